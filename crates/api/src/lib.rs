@@ -1,0 +1,1 @@
+//! Wire contract of operators, and a thin client.

@@ -1,0 +1,1 @@
+//! The BlobStore port and its file adapter.

@@ -1,0 +1,1 @@
+//! Executes one variant's steps and gives an OCI image.

@@ -1,0 +1,3 @@
+//! The `edgewright` command.
+
+fn main() {}

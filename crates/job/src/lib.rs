@@ -1,0 +1,1 @@
+//! Job orders executed: the local executor and the job process itself.

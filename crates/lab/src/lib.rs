@@ -1,0 +1,1 @@
+//! Runs a digest as a container, brings in checks, collects evidence, gives a verdict.

@@ -1,0 +1,26 @@
+//! The vocabulary of Edgewright: typed ids, digests, names, specs, job orders and outcomes. Pure: no I/O, no clock.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`names`], [`digest`], [`reference`] | what things are called: every id is parsed once, at the edge |
+//! | [`tree`] | a commit's files as data, read by `source` |
+//! | [`spec`] | what a source declares, as typed values |
+//! | [`format`] | how a tree's YAML becomes a [`spec::Definition`], with every error of the repository at once |
+//! | [`lock`] | outside inputs pinned: package versions, base digests, the epoch |
+//! | [`order`], [`outcome`], [`verdict`] | what a job is told, what it answers, what a lane found |
+//! | [`error`] | error classes and the chain printer |
+
+pub mod digest;
+pub mod duration;
+pub mod error;
+pub mod format;
+pub mod lock;
+pub mod names;
+pub mod order;
+pub mod outcome;
+pub mod reference;
+pub mod spec;
+pub mod tree;
+pub mod verdict;
+
+pub use digest::Digest;

@@ -1,0 +1,65 @@
+//! Locks: the outside inputs of an image, pinned (DESIGN section 9, decision 4).
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::names::Platform;
+use crate::reference::ImageReference;
+use crate::spec::BootstrapStep;
+
+/// `images/NAME/edgewright.lock` (JSON), or an overlay on the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lock {
+    /// Format version, 1.
+    pub version: u32,
+    /// Digest of the [`LockRequest`] that this answers: another request makes the lock stale.
+    pub request: Digest,
+    /// `created` of the image's config and the upper bound of its files' times.
+    pub epoch: Timestamp,
+    /// Base image digest, where `from` is a registry reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Digest>,
+    /// For each platform, the installed packages of each `bootstrap` step, in step order.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub packages: BTreeMap<Platform, Vec<Vec<LockedPackage>>>,
+}
+
+/// One installed package.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedPackage {
+    /// Its name.
+    pub name: String,
+    /// Its exact version.
+    pub version: String,
+    /// Its architecture in the distribution's spelling (`amd64`, `all`).
+    pub architecture: String,
+}
+
+/// What an image asks of the outside: the part of its definition that a lock answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockRequest {
+    /// The base image, where `from` is a registry reference.
+    pub base: Option<ImageReference>,
+    /// The `bootstrap` steps, in order.
+    pub bootstrap: Vec<BootstrapStep>,
+    /// The platforms.
+    pub platforms: Vec<Platform>,
+}
+
+impl LockRequest {
+    /// Its digest, by which a lock says what it answers.
+    pub fn digest(&self) -> Digest {
+        // Plain structs of strings always serialise.
+        Digest::of(serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    /// Whether there is nothing to lock, so that the image inherits its parent's epoch.
+    pub fn is_empty(&self) -> bool {
+        self.base.is_none() && self.bootstrap.is_empty()
+    }
+}

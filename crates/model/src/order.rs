@@ -1,0 +1,207 @@
+//! Job orders: self-contained documents. Digests and small documents go in and out; no shared folder, no host socket.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::duration::Span;
+use crate::lock::{LockRequest, LockedPackage};
+use crate::names::{ImageName, Platform, VariantName};
+use crate::reference::RepoName;
+use crate::spec::{BootstrapStep, Check, Lane, SecretRef};
+
+/// The version of orders and outcomes that this build writes.
+pub const ORDER_VERSION: u32 = 1;
+
+/// A job's id: a UUIDv7, also the label of every container, mount, folder and process that it makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JobId(pub uuid::Uuid);
+
+impl std::fmt::Display for JobId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The environment variable that carries the job id into every process of a job, so that leftovers can be reaped.
+pub const JOB_ENVIRONMENT: &str = "EDGEWRIGHT_JOB";
+
+/// What a job is told, on standard input, as one line of JSON. Standard input then stays open: its end ends the job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobOrder {
+    /// [`ORDER_VERSION`].
+    pub version: u32,
+    /// The job.
+    pub job: JobId,
+    /// What to do.
+    pub task: Task,
+    /// Where images and contexts are pulled from and pushed to.
+    pub registry: RegistryAccess,
+    /// The whole job's time limit.
+    pub within: Span,
+}
+
+/// What a job does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Task {
+    /// Resolve an image's outside inputs into a lock.
+    Lock(LockTask),
+    /// Build (where there are steps), push untagged, then test (where there are lanes).
+    Image(ImageTask),
+}
+
+/// Resolve a lock.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LockTask {
+    /// The image.
+    pub image: ImageName,
+    /// What it asks.
+    pub request: LockRequest,
+    /// Key files by their path in the repository (armoured or binary, base64).
+    pub keys: BTreeMap<String, String>,
+    /// Now, which becomes the epoch.
+    pub now: Timestamp,
+}
+
+/// Build and test one node of the graph, for one platform.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ImageTask {
+    /// For people: a variant, or a prefix such as `hmi~1a2b3c4d5e6f`.
+    pub node: String,
+    /// The variant, absent for prefixes.
+    pub variant: Option<VariantName>,
+    /// The platform.
+    pub platform: Platform,
+    /// The repository that takes the results.
+    pub repository: RepoName,
+    /// What the first step starts from.
+    pub base: Base,
+    /// Steps still to execute; empty where the digest to test exists already.
+    pub steps: Vec<StepOrder>,
+    /// `created` of the config, upper bound of file times.
+    pub epoch: Timestamp,
+    /// Labels of the config that Edgewright adds.
+    pub labels: BTreeMap<String, String>,
+    /// Lanes to run on the result, in order.
+    pub lanes: Vec<LaneOrder>,
+}
+
+/// What the first step starts from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Base {
+    /// Nothing.
+    Scratch,
+    /// A platform manifest in the order's registry.
+    Manifest(ManifestRef),
+    /// An image in another registry, by digest (of an index or a manifest); mirrored into `repository` first.
+    External {
+        /// Registry host and port.
+        registry: String,
+        /// Repository there.
+        repository: RepoName,
+        /// Its digest.
+        digest: Digest,
+    },
+}
+
+/// A manifest in the order's registry.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ManifestRef {
+    /// Repository.
+    pub repository: RepoName,
+    /// Digest of the platform manifest.
+    pub digest: Digest,
+}
+
+/// A blob in the order's registry.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct BlobRef {
+    /// Repository.
+    pub repository: RepoName,
+    /// Digest.
+    pub digest: Digest,
+    /// Length in bytes.
+    pub size: u64,
+}
+
+/// One step to execute, with the key of the prefix that it completes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepOrder {
+    /// The key of the image up to and including this step.
+    pub key: Digest,
+    /// For people and image history: `bootstrap trixie`, `containerfile images/hmi/Containerfile`, `files sites/plant-a/files`.
+    pub title: String,
+    /// The work.
+    pub action: StepAction,
+}
+
+/// The work of a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum StepAction {
+    /// Install an operating system of exactly these packages.
+    Bootstrap {
+        /// As declared.
+        step: BootstrapStep,
+        /// The locked closure.
+        packages: Vec<LockedPackage>,
+        /// Key files by their path in the repository (base64).
+        keys: BTreeMap<String, String>,
+    },
+    /// Run a Containerfile on what is there so far.
+    Containerfile {
+        /// Uncompressed tar of the context, ignore rules applied, the Containerfile not necessarily inside.
+        context: BlobRef,
+        /// The Containerfile's text.
+        containerfile: String,
+        /// Build arguments, `BASE` excluded.
+        args: BTreeMap<String, String>,
+        /// The stage to build.
+        target: Option<String>,
+        /// Secrets.
+        secrets: Vec<SecretRef>,
+    },
+    /// Lay files over.
+    Files {
+        /// Uncompressed tar of the entries as they shall stand in the image (path, mode, owner, link); parents and the
+        /// image's own links (`/bin` → `usr/bin`) are resolved by the executor. Deletions are not in it.
+        entries: BlobRef,
+        /// Paths to delete.
+        delete: Vec<String>,
+    },
+}
+
+/// Where images and contexts are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RegistryAccess {
+    /// Base address, such as `http://127.0.0.1:5080`.
+    pub url: String,
+    /// Bearer token for writing, where one is needed.
+    pub token: Option<String>,
+}
+
+/// One lane to run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LaneOrder {
+    /// Which.
+    pub lane: Lane,
+    /// All that applies in it.
+    pub checks: Vec<Check>,
+    /// Their digest: [`check_set_digest`].
+    pub check_set: Digest,
+    /// The lane's time limit, boot included.
+    pub within: Span,
+}
+
+/// The digest of a check set: of its checks as JSON, in id order.
+pub fn check_set_digest(checks: &[Check]) -> Digest {
+    let mut sorted: Vec<&Check> = checks.iter().collect();
+    sorted.sort_by(|a, b| a.id.cmp(&b.id));
+    // Checks are plain structs of strings and numbers: they always serialise.
+    Digest::of(serde_json::to_vec(&sorted).unwrap_or_default())
+}

@@ -1,0 +1,120 @@
+//! What a job answers: JSON lines on standard output, events while it works, the outcome last.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::lock::Lock;
+use crate::order::ManifestRef;
+use crate::verdict::Verdict;
+
+/// One line of a job's standard output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum JobEvent {
+    /// A phase began.
+    Phase {
+        /// Which.
+        phase: Phase,
+        /// What it works on: a step's title or a lane.
+        title: String,
+    },
+    /// How far the phase is, where that is known.
+    Progress {
+        /// Done so far, in `unit`.
+        done: u64,
+        /// In all, where known.
+        total: Option<u64>,
+        /// `bytes`, `packages`, `checks`.
+        unit: String,
+    },
+    /// A line of a tool's output.
+    Log {
+        /// The line, without its end.
+        line: String,
+    },
+    /// The end. Nothing follows.
+    Outcome(JobOutcome),
+}
+
+/// A job's phases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Resolving a lock.
+    Lock,
+    /// Fetching base and contexts.
+    Fetch,
+    /// Executing a step.
+    Build,
+    /// Pushing results.
+    Push,
+    /// Running a lane.
+    Test,
+}
+
+/// What became of a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobOutcome {
+    /// [`crate::order::ORDER_VERSION`].
+    pub version: u32,
+    /// Every prefix that was built and pushed, in step order; the last is the node's own. Given for failures, too.
+    pub builds: Vec<StepBuild>,
+    /// The verdict of every lane that ran.
+    pub verdicts: Vec<Verdict>,
+    /// The lock, for lock tasks.
+    pub lock: Option<Lock>,
+    /// Why the job failed outside of a lane; a failed verdict alone is no failure of the job.
+    pub failure: Option<JobFailure>,
+}
+
+/// A prefix that was built and pushed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepBuild {
+    /// Its key.
+    pub key: Digest,
+    /// Where it is.
+    pub manifest: ManifestRef,
+    /// Length of the manifest in bytes.
+    pub manifest_size: u64,
+    /// Compressed length of all its layers in bytes.
+    pub image_size: u64,
+    /// How long the step took.
+    pub duration_ms: u64,
+}
+
+/// Whose fault a failure is. Only `image` blocks for good; `infrastructure` is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The image, or its definition.
+    Image,
+    /// The check itself cannot work.
+    Check,
+    /// Tools, network, disk, time.
+    Infrastructure,
+}
+
+impl std::fmt::Display for FailureKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Image => "image",
+            Self::Check => "check",
+            Self::Infrastructure => "infrastructure",
+        })
+    }
+}
+
+/// Why a job failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobFailure {
+    /// Whose fault.
+    pub kind: FailureKind,
+    /// Where.
+    pub phase: Phase,
+    /// What happened, on one line.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// The last lines of the tool's output.
+    pub output: Vec<String>,
+}

@@ -1,0 +1,501 @@
+//! What a source declares, as typed values. `format` makes these from YAML; nothing else does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::duration::Span;
+use crate::lock::Lock;
+use crate::names::{
+    ChannelName, CheckId, GroupName, ImageName, LabelKey, LabelValue, Platform, RolloutName, SiteId,
+    SiteName, SlotId, SourceName, StageName, VarName, VariantName,
+};
+use crate::reference::ImageReference;
+use crate::tree::TreePath;
+
+/// A variable's value. Lists and maps replace, they never merge.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "values are few and small")]
+pub enum Value {
+    /// `true` or `false`.
+    Boolean(bool),
+    /// A whole number.
+    Integer(i64),
+    /// A text.
+    String(String),
+    /// A list.
+    List(Vec<Value>),
+    /// A map.
+    Map(BTreeMap<String, Value>),
+}
+
+/// Variables by name.
+pub type Vars = BTreeMap<VarName, Value>;
+/// Labels by key.
+pub type Labels = BTreeMap<LabelKey, LabelValue>;
+
+/// All that a commit declares. Broken images and sites are left out of `images` and `sites` and named in `broken_*`,
+/// so that they stop only what depends on them.
+#[derive(Debug, Clone)]
+pub struct Definition {
+    /// `edgewright.yaml`.
+    pub source: SourceSpec,
+    /// `images/*/image.yaml`.
+    pub images: BTreeMap<ImageName, ImageSpec>,
+    /// `sites/*/site.yaml`.
+    pub sites: BTreeMap<SiteName, SiteSpec>,
+    /// `exceptions/*.yaml`.
+    pub exceptions: Vec<Exception>,
+    /// Images whose own files have errors.
+    pub broken_images: BTreeSet<ImageName>,
+    /// Sites whose own files have errors.
+    pub broken_sites: BTreeSet<SiteName>,
+}
+
+/// `edgewright.yaml`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceSpec {
+    /// First component of every repository of this source.
+    pub name: SourceName,
+    /// Platforms to build, at least one.
+    pub platforms: Vec<Platform>,
+    /// Variables for all.
+    pub vars: Vars,
+    /// Groups of sites, in file order.
+    pub groups: Vec<Group>,
+    /// Channels; `stable` following the default branch where none is declared.
+    pub channels: BTreeMap<ChannelName, ChannelSpec>,
+    /// Rollout policies.
+    pub rollouts: BTreeMap<RolloutName, RolloutSpec>,
+}
+
+/// Sites selected by label, with variables.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Group {
+    /// Its name.
+    pub name: GroupName,
+    /// Site labels that all must match.
+    pub select: Labels,
+    /// Variables for those sites.
+    pub vars: Vars,
+}
+
+/// A channel: a named pointer to one release.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChannelSpec {
+    /// What it follows.
+    pub follows: Follows,
+    /// How old a release must be before the channel takes it.
+    pub after: Option<Span>,
+    /// The policy by which devices follow the channel.
+    pub rollout: Option<RolloutName>,
+}
+
+/// What a channel follows.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Follows {
+    /// The remote's default branch.
+    DefaultBranch,
+    /// A branch.
+    Branch(String),
+    /// Another channel.
+    Channel(ChannelName),
+}
+
+/// A rollout policy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RolloutSpec {
+    /// Its stages, in order, at least one.
+    pub stages: Vec<StageSpec>,
+}
+
+/// A stage: which devices, and how long they must stay healthy. With neither selection nor percent: all.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StageSpec {
+    /// Its name.
+    pub name: StageName,
+    /// Slot and site labels that all must match.
+    pub select: Labels,
+    /// Share of the devices whose digest would change, 1 to 100.
+    pub percent: Option<u8>,
+    /// How long to watch before the next stage.
+    pub soak: Option<Span>,
+}
+
+/// `images/NAME/image.yaml`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageSpec {
+    /// Its name: the folder.
+    pub name: ImageName,
+    /// What it starts from.
+    pub from: From,
+    /// How many variants it has.
+    pub per: Per,
+    /// Site labels that narrow the sites.
+    pub select: Labels,
+    /// Declared variables; a child knows its ancestors' declarations, too.
+    pub declare: BTreeMap<VarName, Declaration>,
+    /// The steps, in order; may be empty (then the image is only tested and hosted).
+    pub steps: Vec<Step>,
+    /// Own checks, in file order.
+    pub checks: Vec<CheckEntry>,
+    /// How it is tested.
+    pub test: TestSpec,
+    /// Whether other platforms than the source's apply; empty: the source's.
+    pub platforms: Vec<Platform>,
+    /// The committed `edgewright.lock` beside it.
+    pub lock: Option<Lock>,
+    /// Where it stands, for messages: `images/NAME/image.yaml`.
+    pub file: TreePath,
+}
+
+/// What an image starts from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum From {
+    /// Nothing: `scratch`.
+    Scratch,
+    /// Another image of this source.
+    Image(ImageName),
+    /// An image in a registry.
+    External(ImageReference),
+}
+
+/// How many variants an image has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Per {
+    /// One.
+    Image,
+    /// One per site that has a slot with this image (or with a descendant that needs it).
+    Site,
+    /// One per slot with this image.
+    Slot,
+}
+
+/// A declared variable.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Declaration {
+    /// What values it takes.
+    pub kind: VarType,
+    /// Its value where none is set; without one it must be set.
+    pub default: Option<Value>,
+    /// What it is for.
+    pub description: Option<String>,
+}
+
+/// The type of a variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VarType {
+    /// A text.
+    String,
+    /// A whole number.
+    Integer,
+    /// `true` or `false`.
+    Boolean,
+    /// A list.
+    List,
+    /// A map.
+    Map,
+}
+
+/// One ingredient of an image.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// An operating system from packages (mmdebstrap).
+    Bootstrap(BootstrapStep),
+    /// A Containerfile (buildah).
+    Containerfile(ContainerfileStep),
+    /// Files laid over (assembled natively).
+    Files(FilesStep),
+}
+
+/// `bootstrap:`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootstrapStep {
+    /// The distribution's suite, such as `trixie`.
+    pub suite: String,
+    /// Packages to install besides the essential ones, as written, in order.
+    pub packages: Vec<String>,
+    /// Where the packages come from; the host's configured mirror where absent.
+    pub mirror: Option<String>,
+    /// Archive components, `main` where none is given.
+    pub components: Vec<String>,
+    /// Further `sources.list` lines (one-line format).
+    pub sources: Vec<String>,
+    /// Keyring files of this repository that sign `mirror` or `sources`.
+    pub keys: Vec<TreePath>,
+}
+
+/// `containerfile:`. The final stage is `FROM ${BASE}`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ContainerfileStep {
+    /// The Containerfile's path in the repository.
+    pub file: TreePath,
+    /// The context folder's path in the repository.
+    pub context: TreePath,
+    /// Build arguments.
+    pub args: BTreeMap<String, String>,
+    /// The stage to build; the last where absent.
+    pub target: Option<String>,
+    /// Build secrets by id: they reach `RUN --mount=type=secret`, never a layer.
+    pub secrets: Vec<SecretRef>,
+    /// How long a result may be reused before the step is built again.
+    pub refresh: Option<Span>,
+}
+
+/// A build secret: named in git, its bytes known only to the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretRef {
+    /// The id that the Containerfile uses.
+    pub id: String,
+    /// Enters the key in place of the value.
+    pub version: String,
+}
+
+/// `files:`. A folder of the repository laid over the image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FilesStep {
+    /// The folder's path in the repository.
+    pub path: TreePath,
+    /// Owner of all entries: numeric user and group.
+    pub owner: Owner,
+    /// Modes by glob over the path in the image (without leading `/`); the last match wins.
+    pub modes: Vec<(String, u32)>,
+    /// Paths in the image to delete, without leading `/`.
+    pub delete: Vec<String>,
+}
+
+/// Numeric owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Owner {
+    /// User id.
+    pub user: u32,
+    /// Group id.
+    pub group: u32,
+}
+
+/// How an image is tested.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TestSpec {
+    /// The lanes, in running order; empty with `test: none`.
+    pub lanes: BTreeSet<Lane>,
+    /// Lanes that a variant may take over from the representative.
+    pub inherit: Option<Inherit>,
+}
+
+/// `inherit:`. The first variant by name runs the lanes for all that differ from it in `files` steps only.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inherit {
+    /// Lanes to inherit.
+    pub lanes: BTreeSet<Lane>,
+}
+
+/// One way of running a check set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names are the vocabulary's")]
+pub enum Lane {
+    Static,
+    Container,
+    Vm,
+    Upgrade,
+    Rollback,
+    Downgrade,
+    Switch,
+    Device,
+    External,
+}
+
+impl Lane {
+    /// Every lane, in running order.
+    pub const ALL: [Self; 9] = [
+        Self::Static,
+        Self::Container,
+        Self::Vm,
+        Self::Upgrade,
+        Self::Rollback,
+        Self::Downgrade,
+        Self::Switch,
+        Self::Device,
+        Self::External,
+    ];
+
+    /// The name in YAML, tables and URLs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Static => "static",
+            Self::Container => "container",
+            Self::Vm => "vm",
+            Self::Upgrade => "upgrade",
+            Self::Rollback => "rollback",
+            Self::Downgrade => "downgrade",
+            Self::Switch => "switch",
+            Self::Device => "device",
+            Self::External => "external",
+        }
+    }
+}
+
+impl std::fmt::Display for Lane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// An entry of `checks:`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CheckEntry {
+    /// A check; replaces an ancestor's of the same id.
+    On(Check),
+    /// `off: REASON`: disables an ancestor's check.
+    Off {
+        /// Which.
+        id: CheckId,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// An assertion about a running image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// Its id.
+    pub id: CheckId,
+    /// What must hold.
+    pub assert: Assertion,
+    /// How long it may take until it holds, polled from the start of the machine.
+    pub within: Span,
+    /// The lanes it runs in; all that the image has where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lanes: Option<BTreeSet<Lane>>,
+}
+
+/// What must hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Assertion {
+    /// The service manager has started everything: `systemctl is-system-running`.
+    Systemd {
+        /// Units that may have failed; then `degraded` passes.
+        allow_failed: Vec<String>,
+    },
+    /// A unit is active.
+    Unit {
+        /// Its full name, with the suffix.
+        name: String,
+    },
+    /// Something listens on a port (or a socket accepts).
+    Port {
+        /// Host or address, `127.0.0.1` by default.
+        host: String,
+        /// Port number.
+        port: u16,
+    },
+    /// A URL answers (plain `http://`).
+    Http {
+        /// The URL.
+        url: String,
+        /// Expected status.
+        status: u16,
+        /// A text that the body must contain.
+        body: Option<String>,
+    },
+    /// A command ends with an exit code.
+    Command {
+        /// Program and arguments, run without a shell.
+        argv: Vec<String>,
+        /// Expected exit code.
+        exit: i32,
+        /// A text that standard output must contain.
+        stdout: Option<String>,
+    },
+    /// A file is as described (symbolic links are followed).
+    File {
+        /// Absolute path.
+        path: String,
+        /// Whether it must exist; the rest applies only where it must.
+        exists: bool,
+        /// A text that it must contain.
+        contains: Option<String>,
+        /// Its permission bits.
+        mode: Option<u32>,
+        /// Its numeric owner.
+        owner: Option<Owner>,
+    },
+}
+
+/// `sites/NAME/site.yaml`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SiteSpec {
+    /// Its name: the folder.
+    pub name: SiteName,
+    /// Immutable id.
+    pub id: SiteId,
+    /// Labels.
+    pub labels: Labels,
+    /// Variables.
+    pub vars: Vars,
+    /// What an image has at this site only.
+    pub images: BTreeMap<ImageName, SiteImageSpec>,
+    /// Places for devices.
+    pub slots: Vec<SlotSpec>,
+    /// Where it stands, for messages: `sites/NAME/site.yaml`.
+    pub file: TreePath,
+}
+
+/// Site × image: variables and checks (and files in `sites/NAME/images/IMAGE/files/`), never steps.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SiteImageSpec {
+    /// Variables.
+    pub vars: Vars,
+    /// Checks.
+    pub checks: Vec<CheckEntry>,
+}
+
+/// A machine's place in a site.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SlotSpec {
+    /// Immutable id, unique in the site.
+    pub id: SlotId,
+    /// For people.
+    pub name: Option<String>,
+    /// The image that its device runs.
+    pub image: ImageName,
+    /// The channel that its device follows.
+    pub channel: Option<ChannelName>,
+    /// Labels.
+    pub labels: Labels,
+    /// Variables, read only by `per: slot` images.
+    pub vars: Vars,
+}
+
+/// A declared exception: a check that may fail somewhere, for a while.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Exception {
+    /// The check.
+    pub check: CheckId,
+    /// Globs over variant names.
+    pub variants: Vec<String>,
+    /// Lanes; all where empty.
+    pub lanes: BTreeSet<Lane>,
+    /// Why.
+    pub reason: String,
+    /// Who answers for it.
+    pub owner: String,
+    /// The last day on which it holds, `YYYY-MM-DD`.
+    pub until: jiff::civil::Date,
+}
+
+/// Where a variant's extra layers come from, below `sites/NAME/`; see `DESIGN.md` section 3 on precedence.
+pub fn overlay_folders(variant: &VariantName) -> Vec<TreePath> {
+    let Some(site) = &variant.site else { return Vec::new() };
+    let mut folders =
+        vec![format!("sites/{site}/files"), format!("sites/{site}/images/{}/files", variant.image)];
+    if let Some(slot) = &variant.slot {
+        folders.push(format!("sites/{site}/slots/{slot}/files"));
+    }
+    // The names are path components by their own grammar, so the path is always fit.
+    folders.iter().filter_map(|folder| folder.parse().ok()).collect()
+}

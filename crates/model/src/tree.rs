@@ -1,0 +1,196 @@
+//! A commit's files as data: what `source` reads once and every pure crate looks at.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::names::InvalidName;
+
+/// A path inside the repository: relative, `/`-separated UTF-8, without empty, `.` or `..` components.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TreePath(String);
+
+const PATH_RULE: &str =
+    "want a relative path without empty, `.` or `..` components, control characters or backslashes";
+
+impl TreePath {
+    /// The path as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// This path with another one below it.
+    pub fn join(&self, below: &Self) -> Self {
+        Self(format!("{}/{}", self.0, below.0))
+    }
+
+    /// The rest of this path below `folder`, where it is below it.
+    pub fn below(&self, folder: &Self) -> Option<Self> {
+        self.0.strip_prefix(&folder.0)?.strip_prefix('/').map(|rest| Self(rest.to_owned()))
+    }
+
+    /// The folder that holds this path; none at the top.
+    pub fn parent(&self) -> Option<Self> {
+        self.0.rsplit_once('/').map(|(parent, _)| Self(parent.to_owned()))
+    }
+
+    /// The last component.
+    pub fn file_name(&self) -> &str {
+        self.0.rsplit_once('/').map_or(self.0.as_str(), |(_, name)| name)
+    }
+}
+
+impl fmt::Display for TreePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for TreePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl FromStr for TreePath {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let fits = |part: &str| {
+            !matches!(part, "" | "." | "..")
+                && part.len() <= 255
+                && !part.contains(|c: char| c.is_control() || c == '\\')
+        };
+        if text.len() <= 4096 && text.split('/').all(fits) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidName::new("path", PATH_RULE, text))
+        }
+    }
+}
+
+impl TryFrom<String> for TreePath {
+    type Error = InvalidName;
+
+    fn try_from(text: String) -> Result<Self, InvalidName> {
+        text.parse()
+    }
+}
+
+impl From<TreePath> for String {
+    fn from(path: TreePath) -> Self {
+        path.0
+    }
+}
+
+/// A content's identity: git's object id in hex. Equal ids mean equal bytes.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ContentId(Arc<str>);
+
+impl ContentId {
+    /// Takes over an object id as git prints it.
+    pub fn new(hex: &str) -> Self {
+        Self(hex.into())
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ContentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// What an entry of a tree is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A regular file with the executable bit.
+    Executable,
+    /// A symbolic link; its content is the target.
+    Link,
+    /// A submodule: its files are not part of this tree.
+    Submodule,
+}
+
+/// One file, link or submodule of a tree.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Entry {
+    /// What it is.
+    pub kind: EntryKind,
+    /// The identity of its bytes.
+    pub content: ContentId,
+    /// Length in bytes; 0 for submodules.
+    pub size: u64,
+}
+
+/// Files up to this size are loaded with the tree when [`is_loaded`] says so; larger ones are refused by `format`.
+pub const LOADED_LIMIT: u64 = 1024 * 1024;
+
+/// A commit's files. Every entry is listed; the bytes are there only for what planning reads (see [`is_loaded`]).
+#[derive(Debug, Clone, Default)]
+pub struct Tree {
+    /// All entries, in path order.
+    pub entries: BTreeMap<TreePath, Entry>,
+    /// The bytes of the entries that planning reads.
+    pub contents: HashMap<ContentId, Arc<[u8]>>,
+}
+
+/// Whether planning reads an entry's bytes: definitions, locks, templates, Containerfiles, ignore files, link targets.
+pub fn is_loaded(path: &TreePath, entry: &Entry) -> bool {
+    let name = path.file_name();
+    let extension = name.rsplit_once('.').map(|(_, extension)| extension);
+    entry.size <= LOADED_LIMIT
+        && match entry.kind {
+            EntryKind::Link => true,
+            EntryKind::Submodule => false,
+            EntryKind::File | EntryKind::Executable => {
+                matches!(extension, Some("yaml" | "j2" | "lock"))
+                    || name.contains("Containerfile")
+                    || name.contains("Dockerfile")
+                    || matches!(name, ".containerignore" | ".dockerignore")
+            }
+        }
+}
+
+impl Tree {
+    /// The entry at a path.
+    pub fn entry(&self, path: &TreePath) -> Option<&Entry> {
+        self.entries.get(path)
+    }
+
+    /// The loaded bytes of the file or link at a path.
+    pub fn content(&self, path: &TreePath) -> Option<&Arc<[u8]>> {
+        self.contents.get(&self.entries.get(path)?.content)
+    }
+
+    /// All entries below a folder, with their path relative to it, in path order.
+    pub fn below<'a>(&'a self, folder: &'a TreePath) -> impl Iterator<Item = (TreePath, &'a Entry)> + 'a {
+        let first = TreePath(format!("{folder}/"));
+        self.entries.range(first..).map_while(|(path, entry)| path.below(folder).map(|rest| (rest, entry)))
+    }
+
+    /// Whether any entry lies below this path, so that it is a folder.
+    pub fn is_folder(&self, path: &TreePath) -> bool {
+        self.below(path).next().is_some()
+    }
+
+    /// Adds a file with its bytes: how tests build trees. The content id is not git's.
+    pub fn insert(&mut self, path: TreePath, kind: EntryKind, bytes: &[u8]) {
+        let content = ContentId::new(crate::Digest::of(bytes).hex());
+        let size = bytes.len() as u64;
+        self.contents.insert(content.clone(), bytes.into());
+        self.entries.insert(path, Entry { kind, content, size });
+    }
+}

@@ -1,0 +1,1 @@
+//! Byte-exact OCI manifests and layers, and the one distribution client.

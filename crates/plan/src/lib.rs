@@ -1,0 +1,1 @@
+//! Pure planning: commit and history give graph, keys, plan and reasons.

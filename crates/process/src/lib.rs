@@ -1,0 +1,1 @@
+//! The one subprocess helper, clock and tracked tasks.

@@ -1,0 +1,1 @@
+//! OCI distribution server with its own metadata; stands alone.

@@ -1,0 +1,1 @@
+//! Git: poll, fetch, read a commit's tree.

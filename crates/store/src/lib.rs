@@ -1,0 +1,1 @@
+//! Control's database and its migrations.
