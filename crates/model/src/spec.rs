@@ -16,7 +16,6 @@ use crate::tree::TreePath;
 /// A variable's value. Lists and maps replace, they never merge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-#[expect(clippy::large_enum_variant, reason = "values are few and small")]
 pub enum Value {
     /// `true` or `false`.
     Boolean(bool),

@@ -24,6 +24,7 @@ impl TreePath {
     }
 
     /// This path with another one below it.
+    #[must_use]
     pub fn join(&self, below: &Self) -> Self {
         Self(format!("{}/{}", self.0, below.0))
     }
