@@ -8,6 +8,7 @@
 //! | [`format`] | how a tree's YAML becomes a [`spec::Definition`], with every error of the repository at once |
 //! | [`lock`] | outside inputs pinned: package versions, base digests, the epoch |
 //! | [`order`], [`outcome`], [`verdict`] | what a job is told, what it answers, what a lane found |
+//! | [`run`] | numbers and states of runs, nodes and releases |
 //! | [`error`] | error classes and the chain printer |
 
 pub mod digest;
@@ -19,6 +20,7 @@ pub mod names;
 pub mod order;
 pub mod outcome;
 pub mod reference;
+pub mod run;
 pub mod spec;
 pub mod tree;
 pub mod verdict;
