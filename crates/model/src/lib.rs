@@ -6,6 +6,7 @@
 //! | [`tree`] | a commit's files as data, read by `source` |
 //! | [`spec`] | what a source declares, as typed values |
 //! | [`format`] | how a tree's YAML becomes a [`spec::Definition`], with every error of the repository at once |
+//! | [`resolve`] | what follows from a definition: variants, parents, effective variables and checks |
 //! | [`lock`] | outside inputs pinned: package versions, base digests, the epoch |
 //! | [`order`], [`outcome`], [`verdict`] | what a job is told, what it answers, what a lane found |
 //! | [`run`] | numbers and states of runs, nodes and releases |
@@ -20,6 +21,7 @@ pub mod names;
 pub mod order;
 pub mod outcome;
 pub mod reference;
+pub mod resolve;
 pub mod run;
 pub mod spec;
 pub mod tree;
