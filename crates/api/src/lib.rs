@@ -1,1 +1,34 @@
 //! Wire contract of operators, and a thin client.
+//!
+//! Everything that crosses HTTP, and everything that `edgewright … --json` prints, is a type of this crate, so both are
+//! the same document. Times are RFC 3339, names are snake_case, durations are `…_ms`, lengths are `…_bytes`. Readers
+//! ignore fields that they do not know; fields are added, never renamed or given another meaning.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`routes`] | the paths, in one place for server and client |
+//! | [`status`], [`source`], [`run`], [`image`], [`release`] | documents |
+//! | [`error`] | the one error document, and its HTTP statuses |
+//! | [`client`] | the thin client |
+
+#![warn(missing_docs)]
+
+pub mod client;
+pub mod error;
+pub mod image;
+pub mod release;
+pub mod routes;
+pub mod run;
+pub mod source;
+pub mod status;
+
+pub use client::{Client, ClientError, LogStream};
+pub use error::ApiError;
+pub use image::{
+    BuildView, ImageState, ImageSummary, ImageView, LockView, Provenance, PullCommands, StepView,
+    VerdictSummary, VerdictView,
+};
+pub use release::{ChannelView, EntryState, ReleaseEntry, ReleaseView};
+pub use run::{Counts, NodeAction, NodeState, NodeView, RunState, RunSummary, RunView, Trigger};
+pub use source::{PollAnswer, SourceView};
+pub use status::{DataFolder, RunningJob, ServerStatus};

@@ -1,0 +1,260 @@
+//! The thin client: one method per route, typed errors, no retries.
+
+use std::time::Duration;
+
+use edgewright_model::error::ErrorClass;
+use edgewright_model::names::{SourceName, VariantName};
+use reqwest::{Method, RequestBuilder, Response, Url};
+use serde::de::DeserializeOwned;
+
+use crate::error::{ApiError, class_of};
+use crate::{
+    ChannelView, ImageSummary, ImageView, PollAnswer, ReleaseView, RunSummary, RunView, ServerStatus,
+    SourceView, routes,
+};
+
+/// How long to wait for a connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// How long any document may take; logs that are followed have no limit.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// How much of an answer that is not ours is shown.
+const SHOWN_BYTES: usize = 200;
+
+/// A client of one server. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Client {
+    base: Url,
+    http: reqwest::Client,
+}
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The address cannot be used.
+    #[error("`{url}` is not the address of a server: want http://HOST:PORT or https://HOST:PORT")]
+    Address {
+        /// As given.
+        url: String,
+    },
+    /// No HTTP client could be made, because the host's certificates cannot be read.
+    #[error("the HTTP client does not start")]
+    Start(#[source] reqwest::Error),
+    /// Nobody answered.
+    #[error("no answer from {url}")]
+    Unreachable {
+        /// The server's address.
+        url: String,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The server refused.
+    #[error(transparent)]
+    Refused(#[from] ApiError),
+    /// The answer is not what this version expects.
+    #[error("{url} answered something else than Edgewright would")]
+    Foreign {
+        /// The whole address.
+        url: String,
+        /// What does not fit.
+        #[source]
+        source: reqwest::Error,
+    },
+}
+
+impl ClientError {
+    /// What kind of fault it is.
+    pub const fn class(&self) -> ErrorClass {
+        match self {
+            Self::Address { .. } => ErrorClass::UserFault,
+            Self::Start(_) | Self::Unreachable { .. } | Self::Foreign { .. } => ErrorClass::Unavailable,
+            Self::Refused(error) => error.code,
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Refused(error) => error.hint.clone(),
+            Self::Unreachable { .. } => Some(
+                "is `edgewright serve` running there? Without --server, the local data folder is read".into(),
+            ),
+            Self::Foreign { .. } => {
+                Some("check the address, and that both sides are of the same version".into())
+            }
+            Self::Address { .. } | Self::Start(_) => None,
+        }
+    }
+}
+
+impl Client {
+    /// A client of the server at `url`, such as `http://127.0.0.1:5080`.
+    pub fn new(url: &str) -> Result<Self, ClientError> {
+        let address = || ClientError::Address { url: url.to_owned() };
+        let base = Url::parse(url).map_err(|_| address())?;
+        if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
+            return Err(address());
+        }
+        let http =
+            reqwest::Client::builder().connect_timeout(CONNECT_LIMIT).build().map_err(ClientError::Start)?;
+        Ok(Self { base, http })
+    }
+
+    /// How the server is doing.
+    pub async fn status(&self) -> Result<ServerStatus, ClientError> {
+        self.get(routes::STATUS, &[]).await
+    }
+
+    /// The sources.
+    pub async fn sources(&self) -> Result<Vec<SourceView>, ClientError> {
+        self.get(routes::SOURCES, &[]).await
+    }
+
+    /// Polls a source at once.
+    pub async fn poll(&self, source: &SourceName) -> Result<PollAnswer, ClientError> {
+        let path = routes::poll(source.as_str());
+        decode(self.send(self.request(Method::POST, &path, &[]).timeout(ANSWER_LIMIT)).await?).await
+    }
+
+    /// The newest runs, newest first.
+    pub async fn runs(
+        &self,
+        source: Option<&SourceName>,
+        limit: u32,
+    ) -> Result<Vec<RunSummary>, ClientError> {
+        self.get(routes::RUNS, &[("source", source.map(ToString::to_string)), limited(limit)]).await
+    }
+
+    /// One run.
+    pub async fn run(&self, number: u64) -> Result<RunView, ClientError> {
+        self.get(&routes::run(number), &[]).await
+    }
+
+    /// A node's log; with `follow` it ends when the job does.
+    pub async fn log(&self, run: u64, node: &str, follow: bool) -> Result<LogStream, ClientError> {
+        let query = [("follow", Some(follow.to_string()))];
+        let request = self.request(Method::GET, &routes::log(run, node), &query);
+        Ok(LogStream { url: self.base.to_string(), response: self.send(request).await? })
+    }
+
+    /// The variants.
+    pub async fn images(&self, source: Option<&SourceName>) -> Result<Vec<ImageSummary>, ClientError> {
+        self.get(routes::IMAGES, &[("source", source.map(ToString::to_string))]).await
+    }
+
+    /// One variant.
+    pub async fn image(
+        &self,
+        variant: &VariantName,
+        source: Option<&SourceName>,
+    ) -> Result<ImageView, ClientError> {
+        let path = routes::image(&variant.to_string());
+        self.get(&path, &[("source", source.map(ToString::to_string))]).await
+    }
+
+    /// The newest releases, newest first.
+    pub async fn releases(
+        &self,
+        source: Option<&SourceName>,
+        limit: u32,
+    ) -> Result<Vec<ReleaseView>, ClientError> {
+        self.get(routes::RELEASES, &[("source", source.map(ToString::to_string)), limited(limit)]).await
+    }
+
+    /// The channels.
+    pub async fn channels(&self, source: Option<&SourceName>) -> Result<Vec<ChannelView>, ClientError> {
+        self.get(routes::CHANNELS, &[("source", source.map(ToString::to_string))]).await
+    }
+
+    fn request(&self, method: Method, path: &str, query: &[(&str, Option<String>)]) -> RequestBuilder {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
+        for (name, value) in query {
+            if let Some(value) = value {
+                url.query_pairs_mut().append_pair(name, value);
+            }
+        }
+        self.http.request(method, url)
+    }
+
+    async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, Option<String>)],
+    ) -> Result<T, ClientError> {
+        decode(self.send(self.request(Method::GET, path, query).timeout(ANSWER_LIMIT)).await?).await
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        let response = request.send().await.map_err(|source| ClientError::Unreachable {
+            url: self.base.to_string(),
+            source: source.without_url(),
+        })?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status().as_u16();
+        let body = response.bytes().await.unwrap_or_default();
+        Err(serde_json::from_slice(&body).unwrap_or_else(|_| foreign(status, &body)).into())
+    }
+}
+
+fn limited(limit: u32) -> (&'static str, Option<String>) {
+    ("limit", Some(limit.to_string()))
+}
+
+fn foreign(status: u16, body: &[u8]) -> ApiError {
+    let shown: String = String::from_utf8_lossy(body).chars().take(SHOWN_BYTES).collect();
+    ApiError {
+        code: class_of(status),
+        message: format!("the server answered {status}: {}", shown.replace(char::is_control, " ").trim()),
+        hint: Some("is this the address of an Edgewright server, or of something in front of it?".into()),
+    }
+}
+
+async fn decode<T: DeserializeOwned>(response: Response) -> Result<T, ClientError> {
+    let url = response.url().to_string();
+    response.json().await.map_err(|source| ClientError::Foreign { url, source: source.without_url() })
+}
+
+/// A log as it arrives.
+#[derive(Debug)]
+pub struct LogStream {
+    url: String,
+    response: Response,
+}
+
+impl LogStream {
+    /// The next bytes, not cut at lines; nothing at the end.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
+        let chunk = self.response.chunk().await.map_err(|source| ClientError::Unreachable {
+            url: self.url.clone(),
+            source: source.without_url(),
+        })?;
+        Ok(chunk.map(Into::into))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_checked_and_prefixes_kept() {
+        for bad in ["", "127.0.0.1:5080", "ftp://a", "file:///x"] {
+            assert_eq!(Client::new(bad).unwrap_err().class(), ErrorClass::UserFault, "{bad}");
+        }
+        let client = Client::new("http://example.test/edge/").unwrap();
+        let query = [("follow", Some("true".to_owned())), ("limit", None)];
+        let request = client.request(Method::GET, &routes::log(7, "hmi/plant-a"), &query).build().unwrap();
+        let expected = "http://example.test/edge/api/v1/runs/7/jobs/hmi/plant-a/log?follow=true";
+        assert_eq!(request.url().as_str(), expected);
+    }
+
+    #[test]
+    fn answers_of_others_are_shown_briefly_on_one_line() {
+        let error = foreign(502, b"<html>\nbad gateway</html>");
+        assert_eq!(error.code, ErrorClass::Unavailable);
+        assert_eq!(error.message, "the server answered 502: <html> bad gateway</html>");
+    }
+}

@@ -1,0 +1,37 @@
+//! Sources.
+
+use edgewright_model::names::SourceName;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A git repository that is polled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SourceView {
+    /// Its name.
+    pub name: SourceName,
+    /// Its address, without any password or token.
+    pub url: String,
+    /// The branch that is followed; the remote's default branch where absent.
+    pub branch: Option<String>,
+    /// How often it is polled.
+    pub poll_ms: u64,
+    /// When it was last asked.
+    pub last_poll: Option<Timestamp>,
+    /// When it will be asked next.
+    pub next_poll: Option<Timestamp>,
+    /// The newest commit that was read.
+    pub commit: Option<String>,
+    /// That commit's first line.
+    pub subject: Option<String>,
+    /// Why the last poll failed; absent where it did not.
+    pub error: Option<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// The answer to a request to poll.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PollAnswer {
+    /// The source that will be polled at once.
+    pub source: SourceName,
+}

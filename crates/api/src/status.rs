@@ -1,0 +1,62 @@
+//! How a server is doing.
+
+use edgewright_model::order::JobId;
+use edgewright_model::outcome::Phase;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::run::RunSummary;
+use crate::source::SourceView;
+
+/// How a server, or a data folder without one, is doing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// Edgewright's version.
+    pub version: String,
+    /// When this was read.
+    pub now: Timestamp,
+    /// Process id of the server that holds the data folder; absent where none runs.
+    pub server: Option<u32>,
+    /// Address of the registry that clients pull from, such as `127.0.0.1:5080`; absent where no server runs.
+    pub registry: Option<String>,
+    /// Where everything is kept.
+    pub data: DataFolder,
+    /// The sources, by name.
+    pub sources: Vec<SourceView>,
+    /// Runs that wait, oldest first.
+    pub queue: Vec<RunSummary>,
+    /// Runs that are being worked on.
+    pub active: Vec<RunSummary>,
+    /// Jobs that run now.
+    pub jobs: Vec<RunningJob>,
+}
+
+/// The data folder and its disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataFolder {
+    /// Its path on the server.
+    pub path: String,
+    /// Free for the server on that disk.
+    pub free_bytes: u64,
+    /// Size of that disk.
+    pub disk_bytes: u64,
+    /// What the registry's blobs take.
+    pub stored_bytes: u64,
+}
+
+/// A job that runs now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunningJob {
+    /// Its run.
+    pub run: u64,
+    /// The node: a variant, or a prefix that variants share.
+    pub node: String,
+    /// Its id, also the label of its containers.
+    pub job: JobId,
+    /// What it is doing.
+    pub phase: Option<Phase>,
+    /// What that phase works on: a step's title or a lane.
+    pub title: Option<String>,
+    /// When it started.
+    pub started: Timestamp,
+}
