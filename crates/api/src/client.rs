@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use edgewright_model::error::ErrorClass;
 use edgewright_model::names::{SourceName, VariantName};
+use edgewright_model::run::RunNumber;
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::de::DeserializeOwned;
 
@@ -126,12 +127,12 @@ impl Client {
     }
 
     /// One run.
-    pub async fn run(&self, number: u64) -> Result<RunView, ClientError> {
+    pub async fn run(&self, number: RunNumber) -> Result<RunView, ClientError> {
         self.get(&routes::run(number), &[]).await
     }
 
     /// A node's log; with `follow` it ends when the job does.
-    pub async fn log(&self, run: u64, node: &str, follow: bool) -> Result<LogStream, ClientError> {
+    pub async fn log(&self, run: RunNumber, node: &str, follow: bool) -> Result<LogStream, ClientError> {
         let query = [("follow", Some(follow.to_string()))];
         let request = self.request(Method::GET, &routes::log(run, node), &query);
         Ok(LogStream { url: self.base.to_string(), response: self.send(request).await? })
@@ -246,7 +247,8 @@ mod tests {
         }
         let client = Client::new("http://example.test/edge/").unwrap();
         let query = [("follow", Some("true".to_owned())), ("limit", None)];
-        let request = client.request(Method::GET, &routes::log(7, "hmi/plant-a"), &query).build().unwrap();
+        let request =
+            client.request(Method::GET, &routes::log(RunNumber(7), "hmi/plant-a"), &query).build().unwrap();
         let expected = "http://example.test/edge/api/v1/runs/7/jobs/hmi/plant-a/log?follow=true";
         assert_eq!(request.url().as_str(), expected);
     }

@@ -1,9 +1,10 @@
 //! Images: what a variant is made of, what was found about it, how to get it.
 
 use edgewright_model::digest::Digest;
-use edgewright_model::names::{ChannelName, Platform, SourceName, VariantName};
+use edgewright_model::names::{ChannelName, ImageName, Platform, SourceName, VariantName};
 use edgewright_model::order::{JobId, ManifestRef};
 use edgewright_model::reference::RepoName;
+use edgewright_model::run::{ReleaseNumber, RunNumber};
 use edgewright_model::spec::Lane;
 use edgewright_model::verdict::{CheckResult, Evidence, LaneResult};
 use jiff::Timestamp;
@@ -25,7 +26,7 @@ pub struct ImageSummary {
     /// The channels, and so the tags, that point to this digest.
     pub channels: Vec<ChannelName>,
     /// The newest release that holds this digest.
-    pub release: Option<u64>,
+    pub release: Option<ReleaseNumber>,
     /// Compressed length of its layers, over all platforms.
     pub size_bytes: u64,
     /// The verdicts on the digest.
@@ -104,7 +105,7 @@ pub struct Provenance {
     /// That commit's first line.
     pub subject: String,
     /// That run.
-    pub run: u64,
+    pub run: RunNumber,
     /// The job that built it, where one did.
     pub job: Option<JobId>,
     /// When it was built.
@@ -138,22 +139,22 @@ pub struct StepView {
     /// How long it took when it was executed.
     pub duration_ms: Option<u64>,
     /// The run that executed it.
-    pub run: Option<u64>,
+    pub run: Option<RunNumber>,
 }
 
 /// An image's lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockView {
     /// The image that has it.
-    pub image: edgewright_model::names::ImageName,
+    pub image: ImageName,
     /// `created` of the image's config.
     pub epoch: Timestamp,
     /// The base image's digest, where it starts from a registry.
     pub base: Option<Digest>,
     /// How many packages are pinned, over all platforms.
     pub packages: u64,
-    /// Whether the lock is committed beside the image; otherwise the server resolved it.
-    pub committed: bool,
+    /// The number of the server's overlay; absent where the lock is committed beside the image.
+    pub overlay: Option<u32>,
 }
 
 /// One lane's verdict with its checks.

@@ -2,7 +2,8 @@
 //!
 //! Everything that crosses HTTP, and everything that `edgewright … --json` prints, is a type of this crate, so both are
 //! the same document. Times are RFC 3339, names are snake_case, durations are `…_ms`, lengths are `…_bytes`. Readers
-//! ignore fields that they do not know; fields are added, never renamed or given another meaning.
+//! ignore fields that they do not know; fields are added, never renamed or given another meaning. The words (states,
+//! lanes, kinds of failure) are `model`'s.
 //!
 //! | module | holds |
 //! |---|---|
@@ -28,7 +29,7 @@ pub use image::{
     BuildView, ImageState, ImageSummary, ImageView, LockView, Provenance, PullCommands, StepView,
     VerdictSummary, VerdictView,
 };
-pub use release::{ChannelView, EntryState, ReleaseEntry, ReleaseView};
-pub use run::{Counts, NodeAction, NodeState, NodeView, RunState, RunSummary, RunView, Trigger};
+pub use release::{ChannelView, ReleaseEntry, ReleaseView};
+pub use run::{Counts, NodeAction, NodeView, RunSummary, RunView};
 pub use source::{PollAnswer, SourceView};
 pub use status::{DataFolder, RunningJob, ServerStatus};

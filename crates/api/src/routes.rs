@@ -3,6 +3,8 @@
 //! Node and variant names contain `/` and stand at the end of a path or just before a fixed last word, so that
 //! no escaping is needed: `/api/v1/runs/7/jobs/hmi/plant-a/log`.
 
+use edgewright_model::run::RunNumber;
+
 /// Answers `ok` while the process lives.
 pub const HEALTH: &str = "/healthz";
 /// Answers 200 once the databases are open and sources are polled, 503 before and during shutdown.
@@ -31,12 +33,12 @@ pub fn poll(source: &str) -> String {
 }
 
 /// [`crate::RunView`].
-pub fn run(number: u64) -> String {
+pub fn run(number: RunNumber) -> String {
     format!("{RUNS}/{number}")
 }
 
 /// A job's log as text; with `?follow=true` the answer ends when the job does.
-pub fn log(run: u64, node: &str) -> String {
+pub fn log(run: RunNumber, node: &str) -> String {
     format!("{RUNS}/{run}/jobs/{node}/log")
 }
 

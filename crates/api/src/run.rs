@@ -5,6 +5,7 @@ use edgewright_model::format::Diagnostic;
 use edgewright_model::names::{Platform, SourceName, VariantName};
 use edgewright_model::order::JobId;
 use edgewright_model::outcome::{JobFailure, Phase};
+use edgewright_model::run::{NodeState, ReleaseNumber, RunNumber, RunState, Trigger};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -14,17 +15,23 @@ use crate::image::VerdictSummary;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunSummary {
     /// Its number, counted over the data folder from 1.
-    pub number: u64,
+    pub number: RunNumber,
     /// Its source.
     pub source: SourceName,
+    /// The branch.
+    pub branch: String,
     /// The commit, in full.
     pub commit: String,
     /// That commit's first line.
     pub subject: String,
+    /// Who wrote it: `NAME <ADDRESS>`.
+    pub author: String,
     /// What asked for it.
     pub trigger: Trigger,
     /// Where it stands.
     pub state: RunState,
+    /// The plan in one line; absent before there is one.
+    pub summary: Option<String>,
     /// What the plan holds.
     pub counts: Counts,
     /// When it was asked for.
@@ -34,84 +41,7 @@ pub struct RunSummary {
     /// When it ended.
     pub finished: Option<Timestamp>,
     /// The release that it made; absent where no digest changed.
-    pub release: Option<u64>,
-}
-
-/// What asked for a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Trigger {
-    /// The poller saw a new commit.
-    Poll,
-    /// Somebody ran `edgewright run`.
-    Manual,
-    /// Somebody asked to try a run again.
-    Retry,
-    /// A lock moved.
-    Lock,
-    /// Something newer than this reader.
-    #[serde(other)]
-    Other,
-}
-
-impl Trigger {
-    /// The name in JSON and tables.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Poll => "poll",
-            Self::Manual => "manual",
-            Self::Retry => "retry",
-            Self::Lock => "lock",
-            Self::Other => "other",
-        }
-    }
-}
-
-/// Where a run stands. Everything from `passed` on is an end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RunState {
-    /// It waits.
-    Queued,
-    /// Outside inputs are being resolved.
-    Locking,
-    /// The plan is being made.
-    Planning,
-    /// Jobs run.
-    Running,
-    /// Everything in the plan passed, or there was nothing to do.
-    Passed,
-    /// Something failed, the rest passed.
-    Partial,
-    /// Nothing passed, or the definitions are broken.
-    Failed,
-    /// Somebody stopped it, or a newer run replaced it.
-    Cancelled,
-    /// Something newer than this reader.
-    #[serde(other)]
-    Other,
-}
-
-impl RunState {
-    /// The name in JSON and tables.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Locking => "locking",
-            Self::Planning => "planning",
-            Self::Running => "running",
-            Self::Passed => "passed",
-            Self::Partial => "partial",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-            Self::Other => "other",
-        }
-    }
-
-    /// Whether nothing more will happen.
-    pub const fn is_finished(self) -> bool {
-        matches!(self, Self::Passed | Self::Partial | Self::Failed | Self::Cancelled)
-    }
+    pub release: Option<ReleaseNumber>,
 }
 
 /// How many nodes of a plan have which action, and how many of them failed.
@@ -139,8 +69,8 @@ pub struct RunView {
     pub diagnostics: Vec<Diagnostic>,
     /// The plan: ancestors before their descendants.
     pub nodes: Vec<NodeView>,
-    /// Why the run as a whole failed, outside of any node.
-    pub failure: Option<JobFailure>,
+    /// Why the run as a whole failed, outside of any node, with its causes, on one line.
+    pub failure: Option<String>,
 }
 
 /// One node of a plan, and what became of it.
@@ -167,7 +97,9 @@ pub struct NodeView {
     /// What the job is doing, while it runs.
     pub phase: Option<Phase>,
     /// How often it was tried.
-    pub tries: u32,
+    pub attempts: u32,
+    /// When it will be tried again, where a failure of the infrastructure is waited out.
+    pub not_before: Option<Timestamp>,
     /// When its job began.
     pub started: Option<Timestamp>,
     /// When its job ended.
@@ -214,70 +146,28 @@ impl NodeAction {
             Self::Other => "other",
         }
     }
-}
 
-/// Where a node of a run stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NodeState {
-    /// It waits for its ancestors or for a free place.
-    Waiting,
-    /// Its job runs.
-    Running,
-    /// Done: built and passed, or nothing to do.
-    Passed,
-    /// Its job or a verdict failed.
-    Failed,
-    /// Not tried, because an ancestor failed or its definition is broken.
-    Blocked,
-    /// Stopped.
-    Cancelled,
-    /// Something newer than this reader.
-    #[serde(other)]
-    Other,
-}
-
-impl NodeState {
-    /// The name in JSON and tables.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Running => "running",
-            Self::Passed => "passed",
-            Self::Failed => "failed",
-            Self::Blocked => "blocked",
-            Self::Cancelled => "cancelled",
-            Self::Other => "other",
-        }
+    /// The action of a name; `other` for any that this version does not know.
+    pub fn from_name(name: &str) -> Self {
+        [Self::Lock, Self::Build, Self::Test, Self::Reuse, Self::Retire, Self::Refuse]
+            .into_iter()
+            .find(|action| action.name() == name)
+            .unwrap_or(Self::Other)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use super::{NodeAction as A, NodeState as N, RunState as R, Trigger as T};
 
     #[test]
     fn names_are_the_names_on_the_wire_and_newer_ones_are_read() {
-        fn same<T: Serialize>(all: &[(T, &'static str)]) {
-            for (value, name) in all {
-                assert_eq!(serde_json::to_value(value).unwrap(), *name);
-            }
+        use NodeAction as A;
+        for action in [A::Lock, A::Build, A::Test, A::Reuse, A::Retire, A::Refuse] {
+            assert_eq!(serde_json::to_value(action).unwrap(), action.name());
+            assert_eq!(NodeAction::from_name(action.name()), action);
         }
-        same(
-            &[R::Queued, R::Locking, R::Planning, R::Running, R::Passed, R::Partial, R::Failed, R::Cancelled]
-                .map(|state| (state, state.name())),
-        );
-        same(
-            &[N::Waiting, N::Running, N::Passed, N::Failed, N::Blocked, N::Cancelled]
-                .map(|state| (state, state.name())),
-        );
-        same(
-            &[A::Lock, A::Build, A::Test, A::Reuse, A::Retire, A::Refuse]
-                .map(|action| (action, action.name())),
-        );
-        same(&[T::Poll, T::Manual, T::Retry, T::Lock].map(|trigger| (trigger, trigger.name())));
-        assert_eq!(serde_json::from_str::<RunState>("\"hibernating\"").unwrap(), R::Other);
+        assert_eq!(serde_json::from_str::<NodeAction>("\"hibernate\"").unwrap(), A::Other);
         assert_eq!(serde_json::from_str::<Counts>(r#"{"build": 2, "new": 1}"#).unwrap().build, 2);
     }
 }

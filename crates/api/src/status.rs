@@ -2,6 +2,7 @@
 
 use edgewright_model::order::JobId;
 use edgewright_model::outcome::Phase;
+use edgewright_model::run::RunNumber;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -48,15 +49,13 @@ pub struct DataFolder {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunningJob {
     /// Its run.
-    pub run: u64,
+    pub run: RunNumber,
     /// The node: a variant, or a prefix that variants share.
     pub node: String,
     /// Its id, also the label of its containers.
     pub job: JobId,
     /// What it is doing.
     pub phase: Option<Phase>,
-    /// What that phase works on: a step's title or a lane.
-    pub title: Option<String>,
     /// When it started.
     pub started: Timestamp,
 }
