@@ -1,1 +1,25 @@
-//! Control's database and its migrations.
+//! Control's database: typed rows over `control.db` (SQLite), and its migrations. All SQL of control is here.
+//!
+//! Invariants: WAL with `synchronous = FULL`, so a committed row survives power loss; every change of state is a
+//! compare-and-set on the state before; a newer schema is refused; rows never travel past `control` and `server`.
+//!
+//! | module | tables |
+//! |---|---|
+//! | [`sources`] | `sources`, `branches`, and the birth of a run from a moved branch |
+//! | [`runs`], [`nodes`] | `runs`, `run_nodes` |
+//! | [`results`] | `builds`, `check_sets`, `verdicts` |
+//! | [`locks`] | `locks` |
+//! | [`releases`] | `indexes`, `releases`, `release_entries`, `channels`, `audit` |
+
+mod error;
+pub mod locks;
+pub mod nodes;
+mod open;
+pub mod releases;
+pub mod results;
+mod row;
+pub mod runs;
+pub mod sources;
+
+pub use error::StoreError;
+pub use open::Store;

@@ -1,0 +1,250 @@
+//! A run's nodes: the plan, and how far it is.
+
+use std::collections::BTreeMap;
+
+use edgewright_model::Digest;
+use edgewright_model::names::{ImageName, Platform, VariantName};
+use edgewright_model::order::JobId;
+use edgewright_model::outcome::{JobFailure, Phase};
+use edgewright_model::run::{NodeState, RunNumber, RunState};
+use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
+
+use crate::error::Operation as _;
+use crate::{Store, StoreError, row};
+
+/// A node of a run, for one platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeRow {
+    /// `hmi/plant-a`, or a prefix `hmi~1a2b3c4d5e6f`.
+    pub node: String,
+    /// The platform.
+    pub platform: Platform,
+    /// The variant; none for prefixes.
+    pub variant: Option<VariantName>,
+    /// Its input key; none where its definition has errors.
+    pub key: Option<Digest>,
+    /// `build`, `test`, `reuse`, `retire`, `blocked`.
+    pub action: String,
+    /// Why, in words.
+    pub reason: String,
+    /// Where it is.
+    pub state: NodeState,
+    /// The newest job.
+    pub job: Option<JobId>,
+    /// Jobs so far.
+    pub attempts: u32,
+    /// The running job's phase.
+    pub phase: Option<Phase>,
+    /// Why it failed.
+    pub failure: Option<JobFailure>,
+    /// The platform manifest.
+    pub digest: Option<Digest>,
+    /// When a retry is due.
+    pub not_before: Option<Timestamp>,
+    /// When its first job began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+}
+
+fn node(row: &SqliteRow) -> Result<NodeRow, StoreError> {
+    let job: Option<uuid::Uuid> = row::maybe(row, "job")?;
+    let phase: Option<String> = row::maybe(row, "phase")?;
+    Ok(NodeRow {
+        node: row::text(row, "node")?,
+        platform: row::text(row, "platform")?,
+        variant: row::maybe(row, "variant")?,
+        key: row::maybe(row, "key")?,
+        action: row::text(row, "action")?,
+        reason: row::text(row, "reason")?,
+        state: row::text(row, "state")?,
+        job: job.map(JobId),
+        attempts: row::number(row, "attempts")?,
+        phase: phase.and_then(|phase| serde_json::from_value(phase.into()).ok()),
+        failure: row::maybe_json(row, "failure")?,
+        digest: row::maybe(row, "digest")?,
+        not_before: row::maybe(row, "not_before")?,
+        started_at: row::maybe(row, "started_at")?,
+        finished_at: row::maybe(row, "finished_at")?,
+    })
+}
+
+/// How a node's state changes.
+#[derive(Debug, Clone, Default)]
+pub struct NodeChange<'a> {
+    /// Why it failed.
+    pub failure: Option<&'a JobFailure>,
+    /// The platform manifest.
+    pub digest: Option<&'a Digest>,
+    /// When a retry is due.
+    pub not_before: Option<Timestamp>,
+}
+
+impl Store {
+    /// Fixes a run's plan: its nodes, the locks it was made with, one line that sums it up; the run starts running.
+    pub async fn fix_plan(
+        &self,
+        number: RunNumber,
+        locks: &BTreeMap<ImageName, Option<u32>>,
+        summary: &str,
+        nodes: &[NodeRow],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut write = self.write().await?;
+        let done = sqlx::query(
+            "UPDATE runs SET state = ?, generation = generation + 1, locks = ?, summary = ? WHERE number = ? AND state = ?",
+        )
+        .bind(RunState::Running.name())
+        .bind(row::to_json(locks)?)
+        .bind(summary)
+        .bind(number.0)
+        .bind(RunState::Preparing.name())
+        .execute(&mut *write)
+        .await
+        .doing("fix a plan")?;
+        if done.rows_affected() != 1 {
+            return Err(StoreError::Conflict { what: format!("run {number}") });
+        }
+        for (position, node) in (0_u32..).zip(nodes) {
+            sqlx::query(
+                "INSERT INTO run_nodes (run, node, platform, variant, position, key, action, reason, state, digest, finished_at)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            )
+            .bind(number.0)
+            .bind(&node.node)
+            .bind(node.platform.to_string())
+            .bind(node.variant.as_ref().map(ToString::to_string))
+            .bind(position)
+            .bind(node.key.as_ref().map(ToString::to_string))
+            .bind(&node.action)
+            .bind(&node.reason)
+            .bind(node.state.name())
+            .bind(node.digest.as_ref().map(ToString::to_string))
+            .bind(node.state.is_terminal().then(|| now.to_string()))
+            .execute(&mut *write)
+            .await
+            .doing("store a node")?;
+        }
+        write.commit().await.doing("commit a plan")
+    }
+
+    /// A run's nodes in the plan's order.
+    pub async fn nodes(&self, number: RunNumber) -> Result<Vec<NodeRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM run_nodes WHERE run = ? ORDER BY position")
+            .bind(number.0)
+            .fetch_all(&self.pool)
+            .await
+            .doing("list nodes")?;
+        rows.iter().map(node).collect()
+    }
+
+    /// A node's job begins.
+    pub async fn start_node(
+        &self,
+        number: RunNumber,
+        node: &str,
+        platform: &Platform,
+        job: JobId,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let done = sqlx::query(
+            "UPDATE run_nodes SET state = 'running', job = ?1, attempts = attempts + 1, phase = NULL, failure = NULL,
+             not_before = NULL, started_at = coalesce(started_at, ?2)
+             WHERE run = ?3 AND node = ?4 AND platform = ?5 AND state = 'waiting'",
+        )
+        .bind(job.to_string())
+        .bind(now.to_string())
+        .bind(number.0)
+        .bind(node)
+        .bind(platform.to_string())
+        .execute(&self.pool)
+        .await
+        .doing("start a node")?;
+        if done.rows_affected() == 1 {
+            Ok(())
+        } else {
+            Err(StoreError::Conflict { what: format!("node {node}") })
+        }
+    }
+
+    /// Notes the phase of a running node; silently nothing for one that is over.
+    pub async fn note_phase(
+        &self,
+        number: RunNumber,
+        node: &str,
+        platform: &Platform,
+        phase: Phase,
+    ) -> Result<(), StoreError> {
+        let text = serde_json::to_value(phase).ok().and_then(|value| value.as_str().map(str::to_owned));
+        sqlx::query("UPDATE run_nodes SET phase = ? WHERE run = ? AND node = ? AND platform = ? AND state = 'running'")
+            .bind(text)
+            .bind(number.0)
+            .bind(node)
+            .bind(platform.to_string())
+            .execute(&self.pool)
+            .await
+            .doing("note a phase")?;
+        Ok(())
+    }
+
+    /// Moves a node from one state to another; refused when it changed in between.
+    pub async fn move_node(
+        &self,
+        number: RunNumber,
+        key: (&str, &Platform),
+        from: NodeState,
+        to: NodeState,
+        change: NodeChange<'_>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut write = self.write().await?;
+        move_node(&mut write, number, key, from, to, change, now).await?;
+        write.commit().await.doing("commit a node")
+    }
+
+    /// After a crash: nodes that were running wait again.
+    pub async fn reset_interrupted(&self) -> Result<u64, StoreError> {
+        let done = sqlx::query(
+            "UPDATE run_nodes SET state = 'waiting', job = NULL, phase = NULL WHERE state = 'running'
+             AND run IN (SELECT number FROM runs WHERE state IN ('running', 'releasing'))",
+        )
+        .execute(&self.pool)
+        .await
+        .doing("reset interrupted nodes")?;
+        Ok(done.rows_affected())
+    }
+}
+
+pub(crate) async fn move_node(
+    write: &mut sqlx::SqliteConnection,
+    number: RunNumber,
+    (node, platform): (&str, &Platform),
+    from: NodeState,
+    to: NodeState,
+    change: NodeChange<'_>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let done = sqlx::query(
+        "UPDATE run_nodes SET state = ?1, phase = NULL, failure = ?2, digest = coalesce(?3, digest), not_before = ?4,
+         finished_at = CASE WHEN ?5 THEN ?6 END WHERE run = ?7 AND node = ?8 AND platform = ?9 AND state = ?10",
+    )
+    .bind(to.name())
+    .bind(change.failure.map(row::to_json).transpose()?)
+    .bind(change.digest.map(ToString::to_string))
+    .bind(change.not_before.map(|at| at.to_string()))
+    .bind(to.is_terminal())
+    .bind(now.to_string())
+    .bind(number.0)
+    .bind(node)
+    .bind(platform.to_string())
+    .bind(from.name())
+    .execute(&mut *write)
+    .await
+    .doing("move a node")?;
+    if done.rows_affected() == 1 {
+        Ok(())
+    } else {
+        Err(StoreError::Conflict { what: format!("node {node}") })
+    }
+}

@@ -1,0 +1,102 @@
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{Sqlite, Transaction};
+
+use crate::StoreError;
+use crate::error::Operation as _;
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+/// Connections: readers beside the one writer that SQLite admits.
+const CONNECTIONS: u32 = 4;
+/// How long a statement waits for another writer.
+const BUSY: Duration = Duration::from_secs(20);
+
+/// Control's database. Clones share its connections.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub(crate) pool: SqlitePool,
+}
+
+impl Store {
+    /// Opens or creates the database and brings its schema up to date.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or its schema is newer than this build.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let options = Self::options(path).create_if_missing(true);
+        let pool = Self::connect(path, options).await?;
+        let schema = |source| StoreError::Schema { path: path.display().to_string(), source };
+        MIGRATIONS.run(&pool).await.map_err(schema)?;
+        Ok(Self { pool })
+    }
+
+    /// Opens an existing database for reading beside a running server.
+    ///
+    /// # Errors
+    /// There is no such file, or it cannot be read.
+    pub async fn open_read_only(path: &Path) -> Result<Self, StoreError> {
+        // `read_only` at the file level would forbid the shared-memory file of WAL where no server runs.
+        let options = Self::options(path).pragma("query_only", "on");
+        Ok(Self { pool: Self::connect(path, options).await? })
+    }
+
+    fn options(path: &Path) -> SqliteConnectOptions {
+        SqliteConnectOptions::new()
+            .filename(path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY)
+    }
+
+    async fn connect(path: &Path, options: SqliteConnectOptions) -> Result<SqlitePool, StoreError> {
+        let open = |source| StoreError::Open { path: path.display().to_string(), source };
+        SqlitePoolOptions::new().max_connections(CONNECTIONS).connect_with(options).await.map_err(open)
+    }
+
+    /// A transaction that holds the write lock from its start, so that it never fails half-way for another writer.
+    pub(crate) async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        self.pool.begin_with("BEGIN IMMEDIATE").await.doing("begin a transaction")
+    }
+
+    /// Waits for open statements and closes the files.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn committed_rows_survive_power_loss_by_these_settings() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("control.db")).await.unwrap();
+        let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&store.pool).await.unwrap();
+        let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&store.pool).await.unwrap();
+        assert_eq!((journal.as_str(), synchronous), ("wal", 2));
+    }
+
+    #[tokio::test]
+    async fn a_newer_schema_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.db");
+        let store = Store::open(&path).await.unwrap();
+        sqlx::query(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+             VALUES (999, 'from the future', TRUE, X'00', 0)",
+        )
+        .execute(&store.pool)
+        .await
+        .unwrap();
+        store.close().await;
+        let error = Store::open(&path).await.unwrap_err();
+        assert!(matches!(error, StoreError::Schema { .. }), "{error:?}");
+    }
+}

@@ -1,0 +1,320 @@
+//! Releases, the channels that point to them, and the audit record of every move.
+
+use std::collections::BTreeMap;
+
+use edgewright_model::Digest;
+use edgewright_model::names::{ChannelName, Platform, VariantName};
+use edgewright_model::reference::RepoName;
+use edgewright_model::run::{EntryOrigin, ReleaseNumber, RunNumber, RunState};
+use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
+
+use crate::error::Operation as _;
+use crate::sources::SourceId;
+use crate::{Store, StoreError, row};
+
+/// A release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReleaseRow {
+    /// Its number within its source.
+    pub number: ReleaseNumber,
+    /// The run that made it.
+    pub run: RunNumber,
+    /// The branch of that run.
+    pub branch: String,
+    /// Its commit.
+    pub commit: String,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+/// One variant of a release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntryRow {
+    /// The variant.
+    pub variant: VariantName,
+    /// Its repository.
+    pub repository: RepoName,
+    /// The index.
+    pub digest: Digest,
+    /// New or carried.
+    pub origin: EntryOrigin,
+    /// Why.
+    pub reason: String,
+}
+
+/// A channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelRow {
+    /// Its name.
+    pub name: ChannelName,
+    /// The release that it points to.
+    pub release: Option<ReleaseNumber>,
+    /// Counts its moves.
+    pub generation: u32,
+    /// Why it does not follow at the moment.
+    pub hold: Option<String>,
+    /// When it moved last.
+    pub moved_at: Option<Timestamp>,
+}
+
+/// What a run's end names, in one transaction.
+#[derive(Debug)]
+pub struct NewRelease<'a> {
+    /// The source.
+    pub source: SourceId,
+    /// The run, in state `releasing`.
+    pub run: RunNumber,
+    /// Its terminal state.
+    pub state: RunState,
+    /// Its branch.
+    pub branch: &'a str,
+    /// Its commit.
+    pub commit: &'a str,
+    /// Every variant.
+    pub entries: &'a [EntryRow],
+    /// Channels that take the release, with the generation that each was read at.
+    pub channels: &'a [(ChannelName, u32)],
+}
+
+fn release(row: &SqliteRow) -> Result<ReleaseRow, StoreError> {
+    Ok(ReleaseRow {
+        number: ReleaseNumber(row::number(row, "number")?),
+        run: RunNumber(row::number(row, "run")?),
+        branch: row::text(row, "branch")?,
+        commit: row::text(row, "commit_id")?,
+        created_at: row::text(row, "created_at")?,
+    })
+}
+
+fn entry(row: &SqliteRow) -> Result<EntryRow, StoreError> {
+    Ok(EntryRow {
+        variant: row::text(row, "variant")?,
+        repository: row::text(row, "repository")?,
+        digest: row::text(row, "digest")?,
+        origin: row::text(row, "origin")?,
+        reason: row::text(row, "reason")?,
+    })
+}
+
+fn channel(row: &SqliteRow) -> Result<ChannelRow, StoreError> {
+    Ok(ChannelRow {
+        name: row::text(row, "name")?,
+        release: row::maybe_number(row, "release")?.map(ReleaseNumber),
+        generation: row::number(row, "generation")?,
+        hold: row::maybe(row, "hold")?,
+        moved_at: row::maybe(row, "moved_at")?,
+    })
+}
+
+impl Store {
+    /// The newest releases of a source, newest first.
+    pub async fn releases(&self, source: SourceId, limit: u32) -> Result<Vec<ReleaseRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM releases WHERE source_id = ? ORDER BY number DESC LIMIT ?")
+            .bind(source.0)
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await
+            .doing("list releases")?;
+        rows.iter().map(release).collect()
+    }
+
+    /// The entries of a release, by variant.
+    pub async fn entries(
+        &self,
+        source: SourceId,
+        number: ReleaseNumber,
+    ) -> Result<Vec<EntryRow>, StoreError> {
+        let rows =
+            sqlx::query("SELECT * FROM release_entries WHERE source_id = ? AND release = ? ORDER BY variant")
+                .bind(source.0)
+                .bind(number.0)
+                .fetch_all(&self.pool)
+                .await
+                .doing("list a release's entries")?;
+        rows.iter().map(entry).collect()
+    }
+
+    /// The entries of the newest release that a branch made.
+    pub async fn newest_entries(&self, source: SourceId, branch: &str) -> Result<Vec<EntryRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM release_entries WHERE source_id = ?1 AND release =
+             (SELECT max(number) FROM releases WHERE source_id = ?1 AND branch = ?2) ORDER BY variant",
+        )
+        .bind(source.0)
+        .bind(branch)
+        .fetch_all(&self.pool)
+        .await
+        .doing("list the newest entries")?;
+        rows.iter().map(entry).collect()
+    }
+
+    /// A source's channels.
+    pub async fn channels(&self, source: SourceId) -> Result<Vec<ChannelRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM channels WHERE source_id = ? ORDER BY name")
+            .bind(source.0)
+            .fetch_all(&self.pool)
+            .await
+            .doing("list channels")?;
+        rows.iter().map(channel).collect()
+    }
+
+    /// Makes the declared channels exist. Channels that are no longer declared stay, as long as they point to something.
+    pub async fn declare_channels(&self, source: SourceId, names: &[&ChannelName]) -> Result<(), StoreError> {
+        for name in names {
+            sqlx::query("INSERT INTO channels (source_id, name) VALUES (?, ?) ON CONFLICT DO NOTHING")
+                .bind(source.0)
+                .bind(name.as_str())
+                .execute(&self.pool)
+                .await
+                .doing("declare a channel")?;
+        }
+        Ok(())
+    }
+
+    /// Notes which platform manifests an index names.
+    pub async fn note_index(
+        &self,
+        digest: &Digest,
+        repository: &RepoName,
+        manifests: &BTreeMap<Platform, Digest>,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO indexes (digest, repository, manifests) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        )
+        .bind(digest.to_string())
+        .bind(repository.as_str())
+        .bind(row::to_json(manifests)?)
+        .execute(&self.pool)
+        .await
+        .doing("note an index")?;
+        Ok(())
+    }
+
+    /// The platform manifests of an index.
+    pub async fn index(&self, digest: &Digest) -> Result<Option<BTreeMap<Platform, Digest>>, StoreError> {
+        let found = sqlx::query("SELECT manifests FROM indexes WHERE digest = ?")
+            .bind(digest.to_string())
+            .fetch_optional(&self.pool)
+            .await;
+        found.doing("read an index")?.as_ref().map(|row| row::json(row, "manifests")).transpose()
+    }
+
+    /// Makes a release, moves its channels with an audit record each, and ends the run: all or nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] where a channel moved in between or the run is not `releasing`.
+    pub async fn release(&self, new: &NewRelease<'_>, now: Timestamp) -> Result<ReleaseNumber, StoreError> {
+        let mut write = self.write().await?;
+        let number: u32 =
+            sqlx::query_scalar("SELECT coalesce(max(number), 0) + 1 FROM releases WHERE source_id = ?")
+                .bind(new.source.0)
+                .fetch_one(&mut *write)
+                .await
+                .doing("number a release")?;
+        sqlx::query(
+            "INSERT INTO releases (source_id, number, run, branch, commit_id, created_at) VALUES (?, ?, ?, ?, ?, ?)",
+        )
+        .bind(new.source.0)
+        .bind(number)
+        .bind(new.run.0)
+        .bind(new.branch)
+        .bind(new.commit)
+        .bind(now.to_string())
+        .execute(&mut *write)
+        .await
+        .doing("store a release")?;
+        for entry in new.entries {
+            sqlx::query(
+                "INSERT INTO release_entries (source_id, release, variant, repository, digest, origin, reason)
+                 VALUES (?, ?, ?, ?, ?, ?, ?)",
+            )
+            .bind(new.source.0)
+            .bind(number)
+            .bind(entry.variant.to_string())
+            .bind(entry.repository.as_str())
+            .bind(entry.digest.to_string())
+            .bind(entry.origin.name())
+            .bind(&entry.reason)
+            .execute(&mut *write)
+            .await
+            .doing("store a release's entry")?;
+        }
+        for (name, generation) in new.channels {
+            let moved = sqlx::query(
+                "UPDATE channels SET release = ?, generation = generation + 1, moved_at = ?
+                 WHERE source_id = ? AND name = ? AND generation = ? AND hold IS NULL",
+            )
+            .bind(number)
+            .bind(now.to_string())
+            .bind(new.source.0)
+            .bind(name.as_str())
+            .bind(generation)
+            .execute(&mut *write)
+            .await
+            .doing("move a channel")?;
+            if moved.rows_affected() != 1 {
+                return Err(StoreError::Conflict { what: format!("channel {name}") });
+            }
+            let detail = serde_json::json!({ "release": number, "run": new.run, "commit": new.commit });
+            sqlx::query("INSERT INTO audit (at, actor, action, subject, detail) VALUES (?, 'edgewright', 'move channel', ?, ?)")
+                .bind(now.to_string())
+                .bind(name.as_str())
+                .bind(detail.to_string())
+                .execute(&mut *write)
+                .await
+                .doing("write the audit record")?;
+        }
+        let ended = sqlx::query(
+            "UPDATE runs SET state = ?, release = ?, generation = generation + 1, finished_at = ? WHERE number = ? AND state = ?",
+        )
+        .bind(new.state.name())
+        .bind(number)
+        .bind(now.to_string())
+        .bind(new.run.0)
+        .bind(RunState::Releasing.name())
+        .execute(&mut *write)
+        .await
+        .doing("end a run")?;
+        if ended.rows_affected() != 1 {
+            return Err(StoreError::Conflict { what: format!("run {}", new.run) });
+        }
+        write.commit().await.doing("commit a release")?;
+        Ok(ReleaseNumber(number))
+    }
+
+    /// Whether a tag of a repository is a channel's, and what it answers: the index in the channel's release.
+    /// The outer option says whether the tag is reserved, the inner one whether there is something to answer.
+    pub async fn resolve_tag(
+        &self,
+        repository: &RepoName,
+        tag: &str,
+    ) -> Result<Option<Option<Digest>>, StoreError> {
+        let first = repository.as_str().split('/').next().unwrap_or_default();
+        let found = sqlx::query(
+            "SELECT e.digest AS digest FROM channels c JOIN sources s ON s.id = c.source_id
+             LEFT JOIN release_entries e ON e.source_id = c.source_id AND e.release = c.release AND e.repository = ?
+             WHERE s.definition_name = ? AND c.name = ?",
+        )
+        .bind(repository.as_str())
+        .bind(first)
+        .bind(tag)
+        .fetch_optional(&self.pool)
+        .await
+        .doing("resolve a tag")?;
+        found.as_ref().map(|row| row::maybe(row, "digest")).transpose()
+    }
+
+    /// The channel tags that answer something in a repository.
+    pub async fn channel_tags(&self, repository: &RepoName) -> Result<Vec<ChannelName>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT c.name AS name FROM release_entries e
+             JOIN channels c ON c.source_id = e.source_id AND c.release = e.release WHERE e.repository = ? ORDER BY c.name",
+        )
+        .bind(repository.as_str())
+        .fetch_all(&self.pool)
+        .await
+        .doing("list channel tags")?;
+        rows.iter().map(|row| row::text(row, "name")).collect()
+    }
+}

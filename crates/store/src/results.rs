@@ -1,0 +1,264 @@
+//! What jobs made and found: builds by key, verdicts by digest.
+
+use std::collections::BTreeMap;
+
+use edgewright_model::Digest;
+use edgewright_model::names::Platform;
+use edgewright_model::order::{JobId, ManifestRef};
+use edgewright_model::outcome::StepBuild;
+use edgewright_model::run::{NodeState, RunNumber};
+use edgewright_model::spec::{Check, Lane};
+use edgewright_model::verdict::{LaneResult, Verdict};
+use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
+
+use crate::error::Operation as _;
+use crate::nodes::{NodeChange, move_node};
+use crate::{Store, StoreError, row};
+
+/// A recorded build of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildRow {
+    /// The key.
+    pub key: Digest,
+    /// The manifest.
+    pub manifest: ManifestRef,
+    /// Length of the manifest in bytes.
+    pub manifest_size: u64,
+    /// Compressed length of all layers in bytes.
+    pub image_size: u64,
+    /// How long its last step took.
+    pub duration_ms: u64,
+    /// The run that built it.
+    pub run: RunNumber,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+/// A recorded verdict.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VerdictRow {
+    /// Row id: later verdicts have greater ids.
+    pub id: i64,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// `ran`, `inherited` or `external`.
+    pub origin: String,
+    /// The run.
+    pub run: RunNumber,
+    /// The referrer that publishes it.
+    pub published: Option<Digest>,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+/// What one finished job adds, in one transaction.
+#[derive(Debug)]
+pub struct NodeResult<'a> {
+    /// The run.
+    pub run: RunNumber,
+    /// The node.
+    pub node: &'a str,
+    /// The platform.
+    pub platform: &'a Platform,
+    /// The job.
+    pub job: JobId,
+    /// What it built.
+    pub builds: &'a [StepBuild],
+    /// What it found.
+    pub verdicts: &'a [Verdict],
+    /// The check sets that the verdicts name.
+    pub check_sets: &'a [(Digest, Vec<Check>)],
+    /// The node's next state.
+    pub state: NodeState,
+    /// Further changes of the node.
+    pub change: NodeChange<'a>,
+}
+
+fn build(row: &SqliteRow) -> Result<BuildRow, StoreError> {
+    Ok(BuildRow {
+        key: row::text(row, "key")?,
+        manifest: ManifestRef {
+            repository: row::text(row, "repository")?,
+            digest: row::text(row, "digest")?,
+        },
+        manifest_size: row::number(row, "manifest_size")?,
+        image_size: row::number(row, "image_size")?,
+        duration_ms: row::number(row, "duration_ms")?,
+        run: RunNumber(row::number(row, "run")?),
+        created_at: row::text(row, "created_at")?,
+    })
+}
+
+fn verdict(row: &SqliteRow) -> Result<VerdictRow, StoreError> {
+    Ok(VerdictRow {
+        id: row::number(row, "id")?,
+        verdict: row::json(row, "document")?,
+        origin: row::text(row, "origin")?,
+        run: RunNumber(row::number(row, "run")?),
+        published: row::maybe(row, "published")?,
+        created_at: row::text(row, "created_at")?,
+    })
+}
+
+impl Store {
+    /// Every recorded build, by key.
+    pub async fn builds(&self) -> Result<BTreeMap<Digest, BuildRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM builds").fetch_all(&self.pool).await.doing("list builds")?;
+        rows.iter().map(|row| build(row).map(|build| (build.key.clone(), build))).collect()
+    }
+
+    /// The build of one key.
+    pub async fn build(&self, key: &Digest) -> Result<Option<BuildRow>, StoreError> {
+        let found = sqlx::query("SELECT * FROM builds WHERE key = ?")
+            .bind(key.to_string())
+            .fetch_optional(&self.pool)
+            .await;
+        found.doing("read a build")?.as_ref().map(build).transpose()
+    }
+
+    /// The builds of a digest: usually one, more where different keys gave the same bytes.
+    pub async fn builds_of(&self, digest: &Digest) -> Result<Vec<BuildRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM builds WHERE digest = ? ORDER BY created_at")
+            .bind(digest.to_string())
+            .fetch_all(&self.pool)
+            .await
+            .doing("list builds of a digest")?;
+        rows.iter().map(build).collect()
+    }
+
+    /// The newest verdict of each (digest, lane, check set, inputs).
+    pub async fn newest_verdicts(&self) -> Result<Vec<VerdictRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM verdicts WHERE id IN (SELECT max(id) FROM verdicts GROUP BY digest, lane, check_set, inputs) ORDER BY id",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .doing("list verdicts")?;
+        rows.iter().map(verdict).collect()
+    }
+
+    /// All verdicts of a digest, newest first.
+    pub async fn verdicts_of(&self, digest: &Digest) -> Result<Vec<VerdictRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM verdicts WHERE digest = ? ORDER BY id DESC")
+            .bind(digest.to_string())
+            .fetch_all(&self.pool)
+            .await
+            .doing("list verdicts of a digest")?;
+        rows.iter().map(verdict).collect()
+    }
+
+    /// The newest verdict of a digest in a lane with a check set.
+    pub async fn verdict(
+        &self,
+        digest: &Digest,
+        lane: Lane,
+        check_set: &Digest,
+    ) -> Result<Option<VerdictRow>, StoreError> {
+        let found = sqlx::query(
+            "SELECT * FROM verdicts WHERE digest = ? AND lane = ? AND check_set = ? ORDER BY id DESC LIMIT 1",
+        )
+        .bind(digest.to_string())
+        .bind(lane.name())
+        .bind(check_set.to_string())
+        .fetch_optional(&self.pool)
+        .await;
+        found.doing("read a verdict")?.as_ref().map(verdict).transpose()
+    }
+
+    /// Verdicts of a run that are not published yet.
+    pub async fn unpublished(&self, run: RunNumber) -> Result<Vec<VerdictRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM verdicts WHERE run = ? AND published IS NULL ORDER BY id")
+            .bind(run.0)
+            .fetch_all(&self.pool)
+            .await
+            .doing("list unpublished verdicts")?;
+        rows.iter().map(verdict).collect()
+    }
+
+    /// Notes the referrer that publishes a verdict.
+    pub async fn note_published(&self, verdict: i64, referrer: &Digest) -> Result<(), StoreError> {
+        sqlx::query("UPDATE verdicts SET published = ? WHERE id = ?")
+            .bind(referrer.to_string())
+            .bind(verdict)
+            .execute(&self.pool)
+            .await
+            .doing("note a published verdict")?;
+        Ok(())
+    }
+
+    /// A check set by its digest.
+    pub async fn check_set(&self, digest: &Digest) -> Result<Option<Vec<Check>>, StoreError> {
+        let found = sqlx::query("SELECT document FROM check_sets WHERE digest = ?")
+            .bind(digest.to_string())
+            .fetch_optional(&self.pool)
+            .await;
+        found.doing("read a check set")?.as_ref().map(|row| row::json(row, "document")).transpose()
+    }
+
+    /// Records what a job made and found, and the node's next state: all or nothing. The first digest of a key stays.
+    pub async fn record(&self, result: NodeResult<'_>, now: Timestamp) -> Result<(), StoreError> {
+        let mut write = self.write().await?;
+        for build in result.builds {
+            sqlx::query(
+                "INSERT INTO builds (key, repository, digest, manifest_size, image_size, duration_ms, run, job, created_at)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            )
+            .bind(build.key.to_string())
+            .bind(build.manifest.repository.as_str())
+            .bind(build.manifest.digest.to_string())
+            .bind(row::signed(build.manifest_size))
+            .bind(row::signed(build.image_size))
+            .bind(row::signed(build.duration_ms))
+            .bind(result.run.0)
+            .bind(result.job.to_string())
+            .bind(now.to_string())
+            .execute(&mut *write)
+            .await
+            .doing("record a build")?;
+        }
+        for (digest, checks) in result.check_sets {
+            sqlx::query("INSERT INTO check_sets (digest, document) VALUES (?, ?) ON CONFLICT DO NOTHING")
+                .bind(digest.to_string())
+                .bind(row::to_json(checks)?)
+                .execute(&mut *write)
+                .await
+                .doing("record a check set")?;
+        }
+        for verdict in result.verdicts {
+            let kind = match &verdict.result {
+                LaneResult::Passed => None,
+                LaneResult::Failed { kind, .. } => Some(kind.to_string()),
+            };
+            sqlx::query(
+                "INSERT INTO verdicts (digest, repository, lane, check_set, inputs, origin, result, kind, document, run, created_at)
+                 VALUES (?, ?, ?, ?, ?, 'ran', ?, ?, ?, ?, ?)",
+            )
+            .bind(verdict.manifest.digest.to_string())
+            .bind(verdict.manifest.repository.as_str())
+            .bind(verdict.lane.name())
+            .bind(verdict.check_set.to_string())
+            .bind(verdict.inputs.digest().to_string())
+            .bind(if kind.is_some() { "failed" } else { "passed" })
+            .bind(kind)
+            .bind(row::to_json(verdict)?)
+            .bind(result.run.0)
+            .bind(now.to_string())
+            .execute(&mut *write)
+            .await
+            .doing("record a verdict")?;
+        }
+        let from = NodeState::Running;
+        move_node(
+            &mut write,
+            result.run,
+            (result.node, result.platform),
+            from,
+            result.state,
+            result.change,
+            now,
+        )
+        .await?;
+        write.commit().await.doing("commit a job's results")
+    }
+}

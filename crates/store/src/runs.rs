@@ -1,0 +1,183 @@
+//! Runs: one execution of a plan each.
+
+use std::collections::BTreeMap;
+
+use edgewright_model::format::Diagnostic;
+use edgewright_model::names::ImageName;
+use edgewright_model::run::{ReleaseNumber, RunNumber, RunState, Trigger};
+use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
+
+use crate::error::Operation as _;
+use crate::sources::SourceId;
+use crate::{Store, StoreError, row};
+
+/// A run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunRow {
+    /// Its number.
+    pub number: RunNumber,
+    /// Its source.
+    pub source: SourceId,
+    /// The branch that it follows.
+    pub branch: String,
+    /// The commit, or the tree of a working copy.
+    pub commit: String,
+    /// First line of the commit's message.
+    pub subject: String,
+    /// The commit's author.
+    pub author: String,
+    /// Why it was made.
+    pub trigger: Trigger,
+    /// Where it is.
+    pub state: RunState,
+    /// Counts changes of state.
+    pub generation: u32,
+    /// Overlay number of each image with a lock; none for the committed lock. Fixed when planned.
+    pub locks: BTreeMap<ImageName, Option<u32>>,
+    /// What is wrong with the commit.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The plan in one line.
+    pub summary: Option<String>,
+    /// Why the run as a whole failed.
+    pub failure: Option<String>,
+    /// The release that it made.
+    pub release: Option<ReleaseNumber>,
+    /// When it was queued.
+    pub created_at: Timestamp,
+    /// When it began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+}
+
+fn run(row: &SqliteRow) -> Result<RunRow, StoreError> {
+    Ok(RunRow {
+        number: RunNumber(row::number(row, "number")?),
+        source: SourceId(row::number(row, "source_id")?),
+        branch: row::text(row, "branch")?,
+        commit: row::text(row, "commit_id")?,
+        subject: row::text(row, "subject")?,
+        author: row::text(row, "author")?,
+        trigger: row::text(row, "trigger")?,
+        state: row::text(row, "state")?,
+        generation: row::number(row, "generation")?,
+        locks: row::json(row, "locks")?,
+        diagnostics: row::json(row, "diagnostics")?,
+        summary: row::maybe(row, "summary")?,
+        failure: row::maybe(row, "failure")?,
+        release: row::maybe_number(row, "release")?.map(ReleaseNumber),
+        created_at: row::text(row, "created_at")?,
+        started_at: row::maybe(row, "started_at")?,
+        finished_at: row::maybe(row, "finished_at")?,
+    })
+}
+
+impl Store {
+    /// One run.
+    pub async fn run(&self, number: RunNumber) -> Result<Option<RunRow>, StoreError> {
+        let found = sqlx::query("SELECT * FROM runs WHERE number = ?")
+            .bind(number.0)
+            .fetch_optional(&self.pool)
+            .await;
+        found.doing("read a run")?.as_ref().map(run).transpose()
+    }
+
+    /// The newest runs, newest first, of one source or of all.
+    pub async fn runs(&self, source: Option<SourceId>, limit: u32) -> Result<Vec<RunRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM runs WHERE ?1 IS NULL OR source_id = ?1 ORDER BY number DESC LIMIT ?2",
+        )
+        .bind(source.map(|id| id.0))
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await
+        .doing("list runs")?;
+        rows.iter().map(run).collect()
+    }
+
+    /// Runs that are not over, oldest first.
+    pub async fn open_runs(&self) -> Result<Vec<RunRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM runs WHERE state IN ('queued', 'preparing', 'running', 'releasing') ORDER BY number",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .doing("list open runs")?;
+        rows.iter().map(run).collect()
+    }
+
+    /// The last run of a source that got as far as a plan, before a given one.
+    pub async fn planned_before(
+        &self,
+        number: RunNumber,
+        source: SourceId,
+    ) -> Result<Option<RunRow>, StoreError> {
+        let found = sqlx::query(
+            "SELECT * FROM runs WHERE source_id = ? AND number < ? AND summary IS NOT NULL ORDER BY number DESC LIMIT 1",
+        )
+        .bind(source.0)
+        .bind(number.0)
+        .fetch_optional(&self.pool)
+        .await;
+        found.doing("read the previous run")?.as_ref().map(run).transpose()
+    }
+
+    /// Moves a run to another state; refused unless it still is in `from`.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] where the transition is not permitted or the state changed in between.
+    pub async fn move_run(
+        &self,
+        number: RunNumber,
+        from: RunState,
+        to: RunState,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.end_run(number, from, to, None, now).await
+    }
+
+    /// Moves a run to another state, with the reason where it failed as a whole.
+    pub async fn end_run(
+        &self,
+        number: RunNumber,
+        from: RunState,
+        to: RunState,
+        failure: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let conflict = || StoreError::Conflict { what: format!("run {number} ({from} → {to})") };
+        if !from.may_become(to) {
+            return Err(conflict());
+        }
+        let done = sqlx::query(
+            "UPDATE runs SET state = ?1, generation = generation + 1, failure = coalesce(?2, failure),
+             started_at = coalesce(started_at, ?3), finished_at = CASE WHEN ?4 THEN ?3 END WHERE number = ?5 AND state = ?6",
+        )
+        .bind(to.name())
+        .bind(failure)
+        .bind(now.to_string())
+        .bind(to.is_terminal())
+        .bind(number.0)
+        .bind(from.name())
+        .execute(&self.pool)
+        .await
+        .doing("move a run")?;
+        if done.rows_affected() == 1 { Ok(()) } else { Err(conflict()) }
+    }
+
+    /// Notes what is wrong with a run's commit.
+    pub async fn note_diagnostics(
+        &self,
+        number: RunNumber,
+        diagnostics: &[Diagnostic],
+    ) -> Result<(), StoreError> {
+        sqlx::query("UPDATE runs SET diagnostics = ? WHERE number = ?")
+            .bind(row::to_json(&diagnostics)?)
+            .bind(number.0)
+            .execute(&self.pool)
+            .await
+            .doing("note diagnostics")?;
+        Ok(())
+    }
+}

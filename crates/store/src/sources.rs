@@ -1,0 +1,194 @@
+//! Sources, and the birth of a run from a moved branch.
+
+use edgewright_model::names::SourceName;
+use edgewright_model::run::{RunNumber, RunState, Trigger};
+use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
+
+use crate::error::Operation as _;
+use crate::{Store, StoreError, row};
+
+/// A source's row id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceId(pub i64);
+
+/// A configured source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceRow {
+    /// Row id.
+    pub id: SourceId,
+    /// Configured name.
+    pub name: SourceName,
+    /// Address, without credentials.
+    pub url: String,
+    /// `name:` of its newest readable commit: the first component of its repositories.
+    pub definition_name: Option<SourceName>,
+    /// The remote's default branch when last seen.
+    pub default_branch: Option<String>,
+    /// When it was polled last.
+    pub polled_at: Option<Timestamp>,
+    /// Why the last poll failed.
+    pub poll_error: Option<String>,
+    /// Failed polls in a row.
+    pub poll_failures: u32,
+}
+
+/// A commit to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRun {
+    /// The branch.
+    pub branch: String,
+    /// The commit (for a working tree: its tree id).
+    pub commit: String,
+    /// First line of its message.
+    pub subject: String,
+    /// Its author.
+    pub author: String,
+    /// Why.
+    pub trigger: Trigger,
+}
+
+fn source(row: &SqliteRow) -> Result<SourceRow, StoreError> {
+    Ok(SourceRow {
+        id: SourceId(row::number(row, "id")?),
+        name: row::text(row, "name")?,
+        url: row::text(row, "url")?,
+        definition_name: row::maybe(row, "definition_name")?,
+        default_branch: row::maybe(row, "default_branch")?,
+        polled_at: row::maybe(row, "polled_at")?,
+        poll_error: row::maybe(row, "poll_error")?,
+        poll_failures: row::number(row, "poll_failures")?,
+    })
+}
+
+impl Store {
+    /// Makes or updates a source by its configured name.
+    pub async fn upsert_source(
+        &self,
+        name: &SourceName,
+        url: &str,
+        now: Timestamp,
+    ) -> Result<SourceRow, StoreError> {
+        let found = sqlx::query(
+            "INSERT INTO sources (name, url, created_at) VALUES (?, ?, ?)
+             ON CONFLICT (name) DO UPDATE SET url = excluded.url RETURNING *",
+        )
+        .bind(name.as_str())
+        .bind(url)
+        .bind(now.to_string())
+        .fetch_one(&self.pool)
+        .await
+        .doing("store a source")?;
+        source(&found)
+    }
+
+    /// All sources, by name.
+    pub async fn sources(&self) -> Result<Vec<SourceRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM sources ORDER BY name")
+            .fetch_all(&self.pool)
+            .await
+            .doing("list sources")?;
+        rows.iter().map(source).collect()
+    }
+
+    /// One source.
+    pub async fn source(&self, id: SourceId) -> Result<SourceRow, StoreError> {
+        let row = sqlx::query("SELECT * FROM sources WHERE id = ?").bind(id.0).fetch_one(&self.pool).await;
+        source(&row.doing("read a source")?)
+    }
+
+    /// Notes how a poll went; an error counts, a success resets the count.
+    pub async fn note_poll(
+        &self,
+        id: SourceId,
+        default_branch: Option<&str>,
+        error: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE sources SET polled_at = ?1, poll_error = ?2, default_branch = coalesce(?3, default_branch),
+             poll_failures = CASE WHEN ?2 IS NULL THEN 0 ELSE poll_failures + 1 END WHERE id = ?4",
+        )
+        .bind(now.to_string())
+        .bind(error)
+        .bind(default_branch)
+        .bind(id.0)
+        .execute(&self.pool)
+        .await
+        .doing("note a poll")?;
+        Ok(())
+    }
+
+    /// Notes the name that the source's definition gives itself.
+    pub async fn name_definition(&self, id: SourceId, name: &SourceName) -> Result<(), StoreError> {
+        sqlx::query("UPDATE sources SET definition_name = ?1 WHERE id = ?2 AND definition_name IS NOT ?1")
+            .bind(name.as_str())
+            .bind(id.0)
+            .execute(&self.pool)
+            .await
+            .doing("name a source")?;
+        Ok(())
+    }
+
+    /// The commit of a branch for which a run was decided.
+    pub async fn decided(&self, id: SourceId, branch: &str) -> Result<Option<String>, StoreError> {
+        sqlx::query_scalar("SELECT commit_id FROM branches WHERE source_id = ? AND name = ?")
+            .bind(id.0)
+            .bind(branch)
+            .fetch_optional(&self.pool)
+            .await
+            .doing("read a branch")
+    }
+
+    /// Decides a run: notes the branch's commit, supersedes queued runs of the same branch, queues the new one; all or nothing.
+    pub async fn queue_run(
+        &self,
+        id: SourceId,
+        new: &NewRun,
+        now: Timestamp,
+    ) -> Result<RunNumber, StoreError> {
+        let mut write = self.write().await?;
+        sqlx::query(
+            "INSERT INTO branches (source_id, name, commit_id, decided_at) VALUES (?, ?, ?, ?)
+             ON CONFLICT DO UPDATE SET commit_id = excluded.commit_id, decided_at = excluded.decided_at",
+        )
+        .bind(id.0)
+        .bind(&new.branch)
+        .bind(&new.commit)
+        .bind(now.to_string())
+        .execute(&mut *write)
+        .await
+        .doing("note a branch")?;
+        sqlx::query(
+            "UPDATE runs SET state = ?, generation = generation + 1, finished_at = ?
+             WHERE source_id = ? AND branch = ? AND state = ?",
+        )
+        .bind(RunState::Superseded.name())
+        .bind(now.to_string())
+        .bind(id.0)
+        .bind(&new.branch)
+        .bind(RunState::Queued.name())
+        .execute(&mut *write)
+        .await
+        .doing("supersede queued runs")?;
+        let number: i64 = sqlx::query_scalar(
+            "INSERT INTO runs (source_id, branch, commit_id, subject, author, trigger, state, created_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
+        )
+        .bind(id.0)
+        .bind(&new.branch)
+        .bind(&new.commit)
+        .bind(&new.subject)
+        .bind(&new.author)
+        .bind(new.trigger.name())
+        .bind(RunState::Queued.name())
+        .bind(now.to_string())
+        .fetch_one(&mut *write)
+        .await
+        .doing("queue a run")?;
+        write.commit().await.doing("commit a run")?;
+        u32::try_from(number)
+            .map(RunNumber)
+            .map_err(|error| StoreError::Corrupt { column: "number", message: error.to_string() })
+    }
+}
