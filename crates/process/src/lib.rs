@@ -1,1 +1,27 @@
 //! The one subprocess helper, clock and tracked tasks.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`command`] | what to start, with which environment, input and limits; the ways to run it |
+//! | [`error`] | every way in which a subprocess can fail, printable and classed |
+//! | [`program`] | where programs are, and which package brings them |
+//! | [`quote`] | a command line that a person can paste into a shell |
+//! | [`clock`] | the only place that asks what time it is |
+//! | [`tasks`] | spawned tasks that have a name, are cancelled by token and joined at shutdown |
+
+pub mod clock;
+pub mod command;
+pub mod error;
+mod execute;
+mod group;
+mod lines;
+pub mod program;
+pub mod quote;
+pub mod tasks;
+
+pub use clock::Clock;
+pub use command::{Command, Finished, Output, ProcessContext, Stream};
+pub use error::{CommandError, Ended};
+pub use program::which;
+pub use tasks::Tasks;
+pub use tokio_util::sync::CancellationToken;

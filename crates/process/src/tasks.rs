@@ -1,0 +1,134 @@
+//! Tracked tasks: every spawned future has a name, is cancelled by token and joined at shutdown.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// A set of tasks. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    cancel: CancellationToken,
+    running: Arc<Mutex<Running>>,
+}
+
+#[derive(Debug, Default)]
+struct Running {
+    next: u64,
+    tasks: BTreeMap<u64, (String, Option<AbortHandle>)>,
+}
+
+/// Tasks that did not end in time and were aborted.
+#[derive(Debug, thiserror::Error)]
+#[error("{} did not end in time and had to be aborted", .names.join(", "))]
+pub struct Stuck {
+    /// Their names.
+    pub names: Vec<String>,
+}
+
+impl Tasks {
+    /// An empty set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Fires at [`Tasks::shutdown`]; tasks watch it and end.
+    pub const fn token(&self) -> &CancellationToken {
+        &self.cancel
+    }
+
+    /// Names of the tasks that run now.
+    pub fn names(&self) -> Vec<String> {
+        self.lock().tasks.values().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Starts a task. Its panic is logged, not passed on. Must be called inside a runtime.
+    pub fn spawn(&self, name: impl Into<String>, future: impl Future<Output = ()> + Send + 'static) {
+        let name = name.into();
+        let id = {
+            let mut running = self.lock();
+            running.next += 1;
+            let id = running.next;
+            running.tasks.insert(id, (name.clone(), None));
+            id
+        };
+        let entry = Entry { running: Arc::clone(&self.running), id, name };
+        let handle = self.tracker.spawn(async move {
+            let _entry = entry;
+            future.await;
+        });
+        // The task may have ended already; then its entry is gone.
+        if let Some((_, abort)) = self.lock().tasks.get_mut(&id) {
+            *abort = Some(handle.abort_handle());
+        }
+    }
+
+    /// Cancels the token and waits for all tasks; aborts those that take longer than `within`.
+    pub async fn shutdown(&self, within: Duration) -> Result<(), Stuck> {
+        self.cancel.cancel();
+        self.tracker.close();
+        if tokio::time::timeout(within, self.tracker.wait()).await.is_ok() {
+            return Ok(());
+        }
+        let names = self.names();
+        for (_, abort) in self.lock().tasks.values() {
+            if let Some(abort) = abort {
+                abort.abort();
+            }
+        }
+        if names.is_empty() { Ok(()) } else { Err(Stuck { names }) }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes a task off the list when its future is dropped, however that comes.
+struct Entry {
+    running: Arc<Mutex<Running>>,
+    id: u64,
+    name: String,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).tasks.remove(&self.id);
+        if std::thread::panicking() {
+            tracing::error!(task = %self.name, "task panicked");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn shutdown_joins_all() {
+        let tasks = Tasks::new();
+        let token = tasks.token().clone();
+        tasks.spawn("waiter", async move { token.cancelled().await });
+        tasks.spawn("short", async {});
+        tasks.spawn("panics", async { panic!("on purpose") });
+        assert!(tasks.names().contains(&"waiter".to_owned()));
+        tasks.shutdown(Duration::from_secs(10)).await.unwrap();
+        assert!(tasks.names().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_stuck_task_is_named_and_aborted() {
+        let tasks = Tasks::new();
+        tasks.spawn("stuck", std::future::pending());
+        let error = tasks.shutdown(Duration::from_millis(20)).await.unwrap_err();
+        assert_eq!(error.names, ["stuck"]);
+        while !tasks.names().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
+}
