@@ -57,6 +57,12 @@ fn is_label(text: &str) -> bool {
         && bytes.iter().all(|&b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
+const COMMIT_RULE: &str = "want 40 or 64 lower-case hex digits";
+
+fn is_commit(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident($kind:literal, $fits:path, $rule:expr);)+) => {$(
         $(#[$doc])*
@@ -134,6 +140,8 @@ names! {
     LabelKey("label key", is_label, LABEL_RULE);
     /// A label's value.
     LabelValue("label value", is_label, LABEL_RULE);
+    /// A commit of a source: git's object id in full.
+    CommitId("commit id", is_commit, COMMIT_RULE);
 }
 
 /// One concrete image of a source: definition × site? × slot?. Prints as `hmi/plant-a/press-1`.
