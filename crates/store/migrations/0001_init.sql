@@ -59,6 +59,7 @@ CREATE TABLE run_nodes (
     phase       TEXT,
     failure     TEXT,                         -- JSON: outcome::JobFailure
     digest      TEXT,                         -- the platform manifest
+    steps       TEXT NOT NULL DEFAULT '[]',   -- JSON: nodes::PathStep, all steps from scratch to this node
     not_before  TEXT,                         -- when a retry is due
     started_at  TEXT,
     finished_at TEXT,

@@ -8,10 +8,21 @@ use edgewright_model::order::JobId;
 use edgewright_model::outcome::{JobFailure, Phase};
 use edgewright_model::run::{NodeState, RunNumber, RunState};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 
 use crate::error::Operation as _;
+use crate::sources::SourceId;
 use crate::{Store, StoreError, row};
+
+/// A step on a node's way from scratch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathStep {
+    /// The key of the image up to and including it.
+    pub key: Digest,
+    /// `bootstrap trixie`, `files sites/plant-a/files`.
+    pub title: String,
+}
 
 /// A node of a run, for one platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +51,8 @@ pub struct NodeRow {
     pub failure: Option<JobFailure>,
     /// The platform manifest.
     pub digest: Option<Digest>,
+    /// All its steps, from scratch on.
+    pub steps: Vec<PathStep>,
     /// When a retry is due.
     pub not_before: Option<Timestamp>,
     /// When its first job began.
@@ -64,6 +77,7 @@ fn node(row: &SqliteRow) -> Result<NodeRow, StoreError> {
         phase: phase.and_then(|phase| serde_json::from_value(phase.into()).ok()),
         failure: row::maybe_json(row, "failure")?,
         digest: row::maybe(row, "digest")?,
+        steps: row::json(row, "steps")?,
         not_before: row::maybe(row, "not_before")?,
         started_at: row::maybe(row, "started_at")?,
         finished_at: row::maybe(row, "finished_at")?,
@@ -108,8 +122,8 @@ impl Store {
         }
         for (position, node) in (0_u32..).zip(nodes) {
             sqlx::query(
-                "INSERT INTO run_nodes (run, node, platform, variant, position, key, action, reason, state, digest, finished_at)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO run_nodes (run, node, platform, variant, position, key, action, reason, state, digest, steps, finished_at)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             )
             .bind(number.0)
             .bind(&node.node)
@@ -121,6 +135,7 @@ impl Store {
             .bind(&node.reason)
             .bind(node.state.name())
             .bind(node.digest.as_ref().map(ToString::to_string))
+            .bind(row::to_json(&node.steps)?)
             .bind(node.state.is_terminal().then(|| now.to_string()))
             .execute(&mut *write)
             .await
@@ -137,6 +152,43 @@ impl Store {
             .await
             .doing("list nodes")?;
         rows.iter().map(node).collect()
+    }
+
+    /// The newest good build of every variant and platform of a source's branch.
+    pub async fn newest_good_nodes(
+        &self,
+        source: SourceId,
+        branch: &str,
+    ) -> Result<Vec<NodeRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT n.*, max(n.run) FROM run_nodes n JOIN runs r ON r.number = n.run
+             WHERE r.source_id = ? AND r.branch = ? AND n.variant IS NOT NULL AND n.state IN ('passed', 'reused')
+             GROUP BY n.node, n.platform ORDER BY n.node, n.platform",
+        )
+        .bind(source.0)
+        .bind(branch)
+        .fetch_all(&self.pool)
+        .await
+        .doing("list the newest good builds")?;
+        rows.iter().map(node).collect()
+    }
+
+    /// The newest node of a variant in any run of a source, for each platform.
+    pub async fn newest_nodes(
+        &self,
+        source: SourceId,
+        variant: &VariantName,
+    ) -> Result<Vec<(RunNumber, NodeRow)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT n.*, max(n.run) AS newest FROM run_nodes n JOIN runs r ON r.number = n.run
+             WHERE r.source_id = ? AND n.variant = ? GROUP BY n.platform ORDER BY n.platform",
+        )
+        .bind(source.0)
+        .bind(variant.to_string())
+        .fetch_all(&self.pool)
+        .await
+        .doing("read a variant's newest nodes")?;
+        rows.iter().map(|row| Ok((RunNumber(row::number(row, "newest")?), node(row)?))).collect()
     }
 
     /// A node's job begins.
