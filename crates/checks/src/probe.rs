@@ -1,0 +1,128 @@
+//! One look at one assertion: it holds now, or what was found instead.
+//!
+//! Whose fault a miss is: of the *check* where the assertion itself cannot work anywhere (a malformed URL, a relative
+//! path, a host name: the runner resolves none), of the *infrastructure* where the machine has no processes or memory
+//! left to look, else of the *image*. A program that is not there is the image's fault: the check says what the image
+//! must have.
+
+mod command;
+mod file;
+pub(crate) mod http;
+mod net;
+mod systemd;
+
+use std::time::Duration;
+
+use edgewright_model::outcome::FailureKind;
+use edgewright_model::spec::Assertion;
+use edgewright_model::verdict::CheckOutcome;
+
+/// Longest time of one look at something that should answer at once, before scaling: a server that hangs while it
+/// starts gets another chance.
+const ONE_LOOK: Duration = Duration::from_secs(10);
+
+/// The time that one look may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    whole: Duration,
+    scale: f64,
+}
+
+impl Budget {
+    /// All that is left of a check's time, and the factor on all limits.
+    pub const fn new(left: Duration, scale: f64) -> Self {
+        Self { whole: left, scale }
+    }
+
+    /// All that is left.
+    pub(crate) const fn whole(self) -> Duration {
+        self.whole
+    }
+
+    /// The limit of a look at something that should answer at once.
+    pub(crate) fn one_look(self) -> Duration {
+        self.whole.min(ONE_LOOK.mul_f64(self.scale))
+    }
+}
+
+/// What a look found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// The assertion holds.
+    Holds,
+    /// It does not.
+    Misses(Miss),
+}
+
+/// What was found instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Miss {
+    /// Whose fault.
+    pub kind: FailureKind,
+    /// What was found, on one line.
+    pub message: String,
+    /// Output of the command, body of the answer, status of the units: the last lines.
+    pub output: Vec<String>,
+    /// Whether trying again is useless.
+    pub is_final: bool,
+}
+
+impl Miss {
+    /// What is left of it when the time is over.
+    pub(crate) fn into_outcome(self) -> CheckOutcome {
+        CheckOutcome::Failed { kind: self.kind, message: self.message, output: self.output }
+    }
+}
+
+impl Finding {
+    /// The image is not as it should be (yet).
+    pub(crate) fn image(message: impl Into<String>, output: Vec<String>) -> Self {
+        let message = message.into();
+        Self::Misses(Miss { kind: FailureKind::Image, message, output, is_final: false })
+    }
+
+    /// The check itself cannot work.
+    pub(crate) fn check(message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self::Misses(Miss { kind: FailureKind::Check, message, output: Vec::new(), is_final: true })
+    }
+
+    /// A program could not be started.
+    pub(crate) fn not_started(program: &str, error: &std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        match error.kind() {
+            ErrorKind::NotFound => Self::image(format!("`{program}` is not in the image"), Vec::new()),
+            ErrorKind::PermissionDenied => {
+                Self::image(format!("`{program}` is not executable: {error}"), Vec::new())
+            }
+            ErrorKind::InvalidInput => Self::check(format!("`{program}` cannot be run: {error}")),
+            ErrorKind::OutOfMemory | ErrorKind::WouldBlock => Self::Misses(Miss {
+                kind: FailureKind::Infrastructure,
+                message: format!("`{program}` could not be started: {error}"),
+                output: Vec::new(),
+                is_final: false,
+            }),
+            _ => Self::image(format!("`{program}` could not be started: {error}"), Vec::new()),
+        }
+    }
+}
+
+/// Looks once.
+pub fn look(assertion: &Assertion, budget: Budget) -> Finding {
+    match assertion {
+        Assertion::Systemd { allow_failed } => systemd::look_at_state(allow_failed, budget),
+        Assertion::Unit { name } => systemd::look_at_unit(name, budget),
+        Assertion::Port { host, port } => net::look_at_port(host, *port, budget),
+        Assertion::Http { url, status, body } => http::look(url, *status, body.as_deref(), budget),
+        Assertion::Command { argv, exit, stdout } => command::look(argv, *exit, stdout.as_deref(), budget),
+        Assertion::File { path, exists, contains, mode, owner } => {
+            let expected = file::Expected { contains: contains.as_deref(), mode: *mode, owner: *owner };
+            file::look(path, *exists, &expected)
+        }
+    }
+}
+
+/// Whether `text` occurs in `bytes`.
+pub(crate) fn contains(bytes: &[u8], text: &str) -> bool {
+    text.is_empty() || bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}

@@ -1,0 +1,204 @@
+//! The service manager's state, as `systemctl` tells it.
+//!
+//! While a machine comes up there may be no `systemctl` answer yet; that is a miss like any other, until the time is over.
+
+use std::collections::BTreeMap;
+
+use super::{Budget, Finding};
+use crate::exec::{self, Ended, last_lines};
+
+/// Most failed units whose status is shown.
+const SHOWN_UNITS: usize = 5;
+
+pub(crate) fn look_at_state(allow_failed: &[String], budget: Budget) -> Finding {
+    let ended = match systemctl(&["is-system-running"], budget) {
+        Ok(ended) => ended,
+        Err(finding) => return finding,
+    };
+    match ended.text().trim() {
+        "running" => Finding::Holds,
+        "degraded" => look_at_failed_units(allow_failed, budget),
+        "" => Finding::image(
+            format!("the service manager does not answer: {}", ended.tail.join(" ").trim()),
+            ended.tail.clone(),
+        ),
+        // `starting`, `initializing`, `maintenance`, `stopping`, `offline`.
+        state => {
+            let jobs = systemctl(&["list-jobs", "--no-legend", "--no-pager", "--plain"], budget);
+            let output = jobs.map_or_else(|_| Vec::new(), |jobs| last_lines(&jobs.text()));
+            Finding::image(format!("the system is `{}`, want `running`", short(state)), output)
+        }
+    }
+}
+
+fn look_at_failed_units(allow_failed: &[String], budget: Budget) -> Finding {
+    let list = ["list-units", "--state=failed", "--all", "--plain", "--full", "--no-legend", "--no-pager"];
+    let failed = match systemctl(&list, budget) {
+        Ok(ended) => failed_units(&ended.text()),
+        Err(finding) => return finding,
+    };
+    if failed.is_empty() {
+        // A unit recovered between the two questions: ask again.
+        return Finding::image("the system is `degraded`, but no unit is failed any more", Vec::new());
+    }
+    let refused: Vec<&str> =
+        failed.iter().map(String::as_str).filter(|unit| !is_allowed(unit, allow_failed)).collect();
+    if refused.is_empty() {
+        return Finding::Holds;
+    }
+    let shown = &refused[..refused.len().min(SHOWN_UNITS)];
+    Finding::image(format!("the system is degraded: {} failed", refused.join(", ")), status(shown, budget))
+}
+
+pub(crate) fn look_at_unit(name: &str, budget: Budget) -> Finding {
+    if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Finding::check(format!("`{name}` is not a unit's name"));
+    }
+    let show = [
+        "show",
+        "--property=LoadState",
+        "--property=ActiveState",
+        "--property=SubState",
+        "--property=Result",
+        "--",
+        name,
+    ];
+    let ended = match systemctl(&show, budget) {
+        Ok(ended) => ended,
+        Err(finding) => return finding,
+    };
+    match judge_unit(name, &ended.text()) {
+        None => Finding::Holds,
+        Some(message) if ended.text().trim().is_empty() => Finding::image(message, ended.tail),
+        Some(message) => Finding::image(message, status(&[name], budget)),
+    }
+}
+
+/// What is wrong with a unit, by the answer of `systemctl show`.
+fn judge_unit(name: &str, shown: &str) -> Option<String> {
+    let properties: BTreeMap<&str, &str> = shown.lines().filter_map(|line| line.split_once('=')).collect();
+    let get = |key: &str| properties.get(key).copied().unwrap_or_default();
+    let (load, active, sub, result) = (get("LoadState"), get("ActiveState"), get("SubState"), get("Result"));
+    match (load, active) {
+        ("", "") => Some("the service manager does not answer yet".to_owned()),
+        ("not-found", _) => Some(format!("unit {name} not found: the image has no such unit")),
+        (_, "active" | "reloading" | "refreshing") => None,
+        ("masked", _) => Some(format!("unit {name} is masked")),
+        ("loaded", "inactive") if result == "success" || result.is_empty() => {
+            Some(format!("unit {name} is inactive ({}), want active", short(sub)))
+        }
+        ("loaded", _) => Some(format!(
+            "unit {name} is {} ({}, result {}), want active",
+            short(active),
+            short(sub),
+            short(result)
+        )),
+        _ => Some(format!("unit {name} cannot be loaded: {}", short(load))),
+    }
+}
+
+/// The names in a list of units, one unit a line, perhaps after a coloured dot.
+fn failed_units(list: &str) -> Vec<String> {
+    let is_name = |word: &&str| word.contains('.') && word.contains(|c: char| c.is_ascii_alphanumeric());
+    list.lines().filter_map(|line| line.split_whitespace().find(is_name)).map(str::to_owned).collect()
+}
+
+fn is_allowed(unit: &str, allow_failed: &[String]) -> bool {
+    allow_failed.iter().any(|allowed| {
+        allowed == unit || (!allowed.contains('.') && unit.strip_suffix(".service") == Some(allowed))
+    })
+}
+
+/// The status of some units with their last journal lines, for people.
+fn status(units: &[&str], budget: Budget) -> Vec<String> {
+    let mut arguments = vec!["status", "--no-pager", "--full", "--lines=8", "--"];
+    arguments.extend(units);
+    systemctl(&arguments, budget).map(|ended| last_lines(&ended.text())).unwrap_or_default()
+}
+
+fn systemctl(arguments: &[&str], budget: Budget) -> Result<Ended, Finding> {
+    let argv: Vec<String> = ["systemctl"].iter().chain(arguments).map(ToString::to_string).collect();
+    let ended =
+        exec::run(&argv, budget.one_look()).map_err(|error| Finding::not_started("systemctl", &error))?;
+    if ended.status.is_some() {
+        Ok(ended)
+    } else {
+        let message = format!("`systemctl {}` did not answer in time", arguments[0]);
+        Err(Finding::image(message, ended.tail))
+    }
+}
+
+fn short(text: &str) -> String {
+    text.lines().next().unwrap_or_default().chars().take(80).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_judged_by_what_systemctl_shows() {
+        let shown = |load: &str, active: &str, sub: &str, result: &str| {
+            format!("Result={result}\nLoadState={load}\nActiveState={active}\nSubState={sub}\n")
+        };
+        let cases = [
+            (shown("loaded", "active", "running", "success"), None),
+            (shown("loaded", "reloading", "reload", "success"), None),
+            ("LoadState=loaded\nActiveState=active\nSubState=mounted\n".to_owned(), None),
+            (
+                shown("loaded", "inactive", "dead", "success"),
+                Some("unit a.service is inactive (dead), want active"),
+            ),
+            (
+                shown("loaded", "failed", "failed", "exit-code"),
+                Some("unit a.service is failed (failed, result exit-code), want active"),
+            ),
+            (
+                shown("loaded", "activating", "auto-restart", "exit-code"),
+                Some("unit a.service is activating (auto-restart, result exit-code), want active"),
+            ),
+            (
+                shown("not-found", "inactive", "dead", "success"),
+                Some("unit a.service not found: the image has no such unit"),
+            ),
+            (shown("masked", "inactive", "dead", "success"), Some("unit a.service is masked")),
+            (
+                shown("bad-setting", "inactive", "dead", ""),
+                Some("unit a.service cannot be loaded: bad-setting"),
+            ),
+            (String::new(), Some("the service manager does not answer yet")),
+        ];
+        for (text, want) in cases {
+            assert_eq!(judge_unit("a.service", &text).as_deref(), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn failed_units_of_every_systemd_are_read() {
+        // systemd 252 and 257 print the first form with --plain, 245 the second.
+        let list = "bad.service       loaded failed failed A service that fails\n\
+                    ● dev-sda1.device loaded failed failed Disk\n\
+                    * getty@tty1.service loaded failed failed Getty on tty1\n\n";
+        assert_eq!(failed_units(list), ["bad.service", "dev-sda1.device", "getty@tty1.service"]);
+        assert!(failed_units("").is_empty());
+        assert!(failed_units("Failed to connect to bus").is_empty());
+    }
+
+    #[test]
+    fn failures_are_allowed_by_name_only() {
+        let allowed = ["gpu".to_owned(), "disk.mount".to_owned()];
+        for (unit, want) in
+            [("gpu.service", true), ("disk.mount", true), ("gpu.mount", false), ("x.service", false)]
+        {
+            assert_eq!(is_allowed(unit, &allowed), want, "{unit}");
+        }
+    }
+
+    #[test]
+    fn names_that_cannot_be_units_are_the_checks_fault() {
+        let budget = Budget::new(std::time::Duration::from_secs(1), 1.0);
+        for bad in ["", "a b.service", "a\n.service"] {
+            assert!(matches!(look_at_unit(bad, budget), Finding::Misses(miss) if miss.is_final), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What goes in and out of the runner.
+//!
+//! In: one [`RunOrder`] as JSON on standard input. Out: one [`RunLine`] per line of standard output, a result as soon
+//! as its check is decided, the summary last; without a summary the run was cut off.
+
+use edgewright_model::spec::{Check, Lane};
+use edgewright_model::verdict::{CheckOutcome, CheckResult};
+use serde::{Deserialize, Serialize};
+
+/// The version of orders that this runner understands.
+pub const ORDER_VERSION: u32 = 1;
+
+/// What the runner is told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunOrder {
+    /// [`ORDER_VERSION`].
+    pub version: u32,
+    /// Where it runs: a check that names other lanes only is skipped.
+    pub lane: Lane,
+    /// The checks.
+    pub checks: Vec<Check>,
+    /// Factor on every time limit: 1 on real hardware, more under an emulated processor. 0.1 to 100.
+    pub scale: f64,
+}
+
+/// Why an order cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum UnfitOrder {
+    /// It is not an order.
+    #[error("the order on standard input is not one")]
+    Json(#[from] serde_json::Error),
+    /// It is of another version.
+    #[error(
+        "the order has version {0}, this runner understands {ORDER_VERSION}: bring in the runner of the same build"
+    )]
+    Version(u32),
+}
+
+impl RunOrder {
+    /// Reads an order.
+    pub fn parse(json: &[u8]) -> Result<Self, UnfitOrder> {
+        let order: Self = serde_json::from_slice(json)?;
+        if order.version == ORDER_VERSION { Ok(order) } else { Err(UnfitOrder::Version(order.version)) }
+    }
+}
+
+/// One line of the runner's standard output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "line", rename_all = "snake_case")]
+pub enum RunLine {
+    /// A check is decided.
+    Result(CheckResult),
+    /// All are. Nothing follows.
+    Summary(RunSummary),
+}
+
+/// The last line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunSummary {
+    /// The runner's version.
+    pub runner: String,
+    /// How many checks held.
+    pub passed: usize,
+    /// How many did not.
+    pub failed: usize,
+    /// How many were not for this lane.
+    pub skipped: usize,
+    /// From the start of the runner to the last result.
+    pub duration_ms: u64,
+}
+
+impl RunSummary {
+    /// Counts results.
+    pub fn of(results: &[CheckResult], duration_ms: u64) -> Self {
+        let count = |wanted: fn(&CheckOutcome) -> bool| results.iter().filter(|r| wanted(&r.outcome)).count();
+        Self {
+            runner: env!("CARGO_PKG_VERSION").to_owned(),
+            passed: count(|outcome| matches!(outcome, CheckOutcome::Passed)),
+            failed: count(|outcome| matches!(outcome, CheckOutcome::Failed { .. })),
+            skipped: count(|outcome| matches!(outcome, CheckOutcome::Skipped { .. })),
+            duration_ms,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wire_form_stands() {
+        let order = r#"{"version":1,"lane":"container","checks":[{"id":"up","assert":{"kind":"systemd","allow_failed":[]},"within":"1m"}],"scale":1.0}"#;
+        let parsed = RunOrder::parse(order.as_bytes()).unwrap();
+        assert_eq!(serde_json::to_string(&parsed).unwrap(), order);
+
+        let line = r#"{"line":"result","id":"up","outcome":{"outcome":"failed","kind":"image","message":"no","output":[]},"duration_ms":5,"tries":2}"#;
+        let parsed: RunLine = serde_json::from_str(line).unwrap();
+        assert_eq!(serde_json::to_string(&parsed).unwrap(), line);
+
+        let line = r#"{"line":"summary","runner":"0.1.0","passed":1,"failed":0,"skipped":0,"duration_ms":5}"#;
+        let parsed: RunLine = serde_json::from_str(line).unwrap();
+        assert_eq!(serde_json::to_string(&parsed).unwrap(), line);
+    }
+
+    #[test]
+    fn other_versions_are_refused_with_the_way_out() {
+        let error = RunOrder::parse(br#"{"version":9,"lane":"vm","checks":[],"scale":1}"#).unwrap_err();
+        assert!(error.to_string().contains("version 9"), "{error}");
+        assert!(RunOrder::parse(b"").is_err());
+    }
+}

@@ -1,0 +1,210 @@
+//! All checks at once, each tried until it holds or its time is over.
+//!
+//! A bounded pool of threads takes the try that is due next; a try that fails is put back with a growing delay. The
+//! clock of every check starts with the runner. A check has at least one try, and one last look at its deadline.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use edgewright_model::spec::Check;
+use edgewright_model::verdict::{CheckOutcome, CheckResult};
+
+use crate::probe::{self, Budget, Finding};
+use crate::protocol::RunOrder;
+
+/// Delay after the first failed try; it doubles up to [`LONGEST_DELAY`].
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+/// Longest delay between two tries: a machine that came up is noticed within it.
+const LONGEST_DELAY: Duration = Duration::from_secs(1);
+/// What the last look at the deadline may take, before scaling.
+const LAST_LOOK: Duration = Duration::from_millis(500);
+/// Most tries at the same time.
+const THREADS: usize = 64;
+/// Factors outside of this are a mistake of the caller, and would overflow durations.
+const SCALES: (f64, f64) = (0.1, 100.0);
+
+/// A check that waits for its next try. Ordered by that time, then by position.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Waiting {
+    due: Instant,
+    position: usize,
+    delay: Duration,
+    tries: u32,
+}
+
+/// Runs all checks of an order and gives their results in the order's order; `on_result` hears of each as it comes.
+pub fn run(order: &RunOrder, on_result: impl Fn(&CheckResult) + Sync) -> Vec<CheckResult> {
+    let start = Instant::now();
+    let scale = if order.scale.is_finite() { order.scale.clamp(SCALES.0, SCALES.1) } else { 1.0 };
+    let results: Mutex<Vec<Option<CheckResult>>> = Mutex::new(vec![None; order.checks.len()]);
+    let queue: Mutex<BinaryHeap<Reverse<Waiting>>> = Mutex::new(BinaryHeap::new());
+
+    let decide = |position: usize, outcome: CheckOutcome, tries: u32| {
+        let id = order.checks[position].id.clone();
+        let result = CheckResult { id, outcome, duration_ms: milliseconds(start.elapsed()), tries };
+        on_result(&result);
+        lock(&results)[position] = Some(result);
+    };
+
+    for (position, check) in order.checks.iter().enumerate() {
+        match &check.lanes {
+            Some(lanes) if !lanes.contains(&order.lane) => {
+                let reason = format!("it is not for the lane `{}`", order.lane);
+                decide(position, CheckOutcome::Skipped { reason }, 0);
+            }
+            _ => lock(&queue).push(Reverse(Waiting { due: start, position, delay: FIRST_DELAY, tries: 0 })),
+        }
+    }
+
+    let work = || {
+        // Whoever puts a check back takes it up again, so an empty queue means that every check is in somebody's hands.
+        while let Some(Reverse(waiting)) = { lock(&queue).pop() } {
+            match attempt(&order.checks[waiting.position], &waiting, start, scale) {
+                Step::Decided { position, outcome, tries } => decide(position, outcome, tries),
+                Step::Again(waiting) => lock(&queue).push(Reverse(waiting)),
+            }
+        }
+    };
+    let threads = lock(&queue).len().min(THREADS);
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            // Where no more threads are to be had, fewer do the work: this one always does.
+            if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                break;
+            }
+        }
+        work();
+    });
+
+    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.into_iter().flatten().collect()
+}
+
+enum Step {
+    Decided { position: usize, outcome: CheckOutcome, tries: u32 },
+    Again(Waiting),
+}
+
+/// Waits until a try is due and makes it.
+fn attempt(check: &Check, waiting: &Waiting, start: Instant, scale: f64) -> Step {
+    let within = check.within.get().mul_f64(scale);
+    let deadline = start.checked_add(within).unwrap_or(start);
+    std::thread::sleep(waiting.due.saturating_duration_since(Instant::now()));
+
+    let left = deadline.saturating_duration_since(Instant::now());
+    let budget = Budget::new(left.max(LAST_LOOK.mul_f64(scale)), scale);
+    let Waiting { position, delay, tries, .. } = *waiting;
+    let tries = tries.saturating_add(1);
+    match probe::look(&check.assert, budget) {
+        Finding::Holds => Step::Decided { position, outcome: CheckOutcome::Passed, tries },
+        Finding::Misses(miss) => {
+            let now = Instant::now();
+            if miss.is_final || now >= deadline {
+                Step::Decided { position, outcome: miss.into_outcome(), tries }
+            } else {
+                let due = deadline.min(now + delay);
+                Step::Again(Waiting { due, position, delay: (delay * 2).min(LONGEST_DELAY), tries })
+            }
+        }
+    }
+}
+
+/// A worker that panicked leaves data that is whole: every critical section is one push, pop or store.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use edgewright_model::outcome::FailureKind;
+    use edgewright_model::spec::{Assertion, Lane};
+
+    use super::*;
+
+    fn command(id: &str, argv: &[&str], within: &str) -> Check {
+        Check {
+            id: id.parse().unwrap(),
+            assert: Assertion::Command {
+                argv: argv.iter().map(ToString::to_string).collect(),
+                exit: 0,
+                stdout: None,
+            },
+            within: within.parse().unwrap(),
+            lanes: None,
+        }
+    }
+
+    fn order(checks: Vec<Check>) -> RunOrder {
+        RunOrder { version: 1, lane: Lane::Container, checks, scale: 1.0 }
+    }
+
+    #[test]
+    fn results_keep_the_order_and_are_heard_of_once() {
+        let mut elsewhere = command("elsewhere", &["true"], "1s");
+        elsewhere.lanes = Some(BTreeSet::from([Lane::Vm]));
+        let checks = vec![
+            command("fails", &["false"], "300ms"),
+            command("hangs", &["sleep", "600"], "300ms"),
+            command("holds", &["true"], "10s"),
+            elsewhere,
+        ];
+        let heard = Mutex::new(Vec::new());
+        let results = run(&order(checks), |result| lock(&heard).push(result.id.to_string()));
+        let ids: Vec<&str> = results.iter().map(|result| result.id.as_str()).collect();
+        assert_eq!(ids, ["fails", "hangs", "holds", "elsewhere"]);
+        let mut heard = heard.into_inner().unwrap();
+        heard.sort_unstable();
+        assert_eq!(heard, ["elsewhere", "fails", "hangs", "holds"]);
+
+        assert!(results[0].tries > 1, "{:?}", results[0]);
+        let CheckOutcome::Failed { kind: FailureKind::Image, message, .. } = &results[1].outcome else {
+            panic!("{:?}", results[1]);
+        };
+        assert!(message.contains("did not end"), "{message}");
+        assert_eq!(results[2].outcome, CheckOutcome::Passed);
+        assert_eq!(results[2].tries, 1);
+        assert!(matches!(&results[3].outcome, CheckOutcome::Skipped { .. }));
+    }
+
+    #[test]
+    fn what_comes_up_later_passes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("there");
+        let checks = vec![
+            command("makes", &["sh", "-c", &format!("sleep 0.3; touch {}", path.display())], "20s"),
+            Check {
+                id: "waits".parse().unwrap(),
+                assert: Assertion::File {
+                    path: path.display().to_string(),
+                    exists: true,
+                    contains: None,
+                    mode: None,
+                    owner: None,
+                },
+                within: "20s".parse().unwrap(),
+                lanes: None,
+            },
+        ];
+        let results = run(&order(checks), |_| {});
+        assert_eq!(results[1].outcome, CheckOutcome::Passed);
+        assert!(results[1].tries > 1);
+    }
+
+    #[test]
+    fn more_checks_than_threads_and_odd_scales_end() {
+        let checks = (0..THREADS * 2).map(|n| command(&format!("c{n}"), &["true"], "10m")).collect();
+        for scale in [1.0, f64::NAN, f64::INFINITY, -3.0] {
+            let order = RunOrder { scale, ..order(Vec::clone(&checks)) };
+            assert!(run(&order, |_| {}).iter().all(|result| result.outcome == CheckOutcome::Passed));
+        }
+        assert!(run(&order(Vec::new()), |_| {}).is_empty());
+    }
+}
