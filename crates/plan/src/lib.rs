@@ -1,1 +1,39 @@
-//! Pure planning: commit and history give graph, keys, plan and reasons.
+//! Pure planning: a commit's definition and the history give a graph, keys and a plan with reasons in words.
+//! No clock, environment, files, network or async: equal arguments give equal results.
+//!
+//! ```text
+//!  Definition + Tree + Locks ──graph()──▶ Graph ──plan() with History──▶ Plan
+//!        │ template  renders *.j2            │ every variant and every        │ per node: build, test, reuse,
+//!        │ files     lists a `files` step    │ shared prefix, each with       │ retire, blocked, failed,
+//!        │ context   lists a build context   │ the key of each of its steps   │ each with its reasons
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`lock`] | which lock an image is built with, what it asks of the outside |
+//! | [`template`], [`files`], [`context`] | what the steps take from the tree; [`glob`] and [`ignore`] are their rules |
+//! | [`key`] | how inputs become keys |
+//! | [`step`], [`mod@graph`] | steps with their keys, nodes, parents |
+//! | [`history`] | what control remembers, as one value |
+//! | [`reason`], [`explain`] | why: as data and in words |
+//! | [`mod@plan`] | what to do about each node |
+
+pub mod context;
+pub mod explain;
+pub mod files;
+pub mod glob;
+pub mod graph;
+pub mod history;
+pub mod ignore;
+pub mod key;
+pub mod lock;
+pub mod plan;
+pub mod reason;
+pub mod step;
+pub mod template;
+
+pub use graph::{Graph, Node, NodeId, NodeName, graph};
+pub use history::History;
+pub use lock::{EffectiveLock, LockOrigin, Locks, lock_request};
+pub use plan::{Action, Plan, plan};
+pub use reason::Reason;

@@ -1,0 +1,227 @@
+//! The graph: every variant, and every prefix that two or more variants share, as nodes with keys.
+//!
+//! A variant is a path of steps: its parent variant's path, its own steps, then site, site × image and slot files. All
+//! paths together form a trie by key. Nodes are the ends of variants, and the places where the paths of variants of one
+//! image part (or where two of them end), so that what sites share is built once, by a job of its own.
+//!
+//! ```text
+//!  scratch ─ bootstrap ─ files ┄ base ─ containerfile ─ files ┄ hmi~1a2b… ┬ site files ┄ hmi/plant-a
+//!                                                                         └ site files ┄ hmi/plant-b
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use edgewright_model::Digest;
+use edgewright_model::format::Diagnostic;
+use edgewright_model::lock::LockRequest;
+use edgewright_model::names::{ImageName, Platform, SiteName, SourceName, VariantName};
+use edgewright_model::order::Base;
+use edgewright_model::reference::{ImageReference, RepoName};
+use edgewright_model::spec::{Check, Definition, Lane, Vars};
+use edgewright_model::tree::Tree;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::lock::{EffectiveLock, Locks};
+use crate::step::GraphStep;
+
+mod assemble;
+mod prefixes;
+mod steps;
+
+/// What a node is called.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NodeName {
+    /// A variant.
+    Variant(VariantName),
+    /// A prefix that variants of one image share. Has no lanes.
+    Prefix {
+        /// The image whose steps it ends in.
+        image: ImageName,
+        /// Its key.
+        key: Digest,
+    },
+}
+
+impl NodeName {
+    /// The image that the node belongs to.
+    pub const fn image(&self) -> &ImageName {
+        match self {
+            Self::Variant(variant) => &variant.image,
+            Self::Prefix { image, .. } => image,
+        }
+    }
+
+    /// The variant, where it is one.
+    pub const fn variant(&self) -> Option<&VariantName> {
+        match self {
+            Self::Variant(variant) => Some(variant),
+            Self::Prefix { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Variant(variant) => variant.fmt(f),
+            Self::Prefix { image, key } => f.pad(&format!("{image}~{}", key.short())),
+        }
+    }
+}
+
+/// A node of the graph: a name and a platform. Prints as `hmi/plant-a (linux/amd64)`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId {
+    /// What it is called.
+    pub name: NodeName,
+    /// For which platform.
+    pub platform: Platform,
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.platform)
+    }
+}
+
+/// All that a commit declares to exist, with keys.
+#[derive(Debug, Clone)]
+pub struct Graph {
+    /// The source.
+    pub source: SourceName,
+    /// Every node that can be built.
+    pub nodes: BTreeMap<NodeId, Node>,
+    /// Variants that cannot be built, each with its reason; they stop nothing but their descendants, which are here, too.
+    pub blocked: BTreeMap<VariantName, String>,
+    /// Images with errors of their own: their variants are unknown, so none of them is retired.
+    pub broken_images: BTreeSet<ImageName>,
+    /// Sites with errors of their own: their variants are unknown, so none of them is retired.
+    pub broken_sites: BTreeSet<SiteName>,
+    /// Sites that have a slot with a broken image: a variant of such a site may be needed by it, so it is not retired.
+    pub doubtful_sites: BTreeMap<SiteName, ImageName>,
+    /// Images that need a lock and have none for their present request. Nodes on them have provisional keys.
+    pub unresolved: BTreeMap<ImageName, LockRequest>,
+    /// The locks that the keys stand on.
+    pub locks: BTreeMap<ImageName, EffectiveLock>,
+    /// Errors found while planning: templates, ignore files, contexts.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// A node: one image that can be built for one platform.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Name and platform.
+    pub id: NodeId,
+    /// The key of the whole image: of its last step, or `root_key` where there is no step at all.
+    pub key: Digest,
+    /// The nearest node on the way from the base: the parent variant, or a prefix.
+    pub parent: Option<NodeId>,
+    /// What the whole path starts from.
+    pub base: GraphBase,
+    /// `key_0`: the key of the base alone.
+    pub root_key: Digest,
+    /// Every step from the base on.
+    pub path: Vec<Arc<GraphStep>>,
+    /// How many steps of `path` belong to `parent`.
+    pub inherited: usize,
+    /// The repository that takes the result.
+    pub repository: RepoName,
+    /// `created` of the config and upper bound of file times of the node's own steps.
+    pub epoch: Timestamp,
+    /// Labels of the config that Edgewright adds; part of the key.
+    pub labels: BTreeMap<String, String>,
+    /// Lanes with their check sets, in running order; none for prefixes and with `test: none`.
+    pub lanes: Vec<LaneChecks>,
+    /// Variables as templates see them; empty for prefixes.
+    pub vars: Arc<Vars>,
+    /// The images whose missing lock makes the key provisional; empty where the node can be built.
+    pub unresolved: Option<ImageName>,
+}
+
+/// A lane with all the checks that apply in it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LaneChecks {
+    /// The lane.
+    pub lane: Lane,
+    /// The checks, in id order.
+    pub checks: Arc<[Check]>,
+    /// Their digest ([`check_set_digest`](edgewright_model::order::check_set_digest)).
+    pub check_set: Digest,
+}
+
+/// What a path starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GraphBase {
+    /// Nothing.
+    Scratch,
+    /// An image in another registry.
+    External {
+        /// As declared.
+        reference: ImageReference,
+        /// The locked digest; absent while the lock is not resolved.
+        digest: Option<Digest>,
+    },
+}
+
+impl GraphBase {
+    /// The base as an order wants it; none while its lock is not resolved.
+    pub fn order(&self) -> Option<Base> {
+        match self {
+            Self::Scratch => Some(Base::Scratch),
+            Self::External { reference, digest } => Some(Base::External {
+                registry: reference.registry.clone(),
+                repository: reference.repository.clone(),
+                digest: digest.clone()?,
+            }),
+        }
+    }
+}
+
+impl Node {
+    /// The steps from the parent node to this one.
+    pub fn steps(&self) -> &[Arc<GraphStep>] {
+        &self.path[self.inherited..]
+    }
+
+    /// The keys of all prefixes of the path, longest first, the base's own last.
+    pub fn keys(&self) -> impl Iterator<Item = &Digest> {
+        self.path.iter().rev().map(|step| &step.key).chain([&self.root_key])
+    }
+
+    /// The variant, where it is one.
+    pub const fn variant(&self) -> Option<&VariantName> {
+        self.id.name.variant()
+    }
+}
+
+impl Graph {
+    /// Every key of the graph: what a history's builds are looked up by.
+    pub fn keys(&self) -> BTreeSet<&Digest> {
+        self.nodes.values().flat_map(Node::keys).collect()
+    }
+
+    /// The variants that can be built, in name order.
+    pub fn variants(&self) -> BTreeSet<&VariantName> {
+        self.nodes.values().filter_map(Node::variant).collect()
+    }
+
+    /// The node of a variant for a platform.
+    pub fn variant(&self, variant: &VariantName, platform: &Platform) -> Option<&Node> {
+        let name = NodeName::Variant(variant.clone());
+        self.nodes.get(&NodeId { name, platform: platform.clone() })
+    }
+}
+
+/// Builds the graph of a commit. Never fails: what cannot be built is in [`Graph::blocked`] and [`Graph::diagnostics`].
+pub fn graph(definition: &Definition, tree: &Tree, locks: &Locks) -> Graph {
+    assemble::assemble(definition, tree, locks)
+}
+
+impl Serialize for NodeName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}

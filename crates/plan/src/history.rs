@@ -1,0 +1,46 @@
+//! What control remembers, as one value that it fills from its tables in one go.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use edgewright_model::Digest;
+use edgewright_model::names::{Platform, VariantName};
+use edgewright_model::order::ManifestRef;
+use edgewright_model::spec::Lane;
+
+/// The past, as far as it matters to a plan. An empty history makes everything new.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    /// Known builds by key: the first manifest recorded for a key is *the* manifest. Only the keys of
+    /// [`Graph::keys`](crate::Graph::keys) are looked at.
+    pub builds: BTreeMap<Digest, ManifestRef>,
+    /// What every variant had before, per platform. Variants that are not in the graph any more are retired.
+    pub variants: BTreeMap<VariantName, BTreeMap<Platform, PreviousBuild>>,
+    /// Verdicts that passed, for the lane inputs (runner, profile) that a job would have now; control leaves the others out
+    /// where it wants them run again.
+    pub passed: BTreeSet<VerdictKey>,
+    /// Verdicts that failed through the *image*, with their message. Failures of the check or the infrastructure do not
+    /// belong here: they are simply no verdict yet. Leaving one out (`retry`) tests again.
+    pub failed: BTreeMap<VerdictKey, String>,
+    /// Keys whose step failed through the *image*, with the message. Leaving one out (`retry`) builds again.
+    pub failed_builds: BTreeMap<Digest, String>,
+}
+
+/// A variant's earlier build for one platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviousBuild {
+    /// Its key.
+    pub key: Digest,
+    /// Digest of its platform manifest.
+    pub manifest: Digest,
+}
+
+/// What a verdict is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct VerdictKey {
+    /// Digest of the platform manifest.
+    pub manifest: Digest,
+    /// The lane.
+    pub lane: Lane,
+    /// Digest of the check set.
+    pub check_set: Digest,
+}

@@ -1,0 +1,110 @@
+//! Which lock each image is built with (DESIGN section 9, decision 4).
+//!
+//! A lock answers a request. Among the locks that answer the *present* request, the committed one and the overlays on
+//! the server, the one with the latest epoch wins, the committed one where they are equal: an image never goes backwards
+//! because somebody commits an older lock than the server's overlay, and the overlay loses its effect as soon as the
+//! committed lock has caught up. Where no lock answers the present request the image is *unresolved*.
+
+use std::collections::BTreeMap;
+
+use edgewright_model::lock::{Lock, LockRequest};
+use edgewright_model::names::ImageName;
+use edgewright_model::spec::{Definition, From, ImageSpec, SourceSpec, Step};
+use jiff::Timestamp;
+
+/// The epoch of images that have neither outside inputs nor an ancestor with any: 2024-01-01T00:00:00Z. It only dates
+/// files, so any constant serves.
+pub const DEFAULT_EPOCH: Timestamp = Timestamp::constant(1_704_067_200, 0);
+
+/// What a graph takes from outside git.
+#[derive(Debug, Clone, Default)]
+pub struct Locks {
+    /// Version of the layer compressor (`edgewright_oci::COMPRESSOR_VERSION`): it shapes the bytes of every layer.
+    pub compressor: String,
+    /// The effective lock of every image that has one; images that need one and are not here are unresolved.
+    pub images: BTreeMap<ImageName, EffectiveLock>,
+}
+
+/// The lock that an image is built with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EffectiveLock {
+    /// The lock.
+    pub lock: Lock,
+    /// Where it comes from.
+    pub origin: LockOrigin,
+}
+
+/// Where a lock comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockOrigin {
+    /// `images/NAME/edgewright.lock` in git.
+    Committed,
+    /// An overlay on the server, by its number.
+    Overlay(u64),
+}
+
+impl Locks {
+    /// Chooses every image's effective lock from the committed one and the server's overlays (number and lock), by the rule
+    /// of this module.
+    pub fn choose(
+        definition: &Definition,
+        overlays: &BTreeMap<ImageName, Vec<(u64, Lock)>>,
+        compressor: impl Into<String>,
+    ) -> Self {
+        let images = definition
+            .images
+            .iter()
+            .filter_map(|(name, image)| {
+                let request = lock_request(image, &definition.source);
+                if request.is_empty() {
+                    return None;
+                }
+                let overlays = overlays.get(name).map_or(&[][..], Vec::as_slice);
+                effective(&request, image.lock.as_ref(), overlays).map(|lock| (name.clone(), lock))
+            })
+            .collect();
+        Self { compressor: compressor.into(), images }
+    }
+}
+
+fn effective(
+    request: &LockRequest,
+    committed: Option<&Lock>,
+    overlays: &[(u64, Lock)],
+) -> Option<EffectiveLock> {
+    let wanted = request.digest();
+    let committed = committed.map(|lock| (LockOrigin::Committed, lock));
+    let overlays = overlays.iter().map(|(number, lock)| (LockOrigin::Overlay(*number), lock));
+    overlays
+        .chain(committed)
+        .filter(|(_, lock)| lock.request == wanted)
+        .max_by_key(|(origin, lock)| match origin {
+            LockOrigin::Committed => (lock.epoch, u64::MAX),
+            LockOrigin::Overlay(number) => (lock.epoch, *number),
+        })
+        .map(|(origin, lock)| EffectiveLock { lock: lock.clone(), origin })
+}
+
+/// What an image asks of the outside; empty where it has no outside inputs.
+pub fn lock_request(image: &ImageSpec, source: &SourceSpec) -> LockRequest {
+    let bootstrap = image.steps.iter().filter_map(|step| match step {
+        Step::Bootstrap(step) => Some(step.clone()),
+        Step::Containerfile(_) | Step::Files(_) => None,
+    });
+    LockRequest {
+        base: match &image.from {
+            From::External(reference) => Some(reference.clone()),
+            From::Scratch | From::Image(_) => None,
+        },
+        bootstrap: bootstrap.collect(),
+        platforms: platforms(image, source).to_vec(),
+    }
+}
+
+/// The platforms that an image is built for.
+pub fn platforms<'a>(
+    image: &'a ImageSpec,
+    source: &'a SourceSpec,
+) -> &'a [edgewright_model::names::Platform] {
+    if image.platforms.is_empty() { &source.platforms } else { &image.platforms }
+}

@@ -1,0 +1,62 @@
+//! Steps of the graph: what to do, from which inputs, under which key.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use edgewright_model::Digest;
+use edgewright_model::lock::LockedPackage;
+use edgewright_model::names::ImageName;
+use edgewright_model::spec::{BootstrapStep, ContainerfileStep};
+use edgewright_model::tree::{ContentId, TreePath};
+
+use crate::context::ContextEntry;
+use crate::files::Listing;
+
+/// A step on a node's way, with the key of the prefix that it completes.
+#[derive(Debug, Clone)]
+pub struct GraphStep {
+    /// The key of the image up to and including this step.
+    pub key: Digest,
+    /// For people and image history: `bootstrap trixie`, `containerfile images/hmi/Containerfile`, `files sites/plant-a/files`.
+    pub title: String,
+    /// The image that the step belongs to (site and slot files belong to the variant's image).
+    pub image: ImageName,
+    /// Digest of the step's own inputs, whatever it stands on. Two steps with equal inputs take equal context tars
+    /// (given the same epoch), so this is the name to keep a packed context under.
+    pub inputs: Digest,
+    /// The work.
+    pub work: Arc<PlannedStep>,
+}
+
+/// The work of a step, with all that is needed to pack its context and to write a
+/// [`StepOrder`](edgewright_model::order::StepOrder).
+#[derive(Debug, Clone)]
+pub enum PlannedStep {
+    /// Install an operating system.
+    Bootstrap {
+        /// As declared.
+        step: BootstrapStep,
+        /// The locked closure for the node's platform; empty while the lock is not resolved.
+        packages: Vec<LockedPackage>,
+        /// The key files of `step.keys` by path; their bytes are not loaded with the tree.
+        keys: BTreeMap<TreePath, ContentId>,
+    },
+    /// Run a Containerfile.
+    Containerfile {
+        /// As declared.
+        step: ContainerfileStep,
+        /// The Containerfile's text.
+        containerfile: Arc<str>,
+        /// The build context, ignore rules applied, in path order.
+        context: Arc<[ContextEntry]>,
+    },
+    /// Lay files over.
+    Files {
+        /// The folder of the repository that they come from.
+        folder: TreePath,
+        /// The entries as they shall stand in the image.
+        listing: Listing,
+        /// Paths in the image to delete, without leading `/`.
+        delete: Vec<String>,
+    },
+}
