@@ -1,0 +1,196 @@
+//! Credentials, and the bearer token flow (distribution token specification): `401` with
+//! `WWW-Authenticate: Bearer realm=…,service=…,scope=…` → a token from the realm → the request again.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::Deserialize;
+
+/// Who we are to a registry. `Debug` redacts.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub enum Credentials {
+    /// Nobody in particular.
+    #[default]
+    Anonymous,
+    /// A bearer token, sent with every request.
+    Bearer(String),
+    /// A user, for basic authentication and for the token realm.
+    Basic {
+        /// Name.
+        user: String,
+        /// Password or access token.
+        password: String,
+    },
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anonymous => f.write_str("Anonymous"),
+            Self::Bearer(_) => f.write_str("Bearer(…)"),
+            Self::Basic { user, .. } => write!(f, "Basic({user}, …)"),
+        }
+    }
+}
+
+impl Credentials {
+    /// The credentials for a host (or, more exactly, a repository below it) in the text of a `docker login` or
+    /// `podman login` file (`auth.json`, `config.json`). The most exact entry wins; none: anonymous.
+    pub fn from_auth_json(text: &str, host: &str, repository: &str) -> Result<Self, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct File {
+            #[serde(default)]
+            auths: HashMap<String, Entry>,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Entry {
+            auth: Option<String>,
+            registrytoken: Option<String>,
+        }
+        let file: File = serde_json::from_str(text)?;
+        let full = format!("{host}/{repository}");
+        let mut candidates = vec![full.as_str()];
+        let mut rest = full.as_str();
+        while let Some((parent, _)) = rest.rsplit_once('/') {
+            candidates.push(parent);
+            rest = parent;
+        }
+        // Docker writes its own hub under an address of the first version of the protocol.
+        let hub = ["https://index.docker.io/v1/", "docker.io"];
+        let hub = hub.into_iter().filter(|_| host == "docker.io" || host == "registry-1.docker.io");
+        let entry = candidates.into_iter().chain(hub).find_map(|name| {
+            file.auths.get(name).or_else(|| file.auths.get(&format!("https://{name}")))
+        });
+        Ok(match entry {
+            Some(Entry { registrytoken: Some(token), .. }) => Self::Bearer(token.clone()),
+            Some(Entry { auth: Some(auth), .. }) => decode_basic(auth).unwrap_or_default(),
+            _ => Self::Anonymous,
+        })
+    }
+}
+
+fn decode_basic(auth: &str) -> Option<Credentials> {
+    let text = String::from_utf8(base64_decode(auth)?).ok()?;
+    let (user, password) = text.split_once(':')?;
+    Some(Credentials::Basic { user: user.to_owned(), password: password.trim_end_matches('\0').to_owned() })
+}
+
+/// Decodes standard base64, with or without padding; none where the text is not base64.
+pub fn base64_decode(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    let (mut bits, mut count) = (0_u32, 0_u32);
+    let digits = text.bytes().filter(|b| !b.is_ascii_whitespace());
+    for digit in digits.take_while(|&b| b != b'=') {
+        let value = match digit {
+            b'A'..=b'Z' => digit - b'A',
+            b'a'..=b'z' => digit - b'a' + 26,
+            b'0'..=b'9' => digit - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = (bits << 6) | u32::from(value);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push(u8::try_from((bits >> count) & 0xff).unwrap_or_default());
+        }
+    }
+    Some(bytes)
+}
+
+/// What a registry asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Challenge {
+    /// Basic authentication.
+    Basic,
+    /// A token from a realm.
+    Bearer {
+        /// Where tokens are given.
+        realm: String,
+        /// For whom.
+        service: Option<String>,
+        /// For what.
+        scope: Option<String>,
+    },
+}
+
+impl Challenge {
+    /// Parses the value of `WWW-Authenticate`; none where the scheme is neither Basic nor Bearer.
+    pub(super) fn parse(header: &str) -> Option<Self> {
+        let (scheme, rest) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));
+        if scheme.eq_ignore_ascii_case("basic") {
+            return Some(Self::Basic);
+        }
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return None;
+        }
+        let parameters = parameters(rest);
+        let value = |name: &str| parameters.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
+        Some(Self::Bearer { realm: value("realm")?, service: value("service"), scope: value("scope") })
+    }
+}
+
+/// `name="value", name=value`; commas inside quotes belong to the value.
+fn parameters(text: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some((name, after)) = rest.split_once('=') {
+        let name = name.trim_matches(|c: char| c == ',' || c.is_whitespace()).to_ascii_lowercase();
+        let (value, remainder) = match after.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
+            None => after.split_once(',').unwrap_or((after, "")),
+        };
+        found.push((name, value.trim().to_owned()));
+        rest = remainder;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn challenges_of_known_registries_parse() {
+        let quay = r#"Bearer realm="https://quay.io/v2/auth",service="quay.io",scope="repository:a/b:pull,push""#;
+        let bearer = |realm: &str, service: Option<&str>, scope: Option<&str>| Challenge::Bearer {
+            realm: realm.into(),
+            service: service.map(Into::into),
+            scope: scope.map(Into::into),
+        };
+        let table = [
+            (quay, Some(bearer("https://quay.io/v2/auth", Some("quay.io"), Some("repository:a/b:pull,push")))),
+            ("bearer realm=https://x/token", Some(bearer("https://x/token", None, None))),
+            (r#"Basic realm="x""#, Some(Challenge::Basic)),
+            ("Basic", Some(Challenge::Basic)),
+            ("Negotiate", None),
+            ("Bearer service=\"x\"", None),
+            ("", None),
+        ];
+        for (header, expected) in table {
+            assert_eq!(Challenge::parse(header), expected, "{header}");
+        }
+    }
+
+    #[test]
+    fn the_most_exact_entry_of_an_auth_file_wins() {
+        let text = r#"{"auths": {"quay.io": {"auth": "dTpw"}, "quay.io/a": {"auth": "djpxOnI="}, "r.example": {}}}"#;
+        let of = |host, repository| Credentials::from_auth_json(text, host, repository).unwrap();
+        let basic = |user: &str, password: &str| Credentials::Basic { user: user.into(), password: password.into() };
+        assert_eq!(of("quay.io", "b"), basic("u", "p"));
+        assert_eq!(of("quay.io", "a/c"), basic("v", "q:r"));
+        assert_eq!(of("r.example", "a"), Credentials::Anonymous);
+        assert_eq!(of("other", "a"), Credentials::Anonymous);
+        assert!(!format!("{:?}", basic("u", "secret")).contains("secret"));
+    }
+
+    #[test]
+    fn base64_decodes() {
+        for (text, bytes) in [("", ""), ("YQ==", "a"), ("YWI", "ab"), ("YWJj", "abc"), ("YWJj\nZA==", "abcd")] {
+            assert_eq!(base64_decode(text).unwrap(), bytes.as_bytes(), "{text}");
+        }
+        assert_eq!(base64_decode("a*b"), None);
+    }
+}

@@ -1,0 +1,95 @@
+//! The distribution client (distribution-spec 1.1): what jobs, control and mirrors speak to any registry.
+//!
+//! Pulls are verified: a digest that does not agree is an error after the last chunk, and connections that break are
+//! taken up again by `Range`. Pushes of files stream, and go on where the registry kept what it got. The client knows
+//! no environment: addresses and credentials are arguments.
+
+mod auth;
+mod error;
+mod manifests;
+mod pull;
+mod push;
+mod transport;
+
+use std::sync::Arc;
+
+use edgewright_model::Digest;
+use edgewright_model::order::RegistryAccess;
+
+pub use auth::Credentials;
+pub use error::ClientError;
+pub use pull::BlobReader;
+
+use crate::media;
+
+/// Called with the bytes done so far and, where known, in all.
+pub type Progress<'a> = &'a (dyn Fn(u64, Option<u64>) + Send + Sync);
+
+/// No progress reports.
+pub const QUIET: Progress<'static> = &|_, _| {};
+
+/// A manifest as the registry sent it, byte for byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestBytes {
+    /// Its media type.
+    pub media_type: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its bytes.
+    pub bytes: bytes::Bytes,
+}
+
+impl ManifestBytes {
+    /// A descriptor of it.
+    pub fn descriptor(&self) -> media::Descriptor {
+        media::Descriptor::new(&self.media_type, self.digest.clone(), self.bytes.len() as u64)
+    }
+}
+
+/// What a registry says of a manifest without sending it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestHead {
+    /// Its media type.
+    pub media_type: String,
+    /// Its digest, where the registry gives it.
+    pub digest: Option<Digest>,
+    /// Its length in bytes, where the registry gives it.
+    pub size: Option<u64>,
+}
+
+/// A client of one registry. Clones share connections and tokens.
+#[derive(Debug, Clone)]
+pub struct Client {
+    transport: Arc<transport::Transport>,
+}
+
+impl Client {
+    /// A client of a job's registry.
+    pub fn new(access: &RegistryAccess) -> Result<Self, ClientError> {
+        let credentials = match &access.token {
+            Some(token) => Credentials::Bearer(token.clone()),
+            None => Credentials::Anonymous,
+        };
+        Self::with_url(&access.url, credentials)
+    }
+
+    /// A client of the registry at a base address such as `https://quay.io`.
+    pub fn with_url(url: &str, credentials: Credentials) -> Result<Self, ClientError> {
+        Ok(Self { transport: Arc::new(transport::Transport::new(url, credentials)?) })
+    }
+
+    /// A client of the registry that an image reference names by `HOST[:PORT]`: over TLS, except on the loopback.
+    pub fn for_host(host: &str, credentials: Credentials) -> Result<Self, ClientError> {
+        Self::with_url(&transport::url_of_host(host), credentials)
+    }
+
+    /// Host and port, as image references write them.
+    pub fn host(&self) -> &str {
+        self.transport.host()
+    }
+
+    /// Whether the registry speaks plain HTTP (then container tools need `--tls-verify=false`).
+    pub fn is_plain_http(&self) -> bool {
+        self.transport.is_plain_http()
+    }
+}

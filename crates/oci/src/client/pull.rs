@@ -1,0 +1,236 @@
+//! Blobs, down: verified, resumed by `Range` where a connection breaks.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use edgewright_model::Digest;
+use edgewright_model::digest::Hasher;
+use edgewright_model::reference::RepoName;
+use reqwest::header::RANGE;
+use reqwest::{Method, Response, StatusCode};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+
+use super::error::ClientError;
+use super::transport::{Request, Rights};
+use super::{Client, Progress};
+
+/// How often in a row, without a byte in between, a pull is taken up again.
+const ATTEMPTS: u32 = 5;
+/// The wait before the first further attempt; it doubles with each.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+
+/// A blob on its way. The last chunk is given only after the digest of the whole agreed.
+#[derive(Debug)]
+pub struct BlobReader {
+    client: Client,
+    repository: RepoName,
+    digest: Digest,
+    what: String,
+    answer: Option<Response>,
+    total: Option<u64>,
+    hasher: Option<Hasher>,
+    /// Bytes received so far.
+    done: u64,
+    /// Bytes of the current answer to drop, where the registry ignored `Range`.
+    skip: u64,
+    failures: u32,
+    /// Withheld until the next chunk has come or the digest agreed.
+    held: Option<Bytes>,
+}
+
+impl Client {
+    /// Opens a blob for reading.
+    pub async fn pull_blob(&self, repository: &RepoName, digest: &Digest) -> Result<BlobReader, ClientError> {
+        let what = format!("blob {digest} of {repository}");
+        let answer = self.get_blob(repository, digest, &what, 0).await?;
+        Ok(BlobReader {
+            client: self.clone(),
+            repository: repository.clone(),
+            digest: digest.clone(),
+            what,
+            total: answer.content_length(),
+            answer: Some(answer),
+            hasher: Some(Hasher::new(digest.algorithm())),
+            done: 0,
+            skip: 0,
+            failures: 0,
+            held: None,
+        })
+    }
+
+    /// Writes a blob to `writer` and gives its length. What was written counts only if this succeeds.
+    pub async fn pull_blob_to(
+        &self,
+        repository: &RepoName,
+        digest: &Digest,
+        writer: &mut (dyn AsyncWrite + Unpin + Send),
+        progress: Progress<'_>,
+    ) -> Result<u64, ClientError> {
+        let mut reader = self.pull_blob(repository, digest).await?;
+        let mut done = 0;
+        while let Some(chunk) = reader.chunk().await? {
+            writer.write_all(&chunk).await.map_err(|source| reader.local(source))?;
+            done += chunk.len() as u64;
+            progress(done, reader.total);
+        }
+        writer.flush().await.map_err(|source| reader.local(source))?;
+        Ok(done)
+    }
+
+    /// Writes a blob to a new file and gives its length; no file is left behind where it fails.
+    pub async fn pull_blob_file(
+        &self,
+        repository: &RepoName,
+        digest: &Digest,
+        path: &Path,
+        progress: Progress<'_>,
+    ) -> Result<u64, ClientError> {
+        let local = |source| ClientError::Local { what: format!("writing {}", path.display()), source };
+        let mut file = tokio::fs::File::create(path).await.map_err(local)?;
+        let result = self.pull_blob_to(repository, digest, &mut file, progress).await;
+        if result.is_err() {
+            // The caller needs the first error; a file that cannot be removed is removed with its folder.
+            let _ = tokio::fs::remove_file(path).await;
+        }
+        result
+    }
+
+    /// A blob's bytes; an error where it is longer than `limit`.
+    pub async fn pull_blob_bytes(
+        &self,
+        repository: &RepoName,
+        digest: &Digest,
+        limit: u64,
+    ) -> Result<Bytes, ClientError> {
+        let mut reader = self.pull_blob(repository, digest).await?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = reader.chunk().await? {
+            if bytes.len() as u64 + chunk.len() as u64 > limit {
+                return Err(ClientError::TooLarge { registry: self.host().to_owned(), what: reader.what, limit });
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes.into())
+    }
+
+    async fn get_blob(
+        &self,
+        repository: &RepoName,
+        digest: &Digest,
+        what: &str,
+        from: u64,
+    ) -> Result<Response, ClientError> {
+        let url = self.transport.url(repository, &format!("blobs/{digest}"))?;
+        let request = Request { method: Method::GET, url, repository, rights: Rights::Pull, what };
+        let range = |builder: reqwest::RequestBuilder| match from {
+            0 => builder,
+            _ => builder.header(RANGE, format!("bytes={from}-")),
+        };
+        self.transport.send(&request, range).await
+    }
+}
+
+impl BlobReader {
+    /// Length of the blob in bytes, where the registry said.
+    pub const fn total(&self) -> Option<u64> {
+        self.total
+    }
+
+    /// The next chunk; none at the end. After an error nothing that came counts.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
+        loop {
+            let Some(answer) = &mut self.answer else { return Ok(self.held.take()) };
+            match answer.chunk().await {
+                Ok(Some(chunk)) => {
+                    if let Some(held) = self.accept(chunk) {
+                        return Ok(Some(held));
+                    }
+                }
+                Ok(None) if self.total.is_some_and(|total| self.done < total) => self.resume(None).await?,
+                Ok(None) => {
+                    self.answer = None;
+                    self.verify()?;
+                }
+                // The end was lost on the way, but nothing of the content.
+                Err(_) if self.total == Some(self.done) => {
+                    self.answer = None;
+                    self.verify()?;
+                }
+                Err(error) => self.resume(Some(error)).await?,
+            }
+        }
+    }
+
+    /// Everything else as a reader, for decompressors and tar readers.
+    pub fn into_read(self) -> impl AsyncRead + Send + Unpin {
+        let chunks = futures::stream::try_unfold(self, |mut reader| async move {
+            match reader.chunk().await {
+                Ok(chunk) => Ok(chunk.map(|chunk| (chunk, reader))),
+                Err(error) => Err(std::io::Error::other(error)),
+            }
+        });
+        tokio_util::io::StreamReader::new(Box::pin(chunks))
+    }
+
+    fn accept(&mut self, mut chunk: Bytes) -> Option<Bytes> {
+        let skipped = self.skip.min(chunk.len() as u64);
+        self.skip -= skipped;
+        // `skipped` is at most the chunk's length, which is a usize.
+        let chunk = chunk.split_off(usize::try_from(skipped).unwrap_or(chunk.len()));
+        if chunk.is_empty() {
+            return None;
+        }
+        self.failures = 0;
+        self.done += chunk.len() as u64;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&chunk);
+        }
+        self.held.replace(chunk)
+    }
+
+    fn verify(&mut self) -> Result<(), ClientError> {
+        let Some(hasher) = self.hasher.take() else { return Ok(()) };
+        let actual = hasher.finish();
+        if actual == self.digest {
+            return Ok(());
+        }
+        self.held = None;
+        let registry = self.client.host().to_owned();
+        Err(ClientError::Corrupt { registry, what: self.what.clone(), actual })
+    }
+
+    async fn resume(&mut self, mut cause: Option<reqwest::Error>) -> Result<(), ClientError> {
+        loop {
+            self.failures += 1;
+            if self.failures > ATTEMPTS {
+                self.answer = None;
+                self.held = None;
+                return Err(match cause {
+                    Some(source) => self.client.transport.unreachable(&self.what, source),
+                    None => ClientError::BrokenOff {
+                        registry: self.client.host().to_owned(),
+                        what: self.what.clone(),
+                        done: self.done,
+                        attempts: ATTEMPTS,
+                    },
+                });
+            }
+            tracing::debug!(what = self.what, done = self.done, "a pull broke off and is taken up again");
+            tokio::time::sleep(FIRST_WAIT * 2_u32.pow(self.failures - 1)).await;
+            match self.client.get_blob(&self.repository, &self.digest, &self.what, self.done).await {
+                Ok(answer) => {
+                    self.skip = if answer.status() == StatusCode::PARTIAL_CONTENT { 0 } else { self.done };
+                    self.answer = Some(answer);
+                    return Ok(());
+                }
+                Err(ClientError::Unreachable { source, .. }) => cause = Some(source),
+                Err(other) => return Err(other),
+            }
+        }
+    }
+
+    fn local(&self, source: std::io::Error) -> ClientError {
+        ClientError::Local { what: format!("writing {}", self.what), source }
+    }
+}

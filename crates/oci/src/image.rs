@@ -1,0 +1,432 @@
+//! Config, manifest, index and artifact documents: byte-exact, a function of the arguments alone.
+//!
+//! Documents are kept as JSON values, so that what a base image says and we do not know survives, and are written in one
+//! canonical form: keys sorted, no white space.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use edgewright_model::Digest;
+use edgewright_model::names::Platform;
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::client::ManifestBytes;
+use crate::media::{self, Descriptor};
+
+/// Why a document is not an image.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// Not JSON, or not an object.
+    #[error("the {what} is not a JSON object")]
+    NotJson {
+        /// Which document.
+        what: &'static str,
+    },
+    /// A part is missing or of the wrong shape.
+    #[error("the {what} has no fit `{field}`")]
+    Field {
+        /// Which document.
+        what: &'static str,
+        /// Which part.
+        field: &'static str,
+    },
+    /// The config speaks of other layers than the manifest.
+    #[error("the config names {diff_ids} layers, the manifest {layers}")]
+    LayerCount {
+        /// Layers in the config.
+        diff_ids: usize,
+        /// Layers in the manifest.
+        layers: usize,
+    },
+    /// No manifest for the platform.
+    #[error("the image has no manifest for {platform}: it has {offered}")]
+    NoPlatform {
+        /// The wanted platform.
+        platform: Platform,
+        /// What there is.
+        offered: String,
+    },
+}
+
+/// A finished layer, as far as documents speak of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerRef {
+    /// The compressed blob.
+    pub descriptor: Descriptor,
+    /// Digest of the uncompressed tar.
+    pub diff_id: Digest,
+}
+
+/// An image under construction: a base's config and layers, to which layers are added.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Image {
+    config: Map<String, Value>,
+    layers: Vec<LayerRef>,
+    annotations: BTreeMap<String, String>,
+}
+
+/// The documents of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Documents {
+    /// The config's bytes.
+    pub config: Bytes,
+    /// The config's descriptor.
+    pub config_descriptor: Descriptor,
+    /// The manifest's bytes.
+    pub manifest: Bytes,
+    /// The manifest's descriptor.
+    pub manifest_descriptor: Descriptor,
+}
+
+impl Image {
+    /// An image without layers.
+    pub fn scratch(platform: &Platform) -> Self {
+        let mut config = Map::new();
+        config.insert("os".to_owned(), json!(platform.os));
+        config.insert("architecture".to_owned(), json!(platform.architecture));
+        if let Some(variant) = &platform.variant {
+            config.insert("variant".to_owned(), json!(variant));
+        }
+        Self { config, layers: Vec::new(), annotations: BTreeMap::new() }
+    }
+
+    /// A base image from the bytes of its manifest and config. Docker's media types become OCI's: the blobs are the same.
+    pub fn parse(manifest: &[u8], config: &[u8]) -> Result<Self, ImageError> {
+        let layers = layers(manifest)?;
+        let Ok(Value::Object(config)) = serde_json::from_slice(config) else {
+            return Err(ImageError::NotJson { what: "image config" });
+        };
+        let field = || ImageError::Field { what: "image config", field: "rootfs.diff_ids" };
+        let diff_ids = config.get("rootfs").and_then(|r| r.get("diff_ids")).and_then(Value::as_array);
+        let diff_ids: Vec<Digest> = diff_ids
+            .ok_or_else(field)?
+            .iter()
+            .map(|id| id.as_str().and_then(|id| id.parse().ok()).ok_or_else(field))
+            .collect::<Result<_, _>>()?;
+        if diff_ids.len() != layers.len() {
+            return Err(ImageError::LayerCount { diff_ids: diff_ids.len(), layers: layers.len() });
+        }
+        let layers = layers.into_iter().zip(diff_ids).map(|(mut descriptor, diff_id)| {
+            if descriptor.media_type == media::DOCKER_LAYER {
+                media::LAYER_GZIP.clone_into(&mut descriptor.media_type);
+            }
+            LayerRef { descriptor, diff_id }
+        });
+        Ok(Self { config, layers: layers.collect(), annotations: BTreeMap::new() })
+    }
+
+    /// The layers, lowest first.
+    pub fn layers(&self) -> &[LayerRef] {
+        &self.layers
+    }
+
+    /// Compressed length of all layers in bytes.
+    pub fn size(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.descriptor.size).sum()
+    }
+
+    /// What containers are started with: `Env`, `Cmd`, `Labels`, ….
+    pub fn runtime(&self) -> Map<String, Value> {
+        self.config.get("config").and_then(Value::as_object).cloned().unwrap_or_default()
+    }
+
+    /// Replaces what containers are started with.
+    pub fn set_runtime(&mut self, runtime: Map<String, Value>) {
+        self.config.insert("config".to_owned(), Value::Object(runtime));
+    }
+
+    /// Sets one field of what containers are started with.
+    pub fn set_runtime_field(&mut self, name: &str, value: Value) {
+        let mut runtime = self.runtime();
+        runtime.insert(name.to_owned(), value);
+        self.set_runtime(runtime);
+    }
+
+    /// Sets labels of the config; those of the same name are replaced.
+    pub fn add_labels(&mut self, labels: &BTreeMap<String, String>) {
+        if labels.is_empty() {
+            return;
+        }
+        let mut runtime = self.runtime();
+        let mut all = runtime.get("Labels").and_then(Value::as_object).cloned().unwrap_or_default();
+        all.extend(labels.iter().map(|(name, value)| (name.clone(), json!(value))));
+        runtime.insert("Labels".to_owned(), Value::Object(all));
+        self.set_runtime(runtime);
+    }
+
+    /// Lays a layer on top; `title` goes into the history.
+    pub fn add_layer(&mut self, layer: LayerRef, title: &str, epoch: Timestamp) {
+        self.push_history(json!({"created": seconds(epoch), "created_by": title}));
+        self.layers.push(layer);
+    }
+
+    /// Notes a step that changed nothing but the config.
+    pub fn add_empty(&mut self, title: &str, epoch: Timestamp) {
+        self.push_history(json!({"created": seconds(epoch), "created_by": title, "empty_layer": true}));
+    }
+
+    /// The documents, `created` at `epoch`.
+    pub fn documents(&self, epoch: Timestamp) -> Documents {
+        let mut config = self.config.clone();
+        config.insert("created".to_owned(), json!(seconds(epoch)));
+        let diff_ids: Vec<String> = self.layers.iter().map(|layer| layer.diff_id.to_string()).collect();
+        config.insert("rootfs".to_owned(), json!({"type": "layers", "diff_ids": diff_ids}));
+        let config = canonical(&Value::Object(config));
+        let config_descriptor = Descriptor::of(media::CONFIG, &config);
+        let layers: Vec<Value> = self.layers.iter().map(|layer| descriptor(&layer.descriptor)).collect();
+        let mut manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": media::MANIFEST,
+            "config": descriptor(&config_descriptor),
+            "layers": layers,
+        });
+        if !self.annotations.is_empty() {
+            manifest["annotations"] = json!(self.annotations);
+        }
+        let manifest = canonical(&manifest);
+        let manifest_descriptor = Descriptor::of(media::MANIFEST, &manifest);
+        Documents { config: config.into(), config_descriptor, manifest: manifest.into(), manifest_descriptor }
+    }
+
+    fn push_history(&mut self, entry: Value) {
+        let history = self.config.entry("history").or_insert_with(|| json!([]));
+        match history {
+            Value::Array(entries) => entries.push(entry),
+            other => *other = json!([entry]),
+        }
+    }
+}
+
+/// The layers of an image manifest, lowest first.
+pub fn layers(manifest: &[u8]) -> Result<Vec<Descriptor>, ImageError> {
+    part(manifest, "layers")
+}
+
+/// The config of an image manifest.
+pub fn config(manifest: &[u8]) -> Result<Descriptor, ImageError> {
+    part(manifest, "config")
+}
+
+/// The manifests that an index lists.
+pub fn manifests(index: &[u8]) -> Result<Vec<Descriptor>, ImageError> {
+    part(index, "manifests")
+}
+
+/// The manifest of a platform in an index.
+pub fn select(index: &[u8], platform: &Platform) -> Result<Descriptor, ImageError> {
+    let listed = manifests(index)?;
+    let fits = |d: &&Descriptor| d.platform.as_ref().is_some_and(|p| p.fits(platform));
+    if let Some(found) = listed.iter().find(fits) {
+        return Ok(found.clone());
+    }
+    let offered: Vec<String> = listed
+        .iter()
+        .filter_map(|d| d.platform.as_ref())
+        .map(|p| format!("{}/{}", p.os, p.architecture))
+        .filter(|name| !name.contains("unknown"))
+        .collect();
+    let offered = if offered.is_empty() { "none that says its platform".to_owned() } else { offered.join(", ") };
+    Err(ImageError::NoPlatform { platform: platform.clone(), offered })
+}
+
+fn part<T: serde::de::DeserializeOwned>(document: &[u8], field: &'static str) -> Result<T, ImageError> {
+    let what = "manifest";
+    let mut document: Value = serde_json::from_slice(document).map_err(|_| ImageError::NotJson { what })?;
+    let part = document.get_mut(field).map(Value::take).ok_or(ImageError::Field { what, field })?;
+    serde_json::from_value(part).map_err(|_| ImageError::Field { what, field })
+}
+
+/// The index of an image: one manifest per platform, in platform order.
+pub fn index(manifests: &[(Platform, Descriptor)]) -> Vec<u8> {
+    let mut sorted: Vec<&(Platform, Descriptor)> = manifests.iter().collect();
+    sorted.sort_by(|a, b| a.0.cmp(&b.0));
+    let entries: Vec<Descriptor> = sorted
+        .into_iter()
+        .map(|(platform, descriptor)| Descriptor { platform: Some(platform.into()), ..descriptor.clone() })
+        .collect();
+    index_of(&entries)
+}
+
+/// An index of descriptors in the given order.
+pub fn index_of(manifests: &[Descriptor]) -> Vec<u8> {
+    let manifests: Vec<Value> = manifests.iter().map(descriptor).collect();
+    canonical(&json!({"schemaVersion": 2, "mediaType": media::INDEX, "manifests": manifests}))
+}
+
+/// An artifact: a manifest with a type, a subject that it speaks about, and its content as layers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Artifact {
+    /// Its type, such as `application/vnd.edgewright.verdict.v1+json`.
+    pub artifact_type: String,
+    /// What it speaks about: media type, digest and size of a manifest or an index.
+    pub subject: Option<Descriptor>,
+    /// Its content. Empty: one layer that is the empty object.
+    pub layers: Vec<Descriptor>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// The config (and content, where there is none) of artifacts: must be pushed before their manifest.
+pub const EMPTY_CONFIG: &[u8] = b"{}";
+
+impl Artifact {
+    /// The manifest's bytes. Its config is [`EMPTY_CONFIG`].
+    pub fn manifest(&self) -> Vec<u8> {
+        let empty = Descriptor::of(media::EMPTY, EMPTY_CONFIG);
+        let mut layers: Vec<Value> = self.layers.iter().map(descriptor).collect();
+        if layers.is_empty() {
+            layers.push(descriptor(&empty));
+        }
+        let mut manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": media::MANIFEST,
+            "artifactType": self.artifact_type,
+            "config": descriptor(&empty),
+            "layers": layers,
+        });
+        if let Some(subject) = &self.subject {
+            let plain = Descriptor::new(&subject.media_type, subject.digest.clone(), subject.size);
+            manifest["subject"] = descriptor(&plain);
+        }
+        if !self.annotations.is_empty() {
+            manifest["annotations"] = json!(self.annotations);
+        }
+        canonical(&manifest)
+    }
+}
+
+/// Whether a pulled manifest lists platforms.
+pub fn is_index(manifest: &ManifestBytes) -> bool {
+    media::is_index(&manifest.media_type)
+}
+
+fn descriptor(descriptor: &Descriptor) -> Value {
+    serde_json::to_value(descriptor).expect("a descriptor is a plain struct of strings and numbers")
+}
+
+/// RFC 3339, whole seconds, `Z`.
+fn seconds(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// JSON with sorted keys and no white space, whatever order `serde_json` is built to keep.
+fn canonical(value: &Value) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write_canonical(value, &mut bytes);
+    bytes
+}
+
+fn write_canonical(value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::Object(map) => {
+            let sorted: BTreeMap<&String, &Value> = map.iter().collect();
+            out.push(b'{');
+            for (position, (key, value)) in sorted.into_iter().enumerate() {
+                if position > 0 {
+                    out.push(b',');
+                }
+                write_scalar(key, out);
+                out.push(b':');
+                write_canonical(value, out);
+            }
+            out.push(b'}');
+        }
+        Value::Array(items) => {
+            out.push(b'[');
+            for (position, item) in items.iter().enumerate() {
+                if position > 0 {
+                    out.push(b',');
+                }
+                write_canonical(item, out);
+            }
+            out.push(b']');
+        }
+        scalar => write_scalar(scalar, out),
+    }
+}
+
+fn write_scalar(value: &impl serde::Serialize, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, value).expect("writing a string, number or boolean to memory cannot fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn amd64() -> Platform {
+        "linux/amd64".parse().unwrap()
+    }
+
+    fn sample() -> Image {
+        let mut image = Image::scratch(&amd64());
+        let layer = LayerRef {
+            descriptor: Descriptor::new(media::LAYER_ZSTD, Digest::of("compressed"), 10),
+            diff_id: Digest::of("plain"),
+        };
+        image.add_layer(layer, "bootstrap trixie", Timestamp::UNIX_EPOCH);
+        image.set_runtime_field("Cmd", json!(["/sbin/init"]));
+        image.add_labels(&[("b".to_owned(), "2".to_owned()), ("a".to_owned(), "1".to_owned())].into());
+        image
+    }
+
+    #[test]
+    fn documents_are_golden() {
+        let documents = sample().documents(Timestamp::from_second(1_700_000_000).unwrap());
+        let expected = concat!(
+            r#"{"architecture":"amd64","config":{"Cmd":["/sbin/init"],"Labels":{"a":"1","b":"2"}},"#,
+            r#""created":"2023-11-14T22:13:20Z","#,
+            r#""history":[{"created":"1970-01-01T00:00:00Z","created_by":"bootstrap trixie"}],"os":"linux","#,
+            r#""rootfs":{"diff_ids":["sha256:a116c9ac46d6207734a43317d30fd88f52ad8634c37d904bbf4a41d865f90475"],"#,
+            r#""type":"layers"}}"#,
+        );
+        let actual = String::from_utf8(documents.config.to_vec()).unwrap();
+        assert_eq!(actual.replace(Digest::of("plain").hex(), "P"), {
+            expected.replace("a116c9ac46d6207734a43317d30fd88f52ad8634c37d904bbf4a41d865f90475", "P")
+        });
+        let again = Image::parse(&documents.manifest, &documents.config).unwrap();
+        assert_eq!(again.documents(Timestamp::from_second(1_700_000_000).unwrap()), documents);
+        assert_eq!(config(&documents.manifest).unwrap(), documents.config_descriptor);
+    }
+
+    #[test]
+    fn an_index_is_in_platform_order_and_selectable() {
+        let of = |name: &str| (name.parse::<Platform>().unwrap(), Descriptor::of(media::MANIFEST, name.as_bytes()));
+        let (amd64, arm64) = (of("linux/amd64"), of("linux/arm64"));
+        let bytes = index(&[arm64.clone(), amd64.clone()]);
+        assert_eq!(bytes, index(&[amd64.clone(), arm64.clone()]));
+        assert_eq!(select(&bytes, &arm64.0).unwrap().digest, arm64.1.digest);
+        let error = select(&bytes, &"linux/s390x".parse().unwrap()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the image has no manifest for linux/s390x: it has linux/amd64, linux/arm64"
+        );
+    }
+
+    #[test]
+    fn artifacts_name_their_subject() {
+        let subject = Descriptor::of(media::MANIFEST, b"m");
+        let artifact = Artifact {
+            artifact_type: "application/x".into(),
+            subject: Some(subject.clone()),
+            layers: vec![],
+            annotations: BTreeMap::new(),
+        };
+        let value: Value = serde_json::from_slice(&artifact.manifest()).unwrap();
+        assert_eq!(value["subject"]["digest"], subject.digest.to_string());
+        assert_eq!(value["config"]["mediaType"], media::EMPTY);
+        assert_eq!(value["layers"][0]["size"], 2);
+    }
+
+    #[test]
+    fn images_that_are_none_are_refused() {
+        assert!(Image::parse(b"[]", b"{}").is_err());
+        assert!(Image::parse(br#"{"layers":[]}"#, b"[]").is_err());
+        assert!(Image::parse(br#"{"layers":[]}"#, br#"{"rootfs":{"diff_ids":["x"]}}"#).is_err());
+        let error = Image::parse(
+            br#"{"layers":[]}"#,
+            format!(r#"{{"rootfs":{{"diff_ids":["{}"]}}}}"#, Digest::of("")).as_bytes(),
+        );
+        assert_eq!(error.unwrap_err().to_string(), "the config names 1 layers, the manifest 0");
+    }
+}
