@@ -17,8 +17,8 @@ pub struct ImageSummary {
     pub source: SourceName,
     /// The variant.
     pub variant: VariantName,
-    /// The repository that holds it.
-    pub repository: RepoName,
+    /// The repository that holds it; absent where nothing was released.
+    pub repository: Option<RepoName>,
     /// The index that the newest release holds; absent where none does.
     pub digest: Option<Digest>,
     /// Where it stands.
@@ -41,7 +41,9 @@ pub struct ImageSummary {
 pub enum ImageState {
     /// The newest release holds what the newest commit asks for.
     Current,
-    /// The newest commit's build was refused, or has not come; an older digest stands.
+    /// The newest commit's build is on its way; an older digest stands, if there is one.
+    Pending,
+    /// The newest commit's build failed or was blocked; an older digest stands.
     Carried,
     /// Nothing was ever released.
     Absent,
@@ -57,6 +59,7 @@ impl ImageState {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Current => "current",
+            Self::Pending => "pending",
             Self::Carried => "carried",
             Self::Absent => "absent",
             Self::Retired => "retired",
@@ -87,7 +90,7 @@ pub struct ImageView {
     pub provenance: Option<Provenance>,
     /// One build per platform.
     pub builds: Vec<BuildView>,
-    /// Outside inputs of the variant and its ancestors, as pinned.
+    /// Outside inputs of the source's images, as pinned for the run that built it.
     pub locks: Vec<LockView>,
     /// Every lane's verdict with its checks.
     pub verdicts: Vec<VerdictView>,
@@ -134,8 +137,8 @@ pub struct StepView {
     pub key: Digest,
     /// What it is: `bootstrap trixie`, `files sites/plant-a/files`.
     pub title: String,
-    /// What the step added, compressed; absent where that is not recorded.
-    pub layer_bytes: Option<u64>,
+    /// What the step added, compressed.
+    pub added_bytes: Option<u64>,
     /// How long it took when it was executed.
     pub duration_ms: Option<u64>,
     /// The run that executed it.
@@ -147,12 +150,12 @@ pub struct StepView {
 pub struct LockView {
     /// The image that has it.
     pub image: ImageName,
-    /// `created` of the image's config.
-    pub epoch: Timestamp,
+    /// `created` of the image's config; absent where the lock is committed: the commit has it.
+    pub epoch: Option<Timestamp>,
     /// The base image's digest, where it starts from a registry.
     pub base: Option<Digest>,
-    /// How many packages are pinned, over all platforms.
-    pub packages: u64,
+    /// How many packages are pinned, over all platforms; absent where the lock is committed.
+    pub packages: Option<u64>,
     /// The number of the server's overlay; absent where the lock is committed beside the image.
     pub overlay: Option<u32>,
 }
@@ -172,8 +175,12 @@ pub struct VerdictView {
     pub runner: Digest,
     /// How the machine was made.
     pub profile: String,
-    /// When the lane ended.
-    pub finished: Timestamp,
+    /// `ran`, `inherited` or `external`.
+    pub origin: String,
+    /// The run that it belongs to.
+    pub run: RunNumber,
+    /// When it was recorded.
+    pub recorded: Timestamp,
     /// From the start of the machine to the last check.
     pub duration_ms: u64,
     /// Every check.

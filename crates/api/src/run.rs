@@ -126,8 +126,10 @@ pub enum NodeAction {
     Reuse,
     /// No longer declared.
     Retire,
-    /// Cannot be planned: its definition, or one that it needs, is broken.
-    Refuse,
+    /// Cannot be planned, because its definition, or one that it needs, is broken.
+    Blocked,
+    /// Failed before with the same inputs: not tried again.
+    Failed,
     /// Something newer than this reader.
     #[serde(other)]
     Other,
@@ -142,14 +144,15 @@ impl NodeAction {
             Self::Test => "test",
             Self::Reuse => "reuse",
             Self::Retire => "retire",
-            Self::Refuse => "refuse",
+            Self::Blocked => "blocked",
+            Self::Failed => "failed",
             Self::Other => "other",
         }
     }
 
     /// The action of a name; `other` for any that this version does not know.
     pub fn from_name(name: &str) -> Self {
-        [Self::Lock, Self::Build, Self::Test, Self::Reuse, Self::Retire, Self::Refuse]
+        [Self::Lock, Self::Build, Self::Test, Self::Reuse, Self::Retire, Self::Blocked, Self::Failed]
             .into_iter()
             .find(|action| action.name() == name)
             .unwrap_or(Self::Other)
@@ -163,7 +166,7 @@ mod tests {
     #[test]
     fn names_are_the_names_on_the_wire_and_newer_ones_are_read() {
         use NodeAction as A;
-        for action in [A::Lock, A::Build, A::Test, A::Reuse, A::Retire, A::Refuse] {
+        for action in [A::Lock, A::Build, A::Test, A::Reuse, A::Retire, A::Blocked, A::Failed] {
             assert_eq!(serde_json::to_value(action).unwrap(), action.name());
             assert_eq!(NodeAction::from_name(action.name()), action);
         }

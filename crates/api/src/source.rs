@@ -25,8 +25,8 @@ pub struct SourceView {
     pub subject: Option<String>,
     /// Why the last poll failed; absent where it did not.
     pub error: Option<String>,
-    /// What to do about it.
-    pub hint: Option<String>,
+    /// Failed polls in a row.
+    pub failures: u32,
 }
 
 /// The answer to a request to poll.

@@ -41,8 +41,8 @@ pub struct DataFolder {
     pub free_bytes: u64,
     /// Size of that disk.
     pub disk_bytes: u64,
-    /// What the registry's blobs take.
-    pub stored_bytes: u64,
+    /// Compressed length of everything ever built, layers that images share counted for each: an upper bound.
+    pub built_bytes: u64,
 }
 
 /// A job that runs now.

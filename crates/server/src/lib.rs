@@ -1,1 +1,18 @@
-//! Composition: settings, HTTP, telemetry, shutdown.
+//! Composition: settings, the data folder, views, HTTP, telemetry, shutdown.
+//!
+//! ```text
+//!  cli ──Settings──▶ Composition ─┬─ folder    the lock: one server per data folder
+//!                                 ├─ store, registry, control
+//!                                 ├─ views     rows → api documents
+//!                                 └─ http      one listener: /v2 (registry), /api/v1, /healthz, /readyz
+//! ```
+
+#![warn(missing_docs)]
+
+pub mod folder;
+pub mod settings;
+pub mod views;
+
+pub use folder::{DataFolder, FolderError, FolderLock};
+pub use settings::{Options, Settings, SettingsError};
+pub use views::{LogReader, ViewError, Views};

@@ -1,0 +1,207 @@
+//! The data folder: where everything is kept, and the lock that gives it one server.
+//!
+//! ```text
+//! DATA/lock            held by the one server; its text says which
+//!      control.db      runs, releases, channels
+//!      registry/       images
+//!      sources/        clones
+//!      work/           jobs: scratch, container storage, caches
+//!      logs/runs/N/    one file for each job
+//! ```
+
+use std::fs::{File, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use edgewright_model::error::ErrorClass;
+use edgewright_model::order::JobId;
+use edgewright_model::run::RunNumber;
+use serde::{Deserialize, Serialize};
+
+/// The places inside a data folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataFolder {
+    root: PathBuf,
+}
+
+/// What a server says about itself in the lock file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Its process id.
+    pub pid: u32,
+    /// Where it listens, once it does.
+    pub address: Option<String>,
+}
+
+/// Why a data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// Another server has it.
+    #[error("the data folder {} is in use{}", .root.display(), held_by(.holder.as_ref()))]
+    Held {
+        /// The folder.
+        root: PathBuf,
+        /// Who, where that can be read.
+        holder: Option<Holder>,
+    },
+    /// It cannot be made or read.
+    #[error("cannot use the data folder {}", .root.display())]
+    Io {
+        /// The folder.
+        root: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+fn held_by(holder: Option<&Holder>) -> String {
+    holder.map_or_else(String::new, |holder| format!(" by process {}", holder.pid))
+}
+
+impl FolderError {
+    /// What kind of fault it is.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Held { .. } => ErrorClass::Conflict,
+            Self::Io { source, .. } => match source.kind() {
+                std::io::ErrorKind::PermissionDenied => ErrorClass::Denied,
+                std::io::ErrorKind::NotFound => ErrorClass::NotFound,
+                _ => ErrorClass::Unavailable,
+            },
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Held { holder, .. } => match holder.as_ref().and_then(|holder| holder.address.as_ref()) {
+                Some(address) => format!(
+                    "use that server with --server http://{address}, or another folder with --data DIR"
+                ),
+                None => "wait for it to end, or choose another folder with --data DIR".to_owned(),
+            },
+            Self::Io { .. } => "choose another folder with --data DIR or EDGEWRIGHT_DATA".to_owned(),
+        }
+    }
+}
+
+impl DataFolder {
+    /// The folder at a path. Nothing is touched.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Control's database.
+    pub fn database(&self) -> PathBuf {
+        self.root.join("control.db")
+    }
+
+    /// The registry's folder.
+    pub fn registry(&self) -> PathBuf {
+        self.root.join("registry")
+    }
+
+    /// The clones' folder.
+    pub fn sources(&self) -> PathBuf {
+        self.root.join("sources")
+    }
+
+    /// The jobs' folder.
+    pub fn work(&self) -> PathBuf {
+        self.root.join("work")
+    }
+
+    /// The logs' folder.
+    pub fn logs(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+
+    /// One job's log.
+    pub fn log(&self, run: RunNumber, job: JobId) -> PathBuf {
+        self.logs().join("runs").join(run.to_string()).join(format!("{job}.log"))
+    }
+
+    /// Who serves this folder now; nobody where the lock is free.
+    pub fn holder(&self) -> Option<Holder> {
+        let file = File::open(self.root.join("lock")).ok()?;
+        match file.try_lock_shared() {
+            Ok(()) | Err(TryLockError::Error(_)) => None,
+            Err(TryLockError::WouldBlock) => read_holder(&file).or(Some(Holder { pid: 0, address: None })),
+        }
+    }
+
+    /// Makes the folder where it is missing, and takes its lock until the guard is dropped.
+    pub fn lock(&self) -> Result<FolderLock, FolderError> {
+        let io = |source| FolderError::Io { root: self.root.clone(), source };
+        std::fs::create_dir_all(&self.root).map_err(io)?;
+        // Not truncated on opening: the text belongs to whoever holds the lock.
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(self.root.join("lock"))
+            .map_err(io)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::Error(source)) => return Err(io(source)),
+            Err(TryLockError::WouldBlock) => {
+                return Err(FolderError::Held { root: self.root.clone(), holder: read_holder(&file) });
+            }
+        }
+        let mut lock = FolderLock { file };
+        lock.announce(None).map_err(io)?;
+        Ok(lock)
+    }
+}
+
+fn read_holder(mut file: &File) -> Option<Holder> {
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+/// The lock on a data folder. The operating system frees it when the process ends, however it ends.
+#[derive(Debug)]
+pub struct FolderLock {
+    file: File,
+}
+
+impl FolderLock {
+    /// Writes into the lock file who holds it and where it listens.
+    pub fn announce(&mut self, address: Option<&str>) -> std::io::Result<()> {
+        let holder = Holder { pid: std::process::id(), address: address.map(str::to_owned) };
+        let text = serde_json::to_string(&holder)?;
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        self.file.write_all(text.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_one_holder_who_is_named() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = DataFolder::new(temporary.path().join("data"));
+        assert_eq!(folder.holder(), None);
+        let mut lock = folder.lock().unwrap();
+        lock.announce(Some("127.0.0.1:5080")).unwrap();
+        assert_eq!(folder.holder().unwrap().pid, std::process::id());
+        let refused = folder.lock().unwrap_err();
+        assert_eq!(refused.class(), ErrorClass::Conflict);
+        assert!(refused.to_string().ends_with(&format!("by process {}", std::process::id())));
+        assert!(refused.hint().contains("http://127.0.0.1:5080"));
+        drop(lock);
+        assert_eq!(folder.holder(), None);
+        folder.lock().unwrap();
+    }
+}

@@ -1,0 +1,317 @@
+//! Settings: optional layers that are merged, then resolved into total [`Settings`].
+//!
+//! Precedence, low to high: defaults, the file, the environment, flags. The environment and the flags are the `cli`'s
+//! business; this crate sees [`Options`] only, and so tests never touch the environment.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use edgewright_model::duration::Span;
+use edgewright_model::error::ErrorClass;
+use edgewright_model::names::SourceName;
+use serde::Deserialize;
+
+/// Where the server listens unless told otherwise: this machine only.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:5080";
+/// How often a source is polled unless told otherwise.
+pub const DEFAULT_POLL: Span = Span::from_secs(30);
+/// More jobs than this at once help nobody: builds wait for the disk.
+const MOST_DEFAULT_JOBS: usize = 4;
+
+/// One layer of settings, also the settings file (TOML). Everything is optional; unknown names are refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// `[server]`.
+    pub server: ServerOptions,
+    /// `[jobs]`.
+    pub jobs: JobOptions,
+    /// `[[source]]`, one for each.
+    pub source: Vec<SourceOptions>,
+}
+
+/// `[server]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerOptions {
+    /// Address and port to listen on; port 0 takes any free one.
+    pub listen: Option<SocketAddr>,
+    /// The data folder.
+    pub data: Option<PathBuf>,
+    /// `HOST:PORT` by which clients reach the registry, where that is not the listening address.
+    pub address: Option<String>,
+}
+
+/// `[jobs]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JobOptions {
+    /// How many jobs run at once, at least 1.
+    pub parallel: Option<u16>,
+}
+
+/// `[[source]]`.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceOptions {
+    /// The repository: a path, or `file://`, `http://` or `https://`.
+    pub url: String,
+    /// Its name; from the URL's last part where absent.
+    pub name: Option<SourceName>,
+    /// The branch to follow; the remote's default branch where absent.
+    pub branch: Option<String>,
+    /// How often to poll.
+    pub poll: Option<Span>,
+}
+
+impl std::fmt::Debug for SourceOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SourceOptions")
+            .field("url", &redacted(&self.url))
+            .field("name", &self.name)
+            .field("branch", &self.branch)
+            .field("poll", &self.poll)
+            .finish()
+    }
+}
+
+/// All settings, each with a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Address and port to listen on.
+    pub listen: SocketAddr,
+    /// The data folder.
+    pub data: PathBuf,
+    /// `HOST:PORT` by which clients reach the registry; the listening address where absent.
+    pub address: Option<String>,
+    /// How many jobs run at once.
+    pub parallel: usize,
+    /// The sources, with distinct names.
+    pub sources: Vec<SourceSettings>,
+}
+
+/// One source.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SourceSettings {
+    /// Its name.
+    pub name: SourceName,
+    /// The repository, with credentials where the user wrote some: never printed.
+    pub url: String,
+    /// The branch; the remote's default branch where absent.
+    pub branch: Option<String>,
+    /// How often to poll.
+    pub poll: Span,
+}
+
+impl std::fmt::Debug for SourceSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SourceSettings")
+            .field("name", &self.name)
+            .field("url", &redacted(&self.url))
+            .field("branch", &self.branch)
+            .field("poll", &self.poll)
+            .finish()
+    }
+}
+
+/// Why settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file cannot be read.
+    #[error("cannot read the settings file {}", .path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not what it should be; the source shows the line.
+    #[error("the settings file {} has an error", .path.display())]
+    Parse {
+        /// Which.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// No name can be made from a source's URL.
+    #[error("no source name can be made from `{url}`")]
+    Unnamed {
+        /// The URL, without credentials.
+        url: String,
+    },
+    /// Two sources have one name.
+    #[error("two sources are called `{name}`")]
+    Duplicate {
+        /// The name.
+        name: SourceName,
+    },
+    /// No job could ever run.
+    #[error("`jobs.parallel` is 0: nothing would ever be built")]
+    NoJobs,
+}
+
+impl SettingsError {
+    /// What kind of fault it is.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                ErrorClass::NotFound
+            }
+            _ => ErrorClass::UserFault,
+        }
+    }
+
+    /// What to do about it.
+    pub const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Unnamed { .. } | Self::Duplicate { .. } => {
+                Some("give it one: `name = \"…\"` under its [[source]] in the settings file")
+            }
+            Self::NoJobs => Some("write 1 or more, or leave it out"),
+            Self::Read { .. } | Self::Parse { .. } => None,
+        }
+    }
+}
+
+impl Options {
+    /// Reads a settings file.
+    pub fn read(path: &Path) -> Result<Self, SettingsError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| SettingsError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text)
+            .map_err(|source| SettingsError::Parse { path: path.to_owned(), source: Box::new(source) })
+    }
+
+    /// Reads the text of a settings file.
+    pub fn parse(text: &str) -> Result<Self, toml::de::Error> {
+        toml::from_str(text)
+    }
+
+    /// This layer over a lower one: what this one says wins; sources add up.
+    #[must_use]
+    pub fn over(self, lower: Self) -> Self {
+        let mut source = lower.source;
+        source.extend(self.source);
+        Self {
+            server: ServerOptions {
+                listen: self.server.listen.or(lower.server.listen),
+                data: self.server.data.or(lower.server.data),
+                address: self.server.address.or(lower.server.address),
+            },
+            jobs: JobOptions { parallel: self.jobs.parallel.or(lower.jobs.parallel) },
+            source,
+        }
+    }
+
+    /// Total settings: `data` and `cores` are what this machine offers by default.
+    pub fn resolve(self, data: &Path, cores: usize) -> Result<Settings, SettingsError> {
+        let parallel = match self.jobs.parallel {
+            Some(0) => return Err(SettingsError::NoJobs),
+            Some(jobs) => usize::from(jobs),
+            None => cores.clamp(1, MOST_DEFAULT_JOBS),
+        };
+        let mut sources: Vec<SourceSettings> = Vec::new();
+        for options in self.source {
+            let unnamed = || SettingsError::Unnamed { url: redacted(&options.url) };
+            let name = options.name.clone().or_else(|| name_of(&options.url)).ok_or_else(unnamed)?;
+            if sources.iter().any(|other| other.name == name) {
+                return Err(SettingsError::Duplicate { name });
+            }
+            let poll = options.poll.unwrap_or(DEFAULT_POLL);
+            sources.push(SourceSettings { name, url: options.url, branch: options.branch, poll });
+        }
+        let default_listen = || SocketAddr::from(([127, 0, 0, 1], 5080));
+        Ok(Settings {
+            listen: self.server.listen.unwrap_or_else(default_listen),
+            data: self.server.data.unwrap_or_else(|| data.to_owned()),
+            address: self.server.address,
+            parallel,
+            sources,
+        })
+    }
+}
+
+/// A source name from a URL's or path's last part: `https://git.example/Team/Plant_OS.git` gives `plant-os`.
+pub fn name_of(url: &str) -> Option<SourceName> {
+    let last = url.trim_end_matches('/').rsplit(['/', ':']).next()?;
+    let stem = last.strip_suffix(".git").unwrap_or(last);
+    let words: Vec<String> = stem
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(str::to_ascii_lowercase)
+        .collect();
+    words.join("-").chars().take(63).collect::<String>().trim_end_matches('-').parse().ok()
+}
+
+/// A URL without user and password.
+pub fn redacted(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..end].rfind('@') {
+        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(text: &str) -> Options {
+        Options::parse(text).unwrap()
+    }
+
+    #[test]
+    fn layers_merge_and_resolve() {
+        let file = "[server]\nlisten = \"0.0.0.0:80\"\ndata = \"/file\"\n[[source]]\nurl = \"/git/one\"";
+        let flags = "[server]\ndata = \"/flag\"\n[[source]]\nurl = \"/git/two.git\"\npoll = \"5s\"";
+        let settings = options(flags).over(options(file)).resolve(Path::new("/default"), 2).unwrap();
+        assert_eq!(settings.listen.to_string(), "0.0.0.0:80");
+        assert_eq!(settings.data, Path::new("/flag"));
+        let sources: Vec<_> =
+            settings.sources.iter().map(|source| format!("{} {}", source.name, source.poll)).collect();
+        assert_eq!(sources, ["one 30s", "two 5s"]);
+        let bare = Options::default().resolve(Path::new("/default"), 64).unwrap();
+        assert_eq!(bare.listen.to_string(), DEFAULT_LISTEN);
+        assert!(bare.listen.ip().is_loopback());
+        assert_eq!((bare.data.as_path(), bare.parallel), (Path::new("/default"), MOST_DEFAULT_JOBS));
+    }
+
+    #[test]
+    fn mistakes_are_refused_with_their_line() {
+        let unknown = Options::parse("[server]\nlisten = \"127.0.0.1:1\"\nprot = 1").unwrap_err().to_string();
+        assert!(unknown.contains("line 3") && unknown.contains("unknown field `prot`"), "{unknown}");
+        let wrong = Options::parse("[[source]]\nurl = \"/a\"\npoll = \"soon\"").unwrap_err().to_string();
+        assert!(wrong.contains("line 3") && wrong.contains("is not a duration"), "{wrong}");
+        let resolve = |text: &str| options(text).resolve(Path::new("/d"), 1).unwrap_err();
+        assert!(matches!(resolve("[jobs]\nparallel = 0"), SettingsError::NoJobs));
+        let twice = "[[source]]\nurl = \"/x/a\"\n[[source]]\nurl = \"/y/a.git\"";
+        assert!(matches!(resolve(twice), SettingsError::Duplicate { .. }));
+        assert!(matches!(resolve("[[source]]\nurl = \"/\""), SettingsError::Unnamed { .. }));
+    }
+
+    #[test]
+    fn names_come_from_urls_and_credentials_stay_inside() {
+        let names = [
+            ("https://git.example/Team/Plant_OS.git", Some("plant-os")),
+            ("git@git.example:plants.git", Some("plants")),
+            ("/srv/git/plant.os/", Some("plant-os")),
+            ("file:///", None),
+        ];
+        for (url, name) in names {
+            assert_eq!(name_of(url).as_ref().map(SourceName::as_str), name, "{url}");
+        }
+        let redactions = [
+            ("https://me:secret@git.example/a@b", "https://git.example/a@b"),
+            ("https://git.example/a@b", "https://git.example/a@b"),
+            ("/srv/git", "/srv/git"),
+        ];
+        for (url, shown) in redactions {
+            assert_eq!(redacted(url), shown);
+        }
+        let debug = format!("{:?}", options("[[source]]\nurl = \"https://me:secret@h/a\""));
+        assert!(!debug.contains("secret"), "{debug}");
+    }
+}

@@ -1,0 +1,277 @@
+//! Variants: what the newest release holds, what they are made of, what was found about them.
+
+use std::collections::BTreeMap;
+
+use edgewright_api::{
+    BuildView, ImageState, ImageSummary, ImageView, LockView, Provenance, PullCommands, StepView, VerdictView,
+};
+use edgewright_model::Digest;
+use edgewright_model::names::{Platform, SourceName, VariantName};
+use edgewright_model::outcome::JobFailure;
+use edgewright_model::run::{EntryOrigin, NodeState, RunNumber};
+use edgewright_store::nodes::NodeRow;
+use edgewright_store::releases::{ChannelRow, EntryRow, ReleaseRow};
+use edgewright_store::runs::RunRow;
+use edgewright_store::sources::SourceRow;
+
+use super::run::verdict;
+use super::{ViewError, Views};
+
+/// A source's newest release and newest plan: what its variants are judged by.
+struct Situation {
+    source: SourceRow,
+    release: Option<ReleaseRow>,
+    entries: BTreeMap<VariantName, EntryRow>,
+    channels: Vec<ChannelRow>,
+    /// The newest plan's nodes that are variants, for each platform.
+    nodes: BTreeMap<VariantName, Vec<NodeRow>>,
+}
+
+impl Views {
+    /// The variants of the newest release and of the newest plan, by source and name.
+    pub async fn images(&self, source: Option<&SourceName>) -> Result<Vec<ImageSummary>, ViewError> {
+        let mut summaries = Vec::new();
+        for source in self.selected(source).await? {
+            let situation = self.situation(source).await?;
+            for variant in situation.variants() {
+                summaries.push(self.image_summary(&situation, variant).await?);
+            }
+        }
+        Ok(summaries)
+    }
+
+    /// One variant.
+    pub async fn image(
+        &self,
+        variant: &VariantName,
+        source: Option<&SourceName>,
+    ) -> Result<ImageView, ViewError> {
+        let mut fitting = Vec::new();
+        for source in self.selected(source).await? {
+            let situation = self.situation(source).await?;
+            if situation.variants().any(|known| known == variant) {
+                fitting.push(situation);
+            }
+        }
+        match fitting.as_slice() {
+            [] => Err(ViewError::NotFound {
+                what: format!("there is no variant `{variant}`"),
+                hint: "`edgewright images` lists them".to_owned(),
+            }),
+            [situation] => self.image_view(situation, variant).await,
+            several => Err(ViewError::Ambiguous {
+                variant: variant.to_string(),
+                sources: several.iter().map(|situation| situation.source.name.to_string()).collect(),
+            }),
+        }
+    }
+
+    async fn situation(&self, source: SourceRow) -> Result<Situation, ViewError> {
+        let release = self.store.releases(source.id, 1).await?.into_iter().next();
+        let entries = match &release {
+            Some(release) => self.store.entries(source.id, release.number).await?,
+            None => Vec::new(),
+        };
+        let mut nodes: BTreeMap<VariantName, Vec<NodeRow>> = BTreeMap::new();
+        if let Some(run) = self.store.planned_before(RunNumber(u32::MAX), source.id).await? {
+            for node in self.store.nodes(run.number).await? {
+                if let Some(variant) = node.variant.clone() {
+                    nodes.entry(variant).or_default().push(node);
+                }
+            }
+        }
+        Ok(Situation {
+            release,
+            entries: entries.into_iter().map(|entry| (entry.variant.clone(), entry)).collect(),
+            channels: self.store.channels(source.id).await?,
+            nodes,
+            source,
+        })
+    }
+
+    async fn image_summary(
+        &self,
+        situation: &Situation,
+        variant: &VariantName,
+    ) -> Result<ImageSummary, ViewError> {
+        let entry = situation.entries.get(variant);
+        let (mut size_bytes, mut verdicts) = (0, Vec::new());
+        for digest in self.manifests(entry).await?.values() {
+            let builds = self.store.builds_of(digest).await?;
+            size_bytes += builds.first().map_or(0, |build| build.image_size);
+            verdicts.extend(self.lane_verdicts(digest).await?.iter().map(verdict));
+        }
+        let (state, reason) = situation.state(variant);
+        let release = situation.release.as_ref().filter(|_| entry.is_some()).map(|release| release.number);
+        Ok(ImageSummary {
+            source: situation.source.name.clone(),
+            variant: variant.clone(),
+            repository: entry.map(|entry| entry.repository.clone()),
+            digest: entry.map(|entry| entry.digest.clone()),
+            state,
+            channels: situation
+                .channels
+                .iter()
+                .filter(|channel| release.is_some() && channel.release == release)
+                .map(|channel| channel.name.clone())
+                .collect(),
+            release,
+            size_bytes,
+            verdicts,
+            reason,
+        })
+    }
+
+    /// The platform manifests of a release's entry.
+    async fn manifests(&self, entry: Option<&EntryRow>) -> Result<BTreeMap<Platform, Digest>, ViewError> {
+        match entry {
+            Some(entry) => Ok(self.store.index(&entry.digest).await?.unwrap_or_default()),
+            None => Ok(BTreeMap::new()),
+        }
+    }
+
+    async fn image_view(&self, situation: &Situation, variant: &VariantName) -> Result<ImageView, ViewError> {
+        let image = self.image_summary(situation, variant).await?;
+        let manifests = self.manifests(situation.entries.get(variant)).await?;
+        let planned = situation.nodes.get(variant).map(Vec::as_slice).unwrap_or_default();
+        let mut why = planned.first().map(|node| node.reason.clone()).unwrap_or_default();
+        let (mut builds, mut verdicts, mut provenance, mut locks) =
+            (Vec::new(), Vec::new(), None, Vec::new());
+        for (platform, digest) in &manifests {
+            let Some(build) = self.store.builds_of(digest).await?.into_iter().next() else { continue };
+            let run = self.run_row(build.run).await?;
+            // The row of the run that built it: its reason is why this digest exists, and its steps are this digest's.
+            let nodes = self.store.nodes(run.number).await?;
+            let built = nodes
+                .iter()
+                .find(|node| node.key.as_ref() == Some(&build.key) || node.digest.as_ref() == Some(digest));
+            let newest = planned.iter().find(|node| node.digest.as_ref() == Some(digest));
+            if let Some(built) = built {
+                why.clone_from(&built.reason);
+            }
+            let steps = newest.or(built).map(|node| node.steps.as_slice()).unwrap_or_default();
+            builds.push(BuildView {
+                platform: platform.clone(),
+                manifest: build.manifest.clone(),
+                key: build.key.clone(),
+                size_bytes: build.image_size,
+                steps: self.steps(steps).await?,
+            });
+            verdicts.extend(self.verdict_views(platform, digest).await?);
+            locks = self.locks(situation, &run).await?;
+            provenance = Some(Provenance {
+                url: situation.source.url.clone(),
+                commit: run.commit.to_string(),
+                subject: run.subject,
+                run: run.number,
+                job: built.and_then(|node| node.job),
+                built: build.created_at,
+            });
+        }
+        let pull = self
+            .registry_address()
+            .zip(image.repository.as_ref().zip(image.digest.as_ref()))
+            .map(|(address, (repository, digest))| PullCommands::new(&address, repository, digest));
+        Ok(ImageView { image, why, provenance, builds, locks, verdicts, pull })
+    }
+
+    async fn steps(&self, path: &[edgewright_store::nodes::PathStep]) -> Result<Vec<StepView>, ViewError> {
+        let mut views = Vec::with_capacity(path.len());
+        let mut below = Some(0_u64);
+        for step in path {
+            let build = self.store.build(&step.key).await?;
+            let size = build.as_ref().map(|build| build.image_size);
+            views.push(StepView {
+                key: step.key.clone(),
+                title: step.title.clone(),
+                added_bytes: size.zip(below).map(|(size, below)| size.saturating_sub(below)),
+                duration_ms: build.as_ref().map(|build| build.duration_ms),
+                run: build.as_ref().map(|build| build.run),
+            });
+            below = size;
+        }
+        Ok(views)
+    }
+
+    async fn verdict_views(
+        &self,
+        platform: &Platform,
+        digest: &Digest,
+    ) -> Result<Vec<VerdictView>, ViewError> {
+        let rows = self.lane_verdicts(digest).await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| VerdictView {
+                platform: platform.clone(),
+                lane: row.verdict.lane,
+                result: row.verdict.result,
+                check_set: row.verdict.check_set,
+                runner: row.verdict.inputs.runner,
+                profile: row.verdict.inputs.profile,
+                origin: row.origin,
+                run: row.run,
+                recorded: row.created_at,
+                duration_ms: row.verdict.duration_ms,
+                checks: row.verdict.checks,
+                evidence: row.verdict.evidence,
+            })
+            .collect())
+    }
+
+    async fn locks(&self, situation: &Situation, run: &RunRow) -> Result<Vec<LockView>, ViewError> {
+        let overlays = self.store.locks(situation.source.id).await?;
+        let overlay = |image, number| {
+            overlays.iter().find(|row| row.image == image && Some(row.number) == number).map(|row| &row.lock)
+        };
+        Ok(run
+            .locks
+            .iter()
+            .map(|(image, number)| {
+                let lock = overlay(image.clone(), *number);
+                LockView {
+                    image: image.clone(),
+                    epoch: lock.map(|lock| lock.epoch),
+                    base: lock.and_then(|lock| lock.base.clone()),
+                    packages: lock
+                        .map(|lock| lock.packages.values().flatten().map(|list| list.len() as u64).sum()),
+                    overlay: *number,
+                }
+            })
+            .collect())
+    }
+}
+
+impl Situation {
+    fn variants(&self) -> impl Iterator<Item = &VariantName> {
+        let unreleased = self.nodes.keys().filter(|variant| !self.entries.contains_key(*variant));
+        let mut all: Vec<_> = self.entries.keys().chain(unreleased).collect();
+        all.sort();
+        all.into_iter()
+    }
+
+    /// Where a variant stands, and why where it is not current.
+    fn state(&self, variant: &VariantName) -> (ImageState, Option<String>) {
+        let entry = self.entries.get(variant);
+        let nodes = self.nodes.get(variant).map(Vec::as_slice).unwrap_or_default();
+        let any = |state| nodes.iter().find(|node| node.state == state);
+        if let Some(node) = any(NodeState::Retired) {
+            return (ImageState::Retired, Some(node.reason.clone()));
+        }
+        if let Some(node) = any(NodeState::Failed).or_else(|| any(NodeState::Blocked)) {
+            let message = |failure: &JobFailure| format!("{}: {}", failure.kind, failure.message);
+            let reason = node.failure.as_ref().map_or_else(|| node.reason.clone(), message);
+            let state = if entry.is_some() { ImageState::Carried } else { ImageState::Absent };
+            return (state, Some(reason));
+        }
+        if let Some(node) = any(NodeState::Running).or_else(|| any(NodeState::Waiting)) {
+            return (ImageState::Pending, Some(node.reason.clone()));
+        }
+        match entry {
+            None => (ImageState::Absent, nodes.first().map(|node| node.reason.clone())),
+            Some(entry) if nodes.is_empty() && entry.origin == EntryOrigin::Carried => {
+                (ImageState::Carried, Some(entry.reason.clone()))
+            }
+            Some(_) => (ImageState::Current, None),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Reading: control's rows → the documents of `api`. The HTTP handlers and the CLI on a local data folder share these
+//! functions, so that both answer the same.
+
+mod image;
+mod log;
+mod release;
+mod run;
+mod status;
+
+use std::path::PathBuf;
+
+use edgewright_api::ApiError;
+use edgewright_model::Digest;
+use edgewright_model::error::{Chain, ErrorClass};
+use edgewright_model::names::SourceName;
+use edgewright_process::Clock;
+use edgewright_store::sources::SourceRow;
+use edgewright_store::{Store, StoreError};
+
+pub use log::LogReader;
+
+use crate::folder::DataFolder;
+use crate::settings::SourceSettings;
+
+/// Reads what a data folder knows. Clones share the database's connections.
+#[derive(Debug, Clone)]
+pub struct Views {
+    store: Store,
+    folder: DataFolder,
+    clock: Clock,
+    serving: Option<Serving>,
+}
+
+/// What only the server itself knows.
+#[derive(Debug, Clone)]
+pub struct Serving {
+    /// `HOST:PORT` of the registry for clients.
+    pub address: String,
+    /// The configured sources.
+    pub sources: Vec<SourceSettings>,
+}
+
+/// Why something cannot be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewError {
+    /// The database does not answer.
+    #[error("cannot read what happened")]
+    Store(#[from] StoreError),
+    /// It does not exist.
+    #[error("{what}")]
+    NotFound {
+        /// What, as a sentence.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+    /// Several fit.
+    #[error("several sources have the variant `{variant}`: {}", .sources.join(", "))]
+    Ambiguous {
+        /// The variant.
+        variant: String,
+        /// The sources.
+        sources: Vec<String>,
+    },
+    /// A log file does not read.
+    #[error("cannot read {}", .path.display())]
+    Log {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl ViewError {
+    /// What kind of fault it is.
+    pub const fn class(&self) -> ErrorClass {
+        match self {
+            Self::Store(error) => error.class(),
+            Self::NotFound { .. } => ErrorClass::NotFound,
+            Self::Ambiguous { .. } => ErrorClass::UserFault,
+            Self::Log { .. } => ErrorClass::Unavailable,
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotFound { hint, .. } => Some(hint.clone()),
+            Self::Ambiguous { .. } => Some("say which: --source NAME".to_owned()),
+            Self::Store(_) | Self::Log { .. } => None,
+        }
+    }
+}
+
+impl From<ViewError> for ApiError {
+    fn from(error: ViewError) -> Self {
+        Self { code: error.class(), message: Chain(&error).to_string(), hint: error.hint() }
+    }
+}
+
+impl Views {
+    /// Over an open database. `serving` is absent where the data folder is read without being its server.
+    pub const fn new(store: Store, folder: DataFolder, clock: Clock, serving: Option<Serving>) -> Self {
+        Self { store, folder, clock, serving }
+    }
+
+    /// Over a data folder, beside its server or without one.
+    pub async fn open(folder: DataFolder, clock: Clock) -> Result<Self, ViewError> {
+        let database = folder.database();
+        if !database.exists() {
+            return Err(ViewError::NotFound {
+                what: format!("nothing was built in {} yet", folder.root().display()),
+                hint: "`edgewright run DIR` builds a source once, `edgewright serve` follows it; \
+                       --data DIR and --server URL look elsewhere"
+                    .to_owned(),
+            });
+        }
+        Ok(Self::new(Store::open_read_only(&database).await?, folder, clock, None))
+    }
+
+    /// Waits for open statements and closes the database.
+    pub async fn close(&self) {
+        self.store.close().await;
+    }
+
+    /// `HOST:PORT` of the registry, where a server runs.
+    fn registry_address(&self) -> Option<String> {
+        match &self.serving {
+            Some(serving) => Some(serving.address.clone()),
+            None => self.folder.holder()?.address,
+        }
+    }
+
+    /// The sources of a name (as configured, or as they name themselves); all without one.
+    async fn selected(&self, name: Option<&SourceName>) -> Result<Vec<SourceRow>, ViewError> {
+        let mut rows = self.store.sources().await?;
+        if let Some(name) = name {
+            rows.retain(|row| row.name == *name || row.definition_name.as_ref() == Some(name));
+            if rows.is_empty() {
+                return Err(ViewError::NotFound {
+                    what: format!("there is no source `{name}`"),
+                    hint: "`edgewright status` lists them".to_owned(),
+                });
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The newest verdict of each lane on a manifest.
+    async fn lane_verdicts(
+        &self,
+        manifest: &Digest,
+    ) -> Result<Vec<edgewright_store::results::VerdictRow>, ViewError> {
+        let mut rows = self.store.verdicts_of(manifest).await?;
+        let mut seen = std::collections::BTreeSet::new();
+        // Newest first: the first of each lane stays.
+        rows.retain(|row| seen.insert(row.verdict.lane));
+        rows.sort_by_key(|row| row.verdict.lane);
+        Ok(rows)
+    }
+}

@@ -1,0 +1,129 @@
+//! Runs and their nodes.
+
+use edgewright_api::{Counts, NodeAction, NodeView, RunSummary, RunView, VerdictSummary};
+use edgewright_model::names::SourceName;
+use edgewright_model::run::{NodeState, RunNumber};
+use edgewright_store::nodes::NodeRow;
+use edgewright_store::results::VerdictRow;
+use edgewright_store::runs::RunRow;
+use jiff::Timestamp;
+
+use super::{ViewError, Views};
+
+impl Views {
+    /// The newest runs, newest first.
+    pub async fn runs(&self, source: Option<&SourceName>, limit: u32) -> Result<Vec<RunSummary>, ViewError> {
+        let mut rows = match source {
+            None => self.store.runs(None, limit).await?,
+            Some(_) => {
+                let mut rows = Vec::new();
+                for source in self.selected(source).await? {
+                    rows.extend(self.store.runs(Some(source.id), limit).await?);
+                }
+                rows
+            }
+        };
+        rows.sort_by_key(|row| std::cmp::Reverse(row.number));
+        rows.truncate(limit as usize);
+        let mut runs = Vec::with_capacity(rows.len());
+        for row in rows {
+            let nodes = self.store.nodes(row.number).await?;
+            runs.push(self.summary(row, &nodes).await?);
+        }
+        Ok(runs)
+    }
+
+    /// One run.
+    pub async fn run(&self, number: RunNumber) -> Result<RunView, ViewError> {
+        let mut row = self.run_row(number).await?;
+        let rows = self.store.nodes(number).await?;
+        let (diagnostics, failure) = (std::mem::take(&mut row.diagnostics), row.failure.take());
+        let mut nodes = Vec::with_capacity(rows.len());
+        for node in &rows {
+            let verdicts = match &node.digest {
+                Some(digest) => self.lane_verdicts(digest).await?,
+                None => Vec::new(),
+            };
+            nodes.push(view(node, &verdicts));
+        }
+        Ok(RunView { run: self.summary(row, &rows).await?, diagnostics, nodes, failure })
+    }
+
+    pub(super) async fn run_row(&self, number: RunNumber) -> Result<RunRow, ViewError> {
+        self.store.run(number).await?.ok_or_else(|| ViewError::NotFound {
+            what: format!("there is no run {number}"),
+            hint: "`edgewright runs` lists them".to_owned(),
+        })
+    }
+
+    pub(super) async fn summary(&self, row: RunRow, nodes: &[NodeRow]) -> Result<RunSummary, ViewError> {
+        Ok(RunSummary {
+            number: row.number,
+            source: self.store.source(row.source).await?.name,
+            branch: row.branch,
+            commit: row.commit.to_string(),
+            subject: row.subject,
+            author: row.author,
+            trigger: row.trigger,
+            state: row.state,
+            summary: row.summary,
+            counts: counts(nodes),
+            created: row.created_at,
+            started: row.started_at,
+            finished: row.finished_at,
+            release: row.release,
+        })
+    }
+}
+
+fn counts(nodes: &[NodeRow]) -> Counts {
+    let mut counts = Counts::default();
+    for node in nodes {
+        match NodeAction::from_name(&node.action) {
+            NodeAction::Build => counts.build += 1,
+            NodeAction::Test => counts.test += 1,
+            NodeAction::Reuse => counts.reuse += 1,
+            NodeAction::Retire => counts.retire += 1,
+            NodeAction::Lock | NodeAction::Blocked | NodeAction::Failed | NodeAction::Other => {}
+        }
+        if matches!(node.state, NodeState::Failed | NodeState::Blocked) {
+            counts.failed += 1;
+        }
+    }
+    counts
+}
+
+fn view(node: &NodeRow, verdicts: &[VerdictRow]) -> NodeView {
+    NodeView {
+        node: node.node.clone(),
+        variant: node.variant.clone(),
+        platform: Some(node.platform.clone()),
+        action: NodeAction::from_name(&node.action),
+        reason: node.reason.clone(),
+        state: node.state,
+        key: node.key.clone(),
+        digest: node.digest.clone(),
+        job: node.job,
+        phase: node.phase,
+        attempts: node.attempts,
+        not_before: node.not_before,
+        started: node.started_at,
+        finished: node.finished_at,
+        duration_ms: node.started_at.zip(node.finished_at).map(|(from, to)| between(from, to)),
+        failure: node.failure.clone(),
+        verdicts: verdicts.iter().map(verdict).collect(),
+    }
+}
+
+pub(super) fn verdict(row: &VerdictRow) -> VerdictSummary {
+    VerdictSummary {
+        lane: row.verdict.lane,
+        result: row.verdict.result.clone(),
+        duration_ms: row.verdict.duration_ms,
+    }
+}
+
+/// Milliseconds from one time to a later one; 0 where the clock went back.
+fn between(from: Timestamp, to: Timestamp) -> u64 {
+    u64::try_from(to.duration_since(from).as_millis()).unwrap_or(0)
+}

@@ -1,0 +1,85 @@
+//! How the server, or a data folder without one, is doing.
+
+use edgewright_api::{DataFolder, RunningJob, ServerStatus, SourceView};
+use edgewright_model::run::{NodeState, RunState};
+use edgewright_store::sources::SourceRow;
+use jiff::SignedDuration;
+
+use super::{Serving, ViewError, Views};
+use crate::settings::{DEFAULT_POLL, SourceSettings};
+
+impl Views {
+    /// Everything at a glance.
+    pub async fn status(&self) -> Result<ServerStatus, ViewError> {
+        let (mut queue, mut active, mut jobs) = (Vec::new(), Vec::new(), Vec::new());
+        for run in self.store.open_runs().await? {
+            let nodes = self.store.nodes(run.number).await?;
+            for node in nodes.iter().filter(|node| node.state == NodeState::Running) {
+                if let (Some(job), Some(started)) = (node.job, node.started_at) {
+                    let (run, phase) = (run.number, node.phase);
+                    jobs.push(RunningJob { run, node: node.node.clone(), job, phase, started });
+                }
+            }
+            let list = if run.state == RunState::Queued { &mut queue } else { &mut active };
+            list.push(self.summary(run, &nodes).await?);
+        }
+        Ok(ServerStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            now: self.clock.now(),
+            server: match self.serving {
+                Some(_) => Some(std::process::id()),
+                None => self.folder.holder().map(|holder| holder.pid),
+            },
+            registry: self.registry_address(),
+            data: self.disk().await?,
+            sources: self.sources().await?,
+            queue,
+            active,
+            jobs,
+        })
+    }
+
+    async fn disk(&self) -> Result<DataFolder, ViewError> {
+        let (free_bytes, disk_bytes) = rustix::fs::statvfs(self.folder.root())
+            .map_or((0, 0), |disk| (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize));
+        // Each build counts once for each repository that holds it: shared layers are stored once, so this is an upper bound.
+        let built_bytes = self.store.builds().await?.into_values().map(|build| build.image_size).sum();
+        Ok(DataFolder { path: self.folder.root().display().to_string(), free_bytes, disk_bytes, built_bytes })
+    }
+
+    /// The sources, by name.
+    pub async fn sources(&self) -> Result<Vec<SourceView>, ViewError> {
+        let mut views = Vec::new();
+        for row in self.store.sources().await? {
+            let newest = self.store.runs(Some(row.id), 1).await?.into_iter().next();
+            let mut view = source(row, self.serving.as_ref());
+            if let Some(run) = newest {
+                view.commit = Some(run.commit.to_string());
+                view.subject = Some(run.subject);
+            }
+            views.push(view);
+        }
+        Ok(views)
+    }
+}
+
+fn source(row: SourceRow, serving: Option<&Serving>) -> SourceView {
+    let settings: Option<&SourceSettings> =
+        serving.and_then(|serving| serving.sources.iter().find(|source| source.name == row.name));
+    let poll = settings.map_or(DEFAULT_POLL, |settings| settings.poll).get();
+    let next_poll = settings.and(row.polled_at).and_then(|polled| {
+        SignedDuration::try_from(poll).ok().and_then(|poll| polled.checked_add(poll).ok())
+    });
+    SourceView {
+        name: row.name,
+        url: row.url,
+        branch: settings.and_then(|settings| settings.branch.clone()).or(row.default_branch),
+        poll_ms: u64::try_from(poll.as_millis()).unwrap_or(u64::MAX),
+        last_poll: row.polled_at,
+        next_poll,
+        commit: None,
+        subject: None,
+        error: row.poll_error,
+        failures: row.poll_failures,
+    }
+}
