@@ -1,0 +1,60 @@
+//! Rules about files: their length, their header line, and the README's two commands.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::bail;
+
+use crate::workspace;
+
+/// More lines than this are a hint to split by concept.
+const LONG: usize = 300;
+/// More lines than this are refused.
+const TOO_LONG: usize = 600;
+/// What the README promises to work on a fresh clone.
+const README_COMMANDS: [&str; 2] = ["cargo xtask setup", "cargo xtask demo"];
+
+/// Checks every Rust file and the README.
+pub(super) fn check() -> anyhow::Result<()> {
+    let mut faults = String::new();
+    let mut long = Vec::new();
+    for path in rust_files()? {
+        let text = std::fs::read_to_string(&path)?;
+        let name = workspace::shown(&path);
+        match text.lines().count() {
+            lines if lines > TOO_LONG => {
+                writeln!(faults, "{name} has {lines} lines: split it by concept before {TOO_LONG}")?;
+            }
+            lines if lines > LONG => long.push(format!("{name} ({lines})")),
+            _ => {}
+        }
+        if needs_header(&path) && !text.starts_with("//!") {
+            writeln!(faults, "{name} has no header: say in a first line `//! …` what it is for")?;
+        }
+    }
+    if !long.is_empty() {
+        println!("check: longer than {LONG} lines: {}", long.join(", "));
+    }
+    let readme = std::fs::read_to_string(workspace::root().join("README.md"))?;
+    for command in README_COMMANDS {
+        if !readme.lines().any(|line| line.trim() == command) {
+            writeln!(faults, "README.md does not show `{command}` on a line of its own")?;
+        }
+    }
+    if faults.is_empty() { Ok(()) } else { bail!("{}", faults.trim_end()) }
+}
+
+/// All Rust files of our own.
+pub(super) fn rust_files() -> anyhow::Result<Vec<std::path::PathBuf>> {
+    let mut files = Vec::new();
+    for folder in ["crates", "xtask"] {
+        files.extend(workspace::files_below(&workspace::root().join(folder))?);
+    }
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    Ok(files)
+}
+
+/// Sources and top-level test files say what they are for.
+fn needs_header(path: &Path) -> bool {
+    path.components().any(|part| part.as_os_str() == "src" || part.as_os_str() == "tests")
+}

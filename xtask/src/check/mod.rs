@@ -1,0 +1,50 @@
+//! `check`: all that can be said about the code without running its tests. Every step runs, then the failed ones are named.
+
+mod arrows;
+mod deny;
+mod files;
+mod modules;
+
+use std::time::Instant;
+
+use anyhow::bail;
+
+use crate::command::Run;
+use crate::test::shown;
+use crate::workspace;
+
+type Step = (&'static str, fn() -> anyhow::Result<()>);
+
+/// Quick ones first, so that a typo is not answered after minutes.
+const STEPS: [Step; 6] = [
+    ("format", || cargo(&["fmt", "--all", "--check"])),
+    ("file rules", files::check),
+    ("module files", modules::check),
+    ("crate arrows", arrows::check),
+    ("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])),
+    ("licences, bans and sources of dependencies", deny::check),
+];
+
+/// Runs every step.
+pub(crate) fn run() -> anyhow::Result<()> {
+    let started = Instant::now();
+    let mut failed = Vec::new();
+    for (name, step) in STEPS {
+        let began = Instant::now();
+        let outcome = step();
+        let took = shown(began.elapsed());
+        match outcome {
+            Ok(()) => println!("check: {name}: ok ({took})"),
+            Err(error) => {
+                println!("check: {name}: FAILED ({took})\n{error:#}");
+                failed.push(name);
+            }
+        }
+    }
+    println!("check: done in {}", shown(started.elapsed()));
+    if failed.is_empty() { Ok(()) } else { bail!("check failed: {}", failed.join(", ")) }
+}
+
+fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
+    Run::new("cargo").args(arguments).cwd(workspace::root()).run()
+}

@@ -1,0 +1,99 @@
+//! Subprocesses: one small builder, because xtask has no async runtime for `edgewright_process`.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, bail};
+
+/// A command with inherited output, unless it is asked for its output.
+#[derive(Debug)]
+pub(crate) struct Run(Command);
+
+impl Run {
+    /// A program found on the `PATH`, or by its path.
+    #[expect(clippy::disallowed_methods, reason = "xtask has no async runtime; this is its one place")]
+    pub(crate) fn new(program: impl AsRef<OsStr>) -> Self {
+        let mut command = Command::new(program);
+        command.stdin(Stdio::null());
+        Self(command)
+    }
+
+    /// The same with the rights of root: by sudo where we are somebody else.
+    pub(crate) fn as_root(program: impl AsRef<OsStr>) -> anyhow::Result<Self> {
+        if is_root()? { Ok(Self::new(program)) } else { Ok(Self::new("sudo").arg(program)) }
+    }
+
+    pub(crate) fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.0.arg(argument);
+        self
+    }
+
+    pub(crate) fn args(mut self, arguments: impl IntoIterator<Item: AsRef<OsStr>>) -> Self {
+        self.0.args(arguments);
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.0.env(name, value);
+        self
+    }
+
+    pub(crate) fn cwd(mut self, folder: &Path) -> Self {
+        self.0.current_dir(folder);
+        self
+    }
+
+    /// Runs it to its end; an error where it fails.
+    pub(crate) fn run(mut self) -> anyhow::Result<()> {
+        let status = self.0.status().with_context(|| self.cannot_start())?;
+        if status.success() { Ok(()) } else { bail!("`{}` ended with {status}", self.line()) }
+    }
+
+    /// Whether it ends well; its output is dropped.
+    pub(crate) fn succeeds(mut self) -> bool {
+        self.0.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    }
+
+    /// Its standard output; an error with the other stream where it fails.
+    pub(crate) fn output(mut self) -> anyhow::Result<String> {
+        let output = self.0.output().with_context(|| self.cannot_start())?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("`{}` ended with {}: {}", self.line(), output.status, said.trim());
+        }
+        String::from_utf8(output.stdout).with_context(|| format!("`{}` printed no UTF-8", self.line()))
+    }
+
+    /// Starts it with its standard output piped to us.
+    pub(crate) fn start_piped(mut self) -> anyhow::Result<Child> {
+        self.0.stdout(Stdio::piped()).spawn().with_context(|| self.cannot_start())
+    }
+
+    /// Starts it with both streams in a file.
+    pub(crate) fn start_logged(mut self, log: &Path) -> anyhow::Result<Child> {
+        let file = std::fs::File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        self.0.stdout(file.try_clone()?).stderr(file).spawn().with_context(|| self.cannot_start())
+    }
+
+    /// The command line for people.
+    pub(crate) fn line(&self) -> String {
+        let words = std::iter::once(self.0.get_program()).chain(self.0.get_args());
+        words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    fn cannot_start(&self) -> String {
+        format!("cannot start `{}`", self.line())
+    }
+}
+
+/// Whether this process has user id 0.
+pub(crate) fn is_root() -> anyhow::Result<bool> {
+    Ok(Run::new("id").arg("-u").output()?.trim() == "0")
+}
+
+/// Whether a program is installed. Debian keeps some in folders that are not on an ordinary user's `PATH`.
+pub(crate) fn is_installed(program: &str) -> bool {
+    const LOOK: &str = r#"PATH="$PATH:/usr/sbin:/sbin"; command -v "$0""#;
+    Run::new("sh").args(["-c", LOOK, program]).succeeds()
+}

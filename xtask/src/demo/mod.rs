@@ -1,0 +1,196 @@
+//! `demo`: the whole of Edgewright in five minutes, on the sample source, with every claim asserted.
+//!
+//! It has its own folders, port, container storage and git identity, all below `target/demo`. However it ends, the next one starts clean.
+
+mod place;
+mod server;
+mod source;
+mod story;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+
+use self::place::Place;
+use self::server::{Server, text};
+use self::source::Source;
+use self::story::{Story, say};
+use crate::command::Run;
+use crate::{setup, workspace};
+
+/// The first run bootstraps a Debian over the network.
+const FIRST_RUN_LIMIT: Duration = Duration::from_mins(20);
+/// Later runs only add files.
+const RUN_LIMIT: Duration = Duration::from_mins(5);
+/// The variants that the sample's devices run.
+const ROLES: [&str; 4] = ["gateway/plant-a", "gateway/plant-b", "hmi/plant-a", "hmi/plant-b"];
+
+/// Variants with their digests.
+type Digests = BTreeMap<String, String>;
+
+/// Tells the story.
+pub(crate) fn run() -> anyhow::Result<()> {
+    let mut story = Story::new();
+    println!("Edgewright demo. All of it stays below target/demo; Ctrl-C ends it at any time.");
+
+    story.step("Programs and the edgewright command");
+    setup::run()?;
+    Run::new("cargo").args(["build", "--locked", "--package", "edgewright"]).cwd(workspace::root()).run()?;
+    let program = workspace::target().join("debug/edgewright");
+
+    story.step("A git repository with the sample source: two roles at two sites, on one Debian base");
+    let place = Place::prepare()?;
+    Run::new(&program).arg("init").arg(&place.source).run()?;
+    let source = Source::create(&place.source)?;
+    say(&format!("{}", place.source.display()));
+
+    story.step("The server: it polls the repository and hosts the images");
+    let mut server = Server::start(program.clone(), &place)?;
+    say(&format!("{} (log: {})", server.url(), workspace::shown(&place.log)));
+
+    story.step("The first run; most of its time is Debian's bootstrap");
+    let first = server.wait_for_run(&source.head()?, FIRST_RUN_LIMIT, &story)?;
+    ensure_state(&server, &first, "passed")?;
+    let released = digests(&server)?;
+    for variant in ROLES {
+        ensure!(released.contains_key(variant), "{variant} is not released, though the run passed");
+    }
+    say(&server.cli(&["images"]).output()?);
+
+    story.step("Any OCI client can pull an image; here skopeo, by the channel's tag");
+    let reference = format!("docker://{}/plant-os/hmi/plant-a:stable", server.address);
+    Run::new("skopeo")
+        .args(["copy", "--quiet", "--src-tls-verify=false", &reference])
+        .arg(format!("oci:{}:plant-a", place.pulled.display()))
+        .run()?;
+    say(&format!("{reference}\n  -> {}", workspace::shown(&place.pulled)));
+
+    story.step("A commit changes one file of one site");
+    let commit = source.change(
+        "sites/plant-a/files/etc/plant/site.conf",
+        "shift_change=06:00",
+        "shift_change=05:30",
+        "plant-a: earlier shift",
+    )?;
+    say(&source.last_change()?);
+    let second = server.wait_for_run(&commit, RUN_LIMIT, &story)?;
+    ensure_state(&server, &second, "passed")?;
+    let after = digests(&server)?;
+    ensure_changed(&released, &after, &["gateway/plant-a", "hmi/plant-a"])?;
+    ensure_tested(&second, &["gateway/plant-a", "hmi/plant-a"])?;
+    say(
+        "Built and tested: gateway/plant-a, hmi/plant-a. All others kept their digests, so devices there download nothing.",
+    );
+
+    story.step("A commit breaks a service: the panel gets a port that is no number");
+    let commit = source.change(
+        "images/hmi/files/etc/plant/hmi.env",
+        "HTTP_PORT=8080",
+        "HTTP_PORT=eighty",
+        "hmi: another port",
+    )?;
+    say(&source.last_change()?);
+    let third = server.wait_for_run(&commit, RUN_LIMIT, &story)?;
+    ensure_state(&server, &third, "failed")?;
+    ensure_changed(&after, &digests(&server)?, &[])?;
+    let tagged = digest_of(&reference, &place)?;
+    ensure!(
+        after.get("hmi/plant-a") == Some(&tagged),
+        "`stable` should still answer the old digest and answers {tagged}"
+    );
+    say(&server.cli(&["run", "show", &number(&third)]).output()?);
+    say("Refused, with the evidence above. The old digests stand, and `stable` still answers them.");
+
+    story.step("A commit takes it back: nothing is built again, for every key is known");
+    let fourth = server.wait_for_run(&source.revert()?, RUN_LIMIT, &story)?;
+    ensure_state(&server, &fourth, "passed")?;
+    ensure_changed(&after, &digests(&server)?, &[])?;
+
+    next(&mut story, &mut server, &place)
+}
+
+/// Says what to try, and keeps the server for that where somebody sits at a terminal.
+fn next(story: &mut Story, server: &mut Server<'_>, place: &Place) -> anyhow::Result<()> {
+    let is_watched = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let url = server.url();
+    story.step("Done. What to try next");
+    let edgewright = workspace::shown(&workspace::target().join("debug/edgewright"));
+    if !is_watched {
+        say(&format!("{}        # start the server again", server.command_line()));
+    }
+    say(&format!(
+        "{edgewright} status --server {url}
+{edgewright} image show hmi/plant-a --server {url}     # why built, from what, checks, verdict
+{edgewright} run show 3 --server {url}                 # the refused change
+{edgewright} logs 3 hmi/plant-a --server {url}
+podman pull --tls-verify=false {}/plant-os/hmi/plant-a:stable
+$EDITOR {}/README.md          # then commit a change of your own there",
+        server.address,
+        workspace::shown(&place.source)
+    ));
+    if is_watched {
+        println!("\nThe server goes on until you press Ctrl-C.");
+        server.wait()?;
+    }
+    Ok(())
+}
+
+/// The variants that the newest release holds.
+fn digests(server: &Server<'_>) -> anyhow::Result<Digests> {
+    let images = server.json(&["images"])?;
+    let images = images.as_array().context("`edgewright images --json` is no list")?;
+    let entry =
+        |image: &Value| Some((image["variant"].as_str()?.to_owned(), image["digest"].as_str()?.to_owned()));
+    Ok(images.iter().filter_map(entry).collect())
+}
+
+/// The digest that a reference answers, by skopeo.
+fn digest_of(reference: &str, place: &Place) -> anyhow::Result<String> {
+    let manifest = Run::new("skopeo").args(["inspect", "--raw", "--tls-verify=false", reference]).output()?;
+    let file = place.root.join("manifest.json");
+    std::fs::write(&file, manifest)?;
+    Ok(Run::new("skopeo").arg("manifest-digest").arg(&file).output()?.trim().to_owned())
+}
+
+fn number(view: &Value) -> String {
+    view["run"]["number"].to_string()
+}
+
+/// The run ended as it should; else shows it.
+fn ensure_state(server: &Server<'_>, view: &Value, wanted: &str) -> anyhow::Result<()> {
+    let state = text(&view["run"]["state"]);
+    if state != wanted {
+        server.cli(&["run", "show", &number(view)]).run()?;
+    }
+    ensure!(state == wanted, "run {} should be `{wanted}` and is `{state}`", number(view));
+    Ok(())
+}
+
+/// Exactly these variants have another digest than before.
+fn ensure_changed(before: &Digests, after: &Digests, wanted: &[&str]) -> anyhow::Result<()> {
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let changed: Vec<&str> =
+        names.into_iter().filter(|name| before.get(*name) != after.get(*name)).map(String::as_str).collect();
+    ensure!(changed == wanted, "these variants should have changed: {wanted:?}; these did: {changed:?}");
+    Ok(())
+}
+
+/// Exactly these variants were built, and each has a verdict.
+fn ensure_tested(view: &Value, wanted: &[&str]) -> anyhow::Result<()> {
+    let nodes = view["nodes"].as_array().context("the run has no nodes")?;
+    let mut built: Vec<&str> = Vec::new();
+    for node in nodes.iter().filter(|node| text(&node["action"]) == "build") {
+        let name = text(&node["node"]);
+        ensure!(
+            node["verdicts"].as_array().is_some_and(|verdicts| !verdicts.is_empty()),
+            "{name} was built, but it has no verdict"
+        );
+        built.push(name);
+    }
+    built.sort_unstable();
+    ensure!(built == wanted, "these nodes should have been built: {wanted:?}; these were: {built:?}");
+    Ok(())
+}

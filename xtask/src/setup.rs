@@ -1,0 +1,52 @@
+//! `setup`: installs what tests and demo need and this machine lacks. Quick and silent where nothing lacks.
+
+use anyhow::{Context as _, bail};
+
+use crate::command::{Run, is_installed, is_root};
+
+/// Programs with the Debian package that brings them.
+const PROGRAMS: [(&str, &str); 9] = [
+    ("podman", "podman"),
+    ("buildah", "buildah"),
+    ("skopeo", "skopeo"),
+    ("mmdebstrap", "mmdebstrap"),
+    // crun, podman's first choice, fails on hosts with a hybrid cgroup tree.
+    ("runc", "runc"),
+    // podman's bridge networks.
+    ("iptables", "iptables"),
+    ("git", "git"),
+    ("setpriv", "util-linux"),
+    ("curl", "curl"),
+];
+
+/// Installs what lacks, by apt-get.
+pub(crate) fn run() -> anyhow::Result<()> {
+    let lacking = lacking();
+    if lacking.is_empty() {
+        println!("setup: nothing lacks");
+        return Ok(());
+    }
+    if !is_installed("apt-get") {
+        bail!("apt-get is not here: install these by hand, then try again: {}", lacking.join(" "));
+    }
+    if !is_root()? && !is_installed("sudo") {
+        bail!("neither root nor sudo: run `apt-get install {}` as root, then try again", lacking.join(" "));
+    }
+    println!("setup: installing {}", lacking.join(" "));
+    apt_get(&["update", "-qq"]).context("the package lists cannot be fetched")?;
+    let install = ["install", "-y", "-qq", "-o", "DPkg::Lock::Timeout=300"];
+    apt_get(&[&install[..], &lacking].concat()).context("the packages cannot be installed")?;
+    match self::lacking().as_slice() {
+        [] => Ok(()),
+        still => bail!("installed, but programs of these packages are still not found: {}", still.join(" ")),
+    }
+}
+
+fn lacking() -> Vec<&'static str> {
+    let lacks = |(program, package)| (!is_installed(program)).then_some(package);
+    PROGRAMS.into_iter().filter_map(lacks).collect()
+}
+
+fn apt_get(arguments: &[&str]) -> anyhow::Result<()> {
+    Run::as_root("env")?.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]).args(arguments).run()
+}
