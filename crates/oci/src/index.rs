@@ -1,1 +1,270 @@
-//! (coming)
+//! What a root file system holds: directories with their owner and mode, symbolic links, and the names of all else.
+//!
+//! A [`LayerIndex`] is made while a layer is compressed and kept by layer digest ([`Cache`]); merged in layer order, they
+//! give the [`Index`] of a root file system, which `files` steps are resolved against without unpacking anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+
+use edgewright_model::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::layer::{Entry, Kind, LayerError, decompress, read_entries};
+
+const WHITEOUT: &str = ".wh.";
+const OPAQUE: &str = ".wh..wh..opq";
+/// Version of the cache's format: part of the file names.
+const CACHE_FORMAT: u32 = 1;
+
+/// What stands at a path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Node {
+    /// A directory.
+    #[serde(rename = "d")]
+    Directory(Directory),
+    /// A symbolic link with its target.
+    #[serde(rename = "l")]
+    Link(String),
+    /// Anything else.
+    #[serde(rename = "f")]
+    Other,
+}
+
+/// A directory's own metadata.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Directory {
+    /// Permission bits.
+    #[serde(rename = "m")]
+    pub mode: u32,
+    /// Numeric owner.
+    #[serde(rename = "u")]
+    pub user: u64,
+    /// Numeric group.
+    #[serde(rename = "g")]
+    pub group: u64,
+    /// Modification time in seconds since 1970.
+    #[serde(rename = "t")]
+    pub time: u64,
+    /// Extended attributes.
+    #[serde(rename = "x", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub xattrs: BTreeMap<String, Vec<u8>>,
+}
+
+/// What one layer holds and hides.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerIndex {
+    nodes: BTreeMap<String, Node>,
+    whiteouts: BTreeSet<String>,
+    opaque: BTreeSet<String>,
+}
+
+impl LayerIndex {
+    /// Reads an uncompressed tar to its end. Blocking.
+    pub fn scan(tar: impl Read) -> Result<Self, LayerError> {
+        let mut index = Self::default();
+        read_entries(tar, |entry, _| {
+            index.record(&entry);
+            Ok(())
+        })?;
+        Ok(index)
+    }
+
+    /// Reads a compressed layer to its end. Blocking.
+    pub fn scan_blob(blob: impl Read + Send, media_type: &str) -> Result<Self, LayerError> {
+        Self::scan(decompress(blob, media_type)?)
+    }
+
+    pub(crate) fn record(&mut self, entry: &Entry) {
+        // Names that are not UTF-8 can never be meant by a step; they only take part as names.
+        let path = String::from_utf8_lossy(&entry.path).into_owned();
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", &path));
+        if name == OPAQUE {
+            self.opaque.insert(parent.to_owned());
+            return;
+        }
+        if let Some(hidden) = name.strip_prefix(WHITEOUT) {
+            self.whiteouts.insert(join(parent, hidden));
+            return;
+        }
+        let node = match entry.kind {
+            Kind::Directory => Node::Directory(Directory {
+                mode: entry.mode,
+                user: entry.user,
+                group: entry.group,
+                time: entry.time,
+                xattrs: entry.xattrs.clone(),
+            }),
+            Kind::Link => Node::Link(String::from_utf8_lossy(&entry.link).into_owned()),
+            _ => Node::Other,
+        };
+        self.nodes.insert(path, node);
+    }
+}
+
+/// What a root file system holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Index {
+    nodes: BTreeMap<String, Node>,
+}
+
+impl Index {
+    /// The index of layers, lowest first.
+    pub fn merge<'a>(layers: impl IntoIterator<Item = &'a LayerIndex>) -> Self {
+        let mut index = Self::default();
+        for layer in layers {
+            index.apply(layer);
+        }
+        index
+    }
+
+    /// Lays a layer on top. Its whiteouts hide only what is below it.
+    pub fn apply(&mut self, layer: &LayerIndex) {
+        for path in &layer.opaque {
+            self.remove_below(path);
+        }
+        for path in &layer.whiteouts {
+            self.remove(path);
+        }
+        for (path, node) in &layer.nodes {
+            self.insert(path, node.clone());
+        }
+    }
+
+    /// What stands at a path, links not followed.
+    pub fn get(&self, path: &str) -> Option<&Node> {
+        self.nodes.get(path)
+    }
+
+    /// All paths with what stands there, in path order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Node)> {
+        self.nodes.iter().map(|(path, node)| (path.as_str(), node))
+    }
+
+    pub(crate) fn insert(&mut self, path: &str, node: Node) {
+        if !matches!(node, Node::Directory(_)) && matches!(self.nodes.get(path), Some(Node::Directory(_))) {
+            self.remove_below(path);
+        }
+        self.nodes.insert(path.to_owned(), node);
+    }
+
+    pub(crate) fn remove(&mut self, path: &str) {
+        self.nodes.remove(path);
+        self.remove_below(path);
+    }
+
+    fn remove_below(&mut self, path: &str) {
+        let first = if path.is_empty() { String::new() } else { format!("{path}/") };
+        let below = self.nodes.range::<str, _>((Bound::Included(first.as_str()), Bound::Unbounded));
+        let doomed: Vec<String> = below
+            .map(|(path, _)| path)
+            .take_while(|path| path.starts_with(&first))
+            .filter(|path| !path.is_empty())
+            .cloned()
+            .collect();
+        for path in doomed {
+            self.nodes.remove(&path);
+        }
+    }
+}
+
+/// `name` in the directory `parent`, where the root is the empty path.
+pub(crate) fn join(parent: &str, name: &str) -> String {
+    if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") }
+}
+
+/// Layer indexes in a folder, by layer digest. Damaged entries count as absent.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    folder: PathBuf,
+}
+
+impl Cache {
+    /// The cache in `folder`, which is made when first needed.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into() }
+    }
+
+    /// The index of a layer, by the digest of its blob. Blocking.
+    pub fn get(&self, layer: &Digest) -> Option<LayerIndex> {
+        let file = std::fs::File::open(self.path(layer)).ok()?;
+        let mut json = Vec::new();
+        zstd::stream::read::Decoder::new(file).ok()?.read_to_end(&mut json).ok()?;
+        serde_json::from_slice(&json).ok()
+    }
+
+    /// Keeps the index of a layer. Blocking.
+    pub fn put(&self, layer: &Digest, index: &LayerIndex) -> std::io::Result<()> {
+        std::fs::create_dir_all(&self.folder)?;
+        let json = serde_json::to_vec(index).map_err(std::io::Error::other)?;
+        let path = self.path(layer);
+        let partial = self.folder.join(format!("{}.{}.partial", layer.hex(), std::process::id()));
+        write_compressed(&partial, &json)?;
+        std::fs::rename(&partial, &path)
+    }
+
+    fn path(&self, layer: &Digest) -> PathBuf {
+        self.folder.join(format!("{}.v{CACHE_FORMAT}.json.zst", layer.hex()))
+    }
+}
+
+fn write_compressed(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    std::fs::write(path, zstd::stream::encode_all(bytes, 1)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layer(entries: &[(&str, Kind)]) -> LayerIndex {
+        let mut index = LayerIndex::default();
+        for (path, kind) in entries {
+            index.record(&Entry::new(*path, *kind, 0o755));
+        }
+        index
+    }
+
+    fn paths(index: &Index) -> Vec<&str> {
+        index.iter().map(|(path, _)| path).collect()
+    }
+
+    #[test]
+    fn whiteouts_and_opaque_directories_hide_what_is_below() {
+        use Kind::{Directory, File};
+        let base = layer(&[
+            ("a", Directory),
+            ("a/x", File),
+            ("a/y", File),
+            ("a-b", File),
+            ("b", Directory),
+            ("b/c", Directory),
+            ("b/c/d", File),
+            ("e", Directory),
+            ("e/f", File),
+        ]);
+        let top = layer(&[
+            ("a/.wh..wh..opq", File),
+            ("a", Directory),
+            ("a/new", File),
+            ("b/.wh.c", File),
+            ("e", File),
+        ]);
+        assert_eq!(paths(&Index::merge([&base, &top])), ["a", "a-b", "a/new", "b", "e"]);
+        let all_gone = layer(&[(".wh..wh..opq", File), ("z", File)]);
+        assert_eq!(paths(&Index::merge([&base, &all_gone])), ["z"]);
+    }
+
+    #[test]
+    fn the_cache_gives_back_what_was_put() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path().join("indexes"));
+        let index = layer(&[("a", Kind::Directory), ("a/.wh.b", Kind::File)]);
+        let digest = Digest::of("layer");
+        assert_eq!(cache.get(&digest), None);
+        cache.put(&digest, &index).unwrap();
+        assert_eq!(cache.get(&digest), Some(index));
+        std::fs::write(cache.path(&digest), "damaged").unwrap();
+        assert_eq!(cache.get(&digest), None);
+    }
+}

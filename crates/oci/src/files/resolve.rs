@@ -1,0 +1,48 @@
+//! Walking a path through the image's own links, inside its root.
+
+use std::collections::VecDeque;
+
+use super::FilesError;
+use crate::index::{Index, Node, join};
+
+/// Links followed at most, as Linux does.
+const LINK_LIMIT: usize = 40;
+
+/// The real place of the directory `path`: links followed, `..` and absolute targets kept inside the root, what does not
+/// exist taken as it is written. `entry` is the entry that wants to go there.
+pub(super) fn directory(index: &Index, path: &str, entry: &str) -> Result<String, FilesError> {
+    let mut left: VecDeque<String> = parts(path);
+    let mut place = String::new();
+    let mut followed = 0;
+    while let Some(name) = left.pop_front() {
+        if name == ".." {
+            place = place.rsplit_once('/').map_or(String::new(), |(parent, _)| parent.to_owned());
+            continue;
+        }
+        let here = join(&place, &name);
+        match index.get(&here) {
+            None | Some(Node::Directory(_)) => place = here,
+            Some(Node::Other) => {
+                return Err(FilesError::ReplacesFile { path: entry.to_owned(), found: here });
+            }
+            Some(Node::Link(target)) => {
+                followed += 1;
+                if followed > LINK_LIMIT {
+                    let problem = "leads round in circles";
+                    return Err(FilesError::BadLink { path: entry.to_owned(), link: here, problem });
+                }
+                if target.starts_with('/') {
+                    place.clear();
+                }
+                for part in parts(target).into_iter().rev() {
+                    left.push_front(part);
+                }
+            }
+        }
+    }
+    Ok(place)
+}
+
+fn parts(path: &str) -> VecDeque<String> {
+    path.split('/').filter(|part| !matches!(*part, "" | ".")).map(str::to_owned).collect()
+}

@@ -1,0 +1,137 @@
+use super::*;
+use proptest::prelude::*;
+
+fn epoch() -> Timestamp {
+    Timestamp::from_second(1_700_000_000).unwrap()
+}
+
+fn read_back(layer: &Layer) -> Vec<(Entry, Vec<u8>)> {
+    let blob = std::fs::File::open(&layer.path).unwrap();
+    let mut found = Vec::new();
+    read_entries(decompress(blob, media::LAYER_ZSTD).unwrap(), |entry, content| {
+        let mut bytes = Vec::new();
+        content.read_to_end(&mut bytes).map_err(LayerError::Read)?;
+        found.push((entry, bytes));
+        Ok(())
+    })
+    .unwrap();
+    found
+}
+
+fn entries() -> impl Strategy<Value = Vec<(Entry, Vec<u8>)>> {
+    let kind = prop_oneof![
+        Just(Kind::File),
+        Just(Kind::Directory),
+        Just(Kind::Link),
+        Just(Kind::HardLink),
+        Just(Kind::Fifo)
+    ];
+    let path = proptest::collection::vec("[a-zä]{1,60}", 1..6).prop_map(|parts| parts.join("/"));
+    let xattrs = proptest::collection::btree_map("(user|security)\\.[a-z]{1,8}", any::<Vec<u8>>(), 0..3);
+    let one = (path.clone(), kind, 0_u32..0o10000, any::<(u32, u32)>(), 0..2_000_000_000_u64, path, xattrs);
+    let one = (one, proptest::collection::vec(any::<u8>(), 0..2000));
+    let described = one.prop_map(|((path, kind, mode, owner, time, link, xattrs), content)| {
+        let mut entry = Entry::new(path, kind, mode);
+        (entry.user, entry.group, entry.time) = (owner.0.into(), owner.1.into(), time);
+        entry.xattrs = xattrs;
+        let content = if kind == Kind::File { content } else { Vec::new() };
+        entry.size = content.len() as u64;
+        if matches!(kind, Kind::Link | Kind::HardLink) {
+            entry.link = link.into_bytes();
+        }
+        (entry, content)
+    });
+    proptest::collection::vec(described, 0..8)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_is_written_is_read_back_and_written_alike(entries in entries()) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = LayerWriter::create(&folder.path().join("a"), epoch()).unwrap();
+        for (entry, content) in &entries {
+            writer.append(entry, &mut content.as_slice()).unwrap();
+        }
+        let layer = writer.finish().unwrap();
+        let expected: Vec<_> = entries
+            .into_iter()
+            .map(|(entry, content)| (Entry { time: entry.time.min(1_700_000_000), ..entry }, content))
+            .collect();
+        prop_assert_eq!(read_back(&layer), expected);
+
+        let blob = std::fs::File::open(&layer.path).unwrap();
+        let tar = decompress(blob, media::LAYER_ZSTD).unwrap();
+        let again = write_tar(tar, &folder.path().join("b"), epoch()).unwrap();
+        prop_assert_eq!(&again.diff_id, &layer.diff_id);
+        prop_assert_eq!(&again.digest, &layer.digest);
+        prop_assert_eq!(&again.index, &layer.index);
+        let file = std::fs::read(&again.path).unwrap();
+        prop_assert_eq!(Digest::of(&file), again.digest);
+        prop_assert_eq!(file.len() as u64, again.size);
+    }
+
+    #[test]
+    fn damaged_tars_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..3000)) {
+        let _ = read_entries(bytes.as_slice(), |_, _| Ok(()));
+        let _ = pax::parse(&bytes);
+    }
+}
+
+#[test]
+fn the_same_content_in_other_dialects_gives_the_same_layer() {
+    let long = format!("{}/file", "directory".repeat(20));
+    let mut digests = Vec::new();
+    for gnu in [true, false] {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (path, content) in [("./plain", "a"), (long.as_str(), "b")] {
+            let mut header = if gnu { tar::Header::new_gnu() } else { tar::Header::new_ustar() };
+            header.set_size(1);
+            header.set_mode(0o644);
+            header.set_mtime(1_800_000_000);
+            if gnu {
+                header.set_username("somebody").unwrap();
+                builder.append_data(&mut header, path, content.as_bytes()).unwrap();
+            } else {
+                builder.append_pax_extensions([("path", path.as_bytes())]).unwrap();
+                builder.append_data(&mut header, "short", content.as_bytes()).unwrap();
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let tar = builder.into_inner().unwrap();
+        let layer = write_tar(tar.as_slice(), &folder.path().join("layer"), epoch()).unwrap();
+        assert_eq!(read_back(&layer)[0].0.time, 1_700_000_000);
+        digests.push(layer.digest);
+    }
+    assert_eq!(digests[0], digests[1]);
+}
+
+#[test]
+fn paths_that_leave_the_image_are_refused() {
+    let mut header = tar::Header::new_ustar();
+    header.set_size(0);
+    header.as_old_mut().name[..8].copy_from_slice(b"a/../../");
+    header.set_cksum();
+    let error = read_entries(header.as_bytes().as_slice(), |_, _| Ok(())).unwrap_err();
+    assert_eq!(error.to_string(), "the tar holds `a/../../`, a path that leaves the image");
+}
+
+#[test]
+fn a_full_disk_is_an_error_not_a_panic() {
+    let Ok(mut writer) = LayerWriter::create(Path::new("/dev/full"), epoch()) else { return };
+    let mut noise = 1_u64;
+    let content: Vec<u8> = std::iter::repeat_with(|| {
+        noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        noise.to_be_bytes()[0]
+    })
+    .take(3_000_000)
+    .collect();
+    let mut result = Ok(());
+    for _ in 0..8 {
+        let entry = Entry { size: content.len() as u64, ..Entry::new("x", Kind::File, 0o644) };
+        result = result.and_then(|()| writer.append(&entry, &mut content.as_slice()));
+    }
+    let error = result.and_then(|()| writer.finish().map(drop)).unwrap_err();
+    assert_eq!(error.to_string(), "the layer /dev/full cannot be written");
+}
