@@ -1,1 +1,41 @@
 //! Runs a digest as a container, brings in checks, collects evidence, gives a verdict.
+//!
+//! The image under test is never modified: it is pulled by digest into a container storage of our own, started with
+//! its own init, and the static check runner comes in as a read-only mount.
+//!
+//! ```text
+//! LaneOrder + ManifestRef ──▶ pull ──▶ start ──▶ runner in, results out ──▶ evidence ──▶ remove ──▶ Verdict
+//!                              └────────┴─ a fault of the host is a verdict, too: `infrastructure`
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`engine`] | podman on this host: own storage, a runtime that works, images kept |
+//! | [`runner`] | the check runner's binary in the work folder |
+//! | [`lane`] | one lane: from order to verdict |
+//! | `container` | the life of one container |
+//! | `verdict` | from what the runner said to what the lane found |
+//! | `evidence` | journal, failed units, console, runner output |
+//! | [`mod@reap`] | what killed jobs left behind |
+
+mod container;
+pub mod engine;
+mod error;
+mod evidence;
+pub mod lane;
+pub mod reap;
+pub mod runner;
+mod verdict;
+
+pub use engine::{Engine, EngineSettings};
+pub use error::LabError;
+pub use lane::{Events, LabContext, run_lane};
+pub use reap::{Reaped, reap};
+pub use runner::Runner;
+
+/// The label of every container that a job makes; its value is the job's id.
+pub const JOB_LABEL: &str = "edgewright.job";
+
+/// The environment variable that carries the work folder into every process of a job, so that [`reap()`] finds those
+/// of its own work folder only. Its value is the canonical path.
+pub const WORK_ENVIRONMENT: &str = "EDGEWRIGHT_WORK";

@@ -1,0 +1,258 @@
+//! The life of one container: pulled, started, asked, looked at, removed.
+//!
+//! Every call is a podman command with a deadline. A fault is either the host's ([`Trouble`] of kind infrastructure) or
+//! the image's: an init that cannot be started, or that ends.
+
+use std::time::Duration;
+
+use edgewright_model::error::Chain;
+use edgewright_model::order::ManifestRef;
+use edgewright_model::outcome::FailureKind;
+use edgewright_process::{Command, CommandError, Finished, ProcessContext, Stream};
+use serde::Deserialize;
+
+use crate::JOB_LABEL;
+use crate::engine::Engine;
+use crate::lane::LabContext;
+use crate::runner::PROGRAM;
+
+/// Where the runner's folder is mounted. podman mounts a tmpfs on `/run` before systemd starts, which then leaves it
+/// alone, so the image is not touched.
+const MOUNTED: &str = "/run/edgewright";
+/// What is run where the image names no command.
+const DEFAULT_INIT: &str = "/sbin/init";
+/// Most processes in a machine under test: a fork bomb must not take the host along.
+const PROCESSES: &str = "16384";
+/// Longest time of a question to podman.
+const QUESTION: Duration = Duration::from_secs(30);
+/// podman's own exit codes: the command cannot be invoked, is not there.
+const NOT_INVOKED: i32 = 126;
+const NOT_THERE: i32 = 127;
+
+/// Why a lane cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    /// Whose fault.
+    pub(crate) kind: FailureKind,
+    /// What happened, on one line.
+    pub(crate) message: String,
+}
+
+impl Trouble {
+    pub(crate) fn infrastructure(what: &str, error: &CommandError) -> Self {
+        let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+        let message = format!("{what}: {}{hint}", Chain(error));
+        Self { kind: FailureKind::Infrastructure, message }
+    }
+
+    fn image(message: String) -> Self {
+        Self { kind: FailureKind::Image, message }
+    }
+}
+
+/// How PID 1 is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Init {
+    /// It runs.
+    Runs,
+    /// It ended.
+    Ended {
+        /// Its exit code.
+        code: i64,
+        /// Whether the kernel killed it for want of memory.
+        out_of_memory: bool,
+    },
+}
+
+/// A container of a job.
+#[derive(Debug)]
+pub(crate) struct Container<'a> {
+    engine: &'a Engine,
+    name: String,
+}
+
+/// Pulls a platform manifest by digest; the image's name in our storage.
+pub(crate) async fn pull(
+    context: &LabContext,
+    manifest: &ManifestRef,
+    within: Duration,
+) -> Result<String, Trouble> {
+    let image = format!("{}/{}@{}", context.client.host(), manifest.repository, manifest.digest);
+    let mut command = context.engine.podman(&context.processes).args(["pull", "--quiet"]);
+    if context.client.is_plain_http() {
+        command = command.arg("--tls-verify=false");
+    }
+    let pulled = command.arg(&image).deadline(within).run().await;
+    pulled.map_err(|error| Trouble::infrastructure("the image cannot be pulled", &error))?;
+    if let Err(error) = context.engine.note_use(&image) {
+        tracing::warn!(image, %error, "cannot note that an image is in use; it will not be pruned");
+    }
+    Ok(image)
+}
+
+/// What of an image's config decides how it is started.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct StartConfig {
+    #[serde(default)]
+    cmd: Option<Vec<String>>,
+    #[serde(default)]
+    entrypoint: Option<Vec<String>>,
+}
+
+impl StartConfig {
+    fn has_command(&self) -> bool {
+        let is_set = |argv: &Option<Vec<String>>| argv.as_ref().is_some_and(|argv| !argv.is_empty());
+        is_set(&self.cmd) || is_set(&self.entrypoint)
+    }
+}
+
+impl<'a> Container<'a> {
+    /// Starts the image with its own init. A container of the same name, left by a try before, is replaced.
+    pub(crate) async fn start(
+        context: &'a LabContext,
+        image: &str,
+        within: Duration,
+    ) -> Result<Container<'a>, Trouble> {
+        let engine = &context.engine;
+        let inspect = ["image", "inspect", "--format", "{{json .Config}}", image];
+        let config =
+            engine.podman(&context.processes).args(inspect).deadline(QUESTION.min(within)).run().await;
+        let config =
+            config.map_err(|error| Trouble::infrastructure("the image cannot be inspected", &error))?;
+        let config: StartConfig = serde_json::from_slice(&config.stdout).unwrap_or_default();
+
+        let name = format!("edgewright-{}-container", context.job);
+        let mount = format!("type=bind,src={},dst={MOUNTED},ro=true", context.runner.folder().display());
+        let mut command =
+            engine.podman(&context.processes).args(["run", "--detach", "--replace", "--pull=never"]);
+        command = command.args(["--name", &name, "--label", &format!("{JOB_LABEL}={}", context.job)]);
+        command = command.args(["--systemd=always", "--network", "none", "--http-proxy=false"]);
+        command = command.args(["--pids-limit", PROCESSES, "--security-opt", "label=disable"]);
+        command =
+            command.args(["--log-driver", "k8s-file", "--log-opt", "max-size=4mb", "--mount", &mount, image]);
+        if !config.has_command() {
+            command = command.arg(DEFAULT_INIT);
+        }
+        let started = command.deadline(within).run_status().await;
+        let finished =
+            started.map_err(|error| Trouble::infrastructure("the container cannot be started", &error));
+        let container = Self { engine, name };
+        match finished {
+            Ok(finished) if finished.success() => Ok(container),
+            outcome => {
+                // A container that was created but not started would be left behind.
+                container.remove(context).await;
+                Err(outcome.map_or_else(|trouble| trouble, |finished| not_started(&finished)))
+            }
+        }
+    }
+
+    /// A command inside the container; it ends with the container or at the deadline.
+    pub(crate) fn exec(&self, argv: &[&str], processes: &ProcessContext, within: Duration) -> Command {
+        self.engine.podman(processes).args(["exec", &self.name]).args(argv).deadline(within)
+    }
+
+    /// Runs the check runner inside with an order on its standard input.
+    pub(crate) async fn run_checks(
+        &self,
+        order: Vec<u8>,
+        processes: &ProcessContext,
+        within: Duration,
+        on_line: impl FnMut(Stream, &str) + Send,
+    ) -> Result<Finished, CommandError> {
+        /// A result's line holds the last lines of output.
+        const LINE: usize = 256 * 1024;
+        let command = self.engine.podman(processes).args(["exec", "--interactive", &self.name]);
+        let command = command.arg(format!("{MOUNTED}/{PROGRAM}")).stdin_bytes(order);
+        command.line_limit(LINE).deadline(within).run_lines_status(on_line).await
+    }
+
+    /// How PID 1 is now.
+    pub(crate) async fn init(&self, processes: &ProcessContext) -> Result<Init, Trouble> {
+        let format = "{{.State.Running}} {{.State.ExitCode}} {{.State.OOMKilled}}";
+        let inspect = ["container", "inspect", "--format", format, &self.name];
+        let asked = self.engine.podman(processes).args(inspect).deadline(QUESTION).run().await;
+        let asked =
+            asked.map_err(|error| Trouble::infrastructure("the container cannot be inspected", &error))?;
+        parse_init(&asked.text()).ok_or_else(|| Trouble {
+            kind: FailureKind::Infrastructure,
+            message: format!("podman says of the container's state: {:?}", asked.text()),
+        })
+    }
+
+    /// What PID 1 wrote to its standard output and error.
+    pub(crate) fn console(&self, processes: &ProcessContext) -> Command {
+        self.engine.podman(processes).args(["logs", &self.name]).deadline(QUESTION)
+    }
+
+    /// Removes it, running or not, also when the job was cancelled.
+    pub(crate) async fn remove(&self, context: &LabContext) {
+        let command = self.engine.podman(&context.uncancelled());
+        let removed = command
+            .args(["rm", "--force", "--ignore", "--volumes", "--time", "0", &self.name])
+            .deadline(QUESTION * 2)
+            .run()
+            .await;
+        if let Err(error) = removed {
+            tracing::warn!(container = self.name, error = %Chain(&error), "cannot remove a container; it is reaped at the next start");
+        }
+    }
+}
+
+/// Whose fault it is that podman could not start a container.
+fn not_started(finished: &Finished) -> Trouble {
+    let said = finished.output.stderr_tail.iter().rev().find(|line| !line.trim().is_empty());
+    let said = said.map_or("podman says nothing", |line| line.trim());
+    match finished.code() {
+        Some(NOT_THERE) => Trouble::image(format!("the image's init is not in it: {said}")),
+        Some(NOT_INVOKED) => Trouble::image(format!("the image's init cannot be started: {said}")),
+        _ => Trouble {
+            kind: FailureKind::Infrastructure,
+            message: format!("the container cannot be started ({}): {said}", finished.ended),
+        },
+    }
+}
+
+fn parse_init(text: &str) -> Option<Init> {
+    let mut words = text.split_whitespace();
+    match words.next()? {
+        "true" => Some(Init::Runs),
+        "false" => {
+            Some(Init::Ended { code: words.next()?.parse().ok()?, out_of_memory: words.next()? == "true" })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn podmans_answers_about_init() {
+        for (text, want) in [
+            ("true 0 false", Some(Init::Runs)),
+            ("false 137 true", Some(Init::Ended { code: 137, out_of_memory: true })),
+            ("false 0 false", Some(Init::Ended { code: 0, out_of_memory: false })),
+            ("", None),
+            ("false", None),
+            ("<no value>", None),
+        ] {
+            assert_eq!(parse_init(text), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_image_without_a_command_gets_an_init() {
+        for (json, want) in [
+            (r#"{"Cmd":["/sbin/init"]}"#, true),
+            (r#"{"Entrypoint":["/x"],"Env":["A=b"]}"#, true),
+            (r#"{"Cmd":null}"#, false),
+            (r#"{"Cmd":[]}"#, false),
+            ("{}", false),
+        ] {
+            assert_eq!(serde_json::from_str::<StartConfig>(json).unwrap().has_command(), want, "{json}");
+        }
+    }
+}

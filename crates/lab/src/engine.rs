@@ -1,0 +1,281 @@
+//! podman on this host: storage of our own, a runtime that works, images kept and pruned.
+//!
+//! ```text
+//! WORK/containers/storage        image and container storage (`--root`)
+//! WORK/containers/run            its run-time state (`--runroot`)
+//! WORK/containers/containers.conf  settings found by probing, where the defaults do not work
+//! WORK/containers/engine.json    what was found, for this podman and this boot
+//! WORK/containers/used/HEX       images that lanes pulled; the time of the file is the last use
+//! ```
+//!
+//! The default runtime does not work on every host (crun on hybrid cgroups, default limits above the hard limit where
+//! CAP_SYS_RESOURCE is missing), so the first use probes by really running a container. A `CONTAINERS_CONF` of the
+//! user's is taken as it is.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use edgewright_model::Digest;
+use edgewright_process::{Command, CommandError, ProcessContext};
+use serde::{Deserialize, Serialize};
+
+use crate::error::LabError;
+use crate::runner::{PROGRAM, Runner};
+
+/// Longest time of one probe.
+const PROBE: Duration = Duration::from_mins(1);
+/// Longest time of a question to podman.
+const QUESTION: Duration = Duration::from_secs(30);
+/// Limits that nobody needs more of, where the host has none.
+const MOST: u64 = 1_048_576;
+/// Version of `engine.json`.
+const FOUND_VERSION: u32 = 1;
+/// The variable that names podman's and buildah's settings.
+const CONTAINERS_CONF: &str = "CONTAINERS_CONF";
+
+/// What the user says about podman.
+#[derive(Debug, Clone, Default)]
+pub struct EngineSettings {
+    /// The user's `CONTAINERS_CONF`: respected as it is, nothing is probed.
+    pub containers_conf: Option<PathBuf>,
+}
+
+/// A podman that works, with storage of our own.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    folder: PathBuf,
+    version: String,
+    containers_conf: Option<PathBuf>,
+}
+
+/// What an earlier probe found.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Found {
+    version: u32,
+    podman: String,
+    boot: String,
+    containers_conf: Option<PathBuf>,
+}
+
+/// Settings to try, from the host's own to the most patient.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    title: &'static str,
+    runtime: Option<&'static str>,
+    ulimits: bool,
+}
+
+const CANDIDATES: [Candidate; 4] = [
+    Candidate { title: "the default settings", runtime: None, ulimits: false },
+    Candidate { title: "the host's hard limits", runtime: None, ulimits: true },
+    Candidate { title: "runc", runtime: Some("runc"), ulimits: false },
+    Candidate { title: "runc with the host's hard limits", runtime: Some("runc"), ulimits: true },
+];
+
+impl Engine {
+    /// Finds settings by which podman starts a container; once per work folder, podman version and boot.
+    pub async fn detect(
+        work: &Path,
+        runner: &Runner,
+        settings: &EngineSettings,
+        processes: &ProcessContext,
+    ) -> Result<Self, LabError> {
+        let work = work.canonicalize().map_err(LabError::io("find", work))?;
+        if work.to_string_lossy().contains([',', ':', '\n']) {
+            return Err(LabError::UnfitFolder(work));
+        }
+        let folder = work.join("containers");
+        fs::create_dir_all(&folder).map_err(LabError::io("create", &folder))?;
+        let version =
+            Command::new("podman").arg("--version").context(processes).deadline(QUESTION).run().await;
+        let version = version.map_err(|error| match error {
+            CommandError::NotFound { .. } => LabError::NoPodman,
+            other => LabError::Podman(other),
+        })?;
+        let mut engine =
+            Self { folder, version: version.text(), containers_conf: settings.containers_conf.clone() };
+        if engine.containers_conf.is_none() {
+            engine.find_settings(runner, processes).await?;
+        }
+        Ok(engine)
+    }
+
+    async fn find_settings(&mut self, runner: &Runner, processes: &ProcessContext) -> Result<(), LabError> {
+        let boot =
+            fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+        let memory = self.folder.join("engine.json");
+        let found = fs::read(&memory).ok().and_then(|json| serde_json::from_slice::<Found>(&json).ok());
+        if let Some(found) = found.filter(|found| {
+            (found.version, &found.podman, &found.boot) == (FOUND_VERSION, &self.version, &boot)
+                && found.containers_conf.as_deref().is_none_or(Path::is_file)
+        }) {
+            self.containers_conf = found.containers_conf;
+            return Ok(());
+        }
+
+        // The root file system of the probe holds nothing but the static runner.
+        let probe = self.folder.join("probe");
+        fs::create_dir_all(&probe).map_err(LabError::io("create", &probe))?;
+        fs::copy(&runner.path, probe.join(PROGRAM)).map_err(LabError::io("copy", &runner.path))?;
+        let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+        let conf = self.folder.join("containers.conf");
+        let mut tried = Vec::new();
+        for candidate in CANDIDATES {
+            let text = candidate.containers_conf(&limits);
+            if let Some(text) = &text {
+                fs::write(&conf, text).map_err(LabError::io("write", &conf))?;
+            }
+            self.containers_conf = text.is_some().then(|| conf.clone());
+            match self.probe(&probe, processes).await {
+                Ok(()) => {
+                    tracing::info!(engine.podman = self.version, "podman works with {}", candidate.title);
+                    let containers_conf = self.containers_conf.clone();
+                    let found =
+                        Found { version: FOUND_VERSION, podman: self.version.clone(), boot, containers_conf };
+                    // Plain strings always serialise.
+                    let json = serde_json::to_vec(&found).unwrap_or_default();
+                    fs::write(&memory, json).map_err(LabError::io("write", &memory))?;
+                    return Ok(());
+                }
+                Err(error @ CommandError::Cancelled { .. }) => return Err(LabError::Podman(error)),
+                Err(error) => {
+                    let said = error.stderr_tail().last().cloned().unwrap_or_else(|| error.to_string());
+                    tried.push(format!("{}: {said}", candidate.title));
+                }
+            }
+        }
+        Err(LabError::NoRuntime { tried })
+    }
+
+    async fn probe(&self, rootfs: &Path, processes: &ProcessContext) -> Result<(), CommandError> {
+        let command =
+            self.podman(processes).args(["run", "--rm", "--network", "none", "--rootfs"]).arg(rootfs);
+        command.args([&format!("/{PROGRAM}"), "--version"]).deadline(PROBE).run().await.map(|_| ())
+    }
+
+    /// A podman command on our storage with the found settings; the caller adds the subcommand.
+    pub fn podman(&self, processes: &ProcessContext) -> Command {
+        let command = Command::new("podman").args(self.storage_arguments()).context(processes);
+        match self.process_environment() {
+            Some((name, value)) => command.env(name, value),
+            None => command,
+        }
+    }
+
+    /// `--root` and `--runroot`, which podman and buildah understand.
+    pub fn storage_arguments(&self) -> [OsString; 4] {
+        storage_arguments(&self.folder)
+    }
+
+    /// The variable by which podman and buildah learn the found settings.
+    pub fn process_environment(&self) -> Option<(&'static str, &Path)> {
+        self.containers_conf.as_deref().map(|path| (CONTAINERS_CONF, path))
+    }
+
+    /// What `podman --version` says.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Notes that a lane uses an image, so that [`Engine::prune`] keeps the ones used last.
+    pub(crate) fn note_use(&self, image: &str) -> std::io::Result<()> {
+        let used = self.folder.join("used");
+        fs::create_dir_all(&used)?;
+        fs::write(used.join(Digest::of(image).hex()), image)
+    }
+
+    /// Removes all but the `keep` images that lanes used last. One that is in use stays. Gives how many went.
+    pub async fn prune(&self, keep: usize, processes: &ProcessContext) -> Result<usize, LabError> {
+        let used = self.folder.join("used");
+        let Ok(entries) = fs::read_dir(&used) else { return Ok(0) };
+        let mut notes: Vec<_> = entries
+            .flatten()
+            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+            .collect();
+        notes.sort();
+        let excess = notes.len().saturating_sub(keep);
+        let mut removed = 0;
+        for (_, note) in notes.into_iter().take(excess) {
+            let image = fs::read_to_string(&note).map_err(LabError::io("read", &note))?;
+            let gone = self.podman(processes).args(["rmi", "--ignore", &image]).deadline(QUESTION * 4);
+            match gone.run().await {
+                Ok(_) => {
+                    removed += 1;
+                    fs::remove_file(&note).map_err(LabError::io("remove", &note))?;
+                }
+                Err(CommandError::Exit { .. }) => tracing::debug!(image, "image is in use and stays"),
+                Err(error) => return Err(LabError::Podman(error)),
+            }
+        }
+        Ok(removed)
+    }
+}
+
+pub(crate) fn storage_arguments(containers: &Path) -> [OsString; 4] {
+    [
+        "--root".into(),
+        containers.join("storage").into_os_string(),
+        "--runroot".into(),
+        containers.join("run").into_os_string(),
+    ]
+}
+
+/// Settings that an earlier probe wrote, for reaping without a probe.
+pub(crate) fn written_settings(containers: &Path, settings: &EngineSettings) -> Option<PathBuf> {
+    let written = || Some(containers.join("containers.conf")).filter(|conf| conf.is_file());
+    settings.containers_conf.clone().or_else(written)
+}
+
+impl Candidate {
+    /// The settings as a containers.conf; none for the host's own.
+    fn containers_conf(self, limits: &str) -> Option<String> {
+        let runtime = self.runtime.map(|runtime| format!("[engine]\nruntime = \"{runtime}\"\n"));
+        let ulimits = self.ulimits.then(|| {
+            let limit = |name: &str| hard_limit(limits, name).unwrap_or(MOST).min(MOST);
+            let (files, processes) = (limit("Max open files"), limit("Max processes"));
+            format!(
+                "[containers]\ndefault_ulimits = [\"nofile={files}:{files}\", \"nproc={processes}:{processes}\"]\n"
+            )
+        });
+        let text: String = [runtime, ulimits].into_iter().flatten().collect();
+        (!text.is_empty()).then_some(text)
+    }
+}
+
+/// The hard limit in a line of `/proc/self/limits`; none where it is unlimited or missing.
+fn hard_limit(limits: &str, name: &str) -> Option<u64> {
+    let rest = limits.lines().find_map(|line| line.strip_prefix(name))?;
+    rest.split_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: &str = "Limit                     Soft Limit           Hard Limit           Units     \n\
+        Max processes             96365                unlimited            processes \n\
+        Max open files            1024                 20000                files     \n";
+
+    #[test]
+    fn limits_never_exceed_the_hosts() {
+        assert_eq!(hard_limit(LIMITS, "Max open files"), Some(20_000));
+        assert_eq!(hard_limit(LIMITS, "Max processes"), None);
+        assert_eq!(hard_limit("", "Max processes"), None);
+        let texts: Vec<_> = CANDIDATES
+            .iter()
+            .map(|candidate| candidate.containers_conf(LIMITS).unwrap_or_default())
+            .collect();
+        let ulimits = "[containers]\ndefault_ulimits = [\"nofile=20000:20000\", \"nproc=1048576:1048576\"]\n";
+        assert_eq!(
+            texts,
+            [
+                String::new(),
+                ulimits.to_owned(),
+                "[engine]\nruntime = \"runc\"\n".to_owned(),
+                format!("[engine]\nruntime = \"runc\"\n{ulimits}"),
+            ]
+        );
+    }
+}

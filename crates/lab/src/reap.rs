@@ -1,0 +1,226 @@
+//! What killed jobs left behind: processes, containers, mounts, folders.
+//!
+//! Called at start, by whoever holds the data folder's lock, before the first job. Nothing outside of the work folder
+//! is touched: processes are known by [`crate::WORK_ENVIRONMENT`], containers by our own storage, mounts by their path.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use edgewright_model::error::Chain;
+use edgewright_process::{Command, CommandError, ProcessContext};
+use rustix::process::{Pid, Signal, getpid, kill_process};
+
+use crate::engine::{self, EngineSettings};
+use crate::{JOB_LABEL, WORK_ENVIRONMENT};
+
+/// How long killed processes may take to go.
+const VANISH: Duration = Duration::from_secs(10);
+/// How often they are looked for.
+const GLANCE: Duration = Duration::from_millis(50);
+/// Longest time of one command.
+const COMMAND: Duration = Duration::from_mins(1);
+
+/// What was left behind and is gone now.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reaped {
+    /// Killed processes.
+    pub processes: usize,
+    /// Removed containers.
+    pub containers: usize,
+    /// Unmounted file systems.
+    pub mounts: usize,
+    /// Removed scratch folders.
+    pub folders: usize,
+    /// What could not be removed, in words.
+    pub problems: Vec<String>,
+}
+
+/// Removes what killed jobs left behind in a work folder. Never fails: what stays is told.
+pub async fn reap(work: &Path, settings: &EngineSettings, processes: &ProcessContext) -> Reaped {
+    let mut reaped = Reaped::default();
+    let Ok(work) = work.canonicalize() else { return reaped };
+    kill_marked(&work, &mut reaped).await;
+    remove_containers(&work, settings, processes, &mut reaped).await;
+    unmount_below(&work, processes, &mut reaped).await;
+    let jobs = work.join("jobs");
+    let (folders, problems) = tokio::task::spawn_blocking(move || remove_folders(&jobs))
+        .await
+        .unwrap_or_else(|error| (0, vec![error.to_string()]));
+    reaped.folders = folders;
+    reaped.problems.extend(problems);
+    reaped
+}
+
+async fn kill_marked(work: &Path, reaped: &mut Reaped) {
+    let mut seen = BTreeSet::new();
+    let deadline = Instant::now() + VANISH;
+    loop {
+        let found = marked(work);
+        if found.is_empty() {
+            break;
+        }
+        if Instant::now() >= deadline {
+            reaped.problems.push(format!("{} processes of killed jobs do not end", found.len()));
+            break;
+        }
+        for pid in found {
+            // It may be gone already; the next look tells.
+            let _ = kill_process(pid, Signal::KILL);
+            seen.insert(pid.as_raw_nonzero());
+        }
+        tokio::time::sleep(GLANCE).await;
+    }
+    reaped.processes = seen.len();
+}
+
+/// The processes that carry this work folder's mark, ourselves excluded.
+fn marked(work: &Path) -> Vec<Pid> {
+    let mut mark = format!("{WORK_ENVIRONMENT}=").into_bytes();
+    mark.extend_from_slice(work.as_os_str().as_bytes());
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
+        .filter(|pid| *pid != getpid())
+        .filter(|pid| {
+            // A zombie's environment is empty.
+            let environment = fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero()));
+            environment.is_ok_and(|bytes| bytes.split(|&byte| byte == 0).any(|entry| entry == mark))
+        })
+        .collect()
+}
+
+async fn remove_containers(
+    work: &Path,
+    settings: &EngineSettings,
+    processes: &ProcessContext,
+    reaped: &mut Reaped,
+) {
+    let containers = work.join("containers");
+    if !containers.join("storage").is_dir() {
+        return;
+    }
+    let conf = engine::written_settings(&containers, settings);
+    let tool = |program: &str| {
+        let command = Command::new(program).args(engine::storage_arguments(&containers));
+        let command = command.context(processes).deadline(COMMAND);
+        conf.iter().fold(command, |command, conf| command.env("CONTAINERS_CONF", conf))
+    };
+    let filter = format!("label={JOB_LABEL}");
+    let listed =
+        tool("podman").args(["ps", "--all", "--quiet", "--no-trunc", "--filter", &filter]).run().await;
+    let ids: Vec<String> = match listed {
+        Ok(output) => output.text().lines().map(str::to_owned).collect(),
+        Err(CommandError::NotFound { .. }) => return,
+        Err(error) => {
+            reaped.problems.push(format!("containers cannot be listed: {}", Chain(&error)));
+            return;
+        }
+    };
+    if !ids.is_empty() {
+        let remove = tool("podman").args(["rm", "--force", "--ignore", "--volumes", "--time", "0"]);
+        match remove.args(&ids).run().await {
+            Ok(_) => reaped.containers += ids.len(),
+            Err(error) => reaped.problems.push(format!("containers cannot be removed: {}", Chain(&error))),
+        }
+    }
+    // Working containers of builds have no labels; no build can be running now.
+    match tool("buildah").args(["containers", "--quiet"]).run().await {
+        Ok(output) if output.stdout.is_empty() => {}
+        Ok(output) => match tool("buildah").args(["rm", "--all"]).run().await {
+            Ok(_) => reaped.containers += output.text().lines().count(),
+            Err(error) => {
+                reaped.problems.push(format!("working containers cannot be removed: {}", Chain(&error)));
+            }
+        },
+        Err(CommandError::NotFound { .. }) => {}
+        Err(error) => {
+            reaped.problems.push(format!("working containers cannot be listed: {}", Chain(&error)));
+        }
+    }
+}
+
+async fn unmount_below(work: &Path, processes: &ProcessContext, reaped: &mut Reaped) {
+    let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    for point in mounts_below(&table, work) {
+        let unmount = Command::new("umount").arg("--lazy").arg(&point).context(processes).deadline(COMMAND);
+        match unmount.run().await {
+            Ok(_) => reaped.mounts += 1,
+            Err(error) => {
+                reaped.problems.push(format!("{} cannot be unmounted: {}", point.display(), Chain(&error)));
+            }
+        }
+    }
+}
+
+/// The mount points below a folder, the last mounted first.
+fn mounts_below(table: &[u8], folder: &Path) -> Vec<PathBuf> {
+    let lines = table.split(|&byte| byte == b'\n');
+    let points = lines.filter_map(|line| line.split(|&byte| byte == b' ').nth(4)).map(unescape);
+    let mut below: Vec<_> = points.filter(|point| point != folder && point.starts_with(folder)).collect();
+    below.reverse();
+    below
+}
+
+/// The kernel writes space, tab, line feed and backslash as `\` and three octal digits.
+fn unescape(field: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, after)) = rest.split_first() {
+        let octal = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        let value = octal.filter(|_| byte == b'\\').and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        bytes.push(value.unwrap_or(byte));
+        rest = if value.is_some() { &after[3..] } else { after };
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+fn remove_folders(jobs: &Path) -> (usize, Vec<String>) {
+    let mut removed = 0;
+    let mut problems = Vec::new();
+    for entry in fs::read_dir(jobs).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let gone = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        match gone {
+            Ok(()) => removed += 1,
+            Err(error) => problems.push(format!("{} cannot be removed: {error}", path.display())),
+        }
+    }
+    (removed, problems)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_mounts_below_the_work_folder() {
+        let table = b"22 1 254:0 / / rw - ext4 /dev/vda rw\n\
+            30 22 0:25 / /data/work rw - tmpfs tmpfs rw\n\
+            31 22 0:26 / /data/work/jobs/a\\040b/merged rw shared:5 - overlay overlay rw\n\
+            32 22 0:27 / /data/work/jobs/a\\040b/merged/proc rw - proc proc rw\n\
+            33 22 0:28 / /data/workshop rw - tmpfs tmpfs rw\n\nodd line\n";
+        assert_eq!(
+            mounts_below(table, Path::new("/data/work")),
+            [PathBuf::from("/data/work/jobs/a b/merged/proc"), PathBuf::from("/data/work/jobs/a b/merged"),]
+        );
+        assert_eq!(unescape(b"a\\134b\\12"), PathBuf::from("a\\b\\12"));
+    }
+
+    #[test]
+    fn folders_go_and_links_are_not_followed() {
+        let work = tempfile::tempdir().unwrap();
+        let (jobs, kept) = (work.path().join("jobs"), work.path().join("kept"));
+        fs::create_dir_all(jobs.join("one/two")).unwrap();
+        fs::create_dir(&kept).unwrap();
+        std::os::unix::fs::symlink(&kept, jobs.join("link")).unwrap();
+        assert_eq!(remove_folders(&jobs), (2, Vec::new()));
+        assert!(kept.is_dir());
+        assert_eq!(remove_folders(&work.path().join("none")), (0, Vec::new()));
+    }
+}
