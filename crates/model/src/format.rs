@@ -1,7 +1,38 @@
 //! From a tree's YAML to a [`Definition`], with every error of the repository at once.
+//!
+//! ```text
+//! tree ─▶ yaml: spanned values ─▶ decode by shape: typed drafts ─▶ references, variables ─▶ Definition + diagnostics
+//! ```
+//!
+//! Nothing stops at the first error: what does not fit is reported and left out, the rest is read. An error breaks its owner
+//! only (an image, a site, or with `edgewright.yaml` the source); what depends on a broken image is derived by the graph.
+//! Places are kept by keeping the spanned values beside the typed ones, so that the typed ones stay free of them.
 
-use crate::spec::Definition;
-use crate::tree::{Tree, TreePath};
+mod checks;
+mod decode;
+mod image;
+mod paths;
+mod references;
+mod render;
+mod report;
+mod schema;
+mod shape;
+mod site;
+mod source;
+mod steps;
+mod variables;
+mod yaml;
+
+pub use render::render;
+pub use schema::{SchemaKind, schema};
+
+use crate::names::InvalidName;
+use crate::spec::{Definition, Lane};
+use crate::tree::{LOADED_LIMIT, Tree, TreePath};
+use report::{Owner, Report};
+
+/// The lanes that `test: {lanes: …}` may name in this version. `external` is run by somebody else.
+pub const AVAILABLE_LANES: [Lane; 3] = [Lane::Static, Lane::Container, Lane::External];
 
 /// One error or warning, with its place.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -36,8 +67,174 @@ pub struct Parsed {
     pub diagnostics: Vec<Diagnostic>,
 }
 
+/// All that could be read, with the values that know their place.
+struct Drafts {
+    source: Option<yaml::Node>,
+    images: image::Drafts,
+    sites: std::collections::BTreeMap<crate::names::SiteName, site::Draft>,
+    unread_sites: std::collections::BTreeSet<crate::names::SiteName>,
+    exceptions: Vec<(TreePath, yaml::Node, crate::spec::Exception)>,
+}
+
 /// Reads a tree.
 pub fn parse(tree: &Tree) -> Parsed {
-    let _ = tree;
-    Parsed { definition: None, diagnostics: Vec::new() }
+    let mut report = Report::default();
+    let (source_file, images, sites, exceptions) = match layout() {
+        Ok(layout) => layout,
+        Err(error) => {
+            let message = error.to_string();
+            let diagnostic = Diagnostic { file: None, place: None, message, hint: None };
+            return Parsed { definition: None, diagnostics: vec![diagnostic] };
+        }
+    };
+    let source = source::read(tree, &mut report, &source_file);
+    report.source |= source.is_none();
+    let mut drafts = Drafts {
+        source: source.as_ref().map(|(doc, _)| doc.clone()),
+        images: image::Drafts::default(),
+        sites: std::collections::BTreeMap::new(),
+        unread_sites: std::collections::BTreeSet::new(),
+        exceptions: Vec::new(),
+    };
+    for folder in folders(tree, &mut report, &images, "image.yaml") {
+        let Some((name, file)) = folder_name(&mut report, &folder, "image.yaml") else { continue };
+        match image::read(tree, &mut report, &name, &file) {
+            Some(draft) => drop(drafts.images.read.insert(name, draft)),
+            None => drop(drafts.images.unread.insert(name)),
+        }
+    }
+    for folder in folders(tree, &mut report, &sites, "site.yaml") {
+        let Some((name, file)) = folder_name(&mut report, &folder, "site.yaml") else { continue };
+        match site::read(tree, &mut report, &name, &file) {
+            Some(draft) => drop(drafts.sites.insert(name, draft)),
+            None => drop(drafts.unread_sites.insert(name)),
+        }
+    }
+    for file in paths::children(tree, exceptions.as_str()) {
+        if file.as_str().ends_with(".yaml") && tree.entry(&file).is_some() {
+            let read = site::exception(tree, &mut report, &file);
+            drafts.exceptions.extend(read.map(|(doc, exception)| (file, doc, exception)));
+        }
+    }
+    let definition = source.map(|(_, source)| finish(tree, &mut report, &drafts, source));
+    let mut diagnostics = report.diagnostics;
+    diagnostics.sort_by(|a, b| (&a.file, a.place).cmp(&(&b.file, b.place)));
+    Parsed { definition: definition.filter(|_| !report.source), diagnostics }
+}
+
+/// Checks what crosses files, then leaves out what is broken.
+fn finish(tree: &Tree, report: &mut Report, drafts: &Drafts, source: crate::spec::SourceSpec) -> Definition {
+    let mut definition = Definition {
+        source,
+        images: drafts.images.read.iter().map(|(name, draft)| (name.clone(), draft.spec.clone())).collect(),
+        sites: drafts.sites.iter().map(|(name, draft)| (name.clone(), draft.spec.clone())).collect(),
+        exceptions: drafts.exceptions.iter().map(|(_, _, exception)| exception.clone()).collect(),
+        broken_images: std::collections::BTreeSet::new(),
+        broken_sites: std::collections::BTreeSet::new(),
+    };
+    references::check(tree, report, drafts, &definition);
+    variables::check(report, drafts, &definition);
+    report.images.extend(drafts.images.unread.iter().cloned());
+    report.sites.extend(drafts.unread_sites.iter().cloned());
+    definition.images.retain(|name, _| !report.images.contains(name));
+    definition.sites.retain(|name, _| !report.sites.contains(name));
+    definition.broken_images = std::mem::take(&mut report.images);
+    definition.broken_sites = std::mem::take(&mut report.sites);
+    definition
+}
+
+/// Where things stand in a repository.
+fn layout() -> Result<(TreePath, TreePath, TreePath, TreePath), InvalidName> {
+    Ok(("edgewright.yaml".parse()?, "images".parse()?, "sites".parse()?, "exceptions".parse()?))
+}
+
+/// The folders below `images` or `sites`. Plain files beside them, such as a README, are nobody's business; a link or a
+/// submodule in place of a folder is an error.
+fn folders(tree: &Tree, report: &mut Report, top: &TreePath, file: &str) -> Vec<TreePath> {
+    let mut found = paths::children(tree, top.as_str());
+    found.retain(|child| match tree.entry(child).map(|entry| entry.kind) {
+        None => true,
+        Some(crate::tree::EntryKind::Submodule) => {
+            let hint = format!("copy {file} and its files into this repository");
+            report.add(
+                &Owner::Nobody,
+                child,
+                None,
+                "this folder is a submodule, whose files are not part of this commit",
+                hint,
+            );
+            false
+        }
+        Some(crate::tree::EntryKind::Link) => {
+            let hint = "make it a folder; to share content, share an image with `from`";
+            report.add(&Owner::Nobody, child, None, "this is a link in place of a folder", hint);
+            false
+        }
+        Some(_) => false,
+    });
+    found
+}
+
+/// A folder's name as the name of what it holds, and the file that defines it.
+fn folder_name<T: std::str::FromStr<Err = InvalidName>>(
+    report: &mut Report,
+    folder: &TreePath,
+    file: &str,
+) -> Option<(T, TreePath)> {
+    match folder.file_name().parse() {
+        Ok(name) => Some((name, folder.join(&file.parse().ok()?))),
+        Err(error) => {
+            let message = format!("the folder name `{}` is not a fit {}", folder.file_name(), error.kind());
+            report.add(&Owner::Nobody, folder, None, message, format!("rename the folder: {}", error.rule()));
+            None
+        }
+    }
+}
+
+/// Reads a file's YAML into a spanned value and reports all that is wrong with it as YAML.
+fn load(tree: &Tree, report: &mut Report, owner: &Owner, file: &TreePath) -> Option<yaml::Node> {
+    let path = match paths::follow(tree, file) {
+        Ok(path) => path,
+        Err(fault) => {
+            report.add(owner, file, None, fault.message, fault.hint);
+            return None;
+        }
+    };
+    let Some(entry) = tree.entry(&path) else {
+        let other = format!("{}.yml", file.as_str().trim_end_matches(".yaml"));
+        let misnamed = other.parse().is_ok_and(|other| tree.entry(&other).is_some());
+        let hint = if misnamed {
+            format!("rename {other} to {}", file.file_name())
+        } else if file.parent().is_none() {
+            "every source has one at its top: `edgewright init DIR` writes a sample".to_owned()
+        } else {
+            format!("create {file}, or remove the folder")
+        };
+        report.add(owner, file, None, "this file is missing", hint);
+        return None;
+    };
+    if entry.size > LOADED_LIMIT {
+        let message = format!("this file is larger than {} MiB", LOADED_LIMIT / (1024 * 1024));
+        report.add(owner, file, None, message, "definitions are small: split it, or move content into files");
+        return None;
+    }
+    let bytes = tree.content(&path)?;
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]).into_owned();
+            let place = yaml::end(&before);
+            report.add(owner, file, Some(place), "this file is not UTF-8", "save it as UTF-8");
+            return None;
+        }
+    };
+    let (node, faults) = yaml::read(text);
+    let empty = node.is_none() && faults.is_empty();
+    for fault in faults {
+        report.add(owner, file, Some(fault.place), fault.message, fault.hint);
+    }
+    if empty {
+        report.add(owner, file, None, "this file is empty", "see `edgewright schema` for what belongs here");
+    }
+    node
 }

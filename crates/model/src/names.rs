@@ -19,6 +19,11 @@ impl InvalidName {
         Self { kind, rule, text: text.chars().take(160).collect() }
     }
 
+    /// What the text should have been, such as `image name`.
+    pub const fn kind(&self) -> &'static str {
+        self.kind
+    }
+
     /// The rule that the text breaks, for a hint.
     pub const fn rule(&self) -> &'static str {
         self.rule

@@ -234,6 +234,40 @@ pub fn vars(
     definition: &Definition,
     variant: &VariantName,
 ) -> Result<BTreeMap<VarName, ResolvedVar>, ResolveError> {
+    let (declared, resolved) = lay_all(definition, variant)?;
+    if let Some(site) = variant.site.as_ref().and_then(|name| definition.sites.get(name)) {
+        conflict(definition, site)?;
+    }
+    match declared.iter().find(|(var, _)| !resolved.contains_key(**var)) {
+        None => Ok(resolved),
+        Some((var, (image, _))) => Err(ResolveError::Missing {
+            variant: variant.clone(),
+            var: (*var).clone(),
+            image: (*image).clone(),
+        }),
+    }
+}
+
+/// A variable together with the image that declares it.
+pub(crate) type Demand = (ImageName, VarName);
+
+/// The variables that a variant asks for without a default: those that no layer sets, and those that one does.
+pub(crate) fn demands(
+    definition: &Definition,
+    variant: &VariantName,
+) -> Result<(Vec<Demand>, Vec<Demand>), ResolveError> {
+    let (declared, resolved) = lay_all(definition, variant)?;
+    Ok(declared
+        .into_iter()
+        .filter(|(_, (_, declaration))| declaration.default.is_none())
+        .map(|(var, (image, _))| (image.clone(), var.clone()))
+        .partition(|(_, var)| !resolved.contains_key(var)))
+}
+
+/// The declarations that a variant sees, and the values that its layers give.
+type Layers<'a> = (BTreeMap<&'a VarName, (&'a ImageName, &'a Declaration)>, BTreeMap<VarName, ResolvedVar>);
+
+fn lay_all<'a>(definition: &'a Definition, variant: &VariantName) -> Result<Layers<'a>, ResolveError> {
     let line = chain(definition, &variant.image)
         .map_err(|reason| ResolveError::Broken { variant: variant.clone(), reason })?;
     let (site, slot) = place(definition, variant)?;
@@ -253,7 +287,6 @@ pub fn vars(
     }
     lay(&definition.source.vars, &VarOrigin::Source);
     if let Some(site) = site {
-        conflict(definition, site)?;
         for group in groups(definition, site) {
             lay(&group.vars, &VarOrigin::Group { group: group.name.clone() });
         }
@@ -268,14 +301,7 @@ pub fn vars(
             lay(&slot.vars, &VarOrigin::Slot { site: site.name.clone(), slot: slot.id.clone() });
         }
     }
-    match declared.iter().find(|(var, _)| !resolved.contains_key(**var)) {
-        None => Ok(resolved),
-        Some((var, (image, _))) => Err(ResolveError::Missing {
-            variant: variant.clone(),
-            var: (*var).clone(),
-            image: (*image).clone(),
-        }),
-    }
+    Ok((declared, resolved))
 }
 
 /// Refuses two groups that match a site and set the same variable.

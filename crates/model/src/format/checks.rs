@@ -1,0 +1,208 @@
+//! `checks:` of images and of site × image.
+
+use std::collections::BTreeMap;
+
+use super::decode::Input;
+use super::shape;
+use super::yaml::{Data, Node};
+use crate::duration::Span;
+use crate::names::CheckId;
+use crate::spec::{Assertion, Check, CheckEntry};
+
+/// How long a check may take where `within` is absent.
+const DEFAULT_WITHIN: Span = Span::from_secs(30);
+
+/// A list of checks; ids are unique in it.
+pub(super) fn decode(input: &mut Input<'_>, node: Option<&Node>) -> Vec<CheckEntry> {
+    let mut seen: BTreeMap<CheckId, u32> = BTreeMap::new();
+    input.list(node, |input, node| {
+        let entry = check(input, node)?;
+        let id = match &entry {
+            CheckEntry::On(check) => &check.id,
+            CheckEntry::Off { id, .. } => id,
+        };
+        let at = node.at("id").place;
+        if let Some(line) = seen.insert(id.clone(), at.line) {
+            let hint = format!("the other one is on line {line}; give this one an id of its own");
+            input.error(at, format!("the check id `{id}` is here twice"), hint);
+        }
+        Some(entry)
+    })
+}
+
+fn check(input: &mut Input<'_>, node: &Node) -> Option<CheckEntry> {
+    let fields = input.record(node, &shape::CHECK)?;
+    let id = fields.get("id").and_then(|node| input.name::<CheckId>(node));
+    let within = fields.get("within").map(|node| input.span(node));
+    let lanes = fields.get("lanes").map(|node| (node, input.lanes(node)));
+    if let Some((node, lanes)) = &lanes
+        && lanes.is_empty()
+        && matches!(&node.data, Data::List(items) if items.is_empty())
+    {
+        input.error(
+            node.place,
+            "this check runs in no lane",
+            "name a lane, remove `lanes`, or write `off: REASON`",
+        );
+    }
+    if let Some(node) = fields.get("off") {
+        let reason = input.line(node);
+        return Some(CheckEntry::Off { id: id?, reason: reason? });
+    }
+    let (kind, node) =
+        shape::CHECK_KINDS.iter().find_map(|kind| fields.get(kind).map(|node| (*kind, node)))?;
+    let assert = assertion(input, kind, node);
+    Some(CheckEntry::On(Check {
+        id: id?,
+        assert: assert?,
+        within: within.unwrap_or(Some(DEFAULT_WITHIN))?,
+        lanes: lanes.map(|(_, lanes)| lanes),
+    }))
+}
+
+fn assertion(input: &mut Input<'_>, kind: &str, node: &Node) -> Option<Assertion> {
+    match kind {
+        "systemd" => systemd(input, node),
+        "unit" => unit(input, node).map(|name| Assertion::Unit { name }),
+        "port" => port(input, node),
+        "http" => http(input, node),
+        "command" => command(input, node),
+        _ => file(input, node),
+    }
+}
+
+fn systemd(input: &mut Input<'_>, node: &Node) -> Option<Assertion> {
+    if matches!(node.data, Data::Map(_)) {
+        let fields = input.record(node, &shape::SYSTEMD)?;
+        let allow_failed = input.list(fields.get("allow_failed"), unit);
+        return Some(Assertion::Systemd { allow_failed });
+    }
+    input.one_of(node, &["running"])?;
+    Some(Assertion::Systemd { allow_failed: Vec::new() })
+}
+
+/// A unit's full name, with its suffix.
+fn unit(input: &mut Input<'_>, node: &Node) -> Option<String> {
+    let name = input.word(node, "unit name")?;
+    if !name.contains('.') {
+        let message = format!("`{name}` is not a unit's full name");
+        input.error(node.place, message, format!("write the suffix, too: {name}.service"));
+        return None;
+    }
+    Some(name)
+}
+
+fn port(input: &mut Input<'_>, node: &Node) -> Option<Assertion> {
+    const LOCAL: &str = "127.0.0.1";
+    if matches!(node.data, Data::Map(_)) {
+        let fields = input.record(node, &shape::PORT)?;
+        let host = fields.get("host").map(|node| input.word(node, "host"));
+        let port = fields.get("port").and_then(|node| input.integer(node, 1, 65535));
+        return Some(Assertion::Port { host: host.unwrap_or(Some(LOCAL.to_owned()))?, port: port? });
+    }
+    Some(Assertion::Port { host: LOCAL.to_owned(), port: input.integer(node, 1, 65535)? })
+}
+
+fn http(input: &mut Input<'_>, node: &Node) -> Option<Assertion> {
+    const OK: u16 = 200;
+    if matches!(node.data, Data::Map(_)) {
+        let fields = input.record(node, &shape::HTTP)?;
+        let url = fields.get("url").and_then(|node| url(input, node));
+        let status = fields.get("status").map(|node| input.integer(node, 100, 599));
+        let body = fields.get("body").map(|node| input.text(node).map(str::to_owned));
+        return Some(Assertion::Http {
+            url: url?,
+            status: status.unwrap_or(Some(OK))?,
+            body: body.map_or(Some(None), |body| body.map(Some))?,
+        });
+    }
+    Some(Assertion::Http { url: url(input, node)?, status: OK, body: None })
+}
+
+fn url(input: &mut Input<'_>, node: &Node) -> Option<String> {
+    let url = input.word(node, "URL")?;
+    let host = url.strip_prefix("http://").and_then(|rest| rest.split('/').next());
+    if host.is_none_or(str::is_empty) {
+        let hint = "write http://HOST[:PORT]/PATH; the check runs on the machine itself, so TLS is a `command` check's work";
+        input.error(node.place, format!("`{}` is not a plain http URL", url.escape_debug()), hint);
+        return None;
+    }
+    Some(url)
+}
+
+fn command(input: &mut Input<'_>, node: &Node) -> Option<Assertion> {
+    let (argv_node, exit, stdout) = if matches!(node.data, Data::Map(_)) {
+        let fields = input.record(node, &shape::COMMAND)?;
+        let exit = fields.get("exit").map(|node| input.integer(node, 0, 255));
+        let stdout = fields.get("stdout").map(|node| input.text(node).map(str::to_owned));
+        (fields.get("argv")?, exit, stdout)
+    } else {
+        (node, None, None)
+    };
+    let Data::List(items) = &argv_node.data else {
+        if let Data::Text(text) = &argv_node.data {
+            let hint = format!(
+                "write a list, program first: [{}]",
+                text.split_whitespace().collect::<Vec<_>>().join(", ")
+            );
+            input.error(argv_node.place, "want a list, found a text: commands run without a shell", hint);
+        } else {
+            input.unfit(argv_node, "a list of texts");
+        }
+        return None;
+    };
+    if items.is_empty() {
+        input.error(argv_node.place, "this command is empty", "write program and arguments as a list");
+        return None;
+    }
+    // An argument may be empty, the program may not.
+    let argv: Vec<String> = input.list(Some(argv_node), |input, node| match &node.data {
+        Data::Text(text) => Some(text.clone()),
+        _ => {
+            input.unfit(node, "a text");
+            None
+        }
+    });
+    if argv.len() != items.len() {
+        return None;
+    }
+    Some(Assertion::Command {
+        argv,
+        exit: exit.unwrap_or(Some(0))?,
+        stdout: stdout.map_or(Some(None), |text| text.map(Some))?,
+    })
+}
+
+fn file(input: &mut Input<'_>, node: &Node) -> Option<Assertion> {
+    if !matches!(node.data, Data::Map(_)) {
+        let path = absolute(input, node)?;
+        return Some(Assertion::File { path, exists: true, contains: None, mode: None, owner: None });
+    }
+    let fields = input.record(node, &shape::FILE)?;
+    let path = fields.get("path").and_then(|node| absolute(input, node));
+    let exists = fields.get("exists").map(|node| input.boolean(node));
+    let contains = fields.get("contains").map(|node| input.text(node).map(str::to_owned));
+    let mode = fields.get("mode").map(|node| input.mode(node));
+    let owner = fields.get("owner").map(|node| input.file_owner(node));
+    if exists == Some(Some(false)) && (contains.is_some() || mode.is_some() || owner.is_some()) {
+        let hint = "remove `contains`, `mode` and `owner`, or `exists: false`";
+        input.error(node.key("exists"), "a file that must not exist has no content, mode or owner", hint);
+    }
+    Some(Assertion::File {
+        path: path?,
+        exists: exists.unwrap_or(Some(true))?,
+        contains: contains.map_or(Some(None), |text| text.map(Some))?,
+        mode: mode.map_or(Some(None), |mode| mode.map(Some))?,
+        owner: owner.map_or(Some(None), |owner| owner.map(Some))?,
+    })
+}
+
+fn absolute(input: &mut Input<'_>, node: &Node) -> Option<String> {
+    let path = input.line(node)?;
+    if !path.starts_with('/') {
+        let message = format!("`{}` is not an absolute path", path.escape_debug());
+        input.error(node.place, message, format!("write /{path}"));
+        return None;
+    }
+    Some(path)
+}

@@ -1,0 +1,47 @@
+//! A diagnostic for a terminal, in the style of rustc. Plain text: colour is the command line's business. A function of our own,
+//! because one place per message needs no layout engine, and its output is the same in logs, pull requests and tests.
+
+use std::fmt::Write as _;
+
+use super::{Diagnostic, yaml};
+use crate::tree::Tree;
+
+/// The widest part of a source line that is shown, in characters.
+const WIDTH: usize = 160;
+
+/// Prints a diagnostic with the line it is about, without a line end at its end.
+pub fn render(diagnostic: &Diagnostic, tree: &Tree) -> String {
+    let mut out = format!("error: {}", diagnostic.message);
+    let (Some(file), place) = (&diagnostic.file, diagnostic.place) else {
+        return with_hint(out, diagnostic);
+    };
+    let Some(place) = place else {
+        let _ = write!(out, "\n --> {file}");
+        return with_hint(out, diagnostic);
+    };
+    let gutter = place.line.to_string().len();
+    let _ = write!(out, "\n{:gutter$}--> {file}:{}:{}", "", place.line, place.column);
+    let content = tree.content(file).map(|bytes| String::from_utf8_lossy(bytes));
+    let line = content.as_ref().and_then(|text| {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        yaml::lines(text).nth(place.line as usize - 1)
+    });
+    if let Some(line) = line {
+        let column = place.column as usize - 1;
+        // A long line is shown from shortly before the place.
+        let skip = if column >= WIDTH { column - WIDTH / 2 } else { 0 };
+        let shown: String =
+            line.chars().skip(skip).take(WIDTH).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let length = (place.length as usize).min(WIDTH - (column - skip)).max(1);
+        let _ = write!(out, "\n{:gutter$} |\n{} | {}", "", place.line, shown.trim_end());
+        let _ = write!(out, "\n{:gutter$} | {:2$}{3}", "", "", column - skip, "^".repeat(length));
+    }
+    with_hint(out, diagnostic)
+}
+
+fn with_hint(mut out: String, diagnostic: &Diagnostic) -> String {
+    if let Some(hint) = &diagnostic.hint {
+        let _ = write!(out, "\nhint: {hint}");
+    }
+    out
+}

@@ -1,0 +1,83 @@
+//! `sites/NAME/site.yaml` and `exceptions/*.yaml`.
+
+use std::collections::BTreeSet;
+
+use super::decode::Input;
+use super::report::{Owner, Report};
+use super::yaml::Node;
+use super::{checks, load, shape};
+use crate::names::SiteName;
+use crate::spec::{Exception, SiteImageSpec, SiteSpec, SlotSpec};
+use crate::tree::{Tree, TreePath};
+
+/// A site as far as it could be read.
+pub(super) struct Draft {
+    /// Its file's value.
+    pub(super) doc: Node,
+    /// What it declares; the id is missing only where it is broken.
+    pub(super) spec: SiteSpec,
+}
+
+/// Reads a site; none where it cannot be read, or has no fit id.
+pub(super) fn read(tree: &Tree, report: &mut Report, name: &SiteName, file: &TreePath) -> Option<Draft> {
+    let owner = Owner::Site(name.clone());
+    let doc = load(tree, report, &owner, file)?;
+    let mut input = Input { tree, file: file.clone(), owner, report };
+    let fields = input.record(&doc, &shape::SITE)?;
+    let id = fields.get("id").and_then(|node| input.name(node));
+    let labels = input.labels(fields.get("labels"));
+    let vars = input.vars(fields.get("vars"));
+    let images = input.map(fields.get("images"), |input, key, node| {
+        let name = input.key(key);
+        let fields = input.record(node, &shape::SITE_IMAGE)?;
+        let vars = input.vars(fields.get("vars"));
+        let checks = checks::decode(input, fields.get("checks"));
+        Some((name?, SiteImageSpec { vars, checks }))
+    });
+    let mut seen = BTreeSet::new();
+    let slots = input.list(fields.get("slots"), |input, node| {
+        let slot = slot(input, node)?;
+        if !seen.insert(slot.id.clone()) {
+            let message = format!("the slot id `{}` is here twice", slot.id);
+            input.error(node.at("id").place, message, "give each slot of a site an id of its own");
+        }
+        Some(slot)
+    });
+    let spec = SiteSpec { name: name.clone(), id: id?, labels, vars, images, slots, file: file.clone() };
+    Some(Draft { doc, spec })
+}
+
+fn slot(input: &mut Input<'_>, node: &Node) -> Option<SlotSpec> {
+    let fields = input.record(node, &shape::SLOT)?;
+    let id = fields.get("id").and_then(|node| input.name(node));
+    let name = fields.get("name").and_then(|node| input.line(node));
+    let image = fields.get("image").and_then(|node| input.name(node));
+    let channel = fields.get("channel").map(|node| input.name(node));
+    let labels = input.labels(fields.get("labels"));
+    let vars = input.vars(fields.get("vars"));
+    let channel = channel.map_or(Some(None), |channel| channel.map(Some))?;
+    Some(SlotSpec { id: id?, name, image: image?, channel, labels, vars })
+}
+
+/// Reads an exception. A broken one breaks nobody: without it, its check counts.
+pub(super) fn exception(tree: &Tree, report: &mut Report, file: &TreePath) -> Option<(Node, Exception)> {
+    let doc = load(tree, report, &Owner::Nobody, file)?;
+    let mut input = Input { tree, file: file.clone(), owner: Owner::Nobody, report };
+    let fields = input.record(&doc, &shape::EXCEPTION)?;
+    let check = fields.get("check").and_then(|node| input.name(node));
+    let variants = input.list(fields.get("variants"), |input, node| input.word(node, "glob"));
+    let lanes = fields.get("lanes").map(|node| input.lanes(node)).unwrap_or_default();
+    let reason = fields.get("reason").and_then(|node| input.line(node));
+    let owner = fields.get("owner").and_then(|node| input.line(node));
+    let until = fields.get("until").and_then(|node| {
+        let text = input.text(node)?;
+        let date = text.parse::<jiff::civil::Date>().ok().filter(|date| date.to_string() == text);
+        if date.is_none() {
+            input.error(node.place, format!("`{}` is not a date", text.escape_debug()), "write YYYY-MM-DD");
+        }
+        date
+    });
+    let exception =
+        Exception { check: check?, variants, lanes, reason: reason?, owner: owner?, until: until? };
+    Some((doc.clone(), exception))
+}

@@ -1,0 +1,183 @@
+//! `edgewright.yaml`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::decode::Input;
+use super::report::{Owner, Report, suggest};
+use super::yaml::{Data, Node};
+use super::{load, shape};
+use crate::names::{ChannelName, Platform};
+use crate::spec::{ChannelSpec, Follows, Group, RolloutSpec, SourceSpec, StageSpec};
+use crate::tree::{Tree, TreePath};
+
+/// The version of the format that this build reads.
+const FORMAT_VERSION: i64 = 1;
+
+/// The channel of a source that declares none.
+const DEFAULT_CHANNEL: &str = "stable";
+
+/// What is built where `platforms` is absent.
+const DEFAULT_PLATFORM: &str = "linux/amd64";
+
+/// Reads the source's file: its value, and what it declares where nothing in it is broken beyond use.
+pub(super) fn read(tree: &Tree, report: &mut Report, file: &TreePath) -> Option<(Node, SourceSpec)> {
+    let doc = load(tree, report, &Owner::Source, file)?;
+    let mut input = Input { tree, file: file.clone(), owner: Owner::Source, report };
+    let newer = doc.entries().iter().find(|(key, _)| key.text == "edgewright").map(|(_, value)| value);
+    if let Some(Node { data: Data::Integer(version), place }) = newer
+        && *version > FORMAT_VERSION
+    {
+        let message =
+            format!("this source needs format version {version}, this build reads version {FORMAT_VERSION}");
+        input.error(*place, message, "update edgewright");
+        // What a newer version means by the rest is not known here.
+        return None;
+    }
+    let fields = input.record(&doc, &shape::SOURCE)?;
+    if let Some(node) = fields.get("edgewright") {
+        input.integer::<i64>(node, FORMAT_VERSION, FORMAT_VERSION);
+    }
+    let name = fields.get("name").and_then(|node| input.name(node));
+    let mut platforms = input.list(fields.get("platforms"), |input, node| input.name::<Platform>(node));
+    if platforms.is_empty() {
+        if let Some(node) =
+            fields.get("platforms").filter(|node| matches!(&node.data, Data::List(items) if items.is_empty()))
+        {
+            input.error(node.place, "there is no platform to build", format!("write [{DEFAULT_PLATFORM}]"));
+        }
+        platforms.extend(DEFAULT_PLATFORM.parse::<Platform>());
+    }
+    let vars = input.vars(fields.get("vars"));
+    let groups = groups(&mut input, fields.get("groups"));
+    let rollouts = input.map(fields.get("rollouts"), |input, key, node| {
+        let name = input.key(key);
+        Some((name?, rollout(input, node)?))
+    });
+    let mut channels = input.map(fields.get("channels"), |input, key, node| {
+        let name = input.key(key);
+        Some((name?, channel(input, node)?))
+    });
+    references(&mut input, &doc, &channels, &rollouts);
+    if channels.is_empty()
+        && let Ok(name) = DEFAULT_CHANNEL.parse()
+    {
+        channels.insert(name, ChannelSpec { follows: Follows::DefaultBranch, after: None, rollout: None });
+    }
+    Some((doc.clone(), SourceSpec { name: name?, platforms, vars, groups, channels, rollouts }))
+}
+
+fn groups(input: &mut Input<'_>, node: Option<&Node>) -> Vec<Group> {
+    let mut seen = BTreeSet::new();
+    input.list(node, |input, node| {
+        let fields = input.record(node, &shape::GROUP)?;
+        let name = fields.get("name").and_then(|node| input.name(node));
+        let select = input.labels(fields.get("where"));
+        let vars = input.vars(fields.get("vars"));
+        let group = Group { name: name?, select, vars };
+        if !seen.insert(group.name.clone()) {
+            let message = format!("the group `{}` is here twice", group.name);
+            input.error(node.at("name").place, message, "give each group a name of its own");
+        }
+        Some(group)
+    })
+}
+
+fn channel(input: &mut Input<'_>, node: &Node) -> Option<ChannelSpec> {
+    let fields = input.record(node, &shape::CHANNEL)?;
+    let follows = fields.get("follows").and_then(|node| follows(input, node));
+    let after = fields.get("after").map(|node| input.span(node));
+    let rollout = fields.get("rollout").map(|node| input.name(node));
+    Some(ChannelSpec {
+        follows: follows?,
+        after: after.map_or(Some(None), |after| after.map(Some))?,
+        rollout: rollout.map_or(Some(None), |rollout| rollout.map(Some))?,
+    })
+}
+
+fn follows(input: &mut Input<'_>, node: &Node) -> Option<Follows> {
+    if matches!(node.data, Data::Text(_)) {
+        input.one_of(node, &["default-branch"])?;
+        return Some(Follows::DefaultBranch);
+    }
+    let fields = input.record(node, &shape::FOLLOWS)?;
+    if let Some(node) = fields.get("branch") {
+        return input.word(node, "branch name").map(Follows::Branch);
+    }
+    input.name(fields.get("channel")?).map(Follows::Channel)
+}
+
+fn rollout(input: &mut Input<'_>, node: &Node) -> Option<RolloutSpec> {
+    let fields = input.record(node, &shape::ROLLOUT)?;
+    let list = fields.get("stages")?;
+    if matches!(&list.data, Data::List(items) if items.is_empty()) {
+        input.error(list.place, "a rollout needs a stage", "add {name: all}");
+    }
+    let mut seen = BTreeSet::new();
+    let stages = input.list(Some(list), |input, node| {
+        let fields = input.record(node, &shape::STAGE)?;
+        let name = fields.get("name").and_then(|node| input.name(node));
+        let select = input.labels(fields.get("select"));
+        let percent = fields.get("percent").map(|node| input.integer(node, 1, 100));
+        let soak = fields.get("soak").map(|node| input.span(node));
+        let stage = StageSpec {
+            name: name?,
+            select,
+            percent: percent.map_or(Some(None), |percent| percent.map(Some))?,
+            soak: soak.map_or(Some(None), |soak| soak.map(Some))?,
+        };
+        if !seen.insert(stage.name.clone()) {
+            let message = format!("the stage `{}` is here twice", stage.name);
+            input.error(node.at("name").place, message, "give each stage a name of its own");
+        }
+        Some(stage)
+    });
+    Some(RolloutSpec { stages })
+}
+
+/// Channels must follow channels that are there, in no circle, and use rollouts that are there.
+fn references(
+    input: &mut Input<'_>,
+    doc: &Node,
+    channels: &BTreeMap<ChannelName, ChannelSpec>,
+    rollouts: &BTreeMap<crate::names::RolloutName, RolloutSpec>,
+) {
+    // Names as written: one that is broken itself is not unknown.
+    let written = |key: &str| {
+        doc.entries().iter().find(|(it, _)| it.text == key).map_or(&[][..], |(_, node)| node.entries())
+    };
+    for (name, channel) in channels {
+        let node = doc.at("channels").at(name.as_str());
+        if let Some(rollout) = channel.rollout.as_ref().filter(|rollout| !rollouts.contains_key(*rollout))
+            && written("rollouts").iter().all(|(key, _)| key.text != rollout.as_str())
+        {
+            let hint =
+                suggest(rollout.as_str(), written("rollouts").iter().map(|(key, _)| key.text.as_str()));
+            input.error(node.at("rollout").place, format!("there is no rollout `{rollout}`"), hint);
+        }
+        let Follows::Channel(followed) = &channel.follows else { continue };
+        let place = node.at("follows").at("channel").place;
+        if written("channels").iter().all(|(key, _)| key.text != followed.as_str()) {
+            let hint = suggest(followed.as_str(), channels.keys().map(ChannelName::as_str));
+            input.error(place, format!("there is no channel `{followed}`"), hint);
+        } else if circles(channels, name) {
+            input.error(
+                place,
+                format!("the channel `{name}` follows itself"),
+                "let one of the circle follow a branch",
+            );
+        }
+    }
+}
+
+/// Whether following leads from a channel back to it.
+fn circles(channels: &BTreeMap<ChannelName, ChannelSpec>, start: &ChannelName) -> bool {
+    let mut next = start;
+    for _ in 0..channels.len() {
+        match channels.get(next).map(|channel| &channel.follows) {
+            Some(Follows::Channel(followed)) if followed == start => return true,
+            Some(Follows::Channel(followed)) => next = followed,
+            _ => return false,
+        }
+    }
+    false
+}

@@ -1,0 +1,184 @@
+//! `steps:` of an image.
+
+use super::decode::Input;
+use super::paths::{self, Want};
+use super::shape;
+use super::yaml::{Data, Node};
+use crate::spec::{BootstrapStep, ContainerfileStep, FilesStep, Owner, SecretRef, Step};
+use crate::tree::TreePath;
+
+/// One step.
+pub(super) fn decode(input: &mut Input<'_>, node: &Node) -> Option<Step> {
+    let fields = input.record(node, &shape::STEP)?;
+    if let Some(node) = fields.get("bootstrap") {
+        return bootstrap(input, node).map(Step::Bootstrap);
+    }
+    if let Some(node) = fields.get("containerfile") {
+        return containerfile(input, node).map(Step::Containerfile);
+    }
+    files(input, fields.get("files")?).map(Step::Files)
+}
+
+fn bootstrap(input: &mut Input<'_>, node: &Node) -> Option<BootstrapStep> {
+    let fields = input.record(node, &shape::BOOTSTRAP)?;
+    let suite = fields.get("suite").and_then(|node| input.word(node, "suite"));
+    let mirror = fields.get("mirror").map(|node| address(input, node));
+    let packages = input.list(fields.get("packages"), |input, node| input.word(node, "package name"));
+    let mut components = input.list(fields.get("components"), |input, node| input.word(node, "component"));
+    if components.is_empty() {
+        components.push("main".to_owned());
+    }
+    let sources = input.list(fields.get("sources"), source_line);
+    let keys = input.list(fields.get("keys"), |input, node| input.repository_path(node, Want::File));
+    Some(BootstrapStep {
+        suite: suite?,
+        packages,
+        mirror: mirror.map_or(Some(None), |mirror| mirror.map(Some))?,
+        components,
+        sources,
+        keys,
+    })
+}
+
+/// Where packages come from.
+fn address(input: &mut Input<'_>, node: &Node) -> Option<String> {
+    let text = input.word(node, "mirror")?;
+    let known = ["http://", "https://", "file:///"].iter().any(|scheme| text.starts_with(scheme));
+    if !known {
+        let message = format!("`{}` is not the address of a mirror", text.escape_debug());
+        input.error(node.place, message, "write http://…, https://… or file:///…");
+        return None;
+    }
+    Some(text)
+}
+
+fn source_line(input: &mut Input<'_>, node: &Node) -> Option<String> {
+    let line = input.line(node)?;
+    if !line.starts_with("deb ") {
+        let hint = "write the one-line format: deb [OPTIONS] ADDRESS SUITE COMPONENT…";
+        input.error(node.place, format!("`{}` is not a sources.list line", line.escape_debug()), hint);
+        return None;
+    }
+    Some(line)
+}
+
+fn containerfile(input: &mut Input<'_>, node: &Node) -> Option<ContainerfileStep> {
+    const DEFAULT_FILE: &str = "Containerfile";
+    if !matches!(node.data, Data::Map(_)) {
+        let file = input.repository_path(node, Want::SmallFile)?;
+        let context = file.parent()?;
+        unusable(input, node, &context);
+        return Some(ContainerfileStep {
+            file,
+            context,
+            args: std::collections::BTreeMap::new(),
+            target: None,
+            secrets: Vec::new(),
+            refresh: None,
+        });
+    }
+    let fields = input.record(node, &shape::CONTAINERFILE)?;
+    let file = match fields.get("file") {
+        Some(node) => input.repository_path(node, Want::SmallFile),
+        None => input.resolve(DEFAULT_FILE, node.place, Want::SmallFile),
+    };
+    let context = match fields.get("context") {
+        Some(node) => input.repository_path(node, Want::Folder),
+        None => file.as_ref().and_then(TreePath::parent),
+    };
+    if let Some(context) = &context {
+        unusable(input, fields.get("context").unwrap_or(node), context);
+    }
+    let args = input.map(fields.get("args"), |input, key, value| {
+        if !is_argument(&key.text) {
+            let message = format!("`{}` is not a fit build argument", key.text.escape_debug());
+            input.error(key.place, message, "want letters, digits and `_`, not starting with a digit");
+            return None;
+        }
+        if key.text == "BASE" {
+            input.error(
+                key.place,
+                "the build argument `BASE` is Edgewright's own",
+                "it is the step before, by digest",
+            );
+            return None;
+        }
+        match &value.data {
+            Data::Text(text) => Some((key.text.clone(), text.clone())),
+            _ => {
+                input.unfit(value, "a text");
+                None
+            }
+        }
+    });
+    let target = fields.get("target").map(|node| input.word(node, "stage name"));
+    let secrets = input.list(fields.get("secrets"), |input, node| {
+        let fields = input.record(node, &shape::SECRET)?;
+        let id = fields.get("id").and_then(|node| input.word(node, "secret id"));
+        let version = fields.get("version").and_then(|node| input.word(node, "version"));
+        Some(SecretRef { id: id?, version: version? })
+    });
+    let refresh = fields.get("refresh").map(|node| input.span(node));
+    Some(ContainerfileStep {
+        file: file?,
+        context: context?,
+        args,
+        target: target.map_or(Some(None), |target| target.map(Some))?,
+        secrets,
+        refresh: refresh.map_or(Some(None), |refresh| refresh.map(Some))?,
+    })
+}
+
+fn is_argument(text: &str) -> bool {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    text.bytes().all(word) && text.as_bytes().first().is_some_and(|b| !b.is_ascii_digit())
+}
+
+fn files(input: &mut Input<'_>, node: &Node) -> Option<FilesStep> {
+    let (path_node, fields) = if matches!(node.data, Data::Map(_)) {
+        let fields = input.record(node, &shape::FILES)?;
+        (fields.get("path"), Some(fields))
+    } else {
+        (Some(node), None)
+    };
+    let path = path_node.and_then(|node| {
+        let path = input.repository_path(node, Want::Folder)?;
+        if Some(&path) == input.file.parent().as_ref() {
+            let hint = "move the files into a folder of their own, such as files/";
+            input.error(node.place, "this is the image's own folder, definition included", hint);
+            return None;
+        }
+        unusable(input, node, &path);
+        Some(path)
+    });
+    let get = |name| fields.as_ref().and_then(|fields| fields.get(name));
+    let owner = get("owner").map(|node| input.file_owner(node));
+    let modes = match get("modes") {
+        Some(Node { data: Data::Map(entries), .. }) => entries
+            .iter()
+            .filter_map(|(key, value)| {
+                let mode = input.mode(value);
+                if key.text.is_empty() || key.text.starts_with('/') {
+                    let hint = "leave the first `/` out: paths start at the image's root";
+                    input.error(key.place, format!("`{}` is not a fit glob", key.text.escape_debug()), hint);
+                    return None;
+                }
+                Some((key.text.clone(), mode?))
+            })
+            .collect(),
+        Some(node) => {
+            input.unfit(node, "a map");
+            Vec::new()
+        }
+        None => Vec::new(),
+    };
+    let delete = input.list(get("delete"), Input::image_path);
+    Some(FilesStep { path: path?, owner: owner.unwrap_or(Some(Owner::default()))?, modes, delete })
+}
+
+/// Reports what in a used folder cannot be used.
+fn unusable(input: &mut Input<'_>, node: &Node, folder: &TreePath) {
+    for (_, fault) in paths::unusable(input.tree, folder) {
+        input.error(node.place, fault.message, fault.hint);
+    }
+}

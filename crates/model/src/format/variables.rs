@@ -1,0 +1,290 @@
+//! Variables against declarations: undeclared ones, wrong types, two groups that disagree, and those that nobody sets.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::report::{Owner, Report, suggest};
+use super::yaml::{Data, Node};
+use super::{Drafts, Place, image};
+use crate::names::{ImageName, SiteName, VarName, VariantName};
+use crate::resolve;
+use crate::spec::{Definition, Per, SiteSpec, VarType, Vars};
+use crate::tree::TreePath;
+
+/// What some images see: each variable with the images that see it and the type that each expects.
+type Seen<'a> = BTreeMap<&'a VarName, Vec<(&'a ImageName, VarType)>>;
+
+/// Checks all variables of a definition made of every draft, broken ones included.
+pub(super) fn check(report: &mut Report, drafts: &Drafts, definition: &Definition) {
+    // What an image that cannot be read declares is not known, so then nothing is undeclared.
+    let opaque = !drafts.images.unread.is_empty() || drafts.images.read.values().any(|draft| !draft.declares);
+    let mut lines: BTreeMap<&ImageName, Seen<'_>> = BTreeMap::new();
+    let (mut everywhere, mut at_sites): (Seen<'_>, Seen<'_>) = (BTreeMap::new(), BTreeMap::new());
+    for (name, spec) in &definition.images {
+        let Ok(line) = resolve::chain(definition, name) else { continue };
+        let seen = lines.entry(name).or_default();
+        for (var, (_, declaration)) in resolve::declarations(&line) {
+            seen.entry(var).or_default().push((name, declaration.kind));
+            everywhere.entry(var).or_default().push((name, declaration.kind));
+            if spec.per >= Per::Site {
+                at_sites.entry(var).or_default().push((name, declaration.kind));
+            }
+        }
+    }
+    // An image whose line is broken sees what is not known, too.
+    let opaque = opaque || lines.len() < definition.images.len();
+    let mut pass = Pass { report, opaque, everywhere: &everywhere };
+
+    if let (Some(doc), Some(file)) = (&drafts.source, "edgewright.yaml".parse().ok()) {
+        pass.source(doc, &file, definition, &at_sites);
+    }
+    for (name, draft) in &drafts.sites {
+        pass.site(name, &draft.doc, &draft.spec, definition, &at_sites, &lines);
+    }
+    conflicts(report, drafts, definition);
+    unset(report, drafts, definition, opaque);
+}
+
+struct Pass<'a> {
+    report: &'a mut Report,
+    opaque: bool,
+    everywhere: &'a Seen<'a>,
+}
+
+impl Pass<'_> {
+    fn source(&mut self, doc: &Node, file: &TreePath, definition: &Definition, at_sites: &Seen<'_>) {
+        let source = &definition.source;
+        let everywhere = self.everywhere;
+        // A value here of the wrong type breaks the images that see it, not the whole source.
+        for (var, images) in
+            self.layer(&Owner::Nobody, file, doc.at("vars"), &source.vars, everywhere, "image")
+        {
+            for (image, kind) in images {
+                if source.vars.get(&var).is_some_and(|value| !image::fits(value, kind)) {
+                    self.report.breaks(&Owner::Image(image));
+                }
+            }
+        }
+        for group in &source.groups {
+            let item = doc.at("groups").item("name", group.name.as_str());
+            let wrong = self.layer(
+                &Owner::Nobody,
+                file,
+                item.at("vars"),
+                &group.vars,
+                at_sites,
+                "`per: site` or `per: slot` image",
+            );
+            if wrong.is_empty() {
+                continue;
+            }
+            for site in definition.sites.values() {
+                if resolve::matches(&group.select, &site.labels) {
+                    self.report.breaks(&Owner::Site(site.name.clone()));
+                }
+            }
+        }
+    }
+
+    fn site(
+        &mut self,
+        name: &SiteName,
+        doc: &Node,
+        spec: &SiteSpec,
+        definition: &Definition,
+        at_sites: &Seen<'_>,
+        lines: &BTreeMap<&ImageName, Seen<'_>>,
+    ) {
+        let owner = Owner::Site(name.clone());
+        let nothing = Seen::new();
+        self.layer(
+            &owner,
+            &spec.file,
+            doc.at("vars"),
+            &spec.vars,
+            at_sites,
+            "`per: site` or `per: slot` image",
+        );
+        for (image, extra) in &spec.images {
+            if !extra.vars.is_empty() && definition.images.contains_key(image) {
+                let seen = lines.get(image).unwrap_or(&nothing);
+                let vars = doc.at("images").at(image.as_str()).at("vars");
+                self.layer(&owner, &spec.file, vars, &extra.vars, seen, &format!("line of image `{image}`"));
+            }
+        }
+        for slot in spec.slots.iter().filter(|slot| !slot.vars.is_empty()) {
+            let Some(image) = definition.images.get(&slot.image) else { continue };
+            let item = doc.at("slots").item("id", slot.id.as_str());
+            if image.per == Per::Slot {
+                let seen = lines.get(&slot.image).unwrap_or(&nothing);
+                let what = format!("line of image `{}`", slot.image);
+                self.layer(&owner, &spec.file, item.at("vars"), &slot.vars, seen, &what);
+            } else {
+                let message =
+                    format!("image `{}` is not made per slot: these variables are never read", slot.image);
+                let hint = format!(
+                    "set them in `vars` of the site, or give images/{}/image.yaml `per: slot`",
+                    slot.image
+                );
+                self.report.add(&owner, &spec.file, Some(item.key("vars")), message, hint);
+            }
+        }
+    }
+
+    /// Checks one layer; gives the variables of a wrong type with the images that see them.
+    fn layer(
+        &mut self,
+        owner: &Owner,
+        file: &TreePath,
+        node: &Node,
+        vars: &Vars,
+        seen: &Seen<'_>,
+        what: &str,
+    ) -> Vec<(VarName, Vec<(ImageName, VarType)>)> {
+        let mut wrong = Vec::new();
+        for (var, value) in vars {
+            let Some(images) = seen.get(var) else {
+                if self.opaque {
+                    continue;
+                }
+                let message = format!("no {what} declares the variable `{var}`");
+                let hint = if self.everywhere.contains_key(var) {
+                    format!(
+                        "images that declare it do not see it here; declare `{var}` in the image that shall read it"
+                    )
+                } else {
+                    let known = suggest(var.as_str(), seen.keys().map(|var| var.as_str()));
+                    format!("{known}; declare it in an image.yaml, or remove it")
+                };
+                self.report.add(owner, file, Some(node.key(var.as_str())), message, hint);
+                continue;
+            };
+            let at = node.at(var.as_str());
+            // A value that could not be read is reported already, and stands here as a placeholder.
+            if matches!(at.data, Data::Refused | Data::Null | Data::Number(_)) {
+                continue;
+            }
+            if let Some((image, kind)) = images.iter().find(|(_, kind)| !image::fits(value, *kind)) {
+                let message = format!(
+                    "`{var}` is {}, but image `{image}` declares it as {}",
+                    image::describe(value),
+                    image::type_name(*kind)
+                );
+                self.report.add(owner, file, Some(at.place), message, image::correct(value, *kind));
+                wrong.push((
+                    var.clone(),
+                    images.iter().map(|(image, kind)| ((*image).clone(), *kind)).collect(),
+                ));
+            }
+        }
+        wrong
+    }
+}
+
+/// Two groups that match one site and set one variable break that site.
+fn conflicts(report: &mut Report, drafts: &Drafts, definition: &Definition) {
+    let (Some(doc), Ok(file)) = (&drafts.source, "edgewright.yaml".parse::<TreePath>()) else { return };
+    // By pair of groups and variable: all sites at once, so that a hundred sites are one message.
+    let mut found: BTreeMap<(usize, usize, &VarName), Vec<&SiteName>> = BTreeMap::new();
+    for site in definition.sites.values() {
+        let mut setters: BTreeMap<&VarName, usize> = BTreeMap::new();
+        for (index, group) in definition.source.groups.iter().enumerate() {
+            if !resolve::matches(&group.select, &site.labels) {
+                continue;
+            }
+            for var in group.vars.keys() {
+                if let Some(first) = setters.insert(var, index) {
+                    found.entry((first, index, var)).or_default().push(&site.name);
+                }
+            }
+        }
+    }
+    for ((first, second, var), sites) in found {
+        let groups = &definition.source.groups;
+        let (first, second) = (&groups[first].name, &groups[second].name);
+        let Some(site) = sites.first() else { continue };
+        let message = format!(
+            "groups `{first}` and `{second}` both match site `{site}`{} and both set `{var}`",
+            more(sites.len())
+        );
+        let hint = "set it in one of them only, or in the site, or narrow `where`";
+        let place = doc.at("groups").item("name", second.as_str()).at("vars").key(var.as_str());
+        report.add(&Owner::Nobody, &file, Some(place), message, hint);
+        for site in sites {
+            report.breaks(&Owner::Site(site.clone()));
+        }
+    }
+}
+
+fn more(count: usize) -> String {
+    match count {
+        0 | 1 => String::new(),
+        2 => " and 1 other".to_owned(),
+        count => format!(" and {} others", count - 1),
+    }
+}
+
+/// Variables without default that no layer sets. Set for no variant at all, it is the image's fault; else that of the sites
+/// that forgot it.
+fn unset(report: &mut Report, drafts: &Drafts, definition: &Definition, opaque: bool) {
+    if opaque {
+        return;
+    }
+    let mut missing: BTreeMap<(ImageName, VarName), Vec<VariantName>> = BTreeMap::new();
+    let mut set: BTreeSet<(ImageName, VarName)> = BTreeSet::new();
+    for variant in resolve::variants(definition) {
+        let Ok((without, with)) = resolve::demands(definition, &variant) else { continue };
+        set.extend(with);
+        for demand in without {
+            missing.entry(demand).or_default().push(variant.clone());
+        }
+    }
+    for ((image, var), variants) in missing {
+        let demand = (image.clone(), var.clone());
+        let global: Option<&VariantName> = variants.iter().find(|variant| variant.site.is_none());
+        if global.is_some() || !set.contains(&demand) {
+            let Some(draft) = drafts.images.read.get(&image) else { continue };
+            let shown = global.unwrap_or(&variants[0]);
+            let message =
+                format!("the variable `{var}` is not set for variant `{shown}`{}", more(variants.len()));
+            let hint = match &shown.site {
+                Some(site) => format!(
+                    "give it a default, or set it in `vars` of edgewright.yaml or sites/{site}/site.yaml"
+                ),
+                None => "give it a default, or set it in `vars` of edgewright.yaml".to_owned(),
+            };
+            let place = draft.doc.at("declare").key(var.as_str());
+            report.add(&Owner::Image(image.clone()), &draft.spec.file, Some(place), message, hint);
+            continue;
+        }
+        let mut sites: BTreeMap<&SiteName, Vec<&VariantName>> = BTreeMap::new();
+        for variant in &variants {
+            if let Some(site) = &variant.site {
+                sites.entry(site).or_default().push(variant);
+            }
+        }
+        for (site, variants) in sites {
+            let Some(draft) = drafts.sites.get(site) else { continue };
+            let (place, hint) = where_to_set(&draft.doc, variants[0], &image, &var);
+            let message = format!(
+                "the variable `{var}` is not set for variant `{}`{}",
+                variants[0],
+                more(variants.len())
+            );
+            report.add(&Owner::Site(site.clone()), &draft.spec.file, Some(place), message, hint);
+        }
+    }
+}
+
+/// The place in a site's file where a variable should have been set, and how.
+fn where_to_set(doc: &Node, variant: &VariantName, image: &ImageName, var: &VarName) -> (Place, String) {
+    let declared = format!("images/{image}/image.yaml declares it without default");
+    if let Some(slot) = &variant.slot {
+        let place = doc.at("slots").item("id", slot.as_str()).at("id").place;
+        return (place, format!("add `{var}` to `vars` of this slot or of the site: {declared}"));
+    }
+    let has_vars = doc.entries().iter().any(|(key, _)| key.text == "vars");
+    (
+        if has_vars { doc.key("vars") } else { doc.key("id") },
+        format!("add `{var}` to `vars` of this site: {declared}"),
+    )
+}

@@ -1,0 +1,137 @@
+//! A good repository that covers the whole format, and what follows from it.
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use edgewright_model::format::parse;
+use edgewright_model::names::VariantName;
+use edgewright_model::resolve;
+use edgewright_model::spec::{
+    Assertion, CheckEntry, Definition, Follows, From, Lane, Owner, Per, SecretRef, Step, Value,
+};
+
+const GOOD: &str = include_str!("good.txt");
+
+fn good() -> Definition {
+    let parsed = parse(&common::tree(GOOD));
+    assert_eq!(common::errors(&parsed), "");
+    parsed.definition.unwrap()
+}
+
+fn variant(text: &str) -> VariantName {
+    text.parse().unwrap()
+}
+
+#[test]
+fn the_whole_format_is_read() {
+    let definition = good();
+    let source = &definition.source;
+    assert_eq!(source.name.as_str(), "plant-os");
+    assert_eq!(
+        source.platforms.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["linux/amd64", "linux/arm64"]
+    );
+    assert_eq!(source.groups[0].select.len(), 1);
+    let prod = &source.channels[&"prod".parse().unwrap()];
+    assert_eq!(prod.follows, Follows::Channel("dev".parse().unwrap()));
+    assert_eq!(prod.after.unwrap().to_string(), "7d");
+    assert_eq!(source.channels[&"edge".parse().unwrap()].follows, Follows::DefaultBranch);
+    let stages = &source.rollouts[&"careful".parse().unwrap()].stages;
+    assert_eq!((stages[1].percent, stages[2].percent), (Some(10), None));
+
+    let base = &definition.images[&"base".parse().unwrap()];
+    assert_eq!((&base.from, base.per), (&From::Scratch, Per::Image));
+    let Step::Bootstrap(bootstrap) = &base.steps[0] else { panic!("{:?}", base.steps) };
+    assert_eq!(bootstrap.suite, "trixie");
+    assert_eq!(bootstrap.components, ["main", "contrib"]);
+    assert_eq!(bootstrap.keys[0].as_str(), "images/base/keys/vendor.gpg");
+    let CheckEntry::On(check) = &base.checks[1] else { panic!("{:?}", base.checks) };
+    assert_eq!(check.assert, Assertion::Systemd { allow_failed: vec!["quota.service".to_owned()] });
+    assert_eq!(base.lock.as_ref().unwrap().version, 1);
+
+    let hmi = &definition.images[&"hmi".parse().unwrap()];
+    let Step::Containerfile(step) = &hmi.steps[0] else { panic!("{:?}", hmi.steps) };
+    assert_eq!(
+        (step.file.as_str(), step.context.as_str()),
+        ("images/hmi/service/Containerfile", "images/hmi/service")
+    );
+    assert_eq!(step.args["CHANNEL"], "edge");
+    assert_eq!(step.secrets, [SecretRef { id: "npm".to_owned(), version: "3".to_owned() }]);
+    let Step::Files(step) = &hmi.steps[1] else { panic!("{:?}", hmi.steps) };
+    assert_eq!(step.modes, [("usr/bin/*".to_owned(), 0o755), ("etc/x".to_owned(), 0o600)]);
+    assert_eq!((step.owner, step.delete[0].as_str()), (Owner { user: 1000, group: 0 }, "etc/motd"));
+    assert_eq!(hmi.test.inherit.as_ref().unwrap().lanes, BTreeSet::from([Lane::Vm, Lane::Upgrade]));
+    let vendor = &definition.images[&"vendor".parse().unwrap()];
+    assert!(matches!(&vendor.from, From::External(it) if it.to_string() == "quay.io/fedora/fedora-bootc:42"));
+    assert!(vendor.test.lanes.is_empty());
+    assert_eq!(definition.exceptions[0].until.to_string(), "2027-03-31");
+}
+
+#[test]
+fn variants_follow_slots_and_where() {
+    let definition = good();
+    let names: Vec<String> = resolve::variants(&definition).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        names,
+        ["base", "cell/plant-b/cell-1", "cell/plant-b/cell-2", "hmi/plant-a", "hmi/plant-b", "vendor"]
+    );
+    let parent = |name: &str| resolve::parent(&definition, &variant(name)).map(|it| it.to_string());
+    assert_eq!(parent("cell/plant-b/cell-1").as_deref(), Some("hmi/plant-b"));
+    assert_eq!(parent("hmi/plant-b").as_deref(), Some("base"));
+    assert_eq!(parent("base"), None);
+    assert_eq!(parent("vendor"), None);
+}
+
+#[test]
+fn variables_come_from_the_nearest_layer() {
+    let definition = good();
+    let shown = |name: &str| {
+        let vars = resolve::vars(&definition, &variant(name)).unwrap();
+        let line = |(name, var): (_, resolve::ResolvedVar)| {
+            let value = match var.value {
+                Value::String(text) => text,
+                other => format!("{other:?}"),
+            };
+            format!("{name}={value} ({})", var.origin)
+        };
+        vars.into_iter().map(line).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        shown("hmi/plant-a"),
+        [
+            "brand=blue (images.hmi.vars of sites/plant-a/site.yaml)",
+            "ntp=10.1.0.1 (group `emea` of edgewright.yaml)",
+            "plc=10.20.0.5 (vars of sites/plant-a/site.yaml)",
+        ]
+    );
+    assert_eq!(
+        shown("cell/plant-b/cell-2"),
+        [
+            "axis=Integer(7) (slot `cell-2` of sites/plant-b/site.yaml)",
+            "brand=plain (default of images/hmi/image.yaml)",
+            "ntp=pool.example.org (vars of edgewright.yaml)",
+            "plc=10.30.0.5 (vars of sites/plant-b/site.yaml)",
+        ]
+    );
+    let error = resolve::vars(&definition, &variant("hmi/nowhere")).unwrap_err();
+    assert_eq!(error.to_string(), "there is no variant `hmi/nowhere`: there is no site `nowhere`");
+    let error = resolve::vars(&definition, &variant("hmi")).unwrap_err();
+    assert_eq!(error.to_string(), "there is no variant `hmi`: image `hmi` is one per site: write IMAGE/SITE");
+}
+
+#[test]
+fn checks_come_from_the_line_and_the_site() {
+    let definition = good();
+    let ids = |name: &str| {
+        let checks = resolve::checks(&definition, &variant(name));
+        checks.iter().map(|check| format!("{} {}", check.id, check.within)).collect::<Vec<_>>()
+    };
+    assert_eq!(ids("base"), ["shell 30s", "system-up 1m", "answers 30s"]);
+    // `answers` is replaced in its place, `shell` is off, the site adds its own.
+    assert_eq!(ids("hmi/plant-b"), ["system-up 1m", "answers 2m", "clock 30s", "config 30s", "port 30s"]);
+    assert_eq!(
+        ids("hmi/plant-a"),
+        ["system-up 1m", "answers 2m", "clock 30s", "config 30s", "port 30s", "notice 30s"]
+    );
+}
