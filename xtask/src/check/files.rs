@@ -1,4 +1,4 @@
-//! Rules about files: their length, their header line, and the README's two commands.
+//! Rules about Rust files: their length and their header line.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -11,10 +11,8 @@ use crate::workspace;
 const LONG: usize = 300;
 /// More lines than this are refused.
 const TOO_LONG: usize = 600;
-/// What the README promises to work on a fresh clone.
-const README_COMMANDS: [&str; 2] = ["cargo xtask setup", "cargo xtask demo"];
 
-/// Checks every Rust file and the README.
+/// Checks every Rust file.
 pub(super) fn check() -> anyhow::Result<()> {
     let mut faults = String::new();
     let mut long = Vec::new();
@@ -34,12 +32,6 @@ pub(super) fn check() -> anyhow::Result<()> {
     }
     if !long.is_empty() {
         println!("check: longer than {LONG} lines: {}", long.join(", "));
-    }
-    let readme = std::fs::read_to_string(workspace::root().join("README.md"))?;
-    for command in README_COMMANDS {
-        if !readme.lines().any(|line| line.trim() == command) {
-            writeln!(faults, "README.md does not show `{command}` on a line of its own")?;
-        }
     }
     if faults.is_empty() { Ok(()) } else { bail!("{}", faults.trim_end()) }
 }

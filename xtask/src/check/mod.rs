@@ -2,6 +2,7 @@
 
 mod arrows;
 mod deny;
+mod docs;
 mod files;
 mod modules;
 
@@ -16,10 +17,11 @@ use crate::workspace;
 type Step = (&'static str, fn() -> anyhow::Result<()>);
 
 /// Quick ones first, so that a typo is not answered after minutes.
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     ("format", || cargo(&["fmt", "--all", "--check"])),
     ("file rules", files::check),
     ("module files", modules::check),
+    ("documents", docs::check),
     ("crate arrows", arrows::check),
     ("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])),
     ("licences, bans and sources of dependencies", deny::check),

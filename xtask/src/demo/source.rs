@@ -11,10 +11,12 @@ use crate::command::Run;
 pub(super) struct Source<'a>(&'a Path);
 
 impl<'a> Source<'a> {
-    /// Makes a repository of the files that are already in the folder, and their first commit.
+    /// Makes a repository of the files that are already in the folder, unless it is one, and their first commit.
     pub(super) fn create(folder: &'a Path) -> anyhow::Result<Self> {
         let source = Self(folder);
-        source.git(&["init", "--quiet", "--initial-branch=main"])?;
+        if !folder.join(".git").exists() {
+            source.git(&["init", "--quiet", "--initial-branch=main"])?;
+        }
         source.commit("a first sample")?;
         Ok(source)
     }
@@ -53,7 +55,7 @@ impl<'a> Source<'a> {
 
     fn commit(&self, message: &str) -> anyhow::Result<String> {
         self.git(&["add", "--all"])?;
-        self.git(&["commit", "--quiet", "--message", message])?;
+        self.git(&["commit", "--quiet", "--allow-empty", "--message", message])?;
         self.head()
     }
 
