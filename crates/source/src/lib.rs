@@ -1,1 +1,32 @@
-//! Git: poll, fetch, read a commit's tree.
+//! Git: poll a remote, fetch it into a bare mirror, read a commit's tree without a checkout.
+//!
+//! ```text
+//! Remote ──poll──▶ RemoteRefs ──changed──▶ [RefChange]         (ls-remote; pure comparison)
+//!    └────fetch──▶ Mirror ──┐
+//! folder ─Worktree::read────┴▶ Repository ──read_tree──▶ model::tree::Tree
+//!                                         └─pack───────▶ canonical tar of file contents
+//! ```
+//!
+//! Git is called by its command line (2.31 or newer), with a home folder of its own: no setting of the user or the
+//! system has an influence, and nothing of the user's is written.
+
+pub mod cache;
+pub mod changes;
+pub mod error;
+pub mod git;
+pub mod mirror;
+pub mod pack;
+mod parse;
+pub mod remote;
+pub mod repository;
+pub mod worktree;
+
+pub use changes::{Followed, RefChange, changed};
+pub use error::SourceError;
+pub use git::Git;
+pub use mirror::Mirror;
+pub use pack::{PackEntry, PackError, PackKind};
+pub use parse::RemoteRefs;
+pub use remote::Remote;
+pub use repository::{CommitInfo, Repository};
+pub use worktree::Worktree;

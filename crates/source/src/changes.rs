@@ -1,0 +1,144 @@
+//! What a poll found: pure comparison of two looks at a remote.
+
+use std::collections::BTreeSet;
+
+use edgewright_model::names::CommitId;
+
+use crate::parse::RemoteRefs;
+
+/// What is followed of a remote.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Followed {
+    /// Whichever branch is the default one.
+    pub default_branch: bool,
+    /// Branches by name.
+    pub branches: BTreeSet<String>,
+}
+
+/// One change of a followed branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefChange {
+    /// It was not there, or not followed, before.
+    Appeared {
+        /// The branch.
+        branch: String,
+        /// Where it stands.
+        to: CommitId,
+    },
+    /// It stands elsewhere: forwards, or anywhere after a force-push.
+    Moved {
+        /// The branch.
+        branch: String,
+        /// Where it stood.
+        from: CommitId,
+        /// Where it stands.
+        to: CommitId,
+    },
+    /// It is gone, or was never there.
+    Missing {
+        /// The branch.
+        branch: String,
+        /// Where it stood, if it was ever seen.
+        from: Option<CommitId>,
+    },
+    /// Another branch is the default one now; its own change comes separately.
+    DefaultRenamed {
+        /// The earlier default branch.
+        from: Option<String>,
+        /// The default branch now.
+        to: Option<String>,
+    },
+}
+
+/// Compares two looks at a remote. The order is: a renamed default branch first, then branches by name.
+pub fn changed(before: Option<&RemoteRefs>, now: &RemoteRefs, followed: &Followed) -> Vec<RefChange> {
+    let names = |refs: &RemoteRefs| -> BTreeSet<String> {
+        let default = refs.default_branch.iter().filter(|_| followed.default_branch);
+        followed.branches.iter().chain(default).cloned().collect()
+    };
+    let mut changes = Vec::new();
+    if let Some(before) = before
+        && followed.default_branch
+        && before.default_branch != now.default_branch
+    {
+        changes.push(RefChange::DefaultRenamed {
+            from: before.default_branch.clone(),
+            to: now.default_branch.clone(),
+        });
+    }
+    for branch in names(now) {
+        let from = before.and_then(|before| before.branches.get(&branch)).cloned();
+        let to = now.branches.get(&branch).cloned();
+        changes.extend(match (from, to) {
+            (Some(from), Some(to)) if from == to => {
+                // Newly followed by becoming the default: as good as new.
+                let known = before.is_some_and(|before| names(before).contains(&branch));
+                (!known).then_some(RefChange::Appeared { branch, to })
+            }
+            (Some(from), Some(to)) => Some(RefChange::Moved { branch, from, to }),
+            (None, Some(to)) => Some(RefChange::Appeared { branch, to }),
+            (Some(from), None) => Some(RefChange::Missing { branch, from: Some(from) }),
+            // Said once, not at every poll.
+            (None, None) => before.is_none().then_some(RefChange::Missing { branch, from: None }),
+        });
+    }
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commit(digit: char) -> CommitId {
+        digit.to_string().repeat(40).parse().unwrap()
+    }
+
+    fn refs(default: &str, branches: &[(&str, char)]) -> RemoteRefs {
+        RemoteRefs {
+            default_branch: Some(default.to_owned()),
+            branches: branches.iter().map(|(name, digit)| ((*name).to_owned(), commit(*digit))).collect(),
+        }
+    }
+
+    #[test]
+    fn every_change_of_a_followed_branch_is_told_once() {
+        let followed = Followed { default_branch: true, branches: ["dev".to_owned()].into() };
+        let first = refs("main", &[("main", 'a'), ("dev", 'b'), ("other", 'c')]);
+        let name = |text: &str| text.to_owned();
+        assert_eq!(
+            changed(None, &first, &followed),
+            [
+                RefChange::Appeared { branch: name("dev"), to: commit('b') },
+                RefChange::Appeared { branch: name("main"), to: commit('a') },
+            ]
+        );
+        assert_eq!(changed(Some(&first), &first, &followed), []);
+        let moved = refs("main", &[("main", 'd'), ("other", 'e')]);
+        assert_eq!(
+            changed(Some(&first), &moved, &followed),
+            [
+                RefChange::Missing { branch: name("dev"), from: Some(commit('b')) },
+                RefChange::Moved { branch: name("main"), from: commit('a'), to: commit('d') },
+            ]
+        );
+        assert_eq!(changed(Some(&moved), &moved, &followed), []);
+        let renamed = refs("other", &[("other", 'e'), ("dev", 'b')]);
+        assert_eq!(
+            changed(Some(&moved), &renamed, &followed),
+            [
+                RefChange::DefaultRenamed { from: Some(name("main")), to: Some(name("other")) },
+                RefChange::Appeared { branch: name("dev"), to: commit('b') },
+                RefChange::Appeared { branch: name("other"), to: commit('e') },
+            ]
+        );
+    }
+
+    #[test]
+    fn a_branch_that_never_was_is_told_at_the_first_look() {
+        let followed = Followed { default_branch: false, branches: ["gone".to_owned()].into() };
+        let now = refs("main", &[("main", 'a')]);
+        let missing = RefChange::Missing { branch: "gone".to_owned(), from: None };
+        assert_eq!(changed(None, &now, &followed), [missing]);
+        assert_eq!(changed(Some(&now), &now, &followed), []);
+    }
+}

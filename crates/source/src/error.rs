@@ -1,0 +1,314 @@
+//! What can go wrong with git, and what to do about it.
+
+use std::io;
+use std::path::PathBuf;
+
+use edgewright_model::error::ErrorClass;
+use edgewright_model::names::CommitId;
+use edgewright_process::CommandError;
+
+use crate::remote::Remote;
+
+/// Why a repository could not be polled, fetched or read.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The remote does not answer.
+    #[error("cannot reach {remote}: {detail}")]
+    Unreachable {
+        /// Which remote.
+        remote: Remote,
+        /// In git's words.
+        detail: String,
+    },
+    /// The remote says that there is no such repository, or hides it.
+    #[error("there is no repository at {remote}: {detail}")]
+    NoRepository {
+        /// Which remote.
+        remote: Remote,
+        /// In git's words.
+        detail: String,
+    },
+    /// The remote wants credentials, or other ones.
+    #[error("{remote} refuses access: {detail}")]
+    Refused {
+        /// Which remote.
+        remote: Remote,
+        /// In git's words.
+        detail: String,
+    },
+    /// There is a repository, but no commit in it.
+    #[error("the repository at {remote} has no commits")]
+    Empty {
+        /// Which remote.
+        remote: Remote,
+    },
+    /// The branch is not there.
+    #[error("{remote} has no branch `{branch}`; it has {}", some_of(.known))]
+    NoBranch {
+        /// Which remote.
+        remote: Remote,
+        /// The branch.
+        branch: String,
+        /// Branches that are there.
+        known: Vec<String>,
+    },
+    /// The commit is neither in the mirror nor to be had from the remote.
+    #[error("commit {commit} is no longer in {remote}")]
+    CommitGone {
+        /// The commit.
+        commit: CommitId,
+        /// Which remote.
+        remote: Remote,
+    },
+    /// A revision that names no commit.
+    #[error("`{revision}` is no commit here")]
+    UnknownRevision {
+        /// As given.
+        revision: String,
+    },
+    /// Paths that no image can hold.
+    #[error("the repository has paths that are not usable: {}", some_of(.paths))]
+    UnfitPaths {
+        /// The paths, bytes that are no UTF-8 replaced.
+        paths: Vec<String>,
+    },
+    /// The folder is a bare repository, which has no working files.
+    #[error("{} is a bare repository", .folder.display())]
+    Bare {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The local repository is broken.
+    #[error("the git repository in {} is damaged: {detail}", .folder.display())]
+    Damaged {
+        /// The folder.
+        folder: PathBuf,
+        /// In git's words.
+        detail: String,
+    },
+    /// Git failed in another way.
+    #[error("cannot {doing}")]
+    Git {
+        /// What was being done.
+        doing: &'static str,
+        /// How it failed.
+        source: CommandError,
+    },
+    /// Git printed what this version does not understand.
+    #[error("git's answer to `{doing}` is not understood: {text}")]
+    Answer {
+        /// What was asked.
+        doing: &'static str,
+        /// The part that is not understood.
+        text: String,
+    },
+    /// A file of ours could not be read or written.
+    #[error("cannot access {}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+/// Items named in a message.
+const NAMED: usize = 8;
+
+fn some_of(items: &[String]) -> String {
+    if items.is_empty() {
+        return "none".to_owned();
+    }
+    let shown = items.iter().take(NAMED).map(|item| format!("`{item}`")).collect::<Vec<_>>().join(", ");
+    match items.len().saturating_sub(NAMED) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+impl SourceError {
+    /// The class.
+    pub const fn class(&self) -> ErrorClass {
+        match self {
+            Self::Unreachable { .. } | Self::Damaged { .. } | Self::Io { .. } => ErrorClass::Unavailable,
+            Self::NoRepository { .. } | Self::NoBranch { .. } | Self::CommitGone { .. } => {
+                ErrorClass::NotFound
+            }
+            Self::Refused { .. } => ErrorClass::Denied,
+            Self::Empty { .. }
+            | Self::UnknownRevision { .. }
+            | Self::UnfitPaths { .. }
+            | Self::Bare { .. } => ErrorClass::UserFault,
+            Self::Git { source, .. } => source.class(),
+            Self::Answer { .. } => ErrorClass::Bug,
+        }
+    }
+
+    /// What to do about it, where that is known.
+    pub fn hint(&self) -> Option<&str> {
+        Some(match self {
+            Self::Unreachable { .. } => "check the address and the network; the next poll tries again",
+            Self::NoRepository { .. } => "check the address; private repositories may need credentials",
+            Self::Refused { .. } => {
+                "give credentials in the address (https://USER:TOKEN@HOST/…), or an ssh key and a known host"
+            }
+            Self::Empty { .. } => "commit and push something; `edgewright init DIR` makes a sample",
+            Self::NoBranch { .. } => "push the branch, or let the channel follow another one",
+            Self::CommitGone { .. } => {
+                "it was force-pushed away; the branch's present commit is built instead"
+            }
+            Self::UnknownRevision { .. } => "give a branch, a tag or a commit id of this repository",
+            Self::UnfitPaths { .. } => {
+                "rename them: paths are UTF-8, without control characters and backslashes"
+            }
+            Self::Bare { .. } => "give its address as file://PATH, or a folder with files",
+            Self::Damaged { .. } => {
+                "`git fsck` in it says more; mirrors of the server are fetched anew by themselves"
+            }
+            Self::Git { source, .. } => return source.hint(),
+            Self::Answer { .. } => "please report this, with the version of git",
+            Self::Io { .. } => "check the permissions and the room on the disk",
+        })
+    }
+}
+
+/// What a failed talk with a remote means, from git's standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    Unreachable,
+    NoRepository,
+    Refused,
+    Damaged,
+    Unknown,
+}
+
+/// Texts of git 2.31 to 2.5x, curl and ssh, in the order in which they decide.
+const MEANINGS: [(Meaning, &[&str]); 4] = [
+    (
+        Meaning::Damaged,
+        &[
+            "loose object",
+            "object file",
+            "bad object",
+            "is corrupt",
+            "did not send all necessary objects",
+            "unable to read tree",
+            "not a git repository: '",
+            "bad tree object",
+            "unable to find",
+            "index-pack failed",
+            "packfile",
+            "bad config",
+            "missing blob",
+            "unable to resolve reference",
+            "not a valid object",
+        ],
+    ),
+    (
+        Meaning::Refused,
+        &[
+            "could not read Username",
+            "could not read Password",
+            "Authentication failed",
+            "Permission denied",
+            "Host key verification failed",
+            "returned error: 401",
+            "returned error: 403",
+            "access denied",
+            "dubious ownership",
+        ],
+    ),
+    (
+        Meaning::NoRepository,
+        &[
+            "not found",
+            "does not appear to be a git repository",
+            "is this a git repository",
+            "returned error: 404",
+            "returned error: 410",
+            "does not exist",
+            "No such file or directory",
+        ],
+    ),
+    (
+        Meaning::Unreachable,
+        &[
+            "Could not resolve",
+            "Failed to connect",
+            "Couldn't connect",
+            "Connection refused",
+            "Connection timed out",
+            "timed out",
+            "returned error: 5",
+            "Operation too slow",
+            "SSL",
+            "No route to host",
+            "Network is unreachable",
+            "unable to access",
+            "Empty reply",
+            "unexpected disconnect",
+            "hung up unexpectedly",
+            "early EOF",
+            "Could not read from remote repository",
+        ],
+    ),
+];
+
+pub(crate) fn meaning(stderr: &[String]) -> Meaning {
+    let says = |text: &&&str| stderr.iter().any(|line| line.contains(**text));
+    MEANINGS
+        .iter()
+        .find(|(_, texts)| texts.iter().any(|text| says(&text)))
+        .map_or(Meaning::Unknown, |(meaning, _)| *meaning)
+}
+
+/// The line of git's standard error that says most: the first that is a complaint.
+pub(crate) fn complaint(stderr: &[String]) -> String {
+    let marked = |line: &&String| ["fatal: ", "error: ", "ERROR: "].iter().any(|mark| line.starts_with(mark));
+    let line =
+        stderr.iter().find(marked).or_else(|| stderr.last()).map_or("git gave no reason", String::as_str);
+    line.strip_prefix("fatal: ").or_else(|| line.strip_prefix("error: ")).unwrap_or(line).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_git_says_is_understood() {
+        for (line, want) in [
+            ("fatal: unable to access 'https://h/': Could not resolve host: h", Meaning::Unreachable),
+            (
+                "fatal: unable to access 'http://h/': Failed to connect to h port 80: Connection refused",
+                Meaning::Unreachable,
+            ),
+            (
+                "fatal: unable to access 'http://h/': The requested URL returned error: 503",
+                Meaning::Unreachable,
+            ),
+            ("ssh: Could not resolve hostname h: Name or service not known", Meaning::Unreachable),
+            ("fatal: unable to access 'http://h/': The requested URL returned error: 403", Meaning::Refused),
+            ("fatal: could not read Username for 'https://h': terminal prompts disabled", Meaning::Refused),
+            ("fatal: Authentication failed for 'https://h/'", Meaning::Refused),
+            ("git@h: Permission denied (publickey).", Meaning::Refused),
+            ("Host key verification failed.", Meaning::Refused),
+            ("fatal: repository 'http://h/x/' not found", Meaning::NoRepository),
+            ("ERROR: Repository not found.", Meaning::NoRepository),
+            ("fatal: '/x' does not appear to be a git repository", Meaning::NoRepository),
+            ("fatal: http://h/info/refs not valid: is this a git repository?", Meaning::NoRepository),
+            ("error: object file /m/objects/aa/bb is empty", Meaning::Damaged),
+            ("fatal: not a git repository: '/data/sources/a.git'", Meaning::Damaged),
+            ("fatal: loose object aa (stored in x) is corrupt", Meaning::Damaged),
+            ("something new", Meaning::Unknown),
+        ] {
+            assert_eq!(meaning(&[line.to_owned()]), want, "{line}");
+        }
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        let names: Vec<String> = (0..20).map(|number| number.to_string()).collect();
+        assert!(some_of(&names).ends_with("`7` and 12 more"));
+        assert_eq!(some_of(&[]), "none");
+    }
+}

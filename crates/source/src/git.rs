@@ -1,0 +1,193 @@
+//! The git command line in an environment of its own.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use edgewright_process::{Command, CommandError, Output, ProcessContext};
+
+use crate::cache::ContentCache;
+use crate::error::{Meaning, SourceError, complaint, meaning};
+use crate::parse::{self, RemoteRefs};
+use crate::remote::Remote;
+
+/// A look at a remote's refs.
+const POLL_WITHIN: Duration = Duration::from_secs(30);
+/// Local commands.
+pub(crate) const LOCAL_WITHIN: Duration = Duration::from_mins(5);
+/// Contents kept in memory for the next commit; in bytes.
+const CACHE: usize = 64 * 1024 * 1024;
+
+/// What all our calls want, wherever git runs: also in the `upload-pack` that serves `file://`, which sees neither
+/// options nor `GIT_CONFIG_*` of its parent.
+const SETTINGS: &str = "\
+# Written by Edgewright; changes are lost.
+[safe]
+\tdirectory = *
+[core]
+\thooksPath = /dev/null
+\tautocrlf = false
+\tfsync = all
+[gc]
+\tauto = 0
+[maintenance]
+\tauto = false
+[protocol \"ext\"]
+\tallow = never
+[protocol \"file\"]
+\tallow = always
+[http]
+\tlowSpeedLimit = 1000
+\tlowSpeedTime = 30
+[init]
+\tdefaultBranch = main
+[advice]
+\tdetachedHead = false
+";
+
+/// Calls git. Clones share the cache of contents.
+#[derive(Debug, Clone)]
+pub struct Git {
+    home: PathBuf,
+    context: ProcessContext,
+    settings: Vec<(String, String)>,
+    pub(crate) cache: Arc<Mutex<ContentCache>>,
+}
+
+impl Git {
+    /// Makes `home`, a folder that belongs to Edgewright alone, and git's settings in it.
+    pub fn open(home: &Path, context: ProcessContext) -> Result<Self, SourceError> {
+        let path = home.join(".gitconfig");
+        let write = || -> io::Result<()> {
+            std::fs::create_dir_all(home)?;
+            if std::fs::read(&path).is_ok_and(|there| there == SETTINGS.as_bytes()) {
+                return Ok(());
+            }
+            let mut file = tempfile::NamedTempFile::new_in(home)?;
+            io::Write::write_all(&mut file, SETTINGS.as_bytes())?;
+            file.persist(&path)?;
+            Ok(())
+        };
+        write().map_err(|source| SourceError::Io { path: path.clone(), source })?;
+        let home = home.canonicalize().map_err(|source| SourceError::Io { path: home.to_owned(), source })?;
+        Ok(Self {
+            home,
+            context,
+            settings: Vec::new(),
+            cache: Arc::new(Mutex::new(ContentCache::new(CACHE))),
+        })
+    }
+
+    /// Adds a setting (`http.proxy`, `credential.helper`) to every call.
+    #[must_use]
+    pub fn with_setting(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A git command.
+    pub(crate) fn command(&self) -> Command {
+        self.with_settings(&[])
+    }
+
+    /// A git command that talks to a remote; its credentials go by environment, not on the command line.
+    pub(crate) fn command_to(&self, remote: &Remote) -> Command {
+        let header = remote.authorization().map(|value| {
+            (format!("http.{}.extraHeader", remote.address()), format!("Authorization: {value}"))
+        });
+        self.with_settings(header.as_slice())
+    }
+
+    fn with_settings(&self, more: &[(String, String)]) -> Command {
+        let mut command = Command::new("git")
+            .env("HOME", &self.home)
+            .env("XDG_CONFIG_HOME", self.home.join("none"))
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_ATTR_NOSYSTEM", "1")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_ASKPASS", "/bin/false")
+            .env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
+            .env("GIT_OPTIONAL_LOCKS", "0")
+            .deadline(LOCAL_WITHIN)
+            .context(&self.context);
+        let settings = self.settings.iter().chain(more);
+        for (index, (name, value)) in settings.clone().enumerate() {
+            command = command
+                .env(format!("GIT_CONFIG_KEY_{index}"), name)
+                .env(format!("GIT_CONFIG_VALUE_{index}"), value);
+        }
+        command.env("GIT_CONFIG_COUNT", settings.count().to_string())
+    }
+
+    /// A remote's branches, without fetching anything.
+    pub async fn poll(&self, remote: &Remote) -> Result<RemoteRefs, SourceError> {
+        let output = self
+            .command_to(remote)
+            .args(["ls-remote", "--symref", "--", remote.address(), "HEAD", "refs/heads/*"])
+            .deadline(POLL_WITHIN)
+            .run()
+            .await
+            .map_err(|error| remote_error("poll the remote", remote, error))?;
+        parse::ls_remote(&String::from_utf8_lossy(&output.stdout))
+    }
+
+    /// Whether the folder is a bare repository, or a repository's inside.
+    pub(crate) fn looks_bare(folder: &Path) -> bool {
+        folder.join("HEAD").is_file() && folder.join("objects").is_dir() && folder.join("refs").is_dir()
+    }
+}
+
+/// Local git work on a repository's folder.
+pub(crate) async fn local(
+    doing: &'static str,
+    folder: &Path,
+    command: Command,
+) -> Result<Output, SourceError> {
+    command.run().await.map_err(|error| local_error(doing, folder, error))
+}
+
+pub(crate) fn local_error(doing: &'static str, folder: &Path, error: CommandError) -> SourceError {
+    match meaning(error.stderr_tail()) {
+        Meaning::Damaged => {
+            SourceError::Damaged { folder: folder.to_owned(), detail: complaint(error.stderr_tail()) }
+        }
+        _ => SourceError::Git { doing, source: error },
+    }
+}
+
+pub(crate) fn remote_error(doing: &'static str, remote: &Remote, error: CommandError) -> SourceError {
+    let detail = complaint(error.stderr_tail());
+    let remote = remote.clone();
+    match (&error, meaning(error.stderr_tail())) {
+        (CommandError::Deadline { after, .. }, _) => {
+            SourceError::Unreachable { remote, detail: format!("no answer within {after:?}") }
+        }
+        (_, Meaning::Unreachable) => SourceError::Unreachable { remote, detail },
+        (_, Meaning::Refused) => SourceError::Refused { remote, detail },
+        (_, Meaning::NoRepository) => SourceError::NoRepository { remote, detail },
+        (_, Meaning::Damaged | Meaning::Unknown) => SourceError::Git { doing, source: error },
+    }
+}
+
+impl RemoteRefs {
+    /// The default branch, or the one asked for, and where it stands.
+    pub fn branch(
+        &self,
+        remote: &Remote,
+        branch: Option<&str>,
+    ) -> Result<(String, edgewright_model::names::CommitId), SourceError> {
+        let name = branch.or(self.default_branch.as_deref()).unwrap_or("HEAD");
+        if let Some(commit) = self.branches.get(name) {
+            return Ok((name.to_owned(), commit.clone()));
+        }
+        if self.branches.is_empty() {
+            return Err(SourceError::Empty { remote: remote.clone() });
+        }
+        Err(SourceError::NoBranch {
+            remote: remote.clone(),
+            branch: name.to_owned(),
+            known: self.branches.keys().cloned().collect(),
+        })
+    }
+}

@@ -1,0 +1,153 @@
+//! Canonical, uncompressed tar of file contents: the same entries give the same bytes.
+//!
+//! Sorted by path, every time is the epoch, no names of users, no directories but declared ones; GNU headers for long
+//! names and links.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use edgewright_model::tree::ContentId;
+use jiff::Timestamp;
+use tar::{Builder, EntryType, Header};
+
+use crate::error::SourceError;
+use crate::repository::{Contents, Repository};
+
+/// One entry of the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackEntry {
+    /// Relative path, `/`-separated, without empty, `.` or `..` components.
+    pub path: String,
+    /// Permission bits, at most `0o7777`.
+    pub mode: u32,
+    /// Numeric owner.
+    pub user: u32,
+    /// Numeric group.
+    pub group: u32,
+    /// What it is.
+    pub kind: PackKind,
+}
+
+/// What an entry of an archive is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PackKind {
+    /// A file with these bytes.
+    Bytes(Arc<[u8]>),
+    /// A file with a content of the repository and its length.
+    Content(ContentId, u64),
+    /// A symbolic link and its target.
+    Link(String),
+    /// A directory.
+    Directory,
+}
+
+/// Why an archive could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// Two entries have one path, or a path is not relative and plain.
+    #[error("`{path}` {reason}")]
+    Entry {
+        /// The path.
+        path: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The archive could not be written.
+    #[error("cannot write the archive")]
+    Write(#[source] io::Error),
+    /// The contents could not be read.
+    #[error("cannot read the files to pack")]
+    Source(#[source] SourceError),
+}
+
+/// Sorts and checks entries.
+fn prepared(mut entries: Vec<PackEntry>) -> Result<Vec<PackEntry>, PackError> {
+    entries.sort_by(|a, b| a.path.cmp(&b.path));
+    let fault = |entry: &PackEntry, reason| Err(PackError::Entry { path: entry.path.clone(), reason });
+    for entry in &entries {
+        let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
+        if !entry.path.split('/').all(plain) {
+            return fault(entry, "is not a plain relative path");
+        }
+        if entry.mode > 0o7777 {
+            return fault(entry, "has a mode beyond 7777");
+        }
+        if matches!(&entry.kind, PackKind::Link(target) if target.is_empty() || target.contains('\0')) {
+            return fault(entry, "is a link without a fit target");
+        }
+    }
+    match entries.windows(2).find(|pair| pair[0].path == pair[1].path) {
+        Some(pair) => fault(&pair[0], "is packed twice"),
+        None => Ok(entries),
+    }
+}
+
+fn header(entry: &PackEntry, epoch: Timestamp) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_mode(entry.mode);
+    header.set_uid(entry.user.into());
+    header.set_gid(entry.group.into());
+    header.set_mtime(u64::try_from(epoch.as_second()).unwrap_or(0));
+    header
+}
+
+fn write_tar(
+    entries: &[PackEntry],
+    epoch: Timestamp,
+    contents: &mut Contents,
+    out: &mut (impl Write + ?Sized),
+) -> io::Result<()> {
+    let mut archive = Builder::new(out);
+    for entry in entries {
+        let mut header = header(entry, epoch);
+        let mut file = |size: u64, content: &mut dyn Read, archive: &mut Builder<_>| {
+            header.set_entry_type(EntryType::Regular);
+            header.set_size(size);
+            archive.append_data(&mut header, &entry.path, content)
+        };
+        match &entry.kind {
+            PackKind::Bytes(bytes) => file(bytes.len() as u64, &mut &bytes[..], &mut archive)?,
+            PackKind::Content(id, want) => {
+                let given = contents.next_with(|_, size, content| {
+                    if size != *want {
+                        return Err(io::Error::other(format!("{id:?} has {size} bytes, not {want}")));
+                    }
+                    file(size, content, &mut archive)
+                })?;
+                given.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+            }
+            PackKind::Link(target) => {
+                header.set_entry_type(EntryType::Symlink);
+                header.set_size(0);
+                archive.append_link(&mut header, &entry.path, target)?;
+            }
+            PackKind::Directory => {
+                header.set_entry_type(EntryType::Directory);
+                header.set_size(0);
+                archive.append_data(&mut header, format!("{}/", entry.path), io::empty())?;
+            }
+        }
+    }
+    archive.into_inner()?.flush()
+}
+
+impl Repository {
+    /// Writes entries as a canonical tar. Large contents are streamed. Gives the writer back.
+    pub async fn pack<W: Write + Send + 'static>(
+        &self,
+        entries: Vec<PackEntry>,
+        epoch: Timestamp,
+        mut out: W,
+    ) -> Result<W, PackError> {
+        let entries = prepared(entries)?;
+        let wanted = entries.iter().filter_map(|entry| match &entry.kind {
+            PackKind::Content(id, _) => Some(id.clone()),
+            _ => None,
+        });
+        let written = self.stream(wanted.collect(), move |contents| {
+            // A full disk is not a fault of the repository: it travels as a value.
+            Ok(write_tar(&entries, epoch, contents, &mut out).map(|()| out))
+        });
+        written.await.map_err(PackError::Source)?.map_err(PackError::Write)
+    }
+}

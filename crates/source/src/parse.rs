@@ -1,0 +1,155 @@
+//! Git's answers as values: pure functions over bytes.
+
+use std::collections::BTreeMap;
+
+use edgewright_model::names::CommitId;
+use edgewright_model::tree::{ContentId, Entry, EntryKind, TreePath};
+use jiff::Timestamp;
+
+use crate::error::SourceError;
+use crate::repository::CommitInfo;
+
+/// A remote's branches at one look.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct RemoteRefs {
+    /// The branch that `HEAD` names; none in an empty repository and with a detached `HEAD`.
+    pub default_branch: Option<String>,
+    /// All branches.
+    pub branches: BTreeMap<String, CommitId>,
+}
+
+/// `git ls-remote --symref REMOTE HEAD refs/heads/*`.
+pub(crate) fn ls_remote(text: &str) -> Result<RemoteRefs, SourceError> {
+    let mut refs = RemoteRefs::default();
+    for line in text.lines() {
+        let fault = || SourceError::Answer { doing: "ls-remote", text: line.chars().take(200).collect() };
+        let (value, name) = line.split_once('\t').ok_or_else(fault)?;
+        if let Some(target) = value.strip_prefix("ref: ") {
+            if name == "HEAD" {
+                refs.default_branch = target.strip_prefix("refs/heads/").map(str::to_owned);
+            }
+        } else if let Some(branch) = name.strip_prefix("refs/heads/") {
+            refs.branches.insert(branch.to_owned(), value.parse().map_err(|_| fault())?);
+        }
+    }
+    // An unborn HEAD names a branch that is not there.
+    refs.default_branch = refs.default_branch.filter(|branch| refs.branches.contains_key(branch));
+    Ok(refs)
+}
+
+/// `git ls-tree -r -z -l --full-tree COMMIT`.
+pub(crate) fn ls_tree(bytes: &[u8]) -> Result<BTreeMap<TreePath, Entry>, SourceError> {
+    let mut entries = BTreeMap::new();
+    let mut unfit = Vec::new();
+    for record in bytes.split(|&byte| byte == 0).filter(|record| !record.is_empty()) {
+        let fault =
+            || SourceError::Answer { doing: "ls-tree", text: String::from_utf8_lossy(record).into_owned() };
+        let tab = record.iter().position(|&byte| byte == b'\t').ok_or_else(fault)?;
+        let (head, path) = (&record[..tab], &record[tab + 1..]);
+        let head = std::str::from_utf8(head).map_err(|_| fault())?;
+        let mut words = head.split_ascii_whitespace();
+        let (Some(mode), Some(_), Some(id), Some(size)) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            return Err(fault());
+        };
+        let kind = match mode {
+            "100755" => EntryKind::Executable,
+            "120000" => EntryKind::Link,
+            "160000" => EntryKind::Submodule,
+            // Old repositories have group-writable files.
+            "100644" | "100664" => EntryKind::File,
+            _ => return Err(fault()),
+        };
+        let size = if size == "-" { 0 } else { size.parse().map_err(|_| fault())? };
+        match std::str::from_utf8(path).ok().and_then(|path| path.parse::<TreePath>().ok()) {
+            Some(path) => {
+                entries.insert(path, Entry { kind, content: ContentId::new(id), size });
+            }
+            None => unfit.push(String::from_utf8_lossy(path).escape_debug().to_string()),
+        }
+    }
+    if unfit.is_empty() { Ok(entries) } else { Err(SourceError::UnfitPaths { paths: unfit }) }
+}
+
+/// The format that [`commit_info`] reads.
+pub(crate) const COMMIT_FORMAT: &str = "--format=%H%x00%an%x00%ae%x00%cI%x00%s";
+
+pub(crate) fn commit_info(bytes: &[u8]) -> Result<CommitInfo, SourceError> {
+    let text = String::from_utf8_lossy(bytes);
+    let fault = || SourceError::Answer { doing: "log", text: text.chars().take(200).collect() };
+    let fields: Vec<&str> = text.trim_end_matches('\n').splitn(5, '\0').collect();
+    let [commit, author, email, time, subject] = fields[..] else { return Err(fault()) };
+    Ok(CommitInfo {
+        commit: commit.parse().map_err(|_| fault())?,
+        author: author.to_owned(),
+        email: email.to_owned(),
+        // A commit may claim any time, even one that has no date.
+        committed_at: time.parse::<Timestamp>().unwrap_or(Timestamp::UNIX_EPOCH),
+        subject: subject.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+    #[test]
+    fn remotes_are_read() {
+        let refs = ls_remote(&format!(
+            "ref: refs/heads/main\tHEAD\n{A}\tHEAD\n{A}\trefs/heads/feature/x\n{A}\trefs/heads/main\n"
+        ))
+        .unwrap();
+        assert_eq!(refs.default_branch.as_deref(), Some("main"));
+        assert_eq!(refs.branches.keys().collect::<Vec<_>>(), ["feature/x", "main"]);
+        assert_eq!(ls_remote("").unwrap(), RemoteRefs::default());
+        let detached = ls_remote(&format!("{A}\tHEAD\n{A}\trefs/heads/main\n")).unwrap();
+        assert_eq!(detached.default_branch, None);
+        let unborn = ls_remote(&format!("ref: refs/heads/gone\tHEAD\n{A}\trefs/heads/main\n")).unwrap();
+        assert_eq!(unborn.default_branch, None);
+        assert!(ls_remote("<html>").is_err());
+    }
+
+    #[test]
+    fn trees_are_read_and_unfit_paths_named() {
+        let record = |mode: &str, kind: &str, size: &str, path: &[u8]| {
+            [format!("{mode} {kind} {A} {size:>7}\t").as_bytes(), path, b"\0"].concat()
+        };
+        let good = [
+            record("100644", "blob", "12", b"a b/c"),
+            record("100755", "blob", "3", b"bin"),
+            record("120000", "blob", "1", b"link"),
+            record("160000", "commit", "-", b"sub"),
+        ]
+        .concat();
+        let entries = ls_tree(&good).unwrap();
+        let seen: Vec<_> =
+            entries.iter().map(|(path, entry)| (path.as_str(), entry.kind, entry.size)).collect();
+        assert_eq!(
+            seen,
+            [
+                ("a b/c", EntryKind::File, 12),
+                ("bin", EntryKind::Executable, 3),
+                ("link", EntryKind::Link, 1),
+                ("sub", EntryKind::Submodule, 0)
+            ]
+        );
+        let bad = [record("100644", "blob", "1", b"caf\xe9"), record("100644", "blob", "1", b"a\nb"), good]
+            .concat();
+        let Err(SourceError::UnfitPaths { paths }) = ls_tree(&bad) else { panic!("they are unfit") };
+        assert_eq!(paths, ["caf\u{fffd}", "a\\nb"]);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_makes_the_parsers_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = ls_tree(&bytes);
+            let _ = commit_info(&bytes);
+            let _ = ls_remote(&String::from_utf8_lossy(&bytes));
+        }
+    }
+}

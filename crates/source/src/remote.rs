@@ -1,0 +1,227 @@
+//! Addresses of remotes that never print their credentials.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+/// Where a source's repository is: `https://`, `http://`, `ssh://`, `file://`, `user@host:path` or an absolute path.
+///
+/// `Display` and `Debug` leave the credentials out; [`Remote::reveal`] gives all, for storing.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Remote {
+    /// Without credentials, except an ssh user's name.
+    address: String,
+    /// `user:password`, percent-encoded as given; only http and https.
+    credentials: Option<String>,
+}
+
+/// Why a text is not the address of a remote.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not the address of a git repository: {reason}")]
+pub struct InvalidRemote {
+    reason: &'static str,
+}
+
+const SCHEMES: &str = "want https://, http://, ssh:// or file://, user@host:path, or an absolute path";
+
+impl Remote {
+    /// The repository in a folder of this machine. The path must be absolute.
+    pub fn from_path(path: &Path) -> Result<Self, InvalidRemote> {
+        path.to_str().ok_or(InvalidRemote { reason: "the path is not UTF-8" })?.parse()
+    }
+
+    /// The address without credentials.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The whole address, credentials included: for storing, never for printing. Parses back to an equal value.
+    pub fn reveal(&self) -> String {
+        match (&self.credentials, self.address.split_once("://")) {
+            (Some(credentials), Some((scheme, rest))) => format!("{scheme}://{credentials}@{rest}"),
+            _ => self.address.clone(),
+        }
+    }
+
+    /// The value of the `Authorization` header, where there are credentials.
+    pub(crate) fn authorization(&self) -> Option<String> {
+        let credentials = self.credentials.as_deref()?;
+        let decoded = percent_decoded(credentials);
+        let separator: &[u8] = if decoded.contains(&b':') { b"" } else { b":" };
+        Some(format!("Basic {}", base64(&[&decoded, separator].concat())))
+    }
+}
+
+impl FromStr for Remote {
+    type Err = InvalidRemote;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRemote> {
+        let refuse = |reason| Err(InvalidRemote { reason });
+        let local = text.starts_with('/') || text.starts_with("file://");
+        let unfit = |c: char| c.is_control() || (c.is_whitespace() && !local);
+        if text.is_empty() || text.len() > 2048 || text.chars().any(unfit) {
+            return refuse("it is empty, very long, or has spaces or control characters");
+        }
+        let plain = |address: String| Ok(Self { address, credentials: None });
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return match text.split_once(':') {
+                // Git decodes percent signs in addresses.
+                _ if local => plain(format!("file://{}", text.replace('%', "%25"))),
+                Some((host, path)) if !host.contains('/') && is_ssh_host(host) && is_scp_path(path) => {
+                    plain(text.to_owned())
+                }
+                _ => refuse(SCHEMES),
+            };
+        };
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        match scheme {
+            "file" if authority.is_empty() && !path.is_empty() => plain(text.to_owned()),
+            "file" => refuse("file:// wants an absolute path: file:///srv/git/plant-os.git"),
+            "ssh" if is_ssh_host(authority) && !path.is_empty() => plain(text.to_owned()),
+            "ssh" => refuse("ssh:// wants ssh://[user@]host[:port]/path, without a password"),
+            "http" | "https" => {
+                let (credentials, host) = match authority.rsplit_once('@') {
+                    Some((credentials, host)) => (Some(credentials.to_owned()), host),
+                    None => (None, authority),
+                };
+                if host.is_empty() || host.starts_with(['-', ':']) {
+                    return refuse("there is no host in it");
+                }
+                Ok(Self {
+                    address: format!("{scheme}://{host}/{path}"),
+                    credentials: credentials.filter(|some| !some.is_empty()),
+                })
+            }
+            _ => refuse(SCHEMES),
+        }
+    }
+}
+
+/// `host`, `host:port` or `user@host`: nothing that ssh could take for an option, no password.
+fn is_ssh_host(text: &str) -> bool {
+    let fits = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('-')
+            && part.chars().all(|c| c.is_alphanumeric() || "-_.:[]".contains(c))
+    };
+    match text.split_once('@') {
+        Some((user, host)) => fits(user) && !user.contains(':') && fits(host),
+        None => fits(text),
+    }
+}
+
+/// After `host:`, where `::` would name a transport helper such as `ext::`.
+fn is_scp_path(path: &str) -> bool {
+    !path.is_empty() && !path.starts_with([':', '-'])
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.address)
+    }
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Remote({})", self.address)
+    }
+}
+
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let pair = tail.get(..2).and_then(|pair| std::str::from_utf8(pair).ok());
+        match pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
+            Some(byte) if *first == b'%' => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    bytes
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let at = |index: usize| u32::from(chunk.get(index).copied().unwrap_or(0));
+        let group = at(0) << 16 | at(1) << 8 | at(2);
+        for position in 0..4 {
+            if position <= chunk.len() {
+                text.push(char::from(ALPHABET[(group >> (18 - 6 * position) & 63) as usize]));
+            } else {
+                text.push('=');
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_parse_and_print_without_credentials() {
+        for (text, shown) in [
+            ("/srv/git/a.git", "file:///srv/git/a.git"),
+            ("/srv/c:d/a.git", "file:///srv/c:d/a.git"),
+            ("file:///srv/a", "file:///srv/a"),
+            ("/srv/my 100%/a", "file:///srv/my 100%25/a"),
+            ("https://example.org/a.git", "https://example.org/a.git"),
+            ("https://bob:s3cret@example.org:8443/a.git", "https://example.org:8443/a.git"),
+            ("http://token@h/a", "http://h/a"),
+            ("ssh://git@h:2222/a.git", "ssh://git@h:2222/a.git"),
+            ("git@github.com:o/a.git", "git@github.com:o/a.git"),
+        ] {
+            let remote: Remote = text.parse().unwrap();
+            assert_eq!(remote.to_string(), shown);
+            assert!(!format!("{remote:?} {remote}").contains("s3cret"));
+            assert_eq!(remote.reveal().parse::<Remote>().unwrap(), remote);
+        }
+    }
+
+    #[test]
+    fn dangerous_and_unknown_addresses_are_refused() {
+        for text in [
+            "",
+            "a b",
+            "relative/path",
+            "--upload-pack=x",
+            "ext::sh -c x",
+            "ext::sh",
+            "-oProxyCommand=x:y",
+            "ssh://-oProxyCommand=x/y",
+            "ssh://u:p@h/x",
+            "ftp://h/x",
+            "file://host/x",
+            "https:///x",
+            "fd::7",
+            "https://-h/x",
+        ] {
+            let refused = text.parse::<Remote>().unwrap_err();
+            assert!(!refused.to_string().contains("u:p"), "{text}");
+        }
+    }
+
+    #[test]
+    fn credentials_become_a_header() {
+        let header = |text: &str| text.parse::<Remote>().unwrap().authorization();
+        assert_eq!(header("https://h/x"), None);
+        assert_eq!(
+            header("https://Aladdin:open%20sesame@h/x").as_deref(),
+            Some("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==")
+        );
+        assert_eq!(header("https://t@h/x").as_deref(), Some("Basic dDo="));
+        for (bytes, want) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
+        {
+            assert_eq!(base64(bytes.as_bytes()), want);
+        }
+    }
+}

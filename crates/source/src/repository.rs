@@ -1,0 +1,250 @@
+//! Reading a local object store: trees, contents, commits. Nothing here writes.
+
+use std::io::{self, BufRead as _, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+
+use edgewright_model::names::CommitId;
+use edgewright_model::tree::{ContentId, Tree, is_loaded};
+use edgewright_process::Command;
+use jiff::Timestamp;
+
+use crate::error::SourceError;
+use crate::git::{Git, local, local_error};
+use crate::parse;
+
+/// The listing of a tree: about 200 bytes for each file; in bytes.
+const LISTING_LIMIT: usize = 512 * 1024 * 1024;
+
+/// A commit, for people.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct CommitInfo {
+    /// Its id.
+    pub commit: CommitId,
+    /// Who wrote it.
+    pub author: String,
+    /// The author's address.
+    pub email: String,
+    /// When it was committed, as it claims.
+    pub committed_at: Timestamp,
+    /// The first line of its message.
+    pub subject: String,
+}
+
+/// A git repository to read from. Clones are cheap; a temporary one lives as long as its last clone.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    pub(crate) git: Git,
+    pub(crate) folder: PathBuf,
+    /// Removed with the last clone.
+    #[expect(dead_code, reason = "held for its end: dropping removes the folder")]
+    temporary: Option<Arc<tempfile::TempDir>>,
+}
+
+impl Repository {
+    /// The repository (its `.git`, or the bare folder itself).
+    pub(crate) const fn new(git: Git, folder: PathBuf) -> Self {
+        Self { git, folder, temporary: None }
+    }
+
+    pub(crate) fn temporary(git: Git, folder: PathBuf, place: tempfile::TempDir) -> Self {
+        Self { git, folder, temporary: Some(Arc::new(place)) }
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn command(&self) -> Command {
+        self.git.command().arg("--git-dir").arg(&self.folder)
+    }
+
+    /// The commit that a revision names: a branch, a tag, `HEAD~2`, a (shortened) id.
+    pub async fn resolve(&self, revision: &str) -> Result<CommitId, SourceError> {
+        let unknown = || SourceError::UnknownRevision { revision: revision.chars().take(200).collect() };
+        if revision.is_empty() || revision.starts_with('-') || revision.contains(['\0', '\n']) {
+            return Err(unknown());
+        }
+        let command = self.command().args([
+            "rev-parse",
+            "--verify",
+            "--quiet",
+            "--end-of-options",
+            &format!("{revision}^{{commit}}"),
+        ]);
+        let finished = command
+            .run_status()
+            .await
+            .map_err(|error| local_error("resolve a revision", &self.folder, error))?;
+        // `--end-of-options` is printed as it is by some versions.
+        let text = finished.output.text();
+        let last = text.lines().last().unwrap_or_default();
+        if finished.success() { last.parse().map_err(|_| unknown()) } else { Err(unknown()) }
+    }
+
+    /// Author, time and subject of a commit.
+    pub async fn commit_info(&self, commit: &CommitId) -> Result<CommitInfo, SourceError> {
+        let command = self.command().args([
+            "-c",
+            "i18n.logOutputEncoding=UTF-8",
+            "log",
+            "-1",
+            "--no-show-signature",
+            parse::COMMIT_FORMAT,
+            commit.as_str(),
+            "--",
+        ]);
+        parse::commit_info(&local("read a commit", &self.folder, command).await?.stdout)
+    }
+
+    /// Whether `new` contains `old`: if not, the branch was force-pushed.
+    pub async fn is_ancestor(&self, old: &CommitId, new: &CommitId) -> Result<bool, SourceError> {
+        let command = self.command().args(["merge-base", "--is-ancestor", old.as_str(), new.as_str()]);
+        let finished = command
+            .run_status()
+            .await
+            .map_err(|error| local_error("compare commits", &self.folder, error))?;
+        // Anything else than yes: also where the old commit is gone, which a force-push brings with it.
+        Ok(finished.success())
+    }
+
+    /// Whether the commit itself is there.
+    pub async fn has(&self, commit: &CommitId) -> Result<bool, SourceError> {
+        let command = self.command().args(["cat-file", "-e", &format!("{commit}^{{commit}}")]);
+        let finished = command
+            .run_status()
+            .await
+            .map_err(|error| local_error("look for a commit", &self.folder, error))?;
+        Ok(finished.success())
+    }
+
+    /// All entries of a commit (or tree), with the bytes of those that planning reads.
+    pub async fn read_tree(&self, commit: &CommitId) -> Result<Tree, SourceError> {
+        self.read_tree_of(commit.as_str()).await
+    }
+
+    pub(crate) async fn read_tree_of(&self, id: &str) -> Result<Tree, SourceError> {
+        let command =
+            self.command().args(["ls-tree", "-r", "-z", "-l", "--full-tree", id]).stdout_limit(LISTING_LIMIT);
+        let listing = local("list a commit's files", &self.folder, command).await?.stdout;
+        let mut tree = Tree { entries: parse::ls_tree(&listing)?, ..Tree::default() };
+        let mut missing = Vec::new();
+        {
+            let mut cache = self.git.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            for entry in
+                tree.entries.iter().filter(|(path, entry)| is_loaded(path, entry)).map(|(_, entry)| entry)
+            {
+                if tree.contents.contains_key(&entry.content) {
+                    continue;
+                }
+                if let Some(content) = cache.get(&entry.content) {
+                    tree.contents.insert(entry.content.clone(), content);
+                } else {
+                    missing.push(entry.content.clone());
+                }
+            }
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        let loaded = self
+            .stream(missing, |contents| {
+                let mut loaded: Vec<(ContentId, Arc<[u8]>)> = Vec::new();
+                while let Some(content) = contents.next_with(|id, _, content| {
+                    let mut bytes = Vec::new();
+                    content.read_to_end(&mut bytes)?;
+                    Ok((id.clone(), bytes.into()))
+                })? {
+                    loaded.push(content);
+                }
+                Ok(loaded)
+            })
+            .await?;
+        let mut cache = self.git.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        for (id, bytes) in loaded {
+            cache.insert(id.clone(), Arc::clone(&bytes));
+            tree.contents.insert(id, bytes);
+        }
+        Ok(tree)
+    }
+
+    /// One content's bytes.
+    pub async fn read(&self, id: &ContentId, limit: usize) -> Result<Vec<u8>, SourceError> {
+        let command = self.command().args(["cat-file", "blob", id.as_str()]).stdout_limit(limit);
+        Ok(local("read a file", &self.folder, command).await?.stdout)
+    }
+
+    /// Hands contents in the order asked for to a blocking closure, one after the other, without holding them.
+    pub async fn stream<T: Send + 'static>(
+        &self,
+        ids: Vec<ContentId>,
+        read: impl FnOnce(&mut Contents) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, SourceError> {
+        let io_error = |source| SourceError::Io { path: self.folder.clone(), source };
+        if ids.is_empty() {
+            let mut none = Contents { stream: BufReader::new(Box::new(io::empty())), left: ids.into_iter() };
+            return read(&mut none).map_err(io_error);
+        }
+        let mut input = Vec::with_capacity(ids.len() * 65);
+        for id in &ids {
+            input.extend_from_slice(id.as_str().as_bytes());
+            input.push(b'\n');
+        }
+        let (result, _) = self
+            .command()
+            .args(["cat-file", "--batch"])
+            .stdin_bytes(input)
+            .run_reader(move |stream| {
+                read(&mut Contents { stream: BufReader::new(stream), left: ids.into_iter() })
+            })
+            .await
+            .map_err(|error| local_error("read files", &self.folder, error))?;
+        result.map_err(|source| match source.get_ref().and_then(|inner| inner.downcast_ref::<Missing>()) {
+            Some(missing) => {
+                SourceError::Damaged { folder: self.folder.clone(), detail: missing.to_string() }
+            }
+            None => io_error(source),
+        })
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("object {0} is missing")]
+struct Missing(String);
+
+/// Contents as `git cat-file --batch` gives them.
+pub struct Contents {
+    stream: BufReader<Box<dyn Read + Send>>,
+    left: std::vec::IntoIter<ContentId>,
+}
+
+impl std::fmt::Debug for Contents {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Contents").field("left", &self.left.len()).finish_non_exhaustive()
+    }
+}
+
+impl Contents {
+    /// Hands over the next content: id, length and bytes. None at the end. What is left unread of the bytes is skipped.
+    pub fn next_with<T>(
+        &mut self,
+        read: impl FnOnce(&ContentId, u64, &mut dyn Read) -> io::Result<T>,
+    ) -> io::Result<Option<T>> {
+        let Some(id) = self.left.next() else { return Ok(None) };
+        let mut head = String::new();
+        // A head is an id, a word and a number: anything longer is not one.
+        self.stream.by_ref().take(200).read_line(&mut head)?;
+        let missing = || io::Error::other(Missing(id.as_str().to_owned()));
+        let mut words = head.split_ascii_whitespace();
+        let (Some(_), Some("blob"), Some(size)) = (words.next(), words.next(), words.next()) else {
+            return Err(missing());
+        };
+        let size: u64 = size.parse().map_err(|_| missing())?;
+        let mut content = self.stream.by_ref().take(size);
+        let value = read(&id, size, &mut content)?;
+        io::copy(&mut content, &mut io::sink())?;
+        let mut end = [0];
+        self.stream.read_exact(&mut end)?;
+        Ok(Some(value))
+    }
+}

@@ -1,0 +1,143 @@
+//! A folder as it stands, uncommitted files included.
+//!
+//! A temporary bare repository borrows the objects of the folder's own one, if it has one; index and new objects live
+//! in the temporary one. Nothing of the user's is written. `.gitignore` files in the folder are respected.
+
+use std::path::{Path, PathBuf};
+
+use edgewright_model::names::CommitId;
+use edgewright_model::tree::Tree;
+
+use crate::error::SourceError;
+use crate::git::{Git, local, local_error};
+use crate::repository::Repository;
+
+/// A folder's files at one moment.
+#[derive(Debug, Clone)]
+pub struct Worktree {
+    /// All files that git does not ignore.
+    pub tree: Tree,
+    /// Their contents; temporary, gone with the last clone.
+    pub repository: Repository,
+    /// The commit that is checked out, where the folder is under git and has one.
+    pub head: Option<CommitId>,
+    /// The branch that is checked out.
+    pub branch: Option<String>,
+    /// Whether the files differ from that commit; true without one.
+    pub dirty: bool,
+}
+
+/// What the folder's own repository says.
+#[derive(Debug, Default)]
+struct Own {
+    objects: Option<PathBuf>,
+    index: Option<PathBuf>,
+    exclude: Option<PathBuf>,
+    format: String,
+    head: Option<CommitId>,
+    branch: Option<String>,
+    /// The committed tree of this folder.
+    tree: Option<String>,
+}
+
+impl Worktree {
+    /// Reads a folder, which may lie within a repository, be one, or have nothing to do with git.
+    pub async fn read(git: &Git, folder: &Path) -> Result<Self, SourceError> {
+        let io_error = |source| SourceError::Io { path: folder.to_owned(), source };
+        let folder = folder.canonicalize().map_err(io_error)?;
+        std::fs::read_dir(&folder).map_err(io_error)?;
+        if Git::looks_bare(&folder) {
+            return Err(SourceError::Bare { folder });
+        }
+        let own = Own::ask(git, &folder).await?;
+        let place = tempfile::Builder::new().prefix("edgewright-worktree-").tempdir().map_err(io_error)?;
+        let shadow = place.path().to_owned();
+        let init = git.command().args(["init", "--quiet", "--bare", "--template="]);
+        let init = init.arg(format!("--object-format={}", own.format)).arg(&shadow);
+        local("make a temporary repository", &shadow, init).await?;
+        own.lend(&shadow).map_err(io_error)?;
+
+        let command =
+            || git.command().arg("--git-dir").arg(&shadow).arg("--work-tree").arg(&folder).cwd(&folder);
+        let add = command().args([
+            "-c",
+            "core.bare=false",
+            "-c",
+            "advice.addEmbeddedRepo=false",
+            "add",
+            "--all",
+            "--",
+            ".",
+        ]);
+        local("read the folder's files", &folder, add).await?;
+        let tree_id = local("write a tree", &folder, command().arg("write-tree")).await?.text();
+        let repository = Repository::temporary(git.clone(), shadow, place);
+        let tree = repository.read_tree_of(&tree_id).await?;
+        Ok(Self {
+            tree,
+            repository,
+            dirty: own.tree.as_ref() != Some(&tree_id),
+            head: own.head,
+            branch: own.branch,
+        })
+    }
+}
+
+impl Own {
+    async fn ask(git: &Git, folder: &Path) -> Result<Self, SourceError> {
+        let ask = async |arguments: &[&str]| {
+            let finished = git.command().arg("-C").arg(folder).args(arguments).run_status().await;
+            let finished = finished.map_err(|error| local_error("look at the folder", folder, error))?;
+            Ok::<_, SourceError>(finished.success().then(|| finished.output.text()))
+        };
+        let paths = [
+            "rev-parse",
+            "--show-object-format",
+            "--git-path",
+            "objects",
+            "--git-path",
+            "index",
+            "--git-path",
+            "info/exclude",
+        ];
+        let Some(answer) = ask(&paths).await? else {
+            return Ok(Self { format: "sha1".to_owned(), ..Self::default() });
+        };
+        let mut lines = answer.lines();
+        let format = lines.next().unwrap_or("sha1").to_owned();
+        let mut path = || lines.next().map(|line| folder.join(line));
+        let (objects, index, exclude) = (path(), path(), path());
+        // Only at the top does the index describe exactly this folder.
+        let top = ask(&["rev-parse", "--show-prefix"]).await?.is_some_and(|prefix| prefix.is_empty());
+        Ok(Self {
+            objects,
+            index: index.filter(|_| top),
+            exclude: exclude.filter(|_| top),
+            format,
+            head: ask(&["rev-parse", "--verify", "--quiet", "HEAD^{commit}"])
+                .await?
+                .and_then(|text| text.parse().ok()),
+            branch: ask(&["symbolic-ref", "--quiet", "--short", "HEAD"]).await?,
+            tree: ask(&["rev-parse", "--verify", "--quiet", if top { "HEAD^{tree}" } else { "HEAD:./" }])
+                .await?,
+        })
+    }
+
+    /// Borrows objects, and copies the index for the file states in it, so that unchanged files are not read again.
+    fn lend(&self, shadow: &Path) -> std::io::Result<()> {
+        if let Some(objects) = &self.objects {
+            let mut line = objects.canonicalize()?.into_os_string();
+            line.push("\n");
+            std::fs::create_dir_all(shadow.join("objects/info"))?;
+            std::fs::write(shadow.join("objects/info/alternates"), line.as_encoded_bytes())?;
+        }
+        let copies = [(&self.index, "index"), (&self.exclude, "info/exclude")];
+        for (from, to) in copies {
+            if let Some(from) = from.as_ref().filter(|from| from.is_file()) {
+                std::fs::create_dir_all(shadow.join("info"))?;
+                std::fs::copy(from, shadow.join(to))?;
+            }
+        }
+        Ok(())
+    }
+}
