@@ -1,1 +1,26 @@
-//! Use-cases and reconcilers: sources, runs, releases.
+//! Use-cases and reconcilers: what makes a commit a run, a run's jobs a release, and a release what a channel answers.
+//!
+//! | module | its part |
+//! |---|---|
+//! | [`sources`] | polls, and queues a run where a followed branch moved |
+//! | [`runs`] | takes a run from its commit over its plan and its jobs to its release |
+//! | [`tags`] | what channel tags answer; channels move in `runs/publish.rs`, in the release's transaction |
+//! | [`hosting`], [`referrers`] | the registry as control uses it |
+//! | [`events`], [`logs`] | what happens, as it happens |
+//!
+//! The parts meet only through the store: events and wake-ups shorten waits and carry no truth.
+
+mod control;
+mod error;
+pub mod events;
+pub mod hosting;
+pub mod logs;
+pub mod referrers;
+pub mod runs;
+pub mod settings;
+pub mod sources;
+pub mod tags;
+
+pub use control::Control;
+pub use error::ControlError;
+pub use settings::{ControlSettings, SourceSettings};

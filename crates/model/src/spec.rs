@@ -81,7 +81,7 @@ pub struct Group {
 }
 
 /// A channel: a named pointer to one release.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChannelSpec {
     /// What it follows.
     pub follows: Follows,
@@ -92,7 +92,8 @@ pub struct ChannelSpec {
 }
 
 /// What a channel follows.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Follows {
     /// The remote's default branch.
     DefaultBranch,

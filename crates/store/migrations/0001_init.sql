@@ -144,6 +144,7 @@ CREATE INDEX release_entries_by_repository ON release_entries (repository, relea
 CREATE TABLE channels (
     source_id  INTEGER NOT NULL REFERENCES sources (id),
     name       TEXT NOT NULL,
+    spec       TEXT NOT NULL,                 -- JSON: spec::ChannelSpec of the newest commit of the default branch
     release    INTEGER,                       -- none until the first one
     generation INTEGER NOT NULL DEFAULT 0,
     hold       TEXT,                          -- why it does not follow at the moment

@@ -255,15 +255,13 @@ impl Store {
         write.commit().await.doing("commit a node")
     }
 
-    /// After a crash: nodes that were running wait again.
-    pub async fn reset_interrupted(&self) -> Result<u64, StoreError> {
-        let done = sqlx::query(
-            "UPDATE run_nodes SET state = 'waiting', job = NULL, phase = NULL WHERE state = 'running'
-             AND run IN (SELECT number FROM runs WHERE state IN ('running', 'releasing'))",
-        )
-        .execute(&self.pool)
-        .await
-        .doing("reset interrupted nodes")?;
+    /// After a crash: nodes of a run that were running wait again.
+    pub async fn reset_interrupted(&self, number: RunNumber) -> Result<u64, StoreError> {
+        let done = sqlx::query("UPDATE run_nodes SET state = 'waiting', job = NULL, phase = NULL WHERE run = ? AND state = 'running'")
+            .bind(number.0)
+            .execute(&self.pool)
+            .await
+            .doing("reset interrupted nodes")?;
         Ok(done.rows_affected())
     }
 }

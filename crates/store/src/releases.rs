@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use edgewright_model::Digest;
-use edgewright_model::names::{ChannelName, Platform, VariantName};
+use edgewright_model::names::{ChannelName, CommitId, Platform, VariantName};
 use edgewright_model::reference::RepoName;
 use edgewright_model::run::{EntryOrigin, ReleaseNumber, RunNumber, RunState};
+use edgewright_model::spec::ChannelSpec;
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 
@@ -23,7 +24,7 @@ pub struct ReleaseRow {
     /// The branch of that run.
     pub branch: String,
     /// Its commit.
-    pub commit: String,
+    pub commit: CommitId,
     /// When.
     pub created_at: Timestamp,
 }
@@ -48,6 +49,8 @@ pub struct EntryRow {
 pub struct ChannelRow {
     /// Its name.
     pub name: ChannelName,
+    /// As declared by the newest commit of the default branch.
+    pub spec: ChannelSpec,
     /// The release that it points to.
     pub release: Option<ReleaseNumber>,
     /// Counts its moves.
@@ -70,7 +73,7 @@ pub struct NewRelease<'a> {
     /// Its branch.
     pub branch: &'a str,
     /// Its commit.
-    pub commit: &'a str,
+    pub commit: &'a CommitId,
     /// Every variant.
     pub entries: &'a [EntryRow],
     /// Channels that take the release, with the generation that each was read at.
@@ -100,6 +103,7 @@ fn entry(row: &SqliteRow) -> Result<EntryRow, StoreError> {
 fn channel(row: &SqliteRow) -> Result<ChannelRow, StoreError> {
     Ok(ChannelRow {
         name: row::text(row, "name")?,
+        spec: row::json(row, "spec")?,
         release: row::maybe_number(row, "release")?.map(ReleaseNumber),
         generation: row::number(row, "generation")?,
         hold: row::maybe(row, "hold")?,
@@ -159,17 +163,34 @@ impl Store {
         rows.iter().map(channel).collect()
     }
 
-    /// Makes the declared channels exist. Channels that are no longer declared stay, as long as they point to something.
-    pub async fn declare_channels(&self, source: SourceId, names: &[&ChannelName]) -> Result<(), StoreError> {
-        for name in names {
-            sqlx::query("INSERT INTO channels (source_id, name) VALUES (?, ?) ON CONFLICT DO NOTHING")
-                .bind(source.0)
-                .bind(name.as_str())
-                .execute(&self.pool)
-                .await
-                .doing("declare a channel")?;
+    /// Makes the declared channels exist as declared. One that is no longer declared goes, unless it points to something.
+    pub async fn declare_channels(
+        &self,
+        source: SourceId,
+        channels: &BTreeMap<ChannelName, ChannelSpec>,
+    ) -> Result<(), StoreError> {
+        let mut write = self.write().await?;
+        let names = row::to_json(&channels.keys().collect::<Vec<_>>())?;
+        sqlx::query(
+            "DELETE FROM channels WHERE source_id = ? AND release IS NULL AND name NOT IN (SELECT value FROM json_each(?))",
+        )
+        .bind(source.0)
+        .bind(names)
+        .execute(&mut *write)
+        .await
+        .doing("drop channels")?;
+        for (name, spec) in channels {
+            sqlx::query(
+                "INSERT INTO channels (source_id, name, spec) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET spec = excluded.spec",
+            )
+            .bind(source.0)
+            .bind(name.as_str())
+            .bind(row::to_json(spec)?)
+            .execute(&mut *write)
+            .await
+            .doing("declare a channel")?;
         }
-        Ok(())
+        write.commit().await.doing("commit channels")
     }
 
     /// Notes which platform manifests an index names.
@@ -200,6 +221,24 @@ impl Store {
         found.doing("read an index")?.as_ref().map(|row| row::json(row, "manifests")).transpose()
     }
 
+    /// The platform manifests of every index in the newest release that a branch made.
+    pub async fn indexes_of(
+        &self,
+        source: SourceId,
+        branch: &str,
+    ) -> Result<BTreeMap<Digest, BTreeMap<Platform, Digest>>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT i.digest AS digest, i.manifests AS manifests FROM release_entries e JOIN indexes i ON i.digest = e.digest
+             WHERE e.source_id = ?1 AND e.release = (SELECT max(number) FROM releases WHERE source_id = ?1 AND branch = ?2)",
+        )
+        .bind(source.0)
+        .bind(branch)
+        .fetch_all(&self.pool)
+        .await
+        .doing("list indexes")?;
+        rows.iter().map(|row| Ok((row::text(row, "digest")?, row::json(row, "manifests")?))).collect()
+    }
+
     /// Makes a release, moves its channels with an audit record each, and ends the run: all or nothing.
     ///
     /// # Errors
@@ -219,7 +258,7 @@ impl Store {
         .bind(number)
         .bind(new.run.0)
         .bind(new.branch)
-        .bind(new.commit)
+        .bind(new.commit.as_str())
         .bind(now.to_string())
         .execute(&mut *write)
         .await

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use edgewright_model::format::Diagnostic;
-use edgewright_model::names::ImageName;
+use edgewright_model::names::{CommitId, ImageName};
 use edgewright_model::run::{ReleaseNumber, RunNumber, RunState, Trigger};
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
@@ -21,8 +21,8 @@ pub struct RunRow {
     pub source: SourceId,
     /// The branch that it follows.
     pub branch: String,
-    /// The commit, or the tree of a working copy.
-    pub commit: String,
+    /// The commit.
+    pub commit: CommitId,
     /// First line of the commit's message.
     pub subject: String,
     /// The commit's author.

@@ -1,6 +1,8 @@
 //! Sources, and the birth of a run from a moved branch.
 
-use edgewright_model::names::SourceName;
+use std::collections::BTreeMap;
+
+use edgewright_model::names::{CommitId, SourceName};
 use edgewright_model::run::{RunNumber, RunState, Trigger};
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
@@ -38,8 +40,8 @@ pub struct SourceRow {
 pub struct NewRun {
     /// The branch.
     pub branch: String,
-    /// The commit (for a working tree: its tree id).
-    pub commit: String,
+    /// The commit.
+    pub commit: CommitId,
     /// First line of its message.
     pub subject: String,
     /// Its author.
@@ -130,14 +132,14 @@ impl Store {
         Ok(())
     }
 
-    /// The commit of a branch for which a run was decided.
-    pub async fn decided(&self, id: SourceId, branch: &str) -> Result<Option<String>, StoreError> {
-        sqlx::query_scalar("SELECT commit_id FROM branches WHERE source_id = ? AND name = ?")
+    /// The commit of every branch for which a run was decided.
+    pub async fn decided(&self, id: SourceId) -> Result<BTreeMap<String, CommitId>, StoreError> {
+        let rows = sqlx::query("SELECT name, commit_id FROM branches WHERE source_id = ?")
             .bind(id.0)
-            .bind(branch)
-            .fetch_optional(&self.pool)
+            .fetch_all(&self.pool)
             .await
-            .doing("read a branch")
+            .doing("list branches")?;
+        rows.iter().map(|row| Ok((row::text(row, "name")?, row::text(row, "commit_id")?))).collect()
     }
 
     /// Decides a run: notes the branch's commit, supersedes queued runs of the same branch, queues the new one; all or nothing.
@@ -154,7 +156,7 @@ impl Store {
         )
         .bind(id.0)
         .bind(&new.branch)
-        .bind(&new.commit)
+        .bind(new.commit.as_str())
         .bind(now.to_string())
         .execute(&mut *write)
         .await
@@ -177,7 +179,7 @@ impl Store {
         )
         .bind(id.0)
         .bind(&new.branch)
-        .bind(&new.commit)
+        .bind(new.commit.as_str())
         .bind(&new.subject)
         .bind(&new.author)
         .bind(new.trigger.name())

@@ -1,0 +1,165 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use edgewright_job::Executor;
+use edgewright_model::run::RunNumber;
+use edgewright_process::{Clock, Tasks};
+use edgewright_source::Git;
+use edgewright_store::Store;
+use edgewright_store::sources::SourceId;
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::ControlError;
+use crate::events::Events;
+use crate::hosting::Hosting;
+use crate::logs::Logs;
+use crate::settings::ControlSettings;
+use crate::sources::Watched;
+use crate::tags::ChannelTags;
+
+/// Control. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Control(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) settings: ControlSettings,
+    pub(crate) store: Store,
+    pub(crate) hosting: Hosting,
+    pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) git: Git,
+    pub(crate) clock: Clock,
+    pub(crate) tasks: Tasks,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) events: Events,
+    pub(crate) logs: Logs,
+    pub(crate) tags: ChannelTags,
+    pub(crate) slots: Semaphore,
+    pub(crate) runs_wake: Notify,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    watched: BTreeMap<SourceId, Arc<Watched>>,
+    driving: BTreeSet<SourceId>,
+    tokens: BTreeMap<RunNumber, CancellationToken>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Control {
+    /// Puts control together. Runs that a crash interrupted wait again.
+    ///
+    /// # Errors
+    /// The database cannot be read or written.
+    pub async fn new(
+        settings: ControlSettings,
+        store: Store,
+        hosting: Hosting,
+        tags: ChannelTags,
+        executor: Arc<dyn Executor>,
+        git: Git,
+        clock: Clock,
+        tasks: Tasks,
+    ) -> Result<Self, ControlError> {
+        for run in store.open_runs().await? {
+            let reset = store.reset_interrupted(run.number).await?;
+            tracing::info!(run.number = run.number.0, nodes = reset, "a run goes on");
+        }
+        tags.refresh(&store).await?;
+        let scratch = settings.data.join("work/packs");
+        tokio::fs::create_dir_all(&scratch)
+            .await
+            .map_err(|source| ControlError::File { operation: "make the folder for contexts", source })?;
+        let inner = Inner {
+            store,
+            hosting,
+            executor,
+            git,
+            clock,
+            shutdown: tasks.token().clone(),
+            tasks,
+            events: Events::default(),
+            logs: Logs::new(&settings.data),
+            tags,
+            slots: Semaphore::new(settings.parallel.get()),
+            runs_wake: Notify::new(),
+            state: Mutex::default(),
+            settings,
+        };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// Starts the reconcilers: one for runs, one for each source.
+    pub fn start(&self) {
+        let control = self.clone();
+        self.0.tasks.spawn("runs", async move { control.reconcile_runs().await });
+        let sources: Vec<SourceId> = self.state().watched.keys().copied().collect();
+        for source in sources {
+            let control = self.clone();
+            self.0.tasks.spawn(format!("source {}", source.0), async move { control.poll_source(source).await });
+        }
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> &Events {
+        &self.0.events
+    }
+
+    /// The job logs.
+    pub fn logs(&self) -> &Logs {
+        &self.0.logs
+    }
+
+    /// Cancels an open run: its jobs end, what was recorded stays.
+    ///
+    /// # Errors
+    /// There is no such run, or it is over.
+    pub async fn cancel(&self, run: RunNumber) -> Result<(), ControlError> {
+        let row = self.0.store.run(run).await?.ok_or(ControlError::NoRun { run })?;
+        if row.state.is_terminal() {
+            return Err(ControlError::Over { run });
+        }
+        self.token_of(run).cancel();
+        self.0.runs_wake.notify_one();
+        Ok(())
+    }
+
+    /// A source's settings and mirror.
+    pub fn watched(&self, source: SourceId) -> Option<Arc<Watched>> {
+        self.state().watched.get(&source).cloned()
+    }
+
+    pub(crate) fn watch(&self, watched: Arc<Watched>) {
+        self.state().watched.insert(watched.id, watched);
+    }
+
+    /// The token that cancels a run; fires at shutdown, too.
+    pub(crate) fn token_of(&self, run: RunNumber) -> CancellationToken {
+        self.state().tokens.entry(run).or_insert_with(|| self.0.shutdown.child_token()).clone()
+    }
+
+    pub(crate) fn forget_token(&self, run: RunNumber) {
+        self.state().tokens.remove(&run);
+    }
+
+    /// Whether the caller may drive a run of this source: one at a time, and only of configured ones.
+    pub(crate) fn begin_driving(&self, source: SourceId) -> bool {
+        let mut state = self.state();
+        state.watched.contains_key(&source) && state.driving.insert(source)
+    }
+
+    pub(crate) fn end_driving(&self, source: SourceId) {
+        self.state().driving.remove(&source);
+        self.0.runs_wake.notify_one();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

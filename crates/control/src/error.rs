@@ -1,0 +1,72 @@
+use edgewright_model::error::ErrorClass;
+use edgewright_model::run::RunNumber;
+use edgewright_store::StoreError;
+
+use crate::hosting::HostingError;
+
+/// Why control did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The database.
+    #[error("control's database failed")]
+    Store(#[from] StoreError),
+    /// The registry.
+    #[error("hosting failed")]
+    Hosting(#[from] HostingError),
+    /// Git.
+    #[error("the source cannot be read")]
+    Source(#[from] edgewright_source::SourceError),
+    /// A file of the data folder.
+    #[error("cannot {operation}")]
+    File {
+        /// What was tried.
+        operation: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The source is not configured any more.
+    #[error("run {run} belongs to a source that is not configured")]
+    NoSource {
+        /// The run.
+        run: RunNumber,
+    },
+    /// A run that does not exist.
+    #[error("there is no run {run}")]
+    NoRun {
+        /// The run.
+        run: RunNumber,
+    },
+    /// A source that nobody configured.
+    #[error("the source is not configured")]
+    UnknownSource,
+    /// Packing a context.
+    #[error("a context cannot be packed")]
+    Pack(#[from] edgewright_source::PackError),
+    /// A run that is over.
+    #[error("run {run} is over")]
+    Over {
+        /// The run.
+        run: RunNumber,
+    },
+    /// A value that cannot be written as JSON.
+    #[error("a document cannot be written")]
+    Document(#[from] serde_json::Error),
+    /// Control is shutting down, or the run was cancelled.
+    #[error("stopped")]
+    Stopped,
+}
+
+impl ControlError {
+    /// The class by which exit code, HTTP status and retry are chosen.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Store(error) => error.class(),
+            Self::Source(error) => error.class(),
+            Self::Hosting(_) | Self::Pack(_) | Self::File { .. } | Self::Stopped => ErrorClass::Unavailable,
+            Self::NoSource { .. } | Self::UnknownSource | Self::Over { .. } => ErrorClass::Conflict,
+            Self::NoRun { .. } => ErrorClass::NotFound,
+            Self::Document(_) => ErrorClass::Bug,
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Referrers: the published copies of what control knows about a digest. Only control's identity may push them.
+
+use edgewright_model::Digest;
+use edgewright_model::reference::RepoName;
+use edgewright_model::verdict::Evidence;
+use edgewright_oci::image::{Artifact, EMPTY_CONFIG};
+use edgewright_oci::media::Descriptor;
+use serde::Serialize;
+
+use crate::ControlError;
+use crate::hosting::Hosting;
+
+/// A lane's verdict about a platform manifest.
+pub const VERDICT: &str = "application/vnd.edgewright.verdict.v1+json";
+/// The checks that apply to a platform manifest.
+pub const CHECK_SET: &str = "application/vnd.edgewright.check-set.v1+json";
+/// Where an index comes from: source, commit, run, keys.
+pub const PROVENANCE: &str = "application/vnd.edgewright.provenance.v1+json";
+
+/// Annotation that names a piece of evidence.
+const TITLE: &str = "org.opencontainers.image.title";
+
+/// Publishes a document about a subject; equal documents give the same referrer.
+pub(crate) async fn push(
+    hosting: &Hosting,
+    repository: &RepoName,
+    kind: &str,
+    subject: &Descriptor,
+    document: &(impl Serialize + Sync),
+    evidence: &[Descriptor],
+) -> Result<Digest, ControlError> {
+    let document = serde_json::to_vec(document)?;
+    let mut layers = vec![Descriptor::of(kind, &document)];
+    layers.extend(evidence.iter().cloned());
+    hosting.push_bytes(repository, document).await?;
+    hosting.push_bytes(repository, EMPTY_CONFIG.to_vec()).await?;
+    let artifact = Artifact {
+        artifact_type: kind.to_owned(),
+        subject: Some(subject.clone()),
+        layers,
+        annotations: std::collections::BTreeMap::new(),
+    };
+    Ok(hosting.push_manifest(repository, edgewright_oci::media::MANIFEST, artifact.manifest()).await?)
+}
+
+/// A piece of evidence, which the job has pushed, as a layer of the verdict's referrer.
+pub(crate) fn evidence(evidence: &Evidence) -> Descriptor {
+    let mut descriptor = Descriptor::new(&evidence.media_type, evidence.blob.digest.clone(), evidence.blob.size);
+    descriptor.annotations.insert(TITLE.to_owned(), evidence.name.clone());
+    descriptor
+}

@@ -1,0 +1,205 @@
+//! Jobs in the plan's order: as many at once as the machine does well; a failure stops only what stands on it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use edgewright_model::names::Platform;
+use edgewright_model::outcome::JobFailure;
+use edgewright_model::run::NodeState;
+use edgewright_plan::{NodeId, NodeName};
+use edgewright_store::nodes::{NodeChange, NodeRow};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use jiff::Timestamp;
+
+use super::Driver;
+use super::prepare::Prepared;
+use crate::ControlError;
+use crate::events::RunEventKind;
+
+/// What the loop knows of a node.
+struct Progress {
+    state: NodeState,
+    after: Vec<NodeId>,
+    attempts: u32,
+    not_before: Option<Timestamp>,
+}
+
+/// How a job left its node.
+pub(crate) struct NodeEnd {
+    pub(crate) id: NodeId,
+    pub(crate) state: NodeState,
+    pub(crate) failure: Option<JobFailure>,
+    pub(crate) not_before: Option<Timestamp>,
+}
+
+/// What to do about a waiting node now.
+#[derive(Debug, PartialEq, Eq)]
+enum Next<'a> {
+    Start,
+    Wait,
+    Block(&'a NodeId),
+}
+
+impl Driver<'_> {
+    /// Works until no node waits or runs. Cancelled, it ends its jobs, marks what is left and returns.
+    pub(crate) async fn execute(&self, prepared: &Arc<Prepared>) -> Result<(), ControlError> {
+        let mut nodes = self.progress(prepared).await?;
+        let mut jobs = FuturesUnordered::new();
+        loop {
+            let now = self.clock.now();
+            let mut wake: Option<Timestamp> = None;
+            let waiting: Vec<NodeId> =
+                nodes.iter().filter(|(_, node)| node.state == NodeState::Waiting).map(|(id, _)| id.clone()).collect();
+            for id in waiting {
+                let node = &nodes[&id];
+                match next(&nodes, node) {
+                    Next::Block(cause) => {
+                        let failure = blocked_by(cause);
+                        self.block(&id, &failure).await?;
+                        set(&mut nodes, &id, NodeState::Blocked);
+                    }
+                    Next::Start => match node.not_before.filter(|at| *at > now) {
+                        Some(at) => wake = Some(wake.map_or(at, |wake| wake.min(at))),
+                        None => {
+                            let attempt = node.attempts + 1;
+                            jobs.push(self.run_node(Arc::clone(prepared), id.clone(), attempt));
+                            set(&mut nodes, &id, NodeState::Running);
+                        }
+                    },
+                    Next::Wait => {}
+                }
+            }
+            // Blocking a node may block its children: look again before waiting.
+            let blockable = nodes.values().any(|node| {
+                node.state == NodeState::Waiting && matches!(next(&nodes, node), Next::Block(_))
+            });
+            if blockable {
+                continue;
+            }
+            if jobs.is_empty() && wake.is_none() {
+                return Ok(());
+            }
+            let pause = wake.map_or(Duration::MAX, |at| at.duration_since(now).try_into().unwrap_or(Duration::ZERO));
+            tokio::select! {
+                Some(end) = jobs.next() => {
+                    let end: NodeEnd = match end {
+                        Ok(end) => end,
+                        Err(error) => {
+                            if matches!(error, ControlError::Stopped) {
+                                // The other jobs were told to stop, too: let them clean up.
+                                while jobs.next().await.is_some() {}
+                            }
+                            return Err(error);
+                        }
+                    };
+                    if let Some(node) = nodes.get_mut(&end.id) {
+                        node.state = end.state;
+                        node.not_before = end.not_before;
+                        node.attempts += 1;
+                    }
+                }
+                () = tokio::time::sleep(pause.min(LONGEST_SLEEP)) => {}
+                () = self.cancel.cancelled(), if jobs.is_empty() => return Err(ControlError::Stopped),
+            }
+        }
+    }
+
+    async fn progress(&self, prepared: &Prepared) -> Result<BTreeMap<NodeId, Progress>, ControlError> {
+        let rows: BTreeMap<(String, Platform), NodeRow> = self
+            .store
+            .nodes(self.run.number)
+            .await?
+            .into_iter()
+            .map(|row| ((row.node.clone(), row.platform.clone()), row))
+            .collect();
+        let mut nodes = BTreeMap::new();
+        for id in prepared.graph.nodes.keys() {
+            let Some(row) = rows.get(&(id.name.to_string(), id.platform.clone())) else { continue };
+            // After a restart the new plan may not hold a node that is done; its row tells.
+            let after = prepared.plan.nodes.get(id).map_or_else(Vec::new, |node| node.after.clone());
+            let state = if row.state == NodeState::Running { NodeState::Waiting } else { row.state };
+            let progress = Progress { state, after, attempts: row.attempts, not_before: row.not_before };
+            nodes.insert(id.clone(), progress);
+        }
+        Ok(nodes)
+    }
+
+    async fn block(&self, id: &NodeId, failure: &JobFailure) -> Result<(), ControlError> {
+        let name = id.name.to_string();
+        let change = NodeChange { failure: Some(failure), ..NodeChange::default() };
+        let key = (name.as_str(), &id.platform);
+        let now = self.clock.now();
+        self.store.move_node(self.run.number, key, NodeState::Waiting, NodeState::Blocked, change, now).await?;
+        self.tell(id, NodeState::Blocked, Some(failure.clone()));
+        Ok(())
+    }
+
+    pub(crate) fn tell(&self, id: &NodeId, state: NodeState, failure: Option<JobFailure>) {
+        let kind = RunEventKind::Node { node: id.name.to_string(), platform: id.platform.clone(), state, failure };
+        self.events.send(self.run.number, kind);
+    }
+}
+
+/// Sleeps are cut so that a clock that was set is noticed.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+fn set(nodes: &mut BTreeMap<NodeId, Progress>, id: &NodeId, state: NodeState) {
+    if let Some(node) = nodes.get_mut(id) {
+        node.state = state;
+    }
+}
+
+fn next<'a>(nodes: &BTreeMap<NodeId, Progress>, node: &'a Progress) -> Next<'a> {
+    let mut next = Next::Start;
+    for before in &node.after {
+        match nodes.get(before).map(|node| node.state) {
+            None => {}
+            Some(state) if state.is_good() => {}
+            Some(state) if state.is_terminal() => return Next::Block(before),
+            Some(_) => next = Next::Wait,
+        }
+    }
+    next
+}
+
+fn blocked_by(cause: &NodeId) -> JobFailure {
+    use edgewright_model::outcome::{FailureKind, Phase};
+    let what = match &cause.name {
+        NodeName::Variant(variant) => format!("`{variant}`"),
+        NodeName::Prefix { .. } => format!("the shared steps `{}`", cause.name),
+    };
+    JobFailure {
+        kind: FailureKind::Image,
+        phase: Phase::Build,
+        message: format!("not built: {what}, which it stands on, did not pass"),
+        hint: Some(format!("see why with `edgewright logs RUN {}`", cause.name)),
+        output: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(name: &str) -> NodeId {
+        NodeId { name: NodeName::Variant(name.parse().unwrap()), platform: "linux/amd64".parse().unwrap() }
+    }
+
+    fn progress(state: NodeState, after: &[&str]) -> Progress {
+        Progress { state, after: after.iter().map(|name| id(name)).collect(), attempts: 0, not_before: None }
+    }
+
+    #[test]
+    fn a_node_starts_after_all_it_stands_on_and_is_blocked_by_the_first_that_fails() {
+        let nodes = |first, second| {
+            BTreeMap::from([(id("a"), progress(first, &[])), (id("b"), progress(second, &[]))])
+        };
+        let child = progress(NodeState::Waiting, &["a", "b"]);
+        assert_eq!(next(&nodes(NodeState::Passed, NodeState::Reused), &child), Next::Start);
+        assert_eq!(next(&nodes(NodeState::Passed, NodeState::Running), &child), Next::Wait);
+        assert_eq!(next(&nodes(NodeState::Waiting, NodeState::Failed), &child), Next::Block(&id("b")));
+        assert_eq!(next(&nodes(NodeState::Blocked, NodeState::Passed), &child), Next::Block(&id("a")));
+    }
+}

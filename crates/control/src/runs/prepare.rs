@@ -1,0 +1,230 @@
+//! From a run's commit to its plan: read, parse, lock, graph, plan.
+
+use std::collections::BTreeMap;
+
+use edgewright_model::format::{self, Diagnostic};
+use edgewright_model::lock::Lock;
+use edgewright_model::names::ImageName;
+use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
+use edgewright_model::run::{NodeState, RunState, Trigger};
+use edgewright_model::spec::Definition;
+use edgewright_model::tree::Tree;
+use edgewright_model::verdict::LaneResult;
+use edgewright_oci::COMPRESSOR_VERSION;
+use edgewright_plan::history::{PreviousBuild, VerdictKey};
+use edgewright_plan::plan::Planned;
+use edgewright_plan::{Action, EffectiveLock, Graph, History, LockOrigin, Locks, Plan, graph, plan};
+use edgewright_store::nodes::{NodeRow, PathStep};
+use edgewright_store::runs::RunRow;
+
+use super::Driver;
+use crate::ControlError;
+use crate::events::RunEventKind;
+
+/// A run that is ready for its jobs.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) definition: Definition,
+    pub(crate) graph: Graph,
+    pub(crate) plan: Plan,
+    /// Images whose lock could not be resolved.
+    pub(crate) unlocked: BTreeMap<ImageName, JobFailure>,
+}
+
+impl Driver<'_> {
+    /// Reads the commit. A source whose `edgewright.yaml` is broken ends the run here: none is given.
+    pub(crate) async fn prepare(&self) -> Result<Option<Prepared>, ControlError> {
+        let run = &self.run;
+        let tree = self.watched.mirror.read_tree(&run.commit).await?;
+        let parsed = format::parse(&tree);
+        let Some(definition) = parsed.definition else {
+            self.refuse(&parsed.diagnostics).await?;
+            return Ok(None);
+        };
+        self.store.name_definition(run.source, &definition.source.name).await?;
+        if self.watched.default_branch(self.store).await?.as_ref() == Some(&run.branch) {
+            self.store.declare_channels(run.source, &definition.source.channels).await?;
+        }
+
+        let overlays = self.overlays().await?;
+        let fixed = run.state != RunState::Preparing;
+        let mut locks = if fixed {
+            fixed_locks(&definition, &overlays, run)
+        } else {
+            Locks::choose(&definition, &overlays, COMPRESSOR_VERSION)
+        };
+        let mut graph = graph(&definition, &tree, &locks);
+        let mut unlocked = BTreeMap::new();
+        if !graph.unresolved.is_empty() && !fixed {
+            unlocked = self.resolve_locks(&definition, &graph, &tree).await?;
+            locks = Locks::choose(&definition, &self.overlays().await?, COMPRESSOR_VERSION);
+            graph = edgewright_plan::graph(&definition, &tree, &locks);
+        }
+        for image in graph.unresolved.keys() {
+            unlocked.entry(image.clone()).or_insert_with(|| no_lock(image));
+        }
+        let mut diagnostics = parsed.diagnostics;
+        diagnostics.extend(graph.diagnostics.iter().cloned());
+        self.store.note_diagnostics(run.number, &diagnostics).await?;
+
+        let history = self.history(&graph).await?;
+        let previous = self.previous(&overlays).await;
+        let plan = plan(&graph, &history, previous.as_ref());
+        let prepared = Prepared { definition, graph, plan, unlocked };
+        if !fixed {
+            self.fix(&prepared).await?;
+        }
+        Ok(Some(prepared))
+    }
+
+    async fn refuse(&self, diagnostics: &[Diagnostic]) -> Result<(), ControlError> {
+        let run = &self.run;
+        self.store.note_diagnostics(run.number, diagnostics).await?;
+        let first = diagnostics.first().map_or("edgewright.yaml is missing", |first| first.message.as_str());
+        let failure = format!("the source has errors ({} in all): {first}", diagnostics.len().max(1));
+        self.store.end_run(run.number, run.state, RunState::Failed, Some(&failure), self.clock.now()).await?;
+        self.events.send(run.number, RunEventKind::State(RunState::Failed));
+        Ok(())
+    }
+
+    async fn overlays(&self) -> Result<BTreeMap<ImageName, Vec<(u64, Lock)>>, ControlError> {
+        let mut overlays: BTreeMap<ImageName, Vec<(u64, Lock)>> = BTreeMap::new();
+        for row in self.store.locks(self.run.source).await? {
+            overlays.entry(row.image).or_default().push((u64::from(row.number), row.lock));
+        }
+        Ok(overlays)
+    }
+
+    /// What is known that matters to this graph. A run that somebody asked for forgets failures: it tries again.
+    async fn history(&self, graph: &Graph) -> Result<History, ControlError> {
+        let keys = graph.keys();
+        let mut history = History::default();
+        for (key, build) in self.store.builds().await? {
+            if keys.contains(&key) {
+                history.builds.insert(key, build.manifest);
+            }
+        }
+        for node in self.store.newest_good_nodes(self.run.source, &self.run.branch).await? {
+            if let (Some(variant), Some(key), Some(manifest)) = (node.variant, node.key, node.digest) {
+                let build = PreviousBuild { key, manifest };
+                history.variants.entry(variant).or_default().insert(node.platform, build);
+            }
+        }
+        for row in self.store.newest_verdicts().await? {
+            let verdict = row.verdict;
+            let key = VerdictKey {
+                manifest: verdict.manifest.digest,
+                lane: verdict.lane,
+                check_set: verdict.check_set,
+            };
+            match verdict.result {
+                LaneResult::Passed => {
+                    history.failed.remove(&key);
+                    history.passed.insert(key);
+                }
+                LaneResult::Failed { kind: FailureKind::Image, message } if self.run.trigger != Trigger::Manual => {
+                    history.passed.remove(&key);
+                    history.failed.insert(key, message);
+                }
+                LaneResult::Failed { .. } => {
+                    history.passed.remove(&key);
+                    history.failed.remove(&key);
+                }
+            }
+        }
+        Ok(history)
+    }
+
+    /// The graph of the source's last planned commit, so that reasons can say what changed. Only words depend on it.
+    async fn previous(&self, overlays: &BTreeMap<ImageName, Vec<(u64, Lock)>>) -> Option<Graph> {
+        let before = self.store.planned_before(self.run.number, self.run.source).await.ok()??;
+        let tree = self.watched.mirror.read_tree(&before.commit).await.ok()?;
+        let definition = format::parse(&tree).definition?;
+        let locks = fixed_locks(&definition, overlays, &before);
+        Some(graph(&definition, &tree, &locks))
+    }
+
+    async fn fix(&self, prepared: &Prepared) -> Result<(), ControlError> {
+        let run = self.run.number;
+        let locks: BTreeMap<ImageName, Option<u32>> =
+            prepared.graph.locks.iter().map(|(image, lock)| (image.clone(), overlay_number(lock))).collect();
+        let jobs = prepared.plan.order();
+        let others = prepared.plan.nodes.values().filter(|node| !node.action.is_work());
+        let rows: Vec<NodeRow> = jobs.iter().copied().chain(others).map(|node| row(prepared, node)).collect();
+        let summary = prepared.plan.summary().to_string();
+        self.store.fix_plan(run, &locks, &summary, &rows, self.clock.now()).await?;
+        self.events.send(run, RunEventKind::Planned { summary, jobs: jobs.len() });
+        self.events.send(run, RunEventKind::State(RunState::Running));
+        Ok(())
+    }
+}
+
+fn overlay_number(lock: &EffectiveLock) -> Option<u32> {
+    match lock.origin {
+        LockOrigin::Committed => None,
+        LockOrigin::Overlay(number) => u32::try_from(number).ok(),
+    }
+}
+
+/// The locks that a run's plan was fixed with.
+fn fixed_locks(definition: &Definition, overlays: &BTreeMap<ImageName, Vec<(u64, Lock)>>, run: &RunRow) -> Locks {
+    let mut images = BTreeMap::new();
+    for (image, number) in &run.locks {
+        let lock = match number {
+            None => definition.images.get(image).and_then(|spec| spec.lock.clone()).map(|lock| (lock, LockOrigin::Committed)),
+            Some(number) => overlays
+                .get(image)
+                .and_then(|locks| locks.iter().find(|(candidate, _)| candidate == &u64::from(*number)))
+                .map(|(number, lock)| (lock.clone(), LockOrigin::Overlay(*number))),
+        };
+        if let Some((lock, origin)) = lock {
+            images.insert(image.clone(), EffectiveLock { lock, origin });
+        }
+    }
+    Locks { compressor: COMPRESSOR_VERSION.to_owned(), images }
+}
+
+fn no_lock(image: &ImageName) -> JobFailure {
+    JobFailure {
+        kind: FailureKind::Infrastructure,
+        phase: Phase::Lock,
+        message: format!("image `{image}` has no lock for what it asks now"),
+        hint: Some("run the commit again to resolve it".to_owned()),
+        output: Vec::new(),
+    }
+}
+
+/// A planned node as a row of the run.
+fn row(prepared: &Prepared, planned: &Planned) -> NodeRow {
+    let node = prepared.graph.nodes.get(&planned.id);
+    let unlocked = node.and_then(|node| node.unresolved.as_ref()).and_then(|image| prepared.unlocked.get(image));
+    let (state, digest) = match &planned.action {
+        _ if unlocked.is_some() => (NodeState::Blocked, None),
+        Action::Build { .. } | Action::Test { .. } => (NodeState::Waiting, None),
+        Action::Reuse { manifest } => (NodeState::Reused, Some(manifest.digest.clone())),
+        Action::Retire => (NodeState::Retired, None),
+        Action::Blocked => (NodeState::Blocked, None),
+        Action::Failed => (NodeState::Failed, None),
+    };
+    let steps = node.map_or_else(Vec::new, |node| {
+        node.path.iter().map(|step| PathStep { key: step.key.clone(), title: step.title.clone() }).collect()
+    });
+    NodeRow {
+        node: planned.id.name.to_string(),
+        platform: planned.id.platform.clone(),
+        variant: planned.id.name.variant().cloned(),
+        key: planned.key.clone(),
+        action: planned.action.name().to_owned(),
+        reason: unlocked.map_or_else(|| planned.reason(), |failure| failure.message.clone()),
+        state,
+        job: None,
+        attempts: 0,
+        phase: None,
+        failure: unlocked.cloned(),
+        digest,
+        steps,
+        not_before: None,
+        started_at: None,
+        finished_at: None,
+    }
+}

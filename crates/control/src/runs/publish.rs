@@ -1,0 +1,230 @@
+//! What a run's jobs made and found gets its names: indexes, referrers, the release, and with it the channels.
+//!
+//! Order matters for a crash at any point: manifests and referrers first, then pins, then one transaction with release,
+//! channels and the run's end. What was pushed before a crash is pushed again to no effect.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use edgewright_model::Digest;
+use edgewright_model::names::{ChannelName, Platform, VariantName};
+use edgewright_model::order::ManifestRef;
+use edgewright_model::reference::RepoName;
+use edgewright_model::run::{EntryOrigin, NodeState, RunState};
+use edgewright_model::spec::{Definition, Follows};
+use edgewright_oci::image;
+use edgewright_oci::media::{self, Descriptor};
+use edgewright_store::nodes::NodeRow;
+use edgewright_store::releases::{EntryRow, NewRelease};
+use serde_json::json;
+
+use super::Driver;
+use super::prepare::Prepared;
+use crate::ControlError;
+use crate::events::RunEventKind;
+use crate::referrers;
+
+impl Driver<'_> {
+    /// Names the results and ends the run.
+    pub(crate) async fn publish(&self, prepared: &Prepared) -> Result<(), ControlError> {
+        let run = &self.run;
+        self.publish_verdicts().await?;
+        let nodes = self.store.nodes(run.number).await?;
+        let before: BTreeMap<VariantName, EntryRow> = self
+            .store
+            .newest_entries(run.source, &run.branch)
+            .await?
+            .into_iter()
+            .map(|entry| (entry.variant.clone(), entry))
+            .collect();
+        let entries = self.entries(prepared, &nodes, &before).await?;
+        let clean = self.store.run(run.number).await?.is_some_and(|row| row.diagnostics.is_empty());
+        let all_good = nodes.iter().all(|node| node.state.is_good() || node.state == NodeState::Retired);
+        let state = if clean && all_good { RunState::Passed } else { RunState::Failed };
+
+        let digests = |entries: &[EntryRow]| -> BTreeMap<VariantName, Digest> {
+            entries.iter().map(|entry| (entry.variant.clone(), entry.digest.clone())).collect()
+        };
+        let unchanged = digests(&entries) == digests(&before.into_values().collect::<Vec<_>>());
+        let channels = self.following(&prepared.definition).await?;
+        if unchanged || channels.is_empty() {
+            let why = (!unchanged).then(|| format!("no channel follows branch `{}`: no release", run.branch));
+            self.store.end_run(run.number, RunState::Releasing, state, why.as_deref(), self.clock.now()).await?;
+        } else {
+            let held: Vec<(RepoName, Digest)> =
+                entries.iter().map(|entry| (entry.repository.clone(), entry.digest.clone())).collect();
+            self.hosting.pin(&self.release_pin(prepared), &held).await?;
+            let new = NewRelease {
+                source: run.source,
+                run: run.number,
+                state,
+                branch: &run.branch,
+                commit: &run.commit,
+                entries: &entries,
+                channels: &channels,
+            };
+            let number = self.store.release(&new, self.clock.now()).await?;
+            self.tags.refresh(self.store).await?;
+            self.events.send(run.number, RunEventKind::Released(number));
+        }
+        self.hosting.unpin(&self.contexts_pin()).await?;
+        self.events.send(run.number, RunEventKind::State(state));
+        Ok(())
+    }
+
+    /// The complete map of the release: passed is new, all else is carried with its reason, none before is absent.
+    async fn entries(
+        &self,
+        prepared: &Prepared,
+        nodes: &[NodeRow],
+        before: &BTreeMap<VariantName, EntryRow>,
+    ) -> Result<Vec<EntryRow>, ControlError> {
+        let mut variants: BTreeMap<&VariantName, Vec<&NodeRow>> = BTreeMap::new();
+        for node in nodes.iter().filter(|node| node.state != NodeState::Retired) {
+            if let Some(variant) = &node.variant {
+                variants.entry(variant).or_default().push(node);
+            }
+        }
+        let known = self.store.indexes_of(self.run.source, &self.run.branch).await?;
+        let mut entries = Vec::new();
+        for (variant, nodes) in variants {
+            let previous = before.get(variant);
+            let carried = |reason: String| {
+                previous.map(|entry| EntryRow { origin: EntryOrigin::Carried, reason, ..entry.clone() })
+            };
+            if let Some(bad) = nodes.iter().find(|node| !node.state.is_good()) {
+                let why = bad.failure.as_ref().map_or(bad.reason.as_str(), |failure| failure.message.as_str());
+                entries.extend(carried(format!("{}: {why}", bad.state)));
+                continue;
+            }
+            let manifests: BTreeMap<Platform, Digest> = nodes
+                .iter()
+                .filter_map(|node| Some((node.platform.clone(), node.digest.clone()?)))
+                .collect();
+            if let Some(entry) = previous
+                && known.get(&entry.digest) == Some(&manifests)
+            {
+                entries.extend(carried("unchanged".to_owned()));
+                continue;
+            }
+            let entry = self.name(prepared, variant, &manifests, &nodes[0].reason).await?;
+            match previous {
+                Some(previous) if previous.digest == entry.digest => entries.extend(carried("unchanged".to_owned())),
+                _ => entries.push(entry),
+            }
+        }
+        // Variants that this commit cannot even name, because their site or image has errors, stay as they are.
+        let named: BTreeSet<&VariantName> = nodes.iter().filter_map(|node| node.variant.as_ref()).collect();
+        for (variant, entry) in before.iter().filter(|(variant, _)| !named.contains(variant)) {
+            if let Some(reason) = doubt(prepared, variant) {
+                entries.push(EntryRow { origin: EntryOrigin::Carried, reason, ..entry.clone() });
+            }
+        }
+        entries.sort_by(|a, b| a.variant.cmp(&b.variant));
+        Ok(entries)
+    }
+
+    /// Makes the index of a variant, with its provenance.
+    async fn name(
+        &self,
+        prepared: &Prepared,
+        variant: &VariantName,
+        manifests: &BTreeMap<Platform, Digest>,
+        reason: &str,
+    ) -> Result<EntryRow, ControlError> {
+        let mut repository = None;
+        let mut listed = Vec::new();
+        let mut keys = BTreeMap::new();
+        for (platform, digest) in manifests {
+            let Some(node) = prepared.graph.variant(variant, platform) else { continue };
+            let from = self.store.build(&node.key).await?.map_or(node.repository.clone(), |build| build.manifest.repository);
+            let manifest = ManifestRef { repository: from, digest: digest.clone() };
+            let manifest = self.hosting.stand_in(&manifest, &node.repository).await?;
+            let size = self.hosting.manifest_size(&manifest).await?;
+            listed.push((platform.clone(), Descriptor::new(media::MANIFEST, digest.clone(), size)));
+            keys.insert(platform.clone(), node.key.clone());
+            repository = Some(node.repository.clone());
+        }
+        let repository = repository.ok_or(ControlError::Stopped)?;
+        let index = image::index(&listed);
+        let size = index.len() as u64;
+        let digest = self.hosting.push_manifest(&repository, media::INDEX, index).await?;
+        self.store.note_index(&digest, &repository, manifests).await?;
+        let source = self.store.source(self.run.source).await?;
+        let provenance = json!({
+            "version": 1,
+            "source": source.url,
+            "branch": self.run.branch,
+            "commit": self.run.commit,
+            "run": self.run.number,
+            "variant": variant,
+            "keys": keys,
+            "reason": reason,
+            "builder": concat!("edgewright ", env!("CARGO_PKG_VERSION")),
+        });
+        let subject = Descriptor::new(media::INDEX, digest.clone(), size);
+        referrers::push(self.hosting, &repository, referrers::PROVENANCE, &subject, &provenance, &[]).await?;
+        Ok(EntryRow { variant: variant.clone(), repository, digest, origin: EntryOrigin::New, reason: reason.to_owned() })
+    }
+
+    /// Publishes the verdicts of this run, each with its check set.
+    async fn publish_verdicts(&self) -> Result<(), ControlError> {
+        for row in self.store.unpublished(self.run.number).await? {
+            let verdict = &row.verdict;
+            let size = self.hosting.manifest_size(&verdict.manifest).await?;
+            let subject = Descriptor::new(media::MANIFEST, verdict.manifest.digest.clone(), size);
+            let repository = &verdict.manifest.repository;
+            if let Some(checks) = self.store.check_set(&verdict.check_set).await? {
+                referrers::push(self.hosting, repository, referrers::CHECK_SET, &subject, &checks, &[]).await?;
+            }
+            let evidence: Vec<Descriptor> = verdict.evidence.iter().map(referrers::evidence).collect();
+            let referrer =
+                referrers::push(self.hosting, repository, referrers::VERDICT, &subject, verdict, &evidence).await?;
+            self.store.note_published(row.id, &referrer).await?;
+        }
+        Ok(())
+    }
+
+    /// The channels that take what this branch releases, each with the generation it is at.
+    async fn following(&self, definition: &Definition) -> Result<Vec<(ChannelName, u32)>, ControlError> {
+        let default = self.watched.default_branch(self.store).await?;
+        let follows = |name: &ChannelName| follows(definition, name, &self.run.branch, default.as_deref());
+        let channels = self.store.channels(self.run.source).await?;
+        Ok(channels
+            .into_iter()
+            .filter(|channel| channel.hold.is_none() && follows(&channel.name))
+            .map(|channel| (channel.name, channel.generation))
+            .collect())
+    }
+}
+
+/// Whether a channel takes what a branch releases at once: it follows the branch, or a channel that does, without delay.
+fn follows(definition: &Definition, name: &ChannelName, branch: &str, default: Option<&str>) -> bool {
+    let mut name = name;
+    // Channels are declared acyclic; the bound keeps a mistake from looping.
+    for _ in 0..=definition.source.channels.len() {
+        let Some(channel) = definition.source.channels.get(name) else { return false };
+        match &channel.follows {
+            Follows::DefaultBranch => return default == Some(branch),
+            Follows::Branch(followed) => return followed == branch,
+            Follows::Channel(_) if channel.after.is_some() => return false,
+            Follows::Channel(other) => name = other,
+        }
+    }
+    false
+}
+
+/// Why a variant that the commit does not name is kept all the same; none where it is gone for good.
+fn doubt(prepared: &Prepared, variant: &VariantName) -> Option<String> {
+    let graph = &prepared.graph;
+    if let Some(reason) = graph.blocked.get(variant) {
+        return Some(format!("blocked: {reason}"));
+    }
+    if graph.broken_images.contains(&variant.image) {
+        return Some(format!("image `{}` has errors", variant.image));
+    }
+    let site = variant.site.as_ref()?;
+    if graph.broken_sites.contains(site) {
+        return Some(format!("site `{site}` has errors"));
+    }
+    graph.doubtful_sites.get(site).map(|image| format!("image `{image}`, which site `{site}` uses, has errors"))
+}

@@ -1,0 +1,58 @@
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use edgewright_model::duration::Span;
+use edgewright_model::names::SourceName;
+use edgewright_model::order::RegistryAccess;
+use edgewright_source::Remote;
+
+/// How control works.
+#[derive(Debug, Clone)]
+pub struct ControlSettings {
+    /// The data folder.
+    pub data: PathBuf,
+    /// The registry that jobs pull from and push to.
+    pub registry: RegistryAccess,
+    /// How many jobs run at the same time.
+    pub parallel: NonZeroUsize,
+    /// The time limit of one job.
+    pub job_within: Span,
+    /// The time limit of one lane.
+    pub lane_within: Span,
+    /// How often a job is tried that fails through the infrastructure.
+    pub attempts: u32,
+    /// How long to wait before the second try; doubled for each further one.
+    pub retry_after: Duration,
+}
+
+/// A source to watch.
+#[derive(Debug, Clone)]
+pub struct SourceSettings {
+    /// Its name.
+    pub name: SourceName,
+    /// Its address.
+    pub remote: Remote,
+    /// The branch to follow; the remote's default branch where absent.
+    pub branch: Option<String>,
+    /// How often to poll.
+    pub poll: Duration,
+}
+
+/// How many jobs a machine does well at once.
+const DEFAULT_PARALLEL: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
+
+impl ControlSettings {
+    /// Defaults: as many jobs as cores, two hours a job, ten minutes a lane, three tries with 5 s and 10 s between.
+    pub fn new(data: PathBuf, registry: RegistryAccess) -> Self {
+        Self {
+            data,
+            registry,
+            parallel: std::thread::available_parallelism().unwrap_or(DEFAULT_PARALLEL),
+            job_within: Span::from_secs(2 * 3600),
+            lane_within: Span::from_secs(600),
+            attempts: 3,
+            retry_after: Duration::from_secs(5),
+        }
+    }
+}

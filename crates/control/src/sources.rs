@@ -1,0 +1,179 @@
+//! Sources: each is polled; a followed branch that stands elsewhere becomes a run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use edgewright_model::error::Chain;
+use edgewright_model::names::CommitId;
+use edgewright_model::run::{RunNumber, Trigger};
+use edgewright_model::spec::Follows;
+use edgewright_source::{Followed, Mirror, RefChange, RemoteRefs, changed};
+use edgewright_store::sources::{NewRun, SourceId};
+use edgewright_store::{Store, StoreError};
+use tokio::sync::Notify;
+
+use crate::settings::SourceSettings;
+use crate::{Control, ControlError};
+
+/// The longest wait after failed polls.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(600);
+
+/// A source with its mirror.
+#[derive(Debug)]
+pub struct Watched {
+    pub(crate) id: SourceId,
+    pub(crate) settings: SourceSettings,
+    pub(crate) mirror: Mirror,
+    pub(crate) wake: Notify,
+}
+
+impl Watched {
+    /// The branch that counts as the default one: the configured one, else the remote's.
+    pub(crate) async fn default_branch(&self, store: &Store) -> Result<Option<String>, StoreError> {
+        match &self.settings.branch {
+            Some(branch) => Ok(Some(branch.clone())),
+            None => Ok(store.source(self.id).await?.default_branch),
+        }
+    }
+}
+
+impl Control {
+    /// Registers a source, so that its runs can be driven.
+    ///
+    /// # Errors
+    /// The database or the mirror's folder cannot be written.
+    pub async fn add_source(&self, settings: SourceSettings) -> Result<SourceId, ControlError> {
+        let inner = &*self.0;
+        let url = settings.remote.to_string();
+        let row = inner.store.upsert_source(&settings.name, &url, inner.clock.now()).await?;
+        let folder = inner.settings.data.join("sources").join(format!("{}.git", settings.name));
+        let mirror = Mirror::new(inner.git.clone(), folder, settings.remote.clone());
+        let watched = Watched { id: row.id, settings, mirror, wake: Notify::new() };
+        self.watch(Arc::new(watched));
+        Ok(row.id)
+    }
+
+    /// Polls a source until shutdown: every `poll`, later after failures, at once when woken.
+    pub async fn poll_source(&self, source: SourceId) {
+        let inner = &*self.0;
+        let Some(watched) = self.watched(source) else { return };
+        let name = watched.settings.name.clone();
+        let mut failures: u32 = 0;
+        loop {
+            match self.poll_once(&watched).await {
+                Ok(runs) => {
+                    failures = 0;
+                    for run in runs {
+                        tracing::info!(source.name = %name, run.number = run.0, "a commit became a run");
+                    }
+                }
+                Err(error) => {
+                    failures = failures.saturating_add(1);
+                    let error = Chain(&error).to_string();
+                    tracing::warn!(source.name = %name, failures, error, "a poll failed");
+                }
+            }
+            let pause = watched.settings.poll.saturating_mul(2_u32.saturating_pow(failures.min(10)));
+            let pause = pause.min(LONGEST_BACKOFF.max(watched.settings.poll));
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = watched.wake.notified() => {}
+                () = inner.shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    /// Looks at the remote once and queues a run for every followed branch that moved. How it went is noted.
+    ///
+    /// # Errors
+    /// The remote does not answer, or the database cannot be written.
+    pub async fn poll_once(&self, watched: &Watched) -> Result<Vec<RunNumber>, ControlError> {
+        let inner = &*self.0;
+        let polled = self.look(watched).await;
+        let (default, error) = match &polled {
+            Ok((default, _)) => (default.clone(), None),
+            Err(error) => (None, Some(Chain(error).to_string())),
+        };
+        inner.store.note_poll(watched.id, default.as_deref(), error.as_deref(), inner.clock.now()).await?;
+        let (_, moved) = polled?;
+        let mut runs = Vec::new();
+        for (branch, commit) in moved {
+            runs.push(self.queue(watched, branch, &commit, Trigger::Commit).await?);
+        }
+        Ok(runs)
+    }
+
+    async fn look(&self, watched: &Watched) -> Result<(Option<String>, Vec<(String, CommitId)>), ControlError> {
+        let store = &self.0.store;
+        let refs = self.0.git.poll(&watched.settings.remote).await?;
+        let mut followed = Followed::default();
+        match &watched.settings.branch {
+            Some(branch) => drop(followed.branches.insert(branch.clone())),
+            None => followed.default_branch = true,
+        }
+        let channels = store.channels(watched.id).await?;
+        followed.branches.extend(channels.into_iter().filter_map(|channel| match channel.spec.follows {
+            Follows::Branch(branch) => Some(branch),
+            Follows::DefaultBranch | Follows::Channel(_) => None,
+        }));
+        let before = RemoteRefs {
+            default_branch: store.source(watched.id).await?.default_branch,
+            branches: store.decided(watched.id).await?,
+        };
+        let mut moved = Vec::new();
+        for change in changed(Some(&before), &refs, &followed) {
+            match change {
+                RefChange::Appeared { branch, to } | RefChange::Moved { branch, to, .. } => {
+                    if before.branches.get(&branch) != Some(&to) {
+                        moved.push((branch, to));
+                    }
+                }
+                RefChange::Missing { branch, .. } => {
+                    tracing::warn!(source.name = %watched.settings.name, branch, "a followed branch is gone: its channels stay");
+                }
+                RefChange::DefaultRenamed { from, to } => {
+                    tracing::info!(source.name = %watched.settings.name, ?from, ?to, "the default branch has another name");
+                }
+            }
+        }
+        if !moved.is_empty() {
+            watched.mirror.fetch().await?;
+        }
+        Ok((refs.default_branch, moved))
+    }
+
+    async fn queue(
+        &self,
+        watched: &Watched,
+        branch: String,
+        commit: &CommitId,
+        trigger: Trigger,
+    ) -> Result<RunNumber, ControlError> {
+        let inner = &*self.0;
+        let info = watched.mirror.repository().commit_info(commit).await?;
+        let new = NewRun {
+            branch,
+            commit: commit.clone(),
+            subject: info.subject,
+            author: format!("{} <{}>", info.author, info.email),
+            trigger,
+        };
+        let number = inner.store.queue_run(watched.id, &new, inner.clock.now()).await?;
+        inner.runs_wake.notify_one();
+        Ok(number)
+    }
+
+    /// Queues a run of a commit that the mirror has, whatever was decided before.
+    ///
+    /// # Errors
+    /// The source is not configured, the commit is unknown, or the database cannot be written.
+    pub async fn queue_manual(&self, source: SourceId, branch: &str, commit: &CommitId) -> Result<RunNumber, ControlError> {
+        let watched = self.watched(source).ok_or(ControlError::UnknownSource)?;
+        self.queue(&watched, branch.to_owned(), commit, Trigger::Manual).await
+    }
+
+    /// Polls a source now, without waiting for its turn.
+    pub fn wake_source(&self, source: SourceId) -> bool {
+        self.watched(source).map(|watched| watched.wake.notify_one()).is_some()
+    }
+}

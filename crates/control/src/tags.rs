@@ -1,0 +1,73 @@
+//! Channel tags: the registry asks here what `plant-os/hmi/plant-a:stable` is. Answers come from memory, which is
+//! read anew after every release.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use edgewright_model::Digest;
+use edgewright_model::names::SourceName;
+use edgewright_model::reference::{RepoName, Tag};
+use edgewright_registry::{Resolution, TagResolver};
+use edgewright_store::{Store, StoreError};
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, ready};
+
+/// What all channels answer. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct ChannelTags(Arc<RwLock<Arc<Projection>>>);
+
+#[derive(Debug, Default)]
+struct Projection {
+    /// The channels of each source, by the first component of its repositories.
+    reserved: BTreeMap<SourceName, BTreeSet<String>>,
+    /// Repository → channel → index.
+    answers: BTreeMap<RepoName, BTreeMap<String, Digest>>,
+}
+
+impl ChannelTags {
+    /// Reads all channels.
+    ///
+    /// # Errors
+    /// The database cannot be read; the answers stay as they were.
+    pub async fn refresh(&self, store: &Store) -> Result<(), StoreError> {
+        let mut projection = Projection::default();
+        for source in store.sources().await? {
+            let Some(name) = source.definition_name else { continue };
+            let reserved = projection.reserved.entry(name).or_default();
+            for channel in store.channels(source.id).await? {
+                reserved.insert(channel.name.to_string());
+                let Some(release) = channel.release else { continue };
+                for entry in store.entries(source.id, release).await? {
+                    projection.answers.entry(entry.repository).or_default().insert(channel.name.to_string(), entry.digest);
+                }
+            }
+        }
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(projection);
+        Ok(())
+    }
+
+    fn now(&self) -> Arc<Projection> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl TagResolver for ChannelTags {
+    fn resolve<'a>(&'a self, repository: &'a RepoName, tag: &'a Tag) -> BoxFuture<'a, Resolution> {
+        let projection = self.now();
+        let source = repository.as_str().split('/').next().and_then(|first| first.parse::<SourceName>().ok());
+        let reserved = source.and_then(|source| projection.reserved.get(&source).map(|tags| tags.contains(tag.as_str())));
+        let resolution = if reserved == Some(true) {
+            let answer = projection.answers.get(repository).and_then(|tags| tags.get(tag.as_str()));
+            Resolution::Reserved(answer.cloned())
+        } else {
+            Resolution::Ordinary
+        };
+        ready(resolution).boxed()
+    }
+
+    fn tags<'a>(&'a self, repository: &'a RepoName) -> BoxFuture<'a, Vec<Tag>> {
+        let projection = self.now();
+        let tags = projection.answers.get(repository).into_iter().flat_map(BTreeMap::keys);
+        ready(tags.filter_map(|tag| tag.parse().ok()).collect()).boxed()
+    }
+}
