@@ -124,7 +124,12 @@ pub fn write(
     })?;
     // Without entries there are only deletions.
     for operation in operations {
-        write_operation(operation, &Entry::new("", crate::layer::Kind::File, 0), &mut std::io::empty(), writer)?;
+        write_operation(
+            operation,
+            &Entry::new("", crate::layer::Kind::File, 0),
+            &mut std::io::empty(),
+            writer,
+        )?;
     }
     Ok(plan.notes)
 }

@@ -226,7 +226,8 @@ pub fn select(index: &[u8], platform: &Platform) -> Result<Descriptor, ImageErro
         .map(|p| format!("{}/{}", p.os, p.architecture))
         .filter(|name| !name.contains("unknown"))
         .collect();
-    let offered = if offered.is_empty() { "none that says its platform".to_owned() } else { offered.join(", ") };
+    let offered =
+        if offered.is_empty() { "none that says its platform".to_owned() } else { offered.join(", ") };
     Err(ImageError::NoPlatform { platform: platform.clone(), offered })
 }
 
@@ -391,7 +392,9 @@ mod tests {
 
     #[test]
     fn an_index_is_in_platform_order_and_selectable() {
-        let of = |name: &str| (name.parse::<Platform>().unwrap(), Descriptor::of(media::MANIFEST, name.as_bytes()));
+        let of = |name: &str| {
+            (name.parse::<Platform>().unwrap(), Descriptor::of(media::MANIFEST, name.as_bytes()))
+        };
         let (amd64, arm64) = (of("linux/amd64"), of("linux/arm64"));
         let bytes = index(&[arm64.clone(), amd64.clone()]);
         assert_eq!(bytes, index(&[amd64.clone(), arm64.clone()]));

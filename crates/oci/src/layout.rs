@@ -77,7 +77,7 @@ impl Layout {
 
     /// The manifests that `index.json` lists.
     pub fn manifests(&self) -> Result<Vec<Descriptor>, LayoutError> {
-        Ok(image::manifests(&self.read(&self.folder.join("index.json"))?)?)
+        Ok(image::manifests(&read(&self.folder.join("index.json"))?)?)
     }
 
     /// The only (or first) image: the bytes of its manifest and of its config.
@@ -90,23 +90,23 @@ impl Layout {
 
     /// A small blob, verified.
     pub fn document(&self, digest: &Digest) -> Result<Vec<u8>, LayoutError> {
-        let bytes = self.read(&self.blob_path(digest))?;
+        let bytes = read(&self.blob_path(digest))?;
         let same = Digest::of(&bytes) == *digest;
         if same { Ok(bytes) } else { Err(LayoutError::Corrupt { digest: digest.clone() }) }
-    }
-
-    fn read(&self, path: &Path) -> Result<Vec<u8>, LayoutError> {
-        let fault = |source| LayoutError::Io { path: path.to_owned(), source };
-        if std::fs::metadata(path).map_err(fault)?.len() > DOCUMENT_LIMIT {
-            return Err(fault(std::io::Error::other("larger than a document may be")));
-        }
-        std::fs::read(path).map_err(fault)
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), LayoutError> {
         let path = self.folder.join(name);
         std::fs::write(&path, bytes).map_err(|source| LayoutError::Io { path, source })
     }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, LayoutError> {
+    let fault = |source| LayoutError::Io { path: path.to_owned(), source };
+    if std::fs::metadata(path).map_err(fault)?.len() > DOCUMENT_LIMIT {
+        return Err(fault(std::io::Error::other("larger than a document may be")));
+    }
+    std::fs::read(path).map_err(fault)
 }
 
 #[cfg(test)]
@@ -118,7 +118,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::create(folder.path()).unwrap();
         assert!(matches!(layout.image(), Err(LayoutError::Empty)));
-        let documents = image::Image::scratch(&"linux/amd64".parse().unwrap()).documents(jiff::Timestamp::UNIX_EPOCH);
+        let documents =
+            image::Image::scratch(&"linux/amd64".parse().unwrap()).documents(jiff::Timestamp::UNIX_EPOCH);
         layout.add_blob(&documents.config).unwrap();
         layout.add_blob(&documents.manifest).unwrap();
         layout.set_manifests(std::slice::from_ref(&documents.manifest_descriptor)).unwrap();

@@ -59,9 +59,10 @@ impl Credentials {
         // Docker writes its own hub under an address of the first version of the protocol.
         let hub = ["https://index.docker.io/v1/", "docker.io"];
         let hub = hub.into_iter().filter(|_| host == "docker.io" || host == "registry-1.docker.io");
-        let entry = candidates.into_iter().chain(hub).find_map(|name| {
-            file.auths.get(name).or_else(|| file.auths.get(&format!("https://{name}")))
-        });
+        let entry = candidates
+            .into_iter()
+            .chain(hub)
+            .find_map(|name| file.auths.get(name).or_else(|| file.auths.get(&format!("https://{name}"))));
         Ok(match entry {
             Some(Entry { registrytoken: Some(token), .. }) => Self::Bearer(token.clone()),
             Some(Entry { auth: Some(auth), .. }) => decode_basic(auth).unwrap_or_default(),
@@ -154,14 +155,18 @@ mod tests {
 
     #[test]
     fn challenges_of_known_registries_parse() {
-        let quay = r#"Bearer realm="https://quay.io/v2/auth",service="quay.io",scope="repository:a/b:pull,push""#;
+        let quay =
+            r#"Bearer realm="https://quay.io/v2/auth",service="quay.io",scope="repository:a/b:pull,push""#;
         let bearer = |realm: &str, service: Option<&str>, scope: Option<&str>| Challenge::Bearer {
             realm: realm.into(),
             service: service.map(Into::into),
             scope: scope.map(Into::into),
         };
         let table = [
-            (quay, Some(bearer("https://quay.io/v2/auth", Some("quay.io"), Some("repository:a/b:pull,push")))),
+            (
+                quay,
+                Some(bearer("https://quay.io/v2/auth", Some("quay.io"), Some("repository:a/b:pull,push"))),
+            ),
             ("bearer realm=https://x/token", Some(bearer("https://x/token", None, None))),
             (r#"Basic realm="x""#, Some(Challenge::Basic)),
             ("Basic", Some(Challenge::Basic)),
@@ -176,9 +181,11 @@ mod tests {
 
     #[test]
     fn the_most_exact_entry_of_an_auth_file_wins() {
-        let text = r#"{"auths": {"quay.io": {"auth": "dTpw"}, "quay.io/a": {"auth": "djpxOnI="}, "r.example": {}}}"#;
+        let text =
+            r#"{"auths": {"quay.io": {"auth": "dTpw"}, "quay.io/a": {"auth": "djpxOnI="}, "r.example": {}}}"#;
         let of = |host, repository| Credentials::from_auth_json(text, host, repository).unwrap();
-        let basic = |user: &str, password: &str| Credentials::Basic { user: user.into(), password: password.into() };
+        let basic =
+            |user: &str, password: &str| Credentials::Basic { user: user.into(), password: password.into() };
         assert_eq!(of("quay.io", "b"), basic("u", "p"));
         assert_eq!(of("quay.io", "a/c"), basic("v", "q:r"));
         assert_eq!(of("r.example", "a"), Credentials::Anonymous);
@@ -188,7 +195,8 @@ mod tests {
 
     #[test]
     fn base64_decodes() {
-        for (text, bytes) in [("", ""), ("YQ==", "a"), ("YWI", "ab"), ("YWJj", "abc"), ("YWJj\nZA==", "abcd")] {
+        for (text, bytes) in [("", ""), ("YQ==", "a"), ("YWI", "ab"), ("YWJj", "abc"), ("YWJj\nZA==", "abcd")]
+        {
             assert_eq!(base64_decode(text).unwrap(), bytes.as_bytes(), "{text}");
         }
         assert_eq!(base64_decode("a*b"), None);

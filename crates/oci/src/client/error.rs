@@ -108,38 +108,37 @@ impl ClientError {
     /// Its class.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Address { .. } => ErrorClass::UserFault,
             Self::NotFound { .. } => ErrorClass::NotFound,
             Self::Denied { .. } => ErrorClass::Denied,
-            Self::Status { status, .. } if matches!(status, 408 | 429 | 500..) => ErrorClass::Unavailable,
             Self::Status { status: 409 | 412 | 416, .. } => ErrorClass::Conflict,
-            Self::Status { .. } | Self::TooLarge { .. } => ErrorClass::UserFault,
-            Self::Unreachable { .. }
+            Self::Status { status: 408 | 429 | 500.., .. }
+            | Self::Unreachable { .. }
             | Self::Corrupt { .. }
             | Self::BrokenOff { .. }
             | Self::Protocol { .. }
             | Self::Local { .. } => ErrorClass::Unavailable,
+            Self::Address { .. } | Self::Status { .. } | Self::TooLarge { .. } => ErrorClass::UserFault,
         }
     }
 
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Unreachable { registry, .. } => {
-                Some(format!("check that {registry} is up and reachable from this machine: `curl -I {registry}/v2/`"))
-            }
-            Self::Denied { registry, .. } => {
-                Some(format!("give credentials for {registry} that may do this (auth.json, or the token of the order)"))
-            }
+            Self::Unreachable { registry, .. } => Some(format!(
+                "check that {registry} is up and reachable from this machine: `curl -I {registry}/v2/`"
+            )),
+            Self::Denied { registry, .. } => Some(format!(
+                "give credentials for {registry} that may do this (auth.json, or the token of the order)"
+            )),
             Self::NotFound { .. } => {
                 Some("check the repository's name and the digest; it may have been deleted there".to_owned())
             }
             Self::Status { status: 429, .. } => {
                 Some("the registry limits the rate of requests: sign in, or try again later".to_owned())
             }
-            Self::Corrupt { registry, .. } => {
-                Some(format!("{registry} or a proxy on the way damages content: try again, then scrub the registry"))
-            }
+            Self::Corrupt { registry, .. } => Some(format!(
+                "{registry} or a proxy on the way damages content: try again, then scrub the registry"
+            )),
             _ => None,
         }
     }

@@ -9,7 +9,7 @@ use reqwest::{Method, Response, Url};
 use serde::Deserialize;
 
 use super::error::ClientError;
-use super::transport::{Request, Rights};
+use super::transport::{Request, Rights, resolve};
 use super::{Client, ManifestBytes, ManifestHead};
 use crate::image;
 use crate::media::{self, Descriptor};
@@ -70,7 +70,8 @@ impl Client {
             Ok(answer) => Ok(Some(ManifestHead {
                 media_type: text_header(answer.headers(), CONTENT_TYPE.as_str()).unwrap_or_default(),
                 digest: text_header(answer.headers(), DIGEST_HEADER).and_then(|text| text.parse().ok()),
-                size: text_header(answer.headers(), CONTENT_LENGTH.as_str()).and_then(|text| text.parse().ok()),
+                size: text_header(answer.headers(), CONTENT_LENGTH.as_str())
+                    .and_then(|text| text.parse().ok()),
             })),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
@@ -90,7 +91,7 @@ impl Client {
         let answer = self.put_manifest(repository, reference, media_type, bytes.clone()).await?;
         let digest = Digest::of(&bytes);
         if !answer.headers().contains_key(SUBJECT_HEADER)
-            && let Ok(Artifact { subject: Some(subject), artifact_type, config, annotations }) =
+            && let Ok(Referrer { subject: Some(subject), artifact_type, config, annotations }) =
                 serde_json::from_slice(&bytes)
         {
             let mut descriptor = Descriptor::new(media_type, digest.clone(), bytes.len() as u64);
@@ -203,10 +204,11 @@ impl Client {
         let answer = self.transport.send(&request, |builder| builder).await?;
         let next = text_header(answer.headers(), LINK.as_str());
         let next = next.as_deref().and_then(next_link);
-        let next = next.map(|link| self.transport.resolve(&request.url, link)).transpose()?;
+        let next = next.map(|link| resolve(&request.url, link)).transpose()?;
         let bytes = self.body(answer, what).await?;
-        let page = serde_json::from_slice(&bytes)
-            .map_err(|error| self.transport.protocol(what, format!("a body that is not as agreed ({error})")))?;
+        let page = serde_json::from_slice(&bytes).map_err(|error| {
+            self.transport.protocol(what, format!("a body that is not as agreed ({error})"))
+        })?;
         Ok((page, next))
     }
 
@@ -228,7 +230,7 @@ impl Client {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Artifact {
+struct Referrer {
     subject: Option<Descriptor>,
     artifact_type: Option<String>,
     config: Option<Descriptor>,
@@ -255,10 +257,12 @@ fn text_header(headers: &HeaderMap, name: &str) -> Option<String> {
 
 /// The target of `<…>; rel="next"`.
 fn next_link(header: &str) -> Option<&str> {
-    header.split(',').find(|link| link.contains("rel=\"next\"") || link.contains("rel=next")).and_then(|link| {
-        let (_, rest) = link.split_once('<')?;
-        rest.split_once('>').map(|(target, _)| target)
-    })
+    header.split(',').find(|link| link.contains("rel=\"next\"") || link.contains("rel=next")).and_then(
+        |link| {
+            let (_, rest) = link.split_once('<')?;
+            rest.split_once('>').map(|(target, _)| target)
+        },
+    )
 }
 
 /// What a manifest says of itself counts; the header only where it says nothing.
@@ -286,7 +290,10 @@ mod tests {
 
     #[test]
     fn next_links_parse() {
-        assert_eq!(next_link(r#"</v2/a/tags/list?last=x&n=2>; rel="next""#), Some("/v2/a/tags/list?last=x&n=2"));
+        assert_eq!(
+            next_link(r#"</v2/a/tags/list?last=x&n=2>; rel="next""#),
+            Some("/v2/a/tags/list?last=x&n=2")
+        );
         assert_eq!(next_link(r#"</a>; rel="prev", </b>; rel="next""#), Some("/b"));
         assert_eq!(next_link("nonsense"), None);
     }

@@ -107,7 +107,11 @@ impl Client {
         let mut bytes = Vec::new();
         while let Some(chunk) = reader.chunk().await? {
             if bytes.len() as u64 + chunk.len() as u64 > limit {
-                return Err(ClientError::TooLarge { registry: self.host().to_owned(), what: reader.what, limit });
+                return Err(ClientError::TooLarge {
+                    registry: self.host().to_owned(),
+                    what: reader.what,
+                    limit,
+                });
             }
             bytes.extend_from_slice(&chunk);
         }

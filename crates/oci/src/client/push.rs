@@ -17,7 +17,7 @@ use tokio::io::AsyncSeekExt as _;
 use tokio_util::io::ReaderStream;
 
 use super::error::ClientError;
-use super::transport::{Request, Rights};
+use super::transport::{Request, Rights, resolve};
 use super::{Client, Progress};
 
 /// How often a file's push is tried.
@@ -107,9 +107,9 @@ impl Client {
             let result = self.push_attempt(&blob, path, &what, &mut upload, progress).await;
             match result {
                 Ok(()) => return Ok(blob),
-                Err(error @ (ClientError::Unreachable { .. } | ClientError::Status { status: 500.., .. }))
-                    if attempt < ATTEMPTS =>
-                {
+                Err(
+                    error @ (ClientError::Unreachable { .. } | ClientError::Status { status: 500.., .. }),
+                ) if attempt < ATTEMPTS => {
                     tracing::debug!(what, %error, attempt, "a push broke off and is tried again");
                     tokio::time::sleep(Duration::from_millis(200 * u64::from(attempt))).await;
                     attempt += 1;
@@ -194,7 +194,7 @@ impl Client {
     fn location(&self, from: &Url, answer: &Response, what: &str) -> Result<Url, ClientError> {
         let header = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
         let location = header.ok_or_else(|| self.transport.protocol(what, "no Location"))?;
-        self.transport.resolve(from, location)
+        resolve(from, location)
     }
 }
 

@@ -15,7 +15,7 @@ use super::error::ClientError;
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a registry may be silent in the middle of an answer.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
+const READ_TIMEOUT: Duration = Duration::from_mins(1);
 /// How much of an error's body is read.
 const ERROR_BODY_LIMIT: usize = 16 * 1024;
 
@@ -45,6 +45,11 @@ pub(super) struct Request<'a> {
     pub(super) rights: Rights,
     /// For people: `blob sha256:… of plant-os/hmi`.
     pub(super) what: &'a str,
+}
+
+/// A `Location` or `Link`, relative or absolute.
+pub(super) fn resolve(from: &Url, location: &str) -> Result<Url, ClientError> {
+    from.join(location).map_err(|_| ClientError::Address { url: format!("{from} + {location}") })
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -95,12 +100,7 @@ impl Transport {
 
     /// The address of something below `/v2/REPOSITORY/`.
     pub(super) fn url(&self, repository: &RepoName, rest: &str) -> Result<Url, ClientError> {
-        self.resolve(&self.base, &format!("/v2/{repository}/{rest}"))
-    }
-
-    /// A `Location` or `Link`, relative or absolute.
-    pub(super) fn resolve(&self, from: &Url, location: &str) -> Result<Url, ClientError> {
-        from.join(location).map_err(|_| ClientError::Address { url: format!("{from} + {location}") })
+        resolve(&self.base, &format!("/v2/{repository}/{rest}"))
     }
 
     /// Sends a request, gets a token where the registry asks for one, and gives the answer whatever its status is.
@@ -207,7 +207,7 @@ impl Transport {
             token: Option<String>,
             access_token: Option<String>,
         }
-        let mut url = self.resolve(&self.base, realm)?;
+        let mut url = resolve(&self.base, realm)?;
         url.query_pairs_mut().append_pair("scope", scope);
         if let Some(service) = service {
             url.query_pairs_mut().append_pair("service", &service);
@@ -241,7 +241,9 @@ impl Transport {
         let detail = detail(answer).await;
         match status {
             StatusCode::NOT_FOUND => ClientError::NotFound { registry, what },
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ClientError::Denied { registry, what, detail },
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                ClientError::Denied { registry, what, detail }
+            }
             _ => ClientError::Status { registry, what, status: status.as_u16(), detail },
         }
     }

@@ -111,7 +111,10 @@ fn deletions_become_whiteouts_or_opaque_directories() {
         shape(&[file("etc/old/y")], &["etc/old"]).unwrap(),
         ["etc/ 755", "etc/old/ 755", "etc/old/.wh..wh..opq", "etc/old/y"]
     );
-    assert_eq!(shape(&[file("etc/motd/x")], &["etc/motd"]).unwrap(), ["etc/ 755", "etc/motd/ 755", "etc/motd/x"]);
+    assert_eq!(
+        shape(&[file("etc/motd/x")], &["etc/motd"]).unwrap(),
+        ["etc/ 755", "etc/motd/ 755", "etc/motd/x"]
+    );
     assert_eq!(shape(&[], &["nowhere"]).unwrap(), [""; 0]);
     let plan = plan(&[], &["nowhere".to_owned()], &base()).unwrap();
     assert_eq!(plan.notes, ["`nowhere` is to be deleted, but is not in the image"]);
@@ -140,10 +143,8 @@ fn a_layer_merged_into_the_index_says_the_same_as_the_plan() {
         layers.push(writer.finish().unwrap());
     }
     assert_eq!(layers[0].digest, layers[1].digest);
-    let scanned = LayerIndex::scan_blob(
-        std::fs::File::open(&layers[0].path).unwrap(),
-        crate::media::LAYER_ZSTD,
-    );
+    let scanned =
+        LayerIndex::scan_blob(std::fs::File::open(&layers[0].path).unwrap(), crate::media::LAYER_ZSTD);
     assert_eq!(scanned.unwrap(), layers[0].index);
     let mut merged = base();
     merged.apply(&layers[0].index);

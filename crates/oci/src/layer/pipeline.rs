@@ -112,7 +112,9 @@ impl Pipeline {
         match chunks {
             Some(Ok(())) => Ok(()),
             // The compressor ended early: it knows why.
-            Some(Err(_)) | None => self.join().and_then(|_| self.fault(std::io::ErrorKind::BrokenPipe.into())),
+            Some(Err(_)) | None => {
+                self.join().and_then(|_| self.fault(std::io::ErrorKind::BrokenPipe.into()))
+            }
         }
     }
 

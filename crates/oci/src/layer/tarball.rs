@@ -25,7 +25,7 @@ pub fn read_entries(
         if kind.is_pax_local_extensions() || kind.is_gnu_longname() || kind.is_gnu_longlink() {
             let mut content = Vec::new();
             entry.by_ref().take(EXTENSION_LIMIT).read_to_end(&mut content).map_err(LayerError::Read)?;
-            extensions.take(kind, content)?;
+            extensions.take(kind, &content)?;
             continue;
         }
         let header = entry.header().clone();
@@ -48,7 +48,7 @@ struct Extensions {
 }
 
 impl Extensions {
-    fn take(&mut self, kind: tar::EntryType, content: Vec<u8>) -> Result<(), LayerError> {
+    fn take(&mut self, kind: tar::EntryType, content: &[u8]) -> Result<(), LayerError> {
         if !kind.is_pax_local_extensions() {
             let text = content.split(|b| *b == 0).next().unwrap_or_default().to_vec();
             let field = if kind.is_gnu_longname() { &mut self.path } else { &mut self.link };
@@ -56,7 +56,7 @@ impl Extensions {
             return Ok(());
         }
         let damaged = || std::io::Error::other("a damaged extended header");
-        for (key, value) in pax::parse(&content).ok_or_else(damaged).map_err(LayerError::Read)? {
+        for (key, value) in pax::parse(content).ok_or_else(damaged).map_err(LayerError::Read)? {
             let number = || {
                 let text = std::str::from_utf8(&value).ok()?;
                 text.split('.').next()?.parse().ok()
@@ -69,7 +69,8 @@ impl Extensions {
                 "mtime" => self.time = number(),
                 // The tar crate, reading raw, would take the wrong length.
                 "size" => {
-                    let path = String::from_utf8_lossy(self.path.as_deref().unwrap_or(b"a file")).into_owned();
+                    let path =
+                        String::from_utf8_lossy(self.path.as_deref().unwrap_or(b"a file")).into_owned();
                     return Err(LayerError::Entry { path, problem: "a file of 8 GiB or more" });
                 }
                 _ => {
@@ -84,7 +85,8 @@ impl Extensions {
 
     fn describe(self, header: &tar::Header) -> Result<Entry, LayerError> {
         let path = self.path.unwrap_or_else(|| header.path_bytes().into_owned());
-        let fault = |problem| LayerError::Entry { path: String::from_utf8_lossy(&path).into_owned(), problem };
+        let fault =
+            |problem| LayerError::Entry { path: String::from_utf8_lossy(&path).into_owned(), problem };
         let kind = match header.entry_type() {
             tar::EntryType::Regular | tar::EntryType::Continuous => Kind::File,
             tar::EntryType::Directory => Kind::Directory,
