@@ -46,7 +46,8 @@ pub(super) fn rust_files() -> anyhow::Result<Vec<std::path::PathBuf>> {
     Ok(files)
 }
 
-/// Sources and top-level test files say what they are for.
+/// Sources and test programs say what they are for; a `tests.rs` is the tests of its neighbour.
 fn needs_header(path: &Path) -> bool {
-    path.components().any(|part| part.as_os_str() == "src" || part.as_os_str() == "tests")
+    path.file_name().is_some_and(|name| name != "tests.rs")
+        && path.components().any(|part| part.as_os_str() == "src" || part.as_os_str() == "tests")
 }
