@@ -1,1 +1,5 @@
 //! Job orders executed: the local executor and the job process itself.
+
+pub mod executor;
+
+pub use executor::{Executor, ExecutorError};
