@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask setup|test|check|demo|bench`.
+//! Developer commands: `cargo xtask setup|check|test|generate|demo|bench`.
 //!
 //! This is the first thing that a fresh machine compiles, so it has few dependencies and knows no other crate of the workspace.
 
@@ -8,6 +8,7 @@ mod bench;
 mod check;
 mod command;
 mod demo;
+mod generate;
 mod setup;
 mod test;
 mod workspace;
@@ -25,6 +26,7 @@ Commands:
   setup         install the programs that tests and demo need (Debian; asks sudo where not root)
   check         format, lints, licences, crate arrows, file rules
   test [WHAT]   all tests, with real tools; WHAT is `unit` or `tools` for a part
+  generate      write the files that follow from the code: docs/cli.md
   demo          a source, a server, a green run, a change, a refused change: about 5 minutes
   bench [NAME]  measure; without a name, list what there is";
 
@@ -46,6 +48,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["test"] => test::run(test::Part::ALL),
         ["test", "unit"] => test::run(&[test::Part::Unit]),
         ["test", "tools"] => test::run(&[test::Part::Tools]),
+        ["generate"] => generate::write(),
         ["demo"] => demo::run(),
         ["bench"] => {
             bench::list();

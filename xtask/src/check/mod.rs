@@ -12,18 +12,19 @@ use anyhow::bail;
 
 use crate::command::Run;
 use crate::test::shown;
-use crate::workspace;
+use crate::{generate, workspace};
 
 type Step = (&'static str, fn() -> anyhow::Result<()>);
 
 /// Quick ones first, so that a typo is not answered after minutes.
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     ("format", || cargo(&["fmt", "--all", "--check"])),
     ("file rules", files::check),
     ("module files", modules::check),
     ("documents", docs::check),
     ("crate arrows", arrows::check),
     ("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])),
+    ("generated files", generate::check),
     ("licences, bans and sources of dependencies", deny::check),
 ];
 

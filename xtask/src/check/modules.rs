@@ -32,10 +32,14 @@ fn is_known(path: &Path, files: &[PathBuf]) -> bool {
     let (name, home) =
         if stem == "mod" { (folder_name, folder.parent().unwrap_or(folder)) } else { (stem, folder) };
     let declares = |candidate: &PathBuf| {
+        let Ok(text) = std::fs::read_to_string(candidate) else { return false };
+        let below = candidate.parent().and_then(|folder| path.strip_prefix(folder).ok());
+        if below.is_some_and(|below| text.contains(&format!("#[path = \"{}\"]", below.display()))) {
+            return true;
+        }
         let is_neighbour = candidate.parent() == Some(home) && candidate != path;
         let is_parent_module = candidate.with_extension("") == home;
-        (is_neighbour || is_parent_module)
-            && std::fs::read_to_string(candidate).is_ok_and(|text| declares_module(&text, &name))
+        (is_neighbour || is_parent_module) && declares_module(&text, &name)
     };
     files.iter().any(declares)
 }

@@ -19,7 +19,7 @@ use self::server::{Server, text};
 use self::source::Source;
 use self::story::{Story, say};
 use crate::command::Run;
-use crate::{setup, workspace};
+use crate::{generate, setup, workspace};
 
 /// The first run bootstraps a Debian over the network.
 const FIRST_RUN_LIMIT: Duration = Duration::from_mins(20);
@@ -38,8 +38,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
 
     story.step("Programs and the edgewright command");
     setup::run()?;
-    Run::new("cargo").args(["build", "--locked", "--package", "edgewright"]).cwd(workspace::root()).run()?;
-    let program = workspace::target().join("debug/edgewright");
+    let program = generate::build()?;
 
     story.step("A git repository with the sample source: two roles at two sites, on one Debian base");
     let place = Place::prepare()?;
