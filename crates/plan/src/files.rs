@@ -1,10 +1,21 @@
 //! The listing of a `files` step: which paths the layer holds, with mode, owner and content.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use edgewright_model::Digest;
+use edgewright_model::format::Diagnostic;
 use edgewright_model::spec::Owner;
-use edgewright_model::tree::{ContentId, TreePath};
+use edgewright_model::tree::{ContentId, EntryKind, Tree, TreePath};
+
+use crate::glob::Glob;
+use crate::key::Fields;
+use crate::template::{SUFFIX, Scope, Templates};
+
+/// Permission bits of files for which no pattern says otherwise.
+const MODE: u32 = 0o644;
+/// Permission bits of files with git's executable bit.
+const MODE_EXECUTABLE: u32 = 0o755;
 
 /// An entry of a `files` layer as it shall stand in the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,29 +67,40 @@ pub enum Content {
 /// All entries of a `files` step. What does not come from templates is shared between variants.
 #[derive(Debug, Clone)]
 pub struct Listing {
-    pub(crate) plain: Arc<Plain>,
-    pub(crate) rendered: Arc<[LayerEntry]>,
-    pub(crate) digest: Digest,
+    folder: Arc<Folder>,
+    rendered: Arc<[LayerEntry]>,
+    digest: Digest,
 }
 
-/// The entries that are the same for every variant, in path order, with their digest.
+/// A `files` folder of the tree, listed once for all variants: plain entries ready, templates still to be rendered.
 #[derive(Debug)]
-pub(crate) struct Plain {
-    pub(crate) entries: Vec<LayerEntry>,
-    pub(crate) digest: Digest,
+pub(crate) struct Folder {
+    plain: Vec<LayerEntry>,
+    digest: Digest,
+    templates: Vec<Template>,
+}
+
+#[derive(Debug)]
+struct Template {
+    /// Where it is in the repository.
+    source: TreePath,
+    /// Where it goes in the image.
+    path: TreePath,
+    mode: u32,
+    owner: Owner,
 }
 
 impl Listing {
     /// All entries in path order; paths are unique.
     pub fn entries(&self) -> Vec<&LayerEntry> {
-        let mut all: Vec<&LayerEntry> = self.plain.entries.iter().chain(self.rendered.iter()).collect();
+        let mut all: Vec<&LayerEntry> = self.folder.plain.iter().chain(self.rendered.iter()).collect();
         all.sort_by(|a, b| a.path.cmp(&b.path));
         all
     }
 
     /// How many entries there are.
     pub fn len(&self) -> usize {
-        self.plain.entries.len() + self.rendered.len()
+        self.folder.plain.len() + self.rendered.len()
     }
 
     /// Whether there are none.
@@ -86,8 +108,281 @@ impl Listing {
         self.len() == 0
     }
 
-    /// Digest of all entries: the input of the step.
+    /// Digest of all entries: the input of the step. It is over the rendered bytes, so that variants for which a template
+    /// renders to the same share the key.
     pub const fn digest(&self) -> &Digest {
         &self.digest
+    }
+}
+
+/// Modes by pattern, compiled; the last match wins.
+pub(crate) fn modes(modes: &[(String, u32)], file: &TreePath) -> Result<Vec<(Glob, u32)>, Diagnostic> {
+    let compile = |(pattern, mode): &(String, u32)| Ok((Glob::new(pattern)?, *mode));
+    modes.iter().map(compile).collect::<Result<_, crate::glob::InvalidGlob>>().map_err(|error| Diagnostic {
+        file: Some(file.clone()),
+        place: None,
+        message: format!("bad pattern in `modes`: {error}"),
+        hint: Some("write patterns over the path in the image, such as usr/bin/*".to_owned()),
+    })
+}
+
+impl Folder {
+    /// Lists a folder. All faults are returned, not only the first.
+    pub(crate) fn list(
+        tree: &Tree,
+        folder: &TreePath,
+        owner: Owner,
+        modes: &[(Glob, u32)],
+    ) -> Result<Self, Vec<Diagnostic>> {
+        let mut plain: BTreeMap<TreePath, LayerEntry> = BTreeMap::new();
+        let mut templates: BTreeMap<TreePath, Template> = BTreeMap::new();
+        let mut faults = Vec::new();
+        for (path, entry) in tree.below(folder) {
+            let source = folder.join(&path);
+            let mut fault = |message: String, hint: &str| {
+                let hint = Some(hint.to_owned());
+                faults.push(Diagnostic { file: Some(source.clone()), place: None, message, hint });
+            };
+            let target = path.as_str().strip_suffix(SUFFIX).filter(|_| entry.kind != EntryKind::Link);
+            let target = match target.map(str::parse::<TreePath>) {
+                None => path.clone(),
+                Some(Ok(target)) if !target.as_str().ends_with('/') => target,
+                Some(_) => {
+                    fault("a template needs a name before `.j2`".to_owned(), "rename it");
+                    continue;
+                }
+            };
+            if plain.contains_key(&target) || templates.contains_key(&target) {
+                fault(
+                    format!("`{target}` is there twice: as a file and as a template"),
+                    "keep one of `NAME` and `NAME.j2`",
+                );
+                continue;
+            }
+            let executable = entry.kind == EntryKind::Executable;
+            let by_pattern =
+                || modes.iter().rev().find(|(glob, _)| glob.matches(target.as_str())).map(|(_, mode)| *mode);
+            let mode = by_pattern().unwrap_or(if executable { MODE_EXECUTABLE } else { MODE });
+            let kind = match entry.kind {
+                EntryKind::Submodule => {
+                    fault(
+                        "a submodule's files are not part of the repository".to_owned(),
+                        "copy the files in, or fetch them in a containerfile step",
+                    );
+                    continue;
+                }
+                EntryKind::Link => {
+                    match tree.content(&source).and_then(|bytes| std::str::from_utf8(bytes).ok()) {
+                        Some(link) => LayerKind::Link { target: link.to_owned() },
+                        None => {
+                            fault("the link's target is not UTF-8 or too long".to_owned(), "make it shorter");
+                            continue;
+                        }
+                    }
+                }
+                EntryKind::File | EntryKind::Executable if target != path => {
+                    templates.insert(target.clone(), Template { source, path: target, mode, owner });
+                    continue;
+                }
+                EntryKind::File | EntryKind::Executable => LayerKind::File {
+                    mode,
+                    content: Content::Git { id: entry.content.clone(), size: entry.size },
+                },
+            };
+            plain.insert(target.clone(), LayerEntry { path: target, kind, owner });
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let plain: Vec<LayerEntry> = plain.into_values().collect();
+        let digest = digest_of("files folder", &plain);
+        Ok(Self { plain, digest, templates: templates.into_values().collect() })
+    }
+
+    /// Whether every variant has the same listing.
+    pub(crate) const fn is_plain(&self) -> bool {
+        self.templates.is_empty()
+    }
+
+    /// Whether there is nothing in it.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.plain.is_empty() && self.templates.is_empty()
+    }
+
+    /// The listing for one variant.
+    pub(crate) fn render<'t>(
+        self: &Arc<Self>,
+        tree: &'t Tree,
+        templates: &mut Templates<'t>,
+        scope: &Scope,
+    ) -> Result<Listing, Vec<Diagnostic>> {
+        let mut rendered = Vec::with_capacity(self.templates.len());
+        let mut faults = Vec::new();
+        for template in &self.templates {
+            match template.render(tree, templates, scope) {
+                Ok(entry) => rendered.push(entry),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let mut fields = Fields::new("files");
+        fields.field("folder", self.digest.hex());
+        fields.field("rendered", digest_of("rendered files", &rendered).hex());
+        Ok(Listing { folder: Arc::clone(self), rendered: rendered.into(), digest: fields.finish() })
+    }
+}
+
+impl Template {
+    fn render<'t>(
+        &self,
+        tree: &'t Tree,
+        templates: &mut Templates<'t>,
+        scope: &Scope,
+    ) -> Result<LayerEntry, Diagnostic> {
+        let loaded = tree
+            .entry(&self.source)
+            .and_then(|entry| Some((&entry.content, tree.contents.get(&entry.content)?)));
+        let (id, bytes) = loaded.ok_or_else(|| Diagnostic {
+            file: Some(self.source.clone()),
+            place: None,
+            message: "template is too large".to_owned(),
+            hint: Some("templates may have 1 MiB; lay larger files over as they are".to_owned()),
+        })?;
+        let bytes = templates.render(&self.source, id, bytes, scope)?;
+        let content = Content::Rendered { bytes, template: id.clone() };
+        let kind = LayerKind::File { mode: self.mode, content };
+        Ok(LayerEntry { path: self.path.clone(), kind, owner: self.owner })
+    }
+}
+
+fn digest_of(purpose: &str, entries: &[LayerEntry]) -> Digest {
+    let mut fields = Fields::new(purpose);
+    for LayerEntry { path, kind, owner } in entries {
+        fields.field("path", path.as_str());
+        fields.number("user", owner.user.into()).number("group", owner.group.into());
+        match kind {
+            LayerKind::Link { target } => fields.field("link", target),
+            LayerKind::File { mode, content } => {
+                fields.number("mode", (*mode).into());
+                match content {
+                    Content::Git { id, .. } => fields.field("git", id.as_str()),
+                    Content::Rendered { bytes, .. } => fields.field("bytes", bytes),
+                }
+            }
+        };
+    }
+    fields.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use edgewright_model::spec::Vars;
+
+    const OWNER: Owner = Owner { user: 0, group: 7 };
+
+    fn tree(files: &[(&str, EntryKind, &str)]) -> Tree {
+        let mut tree = Tree::default();
+        for (path, kind, text) in files {
+            tree.insert(path.parse().unwrap(), *kind, text.as_bytes());
+        }
+        tree
+    }
+
+    fn list(tree: &Tree, patterns: &[(&str, u32)]) -> Result<Listing, Vec<String>> {
+        let path: TreePath = "f".parse().unwrap();
+        let patterns: Vec<(String, u32)> = patterns.iter().map(|(p, m)| ((*p).to_owned(), *m)).collect();
+        let modes = modes(&patterns, &path).unwrap();
+        let scope = Scope::new(&"hmi".parse().unwrap(), None, &Vars::new());
+        Folder::list(tree, &path, OWNER, &modes)
+            .and_then(|folder| Arc::new(folder).render(tree, &mut Templates::default(), &scope))
+            .map_err(|faults| faults.into_iter().map(|fault| fault.message).collect())
+    }
+
+    fn show(listing: &Listing) -> Vec<String> {
+        let show = |entry: &&LayerEntry| {
+            let LayerEntry { path, kind, owner } = entry;
+            assert_eq!(*owner, OWNER);
+            match kind {
+                LayerKind::Link { target } => format!("{path} -> {target}"),
+                LayerKind::File { mode, content: Content::Git { size, .. } } => {
+                    format!("{path} {mode:o} {size}")
+                }
+                LayerKind::File { mode, content: Content::Rendered { bytes, .. } } => {
+                    format!("{path} {mode:o} {}", String::from_utf8_lossy(bytes))
+                }
+            }
+        };
+        listing.entries().iter().map(show).collect()
+    }
+
+    use EntryKind::{Executable, File, Link, Submodule};
+
+    #[test]
+    fn entries_have_path_mode_and_content() {
+        let tree = tree(&[
+            ("f/usr/bin/tool", File, "x"),
+            ("f/usr/bin/other", File, "xy"),
+            ("f/usr/lib/run", Executable, "x"),
+            ("f/etc/conf.j2", File, "{{ image }}"),
+            ("f/etc/run.j2", Executable, "y"),
+            ("f/etc/a", File, "aaa"),
+            ("f/bin", Link, "usr/bin"),
+            ("f/name.j2", Link, "a"),
+            ("g/other", File, "x"),
+        ]);
+        let listing = list(&tree, &[("usr/bin/*", 0o755), ("**/other", 0o600), ("etc/conf", 0o640)]).unwrap();
+        let want = [
+            "bin -> usr/bin",
+            "etc/a 644 3",
+            "etc/conf 640 hmi",
+            "etc/run 755 y",
+            "name.j2 -> a",
+            "usr/bin/other 600 2",
+            "usr/bin/tool 755 1",
+            "usr/lib/run 755 1",
+        ];
+        assert_eq!(show(&listing), want);
+        assert_eq!(listing.len(), want.len());
+    }
+
+    #[test]
+    fn faults_come_all_at_once() {
+        let tree = tree(&[
+            ("f/a", File, ""),
+            ("f/a.j2", File, ""),
+            ("f/.j2", File, ""),
+            ("f/d/.j2", File, ""),
+            ("f/sub", Submodule, ""),
+        ]);
+        let faults = list(&tree, &[]).unwrap_err();
+        assert_eq!(faults.len(), 4, "{faults:?}");
+        let twice = super::super::files::modes(&[("[".to_owned(), 0)], &"x".parse().unwrap());
+        assert!(twice.unwrap_err().message.contains("modes"));
+    }
+
+    #[test]
+    fn the_digest_is_exact() {
+        let digest = |files: &[(&str, EntryKind, &str)], modes: &[(&str, u32)]| {
+            list(&tree(files), modes).unwrap().digest().clone()
+        };
+        let base = digest(&[("f/a", File, "x")], &[]);
+        assert_eq!(base, digest(&[("f/a", File, "x"), ("g", File, "y")], &[("b", 0o600)]));
+        for other in [
+            digest(&[("f/a", File, "y")], &[]),
+            digest(&[("f/b", File, "x")], &[]),
+            digest(&[("f/a", Executable, "x")], &[]),
+            digest(&[("f/a", Link, "x")], &[]),
+            digest(&[("f/a", File, "x")], &[("a", 0o600)]),
+            digest(&[("f/a", File, "x"), ("f/b", File, "")], &[]),
+            digest(&[], &[]),
+        ] {
+            assert_ne!(base, other);
+        }
+        // A template that renders to the same bytes gives the same listing.
+        let same = digest(&[("f/a.j2", File, "{{ image }}")], &[]);
+        assert_eq!(same, digest(&[("f/a.j2", File, "{# why #}hmi")], &[]));
     }
 }

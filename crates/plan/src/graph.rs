@@ -95,7 +95,7 @@ pub struct Graph {
     /// Every node that can be built.
     pub nodes: BTreeMap<NodeId, Node>,
     /// Variants that cannot be built, each with its reason; they stop nothing but their descendants, which are here, too.
-    pub blocked: BTreeMap<VariantName, String>,
+    pub blocked: BTreeMap<VariantName, Blocked>,
     /// Images with errors of their own: their variants are unknown, so none of them is retired.
     pub broken_images: BTreeSet<ImageName>,
     /// Sites with errors of their own: their variants are unknown, so none of them is retired.
@@ -106,8 +106,17 @@ pub struct Graph {
     pub unresolved: BTreeMap<ImageName, LockRequest>,
     /// The locks that the keys stand on.
     pub locks: BTreeMap<ImageName, EffectiveLock>,
-    /// Errors found while planning: templates, ignore files, contexts.
+    /// Errors found while planning, each once: templates, ignore files, contexts.
     pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Why a declared variant cannot be built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocked {
+    /// In words.
+    pub reason: String,
+    /// The platforms that it is declared for.
+    pub platforms: Vec<Platform>,
 }
 
 /// A node: one image that can be built for one platform.
@@ -137,7 +146,7 @@ pub struct Node {
     pub lanes: Vec<LaneChecks>,
     /// Variables as templates see them; empty for prefixes.
     pub vars: Arc<Vars>,
-    /// The images whose missing lock makes the key provisional; empty where the node can be built.
+    /// The image whose missing lock makes the key provisional; none where the node can be built.
     pub unresolved: Option<ImageName>,
 }
 
@@ -206,6 +215,11 @@ impl Graph {
     /// The variants that can be built, in name order.
     pub fn variants(&self) -> BTreeSet<&VariantName> {
         self.nodes.values().filter_map(Node::variant).collect()
+    }
+
+    /// A node and all that it stands on, the node first.
+    pub fn line<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = &'a Node> {
+        std::iter::successors(Some(node), |node| self.nodes.get(node.parent.as_ref()?))
     }
 
     /// The node of a variant for a platform.

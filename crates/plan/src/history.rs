@@ -7,6 +7,8 @@ use edgewright_model::names::{Platform, VariantName};
 use edgewright_model::order::ManifestRef;
 use edgewright_model::spec::Lane;
 
+use crate::graph::Graph;
+
 /// The past, as far as it matters to a plan. An empty history makes everything new.
 #[derive(Debug, Clone, Default)]
 pub struct History {
@@ -23,6 +25,30 @@ pub struct History {
     pub failed: BTreeMap<VerdictKey, String>,
     /// Keys whose step failed through the *image*, with the message. Leaving one out (`retry`) builds again.
     pub failed_builds: BTreeMap<Digest, String>,
+}
+
+impl History {
+    /// The history of somebody who has built and tested all of a graph: what `plan --since REV` compares with where nothing
+    /// else is known. The manifests' digests are stand-ins.
+    pub fn as_if_built(graph: &Graph) -> Self {
+        let mut history = Self::default();
+        for node in graph.nodes.values().filter(|node| node.unresolved.is_none()) {
+            for key in node.keys() {
+                let stand_in = || ManifestRef { repository: node.repository.clone(), digest: key.clone() };
+                history.builds.entry(key.clone()).or_insert_with(stand_in);
+            }
+            let Some(variant) = node.variant() else { continue };
+            let build = PreviousBuild { key: node.key.clone(), manifest: node.key.clone() };
+            let platforms = history.variants.entry(variant.clone()).or_default();
+            platforms.insert(node.id.platform.clone(), build);
+            history.passed.extend(node.lanes.iter().map(|lane| VerdictKey {
+                manifest: node.key.clone(),
+                lane: lane.lane,
+                check_set: lane.check_set.clone(),
+            }));
+        }
+        history
+    }
 }
 
 /// A variant's earlier build for one platform.

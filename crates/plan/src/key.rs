@@ -79,13 +79,13 @@ mod tests {
     fn fields_never_run_into_each_other() {
         let all = [
             digest(|_| ()),
-            digest(|f| drop(f.field("a", "bc"))),
-            digest(|f| drop(f.field("ab", "c"))),
-            digest(|f| drop(f.field("a", "b").field("c", ""))),
-            digest(|f| drop(f.optional("a", None))),
-            digest(|f| drop(f.optional("a", Some("")))),
-            digest(|f| drop(f.list("a", &["b", "c"]))),
-            digest(|f| drop(f.list("a", &["bc"]))),
+            digest(|f| _ = f.field("a", "bc")),
+            digest(|f| _ = f.field("ab", "c")),
+            digest(|f| _ = f.field("a", "b").field("c", "")),
+            digest(|f| _ = f.optional("a", None)),
+            digest(|f| _ = f.optional("a", Some(""))),
+            digest(|f| _ = f.list("a", &["b", "c"])),
+            digest(|f| _ = f.list("a", &["bc"])),
             Fields::new("other").finish(),
         ];
         let distinct: std::collections::BTreeSet<_> = all.iter().collect();

@@ -72,17 +72,24 @@ fn effective(
     committed: Option<&Lock>,
     overlays: &[(u64, Lock)],
 ) -> Option<EffectiveLock> {
-    let wanted = request.digest();
     let committed = committed.map(|lock| (LockOrigin::Committed, lock));
     let overlays = overlays.iter().map(|(number, lock)| (LockOrigin::Overlay(*number), lock));
     overlays
         .chain(committed)
-        .filter(|(_, lock)| lock.request == wanted)
+        .filter(|(_, lock)| answers(lock, request))
         .max_by_key(|(origin, lock)| match origin {
             LockOrigin::Committed => (lock.epoch, u64::MAX),
             LockOrigin::Overlay(number) => (lock.epoch, *number),
         })
         .map(|(origin, lock)| EffectiveLock { lock: lock.clone(), origin })
+}
+
+/// Whether a lock answers a request, and completely so.
+pub fn answers(lock: &Lock, request: &LockRequest) -> bool {
+    let packages_of = |platform| lock.packages.get(platform).map_or(0, Vec::len);
+    lock.request == request.digest()
+        && lock.base.is_some() == request.base.is_some()
+        && request.platforms.iter().all(|platform| packages_of(platform) == request.bootstrap.len())
 }
 
 /// What an image asks of the outside; empty where it has no outside inputs.
@@ -107,4 +114,50 @@ pub fn platforms<'a>(
     source: &'a SourceSpec,
 ) -> &'a [edgewright_model::names::Platform] {
     if image.platforms.is_empty() { &source.platforms } else { &image.platforms }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use edgewright_model::Digest;
+
+    fn request(base: bool) -> LockRequest {
+        LockRequest {
+            base: base.then(|| "quay.io/a/b:1".parse().unwrap()),
+            bootstrap: Vec::new(),
+            platforms: vec!["linux/amd64".parse().unwrap()],
+        }
+    }
+
+    fn lock(epoch: i64, request: &LockRequest) -> Lock {
+        Lock {
+            version: 1,
+            request: request.digest(),
+            epoch: Timestamp::from_second(epoch).unwrap(),
+            base: request.base.as_ref().map(|_| Digest::of("base")),
+            packages: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn an_image_never_goes_backwards() {
+        let (now, before) = (request(true), request(false));
+        let at = |epoch| lock(epoch, &now);
+        let stale = |epoch| lock(epoch, &before);
+        let mut incomplete = at(9);
+        incomplete.base = None;
+        let chosen = |committed: Option<Lock>, overlays: &[(u64, Lock)]| {
+            effective(&now, committed.as_ref(), overlays).map(|lock| lock.origin)
+        };
+        use LockOrigin::{Committed, Overlay};
+        assert_eq!(chosen(None, &[]), None);
+        assert_eq!(chosen(Some(stale(9)), &[(1, stale(9))]), None);
+        assert_eq!(chosen(Some(incomplete), &[]), None);
+        assert_eq!(chosen(Some(at(5)), &[]), Some(Committed));
+        assert_eq!(chosen(Some(stale(9)), &[(1, at(5))]), Some(Overlay(1)));
+        assert_eq!(chosen(Some(at(5)), &[(1, at(6))]), Some(Overlay(1)));
+        assert_eq!(chosen(Some(at(6)), &[(1, at(6))]), Some(Committed));
+        assert_eq!(chosen(Some(at(7)), &[(1, at(6)), (2, stale(8))]), Some(Committed));
+        assert_eq!(chosen(None, &[(2, at(6)), (1, at(6))]), Some(Overlay(2)));
+    }
 }

@@ -1,1 +1,286 @@
-//! Work in progress.
+//! Templates: `*.j2` files of `files` folders, rendered with minijinja.
+//!
+//! Strict (an undefined name is an error), bounded in work and in output, without access to other files. What a template
+//! sees: `image` (the name), `site` (`name`, `id`, `labels`; none for variants without a site), `slot` (its id, or none)
+//! and `vars`. Secrets are not there. The trailing newline stays; nothing is escaped; `true` and `false` print as in YAML,
+//! not as in Python.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::Arc;
+
+use edgewright_model::format::{Diagnostic, Place};
+use edgewright_model::names::VariantName;
+use edgewright_model::spec::{SiteSpec, Value as VarValue, Vars};
+use edgewright_model::tree::{ContentId, TreePath};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::ValueKind;
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
+
+/// The suffix of templates; what they render to has the name without it.
+pub const SUFFIX: &str = ".j2";
+
+/// How much work one rendering may take, in instructions of the template engine: a loop over 10,000 items with a few
+/// expressions each stays below it, and it is over in well under a second.
+pub const FUEL: u64 = 500_000;
+
+/// The largest rendered file, in bytes: as large as the largest template.
+pub const OUTPUT_LIMIT: usize = 1024 * 1024;
+
+/// The variables of one variant as templates see them.
+#[derive(Debug, Clone)]
+pub struct Scope(Value);
+
+impl Scope {
+    /// Collects what the templates of a variant see.
+    pub fn new(variant: &VariantName, site: Option<&SiteSpec>, vars: &Vars) -> Self {
+        let text = |text: &str| Value::from(text);
+        let site = site.map(|site| {
+            map([
+                ("name", text(site.name.as_str())),
+                ("id", text(site.id.as_str())),
+                ("labels", map(site.labels.iter().map(|(key, value)| (key.as_str(), text(value.as_str()))))),
+            ])
+        });
+        Self(map([
+            ("image", text(variant.image.as_str())),
+            ("site", site.unwrap_or(Value::from(()))),
+            ("slot", variant.slot.as_ref().map_or(Value::from(()), |slot| text(slot.as_str()))),
+            ("vars", map(vars.iter().map(|(name, value)| (name.as_str(), value_of(value))))),
+        ]))
+    }
+}
+
+fn map<'a>(entries: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
+    Value::from(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<BTreeMap<_, _>>())
+}
+
+fn value_of(value: &VarValue) -> Value {
+    match value {
+        VarValue::Boolean(value) => Value::from(*value),
+        VarValue::Integer(value) => Value::from(*value),
+        VarValue::String(value) => Value::from(value.as_str()),
+        VarValue::List(values) => values.iter().map(value_of).collect(),
+        VarValue::Map(values) => map(values.iter().map(|(key, value)| (key.as_str(), value_of(value)))),
+    }
+}
+
+/// Compiled templates of one tree, each compiled once.
+#[derive(Debug, Default)]
+pub struct Templates<'t> {
+    compiled: HashMap<&'t ContentId, Result<Environment<'t>, Fault>>,
+}
+
+/// The only template of its environment, so that no template can reach another.
+const NAME: &str = "template";
+
+#[derive(Debug, Clone)]
+struct Fault {
+    place: Option<Place>,
+    message: String,
+    hint: Option<String>,
+}
+
+impl<'t> Templates<'t> {
+    /// Renders a template, whose bytes stand in the tree under `id`, for one variant. `path` is only for the message.
+    pub fn render(
+        &mut self,
+        path: &TreePath,
+        id: &'t ContentId,
+        bytes: &'t [u8],
+        scope: &Scope,
+    ) -> Result<Arc<[u8]>, Diagnostic> {
+        let rendered = match self.compiled.entry(id).or_insert_with(|| compile(bytes)) {
+            Ok(environment) => render(environment, bytes, scope),
+            Err(fault) => Err(fault.clone()),
+        };
+        rendered.map_err(|fault| Diagnostic {
+            file: Some(path.clone()),
+            place: fault.place,
+            message: fault.message,
+            hint: fault.hint,
+        })
+    }
+}
+
+fn compile(bytes: &[u8]) -> Result<Environment<'_>, Fault> {
+    let source = std::str::from_utf8(bytes).map_err(|_| Fault {
+        place: None,
+        message: "template is not UTF-8".to_owned(),
+        hint: Some(format!("drop the suffix `{SUFFIX}` to lay the file over as it is")),
+    })?;
+    let mut environment = Environment::new();
+    let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
+    environment.set_syntax(syntax.map_err(|error| fault(&error, source))?);
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_formatter(|out, state, value| match value.kind() {
+        ValueKind::Bool => Ok(out.write_str(if value.is_true() { "true" } else { "false" })?),
+        _ => minijinja::escape_formatter(out, state, value),
+    });
+    environment.set_fuel(Some(FUEL));
+    environment.set_debug(true);
+    environment.add_template(NAME, source).map_err(|error| fault(&error, source))?;
+    Ok(environment)
+}
+
+fn render(environment: &Environment<'_>, bytes: &[u8], scope: &Scope) -> Result<Arc<[u8]>, Fault> {
+    let source = std::str::from_utf8(bytes).unwrap_or_default();
+    let mut out = Bounded::default();
+    let result = environment
+        .get_template(NAME)
+        .and_then(|template| template.render_captured_to(scope.0.clone(), &mut out).map(drop));
+    if out.full {
+        return Err(Fault {
+            place: None,
+            message: format!("template renders to more than {OUTPUT_LIMIT} bytes"),
+            hint: Some("split it, or lay a plain file over".to_owned()),
+        });
+    }
+    result.map_err(|error| fault(&error, source))?;
+    Ok(out.bytes.into())
+}
+
+/// Takes up to [`OUTPUT_LIMIT`] bytes.
+#[derive(Default)]
+struct Bounded {
+    bytes: Vec<u8>,
+    full: bool,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, chunk: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + chunk.len() > OUTPUT_LIMIT {
+            self.full = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(chunk);
+        Ok(chunk.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn fault(error: &Error, source: &str) -> Fault {
+    let range = error.range().filter(|range| source.get(range.clone()).is_some());
+    let text = range.clone().map(|range| source[range].trim());
+    let place = match (range, error.line()) {
+        (Some(range), _) => Some(place_of(source, range)),
+        (None, Some(line)) => {
+            Some(Place { line: u32::try_from(line).unwrap_or(u32::MAX), column: 1, length: 1 })
+        }
+        (None, None) => None,
+    };
+    let detail = error.detail().map_or_else(|| error.kind().to_string(), ToOwned::to_owned);
+    let (message, hint) = match error.kind() {
+        ErrorKind::UndefinedError => (
+            text.map_or(detail, |text| format!("`{text}` is not defined")),
+            "known are `image`, `site`, `slot` and `vars.NAME` for every variable that the image declares; \
+             a variant without site or slot has none",
+        ),
+        ErrorKind::OutOfFuel => (
+            format!("template takes more than {FUEL} instructions"),
+            "templates fill in values; generate large files outside",
+        ),
+        ErrorKind::SyntaxError => {
+            (detail, "write `{% raw %}…{% endraw %}` around text that looks like a tag")
+        }
+        _ => (detail, "see https://docs.rs/minijinja/3/minijinja/syntax/ for what templates can do"),
+    };
+    Fault { place, message, hint: Some(hint.to_owned()) }
+}
+
+fn place_of(source: &str, range: std::ops::Range<usize>) -> Place {
+    let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let before = &source[..range.start];
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    // A message underlines one line only.
+    let underlined = source[range].lines().next().unwrap_or_default();
+    Place {
+        line: small(before.matches('\n').count() + 1),
+        column: small(before[line_start..].chars().count() + 1),
+        length: small(underlined.chars().count().max(1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn render(template: &str) -> Result<String, Diagnostic> {
+        let vars = Vars::from([
+            ("ntp".parse().unwrap(), VarValue::String("10.1.0.1".to_owned())),
+            ("list".parse().unwrap(), VarValue::List(vec![VarValue::Integer(1), VarValue::Boolean(true)])),
+        ]);
+        let site = SiteSpec {
+            name: "plant-a".parse().unwrap(),
+            id: "s-1".parse().unwrap(),
+            labels: [("region".parse().unwrap(), "emea".parse().unwrap())].into(),
+            vars: Vars::new(),
+            images: BTreeMap::new(),
+            slots: Vec::new(),
+            file: "sites/plant-a/site.yaml".parse().unwrap(),
+        };
+        let scope = Scope::new(&"hmi/plant-a".parse().unwrap(), Some(&site), &vars);
+        let id = ContentId::new("1");
+        let path = "files/etc/x.j2".parse().unwrap();
+        let bytes = Templates::default().render(&path, &id, template.as_bytes(), &scope)?;
+        Ok(String::from_utf8(bytes.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn templates_see_what_they_should() {
+        for (template, want) in [
+            (
+                "{{ image }} {{ site.name }} {{ site.id }} {{ site.labels.region }}\n",
+                "hmi plant-a s-1 emea\n",
+            ),
+            ("{{ vars.ntp }}{% if slot %}slot{% endif %}", "10.1.0.1"),
+            ("{% for x in vars.list %}{{ x }},{% endfor %}\n\n", "1,true,\n\n"),
+            ("<{{ '<&>' }}>", "<<&>>"),
+            ("{{ vars.list | tojson }}", "[1,true]"),
+            ("", ""),
+        ] {
+            assert_eq!(render(template).unwrap(), want, "{template}");
+        }
+    }
+
+    #[test]
+    fn faults_have_a_place() {
+        let table = [
+            ("a\n  {{ vars.nope }}\n", 2, "`vars.nope` is not defined"),
+            ("{{ secrets.x }}", 1, "`secrets.x` is not defined"),
+            ("{{ slot.id }}", 1, "`slot.id` is not defined"),
+            ("\n{% if %}", 2, ""),
+            ("{% include 'template' %}", 1, ""),
+            (
+                "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+                1,
+                "more than",
+            ),
+        ];
+        for (template, line, message) in table {
+            let fault = render(template).unwrap_err();
+            assert_eq!(fault.place.unwrap().line, line, "{template}: {fault:?}");
+            assert!(fault.message.contains(message), "{template}: {fault:?}");
+            assert!(fault.hint.is_some());
+        }
+        let place = render("a\n  {{ vars.nope }}\n").unwrap_err().place.unwrap();
+        assert_eq!((place.column, place.length), (6, 9));
+        let large = render("{% for i in range(9999) %}{{ 'x' * 1000 }}{% endfor %}").unwrap_err();
+        assert!(large.message.contains("bytes"), "{large:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn templates_never_panic(parts in prop::collection::vec(prop::sample::select(vec![
+            "{{", "}}", "{%", "%}", "{#", "#}", " vars", ".ntp", " for x in ", " if ", "endif ", "endfor ", "(", ")", "|",
+            "'", "x", " 9 ", "\n", "ä", "~", "[", "]", "upper", "loop", " macro m() ", "endmacro ", "-", "**", "*", " set ", "=",
+        ]), 0..24)) {
+            let _ = render(&parts.concat());
+        }
+    }
+}

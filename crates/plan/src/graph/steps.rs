@@ -1,1 +1,279 @@
-//! Steps.
+//! A variant's own steps, prepared once per folder, context or lock and shared between variants wherever they are equal.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use edgewright_model::Digest;
+use edgewright_model::format::Diagnostic;
+use edgewright_model::lock::{LockRequest, LockedPackage};
+use edgewright_model::names::{ImageName, Platform, VariantName};
+use edgewright_model::spec::{
+    BootstrapStep, ContainerfileStep, Definition, FilesStep, ImageSpec, Owner, Step, Vars, overlay_folders,
+};
+use edgewright_model::tree::{ContentId, Tree, TreePath};
+
+use crate::context::Context;
+use crate::files::{Folder, modes};
+use crate::key::Fields;
+use crate::lock::EffectiveLock;
+use crate::step::PlannedStep;
+use crate::template::{Scope, Templates};
+
+/// A step without its place on a path.
+#[derive(Debug, Clone)]
+pub(super) struct Prepared {
+    pub(super) title: String,
+    pub(super) inputs: Digest,
+    pub(super) work: Arc<PlannedStep>,
+}
+
+/// What a lock gives a `bootstrap` step.
+pub(super) enum Locked<'a> {
+    /// Its packages are known.
+    Resolved(&'a EffectiveLock),
+    /// They are not: the request stands for them.
+    Unresolved(&'a LockRequest),
+}
+
+/// Prepares steps. Faults become diagnostics once, and a reason for every variant that they stop.
+pub(super) struct Steps<'t> {
+    definition: &'t Definition,
+    tree: &'t Tree,
+    templates: Templates<'t>,
+    /// By folder, and by image and index for declared steps, whose owner and modes matter, too.
+    folders: HashMap<(TreePath, Option<(ImageName, usize)>), Result<Arc<Folder>, String>>,
+    plain: HashMap<(TreePath, Option<(ImageName, usize)>), Prepared>,
+    contexts: HashMap<(ImageName, usize), Result<Prepared, String>>,
+    bootstraps: HashMap<(ImageName, usize, Platform), Result<Prepared, String>>,
+    pub(super) diagnostics: Vec<Diagnostic>,
+}
+
+/// A variant as its steps see it; what templates see is made when the first one needs it.
+pub(super) struct Subject<'a> {
+    pub(super) variant: &'a VariantName,
+    pub(super) vars: &'a Vars,
+    scope: Option<Scope>,
+}
+
+impl<'a> Subject<'a> {
+    pub(super) const fn new(variant: &'a VariantName, vars: &'a Vars) -> Self {
+        Self { variant, vars, scope: None }
+    }
+
+    fn scope(&mut self, definition: &Definition) -> &Scope {
+        let site = self.variant.site.as_ref().and_then(|site| definition.sites.get(site));
+        self.scope.get_or_insert_with(|| Scope::new(self.variant, site, self.vars))
+    }
+}
+
+impl<'t> Steps<'t> {
+    pub(super) fn new(definition: &'t Definition, tree: &'t Tree) -> Self {
+        Self {
+            definition,
+            tree,
+            templates: Templates::default(),
+            folders: HashMap::new(),
+            plain: HashMap::new(),
+            contexts: HashMap::new(),
+            bootstraps: HashMap::new(),
+            diagnostics: Vec::new(),
+        }
+    }
+
+    /// The `containerfile` and `files` steps of a variant by index of the image's steps, then its overlays. `bootstrap`
+    /// steps depend on the platform: see [`Self::bootstrap`].
+    pub(super) fn own(
+        &mut self,
+        image: &ImageSpec,
+        subject: &mut Subject<'_>,
+    ) -> Result<(BTreeMap<usize, Prepared>, Vec<Prepared>), String> {
+        let mut own = BTreeMap::new();
+        for (index, step) in image.steps.iter().enumerate() {
+            let prepared = match step {
+                Step::Bootstrap(_) => continue,
+                Step::Containerfile(step) => self.containerfile(image, index, step)?,
+                Step::Files(step) => self.declared_files(image, index, step, subject)?,
+            };
+            own.insert(index, prepared);
+        }
+        let mut overlays = Vec::new();
+        for path in overlay_folders(subject.variant) {
+            let folder = self.folder(&path, None, |tree| Folder::list(tree, &path, Owner::default(), &[]))?;
+            if !folder.is_empty() {
+                overlays.push(self.files(&path, None, &folder, &[], subject)?);
+            }
+        }
+        Ok((own, overlays))
+    }
+
+    fn containerfile(
+        &mut self,
+        image: &ImageSpec,
+        index: usize,
+        step: &ContainerfileStep,
+    ) -> Result<Prepared, String> {
+        let key = (image.name.clone(), index);
+        if let Some(known) = self.contexts.get(&key) {
+            return known.clone();
+        }
+        let prepared = Context::list(self.tree, image, step)
+            .map(|context| Prepared {
+                title: format!("containerfile {}", step.file),
+                inputs: context.digest,
+                work: Arc::new(PlannedStep::Containerfile {
+                    step: step.clone(),
+                    containerfile: context.containerfile,
+                    context: context.entries,
+                }),
+            })
+            .map_err(|faults| self.report(faults));
+        self.contexts.insert(key, prepared.clone());
+        prepared
+    }
+
+    fn declared_files(
+        &mut self,
+        image: &ImageSpec,
+        index: usize,
+        step: &FilesStep,
+        subject: &mut Subject<'_>,
+    ) -> Result<Prepared, String> {
+        let place = Some((image.name.clone(), index));
+        let folder = self.folder(&step.path, place.clone(), |tree| {
+            let modes = modes(&step.modes, &image.file).map_err(|fault| vec![fault])?;
+            Folder::list(tree, &step.path, step.owner, &modes)
+        })?;
+        self.files(&step.path, place, &folder, &step.delete, subject)
+    }
+
+    fn folder(
+        &mut self,
+        path: &TreePath,
+        place: Option<(ImageName, usize)>,
+        list: impl FnOnce(&Tree) -> Result<Folder, Vec<Diagnostic>>,
+    ) -> Result<Arc<Folder>, String> {
+        let key = (path.clone(), place);
+        if let Some(known) = self.folders.get(&key) {
+            return known.clone();
+        }
+        let listed = list(self.tree).map(Arc::new).map_err(|faults| self.report(faults));
+        self.folders.insert(key, listed.clone());
+        listed
+    }
+
+    fn files(
+        &mut self,
+        path: &TreePath,
+        place: Option<(ImageName, usize)>,
+        folder: &Arc<Folder>,
+        delete: &[String],
+        subject: &mut Subject<'_>,
+    ) -> Result<Prepared, String> {
+        let key = (path.clone(), place);
+        if let Some(known) = self.plain.get(&key) {
+            return Ok(known.clone());
+        }
+        let listing = folder
+            .render(self.tree, &mut self.templates, subject.scope(self.definition))
+            .map_err(|faults| self.report(faults))?;
+        let mut fields = Fields::new("files step");
+        fields.field("listing", listing.digest().hex()).list("delete", delete);
+        let prepared = Prepared {
+            title: format!("files {path}"),
+            inputs: fields.finish(),
+            work: Arc::new(PlannedStep::Files { folder: path.clone(), listing, delete: delete.to_vec() }),
+        };
+        if folder.is_plain() {
+            self.plain.insert(key, prepared.clone());
+        }
+        Ok(prepared)
+    }
+
+    /// The `bootstrap` step at `index` of the image's steps, the `nth` of its kind, for one platform.
+    pub(super) fn bootstrap(
+        &mut self,
+        image: &ImageSpec,
+        (index, nth): (usize, usize),
+        step: &BootstrapStep,
+        platform: &Platform,
+        locked: &Locked<'_>,
+    ) -> Result<Prepared, String> {
+        let key = (image.name.clone(), index, platform.clone());
+        if let Some(known) = self.bootstraps.get(&key) {
+            return known.clone();
+        }
+        let keys = self.keys(image, step).map_err(|fault| self.report(vec![fault]));
+        let prepared = keys.map(|keys| {
+            let packages = match locked {
+                Locked::Resolved(lock) => lock.lock.packages.get(platform).and_then(|steps| steps.get(nth)),
+                Locked::Unresolved(_) => None,
+            };
+            let packages = packages.cloned().unwrap_or_default();
+            Prepared {
+                title: format!("bootstrap {}", step.suite),
+                inputs: bootstrap_digest(step, &packages, &keys, locked),
+                work: Arc::new(PlannedStep::Bootstrap { step: step.clone(), packages, keys }),
+            }
+        });
+        self.bootstraps.insert(key, prepared.clone());
+        prepared
+    }
+
+    fn keys(
+        &self,
+        image: &ImageSpec,
+        step: &BootstrapStep,
+    ) -> Result<BTreeMap<TreePath, ContentId>, Diagnostic> {
+        let key = |path: &TreePath| match self.tree.entry(path) {
+            Some(entry) => Ok((path.clone(), entry.content.clone())),
+            None => Err(Diagnostic {
+                file: Some(image.file.clone()),
+                place: None,
+                message: format!("key file `{path}` does not exist"),
+                hint: Some("commit the keyring that signs the archive".to_owned()),
+            }),
+        };
+        step.keys.iter().map(key).collect()
+    }
+
+    /// Keeps diagnostics, each once, and gives the first in words.
+    fn report(&mut self, faults: Vec<Diagnostic>) -> String {
+        let first = faults.first().map(|fault| match (&fault.file, fault.place) {
+            (Some(file), Some(place)) => format!("{file}:{}: {}", place.line, fault.message),
+            (Some(file), None) => format!("{file}: {}", fault.message),
+            (None, _) => fault.message.clone(),
+        });
+        for fault in faults {
+            if !self.diagnostics.contains(&fault) {
+                self.diagnostics.push(fault);
+            }
+        }
+        first.unwrap_or_default()
+    }
+}
+
+fn bootstrap_digest(
+    step: &BootstrapStep,
+    packages: &[LockedPackage],
+    keys: &BTreeMap<TreePath, ContentId>,
+    locked: &Locked<'_>,
+) -> Digest {
+    let BootstrapStep { suite, packages: asked, mirror, components, sources, keys: _ } = step;
+    let mut fields = Fields::new("bootstrap");
+    fields.field("suite", suite).list("asked", asked).optional("mirror", mirror.as_deref());
+    fields.list("components", components).list("sources", sources);
+    for (path, content) in keys {
+        fields.field(path.as_str(), content.as_str());
+    }
+    match locked {
+        Locked::Unresolved(request) => {
+            fields.field("unresolved", request.digest().hex());
+        }
+        Locked::Resolved(_) => {
+            for LockedPackage { name, version, architecture } in packages {
+                fields.list("package", &[name, version, architecture]);
+            }
+        }
+    }
+    fields.finish()
+}
