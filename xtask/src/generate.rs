@@ -2,6 +2,7 @@
 //!
 //! `docs/cli.md` is every help text of `edgewright`, in the order in which the command names them.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
@@ -43,11 +44,7 @@ fn cli() -> anyhow::Result<String> {
         let help = Run::new(&program).args(&words).arg("--help").output()?;
         let title = std::iter::once("edgewright").chain(words.iter().map(String::as_str)).collect::<Vec<_>>();
         let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
-        text.push_str(&format!(
-            "\n## {}\n\n```text\n{}\n```\n",
-            title.join(" "),
-            lines.join("\n").trim_end()
-        ));
+        writeln!(text, "\n## {}\n\n```text\n{}\n```", title.join(" "), lines.join("\n").trim_end())?;
         for command in commands(&help).into_iter().rev() {
             open.push([words.clone(), vec![command]].concat());
         }
