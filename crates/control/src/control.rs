@@ -22,6 +22,25 @@ use crate::tags::ChannelTags;
 #[derive(Debug, Clone)]
 pub struct Control(pub(crate) Arc<Inner>);
 
+/// What control works with.
+#[derive(Debug)]
+pub struct Parts {
+    /// Its database.
+    pub store: Store,
+    /// The registry.
+    pub hosting: Hosting,
+    /// What the registry's `TagResolver` answers from.
+    pub tags: ChannelTags,
+    /// Performs orders.
+    pub executor: Arc<dyn Executor>,
+    /// Reads sources.
+    pub git: Git,
+    /// The time.
+    pub clock: Clock,
+    /// Takes the reconcilers.
+    pub tasks: Tasks,
+}
+
 pub(crate) struct Inner {
     pub(crate) settings: ControlSettings,
     pub(crate) store: Store,
@@ -57,16 +76,8 @@ impl Control {
     ///
     /// # Errors
     /// The database cannot be read or written.
-    pub async fn new(
-        settings: ControlSettings,
-        store: Store,
-        hosting: Hosting,
-        tags: ChannelTags,
-        executor: Arc<dyn Executor>,
-        git: Git,
-        clock: Clock,
-        tasks: Tasks,
-    ) -> Result<Self, ControlError> {
+    pub async fn new(settings: ControlSettings, parts: Parts) -> Result<Self, ControlError> {
+        let Parts { store, hosting, tags, executor, git, clock, tasks } = parts;
         for run in store.open_runs().await? {
             let reset = store.reset_interrupted(run.number).await?;
             tracing::info!(run.number = run.number.0, nodes = reset, "a run goes on");
@@ -102,7 +113,9 @@ impl Control {
         let sources: Vec<SourceId> = self.state().watched.keys().copied().collect();
         for source in sources {
             let control = self.clone();
-            self.0.tasks.spawn(format!("source {}", source.0), async move { control.poll_source(source).await });
+            self.0
+                .tasks
+                .spawn(format!("source {}", source.0), async move { control.poll_source(source).await });
         }
     }
 

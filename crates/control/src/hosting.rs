@@ -69,12 +69,17 @@ impl Hosting {
     /// # Errors
     /// The address is none.
     pub fn new(access: &RegistryAccess, pins: Option<Registry>) -> Result<Self, HostingError> {
-        let client = Client::new(access).map_err(|source| HostingError::Client { operation: "open", source })?;
+        let client =
+            Client::new(access).map_err(|source| HostingError::Client { operation: "open", source })?;
         Ok(Self { client, pins })
     }
 
     /// Pushes small bytes.
-    pub(crate) async fn push_bytes(&self, repository: &RepoName, bytes: Vec<u8>) -> Result<BlobRef, HostingError> {
+    pub(crate) async fn push_bytes(
+        &self,
+        repository: &RepoName,
+        bytes: Vec<u8>,
+    ) -> Result<BlobRef, HostingError> {
         let pushed = self.client.push_blob_bytes(repository, bytes).await;
         pushed.map_err(|source| HostingError::Client { operation: "take a blob", source })
     }
@@ -102,14 +107,21 @@ impl Hosting {
         Ok(self.manifest(manifest).await?.bytes.len() as u64)
     }
 
-    async fn manifest(&self, manifest: &ManifestRef) -> Result<edgewright_oci::client::ManifestBytes, HostingError> {
+    async fn manifest(
+        &self,
+        manifest: &ManifestRef,
+    ) -> Result<edgewright_oci::client::ManifestBytes, HostingError> {
         let reference = Reference::Digest(manifest.digest.clone());
         let pulled = self.client.pull_manifest(&manifest.repository, &reference).await;
         pulled.map_err(|source| HostingError::Client { operation: "give a manifest", source })
     }
 
     /// Makes a manifest that the registry has stand in another repository, too: its blobs are mounted, nothing is copied.
-    pub(crate) async fn stand_in(&self, manifest: &ManifestRef, repository: &RepoName) -> Result<ManifestRef, HostingError> {
+    pub(crate) async fn stand_in(
+        &self,
+        manifest: &ManifestRef,
+        repository: &RepoName,
+    ) -> Result<ManifestRef, HostingError> {
         let there = ManifestRef { repository: repository.clone(), digest: manifest.digest.clone() };
         if manifest.repository == *repository {
             return Ok(there);

@@ -21,6 +21,6 @@ pub mod settings;
 pub mod sources;
 pub mod tags;
 
-pub use control::Control;
+pub use control::{Control, Parts};
 pub use error::ControlError;
 pub use settings::{ControlSettings, SourceSettings};

@@ -33,7 +33,12 @@ impl Logs {
     }
 
     /// Opens a node's log for appending.
-    pub(crate) async fn open(&self, run: RunNumber, node: &str, platform: Option<&Platform>) -> std::io::Result<LogFile> {
+    pub(crate) async fn open(
+        &self,
+        run: RunNumber,
+        node: &str,
+        platform: Option<&Platform>,
+    ) -> std::io::Result<LogFile> {
         let path = self.path(run, node, platform);
         if let Some(folder) = path.parent() {
             tokio::fs::create_dir_all(folder).await?;

@@ -45,7 +45,8 @@ pub(crate) async fn push(
 
 /// A piece of evidence, which the job has pushed, as a layer of the verdict's referrer.
 pub(crate) fn evidence(evidence: &Evidence) -> Descriptor {
-    let mut descriptor = Descriptor::new(&evidence.media_type, evidence.blob.digest.clone(), evidence.blob.size);
+    let mut descriptor =
+        Descriptor::new(&evidence.media_type, evidence.blob.digest.clone(), evidence.blob.size);
     descriptor.annotations.insert(TITLE.to_owned(), evidence.name.clone());
     descriptor
 }

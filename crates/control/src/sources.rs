@@ -16,7 +16,7 @@ use crate::settings::SourceSettings;
 use crate::{Control, ControlError};
 
 /// The longest wait after failed polls.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(600);
+const LONGEST_BACKOFF: Duration = Duration::from_mins(10);
 
 /// A source with its mirror.
 #[derive(Debug)]
@@ -103,7 +103,10 @@ impl Control {
         Ok(runs)
     }
 
-    async fn look(&self, watched: &Watched) -> Result<(Option<String>, Vec<(String, CommitId)>), ControlError> {
+    async fn look(
+        &self,
+        watched: &Watched,
+    ) -> Result<(Option<String>, Vec<(String, CommitId)>), ControlError> {
         let store = &self.0.store;
         let refs = self.0.git.poll(&watched.settings.remote).await?;
         let mut followed = Followed::default();
@@ -167,7 +170,12 @@ impl Control {
     ///
     /// # Errors
     /// The source is not configured, the commit is unknown, or the database cannot be written.
-    pub async fn queue_manual(&self, source: SourceId, branch: &str, commit: &CommitId) -> Result<RunNumber, ControlError> {
+    pub async fn queue_manual(
+        &self,
+        source: SourceId,
+        branch: &str,
+        commit: &CommitId,
+    ) -> Result<RunNumber, ControlError> {
         let watched = self.watched(source).ok_or(ControlError::UnknownSource)?;
         self.queue(&watched, branch.to_owned(), commit, Trigger::Manual).await
     }

@@ -38,7 +38,11 @@ impl ChannelTags {
                 reserved.insert(channel.name.to_string());
                 let Some(release) = channel.release else { continue };
                 for entry in store.entries(source.id, release).await? {
-                    projection.answers.entry(entry.repository).or_default().insert(channel.name.to_string(), entry.digest);
+                    projection
+                        .answers
+                        .entry(entry.repository)
+                        .or_default()
+                        .insert(channel.name.to_string(), entry.digest);
                 }
             }
         }
@@ -55,7 +59,8 @@ impl TagResolver for ChannelTags {
     fn resolve<'a>(&'a self, repository: &'a RepoName, tag: &'a Tag) -> BoxFuture<'a, Resolution> {
         let projection = self.now();
         let source = repository.as_str().split('/').next().and_then(|first| first.parse::<SourceName>().ok());
-        let reserved = source.and_then(|source| projection.reserved.get(&source).map(|tags| tags.contains(tag.as_str())));
+        let reserved = source
+            .and_then(|source| projection.reserved.get(&source).map(|tags| tags.contains(tag.as_str())));
         let resolution = if reserved == Some(true) {
             let answer = projection.answers.get(repository).and_then(|tags| tags.get(tag.as_str()));
             Resolution::Reserved(answer.cloned())

@@ -30,7 +30,6 @@ struct Progress {
 pub(crate) struct NodeEnd {
     pub(crate) id: NodeId,
     pub(crate) state: NodeState,
-    pub(crate) failure: Option<JobFailure>,
     pub(crate) not_before: Option<Timestamp>,
 }
 
@@ -50,8 +49,11 @@ impl Driver<'_> {
         loop {
             let now = self.clock.now();
             let mut wake: Option<Timestamp> = None;
-            let waiting: Vec<NodeId> =
-                nodes.iter().filter(|(_, node)| node.state == NodeState::Waiting).map(|(id, _)| id.clone()).collect();
+            let waiting: Vec<NodeId> = nodes
+                .iter()
+                .filter(|(_, node)| node.state == NodeState::Waiting)
+                .map(|(id, _)| id.clone())
+                .collect();
             for id in waiting {
                 let node = &nodes[&id];
                 match next(&nodes, node) {
@@ -60,28 +62,30 @@ impl Driver<'_> {
                         self.block(&id, &failure).await?;
                         set(&mut nodes, &id, NodeState::Blocked);
                     }
-                    Next::Start => match node.not_before.filter(|at| *at > now) {
-                        Some(at) => wake = Some(wake.map_or(at, |wake| wake.min(at))),
-                        None => {
+                    Next::Start => {
+                        if let Some(at) = node.not_before.filter(|at| *at > now) {
+                            wake = Some(wake.map_or(at, |wake| wake.min(at)));
+                        } else {
                             let attempt = node.attempts + 1;
                             jobs.push(self.run_node(Arc::clone(prepared), id.clone(), attempt));
                             set(&mut nodes, &id, NodeState::Running);
                         }
-                    },
+                    }
                     Next::Wait => {}
                 }
             }
             // Blocking a node may block its children: look again before waiting.
-            let blockable = nodes.values().any(|node| {
-                node.state == NodeState::Waiting && matches!(next(&nodes, node), Next::Block(_))
-            });
+            let blockable = nodes
+                .values()
+                .any(|node| node.state == NodeState::Waiting && matches!(next(&nodes, node), Next::Block(_)));
             if blockable {
                 continue;
             }
             if jobs.is_empty() && wake.is_none() {
                 return Ok(());
             }
-            let pause = wake.map_or(Duration::MAX, |at| at.duration_since(now).try_into().unwrap_or(Duration::ZERO));
+            let pause =
+                wake.map_or(Duration::MAX, |at| at.duration_since(now).try_into().unwrap_or(Duration::ZERO));
             tokio::select! {
                 Some(end) = jobs.next() => {
                     let end: NodeEnd = match end {
@@ -131,19 +135,22 @@ impl Driver<'_> {
         let change = NodeChange { failure: Some(failure), ..NodeChange::default() };
         let key = (name.as_str(), &id.platform);
         let now = self.clock.now();
-        self.store.move_node(self.run.number, key, NodeState::Waiting, NodeState::Blocked, change, now).await?;
+        self.store
+            .move_node(self.run.number, key, NodeState::Waiting, NodeState::Blocked, change, now)
+            .await?;
         self.tell(id, NodeState::Blocked, Some(failure.clone()));
         Ok(())
     }
 
     pub(crate) fn tell(&self, id: &NodeId, state: NodeState, failure: Option<JobFailure>) {
-        let kind = RunEventKind::Node { node: id.name.to_string(), platform: id.platform.clone(), state, failure };
+        let kind =
+            RunEventKind::Node { node: id.name.to_string(), platform: id.platform.clone(), state, failure };
         self.events.send(self.run.number, kind);
     }
 }
 
 /// Sleeps are cut so that a clock that was set is noticed.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 
 fn set(nodes: &mut BTreeMap<NodeId, Progress>, id: &NodeId, state: NodeState) {
     if let Some(node) = nodes.get_mut(id) {

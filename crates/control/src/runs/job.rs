@@ -45,7 +45,13 @@ impl Driver<'_> {
         let nothing_to_do = matches!(&work.order.task, Task::Image(task) if task.steps.is_empty() && task.lanes.is_empty() && work.known.is_some());
         let outcome = if nothing_to_do {
             // Killed after the last job was recorded, or another run built and tested the same in between.
-            JobOutcome { version: work.order.version, builds: Vec::new(), verdicts: Vec::new(), lock: None, failure: None }
+            JobOutcome {
+                version: work.order.version,
+                builds: Vec::new(),
+                verdicts: Vec::new(),
+                lock: None,
+                failure: None,
+            }
         } else {
             let log = self.logs.open(self.run.number, &name, Some(&id.platform)).await;
             self.perform(&name, work.order, log.ok(), Some(&id)).await?
@@ -57,11 +63,17 @@ impl Driver<'_> {
             .map(|build| (build.manifest.repository.clone(), build.manifest.digest.clone()))
             .collect();
         self.hosting.pin(&self.results_pin(), &held).await?;
-        let digest = outcome.builds.last().map(|build| build.manifest.digest.clone()).or(work.known.map(|known| known.digest));
+        let digest = outcome
+            .builds
+            .last()
+            .map(|build| build.manifest.digest.clone())
+            .or(work.known.map(|known| known.digest));
         let failure = outcome.failure.clone().or_else(|| first_failed_lane(&outcome));
         let (state, not_before) = match &failure {
             None => (NodeState::Passed, None),
-            Some(failure) if failure.kind == FailureKind::Infrastructure && attempt < self.settings.attempts => {
+            Some(failure)
+                if failure.kind == FailureKind::Infrastructure && attempt < self.settings.attempts =>
+            {
                 (NodeState::Waiting, Some(self.retry_at(attempt)))
             }
             Some(_) => (NodeState::Failed, None),
@@ -78,8 +90,8 @@ impl Driver<'_> {
             change: NodeChange { failure: failure.as_ref(), digest: digest.as_ref(), not_before },
         };
         self.store.record(result, self.clock.now()).await?;
-        self.tell(&id, state, failure.clone());
-        Ok(NodeEnd { id, state, failure, not_before })
+        self.tell(&id, state, failure);
+        Ok(NodeEnd { id, state, not_before })
     }
 
     fn retry_at(&self, attempt: u32) -> Timestamp {
@@ -120,7 +132,13 @@ impl Driver<'_> {
                     hint: error.hint(),
                     output: Vec::new(),
                 };
-                Ok(JobOutcome { version, builds: Vec::new(), verdicts: Vec::new(), lock: None, failure: Some(failure) })
+                Ok(JobOutcome {
+                    version,
+                    builds: Vec::new(),
+                    verdicts: Vec::new(),
+                    lock: None,
+                    failure: Some(failure),
+                })
             }
         }
     }
@@ -130,14 +148,17 @@ impl Driver<'_> {
         let (kind, line) = match event {
             JobEvent::Phase { phase, title } => {
                 if let Some(id) = id
-                    && let Err(error) = self.store.note_phase(self.run.number, name, &id.platform, phase).await
+                    && let Err(error) =
+                        self.store.note_phase(self.run.number, name, &id.platform, phase).await
                 {
                     tracing::warn!(error = %edgewright_model::error::Chain(&error), node = name, "a phase was not noted");
                 }
                 let line = format!("── {} {title}", phase_name(phase));
                 (RunEventKind::Phase { node, phase, title }, Some(line))
             }
-            JobEvent::Progress { done, total, unit } => (RunEventKind::Progress { node, done, total, unit }, None),
+            JobEvent::Progress { done, total, unit } => {
+                (RunEventKind::Progress { node, done, total, unit }, None)
+            }
             JobEvent::Log { line } => (RunEventKind::Log { node, line: line.clone() }, Some(line)),
             JobEvent::Outcome(_) => return,
         };
@@ -171,16 +192,19 @@ fn first_failed_lane(outcome: &JobOutcome) -> Option<JobFailure> {
     })
 }
 
-
 fn failed_output(verdict: &edgewright_model::verdict::Verdict) -> Vec<String> {
     use edgewright_model::verdict::CheckOutcome;
     verdict
         .checks
         .iter()
         .filter_map(|check| match &check.outcome {
-            CheckOutcome::Failed { message, output, .. } => Some((format!("{}: {message}", check.id), output)),
+            CheckOutcome::Failed { message, output, .. } => {
+                Some((format!("{}: {message}", check.id), output))
+            }
             CheckOutcome::Passed | CheckOutcome::Skipped { .. } => None,
         })
-        .flat_map(|(first, output)| std::iter::once(first).chain(output.iter().map(|line| format!("  {line}"))))
+        .flat_map(|(first, output)| {
+            std::iter::once(first).chain(output.iter().map(|line| format!("  {line}")))
+        })
         .collect()
 }

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use base64::Engine as _;
 use edgewright_model::names::ImageName;
 use edgewright_model::order::{
-    Base, BlobRef, ImageTask, JobId, JobOrder, LaneOrder, LockTask, ManifestRef, ORDER_VERSION, StepAction, StepOrder, Task,
+    Base, BlobRef, ImageTask, JobId, JobOrder, LaneOrder, LockTask, ManifestRef, ORDER_VERSION, StepAction,
+    StepOrder, Task,
 };
 use edgewright_model::reference::RepoName;
 use edgewright_model::tree::{ContentId, EntryKind, Tree, TreePath};
 use edgewright_plan::context::ContextEntry;
 use edgewright_plan::files::{Content, LayerKind};
 use edgewright_plan::graph::{LaneChecks, Node};
-use edgewright_plan::step::{GraphStep, PlannedStep};
 use edgewright_plan::lock_request;
+use edgewright_plan::step::{GraphStep, PlannedStep};
 use edgewright_source::{PackEntry, PackKind};
 use jiff::Timestamp;
 
@@ -43,7 +44,12 @@ pub(crate) struct Work {
 
 impl Driver<'_> {
     /// Cuts the order of a node: from the longest prefix that is built by now, with the lanes that have no verdict.
-    pub(crate) async fn order(&self, prepared: &Prepared, node: &Node, job: JobId) -> Result<Work, ControlError> {
+    pub(crate) async fn order(
+        &self,
+        prepared: &Prepared,
+        node: &Node,
+        job: JobId,
+    ) -> Result<Work, ControlError> {
         let mut base = node.base.order().unwrap_or(Base::Scratch);
         let mut done = 0;
         for (position, step) in node.path.iter().enumerate().rev() {
@@ -53,11 +59,15 @@ impl Driver<'_> {
                 break;
             }
         }
-        if done == 0 && let Some(build) = self.store.build(&node.root_key).await? {
+        if done == 0
+            && let Some(build) = self.store.build(&node.root_key).await?
+        {
             base = Base::Manifest(build.manifest);
         }
         let mut known = None;
-        if let Base::Manifest(manifest) = &base && done == node.path.len() {
+        if let Base::Manifest(manifest) = &base
+            && done == node.path.len()
+        {
             let manifest = self.hosting.stand_in(manifest, &node.repository).await?;
             known = Some(manifest.clone());
             base = Base::Manifest(manifest);
@@ -103,7 +113,8 @@ impl Driver<'_> {
             }
         }
         let keys = self.keys(&keys).await?;
-        let task = Task::Lock(LockTask { image: image.clone(), request, keys, now: whole_second(self.clock.now()) });
+        let task =
+            Task::Lock(LockTask { image: image.clone(), request, keys, now: whole_second(self.clock.now()) });
         Ok(Some(self.job(job, task)))
     }
 
@@ -129,7 +140,12 @@ impl Driver<'_> {
         }
     }
 
-    async fn step(&self, prepared: &Prepared, node: &Node, step: &Arc<GraphStep>) -> Result<StepOrder, ControlError> {
+    async fn step(
+        &self,
+        prepared: &Prepared,
+        node: &Node,
+        step: &Arc<GraphStep>,
+    ) -> Result<StepOrder, ControlError> {
         let action = match &*step.work {
             PlannedStep::Bootstrap { step, packages, keys } => StepAction::Bootstrap {
                 step: step.clone(),
@@ -159,8 +175,12 @@ impl Driver<'_> {
                     user: entry.owner.user,
                     group: entry.owner.group,
                     kind: match &entry.kind {
-                        LayerKind::File { content: Content::Git { id, size }, .. } => PackKind::Content(id.clone(), *size),
-                        LayerKind::File { content: Content::Rendered { bytes, .. }, .. } => PackKind::Bytes(Arc::clone(bytes)),
+                        LayerKind::File { content: Content::Git { id, size }, .. } => {
+                            PackKind::Content(id.clone(), *size)
+                        }
+                        LayerKind::File { content: Content::Rendered { bytes, .. }, .. } => {
+                            PackKind::Bytes(Arc::clone(bytes))
+                        }
                         LayerKind::Link { target } => PackKind::Link(target.clone()),
                     },
                 });
@@ -174,9 +194,15 @@ impl Driver<'_> {
     }
 
     /// Packs a context, pushes it and pins it until the run is over.
-    async fn pack(&self, prepared: &Prepared, epoch: Timestamp, entries: Vec<PackEntry>) -> Result<BlobRef, ControlError> {
+    async fn pack(
+        &self,
+        prepared: &Prepared,
+        epoch: Timestamp,
+        entries: Vec<PackEntry>,
+    ) -> Result<BlobRef, ControlError> {
         let repository = contexts(prepared)?;
-        let packed = Packing::new(&self.scratch).map_err(|source| file("make a file for a context", source))?;
+        let packed =
+            Packing::new(&self.scratch).map_err(|source| file("make a file for a context", source))?;
         let packed = self.watched.mirror.repository().pack(entries, epoch, packed).await?;
         let (path, digest, size) = packed.finish().map_err(|source| file("write a context", source))?;
         let blob = BlobRef { repository, digest, size };
@@ -196,7 +222,10 @@ impl Driver<'_> {
         Ok(PackEntry { path: entry.path.to_string(), mode, user: 0, group: 0, kind })
     }
 
-    async fn keys(&self, keys: &BTreeMap<TreePath, ContentId>) -> Result<BTreeMap<String, String>, ControlError> {
+    async fn keys(
+        &self,
+        keys: &BTreeMap<TreePath, ContentId>,
+    ) -> Result<BTreeMap<String, String>, ControlError> {
         let mut encoded = BTreeMap::new();
         for (path, content) in keys {
             let bytes = self.watched.mirror.repository().read(content, KEY_LIMIT).await?;

@@ -8,7 +8,6 @@ use edgewright_model::names::ImageName;
 use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
 use edgewright_model::run::{NodeState, RunState, Trigger};
 use edgewright_model::spec::Definition;
-use edgewright_model::tree::Tree;
 use edgewright_model::verdict::LaneResult;
 use edgewright_oci::COMPRESSOR_VERSION;
 use edgewright_plan::history::{PreviousBuild, VerdictKey};
@@ -122,7 +121,9 @@ impl Driver<'_> {
                     history.failed.remove(&key);
                     history.passed.insert(key);
                 }
-                LaneResult::Failed { kind: FailureKind::Image, message } if self.run.trigger != Trigger::Manual => {
+                LaneResult::Failed { kind: FailureKind::Image, message }
+                    if self.run.trigger != Trigger::Manual =>
+                {
                     history.passed.remove(&key);
                     history.failed.insert(key, message);
                 }
@@ -167,11 +168,19 @@ fn overlay_number(lock: &EffectiveLock) -> Option<u32> {
 }
 
 /// The locks that a run's plan was fixed with.
-fn fixed_locks(definition: &Definition, overlays: &BTreeMap<ImageName, Vec<(u64, Lock)>>, run: &RunRow) -> Locks {
+fn fixed_locks(
+    definition: &Definition,
+    overlays: &BTreeMap<ImageName, Vec<(u64, Lock)>>,
+    run: &RunRow,
+) -> Locks {
     let mut images = BTreeMap::new();
     for (image, number) in &run.locks {
         let lock = match number {
-            None => definition.images.get(image).and_then(|spec| spec.lock.clone()).map(|lock| (lock, LockOrigin::Committed)),
+            None => definition
+                .images
+                .get(image)
+                .and_then(|spec| spec.lock.clone())
+                .map(|lock| (lock, LockOrigin::Committed)),
             Some(number) => overlays
                 .get(image)
                 .and_then(|locks| locks.iter().find(|(candidate, _)| candidate == &u64::from(*number)))
@@ -197,7 +206,8 @@ fn no_lock(image: &ImageName) -> JobFailure {
 /// A planned node as a row of the run.
 fn row(prepared: &Prepared, planned: &Planned) -> NodeRow {
     let node = prepared.graph.nodes.get(&planned.id);
-    let unlocked = node.and_then(|node| node.unresolved.as_ref()).and_then(|image| prepared.unlocked.get(image));
+    let unlocked =
+        node.and_then(|node| node.unresolved.as_ref()).and_then(|image| prepared.unlocked.get(image));
     let (state, digest) = match &planned.action {
         _ if unlocked.is_some() => (NodeState::Blocked, None),
         Action::Build { .. } | Action::Test { .. } => (NodeState::Waiting, None),

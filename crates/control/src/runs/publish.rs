@@ -48,7 +48,9 @@ impl Driver<'_> {
         let channels = self.following(&prepared.definition).await?;
         if unchanged || channels.is_empty() {
             let why = (!unchanged).then(|| format!("no channel follows branch `{}`: no release", run.branch));
-            self.store.end_run(run.number, RunState::Releasing, state, why.as_deref(), self.clock.now()).await?;
+            self.store
+                .end_run(run.number, RunState::Releasing, state, why.as_deref(), self.clock.now())
+                .await?;
         } else {
             let held: Vec<(RepoName, Digest)> =
                 entries.iter().map(|entry| (entry.repository.clone(), entry.digest.clone())).collect();
@@ -92,14 +94,13 @@ impl Driver<'_> {
                 previous.map(|entry| EntryRow { origin: EntryOrigin::Carried, reason, ..entry.clone() })
             };
             if let Some(bad) = nodes.iter().find(|node| !node.state.is_good()) {
-                let why = bad.failure.as_ref().map_or(bad.reason.as_str(), |failure| failure.message.as_str());
+                let why =
+                    bad.failure.as_ref().map_or(bad.reason.as_str(), |failure| failure.message.as_str());
                 entries.extend(carried(format!("{}: {why}", bad.state)));
                 continue;
             }
-            let manifests: BTreeMap<Platform, Digest> = nodes
-                .iter()
-                .filter_map(|node| Some((node.platform.clone(), node.digest.clone()?)))
-                .collect();
+            let manifests: BTreeMap<Platform, Digest> =
+                nodes.iter().filter_map(|node| Some((node.platform.clone(), node.digest.clone()?))).collect();
             if let Some(entry) = previous
                 && known.get(&entry.digest) == Some(&manifests)
             {
@@ -108,7 +109,9 @@ impl Driver<'_> {
             }
             let entry = self.name(prepared, variant, &manifests, &nodes[0].reason).await?;
             match previous {
-                Some(previous) if previous.digest == entry.digest => entries.extend(carried("unchanged".to_owned())),
+                Some(previous) if previous.digest == entry.digest => {
+                    entries.extend(carried("unchanged".to_owned()))
+                }
                 _ => entries.push(entry),
             }
         }
@@ -136,7 +139,11 @@ impl Driver<'_> {
         let mut keys = BTreeMap::new();
         for (platform, digest) in manifests {
             let Some(node) = prepared.graph.variant(variant, platform) else { continue };
-            let from = self.store.build(&node.key).await?.map_or(node.repository.clone(), |build| build.manifest.repository);
+            let from = self
+                .store
+                .build(&node.key)
+                .await?
+                .map_or(node.repository.clone(), |build| build.manifest.repository);
             let manifest = ManifestRef { repository: from, digest: digest.clone() };
             let manifest = self.hosting.stand_in(&manifest, &node.repository).await?;
             let size = self.hosting.manifest_size(&manifest).await?;
@@ -163,7 +170,13 @@ impl Driver<'_> {
         });
         let subject = Descriptor::new(media::INDEX, digest.clone(), size);
         referrers::push(self.hosting, &repository, referrers::PROVENANCE, &subject, &provenance, &[]).await?;
-        Ok(EntryRow { variant: variant.clone(), repository, digest, origin: EntryOrigin::New, reason: reason.to_owned() })
+        Ok(EntryRow {
+            variant: variant.clone(),
+            repository,
+            digest,
+            origin: EntryOrigin::New,
+            reason: reason.to_owned(),
+        })
     }
 
     /// Publishes the verdicts of this run, each with its check set.
@@ -174,11 +187,13 @@ impl Driver<'_> {
             let subject = Descriptor::new(media::MANIFEST, verdict.manifest.digest.clone(), size);
             let repository = &verdict.manifest.repository;
             if let Some(checks) = self.store.check_set(&verdict.check_set).await? {
-                referrers::push(self.hosting, repository, referrers::CHECK_SET, &subject, &checks, &[]).await?;
+                referrers::push(self.hosting, repository, referrers::CHECK_SET, &subject, &checks, &[])
+                    .await?;
             }
             let evidence: Vec<Descriptor> = verdict.evidence.iter().map(referrers::evidence).collect();
             let referrer =
-                referrers::push(self.hosting, repository, referrers::VERDICT, &subject, verdict, &evidence).await?;
+                referrers::push(self.hosting, repository, referrers::VERDICT, &subject, verdict, &evidence)
+                    .await?;
             self.store.note_published(row.id, &referrer).await?;
         }
         Ok(())
@@ -217,7 +232,7 @@ fn follows(definition: &Definition, name: &ChannelName, branch: &str, default: O
 fn doubt(prepared: &Prepared, variant: &VariantName) -> Option<String> {
     let graph = &prepared.graph;
     if let Some(reason) = graph.blocked.get(variant) {
-        return Some(format!("blocked: {reason}"));
+        return Some(format!("blocked: {}", reason.reason));
     }
     if graph.broken_images.contains(&variant.image) {
         return Some(format!("image `{}` has errors", variant.image));
@@ -226,5 +241,8 @@ fn doubt(prepared: &Prepared, variant: &VariantName) -> Option<String> {
     if graph.broken_sites.contains(site) {
         return Some(format!("site `{site}` has errors"));
     }
-    graph.doubtful_sites.get(site).map(|image| format!("image `{image}`, which site `{site}` uses, has errors"))
+    graph
+        .doubtful_sites
+        .get(site)
+        .map(|image| format!("image `{image}`, which site `{site}` uses, has errors"))
 }
