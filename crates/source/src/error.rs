@@ -165,6 +165,9 @@ impl SourceError {
             Self::Damaged { .. } => {
                 "`git fsck` in it says more; mirrors of the server are fetched anew by themselves"
             }
+            Self::Git { source, .. } if meaning(source.stderr_tail()) == Meaning::DiskFull => {
+                "make room on the disk"
+            }
             Self::Git { source, .. } => return source.hint(),
             Self::Answer { .. } => "please report this, with the version of git",
             Self::Io { .. } => "check the permissions and the room on the disk",
@@ -179,11 +182,18 @@ pub(crate) enum Meaning {
     NoRepository,
     Refused,
     Damaged,
+    DiskFull,
     Unknown,
 }
 
 /// Texts of git 2.31 to 2.5x, curl and ssh, in the order in which they decide.
-const MEANINGS: [(Meaning, &[&str]); 4] = [
+const MEANINGS: [(Meaning, &[&str]); 6] = [
+    (Meaning::DiskFull, &["No space left on device", "Disk quota exceeded"]),
+    (
+        // First, because what a broken line leaves looks like damage.
+        Meaning::Unreachable,
+        &["early EOF", "unexpected disconnect", "RPC failed", "hung up unexpectedly", "Operation too slow"],
+    ),
     (
         Meaning::Damaged,
         &[
@@ -196,8 +206,7 @@ const MEANINGS: [(Meaning, &[&str]); 4] = [
             "not a git repository: '",
             "bad tree object",
             "unable to find",
-            "index-pack failed",
-            "packfile",
+            "error: Could not read ",
             "bad config",
             "missing blob",
             "unable to resolve reference",
@@ -248,7 +257,6 @@ const MEANINGS: [(Meaning, &[&str]); 4] = [
             "Empty reply",
             "unexpected disconnect",
             "hung up unexpectedly",
-            "early EOF",
             "Could not read from remote repository",
         ],
     ),
@@ -299,6 +307,9 @@ mod tests {
             ("error: object file /m/objects/aa/bb is empty", Meaning::Damaged),
             ("fatal: not a git repository: '/data/sources/a.git'", Meaning::Damaged),
             ("fatal: loose object aa (stored in x) is corrupt", Meaning::Damaged),
+            ("error: Could not read 4b825dc642cb6eb9a060e54bf8d69288fbee4904", Meaning::Damaged),
+            ("fatal: Could not read from remote repository.", Meaning::Unreachable),
+            ("fatal: write error: No space left on device", Meaning::DiskFull),
             ("something new", Meaning::Unknown),
         ] {
             assert_eq!(meaning(&[line.to_owned()]), want, "{line}");

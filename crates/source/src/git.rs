@@ -156,6 +156,11 @@ pub(crate) fn local_error(doing: &'static str, folder: &Path, error: CommandErro
     }
 }
 
+/// Whether a failed fetch may be the fault of what is in our folder.
+pub(crate) fn suggests_damage(error: &CommandError) -> bool {
+    error.ended().is_some() && matches!(meaning(error.stderr_tail()), Meaning::Damaged | Meaning::Unknown)
+}
+
 pub(crate) fn remote_error(doing: &'static str, remote: &Remote, error: CommandError) -> SourceError {
     let detail = complaint(error.stderr_tail());
     let remote = remote.clone();
@@ -166,7 +171,9 @@ pub(crate) fn remote_error(doing: &'static str, remote: &Remote, error: CommandE
         (_, Meaning::Unreachable) => SourceError::Unreachable { remote, detail },
         (_, Meaning::Refused) => SourceError::Refused { remote, detail },
         (_, Meaning::NoRepository) => SourceError::NoRepository { remote, detail },
-        (_, Meaning::Damaged | Meaning::Unknown) => SourceError::Git { doing, source: error },
+        (_, Meaning::Damaged | Meaning::DiskFull | Meaning::Unknown) => {
+            SourceError::Git { doing, source: error }
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use edgewright_model::tree::Tree;
 use tokio::sync::Mutex;
 
 use crate::error::SourceError;
-use crate::git::{Git, local, remote_error};
+use crate::git::{Git, local, remote_error, suggests_damage};
 use crate::remote::Remote;
 use crate::repository::Repository;
 
@@ -95,8 +95,12 @@ impl Mirror {
         if !self.folder.exists() {
             return Ok(());
         }
-        let command = self.git.command().args(["-c", "gc.auto=2000", "--git-dir"]).arg(&self.folder);
-        let command = command.args(["gc", "--auto", "--quiet", "--no-detach", "--prune=90.days.ago"]);
+        let command = self
+            .git
+            .command()
+            .args(["-c", "gc.auto=2000", "-c", "gc.autoDetach=false", "--git-dir"])
+            .arg(&self.folder);
+        let command = command.args(["gc", "--auto", "--quiet", "--prune=90.days.ago"]);
         local("pack the mirror", &self.folder, command.deadline(PACK_WITHIN)).await.map(|_| ())
     }
 
@@ -107,7 +111,7 @@ impl Mirror {
         let folder = self.folder.clone();
         blocking(&self.folder, move || remove_leftovers(&folder, 0)).await?;
         match fetch_into(&self.git, &self.folder, &self.remote, commit).await {
-            Err(SourceError::Git { source, .. }) if commit.is_none() => {
+            Err(SourceError::Git { source, .. }) if commit.is_none() && suggests_damage(&source) => {
                 // Not the network, so something here: a new mirror cures all of that.
                 tracing::warn!(source.folder = %self.folder.display(), error = %source, "fetch failed, mirroring anew");
                 self.rebuild().await

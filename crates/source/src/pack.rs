@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tar::{Builder, EntryType, Header};
 
 use crate::error::SourceError;
-use crate::repository::{Contents, Repository};
+use crate::repository::{Contents, Repository, is_missing};
 
 /// One entry of the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,8 +145,11 @@ impl Repository {
             _ => None,
         });
         let written = self.stream(wanted.collect(), move |contents| {
-            // A full disk is not a fault of the repository: it travels as a value.
-            Ok(write_tar(&entries, epoch, contents, &mut out).map(|()| out))
+            match write_tar(&entries, epoch, contents, &mut out) {
+                Err(error) if is_missing(&error) => Err(error),
+                // A full disk is not a fault of the repository: it travels as a value.
+                written => Ok(written.map(|()| out)),
+            }
         });
         written.await.map_err(PackError::Source)?.map_err(PackError::Write)
     }

@@ -199,11 +199,11 @@ impl Repository {
             })
             .await
             .map_err(|error| local_error("read files", &self.folder, error))?;
-        result.map_err(|source| match source.get_ref().and_then(|inner| inner.downcast_ref::<Missing>()) {
-            Some(missing) => {
-                SourceError::Damaged { folder: self.folder.clone(), detail: missing.to_string() }
+        result.map_err(|source| {
+            if is_missing(&source) {
+                return SourceError::Damaged { folder: self.folder.clone(), detail: source.to_string() };
             }
-            None => io_error(source),
+            io_error(source)
         })
     }
 }
@@ -211,6 +211,11 @@ impl Repository {
 #[derive(Debug, thiserror::Error)]
 #[error("object {0} is missing")]
 struct Missing(String);
+
+/// Whether a content that was asked for is not in the repository.
+pub(crate) fn is_missing(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Missing>)
+}
 
 /// Contents as `git cat-file --batch` gives them.
 pub struct Contents {

@@ -50,8 +50,16 @@ impl Upstream {
     }
 
     pub(crate) async fn git(&self, arguments: &[&str]) -> String {
-        let mut command =
-            Command::new("git").arg("-C").arg(&self.folder).args(arguments).env("HOME", "/nonexistent");
+        self.git_with(arguments, "").await
+    }
+
+    pub(crate) async fn git_with(&self, arguments: &[&str], input: impl Into<Vec<u8>>) -> String {
+        let mut command = Command::new("git")
+            .stdin_bytes(input)
+            .arg("-C")
+            .arg(&self.folder)
+            .args(arguments)
+            .env("HOME", "/nonexistent");
         for role in ["AUTHOR", "COMMITTER"] {
             command = command
                 .env(format!("GIT_{role}_NAME"), "Ann Author")
