@@ -111,7 +111,7 @@ pub fn parse(tree: &Tree) -> Parsed {
         }
     }
     for file in paths::children(tree, exceptions.as_str()) {
-        if file.as_str().ends_with(".yaml") && tree.entry(&file).is_some() {
+        if file.extension() == Some("yaml") && tree.entry(&file).is_some() {
             let read = site::exception(tree, &mut report, &file);
             drafts.exceptions.extend(read.map(|(doc, exception)| (file, doc, exception)));
         }

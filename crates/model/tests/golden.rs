@@ -1,5 +1,7 @@
 //! A good repository that covers the whole format, and what follows from it.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 
 use std::collections::BTreeSet;

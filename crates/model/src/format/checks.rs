@@ -14,26 +14,23 @@ const DEFAULT_WITHIN: Span = Span::from_secs(30);
 
 /// A list of checks; ids are unique in it.
 pub(super) fn decode(input: &mut Input<'_>, node: Option<&Node>) -> Vec<CheckEntry> {
-    let mut seen: BTreeMap<CheckId, u32> = BTreeMap::new();
+    let mut seen: BTreeMap<String, u32> = BTreeMap::new();
     input.list(node, |input, node| {
-        let entry = check(input, node)?;
-        let id = match &entry {
-            CheckEntry::On(check) => &check.id,
-            CheckEntry::Off { id, .. } => id,
-        };
-        let at = node.at("id").place;
-        if let Some(line) = seen.insert(id.clone(), at.line) {
+        let at = node.at("id");
+        if let Data::Text(id) = &at.data
+            && let Some(line) = seen.insert(id.clone(), at.place.line)
+        {
             let hint = format!("the other one is on line {line}; give this one an id of its own");
-            input.error(at, format!("the check id `{id}` is here twice"), hint);
+            input.error(at.place, format!("the check id `{}` is here twice", id.escape_debug()), hint);
         }
-        Some(entry)
+        check(input, node)
     })
 }
 
 fn check(input: &mut Input<'_>, node: &Node) -> Option<CheckEntry> {
     let fields = input.record(node, &shape::CHECK)?;
     let id = fields.get("id").and_then(|node| input.name::<CheckId>(node));
-    let within = fields.get("within").map(|node| input.span(node));
+    let within = fields.get("within").and_then(|node| input.span(node));
     let lanes = fields.get("lanes").map(|node| (node, input.lanes(node)));
     if let Some((node, lanes)) = &lanes
         && lanes.is_empty()
@@ -55,7 +52,7 @@ fn check(input: &mut Input<'_>, node: &Node) -> Option<CheckEntry> {
     Some(CheckEntry::On(Check {
         id: id?,
         assert: assert?,
-        within: within.unwrap_or(Some(DEFAULT_WITHIN))?,
+        within: within.unwrap_or(DEFAULT_WITHIN),
         lanes: lanes.map(|(_, lanes)| lanes),
     }))
 }
@@ -96,9 +93,9 @@ fn port(input: &mut Input<'_>, node: &Node) -> Option<Assertion> {
     const LOCAL: &str = "127.0.0.1";
     if matches!(node.data, Data::Map(_)) {
         let fields = input.record(node, &shape::PORT)?;
-        let host = fields.get("host").map(|node| input.word(node, "host"));
+        let host = fields.get("host").and_then(|node| input.word(node, "host"));
         let port = fields.get("port").and_then(|node| input.integer(node, 1, 65535));
-        return Some(Assertion::Port { host: host.unwrap_or(Some(LOCAL.to_owned()))?, port: port? });
+        return Some(Assertion::Port { host: host.unwrap_or_else(|| LOCAL.to_owned()), port: port? });
     }
     Some(Assertion::Port { host: LOCAL.to_owned(), port: input.integer(node, 1, 65535)? })
 }
@@ -108,13 +105,9 @@ fn http(input: &mut Input<'_>, node: &Node) -> Option<Assertion> {
     if matches!(node.data, Data::Map(_)) {
         let fields = input.record(node, &shape::HTTP)?;
         let url = fields.get("url").and_then(|node| url(input, node));
-        let status = fields.get("status").map(|node| input.integer(node, 100, 599));
-        let body = fields.get("body").map(|node| input.text(node).map(str::to_owned));
-        return Some(Assertion::Http {
-            url: url?,
-            status: status.unwrap_or(Some(OK))?,
-            body: body.map_or(Some(None), |body| body.map(Some))?,
-        });
+        let status = fields.get("status").and_then(|node| input.integer(node, 100, 599));
+        let body = fields.get("body").and_then(|node| input.text(node).map(str::to_owned));
+        return Some(Assertion::Http { url: url?, status: status.unwrap_or(OK), body });
     }
     Some(Assertion::Http { url: url(input, node)?, status: OK, body: None })
 }
@@ -133,8 +126,8 @@ fn url(input: &mut Input<'_>, node: &Node) -> Option<String> {
 fn command(input: &mut Input<'_>, node: &Node) -> Option<Assertion> {
     let (argv_node, exit, stdout) = if matches!(node.data, Data::Map(_)) {
         let fields = input.record(node, &shape::COMMAND)?;
-        let exit = fields.get("exit").map(|node| input.integer(node, 0, 255));
-        let stdout = fields.get("stdout").map(|node| input.text(node).map(str::to_owned));
+        let exit = fields.get("exit").and_then(|node| input.integer(node, 0, 255));
+        let stdout = fields.get("stdout").and_then(|node| input.text(node).map(str::to_owned));
         (fields.get("argv")?, exit, stdout)
     } else {
         (node, None, None)
@@ -156,21 +149,11 @@ fn command(input: &mut Input<'_>, node: &Node) -> Option<Assertion> {
         return None;
     }
     // An argument may be empty, the program may not.
-    let argv: Vec<String> = input.list(Some(argv_node), |input, node| match &node.data {
-        Data::Text(text) => Some(text.clone()),
-        _ => {
-            input.unfit(node, "a text");
-            None
-        }
-    });
+    let argv: Vec<String> = input.list(Some(argv_node), Input::any_text);
     if argv.len() != items.len() {
         return None;
     }
-    Some(Assertion::Command {
-        argv,
-        exit: exit.unwrap_or(Some(0))?,
-        stdout: stdout.map_or(Some(None), |text| text.map(Some))?,
-    })
+    Some(Assertion::Command { argv, exit: exit.unwrap_or(0), stdout })
 }
 
 fn file(input: &mut Input<'_>, node: &Node) -> Option<Assertion> {
@@ -180,21 +163,15 @@ fn file(input: &mut Input<'_>, node: &Node) -> Option<Assertion> {
     }
     let fields = input.record(node, &shape::FILE)?;
     let path = fields.get("path").and_then(|node| absolute(input, node));
-    let exists = fields.get("exists").map(|node| input.boolean(node));
-    let contains = fields.get("contains").map(|node| input.text(node).map(str::to_owned));
-    let mode = fields.get("mode").map(|node| input.mode(node));
-    let owner = fields.get("owner").map(|node| input.file_owner(node));
-    if exists == Some(Some(false)) && (contains.is_some() || mode.is_some() || owner.is_some()) {
+    let exists = fields.get("exists").and_then(|node| input.boolean(node));
+    let contains = fields.get("contains").and_then(|node| input.text(node).map(str::to_owned));
+    let mode = fields.get("mode").and_then(|node| input.mode(node));
+    let owner = fields.get("owner").and_then(|node| input.file_owner(node));
+    if exists == Some(false) && (contains.is_some() || mode.is_some() || owner.is_some()) {
         let hint = "remove `contains`, `mode` and `owner`, or `exists: false`";
         input.error(node.key("exists"), "a file that must not exist has no content, mode or owner", hint);
     }
-    Some(Assertion::File {
-        path: path?,
-        exists: exists.unwrap_or(Some(true))?,
-        contains: contains.map_or(Some(None), |text| text.map(Some))?,
-        mode: mode.map_or(Some(None), |mode| mode.map(Some))?,
-        owner: owner.map_or(Some(None), |owner| owner.map(Some))?,
-    })
+    Some(Assertion::File { path: path?, exists: exists.unwrap_or(true), contains, mode, owner })
 }
 
 fn absolute(input: &mut Input<'_>, node: &Node) -> Option<String> {

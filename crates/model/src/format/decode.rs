@@ -34,6 +34,12 @@ impl<'n> Fields<'n> {
     }
 }
 
+/// A sentence as part of another.
+fn inline(doc: &str) -> String {
+    let mut rest = doc.trim_end_matches('.').chars();
+    rest.next().map(|first| first.to_lowercase().chain(rest).collect()).unwrap_or_default()
+}
+
 impl Input<'_> {
     /// Reports an error of this file.
     pub(super) fn error(&mut self, place: Place, message: impl Into<String>, hint: impl Into<String>) {
@@ -67,7 +73,7 @@ impl Input<'_> {
         let has = |name: &str| entries.iter().any(|(key, _)| key.text == name);
         for field in shape.keys.iter().filter(|field| field.needed && !has(field.name)) {
             let message = format!("{} needs the key `{}`", shape.what, field.name);
-            self.error(node.place, message, format!("add `{}`: {}", field.name, field.doc));
+            self.error(node.place, message, format!("add `{}`: {}", field.name, inline(field.doc)));
         }
         let chosen: Vec<&Key> = entries
             .iter()
@@ -110,6 +116,15 @@ impl Input<'_> {
                 None
             }
         }
+    }
+
+    /// A text that may be empty.
+    pub(super) fn any_text(&mut self, node: &Node) -> Option<String> {
+        if let Data::Text(text) = &node.data {
+            return Some(text.clone());
+        }
+        self.unfit(node, "a text");
+        None
     }
 
     /// A text that stands on one line and cannot be taken for an option of a command line.

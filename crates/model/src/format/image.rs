@@ -33,7 +33,8 @@ pub(super) fn read(tree: &Tree, report: &mut Report, name: &ImageName, file: &Tr
     let from = fields.get("from").and_then(|node| from(&mut input, node));
     let per = fields.get("per").and_then(|node| per(&mut input, node)).unwrap_or(Per::Image);
     let select = input.labels(fields.get("where"));
-    if per == Per::Image && fields.get("where").is_some() {
+    let said = fields.get("per").is_none_or(|node| matches!(&node.data, Data::Text(text) if text == "image"));
+    if said && fields.get("where").is_some() {
         let hint = "add `per: site` or `per: slot`, or remove `where`";
         input.error(
             doc.key("where"),
@@ -52,7 +53,7 @@ pub(super) fn read(tree: &Tree, report: &mut Report, name: &ImageName, file: &Tr
     let own_checks = checks::decode(&mut input, fields.get("checks"));
     let has_content = fields.get("steps").is_some() || fields.get("checks").is_some();
     let test = test(&mut input, fields.get("test"), has_content);
-    let platforms = input.list(fields.get("platforms"), |input, node| input.name::<Platform>(node));
+    let platforms = input.list(fields.get("platforms"), Input::name::<Platform>);
     let lock = lock(tree, input.report, &input.owner, file);
     let spec = ImageSpec {
         name: name.clone(),
@@ -103,13 +104,14 @@ fn declaration(input: &mut Input<'_>, node: &Node) -> Option<Declaration> {
     let default = fields.get("default").map(|node| input.value(node));
     let description = fields.get("description").and_then(|node| input.text(node)).map(str::to_owned);
     let kind = kind?;
-    let default = default.map_or(Some(None), |default| default.map(Some))?;
-    if let (Some(value), Some(node)) = (&default, fields.get("default"))
+    if let (Some(Some(value)), Some(node)) = (&default, fields.get("default"))
         && !fits(value, kind)
     {
         let message = format!("the default is {}, but the type is {}", describe(value), type_name(kind));
         input.error(node.place, message, correct(value, kind));
     }
+    // One that could not be read stands for some value: it is not missing.
+    let default = default.map(|value| value.unwrap_or(Value::String(String::new())));
     Some(Declaration { kind, default, description })
 }
 
@@ -264,9 +266,13 @@ fn lock(tree: &Tree, report: &mut Report, owner: &Owner, image: &TreePath) -> Op
             None
         }
         Err(error) => {
+            // The place is told apart from the message.
+            let text = error.to_string();
+            let message =
+                format!("the lock cannot be read: {}", text.split(" at line ").next().unwrap_or(&text));
             let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).max(1);
             let place = Place { line: number(error.line()), column: number(error.column()), length: 1 };
-            report.add(owner, &file, Some(place), format!("the lock cannot be read: {error}"), HINT);
+            report.add(owner, &file, Some(place), message, HINT);
             None
         }
     }

@@ -93,8 +93,10 @@ pub(super) fn follow(tree: &Tree, path: &TreePath) -> Result<TreePath, Fault> {
     while let Some(part) = pending.pop() {
         match part.as_str() {
             "" | "." => continue,
-            ".." if done.pop().is_none() => return Err(outside(path)),
-            ".." => continue,
+            ".." => {
+                done.pop().ok_or_else(|| outside(path))?;
+                continue;
+            }
             _ => done.push(part),
         }
         let Ok(here) = done.join("/").parse::<TreePath>() else { return Err(outside(path)) };
@@ -144,7 +146,7 @@ pub(super) fn unusable(tree: &Tree, folder: &TreePath) -> Vec<(TreePath, Fault)>
         if entry.kind == EntryKind::Submodule {
             let fault = submodule(&path);
             faults.push((path, fault));
-        } else if entry.size > LOADED_LIMIT && path.as_str().ends_with(".j2") {
+        } else if entry.size > LOADED_LIMIT && path.extension() == Some("j2") {
             let fault = too_large(&path);
             faults.push((path, fault));
         }

@@ -26,7 +26,7 @@ pub(super) fn check(tree: &Tree, report: &mut Report, drafts: &Drafts, definitio
             pass.report.breaks(&Owner::Site(other.clone()));
         }
         pass.site(name, &draft.doc, &draft.spec);
-        pass.overlays(name, &draft.spec);
+        pass.overlays(name, &draft.doc, &draft.spec);
     }
     pass.exceptions();
 }
@@ -74,7 +74,7 @@ impl Pass<'_> {
                     hint,
                 );
             } else if let Some(circle) = self.circle(name) {
-                let shown: Vec<&str> = circle.iter().map(|name| name.as_str()).collect();
+                let shown: Vec<&str> = circle.iter().map(ImageName::as_str).collect();
                 let message = format!("image `{name}` starts from itself: {} → {name}", shown.join(" → "));
                 let hint = "let one image of the circle start from `scratch` or from a registry reference";
                 self.report.add(&owner, &spec.file, Some(place), message, hint);
@@ -142,8 +142,12 @@ impl Pass<'_> {
             }
         }
         // By id at once: a site may have very many slots.
-        let slots: BTreeMap<&str, &Node> =
-            doc.at("slots").items().iter().filter_map(|item| Some((id_of(item)?, item))).collect();
+        let mut slots: BTreeMap<&str, &Node> = BTreeMap::new();
+        for item in doc.at("slots").items() {
+            if let Some(id) = id_of(item) {
+                slots.entry(id).or_insert(item);
+            }
+        }
         for slot in &spec.slots {
             let node = slots.get(slot.id.as_str()).copied().unwrap_or(doc);
             let place = node.at("image").place;
@@ -178,7 +182,7 @@ impl Pass<'_> {
     }
 
     /// Folders laid over a site's images: each must belong to something, and hold nothing unusable.
-    fn overlays(&mut self, name: &SiteName, spec: &SiteSpec) {
+    fn overlays(&mut self, name: &SiteName, doc: &Node, spec: &SiteSpec) {
         let Some(folder) = spec.file.parent() else { return };
         let mut used: Vec<TreePath> = Vec::new();
         for child in paths::children(self.tree, folder.as_str()) {
@@ -190,7 +194,8 @@ impl Pass<'_> {
                         used.push(image);
                     }
                 }
-                "slots" => {
+                // A slot that could not be read would be missing here.
+                "slots" if doc.at("slots").items().len() == spec.slots.len() => {
                     for slot in paths::children(self.tree, child.as_str()) {
                         self.overlay(name, spec, &slot, Kind::Slot);
                         used.push(slot);
@@ -239,8 +244,6 @@ impl Pass<'_> {
                     ),
                     _ => return,
                 },
-                // A slot that could not be read is missing here, too.
-                None if self.report.sites.contains(name) => return,
                 None => (
                     format!("there is no slot `{text}`: this folder is never used"),
                     suggest(text, spec.slots.iter().map(|slot| slot.id.as_str())),

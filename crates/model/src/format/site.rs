@@ -52,10 +52,9 @@ fn slot(input: &mut Input<'_>, node: &Node) -> Option<SlotSpec> {
     let id = fields.get("id").and_then(|node| input.name(node));
     let name = fields.get("name").and_then(|node| input.line(node));
     let image = fields.get("image").and_then(|node| input.name(node));
-    let channel = fields.get("channel").map(|node| input.name(node));
+    let channel = fields.get("channel").and_then(|node| input.name(node));
     let labels = input.labels(fields.get("labels"));
     let vars = input.vars(fields.get("vars"));
-    let channel = channel.map_or(Some(None), |channel| channel.map(Some))?;
     Some(SlotSpec { id: id?, name, image: image?, channel, labels, vars })
 }
 

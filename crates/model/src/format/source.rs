@@ -38,7 +38,7 @@ pub(super) fn read(tree: &Tree, report: &mut Report, file: &TreePath) -> Option<
         input.integer::<i64>(node, FORMAT_VERSION, FORMAT_VERSION);
     }
     let name = fields.get("name").and_then(|node| input.name(node));
-    let mut platforms = input.list(fields.get("platforms"), |input, node| input.name::<Platform>(node));
+    let mut platforms = input.list(fields.get("platforms"), Input::name::<Platform>);
     if platforms.is_empty() {
         if let Some(node) =
             fields.get("platforms").filter(|node| matches!(&node.data, Data::List(items) if items.is_empty()))
@@ -85,13 +85,9 @@ fn groups(input: &mut Input<'_>, node: Option<&Node>) -> Vec<Group> {
 fn channel(input: &mut Input<'_>, node: &Node) -> Option<ChannelSpec> {
     let fields = input.record(node, &shape::CHANNEL)?;
     let follows = fields.get("follows").and_then(|node| follows(input, node));
-    let after = fields.get("after").map(|node| input.span(node));
-    let rollout = fields.get("rollout").map(|node| input.name(node));
-    Some(ChannelSpec {
-        follows: follows?,
-        after: after.map_or(Some(None), |after| after.map(Some))?,
-        rollout: rollout.map_or(Some(None), |rollout| rollout.map(Some))?,
-    })
+    let after = fields.get("after").and_then(|node| input.span(node));
+    let rollout = fields.get("rollout").and_then(|node| input.name(node));
+    Some(ChannelSpec { follows: follows?, after, rollout })
 }
 
 fn follows(input: &mut Input<'_>, node: &Node) -> Option<Follows> {
@@ -117,14 +113,9 @@ fn rollout(input: &mut Input<'_>, node: &Node) -> Option<RolloutSpec> {
         let fields = input.record(node, &shape::STAGE)?;
         let name = fields.get("name").and_then(|node| input.name(node));
         let select = input.labels(fields.get("select"));
-        let percent = fields.get("percent").map(|node| input.integer(node, 1, 100));
-        let soak = fields.get("soak").map(|node| input.span(node));
-        let stage = StageSpec {
-            name: name?,
-            select,
-            percent: percent.map_or(Some(None), |percent| percent.map(Some))?,
-            soak: soak.map_or(Some(None), |soak| soak.map(Some))?,
-        };
+        let percent = fields.get("percent").and_then(|node| input.integer(node, 1, 100));
+        let soak = fields.get("soak").and_then(|node| input.span(node));
+        let stage = StageSpec { name: name?, select, percent, soak };
         if !seen.insert(stage.name.clone()) {
             let message = format!("the stage `{}` is here twice", stage.name);
             input.error(node.at("name").place, message, "give each stage a name of its own");

@@ -4,7 +4,7 @@ use super::decode::Input;
 use super::paths::{self, Want};
 use super::shape;
 use super::yaml::{Data, Node};
-use crate::spec::{BootstrapStep, ContainerfileStep, FilesStep, Owner, SecretRef, Step};
+use crate::spec::{BootstrapStep, ContainerfileStep, FilesStep, SecretRef, Step};
 use crate::tree::TreePath;
 
 /// One step.
@@ -22,7 +22,7 @@ pub(super) fn decode(input: &mut Input<'_>, node: &Node) -> Option<Step> {
 fn bootstrap(input: &mut Input<'_>, node: &Node) -> Option<BootstrapStep> {
     let fields = input.record(node, &shape::BOOTSTRAP)?;
     let suite = fields.get("suite").and_then(|node| input.word(node, "suite"));
-    let mirror = fields.get("mirror").map(|node| address(input, node));
+    let mirror = fields.get("mirror").and_then(|node| address(input, node));
     let packages = input.list(fields.get("packages"), |input, node| input.word(node, "package name"));
     let mut components = input.list(fields.get("components"), |input, node| input.word(node, "component"));
     if components.is_empty() {
@@ -30,14 +30,7 @@ fn bootstrap(input: &mut Input<'_>, node: &Node) -> Option<BootstrapStep> {
     }
     let sources = input.list(fields.get("sources"), source_line);
     let keys = input.list(fields.get("keys"), |input, node| input.repository_path(node, Want::File));
-    Some(BootstrapStep {
-        suite: suite?,
-        packages,
-        mirror: mirror.map_or(Some(None), |mirror| mirror.map(Some))?,
-        components,
-        sources,
-        keys,
-    })
+    Some(BootstrapStep { suite: suite?, packages, mirror, components, sources, keys })
 }
 
 /// Where packages come from.
@@ -103,30 +96,17 @@ fn containerfile(input: &mut Input<'_>, node: &Node) -> Option<ContainerfileStep
             );
             return None;
         }
-        match &value.data {
-            Data::Text(text) => Some((key.text.clone(), text.clone())),
-            _ => {
-                input.unfit(value, "a text");
-                None
-            }
-        }
+        Some((key.text.clone(), input.any_text(value)?))
     });
-    let target = fields.get("target").map(|node| input.word(node, "stage name"));
+    let target = fields.get("target").and_then(|node| input.word(node, "stage name"));
     let secrets = input.list(fields.get("secrets"), |input, node| {
         let fields = input.record(node, &shape::SECRET)?;
         let id = fields.get("id").and_then(|node| input.word(node, "secret id"));
         let version = fields.get("version").and_then(|node| input.word(node, "version"));
         Some(SecretRef { id: id?, version: version? })
     });
-    let refresh = fields.get("refresh").map(|node| input.span(node));
-    Some(ContainerfileStep {
-        file: file?,
-        context: context?,
-        args,
-        target: target.map_or(Some(None), |target| target.map(Some))?,
-        secrets,
-        refresh: refresh.map_or(Some(None), |refresh| refresh.map(Some))?,
-    })
+    let refresh = fields.get("refresh").and_then(|node| input.span(node));
+    Some(ContainerfileStep { file: file?, context: context?, args, target, secrets, refresh })
 }
 
 fn is_argument(text: &str) -> bool {
@@ -152,7 +132,7 @@ fn files(input: &mut Input<'_>, node: &Node) -> Option<FilesStep> {
         Some(path)
     });
     let get = |name| fields.as_ref().and_then(|fields| fields.get(name));
-    let owner = get("owner").map(|node| input.file_owner(node));
+    let owner = get("owner").and_then(|node| input.file_owner(node));
     let modes = match get("modes") {
         Some(Node { data: Data::Map(entries), .. }) => entries
             .iter()
@@ -173,7 +153,7 @@ fn files(input: &mut Input<'_>, node: &Node) -> Option<FilesStep> {
         None => Vec::new(),
     };
     let delete = input.list(get("delete"), Input::image_path);
-    Some(FilesStep { path: path?, owner: owner.unwrap_or(Some(Owner::default()))?, modes, delete })
+    Some(FilesStep { path: path?, owner: owner.unwrap_or_default(), modes, delete })
 }
 
 /// Reports what in a used folder cannot be used.

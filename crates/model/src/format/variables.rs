@@ -10,29 +10,33 @@ use crate::resolve;
 use crate::spec::{Definition, Per, SiteSpec, VarType, Vars};
 use crate::tree::TreePath;
 
-/// What some images see: each variable with the images that see it and the type that each expects.
+/// What some images see: each variable with the images that declare it and the type that each expects.
 type Seen<'a> = BTreeMap<&'a VarName, Vec<(&'a ImageName, VarType)>>;
 
 /// Checks all variables of a definition made of every draft, broken ones included.
 pub(super) fn check(report: &mut Report, drafts: &Drafts, definition: &Definition) {
     // What an image that cannot be read declares is not known, so then nothing is undeclared.
-    let opaque = !drafts.images.unread.is_empty() || drafts.images.read.values().any(|draft| !draft.declares);
+    let unread = !drafts.images.unread.is_empty() || drafts.images.read.values().any(|draft| !draft.declares);
     let mut lines: BTreeMap<&ImageName, Seen<'_>> = BTreeMap::new();
     let (mut everywhere, mut at_sites): (Seen<'_>, Seen<'_>) = (BTreeMap::new(), BTreeMap::new());
     for (name, spec) in &definition.images {
-        let Ok(line) = resolve::chain(definition, name) else { continue };
+        let Ok(line) = resolve::chain(definition, name) else {
+            for (var, declaration) in &spec.declare {
+                add(&mut everywhere, var, name, declaration.kind);
+            }
+            continue;
+        };
         let seen = lines.entry(name).or_default();
-        for (var, (_, declaration)) in resolve::declarations(&line) {
-            seen.entry(var).or_default().push((name, declaration.kind));
-            everywhere.entry(var).or_default().push((name, declaration.kind));
+        for (var, (by, declaration)) in resolve::declarations(&line) {
+            add(seen, var, by, declaration.kind);
+            add(&mut everywhere, var, by, declaration.kind);
             if spec.per >= Per::Site {
-                at_sites.entry(var).or_default().push((name, declaration.kind));
+                add(&mut at_sites, var, by, declaration.kind);
             }
         }
     }
-    // An image whose line is broken sees what is not known, too.
-    let opaque = opaque || lines.len() < definition.images.len();
-    let mut pass = Pass { report, opaque, everywhere: &everywhere };
+    let cut = lines.len() < definition.images.len();
+    let mut pass = Pass { report, unread, cut, everywhere: &everywhere };
 
     if let (Some(doc), Some(file)) = (&drafts.source, "edgewright.yaml".parse().ok()) {
         pass.source(doc, &file, definition, &at_sites);
@@ -41,12 +45,22 @@ pub(super) fn check(report: &mut Report, drafts: &Drafts, definition: &Definitio
         pass.site(name, &draft.doc, &draft.spec, definition, &at_sites, &lines);
     }
     conflicts(report, drafts, definition);
-    unset(report, drafts, definition, opaque);
+    unset(report, drafts, definition);
+}
+
+fn add<'a>(seen: &mut Seen<'a>, var: &'a VarName, image: &'a ImageName, kind: VarType) {
+    let images = seen.entry(var).or_default();
+    if !images.contains(&(image, kind)) {
+        images.push((image, kind));
+    }
 }
 
 struct Pass<'a> {
     report: &'a mut Report,
-    opaque: bool,
+    /// Some image cannot be read: any variable may be declared.
+    unread: bool,
+    /// Some image's line is cut: any declared variable may be seen by it.
+    cut: bool,
     everywhere: &'a Seen<'a>,
 }
 
@@ -56,7 +70,7 @@ impl Pass<'_> {
         let everywhere = self.everywhere;
         // A value here of the wrong type breaks the images that see it, not the whole source.
         for (var, images) in
-            self.layer(&Owner::Nobody, file, doc.at("vars"), &source.vars, everywhere, "image")
+            self.layer(&Owner::Nobody, file, doc.at("vars"), &source.vars, everywhere, "no image")
         {
             for (image, kind) in images {
                 if source.vars.get(&var).is_some_and(|value| !image::fits(value, kind)) {
@@ -72,7 +86,7 @@ impl Pass<'_> {
                 item.at("vars"),
                 &group.vars,
                 at_sites,
-                "`per: site` or `per: slot` image",
+                "no `per: site` or `per: slot` image",
             );
             if wrong.is_empty() {
                 continue;
@@ -102,13 +116,20 @@ impl Pass<'_> {
             doc.at("vars"),
             &spec.vars,
             at_sites,
-            "`per: site` or `per: slot` image",
+            "no `per: site` or `per: slot` image",
         );
         for (image, extra) in &spec.images {
             if !extra.vars.is_empty() && definition.images.contains_key(image) {
                 let seen = lines.get(image).unwrap_or(&nothing);
                 let vars = doc.at("images").at(image.as_str()).at("vars");
-                self.layer(&owner, &spec.file, vars, &extra.vars, seen, &format!("line of image `{image}`"));
+                self.layer(
+                    &owner,
+                    &spec.file,
+                    vars,
+                    &extra.vars,
+                    seen,
+                    &format!("neither image `{image}` nor an ancestor"),
+                );
             }
         }
         for slot in spec.slots.iter().filter(|slot| !slot.vars.is_empty()) {
@@ -116,7 +137,7 @@ impl Pass<'_> {
             let item = doc.at("slots").item("id", slot.id.as_str());
             if image.per == Per::Slot {
                 let seen = lines.get(&slot.image).unwrap_or(&nothing);
-                let what = format!("line of image `{}`", slot.image);
+                let what = format!("neither image `{}` nor an ancestor", slot.image);
                 self.layer(&owner, &spec.file, item.at("vars"), &slot.vars, seen, &what);
             } else {
                 let message =
@@ -143,10 +164,10 @@ impl Pass<'_> {
         let mut wrong = Vec::new();
         for (var, value) in vars {
             let Some(images) = seen.get(var) else {
-                if self.opaque {
+                if self.unread || (self.cut && self.everywhere.contains_key(var)) {
                     continue;
                 }
-                let message = format!("no {what} declares the variable `{var}`");
+                let message = format!("{what} declares the variable `{var}`");
                 let hint = if self.everywhere.contains_key(var) {
                     format!(
                         "images that declare it do not see it here; declare `{var}` in the image that shall read it"
@@ -225,10 +246,7 @@ fn more(count: usize) -> String {
 
 /// Variables without default that no layer sets. Set for no variant at all, it is the image's fault; else that of the sites
 /// that forgot it.
-fn unset(report: &mut Report, drafts: &Drafts, definition: &Definition, opaque: bool) {
-    if opaque {
-        return;
-    }
+fn unset(report: &mut Report, drafts: &Drafts, definition: &Definition) {
     let mut missing: BTreeMap<(ImageName, VarName), Vec<VariantName>> = BTreeMap::new();
     let mut set: BTreeSet<(ImageName, VarName)> = BTreeSet::new();
     for variant in resolve::variants(definition) {

@@ -12,6 +12,9 @@ use super::Place;
 /// Deeper values are refused: definitions need about 8 levels, and reading recurses.
 pub(super) const MAX_DEPTH: usize = 32;
 
+const NO_ALIASES: &str = "aliases are not allowed";
+const WRITE_OUT: &str = "write the value out";
+
 /// A value with its place.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
@@ -182,6 +185,10 @@ impl<'t> Reader<'t> {
     fn next(&mut self) -> Option<(Event<'t>, Span)> {
         match self.parser.next_event()? {
             Ok(next) => Some(next),
+            Err(error) if error.info().contains("unknown anchor") => {
+                self.refuse(Span::empty(*error.marker()), NO_ALIASES, WRITE_OUT);
+                None
+            }
             Err(error) => {
                 let hint = "correct the YAML here; often the indentation or a quote just before is wrong";
                 self.refuse(
@@ -220,7 +227,7 @@ impl<'t> Reader<'t> {
         let place = self.lines.place(span.start, span.end);
         let data = match event {
             Event::Alias(_) => {
-                self.refuse(span, "aliases are not allowed", "write the value out");
+                self.refuse(span, NO_ALIASES, WRITE_OUT);
                 Data::Refused
             }
             Event::Scalar(text, style, anchor, tag) => {

@@ -1,5 +1,7 @@
 //! Repositories as text: `== PATH` begins a file; `link TARGET`, `submodule` and `size N` behind the path say what else it is.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use edgewright_model::format::{Parsed, parse};
 use edgewright_model::tree::{ContentId, Entry, EntryKind, Tree};
 
@@ -12,6 +14,7 @@ pub(crate) fn tree(text: &str) -> Tree {
         let path = words.next().unwrap().parse().unwrap();
         match (words.next(), words.next()) {
             (None, _) => tree.insert(path, EntryKind::File, body.as_bytes()),
+            (Some("absent"), _) => {}
             (Some("link"), Some(target)) => tree.insert(path, EntryKind::Link, target.as_bytes()),
             (Some(kind), size) => {
                 let kind = if kind == "submodule" { EntryKind::Submodule } else { EntryKind::File };
@@ -23,6 +26,7 @@ pub(crate) fn tree(text: &str) -> Tree {
     tree
 }
 
+#[allow(dead_code, reason = "not every test binary needs it")]
 /// All errors as `FILE:LINE:COLUMN+LENGTH MESSAGE | HINT`, one a line.
 pub(crate) fn errors(parsed: &Parsed) -> String {
     let line = |diagnostic: &edgewright_model::format::Diagnostic| {
