@@ -28,8 +28,11 @@ use crate::runner::{PROGRAM, Runner};
 const PROBE: Duration = Duration::from_mins(1);
 /// Longest time of a question to podman.
 const QUESTION: Duration = Duration::from_secs(30);
-/// Limits that nobody needs more of, where the host has none.
-const MOST: u64 = 1_048_576;
+/// Open files that nobody needs more of.
+const MOST_FILES: u64 = 1_048_576;
+/// Processes that nobody needs more of, the kernel's classic number of them: podman 4.3 fails above it, whatever the
+/// hard limit says.
+const MOST_PROCESSES: u64 = 32_768;
 /// Version of `engine.json`.
 const FOUND_VERSION: u32 = 1;
 /// The variable that names podman's and buildah's settings.
@@ -233,8 +236,8 @@ impl Candidate {
     fn containers_conf(self, limits: &str) -> Option<String> {
         let runtime = self.runtime.map(|runtime| format!("[engine]\nruntime = \"{runtime}\"\n"));
         let ulimits = self.ulimits.then(|| {
-            let limit = |name: &str| hard_limit(limits, name).unwrap_or(MOST).min(MOST);
-            let (files, processes) = (limit("Max open files"), limit("Max processes"));
+            let limit = |name: &str, most: u64| hard_limit(limits, name).unwrap_or(most).min(most);
+            let (files, processes) = (limit("Max open files", MOST_FILES), limit("Max processes", MOST_PROCESSES));
             format!(
                 "[containers]\ndefault_ulimits = [\"nofile={files}:{files}\", \"nproc={processes}:{processes}\"]\n"
             )
@@ -267,7 +270,7 @@ mod tests {
             .iter()
             .map(|candidate| candidate.containers_conf(LIMITS).unwrap_or_default())
             .collect();
-        let ulimits = "[containers]\ndefault_ulimits = [\"nofile=20000:20000\", \"nproc=1048576:1048576\"]\n";
+        let ulimits = "[containers]\ndefault_ulimits = [\"nofile=20000:20000\", \"nproc=32768:32768\"]\n";
         assert_eq!(
             texts,
             [

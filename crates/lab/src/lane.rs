@@ -71,7 +71,8 @@ pub async fn run_lane(
 ) -> Verdict {
     events(JobEvent::Phase { phase: Phase::Test, title: order.lane.to_string() });
     let findings = match order.lane {
-        Lane::Container => run_container(order, manifest, context, events).await,
+        // Boxed: it is large, and verdicts of other lanes should not carry it.
+        Lane::Container => Box::pin(run_container(order, manifest, context, events)).await,
         other => Findings {
             trouble: Some(Trouble {
                 kind: FailureKind::Infrastructure,

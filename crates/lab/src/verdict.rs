@@ -99,10 +99,13 @@ mod tests {
         Check { id: id.parse().unwrap(), assert, within: within.parse().unwrap(), lanes: None }
     }
 
+    /// The kind of every check's failure, and what the lane says.
+    type Case<'a> = (&'a [Option<FailureKind>], Option<(FailureKind, &'a str)>);
+
     #[test]
     fn the_kind_that_decides_names_the_failure() {
         use FailureKind::{Check, Image, Infrastructure};
-        let cases: [(&[Option<FailureKind>], Option<(FailureKind, &str)>); 5] = [
+        let cases: [Case<'_>; 5] = [
             (&[], None),
             (&[None, None], None),
             (&[None, Some(Image)], Some((Image, "check `c1`: c1 is bad"))),

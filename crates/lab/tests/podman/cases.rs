@@ -1,0 +1,248 @@
+//! The cases.
+
+use std::fs;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use edgewright_lab::{Engine, EngineSettings, LabError, Runner, reap, run_lane};
+use edgewright_model::outcome::{FailureKind, JobEvent};
+use edgewright_model::verdict::{CheckOutcome, LaneResult, Verdict};
+use edgewright_process::{CancellationToken, Command};
+
+use crate::world::{ImageFile, World, order, processes};
+
+pub(crate) type Case = fn(Arc<World>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+macro_rules! cases {
+    ($($case:ident)+) => {
+        pub(crate) const ALL: &[(&str, Case)] = &[$((stringify!($case), |world| Box::pin($case(world)))),+];
+    };
+}
+
+cases! {
+    every_kind_of_check_passes
+    a_failing_unit_fails_the_image
+    a_failure_allowed_by_name_passes
+    an_init_that_ends_fails_the_image
+    an_init_that_is_missing_fails_the_image
+    a_system_that_never_gets_up_fails_the_image
+    a_check_that_hangs_is_cut_by_its_own_limit
+    a_check_that_cannot_work_is_the_checks_fault
+    a_missing_image_is_the_infrastructures_fault
+    a_cancelled_lane_leaves_nothing
+    leftovers_are_reaped_and_images_pruned
+}
+
+const UP: &str = r#"{"id":"system-up","assert":{"kind":"systemd","allow_failed":[]},"within":"1m"}"#;
+
+const WANTS: &str = "etc/systemd/system/multi-user.target.wants";
+
+/// A web server of what the system has: a socket that starts a shell for every connection.
+const WEB: [ImageFile<'_>; 4] = [
+    ("etc/systemd/system/web.socket", 0o644, "[Socket]\nListenStream=127.0.0.1:8080\nAccept=yes\n"),
+    (
+        "etc/systemd/system/web@.service",
+        0o644,
+        "[Service]\nExecStart=/usr/local/bin/web\nStandardInput=socket\nStandardOutput=socket\n",
+    ),
+    ("etc/systemd/system/sockets.target.wants/web.socket", 0o777, "-> ../web.socket"),
+    (
+        "usr/local/bin/web",
+        0o755,
+        "#!/bin/sh\nread -r request || exit 0\nprintf 'HTTP/1.1 200 OK\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n3\\r\\nok\\n\\r\\n0\\r\\n\\r\\n'\nexit 0\n",
+    ),
+];
+
+fn failure(verdict: &Verdict) -> (FailureKind, &str) {
+    match &verdict.result {
+        LaneResult::Failed { kind, message } => (*kind, message),
+        LaneResult::Passed => panic!("it passed: {verdict:?}"),
+    }
+}
+
+fn bad_unit() -> [ImageFile<'static>; 2] {
+    [
+        (
+            "etc/systemd/system/bad.service",
+            0o644,
+            "[Unit]\nDescription=A service that fails\n[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo out of ink; exit 7'\n",
+        ),
+        ("etc/systemd/system/multi-user.target.wants/bad.service", 0o777, "-> ../bad.service"),
+    ]
+}
+
+async fn every_kind_of_check_passes(world: Arc<World>) {
+    // No command in the config: the lane starts /sbin/init.
+    let image = world.image(&[], &WEB);
+    let checks = format!(
+        r#"{UP},
+        {{"id":"socket","assert":{{"kind":"unit","name":"web.socket"}},"within":"1m"}},
+        {{"id":"port","assert":{{"kind":"port","host":"127.0.0.1","port":8080}},"within":"1m"}},
+        {{"id":"web","assert":{{"kind":"http","url":"http://localhost:8080/","status":200,"body":"ok"}},"within":"1m"}},
+        {{"id":"shell","assert":{{"kind":"command","argv":["cat","/proc/1/comm"],"exit":0,"stdout":"systemd"}},"within":"1m"}},
+        {{"id":"script","assert":{{"kind":"file","path":"/usr/local/bin/web","exists":true,"contains":"HTTP","mode":493,"owner":{{"user":0,"group":0}}}},"within":"1m"}},
+        {{"id":"elsewhere","assert":{{"kind":"command","argv":["false"],"exit":0,"stdout":null}},"within":"1m","lanes":["vm"]}}"#
+    );
+    let verdict = world.run(&image, &checks).await;
+    assert_eq!(verdict.result, LaneResult::Passed, "{verdict:?}");
+    let ids: Vec<_> = verdict.checks.iter().map(|check| check.id.as_str()).collect();
+    assert_eq!(ids, ["system-up", "socket", "port", "web", "shell", "script", "elsewhere"]);
+    assert!(matches!(verdict.checks[6].outcome, CheckOutcome::Skipped { .. }));
+    assert_eq!(verdict.inputs.runner, world.runner.digest);
+    assert!(world.evidence(&verdict, "journal").contains("Startup finished"));
+    assert!(world.evidence(&verdict, "runner").contains(r#""line":"summary""#));
+    assert!(!verdict.evidence.iter().any(|piece| piece.name == "failed-units"), "{:?}", verdict.evidence);
+}
+
+async fn a_failing_unit_fails_the_image(world: Arc<World>) {
+    let image = world.image(&["/sbin/init"], &bad_unit());
+    let checks = UP.replace("1m", "5s");
+    let verdict = world.run(&image, &checks).await;
+    let want = "check `system-up`: the system is degraded: bad.service failed";
+    assert_eq!(failure(&verdict), (FailureKind::Image, want));
+    let CheckOutcome::Failed { output, .. } = &verdict.checks[0].outcome else { panic!("{verdict:?}") };
+    assert!(output.iter().any(|line| line.contains("out of ink")), "{output:?}");
+    assert!(world.evidence(&verdict, "failed-units").contains("bad.service - A service that fails"));
+    assert!(world.evidence(&verdict, "journal").contains("out of ink"));
+}
+
+async fn a_failure_allowed_by_name_passes(world: Arc<World>) {
+    let image = world.image(&["/sbin/init"], &bad_unit());
+    let verdict = world.run(&image, &UP.replace("[]", r#"["bad.service"]"#)).await;
+    assert_eq!(verdict.result, LaneResult::Passed, "{verdict:?}");
+}
+
+async fn an_init_that_ends_fails_the_image(world: Arc<World>) {
+    let image = world.image(&["/bin/sh", "-c", "echo last words; sleep 0.5; exit 3"], &[]);
+    let verdict = world.run(&image, UP).await;
+    let want = "the image's init (PID 1) ended with 3 before the checks were done";
+    assert_eq!(failure(&verdict), (FailureKind::Image, want));
+    assert!(matches!(verdict.checks[0].outcome, CheckOutcome::Skipped { .. }));
+    assert!(world.evidence(&verdict, "console").contains("last words"));
+}
+
+async fn an_init_that_is_missing_fails_the_image(world: Arc<World>) {
+    let image = world.image(&["/no/such/init"], &[]);
+    let verdict = world.run(&image, UP).await;
+    let (kind, message) = failure(&verdict);
+    assert_eq!(kind, FailureKind::Image, "{message}");
+    assert!(message.starts_with("the image's init is not in it"), "{message}");
+}
+
+async fn a_system_that_never_gets_up_fails_the_image(world: Arc<World>) {
+    let wants = format!("{WANTS}/slow.service");
+    let image = world.image(
+        &["/sbin/init"],
+        &[
+            (
+                "etc/systemd/system/slow.service",
+                0o644,
+                "[Service]\nType=oneshot\nExecStart=/bin/sleep infinity\n",
+            ),
+            (&wants, 0o777, "-> ../slow.service"),
+        ],
+    );
+    let verdict = world.run(&image, &UP.replace("1m", "4s")).await;
+    let want = "check `system-up`: the system is `starting`, want `running`";
+    assert_eq!(failure(&verdict), (FailureKind::Image, want));
+    let CheckOutcome::Failed { output, .. } = &verdict.checks[0].outcome else { panic!("{verdict:?}") };
+    assert!(output.iter().any(|line| line.contains("slow.service")), "{output:?}");
+}
+
+async fn a_check_that_hangs_is_cut_by_its_own_limit(world: Arc<World>) {
+    let image = world.image(&["/sbin/init"], &[]);
+    let hangs = r#"{"id":"hangs","assert":{"kind":"command","argv":["sleep","600"],"exit":0,"stdout":null},"within":"2s"}"#;
+    let verdict = world.run(&image, &format!("{UP},{hangs}")).await;
+    let want = "check `hangs`: `sleep` did not end in time and was killed";
+    assert_eq!(failure(&verdict), (FailureKind::Image, want));
+    assert_eq!(verdict.checks[0].outcome, CheckOutcome::Passed);
+}
+
+async fn a_check_that_cannot_work_is_the_checks_fault(world: Arc<World>) {
+    let image = world.image(&["/sbin/init"], &[]);
+    let odd = r#"{"id":"odd","assert":{"kind":"http","url":"https://plc.example/","status":200,"body":null},"within":"1h"}"#;
+    let verdict = world.run(&image, odd).await;
+    let (kind, message) = failure(&verdict);
+    assert_eq!(kind, FailureKind::Check, "{message}");
+}
+
+async fn a_missing_image_is_the_infrastructures_fault(world: Arc<World>) {
+    let mut image = world.image(&["/sbin/init"], &[]);
+    image.digest = edgewright_model::Digest::of("nothing");
+    let verdict = world.run(&image, UP).await;
+    let (kind, message) = failure(&verdict);
+    assert_eq!(kind, FailureKind::Infrastructure, "{message}");
+    assert!(message.starts_with("the image cannot be pulled: "), "{message}");
+}
+
+async fn a_cancelled_lane_leaves_nothing(world: Arc<World>) {
+    let image = world.image(&["/sbin/init"], &[]);
+    let cancel = CancellationToken::new();
+    let context = world.context(cancel.clone());
+    let hangs = r#"{"id":"hangs","assert":{"kind":"command","argv":["sleep","600"],"exit":0,"stdout":null},"within":"4m"}"#;
+    let verdict = run_lane(&order(&format!("{UP},{hangs}")), &image, &context, &|event| {
+        // The first check passed, so the machine is up.
+        if matches!(event, JobEvent::Progress { done: 1, .. }) {
+            cancel.cancel();
+        }
+    })
+    .await;
+    assert_eq!(failure(&verdict), (FailureKind::Infrastructure, "the job was cancelled"));
+    assert_eq!(verdict.checks[0].outcome, CheckOutcome::Passed);
+    assert_eq!(world.containers(&context.job).await, "");
+}
+
+async fn leftovers_are_reaped_and_images_pruned(world: Arc<World>) {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("target/tmp is writable");
+    let work = folder.path();
+    let marked = processes(work);
+    let runner = Runner::install(work, &fs::read(&world.runner.path).expect("runner")).expect("runner");
+    let settings = EngineSettings::default();
+    let engine = Engine::detect(work, &runner, &settings, &marked).await.expect("podman works");
+    assert!(matches!(engine.prune(0, &marked).await, Ok(0)));
+
+    let rootfs = work.join("containers").join("probe");
+    let create =
+        engine.podman(&marked).args(["create", "--label", "edgewright.job=x", "--rootfs"]).arg(&rootfs);
+    create.arg("/edgewright-checks").run().await.expect("podman creates");
+    let job = work.join("jobs").join("x");
+    let mounted = job.join("merged here");
+    fs::create_dir_all(&mounted).expect("a folder");
+    let mount = Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&mounted);
+    mount.run().await.expect("root may mount");
+    let stray = marked.clone();
+    let sleeper = tokio::spawn(async move {
+        let sleep = Command::new("sleep").arg("600").context(&stray).deadline(Duration::from_mins(10));
+        sleep.run_status().await.expect("it was started")
+    });
+    // The mark is in the environment as soon as the program runs.
+    tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            let context = edgewright_process::ProcessContext::new(CancellationToken::new());
+            let reaped = reap(work, &settings, &context).await;
+            assert!(reaped.problems.is_empty(), "{reaped:?}");
+            if sleeper.is_finished() {
+                break;
+            }
+        }
+    })
+    .await
+    .expect("the stray process is killed");
+    assert!(!sleeper.await.expect("no panic").success());
+    assert!(!job.exists());
+    let left = engine.podman(&marked).args(["ps", "--all", "--quiet"]).run().await.expect("podman lists");
+    assert_eq!(left.text(), "");
+    let table = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    assert!(!table.contains("merged\\040here"), "{table}");
+
+    // The settings are remembered: a second look starts no container, so that a broken runner is not noticed.
+    let broken = Runner::install(work, b"#!/no/such").expect("runner");
+    assert!(Engine::detect(work, &broken, &settings, &marked).await.is_ok());
+    fs::remove_file(work.join("containers").join("engine.json")).expect("it is there");
+    let error = Engine::detect(work, &broken, &settings, &marked).await.expect_err("no such interpreter");
+    assert!(matches!(&error, LabError::NoRuntime { tried } if tried.len() == 4), "{error}");
+
+    reap(work, &settings, &processes(std::path::Path::new("/nowhere"))).await;
+}

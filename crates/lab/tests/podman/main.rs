@@ -1,0 +1,44 @@
+//! The lab with a real podman, a real systemd and the real static runner.
+
+mod cases;
+mod registry;
+mod world;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use world::World;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let missing = ["podman", "mmdebstrap"].into_iter().find(|tool| edgewright_process::which(tool).is_none());
+    if let Some(tool) = missing {
+        let is_required =
+            std::env::vars_os().any(|(name, value)| name == "EDGEWRIGHT_TESTS_REQUIRE" && value == "1");
+        eprintln!("SKIPPED: needs {tool}: run cargo xtask setup");
+        return if is_required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    }
+    let runtime = Arc::new(tokio::runtime::Runtime::new().expect("a runtime"));
+    if arguments.list {
+        return libtest_mimic::run(&arguments, trials(&runtime, None)).exit_code();
+    }
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("target/tmp is writable");
+    let world = Arc::new(runtime.block_on(World::make(folder.path())));
+    let conclusion = libtest_mimic::run(&arguments, trials(&runtime, Some(&world)));
+    runtime.block_on(world.end());
+    conclusion.exit_code()
+}
+
+fn trials(runtime: &Arc<tokio::runtime::Runtime>, world: Option<&Arc<World>>) -> Vec<Trial> {
+    let trial = |name: &str, case: cases::Case| {
+        let (runtime, world) = (Arc::clone(runtime), world.map(Arc::clone));
+        Trial::test(name, move || {
+            let world = world.ok_or("the world is not made for a list")?;
+            let case = runtime.spawn(async move { case(world).await });
+            runtime.block_on(case).map_err(|error| Failed::from(error.to_string()))
+        })
+    };
+    cases::ALL.iter().map(|(name, case)| trial(name, *case)).collect()
+}
