@@ -321,39 +321,4 @@ impl Store {
         write.commit().await.doing("commit a release")?;
         Ok(ReleaseNumber(number))
     }
-
-    /// Whether a tag of a repository is a channel's, and what it answers: the index in the channel's release.
-    /// The outer option says whether the tag is reserved, the inner one whether there is something to answer.
-    pub async fn resolve_tag(
-        &self,
-        repository: &RepoName,
-        tag: &str,
-    ) -> Result<Option<Option<Digest>>, StoreError> {
-        let first = repository.as_str().split('/').next().unwrap_or_default();
-        let found = sqlx::query(
-            "SELECT e.digest AS digest FROM channels c JOIN sources s ON s.id = c.source_id
-             LEFT JOIN release_entries e ON e.source_id = c.source_id AND e.release = c.release AND e.repository = ?
-             WHERE s.definition_name = ? AND c.name = ?",
-        )
-        .bind(repository.as_str())
-        .bind(first)
-        .bind(tag)
-        .fetch_optional(&self.pool)
-        .await
-        .doing("resolve a tag")?;
-        found.as_ref().map(|row| row::maybe(row, "digest")).transpose()
-    }
-
-    /// The channel tags that answer something in a repository.
-    pub async fn channel_tags(&self, repository: &RepoName) -> Result<Vec<ChannelName>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT c.name AS name FROM release_entries e
-             JOIN channels c ON c.source_id = e.source_id AND c.release = e.release WHERE e.repository = ? ORDER BY c.name",
-        )
-        .bind(repository.as_str())
-        .fetch_all(&self.pool)
-        .await
-        .doing("list channel tags")?;
-        rows.iter().map(|row| row::text(row, "name")).collect()
-    }
 }

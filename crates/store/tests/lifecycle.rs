@@ -1,0 +1,212 @@
+//! A run from its commit to its release, as rows.
+
+use std::collections::BTreeMap;
+
+use edgewright_model::Digest;
+use edgewright_model::duration::Span;
+use edgewright_model::names::{ChannelName, CommitId, Platform};
+use edgewright_model::order::{JobId, ManifestRef};
+use edgewright_model::outcome::StepBuild;
+use edgewright_model::run::{EntryOrigin, NodeState, RunNumber, RunState, Trigger};
+use edgewright_model::spec::{ChannelSpec, Follows};
+use edgewright_store::nodes::{NodeChange, NodeRow};
+use edgewright_store::releases::{EntryRow, NewRelease};
+use edgewright_store::results::NodeResult;
+use edgewright_store::sources::{NewRun, SourceId};
+use edgewright_store::{Store, StoreError};
+use jiff::Timestamp;
+
+const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
+
+struct World {
+    _folder: tempfile::TempDir,
+    store: Store,
+    source: SourceId,
+}
+
+async fn world() -> World {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("control.db")).await.unwrap();
+    let source = store.upsert_source(&"plants".parse().unwrap(), "https://git.example/p", NOW).await.unwrap().id;
+    store.name_definition(source, &"plant-os".parse().unwrap()).await.unwrap();
+    World { _folder: folder, store, source }
+}
+
+fn commit(digit: char) -> CommitId {
+    digit.to_string().repeat(40).parse().unwrap()
+}
+
+fn platform() -> Platform {
+    "linux/amd64".parse().unwrap()
+}
+
+fn channel() -> ChannelName {
+    "stable".parse().unwrap()
+}
+
+fn node(name: &str, state: NodeState) -> NodeRow {
+    NodeRow {
+        node: name.to_owned(),
+        platform: platform(),
+        variant: name.parse().ok(),
+        key: Some(Digest::of(name)),
+        action: "build".to_owned(),
+        reason: "new variant".to_owned(),
+        state,
+        job: None,
+        attempts: 0,
+        phase: None,
+        failure: None,
+        digest: None,
+        steps: Vec::new(),
+        not_before: None,
+        started_at: None,
+        finished_at: None,
+    }
+}
+
+impl World {
+    async fn queue(&self, digit: char) -> RunNumber {
+        let new = NewRun {
+            branch: "main".to_owned(),
+            commit: commit(digit),
+            subject: "a change".to_owned(),
+            author: "A <a@example>".to_owned(),
+            trigger: Trigger::Commit,
+        };
+        self.store.queue_run(self.source, &new, NOW).await.unwrap()
+    }
+
+    async fn state(&self, run: RunNumber) -> RunState {
+        self.store.run(run).await.unwrap().unwrap().state
+    }
+
+    async fn running(&self, digit: char, nodes: &[NodeRow]) -> RunNumber {
+        let run = self.queue(digit).await;
+        self.store.move_run(run, RunState::Queued, RunState::Preparing, NOW).await.unwrap();
+        self.store.fix_plan(run, &BTreeMap::new(), "builds 1 of 1 variant", nodes, NOW).await.unwrap();
+        run
+    }
+
+    async fn release(&self, run: RunNumber, digest: &Digest, generation: u32) -> Result<u32, StoreError> {
+        let entry = EntryRow {
+            variant: "hmi/plant-a".parse().unwrap(),
+            repository: "plant-os/hmi/plant-a".parse().unwrap(),
+            digest: digest.clone(),
+            origin: EntryOrigin::New,
+            reason: "new variant".to_owned(),
+        };
+        let row = self.store.run(run).await.unwrap().unwrap();
+        let new = NewRelease {
+            source: self.source,
+            run,
+            state: RunState::Passed,
+            branch: "main",
+            commit: &row.commit,
+            entries: &[entry],
+            channels: &[(channel(), generation)],
+        };
+        self.store.release(&new, NOW).await.map(|number| number.0)
+    }
+}
+
+#[tokio::test]
+async fn a_newer_commit_supersedes_only_what_is_still_queued() {
+    let world = world().await;
+    let first = world.queue('a').await;
+    world.store.move_run(first, RunState::Queued, RunState::Preparing, NOW).await.unwrap();
+    let second = world.queue('b').await;
+    let third = world.queue('c').await;
+    assert_eq!(world.state(first).await, RunState::Preparing);
+    assert_eq!(world.state(second).await, RunState::Superseded);
+    assert_eq!(world.state(third).await, RunState::Queued);
+    assert_eq!(world.store.decided(world.source).await.unwrap().get("main"), Some(&commit('c')));
+    let open: Vec<RunNumber> = world.store.open_runs().await.unwrap().iter().map(|run| run.number).collect();
+    assert_eq!(open, [first, third]);
+}
+
+#[tokio::test]
+async fn a_state_moves_only_from_where_it_is_and_only_where_it_may() {
+    let world = world().await;
+    let run = world.queue('a').await;
+    let store = &world.store;
+    let skipped = store.move_run(run, RunState::Queued, RunState::Passed, NOW).await;
+    assert!(matches!(skipped, Err(StoreError::Conflict { .. })));
+    store.move_run(run, RunState::Queued, RunState::Preparing, NOW).await.unwrap();
+    let stale = store.move_run(run, RunState::Queued, RunState::Preparing, NOW).await;
+    assert!(matches!(stale, Err(StoreError::Conflict { .. })));
+    store.end_run(run, RunState::Preparing, RunState::Failed, Some("broken"), NOW).await.unwrap();
+    let row = store.run(run).await.unwrap().unwrap();
+    assert_eq!((row.failure.as_deref(), row.finished_at), (Some("broken"), Some(NOW)));
+}
+
+#[tokio::test]
+async fn the_first_digest_of_a_key_stays_and_interrupted_nodes_wait_again() {
+    let world = world().await;
+    let nodes = [node("hmi/plant-a", NodeState::Waiting), node("hmi/plant-b", NodeState::Waiting)];
+    let run = world.running('a', &nodes).await;
+    let job = JobId(uuid::Uuid::from_u128(7));
+    for name in ["hmi/plant-a", "hmi/plant-b"] {
+        world.store.start_node(run, name, &platform(), job, NOW).await.unwrap();
+    }
+    let twice = world.store.start_node(run, "hmi/plant-a", &platform(), job, NOW).await;
+    assert!(matches!(twice, Err(StoreError::Conflict { .. })));
+    for (name, bytes) in [("hmi/plant-a", "first"), ("hmi/plant-b", "second")] {
+        let build = StepBuild {
+            key: Digest::of("key"),
+            manifest: ManifestRef { repository: "plant-os/hmi".parse().unwrap(), digest: Digest::of(bytes) },
+            manifest_size: 100,
+            image_size: 1000,
+            duration_ms: 5,
+        };
+        let result = NodeResult {
+            run,
+            node: name,
+            platform: &platform(),
+            job,
+            builds: &[build],
+            verdicts: &[],
+            check_sets: &[],
+            state: NodeState::Passed,
+            change: NodeChange::default(),
+        };
+        if name == "hmi/plant-b" {
+            assert_eq!(world.store.reset_interrupted(run).await.unwrap(), 1);
+            // A result that comes after the reset belongs to a job that nobody waits for: it changes nothing.
+            assert!(matches!(world.store.record(result, NOW).await, Err(StoreError::Conflict { .. })));
+        } else {
+            world.store.record(result, NOW).await.unwrap();
+        }
+    }
+    let build = world.store.build(&Digest::of("key")).await.unwrap().unwrap();
+    assert_eq!(build.manifest.digest, Digest::of("first"));
+    let states: Vec<NodeState> = world.store.nodes(run).await.unwrap().iter().map(|node| node.state).collect();
+    assert_eq!(states, [NodeState::Passed, NodeState::Waiting]);
+}
+
+#[tokio::test]
+async fn a_release_moves_its_channels_and_ends_its_run_or_does_nothing() {
+    let world = world().await;
+    let spec = ChannelSpec { follows: Follows::DefaultBranch, after: Some(Span::from_secs(60)), rollout: None };
+    let declared = BTreeMap::from([(channel(), spec)]);
+    world.store.declare_channels(world.source, &declared).await.unwrap();
+    let run = world.running('a', &[node("hmi/plant-a", NodeState::Waiting)]).await;
+    let digest = Digest::of("index");
+    let early = world.release(run, &digest, 0).await;
+    assert!(matches!(early, Err(StoreError::Conflict { .. })), "the run is not releasing yet");
+    world.store.move_run(run, RunState::Running, RunState::Releasing, NOW).await.unwrap();
+    let stale = world.release(run, &digest, 9).await;
+    assert!(matches!(stale, Err(StoreError::Conflict { .. })), "the channel is at another generation");
+    assert_eq!(world.store.releases(world.source, 10).await.unwrap(), []);
+    assert_eq!(world.release(run, &digest, 0).await.unwrap(), 1);
+
+    assert_eq!(world.state(run).await, RunState::Passed);
+    let channels = world.store.channels(world.source).await.unwrap();
+    assert_eq!((channels[0].release.map(|number| number.0), channels[0].generation), (Some(1), 1));
+    let entries = world.store.newest_entries(world.source, "main").await.unwrap();
+    assert_eq!(entries[0].digest, digest);
+    assert_eq!(world.store.newest_entries(world.source, "other").await.unwrap(), []);
+    // A channel that points to something survives its declaration.
+    world.store.declare_channels(world.source, &BTreeMap::new()).await.unwrap();
+    assert_eq!(world.store.channels(world.source).await.unwrap().len(), 1);
+}
