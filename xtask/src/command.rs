@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use anyhow::{Context as _, bail};
 
@@ -56,9 +56,18 @@ impl Run {
     }
 
     /// Its standard output; an error with the other stream where it fails.
-    pub(crate) fn output(mut self) -> anyhow::Result<String> {
+    pub(crate) fn output(self) -> anyhow::Result<String> {
+        self.output_unless(|status| !status.success())
+    }
+
+    /// Its standard output; exit code 1 is an answer, too: `edgewright` did its work, and what it looked at has a fault.
+    pub(crate) fn answer(self) -> anyhow::Result<String> {
+        self.output_unless(|status| !matches!(status.code(), Some(0 | 1)))
+    }
+
+    fn output_unless(mut self, is_failure: impl Fn(ExitStatus) -> bool) -> anyhow::Result<String> {
         let output = self.0.output().with_context(|| self.cannot_start())?;
-        if !output.status.success() {
+        if is_failure(output.status) {
             let said = String::from_utf8_lossy(&output.stderr);
             bail!("`{}` ended with {}: {}", self.line(), output.status, said.trim());
         }

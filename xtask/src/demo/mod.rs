@@ -38,13 +38,14 @@ pub(crate) fn run() -> anyhow::Result<()> {
 
     story.step("Programs and the edgewright command");
     setup::run()?;
+    let place = Place::prepare()?;
     let program = generate::build()?;
 
     story.step("A git repository with the sample source: two roles at two sites, on one Debian base");
-    let place = Place::prepare()?;
-    Run::new(&program).arg("init").arg(&place.source).run()?;
-    let source = Source::create(&place.source)?;
-    say(&format!("{}", place.source.display()));
+    // git finds no settings of the user there, and so takes no identity or hooks of theirs.
+    Run::new(&program).arg("init").arg(&place.source).env("HOME", &place.home).output()?;
+    let source = Source::open(&place.source);
+    say(&workspace::shown(&place.source));
 
     story.step("The server: it polls the repository and hosts the images");
     let mut server = Server::start(program.clone(), &place)?;
@@ -57,7 +58,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     for variant in ROLES {
         ensure!(released.contains_key(variant), "{variant} is not released, though the run passed");
     }
-    say(&server.cli(&["images"]).output()?);
+    say(&server.cli(&["images"]).answer()?);
 
     story.step("Any OCI client can pull an image; here skopeo, by the channel's tag");
     let reference = format!("docker://{}/plant-os/hmi/plant-a:stable", server.address);
@@ -100,7 +101,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         after.get("hmi/plant-a") == Some(&tagged),
         "`stable` should still answer the old digest and answers {tagged}"
     );
-    say(&server.cli(&["run", "show", &number(&third)]).output()?);
+    say(&server.cli(&["run", "show", &number(&third)]).answer()?);
     say("Refused, with the evidence above. The old digests stand, and `stable` still answers them.");
 
     story.step("A commit takes it back: nothing is built again, for every key is known");
@@ -162,7 +163,7 @@ fn number(view: &Value) -> String {
 fn ensure_state(server: &Server<'_>, view: &Value, wanted: &str) -> anyhow::Result<()> {
     let state = text(&view["run"]["state"]);
     if state != wanted {
-        server.cli(&["run", "show", &number(view)]).run()?;
+        say(&server.cli(&["run", "show", &number(view)]).answer()?);
     }
     ensure!(state == wanted, "run {} should be `{wanted}` and is `{state}`", number(view));
     Ok(())

@@ -16,6 +16,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(20);
 pub(super) struct Place {
     /// `target/demo`.
     pub(super) root: PathBuf,
+    /// An empty home for programs that look for settings of their user.
+    pub(super) home: PathBuf,
     /// The git repository with the source.
     pub(super) source: PathBuf,
     /// The server's data folder.
@@ -33,6 +35,7 @@ impl Place {
     pub(super) fn prepare() -> anyhow::Result<Self> {
         let root = workspace::target().join("demo");
         let place = Self {
+            home: root.join("home"),
             source: root.join("plant-os"),
             data: root.join("data"),
             log: root.join("server.log"),
@@ -46,7 +49,7 @@ impl Place {
             place.unmount()?;
             Run::as_root("rm")?.arg("-rf").arg(&place.root).run()?;
         }
-        std::fs::create_dir_all(&place.root)?;
+        std::fs::create_dir_all(&place.home)?;
         Ok(place)
     }
 

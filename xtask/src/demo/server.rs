@@ -64,7 +64,7 @@ impl<'a> Server<'a> {
     pub(super) fn json(&self, words: &[&str]) -> anyhow::Result<Value> {
         let command = self.cli(words).arg("--json");
         let line = command.line();
-        serde_json::from_str(&command.output()?).with_context(|| format!("`{line}` printed no JSON"))
+        serde_json::from_str(&command.answer()?).with_context(|| format!("`{line}` printed no JSON"))
     }
 
     /// The address for people and for `--server`.

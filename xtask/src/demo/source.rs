@@ -11,14 +11,9 @@ use crate::command::Run;
 pub(super) struct Source<'a>(&'a Path);
 
 impl<'a> Source<'a> {
-    /// Makes a repository of the files that are already in the folder, unless it is one, and their first commit.
-    pub(super) fn create(folder: &'a Path) -> anyhow::Result<Self> {
-        let source = Self(folder);
-        if !folder.join(".git").exists() {
-            source.git(&["init", "--quiet", "--initial-branch=main"])?;
-        }
-        source.commit("a first sample")?;
-        Ok(source)
+    /// The repository that `edgewright init` made.
+    pub(super) fn open(folder: &'a Path) -> Self {
+        Self(folder)
     }
 
     /// Replaces a text in a file and commits that. Gives the commit.
@@ -55,7 +50,7 @@ impl<'a> Source<'a> {
 
     fn commit(&self, message: &str) -> anyhow::Result<String> {
         self.git(&["add", "--all"])?;
-        self.git(&["commit", "--quiet", "--allow-empty", "--message", message])?;
+        self.git(&["commit", "--quiet", "--message", message])?;
         self.head()
     }
 
