@@ -17,6 +17,8 @@ use crate::repository::Repository;
 pub struct Worktree {
     /// All files that git does not ignore.
     pub tree: Tree,
+    /// The tree's object id.
+    tree_id: String,
     /// Their contents; temporary, gone with the last clone.
     pub repository: Repository,
     /// The commit that is checked out, where the folder is under git and has one.
@@ -75,13 +77,52 @@ impl Worktree {
         let tree = repository.read_tree_of(&tree_id).await?;
         Ok(Self {
             tree,
+            tree_id: tree_id.clone(),
             repository,
             dirty: own.tree.as_ref() != Some(&tree_id),
             head: own.head,
             branch: own.branch,
         })
     }
+
+    /// The branch that [`Worktree::publish`] makes where none is checked out.
+    const DETACHED: &str = "worktree";
+
+    /// Makes the files a commit on a branch of the temporary repository, so that a mirror can fetch them: the commit that is
+    /// checked out where nothing differs from it, else one on top of it. Equal files give an equal commit.
+    pub async fn publish(&self, git: &Git) -> Result<(String, CommitId), SourceError> {
+        let folder = self.repository.folder();
+        let branch = self.branch.clone().unwrap_or_else(|| Self::DETACHED.to_owned());
+        let command = || git.command().arg("--git-dir").arg(folder);
+        let commit = match &self.head {
+            Some(head) if !self.dirty => head.clone(),
+            head => {
+                let mut message = "uncommitted changes".to_owned();
+                let mut commit = command().arg("commit-tree");
+                if let Some(head) = head {
+                    message = format!("uncommitted changes on {}", &head.as_str()[..12]);
+                    commit = commit.args(["-p", head.as_str()]);
+                }
+                let commit = commit.args(["-m", &message]).arg(&self.tree_id);
+                let commit = ["AUTHOR", "COMMITTER"].into_iter().fold(commit, |commit, who| {
+                    commit
+                        .env(format!("GIT_{who}_NAME"), "working tree")
+                        .env(format!("GIT_{who}_EMAIL"), "nobody@localhost")
+                        .env(format!("GIT_{who}_DATE"), SNAPSHOT_DATE)
+                });
+                let id = local("commit the folder's files", folder, commit).await?.text();
+                id.parse().map_err(|_| SourceError::Answer { doing: "commit-tree", text: id })?
+            }
+        };
+        let name = format!("refs/heads/{branch}");
+        local("name the commit", folder, command().args(["update-ref", &name, commit.as_str()])).await?;
+        local("name the branch", folder, command().args(["symbolic-ref", "HEAD", &name])).await?;
+        Ok((branch, commit))
+    }
 }
+
+/// The date of commits of uncommitted files: constant, so that equal files give an equal commit.
+const SNAPSHOT_DATE: &str = "@1704067200 +0000";
 
 impl Own {
     async fn ask(git: &Git, folder: &Path) -> Result<Self, SourceError> {
