@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! WORK/containers/storage        image and container storage (`--root`)
-//! WORK/containers/run            its run-time state (`--runroot`)
+//! WORK/containers/run, tmp       their run-time state (`--runroot`, `--tmpdir`), emptied after a reboot
+//! WORK/containers/boot           the boot that `run` and `tmp` belong to
 //! WORK/containers/containers.conf  settings found by probing, where the defaults do not work
 //! WORK/containers/engine.json    what was found, for this podman and this boot
 //! WORK/containers/used/HEX       images that lanes pulled; the time of the file is the last use
@@ -91,6 +92,7 @@ impl Engine {
         }
         let folder = work.join("containers");
         fs::create_dir_all(&folder).map_err(LabError::io("create", &folder))?;
+        let boot = forget_earlier_boots(&folder)?;
         let version =
             Command::new("podman").arg("--version").context(processes).deadline(QUESTION).run().await;
         let version = version.map_err(|error| match error {
@@ -100,47 +102,47 @@ impl Engine {
         let mut engine =
             Self { folder, version: version.text(), containers_conf: settings.containers_conf.clone() };
         if engine.containers_conf.is_none() {
-            engine.find_settings(runner, processes).await?;
+            engine.find_settings(&boot, runner, processes).await?;
         }
         Ok(engine)
     }
 
-    async fn find_settings(&mut self, runner: &Runner, processes: &ProcessContext) -> Result<(), LabError> {
-        let boot =
-            fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+    async fn find_settings(
+        &mut self,
+        boot: &str,
+        runner: &Runner,
+        processes: &ProcessContext,
+    ) -> Result<(), LabError> {
         let memory = self.folder.join("engine.json");
         let found = fs::read(&memory).ok().and_then(|json| serde_json::from_slice::<Found>(&json).ok());
         if let Some(found) = found.filter(|found| {
-            (found.version, &found.podman, &found.boot) == (FOUND_VERSION, &self.version, &boot)
+            (found.version, found.podman.as_str(), found.boot.as_str())
+                == (FOUND_VERSION, &self.version, boot)
                 && found.containers_conf.as_deref().is_none_or(Path::is_file)
         }) {
             self.containers_conf = found.containers_conf;
             return Ok(());
         }
 
-        // The root file system of the probe holds nothing but the static runner.
-        let probe = self.folder.join("probe");
-        fs::create_dir_all(&probe).map_err(LabError::io("create", &probe))?;
-        fs::copy(&runner.path, probe.join(PROGRAM)).map_err(LabError::io("copy", &runner.path))?;
+        // Jobs may probe at the same time: each has its own folder, and what they find is put in place in one move.
+        let trial =
+            tempfile::tempdir_in(&self.folder).map_err(LabError::io("create a folder in", &self.folder))?;
+        let rootfs = trial.path().join("rootfs");
+        fs::create_dir(&rootfs).map_err(LabError::io("create", &rootfs))?;
+        fs::copy(&runner.path, rootfs.join(PROGRAM)).map_err(LabError::io("copy", &runner.path))?;
         let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-        let conf = self.folder.join("containers.conf");
         let mut tried = Vec::new();
         for candidate in CANDIDATES {
             let text = candidate.containers_conf(&limits);
+            let conf = trial.path().join("containers.conf");
             if let Some(text) = &text {
                 fs::write(&conf, text).map_err(LabError::io("write", &conf))?;
             }
-            self.containers_conf = text.is_some().then(|| conf.clone());
-            match self.probe(&probe, processes).await {
+            self.containers_conf = text.is_some().then_some(conf);
+            match self.probe(&rootfs, processes).await {
                 Ok(()) => {
                     tracing::info!(engine.podman = self.version, "podman works with {}", candidate.title);
-                    let containers_conf = self.containers_conf.clone();
-                    let found =
-                        Found { version: FOUND_VERSION, podman: self.version.clone(), boot, containers_conf };
-                    // Plain strings always serialise.
-                    let json = serde_json::to_vec(&found).unwrap_or_default();
-                    fs::write(&memory, json).map_err(LabError::io("write", &memory))?;
-                    return Ok(());
+                    return self.remember(&memory, boot);
                 }
                 Err(error @ CommandError::Cancelled { .. }) => return Err(LabError::Podman(error)),
                 Err(error) => {
@@ -152,6 +154,28 @@ impl Engine {
         Err(LabError::NoRuntime { tried })
     }
 
+    /// Puts the settings that worked where they stay.
+    fn remember(&mut self, memory: &Path, boot: &str) -> Result<(), LabError> {
+        if let Some(trial) = self.containers_conf.take() {
+            let conf = self.folder.join("containers.conf");
+            fs::rename(&trial, &conf).map_err(LabError::io("write", &conf))?;
+            self.containers_conf = Some(conf);
+        }
+        let found = Found {
+            version: FOUND_VERSION,
+            podman: self.version.clone(),
+            boot: boot.to_owned(),
+            containers_conf: self.containers_conf.clone(),
+        };
+        let write = || -> std::io::Result<()> {
+            let file = tempfile::NamedTempFile::new_in(&self.folder)?;
+            serde_json::to_writer(&file, &found)?;
+            file.persist(memory)?;
+            Ok(())
+        };
+        write().map_err(LabError::io("write", memory))
+    }
+
     async fn probe(&self, rootfs: &Path, processes: &ProcessContext) -> Result<(), CommandError> {
         let command =
             self.podman(processes).args(["run", "--rm", "--network", "none", "--rootfs"]).arg(rootfs);
@@ -160,7 +184,7 @@ impl Engine {
 
     /// A podman command on our storage with the found settings; the caller adds the subcommand.
     pub fn podman(&self, processes: &ProcessContext) -> Command {
-        let command = Command::new("podman").args(self.storage_arguments()).context(processes);
+        let command = Command::new("podman").args(podman_arguments(&self.folder)).context(processes);
         match self.process_environment() {
             Some((name, value)) => command.env(name, value),
             None => command,
@@ -189,7 +213,8 @@ impl Engine {
         fs::write(used.join(Digest::of(image).hex()), image)
     }
 
-    /// Removes all but the `keep` images that lanes used last. One that is in use stays. Gives how many went.
+    /// Removes all but the `keep` images that lanes used last. One that a container uses stays; one that a lane is just
+    /// about to start may go, so `keep` shall be more than the jobs at a time. Gives how many went.
     pub async fn prune(&self, keep: usize, processes: &ProcessContext) -> Result<usize, LabError> {
         let used = self.folder.join("used");
         let Ok(entries) = fs::read_dir(&used) else { return Ok(0) };
@@ -223,6 +248,31 @@ pub(crate) fn storage_arguments(containers: &Path) -> [OsString; 4] {
         "--runroot".into(),
         containers.join("run").into_os_string(),
     ]
+}
+
+/// What podman needs besides, so that it shares no state with the user's own: buildah has no such option.
+pub(crate) fn podman_arguments(containers: &Path) -> Vec<OsString> {
+    let mut arguments = Vec::from(storage_arguments(containers));
+    arguments.extend(["--tmpdir".into(), containers.join("tmp").into_os_string()]);
+    arguments
+}
+
+/// Empties the run-time state of earlier boots, which podman expects to be gone after a reboot. Gives this boot's id.
+pub(crate) fn forget_earlier_boots(containers: &Path) -> Result<String, LabError> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+    let note = containers.join("boot");
+    if fs::read_to_string(&note).is_ok_and(|noted| noted == boot) {
+        return Ok(boot);
+    }
+    for folder in ["run", "tmp"].map(|name| containers.join(name)) {
+        match fs::remove_dir_all(&folder) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(LabError::io("remove", folder)(error)),
+        }
+    }
+    fs::write(&note, &boot).map_err(LabError::io("write", &note))?;
+    Ok(boot)
 }
 
 /// Settings that an earlier probe wrote, for reaping without a probe.
@@ -260,6 +310,22 @@ mod tests {
     const LIMITS: &str = "Limit                     Soft Limit           Hard Limit           Units     \n\
         Max processes             96365                unlimited            processes \n\
         Max open files            1024                 20000                files     \n";
+
+    #[test]
+    fn a_reboot_empties_the_runtime_state_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let containers = folder.path();
+        for name in ["run", "tmp", "storage"] {
+            fs::create_dir(containers.join(name)).unwrap();
+        }
+        fs::write(containers.join("boot"), "an earlier one").unwrap();
+        let boot = forget_earlier_boots(containers).unwrap();
+        assert!(!containers.join("run").exists() && !containers.join("tmp").exists());
+        assert!(containers.join("storage").exists());
+        fs::create_dir(containers.join("run")).unwrap();
+        assert_eq!(forget_earlier_boots(containers).unwrap(), boot);
+        assert!(containers.join("run").exists());
+    }
 
     #[test]
     fn limits_never_exceed_the_hosts() {

@@ -104,9 +104,16 @@ async fn remove_containers(
     if !containers.join("storage").is_dir() {
         return;
     }
+    if let Err(error) = engine::forget_earlier_boots(&containers) {
+        reaped.problems.push(Chain(&error).to_string());
+    }
     let conf = engine::written_settings(&containers, settings);
     let tool = |program: &str| {
-        let command = Command::new(program).args(engine::storage_arguments(&containers));
+        let arguments = match program {
+            "podman" => engine::podman_arguments(&containers),
+            _ => engine::storage_arguments(&containers).into(),
+        };
+        let command = Command::new(program).args(arguments);
         let command = command.context(processes).deadline(COMMAND);
         conf.iter().fold(command, |command, conf| command.env("CONTAINERS_CONF", conf))
     };

@@ -11,6 +11,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 use world::World;
 
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let missing = ["podman", "mmdebstrap"].into_iter().find(|tool| edgewright_process::which(tool).is_none());

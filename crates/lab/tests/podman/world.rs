@@ -103,6 +103,7 @@ impl World {
     }
 
     /// Runs the container lane.
+    #[expect(clippy::print_stderr, reason = "shown where a case fails")]
     pub(crate) async fn run(&self, manifest: &ManifestRef, checks: &str) -> Verdict {
         let context = self.context(CancellationToken::new());
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -139,6 +140,14 @@ impl World {
     /// Leaves nothing behind.
     pub(crate) async fn end(&self) {
         let context = ProcessContext::new(CancellationToken::new());
+        // All lanes have ended, so that no image is in use.
+        let count = || fs::read_dir(self.work.join("containers/used")).into_iter().flatten().count();
+        let used = count();
+        let pruned = self.engine.prune(1, &context).await.expect("images go");
+        assert_eq!(pruned, used.saturating_sub(1));
+        let images =
+            self.engine.podman(&context).args(["images", "--quiet"]).run().await.expect("podman lists");
+        assert_eq!(images.text().lines().count(), used.min(1), "{}", images.text());
         let reaped = reap(&self.work, &EngineSettings::default(), &context).await;
         assert!(reaped.problems.is_empty(), "{reaped:?}");
     }
