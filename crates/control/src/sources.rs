@@ -166,18 +166,30 @@ impl Control {
         Ok(number)
     }
 
-    /// Queues a run of a commit that the mirror has, whatever was decided before.
+    /// Queues a run of a commit, whatever was decided before. [`Trigger::Manual`] forgets failures and tries again;
+    /// [`Trigger::Lock`] resolves every lock anew first.
     ///
     /// # Errors
     /// The source is not configured, the commit is unknown, or the database cannot be written.
-    pub async fn queue_manual(
+    pub async fn queue_run(
         &self,
         source: SourceId,
         branch: &str,
         commit: &CommitId,
+        trigger: Trigger,
     ) -> Result<RunNumber, ControlError> {
         let watched = self.watched(source).ok_or(ControlError::UnknownSource)?;
-        self.queue(&watched, branch.to_owned(), commit, Trigger::Manual).await
+        watched.mirror.ensure(commit).await?;
+        self.queue(&watched, branch.to_owned(), commit, trigger).await
+    }
+
+    /// Queues the commit of an earlier run again: its failures are tried anew.
+    ///
+    /// # Errors
+    /// There is no such run, its source is not configured, or the database cannot be written.
+    pub async fn retry(&self, run: RunNumber) -> Result<RunNumber, ControlError> {
+        let row = self.0.store.run(run).await?.ok_or(ControlError::NoRun { run })?;
+        self.queue_run(row.source, &row.branch, &row.commit, Trigger::Manual).await
     }
 
     /// Polls a source now, without waiting for its turn.

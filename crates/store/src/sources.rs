@@ -150,17 +150,20 @@ impl Store {
         now: Timestamp,
     ) -> Result<RunNumber, StoreError> {
         let mut write = self.write().await?;
-        sqlx::query(
-            "INSERT INTO branches (source_id, name, commit_id, decided_at) VALUES (?, ?, ?, ?)
-             ON CONFLICT DO UPDATE SET commit_id = excluded.commit_id, decided_at = excluded.decided_at",
-        )
-        .bind(id.0)
-        .bind(&new.branch)
-        .bind(new.commit.as_str())
-        .bind(now.to_string())
-        .execute(&mut *write)
-        .await
-        .doing("note a branch")?;
+        // A commit that somebody asks for again does not change what the poller has decided.
+        if new.trigger == Trigger::Commit {
+            sqlx::query(
+                "INSERT INTO branches (source_id, name, commit_id, decided_at) VALUES (?, ?, ?, ?)
+                 ON CONFLICT DO UPDATE SET commit_id = excluded.commit_id, decided_at = excluded.decided_at",
+            )
+            .bind(id.0)
+            .bind(&new.branch)
+            .bind(new.commit.as_str())
+            .bind(now.to_string())
+            .execute(&mut *write)
+            .await
+            .doing("note a branch")?;
+        }
         sqlx::query(
             "UPDATE runs SET state = ?, generation = generation + 1, finished_at = ?
              WHERE source_id = ? AND branch = ? AND state = ?",

@@ -1,5 +1,7 @@
 //! A run from its commit to its release, as rows.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 
 use edgewright_model::Digest;
@@ -27,7 +29,8 @@ struct World {
 async fn world() -> World {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("control.db")).await.unwrap();
-    let source = store.upsert_source(&"plants".parse().unwrap(), "https://git.example/p", NOW).await.unwrap().id;
+    let source =
+        store.upsert_source(&"plants".parse().unwrap(), "https://git.example/p", NOW).await.unwrap().id;
     store.name_definition(source, &"plant-os".parse().unwrap()).await.unwrap();
     World { _folder: folder, store, source }
 }
@@ -180,14 +183,16 @@ async fn the_first_digest_of_a_key_stays_and_interrupted_nodes_wait_again() {
     }
     let build = world.store.build(&Digest::of("key")).await.unwrap().unwrap();
     assert_eq!(build.manifest.digest, Digest::of("first"));
-    let states: Vec<NodeState> = world.store.nodes(run).await.unwrap().iter().map(|node| node.state).collect();
+    let states: Vec<NodeState> =
+        world.store.nodes(run).await.unwrap().iter().map(|node| node.state).collect();
     assert_eq!(states, [NodeState::Passed, NodeState::Waiting]);
 }
 
 #[tokio::test]
 async fn a_release_moves_its_channels_and_ends_its_run_or_does_nothing() {
     let world = world().await;
-    let spec = ChannelSpec { follows: Follows::DefaultBranch, after: Some(Span::from_secs(60)), rollout: None };
+    let spec =
+        ChannelSpec { follows: Follows::DefaultBranch, after: Some(Span::from_secs(60)), rollout: None };
     let declared = BTreeMap::from([(channel(), spec)]);
     world.store.declare_channels(world.source, &declared).await.unwrap();
     let run = world.running('a', &[node("hmi/plant-a", NodeState::Waiting)]).await;

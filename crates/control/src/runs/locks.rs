@@ -1,27 +1,30 @@
-//! Missing locks: resolved by jobs of their own, kept as numbered overlays.
+//! Locks: missing ones, and in a run that looks for updates all, are resolved by jobs of their own and kept as numbered
+//! overlays. What comes back equal to the effective lock is not kept: nothing moved.
 
 use std::collections::BTreeMap;
 
+use edgewright_model::lock::Lock;
 use edgewright_model::names::ImageName;
 use edgewright_model::order::JobId;
 use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
 use edgewright_model::spec::Definition;
 use edgewright_model::tree::Tree;
-use edgewright_plan::Graph;
+use edgewright_plan::{EffectiveLock, Locks};
 use futures::future::try_join_all;
 
 use super::Driver;
 use crate::ControlError;
 
 impl Driver<'_> {
-    /// Resolves what the graph lacks and stores it; gives the images for which that failed.
-    pub(crate) async fn resolve_locks(
+    /// Resolves the locks of some images and stores what is new; gives the images for which that failed.
+    pub(crate) async fn resolve_locks<'i>(
         &self,
         definition: &Definition,
-        graph: &Graph,
+        images: impl Iterator<Item = &'i ImageName>,
+        locks: &Locks,
         tree: &Tree,
     ) -> Result<BTreeMap<ImageName, JobFailure>, ControlError> {
-        let jobs = graph.unresolved.keys().map(|image| self.resolve_lock(image, definition, tree));
+        let jobs = images.map(|image| self.resolve_lock(image, definition, locks.images.get(image), tree));
         let failures = try_join_all(jobs).await?;
         Ok(failures.into_iter().flatten().collect())
     }
@@ -30,6 +33,7 @@ impl Driver<'_> {
         &self,
         image: &ImageName,
         definition: &Definition,
+        effective: Option<&EffectiveLock>,
         tree: &Tree,
     ) -> Result<Option<(ImageName, JobFailure)>, ControlError> {
         let name = format!("lock {image}");
@@ -46,7 +50,11 @@ impl Driver<'_> {
             drop(permit);
             let failure = match (outcome.lock, outcome.failure) {
                 (Some(lock), None) => {
-                    let reason = format!("run {}: no lock for what the image asks", self.run.number);
+                    let reason = match effective {
+                        Some(old) if same_inputs(&old.lock, &lock) => return Ok(None),
+                        Some(_) => format!("run {}: the outside moved", self.run.number),
+                        None => format!("run {}: no lock for what the image asks", self.run.number),
+                    };
                     self.store.add_lock(self.run.source, image, &lock, &reason, self.clock.now()).await?;
                     return Ok(None);
                 }
@@ -64,6 +72,11 @@ impl Driver<'_> {
             attempt += 1;
         }
     }
+}
+
+/// Whether two locks pin the same; the epoch is only when they were made.
+fn same_inputs(a: &Lock, b: &Lock) -> bool {
+    a.request == b.request && a.base == b.base && a.packages == b.packages
 }
 
 fn no_answer() -> JobFailure {

@@ -1,6 +1,6 @@
 //! From a run's commit to its plan: read, parse, lock, graph, plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use edgewright_model::format::{self, Diagnostic};
 use edgewright_model::lock::Lock;
@@ -54,10 +54,16 @@ impl Driver<'_> {
         };
         let mut graph = graph(&definition, &tree, &locks);
         let mut unlocked = BTreeMap::new();
-        if !graph.unresolved.is_empty() && !fixed {
-            unlocked = self.resolve_locks(&definition, &graph, &tree).await?;
+        let mut wanted: BTreeSet<ImageName> = graph.unresolved.keys().cloned().collect();
+        if run.trigger == Trigger::Lock {
+            wanted.extend(locks.images.keys().cloned());
+        }
+        if !wanted.is_empty() && !fixed {
+            unlocked = self.resolve_locks(&definition, wanted.iter(), &locks, &tree).await?;
             locks = Locks::choose(&definition, &self.overlays().await?, COMPRESSOR_VERSION);
             graph = edgewright_plan::graph(&definition, &tree, &locks);
+            // A lock that could not be looked up anew still stands.
+            unlocked.retain(|image, _| graph.unresolved.contains_key(image));
         }
         for image in graph.unresolved.keys() {
             unlocked.entry(image.clone()).or_insert_with(|| no_lock(image));
