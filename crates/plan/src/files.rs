@@ -172,13 +172,12 @@ impl Folder {
                     continue;
                 }
                 EntryKind::Link => {
-                    match tree.content(&source).and_then(|bytes| std::str::from_utf8(bytes).ok()) {
-                        Some(link) => LayerKind::Link { target: link.to_owned() },
-                        None => {
-                            fault("the link's target is not UTF-8 or too long".to_owned(), "make it shorter");
-                            continue;
-                        }
-                    }
+                    let bytes = tree.content(&source);
+                    let Some(link) = bytes.and_then(|bytes| std::str::from_utf8(bytes).ok()) else {
+                        fault("the link's target is not UTF-8 or too long".to_owned(), "make it shorter");
+                        continue;
+                    };
+                    LayerKind::Link { target: link.to_owned() }
                 }
                 EntryKind::File | EntryKind::Executable if target != path => {
                     templates.insert(target.clone(), Template { source, path: target, mode, owner });

@@ -118,6 +118,7 @@ pub fn platforms<'a>(
 
 #[cfg(test)]
 mod tests {
+    use super::LockOrigin::{Committed, Overlay};
     use super::*;
     use edgewright_model::Digest;
 
@@ -149,7 +150,6 @@ mod tests {
         let chosen = |committed: Option<Lock>, overlays: &[(u64, Lock)]| {
             effective(&now, committed.as_ref(), overlays).map(|lock| lock.origin)
         };
-        use LockOrigin::{Committed, Overlay};
         assert_eq!(chosen(None, &[]), None);
         assert_eq!(chosen(Some(stale(9)), &[(1, stale(9))]), None);
         assert_eq!(chosen(Some(incomplete), &[]), None);

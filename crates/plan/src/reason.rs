@@ -142,11 +142,11 @@ pub enum Reason {
 const NAMED: usize = 3;
 
 fn list<T: fmt::Display>(items: &[T]) -> String {
-    let mut text = items.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    if items.len() > NAMED {
-        text.push_str(&format!(" (+{} more)", items.len() - NAMED));
+    let named = items.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    match items.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named} (+{more} more)"),
     }
-    text
 }
 
 impl fmt::Display for Reason {

@@ -241,7 +241,7 @@ mod tests {
             ("{{ vars.ntp }}{% if slot %}slot{% endif %}", "10.1.0.1"),
             ("{% for x in vars.list %}{{ x }},{% endfor %}\n\n", "1,true,\n\n"),
             ("<{{ '<&>' }}>", "<<&>>"),
-            ("{{ vars.list | tojson }}", "[1,true]"),
+            ("{{ vars.list | tojson }}", "[1, true]"),
             ("", ""),
         ] {
             assert_eq!(render(template).unwrap(), want, "{template}");

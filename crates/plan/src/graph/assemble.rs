@@ -74,7 +74,7 @@ pub(super) fn assemble(definition: &Definition, tree: &Tree, locks: &Locks) -> G
     assembler.finish()
 }
 
-impl<'t> Assembler<'t> {
+impl Assembler<'_> {
     /// Makes a variant and all its ancestors, the farthest first.
     fn visit(&mut self, variant: VariantName) {
         let mut line = vec![variant];
@@ -239,16 +239,18 @@ impl<'t> Assembler<'t> {
         let mut unresolved: BTreeMap<ImageName, LockRequest> = BTreeMap::new();
         for name in self.requests.keys() {
             match locked(&self.requests, self.locks, name) {
-                Some(Locked::Resolved(lock)) => drop(locks.insert((*name).clone(), lock.clone())),
+                Some(Locked::Resolved(lock)) => {
+                    locks.insert((*name).clone(), lock.clone());
+                }
                 Some(Locked::Unresolved(request)) => {
-                    drop(unresolved.insert((*name).clone(), request.clone()))
+                    unresolved.insert((*name).clone(), request.clone());
                 }
                 None => {}
             }
         }
         let source = definition.source.name.clone();
         Graph {
-            nodes: prefixes::nodes(&source, ready),
+            nodes: prefixes::nodes(&source, &ready),
             source,
             blocked,
             broken_images: definition.broken_images.clone(),

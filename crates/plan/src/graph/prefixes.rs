@@ -30,19 +30,19 @@ impl Place<'_> {
 }
 
 /// All nodes: variants, and the places where two or more variants of one image part or end.
-pub(super) fn nodes(source: &SourceName, ready: BTreeMap<VariantName, Ready>) -> BTreeMap<NodeId, Node> {
+pub(super) fn nodes(source: &SourceName, ready: &BTreeMap<VariantName, Ready>) -> BTreeMap<NodeId, Node> {
     let mut nodes = BTreeMap::new();
     let mut by_image: BTreeMap<(&ImageName, &Platform), Vec<(&VariantName, &Path)>> = BTreeMap::new();
-    for (variant, made) in &ready {
+    for (variant, made) in ready {
         for (platform, path) in &made.paths {
             by_image.entry((&variant.image, platform)).or_default().push((variant, path));
         }
     }
     // Ancestors first: the parent of a prefix is found among its members' ancestors' nodes.
     let mut order: Vec<_> = by_image.into_iter().collect();
-    order.sort_by_key(|((image, _), members)| (generation(&ready, members), *image));
+    order.sort_by_key(|((image, _), members)| (generation(ready, members), *image));
     for ((image, platform), members) in order {
-        let group = Group { source, image, platform, members: &members, ready: &ready };
+        let group = Group { source, image, platform, members: &members, ready };
         group.add_to(&mut nodes);
     }
     nodes

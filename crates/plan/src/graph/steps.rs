@@ -35,15 +35,20 @@ pub(super) enum Locked<'a> {
     Unresolved(&'a LockRequest),
 }
 
+/// A declared step: its image and its index among the image's steps.
+type Place = (ImageName, usize);
+
+/// A folder, and the step that declares it, whose owner and modes matter, too; none for overlays.
+type Source = (TreePath, Option<Place>);
+
 /// Prepares steps. Faults become diagnostics once, and a reason for every variant that they stop.
 pub(super) struct Steps<'t> {
     definition: &'t Definition,
     tree: &'t Tree,
     templates: Templates<'t>,
-    /// By folder, and by image and index for declared steps, whose owner and modes matter, too.
-    folders: HashMap<(TreePath, Option<(ImageName, usize)>), Result<Arc<Folder>, String>>,
-    plain: HashMap<(TreePath, Option<(ImageName, usize)>), Prepared>,
-    contexts: HashMap<(ImageName, usize), Result<Prepared, String>>,
+    folders: HashMap<Source, Result<Arc<Folder>, String>>,
+    plain: HashMap<Source, Prepared>,
+    contexts: HashMap<Place, Result<Prepared, String>>,
     bootstraps: HashMap<(ImageName, usize, Platform), Result<Prepared, String>>,
     pub(super) diagnostics: Vec<Diagnostic>,
 }
@@ -149,7 +154,7 @@ impl<'t> Steps<'t> {
     fn folder(
         &mut self,
         path: &TreePath,
-        place: Option<(ImageName, usize)>,
+        place: Option<Place>,
         list: impl FnOnce(&Tree) -> Result<Folder, Vec<Diagnostic>>,
     ) -> Result<Arc<Folder>, String> {
         let key = (path.clone(), place);
@@ -164,7 +169,7 @@ impl<'t> Steps<'t> {
     fn files(
         &mut self,
         path: &TreePath,
-        place: Option<(ImageName, usize)>,
+        place: Option<Place>,
         folder: &Arc<Folder>,
         delete: &[String],
         subject: &mut Subject<'_>,

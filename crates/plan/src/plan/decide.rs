@@ -49,8 +49,10 @@ impl<'a> Decider<'a> {
         if action.is_work()
             && let Some(parent) = self.failed_parent(node)
         {
-            let because = format!("parent {parent} is not good");
-            return (Action::Blocked, vec![Reason::Broken { because }]);
+            return (
+                Action::Blocked,
+                vec![Reason::Broken { because: format!("parent {parent} is known bad") }],
+            );
         }
         (action, reasons)
     }
@@ -94,8 +96,8 @@ impl<'a> Decider<'a> {
     }
 
     fn test_reasons(&self, node: &Node, missing: &[Lane]) -> Vec<Reason> {
-        if self.history_key(node).is_none() {
-            return vec![self.absent_before(node)];
+        if self.history_key(node) != Some(&node.key) {
+            return self.build_reasons(node);
         }
         let old = self.previous.and_then(|previous| previous.nodes.get(&node.id));
         let mut checks = BTreeSet::new();
@@ -127,6 +129,8 @@ impl<'a> Decider<'a> {
         }
         let mut reasons = self.build_reasons(node);
         if let Some(image) = &node.unresolved {
+            // What moves is known only when the lock is.
+            reasons.retain(|reason| !matches!(reason, Reason::LockMoved { .. }));
             reasons.insert(0, Reason::LockUnresolved { image: image.clone() });
         }
         (Action::Build { start, steps }, reasons)

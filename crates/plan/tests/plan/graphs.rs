@@ -1,0 +1,231 @@
+//! The shape of graphs: nodes, parents, shared prefixes, what is blocked.
+
+use std::fmt::Write as _;
+
+use edgewright_model::order::Base;
+use edgewright_plan::graph::GraphBase;
+use edgewright_plan::step::PlannedStep;
+use edgewright_plan::{Graph, History, NodeId, plan};
+use insta::assert_snapshot;
+
+use crate::fixture::{SAMPLE, Source};
+
+fn name(id: &NodeId) -> String {
+    let name = id.name.to_string();
+    name.split_once('~').map_or(name.clone(), |(image, _)| format!("{image}~"))
+}
+
+fn show(graph: &Graph) -> String {
+    let mut text = String::new();
+    for node in graph.nodes.values() {
+        let parent = node.parent.as_ref().map_or("-".to_owned(), name);
+        writeln!(text, "{} on {parent} in {}", name(&node.id), node.repository).unwrap();
+        for step in node.steps() {
+            writeln!(text, "    {}", step.title).unwrap();
+        }
+        for lane in &node.lanes {
+            let checks: Vec<&str> = lane.checks.iter().map(|check| check.id.as_str()).collect();
+            writeln!(text, "    {}: {}", lane.lane, checks.join(", ")).unwrap();
+        }
+    }
+    for (variant, blocked) in &graph.blocked {
+        writeln!(text, "{variant} is blocked: {}", blocked.reason).unwrap();
+    }
+    text
+}
+
+#[test]
+fn the_sample_shares_what_it_can() {
+    assert_snapshot!(show(&Source::sample().sound()), @r#"
+    base on - in plant-os/base
+        bootstrap trixie
+        files images/base/files
+        container: system-up
+    gateway/plant-a on gateway~ in plant-os/gateway/plant-a
+        files sites/plant-a/files
+        container: system-up
+    gateway/plant-b on gateway~ in plant-os/gateway/plant-b
+        files sites/plant-b/files
+        container: system-up
+    hmi/plant-a on hmi~ in plant-os/hmi/plant-a
+        files sites/plant-a/files
+        container: hmi-answers, system-up
+    hmi/plant-b on hmi~ in plant-os/hmi/plant-b
+        files sites/plant-b/files
+        files sites/plant-b/images/hmi/files
+        container: hmi-answers, system-up
+    gateway~ on base in plant-os/gateway
+        files images/gateway/files
+    hmi~ on base in plant-os/hmi
+        containerfile images/hmi/Containerfile
+        files images/hmi/files
+    "#);
+}
+
+#[test]
+fn one_site_needs_no_prefix() {
+    let mut source = Source::sample();
+    source.files.retain(|path, _| !path.starts_with("sites/plant-b"));
+    let graph = source.sound();
+    assert!(graph.nodes.keys().all(|id| id.name.variant().is_some()));
+    assert_eq!(graph.nodes.len(), 3);
+}
+
+#[test]
+fn sites_without_files_share_everything() {
+    let mut source = Source::sample();
+    source.files.retain(|path, _| !path.contains("/files/") || path.starts_with("images/"));
+    let graph = source.sound();
+    let node = |name: &str| graph.variant(&name.parse().unwrap(), &"linux/amd64".parse().unwrap()).unwrap();
+    for image in ["hmi", "gateway"] {
+        let (a, b) = (node(&format!("{image}/plant-a")), node(&format!("{image}/plant-b")));
+        assert_eq!(a.key, b.key);
+        assert_eq!(a.parent, b.parent);
+        assert!(a.steps().is_empty());
+        assert_eq!(graph.nodes[a.parent.as_ref().unwrap()].key, a.key);
+    }
+}
+
+#[test]
+fn a_prefix_stands_on_what_all_its_variants_stand_on() {
+    // The base has a variant per site, equal at both: what `hmi` shares stands on what `base` shares.
+    let source = Source::sample()
+        .replace("images/base/image.yaml", "from: scratch\n", "from: scratch\nper: site\n")
+        .without("sites/plant-a/files/etc/plant/site.conf")
+        .without("sites/plant-b/files/etc/plant/site.conf");
+    assert_snapshot!(show(&source.sound()), @r#"
+    base/plant-a on base~ in plant-os/base/plant-a
+        container: system-up
+    base/plant-b on base~ in plant-os/base/plant-b
+        container: system-up
+    gateway/plant-a on gateway~ in plant-os/gateway/plant-a
+        container: system-up
+    gateway/plant-b on gateway~ in plant-os/gateway/plant-b
+        container: system-up
+    hmi/plant-a on hmi~ in plant-os/hmi/plant-a
+        container: hmi-answers, system-up
+    hmi/plant-b on hmi~ in plant-os/hmi/plant-b
+        files sites/plant-b/images/hmi/files
+        container: hmi-answers, system-up
+    base~ on - in plant-os/base
+        bootstrap trixie
+        files images/base/files
+    gateway~ on base~ in plant-os/gateway
+        files images/gateway/files
+    hmi~ on base~ in plant-os/hmi
+        containerfile images/hmi/Containerfile
+        files images/hmi/files
+    "#);
+}
+
+#[test]
+fn images_without_steps_are_tested_and_hosted() {
+    let source =
+        Source { files: [SAMPLE[0]].map(|(a, b)| (a.to_owned(), b.to_owned())).into(), ..Source::sample() }
+            .replace("edgewright.yaml", "vars: {ntp: pool.example.org}\n", "")
+            .with("images/outside/image.yaml", "from: quay.io/a/b:1\ntest: {lanes: [container]}\n")
+            .with("images/again/image.yaml", "from: outside\ntest: {lanes: [container]}\n");
+    let graph = source.sound();
+    let node = |name: &str| graph.variant(&name.parse().unwrap(), &"linux/amd64".parse().unwrap()).unwrap();
+    let (outside, again) = (node("outside"), node("again"));
+    assert!(matches!(outside.base.order(), Some(Base::External { .. })));
+    assert_eq!((outside.path.len(), outside.parent.as_ref()), (0, None));
+    assert_eq!((&again.key, again.parent.as_ref()), (&outside.key, Some(&outside.id)));
+
+    let unresolved = Source { systemd: None, ..source }.graph();
+    assert_eq!(unresolved.unresolved.len(), 1);
+    let node = unresolved.variant(&"again".parse().unwrap(), &"linux/amd64".parse().unwrap()).unwrap();
+    assert_eq!(node.unresolved.as_ref().unwrap().as_str(), "outside");
+    assert!(matches!(node.base, GraphBase::External { digest: None, .. }));
+    assert_ne!(node.key, again.key);
+}
+
+#[test]
+fn faults_stop_only_what_depends_on_them() {
+    let template =
+        Source::sample().with("sites/plant-b/images/hmi/files/etc/plc.conf.j2", "{{ vars.nope }}\n").graph();
+    assert_eq!(template.diagnostics.len(), 1);
+    assert_eq!(template.blocked.len(), 1);
+    assert_eq!(template.variants().len(), 4);
+
+    let base = Source::sample().with("images/base/files/etc/x.j2", "{{ nope }}").graph();
+    assert_eq!(base.diagnostics.len(), 1, "{:?}", base.diagnostics);
+    assert_eq!((base.blocked.len(), base.nodes.len()), (5, 0));
+
+    let ignore = Source::sample().with("images/hmi/.containerignore", "a\n[\n").graph();
+    assert_eq!(ignore.diagnostics[0].place.unwrap().line, 2);
+    assert_eq!(ignore.blocked.len(), 2);
+}
+
+#[test]
+fn contexts_hold_what_the_containerfile_may_see() {
+    let paths = |source: &Source| -> Vec<String> {
+        let graph = source.graph();
+        let hmi = graph.nodes.values().find(|node| node.id.name.image().as_str() == "hmi").unwrap();
+        let context = hmi.path.iter().find_map(|step| match &*step.work {
+            PlannedStep::Containerfile { context, .. } => Some(context),
+            PlannedStep::Bootstrap { .. } | PlannedStep::Files { .. } => None,
+        });
+        context.unwrap().iter().map(|entry| entry.path.to_string()).collect()
+    };
+    let source = Source::sample().with("images/hmi/edgewright.lock", "{}").with("images/hmi/a.md", "");
+    let source = source.with("images/hmi/src/image.yaml", "");
+    assert_eq!(paths(&source), [".containerignore", "Containerfile", "src/hmi", "src/image.yaml"]);
+    let docker = source.clone().with("images/hmi/.dockerignore", "src");
+    assert_eq!(paths(&docker).len(), 5, "a .containerignore wins over a .dockerignore");
+    let beside = docker.with("images/hmi/Containerfile.containerignore", "*\n!src/hmi");
+    assert_eq!(paths(&beside), ["src/hmi"]);
+}
+
+#[test]
+fn platforms_are_separate_and_count_once() {
+    let both = Source::sample().replace("edgewright.yaml", "[linux/amd64]", "[linux/amd64, linux/arm64]");
+    let (one, two) = (Source::sample().sound(), both.sound());
+    assert_eq!(two.nodes.len(), 2 * one.nodes.len());
+    let keys: std::collections::BTreeSet<_> = two.nodes.values().map(|node| &node.key).collect();
+    assert_eq!(keys.len(), two.nodes.len());
+    let less = plan(&one, &History::as_if_built(&two), Some(&two));
+    assert_eq!(less.nodes.values().filter(|node| node.action.name() == "retire").count(), 5);
+
+    let child = both.replace(
+        "images/base/image.yaml",
+        "from: scratch\n",
+        "from: scratch\nplatforms: [linux/amd64]\n",
+    );
+    let graph = child.graph();
+    assert_eq!(graph.blocked.len(), 4, "{:?}", graph.blocked);
+}
+
+#[test]
+fn a_thousand_variants() {
+    let mut source = Source::sample();
+    source.files.retain(|path, _| !path.starts_with("sites/"));
+    for index in 0..500 {
+        source = source
+            .with(
+                &format!("sites/p{index}/site.yaml"),
+                &format!(
+                    "id: s-{index}\nvars: {{plc: 10.0.0.{index}}}\nslots:\n- {{id: a, image: hmi}}\n- {{id: b, image: gateway}}\n"
+                ),
+            )
+            .with(&format!("sites/p{index}/files/etc/site"), &index.to_string())
+            .with(&format!("sites/p{index}/files/etc/plant.j2"), "{{ site.name }} {{ image }}\n");
+    }
+    for index in 0..200 {
+        source = source.with(&format!("images/hmi/files/usr/share/{index}"), &index.to_string());
+    }
+    let tree = source.tree();
+    let started = std::time::Instant::now();
+    let definition = edgewright_model::format::parse(&tree).definition.unwrap();
+    let parsed = started.elapsed();
+    let locks = source.locks(&definition);
+    let graph = edgewright_plan::graph(&definition, &tree, &locks);
+    let graphed = started.elapsed();
+    let history = History::as_if_built(&graph);
+    let remembered = started.elapsed();
+    let plan = plan(&graph, &history, Some(&graph));
+    let planned = started.elapsed();
+    eprintln!("parse {parsed:?}, graph {:?}, plan {:?}", graphed - parsed, planned - remembered);
+    assert_eq!((graph.variants().len(), graph.nodes.len()), (1001, 1003));
+    assert_eq!(plan.summary().reuse, 1001);
+}

@@ -1,0 +1,285 @@
+//! Transcripts: what a change of the sample makes of it, and why.
+
+use edgewright_model::order::ManifestRef;
+use edgewright_plan::history::VerdictKey;
+use edgewright_plan::plan::Start;
+use edgewright_plan::{Action, Graph, History, Plan, plan};
+use insta::assert_snapshot;
+
+use crate::fixture::{Source, after, show};
+
+fn change(new: &Source) -> String {
+    show(&after(&Source::sample(), new))
+}
+
+#[test]
+fn a_first_plan_builds_everything() {
+    let graph = Source::sample().sound();
+    let plan = plan(&graph, &History::default(), None);
+    assert_snapshot!(show(&plan), @r#"
+    builds 5 of 5 variants, because new variant
+    build base: new variant
+    build gateway/plant-a after gateway~: new variant
+    build gateway/plant-b after gateway~: new variant
+    build hmi/plant-a after hmi~: new variant
+    build hmi/plant-b after hmi~: new variant
+    build gateway~ after base: shared by 2 variants, such as gateway/plant-a
+    build hmi~ after base: shared by 2 variants, such as hmi/plant-a
+    "#);
+    let order: Vec<String> = plan.order().iter().map(|node| node.id.name.to_string()).collect();
+    assert_eq!(order.len(), 7);
+    assert_eq!(order[0], "base");
+}
+
+#[test]
+fn nothing_changed() {
+    assert_snapshot!(change(&Source::sample()), @r#"
+    builds 0 of 5 variants
+    "#);
+}
+
+#[test]
+fn one_file_of_one_site() {
+    let new = Source::sample().with("sites/plant-a/files/etc/plant/site.conf", "plant=A\n");
+    assert_snapshot!(change(&new), @r#"
+    builds 2 of 5 variants, because files sites/plant-a/files changed: etc/plant/site.conf
+    build gateway/plant-a: files sites/plant-a/files changed: etc/plant/site.conf
+    build hmi/plant-a: files sites/plant-a/files changed: etc/plant/site.conf
+    "#);
+}
+
+#[test]
+fn a_containerfile_and_its_context() {
+    let new = Source::sample()
+        .replace("images/hmi/Containerfile", "COPY", "RUN true\nCOPY")
+        .with("images/hmi/src/more", "x");
+    assert_snapshot!(change(&new), @r#"
+    builds 2 of 5 variants, because Containerfile images/hmi/Containerfile changed
+    build hmi/plant-a after hmi~: Containerfile images/hmi/Containerfile changed; build context images/hmi changed: src/more
+    build hmi/plant-b after hmi~: Containerfile images/hmi/Containerfile changed; build context images/hmi changed: src/more
+    build hmi~: shared by 2 variants, such as hmi/plant-a
+    "#);
+}
+
+#[test]
+fn build_arguments() {
+    let new = Source::sample().replace("images/hmi/image.yaml", "CHANNEL: edge", "CHANNEL: stable");
+    assert_snapshot!(change(&new), @r#"
+    builds 2 of 5 variants, because build argument CHANNEL changed
+    build hmi/plant-a after hmi~: build argument CHANNEL changed
+    build hmi/plant-b after hmi~: build argument CHANNEL changed
+    build hmi~: shared by 2 variants, such as hmi/plant-a
+    "#);
+}
+
+#[test]
+fn packages_and_locks() {
+    let packages = Source::sample().replace(
+        "images/base/image.yaml",
+        "linux-image-cloud-amd64",
+        "linux-image-amd64, nginx",
+    );
+    assert_snapshot!(change(&packages), @r#"
+    builds 5 of 5 variants, because package list changed: +linux-image-amd64, -linux-image-cloud-amd64, +nginx
+    build base: package list changed: +linux-image-amd64, -linux-image-cloud-amd64, +nginx
+    build gateway/plant-a after gateway~: parent base changes
+    build gateway/plant-b after gateway~: parent base changes
+    build hmi/plant-a after hmi~: parent base changes
+    build hmi/plant-b after hmi~: parent base changes
+    build gateway~ after base: shared by 2 variants, such as gateway/plant-a
+    build hmi~ after base: shared by 2 variants, such as hmi/plant-a
+    "#);
+    let moved = Source { systemd: Some("257.2".to_owned()), ..Source::sample() };
+    assert_snapshot!(change(&moved), @r#"
+    builds 5 of 5 variants, because lock moved: systemd 257.1 → 257.2
+    build base: lock moved: systemd 257.1 → 257.2
+    build gateway/plant-a after gateway~: parent base changes
+    build gateway/plant-b after gateway~: parent base changes
+    build hmi/plant-a after hmi~: parent base changes
+    build hmi/plant-b after hmi~: parent base changes
+    build gateway~ after base: shared by 2 variants, such as gateway/plant-a
+    build hmi~ after base: shared by 2 variants, such as hmi/plant-a
+    "#);
+    let unresolved = Source { systemd: None, ..Source::sample() };
+    assert_snapshot!(change(&unresolved), @r#"
+    builds 5 of 5 variants, because lock of base is not resolved yet
+    build base: lock of base is not resolved yet; this version of Edgewright builds differently; lock moved: -libc6 2.41 (+1 more)
+    build gateway/plant-a after gateway~: lock of base is not resolved yet; parent base changes
+    build gateway/plant-b after gateway~: lock of base is not resolved yet; parent base changes
+    build hmi/plant-a after hmi~: lock of base is not resolved yet; parent base changes
+    build hmi/plant-b after hmi~: lock of base is not resolved yet; parent base changes
+    build gateway~ after base: lock of base is not resolved yet; shared by 2 variants, such as gateway/plant-a
+    build hmi~ after base: lock of base is not resolved yet; shared by 2 variants, such as hmi/plant-a
+    "#);
+}
+
+#[test]
+fn variables() {
+    let new = Source::sample().replace("edgewright.yaml", "pool.example.org", "ntp.example.org");
+    assert_snapshot!(change(&new), @r#"
+    builds 2 of 5 variants, because variable ntp changed
+    build gateway/plant-a after gateway~: variable ntp changed
+    build gateway/plant-b after gateway~: variable ntp changed
+    build gateway~: shared by 2 variants, such as gateway/plant-a
+    "#);
+}
+
+#[test]
+fn checks_are_tested_again_without_a_build() {
+    let new = Source::sample().replace("images/hmi/image.yaml", "status: 200", "status: 204");
+    assert_snapshot!(change(&new), @r#"
+    builds 0 of 5 variants, tests 2, because checks changed: hmi-answers
+    test hmi/plant-a: checks changed: hmi-answers
+    test hmi/plant-b: checks changed: hmi-answers
+    "#);
+}
+
+#[test]
+fn steps_come_and_go() {
+    let new = Source::sample()
+        .without("sites/plant-a/files/etc/plant/site.conf")
+        .with("sites/plant-a/images/hmi/files/etc/x", "x");
+    assert_snapshot!(change(&new), @r#"
+    builds 1 of 5 variants, tests 1, because no verdict of lane container yet; step added: files sites/plant-a/images/hmi/files
+    test gateway/plant-a: no verdict of lane container yet
+    build hmi/plant-a: step added: files sites/plant-a/images/hmi/files; step removed: files sites/plant-a/files
+    "#);
+}
+
+#[test]
+fn variants_come_and_go() {
+    let new = Source::sample()
+        .replace("sites/plant-a/site.yaml", "- {id: gw-1, image: gateway}\n", "")
+        .with("sites/plant-c/site.yaml", "id: s-c\nslots:\n- {id: gw-1, image: gateway}\n");
+    assert_snapshot!(change(&new), @r#"
+    builds 0 of 5 variants, tests 1, retires 1, because new variant
+    retire gateway/plant-a: not declared any more
+    test gateway/plant-c: new variant
+    "#);
+}
+
+#[test]
+fn broken_definitions_keep_what_they_had() {
+    let image = Source::sample().with("images/hmi/image.yaml", "from: [\n");
+    assert_snapshot!(change(&image), @r#"
+    builds 0 of 5 variants, cannot build 2
+    blocked hmi/plant-a: image hmi has errors
+    blocked hmi/plant-b: image hmi has errors
+    "#);
+    let site = Source::sample().with("sites/plant-b/site.yaml", "id: [\n");
+    assert_snapshot!(change(&site), @r#"
+    builds 0 of 5 variants, cannot build 2
+    blocked gateway/plant-b: site plant-b has errors
+    blocked hmi/plant-b: site plant-b has errors
+    "#);
+    let base = Source::sample().with("images/base/image.yaml", "nonsense: 1\n");
+    assert_snapshot!(change(&base), @r#"
+    builds 0 of 5 variants, cannot build 5
+    blocked base: image base has errors
+    blocked gateway/plant-a: image `base` has errors
+    blocked gateway/plant-b: image `base` has errors
+    blocked hmi/plant-a: image `base` has errors
+    blocked hmi/plant-b: image `base` has errors
+    "#);
+}
+
+/// A history that knows the whole graph except for one variant's own build.
+fn lost(graph: &Graph, variant: &str) -> History {
+    let mut history = History::as_if_built(graph);
+    let node = graph.variant(&variant.parse().unwrap(), &"linux/amd64".parse().unwrap()).unwrap();
+    history.builds.remove(&node.key).unwrap();
+    history
+}
+
+fn action<'a>(plan: &'a Plan, variant: &str) -> &'a Action {
+    let node = plan.nodes.values().find(|node| node.id.name.to_string() == variant).unwrap();
+    &node.action
+}
+
+#[test]
+fn builds_start_from_the_longest_known_prefix() {
+    let graph = Source::sample().sound();
+    let plan = plan(&graph, &lost(&graph, "hmi/plant-b"), Some(&graph));
+    let Action::Build { start: Start::Known { .. }, steps } = action(&plan, "hmi/plant-b") else {
+        panic!("{plan:?}")
+    };
+    // Site files were known: only site × image files are left.
+    let titles: Vec<&str> = steps.iter().map(|step| step.title.as_str()).collect();
+    assert_eq!(titles, ["files sites/plant-b/images/hmi/files"]);
+    assert_snapshot!(show(&plan), @r#"
+    builds 1 of 5 variants, because never built
+    build hmi/plant-b: never built
+    "#);
+}
+
+#[test]
+fn known_bad_input_is_left_alone() {
+    let graph = Source::sample().sound();
+    let node = |name: &str| graph.variant(&name.parse().unwrap(), &"linux/amd64".parse().unwrap()).unwrap();
+    let mut history = lost(&graph, "hmi/plant-b");
+    history.failed_builds.insert(node("hmi/plant-b").key.clone(), "it broke".to_owned());
+    let gateway = node("gateway/plant-a");
+    let verdict = VerdictKey {
+        manifest: gateway.key.clone(),
+        lane: gateway.lanes[0].lane,
+        check_set: gateway.lanes[0].check_set.clone(),
+    };
+    history.passed.remove(&verdict);
+    history.failed.insert(verdict, "no answer".to_owned());
+    assert_snapshot!(show(&plan(&graph, &history, Some(&graph))), @r#"
+    builds 0 of 5 variants, leaves out as known bad 2
+    failed gateway/plant-a: lane container failed before with the same input: no answer
+    failed hmi/plant-b: files sites/plant-b/images/hmi/files failed before with the same input: it broke
+    "#);
+
+    // A base that is known bad stops all on it that would have to be built.
+    let mut history = History::default();
+    history.failed_builds.insert(node("base").path[0].key.clone(), "no such package".to_owned());
+    assert_snapshot!(show(&plan(&graph, &history, None)), @r#"
+    builds 0 of 5 variants, cannot build 4, leaves out as known bad 1
+    failed base: bootstrap trixie failed before with the same input: no such package
+    blocked gateway/plant-a: parent base is not good
+    blocked gateway/plant-b: parent base is not good
+    blocked hmi/plant-a: parent base is not good
+    blocked hmi/plant-b: parent base is not good
+    "#);
+}
+
+#[test]
+fn a_result_from_another_repository_is_reused() {
+    let graph = Source::sample().sound();
+    let mut history = History::as_if_built(&graph);
+    for manifest in history.builds.values_mut() {
+        *manifest = ManifestRef { repository: "elsewhere".parse().unwrap(), ..manifest.clone() };
+    }
+    let plan = plan(&graph, &history, None);
+    assert!(plan.nodes.values().all(|node| matches!(&node.action, Action::Reuse { manifest } if manifest.repository.as_str() == "elsewhere")));
+}
+
+#[test]
+fn json_is_a_list_of_rows() {
+    let new = Source::sample().with("sites/plant-a/files/etc/plant/site.conf", "plant=A\n");
+    let rows = serde_json::to_value(after(&Source::sample(), &new)).unwrap();
+    let row = rows.as_array().unwrap().iter().find(|row| row["node"] == "hmi/plant-a").unwrap();
+    insta::assert_json_snapshot!(row, { ".key" => "…", ".after[]" => "…" }, @r#"
+    {
+      "action": "build",
+      "after": [],
+      "key": "…",
+      "kind": "variant",
+      "node": "hmi/plant-a",
+      "platform": "linux/amd64",
+      "reason": "files sites/plant-a/files changed: etc/plant/site.conf",
+      "reasons": [
+        {
+          "folder": "sites/plant-a/files",
+          "kind": "files_changed",
+          "paths": [
+            "etc/plant/site.conf"
+          ]
+        }
+      ],
+      "steps": 1
+    }
+    "#);
+}
