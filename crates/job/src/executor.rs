@@ -1,57 +1,33 @@
-//! The port through which control has orders performed. (Signatures by the lead, so that control compiles: refine freely.)
+//! The port that control uses to have a job done.
 
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 
 use edgewright_model::order::JobOrder;
 use edgewright_model::outcome::{JobEvent, JobOutcome};
-use futures::future::BoxFuture;
+use edgewright_process::CancellationToken;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
-/// Performs orders: by a child process, by a cluster, or simulated.
-pub trait Executor: fmt::Debug + Send + Sync + 'static {
-    /// Performs one order. Events arrive while it works, the outcome (which is not sent as an event) at the end. Cancelled
-    /// by the token, the job is ended, cleans up, and [`ExecutorError::Cancelled`] is given.
+use crate::error::ExecutorError;
+
+/// A boxed future, so that executors can be chosen at run time.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A fit capacity for a job's channel of events.
+pub const EVENTS: usize = 1024;
+
+/// Has jobs done. [`crate::conformance`] says what every executor must do.
+pub trait Executor: fmt::Debug + Send + Sync {
+    /// Does one job. `events` hears of its progress, never of its outcome; events that find the channel full are
+    /// dropped, logs first. When `cancel` fires the job is cleared away, then the future ends. Cancel rather than drop
+    /// the future: a dropped job is killed without clearing away.
     ///
-    /// # Errors
-    /// The job could not be started, broke, or was cancelled: an infrastructure failure, never the image's.
-    fn run(
-        &self,
+    /// An outcome is the job's own word, failures included. An error is all that kept it from speaking.
+    fn run<'a>(
+        &'a self,
         order: JobOrder,
         events: mpsc::Sender<JobEvent>,
         cancel: CancellationToken,
-    ) -> BoxFuture<'_, Result<JobOutcome, ExecutorError>>;
-}
-
-/// Why a job gave no outcome.
-#[derive(Debug, thiserror::Error)]
-pub enum ExecutorError {
-    /// The token fired.
-    #[error("the job was cancelled")]
-    Cancelled,
-    /// It did not start, crashed, was killed, or spoke nonsense.
-    #[error("the job broke: {message}")]
-    Broken {
-        /// In one line, with the last words of its standard error.
-        message: String,
-        /// What to do about it.
-        hint: Option<String>,
-    },
-    /// It did not end in time and was killed.
-    #[error("the job did not end within {within}")]
-    Deadline {
-        /// The order's limit.
-        within: edgewright_model::duration::Span,
-    },
-}
-
-impl ExecutorError {
-    /// What to do about it.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Cancelled => None,
-            Self::Broken { hint, .. } => hint.clone(),
-            Self::Deadline { .. } => Some("raise `jobs.within` in the settings, or look at the job's log for what hangs".to_owned()),
-        }
-    }
+    ) -> BoxFuture<'a, Result<JobOutcome, ExecutorError>>;
 }

@@ -1,5 +1,35 @@
-//! Job orders executed: the local executor and the job process itself.
+//! Job orders executed: the executor trait, the local executor, the job process itself, and a simulated twin.
+//!
+//! ```text
+//! control ─Executor::run─▶ LocalExecutor ══ child: `edgewright job run` ══▶ serve ─▶ WorkExecutor: build → push → lanes
+//!                                          stdin: JobOrder, kept open
+//!                                          stdout: JobEvent lines, outcome last
+//!         ─Executor::run─▶ SimulatedExecutor                     (tests; can stand behind `serve`, too)
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`executor`] | the port: an order in, events while it works, an outcome or an [`ExecutorError`] |
+//! | [`local`] | starts the child and judges what comes back |
+//! | [`process`] | the child's side of the pipe |
+//! | [`work`] | what a job does |
+//! | [`report`] | events from callbacks, with a bound on log lines |
+//! | [`simulated`] | scripted outcomes with deterministic digests |
+//! | [`conformance`] | what every executor must do |
 
+pub mod conformance;
+pub mod error;
 pub mod executor;
+pub mod local;
+pub mod process;
+pub mod report;
+pub mod simulated;
+pub mod work;
 
-pub use executor::{Executor, ExecutorError};
+pub use error::ExecutorError;
+pub use executor::{BoxFuture, EVENTS, Executor};
+pub use local::LocalExecutor;
+pub use process::{ProcessError, serve};
+pub use report::Reporter;
+pub use simulated::{Behaviour, SimulatedExecutor};
+pub use work::{WorkExecutor, WorkSettings, reap};

@@ -1,0 +1,159 @@
+//! The local executor: starts `edgewright job run` as a child and judges what comes back.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use edgewright_model::order::{JOB_ENVIRONMENT, JobId, JobOrder, ORDER_VERSION};
+use edgewright_model::outcome::{JobEvent, JobOutcome, Phase};
+use edgewright_process::{CancellationToken, Command, CommandError, Stream};
+use tokio::sync::mpsc;
+
+use crate::error::ExecutorError;
+use crate::executor::{BoxFuture, Executor};
+
+/// What a child gets over its order's limit to notice it by itself and to clear away.
+const OVERTIME: Duration = Duration::from_secs(30);
+/// Between the end of its input and SIGKILL.
+const GRACE: Duration = Duration::from_secs(20);
+/// Longest line of a child: an outcome with its verdicts; in bytes.
+const LINE_LIMIT: usize = 64 * 1024 * 1024;
+/// Longer log lines and garbage are cut; in bytes.
+const SHOWN: usize = 4096;
+
+/// Takes a job's log, line by line: what the job process itself says on standard error.
+pub type LogSink = Arc<dyn Fn(JobId, &str) + Send + Sync>;
+
+/// Runs each job as a child process that dies with this one.
+#[derive(Clone)]
+pub struct LocalExecutor {
+    /// The `edgewright` binary.
+    pub program: PathBuf,
+    /// `job run --work DIR`.
+    pub arguments: Vec<OsString>,
+    /// The work folder, by which leftovers of its jobs are known.
+    pub work: PathBuf,
+    /// Further environment: proxies, `CONTAINERS_CONF`.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Where the jobs' logs go.
+    pub log: LogSink,
+}
+
+impl fmt::Debug for LocalExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalExecutor")
+            .field("program", &self.program)
+            .field("work", &self.work)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What was heard of a child so far.
+#[derive(Default)]
+struct Heard {
+    phase: Option<Phase>,
+    outcome: Option<JobOutcome>,
+    garbage: Option<String>,
+}
+
+impl LocalExecutor {
+    /// Runs `program job run --work WORK`; logs go nowhere until [`LocalExecutor::log`] is set.
+    pub fn new(program: PathBuf, work: PathBuf) -> Self {
+        let arguments = ["job".into(), "run".into(), "--work".into(), work.clone().into_os_string()];
+        Self { program, arguments: arguments.into(), work, environment: Vec::new(), log: Arc::new(|_, _| {}) }
+    }
+
+    async fn run_child(
+        &self,
+        order: JobOrder,
+        events: mpsc::Sender<JobEvent>,
+        cancel: CancellationToken,
+    ) -> Result<JobOutcome, ExecutorError> {
+        let (job, within) = (order.job, order.within);
+        let mut line = serde_json::to_vec(&order).map_err(ExecutorError::Order)?;
+        line.push(b'\n');
+        let mut command = Command::new(&self.program)
+            .args(&self.arguments)
+            .env(JOB_ENVIRONMENT, job.to_string())
+            // The canonical path is what marks processes of this work folder.
+            .env(
+                edgewright_lab::WORK_ENVIRONMENT,
+                self.work.canonicalize().unwrap_or_else(|_| self.work.clone()),
+            )
+            .stdin_bytes_kept_open(line)
+            .deadline(within.get() + OVERTIME)
+            .grace(GRACE)
+            .line_limit(LINE_LIMIT)
+            .cancel(cancel.clone());
+        for (name, value) in &self.environment {
+            command = command.env(name, value);
+        }
+        let mut heard = Heard::default();
+        let finished = command
+            .run_lines_status(|stream, line| match stream {
+                Stream::Stdout => heard.line(line, &events),
+                Stream::Stderr => (self.log)(job, cut(line)),
+            })
+            .await;
+        heard.judge(finished.map(|finished| (finished.ended, finished.output.stderr_tail)), &cancel, within)
+    }
+}
+
+impl Executor for LocalExecutor {
+    fn run<'a>(
+        &'a self,
+        order: JobOrder,
+        events: mpsc::Sender<JobEvent>,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'a, Result<JobOutcome, ExecutorError>> {
+        Box::pin(self.run_child(order, events, cancel))
+    }
+}
+
+impl Heard {
+    fn line(&mut self, line: &str, events: &mpsc::Sender<JobEvent>) {
+        if self.outcome.is_some() {
+            return;
+        }
+        match serde_json::from_str(line) {
+            Ok(JobEvent::Outcome(outcome)) => self.outcome = Some(outcome),
+            Ok(event) => {
+                if let JobEvent::Phase { phase, .. } = &event {
+                    self.phase = Some(*phase);
+                }
+                // A reader that is behind misses events, never the outcome.
+                let _ = events.try_send(event);
+            }
+            Err(_) => {
+                self.garbage.get_or_insert_with(|| cut(line).to_owned());
+            }
+        }
+    }
+
+    fn judge(
+        self,
+        finished: Result<(edgewright_process::Ended, Vec<String>), CommandError>,
+        cancel: &CancellationToken,
+        within: edgewright_model::duration::Span,
+    ) -> Result<JobOutcome, ExecutorError> {
+        let Self { phase, outcome, garbage } = self;
+        match (outcome, finished) {
+            (Some(outcome), _) if outcome.version != ORDER_VERSION => {
+                Err(ExecutorError::Version { found: outcome.version })
+            }
+            // It was finished before it heard of the cancellation.
+            (Some(outcome), _) if outcome.failure.is_none() || !cancel.is_cancelled() => Ok(outcome),
+            (_, _) if cancel.is_cancelled() => Err(ExecutorError::Cancelled),
+            (_, Err(CommandError::Cancelled { .. })) => Err(ExecutorError::Cancelled),
+            (_, Err(CommandError::Deadline { .. })) => Err(ExecutorError::TimeLimit { within, phase }),
+            (_, Err(error)) => Err(ExecutorError::Start(error)),
+            (_, Ok((ended, log))) => Err(ExecutorError::NoOutcome { ended, phase, garbage, log }),
+        }
+    }
+}
+
+fn cut(line: &str) -> &str {
+    &line[..line.floor_char_boundary(SHOWN)]
+}

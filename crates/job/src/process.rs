@@ -1,0 +1,200 @@
+//! The child's side of the pipe: order in, events out, ends with its input.
+
+use std::io::{self, BufRead as _, BufReader, Read, Write};
+use std::time::Duration;
+
+use edgewright_model::error::ErrorClass;
+use edgewright_model::order::{JobOrder, ORDER_VERSION};
+use edgewright_model::outcome::{FailureKind, JobEvent, JobFailure, JobOutcome, Phase};
+use edgewright_process::CancellationToken;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use crate::error::ExecutorError;
+use crate::executor::{EVENTS, Executor};
+
+/// Longest order; in bytes. Orders hold package lists, not files.
+const ORDER_LIMIT: u64 = 64 * 1024 * 1024;
+/// How long a cancelled job may clear away before it is given up.
+const CLEARING: Duration = Duration::from_secs(15);
+
+/// Why no order could be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// Standard input ended before an order, or cannot be read.
+    #[error("cannot read a job order from standard input")]
+    Read(#[source] io::Error),
+    /// The line is no order.
+    #[error("standard input is not a job order")]
+    Order(#[source] serde_json::Error),
+    /// The outcome cannot be delivered.
+    #[error("cannot write the outcome to standard output")]
+    Write(#[source] io::Error),
+}
+
+impl ProcessError {
+    /// The class.
+    pub const fn class(&self) -> ErrorClass {
+        match self {
+            Self::Read(_) | Self::Order(_) => ErrorClass::UserFault,
+            Self::Write(_) => ErrorClass::Unavailable,
+        }
+    }
+}
+
+/// The part of an order that every version has.
+#[derive(serde::Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
+/// Reads one order, has it done, writes events and the outcome as JSON lines. The end of `input`, SIGTERM and SIGINT
+/// cancel the job. Whatever the job's outcome, delivering it is success.
+pub async fn serve(
+    input: impl Read + Send + 'static,
+    output: impl Write + Send + 'static,
+    executor: &dyn Executor,
+) -> Result<(), ProcessError> {
+    let cancel = CancellationToken::new();
+    let line = read_order(input, cancel.clone()).await.map_err(ProcessError::Read)?;
+    let version = serde_json::from_str::<Versioned>(&line).map_err(ProcessError::Order)?.version;
+    let (events, receiver) = mpsc::channel(EVENTS);
+    let writer = tokio::task::spawn_blocking(move || write_events(receiver, output));
+    let outcome = if version == ORDER_VERSION {
+        let order: JobOrder = serde_json::from_str(&line).map_err(ProcessError::Order)?;
+        work(order, executor, &events, &cancel).await
+    } else {
+        refused(format!(
+            "the order has version {version} of the job protocol, this program speaks {ORDER_VERSION}"
+        ))
+    };
+    // The writer is gone when nobody reads; then it says so itself.
+    let _ = events.send(JobEvent::Outcome(outcome)).await;
+    drop(events);
+    writer.await.map_err(io::Error::other).and_then(|written| written).map_err(ProcessError::Write)
+}
+
+async fn work(
+    order: JobOrder,
+    executor: &dyn Executor,
+    events: &mpsc::Sender<JobEvent>,
+    cancel: &CancellationToken,
+) -> JobOutcome {
+    let within = order.within;
+    let mut job = executor.run(order, events.clone(), cancel.clone());
+    let limit = tokio::select! {
+        done = &mut job => return done.unwrap_or_else(|error| failed(&error)),
+        () = stopped(cancel) => None,
+        () = tokio::time::sleep(within.get()) => Some(ExecutorError::TimeLimit { within, phase: None }),
+    };
+    cancel.cancel();
+    let reason = limit.unwrap_or(ExecutorError::Cancelled);
+    match timeout(CLEARING, job).await {
+        // Builds that were pushed before count; the reason why it stopped is ours.
+        Ok(Ok(outcome)) if outcome.failure.is_none() => outcome,
+        Ok(Ok(outcome)) => JobOutcome { failure: Some(reason.failure()), ..outcome },
+        Ok(Err(_)) | Err(_) => failed(&reason),
+    }
+}
+
+/// Waits for the token or a signal.
+async fn stopped(cancel: &CancellationToken) {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return cancel.cancelled().await;
+    };
+    tokio::select! {
+        () = cancel.cancelled() => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+fn failed(error: &ExecutorError) -> JobOutcome {
+    with_failure(error.failure())
+}
+
+fn refused(message: String) -> JobOutcome {
+    with_failure(JobFailure {
+        kind: FailureKind::Infrastructure,
+        phase: Phase::Fetch,
+        message,
+        hint: Some("server and job process must be the same build: restart the server".to_owned()),
+        output: Vec::new(),
+    })
+}
+
+pub(crate) const fn with_failure(failure: JobFailure) -> JobOutcome {
+    JobOutcome {
+        version: ORDER_VERSION,
+        builds: Vec::new(),
+        verdicts: Vec::new(),
+        lock: None,
+        failure: Some(failure),
+    }
+}
+
+/// Reads a line; then watches for the end on a thread that ends with the process, because a read cannot be cancelled.
+async fn read_order(input: impl Read + Send + 'static, cancel: CancellationToken) -> io::Result<String> {
+    let (sender, order) = oneshot::channel();
+    std::thread::Builder::new().name("job-input".to_owned()).spawn(move || {
+        let mut input = BufReader::new(input);
+        let mut line = String::new();
+        let read = input.by_ref().take(ORDER_LIMIT).read_line(&mut line);
+        let complete = line.ends_with('\n');
+        let _ = sender.send(read.and_then(|_| {
+            if complete { Ok(line) } else { Err(io::Error::from(io::ErrorKind::UnexpectedEof)) }
+        }));
+        // Nothing more is expected: what comes is skipped, an error is an end.
+        let _ = io::copy(&mut input, &mut io::sink());
+        cancel.cancel();
+    })?;
+    order.await.map_err(io::Error::other)?
+}
+
+fn write_events(mut events: mpsc::Receiver<JobEvent>, mut output: impl Write) -> io::Result<()> {
+    while let Some(event) = events.blocking_recv() {
+        let mut line = serde_json::to_vec(&event)?;
+        line.push(b'\n');
+        output.write_all(&line)?;
+        output.flush()?;
+        if matches!(event, JobEvent::Outcome(_)) {
+            // Events of tasks that outlive the job are nobody's.
+            break;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulated::SimulatedExecutor;
+
+    #[tokio::test]
+    async fn input_that_is_no_order_is_refused() {
+        let executor = SimulatedExecutor::new();
+        for (input, want) in [
+            ("", "cannot read a job order"),
+            ("{}", "cannot read a job order"),
+            ("{}\n", "is not a job order"),
+            ("nonsense\n", "is not a job order"),
+            ("{\"version\":1}\n", "is not a job order"),
+        ] {
+            let error = serve(input.as_bytes(), io::sink(), &executor).await.unwrap_err();
+            assert!(error.to_string().contains(want), "{input}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn another_version_gets_an_outcome_that_says_so() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        serve("{\"version\":99}\n".as_bytes(), writer, &SimulatedExecutor::new()).await.unwrap();
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        let JobEvent::Outcome(outcome) = serde_json::from_str(&text).unwrap() else { panic!("no outcome") };
+        assert!(outcome.failure.unwrap().message.contains("version 99"));
+    }
+}

@@ -1,0 +1,118 @@
+//! The local executor conforms, with this very program as its child; and judges children that misbehave.
+
+#![expect(clippy::unwrap_used, reason = "tests may fail loudly")]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+
+use edgewright_job::conformance::{self, image_order};
+use edgewright_job::{Behaviour, ExecutorError, LocalExecutor, SimulatedExecutor, serve};
+use edgewright_model::order::ORDER_VERSION;
+use edgewright_process::CancellationToken;
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    if arguments.get(1).is_some_and(|argument| argument == "child") {
+        return child(&serde_json::from_str(&arguments[2]).unwrap());
+    }
+    let trials = vec![
+        test("conforms", conforms),
+        test("misbehaving_children_are_infrastructure", misbehaving_children),
+        test("children_end_with_their_input", input_end),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn test<F: Future<Output = ()>>(name: &str, run: fn() -> F) -> Trial
+where
+    F: 'static,
+{
+    Trial::test(name, move || {
+        runtime().block_on(run());
+        Ok(())
+    })
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn child(behaviour: &Behaviour) -> ExitCode {
+    if *behaviour == Behaviour::Crash {
+        std::process::abort();
+    }
+    let executor = SimulatedExecutor::new();
+    executor.set_default(behaviour.clone());
+    runtime().block_on(serve(std::io::stdin(), std::io::stdout(), &executor)).unwrap();
+    ExitCode::SUCCESS
+}
+
+fn local(program: PathBuf, arguments: &[&str]) -> LocalExecutor {
+    let mut executor = LocalExecutor::new(program, std::env::temp_dir());
+    executor.arguments = arguments.iter().map(Into::into).collect();
+    executor
+}
+
+async fn conforms() {
+    let program = std::env::current_exe().unwrap();
+    conformance::suite(|behaviour| {
+        let behaviour = serde_json::to_string(&behaviour).unwrap();
+        Arc::new(local(program.clone(), &["child", &behaviour]))
+    })
+    .await;
+}
+
+async fn misbehaving_children() {
+    let run = async |script: &str| {
+        let executor = local("/bin/sh".into(), &["-c", script]);
+        conformance::run(&executor, image_order(1, "a").unwrap(), CancellationToken::new()).await
+    };
+    let good = format!(
+        r#"{{"event":"outcome","version":{ORDER_VERSION},"builds":[],"verdicts":[],"lock":null,"failure":null}}"#
+    );
+    // Garbage is told when there is nothing better.
+    let (result, _) = run("echo segfault here; echo last words >&2; exit 3").await;
+    let failure = result.unwrap_err().failure();
+    assert_eq!(failure.message, "the job process ended with exit code 3 and without an outcome");
+    assert_eq!(failure.output, ["on standard output: segfault here", "last words"]);
+    let (result, events) =
+        run(&format!("echo noise; echo '{{\"event\":\"log\",\"line\":\"x\"}}'; echo '{good}'; exit 1")).await;
+    assert!(result.is_ok());
+    assert_eq!(events.len(), 1);
+    let (result, _) = run(&format!("echo '{}'", good.replace("\"version\":1", "\"version\":2"))).await;
+    assert!(matches!(result, Err(ExecutorError::Version { found: 2 })), "{result:?}");
+    let (result, _) = run("kill -9 $$").await;
+    assert!(result.unwrap_err().failure().hint.unwrap().contains("memory"));
+
+    let missing = local("/no/such/edgewright".into(), &[]);
+    let (result, _) =
+        conformance::run(&missing, image_order(1, "a").unwrap(), CancellationToken::new()).await;
+    assert!(matches!(result, Err(ExecutorError::Start(_))));
+
+    // The log comes line by line, the marks are in the environment.
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let mut executor =
+        local("/bin/sh".into(), &["-c", "echo $EDGEWRIGHT_JOB >&2; echo $EDGEWRIGHT_WORK >&2; exit 1"]);
+    let sink = Arc::clone(&lines);
+    executor.log = Arc::new(move |job, line| sink.lock().unwrap().push((job, line.to_owned())));
+    let order = image_order(7, "a").unwrap();
+    let job = order.job;
+    conformance::run(&executor, order, CancellationToken::new()).await.0.unwrap_err();
+    let work = std::env::temp_dir().canonicalize().unwrap().display().to_string();
+    assert_eq!(*lines.lock().unwrap(), [(job, job.to_string()), (job, work)]);
+}
+
+async fn input_end() {
+    // As after the death of the server: the order comes, then the input ends while the job hangs.
+    let behaviour = serde_json::to_string(&Behaviour::Hang).unwrap();
+    let order = serde_json::to_string(&image_order(1, "a").unwrap()).unwrap() + "\n";
+    let output = edgewright_process::Command::new(std::env::current_exe().unwrap())
+        .args(["child", &behaviour])
+        .stdin_bytes(order)
+        .run()
+        .await
+        .unwrap();
+    assert!(output.text().contains("the job was cancelled"), "{}", output.text());
+}
