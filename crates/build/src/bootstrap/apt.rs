@@ -1,0 +1,281 @@
+//! A private apt: own configuration, sources, lists and state; nothing of the host's but its programs.
+//!
+//! Lists and archives are shared through the cache folder by hard links, so that locking and building download once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use edgewright_model::Digest;
+use edgewright_model::lock::LockedPackage;
+use edgewright_model::outcome::{JobFailure, Phase};
+use edgewright_oci::client::base64_decode;
+use edgewright_process::{Command, CommandError};
+
+use super::repository::Repository;
+use crate::context::BuildContext;
+use crate::failure;
+
+const DEBIAN_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// Packages kept in the cache, in bytes; the oldest go first.
+const ARCHIVES_LIMIT: u64 = 3 * 1024 * 1024 * 1024;
+
+pub(crate) struct Apt {
+    root: PathBuf,
+    cached_lists: PathBuf,
+    cached_archives: PathBuf,
+    has_keys: bool,
+}
+
+impl Apt {
+    /// Writes configuration, sources and keys, and takes what the cache has.
+    pub(crate) fn prepare(
+        ctx: &BuildContext,
+        repository: &Repository,
+        keys: &BTreeMap<String, String>,
+        architecture: &str,
+        phase: Phase,
+    ) -> Result<Self, JobFailure> {
+        let identity = format!("{architecture}\n{}", repository.lines().join("\n"));
+        let identity = Digest::of(&identity);
+        let apt = Self {
+            root: ctx.scratch.join("apt").join(identity.short()),
+            cached_lists: ctx.cache.join("apt/lists").join(identity.short()),
+            cached_archives: ctx.cache.join("apt/archives"),
+            has_keys: !keys.is_empty(),
+        };
+        apt.write(repository, architecture).map_err(|error| failure::local(phase, &error))?;
+        apt.write_keys(keys, phase)?;
+        Ok(apt)
+    }
+
+    /// Fetches the lists of packages.
+    pub(crate) async fn update(&self, ctx: &BuildContext) -> Result<(), CommandError> {
+        self.command(ctx, "apt-get")
+            .args(["-q", "-o", "APT::Update::Error-Mode=any", "update"])
+            .run()
+            .await?;
+        // A cache that cannot be written costs time, not correctness.
+        if let Err(error) = share(&self.lists(), &self.cached_lists) {
+            tracing::warn!(%error, "package lists could not be kept");
+        }
+        Ok(())
+    }
+
+    /// What installing `packages` into an empty system would install.
+    pub(crate) async fn simulate(
+        &self,
+        ctx: &BuildContext,
+        packages: &[String],
+    ) -> Result<BTreeSet<LockedPackage>, CommandError> {
+        let command = self.command(ctx, "apt-get").args(["-q", "-s", "install", "--"]).args(packages);
+        Ok(parse_simulation(&command.run().await?.text()))
+    }
+
+    pub(crate) fn lists(&self) -> PathBuf {
+        self.root.join("lists")
+    }
+
+    pub(crate) fn pins(&self) -> PathBuf {
+        self.root.join("pins")
+    }
+
+    /// The folder of keys that all lines trust, where the repository has keys of its own.
+    pub(crate) fn trusted(&self) -> Option<PathBuf> {
+        self.has_keys.then(|| self.root.join("trusted"))
+    }
+
+    /// The keys of the repository, which the image's apt needs, too.
+    pub(crate) fn trusted_for_image(&self) -> Option<PathBuf> {
+        self.has_keys.then(|| self.root.join("keys"))
+    }
+
+    /// A folder with those of the locked packages that the cache has. Also pins apt to the locked versions.
+    pub(crate) fn link_archives(&self, packages: &[LockedPackage]) -> std::io::Result<PathBuf> {
+        let folder = self.root.join("packages");
+        std::fs::create_dir_all(&folder)?;
+        let mut pins = String::new();
+        for package in packages {
+            pins += &format!(
+                "Package: {}\nPin: version {}\nPin-Priority: 1001\n\n",
+                package.name, package.version
+            );
+            let name = archive_name(package);
+            link_or_copy(&self.cached_archives.join(&name), &folder.join(&name));
+        }
+        std::fs::write(self.pins(), pins)?;
+        Ok(folder)
+    }
+
+    /// Keeps downloaded packages for the next build, and the cache within its bound.
+    pub(crate) fn save_archives(&self, folder: &Path) {
+        let saved =
+            share(folder, &self.cached_archives).and_then(|()| bound(&self.cached_archives, ARCHIVES_LIMIT));
+        if let Err(error) = saved {
+            tracing::warn!(%error, "downloaded packages could not be kept");
+        }
+    }
+
+    fn command(&self, ctx: &BuildContext, program: &str) -> Command {
+        Command::new(program)
+            .context(&ctx.process)
+            .env("APT_CONFIG", self.root.join("apt.conf"))
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .deadline(ctx.step_limit)
+    }
+
+    fn write(&self, repository: &Repository, architecture: &str) -> std::io::Result<()> {
+        for folder in ["lists/partial", "archives/partial", "etc/preferences.d", "trusted", "keys"] {
+            std::fs::create_dir_all(self.root.join(folder))?;
+        }
+        for entry in std::fs::read_dir(&self.cached_lists).into_iter().flatten().flatten() {
+            link_or_copy(&entry.path(), &self.lists().join(entry.file_name()));
+        }
+        std::fs::write(self.root.join("status"), "")?;
+        std::fs::write(self.root.join("sources.list"), repository.lines().join("\n") + "\n")?;
+        let root = self.root.display();
+        let trusted =
+            if self.has_keys { format!("{root}/trusted") } else { "/etc/apt/trusted.gpg.d".to_owned() };
+        let config = format!(
+            "Dir::State \"{root}\";\nDir::State::lists \"{root}/lists\";\nDir::State::status \"{root}/status\";\n\
+             Dir::Cache \"{root}\";\nDir::Cache::archives \"{root}/archives\";\n\
+             Dir::Cache::pkgcache \"pkgcache.bin\";\nDir::Cache::srcpkgcache \"srcpkgcache.bin\";\n\
+             Dir::Etc \"{root}/etc\";\nDir::Etc::main \"none\";\nDir::Etc::parts \"none\";\n\
+             Dir::Etc::sourcelist \"{root}/sources.list\";\nDir::Etc::sourceparts \"none\";\n\
+             Dir::Etc::trusted \"none\";\nDir::Etc::trustedparts \"{trusted}\";\n\
+             APT::Architecture \"{architecture}\";\nAPT::Architectures {{ \"{architecture}\"; }};\n\
+             APT::Install-Recommends \"false\";\nAPT::Sandbox::User \"root\";\n\
+             Acquire::Languages \"none\";\nAcquire::Retries \"2\";\n",
+        );
+        std::fs::write(self.root.join("apt.conf"), config)
+    }
+
+    fn write_keys(&self, keys: &BTreeMap<String, String>, phase: Phase) -> Result<(), JobFailure> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let local = |error: std::io::Error| failure::local(phase, &error);
+        for (path, text) in keys {
+            let Some(bytes) = base64_decode(text) else {
+                let message = format!("the key {path} of the order is not base64");
+                return Err(failure::infrastructure(phase, message, None));
+            };
+            let armoured = bytes.starts_with(b"-----BEGIN PGP");
+            let stem =
+                path.rsplit('/').next().unwrap_or(path).trim_end_matches(".gpg").trim_end_matches(".asc");
+            let name = format!("{stem}.{}", if armoured { "asc" } else { "gpg" });
+            for folder in ["trusted", "keys"] {
+                std::fs::write(self.root.join(folder).join(&name), &bytes).map_err(local)?;
+            }
+        }
+        link_or_copy(Path::new(DEBIAN_KEYRING), &self.root.join("trusted/debian-archive-keyring.gpg"));
+        Ok(())
+    }
+}
+
+/// The file name that apt gives an archive: the epoch's colon is escaped.
+fn archive_name(package: &LockedPackage) -> String {
+    format!("{}_{}_{}.deb", package.name, package.version.replace(':', "%3a"), package.architecture)
+}
+
+/// The packages of `Inst NAME [OLD] (VERSION ORIGIN [ARCHITECTURE]) …` lines.
+fn parse_simulation(text: &str) -> BTreeSet<LockedPackage> {
+    let package = |line: &str| {
+        let rest = line.strip_prefix("Inst ")?;
+        let name = rest.split_whitespace().next()?;
+        let (inside, _) = rest.split_once('(')?.1.split_once(')')?;
+        let version = inside.split_whitespace().next()?;
+        let architecture = inside.rsplit_once('[')?.1.trim_end_matches(']');
+        Some(LockedPackage {
+            name: name.split(':').next()?.to_owned(),
+            version: version.to_owned(),
+            architecture: architecture.to_owned(),
+        })
+    };
+    text.lines().filter_map(package).collect()
+}
+
+/// A link if the file system can, else a copy; what is not there stays away.
+fn link_or_copy(from: &Path, to: &Path) {
+    if from.is_file() && !to.exists() && std::fs::hard_link(from, to).is_err() {
+        let _ = std::fs::copy(from, to);
+    }
+}
+
+/// Puts the files of one folder into another, each by rename, so that readers see whole files only.
+fn share(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if !entry.file_type()?.is_file() || name == "lock" {
+            continue;
+        }
+        let partial = to.join(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
+        let _ = std::fs::remove_file(&partial);
+        if std::fs::hard_link(entry.path(), &partial).is_err() {
+            std::fs::copy(entry.path(), &partial)?;
+        }
+        std::fs::rename(&partial, to.join(&name))?;
+        // Renaming a link onto another link of the same file does nothing, and leaves it there.
+        let _ = std::fs::remove_file(&partial);
+    }
+    Ok(())
+}
+
+fn bound(folder: &Path, limit: u64) -> std::io::Result<()> {
+    let mut files: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        files.push((metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), metadata.len(), entry.path()));
+    }
+    files.sort();
+    let mut total: u64 = files.iter().map(|(_, size, _)| size).sum();
+    for (_, size, path) in files {
+        if total <= limit {
+            break;
+        }
+        std::fs::remove_file(path)?;
+        total -= size;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn simulations_are_read() {
+        let text = "NOTE: This is only a simulation!\nInst gcc-14-base (14.2.0-19 Debian:13.7/stable [amd64])\n\
+            Inst libc6 (2.41-12+deb13u4 Debian:13.7/stable [amd64]) []\n\
+            Inst passwd [1:4.16] (1:4.17.4-2 Debian:13.7/stable, Debian-Security:13 [all])\n\
+            Conf libc6 (2.41-12+deb13u4 Debian:13.7/stable [amd64])\n";
+        let shown: Vec<String> = parse_simulation(text)
+            .into_iter()
+            .map(|p| format!("{}={}/{}", p.name, p.version, p.architecture))
+            .collect();
+        assert_eq!(
+            shown,
+            ["gcc-14-base=14.2.0-19/amd64", "libc6=2.41-12+deb13u4/amd64", "passwd=1:4.17.4-2/all"]
+        );
+    }
+
+    #[test]
+    fn archives_are_named_as_apt_names_them() {
+        let package =
+            LockedPackage { name: "passwd".into(), version: "1:4.17".into(), architecture: "amd64".into() };
+        assert_eq!(archive_name(&package), "passwd_1%3a4.17_amd64.deb");
+    }
+
+    #[test]
+    fn the_cache_is_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a", "b", "c"] {
+            std::fs::write(folder.path().join(name), [0; 10]).unwrap();
+        }
+        bound(folder.path(), 20).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+}

@@ -1,0 +1,232 @@
+//! `bootstrap` steps: an operating system of exactly the locked packages.
+//!
+//! ```text
+//!  lock:  private apt ── update ── simulate ──▶ name=version, …
+//!  build: mmdebstrap ── tar on a pipe ──▶ layer        (no file in between; packages kept in the cache)
+//!         installed set == lock, or the build failed
+//! ```
+
+mod apt;
+mod fault;
+mod host;
+mod repository;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use edgewright_model::lock::LockedPackage;
+use edgewright_model::names::Platform;
+use edgewright_model::order::ImageTask;
+use edgewright_model::outcome::{JobEvent, JobFailure, Phase};
+use edgewright_model::spec::BootstrapStep;
+use edgewright_oci::image::Image;
+use edgewright_oci::layer::{Layer, write_tar};
+use edgewright_process::Command;
+use edgewright_process::quote::quote;
+use serde_json::json;
+
+pub(crate) use apt::Apt;
+pub(crate) use fault::of_command as failure_of;
+pub use fault::{Cause, explain};
+pub use host::{Host, HostEntry};
+pub use repository::Repository;
+
+use crate::context::{BuildContext, Events};
+use crate::failure;
+
+/// Shown differences between lock and installation.
+const SHOWN_DIFFERENCES: usize = 5;
+
+/// Debian's name of an architecture that OCI spells in Go's way.
+pub fn debian_architecture(platform: &Platform) -> Option<&'static str> {
+    Some(match (platform.architecture.as_str(), platform.variant.as_deref()) {
+        ("amd64", _) => "amd64",
+        ("arm64", _) => "arm64",
+        ("arm", Some("v5" | "v6")) => "armel",
+        ("arm", _) => "armhf",
+        ("386", _) => "i386",
+        ("ppc64le", _) => "ppc64el",
+        ("s390x", _) => "s390x",
+        ("riscv64", _) => "riscv64",
+        _ => return None,
+    })
+}
+
+pub(crate) fn architecture(platform: &Platform, phase: Phase) -> Result<&'static str, JobFailure> {
+    debian_architecture(platform).ok_or_else(|| {
+        let hint = "use linux/amd64, linux/arm64 or another platform of Debian";
+        failure::image(phase, format!("Debian has no architecture for {platform}"), hint)
+    })
+}
+
+/// What containers of a bootstrapped system are started with: its own init.
+pub(crate) fn set_runtime(image: &mut Image) {
+    image.set_runtime_field("Cmd", json!(["/sbin/init"]));
+    image.set_runtime_field(
+        "Env",
+        json!(["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]),
+    );
+    // The signal that asks systemd to shut down; SIGTERM would only make it run itself anew.
+    image.set_runtime_field("StopSignal", json!("SIGRTMIN+3"));
+}
+
+/// Installs the locked packages and gives the layer.
+pub(crate) async fn build(
+    task: &ImageTask,
+    ctx: &BuildContext,
+    step: &BootstrapStep,
+    packages: &[LockedPackage],
+    keys: &BTreeMap<String, String>,
+    events: Events<'_>,
+) -> Result<Layer, JobFailure> {
+    let architecture = architecture(&task.platform, Phase::Build)?;
+    let repository = Repository::of(step, &Host::read(Path::new("/etc")), Phase::Build)?;
+    let apt = Apt::prepare(ctx, &repository, keys, architecture, Phase::Build)?;
+    let local = |error: std::io::Error| failure::local(Phase::Build, &error);
+    let packages_folder = apt.link_archives(packages).map_err(local)?;
+    let installed = ctx.scratch.join("installed");
+    let temporary = ctx.folder("tmp").map_err(local)?;
+    let layer_path = ctx.folder("bootstrap").map_err(local)?.join("layer");
+
+    events(JobEvent::Log {
+        line: format!("mmdebstrap installs {} packages of {}", packages.len(), step.suite),
+    });
+    let include: Vec<String> = packages.iter().map(|p| format!("{}={}", p.name, p.version)).collect();
+    let mut command = Command::new("mmdebstrap")
+        .args(["--variant=minbase", "--format=tar"])
+        .arg(format!("--architectures={architecture}"))
+        .arg(format!("--include={}", include.join(",")))
+        // Devices are the runtime's matter; the downloaded packages are kept until the hook has saved them.
+        .arg("--skip=output/dev,essential/unlink,check/signed-by,check/empty")
+        // The folder of a job is nobody else's, so apt cannot download there as another user.
+        .arg("--aptopt=APT::Sandbox::User \"root\"")
+        .arg("--aptopt=APT::Install-Recommends \"false\"")
+        .arg("--aptopt=Acquire::Languages \"none\"")
+        .arg("--aptopt=Acquire::Retries \"2\"")
+        // The tree is thrown away when something goes wrong: syncing each file would only cost time.
+        .arg("--dpkgopt=force-unsafe-io")
+        .arg(format!("--setup-hook={}", setup_hook(&apt, &packages_folder)))
+        .arg(format!("--customize-hook={}", customize_hook(&apt, &packages_folder, &installed)));
+    if let Some(folder) = apt.trusted() {
+        command = command.arg(format!("--keyring={}", folder.display()));
+    }
+    command = command.arg(&step.suite).arg("-").args(repository.lines());
+    let epoch = task.epoch;
+    let seconds = epoch.as_second().max(0).to_string();
+    let (layer, _) = command
+        .context(&ctx.process)
+        .env("SOURCE_DATE_EPOCH", seconds)
+        .env("TMPDIR", &temporary)
+        .deadline(ctx.step_limit)
+        .run_reader(move |tar| write_tar(tar, &layer_path, epoch))
+        .await
+        .map_err(|error| fault::of_command(&error, step, &repository, Phase::Build))?;
+    let layer = layer.map_err(|error| failure::local(Phase::Build, &error))?;
+    apt.save_archives(&packages_folder);
+    verify(&installed, packages, &task.node)?;
+    Ok(layer)
+}
+
+/// Brings what the cache has into the new system.
+fn setup_hook(apt: &Apt, packages: &Path) -> String {
+    let (lists, packages) = (quote(apt.lists().as_os_str()), quote(packages.as_os_str()));
+    let pins = quote(apt.pins().as_os_str());
+    format!(
+        "set -e; mkdir -p \"$1/var/lib/apt/lists/partial\" \"$1/var/cache/apt/archives/partial\" \
+         \"$1/etc/apt/preferences.d\"; \
+         cp -al {lists}/. \"$1/var/lib/apt/lists/\" 2>/dev/null || cp -a {lists}/. \"$1/var/lib/apt/lists/\"; \
+         cp -al {packages}/. \"$1/var/cache/apt/archives/\" 2>/dev/null \
+         || cp -a {packages}/. \"$1/var/cache/apt/archives/\"; \
+         cp {pins} \"$1/etc/apt/preferences.d/edgewright\""
+    )
+}
+
+/// Saves packages and lists, and removes what depends on the host, the time or chance.
+fn customize_hook(apt: &Apt, packages: &Path, installed: &Path) -> String {
+    let packages = quote(packages.as_os_str());
+    let keys = apt.trusted_for_image().map_or_else(String::new, |folder| {
+        format!("cp -n {}/. -r \"$1/etc/apt/trusted.gpg.d/\"; ", quote(folder.as_os_str()))
+    });
+    let installed = quote(installed.as_os_str());
+    format!(
+        "set -e; cp -n \"$1\"/var/cache/apt/archives/*.deb {packages}/ 2>/dev/null || true; {keys}\
+         dpkg-query --admindir=\"$1/var/lib/dpkg\" -W \
+         -f '${{Package}}\\t${{Version}}\\t${{Architecture}}\\n' > {installed}; \
+         rm -f \"$1/etc/apt/preferences.d/edgewright\" \"$1/etc/apt/apt.conf.d/99mmdebstrap\" \
+         \"$1/etc/dpkg/dpkg.cfg.d/99mmdebstrap\" \"$1/etc/resolv.conf\" \"$1/etc/hostname\" \
+         \"$1\"/var/lib/dpkg/*-old \"$1\"/var/cache/debconf/*-old \"$1\"/etc/passwd- \"$1\"/etc/shadow- \
+         \"$1\"/etc/group- \"$1\"/etc/gshadow- \"$1\"/etc/subuid- \"$1\"/etc/subgid- \
+         \"$1\"/etc/ssh/ssh_host_*_key \"$1\"/etc/ssh/ssh_host_*_key.pub \
+         \"$1/var/lib/systemd/random-seed\" \"$1/var/lib/systemd/credential.secret\" \
+         \"$1/var/lib/apt/extended_states\"; \
+         find \"$1/var/log\" -type f -delete"
+    )
+}
+
+/// The installed set must be the locked one: otherwise the same key would mean other bytes tomorrow.
+fn verify(installed: &Path, locked: &[LockedPackage], node: &str) -> Result<(), JobFailure> {
+    let text = std::fs::read_to_string(installed).map_err(|error| failure::local(Phase::Build, &error))?;
+    let differences = differences(locked, &parse_installed(&text));
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let image = node.split(['/', '~']).next().unwrap_or(node);
+    let more = differences.len().saturating_sub(SHOWN_DIFFERENCES);
+    let mut message = differences.into_iter().take(SHOWN_DIFFERENCES).collect::<Vec<_>>().join("; ");
+    if more > 0 {
+        message += &format!("; and {more} more");
+    }
+    let hint = format!("resolve a new lock: `edgewright update {image}`");
+    Err(failure::infrastructure(Phase::Build, format!("the lock was not met: {message}"), Some(&hint)))
+}
+
+fn parse_installed(text: &str) -> BTreeSet<LockedPackage> {
+    let package = |line: &str| {
+        let mut fields = line.split('\t').map(str::to_owned);
+        Some(LockedPackage { name: fields.next()?, version: fields.next()?, architecture: fields.next()? })
+    };
+    text.lines().filter_map(package).collect()
+}
+
+/// In words, how an installed set differs from the locked one.
+fn differences(locked: &[LockedPackage], installed: &BTreeSet<LockedPackage>) -> Vec<String> {
+    let by_name = |name: &str| installed.iter().find(|package| package.name == name);
+    let mut found: Vec<String> = locked
+        .iter()
+        .filter(|package| !installed.contains(package))
+        .map(|package| match by_name(&package.name) {
+            Some(other) => {
+                format!("{} {} is locked, but {} was installed", package.name, package.version, other.version)
+            }
+            None => format!("{} {} is locked, but was not installed", package.name, package.version),
+        })
+        .collect();
+    let names: BTreeSet<&str> = locked.iter().map(|package| package.name.as_str()).collect();
+    let surplus = installed.iter().filter(|package| !names.contains(package.name.as_str()));
+    found.extend(surplus.map(|package| format!("{} was installed, but is not locked", package.name)));
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_from_the_lock_are_named() {
+        let package = |name: &str, version: &str| LockedPackage {
+            name: name.into(),
+            version: version.into(),
+            architecture: "amd64".into(),
+        };
+        let installed = parse_installed("a\t1\tamd64\nb\t2\tamd64\nx\t1\tall\n");
+        let locked = [package("a", "1"), package("b", "1"), package("c", "1")];
+        assert_eq!(
+            differences(&locked, &installed),
+            [
+                "b 1 is locked, but 2 was installed",
+                "c 1 is locked, but was not installed",
+                "x was installed, but is not locked"
+            ]
+        );
+    }
+}

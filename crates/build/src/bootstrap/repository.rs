@@ -1,0 +1,69 @@
+//! The repositories of a `bootstrap` step, as `sources.list` lines.
+
+use std::path::Path;
+
+use edgewright_model::outcome::{JobFailure, Phase};
+use edgewright_model::spec::BootstrapStep;
+
+use super::host::Host;
+use crate::failure;
+
+/// Debian's keys: on Debian hosts, and in every Debian image.
+const DEBIAN_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Where a step's packages come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repository {
+    lines: Vec<String>,
+    /// For messages: the mirror.
+    name: String,
+}
+
+impl Repository {
+    /// The repositories that a step declares, or else the host's.
+    pub fn of(step: &BootstrapStep, host: &Host, phase: Phase) -> Result<Self, JobFailure> {
+        // Lines with an own key hold in the image, too; keys of the repository are trusted for all lines instead.
+        let options = if step.keys.is_empty() && Path::new(DEBIAN_KEYRING).exists() {
+            format!("[signed-by={DEBIAN_KEYRING}] ")
+        } else {
+            String::new()
+        };
+        let components =
+            if step.components.is_empty() { "main".to_owned() } else { step.components.join(" ") };
+        let mut lines = Vec::new();
+        let name = if let Some(mirror) = &step.mirror {
+            lines.push(format!("deb {options}{mirror} {} {components}", step.suite));
+            mirror.clone()
+        } else {
+            let entries = host.for_suite(&step.suite);
+            let Some(first) = entries.first() else {
+                let hint = "add `mirror:` to the `bootstrap` step, and `keys:` if it is not Debian's";
+                let message = "`mirror:` is required: this host is not Debian, so it names no mirror to use";
+                return Err(failure::image(phase, message, hint));
+            };
+            let name = first.uri.clone();
+            for entry in entries {
+                lines.push(format!("deb {options}{} {} {components}", entry.uri, entry.suite));
+            }
+            name
+        };
+        for line in &step.sources {
+            if !line.starts_with("deb ") || line.contains(['\n', '\r']) {
+                let hint = "write one line of sources.list(5): deb [OPTIONS] URI SUITE COMPONENT…";
+                return Err(failure::image(phase, format!("`{line}` is not a source of packages"), hint));
+            }
+            lines.push(line.clone());
+        }
+        Ok(Self { lines, name })
+    }
+
+    /// The lines of `sources.list`.
+    pub fn lines(&self) -> &[String] {
+        &self.lines
+    }
+
+    /// The mirror, for messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}

@@ -1,0 +1,307 @@
+//! `containerfile` steps: buildah runs the Containerfile on the image so far.
+//!
+//! The base is pulled once into the storage that all jobs share; everything that a build makes lives in a storage of the
+//! job's own on top of it (an additional image store), and goes with the job's folder. Out come only the new layers: the
+//! base's blobs are announced as already there by empty files in the layout that buildah writes to.
+
+mod parse;
+mod store;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use edgewright_model::order::BlobRef;
+use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
+use edgewright_model::spec::SecretRef;
+use edgewright_oci::image::{Image, LayerRef};
+use edgewright_oci::layer::{Layer, decompress, write_tar};
+use edgewright_oci::layout::Layout;
+use edgewright_process::CommandError;
+use serde_json::{Map, Value};
+
+pub use parse::{ContainerfileError, check};
+
+use crate::context::{BuildContext, Events};
+use crate::failure;
+use crate::image_state::{ImageState, blocking};
+use crate::log::Log;
+use store::Store;
+
+/// What buildah adds to every image.
+const BUILDAH_LABEL: &str = "io.buildah.version";
+
+/// The parts of a `containerfile` step's order.
+pub(crate) struct Order<'a> {
+    pub(crate) context: &'a BlobRef,
+    pub(crate) text: &'a str,
+    pub(crate) args: &'a BTreeMap<String, String>,
+    pub(crate) target: Option<&'a str>,
+    pub(crate) secrets: &'a [SecretRef],
+}
+
+pub(crate) async fn build(
+    state: &mut ImageState,
+    ctx: &BuildContext,
+    order: &Order<'_>,
+    events: Events<'_>,
+) -> Result<Vec<Layer>, JobFailure> {
+    check(order.text, order.target)
+        .map_err(|error| failure::image(Phase::Build, error.to_string(), error.hint()))?;
+    let Some(base) = state.current.clone() else {
+        let hint = "put a `bootstrap` or `files` step before it, or start `from:` an image";
+        return Err(failure::image(Phase::Build, "a Containerfile needs an image to start from", hint));
+    };
+    let local = |error: std::io::Error| failure::local(Phase::Build, &error);
+    let folder = fresh_folder(&ctx.scratch.join("containerfile")).map_err(local)?;
+    let context = unpack_context(ctx, order.context, &folder).await?;
+    let containerfile = folder.join("Containerfile");
+    std::fs::write(&containerfile, order.text).map_err(local)?;
+
+    let store = Store::new(ctx, &folder);
+    let base_name = store.pull_base(ctx, &base).await?;
+    let result = run(ctx, &store, order, &folder, &context, &containerfile, &base_name, state, events).await;
+    store.clean(ctx, result.is_err()).await;
+    let output = result?;
+    take_over(state, &output, &folder).await
+}
+
+#[expect(clippy::too_many_arguments, reason = "all of them are places of one build")]
+async fn run(
+    ctx: &BuildContext,
+    store: &Store,
+    order: &Order<'_>,
+    folder: &Path,
+    context: &Path,
+    containerfile: &Path,
+    base_name: &str,
+    state: &ImageState,
+    events: Events<'_>,
+) -> Result<Layout, JobFailure> {
+    let local = |error: std::io::Error| failure::local(Phase::Build, &error);
+    let epoch = state.epoch().as_second().max(0).to_string();
+    let id_file = folder.join("image-id");
+    let mut command = store
+        .buildah(ctx)
+        .args(["bud", "--layers=false", "--pull-never", "--force-rm", "--identity-label=false"])
+        .args(["--format=oci", "--timestamp", &epoch])
+        .arg("--iidfile")
+        .arg(&id_file)
+        .arg("--file")
+        .arg(containerfile)
+        .arg(format!("--build-arg=BASE={base_name}"));
+    for (name, value) in order.args {
+        command = command.arg(format!("--build-arg={name}={value}"));
+    }
+    if let Some(target) = order.target {
+        command = command.arg(format!("--target={target}"));
+    }
+    for secret in order.secrets {
+        let path = write_secret(ctx, folder, secret)?;
+        command = command.arg(format!("--secret=id={},src={}", secret.id, path.display()));
+    }
+    let mut log = Log::new(events);
+    let ended = command.arg(context).deadline(ctx.step_limit).run_lines(|_, line| log.line(line)).await;
+    ended.map_err(|error| explain(&error, log.tail()))?;
+
+    let id = std::fs::read_to_string(&id_file).map_err(local)?;
+    let id = id.trim().trim_start_matches("sha256:");
+    let layout_folder = folder.join("layout");
+    let layout = Layout::create(&layout_folder).map_err(|error| failure::local(Phase::Build, &error))?;
+    // Blobs that stand in the layout are not written again: these stand for the base's layers.
+    for layer in state.image.layers() {
+        for digest in [&layer.diff_id, &layer.descriptor.digest] {
+            std::fs::write(layout.blob_path(digest), "").map_err(local)?;
+        }
+    }
+    store
+        .buildah(ctx)
+        // The fastest of what buildah writes everywhere: these bytes live for a second.
+        .args(["push", "--quiet", "--format=oci", "--disable-compression", "--compression-format=zstd"])
+        .arg(id)
+        .arg(format!("oci:{}", layout_folder.display()))
+        .deadline(ctx.step_limit)
+        .run()
+        .await
+        .map_err(|error| failure::command(Phase::Build, &error))?;
+    Ok(layout)
+}
+
+/// Compresses the new layers our way and takes over what containers are started with.
+async fn take_over(state: &mut ImageState, layout: &Layout, folder: &Path) -> Result<Vec<Layer>, JobFailure> {
+    let damaged = |error: &(dyn std::error::Error + 'static)| failure::local(Phase::Build, error);
+    let (manifest, config) = layout.image().map_err(|error| damaged(&error))?;
+    let built = Image::parse(&manifest, &config).map_err(|error| damaged(&error))?;
+    let (below, new) = split_layers(state.image.layers(), built.layers())?;
+    tracing::debug!(below, new = new.len(), "buildah's layers are taken over");
+    let mut layers = Vec::new();
+    for (number, layer) in new.iter().enumerate() {
+        let blob = layout.blob_path(&layer.descriptor.digest);
+        let media_type = layer.descriptor.media_type.clone();
+        let (target, epoch) = (folder.join(format!("layer-{number}")), state.epoch());
+        let written = blocking(move || {
+            let blob = std::fs::File::open(&blob).map_err(edgewright_oci::layer::LayerError::Read)?;
+            write_tar(decompress(blob, &media_type)?, &target, epoch)
+        });
+        layers.push(written.await?.map_err(|error| damaged(&error))?);
+    }
+    let runtime = without_buildah(built.runtime(), &state.image.runtime());
+    state.image.set_runtime(runtime);
+    Ok(layers)
+}
+
+/// How many layers are the base's, and the new ones above.
+fn split_layers<'a>(base: &[LayerRef], built: &'a [LayerRef]) -> Result<(usize, &'a [LayerRef]), JobFailure> {
+    let same = built.len() >= base.len() && base.iter().zip(built).all(|(a, b)| a.diff_id == b.diff_id);
+    if same {
+        return Ok((base.len(), &built[base.len()..]));
+    }
+    let hint = "the final stage must be FROM ${BASE}, and nothing may flatten it";
+    Err(failure::image(Phase::Build, "the built image does not stand on the layers of its base", hint))
+}
+
+fn without_buildah(mut runtime: Map<String, Value>, base: &Map<String, Value>) -> Map<String, Value> {
+    let in_base = base.get("Labels").is_some_and(|labels| labels.get(BUILDAH_LABEL).is_some());
+    if let Some(Value::Object(labels)) = runtime.get_mut("Labels")
+        && !in_base
+    {
+        labels.remove(BUILDAH_LABEL);
+        if labels.is_empty() {
+            runtime.remove("Labels");
+        }
+    }
+    runtime
+}
+
+fn fresh_folder(folder: &Path) -> std::io::Result<PathBuf> {
+    let mut number = 0;
+    loop {
+        let candidate = folder.join(number.to_string());
+        std::fs::create_dir_all(folder)?;
+        match std::fs::create_dir(&candidate) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+            Err(error) => return Err(error),
+            Ok(()) => return Ok(candidate),
+        }
+    }
+}
+
+async fn unpack_context(ctx: &BuildContext, context: &BlobRef, folder: &Path) -> Result<PathBuf, JobFailure> {
+    let tar = folder.join("context.tar");
+    let quiet = edgewright_oci::client::QUIET;
+    let pulled = ctx.client.pull_blob_file(&context.repository, &context.digest, &tar, quiet).await;
+    pulled.map_err(|error| failure::registry(Phase::Fetch, &error))?;
+    let target = folder.join("context");
+    let unpacked = target.clone();
+    blocking(move || -> std::io::Result<()> {
+        std::fs::create_dir_all(&target)?;
+        let mut archive = tar::Archive::new(std::io::BufReader::new(std::fs::File::open(&tar)?));
+        archive.set_preserve_permissions(true);
+        archive.set_preserve_ownerships(false);
+        archive.unpack(&target)?;
+        std::fs::remove_file(&tar)
+    })
+    .await?
+    .map_err(|error| failure::local(Phase::Fetch, &error))?;
+    Ok(unpacked)
+}
+
+fn write_secret(ctx: &BuildContext, folder: &Path, secret: &SecretRef) -> Result<PathBuf, JobFailure> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let Some(bytes) = ctx.secrets.get(&secret.id) else {
+        let message = format!("the build secret `{}` is not known to this server", secret.id);
+        let hint = "add it to the server's secrets under this id";
+        return Err(failure::infrastructure(Phase::Build, message, Some(hint)));
+    };
+    let path = folder.join(format!("secret-{}", secret.id.replace(['/', ','], "_")));
+    let written = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)
+        .and_then(|mut file| file.write_all(bytes));
+    written.map_err(|error| failure::local(Phase::Build, &error))?;
+    Ok(path)
+}
+
+/// A Containerfile that fails or never ends is the image's fault; what surrounds it is not.
+fn explain(error: &CommandError, output: Vec<String>) -> JobFailure {
+    let mut failure = match error {
+        CommandError::Deadline { after, .. } => failure::image(
+            Phase::Build,
+            format!("the Containerfile did not end within {} s", after.as_secs()),
+            "find the command that hangs in the output, or give the job more time",
+        ),
+        CommandError::Exit { .. } => {
+            let (kind, hint) = classify(&output);
+            let line = output.iter().rev().find(|line| !line.trim().is_empty());
+            let line = line.map_or("it gave no reason", String::as_str);
+            failure::new(
+                kind,
+                Phase::Build,
+                format!("the Containerfile failed: {line}"),
+                Some(hint.to_owned()),
+            )
+        }
+        other => failure::command(Phase::Build, other),
+    };
+    failure.output = output;
+    failure
+}
+
+/// Whose fault the end of `buildah bud` is, from its last lines.
+fn classify(output: &[String]) -> (FailureKind, &'static str) {
+    let has = |texts: &[&str]| output.iter().any(|line| texts.iter().any(|text| line.contains(text)));
+    if has(&["no space left on device", "No space left on device"]) {
+        return (FailureKind::Infrastructure, "free disk space in the data folder, then retry the job");
+    }
+    let runtime = [
+        "error creating container: ",
+        "OCI runtime error",
+        "error running container: did not get container start message",
+        "cannot set rlimit",
+        "error configuring network",
+        "unable to start container process",
+        "netavark: ",
+    ];
+    // A command that the image lacks is reported by the runtime, but is the image's fault.
+    if has(&runtime) && !has(&["executable file not found", "no such file or directory"]) {
+        let hint = "containers do not start on this host: check `podman run`, and CONTAINERS_CONF";
+        return (FailureKind::Infrastructure, hint);
+    }
+    (FailureKind::Image, "see the output of the command that failed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_told_apart() {
+        let table = [
+            (
+                "make: *** [all] Error 1\nerror building at STEP \"RUN make\": exit status 2",
+                FailureKind::Image,
+            ),
+            ("write /x: no space left on device", FailureKind::Infrastructure),
+            ("crun: cannot set rlimit: OCI runtime error", FailureKind::Infrastructure),
+            (
+                "runc: unable to start container process: exec: \"nope\": executable file not found in $PATH",
+                FailureKind::Image,
+            ),
+        ];
+        for (text, kind) in table {
+            let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            assert_eq!(classify(&lines).0, kind, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_buildahs_own_label_is_dropped() {
+        let object = |text: &str| serde_json::from_str::<Map<String, Value>>(text).unwrap();
+        let built = object(r#"{"Env":["A=b"],"Labels":{"io.buildah.version":"1"}}"#);
+        assert_eq!(without_buildah(built.clone(), &Map::new()), object(r#"{"Env":["A=b"]}"#));
+        let base = object(r#"{"Labels":{"io.buildah.version":"1"}}"#);
+        assert_eq!(without_buildah(built.clone(), &base), built);
+    }
+}

@@ -1,0 +1,158 @@
+//! Container storage: one that all jobs share for bases, one of the job's own for what it makes.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use edgewright_model::order::ManifestRef;
+use edgewright_model::outcome::{JobFailure, Phase};
+use edgewright_process::Command;
+
+use crate::context::BuildContext;
+use crate::failure;
+
+/// Bases kept in the shared storage; the one not used for longest goes first.
+const KEPT_BASES: usize = 8;
+/// How long cleaning up may take.
+const CLEAN_LIMIT: Duration = Duration::from_mins(1);
+
+pub(super) struct Store {
+    root: PathBuf,
+    runroot: PathBuf,
+    temporary: PathBuf,
+    shared: PathBuf,
+}
+
+impl Store {
+    pub(super) fn new(ctx: &BuildContext, folder: &Path) -> Self {
+        Self {
+            root: folder.join("storage"),
+            runroot: folder.join("run"),
+            temporary: folder.join("tmp"),
+            shared: ctx.storage.clone(),
+        }
+    }
+
+    /// buildah on the job's own storage.
+    pub(super) fn buildah(&self, ctx: &BuildContext) -> Command {
+        // A folder that cannot be made is reported by buildah itself.
+        let _ = std::fs::create_dir_all(&self.temporary);
+        Command::new("buildah")
+            .arg("--root")
+            .arg(&self.root)
+            .arg("--runroot")
+            .arg(&self.runroot)
+            .args(["--storage-driver", "overlay", "--storage-opt"])
+            .arg(format!("overlay.imagestore={}", self.shared.display()))
+            .context(&ctx.process)
+            .env("TMPDIR", &self.temporary)
+    }
+
+    fn shared(&self, ctx: &BuildContext) -> Command {
+        let _ = std::fs::create_dir_all(&self.temporary);
+        Command::new("buildah")
+            .arg("--root")
+            .arg(&self.shared)
+            .arg("--runroot")
+            .arg(&ctx.runroot)
+            .args(["--storage-driver", "overlay"])
+            .context(&ctx.process)
+            .env("TMPDIR", &self.temporary)
+    }
+
+    /// Has the base in the shared storage, and gives its name there.
+    pub(super) async fn pull_base(
+        &self,
+        ctx: &BuildContext,
+        base: &ManifestRef,
+    ) -> Result<String, JobFailure> {
+        let name = format!("{}/{}@{}", ctx.client.host(), base.repository, base.digest);
+        self.shared(ctx)
+            .args(["pull", "--quiet", "--policy=missing"])
+            .arg(format!("--tls-verify={}", !ctx.client.is_plain_http()))
+            .arg(format!("docker://{name}"))
+            .deadline(ctx.step_limit)
+            .run()
+            .await
+            .map_err(|error| failure::command(Phase::Fetch, &error))?;
+        self.forget_old_bases(ctx, base, &name).await;
+        Ok(name)
+    }
+
+    /// Marks the base as used now, and removes the least recently used beyond the bound. One in use stays: buildah
+    /// refuses to remove it.
+    async fn forget_old_bases(&self, ctx: &BuildContext, base: &ManifestRef, name: &str) {
+        let marks = ctx.cache.join("bases");
+        let mark = marks.join(base.digest.hex());
+        if std::fs::create_dir_all(&marks).and_then(|()| std::fs::write(&mark, name)).is_err() {
+            return;
+        }
+        let mut known: Vec<(SystemTime, PathBuf)> = std::fs::read_dir(&marks)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+            .collect();
+        known.sort();
+        let surplus = known.len().saturating_sub(KEPT_BASES);
+        for (_, path) in known.into_iter().take(surplus) {
+            let Ok(old) = std::fs::read_to_string(&path) else { continue };
+            let removed = self.shared(ctx).arg("rmi").arg(&old).deadline(CLEAN_LIMIT).run_status().await;
+            if removed.is_ok_and(|finished| finished.success()) {
+                let _ = std::fs::remove_file(&path);
+            }
+        }
+    }
+
+    /// Removes all that the build made. After a failure something may still run or be mounted.
+    pub(super) async fn clean(&self, ctx: &BuildContext, failed: bool) {
+        if failed {
+            self.kill_leftovers().await;
+        }
+        let containers = self.buildah(ctx).args(["rm", "--all"]).deadline(CLEAN_LIMIT).run_status().await;
+        if let Err(error) = containers {
+            tracing::debug!(%error, "working containers could not be removed");
+        }
+        for mount in self.mounts() {
+            let _ = Command::new("umount").arg("--lazy").arg(&mount).deadline(CLEAN_LIMIT).run_status().await;
+        }
+        for folder in [&self.root, &self.runroot, &self.temporary] {
+            if let Err(error) = std::fs::remove_dir_all(folder)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(%error, folder = %folder.display(), "a build's folder could not be removed");
+            }
+        }
+    }
+
+    /// Processes of a RUN whose buildah was killed: they are in no group of ours, but their root is our storage.
+    async fn kill_leftovers(&self) {
+        let ours = format!("upperdir={}", self.root.display());
+        let own = std::fs::read_link("/proc/self/ns/mnt").ok();
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let foreign = || std::fs::read_link(entry.path().join("ns/mnt")).ok() != own;
+            let inside = || {
+                let mounts = std::fs::read_to_string(entry.path().join("mountinfo")).unwrap_or_default();
+                mounts.contains(&ours)
+            };
+            if name.bytes().all(|b| b.is_ascii_digit()) && foreign() && inside() {
+                let kill = Command::new("kill").args(["-KILL", &name]).deadline(CLEAN_LIMIT);
+                let _ = kill.run_status().await;
+            }
+        }
+    }
+
+    /// Mounts below the job's storage, innermost first.
+    fn mounts(&self) -> Vec<String> {
+        let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let roots = [self.root.display().to_string(), self.runroot.display().to_string()];
+        let mut found: Vec<String> = text
+            .lines()
+            .filter_map(|line| line.split(' ').nth(4))
+            .filter(|place| roots.iter().any(|root| place.starts_with(root.as_str())))
+            .map(str::to_owned)
+            .collect();
+        found.reverse();
+        found
+    }
+}

@@ -1,0 +1,95 @@
+//! One order's steps, in order, each pushed before the next begins.
+
+use std::time::Instant;
+
+use edgewright_model::order::{ImageTask, ManifestRef, StepAction, StepOrder};
+use edgewright_model::outcome::{JobEvent, JobFailure, Phase, StepBuild};
+
+use crate::context::{BuildContext, Events};
+use crate::image_state::ImageState;
+use crate::{base, bootstrap, containerfile, failure, files};
+
+/// What came of a build.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BuildOutcome {
+    /// Every prefix that was built and pushed, in step order. Given for failures, too.
+    pub builds: Vec<StepBuild>,
+    /// The manifest of the whole: the last step's, or the (mirrored) base where there are no steps.
+    pub result: Result<ManifestRef, JobFailure>,
+}
+
+/// Executes the steps of an order. Never panics, never errs otherwise than in the outcome.
+pub async fn execute(task: &ImageTask, ctx: &BuildContext, events: Events<'_>) -> BuildOutcome {
+    let mut builds = Vec::new();
+    let result = run(task, ctx, events, &mut builds).await;
+    BuildOutcome { builds, result }
+}
+
+async fn run(
+    task: &ImageTask,
+    ctx: &BuildContext,
+    events: Events<'_>,
+    builds: &mut Vec<StepBuild>,
+) -> Result<ManifestRef, JobFailure> {
+    let mut state = base::open(task, ctx, events).await?;
+    for (number, step) in task.steps.iter().enumerate() {
+        if ctx.process.cancel().is_cancelled() {
+            return Err(failure::infrastructure(Phase::Build, "the job was cancelled", None));
+        }
+        let started = Instant::now();
+        events(JobEvent::Phase { phase: Phase::Build, title: step.title.clone() });
+        execute_step(task, &mut state, ctx, number, step, events).await?;
+        if let Some(manifest) = state.current.clone() {
+            builds.push(StepBuild {
+                key: step.key.clone(),
+                manifest,
+                manifest_size: state.manifest_size,
+                image_size: state.image.size(),
+                duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            });
+        }
+    }
+    state.current.ok_or_else(|| {
+        let hint = "give the image a step, or a base other than `scratch`";
+        failure::image(Phase::Build, "an image from `scratch` without steps holds nothing", hint)
+    })
+}
+
+async fn execute_step(
+    task: &ImageTask,
+    state: &mut ImageState,
+    ctx: &BuildContext,
+    number: usize,
+    step: &StepOrder,
+    events: Events<'_>,
+) -> Result<(), JobFailure> {
+    let layers = match &step.action {
+        StepAction::Bootstrap { step, packages, keys } => {
+            if number > 0 || !state.image.layers().is_empty() {
+                let hint = "make it the first step of an image `from: scratch`";
+                return Err(failure::image(
+                    Phase::Build,
+                    "`bootstrap` cannot be laid over other steps",
+                    hint,
+                ));
+            }
+            let layer = bootstrap::build(task, ctx, step, packages, keys, events).await?;
+            bootstrap::set_runtime(&mut state.image);
+            vec![layer]
+        }
+        StepAction::Containerfile { context, containerfile, args, target, secrets } => {
+            let order = containerfile::Order {
+                context,
+                text: containerfile,
+                args,
+                target: target.as_deref(),
+                secrets,
+            };
+            containerfile::build(state, ctx, &order, events).await?
+        }
+        StepAction::Files { entries, delete } => {
+            vec![files::build(state, ctx, entries, delete, events).await?]
+        }
+    };
+    state.publish(ctx, layers, &step.title, events).await
+}

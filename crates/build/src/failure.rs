@@ -1,0 +1,54 @@
+//! Failures of jobs: whose fault, in which phase, what to do.
+
+use edgewright_model::error::{Chain, ErrorClass};
+use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
+use edgewright_oci::ClientError;
+use edgewright_process::CommandError;
+
+pub(crate) fn image(phase: Phase, message: impl Into<String>, hint: &str) -> JobFailure {
+    new(FailureKind::Image, phase, message, Some(hint.to_owned()))
+}
+
+pub(crate) fn infrastructure(phase: Phase, message: impl Into<String>, hint: Option<&str>) -> JobFailure {
+    new(FailureKind::Infrastructure, phase, message, hint.map(str::to_owned))
+}
+
+pub(crate) fn new(
+    kind: FailureKind,
+    phase: Phase,
+    message: impl Into<String>,
+    hint: Option<String>,
+) -> JobFailure {
+    JobFailure { kind, phase, message: message.into(), hint, output: Vec::new() }
+}
+
+/// Any error of this side: disk, pipes, damaged documents.
+pub(crate) fn local(phase: Phase, error: &(dyn std::error::Error + 'static)) -> JobFailure {
+    let message = Chain(error).to_string();
+    let hint = message
+        .contains("No space left on device")
+        .then(|| "free disk space in the data folder, then retry the job".to_owned());
+    new(FailureKind::Infrastructure, phase, message, hint)
+}
+
+/// A fault of the order's own registry.
+pub(crate) fn registry(phase: Phase, error: &ClientError) -> JobFailure {
+    new(FailureKind::Infrastructure, phase, Chain(error).to_string(), error.hint())
+}
+
+/// A fault of a registry that an image names: what is not there or denied is the definition's fault.
+pub(crate) fn external(phase: Phase, error: &ClientError) -> JobFailure {
+    let kind = match error.class() {
+        ErrorClass::NotFound | ErrorClass::Denied | ErrorClass::UserFault => FailureKind::Image,
+        _ => FailureKind::Infrastructure,
+    };
+    new(kind, phase, Chain(error).to_string(), error.hint())
+}
+
+/// A command that failed for reasons that say nothing about the image.
+pub(crate) fn command(phase: Phase, error: &CommandError) -> JobFailure {
+    let mut failure =
+        new(FailureKind::Infrastructure, phase, Chain(error).to_string(), error.hint().map(str::to_owned));
+    failure.output = error.stderr_tail().to_vec();
+    failure
+}

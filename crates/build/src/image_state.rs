@@ -1,0 +1,187 @@
+//! The image between two steps: its documents, where they are, and how a new layer gets there.
+
+use std::collections::BTreeMap;
+
+use edgewright_model::Digest;
+use edgewright_model::order::ManifestRef;
+use edgewright_model::outcome::{JobEvent, JobFailure, Phase};
+use edgewright_model::reference::{Reference, RepoName};
+use edgewright_oci::image::{Image, LayerRef};
+use edgewright_oci::index::{Index, LayerIndex};
+use edgewright_oci::layer::Layer;
+use edgewright_oci::media;
+use jiff::Timestamp;
+use tokio_util::io::SyncIoBridge;
+
+use crate::context::{BuildContext, Events};
+use crate::failure;
+
+/// Progress events are at least this many bytes apart.
+const PROGRESS_STEP: u64 = 4 * 1024 * 1024;
+
+pub(crate) struct ImageState {
+    pub(crate) image: Image,
+    /// The manifest that stands for the image so far; none before the first step.
+    pub(crate) current: Option<ManifestRef>,
+    /// Length of that manifest in bytes.
+    pub(crate) manifest_size: u64,
+    /// The repository where the layers of the base are.
+    layers_in: Option<RepoName>,
+    repository: RepoName,
+    epoch: Timestamp,
+    labels: BTreeMap<String, String>,
+}
+
+impl ImageState {
+    pub(crate) fn new(
+        image: Image,
+        current: Option<(ManifestRef, u64)>,
+        repository: RepoName,
+        epoch: Timestamp,
+        labels: BTreeMap<String, String>,
+    ) -> Self {
+        let layers_in = current.as_ref().map(|(manifest, _)| manifest.repository.clone());
+        let manifest_size = current.as_ref().map_or(0, |(_, size)| *size);
+        let current = current.map(|(manifest, _)| manifest);
+        Self { image, current, manifest_size, layers_in, repository, epoch, labels }
+    }
+
+    pub(crate) const fn epoch(&self) -> Timestamp {
+        self.epoch
+    }
+
+    /// Pushes new layers, config and manifest. `layers` may be empty: then only the config changed.
+    pub(crate) async fn publish(
+        &mut self,
+        ctx: &BuildContext,
+        layers: Vec<Layer>,
+        title: &str,
+        events: Events<'_>,
+    ) -> Result<(), JobFailure> {
+        events(JobEvent::Phase { phase: Phase::Push, title: title.to_owned() });
+        self.take_over_layers(ctx).await?;
+        for layer in &layers {
+            self.push_layer(ctx, layer, events).await?;
+            self.image.add_layer(layer.reference(), title, self.epoch);
+        }
+        if layers.is_empty() {
+            self.image.add_empty(title, self.epoch);
+        }
+        self.image.add_labels(&self.labels);
+        let documents = self.image.documents(self.epoch);
+        let digest = documents.manifest_descriptor.digest.clone();
+        let fault = |error| failure::registry(Phase::Push, &error);
+        ctx.client.push_blob_bytes(&self.repository, documents.config).await.map_err(fault)?;
+        self.manifest_size = documents.manifest_descriptor.size;
+        let reference = Reference::Digest(digest.clone());
+        ctx.client
+            .push_manifest(&self.repository, &reference, media::MANIFEST, documents.manifest)
+            .await
+            .map_err(fault)?;
+        self.current = Some(ManifestRef { repository: self.repository.clone(), digest });
+        Ok(())
+    }
+
+    /// The index of all layers so far.
+    pub(crate) async fn index(&self, ctx: &BuildContext) -> Result<Index, JobFailure> {
+        let mut index = Index::default();
+        for layer in self.image.layers() {
+            index.apply(&self.layer_index(ctx, layer).await?);
+        }
+        Ok(index)
+    }
+
+    async fn layer_index(&self, ctx: &BuildContext, layer: &LayerRef) -> Result<LayerIndex, JobFailure> {
+        let digest = layer.descriptor.digest.clone();
+        let cache = ctx.indexes();
+        if let Some(known) = blocking({
+            let (cache, digest) = (cache.clone(), digest.clone());
+            move || cache.get(&digest)
+        })
+        .await?
+        {
+            return Ok(known);
+        }
+        let repository = self.layers_in.as_ref().unwrap_or(&self.repository);
+        let reader = ctx.client.pull_blob(repository, &digest).await;
+        let reader = reader.map_err(|error| failure::registry(Phase::Fetch, &error))?;
+        let media_type = layer.descriptor.media_type.clone();
+        let bridge = SyncIoBridge::new(reader.into_read());
+        let scanned = blocking(move || LayerIndex::scan_blob(bridge, &media_type)).await?;
+        let index = scanned.map_err(|error| failure::local(Phase::Fetch, &error))?;
+        keep_index(ctx, digest, index.clone()).await?;
+        Ok(index)
+    }
+
+    async fn push_layer(
+        &self,
+        ctx: &BuildContext,
+        layer: &Layer,
+        events: Events<'_>,
+    ) -> Result<(), JobFailure> {
+        keep_index(ctx, layer.digest.clone(), layer.index.clone()).await?;
+        let reported = std::sync::atomic::AtomicU64::new(0);
+        let progress = |done: u64, total: Option<u64>| {
+            let last = reported.load(std::sync::atomic::Ordering::Relaxed);
+            if done >= last + PROGRESS_STEP || (Some(done) == total && done > PROGRESS_STEP) {
+                reported.store(done, std::sync::atomic::Ordering::Relaxed);
+                events(JobEvent::Progress { done, total, unit: "bytes".to_owned() });
+            }
+        };
+        ctx.client
+            .push_blob_file(&self.repository, &layer.path, &layer.digest, layer.size, &progress)
+            .await
+            .map_err(|error| failure::registry(Phase::Push, &error))?;
+        // It is in the registry now; the folder goes with the job anyway.
+        let _ = std::fs::remove_file(&layer.path);
+        Ok(())
+    }
+
+    /// Brings the base's layers into the repository of the results, by mounting where the registry can.
+    async fn take_over_layers(&mut self, ctx: &BuildContext) -> Result<(), JobFailure> {
+        let Some(from) = self.layers_in.clone().filter(|from| *from != self.repository) else {
+            return Ok(());
+        };
+        for layer in self.image.layers() {
+            copy_blob(ctx, &from, &self.repository, &layer.descriptor.digest).await?;
+        }
+        self.layers_in = Some(self.repository.clone());
+        Ok(())
+    }
+}
+
+async fn copy_blob(
+    ctx: &BuildContext,
+    from: &RepoName,
+    to: &RepoName,
+    digest: &Digest,
+) -> Result<(), JobFailure> {
+    let fault = |error| failure::registry(Phase::Push, &error);
+    if ctx.client.mount_blob(to, digest, from).await.map_err(fault)? {
+        return Ok(());
+    }
+    let folder = ctx.folder("blobs").map_err(|error| failure::local(Phase::Push, &error))?;
+    let path = folder.join(digest.hex());
+    let quiet = edgewright_oci::client::QUIET;
+    let size = ctx.client.pull_blob_file(from, digest, &path, quiet).await.map_err(fault)?;
+    ctx.client.push_blob_file(to, &path, digest, size, quiet).await.map_err(fault)?;
+    let _ = std::fs::remove_file(&path);
+    Ok(())
+}
+
+async fn keep_index(ctx: &BuildContext, digest: Digest, index: LayerIndex) -> Result<(), JobFailure> {
+    let cache = ctx.indexes();
+    // A cache that cannot be written costs time, not correctness.
+    let kept = blocking(move || cache.put(&digest, &index)).await?;
+    if let Err(error) = kept {
+        tracing::warn!(%error, "a layer's index could not be kept");
+    }
+    Ok(())
+}
+
+/// Runs blocking work on its own thread.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, JobFailure> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| failure::local(Phase::Build, &error))
+}

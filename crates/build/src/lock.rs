@@ -1,0 +1,103 @@
+//! Locks: what the outside offers now, pinned.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use edgewright_model::Digest;
+use edgewright_model::lock::{Lock, LockedPackage};
+use edgewright_model::order::LockTask;
+use edgewright_model::outcome::{JobEvent, JobFailure, Phase};
+use edgewright_model::reference::{ImageReference, Reference};
+use edgewright_model::spec::BootstrapStep;
+use edgewright_oci::ClientError;
+use jiff::Timestamp;
+
+use crate::bootstrap::{self, Apt, Host, Repository};
+use crate::context::{BuildContext, Events};
+use crate::{base, failure};
+
+/// What minbase is made of: mmdebstrap installs the first alone, and the rest on top.
+const ESSENTIAL: &str = "?essential";
+const MINBASE: [&str; 3] = [ESSENTIAL, "?priority(required)", "apt"];
+const LOCK_VERSION: u32 = 1;
+
+/// Resolves an image's outside inputs into a lock.
+pub async fn resolve_lock(
+    task: &LockTask,
+    ctx: &BuildContext,
+    events: Events<'_>,
+) -> Result<Lock, JobFailure> {
+    let base = match &task.request.base {
+        Some(reference) => Some(resolve_base(reference, ctx, events).await?),
+        None => None,
+    };
+    let mut packages = BTreeMap::new();
+    for platform in &task.request.platforms {
+        let mut steps = Vec::new();
+        for step in &task.request.bootstrap {
+            let title = format!("{} for {platform}", step.suite);
+            events(JobEvent::Phase { phase: Phase::Lock, title });
+            let architecture = bootstrap::architecture(platform, Phase::Lock)?;
+            steps.push(resolve_packages(task, step, architecture, ctx).await?);
+        }
+        if !steps.is_empty() {
+            packages.insert(platform.clone(), steps);
+        }
+    }
+    Ok(Lock {
+        version: LOCK_VERSION,
+        request: task.request.digest(),
+        // Images and tars know whole seconds.
+        epoch: Timestamp::from_second(task.now.as_second()).unwrap_or(task.now),
+        base,
+        packages,
+    })
+}
+
+async fn resolve_packages(
+    task: &LockTask,
+    step: &BootstrapStep,
+    architecture: &str,
+    ctx: &BuildContext,
+) -> Result<Vec<LockedPackage>, JobFailure> {
+    let repository = Repository::of(step, &Host::read(Path::new("/etc")), Phase::Lock)?;
+    let apt = Apt::prepare(ctx, &repository, &task.keys, architecture, Phase::Lock)?;
+    let fault = |error| bootstrap::failure_of(&error, step, &repository, Phase::Lock);
+    apt.update(ctx).await.map_err(fault)?;
+    let wanted = |first: &BTreeSet<LockedPackage>| -> Vec<String> {
+        let first = first.iter().map(|package| package.name.clone());
+        let minbase = MINBASE.iter().map(|name| (*name).to_owned());
+        first.chain(minbase).chain(step.packages.iter().cloned()).collect()
+    };
+    // The first run also writes apt's cache, which the second then reads.
+    let essential = apt.simulate(ctx, &[ESSENTIAL.to_owned()]).await.map_err(fault)?;
+    let all = apt.simulate(ctx, &wanted(&essential)).await.map_err(fault)?;
+    Ok(all.into_iter().collect())
+}
+
+async fn resolve_base(
+    reference: &ImageReference,
+    ctx: &BuildContext,
+    events: Events<'_>,
+) -> Result<Digest, JobFailure> {
+    events(JobEvent::Phase { phase: Phase::Lock, title: reference.to_string() });
+    if let Some(digest) = &reference.digest {
+        return Ok(digest.clone());
+    }
+    let client = base::external(ctx, &reference.registry, &reference.repository)?;
+    let fault =
+        |error: ClientError| JobFailure { phase: Phase::Lock, ..failure::external(Phase::Lock, &error) };
+    let tag = match &reference.tag {
+        Some(tag) => Reference::Tag(tag.clone()),
+        None => "latest".parse().map_err(|error| failure::local(Phase::Lock, &error))?,
+    };
+    let head = client.head_manifest(&reference.repository, &tag).await.map_err(fault)?;
+    let Some(head) = head else {
+        let hint = "check the reference after `from:`";
+        return Err(failure::image(Phase::Lock, format!("there is no image {reference}"), hint));
+    };
+    match head.digest {
+        Some(digest) => Ok(digest),
+        None => Ok(client.pull_manifest(&reference.repository, &tag).await.map_err(fault)?.digest),
+    }
+}
