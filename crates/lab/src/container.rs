@@ -69,6 +69,8 @@ pub(crate) enum Init {
 pub(crate) struct Container<'a> {
     engine: &'a Engine,
     name: String,
+    /// What PID 1 is, for messages.
+    pub(crate) command: String,
 }
 
 /// Pulls a platform manifest by digest; the image's name in our storage.
@@ -101,9 +103,14 @@ struct StartConfig {
 }
 
 impl StartConfig {
-    fn has_command(&self) -> bool {
-        let is_set = |argv: &Option<Vec<String>>| argv.as_ref().is_some_and(|argv| !argv.is_empty());
-        is_set(&self.cmd) || is_set(&self.entrypoint)
+    /// What PID 1 is; none where the image names nothing.
+    fn command(&self) -> Option<String> {
+        let words: Vec<&str> = [&self.entrypoint, &self.cmd]
+            .into_iter()
+            .flat_map(|argv| argv.as_deref().unwrap_or_default())
+            .map(String::as_str)
+            .collect();
+        (!words.is_empty()).then(|| words.join(" "))
     }
 }
 
@@ -131,13 +138,15 @@ impl<'a> Container<'a> {
         command = command.args(["--pids-limit", PROCESSES, "--security-opt", "label=disable"]);
         command =
             command.args(["--log-driver", "k8s-file", "--log-opt", "max-size=4mb", "--mount", &mount, image]);
-        if !config.has_command() {
+        let of_image = config.command();
+        if of_image.is_none() {
             command = command.arg(DEFAULT_INIT);
         }
         let started = command.deadline(within).run_status().await;
         let finished =
             started.map_err(|error| Trouble::infrastructure("the container cannot be started", &error));
-        let container = Self { engine, name };
+        let command = of_image.unwrap_or_else(|| DEFAULT_INIT.to_owned());
+        let container = Self { engine, name, command };
         match finished {
             Ok(finished) if finished.success() => Ok(container),
             outcome => {
@@ -246,13 +255,17 @@ mod tests {
     #[test]
     fn an_image_without_a_command_gets_an_init() {
         for (json, want) in [
-            (r#"{"Cmd":["/sbin/init"]}"#, true),
-            (r#"{"Entrypoint":["/x"],"Env":["A=b"]}"#, true),
-            (r#"{"Cmd":null}"#, false),
-            (r#"{"Cmd":[]}"#, false),
-            ("{}", false),
+            (r#"{"Cmd":["/sbin/init"]}"#, Some("/sbin/init")),
+            (r#"{"Entrypoint":["/x"],"Cmd":["-y"],"Env":["A=b"]}"#, Some("/x -y")),
+            (r#"{"Cmd":null}"#, None),
+            (r#"{"Cmd":[]}"#, None),
+            ("{}", None),
         ] {
-            assert_eq!(serde_json::from_str::<StartConfig>(json).unwrap().has_command(), want, "{json}");
+            assert_eq!(
+                serde_json::from_str::<StartConfig>(json).unwrap().command().as_deref(),
+                want,
+                "{json}"
+            );
         }
     }
 }

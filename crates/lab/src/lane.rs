@@ -18,13 +18,16 @@ use crate::container::{self, Container, Init, Trouble};
 use crate::engine::Engine;
 use crate::evidence::{self, Piece};
 use crate::runner::Runner;
+use crate::statics;
 use crate::verdict::{complete, cut_limits, describe, judge, milliseconds};
 
 /// Hears of progress.
 pub type Events<'a> = &'a (dyn Fn(JobEvent) + Send + Sync);
 
 /// How machines of the container lane are made, an input of their verdicts.
-const PROFILE: &str = "podman";
+const CONTAINER_PROFILE: &str = "podman";
+/// The static lane makes none.
+const STATIC_PROFILE: &str = "none";
 /// What the lane keeps back of its time for the runner to say its last results.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -39,7 +42,7 @@ pub struct LabContext {
     pub client: Client,
     /// The job.
     pub job: JobId,
-    /// The job's scratch folder.
+    /// The job's scratch folder; it exists.
     pub scratch: PathBuf,
     /// Environment of subprocesses, and the token that cancels the job.
     pub processes: ProcessContext,
@@ -56,10 +59,19 @@ impl LabContext {
 /// What happened in the machine.
 #[derive(Debug, Default)]
 struct Findings {
+    /// Of the lane's own checks, which are in no check set.
+    own: Vec<CheckResult>,
     results: Vec<CheckResult>,
     trouble: Option<Trouble>,
     pieces: Vec<Piece>,
     machine: Duration,
+}
+
+impl Findings {
+    /// The lane did not get to the checks.
+    fn stopped(trouble: Trouble) -> Self {
+        Self { trouble: Some(trouble), ..Self::default() }
+    }
 }
 
 /// Runs one lane on a platform manifest. Do not drop the future: cancel the context's token, and the container goes.
@@ -73,21 +85,29 @@ pub async fn run_lane(
     let findings = match order.lane {
         // Boxed: it is large, and verdicts of other lanes should not carry it.
         Lane::Container => Box::pin(run_container(order, manifest, context, events)).await,
-        other => Findings {
-            trouble: Some(Trouble {
-                kind: FailureKind::Infrastructure,
-                message: format!("the lane `{other}` cannot be run on this host yet"),
-            }),
-            ..Findings::default()
+        Lane::Static => match Box::pin(statics::examine(order, manifest, context)).await {
+            Ok(results) => Findings { own: results, ..Findings::default() },
+            Err(trouble) => Findings::stopped(trouble),
         },
+        other => Findings::stopped(Trouble {
+            kind: FailureKind::Infrastructure,
+            message: format!("the lane `{other}` cannot be run on this host yet"),
+        }),
     };
     let evidence = evidence::store(findings.pieces, context, &manifest.repository, events).await;
-    let checks = complete(&order.checks, findings.results, findings.trouble.as_ref());
+    let reason = match (&findings.trouble, order.lane) {
+        (Some(trouble), _) => trouble.message.as_str(),
+        (None, Lane::Static) => "it needs a running system",
+        (None, _) => "the check runner did not decide it",
+    };
+    let mut checks = findings.own;
+    checks.extend(complete(&order.checks, findings.results, reason));
+    let profile = if order.lane == Lane::Static { STATIC_PROFILE } else { CONTAINER_PROFILE };
     Verdict {
         lane: order.lane,
         manifest: manifest.clone(),
         check_set: order.check_set.clone(),
-        inputs: LaneInputs { runner: context.runner.digest.clone(), profile: PROFILE.to_owned(), from: None },
+        inputs: LaneInputs { runner: context.runner.digest.clone(), profile: profile.to_owned(), from: None },
         result: judge(&checks, findings.trouble),
         checks,
         evidence,
@@ -103,16 +123,14 @@ async fn run_container(
 ) -> Findings {
     let deadline = Instant::now() + order.within.get();
     let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-    let stopped = |trouble| Findings { trouble: Some(trouble), ..Findings::default() };
-
     let image = match container::pull(context, manifest, left()).await {
         Ok(image) => image,
-        Err(trouble) => return stopped(trouble),
+        Err(trouble) => return Findings::stopped(trouble),
     };
     let machine = Instant::now();
     let container = match Container::start(context, &image, left()).await {
         Ok(container) => container,
-        Err(trouble) => return stopped(trouble),
+        Err(trouble) => return Findings::stopped(trouble),
     };
     let mut findings = run_checks(&container, order, context, left(), events).await;
     findings.machine = machine.elapsed();
@@ -122,9 +140,11 @@ async fn run_container(
         match &init {
             Ok(Init::Runs) => {}
             Ok(Init::Ended { code, out_of_memory }) => {
+                let init = &container.command;
                 let memory = if *out_of_memory { ", out of memory" } else { "" };
-                let message =
-                    format!("the image's init (PID 1) ended with {code}{memory} before the checks were done");
+                let message = format!(
+                    "the image's init `{init}` ended with {code}{memory} before the checks were done"
+                );
                 findings.trouble = Some(Trouble { kind: FailureKind::Image, message });
             }
             Err(trouble) => findings.trouble = findings.trouble.or_else(|| Some(trouble.clone())),
@@ -154,8 +174,7 @@ async fn run_checks(
         Ok(json) => json,
         Err(error) => {
             let message = format!("the order for the check runner cannot be written: {error}");
-            let trouble = Some(Trouble { kind: FailureKind::Infrastructure, message });
-            return Findings { trouble, ..Findings::default() };
+            return Findings::stopped(Trouble { kind: FailureKind::Infrastructure, message });
         }
     };
     let total = order.checks.len() as u64;
@@ -200,5 +219,5 @@ async fn run_checks(
     evidence::bound(&mut output);
     let runner = Piece { name: "runner", media_type: "application/x-ndjson", bytes: output };
     let pieces = if runner.bytes.is_empty() { Vec::new() } else { vec![runner] };
-    Findings { results, trouble, pieces, machine: Duration::ZERO }
+    Findings { results, trouble, pieces, ..Findings::default() }
 }

@@ -20,12 +20,7 @@ pub(crate) fn cut_limits(checks: &[Check], left: Duration) -> Vec<Check> {
 }
 
 /// The results in the order's order; what was not decided is skipped, with the reason.
-pub(crate) fn complete(
-    checks: &[Check],
-    mut results: Vec<CheckResult>,
-    trouble: Option<&Trouble>,
-) -> Vec<CheckResult> {
-    let reason = trouble.map_or("the check runner did not decide it", |trouble| &trouble.message);
+pub(crate) fn complete(checks: &[Check], mut results: Vec<CheckResult>, reason: &str) -> Vec<CheckResult> {
     let result = |check: &Check| match results.iter().position(|result| result.id == check.id) {
         Some(position) => results.swap_remove(position),
         None => CheckResult {
@@ -132,8 +127,7 @@ mod tests {
     #[test]
     fn every_check_has_a_result_in_order() {
         let checks = [check("a", "1s"), check("b", "1s"), check("c", "1s")];
-        let trouble = Trouble { kind: FailureKind::Infrastructure, message: "cancelled".to_owned() };
-        let results = complete(&checks, vec![result("c", None), result("a", None)], Some(&trouble));
+        let results = complete(&checks, vec![result("c", None), result("a", None)], "cancelled");
         assert_eq!(results[0], result("a", None));
         assert_eq!(results[1].outcome, CheckOutcome::Skipped { reason: "cancelled".to_owned() });
         assert_eq!(results[2], result("c", None));

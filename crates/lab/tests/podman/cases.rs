@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgewright_lab::{Engine, EngineSettings, LabError, Runner, reap, run_lane};
+use edgewright_model::order::LaneOrder;
 use edgewright_model::outcome::{FailureKind, JobEvent};
+use edgewright_model::spec::Lane;
 use edgewright_model::verdict::{CheckOutcome, LaneResult, Verdict};
 use edgewright_process::{CancellationToken, Command};
 
@@ -32,6 +34,7 @@ cases! {
     a_check_that_cannot_work_is_the_checks_fault
     a_missing_image_is_the_infrastructures_fault
     a_cancelled_lane_leaves_nothing
+    the_static_lane_finds_what_leaks
     leftovers_are_reaped
 }
 
@@ -117,7 +120,7 @@ async fn a_failure_allowed_by_name_passes(world: Arc<World>) {
 async fn an_init_that_ends_fails_the_image(world: Arc<World>) {
     let image = world.image(&["/bin/sh", "-c", "echo last words; sleep 0.5; exit 3"], &[]);
     let verdict = world.run(&image, UP).await;
-    let want = "the image's init (PID 1) ended with 3 before the checks were done";
+    let want = "the image's init `/bin/sh -c echo last words; sleep 0.5; exit 3` ended with 3 before the checks were done";
     assert_eq!(failure(&verdict), (FailureKind::Image, want));
     assert!(matches!(verdict.checks[0].outcome, CheckOutcome::Skipped { .. }));
     assert!(world.evidence(&verdict, "console").contains("last words"));
@@ -192,6 +195,29 @@ async fn a_cancelled_lane_leaves_nothing(world: Arc<World>) {
     assert_eq!(failure(&verdict), (FailureKind::Infrastructure, "the job was cancelled"));
     assert_eq!(verdict.checks[0].outcome, CheckOutcome::Passed);
     assert_eq!(world.containers(&context.job).await, "");
+}
+
+async fn the_static_lane_finds_what_leaks(world: Arc<World>) {
+    let wants = format!("{WANTS}/gone.service");
+    let image = world.image(
+        &["/sbin/init"],
+        &[
+            ("usr/lib/modules/6.12/vmlinuz", 0o644, "kernel"),
+            ("usr/lib/modules/6.12/initramfs.img", 0o644, "initramfs"),
+            ("etc/machine-id", 0o444, "uninitialized\n"),
+            ("etc/ssl/private/plant.key", 0o600, "-----BEGIN PRIVATE KEY-----\n"),
+            (&wants, 0o777, "-> /usr/lib/systemd/system/gone.service"),
+        ],
+    );
+    let verdict = world.run_order(&image, &LaneOrder { lane: Lane::Static, ..order(UP) }).await;
+    let want = "check `secrets`: private keys in the image's layers: etc/ssl/private/plant.key (and 1 more check failed)";
+    assert_eq!(failure(&verdict), (FailureKind::Image, want));
+    let failed = |id: &str| {
+        let check = verdict.checks.iter().find(|check| check.id.as_str() == id).expect("it is a check");
+        matches!(check.outcome, CheckOutcome::Failed { .. })
+    };
+    assert!(failed("units") && !failed("kernel") && !failed("machine-id"), "{verdict:?}");
+    assert!(matches!(verdict.checks.last().expect("five").outcome, CheckOutcome::Skipped { .. }));
 }
 
 async fn leftovers_are_reaped(world: Arc<World>) {

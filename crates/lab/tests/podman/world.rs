@@ -39,6 +39,7 @@ impl World {
         let engine = Engine::detect(work, &runner, &EngineSettings::default(), &processes)
             .await
             .expect("podman works");
+        fs::create_dir(work.join("jobs")).expect("the work folder is new");
         let contents = Contents::default();
         let system = fs::read(bootstrap().await).expect("the system's tar");
         let (digest, size) = contents.blob(system);
@@ -103,11 +104,16 @@ impl World {
     }
 
     /// Runs the container lane.
-    #[expect(clippy::print_stderr, reason = "shown where a case fails")]
     pub(crate) async fn run(&self, manifest: &ManifestRef, checks: &str) -> Verdict {
+        self.run_order(manifest, &order(checks)).await
+    }
+
+    /// Runs a lane.
+    #[expect(clippy::print_stderr, reason = "shown where a case fails")]
+    pub(crate) async fn run_order(&self, manifest: &ManifestRef, order: &LaneOrder) -> Verdict {
         let context = self.context(CancellationToken::new());
         let log = Arc::new(Mutex::new(Vec::new()));
-        let verdict = run_lane(&order(checks), manifest, &context, &|event| {
+        let verdict = run_lane(order, manifest, &context, &|event| {
             if let JobEvent::Log { line } = event {
                 log.lock().expect("no case panics while it logs").push(line);
             }
