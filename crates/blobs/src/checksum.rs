@@ -37,6 +37,7 @@ impl Checksums {
 }
 
 /// Makes [`Checksums`] of a stream.
+#[derive(Clone)]
 pub struct Summer {
     done: Vec<u64>,
     open: Xxh3,

@@ -95,6 +95,15 @@ impl BlobStore for FileStore {
         sync_folder(&folder).map_err(|e| BlobError::io("sync folder of", digest, e))
     }
 
+    fn settle(&self, digest: &Digest) -> Result<bool, BlobError> {
+        let synced = File::open(self.blob(digest)).and_then(|file| file.sync_all());
+        match synced.and_then(|()| sync_folder(&self.folder(digest))) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(BlobError::io("settle", digest, e)),
+        }
+    }
+
     fn open(&self, digest: &Digest) -> Result<Box<dyn BlobFile>, BlobError> {
         let opened = File::open(self.blob(digest));
         let opened = opened.and_then(|file| file.metadata().map(|metadata| (file, metadata.len())));

@@ -105,6 +105,9 @@ pub trait BlobStore: fmt::Debug + Send + Sync + 'static {
     /// cut once it returned. Readers of what was there before go on reading that.
     fn publish(&self, id: &UploadId, digest: &Digest) -> Result<(), BlobError>;
 
+    /// Makes sure that a blob which a crash left behind a [`Self::publish`] survives a power cut; `false`: it is not there.
+    fn settle(&self, digest: &Digest) -> Result<bool, BlobError>;
+
     /// Opens a blob.
     fn open(&self, digest: &Digest) -> Result<Box<dyn BlobFile>, BlobError>;
 

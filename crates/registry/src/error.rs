@@ -85,6 +85,14 @@ pub enum RegistryError {
         /// A pin that holds it.
         pin: String,
     },
+    /// A manifest of the repository needs it.
+    #[error("`{digest}` is needed by manifest `{manifest}`; delete that first")]
+    Referenced {
+        /// What was to go.
+        digest: Digest,
+        /// The digest of a manifest that needs it.
+        manifest: String,
+    },
     /// Too many at once.
     #[error("too many {0} at a time; try again later")]
     Busy(&'static str),
@@ -135,7 +143,7 @@ impl RegistryError {
             | Self::ManifestInvalid(_)
             | Self::ManifestTooLarge
             | Self::NewerSchema(_) => ErrorClass::UserFault,
-            Self::UploadInUse | Self::Pinned { .. } => ErrorClass::Conflict,
+            Self::UploadInUse | Self::Pinned { .. } | Self::Referenced { .. } => ErrorClass::Conflict,
             Self::Reserved(_) => ErrorClass::Denied,
             Self::Busy(_)
             | Self::NoSpace

@@ -1,78 +1,42 @@
 //! The registry as its owner in the process uses it.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use edgewright_blobs::DiskUsage;
+use edgewright_blobs::{BlobStore, DiskUsage, FileStore};
 use edgewright_model::Digest;
 use edgewright_model::reference::{Reference, RepoName, Tag};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::error::RegistryError;
-use crate::ports::{Authorizer, TagResolver};
+use crate::metadata::{Change, ManifestRow, Metadata, NewManifest, Page, unix_millis};
+use crate::ports::{Authorizer, Resolution, TagResolver};
 use crate::settings::RegistrySettings;
-
-/// A stored manifest, byte for byte as it was pushed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Manifest {
-    /// Its digest, of the algorithm that it was asked for by.
-    pub digest: Digest,
-    /// Its media type.
-    pub media_type: String,
-    /// Its bytes.
-    pub bytes: Bytes,
-}
-
-/// A manifest that has another one as its subject: a descriptor as the referrers API gives it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Referrer {
-    /// Media type of the manifest.
-    pub media_type: String,
-    /// Its digest.
-    pub digest: Digest,
-    /// Its length in bytes.
-    pub size: u64,
-    /// Its artifact type, or its config's media type.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub artifact_type: Option<String>,
-    /// Its annotations.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
-}
-
-/// A named reference from above: what it holds is never collected or deleted.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Pin {
-    /// Its name, such as `release/plant-os/7`.
-    pub name: String,
-    /// What it holds: manifests or blobs, each in its repository.
-    pub held: Vec<(RepoName, Digest)>,
-}
-
-/// What a repository has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct RepositoryUsage {
-    /// Manifests.
-    pub manifests: u64,
-    /// Blobs.
-    pub blobs: u64,
-    /// Bytes of both; blobs that repositories share count in each.
-    pub bytes: u64,
-}
-
-/// What [`Registry::maintenance`] did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Maintained {
-    /// Uploads that were dropped because nobody touched them.
-    pub expired_uploads: u64,
-}
+use crate::types::{Maintained, Manifest, Pin, Referrer, RepositoryUsage};
+use crate::uploads::Uploads;
 
 /// The registry. Clones are cheap and share it.
 #[derive(Debug, Clone)]
-pub struct Registry {}
+pub struct Registry(pub(crate) Arc<Inner>);
 
-#[expect(unused_variables, clippy::unused_async, reason = "signatures first: others integrate against them")]
+/// What clones share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) settings: RegistrySettings,
+    pub(crate) metadata: Metadata,
+    pub(crate) store: Arc<dyn BlobStore>,
+    pub(crate) uploads: Uploads,
+    pub(crate) downloads: Arc<Semaphore>,
+    pub(crate) resolver: Arc<dyn TagResolver>,
+    pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) closing: CancellationToken,
+}
+
 impl Registry {
     /// Opens the folder, brings the schema up to date and settles what a crash left open. The caller's lock must keep
     /// other processes out of the folder.
@@ -81,46 +45,78 @@ impl Registry {
         resolver: Arc<dyn TagResolver>,
         authorizer: Arc<dyn Authorizer>,
     ) -> Result<Self, RegistryError> {
-        Err(RegistryError::Closed)
+        let folder = settings.folder.clone();
+        let store = spawn_blocking(move || FileStore::open(&folder)).await??;
+        Self::open_with(settings, Arc::new(store), resolver, authorizer).await
+    }
+
+    /// Opens a registry whose blobs are in another store; `registry.db` is in the settings' folder, which must be there.
+    pub async fn open_with(
+        settings: RegistrySettings,
+        store: Arc<dyn BlobStore>,
+        resolver: Arc<dyn TagResolver>,
+        authorizer: Arc<dyn Authorizer>,
+    ) -> Result<Self, RegistryError> {
+        let inner = Inner {
+            metadata: Metadata::open(&settings.folder, settings.manifest_cache_bytes).await?,
+            downloads: Arc::new(Semaphore::new(settings.max_downloads)),
+            settings,
+            store,
+            uploads: Uploads::new(),
+            resolver,
+            authorizer,
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+        };
+        inner.settle_intents().await?;
+        inner.expire_uploads(unix_millis() - inner.upload_expiry()).await?;
+        Ok(Self(Arc::new(inner)))
     }
 
     /// The distribution API under `/v2/`. It has no listener of its own.
     pub fn router(&self) -> axum::Router {
-        axum::Router::new()
+        crate::http::router(Arc::clone(&self.0))
     }
 
     /// Ends answers in flight, commits what was accepted and closes the database. Later calls give
     /// [`RegistryError::Closed`].
-    pub async fn close(&self) {}
+    pub async fn close(&self) {
+        self.0.closing.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+        self.0.metadata.close().await;
+    }
 
-    /// Drops abandoned uploads. Call it hourly.
+    /// Settles what failed half-way and drops abandoned uploads. Call it hourly.
     pub async fn maintenance(&self, now: jiff::Timestamp) -> Result<Maintained, RegistryError> {
-        Err(RegistryError::Closed)
+        self.0.settle_intents().await?;
+        let since = now.as_millisecond() - self.0.upload_expiry();
+        Ok(Maintained { expired_uploads: self.0.expire_uploads(since).await? })
     }
 
     /// Adds to the pin `name` (made where it is not there) manifests or blobs; all must be there. Idempotent.
     pub async fn pin(&self, name: &str, held: &[(RepoName, Digest)]) -> Result<(), RegistryError> {
-        Err(RegistryError::Closed)
+        self.0.metadata.change(Change::Pin { name: name.to_owned(), held: held.to_vec() }).await
     }
 
     /// Drops a pin; it is no error when there is none.
     pub async fn unpin(&self, name: &str) -> Result<(), RegistryError> {
-        Err(RegistryError::Closed)
+        self.0.metadata.change(Change::Unpin(name.to_owned())).await
     }
 
     /// All pins by name.
     pub async fn pins(&self) -> Result<Vec<Pin>, RegistryError> {
-        Err(RegistryError::Closed)
+        self.0.metadata.pins().await
     }
 
     /// Whether a repository has a manifest.
     pub async fn has_manifest(&self, repository: &RepoName, digest: &Digest) -> Result<bool, RegistryError> {
-        Err(RegistryError::Closed)
+        Ok(self.0.metadata.manifest(repository, digest).await?.is_some())
     }
 
-    /// Whether a repository has a blob.
+    /// Whether a repository has a blob, as far as its row says.
     pub async fn has_blob(&self, repository: &RepoName, digest: &Digest) -> Result<bool, RegistryError> {
-        Err(RegistryError::Closed)
+        Ok(self.0.metadata.blob(repository, digest).await?.is_some())
     }
 
     /// A manifest as clients see it: reserved tags are resolved.
@@ -129,10 +125,11 @@ impl Registry {
         repository: &RepoName,
         reference: &Reference,
     ) -> Result<Manifest, RegistryError> {
-        Err(RegistryError::Closed)
+        let (digest, row) = self.0.manifest(repository, reference).await?;
+        Ok(Manifest { digest, media_type: row.media_type.to_string(), bytes: row.bytes })
     }
 
-    /// Stores a manifest, under a tag where given; what it refers to must be in the repository.
+    /// Stores a manifest, under an ordinary tag where given; what it refers to must be in the repository.
     pub async fn put_manifest(
         &self,
         repository: &RepoName,
@@ -140,12 +137,19 @@ impl Registry {
         media_type: &str,
         bytes: Bytes,
     ) -> Result<Digest, RegistryError> {
-        Err(RegistryError::Closed)
+        let digest = Digest::of(&bytes);
+        let manifest = crate::manifest::parse(Some(media_type), digest.clone(), bytes)?;
+        self.0.store_manifest(repository, manifest, tag.cloned().into_iter().collect()).await?;
+        Ok(digest)
     }
 
     /// Stores a blob; it is no error when it is there.
     pub async fn put_blob(&self, repository: &RepoName, bytes: Bytes) -> Result<Digest, RegistryError> {
-        Err(RegistryError::Closed)
+        let digest = Digest::of(&bytes);
+        let (id, held) = self.0.begin_upload(repository).await?;
+        let held = self.0.receive(&id, held, bytes.into()).await?;
+        self.0.publish_upload(&id, held, repository, &digest).await?;
+        Ok(digest)
     }
 
     /// Reads a blob of at most `limit` bytes into memory.
@@ -155,32 +159,36 @@ impl Registry {
         digest: &Digest,
         limit: u64,
     ) -> Result<Bytes, RegistryError> {
-        Err(RegistryError::Closed)
+        self.0.read_blob(repository, digest, limit).await
     }
 
-    /// Deletes a manifest with its tags.
+    /// Deletes a manifest with its ordinary tags.
     pub async fn delete_manifest(&self, repository: &RepoName, digest: &Digest) -> Result<(), RegistryError> {
-        Err(RegistryError::Closed)
+        let (repository, digest) = (repository.clone(), digest.clone());
+        self.0.metadata.change(Change::DeleteManifest { repository, digest }).await
     }
 
     /// Deletes an ordinary tag.
     pub async fn delete_tag(&self, repository: &RepoName, tag: &Tag) -> Result<(), RegistryError> {
-        Err(RegistryError::Closed)
+        self.0.refuse_reserved(repository, tag).await?;
+        let (repository, tag) = (repository.clone(), tag.clone());
+        self.0.metadata.change(Change::DeleteTag { repository, tag }).await
     }
 
     /// Takes a blob out of a repository.
     pub async fn delete_blob(&self, repository: &RepoName, digest: &Digest) -> Result<(), RegistryError> {
-        Err(RegistryError::Closed)
+        let (repository, digest) = (repository.clone(), digest.clone());
+        self.0.metadata.change(Change::UnlinkBlob { repository, digest }).await
     }
 
-    /// All repositories that have something, by name.
+    /// All repositories that have, or had, something, by name.
     pub async fn repositories(&self) -> Result<Vec<RepoName>, RegistryError> {
-        Err(RegistryError::Closed)
+        self.0.metadata.repositories(&Page::all()).await
     }
 
     /// A repository's tags, reserved ones included, by name.
     pub async fn tags(&self, repository: &RepoName) -> Result<Vec<Tag>, RegistryError> {
-        Err(RegistryError::Closed)
+        self.0.tags(repository, &Page::all()).await
     }
 
     /// Manifests whose subject is `subject`, of one artifact type where given.
@@ -190,16 +198,80 @@ impl Registry {
         subject: &Digest,
         artifact_type: Option<&str>,
     ) -> Result<Vec<Referrer>, RegistryError> {
-        Err(RegistryError::Closed)
+        self.0.metadata.referrers(repository, subject, artifact_type, &Page::all()).await
     }
 
     /// What a repository has.
     pub async fn usage(&self, repository: &RepoName) -> Result<RepositoryUsage, RegistryError> {
-        Err(RegistryError::Closed)
+        self.0.metadata.usage(repository).await
     }
 
     /// Space of the disk that the blobs are on.
     pub async fn disk_usage(&self) -> Result<DiskUsage, RegistryError> {
-        Err(RegistryError::Closed)
+        let store = Arc::clone(&self.0.store);
+        Ok(spawn_blocking(move || store.disk_usage()).await??)
+    }
+}
+
+impl Inner {
+    fn upload_expiry(&self) -> i64 {
+        i64::try_from(self.settings.upload_expiry.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// A manifest by tag or digest, with its digest.
+    pub(crate) async fn manifest(
+        &self,
+        repository: &RepoName,
+        reference: &Reference,
+    ) -> Result<(Digest, ManifestRow), RegistryError> {
+        let unknown = || RegistryError::ManifestUnknown {
+            repository: repository.clone(),
+            reference: reference.clone(),
+        };
+        let digest = match reference {
+            Reference::Digest(digest) => digest.clone(),
+            Reference::Tag(tag) => match self.resolver.resolve(repository, tag).await {
+                Resolution::Reserved(digest) => digest.ok_or_else(unknown)?,
+                Resolution::Ordinary => self.metadata.tag(repository, tag).await?.ok_or_else(unknown)?,
+                Resolution::Unavailable => return Err(RegistryError::ResolverUnavailable),
+            },
+        };
+        let row = self.metadata.manifest(repository, &digest).await?.ok_or_else(unknown)?;
+        Ok((digest, row))
+    }
+
+    pub(crate) async fn store_manifest(
+        &self,
+        repository: &RepoName,
+        manifest: NewManifest,
+        tags: Vec<Tag>,
+    ) -> Result<(), RegistryError> {
+        for tag in &tags {
+            self.refuse_reserved(repository, tag).await?;
+        }
+        self.metadata.change(Change::StoreManifest { repository: repository.clone(), manifest, tags }).await
+    }
+
+    pub(crate) async fn refuse_reserved(
+        &self,
+        repository: &RepoName,
+        tag: &Tag,
+    ) -> Result<(), RegistryError> {
+        match self.resolver.resolve(repository, tag).await {
+            Resolution::Ordinary => Ok(()),
+            Resolution::Reserved(_) => Err(RegistryError::Reserved(tag.clone())),
+            Resolution::Unavailable => Err(RegistryError::ResolverUnavailable),
+        }
+    }
+
+    /// A page of ordinary and reserved tags. An ordinary tag that became reserved later is listed once.
+    pub(crate) async fn tags(&self, repository: &RepoName, page: &Page) -> Result<Vec<Tag>, RegistryError> {
+        let mut tags: BTreeSet<Tag> = self.metadata.tags(repository, page).await?.into_iter().collect();
+        let reserved = self.resolver.tags(repository).await;
+        if tags.is_empty() && reserved.is_empty() && !self.metadata.has_repository(repository).await? {
+            return Err(RegistryError::NameUnknown(repository.clone()));
+        }
+        tags.extend(reserved.into_iter().filter(|tag| *tag.as_str() > *page.after));
+        Ok(tags.into_iter().take(page.limit).collect())
     }
 }

@@ -74,6 +74,11 @@ impl MemoryStore {
         self.lock().uploads.len()
     }
 
+    /// Whether there are bytes under a digest.
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.lock().blobs.contains_key(digest)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code panics between two changes, so a poisoned state is whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -118,6 +123,10 @@ impl BlobStore for MemoryStore {
         state.blobs.insert(digest.clone(), Arc::new(bytes));
         drop(state);
         self.check(Operation::PublishSync)
+    }
+
+    fn settle(&self, digest: &Digest) -> Result<bool, BlobError> {
+        Ok(self.lock().blobs.contains_key(digest))
     }
 
     fn open(&self, digest: &Digest) -> Result<Box<dyn BlobFile>, BlobError> {

@@ -47,6 +47,7 @@ fn publishing_replaces(store: &dyn BlobStore) {
         assert!(store.open_upload(&id("publish")).expect_err("the upload is used up").is_missing());
         assert_eq!(store.size(&digest).expect("a blob has a size"), Some(7));
     }
+    assert!(store.settle(&digest).expect("a blob can be settled"));
     let blob = store.open(&digest).expect("a blob can be opened");
     store.remove(&digest).expect("a blob can be removed");
     store.remove(&digest).expect("removing twice is no error");
@@ -59,6 +60,7 @@ fn publishing_replaces(store: &dyn BlobStore) {
 fn what_is_missing_is_said_to_be(store: &dyn BlobStore) {
     let digest = Digest::of("never pushed");
     assert_eq!(store.size(&digest).expect("looking is no error"), None);
+    assert!(!store.settle(&digest).expect("there is nothing to settle"));
     assert!(store.open(&digest).expect_err("it is not there").is_missing());
     assert!(store.publish(&id("never-begun"), &digest).expect_err("it is not there").is_missing());
 }

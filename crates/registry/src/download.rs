@@ -1,0 +1,210 @@
+//! Blob answers: each chunk is compared with its checksum before a byte of it is sent, so no answer completes with wrong
+//! bytes: it is reset instead, and the blob is marked damaged, which a re-push repairs.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use axum::body::Body;
+use bytes::Bytes;
+use edgewright_blobs::checksum::CHUNK;
+use edgewright_blobs::{BlobError, BlobFile};
+use edgewright_model::Digest;
+use edgewright_model::reference::RepoName;
+use futures::stream;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use crate::error::RegistryError;
+use crate::metadata::{BlobRow, Change};
+use crate::registry::Inner;
+use crate::session::cut_answer;
+
+/// Chunks between the disk and the socket.
+const QUEUE: usize = 2;
+
+/// A blob that is there, with the length that its row says.
+#[derive(Debug, Clone)]
+pub(crate) struct OpenBlob {
+    file: Arc<dyn BlobFile>,
+    row: BlobRow,
+    digest: Digest,
+}
+
+/// A part of an answer: what stands before it, and which bytes.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    pub(crate) head: Bytes,
+    pub(crate) range: Range<u64>,
+}
+
+#[derive(Debug)]
+enum Fault {
+    Damaged(String),
+    Panicked,
+}
+
+impl OpenBlob {
+    pub(crate) fn size(&self) -> u64 {
+        self.row.size
+    }
+
+    async fn chunk(&self, index: u64) -> Result<Bytes, Fault> {
+        let blob = self.clone();
+        spawn_blocking(move || blob.read_chunk(index)).await.map_err(|_| Fault::Panicked)?
+    }
+
+    fn read_chunk(&self, index: u64) -> Result<Bytes, Fault> {
+        let start = index * CHUNK as u64;
+        let length = self.row.size.saturating_sub(start).min(CHUNK as u64);
+        let mut buffer = vec![0; usize::try_from(length).unwrap_or(CHUNK)];
+        let read = self.file.read_at(start, &mut buffer);
+        let count = read.map_err(|error| Fault::Damaged(error.to_string()))?;
+        if count < buffer.len() || !self.row.checksums.agrees(index, &buffer) {
+            return Err(Fault::Damaged(format!(
+                "the 256 KiB from byte {start} do not agree with their checksum"
+            )));
+        }
+        Ok(buffer.into())
+    }
+}
+
+impl Inner {
+    /// Opens a blob of a repository; one that is missing or torn is not there.
+    pub(crate) async fn open_blob(
+        &self,
+        repository: &RepoName,
+        digest: &Digest,
+    ) -> Result<OpenBlob, RegistryError> {
+        let unknown =
+            || RegistryError::BlobUnknown { repository: repository.clone(), digest: digest.clone() };
+        let row = self.metadata.blob(repository, digest).await?.ok_or_else(unknown)?;
+        let (store, named) = (Arc::clone(&self.store), digest.clone());
+        let fault = match spawn_blocking(move || store.open(&named)).await? {
+            Ok(file) if file.size() == row.size => {
+                return Ok(OpenBlob { file: file.into(), row, digest: digest.clone() });
+            }
+            Ok(file) => format!("it has {} bytes, not {}", file.size(), row.size),
+            Err(error @ BlobError::Missing(_)) => error.to_string(),
+            Err(error) => return Err(error.into()),
+        };
+        self.damaged(digest, &fault).await;
+        Err(unknown())
+    }
+
+    /// Hides a blob until somebody pushes it again.
+    async fn damaged(&self, digest: &Digest, fault: &str) {
+        tracing::error!(blob.digest = %digest, fault, "a blob is damaged and is hidden; push it again to repair it");
+        if let Err(error) = self.metadata.change(Change::Damage(digest.clone())).await {
+            tracing::error!(%error, blob.digest = %digest, "a damaged blob could not be hidden");
+        }
+    }
+
+    /// Reads all of a blob into memory.
+    pub(crate) async fn read_blob(
+        &self,
+        repository: &RepoName,
+        digest: &Digest,
+        limit: u64,
+    ) -> Result<Bytes, RegistryError> {
+        let blob = self.open_blob(repository, digest).await?;
+        if blob.size() > limit {
+            return Err(RegistryError::SizeMismatch { expected: limit, actual: blob.size() });
+        }
+        let mut bytes = Vec::new();
+        for index in 0..blob.size().div_ceil(CHUNK as u64) {
+            bytes.extend_from_slice(&self.first_chunk(repository, &blob, index).await?);
+        }
+        Ok(bytes.into())
+    }
+
+    async fn first_chunk(
+        &self,
+        repository: &RepoName,
+        blob: &OpenBlob,
+        index: u64,
+    ) -> Result<Bytes, RegistryError> {
+        match blob.chunk(index).await {
+            Ok(bytes) => Ok(bytes),
+            Err(Fault::Panicked) => Err(RegistryError::Panicked),
+            Err(Fault::Damaged(fault)) => {
+                self.damaged(&blob.digest, &fault).await;
+                let (repository, digest) = (repository.clone(), blob.digest.clone());
+                Err(RegistryError::BlobUnknown { repository, digest })
+            }
+        }
+    }
+
+    /// Streams parts of a blob. The first chunk is read before this returns: what is found torn there is 404, not a reset.
+    pub(crate) async fn stream_blob(
+        self: &Arc<Self>,
+        repository: &RepoName,
+        blob: OpenBlob,
+        parts: Vec<Part>,
+        tail: Bytes,
+    ) -> Result<Body, RegistryError> {
+        let Some(first) = parts.first().filter(|part| !part.range.is_empty()) else {
+            return Ok(Body::empty());
+        };
+        let turn = timeout(self.settings.idle_limit, Arc::clone(&self.downloads).acquire_owned()).await;
+        let turn = turn.map_err(|_| RegistryError::Busy("downloads"))?.map_err(|_| RegistryError::Closed)?;
+        let index = first.range.start / CHUNK as u64;
+        let ready = (index, self.first_chunk(repository, &blob, index).await?);
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        self.tasks.spawn(Arc::clone(self).send(blob, parts, tail, ready, sender, turn));
+        let answer = stream::unfold(receiver, |mut receiver| async move {
+            receiver.recv().await.map(|bytes| (bytes, receiver))
+        });
+        Ok(Body::from_stream(answer))
+    }
+
+    async fn send(
+        self: Arc<Self>,
+        blob: OpenBlob,
+        parts: Vec<Part>,
+        tail: Bytes,
+        mut ready: (u64, Bytes),
+        sender: mpsc::Sender<Result<Bytes, std::io::Error>>,
+        _turn: OwnedSemaphorePermit,
+    ) {
+        let take = async |bytes: Result<Bytes, std::io::Error>| {
+            // An answer that nobody takes, for whatever reason, ends; the connection is reset.
+            let sent = timeout(self.settings.idle_limit, sender.send(bytes));
+            tokio::select! {
+                sent = sent => matches!(sent, Ok(Ok(()))),
+                () = self.closing.cancelled() => false,
+            }
+        };
+        for Part { head, range } in parts {
+            if !head.is_empty() && !take(Ok(head)).await {
+                return;
+            }
+            let mut at = range.start;
+            while at < range.end {
+                let index = at / CHUNK as u64;
+                if ready.0 != index {
+                    match blob.chunk(index).await {
+                        Ok(bytes) => ready = (index, bytes),
+                        Err(fault) => {
+                            if let Fault::Damaged(fault) = &fault {
+                                self.damaged(&blob.digest, fault).await;
+                            }
+                            take(Err(cut_answer())).await;
+                            return;
+                        }
+                    }
+                }
+                let start = index * CHUNK as u64;
+                let end = range.end.min(start + ready.1.len() as u64);
+                let within = |offset: u64| usize::try_from(offset - start).unwrap_or(CHUNK);
+                if !take(Ok(ready.1.slice(within(at)..within(end)))).await {
+                    return;
+                }
+                at = end;
+            }
+        }
+        if !tail.is_empty() {
+            take(Ok(tail)).await;
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Blobs: whole, in ranges, by HEAD; deletion.
+
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use edgewright_model::Digest;
+use edgewright_model::reference::RepoName;
+
+use super::{Answer, CONTENT_DIGEST, Call, empty, value};
+use crate::download::Part;
+use crate::ports::Action;
+use crate::range::{Asked, parse_range};
+
+/// Blobs never change.
+const FOREVER: HeaderValue = HeaderValue::from_static("max-age=31536000, immutable");
+const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const BYTES: HeaderValue = HeaderValue::from_static("bytes");
+/// Any text that is no part of a blob by accident, since each part's length is told.
+const BOUNDARY: &str = "edgewright-a1f0c77b5c2e4d0e";
+
+impl Call<'_> {
+    pub(super) async fn blob(&self, name: &RepoName, digest: &Digest, wants_body: bool) -> Answer {
+        self.authorize(Action::Pull, Some(name)).await?;
+        let blob = self.inner.open_blob(name, digest).await?;
+        let size = blob.size();
+        let etag = format!("\"{digest}\"");
+        let common = common_headers(digest, &etag);
+        if self.has_current(&etag) {
+            return Ok(empty(StatusCode::NOT_MODIFIED, common));
+        }
+        if !wants_body {
+            let rest = [(header::CONTENT_TYPE, OCTETS), (header::CONTENT_LENGTH, size.into())];
+            return Ok(empty(StatusCode::OK, common.into_iter().chain(rest)));
+        }
+        // A range of another version would be a range of another blob.
+        let is_current = self.header(header::IF_RANGE).is_none_or(|condition| condition.trim() == etag);
+        let asked = parse_range(self.header(header::RANGE).filter(|_| is_current), size);
+        let shape = match asked {
+            Asked::Whole => Shape::whole(size),
+            Asked::Parts(parts) => Shape::parts(parts, size),
+            Asked::Nothing => {
+                let total = (header::CONTENT_RANGE, value(&format!("bytes */{size}")));
+                return Ok(empty(StatusCode::RANGE_NOT_SATISFIABLE, common.into_iter().chain([total])));
+            }
+        };
+        let body = self.inner.stream_blob(name, blob, shape.parts, shape.tail).await?;
+        let mut answer = Response::new(body);
+        *answer.status_mut() = shape.status;
+        answer.headers_mut().extend(common.into_iter().chain(shape.headers));
+        Ok(answer)
+    }
+
+    pub(super) async fn delete_blob(&self, name: &RepoName, digest: &Digest) -> Answer {
+        self.authorize(Action::Delete, Some(name)).await?;
+        let (repository, digest) = (name.clone(), digest.clone());
+        self.inner.metadata.change(crate::metadata::Change::UnlinkBlob { repository, digest }).await?;
+        Ok((StatusCode::ACCEPTED, Body::empty()).into_response())
+    }
+}
+
+fn common_headers(digest: &Digest, etag: &str) -> [(HeaderName, HeaderValue); 4] {
+    [
+        (CONTENT_DIGEST, value(&digest.to_string())),
+        (header::ETAG, value(etag)),
+        (header::CACHE_CONTROL, FOREVER),
+        (header::ACCEPT_RANGES, BYTES),
+    ]
+}
+
+/// What an answer consists of.
+struct Shape {
+    status: StatusCode,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    parts: Vec<Part>,
+    tail: Bytes,
+}
+
+impl Shape {
+    fn whole(size: u64) -> Self {
+        Self {
+            status: StatusCode::OK,
+            headers: vec![(header::CONTENT_TYPE, OCTETS), (header::CONTENT_LENGTH, size.into())],
+            parts: vec![Part { head: Bytes::new(), range: 0..size }],
+            tail: Bytes::new(),
+        }
+    }
+
+    fn parts(ranges: Vec<std::ops::Range<u64>>, size: u64) -> Self {
+        let content_range =
+            |range: &std::ops::Range<u64>| format!("bytes {}-{}/{size}", range.start, range.end - 1);
+        let status = StatusCode::PARTIAL_CONTENT;
+        if let [range] = &ranges[..] {
+            let headers = vec![
+                (header::CONTENT_TYPE, OCTETS),
+                (header::CONTENT_LENGTH, (range.end - range.start).into()),
+                (header::CONTENT_RANGE, value(&content_range(range))),
+            ];
+            let parts = vec![Part { head: Bytes::new(), range: range.clone() }];
+            return Self { status, headers, parts, tail: Bytes::new() };
+        }
+        let head = |range: &std::ops::Range<u64>| {
+            let content_range = content_range(range);
+            format!(
+                "\r\n--{BOUNDARY}\r\nContent-Type: application/octet-stream\r\nContent-Range: {content_range}\r\n\r\n"
+            )
+        };
+        let parts: Vec<Part> =
+            ranges.into_iter().map(|range| Part { head: head(&range).into(), range }).collect();
+        let tail = Bytes::from(format!("\r\n--{BOUNDARY}--\r\n"));
+        let lengths = parts.iter().map(|part| part.head.len() as u64 + (part.range.end - part.range.start));
+        let length = lengths.sum::<u64>() + tail.len() as u64;
+        let headers = vec![
+            (header::CONTENT_TYPE, value(&format!("multipart/byteranges; boundary={BOUNDARY}"))),
+            (header::CONTENT_LENGTH, length.into()),
+        ];
+        Self { status, headers, parts, tail }
+    }
+}

@@ -1,0 +1,125 @@
+//! Manifests: by tag and by digest.
+
+use axum::body::Body;
+use axum::http::{HeaderName, StatusCode, header};
+use axum::response::Response;
+use bytes::Bytes;
+use edgewright_model::Digest;
+use edgewright_model::digest::Hasher;
+use edgewright_model::reference::{Reference, RepoName, Tag};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::refusal::Refusal;
+use super::{Answer, CONTENT_DIGEST, Call, empty, value};
+use crate::error::RegistryError;
+use crate::manifest::{is_reserved, parse};
+use crate::metadata::Change;
+use crate::ports::Action;
+use crate::settings::MANIFEST_LIMIT;
+
+const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+const TAG: HeaderName = HeaderName::from_static("oci-tag");
+
+impl Call<'_> {
+    pub(super) async fn manifest(&self, name: &RepoName, reference: &Reference, wants_body: bool) -> Answer {
+        self.authorize(Action::Pull, Some(name)).await?;
+        let (digest, manifest) = self.inner.manifest(name, reference).await?;
+        let etag = format!("\"{digest}\"");
+        let common = [(CONTENT_DIGEST, value(&digest.to_string())), (header::ETAG, value(&etag))];
+        if self.has_current(&etag) {
+            return Ok(empty(StatusCode::NOT_MODIFIED, common));
+        }
+        let length = manifest.bytes.len();
+        let body = if wants_body { Body::from(manifest.bytes) } else { Body::empty() };
+        let mut answer = Response::new(body);
+        let own =
+            [(header::CONTENT_TYPE, value(&manifest.media_type)), (header::CONTENT_LENGTH, length.into())];
+        answer.headers_mut().extend(common.into_iter().chain(own));
+        Ok(answer)
+    }
+
+    pub(super) async fn put_manifest(&self, name: &RepoName, reference: Reference, body: Body) -> Answer {
+        self.authorize(Action::Push, Some(name)).await?;
+        let bytes = self.manifest_body(body).await?;
+        let expected = match &reference {
+            Reference::Digest(digest) => Some(digest.clone()),
+            Reference::Tag(_) => None,
+        };
+        let content_type = self.header(header::CONTENT_TYPE).map(str::to_owned);
+        let parsed = spawn_blocking(move || {
+            let digest = checked_digest(expected, &bytes)?;
+            parse(content_type.as_deref(), digest, bytes)
+        });
+        let manifest = parsed.await.map_err(RegistryError::from)??;
+        if is_reserved(manifest.artifact_type.as_deref()) {
+            self.authorize(Action::PushReserved, Some(name)).await?;
+        }
+        let tags = self.tags_of(reference)?;
+        let digest = manifest.digest.clone();
+        let mut headers = vec![
+            (header::LOCATION, value(&format!("/v2/{name}/manifests/{digest}"))),
+            (CONTENT_DIGEST, value(&digest.to_string())),
+        ];
+        headers.extend(manifest.subject.as_ref().map(|subject| (SUBJECT, value(&subject.to_string()))));
+        let named = tags.clone();
+        self.inner.store_manifest(name, manifest, tags).await?;
+        let mut answer = empty(StatusCode::CREATED, headers);
+        for tag in named.iter().filter(|_| self.query.get("tag").is_some()) {
+            answer.headers_mut().append(TAG, value(tag.as_str()));
+        }
+        Ok(answer)
+    }
+
+    /// The tag of the path, and those of the query (`?tag=a&tag=b`).
+    fn tags_of(&self, reference: Reference) -> Result<Vec<Tag>, Refusal> {
+        let mut tags = match reference {
+            Reference::Tag(tag) => vec![tag],
+            Reference::Digest(_) => Vec::new(),
+        };
+        for tag in self.query.all("tag") {
+            let tag: Result<Tag, _> = tag.parse();
+            tags.push(tag.map_err(|error| Refusal::tag_invalid(error.to_string()))?);
+        }
+        Ok(tags)
+    }
+
+    async fn manifest_body(&self, body: Body) -> Result<Bytes, Refusal> {
+        let body = timeout(self.inner.settings.idle_limit, Limited::new(body, MANIFEST_LIMIT).collect());
+        match body.await {
+            Ok(Ok(collected)) => Ok(collected.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(RegistryError::ManifestTooLarge.into()),
+            Ok(Err(_)) | Err(_) => Err(RegistryError::BodyIncomplete.into()),
+        }
+    }
+
+    pub(super) async fn delete_manifest(&self, name: &RepoName, reference: &Reference) -> Answer {
+        self.authorize(Action::Delete, Some(name)).await?;
+        let repository = name.clone();
+        let change = match reference {
+            Reference::Tag(tag) => {
+                self.inner.refuse_reserved(name, tag).await?;
+                Change::DeleteTag { repository, tag: tag.clone() }
+            }
+            Reference::Digest(digest) => {
+                let (_, manifest) = self.inner.manifest(name, reference).await?;
+                if is_reserved(manifest.artifact_type.as_deref()) {
+                    self.authorize(Action::PushReserved, Some(name)).await?;
+                }
+                Change::DeleteManifest { repository, digest: digest.clone() }
+            }
+        };
+        self.inner.metadata.change(change).await?;
+        Ok(empty(StatusCode::ACCEPTED, []))
+    }
+}
+
+/// The digest that the bytes are kept as: the one that the client says, if it is right.
+fn checked_digest(expected: Option<Digest>, bytes: &[u8]) -> Result<Digest, RegistryError> {
+    let Some(expected) = expected else { return Ok(Digest::of(bytes)) };
+    let mut hasher = Hasher::new(expected.algorithm());
+    hasher.update(bytes);
+    let actual = hasher.finish();
+    if actual == expected { Ok(actual) } else { Err(RegistryError::DigestMismatch { expected, actual }) }
+}

@@ -1,0 +1,217 @@
+//! The bounded cache of reads.
+//!
+//! It is filled by readers, never by the writer, and only if nothing was committed since the reader began: an epoch that
+//! each commit raises tells. So it never holds what is not committed, nor what a commit replaced.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use edgewright_model::Digest;
+use edgewright_model::reference::{RepoName, Tag};
+
+use super::change::Change;
+use super::rows::{BlobRow, ManifestRow};
+
+/// Tags kept, by number.
+const TAGS: usize = 16_384;
+/// Checksum tables of blobs kept, in bytes; 8 MiB are those of 256 GiB.
+const BLOB_BYTES: usize = 8 * 1024 * 1024;
+/// What an entry costs beside its content, about.
+const ENTRY_BYTES: usize = 256;
+
+#[derive(Debug)]
+pub(super) struct Cache(Mutex<Content>);
+
+#[derive(Debug)]
+pub(super) struct Content {
+    epoch: u64,
+    pub(super) tags: Aged<(RepoName, Tag), Digest>,
+    pub(super) manifests: Aged<(RepoName, Digest), ManifestRow>,
+    pub(super) blobs: Aged<(RepoName, Digest), BlobRow>,
+}
+
+impl Cache {
+    pub(super) fn new(manifest_bytes: usize) -> Self {
+        Self(Mutex::new(Content {
+            epoch: 0,
+            tags: Aged::new(TAGS),
+            manifests: Aged::new(manifest_bytes),
+            blobs: Aged::new(BLOB_BYTES),
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Content> {
+        // No code panics between two changes of it, so a poisoned cache is whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks something up; on a miss gives the epoch that [`Self::fill`] wants.
+    pub(super) fn get<T>(&self, look: impl FnOnce(&mut Content) -> Option<T>) -> Result<T, u64> {
+        let mut content = self.lock();
+        let epoch = content.epoch;
+        look(&mut content).ok_or(epoch)
+    }
+
+    pub(super) fn fill(&self, epoch: u64, fill: impl FnOnce(&mut Content)) {
+        let mut content = self.lock();
+        if content.epoch == epoch {
+            fill(&mut content);
+        }
+    }
+
+    /// Forgets all that committed changes may have replaced.
+    pub(super) fn forget<'a>(&self, changes: impl Iterator<Item = &'a Change>) {
+        let mut content = self.lock();
+        content.epoch += 1;
+        for change in changes {
+            content.forget(change);
+        }
+    }
+}
+
+impl Content {
+    fn forget(&mut self, change: &Change) {
+        match change {
+            Change::StoreManifest { repository, manifest, tags } => {
+                self.manifests.remove(&(repository.clone(), manifest.digest.clone()));
+                for tag in tags {
+                    self.tags.remove(&(repository.clone(), tag.clone()));
+                }
+            }
+            Change::DeleteManifest { repository, digest } => {
+                self.manifests.remove(&(repository.clone(), digest.clone()));
+                // Its tags went, too; which, only the database knew.
+                self.tags.clear();
+            }
+            Change::DeleteTag { repository, tag } => self.tags.remove(&(repository.clone(), tag.clone())),
+            Change::UnlinkBlob { repository, digest } => {
+                self.blobs.remove(&(repository.clone(), digest.clone()));
+            }
+            // They are seen from any repository.
+            Change::Damage(_) => self.blobs.clear(),
+            Change::StoreBlob(_)
+            | Change::Mount { .. }
+            | Change::BeginUpload { .. }
+            | Change::TouchUpload(_)
+            | Change::DropUpload(_)
+            | Change::Intend(_)
+            | Change::DropIntent(_)
+            | Change::Pin { .. }
+            | Change::Unpin(_) => {}
+        }
+    }
+}
+
+/// What one entry costs of the bound.
+pub(super) trait Weigh {
+    fn weight(&self) -> usize;
+}
+
+impl Weigh for Digest {
+    fn weight(&self) -> usize {
+        1
+    }
+}
+
+impl Weigh for ManifestRow {
+    fn weight(&self) -> usize {
+        self.bytes.len() + ENTRY_BYTES
+    }
+}
+
+impl Weigh for BlobRow {
+    fn weight(&self) -> usize {
+        self.checksums.weight() + ENTRY_BYTES
+    }
+}
+
+/// A map of bounded weight in two generations: what is used moves to the young one, and when that holds half of the
+/// bound the old one is dropped.
+#[derive(Debug)]
+pub(super) struct Aged<K, V> {
+    young: HashMap<K, V>,
+    old: HashMap<K, V>,
+    young_weight: usize,
+    half: usize,
+}
+
+impl<K: Hash + Eq + Clone, V: Weigh + Clone> Aged<K, V> {
+    fn new(bound: usize) -> Self {
+        Self { young: HashMap::new(), old: HashMap::new(), young_weight: 0, half: bound / 2 }
+    }
+
+    pub(super) fn get(&mut self, key: &K) -> Option<V> {
+        if let Some(value) = self.young.get(key) {
+            return Some(value.clone());
+        }
+        let value = self.old.remove(key)?;
+        self.insert(key.clone(), value.clone());
+        Some(value)
+    }
+
+    pub(super) fn insert(&mut self, key: K, value: V) {
+        let weight = value.weight();
+        if weight > self.half {
+            return;
+        }
+        if self.young_weight + weight > self.half {
+            self.old = std::mem::take(&mut self.young);
+            self.young_weight = 0;
+        }
+        self.young_weight += weight;
+        if let Some(replaced) = self.young.insert(key, value) {
+            self.young_weight -= replaced.weight();
+        }
+    }
+
+    fn remove(&mut self, key: &K) {
+        if let Some(removed) = self.young.remove(key) {
+            self.young_weight -= removed.weight();
+        }
+        self.old.remove(key);
+    }
+
+    fn clear(&mut self) {
+        self.young.clear();
+        self.old.clear();
+        self.young_weight = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(number: usize) -> Digest {
+        Digest::of(number.to_string())
+    }
+
+    #[test]
+    fn it_is_bounded_and_keeps_what_is_used() {
+        let mut map = Aged::new(10);
+        for number in 0..100 {
+            map.insert(number, digest(number));
+            assert_eq!(map.get(&0), Some(digest(0)), "used at every step");
+            assert!(map.young.len() + map.old.len() <= 10);
+        }
+        assert_eq!(map.get(&50), None);
+        map.remove(&0);
+        assert_eq!(map.get(&0), None);
+        map.clear();
+        assert_eq!(map.get(&99), None);
+    }
+
+    #[test]
+    fn a_read_that_a_commit_overtook_does_not_fill() {
+        let cache = Cache::new(1024);
+        let key = ("a".parse::<RepoName>().unwrap(), "t".parse::<Tag>().unwrap());
+        let epoch = cache.get(|content| content.tags.get(&key)).unwrap_err();
+        let overtaking = Change::DeleteTag { repository: key.0.clone(), tag: key.1.clone() };
+        cache.forget(std::iter::once(&overtaking));
+        cache.fill(epoch, |content| content.tags.insert(key.clone(), digest(1)));
+        let epoch = cache.get(|content| content.tags.get(&key)).unwrap_err();
+        cache.fill(epoch, |content| content.tags.insert(key.clone(), digest(1)));
+        assert_eq!(cache.get(|content| content.tags.get(&key)), Ok(digest(1)));
+    }
+}

@@ -1,0 +1,262 @@
+//! Reads, through the cache where they are hot.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use edgewright_blobs::UploadId;
+use edgewright_blobs::checksum::Checksums;
+use edgewright_model::Digest;
+use edgewright_model::digest::Hasher;
+use edgewright_model::reference::{RepoName, Tag};
+
+use super::rows::{BlobRow, Intent, ManifestRow, UploadRow};
+use super::{Metadata, parsed, signed, unsigned};
+use crate::error::RegistryError;
+use crate::types::{Pin, Referrer, RepositoryUsage};
+
+type Read<T> = Result<T, RegistryError>;
+
+/// A page of an ordered list: what comes after `after`, `limit` at most.
+#[derive(Debug, Clone)]
+pub(crate) struct Page {
+    /// Exclusive; empty for the first page.
+    pub(crate) after: String,
+    /// Entries at most.
+    pub(crate) limit: usize,
+}
+
+impl Page {
+    /// The whole list, for callers in the process.
+    pub(crate) const fn all() -> Self {
+        Self { after: String::new(), limit: usize::MAX }
+    }
+}
+
+impl Metadata {
+    /// What an ordinary tag points to.
+    pub(crate) async fn tag(&self, repository: &RepoName, tag: &Tag) -> Read<Option<Digest>> {
+        let key = (repository.clone(), tag.clone());
+        let epoch = match self.cache.get(|content| content.tags.get(&key)) {
+            Ok(digest) => return Ok(Some(digest)),
+            Err(epoch) => epoch,
+        };
+        let row: Option<(String,)> = sqlx::query_as(
+            "SELECT m.digest FROM tags t
+             JOIN manifests m ON m.id = t.manifest_id
+             JOIN repositories r ON r.id = t.repository_id
+             WHERE r.name = ? AND t.name = ?",
+        )
+        .bind(repository.as_str())
+        .bind(tag.as_str())
+        .fetch_optional(&self.readers)
+        .await?;
+        let Some((digest,)) = row else { return Ok(None) };
+        let digest: Digest = parsed(&digest, "digest")?;
+        self.cache.fill(epoch, |content| content.tags.insert(key, digest.clone()));
+        Ok(Some(digest))
+    }
+
+    /// A manifest; one whose bytes rotted is not there, so that a re-push repairs it.
+    pub(crate) async fn manifest(&self, repository: &RepoName, digest: &Digest) -> Read<Option<ManifestRow>> {
+        let key = (repository.clone(), digest.clone());
+        let epoch = match self.cache.get(|content| content.manifests.get(&key)) {
+            Ok(manifest) => return Ok(Some(manifest)),
+            Err(epoch) => epoch,
+        };
+        let row: Option<(String, Option<String>, Vec<u8>)> = sqlx::query_as(
+            "SELECT m.media_type, m.artifact_type, m.bytes FROM manifests m
+             JOIN repositories r ON r.id = m.repository_id
+             WHERE r.name = ? AND m.digest = ?",
+        )
+        .bind(repository.as_str())
+        .bind(digest.to_string())
+        .fetch_optional(&self.readers)
+        .await?;
+        let Some((media_type, artifact_type, bytes)) = row else { return Ok(None) };
+        let mut hasher = Hasher::new(digest.algorithm());
+        hasher.update(&bytes);
+        if hasher.finish() != *digest {
+            tracing::error!(%repository, %digest, "a manifest in registry.db is damaged; push it again");
+            return Ok(None);
+        }
+        let manifest = ManifestRow {
+            media_type: media_type.into(),
+            artifact_type: artifact_type.map(Arc::from),
+            bytes: Bytes::from(bytes),
+        };
+        self.cache.fill(epoch, |content| content.manifests.insert(key, manifest.clone()));
+        Ok(Some(manifest))
+    }
+
+    /// A blob that is visible in a repository.
+    pub(crate) async fn blob(&self, repository: &RepoName, digest: &Digest) -> Read<Option<BlobRow>> {
+        let key = (repository.clone(), digest.clone());
+        let epoch = match self.cache.get(|content| content.blobs.get(&key)) {
+            Ok(blob) => return Ok(Some(blob)),
+            Err(epoch) => epoch,
+        };
+        let row: Option<(i64, Vec<u8>)> = sqlx::query_as(
+            "SELECT b.size, b.checksums FROM blobs b
+             JOIN repository_blobs rb ON rb.blob_id = b.id
+             JOIN repositories r ON r.id = rb.repository_id
+             WHERE r.name = ? AND b.digest = ? AND b.state = 'present'",
+        )
+        .bind(repository.as_str())
+        .bind(digest.to_string())
+        .fetch_optional(&self.readers)
+        .await?;
+        let Some((size, checksums)) = row else { return Ok(None) };
+        let (size, checksums) = sized(size, &checksums)?;
+        let blob = BlobRow { size, checksums: Arc::new(checksums) };
+        self.cache.fill(epoch, |content| content.blobs.insert(key, blob.clone()));
+        Ok(Some(blob))
+    }
+
+    /// Whether a blob has a row, in whatever state.
+    pub(crate) async fn has_blob_row(&self, digest: &Digest) -> Read<bool> {
+        let row = sqlx::query("SELECT 1 FROM blobs WHERE digest = ?").bind(digest.to_string());
+        Ok(row.fetch_optional(&self.readers).await?.is_some())
+    }
+
+    pub(crate) async fn has_repository(&self, repository: &RepoName) -> Read<bool> {
+        let row = sqlx::query("SELECT 1 FROM repositories WHERE name = ?").bind(repository.as_str());
+        Ok(row.fetch_optional(&self.readers).await?.is_some())
+    }
+
+    pub(crate) async fn repositories(&self, page: &Page) -> Read<Vec<RepoName>> {
+        let rows: Vec<(String,)> =
+            sqlx::query_as("SELECT name FROM repositories WHERE name > ? ORDER BY name LIMIT ?")
+                .bind(&page.after)
+                .bind(signed(page.limit as u64))
+                .fetch_all(&self.readers)
+                .await?;
+        rows.iter().map(|(name,)| parsed(name, "repository name")).collect()
+    }
+
+    /// Ordinary tags.
+    pub(crate) async fn tags(&self, repository: &RepoName, page: &Page) -> Read<Vec<Tag>> {
+        let rows: Vec<(String,)> = sqlx::query_as(
+            "SELECT t.name FROM tags t JOIN repositories r ON r.id = t.repository_id
+             WHERE r.name = ? AND t.name > ? ORDER BY t.name LIMIT ?",
+        )
+        .bind(repository.as_str())
+        .bind(&page.after)
+        .bind(signed(page.limit as u64))
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(|(name,)| parsed(name, "tag")).collect()
+    }
+
+    /// Ordered by digest.
+    pub(crate) async fn referrers(
+        &self,
+        repository: &RepoName,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        page: &Page,
+    ) -> Read<Vec<Referrer>> {
+        let rows: Vec<(String, String, i64, Option<String>, String)> = sqlx::query_as(
+            "SELECT m.media_type, m.digest, m.size, m.artifact_type, m.annotations FROM manifests m
+             JOIN repositories r ON r.id = m.repository_id
+             WHERE r.name = ?1 AND m.subject = ?2 AND (?3 IS NULL OR m.artifact_type = ?3) AND m.digest > ?4
+             ORDER BY m.digest LIMIT ?5",
+        )
+        .bind(repository.as_str())
+        .bind(subject.to_string())
+        .bind(artifact_type)
+        .bind(&page.after)
+        .bind(signed(page.limit as u64))
+        .fetch_all(&self.readers)
+        .await?;
+        let referrer = |(media_type, digest, size, artifact_type, annotations): (_, String, _, _, String)| {
+            let annotations: BTreeMap<String, String> =
+                serde_json::from_str(&annotations).map_err(|_| RegistryError::Corrupt("annotations"))?;
+            let (digest, size) = (parsed(&digest, "digest")?, unsigned(size, "size")?);
+            Ok(Referrer { media_type, digest, size, artifact_type, annotations })
+        };
+        rows.into_iter().map(referrer).collect()
+    }
+
+    pub(crate) async fn usage(&self, repository: &RepoName) -> Read<RepositoryUsage> {
+        let (manifests, manifest_bytes, blobs, blob_bytes): (i64, i64, i64, i64) = sqlx::query_as(
+            "WITH r AS (SELECT id FROM repositories WHERE name = ?),
+                  m AS (SELECT count(*) AS n, coalesce(sum(size), 0) AS s FROM manifests
+                        WHERE repository_id IN (SELECT id FROM r)),
+                  b AS (SELECT count(*) AS n, coalesce(sum(b.size), 0) AS s FROM repository_blobs rb
+                        JOIN blobs b ON b.id = rb.blob_id WHERE rb.repository_id IN (SELECT id FROM r))
+             SELECT m.n, m.s, b.n, b.s FROM m, b",
+        )
+        .bind(repository.as_str())
+        .fetch_one(&self.readers)
+        .await?;
+        Ok(RepositoryUsage {
+            manifests: unsigned(manifests, "count")?,
+            blobs: unsigned(blobs, "count")?,
+            bytes: unsigned(manifest_bytes, "size")? + unsigned(blob_bytes, "size")?,
+        })
+    }
+
+    pub(crate) async fn pins(&self) -> Read<Vec<Pin>> {
+        let rows: Vec<(String, String, String)> =
+            sqlx::query_as("SELECT name, repository, digest FROM pins ORDER BY name, repository, digest")
+                .fetch_all(&self.readers)
+                .await?;
+        let mut pins: Vec<Pin> = Vec::new();
+        for (name, repository, digest) in rows {
+            let held = (parsed(&repository, "repository name")?, parsed(&digest, "digest")?);
+            match pins.last_mut() {
+                Some(pin) if pin.name == name => pin.held.push(held),
+                _ => pins.push(Pin { name, held: vec![held] }),
+            }
+        }
+        Ok(pins)
+    }
+
+    pub(crate) async fn upload(&self, upload: &UploadId) -> Read<Option<UploadRow>> {
+        let row: Option<(String, i64)> =
+            sqlx::query_as("SELECT repository, touched_at FROM uploads WHERE id = ?")
+                .bind(upload.as_str())
+                .fetch_optional(&self.readers)
+                .await?;
+        row.map(|(repository, touched_at)| {
+            Ok(UploadRow { repository: parsed(&repository, "repository name")?, touched_at })
+        })
+        .transpose()
+    }
+
+    /// Uploads that nobody touched since a time in Unix milliseconds.
+    pub(crate) async fn uploads_untouched_since(&self, time: i64) -> Read<Vec<UploadId>> {
+        let rows: Vec<(String,)> = sqlx::query_as("SELECT id FROM uploads WHERE touched_at < ?")
+            .bind(time)
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter().map(|(id,)| parsed(id, "upload id")).collect()
+    }
+
+    /// Blobs that were about to be published.
+    pub(crate) async fn intents(&self) -> Read<Vec<Intent>> {
+        let rows: Vec<(String, String, String, i64, Vec<u8>)> =
+            sqlx::query_as("SELECT upload_id, repository, digest, size, checksums FROM intents")
+                .fetch_all(&self.readers)
+                .await?;
+        let intent =
+            |(upload, repository, digest, size, checksums): &(String, String, String, i64, Vec<u8>)| {
+                let (size, checksums) = sized(*size, checksums)?;
+                Ok(Intent {
+                    upload: parsed(upload, "upload id")?,
+                    repository: parsed(repository, "repository name")?,
+                    digest: parsed(digest, "digest")?,
+                    size,
+                    checksums,
+                })
+            };
+        rows.iter().map(intent).collect()
+    }
+}
+
+fn sized(size: i64, checksums: &[u8]) -> Read<(u64, Checksums)> {
+    let size = unsigned(size, "size")?;
+    let checksums = Checksums::from_bytes(checksums, size).ok_or(RegistryError::Corrupt("checksum table"))?;
+    Ok((size, checksums))
+}

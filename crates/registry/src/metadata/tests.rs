@@ -1,0 +1,59 @@
+use super::*;
+
+/// As SQLite numbers `PRAGMA synchronous`.
+const FULL: i64 = 2;
+
+#[tokio::test]
+async fn commits_survive_a_power_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = SqliteConnectOptions::new().filename(folder.path().join("registry.db"));
+    let mut connection = connect(file).await.unwrap();
+    let (synchronous,): (i64,) =
+        sqlx::query_as("PRAGMA synchronous").fetch_one(&mut connection).await.unwrap();
+    let (journal,): (String,) =
+        sqlx::query_as("PRAGMA journal_mode").fetch_one(&mut connection).await.unwrap();
+    let (foreign_keys,): (i64,) =
+        sqlx::query_as("PRAGMA foreign_keys").fetch_one(&mut connection).await.unwrap();
+    assert_eq!((synchronous, journal.as_str(), foreign_keys), (FULL, "wal", 1));
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let metadata = Metadata::open(folder.path(), 1024).await.unwrap();
+    metadata.close().await;
+    let file = SqliteConnectOptions::new().filename(folder.path().join("registry.db"));
+    let mut connection = connect(file).await.unwrap();
+    sqlx::query(
+        "INSERT INTO _sqlx_migrations (version, description, installed_on, success, checksum, execution_time)
+         VALUES (9999, 'from the future', '2030-01-01', 1, x'00', 0)",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    let error = Metadata::open(folder.path(), 1024).await.unwrap_err();
+    assert!(matches!(error, RegistryError::NewerSchema(9999)), "{error}");
+    assert!(error.to_string().contains("newer"), "{error}");
+}
+
+#[tokio::test]
+async fn a_refused_change_takes_nobody_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let metadata = Metadata::open(folder.path(), 1024).await.unwrap();
+    let begin = |name: &str| Change::BeginUpload {
+        upload: name.parse().unwrap(),
+        repository: "a".parse().unwrap(),
+        max: 100,
+    };
+    let refused = || Change::DeleteTag { repository: "a".parse().unwrap(), tag: "t".parse().unwrap() };
+    let (first, second, third) = tokio::join!(
+        metadata.change(begin("one")),
+        metadata.change(refused()),
+        metadata.change(begin("two"))
+    );
+    assert!(first.is_ok() && third.is_ok());
+    assert!(matches!(second, Err(RegistryError::ManifestUnknown { .. })));
+    assert!(metadata.upload(&"two".parse().unwrap()).await.unwrap().is_some());
+    metadata.close().await;
+    assert!(matches!(metadata.change(begin("three")).await, Err(RegistryError::Closed)));
+}

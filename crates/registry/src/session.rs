@@ -1,0 +1,185 @@
+//! One upload while it is written: its file, its running digest and checksums.
+//!
+//! The state is rebuilt from the file where it is not in memory: after a restart, and after `kill -9`.
+
+use std::io;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use edgewright_blobs::checksum::{CHUNK, Checksums, Summer};
+use edgewright_blobs::{BlobError, BlobStore, UploadFile, UploadId};
+use edgewright_model::Digest;
+use edgewright_model::digest::{Algorithm, Hasher};
+use futures::future::{BoxFuture, ready};
+use futures::{FutureExt as _, StreamExt as _};
+use tokio::sync::OwnedMutexGuard;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use crate::error::RegistryError;
+
+/// Bytes handed to a blocking thread at once; twice that is in memory per upload.
+const BATCH: usize = CHUNK;
+
+/// The state of an upload, behind a lock that whoever works on it holds, blocking threads included: a request that was
+/// dropped in the middle never writes beside its successor.
+#[derive(Debug)]
+pub(crate) enum Session {
+    /// Not in memory.
+    Closed,
+    /// Ready for more.
+    Open(Box<Writer>),
+    /// Published or dropped.
+    Ended,
+}
+
+/// A held upload.
+pub(crate) type Held = OwnedMutexGuard<Session>;
+
+/// Appends, hashing on the way. Every call blocks.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    file: Box<dyn UploadFile>,
+    sha256: Hasher,
+    sums: Summer,
+    is_synced: bool,
+}
+
+/// What an upload turned out to be.
+#[derive(Debug)]
+pub(crate) struct Content {
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    pub(crate) checksums: Checksums,
+}
+
+impl Writer {
+    pub(crate) fn create(store: &dyn BlobStore, id: &UploadId) -> Result<Self, BlobError> {
+        let file = store.create_upload(id)?;
+        Ok(Self { file, sha256: Hasher::new(Algorithm::Sha256), sums: Summer::default(), is_synced: false })
+    }
+
+    /// Goes on where the file ends, reading what it has.
+    pub(crate) fn resume(store: &dyn BlobStore, id: &UploadId) -> Result<Self, BlobError> {
+        let file = match store.open_upload(id) {
+            Ok(file) => file,
+            // A power cut can take the name of a file that nothing was acknowledged of.
+            Err(error) if error.is_missing() => return Self::create(store, id),
+            Err(error) => return Err(error),
+        };
+        let (mut sha256, mut sums) = (Hasher::new(Algorithm::Sha256), Summer::default());
+        read_all(&*file, |bytes| {
+            sha256.update(bytes);
+            sums.update(bytes);
+        })?;
+        Ok(Self { file, sha256, sums, is_synced: false })
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.file.size()
+    }
+
+    fn append(&mut self, batch: &[Bytes]) -> Result<(), BlobError> {
+        for bytes in batch {
+            self.is_synced = false;
+            self.file.append(bytes)?;
+            self.sha256.update(bytes);
+            self.sums.update(bytes);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn sync(&mut self) -> Result<(), BlobError> {
+        if !self.is_synced {
+            self.file.sync()?;
+            self.is_synced = true;
+        }
+        Ok(())
+    }
+
+    /// The digest, by reading again where it is not the one that was kept on the way.
+    pub(crate) fn content(&self, algorithm: Algorithm) -> Result<Content, BlobError> {
+        let digest = match algorithm {
+            Algorithm::Sha256 => self.sha256.clone().finish(),
+            Algorithm::Sha512 => {
+                let mut sha512 = Hasher::new(Algorithm::Sha512);
+                read_all(&*self.file, |bytes| sha512.update(bytes))?;
+                sha512.finish()
+            }
+        };
+        Ok(Content { digest, size: self.size(), checksums: self.sums.clone().finish() })
+    }
+}
+
+fn read_all(file: &dyn UploadFile, mut take: impl FnMut(&[u8])) -> Result<(), BlobError> {
+    let mut buffer = vec![0; CHUNK];
+    let mut offset = 0;
+    loop {
+        let count = file.read_at(offset, &mut buffer)?;
+        if count == 0 {
+            return Ok(());
+        }
+        take(&buffer[..count]);
+        offset += count as u64;
+    }
+}
+
+/// Runs `work` on the held writer in a blocking thread; when it fails, the session has ended.
+pub(crate) async fn with_writer<T: Send + 'static>(
+    mut held: Held,
+    work: impl FnOnce(&mut Writer) -> Result<T, BlobError> + Send + 'static,
+) -> Result<(Held, T), RegistryError> {
+    let joined = spawn_blocking(move || {
+        let Session::Open(writer) = &mut *held else { return Err(RegistryError::UploadUnknown) };
+        match work(writer) {
+            Ok(value) => Ok((held, value)),
+            Err(error) => {
+                *held = Session::Ended;
+                Err(error.into())
+            }
+        }
+    });
+    joined.await?
+}
+
+/// Why a body was not taken to its end.
+#[derive(Debug)]
+pub(crate) enum Cut {
+    /// The client failed; what arrived is kept.
+    Client,
+    /// We failed; the session has ended.
+    Server(RegistryError),
+}
+
+/// Streams a request's body into an upload: while one batch is written, the next arrives.
+pub(crate) async fn receive(held: Held, body: Body, idle: Duration) -> Result<Held, Cut> {
+    let mut stream = body.into_data_stream();
+    let mut writing: BoxFuture<'static, Result<Held, RegistryError>> = ready(Ok(held)).boxed();
+    let mut ended = Ok(false);
+    while matches!(ended, Ok(false)) {
+        let (mut batch, mut filled) = (Vec::new(), 0);
+        while filled < BATCH && matches!(ended, Ok(false)) {
+            match timeout(idle, stream.next()).await {
+                Ok(Some(Ok(bytes))) => {
+                    filled += bytes.len();
+                    batch.push(bytes);
+                }
+                Ok(None) => ended = Ok(true),
+                Ok(Some(Err(_))) | Err(_) => ended = Err(Cut::Client),
+            }
+        }
+        if filled > 0 {
+            let held = writing.await.map_err(Cut::Server)?;
+            // Started at once, awaited when the next batch is there.
+            let append = tokio::spawn(with_writer(held, move |writer| writer.append(&batch)));
+            writing = append.map(|joined| joined?.map(|(held, ())| held)).boxed();
+        }
+    }
+    let held = writing.await.map_err(Cut::Server)?;
+    ended.map(|_| held)
+}
+
+/// An error for a reader of an answer that is cut.
+pub(crate) fn cut_answer() -> io::Error {
+    io::Error::other("the blob is damaged")
+}

@@ -1,0 +1,290 @@
+//! Uploads: begin, go on, publish by the write protocol, drop, and settle what a crash left open.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::body::Body;
+use edgewright_blobs::{BlobError, BlobStore, UploadId};
+use edgewright_model::Digest;
+use edgewright_model::digest::Algorithm;
+use edgewright_model::reference::RepoName;
+use tokio::sync::{MutexGuard, Semaphore, SemaphorePermit};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use crate::error::RegistryError;
+use crate::metadata::{Change, Intent, unix_millis};
+use crate::registry::Inner;
+use crate::session::{Content, Cut, Held, Session, Writer, receive, with_writer};
+
+/// Bodies received at a time: bounds memory to twice 256 KiB each.
+const RECEIVING: usize = 128;
+/// How long a request waits for another one on the same upload, or for its turn.
+const WAIT: Duration = Duration::from_secs(15);
+/// An upload's row is touched at most so often, in milliseconds.
+const TOUCH_EVERY: i64 = 60 * 60 * 1000;
+/// Locks that keep two publications of one digest apart.
+const SHARDS: usize = 64;
+
+/// Uploads in memory.
+#[derive(Debug)]
+pub(crate) struct Uploads {
+    sessions: Mutex<HashMap<UploadId, Arc<tokio::sync::Mutex<Session>>>>,
+    receiving: Semaphore,
+    publishing: Vec<tokio::sync::Mutex<()>>,
+}
+
+impl Uploads {
+    pub(crate) fn new() -> Self {
+        Self {
+            sessions: Mutex::default(),
+            receiving: Semaphore::new(RECEIVING),
+            publishing: (0..SHARDS).map(|_| tokio::sync::Mutex::default()).collect(),
+        }
+    }
+
+    fn session(&self, id: &UploadId) -> Arc<tokio::sync::Mutex<Session>> {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let session = sessions.entry(id.clone());
+        Arc::clone(session.or_insert_with(|| Arc::new(tokio::sync::Mutex::new(Session::Closed))))
+    }
+
+    fn forget(&self, id: &UploadId) {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, RegistryError> {
+        let turn = timeout(WAIT, self.receiving.acquire()).await;
+        turn.map_err(|_| RegistryError::Busy("uploads"))?.map_err(|_| RegistryError::Closed)
+    }
+
+    async fn publishing(&self, digest: &Digest) -> MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        digest.hash(&mut hasher);
+        let shard = usize::try_from(hasher.finish() % SHARDS as u64).unwrap_or_default();
+        self.publishing[shard].lock().await
+    }
+}
+
+impl Inner {
+    /// Begins an upload.
+    pub(crate) async fn begin_upload(
+        &self,
+        repository: &RepoName,
+    ) -> Result<(UploadId, Held), RegistryError> {
+        let id = uuid::Uuid::now_v7().to_string();
+        let id: UploadId = id.parse().map_err(|_| RegistryError::Corrupt("upload id"))?;
+        let max = self.settings.max_uploads;
+        let begun = Change::BeginUpload { upload: id.clone(), repository: repository.clone(), max };
+        self.metadata.change(begun).await?;
+        let (store, named) = (Arc::clone(&self.store), id.clone());
+        let created = spawn_blocking(move || Writer::create(&*store, &named)).await?;
+        let mut held = self.uploads.session(&id).lock_owned().await;
+        match created {
+            Ok(writer) => *held = Session::Open(Box::new(writer)),
+            Err(error) => {
+                *held = Session::Ended;
+                self.drop_upload(&id).await;
+                return Err(error.into());
+            }
+        }
+        Ok((id, held))
+    }
+
+    /// Takes hold of an upload that was begun in `repository`.
+    pub(crate) async fn hold_upload(
+        &self,
+        repository: &RepoName,
+        id: &UploadId,
+    ) -> Result<Held, RegistryError> {
+        let waited = timeout(WAIT, self.uploads.session(id).lock_owned()).await;
+        let mut held = waited.map_err(|_| RegistryError::UploadInUse)?;
+        // Looked up under the lock: whoever ends an upload holds it until the row is gone.
+        let row = self.metadata.upload(id).await?;
+        let Some(row) = row.filter(|row| row.repository == *repository && !matches!(*held, Session::Ended))
+        else {
+            if matches!(*held, Session::Closed) {
+                self.uploads.forget(id);
+            }
+            return Err(RegistryError::UploadUnknown);
+        };
+        if matches!(*held, Session::Closed) {
+            let (store, named) = (Arc::clone(&self.store), id.clone());
+            let writer = spawn_blocking(move || Writer::resume(&*store, &named)).await??;
+            *held = Session::Open(Box::new(writer));
+        }
+        if unix_millis() - row.touched_at > TOUCH_EVERY {
+            self.metadata.change(Change::TouchUpload(id.clone())).await?;
+        }
+        Ok(held)
+    }
+
+    /// Adds a body. What arrived is kept when the client goes away, and dropped when the disk is full.
+    pub(crate) async fn receive(&self, id: &UploadId, held: Held, body: Body) -> Result<Held, RegistryError> {
+        let _turn = self.uploads.turn().await?;
+        match receive(held, body, self.settings.idle_limit).await {
+            Ok(held) => Ok(held),
+            Err(Cut::Client) => Err(RegistryError::BodyIncomplete),
+            Err(Cut::Server(error)) => {
+                self.drop_upload(id).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes what arrived survive a power cut; gives its length.
+    pub(crate) async fn sync_upload(&self, id: &UploadId, held: Held) -> Result<(Held, u64), RegistryError> {
+        let synced = with_writer(held, |writer| writer.sync().map(|()| writer.size())).await;
+        if synced.is_err() {
+            self.drop_upload(id).await;
+        }
+        synced
+    }
+
+    /// Ends an upload as the blob `expected`. Runs to its end even when the client goes away.
+    pub(crate) async fn publish_upload(
+        self: &Arc<Self>,
+        id: &UploadId,
+        mut held: Held,
+        repository: &RepoName,
+        expected: &Digest,
+    ) -> Result<(), RegistryError> {
+        let Session::Open(writer) = std::mem::replace(&mut *held, Session::Ended) else {
+            return Err(RegistryError::UploadUnknown);
+        };
+        let (inner, id) = (Arc::clone(self), id.clone());
+        let (repository, expected) = (repository.clone(), expected.clone());
+        let task = self.tasks.spawn(async move {
+            let published = inner.publish(&id, writer, &repository, &expected).await;
+            match &published {
+                Ok(()) => inner.uploads.forget(&id),
+                Err(_) => inner.drop_upload(&id).await,
+            }
+            drop(held);
+            published
+        });
+        task.await?
+    }
+
+    async fn publish(
+        &self,
+        id: &UploadId,
+        writer: Box<Writer>,
+        repository: &RepoName,
+        expected: &Digest,
+    ) -> Result<(), RegistryError> {
+        let algorithm: Algorithm = expected.algorithm();
+        let (mut writer, Content { digest, size, checksums }) =
+            spawn_blocking(move || writer.content(algorithm).map(|content| (writer, content))).await??;
+        if digest != *expected {
+            return Err(RegistryError::DigestMismatch { expected: expected.clone(), actual: digest });
+        }
+        let intent = Intent { upload: id.clone(), repository: repository.clone(), digest, size, checksums };
+        let (intended, synced) = tokio::join!(
+            self.metadata.change(Change::Intend(intent.clone())),
+            spawn_blocking(move || writer.sync())
+        );
+        intended?;
+        synced??;
+        let _publishing = self.uploads.publishing(expected).await;
+        let (store, named, digest) = (Arc::clone(&self.store), id.clone(), expected.clone());
+        let published = spawn_blocking(move || store.publish(&named, &digest)).await?;
+        let stored = match published {
+            Ok(()) => self.metadata.change(Change::StoreBlob(intent.clone())).await,
+            Err(error) => Err(error.into()),
+        };
+        if stored.is_err() {
+            self.settle_failed(&intent).await;
+        }
+        stored
+    }
+
+    /// Takes back a file that may be in place without its row; the caller holds the digest's publishing lock. Where the
+    /// row is there, this was a re-push and the file is good.
+    async fn settle_failed(&self, intent: &Intent) {
+        match self.metadata.has_blob_row(&intent.digest).await {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(%error, blob.digest = %intent.digest, "a blob without a row may stay");
+                return;
+            }
+        }
+        let (store, digest) = (Arc::clone(&self.store), intent.digest.clone());
+        if let Ok(Err(error)) = spawn_blocking(move || store.remove(&digest)).await {
+            tracing::error!(%error, blob.digest = %intent.digest, "a blob without a row could not be removed");
+        }
+    }
+
+    /// Drops an upload. The file goes first, so that a full disk has room for dropping the row; what fails is done by
+    /// maintenance.
+    pub(crate) async fn drop_upload(&self, id: &UploadId) {
+        let (store, named): (Arc<dyn BlobStore>, _) = (Arc::clone(&self.store), id.clone());
+        let discarded = spawn_blocking(move || store.discard_upload(&named)).await;
+        let discarded = discarded.map_err(RegistryError::from).and_then(|discarded| Ok(discarded?));
+        let dropped = match discarded {
+            Ok(()) => self.metadata.change(Change::DropUpload(id.clone())).await,
+            Err(error) => Err(error),
+        };
+        self.uploads.forget(id);
+        if let Err(error) = dropped {
+            tracing::warn!(%error, upload.id = %id, "an upload could not be dropped; maintenance will");
+        }
+    }
+
+    /// Ends an upload on a client's wish.
+    pub(crate) async fn cancel_upload(
+        &self,
+        repository: &RepoName,
+        id: &UploadId,
+    ) -> Result<(), RegistryError> {
+        let mut held = self.hold_upload(repository, id).await?;
+        *held = Session::Ended;
+        self.drop_upload(id).await;
+        Ok(())
+    }
+
+    /// Completes or cleans what was between an intent and a row, unless somebody works on it.
+    pub(crate) async fn settle_intents(&self) -> Result<(), RegistryError> {
+        for intent in self.metadata.intents().await? {
+            let Ok(_held) = self.uploads.session(&intent.upload).try_lock_owned() else { continue };
+            self.settle(intent).await?;
+        }
+        Ok(())
+    }
+
+    async fn settle(&self, intent: Intent) -> Result<(), RegistryError> {
+        let _publishing = self.uploads.publishing(&intent.digest).await;
+        let (store, upload, digest) = (Arc::clone(&self.store), intent.upload.clone(), intent.digest.clone());
+        let size = intent.size;
+        let looked = spawn_blocking(move || -> Result<_, BlobError> {
+            if store.open_upload(&upload).is_ok() {
+                return Ok((true, false));
+            }
+            Ok((false, store.settle(&digest)? && store.size(&digest)? == Some(size)))
+        });
+        let (is_upload, is_blob) = looked.await??;
+        let upload = intent.upload.clone();
+        tracing::info!(upload.id = %upload, blob.digest = %intent.digest, is_upload, is_blob, "settling an open intent");
+        let change = match (is_upload, is_blob) {
+            (true, _) => Change::DropIntent(upload),
+            (false, true) => Change::StoreBlob(intent),
+            (false, false) => Change::DropUpload(upload),
+        };
+        self.metadata.change(change).await
+    }
+
+    /// Drops uploads that nobody touched since a time; gives their number.
+    pub(crate) async fn expire_uploads(&self, since: i64) -> Result<u64, RegistryError> {
+        let mut expired = 0;
+        for id in self.metadata.uploads_untouched_since(since).await? {
+            let Ok(mut held) = self.uploads.session(&id).try_lock_owned() else { continue };
+            *held = Session::Ended;
+            self.drop_upload(&id).await;
+            expired += 1;
+        }
+        Ok(expired)
+    }
+}
