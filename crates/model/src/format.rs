@@ -9,6 +9,7 @@
 //! Places are kept by keeping the spanned values beside the typed ones, so that the typed ones stay free of them.
 
 mod checks;
+mod containerfile;
 mod decode;
 mod image;
 mod paths;

@@ -1,7 +1,5 @@
 //! Whatever bytes a repository holds, reading it does not panic, and every place lies within its file.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 mod common;
 
 use edgewright_model::format::{SchemaKind, parse, render, schema};
@@ -143,7 +141,7 @@ fn a_thousand_variants_are_read_and_resolved() {
         );
     }
     // Printed, not asserted: time is the benchmark's business.
-    eprintln!("{} variants: read in {read:?}, resolved in {:?}", variants.len(), start.elapsed() - read);
+    eprintln!("{} variants: read in {read:?}, read and resolved in {:?}", variants.len(), start.elapsed());
     assert_eq!(variants.len(), 1001);
     assert!(variants.contains(&"role-3/plant-42".parse::<VariantName>().unwrap()));
 }

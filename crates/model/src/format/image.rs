@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::decode::Input;
 use super::report::{Owner, Report};
-use super::yaml::{Data, Node};
-use super::{AVAILABLE_LANES, Place, checks, load, paths, shape, steps};
+use super::yaml::{self, Data, Node};
+use super::{AVAILABLE_LANES, checks, load, paths, shape, steps};
 use crate::lock::Lock;
 use crate::names::{ImageName, Platform};
 use crate::spec::{Declaration, From, ImageSpec, Inherit, Lane, Per, TestSpec, Value, VarType};
@@ -270,8 +270,14 @@ fn lock(tree: &Tree, report: &mut Report, owner: &Owner, image: &TreePath) -> Op
             let text = error.to_string();
             let message =
                 format!("the lock cannot be read: {}", text.split(" at line ").next().unwrap_or(&text));
-            let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).max(1);
-            let place = Place { line: number(error.line()), column: number(error.column()), length: 1 };
+            // serde_json counts bytes.
+            let before: usize = bytes
+                .split_inclusive(|b| *b == b'\n')
+                .take(error.line().saturating_sub(1))
+                .map(<[u8]>::len)
+                .sum();
+            let at = (before + error.column().saturating_sub(1)).min(bytes.len());
+            let place = yaml::end(&String::from_utf8_lossy(&bytes[..at]));
             report.add(owner, &file, Some(place), message, HINT);
             None
         }

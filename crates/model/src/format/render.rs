@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Diagnostic, yaml};
+use super::{Diagnostic, paths, yaml};
 use crate::tree::Tree;
 
 /// The widest part of a source line that is shown, in characters.
@@ -21,7 +21,9 @@ pub fn render(diagnostic: &Diagnostic, tree: &Tree) -> String {
     };
     let gutter = place.line.to_string().len();
     let _ = write!(out, "\n{:gutter$}--> {file}:{}:{}", "", place.line, place.column);
-    let content = tree.content(file).map(|bytes| String::from_utf8_lossy(bytes));
+    // A definition that is a link is read through it, and so are its lines.
+    let read = paths::follow(tree, file).ok();
+    let content = read.and_then(|path| tree.content(&path)).map(|bytes| String::from_utf8_lossy(bytes));
     let line = content.as_ref().and_then(|text| {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         yaml::lines(text).nth(place.line as usize - 1)

@@ -1,5 +1,6 @@
 //! `steps:` of an image.
 
+use super::containerfile;
 use super::decode::Input;
 use super::paths::{self, Want};
 use super::shape;
@@ -14,7 +15,7 @@ pub(super) fn decode(input: &mut Input<'_>, node: &Node) -> Option<Step> {
         return bootstrap(input, node).map(Step::Bootstrap);
     }
     if let Some(node) = fields.get("containerfile") {
-        return containerfile(input, node).map(Step::Containerfile);
+        return containerfile_step(input, node).map(Step::Containerfile);
     }
     files(input, fields.get("files")?).map(Step::Files)
 }
@@ -55,12 +56,13 @@ fn source_line(input: &mut Input<'_>, node: &Node) -> Option<String> {
     Some(line)
 }
 
-fn containerfile(input: &mut Input<'_>, node: &Node) -> Option<ContainerfileStep> {
+fn containerfile_step(input: &mut Input<'_>, node: &Node) -> Option<ContainerfileStep> {
     const DEFAULT_FILE: &str = "Containerfile";
     if !matches!(node.data, Data::Map(_)) {
         let file = input.repository_path(node, Want::SmallFile)?;
         let context = file.parent()?;
         unusable(input, node, &context);
+        starts_from_base(input, node, &file, None);
         return Some(ContainerfileStep {
             file,
             context,
@@ -99,6 +101,9 @@ fn containerfile(input: &mut Input<'_>, node: &Node) -> Option<ContainerfileStep
         Some((key.text.clone(), input.any_text(value)?))
     });
     let target = fields.get("target").and_then(|node| input.word(node, "stage name"));
+    if let Some(file) = &file {
+        starts_from_base(input, fields.get("file").unwrap_or(node), file, target.as_deref());
+    }
     let secrets = input.list(fields.get("secrets"), |input, node| {
         let fields = input.record(node, &shape::SECRET)?;
         let id = fields.get("id").and_then(|node| input.word(node, "secret id"));
@@ -154,6 +159,17 @@ fn files(input: &mut Input<'_>, node: &Node) -> Option<FilesStep> {
     };
     let delete = input.list(get("delete"), Input::image_path);
     Some(FilesStep { path: path?, owner: owner.unwrap_or_default(), modes, delete })
+}
+
+/// Reports a Containerfile whose built stage starts from something else than the step before.
+fn starts_from_base(input: &mut Input<'_>, node: &Node, file: &TreePath, target: Option<&str>) {
+    if let Some((line, from)) = containerfile::astray(input.tree, file, target) {
+        let message =
+            format!("the built stage of {file} starts from `{}` (line {line})", from.escape_debug());
+        let hint =
+            "write FROM ${BASE}: it is the step before; what other images hold is copied with COPY --from";
+        input.error(node.place, message, hint);
+    }
 }
 
 /// Reports what in a used folder cannot be used.
