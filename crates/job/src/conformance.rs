@@ -24,7 +24,7 @@ use crate::executor::{EVENTS, Executor};
 use crate::simulated::Behaviour;
 
 /// No executor needs longer to clear away a job that does nothing.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn order(number: u128, task: Task) -> JobOrder {
     JobOrder {

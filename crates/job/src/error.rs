@@ -61,7 +61,7 @@ impl ExecutorError {
     /// As the failure of the job that it is: of the infrastructure, whatever it was.
     pub fn failure(&self) -> JobFailure {
         let (phase, hint, output) = match self {
-            Self::Cancelled => (None, None, Vec::new()),
+            Self::Cancelled | Self::Order(_) => (None, None, Vec::new()),
             Self::TimeLimit { phase, .. } => {
                 (*phase, Some("look into the job's log for what it waited for"), Vec::new())
             }
@@ -79,7 +79,6 @@ impl ExecutorError {
             Self::Version { .. } => {
                 (None, Some("server and job process must be the same build: restart the server"), Vec::new())
             }
-            Self::Order(_) => (None, None, Vec::new()),
         };
         JobFailure {
             kind: FailureKind::Infrastructure,

@@ -24,10 +24,10 @@ pub trait Executor: fmt::Debug + Send + Sync {
     /// the future: a dropped job is killed without clearing away.
     ///
     /// An outcome is the job's own word, failures included. An error is all that kept it from speaking.
-    fn run<'a>(
-        &'a self,
+    fn run(
+        &self,
         order: JobOrder,
         events: mpsc::Sender<JobEvent>,
         cancel: CancellationToken,
-    ) -> BoxFuture<'a, Result<JobOutcome, ExecutorError>>;
+    ) -> BoxFuture<'_, Result<JobOutcome, ExecutorError>>;
 }

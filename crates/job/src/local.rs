@@ -102,12 +102,12 @@ impl LocalExecutor {
 }
 
 impl Executor for LocalExecutor {
-    fn run<'a>(
-        &'a self,
+    fn run(
+        &self,
         order: JobOrder,
         events: mpsc::Sender<JobEvent>,
         cancel: CancellationToken,
-    ) -> BoxFuture<'a, Result<JobOutcome, ExecutorError>> {
+    ) -> BoxFuture<'_, Result<JobOutcome, ExecutorError>> {
         Box::pin(self.run_child(order, events, cancel))
     }
 }

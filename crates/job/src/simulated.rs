@@ -1,28 +1,20 @@
 //! A simulated executor: scripted behaviour, deterministic digests, nothing done.
 
+mod answers;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use edgewright_model::Digest;
-use edgewright_model::lock::{Lock, LockedPackage};
-use edgewright_model::order::{
-    Base, ImageTask, JobOrder, LaneOrder, LockTask, ManifestRef, ORDER_VERSION, RegistryAccess, StepOrder,
-    Task,
-};
-use edgewright_model::outcome::{FailureKind, JobEvent, JobFailure, JobOutcome, Phase, StepBuild};
-use edgewright_model::reference::{Reference, RepoName};
-use edgewright_model::verdict::{CheckOutcome, CheckResult, LaneInputs, LaneResult, Verdict};
-use edgewright_oci::client::Client;
+use answers::{Tiny, empty, failure, verdict};
+use edgewright_model::order::{Base, ImageTask, JobOrder, ManifestRef, RegistryAccess, Task};
+use edgewright_model::outcome::{FailureKind, JobEvent, JobFailure, JobOutcome, Phase};
 use edgewright_process::{CancellationToken, Ended};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::error::ExecutorError;
 use crate::executor::{BoxFuture, Executor};
-
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 
 /// What becomes of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -143,7 +135,7 @@ impl SimulatedExecutor {
             Behaviour::Succeed | Behaviour::FailBuild { .. } | Behaviour::FailLanes { .. } => {}
         }
         Ok(match &order.task {
-            Task::Lock(task) => self::lock(task, behaviour),
+            Task::Lock(task) => answers::lock(task, behaviour),
             Task::Image(task) => self.image(task, &order.registry, behaviour, events).await,
         })
     }
@@ -193,12 +185,12 @@ impl SimulatedExecutor {
 }
 
 impl Executor for SimulatedExecutor {
-    fn run<'a>(
-        &'a self,
+    fn run(
+        &self,
         order: JobOrder,
         events: mpsc::Sender<JobEvent>,
         cancel: CancellationToken,
-    ) -> BoxFuture<'a, Result<JobOutcome, ExecutorError>> {
+    ) -> BoxFuture<'_, Result<JobOutcome, ExecutorError>> {
         Box::pin(async move {
             let behaviour = self.take(&order);
             let within = order.within;
@@ -209,115 +201,5 @@ impl Executor for SimulatedExecutor {
                 () = tokio::time::sleep(within.get()) => Err(ExecutorError::TimeLimit { within, phase: None }),
             }
         })
-    }
-}
-
-const fn empty() -> JobOutcome {
-    JobOutcome { version: ORDER_VERSION, builds: Vec::new(), verdicts: Vec::new(), lock: None, failure: None }
-}
-
-fn failure(kind: FailureKind, phase: Phase) -> JobFailure {
-    let message = format!("simulated failure of the {kind}");
-    JobFailure { kind, phase, message, hint: None, output: vec!["simulated output".to_owned()] }
-}
-
-fn lock(task: &LockTask, behaviour: &Behaviour) -> JobOutcome {
-    if let Behaviour::FailBuild { kind } = behaviour {
-        return JobOutcome { failure: Some(failure(*kind, Phase::Lock)), ..empty() };
-    }
-    let package = |name: &String| LockedPackage {
-        name: name.clone(),
-        version: "1.0-1".to_owned(),
-        architecture: "all".to_owned(),
-    };
-    let steps: Vec<Vec<LockedPackage>> =
-        task.request.bootstrap.iter().map(|step| step.packages.iter().map(package).collect()).collect();
-    let lock = Lock {
-        version: 1,
-        request: task.request.digest(),
-        epoch: task.now,
-        base: task.request.base.as_ref().map(|base| Digest::of(String::from(base.clone()))),
-        packages: if steps.is_empty() {
-            BTreeMap::new()
-        } else {
-            task.request.platforms.iter().map(|platform| (platform.clone(), steps.clone())).collect()
-        },
-    };
-    JobOutcome { lock: Some(lock), ..empty() }
-}
-
-/// An image without layers whose bytes are a function of the step's key.
-struct Tiny {
-    config: Vec<u8>,
-    manifest: Vec<u8>,
-}
-
-impl Tiny {
-    fn of(step: &StepOrder, task: &ImageTask) -> Self {
-        let config = serde_json::json!({
-            "architecture": task.platform.architecture,
-            "os": task.platform.os,
-            "created": task.epoch,
-            "config": {"Labels": {"edgewright.simulated": step.key}},
-            "rootfs": {"type": "layers", "diff_ids": []},
-        });
-        let config = config.to_string().into_bytes();
-        let manifest = serde_json::json!({
-            "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "config": {"mediaType": CONFIG, "digest": Digest::of(&config), "size": config.len()},
-            "layers": [],
-        });
-        Self { manifest: manifest.to_string().into_bytes(), config }
-    }
-
-    async fn push(
-        &self,
-        registry: &RegistryAccess,
-        repository: &RepoName,
-    ) -> Result<(), edgewright_oci::client::ClientError> {
-        let client = Client::new(registry)?;
-        client.push_blob_bytes(repository, self.config.clone()).await?;
-        let reference = Reference::Digest(Digest::of(&self.manifest));
-        client.push_manifest(repository, &reference, MANIFEST, self.manifest.clone()).await.map(|_| ())
-    }
-
-    fn build(&self, step: &StepOrder, repository: &RepoName) -> StepBuild {
-        StepBuild {
-            key: step.key.clone(),
-            manifest: ManifestRef { repository: repository.clone(), digest: Digest::of(&self.manifest) },
-            manifest_size: self.manifest.len() as u64,
-            image_size: 0,
-            duration_ms: 1,
-        }
-    }
-}
-
-fn verdict(order: &LaneOrder, manifest: &ManifestRef, behaviour: &Behaviour) -> Verdict {
-    let fails = match behaviour {
-        Behaviour::FailLanes { kind } => Some(*kind),
-        _ => None,
-    };
-    let message = "simulated failure of a check".to_owned();
-    let checks = order.checks.iter().enumerate().map(|(index, check)| CheckResult {
-        id: check.id.clone(),
-        outcome: match fails {
-            Some(kind) if index == 0 => {
-                CheckOutcome::Failed { kind, message: message.clone(), output: Vec::new() }
-            }
-            _ => CheckOutcome::Passed,
-        },
-        duration_ms: 1,
-        tries: 1,
-    });
-    Verdict {
-        lane: order.lane,
-        manifest: manifest.clone(),
-        check_set: order.check_set.clone(),
-        inputs: LaneInputs { runner: Digest::of("simulated"), profile: "simulated".to_owned(), from: None },
-        checks: checks.collect(),
-        result: fails.map_or(LaneResult::Passed, |kind| LaneResult::Failed { kind, message }),
-        evidence: Vec::new(),
-        duration_ms: 1,
     }
 }

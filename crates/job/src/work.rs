@@ -63,12 +63,12 @@ impl WorkExecutor {
 }
 
 impl Executor for WorkExecutor {
-    fn run<'a>(
-        &'a self,
+    fn run(
+        &self,
         order: JobOrder,
         events: mpsc::Sender<JobEvent>,
         cancel: CancellationToken,
-    ) -> BoxFuture<'a, Result<JobOutcome, ExecutorError>> {
+    ) -> BoxFuture<'_, Result<JobOutcome, ExecutorError>> {
         Box::pin(async move {
             let reporter = Reporter::new(events);
             let outcome = work(&order, &self.settings, &reporter, &cancel).await;
@@ -271,7 +271,7 @@ impl Job<'_> {
     /// A step that hangs shall be told as such, by itself, before the job's own limit ends all.
     fn step_limit(&self) -> Duration {
         let within = self.order.within.get();
-        within - within / 20
+        within.mul_f64(0.95)
     }
 
     fn lab_context(&self, engine: &Engine, runner: &Runner) -> LabContext {

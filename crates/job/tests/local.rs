@@ -2,9 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "tests may fail loudly")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use edgewright_job::conformance::{self, image_order};
 use edgewright_job::{Behaviour, ExecutorError, LocalExecutor, SimulatedExecutor, serve};
@@ -17,18 +18,19 @@ fn main() -> ExitCode {
     if arguments.get(1).is_some_and(|argument| argument == "child") {
         return child(&serde_json::from_str(&arguments[2]).unwrap());
     }
+    if arguments.get(1).is_some_and(|argument| argument == "parent") {
+        return parent(&arguments[2]);
+    }
     let trials = vec![
         test("conforms", conforms),
         test("misbehaving_children_are_infrastructure", misbehaving_children),
         test("children_end_with_their_input", input_end),
+        test("children_die_with_their_parent", parent_dies),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
-fn test<F: Future<Output = ()>>(name: &str, run: fn() -> F) -> Trial
-where
-    F: 'static,
-{
+fn test<F: Future<Output = ()> + 'static>(name: &str, run: fn() -> F) -> Trial {
     Trial::test(name, move || {
         runtime().block_on(run());
         Ok(())
@@ -46,6 +48,17 @@ fn child(behaviour: &Behaviour) -> ExitCode {
     let executor = SimulatedExecutor::new();
     executor.set_default(behaviour.clone());
     runtime().block_on(serve(std::io::stdin(), std::io::stdout(), &executor)).unwrap();
+    ExitCode::SUCCESS
+}
+
+/// A server whose job neither reads its input nor ends.
+fn parent(file: &str) -> ExitCode {
+    let executor = local(
+        "/bin/sh".into(),
+        &["-c", &format!("echo $$ > {file}.new; mv {file}.new {file}; exec sleep 600")],
+    );
+    let order = image_order(1, "a").unwrap();
+    runtime().block_on(conformance::run(&executor, order, CancellationToken::new())).0.unwrap();
     ExitCode::SUCCESS
 }
 
@@ -115,4 +128,27 @@ async fn input_end() {
         .await
         .unwrap();
     assert!(output.text().contains("the job was cancelled"), "{}", output.text());
+}
+
+async fn parent_dies() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pid");
+    let until = Instant::now() + Duration::from_secs(20);
+    let poll = async |done: fn(&Path) -> bool, path: &Path| {
+        while !done(path) {
+            assert!(Instant::now() < until, "nothing happened");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    // Dropping the command kills the parent by SIGKILL, as a crash would: the job has a process group of its own.
+    let parent =
+        edgewright_process::Command::new(std::env::current_exe().unwrap()).arg("parent").arg(&file).run();
+    tokio::select! {
+        ended = parent => panic!("it cannot end: {ended:?}"),
+        () = poll(Path::exists, &file) => {}
+    }
+    let job = std::fs::read_to_string(&file).unwrap();
+    let stat = PathBuf::from(format!("/proc/{}/stat", job.trim()));
+    let gone = |stat: &Path| std::fs::read_to_string(stat).map_or(true, |stat| stat.contains(") Z "));
+    poll(gone, &stat).await;
 }

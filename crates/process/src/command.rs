@@ -17,9 +17,11 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{CommandError, Ended};
+use crate::context::ProcessContext;
+use crate::error::CommandError;
 use crate::execute::{self, Sink};
 use crate::lines::LINE_LIMIT;
+use crate::output::{Finished, Output, Stream};
 use crate::program::{HOME, SEARCH_PATH, SETPRIV, hint, which};
 use crate::quote::command_line;
 
@@ -29,95 +31,6 @@ const DEADLINE: Duration = Duration::from_hours(1);
 const GRACE: Duration = Duration::from_secs(3);
 /// Standard output that [`Command::run`] keeps in memory, where nothing else is given; in bytes.
 const STDOUT_LIMIT: usize = 16 * 1024 * 1024;
-
-/// What all commands of a job have in common. Debug shows names of variables, never values.
-#[derive(Clone, Default)]
-pub struct ProcessContext {
-    env: BTreeMap<OsString, OsString>,
-    cancel: CancellationToken,
-}
-
-impl ProcessContext {
-    /// No extra environment; the token ends all commands of the context.
-    pub fn new(cancel: CancellationToken) -> Self {
-        Self { env: BTreeMap::new(), cancel }
-    }
-
-    /// Adds a variable.
-    #[must_use]
-    pub fn with_env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
-        self.env.insert(name.into(), value.into());
-        self
-    }
-
-    /// The token that ends all commands of the context.
-    pub const fn cancel(&self) -> &CancellationToken {
-        &self.cancel
-    }
-
-    /// The variables.
-    pub const fn env(&self) -> &BTreeMap<OsString, OsString> {
-        &self.env
-    }
-}
-
-impl std::fmt::Debug for ProcessContext {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names: Vec<_> = self.env.keys().collect();
-        f.debug_struct("ProcessContext").field("env", &names).finish_non_exhaustive()
-    }
-}
-
-/// Which of a process's streams a line comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-}
-
-/// What a command that went well left.
-#[derive(Debug, Clone)]
-pub struct Output {
-    /// Standard output, where it was kept.
-    pub stdout: Vec<u8>,
-    /// The last lines of standard error.
-    pub stderr_tail: Vec<String>,
-    /// From start to end.
-    pub duration: Duration,
-}
-
-impl Output {
-    /// Standard output as text, without white space at its end; bytes that are no UTF-8 are replaced.
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.stdout).trim_end().to_owned()
-    }
-}
-
-/// What a command left, however it ended.
-#[derive(Debug, Clone)]
-pub struct Finished {
-    /// How it ended.
-    pub ended: Ended,
-    /// What it left.
-    pub output: Output,
-}
-
-impl Finished {
-    /// Whether the exit code is 0.
-    pub fn success(&self) -> bool {
-        self.ended == Ended::Code(0)
-    }
-
-    /// The exit code, unless a signal ended it.
-    pub const fn code(&self) -> Option<i32> {
-        match self.ended {
-            Ended::Code(code) => Some(code),
-            Ended::Signal(_) => None,
-        }
-    }
-}
 
 /// Where standard input comes from.
 pub(crate) enum Stdin {
@@ -236,10 +149,10 @@ impl Command {
     /// Takes over a context's environment and token. Variables given to the command itself win.
     #[must_use]
     pub fn context(mut self, context: &ProcessContext) -> Self {
-        for (name, value) in &context.env {
+        for (name, value) in context.env() {
             self.env.entry(name.clone()).or_insert_with(|| value.clone());
         }
-        self.cancel(context.cancel.clone())
+        self.cancel(context.cancel().clone())
     }
 
     /// The most bytes of standard output that [`Command::run`] keeps; 16 MiB where none is given.

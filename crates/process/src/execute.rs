@@ -11,10 +11,11 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::command::{Command, Finished, Output, Stdin, Stream};
+use crate::command::{Command, Stdin};
 use crate::error::{CommandError, Ended};
 use crate::group::Group;
 use crate::lines::{LineReader, Tail};
+use crate::output::{Finished, Output, Stream};
 
 /// How long pipes may stay open after the process itself has ended, until what holds them is killed.
 const LINGER: Duration = Duration::from_secs(2);

@@ -3,6 +3,8 @@
 //! | module | holds |
 //! |---|---|
 //! | [`command`] | what to start, with which environment, input and limits; the ways to run it |
+//! | [`context`] | environment and cancellation that all commands of a job share |
+//! | [`output`] | what a command leaves |
 //! | [`error`] | every way in which a subprocess can fail, printable and classed |
 //! | [`program`] | where programs are, and which package brings them |
 //! | [`quote`] | a command line that a person can paste into a shell |
@@ -11,17 +13,21 @@
 
 pub mod clock;
 pub mod command;
+pub mod context;
 pub mod error;
 mod execute;
 mod group;
 mod lines;
+pub mod output;
 pub mod program;
 pub mod quote;
 pub mod tasks;
 
 pub use clock::Clock;
-pub use command::{Command, Finished, Output, ProcessContext, Stream};
+pub use command::Command;
+pub use context::ProcessContext;
 pub use error::{CommandError, Ended};
+pub use output::{Finished, Output, Stream};
 pub use program::which;
 pub use tasks::Tasks;
 pub use tokio_util::sync::CancellationToken;

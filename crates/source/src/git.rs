@@ -8,7 +8,8 @@ use std::time::Duration;
 use edgewright_process::{Command, CommandError, Output, ProcessContext};
 
 use crate::cache::ContentCache;
-use crate::error::{Meaning, SourceError, complaint, meaning};
+use crate::error::SourceError;
+use crate::meaning::{Meaning, complaint, meaning};
 use crate::parse::{self, RemoteRefs};
 use crate::remote::Remote;
 

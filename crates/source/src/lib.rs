@@ -14,6 +14,7 @@ pub mod cache;
 pub mod changes;
 pub mod error;
 pub mod git;
+mod meaning;
 pub mod mirror;
 pub mod pack;
 mod parse;
