@@ -1,0 +1,141 @@
+//! A registry of our own on port 0, a work folder, and orders for it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use edgewright_build::BuildContext;
+use edgewright_model::Digest;
+use edgewright_model::order::{Base, BlobRef, ImageTask, RegistryAccess, StepAction, StepOrder};
+use edgewright_model::reference::RepoName;
+use edgewright_oci::Client;
+use edgewright_oci::layer::{Entry, Kind};
+use edgewright_process::{CancellationToken, ProcessContext};
+use edgewright_registry::{NoReservedTags, Open, Registry, RegistrySettings};
+use jiff::Timestamp;
+
+pub const TOOLS: [&str; 3] = ["mmdebstrap", "buildah", "podman"];
+
+/// Whether the tools are there; says loudly when not, and fails where they are required.
+#[expect(clippy::disallowed_methods, reason = "the switch of `cargo xtask test`")]
+pub fn tools_are_there() -> bool {
+    let missing: Vec<&str> =
+        TOOLS.into_iter().filter(|tool| edgewright_process::which(tool).is_none()).collect();
+    if missing.is_empty() {
+        return true;
+    }
+    assert!(std::env::var_os("EDGEWRIGHT_TESTS_REQUIRE").is_none(), "missing: {missing:?}");
+    eprintln!("SKIPPED: needs {}: run cargo xtask setup", missing.join(", "));
+    false
+}
+
+pub struct World {
+    pub folder: tempfile::TempDir,
+    pub ctx: BuildContext,
+    _registry: Registry,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = Registry::open(
+            RegistrySettings::new(folder.path().join("registry")),
+            Arc::new(NoReservedTags),
+            Arc::new(Open::new(None)),
+        )
+        .await
+        .unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = registry.router();
+        #[expect(clippy::let_underscore_future, reason = "ends with the test's runtime")]
+        let _ = tokio::task::spawn(async move { axum::serve(listener, router).await });
+        let work = folder.path().join("work");
+        let job = work.join("jobs/test");
+        std::fs::create_dir_all(&job).unwrap();
+        // What works where crun does not; the lab finds this out by itself.
+        let conf = work.join("containers.conf");
+        let text = "[engine]\nruntime = \"runc\"\n[containers]\ndefault_ulimits = [\"nofile=20000:20000\",\"nproc=1000:1000\"]\n";
+        std::fs::write(&conf, text).unwrap();
+        let process = ProcessContext::new(CancellationToken::new()).with_env("CONTAINERS_CONF", &conf);
+        let access = RegistryAccess { url, token: None };
+        let ctx = BuildContext {
+            client: Client::new(&access).unwrap(),
+            scratch: job,
+            cache: work.join("cache"),
+            storage: work.join("containers/storage"),
+            runroot: work.join("containers/run"),
+            process,
+            auth: None,
+            secrets: BTreeMap::new(),
+            step_limit: Duration::from_mins(10),
+        };
+        Self { folder, ctx, _registry: registry }
+    }
+
+    /// The same registry and caches, another job.
+    pub fn job(&self, name: &str) -> BuildContext {
+        let scratch = self.folder.path().join("work/jobs").join(name);
+        std::fs::create_dir_all(&scratch).unwrap();
+        BuildContext { scratch, ..self.ctx.clone() }
+    }
+
+    pub async fn push_tar(&self, entries: &[(&str, Kind, &str)]) -> BlobRef {
+        self.ctx.client.push_blob_bytes(&repo("t/contexts"), tar_of(entries)).await.unwrap()
+    }
+}
+
+/// An uncompressed tar; the text is a file's content or a link's target.
+pub fn tar_of(entries: &[(&str, Kind, &str)]) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("layer");
+    let mut writer = edgewright_oci::layer::LayerWriter::create(&path, epoch()).unwrap();
+    for (name, kind, text) in entries {
+        let mut entry = Entry::new(*name, *kind, if *kind == Kind::Directory { 0o755 } else { 0o644 });
+        if *kind == Kind::File {
+            entry.size = text.len() as u64;
+        } else {
+            entry.link = text.as_bytes().to_vec();
+        }
+        writer.append(&entry, &mut text.as_bytes()).unwrap();
+    }
+    writer.finish().unwrap();
+    read_layer(&path)
+}
+
+pub fn read_layer(path: &Path) -> Vec<u8> {
+    use std::io::Read as _;
+    let mut tar = Vec::new();
+    let file = std::fs::File::open(path).unwrap();
+    let media_type = edgewright_oci::media::LAYER_ZSTD;
+    edgewright_oci::layer::decompress(file, media_type).unwrap().read_to_end(&mut tar).unwrap();
+    tar
+}
+
+pub fn epoch() -> Timestamp {
+    Timestamp::from_second(1_700_000_000).unwrap()
+}
+
+pub fn repo(name: &str) -> RepoName {
+    name.parse().unwrap()
+}
+
+pub fn task(base: Base, repository: &str, actions: Vec<StepAction>) -> ImageTask {
+    let step = |(number, action): (usize, StepAction)| StepOrder {
+        key: Digest::of(format!("{repository}{number}")),
+        title: format!("step {number}"),
+        action,
+    };
+    ImageTask {
+        node: repository.to_owned(),
+        variant: None,
+        platform: "linux/amd64".parse().unwrap(),
+        repository: repo(repository),
+        base,
+        steps: actions.into_iter().enumerate().map(step).collect(),
+        epoch: epoch(),
+        labels: [("containers.bootc".to_owned(), "1".to_owned())].into(),
+        lanes: Vec::new(),
+    }
+}

@@ -1,0 +1,218 @@
+//! All kinds of step against the real tools: one small bootstrap, shared by everything after it.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use common::{World, epoch, repo, task, tools_are_there};
+use edgewright_build::{BuildContext, BuildOutcome, execute, resolve_lock};
+use edgewright_model::lock::LockRequest;
+use edgewright_model::order::{Base, LockTask, ManifestRef, StepAction};
+use edgewright_model::outcome::FailureKind;
+use edgewright_model::reference::Reference;
+use edgewright_model::spec::BootstrapStep;
+use edgewright_oci::image::Image;
+use edgewright_oci::layer::Kind;
+use edgewright_process::Command;
+
+fn trixie(packages: &[&str]) -> BootstrapStep {
+    BootstrapStep {
+        suite: "trixie".into(),
+        packages: packages.iter().map(|name| (*name).to_owned()).collect(),
+        mirror: None,
+        components: Vec::new(),
+        sources: Vec::new(),
+        keys: Vec::new(),
+    }
+}
+
+fn lock_task(step: BootstrapStep) -> LockTask {
+    LockTask {
+        image: "base".parse().unwrap(),
+        request: LockRequest {
+            base: None,
+            bootstrap: vec![step],
+            platforms: vec!["linux/amd64".parse().unwrap()],
+        },
+        keys: BTreeMap::new(),
+        now: epoch(),
+    }
+}
+
+async fn build(ctx: &BuildContext, base: Base, repository: &str, actions: Vec<StepAction>) -> BuildOutcome {
+    let started = Instant::now();
+    let outcome = execute(&task(base, repository, actions), ctx, &|_| {}).await;
+    eprintln!("{repository}: {:.2} s", started.elapsed().as_secs_f64());
+    outcome
+}
+
+fn containerfile(context: edgewright_model::order::BlobRef, text: &str) -> StepAction {
+    StepAction::Containerfile {
+        context,
+        containerfile: text.to_owned(),
+        args: [("CHANNEL".to_owned(), "edge".to_owned())].into(),
+        target: None,
+        secrets: Vec::new(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_kind_of_step_works_and_repeats() {
+    if !tools_are_there() {
+        return;
+    }
+    let world = World::new().await;
+    let started = Instant::now();
+    let lock = resolve_lock(&lock_task(trixie(&[])), &world.job("lock"), &|_| {}).await.unwrap();
+    eprintln!("lock: {:.2} s", started.elapsed().as_secs_f64());
+    let packages = lock.packages.values().next().unwrap()[0].clone();
+    assert!(packages.iter().any(|package| package.name == "base-files"));
+    let bootstrap =
+        StepAction::Bootstrap { step: trixie(&[]), packages: packages.clone(), keys: BTreeMap::new() };
+
+    let first = build(&world.job("one"), Base::Scratch, "t/base", vec![bootstrap.clone()]).await;
+    let base = first.result.unwrap();
+    let second = build(&world.job("two"), Base::Scratch, "t/again", vec![bootstrap]).await.result.unwrap();
+    assert_eq!(base.digest, second.digest, "the same lock gives the same bytes");
+
+    files_and_containerfile(&world, &base).await;
+    what_fails_says_whose_fault(&world, &base, packages).await;
+    mounts_are_gone(&world);
+}
+
+async fn files_and_containerfile(world: &World, base: &ManifestRef) {
+    let entries = [("bin/tool", Kind::File, "tool"), ("etc/site.conf", Kind::File, "site=a\n")];
+    let entries = world.push_tar(&entries).await;
+    let context = world.push_tar(&[("page", Kind::File, "hello\n")]).await;
+    let text = "ARG BASE\nFROM ${BASE}\nARG CHANNEL\nENV CHANNEL=$CHANNEL\nRUN mkdir /opt/x && echo $CHANNEL > \
+                /opt/x/channel && rm -f /etc/motd && chmod 1770 /opt/x\nCOPY page /srv/page\nEXPOSE 8080\n";
+    let actions = vec![
+        containerfile(context, text),
+        StepAction::Files { entries, delete: vec!["etc/debian_version".into()] },
+    ];
+    let from = || Base::Manifest(base.clone());
+    let outcome = build(&world.job("role"), from(), "t/role", actions.clone()).await;
+    let result = outcome.result.unwrap();
+    assert_eq!(outcome.builds.len(), 2);
+    assert_eq!(outcome.builds[1].manifest, result);
+    let again = build(&world.job("role-2"), from(), "t/role-2", actions).await.result.unwrap();
+    assert_eq!(result.digest, again.digest, "this Containerfile happens to be reproducible");
+
+    let client = &world.ctx.client;
+    let reference = Reference::Digest(result.digest.clone());
+    let manifest = client.pull_manifest(&result.repository, &reference).await.unwrap();
+    let config = edgewright_oci::image::config(&manifest.bytes).unwrap();
+    let config = client.pull_blob_bytes(&result.repository, &config.digest, 1 << 20).await.unwrap();
+    let image = Image::parse(&manifest.bytes, &config).unwrap();
+    assert_eq!(image.layers().len(), 3);
+    let runtime = serde_json::to_string(&image.runtime()).unwrap();
+    for part in ["CHANNEL=edge", "8080/tcp", "/sbin/init", "SIGRTMIN+3", r#"{"containers.bootc":"1"}"#] {
+        assert!(runtime.contains(part), "{part} in {runtime}");
+    }
+
+    let script = "cat /opt/x/channel /srv/page /usr/bin/tool /etc/site.conf; stat -c '%a %n' /opt/x /tmp /root /etc; \
+                  test ! -e /etc/debian_version && test -L /bin && test ! -s /etc/machine-id && apt-get -v >/dev/null";
+    let output = Command::new("podman")
+        .arg("--root")
+        .arg(&world.ctx.storage)
+        .arg("--runroot")
+        .arg(&world.ctx.runroot)
+        .args(["run", "--rm", "--network=none", "--tls-verify=false"])
+        .arg(format!("{}/{}@{}", client.host(), result.repository, result.digest))
+        .args(["sh", "-c", script])
+        .context(&world.ctx.process)
+        .run()
+        .await
+        .unwrap();
+    assert_eq!(output.text(), "edge\nhello\ntoolsite=a\n1770 /opt/x\n1777 /tmp\n700 /root\n755 /etc\n");
+}
+
+async fn what_fails_says_whose_fault(
+    world: &World,
+    base: &ManifestRef,
+    packages: Vec<edgewright_model::lock::LockedPackage>,
+) {
+    let context = world.push_tar(&[]).await;
+    let run = |job: &str, text: &str, limit: Duration| {
+        let ctx = BuildContext { step_limit: limit, ..world.job(job) };
+        let actions = vec![containerfile(context.clone(), text)];
+        let base = Base::Manifest(base.clone());
+        async move { build(&ctx, base, "t/failing", actions).await.result.unwrap_err() }
+    };
+    let long = Duration::from_mins(5);
+    let failed = run("fails", "ARG BASE\nFROM ${BASE}\nRUN echo told >&2; exit 7\n", long).await;
+    assert_eq!(failed.kind, FailureKind::Image, "{failed:?}");
+    assert!(failed.output.iter().any(|line| line.contains("told")), "{failed:?}");
+
+    let endless = run("hangs", "ARG BASE\nFROM ${BASE}\nRUN sleep 1000\n", Duration::from_secs(5)).await;
+    assert_eq!(endless.kind, FailureKind::Image);
+    assert_eq!(endless.message, "the Containerfile did not end within 5 s");
+
+    let chatty = run("talks", "ARG BASE\nFROM ${BASE}\nRUN yes | head -c 100000000; exit 1\n", long).await;
+    assert_eq!(chatty.kind, FailureKind::Image);
+    assert!(chatty.output.len() <= 40);
+
+    let foreign = run("foreign", "FROM debian\n", long).await;
+    assert_eq!(foreign.message, "the Containerfile's final stage is FROM debian (line 1), not FROM ${BASE}");
+
+    let mut gone = packages;
+    for package in gone.iter_mut().filter(|package| package.name == "tar") {
+        package.version = "0.1-1".into();
+    }
+    let action = StepAction::Bootstrap { step: trixie(&[]), packages: gone, keys: BTreeMap::new() };
+    let failed = build(&world.job("gone"), Base::Scratch, "t/gone", vec![action]).await.result.unwrap_err();
+    assert_eq!(failed.kind, FailureKind::Infrastructure, "{failed:?}");
+    assert!(failed.message.starts_with("tar 0.1-1 is locked, but "), "{failed:?}");
+
+    for (step, kind, text) in [
+        (trixie(&["no-such-package"]), FailureKind::Image, "trixie has no package `no-such-package` at "),
+        (
+            BootstrapStep { suite: "nosuite".into(), ..trixie(&[]) },
+            FailureKind::Image,
+            "has no suite `nosuite`",
+        ),
+        (
+            BootstrapStep { mirror: Some("http://127.0.0.1:9/debian".into()), ..trixie(&[]) },
+            FailureKind::Infrastructure,
+            "the mirror http://127.0.0.1:9/debian cannot be reached",
+        ),
+    ] {
+        let failed = resolve_lock(&lock_task(step), &world.job(text), &|_| {}).await.unwrap_err();
+        assert_eq!(failed.kind, kind, "{failed:?}");
+        assert!(failed.message.contains(text), "{failed:?}");
+    }
+}
+
+fn mounts_are_gone(world: &World) {
+    let jobs = world.folder.path().join("work/jobs").display().to_string();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(&jobs), "{mounts}");
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let mounts = std::fs::read_to_string(entry.path().join("mountinfo")).unwrap_or_default();
+        assert!(!mounts.contains(&jobs), "{} is left over", entry.path().display());
+    }
+}
+
+#[tokio::test]
+async fn files_alone_need_no_tools() {
+    let world = World::new().await;
+    let entries = world.push_tar(&[("etc/motd", Kind::File, "hi\n")]).await;
+    let action = StepAction::Files { entries, delete: Vec::new() };
+    let first = build(&world.ctx, Base::Scratch, "t/files", vec![action.clone()]).await.result.unwrap();
+    // Built on itself from another repository: the layer is mounted, not sent.
+    let on_top = build(&world.ctx, Base::Manifest(first.clone()), "t/more", vec![action]).await;
+    let on_top = on_top.result.unwrap();
+    assert_eq!(on_top.repository, repo("t/more"));
+    // The same registry seen as an external one, and no step: the mirrored manifest itself.
+    let base = Base::External {
+        registry: world.ctx.client.host().to_owned(),
+        repository: first.repository.clone(),
+        digest: first.digest.clone(),
+    };
+    let mirrored = build(&world.ctx, base, "t/mirror", Vec::new()).await.result.unwrap();
+    assert_eq!(mirrored.digest, first.digest);
+    assert_eq!(mirrored.repository, repo("t/mirror"));
+    let nothing = build(&world.ctx, Base::Scratch, "t/none", Vec::new()).await.result.unwrap_err();
+    assert_eq!(nothing.kind, FailureKind::Image);
+}
