@@ -45,7 +45,10 @@ pub(crate) const SAMPLE: &[(&str, &str)] = &[
          - {id: hmi-answers, http: {url: \"http://127.0.0.1:8080/healthz\", status: 200}, within: 60s}\n\
          test: {lanes: [container]}\n",
     ),
-    ("images/hmi/Containerfile", "ARG BASE\nFROM ${BASE}\nCOPY src/hmi /usr/bin/hmi\n"),
+    (
+        "images/hmi/Containerfile",
+        "# The operator's panel.\nARG BASE\nFROM ${BASE}\nCOPY src/hmi /usr/bin/hmi\n",
+    ),
     ("images/hmi/.containerignore", "files\n*.md\n"),
     ("images/hmi/src/hmi", "#!/bin/sh\n"),
     ("images/hmi/files/etc/hmi.conf", "port=8080\n"),
