@@ -15,7 +15,5 @@ mod probe;
 mod protocol;
 mod runner;
 
-pub use probe::http::{ParseError, Response, parse_response};
-pub use probe::{Budget, Finding, Miss, look};
 pub use protocol::{ORDER_VERSION, RunLine, RunOrder, RunSummary, UnfitOrder};
 pub use runner::run;

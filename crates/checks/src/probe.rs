@@ -5,9 +5,10 @@
 //! left to look, else of the *image*. A program that is not there is the image's fault: the check says what the image
 //! must have.
 
+mod answer;
 mod command;
 mod file;
-pub(crate) mod http;
+mod http;
 mod net;
 mod systemd;
 
@@ -23,14 +24,14 @@ const ONE_LOOK: Duration = Duration::from_secs(10);
 
 /// The time that one look may take.
 #[derive(Debug, Clone, Copy)]
-pub struct Budget {
+pub(crate) struct Budget {
     whole: Duration,
     scale: f64,
 }
 
 impl Budget {
     /// All that is left of a check's time, and the factor on all limits.
-    pub const fn new(left: Duration, scale: f64) -> Self {
+    pub(crate) const fn new(left: Duration, scale: f64) -> Self {
         Self { whole: left, scale }
     }
 
@@ -47,7 +48,7 @@ impl Budget {
 
 /// What a look found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finding {
+pub(crate) enum Finding {
     /// The assertion holds.
     Holds,
     /// It does not.
@@ -56,15 +57,15 @@ pub enum Finding {
 
 /// What was found instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Miss {
+pub(crate) struct Miss {
     /// Whose fault.
-    pub kind: FailureKind,
+    pub(crate) kind: FailureKind,
     /// What was found, on one line.
-    pub message: String,
+    pub(crate) message: String,
     /// Output of the command, body of the answer, status of the units: the last lines.
-    pub output: Vec<String>,
+    pub(crate) output: Vec<String>,
     /// Whether trying again is useless.
-    pub is_final: bool,
+    pub(crate) is_final: bool,
 }
 
 impl Miss {
@@ -108,7 +109,7 @@ impl Finding {
 }
 
 /// Looks once.
-pub fn look(assertion: &Assertion, budget: Budget) -> Finding {
+pub(crate) fn look(assertion: &Assertion, budget: Budget) -> Finding {
     match assertion {
         Assertion::Systemd { allow_failed } => systemd::look_at_state(allow_failed, budget),
         Assertion::Unit { name } => systemd::look_at_unit(name, budget),

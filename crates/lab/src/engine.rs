@@ -22,6 +22,7 @@ use edgewright_model::Digest;
 use edgewright_process::{Command, CommandError, ProcessContext};
 use serde::{Deserialize, Serialize};
 
+use crate::candidates::CANDIDATES;
 use crate::error::LabError;
 use crate::runner::{PROGRAM, Runner};
 
@@ -29,11 +30,6 @@ use crate::runner::{PROGRAM, Runner};
 const PROBE: Duration = Duration::from_mins(1);
 /// Longest time of a question to podman.
 const QUESTION: Duration = Duration::from_secs(30);
-/// Open files that nobody needs more of.
-const MOST_FILES: u64 = 1_048_576;
-/// Processes that nobody needs more of, the kernel's classic number of them: podman 4.3 fails above it, whatever the
-/// hard limit says.
-const MOST_PROCESSES: u64 = 32_768;
 /// Version of `engine.json`.
 const FOUND_VERSION: u32 = 1;
 /// The variable that names podman's and buildah's settings.
@@ -62,21 +58,6 @@ struct Found {
     boot: String,
     containers_conf: Option<PathBuf>,
 }
-
-/// Settings to try, from the host's own to the most patient.
-#[derive(Debug, Clone, Copy)]
-struct Candidate {
-    title: &'static str,
-    runtime: Option<&'static str>,
-    ulimits: bool,
-}
-
-const CANDIDATES: [Candidate; 4] = [
-    Candidate { title: "the default settings", runtime: None, ulimits: false },
-    Candidate { title: "the host's hard limits", runtime: None, ulimits: true },
-    Candidate { title: "runc", runtime: Some("runc"), ulimits: false },
-    Candidate { title: "runc with the host's hard limits", runtime: Some("runc"), ulimits: true },
-];
 
 impl Engine {
     /// Finds settings by which podman starts a container; once per work folder, podman version and boot.
@@ -281,35 +262,9 @@ pub(crate) fn written_settings(containers: &Path, settings: &EngineSettings) -> 
     settings.containers_conf.clone().or_else(written)
 }
 
-impl Candidate {
-    /// The settings as a containers.conf; none for the host's own.
-    fn containers_conf(self, limits: &str) -> Option<String> {
-        let runtime = self.runtime.map(|runtime| format!("[engine]\nruntime = \"{runtime}\"\n"));
-        let ulimits = self.ulimits.then(|| {
-            let limit = |name: &str, most: u64| hard_limit(limits, name).unwrap_or(most).min(most);
-            let (files, processes) = (limit("Max open files", MOST_FILES), limit("Max processes", MOST_PROCESSES));
-            format!(
-                "[containers]\ndefault_ulimits = [\"nofile={files}:{files}\", \"nproc={processes}:{processes}\"]\n"
-            )
-        });
-        let text: String = [runtime, ulimits].into_iter().flatten().collect();
-        (!text.is_empty()).then_some(text)
-    }
-}
-
-/// The hard limit in a line of `/proc/self/limits`; none where it is unlimited or missing.
-fn hard_limit(limits: &str, name: &str) -> Option<u64> {
-    let rest = limits.lines().find_map(|line| line.strip_prefix(name))?;
-    rest.split_whitespace().nth(1)?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const LIMITS: &str = "Limit                     Soft Limit           Hard Limit           Units     \n\
-        Max processes             96365                unlimited            processes \n\
-        Max open files            1024                 20000                files     \n";
 
     #[test]
     fn a_reboot_empties_the_runtime_state_only() {
@@ -325,26 +280,5 @@ mod tests {
         fs::create_dir(containers.join("run")).unwrap();
         assert_eq!(forget_earlier_boots(containers).unwrap(), boot);
         assert!(containers.join("run").exists());
-    }
-
-    #[test]
-    fn limits_never_exceed_the_hosts() {
-        assert_eq!(hard_limit(LIMITS, "Max open files"), Some(20_000));
-        assert_eq!(hard_limit(LIMITS, "Max processes"), None);
-        assert_eq!(hard_limit("", "Max processes"), None);
-        let texts: Vec<_> = CANDIDATES
-            .iter()
-            .map(|candidate| candidate.containers_conf(LIMITS).unwrap_or_default())
-            .collect();
-        let ulimits = "[containers]\ndefault_ulimits = [\"nofile=20000:20000\", \"nproc=32768:32768\"]\n";
-        assert_eq!(
-            texts,
-            [
-                String::new(),
-                ulimits.to_owned(),
-                "[engine]\nruntime = \"runc\"\n".to_owned(),
-                format!("[engine]\nruntime = \"runc\"\n{ulimits}"),
-            ]
-        );
     }
 }

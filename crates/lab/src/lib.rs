@@ -10,6 +10,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | `candidates` | settings to try where podman's defaults do not work |
 //! | [`engine`] | podman on this host: own storage, a runtime that works, images kept |
 //! | [`runner`] | the check runner's binary in the work folder |
 //! | [`lane`] | one lane: from order to verdict |
@@ -19,6 +20,7 @@
 //! | `evidence` | journal, failed units, console, runner output |
 //! | [`mod@reap`] | what killed jobs left behind |
 
+mod candidates;
 mod container;
 pub mod engine;
 mod error;
