@@ -1,3 +1,42 @@
-//! The `edgewright` command.
+//! The `edgewright` command: parses, calls one command, prints what it says, maps its end to an exit code.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`args`] | the command line |
+//! | [`settings`] | the only reader of environment and settings file |
+//! | [`commands`] | one function per subcommand |
+//! | [`render`] | documents → text, pure |
+//! | [`output`] | text → terminal |
+//! | [`exit`] | errors → messages and exit codes |
 
-fn main() {}
+mod args;
+mod commands;
+mod exit;
+mod output;
+mod progress;
+mod reader;
+mod render;
+mod sample;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::Cli;
+
+fn main() -> ExitCode {
+    // Usage errors end here with code 2, `--help` and `--version` with 0.
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit::report(&exit::Failure::unavailable("cannot start threads", &error)),
+    };
+    let end = runtime.block_on(commands::dispatch(cli));
+    // Blocking reads (standard input of a job) must not hold up the end.
+    runtime.shutdown_background();
+    match end {
+        Ok(end) => end.code(),
+        Err(failure) => exit::report(&failure),
+    }
+}

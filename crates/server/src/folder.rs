@@ -6,7 +6,7 @@
 //!      registry/       images
 //!      sources/        clones
 //!      work/           jobs: scratch, container storage, caches
-//!      logs/runs/N/    one file for each job
+//!      logs/runs/N/    one file for each node
 //! ```
 
 use std::fs::{File, TryLockError};
@@ -14,8 +14,6 @@ use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use edgewright_model::error::ErrorClass;
-use edgewright_model::order::JobId;
-use edgewright_model::run::RunNumber;
 use serde::{Deserialize, Serialize};
 
 /// The places inside a data folder.
@@ -115,16 +113,6 @@ impl DataFolder {
     /// The jobs' folder.
     pub fn work(&self) -> PathBuf {
         self.root.join("work")
-    }
-
-    /// The logs' folder.
-    pub fn logs(&self) -> PathBuf {
-        self.root.join("logs")
-    }
-
-    /// One job's log.
-    pub fn log(&self, run: RunNumber, job: JobId) -> PathBuf {
-        self.logs().join("runs").join(run.to_string()).join(format!("{job}.log"))
     }
 
     /// Who serves this folder now; nobody where the lock is free.

@@ -9,10 +9,14 @@
 
 #![warn(missing_docs)]
 
+pub mod composition;
 pub mod folder;
+pub mod http;
 pub mod settings;
+pub mod telemetry;
 pub mod views;
 
+pub use composition::{Composition, StartError};
 pub use folder::{DataFolder, FolderError, FolderLock};
 pub use settings::{Options, Settings, SettingsError};
 pub use views::{LogReader, ViewError, Views};

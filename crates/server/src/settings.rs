@@ -4,11 +4,15 @@
 //! business; this crate sees [`Options`] only, and so tests never touch the environment.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use edgewright_control::SourceSettings;
 use edgewright_model::duration::Span;
 use edgewright_model::error::ErrorClass;
 use edgewright_model::names::SourceName;
+use edgewright_source::Remote;
+use edgewright_source::remote::InvalidRemote;
 use serde::Deserialize;
 
 /// Where the server listens unless told otherwise: this machine only.
@@ -16,7 +20,7 @@ pub const DEFAULT_LISTEN: &str = "127.0.0.1:5080";
 /// How often a source is polled unless told otherwise.
 pub const DEFAULT_POLL: Span = Span::from_secs(30);
 /// More jobs than this at once help nobody: builds wait for the disk.
-const MOST_DEFAULT_JOBS: usize = 4;
+const MOST_DEFAULT_JOBS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
 
 /// One layer of settings, also the settings file (TOML). Everything is optional; unknown names are refused.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -67,7 +71,7 @@ pub struct SourceOptions {
 impl std::fmt::Debug for SourceOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SourceOptions")
-            .field("url", &redacted(&self.url))
+            .field("url", &"…")
             .field("name", &self.name)
             .field("branch", &self.branch)
             .field("poll", &self.poll)
@@ -76,7 +80,7 @@ impl std::fmt::Debug for SourceOptions {
 }
 
 /// All settings, each with a value.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Address and port to listen on.
     pub listen: SocketAddr,
@@ -85,33 +89,9 @@ pub struct Settings {
     /// `HOST:PORT` by which clients reach the registry; the listening address where absent.
     pub address: Option<String>,
     /// How many jobs run at once.
-    pub parallel: usize,
+    pub parallel: NonZeroUsize,
     /// The sources, with distinct names.
     pub sources: Vec<SourceSettings>,
-}
-
-/// One source.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SourceSettings {
-    /// Its name.
-    pub name: SourceName,
-    /// The repository, with credentials where the user wrote some: never printed.
-    pub url: String,
-    /// The branch; the remote's default branch where absent.
-    pub branch: Option<String>,
-    /// How often to poll.
-    pub poll: Span,
-}
-
-impl std::fmt::Debug for SourceSettings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SourceSettings")
-            .field("name", &self.name)
-            .field("url", &redacted(&self.url))
-            .field("branch", &self.branch)
-            .field("poll", &self.poll)
-            .finish()
-    }
 }
 
 /// Why settings cannot be used.
@@ -141,6 +121,9 @@ pub enum SettingsError {
         /// The URL, without credentials.
         url: String,
     },
+    /// A source's URL is none.
+    #[error("the address of a source cannot be used")]
+    Url(#[from] InvalidRemote),
     /// Two sources have one name.
     #[error("two sources are called `{name}`")]
     Duplicate {
@@ -170,7 +153,7 @@ impl SettingsError {
                 Some("give it one: `name = \"…\"` under its [[source]] in the settings file")
             }
             Self::NoJobs => Some("write 1 or more, or leave it out"),
-            Self::Read { .. } | Self::Parse { .. } => None,
+            Self::Read { .. } | Self::Parse { .. } | Self::Url(_) => None,
         }
     }
 }
@@ -206,21 +189,21 @@ impl Options {
     }
 
     /// Total settings: `data` and `cores` are what this machine offers by default.
-    pub fn resolve(self, data: &Path, cores: usize) -> Result<Settings, SettingsError> {
+    pub fn resolve(self, data: &Path, cores: NonZeroUsize) -> Result<Settings, SettingsError> {
         let parallel = match self.jobs.parallel {
-            Some(0) => return Err(SettingsError::NoJobs),
-            Some(jobs) => usize::from(jobs),
-            None => cores.clamp(1, MOST_DEFAULT_JOBS),
+            Some(jobs) => NonZeroUsize::new(jobs.into()).ok_or(SettingsError::NoJobs)?,
+            None => cores.min(MOST_DEFAULT_JOBS),
         };
         let mut sources: Vec<SourceSettings> = Vec::new();
         for options in self.source {
-            let unnamed = || SettingsError::Unnamed { url: redacted(&options.url) };
-            let name = options.name.clone().or_else(|| name_of(&options.url)).ok_or_else(unnamed)?;
+            let remote: Remote = options.url.parse()?;
+            let unnamed = || SettingsError::Unnamed { url: remote.address().to_owned() };
+            let name = options.name.or_else(|| name_of(remote.address())).ok_or_else(unnamed)?;
             if sources.iter().any(|other| other.name == name) {
                 return Err(SettingsError::Duplicate { name });
             }
-            let poll = options.poll.unwrap_or(DEFAULT_POLL);
-            sources.push(SourceSettings { name, url: options.url, branch: options.branch, poll });
+            let poll = options.poll.unwrap_or(DEFAULT_POLL).get();
+            sources.push(SourceSettings { name, remote, branch: options.branch, poll });
         }
         let default_listen = || SocketAddr::from(([127, 0, 0, 1], 5080));
         Ok(Settings {
@@ -245,16 +228,6 @@ pub fn name_of(url: &str) -> Option<SourceName> {
     words.join("-").chars().take(63).collect::<String>().trim_end_matches('-').parse().ok()
 }
 
-/// A URL without user and password.
-pub fn redacted(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..end].rfind('@') {
-        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
-        None => url.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,17 +236,21 @@ mod tests {
         Options::parse(text).unwrap()
     }
 
+    fn cores(count: usize) -> NonZeroUsize {
+        NonZeroUsize::new(count).unwrap()
+    }
+
     #[test]
     fn layers_merge_and_resolve() {
         let file = "[server]\nlisten = \"0.0.0.0:80\"\ndata = \"/file\"\n[[source]]\nurl = \"/git/one\"";
         let flags = "[server]\ndata = \"/flag\"\n[[source]]\nurl = \"/git/two.git\"\npoll = \"5s\"";
-        let settings = options(flags).over(options(file)).resolve(Path::new("/default"), 2).unwrap();
+        let settings = options(flags).over(options(file)).resolve(Path::new("/default"), cores(2)).unwrap();
         assert_eq!(settings.listen.to_string(), "0.0.0.0:80");
         assert_eq!(settings.data, Path::new("/flag"));
         let sources: Vec<_> =
-            settings.sources.iter().map(|source| format!("{} {}", source.name, source.poll)).collect();
+            settings.sources.iter().map(|source| format!("{} {:?}", source.name, source.poll)).collect();
         assert_eq!(sources, ["one 30s", "two 5s"]);
-        let bare = Options::default().resolve(Path::new("/default"), 64).unwrap();
+        let bare = Options::default().resolve(Path::new("/default"), cores(64)).unwrap();
         assert_eq!(bare.listen.to_string(), DEFAULT_LISTEN);
         assert!(bare.listen.ip().is_loopback());
         assert_eq!((bare.data.as_path(), bare.parallel), (Path::new("/default"), MOST_DEFAULT_JOBS));
@@ -285,11 +262,12 @@ mod tests {
         assert!(unknown.contains("line 3") && unknown.contains("unknown field `prot`"), "{unknown}");
         let wrong = Options::parse("[[source]]\nurl = \"/a\"\npoll = \"soon\"").unwrap_err().to_string();
         assert!(wrong.contains("line 3") && wrong.contains("is not a duration"), "{wrong}");
-        let resolve = |text: &str| options(text).resolve(Path::new("/d"), 1).unwrap_err();
+        let resolve = |text: &str| options(text).resolve(Path::new("/d"), cores(1)).unwrap_err();
         assert!(matches!(resolve("[jobs]\nparallel = 0"), SettingsError::NoJobs));
+        assert!(matches!(resolve("[[source]]\nurl = \"plants\""), SettingsError::Url(_)));
         let twice = "[[source]]\nurl = \"/x/a\"\n[[source]]\nurl = \"/y/a.git\"";
         assert!(matches!(resolve(twice), SettingsError::Duplicate { .. }));
-        assert!(matches!(resolve("[[source]]\nurl = \"/\""), SettingsError::Unnamed { .. }));
+        assert!(matches!(resolve("[[source]]\nurl = \"file:///\""), SettingsError::Unnamed { .. }));
     }
 
     #[test]
@@ -302,14 +280,6 @@ mod tests {
         ];
         for (url, name) in names {
             assert_eq!(name_of(url).as_ref().map(SourceName::as_str), name, "{url}");
-        }
-        let redactions = [
-            ("https://me:secret@git.example/a@b", "https://git.example/a@b"),
-            ("https://git.example/a@b", "https://git.example/a@b"),
-            ("/srv/git", "/srv/git"),
-        ];
-        for (url, shown) in redactions {
-            assert_eq!(redacted(url), shown);
         }
         let debug = format!("{:?}", options("[[source]]\nurl = \"https://me:secret@h/a\""));
         assert!(!debug.contains("secret"), "{debug}");

@@ -142,14 +142,14 @@ impl Views {
             let run = self.run_row(build.run).await?;
             // The row of the run that built it: its reason is why this digest exists, and its steps are this digest's.
             let nodes = self.store.nodes(run.number).await?;
-            let built = nodes
+            let origin = nodes
                 .iter()
                 .find(|node| node.key.as_ref() == Some(&build.key) || node.digest.as_ref() == Some(digest));
             let newest = planned.iter().find(|node| node.digest.as_ref() == Some(digest));
-            if let Some(built) = built {
-                why.clone_from(&built.reason);
+            if let Some(origin) = origin {
+                why.clone_from(&origin.reason);
             }
-            let steps = newest.or(built).map(|node| node.steps.as_slice()).unwrap_or_default();
+            let steps = newest.or(origin).map(|node| node.steps.as_slice()).unwrap_or_default();
             builds.push(BuildView {
                 platform: platform.clone(),
                 manifest: build.manifest.clone(),
@@ -164,7 +164,7 @@ impl Views {
                 commit: run.commit.to_string(),
                 subject: run.subject,
                 run: run.number,
-                job: built.and_then(|node| node.job),
+                job: origin.and_then(|node| node.job),
                 built: build.created_at,
             });
         }

@@ -1,10 +1,10 @@
-//! Job logs: read to their end, or followed until the node is over.
+//! Job logs: read to their end, or followed until the node is over. All tries of a node are in one file.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use edgewright_model::order::JobId;
-use edgewright_model::run::RunNumber;
+use edgewright_control::logs::Logs;
+use edgewright_model::run::{RunNumber, RunState};
 use edgewright_store::nodes::NodeRow;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
@@ -15,49 +15,40 @@ use super::{ViewError, Views};
 const CHUNK_BYTES: usize = 64 * 1024;
 /// How often a log that is followed is looked at again. Files give no notice of their own.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
+/// How the jobs that resolve locks are called: `lock IMAGE`. They are no nodes of the plan.
+const LOCK_PREFIX: &str = "lock ";
 
-/// A node's log as it is written. With `follow`, a retry's log comes after the one of the attempt before.
+/// A node's log as it is written.
 #[derive(Debug)]
 pub struct LogReader {
     views: Views,
     run: RunNumber,
     node: String,
     follow: bool,
-    open: Option<Open>,
-}
-
-#[derive(Debug)]
-struct Open {
-    job: JobId,
     path: PathBuf,
-    file: File,
+    file: Option<File>,
 }
 
 impl Views {
-    /// A node's newest log.
+    /// The log of a node, or of `lock IMAGE`.
     pub async fn log(&self, run: RunNumber, node: &str, follow: bool) -> Result<LogReader, ViewError> {
         self.run_row(run).await?;
-        let row = self.log_node(run, node).await?;
-        if row.job.is_none() && (row.state.is_terminal() || !follow) {
-            return Err(ViewError::NotFound {
-                what: format!(
-                    "`{node}` of run {run} has no log: it is {}, no job ran ({})",
-                    row.state, row.reason
-                ),
-                hint: format!("`edgewright run show {run}` says what happened to each node"),
-            });
-        }
-        let mut reader = LogReader { views: self.clone(), run, node: node.to_owned(), follow, open: None };
-        let there = match row.job {
-            Some(job) => reader.open(job).await?,
-            None => true,
+        let logs = Logs::new(self.folder.root());
+        let (path, why_none) = if node.starts_with(LOCK_PREFIX) {
+            (logs.path(run, node, None), "no lock of that image was resolved".to_owned())
+        } else {
+            let row = self.log_node(run, node).await?;
+            let path = logs.path(run, node, Some(&row.platform));
+            (path, format!("it is {} ({})", row.state, row.reason))
         };
-        if there || (follow && !row.state.is_terminal()) {
+        let mut reader =
+            LogReader { views: self.clone(), run, node: node.to_owned(), follow, path, file: None };
+        if reader.open().await? || (follow && !reader.is_over().await?) {
             return Ok(reader);
         }
         Err(ViewError::NotFound {
-            what: format!("the log of `{node}` in run {run} is gone"),
-            hint: "logs are kept for a while only".to_owned(),
+            what: format!("`{node}` of run {run} has no log: {why_none}"),
+            hint: format!("`edgewright run show {run}` says what happened to each node"),
         })
     }
 
@@ -78,45 +69,48 @@ impl LogReader {
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ViewError> {
         loop {
             // Asked before reading: what is written before the end is then surely read.
-            let row = self.views.log_node(self.run, &self.node).await?;
-            if let Some(chunk) = self.read().await? {
+            let over = !self.follow || self.is_over().await?;
+            if (self.file.is_some() || self.open().await?)
+                && let Some(chunk) = self.read().await?
+            {
                 return Ok(Some(chunk));
             }
-            let newer = row.job.filter(|job| self.open.as_ref().is_none_or(|open| open.job != *job));
-            if let Some(job) = newer
-                && self.open(job).await?
-            {
-                continue;
-            }
-            if !self.follow || row.state.is_terminal() {
+            if over {
                 return Ok(None);
             }
             tokio::time::sleep(FOLLOW_INTERVAL).await;
         }
     }
 
+    async fn is_over(&self) -> Result<bool, ViewError> {
+        let run = self.views.run_row(self.run).await?;
+        if run.state.is_terminal() {
+            return Ok(true);
+        }
+        if self.node.starts_with(LOCK_PREFIX) {
+            return Ok(!matches!(run.state, RunState::Queued | RunState::Preparing));
+        }
+        Ok(self.views.log_node(self.run, &self.node).await?.state.is_terminal())
+    }
+
     async fn read(&mut self) -> Result<Option<Vec<u8>>, ViewError> {
-        let Some(open) = &mut self.open else { return Ok(None) };
+        let Some(file) = &mut self.file else { return Ok(None) };
         let mut chunk = vec![0; CHUNK_BYTES];
-        let length = open
-            .file
-            .read(&mut chunk)
-            .await
-            .map_err(|source| ViewError::Log { path: open.path.clone(), source })?;
+        let read = file.read(&mut chunk).await;
+        let length = read.map_err(|source| ViewError::Log { path: self.path.clone(), source })?;
         chunk.truncate(length);
         Ok((length > 0).then_some(chunk))
     }
 
-    /// Opens a job's log; false where it does not exist (yet).
-    async fn open(&mut self, job: JobId) -> Result<bool, ViewError> {
-        let path = self.views.folder.log(self.run, job);
-        match File::open(&path).await {
+    /// Opens the file; false where it does not exist (yet).
+    async fn open(&mut self) -> Result<bool, ViewError> {
+        match File::open(&self.path).await {
             Ok(file) => {
-                self.open = Some(Open { job, path, file });
+                self.file = Some(file);
                 Ok(true)
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            Err(source) => Err(ViewError::Log { path, source }),
+            Err(source) => Err(ViewError::Log { path: self.path.clone(), source }),
         }
     }
 }

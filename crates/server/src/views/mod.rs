@@ -10,6 +10,7 @@ mod status;
 use std::path::PathBuf;
 
 use edgewright_api::ApiError;
+use edgewright_control::SourceSettings;
 use edgewright_model::Digest;
 use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_model::names::SourceName;
@@ -20,7 +21,6 @@ use edgewright_store::{Store, StoreError};
 pub use log::LogReader;
 
 use crate::folder::DataFolder;
-use crate::settings::SourceSettings;
 
 /// Reads what a data folder knows. Clones share the database's connections.
 #[derive(Debug, Clone)]

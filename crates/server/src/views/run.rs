@@ -13,16 +13,14 @@ use super::{ViewError, Views};
 impl Views {
     /// The newest runs, newest first.
     pub async fn runs(&self, source: Option<&SourceName>, limit: u32) -> Result<Vec<RunSummary>, ViewError> {
-        let mut rows = match source {
-            None => self.store.runs(None, limit).await?,
-            Some(_) => {
-                let mut rows = Vec::new();
-                for source in self.selected(source).await? {
-                    rows.extend(self.store.runs(Some(source.id), limit).await?);
-                }
-                rows
+        let mut rows = Vec::new();
+        if source.is_some() {
+            for source in self.selected(source).await? {
+                rows.extend(self.store.runs(Some(source.id), limit).await?);
             }
-        };
+        } else {
+            rows = self.store.runs(None, limit).await?;
+        }
         rows.sort_by_key(|row| std::cmp::Reverse(row.number));
         rows.truncate(limit as usize);
         let mut runs = Vec::with_capacity(rows.len());

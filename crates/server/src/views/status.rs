@@ -1,12 +1,13 @@
 //! How the server, or a data folder without one, is doing.
 
 use edgewright_api::{DataFolder, RunningJob, ServerStatus, SourceView};
+use edgewright_control::SourceSettings;
 use edgewright_model::run::{NodeState, RunState};
 use edgewright_store::sources::SourceRow;
 use jiff::SignedDuration;
 
 use super::{Serving, ViewError, Views};
-use crate::settings::{DEFAULT_POLL, SourceSettings};
+use crate::settings::DEFAULT_POLL;
 
 impl Views {
     /// Everything at a glance.
@@ -66,7 +67,7 @@ impl Views {
 fn source(row: SourceRow, serving: Option<&Serving>) -> SourceView {
     let settings: Option<&SourceSettings> =
         serving.and_then(|serving| serving.sources.iter().find(|source| source.name == row.name));
-    let poll = settings.map_or(DEFAULT_POLL, |settings| settings.poll).get();
+    let poll = settings.map_or(DEFAULT_POLL.get(), |settings| settings.poll);
     let next_poll = settings.and(row.polled_at).and_then(|polled| {
         SignedDuration::try_from(poll).ok().and_then(|poll| polled.checked_add(poll).ok())
     });

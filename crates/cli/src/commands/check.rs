@@ -1,0 +1,116 @@
+//! `check` and `vars`: a folder's files as they stand.
+
+use std::path::Path;
+
+use edgewright_model::format::{Diagnostic, Parsed, parse, render};
+use edgewright_model::names::VariantName;
+use edgewright_model::resolve;
+use edgewright_model::tree::Tree;
+use edgewright_oci::COMPRESSOR_VERSION;
+use edgewright_plan::{Locks, graph};
+use edgewright_process::{CancellationToken, ProcessContext};
+use edgewright_source::{Git, Worktree};
+
+use crate::args::Format;
+use crate::exit::{End, Failure};
+use crate::output;
+use crate::render::style::{GREEN, HINT, RED, paint};
+
+/// A folder's files, read through a git of our own that leaves nothing behind.
+pub(crate) struct Folder {
+    pub(crate) worktree: Worktree,
+    pub(crate) parsed: Parsed,
+    pub(crate) git: Git,
+    _home: tempfile::TempDir,
+}
+
+impl Folder {
+    /// Reads a folder.
+    pub(crate) async fn read(dir: &Path) -> Result<Self, Failure> {
+        let home = tempfile::Builder::new()
+            .prefix("edgewright-git-")
+            .tempdir()
+            .map_err(|error| Failure::unavailable("cannot make a temporary folder", &error))?;
+        let git = Git::open(home.path(), ProcessContext::new(CancellationToken::new()))?;
+        let worktree = Worktree::read(&git, dir).await?;
+        let parsed = parse(&worktree.tree);
+        Ok(Self { worktree, parsed, git, _home: home })
+    }
+
+    /// Everything that is wrong, what only planning finds included.
+    pub(crate) fn diagnostics(&self) -> Vec<Diagnostic> {
+        let mut all = self.parsed.diagnostics.clone();
+        if let Some(definition) = &self.parsed.definition {
+            let locks = Locks::choose(definition, &std::collections::BTreeMap::new(), COMPRESSOR_VERSION);
+            let found = graph(definition, &self.worktree.tree, &locks).diagnostics;
+            all.extend(found.into_iter().filter(|diagnostic| !self.parsed.diagnostics.contains(diagnostic)));
+        }
+        all
+    }
+}
+
+/// Prints diagnostics on standard error, coloured.
+pub(crate) fn show(diagnostics: &[Diagnostic], tree: &Tree) {
+    output::note(&text(diagnostics, tree));
+}
+
+fn text(diagnostics: &[Diagnostic], tree: &Tree) -> String {
+    let mut text = String::new();
+    for diagnostic in diagnostics {
+        for line in render(diagnostic, tree).lines() {
+            let coloured = if let Some(rest) = line.strip_prefix("error:") {
+                format!("{}{rest}", paint(RED, "error:"))
+            } else if let Some(rest) = line.strip_prefix("hint:") {
+                format!("{}{rest}", paint(HINT, "hint:"))
+            } else if line.trim_start_matches(['|', ' ']).starts_with('^') {
+                paint(RED, line)
+            } else {
+                line.to_owned()
+            };
+            text.push_str(&coloured);
+            text.push('\n');
+        }
+        text.push('\n');
+    }
+    text.push_str(&match diagnostics.len() {
+        1 => paint(RED, "1 error"),
+        count => paint(RED, format!("{count} errors")),
+    });
+    text
+}
+
+/// `check`.
+pub(crate) async fn check(dir: &Path, format: Format) -> Result<End, Failure> {
+    let folder = Folder::read(dir).await?;
+    let diagnostics = folder.diagnostics();
+    if format.json {
+        output::json(&diagnostics)?;
+    } else if diagnostics.is_empty() {
+        let definition = folder.parsed.definition.as_ref();
+        let line = definition.map_or_else(String::new, |definition| {
+            let variants = resolve::variants(definition).len();
+            let (images, sites) = (definition.images.len(), definition.sites.len());
+            format!("{}: {images} images, {sites} sites, {variants} variants", definition.source.name)
+        });
+        output::print(&format!("{} {line}\n", paint(GREEN, "ok")))?;
+    } else {
+        show(&diagnostics, &folder.worktree.tree);
+    }
+    Ok(if diagnostics.is_empty() { End::Good } else { End::Fault })
+}
+
+/// `vars`.
+pub(crate) async fn vars(variant: &VariantName, dir: &Path, format: Format) -> Result<End, Failure> {
+    let folder = Folder::read(dir).await?;
+    let Some(definition) = &folder.parsed.definition else {
+        show(&folder.parsed.diagnostics, &folder.worktree.tree);
+        return Ok(End::Fault);
+    };
+    let vars = resolve::vars(definition, variant)?;
+    if format.json {
+        output::json(&vars)?;
+    } else {
+        output::print(&crate::render::vars(&vars))?;
+    }
+    Ok(End::Good)
+}

@@ -1,0 +1,110 @@
+//! One function per subcommand: ask, render, print.
+
+mod check;
+mod init;
+mod job;
+mod logs;
+mod plan;
+mod run;
+mod serve;
+
+use edgewright_api::Client;
+use edgewright_process::Clock;
+
+use crate::args::{Cli, Command, Global, ImageCommand, JobCommand, RunCommand};
+use crate::exit::{End, Failure};
+use crate::reader::Reader;
+use crate::{output, render};
+
+/// Runs the command.
+pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
+    let global = cli.global;
+    match cli.command {
+        Command::Init { dir } => init::init(&dir).await,
+        Command::Check { dir, format } => check::check(&dir, format).await,
+        Command::Vars { variant, dir, format } => check::vars(&variant, &dir, format).await,
+        Command::Plan(args) => plan::plan(&args, &global).await,
+        Command::Run(args) => match args.command {
+            Some(RunCommand::Show { number, format }) => {
+                let view = Reader::open(&global).await?.run(number).await?;
+                print(format.json, &view, |view| render::run(view, now()))
+            }
+            None => run::run(&args, &global).await,
+        },
+        Command::Serve(args) => serve::serve(&args, &global).await,
+        Command::Job { command: JobCommand::Run { work } } => job::run(&work, &global).await,
+        Command::Logs { run, node, follow } => logs::logs(&global, run, node, follow).await,
+        Command::Poll { source } => poll(&global, &source).await,
+        other => read(other, &global).await,
+    }
+}
+
+/// The commands that read one document and print it.
+async fn read(command: Command, global: &Global) -> Result<End, Failure> {
+    let reader = Reader::open(global).await?;
+    match command {
+        Command::Status { format } => print(format.json, &reader.status().await?, render::status),
+        Command::Runs { list } => {
+            let runs = reader.runs(list.selection.source.as_ref(), list.limit).await?;
+            print(list.format.json, &runs, |runs| render::runs(runs, now()))
+        }
+        Command::Images { selection, format } => {
+            let images = reader.images(selection.source.as_ref()).await?;
+            print(format.json, &images, |images| render::images(images))
+        }
+        Command::Image { command: ImageCommand::Show { variant, selection, format } } => {
+            let view = reader.image(&variant, selection.source.as_ref()).await?;
+            print(format.json, &view, |view| render::image(view, now()))
+        }
+        Command::Releases { list } => {
+            let releases = reader.releases(list.selection.source.as_ref(), list.limit).await?;
+            print(list.format.json, &releases, |releases| render::releases(releases, now()))
+        }
+        Command::Channels { selection, format } => {
+            let channels = reader.channels(selection.source.as_ref()).await?;
+            print(format.json, &channels, |channels| render::channels(channels, now()))
+        }
+        other => Err(Failure::new(
+            edgewright_model::error::ErrorClass::Bug,
+            format!("a command is not dispatched: {other:?}"),
+        )),
+    }
+}
+
+fn print<T: serde::Serialize>(
+    json: bool,
+    document: &T,
+    text: impl FnOnce(&T) -> String,
+) -> Result<End, Failure> {
+    if json {
+        output::json(document)?;
+    } else {
+        output::print(&text(document))?;
+    }
+    Ok(End::Good)
+}
+
+fn now() -> jiff::Timestamp {
+    Clock::system().now()
+}
+
+async fn poll(global: &Global, source: &edgewright_model::names::SourceName) -> Result<End, Failure> {
+    // Without a server there is nobody to wake: the one that holds the data folder is asked.
+    let url = match &global.server {
+        Some(url) => url.clone(),
+        None => {
+            let folder = crate::settings::Surroundings::read().data_folder(global.data.clone());
+            let address = folder.holder().and_then(|holder| holder.address).ok_or_else(|| {
+                Failure::new(
+                    edgewright_model::error::ErrorClass::NotFound,
+                    format!("no server runs on {}", folder.root().display()),
+                )
+                .hint("start one with `edgewright serve`, or name one with --server URL")
+            })?;
+            format!("http://{address}")
+        }
+    };
+    let answer = Client::new(&url)?.poll(source).await?;
+    output::note(&format!("{} is polled now", answer.source));
+    Ok(End::Good)
+}

@@ -1,0 +1,199 @@
+//! `plan`: what a run of a folder would do, and why. Nothing is written.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use edgewright_model::lock::Lock;
+use edgewright_model::names::{CommitId, ImageName};
+use edgewright_model::order::ManifestRef;
+use edgewright_model::outcome::FailureKind;
+use edgewright_model::spec::Definition;
+use edgewright_model::verdict::LaneResult;
+use edgewright_oci::COMPRESSOR_VERSION;
+use edgewright_plan::history::{PreviousBuild, VerdictKey};
+use edgewright_plan::plan::Summary;
+use edgewright_plan::{Graph, History, Locks, Plan, graph};
+use edgewright_process::Command;
+use edgewright_store::Store;
+use edgewright_store::sources::SourceRow;
+use serde::Serialize;
+
+use super::check::{Folder, show};
+use crate::args::{Global, PlanArgs};
+use crate::exit::{End, Failure};
+use crate::settings::Surroundings;
+use crate::{output, render};
+
+/// How long git may take to understand a revision.
+const GIT_LIMIT: Duration = Duration::from_secs(30);
+
+/// The plan as a stable document.
+#[derive(Debug, Serialize)]
+struct PlanDocument {
+    source: String,
+    /// What the plan is compared with: a commit, or nothing.
+    since: Option<String>,
+    summary: Summary,
+    nodes: Vec<NodeDocument>,
+}
+
+#[derive(Debug, Serialize)]
+struct NodeDocument {
+    node: String,
+    platform: String,
+    variant: Option<String>,
+    action: &'static str,
+    /// In words, the most telling first.
+    reasons: Vec<String>,
+    key: Option<String>,
+}
+
+/// What a plan is compared with.
+#[derive(Default)]
+struct Past {
+    history: History,
+    overlays: BTreeMap<ImageName, Vec<(u64, Lock)>>,
+    previous: Option<Graph>,
+    since: Option<String>,
+}
+
+/// Prints a plan.
+pub(crate) async fn plan(args: &PlanArgs, global: &Global) -> Result<End, Failure> {
+    let folder = Folder::read(&args.dir).await?;
+    let diagnostics = folder.diagnostics();
+    if !diagnostics.is_empty() {
+        show(&diagnostics, &folder.worktree.tree);
+    }
+    let Some(definition) = &folder.parsed.definition else { return Ok(End::Fault) };
+
+    let past = match &args.since {
+        Some(revision) => since(&folder, &args.dir, revision).await?,
+        None => known(&folder, definition, global).await?,
+    };
+    let locks = Locks::choose(definition, &past.overlays, COMPRESSOR_VERSION);
+    let graph = graph(definition, &folder.worktree.tree, &locks);
+    let plan = edgewright_plan::plan(&graph, &past.history, past.previous.as_ref());
+    if args.format.json {
+        output::json(&document(&plan, past.since))?;
+    } else {
+        if let Some(commit) = &past.since {
+            output::note(&format!("compared with {commit}"));
+        } else {
+            output::note("nothing of this source is built yet");
+        }
+        output::print(&render::plan(&plan, args.all))?;
+    }
+    Ok(if diagnostics.is_empty() { End::Good } else { End::Fault })
+}
+
+fn document(plan: &Plan, since: Option<String>) -> PlanDocument {
+    let nodes = plan.nodes.iter().map(|(id, planned)| NodeDocument {
+        node: id.name.to_string(),
+        platform: id.platform.to_string(),
+        variant: id.name.variant().map(ToString::to_string),
+        action: planned.action.name(),
+        reasons: planned.reasons.iter().map(ToString::to_string).collect(),
+        key: planned.key.as_ref().map(ToString::to_string),
+    });
+    PlanDocument { source: plan.source.to_string(), since, summary: plan.summary(), nodes: nodes.collect() }
+}
+
+/// As if a commit had been built and had passed.
+async fn since(folder: &Folder, dir: &Path, revision: &str) -> Result<Past, Failure> {
+    // The folder's own git knows its branches; the repository that read the files knows the objects.
+    let asked = Command::new("git")
+        .args(["rev-parse", "--verify", "--quiet", "--end-of-options"])
+        .arg(format!("{revision}^{{commit}}"))
+        .cwd(dir)
+        .deadline(GIT_LIMIT)
+        .run_status()
+        .await?;
+    let commit = asked.success().then(|| asked.output.text().trim().parse::<CommitId>().ok()).flatten();
+    let Some(commit) = commit else {
+        return Err(Failure::user(format!("`{revision}` is no commit of {}", dir.display()))
+            .hint("`git log` lists commits; branches, tags and HEAD~1 work, too"));
+    };
+    let tree = folder.worktree.repository.read_tree(&commit).await?;
+    let mut past = Past { since: Some(commit.to_string()), ..Past::default() };
+    if let Some(definition) = edgewright_model::format::parse(&tree).definition {
+        let locks = Locks::choose(&definition, &past.overlays, COMPRESSOR_VERSION);
+        let before = graph(&definition, &tree, &locks);
+        past.history = as_if_built(&before);
+        past.previous = Some(before);
+    }
+    Ok(past)
+}
+
+/// A history in which every node of a graph was built and passed. Its digests are stand-ins: nothing is executed.
+fn as_if_built(graph: &Graph) -> History {
+    let mut history = History::default();
+    for (id, node) in &graph.nodes {
+        for key in node.keys() {
+            let manifest = ManifestRef { repository: node.repository.clone(), digest: key.clone() };
+            history.builds.entry(key.clone()).or_insert(manifest);
+        }
+        for lane in &node.lanes {
+            let (manifest, check_set) = (node.key.clone(), lane.check_set.clone());
+            history.passed.insert(VerdictKey { manifest, lane: lane.lane, check_set });
+        }
+        if let Some(variant) = node.variant() {
+            let build = PreviousBuild { key: node.key.clone(), manifest: node.key.clone() };
+            history.variants.entry(variant.clone()).or_default().insert(id.platform.clone(), build);
+        }
+    }
+    history
+}
+
+/// What the data folder knows of this source.
+async fn known(folder: &Folder, definition: &Definition, global: &Global) -> Result<Past, Failure> {
+    let mut past = Past::default();
+    let data = Surroundings::read().data_folder(global.data.clone());
+    if !data.database().exists() {
+        return Ok(past);
+    }
+    let store = Store::open_read_only(&data.database()).await?;
+    let sources = store.sources().await?;
+    let ours = |row: &&SourceRow| row.definition_name.as_ref() == Some(&definition.source.name);
+    let Some(source) = sources.iter().find(ours) else { return Ok(past) };
+    for row in store.locks(source.id).await? {
+        past.overlays.entry(row.image).or_default().push((u64::from(row.number), row.lock));
+    }
+    for (key, build) in store.builds().await? {
+        past.history.builds.insert(key, build.manifest);
+    }
+    for row in store.newest_verdicts().await? {
+        let verdict = row.verdict;
+        let key = VerdictKey {
+            manifest: verdict.manifest.digest,
+            lane: verdict.lane,
+            check_set: verdict.check_set,
+        };
+        match verdict.result {
+            LaneResult::Passed => drop(past.history.passed.insert(key)),
+            LaneResult::Failed { kind: FailureKind::Image, message } => {
+                drop(past.history.failed.insert(key, message));
+            }
+            LaneResult::Failed { .. } => {}
+        }
+    }
+    let newest = store.runs(Some(source.id), 1).await?.into_iter().next();
+    if let Some(run) = newest {
+        for node in store.newest_good_nodes(source.id, &run.branch).await? {
+            if let (Some(variant), Some(key), Some(manifest)) = (node.variant, node.key, node.digest) {
+                let build = PreviousBuild { key, manifest };
+                past.history.variants.entry(variant).or_default().insert(node.platform, build);
+            }
+        }
+        // Reasons say more with the files of then; without them (another clone) the keys alone decide.
+        if let Ok(tree) = folder.worktree.repository.read_tree(&run.commit).await
+            && let Some(before) = edgewright_model::format::parse(&tree).definition
+        {
+            let locks = Locks::choose(&before, &past.overlays, COMPRESSOR_VERSION);
+            past.previous = Some(graph(&before, &tree, &locks));
+        }
+        past.since = Some(run.commit.to_string());
+    }
+    store.close().await;
+    Ok(past)
+}

@@ -1,0 +1,75 @@
+//! `serve`: follow sources until stopped.
+
+use std::io::IsTerminal as _;
+
+use edgewright_process::Clock;
+use edgewright_server::telemetry::{self, Format};
+use edgewright_server::{Composition, DataFolder};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::job::local_executor;
+use crate::args::{Global, LogFormat, ServeArgs};
+use crate::exit::{End, Failure};
+use crate::settings::Surroundings;
+
+/// What `serve` logs unless told otherwise.
+const DEFAULT_FILTER: &str = "info";
+
+/// Serves until a signal comes. A second one does not wait for jobs and answers to end.
+pub(crate) async fn serve(args: &ServeArgs, global: &Global) -> Result<End, Failure> {
+    start_logging(global, DEFAULT_FILTER)?;
+    let settings = Surroundings::read().serve(args, global.data.clone())?;
+    let mut stop = Stop::listen()?;
+    let lock = DataFolder::new(&settings.data).lock()?;
+    let executor = local_executor(&settings, &lock).await?;
+    let composition = Composition::open(&settings, lock, executor, Clock::system()).await?;
+    composition.start();
+    tracing::info!(
+        server.address = composition.address(),
+        server.data = %settings.data.display(),
+        sources = settings.sources.len(),
+        "serving registry and API on http://{}",
+        composition.address()
+    );
+    if settings.sources.is_empty() {
+        tracing::warn!("no sources: name some with --source URL or in a settings file");
+    }
+    stop.next().await;
+    tracing::info!("stopping; once more to leave at once");
+    tokio::select! {
+        () = composition.shutdown() => Ok(End::Good),
+        () = stop.next() => Err(Failure::user("stopped before everything was closed; the next start cleans up")),
+    }
+}
+
+/// Starts logging as the user asked.
+pub(crate) fn start_logging(global: &Global, default: &str) -> Result<(), Failure> {
+    let format = match global.log_format {
+        LogFormat::Text => Format::Text { colour: std::io::stderr().is_terminal() },
+        LogFormat::Json => Format::Json,
+    };
+    Ok(telemetry::start(global.log.as_deref().unwrap_or(default), format)?)
+}
+
+/// Signals that ask to stop: SIGINT and SIGTERM.
+#[derive(Debug)]
+pub(crate) struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    /// Takes the signals over from their default, which is to die at once.
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        let take = |kind| signal(kind).map_err(|error| Failure::unavailable("cannot take signals", &error));
+        Ok(Self { interrupt: take(SignalKind::interrupt())?, terminate: take(SignalKind::terminate())? })
+    }
+
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

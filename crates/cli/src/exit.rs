@@ -1,0 +1,175 @@
+//! How a command ends: the published exit codes, and the one place that prints errors.
+
+use std::process::ExitCode;
+
+use edgewright_api::{ApiError, ClientError};
+use edgewright_control::ControlError;
+use edgewright_model::error::{Chain, ErrorClass};
+use edgewright_model::resolve::ResolveError;
+use edgewright_process::CommandError;
+use edgewright_server::telemetry::InvalidFilter;
+use edgewright_server::{FolderError, SettingsError, StartError, ViewError};
+use edgewright_source::SourceError;
+use edgewright_source::remote::InvalidRemote;
+use edgewright_store::StoreError;
+
+use crate::output;
+
+/// What `--help` says about exit codes.
+pub(crate) const HELP: &str = "\
+Exit codes:
+  0   done, and nothing is wrong
+  1   done, and something is wrong: `check` found errors, a run failed
+  2   the command line, the settings or the input cannot be used
+  3   what was asked for does not exist
+  4   not permitted, or in use by somebody else
+  5   something is not reachable, full or broken outside of Edgewright: trying again may help
+  70  a defect of Edgewright";
+
+/// How a command that did its work ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Nothing is wrong.
+    Good,
+    /// What it looked at, or ran, has a fault.
+    Fault,
+}
+
+impl End {
+    /// Its exit code.
+    pub(crate) fn code(self) -> ExitCode {
+        match self {
+            Self::Good => ExitCode::SUCCESS,
+            Self::Fault => ExitCode::from(1),
+        }
+    }
+}
+
+/// The exit code of an error.
+const fn code_of(class: ErrorClass) -> u8 {
+    match class {
+        ErrorClass::UserFault => 2,
+        ErrorClass::NotFound => 3,
+        ErrorClass::Conflict | ErrorClass::Denied => 4,
+        ErrorClass::Unavailable => 5,
+        ErrorClass::Bug => 70,
+    }
+}
+
+/// Why a command did not do its work.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    class: ErrorClass,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// Of a class, with a message.
+    pub(crate) fn new(class: ErrorClass, message: impl Into<String>) -> Self {
+        Self { class, message: message.into(), hint: None }
+    }
+
+    /// Input that cannot be used.
+    pub(crate) fn user(message: impl Into<String>) -> Self {
+        Self::new(ErrorClass::UserFault, message)
+    }
+
+    /// Something outside that did not work.
+    pub(crate) fn unavailable(message: &str, error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::new(ErrorClass::Unavailable, format!("{message}: {}", Chain(error)))
+    }
+
+    /// A file that cannot be used.
+    pub(crate) fn file(message: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
+        let class = match error.kind() {
+            std::io::ErrorKind::NotFound => ErrorClass::NotFound,
+            std::io::ErrorKind::PermissionDenied => ErrorClass::Denied,
+            _ => ErrorClass::Unavailable,
+        };
+        Self::new(class, format!("{message} {}: {error}", path.display()))
+    }
+
+    /// With what to do about it.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    fn of(
+        class: ErrorClass,
+        error: &(dyn std::error::Error + 'static),
+        hint: Option<impl Into<String>>,
+    ) -> Self {
+        Self { class, message: Chain(error).to_string(), hint: hint.map(Into::into) }
+    }
+}
+
+macro_rules! failures {
+    ($($error:ty),+ $(,)?) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::of(error.class(), &error, error.hint())
+            }
+        }
+    )+};
+}
+
+failures!(ClientError, CommandError, InvalidFilter, SettingsError, SourceError, StartError, ViewError);
+
+macro_rules! failures_without_hint {
+    ($($error:ty => $class:expr),+ $(,)?) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                let class: fn(&$error) -> ErrorClass = $class;
+                Self::of(class(&error), &error, None::<String>)
+            }
+        }
+    )+};
+}
+
+failures_without_hint! {
+    ControlError => ControlError::class,
+    ResolveError => ResolveError::class,
+    StoreError => StoreError::class,
+    InvalidRemote => |_| ErrorClass::UserFault,
+}
+
+impl From<FolderError> for Failure {
+    fn from(error: FolderError) -> Self {
+        Self::of(error.class(), &error, Some(error.hint()))
+    }
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        Self { class: error.code, message: error.message, hint: error.hint }
+    }
+}
+
+/// Prints an error and gives its exit code.
+pub(crate) fn report(failure: &Failure) -> ExitCode {
+    output::error(&failure.message, failure.hint.as_deref());
+    ExitCode::from(code_of(failure.class))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_has_a_documented_exit_code() {
+        let classes = [
+            (ErrorClass::UserFault, 2),
+            (ErrorClass::NotFound, 3),
+            (ErrorClass::Conflict, 4),
+            (ErrorClass::Denied, 4),
+            (ErrorClass::Unavailable, 5),
+            (ErrorClass::Bug, 70),
+        ];
+        for (class, code) in classes {
+            assert_eq!(code_of(class), code);
+            assert!(HELP.lines().any(|line| line.trim_start().starts_with(&format!("{code} "))), "{code}");
+        }
+    }
+}

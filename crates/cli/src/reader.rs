@@ -1,0 +1,109 @@
+//! Where read commands read: a server's API, or the local data folder. Both answer with the same documents.
+
+use edgewright_api::{
+    ChannelView, Client, ImageSummary, ImageView, LogStream, ReleaseView, RunSummary, RunView, ServerStatus,
+};
+use edgewright_model::names::{SourceName, VariantName};
+use edgewright_model::run::RunNumber;
+use edgewright_process::Clock;
+use edgewright_server::{LogReader, Views};
+
+use crate::args::Global;
+use crate::exit::Failure;
+use crate::settings::Surroundings;
+
+/// Where to read.
+#[derive(Debug)]
+pub(crate) enum Reader {
+    /// A server.
+    Remote(Client),
+    /// The local data folder.
+    Local(Views),
+}
+
+/// A log as it comes.
+#[derive(Debug)]
+pub(crate) enum Log {
+    /// From a server.
+    Remote(LogStream),
+    /// From the local data folder.
+    Local(Box<LogReader>),
+}
+
+/// Asks whichever of the two it is.
+macro_rules! ask {
+    ($reader:expr, $method:ident($($argument:expr),*)) => {
+        match $reader {
+            Reader::Remote(client) => Ok(client.$method($($argument),*).await?),
+            Reader::Local(views) => Ok(views.$method($($argument),*).await?),
+        }
+    };
+}
+
+impl Reader {
+    /// The server that `--server` names, else the data folder.
+    pub(crate) async fn open(global: &Global) -> Result<Self, Failure> {
+        if let Some(url) = &global.server {
+            return Ok(Self::Remote(Client::new(url)?));
+        }
+        let folder = Surroundings::read().data_folder(global.data.clone());
+        Ok(Self::Local(Views::open(folder, Clock::system()).await?))
+    }
+
+    pub(crate) async fn status(&self) -> Result<ServerStatus, Failure> {
+        ask!(self, status())
+    }
+
+    pub(crate) async fn runs(
+        &self,
+        source: Option<&SourceName>,
+        limit: u32,
+    ) -> Result<Vec<RunSummary>, Failure> {
+        ask!(self, runs(source, limit))
+    }
+
+    pub(crate) async fn run(&self, number: RunNumber) -> Result<RunView, Failure> {
+        ask!(self, run(number))
+    }
+
+    pub(crate) async fn images(&self, source: Option<&SourceName>) -> Result<Vec<ImageSummary>, Failure> {
+        ask!(self, images(source))
+    }
+
+    pub(crate) async fn image(
+        &self,
+        variant: &VariantName,
+        source: Option<&SourceName>,
+    ) -> Result<ImageView, Failure> {
+        ask!(self, image(variant, source))
+    }
+
+    pub(crate) async fn releases(
+        &self,
+        source: Option<&SourceName>,
+        limit: u32,
+    ) -> Result<Vec<ReleaseView>, Failure> {
+        ask!(self, releases(source, limit))
+    }
+
+    pub(crate) async fn channels(&self, source: Option<&SourceName>) -> Result<Vec<ChannelView>, Failure> {
+        ask!(self, channels(source))
+    }
+
+    pub(crate) async fn log(&self, run: RunNumber, node: &str, follow: bool) -> Result<Log, Failure> {
+        Ok(match self {
+            Self::Remote(client) => Log::Remote(client.log(run, node, follow).await?),
+            Self::Local(views) => Log::Local(Box::new(views.log(run, node, follow).await?)),
+        })
+    }
+}
+
+impl Log {
+    /// The next bytes; nothing at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        Ok(match self {
+            Self::Remote(stream) => stream.next().await?,
+            Self::Local(reader) => reader.next().await?,
+        })
+    }
+}

@@ -1,0 +1,19 @@
+//! Documents → text for people. Pure: `now` is an argument, colours are escape codes that [`crate::output`] drops where no
+//! terminal shows them.
+
+mod image;
+mod plan;
+mod release;
+mod run;
+mod status;
+pub(crate) mod style;
+mod table;
+mod units;
+mod vars;
+
+pub(crate) use image::{image, images};
+pub(crate) use plan::plan;
+pub(crate) use release::{channels, releases};
+pub(crate) use run::{run, runs, state};
+pub(crate) use status::status;
+pub(crate) use vars::vars;

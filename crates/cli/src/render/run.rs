@@ -1,0 +1,185 @@
+//! Runs.
+
+use std::fmt::Write as _;
+
+use edgewright_api::{NodeAction, NodeView, RunSummary, RunView, VerdictSummary};
+use edgewright_model::outcome::JobFailure;
+use edgewright_model::run::{NodeState, RunState};
+use edgewright_model::verdict::LaneResult;
+use jiff::Timestamp;
+
+use super::style::{BOLD, DIM, GREEN, HINT, RED, YELLOW, paint, plain};
+use super::table::Table;
+use super::units::{age, duration};
+
+/// How much of a commit id people need.
+const SHORT_COMMIT: usize = 10;
+
+/// A commit id, short.
+pub(super) fn commit(id: &str) -> &str {
+    id.get(..SHORT_COMMIT).unwrap_or(id)
+}
+
+/// A run's state.
+pub(crate) fn state(state: RunState) -> String {
+    match state {
+        RunState::Passed => paint(GREEN, state),
+        RunState::Failed => paint(RED, state),
+        RunState::Cancelled | RunState::Superseded => paint(DIM, state),
+        RunState::Queued | RunState::Preparing | RunState::Running | RunState::Releasing => {
+            paint(YELLOW, state)
+        }
+    }
+}
+
+fn node_state(state: NodeState) -> String {
+    match state {
+        NodeState::Passed => paint(GREEN, state),
+        NodeState::Failed | NodeState::Blocked => paint(RED, state),
+        NodeState::Running => paint(YELLOW, state),
+        NodeState::Waiting | NodeState::Reused | NodeState::Retired | NodeState::Cancelled => {
+            paint(DIM, state)
+        }
+    }
+}
+
+/// `3 build, 1 test, 4 reuse, 1 failed`; what is none is left out.
+fn counts(run: &RunSummary) -> String {
+    let counts = run.counts;
+    let named = [
+        (counts.build, "build"),
+        (counts.test, "test"),
+        (counts.reuse, "reuse"),
+        (counts.retire, "retire"),
+        (counts.failed, "failed"),
+    ];
+    let parts: Vec<String> =
+        named.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();
+    parts.join(", ")
+}
+
+/// The list of runs.
+pub(crate) fn runs(runs: &[RunSummary], now: Timestamp) -> String {
+    let mut table = Table::new(["run", "source", "commit", "state", "plan", "release", "when", "subject"]);
+    for run in runs {
+        table.row([
+            run.number.to_string(),
+            run.source.to_string(),
+            commit(&run.commit).to_owned(),
+            state(run.state),
+            counts(run),
+            run.release.map(|number| number.to_string()).unwrap_or_default(),
+            age(run.created, now),
+            plain(&run.subject),
+        ]);
+    }
+    table.text("no runs yet")
+}
+
+/// One run.
+pub(crate) fn run(view: &RunView, now: Timestamp) -> String {
+    let run = &view.run;
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        if !value.is_empty() {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{} {value}", paint(DIM, format!("{name:<9}")));
+        }
+    };
+    line("run", paint(BOLD, run.number));
+    line("source", format!("{} ({})", run.source, run.branch));
+    line("commit", format!("{} {}", commit(&run.commit), plain(&run.subject)));
+    line("author", plain(&run.author));
+    line("trigger", run.trigger.to_string());
+    let took = run.started.zip(run.finished).map(|(from, to)| {
+        format!(" after {}", duration(u64::try_from(to.duration_since(from).as_millis()).unwrap_or(0)))
+    });
+    line("state", format!("{}{}", state(run.state), took.unwrap_or_default()));
+    line("created", format!("{} ({})", run.created, age(run.created, now)));
+    line("plan", run.summary.clone().unwrap_or_default());
+    line("release", run.release.map(|number| number.to_string()).unwrap_or_default());
+    line("failure", view.failure.as_deref().map(|failure| paint(RED, plain(failure))).unwrap_or_default());
+    for diagnostic in &view.diagnostics {
+        let place = match (&diagnostic.file, diagnostic.place) {
+            (Some(file), Some(place)) => format!("{file}:{}:{}: ", place.line, place.column),
+            (Some(file), None) => format!("{file}: "),
+            _ => String::new(),
+        };
+        let _ = writeln!(text, "\n{} {place}{}", paint(RED, "error:"), plain(&diagnostic.message));
+        if let Some(hint) = &diagnostic.hint {
+            let _ = writeln!(text, "{} {hint}", paint(HINT, " hint:"));
+        }
+    }
+    if !view.nodes.is_empty() {
+        text.push('\n');
+        text.push_str(&nodes(view));
+    }
+    for node in &view.nodes {
+        if let Some(failure) = &node.failure {
+            text.push('\n');
+            text.push_str(&failed(&node_name(node, view), failure));
+        }
+    }
+    if view.nodes.iter().any(|node| node.failure.is_some()) {
+        let _ = writeln!(text, "\nLogs: edgewright logs {} NODE", run.number);
+    }
+    text
+}
+
+fn nodes(view: &RunView) -> String {
+    let mut table = Table::new(["node", "action", "state", "took", "lanes", "reason"]);
+    for node in &view.nodes {
+        let phase = node.phase.filter(|_| node.state == NodeState::Running);
+        let phase = phase.map(|phase| format!(" ({})", format!("{phase:?}").to_lowercase()));
+        table.row([
+            node_name(node, view),
+            if node.action == NodeAction::Other { String::new() } else { node.action.name().to_owned() },
+            node_state(node.state) + &phase.unwrap_or_default(),
+            node.duration_ms.map(duration).unwrap_or_default(),
+            lanes(&node.verdicts),
+            plain(&node.reason),
+        ]);
+    }
+    table.text("")
+}
+
+/// A node's name, with its platform where the run has several.
+fn node_name(node: &NodeView, view: &RunView) -> String {
+    match &node.platform {
+        Some(platform) if view.nodes.iter().any(|other| other.platform.as_ref() != Some(platform)) => {
+            format!("{} {platform}", node.node)
+        }
+        _ => node.node.clone(),
+    }
+}
+
+/// `container passed`.
+pub(super) fn lanes(verdicts: &[VerdictSummary]) -> String {
+    let words: Vec<String> = verdicts
+        .iter()
+        .map(|verdict| match &verdict.result {
+            LaneResult::Passed => format!("{} {}", verdict.lane, paint(GREEN, "passed")),
+            LaneResult::Failed { kind, .. } => {
+                format!("{} {}", verdict.lane, paint(RED, format!("failed ({kind})")))
+            }
+        })
+        .collect();
+    words.join(", ")
+}
+
+fn failed(node: &str, failure: &JobFailure) -> String {
+    let phase = format!("{:?}", failure.phase).to_lowercase();
+    let mut text = format!(
+        "{} {} failure in {phase}: {}\n",
+        paint(BOLD, node),
+        paint(RED, failure.kind),
+        plain(&failure.message)
+    );
+    for line in &failure.output {
+        text.push_str(&format!("  {} {}\n", paint(DIM, "│"), plain(line)));
+    }
+    if let Some(hint) = &failure.hint {
+        text.push_str(&format!("{} {hint}\n", paint(HINT, " hint:")));
+    }
+    text
+}

@@ -1,0 +1,75 @@
+//! The status at a glance.
+
+use std::fmt::Write as _;
+
+use edgewright_api::ServerStatus;
+
+use super::run::{commit, runs};
+use super::style::{BOLD, DIM, GREEN, RED, paint, plain};
+use super::table::Table;
+use super::units::{age, bytes};
+
+/// How a server is doing.
+pub(crate) fn status(status: &ServerStatus) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{} {value}", paint(DIM, format!("{name:<9}")));
+    };
+    line(
+        "server",
+        match status.server {
+            Some(pid) => format!("{} (process {pid}, version {})", paint(GREEN, "running"), status.version),
+            None => "not running".to_owned(),
+        },
+    );
+    if let Some(registry) = &status.registry {
+        line("registry", registry.clone());
+    }
+    let data = &status.data;
+    line(
+        "data",
+        format!(
+            "{} ({} free of {}, {} built)",
+            data.path,
+            bytes(data.free_bytes),
+            bytes(data.disk_bytes),
+            bytes(data.built_bytes)
+        ),
+    );
+    text.push('\n');
+    let mut sources = Table::new(["source", "url", "branch", "polled", "commit", "note"]);
+    for source in &status.sources {
+        sources.row([
+            source.name.to_string(),
+            source.url.clone(),
+            source.branch.clone().unwrap_or_default(),
+            source.last_poll.map(|at| age(at, status.now)).unwrap_or_default(),
+            source.commit.as_deref().map(commit).unwrap_or_default().to_owned(),
+            match &source.error {
+                Some(error) => paint(RED, plain(error)),
+                None => source.subject.as_deref().map(plain).unwrap_or_default(),
+            },
+        ]);
+    }
+    text.push_str(&sources.text("no sources"));
+    let waiting: Vec<_> = status.active.iter().chain(&status.queue).cloned().collect();
+    if !waiting.is_empty() {
+        text.push('\n');
+        text.push_str(&runs(&waiting, status.now));
+    }
+    if !status.jobs.is_empty() {
+        text.push('\n');
+        let mut jobs = Table::new(["run", "node", "phase", "since"]);
+        for job in &status.jobs {
+            jobs.row([
+                job.run.to_string(),
+                paint(BOLD, &job.node),
+                job.phase.map(|phase| format!("{phase:?}").to_lowercase()).unwrap_or_default(),
+                age(job.started, status.now),
+            ]);
+        }
+        text.push_str(&jobs.text(""));
+    }
+    text
+}

@@ -1,0 +1,180 @@
+//! The only reader of the environment and of the settings file: defaults < file < environment < flags.
+//!
+//! | variable | flag |
+//! |---|---|
+//! | `EDGEWRIGHT_SERVER` | `--server` |
+//! | `EDGEWRIGHT_DATA` | `--data` |
+//! | `EDGEWRIGHT_CONFIG` | `--config` |
+//! | `EDGEWRIGHT_LOG` | `--log` |
+//!
+//! clap reads those four as it parses, so a flag wins over its variable. `XDG_DATA_HOME` and `HOME` give the default
+//! data folder of users; proxies and `CONTAINERS_CONF` are handed to jobs.
+
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use edgewright_server::{DataFolder, Options, Settings};
+
+use crate::args::ServeArgs;
+use crate::exit::Failure;
+
+/// The data folder of root.
+const SYSTEM_DATA: &str = "/var/lib/edgewright";
+/// The settings file that `serve` reads where none is named.
+const SYSTEM_CONFIG: &str = "/etc/edgewright/edgewright.toml";
+
+/// What jobs see of the environment, where it is set: how to reach the outside, and the user's own container settings.
+const FOR_JOBS: [&str; 8] = [
+    "CONTAINERS_CONF",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+];
+
+/// What the environment and the user say.
+#[derive(Debug, Default)]
+pub(crate) struct Surroundings {
+    is_root: bool,
+    xdg_data_home: Option<PathBuf>,
+    home: Option<PathBuf>,
+    for_jobs: Vec<(OsString, OsString)>,
+}
+
+impl Surroundings {
+    /// Of this process.
+    pub(crate) fn read() -> Self {
+        Self {
+            is_root: rustix::process::geteuid().is_root(),
+            xdg_data_home: variable("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute()),
+            home: variable("HOME").map(PathBuf::from).filter(|path| path.is_absolute()),
+            for_jobs: FOR_JOBS
+                .iter()
+                .filter_map(|name| variable(name).map(|value| (OsString::from(name), value)))
+                .collect(),
+        }
+    }
+
+    /// The environment that jobs get besides their own.
+    pub(crate) fn for_jobs(&self) -> Vec<(OsString, OsString)> {
+        self.for_jobs.clone()
+    }
+
+    /// The user's own settings of podman and buildah.
+    pub(crate) fn containers_conf(&self) -> Option<PathBuf> {
+        let own = self.for_jobs.iter().find(|(name, _)| name == "CONTAINERS_CONF");
+        own.map(|(_, value)| value.into())
+    }
+
+    /// The data folder where none is named.
+    fn data(&self) -> PathBuf {
+        if self.is_root {
+            return SYSTEM_DATA.into();
+        }
+        let share = || self.home.as_ref().map(|home| home.join(".local/share"));
+        match self.xdg_data_home.clone().or_else(share) {
+            Some(share) => share.join("edgewright"),
+            None => ".edgewright".into(),
+        }
+    }
+
+    /// The data folder that a command works on.
+    pub(crate) fn data_folder(&self, flag: Option<PathBuf>) -> DataFolder {
+        DataFolder::new(absolute(flag.unwrap_or_else(|| self.data())))
+    }
+
+    /// A server's settings.
+    pub(crate) fn serve(&self, args: &ServeArgs, data: Option<PathBuf>) -> Result<Settings, Failure> {
+        let system = Path::new(SYSTEM_CONFIG);
+        let file = match &args.config {
+            Some(path) => Options::read(path)?,
+            None if system.exists() => Options::read(system)?,
+            None => Options::default(),
+        };
+        self.resolve(args, data, file)
+    }
+
+    /// The settings of a run without a server: what the command line says, and nothing of a server's file.
+    pub(crate) fn run(&self, args: &ServeArgs, data: Option<PathBuf>) -> Result<Settings, Failure> {
+        self.resolve(args, data, Options::default())
+    }
+
+    fn resolve(&self, args: &ServeArgs, data: Option<PathBuf>, file: Options) -> Result<Settings, Failure> {
+        let mut options = args.options(data).over(file);
+        // `--poll` is for every source that the file gives no interval of its own.
+        for source in &mut options.source {
+            source.poll = source.poll.or(args.poll);
+            // A path of this machine may be written as people write paths.
+            if !source.url.contains(':') {
+                source.url = absolute(source.url.clone().into()).display().to_string();
+            }
+        }
+        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let mut settings = options.resolve(&self.data(), cores)?;
+        settings.data = absolute(settings.data);
+        Ok(settings)
+    }
+}
+
+/// A path that stays right when the folder changes.
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+#[expect(clippy::disallowed_methods, reason = "this module is the one reader of the environment")]
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_data_folder_follows_user_and_environment() {
+        let cases = [
+            (true, Some("/x"), Some("/home/a"), "/var/lib/edgewright"),
+            (false, Some("/x"), Some("/home/a"), "/x/edgewright"),
+            (false, None, Some("/home/a"), "/home/a/.local/share/edgewright"),
+            (false, None, None, ".edgewright"),
+        ];
+        for (is_root, xdg, home, expected) in cases {
+            let surroundings = Surroundings {
+                is_root,
+                xdg_data_home: xdg.map(Into::into),
+                home: home.map(Into::into),
+                ..Default::default()
+            };
+            assert_eq!(surroundings.data(), Path::new(expected));
+        }
+        let named = Surroundings::default().data_folder(Some("/flag".into()));
+        assert_eq!(named.root(), Path::new("/flag"));
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let file = Options::parse(
+            "[server]\nlisten = \"0.0.0.0:80\"\ndata = \"/file\"\n\
+             [[source]]\nurl = \"/git/a\"\n[[source]]\nurl = \"/git/b\"\npoll = \"1h\"",
+        )
+        .unwrap();
+        let args = ServeArgs {
+            listen: Some("127.0.0.1:0".parse().unwrap()),
+            source: vec!["/git/c".to_owned()],
+            poll: Some("5s".parse().unwrap()),
+            ..ServeArgs::default()
+        };
+        let settings = Surroundings::default().resolve(&args, None, file).unwrap();
+        assert_eq!((settings.listen.port(), settings.data.as_path()), (0, Path::new("/file")));
+        let polls: Vec<_> = settings
+            .sources
+            .iter()
+            .map(|source| format!("{} {}", source.name, source.poll.as_secs()))
+            .collect();
+        assert_eq!(polls, ["a 5", "b 3600", "c 5"]);
+    }
+}

@@ -1,0 +1,274 @@
+//! The running parts, put together and taken apart in order. `serve` and `run` share this.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use edgewright_control::hosting::{Hosting, HostingError};
+use edgewright_control::tags::ChannelTags;
+use edgewright_control::{Control, ControlError, ControlSettings, Parts, SourceSettings};
+use edgewright_job::Executor;
+use edgewright_model::error::{Chain, ErrorClass};
+use edgewright_model::names::SourceName;
+use edgewright_model::order::RegistryAccess;
+use edgewright_model::run::{RunNumber, Trigger};
+use edgewright_process::{Clock, ProcessContext, Tasks};
+use edgewright_registry::{AccessToken, Open, Registry, RegistryError, RegistrySettings};
+use edgewright_source::{Git, SourceError};
+use edgewright_store::sources::SourceId;
+use edgewright_store::{Store, StoreError};
+use tokio::net::TcpListener;
+use tower_http::trace::TraceLayer;
+
+use crate::folder::{DataFolder, FolderError, FolderLock};
+use crate::http::{self, ApiState};
+use crate::settings::Settings;
+use crate::views::{Serving, Views};
+
+/// How long jobs, answers and writes may take to end at shutdown before they are aborted.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
+/// How often the registry tidies up.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_hours(1);
+/// Length of the token by which control writes what is Edgewright's own, in bytes.
+const TOKEN_BYTES: usize = 32;
+
+/// Everything that runs on one data folder.
+#[derive(Debug)]
+pub struct Composition {
+    /// Control: sources, runs, releases.
+    pub control: Control,
+    /// Reading.
+    pub views: Views,
+    sources: Vec<(SourceSettings, SourceId)>,
+    git: Git,
+    address: String,
+    ready: Arc<AtomicBool>,
+    tasks: Tasks,
+    registry: Registry,
+    store: Store,
+    // Dropped last: nobody else may open the folder before all is closed.
+    lock: FolderLock,
+}
+
+/// Why the parts do not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The port.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No secret can be made.
+    #[error("cannot read random bytes")]
+    Random(#[source] std::io::Error),
+    /// Control's database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The registry.
+    #[error("the registry does not start")]
+    Registry(#[from] RegistryError),
+    /// Control's way to the registry.
+    #[error("the registry cannot be used")]
+    Hosting(#[from] HostingError),
+    /// Git.
+    #[error("git cannot be used")]
+    Git(#[from] SourceError),
+    /// Control.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+}
+
+impl StartError {
+    /// What kind of fault it is.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Folder(error) => error.class(),
+            Self::Listen { source, .. } => match source.kind() {
+                std::io::ErrorKind::AddrInUse => ErrorClass::Conflict,
+                std::io::ErrorKind::PermissionDenied => ErrorClass::Denied,
+                _ => ErrorClass::UserFault,
+            },
+            Self::Random(_) | Self::Hosting(_) => ErrorClass::Unavailable,
+            Self::Store(error) => error.class(),
+            Self::Registry(error) => error.class(),
+            Self::Git(error) => error.class(),
+            Self::Control(error) => error.class(),
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Folder(error) => Some(error.hint()),
+            Self::Listen { .. } => {
+                Some("choose another one with --listen ADDRESS:PORT; port 0 takes any free one".to_owned())
+            }
+            Self::Git(error) => error.hint().map(str::to_owned),
+            _ => None,
+        }
+    }
+}
+
+impl Composition {
+    /// Opens everything in the locked data folder and answers HTTP. Nothing is polled or run before
+    /// [`Composition::start`].
+    pub async fn open(
+        settings: &Settings,
+        mut lock: FolderLock,
+        executor: Arc<dyn Executor>,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
+        let folder = DataFolder::new(&settings.data);
+        let listen = settings.listen;
+        let listen_error = |source| StartError::Listen { address: listen, source };
+        let listener = TcpListener::bind(listen).await.map_err(listen_error)?;
+        let local = listener.local_addr().map_err(listen_error)?;
+        let address = settings.address.clone().unwrap_or_else(|| reachable(local).to_string());
+        let io = |source| FolderError::Io { root: settings.data.clone(), source };
+        lock.announce(Some(&address)).map_err(io)?;
+
+        let tasks = Tasks::new();
+        let store = Store::open(&folder.database()).await?;
+        let tags = ChannelTags::default();
+        let token = token().map_err(StartError::Random)?;
+        let authorizer = Arc::new(Open::new(Some(AccessToken::new(&token))));
+        let registry =
+            Registry::open(RegistrySettings::new(folder.registry()), Arc::new(tags.clone()), authorizer)
+                .await?;
+        let access = RegistryAccess { url: format!("http://{}", reachable(local)), token: Some(token) };
+        let hosting = Hosting::new(&access, Some(registry.clone()))?;
+        let git = Git::open(&folder.sources().join("home"), ProcessContext::new(tasks.token().clone()))?;
+        let mut control_settings = ControlSettings::new(settings.data.clone(), access);
+        control_settings.parallel = settings.parallel;
+
+        let serving = Serving { address: address.clone(), sources: settings.sources.clone() };
+        let views = Views::new(store.clone(), folder, clock.clone(), Some(serving));
+        let parts = Parts {
+            store: store.clone(),
+            hosting,
+            tags,
+            executor,
+            git: git.clone(),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+        };
+        let control = Control::new(control_settings, parts).await?;
+        let mut sources = Vec::new();
+        for source in &settings.sources {
+            sources.push((source.clone(), control.add_source(source.clone()).await?));
+        }
+        let ready = Arc::new(AtomicBool::new(false));
+        let composition = Self { control, views, sources, git, address, ready, tasks, registry, store, lock };
+        composition.answer(listener);
+        composition.maintain(clock);
+        Ok(composition)
+    }
+
+    /// `HOST:PORT` of registry and API for clients.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Starts the reconcilers: sources are polled, runs that are open go on.
+    pub fn start(&self) {
+        self.control.start();
+        self.ready.store(true, Ordering::Release);
+    }
+
+    /// Queues a run of the newest commit of a configured source's branch, whatever was decided before.
+    pub async fn queue(&self, source: &SourceName, trigger: Trigger) -> Result<RunNumber, StartError> {
+        let found = self.sources.iter().find(|(settings, _)| settings.name == *source);
+        let Some((settings, id)) = found else { return Err(ControlError::UnknownSource.into()) };
+        let refs = self.git.poll(&settings.remote).await?;
+        let (branch, commit) = refs.branch(&settings.remote, settings.branch.as_deref())?;
+        Ok(self.control.queue_run(*id, &branch, &commit, trigger).await?)
+    }
+
+    /// Ends everything in order: no new work, jobs end, answers end, databases close, the lock is freed.
+    pub async fn shutdown(self) {
+        self.ready.store(false, Ordering::Release);
+        if let Err(stuck) = self.tasks.shutdown(SHUTDOWN_LIMIT).await {
+            tracing::warn!("{stuck}");
+        }
+        self.registry.close().await;
+        self.store.close().await;
+        drop(self.lock);
+    }
+
+    fn answer(&self, listener: TcpListener) {
+        let by_name: Vec<_> =
+            self.sources.iter().map(|(settings, id)| (settings.name.clone(), *id)).collect();
+        let control = self.control.clone();
+        let wake: http::Wake =
+            Arc::new(move |name| by_name.iter().any(|(known, id)| known == name && control.wake_source(*id)));
+        let state = ApiState { views: self.views.clone(), wake, ready: Arc::clone(&self.ready) };
+        let app = http::router(state).merge(self.registry.router()).layer(TraceLayer::new_for_http());
+        let stopping = self.tasks.token().clone();
+        self.tasks.spawn("http", async move {
+            let served = axum::serve(listener, app).with_graceful_shutdown(stopping.cancelled_owned()).await;
+            if let Err(error) = served {
+                tracing::error!("the server stopped answering: {}", Chain(&error));
+            }
+        });
+    }
+
+    fn maintain(&self, clock: Clock) {
+        let (registry, stopping) = (self.registry.clone(), self.tasks.token().clone());
+        self.tasks.spawn("registry maintenance", async move {
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(MAINTENANCE_INTERVAL) => {}
+                    () = stopping.cancelled() => return,
+                }
+                if let Err(error) = registry.maintenance(clock.now()).await {
+                    tracing::error!("the registry's maintenance failed: {}", Chain(&error));
+                }
+            }
+        });
+    }
+}
+
+/// The address by which this machine reaches a listener: one that listens everywhere is reached over loopback.
+fn reachable(local: SocketAddr) -> SocketAddr {
+    if local.ip().is_unspecified() {
+        return SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), local.port());
+    }
+    local
+}
+
+/// A fresh secret for this process's life: control's own writes to the registry.
+fn token() -> std::io::Result<String> {
+    use std::fmt::Write as _;
+    use std::io::Read as _;
+    let mut bytes = [0; TOKEN_BYTES];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    let mut text = "ewctl_".to_owned();
+    for byte in bytes {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_everywhere_are_reached_over_loopback() {
+        let cases =
+            [("0.0.0.0:5080", "127.0.0.1:5080"), ("[::]:1", "127.0.0.1:1"), ("10.0.0.1:2", "10.0.0.1:2")];
+        for (local, expected) in cases {
+            assert_eq!(reachable(local.parse().unwrap()).to_string(), expected);
+        }
+        assert_ne!(token().unwrap(), token().unwrap());
+    }
+}
