@@ -288,3 +288,6 @@ impl Inner {
         Ok(expired)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -273,7 +273,7 @@ async fn a_full_disk_changes_no_tag_and_its_space_comes_back() {
     let filler = disk.0.path().join("filler");
     let mut annotated = image("new layer");
     annotated["annotations"] = serde_json::json!({"large": "x".repeat(2_000_000)});
-    assert!(std::fs::write(&filler, noise(16_000_000)).is_err(), "the disk is full");
+    assert!(std::fs::write(&filler, noise(20_000_000)).is_err(), "the disk is full");
     let answer = server.put_manifest("a", "v1", &annotated).await;
     assert_eq!(answer.status(), StatusCode::INSUFFICIENT_STORAGE);
     let tag = server.get("/v2/a/manifests/v1").await;

@@ -155,8 +155,8 @@ async fn the_owner_in_the_process_uses_it_without_http() {
     assert_eq!((manifest.digest, manifest.bytes), (digest, document.clone().into()));
     let usage = registry.usage(&name).await.unwrap();
     assert_eq!((usage.manifests, usage.blobs, usage.bytes), (1, 2, 7 + document.len() as u64));
-    assert_eq!(registry.repositories().await.unwrap(), [name.clone()]);
-    assert_eq!(registry.tags(&name).await.unwrap(), [tag.clone()]);
+    assert_eq!(registry.repositories().await.unwrap(), std::slice::from_ref(&name));
+    assert_eq!(registry.tags(&name).await.unwrap(), std::slice::from_ref(&tag));
     registry.delete_tag(&name, &tag).await.unwrap();
     assert_eq!(registry.tags(&name).await.unwrap(), []);
     assert!(registry.disk_usage().await.unwrap().available > 0);

@@ -12,24 +12,24 @@ use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-pub const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
-pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
-pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+pub(crate) const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 
-pub struct Server {
-    pub registry: Registry,
-    pub address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) registry: Registry,
+    pub(crate) address: SocketAddr,
     client: Client,
     task: JoinHandle<()>,
 }
 
 impl Server {
-    pub async fn start(folder: &Path) -> Self {
+    pub(crate) async fn start(folder: &Path) -> Self {
         Self::with(folder, Arc::new(NoReservedTags), Arc::new(Open::new(None))).await
     }
 
-    pub async fn with(
+    pub(crate) async fn with(
         folder: &Path,
         resolver: Arc<dyn TagResolver>,
         authorizer: Arc<dyn Authorizer>,
@@ -37,7 +37,7 @@ impl Server {
         Self::serve(Registry::open(RegistrySettings::new(folder), resolver, authorizer).await.unwrap()).await
     }
 
-    pub async fn serve(registry: Registry) -> Self {
+    pub(crate) async fn serve(registry: Registry) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = registry.router();
@@ -46,34 +46,34 @@ impl Server {
     }
 
     /// Ends as a crash does: nothing is told to anybody.
-    pub fn abandon(self) {
+    pub(crate) fn abandon(self) {
         self.task.abort();
     }
 
-    pub async fn close(self) {
+    pub(crate) async fn close(self) {
         self.task.abort();
         self.registry.close().await;
     }
 
-    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("http://{}{path}", self.address))
     }
 
-    pub async fn get(&self, path: &str) -> Response {
+    pub(crate) async fn get(&self, path: &str) -> Response {
         self.request(Method::GET, path).send().await.unwrap()
     }
 
-    pub async fn status(&self, method: Method, path: &str) -> StatusCode {
+    pub(crate) async fn status(&self, method: Method, path: &str) -> StatusCode {
         self.request(method, path).send().await.unwrap().status()
     }
 
-    pub async fn begin(&self, name: &str) -> String {
+    pub(crate) async fn begin(&self, name: &str) -> String {
         let answer = self.request(Method::POST, &format!("/v2/{name}/blobs/uploads/")).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::ACCEPTED);
         header(&answer, "location")
     }
 
-    pub async fn push_blob(&self, name: &str, bytes: impl Into<Vec<u8>>) -> Digest {
+    pub(crate) async fn push_blob(&self, name: &str, bytes: impl Into<Vec<u8>>) -> Digest {
         let bytes = bytes.into();
         let digest = Digest::of(&bytes);
         let path = format!("/v2/{name}/blobs/uploads/?digest={digest}");
@@ -83,7 +83,7 @@ impl Server {
         digest
     }
 
-    pub async fn put_manifest(&self, name: &str, reference: &str, document: &Value) -> Response {
+    pub(crate) async fn put_manifest(&self, name: &str, reference: &str, document: &Value) -> Response {
         let path = format!("/v2/{name}/manifests/{reference}");
         let media_type = document["mediaType"].as_str().unwrap_or(IMAGE).to_owned();
         let request = self.request(Method::PUT, &path).header("content-type", media_type);
@@ -91,7 +91,7 @@ impl Server {
     }
 
     /// Pushes an image of one layer under a tag; gives its document and digest.
-    pub async fn push_image(&self, name: &str, tag: &str, layer: &str) -> (Value, Digest) {
+    pub(crate) async fn push_image(&self, name: &str, tag: &str, layer: &str) -> (Value, Digest) {
         self.push_blob(name, "{}").await;
         self.push_blob(name, layer).await;
         let document = image(layer);
@@ -101,11 +101,11 @@ impl Server {
     }
 }
 
-pub fn descriptor(media_type: &str, content: &str) -> Value {
+pub(crate) fn descriptor(media_type: &str, content: &str) -> Value {
     json!({"mediaType": media_type, "digest": Digest::of(content), "size": content.len()})
 }
 
-pub fn image(layer: &str) -> Value {
+pub(crate) fn image(layer: &str) -> Value {
     json!({
         "schemaVersion": 2,
         "mediaType": IMAGE,
@@ -114,17 +114,17 @@ pub fn image(layer: &str) -> Value {
     })
 }
 
-pub fn header(answer: &Response, name: &str) -> String {
+pub(crate) fn header(answer: &Response, name: &str) -> String {
     answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
 }
 
-pub async fn code(answer: Response) -> String {
+pub(crate) async fn code(answer: Response) -> String {
     let body: Value = answer.json().await.unwrap();
     body["errors"][0]["code"].as_str().unwrap().to_owned()
 }
 
 /// Bytes that differ from chunk to chunk.
-pub fn noise(length: usize) -> Vec<u8> {
+pub(crate) fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = || {
         state ^= state << 13;

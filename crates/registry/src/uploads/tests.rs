@@ -1,0 +1,93 @@
+//! What a start finds after a crash between any two steps of the write protocol.
+
+use edgewright_blobs::checksum::Summer;
+use edgewright_blobs::testing::MemoryStore;
+
+use super::*;
+use crate::access::Open;
+use crate::ports::NoReservedTags;
+use crate::registry::Registry;
+use crate::settings::RegistrySettings;
+
+const CONTENT: &[u8] = b"content";
+
+async fn open(folder: &std::path::Path, store: &MemoryStore) -> Registry {
+    let (resolver, authorizer) = (Arc::new(NoReservedTags), Arc::new(Open::new(None)));
+    let settings = RegistrySettings::new(folder);
+    Registry::open_with(settings, Arc::new(store.clone()), resolver, authorizer).await.unwrap()
+}
+
+/// Steps of the protocol after which the process dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Until {
+    Begun,
+    Received,
+    Intended,
+    Synced,
+    Renamed,
+    Stored,
+}
+
+#[tokio::test]
+async fn a_start_settles_a_crash_after_any_step() {
+    use Until::{Begun, Intended, Received, Renamed, Stored, Synced};
+    let digest = Digest::of(CONTENT);
+    let repository: RepoName = "a".parse().unwrap();
+    for until in [Begun, Received, Intended, Synced, Renamed, Stored] {
+        for power_cut in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let store = MemoryStore::default();
+            let registry = open(folder.path(), &store).await;
+            let (id, held) = registry.0.begin_upload(&repository).await.unwrap();
+            drop(held);
+            let mut upload = store.open_upload(&id).unwrap();
+            let mut summer = Summer::default();
+            summer.update(CONTENT);
+            let intent = Intent {
+                upload: id.clone(),
+                repository: repository.clone(),
+                digest: digest.clone(),
+                size: CONTENT.len() as u64,
+                checksums: summer.finish(),
+            };
+            if until >= Received {
+                upload.append(CONTENT).unwrap();
+            }
+            if until >= Intended {
+                registry.0.metadata.change(Change::Intend(intent.clone())).await.unwrap();
+            }
+            if until >= Synced {
+                upload.sync().unwrap();
+            }
+            if until >= Renamed {
+                store.publish(&id, &digest).unwrap();
+            }
+            if until >= Stored {
+                registry.0.metadata.change(Change::StoreBlob(intent)).await.unwrap();
+            }
+            registry.close().await;
+            if power_cut {
+                store.cut_power();
+            }
+
+            let registry = open(folder.path(), &store).await;
+            let what = format!("{until:?}, power cut: {power_cut}");
+            let has_blob = registry.has_blob(&repository, &digest).await.unwrap();
+            assert_eq!(has_blob, until >= Renamed, "{what}");
+            assert!(registry.0.metadata.intents().await.unwrap().is_empty(), "{what}");
+            if until < Renamed {
+                // The upload goes on at what it has.
+                let held = registry.0.hold_upload(&repository, &id).await.unwrap();
+                let Session::Open(writer) = &*held else { panic!("{what}: not open") };
+                let kept = until == Synced || (until >= Received && !power_cut);
+                assert_eq!(writer.size(), if kept { CONTENT.len() as u64 } else { 0 }, "{what}");
+            } else {
+                assert!(registry.0.hold_upload(&repository, &id).await.is_err(), "{what}");
+                assert_eq!(store.open_uploads(), 0, "{what}");
+                assert_eq!(registry.blob(&repository, &digest, 100).await.unwrap(), CONTENT, "{what}");
+            }
+            registry.put_blob(&repository, CONTENT.into()).await.unwrap();
+            registry.close().await;
+        }
+    }
+}
