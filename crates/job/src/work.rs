@@ -313,3 +313,38 @@ fn no_engine(order: &LaneOrder, manifest: &ManifestRef, error: &LabError, runner
         duration_ms: 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::{image_order, run};
+
+    fn executor(work: PathBuf) -> WorkExecutor {
+        WorkExecutor::new(WorkSettings {
+            work,
+            runner: b"#!/bin/true",
+            engine: EngineSettings::default(),
+            environment: Vec::new(),
+            auth: None,
+            secrets: BTreeMap::new(),
+        })
+    }
+
+    #[tokio::test]
+    async fn faults_of_the_host_are_infrastructure_and_leave_no_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        // A work folder that cannot be one; a registry that nobody serves.
+        for (work, phrase) in
+            [(file, "cannot make the job's folder"), (folder.path().join("work"), "127.0.0.1")]
+        {
+            let order = image_order(1, "hmi").unwrap();
+            let (outcome, _) = run(&executor(work.clone()), order, CancellationToken::new()).await;
+            let failure = outcome.unwrap().failure.unwrap();
+            assert_eq!(failure.kind, FailureKind::Infrastructure);
+            assert!(failure.message.contains(phrase), "{failure:?}");
+            assert!(fs::read_dir(work.join("jobs")).map_or(0, Iterator::count) == 0);
+        }
+    }
+}
