@@ -121,17 +121,10 @@ impl Driver<'_> {
             Ok(outcome) => Ok(outcome),
             Err(_) if self.cancel.is_cancelled() => Err(ControlError::Stopped),
             Err(error) => {
-                let message = edgewright_model::error::Chain(&error).to_string();
+                let failure = error.failure();
                 if let Some(log) = &mut log {
-                    log.line(&format!("the job broke: {message}")).await;
+                    log.line(&format!("the job broke: {}", failure.message)).await;
                 }
-                let failure = JobFailure {
-                    kind: FailureKind::Infrastructure,
-                    phase: Phase::Build,
-                    message,
-                    hint: error.hint(),
-                    output: Vec::new(),
-                };
                 Ok(JobOutcome {
                     version,
                     builds: Vec::new(),

@@ -73,8 +73,12 @@ impl Driver<'_> {
         self.store.note_diagnostics(run.number, &diagnostics).await?;
 
         let history = self.history(&graph).await?;
-        let previous = self.previous(&overlays).await;
-        let plan = plan(&graph, &history, previous.as_ref());
+        let mut plan = plan(&graph, &history, None);
+        if plan.nodes.values().any(|node| node.action.is_work()) {
+            // Only now is it worth knowing what changed.
+            let previous = self.previous(&overlays).await;
+            plan = edgewright_plan::plan(&graph, &history, previous.as_ref());
+        }
         let prepared = Prepared { definition, graph, plan, unlocked };
         if !fixed {
             self.fix(&prepared).await?;

@@ -3,7 +3,7 @@
 //! Order matters for a crash at any point: manifests and referrers first, then pins, then one transaction with release,
 //! channels and the run's end. What was pushed before a crash is pushed again to no effect.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use edgewright_model::Digest;
 use edgewright_model::names::{ChannelName, Platform, VariantName};
@@ -73,7 +73,8 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// The complete map of the release: passed is new, all else is carried with its reason, none before is absent.
+    /// The complete map of the release: passed is new, all else is carried with its reason, none before is absent. Variants
+    /// that the commit cannot even name, because their site or image has errors, are blocked nodes of the plan.
     async fn entries(
         &self,
         prepared: &Prepared,
@@ -110,16 +111,9 @@ impl Driver<'_> {
             let entry = self.name(prepared, variant, &manifests, &nodes[0].reason).await?;
             match previous {
                 Some(previous) if previous.digest == entry.digest => {
-                    entries.extend(carried("unchanged".to_owned()))
+                    entries.extend(carried("unchanged".to_owned()));
                 }
                 _ => entries.push(entry),
-            }
-        }
-        // Variants that this commit cannot even name, because their site or image has errors, stay as they are.
-        let named: BTreeSet<&VariantName> = nodes.iter().filter_map(|node| node.variant.as_ref()).collect();
-        for (variant, entry) in before.iter().filter(|(variant, _)| !named.contains(variant)) {
-            if let Some(reason) = doubt(prepared, variant) {
-                entries.push(EntryRow { origin: EntryOrigin::Carried, reason, ..entry.clone() });
             }
         }
         entries.sort_by(|a, b| a.variant.cmp(&b.variant));
@@ -226,23 +220,4 @@ fn follows(definition: &Definition, name: &ChannelName, branch: &str, default: O
         }
     }
     false
-}
-
-/// Why a variant that the commit does not name is kept all the same; none where it is gone for good.
-fn doubt(prepared: &Prepared, variant: &VariantName) -> Option<String> {
-    let graph = &prepared.graph;
-    if let Some(reason) = graph.blocked.get(variant) {
-        return Some(format!("blocked: {}", reason.reason));
-    }
-    if graph.broken_images.contains(&variant.image) {
-        return Some(format!("image `{}` has errors", variant.image));
-    }
-    let site = variant.site.as_ref()?;
-    if graph.broken_sites.contains(site) {
-        return Some(format!("site `{site}` has errors"));
-    }
-    graph
-        .doubtful_sites
-        .get(site)
-        .map(|image| format!("image `{image}`, which site `{site}` uses, has errors"))
 }
