@@ -70,7 +70,7 @@ const PIECES: [&str; 24] = [
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, max_shrink_iters: 500, ..ProptestConfig::default() })]
 
     #[test]
     fn arbitrary_bytes_do_no_harm(which in 0usize..8, bytes in prop::collection::vec(any::<u8>(), 0..200)) {
