@@ -16,6 +16,8 @@ pub mod settings;
 pub mod telemetry;
 pub mod views;
 
+pub use edgewright_control::SourceSettings;
+
 pub use composition::{Composition, StartError};
 pub use folder::{DataFolder, FolderError, FolderLock};
 pub use settings::{Options, Settings, SettingsError};

@@ -267,7 +267,7 @@ mod tests {
         assert!(matches!(resolve("[[source]]\nurl = \"plants\""), SettingsError::Url(_)));
         let twice = "[[source]]\nurl = \"/x/a\"\n[[source]]\nurl = \"/y/a.git\"";
         assert!(matches!(resolve(twice), SettingsError::Duplicate { .. }));
-        assert!(matches!(resolve("[[source]]\nurl = \"file:///\""), SettingsError::Unnamed { .. }));
+        assert!(matches!(resolve("[[source]]\nurl = \"/srv/___\""), SettingsError::Unnamed { .. }));
     }
 
     #[test]

@@ -1,0 +1,98 @@
+//! The command as users call it: exit codes, messages, and `init` → `check` → `plan`.
+
+use std::path::Path;
+
+use edgewright_process::{Command, Finished};
+
+/// Calls the command in a folder, with that folder as home and data folder: nothing of the user's has an influence.
+async fn edgewright(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let finished: Finished = Command::new(env!("CARGO_BIN_EXE_edgewright"))
+        .args(arguments.iter().copied())
+        .cwd(folder)
+        .env("HOME", folder)
+        .env("EDGEWRIGHT_DATA", folder.join("data"))
+        .run_status()
+        .await
+        .unwrap();
+    let code = finished.code().unwrap();
+    let errors = finished.output.stderr_tail.join("\n");
+    (code, String::from_utf8(finished.output.stdout).unwrap(), errors)
+}
+
+#[tokio::test]
+async fn a_sample_is_made_checked_and_planned() {
+    let folder = tempfile::tempdir().unwrap();
+    let call = async |arguments: &[&str]| edgewright(folder.path(), arguments).await;
+    let (code, _, errors) = call(&["init", "plants"]).await;
+    assert_eq!(code, 0, "{errors}");
+    let (code, _, errors) = call(&["init", "plants"]).await;
+    assert_eq!(code, 4, "{errors}");
+    assert!(errors.contains("is not empty"), "{errors}");
+
+    let (code, out, errors) = call(&["check", "plants"]).await;
+    assert_eq!((code, out.as_str()), (0, "ok plant-os: 3 images, 2 sites, 5 variants\n"), "{errors}");
+    let (code, out, _) = call(&["vars", "hmi/plant-a", "--dir", "plants", "--json"]).await;
+    assert_eq!(code, 0);
+    let vars: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(vars["brand"]["value"], "blue");
+    assert_eq!(call(&["vars", "hmi", "--dir", "plants"]).await.0, 3);
+
+    let (code, out, _) = call(&["plan", "plants", "--json"]).await;
+    let plan: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &plan["summary"]["build"], &plan["since"]), (0, &5.into(), &serde_json::Value::Null));
+
+    let site = folder.path().join("plants/sites/plant-a/files/etc/plant/site.conf");
+    std::fs::write(&site, "shift_change=05:00\n").unwrap();
+    let (code, out, errors) = call(&["plan", "plants", "--since", "HEAD", "--json"]).await;
+    let plan: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let built: Vec<&str> = plan["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|node| node["action"] == "build")
+        .map(|node| node["node"].as_str().unwrap())
+        .collect();
+    assert_eq!((code, built), (0, vec!["gateway/plant-a", "hmi/plant-a"]), "{errors}");
+    assert_eq!(call(&["plan", "plants", "--since", "no-such"]).await.0, 2);
+}
+
+#[tokio::test]
+async fn a_fault_is_shown_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let call = async |arguments: &[&str]| edgewright(folder.path(), arguments).await;
+    assert_eq!(call(&["init", "plants"]).await.0, 0);
+    let image = folder.path().join("plants/images/hmi/image.yaml");
+    let text = std::fs::read_to_string(&image).unwrap();
+    std::fs::write(&image, text.replace("from: base", "from: bse")).unwrap();
+    let (code, out, errors) = call(&["check", "plants"]).await;
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(errors.contains("images/hmi/image.yaml:") && errors.contains("^^^"), "{errors}");
+    assert!(!errors.contains('\x1b'), "no colours without a terminal: {errors}");
+    let (code, out, _) = call(&["check", "plants", "--json"]).await;
+    let diagnostics: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, diagnostics[0]["file"].as_str()), (1, Some("images/hmi/image.yaml")));
+}
+
+#[tokio::test]
+async fn ends_have_their_codes() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("bad.toml");
+    std::fs::write(&config, "[server]\nlissten = 1\n").unwrap();
+    let config = config.to_str().unwrap();
+    let cases: [(&[&str], i32, &str); 9] = [
+        (&["--version"], 0, ""),
+        (&["no-such-command"], 2, "unrecognized subcommand"),
+        (&["runs"], 3, "nothing was built in"),
+        (&["check", "no-such-folder"], 5, "no-such-folder"),
+        (&["serve", "--config", config], 2, "unknown field `lissten`"),
+        (&["serve", "--config", "/no/such/file"], 3, "cannot read the settings file"),
+        (&["serve", "--listen", "127.0.0.1:0", "--log", "a=b=c"], 2, "is no log filter"),
+        (&["status", "--server", "nowhere"], 2, "is not the address of a server"),
+        (&["status", "--server", "http://127.0.0.1:1"], 5, "no answer from"),
+    ];
+    for (arguments, code, message) in cases {
+        let (found, _, errors) = edgewright(folder.path(), arguments).await;
+        assert_eq!(found, code, "{arguments:?}: {errors}");
+        assert!(errors.contains(message), "{arguments:?}: {errors}");
+    }
+}
