@@ -125,7 +125,7 @@ async fn files_and_containerfile(world: &World, base: &ManifestRef) {
         .run()
         .await
         .unwrap();
-    assert_eq!(output.text(), "edge\nhello\ntoolsite=a\n1770 /opt/x\n1777 /tmp\n700 /root\n755 /etc\n");
+    assert_eq!(output.text(), "edge\nhello\ntoolsite=a\n1770 /opt/x\n1777 /tmp\n700 /root\n755 /etc");
 }
 
 async fn what_fails_says_whose_fault(
@@ -192,6 +192,39 @@ fn mounts_are_gone(world: &World) {
         let mounts = std::fs::read_to_string(entry.path().join("mountinfo")).unwrap_or_default();
         assert!(!mounts.contains(&jobs), "{} is left over", entry.path().display());
     }
+}
+
+/// The base of the demo, twice: minutes, so only on demand (`--ignored`).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: run it when the bootstrap's clean-up changes"]
+async fn a_bootable_base_is_reproducible() {
+    if !tools_are_there() {
+        return;
+    }
+    let names = "systemd systemd-sysv dbus udev kmod linux-image-cloud-amd64 initramfs-tools openssh-server iproute2 \
+                 ca-certificates";
+    let step = trixie(&names.split_whitespace().collect::<Vec<_>>());
+    let world = World::new().await;
+    let started = Instant::now();
+    let lock = resolve_lock(&lock_task(step.clone()), &world.job("lock"), &|_| {}).await.unwrap();
+    eprintln!("lock: {:.2} s", started.elapsed().as_secs_f64());
+    let packages = lock.packages.values().next().unwrap()[0].clone();
+    let action = StepAction::Bootstrap { step, packages, keys: BTreeMap::new() };
+    let mut digests = Vec::new();
+    for name in ["one", "two"] {
+        let actions = vec![action.clone()];
+        let built =
+            build(&world.job(name), Base::Scratch, &format!("t/{name}"), actions).await.result.unwrap();
+        let reference = Reference::Digest(built.digest.clone());
+        let manifest = world.ctx.client.pull_manifest(&built.repository, &reference).await.unwrap();
+        let layer = &edgewright_oci::image::layers(&manifest.bytes).unwrap()[0];
+        let path = std::env::temp_dir().join(format!("edgewright-base-{name}.tar.zst"));
+        let quiet = edgewright_oci::client::QUIET;
+        world.ctx.client.pull_blob_file(&built.repository, &layer.digest, &path, quiet).await.unwrap();
+        eprintln!("compare {} ({} MB)", path.display(), layer.size / 1_000_000);
+        digests.push(built.digest);
+    }
+    assert_eq!(digests[0], digests[1], "compare the two files");
 }
 
 #[tokio::test]

@@ -15,11 +15,11 @@ use edgewright_process::{CancellationToken, ProcessContext};
 use edgewright_registry::{NoReservedTags, Open, Registry, RegistrySettings};
 use jiff::Timestamp;
 
-pub const TOOLS: [&str; 3] = ["mmdebstrap", "buildah", "podman"];
+pub(crate) const TOOLS: [&str; 3] = ["mmdebstrap", "buildah", "podman"];
 
 /// Whether the tools are there; says loudly when not, and fails where they are required.
 #[expect(clippy::disallowed_methods, reason = "the switch of `cargo xtask test`")]
-pub fn tools_are_there() -> bool {
+pub(crate) fn tools_are_there() -> bool {
     let missing: Vec<&str> =
         TOOLS.into_iter().filter(|tool| edgewright_process::which(tool).is_none()).collect();
     if missing.is_empty() {
@@ -30,14 +30,14 @@ pub fn tools_are_there() -> bool {
     false
 }
 
-pub struct World {
-    pub folder: tempfile::TempDir,
-    pub ctx: BuildContext,
+pub(crate) struct World {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) ctx: BuildContext,
     _registry: Registry,
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let registry = Registry::open(
             RegistrySettings::new(folder.path().join("registry")),
@@ -75,19 +75,19 @@ impl World {
     }
 
     /// The same registry and caches, another job.
-    pub fn job(&self, name: &str) -> BuildContext {
+    pub(crate) fn job(&self, name: &str) -> BuildContext {
         let scratch = self.folder.path().join("work/jobs").join(name);
         std::fs::create_dir_all(&scratch).unwrap();
         BuildContext { scratch, ..self.ctx.clone() }
     }
 
-    pub async fn push_tar(&self, entries: &[(&str, Kind, &str)]) -> BlobRef {
+    pub(crate) async fn push_tar(&self, entries: &[(&str, Kind, &str)]) -> BlobRef {
         self.ctx.client.push_blob_bytes(&repo("t/contexts"), tar_of(entries)).await.unwrap()
     }
 }
 
 /// An uncompressed tar; the text is a file's content or a link's target.
-pub fn tar_of(entries: &[(&str, Kind, &str)]) -> Vec<u8> {
+pub(crate) fn tar_of(entries: &[(&str, Kind, &str)]) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("layer");
     let mut writer = edgewright_oci::layer::LayerWriter::create(&path, epoch()).unwrap();
@@ -104,7 +104,7 @@ pub fn tar_of(entries: &[(&str, Kind, &str)]) -> Vec<u8> {
     read_layer(&path)
 }
 
-pub fn read_layer(path: &Path) -> Vec<u8> {
+pub(crate) fn read_layer(path: &Path) -> Vec<u8> {
     use std::io::Read as _;
     let mut tar = Vec::new();
     let file = std::fs::File::open(path).unwrap();
@@ -113,15 +113,15 @@ pub fn read_layer(path: &Path) -> Vec<u8> {
     tar
 }
 
-pub fn epoch() -> Timestamp {
+pub(crate) fn epoch() -> Timestamp {
     Timestamp::from_second(1_700_000_000).unwrap()
 }
 
-pub fn repo(name: &str) -> RepoName {
+pub(crate) fn repo(name: &str) -> RepoName {
     name.parse().unwrap()
 }
 
-pub fn task(base: Base, repository: &str, actions: Vec<StepAction>) -> ImageTask {
+pub(crate) fn task(base: Base, repository: &str, actions: Vec<StepAction>) -> ImageTask {
     let step = |(number, action): (usize, StepAction)| StepOrder {
         key: Digest::of(format!("{repository}{number}")),
         title: format!("step {number}"),

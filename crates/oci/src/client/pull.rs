@@ -43,20 +43,30 @@ impl Client {
     /// Opens a blob for reading.
     pub async fn pull_blob(&self, repository: &RepoName, digest: &Digest) -> Result<BlobReader, ClientError> {
         let what = format!("blob {digest} of {repository}");
-        let answer = self.get_blob(repository, digest, &what, 0).await?;
-        Ok(BlobReader {
+        let opened = self.get_blob(repository, digest, &what, 0).await;
+        let mut reader = BlobReader {
             client: self.clone(),
             repository: repository.clone(),
             digest: digest.clone(),
             what,
-            total: answer.content_length(),
-            answer: Some(answer),
+            total: None,
+            answer: None,
             hasher: Some(Hasher::new(digest.algorithm())),
             done: 0,
             skip: 0,
             failures: 0,
             held: None,
-        })
+        };
+        match opened {
+            Ok(answer) => reader.answer = Some(answer),
+            // Nobody there is said at once; an answer that broke off in its first bytes is asked for again.
+            Err(ClientError::Unreachable { source, .. }) if !source.is_connect() => {
+                reader.resume(Some(source)).await?;
+            }
+            Err(error) => return Err(error),
+        }
+        reader.total = reader.answer.as_ref().and_then(Response::content_length);
+        Ok(reader)
     }
 
     /// Writes a blob to `writer` and gives its length. What was written counts only if this succeeds.
