@@ -93,7 +93,9 @@ impl Worktree {
     pub async fn publish(&self, git: &Git) -> Result<(String, CommitId), SourceError> {
         let folder = self.repository.folder();
         let branch = self.branch.clone().unwrap_or_else(|| Self::DETACHED.to_owned());
-        let command = || git.command().arg("--git-dir").arg(folder);
+        // What lives for one command need not survive a loss of power.
+        let git_here = || git.command().args(["-c", "core.fsync=none"]);
+        let command = || git_here().arg("--git-dir").arg(folder);
         let commit = match &self.head {
             Some(head) if !self.dirty => head.clone(),
             head => {
