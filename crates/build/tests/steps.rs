@@ -1,5 +1,7 @@
 //! All kinds of step against the real tools: one small bootstrap, shared by everything after it.
 
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests")]
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! The client against a registry that misbehaves: connections that break, tokens, no referrers, wrong bytes.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 

@@ -94,15 +94,13 @@ impl Apt {
     pub(crate) fn link_archives(&self, packages: &[LockedPackage]) -> std::io::Result<PathBuf> {
         let folder = self.root.join("packages");
         std::fs::create_dir_all(&folder)?;
-        let mut pins = String::new();
-        for package in packages {
-            pins += &format!(
-                "Package: {}\nPin: version {}\nPin-Priority: 1001\n\n",
-                package.name, package.version
-            );
-            let name = archive_name(package);
+        for name in packages.iter().map(archive_name) {
             link_or_copy(&self.cached_archives.join(&name), &folder.join(&name));
         }
+        let pin = |package: &LockedPackage| {
+            format!("Package: {}\nPin: version {}\nPin-Priority: 1001\n\n", package.name, package.version)
+        };
+        let pins: String = packages.iter().map(pin).collect();
         std::fs::write(self.pins(), pins)?;
         Ok(folder)
     }

@@ -172,10 +172,8 @@ fn verify(installed: &Path, locked: &[LockedPackage], node: &str) -> Result<(), 
     }
     let image = node.split(['/', '~']).next().unwrap_or(node);
     let more = differences.len().saturating_sub(SHOWN_DIFFERENCES);
-    let mut message = differences.into_iter().take(SHOWN_DIFFERENCES).collect::<Vec<_>>().join("; ");
-    if more > 0 {
-        message += &format!("; and {more} more");
-    }
+    let shown = differences.into_iter().take(SHOWN_DIFFERENCES).collect::<Vec<_>>().join("; ");
+    let message = if more > 0 { format!("{shown}; and {more} more") } else { shown };
     let hint = format!("resolve a new lock: `edgewright update {image}`");
     Err(failure::infrastructure(Phase::Build, format!("the lock was not met: {message}"), Some(&hint)))
 }
