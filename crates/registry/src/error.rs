@@ -164,6 +164,9 @@ const SQLITE_IOERR_SHMSIZE: &str = "4874";
 
 impl From<sqlx::Error> for RegistryError {
     fn from(error: sqlx::Error) -> Self {
+        if matches!(error, sqlx::Error::PoolClosed) {
+            return Self::Closed;
+        }
         let code = error.as_database_error().and_then(|error| error.code().map(std::borrow::Cow::into_owned));
         match code.as_deref() {
             Some(SQLITE_FULL | SQLITE_IOERR_SHMSIZE) => Self::NoSpace,

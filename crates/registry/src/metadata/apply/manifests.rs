@@ -1,0 +1,88 @@
+//! Manifests with what they need.
+
+use edgewright_model::Digest;
+use edgewright_model::reference::RepoName;
+use sqlx::SqliteConnection;
+
+use super::blobs::visible_blob;
+use super::repository_id;
+use crate::error::RegistryError;
+use crate::metadata::change::{Descriptor, NewManifest};
+use crate::metadata::{signed, unix_millis};
+
+pub(super) struct StoredManifest {
+    pub(super) repository: i64,
+    pub(super) manifest: i64,
+}
+
+pub(super) async fn has_manifest(
+    db: &mut SqliteConnection,
+    repository: &RepoName,
+    digest: &Digest,
+) -> Result<bool, RegistryError> {
+    let row = sqlx::query(
+        "SELECT 1 FROM manifests m JOIN repositories r ON r.id = m.repository_id
+         WHERE m.digest = ? AND r.name = ?",
+    )
+    .bind(digest.to_string())
+    .bind(repository.as_str());
+    Ok(row.fetch_optional(db).await?.is_some())
+}
+
+pub(super) async fn store_manifest(
+    db: &mut SqliteConnection,
+    repository: &RepoName,
+    new: &NewManifest,
+) -> Result<StoredManifest, RegistryError> {
+    let unknown = |needed: &Descriptor| RegistryError::ReferenceUnknown {
+        repository: repository.clone(),
+        digest: needed.digest.clone(),
+    };
+    for needed in &new.blobs {
+        let (_, size) = visible_blob(db, repository, &needed.digest).await?.ok_or_else(|| unknown(needed))?;
+        if size != signed(needed.size) {
+            let text = format!("it says that `{}` has {} bytes, not {size}", needed.digest, needed.size);
+            return Err(RegistryError::ManifestInvalid(text));
+        }
+    }
+    for needed in &new.manifests {
+        if !has_manifest(db, repository, &needed.digest).await? {
+            return Err(unknown(needed));
+        }
+    }
+    let repository = repository_id(db, repository).await?;
+    let (manifest,): (i64,) = sqlx::query_as(
+        "INSERT INTO manifests (repository_id, digest, media_type, artifact_type, subject, config, annotations,
+                                size, bytes, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+         ON CONFLICT DO UPDATE SET media_type = ?3, artifact_type = ?4, subject = ?5, config = ?6,
+                                   annotations = ?7, size = ?8, bytes = ?9
+         RETURNING id",
+    )
+    .bind(repository)
+    .bind(new.digest.to_string())
+    .bind(&new.media_type)
+    .bind(&new.artifact_type)
+    .bind(new.subject.as_ref().map(Digest::to_string))
+    .bind(new.config.as_ref().map(Digest::to_string))
+    .bind(&new.annotations)
+    .bind(signed(new.bytes.len() as u64))
+    .bind(&new.bytes[..])
+    .bind(unix_millis())
+    .fetch_one(&mut *db)
+    .await?;
+    for (kind, needed) in [("blob", &new.blobs), ("manifest", &new.manifests)] {
+        for needed in needed {
+            sqlx::query(
+                "INSERT INTO manifest_edges (manifest_id, kind, digest) VALUES (?, ?, ?)
+                 ON CONFLICT DO NOTHING",
+            )
+            .bind(manifest)
+            .bind(kind)
+            .bind(needed.digest.to_string())
+            .execute(&mut *db)
+            .await?;
+        }
+    }
+    Ok(StoredManifest { repository, manifest })
+}

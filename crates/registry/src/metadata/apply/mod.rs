@@ -1,0 +1,163 @@
+//! Changes as SQL. Each runs inside the writer's transaction; an error undoes it.
+
+mod blobs;
+mod manifests;
+
+use edgewright_model::Digest;
+use edgewright_model::reference::{Reference, RepoName};
+use sqlx::SqliteConnection;
+
+use super::change::Change;
+use super::unix_millis;
+use crate::error::RegistryError;
+use blobs::{drop_intent, intend, mount, store_blob, unlink_blob, visible_blob};
+use manifests::{has_manifest, store_manifest};
+
+type Done = Result<(), RegistryError>;
+
+pub(super) async fn apply(db: &mut SqliteConnection, change: &Change) -> Done {
+    match change {
+        Change::BeginUpload { upload, repository, max } => {
+            let (open,): (i64,) = sqlx::query_as("SELECT count(*) FROM uploads").fetch_one(&mut *db).await?;
+            if usize::try_from(open).is_ok_and(|open| open >= *max) {
+                return Err(RegistryError::Busy("open uploads"));
+            }
+            sqlx::query(
+                "INSERT INTO uploads (id, repository, created_at, touched_at) VALUES (?1, ?2, ?3, ?3)",
+            )
+            .bind(upload.as_str())
+            .bind(repository.as_str())
+            .bind(unix_millis())
+            .execute(db)
+            .await?;
+        }
+        Change::TouchUpload(upload) => {
+            sqlx::query("UPDATE uploads SET touched_at = ? WHERE id = ?")
+                .bind(unix_millis())
+                .bind(upload.as_str())
+                .execute(db)
+                .await?;
+        }
+        Change::DropUpload(upload) => {
+            drop_intent(db, upload.as_str()).await?;
+            sqlx::query("DELETE FROM uploads WHERE id = ?").bind(upload.as_str()).execute(db).await?;
+        }
+        Change::Intend(intent) => intend(db, intent).await?,
+        Change::DropIntent(upload) => drop_intent(db, upload.as_str()).await?,
+        Change::StoreBlob(intent) => store_blob(db, intent).await?,
+        Change::Mount { from, to, digest } => mount(db, from, to, digest).await?,
+        Change::Damage(digest) => {
+            sqlx::query("UPDATE blobs SET state = 'damaged' WHERE digest = ? AND state = 'present'")
+                .bind(digest.to_string())
+                .execute(db)
+                .await?;
+        }
+        Change::UnlinkBlob { repository, digest } => unlink_blob(db, repository, digest).await?,
+        Change::StoreManifest { repository, manifest, tags } => {
+            let row = store_manifest(db, repository, manifest).await?;
+            for tag in tags {
+                sqlx::query(
+                    "INSERT INTO tags (repository_id, name, manifest_id, updated_at) VALUES (?1, ?2, ?3, ?4)
+                     ON CONFLICT DO UPDATE SET manifest_id = ?3, updated_at = ?4",
+                )
+                .bind(row.repository)
+                .bind(tag.as_str())
+                .bind(row.manifest)
+                .bind(unix_millis())
+                .execute(&mut *db)
+                .await?;
+            }
+        }
+        Change::DeleteManifest { repository, digest } => {
+            refuse_pinned(db, repository, digest).await?;
+            let gone = sqlx::query(
+                "DELETE FROM manifests WHERE digest = ?
+                 AND repository_id = (SELECT id FROM repositories WHERE name = ?)",
+            )
+            .bind(digest.to_string())
+            .bind(repository.as_str())
+            .execute(db)
+            .await?;
+            if gone.rows_affected() == 0 {
+                let reference = Reference::Digest(digest.clone());
+                return Err(RegistryError::ManifestUnknown { repository: repository.clone(), reference });
+            }
+        }
+        Change::DeleteTag { repository, tag } => {
+            let gone = sqlx::query(
+                "DELETE FROM tags WHERE name = ?
+                 AND repository_id = (SELECT id FROM repositories WHERE name = ?)",
+            )
+            .bind(tag.as_str())
+            .bind(repository.as_str())
+            .execute(db)
+            .await?;
+            if gone.rows_affected() == 0 {
+                let reference = Reference::Tag(tag.clone());
+                return Err(RegistryError::ManifestUnknown { repository: repository.clone(), reference });
+            }
+        }
+        Change::Pin { name, held } => {
+            for (repository, digest) in held {
+                pin(db, name, repository, digest).await?;
+            }
+        }
+        Change::Unpin(name) => {
+            sqlx::query("DELETE FROM pins WHERE name = ?").bind(name).execute(db).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The id of a repository, which is made where it is not there.
+async fn repository_id(db: &mut SqliteConnection, name: &RepoName) -> Result<i64, RegistryError> {
+    sqlx::query("INSERT INTO repositories (name, created_at) VALUES (?, ?) ON CONFLICT DO NOTHING")
+        .bind(name.as_str())
+        .bind(unix_millis())
+        .execute(&mut *db)
+        .await?;
+    let (id,): (i64,) = sqlx::query_as("SELECT id FROM repositories WHERE name = ?")
+        .bind(name.as_str())
+        .fetch_one(db)
+        .await?;
+    Ok(id)
+}
+
+/// Refuses when a pin holds the object or a manifest that needs it.
+async fn refuse_pinned(db: &mut SqliteConnection, repository: &RepoName, digest: &Digest) -> Done {
+    let pin: Option<(String,)> = sqlx::query_as(
+        "WITH RECURSIVE holders (digest) AS (
+             VALUES (?1)
+             UNION
+             SELECT m.digest FROM holders h
+             JOIN manifest_edges e ON e.digest = h.digest
+             JOIN manifests m ON m.id = e.manifest_id
+             JOIN repositories r ON r.id = m.repository_id AND r.name = ?2
+         )
+         SELECT p.name FROM pins p JOIN holders h ON h.digest = p.digest WHERE p.repository = ?2 LIMIT 1",
+    )
+    .bind(digest.to_string())
+    .bind(repository.as_str())
+    .fetch_optional(db)
+    .await?;
+    pin.map_or(Ok(()), |(pin,)| Err(RegistryError::Pinned { digest: digest.clone(), pin }))
+}
+
+async fn pin(db: &mut SqliteConnection, name: &str, repository: &RepoName, digest: &Digest) -> Done {
+    if !has_manifest(db, repository, digest).await? && visible_blob(db, repository, digest).await?.is_none() {
+        return Err(RegistryError::ReferenceUnknown {
+            repository: repository.clone(),
+            digest: digest.clone(),
+        });
+    }
+    sqlx::query(
+        "INSERT INTO pins (name, repository, digest, created_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    )
+    .bind(name)
+    .bind(repository.as_str())
+    .bind(digest.to_string())
+    .bind(unix_millis())
+    .execute(db)
+    .await?;
+    Ok(())
+}
