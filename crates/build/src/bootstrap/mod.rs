@@ -37,6 +37,17 @@ use crate::failure;
 /// Shown differences between lock and installation.
 const SHOWN_DIFFERENCES: usize = 5;
 
+/// Host keys are secrets of one machine, so no image has them: each machine makes its own at its first start of sshd.
+/// Debian's unit for that waits for a "first boot", which an empty `/etc/machine-id` is not (and must not be: systemd
+/// would reset all enabled units to their presets); before Debian 13 there is no such unit.
+const SSH_HOST_KEYS: &str = "umask 022; units=\"$1/usr/lib/systemd/system\"; \
+     if [ -e \"$units/sshd-keygen.service\" ]; then mkdir -p \"$units/sshd-keygen.service.d\"; \
+     printf '[Unit]\\nConditionFirstBoot=\\nConditionPathIsReadWrite=/etc/ssh\\n' \
+     > \"$units/sshd-keygen.service.d/10-every-boot.conf\"; \
+     elif [ -e \"$1/usr/sbin/sshd\" ]; then mkdir -p \"$units/ssh.service.d\"; \
+     printf '[Service]\\nExecStartPre=\\nExecStartPre=/usr/bin/ssh-keygen -A\\nExecStartPre=/usr/sbin/sshd -t\\n' \
+     > \"$units/ssh.service.d/10-host-keys.conf\"; fi";
+
 /// Debian's name of an architecture that OCI spells in Go's way.
 pub fn debian_architecture(platform: &Platform) -> Option<&'static str> {
     Some(match (platform.architecture.as_str(), platform.variant.as_deref()) {
@@ -159,7 +170,7 @@ fn customize_hook(apt: &Apt, packages: &Path, installed: &Path) -> String {
          \"$1\"/etc/ssh/ssh_host_*_key \"$1\"/etc/ssh/ssh_host_*_key.pub \
          \"$1/var/lib/systemd/random-seed\" \"$1/var/lib/systemd/credential.secret\" \
          \"$1/var/lib/apt/extended_states\"; \
-         find \"$1/var/log\" -type f -delete"
+         find \"$1/var/log\" -type f -delete; {SSH_HOST_KEYS}"
     )
 }
 
