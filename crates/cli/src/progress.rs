@@ -52,7 +52,7 @@ impl Progress {
                 }
             }
             RunEventKind::Released(number) => {
-                self.line(&format!("release {number} {}", paint(GREEN, "made")))
+                self.line(&format!("release {number} {}", paint(GREEN, "made")));
             }
         }
     }

@@ -1,5 +1,7 @@
 //! The command as users call it: exit codes, messages, and `init` → `check` → `plan`.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where an assumption does not hold")]
+
 use std::path::Path;
 
 use edgewright_process::{Command, Finished};

@@ -1,5 +1,7 @@
 //! The API over HTTP against a database of its own, through the client that the command line uses.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where an assumption does not hold")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 

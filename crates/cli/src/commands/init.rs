@@ -12,7 +12,7 @@ use crate::output;
 use crate::sample::FILES;
 
 /// How long any git command on the new repository may take.
-const GIT_LIMIT: Duration = Duration::from_secs(60);
+const GIT_LIMIT: Duration = Duration::from_mins(1);
 
 /// Writes the sample into an empty or new folder and commits it.
 pub(crate) async fn init(dir: &Path) -> Result<End, Failure> {

@@ -9,11 +9,14 @@ mod run;
 mod serve;
 
 use edgewright_api::Client;
+use edgewright_model::error::ErrorClass;
+use edgewright_model::names::SourceName;
 use edgewright_process::Clock;
 
 use crate::args::{Cli, Command, Global, ImageCommand, JobCommand, RunCommand};
 use crate::exit::{End, Failure};
 use crate::reader::Reader;
+use crate::settings::Surroundings;
 use crate::{output, render};
 
 /// Runs the command.
@@ -64,10 +67,7 @@ async fn read(command: Command, global: &Global) -> Result<End, Failure> {
             let channels = reader.channels(selection.source.as_ref()).await?;
             print(format.json, &channels, |channels| render::channels(channels, now()))
         }
-        other => Err(Failure::new(
-            edgewright_model::error::ErrorClass::Bug,
-            format!("a command is not dispatched: {other:?}"),
-        )),
+        other => Err(Failure::new(ErrorClass::Bug, format!("a command is not dispatched: {other:?}"))),
     }
 }
 
@@ -88,21 +88,18 @@ fn now() -> jiff::Timestamp {
     Clock::system().now()
 }
 
-async fn poll(global: &Global, source: &edgewright_model::names::SourceName) -> Result<End, Failure> {
+async fn poll(global: &Global, source: &SourceName) -> Result<End, Failure> {
     // Without a server there is nobody to wake: the one that holds the data folder is asked.
-    let url = match &global.server {
-        Some(url) => url.clone(),
-        None => {
-            let folder = crate::settings::Surroundings::read().data_folder(global.data.clone());
-            let address = folder.holder().and_then(|holder| holder.address).ok_or_else(|| {
-                Failure::new(
-                    edgewright_model::error::ErrorClass::NotFound,
-                    format!("no server runs on {}", folder.root().display()),
-                )
+    let url = if let Some(url) = &global.server {
+        url.clone()
+    } else {
+        let folder = Surroundings::read().data_folder(global.data.clone());
+        let address = folder.holder().and_then(|holder| holder.address).ok_or_else(|| {
+            let message = format!("no server runs on {}", folder.root().display());
+            Failure::new(ErrorClass::NotFound, message)
                 .hint("start one with `edgewright serve`, or name one with --server URL")
-            })?;
-            format!("http://{address}")
-        }
+        })?;
+        format!("http://{address}")
     };
     let answer = Client::new(&url)?.poll(source).await?;
     output::note(&format!("{} is polled now", answer.source));

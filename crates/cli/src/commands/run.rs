@@ -52,7 +52,13 @@ pub(crate) async fn run(args: &RunArgs, global: &Global) -> Result<End, Failure>
         output::json(&view)?;
     } else {
         output::print(&format!("\n{}", render::run(&view, Clock::system().now())))?;
-        output::note(&format!("\nTo pull the images: edgewright serve --data {}", settings.data.display()));
+        if view.run.release.is_some() {
+            let data = settings.data.display();
+            output::note(&format!(
+                "
+To pull the images: edgewright serve --data {data}"
+            ));
+        }
     }
     Ok(if view.run.state == RunState::Passed { End::Good } else { End::Fault })
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use edgewright_api::{ImageState, ImageSummary, ImageView, VerdictView};
+use edgewright_model::names::ChannelName;
 use edgewright_model::verdict::{CheckOutcome, LaneResult};
 use jiff::Timestamp;
 
@@ -21,7 +22,7 @@ fn state(state: ImageState) -> String {
 }
 
 fn channels(image: &ImageSummary) -> String {
-    let names: Vec<&str> = image.channels.iter().map(|name| name.as_str()).collect();
+    let names: Vec<&str> = image.channels.iter().map(ChannelName::as_str).collect();
     names.join(", ")
 }
 

@@ -1,6 +1,7 @@
 //! Releases and channels.
 
 use edgewright_api::{ChannelView, ReleaseView};
+use edgewright_model::names::ChannelName;
 use edgewright_model::run::EntryOrigin;
 use jiff::Timestamp;
 
@@ -14,7 +15,7 @@ pub(crate) fn releases(releases: &[ReleaseView], now: Timestamp) -> String {
     let mut table =
         Table::new(["release", "source", "channels", "when", "commit", "variant", "digest", "", "why"]);
     for release in releases {
-        let channels: Vec<&str> = release.channels.iter().map(|name| name.as_str()).collect();
+        let channels: Vec<&str> = release.channels.iter().map(ChannelName::as_str).collect();
         let mut head = [
             release.number.to_string(),
             release.source.to_string(),

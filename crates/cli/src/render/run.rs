@@ -115,7 +115,10 @@ pub(crate) fn run(view: &RunView, now: Timestamp) -> String {
         text.push_str(&nodes(view));
     }
     for node in &view.nodes {
-        if let Some(failure) = &node.failure {
+        // Blocked nodes repeat in their reason what their ancestor says in full.
+        if let Some(failure) = &node.failure
+            && node.state != NodeState::Blocked
+        {
             text.push('\n');
             text.push_str(&failed(&node_name(node, view), failure));
         }
@@ -137,7 +140,10 @@ fn nodes(view: &RunView) -> String {
             node_state(node.state) + &phase.unwrap_or_default(),
             node.duration_ms.map(duration).unwrap_or_default(),
             lanes(&node.verdicts),
-            plain(&node.reason),
+            plain(match &node.failure {
+                Some(failure) if node.state == NodeState::Blocked => &failure.message,
+                _ => &node.reason,
+            }),
         ]);
     }
     table.text("")
@@ -176,10 +182,10 @@ fn failed(node: &str, failure: &JobFailure) -> String {
         plain(&failure.message)
     );
     for line in &failure.output {
-        text.push_str(&format!("  {} {}\n", paint(DIM, "│"), plain(line)));
+        let _ = writeln!(text, "  {} {}", paint(DIM, "│"), plain(line));
     }
     if let Some(hint) = &failure.hint {
-        text.push_str(&format!("{} {hint}\n", paint(HINT, " hint:")));
+        let _ = writeln!(text, "{} {hint}", paint(HINT, " hint:"));
     }
     text
 }

@@ -6,18 +6,18 @@ use jiff::Timestamp;
 pub(crate) fn age(at: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(at).as_secs();
     match seconds {
-        ..-4 => format!("in {}", coarse(-seconds)),
-        -4..5 => "now".to_owned(),
-        _ => format!("{} ago", coarse(seconds)),
+        5.. => format!("{} ago", coarse(seconds)),
+        ..=-5 => format!("in {}", coarse(-seconds)),
+        _ => "now".to_owned(),
     }
 }
 
 fn coarse(seconds: i64) -> String {
     match seconds {
-        ..120 => format!("{seconds} s"),
-        ..7_200 => format!("{} min", seconds / 60),
-        ..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} d", seconds / 86_400),
+        172_800.. => format!("{} d", seconds / 86_400),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        120..7_200 => format!("{} min", seconds / 60),
+        _ => format!("{seconds} s"),
     }
 }
 
@@ -25,9 +25,9 @@ fn coarse(seconds: i64) -> String {
 pub(crate) fn duration(ms: u64) -> String {
     let seconds = ms / 1_000;
     match ms {
-        ..1_000 => format!("{ms} ms"),
-        ..60_000 => format!("{seconds}.{} s", ms % 1_000 / 100),
-        ..3_600_000 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        0..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{seconds}.{} s", ms % 1_000 / 100),
+        60_000..3_600_000 => format!("{} min {:02} s", seconds / 60, seconds % 60),
         _ => format!("{} h {:02} min", seconds / 3_600, seconds % 3_600 / 60),
     }
 }
