@@ -24,6 +24,7 @@ pub(crate) const FILES: &[SampleFile] = files![
     "edgewright.yaml",
     "images/base/files/etc/motd",
     "images/base/files/etc/ssh/sshd_config.d/50-plant.conf",
+    "images/base/files/usr/lib/systemd/system/sshd-keygen.service.d/plant.conf",
     "images/base/files/usr/lib/sysusers.d/plant.conf",
     "images/base/image.yaml",
     "images/gateway/files/etc/plant/gateway.env.j2",
