@@ -39,7 +39,9 @@ pub(crate) fn run() -> anyhow::Result<()> {
     story.step("Programs and the edgewright command");
     setup::run()?;
     let place = Place::prepare()?;
-    let program = generate::build()?;
+    // A copy, so that a build beside the demo does not take the program away.
+    std::fs::copy(generate::build()?, &place.program)?;
+    let program = place.program.clone();
 
     story.step("A git repository with the sample source: two roles at two sites, on one Debian base");
     // git finds no settings of the user there, and so takes no identity or hooks of theirs.
@@ -117,7 +119,7 @@ fn next(story: &mut Story, server: &mut Server<'_>, place: &Place) -> anyhow::Re
     let is_watched = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let url = server.url();
     story.step("Done. What to try next");
-    let edgewright = workspace::shown(&workspace::target().join("debug/edgewright"));
+    let edgewright = workspace::shown(&place.program);
     if !is_watched {
         say(&format!("{}        # start the server again", server.command_line()));
     }

@@ -16,6 +16,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(20);
 pub(super) struct Place {
     /// `target/demo`.
     pub(super) root: PathBuf,
+    /// The `edgewright` command.
+    pub(super) program: PathBuf,
     /// An empty home for programs that look for settings of their user.
     pub(super) home: PathBuf,
     /// The git repository with the source.
@@ -35,6 +37,7 @@ impl Place {
     pub(super) fn prepare() -> anyhow::Result<Self> {
         let root = workspace::target().join("demo");
         let place = Self {
+            program: root.join("edgewright"),
             home: root.join("home"),
             source: root.join("plant-os"),
             data: root.join("data"),
