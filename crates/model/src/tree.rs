@@ -14,8 +14,7 @@ use crate::names::InvalidName;
 #[serde(try_from = "String", into = "String")]
 pub struct TreePath(String);
 
-const PATH_RULE: &str =
-    "want a relative path without empty, `.` or `..` components, control characters or backslashes";
+const PATH_RULE: &str = "want a relative path without empty, `.` or `..` components and control characters";
 
 impl TreePath {
     /// The path as text.
@@ -67,9 +66,7 @@ impl FromStr for TreePath {
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
         let fits = |part: &str| {
-            !matches!(part, "" | "." | "..")
-                && part.len() <= 255
-                && !part.contains(|c: char| c.is_control() || c == '\\')
+            !matches!(part, "" | "." | "..") && part.len() <= 255 && !part.contains(char::is_control)
         };
         if text.len() <= 4096 && text.split('/').all(fits) {
             Ok(Self(text.to_owned()))
