@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use edgewright_job::Executor;
@@ -84,7 +85,7 @@ impl Control {
         }
         tags.refresh(&store).await?;
         let scratch = settings.data.join("work/packs");
-        tokio::fs::create_dir_all(&scratch)
+        empty(&scratch)
             .await
             .map_err(|source| ControlError::File { operation: "make the folder for contexts", source })?;
         let inner = Inner {
@@ -175,4 +176,13 @@ impl Control {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Makes a folder, or removes what a killed process left in it.
+async fn empty(folder: &Path) -> std::io::Result<()> {
+    match tokio::fs::remove_dir_all(folder).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    tokio::fs::create_dir_all(folder).await
 }
