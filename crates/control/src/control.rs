@@ -1,3 +1,5 @@
+//! Control itself: its parts, which sources are watched, which runs are driven, and how a run is cancelled.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

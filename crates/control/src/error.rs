@@ -1,3 +1,5 @@
+//! What can go wrong in control.
+
 use edgewright_model::error::ErrorClass;
 use edgewright_model::run::RunNumber;
 use edgewright_store::StoreError;

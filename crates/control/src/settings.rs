@@ -1,3 +1,5 @@
+//! How control works: as values, resolved by the caller.
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;

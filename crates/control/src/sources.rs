@@ -134,6 +134,8 @@ impl Control {
                 RefChange::Missing { branch, .. } => {
                     tracing::warn!(source.name = %watched.settings.name, branch, "a followed branch is gone: its channels stay");
                 }
+                // At the first look it has no name yet.
+                RefChange::DefaultRenamed { from: None, .. } => {}
                 RefChange::DefaultRenamed { from, to } => {
                     tracing::info!(source.name = %watched.settings.name, ?from, ?to, "the default branch has another name");
                 }

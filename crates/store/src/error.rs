@@ -1,3 +1,5 @@
+//! What can go wrong with the database.
+
 use edgewright_model::error::ErrorClass;
 
 /// Why the database did not do what was asked.

@@ -1,3 +1,5 @@
+//! Opening the database: settings, migrations, transactions.
+
 use std::path::Path;
 use std::time::Duration;
 

@@ -1,0 +1,126 @@
+//! `bench pipeline`: how long from a commit to hosted, tested images.
+//!
+//! (a) a commit that changes no image, in a source of 1,000 variants; (b) one site's change until its manifests can be
+//! read; (c) first build and site change against `bench/pipeline/baseline.sh`, the same by hand, interleaved. Both sides
+//! begin each round with empty storage; the baseline pushes to a CNCF distribution registry (Debian's) on loopback.
+
+mod decide;
+mod rival;
+mod sample;
+
+use std::path::{Path, PathBuf};
+
+use super::measure::{Cost, cost};
+use super::report::{self, Goal, median};
+use crate::command::Run;
+use crate::{setup, workspace};
+
+/// Interleaved rounds of (c).
+const ROUNDS: usize = 5;
+
+pub(super) fn run() -> anyhow::Result<()> {
+    setup::run()?;
+    rival::setup()?;
+    let root = workspace::target().join("bench/pipeline");
+    clear(&root)?;
+    std::fs::create_dir_all(&root)?;
+    Run::new("cargo").args(["build", "--release", "--locked", "-p", "edgewright"]).run()?;
+    let edgewright = workspace::target().join("release/edgewright");
+
+    let unrelated = decide::unrelated_commit(&edgewright, &root)?;
+    let rounds: Vec<Round> =
+        (1..=ROUNDS).map(|number| round(&edgewright, &root, number)).collect::<Result<_, _>>()?;
+    let readable = decide::site_change(&edgewright, &root)?;
+
+    let column = |pick: Pick| median(&rounds.iter().map(pick).collect::<Vec<_>>());
+    println!("\nmedians of {ROUNDS} rounds, seconds         edgewright   baseline      ratio");
+    let rows: [(&str, Pick, Pick); 4] = [
+        ("first build, wall", |round| round.first.0.wall, |round| round.first.1.wall),
+        ("first build, CPU", |round| round.first.0.cpu, |round| round.first.1.cpu),
+        ("site change, wall", |round| round.site.0.wall, |round| round.site.1.wall),
+        ("site change, CPU", |round| round.site.0.cpu, |round| round.site.1.cpu),
+    ];
+    for (name, ours, theirs) in rows {
+        let (ours, theirs) = (column(ours), column(theirs));
+        println!("{name:<36} {ours:>12.2} {theirs:>10.2} {:>10.2}", ours / theirs);
+    }
+    let goals = [
+        Goal { name: "(a) nothing relevant in 1,000 variants: decided, ms", value: unrelated, bound: 200.0 },
+        Goal { name: "(b) one site's change: manifests readable, ms", value: readable, bound: 1000.0 },
+        Goal {
+            name: "(c) first build, wall, ratio to the baseline",
+            value: ratio(&rounds, |round| round.first),
+            bound: 1.0,
+        },
+        Goal {
+            name: "(c) one site's change, wall, ratio to the baseline",
+            value: ratio(&rounds, |round| round.site),
+            bound: 0.2,
+        },
+    ];
+    report::write("pipeline", &goals)
+}
+
+/// A column of the table.
+type Pick = fn(&Round) -> f64;
+/// Ours and the baseline's.
+type Pair = (Cost, Cost);
+
+struct Round {
+    first: Pair,
+    site: Pair,
+}
+
+fn ratio(rounds: &[Round], pick: fn(&Round) -> Pair) -> f64 {
+    median(&rounds.iter().map(|round| pick(round).0.wall / pick(round).1.wall).collect::<Vec<_>>())
+}
+
+/// One round: each side builds all, then a site's change without tests. Who begins alternates.
+fn round(edgewright: &Path, root: &Path, number: usize) -> anyhow::Result<Round> {
+    let ours =
+        Ours { edgewright: edgewright.to_owned(), root: root.join("ours"), log: root.join("ours.log") };
+    let rival = rival::Rival::start(&root.join("rival"))?;
+    let (ours, theirs) = if number % 2 == 1 {
+        let ours = ours.round()?;
+        (ours, rival.round(&root.join("rival.log"))?)
+    } else {
+        let theirs = rival.round(&root.join("rival.log"))?;
+        (ours.round()?, theirs)
+    };
+    println!(
+        "round {number}: first build {:.1} s, baseline {:.1} s; site change {:.2} s, baseline {:.2} s",
+        ours.0.wall, theirs.0.wall, ours.1.wall, theirs.1.wall
+    );
+    Ok(Round { first: (ours.0, theirs.0), site: (ours.1, theirs.1) })
+}
+
+struct Ours {
+    edgewright: PathBuf,
+    root: PathBuf,
+    log: PathBuf,
+}
+
+impl Ours {
+    /// A first build with tests, then a site's change without.
+    fn round(&self) -> anyhow::Result<(Cost, Cost)> {
+        clear(&self.root)?;
+        let source = self.root.join("source");
+        sample::write(&source)?;
+        let run =
+            || cost(&sample::run_command(&self.edgewright, &source, &self.root.join("data")), &[], &self.log);
+        let first = run()?;
+        sample::without_tests(&source)?;
+        run()?;
+        sample::change_site(&source, "changed")?;
+        let site = run()?;
+        clear(&self.root)?;
+        Ok((first, site))
+    }
+}
+
+/// Removes a folder with what container tools left mounted in it.
+fn clear(folder: &Path) -> anyhow::Result<()> {
+    const UNMOUNT: &str = r#"grep -o " $0/[^ ]*" /proc/mounts | sort -r | xargs -r umount -l"#;
+    Run::as_root("bash")?.args(["-c", UNMOUNT]).arg(folder).run()?;
+    Run::as_root("rm")?.arg("-rf").arg(folder).run()
+}
