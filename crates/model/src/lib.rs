@@ -7,7 +7,7 @@
 //! | [`spec`] | what a source declares, as typed values |
 //! | [`format`] | how a tree's YAML becomes a [`spec::Definition`], with every error of the repository at once |
 //! | [`resolve`] | what follows from a definition: variants, parents, effective variables and checks |
-//! | [`lock`] | outside inputs pinned: package versions, base digests, the epoch |
+//! | [`lock`], [`moves`] | outside inputs pinned: package versions, base digests, the epoch; what moved between two of them |
 //! | [`order`], [`outcome`], [`verdict`] | what a job is told, what it answers, what a lane found |
 //! | [`run`] | numbers and states of runs, nodes and releases |
 //! | [`error`] | error classes and the chain printer |
@@ -17,6 +17,7 @@ pub mod duration;
 pub mod error;
 pub mod format;
 pub mod lock;
+pub mod moves;
 pub mod names;
 pub mod order;
 pub mod outcome;

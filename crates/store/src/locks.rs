@@ -1,7 +1,11 @@
-//! Lock overlays: numbered per image, never backwards.
+//! Lock overlays: numbered per image, never backwards; and what runs found when they looked at the outside.
+
+use std::collections::BTreeSet;
 
 use edgewright_model::lock::Lock;
+use edgewright_model::moves::LockLook;
 use edgewright_model::names::ImageName;
+use edgewright_model::run::RunNumber;
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 
@@ -68,5 +72,59 @@ impl Store {
         .fetch_one(&self.pool)
         .await
         .doing("add a lock")
+    }
+
+    /// Notes what a run found at an image; a later look of the same run takes its place.
+    pub async fn note_look(&self, run: RunNumber, look: &LockLook) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO lock_looks (run, image, document) VALUES (?, ?, ?)
+             ON CONFLICT DO UPDATE SET document = excluded.document",
+        )
+        .bind(run.0)
+        .bind(look.image.as_str())
+        .bind(row::to_json(look)?)
+        .execute(&self.pool)
+        .await
+        .doing("note a look at a lock")?;
+        Ok(())
+    }
+
+    /// What a run found, by image.
+    pub async fn looks(&self, run: RunNumber) -> Result<Vec<LockLook>, StoreError> {
+        let rows = sqlx::query("SELECT document FROM lock_looks WHERE run = ? ORDER BY image")
+            .bind(run.0)
+            .fetch_all(&self.pool)
+            .await
+            .doing("list looks at locks")?;
+        rows.iter().map(|row| row::json(row, "document")).collect()
+    }
+
+    /// The images whose locks a run resolves anew; empty for all.
+    pub async fn run_images(&self, run: RunNumber) -> Result<BTreeSet<ImageName>, StoreError> {
+        let rows = sqlx::query("SELECT image FROM run_images WHERE run = ?")
+            .bind(run.0)
+            .fetch_all(&self.pool)
+            .await
+            .doing("list a run's images")?;
+        rows.iter().map(|row| row::text(row, "image")).collect()
+    }
+
+    /// When all locks of a source's branch were looked at last: the newest run that looked and was not cut short, or the
+    /// first planned run that has locks. None where there is nothing to look at.
+    pub async fn last_look(&self, source: SourceId, branch: &str) -> Result<Option<Timestamp>, StoreError> {
+        let found = sqlx::query(
+            "SELECT created_at FROM runs WHERE source_id = ?1 AND branch = ?2 AND
+             ((trigger = 'lock' AND state NOT IN ('superseded', 'cancelled')
+               AND NOT EXISTS (SELECT 1 FROM run_images WHERE run = number))
+              OR number = (SELECT min(number) FROM runs WHERE source_id = ?1 AND branch = ?2 AND locks <> '{}'))
+             AND EXISTS (SELECT 1 FROM runs WHERE source_id = ?1 AND branch = ?2 AND locks <> '{}')
+             ORDER BY number DESC LIMIT 1",
+        )
+        .bind(source.0)
+        .bind(branch)
+        .fetch_optional(&self.pool)
+        .await
+        .doing("read when locks were looked at")?;
+        found.as_ref().map(|row| row::text(row, "created_at")).transpose()
     }
 }

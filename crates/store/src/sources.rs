@@ -1,8 +1,8 @@
 //! Sources, and the birth of a run from a moved branch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use edgewright_model::names::{CommitId, SourceName};
+use edgewright_model::names::{CommitId, ImageName, SourceName};
 use edgewright_model::run::{RunNumber, RunState, Trigger};
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
@@ -149,6 +149,17 @@ impl Store {
         new: &NewRun,
         now: Timestamp,
     ) -> Result<RunNumber, StoreError> {
+        self.queue_run_for(id, new, &BTreeSet::new(), now).await
+    }
+
+    /// As [`Store::queue_run`], for a run that resolves the locks of some images only (none: of all).
+    pub async fn queue_run_for(
+        &self,
+        id: SourceId,
+        new: &NewRun,
+        images: &BTreeSet<ImageName>,
+        now: Timestamp,
+    ) -> Result<RunNumber, StoreError> {
         let mut write = self.write().await?;
         // A commit that somebody asks for again does not change what the poller has decided.
         if new.trigger == Trigger::Commit {
@@ -191,6 +202,14 @@ impl Store {
         .fetch_one(&mut *write)
         .await
         .doing("queue a run")?;
+        for image in images {
+            sqlx::query("INSERT INTO run_images (run, image) VALUES (?, ?)")
+                .bind(number)
+                .bind(image.as_str())
+                .execute(&mut *write)
+                .await
+                .doing("note a run's image")?;
+        }
         write.commit().await.doing("commit a run")?;
         u32::try_from(number)
             .map(RunNumber)

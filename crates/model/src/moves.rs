@@ -1,0 +1,285 @@
+//! What moved between two locks of an image, in data and in words.
+
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::lock::Lock;
+use crate::names::ImageName;
+
+/// What a newer lock pins otherwise than an older one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LockMoves {
+    /// The base image, where its digest is another one.
+    pub base: Option<BaseMove>,
+    /// Packages with another version, new ones and dropped ones, by name; what is equal on all platforms is named once.
+    pub packages: Vec<PackageMove>,
+}
+
+/// A base image that moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseMove {
+    /// Its digest before; absent where there was none.
+    pub from: Option<Digest>,
+    /// Its digest now.
+    pub to: Digest,
+}
+
+/// A package that moved.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PackageMove {
+    /// Its name.
+    pub name: String,
+    /// Its version before; absent where it is new.
+    pub from: Option<String>,
+    /// Its version now; absent where it is gone.
+    pub to: Option<String>,
+}
+
+/// What a run found when it looked at an image's outside inputs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockLook {
+    /// The image.
+    pub image: ImageName,
+    /// What came of it.
+    pub result: LookResult,
+    /// The overlay that it added, where it did.
+    #[serde(default)]
+    pub overlay: Option<u32>,
+    /// What moved; empty where nothing did, and for a first lock.
+    #[serde(default)]
+    pub moves: LockMoves,
+    /// Why the old lock stands, where it was to be looked at and does.
+    #[serde(default)]
+    pub message: Option<String>,
+}
+
+/// What came of looking at a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LookResult {
+    /// The image had no lock for what it asks.
+    First,
+    /// The outside moved.
+    Moved,
+    /// It did not.
+    Unchanged,
+    /// The outside could not be asked, or answered with something older: the old lock stands.
+    Kept,
+}
+
+impl fmt::Display for LockLook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.result {
+            LookResult::First => f.write_str("locked for the first time"),
+            LookResult::Moved => self.moves.fmt(f),
+            LookResult::Unchanged => f.write_str("nothing moved"),
+            LookResult::Kept => {
+                write!(
+                    f,
+                    "the lock stays: {}",
+                    self.message.as_deref().unwrap_or("it could not be looked up")
+                )
+            }
+        }
+    }
+}
+
+impl LockMoves {
+    /// Compares two locks.
+    pub fn between(old: &Lock, new: &Lock) -> Self {
+        let base = match &new.base {
+            Some(to) if old.base.as_ref() != Some(to) => {
+                Some(BaseMove { from: old.base.clone(), to: to.clone() })
+            }
+            _ => None,
+        };
+        let mut packages = BTreeSet::new();
+        for platform in old.packages.keys().chain(new.packages.keys()) {
+            let versions = |lock: &Lock| -> BTreeSet<(String, String)> {
+                let all = lock.packages.get(platform).into_iter().flatten().flatten();
+                all.map(|package| (package.name.clone(), package.version.clone())).collect()
+            };
+            let (before, now) = (versions(old), versions(new));
+            let find = |set: &BTreeSet<(String, String)>, name: &String| {
+                set.iter().find(|(other, _)| other == name).map(|(_, version)| version.clone())
+            };
+            for (name, _) in before.symmetric_difference(&now) {
+                let (from, to) = (find(&before, name), find(&now, name));
+                packages.insert(PackageMove { name: name.clone(), from, to });
+            }
+        }
+        Self { base, packages: packages.into_iter().collect() }
+    }
+
+    /// Whether nothing moved.
+    pub const fn is_empty(&self) -> bool {
+        self.base.is_none() && self.packages.is_empty()
+    }
+
+    /// The first package whose version is older now: a mirror that lags behind, which no lock follows.
+    pub fn backwards(&self) -> Option<&PackageMove> {
+        self.packages.iter().find(|package| {
+            let versions = package.from.as_deref().zip(package.to.as_deref());
+            versions.is_some_and(|(from, to)| compare_versions(to, from) == Ordering::Less)
+        })
+    }
+}
+
+/// `systemd 257.1-1 → 257.2-1`, `+ curl 8.0`, `- curl 8.0`.
+impl fmt::Display for PackageMove {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = &self.name;
+        match (&self.from, &self.to) {
+            (Some(from), Some(to)) => write!(f, "{name} {from} → {to}"),
+            (None, Some(to)) => write!(f, "+ {name} {to}"),
+            (Some(from), None) => write!(f, "- {name} {from}"),
+            (None, None) => f.write_str(name),
+        }
+    }
+}
+
+/// One line: `systemd 257.1-1 → 257.2-1 (+3 more), base moved to sha256:1a2b…`.
+impl fmt::Display for LockMoves {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("nothing moved");
+        }
+        if let Some(first) = self.packages.first() {
+            write!(f, "{first}")?;
+            if self.packages.len() > 1 {
+                write!(f, " (+{} more)", self.packages.len() - 1)?;
+            }
+        }
+        if let Some(base) = &self.base {
+            let comma = if self.packages.is_empty() { "" } else { ", " };
+            write!(f, "{comma}base moved to {}", base.to.short())?;
+        }
+        Ok(())
+    }
+}
+
+/// Debian's order of versions: epoch, upstream version, revision; `~` sorts before the end.
+pub fn compare_versions(a: &str, b: &str) -> Ordering {
+    fn parts(version: &str) -> (u64, &str, &str) {
+        let (epoch, rest) = version.split_once(':').unwrap_or(("0", version));
+        let (upstream, revision) = rest.rsplit_once('-').unwrap_or((rest, "0"));
+        (epoch.parse().unwrap_or(0), upstream, revision)
+    }
+    let ((epoch_a, upstream_a, revision_a), (epoch_b, upstream_b, revision_b)) = (parts(a), parts(b));
+    epoch_a
+        .cmp(&epoch_b)
+        .then_with(|| compare_part(upstream_a.as_bytes(), upstream_b.as_bytes()))
+        .then_with(|| compare_part(revision_a.as_bytes(), revision_b.as_bytes()))
+}
+
+fn compare_part(mut a: &[u8], mut b: &[u8]) -> Ordering {
+    /// Letters sort before all else that is no digit, `~` before the end, and the end before letters.
+    fn weight(byte: Option<u8>) -> i32 {
+        match byte {
+            Some(b'~') => -1,
+            None | Some(b'0'..=b'9') => 0,
+            Some(letter) if letter.is_ascii_alphabetic() => i32::from(letter),
+            Some(other) => i32::from(other) + 256,
+        }
+    }
+    fn number<'n>(text: &mut &'n [u8]) -> &'n [u8] {
+        let end = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+        let (digits, rest) = text.split_at(end);
+        *text = rest;
+        let zeros = digits.iter().position(|digit| *digit != b'0').unwrap_or(digits.len());
+        &digits[zeros..]
+    }
+    while !a.is_empty() || !b.is_empty() {
+        loop {
+            let (x, y) = (weight(a.first().copied()), weight(b.first().copied()));
+            if x != y {
+                return x.cmp(&y);
+            }
+            if x == 0 {
+                break;
+            }
+            (a, b) = (&a[1..], &b[1..]);
+        }
+        let (x, y) = (number(&mut a), number(&mut b));
+        let order = x.len().cmp(&y.len()).then_with(|| x.cmp(y));
+        if order != Ordering::Equal {
+            return order;
+        }
+    }
+    Ordering::Equal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lock::LockedPackage;
+
+    fn lock(base: Option<&str>, packages: &[(&str, &str)]) -> Lock {
+        let package = |(name, version): &(&str, &str)| LockedPackage {
+            name: (*name).to_owned(),
+            version: (*version).to_owned(),
+            architecture: "amd64".to_owned(),
+        };
+        let packages: Vec<LockedPackage> = packages.iter().map(package).collect();
+        let platforms = ["linux/amd64", "linux/arm64"];
+        Lock {
+            version: 1,
+            request: Digest::of("request"),
+            epoch: jiff::Timestamp::UNIX_EPOCH,
+            base: base.map(Digest::of),
+            packages: platforms.map(|name| (name.parse().unwrap(), vec![packages.clone()])).into(),
+        }
+    }
+
+    #[test]
+    fn what_moved_is_said_in_one_line() {
+        let old = lock(Some("a"), &[("gone", "1"), ("libc6", "2.41-1"), ("systemd", "257.1-1")]);
+        let cases = [
+            (lock(Some("a"), &[("gone", "1"), ("libc6", "2.41-1"), ("systemd", "257.1-1")]), "nothing moved"),
+            (
+                lock(Some("a"), &[("gone", "1"), ("libc6", "2.41-1"), ("systemd", "257.2-1")]),
+                "systemd 257.1-1 → 257.2-1",
+            ),
+            (lock(Some("a"), &[("libc6", "2.42-1"), ("systemd", "257.2-1")]), "- gone 1 (+2 more)"),
+            (
+                lock(Some("a"), &[("a", "1"), ("gone", "1"), ("libc6", "2.41-1"), ("systemd", "257.1-1")]),
+                "+ a 1",
+            ),
+        ];
+        for (new, expected) in cases {
+            assert_eq!(LockMoves::between(&old, &new).to_string(), expected);
+        }
+        let moved = LockMoves::between(&lock(Some("a"), &[("x", "1")]), &lock(Some("b"), &[("x", "2")]));
+        assert!(moved.to_string().starts_with("x 1 → 2, base moved to "), "{moved}");
+        assert_eq!(moved.backwards(), None);
+        let back = LockMoves::between(&lock(None, &[("x", "2")]), &lock(None, &[("x", "2~rc1")]));
+        assert_eq!(back.backwards().unwrap().to_string(), "x 2 → 2~rc1");
+    }
+
+    #[test]
+    fn versions_sort_as_debian_sorts_them() {
+        let ascending = [
+            "1.0~rc1-1",
+            "1.0-1",
+            "1.0-1+b1",
+            "1.0-1.1",
+            "1.0-2",
+            "1.0+dfsg-1",
+            "1.0.1-1",
+            "1.2-1",
+            "1.10-1",
+            "2-1",
+            "1:0.1",
+        ];
+        for pair in ascending.windows(2) {
+            assert_eq!(compare_versions(pair[0], pair[1]), Ordering::Less, "{pair:?}");
+            assert_eq!(compare_versions(pair[1], pair[0]), Ordering::Greater, "{pair:?}");
+        }
+        assert_eq!(compare_versions("0:1.00-1", "1.0-01"), Ordering::Equal);
+    }
+}
