@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use answers::{Tiny, empty, failure, verdict};
+use edgewright_model::names::CheckId;
 use edgewright_model::order::{Base, ImageTask, JobOrder, ManifestRef, RegistryAccess, Task};
 use edgewright_model::outcome::{FailureKind, JobEvent, JobFailure, JobOutcome, Phase};
 use edgewright_process::{CancellationToken, Ended};
@@ -37,6 +38,13 @@ pub enum Behaviour {
     FailLanes {
         /// Whose fault.
         kind: FailureKind,
+    },
+    /// All is built; these checks fail wherever they run.
+    FailChecks {
+        /// Whose fault.
+        kind: FailureKind,
+        /// Which.
+        checks: Vec<CheckId>,
     },
     /// Prints this many log lines, then all goes well.
     Flood {
@@ -132,7 +140,10 @@ impl SimulatedExecutor {
                 let ended = Ended::Signal(9);
                 return Err(ExecutorError::NoOutcome { ended, phase: None, garbage: None, log: Vec::new() });
             }
-            Behaviour::Succeed | Behaviour::FailBuild { .. } | Behaviour::FailLanes { .. } => {}
+            Behaviour::Succeed
+            | Behaviour::FailBuild { .. }
+            | Behaviour::FailLanes { .. }
+            | Behaviour::FailChecks { .. } => {}
         }
         Ok(match &order.task {
             Task::Lock(task) => answers::lock(task, behaviour),

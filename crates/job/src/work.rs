@@ -16,7 +16,7 @@ use edgewright_model::order::{
     ImageTask, JOB_ENVIRONMENT, JobOrder, LaneOrder, ManifestRef, ORDER_VERSION, StepAction, Task,
 };
 use edgewright_model::outcome::{FailureKind, JobEvent, JobFailure, JobOutcome, Phase};
-use edgewright_model::verdict::{CheckOutcome, CheckResult, LaneInputs, LaneResult, Verdict};
+use edgewright_model::verdict::{CheckOutcome, CheckResult, LaneInputs, LaneResult, Verdict, VerdictOrigin};
 use edgewright_oci::Client;
 use edgewright_process::{CancellationToken, ProcessContext};
 use tokio::sync::mpsc;
@@ -311,6 +311,7 @@ fn no_engine(order: &LaneOrder, manifest: &ManifestRef, error: &LabError, runner
         checks: order.checks.iter().map(skipped).collect(),
         evidence: Vec::new(),
         duration_ms: 0,
+        origin: VerdictOrigin::Ran,
     }
 }
 

@@ -10,7 +10,7 @@ use edgewright_checks::{ORDER_VERSION, RunLine, RunOrder};
 use edgewright_model::order::{JobId, LaneOrder, ManifestRef};
 use edgewright_model::outcome::{FailureKind, JobEvent, Phase};
 use edgewright_model::spec::Lane;
-use edgewright_model::verdict::{CheckResult, LaneInputs, Verdict};
+use edgewright_model::verdict::{CheckResult, LaneInputs, Verdict, VerdictOrigin};
 use edgewright_oci::Client;
 use edgewright_process::{CancellationToken, CommandError, ProcessContext, Stream};
 
@@ -112,6 +112,7 @@ pub async fn run_lane(
         checks,
         evidence,
         duration_ms: milliseconds(findings.machine),
+        origin: VerdictOrigin::Ran,
     }
 }
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use edgewright_model::duration::Span;
-use edgewright_model::outcome::FailureKind;
 use edgewright_model::spec::Check;
 use edgewright_model::verdict::{CheckOutcome, CheckResult, LaneResult};
 
@@ -33,29 +32,12 @@ pub(crate) fn complete(checks: &[Check], mut results: Vec<CheckResult>, reason: 
     checks.iter().map(result).collect()
 }
 
-/// Passed, or the first failure of the kind that decides: where the host failed nothing else can be believed, and a
-/// check that cannot work matters less than an image that does not.
+/// What the checks say, unless the lane itself met trouble.
 pub(crate) fn judge(checks: &[CheckResult], trouble: Option<Trouble>) -> LaneResult {
     if let Some(Trouble { kind, message }) = trouble {
         return LaneResult::Failed { kind, message };
     }
-    let failed: Vec<_> = checks
-        .iter()
-        .filter_map(|check| match &check.outcome {
-            CheckOutcome::Failed { kind, message, .. } => Some((*kind, &check.id, message)),
-            CheckOutcome::Passed | CheckOutcome::Skipped { .. } => None,
-        })
-        .collect();
-    let order = [FailureKind::Infrastructure, FailureKind::Image, FailureKind::Check];
-    let first = order.into_iter().find_map(|kind| failed.iter().find(|(of, ..)| *of == kind));
-    first.map_or(LaneResult::Passed, |(kind, id, message)| {
-        let more = match failed.len() - 1 {
-            0 => String::new(),
-            1 => " (and 1 more check failed)".to_owned(),
-            more => format!(" (and {more} more checks failed)"),
-        };
-        LaneResult::Failed { kind: *kind, message: format!("check `{id}`: {message}{more}") }
-    })
+    LaneResult::of_checks(checks)
 }
 
 /// One line for people.
@@ -76,6 +58,7 @@ pub(crate) fn milliseconds(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use edgewright_model::outcome::FailureKind;
     use edgewright_model::spec::Assertion;
 
     use super::*;

@@ -283,6 +283,8 @@ pub struct TestSpec {
     pub lanes: BTreeSet<Lane>,
     /// Lanes that a variant may take over from the representative.
     pub inherit: Option<Inherit>,
+    /// How long to wait for a verdict of the lane `external`; the server's default where absent.
+    pub within: Option<Span>,
 }
 
 /// `inherit:`. The first variant by name runs the lanes for all that differ from it in `files` steps only.

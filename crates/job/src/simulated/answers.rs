@@ -9,7 +9,8 @@ use edgewright_model::order::{
 };
 use edgewright_model::outcome::{FailureKind, JobFailure, JobOutcome, Phase, StepBuild};
 use edgewright_model::reference::{Reference, RepoName};
-use edgewright_model::verdict::{CheckOutcome, CheckResult, LaneInputs, LaneResult, Verdict};
+use edgewright_model::spec::Check;
+use edgewright_model::verdict::{CheckOutcome, CheckResult, LaneInputs, LaneResult, Verdict, VerdictOrigin};
 use edgewright_oci::{Client, ClientError};
 
 use super::Behaviour;
@@ -99,30 +100,37 @@ impl Tiny {
 }
 
 pub(super) fn verdict(order: &LaneOrder, manifest: &ManifestRef, behaviour: &Behaviour) -> Verdict {
-    let fails = match behaviour {
-        Behaviour::FailLanes { kind } => Some(*kind),
+    let message = "simulated failure of a check".to_owned();
+    let fails = |index: usize, check: &Check| match behaviour {
+        Behaviour::FailLanes { kind } if index == 0 => Some(*kind),
+        Behaviour::FailChecks { kind, checks } if checks.contains(&check.id) => Some(*kind),
         _ => None,
     };
-    let message = "simulated failure of a check".to_owned();
-    let checks = order.checks.iter().enumerate().map(|(index, check)| CheckResult {
+    let result = |(index, check): (usize, &Check)| CheckResult {
         id: check.id.clone(),
-        outcome: match fails {
-            Some(kind) if index == 0 => {
-                CheckOutcome::Failed { kind, message: message.clone(), output: Vec::new() }
-            }
-            _ => CheckOutcome::Passed,
-        },
+        outcome: fails(index, check).map_or(CheckOutcome::Passed, |kind| CheckOutcome::Failed {
+            kind,
+            message: message.clone(),
+            output: Vec::new(),
+        }),
         duration_ms: 1,
         tries: 1,
-    });
+    };
+    let checks: Vec<CheckResult> = order.checks.iter().enumerate().map(result).collect();
+    let result = match behaviour {
+        // A lane without checks can still fail.
+        Behaviour::FailLanes { kind } if checks.is_empty() => LaneResult::Failed { kind: *kind, message },
+        _ => LaneResult::of_checks(&checks),
+    };
     Verdict {
         lane: order.lane,
         manifest: manifest.clone(),
         check_set: order.check_set.clone(),
         inputs: LaneInputs { runner: Digest::of("simulated"), profile: "simulated".to_owned(), from: None },
-        checks: checks.collect(),
-        result: fails.map_or(LaneResult::Passed, |kind| LaneResult::Failed { kind, message }),
+        checks,
+        result,
         evidence: Vec::new(),
         duration_ms: 1,
+        origin: VerdictOrigin::Ran,
     }
 }

@@ -196,7 +196,7 @@ fn order(input: &mut Input<'_>, from: Option<&From>, doc: &Node) {
 
 fn test(input: &mut Input<'_>, node: Option<&Node>, has_content: bool) -> TestSpec {
     let default: BTreeSet<Lane> = if has_content { [Lane::Container].into() } else { BTreeSet::new() };
-    let Some(node) = node else { return TestSpec { lanes: default, inherit: None } };
+    let Some(node) = node else { return TestSpec { lanes: default, inherit: None, within: None } };
     if let Data::Text(text) = &node.data {
         if text != "none" {
             input.error(
@@ -205,10 +205,10 @@ fn test(input: &mut Input<'_>, node: Option<&Node>, has_content: bool) -> TestSp
                 "write `none`, or a map with `lanes`",
             );
         }
-        return TestSpec { lanes: BTreeSet::new(), inherit: None };
+        return TestSpec { lanes: BTreeSet::new(), inherit: None, within: None };
     }
     let Some(fields) = input.record(node, &shape::TEST) else {
-        return TestSpec { lanes: default, inherit: None };
+        return TestSpec { lanes: default, inherit: None, within: None };
     };
     let lanes = fields.get("lanes").map_or(default, |node| {
         available(input, node);
@@ -224,7 +224,12 @@ fn test(input: &mut Input<'_>, node: Option<&Node>, has_content: bool) -> TestSp
         }
         Some(Inherit { lanes: input.lanes(fields.get("lanes")?) })
     });
-    TestSpec { lanes, inherit }
+    let within = fields.get("within").and_then(|node| input.span(node));
+    if let (Some(node), false) = (fields.get("within"), lanes.contains(&Lane::External)) {
+        let hint = "add `external` to `lanes`, or give each check a `within` of its own";
+        input.error(node.place, "`within` limits the wait for the lane `external`, which is not run", hint);
+    }
+    TestSpec { lanes, inherit, within }
 }
 
 /// Refuses lanes that this version cannot run.

@@ -205,6 +205,7 @@ pub(super) const TEST: Shape = record(
     &[
         may("lanes", LANES, "The lanes to run; `container` where absent."),
         may("inherit", Kind::Record(&INHERIT), "Lanes that a variant may take over from the representative."),
+        may("within", Kind::Span, "How long to wait for a verdict of the lane `external`; 24h where absent."),
     ],
 );
 pub(super) const INHERIT: Shape = record(
