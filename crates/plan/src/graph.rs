@@ -14,6 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use edgewright_model::Digest;
+use edgewright_model::duration::Span;
 use edgewright_model::format::Diagnostic;
 use edgewright_model::lock::LockRequest;
 use edgewright_model::names::{ImageName, Platform, SiteName, SourceName, VariantName};
@@ -28,6 +29,7 @@ use crate::lock::{EffectiveLock, Locks};
 use crate::step::GraphStep;
 
 mod assemble;
+mod inherit;
 mod prefixes;
 mod steps;
 
@@ -159,6 +161,10 @@ pub struct LaneChecks {
     pub checks: Arc<[Check]>,
     /// Their digest ([`check_set_digest`](edgewright_model::order::check_set_digest)).
     pub check_set: Digest,
+    /// The node that runs the lane for this one, where that is declared (`test: {inherit: …}`).
+    pub inherit: Option<NodeId>,
+    /// How long to wait for somebody else's verdict, where the image says so; only in the lane `external`.
+    pub within: Option<Span>,
 }
 
 /// What a path starts from.

@@ -23,6 +23,9 @@ pub struct History {
     /// Verdicts that failed through the *image*, with their message. Failures of the check or the infrastructure do not
     /// belong here: they are simply no verdict yet. Leaving one out (`retry`) tests again.
     pub failed: BTreeMap<VerdictKey, String>,
+    /// What counts for one variant in place of `passed` and `failed`: exceptions have a scope, and what is not new depends
+    /// on what the variant had before.
+    pub judged: BTreeMap<(VariantName, VerdictKey), Judgement>,
     /// Keys whose step failed through the *image*, with the message. Leaving one out (`retry`) builds again.
     pub failed_builds: BTreeMap<Digest, String>,
 }
@@ -49,6 +52,30 @@ impl History {
         }
         history
     }
+
+    /// What counts for a variant.
+    pub(crate) fn judgement(&self, variant: Option<&VariantName>, verdict: &VerdictKey) -> Judgement {
+        let judged = variant.and_then(|variant| self.judged.get(&(variant.clone(), verdict.clone())));
+        if let Some(judged) = judged {
+            return judged.clone();
+        }
+        match self.failed.get(verdict) {
+            Some(message) => Judgement::Failed(message.clone()),
+            None if self.passed.contains(verdict) => Judgement::Passed,
+            None => Judgement::Open,
+        }
+    }
+}
+
+/// What a verdict means for one variant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judgement {
+    /// It passed, or an exception covers all that failed.
+    Passed,
+    /// It failed through the image; the message says how.
+    Failed(String),
+    /// There is none that counts: the lane has to run.
+    Open,
 }
 
 /// A variant's earlier build for one platform.

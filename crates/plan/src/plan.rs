@@ -51,6 +51,9 @@ pub struct Planned {
     pub key: Option<Digest>,
     /// The nodes whose jobs must end well before this one starts; only nodes of this plan with a job.
     pub after: Vec<NodeId>,
+    /// The nodes whose verdicts this one may inherit: their jobs must end before this one starts, well or not. Only nodes of
+    /// this plan with a job.
+    pub awaits: Vec<NodeId>,
 }
 
 /// What to do.
@@ -144,11 +147,11 @@ impl Plan {
             .nodes
             .values()
             .filter(|node| node.action.is_work())
-            .map(|node| (&node.id, node.after.len()))
+            .map(|node| (&node.id, node.after.len() + node.awaits.len()))
             .collect();
         let mut followers: BTreeMap<&NodeId, Vec<&NodeId>> = BTreeMap::new();
         for node in self.nodes.values() {
-            for before in &node.after {
+            for before in node.after.iter().chain(&node.awaits) {
                 followers.entry(before).or_default().push(&node.id);
             }
         }

@@ -68,6 +68,7 @@ fn node(state: NodeState, job: Option<JobId>) -> NodeRow {
         digest: None,
         steps: vec![PathStep { key: Digest::of("key"), title: "files sites/plant-a/files".to_owned() }],
         not_before: None,
+        notes: Vec::new(),
         started_at: None,
         finished_at: None,
     }

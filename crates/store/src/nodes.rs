@@ -7,6 +7,7 @@ use edgewright_model::names::{ImageName, Platform, VariantName};
 use edgewright_model::order::JobId;
 use edgewright_model::outcome::{JobFailure, Phase};
 use edgewright_model::run::{NodeState, RunNumber, RunState};
+use edgewright_model::verdict::Note;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
@@ -55,6 +56,8 @@ pub struct NodeRow {
     pub steps: Vec<PathStep>,
     /// When a retry is due.
     pub not_before: Option<Timestamp>,
+    /// What its state does not say by itself.
+    pub notes: Vec<Note>,
     /// When its first job began.
     pub started_at: Option<Timestamp>,
     /// When it ended.
@@ -79,6 +82,7 @@ fn node(row: &SqliteRow) -> Result<NodeRow, StoreError> {
         digest: row::maybe(row, "digest")?,
         steps: row::json(row, "steps")?,
         not_before: row::maybe(row, "not_before")?,
+        notes: row::json(row, "notes")?,
         started_at: row::maybe(row, "started_at")?,
         finished_at: row::maybe(row, "finished_at")?,
     })
@@ -93,6 +97,8 @@ pub struct NodeChange<'a> {
     pub digest: Option<&'a Digest>,
     /// When a retry is due.
     pub not_before: Option<Timestamp>,
+    /// What is to be noted instead of what was; absent: that stays.
+    pub notes: Option<&'a [Note]>,
 }
 
 impl Store {
@@ -122,8 +128,8 @@ impl Store {
         }
         for (position, node) in (0_u32..).zip(nodes) {
             sqlx::query(
-                "INSERT INTO run_nodes (run, node, platform, variant, position, key, action, reason, state, digest, steps, finished_at)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO run_nodes (run, node, platform, variant, position, key, action, reason, state, failure, digest, steps, notes, finished_at)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             )
             .bind(number.0)
             .bind(&node.node)
@@ -134,8 +140,10 @@ impl Store {
             .bind(&node.action)
             .bind(&node.reason)
             .bind(node.state.name())
+            .bind(node.failure.as_ref().map(row::to_json).transpose()?)
             .bind(node.digest.as_ref().map(ToString::to_string))
             .bind(row::to_json(&node.steps)?)
+            .bind(row::to_json(&node.notes)?)
             .bind(node.state.is_terminal().then(|| now.to_string()))
             .execute(&mut *write)
             .await
@@ -202,7 +210,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let done = sqlx::query(
             "UPDATE run_nodes SET state = 'running', job = ?1, attempts = attempts + 1, phase = NULL, failure = NULL,
-             not_before = NULL, started_at = coalesce(started_at, ?2)
+             not_before = NULL, notes = '[]', started_at = coalesce(started_at, ?2)
              WHERE run = ?3 AND node = ?4 AND platform = ?5 AND state = 'waiting'",
         )
         .bind(job.to_string())
@@ -277,7 +285,7 @@ pub(crate) async fn move_node(
 ) -> Result<(), StoreError> {
     let done = sqlx::query(
         "UPDATE run_nodes SET state = ?1, phase = NULL, failure = ?2, digest = coalesce(?3, digest), not_before = ?4,
-         finished_at = CASE WHEN ?5 THEN ?6 END WHERE run = ?7 AND node = ?8 AND platform = ?9 AND state = ?10",
+         notes = coalesce(?11, notes), finished_at = CASE WHEN ?5 THEN ?6 END WHERE run = ?7 AND node = ?8 AND platform = ?9 AND state = ?10",
     )
     .bind(to.name())
     .bind(change.failure.map(row::to_json).transpose()?)
@@ -289,6 +297,7 @@ pub(crate) async fn move_node(
     .bind(node)
     .bind(platform.to_string())
     .bind(from.name())
+    .bind(change.notes.map(|notes| row::to_json(&notes)).transpose()?)
     .execute(&mut *write)
     .await
     .doing("move a node")?;

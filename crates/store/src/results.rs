@@ -217,37 +217,7 @@ impl Store {
             .await
             .doing("record a build")?;
         }
-        for (digest, checks) in result.check_sets {
-            sqlx::query("INSERT INTO check_sets (digest, document) VALUES (?, ?) ON CONFLICT DO NOTHING")
-                .bind(digest.to_string())
-                .bind(row::to_json(checks)?)
-                .execute(&mut *write)
-                .await
-                .doing("record a check set")?;
-        }
-        for verdict in result.verdicts {
-            let kind = match &verdict.result {
-                LaneResult::Passed => None,
-                LaneResult::Failed { kind, .. } => Some(kind.to_string()),
-            };
-            sqlx::query(
-                "INSERT INTO verdicts (digest, repository, lane, check_set, inputs, origin, result, kind, document, run, created_at)
-                 VALUES (?, ?, ?, ?, ?, 'ran', ?, ?, ?, ?, ?)",
-            )
-            .bind(verdict.manifest.digest.to_string())
-            .bind(verdict.manifest.repository.as_str())
-            .bind(verdict.lane.name())
-            .bind(verdict.check_set.to_string())
-            .bind(verdict.inputs.digest().to_string())
-            .bind(if kind.is_some() { "failed" } else { "passed" })
-            .bind(kind)
-            .bind(row::to_json(verdict)?)
-            .bind(result.run.0)
-            .bind(now.to_string())
-            .execute(&mut *write)
-            .await
-            .doing("record a verdict")?;
-        }
+        insert_verdicts(&mut write, result.run, result.verdicts, result.check_sets, now).await?;
         let from = NodeState::Running;
         move_node(
             &mut write,
@@ -261,4 +231,59 @@ impl Store {
         .await?;
         write.commit().await.doing("commit a job's results")
     }
+
+    /// Records verdicts that no job of the node itself found: on the last good digest, taken over, or somebody else's.
+    pub async fn add_verdicts(
+        &self,
+        run: RunNumber,
+        verdicts: &[Verdict],
+        check_sets: &[(Digest, Vec<Check>)],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut write = self.write().await?;
+        insert_verdicts(&mut write, run, verdicts, check_sets, now).await?;
+        write.commit().await.doing("commit verdicts")
+    }
+}
+
+async fn insert_verdicts(
+    write: &mut sqlx::SqliteConnection,
+    run: RunNumber,
+    verdicts: &[Verdict],
+    check_sets: &[(Digest, Vec<Check>)],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    for (digest, checks) in check_sets {
+        sqlx::query("INSERT INTO check_sets (digest, document) VALUES (?, ?) ON CONFLICT DO NOTHING")
+            .bind(digest.to_string())
+            .bind(row::to_json(checks)?)
+            .execute(&mut *write)
+            .await
+            .doing("record a check set")?;
+    }
+    for verdict in verdicts {
+        let kind = match &verdict.result {
+            LaneResult::Passed => None,
+            LaneResult::Failed { kind, .. } => Some(kind.to_string()),
+        };
+        sqlx::query(
+            "INSERT INTO verdicts (digest, repository, lane, check_set, inputs, origin, result, kind, document, run, created_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(verdict.manifest.digest.to_string())
+        .bind(verdict.manifest.repository.as_str())
+        .bind(verdict.lane.name())
+        .bind(verdict.check_set.to_string())
+        .bind(verdict.inputs.digest().to_string())
+        .bind(verdict.origin.name())
+        .bind(if kind.is_some() { "failed" } else { "passed" })
+        .bind(kind)
+        .bind(row::to_json(verdict)?)
+        .bind(run.0)
+        .bind(now.to_string())
+        .execute(&mut *write)
+        .await
+        .doing("record a verdict")?;
+    }
+    Ok(())
 }

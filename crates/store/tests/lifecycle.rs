@@ -63,6 +63,7 @@ fn node(name: &str, state: NodeState) -> NodeRow {
         digest: None,
         steps: Vec::new(),
         not_before: None,
+        notes: Vec::new(),
         started_at: None,
         finished_at: None,
     }

@@ -87,7 +87,7 @@ impl Driver<'_> {
             verdicts: &outcome.verdicts,
             check_sets: &check_sets,
             state,
-            change: NodeChange { failure: failure.as_ref(), digest: digest.as_ref(), not_before },
+            change: NodeChange { failure: failure.as_ref(), digest: digest.as_ref(), not_before, notes: None },
         };
         self.store.record(result, self.clock.now()).await?;
         self.tell(&id, state, failure);

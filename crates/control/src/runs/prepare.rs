@@ -56,7 +56,10 @@ impl Driver<'_> {
         let mut unlocked = BTreeMap::new();
         let mut wanted: BTreeSet<ImageName> = graph.unresolved.keys().cloned().collect();
         if run.trigger == Trigger::Lock {
-            wanted.extend(locks.images.keys().cloned());
+            let asked = self.store.run_images(run.number).await?;
+            wanted.extend(
+                locks.images.keys().filter(|image| asked.is_empty() || asked.contains(*image)).cloned(),
+            );
         }
         if !wanted.is_empty() && !fixed {
             unlocked = self.resolve_locks(&definition, wanted.iter(), &locks, &tree).await?;
@@ -86,7 +89,7 @@ impl Driver<'_> {
         Ok(Some(prepared))
     }
 
-    async fn refuse(&self, diagnostics: &[Diagnostic]) -> Result<(), ControlError> {
+    pub(crate) async fn refuse(&self, diagnostics: &[Diagnostic]) -> Result<(), ControlError> {
         let run = &self.run;
         self.store.note_diagnostics(run.number, diagnostics).await?;
         let first = diagnostics.first().map_or("edgewright.yaml is missing", |first| first.message.as_str());
@@ -96,7 +99,7 @@ impl Driver<'_> {
         Ok(())
     }
 
-    async fn overlays(&self) -> Result<BTreeMap<ImageName, Vec<(u64, Lock)>>, ControlError> {
+    pub(crate) async fn overlays(&self) -> Result<BTreeMap<ImageName, Vec<(u64, Lock)>>, ControlError> {
         let mut overlays: BTreeMap<ImageName, Vec<(u64, Lock)>> = BTreeMap::new();
         for row in self.store.locks(self.run.source).await? {
             overlays.entry(row.image).or_default().push((u64::from(row.number), row.lock));
@@ -244,6 +247,7 @@ fn row(prepared: &Prepared, planned: &Planned) -> NodeRow {
         digest,
         steps,
         not_before: None,
+        notes: Vec::new(),
         started_at: None,
         finished_at: None,
     }

@@ -9,12 +9,12 @@ use edgewright_model::names::{ImageName, Platform, SiteName, VariantName};
 use edgewright_model::order::check_set_digest;
 use edgewright_model::reference::RepoName;
 use edgewright_model::resolve;
-use edgewright_model::spec::{Check, Definition, From, ImageSpec, Per, Step, Vars};
+use edgewright_model::spec::{Check, Definition, From, ImageSpec, Lane, Per, Step, Vars};
 use edgewright_model::tree::Tree;
 use jiff::Timestamp;
 
 use super::steps::{Locked, Prepared, Steps, Subject};
-use super::{Blocked, Graph, GraphBase, LaneChecks, prefixes};
+use super::{Blocked, Graph, GraphBase, LaneChecks, inherit, prefixes};
 use crate::key::{Fields, KEY_VERSION};
 use crate::lock::{DEFAULT_EPOCH, EffectiveLock, Locks, answers, lock_request, platforms};
 use crate::step::GraphStep;
@@ -210,7 +210,8 @@ impl Assembler<'_> {
                 let applies = |check: &&Check| check.lanes.as_ref().is_none_or(|lanes| lanes.contains(&lane));
                 let checks: Arc<[Check]> = checks.iter().filter(applies).cloned().collect();
                 let check_set = check_set_digest(&checks);
-                LaneChecks { lane, checks, check_set }
+                let within = image.test.within.filter(|_| lane == Lane::External);
+                LaneChecks { lane, checks, check_set, inherit: None, within }
             };
             image.test.lanes.iter().copied().map(lane).collect()
         };
@@ -249,8 +250,10 @@ impl Assembler<'_> {
             }
         }
         let source = definition.source.name.clone();
+        let mut nodes = prefixes::nodes(&source, &ready);
+        inherit::assign(definition, &mut nodes);
         Graph {
-            nodes: prefixes::nodes(&source, &ready),
+            nodes,
             source,
             blocked,
             broken_images: definition.broken_images.clone(),

@@ -10,7 +10,7 @@ use edgewright_model::spec::Lane;
 use super::{Action, Plan, Planned, Start};
 use crate::explain::{changed_checks, explain};
 use crate::graph::{Graph, Node, NodeId, NodeName};
-use crate::history::{History, VerdictKey};
+use crate::history::{History, Judgement, VerdictKey};
 use crate::reason::Reason;
 
 pub(super) fn decide(graph: &Graph, history: &History, previous: Option<&Graph>) -> Plan {
@@ -36,7 +36,7 @@ struct Decider<'a> {
 
 impl<'a> Decider<'a> {
     fn put(&mut self, id: &NodeId, action: Action, reasons: Vec<Reason>, key: Option<Digest>) {
-        let planned = Planned { id: id.clone(), action, reasons, key, after: Vec::new() };
+        let planned = Planned { id: id.clone(), action, reasons, key, after: Vec::new(), awaits: Vec::new() };
         self.nodes.insert(id.clone(), planned);
     }
 
@@ -74,12 +74,13 @@ impl<'a> Decider<'a> {
                 lane: lane.lane,
                 check_set: lane.check_set.clone(),
             };
-            if let Some(message) = self.history.failed.get(&verdict) {
-                let what = format!("lane {}", lane.lane);
-                return (Action::Failed, vec![Reason::FailedBefore { what, message: message.clone() }]);
-            }
-            if !self.history.passed.contains(&verdict) {
-                missing.push(lane.lane);
+            match self.history.judgement(node.variant(), &verdict) {
+                Judgement::Passed => {}
+                Judgement::Open => missing.push(lane.lane),
+                Judgement::Failed(message) => {
+                    let what = format!("lane {}", lane.lane);
+                    return (Action::Failed, vec![Reason::FailedBefore { what, message }]);
+                }
             }
         }
         let manifest = manifest.clone();
@@ -213,8 +214,15 @@ impl<'a> Decider<'a> {
         for id in &work {
             let Some(node) = self.graph.nodes.get(id) else { continue };
             let before = self.graph.line(node).skip(1).find(|ancestor| work.contains(&ancestor.id));
+            let representatives: BTreeSet<&NodeId> = node
+                .lanes
+                .iter()
+                .filter_map(|lane| lane.inherit.as_ref())
+                .filter(|representative| work.contains(representative))
+                .collect();
             if let Some(planned) = self.nodes.get_mut(id) {
                 planned.after = before.map(|ancestor| ancestor.id.clone()).into_iter().collect();
+                planned.awaits = representatives.into_iter().cloned().collect();
             }
         }
     }
