@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{ApiError, class_of};
 use crate::{
-    ChannelView, ImageSummary, ImageView, PollAnswer, ReleaseView, RunSummary, RunView, ServerStatus,
-    SourceView, routes,
+    ChannelView, ImageSummary, ImageView, PollAnswer, ReleaseView, RunAnswer, RunSummary, RunView,
+    ServerStatus, SourceView, routes,
 };
 
 /// How long to wait for a connection.
@@ -22,10 +22,17 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 const SHOWN_BYTES: usize = 200;
 
 /// A client of one server. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Client {
     base: Url,
     http: reqwest::Client,
+    token: Option<String>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("base", &self.base.as_str()).finish_non_exhaustive()
+    }
 }
 
 /// Why a request failed.
@@ -98,7 +105,13 @@ impl Client {
         }
         let http =
             reqwest::Client::builder().connect_timeout(CONNECT_LIMIT).build().map_err(ClientError::Start)?;
-        Ok(Self { base, http })
+        Ok(Self { base, http, token: None })
+    }
+
+    /// The same with the token that operations need where the server has one.
+    #[must_use]
+    pub fn with_token(self, token: Option<String>) -> Self {
+        Self { token, ..self }
     }
 
     /// How the server is doing.
@@ -113,8 +126,7 @@ impl Client {
 
     /// Polls a source at once.
     pub async fn poll(&self, source: &SourceName) -> Result<PollAnswer, ClientError> {
-        let path = routes::poll(source.as_str());
-        decode(self.send(self.request(Method::POST, &path, &[]).timeout(ANSWER_LIMIT)).await?).await
+        self.post(&routes::poll(source.as_str())).await
     }
 
     /// The newest runs, newest first.
@@ -129,6 +141,16 @@ impl Client {
     /// One run.
     pub async fn run(&self, number: RunNumber) -> Result<RunView, ClientError> {
         self.get(&routes::run(number), &[]).await
+    }
+
+    /// Ends an open run.
+    pub async fn cancel(&self, number: RunNumber) -> Result<RunAnswer, ClientError> {
+        self.post(&routes::cancel(number)).await
+    }
+
+    /// Queues the commit of a run again; the answer has the new run.
+    pub async fn retry(&self, number: RunNumber) -> Result<RunAnswer, ClientError> {
+        self.post(&routes::retry(number)).await
     }
 
     /// A node's log; with `follow` it ends when the job does.
@@ -176,6 +198,15 @@ impl Client {
             }
         }
         self.http.request(method, url)
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let request = self.request(Method::POST, path, &[]).timeout(ANSWER_LIMIT);
+        let request = match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
+        decode(self.send(request).await?).await
     }
 
     async fn get<T: DeserializeOwned>(

@@ -2,12 +2,14 @@
 
 use edgewright_model::error::ErrorClass;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// What every answer that is not a success holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error, ToSchema)]
 #[error("{message}")]
 pub struct ApiError {
     /// What kind of fault it is.
+    #[schema(value_type = String)]
     pub code: ErrorClass,
     /// What happened, with its causes, on one line.
     pub message: String,

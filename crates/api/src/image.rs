@@ -9,23 +9,30 @@ use edgewright_model::spec::Lane;
 use edgewright_model::verdict::{CheckResult, Evidence, LaneResult};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A variant in one line.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ImageSummary {
     /// Its source.
+    #[schema(value_type = String)]
     pub source: SourceName,
     /// The variant.
+    #[schema(value_type = String)]
     pub variant: VariantName,
     /// The repository that holds it; absent where nothing was released.
+    #[schema(value_type = Option<String>)]
     pub repository: Option<RepoName>,
     /// The index that the newest release holds; absent where none does.
+    #[schema(value_type = Option<String>)]
     pub digest: Option<Digest>,
     /// Where it stands.
     pub state: ImageState,
     /// The channels, and so the tags, that point to this digest.
+    #[schema(value_type = Vec<String>)]
     pub channels: Vec<ChannelName>,
     /// The newest release that holds this digest.
+    #[schema(value_type = Option<u32>)]
     pub release: Option<ReleaseNumber>,
     /// Compressed length of its layers, over all platforms.
     pub size_bytes: u64,
@@ -36,7 +43,7 @@ pub struct ImageSummary {
 }
 
 /// Where a variant stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ImageState {
     /// The newest release holds what the newest commit asks for.
@@ -69,18 +76,20 @@ impl ImageState {
 }
 
 /// A verdict in one line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VerdictSummary {
     /// The lane.
+    #[schema(value_type = String)]
     pub lane: Lane,
     /// What came out.
+    #[schema(value_type = Object)]
     pub result: LaneResult,
     /// From the start of the machine to the last check.
     pub duration_ms: u64,
 }
 
 /// A variant with all that is known about it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ImageView {
     /// The variant in one line.
     pub image: ImageSummary,
@@ -99,7 +108,7 @@ pub struct ImageView {
 }
 
 /// Where a digest came from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Provenance {
     /// The source's address, without any password or token.
     pub url: String,
@@ -108,21 +117,26 @@ pub struct Provenance {
     /// That commit's first line.
     pub subject: String,
     /// That run.
+    #[schema(value_type = u32)]
     pub run: RunNumber,
     /// The job that built it, where one did.
+    #[schema(value_type = Option<String>)]
     pub job: Option<JobId>,
     /// When it was built.
     pub built: Timestamp,
 }
 
 /// One platform's build.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BuildView {
     /// The platform.
+    #[schema(value_type = String)]
     pub platform: Platform,
     /// The platform manifest.
+    #[schema(value_type = Object)]
     pub manifest: ManifestRef,
     /// The input key: all that went in.
+    #[schema(value_type = String)]
     pub key: Digest,
     /// Compressed length of its layers.
     pub size_bytes: u64,
@@ -131,9 +145,10 @@ pub struct BuildView {
 }
 
 /// One step of a build.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StepView {
     /// The key of the image up to and including this step.
+    #[schema(value_type = String)]
     pub key: Digest,
     /// What it is: `bootstrap trixie`, `files sites/plant-a/files`.
     pub title: String,
@@ -142,17 +157,20 @@ pub struct StepView {
     /// How long it took when it was executed.
     pub duration_ms: Option<u64>,
     /// The run that executed it.
+    #[schema(value_type = Option<u32>)]
     pub run: Option<RunNumber>,
 }
 
 /// An image's lock.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LockView {
     /// The image that has it.
+    #[schema(value_type = String)]
     pub image: ImageName,
     /// `created` of the image's config; absent where the lock is committed: the commit has it.
     pub epoch: Option<Timestamp>,
     /// The base image's digest, where it starts from a registry.
+    #[schema(value_type = Option<String>)]
     pub base: Option<Digest>,
     /// How many packages are pinned, over all platforms; absent where the lock is committed.
     pub packages: Option<u64>,
@@ -161,36 +179,44 @@ pub struct LockView {
 }
 
 /// One lane's verdict with its checks.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct VerdictView {
     /// The platform that was tested.
+    #[schema(value_type = String)]
     pub platform: Platform,
     /// The lane.
+    #[schema(value_type = String)]
     pub lane: Lane,
     /// What came out.
+    #[schema(value_type = Object)]
     pub result: LaneResult,
     /// The check set.
+    #[schema(value_type = String)]
     pub check_set: Digest,
     /// Digest of the check runner.
+    #[schema(value_type = String)]
     pub runner: Digest,
     /// How the machine was made.
     pub profile: String,
     /// `ran`, `inherited` or `external`.
     pub origin: String,
     /// The run that it belongs to.
+    #[schema(value_type = u32)]
     pub run: RunNumber,
     /// When it was recorded.
     pub recorded: Timestamp,
     /// From the start of the machine to the last check.
     pub duration_ms: u64,
     /// Every check.
+    #[schema(value_type = Vec<Object>)]
     pub checks: Vec<CheckResult>,
     /// Journal, failed units, output: blobs in the manifest's repository.
+    #[schema(value_type = Vec<Object>)]
     pub evidence: Vec<Evidence>,
 }
 
 /// Commands that fetch an image from the registry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PullCommands {
     /// `HOST:PORT/REPOSITORY@DIGEST`.
     pub reference: String,

@@ -10,6 +10,7 @@
 //! | [`routes`] | the paths, in one place for server and client |
 //! | [`status`], [`source`], [`run`], [`image`], [`release`] | documents |
 //! | [`error`] | the one error document, and its HTTP statuses |
+//! | [`openapi`] | the OpenAPI document, made of [`routes`] and the documents |
 //! | [`client`] | the thin client |
 
 #![warn(missing_docs)]
@@ -17,6 +18,7 @@
 pub mod client;
 pub mod error;
 pub mod image;
+pub mod openapi;
 pub mod release;
 pub mod routes;
 pub mod run;
@@ -30,6 +32,6 @@ pub use image::{
     VerdictSummary, VerdictView,
 };
 pub use release::{ChannelView, ReleaseEntry, ReleaseView};
-pub use run::{Counts, NodeAction, NodeView, RunSummary, RunView};
+pub use run::{Counts, NodeAction, NodeView, RunAnswer, RunSummary, RunView};
 pub use source::{PollAnswer, SourceView};
 pub use status::{DataFolder, RunningJob, ServerStatus};

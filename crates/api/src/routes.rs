@@ -1,4 +1,4 @@
-//! The paths of the API, in one place for server and client.
+//! The paths of the API, in one table for server, client and the OpenAPI document.
 //!
 //! Node and variant names contain `/` and stand at the end of a path or just before a fixed last word, so that
 //! no escaping is needed: `/api/v1/runs/7/jobs/hmi/plant-a/log`.
@@ -9,6 +9,10 @@ use edgewright_model::run::RunNumber;
 pub const HEALTH: &str = "/healthz";
 /// Answers 200 once the databases are open and sources are polled, 503 before and during shutdown.
 pub const READY: &str = "/readyz";
+/// Metrics in OpenMetrics text, for Prometheus.
+pub const METRICS: &str = "/metrics";
+/// The OpenAPI document.
+pub const OPENAPI: &str = "/api/v1/openapi.json";
 /// [`crate::ServerStatus`].
 pub const STATUS: &str = "/api/v1/status";
 /// All [`crate::SourceView`]s, by name.
@@ -37,6 +41,21 @@ pub fn run(number: RunNumber) -> String {
     format!("{RUNS}/{number}")
 }
 
+/// `POST`: end an open run. Answers [`crate::RunAnswer`].
+pub fn cancel(number: RunNumber) -> String {
+    format!("{RUNS}/{number}/cancel")
+}
+
+/// `POST`: queue the commit of a run again. Answers [`crate::RunAnswer`] with the new run.
+pub fn retry(number: RunNumber) -> String {
+    format!("{RUNS}/{number}/retry")
+}
+
+/// A run's plan and verdicts as Markdown, for a comment on a pull request.
+pub fn comment(number: RunNumber) -> String {
+    format!("{RUNS}/{number}/comment.md")
+}
+
 /// A job's log as text; with `?follow=true` the answer ends when the job does.
 pub fn log(run: RunNumber, node: &str) -> String {
     format!("{RUNS}/{run}/jobs/{node}/log")
@@ -46,3 +65,292 @@ pub fn log(run: RunNumber, node: &str) -> String {
 pub fn image(variant: &str) -> String {
     format!("{IMAGES}/{variant}")
 }
+
+/// What a route does. The server has one handler for each, the OpenAPI document one operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// [`HEALTH`].
+    Health,
+    /// [`READY`].
+    Ready,
+    /// [`METRICS`].
+    Metrics,
+    /// [`OPENAPI`].
+    OpenApi,
+    /// [`STATUS`].
+    Status,
+    /// [`SOURCES`].
+    Sources,
+    /// [`poll`].
+    Poll,
+    /// [`RUNS`].
+    Runs,
+    /// [`run`].
+    Run,
+    /// [`cancel`].
+    Cancel,
+    /// [`retry`].
+    Retry,
+    /// [`comment`].
+    Comment,
+    /// [`log`].
+    Log,
+    /// [`IMAGES`].
+    Images,
+    /// [`image`].
+    Image,
+    /// [`RELEASES`].
+    Releases,
+    /// [`CHANNELS`].
+    Channels,
+    /// A forge says that a repository moved.
+    Hook,
+}
+
+/// What a route answers when all is well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// A document of this crate, by the name of its type.
+    Document(&'static str),
+    /// A list of them.
+    List(&'static str),
+    /// Text of a media type.
+    Text(&'static str),
+    /// Any JSON.
+    Json,
+}
+
+/// Who may call a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody who reaches the server.
+    Read,
+    /// The holder of the token; without a configured token, clients on the server's own machine.
+    Write,
+    /// Who knows the source's secret.
+    Signed,
+}
+
+/// A parameter of a path or query.
+#[derive(Debug, Clone, Copy)]
+pub struct Parameter {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it stands in the path; else in the query, where it may be left out.
+    pub in_path: bool,
+    /// Its JSON type: `string`, `integer` or `boolean`.
+    pub kind: &'static str,
+    /// What it means.
+    pub about: &'static str,
+}
+
+/// One route.
+#[derive(Debug, Clone, Copy)]
+pub struct Route {
+    /// What it does.
+    pub operation: Operation,
+    /// Its name in the OpenAPI document, unique.
+    pub id: &'static str,
+    /// Whether it is `POST`; else `GET`.
+    pub is_post: bool,
+    /// The path with `{parameters}`.
+    pub path: &'static str,
+    /// The path as the server's router matches it, where a parameter may contain `/`.
+    pub matched: Option<&'static str>,
+    /// One sentence.
+    pub about: &'static str,
+    /// Parameters, those of the path first.
+    pub parameters: &'static [Parameter],
+    /// What it answers.
+    pub content: Content,
+    /// Who may.
+    pub access: Access,
+}
+
+const fn in_path(name: &'static str, kind: &'static str, about: &'static str) -> Parameter {
+    Parameter { name, in_path: true, kind, about }
+}
+
+const fn in_query(name: &'static str, kind: &'static str, about: &'static str) -> Parameter {
+    Parameter { name, in_path: false, kind, about }
+}
+
+const SOURCE: Parameter = in_query("source", "string", "only this source");
+const LIMIT: Parameter = in_query("limit", "integer", "how many at most: 20, at most 1000");
+const NUMBER: Parameter = in_path("number", "integer", "the run's number");
+
+const fn get(
+    operation: Operation,
+    id: &'static str,
+    path: &'static str,
+    content: Content,
+    parameters: &'static [Parameter],
+    about: &'static str,
+) -> Route {
+    Route {
+        operation,
+        id,
+        is_post: false,
+        path,
+        matched: None,
+        about,
+        parameters,
+        content,
+        access: Access::Read,
+    }
+}
+
+const fn post(
+    operation: Operation,
+    id: &'static str,
+    path: &'static str,
+    content: Content,
+    parameters: &'static [Parameter],
+    about: &'static str,
+) -> Route {
+    Route {
+        operation,
+        id,
+        is_post: true,
+        path,
+        matched: None,
+        about,
+        parameters,
+        content,
+        access: Access::Write,
+    }
+}
+
+const TEXT: Content = Content::Text("text/plain");
+
+/// Every route of the server, but those of the registry (`/v2/`), which the OCI distribution specification describes.
+pub const ROUTES: &[Route] = &[
+    get(Operation::Health, "health", HEALTH, TEXT, &[], "Whether the process lives."),
+    get(Operation::Ready, "ready", READY, TEXT, &[], "Whether the server takes work: 503 before and after."),
+    get(
+        Operation::Metrics,
+        "metrics",
+        METRICS,
+        Content::Text("application/openmetrics-text"),
+        &[],
+        "Metrics for Prometheus.",
+    ),
+    get(Operation::OpenApi, "openapi", OPENAPI, Content::Json, &[], "This document."),
+    get(
+        Operation::Status,
+        "status",
+        STATUS,
+        Content::Document("ServerStatus"),
+        &[],
+        "How the server is doing.",
+    ),
+    get(Operation::Sources, "sources", SOURCES, Content::List("SourceView"), &[], "The sources, by name."),
+    post(
+        Operation::Poll,
+        "poll",
+        "/api/v1/sources/{name}/poll",
+        Content::Document("PollAnswer"),
+        &[in_path("name", "string", "the source's configured name")],
+        "Poll a source now.",
+    ),
+    get(Operation::Runs, "runs", RUNS, Content::List("RunSummary"), &[SOURCE, LIMIT], "Runs, newest first."),
+    get(
+        Operation::Run,
+        "run",
+        "/api/v1/runs/{number}",
+        Content::Document("RunView"),
+        &[NUMBER],
+        "One run with its plan and what became of it.",
+    ),
+    post(
+        Operation::Cancel,
+        "cancel",
+        "/api/v1/runs/{number}/cancel",
+        Content::Document("RunAnswer"),
+        &[NUMBER],
+        "End an open run: its jobs end, what was recorded stays.",
+    ),
+    post(
+        Operation::Retry,
+        "retry",
+        "/api/v1/runs/{number}/retry",
+        Content::Document("RunAnswer"),
+        &[NUMBER],
+        "Queue a run's commit again: what failed is tried anew.",
+    ),
+    get(
+        Operation::Comment,
+        "comment",
+        "/api/v1/runs/{number}/comment.md",
+        Content::Text("text/markdown"),
+        &[NUMBER],
+        "A run's plan and verdicts as Markdown, for a comment on a pull request.",
+    ),
+    Route {
+        matched: Some("/api/v1/runs/{number}/jobs/{*rest}"),
+        ..get(
+            Operation::Log,
+            "log",
+            "/api/v1/runs/{number}/jobs/{node}/log",
+            TEXT,
+            &[
+                NUMBER,
+                in_path("node", "string", "the node, such as hmi/plant-a; its `/` are not escaped"),
+                in_query("follow", "boolean", "answer until the job ends"),
+            ],
+            "A job's log.",
+        )
+    },
+    get(
+        Operation::Images,
+        "images",
+        IMAGES,
+        Content::List("ImageSummary"),
+        &[SOURCE],
+        "The variants, by source and name.",
+    ),
+    Route {
+        matched: Some("/api/v1/images/{*variant}"),
+        ..get(
+            Operation::Image,
+            "image",
+            "/api/v1/images/{variant}",
+            Content::Document("ImageView"),
+            &[
+                in_path("variant", "string", "the variant, such as hmi/plant-a; its `/` are not escaped"),
+                SOURCE,
+            ],
+            "One variant: why it was built, from what, its checks, how to pull it.",
+        )
+    },
+    get(
+        Operation::Releases,
+        "releases",
+        RELEASES,
+        Content::List("ReleaseView"),
+        &[SOURCE, LIMIT],
+        "Releases, newest first.",
+    ),
+    get(
+        Operation::Channels,
+        "channels",
+        CHANNELS,
+        Content::List("ChannelView"),
+        &[SOURCE],
+        "The channels, by source and name.",
+    ),
+    Route {
+        access: Access::Signed,
+        ..post(
+            Operation::Hook,
+            "hook",
+            "/hooks/{forge}/{source}",
+            TEXT,
+            &[
+                in_path("forge", "string", "github, gitlab, gitea (Forgejo, too) or generic"),
+                in_path("source", "string", "the source's configured name"),
+            ],
+            "A webhook: once its signature is verified, the source is polled now. Its content is not read.",
+        )
+    },
+];

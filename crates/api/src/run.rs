@@ -8,15 +8,18 @@ use edgewright_model::outcome::{JobFailure, Phase};
 use edgewright_model::run::{NodeState, ReleaseNumber, RunNumber, RunState, Trigger};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::image::VerdictSummary;
 
 /// A run in one line.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunSummary {
     /// Its number, counted over the data folder from 1.
+    #[schema(value_type = u32)]
     pub number: RunNumber,
     /// Its source.
+    #[schema(value_type = String)]
     pub source: SourceName,
     /// The branch.
     pub branch: String,
@@ -27,8 +30,10 @@ pub struct RunSummary {
     /// Who wrote it: `NAME <ADDRESS>`.
     pub author: String,
     /// What asked for it.
+    #[schema(value_type = String)]
     pub trigger: Trigger,
     /// Where it stands.
+    #[schema(value_type = String)]
     pub state: RunState,
     /// The plan in one line; absent before there is one.
     pub summary: Option<String>,
@@ -41,11 +46,12 @@ pub struct RunSummary {
     /// When it ended.
     pub finished: Option<Timestamp>,
     /// The release that it made; absent where no digest changed.
+    #[schema(value_type = Option<u32>)]
     pub release: Option<ReleaseNumber>,
 }
 
 /// How many nodes of a plan have which action, and how many of them failed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Counts {
     /// To build (and test, where they have lanes).
@@ -56,16 +62,27 @@ pub struct Counts {
     pub reuse: u32,
     /// No longer declared.
     pub retire: u32,
-    /// Failed, or stopped because an ancestor did.
+    /// Failed themselves.
     pub failed: u32,
+    /// Stopped because an ancestor failed, or because their definition has errors.
+    pub blocked: u32,
+}
+
+/// The answer to an operation on a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RunAnswer {
+    /// The run: the one that ends, or the new one.
+    #[schema(value_type = u32)]
+    pub run: RunNumber,
 }
 
 /// A run with all that is known about it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunView {
     /// The run in one line.
     pub run: RunSummary,
     /// Errors of the commit's definitions, in file order.
+    #[schema(value_type = Vec<Object>)]
     pub diagnostics: Vec<Diagnostic>,
     /// The plan: ancestors before their descendants.
     pub nodes: Vec<NodeView>,
@@ -74,27 +91,34 @@ pub struct RunView {
 }
 
 /// One node of a plan, and what became of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NodeView {
     /// A variant, or a prefix that variants share, such as `hmi~1a2b3c4d5e6f`.
     pub node: String,
     /// The variant; absent for prefixes.
+    #[schema(value_type = Option<String>)]
     pub variant: Option<VariantName>,
     /// The platform; absent for what concerns all.
+    #[schema(value_type = Option<String>)]
     pub platform: Option<Platform>,
     /// What the plan says.
     pub action: NodeAction,
     /// Why, in words.
     pub reason: String,
     /// Where it stands.
+    #[schema(value_type = String)]
     pub state: NodeState,
     /// Its input key.
+    #[schema(value_type = Option<String>)]
     pub key: Option<Digest>,
     /// The platform manifest, once known.
+    #[schema(value_type = Option<String>)]
     pub digest: Option<Digest>,
     /// The job that works or worked on it.
+    #[schema(value_type = Option<String>)]
     pub job: Option<JobId>,
     /// What the job is doing, while it runs.
+    #[schema(value_type = Option<String>)]
     pub phase: Option<Phase>,
     /// How often it was tried.
     pub attempts: u32,
@@ -107,13 +131,14 @@ pub struct NodeView {
     /// How long its job took; absent while it runs.
     pub duration_ms: Option<u64>,
     /// Why it failed.
+    #[schema(value_type = Option<Object>)]
     pub failure: Option<JobFailure>,
     /// The verdicts on its digest.
     pub verdicts: Vec<VerdictSummary>,
 }
 
 /// What a plan does with a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeAction {
     /// Resolve an image's outside inputs.

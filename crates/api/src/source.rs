@@ -3,11 +3,13 @@
 use edgewright_model::names::SourceName;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A git repository that is polled.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SourceView {
     /// Its name.
+    #[schema(value_type = String)]
     pub name: SourceName,
     /// Its address, without any password or token.
     pub url: String,
@@ -30,8 +32,9 @@ pub struct SourceView {
 }
 
 /// The answer to a request to poll.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PollAnswer {
     /// The source that will be polled at once.
+    #[schema(value_type = String)]
     pub source: SourceName,
 }

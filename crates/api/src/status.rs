@@ -5,12 +5,13 @@ use edgewright_model::outcome::Phase;
 use edgewright_model::run::RunNumber;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::run::RunSummary;
 use crate::source::SourceView;
 
 /// How a server, or a data folder without one, is doing.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ServerStatus {
     /// Edgewright's version.
     pub version: String,
@@ -33,7 +34,7 @@ pub struct ServerStatus {
 }
 
 /// The data folder and its disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DataFolder {
     /// Its path on the server.
     pub path: String,
@@ -46,15 +47,18 @@ pub struct DataFolder {
 }
 
 /// A job that runs now.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunningJob {
     /// Its run.
+    #[schema(value_type = u32)]
     pub run: RunNumber,
     /// The node: a variant, or a prefix that variants share.
     pub node: String,
     /// Its id, also the label of its containers.
+    #[schema(value_type = String)]
     pub job: JobId,
     /// What it is doing.
+    #[schema(value_type = Option<String>)]
     pub phase: Option<Phase>,
     /// When it started.
     pub started: Timestamp,

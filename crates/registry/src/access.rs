@@ -25,7 +25,7 @@ impl AccessToken {
     }
 
     /// `None`: no credentials; else whether they are the token. Hashes are compared, so time tells nothing of the token.
-    fn matches(&self, headers: &HeaderMap) -> Option<bool> {
+    pub fn matches(&self, headers: &HeaderMap) -> Option<bool> {
         let value = headers.get(header::AUTHORIZATION)?;
         Some(presented(value.as_bytes()).is_some_and(|token| Digest::of(token) == self.0))
     }

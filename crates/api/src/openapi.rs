@@ -1,0 +1,195 @@
+//! The OpenAPI document: paths from the table of [`crate::routes`], schemas from the documents' own types.
+//!
+//! utoipa derives the schemas. Its paths are not used: they stand above handlers, which are in another crate than the
+//! client, and nothing would keep them equal to what is served. Types of `model` that have a text form are strings
+//! here, those with an inner structure are objects; their fields are in `model`'s documentation.
+
+use serde_json::{Map, Value, json};
+use utoipa::OpenApi;
+
+use edgewright_model::error::ErrorClass;
+
+use crate::error::{ApiError, status_of};
+use crate::routes::{Access, Content, ROUTES, Route};
+
+#[derive(OpenApi)]
+#[openapi(components(schemas(
+    ApiError,
+    crate::BuildView,
+    crate::ChannelView,
+    crate::Counts,
+    crate::DataFolder,
+    crate::ImageState,
+    crate::ImageSummary,
+    crate::ImageView,
+    crate::LockView,
+    crate::NodeAction,
+    crate::NodeView,
+    crate::PollAnswer,
+    crate::Provenance,
+    crate::PullCommands,
+    crate::ReleaseEntry,
+    crate::ReleaseView,
+    crate::RunAnswer,
+    crate::RunSummary,
+    crate::RunView,
+    crate::RunningJob,
+    crate::ServerStatus,
+    crate::SourceView,
+    crate::StepView,
+    crate::VerdictSummary,
+    crate::VerdictView,
+)))]
+struct Schemas;
+
+/// Each class of error with what it means to a client.
+pub const ERRORS: [(ErrorClass, &str); 6] = [
+    (ErrorClass::UserFault, "The request is wrong; sending it again without changing it is useless."),
+    (ErrorClass::Denied, "The caller may not do this."),
+    (ErrorClass::NotFound, "What is asked for does not exist."),
+    (ErrorClass::Conflict, "The state forbids it, or changed in between."),
+    (ErrorClass::Bug, "A defect of Edgewright."),
+    (ErrorClass::Unavailable, "Something is not reachable or full right now; trying again may help."),
+];
+
+/// The document.
+pub fn document() -> Value {
+    let schemas = serde_json::to_value(Schemas::openapi().components).unwrap_or_default();
+    let mut paths = Map::new();
+    for route in ROUTES {
+        let method = if route.is_post { "post" } else { "get" };
+        let path = paths.entry(route.path).or_insert_with(|| json!({}));
+        path[method] = operation(route);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Edgewright",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Operations of an Edgewright server. Fields are added, never renamed; ignore unknown ones. \
+                            The registry under /v2/ follows the OCI distribution specification.",
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas["schemas"],
+            "responses": responses(),
+            "securitySchemes": {
+                "token": { "type": "http", "scheme": "bearer",
+                    "description": "The token of `[access] token_file`. Without one, only clients on the server's machine may write." },
+                "signature": { "type": "apiKey", "in": "header", "name": "X-Hub-Signature-256",
+                    "description": "HMAC-SHA256 of the body with the source's secret; GitLab: the secret in X-Gitlab-Token." },
+            },
+        },
+    })
+}
+
+fn operation(route: &Route) -> Value {
+    let parameters: Vec<Value> = route
+        .parameters
+        .iter()
+        .map(|parameter| {
+            json!({
+                "name": parameter.name,
+                "in": if parameter.in_path { "path" } else { "query" },
+                "required": parameter.in_path,
+                "description": parameter.about,
+                "schema": { "type": parameter.kind },
+            })
+        })
+        .collect();
+    let reference = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
+    let (media_type, schema) = match route.content {
+        Content::Document(name) => ("application/json", reference(name)),
+        Content::List(name) => ("application/json", json!({ "type": "array", "items": reference(name) })),
+        Content::Text(media_type) => (media_type, json!({ "type": "string" })),
+        Content::Json => ("application/json", json!({ "type": "object" })),
+    };
+    let mut answers = Map::new();
+    let success = if route.access == Access::Signed { "202" } else { "200" };
+    answers.insert(
+        success.to_owned(),
+        json!({ "description": route.about, "content": { media_type: { "schema": schema } } }),
+    );
+    for (class, _) in ERRORS {
+        let reference = json!({ "$ref": format!("#/components/responses/{}", code(class)) });
+        answers.insert(status_of(class).to_string(), reference);
+    }
+    let security = match route.access {
+        Access::Read => json!([]),
+        Access::Write => json!([{ "token": [] }, {}]),
+        Access::Signed => json!([{ "signature": [] }]),
+    };
+    json!({
+        "operationId": route.id,
+        "summary": route.about,
+        "parameters": parameters,
+        "responses": answers,
+        "security": security,
+    })
+}
+
+fn responses() -> Map<String, Value> {
+    let error = json!({ "$ref": "#/components/schemas/ApiError" });
+    let response =
+        |about| json!({ "description": about, "content": { "application/json": { "schema": error } } });
+    ERRORS.iter().map(|(class, about)| (code(*class), response(*about))).collect()
+}
+
+/// The class as the error document has it.
+fn code(class: ErrorClass) -> String {
+    serde_json::to_value(class).ok().and_then(|code| code.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_and_every_error_is_in_the_document() {
+        let document = document();
+        let mut ids = std::collections::BTreeSet::new();
+        for route in ROUTES {
+            let method = if route.is_post { "post" } else { "get" };
+            let operation = &document["paths"][route.path][method];
+            assert_eq!(operation["operationId"], route.id, "{}", route.path);
+            assert!(ids.insert(route.id), "{} is twice", route.id);
+            for name in route.path.split('{').skip(1).filter_map(|rest| rest.split('}').next()) {
+                let known =
+                    route.parameters.iter().any(|parameter| parameter.in_path && parameter.name == name);
+                assert!(known, "{} has no parameter {name}", route.path);
+            }
+            for (class, _) in ERRORS {
+                assert!(operation["responses"].get(status_of(class).to_string()).is_some(), "{class:?}");
+            }
+            assert!(!route.about.is_empty() && route.about.ends_with('.'));
+        }
+        for (class, about) in ERRORS {
+            assert_eq!(document["components"]["responses"][code(class)]["description"], about);
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        fn references(value: &Value, found: &mut Vec<String>) {
+            match value {
+                Value::Object(map) => {
+                    if let Some(Value::String(to)) = map.get("$ref") {
+                        found.push(to.clone());
+                    }
+                    map.values().for_each(|value| references(value, found));
+                }
+                Value::Array(list) => list.iter().for_each(|value| references(value, found)),
+                _ => {}
+            }
+        }
+        let document = document();
+        let mut found = Vec::new();
+        references(&document, &mut found);
+        assert!(found.len() > ROUTES.len());
+        for to in found {
+            let pointer = to.strip_prefix('#').unwrap();
+            assert!(document.pointer(pointer).is_some(), "{to}");
+        }
+    }
+}
