@@ -160,3 +160,55 @@ CREATE TABLE audit (
     subject TEXT NOT NULL,
     detail  TEXT NOT NULL                     -- JSON
 ) STRICT;
+
+-- The outbox: every change of state, written by triggers in the transaction of the change itself, so that none is lost and
+-- none is told that did not happen. Bounded: the oldest go first, whether everybody has read them or not.
+CREATE TABLE events (
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    at      TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+    kind    TEXT NOT NULL,                    -- run, node, release, channel
+    source  TEXT NOT NULL,
+    subject TEXT NOT NULL,                    -- `plants/runs/7`, `plants/runs/7/nodes/hmi/plant-a`
+    data    TEXT NOT NULL                     -- JSON
+) STRICT;
+CREATE TRIGGER events_bounded AFTER INSERT ON events BEGIN
+    DELETE FROM events WHERE id <= new.id - 50000;
+END;
+CREATE TRIGGER run_queued AFTER INSERT ON runs BEGIN
+    INSERT INTO events (kind, source, subject, data)
+    SELECT 'run', name, name || '/runs/' || new.number, json_object('run', new.number, 'branch', new.branch,
+        'commit', new.commit_id, 'subject', new.subject, 'trigger', new.trigger, 'state', new.state, 'previous', NULL,
+        'summary', NULL, 'failure', NULL, 'release', NULL) FROM sources WHERE id = new.source_id;
+END;
+CREATE TRIGGER run_changed AFTER UPDATE OF state ON runs WHEN old.state IS NOT new.state BEGIN
+    INSERT INTO events (kind, source, subject, data)
+    SELECT 'run', name, name || '/runs/' || new.number, json_object('run', new.number, 'branch', new.branch,
+        'commit', new.commit_id, 'subject', new.subject, 'trigger', new.trigger, 'state', new.state, 'previous', old.state,
+        'summary', new.summary, 'failure', new.failure, 'release', new.release) FROM sources WHERE id = new.source_id;
+END;
+CREATE TRIGGER node_changed AFTER UPDATE OF state ON run_nodes WHEN old.state IS NOT new.state BEGIN
+    INSERT INTO events (kind, source, subject, data)
+    SELECT 'node', name, name || '/runs/' || new.run || '/nodes/' || new.node, json_object('run', new.run,
+        'node', new.node, 'platform', new.platform, 'variant', new.variant, 'action', new.action, 'reason', new.reason,
+        'state', new.state, 'previous', old.state, 'attempts', new.attempts, 'digest', new.digest,
+        'failure', json(new.failure)) FROM runs JOIN sources ON sources.id = runs.source_id WHERE runs.number = new.run;
+END;
+CREATE TRIGGER release_made AFTER INSERT ON releases BEGIN
+    INSERT INTO events (kind, source, subject, data)
+    SELECT 'release', name, name || '/releases/' || new.number, json_object('release', new.number, 'run', new.run,
+        'branch', new.branch, 'commit', new.commit_id) FROM sources WHERE id = new.source_id;
+END;
+CREATE TRIGGER channel_moved AFTER UPDATE OF release, hold ON channels
+    WHEN old.release IS NOT new.release OR old.hold IS NOT new.hold BEGIN
+    INSERT INTO events (kind, source, subject, data)
+    SELECT 'channel', sources.name, sources.name || '/channels/' || new.name, json_object('channel', new.name,
+        'release', new.release, 'previous', old.release, 'hold', new.hold) FROM sources WHERE id = new.source_id;
+END;
+
+-- How far each sink has been told.
+CREATE TABLE sinks (
+    name     TEXT NOT NULL PRIMARY KEY,
+    told     INTEGER NOT NULL,                -- events.id
+    failures INTEGER NOT NULL DEFAULT 0,      -- failed tries in a row
+    error    TEXT
+) STRICT, WITHOUT ROWID;

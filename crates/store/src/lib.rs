@@ -10,11 +10,13 @@
 //! | [`results`] | `builds`, `check_sets`, `verdicts` |
 //! | [`locks`] | `locks` |
 //! | [`releases`] | `indexes`, `releases`, `release_entries`, `channels`, `audit` |
+//! | [`outbox`] | `events`, `sinks` |
 
 mod error;
 pub mod locks;
 pub mod nodes;
 mod open;
+pub mod outbox;
 pub mod releases;
 pub mod results;
 mod row;

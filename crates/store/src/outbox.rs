@@ -1,0 +1,124 @@
+//! The outbox: what happened, and how far each sink has been told. Triggers of the schema write the events.
+
+use jiff::Timestamp;
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use edgewright_model::names::SourceName;
+
+use crate::error::Operation as _;
+use crate::{Store, StoreError, row};
+
+/// A change of state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventRow {
+    /// Counts up, never used twice.
+    pub id: i64,
+    /// When it happened.
+    pub at: Timestamp,
+    /// `run`, `node`, `release` or `channel`.
+    pub kind: String,
+    /// The source, by its configured name.
+    pub source: SourceName,
+    /// What it is about: `plants/runs/7`.
+    pub subject: String,
+    /// The state after it.
+    pub data: serde_json::Value,
+}
+
+/// How far a sink has been told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SinkRow {
+    /// Its name.
+    pub name: String,
+    /// The last event that it took, or that was given up.
+    pub told: i64,
+    /// Failed tries in a row.
+    pub failures: u32,
+    /// Why the last try failed.
+    pub error: Option<String>,
+}
+
+fn event(row: &SqliteRow) -> Result<EventRow, StoreError> {
+    Ok(EventRow {
+        id: row::number(row, "id")?,
+        at: row::text(row, "at")?,
+        kind: row::text(row, "kind")?,
+        source: row::text(row, "source")?,
+        subject: row::text(row, "subject")?,
+        data: row::json(row, "data")?,
+    })
+}
+
+fn sink(row: &SqliteRow) -> Result<SinkRow, StoreError> {
+    Ok(SinkRow {
+        name: row::text(row, "name")?,
+        told: row::number(row, "told")?,
+        failures: row::number(row, "failures")?,
+        error: row::maybe(row, "error")?,
+    })
+}
+
+impl Store {
+    /// A sink by its name; a new one is told what happens from now on.
+    pub async fn sink(&self, name: &str) -> Result<SinkRow, StoreError> {
+        let found = sqlx::query(
+            "INSERT INTO sinks (name, told) VALUES (?, (SELECT coalesce(max(id), 0) FROM events))
+             ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING *",
+        )
+        .bind(name)
+        .fetch_one(&self.pool)
+        .await;
+        sink(&found.doing("read a sink")?)
+    }
+
+    /// All sinks that ever were, by name.
+    pub async fn sinks(&self) -> Result<Vec<SinkRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM sinks ORDER BY name").fetch_all(&self.pool).await;
+        rows.doing("list sinks")?.iter().map(sink).collect()
+    }
+
+    /// The next events after one, oldest first.
+    pub async fn events_after(&self, id: i64, limit: u32) -> Result<Vec<EventRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM events WHERE id > ? ORDER BY id LIMIT ?")
+            .bind(id)
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await;
+        rows.doing("list events")?.iter().map(event).collect()
+    }
+
+    /// How many events a sink has not been told yet.
+    pub async fn untold(&self, sink: &str) -> Result<u64, StoreError> {
+        let found = sqlx::query(
+            "SELECT count(*) AS untold FROM events WHERE id > (SELECT told FROM sinks WHERE name = ?)",
+        )
+        .bind(sink)
+        .fetch_one(&self.pool)
+        .await
+        .doing("count events")?;
+        Ok(found.try_get::<i64, _>("untold").map_or(0, |count| u64::try_from(count).unwrap_or(0)))
+    }
+
+    /// Notes that a sink was told up to an event. Never goes back.
+    pub async fn note_told(&self, name: &str, told: i64) -> Result<(), StoreError> {
+        sqlx::query("UPDATE sinks SET told = ?1, failures = 0, error = NULL WHERE name = ?2 AND told <= ?1")
+            .bind(told)
+            .bind(name)
+            .execute(&self.pool)
+            .await
+            .doing("note a delivery")?;
+        Ok(())
+    }
+
+    /// Notes that a try failed.
+    pub async fn note_untold(&self, name: &str, error: &str) -> Result<(), StoreError> {
+        sqlx::query("UPDATE sinks SET failures = failures + 1, error = ? WHERE name = ?")
+            .bind(error)
+            .bind(name)
+            .execute(&self.pool)
+            .await
+            .doing("note a failed delivery")?;
+        Ok(())
+    }
+}
