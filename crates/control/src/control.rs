@@ -58,6 +58,8 @@ pub(crate) struct Inner {
     pub(crate) tags: ChannelTags,
     pub(crate) slots: Semaphore,
     pub(crate) runs_wake: Notify,
+    /// Ends the tasks that tell the sinks of now.
+    pub(crate) notifying: Mutex<CancellationToken>,
     state: Mutex<State>,
 }
 
@@ -103,6 +105,7 @@ impl Control {
             tags,
             slots: Semaphore::new(settings.parallel.get()),
             runs_wake: Notify::new(),
+            notifying: Mutex::default(),
             state: Mutex::default(),
             settings,
         };
@@ -113,8 +116,9 @@ impl Control {
     pub fn start(&self) {
         let control = self.clone();
         self.0.tasks.spawn("runs", async move { control.reconcile_runs().await });
-        let sources: Vec<SourceId> = self.state().watched.keys().copied().collect();
-        for source in sources {
+        let control = self.clone();
+        self.0.tasks.spawn("watch", async move { control.reconcile_watching().await });
+        for source in self.sources() {
             let control = self.clone();
             self.0
                 .tasks
@@ -149,6 +153,11 @@ impl Control {
     /// A source's settings and mirror.
     pub fn watched(&self, source: SourceId) -> Option<Arc<Watched>> {
         self.state().watched.get(&source).cloned()
+    }
+
+    /// The configured sources.
+    pub(crate) fn sources(&self) -> Vec<SourceId> {
+        self.state().watched.keys().copied().collect()
     }
 
     pub(crate) fn watch(&self, watched: Arc<Watched>) {

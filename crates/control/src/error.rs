@@ -39,6 +39,9 @@ pub enum ControlError {
         /// The run.
         run: RunNumber,
     },
+    /// A source of which no commit was run.
+    #[error("no commit of the source was run yet: wait for its first poll, or `edgewright poll` it")]
+    NothingRun,
     /// A source that nobody configured.
     #[error("the source is not configured")]
     UnknownSource,
@@ -66,7 +69,9 @@ impl ControlError {
             Self::Store(error) => error.class(),
             Self::Source(error) => error.class(),
             Self::Hosting(_) | Self::Pack(_) | Self::File { .. } | Self::Stopped => ErrorClass::Unavailable,
-            Self::NoSource { .. } | Self::UnknownSource | Self::Over { .. } => ErrorClass::Conflict,
+            Self::NoSource { .. } | Self::UnknownSource | Self::NothingRun | Self::Over { .. } => {
+                ErrorClass::Conflict
+            }
             Self::NoRun { .. } => ErrorClass::NotFound,
             Self::Document(_) => ErrorClass::Bug,
         }

@@ -4,8 +4,10 @@
 //! |---|---|
 //! | [`sources`] | polls, and queues a run where a followed branch moved |
 //! | [`runs`] | takes a run from its commit over its plan and its jobs to its release |
+//! | [`watch`] | looks at base images and distributions, on a schedule |
 //! | [`tags`] | what channel tags answer; channels move in `runs/publish.rs`, in the release's transaction |
 //! | [`hosting`], [`referrers`] | the registry as control uses it |
+//! | [`notify`] | tells others: CloudEvents, commit statuses |
 //! | [`events`], [`logs`] | what happens, as it happens |
 //!
 //! The parts meet only through the store: events and wake-ups shorten waits and carry no truth.
@@ -15,11 +17,13 @@ mod error;
 pub mod events;
 pub mod hosting;
 pub mod logs;
+pub mod notify;
 pub mod referrers;
 pub mod runs;
 pub mod settings;
 pub mod sources;
 pub mod tags;
+pub mod watch;
 
 pub use control::{Control, Parts};
 pub use error::ControlError;

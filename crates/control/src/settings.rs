@@ -9,6 +9,8 @@ use edgewright_model::names::SourceName;
 use edgewright_model::order::RegistryAccess;
 use edgewright_source::Remote;
 
+use crate::watch::Watching;
+
 /// How control works.
 #[derive(Debug, Clone)]
 pub struct ControlSettings {
@@ -26,6 +28,8 @@ pub struct ControlSettings {
     pub attempts: u32,
     /// How long to wait before the second try; doubled for each further one.
     pub retry_after: Duration,
+    /// When base images and distributions are looked at.
+    pub watching: Watching,
 }
 
 /// A source to watch.
@@ -55,6 +59,7 @@ impl ControlSettings {
             lane_within: Span::from_secs(600),
             attempts: 3,
             retry_after: Duration::from_secs(5),
+            watching: Watching::default(),
         }
     }
 }

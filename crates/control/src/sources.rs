@@ -1,10 +1,11 @@
 //! Sources: each is polled; a followed branch that stands elsewhere becomes a run.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use edgewright_model::error::Chain;
-use edgewright_model::names::CommitId;
+use edgewright_model::names::{CommitId, ImageName};
 use edgewright_model::run::{RunNumber, Trigger};
 use edgewright_model::spec::Follows;
 use edgewright_source::{Followed, Mirror, RefChange, RemoteRefs, changed};
@@ -98,7 +99,7 @@ impl Control {
         let (_, moved) = polled?;
         let mut runs = Vec::new();
         for (branch, commit) in moved {
-            runs.push(self.queue(watched, branch, &commit, Trigger::Commit).await?);
+            runs.push(self.queue(watched, branch, &commit, Trigger::Commit, &BTreeSet::new()).await?);
         }
         Ok(runs)
     }
@@ -147,12 +148,13 @@ impl Control {
         Ok((refs.default_branch, moved))
     }
 
-    async fn queue(
+    pub(crate) async fn queue(
         &self,
         watched: &Watched,
         branch: String,
         commit: &CommitId,
         trigger: Trigger,
+        images: &BTreeSet<ImageName>,
     ) -> Result<RunNumber, ControlError> {
         let inner = &*self.0;
         let info = watched.mirror.repository().commit_info(commit).await?;
@@ -163,7 +165,7 @@ impl Control {
             author: format!("{} <{}>", info.author, info.email),
             trigger,
         };
-        let number = inner.store.queue_run(watched.id, &new, inner.clock.now()).await?;
+        let number = inner.store.queue_run_for(watched.id, &new, images, inner.clock.now()).await?;
         inner.runs_wake.notify_one();
         Ok(number)
     }
@@ -182,7 +184,7 @@ impl Control {
     ) -> Result<RunNumber, ControlError> {
         let watched = self.watched(source).ok_or(ControlError::UnknownSource)?;
         watched.mirror.ensure(commit).await?;
-        self.queue(&watched, branch.to_owned(), commit, trigger).await
+        self.queue(&watched, branch.to_owned(), commit, trigger, &BTreeSet::new()).await
     }
 
     /// Queues the commit of an earlier run again: its failures are tried anew.

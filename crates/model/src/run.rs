@@ -102,7 +102,8 @@ impl RunState {
     pub const fn may_become(self, next: Self) -> bool {
         match (self, next) {
             (Self::Queued, Self::Preparing | Self::Superseded)
-            | (Self::Preparing, Self::Running)
+            // A run that only looks at locks passes without a plan.
+            | (Self::Preparing, Self::Running | Self::Passed)
             | (Self::Running, Self::Releasing)
             | (Self::Releasing, Self::Passed) => true,
             (from, Self::Cancelled | Self::Failed) => !from.is_terminal(),

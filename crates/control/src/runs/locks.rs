@@ -1,19 +1,25 @@
 //! Locks: missing ones, and in a run that looks for updates all, are resolved by jobs of their own and kept as numbered
-//! overlays. What comes back equal to the effective lock is not kept: nothing moved.
+//! overlays. What comes back equal to the effective lock is not kept: nothing moved. Nor is what comes back older: a
+//! mirror that lags behind moves nobody backwards. What was found is noted for each image, so that a run can say it.
 
 use std::collections::BTreeMap;
 
+use edgewright_model::format;
 use edgewright_model::lock::Lock;
+use edgewright_model::moves::{LockLook, LockMoves, LookResult};
 use edgewright_model::names::ImageName;
 use edgewright_model::order::JobId;
 use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
+use edgewright_model::run::RunState;
 use edgewright_model::spec::Definition;
 use edgewright_model::tree::Tree;
-use edgewright_plan::{EffectiveLock, Locks};
+use edgewright_oci::COMPRESSOR_VERSION;
+use edgewright_plan::{EffectiveLock, Locks, lock_request};
 use futures::future::try_join_all;
 
 use super::Driver;
 use crate::ControlError;
+use crate::events::RunEventKind;
 
 impl Driver<'_> {
     /// Resolves the locks of some images and stores what is new; gives the images for which that failed.
@@ -50,18 +56,18 @@ impl Driver<'_> {
             drop(permit);
             let failure = match (outcome.lock, outcome.failure) {
                 (Some(lock), None) => {
-                    let reason = match effective {
-                        Some(old) if same_inputs(&old.lock, &lock) => return Ok(None),
-                        Some(_) => format!("run {}: the outside moved", self.run.number),
-                        None => format!("run {}: no lock for what the image asks", self.run.number),
-                    };
-                    self.store.add_lock(self.run.source, image, &lock, &reason, self.clock.now()).await?;
+                    self.take(image, effective.map(|old| &old.lock), &lock).await?;
                     return Ok(None);
                 }
                 (_, Some(failure)) => failure,
                 (None, None) => no_answer(),
             };
             if failure.kind != FailureKind::Infrastructure || attempt >= self.settings.attempts {
+                if effective.is_some() {
+                    let message = Some(failure.message.clone());
+                    let look = LockLook { message, ..look(image, LookResult::Kept) };
+                    self.store.note_look(self.run.number, &look).await?;
+                }
                 return Ok(Some((image.clone(), failure)));
             }
             let pause = self.settings.retry_after * 2_u32.saturating_pow(attempt - 1);
@@ -72,6 +78,64 @@ impl Driver<'_> {
             attempt += 1;
         }
     }
+}
+
+impl Driver<'_> {
+    /// Makes what was resolved the next overlay, where it moves the image and moves it forwards.
+    async fn take(&self, image: &ImageName, old: Option<&Lock>, new: &Lock) -> Result<(), ControlError> {
+        let run = self.run.number;
+        let moves = old.map(|old| LockMoves::between(old, new)).unwrap_or_default();
+        let mut found = match old {
+            Some(old) if same_inputs(old, new) => look(image, LookResult::Unchanged),
+            Some(_) => match moves.backwards() {
+                Some(package) => {
+                    let message = Some(format!("the mirror lags behind ({package})"));
+                    LockLook { message, ..look(image, LookResult::Kept) }
+                }
+                None => LockLook { moves, ..look(image, LookResult::Moved) },
+            },
+            None => look(image, LookResult::First),
+        };
+        if matches!(found.result, LookResult::First | LookResult::Moved) {
+            let reason = format!("run {run}: {found}");
+            let number = self.store.add_lock(self.run.source, image, new, &reason, self.clock.now()).await?;
+            found.overlay = Some(number);
+        }
+        Ok(self.store.note_look(run, &found).await?)
+    }
+
+    /// Looks at the outside for a run that does nothing else, and ends it: nothing is planned or built.
+    pub(crate) async fn look(&self) -> Result<RunState, ControlError> {
+        let run = &self.run;
+        let tree = self.watched.mirror.read_tree(&run.commit).await?;
+        let parsed = format::parse(&tree);
+        let Some(definition) = parsed.definition else {
+            self.refuse(&parsed.diagnostics).await?;
+            return Ok(RunState::Failed);
+        };
+        let locks = Locks::choose(&definition, &self.overlays().await?, COMPRESSOR_VERSION);
+        let asked = self.store.run_images(run.number).await?;
+        let images = definition.images.iter().filter(|(image, spec)| {
+            !lock_request(spec, &definition.source).is_empty() && (asked.is_empty() || asked.contains(*image))
+        });
+        let images: Vec<&ImageName> = images.map(|(image, _)| image).collect();
+        let failures = self.resolve_locks(&definition, images.into_iter(), &locks, &tree).await?;
+        let words: Vec<String> =
+            failures.iter().map(|(image, failure)| format!("{image}: {}", failure.message)).collect();
+        let (state, why) = if words.is_empty() {
+            (RunState::Passed, None)
+        } else {
+            (RunState::Failed, Some(words.join("; ")))
+        };
+        let now = self.clock.now();
+        self.store.end_run(run.number, RunState::Preparing, state, why.as_deref(), now).await?;
+        self.events.send(run.number, RunEventKind::State(state));
+        Ok(state)
+    }
+}
+
+fn look(image: &ImageName, result: LookResult) -> LockLook {
+    LockLook { image: image.clone(), result, overlay: None, moves: LockMoves::default(), message: None }
 }
 
 /// Whether two locks pin the same; the epoch is only when they were made.

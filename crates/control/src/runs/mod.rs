@@ -90,7 +90,7 @@ impl Driver<'_> {
     }
 
     /// Marks all that is left of a cancelled run.
-    async fn cancelled(&self) -> Result<(), ControlError> {
+    pub(crate) async fn cancelled(&self) -> Result<(), ControlError> {
         let number = self.run.number;
         let Some(run) = self.store.run(number).await? else { return Ok(()) };
         let now = self.clock.now();
@@ -107,7 +107,7 @@ impl Driver<'_> {
         Ok(())
     }
 
-    async fn failed(&self, error: &ControlError) -> Result<(), ControlError> {
+    pub(crate) async fn failed(&self, error: &ControlError) -> Result<(), ControlError> {
         let number = self.run.number;
         let Some(run) = self.store.run(number).await? else { return Ok(()) };
         if run.state.is_terminal() {
@@ -133,23 +133,7 @@ impl Control {
             if run.state.is_terminal() {
                 break;
             }
-            let watched = self.watched(run.source).ok_or(ControlError::NoSource { run: number })?;
-            let scratch = inner.settings.data.join("work/packs");
-            let mut driver = Driver {
-                settings: &inner.settings,
-                store: &inner.store,
-                hosting: &inner.hosting,
-                executor: &*inner.executor,
-                clock: &inner.clock,
-                events: &inner.events,
-                logs: &inner.logs,
-                tags: &inner.tags,
-                slots: &inner.slots,
-                watched,
-                run,
-                cancel: cancel.clone(),
-                scratch,
-            };
+            let mut driver = self.driver(run, cancel.clone())?;
             let result = driver.drive().await;
             if inner.shutdown.is_cancelled() {
                 return Err(ControlError::Stopped);
@@ -170,6 +154,27 @@ impl Control {
         self.forget_token(number);
         let run = inner.store.run(number).await?.ok_or(ControlError::NoRun { run: number })?;
         Ok(run.state)
+    }
+
+    /// A driver of a run.
+    pub(crate) fn driver(&self, run: RunRow, cancel: CancellationToken) -> Result<Driver<'_>, ControlError> {
+        let inner = &*self.0;
+        let watched = self.watched(run.source).ok_or(ControlError::NoSource { run: run.number })?;
+        Ok(Driver {
+            settings: &inner.settings,
+            store: &inner.store,
+            hosting: &inner.hosting,
+            executor: &*inner.executor,
+            clock: &inner.clock,
+            events: &inner.events,
+            logs: &inner.logs,
+            tags: &inner.tags,
+            slots: &inner.slots,
+            watched,
+            run,
+            cancel,
+            scratch: inner.settings.data.join("work/packs"),
+        })
     }
 
     /// Looks for runs that nobody drives and starts a driver for the oldest of each source, until shutdown.
