@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use edgewright_job::Executor;
+use edgewright_model::names::SourceName;
 use edgewright_model::run::RunNumber;
 use edgewright_process::{Clock, Tasks};
 use edgewright_source::Git;
@@ -119,10 +120,7 @@ impl Control {
         let control = self.clone();
         self.0.tasks.spawn("watch", async move { control.reconcile_watching().await });
         for source in self.sources() {
-            let control = self.clone();
-            self.0
-                .tasks
-                .spawn(format!("source {}", source.0), async move { control.poll_source(source).await });
+            self.start_source(source);
         }
     }
 
@@ -160,8 +158,20 @@ impl Control {
         self.state().watched.keys().copied().collect()
     }
 
+    /// A configured source by its name.
+    pub fn source_named(&self, name: &SourceName) -> Option<Arc<Watched>> {
+        self.state().watched.values().find(|watched| watched.settings.name == *name).cloned()
+    }
+
     pub(crate) fn watch(&self, watched: Arc<Watched>) {
-        self.state().watched.insert(watched.id, watched);
+        let before = self.state().watched.insert(watched.id, watched);
+        if let Some(before) = before {
+            before.stop.cancel();
+        }
+    }
+
+    pub(crate) fn unwatch(&self, source: SourceId) {
+        self.state().watched.remove(&source);
     }
 
     /// The token that cancels a run; fires at shutdown, too.

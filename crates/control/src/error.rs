@@ -76,4 +76,16 @@ impl ControlError {
             Self::Document(_) => ErrorClass::Bug,
         }
     }
+
+    /// What to do about it.
+    pub const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NoRun { .. } => Some("`edgewright runs` lists them"),
+            Self::Over { .. } => Some("`edgewright run retry RUN` queues its commit again"),
+            Self::NoSource { .. } | Self::UnknownSource => {
+                Some("follow it again: [[source]] in the settings file, or `serve --source URL`")
+            }
+            _ => None,
+        }
+    }
 }

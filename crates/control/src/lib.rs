@@ -3,6 +3,7 @@
 //! | module | its part |
 //! |---|---|
 //! | [`sources`] | polls, and queues a run where a followed branch moved |
+//! | [`pull_requests`] | the same for pull requests, without a release |
 //! | [`runs`] | takes a run from its commit over its plan and its jobs to its release |
 //! | [`watch`] | looks at base images and distributions, on a schedule |
 //! | [`tags`] | what channel tags answer; channels move in `runs/publish.rs`, in the release's transaction |
@@ -18,6 +19,7 @@ pub mod events;
 pub mod hosting;
 pub mod logs;
 pub mod notify;
+pub mod pull_requests;
 pub mod referrers;
 pub mod runs;
 pub mod settings;

@@ -43,6 +43,8 @@ pub struct SourceSettings {
     pub branch: Option<String>,
     /// How often to poll.
     pub poll: Duration,
+    /// Whether pull requests are run, too.
+    pub pull_requests: bool,
 }
 
 /// How many jobs a machine does well at once.

@@ -5,17 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgewright_model::error::Chain;
-use edgewright_model::names::{CommitId, ImageName};
+use edgewright_model::names::{CommitId, ImageName, SourceName};
 use edgewright_model::run::{RunNumber, Trigger};
 use edgewright_model::spec::Follows;
 use edgewright_source::{Followed, Mirror, RefChange, RemoteRefs, changed};
 use edgewright_store::sources::{NewRun, SourceId};
 use edgewright_store::{Store, StoreError};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::settings::SourceSettings;
 use crate::{Control, ControlError};
 
+/// Polls of a source begin at least this far apart.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest wait after failed polls.
 const LONGEST_BACKOFF: Duration = Duration::from_mins(10);
 
@@ -26,6 +29,8 @@ pub struct Watched {
     pub(crate) settings: SourceSettings,
     pub(crate) mirror: Mirror,
     pub(crate) wake: Notify,
+    /// Ends its polling: the source was removed, or has other settings now.
+    pub(crate) stop: CancellationToken,
 }
 
 impl Watched {
@@ -49,18 +54,34 @@ impl Control {
         let row = inner.store.upsert_source(&settings.name, &url, inner.clock.now()).await?;
         let folder = inner.settings.data.join("sources").join(format!("{}.git", settings.name));
         let mirror = Mirror::new(inner.git.clone(), folder, settings.remote.clone());
-        let watched = Watched { id: row.id, settings, mirror, wake: Notify::new() };
+        let stop = inner.shutdown.child_token();
+        let watched = Watched { id: row.id, settings, mirror, wake: Notify::new(), stop };
         self.watch(Arc::new(watched));
         Ok(row.id)
     }
 
+    /// Polls a source in a task of its own, until it is removed or changed.
+    pub fn start_source(&self, source: SourceId) {
+        let control = self.clone();
+        let polling = async move { control.poll_source(source).await };
+        self.0.tasks.spawn(format!("source {}", source.0), polling);
+    }
+
+    /// Follows a source no longer. A run that is being worked on goes on, queued ones wait until it is back.
+    pub fn remove_source(&self, name: &SourceName) -> bool {
+        let Some(watched) = self.source_named(name) else { return false };
+        watched.stop.cancel();
+        self.unwatch(watched.id);
+        true
+    }
+
     /// Polls a source until shutdown: every `poll`, later after failures, at once when woken.
     pub async fn poll_source(&self, source: SourceId) {
-        let inner = &*self.0;
         let Some(watched) = self.watched(source) else { return };
         let name = watched.settings.name.clone();
         let mut failures: u32 = 0;
         loop {
+            let began = tokio::time::Instant::now();
             match self.poll_once(&watched).await {
                 Ok(runs) => {
                     failures = 0;
@@ -78,8 +99,12 @@ impl Control {
             let pause = pause.min(LONGEST_BACKOFF.max(watched.settings.poll));
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = watched.wake.notified() => {}
-                () = inner.shutdown.cancelled() => return,
+                () = async {
+                    watched.wake.notified().await;
+                    // Whoever wakes often, such as webhooks of a busy repository, does not poll the remote without end.
+                    tokio::time::sleep_until(began + SHORTEST_PAUSE).await;
+                } => {}
+                () = watched.stop.cancelled() => return,
             }
         }
     }
@@ -100,6 +125,9 @@ impl Control {
         let mut runs = Vec::new();
         for (branch, commit) in moved {
             runs.push(self.queue(watched, branch, &commit, Trigger::Commit, &BTreeSet::new()).await?);
+        }
+        if watched.settings.pull_requests {
+            runs.extend(self.look_at_pull_requests(watched).await?);
         }
         Ok(runs)
     }
@@ -194,6 +222,11 @@ impl Control {
     pub async fn retry(&self, run: RunNumber) -> Result<RunNumber, ControlError> {
         let row = self.0.store.run(run).await?.ok_or(ControlError::NoRun { run })?;
         self.queue_run(row.source, &row.branch, &row.commit, Trigger::Manual).await
+    }
+
+    /// As [`Control::wake_source`], by the source's configured name.
+    pub fn wake_named(&self, name: &SourceName) -> bool {
+        self.source_named(name).map(|watched| watched.wake.notify_one()).is_some()
     }
 
     /// Polls a source now, without waiting for its turn.

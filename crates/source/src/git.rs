@@ -1,5 +1,6 @@
 //! The git command line in an environment of its own.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -131,6 +132,23 @@ impl Git {
             .await
             .map_err(|error| remote_error("poll the remote", remote, error))?;
         parse::ls_remote(&String::from_utf8_lossy(&output.stdout))
+    }
+
+    /// The heads of pull requests (GitHub, Gitea, Forgejo) and merge requests (GitLab), closed ones included, by their refs.
+    pub async fn poll_pull_requests(
+        &self,
+        remote: &Remote,
+    ) -> Result<BTreeMap<String, CommitId>, SourceError> {
+        let patterns = ["refs/pull/*/head", "refs/merge-requests/*/head"];
+        let output = self
+            .command_to(remote)
+            .args(["ls-remote", "--", remote.address()])
+            .args(patterns)
+            .deadline(POLL_WITHIN)
+            .run()
+            .await
+            .map_err(|error| remote_error("poll the remote's pull requests", remote, error))?;
+        parse::pull_requests(&String::from_utf8_lossy(&output.stdout))
     }
 
     /// Whether the folder is a bare repository, or a repository's inside.

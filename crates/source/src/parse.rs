@@ -37,6 +37,24 @@ pub(crate) fn ls_remote(text: &str) -> Result<RemoteRefs, SourceError> {
     Ok(refs)
 }
 
+/// `git ls-remote REMOTE refs/pull/*/head refs/merge-requests/*/head`.
+pub(crate) fn pull_requests(text: &str) -> Result<BTreeMap<String, CommitId>, SourceError> {
+    let mut heads = BTreeMap::new();
+    for line in text.lines() {
+        let fault = || SourceError::Answer { doing: "ls-remote", text: line.chars().take(200).collect() };
+        let (commit, name) = line.split_once('\t').ok_or_else(fault)?;
+        // The patterns of git match at any depth: `refs/heads/x/refs/pull/1/head` is a branch.
+        let number = name
+            .strip_prefix("refs/pull/")
+            .or_else(|| name.strip_prefix("refs/merge-requests/"))
+            .and_then(|rest| rest.strip_suffix("/head"));
+        if number.is_some_and(|number| number.parse::<u64>().is_ok()) {
+            heads.insert(name.to_owned(), commit.parse().map_err(|_| fault())?);
+        }
+    }
+    Ok(heads)
+}
+
 /// `git ls-tree -r -z -l --full-tree COMMIT`.
 pub(crate) fn ls_tree(bytes: &[u8]) -> Result<BTreeMap<TreePath, Entry>, SourceError> {
     let mut entries = BTreeMap::new();
@@ -112,6 +130,20 @@ mod tests {
         let unborn = ls_remote(&format!("ref: refs/heads/gone\tHEAD\n{A}\trefs/heads/main\n")).unwrap();
         assert_eq!(unborn.default_branch, None);
         assert!(ls_remote("<html>").is_err());
+    }
+
+    #[test]
+    fn heads_of_pull_requests_are_read() {
+        let names = [
+            "refs/pull/12/head",
+            "refs/merge-requests/3/head",
+            "refs/heads/refs/pull/1/head",
+            "refs/pull/x/head",
+        ];
+        let text: String = names.iter().map(|name| format!("{A}\t{name}\n")).collect();
+        let heads = pull_requests(&text).unwrap();
+        assert_eq!(heads.keys().collect::<Vec<_>>(), ["refs/merge-requests/3/head", "refs/pull/12/head"]);
+        assert!(pull_requests("<html>").is_err());
     }
 
     #[test]

@@ -107,6 +107,33 @@ impl Store {
         rows.iter().map(run).collect()
     }
 
+    /// How many runs are in each state.
+    pub async fn run_counts(&self) -> Result<Vec<(RunState, u64)>, StoreError> {
+        let rows = sqlx::query("SELECT state, count(*) AS runs FROM runs GROUP BY state ORDER BY state")
+            .fetch_all(&self.pool)
+            .await
+            .doing("count runs")?;
+        rows.iter().map(|row| Ok((row::text(row, "state")?, row::number(row, "runs")?))).collect()
+    }
+
+    /// Runs of pull requests of a source that ended before a time, oldest first.
+    pub async fn pull_request_runs_before(
+        &self,
+        source: SourceId,
+        before: Timestamp,
+    ) -> Result<Vec<RunNumber>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT number FROM runs WHERE source_id = ? AND finished_at < ?
+             AND (branch LIKE 'refs/pull/%' OR branch LIKE 'refs/merge-requests/%') ORDER BY number",
+        )
+        .bind(source.0)
+        .bind(before.to_string())
+        .fetch_all(&self.pool)
+        .await
+        .doing("list runs of pull requests")?;
+        rows.iter().map(|row| Ok(RunNumber(row::number(row, "number")?))).collect()
+    }
+
     /// The last run of a source that got as far as a plan, before a given one.
     pub async fn planned_before(
         &self,

@@ -142,6 +142,30 @@ impl Store {
         rows.iter().map(|row| Ok((row::text(row, "name")?, row::text(row, "commit_id")?))).collect()
     }
 
+    /// Notes commits of branches as decided without a run: what is there when watching begins is not run.
+    pub async fn note_decided(
+        &self,
+        id: SourceId,
+        branches: &BTreeMap<String, CommitId>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut write = self.write().await?;
+        for (branch, commit) in branches {
+            sqlx::query(
+                "INSERT INTO branches (source_id, name, commit_id, decided_at) VALUES (?, ?, ?, ?)
+                 ON CONFLICT DO UPDATE SET commit_id = excluded.commit_id, decided_at = excluded.decided_at",
+            )
+            .bind(id.0)
+            .bind(branch)
+            .bind(commit.as_str())
+            .bind(now.to_string())
+            .execute(&mut *write)
+            .await
+            .doing("note a branch")?;
+        }
+        write.commit().await.doing("note branches")
+    }
+
     /// Decides a run: notes the branch's commit, supersedes queued runs of the same branch, queues the new one; all or nothing.
     pub async fn queue_run(
         &self,

@@ -1,0 +1,263 @@
+//! Telling others: every change of state goes to the configured sinks, at least once and in order.
+//!
+//! ```text
+//!  a change ─trigger, same transaction─▶ events ──one task for each sink──▶ HTTP POST
+//!                                       (bounded)   └─ sinks.told moves after the answer
+//! ```
+//!
+//! A sink that does not answer is tried again with growing pauses, and holds up nobody else. An answer that refuses for
+//! good (4xx) skips that event. What a sink misses for so long that the outbox is full is lost to it, and said in the log.
+
+mod cloud_event;
+mod status;
+
+use std::time::Duration;
+
+use edgewright_model::error::Chain;
+use edgewright_model::names::SourceName;
+use edgewright_store::outbox::EventRow;
+use reqwest::{Client, RequestBuilder, StatusCode};
+use serde::Deserialize;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+use crate::events::{RunEvent, RunEventKind};
+use crate::{Control, ControlError};
+
+/// Events that are read at once.
+const BATCH: u32 = 100;
+/// How long a sink may take to answer.
+const WITHIN: Duration = Duration::from_secs(10);
+/// Looks for events that nobody announced.
+const LOOK: Duration = Duration::from_secs(2);
+/// The pause after the first failed try; doubled for each further one.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_mins(10);
+
+/// What a sink takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SinkKind {
+    /// CloudEvents 1.0, structured JSON.
+    CloudEvents,
+    /// Commit statuses of GitHub.
+    Github,
+    /// Commit statuses of GitLab.
+    Gitlab,
+    /// Commit statuses of Gitea and Forgejo.
+    Gitea,
+}
+
+/// Who is told.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sink {
+    /// Its name, unique.
+    pub name: String,
+    /// What it takes.
+    pub kind: SinkKind,
+    /// Its address, without a slash at the end.
+    pub url: String,
+    /// Only what concerns this source.
+    pub source: Option<SourceName>,
+    /// The repository on the forge, `OWNER/NAME`.
+    pub repository: Option<String>,
+    /// Sent along; never printed.
+    pub token: Option<String>,
+    /// Base of links for people.
+    pub link: String,
+}
+
+impl std::fmt::Debug for Sink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sink").field("name", &self.name).field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+/// How a try ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    /// Taken, or nothing for this sink.
+    Yes,
+    /// Refused for good.
+    Never(String),
+    /// Not now.
+    Later(String),
+}
+
+impl Sink {
+    fn request(&self, client: &Client, event: &EventRow) -> Option<RequestBuilder> {
+        if self.source.as_ref().is_some_and(|source| *source != event.source) {
+            return None;
+        }
+        match self.kind {
+            SinkKind::CloudEvents => Some(cloud_event::request(self, client, event)),
+            SinkKind::Github | SinkKind::Gitlab | SinkKind::Gitea => status::request(self, client, event),
+        }
+    }
+
+    async fn tell(&self, client: &Client, event: &EventRow) -> Told {
+        let Some(request) = self.request(client, event) else { return Told::Yes };
+        match request.send().await {
+            Ok(answer) => judge(answer.status()),
+            Err(error) => Told::Later(Chain(&error.without_url()).to_string()),
+        }
+    }
+}
+
+fn judge(status: StatusCode) -> Told {
+    let again = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS].contains(&status)
+            // Wrong or expired credentials are put right without losing what happened in between.
+            || [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status);
+    if status.is_success() {
+        Told::Yes
+    } else if status.is_client_error() && !again {
+        Told::Never(format!("it answered {status}"))
+    } else {
+        Told::Later(format!("it answered {status}"))
+    }
+}
+
+fn pause(failures: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(16))).min(LONGEST_PAUSE)
+}
+
+impl Control {
+    /// Tells these sinks from now on, and no others: tasks of earlier ones end.
+    ///
+    /// # Errors
+    /// No HTTP client can be made.
+    pub fn notify(&self, sinks: &[Sink]) -> Result<(), reqwest::Error> {
+        let client = Client::builder()
+            .timeout(WITHIN)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("edgewright/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        let stop = self.0.shutdown.child_token();
+        let mut current = self.0.notifying.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        std::mem::replace(&mut *current, stop.clone()).cancel();
+        drop(current);
+        for sink in sinks {
+            let (control, sink, client, stop) = (self.clone(), sink.clone(), client.clone(), stop.clone());
+            self.0.tasks.spawn(format!("sink {}", sink.name), async move {
+                control.tell(&sink, &client, &stop).await;
+            });
+        }
+        Ok(())
+    }
+
+    async fn tell(&self, sink: &Sink, client: &Client, stop: &CancellationToken) {
+        let mut news = self.0.events.subscribe();
+        let mut failures = 0;
+        loop {
+            let told = tokio::select! {
+                told = self.tell_all(sink, client) => told,
+                () = stop.cancelled() => return,
+            };
+            let wait = match told {
+                Ok(None) => {
+                    failures = 0;
+                    LOOK
+                }
+                Ok(Some(why)) => {
+                    failures += 1;
+                    tracing::warn!(sink.name = sink.name, failures, error = why, "a sink was not told");
+                    pause(failures)
+                }
+                Err(error) => {
+                    failures += 1;
+                    tracing::error!(sink.name = sink.name, error = %Chain(&error), "the outbox cannot be read");
+                    pause(failures)
+                }
+            };
+            let something = async { while !is_change(&news.recv().await) {} };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = something, if failures == 0 => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Tells all that is there; some reason where it has to be tried again.
+    async fn tell_all(&self, sink: &Sink, client: &Client) -> Result<Option<String>, ControlError> {
+        let store = &self.0.store;
+        let mut told = store.sink(&sink.name).await?.told;
+        loop {
+            let events = store.events_after(told, BATCH).await?;
+            let Some(first) = events.first() else { return Ok(None) };
+            if told > 0 && first.id > told + 1 {
+                let lost = first.id - told - 1;
+                tracing::warn!(sink.name = sink.name, lost, "events were lost: the outbox was full");
+            }
+            let end = events.last().map_or(told, |event| event.id);
+            for event in events {
+                match sink.tell(client, &event).await {
+                    Told::Yes => {}
+                    Told::Never(why) => {
+                        tracing::warn!(
+                            sink.name = sink.name,
+                            event.id,
+                            error = why,
+                            "a sink refused an event"
+                        );
+                    }
+                    Told::Later(why) => {
+                        store.note_told(&sink.name, event.id - 1).await?;
+                        store.note_untold(&sink.name, &why).await?;
+                        return Ok(Some(why));
+                    }
+                }
+                told = event.id;
+                // Events that are none of its business are not worth a commit each.
+                if told == end || sink.request(client, &event).is_some() {
+                    store.note_told(&sink.name, told).await?;
+                }
+            }
+        }
+    }
+}
+
+/// Whether an announcement stands for a row in the outbox.
+fn is_change(news: &Result<RunEvent, RecvError>) -> bool {
+    match news {
+        Ok(event) => {
+            matches!(
+                event.kind,
+                RunEventKind::State(_) | RunEventKind::Node { .. } | RunEventKind::Released(_)
+            )
+        }
+        Err(RecvError::Lagged(_) | RecvError::Closed) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_decide_whether_to_try_again() {
+        let kind = |status: u16| match judge(StatusCode::from_u16(status).unwrap()) {
+            Told::Yes => "yes",
+            Told::Never(_) => "never",
+            Told::Later(_) => "later",
+        };
+        let cases = [
+            (200, "yes"),
+            (204, "yes"),
+            (301, "later"),
+            (400, "never"),
+            (401, "later"),
+            (404, "never"),
+            (410, "never"),
+            (422, "never"),
+            (429, "later"),
+            (500, "later"),
+            (503, "later"),
+        ];
+        for (status, expected) in cases {
+            assert_eq!(kind(status), expected, "{status}");
+        }
+        assert_eq!([1, 2, 3, 40].map(|failures| pause(failures).as_secs()), [1, 2, 4, 600]);
+    }
+}
