@@ -206,6 +206,11 @@ impl Registry {
         self.0.metadata.usage(repository).await
     }
 
+    /// Bytes of all blobs, each once.
+    pub async fn stored_bytes(&self) -> Result<u64, RegistryError> {
+        self.0.metadata.stored_bytes().await
+    }
+
     /// Space of the disk that the blobs are on.
     pub async fn disk_usage(&self) -> Result<DiskUsage, RegistryError> {
         let store = Arc::clone(&self.0.store);

@@ -197,6 +197,14 @@ impl Metadata {
         })
     }
 
+    /// Bytes of all blobs, each once.
+    pub(crate) async fn stored_bytes(&self) -> Read<u64> {
+        let bytes: i64 = sqlx::query_scalar("SELECT coalesce(sum(size), 0) FROM blobs WHERE state = 'present'")
+            .fetch_one(&self.readers)
+            .await?;
+        unsigned(bytes, "size")
+    }
+
     pub(crate) async fn pins(&self) -> Read<Vec<Pin>> {
         let rows: Vec<(String, String, String)> =
             sqlx::query_as("SELECT name, repository, digest FROM pins ORDER BY name, repository, digest")
