@@ -9,7 +9,7 @@ use edgewright_model::outcome::{JobFailure, Phase};
 use edgewright_model::run::{NodeState, RunState};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::render::style::{DIM, GREEN, RED, YELLOW, paint, plain};
+use crate::render::style::{DIM, GREEN, RED, YELLOW, paint, plain, short_digests};
 use crate::{output, render};
 
 /// How often spinners move.
@@ -19,9 +19,24 @@ const TICK: Duration = Duration::from_millis(120);
 #[derive(Debug)]
 pub(crate) struct Progress {
     bars: Option<MultiProgress>,
-    nodes: BTreeMap<String, ProgressBar>,
+    nodes: BTreeMap<String, NodeBar>,
     done: usize,
     jobs: usize,
+}
+
+/// The line of a running node.
+#[derive(Debug)]
+struct NodeBar {
+    bar: ProgressBar,
+    /// The node and its phase.
+    head: String,
+}
+
+impl NodeBar {
+    /// Shows the head with what happens within the phase; the bar cuts the line to the terminal's width.
+    fn show(&self, detail: &str) {
+        self.bar.set_message(format!("{} {}", self.head, paint(DIM, short_digests(&plain(detail)))));
+    }
 }
 
 impl Progress {
@@ -48,7 +63,7 @@ impl Progress {
             RunEventKind::Progress { node, done, total, unit } => self.further(node, *done, *total, unit),
             RunEventKind::Log { node, line } => {
                 if let Some(bar) = self.nodes.get(node) {
-                    bar.set_message(plain(line));
+                    bar.show(line);
                 }
             }
             RunEventKind::Released(number) => {
@@ -59,8 +74,8 @@ impl Progress {
 
     /// Takes the bars away.
     pub(crate) fn end(&mut self) {
-        for (_, bar) in std::mem::take(&mut self.nodes) {
-            bar.finish_and_clear();
+        for (_, node) in std::mem::take(&mut self.nodes) {
+            node.bar.finish_and_clear();
         }
     }
 
@@ -76,12 +91,15 @@ impl Progress {
             self.bar(node);
             return;
         }
-        if let Some(bar) = self.nodes.remove(node) {
-            bar.finish_and_clear();
+        if let Some(node) = self.nodes.remove(node) {
+            node.bar.finish_and_clear();
         }
-        let failure =
-            failure.map(|failure| format!(": {} failure: {}", failure.kind, plain(&failure.message)));
-        let failure = failure.unwrap_or_default();
+        let failure = match failure {
+            // Whose fault it is, the failed node said.
+            Some(failure) if state == NodeState::Blocked => format!(": {}", plain(&failure.message)),
+            Some(failure) => format!(": {} failure: {}", failure.kind, plain(&failure.message)),
+            None => String::new(),
+        };
         let word = match state {
             NodeState::Passed => paint(GREEN, state),
             NodeState::Failed | NodeState::Blocked => paint(RED, state),
@@ -99,35 +117,35 @@ impl Progress {
 
     fn phase(&mut self, node: &str, phase: Phase, title: &str) {
         let phase = format!("{phase:?}").to_lowercase();
+        let head = format!("{node} {phase} {}", short_digests(&plain(title)));
         match self.bar(node) {
             Some(bar) => {
-                bar.set_prefix(format!("{node} {phase} {}", plain(title)));
-                bar.set_message("");
+                bar.head = head;
+                bar.show("");
             }
-            None => self.line(&format!("{node}: {phase} {}", plain(title))),
+            None => self.line(&head),
         }
     }
 
     fn further(&self, node: &str, done: u64, total: Option<u64>, unit: &str) {
         if let Some(bar) = self.nodes.get(node) {
             let of = total.map(|total| format!("/{total}")).unwrap_or_default();
-            bar.set_message(format!("{done}{of} {unit}"));
+            bar.show(&format!("{done}{of} {unit}"));
         }
     }
 
     /// The bar of a node, made where it is missing; none without a terminal.
-    fn bar(&mut self, node: &str) -> Option<&ProgressBar> {
+    fn bar(&mut self, node: &str) -> Option<&mut NodeBar> {
         let bars = self.bars.as_ref()?;
         Some(self.nodes.entry(node.to_owned()).or_insert_with(|| {
             let bar = bars.add(ProgressBar::new_spinner());
             // The template is a constant that parses; the default style would only look plainer.
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed:>4} {prefix} {wide_msg:.dim}")
-            {
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed:>4} {wide_msg}") {
                 bar.set_style(style);
             }
-            bar.set_prefix(node.to_owned());
+            bar.set_message(node.to_owned());
             bar.enable_steady_tick(TICK);
-            bar
+            NodeBar { bar, head: node.to_owned() }
         }))
     }
 }

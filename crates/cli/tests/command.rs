@@ -81,11 +81,12 @@ async fn ends_have_their_codes() {
     let config = folder.path().join("bad.toml");
     std::fs::write(&config, "[server]\nlissten = 1\n").unwrap();
     let config = config.to_str().unwrap();
-    let cases: [(&[&str], i32, &str); 9] = [
+    let cases: [(&[&str], i32, &str); 10] = [
         (&["--version"], 0, ""),
         (&["no-such-command"], 2, "unrecognized subcommand"),
         (&["runs"], 3, "nothing was built in"),
-        (&["check", "no-such-folder"], 5, "no-such-folder"),
+        (&["check", "no-such-folder"], 3, "no-such-folder"),
+        (&["run", "."], 3, "is not a source"),
         (&["serve", "--config", config], 2, "unknown field `lissten`"),
         (&["serve", "--config", "/no/such/file"], 3, "cannot read the settings file"),
         (&["serve", "--listen", "127.0.0.1:0", "--log", "a=b=c"], 2, "is no log filter"),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use edgewright_model::error::ErrorClass;
 use edgewright_model::format::{Diagnostic, Parsed, parse, render};
 use edgewright_model::names::VariantName;
 use edgewright_model::resolve;
@@ -16,6 +17,9 @@ use crate::exit::{End, Failure};
 use crate::output;
 use crate::render::style::{GREEN, HINT, RED, paint};
 
+/// The file that makes a folder a source.
+const SOURCE_FILE: &str = "edgewright.yaml";
+
 /// A folder's files, read through a git of our own that leaves nothing behind.
 pub(crate) struct Folder {
     pub(crate) worktree: Worktree,
@@ -27,6 +31,19 @@ pub(crate) struct Folder {
 impl Folder {
     /// Reads a folder.
     pub(crate) async fn read(dir: &Path) -> Result<Self, Failure> {
+        // Before git looks at everything in a folder that is no source, such as a home.
+        let error = match std::fs::metadata(dir) {
+            Err(error) => Some(Failure::file("cannot read the folder", dir, &error)),
+            Ok(found) if !found.is_dir() => Some(Failure::user(format!("{} is not a folder", dir.display()))),
+            Ok(_) if !dir.join(SOURCE_FILE).exists() => {
+                let message = format!("{} is not a source: it has no {SOURCE_FILE}", dir.display());
+                Some(Failure::new(ErrorClass::NotFound, message))
+            }
+            Ok(_) => None,
+        };
+        if let Some(error) = error {
+            return Err(error.hint("name the folder of a source; `edgewright init DIR` writes a sample"));
+        }
         let home = tempfile::Builder::new()
             .prefix("edgewright-git-")
             .tempdir()

@@ -78,7 +78,7 @@ pub(crate) async fn plan(args: &PlanArgs, global: &Global) -> Result<End, Failur
         output::json(&document(&plan, past.since))?;
     } else {
         if let Some(commit) = &past.since {
-            output::note(&format!("compared with {commit}"));
+            output::note(&format!("compared with commit {}", render::short_commit(commit)));
         } else {
             output::note("nothing of this source is built yet");
         }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::run::{commit, lanes};
 use super::style::{BOLD, DIM, GREEN, RED, YELLOW, paint, plain};
 use super::table::Table;
-use super::units::{age, bytes, duration};
+use super::units::{age, bytes, duration, moment};
 
 fn state(state: ImageState) -> String {
     match state {
@@ -67,7 +67,7 @@ pub(crate) fn image(view: &ImageView, now: Timestamp) -> String {
     if let Some(origin) = &view.provenance {
         line("commit", format!("{} {}", commit(&origin.commit), plain(&origin.subject)));
         line("from", origin.url.clone());
-        line("built", format!("{} by run {} ({})", age(origin.built, now), origin.run, origin.built));
+        line("built", format!("by run {}, {}", origin.run, moment(origin.built, now)));
     }
     for build in &view.builds {
         let _ = writeln!(

@@ -14,6 +14,6 @@ mod vars;
 pub(crate) use image::{image, images};
 pub(crate) use plan::plan;
 pub(crate) use release::{channels, releases};
-pub(crate) use run::{run, runs, state};
+pub(crate) use run::{commit as short_commit, locks, run, runs, state};
 pub(crate) use status::status;
 pub(crate) use vars::vars;

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use edgewright_api::{NodeAction, NodeView, RunSummary, RunView, VerdictSummary};
+use edgewright_model::moves::{LockLook, LookResult};
 use edgewright_model::outcome::JobFailure;
 use edgewright_model::run::{NodeState, RunState};
 use edgewright_model::verdict::LaneResult;
@@ -10,13 +11,13 @@ use jiff::Timestamp;
 
 use super::style::{BOLD, DIM, GREEN, HINT, RED, YELLOW, paint, plain};
 use super::table::Table;
-use super::units::{age, duration};
+use super::units::{age, duration, moment};
 
 /// How much of a commit id people need.
 const SHORT_COMMIT: usize = 10;
 
 /// A commit id, short.
-pub(super) fn commit(id: &str) -> &str {
+pub(crate) fn commit(id: &str) -> &str {
     id.get(..SHORT_COMMIT).unwrap_or(id)
 }
 
@@ -52,6 +53,7 @@ fn counts(run: &RunSummary) -> String {
         (counts.reuse, "reuse"),
         (counts.retire, "retire"),
         (counts.failed, "failed"),
+        (counts.blocked, "blocked"),
     ];
     let parts: Vec<String> =
         named.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();
@@ -95,10 +97,11 @@ pub(crate) fn run(view: &RunView, now: Timestamp) -> String {
         format!(" after {}", duration(u64::try_from(to.duration_since(from).as_millis()).unwrap_or(0)))
     });
     line("state", format!("{}{}", state(run.state), took.unwrap_or_default()));
-    line("created", format!("{} ({})", run.created, age(run.created, now)));
+    line("created", moment(run.created, now));
     line("plan", run.summary.clone().unwrap_or_default());
     line("release", run.release.map(|number| number.to_string()).unwrap_or_default());
     line("failure", view.failure.as_deref().map(|failure| paint(RED, plain(failure))).unwrap_or_default());
+    text.push_str(&locks(&view.locks));
     for diagnostic in &view.diagnostics {
         let place = match (&diagnostic.file, diagnostic.place) {
             (Some(file), Some(place)) => format!("{file}:{}:{}: ", place.line, place.column),
@@ -123,8 +126,26 @@ pub(crate) fn run(view: &RunView, now: Timestamp) -> String {
             text.push_str(&failed(&node_name(node, view), failure));
         }
     }
-    if view.nodes.iter().any(|node| node.failure.is_some()) {
-        let _ = writeln!(text, "\nLogs: edgewright logs {} NODE", run.number);
+    if view.nodes.iter().any(|node| node.failure.is_some() && node.job.is_some()) {
+        let _ = writeln!(text, "\nlog: edgewright logs {}", run.number);
+    }
+    text
+}
+
+/// What a run found at the outside inputs of images, a line each; what did not move is counted.
+pub(crate) fn locks(looks: &[LockLook]) -> String {
+    if looks.is_empty() {
+        return String::new();
+    }
+    let unchanged = looks.iter().filter(|look| look.result == LookResult::Unchanged).count();
+    let mut text = "\n".to_owned();
+    for look in looks.iter().filter(|look| look.result != LookResult::Unchanged) {
+        let words = plain(&look.to_string());
+        let words = if look.result == LookResult::Kept { paint(YELLOW, words) } else { words };
+        let _ = writeln!(text, "lock of {}: {words}", paint(BOLD, &look.image));
+    }
+    if unchanged > 0 {
+        let _ = writeln!(text, "{}", paint(DIM, format!("{unchanged} locks looked at: nothing moved")));
     }
     text
 }

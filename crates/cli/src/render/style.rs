@@ -31,3 +31,30 @@ pub(crate) fn width(text: &str) -> usize {
 pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
+
+/// A text with its digests cut to what people compare.
+pub(crate) fn short_digests(text: &str) -> String {
+    const PREFIX: &str = "sha256:";
+    const SHORT: usize = 12;
+    let mut parts = text.split(PREFIX);
+    let mut short = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let hex = part.bytes().take_while(u8::is_ascii_hexdigit).count();
+        short.push_str(PREFIX);
+        short.push_str(&part[..hex.min(SHORT)]);
+        short.push_str(&part[hex..]);
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_are_cut_wherever_they_stand() {
+        let digest = "sha256:23005385f5ed5c73ed545638612c87d26f2ccdbe7e538d725c096a3ebacf67ac";
+        assert_eq!(short_digests(&format!("a@{digest} b {digest}")), "a@sha256:23005385f5ed b sha256:23005385f5ed");
+        assert_eq!(short_digests("sha256:äb"), "sha256:äb");
+    }
+}

@@ -12,6 +12,12 @@ pub(crate) fn age(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
+/// A time to the second, with how long ago it was: `2 min ago (2026-11-22T22:44:06Z)`.
+pub(crate) fn moment(at: Timestamp, now: Timestamp) -> String {
+    let whole = Timestamp::from_second(at.as_second()).unwrap_or(at);
+    format!("{} ({whole})", age(at, now))
+}
+
 fn coarse(seconds: i64) -> String {
     match seconds {
         172_800.. => format!("{} d", seconds / 86_400),
@@ -60,6 +66,8 @@ mod tests {
         for (seconds, text) in ages {
             assert_eq!(age(Timestamp::constant(1_000_000 - seconds, 0), now), text);
         }
+        let half = Timestamp::constant(1_000_000, 500_000_000);
+        assert_eq!(moment(half, now), "now (1970-01-12T13:46:40Z)");
         let durations =
             [(340, "340 ms"), (12_340, "12.3 s"), (125_000, "2 min 05 s"), (3_725_000, "1 h 02 min")];
         for (ms, text) in durations {
