@@ -29,7 +29,7 @@ pub(super) fn unrelated_commit(edgewright: &Path, root: &Path) -> anyhow::Result
     clear(&root)?;
     let source = root.join("source");
     thousand(&source)?;
-    let server = Server::start(edgewright, &root, &source, "thousand")?;
+    let server = Server::start(edgewright, &root, &source)?;
     server.wait_for(1, LIMIT)?;
     let mut times = Vec::new();
     for number in 0..COMMITS {
@@ -58,7 +58,7 @@ pub(super) fn site_change(edgewright: &Path, root: &Path) -> anyhow::Result<f64>
     let source = root.join("source");
     sample::write(&source)?;
     sample::without_tests(&source)?;
-    let server = Server::start(edgewright, &root, &source, "bench")?;
+    let server = Server::start(edgewright, &root, &source)?;
     server.wait_for(1, LIMIT)?;
     let mut times = Vec::new();
     for number in 0..COMMITS {
@@ -107,7 +107,6 @@ fn thousand(source: &Path) -> anyhow::Result<()> {
 struct Server {
     child: Child,
     address: String,
-    source: &'static str,
     log: PathBuf,
 }
 
@@ -126,9 +125,9 @@ impl Server {
             .args(["serve", "--listen", &address, "--poll", "1h", "--data"])
             .arg(root.join("data"))
             .arg("--source")
-            .arg(format!("{source}={}", repository.display()))
+            .arg(repository)
             .start_logged(&log)?;
-        let server = Self { child, address, source, log };
+        let server = Self { child, address, log };
         for _ in 0..300 {
             if server.get("/readyz").is_ok() {
                 return Ok(server);
@@ -143,7 +142,8 @@ impl Server {
     }
 
     fn poll(&self) -> anyhow::Result<()> {
-        let url = format!("http://{}/api/v1/sources/{}/poll", self.address, self.source);
+        // A source without a configured name has its folder's.
+        let url = format!("http://{}/api/v1/sources/source/poll", self.address);
         Run::new("curl").args(["-sf", "-X", "POST", &url]).output().map(drop)
     }
 
