@@ -85,6 +85,11 @@ impl Worktree {
         })
     }
 
+    /// The object id of the tree: equal for equal files.
+    pub fn tree_id(&self) -> &str {
+        &self.tree_id
+    }
+
     /// The branch that [`Worktree::publish`] makes where none is checked out.
     const DETACHED: &str = "worktree";
 
