@@ -5,6 +5,7 @@ use std::time::Instant;
 use edgewright_model::order::{ImageTask, ManifestRef, StepAction, StepOrder};
 use edgewright_model::outcome::{JobEvent, JobFailure, Phase, StepBuild};
 
+use crate::bootstrap::Leftovers;
 use crate::context::{BuildContext, Events};
 use crate::image_state::ImageState;
 use crate::{base, bootstrap, containerfile, failure, files};
@@ -38,7 +39,13 @@ async fn run(
         }
         let started = Instant::now();
         events(JobEvent::Phase { phase: Phase::Build, title: step.title.clone() });
-        execute_step(task, &mut state, ctx, number, step, events).await?;
+        let left = execute_step(task, &mut state, ctx, number, step, events).await?;
+        let kept = match (&step.action, left) {
+            (StepAction::Bootstrap { packages, .. }, Some(left)) => {
+                bootstrap::keep(task, ctx, packages, &left, events).await?
+            }
+            _ => None,
+        };
         if let Some(manifest) = state.current.clone() {
             builds.push(StepBuild {
                 key: step.key.clone(),
@@ -46,6 +53,7 @@ async fn run(
                 manifest_size: state.manifest_size,
                 image_size: state.image.size(),
                 duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+                kept,
             });
         }
     }
@@ -62,9 +70,10 @@ async fn execute_step(
     number: usize,
     step: &StepOrder,
     events: Events<'_>,
-) -> Result<(), JobFailure> {
+) -> Result<Option<Leftovers>, JobFailure> {
+    let mut left = None;
     let layers = match &step.action {
-        StepAction::Bootstrap { step, packages, keys } => {
+        StepAction::Bootstrap { step, packages, keys, kept } => {
             if number > 0 || !state.image.layers().is_empty() {
                 let hint = "make it the first step of an image `from: scratch`";
                 return Err(failure::image(
@@ -73,7 +82,10 @@ async fn execute_step(
                     hint,
                 ));
             }
-            let layer = bootstrap::build(task, ctx, step, packages, keys, events).await?;
+            let order = bootstrap::Order { step, packages, keys, kept: kept.as_ref() };
+            let (layer, leftovers) = bootstrap::build(task, ctx, &order, events).await?;
+            // What was built from kept packages has nothing new to keep.
+            left = leftovers.filter(|_| kept.is_none());
             bootstrap::set_runtime(&mut state.image);
             vec![layer]
         }
@@ -91,5 +103,6 @@ async fn execute_step(
             vec![files::build(state, ctx, entries, delete, events).await?]
         }
     };
-    state.publish(ctx, layers, &step.title, events).await
+    state.publish(ctx, layers, &step.title, events).await?;
+    Ok(left)
 }

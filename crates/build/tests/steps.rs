@@ -71,12 +71,21 @@ async fn every_kind_of_step_works_and_repeats() {
     let packages = lock.packages.values().next().unwrap()[0].clone();
     assert!(packages.iter().any(|package| package.name == "base-files"));
     let bootstrap =
-        StepAction::Bootstrap { step: trixie(&[]), packages: packages.clone(), keys: BTreeMap::new() };
+        StepAction::Bootstrap { step: trixie(&[]), packages: packages.clone(), keys: BTreeMap::new(), kept: None };
 
-    let first = build(&world.job("one"), Base::Scratch, "t/base", vec![bootstrap.clone()]).await;
+    let first = build(&world.job("one"), Base::Scratch, "t/base", vec![bootstrap]).await;
     let base = first.result.unwrap();
-    let second = build(&world.job("two"), Base::Scratch, "t/again", vec![bootstrap]).await.result.unwrap();
-    assert_eq!(base.digest, second.digest, "the same lock gives the same bytes");
+    // Built again from what was kept: the mirror is gone, and so are all caches.
+    let kept = first.builds[0].kept.clone().unwrap();
+    assert_eq!(kept.packages.len(), packages.len());
+    let step = BootstrapStep { mirror: Some("http://127.0.0.1:1/debian".to_owned()), ..trixie(&[]) };
+    let packages_of = packages.clone();
+    let again =
+        StepAction::Bootstrap { step, packages: packages_of, keys: BTreeMap::new(), kept: Some(kept) };
+    let mut elsewhere = world.job("two");
+    elsewhere.cache = world.job("cache").scratch;
+    let second = build(&elsewhere, Base::Scratch, "t/again", vec![again]).await.result.unwrap();
+    assert_eq!(base.digest, second.digest, "the same packages give the same bytes");
 
     files_and_containerfile(&world, &base).await;
     what_fails_says_whose_fault(&world, &base, packages).await;
@@ -162,7 +171,7 @@ async fn what_fails_says_whose_fault(
     for package in gone.iter_mut().filter(|package| package.name == "tar") {
         package.version = "0.1-1".into();
     }
-    let action = StepAction::Bootstrap { step: trixie(&[]), packages: gone, keys: BTreeMap::new() };
+    let action = StepAction::Bootstrap { step: trixie(&[]), packages: gone, keys: BTreeMap::new(), kept: None };
     let failed = build(&world.job("gone"), Base::Scratch, "t/gone", vec![action]).await.result.unwrap_err();
     assert_eq!(failed.kind, FailureKind::Infrastructure, "{failed:?}");
     assert!(failed.message.starts_with("tar 0.1-1 is locked, but "), "{failed:?}");
@@ -211,7 +220,7 @@ async fn a_bootable_base_is_reproducible() {
     let lock = resolve_lock(&lock_task(step.clone()), &world.job("lock"), &|_| {}).await.unwrap();
     eprintln!("lock: {:.2} s", started.elapsed().as_secs_f64());
     let packages = lock.packages.values().next().unwrap()[0].clone();
-    let action = StepAction::Bootstrap { step, packages, keys: BTreeMap::new() };
+    let action = StepAction::Bootstrap { step, packages, keys: BTreeMap::new(), kept: None };
     let mut digests = Vec::new();
     for name in ["one", "two"] {
         let actions = vec![action.clone()];

@@ -9,6 +9,7 @@ use crate::digest::Digest;
 use crate::duration::Span;
 use crate::lock::{LockRequest, LockedPackage};
 use crate::names::{ImageName, Platform, VariantName};
+use crate::outcome::KeptPackages;
 use crate::reference::RepoName;
 use crate::spec::{BootstrapStep, Check, Lane, SecretRef};
 
@@ -152,6 +153,9 @@ pub enum StepAction {
         packages: Vec<LockedPackage>,
         /// Key files by their path in the repository (base64).
         keys: BTreeMap<String, String>,
+        /// Build from these instead of the mirror.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kept: Option<KeptPackages>,
     },
     /// Run a Containerfile on what is there so far.
     Containerfile {

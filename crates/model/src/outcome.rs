@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::lock::Lock;
+use crate::lock::{Lock, LockedPackage};
 use crate::order::ManifestRef;
+use crate::reference::RepoName;
 use crate::verdict::Verdict;
 
 /// One line of a job's standard output.
@@ -80,6 +81,31 @@ pub struct StepBuild {
     pub image_size: u64,
     /// How long the step took.
     pub duration_ms: u64,
+    /// What it was made of, for `bootstrap` steps: kept, so that it can be built again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<KeptPackages>,
+}
+
+/// The packages that a `bootstrap` step installed, as blobs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptPackages {
+    /// The repository that has them.
+    pub repository: RepoName,
+    /// The image's `sources.list`, which depends on the building host where the step names no mirror.
+    pub sources: String,
+    /// Each of them, in the lock's order.
+    pub packages: Vec<KeptPackage>,
+}
+
+/// One kept package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptPackage {
+    /// Which.
+    pub package: LockedPackage,
+    /// Its archive.
+    pub digest: Digest,
+    /// Length of the archive in bytes.
+    pub size: u64,
 }
 
 /// Whose fault a failure is. Only `image` blocks for good; `infrastructure` is tried again.

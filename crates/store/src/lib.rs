@@ -8,7 +8,8 @@
 //! | [`sources`] | `sources`, `branches`, and the birth of a run from a moved branch |
 //! | [`runs`], [`nodes`] | `runs`, `run_nodes` |
 //! | [`results`] | `builds`, `check_sets`, `verdicts` |
-//! | [`locks`] | `locks` |
+//! | [`locks`] | `locks`, `lock_looks`, `run_images` |
+//! | [`proofs`] | `kept_packages`, `proofs` |
 //! | [`releases`] | `indexes`, `releases`, `release_entries`, `channels`, `audit` |
 //! | [`outbox`] | `events`, `sinks` |
 
@@ -16,6 +17,7 @@ mod error;
 pub mod locks;
 pub mod nodes;
 mod open;
+pub mod proofs;
 pub mod outbox;
 pub mod releases;
 pub mod results;

@@ -157,6 +157,7 @@ async fn the_first_digest_of_a_key_stays_and_interrupted_nodes_wait_again() {
     assert!(matches!(twice, Err(StoreError::Conflict { .. })));
     for (name, bytes) in [("hmi/plant-a", "first"), ("hmi/plant-b", "second")] {
         let build = StepBuild {
+            kept: None,
             key: Digest::of("key"),
             manifest: ManifestRef { repository: "plant-os/hmi".parse().unwrap(), digest: Digest::of(bytes) },
             manifest_size: 100,

@@ -172,7 +172,7 @@ impl Apt {
 }
 
 /// The file name that apt gives an archive: the epoch's colon is escaped.
-fn archive_name(package: &LockedPackage) -> String {
+pub(super) fn archive_name(package: &LockedPackage) -> String {
     format!("{}_{}_{}.deb", package.name, package.version.replace(':', "%3a"), package.architecture)
 }
 

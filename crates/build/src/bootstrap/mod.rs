@@ -4,11 +4,13 @@
 //!  lock:  private apt ── update ── simulate ──▶ name=version, …
 //!  build: mmdebstrap ── tar on a pipe ──▶ layer        (no file in between; packages kept in the cache)
 //!         installed set == lock, or the build failed
+//!  keep:  the installed packages as blobs ──▶ built again without the mirror
 //! ```
 
 mod apt;
 mod fault;
 mod host;
+mod kept;
 mod repository;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +19,7 @@ use std::path::Path;
 use edgewright_model::lock::LockedPackage;
 use edgewright_model::names::Platform;
 use edgewright_model::order::ImageTask;
-use edgewright_model::outcome::{JobEvent, JobFailure, Phase};
+use edgewright_model::outcome::{JobEvent, JobFailure, KeptPackages, Phase};
 use edgewright_model::spec::BootstrapStep;
 use edgewright_oci::image::Image;
 use edgewright_oci::layer::{Layer, write_tar};
@@ -29,6 +31,7 @@ pub(crate) use apt::Apt;
 pub(crate) use fault::of_command as failure_of;
 pub use fault::{Cause, explain};
 pub use host::{Host, HostEntry};
+pub(crate) use kept::{Leftovers, keep};
 pub use repository::Repository;
 
 use crate::context::{BuildContext, Events};
@@ -81,21 +84,36 @@ pub(crate) fn set_runtime(image: &mut Image) {
     image.set_runtime_field("StopSignal", json!("SIGRTMIN+3"));
 }
 
-/// Installs the locked packages and gives the layer.
+/// What is to be installed.
+#[derive(Debug)]
+pub(crate) struct Order<'o> {
+    pub(crate) step: &'o BootstrapStep,
+    pub(crate) packages: &'o [LockedPackage],
+    pub(crate) keys: &'o BTreeMap<String, String>,
+    /// Where they come from instead of the mirror.
+    pub(crate) kept: Option<&'o KeptPackages>,
+}
+
+/// Installs the locked packages; gives the layer, and what can be kept of it.
 pub(crate) async fn build(
     task: &ImageTask,
     ctx: &BuildContext,
-    step: &BootstrapStep,
-    packages: &[LockedPackage],
-    keys: &BTreeMap<String, String>,
+    order: &Order<'_>,
     events: Events<'_>,
-) -> Result<Layer, JobFailure> {
+) -> Result<(Layer, Option<Leftovers>), JobFailure> {
+    let Order { step, packages, keys, kept } = *order;
     let architecture = architecture(&task.platform, Phase::Build)?;
     let repository = Repository::of(step, &Host::read(Path::new("/etc")), Phase::Build)?;
     let apt = Apt::prepare(ctx, &repository, keys, architecture, Phase::Build)?;
     let local = |error: std::io::Error| failure::local(Phase::Build, &error);
     let packages_folder = apt.link_archives(packages).map_err(local)?;
     let installed = ctx.scratch.join("installed");
+    let sources = ctx.scratch.join("sources.list");
+    let mut lines = repository.lines().to_vec();
+    if let Some(kept) = kept {
+        lines = vec![kept::repository_of(kept, &step.suite, ctx, &ctx.scratch.join("kept")).await?];
+        std::fs::write(&sources, &kept.sources).map_err(local)?;
+    }
     let temporary = ctx.folder("tmp").map_err(local)?;
     let layer_path = ctx.folder("bootstrap").map_err(local)?.join("layer");
 
@@ -117,11 +135,12 @@ pub(crate) async fn build(
         // The tree is thrown away when something goes wrong: syncing each file would only cost time.
         .arg("--dpkgopt=force-unsafe-io")
         .arg(format!("--setup-hook={}", setup_hook(&apt, &packages_folder)))
-        .arg(format!("--customize-hook={}", customize_hook(&apt, &packages_folder, &installed)));
+        .arg(format!("--customize-hook={}", customize_hook(&apt, &packages_folder, &installed)))
+        .arg(format!("--customize-hook={}", sources_hook(&sources, kept.is_some())));
     if let Some(folder) = apt.trusted() {
         command = command.arg(format!("--keyring={}", folder.display()));
     }
-    command = command.arg(&step.suite).arg("-").args(repository.lines());
+    command = command.arg(&step.suite).arg("-").args(lines);
     let epoch = task.epoch;
     let seconds = epoch.as_second().max(0).to_string();
     let (layer, _) = command
@@ -135,7 +154,7 @@ pub(crate) async fn build(
     let layer = layer.map_err(|error| failure::local(Phase::Build, &error))?;
     apt.save_archives(&packages_folder);
     verify(&installed, packages, &task.node)?;
-    Ok(layer)
+    Ok((layer, Some(Leftovers { archives: packages_folder, sources })))
 }
 
 /// Brings what the cache has into the new system.
@@ -172,6 +191,16 @@ fn customize_hook(apt: &Apt, packages: &Path, installed: &Path) -> String {
          \"$1/var/lib/apt/extended_states\"; \
          find \"$1/var/log\" -type f -delete; {SSH_HOST_KEYS}"
     )
+}
+
+/// Saves the image's list of sources; built from kept packages, restores the one that it had.
+fn sources_hook(sources: &Path, restore: bool) -> String {
+    let saved = quote(sources.as_os_str());
+    if restore {
+        format!("cat {saved} > \"$1/etc/apt/sources.list\"")
+    } else {
+        format!("cat \"$1/etc/apt/sources.list\" > {saved} 2>/dev/null || true")
+    }
 }
 
 /// The installed set must be the locked one: otherwise the same key would mean other bytes tomorrow.

@@ -43,7 +43,7 @@ pub(crate) struct Work {
 }
 
 impl Driver<'_> {
-    /// Cuts the order of a node: from the longest prefix that is built by now, with the lanes that have no verdict.
+    /// Cuts the order of a node: from the longest prefix that is built by now, with the lanes that nothing answers yet.
     pub(crate) async fn order(
         &self,
         prepared: &Prepared,
@@ -78,7 +78,7 @@ impl Driver<'_> {
         }
         let mut lanes = Vec::new();
         for lane in &node.lanes {
-            if !self.has_passed(known.as_ref(), lane).await? {
+            if !self.is_answered(prepared, node, known.as_ref(), lane).await? {
                 lanes.push(self.lane(lane));
             }
         }
@@ -118,18 +118,12 @@ impl Driver<'_> {
         Ok(Some(self.job(job, task)))
     }
 
-    fn job(&self, job: JobId, task: Task) -> JobOrder {
+    pub(crate) fn job(&self, job: JobId, task: Task) -> JobOrder {
         let registry = self.settings.registry.clone();
         JobOrder { version: ORDER_VERSION, job, task, registry, within: self.settings.job_within }
     }
 
-    async fn has_passed(&self, known: Option<&ManifestRef>, lane: &LaneChecks) -> Result<bool, ControlError> {
-        let Some(known) = known else { return Ok(false) };
-        let verdict = self.store.verdict(&known.digest, lane.lane, &lane.check_set).await?;
-        Ok(verdict.is_some_and(|row| row.verdict.result == edgewright_model::verdict::LaneResult::Passed))
-    }
-
-    fn lane(&self, lane: &LaneChecks) -> LaneOrder {
+    pub(crate) fn lane(&self, lane: &LaneChecks) -> LaneOrder {
         use edgewright_model::duration::Span;
         let longest = lane.checks.iter().map(|check| check.within.get().as_secs()).max().unwrap_or(0);
         LaneOrder {
@@ -151,6 +145,7 @@ impl Driver<'_> {
                 step: step.clone(),
                 packages: packages.clone(),
                 keys: self.keys(keys).await?,
+                kept: None,
             },
             PlannedStep::Containerfile { step, containerfile, context } => {
                 let mut entries = Vec::new();

@@ -90,6 +90,7 @@ impl Tiny {
 
     pub(super) fn build(&self, step: &StepOrder, repository: &RepoName) -> StepBuild {
         StepBuild {
+            kept: None,
             key: step.key.clone(),
             manifest: ManifestRef { repository: repository.clone(), digest: Digest::of(&self.manifest) },
             manifest_size: self.manifest.len() as u64,
@@ -115,6 +116,7 @@ pub(super) fn verdict(order: &LaneOrder, manifest: &ManifestRef, behaviour: &Beh
         }),
         duration_ms: 1,
         tries: 1,
+        notes: Vec::new(),
     };
     let checks: Vec<CheckResult> = order.checks.iter().enumerate().map(result).collect();
     let result = match behaviour {

@@ -1,0 +1,126 @@
+//! Packages as blobs: what a `bootstrap` step was made of is kept, so that the same key can be built again when the mirror
+//! has moved on, or cannot be reached.
+//!
+//! Built again, apt gets a repository of exactly these packages on the local disk, made from what the packages say of
+//! themselves. Measured on Debian 13: byte-identical to the build from the mirror.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use edgewright_model::Digest;
+use edgewright_model::lock::LockedPackage;
+use edgewright_model::order::ImageTask;
+use edgewright_model::outcome::{JobEvent, JobFailure, KeptPackage, KeptPackages, Phase};
+use edgewright_model::reference::RepoName;
+use edgewright_oci::client::QUIET;
+use edgewright_process::Command;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::apt::archive_name;
+use crate::context::{BuildContext, Events};
+use crate::failure;
+
+/// Packages that are sent or fetched at once: they are small, so waiting for answers costs more than sending.
+const AT_ONCE: usize = 6;
+
+/// What a finished bootstrap leaves in the job's folder, to be kept.
+#[derive(Debug)]
+pub(crate) struct Leftovers {
+    /// The archives that were installed.
+    pub(super) archives: PathBuf,
+    /// The image's `sources.list`.
+    pub(super) sources: PathBuf,
+}
+
+/// The repository of a source's packages.
+fn repository(task: &ImageTask) -> Option<RepoName> {
+    let source = task.repository.as_str().split('/').next()?;
+    format!("{source}/packages").parse().ok()
+}
+
+/// Pushes the packages that were installed. None where one is not there any more: then the key cannot be built again,
+/// which is said, but the image stands.
+pub(crate) async fn keep(
+    task: &ImageTask,
+    ctx: &BuildContext,
+    packages: &[LockedPackage],
+    left: &Leftovers,
+    events: Events<'_>,
+) -> Result<Option<KeptPackages>, JobFailure> {
+    let Some(repository) = repository(task) else { return Ok(None) };
+    let missing = packages.iter().find(|package| !left.archives.join(archive_name(package)).is_file());
+    let sources = std::fs::read_to_string(&left.sources).unwrap_or_default();
+    if let Some(missing) =
+        missing.map(|package| package.name.as_str()).or(sources.is_empty().then_some("sources.list"))
+    {
+        events(JobEvent::Log { line: format!("packages are not kept: {missing} is not there any more") });
+        return Ok(None);
+    }
+    let kept = stream::iter(packages).map(async |package| {
+        let path = left.archives.join(archive_name(package));
+        let hashed = tokio::task::spawn_blocking({
+            let path = path.clone();
+            move || hash(&path)
+        });
+        let hashed = hashed.await.map_err(std::io::Error::other).flatten();
+        let (digest, size) = hashed.map_err(|error| failure::local(Phase::Push, &error))?;
+        let pushed = ctx.client.push_blob_file(&repository, &path, &digest, size, QUIET).await;
+        pushed.map_err(|error| failure::registry(Phase::Push, &error))?;
+        Ok::<_, JobFailure>(KeptPackage { package: package.clone(), digest, size })
+    });
+    let kept: Vec<KeptPackage> = kept.buffered(AT_ONCE).try_collect().await?;
+    events(JobEvent::Log { line: format!("{} packages are kept in {repository}", kept.len()) });
+    Ok(Some(KeptPackages { repository: repository.clone(), sources, packages: kept }))
+}
+
+fn hash(path: &Path) -> std::io::Result<(Digest, u64)> {
+    // Packages are some megabytes each.
+    let bytes = std::fs::read(path)?;
+    Ok((Digest::of(&bytes), bytes.len() as u64))
+}
+
+/// Fetches kept packages and makes a repository of them; gives its line for apt.
+pub(super) async fn repository_of(
+    kept: &KeptPackages,
+    suite: &str,
+    ctx: &BuildContext,
+    folder: &Path,
+) -> Result<String, JobFailure> {
+    let local = |error: std::io::Error| failure::local(Phase::Fetch, &error);
+    std::fs::create_dir_all(folder).map_err(local)?;
+    let stanzas = stream::iter(&kept.packages).map(async |package| {
+        let name = archive_name(&package.package);
+        let path = folder.join(&name);
+        let pulled = ctx.client.pull_blob_file(&kept.repository, &package.digest, &path, QUIET).await;
+        pulled.map_err(|error| failure::registry(Phase::Fetch, &error))?;
+        let fields = Command::new("dpkg-deb")
+            .arg("-f")
+            .arg(&path)
+            .context(&ctx.process)
+            .deadline(ctx.step_limit)
+            .run()
+            .await
+            .map_err(|error| failure::infrastructure(Phase::Fetch, error.to_string(), None))?;
+        let (fields, size, hex) = (fields.text(), package.size, package.digest.hex());
+        // apt takes the escape in a file's name for one of the address, so it is escaped once more.
+        let name = name.replace('%', "%25");
+        Ok::<_, JobFailure>(format!(
+            "{}\nFilename: ./{name}\nSize: {size}\nSHA256: {hex}\n\n",
+            fields.trim_end()
+        ))
+    });
+    let stanzas: Vec<String> = stanzas.buffered(AT_ONCE).try_collect().await?;
+    let packages = stanzas.concat();
+    std::fs::write(folder.join("Packages"), &packages).map_err(local)?;
+    std::fs::write(folder.join("Release"), release(suite, &packages)).map_err(local)?;
+    Ok(format!("deb [trusted=yes] copy:{} ./", folder.display()))
+}
+
+/// mmdebstrap takes essential packages from the suite of this name only.
+fn release(suite: &str, packages: &str) -> String {
+    let mut text =
+        format!("Suite: {suite}\nCodename: {suite}\nDate: Thu, 01 Jan 1970 00:00:00 UTC\nSHA256:\n");
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, " {} {} Packages", Digest::of(packages).hex(), packages.len());
+    text
+}

@@ -1,0 +1,153 @@
+//! Packages that are kept for building a key again, and what building it again gave.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use edgewright_model::Digest;
+use edgewright_model::outcome::KeptPackages;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Operation as _;
+use crate::{Store, StoreError, row};
+
+/// What building a key again gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProofResult {
+    /// The same bytes.
+    Proved,
+    /// Other bytes: a step depends on more than its key says.
+    Refuted,
+}
+
+/// The last time that a key was built again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProofRow {
+    /// What it gave.
+    pub result: ProofResult,
+    /// The digest that it gave.
+    pub digest: Digest,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl ProofResult {
+    /// The name in tables and JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Proved => "proved",
+            Self::Refuted => "refuted",
+        }
+    }
+}
+
+impl Store {
+    /// Notes the packages that a key was built from.
+    pub async fn keep_packages(
+        &self,
+        key: &Digest,
+        kept: &KeptPackages,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO kept_packages (key, document, created_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        )
+        .bind(key.to_string())
+        .bind(row::to_json(kept)?)
+        .bind(now.to_string())
+        .execute(&self.pool)
+        .await
+        .doing("note kept packages")?;
+        Ok(())
+    }
+
+    /// The packages that a key was built from, where they are kept.
+    pub async fn kept_packages(&self, key: &Digest) -> Result<Option<KeptPackages>, StoreError> {
+        let found = sqlx::query("SELECT document FROM kept_packages WHERE key = ?")
+            .bind(key.to_string())
+            .fetch_optional(&self.pool)
+            .await;
+        found.doing("read kept packages")?.as_ref().map(|row| row::json(row, "document")).transpose()
+    }
+
+    /// Keys whose packages are kept, older than a time, though neither a release nor an open run needs them.
+    pub async fn unneeded_packages(&self, before: Timestamp) -> Result<Vec<Digest>, StoreError> {
+        let rows = sqlx::query("SELECT key FROM kept_packages WHERE created_at < ?")
+            .bind(before.to_string())
+            .fetch_all(&self.pool)
+            .await
+            .doing("list kept packages")?;
+        let mut keys: BTreeSet<Digest> =
+            rows.iter().map(|row| row::text(row, "key")).collect::<Result<_, _>>()?;
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let needed = sqlx::query(
+            "SELECT steps FROM run_nodes n JOIN runs r ON r.number = n.run
+             WHERE r.state IN ('queued', 'preparing', 'running', 'releasing') OR n.digest IN
+             (SELECT m.value FROM release_entries e JOIN indexes i ON i.digest = e.digest, json_each(i.manifests) m)",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .doing("list what releases are made of")?;
+        for row in &needed {
+            let steps: Vec<crate::nodes::PathStep> = row::json(row, "steps")?;
+            for step in steps {
+                keys.remove(&step.key);
+            }
+        }
+        Ok(keys.into_iter().collect())
+    }
+
+    /// Forgets the packages of a key.
+    pub async fn forget_packages(&self, key: &Digest) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM kept_packages WHERE key = ?")
+            .bind(key.to_string())
+            .execute(&self.pool)
+            .await
+            .doing("forget kept packages")?;
+        Ok(())
+    }
+
+    /// Notes what building a recorded key again gave; the last time counts.
+    pub async fn note_proof(
+        &self,
+        key: &Digest,
+        result: ProofResult,
+        digest: &Digest,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO proofs (key, result, digest, at) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE
+             SET result = excluded.result, digest = excluded.digest, at = excluded.at",
+        )
+        .bind(key.to_string())
+        .bind(result.name())
+        .bind(digest.to_string())
+        .bind(now.to_string())
+        .execute(&self.pool)
+        .await
+        .doing("note a proof")?;
+        Ok(())
+    }
+
+    /// What is known of some keys; those that were never built again are absent.
+    pub async fn proofs(&self, keys: &[Digest]) -> Result<BTreeMap<Digest, ProofRow>, StoreError> {
+        let mut found = BTreeMap::new();
+        for key in keys {
+            let row = sqlx::query("SELECT * FROM proofs WHERE key = ?")
+                .bind(key.to_string())
+                .fetch_optional(&self.pool)
+                .await
+                .doing("read a proof")?;
+            if let Some(row) = row {
+                let result: String = row::text(&row, "result")?;
+                let result = if result == "proved" { ProofResult::Proved } else { ProofResult::Refuted };
+                let proof =
+                    ProofRow { result, digest: row::text(&row, "digest")?, at: row::text(&row, "at")? };
+                found.insert(key.clone(), proof);
+            }
+        }
+        Ok(found)
+    }
+}
