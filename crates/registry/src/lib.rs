@@ -33,6 +33,7 @@ pub use edgewright_blobs::DiskUsage;
 
 pub use access::{AccessToken, Open, TokenForWrites};
 pub use error::RegistryError;
+pub use metadata::copy_metadata;
 pub use ports::{Action, Authorizer, Decision, NoReservedTags, Resolution, TagResolver};
 pub use registry::Registry;
 pub use settings::{MANIFEST_LIMIT, RegistrySettings, UPLOAD_EXPIRY};

@@ -13,6 +13,7 @@
 //! | [`releases`] | `indexes`, `releases`, `release_entries`, `channels`, `audit` |
 //! | [`outbox`] | `events`, `sinks` |
 
+mod backup;
 mod error;
 pub mod locks;
 pub mod nodes;

@@ -10,6 +10,7 @@
 mod apply;
 mod cache;
 mod change;
+mod copy;
 mod reads;
 mod rows;
 mod writer;
@@ -23,6 +24,8 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions as _, SqliteConnection};
+
+pub use copy::copy_metadata;
 
 pub(crate) use change::{Change, Descriptor, NewManifest};
 pub(crate) use reads::Page;
