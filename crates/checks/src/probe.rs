@@ -8,10 +8,17 @@
 mod answer;
 mod command;
 mod file;
+mod greenboot;
 mod http;
+mod karg;
+mod mount;
 mod net;
+mod package;
+mod process;
+mod script;
 mod systemd;
 
+use std::path::Path;
 use std::time::Duration;
 
 use edgewright_model::outcome::FailureKind;
@@ -51,6 +58,8 @@ impl Budget {
 pub(crate) enum Finding {
     /// The assertion holds.
     Holds,
+    /// It holds, and there is something to say.
+    HoldsWith(Vec<String>),
     /// It does not.
     Misses(Miss),
 }
@@ -120,6 +129,12 @@ pub(crate) fn look(assertion: &Assertion, budget: Budget) -> Finding {
             let expected = file::Expected { contains: contains.as_deref(), mode: *mode, owner: *owner };
             file::look(path, *exists, &expected)
         }
+        Assertion::Process { which, user, count } => process::look(which, user.as_deref(), *count),
+        Assertion::Package { name, version } => package::look(name, version.as_deref(), budget),
+        Assertion::Mount { path, fstype, options } => mount::look(path, fstype.as_deref(), options),
+        Assertion::Karg { name, value } => karg::look(name, value.as_deref()),
+        Assertion::Script { path, content } => script::look(path.file_name(), content, budget),
+        Assertion::Greenboot => greenboot::look(Path::new("/"), budget),
     }
 }
 

@@ -41,20 +41,25 @@ pub fn run(order: &RunOrder, on_result: impl Fn(&CheckResult) + Sync) -> Vec<Che
     let results: Mutex<Vec<Option<CheckResult>>> = Mutex::new(vec![None; order.checks.len()]);
     let queue: Mutex<BinaryHeap<Reverse<Waiting>>> = Mutex::new(BinaryHeap::new());
 
-    let decide = |position: usize, outcome: CheckOutcome, tries: u32| {
+    let decide = |position: usize, outcome: CheckOutcome, tries: u32, notes: Vec<String>| {
         let id = order.checks[position].id.clone();
-        let result = CheckResult { id, outcome, duration_ms: milliseconds(start.elapsed()), tries };
+        let result = CheckResult { id, outcome, duration_ms: milliseconds(start.elapsed()), tries, notes };
         on_result(&result);
         lock(&results)[position] = Some(result);
     };
 
     for (position, check) in order.checks.iter().enumerate() {
-        match &check.lanes {
-            Some(lanes) if !lanes.contains(&order.lane) => {
-                let reason = format!("it is not for the lane `{}`", order.lane);
-                decide(position, CheckOutcome::Skipped { reason }, 0);
+        let elsewhere = check.lanes.as_ref().is_some_and(|lanes| !lanes.contains(&order.lane));
+        let reason = if elsewhere {
+            Some(format!("it is not for the lane `{}`", order.lane))
+        } else {
+            check.assert.unfit_in(order.lane).map(str::to_owned)
+        };
+        match reason {
+            Some(reason) => decide(position, CheckOutcome::Skipped { reason }, 0, Vec::new()),
+            None => {
+                lock(&queue).push(Reverse(Waiting { due: start, position, delay: FIRST_DELAY, tries: 0 }));
             }
-            _ => lock(&queue).push(Reverse(Waiting { due: start, position, delay: FIRST_DELAY, tries: 0 })),
         }
     }
 
@@ -62,7 +67,7 @@ pub fn run(order: &RunOrder, on_result: impl Fn(&CheckResult) + Sync) -> Vec<Che
         // Whoever puts a check back takes it up again, so an empty queue means that every check is in somebody's hands.
         while let Some(Reverse(waiting)) = { lock(&queue).pop() } {
             match attempt(&order.checks[waiting.position], &waiting, start, scale) {
-                Step::Decided { position, outcome, tries } => decide(position, outcome, tries),
+                Step::Decided { position, outcome, tries, notes } => decide(position, outcome, tries, notes),
                 Step::Again(waiting) => lock(&queue).push(Reverse(waiting)),
             }
         }
@@ -83,7 +88,7 @@ pub fn run(order: &RunOrder, on_result: impl Fn(&CheckResult) + Sync) -> Vec<Che
 }
 
 enum Step {
-    Decided { position: usize, outcome: CheckOutcome, tries: u32 },
+    Decided { position: usize, outcome: CheckOutcome, tries: u32, notes: Vec<String> },
     Again(Waiting),
 }
 
@@ -98,11 +103,12 @@ fn attempt(check: &Check, waiting: &Waiting, start: Instant, scale: f64) -> Step
     let Waiting { position, delay, tries, .. } = *waiting;
     let tries = tries.saturating_add(1);
     match probe::look(&check.assert, budget) {
-        Finding::Holds => Step::Decided { position, outcome: CheckOutcome::Passed, tries },
+        Finding::Holds => Step::Decided { position, outcome: CheckOutcome::Passed, tries, notes: Vec::new() },
+        Finding::HoldsWith(notes) => Step::Decided { position, outcome: CheckOutcome::Passed, tries, notes },
         Finding::Misses(miss) => {
             let now = Instant::now();
             if miss.is_final || now >= deadline {
-                Step::Decided { position, outcome: miss.into_outcome(), tries }
+                Step::Decided { position, outcome: miss.into_outcome(), tries, notes: Vec::new() }
             } else {
                 let due = deadline.min(now + delay);
                 Step::Again(Waiting { due, position, delay: (delay * 2).min(LONGEST_DELAY), tries })
@@ -172,6 +178,16 @@ mod tests {
         assert_eq!(results[2].outcome, CheckOutcome::Passed);
         assert_eq!(results[2].tries, 1);
         assert!(matches!(&results[3].outcome, CheckOutcome::Skipped { .. }));
+
+        let karg = Check {
+            assert: Assertion::Karg { name: "quiet".to_owned(), value: None },
+            ..command("karg", &["true"], "1s")
+        };
+        let results = run(&order(vec![karg]), |_| {});
+        assert!(
+            matches!(&results[0].outcome, CheckOutcome::Skipped { reason } if reason.contains("host")),
+            "{results:?}"
+        );
     }
 
     #[test]

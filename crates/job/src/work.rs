@@ -297,6 +297,7 @@ fn no_engine(order: &LaneOrder, manifest: &ManifestRef, error: &LabError, runner
         outcome: CheckOutcome::Skipped { reason: "the machine did not start".to_owned() },
         duration_ms: 0,
         tries: 0,
+        notes: Vec::new(),
     };
     Verdict {
         lane: order.lane,

@@ -118,9 +118,8 @@ pub fn parse(tree: &Tree) -> Parsed {
         }
     }
     let definition = source.map(|(_, source)| finish(tree, &mut report, &drafts, source));
-    let mut diagnostics = report.diagnostics;
-    diagnostics.sort_by(|a, b| (&a.file, a.place).cmp(&(&b.file, b.place)));
-    Parsed { definition: definition.filter(|_| !report.source), diagnostics }
+    let definition = definition.filter(|_| !report.source);
+    Parsed { definition, diagnostics: report.finish() }
 }
 
 /// Checks what crosses files, then leaves out what is broken.

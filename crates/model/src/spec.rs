@@ -265,6 +265,26 @@ pub struct FilesStep {
     pub modes: Vec<(String, u32)>,
     /// Paths in the image to delete, without leading `/`.
     pub delete: Vec<String>,
+    /// Declared directories, which git cannot hold empty; what the image has there already gets this mode and owner.
+    pub directories: Vec<DirectorySpec>,
+    /// Extended attributes by path in the image, of entries of this step.
+    pub xattrs: BTreeMap<TreePath, Xattrs>,
+    /// Hard links: path in the image → the file of this step that it is another name of.
+    pub hard_links: BTreeMap<TreePath, TreePath>,
+}
+
+/// Extended attributes: name, with its namespace → value.
+pub type Xattrs = BTreeMap<String, Vec<u8>>;
+
+/// A declared directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectorySpec {
+    /// Path in the image, without leading `/`.
+    pub path: TreePath,
+    /// Permission bits, 0755 where nothing is said.
+    pub mode: u32,
+    /// Owner; the step's where nothing is said.
+    pub owner: Owner,
 }
 
 /// Numeric owner.
@@ -426,6 +446,76 @@ pub enum Assertion {
         /// Its numeric owner.
         owner: Option<Owner>,
     },
+    /// Processes run.
+    Process {
+        /// Which.
+        which: ProcessMatch,
+        /// The user that they run as, by name or number; any where absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user: Option<String>,
+        /// How many there must be at least, from 1.
+        count: u32,
+    },
+    /// A package is installed, by the image's own dpkg or rpm.
+    Package {
+        /// Its name.
+        name: String,
+        /// Its version; a `*` at the end stands for any rest. Any version where absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<String>,
+    },
+    /// A path is a mount point.
+    Mount {
+        /// Absolute path.
+        path: String,
+        /// The file system's type.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fstype: Option<String>,
+        /// Options that the mount or its file system must have, such as `ro` or `size=1024k`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        options: Vec<String>,
+    },
+    /// The kernel was started with an argument. Not for lanes without a kernel of their own: see [`Assertion::unfit_in`].
+    Karg {
+        /// Its name.
+        name: String,
+        /// Its value; any or none where absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        value: Option<String>,
+    },
+    /// A script of the repository ends with 0. It travels in the check, and so is part of the check set's digest.
+    Script {
+        /// Where it stands in the repository, for people.
+        path: TreePath,
+        /// Its text, at most [`SCRIPT_LIMIT`] bytes, beginning with `#!`.
+        content: String,
+    },
+    /// The image's own greenboot checks: those in `required.d` must pass, those in `wanted.d` are reported.
+    Greenboot,
+}
+
+/// The largest script of a check, in bytes: a check set travels whole in every order and is published beside the image.
+pub const SCRIPT_LIMIT: u64 = 64 * 1024;
+
+/// How a process is recognised.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessMatch {
+    /// By the last component of its executable's path, or by the kernel's name for it, which of a script is its own.
+    Name(String),
+    /// By a text in its command line, arguments joined by spaces.
+    Command(String),
+}
+
+impl Assertion {
+    /// Why it says nothing about an image in this lane; none where it does.
+    pub const fn unfit_in(&self, lane: Lane) -> Option<&'static str> {
+        match (self, lane) {
+            (Self::Karg { .. }, Lane::Static) => Some("nothing is started in the lane `static`"),
+            (Self::Karg { .. }, Lane::Container) => Some("a container runs on the kernel of its host"),
+            _ => None,
+        }
+    }
 }
 
 /// `sites/NAME/site.yaml`.

@@ -141,6 +141,9 @@ pub struct Entry {
 /// Files up to this size are loaded with the tree when [`is_loaded`] says so; larger ones are refused by `format`.
 pub const LOADED_LIMIT: u64 = 1024 * 1024;
 
+/// The name of folders whose small files are loaded, too: scripts of checks stand there.
+pub const CHECKS_FOLDER: &str = "checks";
+
 /// A commit's files. Every entry is listed; the bytes are there only for what planning reads (see [`is_loaded`]).
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
@@ -150,7 +153,8 @@ pub struct Tree {
     pub contents: HashMap<ContentId, Arc<[u8]>>,
 }
 
-/// Whether planning reads an entry's bytes: definitions, locks, templates, Containerfiles, ignore files, link targets.
+/// Whether planning reads an entry's bytes: definitions, locks, templates, Containerfiles, ignore files, scripts of checks,
+/// link targets.
 pub fn is_loaded(path: &TreePath, entry: &Entry) -> bool {
     let name = path.file_name();
     let extension = name.rsplit_once('.').map(|(_, extension)| extension);
@@ -163,6 +167,8 @@ pub fn is_loaded(path: &TreePath, entry: &Entry) -> bool {
                     || name.contains("Containerfile")
                     || name.contains("Dockerfile")
                     || matches!(name, ".containerignore" | ".dockerignore")
+                    || (entry.size <= crate::spec::SCRIPT_LIMIT
+                        && path.as_str().split('/').rev().skip(1).any(|part| part == CHECKS_FOLDER))
             }
         }
 }

@@ -139,6 +139,9 @@ pub struct CheckResult {
     pub duration_ms: u64,
     /// How often it was tried.
     pub tries: u32,
+    /// What a check that passed has to say: output of its script, what only wanted checks found. A failure has its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// What came of a check.

@@ -10,8 +10,10 @@ use edgewright_model::format::parse;
 use edgewright_model::names::VariantName;
 use edgewright_model::resolve;
 use edgewright_model::spec::{
-    Assertion, CheckEntry, Definition, Follows, From, Lane, Owner, Per, SecretRef, Step, Value,
+    Assertion, CheckEntry, Definition, DirectorySpec, Follows, From, Lane, Owner, Per, ProcessMatch,
+    SecretRef, Step, Value,
 };
+use edgewright_model::tree::TreePath;
 
 const GOOD: &str = include_str!("good.txt");
 
@@ -63,8 +65,57 @@ fn the_whole_format_is_read() {
     let Step::Files(step) = &hmi.steps[1] else { panic!("{:?}", hmi.steps) };
     assert_eq!(step.modes, [("usr/bin/*".to_owned(), 0o755), ("etc/x".to_owned(), 0o600)]);
     assert_eq!((step.owner, step.delete[0].as_str()), (Owner { user: 1000, group: 0 }, "etc/motd"));
-    assert_eq!(hmi.test.inherit.as_ref().unwrap().lanes, BTreeSet::from([Lane::Vm, Lane::Upgrade]));
+    let path = |text: &str| text.parse::<TreePath>().unwrap();
+    let directory = |text: &str, mode, owner| DirectorySpec { path: path(text), mode, owner };
+    assert_eq!(
+        step.directories,
+        [
+            directory("var/lib/hmi", 0o755, Owner { user: 1000, group: 0 }),
+            directory("srv/data", 0o750, Owner { user: 7, group: 8 })
+        ]
+    );
+    let xattrs = &step.xattrs[&path("etc/x")];
+    assert_eq!(
+        (&xattrs["user.origin"][..], &xattrs["security.capability"][..]),
+        (&b"plant"[..], &[1, 0, 255][..])
+    );
+    assert_eq!(step.hard_links[&path("etc/y")], path("etc/x"));
     let vendor = &definition.images[&"vendor".parse().unwrap()];
+    let asserts: Vec<&Assertion> = vendor
+        .checks
+        .iter()
+        .map(|entry| match entry {
+            CheckEntry::On(check) => &check.assert,
+            CheckEntry::Off { .. } => panic!("{entry:?}"),
+        })
+        .collect();
+    let text = |text: &str| Some(text.to_owned());
+    let process = |which, user, count| Assertion::Process { which, user, count };
+    let package = |name: &str, version| Assertion::Package { name: name.to_owned(), version };
+    let karg = |name: &str, value| Assertion::Karg { name: name.to_owned(), value };
+    let mount = |path: &str, fstype, options: &[&str]| Assertion::Mount {
+        path: path.to_owned(),
+        fstype,
+        options: options.iter().map(ToString::to_string).collect(),
+    };
+    let want = [
+        process(ProcessMatch::Name("chronyd".to_owned()), None, 1),
+        process(ProcessMatch::Command("worker --all".to_owned()), text("www-data"), 2),
+        package("chrony", None),
+        package("linux-image-amd64", text("6.12*")),
+        mount("/var", None, &[]),
+        mount("/tmp", text("tmpfs"), &["nosuid", "nodev"]),
+        karg("quiet", None),
+        karg("console", text("ttyS0,115200")),
+        karg("root", text("/dev/vda1")),
+        Assertion::Script {
+            path: path("images/vendor/checks/smoke.sh"),
+            content: "#!/bin/sh\nexit 0\n".to_owned(),
+        },
+        Assertion::Greenboot,
+    ];
+    assert_eq!(asserts, want.iter().collect::<Vec<_>>());
+    assert_eq!(hmi.test.inherit.as_ref().unwrap().lanes, BTreeSet::from([Lane::Vm, Lane::Upgrade]));
     assert!(matches!(&vendor.from, From::External(it) if it.to_string() == "quay.io/fedora/fedora-bootc:42"));
     assert!(vendor.test.lanes.is_empty());
     assert_eq!(definition.exceptions[0].until.to_string(), "2027-03-31");

@@ -1,5 +1,7 @@
 //! `checks:` of images and of site × image.
 
+mod machine;
+
 use std::collections::BTreeMap;
 
 use super::decode::Input;
@@ -49,6 +51,18 @@ fn check(input: &mut Input<'_>, node: &Node) -> Option<CheckEntry> {
     let (kind, node) =
         shape::CHECK_KINDS.iter().find_map(|kind| fields.get(kind).map(|node| (*kind, node)))?;
     let assert = assertion(input, kind, node);
+    if let (Some(assert), Some((lanes_node, lanes))) = (&assert, &lanes)
+        && !lanes.is_empty()
+        && let Some(reason) = lanes.iter().find_map(|lane| assert.unfit_in(*lane))
+        && lanes.iter().all(|lane| assert.unfit_in(*lane).is_some())
+    {
+        let message = format!("this check is skipped in every lane that it names: {reason}");
+        input.error(
+            lanes_node.place,
+            message,
+            "name a lane that boots the image, such as vm, or remove `lanes`",
+        );
+    }
     Some(CheckEntry::On(Check {
         id: id?,
         assert: assert?,
@@ -64,7 +78,13 @@ fn assertion(input: &mut Input<'_>, kind: &str, node: &Node) -> Option<Assertion
         "port" => port(input, node),
         "http" => http(input, node),
         "command" => command(input, node),
-        _ => file(input, node),
+        "file" => file(input, node),
+        "process" => machine::process(input, node),
+        "package" => machine::package(input, node),
+        "mount" => machine::mount(input, node),
+        "karg" => machine::karg(input, node),
+        "script" => machine::script(input, node),
+        _ => machine::greenboot(input, node),
     }
 }
 
@@ -174,7 +194,7 @@ fn file(input: &mut Input<'_>, node: &Node) -> Option<Assertion> {
     Some(Assertion::File { path: path?, exists: exists.unwrap_or(true), contains, mode, owner })
 }
 
-fn absolute(input: &mut Input<'_>, node: &Node) -> Option<String> {
+pub(super) fn absolute(input: &mut Input<'_>, node: &Node) -> Option<String> {
     let path = input.line(node)?;
     if !path.starts_with('/') {
         let message = format!("`{}` is not an absolute path", path.escape_debug());

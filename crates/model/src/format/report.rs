@@ -1,6 +1,6 @@
 //! Collects errors, and who is broken by them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Diagnostic, Place};
 use crate::names::{ImageName, SiteName};
@@ -19,10 +19,18 @@ pub(super) enum Owner {
     Nobody,
 }
 
+/// Errors of one file that are kept: nobody reads more, and a broken file may have a million.
+pub(super) const MOST_PER_FILE: usize = 100;
+
+/// Characters of a message or hint that are kept: both may quote a key or a value of a megabyte.
+const LONGEST_TEXT: usize = 600;
+
 /// All errors so far.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     pub(super) diagnostics: Vec<Diagnostic>,
+    /// How many errors each file has, those that are not kept included.
+    counts: BTreeMap<TreePath, usize>,
     pub(super) source: bool,
     pub(super) images: BTreeSet<ImageName>,
     pub(super) sites: BTreeSet<SiteName>,
@@ -38,13 +46,35 @@ impl Report {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
+        self.breaks(owner);
+        if let Some(count) = self.counts.get_mut(file) {
+            *count += 1;
+        } else {
+            self.counts.insert(file.clone(), 1);
+        }
+        if self.counts.get(file).is_some_and(|count| *count > MOST_PER_FILE) {
+            return;
+        }
         self.diagnostics.push(Diagnostic {
             file: Some(file.clone()),
             place,
-            message: message.into(),
-            hint: Some(hint.into()),
+            message: clip(message.into()),
+            hint: Some(clip(hint.into())),
         });
-        self.breaks(owner);
+    }
+
+    /// All errors in file order; the ones that were not kept are counted in one more for their file.
+    pub(super) fn finish(self) -> Vec<Diagnostic> {
+        let mut diagnostics = self.diagnostics;
+        diagnostics.sort_by(|a, b| (&a.file, a.place).cmp(&(&b.file, b.place)));
+        let more =
+            self.counts.into_iter().filter(|(_, count)| *count > MOST_PER_FILE).map(|(file, count)| {
+                let message = format!("{} more errors in this file are not shown", count - MOST_PER_FILE);
+                let hint = Some("correct the ones above first: often one mistake causes many".to_owned());
+                Diagnostic { file: Some(file), place: None, message, hint }
+            });
+        diagnostics.extend(more);
+        diagnostics
     }
 
     /// Marks a further owner of an error as broken.
@@ -58,10 +88,18 @@ impl Report {
     }
 }
 
+/// A text without what nobody would read of it.
+fn clip(text: String) -> String {
+    match text.char_indices().nth(LONGEST_TEXT) {
+        None => text,
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
 /// `did you mean …?` where a word is near, and all that is allowed.
 pub(super) fn suggest<'a>(word: &str, allowed: impl IntoIterator<Item = &'a str>) -> String {
     let allowed: Vec<&str> = allowed.into_iter().collect();
-    let limit = (word.chars().count() / 3).max(1);
+    let limit = (word.chars().take(LONGEST_TEXT).count() / 3).max(1);
     let near = allowed
         .iter()
         .map(|candidate| (distance(word, candidate), *candidate))

@@ -198,6 +198,29 @@ pub(super) const FILES: Shape = record(
         may("owner", Kind::Text, "Numeric owner of all entries, USER:GROUP; 0:0 where absent."),
         may("modes", LABELS, "Modes by glob over the path in the image; the last match wins."),
         may("delete", TEXTS, "Paths in the image to delete."),
+        may(
+            "directories",
+            Kind::List(&Kind::Either(&[Kind::Text, Kind::Record(&DIRECTORY)])),
+            "Directories of the image, by path or with mode and owner; git keeps no empty ones.",
+        ),
+        may(
+            "xattrs",
+            Kind::Map(&Kind::Map(&Kind::Text)),
+            "Extended attributes by path in the image: name to text, or to 0x and hexadecimal digits.",
+        ),
+        may(
+            "hard_links",
+            LABELS,
+            "Hard links: path in the image to the file of this step that it names again.",
+        ),
+    ],
+);
+pub(super) const DIRECTORY: Shape = record(
+    "a directory",
+    &[
+        need("path", Kind::Text, "Path in the image."),
+        may("mode", Kind::Text, "Its permission bits; \"0755\" where absent."),
+        may("owner", Kind::Text, "Its numeric owner, USER:GROUP; the step's where absent."),
     ],
 );
 pub(super) const TEST: Shape = record(
@@ -235,13 +258,37 @@ pub(super) const CHECK: Shape = Shape {
         may("http", Kind::Either(&[Kind::Text, Kind::Record(&HTTP)]), "A URL answers."),
         may("command", Kind::Either(&[TEXTS, Kind::Record(&COMMAND)]), "A command ends with an exit code."),
         may("file", Kind::Either(&[Kind::Text, Kind::Record(&FILE)]), "A file is as described."),
+        may("process", Kind::Either(&[Kind::Text, Kind::Record(&PROCESS)]), "A process runs."),
+        may("package", Kind::Either(&[Kind::Text, Kind::Record(&PACKAGE)]), "A package is installed."),
+        may("mount", Kind::Either(&[Kind::Text, Kind::Record(&MOUNT)]), "A path is a mount point."),
+        may(
+            "karg",
+            Kind::Either(&[Kind::Text, Kind::Record(&KARG)]),
+            "The kernel has an argument, NAME or NAME=VALUE.",
+        ),
+        may("script", Kind::Text, "A script below this folder's checks/ ends with 0."),
+        may("greenboot", Kind::Record(&GREENBOOT), "The image's own greenboot checks pass."),
         may("off", Kind::Text, "Disables an ancestor's check: the reason."),
         may("within", Kind::Span, "How long it may take until it holds; 30s where absent."),
         may("lanes", LANES, "The lanes it runs in; all where absent."),
     ],
     one_of: CHECK_KINDS,
 };
-pub(super) const CHECK_KINDS: &[&str] = &["systemd", "unit", "port", "http", "command", "file", "off"];
+pub(super) const CHECK_KINDS: &[&str] = &[
+    "systemd",
+    "unit",
+    "port",
+    "http",
+    "command",
+    "file",
+    "process",
+    "package",
+    "mount",
+    "karg",
+    "script",
+    "greenboot",
+    "off",
+];
 pub(super) const SYSTEMD: Shape =
     record("a systemd check", &[need("allow_failed", TEXTS, "Units that may have failed.")]);
 pub(super) const PORT: Shape = record(
@@ -277,6 +324,39 @@ pub(super) const FILE: Shape = record(
         may("owner", Kind::Text, "Its numeric owner, USER:GROUP."),
     ],
 );
+pub(super) const PROCESS: Shape = Shape {
+    what: "a process check",
+    keys: &[
+        may("name", Kind::Text, "The executable's name."),
+        may("command", Kind::Text, "A text in the command line."),
+        may("user", Kind::Text, "The user that it runs as, by name or number."),
+        may("count", Kind::Integer(1, 10_000), "How many there must be at least; 1 where absent."),
+    ],
+    one_of: &["name", "command"],
+};
+pub(super) const PACKAGE: Shape = record(
+    "a package check",
+    &[
+        need("name", Kind::Text, "The package's name."),
+        may("version", Kind::Text, "Its version; a `*` at the end stands for any rest."),
+    ],
+);
+pub(super) const MOUNT: Shape = record(
+    "a mount check",
+    &[
+        need("path", Kind::Text, "Absolute path."),
+        may("fstype", Kind::Text, "The file system's type."),
+        may("options", TEXTS, "Options that it must have, such as ro."),
+    ],
+);
+pub(super) const KARG: Shape = record(
+    "a karg check",
+    &[
+        need("name", Kind::Text, "The argument's name."),
+        may("value", Kind::Text, "Its value; any or none where absent."),
+    ],
+);
+pub(super) const GREENBOOT: Shape = record("a greenboot check", &[]);
 
 pub(super) const SITE: Shape = record(
     "site.yaml",

@@ -1,5 +1,7 @@
 //! `steps:` of an image.
 
+mod declared;
+
 use super::containerfile;
 use super::decode::Input;
 use super::paths::{self, Want};
@@ -158,7 +160,11 @@ fn files(input: &mut Input<'_>, node: &Node) -> Option<FilesStep> {
         None => Vec::new(),
     };
     let delete = input.list(get("delete"), Input::image_path);
-    Some(FilesStep { path: path?, owner: owner.unwrap_or_default(), modes, delete })
+    let owner = owner.unwrap_or_default();
+    let directories = declared::directories(input, get("directories"), owner);
+    let xattrs = declared::xattrs(input, get("xattrs"));
+    let hard_links = declared::hard_links(input, get("hard_links"));
+    Some(FilesStep { path: path?, owner, modes, delete, directories, xattrs, hard_links })
 }
 
 /// Reports a Containerfile whose built stage starts from something else than the step before.

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput};
 
 use super::Place;
+use super::report::MOST_PER_FILE;
 
 /// Deeper values are refused: definitions need about 8 levels, and reading recurses.
 pub(super) const MAX_DEPTH: usize = 32;
@@ -178,7 +179,10 @@ struct Reader<'t> {
 impl<'t> Reader<'t> {
     fn refuse(&mut self, span: Span, message: impl Into<String>, hint: impl Into<String>) {
         let place = self.lines.place(span.start, span.end);
-        self.faults.push(Fault { place, message: message.into(), hint: hint.into() });
+        // One more than is shown, so that the reader learns that there are more.
+        if self.faults.len() <= MOST_PER_FILE {
+            self.faults.push(Fault { place, message: message.into(), hint: hint.into() });
+        }
     }
 
     /// The next event; none after a syntax error, which is reported.
