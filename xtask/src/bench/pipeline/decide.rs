@@ -108,12 +108,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(
-        edgewright: &Path,
-        root: &Path,
-        repository: &Path,
-        source: &'static str,
-    ) -> anyhow::Result<Self> {
+    fn start(edgewright: &Path, root: &Path, repository: &Path) -> anyhow::Result<Self> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let address = format!("127.0.0.1:{port}");
         let log = root.join("server.log");
