@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use edgewright_model::names::CommitId;
 use edgewright_process::{Command, CommandError, Output, ProcessContext};
 
 use crate::cache::ContentCache;
