@@ -14,7 +14,7 @@ use edgewright_model::outcome::{JobEvent, JobFailure, KeptPackage, KeptPackages,
 use edgewright_model::reference::RepoName;
 use edgewright_oci::client::QUIET;
 use edgewright_process::Command;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 
 use super::apt::archive_name;
 use crate::context::{BuildContext, Events};
@@ -56,21 +56,30 @@ pub(crate) async fn keep(
         events(JobEvent::Log { line: format!("packages are not kept: {missing} is not there any more") });
         return Ok(None);
     }
-    let kept = stream::iter(packages).map(async |package| {
-        let path = left.archives.join(archive_name(package));
-        let hashed = tokio::task::spawn_blocking({
-            let path = path.clone();
-            move || hash(&path)
-        });
-        let hashed = hashed.await.map_err(std::io::Error::other).flatten();
-        let (digest, size) = hashed.map_err(|error| failure::local(Phase::Push, &error))?;
-        let pushed = ctx.client.push_blob_file(&repository, &path, &digest, size, QUIET).await;
-        pushed.map_err(|error| failure::registry(Phase::Push, &error))?;
-        Ok::<_, JobFailure>(KeptPackage { package: package.clone(), digest, size })
-    });
+    let pushes: Vec<_> =
+        packages.iter().map(|package| push(package, &repository, ctx, left).boxed()).collect();
+    let kept = stream::iter(pushes);
     let kept: Vec<KeptPackage> = kept.buffered(AT_ONCE).try_collect().await?;
     events(JobEvent::Log { line: format!("{} packages are kept in {repository}", kept.len()) });
     Ok(Some(KeptPackages { repository: repository.clone(), sources, packages: kept }))
+}
+
+async fn push(
+    package: &LockedPackage,
+    repository: &RepoName,
+    ctx: &BuildContext,
+    left: &Leftovers,
+) -> Result<KeptPackage, JobFailure> {
+    let path = left.archives.join(archive_name(package));
+    let hashed = tokio::task::spawn_blocking({
+        let path = path.clone();
+        move || hash(&path)
+    });
+    let hashed = hashed.await.map_err(std::io::Error::other).flatten();
+    let (digest, size) = hashed.map_err(|error| failure::local(Phase::Push, &error))?;
+    let pushed = ctx.client.push_blob_file(repository, &path, &digest, size, QUIET).await;
+    pushed.map_err(|error| failure::registry(Phase::Push, &error))?;
+    Ok(KeptPackage { package: package.clone(), digest, size })
 }
 
 fn hash(path: &Path) -> std::io::Result<(Digest, u64)> {
@@ -88,32 +97,37 @@ pub(super) async fn repository_of(
 ) -> Result<String, JobFailure> {
     let local = |error: std::io::Error| failure::local(Phase::Fetch, &error);
     std::fs::create_dir_all(folder).map_err(local)?;
-    let stanzas = stream::iter(&kept.packages).map(async |package| {
-        let name = archive_name(&package.package);
-        let path = folder.join(&name);
-        let pulled = ctx.client.pull_blob_file(&kept.repository, &package.digest, &path, QUIET).await;
-        pulled.map_err(|error| failure::registry(Phase::Fetch, &error))?;
-        let fields = Command::new("dpkg-deb")
-            .arg("-f")
-            .arg(&path)
-            .context(&ctx.process)
-            .deadline(ctx.step_limit)
-            .run()
-            .await
-            .map_err(|error| failure::infrastructure(Phase::Fetch, error.to_string(), None))?;
-        let (fields, size, hex) = (fields.text(), package.size, package.digest.hex());
-        // apt takes the escape in a file's name for one of the address, so it is escaped once more.
-        let name = name.replace('%', "%25");
-        Ok::<_, JobFailure>(format!(
-            "{}\nFilename: ./{name}\nSize: {size}\nSHA256: {hex}\n\n",
-            fields.trim_end()
-        ))
-    });
+    let fetches: Vec<_> =
+        kept.packages.iter().map(|package| fetch(package, &kept.repository, ctx, folder).boxed()).collect();
+    let stanzas = stream::iter(fetches);
     let stanzas: Vec<String> = stanzas.buffered(AT_ONCE).try_collect().await?;
     let packages = stanzas.concat();
     std::fs::write(folder.join("Packages"), &packages).map_err(local)?;
     std::fs::write(folder.join("Release"), release(suite, &packages)).map_err(local)?;
     Ok(format!("deb [trusted=yes] copy:{} ./", folder.display()))
+}
+
+/// Fetches a package; gives its paragraph of the list of packages.
+async fn fetch(
+    package: &KeptPackage,
+    repository: &RepoName,
+    ctx: &BuildContext,
+    folder: &Path,
+) -> Result<String, JobFailure> {
+    let name = archive_name(&package.package);
+    let path = folder.join(&name);
+    let pulled = ctx.client.pull_blob_file(repository, &package.digest, &path, QUIET).await;
+    pulled.map_err(|error| failure::registry(Phase::Fetch, &error))?;
+    let fields = Command::new("dpkg-deb")
+        .arg("-f")
+        .arg(&path)
+        .context(&ctx.process)
+        .deadline(ctx.step_limit)
+        .run()
+        .await
+        .map_err(|error| failure::infrastructure(Phase::Fetch, error.to_string(), None))?;
+    let (fields, size, hex) = (fields.text(), package.size, package.digest.hex());
+    Ok(format!("{}\nFilename: ./{name}\nSize: {size}\nSHA256: {hex}\n\n", fields.trim_end()))
 }
 
 /// mmdebstrap takes essential packages from the suite of this name only.
