@@ -2,15 +2,17 @@
 //!
 //! (a) a commit that changes no image, in a source of 1,000 variants; (b) one site's change until its manifests can be
 //! read; (c) first build and site change against `bench/pipeline/baseline.sh`, the same by hand, interleaved. Both sides
-//! begin each round with empty storage; the baseline pushes to a CNCF distribution registry (Debian's) on loopback.
+//! begin each round with empty storage; the baseline pushes to a CNCF distribution registry (Debian's) on loopback. Our
+//! side is a running server that is woken as a webhook would, its times end with the run.
 
 mod decide;
 mod rival;
 mod sample;
+mod server;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::measure::{Cost, cost};
+use super::measure::Cost;
 use super::report::{self, Goal, median};
 use crate::command::Run;
 use crate::{setup, workspace};
@@ -30,7 +32,6 @@ pub(super) fn run() -> anyhow::Result<()> {
     let unrelated = decide::unrelated_commit(&edgewright, &root)?;
     let rounds: Vec<Round> =
         (1..=ROUNDS).map(|number| round(&edgewright, &root, number)).collect::<Result<_, _>>()?;
-    let readable = decide::site_change(&edgewright, &root)?;
 
     let column = |pick: Pick| median(&rounds.iter().map(pick).collect::<Vec<_>>());
     println!("\nmedians of {ROUNDS} rounds, seconds         edgewright   baseline      ratio");
@@ -46,7 +47,11 @@ pub(super) fn run() -> anyhow::Result<()> {
     }
     let goals = [
         Goal { name: "(a) nothing relevant in 1,000 variants: decided, ms", value: unrelated, bound: 200.0 },
-        Goal { name: "(b) one site's change: manifests readable, ms", value: readable, bound: 1000.0 },
+        Goal {
+            name: "(b) one site's change: manifests readable, ms",
+            value: column(|round| round.readable_ms),
+            bound: 1000.0,
+        },
         Goal {
             name: "(c) first build, wall, ratio to the baseline",
             value: ratio(&rounds, |round| round.first),
@@ -69,6 +74,7 @@ type Pair = (Cost, Cost);
 struct Round {
     first: Pair,
     site: Pair,
+    readable_ms: f64,
 }
 
 fn ratio(rounds: &[Round], pick: fn(&Round) -> Pair) -> f64 {
@@ -77,45 +83,21 @@ fn ratio(rounds: &[Round], pick: fn(&Round) -> Pair) -> f64 {
 
 /// One round: each side builds all, then a site's change without tests. Who begins alternates.
 fn round(edgewright: &Path, root: &Path, number: usize) -> anyhow::Result<Round> {
-    let ours =
-        Ours { edgewright: edgewright.to_owned(), root: root.join("ours"), log: root.join("ours.log") };
     let rival = rival::Rival::start(&root.join("rival"))?;
+    let ours = || decide::round(edgewright, &root.join("ours"));
+    let theirs = || rival.round(&root.join("rival.log"));
     let (ours, theirs) = if number % 2 == 1 {
-        let ours = ours.round()?;
-        (ours, rival.round(&root.join("rival.log"))?)
+        let ours = ours()?;
+        (ours, theirs()?)
     } else {
-        let theirs = rival.round(&root.join("rival.log"))?;
-        (ours.round()?, theirs)
+        let theirs = theirs()?;
+        (ours()?, theirs)
     };
     println!(
         "round {number}: first build {:.1} s, baseline {:.1} s; site change {:.2} s, baseline {:.2} s",
-        ours.0.wall, theirs.0.wall, ours.1.wall, theirs.1.wall
+        ours.first.wall, theirs.0.wall, ours.site.wall, theirs.1.wall
     );
-    Ok(Round { first: (ours.0, theirs.0), site: (ours.1, theirs.1) })
-}
-
-struct Ours {
-    edgewright: PathBuf,
-    root: PathBuf,
-    log: PathBuf,
-}
-
-impl Ours {
-    /// A first build with tests, then a site's change without.
-    fn round(&self) -> anyhow::Result<(Cost, Cost)> {
-        clear(&self.root)?;
-        let source = self.root.join("source");
-        sample::write(&source)?;
-        let run =
-            || cost(&sample::run_command(&self.edgewright, &source, &self.root.join("data")), &[], &self.log);
-        let first = run()?;
-        sample::without_tests(&source)?;
-        run()?;
-        sample::change_site(&source, "changed")?;
-        let site = run()?;
-        clear(&self.root)?;
-        Ok((first, site))
-    }
+    Ok(Round { first: (ours.first, theirs.0), site: (ours.site, theirs.1), readable_ms: ours.readable_ms })
 }
 
 /// Removes a folder with what container tools left mounted in it.

@@ -1,15 +1,14 @@
 //! Times inside a running server, from the moment at which the poller is woken.
 
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::Child;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Instant;
 
-use anyhow::{Context as _, bail};
-use serde_json::Value;
+use anyhow::Context as _;
 
+use super::server::Server;
 use super::{clear, sample};
+use crate::bench::measure::Cost;
 use crate::bench::report::median;
 use crate::command::Run;
 
@@ -18,10 +17,6 @@ const SITES: usize = 100;
 const IMAGES: usize = 10;
 /// Commits measured.
 const COMMITS: usize = 5;
-/// How long a first build may take.
-const LIMIT: Duration = Duration::from_mins(20);
-/// How often we look.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// (a) Milliseconds from the wake-up to the end of a run that has nothing to do.
 pub(super) fn unrelated_commit(edgewright: &Path, root: &Path) -> anyhow::Result<f64> {
@@ -48,34 +43,40 @@ pub(super) fn unrelated_commit(edgewright: &Path, root: &Path) -> anyhow::Result
     Ok(median(&times))
 }
 
-/// (b) Milliseconds from the wake-up until the changed site's manifests can be read by tag.
-pub(super) fn site_change(edgewright: &Path, root: &Path) -> anyhow::Result<f64> {
-    let root = root.join("site");
-    clear(&root)?;
+/// What one round of ours cost.
+pub(super) struct OurRound {
+    pub(super) first: Cost,
+    pub(super) site: Cost,
+    /// (b) From the wake-up until the changed site's manifests can be read by tag.
+    pub(super) readable_ms: f64,
+}
+
+/// (b), (c) From nothing to the end of a first build with tests; then, without tests, one site's change.
+pub(super) fn round(edgewright: &Path, root: &Path) -> anyhow::Result<OurRound> {
+    clear(root)?;
     let source = root.join("source");
     sample::write(&source)?;
-    sample::without_tests(&source)?;
-    let server = Server::start(edgewright, &root, &source)?;
+    let began = Instant::now();
+    let server = Server::start(edgewright, root, &source)?;
     server.wait_for(1)?;
-    let mut times = Vec::new();
-    for number in 0..COMMITS {
-        let before = server.digests()?;
-        sample::change_site(&source, &number.to_string())?;
-        let began = Instant::now();
-        server.poll()?;
-        while server.digests()?.iter().zip(&before).any(|(now, before)| now == before) {
-            if began.elapsed() > LIMIT {
-                bail!("the site's images did not change");
-            }
-            std::thread::sleep(LOOK_AGAIN);
-        }
-        times.push(began.elapsed().as_secs_f64() * 1000.0);
-        server.wait_for(number + 2)?;
-    }
+    let first = Cost { wall: began.elapsed().as_secs_f64(), cpu: server.cpu()? };
+
+    sample::without_tests(&source)?;
+    server.poll()?;
+    server.wait_for(2)?;
+
+    let (before, cpu) = (server.digests()?, server.cpu()?);
+    sample::change_site(&source, "changed")?;
+    let began = Instant::now();
+    server.poll()?;
+    let changed =
+        |server: &Server| Ok(server.digests()?.iter().zip(&before).all(|(now, before)| now != before));
+    let readable_ms = server.wait_until(changed)?.duration_since(began).as_secs_f64() * 1000.0;
+    server.wait_for(3)?;
+    let site = Cost { wall: began.elapsed().as_secs_f64(), cpu: server.cpu()? - cpu };
     drop(server);
-    clear(&root)?;
-    println!("(b) one site's change: readable after {times:.0?} ms");
-    Ok(median(&times))
+    clear(root)?;
+    Ok(OurRound { first, site, readable_ms })
 }
 
 /// A source of files-only images: what is measured does not depend on their size.
@@ -99,79 +100,4 @@ fn thousand(source: &Path) -> anyhow::Result<()> {
     }
     Run::new("git").args(["init", "--quiet", "--initial-branch=main"]).arg(source).run()?;
     sample::commit(source, "first")
-}
-
-struct Server {
-    child: Child,
-    address: String,
-    log: PathBuf,
-}
-
-impl Server {
-    fn start(edgewright: &Path, root: &Path, repository: &Path) -> anyhow::Result<Self> {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let address = format!("127.0.0.1:{port}");
-        let log = root.join("server.log");
-        // The poll interval is out of the way: the bench wakes the poller as a webhook would.
-        let child = Run::new(edgewright)
-            .args(["serve", "--listen", &address, "--poll", "1h", "--data"])
-            .arg(root.join("data"))
-            .arg("--source")
-            .arg(repository)
-            .start_logged(&log)?;
-        let server = Self { child, address, log };
-        for _ in 0..300 {
-            if server.get("/readyz").is_ok() {
-                return Ok(server);
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        bail!("the server does not answer; see {}", server.log.display())
-    }
-
-    fn get(&self, path: &str) -> anyhow::Result<String> {
-        Run::new("curl").args(["-sf", &format!("http://{}{path}", self.address)]).output()
-    }
-
-    fn poll(&self) -> anyhow::Result<()> {
-        // A source without a configured name has its folder's.
-        let url = format!("http://{}/api/v1/sources/source/poll", self.address);
-        Run::new("curl").args(["-sf", "-X", "POST", &url]).output().map(drop)
-    }
-
-    /// Waits for the end of a run; an error where it did not pass.
-    fn wait_for(&self, run: usize) -> anyhow::Result<()> {
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            let runs: Value = serde_json::from_str(&self.get("/api/v1/runs?limit=1")?)?;
-            let newest = &runs[0];
-            if newest["number"] == run {
-                match newest["state"].as_str().unwrap_or_default() {
-                    "passed" => return Ok(()),
-                    "failed" | "cancelled" => bail!("run {run} did not pass; see {}", self.log.display()),
-                    _ => {}
-                }
-            }
-            if Instant::now() > deadline {
-                bail!("run {run} did not end; see {}", self.log.display());
-            }
-            std::thread::sleep(LOOK_AGAIN);
-        }
-    }
-
-    /// What the tags of plant-a's images answer.
-    fn digests(&self) -> anyhow::Result<Vec<String>> {
-        ["hmi", "gateway"]
-            .iter()
-            .map(|role| self.get(&format!("/v2/bench/{role}/plant-a/manifests/stable")))
-            .collect()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Already dead is as good.
-        let _ = Run::new("kill").arg(self.child.id().to_string()).run();
-        let _ = self.child.wait();
-    }
 }

@@ -46,8 +46,3 @@ pub(super) fn commit(source: &Path, message: &str) -> anyhow::Result<()> {
     let identity = ["-c", "user.name=Bench", "-c", "user.email=bench@localhost"];
     Run::new("git").arg("-C").arg(source).args(identity).args(["commit", "--quiet", "-m", message]).run()
 }
-
-/// The command line that builds, tests and hosts the source once.
-pub(super) fn run_command(edgewright: &Path, source: &Path, data: &Path) -> String {
-    format!("'{}' run '{}' --data '{}'", edgewright.display(), source.display(), data.display())
-}

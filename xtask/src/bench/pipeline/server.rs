@@ -1,0 +1,120 @@
+//! A server under measurement: started, woken, asked, and its CPU time read.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+
+use crate::command::Run;
+
+/// How long a run may take.
+const LIMIT: Duration = Duration::from_mins(20);
+/// How often we look.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// The kernel's ticks per second in `/proc/PID/stat`: 100 on all of Linux's common platforms.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// A running `edgewright serve`; it ends with this value.
+pub(super) struct Server {
+    child: Child,
+    address: String,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Starts it on an empty data folder and waits until it is ready.
+    pub(super) fn start(edgewright: &Path, root: &Path, repository: &Path) -> anyhow::Result<Self> {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let address = format!("127.0.0.1:{port}");
+        let log = root.join("server.log");
+        // The poll interval is out of the way: the bench wakes the poller as a webhook would.
+        let child = Run::new(edgewright)
+            .args(["serve", "--listen", &address, "--poll", "1h", "--data"])
+            .arg(root.join("data"))
+            .arg("--source")
+            .arg(repository)
+            .start_logged(&log)?;
+        let server = Self { child, address, log };
+        for _ in 0..300 {
+            if server.get("/readyz").is_ok() {
+                return Ok(server);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        bail!("the server does not answer; see {}", server.log.display())
+    }
+
+    fn get(&self, path: &str) -> anyhow::Result<String> {
+        Run::new("curl").args(["-sf", &format!("http://{}{path}", self.address)]).output()
+    }
+
+    /// Wakes the poller, as a webhook would.
+    pub(super) fn poll(&self) -> anyhow::Result<()> {
+        // A source without a configured name has its folder's.
+        let url = format!("http://{}/api/v1/sources/source/poll", self.address);
+        Run::new("curl").args(["-sf", "-X", "POST", &url]).output().map(drop)
+    }
+
+    /// Waits for the end of a run; an error where it did not pass.
+    pub(super) fn wait_for(&self, run: usize) -> anyhow::Result<()> {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let runs: Value = serde_json::from_str(&self.get("/api/v1/runs?limit=1")?)?;
+            let newest = &runs[0];
+            if newest["number"] == run {
+                match newest["state"].as_str().unwrap_or_default() {
+                    "passed" => return Ok(()),
+                    "failed" | "cancelled" => bail!("run {run} did not pass; see {}", self.log.display()),
+                    _ => {}
+                }
+            }
+            if Instant::now() > deadline {
+                bail!("run {run} did not end; see {}", self.log.display());
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// CPU seconds of the server and of all jobs that ended.
+    pub(super) fn cpu(&self) -> anyhow::Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The program's name, in parentheses, may hold anything; fields count from behind it.
+        let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat has a name in parentheses")?;
+        let ticks = fields.split_whitespace().skip(11).take(4).map(str::parse::<f64>);
+        Ok(ticks.sum::<Result<f64, _>>()? / TICKS_PER_SECOND)
+    }
+
+    /// Looks until something holds; gives when that was.
+    pub(super) fn wait_until(
+        &self,
+        holds: impl Fn(&Self) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<Instant> {
+        let deadline = Instant::now() + LIMIT;
+        while !holds(self)? {
+            if Instant::now() > deadline {
+                bail!("waited in vain; see {}", self.log.display());
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        Ok(Instant::now())
+    }
+
+    /// What the tags of plant-a's images answer.
+    pub(super) fn digests(&self) -> anyhow::Result<Vec<String>> {
+        ["hmi", "gateway"]
+            .iter()
+            .map(|role| self.get(&format!("/v2/bench/{role}/plant-a/manifests/stable")))
+            .collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Already dead is as good.
+        let _ = Run::new("kill").arg(self.child.id().to_string()).run();
+        let _ = self.child.wait();
+    }
+}
