@@ -57,6 +57,7 @@ pub fn image_order(number: u128, node: &str) -> Result<JobOrder, InvalidName> {
         checks: Vec::new(),
         check_set: check_set_digest(&[]),
         within: Span::from_secs(60),
+        keep: false,
     };
     let task = ImageTask {
         node: node.to_owned(),

@@ -8,11 +8,13 @@ use std::time::Duration;
 use edgewright_model::error::Chain;
 use edgewright_model::order::ManifestRef;
 use edgewright_model::outcome::FailureKind;
+use edgewright_model::reference::RepoName;
 use edgewright_process::{Command, CommandError, Finished, ProcessContext, Stream};
 use serde::Deserialize;
 
 use crate::JOB_LABEL;
 use crate::engine::Engine;
+use crate::kept;
 use crate::lane::LabContext;
 use crate::runner::PROGRAM;
 
@@ -116,9 +118,11 @@ impl StartConfig {
 
 impl<'a> Container<'a> {
     /// Starts the image with its own init. A container of the same name, left by a try before, is replaced.
+    /// A `kept` one carries its repository instead of the job, so that it outlives both the job and [`crate::reap()`].
     pub(crate) async fn start(
         context: &'a LabContext,
         image: &str,
+        kept: Option<&RepoName>,
         within: Duration,
     ) -> Result<Container<'a>, Trouble> {
         let engine = &context.engine;
@@ -129,11 +133,17 @@ impl<'a> Container<'a> {
             config.map_err(|error| Trouble::infrastructure("the image cannot be inspected", &error))?;
         let config: StartConfig = serde_json::from_slice(&config.stdout).unwrap_or_default();
 
-        let name = format!("edgewright-{}-container", context.job);
+        let (name, label) = match kept {
+            Some(repository) => (kept::name(repository), format!("{}={repository}", kept::LABEL)),
+            None => (
+                format!("edgewright-{}-container", context.job),
+                format!("{JOB_LABEL}={}", context.job),
+            ),
+        };
+        let processes = if kept.is_some() { kept::unmarked(&context.processes) } else { context.processes.clone() };
         let mount = format!("type=bind,src={},dst={MOUNTED},ro=true", context.runner.folder().display());
-        let mut command =
-            engine.podman(&context.processes).args(["run", "--detach", "--replace", "--pull=never"]);
-        command = command.args(["--name", &name, "--label", &format!("{JOB_LABEL}={}", context.job)]);
+        let mut command = engine.podman(&processes).args(["run", "--detach", "--replace", "--pull=never"]);
+        command = command.args(["--name", &name, "--label", &label]);
         command = command.args(["--systemd=always", "--network", "none", "--http-proxy=false"]);
         command = command.args(["--pids-limit", PROCESSES, "--security-opt", "label=disable"]);
         command =

@@ -129,7 +129,8 @@ async fn run_container(
         Err(trouble) => return Findings::stopped(trouble),
     };
     let machine = Instant::now();
-    let container = match Container::start(context, &image, left()).await {
+    let kept = order.keep.then_some(&manifest.repository);
+    let container = match Container::start(context, &image, kept, left()).await {
         Ok(container) => container,
         Err(trouble) => return Findings::stopped(trouble),
     };
@@ -153,7 +154,11 @@ async fn run_container(
         let pieces = evidence::gather(&container, context, &init.unwrap_or(Init::Runs)).await;
         findings.pieces.extend(pieces);
     }
-    container.remove(context).await;
+    if order.keep && !context.processes.cancel().is_cancelled() {
+        events(JobEvent::Log { line: "the machine is kept".to_owned() });
+    } else {
+        container.remove(context).await;
+    }
     findings
 }
 

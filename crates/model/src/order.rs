@@ -200,6 +200,9 @@ pub struct LaneOrder {
     pub check_set: Digest,
     /// The lane's time limit, boot included.
     pub within: Span,
+    /// Whether the machine stays when its checks are done, for somebody to look into (container lane only).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep: bool,
 }
 
 /// The digest of a check set: of its checks as JSON, in id order.

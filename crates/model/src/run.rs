@@ -155,6 +155,8 @@ states! {
         Manual = "manual",
         /// A lock moved.
         Lock = "lock",
+        /// Somebody tries some variants or lanes only; it makes no release.
+        Selected = "selected",
     }
 }
 
