@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use edgewright_lab::{EngineSettings, reap_job};
 use edgewright_model::order::{JOB_ENVIRONMENT, JobId, JobOrder, ORDER_VERSION};
 use edgewright_model::outcome::{JobEvent, JobOutcome, Phase};
-use edgewright_process::{CancellationToken, Command, CommandError, Stream};
+use edgewright_process::{CancellationToken, Command, CommandError, ProcessContext, Stream};
 use tokio::sync::mpsc;
 
 use crate::error::ExecutorError;
@@ -97,7 +98,19 @@ impl LocalExecutor {
                 Stream::Stderr => (self.log)(job, cut(line)),
             })
             .await;
+        self.clear(job).await;
         heard.judge(finished.map(|finished| (finished.ended, finished.output.stderr_tail)), &cancel, within)
+    }
+
+    /// A job that ended by itself has removed its folder; one that was killed has left more than that.
+    async fn clear(&self, job: JobId) {
+        if !self.work.join("jobs").join(job.to_string()).exists() {
+            return;
+        }
+        let conf = self.environment.iter().find(|(name, _)| name == "CONTAINERS_CONF");
+        let engine = EngineSettings { containers_conf: conf.map(|(_, path)| path.into()) };
+        let reaped = reap_job(&self.work, &job, &engine, &ProcessContext::default()).await;
+        tracing::info!(job.id = %job, ?reaped, "what a killed job left is gone");
     }
 }
 

@@ -1,7 +1,8 @@
 //! What killed jobs left behind: processes, containers, mounts, folders.
 //!
-//! Called at start, by whoever holds the data folder's lock, before the first job. Nothing outside of the work folder
-//! is touched: processes are known by [`crate::WORK_ENVIRONMENT`], containers by our own storage, mounts by their path.
+//! [`reap`] is called at start, by whoever holds the data folder's lock, before the first job; [`reap_job`] when one job
+//! has died, while others work. Nothing outside of the work folder is touched: processes are known by
+//! [`crate::WORK_ENVIRONMENT`] and the job's id, containers by our own storage and label, mounts by their path.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use edgewright_model::error::Chain;
+use edgewright_model::order::{JOB_ENVIRONMENT, JobId};
 use edgewright_process::{Command, CommandError, ProcessContext};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
@@ -43,23 +45,51 @@ pub struct Reaped {
 pub async fn reap(work: &Path, settings: &EngineSettings, processes: &ProcessContext) -> Reaped {
     let mut reaped = Reaped::default();
     let Ok(work) = work.canonicalize() else { return reaped };
-    kill_marked(&work, &mut reaped).await;
-    remove_containers(&work, settings, processes, &mut reaped).await;
+    kill_marked(&[work_mark(&work)], &mut reaped).await;
+    remove_containers(&work, None, settings, processes, &mut reaped).await;
     unmount_below(&work, processes, &mut reaped).await;
     let jobs = work.join("jobs");
-    let (folders, problems) = tokio::task::spawn_blocking(move || remove_folders(&jobs))
-        .await
-        .unwrap_or_else(|error| (0, vec![error.to_string()]));
-    reaped.folders = folders;
-    reaped.problems.extend(problems);
+    remove(move || remove_folders(&jobs), &mut reaped).await;
     reaped
 }
 
-async fn kill_marked(work: &Path, reaped: &mut Reaped) {
+/// Removes what one job left behind that was killed, while other jobs go on: its processes, containers, mounts and
+/// folder. Working containers of builds carry no job; they wait for the next start. Never fails: what stays is told.
+pub async fn reap_job(
+    work: &Path,
+    job: &JobId,
+    settings: &EngineSettings,
+    processes: &ProcessContext,
+) -> Reaped {
+    let mut reaped = Reaped::default();
+    let Ok(work) = work.canonicalize() else { return reaped };
+    let job_mark = format!("{JOB_ENVIRONMENT}={job}").into_bytes();
+    kill_marked(&[work_mark(&work), job_mark], &mut reaped).await;
+    remove_containers(&work, Some(job), settings, processes, &mut reaped).await;
+    let folder = work.join("jobs").join(job.to_string());
+    unmount_below(&folder, processes, &mut reaped).await;
+    remove(move || remove_folder(&folder), &mut reaped).await;
+    reaped
+}
+
+async fn remove(work: impl FnOnce() -> (usize, Vec<String>) + Send + 'static, reaped: &mut Reaped) {
+    let removed = tokio::task::spawn_blocking(work).await;
+    let (folders, problems) = removed.unwrap_or_else(|error| (0, vec![error.to_string()]));
+    reaped.folders = folders;
+    reaped.problems.extend(problems);
+}
+
+fn work_mark(work: &Path) -> Vec<u8> {
+    let mut mark = format!("{WORK_ENVIRONMENT}=").into_bytes();
+    mark.extend_from_slice(work.as_os_str().as_bytes());
+    mark
+}
+
+async fn kill_marked(marks: &[Vec<u8>], reaped: &mut Reaped) {
     let mut seen = BTreeSet::new();
     let deadline = Instant::now() + VANISH;
     loop {
-        let found = marked(work);
+        let found = marked(marks);
         if found.is_empty() {
             break;
         }
@@ -77,10 +107,8 @@ async fn kill_marked(work: &Path, reaped: &mut Reaped) {
     reaped.processes = seen.len();
 }
 
-/// The processes that carry this work folder's mark, ourselves excluded.
-fn marked(work: &Path) -> Vec<Pid> {
-    let mut mark = format!("{WORK_ENVIRONMENT}=").into_bytes();
-    mark.extend_from_slice(work.as_os_str().as_bytes());
+/// The processes whose environment has all of these entries, ourselves excluded.
+fn marked(marks: &[Vec<u8>]) -> Vec<Pid> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries
         .flatten()
@@ -89,13 +117,15 @@ fn marked(work: &Path) -> Vec<Pid> {
         .filter(|pid| {
             // A zombie's environment is empty.
             let environment = fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero()));
-            environment.is_ok_and(|bytes| bytes.split(|&byte| byte == 0).any(|entry| entry == mark))
+            let has = |bytes: &[u8], mark: &[u8]| bytes.split(|&byte| byte == 0).any(|entry| entry == mark);
+            environment.is_ok_and(|bytes| marks.iter().all(|mark| has(&bytes, mark)))
         })
         .collect()
 }
 
 async fn remove_containers(
     work: &Path,
+    job: Option<&JobId>,
     settings: &EngineSettings,
     processes: &ProcessContext,
     reaped: &mut Reaped,
@@ -104,7 +134,9 @@ async fn remove_containers(
     if !containers.join("storage").is_dir() {
         return;
     }
-    if let Err(error) = engine::forget_earlier_boots(&containers) {
+    if job.is_none()
+        && let Err(error) = engine::forget_earlier_boots(&containers)
+    {
         reaped.problems.push(Chain(&error).to_string());
     }
     let conf = engine::written_settings(&containers, settings);
@@ -117,7 +149,10 @@ async fn remove_containers(
         let command = command.context(processes).deadline(COMMAND);
         conf.iter().fold(command, |command, conf| command.env("CONTAINERS_CONF", conf))
     };
-    let filter = format!("label={JOB_LABEL}");
+    let filter = match job {
+        Some(job) => format!("label={JOB_LABEL}={job}"),
+        None => format!("label={JOB_LABEL}"),
+    };
     let listed =
         tool("podman").args(["ps", "--all", "--quiet", "--no-trunc", "--filter", &filter]).run().await;
     let ids: Vec<String> = match listed {
@@ -134,6 +169,9 @@ async fn remove_containers(
             Ok(_) => reaped.containers += ids.len(),
             Err(error) => reaped.problems.push(format!("containers cannot be removed: {}", Chain(&error))),
         }
+    }
+    if job.is_some() {
+        return;
     }
     // Working containers of builds have no labels; no build can be running now.
     match tool("buildah").args(["containers", "--quiet"]).run().await {
@@ -184,6 +222,14 @@ fn unescape(field: &[u8]) -> PathBuf {
         rest = if value.is_some() { &after[3..] } else { after };
     }
     PathBuf::from(OsString::from_vec(bytes))
+}
+
+fn remove_folder(folder: &Path) -> (usize, Vec<String>) {
+    match fs::remove_dir_all(folder) {
+        Ok(()) => (1, Vec::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => (0, Vec::new()),
+        Err(error) => (0, vec![format!("{} cannot be removed: {error}", folder.display())]),
+    }
 }
 
 fn remove_folders(jobs: &Path) -> (usize, Vec<String>) {
