@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use edgewright_model::error::ErrorClass;
-use edgewright_model::names::{SourceName, VariantName};
+use edgewright_model::names::{ImageName, SourceName, VariantName};
 use edgewright_model::run::RunNumber;
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::de::DeserializeOwned;
@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{ApiError, class_of};
 use crate::{
     ChannelView, ImageSummary, ImageView, PollAnswer, ReleaseView, RunAnswer, RunSummary, RunView,
-    ServerStatus, SourceView, routes,
+    ServerStatus, SourceView, VerdictAnswer, VerdictPost, routes,
 };
 
 /// How long to wait for a connection.
@@ -129,6 +129,16 @@ impl Client {
         self.post(&routes::poll(source.as_str())).await
     }
 
+    /// Resolves a source's locks anew, of some images or (none given) of all; what moved is built and released.
+    pub async fn update(
+        &self,
+        source: &SourceName,
+        images: &[ImageName],
+    ) -> Result<RunAnswer, ClientError> {
+        let images: Vec<_> = images.iter().map(|image| ("image", Some(image.to_string()))).collect();
+        self.post_with(&routes::update(source.as_str()), &images).await
+    }
+
     /// The newest runs, newest first.
     pub async fn runs(
         &self,
@@ -151,6 +161,12 @@ impl Client {
     /// Queues the commit of a run again; the answer has the new run.
     pub async fn retry(&self, number: RunNumber) -> Result<RunAnswer, ClientError> {
         self.post(&routes::retry(number)).await
+    }
+
+    /// Says what another system found about a digest.
+    pub async fn post_verdict(&self, post: &VerdictPost) -> Result<VerdictAnswer, ClientError> {
+        let request = self.request(Method::POST, routes::VERDICTS, &[]).json(post);
+        decode(self.send(request.timeout(ANSWER_LIMIT)).await?).await
     }
 
     /// A node's log; with `follow` it ends when the job does.
@@ -201,7 +217,15 @@ impl Client {
     }
 
     async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        let request = self.request(Method::POST, path, &[]).timeout(ANSWER_LIMIT);
+        self.post_with(path, &[]).await
+    }
+
+    async fn post_with<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, Option<String>)],
+    ) -> Result<T, ClientError> {
+        let request = self.request(Method::POST, path, query).timeout(ANSWER_LIMIT);
         let request = match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,

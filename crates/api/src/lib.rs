@@ -8,7 +8,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`routes`] | the paths, in one place for server and client |
-//! | [`status`], [`source`], [`run`], [`image`], [`release`] | documents |
+//! | [`status`], [`source`], [`run`], [`image`], [`release`], [`rebuild`], [`verdict`] | documents |
 //! | [`error`] | the one error document, and its HTTP statuses |
 //! | [`openapi`] | the OpenAPI document, made of [`routes`] and the documents |
 //! | [`client`] | the thin client |
@@ -19,11 +19,13 @@ pub mod client;
 pub mod error;
 pub mod image;
 pub mod openapi;
+pub mod rebuild;
 pub mod release;
 pub mod routes;
 pub mod run;
 pub mod source;
 pub mod status;
+pub mod verdict;
 
 pub use client::{Client, ClientError, LogStream};
 pub use error::ApiError;
@@ -35,3 +37,4 @@ pub use release::{ChannelView, ReleaseEntry, ReleaseView};
 pub use run::{Counts, NodeAction, NodeView, RunAnswer, RunSummary, RunView};
 pub use source::{PollAnswer, SourceView};
 pub use status::{DataFolder, RunningJob, ServerStatus};
+pub use verdict::{VerdictAnswer, VerdictPost};

@@ -26,6 +26,9 @@ pub const RELEASES: &str = "/api/v1/releases";
 /// [`crate::ChannelView`]s, by source and name. Query: `source`.
 pub const CHANNELS: &str = "/api/v1/channels";
 
+/// `POST`: a [`crate::VerdictPost`] of another system. Answers [`crate::VerdictAnswer`].
+pub const VERDICTS: &str = "/api/v1/verdicts";
+
 /// How many runs or releases a list holds where the caller does not say.
 pub const DEFAULT_LIMIT: u32 = 20;
 /// How many runs or releases a list holds at most.
@@ -34,6 +37,11 @@ pub const LARGEST_LIMIT: u32 = 1000;
 /// `POST`: poll this source now. Answers [`crate::PollAnswer`].
 pub fn poll(source: &str) -> String {
     format!("{SOURCES}/{source}/poll")
+}
+
+/// `POST`: resolve a source's locks anew, of the images that `image` names or of all. Answers [`crate::RunAnswer`].
+pub fn update(source: &str) -> String {
+    format!("{SOURCES}/{source}/update")
 }
 
 /// [`crate::RunView`].
@@ -103,6 +111,8 @@ pub enum Operation {
     Releases,
     /// [`CHANNELS`].
     Channels,
+    /// [`VERDICTS`].
+    PostVerdict,
     /// A forge says that a repository moved.
     Hook,
 }
@@ -161,6 +171,8 @@ pub struct Route {
     pub about: &'static str,
     /// Parameters, those of the path first.
     pub parameters: &'static [Parameter],
+    /// The document of this crate that it is sent, by the name of its type.
+    pub body: Option<&'static str>,
     /// What it answers.
     pub content: Content,
     /// Who may.
@@ -195,6 +207,7 @@ const fn get(
         matched: None,
         about,
         parameters,
+        body: None,
         content,
         access: Access::Read,
     }
@@ -216,6 +229,7 @@ const fn post(
         matched: None,
         about,
         parameters,
+        body: None,
         content,
         access: Access::Write,
     }
@@ -339,6 +353,17 @@ pub const ROUTES: &[Route] = &[
         &[SOURCE],
         "The channels, by source and name.",
     ),
+    Route {
+        body: Some("VerdictPost"),
+        ..post(
+            Operation::PostVerdict,
+            "postVerdict",
+            VERDICTS,
+            Content::Document("VerdictAnswer"),
+            &[],
+            "Say what another system found about a digest, in the lane `external`.",
+        )
+    },
     Route {
         access: Access::Signed,
         ..post(

@@ -2,10 +2,12 @@
 
 use edgewright_model::digest::Digest;
 use edgewright_model::format::Diagnostic;
+use edgewright_model::moves::LockLook;
 use edgewright_model::names::{Platform, SourceName, VariantName};
 use edgewright_model::order::JobId;
 use edgewright_model::outcome::{JobFailure, Phase};
 use edgewright_model::run::{NodeState, ReleaseNumber, RunNumber, RunState, Trigger};
+use edgewright_model::verdict::Note;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -84,6 +86,10 @@ pub struct RunView {
     /// Errors of the commit's definitions, in file order.
     #[schema(value_type = Vec<Object>)]
     pub diagnostics: Vec<Diagnostic>,
+    /// What it found at the outside inputs of images, where it looked.
+    #[serde(default)]
+    #[schema(value_type = Vec<Object>)]
+    pub locks: Vec<LockLook>,
     /// The plan: ancestors before their descendants.
     pub nodes: Vec<NodeView>,
     /// Why the run as a whole failed, outside of any node, with its causes, on one line.
@@ -133,6 +139,10 @@ pub struct NodeView {
     /// Why it failed.
     #[schema(value_type = Option<Object>)]
     pub failure: Option<JobFailure>,
+    /// What its state does not say: exceptions, inherited verdicts, what it waits for.
+    #[serde(default)]
+    #[schema(value_type = Vec<Object>)]
+    pub notes: Vec<Note>,
     /// The verdicts on its digest.
     pub verdicts: Vec<VerdictSummary>,
 }

@@ -18,6 +18,7 @@ use crate::ControlError;
 use crate::events::Events;
 use crate::hosting::Hosting;
 use crate::logs::Logs;
+use crate::runs::selection::Selections;
 use crate::settings::ControlSettings;
 use crate::sources::Watched;
 use crate::tags::ChannelTags;
@@ -61,6 +62,7 @@ pub(crate) struct Inner {
     pub(crate) runs_wake: Notify,
     /// Ends the tasks that tell the sinks of now.
     pub(crate) notifying: Mutex<CancellationToken>,
+    pub(crate) selections: Mutex<Selections>,
     state: Mutex<State>,
 }
 
@@ -107,6 +109,7 @@ impl Control {
             slots: Semaphore::new(settings.parallel.get()),
             runs_wake: Notify::new(),
             notifying: Mutex::default(),
+            selections: Mutex::default(),
             state: Mutex::default(),
             settings,
         };
@@ -119,6 +122,8 @@ impl Control {
         self.0.tasks.spawn("runs", async move { control.reconcile_runs().await });
         let control = self.clone();
         self.0.tasks.spawn("watch", async move { control.reconcile_watching().await });
+        let control = self.clone();
+        self.0.tasks.spawn("housekeeping", async move { control.reconcile_housekeeping().await });
         for source in self.sources() {
             self.start_source(source);
         }
@@ -181,6 +186,7 @@ impl Control {
 
     pub(crate) fn forget_token(&self, run: RunNumber) {
         self.state().tokens.remove(&run);
+        self.selections().remove(&run);
     }
 
     /// Whether the caller may drive a run of this source: one at a time, and only of configured ones.

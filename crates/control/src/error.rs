@@ -39,6 +39,15 @@ pub enum ControlError {
         /// The run.
         run: RunNumber,
     },
+    /// A digest that no recorded run built.
+    #[error("no run of this data folder built that")]
+    NotBuilt,
+    /// A run whose commit gives other keys by now.
+    #[error("run {run} was planned by another version of edgewright: its keys cannot be made again")]
+    OtherKeys {
+        /// The run.
+        run: RunNumber,
+    },
     /// A source of which no commit was run.
     #[error("no commit of the source was run yet: wait for its first poll, or `edgewright poll` it")]
     NothingRun,
@@ -69,10 +78,10 @@ impl ControlError {
             Self::Store(error) => error.class(),
             Self::Source(error) => error.class(),
             Self::Hosting(_) | Self::Pack(_) | Self::File { .. } | Self::Stopped => ErrorClass::Unavailable,
-            Self::NoSource { .. } | Self::UnknownSource | Self::NothingRun | Self::Over { .. } => {
+            Self::NoSource { .. } | Self::UnknownSource | Self::NothingRun | Self::OtherKeys { .. } | Self::Over { .. } => {
                 ErrorClass::Conflict
             }
-            Self::NoRun { .. } => ErrorClass::NotFound,
+            Self::NoRun { .. } | Self::NotBuilt => ErrorClass::NotFound,
             Self::Document(_) => ErrorClass::Bug,
         }
     }

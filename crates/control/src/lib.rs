@@ -5,6 +5,8 @@
 //! | [`sources`] | polls, and queues a run where a followed branch moved |
 //! | [`pull_requests`] | the same for pull requests, without a release |
 //! | [`runs`] | takes a run from its commit over its plan and its jobs to its release |
+//! | [`verdicts`] | what a verdict means: exceptions, what is not new; verdicts of others |
+//! | [`housekeeping`], [`disk`] | what bounds logs, caches, packages; room before a job starts |
 //! | [`watch`] | looks at base images and distributions, on a schedule |
 //! | [`tags`] | what channel tags answer; channels move in `runs/publish.rs`, in the release's transaction |
 //! | [`hosting`], [`referrers`] | the registry as control uses it |
@@ -16,7 +18,9 @@
 mod control;
 mod error;
 pub mod events;
+pub mod disk;
 pub mod hosting;
+pub mod housekeeping;
 pub mod logs;
 pub mod notify;
 pub mod pull_requests;
@@ -25,6 +29,7 @@ pub mod runs;
 pub mod settings;
 pub mod sources;
 pub mod tags;
+pub mod verdicts;
 pub mod watch;
 
 pub use control::{Control, Parts};

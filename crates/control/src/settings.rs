@@ -9,6 +9,8 @@ use edgewright_model::names::SourceName;
 use edgewright_model::order::RegistryAccess;
 use edgewright_source::Remote;
 
+use crate::disk::Floor;
+use crate::housekeeping::Keep;
 use crate::watch::Watching;
 
 /// How control works.
@@ -24,16 +26,22 @@ pub struct ControlSettings {
     pub job_within: Span,
     /// The time limit of one lane.
     pub lane_within: Span,
+    /// How long to wait for a verdict of the lane `external`, where the image says nothing.
+    pub external_within: Span,
     /// How often a job is tried that fails through the infrastructure.
     pub attempts: u32,
     /// How long to wait before the second try; doubled for each further one.
     pub retry_after: Duration,
     /// When base images and distributions are looked at.
     pub watching: Watching,
+    /// What is kept of logs and caches.
+    pub keep: Keep,
+    /// What the data folder's disk keeps free.
+    pub floor: Floor,
 }
 
 /// A source to watch.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceSettings {
     /// Its name.
     pub name: SourceName,
@@ -51,7 +59,8 @@ pub struct SourceSettings {
 const DEFAULT_PARALLEL: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
 
 impl ControlSettings {
-    /// Defaults: as many jobs as cores, two hours a job, ten minutes a lane, three tries with 5 s and 10 s between.
+    /// Defaults: as many jobs as cores, two hours a job, ten minutes a lane, a day
+    /// for verdicts of others, three tries with 5 s and 10 s between.
     pub fn new(data: PathBuf, registry: RegistryAccess) -> Self {
         Self {
             data,
@@ -59,9 +68,12 @@ impl ControlSettings {
             parallel: std::thread::available_parallelism().unwrap_or(DEFAULT_PARALLEL),
             job_within: Span::from_secs(2 * 3600),
             lane_within: Span::from_secs(600),
+            external_within: Span::from_secs(24 * 3600),
             attempts: 3,
             retry_after: Duration::from_secs(5),
             watching: Watching::default(),
+            keep: Keep::default(),
+            floor: Floor::Default,
         }
     }
 }

@@ -7,8 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use edgewright_model::error::Chain;
-use edgewright_model::names::{ImageName, SourceName};
+use edgewright_model::format;
+use edgewright_model::lock::Lock;
+use edgewright_model::names::{CommitId, ImageName, SourceName};
 use edgewright_model::run::{RunNumber, RunState, Trigger};
+use edgewright_oci::COMPRESSOR_VERSION;
+use edgewright_plan::{LockOrigin, Locks};
 use edgewright_store::sources::SourceId;
 use jiff::Timestamp;
 use jiff::civil::Time;
@@ -93,6 +97,37 @@ impl Control {
         let branch = watched.default_branch(store).await?.ok_or(ControlError::NothingRun)?;
         let commit = store.decided(source).await?.remove(&branch).ok_or(ControlError::NothingRun)?;
         self.queue(&watched, branch, &commit, Trigger::Lock, images).await
+    }
+
+    /// Queues a run of a commit for [`Control::look_at_locks`].
+    ///
+    /// # Errors
+    /// The source is not configured, the commit is unknown, or the database cannot be written.
+    pub async fn queue_look(
+        &self,
+        source: SourceId,
+        branch: &str,
+        commit: &CommitId,
+        images: &BTreeSet<ImageName>,
+    ) -> Result<RunNumber, ControlError> {
+        let watched = self.watched(source).ok_or(ControlError::UnknownSource)?;
+        watched.mirror.ensure(commit).await?;
+        self.queue(&watched, branch.to_owned(), commit, Trigger::Lock, images).await
+    }
+
+    /// The locks that a run's commit is built with by now and does not hold itself: the overlays in effect.
+    ///
+    /// # Errors
+    /// There is no such run, its source is not configured, or the database cannot be read.
+    pub async fn overlays(&self, number: RunNumber) -> Result<BTreeMap<ImageName, Lock>, ControlError> {
+        let run = self.0.store.run(number).await?.ok_or(ControlError::NoRun { run: number })?;
+        let driver = self.driver(run, self.0.shutdown.clone())?;
+        let tree = driver.watched.mirror.read_tree(&driver.run.commit).await?;
+        let Some(definition) = format::parse(&tree).definition else { return Ok(BTreeMap::new()) };
+        let locks = Locks::choose(&definition, &driver.overlays().await?, COMPRESSOR_VERSION);
+        let overlays =
+            locks.images.into_iter().filter(|(_, lock)| matches!(lock.origin, LockOrigin::Overlay(_)));
+        Ok(overlays.map(|(image, lock)| (image, lock.lock)).collect())
     }
 
     /// Resolves the locks of a queued run's images anew, keeps what moved as overlays and ends the run: nothing is built.

@@ -89,7 +89,7 @@ fn node(row: &SqliteRow) -> Result<NodeRow, StoreError> {
 }
 
 /// How a node's state changes.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct NodeChange<'a> {
     /// Why it failed.
     pub failure: Option<&'a JobFailure>,
@@ -196,6 +196,20 @@ impl Store {
         .fetch_all(&self.pool)
         .await
         .doing("read a variant's newest nodes")?;
+        rows.iter().map(|row| Ok((RunNumber(row::number(row, "newest")?), node(row)?))).collect()
+    }
+
+    /// The newest good nodes that have a digest: a platform manifest's, or of all platforms of an index.
+    pub async fn nodes_of(&self, digest: &Digest) -> Result<Vec<(RunNumber, NodeRow)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT *, max(run) AS newest FROM run_nodes WHERE state IN ('passed', 'reused') AND (digest = ?1 OR digest IN
+             (SELECT m.value FROM indexes i, json_each(i.manifests) m WHERE i.digest = ?1))
+             GROUP BY platform ORDER BY platform",
+        )
+        .bind(digest.to_string())
+        .fetch_all(&self.pool)
+        .await
+        .doing("find what built a digest")?;
         rows.iter().map(|row| Ok((RunNumber(row::number(row, "newest")?), node(row)?))).collect()
     }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use edgewright_model::order::{JobId, JobOrder, Task};
 use edgewright_model::outcome::{FailureKind, JobEvent, JobFailure, JobOutcome, Phase};
 use edgewright_model::run::NodeState;
-use edgewright_model::verdict::LaneResult;
+use edgewright_model::spec::Lane;
+use edgewright_model::verdict::{LaneResult, Note, Verdict};
 use edgewright_plan::NodeId;
 use edgewright_store::nodes::NodeChange;
 use edgewright_store::results::NodeResult;
@@ -14,8 +15,10 @@ use tokio::sync::mpsc;
 
 use super::Driver;
 use super::execute::NodeEnd;
+use super::lanes::Judged;
 use super::prepare::Prepared;
 use crate::ControlError;
+use crate::disk::{Disk, estimate};
 use crate::events::RunEventKind;
 use crate::logs::LogFile;
 
@@ -52,6 +55,14 @@ impl Driver<'_> {
                 lock: None,
                 failure: None,
             }
+        } else if let Some(failure) = self.no_room(&id, &work.order).await? {
+            JobOutcome {
+                version: work.order.version,
+                builds: Vec::new(),
+                verdicts: Vec::new(),
+                lock: None,
+                failure: Some(failure),
+            }
         } else {
             let log = self.logs.open(self.run.number, &name, Some(&id.platform)).await;
             self.perform(&name, work.order, log.ok(), Some(&id)).await?
@@ -63,22 +74,10 @@ impl Driver<'_> {
             .map(|build| (build.manifest.repository.clone(), build.manifest.digest.clone()))
             .collect();
         self.hosting.pin(&self.results_pin(), &held).await?;
-        let digest = outcome
-            .builds
-            .last()
-            .map(|build| build.manifest.digest.clone())
-            .or(work.known.map(|known| known.digest));
-        let failure = outcome.failure.clone().or_else(|| first_failed_lane(&outcome));
-        let (state, not_before) = match &failure {
-            None => (NodeState::Passed, None),
-            Some(failure)
-                if failure.kind == FailureKind::Infrastructure && attempt < self.settings.attempts =>
-            {
-                (NodeState::Waiting, Some(self.retry_at(attempt)))
-            }
-            Some(_) => (NodeState::Failed, None),
-        };
-        let result = NodeResult {
+        self.keep_packages(&outcome).await?;
+        let manifest = outcome.builds.last().map(|build| build.manifest.clone()).or(work.known);
+        let digest = manifest.as_ref().map(|manifest| manifest.digest.clone());
+        let mut result = NodeResult {
             run: self.run.number,
             node: &name,
             platform: &id.platform,
@@ -86,12 +85,76 @@ impl Driver<'_> {
             builds: &outcome.builds,
             verdicts: &outcome.verdicts,
             check_sets: &check_sets,
-            state,
-            change: NodeChange { failure: failure.as_ref(), digest: digest.as_ref(), not_before, notes: None },
+            state: NodeState::Running,
+            change: NodeChange { digest: digest.as_ref(), ..NodeChange::default() },
         };
+        let is_good = |verdict: &Verdict| verdict.result == LaneResult::Passed;
+        let is_recorded = !outcome.verdicts.iter().all(is_good);
+        if is_recorded {
+            // What follows may take another job: this one's result shall not be lost meanwhile.
+            self.store.record(result, self.clock.now()).await?;
+            result = NodeResult { builds: &[], verdicts: &[], ..result };
+        }
+        let (inherited, judged) = match manifest.as_ref().filter(|_| outcome.failure.is_none()) {
+            Some(manifest) => {
+                let inherited = self.inherit(&prepared, node, manifest, &outcome.verdicts).await?;
+                let fresh: Vec<Verdict> = outcome.verdicts.iter().chain(&inherited).cloned().collect();
+                let mut log = self.logs.open(self.run.number, &name, Some(&id.platform)).await.ok();
+                let judged = self.judge(&prepared, node, manifest, &fresh, log.as_mut()).await?;
+                (inherited, judged)
+            }
+            None => (Vec::new(), Judged::default()),
+        };
+        let failure = outcome.failure.clone().or(judged.failure);
+        let mut notes = judged.notes;
+        let (state, not_before, awaits) = match (&failure, judged.awaits) {
+            (None, None) => (NodeState::Passed, None, None),
+            (None, Some(awaited)) => {
+                let until = self.clock.now().checked_add(awaited.within).unwrap_or(Timestamp::MAX);
+                let (lane, check_set) = (Lane::External, awaited.check_set);
+                notes.push(Note::Awaiting { lane, check_set, until });
+                (NodeState::Waiting, None, Some(until))
+            }
+            (Some(failure), _)
+                if failure.kind == FailureKind::Infrastructure && attempt < self.settings.attempts =>
+            {
+                (NodeState::Waiting, Some(self.retry_at(attempt)), None)
+            }
+            (Some(_), _) => (NodeState::Failed, None, None),
+        };
+        let verdicts: Vec<Verdict> = result.verdicts.iter().chain(&inherited).cloned().collect();
+        let change = NodeChange { failure: failure.as_ref(), not_before, notes: Some(&notes), ..result.change };
+        let result = NodeResult { verdicts: &verdicts, state, change, ..result };
         self.store.record(result, self.clock.now()).await?;
         self.tell(&id, state, failure);
-        Ok(NodeEnd { id, state, not_before })
+        Ok(NodeEnd { id, state, not_before, awaits })
+    }
+
+    /// Why an order may not start now: its images would fill the disk.
+    async fn no_room(&self, id: &NodeId, order: &JobOrder) -> Result<Option<JobFailure>, ControlError> {
+        let Task::Image(task) = &order.task else { return Ok(None) };
+        let Some(disk) = Disk::of(&self.settings.data) else { return Ok(None) };
+        let mut before = None;
+        if let Some(variant) = id.name.variant() {
+            let nodes = self.store.newest_nodes(self.run.source, variant).await?;
+            for digest in nodes.into_iter().filter_map(|(_, node)| node.digest) {
+                let sizes = self.store.builds_of(&digest).await?.into_iter().map(|build| build.image_size);
+                before = before.max(sizes.max());
+            }
+        }
+        Ok(disk.refuse(estimate(&task.steps, before), self.settings.floor))
+    }
+
+    /// Holds the packages that steps were made of, until housekeeping finds that no release needs them.
+    async fn keep_packages(&self, outcome: &JobOutcome) -> Result<(), ControlError> {
+        for build in &outcome.builds {
+            let Some(kept) = &build.kept else { continue };
+            let held: Vec<_> =
+                kept.packages.iter().map(|kept_one| (kept.repository.clone(), kept_one.digest.clone())).collect();
+            self.hosting.pin(&packages_pin(&build.key), &held).await?;
+            self.store.keep_packages(&build.key, kept, self.clock.now()).await?;
+        }
+        Ok(())
     }
 
     fn retry_at(&self, attempt: u32) -> Timestamp {
@@ -162,6 +225,11 @@ impl Driver<'_> {
     }
 }
 
+/// The pin that holds the packages of a key.
+pub(crate) fn packages_pin(key: &edgewright_model::Digest) -> String {
+    format!("packages/{}", key.hex())
+}
+
 const fn phase_name(phase: Phase) -> &'static str {
     match phase {
         Phase::Lock => "lock",
@@ -170,34 +238,4 @@ const fn phase_name(phase: Phase) -> &'static str {
         Phase::Push => "push",
         Phase::Test => "test",
     }
-}
-
-fn first_failed_lane(outcome: &JobOutcome) -> Option<JobFailure> {
-    outcome.verdicts.iter().find_map(|verdict| match &verdict.result {
-        LaneResult::Passed => None,
-        LaneResult::Failed { kind, message } => Some(JobFailure {
-            kind: *kind,
-            phase: Phase::Test,
-            message: format!("{} lane: {message}", verdict.lane),
-            hint: None,
-            output: failed_output(verdict),
-        }),
-    })
-}
-
-fn failed_output(verdict: &edgewright_model::verdict::Verdict) -> Vec<String> {
-    use edgewright_model::verdict::CheckOutcome;
-    verdict
-        .checks
-        .iter()
-        .filter_map(|check| match &check.outcome {
-            CheckOutcome::Failed { message, output, .. } => {
-                Some((format!("{}: {message}", check.id), output))
-            }
-            CheckOutcome::Passed | CheckOutcome::Skipped { .. } => None,
-        })
-        .flat_map(|(first, output)| {
-            std::iter::once(first).chain(output.iter().map(|line| format!("  {line}")))
-        })
-        .collect()
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!  queued ─▶ preparing ─▶ running ─▶ releasing ─▶ passed | failed
 //!            prepare.rs   execute.rs publish.rs
-//!            locks.rs     job.rs, order.rs
+//!            locks.rs     job.rs, order.rs, lanes.rs
 //! ```
 //!
 //! Everything that a restart needs is in the store: a driver that finds a run half-way reads the same commit with the
@@ -11,18 +11,24 @@
 
 mod execute;
 mod job;
+mod lanes;
 mod locks;
 mod order;
 mod pack;
 mod prepare;
 mod publish;
+mod rebuild;
+pub mod selection;
+
+pub(crate) use job::packages_pin;
+pub use rebuild::{Rebuilt, RebuiltStep};
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use edgewright_job::Executor;
 use edgewright_model::error::{Chain, ErrorClass};
-use edgewright_model::run::{NodeState, RunNumber, RunState};
+use edgewright_model::run::{NodeState, RunNumber, RunState, Trigger};
 use edgewright_process::Clock;
 use edgewright_store::Store;
 use edgewright_store::nodes::NodeChange;
@@ -55,8 +61,10 @@ pub(crate) struct Driver<'a> {
     pub(crate) watched: Arc<Watched>,
     pub(crate) run: RunRow,
     pub(crate) cancel: CancellationToken,
+    pub(crate) selection: Option<selection::Selection>,
     /// Folder for contexts while they are packed.
     pub(crate) scratch: PathBuf,
+    pub(crate) differential: lanes::Differential,
 }
 
 impl Driver<'_> {
@@ -74,6 +82,9 @@ impl Driver<'_> {
 
     async fn drive(&mut self) -> Result<(), ControlError> {
         let number = self.run.number;
+        if self.run.trigger == Trigger::Selected && self.selection.is_none() {
+            return self.cancelled().await;
+        }
         if self.run.state == RunState::Queued {
             self.store.move_run(number, RunState::Queued, RunState::Preparing, self.clock.now()).await?;
             self.run.state = RunState::Preparing;
@@ -171,9 +182,11 @@ impl Control {
             tags: &inner.tags,
             slots: &inner.slots,
             watched,
+            selection: self.selections().get(&run.number).cloned(),
             run,
             cancel,
             scratch: inner.settings.data.join("work/packs"),
+            differential: lanes::Differential::default(),
         })
     }
 

@@ -10,6 +10,7 @@ use edgewright_model::order::{
     StepOrder, Task,
 };
 use edgewright_model::reference::RepoName;
+use edgewright_model::spec::Lane;
 use edgewright_model::tree::{ContentId, EntryKind, Tree, TreePath};
 use edgewright_plan::context::ContextEntry;
 use edgewright_plan::files::{Content, LayerKind};
@@ -22,6 +23,7 @@ use jiff::Timestamp;
 use super::Driver;
 use super::pack::Packing;
 use super::prepare::Prepared;
+use super::selection::Selection;
 use crate::ControlError;
 use crate::hosting::HostingError;
 
@@ -78,7 +80,8 @@ impl Driver<'_> {
         }
         let mut lanes = Vec::new();
         for lane in &node.lanes {
-            if !self.is_answered(prepared, node, known.as_ref(), lane).await? {
+            let again = self.selection.as_ref().is_some_and(Selection::again);
+            if again || !self.is_answered(prepared, node, known.as_ref(), lane).await? {
                 lanes.push(self.lane(lane));
             }
         }
@@ -127,6 +130,7 @@ impl Driver<'_> {
         use edgewright_model::duration::Span;
         let longest = lane.checks.iter().map(|check| check.within.get().as_secs()).max().unwrap_or(0);
         LaneOrder {
+            keep: lane.lane == Lane::Container && self.selection.as_ref().is_some_and(|chosen| chosen.keep),
             lane: lane.lane,
             checks: lane.checks.to_vec(),
             check_set: lane.check_set.clone(),
@@ -134,7 +138,7 @@ impl Driver<'_> {
         }
     }
 
-    async fn step(
+    pub(super) async fn step(
         &self,
         prepared: &Prepared,
         node: &Node,
@@ -165,8 +169,10 @@ impl Driver<'_> {
                     path: entry.path.to_string(),
                     mode: match &entry.kind {
                         LayerKind::File { mode, .. } => *mode,
+                        LayerKind::Directory { mode } | LayerKind::HardLink { mode, .. } => *mode,
                         LayerKind::Link { .. } => 0o777,
                     },
+                    xattrs: entry.xattrs.clone(),
                     user: entry.owner.user,
                     group: entry.owner.group,
                     kind: match &entry.kind {
@@ -177,6 +183,8 @@ impl Driver<'_> {
                             PackKind::Bytes(Arc::clone(bytes))
                         }
                         LayerKind::Link { target } => PackKind::Link(target.clone()),
+                        LayerKind::HardLink { target, .. } => PackKind::HardLink(target.to_string()),
+                        LayerKind::Directory { .. } => PackKind::Directory,
                     },
                 });
                 StepAction::Files {
@@ -214,7 +222,7 @@ impl Driver<'_> {
             PackKind::Content(entry.content.clone(), entry.size)
         };
         let mode = if entry.kind == EntryKind::Executable { EXECUTABLE_MODE } else { FILE_MODE };
-        Ok(PackEntry { path: entry.path.to_string(), mode, user: 0, group: 0, kind })
+        Ok(PackEntry { path: entry.path.to_string(), mode, user: 0, group: 0, xattrs: BTreeMap::new(), kind })
     }
 
     async fn keys(

@@ -7,7 +7,7 @@ use edgewright_model::lock::Lock;
 use edgewright_model::names::ImageName;
 use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
 use edgewright_model::run::{NodeState, RunState, Trigger};
-use edgewright_model::spec::Definition;
+use edgewright_model::spec::{Definition, Exception};
 use edgewright_model::verdict::LaneResult;
 use edgewright_oci::COMPRESSOR_VERSION;
 use edgewright_plan::history::{PreviousBuild, VerdictKey};
@@ -17,6 +17,7 @@ use edgewright_store::nodes::{NodeRow, PathStep};
 use edgewright_store::runs::RunRow;
 
 use super::Driver;
+use super::lanes::Standing;
 use crate::ControlError;
 use crate::events::RunEventKind;
 
@@ -28,6 +29,8 @@ pub(crate) struct Prepared {
     pub(crate) plan: Plan,
     /// Images whose lock could not be resolved.
     pub(crate) unlocked: BTreeMap<ImageName, JobFailure>,
+    /// What is known about variants that need no job.
+    pub(crate) standing: Standing,
 }
 
 impl Driver<'_> {
@@ -75,14 +78,20 @@ impl Driver<'_> {
         diagnostics.extend(graph.diagnostics.iter().cloned());
         self.store.note_diagnostics(run.number, &diagnostics).await?;
 
-        let history = self.history(&graph).await?;
+        let (mut history, standing) = self.history(&graph, &definition.exceptions).await?;
+        if let Some(selection) = &self.selection {
+            selection.narrow(&mut graph, &mut history);
+        }
         let mut plan = plan(&graph, &history, None);
         if plan.nodes.values().any(|node| node.action.is_work()) {
             // Only now is it worth knowing what changed.
             let previous = self.previous(&overlays).await;
             plan = edgewright_plan::plan(&graph, &history, previous.as_ref());
         }
-        let prepared = Prepared { definition, graph, plan, unlocked };
+        if let Some(selection) = &self.selection {
+            selection.keep_declared(&mut plan);
+        }
+        let prepared = Prepared { definition, graph, plan, unlocked, standing };
         if !fixed {
             self.fix(&prepared).await?;
         }
@@ -108,7 +117,11 @@ impl Driver<'_> {
     }
 
     /// What is known that matters to this graph. A run that somebody asked for forgets failures: it tries again.
-    async fn history(&self, graph: &Graph) -> Result<History, ControlError> {
+    async fn history(
+        &self,
+        graph: &Graph,
+        exceptions: &[Exception],
+    ) -> Result<(History, Standing), ControlError> {
         let keys = graph.keys();
         let mut history = History::default();
         for (key, build) in self.store.builds().await? {
@@ -122,8 +135,9 @@ impl Driver<'_> {
                 history.variants.entry(variant).or_default().insert(node.platform, build);
             }
         }
-        for row in self.store.newest_verdicts().await? {
-            let verdict = row.verdict;
+        let verdicts = self.store.newest_verdicts().await?;
+        for row in &verdicts {
+            let verdict = row.verdict.clone();
             let key = VerdictKey {
                 manifest: verdict.manifest.digest,
                 lane: verdict.lane,
@@ -146,7 +160,8 @@ impl Driver<'_> {
                 }
             }
         }
-        Ok(history)
+        let standing = self.judge_known((graph, exceptions), &verdicts, &mut history).await?;
+        Ok((history, standing))
     }
 
     /// The graph of the source's last planned commit, so that reasons can say what changed. Only words depend on it.
@@ -181,7 +196,7 @@ fn overlay_number(lock: &EffectiveLock) -> Option<u32> {
 }
 
 /// The locks that a run's plan was fixed with.
-fn fixed_locks(
+pub(super) fn fixed_locks(
     definition: &Definition,
     overlays: &BTreeMap<ImageName, Vec<(u64, Lock)>>,
     run: &RunRow,
@@ -232,6 +247,7 @@ fn row(prepared: &Prepared, planned: &Planned) -> NodeRow {
     let steps = node.map_or_else(Vec::new, |node| {
         node.path.iter().map(|step| PathStep { key: step.key.clone(), title: step.title.clone() }).collect()
     });
+    let known = prepared.standing.notes.get(&planned.id).filter(|_| state.is_terminal());
     NodeRow {
         node: planned.id.name.to_string(),
         platform: planned.id.platform.clone(),
@@ -243,11 +259,11 @@ fn row(prepared: &Prepared, planned: &Planned) -> NodeRow {
         job: None,
         attempts: 0,
         phase: None,
-        failure: unlocked.cloned(),
+        failure: unlocked.or_else(|| prepared.standing.failures.get(&planned.id).filter(|_| state == NodeState::Failed)).cloned(),
         digest,
         steps,
         not_before: None,
-        notes: Vec::new(),
+        notes: known.cloned().unwrap_or_default(),
         started_at: None,
         finished_at: None,
     }

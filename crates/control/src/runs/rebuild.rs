@@ -1,0 +1,201 @@
+//! Building again what was built: from the same commit, locks and kept packages, without the mirror. Equal bytes prove
+//! that the keys tell all that went in; other bytes refute it. The recorded digest stands either way.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use edgewright_model::Digest;
+use edgewright_model::format;
+use edgewright_model::names::Platform;
+use edgewright_model::order::{Base, ImageTask, JobId, StepAction, Task};
+use edgewright_model::outcome::JobFailure;
+use edgewright_model::run::{NodeState, RunNumber};
+use edgewright_plan::graph::Node;
+use edgewright_plan::{History, graph, plan};
+use edgewright_store::nodes::NodeRow;
+use edgewright_store::proofs::ProofResult;
+
+use super::Driver;
+use super::lanes::Standing;
+use super::prepare::{Prepared, fixed_locks};
+use crate::{Control, ControlError};
+
+/// A node that was built again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// The run whose node it is.
+    pub run: RunNumber,
+    /// The node.
+    pub node: String,
+    /// Its platform.
+    pub platform: Platform,
+    /// Its steps that were built again, up to the first that gave other bytes.
+    pub steps: Vec<RebuiltStep>,
+    /// Why it could not be built to its end.
+    pub failure: Option<JobFailure>,
+}
+
+/// A step that was built again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RebuiltStep {
+    /// What it is.
+    pub title: String,
+    /// The key up to and including it.
+    pub key: Digest,
+    /// The recorded digest; none where the step alone was never recorded.
+    pub was: Option<Digest>,
+    /// The digest of now.
+    pub now: Digest,
+}
+
+impl Rebuilt {
+    /// Whether every step gave the recorded bytes.
+    pub fn is_proved(&self) -> bool {
+        self.failure.is_none() && self.steps.iter().all(RebuiltStep::is_proved)
+    }
+}
+
+impl RebuiltStep {
+    /// Whether it gave the recorded bytes.
+    pub fn is_proved(&self) -> bool {
+        self.was.as_ref().is_none_or(|was| *was == self.now)
+    }
+}
+
+impl Driver<'_> {
+    /// The run's commit as it was planned, read again.
+    async fn reread(&self) -> Result<Option<Prepared>, ControlError> {
+        let tree = self.watched.mirror.read_tree(&self.run.commit).await?;
+        let Some(definition) = format::parse(&tree).definition else { return Ok(None) };
+        let locks = fixed_locks(&definition, &self.overlays().await?, &self.run);
+        let graph = graph(&definition, &tree, &locks);
+        let plan = plan(&graph, &History::default(), None);
+        Ok(Some(Prepared {
+            definition,
+            graph,
+            plan,
+            unlocked: BTreeMap::new(),
+            standing: Standing::default(),
+        }))
+    }
+
+    /// Builds a node again from a step on, and notes what that proves.
+    async fn rebuild(&self, prepared: &Prepared, node: &Node, from: usize) -> Result<Rebuilt, ControlError> {
+        let base = match from.checked_sub(1).and_then(|below| node.path.get(below)) {
+            None => node.base.order().unwrap_or(Base::Scratch),
+            Some(below) => {
+                let build = self.store.build(&below.key).await?.ok_or(ControlError::NotBuilt)?;
+                Base::Manifest(build.manifest)
+            }
+        };
+        let mut steps = Vec::new();
+        for step in node.path.iter().skip(from) {
+            let mut order = self.step(prepared, node, step).await?;
+            if let StepAction::Bootstrap { kept, .. } = &mut order.action {
+                *kept = self.store.kept_packages(&step.key).await?;
+            }
+            steps.push(order);
+        }
+        let task = Task::Image(ImageTask {
+            node: node.id.name.to_string(),
+            variant: node.variant().cloned(),
+            platform: node.id.platform.clone(),
+            repository: node.repository.clone(),
+            base,
+            steps,
+            epoch: node.epoch,
+            labels: node.labels.clone(),
+            lanes: Vec::new(),
+        });
+        let name = format!("rebuild {}", node.id.name);
+        let log = self.logs.open(self.run.number, &name, Some(&node.id.platform)).await.ok();
+        let order = self.job(JobId(uuid::Uuid::now_v7()), task);
+        let permit = self.slots.acquire().await.map_err(|_| ControlError::Stopped)?;
+        let outcome = self.perform(&name, order, log, None).await?;
+        drop(permit);
+        self.hosting.unpin(&self.contexts_pin()).await?;
+        let mut rebuilt = Rebuilt {
+            run: self.run.number,
+            node: node.id.name.to_string(),
+            platform: node.id.platform.clone(),
+            steps: Vec::new(),
+            failure: outcome.failure,
+        };
+        for build in outcome.builds {
+            let title = node.path.iter().find(|step| step.key == build.key).map(|step| step.title.clone());
+            let was = self.store.build(&build.key).await?.map(|row| row.manifest.digest);
+            let now = build.manifest.digest;
+            let step = RebuiltStep { title: title.unwrap_or_default(), key: build.key, was, now };
+            let proved = step.is_proved();
+            if step.was.is_some() {
+                let result = if proved { ProofResult::Proved } else { ProofResult::Refuted };
+                self.store.note_proof(&step.key, result, &step.now, self.clock.now()).await?;
+            }
+            rebuilt.steps.push(step);
+            if !proved {
+                // What stands on other bytes differs for that reason alone.
+                break;
+            }
+        }
+        Ok(rebuilt)
+    }
+}
+
+impl Control {
+    /// Builds a digest again, of an index all its platforms, from the first step on.
+    ///
+    /// # Errors
+    /// No run made the digest, its source is not configured, or its commit is gone; the database or the registry fails.
+    pub async fn rebuild(&self, digest: &Digest) -> Result<Vec<Rebuilt>, ControlError> {
+        let mut rebuilt = Vec::new();
+        for (run, row) in self.0.store.nodes_of(digest).await? {
+            let (driver, prepared) = self.reread(run).await?;
+            let node = node(&prepared, &row).ok_or(ControlError::OtherKeys { run })?;
+            rebuilt.push(driver.rebuild(&prepared, node, 0).await?);
+        }
+        if rebuilt.is_empty() { Err(ControlError::NotBuilt) } else { Ok(rebuilt) }
+    }
+
+    /// Builds again what a run built, each step once.
+    ///
+    /// # Errors
+    /// As for [`Control::rebuild`].
+    pub async fn verify(&self, run: RunNumber) -> Result<Vec<Rebuilt>, ControlError> {
+        let (driver, prepared) = self.reread(run).await?;
+        let mut seen: BTreeSet<Digest> = BTreeSet::new();
+        let mut rebuilt = Vec::new();
+        for row in self.0.store.nodes(run).await? {
+            if row.state != NodeState::Passed {
+                continue;
+            }
+            let Some(node) = node(&prepared, &row) else { return Err(ControlError::OtherKeys { run }) };
+            let mut from = None;
+            for (position, step) in node.path.iter().enumerate() {
+                let build = self.0.store.build(&step.key).await?;
+                if build.is_some_and(|build| build.run == run) && seen.insert(step.key.clone()) {
+                    from = from.or(Some(position));
+                }
+            }
+            if let Some(from) = from {
+                rebuilt.push(driver.rebuild(&prepared, node, from).await?);
+            }
+        }
+        Ok(rebuilt)
+    }
+
+    async fn reread(&self, run: RunNumber) -> Result<(Driver<'_>, Prepared), ControlError> {
+        let row = self.0.store.run(run).await?.ok_or(ControlError::NoRun { run })?;
+        let driver = self.driver(row, self.0.shutdown.clone())?;
+        let prepared = driver.reread().await?.ok_or(ControlError::OtherKeys { run })?;
+        Ok((driver, prepared))
+    }
+}
+
+/// A run's node in its graph, if it still has the same key there.
+fn node<'p>(prepared: &'p Prepared, row: &NodeRow) -> Option<&'p Node> {
+    let mut nodes = prepared.graph.nodes.values();
+    nodes.find(|node| {
+        node.id.platform == row.platform
+            && node.id.name.to_string() == row.node
+            && Some(&node.key) == row.key.as_ref()
+    })
+}
