@@ -35,7 +35,7 @@ mod verdict;
 pub use engine::{Engine, EngineSettings};
 pub use error::LabError;
 pub use lane::{Events, LabContext, run_lane};
-pub use reap::{Reaped, reap};
+pub use reap::{Reaped, reap, reap_job};
 pub use runner::Runner;
 
 /// The label of every container that a job makes; its value is the job's id.
