@@ -1,12 +1,15 @@
 //! The command line. Help texts say what a command does, in the words of the glossary.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use edgewright_model::Digest;
 use edgewright_model::duration::Span;
-use edgewright_model::names::{SourceName, VariantName};
+use edgewright_model::names::{ImageName, SourceName, VariantName};
 use edgewright_model::run::RunNumber;
+use edgewright_model::spec::Lane;
 use edgewright_server::Options;
 use edgewright_server::settings::{ServerOptions, SourceOptions};
 
@@ -125,10 +128,40 @@ pub(crate) enum Command {
         #[command(flatten)]
         format: Format,
     },
+    /// Build what was built again, without the mirror, and compare: proved or refuted
+    Rebuild(RebuildArgs),
+    /// Resolve locks anew: newest packages and base images; say what moved
+    Update(UpdateArgs),
+    /// Enter a machine that `run --keep` left running
+    Shell {
+        /// Its variant; may be left out where one is kept
+        variant: Option<VariantName>,
+        /// Remove it (without VARIANT: all of them)
+        #[arg(long, conflicts_with = "command")]
+        rm: bool,
+        /// A command to run in it instead of a shell
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
+    /// Print completions for a shell, such as `source <(edgewright completions bash)`
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages into a folder
+    Man {
+        /// The folder; it is made where it is missing
+        dir: PathBuf,
+    },
     /// Ask the server to poll a source now
     Poll {
         /// The source
         source: SourceName,
+    },
+    /// Verdicts of other systems, in the lane `external`
+    Verdict {
+        #[command(subcommand)]
+        command: VerdictCommand,
     },
     /// Execute a job order from standard input; started by control
     #[command(hide = true)]
@@ -178,6 +211,9 @@ pub(crate) struct PlanArgs {
     /// Show what is reused, too
     #[arg(long, short)]
     pub(crate) all: bool,
+    /// Instead, every step of a variant: its key, what that hashes, what changed, who shares it
+    #[arg(long, value_name = "VARIANT", conflicts_with = "all")]
+    pub(crate) explain: Option<VariantName>,
     #[command(flatten)]
     pub(crate) format: Format,
 }
@@ -188,20 +224,72 @@ pub(crate) struct PlanArgs {
 pub(crate) struct RunArgs {
     #[command(subcommand)]
     pub(crate) command: Option<RunCommand>,
-    /// The source: a folder as it stands, uncommitted files included, or a git URL
-    #[arg(value_name = "DIR|URL", default_value = ".")]
+    /// The source: a folder as it stands, uncommitted files included, or a git URL; or a variant of the source in this
+    /// folder, which is then short for `--only VARIANT`
+    #[arg(value_name = "DIR|URL|VARIANT", default_value = ".")]
     pub(crate) target: String,
     /// Resolve all locks anew first: newest packages and base images
     #[arg(long)]
     pub(crate) update: bool,
+    /// Build again what was built, and compare the digests
+    #[arg(long)]
+    pub(crate) verify_reproducible: bool,
     /// The branch to build, committed files only [default: of a folder the checked-out one, of a URL the remote's default]
     #[arg(long, value_name = "NAME")]
     pub(crate) branch: Option<String>,
     /// How many jobs at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,
+    /// Only these variants and what they stand on; tested as asked, no release is made
+    #[arg(long, value_name = "VARIANT", num_args = 1.., conflicts_with_all = ["update"])]
+    pub(crate) only: Vec<VariantName>,
+    /// Only these lanes, whatever verdicts are known already; no release is made
+    #[arg(long, value_name = "LANE", value_parser = lane, conflicts_with_all = ["update"])]
+    pub(crate) lane: Vec<Lane>,
+    /// Leave the machines of the container lane running, to be entered with `edgewright shell`; no release is made
+    #[arg(long, conflicts_with_all = ["update"])]
+    pub(crate) keep: bool,
+    /// Run again whenever a file of the folder changes, until stopped
+    #[arg(long, conflicts_with_all = ["branch", "update", "json"])]
+    pub(crate) watch: bool,
     #[command(flatten)]
     pub(crate) format: Format,
+}
+
+/// `rebuild`.
+#[derive(Debug, Args)]
+pub(crate) struct RebuildArgs {
+    /// A digest, or a variant such as hmi/plant-a
+    #[arg(value_name = "DIGEST|VARIANT")]
+    pub(crate) what: String,
+    #[command(flatten)]
+    pub(crate) selection: SelectionArgs,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+/// `update`.
+#[derive(Debug, Args)]
+pub(crate) struct UpdateArgs {
+    /// The images [default: all with a base from outside or a `bootstrap` step]
+    pub(crate) image: Vec<ImageName>,
+    /// The source: a folder as it stands, or a git URL; nothing is built, the next `run` does it
+    #[arg(long, value_name = "DIR|URL", default_value = ".")]
+    pub(crate) dir: String,
+    /// A source of the server instead, which builds, tests and releases what moved
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["dir", "write"])]
+    pub(crate) source: Option<SourceName>,
+    /// Write `images/IMAGE/edgewright.lock` into the folder, to be committed
+    #[arg(long)]
+    pub(crate) write: bool,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+/// A lane by its name.
+fn lane(text: &str) -> Result<Lane, String> {
+    let found = Lane::ALL.into_iter().find(|lane| lane.name() == text);
+    found.ok_or_else(|| format!("want one of {}", Lane::ALL.map(Lane::name).join(", ")))
 }
 
 #[derive(Debug, Subcommand)]
@@ -226,6 +314,36 @@ pub(crate) enum ImageCommand {
         #[command(flatten)]
         format: Format,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VerdictCommand {
+    /// Say what another system found about a digest; a run that waits for it goes on
+    Post(VerdictArgs),
+}
+
+/// `verdict post`.
+#[derive(Debug, Args)]
+pub(crate) struct VerdictArgs {
+    /// The platform manifest, as `run show` and `image show` give it
+    pub(crate) digest: Digest,
+    /// It passed
+    #[arg(long, conflicts_with = "failed", required_unless_present = "failed")]
+    pub(crate) passed: bool,
+    /// It failed through the image
+    #[arg(long)]
+    pub(crate) failed: bool,
+    /// What was found, in a line
+    #[arg(long, short, value_name = "TEXT")]
+    pub(crate) message: Option<String>,
+    /// Where more is shown
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// The check set that was asked for [default: the one that a run waits for]
+    #[arg(long, value_name = "DIGEST")]
+    pub(crate) check_set: Option<Digest>,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Subcommand)]
@@ -269,7 +387,14 @@ impl ServeArgs {
             source: self
                 .source
                 .iter()
-                .map(|url| SourceOptions { url: url.clone(), name: None, branch: None, poll: None })
+                .map(|url| SourceOptions {
+                    url: url.clone(),
+                    name: None,
+                    branch: None,
+                    poll: None,
+                    pull_requests: None,
+                    hook_secret_file: None,
+                })
                 .collect(),
             ..Options::default()
         };

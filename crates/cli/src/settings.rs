@@ -14,6 +14,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use edgewright_server::upkeep::slots;
 use edgewright_server::{DataFolder, Options, Settings};
 
 use crate::args::ServeArgs;
@@ -114,6 +115,8 @@ impl Surroundings {
             }
         }
         let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let cores = slots(cores, &meminfo, options.jobs.memory_mib);
         let mut settings = options.resolve(&self.data(), cores)?;
         settings.data = absolute(settings.data);
         Ok(settings)

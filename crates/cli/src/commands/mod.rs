@@ -5,15 +5,23 @@ mod init;
 mod job;
 mod logs;
 mod plan;
+mod rebuild;
+mod plan_explain;
 mod run;
 mod serve;
+mod shell;
+mod shipped;
+mod update;
+mod verdict;
+
+pub(crate) use plan_explain::{Explanation, StepExplanation};
 
 use edgewright_api::Client;
 use edgewright_model::error::ErrorClass;
 use edgewright_model::names::SourceName;
 use edgewright_process::Clock;
 
-use crate::args::{Cli, Command, Global, ImageCommand, JobCommand, RunCommand};
+use crate::args::{Cli, Command, Global, ImageCommand, JobCommand, RunCommand, VerdictCommand};
 use crate::exit::{End, Failure};
 use crate::reader::Reader;
 use crate::settings::Surroundings;
@@ -37,6 +45,14 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
         Command::Serve(args) => serve::serve(&args, &global).await,
         Command::Job { command: JobCommand::Run { work } } => job::run(&work, &global).await,
         Command::Logs { run, node, follow } => logs::logs(&global, run, node, follow).await,
+        Command::Rebuild(args) => rebuild::rebuild(&args, &global).await,
+        Command::Update(args) => update::update(&args, &global).await,
+        Command::Shell { variant, rm, command } => {
+            shell::shell(&global, variant.as_ref(), rm, &command).await
+        }
+        Command::Completions { shell } => shipped::completions(shell),
+        Command::Man { dir } => shipped::man(&dir),
+        Command::Verdict { command: VerdictCommand::Post(args) } => verdict::post(&args, &global).await,
         Command::Poll { source } => poll(&global, &source).await,
         other => read(other, &global).await,
     }
@@ -46,7 +62,15 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
 async fn read(command: Command, global: &Global) -> Result<End, Failure> {
     let reader = Reader::open(global).await?;
     match command {
-        Command::Status { format } => print(format.json, &reader.status().await?, render::status),
+        Command::Status { format } => {
+            let end = print(format.json, &reader.status().await?, render::status)?;
+            if !format.json && global.server.is_none() {
+                for line in shell::kept_lines(global).await {
+                    output::print(&format!("kept machine: {line}; `edgewright shell` enters it\n"))?;
+                }
+            }
+            Ok(end)
+        }
         Command::Runs { list } => {
             let runs = reader.runs(list.selection.source.as_ref(), list.limit).await?;
             print(list.format.json, &runs, |runs| render::runs(runs, now()))
@@ -88,7 +112,8 @@ fn now() -> jiff::Timestamp {
     Clock::system().now()
 }
 
-async fn poll(global: &Global, source: &SourceName) -> Result<End, Failure> {
+/// A client of the server that `--server` names, else of the one that holds the data folder.
+fn client(global: &Global) -> Result<Client, Failure> {
     // Without a server there is nobody to wake: the one that holds the data folder is asked.
     let url = if let Some(url) = &global.server {
         url.clone()
@@ -101,7 +126,11 @@ async fn poll(global: &Global, source: &SourceName) -> Result<End, Failure> {
         })?;
         format!("http://{address}")
     };
-    let answer = Client::new(&url)?.poll(source).await?;
+    Ok(Client::new(&url)?)
+}
+
+async fn poll(global: &Global, source: &SourceName) -> Result<End, Failure> {
+    let answer = client(global)?.poll(source).await?;
     output::note(&format!("{} is polled now", answer.source));
     Ok(End::Good)
 }

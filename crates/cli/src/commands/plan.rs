@@ -74,6 +74,16 @@ pub(crate) async fn plan(args: &PlanArgs, global: &Global) -> Result<End, Failur
     let locks = Locks::choose(definition, &past.overlays, COMPRESSOR_VERSION);
     let graph = graph(definition, &folder.worktree.tree, &locks);
     let plan = edgewright_plan::plan(&graph, &past.history, past.previous.as_ref());
+    if let Some(variant) = &args.explain {
+        let explanation =
+            super::plan_explain::explain(variant, definition, &graph, past.previous.as_ref(), &plan)?;
+        return if args.format.json {
+            output::json(&explanation)
+        } else {
+            output::print(&render::explanation(&explanation))
+        }
+        .map(|()| End::Good);
+    }
     if args.format.json {
         output::json(&document(&plan, past.since))?;
     } else {

@@ -1,10 +1,12 @@
 //! `run`: build, test and release a source once, without a server: server and control in this process.
 
 use std::path::Path;
+use std::time::Duration;
 
 use edgewright_control::SourceSettings;
+use edgewright_control::runs::selection::Selection;
 use edgewright_control::events::RunEvent;
-use edgewright_model::names::SourceName;
+use edgewright_model::names::{SourceName, VariantName};
 use edgewright_model::run::{RunNumber, RunState, Trigger};
 use edgewright_process::Clock;
 use edgewright_server::settings::{DEFAULT_POLL, name_of};
@@ -16,28 +18,129 @@ use tokio::sync::broadcast::error::RecvError;
 use super::check::{Folder, show};
 use super::job::local_executor;
 use super::serve::{Stop, start_logging};
+use super::shell::kept_lines;
 use crate::args::{Global, RunArgs, ServeArgs};
-use crate::exit::{End, Failure};
+use crate::exit::{self, End, Failure};
 use crate::progress::Progress;
 use crate::settings::Surroundings;
 use crate::{output, render};
 
-/// Runs a source once.
+/// How often `--watch` looks at the files.
+const GLANCE: Duration = Duration::from_secs(1);
+
+/// Runs a source once, or with `--watch` at every change.
 pub(crate) async fn run(args: &RunArgs, global: &Global) -> Result<End, Failure> {
     start_logging(global, "warn")?;
+    let mut stop = Stop::listen()?;
+    let what = What::of(args)?;
+    if !args.watch {
+        return Ok(once(args, &what, global, &mut stop).await?.0);
+    }
+    if is_address(&what.target) {
+        return Err(Failure::user("--watch wants a folder").hint("clone the repository, and watch the clone"));
+    }
+    loop {
+        // Read before the run: what changes meanwhile is run next.
+        let seen = tree_of(&what.target).await;
+        let (_, stopped) = match once(args, &what, global, &mut stop).await {
+            Ok(end) => end,
+            Err(failure) => {
+                exit::report(&failure);
+                (End::Fault, false)
+            }
+        };
+        if stopped {
+            return Ok(End::Good);
+        }
+        output::note(&format!("\nwatching {}; Ctrl-C ends it", what.target));
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(GLANCE) => {}
+                () = stop.next() => return Ok(End::Good),
+            }
+            if tree_of(&what.target).await != seen {
+                break;
+            }
+        }
+    }
+}
+
+/// The id of a folder's files; none while they cannot be read, as in the middle of a checkout.
+async fn tree_of(target: &str) -> Option<String> {
+    let folder = Folder::read(Path::new(target)).await.ok()?;
+    Some(folder.worktree.tree_id().to_owned())
+}
+
+/// What to run of what.
+#[derive(Debug)]
+struct What {
+    target: String,
+    selection: Option<Selection>,
+}
+
+impl What {
+    /// A target that is neither folder nor address, but could be a variant, is one of the source in this folder.
+    fn of(args: &RunArgs) -> Result<Self, Failure> {
+        let mut target = args.target.clone();
+        let mut only = args.only.clone();
+        if !is_address(&target)
+            && !Path::new(&target).exists()
+            && let Ok(variant) = target.parse::<VariantName>()
+        {
+            only.push(variant);
+            ".".clone_into(&mut target);
+        }
+        let is_narrowed = !only.is_empty() || !args.lane.is_empty() || args.keep;
+        if is_narrowed && args.update {
+            return Err(Failure::user("--update is for whole runs"));
+        }
+        let selection = is_narrowed.then(|| Selection {
+            variants: only.into_iter().collect(),
+            lanes: args.lane.iter().copied().collect(),
+            keep: args.keep,
+        });
+        Ok(Self { target, selection })
+    }
+
+    /// Refuses variants that the source does not declare.
+    fn check(&self, folder: Option<&Folder>) -> Result<(), Failure> {
+        let definition = folder.and_then(|folder| folder.parsed.definition.as_ref());
+        if let (Some(definition), Some(selection)) = (definition, &self.selection) {
+            for variant in &selection.variants {
+                edgewright_model::resolve::vars(definition, variant)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs once; the second of the pair says whether somebody stopped it.
+async fn once(
+    args: &RunArgs,
+    what: &What,
+    global: &Global,
+    stop: &mut Stop,
+) -> Result<(End, bool), Failure> {
     // The folder's files stay readable as long as it lives.
-    let Some((source, _folder)) = target(args).await? else { return Ok(End::Fault) };
+    let Some((source, folder)) = target(&what.target, args.branch.as_deref()).await? else {
+        return Ok((End::Fault, false));
+    };
+    what.check(folder.as_ref())?;
     // Any free port of this machine: the registry lives as long as the run.
     let serve =
         ServeArgs { listen: Some(([127, 0, 0, 1], 0).into()), jobs: args.jobs, ..ServeArgs::default() };
     let mut settings = Surroundings::read().run(&serve, global.data.clone())?;
     settings.sources = vec![source.clone()];
+    let data = settings.data.display().to_string();
     let lock = DataFolder::new(&settings.data).lock()?;
     let executor = local_executor(&settings, &lock).await?;
     let composition = Composition::open(&settings, lock, executor, Clock::system()).await?;
-    let mut stop = Stop::listen()?;
-    let trigger = if args.update { Trigger::Lock } else { Trigger::Manual };
-    let ended = follow(&composition, &source.name, trigger, &mut stop).await;
+    let trigger = match &what.selection {
+        Some(_) => Trigger::Selected,
+        None if args.update => Trigger::Lock,
+        None => Trigger::Manual,
+    };
+    let ended = follow(&composition, &source.name, trigger, what.selection.clone(), &data, stop).await;
     let view = match &ended {
         Ok(number) => Some(composition.views.run(*number).await),
         Err(_) => None,
@@ -47,20 +150,27 @@ pub(crate) async fn run(args: &RunArgs, global: &Global) -> Result<End, Failure>
         () = stop.next() => return Err(Failure::user("stopped before everything was closed")),
     }
     ended?;
-    let Some(view) = view.transpose()? else { return Ok(End::Fault) };
+    let Some(view) = view.transpose()? else { return Ok((End::Fault, false)) };
     if args.format.json {
         output::json(&view)?;
     } else {
         output::print(&format!("\n{}", render::run(&view, Clock::system().now())))?;
+        // Who named the data folder has to name it again.
+        let flag = global.data.as_ref().map(|_| format!(" --data {data}")).unwrap_or_default();
         if view.run.release.is_some() {
-            let data = settings.data.display();
             output::note(&format!(
-                "
-To pull the images: edgewright serve --data {data}"
+                "\nnext: edgewright images{flag}          what there is, and `edgewright image show VARIANT`\n      \
+                 edgewright serve{flag}           hosts it for podman, skopeo and bootc, on http://127.0.0.1:5080"
             ));
         }
+        if what.selection.as_ref().is_some_and(|selection| selection.keep) {
+            for line in kept_lines(global).await {
+                output::note(&format!("\nkept: {line}\n  edgewright shell{flag} enters it, edgewright shell{flag} --rm removes it"));
+            }
+        }
     }
-    Ok(if view.run.state == RunState::Passed { End::Good } else { End::Fault })
+    let stopped = view.run.state == RunState::Cancelled;
+    Ok((if view.run.state == RunState::Passed { End::Good } else { End::Fault }, stopped))
 }
 
 /// Drives one run to its end, showing what happens. The first signal cancels it.
@@ -68,12 +178,17 @@ async fn follow(
     composition: &Composition,
     source: &SourceName,
     trigger: Trigger,
+    selection: Option<Selection>,
+    data: &str,
     stop: &mut Stop,
 ) -> Result<RunNumber, Failure> {
     let mut events = composition.control.events().subscribe();
     let number = composition.queue(source, trigger).await?;
+    if let Some(selection) = selection {
+        composition.control.select(number, selection);
+    }
     let mut progress = Progress::new();
-    output::note(&format!("run {number} of {source}"));
+    output::note(&format!("run {number} of {source}, in {data}"));
     let driving = composition.control.drive(number);
     tokio::pin!(driving);
     let ended = loop {
@@ -111,21 +226,28 @@ fn rest(progress: &mut Progress, events: &mut broadcast::Receiver<RunEvent>) {
     }
 }
 
+/// Whether a target is an address, not a path.
+fn is_address(target: &str) -> bool {
+    target.contains("://") || (target.contains('@') && target.contains(':'))
+}
+
 /// The source to run, with the folder that it is read from; none where the folder's definitions cannot even be read, which
 /// is then said.
-async fn target(args: &RunArgs) -> Result<Option<(SourceSettings, Option<Folder>)>, Failure> {
+pub(super) async fn target(
+    target: &str,
+    branch: Option<&str>,
+) -> Result<Option<(SourceSettings, Option<Folder>)>, Failure> {
     let poll = DEFAULT_POLL.get();
-    let is_address = args.target.contains("://") || (args.target.contains('@') && args.target.contains(':'));
-    if is_address {
-        let remote: Remote = args.target.parse()?;
+    if is_address(target) {
+        let remote: Remote = target.parse()?;
         let name = name_of(remote.address()).ok_or_else(|| {
             Failure::user("no source name can be made from that address")
                 .hint("give it one in a settings file, and use `edgewright serve`")
         })?;
-        let branch = args.branch.clone();
-        return Ok(Some((SourceSettings { name, remote, branch, poll }, None)));
+        let branch = branch.map(str::to_owned);
+        return Ok(Some((SourceSettings { name, remote, branch, poll, pull_requests: false }, None)));
     }
-    let dir = Path::new(&args.target);
+    let dir = Path::new(target);
     let folder = Folder::read(dir).await?;
     let Some(definition) = &folder.parsed.definition else {
         show(&folder.parsed.diagnostics, &folder.worktree.tree);
@@ -133,13 +255,13 @@ async fn target(args: &RunArgs) -> Result<Option<(SourceSettings, Option<Folder>
     };
     let name = definition.source.name.clone();
     let (remote, branch) =
-        if args.branch.is_none() && (folder.worktree.dirty || folder.worktree.head.is_none()) {
+        if branch.is_none() && (folder.worktree.dirty || folder.worktree.head.is_none()) {
             output::note("note: the folder is built as it stands, uncommitted files included");
             let (branch, _) = folder.worktree.publish(&folder.git).await?;
             (Remote::from_path(folder.worktree.repository.folder())?, Some(branch))
         } else {
             let path = dir.canonicalize().map_err(|error| Failure::file("cannot use", dir, &error))?;
-            (Remote::from_path(&path)?, args.branch.clone().or_else(|| folder.worktree.branch.clone()))
+            (Remote::from_path(&path)?, branch.map(str::to_owned).or_else(|| folder.worktree.branch.clone()))
         };
-    Ok(Some((SourceSettings { name, remote, branch, poll }, Some(folder))))
+    Ok(Some((SourceSettings { name, remote, branch, poll, pull_requests: false }, Some(folder))))
 }

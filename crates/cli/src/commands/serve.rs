@@ -23,7 +23,7 @@ pub(crate) async fn serve(args: &ServeArgs, global: &Global) -> Result<End, Fail
     let lock = DataFolder::new(&settings.data).lock()?;
     let executor = local_executor(&settings, &lock).await?;
     let composition = Composition::open(&settings, lock, executor, Clock::system()).await?;
-    composition.start();
+    composition.start()?;
     tracing::info!(
         server.address = composition.address(),
         server.data = %settings.data.display(),

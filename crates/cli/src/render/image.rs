@@ -96,6 +96,9 @@ pub(crate) fn image(view: &ImageView, now: Timestamp) -> String {
         let base = lock.base.as_ref().map(|base| format!(", base {}", base.short())).unwrap_or_default();
         let _ = writeln!(text, "\n{} {}: {origin}{packages}{base}", paint(BOLD, "lock"), lock.image);
     }
+    for note in &view.notes {
+        let _ = writeln!(text, "\n{} {}", paint(BOLD, "note"), plain(&note.to_string()));
+    }
     for verdict in &view.verdicts {
         text.push('\n');
         text.push_str(&verdict_text(verdict, now));

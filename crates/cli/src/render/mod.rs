@@ -1,8 +1,10 @@
 //! Documents → text for people. Pure: `now` is an argument, colours are escape codes that [`crate::output`] drops where no
 //! terminal shows them.
 
+mod explain;
 mod image;
 mod plan;
+mod rebuild;
 mod release;
 mod run;
 mod status;
@@ -11,9 +13,11 @@ mod table;
 mod units;
 mod vars;
 
+pub(crate) use explain::explanation;
 pub(crate) use image::{image, images};
 pub(crate) use plan::plan;
 pub(crate) use release::{channels, releases};
+pub(crate) use rebuild::rebuilds;
 pub(crate) use run::{commit as short_commit, locks, run, runs, state};
 pub(crate) use status::status;
 pub(crate) use vars::vars;

@@ -126,6 +126,11 @@ pub(crate) fn run(view: &RunView, now: Timestamp) -> String {
             text.push_str(&failed(&node_name(node, view), failure));
         }
     }
+    for node in &view.nodes {
+        for note in &node.notes {
+            let _ = writeln!(text, "\n{} {}", paint(BOLD, node_name(node, view)), plain(&note.to_string()));
+        }
+    }
     if view.nodes.iter().any(|node| node.failure.is_some() && node.job.is_some()) {
         let _ = writeln!(text, "\nlog: edgewright logs {}", run.number);
     }

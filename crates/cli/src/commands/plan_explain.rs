@@ -1,0 +1,132 @@
+//! `plan --explain VARIANT`: every step with its key, what it hashes, what changed in it, and who else stands on it.
+
+use std::collections::BTreeSet;
+
+use edgewright_model::names::VariantName;
+use edgewright_model::resolve;
+use edgewright_model::spec::Definition;
+use edgewright_plan::graph::Node;
+use edgewright_plan::step::{GraphStep, PlannedStep};
+use edgewright_plan::{Graph, Plan};
+use serde::Serialize;
+
+use crate::exit::Failure;
+
+/// How one variant comes about, for each of its platforms.
+#[derive(Debug, Serialize)]
+pub(crate) struct Explanation {
+    /// The variant.
+    pub(crate) variant: String,
+    /// One for each platform.
+    pub(crate) platforms: Vec<PlatformExplanation>,
+}
+
+/// How a variant comes about for one platform.
+#[derive(Debug, Serialize)]
+pub(crate) struct PlatformExplanation {
+    pub(crate) platform: String,
+    /// What a run would do about it.
+    pub(crate) action: String,
+    /// Why, in words.
+    pub(crate) reasons: Vec<String>,
+    /// What the first step stands on, with its key.
+    pub(crate) base_key: String,
+    pub(crate) steps: Vec<StepExplanation>,
+}
+
+/// One step.
+#[derive(Debug, Serialize)]
+pub(crate) struct StepExplanation {
+    /// The key of the image up to and including this step.
+    pub(crate) key: String,
+    pub(crate) title: String,
+    /// What the key hashes besides the key before it, in words.
+    pub(crate) inputs: Vec<String>,
+    /// How it compares with before: `same`, `changed`, `new`, `follows` (only something before it changed); absent where
+    /// nothing is compared.
+    pub(crate) change: Option<&'static str>,
+    /// Other variants that stand on this very step: it is built once for all of them.
+    pub(crate) shared_with: Vec<String>,
+}
+
+/// Explains a variant of a plan.
+pub(crate) fn explain(
+    variant: &VariantName,
+    definition: &Definition,
+    graph: &Graph,
+    previous: Option<&Graph>,
+    plan: &Plan,
+) -> Result<Explanation, Failure> {
+    // An unknown variant is told as everywhere else.
+    resolve::vars(definition, variant)?;
+    let nodes: Vec<&Node> = graph.nodes.values().filter(|node| node.variant() == Some(variant)).collect();
+    if nodes.is_empty() {
+        let why = graph.blocked.get(variant).map_or("its image or site has errors", |blocked| &blocked.reason);
+        return Err(Failure::user(format!("`{variant}` cannot be built: {why}"))
+            .hint("`edgewright check` shows all errors"));
+    }
+    let platforms = nodes.into_iter().map(|node| platform(node, graph, previous, plan)).collect();
+    Ok(Explanation { variant: variant.to_string(), platforms })
+}
+
+fn platform(node: &Node, graph: &Graph, previous: Option<&Graph>, plan: &Plan) -> PlatformExplanation {
+    let planned = plan.nodes.get(&node.id);
+    let before = previous.map(|previous| previous.nodes.get(&node.id).map_or(&[][..], |node| &node.path));
+    let steps = node.path.iter().map(|step| StepExplanation {
+        key: step.key.to_string(),
+        title: step.title.clone(),
+        inputs: inputs(step),
+        change: before.map(|before| change(step, before)),
+        shared_with: sharing(step, node, graph),
+    });
+    PlatformExplanation {
+        platform: node.id.platform.to_string(),
+        action: planned.map_or("none", |planned| planned.action.name()).to_owned(),
+        reasons: planned
+            .map(|planned| planned.reasons.iter().map(ToString::to_string).collect())
+            .unwrap_or_default(),
+        base_key: node.root_key.to_string(),
+        steps: steps.collect(),
+    }
+}
+
+fn change(step: &GraphStep, before: &[std::sync::Arc<GraphStep>]) -> &'static str {
+    match before.iter().find(|earlier| earlier.title == step.title) {
+        None => "new",
+        Some(earlier) if earlier.key == step.key => "same",
+        Some(earlier) if earlier.inputs == step.inputs => "follows",
+        Some(_) => "changed",
+    }
+}
+
+fn sharing(step: &GraphStep, node: &Node, graph: &Graph) -> Vec<String> {
+    let others = graph.nodes.values().filter(|other| {
+        other.id != node.id
+            && other.variant().is_some()
+            && other.path.iter().any(|theirs| theirs.key == step.key)
+    });
+    let names: BTreeSet<String> = others.map(|other| other.id.name.to_string()).collect();
+    names.into_iter().collect()
+}
+
+/// What goes into a step's key, in words.
+fn inputs(step: &GraphStep) -> Vec<String> {
+    let mut words = Vec::new();
+    match &*step.work {
+        PlannedStep::Bootstrap { step, packages, keys } => {
+            words.push(format!("suite {}", step.suite));
+            words.push(format!("{} packages asked for, {} locked", step.packages.len(), packages.len()));
+            words.extend(keys.keys().map(|path| format!("key file {path}")));
+        }
+        PlannedStep::Containerfile { step, context, .. } => {
+            words.push(format!("{}", step.file));
+            words.extend(step.args.keys().map(|name| format!("argument {name}")));
+            words.extend(context.iter().map(|entry| format!("{}/{}", step.context, entry.path)));
+        }
+        PlannedStep::Files { listing, delete, .. } => {
+            words.extend(listing.entries().into_iter().map(|entry| format!("/{}", entry.path)));
+            words.extend(delete.iter().map(|path| format!("deletes /{path}")));
+        }
+    }
+    words
+}

@@ -1,0 +1,83 @@
+//! `shell`: into a machine that `run --keep` left running.
+
+use std::ffi::OsString;
+use std::io::IsTerminal as _;
+use std::os::unix::process::CommandExt as _;
+
+use edgewright_lab::kept::{self, Kept};
+use edgewright_lab::{EngineSettings, LabError};
+use edgewright_model::error::{Chain, ErrorClass};
+use edgewright_model::names::VariantName;
+
+use crate::args::Global;
+use crate::exit::{End, Failure};
+use crate::output;
+use crate::settings::Surroundings;
+
+/// Enters a kept machine, or removes it.
+pub(crate) async fn shell(
+    global: &Global,
+    variant: Option<&VariantName>,
+    rm: bool,
+    command: &[OsString],
+) -> Result<End, Failure> {
+    let surroundings = Surroundings::read();
+    let work = surroundings.data_folder(global.data.clone()).work();
+    let settings = EngineSettings { containers_conf: surroundings.containers_conf() };
+    let mut machines = kept::list(&work, &settings).await.map_err(failure)?;
+    if let Some(variant) = variant {
+        let name = format!("/{variant}");
+        machines.retain(|kept| kept.repository.ends_with(&name));
+    }
+    if rm {
+        if machines.is_empty() {
+            output::note("no machine is kept");
+            return Ok(End::Good);
+        }
+        kept::remove(&work, &settings, &machines).await.map_err(failure)?;
+        for kept in &machines {
+            output::note(&format!("{} is removed", kept.repository));
+        }
+        return Ok(End::Good);
+    }
+    let machine = one(&machines)?;
+    if machine.state != "running" {
+        let message = format!("the machine of {} is {}", machine.repository, machine.state);
+        return Err(Failure::new(ErrorClass::Conflict, message)
+            .hint("`edgewright run VARIANT --keep` makes a new one; `edgewright shell --rm` removes it"));
+    }
+    let entry = kept::enter(&work, &settings, machine, command, std::io::stdin().is_terminal());
+    #[expect(clippy::disallowed_methods, reason = "the shell takes this process's place and its terminal")]
+    let mut podman = std::process::Command::new(entry.program);
+    podman.args(&entry.arguments);
+    if let Some(conf) = &entry.containers_conf {
+        podman.env("CONTAINERS_CONF", conf);
+    }
+    // Comes back only where it cannot be started.
+    Err(Failure::unavailable("cannot start podman", &podman.exec()))
+}
+
+fn one(machines: &[Kept]) -> Result<&Kept, Failure> {
+    match machines {
+        [one] => Ok(one),
+        [] => Err(Failure::new(ErrorClass::NotFound, "no machine is kept")
+            .hint("`edgewright run VARIANT --keep` keeps one when its checks are done")),
+        several => {
+            let names: Vec<&str> = several.iter().map(|kept| kept.repository.as_str()).collect();
+            Err(Failure::user("several machines are kept").hint(format!("name one of {}", names.join(", "))))
+        }
+    }
+}
+
+/// The kept machines of the local data folder as lines under its status; none where podman cannot be asked.
+pub(crate) async fn kept_lines(global: &Global) -> Vec<String> {
+    let surroundings = Surroundings::read();
+    let work = surroundings.data_folder(global.data.clone()).work();
+    let settings = EngineSettings { containers_conf: surroundings.containers_conf() };
+    let machines = kept::list(&work, &settings).await.unwrap_or_default();
+    machines.into_iter().map(|kept| format!("{} ({})", kept.repository, kept.status)).collect()
+}
+
+fn failure(error: LabError) -> Failure {
+    Failure::new(ErrorClass::Unavailable, Chain(&error).to_string())
+}

@@ -1,0 +1,163 @@
+//! `update`: what the outside offers now, and what moved since the locks were resolved.
+//!
+//! For a folder or URL the locks are resolved in this process and kept as overlays in the data folder, from which the next
+//! `run` builds; nothing is built here. A server that follows the source is asked to do all of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use edgewright_api::RunView;
+use edgewright_model::lock::Lock;
+use edgewright_model::names::ImageName;
+use edgewright_model::run::{RunNumber, RunState};
+use edgewright_process::Clock;
+use edgewright_server::{Composition, DataFolder};
+
+use super::job::local_executor;
+use super::run::target;
+use super::serve::{Stop, start_logging};
+use crate::args::{Global, ServeArgs, UpdateArgs};
+use crate::exit::{End, Failure};
+use crate::progress::Progress;
+use crate::settings::Surroundings;
+use crate::{output, render};
+
+/// The committed form of a lock, in its image's folder.
+const LOCK_FILE: &str = "edgewright.lock";
+
+/// Resolves locks anew.
+pub(crate) async fn update(args: &UpdateArgs, global: &Global) -> Result<End, Failure> {
+    if let Some(source) = &args.source {
+        let answer = super::client(global)?.update(source, &args.image).await?;
+        output::note(&format!(
+            "run {} looks at the outside, then builds, tests and releases what moved\nto see it: edgewright run show {}",
+            answer.run, answer.run
+        ));
+        return Ok(End::Good);
+    }
+    start_logging(global, "warn")?;
+    if args.write && !Path::new(&args.dir).is_dir() {
+        return Err(Failure::user("--write needs the source's folder: a URL cannot be written to")
+            .hint("clone the source, then `edgewright update --dir CLONE --write`"));
+    }
+    let Some((source, folder)) = target(&args.dir, None).await? else { return Ok(End::Fault) };
+    if let Some(definition) = folder.as_ref().and_then(|folder| folder.parsed.definition.as_ref())
+        && let Some(unknown) = args.image.iter().find(|image| !definition.images.contains_key(*image))
+    {
+        return Err(Failure::user(format!("the source has no image `{unknown}`")));
+    }
+    let serve = ServeArgs { listen: Some(([127, 0, 0, 1], 0).into()), ..ServeArgs::default() };
+    let mut settings = Surroundings::read().run(&serve, global.data.clone())?;
+    settings.sources = vec![source.clone()];
+    let lock = DataFolder::new(&settings.data).lock()?;
+    let executor = local_executor(&settings, &lock).await?;
+    let composition = Composition::open(&settings, lock, executor, Clock::system()).await?;
+    let mut stop = Stop::listen()?;
+    let images: BTreeSet<ImageName> = args.image.iter().cloned().collect();
+    let found = async {
+        let number = composition.queue_update(&source.name, &images).await?;
+        let state = look(&composition, number, &mut stop).await?;
+        let view = composition.views.run(number).await?;
+        let locks = composition.control.overlays(number).await?;
+        Ok::<_, Failure>((state, view, locks))
+    }
+    .await;
+    composition.shutdown().await;
+    let (state, view, locks) = found?;
+    let written = if args.write && state == RunState::Passed {
+        write(Path::new(&args.dir), &locks, &images)?
+    } else {
+        Vec::new()
+    };
+    show(args, &view, &written)?;
+    Ok(if state == RunState::Passed { End::Good } else { End::Fault })
+}
+
+/// Drives the look to its end, showing what happens; the first signal cancels it.
+async fn look(composition: &Composition, number: RunNumber, stop: &mut Stop) -> Result<RunState, Failure> {
+    let mut events = composition.control.events().subscribe();
+    let mut progress = Progress::new();
+    let looking = composition.control.look_at_locks(number);
+    tokio::pin!(looking);
+    let ended = loop {
+        tokio::select! {
+            ended = &mut looking => break ended,
+            event = events.recv() => {
+                if let Ok(event) = event {
+                    progress.event(&event);
+                }
+            }
+            () = stop.next() => {
+                // Over already: then it ends by itself.
+                drop(composition.control.cancel(number).await);
+            }
+        }
+    };
+    progress.end();
+    Ok(ended?)
+}
+
+/// Writes the locks that the folder does not have yet; gives the files.
+fn write(
+    dir: &Path,
+    locks: &BTreeMap<ImageName, Lock>,
+    images: &BTreeSet<ImageName>,
+) -> Result<Vec<PathBuf>, Failure> {
+    let mut written = Vec::new();
+    for (image, lock) in locks.iter().filter(|(image, _)| images.is_empty() || images.contains(*image)) {
+        let path = dir.join("images").join(image.as_str()).join(LOCK_FILE);
+        let mut text = serde_json::to_string_pretty(lock)
+            .map_err(|error| Failure::user(format!("the lock of {image} cannot be written: {error}")))?;
+        text.push('\n');
+        // Whole or not at all: a lock cut in half would be an error of the source.
+        let partial = path.with_extension("lock.new");
+        std::fs::write(&partial, text)
+            .and_then(|()| std::fs::rename(&partial, &path))
+            .map_err(|error| Failure::file("cannot write", &path, &error))?;
+        written.push(path);
+    }
+    Ok(written)
+}
+
+fn show(args: &UpdateArgs, view: &RunView, written: &[PathBuf]) -> Result<(), Failure> {
+    if args.format.json {
+        return output::json(&view.locks);
+    }
+    if view.locks.is_empty() && view.failure.is_none() {
+        output::note("nothing to look at: no image has a base from outside or a `bootstrap` step");
+    }
+    output::print(render::locks(&view.locks).trim_start())?;
+    if let Some(failure) = &view.failure {
+        output::note(&format!("not looked up: {failure}"));
+    }
+    for path in written {
+        output::note(&format!("wrote {}", path.display()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_written_lock_is_the_one_that_the_format_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("images/base")).unwrap();
+        let lock = Lock {
+            version: 1,
+            request: edgewright_model::Digest::of("request"),
+            epoch: jiff::Timestamp::UNIX_EPOCH,
+            base: None,
+            packages: BTreeMap::new(),
+        };
+        let image: ImageName = "base".parse().unwrap();
+        let locks = BTreeMap::from([(image.clone(), lock.clone())]);
+        let other = BTreeSet::from(["hmi".parse().unwrap()]);
+        assert_eq!(write(folder.path(), &locks, &other).unwrap(), [PathBuf::new(); 0]);
+        let written = write(folder.path(), &locks, &BTreeSet::new()).unwrap();
+        assert_eq!(written, [folder.path().join("images/base/edgewright.lock")]);
+        let read: Lock = serde_json::from_slice(&std::fs::read(&written[0]).unwrap()).unwrap();
+        assert_eq!(read, lock);
+    }
+}

@@ -1,0 +1,75 @@
+//! A run of some variants only: what somebody tries on a bench. It names nothing: no release, no channel.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{MutexGuard, PoisonError};
+
+use edgewright_model::names::VariantName;
+use edgewright_model::run::RunNumber;
+use edgewright_model::spec::Lane;
+use edgewright_plan::graph::NodeId;
+use edgewright_plan::{Action, Graph, History, Plan};
+
+use crate::Control;
+
+/// What of a plan a run does.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// The variants; all where empty.
+    pub variants: BTreeSet<VariantName>,
+    /// The lanes, run whatever is known already; those that have no verdict yet where empty.
+    pub lanes: BTreeSet<Lane>,
+    /// Whether machines of the container lane stay when their checks are done.
+    pub keep: bool,
+}
+
+impl Selection {
+    /// Whether lanes run that have a verdict already.
+    pub(crate) fn again(&self) -> bool {
+        self.keep || !self.lanes.is_empty()
+    }
+
+    /// Leaves what the selected variants stand on, with lanes of the selected variants only.
+    pub(crate) fn narrow(&self, graph: &mut Graph, history: &mut History) {
+        let is_wanted = |id: &NodeId| {
+            id.name.variant().is_some_and(|name| self.variants.is_empty() || self.variants.contains(name))
+        };
+        let needed: BTreeSet<NodeId> = graph
+            .nodes
+            .values()
+            .filter(|node| is_wanted(&node.id))
+            .flat_map(|node| graph.line(node).map(|node| node.id.clone()))
+            .collect();
+        graph.nodes.retain(|id, _| needed.contains(id));
+        for (id, node) in &mut graph.nodes {
+            let wanted = is_wanted(id);
+            node.lanes.retain(|lane| wanted && (self.lanes.is_empty() || self.lanes.contains(&lane.lane)));
+        }
+        graph.blocked.retain(|name, _| self.variants.is_empty() || self.variants.contains(name));
+        // Whoever tries something wants to see it fail again.
+        history.failed.clear();
+        if self.again() {
+            history.passed.clear();
+        }
+    }
+
+    /// Variants that were left out are not gone.
+    pub(crate) fn keep_declared(&self, plan: &mut Plan) {
+        if !self.variants.is_empty() {
+            plan.nodes.retain(|_, node| !matches!(node.action, Action::Retire));
+        }
+    }
+}
+
+/// The selections of runs that this process was asked for. A run that lost its selection with its process is cancelled.
+pub(crate) type Selections = BTreeMap<RunNumber, Selection>;
+
+impl Control {
+    /// Narrows a run before it is driven.
+    pub fn select(&self, run: RunNumber, selection: Selection) {
+        self.selections().insert(run, selection);
+    }
+
+    pub(crate) fn selections(&self) -> MutexGuard<'_, Selections> {
+        self.0.selections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
