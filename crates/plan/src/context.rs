@@ -1,18 +1,20 @@
 //! The build context of a `containerfile` step: which entries of the tree the Containerfile can see.
 //!
-//! All below the context folder, without what the ignore file excludes, and without the image's own `image.yaml` and
-//! `edgewright.lock`: those say how to build, and a change of a check or of the lock's comment must not rebuild.
+//! All below the context folder, without what the ignore file excludes, and without the image's own `image.yaml`,
+//! `edgewright.lock` and the scripts of its checks: those say how to build and test, and a change of a check or of the
+//! lock's comment must not rebuild.
 
 use std::sync::Arc;
 
 use edgewright_model::Digest;
 use edgewright_model::error::Chain;
 use edgewright_model::format::{Diagnostic, Place};
-use edgewright_model::spec::{ContainerfileStep, ImageSpec};
+use edgewright_model::spec::{Assertion, CheckEntry, ContainerfileStep, ImageSpec};
 use edgewright_model::tree::{ContentId, EntryKind, Tree, TreePath};
 
 use crate::ignore::Ignore;
 use crate::key::Fields;
+use crate::limits;
 
 /// An entry of a build context.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,9 +104,14 @@ fn entries(
     ignore: &Ignore,
 ) -> Result<Vec<ContextEntry>, Vec<Diagnostic>> {
     let lock = image.file.parent().map(|folder| format!("{folder}/edgewright.lock"));
-    let is_definition =
-        |path: &TreePath| *path == image.file || lock.as_deref().is_some_and(|lock| path.as_str() == lock);
+    let scripts: Vec<&TreePath> = image.checks.iter().filter_map(script).collect();
+    let is_definition = |path: &TreePath| {
+        *path == image.file
+            || lock.as_deref().is_some_and(|lock| path.as_str() == lock)
+            || scripts.contains(&path)
+    };
     let mut entries = Vec::new();
+    let mut bytes = 0;
     let mut faults = Vec::new();
     for (path, entry) in tree.below(&step.context) {
         let whole = step.context.join(&path);
@@ -120,6 +127,7 @@ fn entries(
             });
             continue;
         }
+        bytes += entry.size;
         entries.push(ContextEntry {
             path,
             kind: entry.kind,
@@ -127,7 +135,20 @@ fn entries(
             size: entry.size,
         });
     }
+    let hint = "name what the Containerfile does not need in .containerignore";
+    faults.extend(limits::exceeded(&step.context, entries.len(), bytes, hint));
     if faults.is_empty() { Ok(entries) } else { Err(faults) }
+}
+
+/// The script of a check.
+fn script(entry: &CheckEntry) -> Option<&TreePath> {
+    match entry {
+        CheckEntry::On(check) => match &check.assert {
+            Assertion::Script { path, .. } => Some(path),
+            _ => None,
+        },
+        CheckEntry::Off { .. } => None,
+    }
 }
 
 fn digest(step: &ContainerfileStep, containerfile: &str, entries: &[ContextEntry]) -> Digest {

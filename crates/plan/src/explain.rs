@@ -268,7 +268,7 @@ fn same_template(old: &LayerEntry, new: &LayerEntry) -> bool {
         LayerKind::File { mode, content: Content::Rendered { template, .. } } => {
             Some((*mode, template.clone()))
         }
-        LayerKind::File { .. } | LayerKind::Link { .. } => None,
+        _ => None,
     };
     template(old).is_some_and(|before| template(new) == Some(before)) && old.owner == new.owner
 }

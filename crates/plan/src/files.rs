@@ -1,15 +1,18 @@
 //! The listing of a `files` step: which paths the layer holds, with mode, owner and content.
 
+mod declared;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use edgewright_model::Digest;
 use edgewright_model::format::Diagnostic;
-use edgewright_model::spec::Owner;
+use edgewright_model::spec::{DirectorySpec, FilesStep, Owner, Xattrs};
 use edgewright_model::tree::{ContentId, EntryKind, Tree, TreePath};
 
 use crate::glob::Glob;
 use crate::key::Fields;
+use crate::limits;
 use crate::template::{SUFFIX, Scope, Templates};
 
 /// Permission bits of files for which no pattern says otherwise.
@@ -26,6 +29,8 @@ pub struct LayerEntry {
     pub kind: LayerKind,
     /// Its numeric owner.
     pub owner: Owner,
+    /// Its extended attributes.
+    pub xattrs: Xattrs,
 }
 
 /// What an entry of a layer is.
@@ -42,6 +47,18 @@ pub enum LayerKind {
     Link {
         /// Its target as written.
         target: String,
+    },
+    /// A declared directory.
+    Directory {
+        /// Permission bits.
+        mode: u32,
+    },
+    /// Another name of a file of the same step, with that file's owner, mode and attributes: extraction sets them again.
+    HardLink {
+        /// Permission bits.
+        mode: u32,
+        /// That file's path in the image.
+        target: TreePath,
     },
 }
 
@@ -88,6 +105,37 @@ struct Template {
     path: TreePath,
     mode: u32,
     owner: Owner,
+    xattrs: Xattrs,
+}
+
+/// What a step says about its folder's entries, and adds to them. Folders that are laid over say nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Rules<'a> {
+    owner: Owner,
+    modes: Vec<(Glob, u32)>,
+    directories: &'a [DirectorySpec],
+    xattrs: BTreeMap<&'a TreePath, &'a Xattrs>,
+    hard_links: Vec<(&'a TreePath, &'a TreePath)>,
+    /// The `image.yaml` that says it.
+    file: Option<&'a TreePath>,
+}
+
+impl<'a> Rules<'a> {
+    /// What a step of an image says.
+    pub(crate) fn of(step: &'a FilesStep, file: &'a TreePath) -> Result<Self, Diagnostic> {
+        Ok(Self {
+            owner: step.owner,
+            modes: modes(&step.modes, file)?,
+            directories: &step.directories,
+            xattrs: step.xattrs.iter().collect(),
+            hard_links: step.hard_links.iter().collect(),
+            file: Some(file),
+        })
+    }
+
+    fn xattrs(&self, path: &TreePath) -> Xattrs {
+        self.xattrs.get(path).map(|xattrs| (*xattrs).clone()).unwrap_or_default()
+    }
 }
 
 impl Listing {
@@ -116,7 +164,7 @@ impl Listing {
 }
 
 /// Modes by pattern, compiled; the last match wins.
-pub(crate) fn modes(modes: &[(String, u32)], file: &TreePath) -> Result<Vec<(Glob, u32)>, Diagnostic> {
+fn modes(modes: &[(String, u32)], file: &TreePath) -> Result<Vec<(Glob, u32)>, Diagnostic> {
     let compile = |(pattern, mode): &(String, u32)| Ok((Glob::new(pattern)?, *mode));
     modes.iter().map(compile).collect::<Result<_, crate::glob::InvalidGlob>>().map_err(|error| Diagnostic {
         file: Some(file.clone()),
@@ -128,16 +176,15 @@ pub(crate) fn modes(modes: &[(String, u32)], file: &TreePath) -> Result<Vec<(Glo
 
 impl Folder {
     /// Lists a folder. All faults are returned, not only the first.
-    pub(crate) fn list(
-        tree: &Tree,
-        folder: &TreePath,
-        owner: Owner,
-        modes: &[(Glob, u32)],
-    ) -> Result<Self, Vec<Diagnostic>> {
+    pub(crate) fn list(tree: &Tree, folder: &TreePath, rules: &Rules<'_>) -> Result<Self, Vec<Diagnostic>> {
+        let (owner, modes) = (rules.owner, &rules.modes);
+        let (mut entries, mut bytes) = (0, 0);
         let mut plain: BTreeMap<TreePath, LayerEntry> = BTreeMap::new();
         let mut templates: BTreeMap<TreePath, Template> = BTreeMap::new();
         let mut faults = Vec::new();
         for (path, entry) in tree.below(folder) {
+            entries += 1;
+            bytes += entry.size;
             let source = folder.join(&path);
             let mut fault = |message: String, hint: &str| {
                 let hint = Some(hint.to_owned());
@@ -180,7 +227,8 @@ impl Folder {
                     LayerKind::Link { target: link.to_owned() }
                 }
                 EntryKind::File | EntryKind::Executable if target != path => {
-                    templates.insert(target.clone(), Template { source, path: target, mode, owner });
+                    let xattrs = rules.xattrs(&target);
+                    templates.insert(target.clone(), Template { source, path: target, mode, owner, xattrs });
                     continue;
                 }
                 EntryKind::File | EntryKind::Executable => LayerKind::File {
@@ -188,8 +236,17 @@ impl Folder {
                     content: Content::Git { id: entry.content.clone(), size: entry.size },
                 },
             };
-            plain.insert(target.clone(), LayerEntry { path: target, kind, owner });
+            let xattrs = rules.xattrs(&target);
+            plain.insert(target.clone(), LayerEntry { path: target, kind, owner, xattrs });
         }
+        let hint = "build large content outside, and fetch it by digest in a containerfile step";
+        faults.extend(limits::exceeded(folder, entries, bytes, hint));
+        declared::add(
+            rules,
+            &mut plain,
+            |path| templates.get(path).map(|template| template.mode),
+            &mut faults,
+        );
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -252,17 +309,19 @@ impl Template {
         let bytes = templates.render(&self.source, id, bytes, scope)?;
         let content = Content::Rendered { bytes, template: id.clone() };
         let kind = LayerKind::File { mode: self.mode, content };
-        Ok(LayerEntry { path: self.path.clone(), kind, owner: self.owner })
+        Ok(LayerEntry { path: self.path.clone(), kind, owner: self.owner, xattrs: self.xattrs.clone() })
     }
 }
 
 fn digest_of(purpose: &str, entries: &[LayerEntry]) -> Digest {
     let mut fields = Fields::new(purpose);
-    for LayerEntry { path, kind, owner } in entries {
+    for LayerEntry { path, kind, owner, xattrs } in entries {
         fields.field("path", path.as_str());
         fields.number("user", owner.user.into()).number("group", owner.group.into());
         match kind {
             LayerKind::Link { target } => fields.field("link", target),
+            LayerKind::Directory { mode } => fields.number("directory", (*mode).into()),
+            LayerKind::HardLink { target, mode: _ } => fields.field("hard link", target.as_str()),
             LayerKind::File { mode, content } => {
                 fields.number("mode", (*mode).into());
                 match content {
@@ -271,6 +330,9 @@ fn digest_of(purpose: &str, entries: &[LayerEntry]) -> Digest {
                 }
             }
         };
+        for (name, value) in xattrs {
+            fields.field("attribute", name).field("value", value);
+        }
     }
     fields.finish()
 }
@@ -279,6 +341,7 @@ fn digest_of(purpose: &str, entries: &[LayerEntry]) -> Digest {
 mod tests {
     use super::*;
     use edgewright_model::spec::Vars;
+    use edgewright_model::tree::Entry;
 
     const OWNER: Owner = Owner { user: 0, group: 7 };
 
@@ -293,18 +356,25 @@ mod tests {
     fn list(tree: &Tree, patterns: &[(&str, u32)]) -> Result<Listing, Vec<String>> {
         let path: TreePath = "f".parse().unwrap();
         let patterns: Vec<(String, u32)> = patterns.iter().map(|(p, m)| ((*p).to_owned(), *m)).collect();
-        let modes = modes(&patterns, &path).unwrap();
+        let rules = Rules { owner: OWNER, modes: modes(&patterns, &path).unwrap(), ..Rules::default() };
+        list_by(tree, &rules)
+    }
+
+    fn list_by(tree: &Tree, rules: &Rules<'_>) -> Result<Listing, Vec<String>> {
         let scope = Scope::new(&"hmi".parse().unwrap(), None, &Vars::new());
-        Folder::list(tree, &path, OWNER, &modes)
+        Folder::list(tree, &"f".parse().unwrap(), rules)
             .and_then(|folder| Arc::new(folder).render(tree, &mut Templates::default(), &scope))
             .map_err(|faults| faults.into_iter().map(|fault| fault.message).collect())
     }
 
     fn show(listing: &Listing) -> Vec<String> {
         let show = |entry: &&LayerEntry| {
-            let LayerEntry { path, kind, owner } = entry;
+            let LayerEntry { path, kind, owner, xattrs } = entry;
             assert_eq!(*owner, OWNER);
+            assert!(xattrs.is_empty());
             match kind {
+                LayerKind::Directory { mode } => format!("{path}/ {mode:o}"),
+                LayerKind::HardLink { target, mode } => format!("{path} = {target} {mode:o}"),
                 LayerKind::Link { target } => format!("{path} -> {target}"),
                 LayerKind::File { mode, content: Content::Git { size, .. } } => {
                     format!("{path} {mode:o} {size}")
@@ -383,5 +453,64 @@ mod tests {
         // A template that renders to the same bytes gives the same listing.
         let same = digest(&[("f/a.j2", File, "{{ image }}")], &[]);
         assert_eq!(same, digest(&[("f/a.j2", File, "{# why #}hmi")], &[]));
+    }
+
+    fn path(text: &str) -> TreePath {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn what_git_cannot_hold_is_added() {
+        let tree = tree(&[("f/a", File, "x"), ("f/b.j2", File, "y"), ("f/l", Link, "a")]);
+        let xattrs = Xattrs::from([("user.x".to_owned(), vec![0, 255])]);
+        let (a, b, c, d) = (path("a"), path("b"), path("c"), path("d"));
+        let directory = [DirectorySpec { path: path("var/lib/x"), mode: 0o700, owner: OWNER }];
+        let plain = || Rules { owner: OWNER, ..Rules::default() };
+        let rules = Rules { hard_links: vec![(&c, &a), (&d, &b)], directories: &directory, ..plain() };
+        let listing = list_by(&tree, &rules).unwrap();
+        assert_eq!(
+            show(&listing),
+            ["a 644 1", "b 644 y", "c = a 644", "d = b 644", "l -> a", "var/lib/x/ 700"]
+        );
+        assert_ne!(listing.digest(), list_by(&tree, &plain()).unwrap().digest());
+
+        for target in [&a, &b] {
+            let rules = Rules { xattrs: BTreeMap::from([(target, &xattrs)]), ..plain() };
+            let listing = list_by(&tree, &rules).unwrap();
+            let has: Vec<_> = listing.entries().into_iter().filter(|entry| entry.xattrs == xattrs).collect();
+            assert_eq!((has.len(), &has[0].path), (1, target));
+            assert_ne!(listing.digest(), list_by(&tree, &plain()).unwrap().digest());
+        }
+
+        let (symbolic, missing, below) = (path("l"), path("missing"), path("a/below"));
+        let file = path("images/x/image.yaml");
+        let bad = [("a", "is a file"), ("b/c", "is a file"), ("l", "is a file")];
+        let bad = bad.map(|(text, _)| DirectorySpec { path: path(text), mode: 0o755, owner: OWNER });
+        let rules = Rules {
+            directories: &bad,
+            hard_links: vec![(&a, &b), (&c, &symbolic), (&d, &missing), (&below, &a)],
+            xattrs: BTreeMap::from([(&missing, &xattrs)]),
+            file: Some(&file),
+            ..plain()
+        };
+        let faults = list_by(&tree, &rules).unwrap_err();
+        assert_eq!(faults.len(), 8, "{faults:#?}");
+    }
+
+    #[test]
+    fn a_bomb_of_files_is_refused() {
+        let mut many = Tree::default();
+        for number in 0..=limits::ENTRY_LIMIT {
+            let entry = Entry { kind: File, content: ContentId::new("1"), size: 0 };
+            many.entries.insert(path(&format!("f/{number}")), entry);
+        }
+        assert!(list(&many, &[]).unwrap_err()[0].contains("200001 files"));
+        let mut large = Tree::default();
+        for name in ["f/a", "f/b"] {
+            let entry =
+                Entry { kind: File, content: ContentId::new("1"), size: limits::CONTENT_LIMIT / 2 + 1 };
+            large.entries.insert(path(name), entry);
+        }
+        assert!(list(&large, &[]).unwrap_err()[0].contains("bytes are more"));
     }
 }

@@ -26,6 +26,7 @@ pub mod graph;
 pub mod history;
 pub mod ignore;
 pub mod key;
+pub mod limits;
 pub mod lock;
 pub mod plan;
 pub mod reason;

@@ -13,6 +13,7 @@ use edgewright_model::format::{Diagnostic, Place};
 use edgewright_model::names::VariantName;
 use edgewright_model::spec::{SiteSpec, Value as VarValue, Vars};
 use edgewright_model::tree::{ContentId, TreePath};
+use minijinja::machinery::{Token, tokenize};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::ValueKind;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
@@ -26,6 +27,13 @@ pub const FUEL: u64 = 500_000;
 
 /// The largest rendered file, in bytes: as large as the largest template.
 pub const OUTPUT_LIMIT: usize = 1024 * 1024;
+
+/// Most words and signs between `{{` and `}}`, or `{%` and `%}`. The engine reads an expression by recursion, and bounds that
+/// for brackets only: fifty thousand `not` would end the process.
+pub const TAG_LIMIT: usize = 1000;
+
+/// Most `elif` in a template, for the same reason.
+pub const ELIF_LIMIT: usize = 200;
 
 /// The variables of one variant as templates see them.
 #[derive(Debug, Clone)]
@@ -112,6 +120,7 @@ fn compile(bytes: &[u8]) -> Result<Environment<'_>, Fault> {
     let mut environment = Environment::new();
     let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
     environment.set_syntax(syntax.map_err(|error| fault(&error, source))?);
+    shallow(source)?;
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_formatter(|out, state, value| match value.kind() {
@@ -122,6 +131,36 @@ fn compile(bytes: &[u8]) -> Result<Environment<'_>, Fault> {
     environment.set_debug(true);
     environment.add_template(NAME, source).map_err(|error| fault(&error, source))?;
     Ok(environment)
+}
+
+/// Refuses what the engine would recurse into too deeply. What is no template at all is left for it to report.
+fn shallow(source: &str) -> Result<(), Fault> {
+    let too_long = |span: &minijinja::machinery::Span, message: String, hint: &str| Fault {
+        place: Some(place_of(source, span.start_offset as usize..span.end_offset as usize)),
+        message,
+        hint: Some(hint.to_owned()),
+    };
+    let (mut words, mut elifs) = (0, 0);
+    for (token, span) in tokenize(source, false, SyntaxConfig::default()).map_while(Result::ok) {
+        match token {
+            Token::VariableStart | Token::BlockStart | Token::TemplateData(_) => words = 0,
+            Token::Ident("elif") => elifs += 1,
+            _ => words += 1,
+        }
+        if words > TAG_LIMIT {
+            let message = format!("this expression has more than {TAG_LIMIT} words and signs");
+            return Err(too_long(
+                &span,
+                message,
+                "declare a variable for a long list, or split the expression",
+            ));
+        }
+        if elifs > ELIF_LIMIT {
+            let message = format!("this template has more than {ELIF_LIMIT} `elif`");
+            return Err(too_long(&span, message, "use a variable of the type map, and look the value up"));
+        }
+    }
+    Ok(())
 }
 
 fn render(environment: &Environment<'_>, bytes: &[u8], scope: &Scope) -> Result<Arc<[u8]>, Fault> {
@@ -272,6 +311,62 @@ mod tests {
         assert_eq!((place.column, place.length), (6, 9));
         let large = render("{% for i in range(9999) %}{{ 'x' * 1000 }}{% endfor %}").unwrap_err();
         assert!(large.message.contains("bytes"), "{large:?}");
+    }
+
+    #[test]
+    fn bombs_are_refused() {
+        let doubled = |times: usize| {
+            let mut text = "{% set x = '0123456789' %}".to_owned();
+            (0..times).for_each(|_| text.push_str("{% set x = x ~ x %}"));
+            text + "{{ x }}"
+        };
+        let deep =
+            |open: &str, close: &str, times: usize| format!("{}1{}", open.repeat(times), close.repeat(times));
+        let bombs = [
+            "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}x{% endfor %}{% endfor %}{% endfor %}".to_owned(),
+            "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}".to_owned(),
+            "{% macro m(n) %}{{ m(n ~ n) }}{% endmacro %}{{ m('xxxxxxxx') }}".to_owned(),
+            "{% macro a() %}{{ b() }}{% endmacro %}{% macro b() %}{{ a() }}{% endmacro %}{{ a() }}".to_owned(),
+            "{% for a in [1] recursive %}{{ loop([1]) }}{% endfor %}".to_owned(),
+            "{{ range(999999999) | list }}".to_owned(),
+            "{{ 'x' * 9999999999 }}".to_owned(),
+            "{{ ('x' * 1000000) * 1000000 }}".to_owned(),
+            "{{ [1] * 9999999999 }}".to_owned(),
+            "{% set ns = namespace(x='x') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}".to_owned(),
+            "{% set ns = namespace(x='x') %}{% for i in range(60) %}{% set ns.x = ns.x.replace('x', 'xxxxxxxx') %}{% endfor %}{{ ns.x }}".to_owned(),
+            "{{ 2 ** 999999999 }}".to_owned(),
+            "{{ 'x' | indent(999999999999) }}".to_owned(),
+            "{{ '%999999999d' | format(1) }}".to_owned(),
+            "{{ ['x'] | batch(9999999999, 'y') }}".to_owned(),
+            doubled(60),
+            format!("{{{{ {} }}}}", deep("(", ")", 50_000)),
+            format!("{{{{ {} }}}}", deep("[", "]", 50_000)),
+            format!("{{{{ {} }}}}", deep("not ", "", 50_000)),
+            format!("{{{{ {} }}}}", deep("-", "", 50_000)),
+            format!("{{{{ {} }}}}", deep("", "+1", 100_000)),
+            format!("{{{{ {} }}}}", deep("", "|int", 100_000)),
+            format!("{{{{ {} }}}}", deep("", "[0]", 100_000)),
+            format!("{{{{ x{} }}}}", ".a".repeat(100_000)),
+            format!("{{{{ {} }}}}", deep("1 and ", "", 100_000)),
+            format!("{{{{ {} }}}}", deep("not ", "", 990)),
+            format!("{{{{ {} }}}}", deep("-", "", 990)),
+            format!("{{{{ {} }}}}", deep("", "+1", 490)),
+            format!("{{{{ {} }}}}", deep("", "|int", 490)),
+            format!("{{{{ x{} }}}}", ".a".repeat(490)),
+            format!("{{{{ {} }}}}", deep("1 if 1 else ", "", 200)),
+            format!("{{% if 0 %}}{}{{% endif %}}", "{% elif 0 %}".repeat(80_000)),
+            format!("{{% if 0 %}}{}{{% endif %}}", "{% elif 0 %}".repeat(199)),
+            format!("{}{{{{ {} }}}}", "{% raw %}{{{% endraw %}", deep("not ", "", 50_000)),
+            deep("{% if 1 %}", "{% endif %}", 20_000),
+            deep("{% for i in [1] %}", "{% endfor %}", 20_000),
+        ];
+        for bomb in bombs {
+            // Refused, or small after all.
+            match render(&bomb) {
+                Ok(text) => assert!(text.len() <= OUTPUT_LIMIT, "{}", &bomb[..60]),
+                Err(fault) => assert!(fault.message.len() < 4096, "{}", &fault.message[..100]),
+            }
+        }
     }
 
     proptest! {

@@ -1,8 +1,9 @@
 //! Canonical, uncompressed tar of file contents: the same entries give the same bytes.
 //!
-//! Sorted by path, every time is the epoch, no names of users, no directories but declared ones; GNU headers for long
-//! names and links.
+//! Sorted by path, hard links last (their targets must come first); every time is the epoch, no names of users, no directories
+//! but declared ones; GNU headers for long names and links, PAX records for extended attributes.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ pub struct PackEntry {
     pub user: u32,
     /// Numeric group.
     pub group: u32,
+    /// Extended attributes by name.
+    pub xattrs: BTreeMap<String, Vec<u8>>,
     /// What it is.
     pub kind: PackKind,
 }
@@ -37,8 +40,16 @@ pub enum PackKind {
     Content(ContentId, u64),
     /// A symbolic link and its target.
     Link(String),
+    /// Another name of a file of the same archive: its path.
+    HardLink(String),
     /// A directory.
     Directory,
+}
+
+impl PackKind {
+    const fn is_hard_link(&self) -> bool {
+        matches!(self, Self::HardLink(_))
+    }
 }
 
 /// Why an archive could not be written.
@@ -62,7 +73,7 @@ pub enum PackError {
 
 /// Sorts and checks entries.
 fn prepared(mut entries: Vec<PackEntry>) -> Result<Vec<PackEntry>, PackError> {
-    entries.sort_by(|a, b| a.path.cmp(&b.path));
+    entries.sort_by(|a, b| (a.kind.is_hard_link(), &a.path).cmp(&(b.kind.is_hard_link(), &b.path)));
     let fault = |entry: &PackEntry, reason| Err(PackError::Entry { path: entry.path.clone(), reason });
     for entry in &entries {
         let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
@@ -76,10 +87,17 @@ fn prepared(mut entries: Vec<PackEntry>) -> Result<Vec<PackEntry>, PackError> {
             return fault(entry, "is a link without a fit target");
         }
     }
-    match entries.windows(2).find(|pair| pair[0].path == pair[1].path) {
-        Some(pair) => fault(&pair[0], "is packed twice"),
-        None => Ok(entries),
+    let mut paths = BTreeMap::new();
+    for entry in &entries {
+        if matches!(&entry.kind, PackKind::HardLink(target) if paths.get(target.as_str()) != Some(&true)) {
+            return fault(entry, "is a hard link to something else than a file");
+        }
+        let is_file = matches!(entry.kind, PackKind::Bytes(_) | PackKind::Content(..));
+        if paths.insert(entry.path.as_str(), is_file).is_some() {
+            return fault(entry, "is packed twice");
+        }
     }
+    Ok(entries)
 }
 
 fn header(entry: &PackEntry, epoch: Timestamp) -> Header {
@@ -100,6 +118,11 @@ fn write_tar(
     let mut archive = Builder::new(out);
     for entry in entries {
         let mut header = header(entry, epoch);
+        let names: Vec<String> = entry.xattrs.keys().map(|name| format!("SCHILY.xattr.{name}")).collect();
+        if !names.is_empty() {
+            let values = entry.xattrs.values().map(Vec::as_slice);
+            archive.append_pax_extensions(names.iter().map(String::as_str).zip(values))?;
+        }
         let mut file = |size: u64, content: &mut dyn Read, archive: &mut Builder<_>| {
             header.set_entry_type(EntryType::Regular);
             header.set_size(size);
@@ -118,6 +141,11 @@ fn write_tar(
             }
             PackKind::Link(target) => {
                 header.set_entry_type(EntryType::Symlink);
+                header.set_size(0);
+                archive.append_link(&mut header, &entry.path, target)?;
+            }
+            PackKind::HardLink(target) => {
+                header.set_entry_type(EntryType::Link);
                 header.set_size(0);
                 archive.append_link(&mut header, &entry.path, target)?;
             }

@@ -127,7 +127,14 @@ async fn archives_are_canonical() {
     upstream.write("big", &vec![9; 5_000_000]);
     upstream.commit("big").await;
     let worktree = Worktree::read(&sandbox.git, &upstream.folder).await.unwrap();
-    let entry = |path: &str, mode, kind| PackEntry { path: path.to_owned(), mode, user: 0, group: 7, kind };
+    let entry = |path: &str, mode, kind| PackEntry {
+        path: path.to_owned(),
+        mode,
+        user: 0,
+        group: 7,
+        xattrs: std::collections::BTreeMap::new(),
+        kind,
+    };
     let content = |path: &str| {
         let entry = &worktree.tree.entries[&path.parse().unwrap()];
         PackKind::Content(entry.content.clone(), entry.size)
@@ -175,6 +182,19 @@ async fn archives_are_canonical() {
         ("usr/bin/z", 0o4755, 6),
     ];
     assert_eq!(seen, want.map(|(path, mode, size)| (path.to_owned(), mode, size)));
+
+    // Attributes may hold any bytes; hard links come behind what they name.
+    let mut file = entry("z", 0o644, PackKind::Bytes(Arc::from(*b"text")));
+    file.xattrs = [("security.capability".to_owned(), vec![1, 0, b'\n', 255])].into();
+    let link = entry("a", 0o644, PackKind::HardLink("z".to_owned()));
+    let tar = worktree.repository.pack(vec![link.clone(), file], epoch, Vec::new()).await.unwrap();
+    let mut archive = tar::Archive::new(&tar[..]);
+    let kinds: Vec<_> = archive.entries().unwrap().map(|it| it.unwrap().header().entry_type()).collect();
+    assert_eq!(kinds, [tar::EntryType::Regular, tar::EntryType::Link]);
+    let record = b"34 SCHILY.xattr.security.capability=\x01\x00\n\xff\n";
+    assert!(tar.windows(record.len() - 3).any(|window| window == &record[3..]), "the record is in it");
+    let dangling = worktree.repository.pack(vec![link], epoch, Vec::new()).await.unwrap_err();
+    assert!(dangling.to_string().contains("hard link"), "{dangling}");
 
     for bad in ["/abs", "a/../b", "", "a//b", "./a"] {
         let result =

@@ -8,12 +8,12 @@ use edgewright_model::format::Diagnostic;
 use edgewright_model::lock::{LockRequest, LockedPackage};
 use edgewright_model::names::{ImageName, Platform, VariantName};
 use edgewright_model::spec::{
-    BootstrapStep, ContainerfileStep, Definition, FilesStep, ImageSpec, Owner, Step, Vars, overlay_folders,
+    BootstrapStep, ContainerfileStep, Definition, FilesStep, ImageSpec, Step, Vars, overlay_folders,
 };
 use edgewright_model::tree::{ContentId, Tree, TreePath};
 
 use crate::context::Context;
-use crate::files::{Folder, modes};
+use crate::files::{Folder, Rules};
 use crate::key::Fields;
 use crate::lock::EffectiveLock;
 use crate::step::PlannedStep;
@@ -103,7 +103,7 @@ impl<'t> Steps<'t> {
         }
         let mut overlays = Vec::new();
         for path in overlay_folders(subject.variant) {
-            let folder = self.folder(&path, None, |tree| Folder::list(tree, &path, Owner::default(), &[]))?;
+            let folder = self.folder(&path, None, |tree| Folder::list(tree, &path, &Rules::default()))?;
             if !folder.is_empty() {
                 overlays.push(self.files(&path, None, &folder, &[], subject)?);
             }
@@ -145,8 +145,8 @@ impl<'t> Steps<'t> {
     ) -> Result<Prepared, String> {
         let place = Some((image.name.clone(), index));
         let folder = self.folder(&step.path, place.clone(), |tree| {
-            let modes = modes(&step.modes, &image.file).map_err(|fault| vec![fault])?;
-            Folder::list(tree, &step.path, step.owner, &modes)
+            let rules = Rules::of(step, &image.file).map_err(|fault| vec![fault])?;
+            Folder::list(tree, &step.path, &rules)
         })?;
         self.files(&step.path, place, &folder, &step.delete, subject)
     }
