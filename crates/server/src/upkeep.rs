@@ -1,0 +1,166 @@
+//! Settings of what runs by itself: looking at the outside, keeping the data folder small, room for jobs.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use edgewright_control::disk::{Floor, jobs_in_memory};
+use edgewright_control::housekeeping::Keep;
+use edgewright_control::watch::{DEFAULT_EVERY, Schedule};
+use edgewright_model::duration::Span;
+use jiff::civil::Time;
+use jiff::tz::TimeZone;
+use serde::Deserialize;
+
+use crate::settings::SettingsError;
+
+const MIB: u64 = 1024 * 1024;
+const GIB: u64 = 1024 * MIB;
+/// Memory that a job takes, where the settings say nothing else.
+const JOB_MEMORY: u64 = GIB;
+
+/// `[watch]`, and `watch = {…}` of a source: when base images and distributions are looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WatchOptions {
+    /// This long after the last look; 24 h where neither this nor `at` is given.
+    pub every: Option<Span>,
+    /// Once a day, at this time of day, such as `02:00`.
+    pub at: Option<Time>,
+    /// The time zone of `at`, such as `Europe/Berlin`; UTC where absent.
+    pub zone: Option<String>,
+    /// Never by itself: `edgewright update` only.
+    pub off: bool,
+}
+
+/// `[keep]`: bounds of what the data folder holds besides images.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeepOptions {
+    /// How long job logs are kept; 90 days where absent.
+    pub logs: Option<Span>,
+    /// How many GiB of them; 2 where absent.
+    pub logs_gib: Option<u32>,
+    /// How many GiB of caches; 10 where absent.
+    pub cache_gib: Option<u32>,
+}
+
+/// `[disk]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DiskOptions {
+    /// What stays free in MiB: no job starts that would take it. 2 GiB, on small disks 5 %, where absent.
+    pub floor_mib: Option<u32>,
+}
+
+impl WatchOptions {
+    /// This layer over a lower one; the more special one counts as a whole.
+    #[must_use]
+    pub fn over(self, lower: Self) -> Self {
+        if self == Self::default() { lower } else { self }
+    }
+
+    /// The schedule.
+    pub fn resolve(&self) -> Result<Schedule, SettingsError> {
+        let fault = |why: &str| SettingsError::Watch { why: why.to_owned() };
+        let zone = match &self.zone {
+            None => TimeZone::UTC,
+            Some(_) if self.at.is_none() => return Err(fault("`zone` goes with `at`")),
+            Some(name) => {
+                TimeZone::get(name).map_err(|_| fault(&format!("there is no time zone `{name}`")))?
+            }
+        };
+        match (self.off, self.every, self.at) {
+            (true, None, None) => Ok(Schedule::Off),
+            (true, _, _) => Err(fault("`off` stands alone")),
+            (false, Some(_), Some(_)) => Err(fault("give `every` or `at`, not both")),
+            (false, Some(every), None) if every.get() < Duration::from_mins(1) => {
+                Err(fault("`every` is a minute at least: mirrors are other people's"))
+            }
+            (false, Some(every), None) => Ok(Schedule::Every(every.get())),
+            (false, None, Some(at)) => Ok(Schedule::Daily { at, zone }),
+            (false, None, None) => Ok(Schedule::Every(DEFAULT_EVERY)),
+        }
+    }
+}
+
+impl KeepOptions {
+    /// This layer over a lower one.
+    #[must_use]
+    pub fn over(self, lower: Self) -> Self {
+        Self {
+            logs: self.logs.or(lower.logs),
+            logs_gib: self.logs_gib.or(lower.logs_gib),
+            cache_gib: self.cache_gib.or(lower.cache_gib),
+        }
+    }
+
+    /// The bounds.
+    pub fn resolve(&self) -> Keep {
+        let default = Keep::default();
+        let bytes = |gib: Option<u32>, default| gib.map_or(default, |gib| u64::from(gib) * GIB);
+        Keep {
+            logs_for: self.logs.map_or(default.logs_for, Span::get),
+            logs_bytes: bytes(self.logs_gib, default.logs_bytes),
+            cache_bytes: bytes(self.cache_gib, default.cache_bytes),
+        }
+    }
+}
+
+impl DiskOptions {
+    /// The floor.
+    pub fn resolve(&self) -> Floor {
+        self.floor_mib.map_or(Floor::Default, |mib| Floor::Bytes(u64::from(mib) * MIB))
+    }
+}
+
+/// How many jobs a machine does well: its cores, and what its available memory (`/proc/meminfo`) holds at `memory_mib` each.
+pub fn slots(cores: NonZeroUsize, meminfo: &str, memory_mib: Option<u32>) -> NonZeroUsize {
+    let each = memory_mib.map_or(JOB_MEMORY, |mib| u64::from(mib) * MIB);
+    match jobs_in_memory(meminfo, each) {
+        // However little there is: one job at a time is tried.
+        Some(jobs) => cores.min(NonZeroUsize::new(jobs).unwrap_or(NonZeroUsize::MIN)),
+        None => cores,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schedule(text: &str) -> Result<Schedule, String> {
+        let options: WatchOptions = toml::from_str(text).map_err(|error| error.to_string())?;
+        options.resolve().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn watching_is_by_interval_or_by_time_of_day() {
+        assert_eq!(schedule(""), Ok(Schedule::Every(DEFAULT_EVERY)));
+        assert_eq!(schedule("every = \"6h\""), Ok(Schedule::Every(Duration::from_hours(6))));
+        assert_eq!(schedule("off = true"), Ok(Schedule::Off));
+        let at = jiff::civil::time(2, 0, 0, 0);
+        assert_eq!(schedule("at = \"02:00\""), Ok(Schedule::Daily { at, zone: TimeZone::UTC }));
+        let zone = TimeZone::get("Europe/Berlin").unwrap();
+        assert_eq!(schedule("at = \"02:00\"\nzone = \"Europe/Berlin\""), Ok(Schedule::Daily { at, zone }));
+        for (text, part) in [
+            ("at = \"25:00\"", "25"),
+            ("at = \"02:00\"\nzone = \"Mars/Olympus\"", "Mars/Olympus"),
+            ("zone = \"UTC\"", "`zone` goes with `at`"),
+            ("every = \"1h\"\nat = \"02:00\"", "not both"),
+            ("every = \"1s\"", "a minute at least"),
+            ("off = true\nevery = \"1h\"", "stands alone"),
+        ] {
+            let error = schedule(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn slots_are_bounded_by_cores_and_memory() {
+        let cores = NonZeroUsize::new(8).unwrap();
+        let meminfo = "MemAvailable: 4194304 kB";
+        for (memory, expected) in [(None, 4), (Some(2048), 2), (Some(16), 8), (Some(8192), 1)] {
+            assert_eq!(slots(cores, meminfo, memory).get(), expected, "{memory:?}");
+        }
+        assert_eq!(slots(cores, "", None), cores);
+    }
+}
