@@ -8,7 +8,7 @@ use edgewright_model::error::Chain;
 use edgewright_model::names::{CommitId, ImageName, SourceName};
 use edgewright_model::run::{RunNumber, Trigger};
 use edgewright_model::spec::Follows;
-use edgewright_source::{Followed, Mirror, RefChange, RemoteRefs, changed};
+use edgewright_source::{Followed, Mirror, RefChange, RemoteRefs, SourceError, changed};
 use edgewright_store::sources::{NewRun, SourceId};
 use edgewright_store::{Store, StoreError};
 use tokio::sync::Notify;
@@ -21,6 +21,19 @@ use crate::{Control, ControlError};
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest wait after failed polls.
 const LONGEST_BACKOFF: Duration = Duration::from_mins(10);
+
+/// How long to wait for the next poll after so many failed ones in a row.
+pub fn pause_after(poll: Duration, failures: u32) -> Duration {
+    poll.saturating_mul(2_u32.saturating_pow(failures.min(10))).min(LONGEST_BACKOFF.max(poll))
+}
+
+/// What a look at a remote found.
+struct Seen {
+    default: Option<String>,
+    moved: Vec<(String, CommitId)>,
+    /// The branch that should be followed, and is not there.
+    missing: Option<SourceError>,
+}
 
 /// A source with its mirror.
 #[derive(Debug)]
@@ -95,8 +108,7 @@ impl Control {
                     tracing::warn!(source.name = %name, failures, error, "a poll failed");
                 }
             }
-            let pause = watched.settings.poll.saturating_mul(2_u32.saturating_pow(failures.min(10)));
-            let pause = pause.min(LONGEST_BACKOFF.max(watched.settings.poll));
+            let pause = pause_after(watched.settings.poll, failures);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = async {
@@ -117,25 +129,26 @@ impl Control {
         let inner = &*self.0;
         let polled = self.look(watched).await;
         let (default, error) = match &polled {
-            Ok((default, _)) => (default.clone(), None),
+            Ok(seen) => (seen.default.clone(), seen.missing.as_ref().map(|error| Chain(error).to_string())),
             Err(error) => (None, Some(Chain(error).to_string())),
         };
         inner.store.note_poll(watched.id, default.as_deref(), error.as_deref(), inner.clock.now()).await?;
-        let (_, moved) = polled?;
+        let seen = polled?;
         let mut runs = Vec::new();
-        for (branch, commit) in moved {
+        for (branch, commit) in seen.moved {
             runs.push(self.queue(watched, branch, &commit, Trigger::Commit, &BTreeSet::new()).await?);
         }
         if watched.settings.pull_requests {
             runs.extend(self.look_at_pull_requests(watched).await?);
         }
-        Ok(runs)
+        // Told and backed off as a failure; what else is followed was looked at all the same.
+        match seen.missing {
+            Some(error) => Err(error.into()),
+            None => Ok(runs),
+        }
     }
 
-    async fn look(
-        &self,
-        watched: &Watched,
-    ) -> Result<(Option<String>, Vec<(String, CommitId)>), ControlError> {
+    async fn look(&self, watched: &Watched) -> Result<Seen, ControlError> {
         let store = &self.0.store;
         let refs = self.0.git.poll(&watched.settings.remote).await?;
         let mut followed = Followed::default();
@@ -155,10 +168,9 @@ impl Control {
         let mut moved = Vec::new();
         for change in changed(Some(&before), &refs, &followed) {
             match change {
+                // One that became the default again may stand where it stood: its channels stand elsewhere by now.
                 RefChange::Appeared { branch, to } | RefChange::Moved { branch, to, .. } => {
-                    if before.branches.get(&branch) != Some(&to) {
-                        moved.push((branch, to));
-                    }
+                    moved.push((branch, to));
                 }
                 RefChange::Missing { branch, .. } => {
                     tracing::warn!(source.name = %watched.settings.name, branch, "a followed branch is gone: its channels stay");
@@ -173,7 +185,12 @@ impl Control {
         if !moved.is_empty() {
             watched.mirror.fetch().await?;
         }
-        Ok((refs.default_branch, moved))
+        // A repository without any commit just waits for its first one.
+        let missing = match refs.branch(&watched.settings.remote, watched.settings.branch.as_deref()) {
+            Ok(_) | Err(SourceError::Empty { .. }) => None,
+            Err(error) => Some(error),
+        };
+        Ok(Seen { default: refs.default_branch, moved, missing })
     }
 
     pub(crate) async fn queue(

@@ -55,7 +55,8 @@ impl StoreError {
     pub const fn class(&self) -> ErrorClass {
         match self {
             Self::Open { .. } | Self::Query { .. } => ErrorClass::Unavailable,
-            Self::Schema { .. } | Self::Conflict { .. } => ErrorClass::Conflict,
+            Self::Schema { .. } => ErrorClass::UserFault,
+            Self::Conflict { .. } => ErrorClass::Conflict,
             Self::Corrupt { .. } => ErrorClass::Bug,
         }
     }

@@ -41,12 +41,10 @@ impl Driver<'_> {
         let all_good = nodes.iter().all(|node| node.state.is_good() || node.state == NodeState::Retired);
         let state = if clean && all_good { RunState::Passed } else { RunState::Failed };
 
-        let digests = |entries: &[EntryRow]| -> BTreeMap<VariantName, Digest> {
-            entries.iter().map(|entry| (entry.variant.clone(), entry.digest.clone())).collect()
-        };
-        let unchanged = digests(&entries) == digests(&before.into_values().collect::<Vec<_>>());
+        let before: Vec<EntryRow> = before.into_values().collect();
+        let unchanged = digests(&entries) == digests(&before);
         let channels = self.following(&prepared.definition).await?;
-        if unchanged || channels.is_empty() {
+        if (unchanged && !self.answers_other(&channels, &entries).await?) || channels.is_empty() {
             let why = (!unchanged).then(|| format!("no channel follows branch `{}`: no release", run.branch));
             self.store
                 .end_run(run.number, RunState::Releasing, state, why.as_deref(), self.clock.now())
@@ -193,6 +191,28 @@ impl Driver<'_> {
         Ok(())
     }
 
+    /// Whether a following channel answers something else than this branch holds: it is new, was restored from a backup, or
+    /// stands on the release of another branch (a default branch renamed back, a folder that was run as it stood). Then a
+    /// release is due though no digest of this branch changed.
+    async fn answers_other(
+        &self,
+        channels: &[(ChannelName, u32)],
+        entries: &[EntryRow],
+    ) -> Result<bool, ControlError> {
+        for row in self.store.channels(self.run.source).await? {
+            if channels.iter().any(|(name, _)| *name == row.name) {
+                let held = match row.release {
+                    Some(number) => self.store.entries(self.run.source, number).await?,
+                    None => Vec::new(),
+                };
+                if digests(&held) != digests(entries) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
     /// The channels that take what this branch releases, each with the generation it is at.
     async fn following(&self, definition: &Definition) -> Result<Vec<(ChannelName, u32)>, ControlError> {
         let default = self.watched.default_branch(self.store).await?;
@@ -204,6 +224,10 @@ impl Driver<'_> {
             .map(|channel| (channel.name, channel.generation))
             .collect())
     }
+}
+
+fn digests(entries: &[EntryRow]) -> BTreeMap<&VariantName, &Digest> {
+    entries.iter().map(|entry| (&entry.variant, &entry.digest)).collect()
 }
 
 /// Whether a channel takes what a branch releases at once: it follows the branch, or a channel that does, without delay.

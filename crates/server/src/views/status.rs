@@ -69,7 +69,8 @@ fn source(row: SourceRow, serving: Option<&Serving>) -> SourceView {
         serving.and_then(|serving| serving.sources.iter().find(|source| source.name == row.name));
     let poll = settings.map_or(DEFAULT_POLL.get(), |settings| settings.poll);
     let next_poll = settings.and(row.polled_at).and_then(|polled| {
-        SignedDuration::try_from(poll).ok().and_then(|poll| polled.checked_add(poll).ok())
+        let pause = edgewright_control::sources::pause_after(poll, row.poll_failures);
+        SignedDuration::try_from(pause).ok().and_then(|pause| polled.checked_add(pause).ok())
     });
     SourceView {
         name: row.name,
