@@ -1,29 +1,35 @@
 //! The running parts, put together and taken apart in order. `serve` and `run` share this.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use axum::middleware;
 use edgewright_control::hosting::{Hosting, HostingError};
 use edgewright_control::tags::ChannelTags;
 use edgewright_control::{Control, ControlError, ControlSettings, Parts, SourceSettings};
 use edgewright_job::Executor;
 use edgewright_model::error::{Chain, ErrorClass};
-use edgewright_model::names::SourceName;
+use edgewright_model::names::{ImageName, SourceName};
 use edgewright_model::order::RegistryAccess;
 use edgewright_model::run::{RunNumber, Trigger};
 use edgewright_process::{Clock, ProcessContext, Tasks};
-use edgewright_registry::{AccessToken, Open, Registry, RegistryError, RegistrySettings};
+use edgewright_registry::{AccessToken, Registry, RegistryError, RegistrySettings};
 use edgewright_source::{Git, SourceError};
 use edgewright_store::sources::SourceId;
 use edgewright_store::{Store, StoreError};
+use futures::FutureExt as _;
 use tokio::net::TcpListener;
 use tower_http::trace::TraceLayer;
 
 use crate::folder::{DataFolder, FolderError, FolderLock};
+use crate::http::access::{self, Guard, RegistryGuard};
 use crate::http::{self, ApiState};
-use crate::settings::Settings;
+use crate::live::{Live, Shared};
+use crate::metrics::{self, Metrics};
+use crate::settings::{Settings, SettingsError};
 use crate::views::{Serving, Views};
 
 /// How long jobs, answers and writes may take to end at shutdown before they are aborted.
@@ -41,6 +47,9 @@ pub struct Composition {
     /// Reading.
     pub views: Views,
     sources: Vec<(SourceSettings, SourceId)>,
+    settings: Settings,
+    live: Shared,
+    metrics: Metrics,
     git: Git,
     address: String,
     ready: Arc<AtomicBool>,
@@ -84,6 +93,12 @@ pub enum StartError {
     /// Control.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// A secret of the settings.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// Sinks cannot be told.
+    #[error("no HTTP client can be made for the sinks")]
+    Sinks(#[source] reqwest::Error),
 }
 
 impl StartError {
@@ -96,7 +111,8 @@ impl StartError {
                 std::io::ErrorKind::PermissionDenied => ErrorClass::Denied,
                 _ => ErrorClass::UserFault,
             },
-            Self::Random(_) | Self::Hosting(_) => ErrorClass::Unavailable,
+            Self::Random(_) | Self::Hosting(_) | Self::Sinks(_) => ErrorClass::Unavailable,
+            Self::Settings(error) => error.class(),
             Self::Store(error) => error.class(),
             Self::Registry(error) => error.class(),
             Self::Git(error) => error.class(),
@@ -112,6 +128,7 @@ impl StartError {
                 Some("choose another one with --listen ADDRESS:PORT; port 0 takes any free one".to_owned())
             }
             Self::Git(error) => error.hint().map(str::to_owned),
+            Self::Settings(error) => error.hint().map(str::to_owned),
             _ => None,
         }
     }
@@ -139,7 +156,8 @@ impl Composition {
         let store = Store::open(&folder.database()).await?;
         let tags = ChannelTags::default();
         let token = token().map_err(StartError::Random)?;
-        let authorizer = Arc::new(Open::new(Some(AccessToken::new(&token))));
+        let live = Shared::new(Live::read(settings, &address)?);
+        let authorizer = Arc::new(RegistryGuard::new(live.clone(), AccessToken::new(&token)));
         let registry =
             Registry::open(RegistrySettings::new(folder.registry()), Arc::new(tags.clone()), authorizer)
                 .await?;
@@ -148,8 +166,12 @@ impl Composition {
         let git = Git::open(&folder.sources().join("home"), ProcessContext::new(tasks.token().clone()))?;
         let mut control_settings = ControlSettings::new(settings.data.clone(), access);
         control_settings.parallel = settings.parallel;
+        control_settings.watching = settings.watching.clone();
+        control_settings.keep = settings.keep.clone();
+        control_settings.floor = settings.floor;
+        control_settings.job_within = settings.job_within.unwrap_or(control_settings.job_within);
 
-        let serving = Serving { address: address.clone(), sources: settings.sources.clone() };
+        let serving = Serving { address: address.clone(), live: live.clone() };
         let views = Views::new(store.clone(), folder, clock.clone(), Some(serving));
         let parts = Parts {
             store: store.clone(),
@@ -166,8 +188,23 @@ impl Composition {
             sources.push((source.clone(), control.add_source(source.clone()).await?));
         }
         let ready = Arc::new(AtomicBool::new(false));
-        let composition = Self { control, views, sources, git, address, ready, tasks, registry, store, lock };
-        composition.answer(listener);
+        let (settings, metrics) = (settings.clone(), Metrics::default());
+        let composition = Self {
+            control,
+            views,
+            sources,
+            settings,
+            live,
+            metrics,
+            git,
+            address,
+            ready,
+            tasks,
+            registry,
+            store,
+            lock,
+        };
+        composition.answer(listener, local);
         composition.maintain(clock);
         Ok(composition)
     }
@@ -177,10 +214,52 @@ impl Composition {
         &self.address
     }
 
-    /// Starts the reconcilers: sources are polled, runs that are open go on.
-    pub fn start(&self) {
+    /// Starts the reconcilers: sources are polled, runs that are open go on, sinks are told.
+    pub fn start(&self) -> Result<(), StartError> {
         self.control.start();
+        self.control.notify(&self.live.now().sinks).map_err(StartError::Sinks)?;
         self.ready.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Takes over other settings while running: sources, sinks, secrets. Gives what changed, and what cannot change before
+    /// a restart, as sentences. Nothing changes where a secret cannot be read.
+    pub async fn reload(&self, settings: &Settings) -> Result<Vec<String>, StartError> {
+        let live = Live::read(settings, &self.address)?;
+        let before = self.live.now();
+        let mut said = Vec::new();
+        for old in &before.sources {
+            if !live.sources.iter().any(|source| source.name == old.name) {
+                self.control.remove_source(&old.name);
+                said.push(format!("source {} is not followed any more", old.name));
+            }
+        }
+        for source in &live.sources {
+            let old = before.sources.iter().find(|old| old.name == source.name);
+            if old != Some(source) {
+                let id = self.control.add_source(source.clone()).await?;
+                self.control.start_source(id);
+                let what = if old.is_some() { "has other settings" } else { "is followed" };
+                said.push(format!("source {} {what}", source.name));
+            }
+        }
+        if live.sinks != before.sinks {
+            self.control.notify(&live.sinks).map_err(StartError::Sinks)?;
+            said.push(format!("{} sinks are told", live.sinks.len()));
+        }
+        let own = &self.settings;
+        for (name, same) in [
+            ("server.listen", own.listen == settings.listen),
+            ("server.data", own.data == settings.data),
+            ("server.address", own.address == settings.address),
+            ("jobs.parallel", own.parallel == settings.parallel),
+        ] {
+            if !same {
+                said.push(format!("`{name}` changes with the next start only"));
+            }
+        }
+        self.live.replace(live);
+        Ok(said)
     }
 
     /// Queues a run of the newest commit of a configured source's branch, whatever was decided before.
@@ -190,6 +269,19 @@ impl Composition {
         let refs = self.git.poll(&settings.remote).await?;
         let (branch, commit) = refs.branch(&settings.remote, settings.branch.as_deref())?;
         Ok(self.control.queue_run(*id, &branch, &commit, trigger).await?)
+    }
+
+    /// Queues a look at the locks of a configured source's newest commit, of some images or (none given) of all.
+    pub async fn queue_update(
+        &self,
+        source: &SourceName,
+        images: &BTreeSet<ImageName>,
+    ) -> Result<RunNumber, StartError> {
+        let found = self.sources.iter().find(|(settings, _)| settings.name == *source);
+        let Some((settings, id)) = found else { return Err(ControlError::UnknownSource.into()) };
+        let refs = self.git.poll(&settings.remote).await?;
+        let (branch, commit) = refs.branch(&settings.remote, settings.branch.as_deref())?;
+        Ok(self.control.queue_look(*id, &branch, &commit, images).await?)
     }
 
     /// Ends everything in order: no new work, jobs end, answers end, databases close, the lock is freed.
@@ -203,14 +295,33 @@ impl Composition {
         drop(self.lock);
     }
 
-    fn answer(&self, listener: TcpListener) {
-        let by_name: Vec<_> =
-            self.sources.iter().map(|(settings, id)| (settings.name.clone(), *id)).collect();
-        let control = self.control.clone();
-        let wake: http::Wake =
-            Arc::new(move |name| by_name.iter().any(|(known, id)| known == name && control.wake_source(*id)));
-        let state = ApiState { views: self.views.clone(), wake, ready: Arc::clone(&self.ready) };
-        let app = http::router(state).merge(self.registry.router()).layer(TraceLayer::new_for_http());
+    fn answer(&self, listener: TcpListener, local: SocketAddr) {
+        let registry = self.registry.clone();
+        let storage: http::Storage = Arc::new(move || {
+            let registry = registry.clone();
+            async move { registry.stored_bytes().await.unwrap_or(0) }.boxed()
+        });
+        let (views, control) = (self.views.clone(), self.control.clone());
+        let mut state = ApiState::new(views, control, self.live.clone(), self.metrics.clone(), storage);
+        state.ready = Arc::clone(&self.ready);
+        let counted = self
+            .registry
+            .router()
+            .layer(middleware::from_fn_with_state(self.metrics.clone(), metrics::count_registry));
+        let guard = Guard { live: self.live.clone(), local };
+        let app = http::router(state)
+            .merge(counted)
+            .layer(middleware::from_fn_with_state(guard, access::guard))
+            .layer(TraceLayer::new_for_http())
+            .into_make_service_with_connect_info::<SocketAddr>();
+        let (counting, events) = (self.metrics.clone(), self.control.events().subscribe());
+        let stopping = self.tasks.token().clone();
+        self.tasks.spawn("metrics", async move {
+            tokio::select! {
+                () = counting.follow(events) => {}
+                () = stopping.cancelled() => {}
+            }
+        });
         let stopping = self.tasks.token().clone();
         self.tasks.spawn("http", async move {
             let served = axum::serve(listener, app).with_graceful_shutdown(stopping.cancelled_owned()).await;

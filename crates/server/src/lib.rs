@@ -4,16 +4,22 @@
 //!  cli ──Settings──▶ Composition ─┬─ folder    the lock: one server per data folder
 //!                                 ├─ store, registry, control
 //!                                 ├─ views     rows → api documents
-//!                                 └─ http      one listener: /v2 (registry), /api/v1, /healthz, /readyz
+//!                                 ├─ http      one listener: /v2 (registry), /api/v1, /hooks, /metrics, /healthz, /readyz
+//!                                 ├─ live      what SIGHUP changes: sources, sinks, secrets
+//!                                 └─ metrics
 //! ```
 
 #![warn(missing_docs)]
 
+pub mod backup;
 pub mod composition;
 pub mod folder;
 pub mod http;
+pub mod live;
+pub mod metrics;
 pub mod settings;
 pub mod telemetry;
+pub mod upkeep;
 pub mod views;
 
 pub use edgewright_control::SourceSettings;

@@ -3,17 +3,24 @@
 //! Precedence, low to high: defaults, the file, the environment, flags. The environment and the flags are the `cli`'s
 //! business; this crate sees [`Options`] only, and so tests never touch the environment.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use edgewright_control::SourceSettings;
+use edgewright_control::disk::Floor;
+use edgewright_control::housekeeping::Keep;
+use edgewright_control::notify::SinkKind;
+use edgewright_control::watch::Watching;
 use edgewright_model::duration::Span;
 use edgewright_model::error::ErrorClass;
 use edgewright_model::names::SourceName;
 use edgewright_source::Remote;
 use edgewright_source::remote::InvalidRemote;
 use serde::Deserialize;
+
+use crate::upkeep::{DiskOptions, KeepOptions, WatchOptions};
 
 /// Where the server listens unless told otherwise: this machine only.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:5080";
@@ -30,8 +37,55 @@ pub struct Options {
     pub server: ServerOptions,
     /// `[jobs]`.
     pub jobs: JobOptions,
+    /// `[access]`.
+    pub access: AccessOptions,
+    /// `[watch]`.
+    pub watch: WatchOptions,
+    /// `[keep]`.
+    pub keep: KeepOptions,
+    /// `[disk]`.
+    pub disk: DiskOptions,
     /// `[[source]]`, one for each.
     pub source: Vec<SourceOptions>,
+    /// `[[sink]]`, one for each.
+    pub sink: Vec<SinkOptions>,
+}
+
+/// `[access]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AccessOptions {
+    /// File with the token that writing needs. Without one, only clients on this machine may write.
+    pub token_file: Option<PathBuf>,
+}
+
+/// `[[sink]]`: who is told of what happens.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SinkOptions {
+    /// Its name, unique and lasting: what is still to be delivered is kept under it.
+    pub name: String,
+    /// What it takes.
+    pub kind: SinkKind,
+    /// Where: the address that takes events, or a forge's API such as `https://api.github.com`.
+    pub url: String,
+    /// Only what concerns this source; needed for commit statuses.
+    pub source: Option<SourceName>,
+    /// The repository on the forge, `OWNER/NAME`; needed for commit statuses.
+    pub repository: Option<String>,
+    /// File with the token that is sent along.
+    pub token_file: Option<PathBuf>,
+    /// Where people read more: the base of the links in commit statuses; this server's address where absent.
+    pub link: Option<String>,
+}
+
+impl std::fmt::Debug for SinkOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SinkOptions")
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
 }
 
 /// `[server]`.
@@ -52,6 +106,10 @@ pub struct ServerOptions {
 pub struct JobOptions {
     /// How many jobs run at once, at least 1.
     pub parallel: Option<u16>,
+    /// The time limit of one job.
+    pub within: Option<Span>,
+    /// Memory that one job takes, in MiB: bounds `parallel` where that is not given; 1024 where absent.
+    pub memory_mib: Option<u32>,
 }
 
 /// `[[source]]`.
@@ -66,6 +124,12 @@ pub struct SourceOptions {
     pub branch: Option<String>,
     /// How often to poll.
     pub poll: Option<Span>,
+    /// Whether to run pull requests, too.
+    pub pull_requests: Option<bool>,
+    /// When its base images and distributions are looked at; as `[watch]` says where absent.
+    pub watch: Option<WatchOptions>,
+    /// File with the secret of the source's webhooks; without one they are refused.
+    pub hook_secret_file: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for SourceOptions {
@@ -75,7 +139,7 @@ impl std::fmt::Debug for SourceOptions {
             .field("name", &self.name)
             .field("branch", &self.branch)
             .field("poll", &self.poll)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -90,8 +154,22 @@ pub struct Settings {
     pub address: Option<String>,
     /// How many jobs run at once.
     pub parallel: NonZeroUsize,
+    /// The time limit of one job; control's own where absent.
+    pub job_within: Option<Span>,
     /// The sources, with distinct names.
     pub sources: Vec<SourceSettings>,
+    /// File with the token that writing needs.
+    pub token_file: Option<PathBuf>,
+    /// When base images and distributions are looked at.
+    pub watching: Watching,
+    /// Bounds of logs and caches.
+    pub keep: Keep,
+    /// What the data folder's disk keeps free.
+    pub floor: Floor,
+    /// Files with the secrets of webhooks, by source.
+    pub hook_secret_files: BTreeMap<SourceName, PathBuf>,
+    /// Who is told of what happens, with distinct names.
+    pub sinks: Vec<SinkOptions>,
 }
 
 /// Why settings cannot be used.
@@ -130,6 +208,35 @@ pub enum SettingsError {
         /// The name.
         name: SourceName,
     },
+    /// `watch` cannot be followed.
+    #[error("`watch`: {why}")]
+    Watch {
+        /// What is wrong.
+        why: String,
+    },
+    /// Two sinks have one name.
+    #[error("two sinks are called `{name}`")]
+    DuplicateSink {
+        /// The name.
+        name: String,
+    },
+    /// A sink cannot work as it is.
+    #[error("sink `{name}`: {why}")]
+    Sink {
+        /// The name.
+        name: String,
+        /// What is missing.
+        why: &'static str,
+    },
+    /// A secret cannot be read.
+    #[error("cannot read the secret in {}", .path.display())]
+    Secret {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// No job could ever run.
     #[error("`jobs.parallel` is 0: nothing would ever be built")]
     NoJobs,
@@ -139,7 +246,9 @@ impl SettingsError {
     /// What kind of fault it is.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            Self::Read { source, .. } | Self::Secret { source, .. }
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
                 ErrorClass::NotFound
             }
             _ => ErrorClass::UserFault,
@@ -153,7 +262,14 @@ impl SettingsError {
                 Some("give it one: `name = \"…\"` under its [[source]] in the settings file")
             }
             Self::NoJobs => Some("write 1 or more, or leave it out"),
-            Self::Read { .. } | Self::Parse { .. } | Self::Url(_) => None,
+            Self::Secret { .. } => Some(
+                "write the secret, at least 16 characters on one line, into that file, readable by the server",
+            ),
+            Self::DuplicateSink { .. } => Some("give each [[sink]] a name of its own"),
+            Self::Read { .. } | Self::Parse { .. } | Self::Url(_) | Self::Sink { .. } => None,
+            Self::Watch { .. } => Some(
+                "such as `every = \"24h\"`, or `at = \"02:00\"` with `zone = \"Europe/Berlin\"`, or `off = true`",
+            ),
         }
     }
 }
@@ -177,14 +293,25 @@ impl Options {
     pub fn over(self, lower: Self) -> Self {
         let mut source = lower.source;
         source.extend(self.source);
+        let mut sink = lower.sink;
+        sink.extend(self.sink);
         Self {
             server: ServerOptions {
                 listen: self.server.listen.or(lower.server.listen),
                 data: self.server.data.or(lower.server.data),
                 address: self.server.address.or(lower.server.address),
             },
-            jobs: JobOptions { parallel: self.jobs.parallel.or(lower.jobs.parallel) },
+            jobs: JobOptions {
+                parallel: self.jobs.parallel.or(lower.jobs.parallel),
+                within: self.jobs.within.or(lower.jobs.within),
+                memory_mib: self.jobs.memory_mib.or(lower.jobs.memory_mib),
+            },
+            access: AccessOptions { token_file: self.access.token_file.or(lower.access.token_file) },
+            watch: self.watch.over(lower.watch),
+            keep: self.keep.over(lower.keep),
+            disk: DiskOptions { floor_mib: self.disk.floor_mib.or(lower.disk.floor_mib) },
             source,
+            sink,
         }
     }
 
@@ -195,6 +322,8 @@ impl Options {
             None => cores.min(MOST_DEFAULT_JOBS),
         };
         let mut sources: Vec<SourceSettings> = Vec::new();
+        let mut hook_secret_files = BTreeMap::new();
+        let mut watching = BTreeMap::new();
         for options in self.source {
             let remote: Remote = options.url.parse()?;
             let unnamed = || SettingsError::Unnamed { url: remote.address().to_owned() };
@@ -203,7 +332,20 @@ impl Options {
                 return Err(SettingsError::Duplicate { name });
             }
             let poll = options.poll.unwrap_or(DEFAULT_POLL).get();
-            sources.push(SourceSettings { name, remote, branch: options.branch, poll });
+            if let Some(file) = options.hook_secret_file {
+                hook_secret_files.insert(name.clone(), file);
+            }
+            if let Some(watch) = options.watch {
+                watching.insert(name.clone(), watch.resolve()?);
+            }
+            let pull_requests = options.pull_requests.unwrap_or(false);
+            sources.push(SourceSettings { name, remote, branch: options.branch, poll, pull_requests });
+        }
+        for (index, sink) in self.sink.iter().enumerate() {
+            sink.check()?;
+            if self.sink[..index].iter().any(|other| other.name == sink.name) {
+                return Err(SettingsError::DuplicateSink { name: sink.name.clone() });
+            }
         }
         let default_listen = || SocketAddr::from(([127, 0, 0, 1], 5080));
         Ok(Settings {
@@ -211,8 +353,32 @@ impl Options {
             data: self.server.data.unwrap_or_else(|| data.to_owned()),
             address: self.server.address,
             parallel,
+            job_within: self.jobs.within,
+            watching: Watching { default: self.watch.resolve()?, sources: watching },
+            keep: self.keep.resolve(),
+            floor: self.disk.resolve(),
             sources,
+            token_file: self.access.token_file,
+            hook_secret_files,
+            sinks: self.sink,
         })
+    }
+}
+
+impl SinkOptions {
+    /// What can be said without asking anybody.
+    fn check(&self) -> Result<(), SettingsError> {
+        let refuse = |why| Err(SettingsError::Sink { name: self.name.clone(), why });
+        if self.name.is_empty() || self.name.len() > 63 || self.name.contains(char::is_control) {
+            return refuse("want a name of 1 to 63 characters");
+        }
+        if !self.url.starts_with("http://") && !self.url.starts_with("https://") {
+            return refuse("`url` is neither http:// nor https://");
+        }
+        if self.kind != SinkKind::CloudEvents && (self.source.is_none() || self.repository.is_none()) {
+            return refuse("commit statuses need `source` and `repository = \"OWNER/NAME\"`");
+        }
+        Ok(())
     }
 }
 

@@ -1,15 +1,15 @@
 //! Variants: what the newest release holds, what they are made of, what was found about them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use edgewright_api::{
     BuildView, ImageState, ImageSummary, ImageView, LockView, Provenance, PullCommands, StepView, VerdictView,
 };
 use edgewright_model::Digest;
-use edgewright_model::names::{Platform, SourceName, VariantName};
+use edgewright_model::names::{ImageName, Platform, SourceName, VariantName};
 use edgewright_model::outcome::JobFailure;
 use edgewright_model::run::{EntryOrigin, NodeState, RunNumber};
-use edgewright_store::nodes::NodeRow;
+use edgewright_store::nodes::{NodeRow, PathStep};
 use edgewright_store::releases::{ChannelRow, EntryRow, ReleaseRow};
 use edgewright_store::runs::RunRow;
 use edgewright_store::sources::SourceRow;
@@ -135,8 +135,8 @@ impl Views {
         let manifests = self.manifests(situation.entries.get(variant)).await?;
         let planned = situation.nodes.get(variant).map(Vec::as_slice).unwrap_or_default();
         let mut why = planned.first().map(|node| node.reason.clone()).unwrap_or_default();
-        let (mut builds, mut verdicts, mut provenance, mut locks) =
-            (Vec::new(), Vec::new(), None, Vec::new());
+        let (mut builds, mut notes, mut verdicts, mut provenance, mut locks) =
+            (Vec::new(), Vec::new(), Vec::new(), None, Vec::new());
         for (platform, digest) in &manifests {
             let Some(build) = self.store.builds_of(digest).await?.into_iter().next() else { continue };
             let run = self.run_row(build.run).await?;
@@ -157,8 +157,9 @@ impl Views {
                 size_bytes: build.image_size,
                 steps: self.steps(steps).await?,
             });
+            notes.extend(newest.iter().flat_map(|node| node.notes.iter().cloned()));
             verdicts.extend(self.verdict_views(platform, digest).await?);
-            locks = self.locks(situation, &run).await?;
+            locks = self.locks(situation, &run, &line(variant, steps, &nodes)).await?;
             provenance = Some(Provenance {
                 url: situation.source.url.clone(),
                 commit: run.commit.to_string(),
@@ -172,10 +173,10 @@ impl Views {
             .registry_address()
             .zip(image.repository.as_ref().zip(image.digest.as_ref()))
             .map(|(address, (repository, digest))| PullCommands::new(&address, repository, digest));
-        Ok(ImageView { image, why, provenance, builds, locks, verdicts, pull })
+        Ok(ImageView { image, why, provenance, builds, locks, notes, verdicts, pull })
     }
 
-    async fn steps(&self, path: &[edgewright_store::nodes::PathStep]) -> Result<Vec<StepView>, ViewError> {
+    async fn steps(&self, path: &[PathStep]) -> Result<Vec<StepView>, ViewError> {
         let mut views = Vec::with_capacity(path.len());
         let mut below = Some(0_u64);
         for step in path {
@@ -218,7 +219,13 @@ impl Views {
             .collect())
     }
 
-    async fn locks(&self, situation: &Situation, run: &RunRow) -> Result<Vec<LockView>, ViewError> {
+    /// The locks of some images in a run.
+    async fn locks(
+        &self,
+        situation: &Situation,
+        run: &RunRow,
+        images: &BTreeSet<ImageName>,
+    ) -> Result<Vec<LockView>, ViewError> {
         let overlays = self.store.locks(situation.source.id).await?;
         let overlay = |image, number| {
             overlays.iter().find(|row| row.image == image && Some(row.number) == number).map(|row| &row.lock)
@@ -226,6 +233,7 @@ impl Views {
         Ok(run
             .locks
             .iter()
+            .filter(|(image, _)| images.contains(*image))
             .map(|(image, number)| {
                 let lock = overlay(image.clone(), *number);
                 LockView {
@@ -239,6 +247,14 @@ impl Views {
             })
             .collect())
     }
+}
+
+/// The images of a variant's line: its own, and every one that a variant of ends where one of the variant's steps does.
+fn line(variant: &VariantName, steps: &[PathStep], nodes: &[NodeRow]) -> BTreeSet<ImageName> {
+    let keys: BTreeSet<&Digest> = steps.iter().map(|step| &step.key).collect();
+    let ancestors = nodes.iter().filter(|node| node.key.as_ref().is_some_and(|key| keys.contains(key)));
+    let images = ancestors.filter_map(|node| Some(node.variant.as_ref()?.image.clone()));
+    images.chain([variant.image.clone()]).collect()
 }
 
 impl Situation {

@@ -1,6 +1,7 @@
 //! Reading: control's rows → the documents of `api`. The HTTP handlers and the CLI on a local data folder share these
 //! functions, so that both answer the same.
 
+mod comment;
 mod image;
 mod log;
 mod release;
@@ -10,7 +11,6 @@ mod status;
 use std::path::PathBuf;
 
 use edgewright_api::ApiError;
-use edgewright_control::SourceSettings;
 use edgewright_model::Digest;
 use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_model::names::SourceName;
@@ -21,6 +21,7 @@ use edgewright_store::{Store, StoreError};
 pub use log::LogReader;
 
 use crate::folder::DataFolder;
+use crate::live::Shared;
 
 /// Reads what a data folder knows. Clones share the database's connections.
 #[derive(Debug, Clone)]
@@ -36,8 +37,8 @@ pub struct Views {
 pub struct Serving {
     /// `HOST:PORT` of the registry for clients.
     pub address: String,
-    /// The configured sources.
-    pub sources: Vec<SourceSettings>,
+    /// The configured sources, as they are now.
+    pub live: Shared,
 }
 
 /// Why something cannot be shown.

@@ -44,7 +44,8 @@ impl Views {
             };
             nodes.push(view(node, &verdicts));
         }
-        Ok(RunView { run: self.summary(row, &rows).await?, diagnostics, nodes, failure })
+        let locks = self.store.looks(number).await?;
+        Ok(RunView { run: self.summary(row, &rows).await?, diagnostics, locks, nodes, failure })
     }
 
     pub(super) async fn run_row(&self, number: RunNumber) -> Result<RunRow, ViewError> {
@@ -84,8 +85,10 @@ fn counts(nodes: &[NodeRow]) -> Counts {
             NodeAction::Retire => counts.retire += 1,
             NodeAction::Lock | NodeAction::Blocked | NodeAction::Failed | NodeAction::Other => {}
         }
-        if matches!(node.state, NodeState::Failed | NodeState::Blocked) {
-            counts.failed += 1;
+        match node.state {
+            NodeState::Failed => counts.failed += 1,
+            NodeState::Blocked => counts.blocked += 1,
+            _ => {}
         }
     }
     counts
@@ -109,6 +112,7 @@ fn view(node: &NodeRow, verdicts: &[VerdictRow]) -> NodeView {
         finished: node.finished_at,
         duration_ms: node.started_at.zip(node.finished_at).map(|(from, to)| between(from, to)),
         failure: node.failure.clone(),
+        notes: node.notes.clone(),
         verdicts: verdicts.iter().map(verdict).collect(),
     }
 }

@@ -1,12 +1,16 @@
 //! How the server, or a data folder without one, is doing.
 
+use std::sync::Arc;
+
 use edgewright_api::{DataFolder, RunningJob, ServerStatus, SourceView};
-use edgewright_control::SourceSettings;
+use edgewright_control::notify::Sink;
 use edgewright_model::run::{NodeState, RunState};
 use edgewright_store::sources::SourceRow;
 use jiff::SignedDuration;
 
 use super::{Serving, ViewError, Views};
+use crate::live::Live;
+use crate::metrics::Snapshot;
 use crate::settings::DEFAULT_POLL;
 
 impl Views {
@@ -48,6 +52,37 @@ impl Views {
         Ok(DataFolder { path: self.folder.root().display().to_string(), free_bytes, disk_bytes, built_bytes })
     }
 
+    /// What metrics show of the database and the disk.
+    pub async fn snapshot(&self, sinks: &[Sink]) -> Result<Snapshot, ViewError> {
+        let runs = self.store.run_counts().await?;
+        let now = self.clock.now();
+        let mut snapshot = Snapshot {
+            queued: runs.iter().find(|(state, _)| *state == RunState::Queued).map_or(0, |(_, count)| *count),
+            runs: runs.into_iter().map(|(state, count)| (state.to_string(), count)).collect(),
+            free_bytes: self.disk().await?.free_bytes,
+            ..Snapshot::default()
+        };
+        for run in self.store.open_runs().await? {
+            let nodes = self.store.nodes(run.number).await?;
+            snapshot.jobs += nodes.iter().filter(|node| node.state == NodeState::Running).count() as u64;
+        }
+        let live = self.serving.as_ref().map(|serving| serving.live.now());
+        for row in self.store.sources().await? {
+            let is_followed = |live: &Arc<Live>| live.sources.iter().any(|source| source.name == row.name);
+            if let (true, Some(polled)) = (live.as_ref().is_none_or(is_followed), row.polled_at) {
+                let age = now.duration_since(polled).as_secs_f64().max(0.0);
+                snapshot.sources.push((row.name.to_string(), age, row.poll_failures.into()));
+            }
+        }
+        for row in self.store.sinks().await? {
+            if sinks.iter().any(|sink| sink.name == row.name) {
+                let untold = self.store.untold(&row.name).await?;
+                snapshot.sinks.push((row.name, untold, row.failures.into()));
+            }
+        }
+        Ok(snapshot)
+    }
+
     /// The sources, by name.
     pub async fn sources(&self) -> Result<Vec<SourceView>, ViewError> {
         let mut views = Vec::new();
@@ -65,8 +100,8 @@ impl Views {
 }
 
 fn source(row: SourceRow, serving: Option<&Serving>) -> SourceView {
-    let settings: Option<&SourceSettings> =
-        serving.and_then(|serving| serving.sources.iter().find(|source| source.name == row.name));
+    let live = serving.map(|serving| serving.live.now());
+    let settings = live.as_ref().and_then(|live| live.sources.iter().find(|source| source.name == row.name));
     let poll = settings.map_or(DEFAULT_POLL.get(), |settings| settings.poll);
     let next_poll = settings.and(row.polled_at).and_then(|polled| {
         let pause = edgewright_control::sources::pause_after(poll, row.poll_failures);

@@ -1,35 +1,61 @@
-//! The API over HTTP: handlers extract, call one view or one use-case, and map the answer.
+//! HTTP: the handlers extract, call one view or one use-case, and map the answer.
+
+pub mod access;
+mod hooks;
+mod verdicts;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use edgewright_api::error::status_of;
-use edgewright_api::{ApiError, PollAnswer, routes};
+use edgewright_api::routes::{Operation, ROUTES};
+use edgewright_api::{ApiError, PollAnswer, RunAnswer, openapi, routes};
+use edgewright_control::{Control, ControlError};
 use edgewright_model::error::{Chain, ErrorClass};
-use edgewright_model::names::{SourceName, VariantName};
+use edgewright_model::names::{ImageName, SourceName, VariantName};
 use edgewright_model::run::RunNumber;
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::views::{LogReader, ViewError, Views};
+use self::hooks::Bound;
+use crate::live::Shared;
+use crate::metrics::{self, Metrics};
 
-/// Wakes the poller of a source; false where there is no such source.
-pub type Wake = Arc<dyn Fn(&SourceName) -> bool + Send + Sync>;
+use crate::views::{LogReader, ViewError, Views};
 
 /// What the handlers need.
 #[derive(Clone)]
 pub struct ApiState {
     /// Reading.
     pub views: Views,
-    /// Waking a source's poller.
-    pub wake: Wake,
+    /// Operations.
+    pub control: Control,
+    /// Secrets, as they are now.
+    pub live: Shared,
+    /// What counts up.
+    pub metrics: Metrics,
+    /// The registry's blobs on the disk, in bytes.
+    pub storage: Storage,
     /// Whether the server takes work: false before it is up and once it shuts down.
     pub ready: Arc<AtomicBool>,
+    bound: Bound,
+}
+
+/// Measures what the registry's blobs take, in bytes.
+pub type Storage = Arc<dyn Fn() -> BoxFuture<'static, u64> + Send + Sync>;
+
+impl ApiState {
+    /// Not ready yet.
+    pub fn new(views: Views, control: Control, live: Shared, metrics: Metrics, storage: Storage) -> Self {
+        let ready = Arc::new(AtomicBool::new(false));
+        Self { views, control, live, metrics, storage, ready, bound: Bound::default() }
+    }
 }
 
 impl std::fmt::Debug for ApiState {
@@ -41,23 +67,38 @@ impl std::fmt::Debug for ApiState {
     }
 }
 
-/// The routes of [`routes`].
+/// The routes of [`ROUTES`]: what is in that table is served, and nothing else.
 pub fn router(state: ApiState) -> Router {
-    Router::new()
-        .route(routes::HEALTH, get(|| async { "ok\n" }))
-        .route(routes::READY, get(ready))
-        .route(routes::STATUS, get(status))
-        .route(routes::SOURCES, get(sources))
-        .route("/api/v1/sources/{name}/poll", post(poll))
-        .route(routes::RUNS, get(runs))
-        .route("/api/v1/runs/{number}", get(run))
-        .route("/api/v1/runs/{number}/jobs/{*rest}", get(log))
-        .route(routes::IMAGES, get(images))
-        .route("/api/v1/images/{*variant}", get(image))
-        .route(routes::RELEASES, get(releases))
-        .route(routes::CHANNELS, get(channels))
-        .route("/api/{*rest}", get(unknown).post(unknown))
-        .with_state(state)
+    let mut router = Router::new();
+    for route in ROUTES {
+        router = router.route(route.matched.unwrap_or(route.path), handler(route.operation));
+    }
+    router.route("/api/{*rest}", get(unknown).post(unknown)).with_state(state)
+}
+
+fn handler(operation: Operation) -> MethodRouter<ApiState> {
+    match operation {
+        Operation::Health => get(|| async { "ok\n" }),
+        Operation::Ready => get(ready),
+        Operation::Metrics => get(scrape),
+        Operation::OpenApi => get(|| async { Json(openapi::document()) }),
+        Operation::Status => get(status),
+        Operation::Sources => get(sources),
+        Operation::Poll => post(poll),
+        Operation::Update => post(update),
+        Operation::Runs => get(runs),
+        Operation::Run => get(run),
+        Operation::Cancel => post(cancel),
+        Operation::Retry => post(retry),
+        Operation::Comment => get(comment),
+        Operation::Log => get(log),
+        Operation::Images => get(images),
+        Operation::Image => get(image),
+        Operation::Releases => get(releases),
+        Operation::Channels => get(channels),
+        Operation::PostVerdict => post(verdicts::post),
+        Operation::Hook => post(hook),
+    }
 }
 
 /// A refusal: [`ApiError`] with its status.
@@ -84,6 +125,13 @@ impl From<ApiError> for Refusal {
 impl From<ViewError> for Refusal {
     fn from(error: ViewError) -> Self {
         Self(error.into())
+    }
+}
+
+impl From<ControlError> for Refusal {
+    fn from(error: ControlError) -> Self {
+        let hint = error.hint().map(str::to_owned);
+        Self(ApiError { code: error.class(), message: Chain(&error).to_string(), hint })
     }
 }
 
@@ -138,11 +186,74 @@ async fn sources(State(state): State<ApiState>) -> Answer<impl Serialize> {
 
 async fn poll(State(state): State<ApiState>, Path(name): Path<String>) -> Answer<PollAnswer> {
     let source: SourceName = parsed(&name)?;
-    if (state.wake)(&source) {
+    if state.control.wake_named(&source) {
         return Ok(Json(PollAnswer { source }));
     }
     let message = format!("the server follows no source `{source}`");
     Err(ApiError::not_found(message, "`edgewright status` lists the sources").into())
+}
+
+/// The images that `update` is for; all without any.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Images {
+    images: String,
+}
+
+async fn update(
+    State(state): State<ApiState>,
+    Path(name): Path<String>,
+    query: Result<Query<Images>, axum::extract::rejection::QueryRejection>,
+) -> Answer<RunAnswer> {
+    let source: SourceName = parsed(&name)?;
+    let Query(images) = query.map_err(|error| ApiError::user_fault(error.body_text()))?;
+    let names = images.images.split(',').filter(|name| !name.is_empty());
+    let images = names.map(parsed::<ImageName>).collect::<Result<_, _>>()?;
+    let run = state.control.update_named(&source, &images).await?;
+    tracing::info!(run.number = run.0, source.name = %source, "locks are looked at");
+    Ok(Json(RunAnswer { run }))
+}
+
+async fn cancel(State(state): State<ApiState>, Path(number): Path<String>) -> Answer<RunAnswer> {
+    let run: RunNumber = parsed(&number)?;
+    state.control.cancel(run).await?;
+    tracing::info!(run.number = run.0, "a run is cancelled");
+    Ok(Json(RunAnswer { run }))
+}
+
+async fn retry(State(state): State<ApiState>, Path(number): Path<String>) -> Answer<RunAnswer> {
+    let before: RunNumber = parsed(&number)?;
+    let run = state.control.retry(before).await?;
+    tracing::info!(run.number = run.0, before = before.0, "a run is tried again");
+    Ok(Json(RunAnswer { run }))
+}
+
+async fn comment(State(state): State<ApiState>, Path(number): Path<String>) -> Result<Response, Refusal> {
+    let text = state.views.comment(parsed(&number)?).await?;
+    Ok(([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], text).into_response())
+}
+
+async fn scrape(State(state): State<ApiState>) -> Result<Response, Refusal> {
+    let mut snapshot = state.views.snapshot(&state.live.now().sinks).await?;
+    snapshot.storage_bytes = (state.storage)().await;
+    let text = state.metrics.text(&snapshot).map_err(|error| ApiError {
+        code: ErrorClass::Bug,
+        message: format!("metrics cannot be written: {error}"),
+        hint: None,
+    })?;
+    Ok(([(header::CONTENT_TYPE, metrics::MEDIA_TYPE)], text).into_response())
+}
+
+async fn hook(
+    State(state): State<ApiState>,
+    Path((forge, source)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let source: SourceName = parsed(&source)?;
+    let live = state.live.now();
+    let wake = || state.control.wake_named(&source);
+    hooks::receive(&state.bound, &forge, &source, live.hooks.get(&source), &headers, body, wake).await
 }
 
 async fn runs(State(state): State<ApiState>, query: SelectionQuery) -> Answer<impl Serialize> {

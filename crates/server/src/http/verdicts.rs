@@ -1,0 +1,35 @@
+//! Verdicts of other systems.
+
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use edgewright_api::{ApiError, VerdictAnswer, VerdictPost};
+use edgewright_control::verdicts::PostError;
+use edgewright_model::error::Chain;
+
+use super::{Answer, ApiState, Refusal};
+
+impl From<PostError> for Refusal {
+    fn from(error: PostError) -> Self {
+        let hint = error.hint().map(str::to_owned);
+        Self(ApiError { code: error.class(), message: Chain(&error).to_string(), hint })
+    }
+}
+
+pub(super) async fn post(
+    State(state): State<ApiState>,
+    body: Result<Json<VerdictPost>, JsonRejection>,
+) -> Answer<VerdictAnswer> {
+    let Json(body) = body.map_err(|error| Refusal(ApiError::user_fault(error.body_text())))?;
+    let VerdictPost { digest, check_set, passed, message, url } = body;
+    let post =
+        edgewright_control::verdicts::VerdictPost { digest: digest.clone(), check_set, passed, message, url };
+    let posted = state.control.post_verdict(post).await?;
+    tracing::info!(run.number = posted.run.0, passed, "a verdict about {digest} was posted");
+    Ok(Json(VerdictAnswer {
+        digest,
+        check_set: posted.check_set,
+        run: posted.run,
+        awaited_by: posted.awaited_by,
+    }))
+}

@@ -1,0 +1,134 @@
+//! A run as a comment on a pull request: Markdown, short, with what failed first.
+
+use std::fmt::Write as _;
+
+use edgewright_api::{NodeAction, NodeView, RunView};
+use edgewright_model::run::{NodeState, RunNumber, RunState};
+
+use super::{ViewError, Views};
+
+/// Nodes of a list that are shown; the rest is counted.
+const SHOWN: usize = 50;
+/// Lines of a failure's output that are shown.
+const LINES: usize = 20;
+
+impl Views {
+    /// A run's plan and verdicts as Markdown.
+    pub async fn comment(&self, number: RunNumber) -> Result<String, ViewError> {
+        Ok(comment(&self.run(number).await?))
+    }
+}
+
+/// Escapes nothing by hand: what comes from a repository stands in code spans or blocks.
+fn comment(view: &RunView) -> String {
+    let run = &view.run;
+    let (mark, word) = match run.state {
+        RunState::Passed => ("✅", "passed"),
+        RunState::Failed => ("❌", "failed"),
+        RunState::Cancelled => ("⏹", "was cancelled"),
+        RunState::Superseded => ("⏭", "gave way to a newer commit"),
+        _ => ("⏳", "is under way"),
+    };
+    let short: String = run.commit.chars().take(10).collect();
+    let mut text = format!("### {mark} Edgewright run {} {word}\n\n", run.number);
+    line(&mut text, format_args!("Commit {} of {}", code(&short), code(&run.branch)));
+    if let Some(summary) = &run.summary {
+        line(&mut text, format_args!("Plan: {summary}"));
+    }
+    if let Some(failure) = &view.failure {
+        block(&mut text, failure);
+    }
+    for diagnostic in view.diagnostics.iter().take(SHOWN) {
+        line(&mut text, format_args!("- {}", code(&diagnostic.message)));
+    }
+    failures(&mut text, view);
+    let work: Vec<&NodeView> = view
+        .nodes
+        .iter()
+        .filter(|node| matches!(node.action, NodeAction::Build | NodeAction::Test | NodeAction::Retire))
+        .collect();
+    if !work.is_empty() {
+        text.push_str("\n| image | plan | why | state | verdict |\n|---|---|---|---|---|\n");
+        for node in work.iter().take(SHOWN) {
+            let verdicts: Vec<String> =
+                node.verdicts.iter().map(|verdict| format!("{} {}", verdict.lane, said(verdict))).collect();
+            line(
+                &mut text,
+                format_args!(
+                    "| {} | {} | {} | {} | {} |",
+                    code(&node.node),
+                    node.action.name(),
+                    code(&node.reason),
+                    node.state,
+                    verdicts.join(", ")
+                ),
+            );
+        }
+        if work.len() > SHOWN {
+            line(&mut text, format_args!("\n… and {} more", work.len() - SHOWN));
+        }
+    }
+    if run.counts.reuse > 0 {
+        line(&mut text, format_args!("\n{} more stay as they are.", run.counts.reuse));
+    }
+    text
+}
+
+fn failures(text: &mut String, view: &RunView) {
+    for node in view.nodes.iter().filter(|node| node.state == NodeState::Failed).take(SHOWN) {
+        let Some(failure) = &node.failure else { continue };
+        line(
+            text,
+            format_args!("\n**{}** failed ({}): {}", code(&node.node), failure.kind, code(&failure.message)),
+        );
+        if !failure.output.is_empty() {
+            let from = failure.output.len().saturating_sub(LINES);
+            block(text, &failure.output[from..].join("\n"));
+        }
+    }
+}
+
+fn said(verdict: &edgewright_api::VerdictSummary) -> &'static str {
+    use edgewright_model::verdict::LaneResult;
+    match verdict.result {
+        LaneResult::Passed => "passed",
+        LaneResult::Failed { .. } => "failed",
+    }
+}
+
+fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "{line}");
+}
+
+/// Text of others on one line, as code: no markup of theirs, and no mention of people, has an effect.
+fn code(text: &str) -> String {
+    let flat: String = text
+        .chars()
+        .map(|c| if c.is_control() || c == '`' { ' ' } else { c })
+        .collect::<String>()
+        .replace('|', "¦");
+    format!("`{}`", flat.trim())
+}
+
+/// Text of others on several lines, in a fence longer than any in it.
+fn block(text: &mut String, body: &str) {
+    let mut fence = "```".to_owned();
+    while body.contains(&fence) {
+        fence.push('`');
+    }
+    line(text, format_args!("\n{fence}text\n{body}\n{fence}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_others_stays_text() {
+        assert_eq!(code("a`b`|@all\n<img>"), "`a b ¦@all <img>`");
+        let mut text = String::new();
+        block(&mut text, "x\n```\ny");
+        assert_eq!(text, "\n````text\nx\n```\ny\n````\n");
+    }
+}
