@@ -35,6 +35,9 @@ pub(crate) struct Global {
     /// Read from this server instead of the local data folder, such as http://127.0.0.1:5080
     #[arg(long, global = true, value_name = "URL", env = "EDGEWRIGHT_SERVER", hide_env_values = true)]
     pub(crate) server: Option<String>,
+    /// File with the server's token, for operations such as `run cancel`; `serve` asks its clients for it
+    #[arg(long, global = true, value_name = "FILE", env = "EDGEWRIGHT_TOKEN_FILE", hide_env_values = true)]
+    pub(crate) token_file: Option<PathBuf>,
     /// What to log on standard error: error, warn, info, debug, or filters such as edgewright_control=debug
     #[arg(long, global = true, value_name = "FILTER", env = "EDGEWRIGHT_LOG", hide_env_values = true)]
     pub(crate) log: Option<String>,
@@ -59,6 +62,14 @@ pub(crate) enum Command {
     Init {
         /// A folder that is empty or does not exist
         dir: PathBuf,
+        /// Make a source around this Containerfile and the files beside it, instead of the sample
+        #[arg(long, value_name = "CONTAINERFILE")]
+        from: Option<PathBuf>,
+    },
+    /// Print the JSON Schema of a kind of file, for editors
+    Schema {
+        /// edgewright, image, site or exception; all of them where absent
+        kind: Option<String>,
     },
     /// Say all that is wrong with a source's files, uncommitted changes included
     Check {
@@ -152,6 +163,16 @@ pub(crate) enum Command {
     Man {
         /// The folder; it is made where it is missing
         dir: PathBuf,
+    },
+    /// Copy both databases into a file, also while a server runs; blobs are copied after it
+    Backup {
+        /// A file that does not exist
+        file: PathBuf,
+    },
+    /// Fill an empty data folder from a backup
+    Restore {
+        /// The backup
+        file: PathBuf,
     },
     /// Ask the server to poll a source now
     Poll {
@@ -294,6 +315,16 @@ fn lane(text: &str) -> Result<Lane, String> {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RunCommand {
+    /// Ask the server to end a run: its jobs end, what was recorded stays
+    Cancel {
+        /// Its number
+        number: RunNumber,
+    },
+    /// Ask the server to run a run's commit again: what failed is tried anew
+    Retry {
+        /// Its number
+        number: RunNumber,
+    },
     /// Show a run: its plan with reasons, what became of each node, why something failed
     Show {
         /// Its number

@@ -7,6 +7,7 @@ use edgewright_control::ControlError;
 use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_model::resolve::ResolveError;
 use edgewright_process::CommandError;
+use edgewright_server::backup::BackupError;
 use edgewright_server::telemetry::InvalidFilter;
 use edgewright_server::{FolderError, SettingsError, StartError, ViewError};
 use edgewright_source::SourceError;
@@ -115,7 +116,7 @@ macro_rules! failures {
     )+};
 }
 
-failures!(ClientError, CommandError, InvalidFilter, SettingsError, SourceError, StartError, ViewError);
+failures!(BackupError, ClientError, CommandError, InvalidFilter, SettingsError, SourceError, StartError, ViewError);
 
 macro_rules! failures_without_hint {
     ($($error:ty => $class:expr),+ $(,)?) => {$(
@@ -144,6 +145,12 @@ impl From<FolderError> for Failure {
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
         Self { class: error.code, message: error.message, hint: error.hint }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
     }
 }
 

@@ -59,16 +59,16 @@ fn blocks(chapter: &str) -> Vec<Block> {
 fn matches(expected: &str, found: &str) -> bool {
     let parts: Vec<&str> = expected.split("...").collect();
     let Some((first, rest)) = parts.split_first() else { return false };
-    let Some(mut left) = found.strip_prefix(first.trim_end_matches(' ')) else { return false };
+    let Some(mut left) = found.strip_prefix(first.trim_end()) else { return false };
     let Some((last, middle)) = rest.split_last() else { return left.trim().is_empty() };
     for part in middle {
-        let part = part.trim_matches(' ');
+        let part = part.trim();
         match left.find(part) {
             Some(at) => left = &left[at + part.len()..],
             None => return false,
         }
     }
-    left.trim_end().ends_with(last.trim_matches(' ').trim_end())
+    left.trim_end().ends_with(last.trim())
 }
 
 async fn console(block: &Block, folder: &Path, data: &Path) {
@@ -136,6 +136,7 @@ fn dots_stand_for_anything() {
         ("a\n", "a\n", true),
         ("a ... c\n", "a b c\n", true),
         ("a\n...\nd\n", "a\nb\nc\nd\n", true),
+        ("a\n...\nd\n", "a\nd\n", true),
         ("...\n", "anything\n", true),
         ("a\n", "b\n", false),
         ("a...c\n", "a b d\n", false),

@@ -18,15 +18,7 @@ const GIT_LIMIT: Duration = Duration::from_mins(1);
 pub(crate) async fn init(dir: &Path) -> Result<End, Failure> {
     refuse_occupied(dir)?;
     write(dir)?;
-    git(dir, &["init", "--quiet", "--initial-branch=main"]).await?;
-    git(dir, &["add", "--all"]).await?;
-    let mut commit = Vec::new();
-    // A first commit needs an author; whoever has none configured gets a neutral one, for this commit only.
-    if git(dir, &["var", "GIT_AUTHOR_IDENT"]).await.is_err() {
-        commit.extend(["-c", "user.name=Edgewright", "-c", "user.email=edgewright@localhost"]);
-    }
-    commit.extend(["commit", "--quiet", "--message=Start from the Edgewright sample"]);
-    git(dir, &commit).await?;
+    commit(dir, "Start from the Edgewright sample").await?;
     output::note(&format!(
         "{} is a git repository with a sample source: one base, two roles, two sites.\n\n\
          Next:\n  cd {0}\n  edgewright check           say all that is wrong with its files\n  \
@@ -38,7 +30,21 @@ pub(crate) async fn init(dir: &Path) -> Result<End, Failure> {
     Ok(End::Good)
 }
 
-fn refuse_occupied(dir: &Path) -> Result<(), Failure> {
+/// Makes the folder a git repository with one commit of all its files.
+pub(super) async fn commit(dir: &Path, message: &str) -> Result<(), Failure> {
+    git(dir, &["init", "--quiet", "--initial-branch=main"]).await?;
+    git(dir, &["add", "--all"]).await?;
+    let mut commit = Vec::new();
+    // A first commit needs an author; whoever has none configured gets a neutral one, for this commit only.
+    if git(dir, &["var", "GIT_AUTHOR_IDENT"]).await.is_err() {
+        commit.extend(["-c", "user.name=Edgewright", "-c", "user.email=edgewright@localhost"]);
+    }
+    let message = format!("--message={message}");
+    commit.extend(["commit", "--quiet", &message]);
+    git(dir, &commit).await
+}
+
+pub(super) fn refuse_occupied(dir: &Path) -> Result<(), Failure> {
     let is_empty = match std::fs::read_dir(dir) {
         Ok(mut entries) => entries.next().is_none(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,

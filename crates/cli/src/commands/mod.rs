@@ -1,13 +1,19 @@
 //! One function per subcommand: ask, render, print.
 
+mod backup;
+mod cancel;
 mod check;
 mod init;
+mod init_from;
 mod job;
 mod logs;
 mod plan;
 mod rebuild;
 mod plan_explain;
+mod restore;
+mod retry;
 mod run;
+mod schema;
 mod serve;
 mod shell;
 mod shipped;
@@ -20,6 +26,7 @@ use edgewright_api::Client;
 use edgewright_model::error::ErrorClass;
 use edgewright_model::names::SourceName;
 use edgewright_process::Clock;
+use edgewright_server::live::Secret;
 
 use crate::args::{Cli, Command, Global, ImageCommand, JobCommand, RunCommand, VerdictCommand};
 use crate::exit::{End, Failure};
@@ -31,7 +38,9 @@ use crate::{output, render};
 pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
     let global = cli.global;
     match cli.command {
-        Command::Init { dir } => init::init(&dir).await,
+        Command::Init { dir, from: None } => init::init(&dir).await,
+        Command::Init { dir, from: Some(containerfile) } => init_from::init(&containerfile, &dir).await,
+        Command::Schema { kind } => schema::print(kind.as_deref()),
         Command::Check { dir, format } => check::check(&dir, format).await,
         Command::Vars { variant, dir, format } => check::vars(&variant, &dir, format).await,
         Command::Plan(args) => plan::plan(&args, &global).await,
@@ -40,6 +49,8 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
                 let view = Reader::open(&global).await?.run(number).await?;
                 print(format.json, &view, |view| render::run(view, now()))
             }
+            Some(RunCommand::Cancel { number }) => cancel::cancel(&global, number).await,
+            Some(RunCommand::Retry { number }) => retry::retry(&global, number).await,
             None => run::run(&args, &global).await,
         },
         Command::Serve(args) => serve::serve(&args, &global).await,
@@ -53,6 +64,8 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
         Command::Completions { shell } => shipped::completions(shell),
         Command::Man { dir } => shipped::man(&dir),
         Command::Verdict { command: VerdictCommand::Post(args) } => verdict::post(&args, &global).await,
+        Command::Backup { file } => backup::backup(&global, &file).await,
+        Command::Restore { file } => restore::restore(&global, &file).await,
         Command::Poll { source } => poll(&global, &source).await,
         other => read(other, &global).await,
     }
@@ -126,7 +139,8 @@ fn client(global: &Global) -> Result<Client, Failure> {
         })?;
         format!("http://{address}")
     };
-    Ok(Client::new(&url)?)
+    let token = global.token_file.as_deref().map(Secret::read).transpose()?;
+    Ok(Client::new(&url)?.with_token(token.map(|token| token.reveal().to_owned())))
 }
 
 async fn poll(global: &Global, source: &SourceName) -> Result<End, Failure> {

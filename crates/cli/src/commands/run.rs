@@ -107,7 +107,9 @@ impl What {
         let definition = folder.and_then(|folder| folder.parsed.definition.as_ref());
         if let (Some(definition), Some(selection)) = (definition, &self.selection) {
             for variant in &selection.variants {
-                edgewright_model::resolve::vars(definition, variant)?;
+                edgewright_model::resolve::vars(definition, variant).map_err(|error| {
+                    Failure::from(error).hint("`edgewright check` shows all errors, `edgewright plan --all` all variants")
+                })?;
             }
         }
         Ok(())

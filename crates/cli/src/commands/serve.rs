@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 
 use edgewright_process::Clock;
 use edgewright_server::telemetry::{self, Format};
-use edgewright_server::{Composition, DataFolder};
+use edgewright_server::{Composition, DataFolder, Settings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::job::local_executor;
@@ -18,8 +18,10 @@ const DEFAULT_FILTER: &str = "info";
 /// Serves until a signal comes. A second one does not wait for jobs and answers to end.
 pub(crate) async fn serve(args: &ServeArgs, global: &Global) -> Result<End, Failure> {
     start_logging(global, DEFAULT_FILTER)?;
-    let settings = Surroundings::read().serve(args, global.data.clone())?;
+    let settings = read(args, global)?;
     let mut stop = Stop::listen()?;
+    let mut reload = signal(SignalKind::hangup())
+        .map_err(|error| Failure::unavailable("cannot take signals", &error))?;
     let lock = DataFolder::new(&settings.data).lock()?;
     let executor = local_executor(&settings, &lock).await?;
     let composition = Composition::open(&settings, lock, executor, Clock::system()).await?;
@@ -34,11 +36,35 @@ pub(crate) async fn serve(args: &ServeArgs, global: &Global) -> Result<End, Fail
     if settings.sources.is_empty() {
         tracing::warn!("no sources: name some with --source URL or in a settings file");
     }
-    stop.next().await;
+    loop {
+        tokio::select! {
+            () = stop.next() => break,
+            _ = reload.recv() => take_over(&composition, args, global).await,
+        }
+    }
     tracing::info!("stopping; once more to leave at once");
     tokio::select! {
         () = composition.shutdown() => Ok(End::Good),
         () = stop.next() => Err(Failure::user("stopped before everything was closed; the next start cleans up")),
+    }
+}
+
+fn read(args: &ServeArgs, global: &Global) -> Result<Settings, Failure> {
+    let mut settings = Surroundings::read().serve(args, global.data.clone())?;
+    settings.token_file = global.token_file.clone().or(settings.token_file);
+    Ok(settings)
+}
+
+/// Reads the settings again. Those with a mistake change nothing: the server goes on as it is.
+async fn take_over(composition: &Composition, args: &ServeArgs, global: &Global) {
+    let changes = match read(args, global) {
+        Ok(settings) => composition.reload(&settings).await.map_err(Failure::from),
+        Err(failure) => Err(failure),
+    };
+    match changes {
+        Ok(said) if said.is_empty() => tracing::info!("settings were read again: sources and sinks are the same"),
+        Ok(said) => said.iter().for_each(|what| tracing::info!("settings were read again: {what}")),
+        Err(failure) => tracing::error!("settings were not taken over: {failure}"),
     }
 }
 

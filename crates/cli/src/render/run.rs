@@ -100,7 +100,12 @@ pub(crate) fn run(view: &RunView, now: Timestamp) -> String {
     line("created", moment(run.created, now));
     line("plan", run.summary.clone().unwrap_or_default());
     line("release", run.release.map(|number| number.to_string()).unwrap_or_default());
-    line("failure", view.failure.as_deref().map(|failure| paint(RED, plain(failure))).unwrap_or_default());
+    let why = view.failure.as_deref().map(plain).unwrap_or_default();
+    if run.state == RunState::Passed {
+        line("note", why);
+    } else if !why.is_empty() {
+        line("failure", paint(RED, why));
+    }
     text.push_str(&locks(&view.locks));
     for diagnostic in &view.diagnostics {
         let place = match (&diagnostic.file, diagnostic.place) {
