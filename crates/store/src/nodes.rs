@@ -200,7 +200,7 @@ impl Store {
     }
 
     /// The newest good nodes that have a digest: a platform manifest's, or of all platforms of an index.
-    pub async fn nodes_that_gave(&self, digest: &Digest) -> Result<Vec<(RunNumber, NodeRow)>, StoreError> {
+    pub async fn nodes_of(&self, digest: &Digest) -> Result<Vec<(RunNumber, NodeRow)>, StoreError> {
         let rows = sqlx::query(
             "SELECT *, max(run) AS newest FROM run_nodes WHERE state IN ('passed', 'reused') AND (digest = ?1 OR digest IN
              (SELECT m.value FROM indexes i, json_each(i.manifests) m WHERE i.digest = ?1))

@@ -147,7 +147,7 @@ impl Control {
     /// No run made the digest, its source is not configured, or its commit is gone; the database or the registry fails.
     pub async fn rebuild(&self, digest: &Digest) -> Result<Vec<Rebuilt>, ControlError> {
         let mut rebuilt = Vec::new();
-        for (run, row) in self.0.store.nodes_that_gave(digest).await? {
+        for (run, row) in self.0.store.nodes_of(digest).await? {
             let (driver, prepared) = self.reread(run).await?;
             let node = node(&prepared, &row).ok_or(ControlError::OtherKeys { run })?;
             rebuilt.push(driver.rebuild(&prepared, node, 0).await?);
