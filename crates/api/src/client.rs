@@ -130,13 +130,10 @@ impl Client {
     }
 
     /// Resolves a source's locks anew, of some images or (none given) of all; what moved is built and released.
-    pub async fn update(
-        &self,
-        source: &SourceName,
-        images: &[ImageName],
-    ) -> Result<RunAnswer, ClientError> {
-        let images: Vec<_> = images.iter().map(|image| ("image", Some(image.to_string()))).collect();
-        self.post_with(&routes::update(source.as_str()), &images).await
+    pub async fn update(&self, source: &SourceName, images: &[ImageName]) -> Result<RunAnswer, ClientError> {
+        let names: Vec<&str> = images.iter().map(ImageName::as_str).collect();
+        let names = (!names.is_empty()).then(|| names.join(","));
+        self.post_with(&routes::update(source.as_str()), &[("images", names)]).await
     }
 
     /// The newest runs, newest first.

@@ -6,7 +6,7 @@ use edgewright_model::order::{JobId, ManifestRef};
 use edgewright_model::reference::RepoName;
 use edgewright_model::run::{ReleaseNumber, RunNumber};
 use edgewright_model::spec::Lane;
-use edgewright_model::verdict::{CheckResult, Evidence, LaneResult};
+use edgewright_model::verdict::{CheckResult, Evidence, LaneResult, Note};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -101,6 +101,10 @@ pub struct ImageView {
     pub builds: Vec<BuildView>,
     /// Outside inputs of the source's images, as pinned for the run that built it.
     pub locks: Vec<LockView>,
+    /// What its state does not say: exceptions, inherited verdicts.
+    #[serde(default)]
+    #[schema(value_type = Vec<Object>)]
+    pub notes: Vec<Note>,
     /// Every lane's verdict with its checks.
     pub verdicts: Vec<VerdictView>,
     /// How to get it; absent where nothing was built or no server hosts it.
@@ -140,8 +144,47 @@ pub struct BuildView {
     pub key: Digest,
     /// Compressed length of its layers.
     pub size_bytes: u64,
+    /// Whether building it again gave the same bytes: what its steps say together.
+    #[serde(default)]
+    pub proof: Proof,
     /// The steps, ancestors' first.
     pub steps: Vec<StepView>,
+}
+
+/// Whether building again gave the same bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Proof {
+    /// It did.
+    Proved,
+    /// It did not: a step depends on more than its inputs.
+    Refuted,
+    /// Not all of it was built again yet.
+    #[default]
+    #[serde(other)]
+    Unproved,
+}
+
+impl Proof {
+    /// The name in JSON and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Proved => "proved",
+            Self::Refuted => "refuted",
+            Self::Unproved => "unproved",
+        }
+    }
+
+    /// What steps say together: one that is refuted refutes all.
+    pub fn of(steps: &[StepView]) -> Self {
+        if steps.iter().any(|step| step.proof == Self::Refuted) {
+            Self::Refuted
+        } else if !steps.is_empty() && steps.iter().all(|step| step.proof == Self::Proved) {
+            Self::Proved
+        } else {
+            Self::Unproved
+        }
+    }
 }
 
 /// One step of a build.
@@ -156,6 +199,9 @@ pub struct StepView {
     pub added_bytes: Option<u64>,
     /// How long it took when it was executed.
     pub duration_ms: Option<u64>,
+    /// Whether building it again gave the same bytes.
+    #[serde(default)]
+    pub proof: Proof,
     /// The run that executed it.
     #[schema(value_type = Option<u32>)]
     pub run: Option<RunNumber>,

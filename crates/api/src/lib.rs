@@ -30,7 +30,7 @@ pub mod verdict;
 pub use client::{Client, ClientError, LogStream};
 pub use error::ApiError;
 pub use image::{
-    BuildView, ImageState, ImageSummary, ImageView, LockView, Provenance, PullCommands, StepView,
+    BuildView, ImageState, ImageSummary, ImageView, LockView, Proof, Provenance, PullCommands, StepView,
     VerdictSummary, VerdictView,
 };
 pub use release::{ChannelView, ReleaseEntry, ReleaseView};

@@ -26,6 +26,7 @@ use crate::routes::{Access, Content, ROUTES, Route};
     crate::NodeAction,
     crate::NodeView,
     crate::PollAnswer,
+    crate::Proof,
     crate::Provenance,
     crate::PullCommands,
     crate::ReleaseEntry,
@@ -37,6 +38,8 @@ use crate::routes::{Access, Content, ROUTES, Route};
     crate::ServerStatus,
     crate::SourceView,
     crate::StepView,
+    crate::VerdictAnswer,
+    crate::VerdictPost,
     crate::VerdictSummary,
     crate::VerdictView,
 )))]
@@ -120,13 +123,18 @@ fn operation(route: &Route) -> Value {
         Access::Write => json!([{ "token": [] }, {}]),
         Access::Signed => json!([{ "signature": [] }]),
     };
-    json!({
+    let mut operation = json!({
         "operationId": route.id,
         "summary": route.about,
         "parameters": parameters,
         "responses": answers,
         "security": security,
-    })
+    });
+    if let Some(name) = route.body {
+        let content = json!({ "application/json": { "schema": reference(name) } });
+        operation["requestBody"] = json!({ "required": true, "content": content });
+    }
+    operation
 }
 
 fn responses() -> Map<String, Value> {

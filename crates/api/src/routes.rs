@@ -39,7 +39,7 @@ pub fn poll(source: &str) -> String {
     format!("{SOURCES}/{source}/poll")
 }
 
-/// `POST`: resolve a source's locks anew, of the images that `image` names or of all. Answers [`crate::RunAnswer`].
+/// `POST`: resolve a source's locks anew, of the images that `images` names or of all. Answers [`crate::RunAnswer`].
 pub fn update(source: &str) -> String {
     format!("{SOURCES}/{source}/update")
 }
@@ -91,6 +91,8 @@ pub enum Operation {
     Sources,
     /// [`poll`].
     Poll,
+    /// [`update`].
+    Update,
     /// [`RUNS`].
     Runs,
     /// [`run`].
@@ -266,6 +268,17 @@ pub const ROUTES: &[Route] = &[
         Content::Document("PollAnswer"),
         &[in_path("name", "string", "the source's configured name")],
         "Poll a source now.",
+    ),
+    post(
+        Operation::Update,
+        "update",
+        "/api/v1/sources/{name}/update",
+        Content::Document("RunAnswer"),
+        &[
+            in_path("name", "string", "the source's configured name"),
+            in_query("images", "string", "only these images, with commas between them"),
+        ],
+        "Resolve a source's locks anew, then build, test and release what moved.",
     ),
     get(Operation::Runs, "runs", RUNS, Content::List("RunSummary"), &[SOURCE, LIMIT], "Runs, newest first."),
     get(

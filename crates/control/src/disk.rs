@@ -64,7 +64,9 @@ impl Disk {
                 "not started: the data folder's disk has {free} free, the job takes about {needed}, and {} stay free",
                 shown(floor)
             ),
-            hint: Some("make room, or move the data folder; `[disk] floor` sets what stays free".to_owned()),
+            hint: Some(
+                "make room, or move the data folder; `[disk] floor_mib` sets what stays free".to_owned(),
+            ),
             output: Vec::new(),
         })
     }

@@ -78,9 +78,11 @@ impl ControlError {
             Self::Store(error) => error.class(),
             Self::Source(error) => error.class(),
             Self::Hosting(_) | Self::Pack(_) | Self::File { .. } | Self::Stopped => ErrorClass::Unavailable,
-            Self::NoSource { .. } | Self::UnknownSource | Self::NothingRun | Self::OtherKeys { .. } | Self::Over { .. } => {
-                ErrorClass::Conflict
-            }
+            Self::NoSource { .. }
+            | Self::UnknownSource
+            | Self::NothingRun
+            | Self::OtherKeys { .. }
+            | Self::Over { .. } => ErrorClass::Conflict,
             Self::NoRun { .. } | Self::NotBuilt => ErrorClass::NotFound,
             Self::Document(_) => ErrorClass::Bug,
         }

@@ -16,9 +16,9 @@
 //! The parts meet only through the store: events and wake-ups shorten waits and carry no truth.
 
 mod control;
+pub mod disk;
 mod error;
 pub mod events;
-pub mod disk;
 pub mod hosting;
 pub mod housekeeping;
 pub mod logs;

@@ -2,9 +2,11 @@
 
 use edgewright_model::Digest;
 use edgewright_model::reference::RepoName;
+use edgewright_model::run::RunNumber;
 use edgewright_model::verdict::Evidence;
 use edgewright_oci::image::{Artifact, EMPTY_CONFIG};
-use edgewright_oci::media::Descriptor;
+use edgewright_oci::media::{self, Descriptor};
+use edgewright_store::Store;
 use serde::Serialize;
 
 use crate::ControlError;
@@ -49,4 +51,25 @@ pub(crate) fn evidence(evidence: &Evidence) -> Descriptor {
         Descriptor::new(&evidence.media_type, evidence.blob.digest.clone(), evidence.blob.size);
     descriptor.annotations.insert(TITLE.to_owned(), evidence.name.clone());
     descriptor
+}
+
+/// Publishes the verdicts of a run that are not published yet, each with its check set.
+pub(crate) async fn publish_verdicts(
+    store: &Store,
+    hosting: &Hosting,
+    run: RunNumber,
+) -> Result<(), ControlError> {
+    for row in store.unpublished(run).await? {
+        let verdict = &row.verdict;
+        let size = hosting.manifest_size(&verdict.manifest).await?;
+        let subject = Descriptor::new(media::MANIFEST, verdict.manifest.digest.clone(), size);
+        let repository = &verdict.manifest.repository;
+        if let Some(checks) = store.check_set(&verdict.check_set).await? {
+            push(hosting, repository, CHECK_SET, &subject, &checks, &[]).await?;
+        }
+        let pieces: Vec<Descriptor> = verdict.evidence.iter().map(evidence).collect();
+        let referrer = push(hosting, repository, VERDICT, &subject, verdict, &pieces).await?;
+        store.note_published(row.id, &referrer).await?;
+    }
+    Ok(())
 }

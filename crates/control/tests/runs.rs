@@ -1,6 +1,10 @@
 //! From a commit to what a channel answers, with simulated jobs and everything else real.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking, and says what it saw")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says what it saw"
+)]
 
 mod common;
 

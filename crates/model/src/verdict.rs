@@ -251,7 +251,7 @@ impl std::fmt::Display for Note {
                 write!(f, "the verdict of the lane {lane} is inherited from {variant} ({})", digest.short())
             }
             Self::Awaiting { lane, until, .. } => {
-                write!(f, "waits for a verdict of the lane {lane} until {until}")
+                write!(f, "somebody else's verdict of the lane {lane} is asked for until {until}")
             }
             Self::Other => f.write_str("something that this version cannot show"),
         }

@@ -1,6 +1,6 @@
 //! A run's nodes: the plan, and how far it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use edgewright_model::Digest;
 use edgewright_model::names::{ImageName, Platform, VariantName};
@@ -181,6 +181,29 @@ impl Store {
         rows.iter().map(node).collect()
     }
 
+    /// Variants of a source's branch that were retired before a time and did not come back.
+    pub async fn retired_before(
+        &self,
+        source: SourceId,
+        branch: &str,
+        before: Timestamp,
+    ) -> Result<BTreeSet<VariantName>, StoreError> {
+        let rows = sqlx::query(
+            "WITH mine AS (SELECT n.variant, n.state, n.run, r.created_at FROM run_nodes n JOIN runs r ON r.number = n.run
+              WHERE r.source_id = ?1 AND r.branch = ?2 AND n.variant IS NOT NULL)
+             SELECT variant FROM mine WHERE state = 'retired' AND run > coalesce(
+              (SELECT max(other.run) FROM mine other WHERE other.variant = mine.variant AND other.state <> 'retired'), 0)
+             GROUP BY variant HAVING min(created_at) < ?3",
+        )
+        .bind(source.0)
+        .bind(branch)
+        .bind(before.to_string())
+        .fetch_all(&self.pool)
+        .await
+        .doing("list retired variants")?;
+        rows.iter().map(|row| row::text(row, "variant")).collect()
+    }
+
     /// The newest node of a variant in any run of a source, for each platform.
     pub async fn newest_nodes(
         &self,
@@ -211,6 +234,17 @@ impl Store {
         .await
         .doing("find what built a digest")?;
         rows.iter().map(|row| Ok((RunNumber(row::number(row, "newest")?), node(row)?))).collect()
+    }
+
+    /// The nodes that came to a platform manifest, whatever became of them, those of the newest runs first.
+    pub async fn nodes_with(&self, digest: &Digest) -> Result<Vec<NodeRow>, StoreError> {
+        let rows =
+            sqlx::query("SELECT * FROM run_nodes WHERE digest = ? ORDER BY run DESC, position LIMIT 50")
+                .bind(digest.to_string())
+                .fetch_all(&self.pool)
+                .await
+                .doing("list the nodes of a digest")?;
+        rows.iter().map(node).collect()
     }
 
     /// A node's job begins.

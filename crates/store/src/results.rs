@@ -53,7 +53,7 @@ pub struct VerdictRow {
 }
 
 /// What one finished job adds, in one transaction.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct NodeResult<'a> {
     /// The run.
     pub run: RunNumber,

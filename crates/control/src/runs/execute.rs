@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use edgewright_model::names::Platform;
 use edgewright_model::outcome::JobFailure;
-use edgewright_model::run::NodeState;
+use edgewright_model::run::{NodeState, RunNumber};
 use edgewright_plan::{NodeId, NodeName};
 use edgewright_store::nodes::{NodeChange, NodeRow};
 use futures::StreamExt as _;
@@ -14,6 +14,7 @@ use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 
 use super::Driver;
+use super::lanes::awaited_until;
 use super::prepare::Prepared;
 use crate::ControlError;
 use crate::events::RunEventKind;
@@ -22,8 +23,12 @@ use crate::events::RunEventKind;
 struct Progress {
     state: NodeState,
     after: Vec<NodeId>,
+    /// Those whose verdicts it may inherit: they only have to end.
+    awaits: Vec<NodeId>,
     attempts: u32,
     not_before: Option<Timestamp>,
+    /// Until when it waits for a verdict of somebody else; it is built and takes no slot.
+    until: Option<Timestamp>,
 }
 
 /// How a job left its node.
@@ -31,6 +36,8 @@ pub(crate) struct NodeEnd {
     pub(crate) id: NodeId,
     pub(crate) state: NodeState,
     pub(crate) not_before: Option<Timestamp>,
+    /// Until when it waits for a verdict of somebody else.
+    pub(crate) awaits: Option<Timestamp>,
 }
 
 /// What to do about a waiting node now.
@@ -56,9 +63,20 @@ impl Driver<'_> {
                 .collect();
             for id in waiting {
                 let node = &nodes[&id];
+                if let Some(until) = node.until {
+                    match self.settle(prepared, &id, until).await? {
+                        Some(end) => set(&mut nodes, &id, end.state),
+                        // Whoever posts a verdict only writes it down.
+                        None => {
+                            let look = now.checked_add(self.settings.retry_after).unwrap_or(until);
+                            wake = Some(wake.map_or(look, |wake| wake.min(look)));
+                        }
+                    }
+                    continue;
+                }
                 match next(&nodes, node) {
                     Next::Block(cause) => {
-                        let failure = blocked_by(cause);
+                        let failure = blocked_by(self.run.number, cause);
                         self.block(&id, &failure).await?;
                         set(&mut nodes, &id, NodeState::Blocked);
                     }
@@ -75,10 +93,15 @@ impl Driver<'_> {
                 }
             }
             // Blocking a node may block its children: look again before waiting.
-            let blockable = nodes
-                .values()
-                .any(|node| node.state == NodeState::Waiting && matches!(next(&nodes, node), Next::Block(_)));
-            if blockable {
+            // Settling one may let others start.
+            let ready = |node: &Progress| match next(&nodes, node) {
+                Next::Block(_) => true,
+                Next::Start => node.not_before.is_none_or(|at| at <= now),
+                Next::Wait => false,
+            };
+            let again =
+                |node: &Progress| node.state == NodeState::Waiting && node.until.is_none() && ready(node);
+            if nodes.values().any(again) {
                 continue;
             }
             if jobs.is_empty() && wake.is_none() {
@@ -101,6 +124,7 @@ impl Driver<'_> {
                     if let Some(node) = nodes.get_mut(&end.id) {
                         node.state = end.state;
                         node.not_before = end.not_before;
+                        node.until = end.awaits;
                         node.attempts += 1;
                     }
                 }
@@ -122,9 +146,13 @@ impl Driver<'_> {
         for id in prepared.graph.nodes.keys() {
             let Some(row) = rows.get(&(id.name.to_string(), id.platform.clone())) else { continue };
             // After a restart the new plan may not hold a node that is done; its row tells.
-            let after = prepared.plan.nodes.get(id).map_or_else(Vec::new, |node| node.after.clone());
+            let planned = prepared.plan.nodes.get(id);
+            let after = planned.map_or_else(Vec::new, |node| node.after.clone());
+            let awaits = planned.map_or_else(Vec::new, |node| node.awaits.clone());
             let state = if row.state == NodeState::Running { NodeState::Waiting } else { row.state };
-            let progress = Progress { state, after, attempts: row.attempts, not_before: row.not_before };
+            let until = awaited_until(&row.notes).filter(|_| row.state == NodeState::Waiting);
+            let (attempts, not_before) = (row.attempts, row.not_before);
+            let progress = Progress { state, after, awaits, attempts, not_before, until };
             nodes.insert(id.clone(), progress);
         }
         Ok(nodes)
@@ -168,10 +196,15 @@ fn next<'a>(nodes: &BTreeMap<NodeId, Progress>, node: &'a Progress) -> Next<'a> 
             Some(_) => next = Next::Wait,
         }
     }
+    let still_works =
+        |id: &NodeId| nodes.get(id).is_some_and(|representative| !representative.state.is_terminal());
+    if next == Next::Start && node.awaits.iter().any(still_works) {
+        next = Next::Wait;
+    }
     next
 }
 
-fn blocked_by(cause: &NodeId) -> JobFailure {
+fn blocked_by(run: RunNumber, cause: &NodeId) -> JobFailure {
     use edgewright_model::outcome::{FailureKind, Phase};
     let what = match &cause.name {
         NodeName::Variant(variant) => format!("`{variant}`"),
@@ -181,7 +214,7 @@ fn blocked_by(cause: &NodeId) -> JobFailure {
         kind: FailureKind::Image,
         phase: Phase::Build,
         message: format!("not built: {what}, which it stands on, did not pass"),
-        hint: Some(format!("see why with `edgewright logs RUN {}`", cause.name)),
+        hint: Some(format!("see why with `edgewright logs {run} {}`", cause.name)),
         output: Vec::new(),
     }
 }
@@ -195,7 +228,14 @@ mod tests {
     }
 
     fn progress(state: NodeState, after: &[&str]) -> Progress {
-        Progress { state, after: after.iter().map(|name| id(name)).collect(), attempts: 0, not_before: None }
+        Progress {
+            state,
+            after: after.iter().map(|name| id(name)).collect(),
+            awaits: Vec::new(),
+            attempts: 0,
+            not_before: None,
+            until: None,
+        }
     }
 
     #[test]
@@ -208,5 +248,9 @@ mod tests {
         assert_eq!(next(&nodes(NodeState::Passed, NodeState::Running), &child), Next::Wait);
         assert_eq!(next(&nodes(NodeState::Waiting, NodeState::Failed), &child), Next::Block(&id("b")));
         assert_eq!(next(&nodes(NodeState::Blocked, NodeState::Passed), &child), Next::Block(&id("a")));
+        let heir = Progress { awaits: vec![id("b")], ..progress(NodeState::Waiting, &["a"]) };
+        assert_eq!(next(&nodes(NodeState::Passed, NodeState::Running), &heir), Next::Wait);
+        assert_eq!(next(&nodes(NodeState::Passed, NodeState::Failed), &heir), Next::Start);
+        assert_eq!(next(&nodes(NodeState::Failed, NodeState::Running), &heir), Next::Block(&id("a")));
     }
 }

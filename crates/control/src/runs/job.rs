@@ -123,7 +123,8 @@ impl Driver<'_> {
             (Some(_), _) => (NodeState::Failed, None, None),
         };
         let verdicts: Vec<Verdict> = result.verdicts.iter().chain(&inherited).cloned().collect();
-        let change = NodeChange { failure: failure.as_ref(), not_before, notes: Some(&notes), ..result.change };
+        let change =
+            NodeChange { failure: failure.as_ref(), not_before, notes: Some(&notes), ..result.change };
         let result = NodeResult { verdicts: &verdicts, state, change, ..result };
         self.store.record(result, self.clock.now()).await?;
         self.tell(&id, state, failure);
@@ -149,8 +150,11 @@ impl Driver<'_> {
     async fn keep_packages(&self, outcome: &JobOutcome) -> Result<(), ControlError> {
         for build in &outcome.builds {
             let Some(kept) = &build.kept else { continue };
-            let held: Vec<_> =
-                kept.packages.iter().map(|kept_one| (kept.repository.clone(), kept_one.digest.clone())).collect();
+            let held: Vec<_> = kept
+                .packages
+                .iter()
+                .map(|kept_one| (kept.repository.clone(), kept_one.digest.clone()))
+                .collect();
             self.hosting.pin(&packages_pin(&build.key), &held).await?;
             self.store.keep_packages(&build.key, kept, self.clock.now()).await?;
         }

@@ -129,7 +129,18 @@ impl Driver<'_> {
                 history.builds.insert(key, build.manifest);
             }
         }
+        // What was retired is shown for a while, and then forgotten.
+        let grace = self.clock.now().checked_sub(self.settings.keep.retired_for).unwrap_or(Timestamp::MIN);
+        let mut forgotten = BTreeSet::new();
+        for variant in self.store.retired_before(self.run.source, &self.run.branch, grace).await? {
+            if !graph.nodes.keys().any(|id| id.name.variant() == Some(&variant)) {
+                forgotten.insert(variant);
+            }
+        }
         for node in self.store.newest_good_nodes(self.run.source, &self.run.branch).await? {
+            if node.variant.as_ref().is_some_and(|variant| forgotten.contains(variant)) {
+                continue;
+            }
             if let (Some(variant), Some(key), Some(manifest)) = (node.variant, node.key, node.digest) {
                 let build = PreviousBuild { key, manifest };
                 history.variants.entry(variant).or_default().insert(node.platform, build);
@@ -259,7 +270,9 @@ fn row(prepared: &Prepared, planned: &Planned) -> NodeRow {
         job: None,
         attempts: 0,
         phase: None,
-        failure: unlocked.or_else(|| prepared.standing.failures.get(&planned.id).filter(|_| state == NodeState::Failed)).cloned(),
+        failure: unlocked
+            .or_else(|| prepared.standing.failures.get(&planned.id).filter(|_| state == NodeState::Failed))
+            .cloned(),
         digest,
         steps,
         not_before: None,

@@ -27,7 +27,7 @@ impl Driver<'_> {
     /// Names the results and ends the run.
     pub(crate) async fn publish(&self, prepared: &Prepared) -> Result<(), ControlError> {
         let run = &self.run;
-        self.publish_verdicts().await?;
+        referrers::publish_verdicts(self.store, self.hosting, run.number).await?;
         let nodes = self.store.nodes(run.number).await?;
         let before: BTreeMap<VariantName, EntryRow> = self
             .store
@@ -43,9 +43,15 @@ impl Driver<'_> {
 
         let before: Vec<EntryRow> = before.into_values().collect();
         let unchanged = digests(&entries) == digests(&before);
-        let channels = self.following(&prepared.definition).await?;
+        let channels =
+            if self.selection.is_some() { Vec::new() } else { self.following(&prepared.definition).await? };
         if (unchanged && !self.answers_other(&channels, &entries).await?) || channels.is_empty() {
-            let why = (!unchanged).then(|| format!("no channel follows branch `{}`: no release", run.branch));
+            let why = match &self.selection {
+                Some(_) => Some("a run of some variants only: no release".to_owned()),
+                None => {
+                    (!unchanged).then(|| format!("no channel follows branch `{}`: no release", run.branch))
+                }
+            };
             self.store
                 .end_run(run.number, RunState::Releasing, state, why.as_deref(), self.clock.now())
                 .await?;
@@ -169,26 +175,6 @@ impl Driver<'_> {
             origin: EntryOrigin::New,
             reason: reason.to_owned(),
         })
-    }
-
-    /// Publishes the verdicts of this run, each with its check set.
-    async fn publish_verdicts(&self) -> Result<(), ControlError> {
-        for row in self.store.unpublished(self.run.number).await? {
-            let verdict = &row.verdict;
-            let size = self.hosting.manifest_size(&verdict.manifest).await?;
-            let subject = Descriptor::new(media::MANIFEST, verdict.manifest.digest.clone(), size);
-            let repository = &verdict.manifest.repository;
-            if let Some(checks) = self.store.check_set(&verdict.check_set).await? {
-                referrers::push(self.hosting, repository, referrers::CHECK_SET, &subject, &checks, &[])
-                    .await?;
-            }
-            let evidence: Vec<Descriptor> = verdict.evidence.iter().map(referrers::evidence).collect();
-            let referrer =
-                referrers::push(self.hosting, repository, referrers::VERDICT, &subject, verdict, &evidence)
-                    .await?;
-            self.store.note_published(row.id, &referrer).await?;
-        }
-        Ok(())
     }
 
     /// Whether a following channel answers something else than this branch holds: it is new, was restored from a backup, or

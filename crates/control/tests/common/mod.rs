@@ -171,6 +171,7 @@ async fn open(
         remote: Remote::from_path(&folder.join("repository")).unwrap(),
         branch: None,
         poll: Duration::from_hours(1),
+        pull_requests: false,
     };
     let source = control.add_source(source).await.unwrap();
     (control, source, tasks)

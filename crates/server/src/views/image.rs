@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use edgewright_api::{
-    BuildView, ImageState, ImageSummary, ImageView, LockView, Provenance, PullCommands, StepView, VerdictView,
+    BuildView, ImageState, ImageSummary, ImageView, LockView, Proof, Provenance, PullCommands, StepView, VerdictView,
 };
 use edgewright_model::Digest;
 use edgewright_model::names::{ImageName, Platform, SourceName, VariantName};
 use edgewright_model::outcome::JobFailure;
 use edgewright_model::run::{EntryOrigin, NodeState, RunNumber};
 use edgewright_store::nodes::{NodeRow, PathStep};
+use edgewright_store::proofs::ProofResult;
 use edgewright_store::releases::{ChannelRow, EntryRow, ReleaseRow};
 use edgewright_store::runs::RunRow;
 use edgewright_store::sources::SourceRow;
@@ -150,12 +151,14 @@ impl Views {
                 why.clone_from(&origin.reason);
             }
             let steps = newest.or(origin).map(|node| node.steps.as_slice()).unwrap_or_default();
+            let views = self.steps(steps).await?;
             builds.push(BuildView {
+                proof: Proof::of(&views),
                 platform: platform.clone(),
                 manifest: build.manifest.clone(),
                 key: build.key.clone(),
                 size_bytes: build.image_size,
-                steps: self.steps(steps).await?,
+                steps: views,
             });
             notes.extend(newest.iter().flat_map(|node| node.notes.iter().cloned()));
             verdicts.extend(self.verdict_views(platform, digest).await?);
@@ -179,6 +182,8 @@ impl Views {
     async fn steps(&self, path: &[PathStep]) -> Result<Vec<StepView>, ViewError> {
         let mut views = Vec::with_capacity(path.len());
         let mut below = Some(0_u64);
+        let keys: Vec<Digest> = path.iter().map(|step| step.key.clone()).collect();
+        let proofs = self.store.proofs(&keys).await?;
         for step in path {
             let build = self.store.build(&step.key).await?;
             let size = build.as_ref().map(|build| build.image_size);
@@ -188,6 +193,11 @@ impl Views {
                 added_bytes: size.zip(below).map(|(size, below)| size.saturating_sub(below)),
                 duration_ms: build.as_ref().map(|build| build.duration_ms),
                 run: build.as_ref().map(|build| build.run),
+                proof: match proofs.get(&step.key).map(|proof| proof.result) {
+                    Some(ProofResult::Proved) => Proof::Proved,
+                    Some(ProofResult::Refuted) => Proof::Refuted,
+                    None => Proof::Unproved,
+                },
             });
             below = size;
         }

@@ -1,0 +1,227 @@
+//! Verdicts of somebody else's system: the lane `external`.
+
+use edgewright_model::Digest;
+use edgewright_model::error::{Chain, ErrorClass};
+use edgewright_model::order::ManifestRef;
+use edgewright_model::outcome::FailureKind;
+use edgewright_model::reference::RepoName;
+use edgewright_model::run::RunNumber;
+use edgewright_model::spec::Lane;
+use edgewright_model::verdict::{LaneInputs, LaneResult, Note, Verdict, VerdictOrigin};
+use edgewright_store::StoreError;
+use edgewright_store::nodes::NodeRow;
+
+use crate::{Control, ControlError};
+
+/// How machines of the external lane are made: nobody here knows.
+const PROFILE: &str = "external";
+/// The longest message, in characters.
+const MESSAGE_LIMIT: usize = 2000;
+
+/// What somebody found about a digest.
+#[derive(Debug, Clone)]
+pub struct VerdictPost {
+    /// The platform manifest that they tested.
+    pub digest: Digest,
+    /// The check set that they were asked for; the one that a run waits for where absent.
+    pub check_set: Option<Digest>,
+    /// Whether it passed.
+    pub passed: bool,
+    /// What they found, in a line.
+    pub message: Option<String>,
+    /// Where they show more.
+    pub url: Option<String>,
+}
+
+/// What became of a posted verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostedVerdict {
+    /// The check set that it counts for.
+    pub check_set: Digest,
+    /// The run that it belongs to.
+    pub run: RunNumber,
+    /// The variants that waited for it.
+    pub awaited_by: Vec<String>,
+}
+
+/// Why a posted verdict is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum PostError {
+    /// Nobody built this digest.
+    #[error("no build has the digest {digest}")]
+    NoBuild {
+        /// As posted.
+        digest: Digest,
+    },
+    /// No run waits, so somebody has to say which checks are meant.
+    #[error("no run waits for a verdict about {digest}, so the check set must be named")]
+    NobodyWaits {
+        /// As posted.
+        digest: Digest,
+    },
+    /// Variants with different checks share the digest, and more than one waits.
+    #[error("runs wait for verdicts about {digest} with different check sets, so one must be named")]
+    Ambiguous {
+        /// As posted.
+        digest: Digest,
+    },
+    /// A check set that was never asked for.
+    #[error("there is no check set {check_set}")]
+    NoCheckSet {
+        /// As posted.
+        check_set: Digest,
+    },
+    /// Recording it.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+}
+
+impl From<StoreError> for PostError {
+    fn from(error: StoreError) -> Self {
+        Self::Control(error.into())
+    }
+}
+
+impl PostError {
+    /// What kind of fault it is.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::NoBuild { .. } | Self::NoCheckSet { .. } => ErrorClass::NotFound,
+            Self::NobodyWaits { .. } | Self::Ambiguous { .. } => ErrorClass::Conflict,
+            Self::Control(error) => error.class(),
+        }
+    }
+
+    /// What to do about it.
+    pub const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NoBuild { .. } => Some(
+                "want the digest of a platform manifest, as `edgewright run show` and `image show` give it, not of an index",
+            ),
+            Self::NobodyWaits { .. } | Self::Ambiguous { .. } | Self::NoCheckSet { .. } => Some(
+                "`edgewright run show N --json` names the check set under `notes` of the node that waits",
+            ),
+            Self::Control(_) => None,
+        }
+    }
+}
+
+/// A node that waits for a verdict.
+struct Waiting {
+    run: RunNumber,
+    node: String,
+    repository: Option<RepoName>,
+    check_set: Digest,
+}
+
+impl Control {
+    /// Takes a verdict in the lane `external`. A run that waits for it goes on within seconds.
+    ///
+    /// # Errors
+    /// The digest is not known, or it is not clear for which checks the verdict counts.
+    pub async fn post_verdict(&self, post: VerdictPost) -> Result<PostedVerdict, PostError> {
+        let inner = &*self.0;
+        let mut waiting = self.awaiting(&post.digest).await?;
+        if let Some(check_set) = &post.check_set {
+            waiting.retain(|node| node.check_set == *check_set);
+        } else if waiting.windows(2).any(|pair| pair[0].check_set != pair[1].check_set) {
+            return Err(PostError::Ambiguous { digest: post.digest });
+        }
+        let build = inner.store.builds_of(&post.digest).await?.into_iter().next();
+        let (run, check_set, repository) = match (waiting.first(), build, post.check_set.clone()) {
+            (Some(first), build, _) => {
+                let known = first.repository.clone().or(build.map(|build| build.manifest.repository));
+                let repository = known.ok_or_else(|| PostError::NoBuild { digest: post.digest.clone() })?;
+                (first.run, first.check_set.clone(), repository)
+            }
+            (None, None, _) => return Err(PostError::NoBuild { digest: post.digest }),
+            (None, Some(build), Some(check_set)) => (build.run, check_set, build.manifest.repository),
+            (None, Some(build), None) => {
+                let check_set = self.asked_before(&post.digest).await?;
+                let check_set = check_set.ok_or(PostError::NobodyWaits { digest: post.digest.clone() })?;
+                (build.run, check_set, build.manifest.repository)
+            }
+        };
+        if inner.store.check_set(&check_set).await?.is_none() {
+            return Err(PostError::NoCheckSet { check_set });
+        }
+        let message = post.message.as_deref().map(one_line).filter(|message| !message.is_empty());
+        let result = if post.passed {
+            LaneResult::Passed
+        } else {
+            let message = message.clone().unwrap_or_else(|| "the verdict that was posted says so".to_owned());
+            LaneResult::Failed { kind: FailureKind::Image, message }
+        };
+        let verdict = Verdict {
+            lane: Lane::External,
+            manifest: ManifestRef { repository, digest: post.digest },
+            check_set: check_set.clone(),
+            inputs: LaneInputs { runner: Digest::of(PROFILE), profile: PROFILE.to_owned(), from: None },
+            result,
+            checks: Vec::new(),
+            evidence: Vec::new(),
+            duration_ms: 0,
+            origin: VerdictOrigin::External { url: post.url, message },
+        };
+        inner.store.add_verdicts(run, &[verdict], &[], inner.clock.now()).await?;
+        // The run publishes it at its end; one that is over does not come by again.
+        if waiting.is_empty()
+            && let Err(error) = crate::referrers::publish_verdicts(&inner.store, &inner.hosting, run).await
+        {
+            tracing::warn!(error = %Chain(&error), "a posted verdict was recorded, but not published");
+        }
+        Ok(PostedVerdict { check_set, run, awaited_by: waiting.into_iter().map(|node| node.node).collect() })
+    }
+
+    /// The check set of a verdict that came before, or that a run did not wait for any longer.
+    async fn asked_before(&self, digest: &Digest) -> Result<Option<Digest>, PostError> {
+        let store = &self.0.store;
+        let posted =
+            store.verdicts_of(digest).await?.into_iter().find(|row| row.verdict.lane == Lane::External);
+        if let Some(row) = posted {
+            return Ok(Some(row.verdict.check_set));
+        }
+        Ok(store.nodes_with(digest).await?.iter().find_map(asked))
+    }
+
+    async fn awaiting(&self, digest: &Digest) -> Result<Vec<Waiting>, PostError> {
+        let store = &self.0.store;
+        let mut found = Vec::new();
+        for run in store.open_runs().await? {
+            let source = store.source(run.source).await?;
+            for node in store.nodes(run.number).await? {
+                let Some(check_set) = awaited(&node).filter(|_| node.digest.as_ref() == Some(digest)) else {
+                    continue;
+                };
+                let repository = source.definition_name.as_ref().zip(node.variant.as_ref());
+                found.push(Waiting {
+                    run: run.number,
+                    check_set,
+                    repository: repository
+                        .and_then(|(name, variant)| format!("{name}/{variant}").parse().ok()),
+                    node: node.node,
+                });
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The check set that a node waits for a verdict of.
+fn awaited(node: &NodeRow) -> Option<Digest> {
+    asked(node).filter(|_| !node.state.is_terminal())
+}
+
+/// The check set that a node waits or waited for a verdict of.
+fn asked(node: &NodeRow) -> Option<Digest> {
+    node.notes.iter().find_map(|note| match note {
+        Note::Awaiting { check_set, .. } => Some(check_set.clone()),
+        _ => None,
+    })
+}
+
+fn one_line(text: &str) -> String {
+    let words: Vec<&str> =
+        text.split(|c: char| c.is_control() || c == ' ').filter(|word| !word.is_empty()).collect();
+    words.join(" ").chars().take(MESSAGE_LIMIT).collect()
+}

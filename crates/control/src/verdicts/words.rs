@@ -1,0 +1,100 @@
+//! A lane's failure as people read it: which check, in which lane, what was found instead, whose fault, where to look.
+
+use std::fmt::Write as _;
+
+use edgewright_model::names::VariantName;
+use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
+use edgewright_model::run::RunNumber;
+use edgewright_model::spec::Exception;
+use edgewright_model::verdict::{CheckOutcome, LaneResult, Note, Verdict, VerdictOrigin};
+use jiff::civil::Date;
+
+use super::{Evaluation, concerns};
+
+/// Where a failure happened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Blame<'a> {
+    /// The run whose job found it.
+    pub(crate) run: RunNumber,
+    /// The node.
+    pub(crate) variant: &'a VariantName,
+    /// The commit's exceptions, for those that are over.
+    pub(crate) exceptions: &'a [Exception],
+    /// Today, in UTC.
+    pub(crate) today: Date,
+}
+
+/// What people are told; nothing where what counts passed.
+pub(crate) fn failure(verdict: &Verdict, evaluation: &Evaluation, blame: Blame<'_>) -> Option<JobFailure> {
+    let LaneResult::Failed { kind, message } = &evaluation.result else { return None };
+    let not_new: Vec<&Note> =
+        evaluation.notes.iter().filter(|note| matches!(note, Note::NotNew { .. })).collect();
+    let mut text = format!("{} lane: {message}", verdict.lane);
+    if let (Some(Note::NotNew { digest, .. }), FailureKind::Check) = (not_new.first(), kind) {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "; not new: the last good digest {} fails it, too", digest.short());
+    }
+    let is_posted = matches!(verdict.origin, VerdictOrigin::External { .. });
+    Some(JobFailure {
+        kind: *kind,
+        phase: Phase::Test,
+        message: text,
+        hint: Some(hint(*kind, !not_new.is_empty(), is_posted, blame)),
+        output: output(verdict, evaluation, blame),
+    })
+}
+
+fn hint(kind: FailureKind, is_old: bool, is_posted: bool, blame: Blame<'_>) -> String {
+    let Blame { run, variant, .. } = blame;
+    let log = format!("`edgewright logs {run} {variant}`");
+    match kind {
+        FailureKind::Image if is_posted => {
+            "the image is at fault, says the system that posted the verdict: it knows more".to_owned()
+        }
+        FailureKind::Image => {
+            format!(
+                "the image is at fault: mend it, and see {log} and the evidence; the digest is not tried again as it is"
+            )
+        }
+        FailureKind::Check if is_old => format!(
+            "this change is not to blame: mend the check or what it asks for, or except it with owner and end in exceptions/; see {log}"
+        ),
+        FailureKind::Check => {
+            format!(
+                "the check is at fault, it cannot work as it is written: mend it or turn it `off`; see {log}"
+            )
+        }
+        FailureKind::Infrastructure => {
+            format!(
+                "this host, its network or its tools are at fault, not the image: see {log}; the next run tries again"
+            )
+        }
+    }
+}
+
+/// Every failed check with what was found, exceptions that are over, then the evidence.
+fn output(verdict: &Verdict, evaluation: &Evaluation, blame: Blame<'_>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for check in &evaluation.failed {
+        let CheckOutcome::Failed { kind, message, output } = &check.outcome else { continue };
+        let is_old = if evaluation.is_new(Some(&check.id)) { "" } else { ", not new" };
+        lines.push(format!("{} ({kind}{is_old}): {message}", check.id));
+        lines.extend(output.iter().map(|line| format!("  {line}")));
+        let over = blame.exceptions.iter().find(|exception| {
+            exception.until < blame.today && concerns(exception, &check.id, verdict.lane, blame.variant)
+        });
+        if let Some(over) = over {
+            lines.push(format!("  its exception by {} ended on {}: {}", over.owner, over.until, over.reason));
+        }
+    }
+    let excepted = evaluation.notes.iter().filter(|note| matches!(note, Note::Excepted { .. }));
+    lines.extend(excepted.map(ToString::to_string));
+    if let VerdictOrigin::External { url, message } = &verdict.origin {
+        lines.extend(message.clone());
+        lines.extend(url.as_ref().map(|url| format!("see {url}")));
+    }
+    for piece in &verdict.evidence {
+        lines.push(format!("evidence {}: {}@{}", piece.name, piece.blob.repository, piece.blob.digest));
+    }
+    lines
+}
