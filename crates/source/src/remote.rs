@@ -13,6 +13,8 @@ pub struct Remote {
     address: String,
     /// `user:password`, percent-encoded as given; only http and https.
     credentials: Option<String>,
+    /// What is printed instead of the address.
+    shown: Option<String>,
 }
 
 /// Why a text is not the address of a remote.
@@ -28,6 +30,12 @@ impl Remote {
     /// The repository in a folder of this machine. The path must be absolute.
     pub fn from_path(path: &Path) -> Result<Self, InvalidRemote> {
         path.to_str().ok_or(InvalidRemote { reason: "the path is not UTF-8" })?.parse()
+    }
+
+    /// Prints as another remote: for a temporary repository that stands for the folder it was made from.
+    #[must_use]
+    pub fn standing_for(self, other: &Self) -> Self {
+        Self { shown: Some(other.address.clone()), ..self }
     }
 
     /// The address without credentials.
@@ -62,7 +70,7 @@ impl FromStr for Remote {
         if text.is_empty() || text.len() > 2048 || text.chars().any(unfit) {
             return refuse("it is empty, very long, or has spaces or control characters");
         }
-        let plain = |address: String| Ok(Self { address, credentials: None });
+        let plain = |address: String| Ok(Self { address, credentials: None, shown: None });
         let Some((scheme, rest)) = text.split_once("://") else {
             return match text.split_once(':') {
                 // Git decodes percent signs in addresses.
@@ -90,6 +98,7 @@ impl FromStr for Remote {
                 Ok(Self {
                     address: format!("{scheme}://{host}/{path}"),
                     credentials: credentials.filter(|some| !some.is_empty()),
+                    shown: None,
                 })
             }
             _ => refuse(SCHEMES),
@@ -117,7 +126,7 @@ fn is_scp_path(path: &str) -> bool {
 
 impl fmt::Display for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.address)
+        f.pad(self.shown.as_deref().unwrap_or(&self.address))
     }
 }
 

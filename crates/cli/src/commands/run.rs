@@ -147,6 +147,16 @@ async fn once(
         Ok(number) => Some(composition.views.run(*number).await),
         Err(_) => None,
     };
+    let mut proofs = None;
+    if args.verify_reproducible
+        && let Ok(number) = &ended
+    {
+        output::note("building again what was built");
+        proofs = Some(tokio::select! {
+            rebuilt = composition.control.verify(*number) => rebuilt.map_err(Failure::from),
+            () = stop.next() => Err(Failure::user("stopped while building again")),
+        });
+    }
     tokio::select! {
         () = composition.shutdown() => {}
         () = stop.next() => return Err(Failure::user("stopped before everything was closed")),
@@ -172,7 +182,13 @@ async fn once(
         }
     }
     let stopped = view.run.state == RunState::Cancelled;
-    Ok((if view.run.state == RunState::Passed { End::Good } else { End::Fault }, stopped))
+    let mut end = if view.run.state == RunState::Passed { End::Good } else { End::Fault };
+    if let Some(rebuilt) = proofs.transpose()? {
+        // The run's document is the result; what is proved goes beside it.
+        let proved = super::rebuild::tell(&rebuilt);
+        end = if proved { end } else { End::Fault };
+    }
+    Ok((end, stopped))
 }
 
 /// Drives one run to its end, showing what happens. The first signal cancels it.
@@ -256,14 +272,15 @@ pub(super) async fn target(
         return Ok(None);
     };
     let name = definition.source.name.clone();
+    let path = dir.canonicalize().map_err(|error| Failure::file("cannot use", dir, &error))?;
+    let own = Remote::from_path(&path)?;
     let (remote, branch) =
         if branch.is_none() && (folder.worktree.dirty || folder.worktree.head.is_none()) {
             output::note("note: the folder is built as it stands, uncommitted files included");
             let (branch, _) = folder.worktree.publish(&folder.git).await?;
-            (Remote::from_path(folder.worktree.repository.folder())?, Some(branch))
+            (Remote::from_path(folder.worktree.repository.folder())?.standing_for(&own), Some(branch))
         } else {
-            let path = dir.canonicalize().map_err(|error| Failure::file("cannot use", dir, &error))?;
-            (Remote::from_path(&path)?, branch.map(str::to_owned).or_else(|| folder.worktree.branch.clone()))
+            (own, branch.map(str::to_owned).or_else(|| folder.worktree.branch.clone()))
         };
     Ok(Some((SourceSettings { name, remote, branch, poll, pull_requests: false }, Some(folder))))
 }
