@@ -384,6 +384,9 @@ pub(crate) enum JobCommand {
         /// Folder for scratch files, container storage and caches
         #[arg(long, value_name = "DIR")]
         work: PathBuf,
+        /// A build secret and the file with its bytes; may be given several times
+        #[arg(long, value_name = "ID=FILE")]
+        secret: Vec<String>,
     },
 }
 
@@ -424,6 +427,7 @@ impl ServeArgs {
                     branch: None,
                     poll: None,
                     pull_requests: None,
+                    watch: None,
                     hook_secret_file: None,
                 })
                 .collect(),

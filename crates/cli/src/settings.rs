@@ -44,6 +44,8 @@ pub(crate) struct Surroundings {
     xdg_data_home: Option<PathBuf>,
     home: Option<PathBuf>,
     for_jobs: Vec<(OsString, OsString)>,
+    /// Where systemd puts the credentials of this service.
+    credentials: Option<PathBuf>,
 }
 
 impl Surroundings {
@@ -53,6 +55,7 @@ impl Surroundings {
             is_root: rustix::process::geteuid().is_root(),
             xdg_data_home: variable("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute()),
             home: variable("HOME").map(PathBuf::from).filter(|path| path.is_absolute()),
+            credentials: variable("CREDENTIALS_DIRECTORY").map(PathBuf::from),
             for_jobs: FOR_JOBS
                 .iter()
                 .filter_map(|name| variable(name).map(|value| (OsString::from(name), value)))
@@ -119,6 +122,11 @@ impl Surroundings {
         let cores = slots(cores, &meminfo, options.jobs.memory_mib);
         let mut settings = options.resolve(&self.data(), cores)?;
         settings.data = absolute(settings.data);
+        let credentials = self.credentials.clone().unwrap_or_default();
+        for file in settings.build_secrets.values_mut() {
+            // An absolute path stays what it is.
+            *file = absolute(credentials.join(&*file));
+        }
         Ok(settings)
     }
 }

@@ -29,13 +29,16 @@ pub struct Keep {
     pub logs_bytes: u64,
     /// Caches of jobs (package archives and lists, layer indexes) in bytes; what was not used for longest goes first.
     pub cache_bytes: u64,
+    /// How long plans and lists show variants that are no longer declared.
+    pub retired_for: Duration,
 }
 
 impl Default for Keep {
-    /// Logs for 90 days and up to 2 GiB, 10 GiB of caches.
+    /// Logs for 90 days and up to 2 GiB, 10 GiB of caches, retired variants for 30 days.
     fn default() -> Self {
         const GIB: u64 = 1024 * 1024 * 1024;
-        Self { logs_for: Duration::from_hours(90 * 24), logs_bytes: 2 * GIB, cache_bytes: 10 * GIB }
+        const DAY: Duration = Duration::from_hours(24);
+        Self { logs_for: DAY * 90, logs_bytes: 2 * GIB, cache_bytes: 10 * GIB, retired_for: DAY * 30 }
     }
 }
 

@@ -99,6 +99,19 @@ impl Control {
         self.queue(&watched, branch, &commit, Trigger::Lock, images).await
     }
 
+    /// As [`Control::update`], of the source of this name.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn update_named(
+        &self,
+        source: &SourceName,
+        images: &BTreeSet<ImageName>,
+    ) -> Result<RunNumber, ControlError> {
+        let watched = self.source_named(source).ok_or(ControlError::UnknownSource)?;
+        self.update(watched.id, images).await
+    }
+
     /// Queues a run of a commit for [`Control::look_at_locks`].
     ///
     /// # Errors

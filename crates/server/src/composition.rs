@@ -52,6 +52,7 @@ pub struct Composition {
     metrics: Metrics,
     git: Git,
     address: String,
+    local: SocketAddr,
     ready: Arc<AtomicBool>,
     tasks: Tasks,
     registry: Registry,
@@ -198,6 +199,7 @@ impl Composition {
             metrics,
             git,
             address,
+            local: reachable(local),
             ready,
             tasks,
             registry,
@@ -212,6 +214,11 @@ impl Composition {
     /// `HOST:PORT` of registry and API for clients.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Where it listens, as clients on this machine reach it.
+    pub const fn local(&self) -> SocketAddr {
+        self.local
     }
 
     /// Starts the reconcilers: sources are polled, runs that are open go on, sinks are told.

@@ -49,6 +49,8 @@ pub struct Options {
     pub source: Vec<SourceOptions>,
     /// `[[sink]]`, one for each.
     pub sink: Vec<SinkOptions>,
+    /// `[secrets]`: files with the bytes of build secrets by their id. A path that is not absolute names a systemd credential.
+    pub secrets: BTreeMap<String, PathBuf>,
 }
 
 /// `[access]`.
@@ -166,6 +168,8 @@ pub struct Settings {
     pub keep: Keep,
     /// What the data folder's disk keeps free.
     pub floor: Floor,
+    /// Files with build secrets by id: read by each job, never by this process.
+    pub build_secrets: BTreeMap<String, PathBuf>,
     /// Files with the secrets of webhooks, by source.
     pub hook_secret_files: BTreeMap<SourceName, PathBuf>,
     /// Who is told of what happens, with distinct names.
@@ -295,6 +299,8 @@ impl Options {
         source.extend(self.source);
         let mut sink = lower.sink;
         sink.extend(self.sink);
+        let mut secrets = lower.secrets;
+        secrets.extend(self.secrets);
         Self {
             server: ServerOptions {
                 listen: self.server.listen.or(lower.server.listen),
@@ -312,6 +318,7 @@ impl Options {
             disk: DiskOptions { floor_mib: self.disk.floor_mib.or(lower.disk.floor_mib) },
             source,
             sink,
+            secrets,
         }
     }
 
@@ -359,6 +366,7 @@ impl Options {
             floor: self.disk.resolve(),
             sources,
             token_file: self.access.token_file,
+            build_secrets: self.secrets,
             hook_secret_files,
             sinks: self.sink,
         })

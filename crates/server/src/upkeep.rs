@@ -42,6 +42,8 @@ pub struct KeepOptions {
     pub logs_gib: Option<u32>,
     /// How many GiB of caches; 10 where absent.
     pub cache_gib: Option<u32>,
+    /// How long plans and lists show variants that are no longer declared; 30 days where absent.
+    pub retired: Option<Span>,
 }
 
 /// `[disk]`.
@@ -91,6 +93,7 @@ impl KeepOptions {
             logs: self.logs.or(lower.logs),
             logs_gib: self.logs_gib.or(lower.logs_gib),
             cache_gib: self.cache_gib.or(lower.cache_gib),
+            retired: self.retired.or(lower.retired),
         }
     }
 
@@ -102,6 +105,7 @@ impl KeepOptions {
             logs_for: self.logs.map_or(default.logs_for, Span::get),
             logs_bytes: bytes(self.logs_gib, default.logs_bytes),
             cache_bytes: bytes(self.cache_gib, default.cache_bytes),
+            retired_for: self.retired.map_or(default.retired_for, Span::get),
         }
     }
 }

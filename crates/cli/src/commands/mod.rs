@@ -54,7 +54,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
             None => run::run(&args, &global).await,
         },
         Command::Serve(args) => serve::serve(&args, &global).await,
-        Command::Job { command: JobCommand::Run { work } } => job::run(&work, &global).await,
+        Command::Job { command: JobCommand::Run { work, secret } } => job::run(&work, &secret, &global).await,
         Command::Logs { run, node, follow } => logs::logs(&global, run, node, follow).await,
         Command::Rebuild(args) => rebuild::rebuild(&args, &global).await,
         Command::Update(args) => update::update(&args, &global).await,

@@ -63,8 +63,18 @@ async fn wanted(args: &RebuildArgs, views: &Views) -> Result<Digest, Failure> {
     })
 }
 
+/// Says on standard error what came of it, and whether all is proved.
+pub(super) fn tell(rebuilt: &[Rebuilt]) -> bool {
+    let views: Vec<RebuildView> = rebuilt.iter().map(view).collect();
+    if views.is_empty() {
+        output::note("nothing was built, so there is nothing to prove");
+    }
+    output::note(render::rebuilds(&views).trim_end());
+    rebuilt.iter().all(Rebuilt::is_proved)
+}
+
 /// Prints what came of it; good if all is proved.
-pub(super) fn show(rebuilt: &[Rebuilt], json: bool) -> Result<End, Failure> {
+fn show(rebuilt: &[Rebuilt], json: bool) -> Result<End, Failure> {
     let views: Vec<RebuildView> = rebuilt.iter().map(view).collect();
     if json {
         output::json(&views)?;

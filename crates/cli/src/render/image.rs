@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use edgewright_api::{ImageState, ImageSummary, ImageView, VerdictView};
+use edgewright_api::{ImageState, ImageSummary, ImageView, Proof, VerdictView};
 use edgewright_model::names::ChannelName;
 use edgewright_model::verdict::{CheckOutcome, LaneResult};
 use jiff::Timestamp;
@@ -46,6 +46,15 @@ pub(crate) fn images(images: &[ImageSummary]) -> String {
     table.text("no images yet")
 }
 
+/// Whether building again gave the same bytes.
+fn proof(proof: Proof) -> String {
+    match proof {
+        Proof::Proved => paint(GREEN, proof.name()),
+        Proof::Refuted => paint(RED, proof.name()),
+        Proof::Unproved => proof.name().to_owned(),
+    }
+}
+
 /// One variant.
 pub(crate) fn image(view: &ImageView, now: Timestamp) -> String {
     let image = &view.image;
@@ -72,12 +81,13 @@ pub(crate) fn image(view: &ImageView, now: Timestamp) -> String {
     for build in &view.builds {
         let _ = writeln!(
             text,
-            "\n{} {} key {}",
+            "\n{} {} key {}, {}",
             paint(BOLD, &build.platform),
             bytes(build.size_bytes),
-            build.key.short()
+            build.key.short(),
+            proof(build.proof)
         );
-        let mut table = Table::new(["key", "step", "adds", "took", "run"]);
+        let mut table = Table::new(["key", "step", "adds", "took", "run", "built again"]);
         for step in &build.steps {
             table.row([
                 step.key.short().to_owned(),
@@ -85,6 +95,7 @@ pub(crate) fn image(view: &ImageView, now: Timestamp) -> String {
                 step.added_bytes.map(bytes).unwrap_or_default(),
                 step.duration_ms.map(duration).unwrap_or_default(),
                 step.run.map(|run| run.to_string()).unwrap_or_default(),
+                if step.proof == Proof::Unproved { String::new() } else { proof(step.proof) },
             ]);
         }
         text.push_str(&table.text("no steps of its own"));

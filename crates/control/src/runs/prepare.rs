@@ -15,6 +15,7 @@ use edgewright_plan::plan::Planned;
 use edgewright_plan::{Action, EffectiveLock, Graph, History, LockOrigin, Locks, Plan, graph, plan};
 use edgewright_store::nodes::{NodeRow, PathStep};
 use edgewright_store::runs::RunRow;
+use jiff::Timestamp;
 
 use super::Driver;
 use super::lanes::Standing;
