@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where an assumption does not hold")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use edgewright_api::{Client, ImageState, NodeAction};
 use edgewright_control::logs::Logs;
@@ -12,9 +11,7 @@ use edgewright_model::error::ErrorClass;
 use edgewright_model::order::JobId;
 use edgewright_model::run::{NodeState, RunNumber, RunState, Trigger};
 use edgewright_process::Clock;
-use edgewright_server::http::{ApiState, router};
-use edgewright_server::views::{Serving, Views};
-use edgewright_server::{DataFolder, SourceSettings};
+use edgewright_server::{Composition, DataFolder, Options, SourceSettings};
 use edgewright_store::Store;
 use edgewright_store::nodes::{NodeRow, PathStep};
 use edgewright_store::sources::NewRun;
@@ -24,32 +21,33 @@ struct World {
     data: DataFolder,
     store: Store,
     client: Client,
-    ready: Arc<AtomicBool>,
+    composition: Composition,
     url: String,
 }
 
 fn source() -> SourceSettings {
     SourceSettings {
         name: "plants".parse().unwrap(),
-        remote: "https://me:secret@git.example/plants.git".parse().unwrap(),
+        remote: "https://me:secret@git.invalid/plants.git".parse().unwrap(),
         branch: None,
         poll: std::time::Duration::from_secs(30),
+        pull_requests: false,
     }
 }
 
 async fn world() -> World {
     let folder = tempfile::tempdir().unwrap();
     let data = DataFolder::new(folder.path());
+    let file = "[server]\nlisten = \"127.0.0.1:0\"\naddress = \"127.0.0.1:5080\"";
+    let mut settings =
+        Options::parse(file).unwrap().resolve(folder.path(), std::num::NonZeroUsize::MIN).unwrap();
+    settings.sources = vec![source()];
+    let lock = data.lock().unwrap();
+    let executor = Arc::new(edgewright_job::SimulatedExecutor::new());
+    let composition = Composition::open(&settings, lock, executor, Clock::system()).await.unwrap();
+    let url = format!("http://{}", composition.local());
     let store = Store::open(&data.database()).await.unwrap();
-    let serving = Serving { address: "127.0.0.1:5080".to_owned(), sources: vec![source()] };
-    let views = Views::new(store.clone(), data.clone(), Clock::system(), Some(serving));
-    let ready = Arc::new(AtomicBool::new(false));
-    let state =
-        ApiState { views, wake: Arc::new(|name| name.as_str() == "plants"), ready: Arc::clone(&ready) };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, router(state)).await.unwrap() });
-    World { _folder: folder, data, store, client: Client::new(&url).unwrap(), ready, url }
+    World { _folder: folder, data, store, client: Client::new(&url).unwrap(), composition, url }
 }
 
 fn node(state: NodeState, job: Option<JobId>) -> NodeRow {
@@ -113,7 +111,7 @@ async fn a_run_is_shown_with_its_plan_and_the_status_with_its_job() {
     assert_eq!((status.active.len(), status.queue.len(), status.jobs.len()), (1, 0, 1));
     assert_eq!(status.registry.as_deref(), Some("127.0.0.1:5080"));
     let [listed] = status.sources.as_slice() else { panic!("{status:?}") };
-    assert_eq!(listed.url, "https://git.example/plants.git");
+    assert_eq!(listed.url, "https://git.invalid/plants.git");
     assert_eq!(listed.subject.as_deref(), Some("plant-a: earlier shift"));
 
     let images = world.client.images(Some(&source().name)).await.unwrap();
@@ -173,6 +171,117 @@ async fn refusals_are_documents_with_a_class_and_a_hint() {
         let answer = reqwest::get(format!("{}{path}", world.url)).await.unwrap();
         assert_eq!(answer.status().as_u16(), status, "{path}");
     }
-    world.ready.store(true, Ordering::Release);
+    world.composition.start().unwrap();
     assert_eq!(reqwest::get(format!("{}/readyz", world.url)).await.unwrap().status().as_u16(), 200);
+}
+
+#[tokio::test]
+async fn runs_are_cancelled_and_tried_again_over_http() {
+    let world = world().await;
+    let run = world.running().await;
+    assert_eq!(world.client.cancel(run).await.unwrap().run, run);
+    let missing = world.client.cancel(RunNumber(99)).await.unwrap_err();
+    assert_eq!(missing.class(), ErrorClass::NotFound);
+    assert_eq!(missing.hint().as_deref(), Some("`edgewright runs` lists them"));
+    assert_eq!(world.client.retry(RunNumber(99)).await.unwrap_err().class(), ErrorClass::NotFound);
+    let comment = reqwest::get(format!("{}/api/v1/runs/{run}/comment.md", world.url)).await.unwrap();
+    assert_eq!(comment.headers()["content-type"], "text/markdown; charset=utf-8");
+    assert!(comment.text().await.unwrap().contains("| `hmi/plant-a` | build |"));
+    let document: serde_json::Value = serde_json::from_str(
+        &reqwest::get(format!("{}/api/v1/openapi.json", world.url)).await.unwrap().text().await.unwrap(),
+    )
+    .unwrap();
+    assert_eq!(document, edgewright_api::openapi::document());
+    let metrics = reqwest::get(format!("{}/metrics", world.url)).await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("edgewright_runs{state=\"running\"} 1"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_sink_is_told_again_until_it_takes_an_event_and_settings_change_while_serving() {
+    use axum::http::StatusCode;
+    let world = world().await;
+    let heard = Arc::new(std::sync::Mutex::new(Vec::<serde_json::Value>::new()));
+    let hears = Arc::clone(&heard);
+    let take = move |body: String| {
+        let hears = Arc::clone(&hears);
+        async move {
+            let mut heard = hears.lock().unwrap();
+            heard.push(serde_json::from_str(&body).unwrap());
+            // The first try fails: it is repeated.
+            if heard.len() == 1 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::NO_CONTENT }
+        }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = axum::Router::new().route("/", axum::routing::post(take));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+
+    let secret = world.data.root().join("hook");
+    std::fs::write(&secret, "0123456789abcdef0123\n").unwrap();
+    let file = format!(
+        "[server]\nlisten = \"127.0.0.1:1\"\naddress = \"127.0.0.1:5080\"\n[[sink]]\nname = \"ops\"\nkind = \"cloud-events\"\n\
+         url = \"http://{address}/\"\n[[source]]\nurl = \"/no/such/other\"\nhook_secret_file = \"{}\"",
+        secret.display()
+    );
+    let settings =
+        Options::parse(&file).unwrap().resolve(world.data.root(), std::num::NonZeroUsize::MIN).unwrap();
+    let said = world.composition.reload(&settings).await.unwrap();
+    assert_eq!(
+        said[..3],
+        ["source plants is not followed any more", "source other is followed", "1 sinks are told"]
+    );
+    assert!(said.contains(&"`server.listen` changes with the next start only".to_owned()), "{said:?}");
+    let hook = |token: &'static str| {
+        let request = reqwest::Client::new().post(format!("{}/hooks/gitlab/other", world.url));
+        async move { request.header("x-gitlab-token", token).send().await.unwrap().status().as_u16() }
+    };
+    assert_eq!((hook("0123456789abcdef0123").await, hook("another").await), (202, 403));
+
+    // A new sink begins with what happens from now on.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !world.store.sinks().await.unwrap().iter().any(|sink| sink.name == "ops") {
+        assert!(std::time::Instant::now() < deadline);
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let run = world.running().await;
+    while heard.lock().unwrap().len() < 3 {
+        assert!(std::time::Instant::now() < deadline, "{heard:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let heard = heard.lock().unwrap();
+    assert_eq!(heard[0], heard[1], "every try sends the same");
+    assert_eq!(heard[0]["type"], "dev.edgewright.run.changed");
+    assert_eq!(heard[0]["subject"], format!("plants/runs/{run}"));
+    assert_eq!(
+        (&heard[0]["data"]["state"], &heard[2]["data"]["previous"]),
+        (&"queued".into(), &"queued".into())
+    );
+}
+
+#[tokio::test]
+async fn a_backup_of_a_running_server_is_restored_with_its_channels_at_rest() {
+    use edgewright_server::backup::{BackupError, backup, restore};
+    let world = world().await;
+    let run = world.running().await;
+    let file = world.data.root().join("backup.tar");
+    let now = Clock::system().now();
+    let made = backup(&world.data, &file, now).await.unwrap();
+    assert_eq!(backup(&world.data, &file, now).await.unwrap_err().class(), ErrorClass::Conflict);
+    let place = tempfile::tempdir().unwrap();
+    let folder = DataFolder::new(place.path().join("new"));
+    assert_eq!(restore(&file, &folder).await.unwrap(), made);
+    assert!(matches!(restore(&file, &folder).await.unwrap_err(), BackupError::NotEmpty { .. }));
+    let store = Store::open(&folder.database()).await.unwrap();
+    assert_eq!(store.run(run).await.unwrap().unwrap().state, RunState::Cancelled);
+    let source = store.sources().await.unwrap()[0].id;
+    assert!(store.decided(source).await.unwrap().is_empty());
+
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    let torn = place.path().join("torn.tar");
+    std::fs::write(&torn, bytes).unwrap();
+    let other = DataFolder::new(place.path().join("other"));
+    assert!(restore(&torn, &other).await.is_err());
+    assert!(!other.database().exists());
 }
