@@ -116,7 +116,16 @@ macro_rules! failures {
     )+};
 }
 
-failures!(BackupError, ClientError, CommandError, InvalidFilter, SettingsError, SourceError, StartError, ViewError);
+failures!(
+    BackupError,
+    ClientError,
+    CommandError,
+    InvalidFilter,
+    SettingsError,
+    SourceError,
+    StartError,
+    ViewError
+);
 
 macro_rules! failures_without_hint {
     ($($error:ty => $class:expr),+ $(,)?) => {$(

@@ -75,7 +75,8 @@ async fn console(block: &Block, folder: &Path, data: &Path) {
     let mut lines = block.text.lines().peekable();
     while let Some(line) = lines.next() {
         let place = format!("{}:{}: {line}", block.chapter, block.line);
-        let command = line.strip_prefix("$ edgewright ").unwrap_or_else(|| panic!("{place}: want `$ edgewright`"));
+        let command =
+            line.strip_prefix("$ edgewright ").unwrap_or_else(|| panic!("{place}: want `$ edgewright`"));
         let (mut expected, mut code) = (String::new(), 0);
         while let Some(line) = lines.next_if(|line| !line.starts_with("$ ")) {
             match line.strip_prefix("? ") {

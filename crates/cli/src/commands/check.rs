@@ -107,7 +107,10 @@ pub(crate) async fn check(dir: &Path, format: Format) -> Result<End, Failure> {
         let line = definition.map_or_else(String::new, |definition| {
             let variants = resolve::variants(definition).len();
             let (images, sites) = (definition.images.len(), definition.sites.len());
-            format!("{}: {images} images, {sites} sites, {variants} variants", definition.source.name)
+            let count =
+                |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+            let counts = [count(images, "image"), count(sites, "site"), count(variants, "variant")];
+            format!("{}: {}", definition.source.name, counts.join(", "))
         });
         output::print(&format!("{} {line}\n", paint(GREEN, "ok")))?;
     } else {

@@ -61,7 +61,8 @@ pub(crate) fn explain(
     resolve::vars(definition, variant)?;
     let nodes: Vec<&Node> = graph.nodes.values().filter(|node| node.variant() == Some(variant)).collect();
     if nodes.is_empty() {
-        let why = graph.blocked.get(variant).map_or("its image or site has errors", |blocked| &blocked.reason);
+        let why =
+            graph.blocked.get(variant).map_or("its image or site has errors", |blocked| &blocked.reason);
         return Err(Failure::user(format!("`{variant}` cannot be built: {why}"))
             .hint("`edgewright check` shows all errors"));
     }

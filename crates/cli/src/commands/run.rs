@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use edgewright_control::SourceSettings;
-use edgewright_control::runs::selection::Selection;
 use edgewright_control::events::RunEvent;
+use edgewright_control::runs::selection::Selection;
 use edgewright_model::names::{SourceName, VariantName};
 use edgewright_model::run::{RunNumber, RunState, Trigger};
 use edgewright_process::Clock;
@@ -34,7 +34,7 @@ pub(crate) async fn run(args: &RunArgs, global: &Global) -> Result<End, Failure>
     let mut stop = Stop::listen()?;
     let what = What::of(args)?;
     if !args.watch {
-        return Ok(once(args, &what, global, &mut stop).await?.0);
+        return Ok(Box::pin(once(args, &what, global, &mut stop)).await?.0);
     }
     if is_address(&what.target) {
         return Err(Failure::user("--watch wants a folder").hint("clone the repository, and watch the clone"));
@@ -42,7 +42,7 @@ pub(crate) async fn run(args: &RunArgs, global: &Global) -> Result<End, Failure>
     loop {
         // Read before the run: what changes meanwhile is run next.
         let seen = tree_of(&what.target).await;
-        let (_, stopped) = match once(args, &what, global, &mut stop).await {
+        let (_, stopped) = match Box::pin(once(args, &what, global, &mut stop)).await {
             Ok(end) => end,
             Err(failure) => {
                 exit::report(&failure);
@@ -108,7 +108,8 @@ impl What {
         if let (Some(definition), Some(selection)) = (definition, &self.selection) {
             for variant in &selection.variants {
                 edgewright_model::resolve::vars(definition, variant).map_err(|error| {
-                    Failure::from(error).hint("`edgewright check` shows all errors, `edgewright plan --all` all variants")
+                    Failure::from(error)
+                        .hint("`edgewright check` shows all errors, `edgewright plan --all` all variants")
                 })?;
             }
         }
@@ -117,12 +118,7 @@ impl What {
 }
 
 /// Runs once; the second of the pair says whether somebody stopped it.
-async fn once(
-    args: &RunArgs,
-    what: &What,
-    global: &Global,
-    stop: &mut Stop,
-) -> Result<(End, bool), Failure> {
+async fn once(args: &RunArgs, what: &What, global: &Global, stop: &mut Stop) -> Result<(End, bool), Failure> {
     // The folder's files stay readable as long as it lives.
     let Some((source, folder)) = target(&what.target, args.branch.as_deref()).await? else {
         return Ok((End::Fault, false));
@@ -177,7 +173,9 @@ async fn once(
         }
         if what.selection.as_ref().is_some_and(|selection| selection.keep) {
             for line in kept_lines(global).await {
-                output::note(&format!("\nkept: {line}\n  edgewright shell{flag} enters it, edgewright shell{flag} --rm removes it"));
+                output::note(&format!(
+                    "\nkept: {line}\n  edgewright shell{flag} enters it, edgewright shell{flag} --rm removes it"
+                ));
             }
         }
     }
@@ -274,13 +272,12 @@ pub(super) async fn target(
     let name = definition.source.name.clone();
     let path = dir.canonicalize().map_err(|error| Failure::file("cannot use", dir, &error))?;
     let own = Remote::from_path(&path)?;
-    let (remote, branch) =
-        if branch.is_none() && (folder.worktree.dirty || folder.worktree.head.is_none()) {
-            output::note("note: the folder is built as it stands, uncommitted files included");
-            let (branch, _) = folder.worktree.publish(&folder.git).await?;
-            (Remote::from_path(folder.worktree.repository.folder())?.standing_for(&own), Some(branch))
-        } else {
-            (own, branch.map(str::to_owned).or_else(|| folder.worktree.branch.clone()))
-        };
+    let (remote, branch) = if branch.is_none() && (folder.worktree.dirty || folder.worktree.head.is_none()) {
+        output::note("note: the folder is built as it stands, uncommitted files included");
+        let (branch, _) = folder.worktree.publish(&folder.git).await?;
+        (Remote::from_path(folder.worktree.repository.folder())?.standing_for(&own), Some(branch))
+    } else {
+        (own, branch.map(str::to_owned).or_else(|| folder.worktree.branch.clone()))
+    };
     Ok(Some((SourceSettings { name, remote, branch, poll, pull_requests: false }, Some(folder))))
 }

@@ -20,8 +20,8 @@ pub(crate) async fn serve(args: &ServeArgs, global: &Global) -> Result<End, Fail
     start_logging(global, DEFAULT_FILTER)?;
     let settings = read(args, global)?;
     let mut stop = Stop::listen()?;
-    let mut reload = signal(SignalKind::hangup())
-        .map_err(|error| Failure::unavailable("cannot take signals", &error))?;
+    let mut reload =
+        signal(SignalKind::hangup()).map_err(|error| Failure::unavailable("cannot take signals", &error))?;
     let lock = DataFolder::new(&settings.data).lock()?;
     let executor = local_executor(&settings, &lock).await?;
     let composition = Composition::open(&settings, lock, executor, Clock::system()).await?;
@@ -62,7 +62,9 @@ async fn take_over(composition: &Composition, args: &ServeArgs, global: &Global)
         Err(failure) => Err(failure),
     };
     match changes {
-        Ok(said) if said.is_empty() => tracing::info!("settings were read again: sources and sinks are the same"),
+        Ok(said) if said.is_empty() => {
+            tracing::info!("settings were read again: sources and sinks are the same");
+        }
         Ok(said) => said.iter().for_each(|what| tracing::info!("settings were read again: {what}")),
         Err(failure) => tracing::error!("settings were not taken over: {failure}"),
     }

@@ -24,7 +24,7 @@ pub(crate) async fn shell(
     let surroundings = Surroundings::read();
     let work = surroundings.data_folder(global.data.clone()).work();
     let settings = EngineSettings { containers_conf: surroundings.containers_conf() };
-    let mut machines = kept::list(&work, &settings).await.map_err(failure)?;
+    let mut machines = kept::list(&work, &settings).await.map_err(|error| failure(&error))?;
     if let Some(variant) = variant {
         let name = format!("/{variant}");
         machines.retain(|kept| kept.repository.ends_with(&name));
@@ -34,7 +34,7 @@ pub(crate) async fn shell(
             output::note("no machine is kept");
             return Ok(End::Good);
         }
-        kept::remove(&work, &settings, &machines).await.map_err(failure)?;
+        kept::remove(&work, &settings, &machines).await.map_err(|error| failure(&error))?;
         for kept in &machines {
             output::note(&format!("{} is removed", kept.repository));
         }
@@ -78,6 +78,6 @@ pub(crate) async fn kept_lines(global: &Global) -> Vec<String> {
     machines.into_iter().map(|kept| format!("{} ({})", kept.repository, kept.status)).collect()
 }
 
-fn failure(error: LabError) -> Failure {
-    Failure::new(ErrorClass::Unavailable, Chain(&error).to_string())
+fn failure(error: &LabError) -> Failure {
+    Failure::new(ErrorClass::Unavailable, Chain(error).to_string())
 }

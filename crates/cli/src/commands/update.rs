@@ -154,7 +154,7 @@ mod tests {
         let image: ImageName = "base".parse().unwrap();
         let locks = BTreeMap::from([(image.clone(), lock.clone())]);
         let other = BTreeSet::from(["hmi".parse().unwrap()]);
-        assert_eq!(write(folder.path(), &locks, &other).unwrap(), [PathBuf::new(); 0]);
+        assert_eq!(write(folder.path(), &locks, &other).unwrap(), Vec::<PathBuf>::new());
         let written = write(folder.path(), &locks, &BTreeSet::new()).unwrap();
         assert_eq!(written, [folder.path().join("images/base/edgewright.lock")]);
         let read: Lock = serde_json::from_slice(&std::fs::read(&written[0]).unwrap()).unwrap();

@@ -54,7 +54,10 @@ mod tests {
     #[test]
     fn digests_are_cut_wherever_they_stand() {
         let digest = "sha256:23005385f5ed5c73ed545638612c87d26f2ccdbe7e538d725c096a3ebacf67ac";
-        assert_eq!(short_digests(&format!("a@{digest} b {digest}")), "a@sha256:23005385f5ed b sha256:23005385f5ed");
+        assert_eq!(
+            short_digests(&format!("a@{digest} b {digest}")),
+            "a@sha256:23005385f5ed b sha256:23005385f5ed"
+        );
         assert_eq!(short_digests("sha256:äb"), "sha256:äb");
     }
 }
