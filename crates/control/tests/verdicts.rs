@@ -322,6 +322,7 @@ async fn what_is_not_tested_is_built_and_released() {
     world.commit("test: none").await;
     let (run, state) = world.run().await;
     assert_eq!(state, RunState::Passed);
+    assert!(world.release().await.iter().all(|entry| entry.contains(" new: ")));
     let untested = node(&world, run, "gateway/plant-a").await;
     assert!(world.store.verdicts_of(untested.digest.as_ref().unwrap()).await.unwrap().is_empty());
     let (base, kiosk) = (node(&world, run, "base").await, node(&world, run, "kiosk").await);

@@ -14,8 +14,8 @@ use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 
 use super::Driver;
-use super::lanes::awaited_until;
 use super::prepare::Prepared;
+use super::waiting::awaited_until;
 use crate::ControlError;
 use crate::events::RunEventKind;
 
@@ -64,13 +64,11 @@ impl Driver<'_> {
             for id in waiting {
                 let node = &nodes[&id];
                 if let Some(until) = node.until {
-                    match self.settle(prepared, &id, until).await? {
-                        Some(end) => set(&mut nodes, &id, end.state),
-                        // Whoever posts a verdict only writes it down.
-                        None => {
-                            let look = now.checked_add(self.settings.retry_after).unwrap_or(until);
-                            wake = Some(wake.map_or(look, |wake| wake.min(look)));
-                        }
+                    if let Some(end) = self.settle(prepared, &id, until).await? {
+                        set(&mut nodes, &id, end.state);
+                    } else {
+                        let look = now.checked_add(self.settings.retry_after).unwrap_or(until);
+                        wake = Some(wake.map_or(look, |wake| wake.min(look)));
                     }
                     continue;
                 }

@@ -9,6 +9,7 @@
 //! Everything that a restart needs is in the store: a driver that finds a run half-way reads the same commit with the
 //! same locks, plans again against what is recorded by now, and goes on. A job whose result is recorded never runs again.
 
+mod differential;
 mod execute;
 mod job;
 mod lanes;
@@ -19,6 +20,7 @@ mod prepare;
 mod publish;
 mod rebuild;
 pub mod selection;
+mod waiting;
 
 pub(crate) use job::packages_pin;
 pub use rebuild::{Rebuilt, RebuiltStep};
@@ -64,7 +66,7 @@ pub(crate) struct Driver<'a> {
     pub(crate) selection: Option<selection::Selection>,
     /// Folder for contexts while they are packed.
     pub(crate) scratch: PathBuf,
-    pub(crate) differential: lanes::Differential,
+    pub(crate) differential: differential::Differential,
 }
 
 impl Driver<'_> {
@@ -186,7 +188,7 @@ impl Control {
             run,
             cancel,
             scratch: inner.settings.data.join("work/packs"),
-            differential: lanes::Differential::default(),
+            differential: differential::Differential::default(),
         })
     }
 

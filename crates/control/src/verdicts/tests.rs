@@ -97,6 +97,8 @@ fn what_no_exception_covers_still_fails() {
     assert_eq!(evaluate(&outside, &exceptions, &variant(), TODAY).result, ended);
 }
 
+type Failed<'a> = &'a [(&'a str, FailureKind)];
+
 #[test]
 fn only_what_the_last_good_digest_passed_is_new() {
     use FailureKind::{Check, Image, Infrastructure};
@@ -104,7 +106,6 @@ fn only_what_the_last_good_digest_passed_is_new() {
         let old = |note: &Note| matches!(note, Note::NotNew { .. });
         (evaluation.kind(), evaluation.notes.iter().filter(|note| old(note)).count())
     };
-    type Failed<'a> = &'a [(&'a str, FailureKind)];
     let cases: [(Failed<'_>, Failed<'_>, Option<FailureKind>, usize); 7] = [
         (&[("a", Image)], &[], Some(Image), 0),
         (&[("a", Image)], &[("a", Image)], Some(Check), 1),
