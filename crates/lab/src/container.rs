@@ -135,12 +135,10 @@ impl<'a> Container<'a> {
 
         let (name, label) = match kept {
             Some(repository) => (kept::name(repository), format!("{}={repository}", kept::LABEL)),
-            None => (
-                format!("edgewright-{}-container", context.job),
-                format!("{JOB_LABEL}={}", context.job),
-            ),
+            None => (format!("edgewright-{}-container", context.job), format!("{JOB_LABEL}={}", context.job)),
         };
-        let processes = if kept.is_some() { kept::unmarked(&context.processes) } else { context.processes.clone() };
+        let processes =
+            if kept.is_some() { kept::unmarked(&context.processes) } else { context.processes.clone() };
         let mount = format!("type=bind,src={},dst={MOUNTED},ro=true", context.runner.folder().display());
         let mut command = engine.podman(&processes).args(["run", "--detach", "--replace", "--pull=never"]);
         command = command.args(["--name", &name, "--label", &label]);

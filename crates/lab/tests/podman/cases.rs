@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use edgewright_lab::{Engine, EngineSettings, LabError, Runner, reap, run_lane};
+use edgewright_lab::{Engine, EngineSettings, LabError, Runner, kept, reap, run_lane};
 use edgewright_model::order::LaneOrder;
 use edgewright_model::outcome::{FailureKind, JobEvent};
 use edgewright_model::spec::Lane;
@@ -35,6 +35,7 @@ cases! {
     a_missing_image_is_the_infrastructures_fault
     a_cancelled_lane_leaves_nothing
     the_static_lane_finds_what_leaks
+    a_kept_machine_stays_until_it_is_removed
     leftovers_are_reaped
 }
 
@@ -218,6 +219,23 @@ async fn the_static_lane_finds_what_leaks(world: Arc<World>) {
     };
     assert!(failed("units") && !failed("kernel") && !failed("machine-id"), "{verdict:?}");
     assert!(matches!(verdict.checks.last().expect("five").outcome, CheckOutcome::Skipped { .. }));
+}
+
+async fn a_kept_machine_stays_until_it_is_removed(world: Arc<World>) {
+    let image = world.image(&["/sbin/init"], &[]);
+    let verdict = world.run_order(&image, &LaneOrder { keep: true, ..order(UP) }).await;
+    assert_eq!(verdict.result, LaneResult::Passed);
+    let settings = EngineSettings::default();
+    let machines = kept::list(&world.work, &settings).await.expect("podman lists");
+    let [machine] = machines.as_slice() else { panic!("{machines:?}") };
+    assert_eq!((machine.repository.as_str(), machine.state.as_str()), ("plant-os/test", "running"));
+    let entry = kept::enter(&world.work, &settings, machine, &["cat".into(), "/proc/1/comm".into()], false);
+    let command = Command::new(entry.program).args(entry.arguments);
+    let command =
+        entry.containers_conf.iter().fold(command, |command, conf| command.env("CONTAINERS_CONF", conf));
+    assert_eq!(command.run().await.expect("a command in it").text().trim(), "systemd");
+    kept::remove(&world.work, &settings, &machines).await.expect("podman removes");
+    assert_eq!(kept::list(&world.work, &settings).await.expect("podman lists"), []);
 }
 
 async fn leftovers_are_reaped(world: Arc<World>) {
