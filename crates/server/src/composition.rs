@@ -51,6 +51,7 @@ pub struct Composition {
     live: Shared,
     metrics: Metrics,
     git: Git,
+    clock: Clock,
     address: String,
     local: SocketAddr,
     ready: Arc<AtomicBool>,
@@ -198,6 +199,7 @@ impl Composition {
             live,
             metrics,
             git,
+            clock: clock.clone(),
             address,
             local: reachable(local),
             ready,
@@ -275,6 +277,7 @@ impl Composition {
         let Some((settings, id)) = found else { return Err(ControlError::UnknownSource.into()) };
         let refs = self.git.poll(&settings.remote).await?;
         let (branch, commit) = refs.branch(&settings.remote, settings.branch.as_deref())?;
+        self.note_default(*id, refs.default_branch.as_deref()).await?;
         Ok(self.control.queue_run(*id, &branch, &commit, trigger).await?)
     }
 
@@ -288,7 +291,13 @@ impl Composition {
         let Some((settings, id)) = found else { return Err(ControlError::UnknownSource.into()) };
         let refs = self.git.poll(&settings.remote).await?;
         let (branch, commit) = refs.branch(&settings.remote, settings.branch.as_deref())?;
+        self.note_default(*id, refs.default_branch.as_deref()).await?;
         Ok(self.control.queue_look(*id, &branch, &commit, images).await?)
+    }
+
+    /// Without a poller nobody else says which branch is the default one, which channels follow.
+    async fn note_default(&self, id: SourceId, branch: Option<&str>) -> Result<(), StartError> {
+        Ok(self.store.note_poll(id, branch, None, self.clock.now()).await?)
     }
 
     /// Ends everything in order: no new work, jobs end, answers end, databases close, the lock is freed.
