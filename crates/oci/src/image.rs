@@ -189,12 +189,20 @@ impl Image {
         Documents { config: config.into(), config_descriptor, manifest: manifest.into(), manifest_descriptor }
     }
 
+    /// A history is optional, but one that is there must tell of every layer: buildah refuses to build on other images. So
+    /// the layers of a base without history get entries, too.
     fn push_history(&mut self, entry: Value) {
-        let history = self.config.entry("history").or_insert_with(|| json!([]));
-        match history {
-            Value::Array(entries) => entries.push(entry),
-            other => *other = json!([entry]),
+        let mut entries = match self.config.remove("history") {
+            Some(Value::Array(entries)) => entries,
+            _ => Vec::new(),
+        };
+        let is_layer = |entry: &&Value| entry.get("empty_layer") != Some(&Value::Bool(true));
+        let told = entries.iter().filter(is_layer).count();
+        for _ in told..self.layers.len() {
+            entries.push(json!({"created_by": "a layer of the base, which says nothing of it"}));
         }
+        entries.push(entry);
+        self.config.insert("history".to_owned(), Value::Array(entries));
     }
 }
 
