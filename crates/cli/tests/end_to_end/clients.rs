@@ -1,0 +1,92 @@
+//! The clients that people have pull what is hosted, and nobody but Edgewright names or judges images.
+
+use edgewright_model::Digest;
+use edgewright_model::error::ErrorClass;
+use edgewright_model::order::RegistryAccess;
+use edgewright_model::reference::{Reference, RepoName};
+use edgewright_model::run::RunState;
+use edgewright_oci::Client;
+use edgewright_process::Command;
+use serde_json::json;
+
+use crate::server::Server;
+use crate::world::{Repository, has_tools};
+
+async fn served() -> (tempfile::TempDir, Server, RepoName, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let repository = Repository::plants(folder.path().join("plants"), &["a"]).await;
+    let server = Server::start(&folder.path().join("data"), &["--source", repository.url()]).await;
+    let first = repository.git(&["rev-parse", "HEAD"]).await;
+    assert_eq!(server.ended(&first).await.run.state, RunState::Passed);
+    let entry = server.release().await.entries.into_iter().find(|entry| entry.variant.to_string() == "hmi/a");
+    let entry = entry.unwrap();
+    (folder, server, entry.repository, entry.digest.to_string())
+}
+
+async fn call(program: &str, arguments: &[&str]) -> String {
+    let command = Command::new(program).args(arguments.iter().copied());
+    command.run().await.unwrap_or_else(|error| panic!("{program} {arguments:?}: {error:?}")).text()
+}
+
+#[tokio::test]
+async fn skopeo_and_podman_pull_by_channel_and_by_digest() {
+    if !has_tools(&["skopeo", "podman"]).await {
+        return;
+    }
+    let (folder, server, repository, digest) = served().await;
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let image = format!("{}/{repository}", server.address);
+    let (tag, exact) = (format!("docker://{image}:stable"), format!("docker://{image}@{digest}"));
+    let tls = "--tls-verify=false";
+    let tags = call("skopeo", &["list-tags", tls, &format!("docker://{image}")]).await;
+    assert!(tags.contains("\"stable\""), "{tags}");
+    let index = Command::new("skopeo").args(["inspect", "--raw", tls, &tag]).run().await.unwrap().stdout;
+    assert_eq!(Digest::of(&index).to_string(), digest);
+    for (number, from) in [&tag, &exact].into_iter().enumerate() {
+        let to = format!("oci:{}:x", path(&format!("layout-{number}")));
+        call("skopeo", &["--insecure-policy", "copy", "--src-tls-verify=false", from, &to]).await;
+    }
+    let (root, runroot) = (path("storage"), path("run"));
+    let storage = ["--root", &root, "--runroot", &runroot, "--storage-driver", "vfs"];
+    for from in [format!("{image}:stable"), format!("{image}@{digest}")] {
+        call("podman", &[&storage[..], &["pull", "--quiet", tls, &from]].concat()).await;
+    }
+    let pulled = call("podman", &[&storage[..], &["images", "--quiet"]].concat()).await;
+    assert_eq!(pulled.lines().collect::<std::collections::BTreeSet<_>>().len(), 1, "one image by two names");
+}
+
+#[tokio::test]
+async fn a_client_moves_no_channel_and_posts_no_verdict() {
+    let (_folder, server, repository, digest) = served().await;
+    let access = RegistryAccess { url: format!("http://{}", server.address), token: None };
+    let client = Client::new(&access).unwrap();
+    let exact: Reference = digest.parse().unwrap();
+    let index = client.pull_manifest(&repository, &exact).await.unwrap();
+
+    let stable: Reference = "stable".parse().unwrap();
+    let refused = client.push_manifest(&repository, &stable, &index.media_type, index.bytes.clone());
+    let error = refused.await.unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Conflict, "{error:?}");
+    assert!(format!("{error} {error:?}").contains("stable"), "{error:?}");
+
+    let empty = client.push_blob_bytes(&repository, b"{}".to_vec()).await.unwrap();
+    let config = json!({"mediaType": "application/vnd.oci.empty.v1+json", "digest": empty.digest, "size": 2});
+    let verdict = json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "artifactType": "application/vnd.edgewright.verdict.v1+json",
+        "config": &config, "layers": [&config],
+        "subject": {"mediaType": index.media_type, "digest": digest, "size": index.bytes.len()},
+    })
+    .to_string()
+    .into_bytes();
+    let reference = Reference::Digest(Digest::of(&verdict));
+    let manifest = "application/vnd.oci.image.manifest.v1+json";
+    let error = client.push_manifest(&repository, &reference, manifest, verdict).await.unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Denied, "{error:?}");
+
+    // Ordinary tags stay ordinary, and what the channel points to is what it was.
+    let mine: Reference = "mine".parse().unwrap();
+    client.push_manifest(&repository, &mine, &index.media_type, index.bytes.clone()).await.unwrap();
+    let now = client.pull_manifest(&repository, &stable).await.unwrap();
+    assert_eq!(now.digest.to_string(), digest);
+}

@@ -1,0 +1,122 @@
+//! The command without a server: what each gives, and how it exits.
+
+use serde_json::Value;
+
+use crate::world::{Repository, edgewright};
+
+#[tokio::test]
+async fn a_second_run_builds_nothing_and_every_document_parses() {
+    let folder = tempfile::tempdir().unwrap();
+    let repository = Repository::plants(folder.path().join("plants"), &["a", "b"]).await;
+    let call = async |arguments: &[&str]| edgewright(folder.path(), arguments).await;
+
+    let first = call(&["run", "plants", "--json"]).await.ends(0).json();
+    assert_eq!((&first["run"]["state"], &first["run"]["counts"]["build"]), (&"passed".into(), &4.into()));
+    let second = call(&["run", "plants", "--json"]).await.ends(0).json();
+    assert_eq!((&second["run"]["state"], &second["run"]["counts"]["build"]), (&"passed".into(), &0.into()));
+    assert_eq!((&first["run"]["release"], &second["run"]["release"]), (&1.into(), &Value::Null));
+
+    let images = call(&["images", "--json"]).await.ends(0).json();
+    let names: Vec<&str> =
+        images.as_array().unwrap().iter().map(|image| image["variant"].as_str().unwrap()).collect();
+    assert_eq!(names, ["base", "hmi/a", "hmi/b"]);
+    let image = call(&["image", "show", "hmi/a", "--json"]).await.ends(0).json();
+    assert_eq!(image["image"]["digest"], images[1]["digest"]);
+    assert_eq!(image["builds"][0]["steps"].as_array().unwrap().len(), 3, "{image:#}");
+    assert_eq!(call(&["runs", "--json"]).await.ends(0).json().as_array().unwrap().len(), 2);
+    assert_eq!(call(&["run", "show", "1", "--json"]).await.ends(0).json()["run"]["number"], 1);
+    assert!(call(&["logs", "1", "hmi/a"]).await.ends(0).out.contains("files sites/a/files"));
+    assert_eq!(call(&["releases", "--json"]).await.ends(0).json()[0]["entries"].as_array().unwrap().len(), 3);
+    assert_eq!(call(&["channels", "--json"]).await.ends(0).json()[0]["release"], 1);
+    assert_eq!(
+        call(&["vars", "hmi/a", "--dir", "plants", "--json"]).await.ends(0).json(),
+        serde_json::json!({})
+    );
+    assert_eq!(call(&["check", "plants", "--json"]).await.ends(0).json(), serde_json::json!([]));
+    call(&["status", "--json"]).await.ends(0).json();
+
+    // People read tables of the same.
+    for arguments in
+        [&["images"][..], &["image", "show", "hmi/a"], &["runs"], &["run", "show", "1"], &["status"]]
+    {
+        assert!(call(arguments).await.ends(0).out.contains("plants"), "{arguments:?}");
+    }
+    // What does not exist has its code.
+    for arguments in
+        [&["image", "show", "hmi/z"][..], &["run", "show", "77"], &["logs", "77"], &["logs", "1", "hmi/z"]]
+    {
+        let ended = call(arguments).await.ends(3);
+        assert!(ended.errors.starts_with("error: "), "{arguments:?}: {}", ended.errors);
+    }
+
+    // Since a revision, only what it changed.
+    repository.write("sites/b/files/etc/site", "changed\n");
+    repository.commit("second").await;
+    let plan = call(&["plan", "plants", "--since", "HEAD~1", "--json"]).await.ends(0).json();
+    let built = plan["nodes"].as_array().unwrap().iter().filter(|node| node["action"] == "build");
+    assert_eq!(built.map(|node| node["node"].as_str().unwrap()).collect::<Vec<_>>(), ["hmi/b"]);
+    assert_eq!(plan["summary"]["build"], 1);
+    let third = call(&["run", "plants", "--json"]).await.ends(0).json();
+    assert_eq!((&third["run"]["counts"]["build"], &third["run"]["release"]), (&1.into(), &2.into()));
+}
+
+#[tokio::test]
+async fn a_folder_is_run_as_it_stands_and_so_are_urls() {
+    let folder = tempfile::tempdir().unwrap();
+    let repository = Repository::plants(folder.path().join("plants"), &["a"]).await;
+    let call = async |arguments: &[&str]| edgewright(folder.path(), arguments).await;
+    let digest = async |variant: &str| {
+        let shown = call(&["image", "show", variant, "--json"]).await.ends(0).json();
+        shown["image"]["digest"].as_str().unwrap().to_owned()
+    };
+    call(&["run", "plants"]).await.ends(0);
+    let committed = digest("hmi/a").await;
+
+    // Uncommitted: a changed file and a new one are in, an ignored one is not.
+    repository.write("sites/a/files/etc/site", "not committed\n");
+    repository.write("sites/a/files/etc/new", "not even added\n");
+    repository.write(".gitignore", "*.swp\n");
+    repository.write("sites/a/files/etc/site.swp", "an editor's\n");
+    let status = repository.git(&["status", "--porcelain"]).await;
+    let ended = call(&["run", "plants", "--json"]).await.ends(0);
+    assert!(ended.errors.contains("uncommitted"), "{}", ended.errors);
+    assert_eq!(ended.json()["run"]["counts"]["build"], 1);
+    assert_ne!(digest("hmi/a").await, committed);
+    assert_eq!(repository.git(&["status", "--porcelain"]).await, status, "the working tree was touched");
+
+    // The same files without git, and as a commit over file://: the same bytes, so nothing is built.
+    std::fs::create_dir(folder.path().join("bare")).unwrap();
+    std::fs::rename(folder.path().join("plants/.git"), folder.path().join("bare/.git")).unwrap();
+    let plain = call(&["run", "plants", "--json"]).await.ends(0).json();
+    let uncommitted = digest("hmi/a").await;
+    std::fs::rename(folder.path().join("bare/.git"), folder.path().join("plants/.git")).unwrap();
+    assert!(plain["run"]["state"] == "passed" && uncommitted != committed, "{plain:#}");
+    repository.git(&["reset", "--quiet", "--hard"]).await;
+    repository.git(&["clean", "--quiet", "-fdx"]).await;
+    let url = format!("file://{}", repository.url());
+    let again = call(&["run", &url, "--json"]).await.ends(0).json();
+    assert_eq!(again["run"]["counts"]["build"], 0, "{again:#}");
+    assert_eq!(digest("hmi/a").await, committed);
+}
+
+#[tokio::test]
+async fn faults_of_the_source_have_their_codes() {
+    let folder = tempfile::tempdir().unwrap();
+    let repository = Repository::plants(folder.path().join("plants"), &["a"]).await;
+    let call = async |arguments: &[&str]| edgewright(folder.path(), arguments).await;
+    repository.write("images/hmi/image.yaml", "from: bse\nper: site\nsteps: [files: files/]\ntest: none\n");
+    for arguments in [&["check", "plants"][..], &["run", "plants"], &["plan", "plants"]] {
+        let ended = call(arguments).await.ends(1);
+        let said = format!("{}{}", ended.out, ended.errors);
+        assert!(said.contains("images/hmi/image.yaml"), "{arguments:?}: {said}");
+    }
+    let found = call(&["check", "plants", "--json"]).await.ends(1).json();
+    assert_eq!(found[0]["file"], "images/hmi/image.yaml");
+    // The image that is well was built all the same.
+    assert_eq!(call(&["image", "show", "base", "--json"]).await.ends(0).json()["image"]["state"], "current");
+
+    std::fs::write(folder.path().join("plants/edgewright.yaml"), "edgewright: 1\nname: 7\n").unwrap();
+    call(&["check", "plants"]).await.ends(1);
+    call(&["run", "plants"]).await.ends(1);
+    assert_eq!(call(&["run", "no-such-folder"]).await.code, call(&["check", "no-such-folder"]).await.code);
+}

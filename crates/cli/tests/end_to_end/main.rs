@@ -1,0 +1,19 @@
+//! The real command, with real git, a real registry and real jobs: nothing that was acknowledged is lost, and every
+//! fault ends with the right kind of failure, a message to act on, and a system that is ready for the next run.
+//!
+//! Most images here are files alone and take milliseconds; `failures.rs` needs podman and buildah.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where an assumption does not hold")]
+#![allow(clippy::print_stderr, reason = "what a failed test did")]
+
+mod clients;
+mod commands;
+mod disks;
+mod failures;
+mod folders;
+mod kills;
+mod remotes;
+mod server;
+mod sources;
+mod systems;
+mod world;
