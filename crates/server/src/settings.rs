@@ -424,6 +424,10 @@ mod tests {
         let sources: Vec<_> =
             settings.sources.iter().map(|source| format!("{} {:?}", source.name, source.poll)).collect();
         assert_eq!(sources, ["one 30s", "two 5s"]);
+        let secrets = "[secrets]\nnpm = \"/run/npm\"\nkey = \"key\"";
+        let secrets = options("[secrets]\nnpm = \"/new\"").over(options(secrets));
+        let secrets = secrets.resolve(Path::new("/d"), cores(1)).unwrap().build_secrets;
+        assert_eq!((secrets["npm"].as_path(), secrets["key"].as_path()), (Path::new("/new"), Path::new("key")));
         let bare = Options::default().resolve(Path::new("/default"), cores(64)).unwrap();
         assert_eq!(bare.listen.to_string(), DEFAULT_LISTEN);
         assert!(bare.listen.ip().is_loopback());
@@ -455,7 +459,7 @@ mod tests {
         for (url, name) in names {
             assert_eq!(name_of(url).as_ref().map(SourceName::as_str), name, "{url}");
         }
-        let debug = format!("{:?}", options("[[source]]\nurl = \"https://me:secret@h/a\""));
-        assert!(!debug.contains("secret"), "{debug}");
+        let debug = format!("{:?}", options("[[source]]\nurl = \"https://me:s3cret@h/a\""));
+        assert!(!debug.contains("s3cret"), "{debug}");
     }
 }
