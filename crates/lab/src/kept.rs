@@ -153,7 +153,7 @@ mod tests {
             .with_env(JOB_ENVIRONMENT, "1")
             .with_env(WORK_ENVIRONMENT, "/w")
             .with_env("HTTPS_PROXY", "http://proxy");
-        let names: Vec<_> = unmarked(&context).env().iter().map(|(name, _)| name.clone()).collect();
+        let names: Vec<_> = unmarked(&context).env().keys().cloned().collect();
         assert_eq!(names, ["HTTPS_PROXY"]);
         assert_eq!(name(&"plant-os/hmi/plant-a".parse().unwrap()), "edgewright-kept-plant-os.hmi.plant-a");
     }
