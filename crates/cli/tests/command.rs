@@ -99,3 +99,41 @@ async fn ends_have_their_codes() {
         assert!(errors.contains(message), "{arguments:?}: {errors}");
     }
 }
+
+#[tokio::test]
+async fn a_containerfile_becomes_a_source() {
+    let folder = tempfile::tempdir().unwrap();
+    let call = async |arguments: &[&str]| edgewright(folder.path(), arguments).await;
+    let old = folder.path().join("old");
+    std::fs::create_dir_all(old.join("files")).unwrap();
+    std::fs::write(old.join("files/motd"), "hello\n").unwrap();
+    let write = |text: &str| std::fs::write(old.join("Dockerfile"), text).unwrap();
+    write("FROM fedora:42\n");
+    let (code, _, errors) = call(&["init", "--from", "old/Dockerfile", "new"]).await;
+    assert_eq!(code, 2, "{errors}");
+    assert!(errors.contains("short name") && errors.contains("docker.io/library/fedora:42"), "{errors}");
+    assert!(!folder.path().join("new").exists(), "nothing was written");
+
+    write("FROM quay.io/fedora/fedora-bootc:42\nCOPY files/motd /etc/motd\n");
+    let (code, _, errors) = call(&["init", "--from", "old/Dockerfile", "new"]).await;
+    assert_eq!(code, 0, "{errors}");
+    let (code, out, errors) = call(&["check", "new"]).await;
+    assert_eq!((code, out.as_str()), (0, "ok new: 2 images, 0 sites, 2 variants\n"), "{errors}");
+    let read = |path: &str| std::fs::read_to_string(folder.path().join("new").join(path)).unwrap();
+    assert_eq!(read("images/system/Containerfile"), "ARG BASE\nFROM ${BASE}\nCOPY files/motd /etc/motd\n");
+    assert_eq!(read("images/system/files/motd"), "hello\n");
+    assert!(read("images/base/image.yaml").starts_with("from: quay.io/fedora/fedora-bootc:42\n"));
+}
+
+#[tokio::test]
+async fn schemas_are_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, out, _) = edgewright(folder.path(), &["schema", "image"]).await;
+    let schema: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &schema["properties"]["from"]["type"]), (0, &"string".into()));
+    let (code, out, _) = edgewright(folder.path(), &["schema"]).await;
+    let all: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, all.as_object().unwrap().len()), (0, 4));
+    let (code, _, errors) = edgewright(folder.path(), &["schema", "slot"]).await;
+    assert!(code == 3 && errors.contains("known: edgewright, image"), "{errors}");
+}

@@ -21,7 +21,8 @@ pub(crate) async fn init(containerfile: &Path, dir: &Path) -> Result<End, Failur
     let name = dir.canonicalize().ok().or_else(|| std::path::absolute(dir).ok());
     let name = name.and_then(|dir| edgewright_server::settings::name_of(&dir.display().to_string()));
     let name = name.map_or_else(|| "my-os".to_owned(), |name| name.to_string());
-    let context = containerfile.canonicalize().map_err(|error| Failure::file("cannot read", containerfile, &error))?;
+    let context =
+        containerfile.canonicalize().map_err(|error| Failure::file("cannot read", containerfile, &error))?;
     let context = context.parent().map(Path::to_owned).unwrap_or_default();
     let inside = std::path::absolute(dir).is_ok_and(|dir| dir.starts_with(&context));
     if inside {
@@ -63,7 +64,8 @@ struct Stage {
 }
 
 fn convert(text: &str) -> Result<Converted, Failure> {
-    let refuse = |message: String, hint: &str| Failure::new(ErrorClass::UserFault, message).hint(hint.to_owned());
+    let refuse =
+        |message: String, hint: &str| Failure::new(ErrorClass::UserFault, message).hint(hint.to_owned());
     if text.contains("<<") {
         let hint = "write the here-document as a file and COPY it, or convert by hand: the final stage is FROM ${BASE}";
         return Err(refuse("a Containerfile with here-documents cannot be converted".to_owned(), hint));
@@ -82,11 +84,15 @@ fn convert(text: &str) -> Result<Converted, Failure> {
     let from = stage.from.trim_matches('"');
     if from == "scratch" || from.contains('$') {
         let message = format!("line {line}: the final stage starts from `{from}`, which is no image");
-        return Err(refuse(message, "write the image that it starts from with its full host, such as quay.io/fedora/fedora-bootc:42"));
+        return Err(refuse(
+            message,
+            "write the image that it starts from with its full host, such as quay.io/fedora/fedora-bootc:42",
+        ));
     }
     let host = from.split('/').next().unwrap_or_default();
     if !from.contains('/') || !(host.contains(['.', ':']) || host == "localhost") {
-        let message = format!("line {line}: `{from}` is a short name: which registry it means depends on the host");
+        let message =
+            format!("line {line}: `{from}` is a short name: which registry it means depends on the host");
         return Err(Failure::new(ErrorClass::UserFault, message)
             .hint(format!("write the full host, such as docker.io/library/{from} or quay.io/NAME/{from}")));
     }
@@ -126,7 +132,8 @@ fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
     let mut folders: Vec<(PathBuf, PathBuf)> = vec![(from.to_owned(), to.to_owned())];
     while let Some((from, to)) = folders.pop() {
         std::fs::create_dir_all(&to).map_err(|error| Failure::file("cannot make", &to, &error))?;
-        let entries = std::fs::read_dir(&from).map_err(|error| Failure::file("cannot read", &from, &error))?;
+        let entries =
+            std::fs::read_dir(&from).map_err(|error| Failure::file("cannot read", &from, &error))?;
         for entry in entries {
             let entry = entry.map_err(|error| Failure::file("cannot read", &from, &error))?;
             let (source, target) = (entry.path(), to.join(entry.file_name()));
@@ -142,7 +149,8 @@ fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
                 std::fs::copy(&source, &target).map(drop)
             } else {
                 let message = format!("{} is neither file nor folder nor link", source.display());
-                return Err(Failure::new(ErrorClass::UserFault, message).hint("move it out of the Containerfile's folder"));
+                return Err(Failure::new(ErrorClass::UserFault, message)
+                    .hint("move it out of the Containerfile's folder"));
             };
             copied.map_err(|error| Failure::file("cannot copy", &source, &error))?;
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use edgewright_job::{Executor, LocalExecutor, WorkExecutor, WorkSettings};
 use edgewright_lab::EngineSettings;
-use edgewright_model::error::Chain;
+use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_server::{DataFolder, FolderLock, Settings};
 
 use super::serve::start_logging;
@@ -33,13 +33,18 @@ pub(crate) async fn local_executor(
         .map_err(|error| Failure::unavailable("cannot find this program's own file", &error))?;
     let mut executor = LocalExecutor::new(program, work);
     executor.environment = surroundings.for_jobs();
+    for (id, file) in &settings.build_secrets {
+        // Paths only: what is in the files is read by the child, and stands in no argument or environment.
+        executor.arguments.extend(["--secret".into(), format!("{id}={}", file.display()).into()]);
+    }
     executor.log = Arc::new(|job, line| tracing::debug!(job.id = %job, "{line}"));
     Ok(Arc::new(executor))
 }
 
 /// The child: one order from standard input.
-pub(crate) async fn run(work: &Path, global: &Global) -> Result<End, Failure> {
+pub(crate) async fn run(work: &Path, secrets: &[String], global: &Global) -> Result<End, Failure> {
     start_logging(global, "info")?;
+    let secrets = read_secrets(secrets)?;
     let surroundings = Surroundings::read();
     let executor = WorkExecutor::new(WorkSettings {
         work: work.to_owned(),
@@ -47,10 +52,25 @@ pub(crate) async fn run(work: &Path, global: &Global) -> Result<End, Failure> {
         engine: EngineSettings { containers_conf: surroundings.containers_conf() },
         environment: surroundings.for_jobs(),
         auth: None,
-        secrets: BTreeMap::new(),
+        secrets,
     });
     edgewright_job::serve(std::io::stdin(), std::io::stdout(), &executor)
         .await
         .map_err(|error| Failure::new(error.class(), Chain(&error).to_string()))?;
     Ok(End::Good)
+}
+
+/// The bytes of build secrets. One that cannot be read is as good as unknown: only a step that wants it fails, and says so.
+fn read_secrets(given: &[String]) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
+    let mut secrets = BTreeMap::new();
+    for text in given {
+        let Some((id, file)) = text.split_once('=') else {
+            return Err(Failure::new(ErrorClass::UserFault, format!("`{text}` is not ID=FILE")));
+        };
+        match std::fs::read(file) {
+            Ok(bytes) => drop(secrets.insert(id.to_owned(), bytes)),
+            Err(error) => tracing::warn!(secret = id, file, %error, "a build secret cannot be read"),
+        }
+    }
+    Ok(secrets)
 }
