@@ -68,6 +68,7 @@ pub struct SimulatedExecutor {
 struct State {
     default: Behaviour,
     scripts: BTreeMap<String, VecDeque<Behaviour>>,
+    version: Option<String>,
     ran: Vec<JobOrder>,
 }
 
@@ -92,6 +93,11 @@ impl SimulatedExecutor {
     /// What the next jobs of a node do, one after the other; the last one stays.
     pub fn script(&self, node: &str, behaviours: impl IntoIterator<Item = Behaviour>) {
         self.lock().scripts.insert(node.to_owned(), behaviours.into_iter().collect());
+    }
+
+    /// The version of every package that locks find from now on; `1.0-1` before.
+    pub fn offer(&self, version: &str) {
+        self.lock().version = Some(version.to_owned());
     }
 
     /// The orders that were run, in the order in which they came.
@@ -146,7 +152,10 @@ impl SimulatedExecutor {
             | Behaviour::FailChecks { .. } => {}
         }
         Ok(match &order.task {
-            Task::Lock(task) => answers::lock(task, behaviour),
+            Task::Lock(task) => {
+                let version = self.lock().version.clone().unwrap_or_else(|| "1.0-1".to_owned());
+                answers::lock(task, behaviour, &version)
+            }
             Task::Image(task) => self.image(task, &order.registry, behaviour, events).await,
         })
     }

@@ -27,13 +27,13 @@ pub(super) fn failure(kind: FailureKind, phase: Phase) -> JobFailure {
     JobFailure { kind, phase, message, hint: None, output: vec!["simulated output".to_owned()] }
 }
 
-pub(super) fn lock(task: &LockTask, behaviour: &Behaviour) -> JobOutcome {
+pub(super) fn lock(task: &LockTask, behaviour: &Behaviour, version: &str) -> JobOutcome {
     if let Behaviour::FailBuild { kind } = behaviour {
         return JobOutcome { failure: Some(failure(*kind, Phase::Lock)), ..empty() };
     }
     let package = |name: &String| LockedPackage {
         name: name.clone(),
-        version: "1.0-1".to_owned(),
+        version: version.to_owned(),
         architecture: "all".to_owned(),
     };
     let steps: Vec<Vec<LockedPackage>> =
