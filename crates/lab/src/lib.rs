@@ -18,6 +18,7 @@
 //! | `container` | the life of one container |
 //! | `verdict` | from what the runner said to what the lane found |
 //! | `evidence` | journal, failed units, console, runner output |
+//! | [`kept`] | machines that stay when their checks are done, for somebody to look into |
 //! | [`mod@reap`] | what killed jobs left behind |
 
 mod candidates;
@@ -25,6 +26,7 @@ mod container;
 pub mod engine;
 mod error;
 mod evidence;
+pub mod kept;
 pub mod lane;
 pub mod reap;
 mod rootfs;
