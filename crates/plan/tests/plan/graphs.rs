@@ -231,3 +231,21 @@ fn a_thousand_variants() {
     assert_eq!((graph.variants().len(), graph.nodes.len()), (1001, 1003));
     assert_eq!(plan.summary().reuse, 1001);
 }
+
+#[test]
+fn the_first_by_name_answers_for_its_kin() {
+    let heirs = |source: &Source| -> Vec<String> {
+        let graph = source.sound();
+        let lanes = graph.nodes.values().flat_map(|node| node.lanes.iter().map(move |lane| (&node.id, lane)));
+        lanes
+            .filter_map(|(id, lane)| Some(format!("{} from {}", id.name, lane.inherit.as_ref()?.name)))
+            .collect()
+    };
+    let inherit = "test: {lanes: [container], inherit: {lanes: [container]}}";
+    let all = Source::sample().replace("images/hmi/image.yaml", "test: {lanes: [container]}", inherit);
+    assert_eq!(heirs(&Source::sample()), [""; 0]);
+    assert_eq!(heirs(&all), ["hmi/plant-b from hmi/plant-a"]);
+    let site = "id: s-b\nvars: {plc: 10.0.0.2}\nimages: {hmi: {checks: [{id: more, unit: x.service}]}}\n\
+                slots:\n- {id: a, image: hmi}\n- {id: b, image: gateway}\n";
+    assert_eq!(heirs(&all.with("sites/plant-b/site.yaml", site)), [""; 0], "other checks, other questions");
+}
