@@ -1,6 +1,6 @@
 //! `generate`: files that follow from the code and are committed all the same, so that people can read and review them.
 //!
-//! `docs/cli.md` is every help text of `edgewright`, in the order in which the command names them.
+//! `docs/openapi.json` is the API's document. `docs/cli.md` is every help text of `edgewright`, in the order in which the command names them.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -30,7 +30,14 @@ pub(crate) fn check() -> anyhow::Result<()> {
 }
 
 fn generated() -> anyhow::Result<Vec<(PathBuf, String)>> {
-    Ok(vec![(workspace::root().join("docs/cli.md"), cli()?)])
+    let docs = workspace::root().join("docs");
+    Ok(vec![(docs.join("cli.md"), cli()?), (docs.join("openapi.json"), openapi()?)])
+}
+
+/// The API's document.
+fn openapi() -> anyhow::Result<String> {
+    let arguments = ["run", "--quiet", "--locked", "--package", "edgewright-api", "--example", "openapi"];
+    Run::new("cargo").args(arguments).cwd(workspace::root()).output()
 }
 
 /// The help of every command.
