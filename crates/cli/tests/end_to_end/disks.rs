@@ -109,7 +109,7 @@ async fn a_full_disk_loses_nothing_and_is_told() {
     disk.leave(0);
     repository.write("sites/a/files/etc/site", "while the disk was full\n");
     let during = repository.commit("while the disk was full").await;
-    let _ = server.poll().await;
+    server.poll().await;
     let error = until("an error in the log", async || {
         let log = server.log();
         log.lines().rev().take(20).find(|line| full(line)).map(str::to_owned)

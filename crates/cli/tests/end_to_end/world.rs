@@ -117,7 +117,7 @@ impl Repository {
     pub(crate) fn site(&self, name: &str) {
         let text = format!("id: s-{name}\nslots: [{{id: one, image: hmi}}]\n");
         self.write(&format!("sites/{name}/site.yaml"), &text);
-        self.write(&format!("sites/{name}/files/etc/site"), &format!("{name}\n"));
+        self.write(&format!("sites/{name}/files/etc/site"), format!("{name}\n"));
     }
 
     /// Writes a file.
