@@ -36,6 +36,7 @@ fn lock_task(step: BootstrapStep) -> LockTask {
             base: None,
             bootstrap: vec![step],
             platforms: vec!["linux/amd64".parse().unwrap()],
+            refresh: None,
         },
         keys: BTreeMap::new(),
         now: epoch(),
@@ -70,8 +71,12 @@ async fn every_kind_of_step_works_and_repeats() {
     eprintln!("lock: {:.2} s", started.elapsed().as_secs_f64());
     let packages = lock.packages.values().next().unwrap()[0].clone();
     assert!(packages.iter().any(|package| package.name == "base-files"));
-    let bootstrap =
-        StepAction::Bootstrap { step: trixie(&[]), packages: packages.clone(), keys: BTreeMap::new(), kept: None };
+    let bootstrap = StepAction::Bootstrap {
+        step: trixie(&[]),
+        packages: packages.clone(),
+        keys: BTreeMap::new(),
+        kept: None,
+    };
 
     let first = build(&world.job("one"), Base::Scratch, "t/base", vec![bootstrap]).await;
     let base = first.result.unwrap();
@@ -171,7 +176,8 @@ async fn what_fails_says_whose_fault(
     for package in gone.iter_mut().filter(|package| package.name == "tar") {
         package.version = "0.1-1".into();
     }
-    let action = StepAction::Bootstrap { step: trixie(&[]), packages: gone, keys: BTreeMap::new(), kept: None };
+    let action =
+        StepAction::Bootstrap { step: trixie(&[]), packages: gone, keys: BTreeMap::new(), kept: None };
     let failed = build(&world.job("gone"), Base::Scratch, "t/gone", vec![action]).await.result.unwrap_err();
     assert_eq!(failed.kind, FailureKind::Infrastructure, "{failed:?}");
     assert!(failed.message.starts_with("tar 0.1-1 is locked, but "), "{failed:?}");

@@ -188,7 +188,8 @@ mod tests {
                 .map(|hours| Item { path: hours.to_string().into(), bytes: 10, used: at(*hours) })
                 .collect()
         };
-        let cases: [(&[u64], Option<u64>, u64, &[&str]); 5] = [
+        type Case = (&'static [u64], Option<u64>, u64, &'static [&'static str]);
+        let cases: [Case; 5] = [
             (&[], None, 0, &[]),
             (&[3, 1, 2], None, 30, &[]),
             (&[3, 1, 2], None, 29, &["1"]),

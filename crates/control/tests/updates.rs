@@ -9,10 +9,11 @@
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::World;
 use edgewright_job::Behaviour;
+use edgewright_model::lock::{Lock, LockRequest};
 use edgewright_model::names::CommitId;
 use edgewright_model::outcome::FailureKind;
 use edgewright_model::run::{NodeState, RunNumber, RunState};
@@ -139,4 +140,33 @@ async fn what_is_built_again_is_proved_or_refuted() {
     assert!(nodes.iter().all(|node| node.state == NodeState::Passed));
     let nothing = edgewright_model::Digest::of("nothing");
     assert!(world.control.rebuild(&nothing).await.is_err());
+}
+
+#[tokio::test]
+async fn what_refresh_says_is_too_old_is_built_anew_at_the_next_run() {
+    let world = World::new().await;
+    let role = "from: base\nper: site\nsteps:\n  - containerfile: {file: Containerfile, refresh: 7d}\n";
+    world.write("images/hmi/image.yaml", role);
+    world.write("images/hmi/Containerfile", "ARG BASE\nFROM ${BASE}\nRUN apt-get upgrade\n");
+    let request = LockRequest {
+        base: None,
+        bootstrap: Vec::new(),
+        platforms: vec!["linux/amd64".parse().unwrap()],
+        refresh: Some("7d".parse().unwrap()),
+    };
+    let old = Lock {
+        version: 1,
+        request: request.digest(),
+        epoch: "2026-01-01T00:00:00Z".parse().unwrap(),
+        base: None,
+        packages: BTreeMap::new(),
+    };
+    world.write("images/hmi/edgewright.lock", &serde_json::to_string(&old).unwrap());
+    world.commit("upgrade").await;
+    let (run, state) = world.run().await;
+    assert_eq!((state, looks(&world, run).await), (RunState::Passed, vec!["hmi: refreshed".to_owned()]));
+    let jobs = world.executor.ran().len();
+    let again = world.control.retry(run).await.unwrap();
+    assert_eq!(world.control.drive(again).await.unwrap(), RunState::Passed);
+    assert_eq!(world.orders(jobs), [""; 0], "young enough");
 }

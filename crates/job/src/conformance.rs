@@ -83,8 +83,12 @@ pub fn lock_order(number: u128, image: &str) -> Result<JobOrder, InvalidName> {
         sources: Vec::new(),
         keys: Vec::new(),
     };
-    let request =
-        LockRequest { base: None, bootstrap: vec![bootstrap], platforms: vec!["linux/amd64".parse()?] };
+    let request = LockRequest {
+        base: None,
+        bootstrap: vec![bootstrap],
+        platforms: vec!["linux/amd64".parse()?],
+        refresh: None,
+    };
     let now = Timestamp::UNIX_EPOCH;
     Ok(order(number, Task::Lock(LockTask { image: image.parse()?, request, keys: BTreeMap::new(), now })))
 }

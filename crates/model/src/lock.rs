@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::duration::Span;
 use crate::names::Platform;
 use crate::reference::ImageReference;
 use crate::spec::BootstrapStep;
@@ -49,6 +50,9 @@ pub struct LockRequest {
     pub bootstrap: Vec<BootstrapStep>,
     /// The platforms.
     pub platforms: Vec<Platform>,
+    /// The shortest `refresh` of the image's `containerfile` steps: a lock that is older answers no longer for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh: Option<Span>,
 }
 
 impl LockRequest {
@@ -60,6 +64,12 @@ impl LockRequest {
 
     /// Whether there is nothing to lock, so that the image inherits its parent's epoch.
     pub fn is_empty(&self) -> bool {
-        self.base.is_none() && self.bootstrap.is_empty()
+        self.base.is_none() && self.bootstrap.is_empty() && self.refresh.is_none()
+    }
+
+    /// Whether a lock of this epoch has to be made anew now, because something unpinned is to be fetched again.
+    pub fn is_due(&self, epoch: Timestamp, now: Timestamp) -> bool {
+        let due = self.refresh.and_then(|refresh| epoch.checked_add(refresh.get()).ok());
+        due.is_some_and(|due| due <= now)
     }
 }

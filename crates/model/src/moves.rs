@@ -18,6 +18,8 @@ pub struct LockMoves {
     pub base: Option<BaseMove>,
     /// Packages with another version, new ones and dropped ones, by name; what is equal on all platforms is named once.
     pub packages: Vec<PackageMove>,
+    /// Whether `refresh` of a `containerfile` step is over, so that the image is built anew.
+    pub refreshed: bool,
 }
 
 /// A base image that moved.
@@ -113,12 +115,12 @@ impl LockMoves {
                 packages.insert(PackageMove { name: name.clone(), from, to });
             }
         }
-        Self { base, packages: packages.into_iter().collect() }
+        Self { base, packages: packages.into_iter().collect(), refreshed: false }
     }
 
     /// Whether nothing moved.
     pub const fn is_empty(&self) -> bool {
-        self.base.is_none() && self.packages.is_empty()
+        self.base.is_none() && self.packages.is_empty() && !self.refreshed
     }
 
     /// The first package whose version is older now: a mirror that lags behind, which no lock follows.
@@ -158,6 +160,10 @@ impl fmt::Display for LockMoves {
         if let Some(base) = &self.base {
             let comma = if self.packages.is_empty() { "" } else { ", " };
             write!(f, "{comma}base moved to {}", base.to.short())?;
+        }
+        if self.refreshed {
+            let comma = if self.packages.is_empty() && self.base.is_none() { "" } else { ", " };
+            write!(f, "{comma}refreshed")?;
         }
         Ok(())
     }

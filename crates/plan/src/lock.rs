@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use edgewright_model::duration::Span;
 use edgewright_model::lock::{Lock, LockRequest};
 use edgewright_model::names::ImageName;
 use edgewright_model::spec::{Definition, From, ImageSpec, SourceSpec, Step};
@@ -105,6 +106,14 @@ pub fn lock_request(image: &ImageSpec, source: &SourceSpec) -> LockRequest {
         },
         bootstrap: bootstrap.collect(),
         platforms: platforms(image, source).to_vec(),
+        refresh: image.steps.iter().filter_map(refresh).min(),
+    }
+}
+
+const fn refresh(step: &Step) -> Option<Span> {
+    match step {
+        Step::Containerfile(step) => step.refresh,
+        Step::Bootstrap(_) | Step::Files(_) => None,
     }
 }
 
@@ -127,6 +136,7 @@ mod tests {
             base: base.then(|| "quay.io/a/b:1".parse().unwrap()),
             bootstrap: Vec::new(),
             platforms: vec!["linux/amd64".parse().unwrap()],
+            refresh: None,
         }
     }
 

@@ -33,7 +33,7 @@ pub struct WatchOptions {
 }
 
 /// `[keep]`: bounds of what the data folder holds besides images.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeepOptions {
     /// How long job logs are kept; 90 days where absent.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use edgewright_model::format;
-use edgewright_model::lock::Lock;
+use edgewright_model::lock::{Lock, LockRequest};
 use edgewright_model::moves::{LockLook, LockMoves, LookResult};
 use edgewright_model::names::ImageName;
 use edgewright_model::order::JobId;
@@ -56,7 +56,9 @@ impl Driver<'_> {
             drop(permit);
             let failure = match (outcome.lock, outcome.failure) {
                 (Some(lock), None) => {
-                    self.take(image, effective.map(|old| &old.lock), &lock).await?;
+                    let request =
+                        definition.images.get(image).map(|spec| lock_request(spec, &definition.source));
+                    self.take(image, request.as_ref(), effective.map(|old| &old.lock), &lock).await?;
                     return Ok(None);
                 }
                 (_, Some(failure)) => failure,
@@ -82,11 +84,18 @@ impl Driver<'_> {
 
 impl Driver<'_> {
     /// Makes what was resolved the next overlay, where it moves the image and moves it forwards.
-    async fn take(&self, image: &ImageName, old: Option<&Lock>, new: &Lock) -> Result<(), ControlError> {
+    async fn take(
+        &self,
+        image: &ImageName,
+        request: Option<&LockRequest>,
+        old: Option<&Lock>,
+        new: &Lock,
+    ) -> Result<(), ControlError> {
         let run = self.run.number;
-        let moves = old.map(|old| LockMoves::between(old, new)).unwrap_or_default();
+        let mut moves = old.map(|old| LockMoves::between(old, new)).unwrap_or_default();
+        moves.refreshed = request.zip(old).is_some_and(|(request, old)| request.is_due(old.epoch, new.epoch));
         let mut found = match old {
-            Some(old) if same_inputs(old, new) => look(image, LookResult::Unchanged),
+            Some(old) if same_inputs(old, new) && !moves.refreshed => look(image, LookResult::Unchanged),
             Some(_) => match moves.backwards() {
                 Some(package) => {
                     let message = Some(format!("the mirror lags behind ({package})"));

@@ -12,7 +12,9 @@ use edgewright_model::verdict::LaneResult;
 use edgewright_oci::COMPRESSOR_VERSION;
 use edgewright_plan::history::{PreviousBuild, VerdictKey};
 use edgewright_plan::plan::Planned;
-use edgewright_plan::{Action, EffectiveLock, Graph, History, LockOrigin, Locks, Plan, graph, plan};
+use edgewright_plan::{
+    Action, EffectiveLock, Graph, History, LockOrigin, Locks, Plan, graph, lock_request, plan,
+};
 use edgewright_store::nodes::{NodeRow, PathStep};
 use edgewright_store::runs::RunRow;
 use jiff::Timestamp;
@@ -59,6 +61,12 @@ impl Driver<'_> {
         let mut graph = graph(&definition, &tree, &locks);
         let mut unlocked = BTreeMap::new();
         let mut wanted: BTreeSet<ImageName> = graph.unresolved.keys().cloned().collect();
+        // What `refresh` says is too old is fetched again, whoever asked for the run.
+        let now = self.clock.now();
+        wanted.extend(locks.images.iter().filter_map(|(image, lock)| {
+            let request = lock_request(definition.images.get(image)?, &definition.source);
+            request.is_due(lock.lock.epoch, now).then(|| image.clone())
+        }));
         if run.trigger == Trigger::Lock {
             let asked = self.store.run_images(run.number).await?;
             wanted.extend(
