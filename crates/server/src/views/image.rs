@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use edgewright_api::{
-    BuildView, ImageState, ImageSummary, ImageView, LockView, Proof, Provenance, PullCommands, StepView, VerdictView,
+    BuildView, ImageState, ImageSummary, ImageView, LockView, Proof, Provenance, PullCommands, StepView,
+    VerdictView,
 };
 use edgewright_model::Digest;
 use edgewright_model::names::{ImageName, Platform, SourceName, VariantName};
