@@ -1,6 +1,6 @@
 //! A build secret is there for the `RUN` that mounts it, and nowhere afterwards.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where an assumption does not hold")]
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests")]
 
 mod common;
 
