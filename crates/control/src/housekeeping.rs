@@ -183,12 +183,12 @@ mod tests {
 
     #[test]
     fn the_old_go_first_then_the_oldest_until_the_rest_fits() {
+        type Case = (&'static [u64], Option<u64>, u64, &'static [&'static str]);
         let items = |ages: &[u64]| -> Vec<Item> {
             ages.iter()
                 .map(|hours| Item { path: hours.to_string().into(), bytes: 10, used: at(*hours) })
                 .collect()
         };
-        type Case = (&'static [u64], Option<u64>, u64, &'static [&'static str]);
         let cases: [Case; 5] = [
             (&[], None, 0, &[]),
             (&[3, 1, 2], None, 30, &[]),

@@ -101,7 +101,7 @@ fn judge(rootfs: &RootFs, took: Duration) -> Vec<CheckResult> {
         // The ids are fit by their own grammar.
         let id = id.parse().ok()?;
         let outcome = fault.map_or(CheckOutcome::Passed, failed);
-        Some(CheckResult { id, outcome, duration_ms: milliseconds(took), tries: 1 })
+        Some(CheckResult { id, outcome, duration_ms: milliseconds(took), tries: 1, notes: Vec::new() })
     };
     found.into_iter().filter_map(result).collect()
 }

@@ -27,6 +27,7 @@ pub(crate) fn complete(checks: &[Check], mut results: Vec<CheckResult>, reason: 
             outcome: CheckOutcome::Skipped { reason: reason.to_owned() },
             duration_ms: 0,
             tries: 0,
+            notes: Vec::new(),
         },
     };
     checks.iter().map(result).collect()
@@ -69,7 +70,7 @@ mod tests {
             message: format!("{id} is bad"),
             output: Vec::new(),
         });
-        CheckResult { id: id.parse().unwrap(), outcome, duration_ms: 1, tries: 1 }
+        CheckResult { id: id.parse().unwrap(), outcome, duration_ms: 1, tries: 1, notes: Vec::new() }
     }
 
     fn check(id: &str, within: &str) -> Check {

@@ -427,7 +427,10 @@ mod tests {
         let secrets = "[secrets]\nnpm = \"/run/npm\"\nkey = \"key\"";
         let secrets = options("[secrets]\nnpm = \"/new\"").over(options(secrets));
         let secrets = secrets.resolve(Path::new("/d"), cores(1)).unwrap().build_secrets;
-        assert_eq!((secrets["npm"].as_path(), secrets["key"].as_path()), (Path::new("/new"), Path::new("key")));
+        assert_eq!(
+            (secrets["npm"].as_path(), secrets["key"].as_path()),
+            (Path::new("/new"), Path::new("key"))
+        );
         let bare = Options::default().resolve(Path::new("/default"), cores(64)).unwrap();
         assert_eq!(bare.listen.to_string(), DEFAULT_LISTEN);
         assert!(bare.listen.ip().is_loopback());

@@ -52,9 +52,8 @@ pub(super) fn request(sink: &Sink, client: &Client, row: &EventRow) -> Option<Re
 const fn word(kind: SinkKind, state: RunState) -> Option<&'static str> {
     let gitlab = matches!(kind, SinkKind::Gitlab);
     Some(match state {
-        RunState::Queued => "pending",
         RunState::Running if gitlab => "running",
-        RunState::Running => "pending",
+        RunState::Queued | RunState::Running => "pending",
         RunState::Passed => "success",
         RunState::Failed if gitlab => "failed",
         RunState::Failed => "failure",

@@ -168,8 +168,9 @@ impl Driver<'_> {
                 let entries = listing.entries().into_iter().map(|entry| PackEntry {
                     path: entry.path.to_string(),
                     mode: match &entry.kind {
-                        LayerKind::File { mode, .. } => *mode,
-                        LayerKind::Directory { mode } | LayerKind::HardLink { mode, .. } => *mode,
+                        LayerKind::File { mode, .. }
+                        | LayerKind::Directory { mode }
+                        | LayerKind::HardLink { mode, .. } => *mode,
                         LayerKind::Link { .. } => 0o777,
                     },
                     xattrs: entry.xattrs.clone(),

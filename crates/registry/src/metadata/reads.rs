@@ -199,9 +199,10 @@ impl Metadata {
 
     /// Bytes of all blobs, each once.
     pub(crate) async fn stored_bytes(&self) -> Read<u64> {
-        let bytes: i64 = sqlx::query_scalar("SELECT coalesce(sum(size), 0) FROM blobs WHERE state = 'present'")
-            .fetch_one(&self.readers)
-            .await?;
+        let bytes: i64 =
+            sqlx::query_scalar("SELECT coalesce(sum(size), 0) FROM blobs WHERE state = 'present'")
+                .fetch_one(&self.readers)
+                .await?;
         unsigned(bytes, "size")
     }
 
