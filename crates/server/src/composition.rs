@@ -224,6 +224,7 @@ impl Composition {
     }
 
     /// Starts the reconcilers: sources are polled, runs that are open go on, sinks are told.
+    #[expect(clippy::result_large_err, reason = "happens once, at start")]
     pub fn start(&self) -> Result<(), StartError> {
         self.control.start();
         self.control.notify(&self.live.now().sinks).map_err(StartError::Sinks)?;

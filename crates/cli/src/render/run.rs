@@ -155,7 +155,17 @@ pub(crate) fn locks(looks: &[LockLook]) -> String {
         let _ = writeln!(text, "lock of {}: {words}", paint(BOLD, &look.image));
     }
     if unchanged > 0 {
-        let _ = writeln!(text, "{}", paint(DIM, format!("{unchanged} locks looked at: nothing moved")));
+        let _ = writeln!(
+            text,
+            "{}",
+            paint(
+                DIM,
+                match unchanged {
+                    1 => "1 lock looked at: nothing moved".to_owned(),
+                    count => format!("{count} locks looked at: nothing moved"),
+                }
+            )
+        );
     }
     text
 }

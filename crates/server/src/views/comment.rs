@@ -42,14 +42,14 @@ fn comment(view: &RunView) -> String {
         line(&mut text, format_args!("- {}", code(&diagnostic.message)));
     }
     failures(&mut text, view);
-    let work: Vec<&NodeView> = view
+    let jobs: Vec<&NodeView> = view
         .nodes
         .iter()
         .filter(|node| matches!(node.action, NodeAction::Build | NodeAction::Test | NodeAction::Retire))
         .collect();
-    if !work.is_empty() {
+    if !jobs.is_empty() {
         text.push_str("\n| image | plan | why | state | verdict |\n|---|---|---|---|---|\n");
-        for node in work.iter().take(SHOWN) {
+        for node in jobs.iter().take(SHOWN) {
             let verdicts: Vec<String> =
                 node.verdicts.iter().map(|verdict| format!("{} {}", verdict.lane, said(verdict))).collect();
             line(
@@ -64,8 +64,8 @@ fn comment(view: &RunView) -> String {
                 ),
             );
         }
-        if work.len() > SHOWN {
-            line(&mut text, format_args!("\n… and {} more", work.len() - SHOWN));
+        if jobs.len() > SHOWN {
+            line(&mut text, format_args!("\n… and {} more", jobs.len() - SHOWN));
         }
     }
     if run.counts.reuse > 0 {

@@ -143,8 +143,8 @@ impl Views {
             let Some(build) = self.store.builds_of(digest).await?.into_iter().next() else { continue };
             let run = self.run_row(build.run).await?;
             // The row of the run that built it: its reason is why this digest exists, and its steps are this digest's.
-            let nodes = self.store.nodes(run.number).await?;
-            let origin = nodes
+            let rows = self.store.nodes(run.number).await?;
+            let origin = rows
                 .iter()
                 .find(|node| node.key.as_ref() == Some(&build.key) || node.digest.as_ref() == Some(digest));
             let newest = planned.iter().find(|node| node.digest.as_ref() == Some(digest));
@@ -163,7 +163,7 @@ impl Views {
             });
             notes.extend(newest.iter().flat_map(|node| node.notes.iter().cloned()));
             verdicts.extend(self.verdict_views(platform, digest).await?);
-            locks = self.locks(situation, &run, &line(variant, steps, &nodes)).await?;
+            locks = self.locks(situation, &run, &line(variant, steps, &rows)).await?;
             provenance = Some(Provenance {
                 url: situation.source.url.clone(),
                 commit: run.commit.to_string(),
