@@ -18,10 +18,11 @@ pub(crate) fn rebuilds(views: &[RebuildView]) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "{} {}: {result}, {} steps",
+            "{} {}: {result}, {} step{}",
             paint(BOLD, &view.node),
             view.platform,
-            view.steps.len()
+            view.steps.len(),
+            if view.steps.len() == 1 { "" } else { "s" }
         );
         if let Some(step) =
             view.steps.iter().find(|step| step.was.as_ref().is_some_and(|was| *was != step.now))
