@@ -201,14 +201,14 @@ async fn a_sink_is_told_again_until_it_takes_an_event_and_settings_change_while_
     use axum::http::StatusCode;
     let world = world().await;
     let heard = Arc::new(std::sync::Mutex::new(Vec::<serde_json::Value>::new()));
-    let hears = Arc::clone(&heard);
+    let ear = Arc::clone(&heard);
     let take = move |body: String| {
-        let hears = Arc::clone(&hears);
+        let ear = Arc::clone(&ear);
         async move {
-            let mut heard = hears.lock().unwrap();
-            heard.push(serde_json::from_str(&body).unwrap());
+            let mut events = ear.lock().unwrap();
+            events.push(serde_json::from_str(&body).unwrap());
             // The first try fails: it is repeated.
-            if heard.len() == 1 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::NO_CONTENT }
+            if events.len() == 1 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::NO_CONTENT }
         }
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -140,7 +140,7 @@ mod tests {
             "refs/heads/refs/pull/1/head",
             "refs/pull/x/head",
         ];
-        let text: String = names.iter().map(|name| format!("{A}\t{name}\n")).collect();
+        let text = names.map(|name| format!("{A}\t{name}\n")).concat();
         let heads = pull_requests(&text).unwrap();
         assert_eq!(heads.keys().collect::<Vec<_>>(), ["refs/merge-requests/3/head", "refs/pull/12/head"]);
         assert!(pull_requests("<html>").is_err());
