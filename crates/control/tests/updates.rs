@@ -15,7 +15,7 @@ use common::World;
 use edgewright_job::Behaviour;
 use edgewright_model::lock::{Lock, LockRequest};
 use edgewright_model::names::CommitId;
-use edgewright_model::outcome::FailureKind;
+use edgewright_model::outcome::{FailureKind, KeptPackages};
 use edgewright_model::run::{NodeState, RunNumber, RunState};
 use edgewright_store::proofs::ProofResult;
 
@@ -169,4 +169,26 @@ async fn what_refresh_says_is_too_old_is_built_anew_at_the_next_run() {
     let again = world.control.retry(run).await.unwrap();
     assert_eq!(world.control.drive(again).await.unwrap(), RunState::Passed);
     assert_eq!(world.orders(jobs), [""; 0], "young enough");
+}
+
+#[tokio::test]
+async fn packages_are_held_as_long_as_a_release_stands_on_them() {
+    let world = world().await;
+    world.run().await;
+    let entry = world.entries().await.into_iter().find(|entry| entry.variant.to_string() == "base").unwrap();
+    let needed = world.store.nodes_of(&entry.digest).await.unwrap()[0].1.steps[0].key.clone();
+    let orphan = edgewright_model::Digest::of("a key that nothing was released from");
+    let kept = KeptPackages {
+        repository: "plant-os/packages".parse().unwrap(),
+        sources: "deb http://mirror trixie main\n".to_owned(),
+        packages: Vec::new(),
+    };
+    let long_ago = "2020-01-01T00:00:00Z".parse().unwrap();
+    for key in [&needed, &orphan] {
+        world.store.keep_packages(key, &kept, long_ago).await.unwrap();
+    }
+    assert_eq!(world.store.unneeded_packages(long_ago).await.unwrap(), [], "too young");
+    assert_eq!(world.control.tidy().await.unwrap().packages, 1);
+    assert_eq!(world.store.kept_packages(&orphan).await.unwrap(), None);
+    assert_eq!(world.store.kept_packages(&needed).await.unwrap(), Some(kept));
 }

@@ -197,6 +197,17 @@ async fn runs_are_cancelled_and_tried_again_over_http() {
 }
 
 #[tokio::test]
+async fn an_update_is_for_a_source_that_ran_and_for_images_of_its_names() {
+    let world = world().await;
+    let update =
+        async |name: &str| world.client.update(&name.parse().unwrap(), &["base".parse().unwrap()]).await;
+    let unknown = update("nobody").await.unwrap_err();
+    assert_eq!(unknown.class(), ErrorClass::Conflict, "{unknown}");
+    let never_run = update("plants").await.unwrap_err();
+    assert!(never_run.to_string().contains("no commit of the source was run yet"), "{never_run}");
+}
+
+#[tokio::test]
 async fn a_sink_is_told_again_until_it_takes_an_event_and_settings_change_while_serving() {
     use axum::http::StatusCode;
     let world = world().await;
