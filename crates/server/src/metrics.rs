@@ -1,7 +1,7 @@
 //! Metrics for Prometheus, in OpenMetrics text. Counters and histograms live here; gauges are read when asked for.
 //!
 //! Names follow Prometheus' conventions: prefix, base units (seconds, bytes), `_total` for counters. Labels have few
-//! values: no digests, no commits, no run numbers. docs/server.md lists them all; a test compares.
+//! values: no digests, no commits, no run numbers. docs/operating.md lists them all; a test compares.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -279,7 +279,7 @@ mod tests {
 
     use super::*;
 
-    const DOCS: &str = include_str!("../../../docs/server.md");
+    const DOCS: &str = include_str!("../../../docs/operating.md");
 
     fn full() -> (Metrics, Snapshot) {
         let metrics = Metrics::default();

@@ -16,7 +16,7 @@ pub(crate) fn look_at_state(allow_failed: &[String], budget: Budget) -> Finding 
         Err(finding) => return finding,
     };
     match ended.text().trim() {
-        "running" => Finding::Holds,
+        "running" => look_at_restarting_units(allow_failed, budget),
         "degraded" => look_at_failed_units(allow_failed, budget),
         "" => Finding::image(
             format!("the service manager does not answer: {}", ended.tail.join(" ").trim()),
@@ -29,6 +29,32 @@ pub(crate) fn look_at_state(allow_failed: &[String], budget: Budget) -> Finding 
             Finding::image(format!("the system is `{}`, want `running`", short(state)), output)
         }
     }
+}
+
+/// A unit that crashes and is restarted is `activating` in between: the system counts as `running` although it is not well.
+fn look_at_restarting_units(allow_failed: &[String], budget: Budget) -> Finding {
+    let list = [
+        "list-units",
+        "--state=auto-restart,auto-restart-queued",
+        "--plain",
+        "--full",
+        "--no-legend",
+        "--no-pager",
+    ];
+    let restarting = match systemctl(&list, budget) {
+        Ok(ended) => failed_units(&ended.text()),
+        Err(finding) => return finding,
+    };
+    let refused: Vec<&str> =
+        restarting.iter().map(String::as_str).filter(|unit| !is_allowed(unit, allow_failed)).collect();
+    if refused.is_empty() {
+        return Finding::Holds;
+    }
+    let shown = &refused[..refused.len().min(SHOWN_UNITS)];
+    Finding::image(
+        format!("the system is not settled: {} ended and waits to be restarted", refused.join(", ")),
+        status(shown, budget),
+    )
 }
 
 fn look_at_failed_units(allow_failed: &[String], budget: Budget) -> Finding {

@@ -27,6 +27,7 @@ cases! {
     every_kind_of_check_passes
     a_failing_unit_fails_the_image
     a_failure_allowed_by_name_passes
+    a_service_that_is_restarted_again_and_again_is_not_up
     an_init_that_ends_fails_the_image
     an_init_that_is_missing_fails_the_image
     a_system_that_never_gets_up_fails_the_image
@@ -116,6 +117,21 @@ async fn a_failure_allowed_by_name_passes(world: Arc<World>) {
     let image = world.image(&["/sbin/init"], &bad_unit());
     let verdict = world.run(&image, &UP.replace("[]", r#"["bad.service"]"#)).await;
     assert_eq!(verdict.result, LaneResult::Passed, "{verdict:?}");
+}
+
+/// Between two tries no unit is failed and the system counts as `running`.
+async fn a_service_that_is_restarted_again_and_again_is_not_up(world: Arc<World>) {
+    let unit =
+        "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/false\nRestart=always\nRestartSec=30\n";
+    let files = [
+        ("etc/systemd/system/flap.service", 0o644, unit),
+        ("etc/systemd/system/multi-user.target.wants/flap.service", 0o777, "-> ../flap.service"),
+    ];
+    let image = world.image(&["/sbin/init"], &files);
+    let verdict = world.run(&image, &UP.replace("1m", "5s")).await;
+    let (kind, message) = failure(&verdict);
+    assert_eq!(kind, FailureKind::Image);
+    assert!(message.contains("flap.service ended and waits to be restarted"), "{message}");
 }
 
 async fn an_init_that_ends_fails_the_image(world: Arc<World>) {
