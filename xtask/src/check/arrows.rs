@@ -34,8 +34,8 @@ const ARROWS: [(&str, &[&str]); 20] = [
         &["plan", "rollout", "oci", "checks", "source", "build", "lab", "job", "blobs", "registry", "store"],
     ),
     ("api", &[]),
-    // The composition opens the database that control works on.
-    ("server", &["control", "registry", "api", "store"]),
+    // The composition opens the database that control works on, and hands control its git and its executor.
+    ("server", &["control", "registry", "api", "store", "source", "job"]),
     ("agent", &["oci", "checks", "api"]),
     ("testkit", ANY),
     // The command itself: package `edgewright`.

@@ -119,6 +119,17 @@ pub(crate) fn image(view: &ImageView, now: Timestamp) -> String {
         for command in [&pull.skopeo, &pull.podman, &pull.bootc] {
             let _ = writeln!(text, "  {command}");
         }
+    } else if let Some(digest) = &view.image.digest {
+        let _ = writeln!(text, "\n{}", paint(BOLD, "pull"));
+        let _ = writeln!(
+            text,
+            "  nobody serves this data folder now: start `edgewright serve` with the same --data, then"
+        );
+        let _ = writeln!(
+            text,
+            "  skopeo copy --src-tls-verify=false docker://127.0.0.1:5080/{}@{digest} oci:image",
+            view.image.repository
+        );
     }
     text
 }
