@@ -119,7 +119,7 @@ pub(crate) fn image(view: &ImageView, now: Timestamp) -> String {
         for command in [&pull.skopeo, &pull.podman, &pull.bootc] {
             let _ = writeln!(text, "  {command}");
         }
-    } else if let Some(digest) = &view.image.digest {
+    } else if let (Some(digest), Some(repository)) = (&view.image.digest, &view.image.repository) {
         let _ = writeln!(text, "\n{}", paint(BOLD, "pull"));
         let _ = writeln!(
             text,
@@ -127,8 +127,7 @@ pub(crate) fn image(view: &ImageView, now: Timestamp) -> String {
         );
         let _ = writeln!(
             text,
-            "  skopeo copy --src-tls-verify=false docker://127.0.0.1:5080/{}@{digest} oci:image",
-            view.image.repository
+            "  skopeo copy --src-tls-verify=false docker://127.0.0.1:5080/{repository}@{digest} oci:image"
         );
     }
     text
