@@ -153,6 +153,11 @@ impl Control {
         Ok(())
     }
 
+    /// The ids of the configured sources.
+    pub(crate) fn followed(&self) -> BTreeSet<SourceId> {
+        self.state().watched.keys().copied().collect()
+    }
+
     /// A source's settings and mirror.
     pub fn watched(&self, source: SourceId) -> Option<Arc<Watched>> {
         self.state().watched.get(&source).cloned()

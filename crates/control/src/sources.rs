@@ -47,6 +47,11 @@ pub struct Watched {
 }
 
 impl Watched {
+    /// How it is followed.
+    pub const fn settings(&self) -> &SourceSettings {
+        &self.settings
+    }
+
     /// The branch that counts as the default one: the configured one, else the remote's.
     pub(crate) async fn default_branch(&self, store: &Store) -> Result<Option<String>, StoreError> {
         match &self.settings.branch {

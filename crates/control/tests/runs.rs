@@ -217,3 +217,25 @@ async fn a_cancelled_run_ends_and_the_next_one_uses_what_it_built() {
     assert_eq!(world.control.drive(retried).await.unwrap(), RunState::Passed);
     assert!(!world.orders(FIRST.len()).contains(&FIRST[0].to_owned()), "base is not built again");
 }
+
+#[tokio::test]
+async fn two_sources_cannot_write_to_the_same_repositories() {
+    let world = World::new().await;
+    assert_eq!(world.run().await.1, RunState::Passed);
+    let entries = world.entries().await;
+    let copy = world.folder.path().join("copy");
+    let from = world.folder.path().join("repository");
+    edgewright_process::Command::new("cp").arg("-r").arg(&from).arg(&copy).run().await.unwrap();
+    let settings = edgewright_control::SourceSettings {
+        name: "copy".parse().unwrap(),
+        remote: edgewright_source::Remote::from_path(&copy).unwrap(),
+        ..world.control.watched(world.source).unwrap().settings().clone()
+    };
+    let second = world.control.add_source(settings).await.unwrap();
+    let watched = world.control.watched(second).unwrap();
+    let run = world.control.poll_once(&watched).await.unwrap().pop().unwrap();
+    assert_eq!(world.control.drive(run).await.unwrap(), RunState::Failed);
+    let failure = world.store.run(run).await.unwrap().unwrap().failure.unwrap();
+    assert!(failure.contains("is the name of source `plants` already"), "{failure}");
+    assert_eq!(world.entries().await, entries);
+}

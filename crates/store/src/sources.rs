@@ -71,6 +71,17 @@ impl Store {
         url: &str,
         now: Timestamp,
     ) -> Result<SourceRow, StoreError> {
+        let mut write = self.write().await?;
+        // The same address under another name is the same source: `run` and `serve` may call it differently.
+        sqlx::query(
+            "UPDATE sources SET name = ?1 WHERE id = (SELECT min(id) FROM sources WHERE url = ?2)
+             AND NOT EXISTS (SELECT 1 FROM sources WHERE name = ?1)",
+        )
+        .bind(name.as_str())
+        .bind(url)
+        .execute(&mut *write)
+        .await
+        .doing("rename a source")?;
         let found = sqlx::query(
             "INSERT INTO sources (name, url, created_at) VALUES (?, ?, ?)
              ON CONFLICT (name) DO UPDATE SET url = excluded.url RETURNING *",
@@ -78,9 +89,10 @@ impl Store {
         .bind(name.as_str())
         .bind(url)
         .bind(now.to_string())
-        .fetch_one(&self.pool)
+        .fetch_one(&mut *write)
         .await
         .doing("store a source")?;
+        write.commit().await.doing("commit a source")?;
         source(&found)
     }
 
@@ -121,8 +133,15 @@ impl Store {
         Ok(())
     }
 
-    /// Notes the name that the source's definition gives itself.
+    /// Notes the name that the source's definition gives itself. Another source that had it before loses it: whoever calls
+    /// this has made sure that nobody follows that one any more.
     pub async fn name_definition(&self, id: SourceId, name: &SourceName) -> Result<(), StoreError> {
+        sqlx::query("UPDATE sources SET definition_name = NULL WHERE definition_name = ? AND id <> ?")
+            .bind(name.as_str())
+            .bind(id.0)
+            .execute(&self.pool)
+            .await
+            .doing("take over a source's name")?;
         sqlx::query("UPDATE sources SET definition_name = ?1 WHERE id = ?2 AND definition_name IS NOT ?1")
             .bind(name.as_str())
             .bind(id.0)

@@ -217,3 +217,18 @@ async fn a_release_moves_its_channels_and_ends_its_run_or_does_nothing() {
     world.store.declare_channels(world.source, &BTreeMap::new()).await.unwrap();
     assert_eq!(world.store.channels(world.source).await.unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn the_same_address_is_the_same_source_whatever_it_is_called() {
+    let world = world().await;
+    let again =
+        world.store.upsert_source(&"works".parse().unwrap(), "https://git.example/p", NOW).await.unwrap();
+    assert_eq!((again.id, again.name.as_str()), (world.source, "works"));
+    let other =
+        world.store.upsert_source(&"plants".parse().unwrap(), "https://git.example/q", NOW).await.unwrap();
+    assert_ne!(other.id, world.source);
+    // A name that is taken stays with its source: the address of that one changes.
+    let moved =
+        world.store.upsert_source(&"works".parse().unwrap(), "https://git.example/q", NOW).await.unwrap();
+    assert_eq!(moved.id, world.source);
+}

@@ -25,6 +25,7 @@ mod waiting;
 pub(crate) use job::packages_pin;
 pub use rebuild::{Rebuilt, RebuiltStep};
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -35,6 +36,7 @@ use edgewright_process::Clock;
 use edgewright_store::Store;
 use edgewright_store::nodes::NodeChange;
 use edgewright_store::runs::RunRow;
+use edgewright_store::sources::SourceId;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -61,6 +63,8 @@ pub(crate) struct Driver<'a> {
     pub(crate) tags: &'a ChannelTags,
     pub(crate) slots: &'a Semaphore,
     pub(crate) watched: Arc<Watched>,
+    /// Every configured source.
+    pub(crate) followed: BTreeSet<SourceId>,
     pub(crate) run: RunRow,
     pub(crate) cancel: CancellationToken,
     pub(crate) selection: Option<selection::Selection>,
@@ -184,6 +188,7 @@ impl Control {
             tags: &inner.tags,
             slots: &inner.slots,
             watched,
+            followed: self.followed(),
             selection: self.selections().get(&run.number).cloned(),
             run,
             cancel,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use edgewright_model::format::{self, Diagnostic};
 use edgewright_model::lock::Lock;
-use edgewright_model::names::ImageName;
+use edgewright_model::names::{ImageName, SourceName};
 use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
 use edgewright_model::run::{NodeState, RunState, Trigger};
 use edgewright_model::spec::{Definition, Exception};
@@ -46,8 +46,16 @@ impl Driver<'_> {
             self.refuse(&parsed.diagnostics).await?;
             return Ok(None);
         };
-        self.store.name_definition(run.source, &definition.source.name).await?;
         if self.watched.default_branch(self.store).await?.as_ref() == Some(&run.branch) {
+            let name = &definition.source.name;
+            if let Some(other) = self.same_name(name).await? {
+                let why = format!(
+                    "`name: {name}` in edgewright.yaml is the name of source `{other}` already: both would write to the repositories {name}/…; rename one"
+                );
+                self.fail(&why).await?;
+                return Ok(None);
+            }
+            self.store.name_definition(run.source, name).await?;
             self.store.declare_channels(run.source, &definition.source.channels).await?;
         }
 
@@ -111,10 +119,26 @@ impl Driver<'_> {
         let run = &self.run;
         self.store.note_diagnostics(run.number, diagnostics).await?;
         let first = diagnostics.first().map_or("edgewright.yaml is missing", |first| first.message.as_str());
-        let failure = format!("the source has errors ({} in all): {first}", diagnostics.len().max(1));
-        self.store.end_run(run.number, run.state, RunState::Failed, Some(&failure), self.clock.now()).await?;
+        self.fail(&format!("the source has errors ({} in all): {first}", diagnostics.len().max(1))).await
+    }
+
+    /// Ends the run as a whole.
+    async fn fail(&self, why: &str) -> Result<(), ControlError> {
+        let run = &self.run;
+        self.store.end_run(run.number, run.state, RunState::Failed, Some(why), self.clock.now()).await?;
         self.events.send(run.number, RunEventKind::State(RunState::Failed));
         Ok(())
+    }
+
+    /// Another source that is followed and has this name in its definition.
+    async fn same_name(&self, name: &SourceName) -> Result<Option<SourceName>, ControlError> {
+        let sources = self.store.sources().await?;
+        let other = sources.into_iter().find(|source| {
+            source.definition_name.as_ref() == Some(name)
+                && source.id != self.run.source
+                && self.followed.contains(&source.id)
+        });
+        Ok(other.map(|source| source.name))
     }
 
     pub(crate) async fn overlays(&self) -> Result<BTreeMap<ImageName, Vec<(u64, Lock)>>, ControlError> {
