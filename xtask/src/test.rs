@@ -74,6 +74,9 @@ pub(crate) fn run(parts: &[Part]) -> anyhow::Result<()> {
     if parts != [Part::Docs] {
         println!("test: compiling");
         cargo_test().args(["--all-targets", "--no-run"]).run().context("the tests do not compile")?;
+        // Tests start these as processes of their own; selected tests alone do not build them.
+        let examples = Run::new("cargo").args(["build", "--workspace", "--locked", "--examples"]);
+        examples.cwd(workspace::root()).run().context("the examples do not compile")?;
         println!("test: compiled in {}", shown(started.elapsed()));
     }
     let mut total = Counts::default();
