@@ -2,6 +2,8 @@
 //!
 //! Lists and archives are shared through the cache folder by hard links, so that locking and building download once.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -9,7 +11,6 @@ use std::time::SystemTime;
 use edgewright_model::Digest;
 use edgewright_model::lock::LockedPackage;
 use edgewright_model::outcome::{JobFailure, Phase};
-use edgewright_oci::client::base64_decode;
 use edgewright_process::{Command, CommandError};
 
 use super::repository::Repository;
@@ -154,7 +155,7 @@ impl Apt {
         }
         let local = |error: std::io::Error| failure::local(phase, &error);
         for (path, text) in keys {
-            let Some(bytes) = base64_decode(text) else {
+            let Ok(bytes) = BASE64_STANDARD.decode(text) else {
                 let message = format!("the key {path} of the order is not base64");
                 return Err(failure::infrastructure(phase, message, None));
             };

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use edgewright_model::Digest;
 use edgewright_model::order::RegistryAccess;
 
-pub use auth::{Credentials, base64_decode};
+pub use auth::Credentials;
 pub use error::ClientError;
 pub use pull::BlobReader;
 
