@@ -85,18 +85,7 @@ impl Driver<'_> {
                 lanes.push(self.lane(lane));
             }
         }
-        let task = Task::Image(ImageTask {
-            node: node.id.name.to_string(),
-            variant: node.variant().cloned(),
-            platform: node.id.platform.clone(),
-            repository: node.repository.clone(),
-            base,
-            steps,
-            epoch: node.epoch,
-            labels: node.labels.clone(),
-            lanes,
-        });
-        Ok(Work { known, order: self.job(job, task) })
+        Ok(Work { known, order: self.job(job, image_task(node, base, steps, lanes)) })
     }
 
     /// The order that resolves an image's lock.
@@ -237,6 +226,21 @@ impl Driver<'_> {
         }
         Ok(encoded)
     }
+}
+
+/// What a node's job does.
+pub(super) fn image_task(node: &Node, base: Base, steps: Vec<StepOrder>, lanes: Vec<LaneOrder>) -> Task {
+    Task::Image(ImageTask {
+        node: node.id.name.to_string(),
+        variant: node.variant().cloned(),
+        platform: node.id.platform.clone(),
+        repository: node.repository.clone(),
+        base,
+        steps,
+        epoch: node.epoch,
+        labels: node.labels.clone(),
+        lanes,
+    })
 }
 
 fn file(operation: &'static str, source: std::io::Error) -> ControlError {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use edgewright_model::Digest;
 use edgewright_model::format;
 use edgewright_model::names::Platform;
-use edgewright_model::order::{Base, ImageTask, JobId, StepAction, Task};
+use edgewright_model::order::{Base, JobId, StepAction};
 use edgewright_model::outcome::JobFailure;
 use edgewright_model::run::{NodeState, RunNumber};
 use edgewright_plan::graph::Node;
@@ -16,6 +16,7 @@ use edgewright_store::proofs::ProofResult;
 
 use super::Driver;
 use super::lanes::Standing;
+use super::order::image_task;
 use super::prepare::{Prepared, fixed_locks};
 use crate::{Control, ControlError};
 
@@ -95,17 +96,7 @@ impl Driver<'_> {
             }
             steps.push(order);
         }
-        let task = Task::Image(ImageTask {
-            node: node.id.name.to_string(),
-            variant: node.variant().cloned(),
-            platform: node.id.platform.clone(),
-            repository: node.repository.clone(),
-            base,
-            steps,
-            epoch: node.epoch,
-            labels: node.labels.clone(),
-            lanes: Vec::new(),
-        });
+        let task = image_task(node, base, steps, Vec::new());
         let name = format!("rebuild {}", node.id.name);
         let log = self.logs.open(self.run.number, &name, Some(&node.id.platform)).await.ok();
         let order = self.job(JobId(uuid::Uuid::now_v7()), task);
