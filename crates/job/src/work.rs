@@ -260,7 +260,7 @@ impl Job<'_> {
             scratch: self.place.scratch.clone(),
             cache: self.place.work.join("cache"),
             storage: containers.join("storage"),
-            runroot: containers.join("run"),
+            runroot: edgewright_lab::runroot(&containers),
             process: self.processes(engine),
             auth: self.settings.auth.clone(),
             secrets: self.settings.secrets.clone(),

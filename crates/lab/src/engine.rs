@@ -15,6 +15,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -227,8 +228,23 @@ pub(crate) fn storage_arguments(containers: &Path) -> [OsString; 4] {
         "--root".into(),
         containers.join("storage").into_os_string(),
         "--runroot".into(),
-        containers.join("run").into_os_string(),
+        runroot(containers).into_os_string(),
     ]
+}
+
+/// podman refuses a longer path for its run-time state, in bytes.
+const LONGEST_RUNROOT: usize = 50;
+
+/// Where podman and buildah keep their run-time state: beside the storage where its path is short enough for podman, else
+/// a short folder that follows from that path, so that every process finds the same.
+pub fn runroot(containers: &Path) -> PathBuf {
+    let beside = containers.join("run");
+    if beside.as_os_str().len() <= LONGEST_RUNROOT {
+        return beside;
+    }
+    let name = Digest::of(beside.as_os_str().as_encoded_bytes());
+    let is_root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+    PathBuf::from(if is_root { "/run/edgewright-" } else { "/tmp/edgewright-" }.to_owned() + name.short())
 }
 
 /// What podman needs besides, so that it shares no state with the user's own: buildah has no such option.
@@ -245,13 +261,17 @@ pub(crate) fn forget_earlier_boots(containers: &Path) -> Result<String, LabError
     if fs::read_to_string(&note).is_ok_and(|noted| noted == boot) {
         return Ok(boot);
     }
-    for folder in ["run", "tmp"].map(|name| containers.join(name)) {
+    for folder in [runroot(containers), containers.join("tmp")] {
         match fs::remove_dir_all(&folder) {
             Ok(()) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(LabError::io("remove", folder)(error)),
         }
     }
+    // For whoever clears the folder from outside.
+    let place = containers.join("runroot");
+    fs::write(&place, runroot(containers).as_os_str().as_encoded_bytes())
+        .map_err(LabError::io("write", &place))?;
     fs::write(&note, &boot).map_err(LabError::io("write", &note))?;
     Ok(boot)
 }
@@ -265,6 +285,19 @@ pub(crate) fn written_settings(containers: &Path, settings: &EngineSettings) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_runtime_state_has_a_path_that_podman_takes() {
+        assert_eq!(
+            runroot(Path::new("/var/lib/edgewright/work/containers")),
+            Path::new("/var/lib/edgewright/work/containers/run")
+        );
+        let long = Path::new("/home/engineer/projects/plants/.local/share/edgewright/work/containers");
+        let short = runroot(long);
+        assert!(short.as_os_str().len() <= LONGEST_RUNROOT, "{}", short.display());
+        assert_eq!(runroot(long), short);
+        assert_ne!(runroot(&long.join("x")), short);
+    }
 
     #[test]
     fn a_reboot_empties_the_runtime_state_only() {

@@ -34,7 +34,7 @@ pub mod runner;
 mod statics;
 mod verdict;
 
-pub use engine::{Engine, EngineSettings};
+pub use engine::{Engine, EngineSettings, runroot};
 pub use error::LabError;
 pub use lane::{Events, LabContext, run_lane};
 pub use reap::{Reaped, reap, reap_job};

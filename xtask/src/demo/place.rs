@@ -83,13 +83,13 @@ impl Place {
     /// Containers of a killed server outlive it; the next server would reap them, but its folder is about to go.
     fn remove_containers(&self) {
         let containers = self.data.join("work/containers");
+        // The folder says where its run-time state is: podman wants short paths.
+        let runroot = std::fs::read_to_string(containers.join("runroot"))
+            .map_or_else(|_| containers.join("run"), PathBuf::from);
         for program in ["podman", "buildah"] {
             let Ok(command) = Run::as_root(program) else { return };
-            let command = command
-                .arg("--root")
-                .arg(containers.join("storage"))
-                .arg("--runroot")
-                .arg(containers.join("run"));
+            let command =
+                command.arg("--root").arg(containers.join("storage")).arg("--runroot").arg(&runroot);
             let command = if program == "podman" {
                 command.args(["rm", "--force", "--all", "--time", "0"])
             } else {

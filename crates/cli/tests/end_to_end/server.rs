@@ -227,8 +227,10 @@ pub(crate) async fn assert_clean(data: &Path) {
     let containers = work.join("containers");
     if containers.join("storage").is_dir() {
         let path = |name: &str| containers.join(name).into_os_string();
+        let runroot = fs::read_to_string(containers.join("runroot"))
+            .map_or_else(|_| path("run"), std::ffi::OsString::from);
         let podman =
-            Command::new("podman").args(["--root".into(), path("storage"), "--runroot".into(), path("run")]);
+            Command::new("podman").args(["--root".into(), path("storage"), "--runroot".into(), runroot]);
         let podman =
             podman.args(["--tmpdir".into(), path("tmp")]).args(["ps", "--all", "--quiet", "--external"]);
         assert_eq!(podman.run().await.unwrap().text(), "", "containers are left");
