@@ -87,6 +87,9 @@ pub async fn reap(work: &Path, engine: &EngineSettings) -> Reaped {
     edgewright_lab::reap(work, engine, &ProcessContext::default()).await
 }
 
+/// Kept of a job's time for what is not its steps.
+const STEP_MARGIN: Duration = Duration::from_secs(12);
+
 /// A job's folders.
 struct Place {
     work: PathBuf,
@@ -271,7 +274,8 @@ impl Job<'_> {
     /// A step that hangs shall be told as such, by itself, before the job's own limit ends all.
     fn step_limit(&self) -> Duration {
         let within = self.order.within.get();
-        within.mul_f64(0.95)
+        // What comes before the step, and the end of a tool that has to be killed, need their time, too.
+        within.mul_f64(0.95).min(within.saturating_sub(STEP_MARGIN)).max(within / 2)
     }
 
     fn lab_context(&self, engine: &Engine, runner: &Runner) -> LabContext {
