@@ -239,3 +239,23 @@ async fn two_sources_cannot_write_to_the_same_repositories() {
     assert!(failure.contains("is the name of source `plants` already"), "{failure}");
     assert_eq!(world.entries().await, entries);
 }
+
+#[tokio::test]
+async fn a_kill_after_a_default_branch_was_renamed_back_loses_no_run() {
+    let world = World::new().await;
+    world.run().await;
+    let first = answer(&world, "plant-os/hmi/plant-a", "stable").await;
+    world.git(&["checkout", "--quiet", "-b", "next"]).await;
+    world.write("sites/plant-a/files/etc/site", "another");
+    world.commit("next").await;
+    world.run().await;
+    assert_ne!(answer(&world, "plant-os/hmi/plant-a", "stable").await, first);
+    // Back to `main`, which stands where it was decided: the poll is noted, and the process killed before it queued a run.
+    world.git(&["checkout", "--quiet", "main"]).await;
+    let now = jiff::Timestamp::from_second(1_900_000_000).unwrap();
+    world.store.note_poll(world.source, Some("main"), None, now).await.unwrap();
+    let (_, state) = world.run().await;
+    assert_eq!(state, RunState::Passed);
+    assert_eq!(answer(&world, "plant-os/hmi/plant-a", "stable").await, first);
+    assert_eq!(world.poll().await, None);
+}

@@ -112,6 +112,9 @@ impl Store {
     }
 
     /// Notes how a poll went; an error counts, a success resets the count.
+    ///
+    /// A branch that becomes the default one is decided anew: its channels stand on what another branch released. That is
+    /// noted in the same transaction, so that whoever is killed before its run is queued finds it undecided again.
     pub async fn note_poll(
         &self,
         id: SourceId,
@@ -119,6 +122,16 @@ impl Store {
         error: Option<&str>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
+        let mut write = self.write().await?;
+        sqlx::query(
+            "DELETE FROM branches WHERE source_id = ?1 AND name = ?2 AND EXISTS
+             (SELECT 1 FROM sources WHERE id = ?1 AND default_branch <> ?2)",
+        )
+        .bind(id.0)
+        .bind(default_branch)
+        .execute(&mut *write)
+        .await
+        .doing("forget what was decided of a new default branch")?;
         sqlx::query(
             "UPDATE sources SET polled_at = ?1, poll_error = ?2, default_branch = coalesce(?3, default_branch),
              poll_failures = CASE WHEN ?2 IS NULL THEN 0 ELSE poll_failures + 1 END WHERE id = ?4",
@@ -127,10 +140,10 @@ impl Store {
         .bind(error)
         .bind(default_branch)
         .bind(id.0)
-        .execute(&self.pool)
+        .execute(&mut *write)
         .await
         .doing("note a poll")?;
-        Ok(())
+        write.commit().await.doing("commit a poll")
     }
 
     /// Notes the name that the source's definition gives itself. Another source that had it before loses it: whoever calls

@@ -99,6 +99,11 @@ impl World {
         write(&self.folder.path().join("repository"), path, text);
     }
 
+    /// A git command in the source's repository.
+    pub(crate) async fn git(&self, arguments: &[&str]) {
+        git(&self.folder.path().join("repository"), arguments).await;
+    }
+
     pub(crate) async fn commit(&self, message: &str) {
         commit(&self.folder.path().join("repository"), message).await;
     }
