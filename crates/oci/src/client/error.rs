@@ -12,6 +12,12 @@ pub enum ClientError {
         /// What was given.
         url: String,
     },
+    /// No certificate in what should hold the registry's authority.
+    #[error("there is no certificate (PEM) for {registry} in the file of its authority")]
+    Authority {
+        /// Host and port.
+        registry: String,
+    },
     /// No connection, or it broke too often.
     #[error("the registry {registry} could not be reached for {what}")]
     Unreachable {
@@ -117,7 +123,9 @@ impl ClientError {
             | Self::BrokenOff { .. }
             | Self::Protocol { .. }
             | Self::Local { .. } => ErrorClass::Unavailable,
-            Self::Address { .. } | Self::Status { .. } | Self::TooLarge { .. } => ErrorClass::UserFault,
+            Self::Address { .. } | Self::Authority { .. } | Self::Status { .. } | Self::TooLarge { .. } => {
+                ErrorClass::UserFault
+            }
         }
     }
 

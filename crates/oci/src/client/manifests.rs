@@ -141,7 +141,7 @@ impl Client {
                     found.extend(page.manifests);
                     url = further;
                 }
-                Err(error) if error.is_not_found() => {
+                Err(error) if is_without_referrers(&error) => {
                     found = self.fallback(repository, digest).await?;
                 }
                 Err(error) => return Err(error),
@@ -242,6 +242,11 @@ struct Referrer {
 struct ManifestList {
     #[serde(default)]
     manifests: Vec<Descriptor>,
+}
+
+/// Registries that know no referrers answer 404, as the specification says, or that there is no such operation.
+fn is_without_referrers(error: &ClientError) -> bool {
+    error.is_not_found() || matches!(error, ClientError::Status { status: 405 | 501, .. })
 }
 
 fn fallback_tag(digest: &Digest) -> Reference {

@@ -5,6 +5,7 @@
 //! no environment: addresses and credentials are arguments.
 
 mod auth;
+mod copy;
 mod error;
 mod manifests;
 mod pull;
@@ -75,7 +76,16 @@ impl Client {
 
     /// A client of the registry at a base address such as `https://quay.io`.
     pub fn with_url(url: &str, credentials: Credentials) -> Result<Self, ClientError> {
-        Ok(Self { transport: Arc::new(transport::Transport::new(url, credentials)?) })
+        Self::with_authority(url, credentials, None)
+    }
+
+    /// As [`Client::with_url`], for a registry whose certificate is signed by an authority of one's own (PEM), too.
+    pub fn with_authority(
+        url: &str,
+        credentials: Credentials,
+        authority: Option<&[u8]>,
+    ) -> Result<Self, ClientError> {
+        Ok(Self { transport: Arc::new(transport::Transport::new(url, credentials, authority)?) })
     }
 
     /// A client of the registry that an image reference names by `HOST[:PORT]`: over TLS, except on the loopback.

@@ -23,10 +23,10 @@ use super::{Client, Progress};
 /// How often a file's push is tried.
 const ATTEMPTS: u32 = 4;
 /// Files are read and sent in pieces of this size.
-const CHUNK: usize = 512 * 1024;
+pub(super) const CHUNK: usize = 512 * 1024;
 /// How often progress is reported.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
-const OCTETS: &str = "application/octet-stream";
+pub(super) const OCTETS: &str = "application/octet-stream";
 
 impl Client {
     /// Whether the repository has a blob.
@@ -167,7 +167,7 @@ impl Client {
         if answer.status().is_success() { Ok(()) } else { Err(self.transport.fault(what, answer).await) }
     }
 
-    async fn open_upload(&self, repository: &RepoName, what: &str) -> Result<Url, ClientError> {
+    pub(super) async fn open_upload(&self, repository: &RepoName, what: &str) -> Result<Url, ClientError> {
         let url = self.transport.url(repository, "blobs/uploads/")?;
         let request = Request { method: Method::POST, url, repository, rights: Rights::Push, what };
         let answer = self.transport.send(&request, |builder| builder.header(CONTENT_LENGTH, 0)).await?;
@@ -198,7 +198,7 @@ impl Client {
     }
 }
 
-fn with_digest(mut url: Url, digest: &Digest) -> Url {
+pub(super) fn with_digest(mut url: Url, digest: &Digest) -> Url {
     url.query_pairs_mut().append_pair("digest", &digest.to_string());
     url
 }

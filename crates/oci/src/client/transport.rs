@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use edgewright_model::reference::RepoName;
 use reqwest::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 
 use super::auth::{Challenge, Credentials};
@@ -69,7 +69,11 @@ pub(super) fn url_of_host(host: &str) -> String {
 }
 
 impl Transport {
-    pub(super) fn new(url: &str, credentials: Credentials) -> Result<Self, ClientError> {
+    pub(super) fn new(
+        url: &str,
+        credentials: Credentials,
+        authority: Option<&[u8]>,
+    ) -> Result<Self, ClientError> {
         let address = || ClientError::Address { url: url.to_owned() };
         let base: Url = url.parse().map_err(|_| address())?;
         let name = base.host_str().ok_or_else(address)?;
@@ -84,11 +88,22 @@ impl Transport {
             .user_agent(concat!("edgewright/", env!("CARGO_PKG_VERSION")));
         // A proxy can never reach our loopback.
         let builder = if is_loopback(&host) { builder.no_proxy() } else { builder };
-        let http = builder.build().map_err(|source| ClientError::Unreachable {
+        let unusable = |source| ClientError::Unreachable {
             registry: host.clone(),
             what: "any request".to_owned(),
             source,
-        })?;
+        };
+        let builder = match authority {
+            Some(pem) => {
+                let known = Certificate::from_pem_bundle(pem).map_err(unusable)?;
+                if known.is_empty() {
+                    return Err(ClientError::Authority { registry: host });
+                }
+                builder.tls_certs_merge(known)
+            }
+            None => builder,
+        };
+        let http = builder.build().map_err(unusable)?;
         Ok(Self { http, base, host, credentials, tokens: Mutex::default() })
     }
 
@@ -297,7 +312,7 @@ mod tests {
         ] {
             assert_eq!(url_of_host(host), url);
         }
-        assert!(Transport::new("ftp://x", Credentials::Anonymous).is_err());
-        assert!(Transport::new("x", Credentials::Anonymous).is_err());
+        assert!(Transport::new("ftp://x", Credentials::Anonymous, None).is_err());
+        assert!(Transport::new("x", Credentials::Anonymous, None).is_err());
     }
 }
