@@ -135,6 +135,10 @@ pub(crate) fn look(assertion: &Assertion, budget: Budget) -> Finding {
         Assertion::Karg { name, value } => karg::look(name, value.as_deref()),
         Assertion::Script { path, content } => script::look(path.file_name(), content, budget),
         Assertion::Greenboot => greenboot::look(Path::new("/"), budget),
+        // The runner skips them: they are about layers, which a machine does not see.
+        Assertion::Size { .. } | Assertion::Static { .. } => {
+            Finding::check("only the lane `static` looks at layers")
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`names`], [`digest`], [`reference`] | what things are called: every id is parsed once, at the edge |
+//! | [`names`], [`digest`], [`reference`], [`duration`], [`size`] | what things are called: everything is parsed once, at the edge |
 //! | [`tree`] | a commit's files as data, read by `source` |
 //! | [`spec`] | what a source declares, as typed values |
 //! | [`format`] | how a tree's YAML becomes a [`spec::Definition`], with every error of the repository at once |
@@ -24,6 +24,7 @@ pub mod outcome;
 pub mod reference;
 pub mod resolve;
 pub mod run;
+pub mod size;
 pub mod spec;
 pub mod tree;
 pub mod verdict;

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::ErrorClass;
 use crate::names::{GroupName, ImageName, SiteName, SlotId, VarName, VariantName};
 use crate::spec::{
-    Check, CheckEntry, Declaration, Definition, From, Group, ImageSpec, Labels, Per, SiteSpec, SlotSpec,
-    Value, Vars,
+    Check, CheckEntry, Declaration, Definition, From, Group, ImageSpec, Labels, Lane, Per, SiteSpec,
+    SlotSpec, Value, Vars, static_checks,
 };
 
 /// A variable as a variant sees it.
@@ -362,8 +362,9 @@ fn place<'a>(
     Ok((Some(site), slot))
 }
 
-/// The checks of a variant: those of its image's line, root first, then those that its site adds for these images. A check
-/// of the same id replaces the earlier one in its place, `off` removes it. Empty where the image is broken or unknown.
+/// The checks of a variant: those that the lane `static` has by itself, where the image runs it; those of its image's line,
+/// root first; then those that its site adds for these images. A check of the same id replaces the earlier one in its place,
+/// `off` removes it. Empty where the image is broken or unknown.
 pub fn checks(definition: &Definition, variant: &VariantName) -> Vec<Check> {
     let Ok(line) = chain(definition, &variant.image) else { return Vec::new() };
     let site = variant.site.as_ref().and_then(|name| definition.sites.get(name));
@@ -371,7 +372,8 @@ pub fn checks(definition: &Definition, variant: &VariantName) -> Vec<Check> {
     let own = line.iter().flat_map(|image| &image.checks);
     let added = line.iter().filter_map(extra).flat_map(|extra| &extra.checks);
 
-    let mut effective: Vec<Check> = Vec::new();
+    let is_examined = line.last().is_some_and(|image| image.test.lanes.contains(&Lane::Static));
+    let mut effective: Vec<Check> = if is_examined { static_checks() } else { Vec::new() };
     for entry in own.chain(added) {
         match entry {
             CheckEntry::Off { id, .. } => effective.retain(|check| &check.id != id),

@@ -13,6 +13,12 @@ use crate::names::{
 use crate::reference::ImageReference;
 use crate::tree::TreePath;
 
+mod check;
+
+pub use check::{
+    Assertion, Check, CheckEntry, ProcessMatch, SCRIPT_LIMIT, StaticRule, static_checks,
+};
+
 /// A variable's value. Lists and maps replace, they never merge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -138,6 +144,8 @@ pub struct ImageSpec {
     pub declare: BTreeMap<VarName, Declaration>,
     /// The steps, in order; may be empty (then the image is only tested and hosted).
     pub steps: Vec<Step>,
+    /// OCI labels of the image's config, set by each of its own steps; part of the key.
+    pub labels: BTreeMap<String, String>,
     /// Own checks, in file order.
     pub checks: Vec<CheckEntry>,
     /// How it is tested.
@@ -363,158 +371,6 @@ impl Lane {
 impl std::fmt::Display for Lane {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.name())
-    }
-}
-
-/// An entry of `checks:`.
-#[derive(Debug, Clone, PartialEq)]
-pub enum CheckEntry {
-    /// A check; replaces an ancestor's of the same id.
-    On(Check),
-    /// `off: REASON`: disables an ancestor's check.
-    Off {
-        /// Which.
-        id: CheckId,
-        /// Why.
-        reason: String,
-    },
-}
-
-/// An assertion about a running image.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Check {
-    /// Its id.
-    pub id: CheckId,
-    /// What must hold.
-    pub assert: Assertion,
-    /// How long it may take until it holds, polled from the start of the machine.
-    pub within: Span,
-    /// The lanes it runs in; all that the image has where absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lanes: Option<BTreeSet<Lane>>,
-}
-
-/// What must hold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Assertion {
-    /// The service manager has started everything: `systemctl is-system-running`.
-    Systemd {
-        /// Units that may have failed; then `degraded` passes.
-        allow_failed: Vec<String>,
-    },
-    /// A unit is active.
-    Unit {
-        /// Its full name, with the suffix.
-        name: String,
-    },
-    /// Something listens on a port (or a socket accepts).
-    Port {
-        /// Host or address, `127.0.0.1` by default.
-        host: String,
-        /// Port number.
-        port: u16,
-    },
-    /// A URL answers (plain `http://`).
-    Http {
-        /// The URL.
-        url: String,
-        /// Expected status.
-        status: u16,
-        /// A text that the body must contain.
-        body: Option<String>,
-    },
-    /// A command ends with an exit code.
-    Command {
-        /// Program and arguments, run without a shell.
-        argv: Vec<String>,
-        /// Expected exit code.
-        exit: i32,
-        /// A text that standard output must contain.
-        stdout: Option<String>,
-    },
-    /// A file is as described (symbolic links are followed).
-    File {
-        /// Absolute path.
-        path: String,
-        /// Whether it must exist; the rest applies only where it must.
-        exists: bool,
-        /// A text that it must contain.
-        contains: Option<String>,
-        /// Its permission bits.
-        mode: Option<u32>,
-        /// Its numeric owner.
-        owner: Option<Owner>,
-    },
-    /// Processes run.
-    Process {
-        /// Which.
-        which: ProcessMatch,
-        /// The user that they run as, by name or number; any where absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        user: Option<String>,
-        /// How many there must be at least, from 1.
-        count: u32,
-    },
-    /// A package is installed, by the image's own dpkg or rpm.
-    Package {
-        /// Its name.
-        name: String,
-        /// Its version; a `*` at the end stands for any rest. Any version where absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        version: Option<String>,
-    },
-    /// A path is a mount point.
-    Mount {
-        /// Absolute path.
-        path: String,
-        /// The file system's type.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        fstype: Option<String>,
-        /// Options that the mount or its file system must have, such as `ro` or `size=1024k`.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        options: Vec<String>,
-    },
-    /// The kernel was started with an argument. Not for lanes without a kernel of their own: see [`Assertion::unfit_in`].
-    Karg {
-        /// Its name.
-        name: String,
-        /// Its value; any or none where absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        value: Option<String>,
-    },
-    /// A script of the repository ends with 0. It travels in the check, and so is part of the check set's digest.
-    Script {
-        /// Where it stands in the repository, for people.
-        path: TreePath,
-        /// Its text, at most [`SCRIPT_LIMIT`] bytes, beginning with `#!`.
-        content: String,
-    },
-    /// The image's own greenboot checks: those in `required.d` must pass, those in `wanted.d` are reported.
-    Greenboot,
-}
-
-/// The largest script of a check, in bytes: a check set travels whole in every order and is published beside the image.
-pub const SCRIPT_LIMIT: u64 = 64 * 1024;
-
-/// How a process is recognised.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ProcessMatch {
-    /// By the last component of its executable's path, or by the kernel's name for it, which of a script is its own.
-    Name(String),
-    /// By a text in its command line, arguments joined by spaces.
-    Command(String),
-}
-
-impl Assertion {
-    /// Why it says nothing about an image in this lane; none where it does.
-    pub const fn unfit_in(&self, lane: Lane) -> Option<&'static str> {
-        match (self, lane) {
-            (Self::Karg { .. }, Lane::Static) => Some("nothing is started in the lane `static`"),
-            (Self::Karg { .. }, Lane::Container) => Some("a container runs on the kernel of its host"),
-            _ => None,
-        }
     }
 }
 

@@ -2,14 +2,14 @@
 
 mod machine;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::decode::Input;
 use super::shape;
 use super::yaml::{Data, Node};
 use crate::duration::Span;
 use crate::names::CheckId;
-use crate::spec::{Assertion, Check, CheckEntry};
+use crate::spec::{Assertion, Check, CheckEntry, Lane};
 
 /// How long a check may take where `within` is absent.
 const DEFAULT_WITHIN: Span = Span::from_secs(30);
@@ -57,17 +57,19 @@ fn check(input: &mut Input<'_>, node: &Node) -> Option<CheckEntry> {
         && lanes.iter().all(|lane| assert.unfit_in(*lane).is_some())
     {
         let message = format!("this check is skipped in every lane that it names: {reason}");
-        input.error(
-            lanes_node.place,
-            message,
-            "name a lane that boots the image, such as vm, or remove `lanes`",
-        );
+        let hint = match assert {
+            Assertion::Size { .. } => "name the lane static, or remove `lanes`",
+            _ => "name a lane that boots the image, such as vm, or remove `lanes`",
+        };
+        input.error(lanes_node.place, message, hint);
     }
+    let assert = assert?;
+    let own_lanes = matches!(assert, Assertion::Size { .. }).then(|| BTreeSet::from([Lane::Static]));
     Some(CheckEntry::On(Check {
         id: id?,
-        assert: assert?,
+        assert,
         within: within.unwrap_or(DEFAULT_WITHIN),
-        lanes: lanes.map(|(_, lanes)| lanes),
+        lanes: lanes.map(|(_, lanes)| lanes).or(own_lanes),
     }))
 }
 
@@ -84,6 +86,7 @@ fn assertion(input: &mut Input<'_>, kind: &str, node: &Node) -> Option<Assertion
         "mount" => machine::mount(input, node),
         "karg" => machine::karg(input, node),
         "script" => machine::script(input, node),
+        "size" => size(input, node),
         _ => machine::greenboot(input, node),
     }
 }
@@ -192,6 +195,21 @@ fn file(input: &mut Input<'_>, node: &Node) -> Option<Assertion> {
         input.error(node.key("exists"), "a file that must not exist has no content, mode or owner", hint);
     }
     Some(Assertion::File { path: path?, exists: exists.unwrap_or(true), contains, mode, owner })
+}
+
+fn size(input: &mut Input<'_>, node: &Node) -> Option<Assertion> {
+    let fields = input.record(node, &shape::SIZE)?;
+    let download = fields.get("download").map(|node| input.size(node));
+    let unpacked = fields.get("unpacked").map(|node| input.size(node));
+    if let (None, None) = (&download, &unpacked) {
+        let hint = "write {download: 800MiB}, {unpacked: 2GiB}, or both";
+        input.error(node.place, "this size check has no limit", hint);
+        return None;
+    }
+    Some(Assertion::Size {
+        download: download.map_or(Some(None), |size| size.map(Some))?,
+        unpacked: unpacked.map_or(Some(None), |size| size.map(Some))?,
+    })
 }
 
 pub(super) fn absolute(input: &mut Input<'_>, node: &Node) -> Option<String> {

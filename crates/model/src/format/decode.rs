@@ -9,6 +9,7 @@ use super::yaml::{Data, Key, Node};
 use super::{Place, paths};
 use crate::duration::Span;
 use crate::names::InvalidName;
+use crate::size::ByteSize;
 use crate::spec::{Labels, Lane, Owner as FileOwner, Value, Vars};
 use crate::tree::{Tree, TreePath};
 
@@ -206,6 +207,21 @@ impl Input<'_> {
             self.error(node.place, format!("`{}` is not a duration", text.escape_debug()), HINT);
         }
         span
+    }
+
+    /// A number of bytes.
+    pub(super) fn size(&mut self, node: &Node) -> Option<ByteSize> {
+        const HINT: &str = "write a whole number and a unit, such as 500MiB or 2GiB";
+        if let Data::Integer(number) = node.data {
+            self.error(node.place, "this size has no unit", format!("write {number}B for bytes"));
+            return None;
+        }
+        let text = self.text(node)?;
+        let size = text.parse().ok();
+        if size.is_none() {
+            self.error(node.place, format!("`{}` is not a size", text.escape_debug()), HINT);
+        }
+        size
     }
 
     /// One of some words.

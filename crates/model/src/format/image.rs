@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::decode::Input;
+use super::decode::{Fields, Input};
 use super::report::{Owner, Report};
 use super::yaml::{self, Data, Node};
 use super::{AVAILABLE_LANES, checks, load, paths, shape, steps};
@@ -50,6 +50,7 @@ pub(super) fn read(tree: &Tree, report: &mut Report, name: &ImageName, file: &Tr
     let declares = fields.get("declare").is_none_or(|node| node.entries().len() == declare.len());
     let step_list = input.list(fields.get("steps"), steps::decode);
     order(&mut input, from.as_ref(), &doc);
+    let labels = labels(&mut input, &fields, step_list.is_empty());
     let own_checks = checks::decode(&mut input, fields.get("checks"));
     let has_content = fields.get("steps").is_some() || fields.get("checks").is_some();
     let test = test(&mut input, fields.get("test"), has_content);
@@ -62,6 +63,7 @@ pub(super) fn read(tree: &Tree, report: &mut Report, name: &ImageName, file: &Tr
         select,
         declare,
         steps: step_list,
+        labels,
         checks: own_checks,
         test,
         platforms,
@@ -80,6 +82,34 @@ fn from(input: &mut Input<'_>, node: &Node) -> Option<From> {
         return input.name(node).map(From::External);
     }
     input.name(node).map(From::Image)
+}
+
+/// OCI labels. They change the config, so an image that is hosted as others built it cannot have any.
+fn labels(input: &mut Input<'_>, fields: &Fields<'_>, is_hosted_only: bool) -> BTreeMap<String, String> {
+    const LONGEST_NAME: usize = 255;
+    const LONGEST_VALUE: usize = 4096;
+    let Some(node) = fields.get("labels") else { return BTreeMap::new() };
+    if is_hosted_only && fields.get("steps").is_none() {
+        let hint = "add a step, or put the labels on an image that stands on this one";
+        input.error(fields.node.key("labels"), "an image without steps is hosted as it is", hint);
+    }
+    input.map(Some(node), |input, key, value| {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/');
+        let name = &key.text;
+        let is_fit = (1..=LONGEST_NAME).contains(&name.len()) && name.chars().all(fits);
+        if !is_fit {
+            let message = format!("`{}` is not a fit name of an OCI label", name.escape_debug());
+            let hint = "use letters, digits, `.`, `-`, `_` and `/`, such as org.opencontainers.image.vendor";
+            input.error(key.place, message, hint);
+        }
+        let value = input.any_text(value)?;
+        if value.len() > LONGEST_VALUE {
+            let message = format!("the label has {} bytes", value.len());
+            input.error(key.place, message, format!("labels have at most {LONGEST_VALUE} bytes"));
+            return None;
+        }
+        is_fit.then(|| (name.clone(), value))
+    })
 }
 
 fn per(input: &mut Input<'_>, node: &Node) -> Option<Per> {

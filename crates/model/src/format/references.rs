@@ -7,7 +7,9 @@ use super::yaml::Node;
 use super::{Drafts, Place, paths};
 use crate::names::{CheckId, ImageName, SiteId, SiteName};
 use crate::resolve::{self, matches};
-use crate::spec::{CheckEntry, Definition, From, ImageSpec, Labels, Per, SiteSpec};
+use crate::spec::{
+    Assertion, CheckEntry, Definition, From, ImageSpec, Labels, Lane, Per, SiteSpec, StaticRule,
+};
 use crate::tree::{Tree, TreePath};
 
 /// Checks all references of a definition made of every draft, broken ones included.
@@ -98,6 +100,31 @@ impl Pass<'_> {
         for (place, id, known) in offs(doc.at("checks"), &spec.checks, &above) {
             let message = format!("no ancestor has a check `{id}` that could be off");
             self.report.add(&owner, &spec.file, Some(place), message, known);
+        }
+        self.unexamined(&owner, doc, spec);
+    }
+
+    /// Reports a check for the lane `static` that no image runs.
+    fn unexamined(&mut self, owner: &Owner, doc: &Node, spec: &ImageSpec) {
+        let sizes = spec.checks.iter().filter_map(|entry| match entry {
+            CheckEntry::On(check) if matches!(check.assert, Assertion::Size { .. }) => Some(&check.id),
+            CheckEntry::On(_) | CheckEntry::Off { .. } => None,
+        });
+        for id in sizes {
+            let has_check = |name: &ImageName| {
+                let line = resolve::chain(self.definition, name);
+                // A broken descendant may be meant to run it.
+                line.is_err() || line.is_ok_and(|line| line.iter().any(|image| image.name == spec.name))
+            };
+            let is_run = self.definition.images.iter().any(|(name, image)| {
+                image.test.lanes.contains(&Lane::Static) && has_check(name)
+            });
+            if !is_run && self.drafts.images.unread.is_empty() {
+                let place = doc.at("checks").item("id", id.as_str()).at("size").place;
+                let message = format!("nobody runs the check `{id}`: it is for the lane `static`");
+                let hint = "add it: test: {lanes: [static, container]}; a child has lanes of its own";
+                self.report.add(owner, &spec.file, Some(place), message, hint);
+            }
         }
     }
 
@@ -268,6 +295,7 @@ impl Pass<'_> {
             .chain(of_sites)
             .flatten()
             .map(|entry| id(entry).as_str())
+            .chain(StaticRule::ALL.map(StaticRule::id))
             .collect();
         for (file, doc, exception) in &self.drafts.exceptions {
             if !known.contains(exception.check.as_str()) {
@@ -303,7 +331,10 @@ fn id_of(item: &Node) -> Option<&str> {
 /// `off` entries of checks that nothing above has: place, id, and what there is.
 fn offs(node: &Node, own: &[CheckEntry], above: &[&CheckEntry]) -> Vec<(Place, CheckId, String)> {
     let on = |entry: &&&CheckEntry| matches!(entry, CheckEntry::On(_));
-    let known = || above.iter().filter(on).map(|entry| id(entry).as_str());
+    let known = || {
+        let own = above.iter().filter(on).map(|entry| id(entry).as_str());
+        own.chain(StaticRule::ALL.map(StaticRule::id))
+    };
     let mut found = Vec::new();
     for entry in own {
         let CheckEntry::Off { id: off, .. } = entry else { continue };

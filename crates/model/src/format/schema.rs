@@ -81,6 +81,7 @@ fn of(kind: &Kind) -> Value {
         Kind::Boolean => json!({"type": "boolean"}),
         Kind::Value => json!({"type": ["string", "integer", "boolean", "array", "object"]}),
         Kind::Span => json!({"type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$"}),
+        Kind::Size => json!({"type": "string", "pattern": "^[0-9]+([KMGT]i?)?B$"}),
         Kind::Word(words) => json!({"enum": words}),
         Kind::List(item) => json!({"type": "array", "items": of(item)}),
         Kind::Map(value) => json!({"type": "object", "additionalProperties": of(value)}),

@@ -32,6 +32,8 @@ pub(super) enum Kind {
     Value,
     /// A duration such as `60s`.
     Span,
+    /// A size such as `2GiB`.
+    Size,
     /// One of these words.
     Word(&'static [&'static str]),
     List(&'static Kind),
@@ -41,6 +43,10 @@ pub(super) enum Kind {
     /// Either of these.
     Either(&'static [Kind]),
 }
+
+mod checks;
+
+pub(super) use checks::*;
 
 const fn need(name: &'static str, kind: Kind, doc: &'static str) -> Field {
     Field { name, needed: true, kind, doc }
@@ -135,6 +141,7 @@ pub(super) const IMAGE: Shape = record(
         may("where", LABELS, "Site labels that narrow the sites."),
         may("declare", Kind::Map(&Kind::Record(&DECLARATION)), "The variables that this image reads."),
         may("steps", Kind::List(&Kind::Record(&STEP)), "The steps, in order; none: only test and host."),
+        may("labels", LABELS, "OCI labels of the image, such as org.opencontainers.image.vendor; part of its key."),
         may("checks", CHECKS, "What must hold on the running image."),
         may("test", Kind::Either(&[Kind::Word(&["none"]), Kind::Record(&TEST)]), "How it is tested."),
         may("platforms", TEXTS, "Other platforms than the source's."),
@@ -194,7 +201,11 @@ pub(super) const SECRET: Shape = record(
 pub(super) const FILES: Shape = record(
     "a files step",
     &[
-        need("path", Kind::Text, "The folder, relative to the image's folder."),
+        may(
+            "path",
+            Kind::Text,
+            "The folder, relative to the image's folder; none where the step only declares or deletes.",
+        ),
         may("owner", Kind::Text, "Numeric owner of all entries, USER:GROUP; 0:0 where absent."),
         may("modes", LABELS, "Modes by glob over the path in the image; the last match wins."),
         may("delete", TEXTS, "Paths in the image to delete."),
@@ -239,124 +250,6 @@ pub(super) const INHERIT: Shape = record(
         may("from", Kind::Word(&["representative"]), "The first variant by name runs them for all."),
     ],
 );
-
-pub(super) const CHECK: Shape = Shape {
-    what: "a check",
-    keys: &[
-        need("id", Kind::Text, "Its id; the same id replaces an ancestor's check."),
-        may(
-            "systemd",
-            Kind::Either(&[Kind::Word(&["running"]), Kind::Record(&SYSTEMD)]),
-            "The service manager has started everything.",
-        ),
-        may("unit", Kind::Text, "A unit is active: its full name."),
-        may(
-            "port",
-            Kind::Either(&[Kind::Integer(1, 65535), Kind::Record(&PORT)]),
-            "Something listens on a TCP port.",
-        ),
-        may("http", Kind::Either(&[Kind::Text, Kind::Record(&HTTP)]), "A URL answers."),
-        may("command", Kind::Either(&[TEXTS, Kind::Record(&COMMAND)]), "A command ends with an exit code."),
-        may("file", Kind::Either(&[Kind::Text, Kind::Record(&FILE)]), "A file is as described."),
-        may("process", Kind::Either(&[Kind::Text, Kind::Record(&PROCESS)]), "A process runs."),
-        may("package", Kind::Either(&[Kind::Text, Kind::Record(&PACKAGE)]), "A package is installed."),
-        may("mount", Kind::Either(&[Kind::Text, Kind::Record(&MOUNT)]), "A path is a mount point."),
-        may(
-            "karg",
-            Kind::Either(&[Kind::Text, Kind::Record(&KARG)]),
-            "The kernel has an argument, NAME or NAME=VALUE.",
-        ),
-        may("script", Kind::Text, "A script below this folder's checks/ ends with 0."),
-        may("greenboot", Kind::Record(&GREENBOOT), "The image's own greenboot checks pass."),
-        may("off", Kind::Text, "Disables an ancestor's check: the reason."),
-        may("within", Kind::Span, "How long it may take until it holds; 30s where absent."),
-        may("lanes", LANES, "The lanes it runs in; all where absent."),
-    ],
-    one_of: CHECK_KINDS,
-};
-pub(super) const CHECK_KINDS: &[&str] = &[
-    "systemd",
-    "unit",
-    "port",
-    "http",
-    "command",
-    "file",
-    "process",
-    "package",
-    "mount",
-    "karg",
-    "script",
-    "greenboot",
-    "off",
-];
-pub(super) const SYSTEMD: Shape =
-    record("a systemd check", &[need("allow_failed", TEXTS, "Units that may have failed.")]);
-pub(super) const PORT: Shape = record(
-    "a port check",
-    &[
-        need("port", Kind::Integer(1, 65535), "The TCP port."),
-        may("host", Kind::Text, "Host or address; 127.0.0.1 where absent."),
-    ],
-);
-pub(super) const HTTP: Shape = record(
-    "an http check",
-    &[
-        need("url", Kind::Text, "A plain http:// URL."),
-        may("status", Kind::Integer(100, 599), "Expected status; 200 where absent."),
-        may("body", Kind::Text, "A text that the body must contain."),
-    ],
-);
-pub(super) const COMMAND: Shape = record(
-    "a command check",
-    &[
-        need("argv", TEXTS, "Program and arguments, run without a shell."),
-        may("exit", Kind::Integer(0, 255), "Expected exit code; 0 where absent."),
-        may("stdout", Kind::Text, "A text that standard output must contain."),
-    ],
-);
-pub(super) const FILE: Shape = record(
-    "a file check",
-    &[
-        need("path", Kind::Text, "Absolute path."),
-        may("exists", Kind::Boolean, "Whether it must exist; true where absent."),
-        may("contains", Kind::Text, "A text that it must contain."),
-        may("mode", Kind::Text, "Its permission bits, such as \"0644\"."),
-        may("owner", Kind::Text, "Its numeric owner, USER:GROUP."),
-    ],
-);
-pub(super) const PROCESS: Shape = Shape {
-    what: "a process check",
-    keys: &[
-        may("name", Kind::Text, "The executable's name."),
-        may("command", Kind::Text, "A text in the command line."),
-        may("user", Kind::Text, "The user that it runs as, by name or number."),
-        may("count", Kind::Integer(1, 10_000), "How many there must be at least; 1 where absent."),
-    ],
-    one_of: &["name", "command"],
-};
-pub(super) const PACKAGE: Shape = record(
-    "a package check",
-    &[
-        need("name", Kind::Text, "The package's name."),
-        may("version", Kind::Text, "Its version; a `*` at the end stands for any rest."),
-    ],
-);
-pub(super) const MOUNT: Shape = record(
-    "a mount check",
-    &[
-        need("path", Kind::Text, "Absolute path."),
-        may("fstype", Kind::Text, "The file system's type."),
-        may("options", TEXTS, "Options that it must have, such as ro."),
-    ],
-);
-pub(super) const KARG: Shape = record(
-    "a karg check",
-    &[
-        need("name", Kind::Text, "The argument's name."),
-        may("value", Kind::Text, "Its value; any or none where absent."),
-    ],
-);
-pub(super) const GREENBOOT: Shape = record("a greenboot check", &[]);
 
 pub(super) const SITE: Shape = record(
     "site.yaml",

@@ -28,6 +28,8 @@ pub(super) struct Path {
     /// How many of the steps belong to the parent variant.
     pub(super) inherited: usize,
     pub(super) epoch: Timestamp,
+    /// The image's own labels; an ancestor's come with its config.
+    pub(super) labels: Arc<BTreeMap<String, String>>,
     pub(super) unresolved: Option<ImageName>,
 }
 
@@ -110,7 +112,7 @@ impl Assembler<'_> {
             let steps = self.ordered(image, platform, &own)?;
             for step in steps.iter().chain(&overlays) {
                 let before = path.steps.last().map_or(&path.root_key, |step| &step.key);
-                let key = step_key(before, path.epoch, step);
+                let key = step_key(before, path.epoch, &path.labels, step);
                 let step = self.by_key.entry(key.clone()).or_insert_with(|| {
                     let Prepared { title, inputs, work } = step.clone();
                     Arc::new(GraphStep { key, title, image: image.name.clone(), inputs, work })
@@ -151,6 +153,7 @@ impl Assembler<'_> {
             return Ok(Path {
                 inherited: path.steps.len(),
                 epoch: own_epoch.unwrap_or(path.epoch),
+                labels: Arc::new(image.labels.clone()),
                 unresolved: path.unresolved.clone().or(unresolved),
                 ..path.clone()
             });
@@ -171,6 +174,7 @@ impl Assembler<'_> {
             steps: Vec::new(),
             inherited: 0,
             epoch: own_epoch.unwrap_or(DEFAULT_EPOCH),
+            labels: Arc::new(image.labels.clone()),
             unresolved,
         })
     }
@@ -207,7 +211,12 @@ impl Assembler<'_> {
             let mut checks = resolve::checks(self.definition, variant);
             checks.sort_by(|a, b| a.id.cmp(&b.id));
             let lane = |lane| {
-                let applies = |check: &&Check| check.lanes.as_ref().is_none_or(|lanes| lanes.contains(&lane));
+                // What says nothing of files must not make the lane `static` run again.
+                let says_nothing =
+                    |check: &Check| lane == Lane::Static && check.assert.unfit_in(lane).is_some();
+                let applies = |check: &&Check| {
+                    check.lanes.as_ref().is_none_or(|lanes| lanes.contains(&lane)) && !says_nothing(check)
+                };
                 let checks: Arc<[Check]> = checks.iter().filter(applies).cloned().collect();
                 let check_set = check_set_digest(&checks);
                 let within = image.test.within.filter(|_| lane == Lane::External);
@@ -292,10 +301,18 @@ fn root_key(compressor: &str, platform: &Platform, base: &GraphBase) -> Digest {
 }
 
 /// The title is an input: the history of the image's config holds it.
-fn step_key(before: &Digest, epoch: Timestamp, step: &Prepared) -> Digest {
+fn step_key(
+    before: &Digest,
+    epoch: Timestamp,
+    labels: &BTreeMap<String, String>,
+    step: &Prepared,
+) -> Digest {
     let mut fields = Fields::new("step");
     fields.field("before", before.hex()).field("epoch", epoch.to_string());
     fields.field("title", &step.title).field("inputs", step.inputs.hex());
+    for (name, value) in labels {
+        fields.list("label", &[name, value]);
+    }
     fields.finish()
 }
 
