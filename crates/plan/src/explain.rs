@@ -1,4 +1,7 @@
-//! What differs between two graphs of a source, in the words of its repository.
+//! What differs between two graphs of a source, in the words of its repository: here as reasons, in [`changes`](mod@changes)
+//! entry by entry.
+
+pub mod changes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,6 +38,10 @@ pub fn explain(old: (&Graph, &Node), new: (&Graph, &Node)) -> Vec<Reason> {
     let old_steps = &old.1.path[own(old.1, old_parent)..];
     let new_steps = &new.1.path[own(new.1, new_parent)..];
     steps(old_steps, new_steps, (&old.1.vars, &new.1.vars), &mut reasons);
+    let labels = differing(&old.1.labels, &new.1.labels);
+    if !labels.is_empty() {
+        reasons.push(Reason::LabelsChanged { names: labels });
+    }
     let moved = |reason: &Reason| matches!(reason, Reason::LockMoved { .. } | Reason::ParentChanges { .. });
     if old.1.epoch != new.1.epoch && !reasons.iter().any(moved) {
         let first = format!("epoch {} → {}", old.1.epoch, new.1.epoch);

@@ -142,8 +142,8 @@ pub struct Node {
     pub repository: RepoName,
     /// `created` of the config and upper bound of file times of the node's own steps.
     pub epoch: Timestamp,
-    /// Labels of the config that Edgewright adds; part of the key.
-    pub labels: BTreeMap<String, String>,
+    /// OCI labels that each of its own steps sets; part of their keys.
+    pub labels: Arc<BTreeMap<String, String>>,
     /// Lanes with their check sets, in running order; none for prefixes and with `test: none`.
     pub lanes: Vec<LaneChecks>,
     /// Variables as templates see them; empty for prefixes.

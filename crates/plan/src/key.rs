@@ -1,8 +1,8 @@
 //! Keys: what goes into one, and how. Equal keys mean equal image bytes (DESIGN section 9, decision 1).
 //!
 //! ```text
-//! key_0 = H(format, compressor, platform, scratch | external digest, labels)
-//! key_i = H(key_{i-1}, epoch of the step's image, inputs of step i)
+//! key_0 = H(format, compressor, platform, scratch | external digest)
+//! key_i = H(key_{i-1}, epoch and labels of the step's image, title and inputs of step i)
 //! ```
 //!
 //! Every field is written with its name and length, so that no two different inputs give the same bytes.

@@ -77,6 +77,11 @@ pub enum Reason {
         /// Which: `argument CHANNEL`, `target`, `secret token`.
         what: String,
     },
+    /// OCI labels of the image changed.
+    LabelsChanged {
+        /// Which, in order.
+        names: Vec<String>,
+    },
     /// Files laid over changed.
     FilesChanged {
         /// The folder.
@@ -171,6 +176,7 @@ impl fmt::Display for Reason {
                 write!(f, "build context {folder} changed: {}", list(paths))
             }
             Self::BuildSettings { what } => write!(f, "build {what} changed"),
+            Self::LabelsChanged { names } => write!(f, "labels changed: {}", list(names)),
             Self::FilesChanged { folder, paths } => write!(f, "files {folder} changed: {}", list(paths)),
             Self::DeletesChanged { folder } => write!(f, "deletions of files {folder} changed"),
             Self::VariableChanged { name } => write!(f, "variable {name} changed"),

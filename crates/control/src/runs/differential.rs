@@ -84,7 +84,7 @@ impl Driver<'_> {
             base: Base::Manifest(good),
             steps: Vec::new(),
             epoch: node.epoch,
-            labels: node.labels.clone(),
+            labels: (*node.labels).clone(),
             lanes: vec![self.lane(lane)],
         });
         let order = self.job(JobId(uuid::Uuid::now_v7()), task);

@@ -238,7 +238,7 @@ pub(super) fn image_task(node: &Node, base: Base, steps: Vec<StepOrder>, lanes: 
         base,
         steps,
         epoch: node.epoch,
-        labels: node.labels.clone(),
+        labels: (*node.labels).clone(),
         lanes,
     })
 }

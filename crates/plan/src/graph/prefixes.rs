@@ -171,7 +171,7 @@ impl<'a> Group<'a> {
             inherited,
             repository: repository(self.source, self.image),
             epoch: path.epoch,
-            labels: BTreeMap::new(),
+            labels: Arc::clone(&path.labels),
             lanes: Vec::new(),
             vars: Arc::new(Vars::new()),
             unresolved: path.unresolved.clone(),

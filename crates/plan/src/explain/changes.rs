@@ -1,0 +1,390 @@
+//! What changed in each step between two graphs, entry by entry, with the value of before and of now.
+//!
+//! [`explain`](super::explain()) says in a line why a node is built; this says all of it, for whoever asks about one variant.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use edgewright_model::Digest;
+use edgewright_model::lock::LockedPackage;
+use edgewright_model::spec::{BootstrapStep, ContainerfileStep, Vars};
+use edgewright_model::tree::EntryKind;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{identities, same_template};
+use crate::context::ContextEntry;
+use crate::files::{Content, LayerEntry, LayerKind, Listing};
+use crate::graph::{Graph, GraphBase, Node};
+use crate::step::{GraphStep, PlannedStep};
+
+/// What kind of thing changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangedKind {
+    /// The reference of a base from outside.
+    Base,
+    /// The digest that a base is locked to.
+    BaseDigest,
+    /// Something of Edgewright itself: the platform's spelling, the compressor, the make-up of keys.
+    Tool,
+    /// `created` of the image and upper bound of its files' times, from the lock.
+    Epoch,
+    /// An OCI label.
+    Label,
+    /// A setting of the step, such as `suite` or `target`.
+    Setting,
+    /// A package that the step asks for.
+    Package,
+    /// A package of the lock.
+    LockedPackage,
+    /// A keyring file.
+    Key,
+    /// The Containerfile.
+    Containerfile,
+    /// A build argument.
+    Argument,
+    /// A build secret's version.
+    Secret,
+    /// A file, link or directory: of the build context, or as it stands in the image.
+    Entry,
+    /// A path that the step deletes.
+    Deletion,
+    /// A variable that a template of the step may read.
+    Variable,
+}
+
+/// One thing that differs. Without `old` it was added, without `new` removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// What kind of thing.
+    pub kind: ChangedKind,
+    /// Which: a path, a name.
+    pub name: String,
+    /// What it was.
+    pub old: Option<String>,
+    /// What it is.
+    pub new: Option<String>,
+}
+
+/// How a step compares with the one of before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepState {
+    /// Its key is the same: so are its bytes.
+    Same,
+    /// Its own inputs are the same; something before it changed.
+    Follows,
+    /// Its own inputs changed.
+    Changed,
+    /// It was not there.
+    New,
+    /// It is not there any more.
+    Removed,
+}
+
+/// A step of now, or one of before that is gone, with all that differs.
+#[derive(Debug, Clone)]
+pub struct StepChanges<'a> {
+    /// The step.
+    pub step: &'a GraphStep,
+    /// How it compares.
+    pub state: StepState,
+    /// Everything that differs, by kind and name.
+    pub changes: Vec<Change>,
+}
+
+/// Compares the whole paths of two nodes: what differs in what they stand on, then step by step, removed ones last.
+/// Without an earlier node every step is new.
+pub fn changes<'a>(
+    old: Option<(&'a Graph, &'a Node)>,
+    new: (&'a Graph, &'a Node),
+) -> (Vec<Change>, Vec<StepChanges<'a>>) {
+    let base = old.map(|(_, old)| base(old, new.1)).unwrap_or_default();
+    let before = old.map(|(_, node)| identities(&node.path)).unwrap_or_default();
+    let now = identities(&new.1.path);
+    let mut steps = Vec::with_capacity(now.len());
+    for (index, (id, step)) in now.iter().enumerate() {
+        let earlier = before.iter().position(|(earlier, _)| earlier == id);
+        let step = match (earlier, old) {
+            (Some(place), Some(old)) => compared((old, place), (new, index)),
+            _ => {
+                let changes = works(None, Some(&step.work), (None, &new.1.vars));
+                StepChanges { step, state: StepState::New, changes }
+            }
+        };
+        steps.push(step);
+    }
+    let gone = before.iter().filter(|(id, _)| !now.iter().any(|(other, _)| other == id));
+    steps.extend(gone.map(|(_, step)| StepChanges {
+        step,
+        state: StepState::Removed,
+        changes: works(Some(&step.work), None, (None, &new.1.vars)),
+    }));
+    (base, steps)
+}
+
+fn compared<'a>(
+    ((old_graph, old), place): ((&Graph, &Node), usize),
+    ((graph, new), index): ((&'a Graph, &'a Node), usize),
+) -> StepChanges<'a> {
+    let (before, step) = (&*old.path[place], &*new.path[index]);
+    if before.key == step.key {
+        return StepChanges { step, state: StepState::Same, changes: Vec::new() };
+    }
+    let mut changes = Vec::new();
+    if before.inputs != step.inputs {
+        changes = works(Some(&before.work), Some(&step.work), (Some(&old.vars), &new.vars));
+    }
+    let (was, is) = (owner(old_graph, old, place), owner(graph, new, index));
+    let text = |epoch: Timestamp| Some(epoch.to_string());
+    tell(&mut changes, ChangedKind::Epoch, "epoch", text(was.epoch), text(is.epoch));
+    maps(&mut changes, ChangedKind::Label, &was.labels, &is.labels);
+    changes.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+    let state = if changes.is_empty() { StepState::Follows } else { StepState::Changed };
+    StepChanges { step, state, changes }
+}
+
+/// The node whose own step this is: epoch and labels are its image's.
+fn owner<'a>(graph: &'a Graph, node: &'a Node, index: usize) -> &'a Node {
+    graph.line(node).take_while(|node| node.path.len() > index).last().unwrap_or(node)
+}
+
+fn base(old: &Node, new: &Node) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let name = |base: &GraphBase| match base {
+        GraphBase::Scratch => "scratch".to_owned(),
+        GraphBase::External { reference, .. } => reference.to_string(),
+    };
+    let digest = |base: &GraphBase| match base {
+        GraphBase::Scratch | GraphBase::External { digest: None, .. } => None,
+        GraphBase::External { digest: Some(digest), .. } => Some(digest.to_string()),
+    };
+    tell(&mut changes, ChangedKind::Base, "from", Some(name(&old.base)), Some(name(&new.base)));
+    tell(&mut changes, ChangedKind::BaseDigest, &name(&new.base), digest(&old.base), digest(&new.base));
+    if changes.is_empty() {
+        let short = |key: &Digest| Some(key.short().to_owned());
+        tell(&mut changes, ChangedKind::Tool, "edgewright", short(&old.root_key), short(&new.root_key));
+    }
+    changes
+}
+
+/// Notes a change where there is one.
+fn tell(changes: &mut Vec<Change>, kind: ChangedKind, name: &str, old: Option<String>, new: Option<String>) {
+    if old != new {
+        changes.push(Change { kind, name: name.to_owned(), old, new });
+    }
+}
+
+/// What differs between two maps.
+fn maps<K: Ord + fmt::Display, V: PartialEq + fmt::Display>(
+    changes: &mut Vec<Change>,
+    kind: ChangedKind,
+    old: &BTreeMap<K, V>,
+    new: &BTreeMap<K, V>,
+) {
+    let keys: BTreeSet<&K> = old.keys().chain(new.keys()).collect();
+    for key in keys {
+        let (before, after) = (old.get(key), new.get(key));
+        if before != after {
+            let text = |value: Option<&V>| value.map(ToString::to_string);
+            changes.push(Change { kind, name: key.to_string(), old: text(before), new: text(after) });
+        }
+    }
+}
+
+/// Two versions of one step's work; the absent one of a step that came or went counts as empty.
+fn works(old: Option<&PlannedStep>, new: Option<&PlannedStep>, vars: (Option<&Vars>, &Vars)) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for_bootstrap(&mut changes, bootstrap_of(old), bootstrap_of(new));
+    for_containerfile(&mut changes, containerfile_of(old), containerfile_of(new));
+    for_files(&mut changes, files_of(old), files_of(new), vars);
+    changes
+}
+
+type Bootstrap<'a> = (&'a BootstrapStep, &'a [LockedPackage], BTreeMap<String, String>);
+
+fn bootstrap_of(work: Option<&PlannedStep>) -> Option<Bootstrap<'_>> {
+    let Some(PlannedStep::Bootstrap { step, packages, keys }) = work else { return None };
+    let keys = keys.iter().map(|(path, content)| (path.to_string(), short(content.as_str())));
+    Some((step, packages, keys.collect()))
+}
+
+fn for_bootstrap(changes: &mut Vec<Change>, old: Option<Bootstrap<'_>>, new: Option<Bootstrap<'_>>) {
+    let settings = |of: Option<&Bootstrap<'_>>| -> BTreeMap<String, String> {
+        let Some((step, ..)) = of else { return BTreeMap::new() };
+        let mut settings = BTreeMap::from([("suite".to_owned(), step.suite.clone())]);
+        settings.extend(step.mirror.clone().map(|mirror| ("mirror".to_owned(), mirror)));
+        settings.insert("components".to_owned(), step.components.join(" "));
+        settings.extend(step.sources.iter().map(|line| (format!("source {line}"), "there".to_owned())));
+        settings
+    };
+    maps(changes, ChangedKind::Setting, &settings(old.as_ref()), &settings(new.as_ref()));
+    let asked = |of: Option<&Bootstrap<'_>>| -> BTreeMap<String, &'static str> {
+        of.map(|(step, ..)| step.packages.iter().map(|name| (name.clone(), "asked for")).collect())
+            .unwrap_or_default()
+    };
+    maps(changes, ChangedKind::Package, &asked(old.as_ref()), &asked(new.as_ref()));
+    let locked = |of: Option<&Bootstrap<'_>>| -> BTreeMap<String, String> {
+        let entry = |package: &LockedPackage| {
+            (format!("{}:{}", package.name, package.architecture), package.version.clone())
+        };
+        of.map(|(_, packages, _)| packages.iter().map(entry).collect()).unwrap_or_default()
+    };
+    maps(changes, ChangedKind::LockedPackage, &locked(old.as_ref()), &locked(new.as_ref()));
+    let keys = |of: Option<Bootstrap<'_>>| of.map(|(.., keys)| keys).unwrap_or_default();
+    maps(changes, ChangedKind::Key, &keys(old), &keys(new));
+}
+
+type Containerfile<'a> = (&'a ContainerfileStep, &'a str, &'a [ContextEntry]);
+
+fn containerfile_of(work: Option<&PlannedStep>) -> Option<Containerfile<'_>> {
+    let Some(PlannedStep::Containerfile { step, containerfile, context }) = work else { return None };
+    Some((step, containerfile, context))
+}
+
+fn for_containerfile(
+    changes: &mut Vec<Change>,
+    old: Option<Containerfile<'_>>,
+    new: Option<Containerfile<'_>>,
+) {
+    let Some((step, ..)) = new.or(old) else { return };
+    let text = |of: Option<Containerfile<'_>>| {
+        of.map(|(_, text, _)| format!("{} lines, {}", text.lines().count(), Digest::of(text).short()))
+    };
+    tell(changes, ChangedKind::Containerfile, step.file.as_str(), text(old), text(new));
+    let target = |of: Option<Containerfile<'_>>| of.and_then(|(step, ..)| step.target.clone());
+    tell(changes, ChangedKind::Setting, "target", target(old), target(new));
+    let none = BTreeMap::new();
+    let arguments = |of: Option<Containerfile<'_>>| of.map_or(none.clone(), |(step, ..)| step.args.clone());
+    maps(changes, ChangedKind::Argument, &arguments(old), &arguments(new));
+    let secrets = |of: Option<Containerfile<'_>>| -> BTreeMap<String, String> {
+        let secrets = of.map(|(step, ..)| step.secrets.as_slice()).unwrap_or_default();
+        secrets.iter().map(|secret| (secret.id.clone(), format!("version {}", secret.version))).collect()
+    };
+    maps(changes, ChangedKind::Secret, &secrets(old), &secrets(new));
+    let context = |of: Option<Containerfile<'_>>| -> BTreeMap<String, Traits> {
+        let (step, _, entries) = match of {
+            Some(of) => of,
+            None => return BTreeMap::new(),
+        };
+        // The Containerfile is usually part of its own context; it was named already.
+        let all = entries.iter().map(|entry| (step.context.join(&entry.path), entry));
+        all.filter(|(path, _)| *path != step.file)
+            .map(|(path, entry)| (path.to_string(), of_context(entry)))
+            .collect()
+    };
+    traits(changes, &context(old), &context(new));
+}
+
+type Files<'a> = (&'a Listing, &'a [String]);
+
+fn files_of(work: Option<&PlannedStep>) -> Option<Files<'_>> {
+    let Some(PlannedStep::Files { listing, delete, .. }) = work else { return None };
+    Some((listing, delete))
+}
+
+fn for_files(
+    changes: &mut Vec<Change>,
+    old: Option<Files<'_>>,
+    new: Option<Files<'_>>,
+    (old_vars, vars): (Option<&Vars>, &Vars),
+) {
+    fn entries(of: Option<Files<'_>>) -> BTreeMap<String, LayerEntry> {
+        let all = of.map(|(listing, _)| listing.entries()).unwrap_or_default();
+        all.into_iter().map(|entry| (format!("/{}", entry.path), entry.clone())).collect()
+    }
+    let (before, after) = (entries(old), entries(new));
+    let of_all = |entries: &BTreeMap<String, LayerEntry>| -> BTreeMap<String, Traits> {
+        entries.iter().map(|(path, entry)| (path.clone(), of_layer(entry))).collect()
+    };
+    traits(changes, &of_all(&before), &of_all(&after));
+    let deletes = |of: Option<Files<'_>>| -> BTreeMap<String, &'static str> {
+        let paths = of.map(|(_, delete)| delete).unwrap_or_default();
+        paths.iter().map(|path| (format!("/{path}"), "deleted")).collect()
+    };
+    maps(changes, ChangedKind::Deletion, &deletes(old), &deletes(new));
+    // The same template gave something else: then its variables did it, where any changed.
+    let rendered = |(path, entry): (&String, &LayerEntry)| {
+        before.get(path).is_some_and(|before| before != entry && same_template(before, entry))
+    };
+    if let Some(old_vars) = old_vars
+        && after.iter().any(rendered)
+    {
+        maps(changes, ChangedKind::Variable, &shown(old_vars), &shown(vars));
+    }
+}
+
+fn shown(vars: &Vars) -> BTreeMap<String, String> {
+    let text = |value| serde_json::to_string(value).unwrap_or_default();
+    vars.iter().map(|(name, value)| (name.to_string(), text(value))).collect()
+}
+
+/// What makes an entry what it is, by name; only what differs is shown of one that changed.
+type Traits = Vec<(&'static str, String)>;
+
+fn traits(changes: &mut Vec<Change>, old: &BTreeMap<String, Traits>, new: &BTreeMap<String, Traits>) {
+    let paths: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    for path in paths {
+        let (before, after) = (old.get(path), new.get(path));
+        if before == after {
+            continue;
+        }
+        let text = |of: Option<&Traits>, other: Option<&Traits>| {
+            let differs = |of: &&(&str, String)| !other.is_some_and(|other| other.contains(of));
+            let words: Vec<&str> = of?.iter().filter(differs).map(|(_, value)| value.as_str()).collect();
+            Some(words.join(", "))
+        };
+        let (was, is) = (text(before, after), text(after, before));
+        changes.push(Change { kind: ChangedKind::Entry, name: path.clone(), old: was, new: is });
+    }
+}
+
+fn of_context(entry: &ContextEntry) -> Traits {
+    let kind = match entry.kind {
+        EntryKind::File => "file",
+        EntryKind::Executable => "executable",
+        EntryKind::Link => "link",
+        EntryKind::Submodule => "submodule",
+    };
+    vec![
+        ("kind", kind.to_owned()),
+        ("size", bytes(entry.size)),
+        ("content", short(entry.content.as_str())),
+    ]
+}
+
+fn of_layer(entry: &LayerEntry) -> Traits {
+    let mode = |mode: &u32| ("mode", format!("mode {mode:04o}"));
+    let mut traits = match &entry.kind {
+        LayerKind::File { mode: bits, content: Content::Git { id, size } } => {
+            vec![mode(bits), ("size", bytes(*size)), ("content", short(id.as_str()))]
+        }
+        LayerKind::File { mode: bits, content: Content::Rendered { bytes: rendered, .. } } => vec![
+            mode(bits),
+            ("size", bytes(rendered.len() as u64)),
+            ("content", format!("rendered {}", Digest::of(rendered).short())),
+        ],
+        LayerKind::Link { target } => vec![("link", format!("link to {target}"))],
+        LayerKind::Directory { mode: bits } => vec![("kind", "directory".to_owned()), mode(bits)],
+        LayerKind::HardLink { mode: bits, target } => {
+            vec![("link", format!("hard link to /{target}")), mode(bits)]
+        }
+    };
+    traits.push(("owner", format!("owner {}:{}", entry.owner.user, entry.owner.group)));
+    let attribute = |(name, value): (&String, &Vec<u8>)| {
+        ("xattr", format!("attribute {name} {}", Digest::of(value).short()))
+    };
+    traits.extend(entry.xattrs.iter().map(attribute));
+    traits
+}
+
+fn bytes(count: u64) -> String {
+    if count == 1 { "1 byte".to_owned() } else { format!("{count} bytes") }
+}
+
+/// As much of an id as people compare.
+fn short(id: &str) -> String {
+    const SHORT: usize = 12;
+    id.chars().take(SHORT).collect()
+}
