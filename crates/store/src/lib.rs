@@ -7,10 +7,13 @@
 //! |---|---|
 //! | [`sources`] | `sources`, `branches`, and the birth of a run from a moved branch |
 //! | [`runs`], [`nodes`] | `runs`, `run_nodes` |
+//! | [`standing`] | `heads`, `standing` |
 //! | [`results`] | `builds`, `check_sets`, `verdicts` |
 //! | [`locks`] | `locks`, `lock_looks`, `run_images` |
-//! | [`proofs`] | `kept_packages`, `proofs` |
+//! | [`proofs`], [`rebuilds`] | `kept_packages`, `proofs`, `rebuilds` |
 //! | [`releases`] | `indexes`, `releases`, `release_entries`, `channels`, `audit` |
+//! | [`targets`] | `target_copies`, `target_images` |
+//! | [`pull_requests`] | `pull_requests` |
 //! | [`outbox`] | `events`, `sinks` |
 
 mod backup;
@@ -20,11 +23,15 @@ pub mod nodes;
 mod open;
 pub mod outbox;
 pub mod proofs;
+pub mod rebuilds;
+pub mod pull_requests;
 pub mod releases;
 pub mod results;
 mod row;
 pub mod runs;
 pub mod sources;
+pub mod targets;
+pub mod standing;
 
 pub use error::StoreError;
 pub use open::Store;

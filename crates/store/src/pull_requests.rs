@@ -1,0 +1,104 @@
+//! What pull requests built last: the tags `pr-N`.
+
+use edgewright_model::Digest;
+use edgewright_model::names::VariantName;
+use edgewright_model::reference::RepoName;
+use edgewright_model::run::RunNumber;
+use sqlx::sqlite::SqliteRow;
+
+use crate::error::Operation as _;
+use crate::releases::EntryRow;
+use crate::sources::SourceId;
+use crate::{Store, StoreError, row};
+
+/// One image of a pull request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullRequestRow {
+    /// Its ref: `refs/pull/12/head`.
+    pub name: String,
+    /// The run that built it.
+    pub run: RunNumber,
+    /// The variant.
+    pub variant: VariantName,
+    /// Its repository.
+    pub repository: RepoName,
+    /// The index.
+    pub digest: Digest,
+}
+
+fn pull_request(row: &SqliteRow) -> Result<PullRequestRow, StoreError> {
+    Ok(PullRequestRow {
+        name: row::text(row, "name")?,
+        run: RunNumber(row::number(row, "run")?),
+        variant: row::text(row, "variant")?,
+        repository: row::text(row, "repository")?,
+        digest: row::text(row, "digest")?,
+    })
+}
+
+impl Store {
+    /// The images of a source's pull requests, by ref and variant.
+    pub async fn pull_requests(&self, source: SourceId) -> Result<Vec<PullRequestRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM pull_requests WHERE source_id = ? ORDER BY name, variant")
+            .bind(source.0)
+            .fetch_all(&self.pool)
+            .await;
+        rows.doing("list images of pull requests")?.iter().map(pull_request).collect()
+    }
+
+    /// What a run of a pull request built takes the place of what an earlier one did.
+    pub async fn note_pull_request(
+        &self,
+        source: SourceId,
+        name: &str,
+        run: RunNumber,
+        entries: &[EntryRow],
+    ) -> Result<(), StoreError> {
+        let mut write = self.write().await?;
+        sqlx::query("DELETE FROM pull_requests WHERE source_id = ? AND name = ?")
+            .bind(source.0)
+            .bind(name)
+            .execute(&mut *write)
+            .await
+            .doing("forget images of a pull request")?;
+        for entry in entries {
+            sqlx::query(
+                "INSERT INTO pull_requests (source_id, name, run, variant, repository, digest) VALUES (?, ?, ?, ?, ?, ?)",
+            )
+            .bind(source.0)
+            .bind(name)
+            .bind(run.0)
+            .bind(entry.variant.to_string())
+            .bind(entry.repository.as_str())
+            .bind(entry.digest.to_string())
+            .execute(&mut *write)
+            .await
+            .doing("note an image of a pull request")?;
+        }
+        write.commit().await.doing("commit images of a pull request")
+    }
+
+    /// A pull request ends: its images are forgotten, and so is what was decided of its ref. Gives its runs.
+    pub async fn end_pull_request(&self, source: SourceId, name: &str) -> Result<Vec<RunNumber>, StoreError> {
+        let mut write = self.write().await?;
+        for statement in [
+            "DELETE FROM pull_requests WHERE source_id = ? AND name = ?",
+            "DELETE FROM branches WHERE source_id = ? AND name = ?",
+        ] {
+            sqlx::query(statement)
+                .bind(source.0)
+                .bind(name)
+                .execute(&mut *write)
+                .await
+                .doing("end a pull request")?;
+        }
+        write.commit().await.doing("commit the end of a pull request")?;
+        let rows = sqlx::query("SELECT number FROM runs WHERE source_id = ? AND branch = ? ORDER BY number")
+            .bind(source.0)
+            .bind(name)
+            .fetch_all(&self.pool)
+            .await
+            .doing("list a pull request's runs")?;
+        rows.iter().map(|row| Ok(RunNumber(row::number(row, "number")?))).collect()
+    }
+}

@@ -1,0 +1,231 @@
+//! What external registries have of what channels hold.
+
+use std::collections::BTreeMap;
+
+use edgewright_model::Digest;
+use edgewright_model::names::{ChannelName, SourceName};
+use edgewright_model::reference::RepoName;
+use edgewright_model::run::ReleaseNumber;
+use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
+
+use crate::error::Operation as _;
+use crate::sources::SourceId;
+use crate::{Store, StoreError, row};
+
+/// Copies of a channel that are remembered, the newest ones.
+const REMEMBERED: u32 = 20;
+
+/// Which copy: what a channel came to, in a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyKey {
+    /// The target.
+    pub target: String,
+    /// The source.
+    pub source: SourceId,
+    /// Its channel.
+    pub channel: ChannelName,
+    /// The release that the channel holds.
+    pub release: ReleaseNumber,
+}
+
+/// How far a copy is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyRow {
+    /// Which.
+    pub key: CopyKey,
+    /// The source's configured name.
+    pub source_name: SourceName,
+    /// Hash of the target's address and names.
+    pub place: String,
+    /// `waiting`, `copying`, `copied` or `failed`; the last is tried again.
+    pub state: String,
+    /// The newest verdict that was copied.
+    pub verdicts: i64,
+    /// Failed tries in a row.
+    pub failures: u32,
+    /// Why the last one failed.
+    pub error: Option<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// Since when it is in this state.
+    pub changed_at: Timestamp,
+}
+
+fn copy(row: &SqliteRow) -> Result<CopyRow, StoreError> {
+    Ok(CopyRow {
+        key: CopyKey {
+            target: row::text(row, "target")?,
+            source: SourceId(row::number(row, "source_id")?),
+            channel: row::text(row, "channel")?,
+            release: ReleaseNumber(row::number(row, "release")?),
+        },
+        source_name: row::text(row, "source_name")?,
+        place: row::text(row, "place")?,
+        state: row::text(row, "state")?,
+        verdicts: row::number(row, "verdicts")?,
+        failures: row::number(row, "failures")?,
+        error: row::maybe(row, "error")?,
+        hint: row::maybe(row, "hint")?,
+        changed_at: row::text(row, "changed_at")?,
+    })
+}
+
+impl Store {
+    /// All copies, by target, source and channel, the newest release of each first.
+    pub async fn copies(&self) -> Result<Vec<CopyRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT c.*, s.name AS source_name FROM target_copies c JOIN sources s ON s.id = c.source_id
+             ORDER BY c.target, s.name, c.channel, c.release DESC",
+        )
+        .fetch_all(&self.pool)
+        .await;
+        rows.doing("list copies")?.iter().map(copy).collect()
+    }
+
+    /// A copy is wanted: of others of its channel only those that were made are remembered. One that was made elsewhere
+    /// waits again.
+    pub async fn want_copy(&self, key: &CopyKey, place: &str, now: Timestamp) -> Result<(), StoreError> {
+        let mut write = self.write().await?;
+        sqlx::query(
+            "DELETE FROM target_copies WHERE target = ?1 AND source_id = ?2 AND channel = ?3 AND release <> ?4
+             AND (state <> 'copied' OR release <= ?4 - ?5)",
+        )
+        .bind(&key.target)
+        .bind(key.source.0)
+        .bind(key.channel.as_str())
+        .bind(key.release.0)
+        .bind(REMEMBERED)
+        .execute(&mut *write)
+        .await
+        .doing("forget copies")?;
+        sqlx::query(
+            "INSERT INTO target_copies (target, source_id, channel, release, place, state, changed_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?6)
+             ON CONFLICT DO UPDATE SET place = ?5, state = 'waiting', verdicts = 0, failures = 0, error = NULL, hint = NULL,
+             changed_at = ?6 WHERE place <> ?5",
+        )
+        .bind(&key.target)
+        .bind(key.source.0)
+        .bind(key.channel.as_str())
+        .bind(key.release.0)
+        .bind(place)
+        .bind(now.to_string())
+        .execute(&mut *write)
+        .await
+        .doing("want a copy")?;
+        write.commit().await.doing("commit a wanted copy")
+    }
+
+    /// A copy begins: what the last try met is kept until it succeeds.
+    pub async fn note_copying(&self, key: &CopyKey, now: Timestamp) -> Result<(), StoreError> {
+        let query = sqlx::query(
+            "UPDATE target_copies SET state = 'copying', changed_at = ? WHERE target = ? AND source_id = ? AND channel = ? AND release = ?",
+        );
+        self.note(query.bind(now.to_string()), key).await
+    }
+
+    /// A copy is complete: images with all that was published about them up to a verdict, and the tags of its channel.
+    pub async fn note_copied(&self, key: &CopyKey, verdicts: i64, now: Timestamp) -> Result<(), StoreError> {
+        let query = sqlx::query(
+            "UPDATE target_copies SET state = 'copied', verdicts = ?, failures = 0, error = NULL, hint = NULL, changed_at = ?
+             WHERE target = ? AND source_id = ? AND channel = ? AND release = ?",
+        );
+        self.note(query.bind(verdicts).bind(now.to_string()), key).await
+    }
+
+    /// A try failed.
+    pub async fn note_not_copied(
+        &self,
+        key: &CopyKey,
+        error: &str,
+        hint: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let query = sqlx::query(
+            "UPDATE target_copies SET failures = failures + 1, error = ?, hint = ?, state = 'failed', changed_at = ?
+             WHERE target = ? AND source_id = ? AND channel = ? AND release = ?",
+        );
+        self.note(query.bind(error).bind(hint).bind(now.to_string()), key).await
+    }
+
+    async fn note(
+        &self,
+        query: sqlx::query::Query<'_, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>,
+        key: &CopyKey,
+    ) -> Result<(), StoreError> {
+        query
+            .bind(key.target.clone())
+            .bind(key.source.0)
+            .bind(key.channel.to_string())
+            .bind(key.release.0)
+            .execute(&self.pool)
+            .await
+            .doing("note a copy")?;
+        Ok(())
+    }
+
+    /// The newest published verdict about each index of a release; 0 where there is none.
+    pub async fn verdict_marks(
+        &self,
+        source: SourceId,
+        release: ReleaseNumber,
+    ) -> Result<BTreeMap<Digest, i64>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT e.digest AS digest, coalesce(max(v.id), 0) AS mark FROM release_entries e
+             LEFT JOIN indexes i ON i.digest = e.digest LEFT JOIN json_each(i.manifests) m
+             LEFT JOIN verdicts v ON v.digest = m.value AND v.published IS NOT NULL
+             WHERE e.source_id = ? AND e.release = ? GROUP BY e.digest",
+        )
+        .bind(source.0)
+        .bind(release.0)
+        .fetch_all(&self.pool)
+        .await
+        .doing("look for verdicts")?;
+        rows.iter().map(|row| Ok((row::text(row, "digest")?, row::number(row, "mark")?))).collect()
+    }
+
+    /// The newest verdict that was copied with each index, by repository in the target.
+    pub async fn copied_images(
+        &self,
+        target: &str,
+        place: &str,
+    ) -> Result<BTreeMap<(RepoName, Digest), i64>, StoreError> {
+        let rows =
+            sqlx::query("SELECT repository, digest, verdicts FROM target_images WHERE target = ? AND place = ?")
+                .bind(target)
+                .bind(place)
+                .fetch_all(&self.pool)
+                .await
+                .doing("list copied images")?;
+        let image = |row| {
+            Ok(((row::text(row, "repository")?, row::text(row, "digest")?), row::number(row, "verdicts")?))
+        };
+        rows.iter().map(image).collect()
+    }
+
+    /// An index was copied with all that was published about it up to a verdict.
+    pub async fn note_image_copied(
+        &self,
+        (target, place): (&str, &str),
+        repository: &RepoName,
+        digest: &Digest,
+        verdicts: i64,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO target_images (target, place, repository, digest, verdicts, copied_at) VALUES (?, ?, ?, ?, ?, ?)
+             ON CONFLICT DO UPDATE SET verdicts = excluded.verdicts, copied_at = excluded.copied_at",
+        )
+        .bind(target)
+        .bind(place)
+        .bind(repository.as_str())
+        .bind(digest.to_string())
+        .bind(verdicts)
+        .bind(now.to_string())
+        .execute(&self.pool)
+        .await
+        .doing("note a copied image")?;
+        Ok(())
+    }
+}
