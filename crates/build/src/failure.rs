@@ -3,6 +3,7 @@
 use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
 use edgewright_oci::ClientError;
+use edgewright_oci::layer::LayerError;
 use edgewright_process::CommandError;
 
 pub(crate) fn image(phase: Phase, message: impl Into<String>, hint: &str) -> JobFailure {
@@ -29,6 +30,15 @@ pub(crate) fn local(phase: Phase, error: &(dyn std::error::Error + 'static)) -> 
         .contains("No space left on device")
         .then(|| "free disk space in the data folder, then retry the job".to_owned());
     new(FailureKind::Infrastructure, phase, message, hint)
+}
+
+/// A layer that cannot be made or read: what its archive holds is the image's fault, all else this side's.
+pub(crate) fn layer(phase: Phase, error: &LayerError) -> JobFailure {
+    if error.is_content() {
+        let hint = "whoever made this archive has to leave it out, or pack it otherwise";
+        return image(phase, Chain(error).to_string(), hint);
+    }
+    local(phase, error)
 }
 
 /// A fault of the order's own registry.

@@ -37,7 +37,7 @@ pub(crate) async fn build(
     .await?
     .map_err(|error| match &error {
         WriteError::Files(fault) => failure::image(Phase::Build, fault.to_string(), fault.hint()),
-        WriteError::Layer(_) => failure::local(Phase::Build, &error),
+        WriteError::Layer(fault) => failure::layer(Phase::Build, fault),
     })?;
     for line in notes {
         events(JobEvent::Log { line });

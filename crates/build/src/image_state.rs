@@ -108,7 +108,7 @@ impl ImageState {
         let media_type = layer.descriptor.media_type.clone();
         let bridge = SyncIoBridge::new(reader.into_read());
         let scanned = blocking(move || LayerIndex::scan_blob(bridge, &media_type)).await?;
-        let index = scanned.map_err(|error| failure::local(Phase::Fetch, &error))?;
+        let index = scanned.map_err(|error| failure::layer(Phase::Fetch, &error))?;
         keep_index(ctx, digest, index.clone()).await?;
         Ok(index)
     }

@@ -39,6 +39,12 @@ pub enum LayerError {
         /// What is wrong.
         problem: &'static str,
     },
+    /// The tar is made to exhaust whoever reads it, or is of a kind that images are not.
+    #[error("the tar holds {problem}")]
+    Limit {
+        /// What is too much.
+        problem: &'static str,
+    },
     /// The blob could not be written.
     #[error("the layer {path} cannot be written")]
     Write {
@@ -47,6 +53,13 @@ pub enum LayerError {
         /// Why.
         source: std::io::Error,
     },
+}
+
+impl LayerError {
+    /// Whether what the archive holds is at fault, and no other try will help.
+    pub const fn is_content(&self) -> bool {
+        matches!(self, Self::Entry { .. } | Self::Limit { .. })
+    }
 }
 
 /// What an entry is.

@@ -138,7 +138,7 @@ fn of_cause(cause: Cause, step: &BootstrapStep, mirror: &str, phase: Phase) -> J
         Cause::Unreachable(line) => (
             Infrastructure,
             format!("the mirror {mirror} cannot be reached: {line}"),
-            "check the network and proxy of this host; the job is tried again",
+            "check the network and proxy of this host, then run the commit again",
         ),
         Cause::Unsigned(line) => (
             Image,

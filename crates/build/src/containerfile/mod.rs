@@ -142,7 +142,7 @@ async fn take_over(state: &mut ImageState, layout: &Layout, folder: &Path) -> Re
             let blob = std::fs::File::open(&blob).map_err(edgewright_oci::layer::LayerError::Read)?;
             write_tar(decompress(blob, &media_type)?, &target, epoch)
         });
-        layers.push(written.await?.map_err(|error| damaged(&error))?);
+        layers.push(written.await?.map_err(|error| failure::layer(Phase::Build, &error))?);
     }
     let runtime = without_buildah(built.runtime(), &state.image.runtime());
     state.image.set_runtime(runtime);
@@ -209,8 +209,8 @@ fn write_secret(ctx: &BuildContext, folder: &Path, secret: &SecretRef) -> Result
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let Some(bytes) = ctx.secrets.get(&secret.id) else {
-        let message = format!("the build secret `{}` is not known to this server", secret.id);
-        let hint = "add it to the server's secrets under this id";
+        let message = format!("the build secret `{}` is not known here, or its file cannot be read", secret.id);
+        let hint = "name its file under this id in `[secrets]` of the settings file, or with `--secret ID=FILE`";
         return Err(failure::infrastructure(Phase::Build, message, Some(hint)));
     };
     let path = folder.join(format!("secret-{}", secret.id.replace(['/', ','], "_")));

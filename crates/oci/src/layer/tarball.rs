@@ -5,16 +5,34 @@ use std::io::Read;
 
 use super::{Entry, Kind, LayerError, pax};
 
-/// The longest extension header (long name or PAX records) that is taken.
+/// The longest extension header (long name or PAX records) that is taken, in bytes.
 const EXTENSION_LIMIT: u64 = 1024 * 1024;
+/// Most bytes of all extension headers of one tar: they are kept as paths and attributes.
+const EXTENSIONS_LIMIT: u64 = 256 * 1024 * 1024;
+/// The longest path or link target that Linux takes, in bytes.
+const LONGEST_PATH: usize = 4096;
+/// Most entries of one tar. Whoever reads a tar keeps their names, and an archive that is small when it is compressed
+/// may have very many; the largest distributions have half a million.
+const MOST_ENTRIES: u64 = 2_000_000;
 
-/// Gives every entry of a tar to `on_entry`, with a reader of its content; what is not read is skipped.
+/// Gives every entry of a tar to `on_entry`, with a reader of its content; what is not read is skipped. A tar that is made
+/// to exhaust its reader is refused: see the limits above.
 pub fn read_entries(
+    tar: impl Read,
+    on_entry: impl FnMut(Entry, &mut dyn Read) -> Result<(), LayerError>,
+) -> Result<(), LayerError> {
+    read_at_most(MOST_ENTRIES, tar, on_entry)
+}
+
+pub(super) fn read_at_most(
+    most: u64,
     tar: impl Read,
     mut on_entry: impl FnMut(Entry, &mut dyn Read) -> Result<(), LayerError>,
 ) -> Result<(), LayerError> {
     let mut archive = tar::Archive::new(tar);
     let mut extensions = Extensions::default();
+    let mut count = 0;
+    let mut extended = 0;
     // The tar crate splits PAX records at line ends, which binary attributes may contain: so extensions are read here.
     for entry in archive.entries().map_err(LayerError::Read)?.raw(true) {
         let mut entry = entry.map_err(LayerError::Read)?;
@@ -23,12 +41,23 @@ pub fn read_entries(
             continue;
         }
         if kind.is_pax_local_extensions() || kind.is_gnu_longname() || kind.is_gnu_longlink() {
+            if entry.size() > EXTENSION_LIMIT {
+                return Err(LayerError::Limit { problem: "an extended header of more than 1 MiB" });
+            }
+            extended += entry.size();
+            if extended > EXTENSIONS_LIMIT {
+                return Err(LayerError::Limit { problem: "more than 256 MiB of extended headers" });
+            }
             let mut content = Vec::new();
             entry.by_ref().take(EXTENSION_LIMIT).read_to_end(&mut content).map_err(LayerError::Read)?;
             extensions.take(kind, &content)?;
             continue;
         }
         let header = entry.header().clone();
+        count += 1;
+        if count > most {
+            return Err(LayerError::Limit { problem: "more entries than any image has (2,000,000)" });
+        }
         let described = std::mem::take(&mut extensions).describe(&header)?;
         on_entry(described, &mut entry)?;
     }
@@ -73,6 +102,11 @@ impl Extensions {
                         String::from_utf8_lossy(self.path.as_deref().unwrap_or(b"a file")).into_owned();
                     return Err(LayerError::Entry { path, problem: "a file of 8 GiB or more" });
                 }
+                _ if key.starts_with("GNU.sparse.") => {
+                    return Err(LayerError::Limit {
+                        problem: "a sparse file: make the archive without --sparse",
+                    });
+                }
                 _ => {
                     if let Some(name) = pax::xattr_name(&key) {
                         self.xattrs.insert(name.to_owned(), value);
@@ -85,8 +119,7 @@ impl Extensions {
 
     fn describe(self, header: &tar::Header) -> Result<Entry, LayerError> {
         let path = self.path.unwrap_or_else(|| header.path_bytes().into_owned());
-        let fault =
-            |problem| LayerError::Entry { path: String::from_utf8_lossy(&path).into_owned(), problem };
+        let fault = |problem| LayerError::Entry { path: shown(&path), problem };
         let kind = match header.entry_type() {
             tar::EntryType::Regular | tar::EntryType::Continuous => Kind::File,
             tar::EntryType::Directory => Kind::Directory,
@@ -95,11 +128,17 @@ impl Extensions {
             tar::EntryType::Char => Kind::Character,
             tar::EntryType::Block => Kind::Block,
             tar::EntryType::Fifo => Kind::Fifo,
+            tar::EntryType::GNUSparse => {
+                return Err(fault("a sparse file: make the archive without --sparse"));
+            }
             _ => return Err(fault("an entry of a type that images do not have")),
         };
         let number = |value: std::io::Result<u64>| value.map_err(LayerError::Read);
         let link = self.link.or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
         let mut link = link.unwrap_or_default();
+        if path.len() > LONGEST_PATH || link.len() > LONGEST_PATH {
+            return Err(fault("a path or a link target of more than 4096 bytes"));
+        }
         if kind == Kind::HardLink {
             link = clean(&link).ok_or_else(|| fault("a hard link that leaves the image"))?;
         }
@@ -117,6 +156,13 @@ impl Extensions {
             path: clean(&path).ok_or_else(|| fault("a path that leaves the image"))?,
         })
     }
+}
+
+/// A path for messages, of a length that a line holds.
+fn shown(path: &[u8]) -> String {
+    const LONGEST: usize = 200;
+    let start = String::from_utf8_lossy(&path[..path.len().min(LONGEST)]).into_owned();
+    if path.len() > LONGEST { start + "…" } else { start }
 }
 
 /// A path without leading `/` and `./`, empty and `.` components and trailing `/`; none where it has `..`.

@@ -140,3 +140,70 @@ fn a_full_disk_is_an_error_not_a_panic() {
     let error = result.and_then(|()| writer.finish().map(drop)).unwrap_err();
     assert_eq!(error.to_string(), "the layer /dev/full cannot be written");
 }
+
+/// A stream of equal header blocks, as long as wanted.
+struct Headers {
+    block: [u8; 512],
+    left: u64,
+    at: usize,
+}
+
+impl Read for Headers {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.left == 0 {
+            return Ok(0);
+        }
+        let length = buffer.len().min(512 - self.at);
+        buffer[..length].copy_from_slice(&self.block[self.at..self.at + length]);
+        self.at = (self.at + length) % 512;
+        self.left -= u64::from(self.at == 0);
+        Ok(length)
+    }
+}
+
+fn header(kind: tar::EntryType, size: u64) -> [u8; 512] {
+    let mut header = tar::Header::new_gnu();
+    header.set_path("x").unwrap();
+    header.set_entry_type(kind);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(size);
+    header.set_cksum();
+    *header.as_bytes()
+}
+
+/// Compressed, each of these is a few kilobytes.
+#[test]
+fn archives_that_are_made_to_exhaust_their_reader_are_refused() {
+    use tar::EntryType;
+    let refuse = |first: &[u8], block: [u8; 512], blocks: u64| {
+        let tar = first.chain(Headers { block, left: blocks, at: 0 });
+        let error = tarball::read_at_most(1000, tar, |_, _| Ok(())).unwrap_err();
+        assert!(error.is_content(), "{error:?}");
+        error.to_string()
+    };
+    let file = header(EntryType::Regular, 0);
+    assert_eq!(refuse(&[], file, 1_000_000), "the tar holds more entries than any image has (2,000,000)");
+    for kind in [EntryType::XHeader, EntryType::GNULongName, EntryType::GNULongLink] {
+        let said = refuse(&header(kind, 1 << 32), [b'a'; 512], 1 << 23);
+        assert_eq!(said, "the tar holds an extended header of more than 1 MiB");
+    }
+    let said = refuse(&header(EntryType::GNUSparse, 0), file, 1);
+    assert_eq!(said, "the tar holds `x`, a sparse file: make the archive without --sparse");
+
+    // A name of 1 MiB fits a header, but no file system.
+    let mut long = header(EntryType::GNULongName, 1 << 20).to_vec();
+    long.extend_from_slice(&vec![b'a'; 1 << 20]);
+    let said = refuse(&long, file, 1);
+    assert!(
+        said.ends_with("…`, a path or a link target of more than 4096 bytes") && said.len() < 400,
+        "{said}"
+    );
+
+    let mut sparse = header(EntryType::XHeader, 22).to_vec();
+    sparse.extend_from_slice(b"22 GNU.sparse.major=1\n");
+    sparse.resize(1024, 0);
+    assert!(refuse(&sparse, file, 1).contains("sparse"), "a sparse file in PAX spelling");
+}
