@@ -62,6 +62,8 @@ pub(crate) struct Inner {
     pub(crate) runs_wake: Notify,
     /// Ends the tasks that tell the sinks of now.
     pub(crate) notifying: Mutex<CancellationToken>,
+    /// Ends the tasks that copy to the targets of now.
+    pub(crate) delivering: Mutex<CancellationToken>,
     pub(crate) selections: Mutex<Selections>,
     state: Mutex<State>,
 }
@@ -109,6 +111,7 @@ impl Control {
             slots: Semaphore::new(settings.parallel.get()),
             runs_wake: Notify::new(),
             notifying: Mutex::default(),
+            delivering: Mutex::default(),
             selections: Mutex::default(),
             state: Mutex::default(),
             settings,

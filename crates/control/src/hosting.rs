@@ -74,6 +74,11 @@ impl Hosting {
         Ok(Self { client, pins })
     }
 
+    /// The registry as a client sees it.
+    pub(crate) const fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Pushes small bytes.
     pub(crate) async fn push_bytes(
         &self,

@@ -9,6 +9,7 @@
 //! | [`housekeeping`], [`disk`] | what bounds logs, caches, packages; room before a job starts |
 //! | [`watch`] | looks at base images and distributions, on a schedule |
 //! | [`tags`] | what channel tags answer; channels move in `runs/publish.rs`, in the release's transaction |
+//! | [`targets`] | copies what channels hold to registries of others |
 //! | [`hosting`], [`referrers`] | the registry as control uses it |
 //! | [`notify`] | tells others: CloudEvents, commit statuses |
 //! | [`events`], [`logs`] | what happens, as it happens |
@@ -29,6 +30,7 @@ pub mod runs;
 pub mod settings;
 pub mod sources;
 pub mod tags;
+pub mod targets;
 pub mod verdicts;
 pub mod watch;
 

@@ -98,6 +98,9 @@ pub enum StartError {
     /// A secret of the settings.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// A target cannot be spoken to.
+    #[error("there is no client for the targets")]
+    Targets(#[from] edgewright_control::targets::ClientError),
     /// Sinks cannot be told.
     #[error("no HTTP client can be made for the sinks")]
     Sinks(#[source] reqwest::Error),
@@ -115,6 +118,7 @@ impl StartError {
             },
             Self::Random(_) | Self::Hosting(_) | Self::Sinks(_) => ErrorClass::Unavailable,
             Self::Settings(error) => error.class(),
+            Self::Targets(error) => error.class(),
             Self::Store(error) => error.class(),
             Self::Registry(error) => error.class(),
             Self::Git(error) => error.class(),
@@ -223,16 +227,18 @@ impl Composition {
         self.local
     }
 
-    /// Starts the reconcilers: sources are polled, runs that are open go on, sinks are told.
+    /// Starts the reconcilers: sources are polled, runs that are open go on, sinks are told, targets get their copies.
     #[expect(clippy::result_large_err, reason = "happens once, at start")]
     pub fn start(&self) -> Result<(), StartError> {
         self.control.start();
-        self.control.notify(&self.live.now().sinks).map_err(StartError::Sinks)?;
+        let live = self.live.now();
+        self.control.notify(&live.sinks).map_err(StartError::Sinks)?;
+        self.control.deliver(&live.targets)?;
         self.ready.store(true, Ordering::Release);
         Ok(())
     }
 
-    /// Takes over other settings while running: sources, sinks, secrets. Gives what changed, and what cannot change before
+    /// Takes over other settings while running: sources, sinks, targets, secrets. Gives what changed, and what cannot change before
     /// a restart, as sentences. Nothing changes where a secret cannot be read.
     pub async fn reload(&self, settings: &Settings) -> Result<Vec<String>, StartError> {
         let live = Live::read(settings, &self.address)?;
@@ -256,6 +262,11 @@ impl Composition {
         if live.sinks != before.sinks {
             self.control.notify(&live.sinks).map_err(StartError::Sinks)?;
             said.push(format!("{} sinks are told", live.sinks.len()));
+        }
+        // Even where they are the same: whoever put something right in a target does not wait for the next try.
+        self.control.deliver(&live.targets)?;
+        if live.targets != before.targets {
+            said.push(format!("{} targets get copies", live.targets.len()));
         }
         let own = &self.settings;
         for (name, same) in [

@@ -5,7 +5,7 @@
 //!                                 ├─ store, registry, control
 //!                                 ├─ views     rows → api documents
 //!                                 ├─ http      one listener: /v2 (registry), /api/v1, /hooks, /metrics, /healthz, /readyz
-//!                                 ├─ live      what SIGHUP changes: sources, sinks, secrets
+//!                                 ├─ live      what SIGHUP changes: sources, sinks, targets, secrets
 //!                                 └─ metrics
 //! ```
 
@@ -18,6 +18,7 @@ pub mod http;
 pub mod live;
 pub mod metrics;
 pub mod settings;
+pub mod targets;
 pub mod telemetry;
 pub mod upkeep;
 pub mod views;

@@ -1,4 +1,4 @@
-//! What may change while the server runs: sources, tokens, secrets, sinks. Read from files at the start and again on SIGHUP.
+//! What may change while the server runs: sources, tokens, secrets, sinks, targets. Read from files at the start and again on SIGHUP.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,15 +7,17 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use edgewright_control::SourceSettings;
 use edgewright_control::notify::Sink;
+use edgewright_control::targets::Target;
 use edgewright_model::names::SourceName;
 use edgewright_registry::AccessToken;
 
 use crate::settings::{Settings, SettingsError, SinkOptions};
+use crate::targets::TargetOptions;
 
 /// Shorter secrets can be guessed.
 const SHORTEST_SECRET: usize = 16;
-/// A file of secrets is not longer.
-const LONGEST_SECRET: u64 = 4096;
+/// A file of secrets is not longer: tokens that say much of themselves have some KiB.
+const LONGEST_SECRET: u64 = 16 * 1024;
 
 /// A secret that is never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -27,16 +29,25 @@ impl Secret {
         Self(secret)
     }
 
-    /// Reads the first line of a file.
+    /// Reads a file with one line: a secret of ours, which nobody should guess.
     pub fn read(path: &Path) -> Result<Self, SettingsError> {
+        Self::read_of(path, SHORTEST_SECRET)
+    }
+
+    /// As [`Secret::read`], for a secret that others made: it is as it is.
+    pub fn read_any(path: &Path) -> Result<Self, SettingsError> {
+        Self::read_of(path, 1)
+    }
+
+    fn read_of(path: &Path, shortest: usize) -> Result<Self, SettingsError> {
         use std::io::Read as _;
         let fail = |source| SettingsError::Secret { path: path.to_owned(), source };
         let mut text = String::new();
         let file = std::fs::File::open(path).map_err(fail)?;
         file.take(LONGEST_SECRET).read_to_string(&mut text).map_err(fail)?;
         let secret = text.trim();
-        if secret.len() < SHORTEST_SECRET || secret.contains(char::is_whitespace) {
-            let why = format!("want at least {SHORTEST_SECRET} characters on one line");
+        if secret.len() < shortest || secret.contains(char::is_whitespace) {
+            let why = format!("want at least {shortest} characters on one line");
             return Err(fail(std::io::Error::new(std::io::ErrorKind::InvalidData, why)));
         }
         Ok(Self(secret.to_owned()))
@@ -63,6 +74,8 @@ pub struct Live {
     pub hooks: BTreeMap<SourceName, Secret>,
     /// Who is told of what happens.
     pub sinks: Vec<Sink>,
+    /// Registries of others that get what channels hold.
+    pub targets: Vec<Target>,
     /// The sources that are followed.
     pub sources: Vec<SourceSettings>,
 }
@@ -77,7 +90,8 @@ impl Live {
         }
         let sinks = settings.sinks.iter().map(|options| sink(options, address)).collect::<Result<_, _>>()?;
         let token = token.map(|token| AccessToken::new(token.reveal()));
-        Ok(Self { token, hooks, sinks, sources: settings.sources.clone() })
+        let targets = settings.targets.iter().map(TargetOptions::read).collect::<Result<_, _>>()?;
+        Ok(Self { token, hooks, sinks, targets, sources: settings.sources.clone() })
     }
 }
 

@@ -20,6 +20,7 @@ use edgewright_source::Remote;
 use edgewright_source::remote::InvalidRemote;
 use serde::Deserialize;
 
+use crate::targets::{TargetError, TargetOptions};
 use crate::upkeep::{DiskOptions, KeepOptions, WatchOptions};
 
 /// Where the server listens unless told otherwise: this machine only.
@@ -49,6 +50,9 @@ pub struct Options {
     pub source: Vec<SourceOptions>,
     /// `[[sink]]`, one for each.
     pub sink: Vec<SinkOptions>,
+    /// `[[target]]`, one for each.
+    #[serde(alias = "targets")]
+    pub target: Vec<TargetOptions>,
     /// `[secrets]`: files with the bytes of build secrets by their id. A path that is not absolute names a systemd credential.
     pub secrets: BTreeMap<String, PathBuf>,
 }
@@ -174,6 +178,8 @@ pub struct Settings {
     pub hook_secret_files: BTreeMap<SourceName, PathBuf>,
     /// Who is told of what happens, with distinct names.
     pub sinks: Vec<SinkOptions>,
+    /// Registries of others that get what channels hold, with distinct names.
+    pub targets: Vec<TargetOptions>,
 }
 
 /// Why settings cannot be used.
@@ -232,6 +238,30 @@ pub enum SettingsError {
         /// What is missing.
         why: &'static str,
     },
+    /// Two targets have one name.
+    #[error("two targets are called `{name}`")]
+    DuplicateTarget {
+        /// The name.
+        name: String,
+    },
+    /// A target cannot work as it is.
+    #[error("target `{name}`")]
+    Target {
+        /// The name.
+        name: String,
+        /// What is wrong.
+        #[source]
+        source: Box<TargetError>,
+    },
+    /// Certificates cannot be read.
+    #[error("cannot read the certificates in {}", .path.display())]
+    Authority {
+        /// Their file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// A secret cannot be read.
     #[error("cannot read the secret in {}", .path.display())]
     Secret {
@@ -250,7 +280,7 @@ impl SettingsError {
     /// What kind of fault it is.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Read { source, .. } | Self::Secret { source, .. }
+            Self::Read { source, .. } | Self::Secret { source, .. } | Self::Authority { source, .. }
                 if source.kind() == std::io::ErrorKind::NotFound =>
             {
                 ErrorClass::NotFound
@@ -270,7 +300,13 @@ impl SettingsError {
                 "write the secret, at least 16 characters on one line, into that file, readable by the server",
             ),
             Self::DuplicateSink { .. } => Some("give each [[sink]] a name of its own"),
-            Self::Read { .. } | Self::Parse { .. } | Self::Url(_) | Self::Sink { .. } => None,
+            Self::DuplicateTarget { .. } => Some("give each [[target]] a name of its own"),
+            Self::Target { .. } => Some("docs/serving.md, \"Registries of others\", shows what a [[target]] may say"),
+            Self::Read { .. }
+            | Self::Parse { .. }
+            | Self::Url(_)
+            | Self::Sink { .. }
+            | Self::Authority { .. } => None,
             Self::Watch { .. } => Some(
                 "such as `every = \"24h\"`, or `at = \"02:00\"` with `zone = \"Europe/Berlin\"`, or `off = true`",
             ),
@@ -299,6 +335,8 @@ impl Options {
         source.extend(self.source);
         let mut sink = lower.sink;
         sink.extend(self.sink);
+        let mut target = lower.target;
+        target.extend(self.target);
         let mut secrets = lower.secrets;
         secrets.extend(self.secrets);
         Self {
@@ -318,6 +356,7 @@ impl Options {
             disk: DiskOptions { floor_mib: self.disk.floor_mib.or(lower.disk.floor_mib) },
             source,
             sink,
+            target,
             secrets,
         }
     }
@@ -354,6 +393,13 @@ impl Options {
                 return Err(SettingsError::DuplicateSink { name: sink.name.clone() });
             }
         }
+        let names: Vec<&SourceName> = sources.iter().map(|source| &source.name).collect();
+        for (index, target) in self.target.iter().enumerate() {
+            target.check(&names)?;
+            if self.target[..index].iter().any(|other| other.name == target.name) {
+                return Err(SettingsError::DuplicateTarget { name: target.name.clone() });
+            }
+        }
         let default_listen = || SocketAddr::from(([127, 0, 0, 1], 5080));
         Ok(Settings {
             listen: self.server.listen.unwrap_or_else(default_listen),
@@ -369,6 +415,7 @@ impl Options {
             build_secrets: self.secrets,
             hook_secret_files,
             sinks: self.sink,
+            targets: self.target,
         })
     }
 }

@@ -191,13 +191,14 @@ impl Store {
         target: &str,
         place: &str,
     ) -> Result<BTreeMap<(RepoName, Digest), i64>, StoreError> {
-        let rows =
-            sqlx::query("SELECT repository, digest, verdicts FROM target_images WHERE target = ? AND place = ?")
-                .bind(target)
-                .bind(place)
-                .fetch_all(&self.pool)
-                .await
-                .doing("list copied images")?;
+        let rows = sqlx::query(
+            "SELECT repository, digest, verdicts FROM target_images WHERE target = ? AND place = ?",
+        )
+        .bind(target)
+        .bind(place)
+        .fetch_all(&self.pool)
+        .await
+        .doing("list copied images")?;
         let image = |row| {
             Ok(((row::text(row, "repository")?, row::text(row, "digest")?), row::number(row, "verdicts")?))
         };
