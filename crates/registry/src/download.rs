@@ -49,6 +49,10 @@ impl OpenBlob {
         self.row.size
     }
 
+    pub(crate) const fn row(&self) -> &BlobRow {
+        &self.row
+    }
+
     async fn chunk(&self, index: u64) -> Result<Bytes, Fault> {
         let blob = self.clone();
         spawn_blocking(move || blob.read_chunk(index)).await.map_err(|_| Fault::Panicked)?

@@ -6,6 +6,9 @@ use std::time::Duration;
 /// How long an upload that nobody touches is kept.
 pub const UPLOAD_EXPIRY: Duration = Duration::from_hours(24);
 
+/// How old something is that collection takes, where nothing holds it.
+pub const COLLECT_AFTER: Duration = Duration::from_hours(24);
+
 /// Largest manifest that is taken, in bytes (distribution-spec asks for at least 4 MiB).
 pub const MANIFEST_LIMIT: usize = 4 * 1024 * 1024;
 
@@ -16,6 +19,8 @@ pub struct RegistrySettings {
     pub folder: PathBuf,
     /// Uploads idle for longer are dropped by `maintenance`.
     pub upload_expiry: Duration,
+    /// What nothing holds is collected once it is older. Longer than any push takes from its first blob to its manifest.
+    pub collect_after: Duration,
     /// Upload sessions that may be open at a time, each with a file; more are answered 429.
     pub max_uploads: usize,
     /// Blob answers that may be in flight at a time, each with at most four buffers of 256 KiB; more are answered 429.
@@ -32,6 +37,7 @@ impl RegistrySettings {
         Self {
             folder: folder.into(),
             upload_expiry: UPLOAD_EXPIRY,
+            collect_after: COLLECT_AFTER,
             max_uploads: 1024,
             max_downloads: 256,
             idle_limit: Duration::from_mins(1),

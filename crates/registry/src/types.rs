@@ -61,3 +61,14 @@ pub struct Maintained {
     /// Uploads that were dropped because nobody touched them.
     pub expired_uploads: u64,
 }
+
+/// What [`Registry::collect`] removed.
+///
+/// [`Registry::collect`]: crate::Registry::collect
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Collected {
+    /// Manifests that nothing held.
+    pub manifests: u64,
+    /// Blobs whose files left the disk.
+    pub blobs: u64,
+}

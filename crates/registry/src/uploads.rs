@@ -60,7 +60,7 @@ impl Uploads {
         turn.map_err(|_| RegistryError::Busy("uploads"))?.map_err(|_| RegistryError::Closed)
     }
 
-    async fn publishing(&self, digest: &Digest) -> MutexGuard<'_, ()> {
+    pub(crate) async fn publishing(&self, digest: &Digest) -> MutexGuard<'_, ()> {
         let mut hasher = DefaultHasher::new();
         digest.hash(&mut hasher);
         let shard = usize::try_from(hasher.finish() % SHARDS as u64).unwrap_or_default();

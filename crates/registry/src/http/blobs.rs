@@ -23,6 +23,9 @@ impl Call<'_> {
     pub(super) async fn blob(&self, name: &RepoName, digest: &Digest, wants_body: bool) -> Answer {
         self.authorize(Action::Pull, Some(name)).await?;
         let blob = self.inner.open_blob(name, digest).await?;
+        if !wants_body {
+            self.inner.renew(name, digest, blob.row()).await?;
+        }
         let size = blob.size();
         let etag = format!("\"{digest}\"");
         let common = common_headers(digest, &etag);

@@ -88,8 +88,16 @@ impl Content {
             Change::UnlinkBlob { repository, digest } => {
                 self.blobs.remove(&(repository.clone(), digest.clone()));
             }
+            Change::RenewBlob { repository, digest } => {
+                self.blobs.remove(&(repository.clone(), digest.clone()));
+            }
             // They are seen from any repository.
             Change::Damage(_) => self.blobs.clear(),
+            Change::Collect { .. } => {
+                self.manifests.clear();
+                self.tags.clear();
+                self.blobs.clear();
+            }
             Change::StoreBlob(_)
             | Change::Mount { .. }
             | Change::BeginUpload { .. }
@@ -98,6 +106,8 @@ impl Content {
             | Change::Intend(_)
             | Change::DropIntent(_)
             | Change::Pin { .. }
+            | Change::Release { .. }
+            | Change::DropBlob(_)
             | Change::Unpin(_) => {}
         }
     }

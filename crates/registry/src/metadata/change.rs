@@ -38,6 +38,15 @@ pub(crate) enum Change {
     Pin { name: String, held: Vec<(RepoName, Digest)> },
     /// The pin goes.
     Unpin(String),
+    /// The pin does not hold these any more; the rest stays.
+    Release { name: String, held: Vec<(RepoName, Digest)> },
+    /// Whoever asked for the blob may be about to refer to it: it counts as new.
+    RenewBlob { repository: RepoName, digest: Digest },
+    /// Everything goes that nothing holds, by now and since before a time; blobs that nothing held at an earlier collection
+    /// are condemned. `held` are what reserved tags answer.
+    Collect { now: i64, before: i64, held: Vec<(RepoName, Digest)> },
+    /// The condemned blob's file is gone.
+    DropBlob(Digest),
 }
 
 /// Something that a manifest needs.

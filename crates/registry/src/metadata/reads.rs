@@ -96,8 +96,8 @@ impl Metadata {
             Ok(blob) => return Ok(Some(blob)),
             Err(epoch) => epoch,
         };
-        let row: Option<(i64, Vec<u8>)> = sqlx::query_as(
-            "SELECT b.size, b.checksums FROM blobs b
+        let row: Option<(i64, Vec<u8>, i64)> = sqlx::query_as(
+            "SELECT b.size, b.checksums, rb.created_at FROM blobs b
              JOIN repository_blobs rb ON rb.blob_id = b.id
              JOIN repositories r ON r.id = rb.repository_id
              WHERE r.name = ? AND b.digest = ? AND b.state = 'present'",
@@ -106,9 +106,9 @@ impl Metadata {
         .bind(digest.to_string())
         .fetch_optional(&self.readers)
         .await?;
-        let Some((size, checksums)) = row else { return Ok(None) };
+        let Some((size, checksums, linked_at)) = row else { return Ok(None) };
         let (size, checksums) = sized(size, &checksums)?;
-        let blob = BlobRow { size, checksums: Arc::new(checksums) };
+        let blob = BlobRow { size, checksums: Arc::new(checksums), linked_at };
         self.cache.fill(epoch, |content| content.blobs.insert(key, blob.clone()));
         Ok(Some(blob))
     }
@@ -232,6 +232,29 @@ impl Metadata {
             Ok(UploadRow { repository: parsed(&repository, "repository name")?, touched_at })
         })
         .transpose()
+    }
+
+    /// Blobs that are about to be removed.
+    pub(crate) async fn condemned(&self) -> Read<Vec<Digest>> {
+        let rows: Vec<(String,)> = sqlx::query_as("SELECT digest FROM blobs WHERE state = 'condemned'")
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter().map(|(digest,)| parsed(digest, "digest")).collect()
+    }
+
+    /// Whether a blob is about to be removed.
+    pub(crate) async fn is_condemned(&self, digest: &Digest) -> Read<bool> {
+        let row = sqlx::query("SELECT 1 FROM blobs WHERE digest = ? AND state = 'condemned'");
+        Ok(row.bind(digest.to_string()).fetch_optional(&self.readers).await?.is_some())
+    }
+
+    /// How many manifests and blobs there are.
+    pub(crate) async fn counts(&self) -> Read<(u64, u64)> {
+        let (manifests, blobs): (i64, i64) =
+            sqlx::query_as("SELECT (SELECT count(*) FROM manifests), (SELECT count(*) FROM blobs)")
+                .fetch_one(&self.readers)
+                .await?;
+        Ok((unsigned(manifests, "count")?, unsigned(blobs, "count")?))
     }
 
     /// Uploads that nobody touched since a time in Unix milliseconds.

@@ -13,6 +13,8 @@ use edgewright_model::reference::RepoName;
 pub(crate) struct BlobRow {
     pub(crate) size: u64,
     pub(crate) checksums: Arc<Checksums>,
+    /// Since when collection counts it as being in the repository, in Unix milliseconds.
+    pub(crate) linked_at: i64,
 }
 
 /// A manifest that is visible in a repository.

@@ -54,7 +54,7 @@ pub(super) async fn store_blob(db: &mut SqliteConnection, intent: &Intent) -> Do
 async fn link_blob(db: &mut SqliteConnection, repository: i64, blob: i64) -> Done {
     sqlx::query(
         "INSERT INTO repository_blobs (repository_id, blob_id, created_at) VALUES (?, ?, ?)
-         ON CONFLICT DO NOTHING",
+         ON CONFLICT DO UPDATE SET created_at = excluded.created_at",
     )
     .bind(repository)
     .bind(blob)
@@ -91,6 +91,15 @@ pub(super) async fn mount(
         return Err(RegistryError::BlobUnknown { repository: from.clone(), digest: digest.clone() });
     };
     let repository = repository_id(db, to).await?;
+    link_blob(db, repository, blob).await
+}
+
+/// Collection counts the age of a blob in a repository from here.
+pub(super) async fn renew_blob(db: &mut SqliteConnection, repository: &RepoName, digest: &Digest) -> Done {
+    let Some((blob, _)) = visible_blob(db, repository, digest).await? else {
+        return Err(RegistryError::BlobUnknown { repository: repository.clone(), digest: digest.clone() });
+    };
+    let repository = repository_id(db, repository).await?;
     link_blob(db, repository, blob).await
 }
 

@@ -51,12 +51,13 @@ pub(super) async fn store_manifest(
         }
     }
     let repository = repository_id(db, repository).await?;
+    // What is pushed again counts as new: collection shall not take it before somebody holds it.
     let (manifest,): (i64,) = sqlx::query_as(
         "INSERT INTO manifests (repository_id, digest, media_type, artifact_type, subject, config, annotations,
                                 size, bytes, created_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
          ON CONFLICT DO UPDATE SET media_type = ?3, artifact_type = ?4, subject = ?5, config = ?6,
-                                   annotations = ?7, size = ?8, bytes = ?9
+                                   annotations = ?7, size = ?8, bytes = ?9, created_at = ?10
          RETURNING id",
     )
     .bind(repository)

@@ -1,6 +1,7 @@
 //! Changes as SQL. Each runs inside the writer's transaction; an error undoes it.
 
 mod blobs;
+mod collect;
 mod manifests;
 
 use edgewright_model::Digest;
@@ -10,7 +11,8 @@ use sqlx::SqliteConnection;
 use super::change::Change;
 use super::unix_millis;
 use crate::error::RegistryError;
-use blobs::{drop_intent, intend, mount, store_blob, unlink_blob, visible_blob};
+use blobs::{drop_intent, intend, mount, renew_blob, store_blob, unlink_blob, visible_blob};
+use collect::{collect, drop_blob};
 use manifests::{has_manifest, store_manifest};
 
 type Done = Result<(), RegistryError>;
@@ -105,6 +107,19 @@ pub(super) async fn apply(db: &mut SqliteConnection, change: &Change) -> Done {
         Change::Unpin(name) => {
             sqlx::query("DELETE FROM pins WHERE name = ?").bind(name).execute(db).await?;
         }
+        Change::Release { name, held } => {
+            for (repository, digest) in held {
+                sqlx::query("DELETE FROM pins WHERE name = ? AND repository = ? AND digest = ?")
+                    .bind(name)
+                    .bind(repository.as_str())
+                    .bind(digest.to_string())
+                    .execute(&mut *db)
+                    .await?;
+            }
+        }
+        Change::RenewBlob { repository, digest } => renew_blob(db, repository, digest).await?,
+        Change::Collect { now, before, held } => collect(db, *now, *before, held).await?,
+        Change::DropBlob(digest) => drop_blob(db, digest).await?,
     }
     Ok(())
 }

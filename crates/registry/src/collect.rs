@@ -1,0 +1,92 @@
+//! Collection: what nothing holds any more leaves the database, and then the disk.
+//!
+//! ```text
+//!  roots: tags, pins, what reserved tags answer, what is younger than a day ─▶ their children and referrers
+//!  the rest: manifests go ─▶ blobs leave repositories ─▶ a collection later: condemned ─▶ file removed ─▶ row removed
+//! ```
+//!
+//! A blob that a push is about to refer to is young: by its upload, its mount, or a HEAD that found it. A condemned one is
+//! not there for anybody; a push takes it back. A crash between two steps leaves a condemned row, which the next
+//! collection takes up.
+
+use std::sync::Arc;
+
+use edgewright_model::Digest;
+use edgewright_model::reference::RepoName;
+use tokio::task::spawn_blocking;
+
+use crate::error::RegistryError;
+use crate::metadata::{BlobRow, Change, Page, unix_millis};
+use crate::ports::Resolution;
+use crate::registry::{Inner, Registry};
+use crate::types::Collected;
+
+impl Registry {
+    /// Removes what nothing holds, as of `now`. Call it hourly, after pins were dropped.
+    pub async fn collect(&self, now: jiff::Timestamp) -> Result<Collected, RegistryError> {
+        let inner = &self.0;
+        let (manifests, _) = inner.metadata.counts().await?;
+        let now = now.as_millisecond();
+        let (before, held) = (now - inner.collect_after(), inner.reserved().await?);
+        inner.metadata.change(Change::Collect { now, before, held }).await?;
+        let (left, _) = inner.metadata.counts().await?;
+        let mut collected = Collected { manifests: manifests.saturating_sub(left), blobs: 0 };
+        for digest in inner.metadata.condemned().await? {
+            collected.blobs += u64::from(inner.remove_condemned(&digest).await?);
+        }
+        Ok(collected)
+    }
+
+    /// Takes manifests or blobs out of a pin; what else it holds stays.
+    pub async fn release(&self, name: &str, held: &[(RepoName, Digest)]) -> Result<(), RegistryError> {
+        self.0.metadata.change(Change::Release { name: name.to_owned(), held: held.to_vec() }).await
+    }
+}
+
+impl Inner {
+    fn collect_after(&self) -> i64 {
+        i64::try_from(self.settings.collect_after.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// What reserved tags answer. A resolver that cannot say must not cost what it would have named.
+    async fn reserved(&self) -> Result<Vec<(RepoName, Digest)>, RegistryError> {
+        let mut held = Vec::new();
+        for repository in self.metadata.repositories(&Page::all()).await? {
+            for tag in self.resolver.tags(&repository).await {
+                match self.resolver.resolve(&repository, &tag).await {
+                    Resolution::Reserved(Some(digest)) => held.push((repository.clone(), digest)),
+                    Resolution::Reserved(None) | Resolution::Ordinary => {}
+                    Resolution::Unavailable => return Err(RegistryError::ResolverUnavailable),
+                }
+            }
+        }
+        Ok(held)
+    }
+
+    /// Removes a condemned blob, unless somebody pushed it again meanwhile.
+    async fn remove_condemned(&self, digest: &Digest) -> Result<bool, RegistryError> {
+        // Pushes of this digest wait, or are over: then the row says so.
+        let _publishing = self.uploads.publishing(digest).await;
+        if !self.metadata.is_condemned(digest).await? {
+            return Ok(false);
+        }
+        let (store, named) = (Arc::clone(&self.store), digest.clone());
+        spawn_blocking(move || store.remove(&named)).await??;
+        self.metadata.change(Change::DropBlob(digest.clone())).await?;
+        Ok(true)
+    }
+
+    /// Whoever asks whether a blob is there may refer to it next: an old one counts as new from here.
+    pub(crate) async fn renew(
+        &self,
+        repository: &RepoName,
+        digest: &Digest,
+        row: &BlobRow,
+    ) -> Result<(), RegistryError> {
+        if unix_millis() - row.linked_at < self.collect_after() / 2 {
+            return Ok(());
+        }
+        let (repository, digest) = (repository.clone(), digest.clone());
+        self.metadata.change(Change::RenewBlob { repository, digest }).await
+    }
+}
