@@ -15,10 +15,11 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::ProcessContext;
-use crate::error::CommandError;
+use crate::error::{CommandError, Ended};
 use crate::execute::{self, Sink};
 use crate::lines::LINE_LIMIT;
 use crate::output::{Finished, Output, Stream};
@@ -215,6 +216,10 @@ impl Command {
     ) -> Result<(T, Output), CommandError> {
         let line = self.line();
         let (value, finished) = execute::with_reader(self, read).await?;
+        // A reader that stops early breaks the pipe: its value says why it stopped.
+        if finished.ended == Ended::Signal(Signal::PIPE.as_raw()) {
+            return Ok((value, finished.output));
+        }
         Ok((value, succeeded(line, finished)?))
     }
 

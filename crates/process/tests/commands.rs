@@ -151,6 +151,9 @@ async fn readers_may_stop_early_and_files_take_output() {
         .await
         .unwrap();
     assert_eq!(first, [0; 10]);
+    // More than is read and dropped: it dies of the broken pipe.
+    let (why, _) = sh("exec cat /dev/zero").run_reader(|_| "the disk is full").await.unwrap();
+    assert_eq!(why, "the disk is full");
     let error = sh("exit 7").run_reader(|_| ()).await.unwrap_err();
     assert_eq!(error.ended(), Some(Ended::Code(7)));
 
