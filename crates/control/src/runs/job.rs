@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use edgewright_model::order::{JobId, JobOrder, Task};
+use edgewright_model::error::Chain;
+use edgewright_model::order::{JobId, JobOrder, ORDER_VERSION, Task};
 use edgewright_model::outcome::{FailureKind, JobEvent, JobFailure, JobOutcome, Phase};
 use edgewright_model::run::NodeState;
 use edgewright_model::spec::Lane;
@@ -42,30 +43,29 @@ impl Driver<'_> {
         let job = JobId(uuid::Uuid::now_v7());
         self.store.start_node(self.run.number, &name, &id.platform, job, self.clock.now()).await?;
         self.tell(&id, NodeState::Running, None);
-        let work = self.order(&prepared, node, job).await?;
+        let work = match self.order(&prepared, node, job).await {
+            Ok(work) => Ok(work),
+            // The disk or the registry failed while its contexts were packed: as if its job had broken.
+            Err(
+                error @ (ControlError::Pack(_) | ControlError::File { .. } | ControlError::Hosting(_)),
+            ) => Err(unpacked(&error)),
+            Err(error) => return Err(error),
+        };
         let check_sets: Vec<_> =
             node.lanes.iter().map(|lane| (lane.check_set.clone(), lane.checks.to_vec())).collect();
-        let nothing_to_do = matches!(&work.order.task, Task::Image(task) if task.steps.is_empty() && task.lanes.is_empty() && work.known.is_some());
-        let outcome = if nothing_to_do {
+        let (outcome, known) = match work {
+            Err(failure) => (outcome(Some(failure)), None),
             // Killed after the last job was recorded, or another run built and tested the same in between.
-            JobOutcome {
-                version: work.order.version,
-                builds: Vec::new(),
-                verdicts: Vec::new(),
-                lock: None,
-                failure: None,
+            Ok(work) if work.is_done() => (outcome(None), work.known),
+            Ok(work) => {
+                let made = if let Some(failure) = self.no_room(&id, &work.order).await? {
+                    outcome(Some(failure))
+                } else {
+                    let log = self.logs.open(self.run.number, &name, Some(&id.platform)).await;
+                    self.perform(&name, work.order, log.ok(), Some(&id)).await?
+                };
+                (made, work.known)
             }
-        } else if let Some(failure) = self.no_room(&id, &work.order).await? {
-            JobOutcome {
-                version: work.order.version,
-                builds: Vec::new(),
-                verdicts: Vec::new(),
-                lock: None,
-                failure: Some(failure),
-            }
-        } else {
-            let log = self.logs.open(self.run.number, &name, Some(&id.platform)).await;
-            self.perform(&name, work.order, log.ok(), Some(&id)).await?
         };
 
         let held: Vec<_> = outcome
@@ -75,7 +75,7 @@ impl Driver<'_> {
             .collect();
         self.hosting.pin(&self.results_pin(), &held).await?;
         self.keep_packages(&outcome).await?;
-        let manifest = outcome.builds.last().map(|build| build.manifest.clone()).or(work.known);
+        let manifest = outcome.builds.last().map(|build| build.manifest.clone()).or(known);
         let digest = manifest.as_ref().map(|manifest| manifest.digest.clone());
         let mut result = NodeResult {
             run: self.run.number,
@@ -175,7 +175,6 @@ impl Driver<'_> {
         mut log: Option<LogFile>,
         id: Option<&NodeId>,
     ) -> Result<JobOutcome, ControlError> {
-        let version = order.version;
         let (sender, mut receiver) = mpsc::channel(BACKLOG);
         let work = self.executor.run(order, sender, self.cancel.clone());
         let listen = async {
@@ -192,13 +191,7 @@ impl Driver<'_> {
                 if let Some(log) = &mut log {
                     log.line(&format!("the job broke: {}", failure.message)).await;
                 }
-                Ok(JobOutcome {
-                    version,
-                    builds: Vec::new(),
-                    verdicts: Vec::new(),
-                    lock: None,
-                    failure: Some(failure),
-                })
+                Ok(self::outcome(Some(failure)))
             }
         }
     }
@@ -226,6 +219,22 @@ impl Driver<'_> {
             log.line(&line).await;
         }
         self.events.send(self.run.number, kind);
+    }
+}
+
+/// The outcome of a job that made nothing.
+const fn outcome(failure: Option<JobFailure>) -> JobOutcome {
+    JobOutcome { version: ORDER_VERSION, builds: Vec::new(), verdicts: Vec::new(), lock: None, failure }
+}
+
+/// Why an order could not be cut.
+fn unpacked(error: &ControlError) -> JobFailure {
+    JobFailure {
+        kind: FailureKind::Infrastructure,
+        phase: Phase::Fetch,
+        message: Chain(error).to_string(),
+        hint: Some("look at the room and the permissions of the data folder".to_owned()),
+        output: Vec::new(),
     }
 }
 

@@ -44,6 +44,14 @@ pub(crate) struct Work {
     pub(crate) order: JobOrder,
 }
 
+impl Work {
+    /// Whether the image is built and every lane answered.
+    pub(crate) fn is_done(&self) -> bool {
+        let empty = |task: &ImageTask| task.steps.is_empty() && task.lanes.is_empty();
+        self.known.is_some() && matches!(&self.order.task, Task::Image(task) if empty(task))
+    }
+}
+
 impl Driver<'_> {
     /// Cuts the order of a node: from the longest prefix that is built by now, with the lanes that nothing answers yet.
     pub(crate) async fn order(
