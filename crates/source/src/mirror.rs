@@ -160,6 +160,8 @@ async fn fetch_into(
         .arg("--git-dir")
         .arg(folder)
         .args(["fetch", "--quiet", "--no-write-fetch-head", "--no-auto-gc", "--recurse-submodules=no"])
+        // A remote may be a shallow clone itself.
+        .arg("--update-shallow")
         .deadline(FETCH_WITHIN);
     let command = match commit {
         Some(commit) => command.args(["--", remote.address(), commit.as_str()]),

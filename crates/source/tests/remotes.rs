@@ -99,6 +99,25 @@ async fn a_mirror_survives_kill_and_rot() {
 }
 
 #[tokio::test]
+async fn a_shallow_clone_is_a_source_like_any_other() {
+    let sandbox = Sandbox::new();
+    let origin = sandbox.repository("origin").await;
+    origin.commit("second").await;
+    let url = format!("file://{}", origin.folder.display());
+    let shallow = sandbox.repository("shallow").await;
+    shallow.git(&["fetch", "--quiet", "--depth=1", &url, "main"]).await;
+    shallow.git(&["reset", "--quiet", "--hard", "FETCH_HEAD"]).await;
+    let mut head = shallow.git(&["rev-parse", "HEAD"]).await.parse().unwrap();
+    let mirror = Mirror::new(sandbox.git.clone(), sandbox.path("mirror.git"), shallow.remote());
+    for subject in ["second", "third"] {
+        mirror.fetch().await.unwrap();
+        assert_eq!(mirror.repository().commit_info(&head).await.unwrap().subject, subject);
+        assert_eq!(mirror.read_tree(&head).await.unwrap().entries.len(), 1);
+        head = shallow.commit("third").await;
+    }
+}
+
+#[tokio::test]
 async fn faults_of_remotes_have_class_and_hint() {
     let sandbox = Sandbox::new();
     let empty = sandbox.path("empty.git");
