@@ -313,7 +313,7 @@ impl Store {
 
     /// After a crash: nodes of a run that were running wait again.
     pub async fn reset_interrupted(&self, number: RunNumber) -> Result<u64, StoreError> {
-        let done = sqlx::query("UPDATE run_nodes SET state = 'waiting', job = NULL, phase = NULL WHERE run = ? AND state = 'running'")
+        let done = sqlx::query("UPDATE run_nodes SET state = 'waiting', job = NULL, phase = NULL, attempts = max(attempts - 1, 0) WHERE run = ? AND state = 'running'")
             .bind(number.0)
             .execute(&self.pool)
             .await
