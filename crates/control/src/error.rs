@@ -63,6 +63,14 @@ pub enum ControlError {
         /// The run.
         run: RunNumber,
     },
+    /// A run whose branch has moved on.
+    #[error("run {run} is not of the commit that branch `{branch}` holds now: its release would move channels back")]
+    Outdated {
+        /// The run.
+        run: RunNumber,
+        /// Its branch.
+        branch: String,
+    },
     /// A value that cannot be written as JSON.
     #[error("a document cannot be written")]
     Document(#[from] serde_json::Error),
@@ -82,6 +90,7 @@ impl ControlError {
             | Self::UnknownSource
             | Self::NothingRun
             | Self::OtherKeys { .. }
+            | Self::Outdated { .. }
             | Self::Over { .. } => ErrorClass::Conflict,
             Self::NoRun { .. } | Self::NotBuilt => ErrorClass::NotFound,
             Self::Document(_) => ErrorClass::Bug,
@@ -92,6 +101,9 @@ impl ControlError {
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NoRun { .. } => Some("`edgewright runs` lists them"),
+            Self::Outdated { .. } => {
+                Some("retry the branch's newest run; to go back to an older commit, push it to the branch")
+            }
             Self::Over { .. } => Some("`edgewright run retry RUN` queues its commit again"),
             Self::NoSource { .. } | Self::UnknownSource => {
                 Some("follow it again: [[source]] in the settings file, or `serve --source URL`")

@@ -139,18 +139,31 @@ impl Control {
         };
         inner.store.note_poll(watched.id, default.as_deref(), error.as_deref(), inner.clock.now()).await?;
         let seen = polled?;
+        match self.take(watched, seen.moved).await {
+            // Told and backed off as a failure; what else is followed was looked at all the same.
+            Ok(runs) => seen.missing.map_or(Ok(runs), |error| Err(error.into())),
+            Err(error) => {
+                let why = Chain(&error).to_string();
+                inner.store.note_poll(watched.id, default.as_deref(), Some(&why), inner.clock.now()).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Queues a run for every branch and pull request that moved.
+    async fn take(
+        &self,
+        watched: &Watched,
+        moved: Vec<(String, CommitId)>,
+    ) -> Result<Vec<RunNumber>, ControlError> {
         let mut runs = Vec::new();
-        for (branch, commit) in seen.moved {
+        for (branch, commit) in moved {
             runs.push(self.queue(watched, branch, &commit, Trigger::Commit, &BTreeSet::new()).await?);
         }
         if watched.settings.pull_requests {
             runs.extend(self.look_at_pull_requests(watched).await?);
         }
-        // Told and backed off as a failure; what else is followed was looked at all the same.
-        match seen.missing {
-            Some(error) => Err(error.into()),
-            None => Ok(runs),
-        }
+        Ok(runs)
     }
 
     async fn look(&self, watched: &Watched) -> Result<Seen, ControlError> {
@@ -192,7 +205,8 @@ impl Control {
         }
         // A repository without any commit just waits for its first one.
         let missing = match refs.branch(&watched.settings.remote, watched.settings.branch.as_deref()) {
-            Ok(_) | Err(SourceError::Empty { .. }) => None,
+            Ok(_) => None,
+            Err(SourceError::Empty { .. }) if before.branches.is_empty() => None,
             Err(error) => Some(error),
         };
         Ok(Seen { default: refs.default_branch, moved, missing })
@@ -240,9 +254,13 @@ impl Control {
     /// Queues the commit of an earlier run again: its failures are tried anew.
     ///
     /// # Errors
-    /// There is no such run, its source is not configured, or the database cannot be written.
+    /// There is no such run, its branch has moved on, its source is not configured, or the database cannot be written.
     pub async fn retry(&self, run: RunNumber) -> Result<RunNumber, ControlError> {
         let row = self.0.store.run(run).await?.ok_or(ControlError::NoRun { run })?;
+        let decided = self.0.store.decided(row.source).await?;
+        if decided.get(&row.branch).is_some_and(|commit| *commit != row.commit) {
+            return Err(ControlError::Outdated { run, branch: row.branch });
+        }
         self.queue_run(row.source, &row.branch, &row.commit, Trigger::Manual).await
     }
 

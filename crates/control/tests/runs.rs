@@ -9,6 +9,7 @@
 mod common;
 
 use common::World;
+use edgewright_control::ControlError;
 use edgewright_job::Behaviour;
 use edgewright_model::outcome::FailureKind;
 use edgewright_model::reference::Reference;
@@ -91,10 +92,13 @@ async fn what_fails_keeps_its_old_digest_and_stops_only_its_descendants() {
     let jobs = world.executor.ran().len();
     world.write("README.md", "hello");
     world.commit("words").await;
-    assert_eq!(world.run().await.1, RunState::Failed);
+    let (newest, state) = world.run().await;
+    assert_eq!(state, RunState::Failed);
     assert_eq!(world.orders(jobs), [""; 0]);
     world.executor.script("hmi/plant-a", [Behaviour::Succeed]);
-    let retried = world.control.retry(run).await.unwrap();
+    let outdated = world.control.retry(run).await.unwrap_err();
+    assert!(matches!(outdated, ControlError::Outdated { .. }), "the branch has moved on: {outdated}");
+    let retried = world.control.retry(newest).await.unwrap();
     assert_eq!(world.control.drive(retried).await.unwrap(), RunState::Passed);
     assert_eq!(world.orders(jobs), ["test hmi/plant-a"]);
 }
