@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use edgewright_api::{NodeAction, NodeView, RunSummary, RunView, VerdictSummary};
 use edgewright_model::moves::{LockLook, LookResult};
-use edgewright_model::outcome::JobFailure;
+use edgewright_model::outcome::{JobFailure, Phase};
 use edgewright_model::run::{NodeState, RunState};
 use edgewright_model::verdict::LaneResult;
 use jiff::Timestamp;
@@ -122,11 +122,14 @@ pub(crate) fn run(view: &RunView, now: Timestamp) -> String {
         text.push('\n');
         text.push_str(&nodes(view));
     }
+    let mut told = Vec::new();
     for node in &view.nodes {
-        // Blocked nodes repeat in their reason what their ancestor says in full.
+        // Blocked nodes repeat in their reason what their ancestor says in full; what a lock lacks, all that want it say.
         if let Some(failure) = &node.failure
-            && node.state != NodeState::Blocked
+            && (node.state != NodeState::Blocked || failure.phase == Phase::Lock)
+            && !(failure.phase == Phase::Lock && told.contains(&failure))
         {
+            told.push(failure);
             text.push('\n');
             text.push_str(&failed(&node_name(node, view), failure));
         }
