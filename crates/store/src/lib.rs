@@ -23,15 +23,15 @@ pub mod nodes;
 mod open;
 pub mod outbox;
 pub mod proofs;
-pub mod rebuilds;
 pub mod pull_requests;
+pub mod rebuilds;
 pub mod releases;
 pub mod results;
 mod row;
 pub mod runs;
 pub mod sources;
-pub mod targets;
 pub mod standing;
+pub mod targets;
 
 pub use error::StoreError;
 pub use open::Store;

@@ -1,6 +1,6 @@
 //! A run's nodes: the plan, and how far it is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use edgewright_model::Digest;
 use edgewright_model::names::{ImageName, Platform, VariantName};
@@ -13,8 +13,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 
 use crate::error::Operation as _;
-use crate::sources::SourceId;
-use crate::{Store, StoreError, row};
+use crate::{Store, StoreError, row, standing};
 
 /// A step on a node's way from scratch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,7 +125,8 @@ impl Store {
         if done.rows_affected() != 1 {
             return Err(StoreError::Conflict { what: format!("run {number}") });
         }
-        for (position, node) in (0_u32..).zip(nodes) {
+        let own = standing::settle(&mut write, number, nodes, now).await?;
+        for (position, node) in (0_u32..).zip(own) {
             sqlx::query(
                 "INSERT INTO run_nodes (run, node, platform, variant, position, key, action, reason, state, failure, digest, steps, notes, finished_at)
                  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -148,78 +148,28 @@ impl Store {
             .execute(&mut *write)
             .await
             .doing("store a node")?;
+            if node.state.is_good() {
+                standing::advance(&mut write, number, &node.node, &node.platform).await?;
+            }
         }
         write.commit().await.doing("commit a plan")
     }
 
-    /// A run's nodes in the plan's order.
+    /// All nodes of a run's plan: those that it works on, in its order, then those that stand as they stood.
     pub async fn nodes(&self, number: RunNumber) -> Result<Vec<NodeRow>, StoreError> {
+        let mut nodes = self.own_nodes(number).await?;
+        nodes.extend(self.standing(number).await?);
+        Ok(nodes)
+    }
+
+    /// The nodes that a run works on or finds elsewhere than before, in the plan's order.
+    pub async fn own_nodes(&self, number: RunNumber) -> Result<Vec<NodeRow>, StoreError> {
         let rows = sqlx::query("SELECT * FROM run_nodes WHERE run = ? ORDER BY position")
             .bind(number.0)
             .fetch_all(&self.pool)
             .await
             .doing("list nodes")?;
         rows.iter().map(node).collect()
-    }
-
-    /// The newest good build of every variant and platform of a source's branch.
-    pub async fn newest_good_nodes(
-        &self,
-        source: SourceId,
-        branch: &str,
-    ) -> Result<Vec<NodeRow>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT n.*, max(n.run) FROM run_nodes n JOIN runs r ON r.number = n.run
-             WHERE r.source_id = ? AND r.branch = ? AND n.variant IS NOT NULL AND n.state IN ('passed', 'reused')
-             GROUP BY n.node, n.platform ORDER BY n.node, n.platform",
-        )
-        .bind(source.0)
-        .bind(branch)
-        .fetch_all(&self.pool)
-        .await
-        .doing("list the newest good builds")?;
-        rows.iter().map(node).collect()
-    }
-
-    /// Variants of a source's branch that were retired before a time and did not come back.
-    pub async fn retired_before(
-        &self,
-        source: SourceId,
-        branch: &str,
-        before: Timestamp,
-    ) -> Result<BTreeSet<VariantName>, StoreError> {
-        let rows = sqlx::query(
-            "WITH mine AS (SELECT n.variant, n.state, n.run, r.created_at FROM run_nodes n JOIN runs r ON r.number = n.run
-              WHERE r.source_id = ?1 AND r.branch = ?2 AND n.variant IS NOT NULL)
-             SELECT variant FROM mine WHERE state = 'retired' AND run > coalesce(
-              (SELECT max(other.run) FROM mine other WHERE other.variant = mine.variant AND other.state <> 'retired'), 0)
-             GROUP BY variant HAVING min(created_at) < ?3",
-        )
-        .bind(source.0)
-        .bind(branch)
-        .bind(before.to_string())
-        .fetch_all(&self.pool)
-        .await
-        .doing("list retired variants")?;
-        rows.iter().map(|row| row::text(row, "variant")).collect()
-    }
-
-    /// The newest node of a variant in any run of a source, for each platform.
-    pub async fn newest_nodes(
-        &self,
-        source: SourceId,
-        variant: &VariantName,
-    ) -> Result<Vec<(RunNumber, NodeRow)>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT n.*, max(n.run) AS newest FROM run_nodes n JOIN runs r ON r.number = n.run
-             WHERE r.source_id = ? AND n.variant = ? GROUP BY n.platform ORDER BY n.platform",
-        )
-        .bind(source.0)
-        .bind(variant.to_string())
-        .fetch_all(&self.pool)
-        .await
-        .doing("read a variant's newest nodes")?;
-        rows.iter().map(|row| Ok((RunNumber(row::number(row, "newest")?), node(row)?))).collect()
     }
 
     /// The newest good nodes that have a digest: a platform manifest's, or of all platforms of an index.
@@ -349,9 +299,11 @@ pub(crate) async fn move_node(
     .execute(&mut *write)
     .await
     .doing("move a node")?;
-    if done.rows_affected() == 1 {
-        Ok(())
-    } else {
-        Err(StoreError::Conflict { what: format!("node {node}") })
+    if done.rows_affected() != 1 {
+        return Err(StoreError::Conflict { what: format!("node {node}") });
     }
+    if to.is_good() {
+        standing::advance(write, number, node, platform).await?;
+    }
+    Ok(())
 }

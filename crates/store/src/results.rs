@@ -1,6 +1,6 @@
 //! What jobs made and found: builds by key, verdicts by digest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use edgewright_model::Digest;
 use edgewright_model::names::Platform;
@@ -75,13 +75,14 @@ pub struct NodeResult<'a> {
     pub change: NodeChange<'a>,
 }
 
+fn manifest(row: &SqliteRow) -> Result<ManifestRef, StoreError> {
+    Ok(ManifestRef { repository: row::text(row, "repository")?, digest: row::text(row, "digest")? })
+}
+
 fn build(row: &SqliteRow) -> Result<BuildRow, StoreError> {
     Ok(BuildRow {
         key: row::text(row, "key")?,
-        manifest: ManifestRef {
-            repository: row::text(row, "repository")?,
-            digest: row::text(row, "digest")?,
-        },
+        manifest: manifest(row)?,
         manifest_size: row::number(row, "manifest_size")?,
         image_size: row::number(row, "image_size")?,
         duration_ms: row::number(row, "duration_ms")?,
@@ -102,10 +103,25 @@ fn verdict(row: &SqliteRow) -> Result<VerdictRow, StoreError> {
 }
 
 impl Store {
-    /// Every recorded build, by key.
-    pub async fn builds(&self) -> Result<BTreeMap<Digest, BuildRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM builds").fetch_all(&self.pool).await.doing("list builds")?;
-        rows.iter().map(|row| build(row).map(|build| (build.key.clone(), build))).collect()
+    /// The manifests of those keys that were built.
+    pub async fn built(&self, keys: &BTreeSet<&Digest>) -> Result<BTreeMap<Digest, ManifestRef>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT b.key, b.repository, b.digest FROM json_each(?) wanted CROSS JOIN builds b ON b.key = wanted.value",
+        )
+        .bind(row::to_json(keys)?)
+        .fetch_all(&self.pool)
+        .await
+        .doing("look up builds")?;
+        rows.iter().map(|row| Ok((row::text(row, "key")?, manifest(row)?))).collect()
+    }
+
+    /// Compressed bytes of all builds together.
+    pub async fn built_bytes(&self) -> Result<u64, StoreError> {
+        let row = sqlx::query("SELECT coalesce(sum(image_size), 0) AS bytes FROM builds")
+            .fetch_one(&self.pool)
+            .await
+            .doing("measure builds")?;
+        row::number(&row, "bytes")
     }
 
     /// The build of one key.
@@ -127,11 +143,13 @@ impl Store {
         rows.iter().map(build).collect()
     }
 
-    /// The newest verdict of each (digest, lane, check set, inputs).
-    pub async fn newest_verdicts(&self) -> Result<Vec<VerdictRow>, StoreError> {
+    /// The newest verdict of each (digest, lane, check set, inputs) on some platform manifests.
+    pub async fn newest_verdicts(&self, digests: &BTreeSet<&Digest>) -> Result<Vec<VerdictRow>, StoreError> {
         let rows = sqlx::query(
-            "SELECT * FROM verdicts WHERE id IN (SELECT max(id) FROM verdicts GROUP BY digest, lane, check_set, inputs) ORDER BY id",
+            "SELECT * FROM verdicts WHERE id IN (SELECT max(v.id) FROM json_each(?) wanted CROSS JOIN verdicts v
+             ON v.digest = wanted.value GROUP BY v.digest, v.lane, v.check_set, v.inputs) ORDER BY id",
         )
+        .bind(row::to_json(digests)?)
         .fetch_all(&self.pool)
         .await
         .doing("list verdicts")?;

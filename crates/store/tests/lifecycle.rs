@@ -191,6 +191,67 @@ async fn the_first_digest_of_a_key_stays_and_interrupted_nodes_wait_again() {
 }
 
 #[tokio::test]
+async fn what_stands_as_it_stood_is_written_once_and_variants_stand_where_they_became_good() {
+    let world = world().await;
+    let names = ["hmi/plant-a", "hmi/plant-b"];
+    let digest = Digest::of("manifest");
+    let reused = |name: &str| NodeRow {
+        action: "reuse".to_owned(),
+        digest: Some(digest.clone()),
+        ..node(name, NodeState::Reused)
+    };
+    let own = async |run| -> Vec<String> {
+        world.store.own_nodes(run).await.unwrap().into_iter().map(|node| node.node).collect()
+    };
+    let end = async |run| {
+        world.store.end_run(run, RunState::Running, RunState::Failed, None, NOW).await.unwrap();
+    };
+    // Built before, but new to this branch: rows of their own.
+    let first = world.running('a', &names.map(reused)).await;
+    assert_eq!(own(first).await, names);
+    end(first).await;
+    // All stands: no row, and still every node.
+    let second = world.running('b', &names.map(reused)).await;
+    assert_eq!(own(second).await, [""; 0]);
+    assert_eq!(world.store.nodes(second).await.unwrap(), names.map(reused));
+    assert_eq!(world.store.tally(second).await.unwrap()[0], ("reuse".to_owned(), NodeState::Reused, 2));
+    end(second).await;
+
+    // One fails: it stands where it stood. The other retires, which is told once.
+    let retired = NodeRow { key: None, action: "retire".to_owned(), ..node(names[1], NodeState::Retired) };
+    let nodes = [node(names[0], NodeState::Failed), retired];
+    let third = world.running('c', &nodes).await;
+    assert_eq!(own(third).await, names);
+    end(third).await;
+    let fourth = world.running('d', &nodes).await;
+    assert_eq!(own(fourth).await, names[..1]);
+    end(fourth).await;
+    let heads = world.store.heads(world.source, "main").await.unwrap();
+    let stand: Vec<_> = heads.iter().map(|head| (&head.digest, head.retired_at)).collect();
+    assert_eq!(stand, [(&digest, None), (&digest, Some(NOW))]);
+
+    // It comes back, and becomes something else.
+    let nodes = [reused(names[0]), node(names[1], NodeState::Waiting)];
+    let fifth = world.running('e', &nodes).await;
+    let job = JobId(uuid::Uuid::from_u128(7));
+    world.store.start_node(fifth, names[1], &platform(), job, NOW).await.unwrap();
+    let other = Digest::of("other");
+    let change = NodeChange { digest: Some(&other), ..NodeChange::default() };
+    let moved = (names[1], &platform());
+    world
+        .store
+        .move_node(fifth, moved, NodeState::Running, NodeState::Passed, change, NOW)
+        .await
+        .unwrap();
+    let heads = world.store.heads(world.source, "main").await.unwrap();
+    let stand: Vec<_> = heads.iter().map(|head| (&head.digest, head.retired_at)).collect();
+    assert_eq!(stand, [(&digest, None), (&other, None)]);
+    let variant = names[1].parse().unwrap();
+    assert_eq!(world.store.head_digests(world.source, &variant).await.unwrap(), [other].into());
+    assert_eq!(world.store.heads(world.source, "else").await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn a_release_moves_its_channels_and_ends_its_run_or_does_nothing() {
     let world = world().await;
     let spec =

@@ -15,6 +15,7 @@ use edgewright_plan::history::{PreviousBuild, VerdictKey};
 use edgewright_plan::plan::Summary;
 use edgewright_plan::{Graph, History, Locks, Plan, graph};
 use edgewright_process::Command;
+use edgewright_source::{Mirror, Remote};
 use edgewright_store::Store;
 use edgewright_store::sources::SourceRow;
 use serde::Serialize;
@@ -80,7 +81,7 @@ pub(crate) async fn plan(args: &PlanArgs, global: &Global) -> Result<End, Failur
         return if args.format.json {
             output::json(&explanation)
         } else {
-            output::print(&render::explanation(&explanation))
+            output::print(&render::explanation(&explanation, args.all))
         }
         .map(|()| End::Good);
     }
@@ -169,10 +170,11 @@ async fn known(folder: &Folder, definition: &Definition, global: &Global) -> Res
     for row in store.locks(source.id).await? {
         past.overlays.entry(row.image).or_default().push((u64::from(row.number), row.lock));
     }
-    for (key, build) in store.builds().await? {
-        past.history.builds.insert(key, build.manifest);
-    }
-    for row in store.newest_verdicts().await? {
+    let locks = Locks::choose(definition, &past.overlays, COMPRESSOR_VERSION);
+    let now = graph(definition, &folder.worktree.tree, &locks);
+    past.history.builds = store.built(&now.keys()).await?;
+    let built = past.history.builds.values().map(|build| &build.digest).collect();
+    for row in store.newest_verdicts(&built).await? {
         let verdict = row.verdict;
         let key = VerdictKey {
             manifest: verdict.manifest.digest,
@@ -189,14 +191,18 @@ async fn known(folder: &Folder, definition: &Definition, global: &Global) -> Res
     }
     let newest = store.runs(Some(source.id), 1).await?.into_iter().next();
     if let Some(run) = newest {
-        for node in store.newest_good_nodes(source.id, &run.branch).await? {
-            if let (Some(variant), Some(key), Some(manifest)) = (node.variant, node.key, node.digest) {
-                let build = PreviousBuild { key, manifest };
-                past.history.variants.entry(variant).or_default().insert(node.platform, build);
-            }
+        for head in store.heads(source.id, &run.branch).await? {
+            let build = PreviousBuild { key: head.key, manifest: head.digest };
+            past.history.variants.entry(head.variant).or_default().insert(head.platform, build);
         }
-        // Reasons say more with the files of then; without them (another clone) the keys alone decide.
-        if let Ok(tree) = folder.worktree.repository.read_tree(&run.commit).await
+        // Reasons say more with the files of then: from this clone, or what was fetched to build them.
+        let mirror = data.sources().join(format!("{}.git", source.name));
+        let mirror = Mirror::new(folder.git.clone(), mirror, Remote::from_path(&data.sources())?).repository();
+        let tree = match folder.worktree.repository.read_tree(&run.commit).await {
+            Ok(tree) => Ok(tree),
+            Err(_) => mirror.read_tree(&run.commit).await,
+        };
+        if let Ok(tree) = tree
             && let Some(before) = edgewright_model::format::parse(&tree).definition
         {
             let locks = Locks::choose(&before, &past.overlays, COMPRESSOR_VERSION);

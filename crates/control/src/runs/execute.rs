@@ -135,7 +135,7 @@ impl Driver<'_> {
     async fn progress(&self, prepared: &Prepared) -> Result<BTreeMap<NodeId, Progress>, ControlError> {
         let rows: BTreeMap<(String, Platform), NodeRow> = self
             .store
-            .nodes(self.run.number)
+            .own_nodes(self.run.number)
             .await?
             .into_iter()
             .map(|row| ((row.node.clone(), row.platform.clone()), row))

@@ -137,8 +137,7 @@ impl Driver<'_> {
         let Some(disk) = Disk::of(&self.settings.data) else { return Ok(None) };
         let mut before = None;
         if let Some(variant) = id.name.variant() {
-            let nodes = self.store.newest_nodes(self.run.source, variant).await?;
-            for digest in nodes.into_iter().filter_map(|(_, node)| node.digest) {
+            for digest in self.store.head_digests(self.run.source, variant).await? {
                 let sizes = self.store.builds_of(&digest).await?.into_iter().map(|build| build.image_size);
                 before = before.max(sizes.max());
             }
@@ -243,7 +242,7 @@ pub(crate) fn packages_pin(key: &edgewright_model::Digest) -> String {
     format!("packages/{}", key.hex())
 }
 
-const fn phase_name(phase: Phase) -> &'static str {
+pub(super) const fn phase_name(phase: Phase) -> &'static str {
     match phase {
         Phase::Lock => "lock",
         Phase::Fetch => "fetch",

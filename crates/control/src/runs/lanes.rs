@@ -16,6 +16,7 @@ use edgewright_plan::{Graph, History, NodeId};
 use edgewright_store::results::VerdictRow;
 
 use super::Driver;
+use super::differential::LastGood;
 use super::prepare::Prepared;
 use crate::ControlError;
 use crate::logs::LogFile;
@@ -54,18 +55,18 @@ impl Driver<'_> {
     }
 
     /// Fills in what verdicts mean for each variant: exceptions have a scope, and what is not new blocks nothing for good.
-    pub(crate) async fn judge_known(
+    pub(crate) fn judge_known(
         &self,
         prepared: (&Graph, &[edgewright_model::spec::Exception]),
         rows: &[VerdictRow],
+        last_good: &LastGood,
         history: &mut History,
-    ) -> Result<Standing, ControlError> {
+    ) -> Standing {
         let (graph, exceptions) = prepared;
         let newest: BTreeMap<(&Digest, Lane, &Digest), &VerdictRow> = rows
             .iter()
             .map(|row| ((&row.verdict.manifest.digest, row.verdict.lane, &row.verdict.check_set), row))
             .collect();
-        let last_good = self.last_good().await?;
         let today = self.today();
         let mut standing = Standing::default();
         for node in graph.nodes.values() {
@@ -107,7 +108,7 @@ impl Driver<'_> {
                 history.judged.insert((variant.clone(), key), judgement);
             }
         }
-        Ok(standing)
+        standing
     }
 
     /// Whether a lane has an answer that this run need not ask for again: it counts as passed, or failed in this very run.

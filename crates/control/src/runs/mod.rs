@@ -9,6 +9,7 @@
 //! Everything that a restart needs is in the store: a driver that finds a run half-way reads the same commit with the
 //! same locks, plans again against what is recorded by now, and goes on. A job whose result is recorded never runs again.
 
+mod commit_locks;
 mod differential;
 mod execute;
 mod job;
@@ -22,8 +23,9 @@ mod rebuild;
 pub mod selection;
 mod waiting;
 
+pub use edgewright_store::rebuilds::{Rebuilt, RebuiltStep};
 pub(crate) use job::packages_pin;
-pub use rebuild::{Rebuilt, RebuiltStep};
+pub use rebuild::REBUILD_PREFIX;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -71,6 +73,7 @@ pub(crate) struct Driver<'a> {
     /// Folder for contexts while they are packed.
     pub(crate) scratch: PathBuf,
     pub(crate) differential: differential::Differential,
+    proposed: std::sync::Mutex<commit_locks::Proposed>,
 }
 
 impl Driver<'_> {
@@ -96,6 +99,9 @@ impl Driver<'_> {
             self.run.state = RunState::Preparing;
             self.events.send(number, RunEventKind::State(RunState::Preparing));
         }
+        if self.run.state == RunState::Preparing && self.commits_locks() {
+            return self.look_and_commit().await.map(drop);
+        }
         let Some(prepared) = self.prepare().await? else { return Ok(()) };
         let prepared = Arc::new(prepared);
         if matches!(self.run.state, RunState::Preparing | RunState::Running) {
@@ -111,7 +117,7 @@ impl Driver<'_> {
         let number = self.run.number;
         let Some(run) = self.store.run(number).await? else { return Ok(()) };
         let now = self.clock.now();
-        for node in self.store.nodes(number).await? {
+        for node in self.store.own_nodes(number).await? {
             if !node.state.is_terminal() {
                 let key = (node.node.as_str(), &node.platform);
                 let change = NodeChange::default();
@@ -194,6 +200,7 @@ impl Control {
             cancel,
             scratch: inner.settings.data.join("work/packs"),
             differential: differential::Differential::default(),
+            proposed: std::sync::Mutex::default(),
         })
     }
 

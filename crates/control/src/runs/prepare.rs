@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use edgewright_model::format::{self, Diagnostic};
 use edgewright_model::lock::Lock;
-use edgewright_model::names::{ImageName, SourceName};
+use edgewright_model::names::{ImageName, SourceName, VariantName};
 use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
 use edgewright_model::run::{NodeState, RunState, Trigger};
 use edgewright_model::spec::{Definition, Exception};
@@ -155,31 +155,22 @@ impl Driver<'_> {
         graph: &Graph,
         exceptions: &[Exception],
     ) -> Result<(History, Standing), ControlError> {
-        let keys = graph.keys();
-        let mut history = History::default();
-        for (key, build) in self.store.builds().await? {
-            if keys.contains(&key) {
-                history.builds.insert(key, build.manifest);
-            }
-        }
+        let mut history = History { builds: self.store.built(&graph.keys()).await?, ..History::default() };
         // What was retired is shown for a while, and then forgotten.
         let grace = self.clock.now().checked_sub(self.settings.keep.retired_for).unwrap_or(Timestamp::MIN);
-        let mut forgotten = BTreeSet::new();
-        for variant in self.store.retired_before(self.run.source, &self.run.branch, grace).await? {
-            if !graph.nodes.keys().any(|id| id.name.variant() == Some(&variant)) {
-                forgotten.insert(variant);
+        let declared: BTreeSet<&VariantName> =
+            graph.nodes.keys().filter_map(|id| id.name.variant()).collect();
+        for head in self.store.heads(self.run.source, &self.run.branch).await? {
+            let is_forgotten = head.retired_at.is_some_and(|at| at < grace);
+            if declared.contains(&head.variant) || !is_forgotten {
+                let build = PreviousBuild { key: head.key, manifest: head.digest };
+                history.variants.entry(head.variant).or_default().insert(head.platform, build);
             }
         }
-        for node in self.store.newest_good_nodes(self.run.source, &self.run.branch).await? {
-            if node.variant.as_ref().is_some_and(|variant| forgotten.contains(variant)) {
-                continue;
-            }
-            if let (Some(variant), Some(key), Some(manifest)) = (node.variant, node.key, node.digest) {
-                let build = PreviousBuild { key, manifest };
-                history.variants.entry(variant).or_default().insert(node.platform, build);
-            }
-        }
-        let verdicts = self.store.newest_verdicts().await?;
+        // The last good digests are compared with; they may have other keys.
+        let last_good = self.last_good().await?;
+        let known = history.builds.values().chain(last_good.values()).map(|build| &build.digest);
+        let verdicts = self.store.newest_verdicts(&known.collect()).await?;
         for row in &verdicts {
             let verdict = row.verdict.clone();
             let key = VerdictKey {
@@ -204,7 +195,7 @@ impl Driver<'_> {
                 }
             }
         }
-        let standing = self.judge_known((graph, exceptions), &verdicts, &mut history).await?;
+        let standing = self.judge_known((graph, exceptions), &verdicts, &last_good, &mut history);
         Ok((history, standing))
     }
 

@@ -189,7 +189,7 @@ impl Control {
         let mut found = Vec::new();
         for run in store.open_runs().await? {
             let source = store.source(run.source).await?;
-            for node in store.nodes(run.number).await? {
+            for node in store.own_nodes(run.number).await? {
                 let Some(check_set) = awaited(&node).filter(|_| node.digest.as_ref() == Some(digest)) else {
                     continue;
                 };

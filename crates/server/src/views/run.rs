@@ -6,6 +6,7 @@ use edgewright_model::run::{NodeState, RunNumber};
 use edgewright_store::nodes::NodeRow;
 use edgewright_store::results::VerdictRow;
 use edgewright_store::runs::RunRow;
+use edgewright_store::standing::Tally;
 use jiff::Timestamp;
 
 use super::{ViewError, Views};
@@ -25,8 +26,7 @@ impl Views {
         rows.truncate(limit as usize);
         let mut runs = Vec::with_capacity(rows.len());
         for row in rows {
-            let nodes = self.store.nodes(row.number).await?;
-            runs.push(self.summary(row, &nodes).await?);
+            runs.push(self.summary(row).await?);
         }
         Ok(runs)
     }
@@ -45,7 +45,7 @@ impl Views {
             nodes.push(view(node, &verdicts));
         }
         let locks = self.store.looks(number).await?;
-        Ok(RunView { run: self.summary(row, &rows).await?, diagnostics, locks, nodes, failure })
+        Ok(RunView { run: self.summary(row).await?, diagnostics, locks, nodes, failure })
     }
 
     pub(super) async fn run_row(&self, number: RunNumber) -> Result<RunRow, ViewError> {
@@ -55,7 +55,7 @@ impl Views {
         })
     }
 
-    pub(super) async fn summary(&self, row: RunRow, nodes: &[NodeRow]) -> Result<RunSummary, ViewError> {
+    pub(super) async fn summary(&self, row: RunRow) -> Result<RunSummary, ViewError> {
         Ok(RunSummary {
             number: row.number,
             source: self.store.source(row.source).await?.name,
@@ -66,7 +66,7 @@ impl Views {
             trigger: row.trigger,
             state: row.state,
             summary: row.summary,
-            counts: counts(nodes),
+            counts: counts(&self.store.tally(row.number).await?),
             created: row.created_at,
             started: row.started_at,
             finished: row.finished_at,
@@ -75,19 +75,19 @@ impl Views {
     }
 }
 
-fn counts(nodes: &[NodeRow]) -> Counts {
+fn counts(tally: &Tally) -> Counts {
     let mut counts = Counts::default();
-    for node in nodes {
-        match NodeAction::from_name(&node.action) {
-            NodeAction::Build => counts.build += 1,
-            NodeAction::Test => counts.test += 1,
-            NodeAction::Reuse => counts.reuse += 1,
-            NodeAction::Retire => counts.retire += 1,
+    for (action, state, nodes) in tally {
+        match NodeAction::from_name(action) {
+            NodeAction::Build => counts.build += nodes,
+            NodeAction::Test => counts.test += nodes,
+            NodeAction::Reuse => counts.reuse += nodes,
+            NodeAction::Retire => counts.retire += nodes,
             NodeAction::Lock | NodeAction::Blocked | NodeAction::Failed | NodeAction::Other => {}
         }
-        match node.state {
-            NodeState::Failed => counts.failed += 1,
-            NodeState::Blocked => counts.blocked += 1,
+        match state {
+            NodeState::Failed => counts.failed += nodes,
+            NodeState::Blocked => counts.blocked += nodes,
             _ => {}
         }
     }

@@ -18,7 +18,7 @@ impl Views {
     pub async fn status(&self) -> Result<ServerStatus, ViewError> {
         let (mut queue, mut active, mut jobs) = (Vec::new(), Vec::new(), Vec::new());
         for run in self.store.open_runs().await? {
-            let nodes = self.store.nodes(run.number).await?;
+            let nodes = self.store.own_nodes(run.number).await?;
             for node in nodes.iter().filter(|node| node.state == NodeState::Running) {
                 if let (Some(job), Some(started)) = (node.job, node.started_at) {
                     let (run, phase) = (run.number, node.phase);
@@ -26,7 +26,7 @@ impl Views {
                 }
             }
             let list = if run.state == RunState::Queued { &mut queue } else { &mut active };
-            list.push(self.summary(run, &nodes).await?);
+            list.push(self.summary(run).await?);
         }
         Ok(ServerStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -48,7 +48,7 @@ impl Views {
         let (free_bytes, disk_bytes) = rustix::fs::statvfs(self.folder.root())
             .map_or((0, 0), |disk| (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize));
         // Each build counts once for each repository that holds it: shared layers are stored once, so this is an upper bound.
-        let built_bytes = self.store.builds().await?.into_values().map(|build| build.image_size).sum();
+        let built_bytes = self.store.built_bytes().await?;
         Ok(DataFolder { path: self.folder.root().display().to_string(), free_bytes, disk_bytes, built_bytes })
     }
 
@@ -63,8 +63,11 @@ impl Views {
             ..Snapshot::default()
         };
         for run in self.store.open_runs().await? {
-            let nodes = self.store.nodes(run.number).await?;
-            snapshot.jobs += nodes.iter().filter(|node| node.state == NodeState::Running).count() as u64;
+            let running = self.store.tally(run.number).await?.into_iter();
+            snapshot.jobs += running
+                .filter(|(_, state, _)| *state == NodeState::Running)
+                .map(|(_, _, nodes)| u64::from(nodes))
+                .sum::<u64>();
         }
         let live = self.serving.as_ref().map(|serving| serving.live.now());
         for row in self.store.sources().await? {
