@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use edgewright_model::error::ErrorClass;
 use edgewright_model::names::{ImageName, SourceName, VariantName};
-use edgewright_model::run::RunNumber;
+use edgewright_model::Digest;
+use edgewright_model::run::{RebuildNumber, RunNumber};
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::de::DeserializeOwned;
 
 use crate::error::{ApiError, class_of};
 use crate::{
-    ChannelView, ImageSummary, ImageView, PollAnswer, ReleaseView, RunAnswer, RunSummary, RunView,
+    ChannelView, ImageSummary, ImageView, PollAnswer, RebuildPost, RebuildStatus, ReleaseView, RunAnswer, RunSummary, RunView,
     ServerStatus, SourceView, VerdictAnswer, VerdictPost, routes,
 };
 
@@ -162,8 +163,20 @@ impl Client {
 
     /// Says what another system found about a digest.
     pub async fn post_verdict(&self, post: &VerdictPost) -> Result<VerdictAnswer, ClientError> {
-        let request = self.request(Method::POST, routes::VERDICTS, &[]).json(post);
+        let request = self.authorized(self.request(Method::POST, routes::VERDICTS, &[])).json(post);
         decode(self.send(request.timeout(ANSWER_LIMIT)).await?).await
+    }
+
+    /// Has a digest built again.
+    pub async fn start_rebuild(&self, digest: &Digest) -> Result<RebuildStatus, ClientError> {
+        let body = RebuildPost { digest: digest.clone() };
+        let request = self.authorized(self.request(Method::POST, routes::REBUILDS, &[])).json(&body);
+        decode(self.send(request.timeout(ANSWER_LIMIT)).await?).await
+    }
+
+    /// One rebuild.
+    pub async fn rebuild(&self, number: RebuildNumber) -> Result<RebuildStatus, ClientError> {
+        self.get(&routes::rebuild(number), &[]).await
     }
 
     /// A node's log; with `follow` it ends when the job does.
@@ -222,12 +235,16 @@ impl Client {
         path: &str,
         query: &[(&str, Option<String>)],
     ) -> Result<T, ClientError> {
-        let request = self.request(Method::POST, path, query).timeout(ANSWER_LIMIT);
-        let request = match &self.token {
+        let request = self.authorized(self.request(Method::POST, path, query));
+        decode(self.send(request.timeout(ANSWER_LIMIT)).await?).await
+    }
+
+    /// With the token, where there is one.
+    fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,
-        };
-        decode(self.send(request).await?).await
+        }
     }
 
     async fn get<T: DeserializeOwned>(

@@ -33,6 +33,7 @@ pub use image::{
     BuildView, ImageState, ImageSummary, ImageView, LockView, Proof, Provenance, PullCommands, StepView,
     VerdictSummary, VerdictView,
 };
+pub use rebuild::{RebuildPost, RebuildResult, RebuildStatus, RebuildStep, RebuildView};
 pub use release::{ChannelView, ReleaseEntry, ReleaseView};
 pub use run::{Counts, NodeAction, NodeView, RunAnswer, RunSummary, RunView};
 pub use source::{PollAnswer, SourceView};

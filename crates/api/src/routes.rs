@@ -3,7 +3,7 @@
 //! Node and variant names contain `/` and stand at the end of a path or just before a fixed last word, so that
 //! no escaping is needed: `/api/v1/runs/7/jobs/hmi/plant-a/log`.
 
-use edgewright_model::run::RunNumber;
+use edgewright_model::run::{RebuildNumber, RunNumber};
 
 /// Answers `ok` while the process lives.
 pub const HEALTH: &str = "/healthz";
@@ -28,6 +28,9 @@ pub const CHANNELS: &str = "/api/v1/channels";
 
 /// `POST`: a [`crate::VerdictPost`] of another system. Answers [`crate::VerdictAnswer`].
 pub const VERDICTS: &str = "/api/v1/verdicts";
+
+/// `POST`: build a digest again, as a [`crate::RebuildPost`] says. Answers [`crate::RebuildStatus`].
+pub const REBUILDS: &str = "/api/v1/rebuilds";
 
 /// How many runs or releases a list holds where the caller does not say.
 pub const DEFAULT_LIMIT: u32 = 20;
@@ -74,6 +77,11 @@ pub fn image(variant: &str) -> String {
     format!("{IMAGES}/{variant}")
 }
 
+/// [`crate::RebuildStatus`].
+pub fn rebuild(number: RebuildNumber) -> String {
+    format!("{REBUILDS}/{number}")
+}
+
 /// What a route does. The server has one handler for each, the OpenAPI document one operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
@@ -115,6 +123,10 @@ pub enum Operation {
     Channels,
     /// [`VERDICTS`].
     PostVerdict,
+    /// [`REBUILDS`].
+    StartRebuild,
+    /// [`rebuild`].
+    Rebuild,
     /// A forge says that a repository moved.
     Hook,
 }
@@ -377,6 +389,25 @@ pub const ROUTES: &[Route] = &[
             "Say what another system found about a digest, in the lane `external`.",
         )
     },
+    Route {
+        body: Some("RebuildPost"),
+        ..post(
+            Operation::StartRebuild,
+            "startRebuild",
+            REBUILDS,
+            Content::Document("RebuildStatus"),
+            &[],
+            "Build a digest again, without the mirror, and compare. One that is under way already is the same.",
+        )
+    },
+    get(
+        Operation::Rebuild,
+        "rebuild",
+        "/api/v1/rebuilds/{number}",
+        Content::Document("RebuildStatus"),
+        &[in_path("number", "integer", "the rebuild's number")],
+        "Where a rebuild is, and what came of it: proved or refuted.",
+    ),
     Route {
         access: Access::Signed,
         ..post(

@@ -229,11 +229,12 @@ pub(crate) struct PlanArgs {
     /// As if this commit had been built, instead of what the data folder knows
     #[arg(long, value_name = "REV")]
     pub(crate) since: Option<String>,
-    /// Show what is reused, too
+    /// Show what is reused, too; with --explain, every change however many they are
     #[arg(long, short)]
     pub(crate) all: bool,
-    /// Instead, every step of a variant: its key, what that hashes, what changed, who shares it
-    #[arg(long, value_name = "VARIANT", conflicts_with = "all")]
+    /// Instead, every step of a variant: its key, who shares it, and all that changed in it since then: paths, variables,
+    /// packages, arguments, base
+    #[arg(long, value_name = "VARIANT")]
     pub(crate) explain: Option<VariantName>,
     #[command(flatten)]
     pub(crate) format: Format,
@@ -274,7 +275,40 @@ pub(crate) struct RunArgs {
     #[arg(long, conflicts_with_all = ["branch", "update", "json"])]
     pub(crate) watch: bool,
     #[command(flatten)]
+    pub(crate) work: WorkArgs,
+    #[command(flatten)]
     pub(crate) format: Format,
+}
+
+/// What jobs work with where no server runs.
+#[derive(Debug, Default, Args)]
+pub(crate) struct WorkArgs {
+    /// Settings file (TOML): what it says of jobs, build secrets, disk and caches [default: the one of `serve`]
+    #[arg(long, value_name = "FILE", env = "EDGEWRIGHT_CONFIG", hide_env_values = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// A build secret and the file with its bytes, besides those of the settings file; may be given several times
+    #[arg(long, value_name = "ID=FILE", value_parser = secret)]
+    pub(crate) secret: Vec<(String, PathBuf)>,
+}
+
+impl WorkArgs {
+    /// As settings of a server on a free port of this machine, which lives as long as the command.
+    pub(crate) fn serve(&self, jobs: Option<u16>) -> ServeArgs {
+        let listen = Some(([127, 0, 0, 1], 0).into());
+        let (config, secret) = (self.config.clone(), self.secret.clone());
+        ServeArgs { listen, jobs, config, secret, ..ServeArgs::default() }
+    }
+}
+
+/// A build secret's id and file; the path stays right when the folder changes.
+fn secret(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((id, file)) if !id.is_empty() && !file.is_empty() => {
+            let file = std::path::absolute(file).map_err(|error| error.to_string())?;
+            Ok((id.to_owned(), file))
+        }
+        _ => Err("want ID=FILE, such as npm=/run/secrets/npm".to_owned()),
+    }
 }
 
 /// `rebuild`.
@@ -283,6 +317,8 @@ pub(crate) struct RebuildArgs {
     /// A digest, or a variant such as hmi/plant-a
     #[arg(value_name = "DIGEST|VARIANT")]
     pub(crate) what: String,
+    #[command(flatten)]
+    pub(crate) work: WorkArgs,
     #[command(flatten)]
     pub(crate) selection: SelectionArgs,
     #[command(flatten)]
@@ -411,6 +447,9 @@ pub(crate) struct ServeArgs {
     /// How many jobs at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,
+    /// A build secret and the file with its bytes, besides those of the settings file; may be given several times
+    #[arg(long, value_name = "ID=FILE", value_parser = secret)]
+    pub(crate) secret: Vec<(String, PathBuf)>,
 }
 
 impl ServeArgs {
@@ -428,12 +467,14 @@ impl ServeArgs {
                     poll: None,
                     pull_requests: None,
                     watch: None,
+                    locks: None,
                     hook_secret_file: None,
                 })
                 .collect(),
             ..Options::default()
         };
         options.jobs.parallel = self.jobs;
+        options.secrets = self.secret.iter().cloned().collect();
         options
     }
 }
@@ -466,6 +507,7 @@ mod tests {
             "edgewright serve --listen 80",
             "edgewright serve --poll soon",
             "edgewright runs --limit 0",
+            "edgewright run --secret npm",
         ] {
             assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad}");
         }

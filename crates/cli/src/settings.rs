@@ -14,6 +14,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use edgewright_server::settings::SettingsError;
 use edgewright_server::upkeep::slots;
 use edgewright_server::{DataFolder, Options, Settings};
 
@@ -102,9 +103,20 @@ impl Surroundings {
         self.resolve(args, data, file)
     }
 
-    /// The settings of a run without a server: what the command line says, and nothing of a server's file.
+    /// The settings of a command that works without a server: of the settings file what jobs are done with, and nothing of
+    /// who is followed, served or told.
     pub(crate) fn run(&self, args: &ServeArgs, data: Option<PathBuf>) -> Result<Settings, Failure> {
-        self.resolve(args, data, Options::default())
+        let system = Path::new(SYSTEM_CONFIG);
+        let file = match &args.config {
+            Some(path) => Options::read(path)?,
+            None => match Options::read(system) {
+                Ok(file) => file,
+                // Root's file is not everybody's: who wants it names it.
+                Err(SettingsError::Read { .. }) => Options::default(),
+                Err(error) => return Err(error.into()),
+            },
+        };
+        self.resolve(args, data, for_jobs(file))
     }
 
     fn resolve(&self, args: &ServeArgs, data: Option<PathBuf>, file: Options) -> Result<Settings, Failure> {
@@ -129,6 +141,12 @@ impl Surroundings {
         }
         Ok(settings)
     }
+}
+
+/// What a settings file says about jobs.
+fn for_jobs(file: Options) -> Options {
+    let Options { jobs, disk, keep, secrets, .. } = file;
+    Options { jobs, disk, keep, secrets, ..Options::default() }
 }
 
 /// A path that stays right when the folder changes.
@@ -187,5 +205,22 @@ mod tests {
             .map(|source| format!("{} {}", source.name, source.poll.as_secs()))
             .collect();
         assert_eq!(polls, ["a 5", "b 3600", "c 5"]);
+    }
+
+    #[test]
+    fn a_run_takes_what_concerns_jobs_and_no_more() {
+        let file = Options::parse(
+            "[server]\nlisten = \"0.0.0.0:80\"\ndata = \"/file\"\n[jobs]\nwithin = \"5m\"\n\
+             [[source]]\nurl = \"/git/a\"\n[secrets]\nnpm = \"/etc/npm\"\nkey = \"/etc/key\"",
+        )
+        .unwrap();
+        let args = ServeArgs { secret: vec![("npm".to_owned(), "/flag/npm".into())], ..ServeArgs::default() };
+        let settings = Surroundings::default().resolve(&args, Some("/data".into()), for_jobs(file)).unwrap();
+        assert_eq!((settings.data.as_path(), settings.sources.len()), (Path::new("/data"), 0));
+        assert!(settings.listen.ip().is_loopback());
+        assert_eq!(settings.job_within.map(|limit| limit.to_string()).as_deref(), Some("5m"));
+        let secrets: Vec<_> = settings.build_secrets.into_iter().collect();
+        let (key, npm) = (("key".to_owned(), "/etc/key".into()), ("npm".to_owned(), "/flag/npm".into()));
+        assert_eq!(secrets, [key, npm]);
     }
 }

@@ -60,6 +60,7 @@ pub(crate) struct Inner {
     pub(crate) tags: ChannelTags,
     pub(crate) slots: Semaphore,
     pub(crate) runs_wake: Notify,
+    pub(crate) rebuilds_wake: Notify,
     /// Ends the tasks that tell the sinks of now.
     pub(crate) notifying: Mutex<CancellationToken>,
     /// Ends the tasks that copy to the targets of now.
@@ -110,6 +111,7 @@ impl Control {
             tags,
             slots: Semaphore::new(settings.parallel.get()),
             runs_wake: Notify::new(),
+            rebuilds_wake: Notify::new(),
             notifying: Mutex::default(),
             delivering: Mutex::default(),
             selections: Mutex::default(),
@@ -123,6 +125,8 @@ impl Control {
     pub fn start(&self) {
         let control = self.clone();
         self.0.tasks.spawn("runs", async move { control.reconcile_runs().await });
+        let control = self.clone();
+        self.0.tasks.spawn("rebuilds", async move { control.reconcile_rebuilds().await });
         let control = self.clone();
         self.0.tasks.spawn("watch", async move { control.reconcile_watching().await });
         let control = self.clone();

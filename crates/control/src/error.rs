@@ -18,6 +18,15 @@ pub enum ControlError {
     /// Git.
     #[error("the source cannot be read")]
     Source(#[from] edgewright_source::SourceError),
+    /// Locks that could not be pushed.
+    #[error("{why}")]
+    Push {
+        /// Where to.
+        why: String,
+        /// Why.
+        #[source]
+        source: edgewright_source::SourceError,
+    },
     /// A file of the data folder.
     #[error("cannot {operation}")]
     File {
@@ -84,7 +93,7 @@ impl ControlError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Store(error) => error.class(),
-            Self::Source(error) => error.class(),
+            Self::Source(error) | Self::Push { source: error, .. } => error.class(),
             Self::Hosting(_) | Self::Pack(_) | Self::File { .. } | Self::Stopped => ErrorClass::Unavailable,
             Self::NoSource { .. }
             | Self::UnknownSource

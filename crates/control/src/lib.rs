@@ -36,4 +36,4 @@ pub mod watch;
 
 pub use control::{Control, Parts};
 pub use error::ControlError;
-pub use settings::{ControlSettings, SourceSettings};
+pub use settings::{CommitLocks, ControlSettings, LockPolicy, SourceSettings};

@@ -53,6 +53,40 @@ pub struct SourceSettings {
     pub poll: Duration,
     /// Whether pull requests are run, too.
     pub pull_requests: bool,
+    /// Where locks that moved go.
+    pub locks: LockPolicy,
+}
+
+/// Where locks go that a look at the outside moved.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum LockPolicy {
+    /// The server keeps them as numbered overlays, and builds from them at once.
+    #[default]
+    Overlay,
+    /// They are pushed as a commit, which is built when the branch is.
+    Commit(CommitLocks),
+}
+
+/// How locks are committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitLocks {
+    /// The branch; the one that is followed where absent.
+    pub branch: Option<String>,
+    /// By whom, `NAME <ADDRESS>`.
+    pub author: String,
+    /// The message's first line; what moved follows.
+    pub message: String,
+    /// The user's name for https.
+    pub user: String,
+    /// File with the password or token for https, read at every push.
+    pub token_file: Option<PathBuf>,
+}
+
+impl SourceSettings {
+    /// The default branch of a repository, its branches only, locks as overlays.
+    pub const fn new(name: SourceName, remote: Remote, poll: Duration) -> Self {
+        Self { name, remote, branch: None, poll, pull_requests: false, locks: LockPolicy::Overlay }
+    }
 }
 
 /// How many jobs a machine does well at once.

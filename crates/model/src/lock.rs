@@ -11,6 +11,9 @@ use crate::names::Platform;
 use crate::reference::ImageReference;
 use crate::spec::BootstrapStep;
 
+/// The committed form of a lock, in its image's folder.
+pub const LOCK_FILE: &str = "edgewright.lock";
+
 /// `images/NAME/edgewright.lock` (JSON), or an overlay on the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,6 +30,16 @@ pub struct Lock {
     /// For each platform, the installed packages of each `bootstrap` step, in step order.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub packages: BTreeMap<Platform, Vec<Vec<LockedPackage>>>,
+}
+
+impl Lock {
+    /// The text of the committed form.
+    pub fn to_file(&self) -> String {
+        // Strings, lists and maps with text for keys always serialise.
+        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
+        text.push('\n');
+        text
+    }
 }
 
 /// One installed package.

@@ -35,6 +35,8 @@ numbers! {
     RunNumber("run number");
     /// A release's number: counted within its source, from 1.
     ReleaseNumber("release number");
+    /// A rebuild's number: counted over all sources of a server, from 1.
+    RebuildNumber("rebuild number");
 }
 
 macro_rules! states {
@@ -157,6 +159,27 @@ states! {
         Lock = "lock",
         /// Somebody tries some variants or lanes only; it makes no release.
         Selected = "selected",
+    }
+}
+
+states! {
+    /// Where a rebuild is. Terminal: `done`, `failed`.
+    RebuildState {
+        /// Waits for its turn.
+        Queued = "queued",
+        /// A job works on it.
+        Running = "running",
+        /// It was built again; what that proves is another matter.
+        Done = "done",
+        /// It could not even begin.
+        Failed = "failed",
+    }
+}
+
+impl RebuildState {
+    /// Whether nothing follows.
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Done | Self::Failed)
     }
 }
 

@@ -28,4 +28,4 @@ pub use edgewright_control::SourceSettings;
 pub use composition::{Composition, StartError};
 pub use folder::{DataFolder, FolderError, FolderLock};
 pub use settings::{Options, Settings, SettingsError};
-pub use views::{LogReader, ViewError, Views};
+pub use views::{LogReader, ViewError, Views, rebuilt};

@@ -21,7 +21,7 @@ use edgewright_source::remote::InvalidRemote;
 use serde::Deserialize;
 
 use crate::targets::{TargetError, TargetOptions};
-use crate::upkeep::{DiskOptions, KeepOptions, WatchOptions};
+use crate::upkeep::{DiskOptions, KeepOptions, LockOptions, WatchOptions};
 
 /// Where the server listens unless told otherwise: this machine only.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:5080";
@@ -134,6 +134,8 @@ pub struct SourceOptions {
     pub pull_requests: Option<bool>,
     /// When its base images and distributions are looked at; as `[watch]` says where absent.
     pub watch: Option<WatchOptions>,
+    /// Where locks that moved go; overlays of the server where absent.
+    pub locks: Option<LockOptions>,
     /// File with the secret of the source's webhooks; without one they are refused.
     pub hook_secret_file: Option<PathBuf>,
 }
@@ -224,6 +226,12 @@ pub enum SettingsError {
         /// What is wrong.
         why: String,
     },
+    /// `locks` cannot be followed.
+    #[error("`locks`: {why}")]
+    Locks {
+        /// What is wrong.
+        why: &'static str,
+    },
     /// Two sinks have one name.
     #[error("two sinks are called `{name}`")]
     DuplicateSink {
@@ -300,6 +308,9 @@ impl SettingsError {
                 "write the secret, at least 16 characters on one line, into that file, readable by the server",
             ),
             Self::DuplicateSink { .. } => Some("give each [[sink]] a name of its own"),
+            Self::Locks { .. } => {
+                Some("such as `locks = {mode = \"commit\", branch = \"main\", token_file = \"/etc/edgewright/push\"}`")
+            }
             Self::DuplicateTarget { .. } => Some("give each [[target]] a name of its own"),
             Self::Target { .. } => Some("docs/serving.md, \"Registries of others\", shows what a [[target]] may say"),
             Self::Read { .. }
@@ -385,7 +396,8 @@ impl Options {
                 watching.insert(name.clone(), watch.resolve()?);
             }
             let pull_requests = options.pull_requests.unwrap_or(false);
-            sources.push(SourceSettings { name, remote, branch: options.branch, poll, pull_requests });
+            let locks = options.locks.unwrap_or_default().resolve()?;
+            sources.push(SourceSettings { name, remote, branch: options.branch, poll, pull_requests, locks });
         }
         for (index, sink) in self.sink.iter().enumerate() {
             sink.check()?;

@@ -1,11 +1,13 @@
 //! Settings of what runs by itself: looking at the outside, keeping the data folder small, room for jobs.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use edgewright_control::disk::{Floor, jobs_in_memory};
 use edgewright_control::housekeeping::Keep;
 use edgewright_control::watch::{DEFAULT_EVERY, Schedule};
+use edgewright_control::{CommitLocks, LockPolicy};
 use edgewright_model::duration::Span;
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
@@ -17,6 +19,10 @@ const MIB: u64 = 1024 * 1024;
 const GIB: u64 = 1024 * MIB;
 /// Memory that a job takes, where the settings say nothing else.
 const JOB_MEMORY: u64 = GIB;
+/// Who commits locks, where the settings say nothing else.
+const DEFAULT_AUTHOR: &str = "Edgewright <edgewright@localhost>";
+/// What a commit of locks is called.
+const DEFAULT_MESSAGE: &str = "Update locks";
 
 /// `[watch]`, and `watch = {…}` of a source: when base images and distributions are looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -30,6 +36,70 @@ pub struct WatchOptions {
     pub zone: Option<String>,
     /// Never by itself: `edgewright update` only.
     pub off: bool,
+}
+
+/// Where locks that moved go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LockMode {
+    /// The server keeps them.
+    #[default]
+    Overlay,
+    /// They are pushed as a commit.
+    Commit,
+}
+
+/// `locks = {…}` of a source: where locks that moved go.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LockOptions {
+    /// `overlay` or `commit`; the former where absent.
+    pub mode: LockMode,
+    /// The branch that is pushed to; the followed one where absent.
+    pub branch: Option<String>,
+    /// By whom, `NAME <ADDRESS>`.
+    pub author: Option<String>,
+    /// The message's first line.
+    pub message: Option<String>,
+    /// The user's name for https; `edgewright` where absent.
+    pub user: Option<String>,
+    /// File with the password or token for https.
+    pub token_file: Option<PathBuf>,
+}
+
+impl LockOptions {
+    /// The policy.
+    pub fn resolve(self) -> Result<LockPolicy, SettingsError> {
+        let fault = |why: &'static str| Err(SettingsError::Locks { why });
+        if self.mode == LockMode::Overlay {
+            let plain = Self { mode: LockMode::Overlay, ..Self::default() };
+            return if self == plain {
+                Ok(LockPolicy::Overlay)
+            } else {
+                fault("the rest goes with `mode = \"commit\"`")
+            };
+        }
+        let author = self.author.unwrap_or_else(|| DEFAULT_AUTHOR.to_owned());
+        let is_address = author.split_once('<').is_some_and(|(name, address)| {
+            !name.trim().is_empty()
+                && address.strip_suffix('>').is_some_and(|address| !address.contains(['<', '>']))
+        });
+        if !is_address || author.contains(char::is_control) {
+            return fault("`author` is `NAME <ADDRESS>`");
+        }
+        let message = self.message.unwrap_or_else(|| DEFAULT_MESSAGE.to_owned());
+        if message.trim().is_empty() || message.contains('\0') {
+            return fault("`message` is empty");
+        }
+        let user = self.user.unwrap_or_else(|| "edgewright".to_owned());
+        Ok(LockPolicy::Commit(CommitLocks {
+            branch: self.branch,
+            author,
+            message,
+            user,
+            token_file: self.token_file,
+        }))
+    }
 }
 
 /// `[keep]`: bounds of what the data folder holds besides images.
@@ -154,6 +224,26 @@ mod tests {
             ("off = true\nevery = \"1h\"", "stands alone"),
         ] {
             let error = schedule(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn locks_are_overlays_or_commits() {
+        let policy = |text: &str| {
+            let options: LockOptions = toml::from_str(text).map_err(|error| error.to_string())?;
+            options.resolve().map_err(|error| error.to_string())
+        };
+        assert_eq!(policy(""), Ok(LockPolicy::Overlay));
+        let Ok(LockPolicy::Commit(plain)) = policy("mode = \"commit\"") else { panic!("commit") };
+        assert_eq!((plain.author.as_str(), plain.branch), (DEFAULT_AUTHOR, None));
+        for (text, part) in [
+            ("branch = \"main\"", "goes with"),
+            ("mode = \"push\"", "unknown variant"),
+            ("mode = \"commit\"\nauthor = \"me\"", "NAME <ADDRESS>"),
+            ("mode = \"commit\"\nmessage = \" \"", "empty"),
+        ] {
+            let error = policy(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
         }
     }

@@ -26,13 +26,8 @@ struct World {
 }
 
 fn source() -> SourceSettings {
-    SourceSettings {
-        name: "plants".parse().unwrap(),
-        remote: "https://me:secret@git.invalid/plants.git".parse().unwrap(),
-        branch: None,
-        poll: std::time::Duration::from_secs(30),
-        pull_requests: false,
-    }
+    let remote = "https://me:secret@git.invalid/plants.git".parse().unwrap();
+    SourceSettings::new("plants".parse().unwrap(), remote, std::time::Duration::from_secs(30))
 }
 
 async fn world() -> World {

@@ -61,6 +61,14 @@ pub enum SourceError {
         /// Which remote.
         remote: Remote,
     },
+    /// Somebody else pushes all the time.
+    #[error("branch `{branch}` of {remote} moves faster than a commit can be pushed to it")]
+    Busy {
+        /// Which remote.
+        remote: Remote,
+        /// The branch.
+        branch: String,
+    },
     /// A revision that names no commit.
     #[error("`{revision}` is no commit here")]
     UnknownRevision {
@@ -131,7 +139,9 @@ impl SourceError {
     /// The class.
     pub const fn class(&self) -> ErrorClass {
         match self {
-            Self::Unreachable { .. } | Self::Damaged { .. } | Self::Io { .. } => ErrorClass::Unavailable,
+            Self::Unreachable { .. } | Self::Busy { .. } | Self::Damaged { .. } | Self::Io { .. } => {
+                ErrorClass::Unavailable
+            }
             Self::NoRepository { .. } | Self::NoBranch { .. } | Self::CommitGone { .. } => {
                 ErrorClass::NotFound
             }
@@ -155,6 +165,7 @@ impl SourceError {
             }
             Self::Empty { .. } => "commit and push something; `edgewright init DIR` makes a sample",
             Self::NoBranch { .. } => "push the branch, or let the channel follow another one",
+            Self::Busy { .. } => "the next look tries again; another branch may be pushed to instead",
             Self::CommitGone { .. } => {
                 "it was force-pushed away; the branch's present commit is built instead"
             }

@@ -89,6 +89,11 @@ impl Git {
         self
     }
 
+    /// The folder that belongs to Edgewright's git alone.
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
+    }
+
     /// A git command.
     pub(crate) fn command(&self) -> Command {
         self.with_settings(&[])

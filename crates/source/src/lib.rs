@@ -5,6 +5,7 @@
 //!    └────fetch──▶ Mirror ──┐
 //! folder ─Worktree::read────┴▶ Repository ──read_tree──▶ model::tree::Tree
 //!                                         └─pack───────▶ canonical tar of file contents
+//!              Mirror ──commit──▶ CommitId ──push──▶ Remote    (locks; never forced)
 //! ```
 //!
 //! Git is called by its command line (2.31 or newer), with a home folder of its own: no setting of the user or the
@@ -18,6 +19,7 @@ mod meaning;
 pub mod mirror;
 pub mod pack;
 mod parse;
+pub mod push;
 pub mod remote;
 pub mod repository;
 pub mod worktree;
@@ -28,6 +30,7 @@ pub use git::Git;
 pub use mirror::Mirror;
 pub use pack::{PackEntry, PackError, PackKind};
 pub use parse::RemoteRefs;
+pub use push::{NewCommit, Pushed};
 pub use remote::Remote;
 pub use repository::{CommitInfo, Repository};
 pub use worktree::Worktree;

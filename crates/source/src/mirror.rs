@@ -46,6 +46,15 @@ impl Mirror {
         &self.remote
     }
 
+    pub(crate) const fn git(&self) -> &Git {
+        &self.git
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// What it holds.
     pub fn repository(&self) -> Repository {
         Repository::new(self.git.clone(), self.folder.clone())

@@ -53,6 +53,15 @@ impl Remote {
         }
     }
 
+    /// The same with other credentials, which http and https carry; none for the others.
+    pub fn with_credentials(&self, user: &str, password: &str) -> Option<Self> {
+        if !self.address.starts_with("http") {
+            return None;
+        }
+        let credentials = Some(format!("{}:{}", percent_encoded(user), percent_encoded(password)));
+        Some(Self { credentials, ..self.clone() })
+    }
+
     /// The value of the `Authorization` header, where there are credentials.
     pub(crate) fn authorization(&self) -> Option<String> {
         let credentials = self.credentials.as_deref()?;
@@ -138,6 +147,18 @@ impl fmt::Debug for Remote {
     }
 }
 
+fn percent_encoded(text: &str) -> String {
+    use std::fmt::Write as _;
+    text.bytes().fold(String::new(), |mut encoded, byte| {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => encoded.push(char::from(byte)),
+            // Writing to a string cannot fail.
+            _ => drop(write!(encoded, "%{byte:02X}")),
+        }
+        encoded
+    })
+}
+
 fn percent_decoded(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -213,5 +234,10 @@ mod tests {
             Some("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==")
         );
         assert_eq!(header("https://t@h/x").as_deref(), Some("Basic dDo="));
+        let plain: Remote = "https://h/x".parse().unwrap();
+        let with = plain.with_credentials("Aladdin", "open sesame").unwrap();
+        assert_eq!(with.authorization().as_deref(), Some("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="));
+        assert_eq!(with.reveal().parse::<Remote>().unwrap(), with);
+        assert_eq!("git@h:x".parse::<Remote>().unwrap().with_credentials("a", "b"), None);
     }
 }

@@ -209,8 +209,10 @@ fn write_secret(ctx: &BuildContext, folder: &Path, secret: &SecretRef) -> Result
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let Some(bytes) = ctx.secrets.get(&secret.id) else {
-        let message = format!("the build secret `{}` is not known here, or its file cannot be read", secret.id);
-        let hint = "name its file under this id in `[secrets]` of the settings file, or with `--secret ID=FILE`";
+        let message =
+            format!("the build secret `{}` is not known here, or its file cannot be read", secret.id);
+        let hint =
+            "name its file under this id in `[secrets]` of the settings file, or with `--secret ID=FILE`";
         return Err(failure::infrastructure(Phase::Build, message, Some(hint)));
     };
     let path = folder.join(format!("secret-{}", secret.id.replace(['/', ','], "_")));

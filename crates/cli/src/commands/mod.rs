@@ -127,20 +127,26 @@ fn now() -> jiff::Timestamp {
 
 /// A client of the server that `--server` names, else of the one that holds the data folder.
 fn client(global: &Global) -> Result<Client, Failure> {
-    // Without a server there is nobody to wake: the one that holds the data folder is asked.
-    let url = if let Some(url) = &global.server {
-        url.clone()
-    } else {
+    server(global)?.ok_or_else(|| {
         let folder = Surroundings::read().data_folder(global.data.clone());
-        let address = folder.holder().and_then(|holder| holder.address).ok_or_else(|| {
-            let message = format!("no server runs on {}", folder.root().display());
-            Failure::new(ErrorClass::NotFound, message)
-                .hint("start one with `edgewright serve`, or name one with --server URL")
-        })?;
-        format!("http://{address}")
+        let message = format!("no server runs on {}", folder.root().display());
+        Failure::new(ErrorClass::NotFound, message)
+            .hint("start one with `edgewright serve`, or name one with --server URL")
+    })
+}
+
+/// As [`client`]; none where there is no server.
+fn server(global: &Global) -> Result<Option<Client>, Failure> {
+    let url = match &global.server {
+        Some(url) => url.clone(),
+        None => {
+            let folder = Surroundings::read().data_folder(global.data.clone());
+            let Some(address) = folder.holder().and_then(|holder| holder.address) else { return Ok(None) };
+            format!("http://{address}")
+        }
     };
     let token = global.token_file.as_deref().map(Secret::read).transpose()?;
-    Ok(Client::new(&url)?.with_token(token.map(|token| token.reveal().to_owned())))
+    Ok(Some(Client::new(&url)?.with_token(token.map(|token| token.reveal().to_owned()))))
 }
 
 async fn poll(global: &Global, source: &SourceName) -> Result<End, Failure> {

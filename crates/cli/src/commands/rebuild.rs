@@ -1,54 +1,112 @@
-//! `rebuild`: builds what is released again, from the kept packages and without the mirror, and compares digests.
+//! `rebuild`: builds what is released again, from the kept packages and without the mirror, and compares digests. A server
+//! that runs on the data folder, or that `--server` names, does it; without one, this process.
 
-use edgewright_api::rebuild::{RebuildResult, RebuildStep, RebuildView};
+use std::time::Duration;
+
+use edgewright_api::{Client, RebuildResult, RebuildStatus, RebuildView};
 use edgewright_control::SourceSettings;
 use edgewright_control::runs::Rebuilt;
 use edgewright_model::Digest;
 use edgewright_model::error::ErrorClass;
 use edgewright_model::names::VariantName;
+use edgewright_model::run::{RebuildNumber, RebuildState};
 use edgewright_process::Clock;
 use edgewright_server::settings::DEFAULT_POLL;
-use edgewright_server::{Composition, DataFolder, Views};
+use edgewright_server::{Composition, DataFolder, Views, rebuilt};
 
 use super::job::local_executor;
 use super::serve::{Stop, start_logging};
-use crate::args::{Global, RebuildArgs, ServeArgs};
+use crate::args::{Global, RebuildArgs};
 use crate::exit::{End, Failure};
+use crate::reader::Reader;
 use crate::settings::Surroundings;
 use crate::{output, render};
+
+/// How often a rebuild is looked at.
+const GLANCE: Duration = Duration::from_millis(300);
 
 /// Builds a digest or a variant's newest release again.
 pub(crate) async fn rebuild(args: &RebuildArgs, global: &Global) -> Result<End, Failure> {
     start_logging(global, "warn")?;
-    let serve = ServeArgs { listen: Some(([127, 0, 0, 1], 0).into()), ..ServeArgs::default() };
-    let mut settings = Surroundings::read().run(&serve, global.data.clone())?;
-    let views = Views::open(DataFolder::new(&settings.data), Clock::system()).await?;
-    let digest = wanted(args, &views).await?;
-    for source in views.sources().await? {
-        settings.sources.push(SourceSettings {
-            name: source.name,
-            remote: source.url.parse()?,
-            branch: source.branch,
-            poll: DEFAULT_POLL.get(),
-            pull_requests: false,
-        });
+    let reader = Reader::open(global).await?;
+    let digest = wanted(args, &reader).await?;
+    output::note(&format!("building {digest} again"));
+    let status = match super::server(global)? {
+        Some(client) => ask(&client, &digest).await?,
+        None => Box::pin(perform(args, global, &digest)).await?,
+    };
+    show(&status, args.format.json)
+}
+
+/// Has the server do it.
+async fn ask(client: &Client, digest: &Digest) -> Result<RebuildStatus, Failure> {
+    let mut stop = Stop::listen()?;
+    let started = client.start_rebuild(digest).await?;
+    let mut shown = Shown::default();
+    loop {
+        let status = client.rebuild(started.number).await?;
+        if shown.is_over(&status) {
+            return Ok(status);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(GLANCE) => {}
+            () = stop.next() => {
+                output::note("the server goes on; the same command follows it again");
+                return Err(Failure::user("stopped"));
+            }
+        }
     }
-    views.close().await;
+}
+
+/// Does it in this process.
+async fn perform(args: &RebuildArgs, global: &Global, digest: &Digest) -> Result<RebuildStatus, Failure> {
+    let mut settings = Surroundings::read().run(&args.work.serve(None), global.data.clone())?;
     let lock = DataFolder::new(&settings.data).lock()?;
+    settings.sources = sources(&settings.data).await?;
     let executor = local_executor(&settings, &lock).await?;
     let composition = Composition::open(&settings, lock, executor, Clock::system()).await?;
     let mut stop = Stop::listen()?;
-    output::note(&format!("building {digest} again"));
     let rebuilt = tokio::select! {
-        rebuilt = composition.control.rebuild(&digest) => rebuilt.map_err(Failure::from),
+        rebuilt = follow(&composition, digest) => rebuilt,
         () = stop.next() => Err(Failure::user("stopped")),
     };
     composition.shutdown().await;
-    show(&rebuilt?, args.format.json)
+    rebuilt
+}
+
+async fn follow(composition: &Composition, digest: &Digest) -> Result<RebuildStatus, Failure> {
+    let number: RebuildNumber = composition.control.queue_rebuild(digest).await?;
+    let driving = composition.control.drive_rebuild(number);
+    tokio::pin!(driving);
+    let mut shown = Shown::default();
+    loop {
+        tokio::select! {
+            driven = &mut driving => {
+                driven?;
+                return Ok(composition.views.rebuild(number).await?);
+            }
+            () = tokio::time::sleep(GLANCE) => {
+                shown.is_over(&composition.views.rebuild(number).await?);
+            }
+        }
+    }
+}
+
+/// Every source that the data folder knows: any of them may have built the digest.
+async fn sources(data: &std::path::Path) -> Result<Vec<SourceSettings>, Failure> {
+    let views = Views::open(DataFolder::new(data), Clock::system()).await?;
+    let mut sources = Vec::new();
+    for source in views.sources().await? {
+        let poll = DEFAULT_POLL.get();
+        let settings = SourceSettings::new(source.name, source.url.parse()?, poll);
+        sources.push(SourceSettings { branch: source.branch, ..settings });
+    }
+    views.close().await;
+    Ok(sources)
 }
 
 /// The digest that is asked for, or the newest one of the variant.
-async fn wanted(args: &RebuildArgs, views: &Views) -> Result<Digest, Failure> {
+async fn wanted(args: &RebuildArgs, reader: &Reader) -> Result<Digest, Failure> {
     if let Ok(digest) = args.what.parse() {
         return Ok(digest);
     }
@@ -56,56 +114,51 @@ async fn wanted(args: &RebuildArgs, views: &Views) -> Result<Digest, Failure> {
         Failure::user(format!("`{}` is neither a digest nor a variant", args.what))
             .hint("such as sha256:… or hmi/plant-a; `edgewright images` lists them")
     })?;
-    let image = views.image(&variant, args.selection.source.as_ref()).await?;
+    let image = reader.image(&variant, args.selection.source.as_ref()).await?;
     image.builds.first().map(|build| build.manifest.digest.clone()).ok_or_else(|| {
         Failure::new(ErrorClass::NotFound, format!("`{variant}` was not built yet"))
             .hint("`edgewright images` says how it stands")
     })
 }
 
+/// What was said of a rebuild last.
+#[derive(Debug, Default)]
+struct Shown {
+    doing: Option<String>,
+}
+
+impl Shown {
+    /// Says what is new, and whether that is all.
+    fn is_over(&mut self, status: &RebuildStatus) -> bool {
+        if status.doing.is_some() && status.doing != self.doing {
+            self.doing.clone_from(&status.doing);
+            output::note(self.doing.as_deref().unwrap_or_default());
+        }
+        status.state.is_terminal()
+    }
+}
+
 /// Says on standard error what came of it, and whether all is proved.
-pub(super) fn tell(rebuilt: &[Rebuilt]) -> bool {
-    let views: Vec<RebuildView> = rebuilt.iter().map(view).collect();
+pub(super) fn tell(all: Vec<Rebuilt>) -> bool {
+    let views: Vec<RebuildView> = all.into_iter().map(rebuilt).collect();
     if views.is_empty() {
         output::note("nothing was built, so there is nothing to prove");
     }
     output::note(render::rebuilds(&views).trim_end());
-    rebuilt.iter().all(Rebuilt::is_proved)
+    views.iter().all(|view| view.result == RebuildResult::Proved)
 }
 
 /// Prints what came of it; good if all is proved.
-fn show(rebuilt: &[Rebuilt], json: bool) -> Result<End, Failure> {
-    let views: Vec<RebuildView> = rebuilt.iter().map(view).collect();
+fn show(status: &RebuildStatus, json: bool) -> Result<End, Failure> {
+    if status.state == RebuildState::Failed {
+        let why = status.failure.clone().unwrap_or_default();
+        return Err(Failure::new(ErrorClass::Unavailable, format!("not built again: {why}")));
+    }
     if json {
-        output::json(&views)?;
+        output::json(&status.builds)?;
     } else {
-        output::print(&render::rebuilds(&views))?;
+        output::print(&render::rebuilds(&status.builds))?;
     }
-    let proved = views.iter().all(|view| view.result == RebuildResult::Proved);
+    let proved = status.builds.iter().all(|view| view.result == RebuildResult::Proved);
     Ok(if proved { End::Good } else { End::Fault })
-}
-
-fn view(rebuilt: &Rebuilt) -> RebuildView {
-    let refuted = rebuilt.steps.iter().any(|step| !step.is_proved());
-    RebuildView {
-        run: rebuilt.run,
-        node: rebuilt.node.clone(),
-        platform: rebuilt.platform.clone(),
-        result: match &rebuilt.failure {
-            _ if refuted => RebuildResult::Refuted,
-            Some(_) => RebuildResult::Failed,
-            None => RebuildResult::Proved,
-        },
-        steps: rebuilt
-            .steps
-            .iter()
-            .map(|step| RebuildStep {
-                title: step.title.clone(),
-                key: step.key.clone(),
-                was: step.was.clone(),
-                now: step.now.clone(),
-            })
-            .collect(),
-        failure: rebuilt.failure.clone(),
-    }
 }

@@ -19,7 +19,7 @@ use super::check::{Folder, show};
 use super::job::local_executor;
 use super::serve::{Stop, start_logging};
 use super::shell::kept_lines;
-use crate::args::{Global, RunArgs, ServeArgs};
+use crate::args::{Global, RunArgs};
 use crate::exit::{self, End, Failure};
 use crate::progress::Progress;
 use crate::settings::Surroundings;
@@ -125,9 +125,7 @@ async fn once(args: &RunArgs, what: &What, global: &Global, stop: &mut Stop) -> 
     };
     what.check(folder.as_ref())?;
     // Any free port of this machine: the registry lives as long as the run.
-    let serve =
-        ServeArgs { listen: Some(([127, 0, 0, 1], 0).into()), jobs: args.jobs, ..ServeArgs::default() };
-    let mut settings = Surroundings::read().run(&serve, global.data.clone())?;
+    let mut settings = Surroundings::read().run(&args.work.serve(args.jobs), global.data.clone())?;
     settings.sources = vec![source.clone()];
     let data = settings.data.display().to_string();
     let lock = DataFolder::new(&settings.data).lock()?;
@@ -183,7 +181,7 @@ async fn once(args: &RunArgs, what: &What, global: &Global, stop: &mut Stop) -> 
     let mut end = if view.run.state == RunState::Passed { End::Good } else { End::Fault };
     if let Some(rebuilt) = proofs.transpose()? {
         // The run's document is the result; what is proved goes beside it.
-        let proved = super::rebuild::tell(&rebuilt);
+        let proved = super::rebuild::tell(rebuilt);
         end = if proved { end } else { End::Fault };
     }
     Ok((end, stopped))
@@ -261,7 +259,7 @@ pub(super) async fn target(
                 .hint("give it one in a settings file, and use `edgewright serve`")
         })?;
         let branch = branch.map(str::to_owned);
-        return Ok(Some((SourceSettings { name, remote, branch, poll, pull_requests: false }, None)));
+        return Ok(Some((SourceSettings { branch, ..SourceSettings::new(name, remote, poll) }, None)));
     }
     let dir = Path::new(target);
     let folder = Folder::read(dir).await?;
@@ -279,5 +277,5 @@ pub(super) async fn target(
     } else {
         (own, branch.map(str::to_owned).or_else(|| folder.worktree.branch.clone()))
     };
-    Ok(Some((SourceSettings { name, remote, branch, poll, pull_requests: false }, Some(folder))))
+    Ok(Some((SourceSettings { branch, ..SourceSettings::new(name, remote, poll) }, Some(folder))))
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use edgewright_api::RunView;
-use edgewright_model::lock::Lock;
+use edgewright_model::lock::{LOCK_FILE, Lock};
 use edgewright_model::names::ImageName;
 use edgewright_model::run::{RunNumber, RunState};
 use edgewright_process::Clock;
@@ -22,15 +22,12 @@ use crate::progress::Progress;
 use crate::settings::Surroundings;
 use crate::{output, render};
 
-/// The committed form of a lock, in its image's folder.
-const LOCK_FILE: &str = "edgewright.lock";
-
 /// Resolves locks anew.
 pub(crate) async fn update(args: &UpdateArgs, global: &Global) -> Result<End, Failure> {
     if let Some(source) = &args.source {
         let answer = super::client(global)?.update(source, &args.image).await?;
         output::note(&format!(
-            "run {} looks at the outside, then builds, tests and releases what moved\nto see it: edgewright run show {}",
+            "run {} looks at the outside; what moved is built, tested and released\nto see it: edgewright run show {}",
             answer.run, answer.run
         ));
         return Ok(End::Good);
@@ -106,12 +103,9 @@ fn write(
     let mut written = Vec::new();
     for (image, lock) in locks.iter().filter(|(image, _)| images.is_empty() || images.contains(*image)) {
         let path = dir.join("images").join(image.as_str()).join(LOCK_FILE);
-        let mut text = serde_json::to_string_pretty(lock)
-            .map_err(|error| Failure::user(format!("the lock of {image} cannot be written: {error}")))?;
-        text.push('\n');
         // Whole or not at all: a lock cut in half would be an error of the source.
         let partial = path.with_extension("lock.new");
-        std::fs::write(&partial, text)
+        std::fs::write(&partial, lock.to_file())
             .and_then(|()| std::fs::rename(&partial, &path))
             .map_err(|error| Failure::file("cannot write", &path, &error))?;
         written.push(path);

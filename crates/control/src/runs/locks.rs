@@ -2,7 +2,7 @@
 //! overlays. What comes back equal to the effective lock is not kept: nothing moved. Nor is what comes back older: a
 //! mirror that lags behind moves nobody backwards. What was found is noted for each image, so that a run can say it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use edgewright_model::format;
 use edgewright_model::lock::{Lock, LockRequest};
@@ -105,7 +105,9 @@ impl Driver<'_> {
             },
             None => look(image, LookResult::First),
         };
-        if matches!(found.result, LookResult::First | LookResult::Moved) {
+        if found.result == LookResult::Moved && self.commits_locks() {
+            self.proposed().insert(image.clone(), new.clone());
+        } else if matches!(found.result, LookResult::First | LookResult::Moved) {
             let reason = format!("run {run}: {found}");
             let number = self.store.add_lock(self.run.source, image, new, &reason, self.clock.now()).await?;
             found.overlay = Some(number);
@@ -115,12 +117,20 @@ impl Driver<'_> {
 
     /// Looks at the outside for a run that does nothing else, and ends it: nothing is planned or built.
     pub(crate) async fn look(&self) -> Result<RunState, ControlError> {
+        Ok(match self.look_at_all().await? {
+            Some(looked) => self.looked(&looked.failures, None).await?,
+            None => RunState::Failed,
+        })
+    }
+
+    /// Resolves the locks that the run asks for. None where the source's definition is broken: then the run is over.
+    pub(super) async fn look_at_all(&self) -> Result<Option<Looked>, ControlError> {
         let run = &self.run;
         let tree = self.watched.mirror.read_tree(&run.commit).await?;
         let parsed = format::parse(&tree);
         let Some(definition) = parsed.definition else {
             self.refuse(&parsed.diagnostics).await?;
-            return Ok(RunState::Failed);
+            return Ok(None);
         };
         let locks = Locks::choose(&definition, &self.overlays().await?, COMPRESSOR_VERSION);
         let asked = self.store.run_images(run.number).await?;
@@ -128,19 +138,35 @@ impl Driver<'_> {
             !lock_request(spec, &definition.source).is_empty() && (asked.is_empty() || asked.contains(*image))
         });
         let images: Vec<&ImageName> = images.map(|(image, _)| image).collect();
-        let failures = self.resolve_locks(&definition, images.into_iter(), &locks, &tree).await?;
-        let words: Vec<String> =
-            failures.iter().map(|(image, failure)| format!("{image}: {}", failure.message)).collect();
-        let (state, why) = if words.is_empty() {
-            (RunState::Passed, None)
-        } else {
-            (RunState::Failed, Some(words.join("; ")))
-        };
+        let failures = self.resolve_locks(&definition, images.iter().copied(), &locks, &tree).await?;
+        let images = images.into_iter().cloned().collect();
+        Ok(Some(Looked { images, failures, definition }))
+    }
+
+    /// Ends a run that looked; `said` is what became of it.
+    pub(super) async fn looked(
+        &self,
+        failures: &BTreeMap<ImageName, JobFailure>,
+        said: Option<String>,
+    ) -> Result<RunState, ControlError> {
+        let failed = failures.iter().map(|(image, failure)| format!("{image}: {}", failure.message));
+        let words: Vec<String> = failed.chain(said).collect();
+        let state = if failures.is_empty() { RunState::Passed } else { RunState::Failed };
+        let why = (!words.is_empty()).then(|| words.join("; "));
         let now = self.clock.now();
-        self.store.end_run(run.number, RunState::Preparing, state, why.as_deref(), now).await?;
-        self.events.send(run.number, RunEventKind::State(state));
+        self.store.end_run(self.run.number, RunState::Preparing, state, why.as_deref(), now).await?;
+        self.events.send(self.run.number, RunEventKind::State(state));
         Ok(state)
     }
+}
+
+/// What a look found.
+pub(super) struct Looked {
+    /// The images that were looked at.
+    pub(super) images: BTreeSet<ImageName>,
+    /// Those that could not be, and why.
+    pub(super) failures: BTreeMap<ImageName, JobFailure>,
+    pub(super) definition: Definition,
 }
 
 fn look(image: &ImageName, result: LookResult) -> LockLook {
@@ -148,7 +174,7 @@ fn look(image: &ImageName, result: LookResult) -> LockLook {
 }
 
 /// Whether two locks pin the same; the epoch is only when they were made.
-fn same_inputs(a: &Lock, b: &Lock) -> bool {
+pub(super) fn same_inputs(a: &Lock, b: &Lock) -> bool {
     a.request == b.request && a.base == b.base && a.packages == b.packages
 }
 

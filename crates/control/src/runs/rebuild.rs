@@ -2,65 +2,30 @@
 //! that the keys tell all that went in; other bytes refute it. The recorded digest stands either way.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use edgewright_model::Digest;
+use edgewright_model::error::Chain;
 use edgewright_model::format;
-use edgewright_model::names::Platform;
 use edgewright_model::order::{Base, JobId, StepAction};
-use edgewright_model::outcome::JobFailure;
-use edgewright_model::run::{NodeState, RunNumber};
+use edgewright_model::run::{NodeState, RebuildNumber, RunNumber};
 use edgewright_plan::graph::Node;
 use edgewright_plan::{History, graph, plan};
 use edgewright_store::nodes::NodeRow;
 use edgewright_store::proofs::ProofResult;
+use edgewright_store::rebuilds::{Rebuilt, RebuiltStep};
 
 use super::Driver;
 use super::lanes::Standing;
 use super::order::image_task;
 use super::prepare::{Prepared, fixed_locks};
+use crate::events::{RunEvent, RunEventKind};
 use crate::{Control, ControlError};
 
-/// A node that was built again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rebuilt {
-    /// The run whose node it is.
-    pub run: RunNumber,
-    /// The node.
-    pub node: String,
-    /// Its platform.
-    pub platform: Platform,
-    /// Its steps that were built again, up to the first that gave other bytes.
-    pub steps: Vec<RebuiltStep>,
-    /// Why it could not be built to its end.
-    pub failure: Option<JobFailure>,
-}
-
-/// A step that was built again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RebuiltStep {
-    /// What it is.
-    pub title: String,
-    /// The key up to and including it.
-    pub key: Digest,
-    /// The recorded digest; none where the step alone was never recorded.
-    pub was: Option<Digest>,
-    /// The digest of now.
-    pub now: Digest,
-}
-
-impl Rebuilt {
-    /// Whether every step gave the recorded bytes.
-    pub fn is_proved(&self) -> bool {
-        self.failure.is_none() && self.steps.iter().all(RebuiltStep::is_proved)
-    }
-}
-
-impl RebuiltStep {
-    /// Whether it gave the recorded bytes.
-    pub fn is_proved(&self) -> bool {
-        self.was.as_ref().is_none_or(|was| *was == self.now)
-    }
-}
+/// How the jobs are called that build a node again: they are no nodes of the run.
+pub const REBUILD_PREFIX: &str = "rebuild ";
+/// How often open rebuilds are looked for at least: after an error, nobody wakes.
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
 impl Driver<'_> {
     /// The run's commit as it was planned, read again.
@@ -97,7 +62,7 @@ impl Driver<'_> {
             steps.push(order);
         }
         let task = image_task(node, base, steps, Vec::new());
-        let name = format!("rebuild {}", node.id.name);
+        let name = format!("{REBUILD_PREFIX}{}", node.id.name);
         let log = self.logs.open(self.run.number, &name, Some(&node.id.platform)).await.ok();
         let order = self.job(JobId(uuid::Uuid::now_v7()), task);
         let permit = self.slots.acquire().await.map_err(|_| ControlError::Stopped)?;
@@ -154,7 +119,7 @@ impl Control {
         let (driver, prepared) = self.reread(run).await?;
         let mut seen: BTreeSet<Digest> = BTreeSet::new();
         let mut rebuilt = Vec::new();
-        for row in self.0.store.nodes(run).await? {
+        for row in self.0.store.own_nodes(run).await? {
             if row.state != NodeState::Passed {
                 continue;
             }
@@ -173,6 +138,75 @@ impl Control {
         Ok(rebuilt)
     }
 
+    /// Queues the rebuild of a digest. One that is open already is the same.
+    ///
+    /// # Errors
+    /// No run made the digest, or the database cannot be written.
+    pub async fn queue_rebuild(&self, digest: &Digest) -> Result<RebuildNumber, ControlError> {
+        if self.0.store.nodes_of(digest).await?.is_empty() {
+            return Err(ControlError::NotBuilt);
+        }
+        let number = self.0.store.queue_rebuild(digest, self.0.clock.now()).await?;
+        self.0.rebuilds_wake.notify_one();
+        Ok(number)
+    }
+
+    /// Does a queued rebuild and keeps what came of it, also why it could not be done.
+    ///
+    /// # Errors
+    /// Control shuts down (the rebuild waits for the next start), or the database cannot be written.
+    pub async fn drive_rebuild(&self, number: RebuildNumber) -> Result<(), ControlError> {
+        let inner = &*self.0;
+        let Some(row) = inner.store.rebuild(number).await? else { return Ok(()) };
+        inner.store.note_rebuild(number, "reading the commit").await?;
+        let mut events = inner.events.subscribe();
+        let building = self.rebuild(&row.digest);
+        tokio::pin!(building);
+        let result = loop {
+            tokio::select! {
+                result = &mut building => break result,
+                Ok(event) = events.recv() => {
+                    if let Some(doing) = doing(&event) {
+                        inner.store.note_rebuild(number, &doing).await?;
+                    }
+                }
+            }
+        };
+        let now = inner.clock.now();
+        match result {
+            Ok(builds) => inner.store.end_rebuild(number, Ok(&builds), now).await?,
+            Err(error @ ControlError::Stopped) => return Err(error),
+            Err(error) => {
+                let why = Chain(&error).to_string();
+                inner.store.end_rebuild(number, Err(&why), now).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what is queued, one after the other, until shutdown.
+    pub(crate) async fn reconcile_rebuilds(&self) {
+        let inner = &*self.0;
+        loop {
+            let woken = inner.rebuilds_wake.notified();
+            let done = match inner.store.open_rebuild().await {
+                Ok(Some(number)) => self.drive_rebuild(number).await.map(|()| true),
+                Ok(None) => Ok(false),
+                Err(error) => Err(error.into()),
+            };
+            match done {
+                Ok(true) => continue,
+                Ok(false) | Err(ControlError::Stopped) => {}
+                Err(error) => tracing::error!(error = %Chain(&error), "a rebuild cannot be done"),
+            }
+            tokio::select! {
+                () = woken => {}
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
+                () = inner.shutdown.cancelled() => return,
+            }
+        }
+    }
+
     async fn reread(&self, run: RunNumber) -> Result<(Driver<'_>, Prepared), ControlError> {
         let row = self.0.store.run(run).await?.ok_or(ControlError::NoRun { run })?;
         let driver = self.driver(row, self.0.shutdown.clone())?;
@@ -189,4 +223,11 @@ fn node<'p>(prepared: &'p Prepared, row: &NodeRow) -> Option<&'p Node> {
             && node.id.name.to_string() == row.node
             && Some(&node.key) == row.key.as_ref()
     })
+}
+
+/// What an event says about a rebuild, in words; nothing where it is about something else.
+fn doing(event: &RunEvent) -> Option<String> {
+    let RunEventKind::Phase { node, phase, title } = &event.kind else { return None };
+    let node = node.strip_prefix(REBUILD_PREFIX)?;
+    Some(format!("{node} {} {title}", super::job::phase_name(*phase)))
 }

@@ -171,13 +171,8 @@ async fn open(
     settings.retry_after = Duration::from_millis(1);
     settings.parallel = NonZeroUsize::new(4).unwrap();
     let control = Control::new(settings, parts).await.unwrap();
-    let source = SourceSettings {
-        name: "plants".parse().unwrap(),
-        remote: Remote::from_path(&folder.join("repository")).unwrap(),
-        branch: None,
-        poll: Duration::from_hours(1),
-        pull_requests: false,
-    };
+    let remote = Remote::from_path(&folder.join("repository")).unwrap();
+    let source = SourceSettings::new("plants".parse().unwrap(), remote, Duration::from_hours(1));
     let source = control.add_source(source).await.unwrap();
     (control, source, tasks)
 }

@@ -85,10 +85,7 @@ impl Content {
                 self.tags.clear();
             }
             Change::DeleteTag { repository, tag } => self.tags.remove(&(repository.clone(), tag.clone())),
-            Change::UnlinkBlob { repository, digest } => {
-                self.blobs.remove(&(repository.clone(), digest.clone()));
-            }
-            Change::RenewBlob { repository, digest } => {
+            Change::UnlinkBlob { repository, digest } | Change::RenewBlob { repository, digest } => {
                 self.blobs.remove(&(repository.clone(), digest.clone()));
             }
             // They are seen from any repository.

@@ -2,6 +2,7 @@
 
 pub mod access;
 mod hooks;
+mod rebuilds;
 mod verdicts;
 
 use std::sync::Arc;
@@ -97,6 +98,8 @@ fn handler(operation: Operation) -> MethodRouter<ApiState> {
         Operation::Releases => get(releases),
         Operation::Channels => get(channels),
         Operation::PostVerdict => post(verdicts::post),
+        Operation::StartRebuild => post(rebuilds::start),
+        Operation::Rebuild => get(rebuilds::show),
         Operation::Hook => post(hook),
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use edgewright_control::logs::Logs;
+use edgewright_control::runs::REBUILD_PREFIX;
 use edgewright_model::run::{RunNumber, RunState};
 use edgewright_store::nodes::NodeRow;
 use tokio::fs::File;
@@ -30,12 +31,15 @@ pub struct LogReader {
 }
 
 impl Views {
-    /// The log of a node, or of `lock IMAGE`.
+    /// The log of a node, of `lock IMAGE`, or of `rebuild NODE`.
     pub async fn log(&self, run: RunNumber, node: &str, follow: bool) -> Result<LogReader, ViewError> {
         self.run_row(run).await?;
         let logs = Logs::new(self.folder.root());
         let (path, why_none) = if node.starts_with(LOCK_PREFIX) {
             (logs.path(run, node, None), "no lock of that image was resolved".to_owned())
+        } else if let Some(name) = node.strip_prefix(REBUILD_PREFIX) {
+            let row = self.log_node(run, name).await?;
+            (logs.path(run, node, Some(&row.platform)), "it was not built again".to_owned())
         } else {
             let row = self.log_node(run, node).await?;
             let path = logs.path(run, node, Some(&row.platform));
@@ -84,7 +88,8 @@ impl LogReader {
 
     async fn is_over(&self) -> Result<bool, ViewError> {
         let run = self.views.run_row(self.run).await?;
-        if run.state.is_terminal() {
+        // What is built again belongs to a run that is over, or soon will be.
+        if run.state.is_terminal() || self.node.starts_with(REBUILD_PREFIX) {
             return Ok(true);
         }
         if self.node.starts_with(LOCK_PREFIX) {

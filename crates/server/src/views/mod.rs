@@ -4,6 +4,7 @@
 mod comment;
 mod image;
 mod log;
+mod rebuild;
 mod release;
 mod run;
 mod status;
@@ -19,6 +20,7 @@ use edgewright_store::sources::SourceRow;
 use edgewright_store::{Store, StoreError};
 
 pub use log::LogReader;
+pub use rebuild::rebuilt;
 
 use crate::folder::DataFolder;
 use crate::live::Shared;

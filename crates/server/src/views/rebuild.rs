@@ -1,0 +1,46 @@
+//! What building a digest again gave.
+
+use edgewright_api::{RebuildResult, RebuildStatus, RebuildStep, RebuildView};
+use edgewright_model::run::RebuildNumber;
+use edgewright_store::rebuilds::Rebuilt;
+
+use super::{ViewError, Views};
+
+impl Views {
+    /// One rebuild.
+    pub async fn rebuild(&self, number: RebuildNumber) -> Result<RebuildStatus, ViewError> {
+        let row = self.store.rebuild(number).await?.ok_or_else(|| ViewError::NotFound {
+            what: format!("there is no rebuild {number}"),
+            hint: "`edgewright rebuild DIGEST` asks for one".to_owned(),
+        })?;
+        Ok(RebuildStatus {
+            number,
+            digest: row.digest,
+            state: row.state,
+            doing: row.doing,
+            builds: row.builds.into_iter().map(rebuilt).collect(),
+            failure: row.failure,
+        })
+    }
+}
+
+/// A node that was built again, as a document.
+pub fn rebuilt(rebuilt: Rebuilt) -> RebuildView {
+    let refuted = rebuilt.steps.iter().any(|step| !step.is_proved());
+    RebuildView {
+        run: rebuilt.run,
+        node: rebuilt.node,
+        platform: rebuilt.platform,
+        result: match &rebuilt.failure {
+            _ if refuted => RebuildResult::Refuted,
+            Some(_) => RebuildResult::Failed,
+            None => RebuildResult::Proved,
+        },
+        steps: rebuilt
+            .steps
+            .into_iter()
+            .map(|step| RebuildStep { title: step.title, key: step.key, was: step.was, now: step.now })
+            .collect(),
+        failure: rebuilt.failure,
+    }
+}

@@ -1,0 +1,169 @@
+//! Digests that somebody asked to build again, and what that gave.
+
+use edgewright_model::Digest;
+use edgewright_model::names::Platform;
+use edgewright_model::outcome::JobFailure;
+use edgewright_model::run::{RebuildNumber, RebuildState, RunNumber};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sqlx::sqlite::SqliteRow;
+
+use crate::error::Operation as _;
+use crate::{Store, StoreError, row};
+
+/// A node that was built again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rebuilt {
+    /// The run whose node it is.
+    pub run: RunNumber,
+    /// The node.
+    pub node: String,
+    /// Its platform.
+    pub platform: Platform,
+    /// Its steps that were built again, up to the first that gave other bytes.
+    pub steps: Vec<RebuiltStep>,
+    /// Why it could not be built to its end.
+    pub failure: Option<JobFailure>,
+}
+
+/// A step that was built again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RebuiltStep {
+    /// What it is.
+    pub title: String,
+    /// The key up to and including it.
+    pub key: Digest,
+    /// The recorded digest; none where the step alone was never recorded.
+    pub was: Option<Digest>,
+    /// The digest of now.
+    pub now: Digest,
+}
+
+impl Rebuilt {
+    /// Whether every step gave the recorded bytes.
+    pub fn is_proved(&self) -> bool {
+        self.failure.is_none() && self.steps.iter().all(RebuiltStep::is_proved)
+    }
+}
+
+impl RebuiltStep {
+    /// Whether it gave the recorded bytes.
+    pub fn is_proved(&self) -> bool {
+        self.was.as_ref().is_none_or(|was| *was == self.now)
+    }
+}
+
+/// A rebuild that somebody asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RebuildRow {
+    /// Its number.
+    pub number: RebuildNumber,
+    /// What is built again.
+    pub digest: Digest,
+    /// Where it is.
+    pub state: RebuildState,
+    /// What its job does now, in words.
+    pub doing: Option<String>,
+    /// What came of it, for each platform.
+    pub builds: Vec<Rebuilt>,
+    /// Why it failed as a whole.
+    pub failure: Option<String>,
+}
+
+fn rebuild(row: &SqliteRow) -> Result<RebuildRow, StoreError> {
+    Ok(RebuildRow {
+        number: RebuildNumber(row::number(row, "number")?),
+        digest: row::text(row, "digest")?,
+        state: row::text(row, "state")?,
+        doing: row::maybe(row, "doing")?,
+        builds: row::json(row, "builds")?,
+        failure: row::maybe(row, "failure")?,
+    })
+}
+
+impl Store {
+    /// Queues the rebuild of a digest; one that waits or runs already is the same.
+    pub async fn queue_rebuild(&self, digest: &Digest, now: Timestamp) -> Result<RebuildNumber, StoreError> {
+        let mut write = self.write().await?;
+        let found = sqlx::query(
+            "SELECT number FROM rebuilds WHERE state IN ('queued', 'running') AND digest = ? LIMIT 1",
+        )
+        .bind(digest.to_string())
+        .fetch_optional(&mut *write)
+        .await
+        .doing("look for a rebuild")?;
+        let row = match found {
+            Some(row) => row,
+            None => sqlx::query(
+                "INSERT INTO rebuilds (digest, state, created_at) VALUES (?, 'queued', ?) RETURNING number",
+            )
+            .bind(digest.to_string())
+            .bind(now.to_string())
+            .fetch_one(&mut *write)
+            .await
+            .doing("queue a rebuild")?,
+        };
+        write.commit().await.doing("commit a rebuild")?;
+        Ok(RebuildNumber(row::number(&row, "number")?))
+    }
+
+    /// One rebuild.
+    pub async fn rebuild(&self, number: RebuildNumber) -> Result<Option<RebuildRow>, StoreError> {
+        let found = sqlx::query("SELECT * FROM rebuilds WHERE number = ?")
+            .bind(number.0)
+            .fetch_optional(&self.pool)
+            .await;
+        found.doing("read a rebuild")?.as_ref().map(rebuild).transpose()
+    }
+
+    /// The oldest rebuild that is not over. One that a crash interrupted counts as well.
+    pub async fn open_rebuild(&self) -> Result<Option<RebuildNumber>, StoreError> {
+        let found = sqlx::query(
+            "SELECT number FROM rebuilds WHERE state IN ('queued', 'running') ORDER BY number LIMIT 1",
+        )
+        .fetch_optional(&self.pool)
+        .await;
+        found
+            .doing("look for open rebuilds")?
+            .map(|row| Ok(RebuildNumber(row::number(&row, "number")?)))
+            .transpose()
+    }
+
+    /// Notes what a rebuild's job does now: it runs.
+    pub async fn note_rebuild(&self, number: RebuildNumber, doing: &str) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE rebuilds SET state = 'running', doing = ? WHERE number = ? AND state IN ('queued', 'running')",
+        )
+        .bind(doing)
+        .bind(number.0)
+        .execute(&self.pool)
+        .await
+        .doing("note a rebuild")?;
+        Ok(())
+    }
+
+    /// Ends a rebuild with what came of it, or with why there is nothing.
+    pub async fn end_rebuild(
+        &self,
+        number: RebuildNumber,
+        result: Result<&[Rebuilt], &str>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (state, builds, failure) = match result {
+            Ok(builds) => (RebuildState::Done, builds, None),
+            Err(why) => (RebuildState::Failed, &[][..], Some(why)),
+        };
+        sqlx::query(
+            "UPDATE rebuilds SET state = ?, doing = NULL, builds = ?, failure = ?, finished_at = ? WHERE number = ?",
+        )
+        .bind(state.name())
+        .bind(row::to_json(&builds)?)
+        .bind(failure)
+        .bind(now.to_string())
+        .bind(number.0)
+        .execute(&self.pool)
+        .await
+        .doing("end a rebuild")?;
+        Ok(())
+    }
+}
