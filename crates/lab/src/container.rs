@@ -205,15 +205,16 @@ impl<'a> Container<'a> {
 
     /// Removes it, running or not, also when the job was cancelled.
     pub(crate) async fn remove(&self, context: &LabContext) {
-        let command = self.engine.podman(&context.uncancelled());
-        let removed = command
-            .args(["rm", "--force", "--ignore", "--volumes", "--time", "0", &self.name])
-            .deadline(QUESTION * 2)
-            .run()
-            .await;
-        if let Err(error) = removed {
-            tracing::warn!(container = self.name, error = %Chain(&error), "cannot remove a container; it is reaped at the next start");
-        }
+        discard(context, &self.name).await;
+    }
+}
+
+/// Removes a container where there is one, running or not, also when the job was cancelled.
+pub(crate) async fn discard(context: &LabContext, name: &str) {
+    let command = context.engine.podman(&context.uncancelled());
+    let command = command.args(["rm", "--force", "--ignore", "--volumes", "--time", "0", name]);
+    if let Err(error) = command.deadline(QUESTION * 2).run().await {
+        tracing::warn!(container = name, error = %Chain(&error), "cannot remove a container; it is reaped at the next start");
     }
 }
 

@@ -59,8 +59,6 @@ impl LabContext {
 /// What happened in the machine.
 #[derive(Debug, Default)]
 struct Findings {
-    /// Of the lane's own checks, which are in no check set.
-    own: Vec<CheckResult>,
     results: Vec<CheckResult>,
     trouble: Option<Trouble>,
     pieces: Vec<Piece>,
@@ -85,8 +83,8 @@ pub async fn run_lane(
     let findings = match order.lane {
         // Boxed: it is large, and verdicts of other lanes should not carry it.
         Lane::Container => Box::pin(run_container(order, manifest, context, events)).await,
-        Lane::Static => match Box::pin(statics::examine(order, manifest, context)).await {
-            Ok(results) => Findings { own: results, ..Findings::default() },
+        Lane::Static => match Box::pin(statics::examine(order, manifest, context, events)).await {
+            Ok(results) => Findings { results, ..Findings::default() },
             Err(trouble) => Findings::stopped(trouble),
         },
         other => Findings::stopped(Trouble {
@@ -100,8 +98,7 @@ pub async fn run_lane(
         (None, Lane::Static) => "it needs a running system",
         (None, _) => "the check runner did not decide it",
     };
-    let mut checks = findings.own;
-    checks.extend(complete(&order.checks, findings.results, reason));
+    let checks = complete(&order.checks, findings.results, reason);
     let profile = if order.lane == Lane::Static { STATIC_PROFILE } else { CONTAINER_PROFILE };
     Verdict {
         lane: order.lane,

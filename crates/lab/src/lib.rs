@@ -14,7 +14,7 @@
 //! | [`engine`] | podman on this host: own storage, a runtime that works, images kept |
 //! | [`runner`] | the check runner's binary in the work folder |
 //! | [`lane`] | one lane: from order to verdict |
-//! | `statics`, `rootfs` | the lane that runs nothing: what the layers say |
+//! | `statics` | the lane that runs nothing: what the layers say |
 //! | `container` | the life of one container |
 //! | `verdict` | from what the runner said to what the lane found |
 //! | `evidence` | journal, failed units, console, runner output |
@@ -29,7 +29,6 @@ mod evidence;
 pub mod kept;
 pub mod lane;
 pub mod reap;
-mod rootfs;
 pub mod runner;
 mod statics;
 mod verdict;

@@ -109,14 +109,17 @@ mod tests {
             assert_eq!((size.bytes(), size.to_string().as_str()), (bytes, shown), "{text}");
             assert_eq!(size.to_string().parse::<ByteSize>().unwrap(), size);
         }
-        for text in ["", "2", "GiB", "2 GiB", "2gib", "-1GiB", "0B", "1025TiB", "99999999999999999999B", "2G"] {
+        for text in ["", "2", "GiB", "2 GiB", "2gib", "-1GiB", "0B", "1025TiB", "99999999999999999999B", "2G"]
+        {
             assert!(text.parse::<ByteSize>().is_err(), "{text}");
         }
     }
 
     #[test]
     fn people_get_a_tenth() {
-        for (bytes, want) in [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), ((2 << 30) - 1, "1.9 GiB")] {
+        for (bytes, want) in
+            [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), ((2 << 30) - 1, "1.9 GiB")]
+        {
             assert_eq!(rounded(bytes), want);
         }
         assert_eq!(rounded(u64::MAX), "16777215.9 TiB");

@@ -15,9 +15,7 @@ use crate::tree::TreePath;
 
 mod check;
 
-pub use check::{
-    Assertion, Check, CheckEntry, ProcessMatch, SCRIPT_LIMIT, StaticRule, static_checks,
-};
+pub use check::{Assertion, Check, CheckEntry, ProcessMatch, SCRIPT_LIMIT, StaticRule, static_checks};
 
 /// A variable's value. Lists and maps replace, they never merge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,29 +1,19 @@
-//! The cases.
+//! The container lane: a system that comes up, and all that can keep it from that.
 
 use std::fs;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use edgewright_lab::{Engine, EngineSettings, LabError, Runner, kept, reap, run_lane};
 use edgewright_model::order::LaneOrder;
 use edgewright_model::outcome::{FailureKind, JobEvent};
-use edgewright_model::spec::Lane;
-use edgewright_model::verdict::{CheckOutcome, LaneResult, Verdict};
+use edgewright_model::verdict::{CheckOutcome, LaneResult};
 use edgewright_process::{CancellationToken, Command};
 
 use crate::world::{ImageFile, World, order, processes};
+use crate::{failure, list};
 
-pub(crate) type Case = fn(Arc<World>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
-
-macro_rules! cases {
-    ($($case:ident)+) => {
-        pub(crate) const ALL: &[(&str, Case)] = &[$((stringify!($case), |world| Box::pin($case(world)))),+];
-    };
-}
-
-cases! {
+list! {
     every_kind_of_check_passes
     a_failing_unit_fails_the_image
     a_failure_allowed_by_name_passes
@@ -35,14 +25,13 @@ cases! {
     a_check_that_cannot_work_is_the_checks_fault
     a_missing_image_is_the_infrastructures_fault
     a_cancelled_lane_leaves_nothing
-    the_static_lane_finds_what_leaks
     a_kept_machine_stays_until_it_is_removed
     leftovers_are_reaped
 }
 
 const UP: &str = r#"{"id":"system-up","assert":{"kind":"systemd","allow_failed":[]},"within":"1m"}"#;
 
-const WANTS: &str = "etc/systemd/system/multi-user.target.wants";
+pub(crate) const WANTS: &str = "etc/systemd/system/multi-user.target.wants";
 
 /// A web server of what the system has: a socket that starts a shell for every connection.
 const WEB: [ImageFile<'_>; 4] = [
@@ -59,13 +48,6 @@ const WEB: [ImageFile<'_>; 4] = [
         "#!/bin/sh\nread -r request || exit 0\nprintf 'HTTP/1.1 200 OK\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n3\\r\\nok\\n\\r\\n0\\r\\n\\r\\n'\nexit 0\n",
     ),
 ];
-
-fn failure(verdict: &Verdict) -> (FailureKind, &str) {
-    match &verdict.result {
-        LaneResult::Failed { kind, message } => (*kind, message),
-        LaneResult::Passed => panic!("it passed: {verdict:?}"),
-    }
-}
 
 fn bad_unit() -> [ImageFile<'static>; 2] {
     [
@@ -212,29 +194,6 @@ async fn a_cancelled_lane_leaves_nothing(world: Arc<World>) {
     assert_eq!(failure(&verdict), (FailureKind::Infrastructure, "the job was cancelled"));
     assert_eq!(verdict.checks[0].outcome, CheckOutcome::Passed);
     assert_eq!(world.containers(&context.job).await, "");
-}
-
-async fn the_static_lane_finds_what_leaks(world: Arc<World>) {
-    let wants = format!("{WANTS}/gone.service");
-    let image = world.image(
-        &["/sbin/init"],
-        &[
-            ("usr/lib/modules/6.12/vmlinuz", 0o644, "kernel"),
-            ("usr/lib/modules/6.12/initramfs.img", 0o644, "initramfs"),
-            ("etc/machine-id", 0o444, "uninitialized\n"),
-            ("etc/ssl/private/plant.key", 0o600, "-----BEGIN PRIVATE KEY-----\n"),
-            (&wants, 0o777, "-> /usr/lib/systemd/system/gone.service"),
-        ],
-    );
-    let verdict = world.run_order(&image, &LaneOrder { lane: Lane::Static, ..order(UP) }).await;
-    let want = "check `secrets`: private keys in the image's layers: etc/ssl/private/plant.key (and 1 more check failed)";
-    assert_eq!(failure(&verdict), (FailureKind::Image, want));
-    let failed = |id: &str| {
-        let check = verdict.checks.iter().find(|check| check.id.as_str() == id).expect("it is a check");
-        matches!(check.outcome, CheckOutcome::Failed { .. })
-    };
-    assert!(failed("units") && !failed("kernel") && !failed("machine-id"), "{verdict:?}");
-    assert!(matches!(verdict.checks.last().expect("five").outcome, CheckOutcome::Skipped { .. }));
 }
 
 async fn a_kept_machine_stays_until_it_is_removed(world: Arc<World>) {

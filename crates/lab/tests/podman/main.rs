@@ -1,15 +1,39 @@
 //! The lab with a real podman, a real systemd and the real static runner.
 
+mod assertions;
 mod cases;
 mod registry;
+mod statics;
 mod world;
 
+use std::future::Future;
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use edgewright_model::outcome::FailureKind;
+use edgewright_model::verdict::{LaneResult, Verdict};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use world::World;
+
+type Case = fn(Arc<World>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Lists the cases of a module.
+macro_rules! list {
+    ($($case:ident)+) => {
+        pub(crate) const ALL: &[(&str, crate::Case)] = &[$((stringify!($case), |world| Box::pin($case(world)))),+];
+    };
+}
+pub(crate) use list;
+
+/// Why a verdict failed.
+fn failure(verdict: &Verdict) -> (FailureKind, &str) {
+    match &verdict.result {
+        LaneResult::Failed { kind, message } => (*kind, message),
+        LaneResult::Passed => panic!("it passed: {verdict:?}"),
+    }
+}
 
 #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn main() -> ExitCode {
@@ -33,7 +57,7 @@ fn main() -> ExitCode {
 }
 
 fn trials(runtime: &Arc<tokio::runtime::Runtime>, world: Option<&Arc<World>>) -> Vec<Trial> {
-    let trial = |name: &str, case: cases::Case| {
+    let trial = |name: &str, case: Case| {
         let (runtime, world) = (Arc::clone(runtime), world.map(Arc::clone));
         Trial::test(name, move || {
             let world = world.ok_or("the world is not made for a list")?;
@@ -41,5 +65,6 @@ fn trials(runtime: &Arc<tokio::runtime::Runtime>, world: Option<&Arc<World>>) ->
             runtime.block_on(case).map_err(|error| Failed::from(error.to_string()))
         })
     };
-    cases::ALL.iter().map(|(name, case)| trial(name, *case)).collect()
+    let all = [cases::ALL, assertions::ALL, statics::ALL].concat();
+    all.into_iter().map(|(name, case)| trial(name, case)).collect()
 }

@@ -116,9 +116,11 @@ impl Pass<'_> {
                 // A broken descendant may be meant to run it.
                 line.is_err() || line.is_ok_and(|line| line.iter().any(|image| image.name == spec.name))
             };
-            let is_run = self.definition.images.iter().any(|(name, image)| {
-                image.test.lanes.contains(&Lane::Static) && has_check(name)
-            });
+            let is_run = self
+                .definition
+                .images
+                .iter()
+                .any(|(name, image)| image.test.lanes.contains(&Lane::Static) && has_check(name));
             if !is_run && self.drafts.images.unread.is_empty() {
                 let place = doc.at("checks").item("id", id.as_str()).at("size").place;
                 let message = format!("nobody runs the check `{id}`: it is for the lane `static`");

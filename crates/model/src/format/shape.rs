@@ -141,7 +141,11 @@ pub(super) const IMAGE: Shape = record(
         may("where", LABELS, "Site labels that narrow the sites."),
         may("declare", Kind::Map(&Kind::Record(&DECLARATION)), "The variables that this image reads."),
         may("steps", Kind::List(&Kind::Record(&STEP)), "The steps, in order; none: only test and host."),
-        may("labels", LABELS, "OCI labels of the image, such as org.opencontainers.image.vendor; part of its key."),
+        may(
+            "labels",
+            LABELS,
+            "OCI labels of the image, such as org.opencontainers.image.vendor; part of its key.",
+        ),
         may("checks", CHECKS, "What must hold on the running image."),
         may("test", Kind::Either(&[Kind::Word(&["none"]), Kind::Record(&TEST)]), "How it is tested."),
         may("platforms", TEXTS, "Other platforms than the source's."),

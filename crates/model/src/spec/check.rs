@@ -173,7 +173,9 @@ impl Assertion {
     pub const fn unfit_in(&self, lane: Lane) -> Option<&'static str> {
         match (self, lane) {
             (Self::Size { .. } | Self::Static { .. }, Lane::Static) => None,
-            (Self::Size { .. } | Self::Static { .. }, _) => Some("only the lane `static` looks at the layers"),
+            (Self::Size { .. } | Self::Static { .. }, _) => {
+                Some("only the lane `static` looks at the layers")
+            }
             (_, Lane::Static) => Some("nothing is started in the lane `static`"),
             (Self::Karg { .. }, Lane::Container) => Some("a container runs on the kernel of its host"),
             _ => None,

@@ -133,7 +133,12 @@ impl Extensions {
             }
             _ => return Err(fault("an entry of a type that images do not have")),
         };
-        let number = |value: std::io::Result<u64>| value.map_err(LayerError::Read);
+        let old = header.as_old();
+        // Some writers leave fields blank that do not matter to them: all readers take those for 0.
+        let number = |field: &[u8], value: std::io::Result<u64>| {
+            let is_blank = field.iter().all(|byte| matches!(byte, 0 | b' '));
+            if is_blank { Ok(0) } else { value.map_err(LayerError::Read) }
+        };
         let link = self.link.or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
         let mut link = link.unwrap_or_default();
         if path.len() > LONGEST_PATH || link.len() > LONGEST_PATH {
@@ -145,11 +150,11 @@ impl Extensions {
         let device = |value: std::io::Result<Option<u32>>| value.ok().flatten().unwrap_or(0);
         Ok(Entry {
             kind,
-            mode: header.mode().map_err(LayerError::Read)? & 0o7777,
-            user: self.user.map_or_else(|| number(header.uid()), Ok)?,
-            group: self.group.map_or_else(|| number(header.gid()), Ok)?,
-            time: self.time.map_or_else(|| number(header.mtime()), Ok)?,
-            size: if kind == Kind::File { number(header.entry_size())? } else { 0 },
+            mode: u32::try_from(number(&old.mode, header.mode().map(u64::from))? & 0o7777).unwrap_or(0),
+            user: self.user.map_or_else(|| number(&old.uid, header.uid()), Ok)?,
+            group: self.group.map_or_else(|| number(&old.gid, header.gid()), Ok)?,
+            time: self.time.map_or_else(|| number(&old.mtime, header.mtime()), Ok)?,
+            size: if kind == Kind::File { header.entry_size().map_err(LayerError::Read)? } else { 0 },
             link: if matches!(kind, Kind::Link | Kind::HardLink) { link } else { Vec::new() },
             device: (device(header.device_major()), device(header.device_minor())),
             xattrs: self.xattrs,

@@ -112,10 +112,8 @@ fn the_same_content_in_other_dialects_gives_the_same_layer() {
 #[test]
 fn paths_that_leave_the_image_are_refused() {
     let mut header = tar::Header::new_ustar();
+    // What is left blank counts as 0.
     header.set_size(0);
-    header.set_mode(0o755);
-    header.set_uid(0);
-    header.set_gid(0);
     header.as_old_mut().name[..8].copy_from_slice(b"a/../../");
     header.set_cksum();
     let error = read_entries(header.as_bytes().as_slice(), |_, _| Ok(())).unwrap_err();

@@ -1,6 +1,6 @@
 //! Records of `checks:`.
 
-use super::{LANES, Kind, Shape, TEXTS, may, need, record};
+use super::{Kind, LANES, Shape, TEXTS, may, need, record};
 
 pub(in crate::format) const CHECK: Shape = Shape {
     what: "a check",

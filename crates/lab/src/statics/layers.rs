@@ -1,0 +1,211 @@
+//! Pulls an image's layers one by one and lays them over one another.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+use std::time::Instant;
+
+use edgewright_model::duration::Span;
+use edgewright_model::error::Chain;
+use edgewright_model::order::ManifestRef;
+use edgewright_model::outcome::FailureKind;
+use edgewright_model::reference::Reference;
+use edgewright_oci::client::QUIET;
+use edgewright_oci::layer::LayerError;
+use edgewright_oci::{ClientError, image, layer};
+use edgewright_process::CancellationToken;
+use serde::Deserialize;
+
+use super::rootfs::RootFs;
+use crate::container::Trouble;
+use crate::lane::LabContext;
+
+/// Longest config of an image, in bytes.
+const CONFIG_LIMIT: u64 = 4 * 1024 * 1024;
+/// Longest title of a layer in a message, in characters: a Containerfile's can be a whole script.
+const TITLE: usize = 60;
+
+/// What an image consists of.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    /// The tree that the layers make.
+    pub(super) rootfs: RootFs,
+    /// The layers, lowest first.
+    pub(super) layers: Vec<LayerFacts>,
+}
+
+/// A layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LayerFacts {
+    /// The step that made it, as the image's history has it.
+    pub(super) title: String,
+    /// Its length in the registry, in bytes.
+    pub(super) download: u64,
+}
+
+/// Pulls and reads all layers.
+pub(super) async fn read(
+    manifest: &ManifestRef,
+    context: &LabContext,
+    deadline: Instant,
+    within: Span,
+) -> Result<Contents, Trouble> {
+    // Whoever waits no longer must also stop the thread that reads: it looks at this before every piece.
+    let watch = Watch { cancel: context.processes.cancel().clone(), deadline };
+    let read = tokio::time::timeout_at(deadline.into(), read_all(manifest, context, &watch));
+    let over = || trouble(format!("the time limit of {within} is over"));
+    tokio::select! {
+        read = read => match read {
+            Ok(Err(_)) if watch.is_over() => Err(over()),
+            read => read.map_err(|_| over())?,
+        },
+        () = watch.cancel.cancelled() => Err(trouble("the job was cancelled".to_owned())),
+    }
+}
+
+async fn read_all(manifest: &ManifestRef, context: &LabContext, watch: &Watch) -> Result<Contents, Trouble> {
+    let unreadable = |what: &str, error: &ClientError| trouble(format!("{what}: {}", Chain(error)));
+    let (client, repository) = (&context.client, &manifest.repository);
+    let by_digest = Reference::Digest(manifest.digest.clone());
+    let pulled = client.pull_manifest(repository, &by_digest).await;
+    let pulled = pulled.map_err(|error| unreadable("the manifest cannot be read", &error))?;
+    let odd = |error| trouble(format!("the manifest has no layers: {}", Chain(&error)));
+    let descriptors = image::layers(&pulled.bytes).map_err(odd)?;
+    let config = image::config(&pulled.bytes).map_err(odd)?;
+    let config = client.pull_blob_bytes(repository, &config.digest, CONFIG_LIMIT).await;
+    let config = config.map_err(|error| unreadable("the config cannot be read", &error))?;
+    let titles = titles(&config, descriptors.len());
+
+    let mut contents = Contents::default();
+    let scratch = tempfile::tempdir_in(&context.scratch)
+        .map_err(|error| trouble(format!("no scratch folder in {}: {error}", context.scratch.display())))?;
+    for (descriptor, title) in descriptors.into_iter().zip(titles) {
+        let path = scratch.path().join(descriptor.digest.hex());
+        let pulled = client.pull_blob_file(repository, &descriptor.digest, &path, QUIET).await;
+        let download = pulled.map_err(|error| unreadable("a layer cannot be read", &error))?;
+        let (media_type, watch) = (descriptor.media_type.clone(), watch.clone());
+        let rootfs = std::mem::take(&mut contents.rootfs);
+        let laid = tokio::task::spawn_blocking(move || lay(rootfs, &path, &media_type, watch)).await;
+        contents.rootfs = laid.map_err(|error| trouble(format!("reading a layer broke off: {error}")))??;
+        contents.layers.push(LayerFacts { title, download });
+    }
+    Ok(contents)
+}
+
+/// Lays a layer's file over and removes it.
+fn lay(mut rootfs: RootFs, path: &Path, media_type: &str, watch: Watch) -> Result<RootFs, Trouble> {
+    let broken = |error: LayerError| {
+        let kind = if is_of_image(&error) { FailureKind::Image } else { FailureKind::Infrastructure };
+        Trouble { kind, message: format!("a layer cannot be unpacked: {}", Chain(&error)) }
+    };
+    let file = File::open(path).map_err(|error| broken(LayerError::Read(error)))?;
+    let tar = layer::decompress(file, media_type).map_err(broken)?;
+    rootfs.apply(Watched { inner: tar, watch }).map_err(broken)?;
+    // What stays goes with the scratch folder.
+    let _ = fs::remove_file(path);
+    Ok(rootfs)
+}
+
+/// The file has the layer's digest, so what cannot be understood was made so; only the system's own errors are not.
+fn is_of_image(error: &LayerError) -> bool {
+    match error {
+        LayerError::Read(source) => {
+            source.raw_os_error().is_none() && source.kind() != io::ErrorKind::TimedOut
+        }
+        error => error.is_content(),
+    }
+}
+
+fn trouble(message: String) -> Trouble {
+    Trouble { kind: FailureKind::Infrastructure, message }
+}
+
+/// The part of an image's config that says where layers come from.
+#[derive(Debug, Default, Deserialize)]
+struct Config {
+    #[serde(default)]
+    history: Vec<HistoryEntry>,
+}
+
+#[derive(Debug, Deserialize)]
+struct HistoryEntry {
+    #[serde(default)]
+    created_by: String,
+    #[serde(default)]
+    empty_layer: bool,
+}
+
+/// A title for every layer; a number where the history is silent.
+fn titles(config: &[u8], count: usize) -> Vec<String> {
+    let config: Config = serde_json::from_slice(config).unwrap_or_default();
+    let mut told = config.history.into_iter().filter(|entry| !entry.empty_layer);
+    let title = |number: usize| {
+        let text = told.next().map(|entry| entry.created_by).unwrap_or_default();
+        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        match line.chars().count() {
+            0 => format!("layer {number}"),
+            1..=TITLE => line,
+            _ => line.chars().take(TITLE).chain(['…']).collect(),
+        }
+    };
+    (1..=count).map(title).collect()
+}
+
+/// When to stop reading.
+#[derive(Debug, Clone)]
+struct Watch {
+    cancel: CancellationToken,
+    deadline: Instant,
+}
+
+impl Watch {
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+}
+
+/// A reader that ends when nobody waits for it any more: a few kilobytes may unpack to petabytes.
+struct Watched<R> {
+    inner: R,
+    watch: Watch,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.watch.is_over() || self.watch.cancel.is_cancelled() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.inner.read(buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_called_by_their_steps() {
+        let config = br#"{"history":[
+            {"created_by":"bootstrap trixie"}, {"created_by":"nothing","empty_layer":true},
+            {"created_by":"RUN  a\n  b"}, {"comment":"silent"}]}"#;
+        assert_eq!(titles(config, 4), ["bootstrap trixie", "RUN a b", "layer 3", "layer 4"]);
+        assert_eq!(titles(b"rubbish", 1), ["layer 1"]);
+        let long = format!(r#"{{"history":[{{"created_by":"{}"}}]}}"#, "x".repeat(500));
+        assert_eq!(titles(long.as_bytes(), 1)[0].chars().count(), TITLE + 1);
+    }
+
+    #[test]
+    fn nobody_reads_on_when_the_time_is_over() {
+        let cancel = CancellationToken::new();
+        let mut endless = Watched {
+            inner: io::repeat(7),
+            watch: Watch {
+                cancel: cancel.clone(),
+                deadline: Instant::now() + std::time::Duration::from_hours(1),
+            },
+        };
+        assert_eq!(endless.read(&mut [0; 8]).unwrap(), 8);
+        cancel.cancel();
+        assert_eq!(io::copy(&mut endless, &mut io::sink()).unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+}

@@ -1,0 +1,95 @@
+//! `bootc container lint`, by the image's own bootc: it knows best what its version asks of an image.
+
+use std::time::Duration;
+
+use edgewright_model::order::ManifestRef;
+use edgewright_model::outcome::FailureKind;
+use edgewright_process::{CommandError, Finished, Stream};
+
+use super::rootfs::RootFs;
+use super::{Finding, LINES};
+use crate::JOB_LABEL;
+use crate::container::{self, Trouble};
+use crate::lane::LabContext;
+
+const BOOTC: &str = "usr/bin/bootc";
+/// Most processes of it.
+const PROCESSES: &str = "1024";
+/// podman's own exit code, and those where the program cannot be run.
+const PODMAN: i32 = 125;
+const NOT_INVOKED: i32 = 126;
+const NOT_THERE: i32 = 127;
+
+/// Runs it in a container of the image, without network and without a place to write to. `(limit, left)`: how long it may
+/// take, and how long the image may take to come.
+pub(super) async fn run(
+    rootfs: &RootFs,
+    manifest: &ManifestRef,
+    context: &LabContext,
+    (limit, left): (Duration, Duration),
+) -> Result<Finding, Trouble> {
+    if rootfs.resolve(BOOTC).is_none() {
+        return Ok(Finding::Skipped(format!("there is no /{BOOTC} in the image")));
+    }
+    let image = container::pull(context, manifest, left).await?;
+    let name = format!("edgewright-{}-lint", context.job);
+    let label = format!("{JOB_LABEL}={}", context.job);
+    let command =
+        context.engine.podman(&context.processes).args(["run", "--rm", "--replace", "--pull=never"]);
+    let command =
+        command.args(["--name", &name, "--label", &label, "--network", "none", "--http-proxy=false"]);
+    let command = command.args(["--read-only", "--systemd=false", "--log-driver", "none"]);
+    let command = command.args(["--pids-limit", PROCESSES, "--security-opt", "label=disable"]);
+    let command = command.args(["--entrypoint", "/usr/bin/bootc", &image, "container", "lint"]);
+    let mut lines = Vec::new();
+    let on_line = |_: Stream, line: &str| {
+        if lines.len() < LINES {
+            lines.push(line.to_owned());
+        }
+    };
+    let ended = command.deadline(limit).run_lines_status(on_line).await;
+    if ended.is_err() {
+        container::discard(context, &name).await;
+    }
+    match ended {
+        Ok(finished) => judge(&finished, &lines),
+        Err(CommandError::Deadline { .. }) => {
+            let message = format!("`bootc container lint` did not end within {} s", limit.as_secs());
+            Ok(Finding::Failed(message, lines))
+        }
+        Err(error) => Err(Trouble::infrastructure("`bootc container lint` cannot be run", &error)),
+    }
+}
+
+fn judge(finished: &Finished, lines: &[String]) -> Result<Finding, Trouble> {
+    let said = |what: &str| lines.iter().any(|line| line.contains(what));
+    let last = || lines.iter().rev().find(|line| !line.trim().is_empty()).map_or("", |line| line.trim());
+    let first_error = lines.iter().find(|line| line.trim_start().to_lowercase().starts_with("error"));
+    Ok(match finished.code() {
+        Some(0) => {
+            let warnings = lines.iter().filter(|line| line.to_lowercase().contains("warning"));
+            Finding::Passed(warnings.cloned().collect())
+        }
+        Some(PODMAN) => {
+            let message = format!("the container for `bootc container lint` cannot be started: {}", last());
+            return Err(Trouble { kind: FailureKind::Infrastructure, message });
+        }
+        _ if said("xec format error") => {
+            Finding::Skipped("this host cannot run programs of the image's architecture".to_owned())
+        }
+        _ if said("unrecognized subcommand") => {
+            Finding::Skipped("the image's bootc is too old to know `container lint`".to_owned())
+        }
+        Some(NOT_INVOKED | NOT_THERE) => {
+            Finding::Failed(format!("the image's bootc cannot be started: {}", last()), lines.to_vec())
+        }
+        _ => {
+            let what = first_error.map_or_else(last, |line| line.trim());
+            let colon = if what.is_empty() { "" } else { ": " };
+            Finding::Failed(
+                format!("`bootc container lint` ended with {}{colon}{what}", finished.ended),
+                lines.to_vec(),
+            )
+        }
+    })
+}

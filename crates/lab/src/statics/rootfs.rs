@@ -1,0 +1,320 @@
+//! What an image's layers say without running it: the tree that they make, and what leaks out of any of them.
+//!
+//! Pure but for the readers that it is given. Only what the `static` lane asks about is kept: names and link targets of
+//! everything, the content of very few small files.
+
+mod leaks;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+
+use edgewright_oci::layer::{Entry, Kind, LayerError, read_entries};
+
+/// Longest file that is read, in bytes: keys and quadlets are short.
+const READ: u64 = 64 * 1024;
+/// Most bytes of all files that are kept.
+const KEPT: usize = 16 * 1024 * 1024;
+/// Most paths of an image.
+const MOST_PATHS: usize = 4_000_000;
+/// Links that are followed before a path counts as a loop.
+const MOST_LINKS: usize = 40;
+const WHITEOUT: &str = ".wh.";
+const OPAQUE: &str = ".wh..wh..opq";
+
+/// What stands at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Node {
+    Directory,
+    Link(String),
+    File(File),
+    Other,
+}
+
+/// A regular file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct File {
+    /// In bytes; none for further names of the same file.
+    size: u64,
+    /// Which layer it comes from, counted from 0.
+    layer: usize,
+    /// Its text where it is one of the few that matter.
+    text: Option<String>,
+}
+
+/// The tree that layers make, laid one over the other.
+#[derive(Debug, Default)]
+pub(super) struct RootFs {
+    nodes: BTreeMap<String, Node>,
+    /// Files with a secret, and what it is, in any layer.
+    secrets: BTreeSet<(String, &'static str)>,
+    layers: usize,
+    kept: usize,
+}
+
+impl RootFs {
+    /// Lays an uncompressed layer over.
+    pub(super) fn apply(&mut self, layer: impl Read) -> Result<(), LayerError> {
+        let mut added = BTreeMap::new();
+        read_entries(layer, |entry, content| {
+            let path = String::from_utf8_lossy(&entry.path).into_owned();
+            let (folder, name) = path.rsplit_once('/').unwrap_or(("", &path));
+            if name == OPAQUE {
+                self.remove(folder, false);
+            } else if let Some(hidden) = name.strip_prefix(WHITEOUT) {
+                let hidden = if folder.is_empty() { hidden.to_owned() } else { format!("{folder}/{hidden}") };
+                self.remove(&hidden, true);
+            } else if !path.is_empty() {
+                let node = self.read_node(&path, &entry, content, &added)?;
+                added.insert(path, node);
+            }
+            Ok(())
+        })?;
+        for (path, node) in added {
+            if node != Node::Directory {
+                self.remove(&path, true);
+            }
+            self.nodes.insert(path, node);
+        }
+        if self.nodes.len() > MOST_PATHS {
+            return Err(LayerError::Limit { problem: "more files than any image has (4,000,000)" });
+        }
+        self.layers += 1;
+        Ok(())
+    }
+
+    fn read_node(
+        &mut self,
+        path: &str,
+        entry: &Entry,
+        content: &mut dyn Read,
+        added: &BTreeMap<String, Node>,
+    ) -> Result<Node, LayerError> {
+        let layer = self.layers;
+        Ok(match entry.kind {
+            Kind::Directory => Node::Directory,
+            Kind::Link => Node::Link(String::from_utf8_lossy(&entry.link).into_owned()),
+            Kind::HardLink => {
+                let target = String::from_utf8_lossy(&entry.link);
+                let text = match added.get(target.as_ref()).or_else(|| self.nodes.get(target.as_ref())) {
+                    Some(Node::File(file)) => file.text.clone(),
+                    _ => None,
+                };
+                Node::File(File { size: 0, layer, text })
+            }
+            Kind::File => {
+                let (is_searched, is_kept) = (leaks::is_searched(path), is_kept(path));
+                let mut text = None;
+                if entry.size <= READ && (is_searched || is_kept) {
+                    let mut bytes = Vec::new();
+                    content.read_to_end(&mut bytes).map_err(LayerError::Read)?;
+                    let found = String::from_utf8_lossy(&bytes).into_owned();
+                    if is_searched && let Some(what) = leaks::secret(path, &found) {
+                        self.secrets.insert((path.to_owned(), what));
+                    }
+                    self.kept += if is_kept { found.len() } else { 0 };
+                    text = Some(found).filter(|_| is_kept && self.kept <= KEPT);
+                }
+                Node::File(File { size: entry.size, layer, text })
+            }
+            _ => Node::Other,
+        })
+    }
+
+    /// Forgets what is below a path, and the path itself where wanted.
+    fn remove(&mut self, path: &str, itself: bool) {
+        if itself {
+            self.nodes.remove(path);
+        }
+        let first = if path.is_empty() { String::new() } else { format!("{path}/") };
+        let below: Vec<String> = self
+            .nodes
+            .range(first.clone()..)
+            .map(|(path, _)| path)
+            .take_while(|path| path.starts_with(&first))
+            .cloned()
+            .collect();
+        for path in below {
+            self.nodes.remove(&path);
+        }
+    }
+
+    /// The path with every link on the way followed; none where it leads nowhere.
+    pub(super) fn resolve(&self, path: &str) -> Option<String> {
+        let mut rest: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
+        let mut done: Vec<String> = Vec::new();
+        let mut links = 0;
+        while let Some(part) = rest.pop() {
+            match part.as_str() {
+                "" | "." => continue,
+                ".." => {
+                    done.pop();
+                    continue;
+                }
+                _ => done.push(part),
+            }
+            match self.nodes.get(&done.join("/")) {
+                Some(Node::Link(target)) => {
+                    links += 1;
+                    if links > MOST_LINKS {
+                        return None;
+                    }
+                    done.pop();
+                    if target.starts_with('/') {
+                        done.clear();
+                    }
+                    rest.extend(target.split('/').rev().map(str::to_owned));
+                }
+                Some(Node::File(_) | Node::Other) if !rest.is_empty() => return None,
+                Some(_) => {}
+                // Layers may leave out the folders above their files.
+                None if self.has_below(&done.join("/")) => {}
+                None => return None,
+            }
+        }
+        Some(done.join("/"))
+    }
+
+    fn has_below(&self, path: &str) -> bool {
+        let first = format!("{path}/");
+        self.nodes.range(first.clone()..).next().is_some_and(|(path, _)| path.starts_with(&first))
+    }
+
+    /// The names in a folder, in order; links on the way are not followed.
+    pub(super) fn children(&self, folder: &str) -> Vec<&str> {
+        let first = format!("{folder}/");
+        let below = self.nodes.range(first.clone()..).take_while(|(path, _)| path.starts_with(&first));
+        let mut names: Vec<&str> =
+            below.filter_map(|(path, _)| path[first.len()..].split('/').next()).collect();
+        names.dedup();
+        names
+    }
+
+    /// The links below a folder, given with a `/` at its end: path and target.
+    pub(super) fn links_below<'a>(&'a self, folder: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let below =
+            self.nodes.range(folder.to_owned()..).take_while(move |(path, _)| path.starts_with(folder));
+        below.filter_map(|(path, node)| match node {
+            Node::Link(target) => Some((path.as_str(), target.as_str())),
+            _ => None,
+        })
+    }
+
+    /// Whether a symbolic link stands at a path.
+    pub(super) fn is_link(&self, path: &str) -> bool {
+        matches!(self.nodes.get(path), Some(Node::Link(_)))
+    }
+
+    /// The text of one of the files that are kept, links followed.
+    pub(super) fn text(&self, path: &str) -> Option<&str> {
+        match self.nodes.get(&self.resolve(path)?)? {
+            Node::File(file) => file.text.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Files with a secret in any layer, and what it is.
+    pub(super) const fn secrets(&self) -> &BTreeSet<(String, &'static str)> {
+        &self.secrets
+    }
+
+    /// How many bytes of the finished tree come from each of so many layers.
+    pub(super) fn sizes(&self, layers: usize) -> Vec<u64> {
+        let mut sizes = vec![0_u64; layers];
+        for node in self.nodes.values() {
+            if let Node::File(file) = node
+                && let Some(size) = sizes.get_mut(file.layer)
+            {
+                *size = size.saturating_add(file.size);
+            }
+        }
+        sizes
+    }
+}
+
+/// Whether a rule asks for the text.
+fn is_kept(path: &str) -> bool {
+    let is_quadlet = [".image", ".container"].iter().any(|suffix| path.ends_with(suffix));
+    is_quadlet || path.ends_with("/machine-id")
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    use super::RootFs;
+
+    /// A layer of files (`-> TARGET` is a link, a path with `/` at its end a folder).
+    fn layer(entries: &[(&str, &str)]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (path, text) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.set_mode(0o644);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(0);
+            header.set_size(0);
+            if path.ends_with('/') {
+                header.set_entry_type(tar::EntryType::Directory);
+                tar.append_data(&mut header, path, std::io::empty()).unwrap();
+            } else if let Some(target) = text.strip_prefix("-> ") {
+                header.set_entry_type(tar::EntryType::Symlink);
+                tar.append_link(&mut header, path, target).unwrap();
+            } else {
+                header.set_size(text.len() as u64);
+                tar.append_data(&mut header, path, text.as_bytes()).unwrap();
+            }
+        }
+        tar.into_inner().unwrap()
+    }
+
+    pub(in crate::statics) fn rootfs(layers: &[&[(&str, &str)]]) -> RootFs {
+        let mut rootfs = RootFs::default();
+        for entries in layers {
+            rootfs.apply(layer(entries).as_slice()).unwrap();
+        }
+        rootfs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::rootfs;
+    use super::*;
+
+    #[test]
+    fn opaque_folders_loops_and_rubbish() {
+        let rootfs = rootfs(&[
+            &[("a/", ""), ("a/old", "x"), ("b", "-> c"), ("c", "-> b"), ("d/e", "x")],
+            &[("a/.wh..wh..opq", ""), ("a/new", "x"), ("d", "now a file")],
+        ]);
+        for (path, want) in [
+            ("a/old", None),
+            ("a/new", Some("a/new")),
+            ("b", None),
+            ("d/e", None),
+            ("a/../d", Some("d")),
+            ("../a", Some("a")),
+        ] {
+            assert_eq!(rootfs.resolve(path).as_deref(), want, "{path}");
+        }
+        assert_eq!(rootfs.children("a"), ["new"]);
+        assert!(RootFs::default().apply(&[7_u8; 2000][..]).is_err());
+    }
+
+    #[test]
+    fn another_name_of_a_file_has_its_text_and_no_size() {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(3);
+        tar.append_data(&mut header, "etc/machine-id", &b"abc"[..]).unwrap();
+        header.set_size(0);
+        header.set_entry_type(tar::EntryType::Link);
+        tar.append_link(&mut header, "var/lib/dbus/machine-id", "etc/machine-id").unwrap();
+        let mut rootfs = RootFs::default();
+        rootfs.apply(tar.into_inner().unwrap().as_slice()).unwrap();
+        assert_eq!(rootfs.text("var/lib/dbus/machine-id"), Some("abc"));
+        assert_eq!(rootfs.sizes(1), [3]);
+    }
+}

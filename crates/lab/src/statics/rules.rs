@@ -1,0 +1,187 @@
+//! What the lane asks of every image. Each rule is a pure function of the tree; its message says what to do.
+
+use super::Finding;
+use super::rootfs::RootFs;
+
+/// Where a bootable container has its kernel, below a folder of its version.
+const MODULES: &str = "usr/lib/modules";
+/// What may stand in `etc/machine-id` of an image: the first boot sets it.
+const UNSET_MACHINE_IDS: [&str; 2] = ["", "uninitialized"];
+/// Ids that are made once and then shared by all copies.
+const MACHINE_IDS: [&str; 2] = ["etc/machine-id", "var/lib/dbus/machine-id"];
+/// Secrets that must differ between machines, but are files without a form that could be told.
+const SEEDS: [&str; 2] = ["var/lib/systemd/random-seed", "var/lib/systemd/credential.secret"];
+/// Where unit files are.
+const UNIT_FOLDERS: [&str; 3] = ["etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system"];
+
+/// Exactly one kernel, and its initramfs, where every updater of bootable containers looks for them.
+pub(super) fn kernel(rootfs: &RootFs) -> Finding {
+    let versions = rootfs.children(MODULES);
+    let has = |version: &str, file: &str| rootfs.resolve(&format!("{MODULES}/{version}/{file}")).is_some();
+    let is_whole = |version: &&str| has(version, "vmlinuz") && has(version, "initramfs.img");
+    let (whole, partial): (Vec<&str>, Vec<&str>) = versions.into_iter().partition(is_whole);
+    let failed = |message: String| Finding::Failed(message, Vec::new());
+    match (whole.as_slice(), partial.as_slice()) {
+        ([version], []) => Finding::Passed(vec![format!("kernel {version}")]),
+        ([], []) => failed(format!("no kernel in /{MODULES}: the image cannot boot a machine")),
+        (_, [version, ..]) => {
+            let lacks = |file: &&str| !has(version, file);
+            let files: Vec<&str> = ["vmlinuz", "initramfs.img"].into_iter().filter(lacks).collect();
+            let advice: Vec<String> = files.iter().map(|file| advice(rootfs, version, file)).collect();
+            let lacking = files.join(" and no ");
+            failed(format!("/{MODULES}/{version} has no {lacking}: {}", advice.join("; ")))
+        }
+        (several, []) => {
+            let names = several.join(", ");
+            failed(format!(
+                "more than one kernel ({names}): a bootable image has exactly one; remove the others"
+            ))
+        }
+    }
+}
+
+/// How to get a file of the kernel's folder: distributions often have it in `/boot`, which an update does not touch.
+fn advice(rootfs: &RootFs, version: &str, file: &str) -> String {
+    let elsewhere = match file {
+        "vmlinuz" => vec![format!("boot/vmlinuz-{version}")],
+        _ => vec![format!("boot/initrd.img-{version}"), format!("boot/initramfs-{version}.img")],
+    };
+    let found = elsewhere.into_iter().find(|path| rootfs.resolve(path).is_some());
+    match (found, file) {
+        (Some(path), _) => {
+            format!(
+                "it is in /{path}, where updates do not look; move it: mv /{path} /{MODULES}/{version}/{file}"
+            )
+        }
+        (None, "vmlinuz") => {
+            "install a kernel's package, or remove what others left of its modules".to_owned()
+        }
+        (None, _) => format!("make one: dracut --kver {version} /{MODULES}/{version}/{file}"),
+    }
+}
+
+/// No private keys and passwords in any layer: whoever pulls the image has them, even where a later layer deletes them.
+pub(super) fn secrets(rootfs: &RootFs) -> Finding {
+    let leaks = rootfs.secrets().iter().map(|(path, what)| format!("/{path} ({what})")).collect();
+    Finding::of_offenders(
+        "secrets in the image's layers, where deleting them later does not help: make them at the first boot, or give them as systemd credentials",
+        leaks,
+    )
+}
+
+/// Nothing that every machine would share.
+pub(super) fn machine_id(rootfs: &RootFs) -> Finding {
+    let is_set =
+        |path: &&str| rootfs.text(path).is_some_and(|text| !UNSET_MACHINE_IDS.contains(&text.trim()));
+    let is_there = |path: &&str| rootfs.resolve(path).is_some();
+    // A link to the other one is the same id.
+    let is_own = |path: &&str| !rootfs.is_link(path);
+    let ids = MACHINE_IDS.into_iter().filter(is_own).filter(is_set);
+    let shared = ids.chain(SEEDS.into_iter().filter(is_there)).map(|path| format!("/{path}")).collect();
+    Finding::of_offenders("every machine would have the same id; empty or remove these files", shared)
+}
+
+/// Enabled units (`*.wants/`, `*.requires/`) are there.
+pub(super) fn units(rootfs: &RootFs) -> Finding {
+    const FOLDER: &str = "etc/systemd/system/";
+    let dangling = |(path, target): &(&str, &str)| {
+        let Some((wants, name)) = path[FOLDER.len()..].split_once('/') else { return false };
+        let is_enabling = matches!(wants.rsplit_once('.'), Some((_, "wants" | "requires")));
+        is_enabling && *target != "/dev/null" && rootfs.resolve(path).is_none() && !has_unit(rootfs, name)
+    };
+    let gone = rootfs.links_below(FOLDER).filter(dangling).map(|(path, _)| format!("/{path}")).collect();
+    Finding::of_offenders(
+        "enabled units that the image does not have; install what brings them, or remove the links",
+        gone,
+    )
+}
+
+/// Whether there is a unit of this name, or its template: systemd goes by the link's name, not by its target.
+fn has_unit(rootfs: &RootFs, name: &str) -> bool {
+    let template = name
+        .split_once('@')
+        .and_then(|(unit, rest)| rest.rsplit_once('.').map(|(_, suffix)| format!("{unit}@.{suffix}")));
+    let names = std::iter::once(name.to_owned()).chain(template);
+    names
+        .into_iter()
+        .any(|name| UNIT_FOLDERS.iter().any(|folder| rootfs.resolve(&format!("{folder}/{name}")).is_some()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rootfs::testing::rootfs;
+    use super::*;
+
+    fn failure(finding: Finding) -> String {
+        match finding {
+            Finding::Failed(message, _) => message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn one_kernel_with_its_initramfs() {
+        let whole = [
+            ("./usr/lib/modules/6.12/vmlinuz", "k"),
+            ("usr/lib/modules/6.12/initramfs.img", "-> /boot/initrd"),
+            ("boot/initrd", "i"),
+        ];
+        assert_eq!(kernel(&rootfs(&[&whole])), Finding::Passed(vec!["kernel 6.12".to_owned()]));
+        assert!(failure(kernel(&RootFs::default())).starts_with("no kernel in /usr/lib/modules"));
+        let debian = [
+            ("usr/lib/modules/6.13/modules.dep", ""),
+            ("boot/vmlinuz-6.13", "k"),
+            ("usr/lib/modules/6.13/initramfs.img", "-> nowhere"),
+        ];
+        assert_eq!(
+            failure(kernel(&rootfs(&[&whole, &debian]))),
+            "/usr/lib/modules/6.13 has no vmlinuz and no initramfs.img: it is in /boot/vmlinuz-6.13, where updates do not look; \
+             move it: mv /boot/vmlinuz-6.13 /usr/lib/modules/6.13/vmlinuz; make one: dracut --kver 6.13 /usr/lib/modules/6.13/initramfs.img"
+        );
+        let second = [("usr/lib/modules/6.13/vmlinuz", "k"), ("usr/lib/modules/6.13/initramfs.img", "i")];
+        assert!(
+            failure(kernel(&rootfs(&[&whole, &second]))).starts_with("more than one kernel (6.12, 6.13)")
+        );
+    }
+
+    #[test]
+    fn machine_ids_are_set_at_first_boot() {
+        let id = "b08dfa6083e7567a1921a715000001fb\n";
+        for (text, passes) in [("", true), ("uninitialized\n", true), (id, false)] {
+            let finding = machine_id(&rootfs(&[&[("etc/machine-id", text)]]));
+            assert_eq!(finding == Finding::Passed(Vec::new()), passes, "{text}");
+        }
+        let link = ("var/lib/dbus/machine-id", "-> /etc/machine-id");
+        let emptied = rootfs(&[&[("etc/machine-id", id)], &[("etc/machine-id", ""), link]]);
+        assert_eq!(machine_id(&emptied), Finding::Passed(Vec::new()));
+        let said = failure(machine_id(&rootfs(&[&[("etc/machine-id", id), link]])));
+        assert!(said.ends_with(": /etc/machine-id"), "{said}");
+        let said = failure(machine_id(&rootfs(&[&[("var/lib/systemd/random-seed", "x")]])));
+        assert!(said.ends_with("random-seed"), "{said}");
+    }
+
+    #[test]
+    fn enabled_units_that_are_not_there() {
+        let wants = |name: &str| format!("etc/systemd/system/multi-user.target.wants/{name}");
+        let (there, by_name, instance, masked, gone) = (
+            wants("there.service"),
+            wants("by-name.service"),
+            wants("web@80.service"),
+            wants("masked.service"),
+            wants("gone.service"),
+        );
+        let rootfs = rootfs(&[&[
+            ("lib", "-> usr/lib"),
+            ("usr/lib/systemd/system/there.service", "x"),
+            ("usr/lib/systemd/system/web@.service", "x"),
+            ("etc/systemd/system/by-name.service", "x"),
+            (&there, "-> /lib/systemd/system/there.service"),
+            (&by_name, "-> /moved/by-name.service"),
+            (&instance, "-> ../web@.service"),
+            (&masked, "-> /dev/null"),
+            (&gone, "-> /lib/systemd/system/gone.service"),
+        ]]);
+        let said = failure(units(&rootfs));
+        assert!(said.ends_with(&format!("remove the links: /{gone}")), "{said}");
+    }
+}
