@@ -25,6 +25,7 @@ mod variables;
 mod yaml;
 
 pub use render::render;
+pub use report::nearest;
 pub use schema::{SchemaKind, schema};
 
 use crate::names::InvalidName;
@@ -98,7 +99,11 @@ pub fn parse(tree: &Tree) -> Parsed {
         exceptions: Vec::new(),
     };
     for folder in folders(tree, &mut report, &images, "image.yaml") {
-        let Some((name, file)) = folder_name(&mut report, &folder, "image.yaml") else { continue };
+        let Some((name, file)) = folder_name(&mut report, &folder, "image.yaml") else {
+            // Whoever uses it by the name that it should have is not wrong.
+            drafts.images.unread.extend(folder.file_name().to_lowercase().replace(' ', "-").parse());
+            continue;
+        };
         match image::read(tree, &mut report, &name, &file) {
             Some(draft) => drop(drafts.images.read.insert(name, draft)),
             None => drop(drafts.images.unread.insert(name)),

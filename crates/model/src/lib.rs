@@ -16,6 +16,7 @@ pub mod digest;
 pub mod duration;
 pub mod error;
 pub mod format;
+pub mod glob;
 pub mod lock;
 pub mod moves;
 pub mod names;

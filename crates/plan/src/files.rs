@@ -10,10 +10,10 @@ use edgewright_model::format::Diagnostic;
 use edgewright_model::spec::{DirectorySpec, FilesStep, Owner, Xattrs};
 use edgewright_model::tree::{ContentId, EntryKind, Tree, TreePath};
 
-use crate::glob::Glob;
 use crate::key::Fields;
 use crate::limits;
 use crate::template::{SUFFIX, Scope, Templates};
+use edgewright_model::glob::Glob;
 
 /// Permission bits of files for which no pattern says otherwise.
 const MODE: u32 = 0o644;
@@ -166,11 +166,13 @@ impl Listing {
 /// Modes by pattern, compiled; the last match wins.
 fn modes(modes: &[(String, u32)], file: &TreePath) -> Result<Vec<(Glob, u32)>, Diagnostic> {
     let compile = |(pattern, mode): &(String, u32)| Ok((Glob::new(pattern)?, *mode));
-    modes.iter().map(compile).collect::<Result<_, crate::glob::InvalidGlob>>().map_err(|error| Diagnostic {
-        file: Some(file.clone()),
-        place: None,
-        message: format!("bad pattern in `modes`: {error}"),
-        hint: Some("write patterns over the path in the image, such as usr/bin/*".to_owned()),
+    modes.iter().map(compile).collect::<Result<_, edgewright_model::glob::InvalidGlob>>().map_err(|error| {
+        Diagnostic {
+            file: Some(file.clone()),
+            place: None,
+            message: format!("bad pattern in `modes`: {error}"),
+            hint: Some("write patterns over the path in the image, such as usr/bin/*".to_owned()),
+        }
     })
 }
 

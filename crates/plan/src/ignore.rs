@@ -4,7 +4,7 @@
 //! changes nothing); a pattern that matches a folder takes all below it with it; `!` takes entries back in; the last
 //! matching line wins; lines that start with `#` and empty lines say nothing.
 
-use crate::glob::{Glob, InvalidGlob};
+use edgewright_model::glob::{Glob, InvalidGlob};
 
 /// Compiled ignore rules. Without rules nothing is ignored.
 #[derive(Debug, Clone, Default)]

@@ -11,7 +11,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`lock`] | which lock an image is built with, what it asks of the outside |
-//! | [`template`], [`files`], [`context`] | what the steps take from the tree; [`glob`] and [`ignore`] are their rules |
+//! | [`template`], [`files`], [`context`] | what the steps take from the tree; [`ignore`] are the rules of contexts |
 //! | [`key`] | how inputs become keys |
 //! | [`step`], [`mod@graph`] | steps with their keys, nodes, parents |
 //! | [`history`] | what control remembers, as one value |
@@ -21,7 +21,6 @@
 pub mod context;
 pub mod explain;
 pub mod files;
-pub mod glob;
 pub mod graph;
 pub mod history;
 pub mod ignore;

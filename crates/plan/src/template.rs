@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 
-use edgewright_model::format::{Diagnostic, Place};
+use edgewright_model::format::{Diagnostic, Place, nearest};
 use edgewright_model::names::VariantName;
 use edgewright_model::spec::{SiteSpec, Value as VarValue, Vars};
 use edgewright_model::tree::{ContentId, TreePath};
@@ -176,8 +176,20 @@ fn render(environment: &Environment<'_>, bytes: &[u8], scope: &Scope) -> Result<
             hint: Some("split it, or lay a plain file over".to_owned()),
         });
     }
-    result.map_err(|error| fault(&error, source))?;
+    result.map_err(|error| suggest(fault(&error, source), scope))?;
     Ok(out.bytes.into())
+}
+
+/// With the variable that was probably meant.
+fn suggest(mut fault: Fault, scope: &Scope) -> Fault {
+    let unknown = fault.message.strip_prefix("`vars.").and_then(|rest| rest.split('`').next());
+    let known = scope.0.get_attr("vars").ok().and_then(|vars| vars.try_iter().ok());
+    if let (Some(unknown), Some(known)) = (unknown, known) {
+        let known: Vec<String> = known.map(|name| name.to_string()).collect();
+        let near = nearest(unknown, known.iter().map(String::as_str));
+        fault.hint = near.map(|near| format!("did you mean `vars.{near}`?")).or(fault.hint);
+    }
+    fault
 }
 
 /// Takes up to [`OUTPUT_LIMIT`] bytes.
@@ -223,9 +235,10 @@ fn fault(error: &Error, source: &str) -> Fault {
             format!("template takes more than {FUEL} instructions"),
             "templates fill in values; generate large files outside",
         ),
-        ErrorKind::SyntaxError => {
-            (detail, "write `{% raw %}…{% endraw %}` around text that looks like a tag")
-        }
+        ErrorKind::SyntaxError => (
+            detail,
+            "close each `{{ … }}` and `{% … %}`; write `{% raw %}…{% endraw %}` around text that looks like them",
+        ),
         _ => (detail, "see https://docs.rs/minijinja/3/minijinja/syntax/ for what templates can do"),
     };
     Fault { place, message, hint: Some(hint.to_owned()) }

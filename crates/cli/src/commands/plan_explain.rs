@@ -5,12 +5,16 @@ use std::collections::BTreeSet;
 use edgewright_model::names::VariantName;
 use edgewright_model::resolve;
 use edgewright_model::spec::Definition;
+use edgewright_plan::explain::changes::{Change, StepChanges, StepState, changes};
 use edgewright_plan::graph::Node;
 use edgewright_plan::step::{GraphStep, PlannedStep};
 use edgewright_plan::{Graph, Plan};
 use serde::Serialize;
 
 use crate::exit::Failure;
+
+/// How many changes of one step the document holds; a whole operating system that is new has thousands of packages.
+const CHANGES_LIMIT: usize = 1_000;
 
 /// How one variant comes about, for each of its platforms.
 #[derive(Debug, Serialize)]
@@ -29,8 +33,11 @@ pub(crate) struct PlatformExplanation {
     pub(crate) action: String,
     /// Why, in words.
     pub(crate) reasons: Vec<String>,
-    /// What the first step stands on, with its key.
+    /// The key of what the first step stands on.
     pub(crate) base_key: String,
+    /// What differs in what the first step stands on: its reference, its digest.
+    pub(crate) base_changes: Vec<Change>,
+    /// The steps from the base on; those of before that are gone come last.
     pub(crate) steps: Vec<StepExplanation>,
 }
 
@@ -42,9 +49,12 @@ pub(crate) struct StepExplanation {
     pub(crate) title: String,
     /// What the key hashes besides the key before it, in words.
     pub(crate) inputs: Vec<String>,
-    /// How it compares with before: `same`, `changed`, `new`, `follows` (only something before it changed); absent where
-    /// nothing is compared.
-    pub(crate) change: Option<&'static str>,
+    /// How it compares with before; absent where nothing is compared.
+    pub(crate) change: Option<StepState>,
+    /// What differs, each with the value of before and of now.
+    pub(crate) changes: Vec<Change>,
+    /// How many more differ.
+    pub(crate) more_changes: usize,
     /// Other variants that stand on this very step: it is built once for all of them.
     pub(crate) shared_with: Vec<String>,
 }
@@ -72,14 +82,8 @@ pub(crate) fn explain(
 
 fn platform(node: &Node, graph: &Graph, previous: Option<&Graph>, plan: &Plan) -> PlatformExplanation {
     let planned = plan.nodes.get(&node.id);
-    let before = previous.map(|previous| previous.nodes.get(&node.id).map_or(&[][..], |node| &node.path));
-    let steps = node.path.iter().map(|step| StepExplanation {
-        key: step.key.to_string(),
-        title: step.title.clone(),
-        inputs: inputs(step),
-        change: before.map(|before| change(step, before)),
-        shared_with: sharing(step, node, graph),
-    });
+    let before = previous.and_then(|previous| Some((previous, previous.nodes.get(&node.id)?)));
+    let (base_changes, steps) = changes(before, (graph, node));
     PlatformExplanation {
         platform: node.id.platform.to_string(),
         action: planned.map_or("none", |planned| planned.action.name()).to_owned(),
@@ -87,16 +91,28 @@ fn platform(node: &Node, graph: &Graph, previous: Option<&Graph>, plan: &Plan) -
             .map(|planned| planned.reasons.iter().map(ToString::to_string).collect())
             .unwrap_or_default(),
         base_key: node.root_key.to_string(),
-        steps: steps.collect(),
+        base_changes,
+        steps: steps.into_iter().map(|step| explained(step, node, graph, previous.is_some())).collect(),
     }
 }
 
-fn change(step: &GraphStep, before: &[std::sync::Arc<GraphStep>]) -> &'static str {
-    match before.iter().find(|earlier| earlier.title == step.title) {
-        None => "new",
-        Some(earlier) if earlier.key == step.key => "same",
-        Some(earlier) if earlier.inputs == step.inputs => "follows",
-        Some(_) => "changed",
+fn explained(changes: StepChanges<'_>, node: &Node, graph: &Graph, is_compared: bool) -> StepExplanation {
+    let StepChanges { step, state, mut changes } = changes;
+    // A variant that nothing is known of is not a list of additions: its inputs say the same.
+    if !is_compared {
+        changes.clear();
+    }
+    let more_changes = changes.len().saturating_sub(CHANGES_LIMIT);
+    changes.truncate(CHANGES_LIMIT);
+    let is_gone = state == StepState::Removed;
+    StepExplanation {
+        key: step.key.to_string(),
+        title: step.title.clone(),
+        inputs: inputs(step),
+        change: is_compared.then_some(state),
+        changes,
+        more_changes,
+        shared_with: if is_gone { Vec::new() } else { sharing(step, node, graph) },
     }
 }
 

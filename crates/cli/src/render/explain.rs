@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::style::{BOLD, DIM, GREEN, YELLOW, paint, plain};
+use edgewright_plan::explain::changes::{Change, ChangedKind, StepState};
+
+use super::style::{BOLD, DIM, GREEN, RED, YELLOW, paint, plain};
 use super::table::Table;
 use crate::commands::{Explanation, StepExplanation};
 
@@ -11,8 +13,11 @@ const NAMED: usize = 4;
 /// How much of a key people compare.
 const SHORT: usize = 12;
 
-/// Every step of a variant.
-pub(crate) fn explanation(explanation: &Explanation) -> String {
+/// How many changes of a step are listed before the rest is counted.
+const LISTED: usize = 20;
+
+/// Every step of a variant, and below what changed in it; with `all` every change that the document holds.
+pub(crate) fn explanation(explanation: &Explanation, all: bool) -> String {
     let mut text = String::new();
     for platform in &explanation.platforms {
         // Writing to a string cannot fail.
@@ -29,26 +34,80 @@ pub(crate) fn explanation(explanation: &Explanation) -> String {
             table.row([
                 short(&step.key),
                 plain(&step.title),
-                change(step),
+                state(step),
                 count(&step.shared_with, 2),
                 plain(&count(&step.inputs, NAMED)),
             ]);
         }
         text.push_str(&table.text("no steps"));
+        changes(&mut text, "base", &platform.base_changes, 0, all);
+        for step in &platform.steps {
+            changes(&mut text, &step.title, &step.changes, step.more_changes, all);
+        }
     }
     text
+}
+
+/// The changes of a step, one a line: what was added, removed, or is another now.
+fn changes(text: &mut String, title: &str, changes: &[Change], more: usize, all: bool) {
+    if changes.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "\n{}", paint(BOLD, plain(title)));
+    let listed = if all { changes.len() } else { LISTED };
+    for Change { kind, name, old, new } in changes.iter().take(listed) {
+        let (name, kind) = (plain(name), word(*kind));
+        let what = if kind.is_empty() { name } else { format!("{kind} {name}") };
+        let _ = match (old, new) {
+            (None, Some(new)) => writeln!(text, "  {} {what}{}", paint(GREEN, "+"), after(new)),
+            (Some(old), None) => writeln!(text, "  {} {what}{}", paint(RED, "-"), after(old)),
+            (old, new) => {
+                let value = |value: &Option<String>| plain(value.as_deref().unwrap_or("none"));
+                writeln!(text, "  {} {what}: {} → {}", paint(YELLOW, "~"), value(old), value(new))
+            }
+        };
+    }
+    let hidden = changes.len().saturating_sub(listed);
+    if hidden + more > 0 {
+        let hint = if hidden > 0 { "; --all lists them" } else { "" };
+        let _ = writeln!(text, "  {}", paint(DIM, format!("and {} more{hint}", hidden + more)));
+    }
+}
+
+fn after(value: &str) -> String {
+    if value.is_empty() { String::new() } else { format!(": {}", plain(value)) }
+}
+
+/// What kind of thing changed, before its name; a path says it by itself.
+const fn word(kind: ChangedKind) -> &'static str {
+    match kind {
+        ChangedKind::Base => "base",
+        ChangedKind::BaseDigest => "digest of",
+        ChangedKind::Tool => "version of",
+        ChangedKind::Epoch | ChangedKind::Setting | ChangedKind::Entry | ChangedKind::Containerfile => "",
+        ChangedKind::Label => "label",
+        ChangedKind::Package => "package",
+        ChangedKind::LockedPackage => "locked",
+        ChangedKind::Key => "key",
+        ChangedKind::Argument => "argument",
+        ChangedKind::Secret => "secret",
+        ChangedKind::Deletion => "delete",
+        ChangedKind::Variable => "variable",
+    }
 }
 
 fn short(key: &str) -> String {
     key.strip_prefix("sha256:").unwrap_or(key).chars().take(SHORT).collect()
 }
 
-fn change(step: &StepExplanation) -> String {
+fn state(step: &StepExplanation) -> String {
     match step.change {
         None => String::new(),
-        Some("same") => paint(GREEN, "same"),
-        Some("follows") => paint(DIM, "follows"),
-        Some(word) => paint(YELLOW, word),
+        Some(StepState::Same) => paint(GREEN, "same"),
+        Some(StepState::Follows) => paint(DIM, "follows"),
+        Some(StepState::Changed) => paint(YELLOW, "changed"),
+        Some(StepState::New) => paint(YELLOW, "new"),
+        Some(StepState::Removed) => paint(RED, "removed"),
     }
 }
 

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use super::report::{Owner, Report, suggest};
+use super::report::{Owner, Report, nearest, suggest};
 use super::shape::Shape;
 use super::yaml::{Data, Key, Node};
 use super::{Place, paths};
 use crate::duration::Span;
+use crate::glob::Glob;
 use crate::names::InvalidName;
 use crate::size::ByteSize;
 use crate::spec::{Labels, Lane, Owner as FileOwner, Value, Vars};
@@ -32,6 +33,11 @@ impl<'n> Fields<'n> {
     pub(super) fn get(&self, name: &'static str) -> Option<&'n Node> {
         debug_assert!(self.shape.keys.iter().any(|key| key.name == name), "`{name}` is not in the shape");
         self.node.entries().iter().find(|(key, _)| key.text == name).map(|(_, value)| value)
+    }
+
+    /// Whether it says what a key of the shape is for: see [`Shape::says`].
+    pub(super) fn says(&self, name: &'static str) -> bool {
+        self.shape.says(self.node, name)
     }
 }
 
@@ -68,10 +74,16 @@ impl Input<'_> {
             return None;
         };
         let known = |name: &str| shape.keys.iter().any(|key| key.name == name);
-        for (key, _) in entries.iter().filter(|(key, _)| !known(&key.text)) {
+        let strays = || entries.iter().map(|(key, _)| key).filter(|key| !known(&key.text));
+        for key in strays() {
             self.unknown_key(key, shape);
         }
-        let has = |name: &str| entries.iter().any(|(key, _)| key.text == name);
+        let names = || shape.keys.iter().map(|key| key.name);
+        // A key that is only misspelt is not missing, too.
+        let has = |name: &str| {
+            entries.iter().any(|(key, _)| key.text == name)
+                || strays().any(|key| nearest(&key.text, names()) == Some(name))
+        };
         for field in shape.keys.iter().filter(|field| field.needed && !has(field.name)) {
             let message = format!("{} needs the key `{}`", shape.what, field.name);
             self.error(node.place, message, format!("add `{}`: {}", field.name, inline(field.doc)));
@@ -348,6 +360,18 @@ impl Input<'_> {
             self.error(node.place, message, "write USER:GROUP as numbers in quotes, such as \"0:0\"");
         }
         owner
+    }
+
+    /// A pattern over paths or names.
+    pub(super) fn glob(&mut self, text: &str, place: Place) -> Option<Glob> {
+        match Glob::new(text) {
+            Ok(glob) => Some(glob),
+            Err(error) => {
+                let message = format!("`{}` is not a pattern", text.escape_debug());
+                self.error(place, message, error.fault());
+                None
+            }
+        }
     }
 
     /// A path in the image, without leading `/`.

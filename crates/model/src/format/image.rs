@@ -22,6 +22,8 @@ pub(super) struct Draft {
     pub(super) spec: ImageSpec,
     /// Whether all of `declare` could be read.
     pub(super) declares: bool,
+    /// Whether `per` is what was meant: it could be read, and no unknown key may have been meant to be it.
+    pub(super) says_per: bool,
 }
 
 /// Reads an image; none where its file cannot be read at all.
@@ -31,10 +33,11 @@ pub(super) fn read(tree: &Tree, report: &mut Report, name: &ImageName, file: &Tr
     let mut input = Input { tree, file: file.clone(), owner, report };
     let fields = input.record(&doc, &shape::IMAGE)?;
     let from = fields.get("from").and_then(|node| from(&mut input, node));
-    let per = fields.get("per").and_then(|node| per(&mut input, node)).unwrap_or(Per::Image);
+    let per = fields.get("per").map(|node| per(&mut input, node));
+    let says_per = fields.says("per") && per != Some(None);
+    let per = per.flatten().unwrap_or(Per::Image);
     let select = input.labels(fields.get("where"));
-    let said = fields.get("per").is_none_or(|node| matches!(&node.data, Data::Text(text) if text == "image"));
-    if said && fields.get("where").is_some() {
+    if says_per && per == Per::Image && fields.get("where").is_some() {
         let hint = "add `per: site` or `per: slot`, or remove `where`";
         input.error(
             doc.key("where"),
@@ -47,7 +50,11 @@ pub(super) fn read(tree: &Tree, report: &mut Report, name: &ImageName, file: &Tr
         let declaration = declaration(input, node)?;
         Some((name?, declaration))
     });
-    let declares = fields.get("declare").is_none_or(|node| node.entries().len() == declare.len());
+    let is_declaration_whole = |(_, node): &(yaml::Key, Node)| shape::DECLARATION.says(node, "default");
+    let declares = fields.says("declare")
+        && fields.get("declare").is_none_or(|node| {
+            node.entries().len() == declare.len() && node.entries().iter().all(is_declaration_whole)
+        });
     let step_list = input.list(fields.get("steps"), steps::decode);
     order(&mut input, from.as_ref(), &doc);
     let labels = labels(&mut input, &fields, step_list.is_empty());
@@ -70,7 +77,7 @@ pub(super) fn read(tree: &Tree, report: &mut Report, name: &ImageName, file: &Tr
         lock,
         file: file.clone(),
     };
-    Some(Draft { doc, spec, declares })
+    Some(Draft { doc, spec, declares, says_per })
 }
 
 fn from(input: &mut Input<'_>, node: &Node) -> Option<From> {
@@ -278,7 +285,7 @@ fn available(input: &mut Input<'_>, node: &Node) {
 
 /// The committed lock, where there is one.
 fn lock(tree: &Tree, report: &mut Report, owner: &Owner, image: &TreePath) -> Option<Lock> {
-    const HINT: &str = "run `edgewright update` to write it anew, or remove it";
+    const HINT: &str = "run `edgewright update --write` to write it anew, or remove it";
     let file = image.parent()?.join(&"edgewright.lock".parse().ok()?);
     tree.entry(&file)?;
     let path = match paths::follow(tree, &file) {

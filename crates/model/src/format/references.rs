@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::report::{Owner, Report, suggest};
 use super::yaml::Node;
 use super::{Drafts, Place, paths};
+use crate::glob::Glob;
 use crate::names::{CheckId, ImageName, SiteId, SiteName};
 use crate::resolve::{self, matches};
 use crate::spec::{
@@ -58,6 +59,11 @@ impl Pass<'_> {
         self.drafts.images.read.contains_key(name) || self.drafts.images.unread.contains(name)
     }
 
+    /// Whether what is known of an image's `per` is what was meant.
+    fn says_per(&self, name: &ImageName) -> bool {
+        self.drafts.images.read.get(name).is_some_and(|draft| draft.says_per)
+    }
+
     fn suggest_image(&self, name: &ImageName) -> String {
         suggest(name.as_str(), self.drafts.images.read.keys().map(ImageName::as_str))
     }
@@ -76,12 +82,19 @@ impl Pass<'_> {
                     hint,
                 );
             } else if let Some(circle) = self.circle(name) {
+                // Once for all of the circle, which breaks each of them.
+                if circle.iter().any(|other| other < name) {
+                    self.report.breaks(&owner);
+                    return;
+                }
                 let shown: Vec<&str> = circle.iter().map(ImageName::as_str).collect();
                 let message = format!("image `{name}` starts from itself: {} → {name}", shown.join(" → "));
                 let hint = "let one image of the circle start from `scratch` or from a registry reference";
                 self.report.add(&owner, &spec.file, Some(place), message, hint);
             } else if let Some(parent) =
-                self.definition.images.get(parent).filter(|parent| parent.per > spec.per)
+                self.definition.images.get(parent).filter(|parent| {
+                    parent.per > spec.per && self.says_per(name) && self.says_per(&parent.name)
+                })
             {
                 let message = format!(
                     "image `{name}` is per {}, but its parent `{}` is per {}",
@@ -156,7 +169,8 @@ impl Pass<'_> {
                 self.site_error(name, place, format!("there is no image `{image}`"), hint);
                 continue;
             }
-            if self.definition.images.get(image).is_some_and(|image| image.per == Per::Image) {
+            let is_same = self.definition.images.get(image).is_some_and(|image| image.per == Per::Image);
+            if is_same && self.says_per(image) {
                 let message = format!("image `{image}` is the same at every site");
                 let hint =
                     format!("give images/{image}/image.yaml `per: site`, or set this in a child of it");
@@ -254,7 +268,7 @@ impl Pass<'_> {
         }
         let (message, hint) = match kind {
             Kind::Image => match self.definition.images.iter().find(|(image, _)| image.as_str() == text) {
-                Some((_, image)) if image.per == Per::Image => (
+                Some((name, image)) if image.per == Per::Image && self.says_per(name) => (
                     format!("image `{text}` is the same at every site: this folder is never used"),
                     format!("give images/{text}/image.yaml `per: site`, or move the files to a child of it"),
                 ),
@@ -267,7 +281,7 @@ impl Pass<'_> {
             },
             Kind::Slot => match spec.slots.iter().find(|slot| slot.id.as_str() == text) {
                 Some(slot) => match self.definition.images.get(&slot.image) {
-                    Some(image) if image.per != Per::Slot => (
+                    Some(image) if image.per != Per::Slot && self.says_per(&slot.image) => (
                         format!("image `{}` is not made per slot: this folder is never used", slot.image),
                         format!("give images/{}/image.yaml `per: slot`, or remove the folder", slot.image),
                     ),
@@ -282,11 +296,15 @@ impl Pass<'_> {
         self.report.add(&owner, folder, None, message, hint);
     }
 
-    /// An exception must be for a check that some image has.
+    /// An exception must be for a check that some image has, and for a variant that is there.
     fn exceptions(&mut self) {
         if !self.drafts.images.unread.is_empty() || !self.drafts.unread_sites.is_empty() {
             return;
         }
+        let variants: Vec<String> =
+            resolve::variants(self.definition).iter().map(ToString::to_string).collect();
+        // Variants of a broken image may be missing.
+        let are_known = self.report.images.is_empty() && self.report.sites.is_empty();
         let of_sites =
             self.definition.sites.values().flat_map(|site| site.images.values()).map(|extra| &extra.checks);
         let known: std::collections::BTreeSet<&str> = self
@@ -304,6 +322,18 @@ impl Pass<'_> {
                 let message = format!("no image has a check `{}`", exception.check);
                 let hint = suggest(exception.check.as_str(), known.iter().copied());
                 self.report.add(&Owner::Nobody, file, Some(doc.at("check").place), message, hint);
+            }
+            let globs = exception.variants.iter().filter(|_| are_known).zip(doc.at("variants").items());
+            for (pattern, node) in globs {
+                let glob = Glob::new(pattern).ok();
+                if glob.is_some_and(|glob| !variants.iter().any(|variant| glob.matches(variant))) {
+                    let message = format!("no variant matches `{}`", pattern.escape_debug());
+                    let hint = format!(
+                        "{}; `*` stands for any part between `/`",
+                        suggest(pattern, variants.iter().map(String::as_str))
+                    );
+                    self.report.add(&Owner::Nobody, file, Some(node.place), message, hint);
+                }
             }
         }
     }

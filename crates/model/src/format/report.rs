@@ -96,21 +96,23 @@ fn clip(text: String) -> String {
     }
 }
 
+/// The word that another was probably meant to be, where one is near.
+pub fn nearest<'a>(word: &str, allowed: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = (word.chars().take(LONGEST_TEXT).count() / 3).max(1);
+    let near = allowed.into_iter().map(|candidate| (distance(word, candidate), candidate));
+    near.filter(|(distance, _)| *distance <= limit).min().map(|(_, candidate)| candidate)
+}
+
 /// `did you mean …?` where a word is near, and all that is allowed.
 pub(super) fn suggest<'a>(word: &str, allowed: impl IntoIterator<Item = &'a str>) -> String {
     let allowed: Vec<&str> = allowed.into_iter().collect();
-    let limit = (word.chars().take(LONGEST_TEXT).count() / 3).max(1);
-    let near = allowed
-        .iter()
-        .map(|candidate| (distance(word, candidate), *candidate))
-        .filter(|(distance, _)| *distance <= limit)
-        .min();
     let list = match allowed.len() {
         0 => "there are none".to_owned(),
         1..=24 => format!("known: {}", allowed.join(", ")),
         count => format!("{count} are known, such as {}", allowed[..8].join(", ")),
     };
-    near.map_or_else(|| list.clone(), |(_, near)| format!("did you mean `{near}`? {list}"))
+    let near = nearest(word, allowed.iter().copied());
+    near.map_or_else(|| list.clone(), |near| format!("did you mean `{near}`? {list}"))
 }
 
 /// Edit distance with neighbours swapped counting once (optimal string alignment).

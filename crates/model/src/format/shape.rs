@@ -1,5 +1,8 @@
 //! One description of every record of the format: the decoder refuses keys by it, the JSON Schemas are made of it.
 
+use super::report::nearest;
+use super::yaml::{Key, Node};
+
 /// A record: a map with known keys.
 #[derive(Debug)]
 pub(super) struct Shape {
@@ -9,6 +12,17 @@ pub(super) struct Shape {
     pub(super) keys: &'static [Field],
     /// Keys of which exactly one must be there.
     pub(super) one_of: &'static [&'static str],
+}
+
+impl Shape {
+    /// Whether a map says what a key is for, by having it or by leaving it out. A map with an unknown key that may have been
+    /// meant to be this one says nothing about it, and what would follow from its absence is no error of its own.
+    pub(super) fn says(&self, node: &Node, name: &str) -> bool {
+        let names = || self.keys.iter().map(|key| key.name);
+        let unknown = |key: &&Key| names().all(|name| name != key.text);
+        let mut strays = node.entries().iter().map(|(key, _)| key).filter(unknown);
+        strays.all(|key| nearest(&key.text, names()).is_some_and(|near| near != name))
+    }
 }
 
 /// A key of a record.

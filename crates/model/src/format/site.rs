@@ -16,6 +16,8 @@ pub(super) struct Draft {
     pub(super) doc: Node,
     /// What it declares; the id is missing only where it is broken.
     pub(super) spec: SiteSpec,
+    /// Whether no unknown key may be meant to hold variables.
+    pub(super) says_vars: bool,
 }
 
 /// Reads a site; none where it cannot be read, or has no fit id.
@@ -44,7 +46,15 @@ pub(super) fn read(tree: &Tree, report: &mut Report, name: &SiteName, file: &Tre
         Some(slot)
     });
     let spec = SiteSpec { name: name.clone(), id: id?, labels, vars, images, slots, file: file.clone() };
-    Some(Draft { doc, spec })
+    Some(Draft { spec, says_vars: says_vars(&doc), doc })
+}
+
+/// Whether no unknown key may be meant to hold variables.
+fn says_vars(doc: &Node) -> bool {
+    let mut images = doc.at("images").entries().iter().map(|(_, node)| node);
+    ["vars", "images", "slots"].iter().all(|key| shape::SITE.says(doc, key))
+        && images.all(|node| shape::SITE_IMAGE.says(node, "vars"))
+        && doc.at("slots").items().iter().all(|node| shape::SLOT.says(node, "vars"))
 }
 
 fn slot(input: &mut Input<'_>, node: &Node) -> Option<SlotSpec> {
@@ -64,7 +74,10 @@ pub(super) fn exception(tree: &Tree, report: &mut Report, file: &TreePath) -> Op
     let mut input = Input { tree, file: file.clone(), owner: Owner::Nobody, report };
     let fields = input.record(&doc, &shape::EXCEPTION)?;
     let check = fields.get("check").and_then(|node| input.name(node));
-    let variants = input.list(fields.get("variants"), |input, node| input.word(node, "glob"));
+    let variants = input.list(fields.get("variants"), |input, node| {
+        let text = input.word(node, "glob")?;
+        input.glob(&text, node.place).map(|_| text)
+    });
     let lanes = fields.get("lanes").map(|node| input.lanes(node)).unwrap_or_default();
     let reason = fields.get("reason").and_then(|node| input.line(node));
     let owner = fields.get("owner").and_then(|node| input.line(node));

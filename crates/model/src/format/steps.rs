@@ -150,6 +150,7 @@ fn files(input: &mut Input<'_>, node: &Node) -> Option<FilesStep> {
                     input.error(key.place, format!("`{}` is not a fit glob", key.text.escape_debug()), hint);
                     return None;
                 }
+                input.glob(&key.text, key.place)?;
                 Some((key.text.clone(), mode?))
             })
             .collect(),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::report::{Owner, Report, suggest};
 use super::yaml::{Data, Node};
-use super::{Drafts, Place, image};
+use super::{Drafts, Place, image, shape};
 use crate::names::{ImageName, SiteName, VarName, VariantName};
 use crate::resolve;
 use crate::spec::{Definition, Per, SiteSpec, VarType, Vars};
@@ -15,8 +15,9 @@ type Seen<'a> = BTreeMap<&'a VarName, Vec<(&'a ImageName, VarType)>>;
 
 /// Checks all variables of a definition made of every draft, broken ones included.
 pub(super) fn check(report: &mut Report, drafts: &Drafts, definition: &Definition) {
-    // What an image that cannot be read declares is not known, so then nothing is undeclared.
-    let unread = !drafts.images.unread.is_empty() || drafts.images.read.values().any(|draft| !draft.declares);
+    // What an image that cannot be read declares is not known, nor is who sees it, so then nothing is undeclared.
+    let is_clear = |draft: &image::Draft| draft.declares && draft.says_per;
+    let unread = !drafts.images.unread.is_empty() || !drafts.images.read.values().all(is_clear);
     let mut lines: BTreeMap<&ImageName, Seen<'_>> = BTreeMap::new();
     let (mut everywhere, mut at_sites): (Seen<'_>, Seen<'_>) = (BTreeMap::new(), BTreeMap::new());
     for (name, spec) in &definition.images {
@@ -36,7 +37,9 @@ pub(super) fn check(report: &mut Report, drafts: &Drafts, definition: &Definitio
         }
     }
     let cut = lines.len() < definition.images.len();
-    let mut pass = Pass { report, unread, cut, everywhere: &everywhere };
+    let read = drafts.images.read.iter();
+    let says_per = read.filter(|(_, draft)| draft.says_per).map(|(name, _)| name).collect();
+    let mut pass = Pass { report, unread, cut, everywhere: &everywhere, says_per };
 
     if let (Some(doc), Some(file)) = (&drafts.source, "edgewright.yaml".parse().ok()) {
         pass.source(doc, &file, definition, &at_sites);
@@ -62,6 +65,8 @@ struct Pass<'a> {
     /// Some image's line is cut: any declared variable may be seen by it.
     cut: bool,
     everywhere: &'a Seen<'a>,
+    /// Images whose `per` is what was meant.
+    says_per: BTreeSet<&'a ImageName>,
 }
 
 impl Pass<'_> {
@@ -139,7 +144,7 @@ impl Pass<'_> {
                 let seen = lines.get(&slot.image).unwrap_or(&nothing);
                 let what = format!("neither image `{}` nor an ancestor", slot.image);
                 self.layer(&owner, &spec.file, item.at("vars"), &slot.vars, seen, &what);
-            } else {
+            } else if self.says_per.contains(&slot.image) {
                 let message =
                     format!("image `{}` is not made per slot: these variables are never read", slot.image);
                 let hint = format!(
@@ -246,13 +251,28 @@ fn more(count: usize) -> String {
 
 /// Variables without default that no layer sets. Set for no variant at all, it is the image's fault; else that of the sites
 /// that forgot it.
+///
+/// A layer with an unknown key may be meant to set them, and one whose declaration could not be read may have a default.
 fn unset(report: &mut Report, drafts: &Drafts, definition: &Definition) {
+    let source_says = drafts.source.as_ref().is_some_and(|doc| {
+        let mut groups = doc.at("groups").items().iter();
+        ["vars", "groups"].iter().all(|key| shape::SOURCE.says(doc, key))
+            && groups.all(|group| ["vars", "where"].iter().all(|key| shape::GROUP.says(group, key)))
+    });
+    if !source_says {
+        return;
+    }
+    let site_says = |variant: &VariantName| {
+        let draft = variant.site.as_ref().and_then(|site| drafts.sites.get(site));
+        draft.is_none_or(|draft| draft.says_vars)
+    };
+    let declares = |image: &ImageName| drafts.images.read.get(image).is_some_and(|draft| draft.declares);
     let mut missing: BTreeMap<(ImageName, VarName), Vec<VariantName>> = BTreeMap::new();
     let mut set: BTreeSet<(ImageName, VarName)> = BTreeSet::new();
     for variant in resolve::variants(definition) {
         let Ok((without, with)) = resolve::demands(definition, &variant) else { continue };
         set.extend(with);
-        for demand in without {
+        for demand in without.into_iter().filter(|(image, _)| declares(image) && site_says(&variant)) {
             missing.entry(demand).or_default().push(variant.clone());
         }
     }

@@ -146,6 +146,19 @@ pub(super) fn end(text: &str) -> Place {
     Place { line: clip(line + 1), column: clip(column + 1), length: 1 }
 }
 
+/// What to do about a syntax error, by the parser's words.
+fn syntax_hint(info: &str) -> &'static str {
+    if info.contains("tab") {
+        "indent with spaces: YAML takes no tabs"
+    } else if info.contains("mapping values are not allowed") {
+        "put a text with `: ` in it into quotes, or correct the indentation: keys of one map start in one column"
+    } else if info.contains("expected ',' or") {
+        "close the bracket that is open here, separate its entries by commas, and put texts with `: ` into quotes"
+    } else {
+        "correct the YAML here; often the indentation or a quote just before is wrong"
+    }
+}
+
 /// Reads a file: its value, where it has one, and all that was refused.
 pub(super) fn read(text: &str) -> (Option<Node>, Vec<Fault>) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -194,7 +207,7 @@ impl<'t> Reader<'t> {
                 None
             }
             Err(error) => {
-                let hint = "correct the YAML here; often the indentation or a quote just before is wrong";
+                let hint = syntax_hint(error.info());
                 self.refuse(
                     Span::empty(*error.marker()),
                     format!("this is not YAML: {}", error.info()),

@@ -106,14 +106,12 @@ pub fn changes<'a>(
     let mut steps = Vec::with_capacity(now.len());
     for (index, (id, step)) in now.iter().enumerate() {
         let earlier = before.iter().position(|(earlier, _)| earlier == id);
-        let step = match (earlier, old) {
-            (Some(place), Some(old)) => compared((old, place), (new, index)),
-            _ => {
-                let changes = works(None, Some(&step.work), (None, &new.1.vars));
-                StepChanges { step, state: StepState::New, changes }
-            }
-        };
-        steps.push(step);
+        steps.push(if let (Some(place), Some(old)) = (earlier, old) {
+            compared((old, place), (new, index))
+        } else {
+            let changes = works(None, Some(&step.work), (None, &new.1.vars));
+            StepChanges { step, state: StepState::New, changes }
+        });
     }
     let gone = before.iter().filter(|(id, _)| !now.iter().any(|(other, _)| other == id));
     steps.extend(gone.map(|(_, step)| StepChanges {
@@ -136,10 +134,14 @@ fn compared<'a>(
     if before.inputs != step.inputs {
         changes = works(Some(&before.work), Some(&step.work), (Some(&old.vars), &new.vars));
     }
-    let (was, is) = (owner(old_graph, old, place), owner(graph, new, index));
-    let text = |epoch: Timestamp| Some(epoch.to_string());
-    tell(&mut changes, ChangedKind::Epoch, "epoch", text(was.epoch), text(is.epoch));
-    maps(&mut changes, ChangedKind::Label, &was.labels, &is.labels);
+    // They are the image's: told at its first step, what stands behind it follows.
+    let is_first = index.checked_sub(1).is_none_or(|above| new.path[above].image != step.image);
+    if is_first {
+        let (was, is) = (owner(old_graph, old, place), owner(graph, new, index));
+        let text = |epoch: Timestamp| Some(epoch.to_string());
+        tell(&mut changes, ChangedKind::Epoch, "epoch", text(was.epoch), text(is.epoch));
+        maps(&mut changes, ChangedKind::Label, &was.labels, &is.labels);
+    }
     changes.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
     let state = if changes.is_empty() { StepState::Follows } else { StepState::Changed };
     StepChanges { step, state, changes }
@@ -264,10 +266,7 @@ fn for_containerfile(
     };
     maps(changes, ChangedKind::Secret, &secrets(old), &secrets(new));
     let context = |of: Option<Containerfile<'_>>| -> BTreeMap<String, Traits> {
-        let (step, _, entries) = match of {
-            Some(of) => of,
-            None => return BTreeMap::new(),
-        };
+        let Some((step, _, entries)) = of else { return BTreeMap::new() };
         // The Containerfile is usually part of its own context; it was named already.
         let all = entries.iter().map(|entry| (step.context.join(&entry.path), entry));
         all.filter(|(path, _)| *path != step.file)
@@ -347,11 +346,7 @@ fn of_context(entry: &ContextEntry) -> Traits {
         EntryKind::Link => "link",
         EntryKind::Submodule => "submodule",
     };
-    vec![
-        ("kind", kind.to_owned()),
-        ("size", bytes(entry.size)),
-        ("content", short(entry.content.as_str())),
-    ]
+    vec![("kind", kind.to_owned()), ("size", bytes(entry.size)), ("content", short(entry.content.as_str()))]
 }
 
 fn of_layer(entry: &LayerEntry) -> Traits {

@@ -301,12 +301,7 @@ fn root_key(compressor: &str, platform: &Platform, base: &GraphBase) -> Digest {
 }
 
 /// The title is an input: the history of the image's config holds it.
-fn step_key(
-    before: &Digest,
-    epoch: Timestamp,
-    labels: &BTreeMap<String, String>,
-    step: &Prepared,
-) -> Digest {
+fn step_key(before: &Digest, epoch: Timestamp, labels: &BTreeMap<String, String>, step: &Prepared) -> Digest {
     let mut fields = Fields::new("step");
     fields.field("before", before.hex()).field("epoch", epoch.to_string());
     fields.field("title", &step.title).field("inputs", step.inputs.hex());

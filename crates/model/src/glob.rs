@@ -1,4 +1,4 @@
-//! Path patterns, shared by modes and ignore files. `*` and `?` stay inside a path component, `**` crosses components,
+//! Patterns over paths and variant names, shared by modes, ignore files and exceptions. `*` and `?` stay inside a path component, `**` crosses components,
 //! `[a-z]` and `[^a-z]` match one character, `\` takes the next character as it is.
 //!
 //! Matching takes time in proportion to pattern × path, whatever the pattern.
@@ -45,6 +45,13 @@ impl fmt::Display for Fault {
             Self::Class => "a `[` has no fit `]`; write `\\[` for the character itself",
             Self::Escape => "a `\\` stands at the end",
         })
+    }
+}
+
+impl InvalidGlob {
+    /// What is wrong with it, and how to write it.
+    pub fn fault(&self) -> String {
+        self.fault.to_string()
     }
 }
 
