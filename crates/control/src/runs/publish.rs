@@ -42,7 +42,7 @@ impl Driver<'_> {
         let state = if clean && all_good { RunState::Passed } else { RunState::Failed };
 
         let before: Vec<EntryRow> = before.into_values().collect();
-        let unchanged = digests(&entries) == digests(&before);
+        let unchanged = places(&entries) == places(&before);
         let channels =
             if self.selection.is_some() { Vec::new() } else { self.following(&prepared.definition).await? };
         if (unchanged && !self.answers_other(&channels, &entries).await?) || channels.is_empty() {
@@ -108,13 +108,14 @@ impl Driver<'_> {
                 nodes.iter().filter_map(|node| Some((node.platform.clone(), node.digest.clone()?))).collect();
             if let Some(entry) = previous
                 && known.get(&entry.digest) == Some(&manifests)
+                && Self::stands_in(prepared, entry, &manifests)
             {
                 entries.extend(carried("unchanged".to_owned()));
                 continue;
             }
             let entry = self.name(prepared, variant, &manifests, &nodes[0].reason).await?;
             match previous {
-                Some(previous) if previous.digest == entry.digest => {
+                Some(previous) if place(previous) == place(&entry) => {
                     entries.extend(carried("unchanged".to_owned()));
                 }
                 _ => entries.push(entry),
@@ -122,6 +123,13 @@ impl Driver<'_> {
         }
         entries.sort_by(|a, b| a.variant.cmp(&b.variant));
         Ok(entries)
+    }
+
+    /// Whether an entry is in the repository that the source's name asks for now.
+    fn stands_in(prepared: &Prepared, entry: &EntryRow, manifests: &BTreeMap<Platform, Digest>) -> bool {
+        let mut nodes =
+            manifests.keys().filter_map(|platform| prepared.graph.variant(&entry.variant, platform));
+        nodes.all(|node| node.repository == entry.repository)
     }
 
     /// Makes the index of a variant, with its provenance.
@@ -191,7 +199,7 @@ impl Driver<'_> {
                     Some(number) => self.store.entries(self.run.source, number).await?,
                     None => Vec::new(),
                 };
-                if digests(&held) != digests(entries) {
+                if places(&held) != places(entries) {
                     return Ok(true);
                 }
             }
@@ -212,8 +220,13 @@ impl Driver<'_> {
     }
 }
 
-fn digests(entries: &[EntryRow]) -> BTreeMap<&VariantName, &Digest> {
-    entries.iter().map(|entry| (&entry.variant, &entry.digest)).collect()
+/// Where an entry is pulled from.
+const fn place(entry: &EntryRow) -> (&RepoName, &Digest) {
+    (&entry.repository, &entry.digest)
+}
+
+fn places(entries: &[EntryRow]) -> BTreeMap<&VariantName, (&RepoName, &Digest)> {
+    entries.iter().map(|entry| (&entry.variant, place(entry))).collect()
 }
 
 /// Whether a channel takes what a branch releases at once: it follows the branch, or a channel that does, without delay.
