@@ -73,7 +73,9 @@ pub enum ControlError {
         run: RunNumber,
     },
     /// A run whose branch has moved on.
-    #[error("run {run} is not of the commit that branch `{branch}` holds now: its release would move channels back")]
+    #[error(
+        "run {run} is not of the commit that branch `{branch}` holds now: its release would move channels back"
+    )]
     Outdated {
         /// The run.
         run: RunNumber,

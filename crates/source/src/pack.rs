@@ -63,12 +63,34 @@ pub enum PackError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A file's content is elsewhere.
+    #[error("`{path}` is a Git LFS pointer: the file itself is not part of the commit")]
+    Pointer {
+        /// The path.
+        path: String,
+    },
     /// The archive could not be written.
     #[error("cannot write the archive")]
     Write(#[source] io::Error),
     /// The contents could not be read.
     #[error("cannot read the files to pack")]
     Source(#[source] SourceError),
+}
+
+/// How a pointer of Git LFS begins; the largest one, in bytes, as its specification has it.
+const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+const POINTER_LIMIT: u64 = 1023;
+
+/// Travels as an I/O error through the archive's writer.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is a Git LFS pointer")]
+struct Pointer(String);
+
+fn write_error(error: io::Error) -> PackError {
+    match error.downcast::<Pointer>() {
+        Ok(Pointer(path)) => PackError::Pointer { path },
+        Err(error) => PackError::Write(error),
+    }
 }
 
 /// Sorts and checks entries.
@@ -135,7 +157,15 @@ fn write_tar(
                     if size != *want {
                         return Err(io::Error::other(format!("{id:?} has {size} bytes, not {want}")));
                     }
-                    file(size, content, &mut archive)
+                    if size > POINTER_LIMIT {
+                        return file(size, content, &mut archive);
+                    }
+                    let mut bytes = Vec::new();
+                    content.read_to_end(&mut bytes)?;
+                    if bytes.starts_with(POINTER) {
+                        return Err(io::Error::other(Pointer(entry.path.clone())));
+                    }
+                    file(size, &mut &bytes[..], &mut archive)
                 })?;
                 given.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
             }
@@ -179,6 +209,6 @@ impl Repository {
                 written => Ok(written.map(|()| out)),
             }
         });
-        written.await.map_err(PackError::Source)?.map_err(PackError::Write)
+        written.await.map_err(PackError::Source)?.map_err(write_error)
     }
 }

@@ -9,6 +9,7 @@ use edgewright_model::run::NodeState;
 use edgewright_model::spec::Lane;
 use edgewright_model::verdict::{LaneResult, Note, Verdict};
 use edgewright_plan::NodeId;
+use edgewright_source::PackError;
 use edgewright_store::nodes::NodeChange;
 use edgewright_store::results::NodeResult;
 use jiff::Timestamp;
@@ -46,9 +47,9 @@ impl Driver<'_> {
         let work = match self.order(&prepared, node, job).await {
             Ok(work) => Ok(work),
             // The disk or the registry failed while its contexts were packed: as if its job had broken.
-            Err(
-                error @ (ControlError::Pack(_) | ControlError::File { .. } | ControlError::Hosting(_)),
-            ) => Err(unpacked(&error)),
+            Err(error @ (ControlError::Pack(_) | ControlError::File { .. } | ControlError::Hosting(_))) => {
+                Err(unpacked(&error))
+            }
             Err(error) => return Err(error),
         };
         let check_sets: Vec<_> =
@@ -228,11 +229,18 @@ const fn outcome(failure: Option<JobFailure>) -> JobOutcome {
 
 /// Why an order could not be cut.
 fn unpacked(error: &ControlError) -> JobFailure {
+    let (kind, hint) = match error {
+        ControlError::Pack(PackError::Pointer { .. }) => {
+            (FailureKind::Image, "commit the file without Git LFS, or let a Containerfile fetch it by digest")
+        }
+        ControlError::Pack(PackError::Entry { .. }) => (FailureKind::Image, "rename or remove it"),
+        _ => (FailureKind::Infrastructure, "look at the room and the permissions of the data folder"),
+    };
     JobFailure {
-        kind: FailureKind::Infrastructure,
+        kind,
         phase: Phase::Fetch,
         message: Chain(error).to_string(),
-        hint: Some("look at the room and the permissions of the data folder".to_owned()),
+        hint: Some(hint.to_owned()),
         output: Vec::new(),
     }
 }
