@@ -112,10 +112,22 @@ impl Driver<'_> {
         self.publish(&prepared).await
     }
 
-    /// Marks all that is left of a cancelled run.
     pub(crate) async fn cancelled(&self) -> Result<(), ControlError> {
+        self.end(RunState::Cancelled, "cancelled").await
+    }
+
+    pub(crate) async fn failed(&self, error: &ControlError) -> Result<(), ControlError> {
+        let why = Chain(error).to_string();
+        self.end(RunState::Failed, &why).await
+    }
+
+    /// Ends a run before its time: what is left of it is cancelled.
+    async fn end(&self, state: RunState, why: &str) -> Result<(), ControlError> {
         let number = self.run.number;
         let Some(run) = self.store.run(number).await? else { return Ok(()) };
+        if run.state.is_terminal() {
+            return Ok(());
+        }
         let now = self.clock.now();
         for node in self.store.own_nodes(number).await? {
             if !node.state.is_terminal() {
@@ -124,21 +136,9 @@ impl Driver<'_> {
                 self.store.move_node(number, key, node.state, NodeState::Cancelled, change, now).await?;
             }
         }
-        self.store.end_run(number, run.state, RunState::Cancelled, Some("cancelled"), now).await?;
+        self.store.end_run(number, run.state, state, Some(why), now).await?;
         self.hosting.unpin(&self.contexts_pin()).await?;
-        self.events.send(number, RunEventKind::State(RunState::Cancelled));
-        Ok(())
-    }
-
-    pub(crate) async fn failed(&self, error: &ControlError) -> Result<(), ControlError> {
-        let number = self.run.number;
-        let Some(run) = self.store.run(number).await? else { return Ok(()) };
-        if run.state.is_terminal() {
-            return Ok(());
-        }
-        let why = Chain(error).to_string();
-        self.store.end_run(number, run.state, RunState::Failed, Some(&why), self.clock.now()).await?;
-        self.events.send(number, RunEventKind::State(RunState::Failed));
+        self.events.send(number, RunEventKind::State(state));
         Ok(())
     }
 }
