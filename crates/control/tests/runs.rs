@@ -56,7 +56,16 @@ async fn a_commit_becomes_a_release_and_one_sites_change_rebuilds_that_site_only
     let release = world.release().await;
     assert!(release[1].starts_with("gateway/plant-a new: "), "{release:?}");
     assert_eq!(release[2], "gateway/plant-b carried: unchanged");
-    assert_ne!(answer(&world, "plant-os/hmi/plant-a", "stable").await.unwrap(), before);
+    let after = answer(&world, "plant-os/hmi/plant-a", "stable").await;
+    assert_ne!(after.as_ref(), Some(&before));
+
+    // With another name, the same images are in repositories of that name, and nothing is built.
+    let jobs = world.executor.ran().len();
+    world.rename("other-os");
+    world.commit("a new name").await;
+    assert_eq!(world.run().await.1, RunState::Passed);
+    assert_eq!(world.orders(jobs), [""; 0]);
+    assert_eq!(answer(&world, "other-os/hmi/plant-a", "stable").await, after);
 }
 
 #[tokio::test]

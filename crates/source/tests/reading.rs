@@ -125,6 +125,7 @@ async fn archives_are_canonical() {
     let upstream = sandbox.repository("up").await;
     let long = format!("{}/end", "folder".repeat(30));
     upstream.write("big", &vec![9; 5_000_000]);
+    upstream.write("pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n");
     upstream.commit("big").await;
     let worktree = Worktree::read(&sandbox.git, &upstream.folder).await.unwrap();
     let entry = |path: &str, mode, kind| PackEntry {
@@ -139,6 +140,9 @@ async fn archives_are_canonical() {
         let entry = &worktree.tree.entries[&path.parse().unwrap()];
         PackKind::Content(entry.content.clone(), entry.size)
     };
+    let pointer = vec![entry("etc/big", 0o644, content("pointer")), entry("etc/z", 0o644, content("big"))];
+    let refused = worktree.repository.pack(pointer, Timestamp::UNIX_EPOCH, Vec::new()).await.unwrap_err();
+    assert!(matches!(refused, PackError::Pointer { path } if path == "etc/big"));
     let mut entries = vec![
         entry("usr/bin/z", 0o4755, content("README")),
         entry("etc/a", 0o600, PackKind::Bytes(Arc::from(*b"text"))),

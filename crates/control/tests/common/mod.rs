@@ -100,6 +100,11 @@ impl World {
     }
 
     /// A git command in the source's repository.
+    /// Gives the source another name.
+    pub(crate) fn rename(&self, name: &str) {
+        self.write("edgewright.yaml", &SOURCE.replace("plant-os", name));
+    }
+
     pub(crate) async fn git(&self, arguments: &[&str]) {
         git(&self.folder.path().join("repository"), arguments).await;
     }
