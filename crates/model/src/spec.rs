@@ -263,8 +263,8 @@ pub struct SecretRef {
 /// `files:`. A folder of the repository laid over the image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FilesStep {
-    /// The folder's path in the repository.
-    pub path: TreePath,
+    /// The folder's path in the repository; none where the step only deletes, or declares directories.
+    pub path: Option<TreePath>,
     /// Owner of all entries: numeric user and group.
     pub owner: Owner,
     /// Modes by glob over the path in the image (without leading `/`); the last match wins.

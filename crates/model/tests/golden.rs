@@ -178,7 +178,8 @@ fn checks_come_from_the_line_and_the_site() {
     let definition = good();
     let ids = |name: &str| {
         let checks = resolve::checks(&definition, &variant(name));
-        checks.iter().map(|check| format!("{} {}", check.id, check.within)).collect::<Vec<_>>()
+        let of_sources = checks.iter().filter(|check| !check.id.as_str().starts_with("static."));
+        of_sources.map(|check| format!("{} {}", check.id, check.within)).collect::<Vec<_>>()
     };
     assert_eq!(ids("base"), ["shell 30s", "system-up 1m", "answers 30s"]);
     // `answers` is replaced in its place, `shell` is off, the site adds its own.
@@ -187,4 +188,29 @@ fn checks_come_from_the_line_and_the_site() {
         ids("hmi/plant-a"),
         ["system-up 1m", "answers 2m", "clock 30s", "config 30s", "port 30s", "notice 30s"]
     );
+}
+
+#[test]
+fn the_static_lane_brings_checks_that_can_be_off() {
+    let parsed = common::read(
+        "== edgewright.yaml\nedgewright: 1\nname: s\n\
+         == images/a/image.yaml\nfrom: example.org/a:1\ntest: {lanes: [static]}\n\
+         checks: [{id: budget, size: {unpacked: 2048MiB}}, {id: static.kernel, off: a container}]\n\
+         == images/b/image.yaml\nfrom: a\n",
+    );
+    assert_eq!(common::errors(&parsed), "");
+    let definition = parsed.definition.unwrap();
+    let ids = |name: &str| {
+        let checks = resolve::checks(&definition, &variant(name));
+        checks.iter().map(|check| check.id.to_string()).collect::<Vec<_>>()
+    };
+    let rules =
+        ["static.secrets", "static.machine-id", "static.units", "static.bound-images", "static.bootc-lint"];
+    assert_eq!(ids("a"), [&rules[..], &["budget"]].concat());
+    assert_eq!(ids("b"), ["budget"], "an image has the rules of its own lanes");
+    let budget = resolve::checks(&definition, &variant("a")).pop().unwrap();
+    assert_eq!(budget.lanes, Some(BTreeSet::from([Lane::Static])));
+    let json = serde_json::to_string(&budget.assert).unwrap();
+    assert_eq!(json, r#"{"kind":"size","unpacked":"2GiB"}"#);
+    assert_eq!(serde_json::from_str::<Assertion>(&json).unwrap(), budget.assert);
 }

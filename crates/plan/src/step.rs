@@ -52,7 +52,7 @@ pub enum PlannedStep {
     },
     /// Lay files over.
     Files {
-        /// The folder of the repository that they come from.
+        /// The folder of the repository that they come from; the image's definition where that alone says all.
         folder: TreePath,
         /// The entries as they shall stand in the image.
         listing: Listing,

@@ -198,12 +198,16 @@ fn file(input: &mut Input<'_>, node: &Node) -> Option<Assertion> {
 }
 
 fn size(input: &mut Input<'_>, node: &Node) -> Option<Assertion> {
+    const HINT: &str = "write {download: 800MiB} for the layers in the registry, {unpacked: 2GiB} for the files on a disk, or both";
+    if !matches!(node.data, Data::Map(_) | Data::Refused) {
+        input.error(node.place, format!("want a map, found {}", node.data.describe()), HINT);
+        return None;
+    }
     let fields = input.record(node, &shape::SIZE)?;
     let download = fields.get("download").map(|node| input.size(node));
     let unpacked = fields.get("unpacked").map(|node| input.size(node));
     if let (None, None) = (&download, &unpacked) {
-        let hint = "write {download: 800MiB}, {unpacked: 2GiB}, or both";
-        input.error(node.place, "this size check has no limit", hint);
+        input.error(node.place, "this size check has no limit", HINT);
         return None;
     }
     Some(Assertion::Size {

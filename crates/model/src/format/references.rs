@@ -120,7 +120,9 @@ impl Pass<'_> {
     /// Reports a check for the lane `static` that no image runs.
     fn unexamined(&mut self, owner: &Owner, doc: &Node, spec: &ImageSpec) {
         let sizes = spec.checks.iter().filter_map(|entry| match entry {
-            CheckEntry::On(check) if matches!(check.assert, Assertion::Size { .. }) => Some(&check.id),
+            CheckEntry::On(check) if matches!(check.assert, Assertion::Size { .. }) => {
+                check.lanes.as_ref().is_some_and(|lanes| lanes.contains(&Lane::Static)).then_some(&check.id)
+            }
             CheckEntry::On(_) | CheckEntry::Off { .. } => None,
         });
         for id in sizes {

@@ -128,7 +128,7 @@ fn files(input: &mut Input<'_>, node: &Node) -> Option<FilesStep> {
     } else {
         (Some(node), None)
     };
-    let path = path_node.and_then(|node| {
+    let path = path_node.map(|node| {
         let path = input.repository_path(node, Want::Folder)?;
         if Some(&path) == input.file.parent().as_ref() {
             let hint = "move the files into a folder of their own, such as files/";
@@ -139,6 +139,10 @@ fn files(input: &mut Input<'_>, node: &Node) -> Option<FilesStep> {
         Some(path)
     });
     let get = |name| fields.as_ref().and_then(|fields| fields.get(name));
+    if let (None, None, None) = (path_node, get("delete"), get("directories")) {
+        let hint = "add `path: FOLDER`, `delete` or `directories`";
+        input.error(node.place, "this files step has nothing to lay over or to delete", hint);
+    }
     let owner = get("owner").and_then(|node| input.file_owner(node));
     let modes = match get("modes") {
         Some(Node { data: Data::Map(entries), .. }) => entries
@@ -165,7 +169,8 @@ fn files(input: &mut Input<'_>, node: &Node) -> Option<FilesStep> {
     let directories = declared::directories(input, get("directories"), owner);
     let xattrs = declared::xattrs(input, get("xattrs"));
     let hard_links = declared::hard_links(input, get("hard_links"));
-    Some(FilesStep { path: path?, owner, modes, delete, directories, xattrs, hard_links })
+    let path = path.map_or(Some(None), |path| path.map(Some))?;
+    Some(FilesStep { path, owner, modes, delete, directories, xattrs, hard_links })
 }
 
 /// Reports a Containerfile whose built stage starts from something else than the step before.

@@ -144,11 +144,13 @@ impl<'t> Steps<'t> {
         subject: &mut Subject<'_>,
     ) -> Result<Prepared, String> {
         let place = Some((image.name.clone(), index));
-        let folder = self.folder(&step.path, place.clone(), |tree| {
+        // Without a folder all is said in the definition itself, below which there is nothing.
+        let path = step.path.as_ref().unwrap_or(&image.file);
+        let folder = self.folder(path, place.clone(), |tree| {
             let rules = Rules::of(step, &image.file).map_err(|fault| vec![fault])?;
-            Folder::list(tree, &step.path, &rules)
+            Folder::list(tree, path, &rules)
         })?;
-        self.files(&step.path, place, &folder, &step.delete, subject)
+        self.files(path, place, &folder, &step.delete, subject)
     }
 
     fn folder(
