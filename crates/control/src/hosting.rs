@@ -8,7 +8,8 @@ use edgewright_model::order::{BlobRef, ManifestRef, RegistryAccess};
 use edgewright_model::reference::{Reference, RepoName};
 use edgewright_oci::client::{Client, ClientError, QUIET};
 use edgewright_oci::media;
-use edgewright_registry::{Registry, RegistryError};
+use edgewright_registry::{Collected, Pin, Registry, RegistryError};
+use jiff::Timestamp;
 use serde::Deserialize;
 
 /// Why the registry did not do what control asked.
@@ -33,6 +34,13 @@ pub enum HostingError {
     /// A pin.
     #[error("the registry did not keep a pin")]
     Pin {
+        /// Why.
+        #[source]
+        source: RegistryError,
+    },
+    /// What nothing holds.
+    #[error("the registry did not collect what nothing holds")]
+    Collect {
         /// Why.
         #[source]
         source: RegistryError,
@@ -147,6 +155,41 @@ impl Hosting {
         match &self.pins {
             Some(registry) => registry.pin(name, held).await.map_err(|source| HostingError::Pin { source }),
             None => Ok(()),
+        }
+    }
+
+    /// All pins, where there are any.
+    pub(crate) async fn pins(&self) -> Result<Vec<Pin>, HostingError> {
+        match &self.pins {
+            Some(registry) => registry.pins().await.map_err(|source| HostingError::Pin { source }),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Takes some of what a pin holds out of it.
+    pub(crate) async fn release(&self, name: &str, held: &[(RepoName, Digest)]) -> Result<(), HostingError> {
+        match &self.pins {
+            Some(registry) => {
+                registry.release(name, held).await.map_err(|source| HostingError::Pin { source })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Removes a manifest, where the registry is ours; it is no error when it is not there.
+    pub(crate) async fn remove(&self, repository: &RepoName, digest: &Digest) -> Result<(), HostingError> {
+        let Some(registry) = &self.pins else { return Ok(()) };
+        match registry.delete_manifest(repository, digest).await {
+            Err(RegistryError::ManifestUnknown { .. }) | Ok(()) => Ok(()),
+            Err(source) => Err(HostingError::Collect { source }),
+        }
+    }
+
+    /// Has the registry remove what nothing holds, where it is ours.
+    pub(crate) async fn collect(&self, now: Timestamp) -> Result<Collected, HostingError> {
+        match &self.pins {
+            Some(registry) => registry.collect(now).await.map_err(|source| HostingError::Collect { source }),
+            None => Ok(Collected::default()),
         }
     }
 

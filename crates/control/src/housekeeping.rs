@@ -1,22 +1,22 @@
-//! Keeping the data folder small: logs, caches, packages and mirrors are bounded by age and size, at start and every hour.
+//! Keeping the data folder small: logs, caches, images, packages and mirrors are bounded by age and size, at start and
+//! every hour.
 //!
 //! Nothing here is needed for correctness: what is removed is either a convenience for people (logs) or can be made again
-//! (caches). What releases need is held by pins, and a pin goes only when the database says that nobody needs it.
+//! (caches, builds that nobody needs). What releases need is held by pins, and a pin goes only when the database says that
+//! nobody needs it (`collection.rs`).
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use edgewright_model::error::Chain;
 use edgewright_model::run::RunNumber;
-use jiff::Timestamp;
 
-use crate::runs::packages_pin;
+use crate::collection::Removed;
 use crate::{Control, ControlError};
 
 /// How often.
 const INTERVAL: Duration = Duration::from_hours(1);
-/// Packages that no release needs are held this long: a failed run may be repaired by the next commit.
-const PACKAGES_GRACE: Duration = Duration::from_hours(7 * 24);
 /// Folders are not looked at deeper: links or loops would never end.
 const DEEPEST: usize = 16;
 
@@ -29,16 +29,31 @@ pub struct Keep {
     pub logs_bytes: u64,
     /// Caches of jobs (package archives and lists, layer indexes) in bytes; what was not used for longest goes first.
     pub cache_bytes: u64,
-    /// How long plans and lists show variants that are no longer declared.
+    /// How long variants that are no longer declared are shown and kept.
     pub retired_for: Duration,
+    /// How long releases are kept that no channel points to and that are not the newest of their branch.
+    pub releases_for: Duration,
+    /// How long is kept what a run built and no release needs: the next commit may.
+    pub builds_for: Duration,
+    /// How long evidence is kept of verdicts that newer ones took the place of.
+    pub evidence_for: Duration,
 }
 
 impl Default for Keep {
-    /// Logs for 90 days and up to 2 GiB, 10 GiB of caches, retired variants for 30 days.
+    /// Logs for 90 days and up to 2 GiB, 10 GiB of caches, releases for 90 days, retired variants and old evidence for 30
+    /// days, builds of no release for 14 days.
     fn default() -> Self {
         const GIB: u64 = 1024 * 1024 * 1024;
         const DAY: Duration = Duration::from_hours(24);
-        Self { logs_for: DAY * 90, logs_bytes: 2 * GIB, cache_bytes: 10 * GIB, retired_for: DAY * 30 }
+        Self {
+            logs_for: DAY * 90,
+            logs_bytes: 2 * GIB,
+            cache_bytes: 10 * GIB,
+            retired_for: DAY * 30,
+            releases_for: DAY * 90,
+            builds_for: DAY * 14,
+            evidence_for: DAY * 30,
+        }
     }
 }
 
@@ -51,6 +66,18 @@ pub struct Tidied {
     pub cached: usize,
     /// Keys whose packages are not held any more.
     pub packages: usize,
+    /// Builds that nobody needs.
+    pub builds: usize,
+    /// Variants that were retired, for each platform.
+    pub variants: usize,
+    /// Verdicts whose evidence is gone.
+    pub evidence: usize,
+    /// Manifests that left the registry.
+    pub manifests: u64,
+    /// Blobs that left the disk.
+    pub blobs: u64,
+    /// Mirrors of sources that have another name by now.
+    pub mirrors: usize,
 }
 
 /// Something that may be removed.
@@ -127,6 +154,23 @@ fn tidy_files(data: &Path, keep: &Keep, open: &[RunNumber], now: SystemTime) -> 
     tidied
 }
 
+/// Removes mirrors of no source: it was renamed, or a fetch was killed. One that is made now has its row already.
+fn tidy_mirrors(sources: &Path, known: &BTreeSet<String>) -> usize {
+    let mut gone = 0;
+    for entry in std::fs::read_dir(sources).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some((source, _)) = name.to_str().and_then(|name| name.split_once(".git")) else { continue };
+        if known.contains(source) {
+            continue;
+        }
+        match std::fs::remove_dir_all(entry.path()) {
+            Ok(()) => gone += 1,
+            Err(error) => tracing::warn!(path = %entry.path().display(), %error, "an old mirror stays"),
+        }
+    }
+    gone
+}
+
 impl Control {
     /// Tidies up at start and every hour, until shutdown.
     pub(crate) async fn reconcile_housekeeping(&self) {
@@ -154,14 +198,20 @@ impl Control {
         let (data, keep, now) = (inner.settings.data.clone(), inner.settings.keep.clone(), inner.clock.now());
         let tidied =
             tokio::task::spawn_blocking(move || tidy_files(&data, &keep, &open, SystemTime::from(now))).await;
-        let mut tidied = tidied.unwrap_or_default();
-        let before = now.checked_sub(PACKAGES_GRACE).unwrap_or(Timestamp::MIN);
-        for key in inner.store.unneeded_packages(before).await? {
-            // The row goes last: a pin that a crash left is found again by it.
-            inner.hosting.unpin(&packages_pin(&key)).await?;
-            inner.store.forget_packages(&key).await?;
-            tidied.packages += 1;
-        }
+        let Removed { forgotten, collected, packages, evidence } = self.collect(now).await?;
+        let known = inner.store.sources().await?.into_iter().map(|source| source.name.to_string()).collect();
+        let sources = inner.settings.data.join("sources");
+        let mirrors = tokio::task::spawn_blocking(move || tidy_mirrors(&sources, &known)).await;
+        let tidied = Tidied {
+            packages,
+            builds: forgotten.builds,
+            variants: forgotten.variants,
+            evidence,
+            manifests: collected.manifests,
+            blobs: collected.blobs,
+            mirrors: mirrors.unwrap_or_default(),
+            ..tidied.unwrap_or_default()
+        };
         for source in self.sources() {
             if let Some(watched) = self.watched(source)
                 && let Err(error) = watched.mirror.maintain().await
@@ -216,11 +266,22 @@ mod tests {
         std::fs::write(cache.join("a.deb"), [0; 10]).unwrap();
         let keep = Keep { logs_bytes: 0, cache_bytes: 10, ..Keep::default() };
         let tidied = tidy_files(folder.path(), &keep, &[RunNumber(2)], SystemTime::now());
-        assert_eq!(tidied, Tidied { logs: 1, cached: 0, packages: 0 });
+        assert_eq!(tidied, Tidied { logs: 1, ..Tidied::default() });
         let left = |name: &str| folder.path().join("logs/runs").join(name).exists();
         assert_eq!((left("1"), left("2"), left("notes")), (false, true, true));
         let all = Keep { cache_bytes: 0, ..Keep::default() };
         let tidied = tidy_files(folder.path(), &all, &[], SystemTime::now());
-        assert_eq!(tidied, Tidied { logs: 0, cached: 1, packages: 0 });
+        assert_eq!(tidied, Tidied { cached: 1, ..Tidied::default() });
+    }
+
+    #[test]
+    fn mirrors_of_no_source_go() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["plants.git", "plants.git.new", "old.git", "old.git.broken", "home"] {
+            std::fs::create_dir_all(folder.path().join(name).join("objects")).unwrap();
+        }
+        assert_eq!(tidy_mirrors(folder.path(), &BTreeSet::from(["plants".to_owned()])), 2);
+        let left = |name: &str| folder.path().join(name).exists();
+        assert!(left("plants.git") && left("plants.git.new") && left("home") && !left("old.git"));
     }
 }

@@ -6,7 +6,7 @@
 //! | [`pull_requests`] | the same for pull requests, without a release |
 //! | [`runs`] | takes a run from its commit over its plan and its jobs to its release |
 //! | [`verdicts`] | what a verdict means: exceptions, what is not new; verdicts of others |
-//! | [`housekeeping`], [`disk`] | what bounds logs, caches, packages; room before a job starts |
+//! | [`housekeeping`], `collection`, [`disk`] | what bounds logs, caches, images; room before a job starts |
 //! | [`watch`] | looks at base images and distributions, on a schedule |
 //! | [`tags`] | what channel tags answer; channels move in `runs/publish.rs`, in the release's transaction |
 //! | [`targets`] | copies what channels hold to registries of others |
@@ -16,6 +16,7 @@
 //!
 //! The parts meet only through the store: events and wake-ups shorten waits and carry no truth.
 
+mod collection;
 mod control;
 pub mod disk;
 mod error;

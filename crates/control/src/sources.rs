@@ -1,6 +1,7 @@
 //! Sources: each is polled; a followed branch that stands elsewhere becomes a run.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use crate::settings::SourceSettings;
 use crate::{Control, ControlError};
 
-/// Polls of a source begin at least this far apart.
-const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+/// The shortest pause between polls of a source.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest wait after failed polls.
 const LONGEST_BACKOFF: Duration = Duration::from_mins(10);
 
@@ -52,6 +53,11 @@ impl Watched {
         &self.settings
     }
 
+    /// Its mirror.
+    pub const fn mirror(&self) -> &Mirror {
+        &self.mirror
+    }
+
     /// The branch that counts as the default one: the configured one, else the remote's.
     pub(crate) async fn default_branch(&self, store: &Store) -> Result<Option<String>, StoreError> {
         match &self.settings.branch {
@@ -69,13 +75,24 @@ impl Control {
     pub async fn add_source(&self, settings: SourceSettings) -> Result<SourceId, ControlError> {
         let inner = &*self.0;
         let url = settings.remote.to_string();
+        let before = inner.store.sources().await?;
         let row = inner.store.upsert_source(&settings.name, &url, inner.clock.now()).await?;
-        let folder = inner.settings.data.join("sources").join(format!("{}.git", settings.name));
+        let folder = self.mirror_folder(&settings.name);
+        if let Some(old) = before.iter().find(|old| old.id == row.id && old.name != row.name)
+            && !folder.exists()
+        {
+            // The same repository under another name. Where it cannot be moved it is fetched again, and the old one collected.
+            drop(tokio::fs::rename(self.mirror_folder(&old.name), &folder).await);
+        }
         let mirror = Mirror::new(inner.git.clone(), folder, settings.remote.clone());
         let stop = inner.shutdown.child_token();
         let watched = Watched { id: row.id, settings, mirror, wake: Notify::new(), stop };
         self.watch(Arc::new(watched));
         Ok(row.id)
+    }
+
+    fn mirror_folder(&self, source: &SourceName) -> PathBuf {
+        self.0.settings.data.join("sources").join(format!("{source}.git"))
     }
 
     /// Polls a source in a task of its own, until it is removed or changed.
@@ -113,13 +130,14 @@ impl Control {
                     tracing::warn!(source.name = %name, failures, error, "a poll failed");
                 }
             }
+            let ended = tokio::time::Instant::now();
             let pause = pause_after(watched.settings.poll, failures);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = async {
                     watched.wake.notified().await;
-                    // Whoever wakes often, such as webhooks of a busy repository, does not poll the remote without end.
-                    tokio::time::sleep_until(began + SHORTEST_PAUSE).await;
+                    // Webhooks of a busy repository do not poll the remote without end: it rests as long as it worked.
+                    tokio::time::sleep_until(ended + (ended - began).max(SHORTEST_PAUSE)).await;
                 } => {}
                 () = watched.stop.cancelled() => return,
             }

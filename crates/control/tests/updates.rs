@@ -10,13 +10,18 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use common::World;
+use edgewright_control::sources::Watched;
+use edgewright_control::{CommitLocks, LockPolicy, SourceSettings};
 use edgewright_job::Behaviour;
 use edgewright_model::lock::{Lock, LockRequest};
 use edgewright_model::names::CommitId;
 use edgewright_model::outcome::{FailureKind, KeptPackages};
-use edgewright_model::run::{NodeState, RunNumber, RunState};
+use edgewright_model::run::{NodeState, RebuildState, RunNumber, RunState};
+use edgewright_process::Command;
+use edgewright_source::{NewCommit, Pushed, Remote};
 use edgewright_store::proofs::ProofResult;
 
 const BASE: &str = "from: scratch\nsteps:\n  - bootstrap: {suite: trixie, packages: [systemd]}\n";
@@ -187,8 +192,151 @@ async fn packages_are_held_as_long_as_a_release_stands_on_them() {
     for key in [&needed, &orphan] {
         world.store.keep_packages(key, &kept, long_ago).await.unwrap();
     }
-    assert_eq!(world.store.unneeded_packages(long_ago).await.unwrap(), [], "too young");
+    assert_eq!(world.store.unneeded_packages(long_ago, &BTreeSet::new()).await.unwrap(), [], "too young");
     assert_eq!(world.control.tidy().await.unwrap().packages, 1);
     assert_eq!(world.store.kept_packages(&orphan).await.unwrap(), None);
     assert_eq!(world.store.kept_packages(&needed).await.unwrap(), Some(kept));
+}
+
+/// The sample in a bare repository, with locks that go there as commits to a branch, or to the followed one.
+async fn committing(branch: Option<&str>) -> (World, Arc<Watched>) {
+    let world = world().await;
+    let (bare, own) = (world.folder.path().join("bare.git"), world.folder.path().join("repository"));
+    let clone = Command::new("git").args(["clone", "--quiet", "--bare"]).arg(&own).arg(&bare);
+    clone.run().await.unwrap();
+    let policy = CommitLocks {
+        branch: branch.map(str::to_owned),
+        author: "Locks <locks@plants.example>".to_owned(),
+        message: "chore: locks".to_owned(),
+        user: "edgewright".to_owned(),
+        token_file: None,
+    };
+    let settings = SourceSettings {
+        remote: Remote::from_path(&bare).unwrap(),
+        locks: LockPolicy::Commit(policy),
+        ..world.control.watched(world.source).unwrap().settings().clone()
+    };
+    let source = world.control.add_source(settings).await.unwrap();
+    assert_eq!(source, world.source);
+    let watched = world.control.watched(source).unwrap();
+    (world, watched)
+}
+
+/// What git says about the bare repository.
+async fn told(world: &World, arguments: &[&str]) -> String {
+    let bare = world.folder.path().join("bare.git");
+    let command = Command::new("git").arg("--git-dir").arg(bare).args(arguments.iter().copied());
+    command.run().await.unwrap().text()
+}
+
+async fn said(world: &World, run: RunNumber) -> String {
+    world.store.run(run).await.unwrap().unwrap().failure.unwrap_or_default()
+}
+
+#[tokio::test]
+async fn what_moved_is_pushed_as_a_commit_and_built_from_there() {
+    let (world, watched) = committing(None).await;
+    let (_, state) = world.run().await;
+    assert_eq!(state, RunState::Passed);
+    let jobs = world.executor.ran().len();
+
+    world.executor.offer("1.1-1");
+    let (run, state) = update(&world, &[]).await;
+    assert_eq!(state, RunState::Passed);
+    let words = said(&world, run).await;
+    assert!(
+        words.starts_with("pushed ") && words.contains("to `main`: base: locked for the first time"),
+        "{words}"
+    );
+    assert_eq!(world.orders(jobs), ["lock base"], "building is the commit's matter");
+    assert_eq!(world.store.locks(world.source).await.unwrap().len(), 1, "no overlay of what moved");
+    let log = told(&world, &["log", "-1", "--format=%an <%ae>|%s|%b", "main"]).await;
+    assert_eq!(log, "Locks <locks@plants.example>|chore: locks|base: locked for the first time");
+    let lock = told(&world, &["show", "main:images/base/edgewright.lock"]).await;
+    assert_eq!(
+        serde_json::from_str::<Lock>(&lock).unwrap().packages.values().next().unwrap()[0][0].version,
+        "1.1-1"
+    );
+
+    let (built, state) = world.run().await;
+    assert_eq!(state, RunState::Passed);
+    assert_eq!(world.orders(jobs + 1).len(), 7);
+    assert!(world.store.run(built).await.unwrap().unwrap().release.is_some());
+
+    // Nothing moved, and what would go back: nothing is pushed.
+    let head = told(&world, &["rev-parse", "main"]).await;
+    for version in ["1.1-1", "1.0-1"] {
+        world.executor.offer(version);
+        let (run, state) = update(&world, &[]).await;
+        assert_eq!((state, said(&world, run).await.as_str()), (RunState::Passed, ""));
+    }
+    assert_eq!(told(&world, &["rev-parse", "main"]).await, head);
+
+    // Whoever pushed meanwhile wins; the commit is made anew on top of theirs.
+    let parent: CommitId = told(&world, &["rev-parse", "main~1"]).await.parse().unwrap();
+    let files = BTreeMap::from([("README.md".parse().unwrap(), b"mine".to_vec())]);
+    let at = jiff::Timestamp::UNIX_EPOCH;
+    let late = NewCommit { parent: &parent, files: &files, author: "A <a@b>", message: "late", at };
+    let commit = watched.mirror().commit(&late).await.unwrap();
+    let pushed = watched.mirror().push(watched.mirror().remote(), &commit, "main").await.unwrap();
+    assert_eq!(pushed, Pushed::Moved);
+    assert_eq!(told(&world, &["rev-parse", "main"]).await, head);
+    world.executor.offer("1.2-1");
+    let (run, _) = update(&world, &["base"]).await;
+    assert!(said(&world, run).await.contains("base: systemd 1.1-1 → 1.2-1"));
+    assert_eq!(told(&world, &["rev-parse", "main~1"]).await, head);
+}
+
+#[tokio::test]
+async fn locks_may_be_proposed_on_a_branch_of_their_own() {
+    let (world, _) = committing(Some("locks")).await;
+    world.run().await;
+    let head = told(&world, &["rev-parse", "main"]).await;
+    world.executor.offer("1.1-1");
+    update(&world, &[]).await;
+    assert_eq!(told(&world, &["rev-parse", "locks~1"]).await, head);
+    assert_eq!(told(&world, &["rev-parse", "main"]).await, head);
+    assert_eq!(world.poll().await, None, "nobody follows it");
+    // Proposed already.
+    let (run, state) = update(&world, &[]).await;
+    assert_eq!((state, said(&world, run).await.as_str()), (RunState::Passed, ""));
+    assert_eq!(told(&world, &["rev-parse", "locks~1"]).await, head);
+    // What is built is what main says.
+    let jobs = world.executor.ran().len();
+    let again = world.control.retry(RunNumber(1)).await.unwrap();
+    assert_eq!(world.control.drive(again).await.unwrap(), RunState::Passed);
+    assert_eq!(world.orders(jobs), [""; 0]);
+
+    // A hook of the forge declines: the run fails and says so.
+    let hook = world.folder.path().join("bare.git/hooks/pre-receive");
+    std::fs::create_dir_all(hook.parent().unwrap()).unwrap();
+    std::fs::write(&hook, "#!/bin/sh\nexit 1\n").unwrap();
+    std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let bare = world.folder.path().join("bare.git");
+    let config = Command::new("git").arg("--git-dir").arg(&bare).args(["config", "core.hooksPath", "hooks"]);
+    config.run().await.unwrap();
+    world.executor.offer("1.3-1");
+    let (run, state) = update(&world, &[]).await;
+    assert_eq!(state, RunState::Failed);
+    let words = said(&world, run).await;
+    assert!(words.contains("the locks were not pushed to `locks`") && words.contains("declined"), "{words}");
+}
+
+#[tokio::test]
+async fn a_rebuild_is_kept_and_goes_on_after_a_crash() {
+    let mut world = world().await;
+    world.run().await;
+    let entry = world.entries().await.into_iter().find(|entry| entry.variant.to_string() == "base").unwrap();
+    let number = world.control.queue_rebuild(&entry.digest).await.unwrap();
+    assert_eq!(world.control.queue_rebuild(&entry.digest).await.unwrap(), number, "under way already");
+    world.store.note_rebuild(number, "base build").await.unwrap();
+    world.crash().await;
+    assert_eq!(world.store.open_rebuild().await.unwrap(), Some(number));
+    world.control.drive_rebuild(number).await.unwrap();
+    let row = world.store.rebuild(number).await.unwrap().unwrap();
+    assert_eq!((row.state, row.doing, row.failure), (RebuildState::Done, None, None));
+    assert!(row.builds.len() == 1 && row.builds[0].is_proved(), "{:?}", row.builds);
+    assert_eq!(world.store.open_rebuild().await.unwrap(), None);
+    let nothing = edgewright_model::Digest::of("nothing");
+    assert!(world.control.queue_rebuild(&nothing).await.is_err());
 }

@@ -112,8 +112,14 @@ pub struct KeepOptions {
     pub logs_gib: Option<u32>,
     /// How many GiB of caches; 10 where absent.
     pub cache_gib: Option<u32>,
-    /// How long plans and lists show variants that are no longer declared; 30 days where absent.
+    /// How long variants that are no longer declared are shown and kept; 30 days where absent.
     pub retired: Option<Span>,
+    /// How long releases are kept that no channel points to; 90 days where absent.
+    pub releases: Option<Span>,
+    /// How long builds are kept that no release needs; 14 days where absent.
+    pub builds: Option<Span>,
+    /// How long evidence is kept that newer verdicts took the place of; 30 days where absent.
+    pub evidence: Option<Span>,
 }
 
 /// `[disk]`.
@@ -164,6 +170,9 @@ impl KeepOptions {
             logs_gib: self.logs_gib.or(lower.logs_gib),
             cache_gib: self.cache_gib.or(lower.cache_gib),
             retired: self.retired.or(lower.retired),
+            releases: self.releases.or(lower.releases),
+            builds: self.builds.or(lower.builds),
+            evidence: self.evidence.or(lower.evidence),
         }
     }
 
@@ -176,6 +185,9 @@ impl KeepOptions {
             logs_bytes: bytes(self.logs_gib, default.logs_bytes),
             cache_bytes: bytes(self.cache_gib, default.cache_bytes),
             retired_for: self.retired.map_or(default.retired_for, Span::get),
+            releases_for: self.releases.map_or(default.releases_for, Span::get),
+            builds_for: self.builds.map_or(default.builds_for, Span::get),
+            evidence_for: self.evidence.map_or(default.evidence_for, Span::get),
         }
     }
 }

@@ -14,6 +14,7 @@
 //! | [`releases`] | `indexes`, `releases`, `release_entries`, `channels`, `audit` |
 //! | [`targets`] | `target_copies`, `target_images` |
 //! | [`pull_requests`] | `pull_requests` |
+//! | [`retention`] | `collected`; what is needed of the others, and forgetting the rest |
 //! | [`outbox`] | `events`, `sinks` |
 
 mod backup;
@@ -27,6 +28,7 @@ pub mod pull_requests;
 pub mod rebuilds;
 pub mod releases;
 pub mod results;
+pub mod retention;
 mod row;
 pub mod runs;
 pub mod sources;

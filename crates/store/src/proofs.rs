@@ -70,33 +70,20 @@ impl Store {
         found.doing("read kept packages")?.as_ref().map(|row| row::json(row, "document")).transpose()
     }
 
-    /// Keys whose packages are kept, older than a time, though neither a release nor an open run needs them.
-    pub async fn unneeded_packages(&self, before: Timestamp) -> Result<Vec<Digest>, StoreError> {
+    /// Keys whose packages are kept since before a time, but for those that are needed.
+    pub async fn unneeded_packages(
+        &self,
+        before: Timestamp,
+        needed: &BTreeSet<Digest>,
+    ) -> Result<Vec<Digest>, StoreError> {
         let rows = sqlx::query("SELECT key FROM kept_packages WHERE created_at < ?")
             .bind(before.to_string())
             .fetch_all(&self.pool)
             .await
             .doing("list kept packages")?;
-        let mut keys: BTreeSet<Digest> =
-            rows.iter().map(|row| row::text(row, "key")).collect::<Result<_, _>>()?;
-        if keys.is_empty() {
-            return Ok(Vec::new());
-        }
-        let needed = sqlx::query(
-            "SELECT steps FROM run_nodes n JOIN runs r ON r.number = n.run
-             WHERE r.state IN ('queued', 'preparing', 'running', 'releasing') OR n.digest IN
-             (SELECT m.value FROM release_entries e JOIN indexes i ON i.digest = e.digest, json_each(i.manifests) m)",
-        )
-        .fetch_all(&self.pool)
-        .await
-        .doing("list what releases are made of")?;
-        for row in &needed {
-            let steps: Vec<crate::nodes::PathStep> = row::json(row, "steps")?;
-            for step in steps {
-                keys.remove(&step.key);
-            }
-        }
-        Ok(keys.into_iter().collect())
+        let mut keys: Vec<Digest> = rows.iter().map(|row| row::text(row, "key")).collect::<Result<_, _>>()?;
+        keys.retain(|key| !needed.contains(key));
+        Ok(keys)
     }
 
     /// Forgets the packages of a key.

@@ -69,11 +69,14 @@ impl Driver<'_> {
             }
         };
 
-        let held: Vec<_> = outcome
+        let builds = outcome
             .builds
             .iter()
-            .map(|build| (build.manifest.repository.clone(), build.manifest.digest.clone()))
-            .collect();
+            .map(|build| (build.manifest.repository.clone(), build.manifest.digest.clone()));
+        // Evidence has no manifest before its verdict is published, at the run's end.
+        let evidence = outcome.verdicts.iter().flat_map(|verdict| &verdict.evidence);
+        let evidence = evidence.map(|piece| (piece.blob.repository.clone(), piece.blob.digest.clone()));
+        let held: Vec<_> = builds.chain(evidence).collect();
         self.hosting.pin(&self.results_pin(), &held).await?;
         self.keep_packages(&outcome).await?;
         let manifest = outcome.builds.last().map(|build| build.manifest.clone()).or(known);

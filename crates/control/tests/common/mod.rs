@@ -83,16 +83,29 @@ impl World {
         tokio::spawn(async move { axum::serve(listener, router).await });
         let executor = SimulatedExecutor::new().pushing();
         let store = Store::open(&data.join("control.db")).await.unwrap();
-        let (control, source, tasks) = open(folder.path(), &executor, &store, &registry, &tags, &url).await;
+        let clock = Clock::system();
+        let (control, source, tasks) =
+            open(folder.path(), &executor, &store, &registry, &tags, &url, clock).await;
         Self { folder, executor, store, registry, control, source, tasks, url }
     }
 
     /// As after `kill -9`: jobs and reconcilers are gone without a word, a new control opens the same data folder.
     pub(crate) async fn crash(&mut self) {
+        self.reopen(Clock::system()).await;
+    }
+
+    /// As after `kill -9`, and a start some hours later.
+    pub(crate) async fn later(&mut self, hours: i64) {
+        let now = Clock::system().now() + jiff::SignedDuration::from_hours(hours);
+        self.reopen(Clock::fixed(now)).await;
+    }
+
+    async fn reopen(&mut self, clock: Clock) {
         drop(self.tasks.shutdown(Duration::ZERO).await);
         let tags = ChannelTags::default();
+        let folder = self.folder.path();
         (self.control, self.source, self.tasks) =
-            open(self.folder.path(), &self.executor, &self.store, &self.registry, &tags, &self.url).await;
+            open(folder, &self.executor, &self.store, &self.registry, &tags, &self.url, clock).await;
     }
 
     pub(crate) fn write(&self, path: &str, text: &str) {
@@ -157,6 +170,7 @@ async fn open(
     registry: &Registry,
     tags: &ChannelTags,
     url: &str,
+    clock: Clock,
 ) -> (Control, SourceId, Tasks) {
     let tasks = Tasks::new();
     let access = RegistryAccess { url: url.to_owned(), token: Some(TOKEN.to_owned()) };
@@ -168,7 +182,7 @@ async fn open(
         tags: tags.clone(),
         executor: Arc::new(executor.clone()),
         git,
-        clock: Clock::system(),
+        clock,
         tasks: tasks.clone(),
     };
     // Jobs have no token: only control publishes verdicts.

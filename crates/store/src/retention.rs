@@ -1,0 +1,240 @@
+//! What is still needed of what was built: by releases, by what the next commits reuse, by runs that are young; and
+//! forgetting the rest.
+//!
+//! Forgetting goes first, pins of the registry after it: a crash in between leaves only surplus pins, never a build that
+//! the registry does not have.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use edgewright_model::Digest;
+use edgewright_model::names::Platform;
+use edgewright_model::reference::RepoName;
+use edgewright_model::run::RunNumber;
+use jiff::Timestamp;
+use sqlx::SqliteConnection;
+
+use crate::error::Operation as _;
+use crate::nodes::PathStep;
+use crate::{Store, StoreError, row};
+
+/// Since when things are kept that nobody needs for another reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Horizon {
+    /// Releases made since then are whole.
+    pub releases: Timestamp,
+    /// Variants retired since then are as good as declared ones.
+    pub retired: Timestamp,
+    /// What runs built that ended since then is there for the next commit, whatever became of it.
+    pub builds: Timestamp,
+}
+
+/// What is needed, as of one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Needed {
+    /// Indexes and platform manifests.
+    pub digests: BTreeSet<Digest>,
+    /// Keys of builds, shared steps included.
+    pub keys: BTreeSet<Digest>,
+    /// Which plans it was worked out from.
+    plans: String,
+}
+
+/// What was forgotten.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Builds: their keys are built anew when they come back.
+    pub builds: usize,
+    /// Variants that were retired.
+    pub variants: usize,
+}
+
+/// A verdict that a newer one took the place of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SupersededVerdict {
+    /// Its row.
+    pub id: i64,
+    /// Where it is published.
+    pub repository: RepoName,
+    /// Its referrer, which holds its evidence.
+    pub referrer: Digest,
+}
+
+/// Releases that are kept; `answered` ones with all their entries, even of variants that are retired.
+const INDEXES: &str = "WITH kept AS (
+    SELECT source_id, number, branch, 1 AS answered FROM releases r
+    WHERE EXISTS (SELECT 1 FROM channels c WHERE c.source_id = r.source_id AND c.release = r.number)
+       OR number = (SELECT max(number) FROM releases n WHERE n.source_id = r.source_id AND n.branch = r.branch)
+    UNION ALL SELECT source_id, number, branch, 0 FROM releases WHERE created_at >= ?1)
+SELECT DISTINCT e.digest, coalesce(i.manifests, '{}') AS manifests FROM kept k
+JOIN release_entries e ON e.source_id = k.source_id AND e.release = k.number LEFT JOIN indexes i ON i.digest = e.digest
+WHERE k.answered OR EXISTS (SELECT 1 FROM heads h WHERE h.source_id = k.source_id AND h.branch = k.branch
+                            AND h.variant = e.variant AND (h.retired_at IS NULL OR h.retired_at >= ?2))";
+
+/// Where branches stand. Pull requests are held by the age of their runs alone.
+const HEADS: &str = "SELECT key, digest FROM heads WHERE (retired_at IS NULL OR retired_at >= ?1)
+    AND branch NOT LIKE 'refs/pull/%' AND branch NOT LIKE 'refs/merge-requests/%'";
+
+const YOUNG: &str = "SELECT n.digest, n.steps FROM run_nodes n JOIN runs r ON r.number = n.run
+    WHERE r.finished_at IS NULL OR r.finished_at >= ?1";
+
+impl Store {
+    /// What is needed now. None while a run makes its plan: it may be about to reuse anything.
+    pub async fn needed(&self, horizon: &Horizon) -> Result<Option<Needed>, StoreError> {
+        let mut read = self.pool.acquire().await.doing("read what is needed")?;
+        let Some(plans) = plans(&mut read).await? else { return Ok(None) };
+        let (mut digests, mut keys) = (BTreeSet::new(), BTreeSet::new());
+        let entries = sqlx::query(INDEXES)
+            .bind(horizon.releases.to_string())
+            .bind(horizon.retired.to_string())
+            .fetch_all(&mut *read)
+            .await
+            .doing("list what releases hold")?;
+        for row in &entries {
+            digests.insert(row::text(row, "digest")?);
+            let manifests: BTreeMap<Platform, Digest> = row::json(row, "manifests")?;
+            digests.extend(manifests.into_values());
+        }
+        let heads = sqlx::query(HEADS).bind(horizon.retired.to_string()).fetch_all(&mut *read).await;
+        for row in &heads.doing("list where branches stand")? {
+            keys.insert(row::text(row, "key")?);
+            digests.insert(row::text(row, "digest")?);
+        }
+        let young = sqlx::query(YOUNG).bind(horizon.builds.to_string()).fetch_all(&mut *read).await;
+        for row in &young.doing("list what young runs built")? {
+            digests.extend(row::maybe::<Digest>(row, "digest")?);
+            keys.extend(steps(row)?);
+        }
+        let of = sqlx::query(
+            "SELECT DISTINCT steps FROM run_nodes WHERE digest IN (SELECT value FROM json_each(?))",
+        )
+        .bind(row::to_json(&digests)?)
+        .fetch_all(&mut *read)
+        .await
+        .doing("list what images are made of")?;
+        for row in &of {
+            keys.extend(steps(row)?);
+        }
+        let built = sqlx::query("SELECT digest FROM builds WHERE key IN (SELECT value FROM json_each(?))")
+            .bind(row::to_json(&keys)?)
+            .fetch_all(&mut *read)
+            .await
+            .doing("list builds")?;
+        for row in &built {
+            digests.insert(row::text(row, "digest")?);
+        }
+        Ok(Some(Needed { digests, keys, plans }))
+    }
+
+    /// Forgets builds that are not needed, with their verdicts, and variants that were retired. None where a run was planned
+    /// since: then what is needed is to be worked out anew.
+    pub async fn forget(
+        &self,
+        needed: &Needed,
+        horizon: &Horizon,
+        now: Timestamp,
+    ) -> Result<Option<Forgotten>, StoreError> {
+        let mut write = self.write().await?;
+        if plans(&mut write).await?.as_ref() != Some(&needed.plans) {
+            return Ok(None);
+        }
+        let old = sqlx::query("SELECT key, digest FROM builds WHERE created_at < ?")
+            .bind(horizon.builds.to_string())
+            .fetch_all(&mut *write)
+            .await
+            .doing("list old builds")?;
+        let mut forgotten = Forgotten::default();
+        for row in &old {
+            let (key, digest): (Digest, Digest) = (row::text(row, "key")?, row::text(row, "digest")?);
+            if needed.keys.contains(&key) || needed.digests.contains(&digest) {
+                continue;
+            }
+            forgotten.builds += 1;
+            for (sql, value) in [
+                ("DELETE FROM proofs WHERE key = ?", &key),
+                ("DELETE FROM builds WHERE key = ?", &key),
+                ("DELETE FROM verdicts WHERE digest = ?", &digest),
+            ] {
+                let done = sqlx::query(sql).bind(value.to_string()).execute(&mut *write).await;
+                done.doing("forget a build")?;
+            }
+        }
+        let retired = sqlx::query("DELETE FROM heads WHERE retired_at < ?")
+            .bind(horizon.retired.to_string())
+            .execute(&mut *write)
+            .await
+            .doing("forget retired variants")?;
+        forgotten.variants = usize::try_from(retired.rows_affected()).unwrap_or(usize::MAX);
+        let digests = row::to_json(&needed.digests)?;
+        for sql in [
+            "INSERT INTO collected (digest, at) SELECT DISTINCT digest, ?2 FROM release_entries
+             WHERE digest NOT IN (SELECT value FROM json_each(?1)) ON CONFLICT DO NOTHING",
+            "DELETE FROM collected WHERE digest IN (SELECT value FROM json_each(?1)) AND at <= ?2",
+        ] {
+            let done = sqlx::query(sql).bind(&digests).bind(now.to_string()).execute(&mut *write).await;
+            done.doing("note what is not held")?;
+        }
+        write.commit().await.doing("commit what is forgotten")?;
+        Ok(Some(forgotten))
+    }
+
+    /// Published verdicts from before a time that a newer one of the same lane and checks took the place of.
+    pub async fn superseded_verdicts(&self, before: Timestamp) -> Result<Vec<SupersededVerdict>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, repository, published FROM verdicts v WHERE published IS NOT NULL AND created_at < ? AND EXISTS
+             (SELECT 1 FROM verdicts n WHERE n.digest = v.digest AND n.lane = v.lane AND n.check_set = v.check_set
+              AND n.inputs = v.inputs AND n.id > v.id AND n.published IS NOT v.published)",
+        )
+        .bind(before.to_string())
+        .fetch_all(&self.pool)
+        .await
+        .doing("list superseded verdicts")?;
+        rows.iter()
+            .map(|row| {
+                Ok(SupersededVerdict {
+                    id: row::number(row, "id")?,
+                    repository: row::text(row, "repository")?,
+                    referrer: row::text(row, "published")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Notes that a verdict's referrer is gone.
+    pub async fn note_withdrawn(&self, verdict: i64) -> Result<(), StoreError> {
+        sqlx::query("UPDATE verdicts SET published = NULL WHERE id = ?")
+            .bind(verdict)
+            .execute(&self.pool)
+            .await
+            .doing("note a withdrawn verdict")?;
+        Ok(())
+    }
+
+    /// Runs whose pins are left alone: open ones, and those that ended since a time.
+    pub async fn young_runs(&self, since: Timestamp) -> Result<BTreeSet<RunNumber>, StoreError> {
+        let rows = sqlx::query("SELECT number FROM runs WHERE finished_at IS NULL OR finished_at >= ?")
+            .bind(since.to_string())
+            .fetch_all(&self.pool)
+            .await
+            .doing("list young runs")?;
+        rows.iter().map(|row| Ok(RunNumber(row::number(row, "number")?))).collect()
+    }
+}
+
+fn steps(row: &sqlx::sqlite::SqliteRow) -> Result<impl Iterator<Item = Digest>, StoreError> {
+    let steps: Vec<PathStep> = row::json(row, "steps")?;
+    Ok(steps.into_iter().map(|step| step.key))
+}
+
+/// Which runs are how far: what reuses builds. None while one reads its commit.
+async fn plans(read: &mut SqliteConnection) -> Result<Option<String>, StoreError> {
+    let rows: Vec<(i64, String)> = sqlx::query_as(
+        "SELECT number, state FROM runs WHERE state IN ('preparing', 'running', 'releasing')
+         UNION ALL SELECT coalesce(max(number), 0), 'newest' FROM runs WHERE state <> 'queued'",
+    )
+    .fetch_all(read)
+    .await
+    .doing("read which runs are open")?;
+    let is_planning = rows.iter().any(|(_, state)| state == "preparing");
+    let text = rows.iter().map(|(number, state)| format!("{number} {state};")).collect();
+    Ok((!is_planning).then_some(text))
+}
