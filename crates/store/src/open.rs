@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Sqlite, Transaction};
+use sqlx::{Connection as _, Sqlite, Transaction};
 
 use crate::StoreError;
 use crate::error::Operation as _;
@@ -58,7 +58,13 @@ impl Store {
 
     async fn connect(path: &Path, options: SqliteConnectOptions) -> Result<SqlitePool, StoreError> {
         let open = |source| StoreError::Open { path: path.display().to_string(), source };
-        SqlitePoolOptions::new().max_connections(CONNECTIONS).connect_with(options).await.map_err(open)
+        SqlitePoolOptions::new()
+            .max_connections(CONNECTIONS)
+            // On a full disk SQLite itself rolls back, and the connection counts a transaction that nobody can end.
+            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
+            .connect_with(options)
+            .await
+            .map_err(open)
     }
 
     /// A transaction that holds the write lock from its start, so that it never fails half-way for another writer.
@@ -83,6 +89,18 @@ mod tests {
         let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&store.pool).await.unwrap();
         let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&store.pool).await.unwrap();
         assert_eq!((journal.as_str(), synchronous), ("wal", 2));
+    }
+
+    #[tokio::test]
+    async fn writing_goes_on_after_sqlite_rolled_back_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("control.db")).await.unwrap();
+        for _ in 0..=CONNECTIONS {
+            let mut write = store.write().await.unwrap();
+            // As a commit on a full disk does.
+            sqlx::query("ROLLBACK").execute(&mut *write).await.unwrap();
+            assert!(write.commit().await.is_err());
+        }
     }
 
     #[tokio::test]
