@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn a_run_takes_what_concerns_jobs_and_no_more() {
         let file = Options::parse(
-            "[server]\nlisten = \"0.0.0.0:80\"\ndata = \"/file\"\n[jobs]\nwithin = \"5m\"\n\
+            "[server]\nlisten = \"0.0.0.0:80\"\ndata = \"/file\"\n[jobs]\nwithin = \"5m\"\nlane_within = \"7m\"\nexternal_within = \"8h\"\n\
              [[source]]\nurl = \"/git/a\"\n[secrets]\nnpm = \"/etc/npm\"\nkey = \"/etc/key\"",
         )
         .unwrap();
@@ -218,7 +218,8 @@ mod tests {
         let settings = Surroundings::default().resolve(&args, Some("/data".into()), for_jobs(file)).unwrap();
         assert_eq!((settings.data.as_path(), settings.sources.len()), (Path::new("/data"), 0));
         assert!(settings.listen.ip().is_loopback());
-        assert_eq!(settings.job_within.map(|limit| limit.to_string()).as_deref(), Some("5m"));
+        let limits = [settings.job_within, settings.lane_within, settings.external_within];
+        assert_eq!(limits.map(|limit| limit.map(|limit| limit.to_string()).unwrap_or_default()), ["5m", "7m", "8h"]);
         let secrets: Vec<_> = settings.build_secrets.into_iter().collect();
         let (key, npm) = (("key".to_owned(), "/etc/key".into()), ("npm".to_owned(), "/flag/npm".into()));
         assert_eq!(secrets, [key, npm]);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use edgewright_model::duration::Span;
 use edgewright_model::names::SourceName;
 use edgewright_model::order::RegistryAccess;
-use edgewright_source::Remote;
+use edgewright_source::{Remote, SshIdentity};
 
 use crate::disk::Floor;
 use crate::housekeeping::Keep;
@@ -55,6 +55,8 @@ pub struct SourceSettings {
     pub pull_requests: bool,
     /// Where locks that moved go.
     pub locks: LockPolicy,
+    /// Who we are to its remote, where that is not the account that runs the server.
+    pub ssh: Option<SshIdentity>,
 }
 
 /// Where locks go that a look at the outside moved.
@@ -85,7 +87,8 @@ pub struct CommitLocks {
 impl SourceSettings {
     /// The default branch of a repository, its branches only, locks as overlays.
     pub const fn new(name: SourceName, remote: Remote, poll: Duration) -> Self {
-        Self { name, remote, branch: None, poll, pull_requests: false, locks: LockPolicy::Overlay }
+        let locks = LockPolicy::Overlay;
+        Self { name, remote, branch: None, poll, pull_requests: false, locks, ssh: None }
     }
 }
 

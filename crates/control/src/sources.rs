@@ -74,6 +74,7 @@ impl Control {
     /// The database or the mirror's folder cannot be written.
     pub async fn add_source(&self, settings: SourceSettings) -> Result<SourceId, ControlError> {
         let inner = &*self.0;
+        inner.git.identify(&settings.remote, settings.ssh.clone());
         let url = settings.remote.to_string();
         let before = inner.store.sources().await?;
         let row = inner.store.upsert_source(&settings.name, &url, inner.clock.now()).await?;

@@ -176,6 +176,9 @@ impl Composition {
         control_settings.keep = settings.keep.clone();
         control_settings.floor = settings.floor;
         control_settings.job_within = settings.job_within.unwrap_or(control_settings.job_within);
+        control_settings.lane_within = settings.lane_within.unwrap_or(control_settings.lane_within);
+        control_settings.external_within =
+            settings.external_within.unwrap_or(control_settings.external_within);
 
         let serving = Serving { address: address.clone(), live: live.clone() };
         let views = Views::new(store.clone(), folder, clock.clone(), Some(serving));

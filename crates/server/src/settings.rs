@@ -16,7 +16,7 @@ use edgewright_control::watch::Watching;
 use edgewright_model::duration::Span;
 use edgewright_model::error::ErrorClass;
 use edgewright_model::names::SourceName;
-use edgewright_source::Remote;
+use edgewright_source::{Remote, SshIdentity, UnfitPath};
 use edgewright_source::remote::InvalidRemote;
 use serde::Deserialize;
 
@@ -114,6 +114,10 @@ pub struct JobOptions {
     pub parallel: Option<u16>,
     /// The time limit of one job.
     pub within: Option<Span>,
+    /// The time limit of one lane, boot included; a check that may take longer raises it.
+    pub lane_within: Option<Span>,
+    /// How long to wait for a verdict of the lane `external`, where the image says nothing.
+    pub external_within: Option<Span>,
     /// Memory that one job takes, in MiB: bounds `parallel` where that is not given; 1024 where absent.
     pub memory_mib: Option<u32>,
 }
@@ -138,6 +142,10 @@ pub struct SourceOptions {
     pub locks: Option<LockOptions>,
     /// File with the secret of the source's webhooks; without one they are refused.
     pub hook_secret_file: Option<PathBuf>,
+    /// File with the private key for an ssh remote; the account's own keys where absent.
+    pub ssh_key: Option<PathBuf>,
+    /// File with the host keys that an ssh remote may have; the account's own known hosts where absent.
+    pub known_hosts: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for SourceOptions {
@@ -164,6 +172,10 @@ pub struct Settings {
     pub parallel: NonZeroUsize,
     /// The time limit of one job; control's own where absent.
     pub job_within: Option<Span>,
+    /// The time limit of one lane; control's own where absent.
+    pub lane_within: Option<Span>,
+    /// The wait for a verdict of the lane `external`; control's own where absent.
+    pub external_within: Option<Span>,
     /// The sources, with distinct names.
     pub sources: Vec<SourceSettings>,
     /// File with the token that writing needs.
@@ -214,6 +226,9 @@ pub enum SettingsError {
     /// A source's URL is none.
     #[error("the address of a source cannot be used")]
     Url(#[from] InvalidRemote),
+    /// A source's key or known hosts cannot be used.
+    #[error("the ssh settings of a source cannot be used")]
+    Ssh(#[from] UnfitPath),
     /// Two sources have one name.
     #[error("two sources are called `{name}`")]
     Duplicate {
@@ -313,6 +328,7 @@ impl SettingsError {
             }
             Self::DuplicateTarget { .. } => Some("give each [[target]] a name of its own"),
             Self::Target { .. } => Some("docs/serving.md, \"Registries of others\", shows what a [[target]] may say"),
+            Self::Ssh(_) => Some("move the file, or link to it from a path without other characters"),
             Self::Read { .. }
             | Self::Parse { .. }
             | Self::Url(_)
@@ -359,6 +375,8 @@ impl Options {
             jobs: JobOptions {
                 parallel: self.jobs.parallel.or(lower.jobs.parallel),
                 within: self.jobs.within.or(lower.jobs.within),
+                lane_within: self.jobs.lane_within.or(lower.jobs.lane_within),
+                external_within: self.jobs.external_within.or(lower.jobs.external_within),
                 memory_mib: self.jobs.memory_mib.or(lower.jobs.memory_mib),
             },
             access: AccessOptions { token_file: self.access.token_file.or(lower.access.token_file) },
@@ -397,7 +415,9 @@ impl Options {
             }
             let pull_requests = options.pull_requests.unwrap_or(false);
             let locks = options.locks.unwrap_or_default().resolve()?;
-            sources.push(SourceSettings { name, remote, branch: options.branch, poll, pull_requests, locks });
+            let ssh = SshIdentity::new(options.ssh_key, options.known_hosts)?;
+            let branch = options.branch;
+            sources.push(SourceSettings { name, remote, branch, poll, pull_requests, locks, ssh });
         }
         for (index, sink) in self.sink.iter().enumerate() {
             sink.check()?;
@@ -419,6 +439,8 @@ impl Options {
             address: self.server.address,
             parallel,
             job_within: self.jobs.within,
+            lane_within: self.jobs.lane_within,
+            external_within: self.jobs.external_within,
             watching: Watching { default: self.watch.resolve()?, sources: watching },
             keep: self.keep.resolve(),
             floor: self.disk.resolve(),

@@ -161,7 +161,7 @@ impl SourceError {
             Self::Unreachable { .. } => "check the address and the network; the next poll tries again",
             Self::NoRepository { .. } => "check the address; private repositories may need credentials",
             Self::Refused { .. } => {
-                "give credentials in the address (https://USER:TOKEN@HOST/…), or an ssh key and a known host"
+                "give credentials in the address (https://USER:TOKEN@HOST/…); for ssh, `ssh_key` and `known_hosts` of the source in the server's settings, or those of the account"
             }
             Self::Empty { .. } => "commit and push something; `edgewright init DIR` makes a sample",
             Self::NoBranch { .. } => "push the branch, or let the channel follow another one",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use edgewright_model::names::CommitId;
@@ -14,6 +14,7 @@ use crate::error::SourceError;
 use crate::meaning::{Meaning, complaint, meaning};
 use crate::parse::{self, RemoteRefs};
 use crate::remote::Remote;
+use crate::ssh::{self, SshIdentity};
 
 /// A look at a remote's refs.
 const POLL_WITHIN: Duration = Duration::from_secs(30);
@@ -49,12 +50,14 @@ const SETTINGS: &str = "\
 \tdetachedHead = false
 ";
 
-/// Calls git. Clones share the cache of contents.
+/// Calls git. Clones share the cache of contents, and who we are to ssh remotes.
 #[derive(Debug, Clone)]
 pub struct Git {
     home: PathBuf,
     context: ProcessContext,
     settings: Vec<(String, String)>,
+    /// By the remote's address.
+    identities: Arc<Mutex<BTreeMap<String, SshIdentity>>>,
     pub(crate) cache: Arc<Mutex<ContentCache>>,
 }
 
@@ -78,6 +81,7 @@ impl Git {
             home,
             context,
             settings: Vec::new(),
+            identities: Arc::default(),
             cache: Arc::new(Mutex::new(ContentCache::new(CACHE))),
         })
     }
@@ -87,6 +91,15 @@ impl Git {
     pub fn with_setting(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Says who we are to an ssh remote from now on; none: the account that runs Edgewright. Clones know it, too.
+    pub fn identify(&self, remote: &Remote, identity: Option<SshIdentity>) {
+        let mut identities = self.identities.lock().unwrap_or_else(PoisonError::into_inner);
+        match identity {
+            Some(identity) => identities.insert(remote.address().to_owned(), identity),
+            None => identities.remove(remote.address()),
+        };
     }
 
     /// The folder that belongs to Edgewright's git alone.
@@ -104,7 +117,9 @@ impl Git {
         let header = remote.authorization().map(|value| {
             (format!("http.{}.extraHeader", remote.address()), format!("Authorization: {value}"))
         });
-        self.with_settings(header.as_slice())
+        let identities = self.identities.lock().unwrap_or_else(PoisonError::into_inner);
+        let ssh = identities.get(remote.address()).map(SshIdentity::command);
+        self.with_settings(header.as_slice()).env("GIT_SSH_COMMAND", ssh.as_deref().unwrap_or(ssh::PLAIN))
     }
 
     fn with_settings(&self, more: &[(String, String)]) -> Command {
@@ -115,7 +130,7 @@ impl Git {
             .env("GIT_ATTR_NOSYSTEM", "1")
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_ASKPASS", "/bin/false")
-            .env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
+            .env("GIT_SSH_COMMAND", ssh::PLAIN)
             .env("GIT_OPTIONAL_LOCKS", "0")
             .deadline(LOCAL_WITHIN)
             .context(&self.context);

@@ -22,6 +22,7 @@ mod parse;
 pub mod push;
 pub mod remote;
 pub mod repository;
+mod ssh;
 pub mod worktree;
 
 pub use changes::{Followed, RefChange, changed};
@@ -33,4 +34,5 @@ pub use parse::RemoteRefs;
 pub use push::{NewCommit, Pushed};
 pub use remote::Remote;
 pub use repository::{CommitInfo, Repository};
+pub use ssh::{SshIdentity, UnfitPath};
 pub use worktree::Worktree;

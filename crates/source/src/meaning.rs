@@ -46,6 +46,7 @@ const MEANINGS: [(Meaning, &[&str]); 6] = [
             "Authentication failed",
             "Permission denied",
             "Host key verification failed",
+            "REMOTE HOST IDENTIFICATION HAS CHANGED",
             "returned error: 401",
             "returned error: 403",
             "access denied",
@@ -95,12 +96,26 @@ pub(crate) fn meaning(stderr: &[String]) -> Meaning {
         .map_or(Meaning::Unknown, |(meaning, _)| *meaning)
 }
 
-/// The line of git's standard error that says most: the first that is a complaint.
+/// What ssh says before git says that it could not read, in the order in which it tells most.
+const SSH: [&str; 7] = [
+    "REMOTE HOST IDENTIFICATION HAS CHANGED",
+    "host key is known for",
+    "Host key verification failed",
+    "Load key ",
+    "too open",
+    "Permission denied (",
+    "ssh: ",
+];
+
+/// The line of git's standard error that says most: ssh's, else the first that is a complaint.
 pub(crate) fn complaint(stderr: &[String]) -> String {
     let marked = |line: &&String| ["fatal: ", "error: ", "ERROR: "].iter().any(|mark| line.starts_with(mark));
-    let line =
-        stderr.iter().find(marked).or_else(|| stderr.last()).map_or("git gave no reason", String::as_str);
-    line.strip_prefix("fatal: ").or_else(|| line.strip_prefix("error: ")).unwrap_or(line).to_owned()
+    let of_ssh = SSH.iter().find_map(|text| stderr.iter().find(|line| line.contains(text)));
+    let line = of_ssh.or_else(|| stderr.iter().find(marked)).or_else(|| stderr.last());
+    let line = line.map_or("git gave no reason", String::as_str);
+    let line = line.strip_prefix("fatal: ").or_else(|| line.strip_prefix("error: ")).unwrap_or(line);
+    // ssh frames its loudest warning.
+    line.trim_matches(|c: char| c == '@' || c.is_whitespace()).to_owned()
 }
 
 #[cfg(test)]
@@ -139,5 +154,32 @@ mod tests {
         ] {
             assert_eq!(meaning(&[line.to_owned()]), want, "{line}");
         }
+    }
+
+    #[test]
+    fn what_ssh_says_is_told() {
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        let end = "\nfatal: Could not read from remote repository.\n\nPlease make sure you have the correct access rights";
+        for (said, want) in [
+            ("git@h: Permission denied (publickey).", "git@h: Permission denied (publickey)."),
+            (
+                "No ED25519 host key is known for h and you have requested strict checking.\nHost key verification failed.",
+                "No ED25519 host key is known for h and you have requested strict checking.",
+            ),
+            (
+                "@@@@@@\n@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\n@@@@@@\nHost key verification failed.",
+                "WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!",
+            ),
+            (
+                "ssh: connect to host h port 22: Connection refused",
+                "ssh: connect to host h port 22: Connection refused",
+            ),
+        ] {
+            assert_eq!(complaint(&lines(&format!("{said}{end}"))), want);
+        }
+        assert_eq!(
+            complaint(&lines("warning: x\nfatal: repository 'y' not found")),
+            "repository 'y' not found"
+        );
     }
 }
