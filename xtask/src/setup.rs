@@ -5,7 +5,7 @@ use anyhow::{Context as _, bail};
 use crate::command::{Run, is_installed, is_root};
 
 /// Programs with the Debian package that brings them.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("podman", "podman"),
     ("buildah", "buildah"),
     ("skopeo", "skopeo"),
@@ -17,6 +17,8 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("git", "git"),
     ("setpriv", "util-linux"),
     ("curl", "curl"),
+    // Tests of ssh sources start one of their own, on loopback.
+    ("sshd", "openssh-server"),
 ];
 
 /// Installs what lacks, by apt-get.
@@ -48,5 +50,6 @@ fn lacking() -> Vec<&'static str> {
 }
 
 fn apt_get(arguments: &[&str]) -> anyhow::Result<()> {
-    Run::as_root("env")?.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]).args(arguments).run()
+    // RUNLEVEL: services of the packages are not started.
+    Run::as_root("env")?.args(["DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get"]).args(arguments).run()
 }

@@ -32,18 +32,18 @@ impl SshIdentity {
 
     /// The command that git runs, in a shell.
     pub(crate) fn command(&self) -> String {
-        let mut command = PLAIN.to_owned();
-        if let Some(key) = &self.key {
-            // Without the second option ssh would try the account's own keys first.
-            command += &format!(" -i {} -o IdentitiesOnly=yes -o IdentityAgent=none", key.display());
-        }
-        if let Some(hosts) = &self.known_hosts {
-            let hosts = hosts.display();
-            command += &format!(
-                " -o UserKnownHostsFile={hosts} -o GlobalKnownHostsFile=/dev/null -o StrictHostKeyChecking=yes -o UpdateHostKeys=no"
-            );
-        }
-        command
+        // Without the further options ssh would try the account's own keys first, and other lists of hosts, too.
+        let key = self
+            .key
+            .as_ref()
+            .map(|key| format!(" -i {} -o IdentitiesOnly=yes -o IdentityAgent=none", key.display()));
+        let hosts = self.known_hosts.as_ref().map(|hosts| {
+            format!(
+                " -o UserKnownHostsFile={} -o GlobalKnownHostsFile=/dev/null -o StrictHostKeyChecking=yes -o UpdateHostKeys=no",
+                hosts.display()
+            )
+        });
+        format!("{PLAIN}{}{}", key.unwrap_or_default(), hosts.unwrap_or_default())
     }
 }
 

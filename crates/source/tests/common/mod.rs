@@ -39,6 +39,7 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
+    #[allow(dead_code, reason = "not every test binary needs it")]
     pub(crate) fn remote(&self) -> Remote {
         Remote::from_path(&self.folder).unwrap()
     }
