@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
+use edgewright_model::Digest;
 use edgewright_model::error::ErrorClass;
 use edgewright_model::names::{ImageName, SourceName, VariantName};
-use edgewright_model::Digest;
 use edgewright_model::run::{RebuildNumber, RunNumber};
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::de::DeserializeOwned;
 
 use crate::error::{ApiError, class_of};
 use crate::{
-    ChannelView, ImageSummary, ImageView, PollAnswer, RebuildPost, RebuildStatus, ReleaseView, RunAnswer, RunSummary, RunView,
-    ServerStatus, SourceView, VerdictAnswer, VerdictPost, routes,
+    ChannelView, ImageSummary, ImageView, PollAnswer, RebuildPost, RebuildStatus, ReleaseView, RunAnswer,
+    RunSummary, RunView, ServerStatus, SourceView, VerdictAnswer, VerdictPost, routes,
 };
 
 /// How long to wait for a connection.
@@ -179,9 +179,15 @@ impl Client {
         self.get(&routes::rebuild(number), &[]).await
     }
 
-    /// A node's log; with `follow` it ends when the job does.
-    pub async fn log(&self, run: RunNumber, node: &str, follow: bool) -> Result<LogStream, ClientError> {
-        let query = [("follow", Some(follow.to_string()))];
+    /// A node's log without its first `from` bytes; with `follow` it ends when the job does.
+    pub async fn log(
+        &self,
+        run: RunNumber,
+        node: &str,
+        follow: bool,
+        from: u64,
+    ) -> Result<LogStream, ClientError> {
+        let query = [("follow", Some(follow.to_string())), ("from", Some(from.to_string()))];
         let request = self.request(Method::GET, &routes::log(run, node), &query);
         Ok(LogStream { url: self.base.to_string(), response: self.send(request).await? })
     }

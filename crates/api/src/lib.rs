@@ -37,5 +37,5 @@ pub use rebuild::{RebuildPost, RebuildResult, RebuildStatus, RebuildStep, Rebuil
 pub use release::{ChannelView, ReleaseEntry, ReleaseView};
 pub use run::{Counts, NodeAction, NodeView, RunAnswer, RunSummary, RunView};
 pub use source::{PollAnswer, SourceView};
-pub use status::{DataFolder, RunningJob, ServerStatus};
+pub use status::{DataFolder, KeptMachine, RunningJob, ServerStatus};
 pub use verdict::{VerdictAnswer, VerdictPost};

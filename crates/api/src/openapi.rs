@@ -39,6 +39,7 @@ use crate::routes::{Access, Content, ROUTES, Route};
     crate::RunAnswer,
     crate::RunSummary,
     crate::RunView,
+    crate::KeptMachine,
     crate::RunningJob,
     crate::ServerStatus,
     crate::SourceView,

@@ -336,6 +336,11 @@ pub const ROUTES: &[Route] = &[
                 NUMBER,
                 in_path("node", "string", "the node, such as hmi/plant-a; its `/` are not escaped"),
                 in_query("follow", "boolean", "answer until the job ends"),
+                in_query(
+                    "from",
+                    "integer",
+                    "leave out so many bytes at the start: what a cut connection had brought",
+                ),
             ],
             "A job's log.",
         )

@@ -31,6 +31,22 @@ pub struct ServerStatus {
     pub active: Vec<RunSummary>,
     /// Jobs that run now.
     pub jobs: Vec<RunningJob>,
+    /// Machines that `run --keep` left running. Only the command lists them, on the machine where they run.
+    #[serde(default)]
+    pub kept: Vec<KeptMachine>,
+}
+
+/// A machine that `run --keep` left running.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KeptMachine {
+    /// The repository of its image, such as `plant-os/hmi/plant-a`.
+    pub repository: String,
+    /// Its container.
+    pub container: String,
+    /// The container engine's word for its state: `running`, `exited`.
+    pub state: String,
+    /// Since when, in the engine's words: `Up 2 minutes`.
+    pub status: String,
 }
 
 /// The data folder and its disk.

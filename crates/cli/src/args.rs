@@ -59,6 +59,9 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Make a sample source: a git repository to start from
+    #[command(
+        after_help = "Examples:\n  edgewright init plants\n  edgewright init --from ../old/Containerfile plants"
+    )]
     Init {
         /// A folder that is empty or does not exist
         dir: PathBuf,
@@ -72,6 +75,7 @@ pub(crate) enum Command {
         kind: Option<String>,
     },
     /// Say all that is wrong with a source's files, uncommitted changes included
+    #[command(after_help = "Examples:\n  edgewright check\n  edgewright check ../plants --json")]
     Check {
         /// The source's folder
         #[arg(default_value = ".")]
@@ -90,10 +94,19 @@ pub(crate) enum Command {
         format: Format,
     },
     /// Say what a run would build, test, reuse and retire, and why
+    #[command(
+        after_help = "Examples:\n  edgewright plan\n  edgewright plan --since origin/main\n  edgewright plan --explain hmi/plant-a"
+    )]
     Plan(PlanArgs),
     /// Build, test and release a source once, without a server
+    #[command(
+        after_help = "Examples:\n  edgewright run\n  edgewright run https://git.example.org/plants.git\n  edgewright run hmi/plant-a --lane container --keep\n  edgewright run --watch"
+    )]
     Run(RunArgs),
     /// Follow sources: poll, build, test, release and host, until stopped
+    #[command(
+        after_help = "Examples:\n  edgewright serve --source https://git.example.org/plants.git\n  edgewright serve --config /etc/edgewright/edgewright.toml"
+    )]
     Serve(ServeArgs),
     /// How the server, or the data folder, is doing
     Status {
@@ -106,6 +119,7 @@ pub(crate) enum Command {
         list: ListArgs,
     },
     /// Print a job's log
+    #[command(after_help = "Examples:\n  edgewright logs 7\n  edgewright logs 7 hmi/plant-a --follow")]
     Logs {
         /// The run's number
         run: RunNumber,
@@ -144,6 +158,9 @@ pub(crate) enum Command {
     /// Resolve locks anew: newest packages and base images; say what moved
     Update(UpdateArgs),
     /// Enter a machine that `run --keep` left running
+    #[command(
+        after_help = "Examples:\n  edgewright shell\n  edgewright shell hmi/plant-a -- systemctl --failed\n  edgewright shell --rm"
+    )]
     Shell {
         /// Its variant; may be left out where one is kept
         variant: Option<VariantName>,
@@ -296,7 +313,7 @@ impl WorkArgs {
     pub(crate) fn serve(&self, jobs: Option<u16>) -> ServeArgs {
         let listen = Some(([127, 0, 0, 1], 0).into());
         let (config, secret) = (self.config.clone(), self.secret.clone());
-        ServeArgs { listen, jobs, config, secret, ..ServeArgs::default() }
+        ServeArgs { config, listen, jobs, secret, ..ServeArgs::default() }
     }
 }
 
@@ -423,6 +440,9 @@ pub(crate) enum JobCommand {
         /// A build secret and the file with its bytes; may be given several times
         #[arg(long, value_name = "ID=FILE")]
         secret: Vec<String>,
+        /// How far it gives way to others, from 0 to 19
+        #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=19))]
+        nice: u8,
     },
 }
 

@@ -25,7 +25,11 @@ Exit codes:
   3   what was asked for does not exist
   4   not permitted, or in use by somebody else
   5   something is not reachable, full or broken outside of Edgewright: trying again may help
-  70  a defect of Edgewright";
+  70  a defect of Edgewright
+  130 stopped by Ctrl-C or SIGTERM before it was done";
+
+/// The exit code of what somebody stopped: 128 and the number of SIGINT, as shells have it.
+const STOPPED: u8 = 130;
 
 /// How a command that did its work ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +38,8 @@ pub(crate) enum End {
     Good,
     /// What it looked at, or ran, has a fault.
     Fault,
+    /// Somebody stopped it.
+    Stopped,
 }
 
 impl End {
@@ -42,6 +48,7 @@ impl End {
         match self {
             Self::Good => ExitCode::SUCCESS,
             Self::Fault => ExitCode::from(1),
+            Self::Stopped => ExitCode::from(STOPPED),
         }
     }
 }
@@ -63,12 +70,24 @@ pub(crate) struct Failure {
     class: ErrorClass,
     message: String,
     hint: Option<String>,
+    /// Somebody stopped it, so that the class says nothing.
+    is_stop: bool,
 }
 
 impl Failure {
+    /// Somebody did not want to wait for the end.
+    pub(crate) fn stopped(message: &str) -> Self {
+        Self { is_stop: true, ..Self::user(message) }
+    }
+
+    /// Whether trying again may help.
+    pub(crate) fn is_unavailable(&self) -> bool {
+        self.class == ErrorClass::Unavailable
+    }
+
     /// Of a class, with a message.
     pub(crate) fn new(class: ErrorClass, message: impl Into<String>) -> Self {
-        Self { class, message: message.into(), hint: None }
+        Self { class, message: message.into(), hint: None, is_stop: false }
     }
 
     /// Input that cannot be used.
@@ -102,7 +121,7 @@ impl Failure {
         error: &(dyn std::error::Error + 'static),
         hint: Option<impl Into<String>>,
     ) -> Self {
-        Self { class, message: Chain(error).to_string(), hint: hint.map(Into::into) }
+        Self { class, message: Chain(error).to_string(), hint: hint.map(Into::into), is_stop: false }
     }
 }
 
@@ -153,7 +172,7 @@ impl From<FolderError> for Failure {
 
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
-        Self { class: error.code, message: error.message, hint: error.hint }
+        Self { class: error.code, message: error.message, hint: error.hint, is_stop: false }
     }
 }
 
@@ -166,7 +185,7 @@ impl std::fmt::Display for Failure {
 /// Prints an error and gives its exit code.
 pub(crate) fn report(failure: &Failure) -> ExitCode {
     output::error(&failure.message, failure.hint.as_deref());
-    ExitCode::from(code_of(failure.class))
+    ExitCode::from(if failure.is_stop { STOPPED } else { code_of(failure.class) })
 }
 
 #[cfg(test)]

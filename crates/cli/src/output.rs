@@ -36,6 +36,11 @@ pub(crate) fn json(document: &impl Serialize) -> Result<(), Failure> {
     print(&text)
 }
 
+/// Whether standard error shows colours: a terminal, and nothing in the environment (`NO_COLOR`, `TERM=dumb`) against them.
+pub(crate) fn is_coloured() -> bool {
+    anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never
+}
+
 /// Prints a line for people on standard error: progress and notes that are not the result.
 pub(crate) fn note(text: &str) {
     // Nobody is left to tell where standard error is closed.

@@ -35,7 +35,9 @@ struct NodeBar {
 impl NodeBar {
     /// Shows the head with what happens within the phase; the bar cuts the line to the terminal's width.
     fn show(&self, detail: &str) {
-        self.bar.set_message(format!("{} {}", self.head, paint(DIM, short_digests(&plain(detail)))));
+        let detail = short_digests(&plain(detail));
+        let detail = if output::is_coloured() { paint(DIM, detail) } else { detail };
+        self.bar.set_message(format!("{} {detail}", self.head));
     }
 }
 

@@ -90,10 +90,17 @@ impl Reader {
         ask!(self, channels(source))
     }
 
-    pub(crate) async fn log(&self, run: RunNumber, node: &str, follow: bool) -> Result<Log, Failure> {
+    /// A log without its first `from` bytes.
+    pub(crate) async fn log(
+        &self,
+        run: RunNumber,
+        node: &str,
+        follow: bool,
+        from: u64,
+    ) -> Result<Log, Failure> {
         Ok(match self {
-            Self::Remote(client) => Log::Remote(client.log(run, node, follow).await?),
-            Self::Local(views) => Log::Local(Box::new(views.log(run, node, follow).await?)),
+            Self::Remote(client) => Log::Remote(client.log(run, node, follow, from).await?),
+            Self::Local(views) => Log::Local(Box::new(views.log(run, node, follow).await?.from(from))),
         })
     }
 }

@@ -36,7 +36,7 @@ use report::{Owner, Report};
 /// The lanes that `test: {lanes: …}` may name in this version. `external` is run by somebody else.
 pub const AVAILABLE_LANES: [Lane; 3] = [Lane::Static, Lane::Container, Lane::External];
 
-/// One error or warning, with its place.
+/// One error, with its place.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Diagnostic {
     /// Where; absent for the repository as a whole.
@@ -67,6 +67,8 @@ pub struct Parsed {
     pub definition: Option<Definition>,
     /// All errors, in file order.
     pub diagnostics: Vec<Diagnostic>,
+    /// The last day of each exception, with what to say when it is over: nothing here knows what day it is.
+    pub endings: Vec<(jiff::civil::Date, Diagnostic)>,
 }
 
 /// All that could be read, with the values that know their place.
@@ -86,7 +88,7 @@ pub fn parse(tree: &Tree) -> Parsed {
         Err(error) => {
             let message = error.to_string();
             let diagnostic = Diagnostic { file: None, place: None, message, hint: None };
-            return Parsed { definition: None, diagnostics: vec![diagnostic] };
+            return Parsed { definition: None, diagnostics: vec![diagnostic], endings: Vec::new() };
         }
     };
     let source = source::read(tree, &mut report, &source_file);
@@ -124,7 +126,23 @@ pub fn parse(tree: &Tree) -> Parsed {
     }
     let definition = source.map(|(_, source)| finish(tree, &mut report, &drafts, source));
     let definition = definition.filter(|_| !report.source);
-    Parsed { definition, diagnostics: report.finish() }
+    Parsed {
+        definition,
+        diagnostics: report.finish(),
+        endings: drafts.exceptions.iter().map(ending).collect(),
+    }
+}
+
+fn ending(
+    (file, doc, exception): &(TreePath, yaml::Node, crate::spec::Exception),
+) -> (jiff::civil::Date, Diagnostic) {
+    let diagnostic = Diagnostic {
+        file: Some(file.clone()),
+        place: Some(doc.at("until").place),
+        message: format!("this exception ended on {}: its check counts again", exception.until),
+        hint: Some(format!("remove the file, or ask {} for a new end", exception.owner)),
+    };
+    (exception.until, diagnostic)
 }
 
 /// Checks what crosses files, then leaves out what is broken.

@@ -12,6 +12,7 @@
 //! | [`run`] | numbers and states of runs, nodes and releases |
 //! | [`error`] | error classes and the chain printer |
 
+pub mod containerfile;
 pub mod digest;
 pub mod duration;
 pub mod error;

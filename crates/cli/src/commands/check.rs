@@ -3,19 +3,21 @@
 use std::path::Path;
 
 use edgewright_model::error::ErrorClass;
-use edgewright_model::format::{Diagnostic, Parsed, parse, render};
+use edgewright_model::format::{Diagnostic, Parsed, Place, parse, render};
 use edgewright_model::names::VariantName;
 use edgewright_model::resolve;
-use edgewright_model::tree::Tree;
+use edgewright_model::tree::{Tree, TreePath};
 use edgewright_oci::COMPRESSOR_VERSION;
 use edgewright_plan::{Locks, graph};
-use edgewright_process::{CancellationToken, ProcessContext};
+use edgewright_process::{CancellationToken, Clock, ProcessContext};
 use edgewright_source::{Git, Worktree};
+use jiff::tz::TimeZone;
+use serde::Serialize;
 
 use crate::args::Format;
 use crate::exit::{End, Failure};
 use crate::output;
-use crate::render::style::{GREEN, HINT, RED, paint};
+use crate::render::style::{GREEN, HINT, RED, Style, YELLOW, paint};
 
 /// The file that makes a folder a source.
 const SOURCE_FILE: &str = "edgewright.yaml";
@@ -68,19 +70,19 @@ impl Folder {
 
 /// Prints diagnostics on standard error, coloured.
 pub(crate) fn show(diagnostics: &[Diagnostic], tree: &Tree) {
-    output::note(&text(diagnostics, tree));
+    output::note(&text(diagnostics, tree, RED, "error"));
 }
 
-fn text(diagnostics: &[Diagnostic], tree: &Tree) -> String {
+fn text(diagnostics: &[Diagnostic], tree: &Tree, style: Style, word: &str) -> String {
     let mut text = String::new();
     for diagnostic in diagnostics {
         for line in render(diagnostic, tree).lines() {
             let coloured = if let Some(rest) = line.strip_prefix("error:") {
-                format!("{}{rest}", paint(RED, "error:"))
+                format!("{}{rest}", paint(style, format!("{word}:")))
             } else if let Some(rest) = line.strip_prefix("hint:") {
                 format!("{}{rest}", paint(HINT, "hint:"))
             } else if line.trim_start_matches(['|', ' ']).starts_with('^') {
-                paint(RED, line)
+                paint(style, line)
             } else {
                 line.to_owned()
             };
@@ -90,33 +92,61 @@ fn text(diagnostics: &[Diagnostic], tree: &Tree) -> String {
         text.push('\n');
     }
     text.push_str(&match diagnostics.len() {
-        1 => paint(RED, "1 error"),
-        count => paint(RED, format!("{count} errors")),
+        1 => paint(style, format!("1 {word}")),
+        count => paint(style, format!("{count} {word}s")),
     });
     text
+}
+
+/// A diagnostic as `check --json` gives it.
+#[derive(Debug, Serialize)]
+struct Said<'a> {
+    /// `error`, or `warning` of what does not keep anything from being built.
+    severity: &'static str,
+    file: Option<&'a TreePath>,
+    place: Option<Place>,
+    message: &'a str,
+    hint: Option<&'a str>,
+}
+
+fn said<'a>(severity: &'static str, diagnostics: &'a [Diagnostic]) -> Vec<Said<'a>> {
+    let said = |diagnostic: &'a Diagnostic| {
+        let Diagnostic { file, place, message, hint } = diagnostic;
+        Said { severity, file: file.as_ref(), place: *place, message, hint: hint.as_deref() }
+    };
+    diagnostics.iter().map(said).collect()
 }
 
 /// `check`.
 pub(crate) async fn check(dir: &Path, format: Format) -> Result<End, Failure> {
     let folder = Folder::read(dir).await?;
     let diagnostics = folder.diagnostics();
+    let today = Clock::system().now().to_zoned(TimeZone::UTC).date();
+    let endings = folder.parsed.endings.iter().filter(|(until, _)| *until < today);
+    let warnings: Vec<Diagnostic> = endings.map(|(_, diagnostic)| diagnostic.clone()).collect();
     if format.json {
-        output::json(&diagnostics)?;
-    } else if diagnostics.is_empty() {
-        let definition = folder.parsed.definition.as_ref();
-        let line = definition.map_or_else(String::new, |definition| {
-            let variants = resolve::variants(definition).len();
-            let (images, sites) = (definition.images.len(), definition.sites.len());
-            let count =
-                |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-            let counts = [count(images, "image"), count(sites, "site"), count(variants, "variant")];
-            format!("{}: {}", definition.source.name, counts.join(", "))
-        });
-        output::print(&format!("{} {line}\n", paint(GREEN, "ok")))?;
-    } else {
-        show(&diagnostics, &folder.worktree.tree);
+        let mut all = said("error", &diagnostics);
+        all.extend(said("warning", &warnings));
+        output::json(&all)?;
+        return Ok(if diagnostics.is_empty() { End::Good } else { End::Fault });
     }
-    Ok(if diagnostics.is_empty() { End::Good } else { End::Fault })
+    if !warnings.is_empty() {
+        output::note(&text(&warnings, &folder.worktree.tree, YELLOW, "warning"));
+    }
+    if !diagnostics.is_empty() {
+        show(&diagnostics, &folder.worktree.tree);
+        return Ok(End::Fault);
+    }
+    let definition = folder.parsed.definition.as_ref();
+    let line = definition.map_or_else(String::new, |definition| {
+        let variants = resolve::variants(definition).len();
+        let (images, sites) = (definition.images.len(), definition.sites.len());
+        let count = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        let counts = [count(images, "image"), count(sites, "site"), count(variants, "variant")];
+        format!("{}: {}", definition.source.name, counts.join(", "))
+    });
+    output::print(&format!("{} {line}\n", paint(GREEN, "ok")))?;
+    Ok(End::Good)
 }
 
 /// `vars`.

@@ -1,8 +1,10 @@
 //! `init --from`: a source around a Containerfile that exists. Its first base becomes an image of the source, so that it is
 //! locked and watched; the Containerfile starts from that image's digest.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use edgewright_model::containerfile::{instructions, root, stages};
 use edgewright_model::error::ErrorClass;
 use edgewright_model::reference::ImageReference;
 
@@ -31,7 +33,13 @@ pub(crate) async fn init(containerfile: &Path, dir: &Path) -> Result<End, Failur
     }
     let image = dir.join("images").join(IMAGE);
     copy(&context, &image)?;
-    let _ = std::fs::remove_file(image.join(containerfile.file_name().unwrap_or_default()));
+    let own = image.join(containerfile.file_name().unwrap_or_default());
+    let _ = std::fs::remove_file(&own);
+    // Ignore files that have the Containerfile's name in front follow it.
+    for suffix in ["containerignore", "dockerignore"] {
+        let beside = |path: &Path| PathBuf::from(format!("{}.{suffix}", path.display()));
+        let _ = std::fs::rename(beside(&own), beside(&image.join("Containerfile")));
+    }
     put(&dir.join("edgewright.yaml"), &format!("edgewright: 1\nname: {name}\n"))?;
     put(&dir.join("images/base/image.yaml"), &format!("from: {}\ntest: none\n", converted.base))?;
     put(&image.join("Containerfile"), &converted.text)?;
@@ -56,34 +64,30 @@ struct Converted {
     text: String,
 }
 
-/// A `FROM` line: the image, and the name of the stage.
-struct Stage {
-    line: usize,
-    from: String,
-    name: Option<String>,
-}
+/// The argument that names the step before.
+const BASE: &str = "BASE";
 
 fn convert(text: &str) -> Result<Converted, Failure> {
     let refuse =
         |message: String, hint: &str| Failure::new(ErrorClass::UserFault, message).hint(hint.to_owned());
-    if text.contains("<<") {
-        let hint = "write the here-document as a file and COPY it, or convert by hand: the final stage is FROM ${BASE}";
-        return Err(refuse("a Containerfile with here-documents cannot be converted".to_owned(), hint));
-    }
-    let stages: Vec<Stage> = text.lines().enumerate().filter_map(|(line, text)| stage(line, text)).collect();
-    let Some(mut stage) = stages.last() else {
+    let instructions = instructions(text);
+    let stages = stages(&instructions);
+    // The built stage may start from an earlier one: the first of that line is what starts from outside.
+    let last = stages.len().checked_sub(1).and_then(|last| root(&stages, last));
+    let (Some(stage), Some(first)) = (last, stages.first()) else {
         return Err(refuse("the Containerfile has no FROM".to_owned(), "name the file of a whole image"));
     };
-    // The built stage may start from an earlier one: the first of that line is what starts from outside.
-    while let Some(earlier) = stages.iter().rev().find(|it| {
-        it.line < stage.line && it.name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(&stage.from))
-    }) {
-        stage = earlier;
-    }
-    let line = stage.line + 1;
-    let from = stage.from.trim_matches('"');
-    if from == "scratch" || from.contains('$') {
-        let message = format!("line {line}: the final stage starts from `{from}`, which is no image");
+    let global = instructions.iter().take_while(|instruction| instruction.keyword != "FROM");
+    let arguments: BTreeMap<&str, &str> = global
+        .filter(|instruction| instruction.keyword == "ARG")
+        .flat_map(|instruction| &instruction.words)
+        .map(|word| word.split_once('=').unwrap_or((word, "")))
+        .map(|(name, value)| (name, value.trim_matches(['"', '\''])))
+        .collect();
+    let line = stage.line;
+    let from = expanded(&stage.from, &arguments);
+    if from == "scratch" || from.is_empty() || from.contains('$') {
+        let message = format!("line {line}: the final stage starts from `{}`, which is no image", stage.from);
         return Err(refuse(
             message,
             "write the image that it starts from with its full host, such as quay.io/fedora/fedora-bootc:42",
@@ -99,14 +103,21 @@ fn convert(text: &str) -> Result<Converted, Failure> {
     let base: ImageReference = from.parse().map_err(|error| {
         refuse(format!("line {line}: {error}"), "write HOST/NAME:TAG or HOST/NAME@DIGEST")
     })?;
+    let is_declared = arguments.contains_key(BASE);
+    let starts_from_base = matches!(stage.from.as_str(), "$BASE" | "${BASE}");
+    if is_declared && !starts_from_base {
+        let message = "the Containerfile has an argument BASE for something else".to_owned();
+        return Err(refuse(message, "rename it: Edgewright gives the image of the step before in BASE"));
+    }
     let mut out = String::new();
-    let first = stages.first().map_or(0, |stage| stage.line);
-    for (index, line) in text.lines().enumerate() {
+    for (number, line) in (1..).zip(text.lines()) {
         // An argument that a FROM uses is declared before the first one.
-        if index == first {
+        if number == first.line && !is_declared {
             out.push_str("ARG BASE\n");
         }
-        if index == stage.line {
+        if starts_from_base || !(stage.line..=stage.last).contains(&number) {
+            out.push_str(line);
+        } else if line.contains(&stage.from) {
             out.push_str(&line.replacen(&stage.from, "${BASE}", 1));
         } else {
             out.push_str(line);
@@ -116,15 +127,23 @@ fn convert(text: &str) -> Result<Converted, Failure> {
     Ok(Converted { base, text: out })
 }
 
-fn stage(line: usize, text: &str) -> Option<Stage> {
-    let mut words = text.split_whitespace();
-    if !words.next()?.eq_ignore_ascii_case("from") {
-        return None;
+/// A text with `$NAME`, `${NAME}` and `${NAME:-DEFAULT}` filled in from the arguments' defaults; what has none stays.
+fn expanded(text: &str, arguments: &BTreeMap<&str, &str>) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        let braced = after.strip_prefix('{').and_then(|after| after.split_once('}'));
+        let end = after.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(after.len());
+        let (inside, behind) = braced.unwrap_or_else(|| after.split_at(end));
+        let (name, default) = inside.split_once(":-").map_or((inside, None), |(name, it)| (name, Some(it)));
+        match arguments.get(name).copied().filter(|value| !value.is_empty()).or(default) {
+            Some(value) => out.push_str(value),
+            None => out.extend(["$", &after[..after.len() - behind.len()]]),
+        }
+        rest = behind;
     }
-    let mut words = words.filter(|word| !word.starts_with("--"));
-    let from = words.next()?.to_owned();
-    let name = words.next().filter(|word| word.eq_ignore_ascii_case("as")).and_then(|_| words.next());
-    Some(Stage { line, from, name: name.map(str::to_owned) })
+    out + rest
 }
 
 /// Copies a folder as it is, links as links; git's own folder stays out.
@@ -182,8 +201,20 @@ mod tests {
                 "docker.io/library/debian:trixie",
                 "ARG BASE\nfrom ${BASE} as one\nFROM one\n",
             ),
+            (
+                "ARG REG=quay.io TAG=\"42\"\nFROM ${REG}/fedora/fedora-bootc:$TAG\n",
+                "quay.io/fedora/fedora-bootc:42",
+                "ARG REG=quay.io TAG=\"42\"\nARG BASE\nFROM ${BASE}\n",
+            ),
+            ("ARG V\nFROM quay.io/a/b:${V:-9}\n", "quay.io/a/b:9", "ARG V\nARG BASE\nFROM ${BASE}\n"),
+            ("ARG BASE=quay.io/a/b:1\nFROM $BASE\n", "quay.io/a/b:1", "ARG BASE=quay.io/a/b:1\nFROM $BASE\n"),
+            (
+                "FROM \\\n  --platform=linux/amd64 \\\n  quay.io/a/b:1 \\\n  AS x\nRUN <<EOF\nFROM no\nEOF\n",
+                "quay.io/a/b:1",
+                "ARG BASE\nFROM \\\n  --platform=linux/amd64 \\\n  ${BASE} \\\n  AS x\nRUN <<EOF\nFROM no\nEOF\n",
+            ),
         ] {
-            let converted = convert(text).unwrap();
+            let converted = convert(text).unwrap_or_else(|failure| panic!("{text}: {failure}"));
             assert_eq!((converted.base.to_string().as_str(), converted.text.as_str()), (base, want));
         }
         for (text, want) in [
@@ -191,8 +222,10 @@ mod tests {
             ("FROM library/debian\n", "short name"),
             ("FROM scratch\n", "which is no image"),
             ("FROM ${IMAGE}\n", "which is no image"),
+            ("ARG IMAGE\nFROM $IMAGE\n", "which is no image"),
             ("RUN x\n", "no FROM"),
-            ("FROM quay.io/a/b\nRUN <<X\nX\n", "here-documents"),
+            ("RUN <<X\nFROM quay.io/a/b\nX\n", "no FROM"),
+            ("ARG BASE=x\nFROM golang:$BASE AS a\nFROM quay.io/a/b\n", "for something else"),
         ] {
             let Err(failure) = convert(text) else { panic!("{text}") };
             assert!(format!("{failure:?}").contains(want), "{failure:?}");

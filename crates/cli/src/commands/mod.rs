@@ -54,7 +54,9 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
             None => run::run(&args, &global).await,
         },
         Command::Serve(args) => serve::serve(&args, &global).await,
-        Command::Job { command: JobCommand::Run { work, secret } } => job::run(&work, &secret, &global).await,
+        Command::Job { command: JobCommand::Run { work, secret, nice } } => {
+            job::run(&work, &secret, nice, &global).await
+        }
         Command::Logs { run, node, follow } => logs::logs(&global, run, node, follow).await,
         Command::Rebuild(args) => rebuild::rebuild(&args, &global).await,
         Command::Update(args) => update::update(&args, &global).await,
@@ -76,13 +78,11 @@ async fn read(command: Command, global: &Global) -> Result<End, Failure> {
     let reader = Reader::open(global).await?;
     match command {
         Command::Status { format } => {
-            let end = print(format.json, &reader.status().await?, render::status)?;
-            if !format.json && global.server.is_none() {
-                for line in shell::kept_lines(global).await {
-                    output::print(&format!("kept machine: {line}; `edgewright shell` enters it\n"))?;
-                }
+            let mut status = reader.status().await?;
+            if global.server.is_none() {
+                status.kept = shell::kept_here(global).await;
             }
-            Ok(end)
+            print(format.json, &status, render::status)
         }
         Command::Runs { list } => {
             let runs = reader.runs(list.selection.source.as_ref(), list.limit).await?;

@@ -192,12 +192,13 @@ async fn known(folder: &Folder, definition: &Definition, global: &Global) -> Res
     let newest = store.runs(Some(source.id), 1).await?.into_iter().next();
     if let Some(run) = newest {
         for head in store.heads(source.id, &run.branch).await? {
-            let build = PreviousBuild { key: head.key, manifest: head.digest };
-            past.history.variants.entry(head.variant).or_default().insert(head.platform, build);
+            let before = PreviousBuild { key: head.key, manifest: head.digest };
+            past.history.variants.entry(head.variant).or_default().insert(head.platform, before);
         }
         // Reasons say more with the files of then: from this clone, or what was fetched to build them.
         let mirror = data.sources().join(format!("{}.git", source.name));
-        let mirror = Mirror::new(folder.git.clone(), mirror, Remote::from_path(&data.sources())?).repository();
+        let mirror =
+            Mirror::new(folder.git.clone(), mirror, Remote::from_path(&data.sources())?).repository();
         let tree = match folder.worktree.repository.read_tree(&run.commit).await {
             Ok(tree) => Ok(tree),
             Err(_) => mirror.read_tree(&run.commit).await,

@@ -7,7 +7,9 @@ use edgewright_control::SourceSettings;
 use edgewright_control::events::RunEvent;
 use edgewright_control::runs::selection::Selection;
 use edgewright_model::names::{SourceName, VariantName};
+use edgewright_model::resolve;
 use edgewright_model::run::{RunNumber, RunState, Trigger};
+use edgewright_model::spec::{Definition, Lane};
 use edgewright_process::Clock;
 use edgewright_server::settings::{DEFAULT_POLL, name_of};
 use edgewright_server::{Composition, DataFolder};
@@ -18,7 +20,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::check::{Folder, show};
 use super::job::local_executor;
 use super::serve::{Stop, start_logging};
-use super::shell::kept_lines;
+use super::shell::kept_here;
 use crate::args::{Global, RunArgs};
 use crate::exit::{self, End, Failure};
 use crate::progress::Progress;
@@ -34,7 +36,8 @@ pub(crate) async fn run(args: &RunArgs, global: &Global) -> Result<End, Failure>
     let mut stop = Stop::listen()?;
     let what = What::of(args)?;
     if !args.watch {
-        return Ok(Box::pin(once(args, &what, global, &mut stop)).await?.0);
+        let (end, stopped) = Box::pin(once(args, &what, global, &mut stop)).await?;
+        return Ok(if stopped { End::Stopped } else { end });
     }
     if is_address(&what.target) {
         return Err(Failure::user("--watch wants a folder").hint("clone the repository, and watch the clone"));
@@ -102,19 +105,48 @@ impl What {
         Ok(Self { target, selection })
     }
 
-    /// Refuses variants that the source does not declare.
+    /// Refuses variants that the source does not declare, and lanes that none of them runs.
     fn check(&self, folder: Option<&Folder>) -> Result<(), Failure> {
         let definition = folder.and_then(|folder| folder.parsed.definition.as_ref());
         if let (Some(definition), Some(selection)) = (definition, &self.selection) {
             for variant in &selection.variants {
-                edgewright_model::resolve::vars(definition, variant).map_err(|error| {
+                resolve::vars(definition, variant).map_err(|error| {
                     Failure::from(error)
                         .hint("`edgewright check` shows all errors, `edgewright plan --all` all variants")
                 })?;
             }
+            refuse_untested(definition, selection)?;
         }
         Ok(())
     }
+}
+
+/// A run that would test nothing, or keep nothing, of what was asked for.
+fn refuse_untested(definition: &Definition, selection: &Selection) -> Result<(), Failure> {
+    let mut asked = selection.lanes.clone();
+    if selection.keep && !asked.is_empty() && !asked.contains(&Lane::Container) {
+        return Err(Failure::user("--keep keeps machines of the lane container, which is not run")
+            .hint("add --lane container, or leave --lane out"));
+    }
+    if selection.keep && asked.is_empty() {
+        asked.insert(Lane::Container);
+    }
+    let variants = if selection.variants.is_empty() {
+        resolve::variants(definition)
+    } else {
+        selection.variants.iter().cloned().collect()
+    };
+    let lanes = |variant: &VariantName| definition.images.get(&variant.image).map(|image| &image.test.lanes);
+    let is_run = |variant| lanes(variant).is_some_and(|lanes| asked.iter().any(|lane| lanes.contains(lane)));
+    let Some(first) = variants.first().filter(|_| !asked.is_empty() && !variants.iter().any(is_run)) else {
+        return Ok(());
+    };
+    let names = asked.iter().map(|lane| lane.name()).collect::<Vec<_>>().join(", ");
+    let (others, image) = (variants.len() - 1, &first.image);
+    let who = if others == 0 { format!("`{first}` is") } else { format!("`{first}` and {others} more are") };
+    Err(Failure::user(format!("{who} not tested in the lane {names}")).hint(format!(
+        "--lane chooses among the lanes of an image: write `test: {{lanes: [{names}]}}` in images/{image}/image.yaml"
+    )))
 }
 
 /// Runs once; the second of the pair says whether somebody stopped it.
@@ -148,12 +180,12 @@ async fn once(args: &RunArgs, what: &What, global: &Global, stop: &mut Stop) -> 
         output::note("building again what was built");
         proofs = Some(tokio::select! {
             rebuilt = composition.control.verify(*number) => rebuilt.map_err(Failure::from),
-            () = stop.next() => Err(Failure::user("stopped while building again")),
+            () = stop.next() => Err(Failure::stopped("stopped while building again")),
         });
     }
     tokio::select! {
         () = composition.shutdown() => {}
-        () = stop.next() => return Err(Failure::user("stopped before everything was closed")),
+        () = stop.next() => return Err(Failure::stopped("stopped before everything was closed")),
     }
     ended?;
     let Some(view) = view.transpose()? else { return Ok((End::Fault, false)) };
@@ -170,7 +202,8 @@ async fn once(args: &RunArgs, what: &What, global: &Global, stop: &mut Stop) -> 
             ));
         }
         if what.selection.as_ref().is_some_and(|selection| selection.keep) {
-            for line in kept_lines(global).await {
+            for kept in kept_here(global).await {
+                let line = format!("{} ({})", kept.repository, kept.status);
                 output::note(&format!(
                     "\nkept: {line}\n  edgewright shell{flag} enters it, edgewright shell{flag} --rm removes it"
                 ));
@@ -215,7 +248,7 @@ async fn follow(
                 drop(composition.control.cancel(number).await);
                 tokio::select! {
                     ended = &mut driving => break ended,
-                    () = stop.next() => return Err(Failure::user("stopped while the run was being cancelled")),
+                    () = stop.next() => return Err(Failure::stopped("stopped while the run was being cancelled")),
                 }
             }
         }

@@ -1,7 +1,5 @@
 //! `serve`: follow sources until stopped.
 
-use std::io::IsTerminal as _;
-
 use edgewright_process::Clock;
 use edgewright_server::telemetry::{self, Format};
 use edgewright_server::{Composition, DataFolder, Settings};
@@ -10,6 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::job::local_executor;
 use crate::args::{Global, LogFormat, ServeArgs};
 use crate::exit::{End, Failure};
+use crate::output;
 use crate::settings::Surroundings;
 
 /// What `serve` logs unless told otherwise.
@@ -45,7 +44,7 @@ pub(crate) async fn serve(args: &ServeArgs, global: &Global) -> Result<End, Fail
     tracing::info!("stopping; once more to leave at once");
     tokio::select! {
         () = composition.shutdown() => Ok(End::Good),
-        () = stop.next() => Err(Failure::user("stopped before everything was closed; the next start cleans up")),
+        () = stop.next() => Err(Failure::stopped("stopped before everything was closed; the next start cleans up")),
     }
 }
 
@@ -73,7 +72,7 @@ async fn take_over(composition: &Composition, args: &ServeArgs, global: &Global)
 /// Starts logging as the user asked.
 pub(crate) fn start_logging(global: &Global, default: &str) -> Result<(), Failure> {
     let format = match global.log_format {
-        LogFormat::Text => Format::Text { colour: std::io::stderr().is_terminal() },
+        LogFormat::Text => Format::Text { colour: output::is_coloured() },
         LogFormat::Json => Format::Json,
     };
     Ok(telemetry::start(global.log.as_deref().unwrap_or(default), format)?)

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::os::unix::process::CommandExt as _;
 
+use edgewright_api::KeptMachine;
 use edgewright_lab::kept::{self, Kept};
 use edgewright_lab::{EngineSettings, LabError};
 use edgewright_model::error::{Chain, ErrorClass};
@@ -69,13 +70,15 @@ fn one(machines: &[Kept]) -> Result<&Kept, Failure> {
     }
 }
 
-/// The kept machines of the local data folder as lines under its status; none where podman cannot be asked.
-pub(crate) async fn kept_lines(global: &Global) -> Vec<String> {
+/// The kept machines of the local data folder; none where podman cannot be asked.
+pub(crate) async fn kept_here(global: &Global) -> Vec<KeptMachine> {
     let surroundings = Surroundings::read();
     let work = surroundings.data_folder(global.data.clone()).work();
     let settings = EngineSettings { containers_conf: surroundings.containers_conf() };
     let machines = kept::list(&work, &settings).await.unwrap_or_default();
-    machines.into_iter().map(|kept| format!("{} ({})", kept.repository, kept.status)).collect()
+    let view =
+        |Kept { repository, container, state, status }| KeptMachine { repository, container, state, status };
+    machines.into_iter().map(view).collect()
 }
 
 fn failure(error: &LabError) -> Failure {

@@ -71,5 +71,14 @@ pub(crate) fn status(status: &ServerStatus) -> String {
         }
         text.push_str(&jobs.text(""));
     }
+    if !status.kept.is_empty() {
+        text.push('\n');
+        let mut kept = Table::new(["kept machine", "state", "since"]);
+        for machine in &status.kept {
+            kept.row([paint(BOLD, &machine.repository), machine.state.clone(), machine.status.clone()]);
+        }
+        text.push_str(&kept.text(""));
+        text.push_str("`edgewright shell VARIANT` enters one, `edgewright shell VARIANT --rm` removes it\n");
+    }
     text
 }

@@ -272,6 +272,8 @@ async fn run(State(state): State<ApiState>, Path(number): Path<String>) -> Answe
 #[serde(default)]
 struct Following {
     follow: bool,
+    /// How many bytes to leave out.
+    from: u64,
 }
 
 async fn log(
@@ -282,7 +284,7 @@ async fn log(
     let Query(following) = query.map_err(|error| ApiError::user_fault(error.body_text()))?;
     // From the right: a node's name contains `/` itself.
     let node = rest.strip_suffix("/log").ok_or_else(not_there)?;
-    let reader = state.views.log(parsed(&number)?, node, following.follow).await?;
+    let reader = state.views.log(parsed(&number)?, node, following.follow).await?.from(following.from);
     let body = Body::from_stream(futures::stream::try_unfold(reader, async |mut reader: LogReader| {
         let chunk = reader.next().await.inspect_err(|error| {
             tracing::error!("a log could not be sent: {}", Chain(error));

@@ -1,5 +1,6 @@
 //! Job logs: read to their end, or followed until the node is over. All tries of a node are in one file.
 
+use std::io::SeekFrom;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use edgewright_control::runs::REBUILD_PREFIX;
 use edgewright_model::run::{RunNumber, RunState};
 use edgewright_store::nodes::NodeRow;
 use tokio::fs::File;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::{ViewError, Views};
 
@@ -28,6 +29,8 @@ pub struct LogReader {
     follow: bool,
     path: PathBuf,
     file: Option<File>,
+    /// Where to begin, in bytes.
+    start: u64,
 }
 
 impl Views {
@@ -46,7 +49,7 @@ impl Views {
             (path, format!("it is {} ({})", row.state, row.reason))
         };
         let mut reader =
-            LogReader { views: self.clone(), run, node: node.to_owned(), follow, path, file: None };
+            LogReader { views: self.clone(), run, node: node.to_owned(), follow, path, file: None, start: 0 };
         if reader.open().await? || (follow && !reader.is_over().await?) {
             return Ok(reader);
         }
@@ -69,6 +72,14 @@ impl Views {
 }
 
 impl LogReader {
+    /// Leaves out the first bytes, which the reader has from before.
+    #[must_use]
+    pub fn from(mut self, start: u64) -> Self {
+        self.start = start;
+        self.file = None;
+        self
+    }
+
     /// The next bytes, not cut at lines; nothing at the end.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ViewError> {
         loop {
@@ -110,7 +121,9 @@ impl LogReader {
     /// Opens the file; false where it does not exist (yet).
     async fn open(&mut self) -> Result<bool, ViewError> {
         match File::open(&self.path).await {
-            Ok(file) => {
+            Ok(mut file) => {
+                let sought = file.seek(SeekFrom::Start(self.start)).await;
+                sought.map_err(|source| ViewError::Log { path: self.path.clone(), source })?;
                 self.file = Some(file);
                 Ok(true)
             }

@@ -41,6 +41,7 @@ impl Views {
             queue,
             active,
             jobs,
+            kept: Vec::new(),
         })
     }
 
