@@ -63,7 +63,7 @@ impl ExecutorError {
         let (phase, hint, output) = match self {
             Self::Cancelled | Self::Order(_) => (None, None, Vec::new()),
             Self::TimeLimit { phase, .. } => {
-                (*phase, Some("look into the job's log for what it waited for"), Vec::new())
+                (*phase, Some("the job's log says what it waited for; `[jobs] within` in the settings is the limit"), Vec::new())
             }
             Self::Start(error) => (None, error.hint(), error.stderr_tail().to_vec()),
             Self::NoOutcome { phase, ended, garbage, log } => {

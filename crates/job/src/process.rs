@@ -6,6 +6,7 @@ use std::time::Duration;
 use edgewright_model::error::ErrorClass;
 use edgewright_model::order::{JobOrder, ORDER_VERSION};
 use edgewright_model::outcome::{FailureKind, JobEvent, JobFailure, JobOutcome, Phase};
+use edgewright_model::verdict::LaneResult;
 use edgewright_process::CancellationToken;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -92,10 +93,15 @@ async fn work(
     let reason = limit.unwrap_or(ExecutorError::Cancelled);
     match timeout(CLEARING, job).await {
         // Builds that were pushed before count; the reason why it stopped is ours.
-        Ok(Ok(outcome)) if outcome.failure.is_none() => outcome,
+        Ok(Ok(outcome)) if is_complete(&outcome) => outcome,
         Ok(Ok(outcome)) => JobOutcome { failure: Some(reason.failure()), ..outcome },
         Ok(Err(_)) | Err(_) => failed(&reason),
     }
+}
+
+/// Whether a job ended well just before it was told to stop: a lane that was cut has a verdict of its own.
+fn is_complete(outcome: &JobOutcome) -> bool {
+    outcome.failure.is_none() && outcome.verdicts.iter().all(|verdict| verdict.result == LaneResult::Passed)
 }
 
 /// Waits for the token or a signal.
