@@ -4,6 +4,8 @@
 //! has died, while others work. Nothing outside of the work folder is touched: processes are known by
 //! [`crate::WORK_ENVIRONMENT`] and the job's id, containers by our own storage and label, mounts by their path.
 
+mod orphans;
+
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
@@ -21,6 +23,8 @@ use crate::{JOB_LABEL, WORK_ENVIRONMENT};
 
 /// How long killed processes may take to go.
 const VANISH: Duration = Duration::from_secs(10);
+/// The runtimes that podman and buildah may have used.
+const RUNTIMES: [&str; 2] = ["runc", "crun"];
 /// How often they are looked for.
 const GLANCE: Duration = Duration::from_millis(50);
 /// Longest time of one command.
@@ -170,8 +174,14 @@ async fn remove_containers(
             Err(error) => reaped.problems.push(format!("containers cannot be removed: {}", Chain(&error))),
         }
     }
-    if job.is_some() {
+    if let Some(job) = job {
+        remove_orphans(&work.join("jobs").join(job.to_string()), &BTreeSet::new(), processes, reaped).await;
         return;
+    }
+    let known = tool("podman").args(["ps", "--all", "--quiet", "--no-trunc"]).run().await;
+    if let Ok(known) = known {
+        let known = known.text().lines().map(str::to_owned).collect();
+        remove_orphans(work, &known, processes, reaped).await;
     }
     // Working containers of builds have no labels; no build can be running now.
     match tool("buildah").args(["containers", "--quiet"]).run().await {
@@ -185,6 +195,30 @@ async fn remove_containers(
         Err(CommandError::NotFound { .. }) => {}
         Err(error) => {
             reaped.problems.push(format!("working containers cannot be listed: {}", Chain(&error)));
+        }
+    }
+}
+
+/// Ends and forgets what a runtime has below a folder and podman does not know.
+async fn remove_orphans(
+    folder: &Path,
+    known: &BTreeSet<String>,
+    processes: &ProcessContext,
+    reaped: &mut Reaped,
+) {
+    for runtime in RUNTIMES {
+        let call = |arguments: &[&str]| {
+            Command::new(runtime).args(arguments.iter().copied()).context(processes).deadline(COMMAND).run()
+        };
+        // One that is not installed, or does not work here, has no containers.
+        let Ok(listing) = call(&["list", "--format", "json"]).await else { continue };
+        for id in orphans::orphans(&listing.stdout, folder, known) {
+            match call(&["delete", "--force", &id]).await {
+                Ok(_) => reaped.containers += 1,
+                Err(error) => {
+                    reaped.problems.push(format!("container {id} cannot be removed: {}", Chain(&error)));
+                }
+            }
         }
     }
 }

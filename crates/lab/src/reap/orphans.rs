@@ -1,0 +1,49 @@
+//! Containers that the runtime still has and podman does not know: podman was killed before it wrote them down. Their
+//! monitor and their first process have neither our environment nor our label; the runtime tells their folder.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// A container as `runc list --format json` and `crun list --format json` tell it.
+#[derive(Debug, Deserialize)]
+struct Listed {
+    id: String,
+    bundle: PathBuf,
+}
+
+/// The ids of the containers below a folder that podman does not know.
+pub(super) fn orphans(listing: &[u8], folder: &Path, known: &BTreeSet<String>) -> Vec<String> {
+    // Without any container the runtimes print `null`.
+    let listed: Option<Vec<Listed>> = serde_json::from_slice(listing).unwrap_or_default();
+    let mut ids: Vec<String> = listed
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|listed| listed.bundle.starts_with(folder) && !known.contains(&listed.id))
+        .map(|listed| listed.id)
+        .collect();
+    ids.sort_unstable();
+    ids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_podman_knows_and_what_others_run_is_left_alone() {
+        let listing = br#"[
+            {"ociVersion":"1.0","id":"lost","pid":7,"status":"created","bundle":"/data/work/containers/storage/overlay-containers/lost/userdata"},
+            {"id":"buildah-1","pid":0,"status":"stopped","bundle":"/data/work/jobs/a/tmp/buildah1"},
+            {"id":"kept","pid":8,"status":"running","bundle":"/data/work/containers/storage/overlay-containers/kept/userdata"},
+            {"id":"theirs","pid":9,"status":"running","bundle":"/data/workshop/theirs"}
+        ]"#;
+        let known = BTreeSet::from(["kept".to_owned()]);
+        assert_eq!(orphans(listing, Path::new("/data/work"), &known), ["buildah-1", "lost"]);
+        assert_eq!(orphans(listing, Path::new("/data/work/jobs/a"), &known), ["buildah-1"]);
+        for nothing in [&b"null"[..], b"", b"no JSON", b"[]"] {
+            assert!(orphans(nothing, Path::new("/data/work"), &known).is_empty());
+        }
+    }
+}
