@@ -7,6 +7,7 @@ use std::time::Duration;
 use edgewright_model::names::Platform;
 use edgewright_model::outcome::JobFailure;
 use edgewright_model::run::{NodeState, RunNumber};
+use edgewright_model::spec::Lane;
 use edgewright_plan::{NodeId, NodeName};
 use edgewright_store::nodes::{NodeChange, NodeRow};
 use futures::StreamExt as _;
@@ -23,8 +24,10 @@ use crate::events::RunEventKind;
 struct Progress {
     state: NodeState,
     after: Vec<NodeId>,
-    /// Those whose verdicts it may inherit: they only have to end.
+    /// Those whose verdicts it may inherit: they only have to be tested.
     awaits: Vec<NodeId>,
+    /// Whether the verdict of somebody else is one of those.
+    awaits_external: bool,
     attempts: u32,
     not_before: Option<Timestamp>,
     /// Until when it waits for a verdict of somebody else; it is built and takes no slot.
@@ -147,10 +150,13 @@ impl Driver<'_> {
             let planned = prepared.plan.nodes.get(id);
             let after = planned.map_or_else(Vec::new, |node| node.after.clone());
             let awaits = planned.map_or_else(Vec::new, |node| node.awaits.clone());
+            let lanes = prepared.graph.nodes.get(id).map_or(&[][..], |node| &node.lanes);
+            let awaits_external =
+                lanes.iter().any(|lane| lane.lane == Lane::External && lane.inherit.is_some());
             let state = if row.state == NodeState::Running { NodeState::Waiting } else { row.state };
             let until = awaited_until(&row.notes).filter(|_| row.state == NodeState::Waiting);
             let (attempts, not_before) = (row.attempts, row.not_before);
-            let progress = Progress { state, after, awaits, attempts, not_before, until };
+            let progress = Progress { state, after, awaits, awaits_external, attempts, not_before, until };
             nodes.insert(id.clone(), progress);
         }
         Ok(nodes)
@@ -194,8 +200,11 @@ fn next<'a>(nodes: &BTreeMap<NodeId, Progress>, node: &'a Progress) -> Next<'a> 
             Some(_) => next = Next::Wait,
         }
     }
-    let still_works =
-        |id: &NodeId| nodes.get(id).is_some_and(|representative| !representative.state.is_terminal());
+    // A job's verdicts are recorded together with its result, in one transaction: before its end there is nothing to take
+    // over. Only somebody else's verdict comes later.
+    let is_open =
+        |other: &Progress| !other.state.is_terminal() && (node.awaits_external || other.until.is_none());
+    let still_works = |id: &NodeId| nodes.get(id).is_some_and(is_open);
     if next == Next::Start && node.awaits.iter().any(still_works) {
         next = Next::Wait;
     }
@@ -230,6 +239,7 @@ mod tests {
             state,
             after: after.iter().map(|name| id(name)).collect(),
             awaits: Vec::new(),
+            awaits_external: false,
             attempts: 0,
             not_before: None,
             until: None,
@@ -250,5 +260,12 @@ mod tests {
         assert_eq!(next(&nodes(NodeState::Passed, NodeState::Running), &heir), Next::Wait);
         assert_eq!(next(&nodes(NodeState::Passed, NodeState::Failed), &heir), Next::Start);
         assert_eq!(next(&nodes(NodeState::Failed, NodeState::Running), &heir), Next::Block(&id("a")));
+
+        // The representative is tested here, and waits for somebody else, whom not every heir waits for.
+        let until = Some(Timestamp::UNIX_EPOCH);
+        let mut tested = nodes(NodeState::Passed, NodeState::Waiting);
+        tested.insert(id("b"), Progress { until, ..progress(NodeState::Waiting, &[]) });
+        assert_eq!(next(&tested, &heir), Next::Start);
+        assert_eq!(next(&tested, &Progress { awaits_external: true, ..heir }), Next::Wait);
     }
 }
