@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{ApiError, class_of};
 use crate::{
     ChannelView, ImageSummary, ImageView, PollAnswer, RebuildPost, RebuildStatus, ReleaseView, RunAnswer,
-    RunSummary, RunView, ServerStatus, SourceView, VerdictAnswer, VerdictPost, routes,
+    RunSummary, RunView, ServerStatus, SourceView, TargetView, VerdictAnswer, VerdictPost, routes,
 };
 
 /// How long to wait for a connection.
@@ -179,6 +179,14 @@ impl Client {
         self.get(&routes::rebuild(number), &[]).await
     }
 
+    /// A run as Markdown, for a comment on a pull request.
+    pub async fn comment(&self, number: RunNumber) -> Result<String, ClientError> {
+        let request = self.request(Method::GET, &routes::comment(number), &[]).timeout(ANSWER_LIMIT);
+        let answer = self.send(request).await?;
+        let url = self.base.to_string();
+        answer.text().await.map_err(|source| ClientError::Unreachable { url, source: source.without_url() })
+    }
+
     /// A node's log without its first `from` bytes; with `follow` it ends when the job does.
     pub async fn log(
         &self,
@@ -219,6 +227,11 @@ impl Client {
     /// The channels.
     pub async fn channels(&self, source: Option<&SourceName>) -> Result<Vec<ChannelView>, ClientError> {
         self.get(routes::CHANNELS, &[("source", source.map(ToString::to_string))]).await
+    }
+
+    /// What registries of others have of the channels.
+    pub async fn targets(&self) -> Result<Vec<TargetView>, ClientError> {
+        self.get(routes::TARGETS, &[]).await
     }
 
     fn request(&self, method: Method, path: &str, query: &[(&str, Option<String>)]) -> RequestBuilder {

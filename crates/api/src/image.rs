@@ -261,6 +261,15 @@ pub struct VerdictView {
     pub evidence: Vec<Evidence>,
 }
 
+/// Where clients reach a registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryAddress {
+    /// `HOST[:PORT]`.
+    pub host: String,
+    /// Whether with TLS.
+    pub tls: bool,
+}
+
 /// Commands that fetch an image from the registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PullCommands {
@@ -275,13 +284,15 @@ pub struct PullCommands {
 }
 
 impl PullCommands {
-    /// The commands for a digest in a repository of the registry at `address` (`HOST:PORT`, plain HTTP).
-    pub fn new(address: &str, repository: &RepoName, digest: &Digest) -> Self {
-        let reference = format!("{address}/{repository}@{digest}");
+    /// The commands for a digest in a repository of a registry.
+    pub fn new(registry: &RegistryAddress, repository: &RepoName, digest: &Digest) -> Self {
+        let reference = format!("{}/{repository}@{digest}", registry.host);
+        let (from_plain, plain) =
+            if registry.tls { ("", "") } else { ("--src-tls-verify=false ", "--tls-verify=false ") };
         let folder = repository.as_str().rsplit('/').next().unwrap_or("image");
         Self {
-            skopeo: format!("skopeo copy --src-tls-verify=false docker://{reference} oci:{folder}"),
-            podman: format!("podman pull --tls-verify=false {reference}"),
+            skopeo: format!("skopeo copy {from_plain}docker://{reference} oci:{folder}"),
+            podman: format!("podman pull {plain}{reference}"),
             bootc: format!("bootc switch {reference}"),
             reference,
         }

@@ -8,7 +8,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`routes`] | the paths, in one place for server and client |
-//! | [`status`], [`source`], [`run`], [`image`], [`release`], [`rebuild`], [`verdict`] | documents |
+//! | [`status`], [`source`], [`run`], [`image`], [`release`], [`rebuild`], [`target`], [`verdict`] | documents |
 //! | [`error`] | the one error document, and its HTTP statuses |
 //! | [`openapi`] | the OpenAPI document, made of [`routes`] and the documents |
 //! | [`client`] | the thin client |
@@ -25,17 +25,19 @@ pub mod routes;
 pub mod run;
 pub mod source;
 pub mod status;
+pub mod target;
 pub mod verdict;
 
 pub use client::{Client, ClientError, LogStream};
 pub use error::ApiError;
 pub use image::{
-    BuildView, ImageState, ImageSummary, ImageView, LockView, Proof, Provenance, PullCommands, StepView,
-    VerdictSummary, VerdictView,
+    BuildView, ImageState, ImageSummary, ImageView, LockView, Proof, Provenance, PullCommands,
+    RegistryAddress, StepView, VerdictSummary, VerdictView,
 };
 pub use rebuild::{RebuildPost, RebuildResult, RebuildStatus, RebuildStep, RebuildView};
 pub use release::{ChannelView, ReleaseEntry, ReleaseView};
 pub use run::{Counts, NodeAction, NodeView, RunAnswer, RunSummary, RunView};
 pub use source::{PollAnswer, SourceView};
 pub use status::{DataFolder, KeptMachine, RunningJob, ServerStatus};
+pub use target::TargetView;
 pub use verdict::{VerdictAnswer, VerdictPost};

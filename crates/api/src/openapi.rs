@@ -44,6 +44,7 @@ use crate::routes::{Access, Content, ROUTES, Route};
     crate::ServerStatus,
     crate::SourceView,
     crate::StepView,
+    crate::TargetView,
     crate::VerdictAnswer,
     crate::VerdictPost,
     crate::VerdictSummary,

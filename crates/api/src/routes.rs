@@ -26,6 +26,9 @@ pub const RELEASES: &str = "/api/v1/releases";
 /// [`crate::ChannelView`]s, by source and name. Query: `source`.
 pub const CHANNELS: &str = "/api/v1/channels";
 
+/// [`crate::TargetView`]s, by target, source and channel.
+pub const TARGETS: &str = "/api/v1/targets";
+
 /// `POST`: a [`crate::VerdictPost`] of another system. Answers [`crate::VerdictAnswer`].
 pub const VERDICTS: &str = "/api/v1/verdicts";
 
@@ -121,6 +124,8 @@ pub enum Operation {
     Releases,
     /// [`CHANNELS`].
     Channels,
+    /// [`TARGETS`].
+    Targets,
     /// [`VERDICTS`].
     PostVerdict,
     /// [`REBUILDS`].
@@ -382,6 +387,14 @@ pub const ROUTES: &[Route] = &[
         Content::List("ChannelView"),
         &[SOURCE],
         "The channels, by source and name.",
+    ),
+    get(
+        Operation::Targets,
+        "targets",
+        TARGETS,
+        Content::List("TargetView"),
+        &[],
+        "What registries of others have of the channels, by target, source and channel.",
     ),
     Route {
         body: Some("VerdictPost"),

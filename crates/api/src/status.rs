@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use crate::run::RunSummary;
 use crate::source::SourceView;
+use crate::target::TargetView;
 
 /// How a server, or a data folder without one, is doing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -25,6 +26,9 @@ pub struct ServerStatus {
     pub data: DataFolder,
     /// The sources, by name.
     pub sources: Vec<SourceView>,
+    /// What registries of others have of the channels.
+    #[serde(default)]
+    pub targets: Vec<TargetView>,
     /// Runs that wait, oldest first.
     pub queue: Vec<RunSummary>,
     /// Runs that are being worked on.

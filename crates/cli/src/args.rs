@@ -382,6 +382,9 @@ pub(crate) enum RunCommand {
     Show {
         /// Its number
         number: RunNumber,
+        /// As Markdown, for a comment on a pull request
+        #[arg(long, conflicts_with = "json")]
+        comment: bool,
         #[command(flatten)]
         format: Format,
     },
@@ -476,7 +479,12 @@ impl ServeArgs {
     /// The flags as a layer of settings.
     pub(crate) fn options(&self, data: Option<PathBuf>) -> Options {
         let mut options = Options {
-            server: ServerOptions { listen: self.listen, data, address: self.address.clone() },
+            server: ServerOptions {
+                listen: self.listen,
+                data,
+                address: self.address.clone(),
+                ..ServerOptions::default()
+            },
             source: self
                 .source
                 .iter()
@@ -486,6 +494,7 @@ impl ServeArgs {
                     branch: None,
                     poll: None,
                     pull_requests: None,
+                    publish: None,
                     watch: None,
                     locks: None,
                     hook_secret_file: None,
@@ -518,7 +527,7 @@ mod tests {
         let Ok(Command::Run(run)) = parse("edgewright run https://h/x.git --data /d") else { panic!("url") };
         assert_eq!(run.target, "https://h/x.git");
         let Ok(Command::Run(run)) = parse("edgewright run show 7 --json") else { panic!("show") };
-        let Some(RunCommand::Show { number, format }) = run.command else { panic!("show") };
+        let Some(RunCommand::Show { number, format, .. }) = run.command else { panic!("show") };
         assert_eq!((number, format.json), (RunNumber(7), true));
         for bad in [
             "edgewright run show seven",

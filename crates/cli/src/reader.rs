@@ -66,6 +66,10 @@ impl Reader {
         ask!(self, run(number))
     }
 
+    pub(crate) async fn comment(&self, number: RunNumber) -> Result<String, Failure> {
+        ask!(self, comment(number))
+    }
+
     pub(crate) async fn images(&self, source: Option<&SourceName>) -> Result<Vec<ImageSummary>, Failure> {
         ask!(self, images(source))
     }

@@ -11,6 +11,7 @@ use edgewright_source::{Remote, SshIdentity};
 
 use crate::disk::Floor;
 use crate::housekeeping::Keep;
+use crate::pull_requests::PullRequests;
 use crate::watch::Watching;
 
 /// How control works.
@@ -51,8 +52,10 @@ pub struct SourceSettings {
     pub branch: Option<String>,
     /// How often to poll.
     pub poll: Duration,
-    /// Whether pull requests are run, too.
-    pub pull_requests: bool,
+    /// Which pull requests are run, too; absent: none.
+    pub pull_requests: Option<PullRequests>,
+    /// Whether what passes is released; else it is built and tested only.
+    pub publish: bool,
     /// Where locks that moved go.
     pub locks: LockPolicy,
     /// Who we are to its remote, where that is not the account that runs the server.
@@ -88,7 +91,7 @@ impl SourceSettings {
     /// The default branch of a repository, its branches only, locks as overlays.
     pub const fn new(name: SourceName, remote: Remote, poll: Duration) -> Self {
         let locks = LockPolicy::Overlay;
-        Self { name, remote, branch: None, poll, pull_requests: false, locks, ssh: None }
+        Self { name, remote, branch: None, poll, pull_requests: None, publish: true, locks, ssh: None }
     }
 }
 

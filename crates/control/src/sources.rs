@@ -1,6 +1,6 @@
 //! Sources: each is polled; a followed branch that stands elsewhere becomes a run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +32,7 @@ pub fn pause_after(poll: Duration, failures: u32) -> Duration {
 struct Seen {
     default: Option<String>,
     moved: Vec<(String, CommitId)>,
+    branches: BTreeMap<String, CommitId>,
     /// The branch that should be followed, and is not there.
     missing: Option<SourceError>,
 }
@@ -158,7 +159,7 @@ impl Control {
         };
         inner.store.note_poll(watched.id, default.as_deref(), error.as_deref(), inner.clock.now()).await?;
         let seen = polled?;
-        match self.take(watched, seen.moved).await {
+        match self.take(watched, seen.moved, &seen.branches).await {
             // Told and backed off as a failure; what else is followed was looked at all the same.
             Ok(runs) => seen.missing.map_or(Ok(runs), |error| Err(error.into())),
             Err(error) => {
@@ -174,13 +175,14 @@ impl Control {
         &self,
         watched: &Watched,
         moved: Vec<(String, CommitId)>,
+        branches: &BTreeMap<String, CommitId>,
     ) -> Result<Vec<RunNumber>, ControlError> {
         let mut runs = Vec::new();
         for (branch, commit) in moved {
             runs.push(self.queue(watched, branch, &commit, Trigger::Commit, &BTreeSet::new()).await?);
         }
-        if watched.settings.pull_requests {
-            runs.extend(self.look_at_pull_requests(watched).await?);
+        if let Some(wanted) = &watched.settings.pull_requests {
+            runs.extend(self.look_at_pull_requests(watched, wanted, branches).await?);
         }
         Ok(runs)
     }
@@ -228,7 +230,7 @@ impl Control {
             Err(SourceError::Empty { .. }) if before.branches.is_empty() => None,
             Err(error) => Some(error),
         };
-        Ok(Seen { default: refs.default_branch, moved, missing })
+        Ok(Seen { default: refs.default_branch, moved, branches: refs.branches, missing })
     }
 
     pub(crate) async fn queue(

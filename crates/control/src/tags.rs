@@ -1,4 +1,4 @@
-//! Channel tags: the registry asks here what `plant-os/hmi/plant-a:stable` is. Answers come from memory, which is
+//! Channel tags: the registry asks here what `plant-os/hmi/plant-a:stable` is, or `:pr-12`. Answers come from memory, which is
 //! read anew after every release.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +11,8 @@ use edgewright_registry::{Resolution, TagResolver};
 use edgewright_store::{Store, StoreError};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, ready};
+
+use crate::pull_requests;
 
 /// What all channels answer. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +36,11 @@ impl ChannelTags {
         for source in store.sources().await? {
             let Some(name) = source.definition_name else { continue };
             let reserved = projection.reserved.entry(name).or_default();
+            for image in store.pull_requests(source.id).await? {
+                let Some(tag) = pull_requests::tag(&image.name) else { continue };
+                reserved.insert(tag.clone());
+                projection.answers.entry(image.repository).or_default().insert(tag, image.digest);
+            }
             for channel in store.channels(source.id).await? {
                 reserved.insert(channel.name.to_string());
                 let Some(release) = channel.release else { continue };

@@ -1,9 +1,10 @@
 //! The local executor: starts `edgewright job run` as a child and judges what comes back.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use edgewright_lab::{EngineSettings, reap_job};
@@ -40,6 +41,8 @@ pub struct LocalExecutor {
     pub environment: Vec<(OsString, OsString)>,
     /// Where the jobs' logs go.
     pub log: LogSink,
+    /// Files with build secrets by id, as they are now. Clones share them.
+    secrets: Arc<Mutex<BTreeMap<String, PathBuf>>>,
 }
 
 impl fmt::Debug for LocalExecutor {
@@ -63,7 +66,28 @@ impl LocalExecutor {
     /// Runs `program job run --work WORK`; logs go nowhere until [`LocalExecutor::log`] is set.
     pub fn new(program: PathBuf, work: PathBuf) -> Self {
         let arguments = ["job".into(), "run".into(), "--work".into(), work.clone().into_os_string()];
-        Self { program, arguments: arguments.into(), work, environment: Vec::new(), log: Arc::new(|_, _| {}) }
+        Self {
+            program,
+            arguments: arguments.into(),
+            work,
+            environment: Vec::new(),
+            log: Arc::new(|_, _| {}),
+            secrets: Arc::default(),
+        }
+    }
+
+    /// Names the files with build secrets, for jobs that start from now on. Only the paths travel, as `--secret ID=FILE`:
+    /// what is in the files is read by the child, and stands in no argument or environment.
+    pub fn set_secrets(&self, secrets: BTreeMap<String, PathBuf>) {
+        *self.secrets.lock().unwrap_or_else(PoisonError::into_inner) = secrets;
+    }
+
+    fn secrets(&self) -> Vec<OsString> {
+        let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        let argument = |(id, file): (&String, &PathBuf)| {
+            [OsString::from("--secret"), format!("{id}={}", file.display()).into()]
+        };
+        secrets.iter().flat_map(argument).collect()
     }
 
     async fn run_child(
@@ -77,6 +101,7 @@ impl LocalExecutor {
         line.push(b'\n');
         let mut command = Command::new(&self.program)
             .args(&self.arguments)
+            .args(self.secrets())
             .env(JOB_ENVIRONMENT, job.to_string())
             // The canonical path is what marks processes of this work folder.
             .env(

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::middleware;
+use axum::serve::ListenerExt as _;
+use edgewright_api::RegistryAddress;
 use edgewright_control::hosting::{Hosting, HostingError};
 use edgewright_control::tags::ChannelTags;
 use edgewright_control::{Control, ControlError, ControlSettings, Parts, SourceSettings};
@@ -30,6 +32,7 @@ use crate::http::{self, ApiState};
 use crate::live::{Live, Shared};
 use crate::metrics::{self, Metrics};
 use crate::settings::{Settings, SettingsError};
+use crate::tls::{Certificate, TlsListener};
 use crate::views::{Serving, Views};
 
 /// How long jobs, answers and writes may take to end at shutdown before they are aborted.
@@ -52,7 +55,8 @@ pub struct Composition {
     metrics: Metrics,
     git: Git,
     clock: Clock,
-    address: String,
+    address: RegistryAddress,
+    certificate: Option<Certificate>,
     local: SocketAddr,
     ready: Arc<AtomicBool>,
     tasks: Tasks,
@@ -154,15 +158,25 @@ impl Composition {
         let listen_error = |source| StartError::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(listen_error)?;
         let local = listener.local_addr().map_err(listen_error)?;
-        let address = settings.address.clone().unwrap_or_else(|| reachable(local).to_string());
         let io = |source| FolderError::Io { root: settings.data.clone(), source };
-        lock.announce(Some(&address)).map_err(io)?;
+        let secure = match &settings.tls {
+            Some(tls) => {
+                let certificate = Certificate::new(tls.read().map_err(SettingsError::from)?);
+                let listen_error = |source| StartError::Listen { address: tls.listen, source };
+                Some((TcpListener::bind(tls.listen).await.map_err(listen_error)?, certificate))
+            }
+            None => None,
+        };
+        let own = secure.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
+        let address = settings.address.clone().unwrap_or_else(|| reachable(own.unwrap_or(local)).to_string());
+        let registry_address = RegistryAddress { host: address.clone(), tls: settings.is_tls };
+        lock.announce(Some(&reachable(local).to_string()), Some(&registry_address)).map_err(io)?;
 
         let tasks = Tasks::new();
         let store = Store::open(&folder.database()).await?;
         let tags = ChannelTags::default();
         let token = token().map_err(StartError::Random)?;
-        let live = Shared::new(Live::read(settings, &address)?);
+        let live = Shared::new(Live::read(settings, &registry_address)?);
         let authorizer = Arc::new(RegistryGuard::new(live.clone(), AccessToken::new(&token)));
         let registry =
             Registry::open(RegistrySettings::new(folder.registry()), Arc::new(tags.clone()), authorizer)
@@ -180,7 +194,7 @@ impl Composition {
         control_settings.external_within =
             settings.external_within.unwrap_or(control_settings.external_within);
 
-        let serving = Serving { address: address.clone(), live: live.clone() };
+        let serving = Serving { registry: registry_address.clone(), live: live.clone() };
         let views = Views::new(store.clone(), folder, clock.clone(), Some(serving));
         let parts = Parts {
             store: store.clone(),
@@ -207,7 +221,8 @@ impl Composition {
             metrics,
             git,
             clock: clock.clone(),
-            address,
+            address: registry_address,
+            certificate: secure.as_ref().map(|(_, certificate)| certificate.clone()),
             local: reachable(local),
             ready,
             tasks,
@@ -215,14 +230,19 @@ impl Composition {
             store,
             lock,
         };
-        composition.answer(listener, local);
+        composition.answer(listener, secure, local);
         composition.maintain(clock);
         Ok(composition)
     }
 
     /// `HOST:PORT` of registry and API for clients.
     pub fn address(&self) -> &str {
-        &self.address
+        &self.address.host
+    }
+
+    /// The same as an address of the web.
+    pub fn url(&self) -> String {
+        url(&self.address)
     }
 
     /// Where it listens, as clients on this machine reach it.
@@ -245,6 +265,9 @@ impl Composition {
     /// a restart, as sentences. Nothing changes where a secret cannot be read.
     pub async fn reload(&self, settings: &Settings) -> Result<Vec<String>, StartError> {
         let live = Live::read(settings, &self.address)?;
+        if let (Some(certificate), Some(tls)) = (&self.certificate, &settings.tls) {
+            certificate.replace(tls.read().map_err(SettingsError::from)?);
+        }
         let before = self.live.now();
         let mut said = Vec::new();
         for old in &before.sources {
@@ -275,7 +298,11 @@ impl Composition {
         for (name, same) in [
             ("server.listen", own.listen == settings.listen),
             ("server.data", own.data == settings.data),
-            ("server.address", own.address == settings.address),
+            ("server.address", (&own.address, own.is_tls) == (&settings.address, settings.is_tls)),
+            (
+                "server.tls_listen",
+                own.tls.as_ref().map(|tls| tls.listen) == settings.tls.as_ref().map(|tls| tls.listen),
+            ),
             ("jobs.parallel", own.parallel == settings.parallel),
         ] {
             if !same {
@@ -326,7 +353,7 @@ impl Composition {
         drop(self.lock);
     }
 
-    fn answer(&self, listener: TcpListener, local: SocketAddr) {
+    fn answer(&self, listener: TcpListener, secure: Option<(TcpListener, Certificate)>, local: SocketAddr) {
         let registry = self.registry.clone();
         let storage: http::Storage = Arc::new(move || {
             let registry = registry.clone();
@@ -353,6 +380,18 @@ impl Composition {
                 () = stopping.cancelled() => {}
             }
         });
+        if let Some((listener, certificate)) = secure {
+            // `tap_io` because of its side effect: it makes the peer's address known to handlers.
+            let listener = TlsListener::new(listener, certificate).tap_io(|_| ());
+            let (app, stopping) = (app.clone(), self.tasks.token().clone());
+            self.tasks.spawn("https", async move {
+                let served =
+                    axum::serve(listener, app).with_graceful_shutdown(stopping.cancelled_owned()).await;
+                if let Err(error) = served {
+                    tracing::error!("the server stopped answering with TLS: {}", Chain(&error));
+                }
+            });
+        }
         let stopping = self.tasks.token().clone();
         self.tasks.spawn("http", async move {
             let served = axum::serve(listener, app).with_graceful_shutdown(stopping.cancelled_owned()).await;
@@ -376,6 +415,11 @@ impl Composition {
             }
         });
     }
+}
+
+/// A registry's address as one of the web.
+pub(crate) fn url(address: &RegistryAddress) -> String {
+    format!("{}://{}", if address.tls { "https" } else { "http" }, address.host)
 }
 
 /// The address by which this machine reaches a listener: one that listens everywhere is reached over loopback.

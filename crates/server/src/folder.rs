@@ -13,6 +13,7 @@ use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use edgewright_api::RegistryAddress;
 use edgewright_model::error::ErrorClass;
 use serde::{Deserialize, Serialize};
 
@@ -27,8 +28,11 @@ pub struct DataFolder {
 pub struct Holder {
     /// Its process id.
     pub pid: u32,
-    /// Where it listens, once it does.
+    /// Where this machine reaches it with plain HTTP, once it listens.
     pub address: Option<String>,
+    /// Where clients reach its registry.
+    #[serde(default)]
+    pub registry: Option<RegistryAddress>,
 }
 
 /// Why a data folder cannot be used.
@@ -120,7 +124,9 @@ impl DataFolder {
         let file = File::open(self.root.join("lock")).ok()?;
         match file.try_lock_shared() {
             Ok(()) | Err(TryLockError::Error(_)) => None,
-            Err(TryLockError::WouldBlock) => read_holder(&file).or(Some(Holder { pid: 0, address: None })),
+            Err(TryLockError::WouldBlock) => {
+                read_holder(&file).or(Some(Holder { pid: 0, address: None, registry: None }))
+            }
         }
     }
 
@@ -144,7 +150,7 @@ impl DataFolder {
             }
         }
         let mut lock = FolderLock { file };
-        lock.announce(None).map_err(io)?;
+        lock.announce(None, None).map_err(io)?;
         Ok(lock)
     }
 }
@@ -163,8 +169,13 @@ pub struct FolderLock {
 
 impl FolderLock {
     /// Writes into the lock file who holds it and where it listens.
-    pub fn announce(&mut self, address: Option<&str>) -> std::io::Result<()> {
-        let holder = Holder { pid: std::process::id(), address: address.map(str::to_owned) };
+    pub fn announce(
+        &mut self,
+        address: Option<&str>,
+        registry: Option<&RegistryAddress>,
+    ) -> std::io::Result<()> {
+        let (address, registry) = (address.map(str::to_owned), registry.cloned());
+        let holder = Holder { pid: std::process::id(), address, registry };
         let text = serde_json::to_string(&holder)?;
         self.file.set_len(0)?;
         self.file.rewind()?;
@@ -182,7 +193,7 @@ mod tests {
         let folder = DataFolder::new(temporary.path().join("data"));
         assert_eq!(folder.holder(), None);
         let mut lock = folder.lock().unwrap();
-        lock.announce(Some("127.0.0.1:5080")).unwrap();
+        lock.announce(Some("127.0.0.1:5080"), None).unwrap();
         assert_eq!(folder.holder().unwrap().pid, std::process::id());
         let refused = folder.lock().unwrap_err();
         assert_eq!(refused.class(), ErrorClass::Conflict);

@@ -4,6 +4,7 @@
 //!  cli ──Settings──▶ Composition ─┬─ folder    the lock: one server per data folder
 //!                                 ├─ store, registry, control
 //!                                 ├─ views     rows → api documents
+//!                                 ├─ tls       a second listener, where a certificate is configured
 //!                                 ├─ http      one listener: /v2 (registry), /api/v1, /hooks, /metrics, /healthz, /readyz
 //!                                 ├─ live      what SIGHUP changes: sources, sinks, targets, secrets
 //!                                 └─ metrics
@@ -17,9 +18,11 @@ pub mod folder;
 pub mod http;
 pub mod live;
 pub mod metrics;
+pub mod pull_requests;
 pub mod settings;
 pub mod targets;
 pub mod telemetry;
+pub mod tls;
 pub mod upkeep;
 pub mod views;
 

@@ -5,12 +5,14 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use edgewright_api::RegistryAddress;
 use edgewright_control::SourceSettings;
 use edgewright_control::notify::Sink;
 use edgewright_control::targets::Target;
 use edgewright_model::names::SourceName;
 use edgewright_registry::AccessToken;
 
+use crate::composition::url;
 use crate::settings::{Settings, SettingsError, SinkOptions};
 use crate::targets::TargetOptions;
 
@@ -82,7 +84,7 @@ pub struct Live {
 
 impl Live {
     /// Reads all secrets. `address` is where links lead unless a sink says otherwise.
-    pub fn read(settings: &Settings, address: &str) -> Result<Self, SettingsError> {
+    pub fn read(settings: &Settings, address: &RegistryAddress) -> Result<Self, SettingsError> {
         let token = settings.token_file.as_deref().map(Secret::read).transpose()?;
         let mut hooks = BTreeMap::new();
         for (source, file) in &settings.hook_secret_files {
@@ -95,7 +97,7 @@ impl Live {
     }
 }
 
-fn sink(options: &SinkOptions, address: &str) -> Result<Sink, SettingsError> {
+fn sink(options: &SinkOptions, address: &RegistryAddress) -> Result<Sink, SettingsError> {
     let token = options.token_file.as_deref().map(Secret::read).transpose()?;
     Ok(Sink {
         name: options.name.clone(),
@@ -104,7 +106,7 @@ fn sink(options: &SinkOptions, address: &str) -> Result<Sink, SettingsError> {
         source: options.source.clone(),
         repository: options.repository.clone(),
         token: token.map(|token| token.reveal().to_owned()),
-        link: options.link.clone().unwrap_or_else(|| format!("http://{address}")),
+        link: options.link.clone().unwrap_or_else(|| url(address)),
     })
 }
 

@@ -60,6 +60,11 @@ struct SourceLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TargetLabels {
+    target: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SinkLabels {
     sink: String,
 }
@@ -85,6 +90,8 @@ pub struct Snapshot {
     pub sources: Vec<(String, f64, u64)>,
     /// Each sink with what it was not told yet, and failed tries in a row.
     pub sinks: Vec<(String, u64, u64)>,
+    /// Each target with the channels that it has not got yet, and the most failed tries in a row of one.
+    pub targets: Vec<(String, u64, u64)>,
     /// What the registry's blobs take.
     pub storage_bytes: u64,
     /// Free on the data folder's disk.
@@ -213,6 +220,15 @@ fn gauges(registry: &mut Registry, snapshot: &Snapshot) {
     }
     registry.register("sink_backlog", "Events that a sink was not told yet", untold);
     registry.register("sink_failures", "Failed tries to tell a sink in a row", failures);
+    let behind = Family::<TargetLabels, Gauge>::default();
+    let failures = Family::<TargetLabels, Gauge>::default();
+    for (target, count, failed) in &snapshot.targets {
+        let labels = TargetLabels { target: target.clone() };
+        behind.get_or_create(&labels).set(signed(*count));
+        failures.get_or_create(&labels).set(signed(*failed));
+    }
+    registry.register("target_backlog", "Channels that a target has not got yet", behind);
+    registry.register("target_failures", "Failed tries to copy a channel to a target in a row", failures);
     registry.register_with_unit(
         "registry_storage",
         "What the registry's blobs take on the disk",
@@ -316,6 +332,7 @@ mod tests {
             jobs: 2,
             sources: vec![("plants".to_owned(), 12.5, 0)],
             sinks: vec![("ops".to_owned(), 4, 1)],
+            targets: vec![("harbor".to_owned(), 1, 2)],
             storage_bytes: 5,
             free_bytes: 6,
         };

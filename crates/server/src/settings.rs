@@ -20,7 +20,9 @@ use edgewright_source::{Remote, SshIdentity, UnfitPath};
 use edgewright_source::remote::InvalidRemote;
 use serde::Deserialize;
 
+use crate::pull_requests::PullRequestOptions;
 use crate::targets::{TargetError, TargetOptions};
+use crate::tls::{TlsError, TlsSettings};
 use crate::upkeep::{DiskOptions, KeepOptions, LockOptions, WatchOptions};
 
 /// Where the server listens unless told otherwise: this machine only.
@@ -102,8 +104,15 @@ pub struct ServerOptions {
     pub listen: Option<SocketAddr>,
     /// The data folder.
     pub data: Option<PathBuf>,
-    /// `HOST:PORT` by which clients reach the registry, where that is not the listening address.
+    /// `HOST[:PORT]` by which clients reach the registry, where that is not the listening address; `https://HOST[:PORT]`
+    /// where somebody in front of the server speaks TLS.
     pub address: Option<String>,
+    /// Address and port to listen on with TLS, besides `listen`.
+    pub tls_listen: Option<SocketAddr>,
+    /// File with the certificate and those between it and its authority (PEM).
+    pub tls_certificate_file: Option<PathBuf>,
+    /// File with the certificate's key (PEM).
+    pub tls_key_file: Option<PathBuf>,
 }
 
 /// `[jobs]`.
@@ -134,8 +143,10 @@ pub struct SourceOptions {
     pub branch: Option<String>,
     /// How often to poll.
     pub poll: Option<Span>,
-    /// Whether to run pull requests, too.
-    pub pull_requests: Option<bool>,
+    /// Which pull requests are run, too: `true`, or a table; none where absent.
+    pub pull_requests: Option<PullRequestOptions>,
+    /// Whether what passes is released: channels move, targets get it. `false`: built and tested only. True where absent.
+    pub publish: Option<bool>,
     /// When its base images and distributions are looked at; as `[watch]` says where absent.
     pub watch: Option<WatchOptions>,
     /// Where locks that moved go; overlays of the server where absent.
@@ -166,8 +177,12 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The data folder.
     pub data: PathBuf,
-    /// `HOST:PORT` by which clients reach the registry; the listening address where absent.
+    /// `HOST[:PORT]` by which clients reach the registry; the listening address where absent.
     pub address: Option<String>,
+    /// Whether clients reach it with TLS: the server's own, or somebody's in front of it.
+    pub is_tls: bool,
+    /// TLS of our own.
+    pub tls: Option<TlsSettings>,
     /// How many jobs run at once.
     pub parallel: NonZeroUsize,
     /// The time limit of one job; control's own where absent.
@@ -276,6 +291,12 @@ pub enum SettingsError {
         #[source]
         source: Box<TargetError>,
     },
+    /// TLS is half configured.
+    #[error("TLS wants all of `tls_listen`, `tls_certificate_file` and `tls_key_file` of [server]")]
+    HalfTls,
+    /// TLS cannot be spoken.
+    #[error("there is no TLS")]
+    Tls(#[from] TlsError),
     /// Certificates cannot be read.
     #[error("cannot read the certificates in {}", .path.display())]
     Authority {
@@ -323,11 +344,19 @@ impl SettingsError {
                 "write the secret, at least 16 characters on one line, into that file, readable by the server",
             ),
             Self::DuplicateSink { .. } => Some("give each [[sink]] a name of its own"),
-            Self::Locks { .. } => {
-                Some("such as `locks = {mode = \"commit\", branch = \"main\", token_file = \"/etc/edgewright/push\"}`")
+            Self::Locks { .. } => Some(
+                "such as `locks = {mode = \"commit\", branch = \"main\", token_file = \"/etc/edgewright/push\"}`",
+            ),
+            Self::HalfTls => {
+                Some("give all three, or none and let a proxy speak TLS: docs/serving.md, \"TLS\"")
             }
+            Self::Tls(_) => Some(
+                "want PEM files: the server's certificate first, then those up to its authority; and its key",
+            ),
             Self::DuplicateTarget { .. } => Some("give each [[target]] a name of its own"),
-            Self::Target { .. } => Some("docs/serving.md, \"Registries of others\", shows what a [[target]] may say"),
+            Self::Target { .. } => {
+                Some("docs/serving.md, \"Registries of others\", shows what a [[target]] may say")
+            }
             Self::Ssh(_) => Some("move the file, or link to it from a path without other characters"),
             Self::Read { .. }
             | Self::Parse { .. }
@@ -371,6 +400,9 @@ impl Options {
                 listen: self.server.listen.or(lower.server.listen),
                 data: self.server.data.or(lower.server.data),
                 address: self.server.address.or(lower.server.address),
+                tls_listen: self.server.tls_listen.or(lower.server.tls_listen),
+                tls_certificate_file: self.server.tls_certificate_file.or(lower.server.tls_certificate_file),
+                tls_key_file: self.server.tls_key_file.or(lower.server.tls_key_file),
             },
             jobs: JobOptions {
                 parallel: self.jobs.parallel.or(lower.jobs.parallel),
@@ -413,11 +445,12 @@ impl Options {
             if let Some(watch) = options.watch {
                 watching.insert(name.clone(), watch.resolve()?);
             }
-            let pull_requests = options.pull_requests.unwrap_or(false);
+            let pull_requests = options.pull_requests.and_then(|options| options.0);
+            let publish = options.publish.unwrap_or(true);
             let locks = options.locks.unwrap_or_default().resolve()?;
             let ssh = SshIdentity::new(options.ssh_key, options.known_hosts)?;
             let branch = options.branch;
-            sources.push(SourceSettings { name, remote, branch, poll, pull_requests, locks, ssh });
+            sources.push(SourceSettings { name, remote, branch, poll, pull_requests, publish, locks, ssh });
         }
         for (index, sink) in self.sink.iter().enumerate() {
             sink.check()?;
@@ -432,11 +465,18 @@ impl Options {
                 return Err(SettingsError::DuplicateTarget { name: target.name.clone() });
             }
         }
+        let tls = self.server.tls()?;
+        let address = self.server.address.as_deref();
+        let is_https = address.is_some_and(|address| address.starts_with("https://"));
+        let address = address.map(|address| address.split_once("://").map_or(address, |(_, host)| host));
+        let address = address.map(|address| address.trim_end_matches('/').to_owned());
         let default_listen = || SocketAddr::from(([127, 0, 0, 1], 5080));
         Ok(Settings {
             listen: self.server.listen.unwrap_or_else(default_listen),
             data: self.server.data.unwrap_or_else(|| data.to_owned()),
-            address: self.server.address,
+            address,
+            is_tls: is_https || tls.is_some(),
+            tls,
             parallel,
             job_within: self.jobs.within,
             lane_within: self.jobs.lane_within,
@@ -451,6 +491,18 @@ impl Options {
             sinks: self.sink,
             targets: self.target,
         })
+    }
+}
+
+impl ServerOptions {
+    fn tls(&self) -> Result<Option<TlsSettings>, SettingsError> {
+        match (self.tls_listen, &self.tls_certificate_file, &self.tls_key_file) {
+            (None, None, None) => Ok(None),
+            (Some(listen), Some(certificate), Some(key)) => {
+                Ok(Some(TlsSettings { listen, certificate: certificate.clone(), key: key.clone() }))
+            }
+            _ => Err(SettingsError::HalfTls),
+        }
     }
 }
 

@@ -109,6 +109,14 @@ impl Repository {
         Ok(finished.success())
     }
 
+    /// How many commits of `new` the commit `old` lacks.
+    pub async fn missing(&self, old: &CommitId, new: &CommitId) -> Result<u64, SourceError> {
+        let command = self.command().args(["rev-list", "--count", new.as_str(), &format!("^{old}"), "--"]);
+        let output = local("count commits", &self.folder, command).await?;
+        let text = output.text();
+        text.parse().map_err(|_| SourceError::Answer { doing: "rev-list", text })
+    }
+
     /// Whether the commit itself is there.
     pub async fn has(&self, commit: &CommitId) -> Result<bool, SourceError> {
         let command = self.command().args(["cat-file", "-e", &format!("{commit}^{{commit}}")]);

@@ -78,6 +78,21 @@ impl Store {
         write.commit().await.doing("commit images of a pull request")
     }
 
+    /// The images of a pull request are forgotten where they are still of this run; gives whether they were.
+    pub async fn forget_pull_request_run(
+        &self,
+        source: SourceId,
+        run: RunNumber,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query("DELETE FROM pull_requests WHERE source_id = ? AND run = ?")
+            .bind(source.0)
+            .bind(run.0)
+            .execute(&self.pool)
+            .await
+            .doing("forget images of a pull request")?;
+        Ok(done.rows_affected() > 0)
+    }
+
     /// A pull request ends: its images are forgotten, and so is what was decided of its ref. Gives its runs.
     pub async fn end_pull_request(&self, source: SourceId, name: &str) -> Result<Vec<RunNumber>, StoreError> {
         let mut write = self.write().await?;

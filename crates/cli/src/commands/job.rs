@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use edgewright_job::{Executor, LocalExecutor, WorkExecutor, WorkSettings};
+use edgewright_job::{LocalExecutor, WorkExecutor, WorkSettings};
 use edgewright_lab::EngineSettings;
 use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_server::{DataFolder, FolderLock, Settings};
@@ -22,7 +22,7 @@ const RUNNER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgewright-check
 pub(crate) async fn local_executor(
     settings: &Settings,
     _lock: &FolderLock,
-) -> Result<Arc<dyn Executor>, Failure> {
+) -> Result<Arc<LocalExecutor>, Failure> {
     let surroundings = Surroundings::read();
     let work = DataFolder::new(&settings.data).work();
     tokio::fs::create_dir_all(&work).await.map_err(|error| Failure::file("cannot make", &work, &error))?;
@@ -32,11 +32,8 @@ pub(crate) async fn local_executor(
     let program = std::env::current_exe()
         .map_err(|error| Failure::unavailable("cannot find this program's own file", &error))?;
     let mut executor = LocalExecutor::new(program, work);
+    executor.set_secrets(settings.build_secrets.clone());
     executor.environment = surroundings.for_jobs();
-    for (id, file) in &settings.build_secrets {
-        // Paths only: what is in the files is read by the child, and stands in no argument or environment.
-        executor.arguments.extend(["--secret".into(), format!("{id}={}", file.display()).into()]);
-    }
     executor.log = Arc::new(|job, line| tracing::debug!(job.id = %job, "{line}"));
     Ok(Arc::new(executor))
 }

@@ -45,7 +45,11 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
         Command::Vars { variant, dir, format } => check::vars(&variant, &dir, format).await,
         Command::Plan(args) => plan::plan(&args, &global).await,
         Command::Run(args) => match args.command {
-            Some(RunCommand::Show { number, format }) => {
+            Some(RunCommand::Show { number, comment: true, .. }) => {
+                output::print(&Reader::open(&global).await?.comment(number).await?)?;
+                Ok(End::Good)
+            }
+            Some(RunCommand::Show { number, comment: false, format }) => {
                 let view = Reader::open(&global).await?.run(number).await?;
                 print(format.json, &view, |view| render::run(view, now()))
             }

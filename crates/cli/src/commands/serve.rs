@@ -1,5 +1,6 @@
 //! `serve`: follow sources until stopped.
 
+use edgewright_job::LocalExecutor;
 use edgewright_process::Clock;
 use edgewright_server::telemetry::{self, Format};
 use edgewright_server::{Composition, DataFolder, Settings};
@@ -23,14 +24,14 @@ pub(crate) async fn serve(args: &ServeArgs, global: &Global) -> Result<End, Fail
         signal(SignalKind::hangup()).map_err(|error| Failure::unavailable("cannot take signals", &error))?;
     let lock = DataFolder::new(&settings.data).lock()?;
     let executor = local_executor(&settings, &lock).await?;
-    let composition = Composition::open(&settings, lock, executor, Clock::system()).await?;
+    let composition = Composition::open(&settings, lock, executor.clone(), Clock::system()).await?;
     composition.start()?;
     tracing::info!(
         server.address = composition.address(),
         server.data = %settings.data.display(),
         sources = settings.sources.len(),
-        "serving registry and API on http://{}",
-        composition.address()
+        "serving registry and API on {}",
+        composition.url()
     );
     if settings.sources.is_empty() {
         tracing::warn!("no sources: name some with --source URL or in a settings file");
@@ -38,7 +39,7 @@ pub(crate) async fn serve(args: &ServeArgs, global: &Global) -> Result<End, Fail
     loop {
         tokio::select! {
             () = stop.next() => break,
-            _ = reload.recv() => take_over(&composition, args, global).await,
+            _ = reload.recv() => take_over(&composition, &executor, args, global).await,
         }
     }
     tracing::info!("stopping; once more to leave at once");
@@ -55,14 +56,20 @@ fn read(args: &ServeArgs, global: &Global) -> Result<Settings, Failure> {
 }
 
 /// Reads the settings again. Those with a mistake change nothing: the server goes on as it is.
-async fn take_over(composition: &Composition, args: &ServeArgs, global: &Global) {
+async fn take_over(composition: &Composition, executor: &LocalExecutor, args: &ServeArgs, global: &Global) {
     let changes = match read(args, global) {
-        Ok(settings) => composition.reload(&settings).await.map_err(Failure::from),
+        Ok(settings) => {
+            let changes = composition.reload(&settings).await.map_err(Failure::from);
+            if changes.is_ok() {
+                executor.set_secrets(settings.build_secrets);
+            }
+            changes
+        }
         Err(failure) => Err(failure),
     };
     match changes {
         Ok(said) if said.is_empty() => {
-            tracing::info!("settings were read again: sources and sinks are the same");
+            tracing::info!("settings were read again: sources, sinks and targets are the same");
         }
         Ok(said) => said.iter().for_each(|what| tracing::info!("settings were read again: {what}")),
         Err(failure) => tracing::error!("settings were not taken over: {failure}"),

@@ -53,6 +53,10 @@ pub(crate) fn status(status: &ServerStatus) -> String {
         ]);
     }
     text.push_str(&sources.text("no sources"));
+    if !status.targets.is_empty() {
+        text.push('\n');
+        text.push_str(&targets(status));
+    }
     let waiting: Vec<_> = status.active.iter().chain(&status.queue).cloned().collect();
     if !waiting.is_empty() {
         text.push('\n');
@@ -79,6 +83,36 @@ pub(crate) fn status(status: &ServerStatus) -> String {
         }
         text.push_str(&kept.text(""));
         text.push_str("`edgewright shell VARIANT` enters one, `edgewright shell VARIANT --rm` removes it\n");
+    }
+    text
+}
+
+fn targets(status: &ServerStatus) -> String {
+    let mut table = Table::new(["target", "source", "channel", "release", "state", "since"]);
+    for target in &status.targets {
+        let state = match (target.state.as_str(), target.copied) {
+            ("copied", _) => paint(GREEN, "copied"),
+            ("failed", _) => paint(RED, format!("failed {} times", target.failures)),
+            (state, Some(copied)) => format!("{state}, has {copied}"),
+            (state, None) => state.to_owned(),
+        };
+        table.row([
+            target.target.clone(),
+            target.source.to_string(),
+            target.channel.to_string(),
+            target.release.to_string(),
+            state,
+            age(target.changed, status.now),
+        ]);
+    }
+    let mut text = table.text("");
+    for target in &status.targets {
+        let Some(error) = &target.error else { continue };
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{} {}", paint(RED, format!("{}:", target.target)), plain(error));
+        if let Some(hint) = &target.hint {
+            let _ = writeln!(text, " {} {}", paint(BOLD, "hint:"), plain(hint));
+        }
     }
     text
 }

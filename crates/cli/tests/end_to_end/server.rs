@@ -90,6 +90,18 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// SIGHUP.
+    pub(crate) fn reload(&self) {
+        let pid = Pid::from_raw(self.child.id().cast_signed()).unwrap();
+        kill_process(pid, Signal::HUP).unwrap();
+    }
+
+    /// The text of an address.
+    pub(crate) async fn get(&self, path: &str) -> String {
+        let url = format!("http://{}{path}", self.address);
+        Command::new("curl").args(["--silent", "--show-error", "--fail", &url]).run().await.unwrap().text()
+    }
+
     /// SIGTERM; gives the exit code.
     pub(crate) async fn stop(mut self) -> Option<i32> {
         let pid = Pid::from_raw(self.child.id().cast_signed()).unwrap();

@@ -21,7 +21,7 @@ use super::Driver;
 use super::prepare::Prepared;
 use crate::ControlError;
 use crate::events::RunEventKind;
-use crate::referrers;
+use crate::{pull_requests, referrers};
 
 impl Driver<'_> {
     /// Names the results and ends the run.
@@ -29,25 +29,37 @@ impl Driver<'_> {
         let run = &self.run;
         referrers::publish_verdicts(self.store, self.hosting, run.number).await?;
         let nodes = self.store.nodes(run.number).await?;
+        let compared = self.compared_branch().await?;
         let before: BTreeMap<VariantName, EntryRow> = self
             .store
-            .newest_entries(run.source, &run.branch)
+            .newest_entries(run.source, &compared)
             .await?
             .into_iter()
             .map(|entry| (entry.variant.clone(), entry))
             .collect();
-        let entries = self.entries(prepared, &nodes, &before).await?;
+        let known = self.store.indexes_of(run.source, &compared).await?;
+        let entries = self.entries(prepared, &nodes, &before, &known).await?;
         let clean = self.store.run(run.number).await?.is_some_and(|row| row.diagnostics.is_empty());
         let all_good = nodes.iter().all(|node| node.state.is_good() || node.state == NodeState::Retired);
         let state = if clean && all_good { RunState::Passed } else { RunState::Failed };
 
         let before: Vec<EntryRow> = before.into_values().collect();
         let unchanged = places(&entries) == places(&before);
+        if pull_requests::tag(&run.branch).is_some() && self.selection.is_none() {
+            let changed = |entry: &EntryRow| entry.origin == EntryOrigin::New;
+            let changed: Vec<EntryRow> = entries.into_iter().filter(changed).collect();
+            self.tag_pull_request(&changed).await?;
+            self.store.end_run(run.number, RunState::Releasing, state, None, self.clock.now()).await?;
+            return self.over(state).await;
+        }
         let channels =
             if self.selection.is_some() { Vec::new() } else { self.following(&prepared.definition).await? };
         if (unchanged && !self.answers_other(&channels, &entries).await?) || channels.is_empty() {
             let why = match &self.selection {
                 Some(_) => Some("a run of some variants only: no release".to_owned()),
+                None if !self.watched.settings.publish => {
+                    (!unchanged).then(|| "`publish` is off for this source: no release".to_owned())
+                }
                 None => {
                     (!unchanged).then(|| format!("no channel follows branch `{}`: no release", run.branch))
                 }
@@ -72,9 +84,24 @@ impl Driver<'_> {
             self.tags.refresh(self.store).await?;
             self.events.send(run.number, RunEventKind::Released(number));
         }
+        self.over(state).await
+    }
+
+    /// The run is recorded as ended.
+    async fn over(&self, state: RunState) -> Result<(), ControlError> {
         self.hosting.unpin(&self.contexts_pin()).await?;
-        self.events.send(run.number, RunEventKind::State(state));
+        self.events.send(self.run.number, RunEventKind::State(state));
         Ok(())
+    }
+
+    /// The branch whose newest release is what this run's results are compared with: its own, or for a pull request the
+    /// default one.
+    async fn compared_branch(&self) -> Result<String, ControlError> {
+        let default = match pull_requests::tag(&self.run.branch) {
+            Some(_) => self.watched.default_branch(self.store).await?,
+            None => None,
+        };
+        Ok(default.unwrap_or_else(|| self.run.branch.clone()))
     }
 
     /// The complete map of the release: passed is new, all else is carried with its reason, none before is absent. Variants
@@ -84,6 +111,7 @@ impl Driver<'_> {
         prepared: &Prepared,
         nodes: &[NodeRow],
         before: &BTreeMap<VariantName, EntryRow>,
+        known: &BTreeMap<Digest, BTreeMap<Platform, Digest>>,
     ) -> Result<Vec<EntryRow>, ControlError> {
         let mut variants: BTreeMap<&VariantName, Vec<&NodeRow>> = BTreeMap::new();
         for node in nodes.iter().filter(|node| node.state != NodeState::Retired) {
@@ -91,7 +119,6 @@ impl Driver<'_> {
                 variants.entry(variant).or_default().push(node);
             }
         }
-        let known = self.store.indexes_of(self.run.source, &self.run.branch).await?;
         let mut entries = Vec::new();
         for (variant, nodes) in variants {
             let previous = before.get(variant);
@@ -209,6 +236,9 @@ impl Driver<'_> {
 
     /// The channels that take what this branch releases, each with the generation it is at.
     async fn following(&self, definition: &Definition) -> Result<Vec<(ChannelName, u32)>, ControlError> {
+        if !self.watched.settings.publish {
+            return Ok(Vec::new());
+        }
         let default = self.watched.default_branch(self.store).await?;
         let follows = |name: &ChannelName| follows(definition, name, &self.run.branch, default.as_deref());
         let channels = self.store.channels(self.run.source).await?;

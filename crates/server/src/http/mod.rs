@@ -97,6 +97,7 @@ fn handler(operation: Operation) -> MethodRouter<ApiState> {
         Operation::Image => get(image),
         Operation::Releases => get(releases),
         Operation::Channels => get(channels),
+        Operation::Targets => get(targets),
         Operation::PostVerdict => post(verdicts::post),
         Operation::StartRebuild => post(rebuilds::start),
         Operation::Rebuild => get(rebuilds::show),
@@ -314,6 +315,10 @@ async fn releases(State(state): State<ApiState>, query: SelectionQuery) -> Answe
 
 async fn channels(State(state): State<ApiState>, query: SelectionQuery) -> Answer<impl Serialize> {
     Ok(Json(state.views.channels(selection(query)?.source()?.as_ref()).await?))
+}
+
+async fn targets(State(state): State<ApiState>) -> Answer<impl Serialize> {
+    Ok(Json(state.views.targets().await?))
 }
 
 fn not_there() -> Refusal {

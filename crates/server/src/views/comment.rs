@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use edgewright_api::{NodeAction, NodeView, RunView};
+use edgewright_control::pull_requests;
 use edgewright_model::run::{NodeState, RunNumber, RunState};
 
 use super::{ViewError, Views};
@@ -15,7 +16,33 @@ const LINES: usize = 20;
 impl Views {
     /// A run's plan and verdicts as Markdown.
     pub async fn comment(&self, number: RunNumber) -> Result<String, ViewError> {
-        Ok(comment(&self.run(number).await?))
+        let view = self.run(number).await?;
+        let mut text = comment(&view);
+        if let Some(tag) = pull_requests::tag(&view.run.branch) {
+            text.push_str(&self.tagged(&view, &tag).await?);
+        }
+        Ok(text)
+    }
+
+    /// How to pull what a pull request changes, while it can be.
+    async fn tagged(&self, view: &RunView, tag: &str) -> Result<String, ViewError> {
+        let mut rows = Vec::new();
+        for source in self.selected(Some(&view.run.source)).await? {
+            rows.extend(self.store.pull_requests(source.id).await?);
+        }
+        rows.retain(|row| row.run == view.run.number);
+        let host = self.registry().map(|registry| format!("{}/", registry.host)).unwrap_or_default();
+        let mut text = String::new();
+        if !rows.is_empty() {
+            line(&mut text, format_args!("\nTo try what it changes, until it is closed:\n"));
+        }
+        for row in rows.iter().take(SHOWN) {
+            line(&mut text, format_args!("- `{host}{}:{tag}`", row.repository));
+        }
+        if rows.len() > SHOWN {
+            line(&mut text, format_args!("- … and {} more", rows.len() - SHOWN));
+        }
+        Ok(text)
     }
 }
 
@@ -39,7 +66,10 @@ fn comment(view: &RunView) -> String {
         block(&mut text, failure);
     }
     for diagnostic in view.diagnostics.iter().take(SHOWN) {
-        line(&mut text, format_args!("- {}", code(&diagnostic.message)));
+        let file = diagnostic.file.as_ref().map(ToString::to_string).unwrap_or_default();
+        let place = diagnostic.place.map_or(file.clone(), |place| format!("{file}:{}", place.line));
+        let shown = if place.is_empty() { String::new() } else { format!("{}: ", code(&place)) };
+        line(&mut text, format_args!("- {shown}{}", code(&diagnostic.message)));
     }
     failures(&mut text, view);
     let jobs: Vec<&NodeView> = view

@@ -174,9 +174,9 @@ impl Views {
             });
         }
         let pull = self
-            .registry_address()
+            .registry()
             .zip(image.repository.as_ref().zip(image.digest.as_ref()))
-            .map(|(address, (repository, digest))| PullCommands::new(&address, repository, digest));
+            .map(|(registry, (repository, digest))| PullCommands::new(&registry, repository, digest));
         Ok(ImageView { image, why, provenance, builds, locks, notes, verdicts, pull })
     }
 

@@ -8,10 +8,11 @@ mod rebuild;
 mod release;
 mod run;
 mod status;
+mod target;
 
 use std::path::PathBuf;
 
-use edgewright_api::ApiError;
+use edgewright_api::{ApiError, RegistryAddress};
 use edgewright_model::Digest;
 use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_model::names::SourceName;
@@ -37,8 +38,8 @@ pub struct Views {
 /// What only the server itself knows.
 #[derive(Debug, Clone)]
 pub struct Serving {
-    /// `HOST:PORT` of the registry for clients.
-    pub address: String,
+    /// Where clients reach the registry.
+    pub registry: RegistryAddress,
     /// The configured sources, as they are now.
     pub live: Shared,
 }
@@ -128,11 +129,11 @@ impl Views {
         self.store.close().await;
     }
 
-    /// `HOST:PORT` of the registry, where a server runs.
-    fn registry_address(&self) -> Option<String> {
+    /// Where clients reach the registry, where a server runs.
+    fn registry(&self) -> Option<RegistryAddress> {
         match &self.serving {
-            Some(serving) => Some(serving.address.clone()),
-            None => self.folder.holder()?.address,
+            Some(serving) => Some(serving.registry.clone()),
+            None => self.folder.holder()?.registry,
         }
     }
 

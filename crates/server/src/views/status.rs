@@ -35,9 +35,10 @@ impl Views {
                 Some(_) => Some(std::process::id()),
                 None => self.folder.holder().map(|holder| holder.pid),
             },
-            registry: self.registry_address(),
+            registry: self.registry().map(|registry| registry.host),
             data: self.disk().await?,
             sources: self.sources().await?,
+            targets: self.targets().await?,
             queue,
             active,
             jobs,
@@ -84,6 +85,7 @@ impl Views {
                 snapshot.sinks.push((row.name, untold, row.failures.into()));
             }
         }
+        snapshot.targets = self.target_backlog().await?;
         Ok(snapshot)
     }
 

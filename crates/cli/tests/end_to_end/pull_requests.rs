@@ -1,0 +1,142 @@
+//! Pull requests of a real git remote: what they change is built, tagged `pr-N`, told as a comment, and goes with their ref.
+
+use std::fs;
+
+use edgewright_api::RunView;
+use edgewright_model::run::RunState;
+
+use crate::server::Server;
+use crate::world::{Repository, edgewright, until};
+
+/// A working repository, its bare remote and a server that follows that one, after the first release.
+struct Forge {
+    folder: tempfile::TempDir,
+    repository: Repository,
+    bare: String,
+    server: Server,
+}
+
+impl Forge {
+    async fn new(pull_requests: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let repository = Repository::plants(folder.path().join("work"), &["a", "b"]).await;
+        let bare = folder.path().join("plants.git").display().to_string();
+        repository.git(&["init", "--quiet", "--bare", "--initial-branch=main", &bare]).await;
+        repository.git(&["push", "--quiet", &bare, "main"]).await;
+        let config = folder.path().join("edgewright.toml");
+        let text = format!("[[source]]\nurl = \"{bare}\"\npull_requests = {pull_requests}\n");
+        fs::write(&config, text).unwrap();
+        let config = ["--config", config.to_str().unwrap()];
+        let server = Server::start(&folder.path().join("data"), &config).await;
+        let first = repository.git(&["rev-parse", "HEAD"]).await;
+        assert_eq!(server.ended(&first).await.run.state, RunState::Passed);
+        Self { folder, repository, bare, server }
+    }
+
+    async fn push(&self, what: &str) {
+        self.repository.git(&["push", "--quiet", "--force", &self.bare, what]).await;
+    }
+
+    /// A commit on a detached head that stands on `from` and changes a site.
+    async fn change(&self, from: &str, text: &str) -> String {
+        self.repository.git(&["checkout", "--quiet", "--detach", from]).await;
+        self.repository.write("sites/a/files/etc/site", text);
+        self.repository.commit(text).await
+    }
+
+    async fn comment(&self, run: &RunView) -> String {
+        let number = run.run.number.to_string();
+        edgewright(self.folder.path(), &["run", "show", &number, "--comment"]).await.ends(0).out
+    }
+
+    /// The digest of the site's image by a tag.
+    async fn tag(&self, tag: &str) -> Option<String> {
+        let access = edgewright_model::order::RegistryAccess {
+            url: format!("http://{}", self.server.address),
+            token: None,
+        };
+        let client = edgewright_oci::Client::new(&access).unwrap();
+        let repository = "plants/hmi/a".parse().unwrap();
+        let head = client.head_manifest(&repository, &tag.parse().unwrap()).await.unwrap();
+        head.map(|head| head.digest.unwrap().to_string())
+    }
+
+    /// The commits that became runs.
+    async fn ran(&self) -> Vec<String> {
+        let runs = self.server.client.runs(None, 100).await.unwrap();
+        runs.into_iter().map(|run| run.commit).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_pull_request_is_built_tagged_told_and_ended() {
+    let forge = Forge::new("true").await;
+    let stable = forge.tag("stable").await;
+    let first = forge.change("main", "first try\n").await;
+    forge.push("HEAD:refs/pull/7/head").await;
+    let run = forge.server.builds(&first).await;
+    assert_eq!((run.run.state, run.run.release), (RunState::Passed, None));
+    assert_eq!((run.run.branch.as_str(), run.run.counts.build), ("refs/pull/7/head", 1), "{run:#?}");
+    assert_eq!(run.failure, None);
+    let tagged = forge.tag("pr-7").await;
+    assert!(tagged.is_some() && tagged != stable, "{tagged:?}");
+    assert_eq!(forge.tag("stable").await, stable);
+
+    let comment = forge.comment(&run).await;
+    for part in [
+        "### ✅ Edgewright run 2 passed",
+        "Plan: ",
+        "| `hmi/a` | build |",
+        &format!("- `{}/plants/hmi/a:pr-7`", forge.server.address),
+    ] {
+        assert!(comment.contains(part), "{part}: {comment}");
+    }
+    // What it does not change has no tag of it.
+    assert!(!comment.contains("plants/hmi/b"), "{comment}");
+    assert_eq!(forge.server.get("/api/v1/runs/2/comment.md").await.trim(), comment.trim());
+
+    // It moves, and breaks.
+    let second = forge.change(&first, "second try\n").await;
+    forge.push("HEAD:refs/pull/7/head").await;
+    forge.server.builds(&second).await;
+    assert_ne!(forge.tag("pr-7").await, tagged);
+    forge.repository.write("sites/a/site.yaml", "id: [\n");
+    let broken = forge.repository.commit("broken").await;
+    forge.push("HEAD:refs/pull/7/head").await;
+    let run = forge.server.builds(&broken).await;
+    assert_eq!(run.run.state, RunState::Failed);
+    let comment = forge.comment(&run).await;
+    assert!(comment.contains("❌") && comment.contains("site.yaml"), "{comment}");
+
+    // Its ref disappears: so do its tags, and a new server does not know it either.
+    forge.push(":refs/pull/7/head").await;
+    forge.server.poll().await;
+    until("the end of the pull request", async || forge.tag("pr-7").await.is_none().then_some(())).await;
+    assert_eq!(forge.tag("stable").await, stable);
+}
+
+#[tokio::test]
+async fn only_pull_requests_of_branches_into_a_branch_run() {
+    let forge = Forge::new("{from = \"branches\", into = [\"main\"]}").await;
+    // A release branch with a commit of its own.
+    let release = forge.change("main", "release\n").await;
+    forge.push("HEAD:refs/heads/release-1").await;
+
+    let fork = forge.change("main", "from a fork\n").await;
+    forge.push("HEAD:refs/pull/1/head").await;
+    let for_release = forge.change(&release, "for the release\n").await;
+    forge.push("HEAD:refs/heads/fix").await;
+    forge.push("HEAD:refs/pull/2/head").await;
+    let wanted = forge.change("main", "for main\n").await;
+    forge.push("HEAD:refs/heads/feature").await;
+    forge.push("HEAD:refs/pull/3/head").await;
+    let run = forge.server.builds(&wanted).await;
+    assert_eq!(run.run.branch, "refs/pull/3/head");
+    let ran = forge.ran().await;
+    assert!(!ran.contains(&fork) && !ran.contains(&for_release), "{ran:?}");
+
+    // Whoever may push made the fork's commit a branch: now it runs.
+    forge.repository.git(&["push", "--quiet", &forge.bare, &format!("{fork}:refs/heads/adopted")]).await;
+    assert_eq!(forge.server.builds(&fork).await.run.branch, "refs/pull/1/head");
+    assert!(!forge.ran().await.contains(&for_release));
+}
