@@ -264,7 +264,7 @@ async fn what_a_target_refuses_is_said_and_goes_on_once_it_is_put_right() {
     // Nobody is there: said, and tried again.
     server.kill();
     drop(there);
-    fs::write(&config[1], text.replace("{image}", "{image}-{site}")).unwrap();
+    fs::write(config[1], text.replace("{image}", "{image}-{site}")).unwrap();
     let server = Server::start(&data, &config).await;
     let unreachable = until("the unreachable target", async || {
         let error = server.client.targets().await.unwrap().pop()?.error?;
