@@ -89,3 +89,106 @@ fn of(kind: &Kind) -> Value {
         Kind::Either(kinds) => json!({"anyOf": kinds.iter().map(of).collect::<Vec<_>>()}),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use boon::{Compiler, SchemaIndex, Schemas};
+
+    use super::super::yaml::{self, Data, Node};
+    use super::*;
+
+    /// The value that an editor's validator sees.
+    fn json(node: &Node) -> Value {
+        match &node.data {
+            Data::Refused | Data::Null => Value::Null,
+            Data::Boolean(value) => json!(value),
+            Data::Integer(value) => json!(value),
+            Data::Number(text) => json!(text.parse::<f64>().unwrap()),
+            Data::Text(text) => json!(text),
+            Data::List(items) => items.iter().map(json).collect(),
+            Data::Map(entries) => entries.iter().map(|(key, value)| (key.text.clone(), json(value))).collect(),
+        }
+    }
+
+    /// The schemas, compiled by somebody else's validator.
+    struct Editor(Schemas, Vec<(SchemaKind, SchemaIndex)>);
+
+    impl Editor {
+        fn new() -> Self {
+            let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
+            let mut compile = |kind: SchemaKind| {
+                let url = format!("https://edgewright.example/{}.json", kind.name());
+                compiler.add_resource(&url, schema(kind)).unwrap();
+                (kind, compiler.compile(&url, &mut schemas).unwrap())
+            };
+            let compiled = SchemaKind::ALL.map(&mut compile).into();
+            Self(schemas, compiled)
+        }
+
+        /// What the validator says about a file of the format; nothing where it is fine, or no file of the format.
+        fn complaint(&self, path: &str, text: &str) -> Option<String> {
+            let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+            let kind = match name {
+                "edgewright.yaml" => SchemaKind::Source,
+                "image.yaml" => SchemaKind::Image,
+                "site.yaml" => SchemaKind::Site,
+                _ if folder == "exceptions" => SchemaKind::Exception,
+                _ => return None,
+            };
+            let value = json(&yaml::read(text).0.unwrap());
+            let (_, index) = self.1.iter().find(|(it, _)| *it == kind).unwrap();
+            self.0.validate(&value, *index).err().map(|error| format!("{path}: {error:#}"))
+        }
+    }
+
+    /// Every file of a folder with its path in it.
+    fn files(root: &Path, folder: &Path, found: &mut Vec<(String, String)>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                files(root, &path, found);
+            } else if path.extension().is_some_and(|extension| extension == "yaml") {
+                let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+                found.push((name, std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_validator_takes_what_the_decoder_takes() {
+        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sample");
+        let mut all = Vec::new();
+        files(&sample, &sample, &mut all);
+        assert!(all.len() >= 6, "the sample is there");
+        let good = include_str!("../../tests/good.txt").split("== ").skip(1);
+        all.extend(good.filter_map(|file| {
+            let (path, text) = file.split_once('\n')?;
+            Some((path.to_owned(), text.to_owned()))
+        }));
+        let editor = Editor::new();
+        let complaints: Vec<String> =
+            all.iter().filter_map(|(path, text)| editor.complaint(path, text)).collect();
+        assert_eq!(complaints, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_validator_refuses_mistakes() {
+        let editor = Editor::new();
+        for (path, text) in [
+            ("edgewright.yaml", "edgewright: 2\nname: a\n"),
+            ("edgewright.yaml", "edgewright: 1\n"),
+            ("edgewright.yaml", "edgewright: 1\nname: a\nvar: {a: 1}\n"),
+            ("images/a/image.yaml", "from: scratch\nper: sites\n"),
+            ("images/a/image.yaml", "from: scratch\nsteps: [{files: a, containerfile: b}]\n"),
+            ("images/a/image.yaml", "from: a\nlabels: {n: 1}\n"),
+            ("images/a/image.yaml", "from: a\nchecks: [{id: a, port: 80, within: 60}]\n"),
+            ("images/a/image.yaml", "from: a\nchecks: [{id: a}]\n"),
+            ("sites/a/site.yaml", "id: a\nslots: [{id: b}]\n"),
+            ("exceptions/a.yaml", "{check: a, variants: b, reason: c, owner: d, until: 2027-01-01}\n"),
+        ] {
+            assert!(editor.complaint(path, text).is_some(), "{path}: {text}");
+        }
+    }
+}
