@@ -498,6 +498,8 @@ impl ServeArgs {
                     watch: None,
                     locks: None,
                     hook_secret_file: None,
+                    ssh_key: None,
+                    known_hosts: None,
                 })
                 .collect(),
             ..Options::default()

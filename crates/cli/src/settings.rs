@@ -145,7 +145,9 @@ impl Surroundings {
 
 /// What a settings file says about jobs.
 fn for_jobs(file: Options) -> Options {
-    let Options { jobs, disk, keep, secrets, .. } = file;
+    let Options { mut jobs, disk, keep, secrets, .. } = file;
+    // Somebody waits for it.
+    jobs.nice = jobs.nice.or(Some(0));
     Options { jobs, disk, keep, secrets, ..Options::default() }
 }
 

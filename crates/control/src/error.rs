@@ -112,6 +112,7 @@ impl ControlError {
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NoRun { .. } => Some("`edgewright runs` lists them"),
+            Self::NotBuilt => Some("`edgewright images` and `edgewright releases` tell digests"),
             Self::Outdated { .. } => {
                 Some("retry the branch's newest run; to go back to an older commit, push it to the branch")
             }

@@ -13,11 +13,13 @@
 //! | [`local`] | starts the child and judges what comes back |
 //! | [`process`] | the child's side of the pipe |
 //! | [`work`] | what a job does |
+//! | [`give_way`] | priorities, so that the server stays responsive |
 //! | [`report`] | events from callbacks, with a bound on log lines |
 //! | [`simulated`] | scripted outcomes with deterministic digests |
 //! | [`conformance`] | what every executor must do |
 
 pub mod conformance;
+mod courtesy;
 pub mod error;
 pub mod executor;
 pub mod local;
@@ -26,6 +28,7 @@ pub mod report;
 pub mod simulated;
 pub mod work;
 
+pub use courtesy::give_way;
 pub use error::ExecutorError;
 pub use executor::{BoxFuture, EVENTS, Executor};
 pub use local::LocalExecutor;

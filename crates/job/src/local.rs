@@ -13,6 +13,7 @@ use edgewright_model::outcome::{JobEvent, JobOutcome, Phase};
 use edgewright_process::{CancellationToken, Command, CommandError, ProcessContext, Stream};
 use tokio::sync::mpsc;
 
+use crate::courtesy::gently;
 use crate::error::ExecutorError;
 use crate::executor::{BoxFuture, Executor};
 
@@ -39,6 +40,8 @@ pub struct LocalExecutor {
     pub work: PathBuf,
     /// Further environment: proxies, `CONTAINERS_CONF`.
     pub environment: Vec<(OsString, OsString)>,
+    /// How far jobs give way to others, from 0 (not at all) to 19.
+    pub nice: u8,
     /// Where the jobs' logs go.
     pub log: LogSink,
     /// Files with build secrets by id, as they are now. Clones share them.
@@ -71,6 +74,7 @@ impl LocalExecutor {
             arguments: arguments.into(),
             work,
             environment: Vec::new(),
+            nice: 0,
             log: Arc::new(|_, _| {}),
             secrets: Arc::default(),
         }
@@ -99,7 +103,9 @@ impl LocalExecutor {
         let (job, within) = (order.job, order.within);
         let mut line = serde_json::to_vec(&order).map_err(ExecutorError::Order)?;
         line.push(b'\n');
-        let mut command = Command::new(&self.program)
+        let (program, before) = gently(&self.program, self.nice);
+        let mut command = Command::new(program)
+            .args(before)
             .args(&self.arguments)
             .args(self.secrets())
             .env(JOB_ENVIRONMENT, job.to_string())

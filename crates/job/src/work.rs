@@ -90,6 +90,9 @@ pub async fn reap(work: &Path, engine: &EngineSettings) -> Reaped {
 /// Kept of a job's time for what is not its steps.
 const STEP_MARGIN: Duration = Duration::from_secs(12);
 
+/// Images that lanes used last: the next ones mostly share layers with them.
+const KEPT_IMAGES: usize = 16;
+
 /// A job's folders.
 struct Place {
     work: PathBuf,
@@ -216,6 +219,11 @@ impl Job<'_> {
                 }
                 Err(error) => no_engine(lane, &manifest, error, self.settings.runner),
             });
+        }
+        if let Ok((engine, _)) = &engine
+            && let Err(error) = engine.prune(KEPT_IMAGES, &self.processes(Some(engine))).await
+        {
+            tracing::warn!(error = %Chain(&error), "images that lanes used before were not removed");
         }
         outcome
     }

@@ -17,7 +17,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use edgewright_model::Digest;
 use edgewright_process::{Command, CommandError, ProcessContext};
@@ -31,6 +31,8 @@ use crate::runner::{PROGRAM, Runner};
 const PROBE: Duration = Duration::from_mins(1);
 /// Longest time of a question to podman.
 const QUESTION: Duration = Duration::from_secs(30);
+/// Images that no lane used for longer go, however few there are.
+const UNUSED: Duration = Duration::from_hours(14 * 24);
 /// Version of `engine.json`.
 const FOUND_VERSION: u32 = 1;
 /// The variable that names podman's and buildah's settings.
@@ -206,8 +208,10 @@ impl Engine {
             .collect();
         notes.sort();
         let excess = notes.len().saturating_sub(keep);
+        let is_old = |used: &SystemTime| used.elapsed().is_ok_and(|age| age > UNUSED);
+        let surplus = notes.into_iter().enumerate().filter(|(place, (used, _))| *place < excess || is_old(used));
         let mut removed = 0;
-        for (_, note) in notes.into_iter().take(excess) {
+        for (_, (_, note)) in surplus {
             let image = fs::read_to_string(&note).map_err(LabError::io("read", &note))?;
             let gone = self.podman(processes).args(["rmi", "--ignore", &image]).deadline(QUESTION * 4);
             match gone.run().await {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use edgewright_model::error::Chain;
 use edgewright_model::order::{JOB_ENVIRONMENT, JobId};
-use edgewright_process::{Command, CommandError, ProcessContext};
+use edgewright_process::{Command, CommandError, ProcessContext, kill_inside};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
 use crate::engine::{self, EngineSettings};
@@ -50,6 +50,7 @@ pub async fn reap(work: &Path, settings: &EngineSettings, processes: &ProcessCon
     let mut reaped = Reaped::default();
     let Ok(work) = work.canonicalize() else { return reaped };
     kill_marked(&[work_mark(&work)], &mut reaped).await;
+    kill_builds(&work.join("jobs"), &mut reaped).await;
     remove_containers(&work, None, settings, processes, &mut reaped).await;
     unmount_below(&work, processes, &mut reaped).await;
     let jobs = work.join("jobs");
@@ -58,7 +59,7 @@ pub async fn reap(work: &Path, settings: &EngineSettings, processes: &ProcessCon
 }
 
 /// Removes what one job left behind that was killed, while other jobs go on: its processes, containers, mounts and
-/// folder. Working containers of builds carry no job; they wait for the next start. Never fails: what stays is told.
+/// folder. Builds work in a storage of their own in that folder, which goes with it. Never fails: what stays is told.
 pub async fn reap_job(
     work: &Path,
     job: &JobId,
@@ -71,6 +72,7 @@ pub async fn reap_job(
     kill_marked(&[work_mark(&work), job_mark], &mut reaped).await;
     remove_containers(&work, Some(job), settings, processes, &mut reaped).await;
     let folder = work.join("jobs").join(job.to_string());
+    kill_builds(&folder, &mut reaped).await;
     unmount_below(&folder, processes, &mut reaped).await;
     remove(move || remove_folder(&folder), &mut reaped).await;
     reaped
@@ -81,6 +83,12 @@ async fn remove(work: impl FnOnce() -> (usize, Vec<String>) + Send + 'static, re
     let (folders, problems) = removed.unwrap_or_else(|error| (0, vec![error.to_string()]));
     reaped.folders = folders;
     reaped.problems.extend(problems);
+}
+
+/// What runs inside of builds: their containers have no marks, but their root is below the job's folder.
+async fn kill_builds(folder: &Path, reaped: &mut Reaped) {
+    let folder = folder.to_owned();
+    reaped.processes += tokio::task::spawn_blocking(move || kill_inside(&folder)).await.unwrap_or_default();
 }
 
 fn work_mark(work: &Path) -> Vec<u8> {

@@ -8,6 +8,7 @@
 //! | [`error`] | every way in which a subprocess can fail, printable and classed |
 //! | [`program`] | where programs are, and which package brings them |
 //! | [`quote`] | a command line that a person can paste into a shell |
+//! | [`kill_inside`] | ends what runs in containers whose engine was killed |
 //! | [`clock`] | the only place that asks what time it is |
 //! | [`tasks`] | spawned tasks that have a name, are cancelled by token and joined at shutdown |
 
@@ -17,6 +18,7 @@ pub mod context;
 pub mod error;
 mod execute;
 mod group;
+mod inside;
 mod lines;
 pub mod output;
 pub mod program;
@@ -27,6 +29,7 @@ pub use clock::Clock;
 pub use command::Command;
 pub use context::ProcessContext;
 pub use error::{CommandError, Ended};
+pub use inside::kill_inside;
 pub use output::{Finished, Output, Stream};
 pub use program::which;
 pub use tasks::Tasks;

@@ -29,6 +29,10 @@ use crate::upkeep::{DiskOptions, KeepOptions, LockOptions, WatchOptions};
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:5080";
 /// How often a source is polled unless told otherwise.
 pub const DEFAULT_POLL: Span = Span::from_secs(30);
+/// How far jobs of a server give way unless told otherwise.
+const DEFAULT_NICE: u8 = 10;
+/// The lowest priority that the system has.
+const MOST_NICE: u8 = 19;
 /// More jobs than this at once help nobody: builds wait for the disk.
 const MOST_DEFAULT_JOBS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
 
@@ -129,6 +133,8 @@ pub struct JobOptions {
     pub external_within: Option<Span>,
     /// Memory that one job takes, in MiB: bounds `parallel` where that is not given; 1024 where absent.
     pub memory_mib: Option<u32>,
+    /// How far jobs give way to others, from 0 to 19; 10 where absent.
+    pub nice: Option<u8>,
 }
 
 /// `[[source]]`.
@@ -187,6 +193,8 @@ pub struct Settings {
     pub parallel: NonZeroUsize,
     /// The time limit of one job; control's own where absent.
     pub job_within: Option<Span>,
+    /// How far jobs give way to others, from 0 to 19.
+    pub job_nice: u8,
     /// The time limit of one lane; control's own where absent.
     pub lane_within: Option<Span>,
     /// The wait for a verdict of the lane `external`; control's own where absent.
@@ -315,6 +323,12 @@ pub enum SettingsError {
         #[source]
         source: std::io::Error,
     },
+    /// No priority of the system.
+    #[error("`jobs.nice` is {nice}: want 0 to {MOST_NICE}")]
+    Nice {
+        /// As given.
+        nice: u8,
+    },
     /// No job could ever run.
     #[error("`jobs.parallel` is 0: nothing would ever be built")]
     NoJobs,
@@ -339,6 +353,7 @@ impl SettingsError {
             Self::Unnamed { .. } | Self::Duplicate { .. } => {
                 Some("give it one: `name = \"…\"` under its [[source]] in the settings file")
             }
+            Self::Nice { .. } => Some("0 is the server's own priority, 19 the lowest; 10 is the default"),
             Self::NoJobs => Some("write 1 or more, or leave it out"),
             Self::Secret { .. } => Some(
                 "write the secret, at least 16 characters on one line, into that file, readable by the server",
@@ -410,6 +425,7 @@ impl Options {
                 lane_within: self.jobs.lane_within.or(lower.jobs.lane_within),
                 external_within: self.jobs.external_within.or(lower.jobs.external_within),
                 memory_mib: self.jobs.memory_mib.or(lower.jobs.memory_mib),
+                nice: self.jobs.nice.or(lower.jobs.nice),
             },
             access: AccessOptions { token_file: self.access.token_file.or(lower.access.token_file) },
             watch: self.watch.over(lower.watch),
@@ -428,6 +444,10 @@ impl Options {
             Some(jobs) => NonZeroUsize::new(jobs.into()).ok_or(SettingsError::NoJobs)?,
             None => cores.min(MOST_DEFAULT_JOBS),
         };
+        let job_nice = self.jobs.nice.unwrap_or(DEFAULT_NICE);
+        if job_nice > MOST_NICE {
+            return Err(SettingsError::Nice { nice: job_nice });
+        }
         let mut sources: Vec<SourceSettings> = Vec::new();
         let mut hook_secret_files = BTreeMap::new();
         let mut watching = BTreeMap::new();
@@ -479,6 +499,7 @@ impl Options {
             tls,
             parallel,
             job_within: self.jobs.within,
+            job_nice,
             lane_within: self.jobs.lane_within,
             external_within: self.jobs.external_within,
             watching: Watching { default: self.watch.resolve()?, sources: watching },

@@ -5,13 +5,15 @@ use std::time::{Duration, SystemTime};
 
 use edgewright_model::order::ManifestRef;
 use edgewright_model::outcome::{JobFailure, Phase};
-use edgewright_process::Command;
+use edgewright_process::{Command, kill_inside};
 
 use crate::context::BuildContext;
 use crate::failure;
 
 /// Bases kept in the shared storage; the one not used for longest goes first.
 const KEPT_BASES: usize = 8;
+/// Bases that no build used for longer go, however few there are.
+const UNUSED: Duration = Duration::from_hours(14 * 24);
 /// How long cleaning up may take.
 const CLEAN_LIMIT: Duration = Duration::from_mins(1);
 
@@ -81,7 +83,8 @@ impl Store {
     /// Marks the base as used now, and removes the least recently used beyond the bound. One in use stays: buildah
     /// refuses to remove it.
     async fn forget_old_bases(&self, ctx: &BuildContext, base: &ManifestRef, name: &str) {
-        let marks = ctx.cache.join("bases");
+        // Beside the storage, not in the cache: a mark that is tidied away would leave its image for good.
+        let marks = ctx.storage.with_file_name("bases");
         let mark = marks.join(base.digest.hex());
         if std::fs::create_dir_all(&marks).and_then(|()| std::fs::write(&mark, name)).is_err() {
             return;
@@ -94,7 +97,10 @@ impl Store {
             .collect();
         known.sort();
         let surplus = known.len().saturating_sub(KEPT_BASES);
-        for (_, path) in known.into_iter().take(surplus) {
+        let is_old = |used: &SystemTime| used.elapsed().is_ok_and(|age| age > UNUSED);
+        let gone =
+            known.into_iter().enumerate().filter(|(place, (used, _))| *place < surplus || is_old(used));
+        for (_, (_, path)) in gone {
             let Ok(old) = std::fs::read_to_string(&path) else { continue };
             let removed = self.shared(ctx).arg("rmi").arg(&old).deadline(CLEAN_LIMIT).run_status().await;
             if removed.is_ok_and(|finished| finished.success()) {
@@ -106,7 +112,9 @@ impl Store {
     /// Removes all that the build made. After a failure something may still run or be mounted.
     pub(super) async fn clean(&self, ctx: &BuildContext, failed: bool) {
         if failed {
-            self.kill_leftovers().await;
+            // Processes of a RUN whose buildah was killed.
+            let root = self.root.clone();
+            drop(tokio::task::spawn_blocking(move || kill_inside(&root)).await);
         }
         let containers = self.buildah(ctx).args(["rm", "--all"]).deadline(CLEAN_LIMIT).run_status().await;
         if let Err(error) = containers {
@@ -120,24 +128,6 @@ impl Store {
                 && error.kind() != std::io::ErrorKind::NotFound
             {
                 tracing::warn!(%error, folder = %folder.display(), "a build's folder could not be removed");
-            }
-        }
-    }
-
-    /// Processes of a RUN whose buildah was killed: they are in no group of ours, but their root is our storage.
-    async fn kill_leftovers(&self) {
-        let ours = format!("upperdir={}", self.root.display());
-        let own = std::fs::read_link("/proc/self/ns/mnt").ok();
-        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let foreign = || std::fs::read_link(entry.path().join("ns/mnt")).ok() != own;
-            let inside = || {
-                let mounts = std::fs::read_to_string(entry.path().join("mountinfo")).unwrap_or_default();
-                mounts.contains(&ours)
-            };
-            if name.bytes().all(|b| b.is_ascii_digit()) && foreign() && inside() {
-                let kill = Command::new("kill").args(["-KILL", &name]).deadline(CLEAN_LIMIT);
-                let _ = kill.run_status().await;
             }
         }
     }

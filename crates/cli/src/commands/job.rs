@@ -34,13 +34,21 @@ pub(crate) async fn local_executor(
     let mut executor = LocalExecutor::new(program, work);
     executor.set_secrets(settings.build_secrets.clone());
     executor.environment = surroundings.for_jobs();
+    executor.nice = settings.job_nice;
+    executor.arguments.extend(["--nice".into(), settings.job_nice.to_string().into()]);
     executor.log = Arc::new(|job, line| tracing::debug!(job.id = %job, "{line}"));
     Ok(Arc::new(executor))
 }
 
 /// The child: one order from standard input.
-pub(crate) async fn run(work: &Path, secrets: &[String], global: &Global) -> Result<End, Failure> {
+pub(crate) async fn run(
+    work: &Path,
+    secrets: &[String],
+    nice: u8,
+    global: &Global,
+) -> Result<End, Failure> {
     start_logging(global, "info")?;
+    edgewright_job::give_way(nice);
     let secrets = read_secrets(secrets)?;
     let surroundings = Surroundings::read();
     let executor = WorkExecutor::new(WorkSettings {
