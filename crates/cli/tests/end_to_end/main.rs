@@ -14,6 +14,7 @@ mod folders;
 mod kills;
 mod operating;
 mod pull_requests;
+mod rebuilds;
 mod remotes;
 mod server;
 mod sources;
