@@ -5,6 +5,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
 use common::{World, epoch, repo, task, tools_are_there};
@@ -15,7 +16,7 @@ use edgewright_model::outcome::FailureKind;
 use edgewright_model::reference::Reference;
 use edgewright_model::spec::BootstrapStep;
 use edgewright_oci::image::Image;
-use edgewright_oci::layer::Kind;
+use edgewright_oci::layer::{Entry, Kind};
 use edgewright_process::Command;
 
 fn trixie(packages: &[&str]) -> BootstrapStep {
@@ -95,6 +96,61 @@ async fn every_kind_of_step_works_and_repeats() {
     files_and_containerfile(&world, &base).await;
     what_fails_says_whose_fault(&world, &base, packages).await;
     mounts_are_gone(&world);
+}
+
+/// What git cannot hold is there when podman mounts the image, and what is deleted is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_files_step_declares_is_in_the_mounted_image() {
+    if !tools_are_there() {
+        return;
+    }
+    let world = World::new().await;
+    let attributes = BTreeMap::from([("user.origin".to_owned(), b"plant\n=1".to_vec())]);
+    let file =
+        |path: &str| Entry { xattrs: attributes.clone(), size: 4, ..Entry::new(path, Kind::File, 0o750) };
+    let again =
+        Entry { link: b"usr/bin/tool".to_vec(), size: 0, kind: Kind::HardLink, ..file("usr/bin/again") };
+    let below = [
+        (file("usr/bin/tool"), "tool"),
+        (again, ""),
+        (file("etc/old/one"), "gone"),
+        (file("etc/old/two"), "gone"),
+        (file("etc/motd"), "gone"),
+        (file("etc/issue"), "stay"),
+    ];
+    let entries = world.push_entries(&below).await;
+    let first = vec![StepAction::Files { entries, delete: Vec::new() }];
+    let first = build(&world.job("first"), Base::Scratch, "t/first", first).await.result.unwrap();
+    // A step that has no folder: deletions and a directory.
+    let declared = Entry { user: 5, group: 6, ..Entry::new("var/lib/plant", Kind::Directory, 0o1750) };
+    let entries = world.push_entries(&[(declared, "")]).await;
+    let delete = vec!["etc/old".to_owned(), "etc/motd".to_owned(), "etc/never".to_owned()];
+    let second = vec![StepAction::Files { entries, delete }];
+    let image = build(&world.job("second"), Base::Manifest(first), "t/second", second).await.result.unwrap();
+
+    let podman = |arguments: &[&str]| {
+        let storage = [world.ctx.storage.as_os_str(), "--runroot".as_ref(), world.ctx.runroot.as_os_str()];
+        Command::new("podman").arg("--root").args(storage).args(arguments).context(&world.ctx.process).run()
+    };
+    let name = format!("{}/{}@{}", world.ctx.client.host(), image.repository, image.digest);
+    podman(&["pull", "--quiet", "--tls-verify=false", &name]).await.unwrap();
+    let root = podman(&["image", "mount", &name]).await.unwrap().text();
+    let root = std::path::Path::new(&root);
+    let (tool, other) = (root.join("usr/bin/tool"), root.join("usr/bin/again"));
+    let stat = |path: &std::path::Path| std::fs::metadata(path).unwrap();
+    assert_eq!((stat(&tool).ino(), stat(&tool).nlink()), (stat(&other).ino(), 2), "one file of two names");
+    assert_eq!(stat(&tool).mode() & 0o7777, 0o750);
+    let attribute = Command::new("getfattr").args(["--only-values", "-n", "user.origin"]).arg(&other);
+    if let Ok(value) = attribute.run().await {
+        assert_eq!(value.stdout, b"plant\n=1");
+    }
+    let plant = stat(&root.join("var/lib/plant"));
+    assert_eq!((plant.mode() & 0o7777, plant.uid(), plant.gid()), (0o1750, 5, 6));
+    let mut left: Vec<_> =
+        std::fs::read_dir(root.join("etc")).unwrap().flatten().map(|it| it.file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["issue"]);
+    podman(&["image", "unmount", "--all"]).await.unwrap();
 }
 
 async fn files_and_containerfile(world: &World, base: &ManifestRef) {

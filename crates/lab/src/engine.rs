@@ -209,7 +209,8 @@ impl Engine {
         notes.sort();
         let excess = notes.len().saturating_sub(keep);
         let is_old = |used: &SystemTime| used.elapsed().is_ok_and(|age| age > UNUSED);
-        let surplus = notes.into_iter().enumerate().filter(|(place, (used, _))| *place < excess || is_old(used));
+        let surplus =
+            notes.into_iter().enumerate().filter(|(place, (used, _))| *place < excess || is_old(used));
         let mut removed = 0;
         for (_, (_, note)) in surplus {
             let image = fs::read_to_string(&note).map_err(LabError::io("read", &note))?;

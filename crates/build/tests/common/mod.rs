@@ -82,15 +82,22 @@ impl World {
     }
 
     pub(crate) async fn push_tar(&self, entries: &[(&str, Kind, &str)]) -> BlobRef {
-        self.ctx.client.push_blob_bytes(&repo("t/contexts"), tar_of(entries)).await.unwrap()
+        self.push(tar_of(entries)).await
+    }
+
+    #[allow(dead_code, reason = "not every test binary needs it")]
+    pub(crate) async fn push_entries(&self, entries: &[(Entry, &str)]) -> BlobRef {
+        self.push(tar_of_entries(entries)).await
+    }
+
+    async fn push(&self, tar: Vec<u8>) -> BlobRef {
+        self.ctx.client.push_blob_bytes(&repo("t/contexts"), tar).await.unwrap()
     }
 }
 
 /// An uncompressed tar; the text is a file's content or a link's target.
 pub(crate) fn tar_of(entries: &[(&str, Kind, &str)]) -> Vec<u8> {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("layer");
-    let mut writer = edgewright_oci::layer::LayerWriter::create(&path, epoch()).unwrap();
+    let mut described = Vec::new();
     for (name, kind, text) in entries {
         let mut entry = Entry::new(*name, *kind, if *kind == Kind::Directory { 0o755 } else { 0o644 });
         if *kind == Kind::File {
@@ -98,7 +105,18 @@ pub(crate) fn tar_of(entries: &[(&str, Kind, &str)]) -> Vec<u8> {
         } else {
             entry.link = text.as_bytes().to_vec();
         }
-        writer.append(&entry, &mut text.as_bytes()).unwrap();
+        described.push((entry, *text));
+    }
+    tar_of_entries(&described)
+}
+
+/// An uncompressed tar of entries with the content of files.
+pub(crate) fn tar_of_entries(entries: &[(Entry, &str)]) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("layer");
+    let mut writer = edgewright_oci::layer::LayerWriter::create(&path, epoch()).unwrap();
+    for (entry, text) in entries {
+        writer.append(entry, &mut text.as_bytes()).unwrap();
     }
     writer.finish().unwrap();
     read_layer(&path)

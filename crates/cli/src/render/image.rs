@@ -167,11 +167,14 @@ fn verdict_text(verdict: &VerdictView, now: Timestamp) -> String {
     }
     text.push_str(&table.text("no checks"));
     for check in &verdict.checks {
-        if let CheckOutcome::Failed { output, .. } = &check.outcome
-            && !output.is_empty()
-        {
+        // What a check that passed has to say, such as a wanted greenboot check that failed.
+        let lines = match &check.outcome {
+            CheckOutcome::Failed { output, .. } => output,
+            CheckOutcome::Passed | CheckOutcome::Skipped { .. } => &check.notes,
+        };
+        if !lines.is_empty() {
             let _ = writeln!(text, "{}", paint(BOLD, &check.id));
-            for line in output {
+            for line in lines {
                 let _ = writeln!(text, "  {} {}", paint(DIM, "│"), plain(line));
             }
         }

@@ -42,8 +42,9 @@ enum Finding {
 }
 
 impl Finding {
-    /// Failed with a list of offenders, of which the message names the first few; passed where there are none.
-    fn of_offenders(what: &str, offenders: Vec<String>) -> Self {
+    /// Failed with a list of offenders, of which the message names the first few, and what to do about them; passed where
+    /// there are none.
+    fn of_offenders(what: &str, offenders: Vec<String>, advice: &str) -> Self {
         /// How many the message names.
         const NAMED: usize = 5;
         if offenders.is_empty() {
@@ -55,7 +56,7 @@ impl Finding {
             more => format!(" and {more} more"),
         };
         let lines = if more.is_empty() { Vec::new() } else { offenders };
-        Self::Failed(format!("{what}: {shown}{more}"), lines)
+        Self::Failed(format!("{what}: {shown}{more}; {advice}"), lines)
     }
 
     fn into_outcome(self) -> (CheckOutcome, Vec<String>) {
@@ -98,9 +99,10 @@ pub(crate) async fn examine(
             Assertion::Static { rule } => (judge(*rule, &contents), read),
             _ => continue,
         };
+        let tries = u32::from(!matches!(finding, Finding::Skipped(_)));
         let (outcome, notes) = finding.into_outcome();
         let result =
-            CheckResult { id: check.id.clone(), outcome, duration_ms: milliseconds(took), tries: 1, notes };
+            CheckResult { id: check.id.clone(), outcome, duration_ms: milliseconds(took), tries, notes };
         events(JobEvent::Log { line: describe(&result) });
         results.push(result);
     }
@@ -127,9 +129,9 @@ mod tests {
     #[test]
     fn few_offenders_are_named() {
         let names = |count: usize| vec!["a".to_owned(); count];
-        assert_eq!(Finding::of_offenders("x", names(0)), Finding::Passed(Vec::new()));
-        assert_eq!(Finding::of_offenders("x", names(2)), Finding::Failed("x: a, a".to_owned(), Vec::new()));
-        let want = Finding::Failed("x: a, a, a, a, a and 2 more".to_owned(), names(7));
-        assert_eq!(Finding::of_offenders("x", names(7)), want);
+        let found = |count| Finding::of_offenders("x", names(count), "mend it");
+        assert_eq!(found(0), Finding::Passed(Vec::new()));
+        assert_eq!(found(2), Finding::Failed("x: a, a; mend it".to_owned(), Vec::new()));
+        assert_eq!(found(7), Finding::Failed("x: a, a, a, a, a and 2 more; mend it".to_owned(), names(7)));
     }
 }

@@ -81,10 +81,7 @@ async fn the_static_lane_finds_what_leaks(world: Arc<World>) {
     for (id, want) in [
         ("static.kernel", "/usr/lib/modules/6.12 has no initramfs.img: make one: dracut --kver 6.12"),
         ("static.secrets", "/etc/ssl/private/plant.key (a private key)"),
-        (
-            "static.machine-id",
-            "every machine would have the same id; empty or remove these files: /etc/machine-id",
-        ),
+        ("static.machine-id", "every machine would have the same id: /etc/machine-id; empty or remove"),
         ("static.units", "multi-user.target.wants/gone.service"),
         ("static.bound-images", "binds `quay.io/plant/web:1`, not by its digest: write NAME@sha256:…"),
     ] {
