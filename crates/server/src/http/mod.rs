@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
@@ -74,7 +74,10 @@ pub fn router(state: ApiState) -> Router {
     for route in ROUTES {
         router = router.route(route.matched.unwrap_or(route.path), handler(route.operation));
     }
-    router.route("/api/{*rest}", get(unknown).post(unknown)).with_state(state)
+    router
+        .route("/api/{*rest}", get(unknown).post(unknown))
+        .method_not_allowed_fallback(not_allowed)
+        .with_state(state)
 }
 
 fn handler(operation: Operation) -> MethodRouter<ApiState> {
@@ -332,3 +335,12 @@ fn not_there() -> Refusal {
 async fn unknown() -> Refusal {
     not_there()
 }
+
+async fn not_allowed(method: Method) -> Response {
+    let message = format!("nothing is done here by `{method}`");
+    let error = ApiError { code: ErrorClass::UserFault, message, hint: Some(SEE_ROUTES.to_owned()) };
+    (StatusCode::METHOD_NOT_ALLOWED, Json(error)).into_response()
+}
+
+/// For those who write clients of their own.
+const SEE_ROUTES: &str = "`/api/v1/openapi.json` lists the operations";
