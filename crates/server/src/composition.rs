@@ -370,7 +370,8 @@ impl Composition {
         let app = http::router(state)
             .merge(counted)
             .layer(middleware::from_fn_with_state(guard, access::guard))
-            .layer(TraceLayer::new_for_http())
+            // What fails is logged where it is answered; that the server is not ready yet is no failure.
+            .layer(TraceLayer::new_for_http().on_failure(()))
             .into_make_service_with_connect_info::<SocketAddr>();
         let (counting, events) = (self.metrics.clone(), self.control.events().subscribe());
         let stopping = self.tasks.token().clone();
