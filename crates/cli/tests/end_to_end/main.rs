@@ -18,6 +18,7 @@ mod rebuilds;
 mod remotes;
 mod server;
 mod sources;
+mod statics;
 mod systems;
 mod targets;
 mod world;
