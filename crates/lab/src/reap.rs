@@ -167,7 +167,7 @@ async fn remove_containers(
     };
     let listed =
         tool("podman").args(["ps", "--all", "--quiet", "--no-trunc", "--filter", &filter]).run().await;
-    let ids: Vec<String> = match listed {
+    let mut ids: Vec<String> = match listed {
         Ok(output) => output.text().lines().map(str::to_owned).collect(),
         Err(CommandError::NotFound { .. }) => return,
         Err(error) => {
@@ -175,6 +175,11 @@ async fn remove_containers(
             return;
         }
     };
+    let external =
+        ["ps", "--all", "--external", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Status}}"];
+    if let Ok(output) = tool("podman").args(external).run().await {
+        ids.extend(orphans::unrecorded(&output.text(), job));
+    }
     if !ids.is_empty() {
         let remove = tool("podman").args(["rm", "--force", "--ignore", "--volumes", "--time", "0"]);
         match remove.args(&ids).run().await {

@@ -1,9 +1,11 @@
-//! Containers that the runtime still has and podman does not know: podman was killed before it wrote them down. Their
-//! monitor and their first process have neither our environment nor our label; the runtime tells their folder.
+//! Containers that the runtime or the storage still has and podman does not know: podman was killed before it wrote them
+//! down. Their monitor and their first process have neither our environment nor our label; the runtime tells their
+//! folder, the storage their name.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use edgewright_model::order::JobId;
 use serde::Deserialize;
 
 /// A container as `runc list --format json` and `crun list --format json` tell it.
@@ -27,9 +29,32 @@ pub(super) fn orphans(listing: &[u8], folder: &Path, known: &BTreeSet<String>) -
     ids
 }
 
+/// The ids of the containers of a job, or of any, that are in the storage alone: of lines with id, name and status.
+pub(super) fn unrecorded(listing: &str, job: Option<&JobId>) -> Vec<String> {
+    let prefix = job.map_or_else(|| "edgewright-".to_owned(), |job| format!("edgewright-{job}-"));
+    let fields = listing.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    fields
+        .filter_map(|fields| match *fields.as_slice() {
+            [id, name, "Storage"] if name.starts_with(&prefix) => Some(id.to_owned()),
+            _ => None,
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn containers_of_the_storage_alone_are_known_by_their_name() {
+        let job = JobId(uuid::Uuid::nil());
+        let listing = format!(
+            "aa edgewright-{job}-container Storage\nbb edgewright-kept Up 3 minutes\n\
+             cc edgewright-other-container Storage\ndd buildah-working-container Buildah\nee theirs Storage\n"
+        );
+        assert_eq!(unrecorded(&listing, Some(&job)), ["aa"]);
+        assert_eq!(unrecorded(&listing, None), ["aa", "cc"]);
+    }
 
     #[test]
     fn what_podman_knows_and_what_others_run_is_left_alone() {
