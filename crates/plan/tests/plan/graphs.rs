@@ -8,7 +8,7 @@ use edgewright_plan::step::PlannedStep;
 use edgewright_plan::{Graph, History, NodeId, plan};
 use insta::assert_snapshot;
 
-use crate::fixture::{SAMPLE, Source};
+use crate::fixture::{SAMPLE, Source, after};
 
 fn name(id: &NodeId) -> String {
     let name = id.name.to_string();
@@ -248,4 +248,39 @@ fn the_first_by_name_answers_for_its_kin() {
     let site = "id: s-b\nvars: {plc: 10.0.0.2}\nimages: {hmi: {checks: [{id: more, unit: x.service}]}}\n\
                 slots:\n- {id: a, image: hmi}\n- {id: b, image: gateway}\n";
     assert_eq!(heirs(&all.with("sites/plant-b/site.yaml", site)), [""; 0], "other checks, other questions");
+}
+
+#[test]
+fn a_files_step_may_say_all_in_the_definition() {
+    let steps = "- files: {delete: [etc/motd], directories: [var/lib/plant]}\n- files: files/";
+    let source = Source::sample().replace("images/gateway/image.yaml", "- files: files/", steps);
+    let graph = source.sound();
+    let node = graph.nodes.values().find(|node| node.id.name.to_string() == "gateway/plant-a").unwrap();
+    let step = node.path.iter().find(|step| step.title == "files images/gateway/image.yaml").unwrap();
+    let PlannedStep::Files { listing, delete, .. } = &*step.work else { panic!("{step:?}") };
+    assert_eq!((listing.len(), delete.as_slice()), (1, &["etc/motd".to_owned()][..]));
+    let other = source.replace("images/gateway/image.yaml", "etc/motd", "etc/issue");
+    let changed = after(&Source::sample(), &other);
+    assert_eq!(changed.summary().build, 2, "{changed}");
+}
+
+#[test]
+fn the_static_lane_is_asked_about_files_only() {
+    let lanes = "test: {lanes: [static, container]}";
+    let source = Source::sample().replace("images/hmi/image.yaml", "test: {lanes: [container]}", lanes);
+    let sets = |source: &Source| {
+        let graph = source.sound();
+        let node =
+            graph.nodes.values().find(|node| node.id.name.to_string() == "hmi/plant-a").unwrap().clone();
+        let ids: Vec<String> = node.lanes[0].checks.iter().map(|check| check.id.to_string()).collect();
+        (ids, node.lanes.iter().map(|lane| lane.check_set.clone()).collect::<Vec<_>>())
+    };
+    let (ids, before) = sets(&source);
+    assert!(ids.len() == 6 && ids.iter().all(|id| id.starts_with("static.")), "{ids:?}");
+    // Another check of the running image is no question to the layers.
+    let (_, other) = sets(&source.clone().replace("images/hmi/image.yaml", "status: 200", "status: 204"));
+    assert_eq!((before[0] == other[0], before[1] == other[1]), (true, false));
+    let off = "- {id: static.kernel, off: a container}\n- {id: hmi-answers";
+    let (ids, other) = sets(&source.replace("images/hmi/image.yaml", "- {id: hmi-answers", off));
+    assert_eq!((ids.len(), before[0] == other[0], before[1] == other[1]), (5, false, true));
 }
