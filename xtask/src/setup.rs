@@ -5,7 +5,7 @@ use anyhow::{Context as _, bail};
 use crate::command::{Run, is_installed, is_root};
 
 /// Programs with the Debian package that brings them.
-const PROGRAMS: [(&str, &str); 10] = [
+const PROGRAMS: [(&str, &str); 11] = [
     ("podman", "podman"),
     ("buildah", "buildah"),
     ("skopeo", "skopeo"),
@@ -14,6 +14,8 @@ const PROGRAMS: [(&str, &str); 10] = [
     ("runc", "runc"),
     // podman's bridge networks.
     ("iptables", "iptables"),
+    // A registry that is not ours, and knows no referrers.
+    ("docker-registry", "docker-registry"),
     ("git", "git"),
     ("setpriv", "util-linux"),
     ("curl", "curl"),
@@ -51,5 +53,8 @@ fn lacking() -> Vec<&'static str> {
 
 fn apt_get(arguments: &[&str]) -> anyhow::Result<()> {
     // RUNLEVEL: services of the packages are not started.
-    Run::as_root("env")?.args(["DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get"]).args(arguments).run()
+    Run::as_root("env")?
+        .args(["DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get"])
+        .args(arguments)
+        .run()
 }

@@ -38,6 +38,6 @@ pub use rebuild::{RebuildPost, RebuildResult, RebuildStatus, RebuildStep, Rebuil
 pub use release::{ChannelView, ReleaseEntry, ReleaseView};
 pub use run::{Counts, NodeAction, NodeView, RunAnswer, RunSummary, RunView};
 pub use source::{PollAnswer, SourceView};
-pub use status::{DataFolder, KeptMachine, RunningJob, ServerStatus};
+pub use status::{DataFolder, KeptMachine, RunningJob, ServerStatus, SinkView};
 pub use target::TargetView;
 pub use verdict::{VerdictAnswer, VerdictPost};

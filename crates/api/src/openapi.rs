@@ -42,6 +42,7 @@ use crate::routes::{Access, Content, ROUTES, Route};
     crate::KeptMachine,
     crate::RunningJob,
     crate::ServerStatus,
+    crate::SinkView,
     crate::SourceView,
     crate::StepView,
     crate::TargetView,

@@ -26,6 +26,9 @@ pub struct ServerStatus {
     pub data: DataFolder,
     /// The sources, by name.
     pub sources: Vec<SourceView>,
+    /// Who is told of what happens, by name.
+    #[serde(default)]
+    pub sinks: Vec<SinkView>,
     /// What registries of others have of the channels.
     #[serde(default)]
     pub targets: Vec<TargetView>,
@@ -51,6 +54,19 @@ pub struct KeptMachine {
     pub state: String,
     /// Since when, in the engine's words: `Up 2 minutes`.
     pub status: String,
+}
+
+/// Somebody who is told of what happens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SinkView {
+    /// Its name, as configured.
+    pub name: String,
+    /// Events that it was not told yet.
+    pub untold: u64,
+    /// Failed tries in a row.
+    pub failures: u32,
+    /// Why the last one failed, and what to do about it.
+    pub error: Option<String>,
 }
 
 /// The data folder and its disk.

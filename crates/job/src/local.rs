@@ -201,3 +201,19 @@ impl Heard {
 fn cut(line: &str) -> &str {
     &line[..line.floor_char_boundary(SHOWN)]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_those_of_now_for_every_clone() {
+        let executor = LocalExecutor::new("edgewright".into(), "work".into());
+        let used = executor.clone();
+        assert_eq!(used.secrets(), Vec::<OsString>::new());
+        executor.set_secrets(BTreeMap::from([("npm".to_owned(), "/run/npm".into())]));
+        assert_eq!(used.secrets(), ["--secret", "npm=/run/npm"]);
+        executor.set_secrets(BTreeMap::new());
+        assert_eq!(used.secrets(), Vec::<OsString>::new());
+    }
+}

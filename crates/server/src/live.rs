@@ -98,7 +98,7 @@ impl Live {
 }
 
 fn sink(options: &SinkOptions, address: &RegistryAddress) -> Result<Sink, SettingsError> {
-    let token = options.token_file.as_deref().map(Secret::read).transpose()?;
+    let token = options.token_file.as_deref().map(Secret::read_any).transpose()?;
     Ok(Sink {
         name: options.name.clone(),
         kind: options.kind,

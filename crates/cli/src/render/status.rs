@@ -53,6 +53,13 @@ pub(crate) fn status(status: &ServerStatus) -> String {
         ]);
     }
     text.push_str(&sources.text("no sources"));
+    for sink in &status.sinks {
+        if let Some(error) = &sink.error {
+            let behind = format!("{} was not told of {} events:", sink.name, sink.untold);
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "\n{} {}", paint(RED, format!("sink {behind}")), plain(error));
+        }
+    }
     if !status.targets.is_empty() {
         text.push('\n');
         text.push_str(&targets(status));

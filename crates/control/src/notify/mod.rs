@@ -109,12 +109,33 @@ fn judge(status: StatusCode) -> Told {
     let again = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS].contains(&status)
             // Wrong or expired credentials are put right without losing what happened in between.
             || [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status);
+    let said = match advice(status) {
+        Some(advice) => format!("it answered {status}: {advice}"),
+        None => format!("it answered {status}"),
+    };
     if status.is_success() {
         Told::Yes
     } else if status.is_client_error() && !again {
-        Told::Never(format!("it answered {status}"))
+        Told::Never(said)
     } else {
-        Told::Later(format!("it answered {status}"))
+        Told::Later(said)
+    }
+}
+
+/// What to do about an answer.
+const fn advice(status: StatusCode) -> Option<&'static str> {
+    match status {
+        StatusCode::UNAUTHORIZED => {
+            Some("put its `token_file` right, then SIGHUP; nothing is lost in between")
+        }
+        StatusCode::FORBIDDEN => {
+            Some("its token may not do this: commit statuses want the right to write them to `repository`")
+        }
+        StatusCode::NOT_FOUND => Some(
+            "are `url` and `repository` right? Forges say the same of what the token may not see, \
+             and of commits that were not pushed to them",
+        ),
+        _ => None,
     }
 }
 

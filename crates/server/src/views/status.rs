@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use edgewright_api::{DataFolder, RunningJob, ServerStatus, SourceView};
+use edgewright_api::{DataFolder, RunningJob, ServerStatus, SinkView, SourceView};
 use edgewright_control::notify::Sink;
 use edgewright_model::run::{NodeState, RunState};
+use edgewright_store::outbox::SinkRow;
 use edgewright_store::sources::SourceRow;
 use jiff::SignedDuration;
 
@@ -38,6 +39,7 @@ impl Views {
             registry: self.registry().map(|registry| registry.host),
             data: self.disk().await?,
             sources: self.sources().await?,
+            sinks: self.sinks().await?,
             targets: self.targets().await?,
             queue,
             active,
@@ -52,6 +54,21 @@ impl Views {
         // Each build counts once for each repository that holds it: shared layers are stored once, so this is an upper bound.
         let built_bytes = self.store.built_bytes().await?;
         Ok(DataFolder { path: self.folder.root().display().to_string(), free_bytes, disk_bytes, built_bytes })
+    }
+
+    /// Who is told of what happens. A server shows its own sinks only.
+    async fn sinks(&self) -> Result<Vec<SinkView>, ViewError> {
+        let live = self.serving.as_ref().map(|serving| serving.live.now());
+        let mut views = Vec::new();
+        for row in self.store.sinks().await? {
+            let is_own = |live: &Arc<Live>| live.sinks.iter().any(|sink| sink.name == row.name);
+            if live.as_ref().is_none_or(is_own) {
+                let untold = self.store.untold(&row.name).await?;
+                let SinkRow { name, failures, error, .. } = row;
+                views.push(SinkView { name, untold, failures, error });
+            }
+        }
+        Ok(views)
     }
 
     /// What metrics show of the database and the disk.
