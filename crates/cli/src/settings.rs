@@ -221,7 +221,10 @@ mod tests {
         assert_eq!((settings.data.as_path(), settings.sources.len()), (Path::new("/data"), 0));
         assert!(settings.listen.ip().is_loopback());
         let limits = [settings.job_within, settings.lane_within, settings.external_within];
-        assert_eq!(limits.map(|limit| limit.map(|limit| limit.to_string()).unwrap_or_default()), ["5m", "7m", "8h"]);
+        assert_eq!(
+            limits.map(|limit| limit.map(|limit| limit.to_string()).unwrap_or_default()),
+            ["5m", "7m", "8h"]
+        );
         let secrets: Vec<_> = settings.build_secrets.into_iter().collect();
         let (key, npm) = (("key".to_owned(), "/etc/key".into()), ("npm".to_owned(), "/flag/npm".into()));
         assert_eq!(secrets, [key, npm]);

@@ -22,6 +22,9 @@ pub enum ExecutorError {
     /// The job process could not be started or watched.
     #[error("cannot run the job process")]
     Start(#[source] CommandError),
+    /// A job in this process broke off: a defect.
+    #[error("the job broke off")]
+    Broke(#[source] tokio::task::JoinError),
     /// The job process ended without an outcome.
     #[error("the job process ended with {ended} and without an outcome")]
     NoOutcome {
@@ -54,7 +57,7 @@ impl ExecutorError {
         match self {
             Self::Cancelled => ErrorClass::Conflict,
             Self::TimeLimit { .. } | Self::Start(_) | Self::NoOutcome { .. } => ErrorClass::Unavailable,
-            Self::Version { .. } | Self::Order(_) => ErrorClass::Bug,
+            Self::Broke(_) | Self::Version { .. } | Self::Order(_) => ErrorClass::Bug,
         }
     }
 
@@ -62,9 +65,14 @@ impl ExecutorError {
     pub fn failure(&self) -> JobFailure {
         let (phase, hint, output) = match self {
             Self::Cancelled | Self::Order(_) => (None, None, Vec::new()),
-            Self::TimeLimit { phase, .. } => {
-                (*phase, Some("the job's log says what it waited for; `[jobs] within` in the settings is the limit"), Vec::new())
+            Self::Broke(_) => {
+                (None, Some("this is a defect: please report it with the server's log"), Vec::new())
             }
+            Self::TimeLimit { phase, .. } => (
+                *phase,
+                Some("the job's log says what it waited for; `[jobs] within` in the settings is the limit"),
+                Vec::new(),
+            ),
             Self::Start(error) => (None, error.hint(), error.stderr_tail().to_vec()),
             Self::NoOutcome { phase, ended, garbage, log } => {
                 let mut output: Vec<String> =

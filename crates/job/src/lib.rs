@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`executor`] | the port: an order in, events while it works, an outcome or an [`ExecutorError`] |
 //! | [`local`] | starts the child and judges what comes back |
+//! | `native` | jobs that start no program, without a child |
 //! | [`process`] | the child's side of the pipe |
 //! | [`work`] | what a job does |
 //! | [`give_way`] | priorities, so that the server stays responsive |
@@ -23,6 +24,7 @@ mod courtesy;
 pub mod error;
 pub mod executor;
 pub mod local;
+mod native;
 pub mod process;
 pub mod report;
 pub mod simulated;

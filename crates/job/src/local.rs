@@ -1,4 +1,5 @@
-//! The local executor: starts `edgewright job run` as a child and judges what comes back.
+//! The local executor: starts `edgewright job run` as a child and judges what comes back. Jobs that start no program may
+//! be done here instead.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -16,6 +17,8 @@ use tokio::sync::mpsc;
 use crate::courtesy::gently;
 use crate::error::ExecutorError;
 use crate::executor::{BoxFuture, Executor};
+use crate::native;
+use crate::work::WorkExecutor;
 
 /// What a child gets over its order's limit to notice it by itself and to clear away.
 const OVERTIME: Duration = Duration::from_secs(30);
@@ -46,6 +49,8 @@ pub struct LocalExecutor {
     pub log: LogSink,
     /// Files with build secrets by id, as they are now. Clones share them.
     secrets: Arc<Mutex<BTreeMap<String, PathBuf>>>,
+    /// Does jobs that start no program in this process; none: all are children.
+    pub native: Option<WorkExecutor>,
 }
 
 impl fmt::Debug for LocalExecutor {
@@ -77,6 +82,7 @@ impl LocalExecutor {
             nice: 0,
             log: Arc::new(|_, _| {}),
             secrets: Arc::default(),
+            native: None,
         }
     }
 
@@ -152,7 +158,14 @@ impl Executor for LocalExecutor {
         events: mpsc::Sender<JobEvent>,
         cancel: CancellationToken,
     ) -> BoxFuture<'_, Result<JobOutcome, ExecutorError>> {
-        Box::pin(self.run_child(order, events, cancel))
+        Box::pin(async move {
+            match &self.native {
+                Some(executor) if native::is_native(&order) => {
+                    native::run(executor.clone(), order, events, &cancel).await
+                }
+                _ => self.run_child(order, events, cancel).await,
+            }
+        })
     }
 }
 

@@ -16,8 +16,8 @@ use edgewright_control::watch::Watching;
 use edgewright_model::duration::Span;
 use edgewright_model::error::ErrorClass;
 use edgewright_model::names::SourceName;
-use edgewright_source::{Remote, SshIdentity, UnfitPath};
 use edgewright_source::remote::InvalidRemote;
+use edgewright_source::{Remote, SshIdentity, UnfitPath};
 use serde::Deserialize;
 
 use crate::pull_requests::PullRequestOptions;

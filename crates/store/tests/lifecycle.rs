@@ -238,11 +238,7 @@ async fn what_stands_as_it_stood_is_written_once_and_variants_stand_where_they_b
     let other = Digest::of("other");
     let change = NodeChange { digest: Some(&other), ..NodeChange::default() };
     let moved = (names[1], &platform());
-    world
-        .store
-        .move_node(fifth, moved, NodeState::Running, NodeState::Passed, change, NOW)
-        .await
-        .unwrap();
+    world.store.move_node(fifth, moved, NodeState::Running, NodeState::Passed, change, NOW).await.unwrap();
     let heads = world.store.heads(world.source, "main").await.unwrap();
     let stand: Vec<_> = heads.iter().map(|head| (&head.digest, head.retired_at)).collect();
     assert_eq!(stand, [(&digest, None), (&other, None)]);

@@ -19,11 +19,11 @@ mod words;
 pub use post::{PostError, PostedVerdict, VerdictPost};
 pub(crate) use words::{Blame, failure};
 
+use edgewright_model::glob::Glob;
 use edgewright_model::names::{CheckId, VariantName};
 use edgewright_model::outcome::FailureKind;
 use edgewright_model::spec::{Exception, Lane};
 use edgewright_model::verdict::{CheckOutcome, CheckResult, LaneResult, Note, Verdict};
-use edgewright_model::glob::Glob;
 use jiff::Timestamp;
 use jiff::civil::Date;
 

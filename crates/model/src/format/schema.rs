@@ -108,7 +108,9 @@ mod tests {
             Data::Number(text) => json!(text.parse::<f64>().unwrap()),
             Data::Text(text) => json!(text),
             Data::List(items) => items.iter().map(json).collect(),
-            Data::Map(entries) => entries.iter().map(|(key, value)| (key.text.clone(), json(value))).collect(),
+            Data::Map(entries) => {
+                entries.iter().map(|(key, value)| (key.text.clone(), json(value))).collect()
+            }
         }
     }
 

@@ -1,0 +1,80 @@
+//! Jobs that start no program: done in this process.
+//!
+//! A child per job keeps what a job starts in one place, to be limited, watched and killed. A job of `files` steps without
+//! lanes starts nothing: it writes a layer and two documents. As a child it would mostly load a program.
+
+use edgewright_model::order::{JobOrder, StepAction, Task};
+use edgewright_model::outcome::{JobEvent, JobOutcome};
+use edgewright_process::CancellationToken;
+use tokio::sync::mpsc;
+
+use crate::error::ExecutorError;
+use crate::executor::Executor as _;
+use crate::work::WorkExecutor;
+
+/// Whether a job starts no program.
+pub(crate) fn is_native(order: &JobOrder) -> bool {
+    match &order.task {
+        Task::Lock(_) => false,
+        Task::Image(task) => {
+            task.lanes.is_empty()
+                && task.steps.iter().all(|step| matches!(step.action, StepAction::Files { .. }))
+        }
+    }
+}
+
+/// Does a job in a task of its own, within its limit.
+pub(crate) async fn run(
+    executor: WorkExecutor,
+    order: JobOrder,
+    events: mpsc::Sender<JobEvent>,
+    cancel: &CancellationToken,
+) -> Result<JobOutcome, ExecutorError> {
+    let within = order.within;
+    let stop = cancel.child_token();
+    let mut job = tokio::spawn({
+        let stop = stop.clone();
+        async move { executor.run(order, events, stop).await }
+    });
+    let done = tokio::select! {
+        done = &mut job => done,
+        () = tokio::time::sleep(within.get()) => {
+            stop.cancel();
+            // Its folder is its own; what it still does ends at its next step.
+            return Err(ExecutorError::TimeLimit { within, phase: None });
+        }
+    };
+    done.map_err(ExecutorError::Broke)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::{image_order, lock_order};
+
+    #[test]
+    fn what_starts_a_program_is_no_native_job() {
+        let with_lane = image_order(1, "hmi/plant-a").unwrap();
+        assert!(!is_native(&with_lane));
+        let mut files_only = with_lane;
+        let Task::Image(task) = &mut files_only.task else { panic!("it is an image's order") };
+        task.lanes.clear();
+        let containerfile = StepAction::Containerfile {
+            context: match &task.steps[0].action {
+                StepAction::Files { entries, .. } => entries.clone(),
+                other => panic!("it has files steps: {other:?}"),
+            },
+            containerfile: "FROM ${BASE}".to_owned(),
+            args: std::collections::BTreeMap::new(),
+            target: None,
+            secrets: Vec::new(),
+        };
+        assert!(is_native(&files_only));
+        let mut with_command = files_only;
+        if let Task::Image(task) = &mut with_command.task {
+            task.steps[1].action = containerfile;
+        }
+        assert!(!is_native(&with_command));
+        assert!(!is_native(&lock_order(1, "base").unwrap()));
+    }
+}
