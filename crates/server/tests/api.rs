@@ -166,6 +166,12 @@ async fn refusals_are_documents_with_a_class_and_a_hint() {
         let answer = reqwest::get(format!("{}{path}", world.url)).await.unwrap();
         assert_eq!(answer.status().as_u16(), status, "{path}");
     }
+    for path in ["/api/v1/runs/7/cancel", "/hooks/github/plants"] {
+        let answer = reqwest::get(format!("{}{path}", world.url)).await.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.headers()["allow"].to_str().unwrap()), (405, "POST"));
+        let told: edgewright_api::ApiError = answer.json().await.unwrap();
+        assert_eq!(told.code, ErrorClass::UserFault, "{path}");
+    }
     world.composition.start().unwrap();
     assert_eq!(reqwest::get(format!("{}/readyz", world.url)).await.unwrap().status().as_u16(), 200);
 }
