@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
+use edgewright_model::Digest;
 use edgewright_model::order::{ImageTask, ManifestRef, StepAction, StepOrder};
-use edgewright_model::outcome::{JobEvent, JobFailure, Phase, StepBuild};
+use edgewright_model::outcome::{JobEvent, JobFailure, KeptPackages, Phase, StepBuild};
 
 use crate::bootstrap::Leftovers;
 use crate::context::{BuildContext, Events};
@@ -32,7 +33,11 @@ async fn run(
     events: Events<'_>,
     builds: &mut Vec<StepBuild>,
 ) -> Result<ManifestRef, JobFailure> {
+    let started = Instant::now();
     let mut state = base::open(task, ctx, events).await?;
+    if let (Some(key), Some(manifest)) = (&task.base_key, &state.current) {
+        builds.push(step_build(key, manifest, &state, started, None));
+    }
     for (number, step) in task.steps.iter().enumerate() {
         if ctx.process.cancel().is_cancelled() {
             return Err(failure::infrastructure(Phase::Build, "the job was cancelled", None));
@@ -47,20 +52,30 @@ async fn run(
             _ => None,
         };
         if let Some(manifest) = state.current.clone() {
-            builds.push(StepBuild {
-                key: step.key.clone(),
-                manifest,
-                manifest_size: state.manifest_size,
-                image_size: state.image.size(),
-                duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-                kept,
-            });
+            builds.push(step_build(&step.key, &manifest, &state, started, kept));
         }
     }
     state.current.ok_or_else(|| {
         let hint = "give the image a step, or a base other than `scratch`";
         failure::image(Phase::Build, "an image from `scratch` without steps holds nothing", hint)
     })
+}
+
+fn step_build(
+    key: &Digest,
+    manifest: &ManifestRef,
+    state: &ImageState,
+    started: Instant,
+    kept: Option<KeptPackages>,
+) -> StepBuild {
+    StepBuild {
+        key: key.clone(),
+        manifest: manifest.clone(),
+        manifest_size: state.manifest_size,
+        image_size: state.image.size(),
+        duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        kept,
+    }
 }
 
 async fn execute_step(

@@ -67,6 +67,7 @@ pub fn image_order(number: u128, node: &str) -> Result<JobOrder, InvalidName> {
         base: Base::Scratch,
         steps,
         epoch: Timestamp::UNIX_EPOCH,
+        base_key: None,
         labels: BTreeMap::new(),
         lanes: vec![lane],
     };

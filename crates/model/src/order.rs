@@ -83,6 +83,10 @@ pub struct ImageTask {
     pub base: Base,
     /// Steps still to execute; empty where the digest to test exists already.
     pub steps: Vec<StepOrder>,
+    /// The key under which the base itself is recorded, where it is the whole image (an image without steps) and not
+    /// recorded yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_key: Option<Digest>,
     /// `created` of the config, upper bound of file times.
     pub epoch: Timestamp,
     /// Labels of the config that Edgewright adds.

@@ -235,9 +235,6 @@ async fn plans(read: &mut SqliteConnection) -> Result<Option<String>, StoreError
     .await
     .doing("read which runs are open")?;
     let is_planning = rows.iter().any(|(_, state)| state == "preparing");
-    if is_planning {
-        return Ok(None);
-    }
-    let words: Vec<String> = rows.iter().map(|(number, state)| format!("{number} {state}")).collect();
-    Ok(Some(words.join(";")))
+    let text = rows.iter().map(|(number, state)| format!("{number} {state};")).collect();
+    Ok((!is_planning).then_some(text))
 }

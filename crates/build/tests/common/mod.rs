@@ -146,6 +146,7 @@ pub(crate) fn task(base: Base, repository: &str, actions: Vec<StepAction>) -> Im
         action,
     };
     ImageTask {
+        base_key: None,
         node: repository.to_owned(),
         variant: None,
         platform: "linux/amd64".parse().unwrap(),

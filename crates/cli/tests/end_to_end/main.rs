@@ -11,6 +11,7 @@ mod commands;
 mod disks;
 mod failures;
 mod folders;
+mod hosted;
 mod kills;
 mod operating;
 mod pull_requests;

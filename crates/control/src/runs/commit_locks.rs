@@ -66,9 +66,8 @@ impl Driver<'_> {
                 }
                 self.looked(&looked.failures, said).await
             }
-            Err(error) => {
-                let why = format!("the locks were not pushed to `{branch}`");
-                Err(ControlError::Push { why, source: Box::new(error) })
+            Err(source) => {
+                Err(ControlError::Push { why: format!("the locks were not pushed to `{branch}`"), source })
             }
         }
     }

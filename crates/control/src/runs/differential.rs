@@ -83,6 +83,7 @@ impl Driver<'_> {
             repository: good.repository.clone(),
             base: Base::Manifest(good),
             steps: Vec::new(),
+            base_key: None,
             epoch: node.epoch,
             labels: (*node.labels).clone(),
             lanes: vec![self.lane(lane)],

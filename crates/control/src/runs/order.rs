@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base64::Engine as _;
+use edgewright_model::Digest;
 use edgewright_model::names::ImageName;
 use edgewright_model::order::{
     Base, BlobRef, ImageTask, JobId, JobOrder, LaneOrder, LockTask, ManifestRef, ORDER_VERSION, StepAction,
@@ -243,12 +244,19 @@ pub(super) fn image_task(node: &Node, base: Base, steps: Vec<StepOrder>, lanes: 
         variant: node.variant().cloned(),
         platform: node.id.platform.clone(),
         repository: node.repository.clone(),
+        base_key: base_key(node, &base, &steps),
         base,
         steps,
         epoch: node.epoch,
         labels: (*node.labels).clone(),
         lanes,
     })
+}
+
+/// What comes from outside and has no step here is recorded as it is mirrored: under the key of the base.
+fn base_key(node: &Node, base: &Base, steps: &[StepOrder]) -> Option<Digest> {
+    let is_mirrored = matches!(base, Base::External { .. }) && steps.is_empty() && node.path.is_empty();
+    is_mirrored.then(|| node.root_key.clone())
 }
 
 fn file(operation: &'static str, source: std::io::Error) -> ControlError {
