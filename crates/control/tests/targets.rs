@@ -111,3 +111,19 @@ async fn a_registry_with_referrers_gets_images_and_what_is_known_of_them() {
     }
     assert!(digest(&client, there.as_str(), "stable").await.is_some());
 }
+
+#[tokio::test]
+async fn a_source_that_is_not_published_is_built_and_tested_only() {
+    let world = World::new().await;
+    let settings = world.control.watched(world.source).unwrap().settings().clone();
+    let settings = edgewright_control::SourceSettings { publish: false, ..settings };
+    assert_eq!(world.control.add_source(settings).await.unwrap(), world.source);
+    let (url, client) = other(&world).await;
+    world.control.deliver(&[target(&url, ("{source}/{variant}", "{channel}"))]).unwrap();
+    let (run, state) = world.run().await;
+    let row = world.store.run(run).await.unwrap().unwrap();
+    assert_eq!((state, row.release), (edgewright_model::run::RunState::Passed, None));
+    assert!(row.failure.unwrap().contains("`publish` is off"));
+    assert!(world.store.copies().await.unwrap().is_empty());
+    assert_eq!(digest(&client, "plant-os/base", "stable").await, None);
+}
