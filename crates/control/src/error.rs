@@ -25,7 +25,7 @@ pub enum ControlError {
         why: String,
         /// Why.
         #[source]
-        source: edgewright_source::SourceError,
+        source: Box<edgewright_source::SourceError>,
     },
     /// A file of the data folder.
     #[error("cannot {operation}")]
@@ -95,7 +95,8 @@ impl ControlError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Store(error) => error.class(),
-            Self::Source(error) | Self::Push { source: error, .. } => error.class(),
+            Self::Source(error) => error.class(),
+            Self::Push { source, .. } => source.class(),
             Self::Hosting(_) | Self::Pack(_) | Self::File { .. } | Self::Stopped => ErrorClass::Unavailable,
             Self::NoSource { .. }
             | Self::UnknownSource

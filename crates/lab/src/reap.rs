@@ -175,8 +175,7 @@ async fn remove_containers(
             return;
         }
     };
-    let external =
-        ["ps", "--all", "--external", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Status}}"];
+    let external = ["ps", "--all", "--external", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Status}}"];
     if let Ok(output) = tool("podman").args(external).run().await {
         ids.extend(orphans::unrecorded(&output.text(), job));
     }

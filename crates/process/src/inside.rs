@@ -34,8 +34,7 @@ fn inside(folder: &Path) -> Vec<Pid> {
 fn has_root_below(table: &[u8], folder: &Path) -> bool {
     let mut below = escaped(folder.as_os_str().as_bytes());
     below.push(b'/');
-    let mut needles = [b"upperdir=".to_vec(), b"lowerdir=".to_vec(), b"workdir=".to_vec()];
-    needles.iter_mut().for_each(|needle| needle.extend_from_slice(&below));
+    let needles = ["upperdir=", "lowerdir=", "workdir="].map(|option| [option.as_bytes(), &below].concat());
     table.split(|&byte| byte == b'\n').any(|line| {
         let is_root = line.split(|&byte| byte == b' ').nth(4) == Some(b"/");
         let has = |needle: &Vec<u8>| line.windows(needle.len()).any(|window| window == needle);

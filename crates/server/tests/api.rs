@@ -127,7 +127,7 @@ async fn a_log_is_followed_until_its_node_is_over() {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(&path, "first\n").unwrap();
 
-    let mut log = world.client.log(run, "hmi/plant-a", true).await.unwrap();
+    let mut log = world.client.log(run, "hmi/plant-a", true, 0).await.unwrap();
     assert_eq!(log.next().await.unwrap().unwrap(), b"first\n");
     std::fs::write(&path, "first\nsecond\n").unwrap();
     assert_eq!(log.next().await.unwrap().unwrap(), b"second\n");
@@ -137,9 +137,9 @@ async fn a_log_is_followed_until_its_node_is_over() {
     world.store.move_node(run, ("hmi/plant-a", &platform), from, to, change, now).await.unwrap();
     assert_eq!(log.next().await.unwrap(), None);
 
-    let mut whole = world.client.log(run, "hmi/plant-a", false).await.unwrap();
+    let mut whole = world.client.log(run, "hmi/plant-a", false, 0).await.unwrap();
     assert_eq!(whole.next().await.unwrap().unwrap(), b"first\nsecond\n");
-    let gone = world.client.log(run, "lock base", false).await.unwrap_err();
+    let gone = world.client.log(run, "lock base", false, 0).await.unwrap_err();
     assert_eq!(gone.class(), ErrorClass::NotFound);
 }
 
@@ -165,6 +165,12 @@ async fn refusals_are_documents_with_a_class_and_a_hint() {
     ] {
         let answer = reqwest::get(format!("{}{path}", world.url)).await.unwrap();
         assert_eq!(answer.status().as_u16(), status, "{path}");
+    }
+    for path in ["/api/v1/runs/7/cancel", "/hooks/github/plants"] {
+        let answer = reqwest::get(format!("{}{path}", world.url)).await.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.headers()["allow"].to_str().unwrap()), (405, "POST"));
+        let told: edgewright_api::ApiError = answer.json().await.unwrap();
+        assert_eq!(told.code, ErrorClass::UserFault, "{path}");
     }
     world.composition.start().unwrap();
     assert_eq!(reqwest::get(format!("{}/readyz", world.url)).await.unwrap().status().as_u16(), 200);

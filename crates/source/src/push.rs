@@ -117,7 +117,7 @@ enum Verdict {
 
 fn verdict(output: &str) -> Verdict {
     let Some(line) = output.lines().find_map(|line| line.strip_prefix("!\t")) else { return Verdict::Unsaid };
-    let said = line.splitn(2, '\t').nth(1).unwrap_or(line);
+    let said = line.split_once('\t').map_or(line, |(_, said)| said);
     // `remote rejected` is also what a ref says that somebody else moved between the look and the write.
     let races = ["[rejected]", "cannot lock ref", "failed to update ref", "stale info"];
     if races.iter().any(|word| said.contains(word)) {

@@ -235,6 +235,9 @@ async fn plans(read: &mut SqliteConnection) -> Result<Option<String>, StoreError
     .await
     .doing("read which runs are open")?;
     let is_planning = rows.iter().any(|(_, state)| state == "preparing");
-    let text = rows.iter().map(|(number, state)| format!("{number} {state};")).collect();
-    Ok((!is_planning).then_some(text))
+    if is_planning {
+        return Ok(None);
+    }
+    let words: Vec<String> = rows.iter().map(|(number, state)| format!("{number} {state}")).collect();
+    Ok(Some(words.join(";")))
 }

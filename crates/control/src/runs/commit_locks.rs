@@ -66,8 +66,9 @@ impl Driver<'_> {
                 }
                 self.looked(&looked.failures, said).await
             }
-            Err(source) => {
-                Err(ControlError::Push { why: format!("the locks were not pushed to `{branch}`"), source })
+            Err(error) => {
+                let why = format!("the locks were not pushed to `{branch}`");
+                Err(ControlError::Push { why, source: Box::new(error) })
             }
         }
     }

@@ -15,6 +15,7 @@ use edgewright_store::proofs::ProofResult;
 use edgewright_store::releases::{ChannelRow, EntryRow, ReleaseRow};
 use edgewright_store::runs::RunRow;
 use edgewright_store::sources::SourceRow;
+use jiff::Timestamp;
 
 use super::run::verdict;
 use super::{ViewError, Views};
@@ -27,6 +28,8 @@ struct Situation {
     channels: Vec<ChannelRow>,
     /// The newest plan's nodes that are variants, for each platform.
     nodes: BTreeMap<VariantName, Vec<NodeRow>>,
+    /// Since when variants are retired whose images are kept.
+    retired: BTreeMap<VariantName, Timestamp>,
 }
 
 impl Views {
@@ -75,14 +78,23 @@ impl Views {
             None => Vec::new(),
         };
         let mut nodes: BTreeMap<VariantName, Vec<NodeRow>> = BTreeMap::new();
+        let mut retired = BTreeMap::new();
         if let Some(run) = self.store.planned_before(RunNumber(u32::MAX), source.id).await? {
+            for head in self.store.heads(source.id, &run.branch).await? {
+                retired.extend(head.retired_at.map(|at| (head.variant, at)));
+            }
             for node in self.store.nodes(run.number).await? {
-                if let Some(variant) = node.variant.clone() {
+                // What housekeeping has collected since that plan is nobody's variant any more.
+                let is_gone = |variant| node.state == NodeState::Retired && !retired.contains_key(variant);
+                if let Some(variant) = node.variant.clone()
+                    && !is_gone(&variant)
+                {
                     nodes.entry(variant).or_default().push(node);
                 }
             }
         }
         Ok(Situation {
+            retired,
             release,
             entries: entries.into_iter().map(|entry| (entry.variant.clone(), entry)).collect(),
             channels: self.store.channels(source.id).await?,
@@ -282,7 +294,11 @@ impl Situation {
         let nodes = self.nodes.get(variant).map(Vec::as_slice).unwrap_or_default();
         let any = |state| nodes.iter().find(|node| node.state == state);
         if let Some(node) = any(NodeState::Retired) {
-            return (ImageState::Retired, Some(node.reason.clone()));
+            let reason = self.retired.get(variant).map_or_else(
+                || node.reason.clone(),
+                |at| format!("{} (since {})", node.reason, at.strftime("%Y-%m-%d")),
+            );
+            return (ImageState::Retired, Some(reason));
         }
         if let Some(node) = any(NodeState::Failed).or_else(|| any(NodeState::Blocked)) {
             let message = |failure: &JobFailure| format!("{}: {}", failure.kind, failure.message);
