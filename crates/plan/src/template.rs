@@ -35,6 +35,10 @@ pub const TAG_LIMIT: usize = 1000;
 /// Most `elif` in a template, for the same reason.
 pub const ELIF_LIMIT: usize = 200;
 
+/// Statements of other template engines that read other files.
+const OTHER_FILES: [&str; 4] =
+    ["statement include", "statement import", "statement extends", "statement from"];
+
 /// The variables of one variant as templates see them.
 #[derive(Debug, Clone)]
 pub struct Scope(Value);
@@ -235,6 +239,9 @@ fn fault(error: &Error, source: &str) -> Fault {
             format!("template takes more than {FUEL} instructions"),
             "templates fill in values; generate large files outside",
         ),
+        ErrorKind::SyntaxError if OTHER_FILES.iter().any(|word| detail.ends_with(word)) => {
+            (detail, "a template sees no other file: repeat the part, or give it as a variable")
+        }
         ErrorKind::SyntaxError => (
             detail,
             "close each `{{ … }}` and `{% … %}`; write `{% raw %}…{% endraw %}` around text that looks like them",
@@ -324,6 +331,8 @@ mod tests {
         assert_eq!((place.column, place.length), (6, 9));
         let large = render("{% for i in range(9999) %}{{ 'x' * 1000 }}{% endfor %}").unwrap_err();
         assert!(large.message.contains("bytes"), "{large:?}");
+        let other = render("{% include 'passwd' %}").unwrap_err();
+        assert!(other.hint.is_some_and(|hint| hint.starts_with("a template sees no other file")));
     }
 
     #[test]
