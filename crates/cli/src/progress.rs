@@ -105,6 +105,8 @@ impl Progress {
         let word = match state {
             NodeState::Passed => paint(GREEN, state),
             NodeState::Failed | NodeState::Blocked => paint(RED, state),
+            // Without a failure it waits for somebody else's verdict.
+            NodeState::Waiting if failure.is_empty() => paint(YELLOW, "waits for a verdict"),
             NodeState::Waiting => paint(YELLOW, "is tried again"),
             _ => paint(DIM, state),
         };

@@ -192,6 +192,18 @@ async fn watching_follows_uncommitted_files() {
 }
 
 #[tokio::test]
+async fn what_ctrl_c_stops_says_so() {
+    let world = World::new("{lanes: [external]}");
+    world.commit().await;
+    let mut run = world.start(&["run"]);
+    run.prints("waits for a verdict").await;
+    run.signal(rustix::process::Signal::INT);
+    assert_eq!(run.end().await, Some(130), "{}", run.printed());
+    assert!(run.printed().contains("cancelling the run; once more to leave at once"), "{}", run.printed());
+    assert_eq!(world.finished(1).await["run"]["state"], "cancelled");
+}
+
+#[tokio::test]
 async fn a_log_is_followed_through_a_restart_of_the_server_to_the_jobs_end() {
     let world = World::new("{lanes: [external]}");
     world.commit().await;

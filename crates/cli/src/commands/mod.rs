@@ -141,13 +141,12 @@ fn client(global: &Global) -> Result<Client, Failure> {
 
 /// As [`client`]; none where there is no server.
 fn server(global: &Global) -> Result<Option<Client>, Failure> {
-    let url = match &global.server {
-        Some(url) => url.clone(),
-        None => {
-            let folder = Surroundings::read().data_folder(global.data.clone());
-            let Some(address) = folder.holder().and_then(|holder| holder.address) else { return Ok(None) };
-            format!("http://{address}")
-        }
+    let url = if let Some(url) = &global.server {
+        url.clone()
+    } else {
+        let folder = Surroundings::read().data_folder(global.data.clone());
+        let Some(address) = folder.holder().and_then(|holder| holder.address) else { return Ok(None) };
+        format!("http://{address}")
     };
     let token = global.token_file.as_deref().map(Secret::read).transpose()?;
     Ok(Some(Client::new(&url)?.with_token(token.map(|token| token.reveal().to_owned()))))
