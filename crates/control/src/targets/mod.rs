@@ -43,7 +43,7 @@ const AT_ONCE: usize = 4;
 /// Looks for releases and verdicts that nobody announced.
 const LOOK: Duration = Duration::from_secs(5);
 /// The pause after a copy's first failed try; doubled for each further one.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_mins(10);
 /// A copy that is as old is looked at again: somebody may have changed or deleted something there.
@@ -308,6 +308,6 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_end() {
-        assert_eq!([1, 2, 3, 40].map(|tries| pause(tries).as_secs()), [1, 2, 4, 600]);
+        assert_eq!([1, 2, 3, 40].map(|tries| pause(tries).as_secs()), [5, 10, 20, 600]);
     }
 }
