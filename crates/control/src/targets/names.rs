@@ -113,9 +113,9 @@ mod tests {
             held(2, "yards", "stable", &["gate"]),
         ];
         let outcome = |repository: &str, tag: &str| {
-            let names = Names::parse(repository, tag).unwrap();
-            let said = held.iter().map(|channel| match named(&names, &held, channel) {
-                Ok(named) => named.iter().map(|n| format!("{}:{}", n.repository, n.tag)).collect(),
+            let templates = Names::parse(repository, tag).unwrap();
+            let said = held.iter().map(|channel| match named(&templates, &held, channel) {
+                Ok(images) => images.iter().map(|n| format!("{}:{}", n.repository, n.tag)).collect(),
                 Err(error) => vec![error.to_string()],
             });
             said.collect::<Vec<Vec<String>>>()
