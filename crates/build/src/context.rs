@@ -19,8 +19,10 @@ pub struct BuildContext {
     pub client: Client,
     /// The job's own folder: everything in it is removed with the job.
     pub scratch: PathBuf,
-    /// Kept between jobs: layer indexes, package archives.
+    /// Kept between jobs: package archives.
     pub cache: PathBuf,
+    /// Kept between jobs: what layers hold.
+    pub indexes: Cache,
     /// The container storage that all jobs of a data folder share (bases are kept there).
     pub storage: PathBuf,
     /// Its run root.
@@ -42,10 +44,6 @@ impl std::fmt::Debug for BuildContext {
 }
 
 impl BuildContext {
-    pub(crate) fn indexes(&self) -> Cache {
-        Cache::new(self.cache.join("indexes"))
-    }
-
     /// A folder below the job's own, made if needed.
     pub(crate) fn folder(&self, name: &str) -> std::io::Result<PathBuf> {
         let folder = self.scratch.join(name);

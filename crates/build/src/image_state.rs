@@ -1,6 +1,7 @@
 //! The image between two steps: its documents, where they are, and how a new layer gets there.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use edgewright_model::Digest;
 use edgewright_model::order::ManifestRef;
@@ -86,14 +87,15 @@ impl ImageState {
     pub(crate) async fn index(&self, ctx: &BuildContext) -> Result<Index, JobFailure> {
         let mut index = Index::default();
         for layer in self.image.layers() {
-            index.apply(&self.layer_index(ctx, layer).await?);
+            let layer = self.layer_index(ctx, layer).await?;
+            index.apply(&layer);
         }
         Ok(index)
     }
 
-    async fn layer_index(&self, ctx: &BuildContext, layer: &LayerRef) -> Result<LayerIndex, JobFailure> {
+    async fn layer_index(&self, ctx: &BuildContext, layer: &LayerRef) -> Result<Arc<LayerIndex>, JobFailure> {
         let digest = layer.descriptor.digest.clone();
-        let cache = ctx.indexes();
+        let cache = &ctx.indexes;
         if let Some(known) = blocking({
             let (cache, digest) = (cache.clone(), digest.clone());
             move || cache.get(&digest)
@@ -110,7 +112,7 @@ impl ImageState {
         let scanned = blocking(move || LayerIndex::scan_blob(bridge, &media_type)).await?;
         let index = scanned.map_err(|error| failure::layer(Phase::Fetch, &error))?;
         keep_index(ctx, digest, index.clone()).await?;
-        Ok(index)
+        Ok(Arc::new(index))
     }
 
     async fn push_layer(
@@ -170,7 +172,7 @@ async fn copy_blob(
 }
 
 async fn keep_index(ctx: &BuildContext, digest: Digest, index: LayerIndex) -> Result<(), JobFailure> {
-    let cache = ctx.indexes();
+    let cache = ctx.indexes.clone();
     // A cache that cannot be written costs time, not correctness.
     let kept = blocking(move || cache.put(&digest, &index)).await?;
     if let Err(error) = kept {

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use edgewright_model::error::Chain;
 use edgewright_model::names::{CommitId, ImageName, SourceName};
 use edgewright_model::run::{RunNumber, Trigger};
 use edgewright_model::spec::Follows;
+use edgewright_plan::Graph;
 use edgewright_source::{Followed, Mirror, RefChange, RemoteRefs, SourceError, changed};
 use edgewright_store::sources::{NewRun, SourceId};
 use edgewright_store::{Store, StoreError};
@@ -46,9 +47,22 @@ pub struct Watched {
     pub(crate) wake: Notify,
     /// Ends its polling: the source was removed, or has other settings now.
     pub(crate) stop: CancellationToken,
+    /// The graph of the last run that was planned.
+    pub(crate) last: Mutex<Option<(RunNumber, Arc<Graph>)>>,
 }
 
 impl Watched {
+    /// Keeps a run's graph, for the next one to say what changed.
+    pub(crate) fn planned(&self, run: RunNumber, graph: &Arc<Graph>) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((run, Arc::clone(graph)));
+    }
+
+    /// The graph of a run, if it was the last one that was planned.
+    pub(crate) fn graph_of(&self, run: RunNumber) -> Option<Arc<Graph>> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().filter(|(number, _)| *number == run).map(|(_, graph)| Arc::clone(graph))
+    }
+
     /// How it is followed.
     pub const fn settings(&self) -> &SourceSettings {
         &self.settings
@@ -88,7 +102,8 @@ impl Control {
         }
         let mirror = Mirror::new(inner.git.clone(), folder, settings.remote.clone());
         let stop = inner.shutdown.child_token();
-        let watched = Watched { id: row.id, settings, mirror, wake: Notify::new(), stop };
+        let watched =
+            Watched { id: row.id, settings, mirror, wake: Notify::new(), stop, last: Mutex::default() };
         self.watch(Arc::new(watched));
         Ok(row.id)
     }

@@ -3,8 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    dead_code,
-    reason = "a test fails by panicking, and says what it saw; not every test file needs all of the world"
+    reason = "a test fails by panicking, and says what it saw"
 )]
 
 mod common;

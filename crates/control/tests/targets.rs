@@ -6,7 +6,6 @@
     reason = "a test fails by panicking, and says what it saw"
 )]
 
-#[allow(dead_code, reason = "each test uses its part")]
 mod common;
 
 use std::sync::Arc;

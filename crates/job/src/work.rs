@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use edgewright_build::BuildContext;
@@ -13,11 +14,13 @@ use edgewright_lab::{
 };
 use edgewright_model::error::Chain;
 use edgewright_model::order::{
-    ImageTask, JOB_ENVIRONMENT, JobOrder, LaneOrder, ManifestRef, ORDER_VERSION, StepAction, Task,
+    ImageTask, JOB_ENVIRONMENT, JobOrder, LaneOrder, ManifestRef, ORDER_VERSION, RegistryAccess, StepAction,
+    Task,
 };
 use edgewright_model::outcome::{FailureKind, JobEvent, JobFailure, JobOutcome, Phase};
 use edgewright_model::verdict::{CheckOutcome, CheckResult, LaneInputs, LaneResult, Verdict, VerdictOrigin};
-use edgewright_oci::Client;
+use edgewright_oci::index::Cache;
+use edgewright_oci::{Client, ClientError};
 use edgewright_process::{CancellationToken, ProcessContext};
 use tokio::sync::mpsc;
 
@@ -49,16 +52,33 @@ impl std::fmt::Debug for WorkSettings {
     }
 }
 
-/// Does jobs in this process: what stands behind `edgewright job run`.
+/// Does jobs in this process: what stands behind `edgewright job run`. Clones share connections and indexes.
 #[derive(Debug, Clone)]
 pub struct WorkExecutor {
     settings: WorkSettings,
+    indexes: Cache,
+    /// Of the registry that the last job named.
+    client: Arc<Mutex<Option<(RegistryAccess, Client)>>>,
 }
 
 impl WorkExecutor {
     /// An executor in a work folder.
-    pub const fn new(settings: WorkSettings) -> Self {
-        Self { settings }
+    pub fn new(settings: WorkSettings) -> Self {
+        let indexes = Cache::new(settings.work.join("cache/indexes"));
+        Self { settings, indexes, client: Arc::default() }
+    }
+
+    /// A client of a registry. A new one reads the system's certificates and has no connection yet.
+    fn client(&self, access: &RegistryAccess) -> Result<Client, ClientError> {
+        let mut last = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, client)) = &*last
+            && known == access
+        {
+            return Ok(client.clone());
+        }
+        let client = Client::new(access)?;
+        *last = Some((access.clone(), client.clone()));
+        Ok(client)
     }
 }
 
@@ -71,7 +91,7 @@ impl Executor for WorkExecutor {
     ) -> BoxFuture<'_, Result<JobOutcome, ExecutorError>> {
         Box::pin(async move {
             let reporter = Reporter::new(events);
-            let outcome = work(&order, &self.settings, &reporter, &cancel).await;
+            let outcome = work(&order, self, &reporter, &cancel).await;
             reporter.finish();
             if cancel.is_cancelled() && outcome.failure.is_some() && outcome.builds.is_empty() {
                 return Err(ExecutorError::Cancelled);
@@ -121,10 +141,11 @@ impl Place {
 
 async fn work(
     order: &JobOrder,
-    settings: &WorkSettings,
+    executor: &WorkExecutor,
     reporter: &Reporter,
     cancel: &CancellationToken,
 ) -> JobOutcome {
+    let settings = &executor.settings;
     let place = match Place::make(&settings.work, order) {
         Ok(place) => place,
         Err(error) => {
@@ -132,13 +153,14 @@ async fn work(
             return with_failure(infrastructure(message, Some("check permissions and room on the disk")));
         }
     };
-    let client = match Client::new(&order.registry) {
+    let client = match executor.client(&order.registry) {
         Ok(client) => client,
         Err(error) => {
             return with_failure(infrastructure(Chain(&error).to_string(), error.hint().as_deref()));
         }
     };
-    let outcome = Job { order, settings, place: &place, client, reporter, cancel }.run().await;
+    let indexes = executor.indexes.clone();
+    let outcome = Job { order, settings, place: &place, client, indexes, reporter, cancel }.run().await;
     place.remove().await;
     outcome
 }
@@ -159,6 +181,7 @@ struct Job<'a> {
     settings: &'a WorkSettings,
     place: &'a Place,
     client: Client,
+    indexes: Cache,
     reporter: &'a Reporter,
     cancel: &'a CancellationToken,
 }
@@ -270,6 +293,7 @@ impl Job<'_> {
             client: self.client.clone(),
             scratch: self.place.scratch.clone(),
             cache: self.place.work.join("cache"),
+            indexes: self.indexes.clone(),
             storage: containers.join("storage"),
             runroot: edgewright_lab::runroot(&containers),
             process: self.processes(engine),

@@ -3,10 +3,11 @@
 //! A [`LayerIndex`] is made while a layer is compressed and kept by layer digest ([`Cache`]); merged in layer order, they
 //! give the [`Index`] of a root file system, which `files` steps are resolved against without unpacking anything.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Read;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use edgewright_model::Digest;
 use serde::{Deserialize, Serialize};
@@ -174,24 +175,41 @@ pub(crate) fn join(parent: &str, name: &str) -> String {
     if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") }
 }
 
-/// Layer indexes in a folder, by layer digest. Damaged entries count as absent.
+/// How many indexes stay in memory: the layers of a few bases.
+const RECENT: usize = 8;
+
+/// Layer indexes in a folder, by layer digest. Damaged entries count as absent. Clones share what is in memory.
 #[derive(Debug, Clone)]
 pub struct Cache {
     folder: PathBuf,
+    recent: Arc<Mutex<Recent>>,
 }
+
+/// The last ones that were read, the newest last.
+type Recent = VecDeque<(Digest, Arc<LayerIndex>)>;
 
 impl Cache {
     /// The cache in `folder`, which is made when first needed.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into() }
+        Self { folder: folder.into(), recent: Arc::default() }
     }
 
     /// The index of a layer, by the digest of its blob. Blocking.
-    pub fn get(&self, layer: &Digest) -> Option<LayerIndex> {
+    pub fn get(&self, layer: &Digest) -> Option<Arc<LayerIndex>> {
+        let recent = || self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, index)) = recent().iter().find(|(digest, _)| digest == layer) {
+            return Some(Arc::clone(index));
+        }
         let file = std::fs::File::open(self.path(layer)).ok()?;
         let mut json = Vec::new();
         zstd::stream::read::Decoder::new(file).ok()?.read_to_end(&mut json).ok()?;
-        serde_json::from_slice(&json).ok()
+        let index: Arc<LayerIndex> = Arc::new(serde_json::from_slice(&json).ok()?);
+        let mut recent = recent();
+        if recent.len() == RECENT {
+            recent.pop_front();
+        }
+        recent.push_back((layer.clone(), Arc::clone(&index)));
+        Some(index)
     }
 
     /// Keeps the index of a layer. Blocking.
@@ -263,8 +281,10 @@ mod tests {
         let digest = Digest::of("layer");
         assert_eq!(cache.get(&digest), None);
         cache.put(&digest, &index).unwrap();
-        assert_eq!(cache.get(&digest), Some(index));
+        assert_eq!(cache.get(&digest).as_deref(), Some(&index));
         std::fs::write(cache.path(&digest), "damaged").unwrap();
-        assert_eq!(cache.get(&digest), None);
+        // What was read once stands in memory; who comes new finds the damage.
+        assert_eq!(cache.get(&digest).as_deref(), Some(&index));
+        assert_eq!(Cache::new(&cache.folder).get(&digest), None);
     }
 }

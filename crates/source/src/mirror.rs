@@ -83,6 +83,11 @@ impl Mirror {
 
     /// A commit's files, fetched where needed; repairs a damaged mirror once.
     pub async fn read_tree(&self, commit: &CommitId) -> Result<Tree, SourceError> {
+        if self.folder.exists()
+            && let Ok(tree) = self.repository().read_tree(commit).await
+        {
+            return Ok(tree);
+        }
         self.ensure(commit).await?;
         match self.repository().read_tree(commit).await {
             Err(SourceError::Damaged { detail, .. }) => {
@@ -114,7 +119,7 @@ impl Mirror {
     }
 
     async fn update(&self, commit: Option<&CommitId>) -> Result<(), SourceError> {
-        if !self.is_usable().await {
+        if !self.is_usable() {
             return self.rebuild().await;
         }
         let folder = self.folder.clone();
@@ -129,10 +134,9 @@ impl Mirror {
         }
     }
 
-    async fn is_usable(&self) -> bool {
-        let command = self.git.command().arg("--git-dir").arg(&self.folder);
-        let check = command.args(["rev-parse", "--is-bare-repository"]).run().await;
-        check.is_ok_and(|output| output.text() == "true")
+    /// Whether it looks like a repository. What is wrong inside shows when it is fetched into.
+    fn is_usable(&self) -> bool {
+        self.folder.join("HEAD").is_file() && self.folder.join("objects").is_dir()
     }
 
     async fn rebuild(&self) -> Result<(), SourceError> {

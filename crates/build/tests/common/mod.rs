@@ -64,6 +64,7 @@ impl World {
             client: Client::new(&access).unwrap(),
             scratch: job,
             cache: work.join("cache"),
+            indexes: edgewright_oci::index::Cache::new(work.join("cache/indexes")),
             storage: work.join("containers/storage"),
             runroot: work.join("containers/run"),
             process,

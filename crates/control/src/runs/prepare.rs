@@ -1,6 +1,7 @@
 //! From a run's commit to its plan: read, parse, lock, graph, plan.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use edgewright_model::format::{self, Diagnostic};
 use edgewright_model::lock::Lock;
@@ -28,7 +29,7 @@ use crate::events::RunEventKind;
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) definition: Definition,
-    pub(crate) graph: Graph,
+    pub(crate) graph: Arc<Graph>,
     pub(crate) plan: Plan,
     /// Images whose lock could not be resolved.
     pub(crate) unlocked: BTreeMap<ImageName, JobFailure>,
@@ -103,10 +104,14 @@ impl Driver<'_> {
         if plan.nodes.values().any(|node| node.action.is_work()) {
             // Only now is it worth knowing what changed.
             let previous = self.previous(&overlays).await;
-            plan = edgewright_plan::plan(&graph, &history, previous.as_ref());
+            plan = edgewright_plan::plan(&graph, &history, previous.as_deref());
         }
         if let Some(selection) = &self.selection {
             selection.keep_declared(&mut plan);
+        }
+        let graph = Arc::new(graph);
+        if self.selection.is_none() {
+            self.watched.planned(run.number, &graph);
         }
         let prepared = Prepared { definition, graph, plan, unlocked, standing };
         if !fixed {
@@ -200,12 +205,15 @@ impl Driver<'_> {
     }
 
     /// The graph of the source's last planned commit, so that reasons can say what changed. Only words depend on it.
-    async fn previous(&self, overlays: &BTreeMap<ImageName, Vec<(u64, Lock)>>) -> Option<Graph> {
+    async fn previous(&self, overlays: &BTreeMap<ImageName, Vec<(u64, Lock)>>) -> Option<Arc<Graph>> {
         let before = self.store.planned_before(self.run.number, self.run.source).await.ok()??;
+        if let Some(graph) = self.watched.graph_of(before.number) {
+            return Some(graph);
+        }
         let tree = self.watched.mirror.read_tree(&before.commit).await.ok()?;
         let definition = format::parse(&tree).definition?;
         let locks = fixed_locks(&definition, overlays, &before);
-        Some(graph(&definition, &tree, &locks))
+        Some(Arc::new(graph(&definition, &tree, &locks)))
     }
 
     async fn fix(&self, prepared: &Prepared) -> Result<(), ControlError> {

@@ -15,6 +15,8 @@ use edgewright_oci::image;
 use edgewright_oci::media::{self, Descriptor};
 use edgewright_store::nodes::NodeRow;
 use edgewright_store::releases::{EntryRow, NewRelease};
+use futures::FutureExt as _;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde_json::json;
 
 use super::Driver;
@@ -22,6 +24,9 @@ use super::prepare::Prepared;
 use crate::ControlError;
 use crate::events::RunEventKind;
 use crate::{pull_requests, referrers};
+
+/// How many variants get their names at once: each is some requests to the registry.
+const NAMED_AT_ONCE: usize = 8;
 
 impl Driver<'_> {
     /// Names the results and ends the run.
@@ -119,37 +124,43 @@ impl Driver<'_> {
                 variants.entry(variant).or_default().push(node);
             }
         }
-        let mut entries = Vec::new();
+        let mut entries = Vec::with_capacity(variants.len());
         for (variant, nodes) in variants {
-            let previous = before.get(variant);
-            let carried = |reason: String| {
-                previous.map(|entry| EntryRow { origin: EntryOrigin::Carried, reason, ..entry.clone() })
-            };
-            if let Some(bad) = nodes.iter().find(|node| !node.state.is_good()) {
-                let why =
-                    bad.failure.as_ref().map_or(bad.reason.as_str(), |failure| failure.message.as_str());
-                entries.extend(carried(format!("{}: {why}", bad.state)));
-                continue;
-            }
-            let manifests: BTreeMap<Platform, Digest> =
-                nodes.iter().filter_map(|node| Some((node.platform.clone(), node.digest.clone()?))).collect();
-            if let Some(entry) = previous
-                && known.get(&entry.digest) == Some(&manifests)
-                && Self::stands_in(prepared, entry, &manifests)
-            {
-                entries.extend(carried("unchanged".to_owned()));
-                continue;
-            }
-            let entry = self.name(prepared, variant, &manifests, &nodes[0].reason).await?;
-            match previous {
-                Some(previous) if place(previous) == place(&entry) => {
-                    entries.extend(carried("unchanged".to_owned()));
-                }
-                _ => entries.push(entry),
-            }
+            entries.push(self.entry(prepared, variant, nodes, before.get(variant), known).boxed());
         }
-        entries.sort_by(|a, b| a.variant.cmp(&b.variant));
-        Ok(entries)
+        // In the order of their names, though not each after the other.
+        let entries = stream::iter(entries).buffered(NAMED_AT_ONCE).try_collect::<Vec<_>>().await?;
+        Ok(entries.into_iter().flatten().collect())
+    }
+
+    async fn entry(
+        &self,
+        prepared: &Prepared,
+        variant: &VariantName,
+        nodes: Vec<&NodeRow>,
+        previous: Option<&EntryRow>,
+        known: &BTreeMap<Digest, BTreeMap<Platform, Digest>>,
+    ) -> Result<Option<EntryRow>, ControlError> {
+        let carried = |reason: String| {
+            previous.map(|entry| EntryRow { origin: EntryOrigin::Carried, reason, ..entry.clone() })
+        };
+        if let Some(bad) = nodes.iter().find(|node| !node.state.is_good()) {
+            let why = bad.failure.as_ref().map_or(bad.reason.as_str(), |failure| failure.message.as_str());
+            return Ok(carried(format!("{}: {why}", bad.state)));
+        }
+        let manifests: BTreeMap<Platform, Digest> =
+            nodes.iter().filter_map(|node| Some((node.platform.clone(), node.digest.clone()?))).collect();
+        if let Some(entry) = previous
+            && known.get(&entry.digest) == Some(&manifests)
+            && Self::stands_in(prepared, entry, &manifests)
+        {
+            return Ok(carried("unchanged".to_owned()));
+        }
+        let entry = self.name(prepared, variant, &manifests, &nodes[0].reason).await?;
+        match previous {
+            Some(previous) if place(previous) == place(&entry) => Ok(carried("unchanged".to_owned())),
+            _ => Ok(Some(entry)),
+        }
     }
 
     /// Whether an entry is in the repository that the source's name asks for now.

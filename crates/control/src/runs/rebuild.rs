@@ -2,6 +2,7 @@
 //! that the keys tell all that went in; other bytes refute it. The recorded digest stands either way.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use edgewright_model::Digest;
@@ -37,7 +38,7 @@ impl Driver<'_> {
         let plan = plan(&graph, &History::default(), None);
         Ok(Some(Prepared {
             definition,
-            graph,
+            graph: Arc::new(graph),
             plan,
             unlocked: BTreeMap::new(),
             standing: Standing::default(),

@@ -1,5 +1,7 @@
 //! A world of its own for each test: a git repository, a real registry, control with a simulated executor.
 
+#![allow(dead_code, reason = "no test file needs all of the world")]
+
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;

@@ -125,8 +125,8 @@ mod tests {
                 compiler.add_resource(&url, schema(kind)).unwrap();
                 (kind, compiler.compile(&url, &mut schemas).unwrap())
             };
-            let compiled = SchemaKind::ALL.map(&mut compile).into();
-            Self(schemas, compiled)
+            let editors = SchemaKind::ALL.map(&mut compile).into();
+            Self(schemas, editors)
         }
 
         /// What the validator says about a file of the format; nothing where it is fine, or no file of the format.
