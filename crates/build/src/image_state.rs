@@ -84,12 +84,18 @@ impl ImageState {
     }
 
     /// The index of all layers so far.
-    pub(crate) async fn index(&self, ctx: &BuildContext) -> Result<Index, JobFailure> {
+    pub(crate) async fn index(&self, ctx: &BuildContext) -> Result<Arc<Index>, JobFailure> {
+        let layers = self.image.layers().iter().map(|layer| layer.descriptor.digest.clone()).collect();
+        if let Some(index) = ctx.indexes.merged(&layers) {
+            return Ok(index);
+        }
         let mut index = Index::default();
         for layer in self.image.layers() {
             let layer = self.layer_index(ctx, layer).await?;
             index.apply(&layer);
         }
+        let index = Arc::new(index);
+        ctx.indexes.put_merged(layers, &index);
         Ok(index)
     }
 

@@ -9,6 +9,7 @@ use edgewright_model::error::Chain;
 use edgewright_model::names::{CommitId, ImageName, SourceName};
 use edgewright_model::run::{RunNumber, Trigger};
 use edgewright_model::spec::Follows;
+use edgewright_model::tree::Tree;
 use edgewright_plan::Graph;
 use edgewright_source::{Followed, Mirror, RefChange, RemoteRefs, SourceError, changed};
 use edgewright_store::sources::{NewRun, SourceId};
@@ -47,11 +48,22 @@ pub struct Watched {
     pub(crate) wake: Notify,
     /// Ends its polling: the source was removed, or has other settings now.
     pub(crate) stop: CancellationToken,
+    /// The files of the commit that was queued last, until its run takes them.
+    pub(crate) read: Mutex<Option<(CommitId, Tree)>>,
     /// The graph of the last run that was planned.
     pub(crate) last: Mutex<Option<(RunNumber, Arc<Graph>)>>,
 }
 
 impl Watched {
+    /// A commit's files.
+    pub(crate) async fn read_tree(&self, commit: &CommitId) -> Result<Tree, SourceError> {
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match read {
+            Some((found, tree)) if found == *commit => Ok(tree),
+            _ => self.mirror.read_tree(commit).await,
+        }
+    }
+
     /// Keeps a run's graph, for the next one to say what changed.
     pub(crate) fn planned(&self, run: RunNumber, graph: &Arc<Graph>) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((run, Arc::clone(graph)));
@@ -102,8 +114,15 @@ impl Control {
         }
         let mirror = Mirror::new(inner.git.clone(), folder, settings.remote.clone());
         let stop = inner.shutdown.child_token();
-        let watched =
-            Watched { id: row.id, settings, mirror, wake: Notify::new(), stop, last: Mutex::default() };
+        let watched = Watched {
+            id: row.id,
+            settings,
+            mirror,
+            wake: Notify::new(),
+            stop,
+            read: Mutex::default(),
+            last: Mutex::default(),
+        };
         self.watch(Arc::new(watched));
         Ok(row.id)
     }
@@ -257,7 +276,13 @@ impl Control {
         images: &BTreeSet<ImageName>,
     ) -> Result<RunNumber, ControlError> {
         let inner = &*self.0;
-        let info = watched.mirror.repository().commit_info(commit).await?;
+        let repository = watched.mirror.repository();
+        // The run reads it next; two questions to git side by side take the time of one.
+        let (info, tree) = tokio::join!(repository.commit_info(commit), watched.mirror.read_tree(commit));
+        let info = info?;
+        if let Ok(tree) = tree {
+            *watched.read.lock().unwrap_or_else(PoisonError::into_inner) = Some((commit.clone(), tree));
+        }
         let new = NewRun {
             branch,
             commit: commit.clone(),

@@ -107,7 +107,8 @@ async fn a_new_failure_blocks_and_the_last_good_digest_is_tried_once() {
         std::fs::read_to_string(world.folder.path().join("repository/images/hmi/image.yaml")).unwrap();
     world.write("images/hmi/image.yaml", &format!("{image}  - {{id: more, unit: y.service, within: 5s}}\n"));
     change_hmi(&world, "broken otherwise").await;
-    assert_eq!(world.run().await.1, RunState::Failed);
+    let (run, state) = world.run().await;
+    assert_eq!(state, RunState::Failed);
     assert_eq!(tries(&world), ["test hmi/plant-a (last good)"]);
     let run = world.control.retry(run).await.unwrap();
     world.control.drive(run).await.unwrap();

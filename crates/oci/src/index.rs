@@ -175,41 +175,68 @@ pub(crate) fn join(parent: &str, name: &str) -> String {
     if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") }
 }
 
-/// How many indexes stay in memory: the layers of a few bases.
+/// How many indexes of each kind stay in memory: the layers of a few bases.
 const RECENT: usize = 8;
 
 /// Layer indexes in a folder, by layer digest. Damaged entries count as absent. Clones share what is in memory.
 #[derive(Debug, Clone)]
 pub struct Cache {
     folder: PathBuf,
-    recent: Arc<Mutex<Recent>>,
+    layers: Arc<Mutex<Recent<Digest, LayerIndex>>>,
+    merged: Arc<Mutex<Recent<Vec<Digest>, Index>>>,
 }
 
-/// The last ones that were read, the newest last.
-type Recent = VecDeque<(Digest, Arc<LayerIndex>)>;
+/// The last ones that were used, the newest last.
+#[derive(Debug)]
+struct Recent<K, V>(VecDeque<(K, Arc<V>)>);
+
+impl<K, V> Default for Recent<K, V> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+impl<K: PartialEq, V> Recent<K, V> {
+    fn get(&self, key: &K) -> Option<Arc<V>> {
+        self.0.iter().find(|(known, _)| known == key).map(|(_, value)| Arc::clone(value))
+    }
+
+    fn put(&mut self, key: K, value: Arc<V>) {
+        if self.0.len() == RECENT {
+            self.0.pop_front();
+        }
+        self.0.push_back((key, value));
+    }
+}
 
 impl Cache {
     /// The cache in `folder`, which is made when first needed.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), recent: Arc::default() }
+        Self { folder: folder.into(), layers: Arc::default(), merged: Arc::default() }
     }
 
     /// The index of a layer, by the digest of its blob. Blocking.
     pub fn get(&self, layer: &Digest) -> Option<Arc<LayerIndex>> {
-        let recent = || self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, index)) = recent().iter().find(|(digest, _)| digest == layer) {
-            return Some(Arc::clone(index));
+        let recent = || self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = recent().get(layer) {
+            return Some(index);
         }
         let file = std::fs::File::open(self.path(layer)).ok()?;
         let mut json = Vec::new();
         zstd::stream::read::Decoder::new(file).ok()?.read_to_end(&mut json).ok()?;
         let index: Arc<LayerIndex> = Arc::new(serde_json::from_slice(&json).ok()?);
-        let mut recent = recent();
-        if recent.len() == RECENT {
-            recent.pop_front();
-        }
-        recent.push_back((layer.clone(), Arc::clone(&index)));
+        recent().put(layer.clone(), Arc::clone(&index));
         Some(index)
+    }
+
+    /// The index of layers, lowest first, if it was merged lately.
+    pub fn merged(&self, layers: &Vec<Digest>) -> Option<Arc<Index>> {
+        self.merged.lock().unwrap_or_else(PoisonError::into_inner).get(layers)
+    }
+
+    /// Keeps the index of layers in memory.
+    pub fn put_merged(&self, layers: Vec<Digest>, index: &Arc<Index>) {
+        self.merged.lock().unwrap_or_else(PoisonError::into_inner).put(layers, Arc::clone(index));
     }
 
     /// Keeps the index of a layer. Blocking.

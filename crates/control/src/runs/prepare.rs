@@ -41,7 +41,7 @@ impl Driver<'_> {
     /// Reads the commit. A source whose `edgewright.yaml` is broken ends the run here: none is given.
     pub(crate) async fn prepare(&self) -> Result<Option<Prepared>, ControlError> {
         let run = &self.run;
-        let tree = self.watched.mirror.read_tree(&run.commit).await?;
+        let tree = self.watched.read_tree(&run.commit).await?;
         let parsed = format::parse(&tree);
         let Some(definition) = parsed.definition else {
             self.refuse(&parsed.diagnostics).await?;
