@@ -278,7 +278,8 @@ impl Control {
         let inner = &*self.0;
         let repository = watched.mirror.repository();
         // The run reads it next; two questions to git side by side take the time of one.
-        let (info, tree) = tokio::join!(repository.commit_info(commit), watched.mirror.read_tree(commit));
+        let reading = Box::pin(watched.mirror.read_tree(commit));
+        let (info, tree) = tokio::join!(repository.commit_info(commit), reading);
         let info = info?;
         if let Ok(tree) = tree {
             *watched.read.lock().unwrap_or_else(PoisonError::into_inner) = Some((commit.clone(), tree));
