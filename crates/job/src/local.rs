@@ -161,7 +161,10 @@ impl Executor for LocalExecutor {
         Box::pin(async move {
             match &self.native {
                 Some(executor) if native::is_native(&order) => {
-                    native::run(executor.clone(), order, events, &cancel).await
+                    let job = order.job;
+                    let outcome = native::run(executor.clone(), order, events, cancel).await;
+                    self.clear(job).await;
+                    outcome
                 }
                 _ => self.run_child(order, events, cancel).await,
             }

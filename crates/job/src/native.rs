@@ -7,9 +7,10 @@ use edgewright_model::order::{JobOrder, StepAction, Task};
 use edgewright_model::outcome::{JobEvent, JobOutcome};
 use edgewright_process::CancellationToken;
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::ExecutorError;
-use crate::executor::Executor as _;
+use crate::process::bounded;
 use crate::work::WorkExecutor;
 
 /// Whether a job starts no program.
@@ -23,28 +24,23 @@ pub(crate) fn is_native(order: &JobOrder) -> bool {
     }
 }
 
-/// Does a job in a task of its own, within its limit.
+/// Does a job in a task of its own, as a child would: within its limit, and no longer than somebody waits for it.
 pub(crate) async fn run(
     executor: WorkExecutor,
     order: JobOrder,
     events: mpsc::Sender<JobEvent>,
-    cancel: &CancellationToken,
+    cancel: CancellationToken,
 ) -> Result<JobOutcome, ExecutorError> {
-    let within = order.within;
     let stop = cancel.child_token();
-    let mut job = tokio::spawn({
-        let stop = stop.clone();
-        async move { executor.run(order, events, stop).await }
+    let job = tokio::spawn({
+        let cancel = cancel.clone();
+        async move { bounded(order, &executor, &events, &stop, cancel.cancelled()).await }
     });
-    let done = tokio::select! {
-        done = &mut job => done,
-        () = tokio::time::sleep(within.get()) => {
-            stop.cancel();
-            // Its folder is its own; what it still does ends at its next step.
-            return Err(ExecutorError::TimeLimit { within, phase: None });
-        }
-    };
-    done.map_err(ExecutorError::Broke)?
+    let outcome = AbortOnDropHandle::new(job).await.map_err(ExecutorError::Broke)?;
+    if cancel.is_cancelled() && outcome.failure.is_some() {
+        return Err(ExecutorError::Cancelled);
+    }
+    Ok(outcome)
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ pub async fn serve(
     let writer = tokio::task::spawn_blocking(move || write_events(receiver, output));
     let outcome = if version == ORDER_VERSION {
         let order: JobOrder = serde_json::from_str(&line).map_err(ProcessError::Order)?;
-        work(order, executor, &events, &cancel).await
+        bounded(order, executor, &events, &cancel, stopped(&cancel)).await
     } else {
         refused(format!(
             "the order has version {version} of the job protocol, this program speaks {ORDER_VERSION}"
@@ -76,17 +76,20 @@ pub async fn serve(
     writer.await.map_err(io::Error::other).and_then(|written| written).map_err(ProcessError::Write)
 }
 
-async fn work(
+/// Has a job done within its limit. When `stopped` comes first or the limit ends, `cancel` is cancelled, and the job has a
+/// while to clear away.
+pub(crate) async fn bounded(
     order: JobOrder,
     executor: &dyn Executor,
     events: &mpsc::Sender<JobEvent>,
     cancel: &CancellationToken,
+    stopped: impl Future<Output = ()>,
 ) -> JobOutcome {
     let within = order.within;
     let mut job = executor.run(order, events.clone(), cancel.clone());
     let limit = tokio::select! {
         done = &mut job => return done.unwrap_or_else(|error| failed(&error)),
-        () = stopped(cancel) => None,
+        () = stopped => None,
         () = tokio::time::sleep(within.get()) => Some(ExecutorError::TimeLimit { within, phase: None }),
     };
     cancel.cancel();

@@ -146,16 +146,26 @@ async fn work(
     cancel: &CancellationToken,
 ) -> JobOutcome {
     let settings = &executor.settings;
-    let place = match Place::make(&settings.work, order) {
+    // Making folders, and reading the system's certificates for a new client, are blocking.
+    let prepared = tokio::task::spawn_blocking({
+        let (executor, order) = (executor.clone(), order.clone());
+        move || (Place::make(&executor.settings.work, &order), executor.client(&order.registry))
+    });
+    let (place, client) = match prepared.await {
+        Ok(prepared) => prepared,
+        Err(error) => return with_failure(infrastructure(Chain(&error).to_string(), None)),
+    };
+    let place = match place {
         Ok(place) => place,
         Err(error) => {
             let message = format!("cannot make the job's folder in {}: {error}", settings.work.display());
             return with_failure(infrastructure(message, Some("check permissions and room on the disk")));
         }
     };
-    let client = match executor.client(&order.registry) {
+    let client = match client {
         Ok(client) => client,
         Err(error) => {
+            place.remove().await;
             return with_failure(infrastructure(Chain(&error).to_string(), error.hint().as_deref()));
         }
     };

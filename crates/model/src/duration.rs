@@ -45,15 +45,17 @@ impl FromStr for Span {
 
     fn from_str(text: &str) -> Result<Self, InvalidSpan> {
         let invalid = || InvalidSpan(text.chars().take(80).collect());
-        let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(invalid)?;
-        let (number, unit) = text.split_at(split);
-        let number: u64 = number.parse().map_err(|_| invalid())?;
-        let (_, length) = UNITS.into_iter().find(|(name, _)| *name == unit).ok_or_else(invalid)?;
-        match number.checked_mul(length) {
-            Some(ms) if (1..=LONGEST_MS).contains(&ms) => Ok(Self(Duration::from_millis(ms))),
-            _ => Err(invalid()),
-        }
+        let ms = with_unit(text, &UNITS, LONGEST_MS).ok_or_else(invalid)?;
+        Ok(Self(Duration::from_millis(ms)))
     }
+}
+
+/// A whole number and one of some units, as a multiple of the smallest: from 1 to `largest`.
+pub(crate) fn with_unit(text: &str, units: &[(&str, u64)], largest: u64) -> Option<u64> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    let (_, length) = units.iter().find(|(name, _)| *name == unit)?;
+    let value = number.parse::<u64>().ok()?.checked_mul(*length)?;
+    (1..=largest).contains(&value).then_some(value)
 }
 
 impl TryFrom<String> for Span {

@@ -67,14 +67,7 @@ impl FromStr for ByteSize {
 
     fn from_str(text: &str) -> Result<Self, InvalidByteSize> {
         let invalid = || InvalidByteSize(text.chars().take(80).collect());
-        let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(invalid)?;
-        let (number, unit) = text.split_at(split);
-        let number: u64 = number.parse().map_err(|_| invalid())?;
-        let (_, length) = UNITS.into_iter().find(|(name, _)| *name == unit).ok_or_else(invalid)?;
-        match number.checked_mul(length) {
-            Some(bytes) if (1..=LARGEST).contains(&bytes) => Ok(Self(bytes)),
-            _ => Err(invalid()),
-        }
+        crate::duration::with_unit(text, &UNITS, LARGEST).map(Self).ok_or_else(invalid)
     }
 }
 

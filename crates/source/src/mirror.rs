@@ -83,6 +83,7 @@ impl Mirror {
 
     /// A commit's files, fetched where needed; repairs a damaged mirror once.
     pub async fn read_tree(&self, commit: &CommitId) -> Result<Tree, SourceError> {
+        // Nearly always it is here; what is wrong otherwise is found out below.
         if self.folder.exists()
             && let Ok(tree) = self.repository().read_tree(commit).await
         {

@@ -61,7 +61,8 @@ impl CopyError {
                 let hint = "give each image a name of its own: more placeholders in `repository` or `tag` of the target";
                 return Some(hint.to_owned());
             }
-            Self::Here(_) | Self::Manifest { .. } | Self::Store(_) => return None,
+            Self::Here(error) => return error.hint(),
+            Self::Manifest { .. } | Self::Store(_) => return None,
             Self::There(error) => error,
         };
         let hint = match there {

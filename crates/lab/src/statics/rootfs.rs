@@ -241,16 +241,22 @@ fn is_kept(path: &str) -> bool {
 pub(super) mod testing {
     use super::RootFs;
 
+    /// A header of root's file, to be made another kind of entry.
+    pub(super) fn header(size: u64) -> tar::Header {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(size);
+        header
+    }
+
     /// A layer of files (`-> TARGET` is a link, a path with `/` at its end a folder).
     fn layer(entries: &[(&str, &str)]) -> Vec<u8> {
         let mut tar = tar::Builder::new(Vec::new());
         for (path, text) in entries {
-            let mut header = tar::Header::new_gnu();
-            header.set_mode(0o644);
-            header.set_uid(0);
-            header.set_gid(0);
-            header.set_mtime(0);
-            header.set_size(0);
+            let mut header = header(0);
             if path.ends_with('/') {
                 header.set_entry_type(tar::EntryType::Directory);
                 tar.append_data(&mut header, path, std::io::empty()).unwrap();
@@ -276,7 +282,7 @@ pub(super) mod testing {
 
 #[cfg(test)]
 mod tests {
-    use super::testing::rootfs;
+    use super::testing::{header, rootfs};
     use super::*;
 
     #[test]
@@ -302,12 +308,7 @@ mod tests {
     #[test]
     fn another_name_of_a_file_has_its_text_and_no_size() {
         let mut tar = tar::Builder::new(Vec::new());
-        let mut header = tar::Header::new_gnu();
-        header.set_mode(0o644);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        header.set_size(3);
+        let mut header = header(3);
         tar.append_data(&mut header, "etc/machine-id", &b"abc"[..]).unwrap();
         header.set_size(0);
         header.set_entry_type(tar::EntryType::Link);

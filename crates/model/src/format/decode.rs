@@ -209,31 +209,34 @@ impl Input<'_> {
     /// A duration.
     pub(super) fn span(&mut self, node: &Node) -> Option<Span> {
         const HINT: &str = "write a whole number and a unit, such as 500ms, 60s, 10m, 2h or 7d";
-        if let Data::Integer(number) = node.data {
-            self.error(node.place, "this duration has no unit", format!("write {number}s for seconds"));
-            return None;
-        }
-        let text = self.text(node)?;
-        let span = text.parse().ok();
-        if span.is_none() {
-            self.error(node.place, format!("`{}` is not a duration", text.escape_debug()), HINT);
-        }
-        span
+        self.with_unit(node, "duration", ("s", "seconds"), HINT)
     }
 
     /// A number of bytes.
     pub(super) fn size(&mut self, node: &Node) -> Option<ByteSize> {
         const HINT: &str = "write a whole number and a unit, such as 500MiB or 2GiB";
+        self.with_unit(node, "size", ("B", "bytes"), HINT)
+    }
+
+    /// A number with a unit; for one without, `unit` and its `name` are proposed.
+    fn with_unit<T: FromStr>(
+        &mut self,
+        node: &Node,
+        what: &str,
+        (unit, name): (&str, &str),
+        hint: &str,
+    ) -> Option<T> {
         if let Data::Integer(number) = node.data {
-            self.error(node.place, "this size has no unit", format!("write {number}B for bytes"));
+            let hint = format!("write {number}{unit} for {name}");
+            self.error(node.place, format!("this {what} has no unit"), hint);
             return None;
         }
         let text = self.text(node)?;
-        let size = text.parse().ok();
-        if size.is_none() {
-            self.error(node.place, format!("`{}` is not a size", text.escape_debug()), HINT);
+        let value = text.parse().ok();
+        if value.is_none() {
+            self.error(node.place, format!("`{}` is not a {what}", text.escape_debug()), hint);
         }
-        size
+        value
     }
 
     /// One of some words.
