@@ -6,6 +6,7 @@ use edgewright_api::{ApiError, ClientError};
 use edgewright_control::ControlError;
 use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_model::resolve::ResolveError;
+use edgewright_model::run::RunState;
 use edgewright_process::CommandError;
 use edgewright_server::backup::BackupError;
 use edgewright_server::telemetry::InvalidFilter;
@@ -43,6 +44,15 @@ pub(crate) enum End {
 }
 
 impl End {
+    /// How a command ends whose run ended so.
+    pub(crate) const fn of(state: RunState) -> Self {
+        match state {
+            RunState::Passed => Self::Good,
+            RunState::Cancelled => Self::Stopped,
+            _ => Self::Fault,
+        }
+    }
+
     /// Its exit code.
     pub(crate) fn code(self) -> ExitCode {
         match self {

@@ -52,7 +52,7 @@ async fn ask(client: &Client, digest: &Digest) -> Result<RebuildStatus, Failure>
             () = tokio::time::sleep(GLANCE) => {}
             () = stop.next() => {
                 output::note("the server goes on; the same command follows it again");
-                return Err(Failure::user("stopped"));
+                return Err(Failure::stopped("stopped"));
             }
         }
     }
@@ -68,7 +68,7 @@ async fn perform(args: &RebuildArgs, global: &Global, digest: &Digest) -> Result
     let mut stop = Stop::listen()?;
     let rebuilt = tokio::select! {
         rebuilt = follow(&composition, digest) => rebuilt,
-        () = stop.next() => Err(Failure::user("stopped")),
+        () = stop.next() => Err(Failure::stopped("stopped")),
     };
     composition.shutdown().await;
     rebuilt

@@ -8,7 +8,7 @@ use edgewright_control::events::RunEvent;
 use edgewright_control::runs::selection::Selection;
 use edgewright_model::names::{SourceName, VariantName};
 use edgewright_model::resolve;
-use edgewright_model::run::{RunNumber, RunState, Trigger};
+use edgewright_model::run::{RunNumber, Trigger};
 use edgewright_model::spec::{Definition, Lane};
 use edgewright_process::Clock;
 use edgewright_server::settings::{DEFAULT_POLL, name_of};
@@ -36,8 +36,7 @@ pub(crate) async fn run(args: &RunArgs, global: &Global) -> Result<End, Failure>
     let mut stop = Stop::listen()?;
     let what = What::of(args)?;
     if !args.watch {
-        let (end, stopped) = Box::pin(once(args, &what, global, &mut stop)).await?;
-        return Ok(if stopped { End::Stopped } else { end });
+        return Box::pin(once(args, &what, global, &mut stop)).await;
     }
     if is_address(&what.target) {
         return Err(Failure::user("--watch wants a folder").hint("clone the repository, and watch the clone"));
@@ -45,14 +44,11 @@ pub(crate) async fn run(args: &RunArgs, global: &Global) -> Result<End, Failure>
     loop {
         // Read before the run: what changes meanwhile is run next.
         let seen = tree_of(&what.target).await;
-        let (_, stopped) = match Box::pin(once(args, &what, global, &mut stop)).await {
-            Ok(end) => end,
-            Err(failure) => {
-                exit::report(&failure);
-                (End::Fault, false)
-            }
-        };
-        if stopped {
+        if let Err(failure) = Box::pin(once(args, &what, global, &mut stop)).await {
+            exit::report(&failure);
+        }
+        // Even where it came too late to cancel the run: it was meant for the watching, too.
+        if stop.is_asked() {
             return Ok(End::Good);
         }
         output::note(&format!("\nwatching {}; Ctrl-C ends it", what.target));
@@ -149,11 +145,11 @@ fn refuse_untested(definition: &Definition, selection: &Selection) -> Result<(),
     )))
 }
 
-/// Runs once; the second of the pair says whether somebody stopped it.
-async fn once(args: &RunArgs, what: &What, global: &Global, stop: &mut Stop) -> Result<(End, bool), Failure> {
+/// Runs once.
+async fn once(args: &RunArgs, what: &What, global: &Global, stop: &mut Stop) -> Result<End, Failure> {
     // The folder's files stay readable as long as it lives.
     let Some((source, folder)) = target(&what.target, args.branch.as_deref()).await? else {
-        return Ok((End::Fault, false));
+        return Ok(End::Fault);
     };
     what.check(folder.as_ref())?;
     // Any free port of this machine: the registry lives as long as the run.
@@ -188,7 +184,7 @@ async fn once(args: &RunArgs, what: &What, global: &Global, stop: &mut Stop) -> 
         () = stop.next() => return Err(Failure::stopped("stopped before everything was closed")),
     }
     ended?;
-    let Some(view) = view.transpose()? else { return Ok((End::Fault, false)) };
+    let Some(view) = view.transpose()? else { return Ok(End::Fault) };
     if args.format.json {
         output::json(&view)?;
     } else {
@@ -210,14 +206,13 @@ async fn once(args: &RunArgs, what: &What, global: &Global, stop: &mut Stop) -> 
             }
         }
     }
-    let stopped = view.run.state == RunState::Cancelled;
-    let mut end = if view.run.state == RunState::Passed { End::Good } else { End::Fault };
+    let mut end = End::of(view.run.state);
     if let Some(rebuilt) = proofs.transpose()? {
         // The run's document is the result; what is proved goes beside it.
         let proved = super::rebuild::tell(rebuilt);
         end = if proved { end } else { End::Fault };
     }
-    Ok((end, stopped))
+    Ok(end)
 }
 
 /// Drives one run to its end, showing what happens. The first signal cancels it.

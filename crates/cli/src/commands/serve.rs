@@ -90,13 +90,14 @@ pub(crate) fn start_logging(global: &Global, default: &str) -> Result<(), Failur
 pub(crate) struct Stop {
     interrupt: Signal,
     terminate: Signal,
+    asked: bool,
 }
 
 impl Stop {
     /// Takes the signals over from their default, which is to die at once.
     pub(crate) fn listen() -> Result<Self, Failure> {
         let take = |kind| signal(kind).map_err(|error| Failure::unavailable("cannot take signals", &error));
-        Ok(Self { interrupt: take(SignalKind::interrupt())?, terminate: take(SignalKind::terminate())? })
+        Ok(Self { interrupt: take(SignalKind::interrupt())?, terminate: take(SignalKind::terminate())?, asked: false })
     }
 
     /// Waits for the next one.
@@ -105,5 +106,11 @@ impl Stop {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
+        self.asked = true;
+    }
+
+    /// Whether one came, even if what it was meant to stop was over already.
+    pub(crate) const fn is_asked(&self) -> bool {
+        self.asked
     }
 }

@@ -67,7 +67,7 @@ pub(crate) async fn update(args: &UpdateArgs, global: &Global) -> Result<End, Fa
         Vec::new()
     };
     show(args, &view, &written)?;
-    Ok(if state == RunState::Passed { End::Good } else { End::Fault })
+    Ok(End::of(state))
 }
 
 /// Drives the look to its end, showing what happens; the first signal cancels it.
