@@ -97,7 +97,11 @@ impl Stop {
     /// Takes the signals over from their default, which is to die at once.
     pub(crate) fn listen() -> Result<Self, Failure> {
         let take = |kind| signal(kind).map_err(|error| Failure::unavailable("cannot take signals", &error));
-        Ok(Self { interrupt: take(SignalKind::interrupt())?, terminate: take(SignalKind::terminate())?, asked: false })
+        Ok(Self {
+            interrupt: take(SignalKind::interrupt())?,
+            terminate: take(SignalKind::terminate())?,
+            asked: false,
+        })
     }
 
     /// Waits for the next one.
