@@ -36,7 +36,7 @@ pub use image::{
 };
 pub use rebuild::{RebuildPost, RebuildResult, RebuildStatus, RebuildStep, RebuildView};
 pub use release::{ChannelView, ReleaseEntry, ReleaseView};
-pub use run::{Counts, NodeAction, NodeView, RunAnswer, RunSummary, RunView};
+pub use run::{Counts, NodeAction, NodeView, RunAnswer, RunMoved, RunSummary, RunView};
 pub use source::{PollAnswer, SourceView};
 pub use status::{DataFolder, KeptMachine, RunningJob, ServerStatus, SinkView};
 pub use target::TargetView;

@@ -37,6 +37,7 @@ use crate::routes::{Access, Content, ROUTES, Route};
     crate::ReleaseEntry,
     crate::ReleaseView,
     crate::RunAnswer,
+    crate::RunMoved,
     crate::RunSummary,
     crate::RunView,
     crate::KeptMachine,

@@ -19,6 +19,8 @@ pub const STATUS: &str = "/api/v1/status";
 pub const SOURCES: &str = "/api/v1/sources";
 /// [`crate::RunSummary`]s, newest first. Query: `source`, `limit`.
 pub const RUNS: &str = "/api/v1/runs";
+/// [`crate::RunMoved`]s as they happen, as server-sent events.
+pub const EVENTS: &str = "/api/v1/events";
 /// [`crate::ImageSummary`]s, by source and variant. Query: `source`.
 pub const IMAGES: &str = "/api/v1/images";
 /// [`crate::ReleaseView`]s, newest first. Query: `source`, `limit`.
@@ -106,6 +108,8 @@ pub enum Operation {
     Update,
     /// [`RUNS`].
     Runs,
+    /// [`EVENTS`].
+    Events,
     /// [`run`].
     Run,
     /// [`cancel`].
@@ -298,6 +302,15 @@ pub const ROUTES: &[Route] = &[
         "Resolve a source's locks anew, then build, test and release what moved.",
     ),
     get(Operation::Runs, "runs", RUNS, Content::List("RunSummary"), &[SOURCE, LIMIT], "Runs, newest first."),
+    get(
+        Operation::Events,
+        "events",
+        EVENTS,
+        Content::Text("text/event-stream"),
+        &[],
+        "What happens in runs from now on, as server-sent events `run` whose data are RunMoved documents. A client that \
+         lags behind is disconnected.",
+    ),
     get(
         Operation::Run,
         "run",

@@ -78,6 +78,17 @@ pub struct RunAnswer {
     pub run: RunNumber,
 }
 
+/// A run is in another state: the data of a `run` event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RunMoved {
+    /// The run.
+    #[schema(value_type = u32)]
+    pub run: RunNumber,
+    /// Where it stands now.
+    #[schema(value_type = String)]
+    pub state: RunState,
+}
+
 /// A run with all that is known about it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunView {

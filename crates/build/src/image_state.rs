@@ -11,6 +11,8 @@ use edgewright_oci::image::{Image, LayerRef};
 use edgewright_oci::index::{Index, LayerIndex};
 use edgewright_oci::layer::Layer;
 use edgewright_oci::media;
+use futures::FutureExt as _;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use tokio_util::io::SyncIoBridge;
 
@@ -19,6 +21,8 @@ use crate::failure;
 
 /// Progress events are at least this many bytes apart.
 const PROGRESS_STEP: u64 = 4 * 1024 * 1024;
+/// Layers of a base that are mounted, or copied, at once.
+const COPIED_AT_ONCE: usize = 4;
 
 pub(crate) struct ImageState {
     pub(crate) image: Image,
@@ -60,9 +64,8 @@ impl ImageState {
         events: Events<'_>,
     ) -> Result<(), JobFailure> {
         events(JobEvent::Phase { phase: Phase::Push, title: title.to_owned() });
-        self.take_over_layers(ctx).await?;
+        let base = self.image.layers().to_vec();
         for layer in &layers {
-            self.push_layer(ctx, layer, events).await?;
             self.image.add_layer(layer.reference(), title, self.epoch);
         }
         if layers.is_empty() {
@@ -72,7 +75,16 @@ impl ImageState {
         let documents = self.image.documents(self.epoch);
         let digest = documents.manifest_descriptor.digest.clone();
         let fault = |error| failure::registry(Phase::Push, &error);
-        ctx.client.push_blob_bytes(&self.repository, documents.config).await.map_err(fault)?;
+        let layers = async {
+            for layer in &layers {
+                self.push_layer(ctx, layer, events).await?;
+            }
+            Ok(())
+        };
+        let config =
+            async { ctx.client.push_blob_bytes(&self.repository, documents.config).await.map_err(fault) };
+        tokio::try_join!(self.take_over(ctx, &base), layers, config)?;
+        self.layers_in = Some(self.repository.clone());
         self.manifest_size = documents.manifest_descriptor.size;
         let reference = Reference::Digest(digest.clone());
         ctx.client
@@ -85,8 +97,13 @@ impl ImageState {
 
     /// The index of all layers so far.
     pub(crate) async fn index(&self, ctx: &BuildContext) -> Result<Arc<Index>, JobFailure> {
-        let layers = self.image.layers().iter().map(|layer| layer.descriptor.digest.clone()).collect();
-        if let Some(index) = ctx.indexes.merged(&layers) {
+        let layers: Vec<_> =
+            self.image.layers().iter().map(|layer| layer.descriptor.digest.clone()).collect();
+        let known = blocking({
+            let (cache, layers) = (ctx.indexes.clone(), layers.clone());
+            move || cache.merge(&layers)
+        });
+        if let Some(index) = known.await? {
             return Ok(index);
         }
         let mut index = Index::default();
@@ -146,15 +163,15 @@ impl ImageState {
     }
 
     /// Brings the base's layers into the repository of the results, by mounting where the registry can.
-    async fn take_over_layers(&mut self, ctx: &BuildContext) -> Result<(), JobFailure> {
-        let Some(from) = self.layers_in.clone().filter(|from| *from != self.repository) else {
+    async fn take_over(&self, ctx: &BuildContext, layers: &[LayerRef]) -> Result<(), JobFailure> {
+        let Some(from) = self.layers_in.as_ref().filter(|from| **from != self.repository) else {
             return Ok(());
         };
-        for layer in self.image.layers() {
-            copy_blob(ctx, &from, &self.repository, &layer.descriptor.digest).await?;
+        let mut copies = Vec::with_capacity(layers.len());
+        for layer in layers {
+            copies.push(copy_blob(ctx, from, &self.repository, &layer.descriptor.digest).boxed());
         }
-        self.layers_in = Some(self.repository.clone());
-        Ok(())
+        stream::iter(copies).buffer_unordered(COPIED_AT_ONCE).try_collect().await
     }
 }
 

@@ -16,6 +16,7 @@ pub mod containerfile;
 mod context;
 mod execute;
 mod failure;
+mod fetch;
 mod files;
 mod image_state;
 mod lock;

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 
 use common::{World, repo, task, tools_are_there};
 use edgewright_build::execute;
-use edgewright_model::order::{Base, StepAction};
+use edgewright_model::order::{Base, Context, StepAction};
 use edgewright_model::outcome::FailureKind;
 use edgewright_model::reference::Reference;
 use edgewright_model::spec::SecretRef;
@@ -60,7 +60,7 @@ async fn a_secret_is_used_and_stays_nowhere() {
     }
     let world = World::new().await;
     let client = &world.ctx.client;
-    let entries = client.push_blob_bytes(&repo("t/contexts"), shell()).await.unwrap();
+    let entries = Context::Blob(client.push_blob_bytes(&repo("t/contexts"), shell()).await.unwrap());
     let context = world.push_tar(&[]).await;
     let text = "ARG BASE\nFROM ${BASE}\nRUN --mount=type=secret,id=npm read token < /run/secrets/npm; \
                 case $token in s3cr3t-*) echo used > /proof;; *) exit 1;; esac\n";

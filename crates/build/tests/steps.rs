@@ -51,7 +51,7 @@ async fn build(ctx: &BuildContext, base: Base, repository: &str, actions: Vec<St
     outcome
 }
 
-fn containerfile(context: edgewright_model::order::BlobRef, text: &str) -> StepAction {
+fn containerfile(context: edgewright_model::order::Context, text: &str) -> StepAction {
     StepAction::Containerfile {
         context,
         containerfile: text.to_owned(),

@@ -136,6 +136,11 @@ impl Control {
         }
     }
 
+    /// Fires at shutdown.
+    pub fn stopping(&self) -> CancellationToken {
+        self.0.shutdown.clone()
+    }
+
     /// What happens from now on.
     pub fn events(&self) -> &Events {
         &self.0.events

@@ -34,8 +34,10 @@ pub(crate) async fn push(
     let document = serde_json::to_vec(document)?;
     let mut layers = vec![Descriptor::of(kind, &document)];
     layers.extend(evidence.iter().cloned());
-    hosting.push_bytes(repository, document).await?;
-    hosting.push_bytes(repository, EMPTY_CONFIG.to_vec()).await?;
+    tokio::try_join!(
+        hosting.push_bytes(repository, document),
+        hosting.push_bytes(repository, EMPTY_CONFIG.to_vec()),
+    )?;
     let artifact = Artifact {
         artifact_type: kind.to_owned(),
         subject: Some(subject.clone()),

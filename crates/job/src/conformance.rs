@@ -9,8 +9,8 @@ use edgewright_model::duration::Span;
 use edgewright_model::lock::LockRequest;
 use edgewright_model::names::InvalidName;
 use edgewright_model::order::{
-    Base, ImageTask, JobId, JobOrder, LaneOrder, LockTask, ORDER_VERSION, RegistryAccess, StepAction,
-    StepOrder, Task, check_set_digest,
+    Base, BlobRef, Context, ImageTask, JobId, JobOrder, LaneOrder, LockTask, ORDER_VERSION, RegistryAccess,
+    StepAction, StepOrder, Task, check_set_digest,
 };
 use edgewright_model::outcome::{FailureKind, JobEvent, JobOutcome};
 use edgewright_model::spec::{BootstrapStep, Lane};
@@ -43,11 +43,11 @@ pub fn image_order(number: u128, node: &str) -> Result<JobOrder, InvalidName> {
         key: Digest::of(format!("{node} {title}")),
         title: title.to_owned(),
         action: StepAction::Files {
-            entries: edgewright_model::order::BlobRef {
+            entries: Context::Blob(BlobRef {
                 repository: repository.clone(),
                 digest: Digest::of("entries"),
                 size: 7,
-            },
+            }),
             delete: Vec::new(),
         },
     };

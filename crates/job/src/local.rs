@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use edgewright_lab::{EngineSettings, reap_job};
-use edgewright_model::order::{JOB_ENVIRONMENT, JobId, JobOrder, ORDER_VERSION};
+use edgewright_model::Digest;
+use edgewright_model::order::{JOB_ENVIRONMENT, JobId, JobOrder, ORDER_VERSION, StepAction, Task};
 use edgewright_model::outcome::{JobEvent, JobOutcome, Phase};
 use edgewright_process::{CancellationToken, Command, CommandError, ProcessContext, Stream};
 use tokio::sync::mpsc;
@@ -166,10 +167,27 @@ impl Executor for LocalExecutor {
                     self.clear(job).await;
                     outcome
                 }
-                _ => self.run_child(order, events, cancel).await,
+                Some(executor) => {
+                    let (access, below) = (order.registry.clone(), below_files(&order));
+                    let outcome = self.run_child(order, events, cancel).await?;
+                    if let Some(build) =
+                        outcome.builds.iter().find(|build| Some(&build.key) == below.as_ref())
+                    {
+                        executor.learn(&access, &build.manifest).await;
+                    }
+                    Ok(outcome)
+                }
+                None => self.run_child(order, events, cancel).await,
             }
         })
     }
+}
+
+/// The key of what files are laid over later: the last step that is something else.
+fn below_files(order: &JobOrder) -> Option<Digest> {
+    let Task::Image(task) = &order.task else { return None };
+    let below = task.steps.iter().rfind(|step| !matches!(step.action, StepAction::Files { .. }));
+    below.map(|step| step.key.clone())
 }
 
 impl Heard {

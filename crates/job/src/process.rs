@@ -190,7 +190,7 @@ mod tests {
             ("{}", "cannot read a job order"),
             ("{}\n", "is not a job order"),
             ("nonsense\n", "is not a job order"),
-            ("{\"version\":1}\n", "is not a job order"),
+            ("{\"version\":2}\n", "is not a job order"),
         ] {
             let error = serve(input.as_bytes(), io::sink(), &executor).await.unwrap_err();
             assert!(error.to_string().contains(want), "{input}: {error}");

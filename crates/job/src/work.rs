@@ -18,9 +18,10 @@ use edgewright_model::order::{
     Task,
 };
 use edgewright_model::outcome::{FailureKind, JobEvent, JobFailure, JobOutcome, Phase};
+use edgewright_model::reference::Reference;
 use edgewright_model::verdict::{CheckOutcome, CheckResult, LaneInputs, LaneResult, Verdict, VerdictOrigin};
 use edgewright_oci::index::Cache;
-use edgewright_oci::{Client, ClientError};
+use edgewright_oci::{Client, ClientError, image};
 use edgewright_process::{CancellationToken, ProcessContext};
 use tokio::sync::mpsc;
 
@@ -66,6 +67,22 @@ impl WorkExecutor {
     pub fn new(settings: WorkSettings) -> Self {
         let indexes = Cache::new(settings.work.join("cache/indexes"));
         Self { settings, indexes, client: Arc::default() }
+    }
+
+    /// Has at hand what files that are laid over an image need, so that the next job that does so need not wait for it.
+    pub(crate) async fn learn(&self, access: &RegistryAccess, manifest: &ManifestRef) {
+        let client = tokio::task::spawn_blocking({
+            let (executor, access) = (self.clone(), access.clone());
+            move || executor.client(&access)
+        });
+        let Ok(Ok(client)) = client.await else { return };
+        let reference = Reference::Digest(manifest.digest.clone());
+        let Ok(pulled) = client.pull_manifest(&manifest.repository, &reference).await else { return };
+        let Ok(layers) = image::layers(&pulled.bytes) else { return };
+        let (indexes, layers) =
+            (self.indexes.clone(), layers.into_iter().map(|layer| layer.digest).collect());
+        // What is not known yet is found out by the job that needs it.
+        drop(tokio::task::spawn_blocking(move || indexes.merge(&layers)).await);
     }
 
     /// A client of a registry. A new one reads the system's certificates and has no connection yet.

@@ -94,8 +94,10 @@ async fn misbehaving_children() {
         run(&format!("echo noise; echo '{{\"event\":\"log\",\"line\":\"x\"}}'; echo '{good}'; exit 1")).await;
     assert!(result.is_ok());
     assert_eq!(events.len(), 1);
-    let (result, _) = run(&format!("echo '{}'", good.replace("\"version\":1", "\"version\":2"))).await;
-    assert!(matches!(result, Err(ExecutorError::Version { found: 2 })), "{result:?}");
+    let (result, _) =
+        run(&format!("echo '{}'", good.replace(&format!("\"version\":{ORDER_VERSION}"), "\"version\":1")))
+            .await;
+    assert!(matches!(result, Err(ExecutorError::Version { found: 1 })), "{result:?}");
     let (result, _) = run("kill -9 $$").await;
     assert!(result.unwrap_err().failure().hint.unwrap().contains("memory"));
 

@@ -14,7 +14,7 @@ use crate::reference::RepoName;
 use crate::spec::{BootstrapStep, Check, Lane, SecretRef};
 
 /// The version of orders and outcomes that this build writes.
-pub const ORDER_VERSION: u32 = 1;
+pub const ORDER_VERSION: u32 = 2;
 
 /// A job's id: a UUIDv7, also the label of every container, mount, folder and process that it makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -134,6 +134,19 @@ pub struct BlobRef {
     pub size: u64,
 }
 
+/// The files of a step, as an uncompressed tar.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Context {
+    /// In the order's registry.
+    Blob(BlobRef),
+    /// In the order itself: what is small is not worth a push and a pull.
+    Inline {
+        /// The tar, base64.
+        tar: String,
+    },
+}
+
 /// One step to execute, with the key of the prefix that it completes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepOrder {
@@ -163,8 +176,8 @@ pub enum StepAction {
     },
     /// Run a Containerfile on what is there so far.
     Containerfile {
-        /// Uncompressed tar of the context, ignore rules applied, the Containerfile not necessarily inside.
-        context: BlobRef,
+        /// The build context, ignore rules applied, the Containerfile not necessarily inside.
+        context: Context,
         /// The Containerfile's text.
         containerfile: String,
         /// Build arguments, `BASE` excluded.
@@ -176,9 +189,9 @@ pub enum StepAction {
     },
     /// Lay files over.
     Files {
-        /// Uncompressed tar of the entries as they shall stand in the image (path, mode, owner, link); parents and the
-        /// image's own links (`/bin` → `usr/bin`) are resolved by the executor. Deletions are not in it.
-        entries: BlobRef,
+        /// The entries as they shall stand in the image (path, mode, owner, link); parents and the image's own links
+        /// (`/bin` → `usr/bin`) are resolved by the executor. Deletions are not in it.
+        entries: Context,
         /// Paths to delete.
         delete: Vec<String>,
     },

@@ -138,6 +138,13 @@ pub struct Entry {
     pub size: u64,
 }
 
+impl Entry {
+    /// Whether its bytes are in another repository.
+    pub fn is_submodule(&self) -> bool {
+        self.kind == EntryKind::Submodule
+    }
+}
+
 /// Files up to this size are loaded with the tree when [`is_loaded`] says so; larger ones are refused by `format`.
 pub const LOADED_LIMIT: u64 = 1024 * 1024;
 

@@ -175,8 +175,8 @@ pub(crate) fn join(parent: &str, name: &str) -> String {
     if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") }
 }
 
-/// How many indexes of each kind stay in memory: the layers of a few bases.
-const RECENT: usize = 8;
+/// How many indexes of each kind stay in memory: some bases with their layers, a few MiB each.
+const RECENT: usize = 16;
 
 /// Layer indexes in a folder, by layer digest. Damaged entries count as absent. Clones share what is in memory.
 #[derive(Debug, Clone)]
@@ -184,6 +184,7 @@ pub struct Cache {
     folder: PathBuf,
     layers: Arc<Mutex<Recent<Digest, LayerIndex>>>,
     merged: Arc<Mutex<Recent<Vec<Digest>, Index>>>,
+    merging: Arc<Mutex<()>>,
 }
 
 /// The last ones that were used, the newest last.
@@ -197,8 +198,12 @@ impl<K, V> Default for Recent<K, V> {
 }
 
 impl<K: PartialEq, V> Recent<K, V> {
-    fn get(&self, key: &K) -> Option<Arc<V>> {
-        self.0.iter().find(|(known, _)| known == key).map(|(_, value)| Arc::clone(value))
+    fn get(&mut self, key: &K) -> Option<Arc<V>> {
+        let position = self.0.iter().position(|(known, _)| known == key)?;
+        let used = self.0.remove(position)?;
+        let value = Arc::clone(&used.1);
+        self.0.push_back(used);
+        Some(value)
     }
 
     fn put(&mut self, key: K, value: Arc<V>) {
@@ -212,7 +217,12 @@ impl<K: PartialEq, V> Recent<K, V> {
 impl Cache {
     /// The cache in `folder`, which is made when first needed.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), layers: Arc::default(), merged: Arc::default() }
+        Self {
+            folder: folder.into(),
+            layers: Arc::default(),
+            merged: Arc::default(),
+            merging: Arc::default(),
+        }
     }
 
     /// The index of a layer, by the digest of its blob. Blocking.
@@ -229,9 +239,21 @@ impl Cache {
         Some(index)
     }
 
-    /// The index of layers, lowest first, if it was merged lately.
-    pub fn merged(&self, layers: &Vec<Digest>) -> Option<Arc<Index>> {
-        self.merged.lock().unwrap_or_else(PoisonError::into_inner).get(layers)
+    /// The index of layers, lowest first, where all of them are known. Blocking.
+    pub fn merge(&self, layers: &Vec<Digest>) -> Option<Arc<Index>> {
+        // One at a time: images mostly share their lower layers, and the next one finds them in memory.
+        let _alone = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
+        let merged = self.merged.lock().unwrap_or_else(PoisonError::into_inner).get(layers);
+        if merged.is_some() {
+            return merged;
+        }
+        let mut index = Index::default();
+        for layer in layers {
+            index.apply(&*self.get(layer)?);
+        }
+        let index = Arc::new(index);
+        self.put_merged(layers.clone(), &index);
+        Some(index)
     }
 
     /// Keeps the index of layers in memory.

@@ -5,12 +5,14 @@
 //!         ──run_lines▶ both streams line by line               deadline, cancellation, bounded tail of
 //!         ──run_to_file▶ standard output into a file           standard error; the whole group is gone when the
 //!         ──run_reader▶ standard output into a blocking reader future is done or dropped
+//!         ──run_dialogue▶ a blocking closure writes and reads
 //! ```
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, PipeWriter, Read};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -221,6 +223,16 @@ impl Command {
             return Ok((value, finished.output));
         }
         Ok((value, succeeded(line, finished)?))
+    }
+
+    /// Runs it with a blocking closure that writes its standard input and reads its standard output.
+    pub async fn run_dialogue<T: Send + 'static>(
+        self,
+        talk: impl FnOnce(PipeWriter, Box<dyn Read + Send>) -> T + Send + 'static,
+    ) -> Result<(T, Output), CommandError> {
+        let (theirs, ours) =
+            io::pipe().map_err(|source| CommandError::Io { command: self.line(), source })?;
+        self.stdin_file(OwnedFd::from(theirs).into()).run_reader(move |answers| talk(ours, answers)).await
     }
 
     /// The command for the runtime, and its command line for messages.

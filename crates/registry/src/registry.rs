@@ -17,7 +17,7 @@ use crate::metadata::{Change, ManifestRow, Metadata, NewManifest, Page, unix_mil
 use crate::ports::{Authorizer, Resolution, TagResolver};
 use crate::settings::RegistrySettings;
 use crate::types::{Maintained, Manifest, Pin, Referrer, RepositoryUsage};
-use crate::uploads::Uploads;
+use crate::uploads::{Uploads, WHOLE_LIMIT};
 
 /// The registry. Clones are cheap and share it.
 #[derive(Debug, Clone)]
@@ -146,6 +146,10 @@ impl Registry {
     /// Stores a blob; it is no error when it is there.
     pub async fn put_blob(&self, repository: &RepoName, bytes: Bytes) -> Result<Digest, RegistryError> {
         let digest = Digest::of(&bytes);
+        if bytes.len() as u64 <= WHOLE_LIMIT {
+            self.0.store_whole(repository, bytes, &digest).await?;
+            return Ok(digest);
+        }
         let (id, held) = self.0.begin_upload(repository).await?;
         let held = self.0.receive(&id, held, bytes.into()).await?;
         self.0.publish_upload(&id, held, repository, &digest).await?;

@@ -1,5 +1,7 @@
 //! Uploads: begin, go on, publish by the write protocol, drop, and settle what a crash left open.
 
+mod whole;
+
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +19,8 @@ use tokio::time::timeout;
 use crate::error::RegistryError;
 use crate::metadata::{Change, Intent, unix_millis};
 use crate::registry::Inner;
+pub(crate) use whole::WHOLE_LIMIT;
+
 use crate::session::{Content, Cut, Held, Session, Writer, receive, with_writer};
 
 /// Bodies received at a time: bounds memory to twice 256 KiB each.
@@ -68,14 +72,17 @@ impl Uploads {
     }
 }
 
+fn new_id() -> Result<UploadId, RegistryError> {
+    uuid::Uuid::now_v7().to_string().parse().map_err(|_| RegistryError::Corrupt("upload id"))
+}
+
 impl Inner {
     /// Begins an upload.
     pub(crate) async fn begin_upload(
         &self,
         repository: &RepoName,
     ) -> Result<(UploadId, Held), RegistryError> {
-        let id = uuid::Uuid::now_v7().to_string();
-        let id: UploadId = id.parse().map_err(|_| RegistryError::Corrupt("upload id"))?;
+        let id = new_id()?;
         let max = self.settings.max_uploads;
         let begun = Change::BeginUpload { upload: id.clone(), repository: repository.clone(), max };
         self.metadata.change(begun).await?;
@@ -188,15 +195,20 @@ impl Inner {
         );
         intended?;
         synced??;
-        let _publishing = self.uploads.publishing(expected).await;
-        let (store, named, digest) = (Arc::clone(&self.store), id.clone(), expected.clone());
+        self.place(&intent).await
+    }
+
+    /// Makes an upload that is synced, and whose intent is recorded, the blob.
+    async fn place(&self, intent: &Intent) -> Result<(), RegistryError> {
+        let _publishing = self.uploads.publishing(&intent.digest).await;
+        let (store, named, digest) = (Arc::clone(&self.store), intent.upload.clone(), intent.digest.clone());
         let published = spawn_blocking(move || store.publish(&named, &digest)).await?;
         let stored = match published {
             Ok(()) => self.metadata.change(Change::StoreBlob(intent.clone())).await,
             Err(error) => Err(error.into()),
         };
         if stored.is_err() {
-            self.settle_failed(&intent).await;
+            self.settle_failed(intent).await;
         }
         stored
     }

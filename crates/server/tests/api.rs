@@ -198,6 +198,21 @@ async fn runs_are_cancelled_and_tried_again_over_http() {
 }
 
 #[tokio::test]
+async fn events_tell_when_a_run_is_over_and_end_at_shutdown() {
+    let world = world().await;
+    let run = world.running().await;
+    let mut events = reqwest::get(format!("{}/api/v1/events", world.url)).await.unwrap();
+    assert_eq!(events.headers()["content-type"], "text/event-stream");
+    world.client.cancel(run).await.unwrap();
+    world.composition.control.drive(run).await.unwrap();
+    let told = events.chunk().await.unwrap().unwrap();
+    let data = format!("event: run\ndata: {{\"run\":{run},\"state\":\"cancelled\"}}\n\n");
+    assert_eq!(told, data.as_bytes());
+    world.composition.shutdown().await;
+    assert_eq!(events.chunk().await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn an_update_is_for_a_source_that_ran_and_for_images_of_its_names() {
     let world = world().await;
     let update =

@@ -15,6 +15,14 @@ pub struct Followed {
     pub branches: BTreeSet<String>,
 }
 
+impl Followed {
+    /// The names of all that is followed, where the default branch is that of `refs`.
+    pub fn names(&self, refs: &RemoteRefs) -> BTreeSet<String> {
+        let default = refs.default_branch.iter().filter(|_| self.default_branch);
+        self.branches.iter().chain(default).cloned().collect()
+    }
+}
+
 /// One change of a followed branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RefChange {
@@ -52,10 +60,6 @@ pub enum RefChange {
 
 /// Compares two looks at a remote. The order is: a renamed default branch first, then branches by name.
 pub fn changed(before: Option<&RemoteRefs>, now: &RemoteRefs, followed: &Followed) -> Vec<RefChange> {
-    let names = |refs: &RemoteRefs| -> BTreeSet<String> {
-        let default = refs.default_branch.iter().filter(|_| followed.default_branch);
-        followed.branches.iter().chain(default).cloned().collect()
-    };
     let mut changes = Vec::new();
     if let Some(before) = before
         && followed.default_branch
@@ -66,13 +70,13 @@ pub fn changed(before: Option<&RemoteRefs>, now: &RemoteRefs, followed: &Followe
             to: now.default_branch.clone(),
         });
     }
-    for branch in names(now) {
+    for branch in followed.names(now) {
         let from = before.and_then(|before| before.branches.get(&branch)).cloned();
         let to = now.branches.get(&branch).cloned();
         changes.extend(match (from, to) {
             (Some(from), Some(to)) if from == to => {
                 // Newly followed by becoming the default: as good as new.
-                let known = before.is_some_and(|before| names(before).contains(&branch));
+                let known = before.is_some_and(|before| followed.names(before).contains(&branch));
                 (!known).then_some(RefChange::Appeared { branch, to })
             }
             (Some(from), Some(to)) => Some(RefChange::Moved { branch, from, to }),

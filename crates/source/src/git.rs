@@ -33,6 +33,7 @@ const SETTINGS: &str = "\
 \thooksPath = /dev/null
 \tautocrlf = false
 \tfsync = all
+\tfsyncMethod = batch
 [gc]
 \tauto = 0
 [maintenance]

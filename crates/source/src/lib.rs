@@ -8,7 +8,7 @@
 //!              Mirror ──commit──▶ CommitId ──push──▶ Remote    (locks; never forced)
 //! ```
 //!
-//! Git is called by its command line (2.31 or newer), with a home folder of its own: no setting of the user or the
+//! Git is called by its command line (2.31 or newer; from 2.36 on with fewer processes), with a home folder of its own: no setting of the user or the
 //! system has an influence, and nothing of the user's is written.
 
 pub mod cache;
@@ -17,6 +17,7 @@ pub mod error;
 pub mod git;
 mod meaning;
 pub mod mirror;
+pub mod objects;
 pub mod pack;
 mod parse;
 pub mod push;
@@ -29,6 +30,7 @@ pub use changes::{Followed, RefChange, changed};
 pub use error::SourceError;
 pub use git::Git;
 pub use mirror::Mirror;
+pub use objects::{Commit, Reader};
 pub use pack::{PackEntry, PackError, PackKind};
 pub use parse::RemoteRefs;
 pub use push::{NewCommit, Pushed};

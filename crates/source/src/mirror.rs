@@ -31,8 +31,9 @@ pub struct Mirror {
     git: Git,
     folder: PathBuf,
     remote: Remote,
-    /// Held over a whole fetch, awaits included: that is its purpose.
-    fetching: Arc<Mutex<()>>,
+    /// Held over a whole fetch, awaits included: that is its purpose. Whether the last git in the folder came to its end,
+    /// so that there is nothing to clear.
+    fetching: Arc<Mutex<bool>>,
 }
 
 impl Mirror {
@@ -62,23 +63,23 @@ impl Mirror {
 
     /// Brings all branches and tags up to date, whatever happened to them. Earlier commits stay readable.
     pub async fn fetch(&self) -> Result<(), SourceError> {
-        let _alone = self.fetching.lock().await;
-        self.update(None).await
+        let mut is_clear = self.fetching.lock().await;
+        self.update(None, &mut is_clear).await
     }
 
     /// Makes sure that a commit, found by a poll, is here.
     pub async fn ensure(&self, commit: &CommitId) -> Result<(), SourceError> {
-        let _alone = self.fetching.lock().await;
+        let mut is_clear = self.fetching.lock().await;
         if self.folder.exists() && self.repository().has(commit).await.unwrap_or(false) {
             return Ok(());
         }
-        self.update(None).await?;
+        self.update(None, &mut is_clear).await?;
         if self.repository().has(commit).await? {
             return Ok(());
         }
         // Force-pushed away in between: many servers still give it out.
         let gone = |_| SourceError::CommitGone { commit: commit.clone(), remote: self.remote.clone() };
-        self.update(Some(commit)).await.map_err(gone)
+        self.update(Some(commit), &mut is_clear).await.map_err(gone)
     }
 
     /// A commit's files, fetched where needed; repairs a damaged mirror once.
@@ -106,10 +107,11 @@ impl Mirror {
 
     /// Packs what many fetches left, and drops what no branch reached for 90 days. Run it now and then.
     pub async fn maintain(&self) -> Result<(), SourceError> {
-        let _alone = self.fetching.lock().await;
+        let mut is_clear = self.fetching.lock().await;
         if !self.folder.exists() {
             return Ok(());
         }
+        *is_clear = false;
         let command = self
             .git
             .command()
@@ -119,13 +121,17 @@ impl Mirror {
         local("pack the mirror", &self.folder, command.deadline(PACK_WITHIN)).await.map(|_| ())
     }
 
-    async fn update(&self, commit: Option<&CommitId>) -> Result<(), SourceError> {
+    async fn update(&self, commit: Option<&CommitId>, is_clear: &mut bool) -> Result<(), SourceError> {
         if !self.is_usable() {
             return self.rebuild().await;
         }
-        let folder = self.folder.clone();
-        blocking(&self.folder, move || remove_leftovers(&folder, 0)).await?;
-        match fetch_into(&self.git, &self.folder, &self.remote, commit).await {
+        if !std::mem::take(is_clear) {
+            let folder = self.folder.clone();
+            blocking(&self.folder, move || remove_leftovers(&folder, 0)).await?;
+        }
+        let fetched = fetch_into(&self.git, &self.folder, &self.remote, commit).await;
+        *is_clear = fetched.is_ok();
+        match fetched {
             Err(SourceError::Git { source, .. }) if commit.is_none() && suggests_damage(&source) => {
                 // Not the network, so something here: a new mirror cures all of that.
                 tracing::warn!(source.folder = %self.folder.display(), error = %source, "fetch failed, mirroring anew");

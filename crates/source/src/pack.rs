@@ -14,6 +14,9 @@ use tar::{Builder, EntryType, Header};
 use crate::error::SourceError;
 use crate::repository::{Contents, Repository, is_missing};
 
+/// A header and what fills the last block; in bytes.
+const HEADER: u64 = 1024;
+
 /// One entry of the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackEntry {
@@ -29,6 +32,19 @@ pub struct PackEntry {
     pub xattrs: BTreeMap<String, Vec<u8>>,
     /// What it is.
     pub kind: PackKind,
+}
+
+impl PackEntry {
+    /// About what it takes in the archive; in bytes.
+    pub fn size(&self) -> u64 {
+        let content = match &self.kind {
+            PackKind::Bytes(bytes) => bytes.len() as u64,
+            PackKind::Content(_, size) => *size,
+            PackKind::Link(_) | PackKind::HardLink(_) | PackKind::Directory => 0,
+        };
+        let xattrs: usize = self.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        content + (xattrs + self.path.len()) as u64 + HEADER
+    }
 }
 
 /// What an entry of an archive is.

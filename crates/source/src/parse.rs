@@ -55,10 +55,78 @@ pub(crate) fn pull_requests(text: &str) -> Result<BTreeMap<String, CommitId>, So
     Ok(heads)
 }
 
+/// An entry of a tree with its path as git has it.
+pub(crate) type Listed = (Vec<u8>, Entry);
+
+/// A tree object: its entries, without sizes, go to `listed`, folders with their ids to `below`; none where it is no tree
+/// object of ids with `length` bytes.
+pub(crate) fn directory(
+    (folder, mut bytes): (&[u8], &[u8]),
+    length: usize,
+    listed: &mut Vec<Listed>,
+    below: &mut Vec<(Vec<u8>, String)>,
+) -> Option<()> {
+    while !bytes.is_empty() {
+        let head = bytes.iter().position(|&byte| byte == 0)?;
+        let space = bytes[..head].iter().position(|&byte| byte == b' ')?;
+        let (mode, name) = (std::str::from_utf8(&bytes[..space]).ok()?, &bytes[space + 1..head]);
+        let id = hex(bytes.get(head + 1..=head + length)?);
+        bytes = &bytes[head + 1 + length..];
+        let separator: &[u8] = if folder.is_empty() { b"" } else { b"/" };
+        let path = [folder, separator, name].concat();
+        if mode == "40000" {
+            below.push((path, id));
+        } else {
+            let entry = Entry { kind: kind(mode)?, content: ContentId::new(&id), size: 0 };
+            listed.push((path, entry));
+        }
+    }
+    Some(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// A commit object, and the id of its tree; none where only git can read it, as in another encoding than UTF-8.
+pub(crate) fn commit(id: &CommitId, bytes: &[u8]) -> Option<(CommitInfo, String)> {
+    let text = String::from_utf8_lossy(bytes);
+    let (head, message) = text.split_once("\n\n").unwrap_or((&text, ""));
+    let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    if field("encoding").is_some_and(|encoding| !encoding.eq_ignore_ascii_case("utf-8")) {
+        return None;
+    }
+    let person = |line: &str| {
+        let (name, rest) = line.split_once('<')?;
+        let (email, time) = rest.split_once('>')?;
+        let seconds = time.split_ascii_whitespace().next().and_then(|seconds| seconds.parse().ok());
+        Some((name.trim().to_owned(), email.to_owned(), seconds))
+    };
+    let (author, email, _) = person(field("author")?)?;
+    let (_, _, seconds) = person(field("committer")?)?;
+    let is_blank = |line: &&str| line.trim().is_empty();
+    let paragraph = message.lines().skip_while(is_blank).take_while(|line| !is_blank(line));
+    let info = CommitInfo {
+        commit: id.clone(),
+        author,
+        email,
+        // A commit may claim any time, even one that has no date.
+        committed_at: seconds
+            .and_then(|seconds| Timestamp::from_second(seconds).ok())
+            .unwrap_or(Timestamp::UNIX_EPOCH),
+        subject: paragraph.map(str::trim_end).collect::<Vec<_>>().join(" "),
+    };
+    Some((info, field("tree")?.to_owned()))
+}
+
 /// `git ls-tree -r -z -l --full-tree COMMIT`.
 pub(crate) fn ls_tree(bytes: &[u8]) -> Result<BTreeMap<TreePath, Entry>, SourceError> {
-    let mut entries = BTreeMap::new();
-    let mut unfit = Vec::new();
+    let mut listed = Vec::new();
     for record in bytes.split(|&byte| byte == 0).filter(|record| !record.is_empty()) {
         let fault =
             || SourceError::Answer { doing: "ls-tree", text: String::from_utf8_lossy(record).into_owned() };
@@ -71,20 +139,32 @@ pub(crate) fn ls_tree(bytes: &[u8]) -> Result<BTreeMap<TreePath, Entry>, SourceE
         else {
             return Err(fault());
         };
-        let kind = match mode {
-            "100755" => EntryKind::Executable,
-            "120000" => EntryKind::Link,
-            "160000" => EntryKind::Submodule,
-            // Old repositories have group-writable files.
-            "100644" | "100664" => EntryKind::File,
-            _ => return Err(fault()),
-        };
+        let kind = kind(mode).ok_or_else(fault)?;
         let size = if size == "-" { 0 } else { size.parse().map_err(|_| fault())? };
-        match std::str::from_utf8(path).ok().and_then(|path| path.parse::<TreePath>().ok()) {
-            Some(path) => {
-                entries.insert(path, Entry { kind, content: ContentId::new(id), size });
-            }
-            None => unfit.push(String::from_utf8_lossy(path).escape_debug().to_string()),
+        listed.push((path.to_vec(), Entry { kind, content: ContentId::new(id), size }));
+    }
+    entries(listed)
+}
+
+fn kind(mode: &str) -> Option<EntryKind> {
+    match mode {
+        "100755" => Some(EntryKind::Executable),
+        "120000" => Some(EntryKind::Link),
+        "160000" => Some(EntryKind::Submodule),
+        // Old repositories have group-writable files.
+        "100644" | "100664" => Some(EntryKind::File),
+        _ => None,
+    }
+}
+
+/// Entries by path; an error names those whose path is none.
+pub(crate) fn entries(listed: Vec<Listed>) -> Result<BTreeMap<TreePath, Entry>, SourceError> {
+    let mut entries = BTreeMap::new();
+    let mut unfit = Vec::new();
+    for (path, entry) in listed {
+        match std::str::from_utf8(&path).ok().and_then(|path| path.parse::<TreePath>().ok()) {
+            Some(path) => drop(entries.insert(path, entry)),
+            None => unfit.push(String::from_utf8_lossy(&path).escape_debug().to_string()),
         }
     }
     if unfit.is_empty() { Ok(entries) } else { Err(SourceError::UnfitPaths { paths: unfit }) }
@@ -180,6 +260,8 @@ mod tests {
         #[test]
         fn nothing_makes_the_parsers_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = ls_tree(&bytes);
+            let _ = directory((b"a", &bytes), 20, &mut Vec::new(), &mut Vec::new());
+            let _ = commit(&A.parse().unwrap(), &bytes);
             let _ = commit_info(&bytes);
             let _ = ls_remote(&String::from_utf8_lossy(&bytes));
         }

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use crate::error::SourceError;
 use crate::git::{Git, local, local_error};
+use crate::objects::Reader;
 use crate::parse;
 
 /// The listing of a tree: about 200 bytes for each file; in bytes.
@@ -56,7 +57,12 @@ impl Repository {
         &self.folder
     }
 
-    fn command(&self) -> Command {
+    /// Starts a process that reads commits, also those that come after its start.
+    pub fn reader(&self) -> Reader {
+        Reader::start(self)
+    }
+
+    pub(crate) fn command(&self) -> Command {
         self.git.command().arg("--git-dir").arg(&self.folder)
     }
 
@@ -193,6 +199,11 @@ impl Repository {
             let mut none = Contents { stream: BufReader::new(Box::new(io::empty())), left: ids.into_iter() };
             return read(&mut none).map_err(io_error);
         }
+        if let Some(kept) = self.kept(&ids) {
+            let mut kept =
+                Contents { stream: BufReader::new(Box::new(io::Cursor::new(kept))), left: ids.into_iter() };
+            return read(&mut kept).map_err(io_error);
+        }
         let mut input = Vec::with_capacity(ids.len() * 65);
         for id in &ids {
             input.extend_from_slice(id.as_str().as_bytes());
@@ -213,6 +224,21 @@ impl Repository {
             }
             io_error(source)
         })
+    }
+}
+
+impl Repository {
+    /// The contents as git would print them, where all of them are in memory.
+    fn kept(&self, ids: &[ContentId]) -> Option<Vec<u8>> {
+        let mut cache = self.git.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut printed = Vec::new();
+        for id in ids {
+            let content = cache.get(id)?;
+            printed.extend_from_slice(format!("{} blob {}\n", id.as_str(), content.len()).as_bytes());
+            printed.extend_from_slice(&content);
+            printed.push(b'\n');
+        }
+        Some(printed)
     }
 }
 

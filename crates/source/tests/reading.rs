@@ -235,3 +235,58 @@ async fn large_commits_are_read_in_a_moment() {
         assert_eq!((tree.entries.len(), tree.contents.len()), (20_000, 20_000));
     }
 }
+
+#[tokio::test]
+async fn a_reader_says_what_git_says_of_commits_that_come_after_its_start() {
+    let sandbox = Sandbox::new();
+    let upstream = sandbox.repository("up").await;
+    let mirror = Mirror::new(sandbox.git.clone(), sandbox.path("m.git"), upstream.remote());
+    mirror.fetch().await.unwrap();
+    let reader = mirror.repository().reader();
+    upstream.write("images/a/image.yaml", b"from: scratch\n");
+    upstream.write("images/a/files/etc/deep/er/conf", b"x");
+    upstream.write("images/a/files/large", &vec![1; 300_000]);
+    for number in 0..600 {
+        upstream.write(&format!("many/{number}"), number.to_string().as_bytes());
+    }
+    std::os::unix::fs::symlink("large", upstream.folder.join("images/a/files/link")).unwrap();
+    let first = upstream.git(&["rev-parse", "HEAD"]).await;
+    upstream.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{first},sub")]).await;
+    let subjects = ["one line", "two\nlines of a subject\n\nand a body", "", "  blanks  ", "gr\u{fc}n"];
+    for subject in subjects {
+        let tree = upstream.git(&["write-tree"]).await;
+        upstream.git(&["add", "images", "many"]).await;
+        let tree = if subject.is_empty() { tree } else { upstream.git(&["write-tree"]).await };
+        let commit = upstream.git_with(&["commit-tree", "-p", "HEAD", &tree], subject).await;
+        upstream.git(&["update-ref", "refs/heads/main", &commit]).await;
+        let commit = commit.parse().unwrap();
+        mirror.fetch().await.unwrap();
+        let read = reader.read(&commit).await.unwrap();
+        assert_eq!(read.info, mirror.repository().commit_info(&commit).await.unwrap());
+        let tree = mirror.read_tree(&commit).await.unwrap();
+        assert_eq!((read.tree.entries, read.tree.contents), (tree.entries, tree.contents));
+    }
+}
+
+#[tokio::test]
+async fn what_a_reader_cannot_read_it_leaves_to_others() {
+    let sandbox = Sandbox::new();
+    let upstream = sandbox.repository("up").await;
+    let mirror = Mirror::new(sandbox.git.clone(), sandbox.path("m.git"), upstream.remote());
+    // No mirror; a commit that is not there; a path that no image can hold; another encoding.
+    let commit = upstream.commit("second").await;
+    assert!(mirror.repository().reader().read(&commit).await.is_none());
+    mirror.fetch().await.unwrap();
+    let gone = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa".parse().unwrap();
+    assert!(mirror.repository().reader().read(&gone).await.is_none());
+    upstream.git(&["config", "i18n.commitEncoding", "ISO-8859-1"]).await;
+    let encoded = upstream.commit("latin").await;
+    upstream.write("tab\there", b"");
+    let unfit = upstream.commit("unfit").await;
+    mirror.fetch().await.unwrap();
+    for commit in [encoded, unfit] {
+        assert!(mirror.repository().reader().read(&commit).await.is_none());
+        assert!(mirror.repository().commit_info(&commit).await.is_ok());
+    }
+    assert!(mirror.repository().reader().read(&commit).await.is_some());
+}

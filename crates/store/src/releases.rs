@@ -181,7 +181,8 @@ impl Store {
         .doing("drop channels")?;
         for (name, spec) in channels {
             sqlx::query(
-                "INSERT INTO channels (source_id, name, spec) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET spec = excluded.spec",
+                "INSERT INTO channels (source_id, name, spec) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET spec = excluded.spec
+                 WHERE spec <> excluded.spec",
             )
             .bind(source.0)
             .bind(name.as_str())

@@ -199,7 +199,7 @@ impl Store {
         number: RunNumber,
         diagnostics: &[Diagnostic],
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE runs SET diagnostics = ? WHERE number = ?")
+        sqlx::query("UPDATE runs SET diagnostics = ?1 WHERE number = ?2 AND diagnostics <> ?1")
             .bind(row::to_json(&diagnostics)?)
             .bind(number.0)
             .execute(&self.pool)

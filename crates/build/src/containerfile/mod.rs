@@ -10,7 +10,7 @@ mod store;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use edgewright_model::order::BlobRef;
+use edgewright_model::order::Context;
 use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
 use edgewright_model::spec::SecretRef;
 use edgewright_oci::image::{Image, LayerRef};
@@ -22,9 +22,9 @@ use serde_json::{Map, Value};
 pub use parse::{ContainerfileError, check};
 
 use crate::context::{BuildContext, Events};
-use crate::failure;
 use crate::image_state::{ImageState, blocking};
 use crate::log::Log;
+use crate::{failure, fetch};
 use store::Store;
 
 /// What buildah adds to every image.
@@ -32,7 +32,7 @@ const BUILDAH_LABEL: &str = "io.buildah.version";
 
 /// The parts of a `containerfile` step's order.
 pub(crate) struct Order<'a> {
-    pub(crate) context: &'a BlobRef,
+    pub(crate) context: &'a Context,
     pub(crate) text: &'a str,
     pub(crate) args: &'a BTreeMap<String, String>,
     pub(crate) target: Option<&'a str>,
@@ -185,20 +185,16 @@ fn fresh_folder(folder: &Path) -> std::io::Result<PathBuf> {
     }
 }
 
-async fn unpack_context(ctx: &BuildContext, context: &BlobRef, folder: &Path) -> Result<PathBuf, JobFailure> {
-    let tar = folder.join("context.tar");
-    let quiet = edgewright_oci::client::QUIET;
-    let pulled = ctx.client.pull_blob_file(&context.repository, &context.digest, &tar, quiet).await;
-    pulled.map_err(|error| failure::registry(Phase::Fetch, &error))?;
+async fn unpack_context(ctx: &BuildContext, context: &Context, folder: &Path) -> Result<PathBuf, JobFailure> {
+    let tar = fetch::open(ctx, context, folder).await?;
     let target = folder.join("context");
     let unpacked = target.clone();
     blocking(move || -> std::io::Result<()> {
         std::fs::create_dir_all(&target)?;
-        let mut archive = tar::Archive::new(std::io::BufReader::new(std::fs::File::open(&tar)?));
+        let mut archive = tar::Archive::new(tar);
         archive.set_preserve_permissions(true);
         archive.set_preserve_ownerships(false);
-        archive.unpack(&target)?;
-        std::fs::remove_file(&tar)
+        archive.unpack(&target)
     })
     .await?
     .map_err(|error| failure::local(Phase::Fetch, &error))?;

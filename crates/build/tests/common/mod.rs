@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use edgewright_build::BuildContext;
 use edgewright_model::Digest;
-use edgewright_model::order::{Base, BlobRef, ImageTask, RegistryAccess, StepAction, StepOrder};
+use edgewright_model::order::{Base, Context, ImageTask, RegistryAccess, StepAction, StepOrder};
 use edgewright_model::reference::RepoName;
 use edgewright_oci::Client;
 use edgewright_oci::layer::{Entry, Kind};
@@ -82,17 +82,17 @@ impl World {
         BuildContext { scratch, ..self.ctx.clone() }
     }
 
-    pub(crate) async fn push_tar(&self, entries: &[(&str, Kind, &str)]) -> BlobRef {
+    pub(crate) async fn push_tar(&self, entries: &[(&str, Kind, &str)]) -> Context {
         self.push(tar_of(entries)).await
     }
 
     #[allow(dead_code, reason = "not every test binary needs it")]
-    pub(crate) async fn push_entries(&self, entries: &[(Entry, &str)]) -> BlobRef {
+    pub(crate) async fn push_entries(&self, entries: &[(Entry, &str)]) -> Context {
         self.push(tar_of_entries(entries)).await
     }
 
-    async fn push(&self, tar: Vec<u8>) -> BlobRef {
-        self.ctx.client.push_blob_bytes(&repo("t/contexts"), tar).await.unwrap()
+    async fn push(&self, tar: Vec<u8>) -> Context {
+        Context::Blob(self.ctx.client.push_blob_bytes(&repo("t/contexts"), tar).await.unwrap())
     }
 }
 

@@ -1,6 +1,7 @@
 //! One node's job, from its order to its recorded result.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use edgewright_model::error::Chain;
 use edgewright_model::order::{JobId, JobOrder, ORDER_VERSION, Task};
@@ -26,6 +27,8 @@ use crate::logs::LogFile;
 
 /// Events of one job that wait to be handled.
 const BACKLOG: usize = 256;
+/// A phase is for people to see: one that is over sooner is not worth a commit.
+const PHASE_LASTS: Duration = Duration::from_millis(200);
 
 impl Driver<'_> {
     /// Runs the job of a waiting node and records what it made and found.
@@ -181,8 +184,18 @@ impl Driver<'_> {
         let (sender, mut receiver) = mpsc::channel(BACKLOG);
         let work = self.executor.run(order, sender, self.cancel.clone());
         let listen = async {
-            while let Some(event) = receiver.recv().await {
-                self.pass_on(name, id, event, log.as_mut()).await;
+            let mut lasting = Lasting::default();
+            loop {
+                tokio::select! {
+                    event = receiver.recv() => {
+                        let Some(event) = event else { break };
+                        if let JobEvent::Phase { phase, .. } = &event {
+                            lasting.begins(*phase);
+                        }
+                        self.pass_on(name, event, log.as_mut()).await;
+                    }
+                    phase = lasting.lasts() => self.note_phase(name, id, phase).await,
+                }
             }
         };
         let (outcome, ()) = tokio::join!(work, listen);
@@ -199,16 +212,18 @@ impl Driver<'_> {
         }
     }
 
-    async fn pass_on(&self, name: &str, id: Option<&NodeId>, event: JobEvent, log: Option<&mut LogFile>) {
+    async fn note_phase(&self, name: &str, id: Option<&NodeId>, phase: Phase) {
+        if let Some(id) = id
+            && let Err(error) = self.store.note_phase(self.run.number, name, &id.platform, phase).await
+        {
+            tracing::warn!(error = %Chain(&error), node = name, "a phase was not noted");
+        }
+    }
+
+    async fn pass_on(&self, name: &str, event: JobEvent, log: Option<&mut LogFile>) {
         let node = name.to_owned();
         let (kind, line) = match event {
             JobEvent::Phase { phase, title } => {
-                if let Some(id) = id
-                    && let Err(error) =
-                        self.store.note_phase(self.run.number, name, &id.platform, phase).await
-                {
-                    tracing::warn!(error = %edgewright_model::error::Chain(&error), node = name, "a phase was not noted");
-                }
                 let line = format!("── {} {title}", phase_name(phase));
                 (RunEventKind::Phase { node, phase, title }, Some(line))
             }
@@ -222,6 +237,25 @@ impl Driver<'_> {
             log.line(&line).await;
         }
         self.events.send(self.run.number, kind);
+    }
+}
+
+/// The phase that a job is in, until it lasts long enough to be noted.
+#[derive(Default)]
+struct Lasting(Option<(Phase, tokio::time::Instant)>);
+
+impl Lasting {
+    fn begins(&mut self, phase: Phase) {
+        let since = self.0.map_or_else(tokio::time::Instant::now, |(_, since)| since);
+        self.0 = Some((phase, since));
+    }
+
+    /// Waits until there is a phase to note; it is given once.
+    async fn lasts(&mut self) -> Phase {
+        let Some((phase, since)) = self.0 else { return std::future::pending().await };
+        tokio::time::sleep_until(since + PHASE_LASTS).await;
+        self.0 = None;
+        phase
     }
 }
 

@@ -7,8 +7,8 @@ use base64::Engine as _;
 use edgewright_model::Digest;
 use edgewright_model::names::ImageName;
 use edgewright_model::order::{
-    Base, BlobRef, ImageTask, JobId, JobOrder, LaneOrder, LockTask, ManifestRef, ORDER_VERSION, StepAction,
-    StepOrder, Task,
+    Base, BlobRef, Context, ImageTask, JobId, JobOrder, LaneOrder, LockTask, ManifestRef, ORDER_VERSION,
+    StepAction, StepOrder, Task,
 };
 use edgewright_model::reference::RepoName;
 use edgewright_model::spec::Lane;
@@ -35,6 +35,8 @@ const EXECUTABLE_MODE: u32 = 0o755;
 const LINK_LIMIT: usize = 4096;
 /// The largest keyring in bytes.
 const KEY_LIMIT: usize = 1024 * 1024;
+/// Entries that hold no more bytes than this together travel in the order itself.
+const INLINE_LIMIT: u64 = 64 * 1024;
 /// Beyond the last check's own time: boot, evidence, removal.
 const LANE_MARGIN_S: u64 = 120;
 
@@ -195,13 +197,17 @@ impl Driver<'_> {
         Ok(StepOrder { key: step.key.clone(), title: step.title.clone(), action })
     }
 
-    /// Packs a context, pushes it and pins it until the run is over.
+    /// Packs a context. A large one is pushed, and pinned until the run is over.
     async fn pack(
         &self,
         prepared: &Prepared,
         epoch: Timestamp,
         entries: Vec<PackEntry>,
-    ) -> Result<BlobRef, ControlError> {
+    ) -> Result<Context, ControlError> {
+        if entries.iter().map(PackEntry::size).sum::<u64>() <= INLINE_LIMIT {
+            let tar = self.watched.mirror.repository().pack(entries, epoch, Vec::new()).await?;
+            return Ok(Context::Inline { tar: base64::engine::general_purpose::STANDARD.encode(tar) });
+        }
         let repository = contexts(prepared)?;
         let packed =
             Packing::new(&self.scratch).map_err(|source| file("make a file for a context", source))?;
@@ -210,7 +216,7 @@ impl Driver<'_> {
         let blob = BlobRef { repository, digest, size };
         self.hosting.push_file(&blob, &path).await?;
         self.hosting.pin(&self.contexts_pin(), &[(blob.repository.clone(), blob.digest.clone())]).await?;
-        Ok(blob)
+        Ok(Context::Blob(blob))
     }
 
     async fn context_entry(&self, entry: &ContextEntry) -> Result<PackEntry, ControlError> {

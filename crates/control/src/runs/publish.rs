@@ -94,9 +94,8 @@ impl Driver<'_> {
 
     /// The run is recorded as ended.
     async fn over(&self, state: RunState) -> Result<(), ControlError> {
-        self.hosting.unpin(&self.contexts_pin()).await?;
         self.events.send(self.run.number, RunEventKind::State(state));
-        Ok(())
+        Ok(self.hosting.unpin(&self.contexts_pin()).await?)
     }
 
     /// The branch whose newest release is what this run's results are compared with: its own, or for a pull request the
@@ -198,12 +197,10 @@ impl Driver<'_> {
         let repository = repository.ok_or(ControlError::Stopped)?;
         let index = image::index(&listed);
         let size = index.len() as u64;
-        let digest = self.hosting.push_manifest(&repository, media::INDEX, index).await?;
-        self.store.note_index(&digest, &repository, manifests).await?;
-        let source = self.store.source(self.run.source).await?;
+        let digest = Digest::of(&index);
         let provenance = json!({
             "version": 1,
-            "source": source.url,
+            "source": self.watched.settings.remote.to_string(),
             "branch": self.run.branch,
             "commit": self.run.commit,
             "run": self.run.number,
@@ -213,7 +210,13 @@ impl Driver<'_> {
             "builder": concat!("edgewright ", env!("CARGO_PKG_VERSION")),
         });
         let subject = Descriptor::new(media::INDEX, digest.clone(), size);
-        referrers::push(self.hosting, &repository, referrers::PROVENANCE, &subject, &provenance, &[]).await?;
+        let kind = referrers::PROVENANCE;
+        // A referrer may be there before its subject.
+        tokio::try_join!(
+            async { Ok(self.hosting.push_manifest(&repository, media::INDEX, index).await?) },
+            async { Ok(self.store.note_index(&digest, &repository, manifests).await?) },
+            referrers::push(self.hosting, &repository, kind, &subject, &provenance, &[]),
+        )?;
         Ok(EntryRow {
             variant: variant.clone(),
             repository,

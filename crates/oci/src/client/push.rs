@@ -12,7 +12,7 @@ use edgewright_model::order::BlobRef;
 use edgewright_model::reference::RepoName;
 use futures::StreamExt as _;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
-use reqwest::{Body, Method, Response, StatusCode, Url};
+use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, Url};
 use tokio::io::AsyncSeekExt as _;
 use tokio_util::io::ReaderStream;
 
@@ -77,11 +77,20 @@ impl Client {
             return Ok(blob);
         }
         let what = format!("a push of blob {} to {repository}", blob.digest);
-        let url = with_digest(self.open_upload(repository, &what).await?, &blob.digest);
-        let request = Request { method: Method::PUT, url, repository, rights: Rights::Push, what: &what };
-        self.transport
-            .send(&request, |builder| builder.header(CONTENT_TYPE, OCTETS).body(bytes.clone()))
-            .await?;
+        let body = |builder: RequestBuilder| builder.header(CONTENT_TYPE, OCTETS).body(bytes.clone());
+        let request = Request {
+            method: Method::POST,
+            url: with_digest(self.transport.url(repository, "blobs/uploads/")?, &blob.digest),
+            repository,
+            rights: Rights::Push,
+            what: &what,
+        };
+        let answer = self.transport.send(&request, body).await?;
+        // A registry may leave the body alone and open an upload (distribution spec, "Single POST").
+        if answer.status() == StatusCode::ACCEPTED {
+            let url = with_digest(self.location(&request.url, &answer, &what)?, &blob.digest);
+            self.transport.send(&Request { method: Method::PUT, url, ..request }, body).await?;
+        }
         Ok(blob)
     }
 

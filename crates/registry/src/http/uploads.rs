@@ -13,6 +13,7 @@ use crate::metadata::Change;
 use crate::ports::Action;
 use crate::range::parse_content_range;
 use crate::session::{Held, Session};
+use crate::uploads::WHOLE_LIMIT;
 
 const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
@@ -25,6 +26,13 @@ impl Call<'_> {
             return Ok(created(name, &digest));
         }
         let digest = self.digest("digest")?;
+        if let Some(digest) = &digest
+            && self.length().is_some_and(|length| length <= WHOLE_LIMIT)
+        {
+            let body = self.inner.whole_body(body).await?;
+            self.inner.store_whole(name, body, digest).await?;
+            return Ok(created(name, digest));
+        }
         let (id, held) = self.inner.begin_upload(name).await?;
         let Some(digest) = digest else {
             return Ok(accepted(StatusCode::ACCEPTED, name, &id, 0));
@@ -98,6 +106,11 @@ impl Call<'_> {
         Ok(empty(StatusCode::NO_CONTENT, []))
     }
 
+    /// The length of the body, where the client says it.
+    fn length(&self) -> Option<u64> {
+        self.header(header::CONTENT_LENGTH)?.parse().ok()
+    }
+
     fn digest(&self, parameter: &str) -> Result<Option<Digest>, Refusal> {
         let digest = self.query.get(parameter).map(str::parse).transpose();
         digest.map_err(|e: edgewright_model::digest::InvalidDigest| Refusal::digest_invalid(e.to_string()))
@@ -115,8 +128,7 @@ impl Call<'_> {
                 .with(header::LOCATION, &location(name, id))
                 .with(header::RANGE, &have(expected)));
         }
-        let length: Option<u64> = self.header(header::CONTENT_LENGTH).and_then(|text| text.parse().ok());
-        match length {
+        match self.length() {
             Some(actual) if actual != range.end - range.start => {
                 Err(RegistryError::SizeMismatch { expected: range.end - range.start, actual }.into())
             }

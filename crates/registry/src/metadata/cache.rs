@@ -98,6 +98,7 @@ impl Content {
             Change::StoreBlob(_)
             | Change::Mount { .. }
             | Change::BeginUpload { .. }
+            | Change::BeginIntended { .. }
             | Change::TouchUpload(_)
             | Change::DropUpload(_)
             | Change::Intend(_)

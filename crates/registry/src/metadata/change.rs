@@ -12,6 +12,8 @@ use super::Intent;
 pub(crate) enum Change {
     /// An upload begins, unless `max` are open.
     BeginUpload { upload: UploadId, repository: RepoName, max: usize },
+    /// An upload begins that came whole, and is about to become a blob, unless `max` are open.
+    BeginIntended { intent: Intent, max: usize },
     /// Somebody still works on the upload.
     TouchUpload(UploadId),
     /// The upload and its intent are gone.

@@ -1,6 +1,7 @@
 //! HTTP: the handlers extract, call one view or one use-case, and map the answer.
 
 pub mod access;
+mod events;
 mod hooks;
 mod rebuilds;
 mod verdicts;
@@ -91,6 +92,7 @@ fn handler(operation: Operation) -> MethodRouter<ApiState> {
         Operation::Poll => post(poll),
         Operation::Update => post(update),
         Operation::Runs => get(runs),
+        Operation::Events => get(events::stream),
         Operation::Run => get(run),
         Operation::Cancel => post(cancel),
         Operation::Retry => post(retry),

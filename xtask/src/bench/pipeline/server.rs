@@ -1,10 +1,10 @@
 //! A server under measurement: started, woken, asked, and its CPU time read.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Child;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
@@ -15,9 +15,6 @@ use crate::command::Run;
 const LIMIT: Duration = Duration::from_mins(20);
 /// How long an answer may take.
 const ANSWER_WITHIN: Duration = Duration::from_mins(1);
-/// We look again after a hundredth of the time that passed, within these bounds: looking takes time from what is measured.
-const SOONEST: Duration = Duration::from_millis(2);
-const LATEST: Duration = Duration::from_millis(100);
 /// The kernel's ticks per second in `/proc/PID/stat`: 100 on all of Linux's common platforms.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -29,8 +26,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts it on an empty data folder and waits until it is ready.
-    pub(super) fn start(edgewright: &Path, root: &Path, repository: &Path) -> anyhow::Result<Self> {
+    /// Starts it on an empty data folder and hears of its runs, but for what happened before it answered at all.
+    pub(super) fn start(edgewright: &Path, root: &Path, repository: &Path) -> anyhow::Result<(Self, Watch)> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let address = format!("127.0.0.1:{port}");
         let log = root.join("server.log");
@@ -42,11 +39,11 @@ impl Server {
             .arg(repository)
             .start_logged(&log)?;
         let server = Self { child, address, log };
-        for _ in 0..300 {
-            if server.get("/readyz").is_ok() {
-                return Ok(server);
+        for _ in 0..1500 {
+            if let Ok(watch) = server.watch() {
+                return Ok((server, watch));
             }
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(20));
         }
         bail!("the server does not answer; see {}", server.log.display())
     }
@@ -64,9 +61,7 @@ impl Server {
     /// A request as HTTP/1.0, whose answer ends with the connection: a client process each time would cost more than
     /// what is measured.
     fn ask(&self, method: &str, path: &str) -> anyhow::Result<String> {
-        let mut connection = TcpStream::connect(&self.address)?;
-        connection.set_read_timeout(Some(ANSWER_WITHIN))?;
-        write!(connection, "{method} {path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.address)?;
+        let mut connection = self.send(method, path, ANSWER_WITHIN)?;
         let mut answer = String::new();
         connection.read_to_string(&mut answer)?;
         let (head, body) = answer.split_once("\r\n\r\n").context("an answer has a head")?;
@@ -77,24 +72,22 @@ impl Server {
         Ok(body.to_owned())
     }
 
-    /// Waits for the end of a run; an error where it did not pass.
-    pub(super) fn wait_for(&self, run: usize) -> anyhow::Result<()> {
-        let began = Instant::now();
-        loop {
-            let runs: Value = serde_json::from_str(&self.get("/api/v1/runs?limit=1")?)?;
-            let newest = &runs[0];
-            if newest["number"] == run {
-                match newest["state"].as_str().unwrap_or_default() {
-                    "passed" => return Ok(()),
-                    "failed" | "cancelled" => bail!("run {run} did not pass; see {}", self.log.display()),
-                    _ => {}
-                }
-            }
-            if began.elapsed() > LIMIT {
-                bail!("run {run} did not end; see {}", self.log.display());
-            }
-            std::thread::sleep((began.elapsed() / 100).clamp(SOONEST, LATEST));
+    /// Hears of runs from now on: asking again and again would take time from what is measured.
+    fn watch(&self) -> anyhow::Result<Watch> {
+        let events = self.send("GET", "/api/v1/events", LIMIT)?;
+        let mut watch = Watch { events: BufReader::new(events), log: self.log.clone() };
+        let status = watch.line()?;
+        if !status.contains(" 200 ") {
+            bail!("events were answered with {status}");
         }
+        Ok(watch)
+    }
+
+    fn send(&self, method: &str, path: &str, within: Duration) -> anyhow::Result<TcpStream> {
+        let mut connection = TcpStream::connect(&self.address)?;
+        connection.set_read_timeout(Some(within))?;
+        write!(connection, "{method} {path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.address)?;
+        Ok(connection)
     }
 
     /// CPU seconds of the server and of all jobs that ended.
@@ -106,27 +99,45 @@ impl Server {
         Ok(ticks.sum::<Result<f64, _>>()? / TICKS_PER_SECOND)
     }
 
-    /// Looks until something holds; gives when that was.
-    pub(super) fn wait_until(
-        &self,
-        holds: impl Fn(&Self) -> anyhow::Result<bool>,
-    ) -> anyhow::Result<Instant> {
-        let began = Instant::now();
-        while !holds(self)? {
-            if began.elapsed() > LIMIT {
-                bail!("waited in vain; see {}", self.log.display());
-            }
-            std::thread::sleep((began.elapsed() / 100).clamp(SOONEST, LATEST));
-        }
-        Ok(Instant::now())
-    }
-
     /// What the tags of plant-a's images answer.
     pub(super) fn digests(&self) -> anyhow::Result<Vec<String>> {
         ["hmi", "gateway"]
             .iter()
             .map(|role| self.get(&format!("/v2/bench/{role}/plant-a/manifests/stable")))
             .collect()
+    }
+}
+
+/// What a server tells of its runs.
+pub(super) struct Watch {
+    events: BufReader<TcpStream>,
+    log: PathBuf,
+}
+
+impl Watch {
+    /// Waits for the end of a run that had not ended when watching began; an error where it did not pass.
+    pub(super) fn until_passed(&mut self, run: usize) -> anyhow::Result<()> {
+        loop {
+            let line = self.line()?;
+            let Some(data) = line.strip_prefix("data:") else { continue };
+            let moved: Value = serde_json::from_str(data)?;
+            if moved["run"] == run {
+                match moved["state"].as_str().unwrap_or_default() {
+                    "passed" => return Ok(()),
+                    "failed" | "cancelled" => bail!("run {run} did not pass; see {}", self.log.display()),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn line(&mut self) -> anyhow::Result<String> {
+        let mut line = String::new();
+        let length = self.events.read_line(&mut line).context("no event came in time")?;
+        if length == 0 {
+            bail!("the server ended; see {}", self.log.display());
+        }
+        Ok(line)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Blobs, from intent to row.
 
+use edgewright_blobs::UploadId;
 use edgewright_model::Digest;
 use edgewright_model::reference::RepoName;
 use sqlx::SqliteConnection;
@@ -8,6 +9,25 @@ use super::{Done, refuse_pinned, repository_id};
 use crate::error::RegistryError;
 use crate::metadata::rows::Intent;
 use crate::metadata::{signed, unix_millis};
+
+pub(super) async fn begin_upload(
+    db: &mut SqliteConnection,
+    upload: &UploadId,
+    repository: &RepoName,
+    max: usize,
+) -> Done {
+    let (open,): (i64,) = sqlx::query_as("SELECT count(*) FROM uploads").fetch_one(&mut *db).await?;
+    if usize::try_from(open).is_ok_and(|open| open >= max) {
+        return Err(RegistryError::Busy("open uploads"));
+    }
+    sqlx::query("INSERT INTO uploads (id, repository, created_at, touched_at) VALUES (?1, ?2, ?3, ?3)")
+        .bind(upload.as_str())
+        .bind(repository.as_str())
+        .bind(unix_millis())
+        .execute(db)
+        .await?;
+    Ok(())
+}
 
 pub(super) async fn intend(db: &mut SqliteConnection, intent: &Intent) -> Done {
     sqlx::query(

@@ -11,7 +11,7 @@ use sqlx::SqliteConnection;
 use super::change::Change;
 use super::unix_millis;
 use crate::error::RegistryError;
-use blobs::{drop_intent, intend, mount, renew_blob, store_blob, unlink_blob, visible_blob};
+use blobs::{begin_upload, drop_intent, intend, mount, renew_blob, store_blob, unlink_blob, visible_blob};
 use collect::{collect, drop_blob};
 use manifests::{has_manifest, store_manifest};
 
@@ -20,18 +20,11 @@ type Done = Result<(), RegistryError>;
 pub(super) async fn apply(db: &mut SqliteConnection, change: &Change) -> Done {
     match change {
         Change::BeginUpload { upload, repository, max } => {
-            let (open,): (i64,) = sqlx::query_as("SELECT count(*) FROM uploads").fetch_one(&mut *db).await?;
-            if usize::try_from(open).is_ok_and(|open| open >= *max) {
-                return Err(RegistryError::Busy("open uploads"));
-            }
-            sqlx::query(
-                "INSERT INTO uploads (id, repository, created_at, touched_at) VALUES (?1, ?2, ?3, ?3)",
-            )
-            .bind(upload.as_str())
-            .bind(repository.as_str())
-            .bind(unix_millis())
-            .execute(db)
-            .await?;
+            begin_upload(db, upload, repository, *max).await?;
+        }
+        Change::BeginIntended { intent, max } => {
+            begin_upload(db, &intent.upload, &intent.repository, *max).await?;
+            intend(db, intent).await?;
         }
         Change::TouchUpload(upload) => {
             sqlx::query("UPDATE uploads SET touched_at = ? WHERE id = ?")

@@ -1,5 +1,7 @@
 //! Sources: each is polled; a followed branch that stands elsewhere becomes a run.
 
+mod look;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,10 +10,9 @@ use std::time::Duration;
 use edgewright_model::error::Chain;
 use edgewright_model::names::{CommitId, ImageName, SourceName};
 use edgewright_model::run::{RunNumber, Trigger};
-use edgewright_model::spec::Follows;
 use edgewright_model::tree::Tree;
 use edgewright_plan::Graph;
-use edgewright_source::{Followed, Mirror, RefChange, RemoteRefs, SourceError, changed};
+use edgewright_source::{Commit, CommitInfo, Mirror, Reader, SourceError};
 use edgewright_store::sources::{NewRun, SourceId};
 use edgewright_store::{Store, StoreError};
 use tokio::sync::Notify;
@@ -28,15 +29,6 @@ const LONGEST_BACKOFF: Duration = Duration::from_mins(10);
 /// How long to wait for the next poll after so many failed ones in a row.
 pub fn pause_after(poll: Duration, failures: u32) -> Duration {
     poll.saturating_mul(2_u32.saturating_pow(failures.min(10))).min(LONGEST_BACKOFF.max(poll))
-}
-
-/// What a look at a remote found.
-struct Seen {
-    default: Option<String>,
-    moved: Vec<(String, CommitId)>,
-    branches: BTreeMap<String, CommitId>,
-    /// The branch that should be followed, and is not there.
-    missing: Option<SourceError>,
 }
 
 /// A source with its mirror.
@@ -62,6 +54,12 @@ impl Watched {
             Some((found, tree)) if found == *commit => Ok(tree),
             _ => self.mirror.read_tree(commit).await,
         }
+    }
+
+    /// A commit as people see it, and its files where they can be read: if not, its run says why.
+    async fn read_commit(&self, commit: &CommitId) -> Result<(CommitInfo, Option<Tree>), SourceError> {
+        let tree = self.mirror.read_tree(commit).await.ok();
+        Ok((self.mirror.repository().commit_info(commit).await?, tree))
     }
 
     /// Keeps a run's graph, for the next one to say what changed.
@@ -91,6 +89,12 @@ impl Watched {
             Some(branch) => Ok(Some(branch.clone())),
             None => Ok(store.source(self.id).await?.default_branch),
         }
+    }
+}
+
+fn tell(source: &SourceName, runs: &[RunNumber]) {
+    for run in runs {
+        tracing::info!(source.name = %source, run.number = run.0, "a commit became a run");
     }
 }
 
@@ -151,14 +155,17 @@ impl Control {
         let Some(watched) = self.watched(source) else { return };
         let name = watched.settings.name.clone();
         let mut failures: u32 = 0;
+        let mut told = false;
         loop {
             let began = tokio::time::Instant::now();
+            if told {
+                // What goes wrong here goes wrong in the poll that follows, which says so.
+                tell(&name, &self.take_told(&watched).await.unwrap_or_default());
+            }
             match self.poll_once(&watched).await {
                 Ok(runs) => {
                     failures = 0;
-                    for run in runs {
-                        tracing::info!(source.name = %name, run.number = run.0, "a commit became a run");
-                    }
+                    tell(&name, &runs);
                 }
                 Err(error) => {
                     failures = failures.saturating_add(1);
@@ -168,15 +175,15 @@ impl Control {
             }
             let ended = tokio::time::Instant::now();
             let pause = pause_after(watched.settings.poll, failures);
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+            told = tokio::select! {
+                () = tokio::time::sleep(pause) => false,
                 () = async {
                     watched.wake.notified().await;
                     // Webhooks of a busy repository do not poll the remote without end: it rests as long as it worked.
                     tokio::time::sleep_until(ended + (ended - began).max(SHORTEST_PAUSE)).await;
-                } => {}
+                } => true,
                 () = watched.stop.cancelled() => return,
-            }
+            };
         }
     }
 
@@ -193,7 +200,7 @@ impl Control {
         };
         inner.store.note_poll(watched.id, default.as_deref(), error.as_deref(), inner.clock.now()).await?;
         let seen = polled?;
-        match self.take(watched, seen.moved, &seen.branches).await {
+        match self.take(watched, seen.moved, seen.reader.as_ref(), &seen.branches).await {
             // Told and backed off as a failure; what else is followed was looked at all the same.
             Ok(runs) => seen.missing.map_or(Ok(runs), |error| Err(error.into())),
             Err(error) => {
@@ -209,62 +216,17 @@ impl Control {
         &self,
         watched: &Watched,
         moved: Vec<(String, CommitId)>,
+        reader: Option<&Reader>,
         branches: &BTreeMap<String, CommitId>,
     ) -> Result<Vec<RunNumber>, ControlError> {
         let mut runs = Vec::new();
         for (branch, commit) in moved {
-            runs.push(self.queue(watched, branch, &commit, Trigger::Commit, &BTreeSet::new()).await?);
+            runs.push(self.queue_with(watched, branch, &commit, reader).await?);
         }
         if let Some(wanted) = &watched.settings.pull_requests {
             runs.extend(self.look_at_pull_requests(watched, wanted, branches).await?);
         }
         Ok(runs)
-    }
-
-    async fn look(&self, watched: &Watched) -> Result<Seen, ControlError> {
-        let store = &self.0.store;
-        let refs = self.0.git.poll(&watched.settings.remote).await?;
-        let mut followed = Followed::default();
-        match &watched.settings.branch {
-            Some(branch) => drop(followed.branches.insert(branch.clone())),
-            None => followed.default_branch = true,
-        }
-        let channels = store.channels(watched.id).await?;
-        followed.branches.extend(channels.into_iter().filter_map(|channel| match channel.spec.follows {
-            Follows::Branch(branch) => Some(branch),
-            Follows::DefaultBranch | Follows::Channel(_) => None,
-        }));
-        let before = RemoteRefs {
-            default_branch: store.source(watched.id).await?.default_branch,
-            branches: store.decided(watched.id).await?,
-        };
-        let mut moved = Vec::new();
-        for change in changed(Some(&before), &refs, &followed) {
-            match change {
-                // One that became the default again may stand where it stood: its channels stand elsewhere by now.
-                RefChange::Appeared { branch, to } | RefChange::Moved { branch, to, .. } => {
-                    moved.push((branch, to));
-                }
-                RefChange::Missing { branch, .. } => {
-                    tracing::warn!(source.name = %watched.settings.name, branch, "a followed branch is gone: its channels stay");
-                }
-                // At the first look it has no name yet.
-                RefChange::DefaultRenamed { from: None, .. } => {}
-                RefChange::DefaultRenamed { from, to } => {
-                    tracing::info!(source.name = %watched.settings.name, ?from, ?to, "the default branch has another name");
-                }
-            }
-        }
-        if !moved.is_empty() {
-            watched.mirror.fetch().await?;
-        }
-        // A repository without any commit just waits for its first one.
-        let missing = match refs.branch(&watched.settings.remote, watched.settings.branch.as_deref()) {
-            Ok(_) => None,
-            Err(SourceError::Empty { .. }) if before.branches.is_empty() => None,
-            Err(error) => Some(error),
-        };
-        Ok(Seen { default: refs.default_branch, moved, branches: refs.branches, missing })
     }
 
     pub(crate) async fn queue(
@@ -275,18 +237,45 @@ impl Control {
         trigger: Trigger,
         images: &BTreeSet<ImageName>,
     ) -> Result<RunNumber, ControlError> {
+        let read = watched.read_commit(commit).await?;
+        self.queue_read(watched, branch, read, trigger, images).await
+    }
+
+    /// Queues a commit that was fetched just now.
+    async fn queue_with(
+        &self,
+        watched: &Watched,
+        branch: String,
+        commit: &CommitId,
+        reader: Option<&Reader>,
+    ) -> Result<RunNumber, ControlError> {
+        let read = match reader {
+            Some(reader) => reader.read(commit).await,
+            None => None,
+        };
+        let read = match read {
+            Some(Commit { info, tree }) => (info, Some(tree)),
+            None => watched.read_commit(commit).await?,
+        };
+        self.queue_read(watched, branch, read, Trigger::Commit, &BTreeSet::new()).await
+    }
+
+    async fn queue_read(
+        &self,
+        watched: &Watched,
+        branch: String,
+        (info, tree): (CommitInfo, Option<Tree>),
+        trigger: Trigger,
+        images: &BTreeSet<ImageName>,
+    ) -> Result<RunNumber, ControlError> {
         let inner = &*self.0;
-        let repository = watched.mirror.repository();
-        // The run reads it next; two questions to git side by side take the time of one.
-        let reading = Box::pin(watched.mirror.read_tree(commit));
-        let (info, tree) = tokio::join!(repository.commit_info(commit), reading);
-        let info = info?;
-        if let Ok(tree) = tree {
-            *watched.read.lock().unwrap_or_else(PoisonError::into_inner) = Some((commit.clone(), tree));
+        if let Some(tree) = tree {
+            // The run wants it next.
+            *watched.read.lock().unwrap_or_else(PoisonError::into_inner) = Some((info.commit.clone(), tree));
         }
         let new = NewRun {
             branch,
-            commit: commit.clone(),
+            commit: info.commit,
             subject: info.subject,
             author: format!("{} <{}>", info.author, info.email),
             trigger,

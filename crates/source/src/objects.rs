@@ -1,0 +1,258 @@
+//! A conversation with `git cat-file --batch-command` (git 2.36 or newer): a commit with all that a run reads of it, from
+//! one process that was started while the commit was still being fetched.
+//!
+//! ```text
+//!  Reader ──CommitId──▶ blocking thread ──contents, info──▶ git
+//!         ◀─Commit────                  ◀─────────────────
+//! ```
+//!
+//! Whatever goes wrong here is no error: the caller reads the commit in the usual way, which says what is wrong.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::{self, BufRead as _, BufReader, PipeWriter, Read, Write as _};
+use std::sync::{Arc, PoisonError, mpsc};
+
+use edgewright_model::names::CommitId;
+use edgewright_model::tree::{ContentId, Tree, is_loaded};
+use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::git::Git;
+use crate::parse::{self, Listed};
+use crate::repository::{CommitInfo, Repository};
+
+/// Questions that are asked before answers are read: fewer bytes than a pipe holds.
+const WINDOW: usize = 256;
+/// The largest commit or directory, in bytes.
+const OBJECT_LIMIT: u64 = 64 * 1024 * 1024;
+/// The most entries of a commit: a directory may be in it many times.
+const ENTRIES_LIMIT: usize = 1_000_000;
+/// New contents up to this size are kept for whoever packs them next; in bytes.
+const SMALL: u64 = 64 * 1024;
+/// All of them together; in bytes.
+const SMALL_TOTAL: u64 = 4 * 1024 * 1024;
+
+/// A commit with all that a run reads of it.
+#[derive(Debug)]
+pub struct Commit {
+    /// Author, time and subject.
+    pub info: CommitInfo,
+    /// Its files.
+    pub tree: Tree,
+}
+
+/// Answered in turn; an error ends the conversation.
+type Question = Box<dyn FnOnce(&mut Objects) -> io::Result<()> + Send>;
+
+/// A git process that reads commits; it ends with this value.
+pub struct Reader {
+    questions: mpsc::Sender<Question>,
+    git: Git,
+    _process: AbortOnDropHandle<()>,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").finish_non_exhaustive()
+    }
+}
+
+impl Reader {
+    pub(crate) fn start(repository: &Repository) -> Self {
+        let (questions, asked) = mpsc::channel::<Question>();
+        let command = repository.command().args(["cat-file", "--batch-command", "--buffer"]);
+        let talk = command.run_dialogue(move |ask, answers| {
+            let mut objects = Objects { ask, answers: BufReader::new(answers) };
+            // Whoever asked hears the end of the channel.
+            while asked.recv().is_ok_and(|question| question(&mut objects).is_ok()) {}
+        });
+        let task = tokio::spawn(async move {
+            if let Err(error) = talk.await {
+                tracing::debug!(%error, "a reader of commits ended early");
+            }
+        });
+        Self { questions, git: repository.git.clone(), _process: AbortOnDropHandle::new(task) }
+    }
+
+    /// Where a branch stands; none where there is none.
+    pub async fn branch(&self, name: &str) -> Option<CommitId> {
+        // Git itself takes no such names.
+        if name.contains(|letter: char| letter.is_whitespace() || letter.is_control()) {
+            return None;
+        }
+        let name = format!("refs/heads/{name}");
+        self.ask(move |objects| objects.resolve(&name)).await
+    }
+
+    /// Reads a commit; none where it is not there, or cannot be read in this way.
+    pub async fn read(&self, commit: &CommitId) -> Option<Commit> {
+        let (commit, git) = (commit.clone(), self.git.clone());
+        self.ask(move |objects| objects.commit(&commit, &git)).await
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&mut Objects) -> io::Result<T> + Send + 'static,
+    ) -> Option<T> {
+        let (answer, answered) = oneshot::channel();
+        let question: Question = Box::new(move |objects| {
+            // Who asked may be gone; the next question is answered all the same.
+            ask(objects).map(|value| drop(answer.send(value)))
+        });
+        self.questions.send(question).ok()?;
+        answered.await.ok()
+    }
+}
+
+struct Objects {
+    ask: PipeWriter,
+    answers: BufReader<Box<dyn Read + Send>>,
+}
+
+impl Objects {
+    fn resolve(&mut self, name: &str) -> io::Result<CommitId> {
+        let mut commit = None;
+        self.ask("info", &[name], |_, head, _| {
+            commit = head.id.parse().ok();
+            Ok(())
+        })?;
+        commit.ok_or_else(|| unfit("branch"))
+    }
+
+    fn commit(&mut self, commit: &CommitId, git: &Git) -> io::Result<Commit> {
+        let mut object = Vec::new();
+        self.contents(&[commit.as_str()], |_, bytes| object = bytes)?;
+        let (info, root) = parse::commit(commit, &object).ok_or_else(|| unfit("commit"))?;
+        let mut tree = self.tree(&root)?;
+        self.load(&mut tree, git)?;
+        Ok(Commit { info, tree })
+    }
+
+    /// All entries, a level of folders at a time.
+    fn tree(&mut self, root: &str) -> io::Result<Tree> {
+        let mut listed: Vec<Listed> = Vec::new();
+        let mut level = vec![(Vec::new(), root.to_owned())];
+        while !level.is_empty() {
+            let ids: Vec<&str> = level.iter().map(|(_, id)| id.as_str()).collect();
+            let mut below = Vec::new();
+            let mut all = true;
+            self.contents(&ids, |position, bytes| {
+                let (folder, id) = &level[position];
+                all &= parse::directory((folder, &bytes), id.len() / 2, &mut listed, &mut below).is_some();
+            })?;
+            if !all || listed.len() + below.len() > ENTRIES_LIMIT {
+                return Err(unfit("directory"));
+            }
+            level = below;
+        }
+        let sized = listed.iter().filter(|(_, entry)| !entry.is_submodule());
+        let sized: BTreeSet<ContentId> = sized.map(|(_, entry)| entry.content.clone()).collect();
+        let ids: Vec<&str> = sized.iter().map(ContentId::as_str).collect();
+        let mut sizes = HashMap::new();
+        self.info(&ids, |position, size| {
+            sizes.insert(ids[position], size);
+        })?;
+        for (_, entry) in &mut listed {
+            entry.size = sizes.get(entry.content.as_str()).copied().unwrap_or_default();
+        }
+        let entries = parse::entries(listed).map_err(io::Error::other)?;
+        Ok(Tree { entries, ..Tree::default() })
+    }
+
+    /// The bytes that planning reads, and small ones that nobody has seen before: those are packed next.
+    fn load(&mut self, tree: &mut Tree, git: &Git) -> io::Result<()> {
+        let mut wanted = BTreeMap::new();
+        {
+            let mut cache = git.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut small = SMALL_TOTAL;
+            for (path, entry) in &tree.entries {
+                let is_loaded = is_loaded(path, entry);
+                let is_small = entry.size <= SMALL.min(small) && !entry.is_submodule();
+                if !is_loaded && !is_small {
+                    continue;
+                }
+                match cache.get(&entry.content) {
+                    Some(content) if is_loaded => {
+                        tree.contents.insert(entry.content.clone(), content);
+                    }
+                    Some(_) => {}
+                    None => {
+                        *wanted.entry(entry.content.clone()).or_default() |= is_loaded;
+                        small = small.saturating_sub(entry.size);
+                    }
+                }
+            }
+        }
+        let wanted: Vec<(ContentId, bool)> = wanted.into_iter().collect();
+        let ids: Vec<&str> = wanted.iter().map(|(id, _)| id.as_str()).collect();
+        let mut read: Vec<Arc<[u8]>> = Vec::with_capacity(ids.len());
+        self.contents(&ids, |_, bytes| read.push(bytes.into()))?;
+        let mut cache = git.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((id, is_loaded), bytes) in wanted.into_iter().zip(read) {
+            cache.insert(id.clone(), Arc::clone(&bytes));
+            if is_loaded {
+                tree.contents.insert(id, bytes);
+            }
+        }
+        Ok(())
+    }
+
+    fn contents(&mut self, names: &[&str], mut take: impl FnMut(usize, Vec<u8>)) -> io::Result<()> {
+        self.ask("contents", names, |position, head, answers| {
+            if head.size > OBJECT_LIMIT {
+                return Err(unfit("object"));
+            }
+            let mut bytes = Vec::new();
+            answers.take(head.size).read_to_end(&mut bytes)?;
+            answers.read_exact(&mut [0])?;
+            take(position, bytes);
+            Ok(())
+        })
+    }
+
+    fn info(&mut self, names: &[&str], mut take: impl FnMut(usize, u64)) -> io::Result<()> {
+        self.ask("info", names, |position, head, _| {
+            take(position, head.size);
+            Ok(())
+        })
+    }
+
+    fn ask(
+        &mut self,
+        verb: &str,
+        names: &[&str],
+        mut take: impl FnMut(usize, Head<'_>, &mut dyn Read) -> io::Result<()>,
+    ) -> io::Result<()> {
+        for (number, window) in names.chunks(WINDOW).enumerate() {
+            let mut questions: String = window.iter().map(|name| format!("{verb} {name}\n")).collect();
+            questions.push_str("flush\n");
+            self.ask.write_all(questions.as_bytes())?;
+            for offset in 0..window.len() {
+                let mut line = String::new();
+                // A head is an id, a word and a number: anything longer is not one.
+                self.answers.by_ref().take(200).read_line(&mut line)?;
+                let head = Head::parse(&line).ok_or_else(|| unfit("answer"))?;
+                take(number * WINDOW + offset, head, &mut self.answers)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What git says of an object before its bytes.
+struct Head<'a> {
+    id: &'a str,
+    size: u64,
+}
+
+impl<'a> Head<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        let mut words = line.split_ascii_whitespace();
+        let (id, _, size) = (words.next()?, words.next()?, words.next()?);
+        Some(Self { id, size: size.parse().ok()? })
+    }
+}
+
+fn unfit(what: &str) -> io::Error {
+    io::Error::other(format!("git gave no usable {what}"))
+}
