@@ -5,6 +5,7 @@ use std::time::Instant;
 use edgewright_model::Digest;
 use edgewright_model::order::{ImageTask, ManifestRef, StepAction, StepOrder};
 use edgewright_model::outcome::{JobEvent, JobFailure, KeptPackages, Phase, StepBuild};
+use edgewright_oci::layer::Layer;
 
 use crate::bootstrap::Leftovers;
 use crate::context::{BuildContext, Events};
@@ -44,13 +45,16 @@ async fn run(
         }
         let started = Instant::now();
         events(JobEvent::Phase { phase: Phase::Build, title: step.title.clone() });
-        let left = execute_step(task, &mut state, ctx, number, step, events).await?;
-        let kept = match (&step.action, left) {
-            (StepAction::Bootstrap { packages, .. }, Some(left)) => {
-                bootstrap::keep(task, ctx, packages, &left, events).await?
+        let (layers, left) = execute_step(task, &mut state, ctx, number, step, events).await?;
+        let keeping = async {
+            match (&step.action, &left) {
+                (StepAction::Bootstrap { packages, .. }, Some(left)) => {
+                    bootstrap::keep(task, ctx, packages, left, events).await
+                }
+                _ => Ok(None),
             }
-            _ => None,
         };
+        let ((), kept) = tokio::try_join!(state.publish(ctx, layers, &step.title, events), keeping)?;
         if let Some(manifest) = state.current.clone() {
             builds.push(step_build(&step.key, &manifest, &state, started, kept));
         }
@@ -78,6 +82,7 @@ fn step_build(
     }
 }
 
+/// Does a step's work; gives the layers that it made.
 async fn execute_step(
     task: &ImageTask,
     state: &mut ImageState,
@@ -85,7 +90,7 @@ async fn execute_step(
     number: usize,
     step: &StepOrder,
     events: Events<'_>,
-) -> Result<Option<Leftovers>, JobFailure> {
+) -> Result<(Vec<Layer>, Option<Leftovers>), JobFailure> {
     let mut left = None;
     let layers = match &step.action {
         StepAction::Bootstrap { step, packages, keys, kept } => {
@@ -118,6 +123,5 @@ async fn execute_step(
             vec![files::build(state, ctx, entries, delete, events).await?]
         }
     };
-    state.publish(ctx, layers, &step.title, events).await?;
-    Ok(left)
+    Ok((layers, left))
 }
