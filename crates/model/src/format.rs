@@ -124,12 +124,33 @@ pub fn parse(tree: &Tree) -> Parsed {
             drafts.exceptions.extend(read.map(|(doc, exception)| (file, doc, exception)));
         }
     }
+    unfit(tree, &mut report);
     let definition = source.map(|(_, source)| finish(tree, &mut report, &drafts, source));
     let definition = definition.filter(|_| !report.source);
     Parsed {
         definition,
         diagnostics: report.finish(),
         endings: drafts.exceptions.iter().map(ending).collect(),
+    }
+}
+
+/// Reports paths that no image can hold: each breaks the image or the site in whose folder it is. Elsewhere they are an error
+/// only where a link brings them in (see [`paths::unusable`]).
+fn unfit(tree: &Tree, report: &mut Report) {
+    for path in &tree.unfit {
+        let Some(folder) = &path.folder else { continue };
+        let mut parts = folder.as_str().split('/');
+        let (top, name) = (parts.next(), parts.next());
+        let owner = match (top, name) {
+            (Some("images"), Some(name)) => name.parse().map_or(Owner::Nobody, Owner::Image),
+            (Some("sites"), Some(name)) => name.parse().map_or(Owner::Nobody, Owner::Site),
+            // The folder of an image or a site, or an exception, cannot be read by its name.
+            (Some("images" | "sites"), None) if path.is_folder => Owner::Nobody,
+            (Some("exceptions"), None) => Owner::Nobody,
+            _ => continue,
+        };
+        let fault = paths::unfit(path);
+        report.add(&owner, folder, None, fault.message, fault.hint);
     }
 }
 

@@ -148,6 +148,9 @@ impl Entry {
 /// Files up to this size are loaded with the tree when [`is_loaded`] says so; larger ones are refused by `format`.
 pub const LOADED_LIMIT: u64 = 1024 * 1024;
 
+/// What says which files Git LFS keeps elsewhere.
+pub const ATTRIBUTES: &str = ".gitattributes";
+
 /// The name of folders whose small files are loaded, too: scripts of checks stand there.
 pub const CHECKS_FOLDER: &str = "checks";
 
@@ -158,10 +161,48 @@ pub struct Tree {
     pub entries: BTreeMap<TreePath, Entry>,
     /// The bytes of the entries that planning reads.
     pub contents: HashMap<ContentId, Arc<[u8]>>,
+    /// What git holds under paths that no image can have. Not among the entries.
+    pub unfit: Vec<UnfitPath>,
 }
 
-/// Whether planning reads an entry's bytes: definitions, locks, templates, Containerfiles, ignore files, scripts of checks,
-/// link targets.
+/// A path of a commit that is no [`TreePath`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnfitPath {
+    /// The longest part of it, from the top, that is a fit path; none where the first name is unfit.
+    pub folder: Option<TreePath>,
+    /// Whether what is unfit is a folder's name, and not the file's own.
+    pub is_folder: bool,
+    /// The whole path, escaped.
+    pub escaped: String,
+}
+
+impl UnfitPath {
+    /// The path of these bytes, or why it is none.
+    pub fn parse(bytes: &[u8]) -> Result<TreePath, Self> {
+        let text = std::str::from_utf8(bytes).ok();
+        text.and_then(|text| text.parse().ok()).ok_or_else(|| Self::new(bytes))
+    }
+
+    fn new(bytes: &[u8]) -> Self {
+        let mut folder: Option<TreePath> = None;
+        let mut parts = bytes.split(|&byte| byte == b'/');
+        for part in parts.by_ref() {
+            let text = std::str::from_utf8(part).unwrap_or_default();
+            let longer = folder.as_ref().map_or_else(|| text.to_owned(), |folder| format!("{folder}/{text}"));
+            let Ok(longer) = longer.parse() else { break };
+            folder = Some(longer);
+        }
+        let mut escaped = String::new();
+        for chunk in bytes.utf8_chunks() {
+            escaped.extend(chunk.valid().escape_debug());
+            escaped.extend(chunk.invalid().iter().flat_map(|byte| byte.escape_ascii()).map(char::from));
+        }
+        Self { folder, is_folder: parts.next().is_some(), escaped }
+    }
+}
+
+/// Whether planning reads an entry's bytes: definitions, locks, templates, Containerfiles, ignore and attribute files, scripts of
+/// checks, link targets.
 pub fn is_loaded(path: &TreePath, entry: &Entry) -> bool {
     let name = path.file_name();
     let extension = name.rsplit_once('.').map(|(_, extension)| extension);
@@ -173,11 +214,28 @@ pub fn is_loaded(path: &TreePath, entry: &Entry) -> bool {
                 matches!(extension, Some("yaml" | "j2" | "lock"))
                     || name.contains("Containerfile")
                     || name.contains("Dockerfile")
-                    || matches!(name, ".containerignore" | ".dockerignore")
+                    || matches!(name, ".containerignore" | ".dockerignore" | ATTRIBUTES)
                     || (entry.size <= crate::spec::SCRIPT_LIMIT
                         && path.as_str().split('/').rev().skip(1).any(|part| part == CHECKS_FOLDER))
             }
         }
+}
+
+/// What attributes say of files that Git LFS keeps.
+const LFS_FILTER: &[u8] = b"filter=lfs";
+
+/// How a pointer of Git LFS begins.
+const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+
+/// Whether bytes stand for a file that Git LFS keeps elsewhere.
+pub fn is_lfs_pointer(bytes: &[u8]) -> bool {
+    bytes.starts_with(LFS_POINTER)
+}
+
+/// Whether an entry may be a pointer of Git LFS: a version, a SHA-256 and a length have 126 to 145 bytes. Extensions, which
+/// hardly anybody uses, make them longer: those are found when they are packed.
+pub fn is_pointer_sized(entry: &Entry) -> bool {
+    matches!(entry.kind, EntryKind::File | EntryKind::Executable) && (100..=200).contains(&entry.size)
 }
 
 impl Tree {
@@ -200,6 +258,21 @@ impl Tree {
     /// Whether any entry lies below this path, so that it is a folder.
     pub fn is_folder(&self, path: &TreePath) -> bool {
         self.below(path).next().is_some()
+    }
+
+    /// Whether the commit's attributes give any file to Git LFS. Only then are files looked at for being pointers, so that
+    /// nobody else pays for it; what a repository has without attributes is found when it is packed.
+    pub fn uses_lfs(&self) -> bool {
+        let files = self.entries.iter().filter(|(path, _)| path.file_name() == ATTRIBUTES);
+        let mut contents = files.filter_map(|(_, entry)| self.contents.get(&entry.content));
+        contents.any(|bytes| bytes.windows(LFS_FILTER.len()).any(|part| part == LFS_FILTER))
+    }
+
+    /// The unfit paths below a folder.
+    pub fn unfit_below<'a>(&'a self, folder: &'a TreePath) -> impl Iterator<Item = &'a UnfitPath> + 'a {
+        self.unfit.iter().filter(move |path| {
+            path.folder.as_ref().is_some_and(|at| at == folder || at.below(folder).is_some())
+        })
     }
 
     /// Adds a file with its bytes: how tests build trees. The content id is not git's.

@@ -75,12 +75,6 @@ pub enum SourceError {
         /// As given.
         revision: String,
     },
-    /// Paths that no image can hold.
-    #[error("the repository has paths that are not usable: {}", some_of(.paths))]
-    UnfitPaths {
-        /// The paths, bytes that are no UTF-8 replaced.
-        paths: Vec<String>,
-    },
     /// The folder is a bare repository, which has no working files.
     #[error("{} is a bare repository", .folder.display())]
     Bare {
@@ -146,10 +140,7 @@ impl SourceError {
                 ErrorClass::NotFound
             }
             Self::Refused { .. } => ErrorClass::Denied,
-            Self::Empty { .. }
-            | Self::UnknownRevision { .. }
-            | Self::UnfitPaths { .. }
-            | Self::Bare { .. } => ErrorClass::UserFault,
+            Self::Empty { .. } | Self::UnknownRevision { .. } | Self::Bare { .. } => ErrorClass::UserFault,
             Self::Git { source, .. } => source.class(),
             Self::Answer { .. } => ErrorClass::Bug,
         }
@@ -170,9 +161,6 @@ impl SourceError {
                 "it was force-pushed away; the branch's present commit is built instead"
             }
             Self::UnknownRevision { .. } => "give a branch, a tag or a commit id of this repository",
-            Self::UnfitPaths { .. } => {
-                "rename them: paths are UTF-8, without control characters and backslashes"
-            }
             Self::Bare { .. } => "give its address as file://PATH, or a folder with files",
             Self::Damaged { .. } => {
                 "`git fsck` in it says more; mirrors of the server are fetched anew by themselves"

@@ -13,7 +13,7 @@ use std::io::{self, BufRead as _, BufReader, PipeWriter, Read, Write as _};
 use std::sync::{Arc, PoisonError, mpsc};
 
 use edgewright_model::names::CommitId;
-use edgewright_model::tree::{ContentId, Tree, is_loaded};
+use edgewright_model::tree::{ContentId, Entry, Tree, TreePath, is_loaded, is_pointer_sized};
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -124,7 +124,10 @@ impl Objects {
         self.contents(&[commit.as_str()], |_, bytes| object = bytes)?;
         let (info, root) = parse::commit(commit, &object).ok_or_else(|| unfit("commit"))?;
         let mut tree = self.tree(&root)?;
-        self.load(&mut tree, git)?;
+        self.load(&mut tree, git, is_loaded)?;
+        if tree.uses_lfs() {
+            self.load(&mut tree, git, |_, entry| is_pointer_sized(entry))?;
+        }
         Ok(Commit { info, tree })
     }
 
@@ -155,18 +158,22 @@ impl Objects {
         for (_, entry) in &mut listed {
             entry.size = sizes.get(entry.content.as_str()).copied().unwrap_or_default();
         }
-        let entries = parse::entries(listed).map_err(io::Error::other)?;
-        Ok(Tree { entries, ..Tree::default() })
+        Ok(parse::entries(listed))
     }
 
     /// The bytes that planning reads, and small ones that nobody has seen before: those are packed next.
-    fn load(&mut self, tree: &mut Tree, git: &Git) -> io::Result<()> {
+    fn load(
+        &mut self,
+        tree: &mut Tree,
+        git: &Git,
+        is_read: impl Fn(&TreePath, &Entry) -> bool,
+    ) -> io::Result<()> {
         let mut wanted = BTreeMap::new();
         {
             let mut cache = git.cache.lock().unwrap_or_else(PoisonError::into_inner);
             let mut small = SMALL_TOTAL;
             for (path, entry) in &tree.entries {
-                let is_loaded = is_loaded(path, entry);
+                let is_loaded = is_read(path, entry);
                 let is_small = entry.size <= SMALL.min(small) && !entry.is_submodule();
                 if !is_loaded && !is_small {
                     continue;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use edgewright_model::tree::ContentId;
+use edgewright_model::tree::{ContentId, is_lfs_pointer};
 use jiff::Timestamp;
 use tar::{Builder, EntryType, Header};
 
@@ -93,8 +93,7 @@ pub enum PackError {
     Source(#[source] SourceError),
 }
 
-/// How a pointer of Git LFS begins; the largest one, in bytes, as its specification has it.
-const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+/// The largest pointer of Git LFS, in bytes, as its specification has it.
 const POINTER_LIMIT: u64 = 1023;
 
 /// Travels as an I/O error through the archive's writer.
@@ -178,7 +177,7 @@ fn write_tar(
                     }
                     let mut bytes = Vec::new();
                     content.read_to_end(&mut bytes)?;
-                    if bytes.starts_with(POINTER) {
+                    if is_lfs_pointer(&bytes) {
                         return Err(io::Error::other(Pointer(entry.path.clone())));
                     }
                     file(size, &mut &bytes[..], &mut archive)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use edgewright_model::names::CommitId;
-use edgewright_model::tree::{ContentId, Entry, EntryKind, TreePath};
+use edgewright_model::tree::{ContentId, Entry, EntryKind, Tree, UnfitPath};
 use jiff::Timestamp;
 
 use crate::error::SourceError;
@@ -124,8 +124,8 @@ pub(crate) fn commit(id: &CommitId, bytes: &[u8]) -> Option<(CommitInfo, String)
     Some((info, field("tree")?.to_owned()))
 }
 
-/// `git ls-tree -r -z -l --full-tree COMMIT`.
-pub(crate) fn ls_tree(bytes: &[u8]) -> Result<BTreeMap<TreePath, Entry>, SourceError> {
+/// `git ls-tree -r -z -l --full-tree COMMIT`. The contents are still to be read.
+pub(crate) fn ls_tree(bytes: &[u8]) -> Result<Tree, SourceError> {
     let mut listed = Vec::new();
     for record in bytes.split(|&byte| byte == 0).filter(|record| !record.is_empty()) {
         let fault =
@@ -143,7 +143,7 @@ pub(crate) fn ls_tree(bytes: &[u8]) -> Result<BTreeMap<TreePath, Entry>, SourceE
         let size = if size == "-" { 0 } else { size.parse().map_err(|_| fault())? };
         listed.push((path.to_vec(), Entry { kind, content: ContentId::new(id), size }));
     }
-    entries(listed)
+    Ok(entries(listed))
 }
 
 fn kind(mode: &str) -> Option<EntryKind> {
@@ -157,17 +157,18 @@ fn kind(mode: &str) -> Option<EntryKind> {
     }
 }
 
-/// Entries by path; an error names those whose path is none.
-pub(crate) fn entries(listed: Vec<Listed>) -> Result<BTreeMap<TreePath, Entry>, SourceError> {
-    let mut entries = BTreeMap::new();
-    let mut unfit = Vec::new();
+/// A tree of entries, their contents still to be read.
+pub(crate) fn entries(listed: Vec<Listed>) -> Tree {
+    let mut tree = Tree::default();
     for (path, entry) in listed {
-        match std::str::from_utf8(&path).ok().and_then(|path| path.parse::<TreePath>().ok()) {
-            Some(path) => drop(entries.insert(path, entry)),
-            None => unfit.push(String::from_utf8_lossy(&path).escape_debug().to_string()),
+        match UnfitPath::parse(&path) {
+            Ok(path) => drop(tree.entries.insert(path, entry)),
+            Err(unfit) => tree.unfit.push(unfit),
         }
     }
-    if unfit.is_empty() { Ok(entries) } else { Err(SourceError::UnfitPaths { paths: unfit }) }
+    // Readers list folders in orders of their own.
+    tree.unfit.sort();
+    tree
 }
 
 /// The format that [`commit_info`] reads.
@@ -190,6 +191,7 @@ pub(crate) fn commit_info(bytes: &[u8]) -> Result<CommitInfo, SourceError> {
 
 #[cfg(test)]
 mod tests {
+    use edgewright_model::tree::TreePath;
     use proptest::prelude::*;
 
     use super::*;
@@ -238,7 +240,7 @@ mod tests {
             record("160000", "commit", "-", b"sub"),
         ]
         .concat();
-        let entries = ls_tree(&good).unwrap();
+        let entries = ls_tree(&good).unwrap().entries;
         let seen: Vec<_> =
             entries.iter().map(|(path, entry)| (path.as_str(), entry.kind, entry.size)).collect();
         assert_eq!(
@@ -250,10 +252,27 @@ mod tests {
                 ("sub", EntryKind::Submodule, 0)
             ]
         );
-        let bad = [record("100644", "blob", "1", b"caf\xe9"), record("100644", "blob", "1", b"a\nb"), good]
-            .concat();
-        let Err(SourceError::UnfitPaths { paths }) = ls_tree(&bad) else { panic!("they are unfit") };
-        assert_eq!(paths, ["caf\u{fffd}", "a\\nb"]);
+        let bad = [
+            record("100644", "blob", "1", b"images/a/caf\xe9/b/c"),
+            record("100644", "blob", "1", b"a\nb"),
+            record("100644", "blob", "1", "ä/b\u{7f}".as_bytes()),
+            good,
+        ];
+        let tree = ls_tree(&bad.concat()).unwrap();
+        let unfit: Vec<_> = tree
+            .unfit
+            .iter()
+            .map(|path| (path.folder.as_ref().map(TreePath::as_str), path.is_folder, path.escaped.as_str()))
+            .collect();
+        assert_eq!(
+            unfit,
+            [
+                (None, false, r"a\nb"),
+                (Some("images/a"), true, r"images/a/caf\xe9/b/c"),
+                (Some("ä"), false, r"ä/b\u{7f}")
+            ]
+        );
+        assert_eq!(tree.entries, entries);
     }
 
     proptest! {

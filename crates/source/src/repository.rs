@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 use edgewright_model::names::CommitId;
-use edgewright_model::tree::{ContentId, Tree, is_loaded};
+use edgewright_model::tree::{ContentId, Entry, Tree, TreePath, is_loaded, is_pointer_sized};
 use edgewright_process::Command;
 use jiff::Timestamp;
 
@@ -142,13 +142,24 @@ impl Repository {
         let command =
             self.command().args(["ls-tree", "-r", "-z", "-l", "--full-tree", id]).stdout_limit(LISTING_LIMIT);
         let listing = local("list a commit's files", &self.folder, command).await?.stdout;
-        let mut tree = Tree { entries: parse::ls_tree(&listing)?, ..Tree::default() };
+        let mut tree = parse::ls_tree(&listing)?;
+        self.load(&mut tree, is_loaded).await?;
+        if tree.uses_lfs() {
+            self.load(&mut tree, |_, entry| is_pointer_sized(entry)).await?;
+        }
+        Ok(tree)
+    }
+
+    /// Puts the bytes of some entries into the tree.
+    async fn load(
+        &self,
+        tree: &mut Tree,
+        is_wanted: impl Fn(&TreePath, &Entry) -> bool,
+    ) -> Result<(), SourceError> {
         let mut missing = Vec::new();
         {
             let mut cache = self.git.cache.lock().unwrap_or_else(PoisonError::into_inner);
-            for entry in
-                tree.entries.iter().filter(|(path, entry)| is_loaded(path, entry)).map(|(_, entry)| entry)
-            {
+            for (_, entry) in tree.entries.iter().filter(|(path, entry)| is_wanted(path, entry)) {
                 if tree.contents.contains_key(&entry.content) {
                     continue;
                 }
@@ -179,7 +190,7 @@ impl Repository {
             cache.insert(id.clone(), Arc::clone(&bytes));
             tree.contents.insert(id, bytes);
         }
-        Ok(tree)
+        Ok(())
     }
 
     /// One content's bytes.

@@ -9,7 +9,7 @@ use std::io::Read as _;
 use std::sync::Arc;
 
 use common::Sandbox;
-use edgewright_model::tree::{ContentId, EntryKind, Tree, TreePath};
+use edgewright_model::tree::{ContentId, EntryKind, Tree, TreePath, is_lfs_pointer};
 use edgewright_source::{Mirror, PackEntry, PackError, PackKind, SourceError, Worktree};
 use jiff::Timestamp;
 
@@ -50,8 +50,31 @@ async fn a_commit_is_read_with_what_planning_needs() {
 
     upstream.write(std::str::from_utf8(b"tab\there").unwrap(), b"");
     let commit = upstream.commit("unfit").await;
-    let error = mirror.read_tree(&commit).await.unwrap_err();
-    assert!(matches!(&error, SourceError::UnfitPaths { paths } if paths == &["tab\\there"]), "{error}");
+    let tree = mirror.read_tree(&commit).await.unwrap();
+    assert_eq!(tree.unfit.iter().map(|path| path.escaped.as_str()).collect::<Vec<_>>(), ["tab\\there"]);
+}
+
+#[tokio::test]
+async fn small_files_are_looked_at_where_git_lfs_is_used() {
+    let sandbox = Sandbox::new();
+    let upstream = sandbox.repository("up").await;
+    let pointer =
+        format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 12345\n", "4d".repeat(32));
+    upstream.write("images/a/files/big", pointer.as_bytes());
+    upstream.write("images/a/files/small", &[b'x'; 50]);
+    let without = upstream.commit("without attributes").await;
+    upstream.write("images/.gitattributes", b"big filter=lfs diff=lfs merge=lfs -text\n");
+    let with = upstream.commit("with").await;
+    let mirror = Mirror::new(sandbox.git.clone(), sandbox.path("m.git"), upstream.remote());
+    let read = async |commit| {
+        let tree = mirror.read_tree(commit).await.unwrap();
+        ["big", "small"].map(|name| {
+            let path = format!("images/a/files/{name}").parse().unwrap();
+            tree.content(&path).is_some_and(|bytes| is_lfs_pointer(bytes))
+        })
+    };
+    assert_eq!(read(&without).await, [false, false]);
+    assert_eq!(read(&with).await, [true, false]);
 }
 
 #[tokio::test]
@@ -249,6 +272,11 @@ async fn a_reader_says_what_git_says_of_commits_that_come_after_its_start() {
     for number in 0..600 {
         upstream.write(&format!("many/{number}"), number.to_string().as_bytes());
     }
+    upstream.write("images/.gitattributes", b"pointer filter=lfs\n");
+    upstream.write("images/a/files/pointer", &[b'p'; 130]);
+    for unfit in ["many/\t/a", "images/a/\t", "\t"] {
+        upstream.write(unfit, b"");
+    }
     std::os::unix::fs::symlink("large", upstream.folder.join("images/a/files/link")).unwrap();
     let first = upstream.git(&["rev-parse", "HEAD"]).await;
     upstream.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{first},sub")]).await;
@@ -265,6 +293,7 @@ async fn a_reader_says_what_git_says_of_commits_that_come_after_its_start() {
         assert_eq!(read.info, mirror.repository().commit_info(&commit).await.unwrap());
         let tree = mirror.read_tree(&commit).await.unwrap();
         assert_eq!((read.tree.entries, read.tree.contents), (tree.entries, tree.contents));
+        assert_eq!(read.tree.unfit, tree.unfit);
     }
 }
 
@@ -273,7 +302,7 @@ async fn what_a_reader_cannot_read_it_leaves_to_others() {
     let sandbox = Sandbox::new();
     let upstream = sandbox.repository("up").await;
     let mirror = Mirror::new(sandbox.git.clone(), sandbox.path("m.git"), upstream.remote());
-    // No mirror; a commit that is not there; a path that no image can hold; another encoding.
+    // No mirror; a commit that is not there; another encoding.
     let commit = upstream.commit("second").await;
     assert!(mirror.repository().reader().read(&commit).await.is_none());
     mirror.fetch().await.unwrap();
@@ -281,12 +310,8 @@ async fn what_a_reader_cannot_read_it_leaves_to_others() {
     assert!(mirror.repository().reader().read(&gone).await.is_none());
     upstream.git(&["config", "i18n.commitEncoding", "ISO-8859-1"]).await;
     let encoded = upstream.commit("latin").await;
-    upstream.write("tab\there", b"");
-    let unfit = upstream.commit("unfit").await;
     mirror.fetch().await.unwrap();
-    for commit in [encoded, unfit] {
-        assert!(mirror.repository().reader().read(&commit).await.is_none());
-        assert!(mirror.repository().commit_info(&commit).await.is_ok());
-    }
+    assert!(mirror.repository().reader().read(&encoded).await.is_none());
+    assert!(mirror.repository().commit_info(&encoded).await.is_ok());
     assert!(mirror.repository().reader().read(&commit).await.is_some());
 }

@@ -1,6 +1,6 @@
 //! Paths that definitions name: relative to their file's folder, never out of it, links followed only inside the repository.
 
-use crate::tree::{EntryKind, LOADED_LIMIT, Tree, TreePath};
+use crate::tree::{EntryKind, LOADED_LIMIT, Tree, TreePath, UnfitPath, is_lfs_pointer};
 
 /// What must be at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,19 +137,41 @@ fn submodule(path: &TreePath) -> Fault {
     )
 }
 
-/// What cannot be used inside a folder whose entries become layers or a build context: submodules, and templates too large
-/// to render. Links are content there: they are copied, never followed.
-pub(super) fn unusable(tree: &Tree, folder: &TreePath) -> Vec<(TreePath, Fault)> {
+pub(super) fn unfit(path: &UnfitPath) -> Fault {
+    fault(
+        format!("`{}` is not a fit path", path.escaped),
+        "rename it: paths are UTF-8 without control characters, names have at most 255 bytes, whole paths 4096",
+    )
+}
+
+fn elsewhere(path: &TreePath) -> Fault {
+    fault(
+        format!("`{path}` is a Git LFS pointer: the file itself is not part of this commit"),
+        "commit the file without Git LFS, or let a Containerfile fetch it by digest",
+    )
+}
+
+/// What cannot be used inside a folder whose entries become layers or a build context: submodules, templates too large to
+/// render, files that are elsewhere, paths that no image can hold. Links are content there: they are copied, never followed.
+/// Unfit paths in the `own` folder of an image or a site are reported whether used or not, and not again here.
+pub(super) fn unusable(tree: &Tree, folder: &TreePath, own: Option<&TreePath>) -> Vec<(TreePath, Fault)> {
     let mut faults = Vec::new();
     for (below, entry) in tree.below(folder) {
         let path = folder.join(&below);
-        if entry.kind == EntryKind::Submodule {
-            let fault = submodule(&path);
-            faults.push((path, fault));
-        } else if entry.size > LOADED_LIMIT && path.extension() == Some("j2") {
-            let fault = too_large(&path);
-            faults.push((path, fault));
-        }
+        let fault = match entry.kind {
+            EntryKind::Submodule => submodule(&path),
+            EntryKind::Link => continue,
+            _ if entry.size > LOADED_LIMIT && path.extension() == Some("j2") => too_large(&path),
+            _ if tree.contents.get(&entry.content).is_some_and(|bytes| is_lfs_pointer(bytes)) => {
+                elsewhere(&path)
+            }
+            _ => continue,
+        };
+        faults.push((path, fault));
+    }
+    let is_own = own.is_some_and(|own| own == folder || folder.below(own).is_some());
+    if !is_own {
+        faults.extend(tree.unfit_below(folder).map(|path| (folder.clone(), unfit(path))));
     }
     faults
 }

@@ -228,9 +228,9 @@ impl Pass<'_> {
 
     /// Folders laid over a site's images: each must belong to something, and hold nothing unusable.
     fn overlays(&mut self, name: &SiteName, doc: &Node, spec: &SiteSpec) {
-        let Some(folder) = spec.file.parent() else { return };
+        let Some(own) = spec.file.parent() else { return };
         let mut used: Vec<TreePath> = Vec::new();
-        for child in paths::children(self.tree, folder.as_str()) {
+        for child in paths::children(self.tree, own.as_str()) {
             match child.file_name() {
                 "files" => used.push(child),
                 "images" => {
@@ -255,7 +255,7 @@ impl Pass<'_> {
                 let hint = "make it a folder: its entries are laid over the site's images";
                 self.report.add(&owner, &folder, None, "this is not a folder", hint);
             }
-            for (path, fault) in paths::unusable(self.tree, &folder) {
+            for (path, fault) in paths::unusable(self.tree, &folder, Some(&own)) {
                 self.report.add(&owner, &path, None, fault.message, fault.hint);
             }
         }

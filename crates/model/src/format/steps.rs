@@ -186,7 +186,7 @@ fn starts_from_base(input: &mut Input<'_>, node: &Node, file: &TreePath, target:
 
 /// Reports what in a used folder cannot be used.
 fn unusable(input: &mut Input<'_>, node: &Node, folder: &TreePath) {
-    for (_, fault) in paths::unusable(input.tree, folder) {
+    for (_, fault) in paths::unusable(input.tree, folder, input.file.parent().as_ref()) {
         input.error(node.place, fault.message, fault.hint);
     }
 }

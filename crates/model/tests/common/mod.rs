@@ -1,9 +1,10 @@
-//! Repositories as text: `== PATH` begins a file; `link TARGET`, `submodule` and `size N` behind the path say what else it is.
+//! Repositories as text: `== PATH` begins a file; `link TARGET`, `submodule`, `size N` and `unfit` (with `%` for a byte that no
+//! path has) behind the path say what else it is.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use edgewright_model::format::{Parsed, parse};
-use edgewright_model::tree::{ContentId, Entry, EntryKind, Tree};
+use edgewright_model::tree::{ContentId, Entry, EntryKind, Tree, UnfitPath};
 
 /// A tree from its text.
 pub(crate) fn tree(text: &str) -> Tree {
@@ -11,7 +12,13 @@ pub(crate) fn tree(text: &str) -> Tree {
     for file in text.split("== ").skip(1) {
         let (head, body) = file.split_once('\n').unwrap_or((file, ""));
         let mut words = head.split(' ');
-        let path = words.next().unwrap().parse().unwrap();
+        let path = words.next().unwrap();
+        if words.clone().next() == Some("unfit") {
+            let bytes: Vec<u8> = path.bytes().map(|byte| if byte == b'%' { 0xe9 } else { byte }).collect();
+            tree.unfit.push(UnfitPath::parse(&bytes).unwrap_err());
+            continue;
+        }
+        let path = path.parse().unwrap();
         match (words.next(), words.next()) {
             (None, _) => tree.insert(path, EntryKind::File, body.as_bytes()),
             (Some("absent"), _) => {}
