@@ -446,6 +446,9 @@ pub(crate) enum JobCommand {
         /// How far it gives way to others, from 0 to 19
         #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=19))]
         nice: u8,
+        /// How much container storage stays, in MiB; what was not used for longest goes first
+        #[arg(long, value_name = "MIB", default_value_t = edgewright_server::DEFAULT_STORAGE_MIB)]
+        storage_mib: u64,
     },
 }
 

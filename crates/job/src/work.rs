@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use edgewright_build::BuildContext;
 use edgewright_lab::{
-    Engine, EngineSettings, LabContext, LabError, Reaped, Runner, WORK_ENVIRONMENT, run_lane,
+    Engine, EngineSettings, LabContext, LabError, Reaped, Runner, StorageBounds, WORK_ENVIRONMENT, run_lane,
 };
 use edgewright_model::error::Chain;
 use edgewright_model::order::{
@@ -39,6 +39,8 @@ pub struct WorkSettings {
     pub runner: &'static [u8],
     /// What the user says about podman.
     pub engine: EngineSettings,
+    /// How many bytes of container storage stay; what was not used for longest goes first.
+    pub storage_bytes: u64,
     /// Further environment of all commands: proxies.
     pub environment: Vec<(OsString, OsString)>,
     /// Text of a `containers-auth.json(5)` for external registries.
@@ -270,8 +272,9 @@ impl Job<'_> {
                 Err(error) => no_engine(lane, &manifest, error, self.settings.runner),
             });
         }
+        let bounds = StorageBounds { images: KEPT_IMAGES, bytes: self.settings.storage_bytes };
         if let Ok((engine, _)) = &engine
-            && let Err(error) = engine.prune(KEPT_IMAGES, &self.processes(Some(engine))).await
+            && let Err(error) = engine.prune(bounds, &self.processes(Some(engine))).await
         {
             tracing::warn!(error = %Chain(&error), "images that lanes used before were not removed");
         }
@@ -389,6 +392,7 @@ mod tests {
             work,
             runner: b"#!/bin/true",
             engine: EngineSettings::default(),
+            storage_bytes: u64::MAX,
             environment: Vec::new(),
             auth: None,
             secrets: BTreeMap::new(),

@@ -1,4 +1,4 @@
-//! podman on this host: storage of our own, a runtime that works, images kept and pruned.
+//! podman on this host: storage of our own, a runtime that works, found by probing.
 //!
 //! ```text
 //! WORK/containers/storage        image and container storage (`--root`)
@@ -6,7 +6,6 @@
 //! WORK/containers/boot           the boot that `run` and `tmp` belong to
 //! WORK/containers/containers.conf  settings found by probing, where the defaults do not work
 //! WORK/containers/engine.json    what was found, for this podman and this boot
-//! WORK/containers/used/HEX       images that lanes pulled; the time of the file is the last use
 //! ```
 //!
 //! The default runtime does not work on every host (crun on hybrid cgroups, default limits above the hard limit where
@@ -17,7 +16,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use edgewright_model::Digest;
 use edgewright_process::{Command, CommandError, ProcessContext};
@@ -31,8 +30,6 @@ use crate::runner::{PROGRAM, Runner};
 const PROBE: Duration = Duration::from_mins(1);
 /// Longest time of a question to podman.
 const QUESTION: Duration = Duration::from_secs(30);
-/// Images that no lane used for longer go, however few there are.
-const UNUSED: Duration = Duration::from_hours(14 * 24);
 /// Version of `engine.json`.
 const FOUND_VERSION: u32 = 1;
 /// The variable that names podman's and buildah's settings.
@@ -48,7 +45,7 @@ pub struct EngineSettings {
 /// A podman that works, with storage of our own.
 #[derive(Debug, Clone)]
 pub struct Engine {
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
     version: String,
     containers_conf: Option<PathBuf>,
 }
@@ -188,43 +185,6 @@ impl Engine {
     /// What `podman --version` says.
     pub fn version(&self) -> &str {
         &self.version
-    }
-
-    /// Notes that a lane uses an image, so that [`Engine::prune`] keeps the ones used last.
-    pub(crate) fn note_use(&self, image: &str) -> std::io::Result<()> {
-        let used = self.folder.join("used");
-        fs::create_dir_all(&used)?;
-        fs::write(used.join(Digest::of(image).hex()), image)
-    }
-
-    /// Removes all but the `keep` images that lanes used last. One that a container uses stays; one that a lane is just
-    /// about to start may go, so `keep` shall be more than the jobs at a time. Gives how many went.
-    pub async fn prune(&self, keep: usize, processes: &ProcessContext) -> Result<usize, LabError> {
-        let used = self.folder.join("used");
-        let Ok(entries) = fs::read_dir(&used) else { return Ok(0) };
-        let mut notes: Vec<_> = entries
-            .flatten()
-            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
-            .collect();
-        notes.sort();
-        let excess = notes.len().saturating_sub(keep);
-        let is_old = |used: &SystemTime| used.elapsed().is_ok_and(|age| age > UNUSED);
-        let surplus =
-            notes.into_iter().enumerate().filter(|(place, (used, _))| *place < excess || is_old(used));
-        let mut removed = 0;
-        for (_, (_, note)) in surplus {
-            let image = fs::read_to_string(&note).map_err(LabError::io("read", &note))?;
-            let gone = self.podman(processes).args(["rmi", "--ignore", &image]).deadline(QUESTION * 4);
-            match gone.run().await {
-                Ok(_) => {
-                    removed += 1;
-                    fs::remove_file(&note).map_err(LabError::io("remove", &note))?;
-                }
-                Err(CommandError::Exit { .. }) => tracing::debug!(image, "image is in use and stays"),
-                Err(error) => return Err(LabError::Podman(error)),
-            }
-        }
-        Ok(removed)
     }
 }
 

@@ -31,6 +31,7 @@ pub mod lane;
 pub mod reap;
 pub mod runner;
 mod statics;
+mod storage;
 mod verdict;
 
 pub use engine::{Engine, EngineSettings, runroot};
@@ -38,6 +39,7 @@ pub use error::LabError;
 pub use lane::{Events, LabContext, run_lane};
 pub use reap::{Reaped, reap, reap_job};
 pub use runner::Runner;
+pub use storage::StorageBounds;
 
 /// The label of every container that a job makes; its value is the job's id.
 pub const JOB_LABEL: &str = "edgewright.job";

@@ -31,4 +31,5 @@ pub use edgewright_control::SourceSettings;
 pub use composition::{Composition, StartError};
 pub use folder::{DataFolder, FolderError, FolderLock};
 pub use settings::{Options, Settings, SettingsError};
+pub use upkeep::DEFAULT_STORAGE_MIB;
 pub use views::{LogReader, ViewError, Views, rebuilt};

@@ -197,6 +197,8 @@ pub struct Settings {
     pub job_within: Option<Span>,
     /// How far jobs give way to others, from 0 to 19.
     pub job_nice: u8,
+    /// Container storage that stays after a job, in MiB.
+    pub storage_mib: u64,
     /// The time limit of one lane; control's own where absent.
     pub lane_within: Option<Span>,
     /// The wait for a verdict of the lane `external`; control's own where absent.
@@ -336,6 +338,7 @@ impl Options {
             parallel,
             job_within: self.jobs.within,
             job_nice,
+            storage_mib: self.keep.storage_mib(),
             lane_within: self.jobs.lane_within,
             external_within: self.jobs.external_within,
             watching: Watching { default: self.watch.resolve()?, sources: watching },

@@ -19,6 +19,8 @@ const MIB: u64 = 1024 * 1024;
 const GIB: u64 = 1024 * MIB;
 /// Memory that a job takes, where the settings say nothing else.
 const JOB_MEMORY: u64 = GIB;
+/// Container storage that stays, where the settings say nothing else: a handful of operating systems with what stands on them.
+pub const DEFAULT_STORAGE_MIB: u64 = 30 * 1024;
 /// Who commits locks, where the settings say nothing else.
 const DEFAULT_AUTHOR: &str = "Edgewright <edgewright@localhost>";
 /// What a commit of locks is called.
@@ -112,6 +114,8 @@ pub struct KeepOptions {
     pub logs_gib: Option<u32>,
     /// How many GiB of caches; 10 where absent.
     pub cache_gib: Option<u32>,
+    /// How many GiB of container storage; 30 where absent.
+    pub storage_gib: Option<u32>,
     /// How long variants that are no longer declared are shown and kept; 30 days where absent.
     pub retired: Option<Span>,
     /// How long releases are kept that no channel points to; 90 days where absent.
@@ -169,11 +173,17 @@ impl KeepOptions {
             logs: self.logs.or(lower.logs),
             logs_gib: self.logs_gib.or(lower.logs_gib),
             cache_gib: self.cache_gib.or(lower.cache_gib),
+            storage_gib: self.storage_gib.or(lower.storage_gib),
             retired: self.retired.or(lower.retired),
             releases: self.releases.or(lower.releases),
             builds: self.builds.or(lower.builds),
             evidence: self.evidence.or(lower.evidence),
         }
+    }
+
+    /// How much container storage stays, which jobs see to themselves; in MiB.
+    pub fn storage_mib(&self) -> u64 {
+        self.storage_gib.map_or(DEFAULT_STORAGE_MIB, |gib| u64::from(gib) * 1024)
     }
 
     /// The bounds.

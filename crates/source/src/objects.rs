@@ -61,13 +61,13 @@ impl Reader {
     pub(crate) fn start(repository: &Repository) -> Self {
         let (questions, asked) = mpsc::channel::<Question>();
         let command = repository.command().args(["cat-file", "--batch-command", "--buffer"]);
-        let talk = command.run_dialogue(move |ask, answers| {
+        let dialogue = command.run_dialogue(move |ask, answers| {
             let mut objects = Objects { ask, answers: BufReader::new(answers) };
             // Whoever asked hears the end of the channel.
             while asked.recv().is_ok_and(|question| question(&mut objects).is_ok()) {}
         });
         let task = tokio::spawn(async move {
-            if let Err(error) = talk.await {
+            if let Err(error) = dialogue.await {
                 tracing::debug!(%error, "a reader of commits ended early");
             }
         });
@@ -148,9 +148,9 @@ impl Objects {
             }
             level = below;
         }
-        let sized = listed.iter().filter(|(_, entry)| !entry.is_submodule());
-        let sized: BTreeSet<ContentId> = sized.map(|(_, entry)| entry.content.clone()).collect();
-        let ids: Vec<&str> = sized.iter().map(ContentId::as_str).collect();
+        let files = listed.iter().filter(|(_, entry)| !entry.is_submodule());
+        let files: BTreeSet<ContentId> = files.map(|(_, entry)| entry.content.clone()).collect();
+        let ids: Vec<&str> = files.iter().map(ContentId::as_str).collect();
         let mut sizes = HashMap::new();
         self.info(&ids, |position, size| {
             sizes.insert(ids[position], size);
@@ -231,9 +231,12 @@ impl Objects {
         mut take: impl FnMut(usize, Head<'_>, &mut dyn Read) -> io::Result<()>,
     ) -> io::Result<()> {
         for (number, window) in names.chunks(WINDOW).enumerate() {
-            let mut questions: String = window.iter().map(|name| format!("{verb} {name}\n")).collect();
-            questions.push_str("flush\n");
-            self.ask.write_all(questions.as_bytes())?;
+            let mut questions = Vec::new();
+            for name in window {
+                writeln!(questions, "{verb} {name}")?;
+            }
+            questions.extend(b"flush\n");
+            self.ask.write_all(&questions)?;
             for offset in 0..window.len() {
                 let mut line = String::new();
                 // A head is an id, a word and a number: anything longer is not one.

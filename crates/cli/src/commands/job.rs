@@ -36,30 +36,43 @@ pub(crate) async fn local_executor(
     executor.environment = surroundings.for_jobs();
     executor.nice = settings.job_nice;
     executor.arguments.extend(["--nice".into(), settings.job_nice.to_string().into()]);
+    executor.arguments.extend(["--storage-mib".into(), settings.storage_mib.to_string().into()]);
     executor.log = Arc::new(|job, line| tracing::debug!(job.id = %job, "{line}"));
     // They need no secrets: what starts no program is given none.
-    executor.native = Some(worker(&executor.work, BTreeMap::new(), &surroundings));
+    executor.native = Some(worker(&executor.work, BTreeMap::new(), settings.storage_mib, &surroundings));
     Ok(Arc::new(executor))
 }
 
 /// The child: one order from standard input.
-pub(crate) async fn run(work: &Path, secrets: &[String], nice: u8, global: &Global) -> Result<End, Failure> {
+pub(crate) async fn run(
+    work: &Path,
+    secrets: &[String],
+    nice: u8,
+    storage_mib: u64,
+    global: &Global,
+) -> Result<End, Failure> {
     start_logging(global, "info")?;
     edgewright_job::give_way(nice);
     let secrets = read_secrets(secrets)?;
     let surroundings = Surroundings::read();
-    let executor = worker(work, secrets, &surroundings);
+    let executor = worker(work, secrets, storage_mib, &surroundings);
     edgewright_job::serve(std::io::stdin(), std::io::stdout(), &executor)
         .await
         .map_err(|error| Failure::new(error.class(), Chain(&error).to_string()))?;
     Ok(End::Good)
 }
 
-fn worker(work: &Path, secrets: BTreeMap<String, Vec<u8>>, surroundings: &Surroundings) -> WorkExecutor {
+fn worker(
+    work: &Path,
+    secrets: BTreeMap<String, Vec<u8>>,
+    storage_mib: u64,
+    surroundings: &Surroundings,
+) -> WorkExecutor {
     WorkExecutor::new(WorkSettings {
         work: work.to_owned(),
         runner: RUNNER,
         engine: EngineSettings { containers_conf: surroundings.containers_conf() },
+        storage_bytes: storage_mib.saturating_mul(1024 * 1024),
         environment: surroundings.for_jobs(),
         auth: None,
         secrets,

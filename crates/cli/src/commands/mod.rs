@@ -58,8 +58,8 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
             None => run::run(&args, &global).await,
         },
         Command::Serve(args) => serve::serve(&args, &global).await,
-        Command::Job { command: JobCommand::Run { work, secret, nice } } => {
-            job::run(&work, &secret, nice, &global).await
+        Command::Job { command: JobCommand::Run { work, secret, nice, storage_mib } } => {
+            job::run(&work, &secret, nice, storage_mib, &global).await
         }
         Command::Logs { run, node, follow } => logs::logs(&global, run, node, follow).await,
         Command::Rebuild(args) => rebuild::rebuild(&args, &global).await,

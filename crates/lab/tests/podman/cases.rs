@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use edgewright_lab::{Engine, EngineSettings, LabError, Runner, kept, reap, run_lane};
+use edgewright_lab::{Engine, EngineSettings, LabError, Runner, StorageBounds, kept, reap, run_lane};
 use edgewright_model::order::LaneOrder;
 use edgewright_model::outcome::{FailureKind, JobEvent};
 use edgewright_model::verdict::{CheckOutcome, LaneResult};
@@ -27,6 +27,7 @@ list! {
     a_cancelled_lane_leaves_nothing
     a_kept_machine_stays_until_it_is_removed
     leftovers_are_reaped
+    container_storage_is_bounded_by_size
 }
 
 const UP: &str = r#"{"id":"system-up","assert":{"kind":"systemd","allow_failed":[]},"within":"1m"}"#;
@@ -220,7 +221,6 @@ async fn leftovers_are_reaped(world: Arc<World>) {
     let runner = Runner::install(work, &fs::read(&world.runner.path).expect("runner")).expect("runner");
     let settings = EngineSettings::default();
     let engine = Engine::detect(work, &runner, &settings, &marked).await.expect("podman works");
-    assert!(matches!(engine.prune(0, &marked).await, Ok(0)));
 
     let rootfs = work.join("rootfs");
     fs::create_dir(&rootfs).expect("a folder");
@@ -266,4 +266,53 @@ async fn leftovers_are_reaped(world: Arc<World>) {
     assert!(matches!(&error, LabError::NoRuntime { tried } if tried.len() == 4), "{error}");
 
     reap(work, &settings, &processes(std::path::Path::new("/nowhere"))).await;
+}
+
+async fn container_storage_is_bounded_by_size(world: Arc<World>) {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("target/tmp is writable");
+    let work = folder.path();
+    let marked = processes(work);
+    let runner = Runner::install(work, &fs::read(&world.runner.path).expect("runner")).expect("runner");
+    let engine =
+        Engine::detect(work, &runner, &EngineSettings::default(), &marked).await.expect("podman works");
+    let prune = async |bytes| {
+        engine.prune(StorageBounds { images: 16, bytes }, &marked).await.expect("podman removes")
+    };
+    assert_eq!(prune(0).await, 0);
+
+    // A lane's and a base, long ago, and one of now.
+    let now = std::time::SystemTime::now();
+    let uses = [("used", "lane", 48), ("bases", "base", 24), ("used", "fresh", 0)];
+    for (notes, image, hours) in uses {
+        let archive = work.join(image);
+        let mut tar = tar::Builder::new(fs::File::create(&archive).expect("a file"));
+        let mut header = tar::Header::new_gnu();
+        header.set_size(1000);
+        tar.append_data(&mut header, image, &[7; 1000][..]).expect("an archive");
+        tar.finish().expect("an archive");
+        engine.podman(&marked).arg("import").arg(&archive).arg(image).run().await.expect("podman imports");
+        let note = work.join("containers").join(notes).join(image);
+        fs::create_dir_all(note.parent().expect("a folder")).expect("a folder");
+        fs::write(&note, image).expect("a note");
+        let long_ago = now - Duration::from_hours(hours);
+        fs::File::options()
+            .append(true)
+            .open(&note)
+            .and_then(|file| file.set_modified(long_ago))
+            .expect("a time");
+    }
+    let left = async || {
+        let list = engine.podman(&marked).args(["images", "--format", "{{.Repository}}"]).run().await;
+        let mut names: Vec<_> = list.expect("podman lists").text().lines().map(str::to_owned).collect();
+        names.sort();
+        names.join(" ")
+    };
+    assert_eq!(prune(1_000_000).await, 0);
+    // Two layers of some thousand bytes fit: the oldest goes. What was used just now stays, whatever it takes.
+    let one = 1000 + 2 * 512;
+    assert_eq!(prune(3 * one).await, 1);
+    assert_eq!(left().await, "localhost/base localhost/fresh");
+    assert_eq!(prune(0).await, 1);
+    assert_eq!(left().await, "localhost/fresh");
+    reap(work, &EngineSettings::default(), &processes(std::path::Path::new("/nowhere"))).await;
 }

@@ -149,7 +149,11 @@ impl World {
         // All lanes have ended, so that no image is in use.
         let count = || fs::read_dir(self.work.join("containers/used")).into_iter().flatten().count();
         let used = count();
-        let pruned = self.engine.prune(1, &context).await.expect("images go");
+        let pruned = self
+            .engine
+            .prune(edgewright_lab::StorageBounds { images: 1, bytes: u64::MAX }, &context)
+            .await
+            .expect("images go");
         assert_eq!(pruned, used.saturating_sub(1));
         let images =
             self.engine.podman(&context).args(["images", "--quiet"]).run().await.expect("podman lists");
