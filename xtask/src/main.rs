@@ -43,7 +43,7 @@ fn main() -> ExitCode {
 fn run(arguments: &[String]) -> anyhow::Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["setup"] => setup::run(),
+        ["setup"] => setup::run().and_then(|()| setup::clients()),
         ["check"] => check::run(),
         ["test"] => test::run(test::Part::ALL),
         ["test", "unit"] => test::run(&[test::Part::Unit]),

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, bail};
 
 use crate::command::{Run, is_installed, is_root};
+use crate::workspace;
 
 /// Programs with the Debian package that brings them.
 const PROGRAMS: [(&str, &str); 11] = [
@@ -22,6 +23,9 @@ const PROGRAMS: [(&str, &str); 11] = [
     // Tests of ssh sources start one of their own, on loopback.
     ("sshd", "openssh-server"),
 ];
+
+/// Debian's suite that has oras. Bookworm has not, but its C library is new enough for it.
+const SUITE_OF_ORAS: &str = "trixie";
 
 /// Installs what lacks, by apt-get.
 pub(crate) fn run() -> anyhow::Result<()> {
@@ -44,6 +48,25 @@ pub(crate) fn run() -> anyhow::Result<()> {
         [] => Ok(()),
         still => bail!("installed, but programs of these packages are still not found: {}", still.join(" ")),
     }
+}
+
+/// Installs clients that tests alone need, into `target/tools`.
+pub(crate) fn clients() -> anyhow::Result<()> {
+    let folder = workspace::target().join("tools/oras");
+    if is_installed("oras") || folder.exists() {
+        return Ok(());
+    }
+    println!("setup: oras of Debian {SUITE_OF_ORAS}");
+    let unfinished = folder.with_extension("new");
+    if unfinished.exists() {
+        std::fs::remove_dir_all(&unfinished)?;
+    }
+    Run::new("mmdebstrap")
+        .args(["--quiet", "--variant=extract", "--include=oras", SUITE_OF_ORAS])
+        .arg(&unfinished)
+        .run()
+        .context("oras cannot be fetched")?;
+    Ok(std::fs::rename(unfinished, folder)?)
 }
 
 fn lacking() -> Vec<&'static str> {

@@ -141,6 +141,33 @@ async fn infrastructure_failures_are_tried_again_image_failures_are_not() {
 }
 
 #[tokio::test]
+async fn a_context_that_cannot_be_packed_is_a_failure_of_its_node() {
+    let world = World::new().await;
+    // Too large to travel in an order.
+    world.write("images/hmi/files/opt/large", &"x".repeat(1 << 17));
+    world.commit("large").await;
+    let packs = world.folder.path().join("data/work/packs");
+    std::fs::remove_dir(&packs).unwrap();
+    std::fs::write(&packs, "no folder").unwrap();
+    let (run, state) = world.run().await;
+    assert_eq!(state, RunState::Failed);
+    let nodes = world.store.nodes(run).await.unwrap();
+    let failed: Vec<_> = nodes.iter().filter(|node| node.state == NodeState::Failed).collect();
+    let [failed] = &failed[..] else { panic!("one node failed: {nodes:#?}") };
+    let failure = failed.failure.as_ref().unwrap();
+    assert_eq!((failure.kind, failed.attempts), (FailureKind::Infrastructure, 3), "{failure:?}");
+    assert!(failure.hint.as_ref().unwrap().contains("data folder"), "{failure:?}");
+    assert!(nodes.iter().all(|node| node.state.is_terminal()), "{nodes:#?}");
+    assert_eq!(world.entries().await.len(), 3, "what does not stand on it is released");
+
+    std::fs::remove_file(&packs).unwrap();
+    std::fs::create_dir(&packs).unwrap();
+    let retried = world.control.retry(run).await.unwrap();
+    assert_eq!(world.control.drive(retried).await.unwrap(), RunState::Passed);
+    assert_eq!(world.entries().await.len(), 5);
+}
+
+#[tokio::test]
 async fn a_killed_server_goes_on_and_repeats_nothing_that_was_recorded() {
     let mut world = World::new().await;
     world.executor.script("gateway/plant-b", [Behaviour::Hang, Behaviour::Succeed]);

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::error::ExecutorError;
 use crate::executor::{EVENTS, Executor};
 
-/// Longest order; in bytes. Orders hold package lists, not files.
+/// Longest order; in bytes. Orders hold package lists, and small files.
 const ORDER_LIMIT: u64 = 64 * 1024 * 1024;
 /// How long a cancelled job may clear away before it is given up.
 const CLEARING: Duration = Duration::from_secs(15);
@@ -180,7 +180,51 @@ fn write_events(mut events: mpsc::Receiver<JobEvent>, mut output: impl Write) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulated::SimulatedExecutor;
+    use crate::conformance::image_order;
+    use crate::executor::BoxFuture;
+    use crate::simulated::{Behaviour, SimulatedExecutor};
+
+    /// Works until it is told to stop; then it ends as its behaviour says, as lanes do that are cut.
+    #[derive(Debug)]
+    struct Cut(Behaviour);
+
+    impl Executor for Cut {
+        fn run(
+            &self,
+            order: JobOrder,
+            events: mpsc::Sender<JobEvent>,
+            cancel: CancellationToken,
+        ) -> BoxFuture<'_, Result<JobOutcome, ExecutorError>> {
+            Box::pin(async move {
+                cancel.cancelled().await;
+                let executor = SimulatedExecutor::new();
+                executor.set_default(self.0.clone());
+                executor.run(order, events, CancellationToken::new()).await
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lane_that_was_cut_is_told_by_what_cut_it() {
+        let run = async |behaviour, within: &str, stopped: BoxFuture<'static, ()>| {
+            let mut order = image_order(1, "a").unwrap();
+            order.within = within.parse().unwrap();
+            let (events, _receiver) = mpsc::channel(EVENTS);
+            bounded(order, &Cut(behaviour), &events, &CancellationToken::new(), stopped).await
+        };
+        let never = || Box::pin(std::future::pending());
+        let cut = Behaviour::FailLanes { kind: FailureKind::Image };
+        let late = run(cut.clone(), "1ms", never()).await;
+        let failure = late.failure.unwrap();
+        assert!(failure.message.contains("1ms"), "{failure:?}");
+        assert!(failure.hint.unwrap().contains("[jobs] within"));
+        // What was built before stays built.
+        assert_eq!(late.builds.len(), 2);
+        let stopped = run(cut, "1h", Box::pin(std::future::ready(()))).await.failure.unwrap();
+        assert!(stopped.message.contains("cancelled"), "{stopped:?}");
+        // What ended well just then is done.
+        assert_eq!(run(Behaviour::Succeed, "1ms", never()).await.failure, None);
+    }
 
     #[tokio::test]
     async fn input_that_is_no_order_is_refused() {

@@ -81,9 +81,9 @@ impl World {
         };
         let run = self.store.queue_run(row.id, &new, now).await.unwrap();
         self.store.move_run(run, RunState::Queued, RunState::Preparing, now).await.unwrap();
-        let nodes = [node(NodeState::Waiting, None)];
+        let nodes = vec![node(NodeState::Waiting, None)];
         self.store
-            .fix_plan(run, &std::collections::BTreeMap::new(), "builds 1 of 1", &nodes, now)
+            .fix_plan(run, &std::collections::BTreeMap::new(), "builds 1 of 1", nodes, &[], now)
             .await
             .unwrap();
         let platform = "linux/amd64".parse().unwrap();

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 
 use crate::error::Operation as _;
+use crate::standing::Head;
 use crate::{Store, StoreError, row, standing};
 
 /// A step on a node's way from scratch.
@@ -101,15 +102,17 @@ pub struct NodeChange<'a> {
 }
 
 impl Store {
-    /// Fixes a run's plan: its nodes, the locks it was made with, one line that sums it up; the run starts running.
+    /// Fixes a run's plan: its nodes, the locks it was made with, one line that sums it up; the run starts running. `heads` is
+    /// where the branch's variants stood for the plan. Gives the nodes that stand as they stood.
     pub async fn fix_plan(
         &self,
         number: RunNumber,
         locks: &BTreeMap<ImageName, Option<u32>>,
         summary: &str,
-        nodes: &[NodeRow],
+        nodes: Vec<NodeRow>,
+        heads: &[Head],
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<NodeRow>, StoreError> {
         let mut write = self.write().await?;
         let done = sqlx::query(
             "UPDATE runs SET state = ?, generation = generation + 1, locks = ?, summary = ? WHERE number = ? AND state = ?",
@@ -125,8 +128,9 @@ impl Store {
         if done.rows_affected() != 1 {
             return Err(StoreError::Conflict { what: format!("run {number}") });
         }
-        let own = standing::settle(&mut write, number, nodes, now).await?;
-        for (position, node) in (0_u32..).zip(own) {
+        let settled = standing::settle(&mut write, number, &nodes, heads, now).await?;
+        let own = nodes.iter().zip(&settled).filter(|(_, is_settled)| !**is_settled);
+        for (position, (node, _)) in (0_u32..).zip(own) {
             sqlx::query(
                 "INSERT INTO run_nodes (run, node, platform, variant, position, key, action, reason, state, failure, digest, steps, notes, finished_at)
                  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -152,7 +156,9 @@ impl Store {
                 standing::advance(&mut write, number, &node.node, &node.platform).await?;
             }
         }
-        write.commit().await.doing("commit a plan")
+        write.commit().await.doing("commit a plan")?;
+        let nodes = nodes.into_iter().zip(settled);
+        Ok(nodes.filter_map(|(node, is_settled)| is_settled.then_some(node)).collect())
     }
 
     /// All nodes of a run's plan: those that it works on, in its order, then those that stand as they stood.

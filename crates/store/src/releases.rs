@@ -139,18 +139,20 @@ impl Store {
         rows.iter().map(entry).collect()
     }
 
-    /// The entries of the newest release that a branch made.
-    pub async fn newest_entries(&self, source: SourceId, branch: &str) -> Result<Vec<EntryRow>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT * FROM release_entries WHERE source_id = ?1 AND release =
-             (SELECT max(number) FROM releases WHERE source_id = ?1 AND branch = ?2) ORDER BY variant",
-        )
-        .bind(source.0)
-        .bind(branch)
-        .fetch_all(&self.pool)
-        .await
-        .doing("list the newest entries")?;
-        rows.iter().map(entry).collect()
+    /// The newest release that a branch made.
+    pub async fn newest_release(
+        &self,
+        source: SourceId,
+        branch: &str,
+    ) -> Result<Option<ReleaseNumber>, StoreError> {
+        let number: Option<u32> =
+            sqlx::query_scalar("SELECT max(number) FROM releases WHERE source_id = ? AND branch = ?")
+                .bind(source.0)
+                .bind(branch)
+                .fetch_one(&self.pool)
+                .await
+                .doing("find the newest release")?;
+        Ok(number.map(ReleaseNumber))
     }
 
     /// A source's channels.
@@ -222,18 +224,18 @@ impl Store {
         found.doing("read an index")?.as_ref().map(|row| row::json(row, "manifests")).transpose()
     }
 
-    /// The platform manifests of every index in the newest release that a branch made.
+    /// The platform manifests of every index in a release.
     pub async fn indexes_of(
         &self,
         source: SourceId,
-        branch: &str,
+        number: ReleaseNumber,
     ) -> Result<BTreeMap<Digest, BTreeMap<Platform, Digest>>, StoreError> {
         let rows = sqlx::query(
             "SELECT i.digest AS digest, i.manifests AS manifests FROM release_entries e JOIN indexes i ON i.digest = e.digest
-             WHERE e.source_id = ?1 AND e.release = (SELECT max(number) FROM releases WHERE source_id = ?1 AND branch = ?2)",
+             WHERE e.source_id = ? AND e.release = ?",
         )
         .bind(source.0)
-        .bind(branch)
+        .bind(number.0)
         .fetch_all(&self.pool)
         .await
         .doing("list indexes")?;

@@ -152,7 +152,7 @@ impl Store {
     }
 
     /// The nodes that a run found standing.
-    pub(crate) async fn standing(&self, run: RunNumber) -> Result<Vec<NodeRow>, StoreError> {
+    pub async fn standing(&self, run: RunNumber) -> Result<Vec<NodeRow>, StoreError> {
         let found = sqlx::query(
             "SELECT s.document FROM runs r JOIN standing s ON s.digest = r.standing WHERE r.number = ?",
         )
@@ -178,28 +178,20 @@ fn size(packed: &[u8]) -> usize {
     declared.and_then(|size| usize::try_from(size).ok()).unwrap_or(LARGEST).min(LARGEST)
 }
 
-/// Parts a plan: gives the nodes that need rows of their own, and notes the rest, and where variants stand now.
-pub(crate) async fn settle<'a>(
+/// Parts a plan: says of each node whether it stands as it stood, notes those, and where variants stand now.
+pub(crate) async fn settle(
     write: &mut SqliteConnection,
     run: RunNumber,
-    nodes: &'a [NodeRow],
+    nodes: &[NodeRow],
+    heads: &[Head],
     now: Timestamp,
-) -> Result<Vec<&'a NodeRow>, StoreError> {
-    let heads = sqlx::query(
-        "SELECT h.* FROM heads h JOIN runs r ON r.source_id = h.source_id AND r.branch = h.branch WHERE r.number = ?",
-    )
-    .bind(run.0)
-    .fetch_all(&mut *write)
-    .await
-    .doing("read where variants stand")?;
-    let heads = heads.iter().map(head).collect::<Result<Vec<_>, _>>()?;
+) -> Result<Vec<bool>, StoreError> {
     let heads: BTreeMap<(&VariantName, &Platform), &Head> =
         heads.iter().map(|head| ((&head.variant, &head.platform), head)).collect();
-    let (mut own, mut settled) = (Vec::new(), Vec::new());
+    let mut settled = Vec::with_capacity(nodes.len());
     for node in nodes {
         let Some(variant) = &node.variant else {
-            let list = if node.state == NodeState::Reused { &mut settled } else { &mut own };
-            list.push(node);
+            settled.push(node.state == NodeState::Reused);
             continue;
         };
         let place = (variant, &node.platform);
@@ -215,19 +207,18 @@ pub(crate) async fn settle<'a>(
             NodeState::Retired => is_retired,
             _ => false,
         };
-        if is_settled {
-            settled.push(node);
-            continue;
-        }
-        own.push(node);
+        settled.push(is_settled);
         match node.state {
+            _ if is_settled => {}
             NodeState::Retired => retire(write, run, place, Some(now)).await?,
             _ if is_retired => retire(write, run, place, None).await?,
             _ => {}
         }
     }
-    note_settled(write, run, &settled).await?;
-    Ok(own)
+    let standing: Vec<&NodeRow> =
+        nodes.iter().zip(&settled).filter_map(|(node, is)| is.then_some(node)).collect();
+    note_settled(write, run, &standing).await?;
+    Ok(settled)
 }
 
 async fn retire(

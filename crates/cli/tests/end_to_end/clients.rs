@@ -1,5 +1,7 @@
 //! The clients that people have pull what is hosted, and nobody but Edgewright names or judges images.
 
+use std::path::Path;
+
 use edgewright_model::Digest;
 use edgewright_model::error::ErrorClass;
 use edgewright_model::order::RegistryAccess;
@@ -53,6 +55,54 @@ async fn skopeo_and_podman_pull_by_channel_and_by_digest() {
     }
     let pulled = call("podman", &[&storage[..], &["images", "--quiet"]].concat()).await;
     assert_eq!(pulled.lines().collect::<std::collections::BTreeSet<_>>().len(), 1, "one image by two names");
+}
+
+/// oras as `cargo xtask setup` puts it, or the machine's own.
+fn oras() -> String {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let ours = target.join("tools/oras/usr/bin/oras");
+    if ours.exists() { ours.to_str().unwrap().to_owned() } else { "oras".to_owned() }
+}
+
+#[tokio::test]
+async fn oras_pulls_pushes_attaches_and_copies() {
+    let program = oras();
+    if !has_tools(&[&program]).await {
+        return;
+    }
+    let (folder, server, repository, digest) = served().await;
+    let host = &server.address;
+    let image = format!("{host}/{repository}:stable");
+    let oras = async |arguments: &[&str]| {
+        let command = Command::new(&program).args(arguments.iter().copied()).cwd(folder.path());
+        command.run().await.unwrap_or_else(|error| panic!("oras {arguments:?}: {error:?}")).text()
+    };
+    let plain = "--plain-http";
+    assert!(oras(&["repo", "tags", plain, &format!("{host}/{repository}")]).await.contains("stable"));
+    assert!(oras(&["resolve", plain, &image]).await.contains(&digest));
+    let found = oras(&["discover", plain, "--format", "json", &image]).await;
+    assert!(found.contains("application/vnd.edgewright.provenance.v1+json"), "{found}");
+
+    std::fs::write(folder.path().join("report.json"), "{\"fit\": true}").unwrap();
+    let report = format!("{host}/tools/report:1");
+    let kind = ["--artifact-type", "application/vnd.example.report"];
+    oras(&[&["push", plain], &kind[..], &[&report, "report.json"]].concat()).await;
+    oras(&["pull", plain, "--output", "pulled", &report]).await;
+    assert_eq!(std::fs::read(folder.path().join("pulled/report.json")).unwrap(), b"{\"fit\": true}");
+
+    let kind = ["--artifact-type", "application/spdx+json"];
+    oras(&[&["attach", plain], &kind[..], &[&image, "report.json"]].concat()).await;
+    let found = oras(&["discover", plain, "--format", "json", kind[0], kind[1], &image]).await;
+    assert!(found.contains("application/spdx+json") && !found.contains("provenance"), "{found}");
+    // What others attach changes nothing of the image.
+    assert!(oras(&["resolve", plain, &image]).await.contains(&digest));
+    oras(&["cp", "--from-plain-http", "--to-oci-layout", "--recursive", &image, "backup:1"]).await;
+    let copied = oras(&["discover", "--oci-layout", "--format", "json", "backup:1"]).await;
+    assert!(copied.contains("provenance") && copied.contains("spdx"), "{copied}");
+    // And a copy of the image goes to another repository, as a mirror's does.
+    let copy = format!("{host}/mirror/hmi:1");
+    oras(&["cp", "--from-plain-http", "--to-plain-http", &image, &copy]).await;
+    assert!(oras(&["resolve", plain, &copy]).await.contains(&digest));
 }
 
 #[tokio::test]

@@ -22,7 +22,8 @@ pub(crate) fn told(name: &str) -> Option<String> {
 /// Whether all tools are here. Where tests require them their absence fails.
 pub(crate) async fn has_tools(tools: &[&str]) -> bool {
     for tool in tools {
-        if Command::new(*tool).arg("--version").run().await.is_err() {
+        let answers = async |argument: &str| Command::new(*tool).arg(argument).run().await.is_ok();
+        if !answers("--version").await && !answers("version").await {
             assert!(told("EDGEWRIGHT_TESTS_REQUIRE").is_none(), "needs {tool}: run cargo xtask setup");
             eprintln!("SKIPPED: needs {tool}: run cargo xtask setup");
             return false;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use edgewright_model::Digest;
-use edgewright_model::names::{Platform, VariantName};
+use edgewright_model::names::VariantName;
 use edgewright_model::order::{Base, ImageTask, JobId, ManifestRef, Task};
 use edgewright_model::outcome::FailureKind;
 use edgewright_model::spec::Lane;
@@ -17,24 +17,7 @@ use crate::ControlError;
 use crate::logs::LogFile;
 use crate::verdicts::Evaluation;
 
-/// The last good platform manifests: of the newest release that the run's branch made.
-pub(crate) type LastGood = BTreeMap<(VariantName, Platform), ManifestRef>;
-
 impl Driver<'_> {
-    /// The last good platform manifest of every variant.
-    pub(crate) async fn last_good(&self) -> Result<LastGood, ControlError> {
-        let (source, branch) = (self.run.source, &self.run.branch);
-        let indexes = self.store.indexes_of(source, branch).await?;
-        let mut good = LastGood::new();
-        for entry in self.store.newest_entries(source, branch).await? {
-            for (platform, digest) in indexes.get(&entry.digest).into_iter().flatten() {
-                let manifest = ManifestRef { repository: entry.repository.clone(), digest: digest.clone() };
-                good.insert((entry.variant.clone(), platform.clone()), manifest);
-            }
-        }
-        Ok(good)
-    }
-
     /// Compares a failure with what the last good digest does in the same place, which is tried where nobody knows.
     pub(crate) async fn compare(
         &self,
@@ -44,8 +27,10 @@ impl Driver<'_> {
         evaluation: Evaluation,
         log: Option<&mut LogFile>,
     ) -> Result<Evaluation, ControlError> {
-        let good = self.last_good().await?.remove(&(variant.clone(), node.id.platform.clone()));
-        let Some(good) = good else { return Ok(evaluation) };
+        let released = self.released(&self.run.branch).await?;
+        let Some(good) = released.good.get(&(variant.clone(), node.id.platform.clone())).cloned() else {
+            return Ok(evaluation);
+        };
         let _one = self.differential.of(&good.digest, lane).await;
         let known = self.store.verdict(&good.digest, lane.lane, &lane.check_set).await?;
         let known = known.filter(|row| {

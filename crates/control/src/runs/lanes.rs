@@ -16,8 +16,8 @@ use edgewright_plan::{Graph, History, NodeId};
 use edgewright_store::results::VerdictRow;
 
 use super::Driver;
-use super::differential::LastGood;
 use super::prepare::Prepared;
+use super::released::LastGood;
 use crate::ControlError;
 use crate::logs::LogFile;
 use crate::verdicts::{Blame, day, evaluate, failure};

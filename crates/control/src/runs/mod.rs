@@ -20,12 +20,14 @@ mod pack;
 mod prepare;
 mod publish;
 mod rebuild;
+mod released;
 pub mod selection;
 mod waiting;
 
 pub use edgewright_store::rebuilds::{Rebuilt, RebuiltStep};
 pub(crate) use job::packages_pin;
 pub use rebuild::REBUILD_PREFIX;
+pub(crate) use released::Released;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

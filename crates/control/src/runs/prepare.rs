@@ -18,6 +18,7 @@ use edgewright_plan::{
 };
 use edgewright_store::nodes::{NodeRow, PathStep};
 use edgewright_store::runs::RunRow;
+use edgewright_store::standing::Head;
 use jiff::Timestamp;
 
 use super::Driver;
@@ -35,6 +36,8 @@ pub(crate) struct Prepared {
     pub(crate) unlocked: BTreeMap<ImageName, JobFailure>,
     /// What is known about variants that need no job.
     pub(crate) standing: Standing,
+    /// The nodes that stand as they stood, where the plan was fixed just now.
+    pub(crate) settled: Option<Vec<NodeRow>>,
 }
 
 impl Driver<'_> {
@@ -96,7 +99,7 @@ impl Driver<'_> {
         diagnostics.extend(graph.diagnostics.iter().cloned());
         self.store.note_diagnostics(run.number, &diagnostics).await?;
 
-        let (mut history, standing) = self.history(&graph, &definition.exceptions).await?;
+        let (mut history, standing, heads) = self.history(&graph, &definition.exceptions).await?;
         if let Some(selection) = &self.selection {
             selection.narrow(&mut graph, &mut history);
         }
@@ -113,9 +116,9 @@ impl Driver<'_> {
         if self.selection.is_none() {
             self.watched.planned(run.number, &graph);
         }
-        let prepared = Prepared { definition, graph, plan, unlocked, standing };
+        let mut prepared = Prepared { definition, graph, plan, unlocked, standing, settled: None };
         if !fixed {
-            self.fix(&prepared).await?;
+            prepared.settled = Some(self.fix(&prepared, &heads).await?);
         }
         Ok(Some(prepared))
     }
@@ -159,22 +162,26 @@ impl Driver<'_> {
         &self,
         graph: &Graph,
         exceptions: &[Exception],
-    ) -> Result<(History, Standing), ControlError> {
-        let mut history = History { builds: self.store.built(&graph.keys()).await?, ..History::default() };
+    ) -> Result<(History, Standing, Vec<Head>), ControlError> {
+        let keys = graph.keys();
+        let (builds, heads) =
+            tokio::try_join!(self.store.built(&keys), self.store.heads(self.run.source, &self.run.branch),)?;
+        let mut history = History { builds, ..History::default() };
         // What was retired is shown for a while, and then forgotten.
         let grace = self.clock.now().checked_sub(self.settings.keep.retired_for).unwrap_or(Timestamp::MIN);
         let declared: BTreeSet<&VariantName> =
             graph.nodes.keys().filter_map(|id| id.name.variant()).collect();
-        for head in self.store.heads(self.run.source, &self.run.branch).await? {
+        for head in &heads {
             let is_forgotten = head.retired_at.is_some_and(|at| at < grace);
             if declared.contains(&head.variant) || !is_forgotten {
-                let build = PreviousBuild { key: head.key, manifest: head.digest };
-                history.variants.entry(head.variant).or_default().insert(head.platform, build);
+                let build = PreviousBuild { key: head.key.clone(), manifest: head.digest.clone() };
+                let platforms = history.variants.entry(head.variant.clone()).or_default();
+                platforms.insert(head.platform.clone(), build);
             }
         }
         // The last good digests are compared with; they may have other keys.
-        let last_good = self.last_good().await?;
-        let known = history.builds.values().chain(last_good.values()).map(|build| &build.digest);
+        let released = self.released(&self.run.branch).await?;
+        let known = history.builds.values().chain(released.good.values()).map(|build| &build.digest);
         let verdicts = self.store.newest_verdicts(&known.collect()).await?;
         for row in &verdicts {
             let verdict = row.verdict.clone();
@@ -200,8 +207,8 @@ impl Driver<'_> {
                 }
             }
         }
-        let standing = self.judge_known((graph, exceptions), &verdicts, &last_good, &mut history);
-        Ok((history, standing))
+        let standing = self.judge_known((graph, exceptions), &verdicts, &released.good, &mut history);
+        Ok((history, standing, heads))
     }
 
     /// The graph of the source's last planned commit, so that reasons can say what changed. Only words depend on it.
@@ -216,7 +223,7 @@ impl Driver<'_> {
         Some(Arc::new(graph(&definition, &tree, &locks)))
     }
 
-    async fn fix(&self, prepared: &Prepared) -> Result<(), ControlError> {
+    async fn fix(&self, prepared: &Prepared, heads: &[Head]) -> Result<Vec<NodeRow>, ControlError> {
         let run = self.run.number;
         let locks: BTreeMap<ImageName, Option<u32>> =
             prepared.graph.locks.iter().map(|(image, lock)| (image.clone(), overlay_number(lock))).collect();
@@ -224,10 +231,19 @@ impl Driver<'_> {
         let others = prepared.plan.nodes.values().filter(|node| !node.action.is_work());
         let rows: Vec<NodeRow> = jobs.iter().copied().chain(others).map(|node| row(prepared, node)).collect();
         let summary = prepared.plan.summary().to_string();
-        self.store.fix_plan(run, &locks, &summary, &rows, self.clock.now()).await?;
+        let settled = self.store.fix_plan(run, &locks, &summary, rows, heads, self.clock.now()).await?;
         self.events.send(run, RunEventKind::Planned { summary, jobs: jobs.len() });
         self.events.send(run, RunEventKind::State(RunState::Running));
-        Ok(())
+        Ok(settled)
+    }
+
+    /// All nodes of the run: those that it works on as they are now, then those that stand as they stood.
+    pub(crate) async fn nodes(&self, prepared: &Prepared) -> Result<Vec<NodeRow>, ControlError> {
+        let run = self.run.number;
+        let Some(settled) = &prepared.settled else { return Ok(self.store.nodes(run).await?) };
+        let mut nodes = self.store.own_nodes(run).await?;
+        nodes.extend_from_slice(settled);
+        Ok(nodes)
     }
 }
 

@@ -21,6 +21,7 @@ use serde_json::json;
 
 use super::Driver;
 use super::prepare::Prepared;
+use super::released::Released;
 use crate::ControlError;
 use crate::events::RunEventKind;
 use crate::{pull_requests, referrers};
@@ -33,23 +34,14 @@ impl Driver<'_> {
     pub(crate) async fn publish(&self, prepared: &Prepared) -> Result<(), ControlError> {
         let run = &self.run;
         referrers::publish_verdicts(self.store, self.hosting, run.number).await?;
-        let nodes = self.store.nodes(run.number).await?;
-        let compared = self.compared_branch().await?;
-        let before: BTreeMap<VariantName, EntryRow> = self
-            .store
-            .newest_entries(run.source, &compared)
-            .await?
-            .into_iter()
-            .map(|entry| (entry.variant.clone(), entry))
-            .collect();
-        let known = self.store.indexes_of(run.source, &compared).await?;
-        let entries = self.entries(prepared, &nodes, &before, &known).await?;
+        let nodes = self.nodes(prepared).await?;
+        let before = self.released(&self.compared_branch().await?).await?;
+        let entries = self.entries(prepared, &nodes, &before).await?;
         let clean = self.store.run(run.number).await?.is_some_and(|row| row.diagnostics.is_empty());
         let all_good = nodes.iter().all(|node| node.state.is_good() || node.state == NodeState::Retired);
         let state = if clean && all_good { RunState::Passed } else { RunState::Failed };
 
-        let before: Vec<EntryRow> = before.into_values().collect();
-        let unchanged = places(&entries) == places(&before);
+        let unchanged = places(&entries) == places(&before.entries);
         if pull_requests::tag(&run.branch).is_some() && self.selection.is_none() {
             let changed = |entry: &EntryRow| entry.origin == EntryOrigin::New;
             let changed: Vec<EntryRow> = entries.into_iter().filter(changed).collect();
@@ -59,7 +51,7 @@ impl Driver<'_> {
         }
         let channels =
             if self.selection.is_some() { Vec::new() } else { self.following(&prepared.definition).await? };
-        if (unchanged && !self.answers_other(&channels, &entries).await?) || channels.is_empty() {
+        if (unchanged && !self.answers_other(&channels, &before).await?) || channels.is_empty() {
             let why = match &self.selection {
                 Some(_) => Some("a run of some variants only: no release".to_owned()),
                 None if !self.watched.settings.publish => {
@@ -114,8 +106,7 @@ impl Driver<'_> {
         &self,
         prepared: &Prepared,
         nodes: &[NodeRow],
-        before: &BTreeMap<VariantName, EntryRow>,
-        known: &BTreeMap<Digest, BTreeMap<Platform, Digest>>,
+        before: &Released,
     ) -> Result<Vec<EntryRow>, ControlError> {
         let mut variants: BTreeMap<&VariantName, Vec<&NodeRow>> = BTreeMap::new();
         for node in nodes.iter().filter(|node| node.state != NodeState::Retired) {
@@ -123,43 +114,49 @@ impl Driver<'_> {
                 variants.entry(variant).or_default().push(node);
             }
         }
-        let mut entries = Vec::with_capacity(variants.len());
+        let (mut entries, mut naming) = (Vec::with_capacity(variants.len()), Vec::new());
         for (variant, nodes) in variants {
-            entries.push(self.entry(prepared, variant, nodes, before.get(variant), known).boxed());
+            let previous = before.entry(variant);
+            if let Some(bad) = nodes.iter().find(|node| !node.state.is_good()) {
+                let why =
+                    bad.failure.as_ref().map_or(bad.reason.as_str(), |failure| failure.message.as_str());
+                entries.extend(previous.map(|entry| carried(entry, format!("{}: {why}", bad.state))));
+                continue;
+            }
+            let manifests: BTreeMap<Platform, Digest> =
+                nodes.iter().filter_map(|node| Some((node.platform.clone(), node.digest.clone()?))).collect();
+            match previous {
+                Some(entry)
+                    if before.indexes.get(&entry.digest) == Some(&manifests)
+                        && Self::stands_in(prepared, entry, &manifests) =>
+                {
+                    entries.push(carried(entry, "unchanged".to_owned()));
+                }
+                _ => {
+                    naming.push(self.entry(prepared, variant, manifests, &nodes[0].reason, previous).boxed());
+                }
+            }
         }
-        // In the order of their names, though not each after the other.
-        let entries = stream::iter(entries).buffered(NAMED_AT_ONCE).try_collect::<Vec<_>>().await?;
-        Ok(entries.into_iter().flatten().collect())
+        let named: Vec<EntryRow> = stream::iter(naming).buffer_unordered(NAMED_AT_ONCE).try_collect().await?;
+        entries.extend(named);
+        entries.sort_by(|a, b| a.variant.cmp(&b.variant));
+        Ok(entries)
     }
 
+    /// The entry of a variant that is good, and not known to stand as it stood.
     async fn entry(
         &self,
         prepared: &Prepared,
         variant: &VariantName,
-        nodes: Vec<&NodeRow>,
+        manifests: BTreeMap<Platform, Digest>,
+        reason: &str,
         previous: Option<&EntryRow>,
-        known: &BTreeMap<Digest, BTreeMap<Platform, Digest>>,
-    ) -> Result<Option<EntryRow>, ControlError> {
-        let carried = |reason: String| {
-            previous.map(|entry| EntryRow { origin: EntryOrigin::Carried, reason, ..entry.clone() })
-        };
-        if let Some(bad) = nodes.iter().find(|node| !node.state.is_good()) {
-            let why = bad.failure.as_ref().map_or(bad.reason.as_str(), |failure| failure.message.as_str());
-            return Ok(carried(format!("{}: {why}", bad.state)));
-        }
-        let manifests: BTreeMap<Platform, Digest> =
-            nodes.iter().filter_map(|node| Some((node.platform.clone(), node.digest.clone()?))).collect();
-        if let Some(entry) = previous
-            && known.get(&entry.digest) == Some(&manifests)
-            && Self::stands_in(prepared, entry, &manifests)
-        {
-            return Ok(carried("unchanged".to_owned()));
-        }
-        let entry = self.name(prepared, variant, &manifests, &nodes[0].reason).await?;
-        match previous {
-            Some(previous) if place(previous) == place(&entry) => Ok(carried("unchanged".to_owned())),
-            _ => Ok(Some(entry)),
-        }
+    ) -> Result<EntryRow, ControlError> {
+        let entry = self.name(prepared, variant, &manifests, reason).await?;
+        Ok(match previous {
+            Some(previous) if place(previous) == place(&entry) => carried(previous, "unchanged".to_owned()),
+            _ => entry,
+        })
     }
 
     /// Whether an entry is in the repository that the source's name asks for now.
@@ -232,15 +229,15 @@ impl Driver<'_> {
     async fn answers_other(
         &self,
         channels: &[(ChannelName, u32)],
-        entries: &[EntryRow],
+        released: &Released,
     ) -> Result<bool, ControlError> {
         for row in self.store.channels(self.run.source).await? {
-            if channels.iter().any(|(name, _)| *name == row.name) {
+            if channels.iter().any(|(name, _)| *name == row.name) && row.release != released.number {
                 let held = match row.release {
                     Some(number) => self.store.entries(self.run.source, number).await?,
                     None => Vec::new(),
                 };
-                if places(&held) != places(entries) {
+                if places(&held) != places(&released.entries) {
                     return Ok(true);
                 }
             }
@@ -262,6 +259,11 @@ impl Driver<'_> {
             .map(|channel| (channel.name, channel.generation))
             .collect())
     }
+}
+
+/// An entry of the release before, as it goes into the next one.
+fn carried(entry: &EntryRow, reason: String) -> EntryRow {
+    EntryRow { origin: EntryOrigin::Carried, reason, ..entry.clone() }
 }
 
 /// Where an entry is pulled from.

@@ -42,6 +42,7 @@ impl Driver<'_> {
             plan,
             unlocked: BTreeMap::new(),
             standing: Standing::default(),
+            settled: None,
         }))
     }
 

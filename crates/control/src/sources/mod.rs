@@ -1,15 +1,14 @@
 //! Sources: each is polled; a followed branch that stands elsewhere becomes a run.
 
 mod look;
+mod poll;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use edgewright_model::error::Chain;
 use edgewright_model::names::{CommitId, ImageName, SourceName};
-use edgewright_model::run::{RunNumber, Trigger};
+use edgewright_model::run::{ReleaseNumber, RunNumber, Trigger};
 use edgewright_model::tree::Tree;
 use edgewright_plan::Graph;
 use edgewright_source::{Commit, CommitInfo, Mirror, Reader, SourceError};
@@ -18,18 +17,11 @@ use edgewright_store::{Store, StoreError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::runs::Released;
 use crate::settings::SourceSettings;
 use crate::{Control, ControlError};
 
-/// The shortest pause between polls of a source.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
-/// The longest wait after failed polls.
-const LONGEST_BACKOFF: Duration = Duration::from_mins(10);
-
-/// How long to wait for the next poll after so many failed ones in a row.
-pub fn pause_after(poll: Duration, failures: u32) -> Duration {
-    poll.saturating_mul(2_u32.saturating_pow(failures.min(10))).min(LONGEST_BACKOFF.max(poll))
-}
+pub use poll::pause_after;
 
 /// A source with its mirror.
 #[derive(Debug)]
@@ -44,6 +36,8 @@ pub struct Watched {
     pub(crate) read: Mutex<Option<(CommitId, Tree)>>,
     /// The graph of the last run that was planned.
     pub(crate) last: Mutex<Option<(RunNumber, Arc<Graph>)>>,
+    /// The release that was read last.
+    pub(crate) released: Mutex<Option<Arc<Released>>>,
 }
 
 impl Watched {
@@ -73,6 +67,17 @@ impl Watched {
         last.as_ref().filter(|(number, _)| *number == run).map(|(_, graph)| Arc::clone(graph))
     }
 
+    /// Keeps a release of this source that was read.
+    pub(crate) fn keep_released(&self, released: &Arc<Released>) {
+        *self.released.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(released));
+    }
+
+    /// A release of this source, if it was the last one that was read.
+    pub(crate) fn released(&self, number: ReleaseNumber) -> Option<Arc<Released>> {
+        let kept = self.released.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.as_ref().filter(|kept| kept.number == Some(number)).map(Arc::clone)
+    }
+
     /// How it is followed.
     pub const fn settings(&self) -> &SourceSettings {
         &self.settings
@@ -89,12 +94,6 @@ impl Watched {
             Some(branch) => Ok(Some(branch.clone())),
             None => Ok(store.source(self.id).await?.default_branch),
         }
-    }
-}
-
-fn tell(source: &SourceName, runs: &[RunNumber]) {
-    for run in runs {
-        tracing::info!(source.name = %source, run.number = run.0, "a commit became a run");
     }
 }
 
@@ -126,6 +125,7 @@ impl Control {
             stop,
             read: Mutex::default(),
             last: Mutex::default(),
+            released: Mutex::default(),
         };
         self.watch(Arc::new(watched));
         Ok(row.id)
@@ -148,85 +148,6 @@ impl Control {
         watched.stop.cancel();
         self.unwatch(watched.id);
         true
-    }
-
-    /// Polls a source until shutdown: every `poll`, later after failures, at once when woken.
-    pub async fn poll_source(&self, source: SourceId) {
-        let Some(watched) = self.watched(source) else { return };
-        let name = watched.settings.name.clone();
-        let mut failures: u32 = 0;
-        let mut told = false;
-        loop {
-            let began = tokio::time::Instant::now();
-            if told {
-                // What goes wrong here goes wrong in the poll that follows, which says so.
-                tell(&name, &self.take_told(&watched).await.unwrap_or_default());
-            }
-            match self.poll_once(&watched).await {
-                Ok(runs) => {
-                    failures = 0;
-                    tell(&name, &runs);
-                }
-                Err(error) => {
-                    failures = failures.saturating_add(1);
-                    let error = Chain(&error).to_string();
-                    tracing::warn!(source.name = %name, failures, error, "a poll failed");
-                }
-            }
-            let ended = tokio::time::Instant::now();
-            let pause = pause_after(watched.settings.poll, failures);
-            told = tokio::select! {
-                () = tokio::time::sleep(pause) => false,
-                () = async {
-                    watched.wake.notified().await;
-                    // Webhooks of a busy repository do not poll the remote without end: it rests as long as it worked.
-                    tokio::time::sleep_until(ended + (ended - began).max(SHORTEST_PAUSE)).await;
-                } => true,
-                () = watched.stop.cancelled() => return,
-            };
-        }
-    }
-
-    /// Looks at the remote once and queues a run for every followed branch that moved. How it went is noted.
-    ///
-    /// # Errors
-    /// The remote does not answer, or the database cannot be written.
-    pub async fn poll_once(&self, watched: &Watched) -> Result<Vec<RunNumber>, ControlError> {
-        let inner = &*self.0;
-        let polled = self.look(watched).await;
-        let (default, error) = match &polled {
-            Ok(seen) => (seen.default.clone(), seen.missing.as_ref().map(|error| Chain(error).to_string())),
-            Err(error) => (None, Some(Chain(error).to_string())),
-        };
-        inner.store.note_poll(watched.id, default.as_deref(), error.as_deref(), inner.clock.now()).await?;
-        let seen = polled?;
-        match self.take(watched, seen.moved, seen.reader.as_ref(), &seen.branches).await {
-            // Told and backed off as a failure; what else is followed was looked at all the same.
-            Ok(runs) => seen.missing.map_or(Ok(runs), |error| Err(error.into())),
-            Err(error) => {
-                let why = Chain(&error).to_string();
-                inner.store.note_poll(watched.id, default.as_deref(), Some(&why), inner.clock.now()).await?;
-                Err(error)
-            }
-        }
-    }
-
-    /// Queues a run for every branch and pull request that moved.
-    async fn take(
-        &self,
-        watched: &Watched,
-        moved: Vec<(String, CommitId)>,
-        reader: Option<&Reader>,
-        branches: &BTreeMap<String, CommitId>,
-    ) -> Result<Vec<RunNumber>, ControlError> {
-        let mut runs = Vec::new();
-        for (branch, commit) in moved {
-            runs.push(self.queue_with(watched, branch, &commit, reader).await?);
-        }
-        if let Some(wanted) = &watched.settings.pull_requests {
-            runs.extend(self.look_at_pull_requests(watched, wanted, branches).await?);
-        }
-        Ok(runs)
     }
 
     pub(crate) async fn queue(

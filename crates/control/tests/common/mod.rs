@@ -155,7 +155,10 @@ impl World {
     }
 
     pub(crate) async fn entries(&self) -> Vec<EntryRow> {
-        self.store.newest_entries(self.source, "main").await.unwrap()
+        match self.store.newest_release(self.source, "main").await.unwrap() {
+            Some(number) => self.store.entries(self.source, number).await.unwrap(),
+            None => Vec::new(),
+        }
     }
 
     /// The newest release as `VARIANT ORIGIN: REASON`.
