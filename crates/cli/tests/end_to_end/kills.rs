@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use edgewright_api::RunView;
 use edgewright_model::run::{NodeState, RunState};
@@ -84,12 +84,10 @@ struct Pair<'a> {
     twin: Server,
     data: PathBuf,
     server: Server,
-    /// About how long a round takes without a kill; in milliseconds.
-    round_ms: u64,
 }
 
 impl<'a> Pair<'a> {
-    async fn start(folder: &Path, repository: &'a Repository, round_ms: u64) -> Self {
+    async fn start(folder: &Path, repository: &'a Repository) -> Self {
         let source = ["--source", repository.url()];
         let data = folder.join("data");
         let twin = Server::start(&folder.join("twin"), &source).await;
@@ -98,20 +96,26 @@ impl<'a> Pair<'a> {
         for server in [&twin, &server] {
             assert_eq!(server.ended(&commit).await.run.state, RunState::Passed);
         }
-        Self { repository, twin, data, server, round_ms }
+        Self { repository, twin, data, server }
     }
 
     /// Commits, and disturbs one of the servers while it works on that.
     async fn round(mut self, round: u32, random: &mut Random) -> Self {
         let commit = self.repository.commit(&format!("round {round}")).await;
+        let began = Instant::now();
         let calm = self.twin.builds(&commit).await;
         assert_eq!(calm.run.state, RunState::Passed, "round {round}: {calm:#?}");
+        // All moments of such a round are as likely.
+        let took = u64::try_from(began.elapsed().as_millis()).unwrap();
 
         self.server.poll().await;
         let mut done = BTreeMap::new();
         let mut is_job_killed = false;
         for _ in 0..=random.below(KILLS) {
-            tokio::time::sleep(Duration::from_millis(random.below(self.round_ms))).await;
+            tokio::time::sleep(Duration::from_millis(random.below(took))).await;
+            let jobs = self.server.client.status().await.unwrap().jobs;
+            let phases: Vec<_> = jobs.iter().map(|job| (&job.node, job.phase)).collect();
+            eprintln!("round {round}: a kill during {phases:?}");
             match random.below(5) {
                 // One job: the server tries it again by itself, but not for ever.
                 0 if !is_job_killed => {
@@ -169,7 +173,7 @@ async fn kills_at_random_moments_change_nothing() {
     let mut random = Random::seeded();
     let folder = tempfile::tempdir().unwrap();
     let repository = Repository::plants(folder.path().join("plants"), &["a", "b", "c"]).await;
-    let mut pair = Pair::start(folder.path(), &repository, 900).await;
+    let mut pair = Pair::start(folder.path(), &repository).await;
     for round in 1..=rounds(8) {
         change_files(&repository, round, &mut random);
         pair = pair.round(round, &mut random).await;
@@ -213,7 +217,7 @@ async fn kills_of_jobs_in_the_middle_of_builds_and_tests_change_nothing() {
         .write("images/hmi/image.yaml", format!("from: os\nper: site\nsteps: [files: files/]\n{check}"));
     change_systems(&repository, &from, 0, &mut random);
     repository.commit("systems").await;
-    let mut pair = Pair::start(folder.path(), &repository, 12_000).await;
+    let mut pair = Pair::start(folder.path(), &repository).await;
     for round in 1..=rounds(3) {
         change_systems(&repository, &from, round, &mut random);
         pair = pair.round(round, &mut random).await;
