@@ -69,9 +69,8 @@ async fn resolve_packages(
         let minbase = MINBASE.iter().map(|name| (*name).to_owned());
         first.chain(minbase).chain(step.packages.iter().cloned()).collect()
     };
-    // The first run also writes apt's cache, which the second then reads.
-    let essential = apt.simulate(ctx, &[ESSENTIAL.to_owned()]).await.map_err(fault)?;
-    let all = apt.simulate(ctx, &wanted(&essential)).await.map_err(fault)?;
+    let essential = apt.resolve(ctx, &[ESSENTIAL.to_owned()]).await.map_err(fault)?;
+    let all = apt.resolve(ctx, &wanted(&essential)).await.map_err(fault)?;
     Ok(all.into_iter().collect())
 }
 

@@ -5,9 +5,11 @@
 //! themselves. Measured on Debian 13: byte-identical to the build from the mirror.
 
 use std::fmt::Write as _;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use edgewright_model::Digest;
+use edgewright_model::digest::{Algorithm, Hasher};
 use edgewright_model::lock::LockedPackage;
 use edgewright_model::order::ImageTask;
 use edgewright_model::outcome::{JobEvent, JobFailure, KeptPackage, KeptPackages, Phase};
@@ -20,8 +22,9 @@ use super::apt::archive_name;
 use crate::context::{BuildContext, Events};
 use crate::failure;
 
-/// Packages that are sent or fetched at once: they are small, so waiting for answers costs more than sending.
-const AT_ONCE: usize = 6;
+/// Packages that are sent or fetched at once: they are small, so waiting for answers costs more than sending; and the
+/// registry commits those together that come together.
+const AT_ONCE: usize = 16;
 
 /// What a finished bootstrap leaves in the job's folder, to be kept.
 #[derive(Debug)]
@@ -83,9 +86,18 @@ async fn push(
 }
 
 fn hash(path: &Path) -> std::io::Result<(Digest, u64)> {
-    // Packages are some megabytes each.
-    let bytes = std::fs::read(path)?;
-    Ok((Digest::of(&bytes), bytes.len() as u64))
+    let mut file = std::fs::File::open(path)?;
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    let (mut buffer, mut size) = (vec![0; 1 << 16], 0);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok((hasher.finish(), size)),
+            read => {
+                hasher.update(&buffer[..read]);
+                size += read as u64;
+            }
+        }
+    }
 }
 
 /// Fetches kept packages and makes a repository of them; gives its line for apt.

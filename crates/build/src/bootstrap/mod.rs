@@ -1,7 +1,7 @@
 //! `bootstrap` steps: an operating system of exactly the locked packages.
 //!
 //! ```text
-//!  lock:  private apt ── update ── simulate ──▶ name=version, …
+//!  lock:  private apt ── update ── resolve ──▶ name=version, …
 //!  build: mmdebstrap ── tar on a pipe ──▶ layer        (no file in between; packages kept in the cache)
 //!         installed set == lock, or the build failed
 //!  keep:  the installed packages as blobs ──▶ built again without the mirror

@@ -1,5 +1,6 @@
 //! Container storage: one that all jobs share for bases, one of the job's own for what it makes.
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +15,8 @@ use crate::failure;
 const KEPT_BASES: usize = 8;
 /// Bases that no build used for longer go, however few there are.
 const UNUSED: Duration = Duration::from_hours(14 * 24);
+/// Between looks at whether it is one's turn to pull.
+const LOOK: Duration = Duration::from_millis(50);
 /// How long cleaning up may take.
 const CLEAN_LIMIT: Duration = Duration::from_mins(1);
 
@@ -68,6 +71,7 @@ impl Store {
         base: &ManifestRef,
     ) -> Result<String, JobFailure> {
         let name = format!("{}/{}@{}", ctx.client.host(), base.repository, base.digest);
+        let _turn = turn(&ctx.storage.with_file_name("pulling")).await;
         self.shared(ctx)
             .args(["pull", "--quiet", "--policy=missing"])
             .arg(format!("--tls-verify={}", !ctx.client.is_plain_http()))
@@ -144,5 +148,21 @@ impl Store {
             .collect();
         found.reverse();
         found
+    }
+}
+
+/// Waits until nobody else pulls: two jobs that want the same base would both fetch and unpack it, and one for nothing.
+/// None where this file system has no locks.
+async fn turn(path: &Path) -> Option<File> {
+    let file = File::options().create(true).append(true).open(path).ok()?;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Some(file),
+            Err(TryLockError::WouldBlock) => tokio::time::sleep(LOOK).await,
+            Err(TryLockError::Error(error)) => {
+                tracing::debug!(%error, "bases are pulled without taking turns");
+                return None;
+            }
+        }
     }
 }
