@@ -216,6 +216,10 @@ async fn kills_of_jobs_in_the_middle_of_builds_and_tests_change_nothing() {
     repository
         .write("images/hmi/image.yaml", format!("from: os\nper: site\nsteps: [files: files/]\n{check}"));
     change_systems(&repository, &from, 0, &mut random);
+    // One lock for both servers: files of an image have its time.
+    let cli = folder.path().join("cli");
+    fs::create_dir(&cli).unwrap();
+    edgewright(&cli, &["update", "os", "--dir", repository.url(), "--write"]).await.ends(0);
     repository.commit("systems").await;
     let mut pair = Pair::start(folder.path(), &repository).await;
     for round in 1..=rounds(3) {
