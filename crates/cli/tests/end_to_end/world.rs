@@ -10,8 +10,8 @@ use serde_json::Value;
 
 /// The command under test.
 pub(crate) const EDGEWRIGHT: &str = env!("CARGO_BIN_EXE_edgewright");
-/// How long anything may take that is waited for: machines may be busy.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+/// How long anything may take that is waited for: machines may be busy, and jobs give way to all else.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(5);
 
 /// A variable of the test's environment.
 #[expect(clippy::disallowed_methods, reason = "the one place where these tests are told something")]
