@@ -82,7 +82,7 @@ fn step_build(
     }
 }
 
-/// Does a step's work; gives the layers that it made.
+/// Does a step's work; gives the layers that it made, and what a bootstrap leaves to be kept.
 async fn execute_step(
     task: &ImageTask,
     state: &mut ImageState,

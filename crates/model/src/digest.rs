@@ -1,6 +1,7 @@
 //! Content digests (OCI image-spec, descriptor.md, "Digests").
 
 use std::fmt;
+use std::io;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -154,7 +155,20 @@ impl Hasher {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// So that a stream is hashed by copying it.
+impl io::Write for Hasher {
+    fn write(&mut self, chunk: &[u8]) -> io::Result<usize> {
+        self.update(chunk);
+        Ok(chunk.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Bytes as lower-case hex digits.
+pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()

@@ -237,13 +237,8 @@ fn unpack(file: &Path, control: &Path, registry: &Path) -> Result<Manifest, Back
 fn digest(path: &Path) -> Result<Digest, BackupError> {
     let mut file = File::open(path).map_err(io("read", path))?;
     let mut hasher = Hasher::new(Algorithm::Sha256);
-    let mut chunk = vec![0; 128 * 1024];
-    loop {
-        match file.read(&mut chunk).map_err(io("read", path))? {
-            0 => return Ok(hasher.finish()),
-            length => hasher.update(&chunk[..length]),
-        }
-    }
+    std::io::copy(&mut file, &mut hasher).map_err(io("read", path))?;
+    Ok(hasher.finish())
 }
 
 async fn blocking<T: Send + 'static>(

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use edgewright_model::digest::hex;
 use edgewright_model::names::CommitId;
 use edgewright_model::tree::{ContentId, Entry, EntryKind, Tree, UnfitPath};
 use jiff::Timestamp;
@@ -82,15 +83,6 @@ pub(crate) fn directory(
         }
     }
     Some(())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// A commit object, and the id of its tree; none where only git can read it, as in another encoding than UTF-8.

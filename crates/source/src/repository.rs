@@ -236,9 +236,7 @@ impl Repository {
             io_error(source)
         })
     }
-}
 
-impl Repository {
     /// The contents as git would print them, where all of them are in memory.
     fn kept(&self, ids: &[ContentId]) -> Option<Vec<u8>> {
         let mut cache = self.git.cache.lock().unwrap_or_else(PoisonError::into_inner);

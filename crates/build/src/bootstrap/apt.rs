@@ -64,7 +64,7 @@ impl Apt {
     }
 
     /// What installing `packages` into an empty system would install. A simulation (`-s`) says the same, but also puts the
-    /// steps in order, which takes three times as long.
+    /// steps in order, which takes three times as long. What lay in `archives` would be left out; nothing ever does.
     pub(crate) async fn resolve(
         &self,
         ctx: &BuildContext,

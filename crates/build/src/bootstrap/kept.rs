@@ -5,7 +5,6 @@
 //! themselves. Measured on Debian 13: byte-identical to the build from the mirror.
 
 use std::fmt::Write as _;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use edgewright_model::Digest;
@@ -86,18 +85,9 @@ async fn push(
 }
 
 fn hash(path: &Path) -> std::io::Result<(Digest, u64)> {
-    let mut file = std::fs::File::open(path)?;
     let mut hasher = Hasher::new(Algorithm::Sha256);
-    let (mut buffer, mut size) = (vec![0; 1 << 16], 0);
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok((hasher.finish(), size)),
-            read => {
-                hasher.update(&buffer[..read]);
-                size += read as u64;
-            }
-        }
-    }
+    let size = std::io::copy(&mut std::fs::File::open(path)?, &mut hasher)?;
+    Ok((hasher.finish(), size))
 }
 
 /// Fetches kept packages and makes a repository of them; gives its line for apt.

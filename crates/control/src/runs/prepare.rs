@@ -164,8 +164,8 @@ impl Driver<'_> {
         exceptions: &[Exception],
     ) -> Result<(History, Standing, Vec<Head>), ControlError> {
         let keys = graph.keys();
-        let (builds, heads) =
-            tokio::try_join!(self.store.built(&keys), self.store.heads(self.run.source, &self.run.branch),)?;
+        let (source, branch) = (self.run.source, &self.run.branch);
+        let (builds, heads) = tokio::try_join!(self.store.built(&keys), self.store.heads(source, branch))?;
         let mut history = History { builds, ..History::default() };
         // What was retired is shown for a while, and then forgotten.
         let grace = self.clock.now().checked_sub(self.settings.keep.retired_for).unwrap_or(Timestamp::MIN);
