@@ -1,27 +1,37 @@
-//! Control itself: its parts, which sources are watched, which runs are driven, and how a run is cancelled.
+//! Control composes the modules and is what the server and the command talk to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use edgewright_job::Executor;
-use edgewright_model::names::SourceName;
-use edgewright_model::run::RunNumber;
+use edgewright_model::names::{ChannelName, CommitId, ImageName, SourceName};
+use edgewright_model::run::{RunNumber, Trigger};
 use edgewright_process::{Clock, Tasks};
 use edgewright_source::Git;
 use edgewright_store::Store;
+use edgewright_store::channels::{ChannelChange, ChannelRow};
 use edgewright_store::sources::SourceId;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::ControlError;
+use crate::cancellations::Cancellations;
 use crate::events::Events;
 use crate::hosting::Hosting;
+use crate::inventory::Inventory;
 use crate::logs::Logs;
+use crate::outbound::{Notifier, Replicator};
+use crate::polling::{PollSource, Polling, PullRequests};
+use crate::reconcile::{ReconcilerStatus, Reconcilers, Wake};
+use crate::releases::Releases;
+use crate::releases::channels::Channels;
+use crate::releases::tags::ChannelTags;
+use crate::retention::Retention;
+use crate::runs::PlannedGraphs;
 use crate::runs::selection::Selections;
-use crate::settings::ControlSettings;
-use crate::sources::Watched;
-use crate::tags::ChannelTags;
+use crate::settings::{ControlSettings, SourceSettings};
+use crate::sources::{Queued, Sources, Watched};
 
 /// Control. Clones share it.
 #[derive(Debug, Clone)]
@@ -51,29 +61,27 @@ pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) hosting: Hosting,
     pub(crate) executor: Arc<dyn Executor>,
-    pub(crate) git: Git,
     pub(crate) clock: Clock,
     pub(crate) tasks: Tasks,
     pub(crate) shutdown: CancellationToken,
     pub(crate) events: Events,
     pub(crate) logs: Logs,
-    pub(crate) tags: ChannelTags,
     pub(crate) slots: Semaphore,
-    pub(crate) runs_wake: Notify,
-    pub(crate) rebuilds_wake: Notify,
-    /// Ends the tasks that tell the sinks of now.
-    pub(crate) notifying: Mutex<CancellationToken>,
-    /// Ends the tasks that copy to the targets of now.
-    pub(crate) delivering: Mutex<CancellationToken>,
+    pub(crate) runs_wake: Wake,
+    pub(crate) rebuilds_wake: Wake,
     pub(crate) selections: Mutex<Selections>,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    watched: BTreeMap<SourceId, Arc<Watched>>,
-    driving: BTreeSet<SourceId>,
-    tokens: BTreeMap<RunNumber, CancellationToken>,
+    pub(crate) cancellations: Cancellations,
+    pub(crate) sources: Arc<Sources>,
+    pub(crate) inventory: Inventory,
+    pub(crate) releases: Releases,
+    pub(crate) planned: PlannedGraphs,
+    reconcilers: Reconcilers,
+    channels: Channels,
+    polling: Polling,
+    retention: Retention,
+    notifier: Notifier,
+    replicator: Replicator,
+    driving: Mutex<BTreeSet<SourceId>>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -91,49 +99,122 @@ impl Control {
         let Parts { store, hosting, tags, executor, git, clock, tasks } = parts;
         for run in store.open_runs().await? {
             let reset = store.reset_interrupted(run.number).await?;
-            tracing::info!(run.number = run.number.0, nodes = reset, "a run goes on");
+            tracing::info!(run.number = run.number.0, nodes = reset, "resuming run");
         }
         tags.refresh(&store).await?;
         let scratch = settings.data.join("work/packs");
         empty(&scratch)
             .await
             .map_err(|source| ControlError::File { operation: "make the folder for contexts", source })?;
+        let (shutdown, events) = (tasks.token().clone(), Events::default());
+        let (runs_wake, rebuilds_wake) = (Wake::default(), Wake::default());
+        let cancellations = Cancellations::new(shutdown.clone(), runs_wake.clone());
+        let parts = (store.clone(), git, clock.clone());
+        let sources =
+            Arc::new(Sources::new(settings.data.join("sources"), parts, shutdown.clone(), runs_wake.clone()));
+        let channels = Channels::new(store.clone(), clock.clone(), tags.clone(), Arc::clone(&sources));
+        let releases = Releases::new(
+            store.clone(),
+            hosting.clone(),
+            clock.clone(),
+            events.clone(),
+            tags.clone(),
+            channels.clone(),
+        );
+        let inventory = Inventory::new(store.clone(), clock.clone());
+        let pull_requests = PullRequests {
+            store: store.clone(),
+            hosting: hosting.clone(),
+            clock: clock.clone(),
+            tags,
+            sources: Arc::clone(&sources),
+            cancellations: cancellations.clone(),
+        };
+        let polling = Polling {
+            store: store.clone(),
+            clock: clock.clone(),
+            sources: Arc::clone(&sources),
+            inventory: inventory.clone(),
+            channels: channels.clone(),
+            pull_requests,
+        };
+        let retention = Retention {
+            data: settings.data.clone(),
+            keep: settings.keep.clone(),
+            store: store.clone(),
+            hosting: hosting.clone(),
+            clock: clock.clone(),
+            sources: Arc::clone(&sources),
+        };
+        let reconcilers = Reconcilers::new(tasks.clone(), clock.clone());
+        let notifier = Notifier::new(store.clone(), events.clone(), reconcilers.clone(), shutdown.clone());
+        let replicator = Replicator::new(
+            store.clone(),
+            hosting.clone(),
+            clock.clone(),
+            events.clone(),
+            Arc::clone(&sources),
+            reconcilers.clone(),
+        );
         let inner = Inner {
+            logs: Logs::new(&settings.data),
+            slots: Semaphore::new(settings.parallel.get()),
+            settings,
             store,
             hosting,
             executor,
-            git,
             clock,
-            shutdown: tasks.token().clone(),
             tasks,
-            events: Events::default(),
-            logs: Logs::new(&settings.data),
-            tags,
-            slots: Semaphore::new(settings.parallel.get()),
-            runs_wake: Notify::new(),
-            rebuilds_wake: Notify::new(),
-            notifying: Mutex::default(),
-            delivering: Mutex::default(),
+            shutdown,
+            events,
+            runs_wake,
+            rebuilds_wake,
             selections: Mutex::default(),
-            state: Mutex::default(),
-            settings,
+            cancellations,
+            sources,
+            inventory,
+            releases,
+            planned: PlannedGraphs::default(),
+            reconcilers,
+            channels,
+            polling,
+            retention,
+            notifier,
+            replicator,
+            driving: Mutex::default(),
         };
         Ok(Self(Arc::new(inner)))
     }
 
-    /// Starts the reconcilers: one for runs, one for each source.
+    /// Starts the reconcilers: one for runs, one for each source, and those that look after the rest.
     pub fn start(&self) {
-        let control = self.clone();
-        self.0.tasks.spawn("runs", async move { control.reconcile_runs().await });
-        let control = self.clone();
-        self.0.tasks.spawn("rebuilds", async move { control.reconcile_rebuilds().await });
-        let control = self.clone();
-        self.0.tasks.spawn("watch", async move { control.reconcile_watching().await });
-        let control = self.clone();
-        self.0.tasks.spawn("housekeeping", async move { control.reconcile_housekeeping().await });
-        for source in self.sources() {
-            self.start_source(source);
+        let inner = &*self.0;
+        let stop = || inner.shutdown.clone();
+        let start = |reconciler, wake| inner.reconcilers.start(reconciler, wake, stop());
+        start(Arc::new(crate::runs::RunReconciler(self.clone())), inner.runs_wake.clone());
+        start(Arc::new(crate::rebuilds::RebuildReconciler(self.clone())), inner.rebuilds_wake.clone());
+        start(Arc::new(crate::locks::updates::UpdateReconciler(self.clone())), Wake::default());
+        start(Arc::new(inner.retention.clone()), Wake::default());
+        start(Arc::new(inner.channels.clone()), inner.channels.wake().clone());
+        for watched in inner.sources.all() {
+            self.start_polling(watched);
         }
+    }
+
+    /// Runs another reconciler beside control's own, until shutdown.
+    pub fn reconcile(&self, reconciler: Arc<dyn crate::reconcile::Reconciler>) {
+        self.0.reconcilers.start(reconciler, Wake::default(), self.0.shutdown.clone());
+    }
+
+    /// How every reconciler is doing, by name.
+    pub fn reconcilers(&self) -> Vec<ReconcilerStatus> {
+        self.0.reconcilers.statuses()
+    }
+
+    fn start_polling(&self, watched: Arc<Watched>) {
+        let (wake, stop) = (watched.wake.clone(), watched.stop.clone());
+        let polling = self.0.polling.clone();
+        self.0.reconcilers.start(Arc::new(PollSource { polling, watched }), wake, stop);
     }
 
     /// Fires at shutdown.
@@ -151,6 +232,33 @@ impl Control {
         &self.0.logs
     }
 
+    /// Notifies these sinks from now on, and no others.
+    ///
+    /// # Errors
+    /// No HTTP client can be made.
+    pub fn notify(&self, sinks: &[crate::outbound::notify::Sink]) -> Result<(), reqwest::Error> {
+        self.0.notifier.notify(sinks)
+    }
+
+    /// Copies to these targets from now on, at once, and to no others.
+    ///
+    /// # Errors
+    /// The address or the certificates of a target are not valid; then nothing changes.
+    pub fn deliver(
+        &self,
+        targets: &[crate::outbound::replicate::Target],
+    ) -> Result<(), crate::outbound::replicate::ClientError> {
+        self.0.replicator.deliver(targets)
+    }
+
+    /// Removes what is beyond its bounds.
+    ///
+    /// # Errors
+    /// The database or the registry does not answer. Files that cannot be removed are logged.
+    pub async fn tidy(&self) -> Result<crate::retention::Tidied, ControlError> {
+        self.0.retention.tidy().await
+    }
+
     /// Cancels an open run: its jobs end, what was recorded stays.
     ///
     /// # Errors
@@ -160,65 +268,143 @@ impl Control {
         if row.state.is_terminal() {
             return Err(ControlError::Over { run });
         }
-        self.token_of(run).cancel();
-        self.0.runs_wake.notify_one();
+        self.0.cancellations.cancel(run);
         Ok(())
     }
 
-    /// The ids of the configured sources.
-    pub(crate) fn followed(&self) -> BTreeSet<SourceId> {
-        self.state().watched.keys().copied().collect()
+    /// Follows a source, so that its runs can be driven. It is polled once [`Control::start_source`] is called.
+    ///
+    /// # Errors
+    /// The database or the mirror's folder cannot be written.
+    pub async fn add_source(&self, settings: SourceSettings) -> Result<SourceId, ControlError> {
+        Ok(self.0.sources.add(settings).await?.id)
     }
 
-    /// A source's settings and mirror.
-    pub fn watched(&self, source: SourceId) -> Option<Arc<Watched>> {
-        self.state().watched.get(&source).cloned()
-    }
-
-    /// The configured sources.
-    pub(crate) fn sources(&self) -> Vec<SourceId> {
-        self.state().watched.keys().copied().collect()
-    }
-
-    /// A configured source by its name.
-    pub fn source_named(&self, name: &SourceName) -> Option<Arc<Watched>> {
-        self.state().watched.values().find(|watched| watched.settings.name == *name).cloned()
-    }
-
-    pub(crate) fn watch(&self, watched: Arc<Watched>) {
-        let before = self.state().watched.insert(watched.id, watched);
-        if let Some(before) = before {
-            before.stop.cancel();
+    /// Polls a source until it is removed or changed.
+    pub fn start_source(&self, source: SourceId) {
+        if let Some(watched) = self.0.sources.get(source) {
+            self.start_polling(watched);
         }
     }
 
-    pub(crate) fn unwatch(&self, source: SourceId) {
-        self.state().watched.remove(&source);
+    /// Follows a source no longer. A run that is being worked on goes on, queued ones wait until it is back.
+    pub fn remove_source(&self, name: &SourceName) -> bool {
+        self.0.sources.remove(name)
     }
 
-    /// The token that cancels a run; fires at shutdown, too.
-    pub(crate) fn token_of(&self, run: RunNumber) -> CancellationToken {
-        self.state().tokens.entry(run).or_insert_with(|| self.0.shutdown.child_token()).clone()
+    /// A source that is followed.
+    pub fn watched(&self, source: SourceId) -> Option<Arc<Watched>> {
+        self.0.sources.get(source)
     }
 
-    pub(crate) fn forget_token(&self, run: RunNumber) {
-        self.state().tokens.remove(&run);
-        self.selections().remove(&run);
+    /// Polls a source once, now. How it went is noted.
+    ///
+    /// # Errors
+    /// The remote does not answer, or the database cannot be written.
+    pub async fn poll_once(&self, watched: &Watched) -> Result<Vec<RunNumber>, ControlError> {
+        self.0.polling.poll(watched).await
+    }
+
+    /// Polls a source at its next chance, without waiting for its turn; false where it is not followed.
+    pub fn wake_named(&self, name: &SourceName) -> bool {
+        self.0.sources.named(name).map(|watched| watched.tell("asked to poll")).is_some()
+    }
+
+    /// Queues a run of a commit, whatever was decided before. [`Trigger::Manual`] forgets failures and tries again;
+    /// [`Trigger::Lock`] resolves every lock anew first. What a commit of the default branch declares is taken over first.
+    ///
+    /// # Errors
+    /// The source is not configured, the commit is unknown, or the database cannot be written.
+    pub async fn queue_run(
+        &self,
+        source: SourceId,
+        branch: &str,
+        commit: &CommitId,
+        trigger: Trigger,
+    ) -> Result<RunNumber, ControlError> {
+        self.queue_for(source, branch, commit, trigger, &BTreeSet::new()).await
+    }
+
+    pub(crate) async fn queue_for(
+        &self,
+        source: SourceId,
+        branch: &str,
+        commit: &CommitId,
+        trigger: Trigger,
+        images: &BTreeSet<ImageName>,
+    ) -> Result<RunNumber, ControlError> {
+        let inner = &*self.0;
+        let watched = inner.sources.get(source).ok_or(ControlError::UnknownSource)?;
+        let fetched = inner.polling.fetch(&watched, branch, commit).await?;
+        let queued = Queued { branch: branch.to_owned(), trigger, images };
+        inner.sources.queue_fetched(&watched, fetched, queued).await
+    }
+
+    /// Queues the commit of an earlier run again: its failures are tried anew.
+    ///
+    /// # Errors
+    /// There is no such run, its branch has moved on, its source is not configured, or the database cannot be written.
+    pub async fn retry(&self, run: RunNumber) -> Result<RunNumber, ControlError> {
+        let row = self.0.store.run(run).await?.ok_or(ControlError::NoRun { run })?;
+        let decided = self.0.store.decided(row.source).await?;
+        if decided.get(&row.branch).is_some_and(|commit| *commit != row.commit) {
+            return Err(ControlError::Outdated { run, branch: row.branch });
+        }
+        self.queue_run(row.source, &row.branch, &row.commit, Trigger::Manual).await
+    }
+
+    /// Holds, resumes, pins or unpins a channel, and moves what follows from it. `source` may be left out where only one has
+    /// a channel of this name.
+    ///
+    /// # Errors
+    /// There is no such channel, more than one, or a pin names a release that is not there.
+    pub async fn change_channel(
+        &self,
+        source: Option<&SourceName>,
+        channel: &ChannelName,
+        change: &ChannelChange,
+    ) -> Result<(SourceName, ChannelRow), ControlError> {
+        let (row, channels) = (self.channel_source(source, channel).await?, &self.0.channels);
+        let changed = channels.change(&row, channel, change).await?;
+        Ok((row.name, changed))
+    }
+
+    async fn channel_source(
+        &self,
+        source: Option<&SourceName>,
+        channel: &ChannelName,
+    ) -> Result<edgewright_store::sources::SourceRow, ControlError> {
+        let mut found = Vec::new();
+        for row in self.0.store.sources().await? {
+            if source.is_some_and(|name| *name != row.name) {
+                continue;
+            }
+            if self.0.store.channels(row.id).await?.iter().any(|other| other.name == *channel) {
+                found.push(row);
+            }
+        }
+        let mut found = found.into_iter();
+        match (found.next(), found.next()) {
+            (Some(row), None) => Ok(row),
+            (Some(_), Some(_)) => Err(ControlError::ManyChannels { channel: channel.clone() }),
+            (None, _) => {
+                Err(ControlError::NoChannel { source_name: source.cloned(), channel: channel.clone() })
+            }
+        }
     }
 
     /// Whether the caller may drive a run of this source: one at a time, and only of configured ones.
     pub(crate) fn begin_driving(&self, source: SourceId) -> bool {
-        let mut state = self.state();
-        state.watched.contains_key(&source) && state.driving.insert(source)
+        self.0.sources.get(source).is_some() && self.driving().insert(source)
     }
 
     pub(crate) fn end_driving(&self, source: SourceId) {
-        self.state().driving.remove(&source);
-        self.0.runs_wake.notify_one();
+        self.driving().remove(&source);
+        self.0.runs_wake.wake("a run ended");
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn driving(&self) -> MutexGuard<'_, BTreeSet<SourceId>> {
+        self.0.driving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,7 +1,8 @@
 //! What can go wrong in control.
 
 use edgewright_model::error::ErrorClass;
-use edgewright_model::run::RunNumber;
+use edgewright_model::names::{ChannelName, SourceName};
+use edgewright_model::run::{ReleaseNumber, RunNumber};
 use edgewright_store::StoreError;
 
 use crate::hosting::HostingError;
@@ -63,6 +64,36 @@ pub enum ControlError {
     /// A source that nobody configured.
     #[error("the source is not configured")]
     UnknownSource,
+    /// A channel that is not there.
+    #[error("there is no channel `{channel}`{}", .source_name.as_ref().map(|name| format!(" in source `{name}`")).unwrap_or_default())]
+    NoChannel {
+        /// The source that was named.
+        source_name: Option<SourceName>,
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// A channel that several sources have.
+    #[error("several sources have a channel `{channel}`")]
+    ManyChannels {
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// A release that is not there.
+    #[error("source `{source_name}` has no release {release}")]
+    NoRelease {
+        /// The source.
+        source_name: SourceName,
+        /// The release.
+        release: ReleaseNumber,
+    },
+    /// A sink that did not take an event.
+    #[error("cannot notify sink `{name}`: {why}")]
+    Sink {
+        /// Which.
+        name: String,
+        /// Why.
+        why: String,
+    },
     /// Packing a context.
     #[error("a context cannot be packed")]
     Pack(#[from] edgewright_source::PackError),
@@ -88,6 +119,12 @@ pub enum ControlError {
     /// Control is shutting down, or the run was cancelled.
     #[error("stopped")]
     Stopped,
+    /// Something that this program itself has to guarantee does not hold.
+    #[error("internal error: {what}")]
+    Broken {
+        /// What does not hold.
+        what: &'static str,
+    },
 }
 
 impl ControlError {
@@ -97,15 +134,20 @@ impl ControlError {
             Self::Store(error) => error.class(),
             Self::Source(error) => error.class(),
             Self::Push { source, .. } => source.class(),
-            Self::Hosting(_) | Self::Pack(_) | Self::File { .. } | Self::Stopped => ErrorClass::Unavailable,
+            Self::Hosting(_) | Self::Pack(_) | Self::File { .. } | Self::Sink { .. } | Self::Stopped => {
+                ErrorClass::Unavailable
+            }
             Self::NoSource { .. }
             | Self::UnknownSource
             | Self::NothingRun
             | Self::OtherKeys { .. }
             | Self::Outdated { .. }
+            | Self::ManyChannels { .. }
             | Self::Over { .. } => ErrorClass::Conflict,
-            Self::NoRun { .. } | Self::NotBuilt => ErrorClass::NotFound,
-            Self::Document(_) => ErrorClass::Bug,
+            Self::NoRun { .. } | Self::NotBuilt | Self::NoChannel { .. } | Self::NoRelease { .. } => {
+                ErrorClass::NotFound
+            }
+            Self::Document(_) | Self::Broken { .. } => ErrorClass::Bug,
         }
     }
 
@@ -113,6 +155,9 @@ impl ControlError {
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NoRun { .. } => Some("`edgewright runs` lists them"),
+            Self::NoChannel { .. } => Some("`edgewright channels` lists them"),
+            Self::ManyChannels { .. } => Some("name the source: `--source NAME`"),
+            Self::NoRelease { .. } => Some("`edgewright releases` lists them"),
             Self::NotBuilt => Some("`edgewright images` and `edgewright releases` tell digests"),
             Self::Outdated { .. } => {
                 Some("retry the branch's newest run; to go back to an older commit, push it to the branch")

@@ -1,10 +1,15 @@
 //! What happens in runs, as a stream: for progress bars, logs and followers. Nothing depends on its arrival: a slow
 //! reader loses the oldest events, and the truth is in the store.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use edgewright_model::names::Platform;
 use edgewright_model::outcome::{JobFailure, Phase};
 use edgewright_model::run::{NodeState, ReleaseNumber, RunNumber, RunState};
 use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+use crate::reconcile::Wake;
 
 /// Events kept for readers that lag behind.
 const BACKLOG: usize = 1024;
@@ -74,22 +79,45 @@ pub enum RunEventKind {
 
 /// The sending side. Clones share the readers.
 #[derive(Debug, Clone)]
-pub struct Events(broadcast::Sender<RunEvent>);
+pub struct Events {
+    sender: broadcast::Sender<RunEvent>,
+    sleepers: Arc<Mutex<Vec<Sleeper>>>,
+}
+
+/// A reconciler that some events wake, until `stop` fires.
+#[derive(Debug)]
+struct Sleeper {
+    is_concerned: fn(&RunEventKind) -> bool,
+    wake: Wake,
+    stop: CancellationToken,
+}
 
 impl Default for Events {
     fn default() -> Self {
-        Self(broadcast::channel(BACKLOG).0)
+        Self { sender: broadcast::channel(BACKLOG).0, sleepers: Arc::default() }
     }
 }
 
 impl Events {
-    /// Tells all readers; without readers nothing happens.
+    /// Sends to all readers, and wakes who is concerned; without readers nothing happens.
     pub(crate) fn send(&self, run: RunNumber, kind: RunEventKind) {
-        drop(self.0.send(RunEvent { run, kind }));
+        let mut sleepers = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
+        sleepers.retain(|sleeper| !sleeper.stop.is_cancelled());
+        for sleeper in sleepers.iter().filter(|sleeper| (sleeper.is_concerned)(&kind)) {
+            sleeper.wake.wake("an event");
+        }
+        drop(sleepers);
+        drop(self.sender.send(RunEvent { run, kind }));
     }
 
     /// A reader of all events from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<RunEvent> {
-        self.0.subscribe()
+        self.sender.subscribe()
+    }
+
+    /// Wakes a reconciler at the events that concern it, until `stop` fires.
+    pub(crate) fn wake(&self, is_concerned: fn(&RunEventKind) -> bool, wake: Wake, stop: CancellationToken) {
+        let mut sleepers = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
+        sleepers.push(Sleeper { is_concerned, wake, stop });
     }
 }

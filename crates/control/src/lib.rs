@@ -2,39 +2,43 @@
 //!
 //! | module | its part |
 //! |---|---|
-//! | [`sources`] | polls, and queues a run where a followed branch moved |
-//! | [`pull_requests`] | the same for pull requests, without a release |
+//! | [`sources`] | which repositories are followed, their mirrors, what of them moved |
+//! | [`polling`] | polls them: takes over the inventory, queues runs of branches and pull requests that moved |
+//! | `inventory` | what the default branch declares apart from images: name, channels, sites, slots, rollout policies |
 //! | [`runs`] | takes a run from its commit over its plan and its jobs to its release |
-//! | [`verdicts`] | what a verdict means: exceptions, what is not new; verdicts of others |
-//! | [`housekeeping`], `collection`, [`disk`] | what bounds logs, caches, images; room before a job starts |
-//! | [`watch`] | looks at base images and distributions, on a schedule |
-//! | [`tags`] | what channel tags answer; channels move in `runs/publish.rs`, in the release's transaction |
-//! | [`targets`] | copies what channels hold to registries of others |
-//! | [`hosting`], [`referrers`] | the registry as control uses it |
-//! | [`notify`] | tells others: CloudEvents, commit statuses |
-//! | [`events`], [`logs`] | what happens, as it happens |
+//! | [`verdicts`] | what a verdict means: exceptions, what is not new; posted verdicts |
+//! | [`locks`] | resolves locks, and checks for updates of base images and distributions on a schedule |
+//! | [`releases`] | indexes, referrers, the release, channels and what their tags answer |
+//! | [`rebuilds`] | builds again what was built, to prove that keys tell all |
+//! | [`outbound`] | notifies sinks and forges; copies what channels hold to external registries |
+//! | [`retention`] | what bounds logs, caches and images; room before a job starts |
+//! | [`hosting`], [`events`], [`logs`] | the registry as control uses it; what happens, as it happens |
 //!
-//! The parts meet only through the store: events and wake-ups shorten waits and carry no truth.
+//! The modules meet only through the store: events and wake-ups shorten waits and carry no truth. Which module may use
+//! which is a table in `xtask/src/check/modules.rs`.
 
-mod collection;
+mod cancellations;
 mod control;
-pub mod disk;
 mod error;
 pub mod events;
 pub mod hosting;
-pub mod housekeeping;
+mod inventory;
+pub mod locks;
 pub mod logs;
-pub mod notify;
-pub mod pull_requests;
-pub mod referrers;
+pub mod outbound;
+pub mod polling;
+pub mod rebuilds;
+pub mod reconcile;
+pub mod releases;
+pub mod retention;
 pub mod runs;
 pub mod settings;
 pub mod sources;
-pub mod tags;
-pub mod targets;
 pub mod verdicts;
-pub mod watch;
 
 pub use control::{Control, Parts};
 pub use error::ControlError;
-pub use settings::{CommitLocks, ControlSettings, LockPolicy, SourceSettings};
+pub use outbound::{notify, replicate as targets};
+pub use releases::{referrers, tags};
+pub use retention::disk;
+pub use settings::{CommitLocks, ControlSettings, Keep, LockPolicy, PullRequestPolicy, SourceSettings};

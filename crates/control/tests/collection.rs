@@ -11,7 +11,7 @@ mod common;
 use std::path::Path;
 
 use common::World;
-use edgewright_control::housekeeping::Tidied;
+use edgewright_control::retention::Tidied;
 use edgewright_model::reference::Reference;
 use edgewright_model::run::RunState;
 use edgewright_store::releases::EntryRow;

@@ -128,7 +128,7 @@ async fn what_is_built_again_is_proved_or_refuted() {
     let (run, _) = world.run().await;
     let verified = world.control.verify(run).await.unwrap();
     assert_eq!(verified.len(), 7);
-    assert!(verified.iter().all(edgewright_control::runs::Rebuilt::is_proved), "{verified:?}");
+    assert!(verified.iter().all(edgewright_control::rebuilds::Rebuilt::is_proved), "{verified:?}");
     // Each step once.
     assert_eq!(verified.iter().map(|rebuilt| rebuilt.steps.len()).sum::<usize>(), 7);
 

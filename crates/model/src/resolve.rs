@@ -196,14 +196,15 @@ pub fn variants(definition: &Definition) -> Vec<VariantName> {
             if line.iter().any(|image| !matches(&image.select, &site.labels)) {
                 continue;
             }
-            found.extend(line.iter().map(|image| at(image, site, slot)));
+            found.extend(line.iter().map(|image| variant_at(image, site, slot)));
         }
     }
     found.into_iter().collect()
 }
 
 /// The variant of an image that a slot needs.
-fn at(image: &ImageSpec, site: &SiteSpec, slot: &SlotSpec) -> VariantName {
+/// The variant that a slot runs.
+pub fn variant_at(image: &ImageSpec, site: &SiteSpec, slot: &SlotSpec) -> VariantName {
     VariantName {
         image: image.name.clone(),
         site: (image.per >= Per::Site).then(|| site.name.clone()),

@@ -93,6 +93,16 @@ pub struct ChannelSpec {
     pub after: Option<Span>,
     /// The policy by which devices follow the channel.
     pub rollout: Option<RolloutName>,
+    /// Why the channel does not move at the moment; absent where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<String>,
+}
+
+impl ChannelSpec {
+    /// A channel that takes every release of what it follows at once.
+    pub const fn following(follows: Follows) -> Self {
+        Self { follows, after: None, rollout: None, hold: None }
+    }
 }
 
 /// What a channel follows.
@@ -108,14 +118,14 @@ pub enum Follows {
 }
 
 /// A rollout policy.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolloutSpec {
     /// Its stages, in order, at least one.
     pub stages: Vec<StageSpec>,
 }
 
 /// A stage: which devices, and how long they must stay healthy. With neither selection nor percent: all.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageSpec {
     /// Its name.
     pub name: StageName,

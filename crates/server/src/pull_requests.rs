@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use edgewright_control::pull_requests::PullRequests;
+use edgewright_control::PullRequestPolicy;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// Which pull requests are run; `false` none, `true` all.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PullRequestOptions(pub Option<PullRequests>);
+pub struct PullRequestOptions(pub Option<PullRequestPolicy>);
 
 /// Who may open those that are run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -46,12 +46,12 @@ impl<'de> Visitor<'de> for Either {
     }
 
     fn visit_bool<E>(self, wanted: bool) -> Result<Self::Value, E> {
-        Ok(PullRequestOptions(wanted.then(PullRequests::default)))
+        Ok(PullRequestOptions(wanted.then(PullRequestPolicy::default)))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
         let Table { from, into } = Table::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(PullRequestOptions(Some(PullRequests { from_branches: from == From::Branches, into })))
+        Ok(PullRequestOptions(Some(PullRequestPolicy { from_branches: from == From::Branches, into })))
     }
 }
 
@@ -71,9 +71,9 @@ mod tests {
             source.map(|source| source.pull_requests.0).map_err(|error| error.to_string())
         };
         assert_eq!(parse("false"), Ok(None));
-        assert_eq!(parse("true"), Ok(Some(PullRequests::default())));
-        assert_eq!(parse("{}"), Ok(Some(PullRequests::default())));
-        let wanted = PullRequests { from_branches: true, into: vec!["main".to_owned()] };
+        assert_eq!(parse("true"), Ok(Some(PullRequestPolicy::default())));
+        assert_eq!(parse("{}"), Ok(Some(PullRequestPolicy::default())));
+        let wanted = PullRequestPolicy { from_branches: true, into: vec!["main".to_owned()] };
         assert_eq!(parse("{from = \"branches\", into = [\"main\"]}"), Ok(Some(wanted)));
         for (text, part) in [
             ("\"yes\"", "want true"),

@@ -10,11 +10,11 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use edgewright_control::Keep;
 use edgewright_control::SourceSettings;
 use edgewright_control::disk::Floor;
-use edgewright_control::housekeeping::Keep;
 use edgewright_control::notify::SinkKind;
-use edgewright_control::watch::Watching;
+use edgewright_control::settings::Watching;
 use edgewright_model::duration::Span;
 use edgewright_model::names::SourceName;
 use edgewright_source::{Remote, SshIdentity};

@@ -4,9 +4,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use edgewright_control::Keep;
 use edgewright_control::disk::{Floor, jobs_in_memory};
-use edgewright_control::housekeeping::Keep;
-use edgewright_control::watch::{DEFAULT_EVERY, Schedule};
+use edgewright_control::settings::{DEFAULT_EVERY, Schedule};
 use edgewright_control::{CommitLocks, LockPolicy};
 use edgewright_model::duration::Span;
 use jiff::civil::Time;

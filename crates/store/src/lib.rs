@@ -12,13 +12,17 @@
 //! | [`locks`] | `locks`, `lock_looks`, `run_images` |
 //! | [`proofs`], [`rebuilds`] | `kept_packages`, `proofs`, `rebuilds` |
 //! | [`releases`] | `indexes`, `releases`, `release_entries`, `channels`, `audit` |
+//! | [`channels`] | `channels`, `channel_moves` |
+//! | [`inventory`] | `sites`, `slots`, `rollout_policies`; what of `sources` and `channels` the default branch declares |
 //! | [`targets`] | `target_copies`, `target_images` |
 //! | [`pull_requests`] | `pull_requests` |
 //! | [`retention`] | `collected`; what is needed of the others, and forgetting the rest |
 //! | [`outbox`] | `events`, `sinks` |
 
 mod backup;
+pub mod channels;
 mod error;
+pub mod inventory;
 pub mod locks;
 pub mod nodes;
 mod open;

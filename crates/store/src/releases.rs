@@ -1,4 +1,4 @@
-//! Releases, the channels that point to them, and the audit record of every move.
+//! Releases and their entries.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use edgewright_model::Digest;
 use edgewright_model::names::{ChannelName, CommitId, Platform, VariantName};
 use edgewright_model::reference::RepoName;
 use edgewright_model::run::{EntryOrigin, ReleaseNumber, RunNumber, RunState};
-use edgewright_model::spec::ChannelSpec;
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 
+use crate::channels::{ChannelMove, move_channel};
 use crate::error::Operation as _;
 use crate::sources::SourceId;
 use crate::{Store, StoreError, row};
@@ -29,6 +29,17 @@ pub struct ReleaseRow {
     pub created_at: Timestamp,
 }
 
+/// When and where a release was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReleaseStamp {
+    /// Its number within its source.
+    pub number: ReleaseNumber,
+    /// The branch of its run.
+    pub branch: String,
+    /// When.
+    pub created_at: Timestamp,
+}
+
 /// One variant of a release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntryRow {
@@ -42,23 +53,6 @@ pub struct EntryRow {
     pub origin: EntryOrigin,
     /// Why.
     pub reason: String,
-}
-
-/// A channel.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChannelRow {
-    /// Its name.
-    pub name: ChannelName,
-    /// As declared by the newest commit of the default branch.
-    pub spec: ChannelSpec,
-    /// The release that it points to.
-    pub release: Option<ReleaseNumber>,
-    /// Counts its moves.
-    pub generation: u32,
-    /// Why it does not follow at the moment.
-    pub hold: Option<String>,
-    /// When it moved last.
-    pub moved_at: Option<Timestamp>,
 }
 
 /// What a run's end names, in one transaction.
@@ -76,7 +70,8 @@ pub struct NewRelease<'a> {
     pub commit: &'a CommitId,
     /// Every variant.
     pub entries: &'a [EntryRow],
-    /// Channels that take the release, with the generation that each was read at.
+    /// Channels that take the release, with the generation that each was read at. One that changed in between stays: what
+    /// it takes then is decided again.
     pub channels: &'a [(ChannelName, u32)],
 }
 
@@ -100,17 +95,6 @@ fn entry(row: &SqliteRow) -> Result<EntryRow, StoreError> {
     })
 }
 
-fn channel(row: &SqliteRow) -> Result<ChannelRow, StoreError> {
-    Ok(ChannelRow {
-        name: row::text(row, "name")?,
-        spec: row::json(row, "spec")?,
-        release: row::maybe_number(row, "release")?.map(ReleaseNumber),
-        generation: row::number(row, "generation")?,
-        hold: row::maybe(row, "hold")?,
-        moved_at: row::maybe(row, "moved_at")?,
-    })
-}
-
 impl Store {
     /// The newest releases of a source, newest first.
     pub async fn releases(&self, source: SourceId, limit: u32) -> Result<Vec<ReleaseRow>, StoreError> {
@@ -121,6 +105,30 @@ impl Store {
             .await
             .doing("list releases")?;
         rows.iter().map(release).collect()
+    }
+
+    /// The releases that some declared channel of a source may still take or holds, by number.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn release_stamps(&self, source: SourceId) -> Result<Vec<ReleaseStamp>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT number, branch, created_at FROM releases WHERE source_id = ?1 AND number >=
+             (SELECT coalesce(min(coalesce(completed, 0)), 0) FROM channels WHERE source_id = ?1 AND removed_at IS NULL)
+             ORDER BY number",
+        )
+        .bind(source.0)
+        .fetch_all(&self.pool)
+        .await
+        .doing("list releases")?;
+        let stamp = |row: &SqliteRow| {
+            Ok(ReleaseStamp {
+                number: ReleaseNumber(row::number(row, "number")?),
+                branch: row::text(row, "branch")?,
+                created_at: row::text(row, "created_at")?,
+            })
+        };
+        rows.iter().map(stamp).collect()
     }
 
     /// The entries of a release, by variant.
@@ -153,47 +161,6 @@ impl Store {
                 .await
                 .doing("find the newest release")?;
         Ok(number.map(ReleaseNumber))
-    }
-
-    /// A source's channels.
-    pub async fn channels(&self, source: SourceId) -> Result<Vec<ChannelRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM channels WHERE source_id = ? ORDER BY name")
-            .bind(source.0)
-            .fetch_all(&self.pool)
-            .await
-            .doing("list channels")?;
-        rows.iter().map(channel).collect()
-    }
-
-    /// Makes the declared channels exist as declared. One that is no longer declared goes, unless it points to something.
-    pub async fn declare_channels(
-        &self,
-        source: SourceId,
-        channels: &BTreeMap<ChannelName, ChannelSpec>,
-    ) -> Result<(), StoreError> {
-        let mut write = self.write().await?;
-        let names = row::to_json(&channels.keys().collect::<Vec<_>>())?;
-        sqlx::query(
-            "DELETE FROM channels WHERE source_id = ? AND release IS NULL AND name NOT IN (SELECT value FROM json_each(?))",
-        )
-        .bind(source.0)
-        .bind(names)
-        .execute(&mut *write)
-        .await
-        .doing("drop channels")?;
-        for (name, spec) in channels {
-            sqlx::query(
-                "INSERT INTO channels (source_id, name, spec) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET spec = excluded.spec
-                 WHERE spec <> excluded.spec",
-            )
-            .bind(source.0)
-            .bind(name.as_str())
-            .bind(row::to_json(spec)?)
-            .execute(&mut *write)
-            .await
-            .doing("declare a channel")?;
-        }
-        write.commit().await.doing("commit channels")
     }
 
     /// Notes which platform manifests an index names.
@@ -245,7 +212,7 @@ impl Store {
     /// Makes a release, moves its channels with an audit record each, and ends the run: all or nothing.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] where a channel moved in between or the run is not `releasing`.
+    /// [`StoreError::Conflict`] where the run is not `releasing`.
     pub async fn release(&self, new: &NewRelease<'_>, now: Timestamp) -> Result<ReleaseNumber, StoreError> {
         let mut write = self.write().await?;
         let number: u32 =
@@ -283,29 +250,13 @@ impl Store {
             .doing("store a release's entry")?;
         }
         for (name, generation) in new.channels {
-            let moved = sqlx::query(
-                "UPDATE channels SET release = ?, generation = generation + 1, moved_at = ?
-                 WHERE source_id = ? AND name = ? AND generation = ? AND hold IS NULL",
-            )
-            .bind(number)
-            .bind(now.to_string())
-            .bind(new.source.0)
-            .bind(name.as_str())
-            .bind(generation)
-            .execute(&mut *write)
-            .await
-            .doing("move a channel")?;
-            if moved.rows_affected() != 1 {
-                return Err(StoreError::Conflict { what: format!("channel {name}") });
-            }
-            let detail = serde_json::json!({ "release": number, "run": new.run, "commit": new.commit });
-            sqlx::query("INSERT INTO audit (at, actor, action, subject, detail) VALUES (?, 'edgewright', 'move channel', ?, ?)")
-                .bind(now.to_string())
-                .bind(name.as_str())
-                .bind(detail.to_string())
-                .execute(&mut *write)
-                .await
-                .doing("write the audit record")?;
+            let decided = ChannelMove {
+                channel: name.clone(),
+                generation: *generation,
+                release: ReleaseNumber(number),
+                reason: format!("release of branch `{}`", new.branch),
+            };
+            move_channel(&mut write, new.source, &decided, now).await?;
         }
         let ended = sqlx::query(
             "UPDATE runs SET state = ?, release = ?, generation = generation + 1, finished_at = ? WHERE number = ? AND state = ?",

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use edgewright_model::names::{CommitId, ImageName, SourceName};
 use edgewright_model::run::{RunNumber, RunState, Trigger};
 use jiff::Timestamp;
+use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use crate::error::Operation as _;
@@ -123,22 +124,13 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let mut write = self.write().await?;
+        self::default_branch(&mut write, id, default_branch).await?;
         sqlx::query(
-            "DELETE FROM branches WHERE source_id = ?1 AND name = ?2 AND EXISTS
-             (SELECT 1 FROM sources WHERE id = ?1 AND default_branch <> ?2)",
-        )
-        .bind(id.0)
-        .bind(default_branch)
-        .execute(&mut *write)
-        .await
-        .doing("forget what was decided of a new default branch")?;
-        sqlx::query(
-            "UPDATE sources SET polled_at = ?1, poll_error = ?2, default_branch = coalesce(?3, default_branch),
-             poll_failures = CASE WHEN ?2 IS NULL THEN 0 ELSE poll_failures + 1 END WHERE id = ?4",
+            "UPDATE sources SET polled_at = ?1, poll_error = ?2,
+             poll_failures = CASE WHEN ?2 IS NULL THEN 0 ELSE poll_failures + 1 END WHERE id = ?3",
         )
         .bind(now.to_string())
         .bind(error)
-        .bind(default_branch)
         .bind(id.0)
         .execute(&mut *write)
         .await
@@ -146,22 +138,14 @@ impl Store {
         write.commit().await.doing("commit a poll")
     }
 
-    /// Notes the name that the source's definition gives itself. Another source that had it before loses it: whoever calls
-    /// this has made sure that nobody follows that one any more.
-    pub async fn name_definition(&self, id: SourceId, name: &SourceName) -> Result<(), StoreError> {
-        sqlx::query("UPDATE sources SET definition_name = NULL WHERE definition_name = ? AND id <> ?")
-            .bind(name.as_str())
-            .bind(id.0)
-            .execute(&self.pool)
-            .await
-            .doing("take over a source's name")?;
-        sqlx::query("UPDATE sources SET definition_name = ?1 WHERE id = ?2 AND definition_name IS NOT ?1")
-            .bind(name.as_str())
-            .bind(id.0)
-            .execute(&self.pool)
-            .await
-            .doing("name a source")?;
-        Ok(())
+    /// Notes which branch counts as the default one. A branch that becomes it is decided anew, as by [`Store::note_poll`].
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn note_default_branch(&self, id: SourceId, branch: Option<&str>) -> Result<(), StoreError> {
+        let mut write = self.write().await?;
+        default_branch(&mut write, id, branch).await?;
+        write.commit().await.doing("commit a default branch")
     }
 
     /// The commit of every branch for which a run was decided.
@@ -271,4 +255,27 @@ impl Store {
             .map(RunNumber)
             .map_err(|error| StoreError::Corrupt { column: "number", message: error.to_string() })
     }
+}
+
+async fn default_branch(
+    write: &mut SqliteConnection,
+    id: SourceId,
+    branch: Option<&str>,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "DELETE FROM branches WHERE source_id = ?1 AND name = ?2 AND EXISTS
+         (SELECT 1 FROM sources WHERE id = ?1 AND default_branch <> ?2)",
+    )
+    .bind(id.0)
+    .bind(branch)
+    .execute(&mut *write)
+    .await
+    .doing("forget what was decided of a new default branch")?;
+    sqlx::query("UPDATE sources SET default_branch = ?1 WHERE id = ?2 AND ?1 IS NOT NULL AND default_branch IS NOT ?1")
+        .bind(branch)
+        .bind(id.0)
+        .execute(&mut *write)
+        .await
+        .doing("note the default branch")?;
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use edgewright_model::Digest;
 use edgewright_model::duration::Span;
@@ -11,6 +11,7 @@ use edgewright_model::order::{JobId, ManifestRef};
 use edgewright_model::outcome::StepBuild;
 use edgewright_model::run::{EntryOrigin, NodeState, RunNumber, RunState, Trigger};
 use edgewright_model::spec::{ChannelSpec, Follows};
+use edgewright_store::inventory::Declaration;
 use edgewright_store::nodes::{NodeChange, NodeRow};
 use edgewright_store::releases::{EntryRow, NewRelease};
 use edgewright_store::results::NodeResult;
@@ -31,8 +32,24 @@ async fn world() -> World {
     let store = Store::open(&folder.path().join("control.db")).await.unwrap();
     let source =
         store.upsert_source(&"plants".parse().unwrap(), "https://git.example/p", NOW).await.unwrap().id;
-    store.name_definition(source, &"plant-os".parse().unwrap()).await.unwrap();
-    World { _folder: folder, store, source }
+    let world = World { _folder: folder, store, source };
+    world.declare(&BTreeMap::new()).await;
+    world
+}
+
+impl World {
+    /// Takes over a definition with these channels, and nothing else.
+    async fn declare(&self, channels: &BTreeMap<ChannelName, ChannelSpec>) {
+        let declared = Declaration {
+            commit: &commit('0'),
+            name: &"plant-os".parse().unwrap(),
+            channels,
+            policies: &BTreeMap::new(),
+            sites: &[],
+            broken: &BTreeSet::new(),
+        };
+        self.store.declare_inventory(self.source, &declared, NOW).await.unwrap();
+    }
 }
 
 fn commit(digit: char) -> CommitId {
@@ -253,32 +270,30 @@ async fn what_stands_as_it_stood_is_written_once_and_variants_stand_where_they_b
 }
 
 #[tokio::test]
-async fn a_release_moves_its_channels_and_ends_its_run_or_does_nothing() {
+async fn a_release_moves_its_channels_and_ends_its_run_or_nothing() {
     let world = world().await;
     let spec =
-        ChannelSpec { follows: Follows::DefaultBranch, after: Some(Span::from_secs(60)), rollout: None };
+        ChannelSpec { after: Some(Span::from_secs(60)), ..ChannelSpec::following(Follows::DefaultBranch) };
     let declared = BTreeMap::from([(channel(), spec)]);
-    world.store.declare_channels(world.source, &declared).await.unwrap();
+    world.declare(&declared).await;
     let run = world.running('a', &[node("hmi/plant-a", NodeState::Waiting)]).await;
     let digest = Digest::of("index");
     let early = world.release(run, &digest, 0).await;
     assert!(matches!(early, Err(StoreError::Conflict { .. })), "the run is not releasing yet");
     world.store.move_run(run, RunState::Running, RunState::Releasing, NOW).await.unwrap();
-    let stale = world.release(run, &digest, 9).await;
-    assert!(matches!(stale, Err(StoreError::Conflict { .. })), "the channel is at another generation");
     assert_eq!(world.store.releases(world.source, 10).await.unwrap(), []);
     assert_eq!(world.release(run, &digest, 0).await.unwrap(), 1);
 
     assert_eq!(world.state(run).await, RunState::Passed);
     let channels = world.store.channels(world.source).await.unwrap();
-    assert_eq!((channels[0].release.map(|number| number.0), channels[0].generation), (Some(1), 1));
+    assert_eq!((channels[0].completed.map(|number| number.0), channels[0].generation), (Some(1), 1));
     let newest = world.store.newest_release(world.source, "main").await.unwrap().unwrap();
     let entries = world.store.entries(world.source, newest).await.unwrap();
     assert_eq!(entries[0].digest, digest);
     assert_eq!(world.store.newest_release(world.source, "other").await.unwrap(), None);
-    // A channel that points to something survives its declaration.
-    world.store.declare_channels(world.source, &BTreeMap::new()).await.unwrap();
-    assert_eq!(world.store.channels(world.source).await.unwrap().len(), 1);
+    // A channel that holds a release survives its declaration.
+    world.declare(&BTreeMap::new()).await;
+    assert_eq!(world.store.channels(world.source).await.unwrap()[0].removed_at, Some(NOW));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use edgewright_api::{Client, RebuildResult, RebuildStatus, RebuildView};
 use edgewright_control::SourceSettings;
-use edgewright_control::runs::Rebuilt;
+use edgewright_control::rebuilds::Rebuilt;
 use edgewright_model::Digest;
 use edgewright_model::error::ErrorClass;
 use edgewright_model::names::VariantName;

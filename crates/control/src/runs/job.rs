@@ -21,9 +21,10 @@ use super::execute::NodeEnd;
 use super::lanes::Judged;
 use super::prepare::Prepared;
 use crate::ControlError;
-use crate::disk::{Disk, estimate};
 use crate::events::RunEventKind;
+use crate::hosting::packages_pin;
 use crate::logs::LogFile;
+use crate::retention::disk::{Disk, estimate};
 
 /// Events of one job that wait to be handled.
 const BACKLOG: usize = 256;
@@ -282,12 +283,7 @@ fn unpacked(error: &ControlError) -> JobFailure {
     }
 }
 
-/// The pin that holds the packages of a key.
-pub(crate) fn packages_pin(key: &edgewright_model::Digest) -> String {
-    format!("packages/{}", key.hex())
-}
-
-pub(super) const fn phase_name(phase: Phase) -> &'static str {
+pub(crate) const fn phase_name(phase: Phase) -> &'static str {
     match phase {
         Phase::Lock => "lock",
         Phase::Fetch => "fetch",

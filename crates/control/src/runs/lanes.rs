@@ -17,9 +17,9 @@ use edgewright_store::results::VerdictRow;
 
 use super::Driver;
 use super::prepare::Prepared;
-use super::released::LastGood;
 use crate::ControlError;
 use crate::logs::LogFile;
+use crate::releases::newest::LastGood;
 use crate::verdicts::{Blame, day, evaluate, failure};
 
 /// What all lanes of a node come to.

@@ -2,36 +2,30 @@
 //!
 //! ```text
 //!  queued ─▶ preparing ─▶ running ─▶ releasing ─▶ passed | failed
-//!            prepare.rs   execute.rs publish.rs
-//!            locks.rs     job.rs, order.rs, lanes.rs
+//!            prepare.rs   execute.rs releases/publish.rs
+//!            locks/       job.rs, order.rs, lanes.rs
 //! ```
 //!
 //! Everything that a restart needs is in the store: a driver that finds a run half-way reads the same commit with the
 //! same locks, plans again against what is recorded by now, and goes on. A job whose result is recorded never runs again.
 
-mod commit_locks;
 mod differential;
 mod execute;
-mod job;
-mod lanes;
-mod locks;
-mod order;
+pub(crate) mod job;
+pub(crate) mod lanes;
+pub(crate) mod order;
 mod pack;
-mod prepare;
-mod publish;
-mod rebuild;
-mod released;
+mod planned;
+pub(crate) mod prepare;
 pub mod selection;
 mod waiting;
 
-pub use edgewright_store::rebuilds::{Rebuilt, RebuiltStep};
-pub(crate) use job::packages_pin;
-pub use rebuild::REBUILD_PREFIX;
-pub(crate) use released::Released;
+pub(crate) use self::planned::PlannedGraphs;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use edgewright_job::Executor;
 use edgewright_model::error::{Chain, ErrorClass};
@@ -41,15 +35,22 @@ use edgewright_store::Store;
 use edgewright_store::nodes::NodeChange;
 use edgewright_store::runs::RunRow;
 use edgewright_store::sources::SourceId;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::events::{Events, RunEventKind};
 use crate::hosting::Hosting;
+use crate::inventory::Inventory;
+use crate::locks::commit::Proposed;
 use crate::logs::Logs;
+use crate::reconcile::{Outcome, Reconciler};
+use crate::releases::Releases;
+use crate::releases::newest::Released;
+use crate::releases::publish::{Results, contexts_pin, results_pin};
 use crate::settings::ControlSettings;
 use crate::sources::Watched;
-use crate::tags::ChannelTags;
 use crate::{Control, ControlError};
 
 /// How often a run is tried whose driving fails through the database, the registry or the disk.
@@ -64,7 +65,9 @@ pub(crate) struct Driver<'a> {
     pub(crate) clock: &'a Clock,
     pub(crate) events: &'a Events,
     pub(crate) logs: &'a Logs,
-    pub(crate) tags: &'a ChannelTags,
+    pub(crate) releases: &'a Releases,
+    pub(crate) inventory: &'a Inventory,
+    pub(crate) planned: &'a PlannedGraphs,
     pub(crate) slots: &'a Semaphore,
     pub(crate) watched: Arc<Watched>,
     /// Every configured source.
@@ -75,20 +78,21 @@ pub(crate) struct Driver<'a> {
     /// Folder for contexts while they are packed.
     pub(crate) scratch: PathBuf,
     pub(crate) differential: differential::Differential,
-    proposed: std::sync::Mutex<commit_locks::Proposed>,
+    pub(crate) proposed: std::sync::Mutex<Proposed>,
 }
 
 impl Driver<'_> {
     pub(crate) fn contexts_pin(&self) -> String {
-        format!("contexts/run-{}", self.run.number)
+        contexts_pin(&self.run)
     }
 
     pub(crate) fn results_pin(&self) -> String {
-        format!("results/run-{}", self.run.number)
+        results_pin(&self.run)
     }
 
-    pub(crate) fn release_pin(&self, prepared: &prepare::Prepared) -> String {
-        format!("release/{}/run-{}", prepared.definition.source.name, self.run.number)
+    /// The newest release of a branch of the run's source.
+    pub(crate) async fn released(&self, branch: &str) -> Result<Arc<Released>, ControlError> {
+        self.releases.newest(self.run.source, branch).await
     }
 
     async fn drive(&mut self) -> Result<(), ControlError> {
@@ -111,7 +115,15 @@ impl Driver<'_> {
             self.store.move_run(number, RunState::Running, RunState::Releasing, self.clock.now()).await?;
             self.events.send(number, RunEventKind::State(RunState::Releasing));
         }
-        self.publish(&prepared).await
+        let nodes = self.nodes(&prepared).await?;
+        let results = Results {
+            run: &self.run,
+            watched: &self.watched,
+            graph: &prepared.graph,
+            nodes: &nodes,
+            is_selected: self.selection.is_some(),
+        };
+        self.releases.publish(&results).await
     }
 
     pub(crate) async fn cancelled(&self) -> Result<(), ControlError> {
@@ -152,7 +164,7 @@ impl Control {
     /// The run does not exist or its source is not configured; the database cannot even take the failure.
     pub async fn drive(&self, number: RunNumber) -> Result<RunState, ControlError> {
         let inner = &*self.0;
-        let cancel = self.token_of(number);
+        let cancel = inner.cancellations.token(number);
         for attempt in 1.. {
             let run = inner.store.run(number).await?.ok_or(ControlError::NoRun { run: number })?;
             if run.state.is_terminal() {
@@ -168,7 +180,7 @@ impl Control {
                 break;
             }
             let Err(error) = result else { break };
-            tracing::error!(run.number = number.0, attempt, error = %Chain(&error), "a run met an error");
+            tracing::error!(run.number = number.0, attempt, error = %Chain(&error), "run failed, will retry");
             if error.class() != ErrorClass::Unavailable || attempt >= DRIVES {
                 driver.failed(&error).await?;
                 break;
@@ -176,7 +188,8 @@ impl Control {
             inner.store.reset_interrupted(number).await?;
             tokio::time::sleep(inner.settings.retry_after * attempt).await;
         }
-        self.forget_token(number);
+        inner.cancellations.forget(number);
+        self.selections().remove(&number);
         let run = inner.store.run(number).await?.ok_or(ControlError::NoRun { run: number })?;
         Ok(run.state)
     }
@@ -184,7 +197,7 @@ impl Control {
     /// A driver of a run.
     pub(crate) fn driver(&self, run: RunRow, cancel: CancellationToken) -> Result<Driver<'_>, ControlError> {
         let inner = &*self.0;
-        let watched = self.watched(run.source).ok_or(ControlError::NoSource { run: run.number })?;
+        let watched = inner.sources.get(run.source).ok_or(ControlError::NoSource { run: run.number })?;
         Ok(Driver {
             settings: &inner.settings,
             store: &inner.store,
@@ -193,10 +206,12 @@ impl Control {
             clock: &inner.clock,
             events: &inner.events,
             logs: &inner.logs,
-            tags: &inner.tags,
+            releases: &inner.releases,
+            inventory: &inner.inventory,
+            planned: &inner.planned,
             slots: &inner.slots,
             watched,
-            followed: self.followed(),
+            followed: inner.sources.ids(),
             selection: self.selections().get(&run.number).cloned(),
             run,
             cancel,
@@ -205,36 +220,50 @@ impl Control {
             proposed: std::sync::Mutex::default(),
         })
     }
+}
 
-    /// Looks for runs that nobody drives and starts a driver for the oldest of each source, until shutdown.
-    pub async fn reconcile_runs(&self) {
-        let inner = &*self.0;
-        loop {
-            let woken = inner.runs_wake.notified();
-            match inner.store.open_runs().await {
-                Ok(open) => {
-                    for run in open {
-                        if self.begin_driving(run.source) {
-                            let control = self.clone();
-                            inner.tasks.spawn(format!("run {}", run.number), async move {
-                                if let Err(error) = control.drive(run.number).await
-                                    && !matches!(error, ControlError::Stopped)
-                                {
-                                    tracing::error!(run.number = run.number.0, error = %Chain(&error), "a run is stuck");
-                                    tokio::time::sleep(control.0.settings.retry_after).await;
-                                }
-                                control.end_driving(run.source);
-                            });
-                        }
-                    }
-                }
-                Err(error) => tracing::error!(error = %Chain(&error), "cannot look for open runs"),
-            }
-            tokio::select! {
-                () = woken => {}
-                () = tokio::time::sleep(inner.settings.retry_after) => {}
-                () = inner.shutdown.cancelled() => return,
-            }
-        }
+/// Finds open runs that nothing drives, and drives the oldest of each source.
+pub(crate) struct RunReconciler(pub(crate) Control);
+
+impl Reconciler for RunReconciler {
+    fn name(&self) -> String {
+        "runs".to_owned()
     }
+
+    fn period(&self) -> Duration {
+        self.0.0.settings.retry_after
+    }
+
+    fn is_interruptible(&self) -> bool {
+        true
+    }
+
+    fn reconcile(&self) -> BoxFuture<'_, Result<Outcome, ControlError>> {
+        async {
+            let inner = &*self.0.0;
+            let mut started = Vec::new();
+            for run in inner.store.open_runs().await? {
+                if self.0.begin_driving(run.source) {
+                    started.push(run.number.to_string());
+                    inner.tasks.spawn(format!("run {}", run.number), drive(self.0.clone(), run));
+                }
+            }
+            Ok(if started.is_empty() {
+                Outcome::idle()
+            } else {
+                Outcome::done(format!("started run {}", started.join(", ")))
+            })
+        }
+        .boxed()
+    }
+}
+
+async fn drive(control: Control, run: RunRow) {
+    if let Err(error) = control.drive(run.number).await
+        && !matches!(error, ControlError::Stopped)
+    {
+        tracing::error!(run.number = run.number.0, error = %Chain(&error), "run is stuck, will retry");
+        tokio::time::sleep(control.0.settings.retry_after).await;
+    }
+    control.end_driving(run.source);
 }

@@ -138,7 +138,7 @@ impl Driver<'_> {
         }
     }
 
-    pub(super) async fn step(
+    pub(crate) async fn step(
         &self,
         prepared: &Prepared,
         node: &Node,
@@ -244,7 +244,7 @@ impl Driver<'_> {
 }
 
 /// What a node's job does.
-pub(super) fn image_task(node: &Node, base: Base, steps: Vec<StepOrder>, lanes: Vec<LaneOrder>) -> Task {
+pub(crate) fn image_task(node: &Node, base: Base, steps: Vec<StepOrder>, lanes: Vec<LaneOrder>) -> Task {
     Task::Image(ImageTask {
         node: node.id.name.to_string(),
         variant: node.variant().cloned(),

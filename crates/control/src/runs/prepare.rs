@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use edgewright_model::format::{self, Diagnostic};
 use edgewright_model::lock::Lock;
-use edgewright_model::names::{ImageName, SourceName, VariantName};
+use edgewright_model::names::{ImageName, VariantName};
 use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
 use edgewright_model::run::{NodeState, RunState, Trigger};
 use edgewright_model::spec::{Definition, Exception};
@@ -25,6 +25,7 @@ use super::Driver;
 use super::lanes::Standing;
 use crate::ControlError;
 use crate::events::RunEventKind;
+use crate::sources::ReadCommit;
 
 /// A run that is ready for its jobs.
 #[derive(Debug)]
@@ -44,23 +45,15 @@ impl Driver<'_> {
     /// Reads the commit. A source whose `edgewright.yaml` is broken ends the run here: none is given.
     pub(crate) async fn prepare(&self) -> Result<Option<Prepared>, ControlError> {
         let run = &self.run;
-        let tree = self.watched.read_tree(&run.commit).await?;
-        let parsed = format::parse(&tree);
+        let ReadCommit { tree, parsed, .. } = self.watched.read_commit(&run.commit).await?;
         let Some(definition) = parsed.definition else {
             self.refuse(&parsed.diagnostics).await?;
             return Ok(None);
         };
-        if self.watched.default_branch(self.store).await?.as_ref() == Some(&run.branch) {
-            let name = &definition.source.name;
-            if let Some(other) = self.same_name(name).await? {
-                let why = format!(
-                    "`name: {name}` in edgewright.yaml is the name of source `{other}` already: both would write to the repositories {name}/…; rename one"
-                );
-                self.fail(&why).await?;
-                return Ok(None);
-            }
-            self.store.name_definition(run.source, name).await?;
-            self.store.declare_channels(run.source, &definition.source.channels).await?;
+        let name = &definition.source.name;
+        if let Some(why) = self.inventory.name_fault(run.source, name, &self.followed).await? {
+            self.fail(&why).await?;
+            return Ok(None);
         }
 
         let overlays = self.overlays().await?;
@@ -114,7 +107,7 @@ impl Driver<'_> {
         }
         let graph = Arc::new(graph);
         if self.selection.is_none() {
-            self.watched.planned(run.number, &graph);
+            self.planned.keep(run.source, run.number, &graph);
         }
         let mut prepared = Prepared { definition, graph, plan, unlocked, standing, settled: None };
         if !fixed {
@@ -136,17 +129,6 @@ impl Driver<'_> {
         self.store.end_run(run.number, run.state, RunState::Failed, Some(why), self.clock.now()).await?;
         self.events.send(run.number, RunEventKind::State(RunState::Failed));
         Ok(())
-    }
-
-    /// Another source that is followed and has this name in its definition.
-    async fn same_name(&self, name: &SourceName) -> Result<Option<SourceName>, ControlError> {
-        let sources = self.store.sources().await?;
-        let other = sources.into_iter().find(|source| {
-            source.definition_name.as_ref() == Some(name)
-                && source.id != self.run.source
-                && self.followed.contains(&source.id)
-        });
-        Ok(other.map(|source| source.name))
     }
 
     pub(crate) async fn overlays(&self) -> Result<BTreeMap<ImageName, Vec<(u64, Lock)>>, ControlError> {
@@ -214,7 +196,7 @@ impl Driver<'_> {
     /// The graph of the source's last planned commit, so that reasons can say what changed. Only words depend on it.
     async fn previous(&self, overlays: &BTreeMap<ImageName, Vec<(u64, Lock)>>) -> Option<Arc<Graph>> {
         let before = self.store.planned_before(self.run.number, self.run.source).await.ok()??;
-        if let Some(graph) = self.watched.graph_of(before.number) {
+        if let Some(graph) = self.planned.graph(self.run.source, before.number) {
             return Some(graph);
         }
         let tree = self.watched.mirror.read_tree(&before.commit).await.ok()?;
@@ -255,7 +237,7 @@ fn overlay_number(lock: &EffectiveLock) -> Option<u32> {
 }
 
 /// The locks that a run's plan was fixed with.
-pub(super) fn fixed_locks(
+pub(crate) fn fixed_locks(
     definition: &Definition,
     overlays: &BTreeMap<ImageName, Vec<(u64, Lock)>>,
     run: &RunRow,

@@ -166,7 +166,8 @@ impl Control {
         inner.store.add_verdicts(run, &[verdict], &[], inner.clock.now()).await?;
         // The run publishes it at its end; one that is over does not come by again.
         if waiting.is_empty()
-            && let Err(error) = crate::referrers::publish_verdicts(&inner.store, &inner.hosting, run).await
+            && let Err(error) =
+                crate::releases::referrers::publish_verdicts(&inner.store, &inner.hosting, run).await
         {
             tracing::warn!(error = %Chain(&error), "a posted verdict was recorded, but not published");
         }

@@ -124,6 +124,11 @@ pub(super) const CHANNEL: Shape = record(
         ),
         may("after", Kind::Span, "How old a release must be before the channel takes it."),
         may("rollout", Kind::Text, "The rollout policy."),
+        may(
+            "hold",
+            Kind::Text,
+            "Why the channel does not move at the moment; remove it, and it moves again.",
+        ),
     ],
 );
 pub(super) const FOLLOWS: Shape = Shape {

@@ -61,7 +61,7 @@ pub(super) fn read(tree: &Tree, report: &mut Report, file: &TreePath) -> Option<
     if channels.is_empty()
         && let Ok(name) = DEFAULT_CHANNEL.parse()
     {
-        channels.insert(name, ChannelSpec { follows: Follows::DefaultBranch, after: None, rollout: None });
+        channels.insert(name, ChannelSpec::following(Follows::DefaultBranch));
     }
     Some((doc.clone(), SourceSpec { name: name?, platforms, vars, groups, channels, rollouts }))
 }
@@ -87,7 +87,8 @@ fn channel(input: &mut Input<'_>, node: &Node) -> Option<ChannelSpec> {
     let follows = fields.get("follows").and_then(|node| follows(input, node));
     let after = fields.get("after").and_then(|node| input.span(node));
     let rollout = fields.get("rollout").and_then(|node| input.name(node));
-    Some(ChannelSpec { follows: follows?, after, rollout })
+    let hold = fields.get("hold").and_then(|node| input.text(node)).map(str::to_owned);
+    Some(ChannelSpec { follows: follows?, after, rollout, hold })
 }
 
 fn follows(input: &mut Input<'_>, node: &Node) -> Option<Follows> {

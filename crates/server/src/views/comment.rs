@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use edgewright_api::{NodeAction, NodeView, RunView};
-use edgewright_control::pull_requests;
+use edgewright_control::sources::refs::pull_request_tag;
 use edgewright_model::run::{NodeState, RunNumber, RunState};
 
 use super::{ViewError, Views};
@@ -18,7 +18,7 @@ impl Views {
     pub async fn comment(&self, number: RunNumber) -> Result<String, ViewError> {
         let view = self.run(number).await?;
         let mut text = comment(&view);
-        if let Some(tag) = pull_requests::tag(&view.run.branch) {
+        if let Some(tag) = pull_request_tag(&view.run.branch) {
             text.push_str(&self.tagged(&view, &tag).await?);
         }
         Ok(text)

@@ -10,9 +10,10 @@ use edgewright_model::Digest;
 use edgewright_model::names::{ImageName, Platform, SourceName, VariantName};
 use edgewright_model::outcome::JobFailure;
 use edgewright_model::run::{EntryOrigin, NodeState, RunNumber};
+use edgewright_store::channels::ChannelRow;
 use edgewright_store::nodes::{NodeRow, PathStep};
 use edgewright_store::proofs::ProofResult;
-use edgewright_store::releases::{ChannelRow, EntryRow, ReleaseRow};
+use edgewright_store::releases::{EntryRow, ReleaseRow};
 use edgewright_store::runs::RunRow;
 use edgewright_store::sources::SourceRow;
 use jiff::Timestamp;
@@ -126,7 +127,7 @@ impl Views {
             channels: situation
                 .channels
                 .iter()
-                .filter(|channel| release.is_some() && channel.release == release)
+                .filter(|channel| release.is_some() && channel.completed == release)
                 .map(|channel| channel.name.clone())
                 .collect(),
             release,

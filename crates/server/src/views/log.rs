@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use edgewright_control::logs::Logs;
-use edgewright_control::runs::REBUILD_PREFIX;
+use edgewright_control::rebuilds::REBUILD_PREFIX;
 use edgewright_model::run::{RunNumber, RunState};
 use edgewright_store::nodes::NodeRow;
 use tokio::fs::File;

@@ -26,7 +26,7 @@ impl Views {
                     created: row.created_at,
                     channels: channels
                         .iter()
-                        .filter(|channel| channel.release == Some(row.number))
+                        .filter(|channel| channel.completed == Some(row.number))
                         .map(|channel| channel.name.clone())
                         .collect(),
                     entries: entries
@@ -53,10 +53,10 @@ impl Views {
         for source in self.selected(source).await? {
             views.extend(self.store.channels(source.id).await?.into_iter().map(|row| ChannelView {
                 source: source.name.clone(),
+                hold: row.held().map(str::to_owned),
                 name: row.name,
-                release: row.release,
+                release: row.completed,
                 moved: row.moved_at,
-                hold: row.hold,
             }));
         }
         Ok(views)

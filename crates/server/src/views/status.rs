@@ -127,7 +127,7 @@ fn source(row: SourceRow, serving: Option<&Serving>) -> SourceView {
     let settings = live.as_ref().and_then(|live| live.sources.iter().find(|source| source.name == row.name));
     let poll = settings.map_or(DEFAULT_POLL.get(), |settings| settings.poll);
     let next_poll = settings.and(row.polled_at).and_then(|polled| {
-        let pause = edgewright_control::sources::pause_after(poll, row.poll_failures);
+        let pause = edgewright_control::polling::pause_after(poll, row.poll_failures);
         SignedDuration::try_from(pause).ok().and_then(|pause| polled.checked_add(pause).ok())
     });
     SourceView {

@@ -4,18 +4,24 @@
 //! run, because forges keep the refs of closed pull requests, and git does not tell which are open. For the same reason
 //! those that are there when watching begins are taken as decided, and run once they move.
 //!
-//! Git does not tell either who opened one and for which branch; [`PullRequests`] says how both are found out.
+//! Git does not tell either who opened one and for which branch; [`PullRequestPolicy`] says how both are found out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use edgewright_model::names::CommitId;
 use edgewright_model::run::{RunNumber, Trigger};
-use edgewright_store::releases::EntryRow;
+use edgewright_process::Clock;
+use edgewright_store::Store;
 use jiff::SignedDuration;
 
-use crate::runs::Driver;
-use crate::sources::Watched;
-use crate::{Control, ControlError};
+use crate::ControlError;
+use crate::cancellations::Cancellations;
+use crate::hosting::Hosting;
+use crate::releases::tags::ChannelTags;
+use crate::settings::PullRequestPolicy;
+use crate::sources::refs::pull_request_number;
+use crate::sources::{Queued, Sources, Watched};
 
 /// How long what a pull request built is held after its run.
 pub const KEPT: SignedDuration = SignedDuration::from_hours(14 * 24);
@@ -24,47 +30,38 @@ const AT_ONCE: usize = 10;
 /// Noted as a decided branch once a source's pull requests are watched. No ref can have this name.
 const WATCHED: &str = "refs/pull/*";
 
-/// Which pull requests are run.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// Queues runs of pull requests, and ends what is left of those that are gone. Clones share it.
+#[derive(Debug, Clone)]
 pub struct PullRequests {
-    /// Only those whose head is also that of a branch of the repository itself: whoever pushed it may push there. Those of
-    /// forks never are.
-    pub from_branches: bool,
-    /// Only those for these branches; empty: all. A pull request is for the branch that lacks the fewest of its commits.
-    pub into: Vec<String>,
+    pub(crate) store: Store,
+    pub(crate) hosting: Hosting,
+    pub(crate) clock: Clock,
+    pub(crate) tags: ChannelTags,
+    pub(crate) sources: Arc<Sources>,
+    pub(crate) cancellations: Cancellations,
 }
 
-/// The number of a pull request by its ref: 12 of `refs/pull/12/head` or `refs/merge-requests/12/head`.
-pub fn number(name: &str) -> Option<u64> {
-    let rest = name.strip_prefix("refs/pull/").or_else(|| name.strip_prefix("refs/merge-requests/"))?;
-    rest.strip_suffix("/head")?.parse().ok()
-}
-
-/// The tag of what a pull request built: `pr-12`.
-pub fn tag(name: &str) -> Option<String> {
-    number(name).map(|number| format!("pr-{number}"))
-}
-
-impl Control {
+impl PullRequests {
     /// Queues a run of every pull request that moved since the last look, and ends those that are gone. `branches` is what
     /// the remote's branches stand on.
-    pub(crate) async fn look_at_pull_requests(
+    pub(crate) async fn look(
         &self,
         watched: &Watched,
-        wanted: &PullRequests,
         branches: &BTreeMap<String, CommitId>,
     ) -> Result<Vec<RunNumber>, ControlError> {
-        let inner = &*self.0;
-        let heads = inner.git.poll_pull_requests(&watched.settings.remote).await?;
-        let decided = inner.store.decided(watched.id).await?;
-        let now = inner.clock.now();
+        let Some(wanted) = &watched.settings.pull_requests else { return Ok(Vec::new()) };
+        let heads = self.sources.pull_requests(watched).await?;
+        let decided = self.store.decided(watched.id).await?;
+        let now = self.clock.now();
         if !decided.contains_key(WATCHED) {
             let mut first = heads;
             first.insert(WATCHED.to_owned(), no_commit()?);
-            inner.store.note_decided(watched.id, &first, now).await?;
+            self.store.note_decided(watched.id, &first, now).await?;
             return Ok(Vec::new());
         }
-        for name in decided.keys().filter(|name| number(name).is_some() && !heads.contains_key(*name)) {
+        for name in
+            decided.keys().filter(|name| pull_request_number(name).is_some() && !heads.contains_key(*name))
+        {
             self.end_pull_request(watched, name).await?;
         }
         let mut runs = Vec::new();
@@ -78,37 +75,37 @@ impl Control {
             }
             watched.mirror.ensure(&commit).await?;
             if self.is_wanted(watched, wanted, branches, &commit).await? {
-                runs.push(self.queue(watched, name, &commit, Trigger::Commit, &BTreeSet::new()).await?);
+                let images = BTreeSet::new();
+                let queued = Queued { branch: name, trigger: Trigger::Commit, images: &images };
+                runs.push(self.sources.queue(watched, &commit, queued).await?);
             } else {
                 tracing::info!(source.name = %watched.settings.name, name, "a pull request is for another branch");
-                inner.store.note_decided(watched.id, &BTreeMap::from([(name, commit)]), now).await?;
+                self.store.note_decided(watched.id, &BTreeMap::from([(name, commit)]), now).await?;
             }
         }
         let expired = now.checked_sub(KEPT).unwrap_or(now);
         let mut lapsed = false;
-        for run in inner.store.pull_request_runs_before(watched.id, expired).await? {
-            lapsed |= inner.store.forget_pull_request_run(watched.id, run).await?;
-            inner.hosting.unpin(&format!("results/run-{run}")).await?;
+        for run in self.store.pull_request_runs_before(watched.id, expired).await? {
+            lapsed |= self.store.forget_pull_request_run(watched.id, run).await?;
+            self.hosting.unpin(&format!("results/run-{run}")).await?;
         }
         if lapsed {
-            inner.tags.refresh(&inner.store).await?;
+            self.tags.refresh(&self.store).await?;
         }
         Ok(runs)
     }
 
     /// A pull request's ref is gone: its runs end, its tags and what they held go.
     async fn end_pull_request(&self, watched: &Watched, name: &str) -> Result<(), ControlError> {
-        let inner = &*self.0;
-        for run in inner.store.open_runs().await? {
+        for run in self.store.open_runs().await? {
             if run.source == watched.id && run.branch == name {
-                // One that ended in between is as good.
-                let _ = self.cancel(run.number).await;
+                self.cancellations.cancel(run.number);
             }
         }
-        let runs = inner.store.end_pull_request(watched.id, name).await?;
-        inner.tags.refresh(&inner.store).await?;
+        let runs = self.store.end_pull_request(watched.id, name).await?;
+        self.tags.refresh(&self.store).await?;
         for run in runs {
-            inner.hosting.unpin(&format!("results/run-{run}")).await?;
+            self.hosting.unpin(&format!("results/run-{run}")).await?;
         }
         tracing::info!(source.name = %watched.settings.name, name, "a pull request is gone: its images go");
         Ok(())
@@ -118,7 +115,7 @@ impl Control {
     async fn is_wanted(
         &self,
         watched: &Watched,
-        wanted: &PullRequests,
+        wanted: &PullRequestPolicy,
         branches: &BTreeMap<String, CommitId>,
         head: &CommitId,
     ) -> Result<bool, ControlError> {
@@ -140,18 +137,6 @@ impl Control {
     }
 }
 
-impl Driver<'_> {
-    /// Puts the tags of a pull request onto what it changes.
-    pub(crate) async fn tag_pull_request(&self, changed: &[EntryRow]) -> Result<(), ControlError> {
-        let held: Vec<_> =
-            changed.iter().map(|entry| (entry.repository.clone(), entry.digest.clone())).collect();
-        self.hosting.pin(&self.results_pin(), &held).await?;
-        let run = &self.run;
-        self.store.note_pull_request(run.source, &run.branch, run.number, changed).await?;
-        Ok(self.tags.refresh(self.store).await?)
-    }
-}
-
 fn moved(
     heads: &BTreeMap<String, CommitId>,
     decided: &BTreeMap<String, CommitId>,
@@ -162,23 +147,5 @@ fn moved(
 
 /// Git's null id, which no commit has.
 fn no_commit() -> Result<CommitId, ControlError> {
-    "0".repeat(40).parse().map_err(|_| ControlError::UnknownSource)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn refs_have_numbers_and_tags() {
-        for (name, expected) in [
-            ("refs/pull/12/head", Some("pr-12")),
-            ("refs/merge-requests/3/head", Some("pr-3")),
-            ("refs/pull/12/merge", None),
-            (WATCHED, None),
-            ("main", None),
-        ] {
-            assert_eq!(tag(name).as_deref(), expected, "{name}");
-        }
-    }
+    "0".repeat(40).parse().map_err(|_| ControlError::Broken { what: "git's null id is no id" })
 }

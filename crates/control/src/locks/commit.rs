@@ -17,16 +17,16 @@ use edgewright_oci::COMPRESSOR_VERSION;
 use edgewright_plan::{LockOrigin, Locks, lock_request};
 use edgewright_source::{NewCommit, Pushed, Remote, SourceError};
 
-use super::Driver;
-use super::locks::same_inputs;
+use super::resolve::same_inputs;
 use crate::ControlError;
+use crate::runs::Driver;
 use crate::settings::{CommitLocks, LockPolicy};
 
 /// How often a commit is made anew because the branch moved meanwhile; then the next look tries.
 const TRIES: u32 = 3;
 
 /// Locks that a look would write.
-pub(super) type Proposed = BTreeMap<ImageName, Lock>;
+pub(crate) type Proposed = BTreeMap<ImageName, Lock>;
 
 /// The files of a commit of locks, and what they move, in words.
 struct Change {
@@ -36,16 +36,16 @@ struct Change {
 
 impl Driver<'_> {
     /// Whether this run's only output is a commit of locks.
-    pub(super) fn commits_locks(&self) -> bool {
+    pub(crate) fn commits_locks(&self) -> bool {
         self.run.trigger == Trigger::Lock && matches!(self.watched.settings.locks, LockPolicy::Commit(_))
     }
 
-    pub(super) fn proposed(&self) -> MutexGuard<'_, Proposed> {
+    pub(crate) fn proposed(&self) -> MutexGuard<'_, Proposed> {
         self.proposed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks at the outside, pushes what moved, and ends the run.
-    pub(super) async fn look_and_commit(&self) -> Result<RunState, ControlError> {
+    pub(crate) async fn look_and_commit(&self) -> Result<RunState, ControlError> {
         let LockPolicy::Commit(policy) = &self.watched.settings.locks else { return self.look().await };
         let Some(looked) = self.look_at_all().await? else { return Ok(RunState::Failed) };
         // What the server keeps of its own goes to git as well: overlays are for until the committed lock catches up.
@@ -62,7 +62,7 @@ impl Driver<'_> {
                     format!("pushed {} to `{branch}`: {images}", &commit.as_str()[..12])
                 });
                 if said.is_some() {
-                    self.watched.wake.notify_one();
+                    self.watched.wake.wake("locks were pushed");
                 }
                 self.looked(&looked.failures, said).await
             }

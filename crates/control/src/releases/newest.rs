@@ -1,15 +1,16 @@
 //! What a branch released last: every run reads it, and it is the same until somebody releases again.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use edgewright_model::Digest;
 use edgewright_model::names::{Platform, VariantName};
 use edgewright_model::order::ManifestRef;
 use edgewright_model::run::ReleaseNumber;
 use edgewright_store::releases::EntryRow;
+use edgewright_store::sources::SourceId;
 
-use super::Driver;
+use super::Releases;
 use crate::ControlError;
 
 /// The last good platform manifests: of the newest release that a branch made.
@@ -33,14 +34,13 @@ impl Released {
     }
 }
 
-impl Driver<'_> {
+impl Releases {
     /// The newest release of a branch, from memory where it was read before: releases do not change.
-    pub(crate) async fn released(&self, branch: &str) -> Result<Arc<Released>, ControlError> {
-        let source = self.run.source;
+    pub(crate) async fn newest(&self, source: SourceId, branch: &str) -> Result<Arc<Released>, ControlError> {
         let Some(number) = self.store.newest_release(source, branch).await? else {
             return Ok(Arc::default());
         };
-        if let Some(kept) = self.watched.released(number) {
+        if let Some(kept) = self.kept(source, number) {
             return Ok(kept);
         }
         let mut entries = self.store.entries(source, number).await?;
@@ -54,7 +54,13 @@ impl Driver<'_> {
             }
         }
         let released = Arc::new(Released { number: Some(number), entries, indexes, good });
-        self.watched.keep_released(&released);
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(source, Arc::clone(&released));
         Ok(released)
+    }
+
+    /// A release, if it was the last one of its source that was read.
+    fn kept(&self, source: SourceId, number: ReleaseNumber) -> Option<Arc<Released>> {
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        read.get(&source).filter(|kept| kept.number == Some(number)).cloned()
     }
 }

@@ -16,6 +16,7 @@ mod template;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use edgewright_model::Digest;
@@ -24,6 +25,8 @@ use edgewright_model::names::{ChannelName, SourceName};
 use edgewright_model::run::ReleaseNumber;
 use edgewright_oci::client::Client;
 pub use edgewright_oci::client::{ClientError, Credentials};
+use edgewright_process::{Backoff, Clock};
+use edgewright_store::Store;
 use edgewright_store::sources::SourceId;
 use edgewright_store::targets::CopyRow;
 use futures::future::BoxFuture;
@@ -35,13 +38,16 @@ use tokio_util::sync::CancellationToken;
 use self::copy::{Copier, CopyError};
 use self::names::{Held, Named};
 pub use self::template::{Names, TemplateError};
-use crate::events::RunEventKind;
-use crate::{Control, ControlError};
+use crate::ControlError;
+use crate::events::{Events, RunEventKind};
+use crate::hosting::Hosting;
+use crate::reconcile::{Outcome, Reconciler, Reconcilers, Wake};
+use crate::sources::Sources;
 
 /// Images that are copied to one target at the same time.
 const AT_ONCE: usize = 4;
-/// Looks for releases and verdicts that nobody announced.
-const LOOK: Duration = Duration::from_secs(5);
+/// How often releases and verdicts are looked for at least that nothing announced.
+const PERIOD: Duration = Duration::from_secs(5);
 /// The pause after a copy's first failed try; doubled for each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// The longest pause.
@@ -107,69 +113,109 @@ struct Failed {
     due: Instant,
 }
 
-fn pause(tries: u32) -> Duration {
-    FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1).min(16))).min(LONGEST_PAUSE)
+const BACKOFF: Backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+
+/// Copies what channels hold to the configured targets. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Replicator {
+    store: Store,
+    hosting: Hosting,
+    clock: Clock,
+    events: Events,
+    sources: Arc<Sources>,
+    reconcilers: Reconcilers,
+    /// Ends the reconcilers of the targets of now.
+    current: Arc<Mutex<CancellationToken>>,
 }
 
-impl Control {
-    /// Copies to these targets from now on, at once, and to no others: tasks of earlier ones end.
+impl Replicator {
+    pub(crate) fn new(
+        store: Store,
+        hosting: Hosting,
+        clock: Clock,
+        events: Events,
+        sources: Arc<Sources>,
+        reconcilers: Reconcilers,
+    ) -> Self {
+        Self { store, hosting, clock, events, sources, reconcilers, current: Arc::default() }
+    }
+
+    /// Copies to these targets from now on, at once, and to no others: reconcilers of earlier ones end.
     ///
     /// # Errors
-    /// The address or the certificates of a target are none; then nothing changes.
-    pub fn deliver(&self, targets: &[Target]) -> Result<(), ClientError> {
+    /// The address or the certificates of a target are not valid; then nothing changes.
+    pub(crate) fn deliver(&self, targets: &[Target]) -> Result<(), ClientError> {
         let clients = targets.iter().map(Target::client).collect::<Result<Vec<_>, _>>()?;
-        let stop = self.0.shutdown.child_token();
-        let mut current = self.0.delivering.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let stop = CancellationToken::new();
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *current, stop.clone()).cancel();
         drop(current);
         for (target, client) in targets.iter().zip(clients) {
-            let (control, target, stop) = (self.clone(), target.clone(), stop.clone());
-            self.0.tasks.spawn(format!("target {}", target.name), async move {
-                control.deliver_to(&target, &client, &stop).await;
-            });
+            let wake = Wake::default();
+            let is_release = |kind: &RunEventKind| matches!(kind, RunEventKind::Released(_));
+            self.events.wake(is_release, wake.clone(), stop.clone());
+            let delivery = Delivery {
+                replicator: self.clone(),
+                target: target.clone(),
+                client,
+                failed: tokio::sync::Mutex::default(),
+            };
+            self.reconcilers.start(Arc::new(delivery), wake, stop.clone());
         }
         Ok(())
     }
+}
 
-    async fn deliver_to(&self, target: &Target, client: &Client, stop: &CancellationToken) {
-        let mut news = self.0.events.subscribe();
-        let mut failed = BTreeMap::new();
-        loop {
-            let looked = tokio::select! {
-                looked = self.look_after(target, client, &mut failed) => looked,
-                () = stop.cancelled() => return,
-            };
-            if let Err(error) = looked {
-                tracing::error!(target.name = target.name, error = %Chain(&error), "targets cannot be looked after");
-            }
-            let release = async {
-                while let Ok(event) = news.recv().await {
-                    if matches!(event.kind, RunEventKind::Released(_)) {
-                        break;
-                    }
-                }
-            };
-            tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
-                () = release => {}
-                () = stop.cancelled() => return,
-            }
-        }
+/// Copies to one target.
+struct Delivery {
+    replicator: Replicator,
+    target: Target,
+    client: Client,
+    /// When the channels are due again whose copy failed; only its reconciler takes it.
+    failed: tokio::sync::Mutex<BTreeMap<(SourceId, ChannelName), Failed>>,
+}
+
+impl Reconciler for Delivery {
+    fn name(&self) -> String {
+        format!("target {}", self.target.name)
     }
 
+    fn period(&self) -> Duration {
+        PERIOD
+    }
+
+    fn is_interruptible(&self) -> bool {
+        true
+    }
+
+    fn reconcile(&self) -> BoxFuture<'_, Result<Outcome, ControlError>> {
+        async {
+            let mut failed = self.failed.lock().await;
+            let copied = self.replicator.look_after(&self.target, &self.client, &mut failed).await?;
+            Ok(match copied {
+                0 => Outcome::idle(),
+                1 => Outcome::done("copied 1 channel"),
+                _ => Outcome::done(format!("copied {copied} channels")),
+            })
+        }
+        .boxed()
+    }
+}
+
+impl Replicator {
     /// Copies what is due, one channel after the other.
     async fn look_after(
         &self,
         target: &Target,
         client: &Client,
         failed: &mut BTreeMap<(SourceId, ChannelName), Failed>,
-    ) -> Result<(), ControlError> {
-        let inner = &*self.0;
+    ) -> Result<usize, ControlError> {
+        let mut copied = 0;
         let held = self.held(target).await?;
-        let copies = inner.store.copies().await?;
+        let copies = self.store.copies().await?;
         for channel in &held {
             let key = channel.key(&target.name);
-            let marks = inner.store.verdict_marks(key.source, key.release).await?;
+            let marks = self.store.verdict_marks(key.source, key.release).await?;
             let newest = marks.values().copied().max().unwrap_or(0);
             let known = copies.iter().find(|row| row.key == key);
             if known.is_some_and(|row| self.is_done(target, row, newest)) {
@@ -182,11 +228,12 @@ impl Control {
                 continue;
             }
             let tries = known.filter(|row| row.place == target.place()).map_or(0, |row| row.failures);
-            inner.store.want_copy(&key, &target.place(), inner.clock.now()).await?;
-            inner.store.note_copying(&key, inner.clock.now()).await?;
+            self.store.want_copy(&key, &target.place(), self.clock.now()).await?;
+            self.store.note_copying(&key, self.clock.now()).await?;
             match self.copy(target, client, &held, channel, &marks).await {
                 Ok(()) => {
-                    inner.store.note_copied(&key, newest, inner.clock.now()).await?;
+                    self.store.note_copied(&key, newest, self.clock.now()).await?;
+                    copied += 1;
                     tracing::info!(
                         target.name = target.name,
                         channel.name = %key.channel,
@@ -206,17 +253,17 @@ impl Control {
                         hint,
                         "a channel was not copied"
                     );
-                    inner.store.note_not_copied(&key, &why, hint.as_deref(), inner.clock.now()).await?;
-                    let due = Instant::now() + pause(tries + 1);
+                    self.store.note_not_copied(&key, &why, hint.as_deref(), self.clock.now()).await?;
+                    let due = Instant::now() + BACKOFF.pause(tries + 1);
                     failed.insert(id, Failed { release: key.release, due });
                 }
             }
         }
-        Ok(())
+        Ok(copied)
     }
 
     fn is_done(&self, target: &Target, row: &CopyRow, newest: i64) -> bool {
-        let age = self.0.clock.now().duration_since(row.changed_at);
+        let age = self.clock.now().duration_since(row.changed_at);
         row.state == "copied"
             && row.place == target.place()
             && row.verdicts >= newest
@@ -225,15 +272,16 @@ impl Control {
 
     /// What the target is to have: the release of each channel.
     async fn held(&self, target: &Target) -> Result<Vec<Held>, ControlError> {
-        let store = &self.0.store;
-        let followed = self.followed();
+        let store = &self.store;
+        let followed = self.sources.ids();
         let mut held = Vec::new();
         for source in store.sources().await? {
             let (true, Some(name)) = (followed.contains(&source.id), source.definition_name) else {
                 continue;
             };
             for channel in store.channels(source.id).await? {
-                if let (true, Some(release)) = (target.takes(&source.name, &channel.name), channel.release) {
+                if let (true, Some(release)) = (target.takes(&source.name, &channel.name), channel.completed)
+                {
                     held.push(Held {
                         source: source.id,
                         configured: source.name.clone(),
@@ -257,10 +305,9 @@ impl Control {
         channel: &Held,
         marks: &BTreeMap<Digest, i64>,
     ) -> Result<(), CopyError> {
-        let inner = &*self.0;
         let named = names::named(&target.names, held, channel)?;
-        let (copier, place) = (Copier::new(inner.hosting.client(), client), target.place());
-        let known = inner.store.copied_images(&target.name, &place).await?;
+        let (copier, place) = (Copier::new(self.hosting.client(), client), target.place());
+        let known = self.store.copied_images(&target.name, &place).await?;
         let images = named.iter().map(|named| {
             let mark = marks.get(&named.entry.digest).copied().unwrap_or(0);
             let is_known = known
@@ -295,19 +342,9 @@ impl Control {
         // What the registry has under the tag was whole when the tag was put there.
         if !(is_known && stands) {
             copier.image(&entry.repository, digest, repository, target.referrers).await?;
-            let (place, now) = (target.place(), self.0.clock.now());
-            self.0.store.note_image_copied((&target.name, &place), repository, digest, mark, now).await?;
+            let (place, now) = (target.place(), self.clock.now());
+            self.store.note_image_copied((&target.name, &place), repository, digest, mark, now).await?;
         }
         Ok((named, stands))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_and_end() {
-        assert_eq!([1, 2, 3, 40].map(|tries| pause(tries).as_secs()), [5, 10, 20, 600]);
     }
 }

@@ -8,9 +8,10 @@ use edgewright_registry::{Collected, Pin};
 use edgewright_store::retention::{Forgotten, Horizon, Needed};
 use jiff::Timestamp;
 
-use crate::housekeeping::Keep;
-use crate::runs::packages_pin;
-use crate::{Control, ControlError};
+use super::Retention;
+use crate::ControlError;
+use crate::hosting::packages_pin;
+use crate::settings::Keep;
 
 /// What left control's database and the registry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,44 +40,42 @@ fn run_of(pin: &Pin) -> Option<RunNumber> {
     rest.rsplit('/').next()?.strip_prefix("run-")?.parse().ok()
 }
 
-impl Control {
+impl Retention {
     /// Removes what nobody needs. Nothing happens while a run makes its plan: the next time comes in an hour.
     pub(crate) async fn collect(&self, now: Timestamp) -> Result<Removed, ControlError> {
-        let inner = &*self.0;
-        let horizon = horizon(&inner.settings.keep, now);
-        let Some(needed) = inner.store.needed(&horizon).await? else { return Ok(Removed::default()) };
-        let Some(forgotten) = inner.store.forget(&needed, &horizon, now).await? else {
+        let horizon = horizon(&self.keep, now);
+        let Some(needed) = self.store.needed(&horizon).await? else { return Ok(Removed::default()) };
+        let Some(forgotten) = self.store.forget(&needed, &horizon, now).await? else {
             return Ok(Removed::default());
         };
         let mut removed = Removed { forgotten, ..Removed::default() };
-        for key in inner.store.unneeded_packages(horizon.builds, &needed.keys).await? {
+        for key in self.store.unneeded_packages(horizon.builds, &needed.keys).await? {
             // The row goes last: a pin that a crash left is found again by it.
-            inner.hosting.unpin(&packages_pin(&key)).await?;
-            inner.store.forget_packages(&key).await?;
+            self.hosting.unpin(&packages_pin(&key)).await?;
+            self.store.forget_packages(&key).await?;
             removed.packages += 1;
         }
         self.release_pins(&needed, &horizon).await?;
-        let evidence = now.checked_sub(inner.settings.keep.evidence_for).unwrap_or(Timestamp::MIN);
-        for row in inner.store.superseded_verdicts(evidence).await? {
-            inner.hosting.remove(&row.repository, &row.referrer).await?;
-            inner.store.note_withdrawn(row.id).await?;
+        let evidence = now.checked_sub(self.keep.evidence_for).unwrap_or(Timestamp::MIN);
+        for row in self.store.superseded_verdicts(evidence).await? {
+            self.hosting.remove(&row.repository, &row.referrer).await?;
+            self.store.note_withdrawn(row.id).await?;
             removed.evidence += 1;
         }
-        removed.collected = inner.hosting.collect(now).await?;
+        removed.collected = self.hosting.collect(now).await?;
         Ok(removed)
     }
 
     async fn release_pins(&self, needed: &Needed, horizon: &Horizon) -> Result<(), ControlError> {
-        let inner = &*self.0;
-        let young = inner.store.young_runs(horizon.builds).await?;
-        for pin in inner.hosting.pins().await? {
+        let young = self.store.young_runs(horizon.builds).await?;
+        for pin in self.hosting.pins().await? {
             if run_of(&pin).is_none_or(|run| young.contains(&run)) {
                 continue;
             }
             let surplus: Vec<(RepoName, Digest)> =
                 pin.held.iter().filter(|(_, digest)| !needed.digests.contains(digest)).cloned().collect();
             if !surplus.is_empty() {
-                inner.hosting.release(&pin.name, &surplus).await?;
+                self.hosting.release(&pin.name, &surplus).await?;
             }
         }
         Ok(())

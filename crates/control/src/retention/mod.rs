@@ -5,57 +5,33 @@
 //! (caches, builds that nobody needs). What releases need is held by pins, and a pin goes only when the database says that
 //! nobody needs it (`collection.rs`).
 
+pub(crate) mod collection;
+pub mod disk;
+
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use edgewright_model::error::Chain;
 use edgewright_model::run::RunNumber;
+use edgewright_process::Clock;
+use edgewright_store::Store;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 
-use crate::collection::Removed;
-use crate::{Control, ControlError};
+use self::collection::Removed;
+use crate::ControlError;
+use crate::hosting::Hosting;
+use crate::reconcile::{Outcome, Reconciler};
+use crate::settings::Keep;
+use crate::sources::Sources;
 
 /// How often.
-const INTERVAL: Duration = Duration::from_hours(1);
+const PERIOD: Duration = Duration::from_hours(1);
 /// Folders are not looked at deeper: links or loops would never end.
 const DEEPEST: usize = 16;
-
-/// What is kept, and how much of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Keep {
-    /// Job logs of runs that ended longer ago are removed.
-    pub logs_for: Duration,
-    /// Job logs in bytes; the oldest runs' go first.
-    pub logs_bytes: u64,
-    /// Caches of jobs (package archives and lists, layer indexes) in bytes; what was not used for longest goes first.
-    pub cache_bytes: u64,
-    /// How long variants that are no longer declared are shown and kept.
-    pub retired_for: Duration,
-    /// How long releases are kept that no channel points to and that are not the newest of their branch.
-    pub releases_for: Duration,
-    /// How long is kept what a run built and no release needs: the next commit may.
-    pub builds_for: Duration,
-    /// How long evidence is kept of verdicts that newer ones took the place of.
-    pub evidence_for: Duration,
-}
-
-impl Default for Keep {
-    /// Logs for 90 days and up to 2 GiB, 10 GiB of caches, releases for 90 days, retired variants and old evidence for 30
-    /// days, builds of no release for 14 days.
-    fn default() -> Self {
-        const GIB: u64 = 1024 * 1024 * 1024;
-        const DAY: Duration = Duration::from_hours(24);
-        Self {
-            logs_for: DAY * 90,
-            logs_bytes: 2 * GIB,
-            cache_bytes: 10 * GIB,
-            retired_for: DAY * 30,
-            releases_for: DAY * 90,
-            builds_for: DAY * 14,
-            evidence_for: DAY * 30,
-        }
-    }
-}
 
 /// What was removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -78,6 +54,28 @@ pub struct Tidied {
     pub blobs: u64,
     /// Mirrors of sources that have another name by now.
     pub mirrors: usize,
+}
+
+impl fmt::Display for Tidied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = [
+            (self.logs as u64, "logs of runs"),
+            (self.cached as u64, "cached files"),
+            (self.packages as u64, "package sets"),
+            (self.builds as u64, "builds"),
+            (self.variants as u64, "retired variants"),
+            (self.evidence as u64, "pieces of evidence"),
+            (self.manifests, "manifests"),
+            (self.blobs, "blobs"),
+            (self.mirrors as u64, "mirrors"),
+        ];
+        let some: Vec<String> = counts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        write!(f, "removed {}", some.join(", "))
+    }
 }
 
 /// Something that may be removed.
@@ -171,36 +169,48 @@ fn tidy_mirrors(sources: &Path, known: &BTreeSet<String>) -> usize {
     gone
 }
 
-impl Control {
-    /// Tidies up at start and every hour, until shutdown.
-    pub(crate) async fn reconcile_housekeeping(&self) {
-        let inner = &*self.0;
-        loop {
-            match self.tidy().await {
-                Ok(tidied) if tidied == Tidied::default() => {}
-                Ok(tidied) => tracing::info!(?tidied, "tidied up"),
-                Err(error) => tracing::error!(error = %Chain(&error), "housekeeping failed"),
-            }
-            tokio::select! {
-                () = tokio::time::sleep(INTERVAL) => {}
-                () = inner.shutdown.cancelled() => return,
-            }
-        }
+/// Bounds what the data folder keeps. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Retention {
+    pub(crate) data: PathBuf,
+    pub(crate) keep: Keep,
+    pub(crate) store: Store,
+    pub(crate) hosting: Hosting,
+    pub(crate) clock: Clock,
+    pub(crate) sources: Arc<Sources>,
+}
+
+impl Reconciler for Retention {
+    fn name(&self) -> String {
+        "retention".to_owned()
     }
 
+    fn period(&self) -> Duration {
+        PERIOD
+    }
+
+    fn reconcile(&self) -> BoxFuture<'_, Result<Outcome, ControlError>> {
+        async {
+            let tidied = self.tidy().await?;
+            Ok(if tidied == Tidied::default() { Outcome::idle() } else { Outcome::done(tidied.to_string()) })
+        }
+        .boxed()
+    }
+}
+
+impl Retention {
     /// Removes what is beyond its bounds.
     ///
     /// # Errors
     /// The database or the registry does not answer. Files that cannot be removed are logged.
-    pub async fn tidy(&self) -> Result<Tidied, ControlError> {
-        let inner = &*self.0;
-        let open: Vec<RunNumber> = inner.store.open_runs().await?.into_iter().map(|run| run.number).collect();
-        let (data, keep, now) = (inner.settings.data.clone(), inner.settings.keep.clone(), inner.clock.now());
+    pub(crate) async fn tidy(&self) -> Result<Tidied, ControlError> {
+        let open: Vec<RunNumber> = self.store.open_runs().await?.into_iter().map(|run| run.number).collect();
+        let (data, keep, now) = (self.data.clone(), self.keep.clone(), self.clock.now());
         let tidied =
             tokio::task::spawn_blocking(move || tidy_files(&data, &keep, &open, SystemTime::from(now))).await;
         let Removed { forgotten, collected, packages, evidence } = self.collect(now).await?;
-        let known = inner.store.sources().await?.into_iter().map(|source| source.name.to_string()).collect();
-        let sources = inner.settings.data.join("sources");
+        let known = self.store.sources().await?.into_iter().map(|source| source.name.to_string()).collect();
+        let sources = self.data.join("sources");
         let mirrors = tokio::task::spawn_blocking(move || tidy_mirrors(&sources, &known)).await;
         let tidied = Tidied {
             packages,
@@ -212,10 +222,8 @@ impl Control {
             mirrors: mirrors.unwrap_or_default(),
             ..tidied.unwrap_or_default()
         };
-        for source in self.sources() {
-            if let Some(watched) = self.watched(source)
-                && let Err(error) = watched.mirror.maintain().await
-            {
+        for watched in self.sources.all() {
+            if let Err(error) = watched.mirror.maintain().await {
                 tracing::warn!(source.name = %watched.settings.name, error = %Chain(&error), "a mirror was not packed");
             }
         }

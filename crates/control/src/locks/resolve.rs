@@ -17,9 +17,9 @@ use edgewright_oci::COMPRESSOR_VERSION;
 use edgewright_plan::{EffectiveLock, Locks, lock_request};
 use futures::future::try_join_all;
 
-use super::Driver;
 use crate::ControlError;
 use crate::events::RunEventKind;
+use crate::runs::Driver;
 
 impl Driver<'_> {
     /// Resolves the locks of some images and stores what is new; gives the images for which that failed.
@@ -124,7 +124,7 @@ impl Driver<'_> {
     }
 
     /// Resolves the locks that the run asks for. None where the source's definition is broken: then the run is over.
-    pub(super) async fn look_at_all(&self) -> Result<Option<Looked>, ControlError> {
+    pub(crate) async fn look_at_all(&self) -> Result<Option<Looked>, ControlError> {
         let run = &self.run;
         let tree = self.watched.mirror.read_tree(&run.commit).await?;
         let parsed = format::parse(&tree);
@@ -144,7 +144,7 @@ impl Driver<'_> {
     }
 
     /// Ends a run that looked; `said` is what became of it.
-    pub(super) async fn looked(
+    pub(crate) async fn looked(
         &self,
         failures: &BTreeMap<ImageName, JobFailure>,
         said: Option<String>,
@@ -161,12 +161,12 @@ impl Driver<'_> {
 }
 
 /// What a look found.
-pub(super) struct Looked {
+pub(crate) struct Looked {
     /// The images that were looked at.
-    pub(super) images: BTreeSet<ImageName>,
+    pub(crate) images: BTreeSet<ImageName>,
     /// Those that could not be, and why.
-    pub(super) failures: BTreeMap<ImageName, JobFailure>,
-    pub(super) definition: Definition,
+    pub(crate) failures: BTreeMap<ImageName, JobFailure>,
+    pub(crate) definition: Definition,
 }
 
 fn look(image: &ImageName, result: LookResult) -> LockLook {
@@ -174,7 +174,7 @@ fn look(image: &ImageName, result: LookResult) -> LockLook {
 }
 
 /// Whether two locks pin the same; the epoch is only when they were made.
-pub(super) fn same_inputs(a: &Lock, b: &Lock) -> bool {
+pub(crate) fn same_inputs(a: &Lock, b: &Lock) -> bool {
     a.request == b.request && a.base == b.base && a.packages == b.packages
 }
 

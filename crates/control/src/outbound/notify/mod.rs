@@ -11,25 +11,30 @@
 mod cloud_event;
 mod status;
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use edgewright_model::error::Chain;
 use edgewright_model::names::SourceName;
+use edgewright_process::Backoff;
+use edgewright_store::Store;
 use edgewright_store::outbox::EventRow;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde::Deserialize;
-use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
-use crate::events::{RunEvent, RunEventKind};
-use crate::{Control, ControlError};
+use crate::ControlError;
+use crate::events::{Events, RunEventKind};
+use crate::reconcile::{Outcome, Reconciler, Reconcilers, Wake};
 
 /// Events that are read at once.
 const BATCH: u32 = 100;
 /// How long a sink may take to answer.
 const WITHIN: Duration = Duration::from_secs(10);
-/// Looks for events that nobody announced.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often the outbox is read at least: events that nothing announced.
+const PERIOD: Duration = Duration::from_secs(2);
 /// The pause after the first failed try; doubled for each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause.
@@ -139,99 +144,120 @@ const fn advice(status: StatusCode) -> Option<&'static str> {
     }
 }
 
-fn pause(failures: u32) -> Duration {
-    FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(16))).min(LONGEST_PAUSE)
+/// Notifies the configured sinks. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Notifier {
+    store: Store,
+    events: Events,
+    reconcilers: Reconcilers,
+    shutdown: CancellationToken,
+    /// Ends the reconcilers of the sinks of now.
+    current: Arc<Mutex<CancellationToken>>,
 }
 
-impl Control {
-    /// Tells these sinks from now on, and no others: tasks of earlier ones end.
+impl Notifier {
+    pub(crate) fn new(
+        store: Store,
+        events: Events,
+        reconcilers: Reconcilers,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self { store, events, reconcilers, shutdown, current: Arc::default() }
+    }
+
+    /// Notifies these sinks from now on, and no others: reconcilers of earlier ones end.
     ///
     /// # Errors
     /// No HTTP client can be made.
-    pub fn notify(&self, sinks: &[Sink]) -> Result<(), reqwest::Error> {
+    pub(crate) fn notify(&self, sinks: &[Sink]) -> Result<(), reqwest::Error> {
         let client = Client::builder()
             .timeout(WITHIN)
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("edgewright/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        let stop = self.0.shutdown.child_token();
-        let mut current = self.0.notifying.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let stop = self.shutdown.child_token();
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *current, stop.clone()).cancel();
         drop(current);
         for sink in sinks {
-            let (control, sink, client, stop) = (self.clone(), sink.clone(), client.clone(), stop.clone());
-            self.0.tasks.spawn(format!("sink {}", sink.name), async move {
-                control.tell(&sink, &client, &stop).await;
-            });
+            let wake = Wake::default();
+            self.events.wake(is_change, wake.clone(), stop.clone());
+            let (store, sink, client) = (self.store.clone(), sink.clone(), client.clone());
+            let reconciler = NotifySink { store, sink, client };
+            self.reconcilers.start(Arc::new(reconciler), wake, stop.clone());
         }
         Ok(())
     }
+}
 
-    async fn tell(&self, sink: &Sink, client: &Client, stop: &CancellationToken) {
-        let mut news = self.0.events.subscribe();
-        let mut failures = 0;
-        loop {
-            let told = tokio::select! {
-                told = self.tell_all(sink, client) => told,
-                () = stop.cancelled() => return,
-            };
-            let wait = match told {
-                Ok(None) => {
-                    failures = 0;
-                    LOOK
-                }
-                Ok(Some(why)) => {
-                    failures += 1;
-                    tracing::warn!(sink.name = sink.name, failures, error = why, "a sink was not told");
-                    pause(failures)
-                }
-                Err(error) => {
-                    failures += 1;
-                    tracing::error!(sink.name = sink.name, error = %Chain(&error), "the outbox cannot be read");
-                    pause(failures)
-                }
-            };
-            let something = async { while !is_change(&news.recv().await) {} };
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = something, if failures == 0 => {}
-                () = stop.cancelled() => return,
-            }
-        }
+/// Notifies one sink of all that is in the outbox.
+struct NotifySink {
+    store: Store,
+    sink: Sink,
+    client: Client,
+}
+
+impl Reconciler for NotifySink {
+    fn name(&self) -> String {
+        format!("sink {}", self.sink.name)
     }
 
-    /// Tells all that is there; some reason where it has to be tried again.
-    async fn tell_all(&self, sink: &Sink, client: &Client) -> Result<Option<String>, ControlError> {
-        let store = &self.0.store;
+    fn period(&self) -> Duration {
+        PERIOD
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(FIRST_PAUSE, LONGEST_PAUSE)
+    }
+
+    fn wakes_from_backoff(&self) -> bool {
+        false
+    }
+
+    fn is_interruptible(&self) -> bool {
+        true
+    }
+
+    fn reconcile(&self) -> BoxFuture<'_, Result<Outcome, ControlError>> {
+        self.notify_all().boxed()
+    }
+}
+
+impl NotifySink {
+    /// Sends all that is there; an error where it has to be tried again.
+    async fn notify_all(&self) -> Result<Outcome, ControlError> {
+        let (store, sink) = (&self.store, &self.sink);
         let mut told = store.sink(&sink.name).await?.told;
+        let mut sent: u32 = 0;
         loop {
             let events = store.events_after(told, BATCH).await?;
-            let Some(first) = events.first() else { return Ok(None) };
+            let Some(first) = events.first() else {
+                return Ok(if sent == 0 {
+                    Outcome::idle()
+                } else {
+                    Outcome::done(format!("sent {sent} events"))
+                });
+            };
             if told > 0 && first.id > told + 1 {
                 let lost = first.id - told - 1;
                 tracing::warn!(sink.name = sink.name, lost, "events were lost: the outbox was full");
             }
             let end = events.last().map_or(told, |event| event.id);
             for event in events {
-                match sink.tell(client, &event).await {
-                    Told::Yes => {}
+                match sink.tell(&self.client, &event).await {
+                    Told::Yes => sent = sent.saturating_add(1),
                     Told::Never(why) => {
-                        tracing::warn!(
-                            sink.name = sink.name,
-                            event.id,
-                            error = why,
-                            "a sink refused an event"
-                        );
+                        tracing::warn!(sink.name = sink.name, event.id, error = why, "sink refused an event");
                     }
                     Told::Later(why) => {
                         store.note_told(&sink.name, event.id - 1).await?;
                         store.note_untold(&sink.name, &why).await?;
-                        return Ok(Some(why));
+                        return Err(ControlError::Sink { name: sink.name.clone(), why });
                     }
                 }
                 told = event.id;
                 // Events that are none of its business are not worth a commit each.
-                if told == end || sink.request(client, &event).is_some() {
+                if told == end || sink.request(&self.client, &event).is_some() {
                     store.note_told(&sink.name, told).await?;
                 }
             }
@@ -239,17 +265,9 @@ impl Control {
     }
 }
 
-/// Whether an announcement stands for a row in the outbox.
-fn is_change(news: &Result<RunEvent, RecvError>) -> bool {
-    match news {
-        Ok(event) => {
-            matches!(
-                event.kind,
-                RunEventKind::State(_) | RunEventKind::Node { .. } | RunEventKind::Released(_)
-            )
-        }
-        Err(RecvError::Lagged(_) | RecvError::Closed) => true,
-    }
+/// Whether an event announces a row in the outbox.
+const fn is_change(kind: &RunEventKind) -> bool {
+    matches!(kind, RunEventKind::State(_) | RunEventKind::Node { .. } | RunEventKind::Released(_))
 }
 
 #[cfg(test)]
@@ -279,6 +297,5 @@ mod tests {
         for (status, expected) in cases {
             assert_eq!(kind(status), expected, "{status}");
         }
-        assert_eq!([1, 2, 3, 40].map(|failures| pause(failures).as_secs()), [1, 2, 4, 600]);
     }
 }

@@ -14,19 +14,22 @@ use edgewright_plan::graph::Node;
 use edgewright_plan::{History, graph, plan};
 use edgewright_store::nodes::NodeRow;
 use edgewright_store::proofs::ProofResult;
-use edgewright_store::rebuilds::{Rebuilt, RebuiltStep};
+pub use edgewright_store::rebuilds::{Rebuilt, RebuiltStep};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 
-use super::Driver;
-use super::lanes::Standing;
-use super::order::image_task;
-use super::prepare::{Prepared, fixed_locks};
 use crate::events::{RunEvent, RunEventKind};
+use crate::reconcile::{Outcome, Reconciler};
+use crate::runs::Driver;
+use crate::runs::lanes::Standing;
+use crate::runs::order::image_task;
+use crate::runs::prepare::{Prepared, fixed_locks};
 use crate::{Control, ControlError};
 
 /// How the jobs are called that build a node again: they are no nodes of the run.
 pub const REBUILD_PREFIX: &str = "rebuild ";
-/// How often open rebuilds are looked for at least: after an error, nobody wakes.
-const LOOK_AGAIN: Duration = Duration::from_mins(1);
+/// How often open rebuilds are looked for at least.
+const PERIOD: Duration = Duration::from_mins(1);
 
 impl Driver<'_> {
     /// The run's commit as it was planned, read again.
@@ -149,7 +152,7 @@ impl Control {
             return Err(ControlError::NotBuilt);
         }
         let number = self.0.store.queue_rebuild(digest, self.0.clock.now()).await?;
-        self.0.rebuilds_wake.notify_one();
+        self.0.rebuilds_wake.wake("a rebuild was queued");
         Ok(number)
     }
 
@@ -186,34 +189,33 @@ impl Control {
         Ok(())
     }
 
-    /// Does what is queued, one after the other, until shutdown.
-    pub(crate) async fn reconcile_rebuilds(&self) {
-        let inner = &*self.0;
-        loop {
-            let woken = inner.rebuilds_wake.notified();
-            let done = match inner.store.open_rebuild().await {
-                Ok(Some(number)) => self.drive_rebuild(number).await.map(|()| true),
-                Ok(None) => Ok(false),
-                Err(error) => Err(error.into()),
-            };
-            match done {
-                Ok(true) => continue,
-                Ok(false) | Err(ControlError::Stopped) => {}
-                Err(error) => tracing::error!(error = %Chain(&error), "a rebuild cannot be done"),
-            }
-            tokio::select! {
-                () = woken => {}
-                () = tokio::time::sleep(LOOK_AGAIN) => {}
-                () = inner.shutdown.cancelled() => return,
-            }
-        }
-    }
-
     async fn reread(&self, run: RunNumber) -> Result<(Driver<'_>, Prepared), ControlError> {
         let row = self.0.store.run(run).await?.ok_or(ControlError::NoRun { run })?;
         let driver = self.driver(row, self.0.shutdown.clone())?;
         let prepared = driver.reread().await?.ok_or(ControlError::OtherKeys { run })?;
         Ok((driver, prepared))
+    }
+}
+
+/// Does what is queued, one after the other.
+pub(crate) struct RebuildReconciler(pub(crate) Control);
+
+impl Reconciler for RebuildReconciler {
+    fn name(&self) -> String {
+        "rebuilds".to_owned()
+    }
+
+    fn period(&self) -> Duration {
+        PERIOD
+    }
+
+    fn reconcile(&self) -> BoxFuture<'_, Result<Outcome, ControlError>> {
+        async {
+            let Some(number) = self.0.0.store.open_rebuild().await? else { return Ok(Outcome::idle()) };
+            self.0.drive_rebuild(number).await?;
+            Ok(Outcome::done(format!("did rebuild {number}")).then(Duration::ZERO))
+        }
+        .boxed()
     }
 }
 
@@ -231,5 +233,5 @@ fn node<'p>(prepared: &'p Prepared, row: &NodeRow) -> Option<&'p Node> {
 fn doing(event: &RunEvent) -> Option<String> {
     let RunEventKind::Phase { node, phase, title } = &event.kind else { return None };
     let node = node.strip_prefix(REBUILD_PREFIX)?;
-    Some(format!("{node} {} {title}", super::job::phase_name(*phase)))
+    Some(format!("{node} {} {title}", crate::runs::job::phase_name(*phase)))
 }

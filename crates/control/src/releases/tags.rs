@@ -12,7 +12,7 @@ use edgewright_store::{Store, StoreError};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, ready};
 
-use crate::pull_requests;
+use crate::sources::refs::pull_request_tag;
 
 /// What all channels answer. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -37,13 +37,13 @@ impl ChannelTags {
             let Some(name) = source.definition_name else { continue };
             let reserved = projection.reserved.entry(name).or_default();
             for image in store.pull_requests(source.id).await? {
-                let Some(tag) = pull_requests::tag(&image.name) else { continue };
+                let Some(tag) = pull_request_tag(&image.name) else { continue };
                 reserved.insert(tag.clone());
                 projection.answers.entry(image.repository).or_default().insert(tag, image.digest);
             }
             for channel in store.channels(source.id).await? {
                 reserved.insert(channel.name.to_string());
-                let Some(release) = channel.release else { continue };
+                let Some(release) = channel.completed else { continue };
                 for entry in store.entries(source.id, release).await? {
                     projection
                         .answers

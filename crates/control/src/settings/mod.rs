@@ -1,5 +1,8 @@
 //! How control works: as values, resolved by the caller.
 
+mod keep;
+mod schedule;
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,10 +12,9 @@ use edgewright_model::names::SourceName;
 use edgewright_model::order::RegistryAccess;
 use edgewright_source::{Remote, SshIdentity};
 
-use crate::disk::Floor;
-use crate::housekeeping::Keep;
-use crate::pull_requests::PullRequests;
-use crate::watch::Watching;
+pub use self::keep::Keep;
+pub use self::schedule::{DEFAULT_EVERY, Schedule, Watching};
+use crate::retention::disk::Floor;
 
 /// How control works.
 #[derive(Debug, Clone)]
@@ -53,13 +55,23 @@ pub struct SourceSettings {
     /// How often to poll.
     pub poll: Duration,
     /// Which pull requests are run, too; absent: none.
-    pub pull_requests: Option<PullRequests>,
+    pub pull_requests: Option<PullRequestPolicy>,
     /// Whether what passes is released; else it is built and tested only.
     pub publish: bool,
     /// Where locks that moved go.
     pub locks: LockPolicy,
     /// Who we are to its remote, where that is not the account that runs the server.
     pub ssh: Option<SshIdentity>,
+}
+
+/// Which pull requests are run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PullRequestPolicy {
+    /// Only those whose head is also that of a branch of the repository itself: whoever pushed it may push there. Those of
+    /// forks never are.
+    pub from_branches: bool,
+    /// Only those for these branches; empty: all. A pull request is for the branch that lacks the fewest of its commits.
+    pub into: Vec<String>,
 }
 
 /// Where locks go that a look at the outside moved.

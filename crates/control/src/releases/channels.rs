@@ -1,0 +1,208 @@
+//! Moving channels: one operation, [`Channels::advance`]. What it decides is in `decide.rs`; it runs after every release,
+//! after every change of the inventory or by an operator, and as a reconciler when `after:` of some channel is over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use edgewright_model::names::ChannelName;
+use edgewright_model::run::ReleaseNumber;
+use edgewright_process::Clock;
+use edgewright_store::Store;
+use edgewright_store::channels::{ChannelChange, ChannelMoveRow, ChannelRow};
+use edgewright_store::releases::ReleaseStamp;
+use edgewright_store::sources::{SourceId, SourceRow};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+
+use super::decide::{Decision, Facts, decide};
+use super::tags::ChannelTags;
+use crate::ControlError;
+use crate::reconcile::{Outcome, Reconciler, Wake};
+use crate::sources::Sources;
+
+/// How often channels are compared with what they should hold, at least.
+const PERIOD: Duration = Duration::from_mins(1);
+
+/// Moves the channels of all sources. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Channels {
+    store: Store,
+    clock: Clock,
+    tags: ChannelTags,
+    sources: Arc<Sources>,
+    wake: Wake,
+}
+
+/// What came of a pass over one source.
+#[derive(Debug, Default)]
+pub(crate) struct Advanced {
+    /// The channels that moved.
+    pub(crate) moved: Vec<ChannelName>,
+    /// When the next move is due, if nothing else changes.
+    pub(crate) next: Option<Timestamp>,
+}
+
+/// What a decision is made from, as loaded.
+struct Loaded {
+    channels: Vec<ChannelRow>,
+    releases: Vec<ReleaseStamp>,
+    moves: Vec<ChannelMoveRow>,
+    default_branch: Option<String>,
+}
+
+impl Loaded {
+    fn decide(&self, now: Timestamp) -> Decision {
+        decide(&Facts {
+            channels: &self.channels,
+            releases: &self.releases,
+            moves: &self.moves,
+            default_branch: self.default_branch.as_deref(),
+            now,
+        })
+    }
+}
+
+impl Channels {
+    /// Moves channels of the sources that are followed.
+    pub(crate) fn new(store: Store, clock: Clock, tags: ChannelTags, sources: Arc<Sources>) -> Self {
+        Self { store, clock, tags, sources, wake: Wake::default() }
+    }
+
+    /// Wakes the reconciler.
+    pub(crate) const fn wake(&self) -> &Wake {
+        &self.wake
+    }
+
+    /// Brings the channels of a source to what they should hold now.
+    ///
+    /// # Errors
+    /// The database cannot be read or written.
+    pub(crate) async fn advance(&self, source: SourceId) -> Result<Advanced, ControlError> {
+        let now = self.clock.now();
+        let decision = self.load(source).await?.decide(now);
+        if decision.moves.is_empty() {
+            return Ok(Advanced { moved: Vec::new(), next: decision.next });
+        }
+        let moved = self.store.move_channels(source, &decision.moves, now).await?;
+        self.tags.refresh(&self.store).await?;
+        for one in decision.moves.iter().filter(|one| moved.contains(&one.channel)) {
+            tracing::info!(
+                channel.name = %one.channel,
+                release.number = one.release.0,
+                reason = one.reason,
+                "channel moved"
+            );
+        }
+        // A channel that changed in between is decided again.
+        let next = if moved.len() < decision.moves.len() { Some(now) } else { decision.next };
+        Ok(Advanced { moved, next })
+    }
+
+    /// The channels that take a release of a branch at once, if one is made now, each with its generation.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub(crate) async fn taking(
+        &self,
+        source: SourceId,
+        branch: &str,
+    ) -> Result<Vec<(ChannelName, u32)>, ControlError> {
+        let now = self.clock.now();
+        let mut loaded = self.load(source).await?;
+        let number = ReleaseNumber(u32::MAX);
+        loaded.releases.push(ReleaseStamp { number, branch: branch.to_owned(), created_at: now });
+        let moves = loaded.decide(now).moves.into_iter();
+        Ok(moves.filter(|one| one.release == number).map(|one| (one.channel, one.generation)).collect())
+    }
+
+    /// Whether some channel would take a release of a branch, now or after a while.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub(crate) async fn is_followed(&self, source: SourceId, branch: &str) -> Result<bool, ControlError> {
+        use edgewright_model::spec::Follows;
+        let loaded = self.load(source).await?;
+        Ok(loaded.channels.iter().filter(|channel| channel.removed_at.is_none()).any(
+            |channel| match &channel.spec.follows {
+                Follows::DefaultBranch => loaded.default_branch.as_deref() == Some(branch),
+                Follows::Branch(followed) => followed == branch,
+                Follows::Channel(_) => false,
+            },
+        ))
+    }
+
+    /// Changes a channel as an operator asks, and moves what follows from it.
+    ///
+    /// # Errors
+    /// There is no such channel, a pin names a release that is not there, or the database cannot be written.
+    pub async fn change(
+        &self,
+        source: &SourceRow,
+        name: &ChannelName,
+        change: &ChannelChange,
+    ) -> Result<ChannelRow, ControlError> {
+        if let ChannelChange::Pin(pin) = change
+            && self.store.entries(source.id, pin.release).await?.is_empty()
+        {
+            return Err(ControlError::NoRelease { source_name: source.name.clone(), release: pin.release });
+        }
+        self.channel(source, name).await?;
+        self.store.change_channel(source.id, name, change).await?;
+        self.advance(source.id).await?;
+        self.channel(source, name).await
+    }
+
+    async fn channel(&self, source: &SourceRow, name: &ChannelName) -> Result<ChannelRow, ControlError> {
+        let channels = self.store.channels(source.id).await?;
+        channels.into_iter().find(|channel| channel.name == *name).ok_or_else(|| ControlError::NoChannel {
+            source_name: Some(source.name.clone()),
+            channel: name.clone(),
+        })
+    }
+
+    async fn load(&self, source: SourceId) -> Result<Loaded, ControlError> {
+        let channels = self.store.channels(source).await?;
+        let releases = self.store.release_stamps(source).await?;
+        let is_delayed = channels.iter().any(|channel| channel.spec.after.is_some());
+        let moves = match releases.first() {
+            Some(first) if is_delayed => self.store.channel_moves(source, first.number).await?,
+            _ => Vec::new(),
+        };
+        let default_branch = self.store.source(source).await?.default_branch;
+        Ok(Loaded { channels, releases, moves, default_branch })
+    }
+}
+
+impl Reconciler for Channels {
+    fn name(&self) -> String {
+        "channels".to_owned()
+    }
+
+    fn period(&self) -> Duration {
+        PERIOD
+    }
+
+    fn is_interruptible(&self) -> bool {
+        true
+    }
+
+    fn reconcile(&self) -> BoxFuture<'_, Result<Outcome, ControlError>> {
+        async {
+            let (mut moved, mut next) = (0, None::<Timestamp>);
+            for source in self.sources.ids() {
+                let advanced = self.advance(source).await?;
+                moved += advanced.moved.len();
+                next = next.into_iter().chain(advanced.next).min();
+            }
+            let outcome = match moved {
+                0 => Outcome::idle(),
+                1 => Outcome::done("moved 1 channel"),
+                _ => Outcome::done(format!("moved {moved} channels")),
+            };
+            let wait = next.map(|at| at.duration_since(self.clock.now()).try_into().unwrap_or_default());
+            Ok(wait.map_or(outcome.clone(), |wait| outcome.then(wait)))
+        }
+        .boxed()
+    }
+}

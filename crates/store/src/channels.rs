@@ -1,0 +1,252 @@
+//! Channels: which release each should be at, what its tag answers, and every move.
+
+use edgewright_model::names::ChannelName;
+use edgewright_model::run::ReleaseNumber;
+use edgewright_model::spec::ChannelSpec;
+use jiff::Timestamp;
+use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
+
+use crate::error::Operation as _;
+use crate::sources::SourceId;
+use crate::{Store, StoreError, row};
+
+/// A channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelRow {
+    /// Its name.
+    pub name: ChannelName,
+    /// As the default branch declares it.
+    pub spec: ChannelSpec,
+    /// The release that it should be at.
+    pub target: Option<ReleaseNumber>,
+    /// The release that its tag answers.
+    pub completed: Option<ReleaseNumber>,
+    /// Counts its changes: a move that was decided at another generation does not come through.
+    pub generation: u32,
+    /// Why an operator holds it.
+    pub hold: Option<String>,
+    /// The release that an operator pinned it to.
+    pub pin: Option<Pin>,
+    /// When its tag moved last.
+    pub moved_at: Option<Timestamp>,
+    /// Since when no commit of the default branch declares it.
+    pub removed_at: Option<Timestamp>,
+}
+
+/// Why a channel stays at one release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// The release.
+    pub release: ReleaseNumber,
+    /// Why.
+    pub reason: String,
+}
+
+impl ChannelRow {
+    /// Why it does not move: an operator holds it, or its declaration does.
+    pub fn held(&self) -> Option<&str> {
+        self.hold.as_deref().or(self.spec.hold.as_deref())
+    }
+}
+
+/// A release that a channel took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelMoveRow {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The release.
+    pub release: ReleaseNumber,
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: String,
+}
+
+/// A move that was decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelMove {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The generation at which it was decided.
+    pub generation: u32,
+    /// The release.
+    pub release: ReleaseNumber,
+    /// Why.
+    pub reason: String,
+}
+
+/// What an operator changes about a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChannelChange {
+    /// It stays where it is.
+    Hold {
+        /// Why.
+        reason: String,
+    },
+    /// It moves again.
+    Resume,
+    /// It goes to a release and stays there.
+    Pin(Pin),
+    /// It follows again.
+    Unpin,
+}
+
+fn channel(row: &SqliteRow) -> Result<ChannelRow, StoreError> {
+    let pin: Option<u32> = row::maybe_number(row, "pin")?;
+    let reason: Option<String> = row::maybe(row, "pin_reason")?;
+    Ok(ChannelRow {
+        name: row::text(row, "name")?,
+        spec: row::json(row, "spec")?,
+        target: row::maybe_number(row, "target")?.map(ReleaseNumber),
+        completed: row::maybe_number(row, "completed")?.map(ReleaseNumber),
+        generation: row::number(row, "generation")?,
+        hold: row::maybe(row, "hold")?,
+        pin: pin.map(|release| Pin { release: ReleaseNumber(release), reason: reason.unwrap_or_default() }),
+        moved_at: row::maybe(row, "moved_at")?,
+        removed_at: row::maybe(row, "removed_at")?,
+    })
+}
+
+impl Store {
+    /// A source's channels, by name; those that are no longer declared and hold a release, too.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn channels(&self, source: SourceId) -> Result<Vec<ChannelRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM channels WHERE source_id = ? ORDER BY name")
+            .bind(source.0)
+            .fetch_all(&self.pool)
+            .await
+            .doing("list channels")?;
+        rows.iter().map(channel).collect()
+    }
+
+    /// The moves of a source's channels to a release and newer ones, oldest first.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn channel_moves(
+        &self,
+        source: SourceId,
+        since: ReleaseNumber,
+    ) -> Result<Vec<ChannelMoveRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT channel, release, at, reason FROM channel_moves WHERE source_id = ? AND release >= ? ORDER BY id",
+        )
+        .bind(source.0)
+        .bind(since.0)
+        .fetch_all(&self.pool)
+        .await
+        .doing("list the moves of channels")?;
+        let one = |row: &SqliteRow| {
+            Ok(ChannelMoveRow {
+                channel: row::text(row, "channel")?,
+                release: ReleaseNumber(row::number(row, "release")?),
+                at: row::text(row, "at")?,
+                reason: row::text(row, "reason")?,
+            })
+        };
+        rows.iter().map(one).collect()
+    }
+
+    /// Makes the moves that were decided, each only if its channel is still at the generation that it was decided at.
+    /// Gives the channels that moved.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn move_channels(
+        &self,
+        source: SourceId,
+        moves: &[ChannelMove],
+        now: Timestamp,
+    ) -> Result<Vec<ChannelName>, StoreError> {
+        let mut write = self.write().await?;
+        let mut moved = Vec::new();
+        for one in moves {
+            if move_channel(&mut write, source, one, now).await? {
+                moved.push(one.channel.clone());
+            }
+        }
+        write.commit().await.doing("commit the moves of channels")?;
+        Ok(moved)
+    }
+
+    /// Changes a channel as an operator asks. Its next move follows from the change.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if there is no such channel; the database cannot be written.
+    pub async fn change_channel(
+        &self,
+        source: SourceId,
+        name: &ChannelName,
+        change: &ChannelChange,
+    ) -> Result<(), StoreError> {
+        let mut write = self.write().await?;
+        let statement = match change {
+            ChannelChange::Hold { .. } | ChannelChange::Resume => {
+                "UPDATE channels SET hold = ?1, generation = generation + 1 WHERE source_id = ?3 AND name = ?4"
+            }
+            ChannelChange::Pin(_) | ChannelChange::Unpin => {
+                "UPDATE channels SET pin = ?1, pin_reason = ?2, generation = generation + 1
+                 WHERE source_id = ?3 AND name = ?4"
+            }
+        };
+        let query = sqlx::query(statement);
+        let query = match change {
+            ChannelChange::Hold { reason } => query.bind(reason).bind(None::<String>),
+            ChannelChange::Resume | ChannelChange::Unpin => query.bind(None::<String>).bind(None::<String>),
+            ChannelChange::Pin(pin) => query.bind(pin.release.0).bind(&pin.reason),
+        };
+        let changed =
+            query.bind(source.0).bind(name.as_str()).execute(&mut *write).await.doing("change a channel")?;
+        if changed.rows_affected() != 1 {
+            return Err(StoreError::Conflict { what: format!("channel {name}") });
+        }
+        write.commit().await.doing("commit a channel")
+    }
+}
+
+/// Makes a move, where the channel is still at the generation that it was decided at.
+pub(crate) async fn move_channel(
+    write: &mut SqliteConnection,
+    source: SourceId,
+    decided: &ChannelMove,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let moved = sqlx::query(
+        "UPDATE channels SET target = ?1, completed = ?1, generation = generation + 1, moved_at = ?2
+         WHERE source_id = ?3 AND name = ?4 AND generation = ?5",
+    )
+    .bind(decided.release.0)
+    .bind(now.to_string())
+    .bind(source.0)
+    .bind(decided.channel.as_str())
+    .bind(decided.generation)
+    .execute(&mut *write)
+    .await
+    .doing("move a channel")?;
+    if moved.rows_affected() != 1 {
+        return Ok(false);
+    }
+    sqlx::query("INSERT INTO channel_moves (source_id, channel, release, at, reason) VALUES (?, ?, ?, ?, ?)")
+        .bind(source.0)
+        .bind(decided.channel.as_str())
+        .bind(decided.release.0)
+        .bind(now.to_string())
+        .bind(&decided.reason)
+        .execute(&mut *write)
+        .await
+        .doing("record the move of a channel")?;
+    let detail = serde_json::json!({ "release": decided.release, "reason": decided.reason });
+    sqlx::query(
+        "INSERT INTO audit (at, actor, action, subject, detail) VALUES (?, 'edgewright', 'move channel', ?, ?)",
+    )
+    .bind(now.to_string())
+    .bind(decided.channel.as_str())
+    .bind(detail.to_string())
+    .execute(&mut *write)
+    .await
+    .doing("write the audit record")?;
+    Ok(true)
+}

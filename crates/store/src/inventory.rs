@@ -1,0 +1,415 @@
+//! What the default branch of a source declares apart from images: its name, sites, slots and rollout policies. Channels
+//! are declared here, too; what they hold is in [`crate::channels`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use edgewright_model::names::{
+    ChannelName, CommitId, ImageName, RolloutName, SiteId, SiteName, SlotId, SourceName, VariantName,
+};
+use edgewright_model::spec::{ChannelSpec, Labels, RolloutSpec};
+use jiff::Timestamp;
+use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
+
+use crate::error::Operation as _;
+use crate::sources::SourceId;
+use crate::{Store, StoreError, row};
+
+/// A place where devices are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteRow {
+    /// Its immutable id.
+    pub id: SiteId,
+    /// Its folder.
+    pub name: SiteName,
+    /// Its labels.
+    pub labels: Labels,
+    /// Its places for devices, by id.
+    pub slots: Vec<SlotRow>,
+    /// Since when no commit of the default branch declares it.
+    pub removed_at: Option<Timestamp>,
+}
+
+/// A machine's place in a site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotRow {
+    /// Its immutable id, unique in its site.
+    pub id: SlotId,
+    /// For people.
+    pub name: Option<String>,
+    /// The image that its device runs.
+    pub image: ImageName,
+    /// The variant of that image; none while the image has errors.
+    pub variant: Option<VariantName>,
+    /// The channel that its device follows, where the slot says.
+    pub channel: Option<ChannelName>,
+    /// Its labels.
+    pub labels: Labels,
+    /// Since when no commit of the default branch declares it.
+    pub removed_at: Option<Timestamp>,
+}
+
+/// What a commit of the default branch declares.
+#[derive(Debug, Clone)]
+pub struct Declaration<'a> {
+    /// The commit.
+    pub commit: &'a CommitId,
+    /// The source's name: the first component of its repositories.
+    pub name: &'a SourceName,
+    /// Its channels.
+    pub channels: &'a BTreeMap<ChannelName, ChannelSpec>,
+    /// Its rollout policies.
+    pub policies: &'a BTreeMap<RolloutName, RolloutSpec>,
+    /// Its sites that have no errors.
+    pub sites: &'a [SiteRow],
+    /// Sites that have errors: they stay as they are.
+    pub broken: &'a BTreeSet<SiteName>,
+}
+
+/// Which commit the inventory of a source is of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InventoryState {
+    /// The commit; none before the first one that could be read.
+    pub commit: Option<CommitId>,
+    /// When it was taken over.
+    pub at: Option<Timestamp>,
+    /// Why a newer commit was not taken over.
+    pub error: Option<String>,
+}
+
+fn slot(row: &SqliteRow) -> Result<SlotRow, StoreError> {
+    Ok(SlotRow {
+        id: row::text(row, "id")?,
+        name: row::maybe(row, "name")?,
+        image: row::text(row, "image")?,
+        variant: row::maybe(row, "variant")?,
+        channel: row::maybe(row, "channel")?,
+        labels: row::json(row, "labels")?,
+        removed_at: row::maybe(row, "removed_at")?,
+    })
+}
+
+impl Store {
+    /// Takes over what a commit of the default branch declares, all or nothing. What it no longer declares is kept with the
+    /// time since when: devices may still be there.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn declare_inventory(
+        &self,
+        source: SourceId,
+        declared: &Declaration<'_>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let known = self.sites(source).await?;
+        let mut write = self.write().await?;
+        take_name(&mut write, source, declared.name).await?;
+        declare_channels(&mut write, source, declared.channels, now).await?;
+        declare_policies(&mut write, source, declared.policies, now).await?;
+        remove_sites(&mut write, source, declared, now).await?;
+        for site in declared.sites.iter().filter(|site| !known.contains(site)) {
+            declare_site(&mut write, source, site, now).await?;
+        }
+        sqlx::query(
+            "UPDATE sources SET inventory_commit = ?, inventory_at = ?, inventory_error = NULL WHERE id = ?",
+        )
+        .bind(declared.commit.as_str())
+        .bind(now.to_string())
+        .bind(source.0)
+        .execute(&mut *write)
+        .await
+        .doing("note the inventory's commit")?;
+        write.commit().await.doing("commit the inventory")
+    }
+
+    /// Notes that a commit declares what the inventory holds already.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn note_inventory_commit(
+        &self,
+        source: SourceId,
+        commit: &CommitId,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE sources SET inventory_commit = ?, inventory_at = ?, inventory_error = NULL WHERE id = ?",
+        )
+        .bind(commit.as_str())
+        .bind(now.to_string())
+        .bind(source.0)
+        .execute(&self.pool)
+        .await
+        .doing("note the inventory's commit")?;
+        Ok(())
+    }
+
+    /// Notes why a commit's declarations were not taken over; the earlier ones stay in effect.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn note_inventory_error(&self, source: SourceId, why: &str) -> Result<(), StoreError> {
+        sqlx::query("UPDATE sources SET inventory_error = ?1 WHERE id = ?2 AND inventory_error IS NOT ?1")
+            .bind(why)
+            .bind(source.0)
+            .execute(&self.pool)
+            .await
+            .doing("note an error of the inventory")?;
+        Ok(())
+    }
+
+    /// Which commit the inventory of a source is of.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn inventory_state(&self, source: SourceId) -> Result<InventoryState, StoreError> {
+        let row =
+            sqlx::query("SELECT inventory_commit, inventory_at, inventory_error FROM sources WHERE id = ?")
+                .bind(source.0)
+                .fetch_one(&self.pool)
+                .await
+                .doing("read the inventory's state")?;
+        Ok(InventoryState {
+            commit: row::maybe(&row, "inventory_commit")?,
+            at: row::maybe(&row, "inventory_at")?,
+            error: row::maybe(&row, "inventory_error")?,
+        })
+    }
+
+    /// The sites of a source with their slots, by name; those that were removed, too.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn sites(&self, source: SourceId) -> Result<Vec<SiteRow>, StoreError> {
+        let mut slots: BTreeMap<SiteId, Vec<SlotRow>> = BTreeMap::new();
+        let rows = sqlx::query("SELECT * FROM slots WHERE source_id = ? ORDER BY site, id")
+            .bind(source.0)
+            .fetch_all(&self.pool)
+            .await
+            .doing("list slots")?;
+        for row in &rows {
+            slots.entry(row::text(row, "site")?).or_default().push(slot(row)?);
+        }
+        let rows = sqlx::query("SELECT * FROM sites WHERE source_id = ? ORDER BY name, id")
+            .bind(source.0)
+            .fetch_all(&self.pool)
+            .await
+            .doing("list sites")?;
+        let site = |row: &SqliteRow| {
+            let id: SiteId = row::text(row, "id")?;
+            Ok(SiteRow {
+                slots: slots.remove(&id).unwrap_or_default(),
+                id,
+                name: row::text(row, "name")?,
+                labels: row::json(row, "labels")?,
+                removed_at: row::maybe(row, "removed_at")?,
+            })
+        };
+        rows.iter().map(site).collect()
+    }
+
+    /// The rollout policies of a source.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn rollout_policies(
+        &self,
+        source: SourceId,
+    ) -> Result<BTreeMap<RolloutName, RolloutSpec>, StoreError> {
+        let rows = sqlx::query("SELECT name, spec FROM rollout_policies WHERE source_id = ?")
+            .bind(source.0)
+            .fetch_all(&self.pool)
+            .await
+            .doing("list rollout policies")?;
+        rows.iter().map(|row| Ok((row::text(row, "name")?, row::json(row, "spec")?))).collect()
+    }
+}
+
+/// A source whose name another one had before takes it: the caller has made sure that nobody follows that one any more.
+async fn take_name(
+    write: &mut SqliteConnection,
+    source: SourceId,
+    name: &SourceName,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE sources SET definition_name = NULL WHERE definition_name = ? AND id <> ?")
+        .bind(name.as_str())
+        .bind(source.0)
+        .execute(&mut *write)
+        .await
+        .doing("take over a source's name")?;
+    sqlx::query("UPDATE sources SET definition_name = ?1 WHERE id = ?2 AND definition_name IS NOT ?1")
+        .bind(name.as_str())
+        .bind(source.0)
+        .execute(&mut *write)
+        .await
+        .doing("name a source")?;
+    Ok(())
+}
+
+/// A channel that is no longer declared goes, unless it holds a release: then it stays where it is.
+async fn declare_channels(
+    write: &mut SqliteConnection,
+    source: SourceId,
+    channels: &BTreeMap<ChannelName, ChannelSpec>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let names = row::to_json(&channels.keys().collect::<Vec<_>>())?;
+    sqlx::query(
+        "DELETE FROM channels WHERE source_id = ? AND completed IS NULL AND name NOT IN (SELECT value FROM json_each(?))",
+    )
+    .bind(source.0)
+    .bind(&names)
+    .execute(&mut *write)
+    .await
+    .doing("drop channels")?;
+    sqlx::query(
+        "UPDATE channels SET removed_at = ?, generation = generation + 1
+         WHERE source_id = ? AND removed_at IS NULL AND name NOT IN (SELECT value FROM json_each(?))",
+    )
+    .bind(now.to_string())
+    .bind(source.0)
+    .bind(&names)
+    .execute(&mut *write)
+    .await
+    .doing("note channels that are no longer declared")?;
+    for (name, spec) in channels {
+        // The generation counts: a move that was decided by the earlier declaration must not come through.
+        sqlx::query(
+            "INSERT INTO channels (source_id, name, spec) VALUES (?, ?, ?)
+             ON CONFLICT DO UPDATE SET spec = excluded.spec, removed_at = NULL, generation = generation + 1
+             WHERE spec <> excluded.spec OR removed_at IS NOT NULL",
+        )
+        .bind(source.0)
+        .bind(name.as_str())
+        .bind(row::to_json(spec)?)
+        .execute(&mut *write)
+        .await
+        .doing("declare a channel")?;
+    }
+    Ok(())
+}
+
+async fn declare_policies(
+    write: &mut SqliteConnection,
+    source: SourceId,
+    policies: &BTreeMap<RolloutName, RolloutSpec>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let names = row::to_json(&policies.keys().collect::<Vec<_>>())?;
+    sqlx::query(
+        "DELETE FROM rollout_policies WHERE source_id = ? AND name NOT IN (SELECT value FROM json_each(?))",
+    )
+    .bind(source.0)
+    .bind(names)
+    .execute(&mut *write)
+    .await
+    .doing("drop rollout policies")?;
+    for (name, spec) in policies {
+        sqlx::query(
+            "INSERT INTO rollout_policies (source_id, name, spec, changed_at) VALUES (?, ?, ?, ?)
+             ON CONFLICT DO UPDATE SET spec = excluded.spec, changed_at = excluded.changed_at WHERE spec <> excluded.spec",
+        )
+        .bind(source.0)
+        .bind(name.as_str())
+        .bind(row::to_json(spec)?)
+        .bind(now.to_string())
+        .execute(&mut *write)
+        .await
+        .doing("declare a rollout policy")?;
+    }
+    Ok(())
+}
+
+async fn remove_sites(
+    write: &mut SqliteConnection,
+    source: SourceId,
+    declared: &Declaration<'_>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let ids = row::to_json(&declared.sites.iter().map(|site| &site.id).collect::<Vec<_>>())?;
+    let broken = row::to_json(declared.broken)?;
+    let removals = [
+        "UPDATE slots SET removed_at = ?4 WHERE source_id = ?1 AND removed_at IS NULL AND site IN
+         (SELECT id FROM sites WHERE source_id = ?1 AND removed_at IS NULL
+          AND id NOT IN (SELECT value FROM json_each(?2)) AND name NOT IN (SELECT value FROM json_each(?3)))",
+        "UPDATE sites SET removed_at = ?4 WHERE source_id = ?1 AND removed_at IS NULL
+         AND id NOT IN (SELECT value FROM json_each(?2)) AND name NOT IN (SELECT value FROM json_each(?3))",
+    ];
+    for removal in removals {
+        sqlx::query(removal)
+            .bind(source.0)
+            .bind(&ids)
+            .bind(&broken)
+            .bind(now.to_string())
+            .execute(&mut *write)
+            .await
+            .doing("note sites that are no longer declared")?;
+    }
+    Ok(())
+}
+
+async fn declare_site(
+    write: &mut SqliteConnection,
+    source: SourceId,
+    site: &SiteRow,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO sites (source_id, id, name, labels, changed_at) VALUES (?, ?, ?, ?, ?)
+         ON CONFLICT DO UPDATE SET name = excluded.name, labels = excluded.labels, changed_at = excluded.changed_at,
+             removed_at = NULL
+         WHERE name <> excluded.name OR labels <> excluded.labels OR removed_at IS NOT NULL",
+    )
+    .bind(source.0)
+    .bind(site.id.as_str())
+    .bind(site.name.as_str())
+    .bind(row::to_json(&site.labels)?)
+    .bind(now.to_string())
+    .execute(&mut *write)
+    .await
+    .doing("declare a site")?;
+    declare_slots(write, source, site, now).await
+}
+
+async fn declare_slots(
+    write: &mut SqliteConnection,
+    source: SourceId,
+    site: &SiteRow,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let ids = row::to_json(&site.slots.iter().map(|slot| &slot.id).collect::<Vec<_>>())?;
+    sqlx::query(
+        "UPDATE slots SET removed_at = ? WHERE source_id = ? AND site = ? AND removed_at IS NULL
+         AND id NOT IN (SELECT value FROM json_each(?))",
+    )
+    .bind(now.to_string())
+    .bind(source.0)
+    .bind(site.id.as_str())
+    .bind(ids)
+    .execute(&mut *write)
+    .await
+    .doing("note slots that are no longer declared")?;
+    for slot in &site.slots {
+        sqlx::query(
+            "INSERT INTO slots (source_id, site, id, name, image, variant, channel, labels, changed_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+             ON CONFLICT DO UPDATE SET name = excluded.name, image = excluded.image, variant = excluded.variant,
+                 channel = excluded.channel, labels = excluded.labels, changed_at = excluded.changed_at, removed_at = NULL
+             WHERE name IS NOT excluded.name OR image <> excluded.image OR variant IS NOT excluded.variant
+                 OR channel IS NOT excluded.channel OR labels <> excluded.labels OR removed_at IS NOT NULL",
+        )
+        .bind(source.0)
+        .bind(site.id.as_str())
+        .bind(slot.id.as_str())
+        .bind(&slot.name)
+        .bind(slot.image.as_str())
+        .bind(slot.variant.as_ref().map(ToString::to_string))
+        .bind(slot.channel.as_ref().map(ChannelName::as_str))
+        .bind(row::to_json(&slot.labels)?)
+        .bind(now.to_string())
+        .execute(&mut *write)
+        .await
+        .doing("declare a slot")?;
+    }
+    Ok(())
+}
