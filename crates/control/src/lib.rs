@@ -10,13 +10,17 @@
 //! | [`watch`] | looks at base images and distributions, on a schedule |
 //! | [`tags`] | what channel tags answer; channels move in `runs/publish.rs`, in the release's transaction |
 //! | [`targets`] | copies what channels hold to registries of others |
+//! | [`context`], [`access`], [`audit`] | who asks for an operation, whether it is permitted, and the record of it |
 //! | [`hosting`], [`referrers`] | the registry as control uses it |
 //! | [`notify`] | tells others: CloudEvents, commit statuses |
 //! | [`events`], [`logs`] | what happens, as it happens |
 //!
 //! The parts meet only through the store: events and wake-ups shorten waits and carry no truth.
 
+pub mod access;
+pub mod audit;
 mod collection;
+pub mod context;
 mod control;
 pub mod disk;
 mod error;

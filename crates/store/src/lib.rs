@@ -11,12 +11,14 @@
 //! | [`results`] | `builds`, `check_sets`, `verdicts` |
 //! | [`locks`] | `locks`, `lock_looks`, `run_images` |
 //! | [`proofs`], [`rebuilds`] | `kept_packages`, `proofs`, `rebuilds` |
-//! | [`releases`] | `indexes`, `releases`, `release_entries`, `channels`, `audit` |
+//! | [`releases`] | `indexes`, `releases`, `release_entries`, `channels` |
+//! | [`audit`] | `audit` |
 //! | [`targets`] | `target_copies`, `target_images` |
 //! | [`pull_requests`] | `pull_requests` |
 //! | [`retention`] | `collected`; what is needed of the others, and forgetting the rest |
 //! | [`outbox`] | `events`, `sinks` |
 
+pub mod audit;
 mod backup;
 mod error;
 pub mod locks;

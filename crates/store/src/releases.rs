@@ -4,15 +4,20 @@ use std::collections::BTreeMap;
 
 use edgewright_model::Digest;
 use edgewright_model::names::{ChannelName, CommitId, Platform, VariantName};
+use edgewright_model::principal::Principal;
 use edgewright_model::reference::RepoName;
 use edgewright_model::run::{EntryOrigin, ReleaseNumber, RunNumber, RunState};
 use edgewright_model::spec::ChannelSpec;
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 
+use crate::audit::{self, NewAuditEntry};
 use crate::error::Operation as _;
 use crate::sources::SourceId;
 use crate::{Store, StoreError, row};
+
+/// Who moves channels at the end of a run.
+const RELEASER: Principal = Principal::System { component: "releases" };
 
 /// A release.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -282,7 +287,20 @@ impl Store {
             .await
             .doing("store a release's entry")?;
         }
+        let source: String = sqlx::query_scalar("SELECT name FROM sources WHERE id = ?")
+            .bind(new.source.0)
+            .fetch_one(&mut *write)
+            .await
+            .doing("name a release's source")?;
         for (name, generation) in new.channels {
+            let before: Option<Option<u32>> =
+                sqlx::query_scalar("SELECT release FROM channels WHERE source_id = ? AND name = ?")
+                    .bind(new.source.0)
+                    .bind(name.as_str())
+                    .fetch_optional(&mut *write)
+                    .await
+                    .doing("read a channel")?;
+            let before = before.flatten();
             let moved = sqlx::query(
                 "UPDATE channels SET release = ?, generation = generation + 1, moved_at = ?
                  WHERE source_id = ? AND name = ? AND generation = ? AND hold IS NULL",
@@ -298,14 +316,15 @@ impl Store {
             if moved.rows_affected() != 1 {
                 return Err(StoreError::Conflict { what: format!("channel {name}") });
             }
-            let detail = serde_json::json!({ "release": number, "run": new.run, "commit": new.commit });
-            sqlx::query("INSERT INTO audit (at, actor, action, subject, detail) VALUES (?, 'edgewright', 'move channel', ?, ?)")
-                .bind(now.to_string())
-                .bind(name.as_str())
-                .bind(detail.to_string())
-                .execute(&mut *write)
-                .await
-                .doing("write the audit record")?;
+            let entry = NewAuditEntry {
+                actor: RELEASER.id(),
+                operation: "channel.move".to_owned(),
+                object: format!("{source}/channels/{name}"),
+                before: before.map(|release| serde_json::json!({ "release": release })),
+                after: Some(serde_json::json!({ "release": number, "run": new.run, "commit": new.commit })),
+                request: None,
+            };
+            audit::note(&mut write, &entry, now).await?;
         }
         let ended = sqlx::query(
             "UPDATE runs SET state = ?, release = ?, generation = generation + 1, finished_at = ? WHERE number = ? AND state = ?",
