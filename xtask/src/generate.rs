@@ -1,6 +1,6 @@
 //! `generate`: files that follow from the code and are committed all the same, so that people can read and review them.
 //!
-//! `docs/openapi.json` is the API's document. `docs/cli.md` is every help text of `edgewright`, in the order in which the command names them.
+//! `docs/openapi.json` is the API's document, `docs/access.md` the table of who may call what. `docs/cli.md` is every help text of `edgewright`, in the order in which the command names them.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -31,12 +31,16 @@ pub(crate) fn check() -> anyhow::Result<()> {
 
 fn generated() -> anyhow::Result<Vec<(PathBuf, String)>> {
     let docs = workspace::root().join("docs");
-    Ok(vec![(docs.join("cli.md"), cli()?), (docs.join("openapi.json"), openapi()?)])
+    Ok(vec![
+        (docs.join("cli.md"), cli()?),
+        (docs.join("openapi.json"), of_api("openapi")?),
+        (docs.join("access.md"), of_api("access")?),
+    ])
 }
 
-/// The API's document.
-fn openapi() -> anyhow::Result<String> {
-    let arguments = ["run", "--quiet", "--locked", "--package", "edgewright-api", "--example", "openapi"];
+/// What an example of the API's crate prints.
+fn of_api(example: &str) -> anyhow::Result<String> {
+    let arguments = ["run", "--quiet", "--locked", "--package", "edgewright-api", "--example", example];
     Run::new("cargo").args(arguments).cwd(workspace::root()).output()
 }
 

@@ -11,8 +11,9 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{ApiError, class_of};
 use crate::{
-    ChannelView, ImageSummary, ImageView, PollAnswer, RebuildPost, RebuildStatus, ReleaseView, RunAnswer,
-    RunSummary, RunView, ServerStatus, SourceView, TargetView, VerdictAnswer, VerdictPost, routes,
+    AuditFilter, AuditPage, ChannelView, ImageSummary, ImageView, PollAnswer, RebuildPost, RebuildStatus,
+    ReleaseView, RunAnswer, RunSummary, RunView, ServerStatus, SourceView, TargetView, VerdictAnswer,
+    VerdictPost, routes,
 };
 
 /// How long to wait for a connection.
@@ -109,7 +110,7 @@ impl Client {
         Ok(Self { base, http, token: None })
     }
 
-    /// The same with the token that operations need where the server has one.
+    /// The same with a token, which is sent with every request.
     #[must_use]
     pub fn with_token(self, token: Option<String>) -> Self {
         Self { token, ..self }
@@ -163,14 +164,14 @@ impl Client {
 
     /// Says what another system found about a digest.
     pub async fn post_verdict(&self, post: &VerdictPost) -> Result<VerdictAnswer, ClientError> {
-        let request = self.authorized(self.request(Method::POST, routes::VERDICTS, &[])).json(post);
+        let request = self.request(Method::POST, routes::VERDICTS, &[]).json(post);
         decode(self.send(request.timeout(ANSWER_LIMIT)).await?).await
     }
 
     /// Has a digest built again.
     pub async fn start_rebuild(&self, digest: &Digest) -> Result<RebuildStatus, ClientError> {
         let body = RebuildPost { digest: digest.clone() };
-        let request = self.authorized(self.request(Method::POST, routes::REBUILDS, &[])).json(&body);
+        let request = self.request(Method::POST, routes::REBUILDS, &[]).json(&body);
         decode(self.send(request.timeout(ANSWER_LIMIT)).await?).await
     }
 
@@ -234,6 +235,20 @@ impl Client {
         self.get(routes::TARGETS, &[]).await
     }
 
+    /// Who changed what.
+    pub async fn audit(&self, filter: &AuditFilter) -> Result<AuditPage, ClientError> {
+        let AuditFilter { actor, operation, object, since, limit, cursor } = filter;
+        let query = [
+            ("actor", actor.as_ref().map(ToString::to_string)),
+            ("operation", operation.clone()),
+            ("object", object.clone()),
+            ("since", since.map(|since| since.to_string())),
+            limited(*limit),
+            ("cursor", cursor.clone()),
+        ];
+        self.get(routes::AUDIT, &query).await
+    }
+
     fn request(&self, method: Method, path: &str, query: &[(&str, Option<String>)]) -> RequestBuilder {
         let mut url = self.base.clone();
         url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
@@ -242,7 +257,11 @@ impl Client {
                 url.query_pairs_mut().append_pair(name, value);
             }
         }
-        self.http.request(method, url)
+        let request = self.http.request(method, url);
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
     }
 
     async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
@@ -254,16 +273,8 @@ impl Client {
         path: &str,
         query: &[(&str, Option<String>)],
     ) -> Result<T, ClientError> {
-        let request = self.authorized(self.request(Method::POST, path, query));
+        let request = self.request(Method::POST, path, query);
         decode(self.send(request.timeout(ANSWER_LIMIT)).await?).await
-    }
-
-    /// With the token, where there is one.
-    fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
-        match &self.token {
-            Some(token) => request.bearer_auth(token),
-            None => request,
-        }
     }
 
     async fn get<T: DeserializeOwned>(

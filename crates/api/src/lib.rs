@@ -8,13 +8,16 @@
 //! | module | holds |
 //! |---|---|
 //! | [`routes`] | the paths, in one place for server and client |
-//! | [`status`], [`source`], [`run`], [`image`], [`release`], [`rebuild`], [`target`], [`verdict`] | documents |
+//! | [`access`] | who may call what: one table |
+//! | [`status`], [`source`], [`run`], [`image`], [`release`], [`rebuild`], [`target`], [`verdict`], [`audit`] | documents |
 //! | [`error`] | the one error document, and its HTTP statuses |
 //! | [`openapi`] | the OpenAPI document, made of [`routes`] and the documents |
 //! | [`client`] | the thin client |
 
 #![warn(missing_docs)]
 
+pub mod access;
+pub mod audit;
 pub mod client;
 pub mod error;
 pub mod image;
@@ -28,6 +31,7 @@ pub mod status;
 pub mod target;
 pub mod verdict;
 
+pub use audit::{AuditEntry, AuditFilter, AuditPage};
 pub use client::{Client, ClientError, LogStream};
 pub use error::ApiError;
 pub use image::{

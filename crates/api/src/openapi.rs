@@ -8,13 +8,17 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use edgewright_model::error::ErrorClass;
+use edgewright_model::principal::PrincipalKind;
 
+use crate::access::{Access, Rule};
 use crate::error::{ApiError, status_of};
-use crate::routes::{Access, Content, ROUTES, Route};
+use crate::routes::{Content, ROUTES, Route};
 
 #[derive(OpenApi)]
 #[openapi(components(schemas(
     ApiError,
+    crate::AuditEntry,
+    crate::AuditPage,
     crate::BuildView,
     crate::ChannelView,
     crate::Counts,
@@ -69,7 +73,7 @@ pub fn document() -> Value {
     let schemas = serde_json::to_value(Schemas::openapi().components).unwrap_or_default();
     let mut paths = Map::new();
     for route in ROUTES {
-        let method = if route.is_post { "post" } else { "get" };
+        let method = method(route);
         let path = paths.entry(route.path).or_insert_with(|| json!({}));
         path[method] = operation(route);
     }
@@ -79,7 +83,9 @@ pub fn document() -> Value {
             "title": "Edgewright",
             "version": env!("CARGO_PKG_VERSION"),
             "description": "Operations of an Edgewright server. Fields are added, never renamed; ignore unknown ones. \
-                            The registry under /v2/ follows the OCI distribution specification.",
+                            The registry under /v2/ follows the OCI distribution specification. \
+                            `x-access` says for each kind of principal whether it may call an operation: `allowed`, \
+                            `denied`, or `if_open`, which is unless anonymous reading is switched off.",
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "paths": paths,
@@ -88,12 +94,31 @@ pub fn document() -> Value {
             "responses": responses(),
             "securitySchemes": {
                 "token": { "type": "http", "scheme": "bearer",
-                    "description": "The token of `[access] token_file`. Without one, only clients on the server's machine may write." },
+                    "description": "The operator's token: the file `operator-token` of the data folder, or `[access] token_file`." },
                 "signature": { "type": "apiKey", "in": "header", "name": "X-Hub-Signature-256",
                     "description": "HMAC-SHA256 of the body with the source's secret; GitLab: the secret in X-Gitlab-Token." },
             },
         },
     })
+}
+
+fn method(route: &Route) -> String {
+    route.method.name().to_ascii_lowercase()
+}
+
+/// The alternatives of credentials; an empty one for none.
+fn security(access: &Access) -> Value {
+    let mut alternatives = Vec::new();
+    if access.hook == Rule::Allowed {
+        alternatives.push(json!({ "signature": [] }));
+    }
+    if access.operator == Rule::Allowed {
+        alternatives.push(json!({ "token": [] }));
+    }
+    if access.anonymous != Rule::Denied {
+        alternatives.push(json!({}));
+    }
+    Value::Array(alternatives)
 }
 
 fn operation(route: &Route) -> Value {
@@ -118,7 +143,7 @@ fn operation(route: &Route) -> Value {
         Content::Json => ("application/json", json!({ "type": "object" })),
     };
     let mut answers = Map::new();
-    let success = if route.access == Access::Signed { "202" } else { "200" };
+    let success = if route.access == Access::SIGNED { "202" } else { "200" };
     answers.insert(
         success.to_owned(),
         json!({ "description": route.about, "content": { media_type: { "schema": schema } } }),
@@ -127,17 +152,20 @@ fn operation(route: &Route) -> Value {
         let reference = json!({ "$ref": format!("#/components/responses/{}", code(class)) });
         answers.insert(status_of(class).to_string(), reference);
     }
-    let security = match route.access {
-        Access::Read => json!([]),
-        Access::Write => json!([{ "token": [] }, {}]),
-        Access::Signed => json!([{ "signature": [] }]),
-    };
+    if route.access != Access::PUBLIC {
+        answers.insert("401".to_owned(), json!({ "$ref": "#/components/responses/unauthenticated" }));
+    }
+    let access: Map<String, Value> = PrincipalKind::ALL
+        .into_iter()
+        .map(|kind| (kind.name().to_owned(), route.access.rule(kind).name().into()))
+        .collect();
     let mut operation = json!({
         "operationId": route.id,
         "summary": route.about,
         "parameters": parameters,
         "responses": answers,
-        "security": security,
+        "security": security(&route.access),
+        "x-access": access,
     });
     if let Some(name) = route.body {
         let content = json!({ "application/json": { "schema": reference(name) } });
@@ -150,7 +178,11 @@ fn responses() -> Map<String, Value> {
     let error = json!({ "$ref": "#/components/schemas/ApiError" });
     let response =
         |about| json!({ "description": about, "content": { "application/json": { "schema": error } } });
-    ERRORS.iter().map(|(class, about)| (code(*class), response(*about))).collect()
+    let mut responses: Map<String, Value> =
+        ERRORS.iter().map(|(class, about)| (code(*class), response(*about))).collect();
+    let about = "Credentials are missing or wrong; `hint` says where the token is.";
+    responses.insert("unauthenticated".to_owned(), response(about));
+    responses
 }
 
 /// The class as the error document has it.
@@ -167,8 +199,7 @@ mod tests {
         let document = document();
         let mut ids = std::collections::BTreeSet::new();
         for route in ROUTES {
-            let method = if route.is_post { "post" } else { "get" };
-            let operation = &document["paths"][route.path][method];
+            let operation = &document["paths"][route.path][method(route)];
             assert_eq!(operation["operationId"], route.id, "{}", route.path);
             assert!(ids.insert(route.id), "{} is twice", route.id);
             for name in route.path.split('{').skip(1).filter_map(|rest| rest.split('}').next()) {

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use edgewright_model::Digest;
 use edgewright_model::duration::Span;
 use edgewright_model::names::{ImageName, SourceName, VariantName};
+use edgewright_model::principal::PrincipalId;
 use edgewright_model::run::RunNumber;
 use edgewright_model::spec::Lane;
 use edgewright_server::Options;
@@ -35,7 +36,8 @@ pub(crate) struct Global {
     /// Read from this server instead of the local data folder, such as http://127.0.0.1:5080
     #[arg(long, global = true, value_name = "URL", env = "EDGEWRIGHT_SERVER", hide_env_values = true)]
     pub(crate) server: Option<String>,
-    /// File with the server's token, for operations such as `run cancel`; `serve` asks its clients for it
+    /// File with the operator's token [default: the one that the server on this machine made]; for `serve`, the one that
+    /// its clients need
     #[arg(long, global = true, value_name = "FILE", env = "EDGEWRIGHT_TOKEN_FILE", hide_env_values = true)]
     pub(crate) token_file: Option<PathBuf>,
     /// What to log on standard error: error, warn, info, debug, or filters such as edgewright_control=debug
@@ -153,6 +155,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         format: Format,
     },
+    /// List who changed what, newest first
+    #[command(
+        after_help = "Examples:\n  edgewright audit --object plants/channels/stable\n  edgewright audit --actor operator:token --since 2026-01-31T08:00:00Z --json"
+    )]
+    Audit(AuditArgs),
     /// Build what was built again, without the mirror, and compare: proved or refuted
     Rebuild(RebuildArgs),
     /// Resolve locks anew: newest packages and base images; say what moved
@@ -233,6 +240,31 @@ pub(crate) struct ListArgs {
     /// How many at most
     #[arg(long, value_name = "N", default_value_t = edgewright_api::routes::DEFAULT_LIMIT, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) limit: u32,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+/// `audit`.
+#[derive(Debug, Args)]
+pub(crate) struct AuditArgs {
+    /// Only changes by this principal, such as operator:token, system:releases
+    #[arg(long, value_name = "KIND:NAME")]
+    pub(crate) actor: Option<PrincipalId>,
+    /// Only this operation, such as run.cancel, channel.move
+    #[arg(long, value_name = "NAME")]
+    pub(crate) operation: Option<String>,
+    /// Only changes of this object, such as runs/7, plants/channels/stable
+    #[arg(long, value_name = "NAME")]
+    pub(crate) object: Option<String>,
+    /// Only changes at or after this time (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<jiff::Timestamp>,
+    /// How many at most
+    #[arg(long, value_name = "N", default_value_t = edgewright_api::routes::DEFAULT_LIMIT, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) limit: u32,
+    /// The page after the one that named this cursor
+    #[arg(long, value_name = "CURSOR")]
+    pub(crate) cursor: Option<String>,
     #[command(flatten)]
     pub(crate) format: Format,
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`args`] | the command line |
 //! | [`settings`] | the only reader of environment and settings file |
+//! | [`connection`] | how a command finds its server and its token |
 //! | [`commands`] | one function per subcommand |
 //! | [`render`] | documents → text, pure |
 //! | [`output`] | text → terminal |
@@ -11,6 +12,7 @@
 
 mod args;
 mod commands;
+mod connection;
 mod exit;
 mod output;
 mod progress;

@@ -1,7 +1,8 @@
 //! Where read commands read: a server's API, or the local data folder. Both answer with the same documents.
 
 use edgewright_api::{
-    ChannelView, Client, ImageSummary, ImageView, LogStream, ReleaseView, RunSummary, RunView, ServerStatus,
+    AuditFilter, AuditPage, ChannelView, Client, ImageSummary, ImageView, LogStream, ReleaseView, RunSummary,
+    RunView, ServerStatus,
 };
 use edgewright_model::names::{SourceName, VariantName};
 use edgewright_model::run::RunNumber;
@@ -9,6 +10,7 @@ use edgewright_process::Clock;
 use edgewright_server::{LogReader, Views};
 
 use crate::args::Global;
+use crate::connection;
 use crate::exit::Failure;
 use crate::settings::Surroundings;
 
@@ -43,8 +45,8 @@ macro_rules! ask {
 impl Reader {
     /// The server that `--server` names, else the data folder.
     pub(crate) async fn open(global: &Global) -> Result<Self, Failure> {
-        if let Some(url) = &global.server {
-            return Ok(Self::Remote(Client::new(url)?));
+        if let Some(client) = connection::reader(global)? {
+            return Ok(Self::Remote(client));
         }
         let folder = Surroundings::read().data_folder(global.data.clone());
         Ok(Self::Local(Views::open(folder, Clock::system()).await?))
@@ -92,6 +94,10 @@ impl Reader {
 
     pub(crate) async fn channels(&self, source: Option<&SourceName>) -> Result<Vec<ChannelView>, Failure> {
         ask!(self, channels(source))
+    }
+
+    pub(crate) async fn audit(&self, filter: &AuditFilter) -> Result<AuditPage, Failure> {
+        ask!(self, audit(filter))
     }
 
     /// A log without its first `from` bytes.

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ControlError;
 use crate::cancellations::Cancellations;
+use crate::context::OperationContext;
 use crate::events::Events;
 use crate::hosting::Hosting;
 use crate::inventory::Inventory;
@@ -360,12 +361,13 @@ impl Control {
     /// There is no such channel, more than one, or a pin names a release that is not there.
     pub async fn change_channel(
         &self,
+        context: &OperationContext,
         source: Option<&SourceName>,
         channel: &ChannelName,
         change: &ChannelChange,
     ) -> Result<(SourceName, ChannelRow), ControlError> {
         let (row, channels) = (self.channel_source(source, channel).await?, &self.0.channels);
-        let changed = channels.change(&row, channel, change).await?;
+        let changed = channels.change(context, &row, channel, change).await?;
         Ok((row.name, changed))
     }
 

@@ -5,6 +5,7 @@ use edgewright_model::names::{ChannelName, SourceName};
 use edgewright_model::run::{ReleaseNumber, RunNumber};
 use edgewright_store::StoreError;
 
+use crate::access::NotPermitted;
 use crate::hosting::HostingError;
 
 /// Why control did not do what it should.
@@ -64,6 +65,9 @@ pub enum ControlError {
     /// A source that nobody configured.
     #[error("the source is not configured")]
     UnknownSource,
+    /// The caller may not do that.
+    #[error(transparent)]
+    NotPermitted(#[from] NotPermitted),
     /// A channel that is not there.
     #[error("there is no channel `{channel}`{}", .source_name.as_ref().map(|name| format!(" in source `{name}`")).unwrap_or_default())]
     NoChannel {
@@ -147,6 +151,7 @@ impl ControlError {
             Self::NoRun { .. } | Self::NotBuilt | Self::NoChannel { .. } | Self::NoRelease { .. } => {
                 ErrorClass::NotFound
             }
+            Self::NotPermitted(_) => ErrorClass::Denied,
             Self::Document(_) | Self::Broken { .. } => ErrorClass::Bug,
         }
     }

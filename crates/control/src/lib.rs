@@ -12,12 +12,16 @@
 //! | [`rebuilds`] | builds again what was built, to prove that keys tell all |
 //! | [`outbound`] | notifies sinks and forges; copies what channels hold to external registries |
 //! | [`retention`] | what bounds logs, caches and images; room before a job starts |
+//! | [`context`], [`access`], [`audit`] | who asks for an operation, whether it is permitted, and the record of it |
 //! | [`hosting`], [`events`], [`logs`] | the registry as control uses it; what happens, as it happens |
 //!
 //! The modules meet only through the store: events and wake-ups shorten waits and carry no truth. Which module may use
 //! which is a table in `xtask/src/check/modules.rs`.
 
+pub mod access;
+pub mod audit;
 mod cancellations;
+pub mod context;
 mod control;
 mod error;
 pub mod events;

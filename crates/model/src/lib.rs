@@ -9,6 +9,7 @@
 //! | [`resolve`] | what follows from a definition: variants, parents, effective variables and checks |
 //! | [`lock`], [`moves`] | outside inputs pinned: package versions, base digests, the epoch; what moved between two of them |
 //! | [`order`], [`outcome`], [`verdict`] | what a job is told, what it answers, what a lane found |
+//! | [`principal`], [`grants`] | who acts; what a job may do in the registry |
 //! | [`run`] | numbers and states of runs, nodes and releases |
 //! | [`error`] | error classes and the chain printer |
 
@@ -18,11 +19,13 @@ pub mod duration;
 pub mod error;
 pub mod format;
 pub mod glob;
+pub mod grants;
 pub mod lock;
 pub mod moves;
 pub mod names;
 pub mod order;
 pub mod outcome;
+pub mod principal;
 pub mod reference;
 pub mod resolve;
 pub mod run;

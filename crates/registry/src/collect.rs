@@ -12,13 +12,13 @@
 use std::sync::Arc;
 
 use edgewright_model::Digest;
-use edgewright_model::reference::RepoName;
+use edgewright_model::reference::{Reference, RepoName};
 use tokio::task::spawn_blocking;
 
 use crate::error::RegistryError;
 use crate::metadata::{BlobRow, Change, Page, unix_millis};
-use crate::ports::Resolution;
-use crate::registry::{Inner, Registry};
+use crate::ports::{Lookup, Resolution, Target};
+use crate::registry::{Inner, OWNER, Registry};
 use crate::types::Collected;
 
 impl Registry {
@@ -52,9 +52,12 @@ impl Inner {
     async fn reserved(&self) -> Result<Vec<(RepoName, Digest)>, RegistryError> {
         let mut held = Vec::new();
         for repository in self.metadata.repositories(&Page::all()).await? {
-            for tag in self.resolver.tags(&repository).await {
-                match self.resolver.resolve(&repository, &tag).await {
-                    Resolution::Reserved(Some(digest)) => held.push((repository.clone(), digest)),
+            for tag in self.resolver.tags(&OWNER, &repository).await {
+                let reference = Reference::Tag(tag);
+                match self.resolver.resolve(&OWNER, &repository, Lookup::Manifest(&reference)).await {
+                    Resolution::Reserved(Some(Target { repository, digest })) => {
+                        held.push((repository, digest))
+                    }
                     Resolution::Reserved(None) | Resolution::Ordinary => {}
                     Resolution::Unavailable => return Err(RegistryError::ResolverUnavailable),
                 }

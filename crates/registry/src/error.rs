@@ -3,7 +3,7 @@
 use edgewright_blobs::BlobError;
 use edgewright_model::Digest;
 use edgewright_model::error::ErrorClass;
-use edgewright_model::reference::{Reference, RepoName, Tag};
+use edgewright_model::reference::{Reference, RepoName};
 
 /// Why the registry did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -72,11 +72,16 @@ pub enum RegistryError {
     /// Larger than [`crate::MANIFEST_LIMIT`].
     #[error("the manifest is larger than 4 MiB")]
     ManifestTooLarge,
-    /// The tag is moved by the resolver's owner alone.
+    /// The name is moved by the resolver's owner alone.
     #[error(
-        "tag `{0}` is reserved: channels are moved by Edgewright, never by pushing or deleting a tag; use another name"
+        "`{reference}` of {repository} is reserved: channels are moved by Edgewright, never by pushing or deleting a tag; use another name"
     )]
-    Reserved(Tag),
+    Reserved {
+        /// The repository that was to be written.
+        repository: RepoName,
+        /// The tag, or the digest where the whole repository is virtual.
+        reference: Reference,
+    },
     /// Something refers to it from above.
     #[error("`{digest}` is held by pin `{pin}`; what took the pin must let go first")]
     Pinned {
@@ -144,7 +149,7 @@ impl RegistryError {
             | Self::ManifestTooLarge
             | Self::NewerSchema(_) => ErrorClass::UserFault,
             Self::UploadInUse | Self::Pinned { .. } | Self::Referenced { .. } => ErrorClass::Conflict,
-            Self::Reserved(_) => ErrorClass::Denied,
+            Self::Reserved { .. } => ErrorClass::Denied,
             Self::Busy(_)
             | Self::NoSpace
             | Self::ResolverUnavailable

@@ -7,15 +7,17 @@
 //!                                    download
 //! ```
 //!
-//! Invariants (DESIGN, decisions 10 to 13):
+//! Invariants:
 //! - An object is visible if and only if its row exists, and a row is committed only when its bytes survive a power cut.
 //! - No answer completes with wrong bytes; damage hides a blob until a re-push repairs it.
-//! - Reserved tags are answered by the [`TagResolver`]; no client writes them.
+//! - Every request is decided once by the [`Authorizer`], before anything else of it happens.
+//! - Reserved names are answered by the [`TagResolver`]; no client writes them.
 //! - What a pin holds is never deleted. What neither pin, tag nor another manifest holds is collected once it is a day old.
 //! - Everything is bounded: queues, caches, uploads, answers, waiting.
 
 mod access;
 mod collect;
+mod credentials;
 mod download;
 mod error;
 mod http;
@@ -32,10 +34,14 @@ mod uploads;
 
 pub use edgewright_blobs::DiskUsage;
 
-pub use access::{AccessToken, Open, TokenForWrites};
+pub use access::{Open, RESERVED};
+pub use credentials::{AccessToken, BaseUrl, Credentials, host};
 pub use error::RegistryError;
 pub use metadata::copy_metadata;
-pub use ports::{Action, Authorizer, Decision, NoReservedTags, Resolution, TagResolver};
+pub use ports::{
+    AccessRequest, Action, Authorizer, Contents, Decision, Lookup, NoReservedTags, Resolution, TagResolver,
+    Target,
+};
 pub use registry::Registry;
 pub use settings::{COLLECT_AFTER, MANIFEST_LIMIT, RegistrySettings, UPLOAD_EXPIRY};
 pub use types::{Collected, Maintained, Manifest, Pin, Referrer, RepositoryUsage};

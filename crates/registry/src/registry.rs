@@ -6,7 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use edgewright_blobs::{BlobStore, DiskUsage, FileStore};
 use edgewright_model::Digest;
+use edgewright_model::error::Chain;
+use edgewright_model::principal::Principal;
 use edgewright_model::reference::{Reference, RepoName, Tag};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
@@ -14,10 +18,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::error::RegistryError;
 use crate::metadata::{Change, ManifestRow, Metadata, NewManifest, Page, unix_millis};
-use crate::ports::{Authorizer, Resolution, TagResolver};
+use crate::ports::{Authorizer, Contents, Lookup, Resolution, TagResolver};
 use crate::settings::RegistrySettings;
 use crate::types::{Maintained, Manifest, Pin, Referrer, RepositoryUsage};
 use crate::uploads::{Uploads, WHOLE_LIMIT};
+
+/// The program that composes the registry, when it uses it without HTTP.
+pub(crate) const OWNER: Principal = Principal::System { component: "registry-owner" };
 
 /// The registry. Clones are cheap and share it.
 #[derive(Debug, Clone)]
@@ -119,13 +126,13 @@ impl Registry {
         Ok(self.0.metadata.blob(repository, digest).await?.is_some())
     }
 
-    /// A manifest as clients see it: reserved tags are resolved.
+    /// A manifest as clients see it: reserved names are resolved, for the registry's owner.
     pub async fn manifest(
         &self,
         repository: &RepoName,
         reference: &Reference,
     ) -> Result<Manifest, RegistryError> {
-        let (digest, row) = self.0.manifest(repository, reference).await?;
+        let (digest, row) = self.0.manifest(&OWNER, repository, reference).await?;
         Ok(Manifest { digest, media_type: row.media_type.to_string(), bytes: row.bytes })
     }
 
@@ -139,7 +146,7 @@ impl Registry {
     ) -> Result<Digest, RegistryError> {
         let digest = Digest::of(&bytes);
         let manifest = crate::manifest::parse(Some(media_type), digest.clone(), bytes)?;
-        self.0.store_manifest(repository, manifest, tag.cloned().into_iter().collect()).await?;
+        self.0.store_manifest(&OWNER, repository, manifest, tag.cloned().into_iter().collect()).await?;
         Ok(digest)
     }
 
@@ -174,7 +181,7 @@ impl Registry {
 
     /// Deletes an ordinary tag.
     pub async fn delete_tag(&self, repository: &RepoName, tag: &Tag) -> Result<(), RegistryError> {
-        self.0.refuse_reserved(repository, tag).await?;
+        self.0.refuse_reserved(&OWNER, repository, &Reference::Tag(tag.clone())).await?;
         let (repository, tag) = (repository.clone(), tag.clone());
         self.0.metadata.change(Change::DeleteTag { repository, tag }).await
     }
@@ -192,7 +199,7 @@ impl Registry {
 
     /// A repository's tags, reserved ones included, by name.
     pub async fn tags(&self, repository: &RepoName) -> Result<Vec<Tag>, RegistryError> {
-        self.0.tags(repository, &Page::all()).await
+        self.0.tags(&OWNER, repository, &Page::all()).await
     }
 
     /// Manifests whose subject is `subject`, of one artifact type where given.
@@ -230,6 +237,7 @@ impl Inner {
     /// A manifest by tag or digest, with its digest.
     pub(crate) async fn manifest(
         &self,
+        principal: &Principal,
         repository: &RepoName,
         reference: &Reference,
     ) -> Result<(Digest, ManifestRow), RegistryError> {
@@ -237,50 +245,104 @@ impl Inner {
             repository: repository.clone(),
             reference: reference.clone(),
         };
-        let digest = match reference {
-            Reference::Digest(digest) => digest.clone(),
-            Reference::Tag(tag) => match self.resolver.resolve(repository, tag).await {
-                Resolution::Reserved(digest) => digest.ok_or_else(unknown)?,
-                Resolution::Ordinary => self.metadata.tag(repository, tag).await?.ok_or_else(unknown)?,
-                Resolution::Unavailable => return Err(RegistryError::ResolverUnavailable),
-            },
+        let lookup = Lookup::Manifest(reference);
+        let (home, digest) = match (self.resolver.resolve(principal, repository, lookup).await, reference) {
+            (Resolution::Reserved(target), _) => {
+                let target = target.ok_or_else(unknown)?;
+                (target.repository, target.digest)
+            }
+            (Resolution::Ordinary, Reference::Digest(digest)) => (repository.clone(), digest.clone()),
+            (Resolution::Ordinary, Reference::Tag(tag)) => {
+                (repository.clone(), self.metadata.tag(repository, tag).await?.ok_or_else(unknown)?)
+            }
+            (Resolution::Unavailable, _) => return Err(RegistryError::ResolverUnavailable),
         };
-        let row = self.metadata.manifest(repository, &digest).await?.ok_or_else(unknown)?;
+        let row = self.metadata.manifest(&home, &digest).await?.ok_or_else(unknown)?;
         Ok((digest, row))
+    }
+
+    /// The repository that holds what a client looks up by digest: another one than it named where that is virtual,
+    /// none where the virtual one does not have it.
+    pub(crate) async fn home(
+        &self,
+        principal: &Principal,
+        repository: &RepoName,
+        lookup: Lookup<'_>,
+    ) -> Result<Option<RepoName>, RegistryError> {
+        match self.resolver.resolve(principal, repository, lookup).await {
+            Resolution::Ordinary => Ok(Some(repository.clone())),
+            Resolution::Reserved(target) => Ok(target.map(|target| target.repository)),
+            Resolution::Unavailable => Err(RegistryError::ResolverUnavailable),
+        }
     }
 
     pub(crate) async fn store_manifest(
         &self,
+        principal: &Principal,
         repository: &RepoName,
         manifest: NewManifest,
         tags: Vec<Tag>,
     ) -> Result<(), RegistryError> {
-        for tag in &tags {
-            self.refuse_reserved(repository, tag).await?;
+        // Asked by digest, too: nobody writes into a virtual repository.
+        let by_digest = Reference::Digest(manifest.digest.clone());
+        for reference in tags.iter().cloned().map(Reference::Tag).chain([by_digest]) {
+            self.refuse_reserved(principal, repository, &reference).await?;
         }
         self.metadata.change(Change::StoreManifest { repository: repository.clone(), manifest, tags }).await
     }
 
     pub(crate) async fn refuse_reserved(
         &self,
+        principal: &Principal,
         repository: &RepoName,
-        tag: &Tag,
+        reference: &Reference,
     ) -> Result<(), RegistryError> {
-        match self.resolver.resolve(repository, tag).await {
+        match self.resolver.resolve(principal, repository, Lookup::Manifest(reference)).await {
             Resolution::Ordinary => Ok(()),
-            Resolution::Reserved(_) => Err(RegistryError::Reserved(tag.clone())),
+            Resolution::Reserved(_) => {
+                Err(RegistryError::Reserved { repository: repository.clone(), reference: reference.clone() })
+            }
             Resolution::Unavailable => Err(RegistryError::ResolverUnavailable),
         }
     }
 
     /// A page of ordinary and reserved tags. An ordinary tag that became reserved later is listed once.
-    pub(crate) async fn tags(&self, repository: &RepoName, page: &Page) -> Result<Vec<Tag>, RegistryError> {
+    pub(crate) async fn tags(
+        &self,
+        principal: &Principal,
+        repository: &RepoName,
+        page: &Page,
+    ) -> Result<Vec<Tag>, RegistryError> {
         let mut tags: BTreeSet<Tag> = self.metadata.tags(repository, page).await?.into_iter().collect();
-        let reserved = self.resolver.tags(repository).await;
+        let reserved = self.resolver.tags(principal, repository).await;
         if tags.is_empty() && reserved.is_empty() && !self.metadata.has_repository(repository).await? {
             return Err(RegistryError::NameUnknown(repository.clone()));
         }
         tags.extend(reserved.into_iter().filter(|tag| *tag.as_str() > *page.after));
         Ok(tags.into_iter().take(page.limit).collect())
+    }
+}
+
+impl Contents for Inner {
+    fn refers<'a>(
+        &'a self,
+        repository: &'a RepoName,
+        manifests: &'a [Digest],
+        blob: &'a Digest,
+    ) -> BoxFuture<'a, bool> {
+        async move {
+            for manifest in manifests {
+                match self.metadata.refers(repository, manifest, blob).await {
+                    Ok(true) => return true,
+                    Ok(false) => {}
+                    Err(error) => {
+                        tracing::error!(error = %Chain(&error), "cannot read what a manifest refers to");
+                        return false;
+                    }
+                }
+            }
+            false
+        }
+        .boxed()
     }
 }

@@ -11,6 +11,8 @@ use edgewright_model::reference::{Reference, RepoName};
 pub(crate) enum Endpoint {
     /// `/v2/`
     Ping,
+    /// `/v2/token`; no repository's endpoint has so few segments.
+    Token,
     /// `/v2/_catalog`
     Catalog,
     /// `/v2/NAME/tags/list`
@@ -48,6 +50,9 @@ pub(crate) fn parse_path(path: &str) -> Result<Endpoint, PathError> {
     let decoded = percent_decode(path).ok_or(PathError::NotFound)?;
     if decoded.is_empty() {
         return Ok(Endpoint::Ping);
+    }
+    if decoded == "token" {
+        return Ok(Endpoint::Token);
     }
     if decoded == "_catalog" {
         return Ok(Endpoint::Catalog);
@@ -230,6 +235,8 @@ mod tests {
         }
         assert_eq!(parse_path(""), Ok(Endpoint::Ping));
         assert_eq!(parse_path("_catalog"), Ok(Endpoint::Catalog));
+        assert_eq!(parse_path("token"), Ok(Endpoint::Token));
+        assert_eq!(parse_path("token/tags/list"), Ok(Endpoint::Tags("token".parse().unwrap())));
         assert_eq!(parse_path("a/blobs/uploads"), Ok(Endpoint::Uploads("a".parse().unwrap())));
         let encoded = format!("a/blobs/{}", percent_encode(&digest.to_string()));
         assert_eq!(parse_path(&encoded), Ok(Endpoint::Blob("a".parse().unwrap(), digest)));

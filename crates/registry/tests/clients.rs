@@ -9,11 +9,13 @@
 mod common;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use common::Server;
+use common::{Devices, Server, TwoOperators};
 use edgewright_model::Digest;
 use edgewright_process::Command;
+use edgewright_registry::Target;
 use serde_json::{Value, json};
 
 /// Whether all tools are here. Where tests require them their absence fails.
@@ -127,5 +129,63 @@ async fn skopeo_podman_and_buildah_push_and_pull() {
     let repositories = server.registry.repositories().await.unwrap();
     let names: Vec<&str> = repositories.iter().map(edgewright_model::reference::RepoName::as_str).collect();
     assert_eq!(names, ["by-buildah", "by-podman", "from-dir", "other", "plant/image"]);
+    server.close().await;
+}
+
+/// Runs a command that must fail; gives what it said.
+async fn fails(program: &str, arguments: &[&str]) -> String {
+    let command = Command::new(program).args(arguments.iter().copied()).deadline(Duration::from_mins(2));
+    format!("{:?}", command.run().await.expect_err("the registry refuses it"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn skopeo_and_podman_pull_without_credentials_and_push_with_the_right_ones() {
+    if !has_tools(&["skopeo", "podman"]).await {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let digest = make_layout(Path::new(&path("layout")));
+    let target = Target { repository: "plants/hmi".parse().unwrap(), digest: digest.clone() };
+    let devices = Devices([("one", target)].into());
+    let registry = folder.path().join("registry");
+    let server = Server::with(&registry, Arc::new(devices), Arc::new(TwoOperators)).await;
+    let remote = |name: &str| format!("docker://{}/{name}", server.address);
+
+    let (from, to) = (format!("oci:{}:v1", path("layout")), remote("plants/hmi:v1"));
+    let push = ["--insecure-policy", "copy", "--preserve-digests", "--dest-tls-verify=false", "--authfile"];
+    let none = path("none.json");
+    let push = [&push[..], &[&none]].concat();
+    assert!(fails("skopeo", &[&push[..], &[&from, &to]].concat()).await.contains("the token is wrong"));
+    let wrong = ["--dest-creds", "any:wrong", from.as_str(), to.as_str()];
+    fails("skopeo", &[&push[..], &wrong].concat()).await;
+    run("skopeo", &[&push[..], &["--dest-creds", "any:one", &from, &to]].concat()).await;
+
+    let inspect = ["inspect", "--raw", "--tls-verify=false"];
+    let raw = run("skopeo", &[&inspect[..], &["--authfile", &none, &to]].concat()).await;
+    assert_eq!(Digest::of(&raw), digest, "anyone may pull");
+    let raw = run("skopeo", &[&inspect[..], &["--creds", ":", &to]].concat()).await;
+    assert_eq!(Digest::of(&raw), digest, "empty credentials are none");
+    fails("skopeo", &[&inspect[..], &["--creds", "any:wrong", &to]].concat()).await;
+
+    // A virtual repository: manifest and blobs under its own name, for whom it has something.
+    let copy = ["--insecure-policy", "copy", "--src-tls-verify=false", "--authfile", &none];
+    let (own, device) = (format!("dir:{}", path("own")), remote("device/self:current"));
+    run("skopeo", &[&copy[..], &["--src-creds", "any:one", &device, &own]].concat()).await;
+    assert_eq!(Digest::of(std::fs::read(path("own/manifest.json")).unwrap()), digest);
+    fails("skopeo", &[&copy[..], &["--src-creds", "any:two", &device, &own]].concat()).await;
+
+    let (auth, host) = (path("auth.json"), server.address.to_string());
+    let login = ["login", "--tls-verify=false", "--authfile", &auth, "--username", "any", "--password"];
+    fails("podman", &[&login[..], &["wrong", &host]].concat()).await;
+    run("podman", &[&login[..], &["two", &host]].concat()).await;
+    let (root, runroot) = (path("storage"), path("run"));
+    let storage = ["--root", &root, "--runroot", &runroot, "--storage-driver", "vfs"];
+    let tls = ["--tls-verify=false", "--authfile"];
+    let image = format!("{host}/plants/hmi:v1");
+    run("podman", &[&storage[..], &["pull"], &tls, &[&none, &image]].concat()).await;
+    let pushed = remote("by-podman:v1");
+    fails("podman", &[&storage[..], &["push"], &tls, &[&none, &image, &pushed]].concat()).await;
+    run("podman", &[&storage[..], &["push"], &tls, &[&auth, &image, &pushed]].concat()).await;
     server.close().await;
 }

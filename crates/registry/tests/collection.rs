@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use common::{CONFIG, IMAGE, LAYER, Server, descriptor, image};
 use edgewright_model::Digest;
-use edgewright_model::reference::{RepoName, Tag};
-use edgewright_registry::{Collected, Open, Resolution, TagResolver};
+use edgewright_model::principal::Principal;
+use edgewright_model::reference::{Reference, RepoName, Tag};
+use edgewright_registry::{Collected, Lookup, Open, Resolution, TagResolver, Target};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, ready};
 use jiff::{SignedDuration, Timestamp};
@@ -22,14 +23,20 @@ use serde_json::json;
 struct Channels(Digest);
 
 impl TagResolver for Channels {
-    fn resolve<'a>(&'a self, name: &'a RepoName, tag: &'a Tag) -> BoxFuture<'a, Resolution> {
-        let is_channel = name.as_str() == "c" && tag.as_str() == "stable";
-        let answer =
-            if is_channel { Resolution::Reserved(Some(self.0.clone())) } else { Resolution::Ordinary };
+    fn resolve<'a>(
+        &'a self,
+        _: &'a Principal,
+        name: &'a RepoName,
+        lookup: Lookup<'a>,
+    ) -> BoxFuture<'a, Resolution> {
+        let is_stable = matches!(lookup, Lookup::Manifest(Reference::Tag(tag)) if tag.as_str() == "stable");
+        let target = || Target { repository: name.clone(), digest: self.0.clone() };
+        let is_channel = is_stable && name.as_str() == "c";
+        let answer = if is_channel { Resolution::Reserved(Some(target())) } else { Resolution::Ordinary };
         ready(answer).boxed()
     }
 
-    fn tags<'a>(&'a self, name: &'a RepoName) -> BoxFuture<'a, Vec<Tag>> {
+    fn tags<'a>(&'a self, _: &'a Principal, name: &'a RepoName) -> BoxFuture<'a, Vec<Tag>> {
         ready(if name.as_str() == "c" { vec!["stable".parse().unwrap()] } else { Vec::new() }).boxed()
     }
 }

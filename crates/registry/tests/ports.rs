@@ -6,11 +6,12 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Server, code, descriptor, header, image};
+use common::{Devices, Server, TwoOperators, code, descriptor, header, image};
 use edgewright_model::Digest;
-use edgewright_model::reference::{RepoName, Tag};
+use edgewright_model::principal::Principal;
+use edgewright_model::reference::{Reference, RepoName, Tag};
 use edgewright_registry::{
-    AccessToken, NoReservedTags, Open, RegistryError, Resolution, TagResolver, TokenForWrites,
+    AccessToken, Lookup, NoReservedTags, Open, RegistryError, Resolution, TagResolver, Target,
 };
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, ready};
@@ -22,16 +23,24 @@ use serde_json::Value;
 struct Channels(Option<Digest>);
 
 impl TagResolver for Channels {
-    fn resolve<'a>(&'a self, _: &'a RepoName, tag: &'a Tag) -> BoxFuture<'a, Resolution> {
-        let resolution = match tag.as_str() {
-            "stable" => Resolution::Reserved(self.0.clone()),
-            "broken" => Resolution::Unavailable,
+    fn resolve<'a>(
+        &'a self,
+        _: &'a Principal,
+        repository: &'a RepoName,
+        lookup: Lookup<'a>,
+    ) -> BoxFuture<'a, Resolution> {
+        let target = || self.0.clone().map(|digest| Target { repository: repository.clone(), digest });
+        let resolution = match lookup {
+            Lookup::Manifest(Reference::Tag(tag)) if tag.as_str() == "stable" => {
+                Resolution::Reserved(target())
+            }
+            Lookup::Manifest(Reference::Tag(tag)) if tag.as_str() == "broken" => Resolution::Unavailable,
             _ => Resolution::Ordinary,
         };
         ready(resolution).boxed()
     }
 
-    fn tags<'a>(&'a self, _: &'a RepoName) -> BoxFuture<'a, Vec<Tag>> {
+    fn tags<'a>(&'a self, _: &'a Principal, _: &'a RepoName) -> BoxFuture<'a, Vec<Tag>> {
         ready(self.0.iter().map(|_| "stable".parse().unwrap()).collect()).boxed()
     }
 }
@@ -61,27 +70,116 @@ async fn reserved_tags_are_answered_and_never_written() {
 }
 
 #[tokio::test]
-async fn credentials_decide_who_writes_what() {
+async fn a_virtual_repository_answers_each_principal_with_what_is_its_own() {
     let folder = tempfile::tempdir().unwrap();
-    let tokens = TokenForWrites::new(AccessToken::new("write"), AccessToken::new("control"));
-    let server = Server::with(folder.path(), Arc::new(NoReservedTags), Arc::new(tokens)).await;
-    let upload = "/v2/a/blobs/uploads/";
-    let refused = server.request(Method::POST, upload).send().await.unwrap();
-    assert!(header(&refused, "www-authenticate").starts_with("Basic realm="));
-    assert_eq!((refused.status(), code(refused).await.as_str()), (StatusCode::UNAUTHORIZED, "UNAUTHORIZED"));
-    for content in ["{}", "layer"] {
-        let push = format!("{upload}?digest={}", Digest::of(content));
-        let pushed = server.request(Method::POST, &push).bearer_auth("write").body(content);
-        assert_eq!(pushed.send().await.unwrap().status(), StatusCode::CREATED);
+    let target = |name: &str, layer: &str| Target {
+        repository: name.parse().unwrap(),
+        digest: Digest::of(image(layer).to_string()),
+    };
+    let (first, second) = (target("plants/hmi", "first layer"), target("plants/gateway", "second layer"));
+    let devices = Devices([("one", first.clone()), ("two", second.clone())].into());
+    let server = Server::with(folder.path(), Arc::new(devices), Arc::new(TwoOperators)).await;
+    for (target, layer) in [(&first, "first layer"), (&second, "second layer")] {
+        server.push_image_as("one", target.repository.as_str(), "v1", layer).await;
     }
+    let get = |token: &'static str, path: String| {
+        let request = server.request(Method::GET, &path).bearer_auth(token);
+        async move { request.send().await.unwrap() }
+    };
+    let others = [
+        ("one", &first, "first layer", &second, "second layer"),
+        ("two", &second, "second layer", &first, "first layer"),
+    ];
+    for (token, own, layer, other, other_layer) in others {
+        let manifest = get(token, "/v2/device/self/manifests/current".to_owned()).await;
+        assert_eq!(header(&manifest, "docker-content-digest"), own.digest.to_string(), "{token}");
+        assert_eq!(Digest::of(manifest.bytes().await.unwrap()), own.digest);
+        // What the manifest names is read under the same name.
+        for path in [
+            format!("manifests/{}", own.digest),
+            format!("blobs/{}", Digest::of(layer)),
+            format!("referrers/{}", own.digest),
+        ] {
+            assert_eq!(
+                get(token, format!("/v2/device/self/{path}")).await.status(),
+                StatusCode::OK,
+                "{path}"
+            );
+        }
+        for path in [
+            format!("manifests/{}", other.digest),
+            format!("blobs/{}", Digest::of(other_layer)),
+            "manifests/v1".to_owned(),
+        ] {
+            assert_eq!(
+                get(token, format!("/v2/device/self/{path}")).await.status(),
+                StatusCode::NOT_FOUND,
+                "{path}"
+            );
+        }
+        // Nobody writes into it.
+        let put = server.request(Method::PUT, &format!("/v2/device/self/manifests/{}", own.digest));
+        let put = put.bearer_auth(token).header("content-type", common::IMAGE).body(image(layer).to_string());
+        assert_eq!(put.send().await.unwrap().status(), StatusCode::CONFLICT);
+        let tags: Value = get(token, "/v2/device/self/tags/list".to_owned()).await.json().await.unwrap();
+        assert_eq!(tags["tags"], serde_json::json!(["current"]));
+    }
+    assert_eq!(server.get("/v2/device/self/manifests/current").await.status(), StatusCode::NOT_FOUND);
+    server.close().await;
+}
+
+#[tokio::test]
+async fn clients_are_asked_for_credentials_and_get_a_token_for_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::with(folder.path(), Arc::new(NoReservedTags), Arc::new(TwoOperators)).await;
+    let ping = server.get("/v2/").await;
+    let realm = format!("http://{}/v2/token", server.address);
+    let challenge = format!("Bearer realm=\"{realm}\",service=\"{}\"", server.address);
+    assert_eq!((ping.status(), header(&ping, "www-authenticate")), (StatusCode::UNAUTHORIZED, challenge));
+    assert_eq!(code(ping).await, "UNAUTHORIZED");
+
+    let token = |credentials: Option<(&'static str, &'static str)>| {
+        let request = server.request(Method::GET, "/v2/token?service=x&scope=repository:a:pull,push");
+        let request = match credentials {
+            Some((user, password)) => request.basic_auth(user, Some(password)),
+            None => request,
+        };
+        async move {
+            let answer = request.send().await.unwrap();
+            let status = answer.status();
+            let body: Value = answer.json().await.unwrap();
+            (status, body["token"].as_str().map(str::to_owned))
+        }
+    };
+    let good = |token: &str| (StatusCode::OK, Some(token.to_owned()));
+    assert_eq!(token(None).await, good("anonymous"));
+    assert_eq!(token(Some(("", ""))).await, good("anonymous"));
+    assert_eq!(token(Some(("any", "one"))).await, good("one"));
+    assert_eq!(token(Some(("any", "wrong"))).await, (StatusCode::UNAUTHORIZED, None));
+    for (token, expected) in [("anonymous", 200), ("one", 200), ("wrong", 401)] {
+        let ping = server.request(Method::GET, "/v2/").bearer_auth(token).send().await.unwrap();
+        assert_eq!(ping.status().as_u16(), expected, "{token}");
+    }
+    let refused = server.request(Method::POST, "/v2/a/blobs/uploads/").send().await.unwrap();
+    assert!(header(&refused, "www-authenticate").ends_with(",scope=\"repository:a:pull,push\""));
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    server.close().await;
+}
+
+#[tokio::test]
+async fn what_is_reserved_is_asked_for_in_addition() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = Open::new(Some(AccessToken::new("control")));
+    let server = Server::with(folder.path(), Arc::new(NoReservedTags), Arc::new(open)).await;
+    server.push_image("a", "v1", "layer").await;
     let mut verdict = image("layer");
     verdict["artifactType"] = "application/vnd.edgewright.verdict.v1+json".into();
     let mut by_config = image("layer");
     by_config["config"] = descriptor("application/vnd.edgewright.check-set.v1+json", "{}");
     for (document, token, expected) in [
-        (image("layer"), "write", StatusCode::CREATED),
-        (verdict.clone(), "write", StatusCode::FORBIDDEN),
-        (by_config, "write", StatusCode::FORBIDDEN),
+        (image("layer"), "any", StatusCode::CREATED),
+        (verdict.clone(), "any", StatusCode::FORBIDDEN),
+        (by_config, "any", StatusCode::FORBIDDEN),
         (verdict.clone(), "control", StatusCode::CREATED),
     ] {
         let put = server.request(Method::PUT, "/v2/a/manifests/t").basic_auth("any", Some(token));
@@ -89,9 +187,9 @@ async fn credentials_decide_who_writes_what() {
         assert_eq!(put.send().await.unwrap().status(), expected);
     }
     let path = format!("/v2/a/manifests/{}", Digest::of(verdict.to_string()));
-    assert_eq!(server.get(&path).await.status(), StatusCode::OK, "anybody may pull");
-    let deleted = server.request(Method::DELETE, &path).bearer_auth("write").send().await.unwrap();
-    assert_eq!(deleted.status(), StatusCode::FORBIDDEN);
+    assert_eq!(server.get(&path).await.status(), StatusCode::OK, "anyone may pull");
+    let deleted = server.request(Method::DELETE, &path).bearer_auth("any").send().await.unwrap();
+    assert_eq!((deleted.status(), code(deleted).await.as_str()), (StatusCode::FORBIDDEN, "DENIED"));
     server.close().await;
 }
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::middleware;
 use axum::serve::ListenerExt as _;
+use axum::{Extension, middleware};
 use edgewright_api::RegistryAddress;
+use edgewright_control::audit::Audit;
 use edgewright_control::hosting::{Hosting, HostingError};
 use edgewright_control::tags::ChannelTags;
 use edgewright_control::{Control, ControlError, ControlSettings, Parts, SourceSettings};
@@ -18,7 +19,7 @@ use edgewright_model::names::{ImageName, SourceName};
 use edgewright_model::order::RegistryAccess;
 use edgewright_model::run::{RunNumber, Trigger};
 use edgewright_process::{Clock, ProcessContext, Tasks};
-use edgewright_registry::{AccessToken, Registry, RegistryError, RegistrySettings};
+use edgewright_registry::{Registry, RegistryError, RegistrySettings};
 use edgewright_source::{Git, SourceError};
 use edgewright_store::sources::SourceId;
 use edgewright_store::{Store, StoreError};
@@ -26,21 +27,21 @@ use futures::FutureExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tower_http::trace::TraceLayer;
 
-use crate::folder::{DataFolder, FolderError, FolderLock};
-use crate::http::access::{self, Guard, RegistryGuard};
+use crate::folder::{DataFolder, FolderError, FolderLock, Holder};
+use crate::http::access::{self, Enforcement, Gate, OverTls};
+use crate::http::registry::RegistryGate;
 use crate::http::{self, ApiState};
 use crate::live::{Live, Shared};
 use crate::metrics::{self, Metrics};
 use crate::settings::{Settings, SettingsError};
 use crate::tls::{Certificate, TlsListener};
+use crate::tokens::ProcessTokens;
 use crate::views::{Serving, Views};
 
 /// How long jobs, answers and writes may take to end at shutdown before they are aborted.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 /// How often the registry tidies up.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_hours(1);
-/// Length of the token by which control writes what is Edgewright's own, in bytes.
-const TOKEN_BYTES: usize = 32;
 
 /// Everything that runs on one data folder.
 #[derive(Debug)]
@@ -83,7 +84,7 @@ pub enum StartError {
     },
     /// No secret can be made.
     #[error("cannot read random bytes")]
-    Random(#[source] std::io::Error),
+    Random(#[source] getrandom::Error),
     /// Control's database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -149,8 +150,9 @@ impl Composition {
     /// [`Composition::start`].
     pub async fn open(
         settings: &Settings,
-        mut lock: FolderLock,
+        lock: FolderLock,
         executor: Arc<dyn Executor>,
+        tokens: ProcessTokens,
         clock: Clock,
     ) -> Result<Self, StartError> {
         let folder = DataFolder::new(&settings.data);
@@ -170,18 +172,21 @@ impl Composition {
         let own = secure.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
         let address = settings.address.clone().unwrap_or_else(|| reachable(own.unwrap_or(local)).to_string());
         let registry_address = RegistryAddress { host: address.clone(), tls: settings.is_tls };
-        lock.announce(Some(&reachable(local).to_string()), Some(&registry_address)).map_err(io)?;
+        let live = Shared::new(Live::read(settings, &registry_address)?);
+        lock.announce(holder(settings, reachable(local), &registry_address)).map_err(io)?;
 
         let tasks = Tasks::new();
         let store = Store::open(&folder.database()).await?;
         let tags = ChannelTags::default();
-        let token = token().map_err(StartError::Random)?;
-        let live = Shared::new(Live::read(settings, &registry_address)?);
-        let authorizer = Arc::new(RegistryGuard::new(live.clone(), AccessToken::new(&token)));
+        let gate = Gate::new(live.clone(), &tokens, registry_address.clone());
+        let authorizer = Arc::new(RegistryGate(gate.clone()));
         let registry =
             Registry::open(RegistrySettings::new(folder.registry()), Arc::new(tags.clone()), authorizer)
                 .await?;
-        let access = RegistryAccess { url: format!("http://{}", reachable(local)), token: Some(token) };
+        let access = RegistryAccess {
+            url: format!("http://{}", reachable(local)),
+            token: Some(tokens.system.reveal().to_owned()),
+        };
         let hosting = Hosting::new(&access, Some(registry.clone()))?;
         let git = Git::open(&folder.sources().join("home"), ProcessContext::new(tasks.token().clone()))?;
         let mut control_settings = ControlSettings::new(settings.data.clone(), access);
@@ -230,7 +235,7 @@ impl Composition {
             store,
             lock,
         };
-        composition.answer(listener, secure, local);
+        composition.answer(listener, secure, gate);
         composition.maintain(clock);
         Ok(composition)
     }
@@ -309,6 +314,8 @@ impl Composition {
                 said.push(format!("`{name}` changes with the next start only"));
             }
         }
+        let io = |source| FolderError::Io { root: own.data.clone(), source };
+        self.lock.announce(holder(settings, self.local, &self.address)).map_err(io)?;
         self.live.replace(live);
         Ok(said)
     }
@@ -353,7 +360,7 @@ impl Composition {
         drop(self.lock);
     }
 
-    fn answer(&self, listener: TcpListener, secure: Option<(TcpListener, Certificate)>, local: SocketAddr) {
+    fn answer(&self, listener: TcpListener, secure: Option<(TcpListener, Certificate)>, gate: Gate) {
         let registry = self.registry.clone();
         let storage: http::Storage = Arc::new(move || {
             let registry = registry.clone();
@@ -366,13 +373,13 @@ impl Composition {
             .registry
             .router()
             .layer(middleware::from_fn_with_state(self.metrics.clone(), metrics::count_registry));
-        let guard = Guard { live: self.live.clone(), local };
+        let audit = Audit::new(self.store.clone(), self.clock.clone());
+        let enforcement = Enforcement { gate, audit };
         let app = http::router(state)
             .merge(counted)
-            .layer(middleware::from_fn_with_state(guard, access::guard))
+            .layer(middleware::from_fn_with_state(enforcement, access::enforce))
             // What fails is logged where it is answered; that the server is not ready yet is no failure.
-            .layer(TraceLayer::new_for_http().on_failure(()))
-            .into_make_service_with_connect_info::<SocketAddr>();
+            .layer(TraceLayer::new_for_http().on_failure(()));
         let (counting, events) = (self.metrics.clone(), self.control.events().subscribe());
         let stopping = self.tasks.token().clone();
         self.tasks.spawn("metrics", async move {
@@ -385,7 +392,9 @@ impl Composition {
             // `tap_io` because of its side effect: it makes the peer's address known to handlers.
             let listener =
                 TlsListener::new(listener, certificate).tap_io(|stream| at_once(stream.get_ref().0));
-            let (app, stopping) = (app.clone(), self.tasks.token().clone());
+            let app =
+                app.clone().layer(Extension(OverTls)).into_make_service_with_connect_info::<SocketAddr>();
+            let stopping = self.tasks.token().clone();
             self.tasks.spawn("https", async move {
                 let served =
                     axum::serve(listener, app).with_graceful_shutdown(stopping.cancelled_owned()).await;
@@ -395,6 +404,7 @@ impl Composition {
             });
         }
         let stopping = self.tasks.token().clone();
+        let app = app.into_make_service_with_connect_info::<SocketAddr>();
         self.tasks.spawn("http", async move {
             let listener = listener.tap_io(|stream| at_once(stream));
             let served = axum::serve(listener, app).with_graceful_shutdown(stopping.cancelled_owned()).await;
@@ -420,6 +430,16 @@ impl Composition {
     }
 }
 
+/// What commands on this machine find in the lock file.
+fn holder(settings: &Settings, local: SocketAddr, address: &RegistryAddress) -> Holder {
+    Holder {
+        address: Some(local.to_string()),
+        registry: Some(address.clone()),
+        token_file: Some(settings.operator_token_file()),
+        ..Holder::default()
+    }
+}
+
 /// A registry's address as one of the web.
 pub(crate) fn url(address: &RegistryAddress) -> String {
     format!("{}://{}", if address.tls { "https" } else { "http" }, address.host)
@@ -431,20 +451,6 @@ fn reachable(local: SocketAddr) -> SocketAddr {
         return SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), local.port());
     }
     local
-}
-
-/// A fresh secret for this process's life: control's own writes to the registry.
-fn token() -> std::io::Result<String> {
-    use std::fmt::Write as _;
-    use std::io::Read as _;
-    let mut bytes = [0; TOKEN_BYTES];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    let mut text = "ewctl_".to_owned();
-    for byte in bytes {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    Ok(text)
 }
 
 /// Sends what is written as it is written: an answer whose last bytes wait for the digest of the others would wait for the
@@ -466,6 +472,5 @@ mod tests {
         for (local, expected) in cases {
             assert_eq!(reachable(local.parse().unwrap()).to_string(), expected);
         }
-        assert_ne!(token().unwrap(), token().unwrap());
     }
 }

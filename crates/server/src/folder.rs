@@ -6,6 +6,7 @@
 //!      registry/       images
 //!      sources/        clones
 //!      work/           jobs: scratch, container storage, caches
+//!      operator-token  what the operator's commands authenticate with (mode 0600)
 //!      logs/runs/N/    one file for each node
 //! ```
 
@@ -24,7 +25,7 @@ pub struct DataFolder {
 }
 
 /// What a server says about itself in the lock file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// Its process id.
     pub pid: u32,
@@ -33,6 +34,9 @@ pub struct Holder {
     /// Where clients reach its registry.
     #[serde(default)]
     pub registry: Option<RegistryAddress>,
+    /// The file with the operator's token.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
 }
 
 /// Why a data folder cannot be used.
@@ -119,14 +123,17 @@ impl DataFolder {
         self.root.join("work")
     }
 
+    /// The operator's token, unless the settings name another file.
+    pub fn operator_token(&self) -> PathBuf {
+        self.root.join("operator-token")
+    }
+
     /// Who serves this folder now; nobody where the lock is free.
     pub fn holder(&self) -> Option<Holder> {
         let file = File::open(self.root.join("lock")).ok()?;
         match file.try_lock_shared() {
             Ok(()) | Err(TryLockError::Error(_)) => None,
-            Err(TryLockError::WouldBlock) => {
-                read_holder(&file).or(Some(Holder { pid: 0, address: None, registry: None }))
-            }
+            Err(TryLockError::WouldBlock) => read_holder(&file).or_else(|| Some(Holder::default())),
         }
     }
 
@@ -149,8 +156,8 @@ impl DataFolder {
                 return Err(FolderError::Held { root: self.root.clone(), holder: read_holder(&file) });
             }
         }
-        let mut lock = FolderLock { file };
-        lock.announce(None, None).map_err(io)?;
+        let lock = FolderLock { file };
+        lock.announce(Holder::default()).map_err(io)?;
         Ok(lock)
     }
 }
@@ -168,18 +175,14 @@ pub struct FolderLock {
 }
 
 impl FolderLock {
-    /// Writes into the lock file who holds it and where it listens.
-    pub fn announce(
-        &mut self,
-        address: Option<&str>,
-        registry: Option<&RegistryAddress>,
-    ) -> std::io::Result<()> {
-        let (address, registry) = (address.map(str::to_owned), registry.cloned());
-        let holder = Holder { pid: std::process::id(), address, registry };
+    /// Writes into the lock file that this process holds it, and what else `holder` says.
+    pub fn announce(&self, holder: Holder) -> std::io::Result<()> {
+        let holder = Holder { pid: std::process::id(), ..holder };
         let text = serde_json::to_string(&holder)?;
-        self.file.set_len(0)?;
-        self.file.rewind()?;
-        self.file.write_all(text.as_bytes())
+        let mut file = &self.file;
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(text.as_bytes())
     }
 }
 
@@ -192,8 +195,8 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let folder = DataFolder::new(temporary.path().join("data"));
         assert_eq!(folder.holder(), None);
-        let mut lock = folder.lock().unwrap();
-        lock.announce(Some("127.0.0.1:5080"), None).unwrap();
+        let lock = folder.lock().unwrap();
+        lock.announce(Holder { address: Some("127.0.0.1:5080".to_owned()), ..Holder::default() }).unwrap();
         assert_eq!(folder.holder().unwrap().pid, std::process::id());
         let refused = folder.lock().unwrap_err();
         assert_eq!(refused.class(), ErrorClass::Conflict);

@@ -7,6 +7,7 @@
 //!                                 ├─ tls       a second listener, where a certificate is configured
 //!                                 ├─ http      one listener: /v2 (registry), /api/v1, /hooks, /metrics, /healthz, /readyz
 //!                                 ├─ live      what SIGHUP changes: sources, sinks, targets, secrets
+//!                                 ├─ tokens    the operator's, the jobs', control's own
 //!                                 └─ metrics
 //! ```
 
@@ -23,6 +24,7 @@ pub mod settings;
 pub mod targets;
 pub mod telemetry;
 pub mod tls;
+pub mod tokens;
 pub mod upkeep;
 pub mod views;
 
@@ -31,5 +33,6 @@ pub use edgewright_control::SourceSettings;
 pub use composition::{Composition, StartError};
 pub use folder::{DataFolder, FolderError, FolderLock};
 pub use settings::{Options, Settings, SettingsError};
+pub use tokens::ProcessTokens;
 pub use upkeep::DEFAULT_STORAGE_MIB;
 pub use views::{LogReader, ViewError, Views, rebuilt};

@@ -1,4 +1,5 @@
-//! What may change while the server runs: sources, tokens, secrets, sinks, targets. Read from files at the start and again on SIGHUP.
+//! What may change while the server runs: sources, the operator's token, secrets, sinks, targets. Read from files at the
+//! start and again on SIGHUP.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -68,10 +69,12 @@ impl fmt::Debug for Secret {
 }
 
 /// What may change while the server runs.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Live {
-    /// Writing needs it; without one, only clients on this machine may write.
-    pub token: Option<AccessToken>,
+    /// The operator's token.
+    pub operator: AccessToken,
+    /// Whether reading needs no token.
+    pub anonymous: bool,
     /// The secrets of webhooks, by source.
     pub hooks: BTreeMap<SourceName, Secret>,
     /// Who is told of what happens.
@@ -85,15 +88,21 @@ pub struct Live {
 impl Live {
     /// Reads all secrets. `address` is where links lead unless a sink says otherwise.
     pub fn read(settings: &Settings, address: &RegistryAddress) -> Result<Self, SettingsError> {
-        let token = settings.token_file.as_deref().map(Secret::read).transpose()?;
+        let operator = settings.operator_token()?;
         let mut hooks = BTreeMap::new();
         for (source, file) in &settings.hook_secret_files {
             hooks.insert(source.clone(), Secret::read(file)?);
         }
         let sinks = settings.sinks.iter().map(|options| sink(options, address)).collect::<Result<_, _>>()?;
-        let token = token.map(|token| AccessToken::new(token.reveal()));
         let targets = settings.targets.iter().map(TargetOptions::read).collect::<Result<_, _>>()?;
-        Ok(Self { token, hooks, sinks, targets, sources: settings.sources.clone() })
+        Ok(Self {
+            operator: AccessToken::new(operator.reveal()),
+            anonymous: settings.anonymous,
+            hooks,
+            sinks,
+            targets,
+            sources: settings.sources.clone(),
+        })
     }
 }
 
@@ -111,7 +120,7 @@ fn sink(options: &SinkOptions, address: &RegistryAddress) -> Result<Sink, Settin
 }
 
 /// [`Live`], shared by those who read it at every use.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Shared(Arc<RwLock<Arc<Live>>>);
 
 impl Shared {

@@ -20,9 +20,12 @@ use edgewright_model::names::SourceName;
 use edgewright_source::{Remote, SshIdentity};
 use serde::Deserialize;
 
+use crate::folder::DataFolder;
+use crate::live::Secret;
 use crate::pull_requests::PullRequestOptions;
 use crate::targets::TargetOptions;
 use crate::tls::TlsSettings;
+use crate::tokens;
 use crate::upkeep::{DiskOptions, KeepOptions, LockOptions, WatchOptions};
 
 pub use error::SettingsError;
@@ -69,8 +72,10 @@ pub struct Options {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AccessOptions {
-    /// File with the token that writing needs. Without one, only clients on this machine may write.
+    /// File with the operator's token; `operator-token` in the data folder, made at the first start, where absent.
     pub token_file: Option<PathBuf>,
+    /// Whether everyone who reaches the server may read; true where absent.
+    pub anonymous: Option<bool>,
 }
 
 /// `[[sink]]`: who is told of what happens.
@@ -205,8 +210,10 @@ pub struct Settings {
     pub external_within: Option<Span>,
     /// The sources, with distinct names.
     pub sources: Vec<SourceSettings>,
-    /// File with the token that writing needs.
+    /// File with the operator's token; the one of the data folder where absent.
     pub token_file: Option<PathBuf>,
+    /// Whether everyone who reaches the server may read.
+    pub anonymous: bool,
     /// When base images and distributions are looked at.
     pub watching: Watching,
     /// Bounds of logs and caches.
@@ -265,7 +272,10 @@ impl Options {
                 memory_mib: self.jobs.memory_mib.or(lower.jobs.memory_mib),
                 nice: self.jobs.nice.or(lower.jobs.nice),
             },
-            access: AccessOptions { token_file: self.access.token_file.or(lower.access.token_file) },
+            access: AccessOptions {
+                token_file: self.access.token_file.or(lower.access.token_file),
+                anonymous: self.access.anonymous.or(lower.access.anonymous),
+            },
             watch: self.watch.over(lower.watch),
             keep: self.keep.over(lower.keep),
             disk: DiskOptions { floor_mib: self.disk.floor_mib.or(lower.disk.floor_mib) },
@@ -346,11 +356,28 @@ impl Options {
             floor: self.disk.resolve(),
             sources,
             token_file: self.access.token_file,
+            anonymous: self.access.anonymous.unwrap_or(true),
             build_secrets: self.secrets,
             hook_secret_files,
             sinks: self.sink,
             targets: self.target,
         })
+    }
+}
+
+impl Settings {
+    /// The file with the operator's token.
+    pub fn operator_token_file(&self) -> PathBuf {
+        self.token_file.clone().unwrap_or_else(|| DataFolder::new(&self.data).operator_token())
+    }
+
+    /// Reads the operator's token. The one of the data folder is made where it is missing; a file that the settings name
+    /// must be there.
+    pub(crate) fn operator_token(&self) -> Result<Secret, SettingsError> {
+        match &self.token_file {
+            Some(file) => Secret::read(file),
+            None => tokens::operator_token(&self.operator_token_file()),
+        }
     }
 }
 

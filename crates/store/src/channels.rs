@@ -1,15 +1,20 @@
 //! Channels: which release each should be at, what its tag answers, and every move.
 
 use edgewright_model::names::ChannelName;
+use edgewright_model::principal::Principal;
 use edgewright_model::run::ReleaseNumber;
 use edgewright_model::spec::ChannelSpec;
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
+use crate::audit::{self, NewAuditEntry};
 use crate::error::Operation as _;
 use crate::sources::SourceId;
 use crate::{Store, StoreError, row};
+
+/// Who moves channels.
+const MOVER: Principal = Principal::System { component: "channels" };
 
 /// A channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,7 +177,7 @@ impl Store {
         Ok(moved)
     }
 
-    /// Changes a channel as an operator asks. Its next move follows from the change.
+    /// Changes a channel as an operator asks, with the row of the audit trail. Its next move follows from the change.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if there is no such channel; the database cannot be written.
@@ -181,6 +186,7 @@ impl Store {
         source: SourceId,
         name: &ChannelName,
         change: &ChannelChange,
+        (entry, now): (&NewAuditEntry, Timestamp),
     ) -> Result<(), StoreError> {
         let mut write = self.write().await?;
         let statement = match change {
@@ -203,6 +209,7 @@ impl Store {
         if changed.rows_affected() != 1 {
             return Err(StoreError::Conflict { what: format!("channel {name}") });
         }
+        audit::note(&mut write, entry, now).await?;
         write.commit().await.doing("commit a channel")
     }
 }
@@ -214,21 +221,30 @@ pub(crate) async fn move_channel(
     decided: &ChannelMove,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let moved = sqlx::query(
+    let found = sqlx::query(
+        "SELECT s.name AS name, c.completed AS completed FROM channels c JOIN sources s ON s.id = c.source_id
+         WHERE c.source_id = ? AND c.name = ? AND c.generation = ?",
+    )
+    .bind(source.0)
+    .bind(decided.channel.as_str())
+    .bind(decided.generation)
+    .fetch_optional(&mut *write)
+    .await
+    .doing("read a channel")?;
+    let Some(found) = found else { return Ok(false) };
+    let source_name: String = row::text(&found, "name")?;
+    let before: Option<u32> = row::maybe_number(&found, "completed")?;
+    sqlx::query(
         "UPDATE channels SET target = ?1, completed = ?1, generation = generation + 1, moved_at = ?2
-         WHERE source_id = ?3 AND name = ?4 AND generation = ?5",
+         WHERE source_id = ?3 AND name = ?4",
     )
     .bind(decided.release.0)
     .bind(now.to_string())
     .bind(source.0)
     .bind(decided.channel.as_str())
-    .bind(decided.generation)
     .execute(&mut *write)
     .await
     .doing("move a channel")?;
-    if moved.rows_affected() != 1 {
-        return Ok(false);
-    }
     sqlx::query("INSERT INTO channel_moves (source_id, channel, release, at, reason) VALUES (?, ?, ?, ?, ?)")
         .bind(source.0)
         .bind(decided.channel.as_str())
@@ -238,15 +254,14 @@ pub(crate) async fn move_channel(
         .execute(&mut *write)
         .await
         .doing("record the move of a channel")?;
-    let detail = serde_json::json!({ "release": decided.release, "reason": decided.reason });
-    sqlx::query(
-        "INSERT INTO audit (at, actor, action, subject, detail) VALUES (?, 'edgewright', 'move channel', ?, ?)",
-    )
-    .bind(now.to_string())
-    .bind(decided.channel.as_str())
-    .bind(detail.to_string())
-    .execute(&mut *write)
-    .await
-    .doing("write the audit record")?;
+    let entry = NewAuditEntry {
+        actor: MOVER.id(),
+        operation: "channel.move".to_owned(),
+        object: format!("{source_name}/channels/{}", decided.channel),
+        before: before.map(|release| serde_json::json!({ "release": release })),
+        after: Some(serde_json::json!({ "release": decided.release, "reason": decided.reason })),
+        request: None,
+    };
+    audit::note(write, &entry, now).await?;
     Ok(true)
 }

@@ -11,14 +11,16 @@
 //! | [`results`] | `builds`, `check_sets`, `verdicts` |
 //! | [`locks`] | `locks`, `lock_looks`, `run_images` |
 //! | [`proofs`], [`rebuilds`] | `kept_packages`, `proofs`, `rebuilds` |
-//! | [`releases`] | `indexes`, `releases`, `release_entries`, `channels`, `audit` |
+//! | [`releases`] | `indexes`, `releases`, `release_entries` |
 //! | [`channels`] | `channels`, `channel_moves` |
 //! | [`inventory`] | `sites`, `slots`, `rollout_policies`; what of `sources` and `channels` the default branch declares |
+//! | [`audit`] | `audit` |
 //! | [`targets`] | `target_copies`, `target_images` |
 //! | [`pull_requests`] | `pull_requests` |
 //! | [`retention`] | `collected`; what is needed of the others, and forgetting the rest |
 //! | [`outbox`] | `events`, `sinks` |
 
+pub mod audit;
 mod backup;
 pub mod channels;
 mod error;

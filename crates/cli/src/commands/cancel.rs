@@ -8,7 +8,7 @@ use crate::output;
 
 /// Ends a run.
 pub(crate) async fn cancel(global: &Global, number: RunNumber) -> Result<End, Failure> {
-    let answer = super::client(global)?.cancel(number).await?;
+    let answer = crate::connection::client(global)?.cancel(number).await?;
     output::note(&format!("run {} is being cancelled", answer.run));
     Ok(End::Good)
 }

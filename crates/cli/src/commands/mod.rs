@@ -22,17 +22,15 @@ mod verdict;
 
 pub(crate) use plan_explain::{Explanation, StepExplanation};
 
-use edgewright_api::Client;
+use edgewright_api::AuditFilter;
 use edgewright_model::error::ErrorClass;
 use edgewright_model::names::SourceName;
 use edgewright_process::Clock;
-use edgewright_server::live::Secret;
 
 use crate::args::{Cli, Command, Global, ImageCommand, JobCommand, RunCommand, VerdictCommand};
 use crate::exit::{End, Failure};
 use crate::reader::Reader;
-use crate::settings::Surroundings;
-use crate::{output, render};
+use crate::{connection, output, render};
 
 /// Runs the command.
 pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
@@ -108,6 +106,18 @@ async fn read(command: Command, global: &Global) -> Result<End, Failure> {
             let channels = reader.channels(selection.source.as_ref()).await?;
             print(format.json, &channels, |channels| render::channels(channels, now()))
         }
+        Command::Audit(args) => {
+            let filter = AuditFilter {
+                actor: args.actor,
+                operation: args.operation,
+                object: args.object,
+                since: args.since,
+                limit: args.limit,
+                cursor: args.cursor,
+            };
+            let page = reader.audit(&filter).await?;
+            print(args.format.json, &page, |page| render::audit(page, now()))
+        }
         other => Err(Failure::new(ErrorClass::Bug, format!("a command is not dispatched: {other:?}"))),
     }
 }
@@ -129,31 +139,8 @@ fn now() -> jiff::Timestamp {
     Clock::system().now()
 }
 
-/// A client of the server that `--server` names, else of the one that holds the data folder.
-fn client(global: &Global) -> Result<Client, Failure> {
-    server(global)?.ok_or_else(|| {
-        let folder = Surroundings::read().data_folder(global.data.clone());
-        let message = format!("no server runs on {}", folder.root().display());
-        Failure::new(ErrorClass::NotFound, message)
-            .hint("start one with `edgewright serve`, or name one with --server URL")
-    })
-}
-
-/// As [`client`]; none where there is no server.
-fn server(global: &Global) -> Result<Option<Client>, Failure> {
-    let url = if let Some(url) = &global.server {
-        url.clone()
-    } else {
-        let folder = Surroundings::read().data_folder(global.data.clone());
-        let Some(address) = folder.holder().and_then(|holder| holder.address) else { return Ok(None) };
-        format!("http://{address}")
-    };
-    let token = global.token_file.as_deref().map(Secret::read).transpose()?;
-    Ok(Some(Client::new(&url)?.with_token(token.map(|token| token.reveal().to_owned()))))
-}
-
 async fn poll(global: &Global, source: &SourceName) -> Result<End, Failure> {
-    let answer = client(global)?.poll(source).await?;
+    let answer = connection::client(global)?.poll(source).await?;
     output::note(&format!("{} is polled now", answer.source));
     Ok(End::Good)
 }

@@ -12,7 +12,7 @@ use edgewright_model::names::VariantName;
 use edgewright_model::run::{RebuildNumber, RebuildState};
 use edgewright_process::Clock;
 use edgewright_server::settings::DEFAULT_POLL;
-use edgewright_server::{Composition, DataFolder, Views, rebuilt};
+use edgewright_server::{Composition, DataFolder, ProcessTokens, StartError, Views, rebuilt};
 
 use super::job::local_executor;
 use super::serve::{Stop, start_logging};
@@ -31,7 +31,7 @@ pub(crate) async fn rebuild(args: &RebuildArgs, global: &Global) -> Result<End, 
     let reader = Reader::open(global).await?;
     let digest = wanted(args, &reader).await?;
     output::note(&format!("building {digest} again"));
-    let status = match super::server(global)? {
+    let status = match crate::connection::server(global)? {
         Some(client) => ask(&client, &digest).await?,
         None => Box::pin(perform(args, global, &digest)).await?,
     };
@@ -64,7 +64,8 @@ async fn perform(args: &RebuildArgs, global: &Global, digest: &Digest) -> Result
     let lock = DataFolder::new(&settings.data).lock()?;
     settings.sources = sources(&settings.data).await?;
     let executor = local_executor(&settings, &lock).await?;
-    let composition = Composition::open(&settings, lock, executor, Clock::system()).await?;
+    let tokens = ProcessTokens::generate().map_err(StartError::Random)?;
+    let composition = Composition::open(&settings, lock, executor, tokens, Clock::system()).await?;
     let mut stop = Stop::listen()?;
     let rebuilt = tokio::select! {
         rebuilt = follow(&composition, digest) => rebuilt,

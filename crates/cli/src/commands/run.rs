@@ -12,7 +12,7 @@ use edgewright_model::run::{RunNumber, Trigger};
 use edgewright_model::spec::{Definition, Lane};
 use edgewright_process::Clock;
 use edgewright_server::settings::{DEFAULT_POLL, name_of};
-use edgewright_server::{Composition, DataFolder};
+use edgewright_server::{Composition, DataFolder, ProcessTokens, StartError};
 use edgewright_source::Remote;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -158,7 +158,8 @@ async fn once(args: &RunArgs, what: &What, global: &Global, stop: &mut Stop) -> 
     let data = settings.data.display().to_string();
     let lock = DataFolder::new(&settings.data).lock()?;
     let executor = local_executor(&settings, &lock).await?;
-    let composition = Composition::open(&settings, lock, executor, Clock::system()).await?;
+    let tokens = ProcessTokens::generate().map_err(StartError::Random)?;
+    let composition = Composition::open(&settings, lock, executor, tokens, Clock::system()).await?;
     let trigger = match &what.selection {
         Some(_) => Trigger::Selected,
         None if args.update => Trigger::Lock,

@@ -3,7 +3,7 @@
 use edgewright_job::LocalExecutor;
 use edgewright_process::Clock;
 use edgewright_server::telemetry::{self, Format};
-use edgewright_server::{Composition, DataFolder, Settings};
+use edgewright_server::{Composition, DataFolder, ProcessTokens, Settings, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::job::local_executor;
@@ -24,7 +24,8 @@ pub(crate) async fn serve(args: &ServeArgs, global: &Global) -> Result<End, Fail
         signal(SignalKind::hangup()).map_err(|error| Failure::unavailable("cannot take signals", &error))?;
     let lock = DataFolder::new(&settings.data).lock()?;
     let executor = local_executor(&settings, &lock).await?;
-    let composition = Composition::open(&settings, lock, executor.clone(), Clock::system()).await?;
+    let tokens = ProcessTokens::generate().map_err(StartError::Random)?;
+    let composition = Composition::open(&settings, lock, executor.clone(), tokens, Clock::system()).await?;
     composition.start()?;
     tracing::info!(
         server.address = composition.address(),

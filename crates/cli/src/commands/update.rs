@@ -11,7 +11,7 @@ use edgewright_model::lock::{LOCK_FILE, Lock};
 use edgewright_model::names::ImageName;
 use edgewright_model::run::{RunNumber, RunState};
 use edgewright_process::Clock;
-use edgewright_server::{Composition, DataFolder};
+use edgewright_server::{Composition, DataFolder, ProcessTokens, StartError};
 
 use super::job::local_executor;
 use super::run::target;
@@ -25,7 +25,7 @@ use crate::{output, render};
 /// Resolves locks anew.
 pub(crate) async fn update(args: &UpdateArgs, global: &Global) -> Result<End, Failure> {
     if let Some(source) = &args.source {
-        let answer = super::client(global)?.update(source, &args.image).await?;
+        let answer = crate::connection::client(global)?.update(source, &args.image).await?;
         output::note(&format!(
             "run {} looks at the outside; what moved is built, tested and released\nto see it: edgewright run show {}",
             answer.run, answer.run
@@ -48,7 +48,8 @@ pub(crate) async fn update(args: &UpdateArgs, global: &Global) -> Result<End, Fa
     settings.sources = vec![source.clone()];
     let lock = DataFolder::new(&settings.data).lock()?;
     let executor = local_executor(&settings, &lock).await?;
-    let composition = Composition::open(&settings, lock, executor, Clock::system()).await?;
+    let tokens = ProcessTokens::generate().map_err(StartError::Random)?;
+    let composition = Composition::open(&settings, lock, executor, tokens, Clock::system()).await?;
     let mut stop = Stop::listen()?;
     let images: BTreeSet<ImageName> = args.image.iter().cloned().collect();
     let found = async {

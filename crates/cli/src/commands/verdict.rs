@@ -2,8 +2,8 @@
 
 use edgewright_api::VerdictPost;
 
-use super::client;
 use crate::args::{Global, VerdictArgs};
+use crate::connection;
 use crate::exit::{End, Failure};
 use crate::output;
 
@@ -16,7 +16,7 @@ pub(super) async fn post(args: &VerdictArgs, global: &Global) -> Result<End, Fai
         message: args.message.clone(),
         url: args.url.clone(),
     };
-    let answer = client(global)?.post_verdict(&post).await?;
+    let answer = connection::client(global)?.post_verdict(&post).await?;
     if args.format.json {
         output::json(&answer)?;
         return Ok(End::Good);

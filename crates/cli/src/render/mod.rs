@@ -1,6 +1,7 @@
 //! Documents → text for people. Pure: `now` is an argument, colours are escape codes that [`crate::output`] drops where no
 //! terminal shows them.
 
+mod audit;
 mod explain;
 mod image;
 mod plan;
@@ -13,6 +14,7 @@ mod table;
 mod units;
 mod vars;
 
+pub(crate) use audit::audit;
 pub(crate) use explain::explanation;
 pub(crate) use image::{image, images};
 pub(crate) use plan::plan;

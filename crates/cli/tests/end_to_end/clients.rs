@@ -4,7 +4,6 @@ use std::path::Path;
 
 use edgewright_model::Digest;
 use edgewright_model::error::ErrorClass;
-use edgewright_model::order::RegistryAccess;
 use edgewright_model::reference::{Reference, RepoName};
 use edgewright_model::run::RunState;
 use edgewright_oci::Client;
@@ -75,6 +74,8 @@ async fn oras_pulls_pushes_attaches_and_copies() {
     let image = format!("{host}/{repository}:stable");
     let oras = async |arguments: &[&str]| {
         let command = Command::new(&program).args(arguments.iter().copied()).cwd(folder.path());
+        // Where the login stays.
+        let command = command.env("DOCKER_CONFIG", folder.path().join("docker"));
         command.run().await.unwrap_or_else(|error| panic!("oras {arguments:?}: {error:?}")).text()
     };
     let plain = "--plain-http";
@@ -83,6 +84,8 @@ async fn oras_pulls_pushes_attaches_and_copies() {
     let found = oras(&["discover", plain, "--format", "json", &image]).await;
     assert!(found.contains("application/vnd.edgewright.provenance.v1+json"), "{found}");
 
+    // What was read until here needed no login; what is written needs one.
+    oras(&["login", plain, "--username", "any", "--password", &server.token(), host]).await;
     std::fs::write(folder.path().join("report.json"), "{\"fit\": true}").unwrap();
     let report = format!("{host}/tools/report:1");
     let kind = ["--artifact-type", "application/vnd.example.report"];
@@ -108,8 +111,7 @@ async fn oras_pulls_pushes_attaches_and_copies() {
 #[tokio::test]
 async fn a_client_moves_no_channel_and_posts_no_verdict() {
     let (_folder, server, repository, digest) = served().await;
-    let access = RegistryAccess { url: format!("http://{}", server.address), token: None };
-    let client = Client::new(&access).unwrap();
+    let client = Client::new(&server.registry()).unwrap();
     let exact: Reference = digest.parse().unwrap();
     let index = client.pull_manifest(&repository, &exact).await.unwrap();
 

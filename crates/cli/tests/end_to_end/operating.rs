@@ -46,11 +46,15 @@ async fn verdicts_need_the_token_and_the_token_changes_while_the_server_runs() {
     .to_string();
     let post = ["verdict", "post", digest.as_str(), "--passed"];
 
-    let refused = edgewright(folder.path(), &post).await;
-    assert!(refused.code != 0 && refused.errors.contains("this needs the server's token"), "{refused:?}");
-    assert!(refused.errors.contains("--token-file"), "{refused:?}");
     let refused = with_token(folder.path(), &second, &post).await;
     assert!(refused.code != 0 && refused.errors.contains("the token is wrong"), "{refused:?}");
+    assert!(refused.errors.contains("--token-file"), "{refused:?}");
+    // Another data folder's commands know no token of this server.
+    let server_url = format!("http://{}", server.address);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let stranger =
+        edgewright(elsewhere.path(), &[&["--server", server_url.as_str()], &post[..]].concat()).await;
+    assert!(stranger.code == 4 && stranger.errors.contains("a token is required"), "{stranger:?}");
 
     fs::write(&token, SECOND).unwrap();
     server.reload();
@@ -63,7 +67,9 @@ async fn verdicts_need_the_token_and_the_token_changes_while_the_server_runs() {
     fs::write(&token, "short").unwrap();
     server.reload();
     until("the mistake", async || server.log().contains("settings were not taken over").then_some(())).await;
-    let posted = with_token(folder.path(), &second, &post).await.ends(0);
+    fs::write(&token, SECOND).unwrap();
+    // Without --token-file the command finds the token where the lock file says.
+    let posted = edgewright(folder.path(), &post).await.ends(0);
     assert!(posted.errors.contains("goes on with base"), "{posted:?}");
     assert_eq!(server.ended(&commit).await.run.state, RunState::Passed);
 }

@@ -57,8 +57,8 @@ impl Server {
             if let Some(status) = server.child.try_wait().unwrap() {
                 panic!("the server ended with {status}: {}", server.log());
             }
-            if let Some(address) = announced(data, server.child.id()) {
-                server.client = Client::new(&format!("http://{address}")).unwrap();
+            if let Some((address, token)) = announced(data, server.child.id()) {
+                server.client = Client::new(&format!("http://{address}")).unwrap().with_token(Some(token));
                 server.address = address;
                 if server.client.status().await.is_ok() {
                     return server;
@@ -67,6 +67,16 @@ impl Server {
             assert!(Instant::now() < deadline, "the server does not answer: {}", server.log());
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
+    }
+
+    /// The token that it made at its first start.
+    pub(crate) fn token(&self) -> String {
+        fs::read_to_string(self.data.join("operator-token")).unwrap().trim().to_owned()
+    }
+
+    /// The registry with the operator's token.
+    pub(crate) fn registry(&self) -> RegistryAccess {
+        RegistryAccess { url: format!("http://{}", self.address), token: Some(self.token()) }
     }
 
     /// What it and its predecessors logged.
@@ -195,14 +205,15 @@ fn spawn(data: &Path, arguments: &[&str]) -> Child {
         .unwrap()
 }
 
-/// The address that a server wrote into its lock file.
-fn announced(data: &Path, pid: u32) -> Option<String> {
+/// The address that a server wrote into its lock file, and the token that lies where the file says.
+fn announced(data: &Path, pid: u32) -> Option<(String, String)> {
     let text = fs::read_to_string(data.join("lock")).ok()?;
     let holder: serde_json::Value = serde_json::from_str(&text).ok()?;
     if holder["pid"] != pid {
         return None;
     }
-    holder["address"].as_str().map(str::to_owned)
+    let token = fs::read_to_string(holder["token_file"].as_str()?).ok()?;
+    Some((holder["address"].as_str()?.to_owned(), token.trim().to_owned()))
 }
 
 /// The processes that jobs of a data folder started.

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use edgewright_model::Digest;
 use edgewright_model::digest::{Algorithm, Hasher};
-use edgewright_model::order::RegistryAccess;
 use edgewright_model::reference::{Reference, RepoName};
 use edgewright_oci::Client;
 use edgewright_oci::client::QUIET;
@@ -27,8 +26,7 @@ pub(crate) struct Upstream {
 impl Upstream {
     pub(crate) async fn start(folder: &Path) -> Self {
         let server = Server::start(&folder.join("upstream"), &[]).await;
-        let access = RegistryAccess { url: format!("http://{}", server.address), token: None };
-        let client = Client::new(&access).unwrap();
+        let client = Client::new(&server.registry()).unwrap();
         let repository: RepoName = "upstream/os".parse().unwrap();
         let tar = bootstrap().await;
         let (digest, size) = digest_of(&tar);

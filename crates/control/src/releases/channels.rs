@@ -18,6 +18,8 @@ use jiff::Timestamp;
 use super::decide::{Decision, Facts, decide};
 use super::tags::ChannelTags;
 use crate::ControlError;
+use crate::access::Operation;
+use crate::context::OperationContext;
 use crate::reconcile::{Outcome, Reconciler, Wake};
 use crate::sources::Sources;
 
@@ -135,20 +137,32 @@ impl Channels {
     /// Changes a channel as an operator asks, and moves what follows from it.
     ///
     /// # Errors
-    /// There is no such channel, a pin names a release that is not there, or the database cannot be written.
-    pub async fn change(
+    /// The caller may not, there is no such channel, a pin names a release that is not there, or the database cannot be
+    /// written.
+    pub(crate) async fn change(
         &self,
+        context: &OperationContext,
         source: &SourceRow,
         name: &ChannelName,
         change: &ChannelChange,
     ) -> Result<ChannelRow, ControlError> {
+        let operation = match change {
+            ChannelChange::Hold { .. } => Operation::HoldChannel,
+            ChannelChange::Resume => Operation::ResumeChannel,
+            ChannelChange::Pin(_) => Operation::PinChannel,
+            ChannelChange::Unpin => Operation::UnpinChannel,
+        };
+        context.permit(operation, Some(&source.name))?;
         if let ChannelChange::Pin(pin) = change
             && self.store.entries(source.id, pin.release).await?.is_empty()
         {
             return Err(ControlError::NoRelease { source_name: source.name.clone(), release: pin.release });
         }
-        self.channel(source, name).await?;
-        self.store.change_channel(source.id, name, change).await?;
+        let before = self.channel(source, name).await?;
+        let (was, will) = (stops(&before), stops_after(&before, change));
+        let entry =
+            context.entry(operation, format!("{}/channels/{name}", source.name), Some(was), Some(will));
+        self.store.change_channel(source.id, name, change, (&entry, self.clock.now())).await?;
         self.advance(source.id).await?;
         self.channel(source, name).await
     }
@@ -172,6 +186,27 @@ impl Channels {
         let default_branch = self.store.source(source).await?.default_branch;
         Ok(Loaded { channels, releases, moves, default_branch })
     }
+}
+
+/// What keeps a channel where it is, for the audit trail.
+fn stops(channel: &ChannelRow) -> serde_json::Value {
+    let pin = channel.pin.as_ref();
+    serde_json::json!({
+        "hold": channel.hold,
+        "pin": pin.map(|pin| pin.release),
+        "pin_reason": pin.map(|pin| &pin.reason),
+    })
+}
+
+fn stops_after(channel: &ChannelRow, change: &ChannelChange) -> serde_json::Value {
+    let mut after = channel.clone();
+    match change {
+        ChannelChange::Hold { reason } => after.hold = Some(reason.clone()),
+        ChannelChange::Resume => after.hold = None,
+        ChannelChange::Pin(pin) => after.pin = Some(pin.clone()),
+        ChannelChange::Unpin => after.pin = None,
+    }
+    stops(&after)
 }
 
 impl Reconciler for Channels {

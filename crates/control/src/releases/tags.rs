@@ -6,8 +6,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use edgewright_model::Digest;
 use edgewright_model::names::SourceName;
-use edgewright_model::reference::{RepoName, Tag};
-use edgewright_registry::{Resolution, TagResolver};
+use edgewright_model::principal::Principal;
+use edgewright_model::reference::{Reference, RepoName, Tag};
+use edgewright_registry::{Lookup, Resolution, TagResolver, Target};
 use edgewright_store::{Store, StoreError};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, ready};
@@ -63,21 +64,31 @@ impl ChannelTags {
 }
 
 impl TagResolver for ChannelTags {
-    fn resolve<'a>(&'a self, repository: &'a RepoName, tag: &'a Tag) -> BoxFuture<'a, Resolution> {
+    fn resolve<'a>(
+        &'a self,
+        _: &'a Principal,
+        repository: &'a RepoName,
+        lookup: Lookup<'a>,
+    ) -> BoxFuture<'a, Resolution> {
+        let Lookup::Manifest(Reference::Tag(tag)) = lookup else {
+            return ready(Resolution::Ordinary).boxed();
+        };
         let projection = self.now();
         let source = repository.as_str().split('/').next().and_then(|first| first.parse::<SourceName>().ok());
         let reserved = source
             .and_then(|source| projection.reserved.get(&source).map(|tags| tags.contains(tag.as_str())));
         let resolution = if reserved == Some(true) {
             let answer = projection.answers.get(repository).and_then(|tags| tags.get(tag.as_str()));
-            Resolution::Reserved(answer.cloned())
+            Resolution::Reserved(
+                answer.map(|digest| Target { repository: repository.clone(), digest: digest.clone() }),
+            )
         } else {
             Resolution::Ordinary
         };
         ready(resolution).boxed()
     }
 
-    fn tags<'a>(&'a self, repository: &'a RepoName) -> BoxFuture<'a, Vec<Tag>> {
+    fn tags<'a>(&'a self, _: &'a Principal, repository: &'a RepoName) -> BoxFuture<'a, Vec<Tag>> {
         let projection = self.now();
         let tags = projection.answers.get(repository).into_iter().flat_map(BTreeMap::keys);
         ready(tags.filter_map(|tag| tag.parse().ok()).collect()).boxed()

@@ -9,7 +9,8 @@ use edgewright_model::reference::RepoName;
 
 use super::{Answer, CONTENT_DIGEST, Call, empty, value};
 use crate::download::Part;
-use crate::ports::Action;
+use crate::error::RegistryError;
+use crate::ports::Lookup;
 use crate::range::{Asked, parse_range};
 
 /// Blobs never change.
@@ -20,8 +21,11 @@ const BYTES: HeaderValue = HeaderValue::from_static("bytes");
 const BOUNDARY: &str = "edgewright-a1f0c77b5c2e4d0e";
 
 impl Call<'_> {
-    pub(super) async fn blob(&self, name: &RepoName, digest: &Digest, wants_body: bool) -> Answer {
-        self.authorize(Action::Pull, Some(name)).await?;
+    pub(super) async fn blob(&self, name: &RepoName, digest: &Digest) -> Answer {
+        let wants_body = self.wants_body();
+        let home = self.inner.home(self.principal, name, Lookup::Blob(digest)).await?;
+        let unknown = || RegistryError::BlobUnknown { repository: name.clone(), digest: digest.clone() };
+        let name = &home.ok_or_else(unknown)?;
         let blob = self.inner.open_blob(name, digest).await?;
         if !wants_body {
             self.inner.renew(name, digest, blob.row()).await?;
@@ -55,7 +59,6 @@ impl Call<'_> {
     }
 
     pub(super) async fn delete_blob(&self, name: &RepoName, digest: &Digest) -> Answer {
-        self.authorize(Action::Delete, Some(name)).await?;
         let (repository, digest) = (name.clone(), digest.clone());
         self.inner.metadata.change(crate::metadata::Change::UnlinkBlob { repository, digest }).await?;
         Ok((StatusCode::ACCEPTED, Body::empty()).into_response())

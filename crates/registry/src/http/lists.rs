@@ -4,13 +4,13 @@ use axum::Json;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use edgewright_model::Digest;
-use edgewright_model::reference::RepoName;
+use edgewright_model::reference::{Reference, RepoName};
 use serde_json::{Value, json};
 
 use super::refusal::Refusal;
 use super::{Answer, Call, value};
 use crate::metadata::Page;
-use crate::ports::Action;
+use crate::ports::Lookup;
 use crate::request::percent_encode;
 
 /// Names in a page when the client does not say, and at most.
@@ -22,7 +22,6 @@ const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied
 
 impl Call<'_> {
     pub(super) async fn catalog(&self) -> Answer {
-        self.authorize(Action::Catalog, None).await?;
         let (page, limit) = self.page(NAMES)?;
         let mut names = self.inner.metadata.repositories(&page).await?;
         let has_more = cut(&mut names, limit);
@@ -31,9 +30,8 @@ impl Call<'_> {
     }
 
     pub(super) async fn tags(&self, name: &RepoName) -> Answer {
-        self.authorize(Action::Pull, Some(name)).await?;
         let (page, limit) = self.page(NAMES)?;
-        let mut tags = self.inner.tags(name, &page).await?;
+        let mut tags = self.inner.tags(self.principal, name, &page).await?;
         let has_more = cut(&mut tags, limit);
         let last = tags.last().map(edgewright_model::reference::Tag::as_str).filter(|_| has_more);
         let next = next(&format!("/v2/{name}/tags/list"), last, limit, "");
@@ -41,10 +39,14 @@ impl Call<'_> {
     }
 
     pub(super) async fn referrers(&self, name: &RepoName, subject: &Digest) -> Answer {
-        self.authorize(Action::Pull, Some(name)).await?;
         let (page, limit) = self.page(REFERRERS)?;
         let artifact_type = self.query.get("artifactType");
-        let mut referrers = self.inner.metadata.referrers(name, subject, artifact_type, &page).await?;
+        let reference = Reference::Digest(subject.clone());
+        let home = self.inner.home(self.principal, name, Lookup::Manifest(&reference)).await?;
+        let mut referrers = match &home {
+            Some(home) => self.inner.metadata.referrers(home, subject, artifact_type, &page).await?,
+            None => Vec::new(),
+        };
         let has_more = cut(&mut referrers, limit);
         let last = referrers.last().map(|referrer| referrer.digest.to_string()).filter(|_| has_more);
         let filter = artifact_type.map(|text| format!("&artifactType={}", percent_encode(text)));

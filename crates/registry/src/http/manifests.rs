@@ -23,16 +23,15 @@ const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
 
 impl Call<'_> {
-    pub(super) async fn manifest(&self, name: &RepoName, reference: &Reference, wants_body: bool) -> Answer {
-        self.authorize(Action::Pull, Some(name)).await?;
-        let (digest, manifest) = self.inner.manifest(name, reference).await?;
+    pub(super) async fn manifest(&self, name: &RepoName, reference: &Reference) -> Answer {
+        let (digest, manifest) = self.inner.manifest(self.principal, name, reference).await?;
         let etag = format!("\"{digest}\"");
         let common = [(CONTENT_DIGEST, value(&digest.to_string())), (header::ETAG, value(&etag))];
         if self.has_current(&etag) {
             return Ok(empty(StatusCode::NOT_MODIFIED, common));
         }
         let length = manifest.bytes.len();
-        let body = if wants_body { Body::from(manifest.bytes) } else { Body::empty() };
+        let body = if self.wants_body() { Body::from(manifest.bytes) } else { Body::empty() };
         let mut answer = Response::new(body);
         let own =
             [(header::CONTENT_TYPE, value(&manifest.media_type)), (header::CONTENT_LENGTH, length.into())];
@@ -41,7 +40,6 @@ impl Call<'_> {
     }
 
     pub(super) async fn put_manifest(&self, name: &RepoName, reference: Reference, body: Body) -> Answer {
-        self.authorize(Action::Push, Some(name)).await?;
         let bytes = self.manifest_body(body).await?;
         let expected = match &reference {
             Reference::Digest(digest) => Some(digest.clone()),
@@ -54,9 +52,12 @@ impl Call<'_> {
         });
         let manifest = parsed.await.map_err(RegistryError::from)??;
         if is_reserved(manifest.artifact_type.as_deref()) {
-            self.authorize(Action::PushReserved, Some(name)).await?;
+            self.authorize(Action::WriteReserved(name)).await?;
         }
         let tags = self.tags_of(reference)?;
+        if !tags.is_empty() {
+            self.authorize(Action::Tag(name)).await?;
+        }
         let digest = manifest.digest.clone();
         let mut headers = vec![
             (header::LOCATION, value(&format!("/v2/{name}/manifests/{digest}"))),
@@ -64,7 +65,7 @@ impl Call<'_> {
         ];
         headers.extend(manifest.subject.as_ref().map(|subject| (SUBJECT, value(&subject.to_string()))));
         let named = tags.clone();
-        self.inner.store_manifest(name, manifest, tags).await?;
+        self.inner.store_manifest(self.principal, name, manifest, tags).await?;
         let mut answer = empty(StatusCode::CREATED, headers);
         for tag in named.iter().filter(|_| self.query.get("tag").is_some()) {
             answer.headers_mut().append(TAG, value(tag.as_str()));
@@ -95,17 +96,17 @@ impl Call<'_> {
     }
 
     pub(super) async fn delete_manifest(&self, name: &RepoName, reference: &Reference) -> Answer {
-        self.authorize(Action::Delete, Some(name)).await?;
         let repository = name.clone();
         let change = match reference {
             Reference::Tag(tag) => {
-                self.inner.refuse_reserved(name, tag).await?;
+                self.inner.refuse_reserved(self.principal, name, reference).await?;
                 Change::DeleteTag { repository, tag: tag.clone() }
             }
             Reference::Digest(digest) => {
-                let (_, manifest) = self.inner.manifest(name, reference).await?;
+                self.inner.refuse_reserved(self.principal, name, reference).await?;
+                let (_, manifest) = self.inner.manifest(self.principal, name, reference).await?;
                 if is_reserved(manifest.artifact_type.as_deref()) {
-                    self.authorize(Action::PushReserved, Some(name)).await?;
+                    self.authorize(Action::WriteReserved(name)).await?;
                 }
                 Change::DeleteManifest { repository, digest: digest.clone() }
             }

@@ -12,18 +12,23 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
-use edgewright_model::reference::RepoName;
+use edgewright_model::principal::Principal;
+use serde_json::json;
 
-use crate::ports::{Action, Decision};
+use crate::credentials::{challenge, token_for};
+use crate::ports::{AccessRequest, Action, Decision};
 use crate::registry::Inner;
 use crate::request::{Endpoint, PathError, Query, parse_path};
 use refusal::Refusal;
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// How long clients may use a bearer token before they ask for one again, in seconds.
+const TOKEN_SECONDS: u32 = 3600;
 
 type Answer = Result<Response, Refusal>;
 
@@ -53,39 +58,54 @@ async fn respond(inner: &Arc<Inner>, parts: &Parts, body: Body) -> Answer {
         PathError::Reference(_) if is_read => Refusal::unknown_manifest(&error),
         error => Refusal::of_path(&error),
     })?;
-    let call = Call { inner, headers: &parts.headers, query: &query };
-    match (endpoint, &parts.method) {
-        (Endpoint::Ping, &Method::GET | &Method::HEAD) => {
-            call.authorize(Action::Ping, None).await?;
-            Ok(([(header::CONTENT_TYPE, "application/json")], "{}").into_response())
+    let Some(action) = action(&endpoint, &parts.method) else {
+        return Err(Refusal::unsupported(allowed(&endpoint)));
+    };
+    let principal = authorize(inner, parts, action).await?;
+    Call { inner, parts, query: &query, principal: &principal }.dispatch(endpoint, body).await
+}
+
+/// What a request wants to do; nothing where the endpoint does not know the method.
+fn action<'a>(endpoint: &'a Endpoint, method: &Method) -> Option<Action<'a>> {
+    Some(match (endpoint, method) {
+        (Endpoint::Ping, &Method::GET | &Method::HEAD) => Action::Ping,
+        (Endpoint::Token, &Method::GET) => Action::Token,
+        (Endpoint::Catalog, &Method::GET) => Action::Catalog,
+        (Endpoint::Tags(name), &Method::GET) => Action::ListTags(name),
+        (Endpoint::Referrers(name, _), &Method::GET) => Action::ListReferrers(name),
+        (Endpoint::Manifest(name, reference), &Method::GET | &Method::HEAD) => {
+            Action::PullManifest(name, reference)
         }
-        (Endpoint::Catalog, &Method::GET) => call.catalog().await,
-        (Endpoint::Tags(name), &Method::GET) => call.tags(&name).await,
-        (Endpoint::Referrers(name, digest), &Method::GET) => call.referrers(&name, &digest).await,
-        (Endpoint::Manifest(name, reference), &Method::GET) => call.manifest(&name, &reference, true).await,
-        (Endpoint::Manifest(name, reference), &Method::HEAD) => call.manifest(&name, &reference, false).await,
-        (Endpoint::Manifest(name, reference), &Method::PUT) => {
-            call.put_manifest(&name, reference, body).await
+        (Endpoint::Manifest(name, _), &Method::PUT) => Action::PushManifest(name),
+        (Endpoint::Manifest(name, _), &Method::DELETE) => Action::DeleteManifest(name),
+        (Endpoint::Blob(name, digest), &Method::GET) => Action::PullBlob(name, digest),
+        (Endpoint::Blob(name, digest), &Method::HEAD) => Action::LookForBlob(name, digest),
+        (Endpoint::Blob(name, _), &Method::DELETE) => Action::DeleteBlob(name),
+        (Endpoint::Uploads(name), &Method::POST)
+        | (Endpoint::Upload(name, _), &Method::GET | &Method::PATCH | &Method::PUT | &Method::DELETE) => {
+            Action::PushBlob(name)
         }
-        (Endpoint::Manifest(name, reference), &Method::DELETE) => {
-            call.delete_manifest(&name, &reference).await
+        _ => return None,
+    })
+}
+
+async fn authorize(inner: &Inner, parts: &Parts, action: Action<'_>) -> Result<Principal, Refusal> {
+    let request =
+        AccessRequest { headers: &parts.headers, extensions: &parts.extensions, action, contents: inner };
+    match inner.authorizer.authorize(request).await {
+        Decision::Allow(principal) => Ok(principal),
+        Decision::Unauthenticated { reason } => {
+            let challenge = challenge(&parts.uri, &parts.headers, &parts.extensions, action);
+            Err(Refusal::unauthenticated(reason, &challenge))
         }
-        (Endpoint::Blob(name, digest), &Method::GET) => call.blob(&name, &digest, true).await,
-        (Endpoint::Blob(name, digest), &Method::HEAD) => call.blob(&name, &digest, false).await,
-        (Endpoint::Blob(name, digest), &Method::DELETE) => call.delete_blob(&name, &digest).await,
-        (Endpoint::Uploads(name), &Method::POST) => call.begin_upload(&name, body).await,
-        (Endpoint::Upload(name, id), &Method::GET) => call.upload_status(&name, &id).await,
-        (Endpoint::Upload(name, id), &Method::PATCH) => call.append_upload(&name, &id, body).await,
-        (Endpoint::Upload(name, id), &Method::PUT) => call.finish_upload(&name, &id, body).await,
-        (Endpoint::Upload(name, id), &Method::DELETE) => call.cancel_upload(&name, &id).await,
-        (endpoint, _) => Err(Refusal::unsupported(allowed(&endpoint))),
+        Decision::Denied { reason } => Err(Refusal::denied(reason)),
     }
 }
 
 const fn allowed(endpoint: &Endpoint) -> &'static str {
     match endpoint {
         Endpoint::Ping => "GET, HEAD",
-        Endpoint::Catalog | Endpoint::Tags(_) | Endpoint::Referrers(..) => "GET",
+        Endpoint::Token | Endpoint::Catalog | Endpoint::Tags(_) | Endpoint::Referrers(..) => "GET",
         Endpoint::Manifest(..) => "GET, HEAD, PUT, DELETE",
         Endpoint::Blob(..) => "GET, HEAD, DELETE",
         Endpoint::Uploads(_) => "POST",
@@ -93,25 +113,62 @@ const fn allowed(endpoint: &Endpoint) -> &'static str {
     }
 }
 
-/// One request, parsed.
+/// One request, parsed and permitted.
 #[derive(Debug, Clone, Copy)]
 struct Call<'a> {
     inner: &'a Arc<Inner>,
-    headers: &'a HeaderMap,
+    parts: &'a Parts,
     query: &'a Query,
+    principal: &'a Principal,
 }
 
 impl Call<'_> {
-    async fn authorize(&self, action: Action, repository: Option<&RepoName>) -> Result<(), Refusal> {
-        match self.inner.authorizer.authorize(self.headers, action, repository).await {
-            Decision::Allow => Ok(()),
-            Decision::Unauthenticated { challenge } => Err(Refusal::unauthenticated(&challenge)),
-            Decision::Denied { reason } => Err(Refusal::denied(reason)),
+    /// Hands a request whose method the endpoint knows to its handler.
+    async fn dispatch(self, endpoint: Endpoint, body: Body) -> Answer {
+        let method = &self.parts.method;
+        match endpoint {
+            Endpoint::Ping => Ok(([(header::CONTENT_TYPE, "application/json")], "{}").into_response()),
+            Endpoint::Token => Ok(self.token()),
+            Endpoint::Catalog => self.catalog().await,
+            Endpoint::Tags(name) => self.tags(&name).await,
+            Endpoint::Referrers(name, digest) => self.referrers(&name, &digest).await,
+            Endpoint::Manifest(name, reference) => match *method {
+                Method::PUT => self.put_manifest(&name, reference, body).await,
+                Method::DELETE => self.delete_manifest(&name, &reference).await,
+                _ => self.manifest(&name, &reference).await,
+            },
+            Endpoint::Blob(name, digest) => match *method {
+                Method::DELETE => self.delete_blob(&name, &digest).await,
+                _ => self.blob(&name, &digest).await,
+            },
+            Endpoint::Uploads(name) => self.begin_upload(&name, body).await,
+            Endpoint::Upload(name, id) => match *method {
+                Method::PATCH => self.append_upload(&name, &id, body).await,
+                Method::PUT => self.finish_upload(&name, &id, body).await,
+                Method::DELETE => self.cancel_upload(&name, &id).await,
+                _ => self.upload_status(&name, &id).await,
+            },
         }
     }
 
+    /// The bearer token for what the client presented, once that was found to be right.
+    fn token(self) -> Response {
+        let token = token_for(&self.parts.headers);
+        let body = json!({"token": token, "access_token": token, "expires_in": TOKEN_SECONDS});
+        ([(header::CACHE_CONTROL, "no-store")], axum::Json(body)).into_response()
+    }
+
+    /// Asks for a further action that the request turned out to need.
+    async fn authorize(&self, action: Action<'_>) -> Result<(), Refusal> {
+        authorize(self.inner, self.parts, action).await.map(drop)
+    }
+
+    fn wants_body(&self) -> bool {
+        self.parts.method != Method::HEAD
+    }
+
     fn header(&self, name: HeaderName) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
+        self.parts.headers.get(name)?.to_str().ok()
     }
 
     /// Whether the client has what `etag` names (`If-None-Match`).

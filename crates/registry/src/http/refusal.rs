@@ -29,9 +29,8 @@ impl Refusal {
         self
     }
 
-    pub(super) fn unauthenticated(challenge: &str) -> Self {
-        let message = "authentication is required, or the credentials are wrong";
-        Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message).with(header::WWW_AUTHENTICATE, challenge)
+    pub(super) fn unauthenticated(reason: String, challenge: &str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", reason).with(header::WWW_AUTHENTICATE, challenge)
     }
 
     pub(super) fn denied(reason: String) -> Self {
@@ -103,7 +102,7 @@ impl From<RegistryError> for Refusal {
             RegistryError::SizeMismatch { .. } => (StatusCode::BAD_REQUEST, "SIZE_INVALID"),
             RegistryError::ManifestInvalid(_) => (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"),
             RegistryError::ManifestTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID"),
-            RegistryError::Reserved(_) | RegistryError::Pinned { .. } => (StatusCode::CONFLICT, "DENIED"),
+            RegistryError::Reserved { .. } | RegistryError::Pinned { .. } => (StatusCode::CONFLICT, "DENIED"),
             RegistryError::Referenced { .. } => (StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED"),
             RegistryError::Busy(_) => (StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS"),
             RegistryError::NoSpace => (StatusCode::INSUFFICIENT_STORAGE, "UNAVAILABLE"),

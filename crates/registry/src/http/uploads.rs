@@ -10,7 +10,7 @@ use super::refusal::Refusal;
 use super::{Answer, CONTENT_DIGEST, Call, empty, value};
 use crate::error::RegistryError;
 use crate::metadata::Change;
-use crate::ports::Action;
+use crate::ports::{Action, Lookup};
 use crate::range::parse_content_range;
 use crate::session::{Held, Session};
 use crate::uploads::WHOLE_LIMIT;
@@ -19,7 +19,6 @@ const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
 impl Call<'_> {
     pub(super) async fn begin_upload(&self, name: &RepoName, body: Body) -> Answer {
-        self.authorize(Action::Push, Some(name)).await?;
         if let Some(digest) = self.digest("mount")?
             && self.mount(name, &digest).await?
         {
@@ -54,9 +53,11 @@ impl Call<'_> {
         let from: RepoName = from
             .parse()
             .map_err(|e: edgewright_model::names::InvalidName| Refusal::name_invalid(e.to_string()))?;
-        if self.authorize(Action::Pull, Some(&from)).await.is_err() {
+        if self.authorize(Action::MountFrom(&from, digest)).await.is_err() {
             return Ok(false);
         }
+        let home = self.inner.home(self.principal, &from, Lookup::Blob(digest)).await?;
+        let Some(from) = home else { return Ok(false) };
         // Opening finds out whether the file is there, too.
         match self.inner.open_blob(&from, digest).await {
             Ok(_) => {}
@@ -72,13 +73,11 @@ impl Call<'_> {
     }
 
     pub(super) async fn upload_status(&self, name: &RepoName, id: &UploadId) -> Answer {
-        self.authorize(Action::Push, Some(name)).await?;
         let held = self.inner.hold_upload(name, id).await?;
         Ok(accepted(StatusCode::NO_CONTENT, name, id, size(&held)))
     }
 
     pub(super) async fn append_upload(&self, name: &RepoName, id: &UploadId, body: Body) -> Answer {
-        self.authorize(Action::Push, Some(name)).await?;
         let held = self.inner.hold_upload(name, id).await?;
         let end = self.chunk_end(name, id, &held)?;
         let held = self.inner.receive(id, held, body).await?;
@@ -89,7 +88,6 @@ impl Call<'_> {
     }
 
     pub(super) async fn finish_upload(&self, name: &RepoName, id: &UploadId, body: Body) -> Answer {
-        self.authorize(Action::Push, Some(name)).await?;
         let digest = self.digest("digest")?;
         let digest = digest.ok_or_else(|| Refusal::digest_invalid("the query has no digest"))?;
         let held = self.inner.hold_upload(name, id).await?;
@@ -101,7 +99,6 @@ impl Call<'_> {
     }
 
     pub(super) async fn cancel_upload(&self, name: &RepoName, id: &UploadId) -> Answer {
-        self.authorize(Action::Push, Some(name)).await?;
         self.inner.cancel_upload(name, id).await?;
         Ok(empty(StatusCode::NO_CONTENT, []))
     }

@@ -119,6 +119,20 @@ impl Metadata {
         Ok(row.fetch_optional(&self.readers).await?.is_some())
     }
 
+    /// Whether a manifest of a repository refers to a blob.
+    pub(crate) async fn refers(&self, repository: &RepoName, manifest: &Digest, blob: &Digest) -> Read<bool> {
+        let row = sqlx::query(
+            "SELECT 1 FROM manifest_edges e
+             JOIN manifests m ON m.id = e.manifest_id
+             JOIN repositories r ON r.id = m.repository_id
+             WHERE r.name = ? AND m.digest = ? AND e.kind = 'blob' AND e.digest = ?",
+        )
+        .bind(repository.as_str())
+        .bind(manifest.to_string())
+        .bind(blob.to_string());
+        Ok(row.fetch_optional(&self.readers).await?.is_some())
+    }
+
     pub(crate) async fn has_repository(&self, repository: &RepoName) -> Read<bool> {
         let row = sqlx::query("SELECT 1 FROM repositories WHERE name = ?").bind(repository.as_str());
         Ok(row.fetch_optional(&self.readers).await?.is_some())

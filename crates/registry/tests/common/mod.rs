@@ -2,12 +2,20 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use edgewright_model::Digest;
-use edgewright_registry::{Authorizer, NoReservedTags, Open, Registry, RegistrySettings, TagResolver};
+use edgewright_model::principal::Principal;
+use edgewright_model::reference::{Reference, RepoName, Tag};
+use edgewright_registry::{
+    AccessRequest, AccessToken, Action, Authorizer, Credentials, Decision, Lookup, NoReservedTags, Open,
+    Registry, RegistrySettings, Resolution, TagResolver, Target,
+};
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, ready};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -90,6 +98,18 @@ impl Server {
         request.body(document.to_string()).send().await.unwrap()
     }
 
+    /// As [`Self::push_image`], with a token.
+    pub(crate) async fn push_image_as(&self, token: &str, name: &str, tag: &str, layer: &str) {
+        for content in ["{}", layer] {
+            let path = format!("/v2/{name}/blobs/uploads/?digest={}", Digest::of(content));
+            let push = self.request(Method::POST, &path).bearer_auth(token).body(content.to_owned());
+            assert_eq!(push.send().await.unwrap().status(), StatusCode::CREATED);
+        }
+        let put = self.request(Method::PUT, &format!("/v2/{name}/manifests/{tag}")).bearer_auth(token);
+        let put = put.header("content-type", IMAGE).body(image(layer).to_string());
+        assert_eq!(put.send().await.unwrap().status(), StatusCode::CREATED);
+    }
+
     /// Pushes an image of one layer under a tag; gives its document and digest.
     pub(crate) async fn push_image(&self, name: &str, tag: &str, layer: &str) -> (Value, Digest) {
         self.push_blob(name, "{}").await;
@@ -98,6 +118,67 @@ impl Server {
         let answer = self.put_manifest(name, tag, &document).await;
         assert_eq!(answer.status(), StatusCode::CREATED);
         (document.clone(), Digest::of(document.to_string()))
+    }
+}
+
+/// Two operators with a token each, and everyone else, who may read; pushing needs one of the tokens.
+#[derive(Debug)]
+pub(crate) struct TwoOperators;
+
+impl Authorizer for TwoOperators {
+    fn authorize<'a>(&'a self, request: AccessRequest<'a>) -> BoxFuture<'a, Decision> {
+        let unknown = || Decision::Unauthenticated { reason: "the token is wrong".to_owned() };
+        let principal = match Credentials::of(request.headers) {
+            Credentials::Missing if request.action == Action::Ping => return ready(unknown()).boxed(),
+            Credentials::Missing | Credentials::Anonymous => Principal::Anonymous,
+            Credentials::Token(token) if token == AccessToken::new("one") => {
+                Principal::Operator { name: "one" }
+            }
+            Credentials::Token(token) if token == AccessToken::new("two") => {
+                Principal::Operator { name: "two" }
+            }
+            Credentials::Token(_) | Credentials::Unusable => return ready(unknown()).boxed(),
+        };
+        let decision = match request.action {
+            Action::WriteReserved(_) => Decision::Denied { reason: "reserved".to_owned() },
+            action if principal == Principal::Anonymous && !action.is_read() => unknown(),
+            _ => Decision::Allow(principal),
+        };
+        ready(decision).boxed()
+    }
+}
+
+/// `device/self` is another repository for each operator.
+#[derive(Debug)]
+pub(crate) struct Devices(pub(crate) BTreeMap<&'static str, Target>);
+
+impl TagResolver for Devices {
+    fn resolve<'a>(
+        &'a self,
+        principal: &'a Principal,
+        repository: &'a RepoName,
+        lookup: Lookup<'a>,
+    ) -> BoxFuture<'a, Resolution> {
+        let target = match principal {
+            Principal::Operator { name } => self.0.get(name),
+            _ => None,
+        };
+        let resolution = match lookup {
+            _ if repository.as_str() != "device/self" => Resolution::Ordinary,
+            Lookup::Manifest(Reference::Tag(tag)) if tag.as_str() == "current" => {
+                Resolution::Reserved(target.cloned())
+            }
+            Lookup::Manifest(Reference::Tag(_)) => Resolution::Reserved(None),
+            Lookup::Manifest(Reference::Digest(digest)) | Lookup::Blob(digest) => {
+                Resolution::Reserved(target.map(|target| Target { digest: digest.clone(), ..target.clone() }))
+            }
+        };
+        ready(resolution).boxed()
+    }
+
+    fn tags<'a>(&'a self, _: &'a Principal, repository: &'a RepoName) -> BoxFuture<'a, Vec<Tag>> {
+        let is_virtual = repository.as_str() == "device/self";
+        ready(is_virtual.then(|| "current".parse().unwrap()).into_iter().collect()).boxed()
     }
 }
 

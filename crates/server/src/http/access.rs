@@ -1,174 +1,314 @@
-//! Who may write: the holder of the token; without a configured token, clients on the server's own machine.
+//! The gate: every request gets its principal here, once, and is held against the table of [`edgewright_api::access`].
 //!
-//! The same rule holds for the API and for pushes to the registry. A machine counts as the server's own where the
-//! connection comes from loopback or from the address that it came to. A reverse proxy on the same machine makes every
-//! client look local: behind one, configure a token. Requests of browsers (they carry `Origin`) never count as local,
-//! so that no web page writes through its reader's browser.
+//! ```text
+//!  request ─▶ principal ─▶ row of the matched route ─┬─▶ handler, with the principal in its context
+//!             (token, webhook proof, none)           └─▶ 401, 403, 404, 405
+//! ```
+//!
+//! No address, `Origin` or forwarding header makes a principal: only tokens and proofs do. What the router matched but the
+//! table does not list is refused, so nothing is served without a row. Requests to the registry get their principal
+//! here, too; the registry asks [`super::registry::RegistryGate`] about what they do, because only it reads its paths.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, Method, header};
+use axum::body::Body;
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use edgewright_api::ApiError;
+use edgewright_api::access::{Access, Rule};
+use edgewright_api::routes::{self, Route};
+use edgewright_api::{ApiError, RegistryAddress, access};
+use edgewright_control::audit::Audit;
+use edgewright_control::context::{OperationContext, RequestId};
 use edgewright_model::error::ErrorClass;
-use edgewright_model::reference::RepoName;
-use edgewright_registry::{AccessToken, Action, Authorizer, Decision, Open, TokenForWrites};
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use edgewright_model::principal::Principal;
+use edgewright_registry::{AccessToken, BaseUrl, Credentials};
+use tracing::Instrument as _;
 
-use super::Refusal;
+use super::registry::Change;
+use super::{Refusal, hooks, not_allowed, not_there};
 use crate::live::Shared;
+use crate::tokens::{JobTokens, ProcessTokens};
 
-/// What the guard knows.
-#[derive(Debug, Clone)]
-pub struct Guard {
-    /// The token, as it is now.
-    pub live: Shared,
-    /// Where the server listens.
-    pub local: SocketAddr,
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// What clients of the API are told about credentials.
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"Edgewright\"");
+/// Where clients find the operator's token.
+const TOKEN_HINT: &str = "send the operator's token: --token-file FILE or EDGEWRIGHT_TOKEN_FILE, over HTTP \
+                          `Authorization: Bearer …`; it is in the file `operator-token` of the server's data folder, or where \
+                          `[access] token_file` says";
+
+/// What a request presented.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// Credentials that are right, or none.
+    Known(Principal),
+    /// No credentials at all: anonymous, and not yet asked for any.
+    Silent,
+    /// Credentials that are wrong.
+    Wrong,
 }
 
-/// Lets reading through, and writing where it is permitted. Webhooks and the registry's tokens are checked by their own.
-pub async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
-    match guard.decide(request.method(), request.uri().path(), request.headers(), peer) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
+impl Caller {
+    pub(super) const fn principal(&self) -> Option<&Principal> {
+        match self {
+            Self::Known(principal) => Some(principal),
+            Self::Silent => Some(&Principal::Anonymous),
+            Self::Wrong => None,
+        }
     }
 }
 
-impl Guard {
-    fn decide(
-        &self,
-        method: &Method,
-        path: &str,
-        headers: &HeaderMap,
-        peer: Option<SocketAddr>,
-    ) -> Result<(), Refusal> {
-        let is_registry = path == "/v2" || path.starts_with("/v2/");
-        if method.is_safe() || path.starts_with("/hooks/") {
+/// What the table says about a caller on a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Permitted,
+    /// For jobs: if it is among what the order names.
+    IfGranted,
+    Unauthenticated,
+    Denied,
+}
+
+/// What the gate knows. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    live: Shared,
+    jobs: JobTokens,
+    system: AccessToken,
+    address: RegistryAddress,
+    webhooks: hooks::Bound,
+}
+
+/// What the middleware works with.
+#[derive(Debug, Clone)]
+pub struct Enforcement {
+    /// Finds principals and decides.
+    pub gate: Gate,
+    /// Where changes of the registry's content are recorded.
+    pub audit: Audit,
+}
+
+/// Marks requests that came over TLS.
+#[derive(Debug, Clone, Copy)]
+pub struct OverTls;
+
+/// The middleware of the whole router.
+pub async fn enforce(State(enforcement): State<Enforcement>, mut request: Request, next: Next) -> Response {
+    let Enforcement { gate, audit } = &enforcement;
+    let id = RequestId::new();
+    let span = tracing::info_span!("request", request.id = %id, principal = tracing::field::Empty);
+    let answer = async {
+        if let Err(refusal) = gate.check_host(&request) {
+            return refusal.into_response();
+        }
+        request.extensions_mut().insert(id);
+        match gate.admit(request).await {
+            Ok(request) => {
+                let change = Change::of(&request);
+                let response = next.run(request).await;
+                if let Some(entry) = change.and_then(|change| change.entry(&response)) {
+                    audit.note(entry).await;
+                }
+                response
+            }
+            Err(refusal) => *refusal,
+        }
+    };
+    let mut response = answer.instrument(span).await;
+    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+impl Gate {
+    /// `address` is where clients reach the server.
+    pub fn new(live: Shared, tokens: &ProcessTokens, address: RegistryAddress) -> Self {
+        let (jobs, system) = (tokens.jobs.clone(), AccessToken::new(tokens.system.reveal()));
+        Self { live, jobs, system, address, webhooks: hooks::Bound::default() }
+    }
+
+    /// The request with its principal, where the table permits it.
+    async fn admit(&self, mut request: Request) -> Result<Request, Box<Response>> {
+        // Where nothing matched, the fallback answers that there is nothing.
+        let Some(matched) = request.extensions().get::<MatchedPath>().cloned() else { return Ok(request) };
+        if is_registry(matched.as_str()) {
+            let caller = self.caller(request.headers());
+            note(&caller);
+            let base = self.base_url(&request);
+            if let Some(principal) = caller.principal().cloned() {
+                let id = request.extensions().get::<RequestId>().copied();
+                request.extensions_mut().insert(OperationContext::of_request(principal, id));
+            }
+            request.extensions_mut().insert(caller);
+            request.extensions_mut().insert(base);
+            return Ok(request);
+        }
+        let route = find(request.method(), matched.as_str()).map_err(Box::new)?;
+        let caller = if route.access == Access::SIGNED {
+            let (caller, unread) =
+                self.signed(request).await.map_err(|refusal| Box::new(refusal.into_response()))?;
+            request = unread;
+            caller
+        } else {
+            self.caller(request.headers())
+        };
+        note(&caller);
+        let Some(principal) = self.permitted(&caller, route.access) else {
+            let refusal = refuse(&caller, route);
+            return Err(Box::new(refusal.into_response()));
+        };
+        let id = request.extensions().get::<RequestId>().copied();
+        request.extensions_mut().insert(OperationContext::of_request(principal, id));
+        Ok(request)
+    }
+
+    /// The principal, where the row permits it.
+    fn permitted(&self, caller: &Caller, access: Access) -> Option<Principal> {
+        let principal = caller.principal()?;
+        (self.judge(caller, access) == Verdict::Permitted).then(|| principal.clone())
+    }
+
+    pub(super) fn judge(&self, caller: &Caller, access: Access) -> Verdict {
+        let Some(principal) = caller.principal() else { return Verdict::Unauthenticated };
+        let refused = match principal {
+            Principal::Anonymous => Verdict::Unauthenticated,
+            _ => Verdict::Denied,
+        };
+        match access.rule(principal.kind()) {
+            Rule::Allowed => Verdict::Permitted,
+            Rule::IfOpen if self.live.now().anonymous => Verdict::Permitted,
+            Rule::Challenged if *caller != Caller::Silent && self.live.now().anonymous => Verdict::Permitted,
+            Rule::Granted => Verdict::IfGranted,
+            Rule::IfOpen | Rule::Challenged | Rule::Denied => refused,
+        }
+    }
+
+    /// Who presents a token.
+    pub(super) fn caller(&self, headers: &HeaderMap) -> Caller {
+        match Credentials::of(headers) {
+            Credentials::Missing => Caller::Silent,
+            Credentials::Anonymous => Caller::Known(Principal::Anonymous),
+            Credentials::Unusable => Caller::Wrong,
+            Credentials::Token(token) => self.holder(&token).map_or(Caller::Wrong, Caller::Known),
+        }
+    }
+
+    fn holder(&self, token: &AccessToken) -> Option<Principal> {
+        if *token == self.live.now().operator {
+            return Some(Principal::Operator { name: "token" });
+        }
+        if *token == self.system {
+            return Some(Principal::System { component: "control" });
+        }
+        self.jobs.principal(token)
+    }
+
+    /// Who sends a webhook. Its body is read for the proof and then dropped: nothing in it is believed.
+    async fn signed(&self, request: Request) -> Result<(Caller, Request), Refusal> {
+        let (parts, body) = request.into_parts();
+        let live = self.live.now();
+        let proven = self.webhooks.prove(parts.uri.path(), &live.hooks, &parts.headers, body).await?;
+        let caller = proven.map_or(Caller::Wrong, |source| Caller::Known(Principal::Hook { source }));
+        Ok((caller, Request::from_parts(parts, Body::empty())))
+    }
+
+    /// How the client of a request reaches the server, for challenges.
+    fn base_url(&self, request: &Request) -> BaseUrl {
+        let host = edgewright_registry::host(request.uri(), request.headers()).unwrap_or(&self.address.host);
+        let is_tls = request.extensions().get::<OverTls>().is_some()
+            || (self.address.tls && host == self.address.host);
+        BaseUrl(format!("{}://{host}", if is_tls { "https" } else { "http" }))
+    }
+
+    /// Refuses requests of browsers on this machine to a name that leads here by a trick of somebody's DNS: they would
+    /// hand what is read here to that name's web page.
+    fn check_host(&self, request: &Request) -> Result<(), Refusal> {
+        let peer =
+            request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical());
+        let Some(host) = edgewright_registry::host(request.uri(), request.headers()) else { return Ok(()) };
+        if !peer.is_some_and(|peer| peer.is_loopback()) || host == self.address.host || is_local_name(host) {
             return Ok(());
         }
-        match &self.live.now().token {
-            // The registry asks its authorizer, who answers as the distribution protocol wants it.
-            Some(_) if is_registry => Ok(()),
-            Some(token) => match token.matches(headers) {
-                Some(true) => Ok(()),
-                Some(false) => Err(denied("the token is wrong")),
-                None => Err(denied("this needs the server's token")),
-            },
-            None if self.is_same_machine(peer) && !headers.contains_key(header::ORIGIN) => Ok(()),
-            None => {
-                let hint = "without a token only the server's own machine may write: \
-                            name one in the server's settings, `[access] token_file`";
-                Err(refusal("this client may not write", hint))
-            }
+        let error = ApiError {
+            code: ErrorClass::Denied,
+            message: format!("`{host}` is not an address of this server"),
+            hint: Some("name it in the server's settings, `[server] address`".to_owned()),
+        };
+        Err(Refusal { status: Some(StatusCode::MISDIRECTED_REQUEST), error })
+    }
+}
+
+/// Whether a host cannot be a name of the public DNS.
+fn is_local_name(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
+    name.parse::<IpAddr>().is_ok()
+        || !name.contains('.')
+        || [".localhost", ".local", ".internal", ".test"].iter().any(|ending| name.ends_with(ending))
+}
+
+fn is_registry(matched: &str) -> bool {
+    matched == "/v2" || matched.starts_with("/v2/")
+}
+
+/// The row of a request; a response where there is none.
+fn find(method: &Method, matched: &str) -> Result<&'static Route, Response> {
+    let known = match *method {
+        Method::GET | Method::HEAD => Some(access::Method::Get),
+        Method::POST => Some(access::Method::Post),
+        Method::PUT => Some(access::Method::Put),
+        Method::PATCH => Some(access::Method::Patch),
+        Method::DELETE => Some(access::Method::Delete),
+        _ => None,
+    };
+    if let Some(route) = known.and_then(|method| routes::route(method, matched)) {
+        return Ok(route);
+    }
+    let allowed: Vec<&str> = access::Method::ALL
+        .into_iter()
+        .filter(|method| routes::route(*method, matched).is_some())
+        .map(access::Method::name)
+        .collect();
+    if allowed.is_empty() {
+        return Err(not_there().into_response());
+    }
+    Err(not_allowed(method, &allowed.join(", ")))
+}
+
+/// Names the principal in the request's span.
+fn note(caller: &Caller) {
+    if let Some(principal) = caller.principal() {
+        tracing::Span::current().record("principal", tracing::field::display(principal));
+    }
+}
+
+/// Why a caller may not call a route.
+fn refuse(caller: &Caller, route: &Route) -> Refusal {
+    let (message, hint) = match caller {
+        _ if route.access == Access::SIGNED => ("the webhook's proof is missing or wrong", hooks::PROOF_HINT),
+        Caller::Wrong => ("the token is wrong", TOKEN_HINT),
+        Caller::Silent | Caller::Known(Principal::Anonymous) => ("a token is required", TOKEN_HINT),
+        Caller::Known(principal) => {
+            tracing::warn!(route = route.id, "refused");
+            let message = format!("{} may not do this", principal.kind());
+            let hint = Some("docs/access.md lists who may call what".to_owned());
+            return Refusal::from(ApiError { code: ErrorClass::Denied, message, hint });
         }
-    }
-
-    fn is_same_machine(&self, peer: Option<SocketAddr>) -> bool {
-        peer.is_some_and(|peer| {
-            let address = peer.ip().to_canonical();
-            address.is_loopback() || address == self.local.ip().to_canonical()
-        })
-    }
+    };
+    tracing::info!(route = route.id, "refused: {message}");
+    let error =
+        ApiError { code: ErrorClass::Denied, message: message.to_owned(), hint: Some(hint.to_owned()) };
+    Refusal { status: Some(StatusCode::UNAUTHORIZED), error }
 }
 
-fn denied(message: &str) -> Refusal {
-    refusal(
-        message,
-        "name its file with --token-file or EDGEWRIGHT_TOKEN_FILE; HTTP: `Authorization: Bearer …`",
-    )
-}
-
-fn refusal(message: &str, hint: &str) -> Refusal {
-    ApiError { code: ErrorClass::Denied, message: message.to_owned(), hint: Some(hint.to_owned()) }.into()
-}
-
-/// The registry's authorizer: as [`Open`] without a token, as [`TokenForWrites`] with one.
-#[derive(Debug, Clone)]
-pub struct RegistryGuard {
-    live: Shared,
-    control: AccessToken,
-}
-
-impl RegistryGuard {
-    /// `control` is the token of control and its jobs.
-    pub const fn new(live: Shared, control: AccessToken) -> Self {
-        Self { live, control }
-    }
-}
-
-impl Authorizer for RegistryGuard {
-    fn authorize<'a>(
-        &'a self,
-        headers: &'a HeaderMap,
-        action: Action,
-        repository: Option<&'a RepoName>,
-    ) -> BoxFuture<'a, Decision> {
-        let write = self.live.now().token.clone();
-        async move {
-            match write {
-                None => Open::new(Some(self.control.clone())).authorize(headers, action, repository).await,
-                Some(write) => {
-                    let tokens = TokenForWrites::new(write, self.control.clone());
-                    tokens.authorize(headers, action, repository).await
-                }
-            }
-        }
-        .boxed()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::live::Live;
-
-    const TOKEN: &str = "0123456789abcdef";
-
-    fn allowed(token: bool, method: &Method, path: &str, peer: &str, header: Option<(&str, &str)>) -> bool {
-        let token = token.then(|| AccessToken::new(TOKEN));
-        let live = Shared::new(Live { token, ..Live::default() });
-        let guard = Guard { live, local: "10.0.0.1:5080".parse().unwrap() };
-        let headers = header
-            .map(|(name, value)| (name.parse::<header::HeaderName>().unwrap(), value.parse().unwrap()))
-            .into_iter()
-            .collect();
-        guard.decide(method, path, &headers, peer.parse().ok()).is_ok()
-    }
-
-    #[test]
-    fn who_may_write() {
-        let (get, post, put) = (&Method::GET, &Method::POST, &Method::PUT);
-        let (cancel, push, hook) = ("/api/v1/runs/7/cancel", "/v2/a/manifests/x", "/hooks/github/a");
-        let bearer = format!("Bearer {TOKEN}");
-        let cases = [
-            // (token configured, method, path, peer, header, allowed)
-            (false, get, "/api/v1/runs", "192.0.2.1:1", None, true),
-            (false, post, cancel, "127.0.0.1:1", None, true),
-            (false, post, cancel, "[::1]:1", None, true),
-            (false, post, cancel, "[::ffff:127.0.0.1]:1", None, true),
-            (false, post, cancel, "10.0.0.1:1", None, true),
-            (false, post, cancel, "192.0.2.1:1", None, false),
-            (false, post, cancel, "nowhere", None, false),
-            (false, post, cancel, "127.0.0.1:1", Some(("origin", "http://evil.example")), false),
-            (false, put, push, "192.0.2.1:1", None, false),
-            (false, post, hook, "192.0.2.1:1", None, true),
-            (true, get, "/metrics", "192.0.2.1:1", None, true),
-            (true, post, cancel, "127.0.0.1:1", None, false),
-            (true, post, cancel, "192.0.2.1:1", Some(("authorization", bearer.as_str())), true),
-            (true, post, cancel, "127.0.0.1:1", Some(("authorization", "Bearer wrong")), false),
-            (true, put, push, "192.0.2.1:1", None, true),
-        ];
-        for (token, method, path, peer, header, expected) in cases {
-            assert_eq!(
-                allowed(token, method, path, peer, header),
-                expected,
-                "{token} {method} {path} {peer}"
-            );
-        }
+/// Adds what HTTP wants with a 401.
+pub(super) fn challenge(response: &mut Response) {
+    if response.status() == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, CHALLENGE);
     }
 }

@@ -1,5 +1,5 @@
-//! Webhooks in: a forge says that a repository moved. Once the signature is verified the source is polled, no more: what
-//! the body says is never read, so a forged or replayed one costs a poll at most.
+//! Webhooks in: a forge reports that a repository moved. Its proof makes it a principal that may have its source polled, no
+//! more: the payload is ignored, so a forged or replayed one costs a poll at most.
 //!
 //! | path | proof |
 //! |---|---|
@@ -8,11 +8,11 @@
 //! | `/hooks/gitlab/SOURCE` | `X-Gitlab-Token`, the secret itself |
 //! | `/hooks/generic/SOURCE` | as GitHub, or `Authorization: Bearer SECRET` |
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse as _, Response};
+use axum::http::HeaderMap;
 use edgewright_api::ApiError;
 use edgewright_model::error::ErrorClass;
 use edgewright_model::names::SourceName;
@@ -90,42 +90,41 @@ impl Forge {
     }
 }
 
-/// Verifies a webhook and calls `wake`; false of `wake`: there is no such source.
-pub(super) async fn receive(
-    bound: &Bound,
-    forge: &str,
-    source: &SourceName,
-    secret: Option<&Secret>,
-    headers: &HeaderMap,
-    body: Body,
-    wake: impl FnOnce() -> bool,
-) -> Result<Response, Refusal> {
-    let Some(forge) = Forge::parse(forge) else {
-        let hint = "want /hooks/github|gitlab|gitea|generic/SOURCE";
-        return Err(ApiError::not_found("there are no webhooks of this kind", hint).into());
-    };
-    let Ok(_permit) = bound.0.try_acquire() else {
-        let message = "too many webhooks at once".to_owned();
-        return Err(ApiError { code: ErrorClass::Unavailable, message, hint: None }.into());
-    };
-    // Unknown sources, sources without a secret and wrong proofs get the same answer.
-    let (Some(secret), Some(proof)) = (secret, forge.proof(headers)) else { return Err(unproven()) };
-    let verified = tokio::time::timeout(WITHIN, verify(secret, &proof, body)).await;
-    match verified {
-        Ok(Ok(true)) if wake() => {
-            tracing::info!(source.name = %source, "a webhook asks for a poll");
-            Ok((StatusCode::ACCEPTED, "the source is polled now\n").into_response())
-        }
-        Ok(Ok(_)) => Err(unproven()),
-        Ok(Err(refusal)) => Err(refusal),
-        Err(_) => Err(ApiError::user_fault("the body did not come in time").into()),
-    }
-}
+/// What to do about a webhook that is refused.
+pub(super) const PROOF_HINT: &str =
+    "is `hook_secret_file` of this source set, and the secret the same on both sides?";
 
-fn unproven() -> Refusal {
-    let message = "the webhook's signature does not fit".to_owned();
-    let hint = "is `hook_secret_file` of this source set, and the secret the same on both sides?".to_owned();
-    ApiError { code: ErrorClass::Denied, message, hint: Some(hint) }.into()
+impl Bound {
+    /// The source whose secret a webhook proves to know; none where the proof is missing or wrong.
+    ///
+    /// Unknown sources, sources without a secret and wrong proofs are the same to whoever asks.
+    pub(super) async fn prove(
+        &self,
+        path: &str,
+        secrets: &BTreeMap<SourceName, Secret>,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<Option<SourceName>, Refusal> {
+        let mut segments = path.trim_start_matches('/').split('/').skip(1);
+        let (forge, source) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
+        let Some(forge) = Forge::parse(forge) else {
+            let hint = "want /hooks/github|gitlab|gitea|generic/SOURCE";
+            return Err(ApiError::not_found("there are no webhooks of this kind", hint).into());
+        };
+        let source: SourceName = super::parsed(source)?;
+        let Ok(_permit) = self.0.try_acquire() else {
+            let message = "too many webhooks at once".to_owned();
+            return Err(ApiError { code: ErrorClass::Unavailable, message, hint: None }.into());
+        };
+        let (Some(secret), Some(proof)) = (secrets.get(&source), forge.proof(headers)) else {
+            return Ok(None);
+        };
+        match tokio::time::timeout(WITHIN, verify(secret, &proof, body)).await {
+            Ok(Ok(is_proven)) => Ok(is_proven.then_some(source)),
+            Ok(Err(refusal)) => Err(refusal),
+            Err(_) => Err(ApiError::user_fault("the body did not come in time").into()),
+        }
+    }
 }
 
 /// Whether the proof fits, in a time that tells nothing of the secret.
@@ -176,22 +175,23 @@ mod tests {
     const BODY: &str = "Hello, World!";
     const SIGNATURE: &str = "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
 
+    /// 202 where the webhook is proven, 401 where it is not, else the status of the refusal.
     async fn status(forge: &str, header: Option<(&'static str, String)>, body: Body, known: bool) -> u16 {
         let headers: HeaderMap = header
             .map(|(name, value)| (name.parse::<axum::http::HeaderName>().unwrap(), value.parse().unwrap()))
             .into_iter()
             .collect();
-        let secret = known.then(|| Secret::new(SECRET.to_owned()));
-        let source = "plants".parse().unwrap();
-        let mut woken = false;
-        let wake = || {
-            woken = true;
-            true
-        };
-        let answer = receive(&Bound::default(), forge, &source, secret.as_ref(), &headers, body, wake).await;
-        let status = answer.unwrap_or_else(axum::response::IntoResponse::into_response).status().as_u16();
-        assert_eq!(woken, status == 202);
-        status
+        let source: SourceName = "plants".parse().unwrap();
+        let secrets: BTreeMap<_, _> =
+            known.then(|| (source.clone(), Secret::new(SECRET.to_owned()))).into_iter().collect();
+        match Bound::default().prove(&format!("/hooks/{forge}/plants"), &secrets, &headers, body).await {
+            Ok(Some(proven)) => {
+                assert_eq!(proven, source);
+                202
+            }
+            Ok(None) => 401,
+            Err(refusal) => axum::response::IntoResponse::into_response(refusal).status().as_u16(),
+        }
     }
 
     #[tokio::test]
@@ -200,31 +200,31 @@ mod tests {
         let wrong = SIGNATURE.replace('7', "8");
         let cases = [
             ("github", hub(SIGNATURE), 202),
-            ("github", hub(&wrong), 403),
-            ("github", hub("zz"), 403),
-            ("github", hub(""), 403),
-            ("github", None, 403),
+            ("github", hub(&wrong), 401),
+            ("github", hub("zz"), 401),
+            ("github", hub(""), 401),
+            ("github", None, 401),
             // The old SHA-1 header alone is not enough.
-            ("github", Some(("x-hub-signature", format!("sha1={SIGNATURE}"))), 403),
+            ("github", Some(("x-hub-signature", format!("sha1={SIGNATURE}"))), 401),
             ("gitea", Some(("x-gitea-signature", SIGNATURE.to_owned())), 202),
             ("gitea", Some(("x-forgejo-signature", SIGNATURE.to_owned())), 202),
             ("gitea", hub(SIGNATURE), 202),
-            ("gitea", Some(("x-gitea-signature", wrong.clone())), 403),
+            ("gitea", Some(("x-gitea-signature", wrong.clone())), 401),
             ("gitlab", Some(("x-gitlab-token", SECRET.to_owned())), 202),
-            ("gitlab", Some(("x-gitlab-token", "It's a Secret to Everybodx".to_owned())), 403),
-            ("gitlab", Some(("x-gitlab-token", String::new())), 403),
-            ("gitlab", hub(SIGNATURE), 403),
+            ("gitlab", Some(("x-gitlab-token", "It's a Secret to Everybodx".to_owned())), 401),
+            ("gitlab", Some(("x-gitlab-token", String::new())), 401),
+            ("gitlab", hub(SIGNATURE), 401),
             ("generic", hub(SIGNATURE), 202),
             ("generic", Some(("authorization", format!("Bearer {SECRET}"))), 202),
-            ("generic", Some(("authorization", "Bearer guess".to_owned())), 403),
+            ("generic", Some(("authorization", "Bearer guess".to_owned())), 401),
             ("bitbucket", hub(SIGNATURE), 404),
         ];
         for (forge, header, expected) in cases {
             let shown = format!("{forge} {header:?}");
             assert_eq!(status(forge, header, Body::from(BODY), true).await, expected, "{shown}");
         }
-        assert_eq!(status("github", hub(SIGNATURE), Body::from("another body"), true).await, 403);
-        assert_eq!(status("github", hub(SIGNATURE), Body::from(BODY), false).await, 403);
+        assert_eq!(status("github", hub(SIGNATURE), Body::from("another body"), true).await, 401);
+        assert_eq!(status("github", hub(SIGNATURE), Body::from(BODY), false).await, 401);
     }
 
     #[tokio::test]

@@ -1,9 +1,11 @@
 //! HTTP: the handlers extract, call one view or one use-case, and map the answer.
 
 pub mod access;
+mod audit;
 mod events;
 mod hooks;
 mod rebuilds;
+pub mod registry;
 mod verdicts;
 
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
@@ -25,7 +27,6 @@ use edgewright_model::run::RunNumber;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use self::hooks::Bound;
 use crate::live::Shared;
 use crate::metrics::{self, Metrics};
 
@@ -46,7 +47,6 @@ pub struct ApiState {
     pub storage: Storage,
     /// Whether the server takes work: false before it is up and once it shuts down.
     pub ready: Arc<AtomicBool>,
-    bound: Bound,
 }
 
 /// Measures what the registry's blobs take, in bytes.
@@ -56,7 +56,7 @@ impl ApiState {
     /// Not ready yet.
     pub fn new(views: Views, control: Control, live: Shared, metrics: Metrics, storage: Storage) -> Self {
         let ready = Arc::new(AtomicBool::new(false));
-        Self { views, control, live, metrics, storage, ready, bound: Bound::default() }
+        Self { views, control, live, metrics, storage, ready }
     }
 }
 
@@ -69,16 +69,13 @@ impl std::fmt::Debug for ApiState {
     }
 }
 
-/// The routes of [`ROUTES`]: what is in that table is served, and nothing else.
+/// The routes of [`ROUTES`]: what is in that table is served, and nothing else ([`access::enforce`] sees to it).
 pub fn router(state: ApiState) -> Router {
     let mut router = Router::new();
     for route in ROUTES {
         router = router.route(route.matched.unwrap_or(route.path), handler(route.operation));
     }
-    router
-        .route("/api/{*rest}", get(unknown).post(unknown))
-        .method_not_allowed_fallback(not_allowed)
-        .with_state(state)
+    router.fallback(unknown).with_state(state)
 }
 
 fn handler(operation: Operation) -> MethodRouter<ApiState> {
@@ -107,40 +104,47 @@ fn handler(operation: Operation) -> MethodRouter<ApiState> {
         Operation::StartRebuild => post(rebuilds::start),
         Operation::Rebuild => get(rebuilds::show),
         Operation::Hook => post(hook),
+        Operation::Audit => get(audit::list),
     }
 }
 
 /// A refusal: [`ApiError`] with its status.
 #[derive(Debug)]
-struct Refusal(ApiError);
+struct Refusal {
+    error: ApiError,
+    /// Where it is not that of the error's class.
+    status: Option<StatusCode>,
+}
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let status = status_of(self.0.code);
-        if matches!(self.0.code, ErrorClass::Bug | ErrorClass::Unavailable) {
-            tracing::error!(http.status = status, "a request failed: {}", self.0.message);
+        let of_class = StatusCode::from_u16(status_of(self.error.code));
+        let status = self.status.or(of_class.ok()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if matches!(self.error.code, ErrorClass::Bug | ErrorClass::Unavailable) {
+            tracing::error!(http.status = status.as_u16(), "a request failed: {}", self.error.message);
         }
-        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, Json(self.0)).into_response()
+        let mut response = (status, Json(self.error)).into_response();
+        access::challenge(&mut response);
+        response
     }
 }
 
 impl From<ApiError> for Refusal {
     fn from(error: ApiError) -> Self {
-        Self(error)
+        Self { error, status: None }
     }
 }
 
 impl From<ViewError> for Refusal {
     fn from(error: ViewError) -> Self {
-        Self(error.into())
+        ApiError::from(error).into()
     }
 }
 
 impl From<ControlError> for Refusal {
     fn from(error: ControlError) -> Self {
         let hint = error.hint().map(str::to_owned);
-        Self(ApiError { code: error.class(), message: Chain(&error).to_string(), hint })
+        ApiError { code: error.class(), message: Chain(&error).to_string(), hint }.into()
     }
 }
 
@@ -148,7 +152,7 @@ type Answer<T> = Result<Json<T>, Refusal>;
 
 /// Parses a name from a path or query.
 fn parsed<T: std::str::FromStr<Err: std::error::Error + 'static>>(text: &str) -> Result<T, Refusal> {
-    text.parse().map_err(|error: T::Err| Refusal(ApiError::user_fault(Chain(&error).to_string())))
+    text.parse().map_err(|error: T::Err| ApiError::user_fault(Chain(&error).to_string()).into())
 }
 
 /// The query of every list.
@@ -172,7 +176,7 @@ impl Selection {
 fn selection(
     query: Result<Query<Selection>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Selection, Refusal> {
-    query.map(|Query(selection)| selection).map_err(|error| Refusal(ApiError::user_fault(error.body_text())))
+    query.map(|Query(selection)| selection).map_err(|error| ApiError::user_fault(error.body_text()).into())
 }
 
 type SelectionQuery = Result<Query<Selection>, axum::extract::rejection::QueryRejection>;
@@ -198,8 +202,7 @@ async fn poll(State(state): State<ApiState>, Path(name): Path<String>) -> Answer
     if state.control.wake_named(&source) {
         return Ok(Json(PollAnswer { source }));
     }
-    let message = format!("the server follows no source `{source}`");
-    Err(ApiError::not_found(message, "`edgewright status` lists the sources").into())
+    Err(no_source(&source))
 }
 
 /// The images that `update` is for; all without any.
@@ -253,16 +256,22 @@ async fn scrape(State(state): State<ApiState>) -> Result<Response, Refusal> {
     Ok(([(header::CONTENT_TYPE, metrics::MEDIA_TYPE)], text).into_response())
 }
 
+/// A webhook whose proof the gate has verified.
 async fn hook(
     State(state): State<ApiState>,
-    Path((forge, source)): Path<(String, String)>,
-    headers: HeaderMap,
-    body: Body,
+    Path((_, source)): Path<(String, String)>,
 ) -> Result<Response, Refusal> {
     let source: SourceName = parsed(&source)?;
-    let live = state.live.now();
-    let wake = || state.control.wake_named(&source);
-    hooks::receive(&state.bound, &forge, &source, live.hooks.get(&source), &headers, body, wake).await
+    if !state.control.wake_named(&source) {
+        return Err(no_source(&source));
+    }
+    tracing::info!(source.name = %source, "a webhook asks for a poll");
+    Ok((StatusCode::ACCEPTED, "the source is polled now\n").into_response())
+}
+
+fn no_source(source: &SourceName) -> Refusal {
+    let message = format!("the server follows no source `{source}`");
+    ApiError::not_found(message, "`edgewright status` lists the sources").into()
 }
 
 async fn runs(State(state): State<ApiState>, query: SelectionQuery) -> Answer<impl Serialize> {
@@ -338,10 +347,15 @@ async fn unknown() -> Refusal {
     not_there()
 }
 
-async fn not_allowed(method: Method) -> Response {
-    let message = format!("nothing is done here by `{method}`");
+/// 405; `allowed` lists the methods that the route has.
+fn not_allowed(method: &Method, allowed: &str) -> Response {
+    let message = format!("`{method}` is not supported here");
     let error = ApiError { code: ErrorClass::UserFault, message, hint: Some(SEE_ROUTES.to_owned()) };
-    (StatusCode::METHOD_NOT_ALLOWED, Json(error)).into_response()
+    let mut response = (StatusCode::METHOD_NOT_ALLOWED, Json(error)).into_response();
+    if let Ok(value) = HeaderValue::from_str(allowed) {
+        response.headers_mut().insert(header::ALLOW, value);
+    }
+    response
 }
 
 /// For those who write clients of their own.

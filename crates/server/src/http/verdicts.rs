@@ -12,7 +12,7 @@ use super::{Answer, ApiState, Refusal};
 impl From<PostError> for Refusal {
     fn from(error: PostError) -> Self {
         let hint = error.hint().map(str::to_owned);
-        Self(ApiError { code: error.class(), message: Chain(&error).to_string(), hint })
+        ApiError { code: error.class(), message: Chain(&error).to_string(), hint }.into()
     }
 }
 
@@ -20,7 +20,7 @@ pub(super) async fn post(
     State(state): State<ApiState>,
     body: Result<Json<VerdictPost>, JsonRejection>,
 ) -> Answer<VerdictAnswer> {
-    let Json(body) = body.map_err(|error| Refusal(ApiError::user_fault(error.body_text())))?;
+    let Json(body) = body.map_err(|error| ApiError::user_fault(error.body_text()))?;
     let VerdictPost { digest, check_set, passed, message, url } = body;
     let post =
         edgewright_control::verdicts::VerdictPost { digest: digest.clone(), check_set, passed, message, url };

@@ -1,6 +1,7 @@
 //! Reading: control's rows → the documents of `api`. The HTTP handlers and the CLI on a local data folder share these
 //! functions, so that both answer the same.
 
+mod audit;
 mod comment;
 mod image;
 mod log;
@@ -66,6 +67,12 @@ pub enum ViewError {
         /// The sources.
         sources: Vec<String>,
     },
+    /// No cursor of ours.
+    #[error("`{text}` is not a cursor")]
+    Cursor {
+        /// As given.
+        text: String,
+    },
     /// A log file does not read.
     #[error("cannot read {}", .path.display())]
     Log {
@@ -83,7 +90,7 @@ impl ViewError {
         match self {
             Self::Store(error) => error.class(),
             Self::NotFound { .. } => ErrorClass::NotFound,
-            Self::Ambiguous { .. } => ErrorClass::UserFault,
+            Self::Ambiguous { .. } | Self::Cursor { .. } => ErrorClass::UserFault,
             Self::Log { .. } => ErrorClass::Unavailable,
         }
     }
@@ -93,6 +100,7 @@ impl ViewError {
         match self {
             Self::NotFound { hint, .. } => Some(hint.clone()),
             Self::Ambiguous { .. } => Some("say which: --source NAME".to_owned()),
+            Self::Cursor { .. } => Some("pass the `next` of the page before".to_owned()),
             Self::Store(_) | Self::Log { .. } => None,
         }
     }

@@ -23,6 +23,8 @@ pub(super) struct Server {
     child: Child,
     address: String,
     log: PathBuf,
+    /// The file with the operator's token.
+    token: PathBuf,
 }
 
 impl Server {
@@ -38,7 +40,7 @@ impl Server {
             .arg("--source")
             .arg(repository)
             .start_logged(&log)?;
-        let server = Self { child, address, log };
+        let server = Self { child, address, log, token: root.join("data/operator-token") };
         for _ in 0..1500 {
             if let Ok(watch) = server.watch() {
                 return Ok((server, watch));
@@ -86,7 +88,13 @@ impl Server {
     fn send(&self, method: &str, path: &str, within: Duration) -> anyhow::Result<TcpStream> {
         let mut connection = TcpStream::connect(&self.address)?;
         connection.set_read_timeout(Some(within))?;
-        write!(connection, "{method} {path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.address)?;
+        // Versions before tokens have no such file, and let this machine poll.
+        let token = std::fs::read_to_string(&self.token).unwrap_or_default();
+        let authorization = match token.trim() {
+            "" => String::new(),
+            token => format!("Authorization: Bearer {token}\r\n"),
+        };
+        write!(connection, "{method} {path} HTTP/1.0\r\nHost: {}\r\n{authorization}\r\n", self.address)?;
         Ok(connection)
     }
 

@@ -1,0 +1,360 @@
+//! Who may call what: one table for API, health, metrics, webhooks and the registry, by method, route and kind of
+//! principal. The server enforces it, the OpenAPI document and `docs/access.md` are made of it, a test walks it whole.
+//!
+//! A route without a row cannot be written: [`crate::routes::Route::access`] is a field of every route, and
+//! [`RegistryOperation::access`] matches every operation.
+
+use edgewright_model::principal::PrincipalKind;
+
+use crate::routes::ROUTES;
+
+/// A method of HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// `GET`, and `HEAD` where nothing else is said.
+    Get,
+    /// `HEAD`.
+    Head,
+    /// `POST`.
+    Post,
+    /// `PUT`.
+    Put,
+    /// `PATCH`.
+    Patch,
+    /// `DELETE`.
+    Delete,
+}
+
+impl Method {
+    /// Every method.
+    pub const ALL: [Self; 6] = [Self::Get, Self::Head, Self::Post, Self::Put, Self::Patch, Self::Delete];
+
+    /// As HTTP writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
+/// What one kind of principal may do on one route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// Permitted.
+    Allowed,
+    /// Permitted unless `[access] anonymous = false`.
+    IfOpen,
+    /// Permitted for what its order names ([`edgewright_model::grants::Grants`]).
+    Granted,
+    /// Refused with the challenge that makes clients send their credentials; permitted to those that answered it.
+    Challenged,
+    /// Refused.
+    Denied,
+}
+
+impl Rule {
+    /// In tables.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Allowed => "yes",
+            Self::IfOpen => "unless switched off",
+            Self::Granted => "what its order names",
+            Self::Challenged => "is asked for credentials",
+            Self::Denied => "no",
+        }
+    }
+
+    /// In the OpenAPI document.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::IfOpen => "if_open",
+            Self::Granted => "granted",
+            Self::Challenged => "challenged",
+            Self::Denied => "denied",
+        }
+    }
+}
+
+/// A row of the table: who may call one route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// Without credentials.
+    pub anonymous: Rule,
+    /// With the operator's token.
+    pub operator: Rule,
+    /// With the token of a job that runs.
+    pub job: Rule,
+    /// With the proof of a webhook.
+    pub hook: Rule,
+    /// With the token of a part of the server itself.
+    pub system: Rule,
+}
+
+impl Access {
+    /// Nobody: the base of the other rows.
+    const CLOSED: Self = Self {
+        anonymous: Rule::Denied,
+        operator: Rule::Denied,
+        job: Rule::Denied,
+        hook: Rule::Denied,
+        system: Rule::Denied,
+    };
+    /// Everyone, always: what load balancers ask.
+    pub const PUBLIC: Self = Self {
+        anonymous: Rule::Allowed,
+        operator: Rule::Allowed,
+        job: Rule::Allowed,
+        hook: Rule::Denied,
+        system: Rule::Allowed,
+    };
+    /// Reading.
+    pub const READ: Self = Self { anonymous: Rule::IfOpen, operator: Rule::Allowed, ..Self::CLOSED };
+    /// Changing something.
+    pub const OPERATE: Self = Self { operator: Rule::Allowed, ..Self::CLOSED };
+    /// Telling that a repository moved.
+    pub const SIGNED: Self = Self { hook: Rule::Allowed, ..Self::CLOSED };
+
+    /// What a kind of principal may do.
+    pub const fn rule(&self, kind: PrincipalKind) -> Rule {
+        match kind {
+            PrincipalKind::Anonymous => self.anonymous,
+            PrincipalKind::Operator => self.operator,
+            PrincipalKind::Job => self.job,
+            PrincipalKind::Hook => self.hook,
+            PrincipalKind::System => self.system,
+        }
+    }
+}
+
+/// What a request does in the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RegistryOperation {
+    /// Ask whether the registry is there.
+    Ping,
+    /// Ask for a bearer token.
+    Token,
+    /// List repositories.
+    Catalog,
+    /// List tags.
+    ListTags,
+    /// List what refers to a manifest.
+    ListReferrers,
+    /// Read a manifest.
+    PullManifest,
+    /// Ask whether a blob is there.
+    LookForBlob,
+    /// Read a blob.
+    PullBlob,
+    /// Upload a blob.
+    PushBlob,
+    /// Write a manifest.
+    PushManifest,
+    /// Delete a manifest or a tag.
+    DeleteManifest,
+    /// Take a blob out of a repository.
+    DeleteBlob,
+    /// In addition: set a tag.
+    Tag,
+    /// In addition: take a blob of another repository over.
+    MountFrom,
+    /// In addition: write or delete Edgewright's own artifacts.
+    WriteReserved,
+}
+
+impl RegistryOperation {
+    /// Who may.
+    pub const fn access(self) -> Access {
+        const READ: Access = Access { job: Rule::Granted, system: Rule::Allowed, ..Access::READ };
+        const WRITE: Access = Access { job: Rule::Granted, system: Rule::Allowed, ..Access::OPERATE };
+        match self {
+            Self::Ping => Access {
+                anonymous: Rule::Challenged,
+                operator: Rule::Allowed,
+                job: Rule::Allowed,
+                system: Rule::Allowed,
+                ..Access::CLOSED
+            },
+            Self::Token => Access { job: Rule::Allowed, ..READ },
+            Self::Catalog => Access { job: Rule::Denied, ..READ },
+            Self::ListTags
+            | Self::ListReferrers
+            | Self::PullManifest
+            | Self::LookForBlob
+            | Self::PullBlob
+            | Self::MountFrom => READ,
+            Self::PushBlob | Self::PushManifest => WRITE,
+            Self::DeleteManifest | Self::DeleteBlob | Self::Tag => Access::OPERATE,
+            Self::WriteReserved => Access { system: Rule::Allowed, ..Access::CLOSED },
+        }
+    }
+}
+
+/// A route of the registry.
+#[derive(Debug, Clone, Copy)]
+pub struct RegistryRoute {
+    /// The method.
+    pub method: Method,
+    /// The path with `{parameters}`; a repository's `{name}` may contain `/`.
+    pub path: &'static str,
+    /// What it does.
+    pub operation: RegistryOperation,
+    /// When the row applies; it then applies in addition to the one of the same method and path.
+    pub when: Option<&'static str>,
+}
+
+const fn registry(method: Method, path: &'static str, operation: RegistryOperation) -> RegistryRoute {
+    RegistryRoute { method, path, operation, when: None }
+}
+
+const fn in_addition(
+    method: Method,
+    path: &'static str,
+    operation: RegistryOperation,
+    when: &'static str,
+) -> RegistryRoute {
+    RegistryRoute { method, path, operation, when: Some(when) }
+}
+
+const MANIFEST: &str = "/v2/{name}/manifests/{reference}";
+const BLOB: &str = "/v2/{name}/blobs/{digest}";
+const UPLOADS: &str = "/v2/{name}/blobs/uploads/";
+const UPLOAD: &str = "/v2/{name}/blobs/uploads/{id}";
+const OWN_ARTIFACT: &str = "artifact type application/vnd.edgewright.*";
+
+/// Every route of the registry (distribution-spec 1.1).
+pub const REGISTRY_ROUTES: &[RegistryRoute] = &[
+    registry(Method::Get, "/v2/", RegistryOperation::Ping),
+    registry(Method::Head, "/v2/", RegistryOperation::Ping),
+    registry(Method::Get, "/v2/token", RegistryOperation::Token),
+    registry(Method::Get, "/v2/_catalog", RegistryOperation::Catalog),
+    registry(Method::Get, "/v2/{name}/tags/list", RegistryOperation::ListTags),
+    registry(Method::Get, "/v2/{name}/referrers/{digest}", RegistryOperation::ListReferrers),
+    registry(Method::Get, MANIFEST, RegistryOperation::PullManifest),
+    registry(Method::Head, MANIFEST, RegistryOperation::PullManifest),
+    registry(Method::Put, MANIFEST, RegistryOperation::PushManifest),
+    in_addition(Method::Put, MANIFEST, RegistryOperation::Tag, "by a tag, or with ?tag="),
+    in_addition(Method::Put, MANIFEST, RegistryOperation::WriteReserved, OWN_ARTIFACT),
+    registry(Method::Delete, MANIFEST, RegistryOperation::DeleteManifest),
+    in_addition(Method::Delete, MANIFEST, RegistryOperation::WriteReserved, OWN_ARTIFACT),
+    registry(Method::Get, BLOB, RegistryOperation::PullBlob),
+    registry(Method::Head, BLOB, RegistryOperation::LookForBlob),
+    registry(Method::Delete, BLOB, RegistryOperation::DeleteBlob),
+    registry(Method::Post, UPLOADS, RegistryOperation::PushBlob),
+    in_addition(Method::Post, UPLOADS, RegistryOperation::MountFrom, "with ?mount=&from="),
+    registry(Method::Get, UPLOAD, RegistryOperation::PushBlob),
+    registry(Method::Patch, UPLOAD, RegistryOperation::PushBlob),
+    registry(Method::Put, UPLOAD, RegistryOperation::PushBlob),
+    registry(Method::Delete, UPLOAD, RegistryOperation::PushBlob),
+];
+
+/// The whole table as a page of Markdown; `cargo xtask generate` writes it to `docs/access.md`.
+pub fn document() -> String {
+    let mut text = "\
+# Who may call what
+
+Made by `cargo xtask generate` from the table that the server enforces (`crates/api/src/access.rs`). Tokens, and who has
+which: [operating a server](operating.md#tokens).
+
+| principal | is |
+|---|---|
+| anonymous | anyone without credentials; `[access] anonymous = false` switches its reading off |
+| operator | the holder of the operator's token |
+| job | a job that runs, by a token of its own |
+| hook | a forge that proves that it knows a source's webhook secret |
+| system | the server itself |
+
+Wrong credentials are refused with 401 on every route. Without credentials, what is not permitted is 401, too; with
+credentials that are right and not enough it is 403.
+"
+    .to_owned();
+    text.push_str("\n## API, health, metrics, webhooks\n");
+    header(&mut text);
+    for route in ROUTES {
+        row(&mut text, route.method, route.path, None, &route.access);
+    }
+    text.push_str("\n## Registry\n\n");
+    text.push_str("`{name}` is a repository and may contain `/`. Rows with a condition apply in addition.\n");
+    header(&mut text);
+    for route in REGISTRY_ROUTES {
+        row(&mut text, route.method, route.path, route.when, &route.operation.access());
+    }
+    text
+}
+
+fn header(text: &mut String) {
+    text.push_str("\n| | |");
+    for kind in PrincipalKind::ALL {
+        text.push_str(&format!(" {kind} |"));
+    }
+    text.push_str(&format!("\n|---|---|{}\n", "---|".repeat(PrincipalKind::ALL.len())));
+}
+
+fn row(text: &mut String, method: Method, path: &str, when: Option<&str>, access: &Access) {
+    let when = when.map_or_else(String::new, |when| format!(" {when}"));
+    text.push_str(&format!("| {} | `{path}`{when} |", method.name()));
+    for kind in PrincipalKind::ALL {
+        text.push_str(&format!(" {} |", access.rule(kind).text()));
+    }
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Everything that is not a read, by what it changes.
+    fn changes(route: &RegistryRoute) -> bool {
+        !matches!(route.method, Method::Get | Method::Head) && route.operation != RegistryOperation::MountFrom
+    }
+
+    #[test]
+    fn nothing_is_changed_without_credentials() {
+        for route in ROUTES.iter().filter(|route| route.method != Method::Get) {
+            assert_eq!(route.access.anonymous, Rule::Denied, "{}", route.path);
+        }
+        for route in REGISTRY_ROUTES.iter().filter(|route| changes(route)) {
+            assert_eq!(
+                route.operation.access().anonymous,
+                Rule::Denied,
+                "{} {}",
+                route.method.name(),
+                route.path
+            );
+        }
+    }
+
+    #[test]
+    fn jobs_reach_the_registry_alone_and_never_tag_or_delete() {
+        for route in ROUTES {
+            assert_ne!(route.access.job, Rule::Granted, "{}", route.path);
+            assert!(route.access.job == Rule::Denied || route.access == Access::PUBLIC, "{}", route.path);
+        }
+        for operation in [
+            RegistryOperation::Catalog,
+            RegistryOperation::Tag,
+            RegistryOperation::DeleteBlob,
+            RegistryOperation::DeleteManifest,
+            RegistryOperation::WriteReserved,
+        ] {
+            assert_eq!(operation.access().job, Rule::Denied, "{operation:?}");
+        }
+    }
+
+    #[test]
+    fn no_route_is_in_the_table_twice() {
+        let mut seen = std::collections::HashSet::new();
+        for route in ROUTES {
+            assert!(seen.insert((route.method.name(), route.path)), "{}", route.path);
+        }
+        for route in REGISTRY_ROUTES.iter().filter(|route| route.when.is_none()) {
+            assert!(seen.insert((route.method.name(), route.path)), "{}", route.path);
+        }
+        assert!(document().contains("| DELETE | `/v2/{name}/blobs/{digest}` | no | yes | no | no | no |"));
+    }
+}

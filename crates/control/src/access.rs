@@ -1,0 +1,141 @@
+//! Who may have control do what: one pure function. The server's table decides about requests; this decides about
+//! operations, whichever way they come in.
+
+use edgewright_model::names::SourceName;
+use edgewright_model::principal::{Principal, PrincipalKind};
+
+/// What control does when it is asked to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// Poll a source now.
+    PollSource,
+    /// Queue a run of a commit.
+    QueueRun,
+    /// Narrow a run to some of its variants or lanes.
+    SelectRun,
+    /// End an open run.
+    CancelRun,
+    /// Queue a run's commit again.
+    RetryRun,
+    /// Resolve a source's locks anew.
+    UpdateLocks,
+    /// Record what another system found about a digest.
+    PostVerdict,
+    /// Build a digest again.
+    Rebuild,
+    /// Move a channel.
+    MoveChannel,
+    /// Keep a channel from moving.
+    HoldChannel,
+    /// Let a channel move again.
+    ResumeChannel,
+    /// Fix a channel to a release.
+    PinChannel,
+    /// Undo that.
+    UnpinChannel,
+    /// Write a manifest or a tag into the registry.
+    PushManifest,
+    /// Delete a manifest or a tag of the registry.
+    DeleteManifest,
+}
+
+impl Operation {
+    /// Every operation.
+    pub const ALL: [Self; 15] = [
+        Self::PollSource,
+        Self::QueueRun,
+        Self::SelectRun,
+        Self::CancelRun,
+        Self::RetryRun,
+        Self::UpdateLocks,
+        Self::PostVerdict,
+        Self::Rebuild,
+        Self::MoveChannel,
+        Self::HoldChannel,
+        Self::ResumeChannel,
+        Self::PinChannel,
+        Self::UnpinChannel,
+        Self::PushManifest,
+        Self::DeleteManifest,
+    ];
+
+    /// Its name in the audit trail and in logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PollSource => "source.poll",
+            Self::QueueRun => "run.queue",
+            Self::SelectRun => "run.select",
+            Self::CancelRun => "run.cancel",
+            Self::RetryRun => "run.retry",
+            Self::UpdateLocks => "locks.update",
+            Self::PostVerdict => "verdict.post",
+            Self::Rebuild => "digest.rebuild",
+            Self::MoveChannel => "channel.move",
+            Self::HoldChannel => "channel.hold",
+            Self::ResumeChannel => "channel.resume",
+            Self::PinChannel => "channel.pin",
+            Self::UnpinChannel => "channel.unpin",
+            Self::PushManifest => "registry.push",
+            Self::DeleteManifest => "registry.delete",
+        }
+    }
+}
+
+/// An operation that is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a principal of kind {kind} may not {}", .operation.name())]
+pub struct NotPermitted {
+    /// Who asked.
+    pub kind: PrincipalKind,
+    /// For what.
+    pub operation: Operation,
+}
+
+/// Whether a principal may have an operation done, on a source where it is about one.
+///
+/// # Errors
+/// It may not.
+pub fn may(
+    principal: &Principal,
+    operation: Operation,
+    source: Option<&SourceName>,
+) -> Result<(), NotPermitted> {
+    let is_permitted = match principal {
+        Principal::Operator { .. } | Principal::System { .. } => true,
+        Principal::Hook { source: own } => operation == Operation::PollSource && source == Some(own),
+        Principal::Anonymous | Principal::Job { .. } => false,
+    };
+    if is_permitted { Ok(()) } else { Err(NotPermitted { kind: principal.kind(), operation }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use edgewright_model::order::JobId;
+
+    use super::*;
+
+    #[test]
+    fn only_operators_and_the_server_itself_operate() {
+        let own: SourceName = "plants".parse().unwrap();
+        let other: SourceName = "other".parse().unwrap();
+        let job = Principal::Job { id: JobId(uuid::Uuid::nil()), grants: Arc::default() };
+        let hook = Principal::Hook { source: own.clone() };
+        let mut names = std::collections::BTreeSet::new();
+        for operation in Operation::ALL {
+            assert!(names.insert(operation.name()), "{operation:?}");
+            for (principal, expected) in [
+                (&Principal::Anonymous, false),
+                (&job, false),
+                (&Principal::Operator { name: "token" }, true),
+                (&Principal::System { component: "runs" }, true),
+                (&hook, operation == Operation::PollSource),
+            ] {
+                let decision = may(principal, operation, Some(&own));
+                assert_eq!(decision.is_ok(), expected, "{principal} {}", operation.name());
+            }
+            assert!(may(&hook, operation, Some(&other)).is_err() && may(&hook, operation, None).is_err());
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The context of an operation: who asks for it, and in which request. Every public operation takes one.
+//!
+//! There is no default: a program that uses control without HTTP names the principal that it acts for
+//! ([`OperationContext::operator_here`], [`OperationContext::system`]).
+
+use std::fmt;
+
+use edgewright_model::names::SourceName;
+use edgewright_model::principal::Principal;
+use edgewright_store::audit::NewAuditEntry;
+use serde_json::Value;
+
+use crate::access::{NotPermitted, Operation, may};
+
+/// The id of a request: in its response, its log lines and the audit trail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestId(uuid::Uuid);
+
+impl RequestId {
+    /// The id of a request that begins now; later ones sort after it.
+    #[expect(clippy::new_without_default, reason = "each call gives another one")]
+    pub fn new() -> Self {
+        Self(uuid::Uuid::now_v7())
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Who asks for an operation, and in which request.
+#[derive(Debug, Clone)]
+pub struct OperationContext {
+    actor: Principal,
+    request: Option<RequestId>,
+}
+
+impl OperationContext {
+    /// Of a request whose principal is known.
+    pub const fn of_request(actor: Principal, request: Option<RequestId>) -> Self {
+        Self { actor, request }
+    }
+
+    /// Of the person whose command works on the data folder itself: whoever may open it may do everything with it.
+    pub const fn operator_here() -> Self {
+        Self { actor: Principal::Operator { name: "command" }, request: None }
+    }
+
+    /// Of a part of the server.
+    pub const fn system(component: &'static str) -> Self {
+        Self { actor: Principal::System { component }, request: None }
+    }
+
+    /// Who asks.
+    pub const fn actor(&self) -> &Principal {
+        &self.actor
+    }
+
+    /// Whether the operation is permitted, on a source where it is about one. Refusals are logged.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn permit(&self, operation: Operation, source: Option<&SourceName>) -> Result<(), NotPermitted> {
+        let decision = may(&self.actor, operation, source);
+        match &decision {
+            Ok(()) => tracing::debug!(principal = %self.actor, operation = operation.name(), "permitted"),
+            Err(error) => {
+                tracing::warn!(principal = %self.actor, operation = operation.name(), "refused: {error}")
+            }
+        }
+        decision
+    }
+
+    /// The row of the audit trail for a change of `object`.
+    pub fn entry(
+        &self,
+        operation: Operation,
+        object: impl fmt::Display,
+        before: Option<Value>,
+        after: Option<Value>,
+    ) -> NewAuditEntry {
+        NewAuditEntry {
+            actor: self.actor.id(),
+            operation: operation.name().to_owned(),
+            object: object.to_string(),
+            before,
+            after,
+            request: self.request.map(|request| request.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_name_actor_operation_object_and_request() {
+        let request = RequestId::new();
+        let context = OperationContext::of_request(Principal::Operator { name: "token" }, Some(request));
+        let entry =
+            context.entry(Operation::CancelRun, "runs/7", Some("running".into()), Some("cancelled".into()));
+        assert_eq!(entry.actor.to_string(), "operator:token");
+        assert_eq!((entry.operation.as_str(), entry.object.as_str()), ("run.cancel", "runs/7"));
+        assert_eq!(entry.request, Some(request.to_string()));
+        assert_eq!(
+            OperationContext::system("poll").entry(Operation::QueueRun, "x", None, None).request,
+            None
+        );
+    }
+}

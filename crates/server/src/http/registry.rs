@@ -1,0 +1,151 @@
+//! The registry behind the gate: who may do what in it, and the record of what the operator changes there.
+
+use axum::extract::Request;
+use axum::http::{Method, Response, header::HeaderName};
+use edgewright_api::access;
+use edgewright_control::access::Operation;
+use edgewright_control::context::OperationContext;
+use edgewright_model::grants::BlobGrant;
+use edgewright_model::principal::Principal;
+use edgewright_registry::{AccessRequest, Action, Authorizer, Contents, Decision, RESERVED};
+use edgewright_store::audit::NewAuditEntry;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use serde_json::json;
+
+use super::access::{Caller, Gate, Verdict};
+
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// The registry's authorizer: the same principals and the same table, by what a request does.
+#[derive(Debug, Clone)]
+pub struct RegistryGate(pub Gate);
+
+impl RegistryGate {
+    async fn decide(&self, request: AccessRequest<'_>) -> Decision {
+        // The gate has found out who it is; a registry without it in front finds out by itself.
+        let known = request.extensions.get::<Caller>().cloned();
+        let caller = known.unwrap_or_else(|| self.0.caller(request.headers));
+        let verdict = match self.0.judge(&caller, operation(request.action).access()) {
+            Verdict::IfGranted if !is_granted(&caller, request.action, request.contents).await => {
+                Verdict::Denied
+            }
+            Verdict::IfGranted => Verdict::Permitted,
+            verdict => verdict,
+        };
+        match (verdict, caller) {
+            (Verdict::Permitted, Caller::Known(principal)) => Decision::Allow(principal),
+            (Verdict::Permitted, _) => Decision::Allow(Principal::Anonymous),
+            (Verdict::Denied | Verdict::IfGranted, _) => {
+                tracing::warn!(action = ?request.action, "refused");
+                Decision::Denied { reason: denied(request.action) }
+            }
+            (Verdict::Unauthenticated, Caller::Wrong) => {
+                tracing::info!(action = ?request.action, "refused: the token is wrong");
+                Decision::Unauthenticated { reason: format!("the token is wrong; {LOGIN_HINT}") }
+            }
+            (Verdict::Unauthenticated, _) => {
+                Decision::Unauthenticated { reason: format!("credentials are required; {LOGIN_HINT}") }
+            }
+        }
+    }
+}
+
+/// What people with a registry's client do next.
+const LOGIN_HINT: &str = "`podman login`, with any user and the server's token as the password";
+
+fn denied(action: Action<'_>) -> String {
+    match action {
+        Action::WriteReserved(_) => RESERVED.to_owned(),
+        _ => "these credentials do not permit it; docs/access.md lists who may do what".to_owned(),
+    }
+}
+
+impl Authorizer for RegistryGate {
+    fn authorize<'a>(&'a self, request: AccessRequest<'a>) -> BoxFuture<'a, Decision> {
+        self.decide(request).boxed()
+    }
+}
+
+/// The table's name of an action.
+const fn operation(action: Action<'_>) -> access::RegistryOperation {
+    use access::RegistryOperation as Row;
+    match action {
+        Action::Ping => Row::Ping,
+        Action::Token => Row::Token,
+        Action::Catalog => Row::Catalog,
+        Action::ListTags(_) => Row::ListTags,
+        Action::ListReferrers(_) => Row::ListReferrers,
+        Action::PullManifest(..) => Row::PullManifest,
+        Action::LookForBlob(..) => Row::LookForBlob,
+        Action::PullBlob(..) => Row::PullBlob,
+        Action::PushBlob(_) => Row::PushBlob,
+        Action::PushManifest(_) => Row::PushManifest,
+        Action::DeleteManifest(_) => Row::DeleteManifest,
+        Action::DeleteBlob(_) => Row::DeleteBlob,
+        Action::Tag(_) => Row::Tag,
+        Action::MountFrom(..) => Row::MountFrom,
+        Action::WriteReserved(_) => Row::WriteReserved,
+    }
+}
+
+/// Whether a job's order names what it asks for.
+async fn is_granted(caller: &Caller, action: Action<'_>, contents: &dyn Contents) -> bool {
+    let Caller::Known(Principal::Job { grants, .. }) = caller else { return false };
+    match action {
+        Action::ListTags(name) | Action::ListReferrers(name) => grants.may_list(name),
+        Action::PullManifest(name, reference) => grants.may_pull_manifest(name, reference),
+        Action::LookForBlob(name, _) if grants.may_look_for_blob(name) => true,
+        Action::LookForBlob(name, digest)
+        | Action::PullBlob(name, digest)
+        | Action::MountFrom(name, digest) => match grants.may_pull_blob(name, digest) {
+            BlobGrant::Yes => true,
+            BlobGrant::No => false,
+            BlobGrant::IfReferredToBy(manifests) => contents.refers(name, &manifests, digest).await,
+        },
+        Action::PushBlob(name) => grants.may_push_blob(name),
+        Action::PushManifest(name) => grants.may_push_manifest(name),
+        Action::Ping
+        | Action::Token
+        | Action::Catalog
+        | Action::DeleteManifest(_)
+        | Action::DeleteBlob(_)
+        | Action::Tag(_)
+        | Action::WriteReserved(_) => false,
+    }
+}
+
+/// A manifest or tag that the operator writes or deletes. What jobs and control push is recorded with their runs.
+pub(super) struct Change {
+    context: OperationContext,
+    operation: Operation,
+    repository: String,
+    reference: String,
+}
+
+impl Change {
+    /// What a request would change; none where it would change nothing that is recorded.
+    pub(super) fn of(request: &Request) -> Option<Self> {
+        let context = request.extensions().get::<OperationContext>()?.clone();
+        let rest = request.uri().path().strip_prefix("/v2/")?;
+        let (repository, reference) = rest.rsplit_once("/manifests/")?;
+        let operation = match *request.method() {
+            Method::PUT => Operation::PushManifest,
+            Method::DELETE => Operation::DeleteManifest,
+            _ => return None,
+        };
+        let is_operator = matches!(context.actor(), Principal::Operator { .. });
+        let (repository, reference) = (repository.to_owned(), reference.to_owned());
+        is_operator.then_some(Self { context, operation, repository, reference })
+    }
+
+    /// Its row of the audit trail; none where it was refused.
+    pub(super) fn entry<B>(self, response: &Response<B>) -> Option<NewAuditEntry> {
+        let Self { context, operation, repository, reference } = self;
+        let separator = if reference.contains(':') || reference.contains('%') { '@' } else { ':' };
+        let digest = response.headers().get(CONTENT_DIGEST).and_then(|digest| digest.to_str().ok());
+        let after = digest.map(|digest| json!({ "digest": digest }));
+        let object = format!("{repository}{separator}{reference}");
+        response.status().is_success().then(|| context.entry(operation, object, None, after))
+    }
+}

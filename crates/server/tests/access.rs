@@ -1,0 +1,241 @@
+//! The whole table of who may call what, walked over HTTP against a real server: every route, every principal.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where an assumption does not hold")]
+
+mod common;
+
+use common::{Door, Served};
+use edgewright_api::access::{Access, Method, REGISTRY_ROUTES, RegistryOperation, RegistryRoute, Rule};
+use edgewright_api::routes::ROUTES;
+use edgewright_model::Digest;
+use edgewright_model::principal::PrincipalKind;
+use reqwest::StatusCode;
+
+/// What a principal is answered, as far as access decides it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    Served,
+    Unauthenticated,
+    Denied,
+}
+
+/// What the table says, given whether anonymous reading is on and the request is among what a job's order names.
+fn expected(kind: PrincipalKind, access: Access, open: bool, granted: bool) -> Expected {
+    // A webhook's secret is no token, and a token is no proof.
+    if access == Access::SIGNED || kind == PrincipalKind::Hook {
+        let is_proven = access == Access::SIGNED && kind == PrincipalKind::Hook;
+        assert_eq!(access.rule(kind) == Rule::Allowed, is_proven);
+        return if is_proven { Expected::Served } else { Expected::Unauthenticated };
+    }
+    let refused = if kind == PrincipalKind::Anonymous { Expected::Unauthenticated } else { Expected::Denied };
+    match access.rule(kind) {
+        Rule::Allowed => Expected::Served,
+        Rule::IfOpen if open => Expected::Served,
+        Rule::Granted if granted => Expected::Served,
+        Rule::IfOpen | Rule::Granted | Rule::Challenged | Rule::Denied => refused,
+    }
+}
+
+fn seen(status: StatusCode) -> Expected {
+    match status {
+        StatusCode::UNAUTHORIZED => Expected::Unauthenticated,
+        StatusCode::FORBIDDEN => Expected::Denied,
+        // Whatever comes of it: access was granted.
+        _ => Expected::Served,
+    }
+}
+
+/// A path with its parameters filled in with what is not there.
+fn example(path: &str) -> String {
+    let digest = Digest::of("nothing").to_string();
+    [
+        ("{number}", "99"),
+        ("{forge}", "generic"),
+        ("{source}", "plants"),
+        ("{name}/poll", "plants/poll"),
+        ("{name}/update", "plants/update"),
+        ("{node}", "hmi/plant-a"),
+        ("{variant}", "hmi/plant-a"),
+        ("{name}", common::OWN),
+        ("{reference}", &digest),
+        ("{digest}", &digest),
+        ("{id}", "00000000-0000-0000-0000-000000000000"),
+    ]
+    .into_iter()
+    .fold(path.to_owned(), |path, (name, value)| path.replace(name, value))
+}
+
+async fn walk(open: bool) {
+    let served = Served::start(open).await;
+    for kind in PrincipalKind::ALL {
+        for route in ROUTES {
+            let path = example(route.path);
+            let answer = served.ask(route.method, &path, Door::of(kind)).await;
+            let want = expected(kind, route.access, open, false);
+            assert_eq!(
+                seen(answer.status()),
+                want,
+                "{kind} {} {path}: {}",
+                route.method.name(),
+                answer.status()
+            );
+            if want != Expected::Served {
+                let error: edgewright_api::ApiError = answer.json().await.unwrap();
+                assert!(error.hint.is_some(), "{kind} {path}: {error:?}");
+            }
+        }
+        for route in REGISTRY_ROUTES.iter().filter(|route| route.when.is_none()) {
+            let path = example(route.path);
+            let answer = served.ask(route.method, &path, Door::of(kind)).await;
+            // The path is in the repository of the job's order.
+            let want = expected(kind, route.operation.access(), open, true);
+            assert_eq!(
+                seen(answer.status()),
+                want,
+                "{kind} {} {path}: {}",
+                route.method.name(),
+                answer.status()
+            );
+            let challenge = answer.headers().get("www-authenticate").is_some();
+            assert_eq!(challenge, want == Expected::Unauthenticated, "{kind} {path}");
+        }
+    }
+    served.close().await;
+}
+
+#[tokio::test]
+async fn every_route_answers_every_principal_as_the_table_says() {
+    walk(true).await;
+}
+
+#[tokio::test]
+async fn without_anonymous_reading_everyone_needs_a_token_but_for_health() {
+    walk(false).await;
+}
+
+#[tokio::test]
+async fn nothing_is_served_that_the_table_does_not_list() {
+    let served = Served::start(true).await;
+    let mut paths: Vec<(&str, Vec<Method>)> = Vec::new();
+    let listed = ROUTES.iter().map(|route| (route.path, route.method));
+    for (path, method) in listed.chain(REGISTRY_ROUTES.iter().map(|route| (route.path, route.method))) {
+        match paths.iter_mut().find(|(known, _)| *known == path) {
+            Some((_, methods)) => methods.push(method),
+            None => paths.push((path, vec![method])),
+        }
+    }
+    for (path, methods) in paths {
+        for method in Method::ALL {
+            // A HEAD is a GET without its body, except in the registry, whose table lists both.
+            let is_head =
+                method == Method::Head && methods.contains(&Method::Get) && !path.starts_with("/v2/");
+            if methods.contains(&method) || is_head {
+                continue;
+            }
+            let answer = served.ask(method, &example(path), Door::Operator).await;
+            assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED, "{} {path}", method.name());
+        }
+    }
+    for path in
+        ["/", "/api", "/api/v1", "/api/v2/status", "/hooks", "/hooks/generic", "/v3/", "/metrics/x", "/v2/x"]
+    {
+        for method in [Method::Get, Method::Post, Method::Delete] {
+            let answer = served.ask(method, path, Door::Operator).await;
+            assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{} {path}", method.name());
+        }
+    }
+    served.close().await;
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_refused_everywhere() {
+    let served = Served::start(true).await;
+    let registry = REGISTRY_ROUTES.iter().filter(|route| route.when.is_none());
+    let registry = registry.map(|route: &RegistryRoute| (route.method, route.path));
+    let routes = ROUTES.iter().map(|route| (route.method, route.path)).chain(registry);
+    for (method, path) in routes {
+        let answer = served.ask(method, &example(path), Door::Wrong).await;
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{} {path}", method.name());
+    }
+    served.close().await;
+}
+
+#[tokio::test]
+async fn neither_loopback_nor_headers_stand_in_for_a_token() {
+    let served = Served::start(true).await;
+    let path = "/api/v1/runs/1/cancel";
+    for (name, value) in [
+        ("x-forwarded-for", "127.0.0.1"),
+        ("forwarded", "for=127.0.0.1"),
+        ("x-real-ip", "127.0.0.1"),
+        ("origin", "http://127.0.0.1"),
+        ("host", "localhost"),
+    ] {
+        let request = served.request(Method::Post, path).header(name, value);
+        assert_eq!(request.send().await.unwrap().status(), StatusCode::UNAUTHORIZED, "{name}");
+    }
+    // A name of the public DNS that leads to loopback: a web page that reads through its reader's browser.
+    for (host, status) in
+        [("evil.example.com", 421), ("evil.example.com:80", 421), ("localhost:1", 200), ("[::1]:1", 200)]
+    {
+        let answer = served.request(Method::Get, "/api/v1/status").header("host", host).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), status, "{host}");
+    }
+    let answer = served.request(Method::Get, "/api/v1/status").send().await.unwrap();
+    assert!(answer.headers().get("x-request-id").is_some());
+    served.close().await;
+}
+
+#[tokio::test]
+async fn a_job_does_what_its_order_names_and_nothing_after_its_end() {
+    let mut served = Served::start(true).await;
+    // What is there already: a base with its blobs, and another image, pushed by the operator.
+    let base = served.push_image(Door::Operator, common::BASE, "base layer").await;
+    let other = served.push_image(Door::Operator, "plants/other", "other layer").await;
+    served.grant_base(&base);
+    let get = async |path: String| served.ask(Method::Get, &path, Door::Job).await.status().as_u16();
+    assert_eq!(get(format!("/v2/{}/manifests/{base}", common::BASE)).await, 200);
+    assert_eq!(get(format!("/v2/{}/blobs/{}", common::BASE, Digest::of("base layer"))).await, 200);
+    for path in [
+        format!("/v2/{}/manifests/v1", common::BASE),
+        format!("/v2/{}/tags/list", common::BASE),
+        format!("/v2/{}/blobs/{}", common::BASE, Digest::of("unrelated")),
+        format!("/v2/plants/other/manifests/{other}"),
+        format!("/v2/plants/other/blobs/{}", Digest::of("other layer")),
+        "/v2/_catalog".to_owned(),
+        "/api/v1/status".to_owned(),
+    ] {
+        assert_eq!(get(path.clone()).await, 403, "{path}");
+    }
+
+    // Its own repository: untagged, with the base's layer mounted.
+    let mount = |from: &str, layer: &str| {
+        format!("/v2/{}/blobs/uploads/?mount={}&from={from}", common::OWN, Digest::of(layer))
+    };
+    let post = async |path: String| served.ask(Method::Post, &path, Door::Job).await.status().as_u16();
+    assert_eq!(post(mount(common::BASE, "base layer")).await, 201);
+    assert_eq!(post(mount("plants/other", "other layer")).await, 202, "it is asked to push it instead");
+    assert_eq!(served.push_blob(Door::Job, common::OWN, "{}").await, 201);
+    assert_eq!(served.push_blob(Door::Job, common::BASE, "{}").await, 403);
+    let image = common::image("base layer");
+    let put = async |name: &str, reference: &str, document: &serde_json::Value| {
+        served.put_manifest(Door::Job, name, reference, document).await
+    };
+    let digest = Digest::of(image.to_string()).to_string();
+    assert_eq!(put(common::OWN, "v1", &image).await, 403, "no tags");
+    assert_eq!(put(common::OWN, &format!("{digest}?tag=v1"), &image).await, 403);
+    assert_eq!(put("plants/other", &digest, &image).await, 403);
+    assert_eq!(put(common::OWN, &digest, &image).await, 201);
+    let mut verdict = image.clone();
+    verdict["artifactType"] = "application/vnd.edgewright.verdict.v1+json".into();
+    assert_eq!(put(common::OWN, &Digest::of(verdict.to_string()).to_string(), &verdict).await, 403);
+    let delete =
+        served.ask(Method::Delete, &format!("/v2/{}/manifests/{digest}", common::OWN), Door::Job).await;
+    assert_eq!(delete.status(), StatusCode::FORBIDDEN);
+    assert_eq!(RegistryOperation::WriteReserved.access().job, Rule::Denied);
+
+    let token = served.end_job();
+    let dead = served.request(Method::Get, &format!("/v2/{}/manifests/{digest}", common::OWN));
+    assert_eq!(dead.bearer_auth(token).send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    served.close().await;
+}

@@ -1,0 +1,171 @@
+//! The audit trail: one row for each change that somebody asked for, written in the transaction of the change.
+
+use edgewright_model::principal::PrincipalId;
+use jiff::Timestamp;
+use serde_json::Value;
+use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
+
+use crate::error::Operation as _;
+use crate::{Store, StoreError, row};
+
+/// A row to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewAuditEntry {
+    /// Who.
+    pub actor: PrincipalId,
+    /// What was done, such as `run.cancel`.
+    pub operation: String,
+    /// What was changed, such as `runs/7`.
+    pub object: String,
+    /// Its state before, where that says something.
+    pub before: Option<Value>,
+    /// Its state afterwards.
+    pub after: Option<Value>,
+    /// The id of the request.
+    pub request: Option<String>,
+}
+
+/// A row that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRow {
+    /// Its number.
+    pub number: i64,
+    /// When.
+    pub at: Timestamp,
+    /// The entry.
+    pub entry: NewAuditEntry,
+}
+
+/// Which rows are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct AuditSelection {
+    /// Only of this principal.
+    pub actor: Option<PrincipalId>,
+    /// Only this operation.
+    pub operation: Option<String>,
+    /// Only this object.
+    pub object: Option<String>,
+    /// Only at or after this time.
+    pub since: Option<Timestamp>,
+    /// Only rows with lower numbers.
+    pub below: Option<i64>,
+    /// How many at most.
+    pub limit: u32,
+}
+
+fn audit_row(row: &SqliteRow) -> Result<AuditRow, StoreError> {
+    Ok(AuditRow {
+        number: row::number(row, "id")?,
+        at: row::text(row, "at")?,
+        entry: NewAuditEntry {
+            actor: row::text(row, "actor")?,
+            operation: row::text(row, "operation")?,
+            object: row::text(row, "object")?,
+            before: row::maybe_json(row, "before")?,
+            after: row::maybe_json(row, "after")?.filter(|value: &Value| !value.is_null()),
+            request: row::maybe(row, "request")?,
+        },
+    })
+}
+
+/// Writes a row, in the transaction of the change.
+pub(crate) async fn note(
+    write: &mut SqliteConnection,
+    entry: &NewAuditEntry,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let json = |value: &Option<Value>| value.as_ref().map(Value::to_string);
+    sqlx::query(
+        "INSERT INTO audit (at, actor, operation, object, before, after, request) VALUES (?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(now.to_string())
+    .bind(entry.actor.to_string())
+    .bind(&entry.operation)
+    .bind(&entry.object)
+    .bind(json(&entry.before))
+    // Rows of the first version always had one; `null` says that nothing is left.
+    .bind(json(&entry.after).unwrap_or_else(|| "null".to_owned()))
+    .bind(&entry.request)
+    .execute(write)
+    .await
+    .doing("write an audit row")?;
+    Ok(())
+}
+
+impl Store {
+    /// Writes a row for a change that was made elsewhere: in the registry, in memory.
+    pub async fn note_audit(&self, entry: &NewAuditEntry, now: Timestamp) -> Result<(), StoreError> {
+        let mut write = self.write().await?;
+        note(&mut write, entry, now).await?;
+        write.commit().await.doing("commit an audit row")
+    }
+
+    /// Rows, newest first.
+    pub async fn audit_trail(&self, selection: &AuditSelection) -> Result<Vec<AuditRow>, StoreError> {
+        // Times are compared as times: their text has fractions of seconds only where there are any.
+        let rows = sqlx::query(
+            "SELECT * FROM audit
+             WHERE (?1 IS NULL OR actor = ?1) AND (?2 IS NULL OR operation = ?2) AND (?3 IS NULL OR object = ?3)
+               AND (?4 IS NULL OR julianday(at) >= julianday(?4)) AND (?5 IS NULL OR id < ?5)
+             ORDER BY id DESC LIMIT ?6",
+        )
+        .bind(selection.actor.as_ref().map(ToString::to_string))
+        .bind(&selection.operation)
+        .bind(&selection.object)
+        .bind(selection.since.map(|since| since.to_string()))
+        .bind(selection.below)
+        .bind(selection.limit)
+        .fetch_all(&self.pool)
+        .await
+        .doing("list audit rows")?;
+        rows.iter().map(audit_row).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(actor: &str, operation: &str, object: &str) -> NewAuditEntry {
+        NewAuditEntry {
+            actor: actor.parse().unwrap(),
+            operation: operation.to_owned(),
+            object: object.to_owned(),
+            before: Some(serde_json::json!("running")),
+            after: None,
+            request: Some("r".to_owned()),
+        }
+    }
+
+    #[tokio::test]
+    async fn rows_are_listed_by_what_is_asked_for_newest_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("control.db")).await.unwrap();
+        let at = |second: i64| Timestamp::from_millisecond(1_700_000_000_000 + second * 500).unwrap();
+        let entries = [
+            entry("operator:token", "run.cancel", "runs/1"),
+            entry("system:releases", "channel.move", "plants/channels/stable"),
+            entry("operator:token", "run.retry", "runs/1"),
+        ];
+        for (second, entry) in (0..).zip(&entries) {
+            store.note_audit(entry, at(second)).await.unwrap();
+        }
+        let numbers = async |selection: AuditSelection| {
+            let rows = store.audit_trail(&AuditSelection { limit: 10, ..selection }).await.unwrap();
+            rows.iter().map(|row| row.number).collect::<Vec<_>>()
+        };
+        let all = AuditSelection::default;
+        assert_eq!(numbers(all()).await, [3, 2, 1]);
+        let operator = Some("operator:token".parse().unwrap());
+        assert_eq!(numbers(AuditSelection { actor: operator, ..all() }).await, [3, 1]);
+        let moves = Some("channel.move".to_owned());
+        assert_eq!(numbers(AuditSelection { operation: moves, ..all() }).await, [2]);
+        assert_eq!(numbers(AuditSelection { object: Some("runs/1".to_owned()), ..all() }).await, [3, 1]);
+        assert_eq!(numbers(AuditSelection { since: Some(at(1)), ..all() }).await, [3, 2]);
+        assert_eq!(numbers(AuditSelection { below: Some(3), ..all() }).await, [2, 1]);
+        let first = store.audit_trail(&AuditSelection { limit: 1, below: Some(2), ..all() }).await.unwrap();
+        assert_eq!(first[0].entry, entries[0]);
+        assert_eq!(first[0].at, at(0));
+    }
+}
