@@ -23,8 +23,13 @@ impl Wake {
 
     /// Waits until somebody wakes; gives why. A wake-up that came during a pass counts.
     pub(super) async fn woken(&self) -> &'static str {
-        self.0.notify.notified().await;
-        self.cause().take().unwrap_or("woken")
+        loop {
+            let cause = self.cause().take();
+            if let Some(cause) = cause {
+                return cause;
+            }
+            self.0.notify.notified().await;
+        }
     }
 
     fn cause(&self) -> std::sync::MutexGuard<'_, Option<&'static str>> {

@@ -111,7 +111,7 @@ fn wanted(
         Follows::Branch(branch) => of_branch(facts, channel, branch),
         Follows::Channel(other) => {
             let Some(at) = held.get(other).copied().flatten() else { return (None, None) };
-            if channel.spec.after.is_none() {
+            if age(channel).is_zero() {
                 return (Some((at, format!("channel `{other}` holds it"))), None);
             }
             after_channel(facts, channel, other, at, made)
