@@ -9,9 +9,11 @@
 //! | [`program`] | where programs are, and which package brings them |
 //! | [`quote`] | a command line that a person can paste into a shell |
 //! | [`kill_inside`] | ends what runs in containers whose engine was killed |
+//! | [`backoff`] | how long to pause after failures |
 //! | [`clock`] | the only place that asks what time it is |
 //! | [`tasks`] | spawned tasks that have a name, are cancelled by token and joined at shutdown |
 
+pub mod backoff;
 pub mod clock;
 pub mod command;
 pub mod context;
@@ -25,6 +27,7 @@ pub mod program;
 pub mod quote;
 pub mod tasks;
 
+pub use backoff::Backoff;
 pub use clock::Clock;
 pub use command::Command;
 pub use context::ProcessContext;
