@@ -7,6 +7,7 @@
 //! | [`commands`] | one function per subcommand |
 //! | [`render`] | documents → text, pure |
 //! | [`output`] | text → terminal |
+//! | [`watch`] | when files of a folder may have changed |
 //! | [`exit`] | errors → messages and exit codes |
 
 mod args;
@@ -18,6 +19,7 @@ mod reader;
 mod render;
 mod sample;
 mod settings;
+mod watch;
 
 use std::process::ExitCode;
 
