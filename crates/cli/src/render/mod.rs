@@ -2,6 +2,7 @@
 //! terminal shows them.
 
 mod explain;
+mod facts;
 mod image;
 mod plan;
 mod rebuild;
