@@ -7,7 +7,7 @@
 //!                                    download
 //! ```
 //!
-//! Invariants (DESIGN, decisions 10 to 13):
+//! Invariants:
 //! - An object is visible if and only if its row exists, and a row is committed only when its bytes survive a power cut.
 //! - No answer completes with wrong bytes; damage hides a blob until a re-push repairs it.
 //! - Reserved tags are answered by the [`TagResolver`]; no client writes them.
