@@ -1,5 +1,7 @@
 //! `setup`: installs what tests and demo need and this machine lacks. Quick and silent where nothing lacks.
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, bail};
 
 use crate::command::{Run, is_installed, is_root};
@@ -24,7 +26,8 @@ const PROGRAMS: [(&str, &str); 11] = [
     ("sshd", "openssh-server"),
 ];
 
-/// Debian's suite that has oras. Bookworm has not, but its C library is new enough for it.
+/// Debian's suite that has oras. Bookworm has not, but its C library is new enough for it. A stable suite keeps its version of oras,
+/// so the suite stands for the version.
 const SUITE_OF_ORAS: &str = "trixie";
 
 /// Installs what lacks, by apt-get.
@@ -50,13 +53,15 @@ pub(crate) fn run() -> anyhow::Result<()> {
     }
 }
 
-/// Installs clients that tests alone need, into `target/tools`.
+/// Installs clients that tests alone need, into the cache folder.
 pub(crate) fn clients() -> anyhow::Result<()> {
-    let folder = workspace::target().join("tools/oras");
+    let folder = root_of_oras()?;
     if is_installed("oras") || folder.exists() {
         return Ok(());
     }
-    println!("setup: oras of Debian {SUITE_OF_ORAS}");
+    println!("setup: fetching oras from Debian {SUITE_OF_ORAS}");
+    let parent = folder.parent().context("the cache folder has no parent")?;
+    std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
     let unfinished = folder.with_extension("new");
     if unfinished.exists() {
         std::fs::remove_dir_all(&unfinished)?;
@@ -67,6 +72,16 @@ pub(crate) fn clients() -> anyhow::Result<()> {
         .run()
         .context("oras cannot be fetched")?;
     Ok(std::fs::rename(unfinished, folder)?)
+}
+
+/// The oras to test with: the machine's own, else the one of [`clients`].
+pub(crate) fn oras() -> anyhow::Result<PathBuf> {
+    if is_installed("oras") { Ok("oras".into()) } else { Ok(root_of_oras()?.join("usr/bin/oras")) }
+}
+
+/// Where [`clients`] puts oras: the root of a small Debian.
+fn root_of_oras() -> anyhow::Result<PathBuf> {
+    Ok(workspace::cache()?.join("oras").join(SUITE_OF_ORAS))
 }
 
 fn lacking() -> Vec<&'static str> {

@@ -1,6 +1,7 @@
 //! `test`: every test of the workspace, cheapest first, with one closing line that counts them all.
 //!
 //! Tests that need podman and friends must not skip here: `EDGEWRIGHT_TESTS_REQUIRE=1` makes a missing tool a failure.
+//! `EDGEWRIGHT_TESTS_ORAS` names the oras that `setup` fetched, where the machine has none.
 
 use std::io::{BufRead as _, BufReader};
 use std::ops::AddAssign;
@@ -114,8 +115,11 @@ fn cargo_test() -> Run {
 
 /// Streams the output of one part and counts its results on the way.
 fn run_part(part: Part) -> anyhow::Result<Counts> {
-    let mut command =
-        cargo_test().arg("--no-fail-fast").args(part.selection()).env("EDGEWRIGHT_TESTS_REQUIRE", "1");
+    let mut command = cargo_test()
+        .arg("--no-fail-fast")
+        .args(part.selection())
+        .env("EDGEWRIGHT_TESTS_REQUIRE", "1")
+        .env("EDGEWRIGHT_TESTS_ORAS", setup::oras()?);
     if part == Part::Tools && !is_root()? {
         // Containers under test need root; compilation does not, and would leave files of root in `target`.
         let variable = format!("CARGO_TARGET_{}_RUNNER", host()?.replace('-', "_").to_uppercase());

@@ -1,6 +1,9 @@
 //! Where things are in this workspace.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
 
 /// The folder of the workspace.
 pub(crate) fn root() -> &'static Path {
@@ -10,6 +13,26 @@ pub(crate) fn root() -> &'static Path {
 /// The folder that nothing in git depends on.
 pub(crate) fn target() -> PathBuf {
     root().join("target")
+}
+
+/// Where tools are kept that are fetched or built once, by version: outside of the tree, so that all checkouts share them.
+pub(crate) fn cache() -> anyhow::Result<PathBuf> {
+    let folder = if let Some(folder) = environment("XDG_CACHE_HOME") {
+        PathBuf::from(folder)
+    } else {
+        let home = environment("HOME")
+            .context("cannot find the cache folder: neither XDG_CACHE_HOME nor HOME is set")?;
+        Path::new(&home).join(".cache")
+    };
+    Ok(folder.join("edgewright"))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "xtask has no settings; this is its one place that reads the environment"
+)]
+fn environment(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 /// All files below a folder, in path order; `target` and hidden folders are left out.

@@ -147,7 +147,7 @@ async fn mirror_blob(
     pulled.map_err(|error| failure::external(Phase::Fetch, &error))?;
     let quiet = edgewright_oci::client::QUIET;
     ctx.client.push_blob_file(to, &path, &blob.digest, blob.size, quiet).await.map_err(registry)?;
-    let _ = std::fs::remove_file(&path);
+    let _ = tokio::fs::remove_file(&path).await;
     Ok(())
 }
 

@@ -1,6 +1,5 @@
 //! The files that an order brings for a step.
 
-use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
@@ -33,8 +32,8 @@ pub(crate) async fn open(
             let path = folder.join(format!("{}.tar", blob.digest.hex()));
             let pulled = ctx.client.pull_blob_file(&blob.repository, &blob.digest, &path, QUIET).await;
             pulled.map_err(|error| failure::registry(Phase::Fetch, &error))?;
-            let file = File::open(&path).map_err(local)?;
-            std::fs::remove_file(&path).map_err(local)?;
+            let file = tokio::fs::File::open(&path).await.map_err(local)?.into_std().await;
+            tokio::fs::remove_file(&path).await.map_err(local)?;
             Ok(Box::new(BufReader::new(file)))
         }
     }

@@ -158,7 +158,7 @@ impl ImageState {
             .await
             .map_err(|error| failure::registry(Phase::Push, &error))?;
         // It is in the registry now; the folder goes with the job anyway.
-        let _ = std::fs::remove_file(&layer.path);
+        let _ = tokio::fs::remove_file(&layer.path).await;
         Ok(())
     }
 
@@ -190,7 +190,7 @@ async fn copy_blob(
     let quiet = edgewright_oci::client::QUIET;
     let size = ctx.client.pull_blob_file(from, digest, &path, quiet).await.map_err(fault)?;
     ctx.client.push_blob_file(to, &path, digest, size, quiet).await.map_err(fault)?;
-    let _ = std::fs::remove_file(&path);
+    let _ = tokio::fs::remove_file(&path).await;
     Ok(())
 }
 

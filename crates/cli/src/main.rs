@@ -8,6 +8,7 @@
 //! | [`commands`] | one function per subcommand |
 //! | [`render`] | documents → text, pure |
 //! | [`output`] | text → terminal |
+//! | [`watch`] | when files of a folder may have changed |
 //! | [`exit`] | errors → messages and exit codes |
 
 mod args;
@@ -20,6 +21,7 @@ mod reader;
 mod render;
 mod sample;
 mod settings;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -166,12 +166,16 @@ fn built(view: &Value) -> Vec<&str> {
 #[tokio::test]
 async fn watching_follows_uncommitted_files() {
     let world = World::new("none");
+    world.write(".gitignore", "*.log\n");
     world.commit().await;
     let mut watch = world.start(&["run", "--watch"]);
     let first = world.finished(1).await;
     assert_eq!(built(&first), ["base", "hmi/plant-a", "hmi/plant-b"], "{}", watch.printed());
     watch.prints("watching").await;
 
+    // Neither is a change: the next run is that of the file below.
+    world.write("build.log", "ignored\n");
+    world.write(".git/description", "git's own\n");
     world.write("sites/plant-a/files/etc/site", "changed\n");
     let second = world.finished(2).await;
     assert_eq!((built(&second), &second["run"]["state"]), (vec!["hmi/plant-a"], &"passed".into()));

@@ -1,4 +1,4 @@
-//! Locks: the outside inputs of an image, pinned (DESIGN section 9, decision 4).
+//! Locks: the outside inputs of an image, pinned.
 
 use std::collections::BTreeMap;
 

@@ -444,7 +444,7 @@ pub struct Exception {
     pub until: jiff::civil::Date,
 }
 
-/// Where a variant's extra layers come from, below `sites/NAME/`; see `DESIGN.md` section 3 on precedence.
+/// Where a variant's extra layers come from, below `sites/NAME/`, the more general first: a later folder wins.
 pub fn overlay_folders(variant: &VariantName) -> Vec<TreePath> {
     let Some(site) = &variant.site else { return Vec::new() };
     let mut folders =

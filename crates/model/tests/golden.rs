@@ -23,12 +23,16 @@ fn good() -> Definition {
     parsed.definition.unwrap()
 }
 
+fn path(text: &str) -> TreePath {
+    text.parse().unwrap()
+}
+
 fn variant(text: &str) -> VariantName {
     text.parse().unwrap()
 }
 
 #[test]
-fn the_whole_format_is_read() {
+fn a_source_is_read() {
     let definition = good();
     let source = &definition.source;
     assert_eq!(source.name.as_str(), "plant-os");
@@ -43,7 +47,12 @@ fn the_whole_format_is_read() {
     assert_eq!(source.channels[&"edge".parse().unwrap()].follows, Follows::DefaultBranch);
     let stages = &source.rollouts[&"careful".parse().unwrap()].stages;
     assert_eq!((stages[1].percent, stages[2].percent), (Some(10), None));
+    assert_eq!(definition.exceptions[0].until.to_string(), "2027-03-31");
+}
 
+#[test]
+fn images_and_their_steps_are_read() {
+    let definition = good();
     let base = &definition.images[&"base".parse().unwrap()];
     assert_eq!((&base.from, base.per), (&From::Scratch, Per::Image));
     let Step::Bootstrap(bootstrap) = &base.steps[0] else { panic!("{:?}", base.steps) };
@@ -65,7 +74,6 @@ fn the_whole_format_is_read() {
     let Step::Files(step) = &hmi.steps[1] else { panic!("{:?}", hmi.steps) };
     assert_eq!(step.modes, [("usr/bin/*".to_owned(), 0o755), ("etc/x".to_owned(), 0o600)]);
     assert_eq!((step.owner, step.delete[0].as_str()), (Owner { user: 1000, group: 0 }, "etc/motd"));
-    let path = |text: &str| text.parse::<TreePath>().unwrap();
     let directory = |text: &str, mode, owner| DirectorySpec { path: path(text), mode, owner };
     assert_eq!(
         step.directories,
@@ -80,6 +88,15 @@ fn the_whole_format_is_read() {
         (&b"plant"[..], &[1, 0, 255][..])
     );
     assert_eq!(step.hard_links[&path("etc/y")], path("etc/x"));
+    assert_eq!(hmi.test.inherit.as_ref().unwrap().lanes, BTreeSet::from([Lane::Vm, Lane::Upgrade]));
+    let vendor = &definition.images[&"vendor".parse().unwrap()];
+    assert!(matches!(&vendor.from, From::External(it) if it.to_string() == "quay.io/fedora/fedora-bootc:42"));
+    assert!(vendor.test.lanes.is_empty());
+}
+
+#[test]
+fn checks_are_read() {
+    let definition = good();
     let vendor = &definition.images[&"vendor".parse().unwrap()];
     let asserts: Vec<&Assertion> = vendor
         .checks
@@ -115,10 +132,6 @@ fn the_whole_format_is_read() {
         Assertion::Greenboot,
     ];
     assert_eq!(asserts, want.iter().collect::<Vec<_>>());
-    assert_eq!(hmi.test.inherit.as_ref().unwrap().lanes, BTreeSet::from([Lane::Vm, Lane::Upgrade]));
-    assert!(matches!(&vendor.from, From::External(it) if it.to_string() == "quay.io/fedora/fedora-bootc:42"));
-    assert!(vendor.test.lanes.is_empty());
-    assert_eq!(definition.exceptions[0].until.to_string(), "2027-03-31");
 }
 
 #[test]

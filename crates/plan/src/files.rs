@@ -1,19 +1,21 @@
 //! The listing of a `files` step: which paths the layer holds, with mode, owner and content.
 
 mod declared;
+mod found;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use edgewright_model::Digest;
 use edgewright_model::format::Diagnostic;
+use edgewright_model::glob::Glob;
 use edgewright_model::spec::{DirectorySpec, FilesStep, Owner, Xattrs};
 use edgewright_model::tree::{ContentId, EntryKind, Tree, TreePath};
 
+use self::found::{Fault, Found};
 use crate::key::Fields;
 use crate::limits;
-use crate::template::{SUFFIX, Scope, Templates};
-use edgewright_model::glob::Glob;
+use crate::template::{Scope, Templates};
 
 /// Permission bits of files for which no pattern says otherwise.
 const MODE: u32 = 0o644;
@@ -133,6 +135,13 @@ impl<'a> Rules<'a> {
         })
     }
 
+    /// The mode of a file: the last pattern that matches decides, else its kind.
+    fn mode(&self, path: &TreePath, kind: EntryKind) -> u32 {
+        let by_pattern = self.modes.iter().rev().find(|(glob, _)| glob.matches(path.as_str()));
+        let by_kind = if kind == EntryKind::Executable { MODE_EXECUTABLE } else { MODE };
+        by_pattern.map_or(by_kind, |(_, mode)| *mode)
+    }
+
     fn xattrs(&self, path: &TreePath) -> Xattrs {
         self.xattrs.get(path).map(|xattrs| (*xattrs).clone()).unwrap_or_default()
     }
@@ -179,76 +188,23 @@ fn modes(modes: &[(String, u32)], file: &TreePath) -> Result<Vec<(Glob, u32)>, D
 impl Folder {
     /// Lists a folder. All faults are returned, not only the first.
     pub(crate) fn list(tree: &Tree, folder: &TreePath, rules: &Rules<'_>) -> Result<Self, Vec<Diagnostic>> {
-        let (owner, modes) = (rules.owner, &rules.modes);
         let (mut entries, mut bytes) = (0, 0);
-        let mut plain: BTreeMap<TreePath, LayerEntry> = BTreeMap::new();
-        let mut templates: BTreeMap<TreePath, Template> = BTreeMap::new();
+        let mut found = Found::default();
         let mut faults = Vec::new();
         for (path, entry) in tree.below(folder) {
             entries += 1;
             bytes += entry.size;
             let source = folder.join(&path);
-            let mut fault = |message: String, hint: &str| {
+            if let Err(Fault { message, hint }) = found.add(tree, &source, path, entry, rules) {
                 let hint = Some(hint.to_owned());
-                faults.push(Diagnostic { file: Some(source.clone()), place: None, message, hint });
-            };
-            let target = path.as_str().strip_suffix(SUFFIX).filter(|_| entry.kind != EntryKind::Link);
-            let target = match target.map(str::parse::<TreePath>) {
-                None => path.clone(),
-                Some(Ok(target)) if !target.as_str().ends_with('/') => target,
-                Some(_) => {
-                    fault("a template needs a name before `.j2`".to_owned(), "rename it");
-                    continue;
-                }
-            };
-            if plain.contains_key(&target) || templates.contains_key(&target) {
-                fault(
-                    format!("`{target}` is there twice: as a file and as a template"),
-                    "keep one of `NAME` and `NAME.j2`",
-                );
-                continue;
+                faults.push(Diagnostic { file: Some(source), place: None, message, hint });
             }
-            let executable = entry.kind == EntryKind::Executable;
-            let by_pattern =
-                || modes.iter().rev().find(|(glob, _)| glob.matches(target.as_str())).map(|(_, mode)| *mode);
-            let mode = by_pattern().unwrap_or(if executable { MODE_EXECUTABLE } else { MODE });
-            let kind = match entry.kind {
-                EntryKind::Submodule => {
-                    fault(
-                        "a submodule's files are not part of the repository".to_owned(),
-                        "copy the files in, or fetch them in a containerfile step",
-                    );
-                    continue;
-                }
-                EntryKind::Link => {
-                    let bytes = tree.content(&source);
-                    let Some(link) = bytes.and_then(|bytes| std::str::from_utf8(bytes).ok()) else {
-                        fault("the link's target is not UTF-8 or too long".to_owned(), "make it shorter");
-                        continue;
-                    };
-                    LayerKind::Link { target: link.to_owned() }
-                }
-                EntryKind::File | EntryKind::Executable if target != path => {
-                    let xattrs = rules.xattrs(&target);
-                    templates.insert(target.clone(), Template { source, path: target, mode, owner, xattrs });
-                    continue;
-                }
-                EntryKind::File | EntryKind::Executable => LayerKind::File {
-                    mode,
-                    content: Content::Git { id: entry.content.clone(), size: entry.size },
-                },
-            };
-            let xattrs = rules.xattrs(&target);
-            plain.insert(target.clone(), LayerEntry { path: target, kind, owner, xattrs });
         }
+        let Found { mut plain, templates } = found;
         let hint = "build large content outside, and fetch it by digest in a containerfile step";
         faults.extend(limits::exceeded(folder, entries, bytes, hint));
-        declared::add(
-            rules,
-            &mut plain,
-            |path| templates.get(path).map(|template| template.mode),
-            &mut faults,
-        );
+        let template_mode = |path: &TreePath| templates.get(path).map(|template| template.mode);
+        declared::add(rules, &mut plain, template_mode, &mut faults);
         if !faults.is_empty() {
             return Err(faults);
         }

@@ -1,4 +1,4 @@
-//! Keys: what goes into one, and how. Equal keys mean equal image bytes (DESIGN section 9, decision 1).
+//! Keys: what goes into one, and how. Equal keys mean equal image bytes.
 //!
 //! ```text
 //! key_0 = H(format, compressor, platform, scratch | external digest)

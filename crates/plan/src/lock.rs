@@ -1,4 +1,4 @@
-//! Which lock each image is built with (DESIGN section 9, decision 4).
+//! Which lock each image is built with.
 //!
 //! A lock answers a request. Among the locks that answer the *present* request, the committed one and the overlays on
 //! the server, the one with the latest epoch wins, the committed one where they are equal: an image never goes backwards

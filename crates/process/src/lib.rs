@@ -11,7 +11,7 @@
 //! | [`kill_inside`] | ends what runs in containers whose engine was killed |
 //! | [`backoff`] | how long to pause after failures |
 //! | [`clock`] | the only place that asks what time it is |
-//! | [`tasks`] | spawned tasks that have a name, are cancelled by token and joined at shutdown |
+//! | [`tasks`] | spawned tasks: named, cancelled by token and joined at shutdown, or owned by one value |
 
 pub mod backoff;
 pub mod clock;
@@ -35,5 +35,5 @@ pub use error::{CommandError, Ended};
 pub use inside::kill_inside;
 pub use output::{Finished, Output, Stream};
 pub use program::which;
-pub use tasks::Tasks;
+pub use tasks::{OwnedTask, Tasks};
 pub use tokio_util::sync::CancellationToken;

@@ -1,13 +1,16 @@
-//! Tracked tasks: every spawned future has a name, is cancelled by token and joined at shutdown.
+//! Tracked tasks: every spawned future has a name, is cancelled by token and joined at shutdown; or it has one owner, and ends
+//! with it. Nothing else of the workspace spawns.
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinError};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 /// A set of tasks. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -58,6 +61,7 @@ impl Tasks {
             id
         };
         let entry = Entry { running: Arc::clone(&self.running), id, name };
+        #[expect(clippy::disallowed_methods, reason = "this is what everything else uses")]
         let handle = self.tracker.spawn(async move {
             let _entry = entry;
             future.await;
@@ -86,6 +90,29 @@ impl Tasks {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Running> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A task with one owner, who awaits it. Dropped before its end, it is aborted. It is for work that goes on while its owner does
+/// something else; a future that is awaited at once needs no task.
+#[derive(Debug)]
+#[must_use = "a task that is dropped is aborted"]
+pub struct OwnedTask<T>(AbortOnDropHandle<T>);
+
+impl<T: Send + 'static> OwnedTask<T> {
+    /// Starts a task. Must be called inside a runtime.
+    pub fn spawn(future: impl Future<Output = T> + Send + 'static) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the handle aborts the task when it is dropped")]
+        let handle = tokio::spawn(future);
+        Self(AbortOnDropHandle::new(handle))
+    }
+}
+
+impl<T> Future for OwnedTask<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context)
     }
 }
 
@@ -119,6 +146,23 @@ mod tests {
         assert!(tasks.names().contains(&"waiter".to_owned()));
         tasks.shutdown(Duration::from_secs(10)).await.unwrap();
         assert!(tasks.names().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_owned_task_gives_its_result_and_ends_with_its_owner() {
+        assert_eq!(OwnedTask::spawn(async { 7 }).await.unwrap(), 7);
+        assert!(OwnedTask::spawn(async { panic!("on purpose") }).await.unwrap_err().is_panic());
+
+        let (held, mut released) = tokio::sync::oneshot::channel::<()>();
+        let task = OwnedTask::spawn(async move {
+            let _held = held;
+            std::future::pending::<()>().await;
+        });
+        assert!(
+            released.try_recv().is_err_and(|error| error == tokio::sync::oneshot::error::TryRecvError::Empty)
+        );
+        drop(task);
+        released.await.unwrap_err();
     }
 
     #[tokio::test]

@@ -127,7 +127,7 @@ fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> BackupE
 
 /// Copies both databases of a data folder into a file that does not exist, also while a server runs on the folder.
 pub async fn backup(folder: &DataFolder, file: &Path, now: Timestamp) -> Result<Manifest, BackupError> {
-    if !folder.database().exists() || !folder.registry().join(REGISTRY).exists() {
+    if !(is_there(&folder.database()).await && is_there(&folder.registry().join(REGISTRY)).await) {
         return Err(BackupError::Nothing { root: folder.root().to_owned() });
     }
     let near = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -159,23 +159,36 @@ pub async fn backup(folder: &DataFolder, file: &Path, now: Timestamp) -> Result<
     .await
 }
 
+async fn is_there(path: &Path) -> bool {
+    tokio::fs::try_exists(path).await.unwrap_or(false)
+}
+
+/// Whether a folder holds anything. One that cannot be read is found out by whoever writes to it.
+async fn holds_anything(folder: &Path) -> bool {
+    match tokio::fs::read_dir(folder).await {
+        Ok(mut entries) => entries.next_entry().await.is_ok_and(|entry| entry.is_some()),
+        Err(_) => false,
+    }
+}
+
 /// Fills an empty folder from a backup. Channels answer nothing until the first release afterwards.
 pub async fn restore(file: &Path, folder: &DataFolder) -> Result<Manifest, BackupError> {
     let root = folder.root();
-    if std::fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_some()) {
+    if holds_anything(root).await {
         return Err(BackupError::NotEmpty { root: root.to_owned() });
     }
     let _lock = folder.lock()?;
-    std::fs::create_dir_all(folder.registry()).map_err(io("make", &folder.registry()))?;
+    let registry = folder.registry();
+    tokio::fs::create_dir_all(&registry).await.map_err(io("make", &registry))?;
     let (file, to, registry) =
-        (file.to_owned(), folder.root().join("control.db.part"), folder.registry().join(REGISTRY));
+        (file.to_owned(), folder.root().join("control.db.part"), registry.join(REGISTRY));
     let control = to.clone();
     let manifest = blocking(move || unpack(&file, &control, &registry)).await?;
     let store = Store::open(&to).await?;
     store.forget_positions().await?;
     store.close().await;
     // Last: a folder whose restore was cut off holds no control.db, and so is no data folder.
-    std::fs::rename(&to, folder.database()).map_err(io("name", &to))?;
+    tokio::fs::rename(&to, folder.database()).await.map_err(io("name", &to))?;
     Ok(manifest)
 }
 

@@ -70,7 +70,7 @@ impl Mirror {
     /// Makes sure that a commit, found by a poll, is here.
     pub async fn ensure(&self, commit: &CommitId) -> Result<(), SourceError> {
         let mut is_clear = self.fetching.lock().await;
-        if self.folder.exists() && self.repository().has(commit).await.unwrap_or(false) {
+        if self.is_there().await && self.repository().has(commit).await.unwrap_or(false) {
             return Ok(());
         }
         self.update(None, &mut is_clear).await?;
@@ -85,7 +85,7 @@ impl Mirror {
     /// A commit's files, fetched where needed; repairs a damaged mirror once.
     pub async fn read_tree(&self, commit: &CommitId) -> Result<Tree, SourceError> {
         // Nearly always it is here; what is wrong otherwise is found out below.
-        if self.folder.exists()
+        if self.is_there().await
             && let Ok(tree) = self.repository().read_tree(commit).await
         {
             return Ok(tree);
@@ -108,7 +108,7 @@ impl Mirror {
     /// Packs what many fetches left, and drops what no branch reached for 90 days. Run it now and then.
     pub async fn maintain(&self) -> Result<(), SourceError> {
         let mut is_clear = self.fetching.lock().await;
-        if !self.folder.exists() {
+        if !self.is_there().await {
             return Ok(());
         }
         *is_clear = false;
@@ -122,7 +122,7 @@ impl Mirror {
     }
 
     async fn update(&self, commit: Option<&CommitId>, is_clear: &mut bool) -> Result<(), SourceError> {
-        if !self.is_usable() {
+        if !self.is_usable().await {
             return self.rebuild().await;
         }
         if !std::mem::take(is_clear) {
@@ -141,9 +141,16 @@ impl Mirror {
         }
     }
 
+    /// Whether it was fetched before.
+    async fn is_there(&self) -> bool {
+        tokio::fs::try_exists(&self.folder).await.unwrap_or(false)
+    }
+
     /// Whether it looks like a repository. What is wrong inside shows when it is fetched into.
-    fn is_usable(&self) -> bool {
-        self.folder.join("HEAD").is_file() && self.folder.join("objects").is_dir()
+    async fn is_usable(&self) -> bool {
+        let head = tokio::fs::metadata(self.folder.join("HEAD")).await;
+        let objects = tokio::fs::metadata(self.folder.join("objects")).await;
+        head.is_ok_and(|metadata| metadata.is_file()) && objects.is_ok_and(|metadata| metadata.is_dir())
     }
 
     async fn rebuild(&self) -> Result<(), SourceError> {

@@ -10,18 +10,20 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, BufRead as _, BufReader, PipeWriter, Read, Write as _};
-use std::sync::{Arc, PoisonError, mpsc};
+use std::sync::{Arc, PoisonError};
 
 use edgewright_model::names::CommitId;
 use edgewright_model::tree::{ContentId, Entry, Tree, TreePath, is_loaded, is_pointer_sized};
-use tokio::sync::oneshot;
-use tokio_util::task::AbortOnDropHandle;
+use edgewright_process::OwnedTask;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::git::Git;
 use crate::parse::{self, Listed};
 use crate::repository::{CommitInfo, Repository};
 
-/// Questions that are asked before answers are read: fewer bytes than a pipe holds.
+/// Questions of callers that wait for their turn; further callers wait until there is room.
+const QUEUE: usize = 4;
+/// Names that are asked for before answers are read: fewer bytes than a pipe holds.
 const WINDOW: usize = 256;
 /// The largest commit or directory, in bytes.
 const OBJECT_LIMIT: u64 = 64 * 1024 * 1024;
@@ -48,7 +50,7 @@ type Question = Box<dyn FnOnce(&mut Objects) -> io::Result<()> + Send>;
 pub struct Reader {
     questions: mpsc::Sender<Question>,
     git: Git,
-    _process: AbortOnDropHandle<()>,
+    _process: OwnedTask<()>,
 }
 
 impl std::fmt::Debug for Reader {
@@ -59,19 +61,19 @@ impl std::fmt::Debug for Reader {
 
 impl Reader {
     pub(crate) fn start(repository: &Repository) -> Self {
-        let (questions, asked) = mpsc::channel::<Question>();
+        let (questions, mut asked) = mpsc::channel::<Question>(QUEUE);
         let command = repository.command().args(["cat-file", "--batch-command", "--buffer"]);
         let dialogue = command.run_dialogue(move |ask, answers| {
             let mut objects = Objects { ask, answers: BufReader::new(answers) };
             // Whoever asked hears the end of the channel.
-            while asked.recv().is_ok_and(|question| question(&mut objects).is_ok()) {}
+            while asked.blocking_recv().is_some_and(|question| question(&mut objects).is_ok()) {}
         });
-        let task = tokio::spawn(async move {
+        let process = OwnedTask::spawn(async move {
             if let Err(error) = dialogue.await {
                 tracing::debug!(%error, "a reader of commits ended early");
             }
         });
-        Self { questions, git: repository.git.clone(), _process: AbortOnDropHandle::new(task) }
+        Self { questions, git: repository.git.clone(), _process: process }
     }
 
     /// Where a branch stands; none where there is none.
@@ -99,7 +101,7 @@ impl Reader {
             // Who asked may be gone; the next question is answered all the same.
             ask(objects).map(|value| drop(answer.send(value)))
         });
-        self.questions.send(question).ok()?;
+        self.questions.send(question).await.ok()?;
         answered.await.ok()
     }
 }

@@ -46,8 +46,8 @@ impl Worktree {
     /// Reads a folder, which may lie within a repository, be one, or have nothing to do with git.
     pub async fn read(git: &Git, folder: &Path) -> Result<Self, SourceError> {
         let io_error = |source| SourceError::Io { path: folder.to_owned(), source };
-        let folder = folder.canonicalize().map_err(io_error)?;
-        std::fs::read_dir(&folder).map_err(io_error)?;
+        let folder = tokio::fs::canonicalize(folder).await.map_err(io_error)?;
+        drop(tokio::fs::read_dir(&folder).await.map_err(io_error)?);
         if Git::looks_bare(&folder) {
             return Err(SourceError::Bare { folder });
         }

@@ -142,43 +142,53 @@ async fn a_folder_is_read_as_it_stands_and_left_alone() {
     assert_eq!((unborn.tree.entries.len(), unborn.head, unborn.dirty), (0, None, true));
 }
 
-#[tokio::test]
-async fn archives_are_canonical() {
+/// A folder with a file of 5 MB, and one that Git LFS left.
+async fn folder_to_pack() -> (Sandbox, Worktree) {
     let sandbox = Sandbox::new();
     let upstream = sandbox.repository("up").await;
-    let long = format!("{}/end", "folder".repeat(30));
     upstream.write("big", &vec![9; 5_000_000]);
     upstream.write("pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n");
     upstream.commit("big").await;
     let worktree = Worktree::read(&sandbox.git, &upstream.folder).await.unwrap();
-    let entry = |path: &str, mode, kind| PackEntry {
+    (sandbox, worktree)
+}
+
+fn pack_entry(path: &str, mode: u32, kind: PackKind) -> PackEntry {
+    PackEntry {
         path: path.to_owned(),
         mode,
         user: 0,
         group: 7,
         xattrs: std::collections::BTreeMap::new(),
         kind,
-    };
-    let content = |path: &str| {
-        let entry = &worktree.tree.entries[&path.parse().unwrap()];
-        PackKind::Content(entry.content.clone(), entry.size)
-    };
-    let pointer = vec![entry("etc/big", 0o644, content("pointer")), entry("etc/z", 0o644, content("big"))];
-    let refused = worktree.repository.pack(pointer, Timestamp::UNIX_EPOCH, Vec::new()).await.unwrap_err();
-    assert!(matches!(refused, PackError::Pointer { path } if path == "etc/big"));
+    }
+}
+
+fn content(worktree: &Worktree, path: &str) -> PackKind {
+    let entry = &worktree.tree.entries[&path.parse().unwrap()];
+    PackKind::Content(entry.content.clone(), entry.size)
+}
+
+fn epoch() -> Timestamp {
+    Timestamp::from_second(1_700_000_000).unwrap()
+}
+
+#[tokio::test]
+async fn archives_are_canonical() {
+    let (_sandbox, worktree) = folder_to_pack().await;
+    let long = format!("{}/end", "folder".repeat(30));
     let mut entries = vec![
-        entry("usr/bin/z", 0o4755, content("README")),
-        entry("etc/a", 0o600, PackKind::Bytes(Arc::from(*b"text"))),
-        entry("etc/big", 0o644, content("big")),
-        entry("etc/link", 0o777, PackKind::Link(long.clone())),
-        entry(&long, 0o644, content("README")),
-        entry("etc/dir", 0o750, PackKind::Directory),
-        entry(r"etc/dev-x\x2dy.device", 0o644, PackKind::Bytes(Arc::from(*b""))),
+        pack_entry("usr/bin/z", 0o4755, content(&worktree, "README")),
+        pack_entry("etc/a", 0o600, PackKind::Bytes(Arc::from(*b"text"))),
+        pack_entry("etc/big", 0o644, content(&worktree, "big")),
+        pack_entry("etc/link", 0o777, PackKind::Link(long.clone())),
+        pack_entry(&long, 0o644, content(&worktree, "README")),
+        pack_entry("etc/dir", 0o750, PackKind::Directory),
+        pack_entry(r"etc/dev-x\x2dy.device", 0o644, PackKind::Bytes(Arc::from(*b""))),
     ];
-    let epoch = Timestamp::from_second(1_700_000_000).unwrap();
-    let first = worktree.repository.pack(entries.clone(), epoch, Vec::new()).await.unwrap();
+    let first = worktree.repository.pack(entries.clone(), epoch(), Vec::new()).await.unwrap();
     entries.reverse();
-    let second = worktree.repository.pack(entries.clone(), epoch, Vec::new()).await.unwrap();
+    let second = worktree.repository.pack(entries, epoch(), Vec::new()).await.unwrap();
     assert!(first == second);
     let digest = edgewright_model::Digest::of(&first).to_string();
     assert_eq!(
@@ -209,30 +219,44 @@ async fn archives_are_canonical() {
         ("usr/bin/z", 0o4755, 6),
     ];
     assert_eq!(seen, want.map(|(path, mode, size)| (path.to_owned(), mode, size)));
+}
 
-    // Attributes may hold any bytes; hard links come behind what they name.
-    let mut file = entry("z", 0o644, PackKind::Bytes(Arc::from(*b"text")));
+/// Attributes may hold any bytes; hard links come behind what they name.
+#[tokio::test]
+async fn archives_have_attributes_and_hard_links() {
+    let (_sandbox, worktree) = folder_to_pack().await;
+    let mut file = pack_entry("z", 0o644, PackKind::Bytes(Arc::from(*b"text")));
     file.xattrs = [("security.capability".to_owned(), vec![1, 0, b'\n', 255])].into();
-    let link = entry("a", 0o644, PackKind::HardLink("z".to_owned()));
-    let tar = worktree.repository.pack(vec![link.clone(), file], epoch, Vec::new()).await.unwrap();
+    let link = pack_entry("a", 0o644, PackKind::HardLink("z".to_owned()));
+    let tar = worktree.repository.pack(vec![link.clone(), file], epoch(), Vec::new()).await.unwrap();
     let mut archive = tar::Archive::new(&tar[..]);
     let kinds: Vec<_> = archive.entries().unwrap().map(|it| it.unwrap().header().entry_type()).collect();
     assert_eq!(kinds, [tar::EntryType::Regular, tar::EntryType::Link]);
     let record = b"34 SCHILY.xattr.security.capability=\x01\x00\n\xff\n";
     assert!(tar.windows(record.len() - 3).any(|window| window == &record[3..]), "the record is in it");
-    let dangling = worktree.repository.pack(vec![link], epoch, Vec::new()).await.unwrap_err();
+    let dangling = worktree.repository.pack(vec![link], epoch(), Vec::new()).await.unwrap_err();
     assert!(dangling.to_string().contains("hard link"), "{dangling}");
+}
 
+#[tokio::test]
+async fn archives_of_what_cannot_be_packed_are_refused() {
+    let (_sandbox, worktree) = folder_to_pack().await;
+    let pack = async |entries| worktree.repository.pack(entries, epoch(), Vec::new()).await;
+    let pointer = vec![
+        pack_entry("etc/big", 0o644, content(&worktree, "pointer")),
+        pack_entry("etc/z", 0o644, content(&worktree, "big")),
+    ];
+    let refused = pack(pointer).await.unwrap_err();
+    assert!(matches!(refused, PackError::Pointer { path } if path == "etc/big"));
     for bad in ["/abs", "a/../b", "", "a//b", "./a"] {
-        let result =
-            worktree.repository.pack(vec![entry(bad, 0, PackKind::Directory)], epoch, Vec::new()).await;
+        let result = pack(vec![pack_entry(bad, 0, PackKind::Directory)]).await;
         assert!(matches!(result, Err(PackError::Entry { .. })), "{bad}");
     }
-    entries.push(entries[0].clone());
-    let twice = worktree.repository.pack(entries, epoch, Vec::new()).await.unwrap_err();
+    let entry = pack_entry("etc/dir", 0o750, PackKind::Directory);
+    let twice = pack(vec![entry.clone(), entry]).await.unwrap_err();
     assert!(twice.to_string().ends_with("is packed twice"));
     let missing = PackKind::Content(ContentId::new(&"0".repeat(40)), 1);
-    let gone = worktree.repository.pack(vec![entry("a", 0, missing)], epoch, Vec::new()).await.unwrap_err();
+    let gone = pack(vec![pack_entry("a", 0, missing)]).await.unwrap_err();
     assert!(matches!(gone, PackError::Source(SourceError::Damaged { .. })), "{gone:?}");
 }
 

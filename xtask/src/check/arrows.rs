@@ -1,4 +1,4 @@
-//! Crate arrows point one way: the table of DESIGN section 4 as data, compared with `cargo metadata`.
+//! Crate arrows point one way: [`ARROWS`], compared with `cargo metadata`.
 //!
 //! Only what ships counts: a test may use a crate above its own (the builder's tests push to our registry). The pure crates are
 //! held to more: no async, files, network, clock or environment, neither by dependency nor by `std`.

@@ -4,7 +4,10 @@ mod arrows;
 mod deny;
 mod docs;
 mod files;
+mod module_arrows;
 mod modules;
+mod references;
+mod syntax;
 
 use std::time::Instant;
 
@@ -17,12 +20,14 @@ use crate::{generate, workspace};
 type Step = (&'static str, fn() -> anyhow::Result<()>);
 
 /// Quick ones first, so that a typo is not answered after minutes.
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 10] = [
     ("format", || cargo(&["fmt", "--all", "--check"])),
     ("file rules", files::check),
     ("module files", modules::check),
     ("documents", docs::check),
+    ("references", references::check),
     ("crate arrows", arrows::check),
+    ("module arrows", module_arrows::check),
     ("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])),
     ("generated files", generate::check),
     ("licences, bans and sources of dependencies", deny::check),

@@ -50,94 +50,125 @@ pub(crate) fn run() -> anyhow::Result<()> {
     say(&workspace::shown(&place.source));
 
     story.step("The server: it polls the repository and hosts the images");
-    let mut server = Server::start(program.clone(), &place)?;
+    let server = Server::start(program.clone(), &place)?;
     say(&format!("{} (log: {})", server.url(), workspace::shown(&place.log)));
 
-    story.step("The first run; most of its time is Debian's bootstrap");
-    let first = server.wait_for_run(&source.head()?, FIRST_RUN_LIMIT, &story)?;
-    ensure_state(&server, &first, "passed")?;
-    let released = digests(&server)?;
-    for variant in ROLES {
-        ensure!(released.contains_key(variant), "{variant} is not released, though the run passed");
-    }
-    say(&server.cli(&["images"]).answer()?);
-
-    story.step("Any OCI client can pull an image; here skopeo, by the channel's tag");
-    let reference = format!("docker://{}/plant-os/hmi/plant-a:stable", server.address);
-    Run::new("skopeo")
-        .args(["copy", "--quiet", "--src-tls-verify=false", &reference])
-        .arg(format!("oci:{}:plant-a", place.pulled.display()))
-        .run()?;
-    say(&format!("{reference}\n  -> {}", workspace::shown(&place.pulled)));
-
-    story.step("A commit changes one file of one site");
-    let commit = source.change(
-        "sites/plant-a/files/etc/plant/site.conf",
-        "shift_change=06:00",
-        "shift_change=05:30",
-        "plant-a: earlier shift",
-    )?;
-    say(&source.last_change()?);
-    let second = server.wait_for_run(&commit, RUN_LIMIT, &story)?;
-    ensure_state(&server, &second, "passed")?;
-    let after = digests(&server)?;
-    ensure_changed(&released, &after, &["gateway/plant-a", "hmi/plant-a"])?;
-    ensure_tested(&second, &["gateway/plant-a", "hmi/plant-a"])?;
-    say(
-        "Built and tested: gateway/plant-a, hmi/plant-a. All others kept their digests, so devices there download nothing.",
-    );
-
-    story.step("A commit breaks a service: the panel gets a port that is no number");
-    let commit = source.change(
-        "images/hmi/files/etc/plant/hmi.env",
-        "HTTP_PORT=8080",
-        "HTTP_PORT=eighty",
-        "hmi: another port",
-    )?;
-    say(&source.last_change()?);
-    let third = server.wait_for_run(&commit, RUN_LIMIT, &story)?;
-    ensure_state(&server, &third, "failed")?;
-    ensure_changed(&after, &digests(&server)?, &[])?;
-    let tagged = digest_of(&reference, &place)?;
-    ensure!(
-        after.get("hmi/plant-a") == Some(&tagged),
-        "`stable` should still answer the old digest and answers {tagged}"
-    );
-    say(&server.cli(&["run", "show", &number(&third)]).answer()?);
-    say("Refused, with the evidence above. The old digests stand, and `stable` still answers them.");
-
-    story.step("A commit takes it back: nothing is built again, for every key is known");
-    let fourth = server.wait_for_run(&source.revert()?, RUN_LIMIT, &story)?;
-    ensure_state(&server, &fourth, "passed")?;
-    ensure_changed(&after, &digests(&server)?, &[])?;
-
-    next(&mut story, &mut server, &place)
+    let mut demo = Demo { story, server, source, place: &place };
+    let released = demo.first_run()?;
+    let after = demo.a_site_changes(&released)?;
+    demo.a_service_breaks(&after)?;
+    demo.the_change_is_taken_back(&after)?;
+    demo.next()
 }
 
-/// Says what to try, and keeps the server for that where somebody sits at a terminal.
-fn next(story: &mut Story, server: &mut Server<'_>, place: &Place) -> anyhow::Result<()> {
-    let is_watched = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let url = server.url();
-    story.step("Done. What to try next");
-    let edgewright = workspace::shown(&place.program);
-    if !is_watched {
-        say(&format!("{}        # start the server again", server.command_line()));
+/// The story, once the server runs.
+struct Demo<'a> {
+    story: Story,
+    server: Server<'a>,
+    source: Source<'a>,
+    place: &'a Place,
+}
+
+impl Demo<'_> {
+    fn first_run(&mut self) -> anyhow::Result<Digests> {
+        self.story.step("The first run; most of its time is Debian's bootstrap");
+        let first = self.server.wait_for_run(&self.source.head()?, FIRST_RUN_LIMIT, &self.story)?;
+        ensure_state(&self.server, &first, "passed")?;
+        let released = digests(&self.server)?;
+        for variant in ROLES {
+            ensure!(released.contains_key(variant), "{variant} is not released, though the run passed");
+        }
+        say(&self.server.cli(&["images"]).answer()?);
+
+        self.story.step("Any OCI client can pull an image; here skopeo, by the channel's tag");
+        let reference = self.tag();
+        Run::new("skopeo")
+            .args(["copy", "--quiet", "--src-tls-verify=false", &reference])
+            .arg(format!("oci:{}:plant-a", self.place.pulled.display()))
+            .run()?;
+        say(&format!("{reference}\n  -> {}", workspace::shown(&self.place.pulled)));
+        Ok(released)
     }
-    say(&format!(
-        "{edgewright} status --server {url}
+
+    fn a_site_changes(&mut self, released: &Digests) -> anyhow::Result<Digests> {
+        self.story.step("A commit changes one file of one site");
+        let commit = self.source.change(
+            "sites/plant-a/files/etc/plant/site.conf",
+            "shift_change=06:00",
+            "shift_change=05:30",
+            "plant-a: earlier shift",
+        )?;
+        say(&self.source.last_change()?);
+        let second = self.server.wait_for_run(&commit, RUN_LIMIT, &self.story)?;
+        ensure_state(&self.server, &second, "passed")?;
+        let after = digests(&self.server)?;
+        ensure_changed(released, &after, &["gateway/plant-a", "hmi/plant-a"])?;
+        ensure_tested(&second, &["gateway/plant-a", "hmi/plant-a"])?;
+        say(
+            "Built and tested: gateway/plant-a, hmi/plant-a. All others kept their digests, so devices there download nothing.",
+        );
+        Ok(after)
+    }
+
+    fn a_service_breaks(&mut self, after: &Digests) -> anyhow::Result<()> {
+        self.story.step("A commit breaks a service: the panel gets a port that is no number");
+        let commit = self.source.change(
+            "images/hmi/files/etc/plant/hmi.env",
+            "HTTP_PORT=8080",
+            "HTTP_PORT=eighty",
+            "hmi: another port",
+        )?;
+        say(&self.source.last_change()?);
+        let third = self.server.wait_for_run(&commit, RUN_LIMIT, &self.story)?;
+        ensure_state(&self.server, &third, "failed")?;
+        ensure_changed(after, &digests(&self.server)?, &[])?;
+        let tagged = digest_of(&self.tag(), self.place)?;
+        ensure!(
+            after.get("hmi/plant-a") == Some(&tagged),
+            "`stable` should still answer the old digest and answers {tagged}"
+        );
+        say(&self.server.cli(&["run", "show", &number(&third)]).answer()?);
+        say("Refused, with the evidence above. The old digests stand, and `stable` still answers them.");
+        Ok(())
+    }
+
+    fn the_change_is_taken_back(&mut self, after: &Digests) -> anyhow::Result<()> {
+        self.story.step("A commit takes it back: nothing is built again, for every key is known");
+        let fourth = self.server.wait_for_run(&self.source.revert()?, RUN_LIMIT, &self.story)?;
+        ensure_state(&self.server, &fourth, "passed")?;
+        ensure_changed(after, &digests(&self.server)?, &[])
+    }
+
+    /// Where the panel of plant A is pulled from, by its channel.
+    fn tag(&self) -> String {
+        format!("docker://{}/plant-os/hmi/plant-a:stable", self.server.address)
+    }
+
+    /// Says what to try, and keeps the server for that where somebody sits at a terminal.
+    fn next(&mut self) -> anyhow::Result<()> {
+        let is_watched = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+        let url = self.server.url();
+        self.story.step("Done. What to try next");
+        let edgewright = workspace::shown(&self.place.program);
+        if !is_watched {
+            say(&format!("{}        # start the server again", self.server.command_line()));
+        }
+        say(&format!(
+            "{edgewright} status --server {url}
 {edgewright} image show hmi/plant-a --server {url}     # why built, from what, checks, verdict
 {edgewright} run show 3 --server {url}                 # the refused change
 {edgewright} logs 3 hmi/plant-a --server {url}
 podman pull --tls-verify=false {}/plant-os/hmi/plant-a:stable
 $EDITOR {}/README.md          # then commit a change of your own there",
-        server.address,
-        workspace::shown(&place.source)
-    ));
-    if is_watched {
-        println!("\nThe server goes on until you press Ctrl-C.");
-        server.wait()?;
+            self.server.address,
+            workspace::shown(&self.place.source)
+        ));
+        if is_watched {
+            println!("\nThe server goes on until you press Ctrl-C.");
+            self.server.wait()?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// The variants that the newest release holds.

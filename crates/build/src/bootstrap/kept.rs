@@ -20,6 +20,7 @@ use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use super::apt::archive_name;
 use crate::context::{BuildContext, Events};
 use crate::failure;
+use crate::image_state::blocking;
 
 /// Packages that are sent or fetched at once: they are small, so waiting for answers costs more than sending; and the
 /// registry commits those together that come together.
@@ -50,10 +51,9 @@ pub(crate) async fn keep(
     events: Events<'_>,
 ) -> Result<Option<KeptPackages>, JobFailure> {
     let Some(repository) = repository(task) else { return Ok(None) };
-    let missing = packages.iter().find(|package| !left.archives.join(archive_name(package)).is_file());
-    let sources = std::fs::read_to_string(&left.sources).unwrap_or_default();
+    let sources = tokio::fs::read_to_string(&left.sources).await.unwrap_or_default();
     if let Some(missing) =
-        missing.map(|package| package.name.as_str()).or(sources.is_empty().then_some("sources.list"))
+        missing(packages, left).await?.or_else(|| sources.is_empty().then(|| "sources.list".to_owned()))
     {
         events(JobEvent::Log { line: format!("packages are not kept: {missing} is not there any more") });
         return Ok(None);
@@ -66,6 +66,19 @@ pub(crate) async fn keep(
     Ok(Some(KeptPackages { repository: repository.clone(), sources, packages: kept }))
 }
 
+/// The first package whose archive is not there any more.
+async fn missing(packages: &[LockedPackage], left: &Leftovers) -> Result<Option<String>, JobFailure> {
+    let mut archives: Vec<_> = packages
+        .iter()
+        .map(|package| (package.name.clone(), left.archives.join(archive_name(package))))
+        .collect();
+    blocking(move || {
+        archives.retain(|(_, archive)| !archive.is_file());
+        archives.into_iter().next().map(|(name, _)| name)
+    })
+    .await
+}
+
 async fn push(
     package: &LockedPackage,
     repository: &RepoName,
@@ -73,12 +86,11 @@ async fn push(
     left: &Leftovers,
 ) -> Result<KeptPackage, JobFailure> {
     let path = left.archives.join(archive_name(package));
-    let hashed = tokio::task::spawn_blocking({
+    let hashed = blocking({
         let path = path.clone();
         move || hash(&path)
     });
-    let hashed = hashed.await.map_err(std::io::Error::other).flatten();
-    let (digest, size) = hashed.map_err(|error| failure::local(Phase::Push, &error))?;
+    let (digest, size) = hashed.await?.map_err(|error| failure::local(Phase::Push, &error))?;
     let pushed = ctx.client.push_blob_file(repository, &path, &digest, size, QUIET).await;
     pushed.map_err(|error| failure::registry(Phase::Push, &error))?;
     Ok(KeptPackage { package: package.clone(), digest, size })
@@ -98,14 +110,14 @@ pub(super) async fn repository_of(
     folder: &Path,
 ) -> Result<String, JobFailure> {
     let local = |error: std::io::Error| failure::local(Phase::Fetch, &error);
-    std::fs::create_dir_all(folder).map_err(local)?;
+    tokio::fs::create_dir_all(folder).await.map_err(local)?;
     let fetches: Vec<_> =
         kept.packages.iter().map(|package| fetch(package, &kept.repository, ctx, folder).boxed()).collect();
     let stanzas = stream::iter(fetches);
     let stanzas: Vec<String> = stanzas.buffered(AT_ONCE).try_collect().await?;
     let packages = stanzas.concat();
-    std::fs::write(folder.join("Packages"), &packages).map_err(local)?;
-    std::fs::write(folder.join("Release"), release(suite, &packages)).map_err(local)?;
+    tokio::fs::write(folder.join("Packages"), &packages).await.map_err(local)?;
+    tokio::fs::write(folder.join("Release"), release(suite, &packages)).await.map_err(local)?;
     Ok(format!("deb [trusted=yes] copy:{} ./", folder.display()))
 }
 

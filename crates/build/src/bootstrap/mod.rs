@@ -112,7 +112,7 @@ pub(crate) async fn build(
     let mut lines = repository.lines().to_vec();
     if let Some(kept) = kept {
         lines = vec![kept::repository_of(kept, &step.suite, ctx, &ctx.scratch.join("kept")).await?];
-        std::fs::write(&sources, &kept.sources).map_err(local)?;
+        tokio::fs::write(&sources, &kept.sources).await.map_err(local)?;
     }
     let temporary = ctx.folder("tmp").map_err(local)?;
     let layer_path = ctx.folder("bootstrap").map_err(local)?.join("layer");

@@ -55,75 +55,95 @@ pub(crate) async fn build(
     let folder = fresh_folder(&ctx.scratch.join("containerfile")).map_err(local)?;
     let context = unpack_context(ctx, order.context, &folder).await?;
     let containerfile = folder.join("Containerfile");
-    std::fs::write(&containerfile, order.text).map_err(local)?;
+    tokio::fs::write(&containerfile, order.text).await.map_err(local)?;
 
     let store = Store::new(ctx, &folder);
     let base_name = store.pull_base(ctx, &base).await?;
-    let result = run(ctx, &store, order, &folder, &context, &containerfile, &base_name, state, events).await;
-    store.clean(ctx, result.is_err()).await;
-    let output = result?;
-    take_over(state, &output, &folder).await
+    let epoch = state.epoch().as_second().max(0).to_string();
+    let build = Build { ctx, store, folder, base_name, epoch };
+    let result = async {
+        let id = build.bud(order, &containerfile, &context, events).await?;
+        build.layout(&id, state.image.layers()).await
+    }
+    .await;
+    build.store.clean(ctx, result.is_err()).await;
+    take_over(state, &result?, &build.folder).await
 }
 
-#[expect(clippy::too_many_arguments, reason = "all of them are places of one build")]
-async fn run(
-    ctx: &BuildContext,
-    store: &Store,
-    order: &Order<'_>,
-    folder: &Path,
-    context: &Path,
-    containerfile: &Path,
-    base_name: &str,
-    state: &ImageState,
-    events: Events<'_>,
-) -> Result<Layout, JobFailure> {
-    let local = |error: std::io::Error| failure::local(Phase::Build, &error);
-    let epoch = state.epoch().as_second().max(0).to_string();
-    let id_file = folder.join("image-id");
-    let mut command = store
-        .buildah(ctx)
-        .args(["bud", "--layers=false", "--pull-never", "--force-rm", "--identity-label=false"])
-        .args(["--format=oci", "--timestamp", &epoch])
-        .arg("--iidfile")
-        .arg(&id_file)
-        .arg("--file")
-        .arg(containerfile)
-        .arg(format!("--build-arg=BASE={base_name}"));
-    for (name, value) in order.args {
-        command = command.arg(format!("--build-arg={name}={value}"));
-    }
-    if let Some(target) = order.target {
-        command = command.arg(format!("--target={target}"));
-    }
-    for secret in order.secrets {
-        let path = write_secret(ctx, folder, secret)?;
-        command = command.arg(format!("--secret=id={},src={}", secret.id, path.display()));
-    }
-    let mut log = Log::new(events);
-    let ended = command.arg(context).deadline(ctx.step_limit).run_lines(|_, line| log.line(line)).await;
-    ended.map_err(|error| explain(&error, log.tail()))?;
+/// One Containerfile's build, on a storage of its own.
+struct Build<'a> {
+    ctx: &'a BuildContext,
+    store: Store,
+    /// Where all that it makes is.
+    folder: PathBuf,
+    /// The base's name in the shared storage.
+    base_name: String,
+    /// Seconds since 1970, for the times of files.
+    epoch: String,
+}
 
-    let id = std::fs::read_to_string(&id_file).map_err(local)?;
-    let id = id.trim().trim_start_matches("sha256:");
-    let layout_folder = folder.join("layout");
-    let layout = Layout::create(&layout_folder).map_err(|error| failure::local(Phase::Build, &error))?;
-    // Blobs that stand in the layout are not written again: these stand for the base's layers.
-    for layer in state.image.layers() {
-        for digest in [&layer.diff_id, &layer.descriptor.digest] {
-            std::fs::write(layout.blob_path(digest), "").map_err(local)?;
+impl Build<'_> {
+    /// Runs `buildah bud`; gives the id of the image.
+    async fn bud(
+        &self,
+        order: &Order<'_>,
+        containerfile: &Path,
+        context: &Path,
+        events: Events<'_>,
+    ) -> Result<String, JobFailure> {
+        let Self { ctx, store, folder, base_name, epoch } = self;
+        let id_file = folder.join("image-id");
+        let mut command = store
+            .buildah(ctx)
+            .args(["bud", "--layers=false", "--pull-never", "--force-rm", "--identity-label=false"])
+            .args(["--format=oci", "--timestamp", epoch.as_str()])
+            .arg("--iidfile")
+            .arg(&id_file)
+            .arg("--file")
+            .arg(containerfile)
+            .arg(format!("--build-arg=BASE={base_name}"));
+        for (name, value) in order.args {
+            command = command.arg(format!("--build-arg={name}={value}"));
         }
+        if let Some(target) = order.target {
+            command = command.arg(format!("--target={target}"));
+        }
+        for secret in order.secrets {
+            let path = write_secret(ctx, folder, secret)?;
+            command = command.arg(format!("--secret=id={},src={}", secret.id, path.display()));
+        }
+        let mut log = Log::new(events);
+        let ended = command.arg(context).deadline(ctx.step_limit).run_lines(|_, line| log.line(line)).await;
+        ended.map_err(|error| explain(&error, log.tail()))?;
+
+        let id = tokio::fs::read_to_string(&id_file).await;
+        let id = id.map_err(|error| failure::local(Phase::Build, &error))?;
+        Ok(id.trim().trim_start_matches("sha256:").to_owned())
     }
-    store
-        .buildah(ctx)
-        // The fastest of what buildah writes everywhere: these bytes live for a second.
-        .args(["push", "--quiet", "--format=oci", "--disable-compression", "--compression-format=zstd"])
-        .arg(id)
-        .arg(format!("oci:{}", layout_folder.display()))
-        .deadline(ctx.step_limit)
-        .run()
-        .await
-        .map_err(|error| failure::command(Phase::Build, &error))?;
-    Ok(layout)
+
+    /// Has buildah write the image as a layout, without the base's layers.
+    async fn layout(&self, id: &str, base: &[LayerRef]) -> Result<Layout, JobFailure> {
+        let folder = self.folder.join("layout");
+        let layout = Layout::create(&folder).map_err(|error| failure::local(Phase::Build, &error))?;
+        // Blobs that stand in the layout are not written again: these stand for the base's layers.
+        for layer in base {
+            for digest in [&layer.diff_id, &layer.descriptor.digest] {
+                let written = tokio::fs::write(layout.blob_path(digest), "").await;
+                written.map_err(|error| failure::local(Phase::Build, &error))?;
+            }
+        }
+        self.store
+            .buildah(self.ctx)
+            // The fastest of what buildah writes everywhere: these bytes live for a second.
+            .args(["push", "--quiet", "--format=oci", "--disable-compression", "--compression-format=zstd"])
+            .arg(id)
+            .arg(format!("oci:{}", folder.display()))
+            .deadline(self.ctx.step_limit)
+            .run()
+            .await
+            .map_err(|error| failure::command(Phase::Build, &error))?;
+        Ok(layout)
+    }
 }
 
 /// Compresses the new layers our way and takes over what containers are started with.

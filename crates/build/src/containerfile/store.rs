@@ -10,6 +10,7 @@ use edgewright_process::{Command, kill_inside};
 
 use crate::context::BuildContext;
 use crate::failure;
+use crate::image_state::blocking;
 
 /// Bases kept in the shared storage; the one not used for longest goes first.
 const KEPT_BASES: usize = 8;
@@ -90,25 +91,12 @@ impl Store {
         // Beside the storage, not in the cache: a mark that is tidied away would leave its image for good.
         let marks = ctx.storage.with_file_name("bases");
         let mark = marks.join(base.digest.hex());
-        if std::fs::create_dir_all(&marks).and_then(|()| std::fs::write(&mark, name)).is_err() {
-            return;
-        }
-        let mut known: Vec<(SystemTime, PathBuf)> = std::fs::read_dir(&marks)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
-            .collect();
-        known.sort();
-        let surplus = known.len().saturating_sub(KEPT_BASES);
-        let is_old = |used: &SystemTime| used.elapsed().is_ok_and(|age| age > UNUSED);
-        let gone =
-            known.into_iter().enumerate().filter(|(place, (used, _))| *place < surplus || is_old(used));
-        for (_, (_, path)) in gone {
-            let Ok(old) = std::fs::read_to_string(&path) else { continue };
+        let name = name.to_owned();
+        let Ok(Ok(surplus)) = blocking(move || mark_as_used(&marks, &mark, &name)).await else { return };
+        for (path, old) in surplus {
             let removed = self.shared(ctx).arg("rmi").arg(&old).deadline(CLEAN_LIMIT).run_status().await;
             if removed.is_ok_and(|finished| finished.success()) {
-                let _ = std::fs::remove_file(&path);
+                let _ = tokio::fs::remove_file(&path).await;
             }
         }
     }
@@ -128,7 +116,7 @@ impl Store {
             let _ = Command::new("umount").arg("--lazy").arg(&mount).deadline(CLEAN_LIMIT).run_status().await;
         }
         for folder in [&self.root, &self.runroot, &self.temporary] {
-            if let Err(error) = std::fs::remove_dir_all(folder)
+            if let Err(error) = tokio::fs::remove_dir_all(folder).await
                 && error.kind() != std::io::ErrorKind::NotFound
             {
                 tracing::warn!(%error, folder = %folder.display(), "a build's folder could not be removed");
@@ -149,6 +137,20 @@ impl Store {
         found.reverse();
         found
     }
+}
+
+/// Notes in a base's mark that it is used now; gives the marks beyond the bound, each with the name of its base.
+fn mark_as_used(marks: &Path, mark: &Path, name: &str) -> std::io::Result<Vec<(PathBuf, String)>> {
+    std::fs::create_dir_all(marks)?;
+    std::fs::write(mark, name)?;
+    let entries = std::fs::read_dir(marks)?.flatten();
+    let mut known: Vec<(SystemTime, PathBuf)> =
+        entries.filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path()))).collect();
+    known.sort();
+    let surplus = known.len().saturating_sub(KEPT_BASES);
+    let is_old = |used: &SystemTime| used.elapsed().is_ok_and(|age| age > UNUSED);
+    let gone = known.into_iter().enumerate().filter(|(place, (used, _))| *place < surplus || is_old(used));
+    Ok(gone.filter_map(|(_, (_, path))| Some((path.clone(), std::fs::read_to_string(path).ok()?))).collect())
 }
 
 /// Waits until nobody else pulls: two jobs that want the same base would both fetch and unpack it, and one for nothing.

@@ -34,10 +34,12 @@ impl Folder {
     /// Reads a folder.
     pub(crate) async fn read(dir: &Path) -> Result<Self, Failure> {
         // Before git looks at everything in a folder that is no source, such as a home.
-        let error = match std::fs::metadata(dir) {
+        let error = match tokio::fs::metadata(dir).await {
             Err(error) => Some(Failure::file("cannot read the folder", dir, &error)),
-            Ok(found) if !found.is_dir() => Some(Failure::user(format!("{} is not a folder", dir.display()))),
-            Ok(_) if !dir.join(SOURCE_FILE).exists() => {
+            Ok(metadata) if !metadata.is_dir() => {
+                Some(Failure::user(format!("{} is not a folder", dir.display())))
+            }
+            Ok(_) if !tokio::fs::try_exists(dir.join(SOURCE_FILE)).await.unwrap_or(false) => {
                 let message = format!("{} is not a source: it has no {SOURCE_FILE}", dir.display());
                 Some(Failure::new(ErrorClass::NotFound, message))
             }

@@ -16,6 +16,24 @@ const IMAGE: &str = "system";
 
 /// Writes a source into an empty or new folder.
 pub(crate) async fn init(containerfile: &Path, dir: &Path) -> Result<End, Failure> {
+    let write = {
+        let (containerfile, dir) = (containerfile.to_owned(), dir.to_owned());
+        move || write(&containerfile, &dir)
+    };
+    let converted = super::blocking(write).await??;
+    super::init::commit(dir, "Start from a Containerfile").await?;
+    output::note(&format!(
+        "{0} is a git repository with the images `base` ({1}) and `{IMAGE}` (your Containerfile).\n\n\
+         Next:\n  cd {0}\n  edgewright check           say all that is wrong with its files\n  \
+         edgewright run             build, test and host it, once",
+        dir.display(),
+        converted.base
+    ));
+    Ok(End::Good)
+}
+
+/// Writes all files of the source.
+fn write(containerfile: &Path, dir: &Path) -> Result<Converted, Failure> {
     super::init::refuse_occupied(dir)?;
     let text = std::fs::read_to_string(containerfile)
         .map_err(|error| Failure::file("cannot read", containerfile, &error))?;
@@ -47,15 +65,7 @@ pub(crate) async fn init(containerfile: &Path, dir: &Path) -> Result<End, Failur
         &image.join("image.yaml"),
         "from: base\nsteps:\n  - containerfile: Containerfile\nchecks:\n  - {id: system-up, systemd: running, within: 120s}\n",
     )?;
-    super::init::commit(dir, "Start from a Containerfile").await?;
-    output::note(&format!(
-        "{0} is a git repository with the images `base` ({1}) and `{IMAGE}` (your Containerfile).\n\n\
-         Next:\n  cd {0}\n  edgewright check           say all that is wrong with its files\n  \
-         edgewright run             build, test and host it, once",
-        dir.display(),
-        converted.base
-    ));
-    Ok(End::Good)
+    Ok(converted)
 }
 
 /// A Containerfile whose final stage starts from `${BASE}`.

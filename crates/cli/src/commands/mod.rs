@@ -135,6 +135,12 @@ fn print<T: serde::Serialize>(
     Ok(End::Good)
 }
 
+/// Runs blocking work on a thread of its own.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    let failed = |error| Failure::new(ErrorClass::Bug, format!("a command broke off: {error}"));
+    tokio::task::spawn_blocking(work).await.map_err(failed)
+}
+
 fn now() -> jiff::Timestamp {
     Clock::system().now()
 }

@@ -160,7 +160,7 @@ fn as_if_built(graph: &Graph) -> History {
 async fn known(folder: &Folder, definition: &Definition, global: &Global) -> Result<Past, Failure> {
     let mut past = Past::default();
     let data = Surroundings::read().data_folder(global.data.clone());
-    if !data.database().exists() {
+    if !tokio::fs::try_exists(data.database()).await.unwrap_or(false) {
         return Ok(past);
     }
     let store = Store::open_read_only(&data.database()).await?;

@@ -1,8 +1,8 @@
 //! `run`: build, test and release a source once, without a server: server and control in this process.
 
 use std::path::Path;
-use std::time::Duration;
 
+use edgewright_api::RunView;
 use edgewright_control::SourceSettings;
 use edgewright_control::events::RunEvent;
 use edgewright_control::runs::selection::Selection;
@@ -25,10 +25,8 @@ use crate::args::{Global, RunArgs};
 use crate::exit::{self, End, Failure};
 use crate::progress::Progress;
 use crate::settings::Surroundings;
+use crate::watch::Watch;
 use crate::{output, render};
-
-/// How often `--watch` looks at the files.
-const GLANCE: Duration = Duration::from_secs(1);
 
 /// Runs a source once, or with `--watch` at every change.
 pub(crate) async fn run(args: &RunArgs, global: &Global) -> Result<End, Failure> {
@@ -41,8 +39,10 @@ pub(crate) async fn run(args: &RunArgs, global: &Global) -> Result<End, Failure>
     if is_address(&what.target) {
         return Err(Failure::user("--watch wants a folder").hint("clone the repository, and watch the clone"));
     }
+    let mut watch = Watch::new(Path::new(&what.target));
     loop {
-        // Read before the run: what changes meanwhile is run next.
+        // Before the run: what changes meanwhile is run next.
+        watch.arm();
         let seen = tree_of(&what.target).await;
         if let Err(failure) = Box::pin(once(args, &what, global, &mut stop)).await {
             exit::report(&failure);
@@ -54,7 +54,7 @@ pub(crate) async fn run(args: &RunArgs, global: &Global) -> Result<End, Failure>
         output::note(&format!("\nwatching {}; Ctrl-C ends it", what.target));
         loop {
             tokio::select! {
-                () = tokio::time::sleep(GLANCE) => {}
+                () = watch.changed() => {}
                 () = stop.next() => return Ok(End::Good),
             }
             if tree_of(&what.target).await != seen {
@@ -186,27 +186,7 @@ async fn once(args: &RunArgs, what: &What, global: &Global, stop: &mut Stop) -> 
     }
     ended?;
     let Some(view) = view.transpose()? else { return Ok(End::Fault) };
-    if args.format.json {
-        output::json(&view)?;
-    } else {
-        output::print(&format!("\n{}", render::run(&view, Clock::system().now())))?;
-        // Who named the data folder has to name it again.
-        let flag = global.data.as_ref().map(|_| format!(" --data {data}")).unwrap_or_default();
-        if view.run.release.is_some() {
-            output::note(&format!(
-                "\nnext: edgewright images{flag}          what there is, and `edgewright image show VARIANT`\n      \
-                 edgewright serve{flag}           hosts it for podman, skopeo and bootc, on http://127.0.0.1:5080"
-            ));
-        }
-        if what.selection.as_ref().is_some_and(|selection| selection.keep) {
-            for kept in kept_here(global).await {
-                let line = format!("{} ({})", kept.repository, kept.status);
-                output::note(&format!(
-                    "\nkept: {line}\n  edgewright shell{flag} enters it, edgewright shell{flag} --rm removes it"
-                ));
-            }
-        }
-    }
+    show_end(&view, what, args, global, &data).await?;
     let mut end = End::of(view.run.state);
     if let Some(rebuilt) = proofs.transpose()? {
         // The run's document is the result; what is proved goes beside it.
@@ -214,6 +194,37 @@ async fn once(args: &RunArgs, what: &What, global: &Global, stop: &mut Stop) -> 
         end = if proved { end } else { End::Fault };
     }
     Ok(end)
+}
+
+/// Prints a run that is over, and what can be done now.
+async fn show_end(
+    view: &RunView,
+    what: &What,
+    args: &RunArgs,
+    global: &Global,
+    data: &str,
+) -> Result<(), Failure> {
+    if args.format.json {
+        return output::json(view);
+    }
+    output::print(&format!("\n{}", render::run(view, Clock::system().now())))?;
+    // Who named the data folder has to name it again.
+    let flag = global.data.as_ref().map(|_| format!(" --data {data}")).unwrap_or_default();
+    if view.run.release.is_some() {
+        output::note(&format!(
+            "\nnext: edgewright images{flag}          what there is, and `edgewright image show VARIANT`\n      \
+             edgewright serve{flag}           hosts it for podman, skopeo and bootc, on http://127.0.0.1:5080"
+        ));
+    }
+    if what.selection.as_ref().is_some_and(|selection| selection.keep) {
+        for kept in kept_here(global).await {
+            let line = format!("{} ({})", kept.repository, kept.status);
+            output::note(&format!(
+                "\nkept: {line}\n  edgewright shell{flag} enters it, edgewright shell{flag} --rm removes it"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Drives one run to its end, showing what happens. The first signal cancels it.
@@ -297,7 +308,8 @@ pub(super) async fn target(
         return Ok(None);
     };
     let name = definition.source.name.clone();
-    let path = dir.canonicalize().map_err(|error| Failure::file("cannot use", dir, &error))?;
+    let path = tokio::fs::canonicalize(dir).await;
+    let path = path.map_err(|error| Failure::file("cannot use", dir, &error))?;
     let own = Remote::from_path(&path)?;
     let (remote, branch) = if branch.is_none() && (folder.worktree.dirty || folder.worktree.head.is_none()) {
         output::note("note: the folder is built as it stands, uncommitted files included");

@@ -33,7 +33,8 @@ pub(crate) async fn update(args: &UpdateArgs, global: &Global) -> Result<End, Fa
         return Ok(End::Good);
     }
     start_logging(global, "warn")?;
-    if args.write && !Path::new(&args.dir).is_dir() {
+    let metadata = tokio::fs::metadata(&args.dir).await;
+    if args.write && !metadata.is_ok_and(|metadata| metadata.is_dir()) {
         return Err(Failure::user("--write needs the source's folder: a URL cannot be written to")
             .hint("clone the source, then `edgewright update --dir CLONE --write`"));
     }

@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
-use edgewright_api::{ImageState, ImageSummary, ImageView, Proof, VerdictView};
+use edgewright_api::{BuildView, ImageState, ImageSummary, ImageView, LockView, Proof, VerdictView};
 use edgewright_model::names::ChannelName;
 use edgewright_model::verdict::{CheckOutcome, LaneResult};
 use jiff::Timestamp;
 
+use super::facts::Facts;
 use super::run::{commit, lanes};
 use super::style::{BOLD, DIM, GREEN, RED, YELLOW, paint, plain};
 use super::table::Table;
@@ -57,80 +58,84 @@ fn proof(proof: Proof) -> String {
 
 /// One variant.
 pub(crate) fn image(view: &ImageView, now: Timestamp) -> String {
-    let image = &view.image;
-    let mut text = String::new();
-    let mut line = |name: &str, value: String| {
-        if !value.is_empty() {
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "{} {value}", paint(DIM, format!("{name:<10}")));
-        }
-    };
-    line("variant", format!("{} of {}", paint(BOLD, &image.variant), image.source));
-    let reason = image.reason.as_deref().map(|reason| format!(": {}", plain(reason)));
-    line("state", state(image.state) + &reason.unwrap_or_default());
-    line("repository", image.repository.as_ref().map(ToString::to_string).unwrap_or_default());
-    line("digest", image.digest.as_ref().map(ToString::to_string).unwrap_or_default());
-    line("release", image.release.map(|number| number.to_string()).unwrap_or_default());
-    line("channels", channels(image));
-    line("why", plain(&view.why));
-    if let Some(origin) = &view.provenance {
-        line("commit", format!("{} {}", commit(&origin.commit), plain(&origin.subject)));
-        line("from", origin.url.clone());
-        line("built", format!("by run {}, {}", origin.run, moment(origin.built, now)));
-    }
+    let mut text = facts(view, now);
     for build in &view.builds {
-        let _ = writeln!(
-            text,
-            "\n{} {} key {}, {}",
-            paint(BOLD, &build.platform),
-            bytes(build.size_bytes),
-            build.key.short(),
-            proof(build.proof)
-        );
-        let mut table = Table::new(["key", "step", "adds", "took", "run", "built again"]);
-        for step in &build.steps {
-            table.row([
-                step.key.short().to_owned(),
-                plain(&step.title),
-                step.added_bytes.map(bytes).unwrap_or_default(),
-                step.duration_ms.map(duration).unwrap_or_default(),
-                step.run.map(|run| run.to_string()).unwrap_or_default(),
-                if step.proof == Proof::Unproved { String::new() } else { proof(step.proof) },
-            ]);
-        }
-        text.push_str(&table.text("no steps of its own"));
+        text.push_str(&build_text(build));
     }
     for lock in &view.locks {
-        let origin =
-            lock.overlay.map_or_else(|| "committed".to_owned(), |number| format!("overlay {number}"));
-        let packages = lock.packages.map(|count| format!(", {count} packages")).unwrap_or_default();
-        let base = lock.base.as_ref().map(|base| format!(", base {}", base.short())).unwrap_or_default();
-        let _ = writeln!(text, "\n{} {}: {origin}{packages}{base}", paint(BOLD, "lock"), lock.image);
+        text.push_str(&lock_text(lock));
     }
     for note in &view.notes {
+        // Writing to a string cannot fail.
         let _ = writeln!(text, "\n{} {}", paint(BOLD, "note"), plain(&note.to_string()));
     }
     for verdict in &view.verdicts {
         text.push('\n');
         text.push_str(&verdict_text(verdict, now));
     }
-    if let Some(pull) = &view.pull {
-        let _ = writeln!(text, "\n{}", paint(BOLD, "pull"));
-        for command in [&pull.skopeo, &pull.podman, &pull.bootc] {
-            let _ = writeln!(text, "  {command}");
-        }
-    } else if let (Some(digest), Some(repository)) = (&view.image.digest, &view.image.repository) {
-        let _ = writeln!(text, "\n{}", paint(BOLD, "pull"));
-        let _ = writeln!(
-            text,
-            "  nobody serves this data folder now: start `edgewright serve` with the same --data, then"
-        );
-        let _ = writeln!(
-            text,
-            "  skopeo copy --src-tls-verify=false docker://127.0.0.1:5080/{repository}@{digest} oci:image"
-        );
-    }
+    text.push_str(&pull_text(view));
     text
+}
+
+fn facts(view: &ImageView, now: Timestamp) -> String {
+    let image = &view.image;
+    let mut facts = Facts::new("repository".len());
+    facts.add("variant", format!("{} of {}", paint(BOLD, &image.variant), image.source));
+    let reason = image.reason.as_deref().map(|reason| format!(": {}", plain(reason)));
+    facts.add("state", state(image.state) + &reason.unwrap_or_default());
+    facts.add("repository", image.repository.as_ref().map(ToString::to_string).unwrap_or_default());
+    facts.add("digest", image.digest.as_ref().map(ToString::to_string).unwrap_or_default());
+    facts.add("release", image.release.map(|number| number.to_string()).unwrap_or_default());
+    facts.add("channels", channels(image));
+    facts.add("why", plain(&view.why));
+    if let Some(origin) = &view.provenance {
+        facts.add("commit", format!("{} {}", commit(&origin.commit), plain(&origin.subject)));
+        facts.add("from", &origin.url);
+        facts.add("built", format!("by run {}, {}", origin.run, moment(origin.built, now)));
+    }
+    facts.into_text()
+}
+
+fn build_text(build: &BuildView) -> String {
+    let mut table = Table::new(["key", "step", "adds", "took", "run", "built again"]);
+    for step in &build.steps {
+        table.row([
+            step.key.short().to_owned(),
+            plain(&step.title),
+            step.added_bytes.map(bytes).unwrap_or_default(),
+            step.duration_ms.map(duration).unwrap_or_default(),
+            step.run.map(|run| run.to_string()).unwrap_or_default(),
+            if step.proof == Proof::Unproved { String::new() } else { proof(step.proof) },
+        ]);
+    }
+    format!(
+        "\n{} {} key {}, {}\n{}",
+        paint(BOLD, &build.platform),
+        bytes(build.size_bytes),
+        build.key.short(),
+        proof(build.proof),
+        table.text("no steps of its own")
+    )
+}
+
+fn lock_text(lock: &LockView) -> String {
+    let origin = lock.overlay.map_or_else(|| "committed".to_owned(), |number| format!("overlay {number}"));
+    let packages = lock.packages.map(|count| format!(", {count} packages")).unwrap_or_default();
+    let base = lock.base.as_ref().map(|base| format!(", base {}", base.short())).unwrap_or_default();
+    format!("\n{} {}: {origin}{packages}{base}\n", paint(BOLD, "lock"), lock.image)
+}
+
+/// How to pull it; from a server that is to be started, where none runs.
+fn pull_text(view: &ImageView) -> String {
+    let commands = match (&view.pull, &view.image.digest, &view.image.repository) {
+        (Some(pull), ..) => format!("  {}\n  {}\n  {}\n", pull.skopeo, pull.podman, pull.bootc),
+        (None, Some(digest), Some(repository)) => format!(
+            "  nobody serves this data folder now: start `edgewright serve` with the same --data, then\n  \
+             skopeo copy --src-tls-verify=false docker://127.0.0.1:5080/{repository}@{digest} oci:image\n"
+        ),
+        (None, ..) => return String::new(),
+    };
+    format!("\n{}\n{commands}", paint(BOLD, "pull"))
 }
 
 fn verdict_text(verdict: &VerdictView, now: Timestamp) -> String {

@@ -3,6 +3,7 @@
 
 mod audit;
 mod explain;
+mod facts;
 mod image;
 mod plan;
 mod rebuild;

@@ -3,16 +3,20 @@
 use std::fmt::Write as _;
 
 use edgewright_api::{NodeAction, NodeView, RunSummary, RunView, VerdictSummary};
+use edgewright_model::format::Diagnostic;
 use edgewright_model::moves::{LockLook, LookResult};
 use edgewright_model::outcome::{JobFailure, Phase};
 use edgewright_model::run::{NodeState, RunState};
 use edgewright_model::verdict::LaneResult;
 use jiff::Timestamp;
 
+use super::facts::Facts;
 use super::style::{BOLD, DIM, GREEN, HINT, RED, YELLOW, paint, plain};
 use super::table::Table;
 use super::units::{age, duration, moment};
 
+/// The columns that names of facts take.
+const COLUMNS: usize = 9;
 /// How much of a commit id people need.
 const SHORT_COMMIT: usize = 10;
 
@@ -80,67 +84,77 @@ pub(crate) fn runs(runs: &[RunSummary], now: Timestamp) -> String {
 
 /// One run.
 pub(crate) fn run(view: &RunView, now: Timestamp) -> String {
-    let run = &view.run;
-    let mut text = String::new();
-    let mut line = |name: &str, value: String| {
-        if !value.is_empty() {
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "{} {value}", paint(DIM, format!("{name:<9}")));
-        }
-    };
-    line("run", paint(BOLD, run.number));
-    line("source", format!("{} ({})", run.source, run.branch));
-    line("commit", format!("{} {}", commit(&run.commit), plain(&run.subject)));
-    line("author", plain(&run.author));
-    line("trigger", run.trigger.to_string());
-    let took = run.started.zip(run.finished).map(|(from, to)| {
-        format!(" after {}", duration(u64::try_from(to.duration_since(from).as_millis()).unwrap_or(0)))
-    });
-    line("state", format!("{}{}", state(run.state), took.unwrap_or_default()));
-    line("created", moment(run.created, now));
-    line("plan", run.summary.clone().unwrap_or_default());
-    line("release", run.release.map(|number| number.to_string()).unwrap_or_default());
-    let why = view.failure.as_deref().map(plain).unwrap_or_default();
-    if run.state == RunState::Passed {
-        line("note", why);
-    } else if !why.is_empty() {
-        line("failure", paint(RED, why));
-    }
+    let mut text = facts(view, now);
     text.push_str(&locks(&view.locks));
     for diagnostic in &view.diagnostics {
-        let place = match (&diagnostic.file, diagnostic.place) {
-            (Some(file), Some(place)) => format!("{file}:{}:{}: ", place.line, place.column),
-            (Some(file), None) => format!("{file}: "),
-            _ => String::new(),
-        };
-        let _ = writeln!(text, "\n{} {place}{}", paint(RED, "error:"), plain(&diagnostic.message));
-        if let Some(hint) = &diagnostic.hint {
-            let _ = writeln!(text, "{} {hint}", paint(HINT, " hint:"));
-        }
+        text.push_str(&diagnostic_text(diagnostic));
     }
     if !view.nodes.is_empty() {
         text.push('\n');
         text.push_str(&nodes(view));
     }
-    let mut told = Vec::new();
-    for node in &view.nodes {
-        // Blocked nodes repeat in their reason what their ancestor says in full; what a lock lacks, all that want it say.
-        if let Some(failure) = &node.failure
-            && (node.state != NodeState::Blocked || failure.phase == Phase::Lock)
-            && !(failure.phase == Phase::Lock && told.contains(&failure))
-        {
-            told.push(failure);
-            text.push('\n');
-            text.push_str(&failed(&node_name(node, view), failure));
-        }
-    }
+    text.push_str(&failures(view));
     for node in &view.nodes {
         for note in &node.notes {
+            // Writing to a string cannot fail.
             let _ = writeln!(text, "\n{} {}", paint(BOLD, node_name(node, view)), plain(&note.to_string()));
         }
     }
     if view.nodes.iter().any(|node| node.failure.is_some() && node.job.is_some()) {
-        let _ = writeln!(text, "\nlog: edgewright logs {}", run.number);
+        let _ = writeln!(text, "\nlog: edgewright logs {}", view.run.number);
+    }
+    text
+}
+
+fn facts(view: &RunView, now: Timestamp) -> String {
+    let run = &view.run;
+    let mut facts = Facts::new(COLUMNS);
+    facts.add("run", paint(BOLD, run.number));
+    facts.add("source", format!("{} ({})", run.source, run.branch));
+    facts.add("commit", format!("{} {}", commit(&run.commit), plain(&run.subject)));
+    facts.add("author", plain(&run.author));
+    facts.add("trigger", run.trigger.to_string());
+    let took = run.started.zip(run.finished).map(|(from, to)| {
+        format!(" after {}", duration(u64::try_from(to.duration_since(from).as_millis()).unwrap_or(0)))
+    });
+    facts.add("state", format!("{}{}", state(run.state), took.unwrap_or_default()));
+    facts.add("created", moment(run.created, now));
+    facts.add("plan", run.summary.as_deref().unwrap_or_default());
+    facts.add("release", run.release.map(|number| number.to_string()).unwrap_or_default());
+    let why = view.failure.as_deref().map(plain).unwrap_or_default();
+    if run.state == RunState::Passed {
+        facts.add("note", why);
+    } else if !why.is_empty() {
+        facts.add("failure", paint(RED, why));
+    }
+    facts.into_text()
+}
+
+fn diagnostic_text(diagnostic: &Diagnostic) -> String {
+    let place = match (&diagnostic.file, diagnostic.place) {
+        (Some(file), Some(place)) => format!("{file}:{}:{}: ", place.line, place.column),
+        (Some(file), None) => format!("{file}: "),
+        _ => String::new(),
+    };
+    let hint = diagnostic.hint.as_ref().map(|hint| format!("{} {hint}\n", paint(HINT, " hint:")));
+    let message = plain(&diagnostic.message);
+    format!("\n{} {place}{message}\n{}", paint(RED, "error:"), hint.unwrap_or_default())
+}
+
+/// Each failure once: blocked nodes repeat in their reason what their ancestor says in full, and the failure of a lock is that
+/// of every node that wants it.
+fn failures(view: &RunView) -> String {
+    let mut text = String::new();
+    let mut shown = Vec::new();
+    for node in &view.nodes {
+        let Some(failure) = &node.failure else { continue };
+        let is_of_lock = failure.phase == Phase::Lock;
+        if (node.state == NodeState::Blocked && !is_of_lock) || (is_of_lock && shown.contains(&failure)) {
+            continue;
+        }
+        shown.push(failure);
+        text.push('\n');
+        text.push_str(&failed(&node_name(node, view), failure));
     }
     text
 }

@@ -4,43 +4,59 @@ use std::fmt::Write as _;
 
 use edgewright_api::ServerStatus;
 
+use super::facts::Facts;
 use super::run::{commit, runs};
-use super::style::{BOLD, DIM, GREEN, RED, paint, plain};
+use super::style::{BOLD, GREEN, RED, paint, plain};
 use super::table::Table;
 use super::units::{age, bytes};
 
+/// The columns that names of facts take.
+const COLUMNS: usize = 9;
+
 /// How a server is doing.
 pub(crate) fn status(status: &ServerStatus) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, value: String| {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{} {value}", paint(DIM, format!("{name:<9}")));
-    };
-    line(
-        "server",
-        match status.server {
-            Some(pid) => format!("{} (process {pid}, version {})", paint(GREEN, "running"), status.version),
-            None => "not running".to_owned(),
-        },
-    );
-    if let Some(registry) = &status.registry {
-        line("registry", registry.clone());
-    }
-    let data = &status.data;
-    line(
-        "data",
-        format!(
-            "{} ({} free of {}, {} built)",
-            data.path,
-            bytes(data.free_bytes),
-            bytes(data.disk_bytes),
-            bytes(data.built_bytes)
-        ),
-    );
+    let mut text = facts(status);
     text.push('\n');
-    let mut sources = Table::new(["source", "url", "branch", "polled", "commit", "note"]);
+    text.push_str(&sources(status));
+    for sink in &status.sinks {
+        if let Some(error) = &sink.error {
+            let behind = format!("{} was not told of {} events:", sink.name, sink.untold);
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "\n{} {}", paint(RED, format!("sink {behind}")), plain(error));
+        }
+    }
+    let waiting: Vec<_> = status.active.iter().chain(&status.queue).cloned().collect();
+    let sections = [
+        (!status.targets.is_empty()).then(|| targets(status)),
+        (!waiting.is_empty()).then(|| runs(&waiting, status.now)),
+        (!status.jobs.is_empty()).then(|| jobs(status)),
+        (!status.kept.is_empty()).then(|| kept(status)),
+    ];
+    for section in sections.into_iter().flatten() {
+        text.push('\n');
+        text.push_str(&section);
+    }
+    text
+}
+
+fn facts(status: &ServerStatus) -> String {
+    let mut facts = Facts::new(COLUMNS);
+    let server = match status.server {
+        Some(pid) => format!("{} (process {pid}, version {})", paint(GREEN, "running"), status.version),
+        None => "not running".to_owned(),
+    };
+    facts.add("server", server);
+    facts.add("registry", status.registry.as_deref().unwrap_or_default());
+    let data = &status.data;
+    let (free, disk, built) = (bytes(data.free_bytes), bytes(data.disk_bytes), bytes(data.built_bytes));
+    facts.add("data", format!("{} ({free} free of {disk}, {built} built)", data.path));
+    facts.into_text()
+}
+
+fn sources(status: &ServerStatus) -> String {
+    let mut table = Table::new(["source", "url", "branch", "polled", "commit", "note"]);
     for source in &status.sources {
-        sources.row([
+        table.row([
             source.name.to_string(),
             source.url.clone(),
             source.branch.clone().unwrap_or_default(),
@@ -52,46 +68,28 @@ pub(crate) fn status(status: &ServerStatus) -> String {
             },
         ]);
     }
-    text.push_str(&sources.text("no sources"));
-    for sink in &status.sinks {
-        if let Some(error) = &sink.error {
-            let behind = format!("{} was not told of {} events:", sink.name, sink.untold);
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "\n{} {}", paint(RED, format!("sink {behind}")), plain(error));
-        }
+    table.text("no sources")
+}
+
+fn jobs(status: &ServerStatus) -> String {
+    let mut table = Table::new(["run", "node", "phase", "since"]);
+    for job in &status.jobs {
+        table.row([
+            job.run.to_string(),
+            paint(BOLD, &job.node),
+            job.phase.map(|phase| format!("{phase:?}").to_lowercase()).unwrap_or_default(),
+            age(job.started, status.now),
+        ]);
     }
-    if !status.targets.is_empty() {
-        text.push('\n');
-        text.push_str(&targets(status));
+    table.text("")
+}
+
+fn kept(status: &ServerStatus) -> String {
+    let mut table = Table::new(["kept machine", "state", "since"]);
+    for machine in &status.kept {
+        table.row([paint(BOLD, &machine.repository), machine.state.clone(), machine.status.clone()]);
     }
-    let waiting: Vec<_> = status.active.iter().chain(&status.queue).cloned().collect();
-    if !waiting.is_empty() {
-        text.push('\n');
-        text.push_str(&runs(&waiting, status.now));
-    }
-    if !status.jobs.is_empty() {
-        text.push('\n');
-        let mut jobs = Table::new(["run", "node", "phase", "since"]);
-        for job in &status.jobs {
-            jobs.row([
-                job.run.to_string(),
-                paint(BOLD, &job.node),
-                job.phase.map(|phase| format!("{phase:?}").to_lowercase()).unwrap_or_default(),
-                age(job.started, status.now),
-            ]);
-        }
-        text.push_str(&jobs.text(""));
-    }
-    if !status.kept.is_empty() {
-        text.push('\n');
-        let mut kept = Table::new(["kept machine", "state", "since"]);
-        for machine in &status.kept {
-            kept.row([paint(BOLD, &machine.repository), machine.state.clone(), machine.status.clone()]);
-        }
-        text.push_str(&kept.text(""));
-        text.push_str("`edgewright shell VARIANT` enters one, `edgewright shell VARIANT --rm` removes it\n");
-    }
-    text
+    table.text("") + "`edgewright shell VARIANT` enters one, `edgewright shell VARIANT --rm` removes it\n"
 }
 
 fn targets(status: &ServerStatus) -> String {

@@ -1,5 +1,7 @@
 //! Colours: few, and never the only carrier of a meaning.
 
+use unicode_width::UnicodeWidthStr as _;
+
 /// A style's escape code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Style(&'static str);
@@ -22,9 +24,9 @@ pub(crate) fn paint(style: Style, text: impl std::fmt::Display) -> String {
     format!("{}{text}\x1b[0m", style.0)
 }
 
-/// How many columns a text takes.
+/// How many columns of a terminal a text takes: none for escape codes and combining marks, two for wide letters.
 pub(crate) fn width(text: &str) -> usize {
-    anstream::adapter::strip_str(text).to_string().chars().count()
+    anstream::adapter::strip_str(text).to_string().width()
 }
 
 /// A text from outside without control characters, so that it cannot steer the terminal.
@@ -50,6 +52,23 @@ pub(crate) fn short_digests(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn widths_are_those_of_a_terminal() {
+        for (text, columns) in [
+            ("", 0),
+            ("plain", 5),
+            ("größe", 5),
+            // With combining marks.
+            ("gro\u{308}\u{df}e", 5),
+            ("工厂", 4),
+            ("🚀 start", 8),
+            (&paint(RED, "failed"), 6),
+            (&paint(DIM, "工"), 2),
+        ] {
+            assert_eq!(width(text), columns, "{text}");
+        }
+    }
 
     #[test]
     fn digests_are_cut_wherever_they_stand() {

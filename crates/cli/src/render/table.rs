@@ -98,13 +98,23 @@ mod tests {
         assert_eq!(text, "RUN  STATE   SUBJECT\n7    failed  more\n128  passed\n");
         assert_eq!(Table::new(["run"]).text("no runs"), "no runs\n");
     }
+
+    #[test]
+    fn columns_align_whatever_the_script() {
+        let mut table = Table::new(["subject", "by"]);
+        table.row(["工厂更新".into(), "李".into()]);
+        table.row(["gro\u{308}\u{df}er".into(), "x".into()]);
+        let text = anstream::adapter::strip_str(&table.text("-")).to_string();
+        assert_eq!(text, "SUBJECT   BY\n工厂更新  李\ngro\u{308}\u{df}er    x\n");
+    }
+
     #[test]
     fn tables_fit_a_terminal() {
         let mut table = Table::new(["node", "lanes", "reason"]);
         table.row(["hmi/plant-a".into(), String::new(), "word ".repeat(40)]);
         let text = anstream::adapter::strip_str(&table.text("-")).to_string();
         assert!(!text.contains("LANES"), "{text}");
-        assert!(text.lines().all(|line| line.len() <= WIDTH), "{text}");
+        assert!(text.lines().all(|line| width(line) <= WIDTH), "{text}");
         assert_eq!(text.lines().count(), 4, "{text}");
         assert!(text.lines().nth(2).is_some_and(|line| line.starts_with("             word")), "{text}");
         assert_eq!(wrapped(&"x".repeat(200), 40).len(), 1);

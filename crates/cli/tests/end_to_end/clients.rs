@@ -1,7 +1,5 @@
 //! The clients that people have pull what is hosted, and nobody but Edgewright names or judges images.
 
-use std::path::Path;
-
 use edgewright_model::Digest;
 use edgewright_model::error::ErrorClass;
 use edgewright_model::reference::{Reference, RepoName};
@@ -11,7 +9,7 @@ use edgewright_process::Command;
 use serde_json::json;
 
 use crate::server::Server;
-use crate::world::{Repository, has_tools};
+use crate::world::{Repository, has_tools, told};
 
 async fn served() -> (tempfile::TempDir, Server, RepoName, String) {
     let folder = tempfile::tempdir().unwrap();
@@ -56,11 +54,9 @@ async fn skopeo_and_podman_pull_by_channel_and_by_digest() {
     assert_eq!(pulled.lines().collect::<std::collections::BTreeSet<_>>().len(), 1, "one image by two names");
 }
 
-/// oras as `cargo xtask setup` puts it, or the machine's own.
+/// oras as `cargo xtask setup` fetched it, or the machine's own.
 fn oras() -> String {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let ours = target.join("tools/oras/usr/bin/oras");
-    if ours.exists() { ours.to_str().unwrap().to_owned() } else { "oras".to_owned() }
+    told("EDGEWRIGHT_TESTS_ORAS").unwrap_or_else(|| "oras".to_owned())
 }
 
 #[tokio::test]

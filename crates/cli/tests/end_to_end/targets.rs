@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use edgewright_api::TargetView;
+use edgewright_api::{ReleaseView, TargetView};
 use edgewright_model::Digest;
 use edgewright_model::reference::{Reference, RepoName};
 use edgewright_oci::client::Credentials;
@@ -124,6 +124,23 @@ const PROVENANCE: &str = "application/vnd.edgewright.provenance.v1+json";
 const CHECK_SET: &str = "application/vnd.edgewright.check-set.v1+json";
 const VERDICT: &str = "application/vnd.edgewright.verdict.v1+json";
 
+/// Where the variants of the release are copied to, in their order.
+const COPIES: [&str; 3] = ["team/plants-base", "team/plants-hmi-a", "team/plants-hmi-b"];
+
+/// Each variant has its tag there, and all that refers to it, by the fallback of the distribution specification.
+async fn assert_copied(there: &DockerRegistry, release: &ReleaseView) {
+    for (entry, name) in release.entries.iter().zip(COPIES) {
+        let digest = entry.digest.to_string();
+        assert_eq!(there.tag(name, "stable").await, Some(digest.clone()), "{name}");
+        let types = there.whole(name, &digest).await;
+        let expected =
+            if name.ends_with("base") { vec![CHECK_SET, PROVENANCE, VERDICT] } else { vec![PROVENANCE] };
+        assert_eq!(types, expected, "{name}");
+        // The fallback is a tag with an index.
+        assert!(there.tag(name, &digest.replace(':', "-")).await.is_some(), "{name}");
+    }
+}
+
 #[tokio::test]
 async fn channels_stand_in_a_registry_without_referrers() {
     if !has_tools(&["docker-registry"]).await {
@@ -165,24 +182,14 @@ async fn channels_stand_in_a_registry_without_referrers() {
     assert_eq!((copied.target.as_str(), copied.copied.unwrap().0, copied.failures), ("harbor", 1, 0));
 
     let release = server.release().await;
-    let names = ["team/plants-base", "team/plants-hmi-a", "team/plants-hmi-b"];
-    for (entry, name) in release.entries.iter().zip(names) {
-        let digest = entry.digest.to_string();
-        assert_eq!(there.tag(name, "stable").await, Some(digest.clone()), "{name}");
-        let types = there.whole(name, &digest).await;
-        let expected =
-            if name.ends_with("base") { vec![CHECK_SET, PROVENANCE, VERDICT] } else { vec![PROVENANCE] };
-        assert_eq!(types, expected, "{name}");
-        // The fallback of the distribution specification: a tag with an index.
-        assert!(there.tag(name, &digest.replace(':', "-")).await.is_some(), "{name}");
-    }
+    assert_copied(&there, &release).await;
 
     // A verdict that comes later, without a release.
     let post = edgewright_api::VerdictPost { message: Some("seen twice".to_owned()), ..post };
     server.client.post_verdict(&post).await.unwrap();
     let base = release.entries[0].digest.to_string();
     until("the second verdict", async || {
-        let types = there.whole("team/plants-base", &base).await;
+        let types = there.whole(COPIES[0], &base).await;
         (types.iter().filter(|kind| *kind == VERDICT).count() == 2).then_some(())
     })
     .await;
@@ -197,7 +204,7 @@ async fn channels_stand_in_a_registry_without_referrers() {
     })
     .await;
     let entry = &server.release().await.entries[1];
-    assert_eq!(there.tag(names[1], "stable").await, Some(entry.digest.to_string()));
+    assert_eq!(there.tag(COPIES[1], "stable").await, Some(entry.digest.to_string()));
     assert_ne!(release.entries[1].digest, entry.digest);
 
     let shown = edgewright(folder.path(), &["status"]).await.ends(0);

@@ -11,7 +11,7 @@
 //! | an exception covers a failed check until its last day, in UTC | the check does not count; a note says so |
 //! | nothing covers a failure of the infrastructure, or of a lane outside of its checks | it says nothing about a check |
 //! | what the last good digest fails in the same place, too, is not new | the change is not to blame: the failure is the check's, and the lane is run again next time |
-//! | what is not new still fails | only an exception, with owner and end, lets it through (`docs/decisions`, 0011) |
+//! | what is not new still fails | only an exception, with owner and end, lets it through (`docs/decisions`, 0005) |
 
 mod post;
 mod words;

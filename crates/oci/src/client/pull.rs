@@ -7,6 +7,7 @@ use bytes::Bytes;
 use edgewright_model::Digest;
 use edgewright_model::digest::Hasher;
 use edgewright_model::reference::RepoName;
+use edgewright_process::Backoff;
 use reqwest::header::RANGE;
 use reqwest::{Method, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
@@ -17,8 +18,8 @@ use super::{Client, Progress};
 
 /// How often in a row, without a byte in between, a pull is taken up again.
 const ATTEMPTS: u32 = 5;
-/// The wait before the first further attempt; it doubles with each.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// The waits before further attempts.
+const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
 
 /// A blob on its way. The last chunk is given only after the digest of the whole agreed.
 #[derive(Debug)]
@@ -231,7 +232,7 @@ impl BlobReader {
                 });
             }
             tracing::debug!(what = self.what, done = self.done, "a pull broke off and is taken up again");
-            tokio::time::sleep(FIRST_WAIT * 2_u32.pow(self.failures - 1)).await;
+            tokio::time::sleep(PAUSES.pause(self.failures)).await;
             match self.client.get_blob(&self.repository, &self.digest, &self.what, self.done).await {
                 Ok(answer) => {
                     self.skip = if answer.status() == StatusCode::PARTIAL_CONTENT { 0 } else { self.done };

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use edgewright_model::Digest;
 use edgewright_model::order::BlobRef;
 use edgewright_model::reference::RepoName;
+use edgewright_process::Backoff;
 use futures::StreamExt as _;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
 use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, Url};
@@ -22,6 +23,8 @@ use super::{Client, Progress};
 
 /// How often a file's push is tried.
 const ATTEMPTS: u32 = 4;
+/// The waits before further attempts.
+const PAUSES: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
 /// Files are read and sent in pieces of this size.
 pub(super) const CHUNK: usize = 512 * 1024;
 /// How often progress is reported.
@@ -120,7 +123,7 @@ impl Client {
                     error @ (ClientError::Unreachable { .. } | ClientError::Status { status: 500.., .. }),
                 ) if attempt < ATTEMPTS => {
                     tracing::debug!(what, %error, attempt, "a push broke off and is tried again");
-                    tokio::time::sleep(Duration::from_millis(200 * u64::from(attempt))).await;
+                    tokio::time::sleep(PAUSES.pause(attempt)).await;
                     attempt += 1;
                 }
                 Err(error) => return Err(error),

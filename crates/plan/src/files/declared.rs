@@ -14,53 +14,7 @@ pub(super) fn add(
     template_mode: impl Fn(&TreePath) -> Option<u32>,
     faults: &mut Vec<Diagnostic>,
 ) {
-    let mut fault = |message: String, hint: &str| {
-        let hint = Some(hint.to_owned());
-        faults.push(Diagnostic { file: rules.file.cloned(), place: None, message, hint });
-    };
-    let is_template = |path: &TreePath| template_mode(path).is_some();
-    let file_mode = |path: &TreePath, plain: &BTreeMap<TreePath, LayerEntry>| match plain.get(path)?.kind {
-        LayerKind::File { mode, .. } => Some(mode),
-        _ => None,
-    };
-    let mode_of = |path: &TreePath, plain: &BTreeMap<TreePath, LayerEntry>| {
-        template_mode(path).or_else(|| file_mode(path, plain))
-    };
-    for directory in rules.directories {
-        let path = &directory.path;
-        let mut places = std::iter::successors(Some(path.clone()), TreePath::parent);
-        if let Some(place) = places.find(|place| plain.contains_key(place) || is_template(place)) {
-            fault(
-                format!("`directories` has `{path}`, but this step has a file or link `{place}`"),
-                "rename one of the two",
-            );
-        }
-    }
-    for (link, target) in &rules.hard_links {
-        let mut places = std::iter::successors(Some((*link).clone()), TreePath::parent);
-        if let Some(place) = places.find(|place| plain.contains_key(place) || is_template(place)) {
-            fault(
-                format!("`hard_links` has `{link}`, but this step has a file or link `{place}`"),
-                "remove the file, or rename the link",
-            );
-        }
-        if mode_of(target, plain).is_none() {
-            fault(
-                format!("`hard_links` has `{link}`: `{target}`, which is no file of this step"),
-                "name a file of the same folder, or use a symbolic link",
-            );
-        }
-    }
-    for path in rules.xattrs.keys() {
-        if mode_of(path, plain).is_none()
-            && !rules.directories.iter().any(|directory| directory.path == **path)
-        {
-            fault(
-                format!("`xattrs` has `{path}`, which is no file or declared directory of this step"),
-                "attributes belong to entries of the same step: add the file to its folder",
-            );
-        }
-    }
+    check(rules, &Present { plain, template_mode: &template_mode }, faults);
     for directory in rules.directories {
         let path = directory.path.clone();
         let xattrs = rules.xattrs(&path);
@@ -68,11 +22,73 @@ pub(super) fn add(
         plain.entry(path.clone()).or_insert(LayerEntry { path, kind, owner: directory.owner, xattrs });
     }
     for (link, target) in &rules.hard_links {
-        let Some(mode) = mode_of(target, plain) else { continue };
+        let Some(mode) = (Present { plain, template_mode: &template_mode }).mode(target) else { continue };
         let path = (*link).clone();
         let xattrs = rules.xattrs(target);
         let kind = LayerKind::HardLink { target: (*target).clone(), mode };
         let entry = LayerEntry { path: path.clone(), kind, owner: rules.owner, xattrs };
         plain.entry(path).or_insert(entry);
+    }
+}
+
+/// The entries that a folder has.
+struct Present<'a> {
+    plain: &'a BTreeMap<TreePath, LayerEntry>,
+    template_mode: &'a dyn Fn(&TreePath) -> Option<u32>,
+}
+
+impl Present<'_> {
+    /// The mode of a file, once templates are rendered; none of what is no file.
+    fn mode(&self, path: &TreePath) -> Option<u32> {
+        (self.template_mode)(path).or_else(|| match self.plain.get(path)?.kind {
+            LayerKind::File { mode, .. } => Some(mode),
+            _ => None,
+        })
+    }
+
+    /// The file or link that is already at this path or at one of its parents.
+    fn in_the_way_of(&self, path: &TreePath) -> Option<TreePath> {
+        let mut places = std::iter::successors(Some(path.clone()), TreePath::parent);
+        places.find(|place| self.plain.contains_key(place) || (self.template_mode)(place).is_some())
+    }
+}
+
+/// Reports what is declared and cannot be there.
+fn check(rules: &Rules<'_>, present: &Present<'_>, faults: &mut Vec<Diagnostic>) {
+    let mut fault = |message: String, hint: &str| {
+        let hint = Some(hint.to_owned());
+        faults.push(Diagnostic { file: rules.file.cloned(), place: None, message, hint });
+    };
+    for directory in rules.directories {
+        let path = &directory.path;
+        if let Some(place) = present.in_the_way_of(path) {
+            fault(
+                format!("`directories` has `{path}`, but this step has a file or link `{place}`"),
+                "rename one of the two",
+            );
+        }
+    }
+    for (link, target) in &rules.hard_links {
+        if let Some(place) = present.in_the_way_of(link) {
+            fault(
+                format!("`hard_links` has `{link}`, but this step has a file or link `{place}`"),
+                "remove the file, or rename the link",
+            );
+        }
+        if present.mode(target).is_none() {
+            fault(
+                format!("`hard_links` has `{link}`: `{target}`, which is no file of this step"),
+                "name a file of the same folder, or use a symbolic link",
+            );
+        }
+    }
+    for path in rules.xattrs.keys() {
+        let is_directory = rules.directories.iter().any(|directory| directory.path == **path);
+        if present.mode(path).is_none() && !is_directory {
+            fault(
+                format!("`xattrs` has `{path}`, which is no file or declared directory of this step"),
+                "attributes belong to entries of the same step: add the file to its folder",
+            );
+        }
     }
 }

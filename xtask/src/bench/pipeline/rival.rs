@@ -11,8 +11,10 @@ use crate::bench::measure::{Cost, cost};
 use crate::command::{Run, is_installed};
 use crate::workspace;
 
-/// CNCF distribution, at its newest release.
-const REGISTRY: &str = "github.com/distribution/distribution/v3/cmd/registry@v3.1.2";
+/// CNCF distribution.
+const REGISTRY: &str = "github.com/distribution/distribution/v3/cmd/registry";
+/// Its newest release.
+const RELEASE: &str = "v3.1.2";
 
 /// Debian's package of an earlier release, and its program.
 const DEBIANS: &str = "docker-registry";
@@ -22,12 +24,12 @@ pub(super) fn setup() -> anyhow::Result<()> {
     if !is_installed("bc") {
         install("bc")?;
     }
-    let programs = workspace::target().join("tools/bin");
+    let programs = compiled()?;
     if is_installed("go") && !programs.join("registry").exists() {
-        println!("bench pipeline: compiles {REGISTRY}, once");
-        Run::new("go").args(["install", REGISTRY]).env("GOBIN", programs).run()?;
+        println!("bench pipeline: compiling {REGISTRY} {RELEASE}, once");
+        Run::new("go").args(["install", &format!("{REGISTRY}@{RELEASE}")]).env("GOBIN", programs).run()?;
     }
-    if registry() == Path::new(DEBIANS) && !is_installed(DEBIANS) {
+    if registry()? == Path::new(DEBIANS) && !is_installed(DEBIANS) {
         println!("bench pipeline: without Go the baseline pushes to Debian's build of an earlier release");
         install(DEBIANS)?;
     }
@@ -35,9 +37,14 @@ pub(super) fn setup() -> anyhow::Result<()> {
 }
 
 /// What we compiled, else Debian's.
-fn registry() -> PathBuf {
-    let compiled = workspace::target().join("tools/bin/registry");
-    if compiled.exists() { compiled } else { DEBIANS.into() }
+fn registry() -> anyhow::Result<PathBuf> {
+    let compiled = compiled()?.join("registry");
+    Ok(if compiled.exists() { compiled } else { DEBIANS.into() })
+}
+
+/// Where the compiled registry is kept.
+fn compiled() -> anyhow::Result<PathBuf> {
+    Ok(workspace::cache()?.join("distribution").join(RELEASE))
 }
 
 fn install(package: &str) -> anyhow::Result<()> {
@@ -85,7 +92,7 @@ impl Rival {
                 root.display()
             ),
         )?;
-        let registry = Run::new(registry())
+        let registry = Run::new(registry()?)
             .arg("serve")
             .arg(root.join("registry.yml"))
             .start_logged(&root.join("registry.log"))?;
