@@ -11,7 +11,7 @@
 //! | [`releases`] | indexes, referrers, the release, channels and what their tags answer |
 //! | [`rebuilds`] | builds again what was built, to prove that keys tell all |
 //! | [`outbound`] | notifies sinks and forges; copies what channels hold to external registries |
-//! | [`retention`] | what bounds logs, caches and images; room before a job starts |
+//! | [`retention`] | what bounds logs, caches and images |
 //! | [`hosting`], [`events`], [`logs`] | the registry as control uses it; what happens, as it happens |
 //!
 //! The modules meet only through the store: events and wake-ups shorten waits and carry no truth. Which module may use
@@ -40,5 +40,4 @@ pub use control::{Control, Parts};
 pub use error::ControlError;
 pub use outbound::{notify, replicate as targets};
 pub use releases::{referrers, tags};
-pub use retention::disk;
 pub use settings::{CommitLocks, ControlSettings, Keep, LockPolicy, PullRequestPolicy, SourceSettings};

@@ -39,7 +39,7 @@ async fn world() -> World {
     settings.sources = vec![source()];
     let lock = data.lock().unwrap();
     let executor = Arc::new(edgewright_job::SimulatedExecutor::new());
-    let composition = Composition::open(&settings, lock, executor, Clock::system()).await.unwrap();
+    let composition = Composition::open(&settings, lock, |_| executor, Clock::system()).await.unwrap();
     let url = format!("http://{}", composition.local());
     let store = Store::open(&data.database()).await.unwrap();
     World { _folder: folder, data, store, client: Client::new(&url).unwrap(), composition, url }
