@@ -14,8 +14,8 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use edgewright_job::admission::slots;
 use edgewright_server::settings::SettingsError;
-use edgewright_server::upkeep::slots;
 use edgewright_server::{DataFolder, Options, Settings};
 
 use crate::args::ServeArgs;

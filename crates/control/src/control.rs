@@ -12,7 +12,6 @@ use edgewright_source::Git;
 use edgewright_store::Store;
 use edgewright_store::channels::{ChannelChange, ChannelRow};
 use edgewright_store::sources::SourceId;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::ControlError;
@@ -47,7 +46,7 @@ pub struct Parts {
     pub hosting: Hosting,
     /// What the registry's `TagResolver` answers from.
     pub tags: ChannelTags,
-    /// Performs orders.
+    /// Admits jobs and does them.
     pub executor: Arc<dyn Executor>,
     /// Reads sources.
     pub git: Git,
@@ -67,7 +66,6 @@ pub(crate) struct Inner {
     pub(crate) shutdown: CancellationToken,
     pub(crate) events: Events,
     pub(crate) logs: Logs,
-    pub(crate) slots: Semaphore,
     pub(crate) runs_wake: Wake,
     pub(crate) rebuilds_wake: Wake,
     pub(crate) selections: Mutex<Selections>,
@@ -159,7 +157,6 @@ impl Control {
         );
         let inner = Inner {
             logs: Logs::new(&settings.data),
-            slots: Semaphore::new(settings.parallel.get()),
             settings,
             store,
             hosting,

@@ -11,7 +11,7 @@
 //! | [`releases`] | indexes, referrers, the release, channels and what their tags answer |
 //! | [`rebuilds`] | builds again what was built, to prove that keys tell all |
 //! | [`outbound`] | notifies sinks and forges; copies what channels hold to external registries |
-//! | [`retention`] | what bounds logs, caches and images; room before a job starts |
+//! | [`retention`] | what bounds logs, caches and images |
 //! | [`context`], [`access`], [`audit`] | who asks for an operation, whether it is permitted, and the record of it |
 //! | [`hosting`], [`events`], [`logs`] | the registry as control uses it; what happens, as it happens |
 //!
@@ -44,5 +44,4 @@ pub use control::{Control, Parts};
 pub use error::ControlError;
 pub use outbound::{notify, replicate as targets};
 pub use releases::{referrers, tags};
-pub use retention::disk;
 pub use settings::{CommitLocks, ControlSettings, Keep, LockPolicy, PullRequestPolicy, SourceSettings};

@@ -1,7 +1,9 @@
-//! What every executor must do, as a suite that its tests run.
+//! What every executor must do, as a suite that its tests run: admission, results, failures, cancellation.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use edgewright_model::Digest;
@@ -9,35 +11,40 @@ use edgewright_model::duration::Span;
 use edgewright_model::lock::LockRequest;
 use edgewright_model::names::InvalidName;
 use edgewright_model::order::{
-    Base, BlobRef, Context, ImageTask, JobId, JobOrder, LaneOrder, LockTask, ORDER_VERSION, RegistryAccess,
-    StepAction, StepOrder, Task, check_set_digest,
+    Base, BlobRef, Context, ImageTask, JobId, JobOrder, JobRequest, LaneOrder, LockTask, ORDER_VERSION,
+    RegistryAccess, StepAction, StepOrder, Task, check_set_digest,
 };
 use edgewright_model::outcome::{FailureKind, JobEvent, JobOutcome};
 use edgewright_model::spec::{BootstrapStep, Lane};
 use edgewright_model::verdict::LaneResult;
 use edgewright_process::CancellationToken;
+use futures::poll;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use crate::error::ExecutorError;
-use crate::executor::{EVENTS, Executor};
+use crate::executor::{Admission, Capacity, Demand, EVENTS, Executor, Permit, StepKind};
 use crate::simulated::Behaviour;
+use crate::worker::Worker;
 
 /// No executor needs longer to clear away a job that does nothing.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-fn order(number: u128, task: Task) -> JobOrder {
-    JobOrder {
-        version: ORDER_VERSION,
-        job: JobId(uuid::Uuid::from_u128(number)),
-        task,
-        registry: RegistryAccess { url: "http://127.0.0.1:1".to_owned(), token: None },
-        within: Span::from_secs(120),
-    }
+/// How many jobs the executors of the suite run at the same time.
+pub const SLOTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
+
+fn request(number: u128, task: Task) -> JobRequest {
+    JobRequest { job: JobId(uuid::Uuid::from_u128(number)), task, within: Span::from_secs(120) }
 }
 
-/// An order for a node with two `files` steps and a container lane without checks.
+/// The order of [`image_request`], for a worker.
 pub fn image_order(number: u128, node: &str) -> Result<JobOrder, InvalidName> {
+    let registry = RegistryAccess { url: "http://127.0.0.1:1".to_owned(), token: None };
+    Ok(JobOrder::new(image_request(number, node)?, registry))
+}
+
+/// A request for a node with two `files` steps and a container lane without checks.
+pub fn image_request(number: u128, node: &str) -> Result<JobRequest, InvalidName> {
     let repository: edgewright_model::reference::RepoName = "plant-os/hmi".parse()?;
     let step = |title: &str| StepOrder {
         key: Digest::of(format!("{node} {title}")),
@@ -71,11 +78,11 @@ pub fn image_order(number: u128, node: &str) -> Result<JobOrder, InvalidName> {
         labels: BTreeMap::new(),
         lanes: vec![lane],
     };
-    Ok(order(number, Task::Image(task)))
+    Ok(request(number, Task::Image(task)))
 }
 
-/// An order for the lock of an image with one bootstrap step.
-pub fn lock_order(number: u128, image: &str) -> Result<JobOrder, InvalidName> {
+/// A request for the lock of an image with one bootstrap step.
+pub fn lock_request(number: u128, image: &str) -> Result<JobRequest, InvalidName> {
     let bootstrap = BootstrapStep {
         suite: "trixie".to_owned(),
         packages: vec!["systemd".to_owned()],
@@ -84,47 +91,88 @@ pub fn lock_order(number: u128, image: &str) -> Result<JobOrder, InvalidName> {
         sources: Vec::new(),
         keys: Vec::new(),
     };
-    let request = LockRequest {
+    let lock = LockRequest {
         base: None,
         bootstrap: vec![bootstrap],
         platforms: vec!["linux/amd64".parse()?],
         refresh: None,
     };
     let now = Timestamp::UNIX_EPOCH;
-    Ok(order(number, Task::Lock(LockTask { image: image.parse()?, request, keys: BTreeMap::new(), now })))
+    let task = LockTask { image: image.parse()?, request: lock, keys: BTreeMap::new(), now };
+    Ok(request(number, Task::Lock(task)))
 }
 
-/// Runs an order and collects its events.
+/// A demand that every executor can meet.
+fn small() -> Demand {
+    Demand { steps: vec![StepKind::Files], ..Demand::default() }
+}
+
+/// Admits a small job.
+///
+/// # Panics
+/// Where the executor does not admit it at once or after waiting for a slot.
+pub async fn admitted(executor: &dyn Executor) -> Permit {
+    match executor.admit(small()).await {
+        Admission::Now(permit) => permit,
+        other => panic!("a small job may start: {other:?}"),
+    }
+}
+
+/// Has a request admitted and done, and collects its events.
 pub async fn run(
     executor: &dyn Executor,
+    request: JobRequest,
+    cancel: CancellationToken,
+) -> (Result<JobOutcome, ExecutorError>, Vec<JobEvent>) {
+    let permit = admitted(executor).await;
+    let (sender, receiver) = mpsc::channel(EVENTS);
+    tokio::join!(executor.run(request, permit, sender, cancel), collect(receiver))
+}
+
+/// Has a worker do an order, and collects its events.
+pub async fn work(
+    worker: &dyn Worker,
     order: JobOrder,
     cancel: CancellationToken,
 ) -> (Result<JobOutcome, ExecutorError>, Vec<JobEvent>) {
-    let (sender, mut receiver) = mpsc::channel(EVENTS);
-    let collect = async {
-        let mut events = Vec::new();
-        while let Some(event) = receiver.recv().await {
-            events.push(event);
-        }
-        events
-    };
-    tokio::join!(executor.run(order, sender, cancel), collect)
+    let (sender, receiver) = mpsc::channel(EVENTS);
+    tokio::join!(worker.work(order, sender, cancel), collect(receiver))
 }
 
-/// Puts executors, made so that all their jobs behave in a given way, through all that control relies on.
+async fn collect(mut receiver: mpsc::Receiver<JobEvent>) -> Vec<JobEvent> {
+    let mut events = Vec::new();
+    while let Some(event) = receiver.recv().await {
+        events.push(event);
+    }
+    events
+}
+
+fn image(number: u128) -> JobRequest {
+    image_request(number, "hmi/plant-a").unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Puts executors with [`SLOTS`] slots, made so that all their jobs behave in a given way, through all that control
+/// relies on.
 ///
 /// # Panics
 /// Where one does not conform.
 pub async fn suite(make: impl Fn(Behaviour) -> Arc<dyn Executor>) {
-    let image = |number| image_order(number, "hmi/plant-a").unwrap_or_else(|error| panic!("{error}"));
-    let fresh = CancellationToken::new;
-
-    // Equal orders have equal digests, keys come in step order, every lane has its verdict, events hold no outcome.
     let good = make(Behaviour::Succeed);
-    let (first, events) = run(&*good, image(1), fresh()).await;
-    let (second, _) = run(&*good, image(2), fresh()).await;
+    results(&*good).await;
+    lock(&*good).await;
+    failures(&make).await;
+    disturbances(&make).await;
+    cancellation(&make).await;
+    queue(&*good).await;
+    permits(&make).await;
+}
+
+/// Equal requests have equal digests, keys come in step order, every lane has its verdict, events hold no outcome.
+async fn results(good: &dyn Executor) {
+    let (first, events) = run(good, image(1), CancellationToken::new()).await;
+    let (second, _) = run(good, image(2), CancellationToken::new()).await;
     let (Ok(first), Ok(second)) = (first, second) else { panic!("a good job has an outcome") };
-    let Task::Image(task) = image(1).task else { panic!("it is an image order") };
+    let Task::Image(task) = image(1).task else { panic!("it is an image request") };
     assert_eq!(first, second, "jobs have no influence on results");
     assert_eq!((first.version, &first.failure), (ORDER_VERSION, &None));
     let keys: Vec<_> = first.builds.iter().map(|build| &build.key).collect();
@@ -138,17 +186,22 @@ pub async fn suite(make: impl Fn(Behaviour) -> Arc<dyn Executor>) {
     assert_eq!(verdict.result, LaneResult::Passed);
     assert!(events.iter().any(|event| matches!(event, JobEvent::Phase { .. })));
     assert!(!events.iter().any(|event| matches!(event, JobEvent::Outcome(_))));
+}
 
-    // A lock answers its request.
-    let order = lock_order(3, "base").unwrap_or_else(|error| panic!("{error}"));
-    let Task::Lock(task) = order.task.clone() else { panic!("it is a lock order") };
-    let (outcome, _) = run(&*good, order, fresh()).await;
+/// A lock answers its request.
+async fn lock(good: &dyn Executor) {
+    let request = lock_request(3, "base").unwrap_or_else(|error| panic!("{error}"));
+    let Task::Lock(task) = request.task.clone() else { panic!("it is a lock request") };
+    let (outcome, _) = run(good, request, CancellationToken::new()).await;
     let Ok(JobOutcome { lock: Some(lock), failure: None, .. }) = outcome else {
         panic!("no lock: {outcome:?}")
     };
     assert_eq!((lock.request, lock.epoch), (task.request.digest(), task.now));
+}
 
-    // What the job says of itself is an outcome, with what was built before.
+/// What the job reports itself is an outcome, with what was built before.
+async fn failures(make: &impl Fn(Behaviour) -> Arc<dyn Executor>) {
+    let fresh = CancellationToken::new;
     let (failed, _) = run(&*make(Behaviour::FailBuild { kind: FailureKind::Image }), image(4), fresh()).await;
     let Ok(JobOutcome { builds, verdicts, failure: Some(failure), .. }) = failed else {
         panic!("{failed:?}")
@@ -157,13 +210,16 @@ pub async fn suite(make: impl Fn(Behaviour) -> Arc<dyn Executor>) {
     let (red, _) = run(&*make(Behaviour::FailLanes { kind: FailureKind::Check }), image(5), fresh()).await;
     let Ok(JobOutcome { verdicts, failure: None, .. }) = red else { panic!("{red:?}") };
     assert!(matches!(&verdicts[0].result, LaneResult::Failed { kind: FailureKind::Check, .. }));
+}
 
-    // A flood of log lines neither blocks the job nor comes through whole.
+/// A flood of log lines neither blocks the job nor comes through whole; what keeps a job from reporting is
+/// infrastructure.
+async fn disturbances(make: &impl Fn(Behaviour) -> Arc<dyn Executor>) {
+    let fresh = CancellationToken::new;
     let (flooded, events) = run(&*make(Behaviour::Flood { lines: 100_000 }), image(6), fresh()).await;
     assert!(flooded.is_ok_and(|outcome| outcome.failure.is_none()));
     assert!(events.len() < 20_000, "{} events", events.len());
 
-    // All that keeps a job from speaking is infrastructure.
     let (crashed, _) = run(&*make(Behaviour::Crash), image(7), fresh()).await;
     let Err(error) = crashed else { panic!("a crash has no outcome: {crashed:?}") };
     assert!(matches!(error, ExecutorError::NoOutcome { .. }), "{error:?}");
@@ -177,13 +233,15 @@ pub async fn suite(make: impl Fn(Behaviour) -> Arc<dyn Executor>) {
         other => panic!("a limit is a limit: {other:?}"),
     };
     assert_eq!(kind, FailureKind::Infrastructure);
+}
 
-    // Cancelled before and during.
-    let cancelled = fresh();
+/// Jobs end when they are cancelled, before they start and while they work.
+async fn cancellation(make: &impl Fn(Behaviour) -> Arc<dyn Executor>) {
+    let cancelled = CancellationToken::new();
     cancelled.cancel();
-    let (never, _) = run(&*good, image(9), cancelled).await;
+    let (never, _) = run(&*make(Behaviour::Succeed), image(9), cancelled).await;
     assert!(matches!(never, Err(ExecutorError::Cancelled)), "{never:?}");
-    let token = fresh();
+    let token = CancellationToken::new();
     let hanging = make(Behaviour::Hang);
     let cancel = async {
         tokio::task::yield_now().await;
@@ -192,4 +250,51 @@ pub async fn suite(make: impl Fn(Behaviour) -> Arc<dyn Executor>) {
     let work = tokio::time::timeout(PATIENCE, run(&*hanging, image(10), token.clone()));
     let (stopped, ()) = tokio::join!(work, cancel);
     assert!(matches!(stopped, Ok((Err(ExecutorError::Cancelled), _))), "{stopped:?}");
+}
+
+/// No more jobs than slots are admitted; who asks first gets the next free one; who stops asking holds nothing.
+async fn queue(executor: &dyn Executor) {
+    let capacity = |in_use| Capacity { slots: SLOTS.get(), in_use };
+    assert_eq!(executor.capacity(), capacity(0));
+    let mut permits = Vec::new();
+    for _ in 0..SLOTS.get() {
+        permits.push(admitted(executor).await);
+    }
+    assert_eq!(executor.capacity(), capacity(SLOTS.get()));
+    let (mut first, mut second) = (executor.admit(small()), executor.admit(small()));
+    let mut impatient = executor.admit(small());
+    assert!(poll!(&mut first).is_pending(), "there is no slot");
+    assert!(poll!(&mut impatient).is_pending(), "there is no slot");
+    assert!(poll!(&mut second).is_pending(), "there is no slot");
+    permits.pop();
+    assert!(poll!(&mut second).is_pending(), "the slot is for the first");
+    let Poll::Ready(Admission::Now(permit)) = poll!(&mut first) else { panic!("a slot is free") };
+    drop(impatient);
+    drop(permit);
+    let Poll::Ready(Admission::Now(permit)) = poll!(&mut second) else { panic!("a slot is free") };
+    drop((permit, permits));
+    assert_eq!(executor.capacity(), capacity(0));
+}
+
+/// A job's permit is free again however the job ends: well, badly, cancelled, or dropped.
+async fn permits(make: &impl Fn(Behaviour) -> Arc<dyn Executor>) {
+    let cancelled = CancellationToken::new();
+    cancelled.cancel();
+    for (behaviour, cancel) in [
+        (Behaviour::Succeed, CancellationToken::new()),
+        (Behaviour::Crash, CancellationToken::new()),
+        (Behaviour::Hang, cancelled),
+    ] {
+        let executor = make(behaviour);
+        let (result, _) = run(&*executor, image(11), cancel).await;
+        assert_eq!(executor.capacity().in_use, 0, "{result:?}");
+    }
+    let executor = make(Behaviour::Hang);
+    let permit = admitted(&*executor).await;
+    let (sender, _receiver) = mpsc::channel(EVENTS);
+    let mut hanging = executor.run(image(12), permit, sender, CancellationToken::new());
+    assert!(poll!(&mut hanging).is_pending(), "it hangs");
+    assert_eq!(executor.capacity().in_use, 1);
+    drop(hanging);
+    assert_eq!(executor.capacity().in_use, 0);
 }

@@ -1,11 +1,13 @@
-//! The port that control uses to have a job done.
+//! The port that control uses to have a job done: an executor admits a job first, and does it then.
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
-use edgewright_model::order::JobOrder;
-use edgewright_model::outcome::{JobEvent, JobOutcome};
+use edgewright_model::order::JobRequest;
+use edgewright_model::outcome::{JobEvent, JobFailure, JobOutcome};
+use edgewright_model::spec::Lane;
 use edgewright_process::CancellationToken;
 use tokio::sync::mpsc;
 
@@ -14,20 +16,96 @@ use crate::error::ExecutorError;
 /// A boxed future, so that executors can be chosen at run time.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// A fit capacity for a job's channel of events.
+/// A suitable capacity for a job's channel of events.
 pub const EVENTS: usize = 1024;
 
-/// Has jobs done. [`crate::conformance`] says what every executor must do.
+/// Has jobs done. [`crate::conformance`] holds what every executor must do.
+///
+/// An executor owns its capacity: whether there is a free slot, enough memory and enough disk is its decision, made in
+/// [`Executor::admit`] before the order is packed. No job runs without the permit of an admission.
 pub trait Executor: fmt::Debug + Send + Sync {
-    /// Does one job. `events` hears of its progress, never of its outcome; events that find the channel full are
-    /// dropped, logs first. When `cancel` fires the job is cleared away, then the future ends. Cancel rather than drop
-    /// the future: a dropped job is killed without clearing away.
+    /// Waits for a free slot, first come, first served, then answers whether a job may start: now, later, or never.
+    /// Dropping the future gives up the place in the queue.
+    fn admit(&self, demand: Demand) -> BoxFuture<'_, Admission>;
+
+    /// Does one job. The permit is freed when the job has ended, however it ended. `events` receives the job's progress,
+    /// never its outcome; events that find the channel full are dropped, logs first. When `cancel` fires, the job is
+    /// cleaned up, then the future ends. Cancel rather than drop the future: a dropped job is killed without cleaning up.
     ///
-    /// An outcome is the job's own word, failures included. An error is all that kept it from speaking.
+    /// # Errors
+    /// Everything that kept the job from reporting an outcome. A failure that the job reports itself is an outcome.
     fn run(
         &self,
-        order: JobOrder,
+        request: JobRequest,
+        permit: Permit,
         events: mpsc::Sender<JobEvent>,
         cancel: CancellationToken,
     ) -> BoxFuture<'_, Result<JobOutcome, ExecutorError>>;
+
+    /// How many jobs run at the same time, and how many could.
+    fn capacity(&self) -> Capacity;
+}
+
+/// What a job will need, as far as it is known before its order is packed. A job that resolves a lock has neither steps
+/// nor lanes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// The steps to execute.
+    pub steps: Vec<StepKind>,
+    /// The lanes to run.
+    pub lanes: Vec<Lane>,
+    /// Compressed size in bytes of the node's earlier build, where there is one.
+    pub image_bytes: Option<u64>,
+}
+
+/// What kind of work a step is: this decides how much disk it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepKind {
+    /// Installs an operating system.
+    Bootstrap,
+    /// Runs the commands of a Containerfile.
+    Containerfile,
+    /// Writes a layer of files; nothing is unpacked.
+    Files,
+}
+
+/// The answer to a [`Demand`].
+#[derive(Debug)]
+pub enum Admission {
+    /// The job may start.
+    Now(Permit),
+    /// Not at present: running jobs hold what this one needs.
+    Later {
+        /// What is missing, for people.
+        reason: String,
+        /// When to ask again.
+        retry_after: Duration,
+    },
+    /// Waiting does not help: this is the job's failure.
+    Never(JobFailure),
+}
+
+/// One job's share of an executor's capacity. The share is free again when this is dropped.
+pub struct Permit(#[expect(dead_code, reason = "it is held for its destructor")] Box<dyn Send + Sync>);
+
+impl Permit {
+    /// A permit that holds `share`, whose destructor frees the capacity.
+    pub fn new(share: impl Send + Sync + 'static) -> Self {
+        Self(Box::new(share))
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Permit")
+    }
+}
+
+/// How busy an executor is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacity {
+    /// How many jobs it runs at the same time at most.
+    pub slots: usize,
+    /// How many permits are held now.
+    pub in_use: usize,
 }

@@ -10,16 +10,20 @@ use std::time::Duration;
 
 use edgewright_lab::{EngineSettings, reap_job};
 use edgewright_model::Digest;
-use edgewright_model::order::{JOB_ENVIRONMENT, JobId, JobOrder, ORDER_VERSION, StepAction, Task};
+use edgewright_model::order::{
+    JOB_ENVIRONMENT, JobId, JobOrder, JobRequest, ORDER_VERSION, StepAction, Task,
+};
 use edgewright_model::outcome::{JobEvent, JobOutcome, Phase};
 use edgewright_process::{CancellationToken, Command, CommandError, ProcessContext, Stream};
 use tokio::sync::mpsc;
 
 use crate::courtesy::gently;
+use crate::credentials::JobRegistry;
 use crate::error::ExecutorError;
-use crate::executor::{BoxFuture, Executor};
+use crate::executor::{Admission, BoxFuture, Capacity, Demand, Executor, Permit};
+use crate::gate::{AdmissionSettings, Gate};
 use crate::native;
-use crate::work::WorkExecutor;
+use crate::work::JobWorker;
 
 /// What a child gets over its order's limit to notice it by itself and to clear away.
 const OVERTIME: Duration = Duration::from_secs(30);
@@ -33,9 +37,9 @@ const SHOWN: usize = 4096;
 /// Takes a job's log, line by line: what the job process itself says on standard error.
 pub type LogSink = Arc<dyn Fn(JobId, &str) + Send + Sync>;
 
-/// Runs each job as a child process that dies with this one.
+/// How the local executor works. Clones share the secrets.
 #[derive(Clone)]
-pub struct LocalExecutor {
+pub struct LocalSettings {
     /// The `edgewright` binary.
     pub program: PathBuf,
     /// `job run --work DIR`.
@@ -48,19 +52,69 @@ pub struct LocalExecutor {
     pub nice: u8,
     /// Where the jobs' logs go.
     pub log: LogSink,
-    /// Files with build secrets by id, as they are now. Clones share them.
-    secrets: Arc<Mutex<BTreeMap<String, PathBuf>>>,
+    /// Files with build secrets.
+    pub secrets: BuildSecrets,
     /// Does jobs that start no program in this process; none: all are children.
-    pub native: Option<WorkExecutor>,
+    pub native: Option<JobWorker>,
+    /// What this machine gives to jobs.
+    pub admission: AdmissionSettings,
 }
 
-impl fmt::Debug for LocalExecutor {
+impl LocalSettings {
+    /// Runs `program job run --work WORK`; logs go nowhere until [`LocalSettings::log`] is set.
+    pub fn new(program: PathBuf, work: PathBuf, admission: AdmissionSettings) -> Self {
+        let arguments = ["job".into(), "run".into(), "--work".into(), work.clone().into_os_string()];
+        Self {
+            program,
+            arguments: arguments.into(),
+            work,
+            environment: Vec::new(),
+            nice: 0,
+            log: Arc::new(|_, _| {}),
+            secrets: BuildSecrets::default(),
+            native: None,
+            admission,
+        }
+    }
+}
+
+impl fmt::Debug for LocalSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LocalExecutor")
+        f.debug_struct("LocalSettings")
             .field("program", &self.program)
             .field("work", &self.work)
+            .field("admission", &self.admission)
             .finish_non_exhaustive()
     }
+}
+
+/// Files with build secrets by id, as they are now. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct BuildSecrets(Arc<Mutex<BTreeMap<String, PathBuf>>>);
+
+impl BuildSecrets {
+    /// Names the files for jobs that start from now on.
+    pub fn set(&self, secrets: BTreeMap<String, PathBuf>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = secrets;
+    }
+
+    /// Only the paths travel, as `--secret ID=FILE`: the child reads the files, and their content is in no argument or
+    /// environment.
+    fn arguments(&self) -> Vec<OsString> {
+        let secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let argument = |(id, file): (&String, &PathBuf)| {
+            [OsString::from("--secret"), format!("{id}={}", file.display()).into()]
+        };
+        secrets.iter().flat_map(argument).collect()
+    }
+}
+
+/// Runs each job as a child process that dies with this one. Clones share its capacity.
+#[derive(Debug, Clone)]
+pub struct LocalExecutor {
+    settings: LocalSettings,
+    registry: JobRegistry,
+    gate: Gate,
 }
 
 /// What was heard of a child so far.
@@ -72,33 +126,10 @@ struct Heard {
 }
 
 impl LocalExecutor {
-    /// Runs `program job run --work WORK`; logs go nowhere until [`LocalExecutor::log`] is set.
-    pub fn new(program: PathBuf, work: PathBuf) -> Self {
-        let arguments = ["job".into(), "run".into(), "--work".into(), work.clone().into_os_string()];
-        Self {
-            program,
-            arguments: arguments.into(),
-            work,
-            environment: Vec::new(),
-            nice: 0,
-            log: Arc::new(|_, _| {}),
-            secrets: Arc::default(),
-            native: None,
-        }
-    }
-
-    /// Names the files with build secrets, for jobs that start from now on. Only the paths travel, as `--secret ID=FILE`:
-    /// what is in the files is read by the child, and stands in no argument or environment.
-    pub fn set_secrets(&self, secrets: BTreeMap<String, PathBuf>) {
-        *self.secrets.lock().unwrap_or_else(PoisonError::into_inner) = secrets;
-    }
-
-    fn secrets(&self) -> Vec<OsString> {
-        let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
-        let argument = |(id, file): (&String, &PathBuf)| {
-            [OsString::from("--secret"), format!("{id}={}", file.display()).into()]
-        };
-        secrets.iter().flat_map(argument).collect()
+    /// An executor whose jobs work with `registry`.
+    pub fn new(settings: LocalSettings, registry: JobRegistry) -> Self {
+        let gate = Gate::new(settings.admission.clone());
+        Self { settings, registry, gate }
     }
 
     async fn run_child(
@@ -110,30 +141,31 @@ impl LocalExecutor {
         let (job, within) = (order.job, order.within);
         let mut line = serde_json::to_vec(&order).map_err(ExecutorError::Order)?;
         line.push(b'\n');
-        let (program, before) = gently(&self.program, self.nice);
+        let settings = &self.settings;
+        let (program, before) = gently(&settings.program, settings.nice);
         let mut command = Command::new(program)
             .args(before)
-            .args(&self.arguments)
-            .args(self.secrets())
+            .args(&settings.arguments)
+            .args(settings.secrets.arguments())
             .env(JOB_ENVIRONMENT, job.to_string())
             // The canonical path is what marks processes of this work folder.
             .env(
                 edgewright_lab::WORK_ENVIRONMENT,
-                self.work.canonicalize().unwrap_or_else(|_| self.work.clone()),
+                settings.work.canonicalize().unwrap_or_else(|_| settings.work.clone()),
             )
             .stdin_bytes_kept_open(line)
             .deadline(within.get() + OVERTIME)
             .grace(GRACE)
             .line_limit(LINE_LIMIT)
             .cancel(cancel.clone());
-        for (name, value) in &self.environment {
+        for (name, value) in &settings.environment {
             command = command.env(name, value);
         }
         let mut heard = Heard::default();
         let finished = command
             .run_lines_status(|stream, line| match stream {
                 Stream::Stdout => heard.line(line, &events),
-                Stream::Stderr => (self.log)(job, cut(line)),
+                Stream::Stderr => (settings.log)(job, cut(line)),
             })
             .await;
         self.clear(job).await;
@@ -142,44 +174,57 @@ impl LocalExecutor {
 
     /// A job that ended by itself has removed its folder; one that was killed has left more than that.
     async fn clear(&self, job: JobId) {
-        if !self.work.join("jobs").join(job.to_string()).exists() {
+        let work = &self.settings.work;
+        if !work.join("jobs").join(job.to_string()).exists() {
             return;
         }
-        let conf = self.environment.iter().find(|(name, _)| name == "CONTAINERS_CONF");
+        let conf = self.settings.environment.iter().find(|(name, _)| name == "CONTAINERS_CONF");
         let engine = EngineSettings { containers_conf: conf.map(|(_, path)| path.into()) };
-        let reaped = reap_job(&self.work, &job, &engine, &ProcessContext::default()).await;
+        let reaped = reap_job(work, &job, &engine, &ProcessContext::default()).await;
         tracing::info!(job.id = %job, ?reaped, "what a killed job left is gone");
     }
 }
 
 impl Executor for LocalExecutor {
+    fn admit(&self, demand: Demand) -> BoxFuture<'_, Admission> {
+        Box::pin(async move { self.gate.admit(&demand).await })
+    }
+
     fn run(
         &self,
-        order: JobOrder,
+        request: JobRequest,
+        permit: Permit,
         events: mpsc::Sender<JobEvent>,
         cancel: CancellationToken,
     ) -> BoxFuture<'_, Result<JobOutcome, ExecutorError>> {
         Box::pin(async move {
-            match &self.native {
-                Some(executor) if native::is_native(&order) => {
-                    let job = order.job;
-                    let outcome = native::run(executor.clone(), order, events, cancel).await;
+            let _permit = permit;
+            let is_native = native::is_native(&request);
+            let job = request.job;
+            let (order, _credential) = self.registry.order(request);
+            match &self.settings.native {
+                Some(worker) if is_native => {
+                    let outcome = native::run(worker.clone(), order, events, cancel).await;
                     self.clear(job).await;
                     outcome
                 }
-                Some(executor) => {
+                Some(worker) => {
                     let (access, below) = (order.registry.clone(), below_files(&order));
                     let outcome = self.run_child(order, events, cancel).await?;
                     if let Some(build) =
                         outcome.builds.iter().find(|build| Some(&build.key) == below.as_ref())
                     {
-                        executor.learn(&access, &build.manifest).await;
+                        worker.learn(&access, &build.manifest).await;
                     }
                     Ok(outcome)
                 }
                 None => self.run_child(order, events, cancel).await,
             }
         })
+    }
+
+    fn capacity(&self) -> Capacity {
+        self.gate.capacity()
     }
 }
 
@@ -242,12 +287,12 @@ mod tests {
 
     #[test]
     fn secrets_are_those_of_now_for_every_clone() {
-        let executor = LocalExecutor::new("edgewright".into(), "work".into());
-        let used = executor.clone();
-        assert_eq!(used.secrets(), Vec::<OsString>::new());
-        executor.set_secrets(BTreeMap::from([("npm".to_owned(), "/run/npm".into())]));
-        assert_eq!(used.secrets(), ["--secret", "npm=/run/npm"]);
-        executor.set_secrets(BTreeMap::new());
-        assert_eq!(used.secrets(), Vec::<OsString>::new());
+        let secrets = BuildSecrets::default();
+        let used = secrets.clone();
+        assert_eq!(used.arguments(), Vec::<OsString>::new());
+        secrets.set(BTreeMap::from([("npm".to_owned(), "/run/npm".into())]));
+        assert_eq!(used.arguments(), ["--secret", "npm=/run/npm"]);
+        secrets.set(BTreeMap::new());
+        assert_eq!(used.arguments(), Vec::<OsString>::new());
     }
 }

@@ -3,7 +3,7 @@
 //! A child per job keeps what a job starts in one place, to be limited, watched and killed. A job of `files` steps without
 //! lanes starts nothing: it writes a layer and two documents. As a child it would mostly load a program.
 
-use edgewright_model::order::{JobOrder, StepAction, Task};
+use edgewright_model::order::{JobOrder, JobRequest, StepAction, Task};
 use edgewright_model::outcome::{JobEvent, JobOutcome};
 use edgewright_process::CancellationToken;
 use tokio::sync::mpsc;
@@ -11,11 +11,11 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::ExecutorError;
 use crate::process::bounded;
-use crate::work::WorkExecutor;
+use crate::work::JobWorker;
 
 /// Whether a job starts no program.
-pub(crate) fn is_native(order: &JobOrder) -> bool {
-    match &order.task {
+pub(crate) fn is_native(request: &JobRequest) -> bool {
+    match &request.task {
         Task::Lock(_) => false,
         Task::Image(task) => {
             task.lanes.is_empty()
@@ -26,7 +26,7 @@ pub(crate) fn is_native(order: &JobOrder) -> bool {
 
 /// Does a job in a task of its own, as a child would: within its limit, and no longer than somebody waits for it.
 pub(crate) async fn run(
-    executor: WorkExecutor,
+    worker: JobWorker,
     order: JobOrder,
     events: mpsc::Sender<JobEvent>,
     cancel: CancellationToken,
@@ -34,7 +34,7 @@ pub(crate) async fn run(
     let stop = cancel.child_token();
     let job = tokio::spawn({
         let cancel = cancel.clone();
-        async move { bounded(order, &executor, &events, &stop, cancel.cancelled()).await }
+        async move { bounded(order, &worker, &events, &stop, cancel.cancelled()).await }
     });
     let outcome = AbortOnDropHandle::new(job).await.map_err(ExecutorError::Broke)?;
     if cancel.is_cancelled() && outcome.failure.is_some() {
@@ -46,14 +46,14 @@ pub(crate) async fn run(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conformance::{image_order, lock_order};
+    use crate::conformance::{image_request, lock_request};
 
     #[test]
     fn what_starts_a_program_is_no_native_job() {
-        let with_lane = image_order(1, "hmi/plant-a").unwrap();
+        let with_lane = image_request(1, "hmi/plant-a").unwrap();
         assert!(!is_native(&with_lane));
         let mut files_only = with_lane;
-        let Task::Image(task) = &mut files_only.task else { panic!("it is an image's order") };
+        let Task::Image(task) = &mut files_only.task else { panic!("it is an image's request") };
         task.lanes.clear();
         let containerfile = StepAction::Containerfile {
             context: match &task.steps[0].action {
@@ -71,6 +71,6 @@ mod tests {
             task.steps[1].action = containerfile;
         }
         assert!(!is_native(&with_command));
-        assert!(!is_native(&lock_order(1, "base").unwrap()));
+        assert!(!is_native(&lock_request(1, "base").unwrap()));
     }
 }

@@ -13,7 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::error::ExecutorError;
-use crate::executor::{EVENTS, Executor};
+use crate::executor::EVENTS;
+use crate::worker::Worker;
 
 /// Longest order; in bytes. Orders hold package lists, and small files.
 const ORDER_LIMIT: u64 = 64 * 1024 * 1024;
@@ -55,7 +56,7 @@ struct Versioned {
 pub async fn serve(
     input: impl Read + Send + 'static,
     output: impl Write + Send + 'static,
-    executor: &dyn Executor,
+    worker: &dyn Worker,
 ) -> Result<(), ProcessError> {
     let cancel = CancellationToken::new();
     let line = read_order(input, cancel.clone()).await.map_err(ProcessError::Read)?;
@@ -64,7 +65,7 @@ pub async fn serve(
     let writer = tokio::task::spawn_blocking(move || write_events(receiver, output));
     let outcome = if version == ORDER_VERSION {
         let order: JobOrder = serde_json::from_str(&line).map_err(ProcessError::Order)?;
-        bounded(order, executor, &events, &cancel, stopped(&cancel)).await
+        bounded(order, worker, &events, &cancel, stopped(&cancel)).await
     } else {
         refused(format!(
             "the order has version {version} of the job protocol, this program speaks {ORDER_VERSION}"
@@ -80,13 +81,13 @@ pub async fn serve(
 /// while to clear away.
 pub(crate) async fn bounded(
     order: JobOrder,
-    executor: &dyn Executor,
+    worker: &dyn Worker,
     events: &mpsc::Sender<JobEvent>,
     cancel: &CancellationToken,
     stopped: impl Future<Output = ()>,
 ) -> JobOutcome {
     let within = order.within;
-    let mut job = executor.run(order, events.clone(), cancel.clone());
+    let mut job = worker.work(order, events.clone(), cancel.clone());
     let limit = tokio::select! {
         done = &mut job => return done.unwrap_or_else(|error| failed(&error)),
         () = stopped => None,
@@ -188,8 +189,8 @@ mod tests {
     #[derive(Debug)]
     struct Cut(Behaviour);
 
-    impl Executor for Cut {
-        fn run(
+    impl Worker for Cut {
+        fn work(
             &self,
             order: JobOrder,
             events: mpsc::Sender<JobEvent>,
@@ -199,7 +200,7 @@ mod tests {
                 cancel.cancelled().await;
                 let executor = SimulatedExecutor::new();
                 executor.set_default(self.0.clone());
-                executor.run(order, events, CancellationToken::new()).await
+                executor.work(order, events, CancellationToken::new()).await
             })
         }
     }

@@ -3,19 +3,23 @@
 mod answers;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use answers::{Tiny, empty, failure, verdict};
 use edgewright_model::names::CheckId;
-use edgewright_model::order::{Base, ImageTask, JobOrder, ManifestRef, RegistryAccess, Task};
+use edgewright_model::order::{Base, ImageTask, JobOrder, JobRequest, ManifestRef, RegistryAccess, Task};
 use edgewright_model::outcome::{FailureKind, JobEvent, JobFailure, JobOutcome, Phase};
 use edgewright_process::{CancellationToken, Ended};
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
+use crate::credentials::JobRegistry;
 use crate::error::ExecutorError;
-use crate::executor::{BoxFuture, Executor};
+use crate::executor::{Admission, BoxFuture, Capacity, Demand, Executor, Permit};
+use crate::gate::{capacity, slot};
+use crate::worker::Worker;
 
 /// What becomes of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -57,11 +61,41 @@ pub enum Behaviour {
     Hang,
 }
 
+/// What keeps a job from starting.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Refusal {
+    /// It may ask again at once.
+    Later,
+    /// It fails like this.
+    Never(JobFailure),
+}
+
+/// How many jobs run at the same time unless a test asks for another number.
+const SLOTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
+/// A registry that is not there: only jobs that push reach for it.
+const NOWHERE: &str = "http://127.0.0.1:1";
+
 /// Scripted by node (or, for locks, image): each job of a node takes the node's next behaviour, the last one stays.
-#[derive(Debug, Clone, Default)]
+/// Clones share slots and scripts.
+#[derive(Debug, Clone)]
 pub struct SimulatedExecutor {
     pushes: bool,
+    registry: JobRegistry,
+    all: NonZeroUsize,
+    slots: Arc<Semaphore>,
     state: Arc<Mutex<State>>,
+}
+
+impl Default for SimulatedExecutor {
+    fn default() -> Self {
+        Self {
+            pushes: false,
+            registry: JobRegistry::anonymous(NOWHERE),
+            all: SLOTS,
+            slots: Arc::new(Semaphore::new(SLOTS.get())),
+            state: Arc::default(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -69,6 +103,8 @@ struct State {
     default: Behaviour,
     scripts: BTreeMap<String, VecDeque<Behaviour>>,
     version: Option<String>,
+    refusals: VecDeque<Refusal>,
+    demands: Vec<Demand>,
     ran: Vec<JobOrder>,
 }
 
@@ -78,11 +114,30 @@ impl SimulatedExecutor {
         Self::default()
     }
 
-    /// Pushes a tiny real manifest for each step to the order's registry: same digests as without.
+    /// Pushes a tiny real manifest for each step to a registry: same digests as without.
     #[must_use]
-    pub const fn pushing(mut self) -> Self {
+    pub fn pushing(mut self, registry: JobRegistry) -> Self {
         self.pushes = true;
+        self.registry = registry;
         self
+    }
+
+    /// Runs this many jobs at the same time.
+    #[must_use]
+    pub fn with_slots(mut self, slots: NonZeroUsize) -> Self {
+        self.all = slots;
+        self.slots = Arc::new(Semaphore::new(slots.get()));
+        self
+    }
+
+    /// Refuses the next admissions, one after the other; those that follow are admitted.
+    pub fn refuse(&self, refusals: impl IntoIterator<Item = Refusal>) {
+        self.lock().refusals = refusals.into_iter().collect();
+    }
+
+    /// What was asked for, in the order in which jobs got a slot.
+    pub fn demands(&self) -> Vec<Demand> {
+        self.lock().demands.clone()
     }
 
     /// What jobs without a script do.
@@ -123,7 +178,7 @@ impl SimulatedExecutor {
         }
     }
 
-    async fn work(
+    async fn perform(
         &self,
         order: &JobOrder,
         behaviour: &Behaviour,
@@ -205,7 +260,44 @@ impl SimulatedExecutor {
 }
 
 impl Executor for SimulatedExecutor {
+    fn admit(&self, demand: Demand) -> BoxFuture<'_, Admission> {
+        Box::pin(async move {
+            let slot = slot(&self.slots).await;
+            let mut state = self.lock();
+            state.demands.push(demand);
+            match state.refusals.pop_front() {
+                None => Admission::Now(Permit::new(slot)),
+                Some(Refusal::Later) => {
+                    let reason = "simulated: running jobs hold the disk".to_owned();
+                    Admission::Later { reason, retry_after: Duration::ZERO }
+                }
+                Some(Refusal::Never(failure)) => Admission::Never(failure),
+            }
+        })
+    }
+
     fn run(
+        &self,
+        request: JobRequest,
+        permit: Permit,
+        events: mpsc::Sender<JobEvent>,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'_, Result<JobOutcome, ExecutorError>> {
+        Box::pin(async move {
+            let _permit = permit;
+            let (order, _credential) = self.registry.order(request);
+            self.work(order, events, cancel).await
+        })
+    }
+
+    fn capacity(&self) -> Capacity {
+        capacity(self.all, &self.slots)
+    }
+}
+
+/// As in a job's process: with the registry that the order names.
+impl Worker for SimulatedExecutor {
+    fn work(
         &self,
         order: JobOrder,
         events: mpsc::Sender<JobEvent>,
@@ -217,7 +309,7 @@ impl Executor for SimulatedExecutor {
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => Err(ExecutorError::Cancelled),
-                outcome = self.work(&order, &behaviour, &events) => outcome,
+                outcome = self.perform(&order, &behaviour, &events) => outcome,
                 () = tokio::time::sleep(within.get()) => Err(ExecutorError::TimeLimit { within, phase: None }),
             }
         })

@@ -26,9 +26,10 @@ use edgewright_process::{CancellationToken, ProcessContext};
 use tokio::sync::mpsc;
 
 use crate::error::ExecutorError;
-use crate::executor::{BoxFuture, Executor};
+use crate::executor::BoxFuture;
 use crate::process::with_failure;
 use crate::report::Reporter;
+use crate::worker::Worker;
 
 /// What jobs work with besides their orders.
 #[derive(Clone)]
@@ -57,15 +58,15 @@ impl std::fmt::Debug for WorkSettings {
 
 /// Does jobs in this process: what stands behind `edgewright job run`. Clones share connections and indexes.
 #[derive(Debug, Clone)]
-pub struct WorkExecutor {
+pub struct JobWorker {
     settings: WorkSettings,
     indexes: Cache,
-    /// Of the registry that the last job named.
-    client: Arc<Mutex<Option<(RegistryAccess, Client)>>>,
+    /// Of the registry that the last job named, by its address.
+    client: Arc<Mutex<Option<(String, Client)>>>,
 }
 
-impl WorkExecutor {
-    /// An executor in a work folder.
+impl JobWorker {
+    /// A worker in a work folder.
     pub fn new(settings: WorkSettings) -> Self {
         let indexes = Cache::new(settings.work.join("cache/indexes"));
         Self { settings, indexes, client: Arc::default() }
@@ -74,8 +75,8 @@ impl WorkExecutor {
     /// Has at hand what files that are laid over an image need, so that the next job that does so need not wait for it.
     pub(crate) async fn learn(&self, access: &RegistryAccess, manifest: &ManifestRef) {
         let client = tokio::task::spawn_blocking({
-            let (executor, access) = (self.clone(), access.clone());
-            move || executor.client(&access)
+            let (worker, access) = (self.clone(), access.clone());
+            move || worker.client(&access)
         });
         let Ok(Ok(client)) = client.await else { return };
         let reference = Reference::Digest(manifest.digest.clone());
@@ -87,22 +88,23 @@ impl WorkExecutor {
         drop(tokio::task::spawn_blocking(move || indexes.merge(&layers)).await);
     }
 
-    /// A client of a registry. A new one reads the system's certificates and has no connection yet.
+    /// A client of a registry. A new one reads the system's certificates and has no connection yet; each job has its own
+    /// token.
     fn client(&self, access: &RegistryAccess) -> Result<Client, ClientError> {
         let mut last = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, client)) = &*last
-            && known == access
+        if let Some((url, client)) = &*last
+            && *url == access.url
         {
-            return Ok(client.clone());
+            return Ok(client.with_token(access.token.as_deref()));
         }
         let client = Client::new(access)?;
-        *last = Some((access.clone(), client.clone()));
+        *last = Some((access.url.clone(), client.clone()));
         Ok(client)
     }
 }
 
-impl Executor for WorkExecutor {
-    fn run(
+impl Worker for JobWorker {
+    fn work(
         &self,
         order: JobOrder,
         events: mpsc::Sender<JobEvent>,
@@ -160,15 +162,15 @@ impl Place {
 
 async fn work(
     order: &JobOrder,
-    executor: &WorkExecutor,
+    worker: &JobWorker,
     reporter: &Reporter,
     cancel: &CancellationToken,
 ) -> JobOutcome {
-    let settings = &executor.settings;
+    let settings = &worker.settings;
     // Making folders, and reading the system's certificates for a new client, are blocking.
     let prepared = tokio::task::spawn_blocking({
-        let (executor, order) = (executor.clone(), order.clone());
-        move || (Place::make(&executor.settings.work, &order), executor.client(&order.registry))
+        let (worker, order) = (worker.clone(), order.clone());
+        move || (Place::make(&worker.settings.work, &order), worker.client(&order.registry))
     });
     let (place, client) = match prepared.await {
         Ok(prepared) => prepared,
@@ -188,7 +190,7 @@ async fn work(
             return with_failure(infrastructure(Chain(&error).to_string(), error.hint().as_deref()));
         }
     };
-    let indexes = executor.indexes.clone();
+    let indexes = worker.indexes.clone();
     let outcome = Job { order, settings, place: &place, client, indexes, reporter, cancel }.run().await;
     place.remove().await;
     outcome
@@ -385,10 +387,10 @@ fn no_engine(order: &LaneOrder, manifest: &ManifestRef, error: &LabError, runner
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conformance::{image_order, run};
+    use crate::conformance::{image_order, work as done};
 
-    fn executor(work: PathBuf) -> WorkExecutor {
-        WorkExecutor::new(WorkSettings {
+    fn worker(work: PathBuf) -> JobWorker {
+        JobWorker::new(WorkSettings {
             work,
             runner: b"#!/bin/true",
             engine: EngineSettings::default(),
@@ -409,7 +411,7 @@ mod tests {
             [(file, "cannot make the job's folder"), (folder.path().join("work"), "127.0.0.1")]
         {
             let order = image_order(1, "hmi").unwrap();
-            let (outcome, _) = run(&executor(work.clone()), order, CancellationToken::new()).await;
+            let (outcome, _) = done(&worker(work.clone()), order, CancellationToken::new()).await;
             let failure = outcome.unwrap().failure.unwrap();
             assert_eq!(failure.kind, FailureKind::Infrastructure);
             assert!(failure.message.contains(phrase), "{failure:?}");

@@ -7,8 +7,11 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use edgewright_job::conformance::{self, image_order};
-use edgewright_job::{Behaviour, ExecutorError, LocalExecutor, SimulatedExecutor, serve};
+use edgewright_job::conformance::{self, image_order, image_request};
+use edgewright_job::{
+    AdmissionSettings, Behaviour, ExecutorError, Floor, JobRegistry, LocalExecutor, LocalSettings,
+    SimulatedExecutor, serve,
+};
 use edgewright_model::order::ORDER_VERSION;
 use edgewright_process::CancellationToken;
 use libtest_mimic::{Arguments, Trial};
@@ -57,15 +60,25 @@ fn parent(file: &str) -> ExitCode {
         "/bin/sh".into(),
         &["-c", &format!("echo $$ > {file}.new; mv {file}.new {file}; exec sleep 600")],
     );
-    let order = image_order(1, "a").unwrap();
-    runtime().block_on(conformance::run(&executor, order, CancellationToken::new())).0.unwrap();
+    let request = image_request(1, "a").unwrap();
+    runtime().block_on(conformance::run(&executor, request, CancellationToken::new())).0.unwrap();
     ExitCode::SUCCESS
 }
 
+fn settings(program: PathBuf, arguments: &[&str]) -> LocalSettings {
+    let folder = std::env::temp_dir();
+    let admission =
+        AdmissionSettings { slots: conformance::SLOTS, folder: folder.clone(), floor: Floor::Bytes(0) };
+    let arguments = arguments.iter().map(Into::into).collect();
+    LocalSettings { arguments, ..LocalSettings::new(program, folder, admission) }
+}
+
+fn executor(settings: LocalSettings) -> LocalExecutor {
+    LocalExecutor::new(settings, JobRegistry::anonymous("http://127.0.0.1:1"))
+}
+
 fn local(program: PathBuf, arguments: &[&str]) -> LocalExecutor {
-    let mut executor = LocalExecutor::new(program, std::env::temp_dir());
-    executor.arguments = arguments.iter().map(Into::into).collect();
-    executor
+    executor(settings(program, arguments))
 }
 
 async fn conforms() {
@@ -80,7 +93,7 @@ async fn conforms() {
 async fn misbehaving_children() {
     let run = async |script: &str| {
         let executor = local("/bin/sh".into(), &["-c", script]);
-        conformance::run(&executor, image_order(1, "a").unwrap(), CancellationToken::new()).await
+        conformance::run(&executor, image_request(1, "a").unwrap(), CancellationToken::new()).await
     };
     let good = format!(
         r#"{{"event":"outcome","version":{ORDER_VERSION},"builds":[],"verdicts":[],"lock":null,"failure":null}}"#
@@ -103,18 +116,18 @@ async fn misbehaving_children() {
 
     let missing = local("/no/such/edgewright".into(), &[]);
     let (result, _) =
-        conformance::run(&missing, image_order(1, "a").unwrap(), CancellationToken::new()).await;
+        conformance::run(&missing, image_request(1, "a").unwrap(), CancellationToken::new()).await;
     assert!(matches!(result, Err(ExecutorError::Start(_))));
 
     // The log comes line by line, the marks are in the environment.
     let lines = Arc::new(Mutex::new(Vec::new()));
-    let mut executor =
-        local("/bin/sh".into(), &["-c", "echo $EDGEWRIGHT_JOB >&2; echo $EDGEWRIGHT_WORK >&2; exit 1"]);
+    let mut settings =
+        settings("/bin/sh".into(), &["-c", "echo $EDGEWRIGHT_JOB >&2; echo $EDGEWRIGHT_WORK >&2; exit 1"]);
     let sink = Arc::clone(&lines);
-    executor.log = Arc::new(move |job, line| sink.lock().unwrap().push((job, line.to_owned())));
-    let order = image_order(7, "a").unwrap();
-    let job = order.job;
-    conformance::run(&executor, order, CancellationToken::new()).await.0.unwrap_err();
+    settings.log = Arc::new(move |job, line| sink.lock().unwrap().push((job, line.to_owned())));
+    let request = image_request(7, "a").unwrap();
+    let job = request.job;
+    conformance::run(&executor(settings), request, CancellationToken::new()).await.0.unwrap_err();
     let work = std::env::temp_dir().canonicalize().unwrap().display().to_string();
     assert_eq!(*lines.lock().unwrap(), [(job, job.to_string()), (job, work)]);
 }

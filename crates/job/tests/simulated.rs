@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use edgewright_job::conformance::{self, image_order};
-use edgewright_job::{Behaviour, SimulatedExecutor};
+use edgewright_job::conformance::{self, image_request};
+use edgewright_job::{
+    Admission, Behaviour, Demand, Executor as _, ExecutorError, Refusal, SimulatedExecutor, StepKind,
+};
 use edgewright_model::outcome::FailureKind;
 use edgewright_process::CancellationToken;
 
 #[tokio::test]
 async fn conforms() {
     conformance::suite(|behaviour| {
-        let executor = SimulatedExecutor::new();
+        let executor = SimulatedExecutor::new().with_slots(conformance::SLOTS);
         executor.set_default(behaviour);
         Arc::new(executor)
     })
@@ -24,10 +26,25 @@ async fn scripts_are_followed_and_the_last_behaviour_stays() {
     executor.script("a", [Behaviour::FailBuild { kind }, Behaviour::Succeed]);
     let mut failures = Vec::new();
     for (number, node) in ["a", "b", "a", "a"].into_iter().enumerate() {
-        let order = image_order(number as u128, node).unwrap();
-        let (outcome, _) = conformance::run(&executor, order, CancellationToken::new()).await;
+        let request = image_request(number as u128, node).unwrap();
+        let (outcome, _) = conformance::run(&executor, request, CancellationToken::new()).await;
         failures.push(outcome.unwrap().failure.is_some());
     }
     assert_eq!(failures, [true, false, false, false]);
     assert_eq!(executor.ran().len(), 4);
+}
+
+#[tokio::test]
+async fn refusals_are_given_once_and_demands_are_remembered() {
+    let executor = SimulatedExecutor::new();
+    let mut failure = ExecutorError::Cancelled.failure();
+    failure.message = "full".to_owned();
+    executor.refuse([Refusal::Later, Refusal::Never(failure.clone())]);
+    let demand = Demand { steps: vec![StepKind::Bootstrap], ..Demand::default() };
+    assert!(matches!(executor.admit(demand.clone()).await, Admission::Later { .. }));
+    let Admission::Never(found) = executor.admit(Demand::default()).await else { panic!("it is refused") };
+    assert_eq!(found, failure);
+    assert!(matches!(executor.admit(demand.clone()).await, Admission::Now(_)));
+    assert_eq!(executor.demands(), [demand.clone(), Demand::default(), demand]);
+    assert_eq!(executor.capacity().in_use, 0);
 }

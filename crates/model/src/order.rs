@@ -45,6 +45,26 @@ pub struct JobOrder {
     pub within: Span,
 }
 
+impl JobOrder {
+    /// The document that asks for `request`, with the registry as the executor reaches it.
+    pub fn new(request: JobRequest, registry: RegistryAccess) -> Self {
+        let JobRequest { job, task, within } = request;
+        Self { version: ORDER_VERSION, job, task, registry, within }
+    }
+}
+
+/// What control asks an executor for. How the job reaches the registry is the executor's configuration: it makes a
+/// [`JobOrder`] of the two.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobRequest {
+    /// The job.
+    pub job: JobId,
+    /// What to do.
+    pub task: Task,
+    /// The whole job's time limit.
+    pub within: Span,
+}
+
 /// What a job does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -197,13 +217,20 @@ pub enum StepAction {
     },
 }
 
-/// Where images and contexts are.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Where images and contexts are. `Debug` hides the token.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct RegistryAccess {
     /// Base address, such as `http://127.0.0.1:5080`.
     pub url: String,
-    /// Bearer token for writing, where one is needed.
+    /// Bearer token, where one is needed.
     pub token: Option<String>,
+}
+
+impl std::fmt::Debug for RegistryAccess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let token = self.token.as_ref().map(|_| "…");
+        f.debug_struct("RegistryAccess").field("url", &self.url).field("token", &token).finish()
+    }
 }
 
 /// One lane to run.

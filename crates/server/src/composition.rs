@@ -13,7 +13,7 @@ use edgewright_control::audit::Audit;
 use edgewright_control::hosting::{Hosting, HostingError};
 use edgewright_control::tags::ChannelTags;
 use edgewright_control::{Control, ControlError, ControlSettings, Parts, SourceSettings};
-use edgewright_job::Executor;
+use edgewright_job::{Executor, JobRegistry};
 use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_model::names::{ImageName, SourceName};
 use edgewright_model::order::RegistryAccess;
@@ -147,11 +147,12 @@ impl StartError {
 
 impl Composition {
     /// Opens everything in the locked data folder and answers HTTP. Nothing is polled or run before
-    /// [`Composition::start`].
+    /// [`Composition::start`]. `executor` makes the executor, given the registry as its jobs reach it: as the settings
+    /// name it, or else where this server listens.
     pub async fn open(
         settings: &Settings,
         lock: FolderLock,
-        executor: Arc<dyn Executor>,
+        executor: impl FnOnce(JobRegistry) -> Arc<dyn Executor>,
         tokens: ProcessTokens,
         clock: Clock,
     ) -> Result<Self, StartError> {
@@ -188,12 +189,11 @@ impl Composition {
             token: Some(tokens.system.reveal().to_owned()),
         };
         let hosting = Hosting::new(&access, Some(registry.clone()))?;
+        let executor = executor(job_registry(settings, &access, &tokens));
         let git = Git::open(&folder.sources().join("home"), ProcessContext::new(tasks.token().clone()))?;
-        let mut control_settings = ControlSettings::new(settings.data.clone(), access);
-        control_settings.parallel = settings.parallel;
+        let mut control_settings = ControlSettings::new(settings.data.clone());
         control_settings.watching = settings.watching.clone();
         control_settings.keep = settings.keep.clone();
-        control_settings.floor = settings.floor;
         control_settings.job_within = settings.job_within.unwrap_or(control_settings.job_within);
         control_settings.lane_within = settings.lane_within.unwrap_or(control_settings.lane_within);
         control_settings.external_within =
@@ -309,6 +309,7 @@ impl Composition {
                 own.tls.as_ref().map(|tls| tls.listen) == settings.tls.as_ref().map(|tls| tls.listen),
             ),
             ("jobs.parallel", own.parallel == settings.parallel),
+            ("jobs.registry", own.job_registry == settings.job_registry),
         ] {
             if !same {
                 said.push(format!("`{name}` changes with the next start only"));
@@ -451,6 +452,12 @@ fn reachable(local: SocketAddr) -> SocketAddr {
         return SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), local.port());
     }
     local
+}
+
+/// The registry as jobs reach it, each with a token of its own.
+fn job_registry(settings: &Settings, own: &RegistryAccess, tokens: &ProcessTokens) -> JobRegistry {
+    let url = settings.job_registry.clone().unwrap_or_else(|| own.url.clone());
+    JobRegistry { url, credentials: Arc::new(tokens.jobs.clone()) }
 }
 
 /// Sends what is written as it is written: an answer whose last bytes wait for the digest of the others would wait for the

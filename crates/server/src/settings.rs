@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 
 use edgewright_control::Keep;
 use edgewright_control::SourceSettings;
-use edgewright_control::disk::Floor;
 use edgewright_control::notify::SinkKind;
 use edgewright_control::settings::Watching;
+use edgewright_job::Floor;
 use edgewright_model::duration::Span;
 use edgewright_model::names::SourceName;
 use edgewright_source::{Remote, SshIdentity};
@@ -142,6 +142,8 @@ pub struct JobOptions {
     pub memory_mib: Option<u32>,
     /// How far jobs give way to others, from 0 to 19; 10 where absent.
     pub nice: Option<u8>,
+    /// Base URL of the registry as jobs reach it; where the server listens, as this machine reaches it, where absent.
+    pub registry: Option<String>,
 }
 
 /// `[[source]]`.
@@ -202,6 +204,8 @@ pub struct Settings {
     pub job_within: Option<Span>,
     /// How far jobs give way to others, from 0 to 19.
     pub job_nice: u8,
+    /// Base URL of the registry as jobs reach it; none: where the server listens.
+    pub job_registry: Option<String>,
     /// Container storage that stays after a job, in MiB.
     pub storage_mib: u64,
     /// The time limit of one lane; control's own where absent.
@@ -271,6 +275,7 @@ impl Options {
                 external_within: self.jobs.external_within.or(lower.jobs.external_within),
                 memory_mib: self.jobs.memory_mib.or(lower.jobs.memory_mib),
                 nice: self.jobs.nice.or(lower.jobs.nice),
+                registry: self.jobs.registry.or(lower.jobs.registry),
             },
             access: AccessOptions {
                 token_file: self.access.token_file.or(lower.access.token_file),
@@ -295,6 +300,9 @@ impl Options {
         let job_nice = self.jobs.nice.unwrap_or(DEFAULT_NICE);
         if job_nice > MOST_NICE {
             return Err(SettingsError::Nice { nice: job_nice });
+        }
+        if let Some(url) = self.jobs.registry.as_ref().filter(|url| !is_web_address(url)) {
+            return Err(SettingsError::JobRegistry { url: url.clone() });
         }
         let mut sources: Vec<SourceSettings> = Vec::new();
         let mut hook_secret_files = BTreeMap::new();
@@ -348,6 +356,7 @@ impl Options {
             parallel,
             job_within: self.jobs.within,
             job_nice,
+            job_registry: self.jobs.registry,
             storage_mib: self.keep.storage_mib(),
             lane_within: self.jobs.lane_within,
             external_within: self.jobs.external_within,
@@ -400,7 +409,7 @@ impl SinkOptions {
         if self.name.is_empty() || self.name.len() > 63 || self.name.contains(char::is_control) {
             return refuse("want a name of 1 to 63 characters");
         }
-        if !self.url.starts_with("http://") && !self.url.starts_with("https://") {
+        if !is_web_address(&self.url) {
             return refuse("`url` is neither http:// nor https://");
         }
         if self.kind != SinkKind::CloudEvents && (self.source.is_none() || self.repository.is_none()) {
@@ -408,6 +417,10 @@ impl SinkOptions {
         }
         Ok(())
     }
+}
+
+fn is_web_address(url: &str) -> bool {
+    url.starts_with("http://") || url.starts_with("https://")
 }
 
 /// A source name from a URL's or path's last part: `https://git.example/Team/Plant_OS.git` gives `plant-os`.
@@ -465,6 +478,7 @@ mod tests {
         assert!(wrong.contains("line 3") && wrong.contains("is not a duration"), "{wrong}");
         let resolve = |text: &str| options(text).resolve(Path::new("/d"), cores(1)).unwrap_err();
         assert!(matches!(resolve("[jobs]\nparallel = 0"), SettingsError::NoJobs));
+        assert!(matches!(resolve("[jobs]\nregistry = \"hub:5080\""), SettingsError::JobRegistry { .. }));
         assert!(matches!(resolve("[[source]]\nurl = \"plants\""), SettingsError::Url(_)));
         let twice = "[[source]]\nurl = \"/x/a\"\n[[source]]\nurl = \"/y/a.git\"";
         assert!(matches!(resolve(twice), SettingsError::Duplicate { .. }));

@@ -15,8 +15,9 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use edgewright_job::{JobCredential, JobCredentials};
 use edgewright_model::grants::Grants;
-use edgewright_model::order::{JobId, Task};
+use edgewright_model::order::{JobId, JobRequest, Task};
 use edgewright_model::principal::Principal;
 use edgewright_registry::AccessToken;
 
@@ -144,6 +145,19 @@ impl JobTokens {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<AccessToken, (JobId, Arc<Grants>)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl JobCredentials for JobTokens {
+    fn issue(&self, request: &JobRequest) -> JobCredential {
+        match Self::issue(self, request.job, &request.task) {
+            Ok((secret, token)) => JobCredential::revocable(secret.reveal().to_owned(), move || drop(token)),
+            Err(error) => {
+                // The job is anonymous then, and its first write is refused.
+                tracing::error!(job.id = %request.job, %error, "no token for a job: no random bytes");
+                JobCredential::default()
+            }
+        }
     }
 }
 

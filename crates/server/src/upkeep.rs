@@ -1,13 +1,12 @@
 //! Settings of what runs by itself: looking at the outside, keeping the data folder small, room for jobs.
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use edgewright_control::Keep;
-use edgewright_control::disk::{Floor, jobs_in_memory};
 use edgewright_control::settings::{DEFAULT_EVERY, Schedule};
 use edgewright_control::{CommitLocks, LockPolicy};
+use edgewright_job::Floor;
 use edgewright_model::duration::Span;
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
@@ -17,8 +16,6 @@ use crate::settings::SettingsError;
 
 const MIB: u64 = 1024 * 1024;
 const GIB: u64 = 1024 * MIB;
-/// Memory that a job takes, where the settings say nothing else.
-const JOB_MEMORY: u64 = GIB;
 /// Container storage that stays, where the settings say nothing else: a handful of operating systems with what stands on them.
 pub const DEFAULT_STORAGE_MIB: u64 = 30 * 1024;
 /// Who commits locks, where the settings say nothing else.
@@ -209,16 +206,6 @@ impl DiskOptions {
     }
 }
 
-/// How many jobs a machine does well: its cores, and what its available memory (`/proc/meminfo`) holds at `memory_mib` each.
-pub fn slots(cores: NonZeroUsize, meminfo: &str, memory_mib: Option<u32>) -> NonZeroUsize {
-    let each = memory_mib.map_or(JOB_MEMORY, |mib| u64::from(mib) * MIB);
-    match jobs_in_memory(meminfo, each) {
-        // However little there is: one job at a time is tried.
-        Some(jobs) => cores.min(NonZeroUsize::new(jobs).unwrap_or(NonZeroUsize::MIN)),
-        None => cores,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,15 +255,5 @@ mod tests {
             let error = policy(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
         }
-    }
-
-    #[test]
-    fn slots_are_bounded_by_cores_and_memory() {
-        let cores = NonZeroUsize::new(8).unwrap();
-        let meminfo = "MemAvailable: 4194304 kB";
-        for (memory, expected) in [(None, 4), (Some(2048), 2), (Some(16), 8), (Some(8192), 1)] {
-            assert_eq!(slots(cores, meminfo, memory).get(), expected, "{memory:?}");
-        }
-        assert_eq!(slots(cores, "", None), cores);
     }
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use edgewright_job::{LocalExecutor, WorkExecutor, WorkSettings};
+use edgewright_job::{
+    AdmissionSettings, Executor, JobRegistry, JobWorker, LocalExecutor, LocalSettings, WorkSettings,
+};
 use edgewright_lab::EngineSettings;
 use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_server::{DataFolder, FolderLock, Settings};
@@ -17,12 +19,9 @@ use crate::settings::Surroundings;
 /// The static check runner, made by `build.rs`.
 const RUNNER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgewright-checks"));
 
-/// The executor of `serve` and `run`: each job is a child of this process. What jobs of an earlier process left behind
-/// is removed first: the lock says that nobody else's jobs run here.
-pub(crate) async fn local_executor(
-    settings: &Settings,
-    _lock: &FolderLock,
-) -> Result<Arc<LocalExecutor>, Failure> {
+/// The settings of the executor of `serve` and `run`: each job is a child of this process. What jobs of an earlier process
+/// left behind is removed first: with the lock held, no other process has jobs here.
+pub(crate) async fn local_jobs(settings: &Settings, _lock: &FolderLock) -> Result<LocalSettings, Failure> {
     let surroundings = Surroundings::read();
     let work = DataFolder::new(&settings.data).work();
     tokio::fs::create_dir_all(&work).await.map_err(|error| Failure::file("cannot make", &work, &error))?;
@@ -31,16 +30,23 @@ pub(crate) async fn local_executor(
     tracing::debug!(?reaped, "leftovers of earlier jobs are gone");
     let program = std::env::current_exe()
         .map_err(|error| Failure::unavailable("cannot find this program's own file", &error))?;
-    let mut executor = LocalExecutor::new(program, work);
-    executor.set_secrets(settings.build_secrets.clone());
-    executor.environment = surroundings.for_jobs();
-    executor.nice = settings.job_nice;
-    executor.arguments.extend(["--nice".into(), settings.job_nice.to_string().into()]);
-    executor.arguments.extend(["--storage-mib".into(), settings.storage_mib.to_string().into()]);
-    executor.log = Arc::new(|job, line| tracing::debug!(job.id = %job, "{line}"));
+    let admission =
+        AdmissionSettings { slots: settings.parallel, folder: settings.data.clone(), floor: settings.floor };
+    let mut jobs = LocalSettings::new(program, work, admission);
+    jobs.secrets.set(settings.build_secrets.clone());
+    jobs.environment = surroundings.for_jobs();
+    jobs.nice = settings.job_nice;
+    jobs.arguments.extend(["--nice".into(), settings.job_nice.to_string().into()]);
+    jobs.arguments.extend(["--storage-mib".into(), settings.storage_mib.to_string().into()]);
+    jobs.log = Arc::new(|job, line| tracing::debug!(job.id = %job, "{line}"));
     // They need no secrets: what starts no program is given none.
-    executor.native = Some(worker(&executor.work, BTreeMap::new(), settings.storage_mib, &surroundings));
-    Ok(Arc::new(executor))
+    jobs.native = Some(worker(&jobs.work, BTreeMap::new(), settings.storage_mib, &surroundings));
+    Ok(jobs)
+}
+
+/// What makes the executor once it is known how jobs reach the registry.
+pub(crate) fn executor(jobs: LocalSettings) -> impl FnOnce(JobRegistry) -> Arc<dyn Executor> {
+    |registry| Arc::new(LocalExecutor::new(jobs, registry))
 }
 
 /// The child: one order from standard input.
@@ -55,8 +61,8 @@ pub(crate) async fn run(
     edgewright_job::give_way(nice);
     let secrets = read_secrets(secrets)?;
     let surroundings = Surroundings::read();
-    let executor = worker(work, secrets, storage_mib, &surroundings);
-    edgewright_job::serve(std::io::stdin(), std::io::stdout(), &executor)
+    let worker = worker(work, secrets, storage_mib, &surroundings);
+    edgewright_job::serve(std::io::stdin(), std::io::stdout(), &worker)
         .await
         .map_err(|error| Failure::new(error.class(), Chain(&error).to_string()))?;
     Ok(End::Good)
@@ -67,8 +73,8 @@ fn worker(
     secrets: BTreeMap<String, Vec<u8>>,
     storage_mib: u64,
     surroundings: &Surroundings,
-) -> WorkExecutor {
-    WorkExecutor::new(WorkSettings {
+) -> JobWorker {
+    JobWorker::new(WorkSettings {
         work: work.to_owned(),
         runner: RUNNER,
         engine: EngineSettings { containers_conf: surroundings.containers_conf() },

@@ -14,7 +14,7 @@ use edgewright_process::Clock;
 use edgewright_server::settings::DEFAULT_POLL;
 use edgewright_server::{Composition, DataFolder, ProcessTokens, StartError, Views, rebuilt};
 
-use super::job::local_executor;
+use super::job::{executor, local_jobs};
 use super::serve::{Stop, start_logging};
 use crate::args::{Global, RebuildArgs};
 use crate::exit::{End, Failure};
@@ -63,7 +63,7 @@ async fn perform(args: &RebuildArgs, global: &Global, digest: &Digest) -> Result
     let mut settings = Surroundings::read().run(&args.work.serve(None), global.data.clone())?;
     let lock = DataFolder::new(&settings.data).lock()?;
     settings.sources = sources(&settings.data).await?;
-    let executor = local_executor(&settings, &lock).await?;
+    let executor = executor(local_jobs(&settings, &lock).await?);
     let tokens = ProcessTokens::generate().map_err(StartError::Random)?;
     let composition = Composition::open(&settings, lock, executor, tokens, Clock::system()).await?;
     let mut stop = Stop::listen()?;

@@ -18,7 +18,7 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::check::{Folder, show};
-use super::job::local_executor;
+use super::job::{executor, local_jobs};
 use super::serve::{Stop, start_logging};
 use super::shell::kept_here;
 use crate::args::{Global, RunArgs};
@@ -157,7 +157,7 @@ async fn once(args: &RunArgs, what: &What, global: &Global, stop: &mut Stop) -> 
     settings.sources = vec![source.clone()];
     let data = settings.data.display().to_string();
     let lock = DataFolder::new(&settings.data).lock()?;
-    let executor = local_executor(&settings, &lock).await?;
+    let executor = executor(local_jobs(&settings, &lock).await?);
     let tokens = ProcessTokens::generate().map_err(StartError::Random)?;
     let composition = Composition::open(&settings, lock, executor, tokens, Clock::system()).await?;
     let trigger = match &what.selection {

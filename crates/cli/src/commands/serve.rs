@@ -1,12 +1,12 @@
 //! `serve`: follow sources until stopped.
 
-use edgewright_job::LocalExecutor;
+use edgewright_job::BuildSecrets;
 use edgewright_process::Clock;
 use edgewright_server::telemetry::{self, Format};
 use edgewright_server::{Composition, DataFolder, ProcessTokens, Settings, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::job::local_executor;
+use super::job::{executor, local_jobs};
 use crate::args::{Global, LogFormat, ServeArgs};
 use crate::exit::{End, Failure};
 use crate::output;
@@ -23,9 +23,10 @@ pub(crate) async fn serve(args: &ServeArgs, global: &Global) -> Result<End, Fail
     let mut reload =
         signal(SignalKind::hangup()).map_err(|error| Failure::unavailable("cannot take signals", &error))?;
     let lock = DataFolder::new(&settings.data).lock()?;
-    let executor = local_executor(&settings, &lock).await?;
+    let jobs = local_jobs(&settings, &lock).await?;
+    let secrets = jobs.secrets.clone();
     let tokens = ProcessTokens::generate().map_err(StartError::Random)?;
-    let composition = Composition::open(&settings, lock, executor.clone(), tokens, Clock::system()).await?;
+    let composition = Composition::open(&settings, lock, executor(jobs), tokens, Clock::system()).await?;
     composition.start()?;
     tracing::info!(
         server.address = composition.address(),
@@ -40,7 +41,7 @@ pub(crate) async fn serve(args: &ServeArgs, global: &Global) -> Result<End, Fail
     loop {
         tokio::select! {
             () = stop.next() => break,
-            _ = reload.recv() => take_over(&composition, &executor, args, global).await,
+            _ = reload.recv() => take_over(&composition, &secrets, args, global).await,
         }
     }
     tracing::info!("stopping; once more to leave at once");
@@ -57,12 +58,12 @@ fn read(args: &ServeArgs, global: &Global) -> Result<Settings, Failure> {
 }
 
 /// Reads the settings again. Those with a mistake change nothing: the server goes on as it is.
-async fn take_over(composition: &Composition, executor: &LocalExecutor, args: &ServeArgs, global: &Global) {
+async fn take_over(composition: &Composition, secrets: &BuildSecrets, args: &ServeArgs, global: &Global) {
     let changes = match read(args, global) {
         Ok(settings) => {
             let changes = composition.reload(&settings).await.map_err(Failure::from);
             if changes.is_ok() {
-                executor.set_secrets(settings.build_secrets);
+                secrets.set(settings.build_secrets);
             }
             changes
         }

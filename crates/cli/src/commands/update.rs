@@ -13,7 +13,7 @@ use edgewright_model::run::{RunNumber, RunState};
 use edgewright_process::Clock;
 use edgewright_server::{Composition, DataFolder, ProcessTokens, StartError};
 
-use super::job::local_executor;
+use super::job::{executor, local_jobs};
 use super::run::target;
 use super::serve::{Stop, start_logging};
 use crate::args::{Global, ServeArgs, UpdateArgs};
@@ -48,7 +48,7 @@ pub(crate) async fn update(args: &UpdateArgs, global: &Global) -> Result<End, Fa
     let mut settings = Surroundings::read().run(&serve, global.data.clone())?;
     settings.sources = vec![source.clone()];
     let lock = DataFolder::new(&settings.data).lock()?;
-    let executor = local_executor(&settings, &lock).await?;
+    let executor = executor(local_jobs(&settings, &lock).await?);
     let tokens = ProcessTokens::generate().map_err(StartError::Random)?;
     let composition = Composition::open(&settings, lock, executor, tokens, Clock::system()).await?;
     let mut stop = Stop::listen()?;

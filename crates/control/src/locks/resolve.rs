@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use edgewright_job::Demand;
 use edgewright_model::format;
 use edgewright_model::lock::{Lock, LockRequest};
 use edgewright_model::moves::{LockLook, LockMoves, LookResult};
@@ -20,6 +21,7 @@ use futures::future::try_join_all;
 use crate::ControlError;
 use crate::events::RunEventKind;
 use crate::runs::Driver;
+use crate::runs::job::made_nothing;
 
 impl Driver<'_> {
     /// Resolves the locks of some images and stores what is new; gives the images for which that failed.
@@ -45,15 +47,14 @@ impl Driver<'_> {
         let name = format!("lock {image}");
         let mut attempt = 1;
         loop {
-            let permit = tokio::select! {
-                permit = self.slots.acquire() => permit.map_err(|_| ControlError::Stopped)?,
-                () = self.cancel.cancelled() => return Err(ControlError::Stopped),
-            };
+            let admitted = self.admit(Demand::default()).await?;
             let job = JobId(uuid::Uuid::now_v7());
-            let Some(order) = self.lock_order(image, definition, tree, job).await? else { return Ok(None) };
+            let Some(request) = self.lock_order(image, definition, tree, job).await? else { return Ok(None) };
             let log = self.logs.open(self.run.number, &name, None).await.ok();
-            let outcome = self.perform(&name, order, log, None).await?;
-            drop(permit);
+            let outcome = match admitted {
+                Ok(permit) => self.perform(&name, (request, permit), log, None).await?,
+                Err(failure) => made_nothing(Some(failure)),
+            };
             let failure = match (outcome.lock, outcome.failure) {
                 (Some(lock), None) => {
                     let request =

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use edgewright_job::Demand;
 use edgewright_model::Digest;
 use edgewright_model::error::Chain;
 use edgewright_model::format;
@@ -21,6 +22,8 @@ use futures::future::BoxFuture;
 use crate::events::{RunEvent, RunEventKind};
 use crate::reconcile::{Outcome, Reconciler};
 use crate::runs::Driver;
+use crate::runs::admit::kinds;
+use crate::runs::job::made_nothing;
 use crate::runs::lanes::Standing;
 use crate::runs::order::image_task;
 use crate::runs::prepare::{Prepared, fixed_locks};
@@ -69,10 +72,12 @@ impl Driver<'_> {
         let task = image_task(node, base, steps, Vec::new());
         let name = format!("{REBUILD_PREFIX}{}", node.id.name);
         let log = self.logs.open(self.run.number, &name, Some(&node.id.platform)).await.ok();
-        let order = self.job(JobId(uuid::Uuid::now_v7()), task);
-        let permit = self.slots.acquire().await.map_err(|_| ControlError::Stopped)?;
-        let outcome = self.perform(&name, order, log, None).await?;
-        drop(permit);
+        let request = self.job(JobId(uuid::Uuid::now_v7()), task);
+        let demand = Demand { steps: kinds(&node.path[from..]), ..Demand::default() };
+        let outcome = match self.admit(demand).await? {
+            Ok(permit) => self.perform(&name, (request, permit), log, None).await?,
+            Err(failure) => made_nothing(Some(failure)),
+        };
         self.hosting.unpin(&self.contexts_pin()).await?;
         let mut rebuilt = Rebuilt {
             run: self.run.number,

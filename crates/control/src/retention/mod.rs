@@ -6,7 +6,6 @@
 //! nobody needs it (`collection.rs`).
 
 pub(crate) mod collection;
-pub mod disk;
 
 use std::collections::BTreeSet;
 use std::fmt;

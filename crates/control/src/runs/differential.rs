@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use edgewright_job::Demand;
 use edgewright_model::Digest;
 use edgewright_model::names::VariantName;
 use edgewright_model::order::{Base, ImageTask, JobId, ManifestRef, Task};
@@ -73,12 +74,14 @@ impl Driver<'_> {
             labels: (*node.labels).clone(),
             lanes: vec![self.lane(lane)],
         });
-        let order = self.job(JobId(uuid::Uuid::now_v7()), task);
+        let request = self.job(JobId(uuid::Uuid::now_v7()), task);
+        let demand = Demand { lanes: vec![lane.lane], ..Demand::default() };
+        let Ok(permit) = self.admit(demand).await? else { return Ok(None) };
         let log = match log {
             Some(_) => self.logs.open(self.run.number, &name, Some(&node.id.platform)).await.ok(),
             None => None,
         };
-        let outcome = self.perform(&name, order, log, Some(&node.id)).await?;
+        let outcome = self.perform(&name, (request, permit), log, Some(&node.id)).await?;
         let check_sets = [(lane.check_set.clone(), lane.checks.to_vec())];
         self.store.add_verdicts(self.run.number, &outcome.verdicts, &check_sets, self.clock.now()).await?;
         Ok(outcome.verdicts.into_iter().next())

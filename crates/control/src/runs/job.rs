@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use edgewright_job::Permit;
 use edgewright_model::error::Chain;
-use edgewright_model::order::{JobId, JobOrder, ORDER_VERSION, Task};
+use edgewright_model::order::{JobId, JobRequest, ORDER_VERSION};
 use edgewright_model::outcome::{FailureKind, JobEvent, JobFailure, JobOutcome, Phase};
 use edgewright_model::run::NodeState;
 use edgewright_model::spec::Lane;
@@ -24,7 +25,6 @@ use crate::ControlError;
 use crate::events::RunEventKind;
 use crate::hosting::packages_pin;
 use crate::logs::LogFile;
-use crate::retention::disk::{Disk, estimate};
 
 /// Events of one job that wait to be handled.
 const BACKLOG: usize = 256;
@@ -40,10 +40,7 @@ impl Driver<'_> {
         attempt: u32,
     ) -> Result<NodeEnd, ControlError> {
         let Some(node) = prepared.graph.nodes.get(&id) else { return Err(ControlError::Stopped) };
-        let _permit = tokio::select! {
-            permit = self.slots.acquire() => permit.map_err(|_| ControlError::Stopped)?,
-            () = self.cancel.cancelled() => return Err(ControlError::Stopped),
-        };
+        let admitted = self.admit(self.demand(&prepared, &id, node).await?).await?;
         let name = id.name.to_string();
         let job = JobId(uuid::Uuid::now_v7());
         self.store.start_node(self.run.number, &name, &id.platform, job, self.clock.now()).await?;
@@ -58,18 +55,14 @@ impl Driver<'_> {
         };
         let check_sets: Vec<_> =
             node.lanes.iter().map(|lane| (lane.check_set.clone(), lane.checks.to_vec())).collect();
-        let (outcome, known) = match work {
-            Err(failure) => (outcome(Some(failure)), None),
+        let (outcome, known) = match (work, admitted) {
+            (Err(failure), _) => (made_nothing(Some(failure)), None),
             // Killed after the last job was recorded, or another run built and tested the same in between.
-            Ok(work) if work.is_done() => (outcome(None), work.known),
-            Ok(work) => {
-                let made = if let Some(failure) = self.no_room(&id, &work.order).await? {
-                    outcome(Some(failure))
-                } else {
-                    let log = self.logs.open(self.run.number, &name, Some(&id.platform)).await;
-                    self.perform(&name, work.order, log.ok(), Some(&id)).await?
-                };
-                (made, work.known)
+            (Ok(work), _) if work.is_done() => (made_nothing(None), work.known),
+            (Ok(work), Err(failure)) => (made_nothing(Some(failure)), work.known),
+            (Ok(work), Ok(permit)) => {
+                let log = self.logs.open(self.run.number, &name, Some(&id.platform)).await;
+                (self.perform(&name, (work.request, permit), log.ok(), Some(&id)).await?, work.known)
             }
         };
 
@@ -139,20 +132,6 @@ impl Driver<'_> {
         Ok(NodeEnd { id, state, not_before, awaits })
     }
 
-    /// Why an order may not start now: its images would fill the disk.
-    async fn no_room(&self, id: &NodeId, order: &JobOrder) -> Result<Option<JobFailure>, ControlError> {
-        let Task::Image(task) = &order.task else { return Ok(None) };
-        let Some(disk) = Disk::of(&self.settings.data) else { return Ok(None) };
-        let mut before = None;
-        if let Some(variant) = id.name.variant() {
-            for digest in self.store.head_digests(self.run.source, variant).await? {
-                let sizes = self.store.builds_of(&digest).await?.into_iter().map(|build| build.image_size);
-                before = before.max(sizes.max());
-            }
-        }
-        Ok(disk.refuse(estimate(&task.steps, before), self.settings.floor))
-    }
-
     /// Holds the packages that steps were made of, until housekeeping finds that no release needs them.
     async fn keep_packages(&self, outcome: &JobOutcome) -> Result<(), ControlError> {
         for build in &outcome.builds {
@@ -173,17 +152,17 @@ impl Driver<'_> {
         self.clock.now().checked_add(pause).unwrap_or(Timestamp::MAX)
     }
 
-    /// Has the executor perform an order, passing its events on; what goes wrong outside of the job is an
+    /// Has the executor do an admitted request, passing its events on; what goes wrong outside of the job is an
     /// infrastructure failure of it.
     pub(crate) async fn perform(
         &self,
         name: &str,
-        order: JobOrder,
+        (request, permit): (JobRequest, Permit),
         mut log: Option<LogFile>,
         id: Option<&NodeId>,
     ) -> Result<JobOutcome, ControlError> {
         let (sender, mut receiver) = mpsc::channel(BACKLOG);
-        let work = self.executor.run(order, sender, self.cancel.clone());
+        let work = self.executor.run(request, permit, sender, self.cancel.clone());
         let listen = async {
             let mut lasting = Lasting::default();
             loop {
@@ -208,7 +187,7 @@ impl Driver<'_> {
                 if let Some(log) = &mut log {
                     log.line(&format!("the job broke: {}", failure.message)).await;
                 }
-                Ok(self::outcome(Some(failure)))
+                Ok(made_nothing(Some(failure)))
             }
         }
     }
@@ -261,7 +240,7 @@ impl Lasting {
 }
 
 /// The outcome of a job that made nothing.
-const fn outcome(failure: Option<JobFailure>) -> JobOutcome {
+pub(crate) const fn made_nothing(failure: Option<JobFailure>) -> JobOutcome {
     JobOutcome { version: ORDER_VERSION, builds: Vec::new(), verdicts: Vec::new(), lock: None, failure }
 }
 

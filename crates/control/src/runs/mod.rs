@@ -3,12 +3,13 @@
 //! ```text
 //!  queued ─▶ preparing ─▶ running ─▶ releasing ─▶ passed | failed
 //!            prepare.rs   execute.rs releases/publish.rs
-//!            locks/       job.rs, order.rs, lanes.rs
+//!            locks/       admit.rs, job.rs, order.rs, lanes.rs
 //! ```
 //!
 //! Everything that a restart needs is in the store: a driver that finds a run half-way reads the same commit with the
 //! same locks, plans again against what is recorded by now, and goes on. A job whose result is recorded never runs again.
 
+pub(crate) mod admit;
 mod differential;
 mod execute;
 pub(crate) mod job;
@@ -37,7 +38,6 @@ use edgewright_store::runs::RunRow;
 use edgewright_store::sources::SourceId;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::events::{Events, RunEventKind};
@@ -68,7 +68,6 @@ pub(crate) struct Driver<'a> {
     pub(crate) releases: &'a Releases,
     pub(crate) inventory: &'a Inventory,
     pub(crate) planned: &'a PlannedGraphs,
-    pub(crate) slots: &'a Semaphore,
     pub(crate) watched: Arc<Watched>,
     /// Every configured source.
     pub(crate) followed: BTreeSet<SourceId>,
@@ -209,7 +208,6 @@ impl Control {
             releases: &inner.releases,
             inventory: &inner.inventory,
             planned: &inner.planned,
-            slots: &inner.slots,
             watched,
             followed: inner.sources.ids(),
             selection: self.selections().get(&run.number).cloned(),

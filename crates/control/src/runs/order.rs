@@ -7,8 +7,8 @@ use base64::Engine as _;
 use edgewright_model::Digest;
 use edgewright_model::names::ImageName;
 use edgewright_model::order::{
-    Base, BlobRef, Context, ImageTask, JobId, JobOrder, LaneOrder, LockTask, ManifestRef, ORDER_VERSION,
-    StepAction, StepOrder, Task,
+    Base, BlobRef, Context, ImageTask, JobId, JobRequest, LaneOrder, LockTask, ManifestRef, StepAction,
+    StepOrder, Task,
 };
 use edgewright_model::reference::RepoName;
 use edgewright_model::spec::Lane;
@@ -44,14 +44,14 @@ const LANE_MARGIN_S: u64 = 120;
 pub(crate) struct Work {
     /// The known manifest of the node's key, in the node's repository.
     pub(crate) known: Option<ManifestRef>,
-    pub(crate) order: JobOrder,
+    pub(crate) request: JobRequest,
 }
 
 impl Work {
     /// Whether the image is built and every lane answered.
     pub(crate) fn is_done(&self) -> bool {
         let empty = |task: &ImageTask| task.steps.is_empty() && task.lanes.is_empty();
-        self.known.is_some() && matches!(&self.order.task, Task::Image(task) if empty(task))
+        self.known.is_some() && matches!(&self.request.task, Task::Image(task) if empty(task))
     }
 }
 
@@ -96,7 +96,7 @@ impl Driver<'_> {
                 lanes.push(self.lane(lane));
             }
         }
-        Ok(Work { known, order: self.job(job, image_task(node, base, steps, lanes)) })
+        Ok(Work { known, request: self.job(job, image_task(node, base, steps, lanes)) })
     }
 
     /// The order that resolves an image's lock.
@@ -106,7 +106,7 @@ impl Driver<'_> {
         definition: &edgewright_model::spec::Definition,
         tree: &Tree,
         job: JobId,
-    ) -> Result<Option<JobOrder>, ControlError> {
+    ) -> Result<Option<JobRequest>, ControlError> {
         let Some(spec) = definition.images.get(image) else { return Ok(None) };
         let request = lock_request(spec, &definition.source);
         let mut keys = BTreeMap::new();
@@ -121,9 +121,8 @@ impl Driver<'_> {
         Ok(Some(self.job(job, task)))
     }
 
-    pub(crate) fn job(&self, job: JobId, task: Task) -> JobOrder {
-        let registry = self.settings.registry.clone();
-        JobOrder { version: ORDER_VERSION, job, task, registry, within: self.settings.job_within }
+    pub(crate) const fn job(&self, job: JobId, task: Task) -> JobRequest {
+        JobRequest { job, task, within: self.settings.job_within }
     }
 
     pub(crate) fn lane(&self, lane: &LaneChecks) -> LaneOrder {

@@ -3,28 +3,21 @@
 mod keep;
 mod schedule;
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use edgewright_model::duration::Span;
 use edgewright_model::names::SourceName;
-use edgewright_model::order::RegistryAccess;
 use edgewright_source::{Remote, SshIdentity};
 
 pub use self::keep::Keep;
 pub use self::schedule::{DEFAULT_EVERY, Schedule, Watching};
-use crate::retention::disk::Floor;
 
 /// How control works.
 #[derive(Debug, Clone)]
 pub struct ControlSettings {
     /// The data folder.
     pub data: PathBuf,
-    /// The registry that jobs pull from and push to.
-    pub registry: RegistryAccess,
-    /// How many jobs run at the same time.
-    pub parallel: NonZeroUsize,
     /// The time limit of one job.
     pub job_within: Span,
     /// The time limit of one lane.
@@ -39,8 +32,6 @@ pub struct ControlSettings {
     pub watching: Watching,
     /// What is kept of logs and caches.
     pub keep: Keep,
-    /// What the data folder's disk keeps free.
-    pub floor: Floor,
 }
 
 /// A source to watch.
@@ -107,17 +98,12 @@ impl SourceSettings {
     }
 }
 
-/// How many jobs a machine does well at once.
-const DEFAULT_PARALLEL: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
-
 impl ControlSettings {
-    /// Defaults: as many jobs as cores, two hours a job, ten minutes a lane, a day
-    /// for verdicts of others, three tries with 5 s and 10 s between.
-    pub fn new(data: PathBuf, registry: RegistryAccess) -> Self {
+    /// Defaults: two hours a job, ten minutes a lane, a day for verdicts of others, three tries with 5 s and 10 s
+    /// between.
+    pub fn new(data: PathBuf) -> Self {
         Self {
             data,
-            registry,
-            parallel: std::thread::available_parallelism().unwrap_or(DEFAULT_PARALLEL),
             job_within: Span::from_secs(2 * 3600),
             lane_within: Span::from_secs(600),
             external_within: Span::from_secs(24 * 3600),
@@ -125,7 +111,6 @@ impl ControlSettings {
             retry_after: Duration::from_secs(5),
             watching: Watching::default(),
             keep: Keep::default(),
-            floor: Floor::Default,
         }
     }
 }

@@ -2,7 +2,6 @@
 
 #![allow(dead_code, reason = "no test file needs all of the world")]
 
-use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use std::time::Duration;
 use edgewright_control::hosting::Hosting;
 use edgewright_control::tags::ChannelTags;
 use edgewright_control::{Control, ControlSettings, Parts, SourceSettings};
-use edgewright_job::SimulatedExecutor;
+use edgewright_job::{JobRegistry, SimulatedExecutor};
 use edgewright_model::order::{JobOrder, RegistryAccess, Task};
 use edgewright_model::run::{RunNumber, RunState};
 use edgewright_process::{Clock, Command, ProcessContext, Tasks};
@@ -83,7 +82,8 @@ impl World {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let router = registry.router();
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let executor = SimulatedExecutor::new().pushing();
+        // Jobs have no token: only control publishes verdicts.
+        let executor = SimulatedExecutor::new().pushing(JobRegistry::anonymous(&url));
         let store = Store::open(&data.join("control.db")).await.unwrap();
         let clock = Clock::system();
         let (control, source, tasks) =
@@ -190,10 +190,8 @@ async fn open(
         clock,
         tasks: tasks.clone(),
     };
-    // Jobs have no token: only control publishes verdicts.
-    let mut settings = ControlSettings::new(data, RegistryAccess { token: None, ..access });
+    let mut settings = ControlSettings::new(data);
     settings.retry_after = Duration::from_millis(1);
-    settings.parallel = NonZeroUsize::new(4).unwrap();
     let control = Control::new(settings, parts).await.unwrap();
     let remote = Remote::from_path(&folder.join("repository")).unwrap();
     let source = SourceSettings::new("plants".parse().unwrap(), remote, Duration::from_hours(1));

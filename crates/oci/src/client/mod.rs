@@ -93,6 +93,13 @@ impl Client {
         Self::with_url(&transport::url_of_host(host), credentials)
     }
 
+    /// A client of the same registry with another bearer token. It shares the connections, not what they were allowed.
+    #[must_use]
+    pub fn with_token(&self, token: Option<&str>) -> Self {
+        let credentials = token.map_or(Credentials::Anonymous, |token| Credentials::Bearer(token.to_owned()));
+        Self { transport: Arc::new(self.transport.with_credentials(credentials)) }
+    }
+
     /// Host and port, as image references write them.
     pub fn host(&self) -> &str {
         self.transport.host()

@@ -107,6 +107,17 @@ impl Transport {
         Ok(Self { http, base, host, credentials, tokens: Mutex::default() })
     }
 
+    /// The same connections for somebody else.
+    pub(super) fn with_credentials(&self, credentials: Credentials) -> Self {
+        Self {
+            http: self.http.clone(),
+            base: self.base.clone(),
+            host: self.host.clone(),
+            credentials,
+            tokens: Mutex::default(),
+        }
+    }
+
     pub(super) fn host(&self) -> &str {
         &self.host
     }

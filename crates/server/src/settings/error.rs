@@ -121,6 +121,12 @@ pub enum SettingsError {
         /// As given.
         nice: u8,
     },
+    /// No job could reach the registry.
+    #[error("invalid `jobs.registry` `{url}`: it is neither http:// nor https://")]
+    JobRegistry {
+        /// As given.
+        url: String,
+    },
     /// No job could ever run.
     #[error("`jobs.parallel` is 0: nothing would ever be built")]
     NoJobs,
@@ -146,6 +152,9 @@ impl SettingsError {
                 Some("give it one: `name = \"…\"` under its [[source]] in the settings file")
             }
             Self::Nice { .. } => Some("0 is the server's own priority, 19 the lowest; 10 is the default"),
+            Self::JobRegistry { .. } => Some(
+                "write it as `registry = \"https://HOST:PORT\"`, or leave it out for jobs on this machine",
+            ),
             Self::NoJobs => Some("write 1 or more, or leave it out"),
             Self::Secret { .. } => Some(
                 "write the secret, at least 16 characters on one line, into that file, readable by the server",

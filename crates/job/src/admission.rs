@@ -1,0 +1,307 @@
+//! Whether a job may start: slots by processors and memory, and a forecast of the disk. A job that fills the disk stops
+//! everything else, too.
+//!
+//! The decision is pure ([`forecast`], [`Ledger`], [`room`]); [`crate::gate`] asks the machine.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
+use edgewright_model::spec::Lane;
+
+use crate::executor::{Demand, StepKind};
+
+const MIB: u64 = 1024 * 1024;
+const GIB: u64 = 1024 * MIB;
+
+/// An image exists up to three times while it is built: unpacked or as a tar, compressed in the job's folder, and in the
+/// registry. Unpacked, it is about two and a half times as large as compressed.
+const COPIES: u64 = 4;
+/// An image's size in the container storage of a lane, in halves of its compressed size: two and a half times.
+const UNPACKED_HALVES: u64 = 5;
+/// What a step adds, compressed, where nothing is known of an earlier build.
+const BOOTSTRAP: u64 = 250 * MIB;
+const CONTAINERFILE: u64 = 150 * MIB;
+const FILES: u64 = 8 * MIB;
+/// Memory that a job takes, unless the settings give another amount.
+const JOB_MEMORY: u64 = GIB;
+
+/// What is left free at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Floor {
+    /// 2 GiB, but on small disks 5 % of them.
+    Default,
+    /// This many bytes.
+    Bytes(u64),
+}
+
+impl Floor {
+    const fn of(self, total: u64) -> u64 {
+        match self {
+            Self::Default if total / 20 < 2 * GIB => total / 20,
+            Self::Default => 2 * GIB,
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+/// The size of a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Disk {
+    pub(crate) free: u64,
+    pub(crate) total: u64,
+}
+
+impl Disk {
+    /// The file system that holds a folder; none where its size cannot be read.
+    pub(crate) fn of(folder: &Path) -> Option<Self> {
+        let found = rustix::fs::statvfs(folder).ok()?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Some(Self { free: bytes(found.f_bavail), total: bytes(found.f_blocks) })
+    }
+}
+
+/// How many bytes of disk a job takes at its peak.
+pub(crate) fn forecast(demand: &Demand) -> u64 {
+    build(demand).saturating_add(lanes(demand))
+}
+
+fn build(demand: &Demand) -> u64 {
+    // Steps of files alone are streamed: nothing is unpacked, however large the base.
+    let only_files = demand.steps.iter().all(|step| *step == StepKind::Files);
+    let size = match demand.image_bytes {
+        Some(size) if !only_files => size,
+        _ => guess(&demand.steps),
+    };
+    size.saturating_mul(COPIES)
+}
+
+/// Lanes run one after the other on the same unpacked image.
+fn lanes(demand: &Demand) -> u64 {
+    // The static lane reads layers as a stream, but bootc's own check runs in a container of the image.
+    let unpacks = |lane: &Lane| *lane != Lane::External;
+    if !demand.lanes.iter().any(unpacks) {
+        return 0;
+    }
+    // Without a bootstrap step the image starts from one that exists, which is at least an operating system.
+    let size = demand.image_bytes.unwrap_or_else(|| guess(&demand.steps).max(BOOTSTRAP));
+    size.saturating_mul(UNPACKED_HALVES) / 2
+}
+
+fn guess(steps: &[StepKind]) -> u64 {
+    let added = |step: &StepKind| match step {
+        StepKind::Bootstrap => BOOTSTRAP,
+        StepKind::Containerfile => CONTAINERFILE,
+        StepKind::Files => FILES,
+    };
+    steps.iter().map(added).sum()
+}
+
+/// The disk that admitted jobs still have to write.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    next: u64,
+    /// Bytes that each job may still write.
+    jobs: BTreeMap<u64, u64>,
+    /// What was free at the last look.
+    free: Option<u64>,
+}
+
+impl Ledger {
+    /// Books what was written since the last look: to the jobs that started first, up to what each was admitted with.
+    pub(crate) fn observe(&mut self, free: u64) {
+        let mut written = self.free.map_or(0, |before| before.saturating_sub(free));
+        for left in self.jobs.values_mut() {
+            let own = written.min(*left);
+            *left -= own;
+            written -= own;
+        }
+        self.free = Some(free);
+    }
+
+    /// Adds a job; the number is for [`Ledger::leave`].
+    pub(crate) fn enter(&mut self, bytes: u64) -> u64 {
+        self.next += 1;
+        self.jobs.insert(self.next, bytes);
+        self.next
+    }
+
+    /// Removes a job that has ended.
+    pub(crate) fn leave(&mut self, job: u64) {
+        self.jobs.remove(&job);
+    }
+
+    fn outstanding(&self) -> u64 {
+        self.jobs.values().fold(0, |sum, left| sum.saturating_add(*left))
+    }
+}
+
+/// Whether a job finds room on the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// It does.
+    Enough,
+    /// Not before a running job has ended.
+    Busy(String),
+    /// Not even when it is alone.
+    Full(JobFailure),
+}
+
+/// Whether a job that takes `needed` bytes may start beside the jobs of the ledger.
+pub(crate) fn room(disk: Disk, floor: Floor, needed: u64, ledger: &Ledger) -> Room {
+    let (floor, outstanding) = (floor.of(disk.total), ledger.outstanding());
+    let wanted = outstanding.saturating_add(needed).saturating_add(floor);
+    // A job that writes next to nothing, such as a lock's, is not kept from working.
+    if needed == 0 || disk.free >= wanted {
+        return Room::Enough;
+    }
+    let (free, job, floor) = (shown(disk.free), shown(needed), shown(floor));
+    if !ledger.jobs.is_empty() {
+        return Room::Busy(format!(
+            "the data folder's disk has {free} free, running jobs take about {} more, this one takes about {job}, and \
+             {floor} stay free",
+            shown(outstanding)
+        ));
+    }
+    Room::Full(JobFailure {
+        kind: FailureKind::Infrastructure,
+        phase: Phase::Build,
+        message: format!(
+            "not started: the data folder's disk has {free} free, the job takes about {job}, and {floor} stay free"
+        ),
+        hint: Some("make room, or move the data folder; `[disk] floor_mib` sets what stays free".to_owned()),
+        output: Vec::new(),
+    })
+}
+
+/// How many jobs a machine runs well at the same time: its cores, bounded by what its available memory (the text of
+/// `/proc/meminfo`) holds at `memory_mib` each.
+pub fn slots(cores: NonZeroUsize, meminfo: &str, memory_mib: Option<u32>) -> NonZeroUsize {
+    let each = memory_mib.map_or(JOB_MEMORY, |mib| u64::from(mib) * MIB);
+    match jobs_in_memory(meminfo, each) {
+        // However little there is: one job at a time is tried.
+        Some(jobs) => cores.min(NonZeroUsize::new(jobs).unwrap_or(NonZeroUsize::MIN)),
+        None => cores,
+    }
+}
+
+/// How many jobs of a size fit in the available memory; none where the text does not say how much that is.
+fn jobs_in_memory(meminfo: &str, bytes_per_job: u64) -> Option<usize> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    usize::try_from(kib.saturating_mul(1024) / bytes_per_job.max(1)).ok()
+}
+
+fn shown(bytes: u64) -> String {
+    if bytes >= GIB {
+        format!("{}.{} GiB", bytes / GIB, bytes % GIB * 10 / GIB)
+    } else {
+        format!("{} MiB", bytes / MIB)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_forecast_counts_copies_of_the_build_and_the_image_that_lanes_unpack() {
+        use StepKind::{Bootstrap, Containerfile, Files};
+        let cases: &[(&[StepKind], &[Lane], Option<u64>, u64)] = &[
+            // A lock.
+            (&[], &[], None, 0),
+            (&[Bootstrap], &[], None, 1000),
+            (&[Bootstrap, Containerfile, Files], &[], None, 4 * 408),
+            // The size of an earlier build is better than any guess,
+            (&[Bootstrap, Containerfile], &[], Some(100), 400),
+            // except for files, which are laid over an image that is not touched.
+            (&[Files, Files], &[], Some(100), 64),
+            // Lanes unpack the whole image, once.
+            (&[Files], &[Lane::Static, Lane::Container], Some(100), 32 + 250),
+            (&[Containerfile], &[Lane::Container], Some(100), 400 + 250),
+            (&[Bootstrap, Containerfile], &[Lane::Container], None, 4 * 400 + 1000),
+            // A base of unknown size is an operating system.
+            (&[Files], &[Lane::Container], None, 32 + 625),
+            // Only the lanes of a digest that exists.
+            (&[], &[Lane::Container], Some(100), 250),
+            (&[], &[Lane::Static], None, 625),
+            // The verdict comes from another system.
+            (&[], &[Lane::External], Some(100), 0),
+        ];
+        for (steps, lanes, mib, expected) in cases {
+            let demand = Demand {
+                steps: steps.to_vec(),
+                lanes: lanes.to_vec(),
+                image_bytes: mib.map(|mib| mib * MIB),
+            };
+            assert_eq!(forecast(&demand), expected * MIB, "{demand:?}");
+        }
+    }
+
+    #[test]
+    fn a_job_starts_only_where_the_floor_stays_free() {
+        let disk = |free, total| Disk { free, total };
+        let cases = [
+            (disk(10 * GIB, 100 * GIB), GIB, Floor::Default, true),
+            (disk(3 * GIB - 1, 100 * GIB), GIB, Floor::Default, false),
+            (disk(3 * GIB, 100 * GIB), GIB, Floor::Default, true),
+            // 5 % of a small disk.
+            (disk(GIB, 10 * GIB), GIB / 2, Floor::Default, true),
+            (disk(GIB, 10 * GIB), GIB, Floor::Default, false),
+            (disk(GIB, 10 * GIB), GIB, Floor::Bytes(0), true),
+            // What writes nothing fits everywhere.
+            (disk(0, 10 * GIB), 0, Floor::Default, true),
+        ];
+        for (disk, needed, floor, starts) in cases {
+            let found = room(disk, floor, needed, &Ledger::default());
+            assert_eq!(found == Room::Enough, starts, "{disk:?} {needed} {floor:?}");
+        }
+        let Room::Full(failure) = room(disk(GIB, 100 * GIB), Floor::Default, GIB, &Ledger::default()) else {
+            panic!("it is full")
+        };
+        assert_eq!(failure.kind, FailureKind::Infrastructure);
+        assert!(failure.message.contains("1.0 GiB free"), "{}", failure.message);
+        assert!(Disk::of(Path::new("/")).unwrap().total > 0);
+    }
+
+    #[test]
+    fn running_jobs_count_with_what_they_have_not_written_yet() {
+        let mut ledger = Ledger::default();
+        let find =
+            |ledger: &Ledger, free| room(Disk { free, total: 100 * GIB }, Floor::Bytes(GIB), 2 * GIB, ledger);
+        ledger.observe(8 * GIB);
+        let first = ledger.enter(4 * GIB);
+        // 8 free, 4 are the first job's, 1 stays free.
+        assert_eq!(find(&ledger, 8 * GIB), Room::Enough);
+        let second = ledger.enter(2 * GIB);
+        let Room::Busy(reason) = find(&ledger, 8 * GIB) else { panic!("it has to wait") };
+        assert!(reason.contains("6.0 GiB more"), "{reason}");
+        // The first has written 3 of its 4: it takes no more than the one that is left.
+        ledger.observe(5 * GIB);
+        assert_eq!(ledger.outstanding(), 3 * GIB);
+        // More than the first was admitted with is the second's, and what nobody was admitted with is lost.
+        ledger.observe(GIB);
+        assert_eq!(ledger.outstanding(), 0);
+        assert!(matches!(find(&ledger, GIB), Room::Busy(_)));
+        // Files that go away take nothing back.
+        ledger.observe(2 * GIB);
+        assert_eq!(ledger.outstanding(), 0);
+        ledger.leave(first);
+        ledger.leave(second);
+        assert!(matches!(find(&ledger, 2 * GIB), Room::Full(_)));
+        assert_eq!(find(&ledger, 3 * GIB), Room::Enough);
+    }
+
+    #[test]
+    fn slots_are_bounded_by_cores_and_memory() {
+        let cores = NonZeroUsize::new(8).unwrap();
+        let meminfo = "MemTotal:       24000000 kB\nMemAvailable:    4194304 kB\nBuffers: 1 kB\n";
+        for (memory, expected) in [(None, 4), (Some(2048), 2), (Some(16), 8), (Some(8192), 1)] {
+            assert_eq!(slots(cores, meminfo, memory).get(), expected, "{memory:?}");
+        }
+        for silent in ["", "MemTotal: 1 kB"] {
+            assert_eq!(slots(cores, silent, None), cores);
+        }
+    }
+}
