@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use edgewright_job::Executor;
-use edgewright_model::names::{ChannelName, CommitId, ImageName, SourceName};
+use edgewright_model::names::{ChannelName, CommitId, SourceName};
 use edgewright_model::run::{RunNumber, Trigger};
 use edgewright_process::{Clock, Tasks};
 use edgewright_source::Git;
@@ -15,6 +15,7 @@ use edgewright_store::sources::SourceId;
 use tokio_util::sync::CancellationToken;
 
 use crate::ControlError;
+use crate::access::Operation;
 use crate::cancellations::Cancellations;
 use crate::context::OperationContext;
 use crate::events::Events;
@@ -261,11 +262,16 @@ impl Control {
     ///
     /// # Errors
     /// There is no such run, or it is over.
-    pub async fn cancel(&self, run: RunNumber) -> Result<(), ControlError> {
+    pub async fn cancel(&self, context: &OperationContext, run: RunNumber) -> Result<(), ControlError> {
+        context.permit(Operation::CancelRun, None)?;
         let row = self.0.store.run(run).await?.ok_or(ControlError::NoRun { run })?;
         if row.state.is_terminal() {
             return Err(ControlError::Over { run });
         }
+        let before = Some(row.state.name().into());
+        let entry =
+            context.entry(Operation::CancelRun, format!("runs/{run}"), before, Some("cancelled".into()));
+        self.0.store.note_audit(&entry, self.0.clock.now()).await?;
         self.0.cancellations.cancel(run);
         Ok(())
     }
@@ -303,9 +309,14 @@ impl Control {
         self.0.polling.poll(watched).await
     }
 
-    /// Polls a source at its next chance, without waiting for its turn; false where it is not followed.
-    pub fn wake_named(&self, name: &SourceName) -> bool {
-        self.0.sources.named(name).map(|watched| watched.tell("asked to poll")).is_some()
+    /// Polls a source at its next chance, without waiting for its turn; false where it is not followed. Nothing is changed
+    /// by that, so it is logged and not audited.
+    ///
+    /// # Errors
+    /// The principal may not have this source polled.
+    pub fn wake_named(&self, context: &OperationContext, name: &SourceName) -> Result<bool, ControlError> {
+        context.permit(Operation::PollSource, Some(name))?;
+        Ok(self.0.sources.named(name).map(|watched| watched.tell("asked to poll")).is_some())
     }
 
     /// Queues a run of a commit, whatever was decided before. [`Trigger::Manual`] forgets failures and tries again;
@@ -315,26 +326,27 @@ impl Control {
     /// The source is not configured, the commit is unknown, or the database cannot be written.
     pub async fn queue_run(
         &self,
+        context: &OperationContext,
         source: SourceId,
         branch: &str,
         commit: &CommitId,
         trigger: Trigger,
     ) -> Result<RunNumber, ControlError> {
-        self.queue_for(source, branch, commit, trigger, &BTreeSet::new()).await
+        let (branch, images) = (branch.to_owned(), &BTreeSet::new());
+        let operation = Operation::QueueRun;
+        self.queue_for(source, commit, Queued { branch, trigger, images, context, operation }).await
     }
 
     pub(crate) async fn queue_for(
         &self,
         source: SourceId,
-        branch: &str,
         commit: &CommitId,
-        trigger: Trigger,
-        images: &BTreeSet<ImageName>,
+        queued: Queued<'_>,
     ) -> Result<RunNumber, ControlError> {
         let inner = &*self.0;
         let watched = inner.sources.get(source).ok_or(ControlError::UnknownSource)?;
-        let fetched = inner.polling.fetch(&watched, branch, commit).await?;
-        let queued = Queued { branch: branch.to_owned(), trigger, images };
+        queued.context.permit(queued.operation, Some(&watched.settings.name))?;
+        let fetched = inner.polling.fetch(&watched, &queued.branch, commit).await?;
         inner.sources.queue_fetched(&watched, fetched, queued).await
     }
 
@@ -342,13 +354,16 @@ impl Control {
     ///
     /// # Errors
     /// There is no such run, its branch has moved on, its source is not configured, or the database cannot be written.
-    pub async fn retry(&self, run: RunNumber) -> Result<RunNumber, ControlError> {
+    pub async fn retry(&self, context: &OperationContext, run: RunNumber) -> Result<RunNumber, ControlError> {
+        context.permit(Operation::RetryRun, None)?;
         let row = self.0.store.run(run).await?.ok_or(ControlError::NoRun { run })?;
         let decided = self.0.store.decided(row.source).await?;
         if decided.get(&row.branch).is_some_and(|commit| *commit != row.commit) {
             return Err(ControlError::Outdated { run, branch: row.branch });
         }
-        self.queue_run(row.source, &row.branch, &row.commit, Trigger::Manual).await
+        let (images, operation) = (&BTreeSet::new(), Operation::RetryRun);
+        let queued = Queued { branch: row.branch, trigger: Trigger::Manual, images, context, operation };
+        self.queue_for(row.source, &row.commit, queued).await
     }
 
     /// Holds, resumes, pins or unpins a channel, and moves what follows from it. `source` may be left out where only one has

@@ -8,7 +8,7 @@
 
 mod common;
 
-use common::World;
+use common::{OPERATOR, World};
 use edgewright_control::ControlError;
 use edgewright_job::Behaviour;
 use edgewright_model::outcome::FailureKind;
@@ -105,9 +105,9 @@ async fn what_fails_keeps_its_old_digest_and_stops_only_its_descendants() {
     assert_eq!(state, RunState::Failed);
     assert_eq!(world.orders(jobs), [""; 0]);
     world.executor.script("hmi/plant-a", [Behaviour::Succeed]);
-    let outdated = world.control.retry(run).await.unwrap_err();
+    let outdated = world.control.retry(&OPERATOR, run).await.unwrap_err();
     assert!(matches!(outdated, ControlError::Outdated { .. }), "the branch has moved on: {outdated}");
-    let retried = world.control.retry(newest).await.unwrap();
+    let retried = world.control.retry(&OPERATOR, newest).await.unwrap();
     assert_eq!(world.control.drive(retried).await.unwrap(), RunState::Passed);
     assert_eq!(world.orders(jobs), ["test hmi/plant-a"]);
 }
@@ -162,7 +162,7 @@ async fn a_context_that_cannot_be_packed_is_a_failure_of_its_node() {
 
     std::fs::remove_file(&packs).unwrap();
     std::fs::create_dir(&packs).unwrap();
-    let retried = world.control.retry(run).await.unwrap();
+    let retried = world.control.retry(&OPERATOR, run).await.unwrap();
     assert_eq!(world.control.drive(retried).await.unwrap(), RunState::Passed);
     assert_eq!(world.entries().await.len(), 5);
 }
@@ -249,11 +249,11 @@ async fn a_cancelled_run_ends_and_the_next_one_uses_what_it_built() {
         }
     };
     tokio::time::timeout(std::time::Duration::from_mins(1), hung).await.unwrap();
-    world.control.cancel(run).await.unwrap();
+    world.control.cancel(&OPERATOR, run).await.unwrap();
     assert_eq!(driving.await.unwrap().unwrap(), RunState::Cancelled);
     let nodes = world.store.nodes(run).await.unwrap();
     assert!(nodes.iter().all(|node| node.state.is_terminal()));
-    let retried = world.control.retry(run).await.unwrap();
+    let retried = world.control.retry(&OPERATOR, run).await.unwrap();
     assert_eq!(world.control.drive(retried).await.unwrap(), RunState::Passed);
     assert!(!world.orders(FIRST.len()).contains(&FIRST[0].to_owned()), "base is not built again");
 }

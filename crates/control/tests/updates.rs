@@ -11,7 +11,7 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use common::World;
+use common::{OPERATOR, World};
 use edgewright_control::sources::Watched;
 use edgewright_control::{CommitLocks, LockPolicy, SourceSettings};
 use edgewright_job::Behaviour;
@@ -36,7 +36,7 @@ async fn world() -> World {
 /// Updates some images, or all, and drives the run to its end.
 async fn update(world: &World, images: &[&str]) -> (RunNumber, RunState) {
     let images = images.iter().map(|image| image.parse().unwrap()).collect();
-    let run = world.control.update(world.source, &images).await.unwrap();
+    let run = world.control.update(&OPERATOR, world.source, &images).await.unwrap();
     (run, world.control.drive(run).await.unwrap())
 }
 
@@ -90,7 +90,8 @@ async fn a_look_keeps_the_lock_and_builds_nothing() {
     let jobs = world.executor.ran().len();
     world.executor.offer("2.0-1");
     let commit = commit_of(&world, first).await;
-    let number = world.control.queue_look(world.source, "main", &commit, &BTreeSet::new()).await.unwrap();
+    let number =
+        world.control.queue_look(&OPERATOR, world.source, "main", &commit, &BTreeSet::new()).await.unwrap();
     assert_eq!(world.control.look_at_locks(number).await.unwrap(), RunState::Passed);
     assert_eq!(world.orders(jobs), ["lock base"]);
     assert_eq!(looks(&world, number).await, ["base: systemd 1.0-1 → 2.0-1"]);
@@ -98,7 +99,7 @@ async fn a_look_keeps_the_lock_and_builds_nothing() {
     assert_eq!(overlays.len(), 1);
     assert_eq!(overlays.values().next().unwrap().packages.values().next().unwrap()[0][0].version, "2.0-1");
     // The next run builds from it.
-    let next = world.control.retry(first).await.unwrap();
+    let next = world.control.retry(&OPERATOR, first).await.unwrap();
     assert_eq!(world.control.drive(next).await.unwrap(), RunState::Passed);
     assert_eq!(world.orders(jobs + 1).len(), 7);
 }
@@ -170,7 +171,7 @@ async fn what_refresh_says_is_too_old_is_built_anew_at_the_next_run() {
     let (run, state) = world.run().await;
     assert_eq!((state, looks(&world, run).await), (RunState::Passed, vec!["hmi: refreshed".to_owned()]));
     let jobs = world.executor.ran().len();
-    let again = world.control.retry(run).await.unwrap();
+    let again = world.control.retry(&OPERATOR, run).await.unwrap();
     assert_eq!(world.control.drive(again).await.unwrap(), RunState::Passed);
     assert_eq!(world.orders(jobs), [""; 0], "young enough");
 }
@@ -302,7 +303,7 @@ async fn locks_may_be_proposed_on_a_branch_of_their_own() {
     assert_eq!(told(&world, &["rev-parse", "locks~1"]).await, head);
     // What is built is what main says.
     let jobs = world.executor.ran().len();
-    let again = world.control.retry(RunNumber(1)).await.unwrap();
+    let again = world.control.retry(&OPERATOR, RunNumber(1)).await.unwrap();
     assert_eq!(world.control.drive(again).await.unwrap(), RunState::Passed);
     assert_eq!(world.orders(jobs), [""; 0]);
 
@@ -326,8 +327,12 @@ async fn a_rebuild_is_kept_and_goes_on_after_a_crash() {
     let mut world = world().await;
     world.run().await;
     let entry = world.entries().await.into_iter().find(|entry| entry.variant.to_string() == "base").unwrap();
-    let number = world.control.queue_rebuild(&entry.digest).await.unwrap();
-    assert_eq!(world.control.queue_rebuild(&entry.digest).await.unwrap(), number, "under way already");
+    let number = world.control.queue_rebuild(&OPERATOR, &entry.digest).await.unwrap();
+    assert_eq!(
+        world.control.queue_rebuild(&OPERATOR, &entry.digest).await.unwrap(),
+        number,
+        "under way already"
+    );
     world.store.note_rebuild(number, "base build").await.unwrap();
     world.crash().await;
     assert_eq!(world.store.open_rebuild().await.unwrap(), Some(number));
@@ -337,5 +342,5 @@ async fn a_rebuild_is_kept_and_goes_on_after_a_crash() {
     assert!(row.builds.len() == 1 && row.builds[0].is_proved(), "{:?}", row.builds);
     assert_eq!(world.store.open_rebuild().await.unwrap(), None);
     let nothing = edgewright_model::Digest::of("nothing");
-    assert!(world.control.queue_rebuild(&nothing).await.is_err());
+    assert!(world.control.queue_rebuild(&OPERATOR, &nothing).await.is_err());
 }

@@ -10,7 +10,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::World;
+use common::{OPERATOR, World};
 use edgewright_control::verdicts::{PostError, PostedVerdict, VerdictPost};
 use edgewright_job::Behaviour;
 use edgewright_model::Digest;
@@ -110,7 +110,7 @@ async fn a_new_failure_blocks_and_the_last_good_digest_is_tried_once() {
     let (run, state) = world.run().await;
     assert_eq!(state, RunState::Failed);
     assert_eq!(tries(&world), ["test hmi/plant-a (last good)"]);
-    let run = world.control.retry(run).await.unwrap();
+    let run = world.control.retry(&OPERATOR, run).await.unwrap();
     world.control.drive(run).await.unwrap();
     change_hmi(&world, "broken in a third way").await;
     world.run().await;
@@ -231,7 +231,7 @@ async fn a_node_waits_for_somebody_elses_verdict_over_a_restart() {
     let waits = awaiting(&world, run).await;
     assert_eq!((waits.node.as_str(), waits.state), ("gateway/plant-a", NodeState::Waiting));
     let digest = waits.digest.unwrap();
-    let unknown = world.control.post_verdict(post(&Digest::of("no build"), true)).await;
+    let unknown = world.control.post_verdict(&OPERATOR, post(&Digest::of("no build"), true)).await;
     assert!(matches!(unknown, Err(PostError::NoBuild { .. })), "{unknown:?}");
     driving.abort();
     drop(driving.await);
@@ -239,7 +239,7 @@ async fn a_node_waits_for_somebody_elses_verdict_over_a_restart() {
     let jobs = world.executor.ran().len();
     let control = world.control.clone();
     let driving = tokio::spawn(async move { control.drive(run).await });
-    let posted: PostedVerdict = world.control.post_verdict(post(&digest, true)).await.unwrap();
+    let posted: PostedVerdict = world.control.post_verdict(&OPERATOR, post(&digest, true)).await.unwrap();
     assert_eq!((posted.run, posted.awaited_by), (run, vec!["gateway/plant-a".to_owned()]));
     assert_eq!(driving.await.unwrap().unwrap(), RunState::Passed);
     let again = world.orders(jobs).into_iter().filter(|order| order.contains("gateway")).collect::<Vec<_>>();
@@ -249,7 +249,7 @@ async fn a_node_waits_for_somebody_elses_verdict_over_a_restart() {
     assert!(rows[0].published.is_some());
 
     // A second thought: the verdict counts from the next run on, and the digest that stands is carried.
-    world.control.post_verdict(post(&digest, false)).await.unwrap();
+    world.control.post_verdict(&OPERATOR, post(&digest, false)).await.unwrap();
     world.write("README.md", "hello");
     world.commit("words").await;
     let (run, state) = world.run().await;
@@ -263,7 +263,7 @@ async fn a_posted_failure_is_the_images_and_names_who_said_so() {
     let control = world.control.clone();
     let driving = tokio::spawn(async move { control.drive(run).await });
     let digest = awaiting(&world, run).await.digest.unwrap();
-    world.control.post_verdict(post(&digest, false)).await.unwrap();
+    world.control.post_verdict(&OPERATOR, post(&digest, false)).await.unwrap();
     assert_eq!(driving.await.unwrap().unwrap(), RunState::Failed);
     let failure = node(&world, run, "gateway/plant-a").await.failure.unwrap();
     assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::Image, "external lane: bench 7"));
@@ -283,7 +283,7 @@ async fn a_verdict_that_nobody_posts_in_time_is_a_failure_of_the_infrastructure(
         "{failure:?}"
     );
     // Late, but not lost.
-    world.control.post_verdict(post(failed.digest.as_ref().unwrap(), true)).await.unwrap();
+    world.control.post_verdict(&OPERATOR, post(failed.digest.as_ref().unwrap(), true)).await.unwrap();
     world.write("README.md", "hello");
     world.commit("words").await;
     assert_eq!(world.run().await.1, RunState::Passed);
@@ -305,7 +305,7 @@ async fn a_run_that_only_waits_makes_way_for_the_next() {
     let control = world.control.clone();
     let driving = tokio::spawn(async move { control.drive(next).await });
     assert_eq!(awaiting(&world, next).await.digest.as_ref(), Some(&digest));
-    world.control.post_verdict(post(&digest, true)).await.unwrap();
+    world.control.post_verdict(&OPERATOR, post(&digest, true)).await.unwrap();
     assert_eq!(driving.await.unwrap().unwrap(), RunState::Passed);
 }
 

@@ -155,6 +155,7 @@ async fn skopeo_and_podman_pull_without_credentials_and_push_with_the_right_ones
     let (from, to) = (format!("oci:{}:v1", path("layout")), remote("plants/hmi:v1"));
     let push = ["--insecure-policy", "copy", "--preserve-digests", "--dest-tls-verify=false", "--authfile"];
     let none = path("none.json");
+    std::fs::write(&none, "{}").unwrap();
     let push = [&push[..], &[&none]].concat();
     assert!(fails("skopeo", &[&push[..], &[&from, &to]].concat()).await.contains("the token is wrong"));
     let wrong = ["--dest-creds", "any:wrong", from.as_str(), to.as_str()];
@@ -164,8 +165,6 @@ async fn skopeo_and_podman_pull_without_credentials_and_push_with_the_right_ones
     let inspect = ["inspect", "--raw", "--tls-verify=false"];
     let raw = run("skopeo", &[&inspect[..], &["--authfile", &none, &to]].concat()).await;
     assert_eq!(Digest::of(&raw), digest, "anyone may pull");
-    let raw = run("skopeo", &[&inspect[..], &["--creds", ":", &to]].concat()).await;
-    assert_eq!(Digest::of(&raw), digest, "empty credentials are none");
     fails("skopeo", &[&inspect[..], &["--creds", "any:wrong", &to]].concat()).await;
 
     // A virtual repository: manifest and blobs under its own name, for whom it has something.

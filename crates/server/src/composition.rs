@@ -10,6 +10,7 @@ use axum::serve::ListenerExt as _;
 use axum::{Extension, middleware};
 use edgewright_api::RegistryAddress;
 use edgewright_control::audit::Audit;
+use edgewright_control::context::OperationContext;
 use edgewright_control::hosting::{Hosting, HostingError};
 use edgewright_control::tags::ChannelTags;
 use edgewright_control::{Control, ControlError, ControlSettings, Parts, SourceSettings};
@@ -322,18 +323,24 @@ impl Composition {
     }
 
     /// Queues a run of the newest commit of a configured source's branch, whatever was decided before.
-    pub async fn queue(&self, source: &SourceName, trigger: Trigger) -> Result<RunNumber, StartError> {
+    pub async fn queue(
+        &self,
+        context: &OperationContext,
+        source: &SourceName,
+        trigger: Trigger,
+    ) -> Result<RunNumber, StartError> {
         let found = self.sources.iter().find(|(settings, _)| settings.name == *source);
         let Some((settings, id)) = found else { return Err(ControlError::UnknownSource.into()) };
         let refs = self.git.poll(&settings.remote).await?;
         let (branch, commit) = refs.branch(&settings.remote, settings.branch.as_deref())?;
         self.note_default(*id, refs.default_branch.as_deref()).await?;
-        Ok(self.control.queue_run(*id, &branch, &commit, trigger).await?)
+        Ok(self.control.queue_run(context, *id, &branch, &commit, trigger).await?)
     }
 
     /// Queues a look at the locks of a configured source's newest commit, of some images or (none given) of all.
     pub async fn queue_update(
         &self,
+        context: &OperationContext,
         source: &SourceName,
         images: &BTreeSet<ImageName>,
     ) -> Result<RunNumber, StartError> {
@@ -342,7 +349,7 @@ impl Composition {
         let refs = self.git.poll(&settings.remote).await?;
         let (branch, commit) = refs.branch(&settings.remote, settings.branch.as_deref())?;
         self.note_default(*id, refs.default_branch.as_deref()).await?;
-        Ok(self.control.queue_look(*id, &branch, &commit, images).await?)
+        Ok(self.control.queue_look(context, *id, &branch, &commit, images).await?)
     }
 
     /// Without a poller nobody else says which branch is the default one, which channels follow.

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 
 use edgewright_api::{Client, ImageState, NodeAction};
+use edgewright_control::access::Operation;
+use edgewright_control::context::OperationContext;
 use edgewright_control::logs::Logs;
 use edgewright_model::Digest;
 use edgewright_model::error::ErrorClass;
@@ -83,7 +85,11 @@ impl World {
             author: "A <a@example>".to_owned(),
             trigger: Trigger::Commit,
         };
-        let run = self.store.queue_run(row.id, &new, now).await.unwrap();
+        let context = OperationContext::system("polling");
+        let entry = context.entry(Operation::QueueRun, "", None, None);
+        let queued =
+            self.store.queue_run(row.id, &new, &std::collections::BTreeSet::new(), (&entry, now)).await;
+        let run = queued.unwrap();
         self.store.move_run(run, RunState::Queued, RunState::Preparing, now).await.unwrap();
         let nodes = vec![node(NodeState::Waiting, None)];
         self.store

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 
+use crate::audit::{self, NewAuditEntry};
 use crate::error::Operation as _;
 use crate::{Store, StoreError, row};
 
@@ -82,8 +83,13 @@ fn rebuild(row: &SqliteRow) -> Result<RebuildRow, StoreError> {
 }
 
 impl Store {
-    /// Queues the rebuild of a digest; one that waits or runs already is the same.
-    pub async fn queue_rebuild(&self, digest: &Digest, now: Timestamp) -> Result<RebuildNumber, StoreError> {
+    /// Queues the rebuild of a digest, with a row of the audit trail whose object is the rebuild; one that waits or runs
+    /// already is the same.
+    pub async fn queue_rebuild(
+        &self,
+        digest: &Digest,
+        (entry, now): (&NewAuditEntry, Timestamp),
+    ) -> Result<RebuildNumber, StoreError> {
         let mut write = self.write().await?;
         let found = sqlx::query(
             "SELECT number FROM rebuilds WHERE state IN ('queued', 'running') AND digest = ? LIMIT 1",
@@ -92,19 +98,22 @@ impl Store {
         .fetch_optional(&mut *write)
         .await
         .doing("look for a rebuild")?;
-        let row = match found {
-            Some(row) => row,
-            None => sqlx::query(
-                "INSERT INTO rebuilds (digest, state, created_at) VALUES (?, 'queued', ?) RETURNING number",
-            )
-            .bind(digest.to_string())
-            .bind(now.to_string())
-            .fetch_one(&mut *write)
-            .await
-            .doing("queue a rebuild")?,
-        };
+        if let Some(row) = found {
+            return Ok(RebuildNumber(row::number(&row, "number")?));
+        }
+        let row = sqlx::query(
+            "INSERT INTO rebuilds (digest, state, created_at) VALUES (?, 'queued', ?) RETURNING number",
+        )
+        .bind(digest.to_string())
+        .bind(now.to_string())
+        .fetch_one(&mut *write)
+        .await
+        .doing("queue a rebuild")?;
+        let number = RebuildNumber(row::number(&row, "number")?);
+        let entry = NewAuditEntry { object: format!("rebuilds/{number}"), ..entry.clone() };
+        audit::note(&mut write, &entry, now).await?;
         write.commit().await.doing("commit a rebuild")?;
-        Ok(RebuildNumber(row::number(&row, "number")?))
+        Ok(number)
     }
 
     /// One rebuild.

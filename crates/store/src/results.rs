@@ -12,6 +12,7 @@ use edgewright_model::verdict::{LaneResult, Verdict};
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 
+use crate::audit::{self, NewAuditEntry};
 use crate::error::Operation as _;
 use crate::nodes::{NodeChange, move_node};
 use crate::{Store, StoreError, row};
@@ -261,6 +262,19 @@ impl Store {
         let mut write = self.write().await?;
         insert_verdicts(&mut write, run, verdicts, check_sets, now).await?;
         write.commit().await.doing("commit verdicts")
+    }
+
+    /// Records a verdict that a principal posted, with its row of the audit trail.
+    pub async fn post_verdict(
+        &self,
+        run: RunNumber,
+        verdict: &Verdict,
+        (entry, now): (&NewAuditEntry, Timestamp),
+    ) -> Result<(), StoreError> {
+        let mut write = self.write().await?;
+        insert_verdicts(&mut write, run, std::slice::from_ref(verdict), &[], now).await?;
+        audit::note(&mut write, entry, now).await?;
+        write.commit().await.doing("commit a posted verdict")
     }
 }
 

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
+use crate::audit::{self, NewAuditEntry};
 use crate::error::Operation as _;
 use crate::{Store, StoreError, row};
 
@@ -182,23 +183,15 @@ impl Store {
         write.commit().await.doing("note branches")
     }
 
-    /// Decides a run: notes the branch's commit, supersedes queued runs of the same branch, queues the new one; all or nothing.
+    /// Decides a run: notes the branch's commit, supersedes queued runs of the same branch, queues the new one, which
+    /// resolves the locks of some images only (none: of all), and writes the row of the audit trail, whose object is the
+    /// new run; all or nothing.
     pub async fn queue_run(
         &self,
         id: SourceId,
         new: &NewRun,
-        now: Timestamp,
-    ) -> Result<RunNumber, StoreError> {
-        self.queue_run_for(id, new, &BTreeSet::new(), now).await
-    }
-
-    /// As [`Store::queue_run`], for a run that resolves the locks of some images only (none: of all).
-    pub async fn queue_run_for(
-        &self,
-        id: SourceId,
-        new: &NewRun,
         images: &BTreeSet<ImageName>,
-        now: Timestamp,
+        (entry, now): (&NewAuditEntry, Timestamp),
     ) -> Result<RunNumber, StoreError> {
         let mut write = self.write().await?;
         // A commit that somebody asks for again does not change what the poller has decided.
@@ -250,6 +243,8 @@ impl Store {
                 .await
                 .doing("note a run's image")?;
         }
+        let entry = NewAuditEntry { object: format!("runs/{number}"), ..entry.clone() };
+        audit::note(&mut write, &entry, now).await?;
         write.commit().await.doing("commit a run")?;
         u32::try_from(number)
             .map(RunNumber)

@@ -11,6 +11,7 @@ use edgewright_model::order::{JobId, ManifestRef};
 use edgewright_model::outcome::StepBuild;
 use edgewright_model::run::{EntryOrigin, NodeState, RunNumber, RunState, Trigger};
 use edgewright_model::spec::{ChannelSpec, Follows};
+use edgewright_store::audit::NewAuditEntry;
 use edgewright_store::inventory::Declaration;
 use edgewright_store::nodes::{NodeChange, NodeRow};
 use edgewright_store::releases::{EntryRow, NewRelease};
@@ -95,7 +96,15 @@ impl World {
             author: "A <a@example>".to_owned(),
             trigger: Trigger::Commit,
         };
-        self.store.queue_run(self.source, &new, NOW).await.unwrap()
+        let entry = NewAuditEntry {
+            actor: "system:polling".parse().unwrap(),
+            operation: "run.queue".to_owned(),
+            object: String::new(),
+            before: None,
+            after: None,
+            request: None,
+        };
+        self.store.queue_run(self.source, &new, &BTreeSet::new(), (&entry, NOW)).await.unwrap()
     }
 
     async fn state(&self, run: RunNumber) -> RunState {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use edgewright_api::{Client, RebuildResult, RebuildStatus, RebuildView};
 use edgewright_control::SourceSettings;
+use edgewright_control::context::OperationContext;
 use edgewright_control::rebuilds::Rebuilt;
 use edgewright_model::Digest;
 use edgewright_model::error::ErrorClass;
@@ -76,7 +77,8 @@ async fn perform(args: &RebuildArgs, global: &Global, digest: &Digest) -> Result
 }
 
 async fn follow(composition: &Composition, digest: &Digest) -> Result<RebuildStatus, Failure> {
-    let number: RebuildNumber = composition.control.queue_rebuild(digest).await?;
+    let number: RebuildNumber =
+        composition.control.queue_rebuild(&OperationContext::operator_here(), digest).await?;
     let driving = composition.control.drive_rebuild(number);
     tokio::pin!(driving);
     let mut shown = Shown::default();

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use edgewright_api::RunView;
 use edgewright_control::SourceSettings;
+use edgewright_control::context::OperationContext;
 use edgewright_control::events::RunEvent;
 use edgewright_control::runs::selection::Selection;
 use edgewright_model::names::{SourceName, VariantName};
@@ -236,10 +237,11 @@ async fn follow(
     data: &str,
     stop: &mut Stop,
 ) -> Result<RunNumber, Failure> {
+    let context = OperationContext::operator_here();
     let mut events = composition.control.events().subscribe();
-    let number = composition.queue(source, trigger).await?;
+    let number = composition.queue(&context, source, trigger).await?;
     if let Some(selection) = selection {
-        composition.control.select(number, selection);
+        composition.control.select(&context, number, selection)?;
     }
     let mut progress = Progress::new();
     output::note(&format!("run {number} of {source}, in {data}"));
@@ -252,7 +254,7 @@ async fn follow(
             () = stop.next() => {
                 output::note("cancelling the run; once more to leave at once");
                 // Over already: then it ends by itself.
-                drop(composition.control.cancel(number).await);
+                drop(composition.control.cancel(&context, number).await);
                 tokio::select! {
                     ended = &mut driving => break ended,
                     () = stop.next() => return Err(Failure::stopped("stopped while the run was being cancelled")),

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use edgewright_api::RunView;
+use edgewright_control::context::OperationContext;
 use edgewright_model::lock::{LOCK_FILE, Lock};
 use edgewright_model::names::ImageName;
 use edgewright_model::run::{RunNumber, RunState};
@@ -54,7 +55,8 @@ pub(crate) async fn update(args: &UpdateArgs, global: &Global) -> Result<End, Fa
     let mut stop = Stop::listen()?;
     let images: BTreeSet<ImageName> = args.image.iter().cloned().collect();
     let found = async {
-        let number = composition.queue_update(&source.name, &images).await?;
+        let number =
+            composition.queue_update(&OperationContext::operator_here(), &source.name, &images).await?;
         let state = look(&composition, number, &mut stop).await?;
         let view = composition.views.run(number).await?;
         let locks = composition.control.overlays(number).await?;
@@ -88,7 +90,7 @@ async fn look(composition: &Composition, number: RunNumber, stop: &mut Stop) -> 
             }
             () = stop.next() => {
                 // Over already: then it ends by itself.
-                drop(composition.control.cancel(number).await);
+                drop(composition.control.cancel(&OperationContext::operator_here(), number).await);
             }
         }
     };

@@ -16,7 +16,10 @@ use edgewright_store::sources::SourceId;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
+use crate::access::Operation;
+use crate::context::OperationContext;
 use crate::reconcile::{Outcome, Reconciler};
+use crate::sources::Queued;
 use crate::{Control, ControlError};
 
 /// How often the schedules are compared with the clock at least.
@@ -30,6 +33,7 @@ impl Control {
     /// The source is not configured or nothing of it was run yet; the database cannot be written.
     pub async fn update(
         &self,
+        context: &OperationContext,
         source: SourceId,
         images: &BTreeSet<ImageName>,
     ) -> Result<RunNumber, ControlError> {
@@ -37,7 +41,9 @@ impl Control {
         let store = &self.0.store;
         let branch = watched.default_branch(store).await?.ok_or(ControlError::NothingRun)?;
         let commit = store.decided(source).await?.remove(&branch).ok_or(ControlError::NothingRun)?;
-        self.queue_for(source, &branch, &commit, Trigger::Lock, images).await
+        let operation = Operation::UpdateLocks;
+        let queued = Queued { branch, trigger: Trigger::Lock, images, context, operation };
+        self.queue_for(source, &commit, queued).await
     }
 
     /// As [`Control::update`], of the source of this name.
@@ -46,11 +52,12 @@ impl Control {
     /// As there.
     pub async fn update_named(
         &self,
+        context: &OperationContext,
         source: &SourceName,
         images: &BTreeSet<ImageName>,
     ) -> Result<RunNumber, ControlError> {
         let watched = self.0.sources.named(source).ok_or(ControlError::UnknownSource)?;
-        self.update(watched.id, images).await
+        self.update(context, watched.id, images).await
     }
 
     /// Queues a run of a commit for [`Control::look_at_locks`].
@@ -59,12 +66,15 @@ impl Control {
     /// The source is not configured, the commit is unknown, or the database cannot be written.
     pub async fn queue_look(
         &self,
+        context: &OperationContext,
         source: SourceId,
         branch: &str,
         commit: &CommitId,
         images: &BTreeSet<ImageName>,
     ) -> Result<RunNumber, ControlError> {
-        self.queue_for(source, branch, commit, Trigger::Lock, images).await
+        let (branch, operation) = (branch.to_owned(), Operation::UpdateLocks);
+        let queued = Queued { branch, trigger: Trigger::Lock, images, context, operation };
+        self.queue_for(source, commit, queued).await
     }
 
     /// The locks that a run's commit is built with by now and does not hold itself: the overlays in effect.
@@ -115,7 +125,7 @@ impl Control {
         if due.is_none_or(|due| due > inner.clock.now()) {
             return Ok(None);
         }
-        let run = self.update(source, &BTreeSet::new()).await?;
+        let run = self.update(&OperationContext::system("updates"), source, &BTreeSet::new()).await?;
         tracing::info!(source.name = %watched.settings.name, run.number = run.0, "a look at the outside is due");
         Ok(Some(run))
     }

@@ -24,6 +24,8 @@ use futures::future::BoxFuture;
 
 pub use self::pull_requests::{KEPT, PullRequests};
 use crate::ControlError;
+use crate::access::Operation;
+use crate::context::OperationContext;
 use crate::inventory::{Inventory, Taken};
 use crate::reconcile::{Outcome, Reconciler};
 use crate::releases::channels::Channels;
@@ -40,6 +42,9 @@ pub fn pause_after(poll: Duration, failures: u32) -> Duration {
 fn backoff(poll: Duration) -> Backoff {
     Backoff::new(poll.saturating_mul(2), LONGEST_BACKOFF.max(poll))
 }
+
+/// Who queues the runs of branches and pull requests that moved.
+static POLLER: OperationContext = OperationContext::system("polling");
 
 /// Polls sources. Clones share it.
 #[derive(Debug, Clone)]
@@ -104,7 +109,13 @@ impl Polling {
                 None => seen.read(watched, commit).await?,
             };
             let images = BTreeSet::new();
-            let queued = Queued { branch: branch.clone(), trigger: Trigger::Commit, images: &images };
+            let queued = Queued {
+                branch: branch.clone(),
+                trigger: Trigger::Commit,
+                images: &images,
+                context: &POLLER,
+                operation: Operation::QueueRun,
+            };
             runs.push(self.sources.queue_fetched(watched, fetched, queued).await?);
         }
         Ok(runs)

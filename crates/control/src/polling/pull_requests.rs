@@ -15,7 +15,9 @@ use edgewright_process::Clock;
 use edgewright_store::Store;
 use jiff::SignedDuration;
 
+use super::POLLER;
 use crate::ControlError;
+use crate::access::Operation;
 use crate::cancellations::Cancellations;
 use crate::hosting::Hosting;
 use crate::releases::tags::ChannelTags;
@@ -76,7 +78,13 @@ impl PullRequests {
             watched.mirror.ensure(&commit).await?;
             if self.is_wanted(watched, wanted, branches, &commit).await? {
                 let images = BTreeSet::new();
-                let queued = Queued { branch: name, trigger: Trigger::Commit, images: &images };
+                let queued = Queued {
+                    branch: name,
+                    trigger: Trigger::Commit,
+                    images: &images,
+                    context: &POLLER,
+                    operation: Operation::QueueRun,
+                };
                 runs.push(self.sources.queue(watched, &commit, queued).await?);
             } else {
                 tracing::info!(source.name = %watched.settings.name, name, "a pull request is for another branch");

@@ -19,6 +19,8 @@ pub use edgewright_store::rebuilds::{Rebuilt, RebuiltStep};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
+use crate::access::Operation;
+use crate::context::OperationContext;
 use crate::events::{RunEvent, RunEventKind};
 use crate::reconcile::{Outcome, Reconciler};
 use crate::runs::Driver;
@@ -152,11 +154,18 @@ impl Control {
     ///
     /// # Errors
     /// No run made the digest, or the database cannot be written.
-    pub async fn queue_rebuild(&self, digest: &Digest) -> Result<RebuildNumber, ControlError> {
+    pub async fn queue_rebuild(
+        &self,
+        context: &OperationContext,
+        digest: &Digest,
+    ) -> Result<RebuildNumber, ControlError> {
+        context.permit(Operation::Rebuild, None)?;
         if self.0.store.nodes_of(digest).await?.is_empty() {
             return Err(ControlError::NotBuilt);
         }
-        let number = self.0.store.queue_rebuild(digest, self.0.clock.now()).await?;
+        let after = Some(serde_json::json!({ "digest": digest }));
+        let entry = context.entry(Operation::Rebuild, "rebuilds/", None, after);
+        let number = self.0.store.queue_rebuild(digest, (&entry, self.0.clock.now())).await?;
         self.0.rebuilds_wake.wake("a rebuild was queued");
         Ok(number)
     }

@@ -9,7 +9,9 @@ use edgewright_model::spec::Lane;
 use edgewright_plan::graph::NodeId;
 use edgewright_plan::{Action, Graph, History, Plan};
 
-use crate::Control;
+use crate::access::Operation;
+use crate::context::OperationContext;
+use crate::{Control, ControlError};
 
 /// What of a plan a run does.
 #[derive(Debug, Clone, Default)]
@@ -64,9 +66,19 @@ impl Selection {
 pub(crate) type Selections = BTreeMap<RunNumber, Selection>;
 
 impl Control {
-    /// Narrows a run before it is driven.
-    pub fn select(&self, run: RunNumber, selection: Selection) {
+    /// Narrows a run before it is driven. A selection ends with this process, so it is logged and not audited.
+    ///
+    /// # Errors
+    /// The principal may not do this.
+    pub fn select(
+        &self,
+        context: &OperationContext,
+        run: RunNumber,
+        selection: Selection,
+    ) -> Result<(), ControlError> {
+        context.permit(Operation::SelectRun, None)?;
         self.selections().insert(run, selection);
+        Ok(())
     }
 
     pub(crate) fn selections(&self) -> MutexGuard<'_, Selections> {

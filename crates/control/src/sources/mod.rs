@@ -20,6 +20,8 @@ pub(crate) use self::look::Seen;
 pub use self::watched::Watched;
 pub(crate) use self::watched::{Fetched, ReadCommit};
 use crate::ControlError;
+use crate::access::Operation;
+use crate::context::OperationContext;
 use crate::reconcile::Wake;
 use crate::settings::SourceSettings;
 
@@ -46,6 +48,10 @@ pub(crate) struct Queued<'a> {
     pub(crate) trigger: Trigger,
     /// The images whose locks are resolved anew; none: all of them.
     pub(crate) images: &'a BTreeSet<ImageName>,
+    /// Who asks for it.
+    pub(crate) context: &'a OperationContext,
+    /// By which operation.
+    pub(crate) operation: Operation,
 }
 
 impl Sources {
@@ -157,7 +163,15 @@ impl Sources {
             author: format!("{} <{}>", info.author, info.email),
             trigger: queued.trigger,
         };
-        let number = self.store.queue_run_for(watched.id, &new, queued.images, self.clock.now()).await?;
+        let after = serde_json::json!({
+            "source": watched.settings.name,
+            "branch": new.branch,
+            "commit": new.commit,
+            "trigger": new.trigger.name(),
+        });
+        let entry = queued.context.entry(queued.operation, "runs/", None, Some(after));
+        let now = (&entry, self.clock.now());
+        let number = self.store.queue_run(watched.id, &new, queued.images, now).await?;
         self.runs.wake("a run was queued");
         Ok(number)
     }

@@ -11,6 +11,8 @@ use edgewright_model::verdict::{LaneInputs, LaneResult, Note, Verdict, VerdictOr
 use edgewright_store::StoreError;
 use edgewright_store::nodes::NodeRow;
 
+use crate::access::Operation;
+use crate::context::OperationContext;
 use crate::{Control, ControlError};
 
 /// How machines of the external lane are made: nobody here knows.
@@ -119,7 +121,12 @@ impl Control {
     ///
     /// # Errors
     /// The digest is not known, or it is not clear for which checks the verdict counts.
-    pub async fn post_verdict(&self, post: VerdictPost) -> Result<PostedVerdict, PostError> {
+    pub async fn post_verdict(
+        &self,
+        context: &OperationContext,
+        post: VerdictPost,
+    ) -> Result<PostedVerdict, PostError> {
+        context.permit(Operation::PostVerdict, None).map_err(ControlError::from)?;
         let inner = &*self.0;
         let mut waiting = self.awaiting(&post.digest).await?;
         if let Some(check_set) = &post.check_set {
@@ -163,7 +170,10 @@ impl Control {
             duration_ms: 0,
             origin: VerdictOrigin::External { url: post.url, message },
         };
-        inner.store.add_verdicts(run, &[verdict], &[], inner.clock.now()).await?;
+        let after = serde_json::json!({ "run": run, "check_set": check_set, "passed": post.passed });
+        let object = verdict.manifest.digest.to_string();
+        let entry = context.entry(Operation::PostVerdict, object, None, Some(after));
+        inner.store.post_verdict(run, &verdict, (&entry, inner.clock.now())).await?;
         // The run publishes it at its end; one that is over does not come by again.
         if waiting.is_empty()
             && let Err(error) =

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use edgewright_control::context::OperationContext;
 use edgewright_control::hosting::Hosting;
 use edgewright_control::tags::ChannelTags;
 use edgewright_control::{Control, ControlSettings, Parts, SourceSettings};
@@ -34,6 +35,9 @@ steps:
 checks:
   - {id: unit, unit: x.service, within: 60s}
 ";
+
+/// Who asks in tests.
+pub(crate) static OPERATOR: OperationContext = OperationContext::operator_here();
 
 pub(crate) struct World {
     pub(crate) folder: tempfile::TempDir,

@@ -16,10 +16,11 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use edgewright_api::error::status_of;
 use edgewright_api::routes::{Operation, ROUTES};
 use edgewright_api::{ApiError, PollAnswer, RunAnswer, openapi, routes};
+use edgewright_control::context::OperationContext;
 use edgewright_control::{Control, ControlError};
 use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_model::names::{ImageName, SourceName, VariantName};
@@ -197,9 +198,13 @@ async fn sources(State(state): State<ApiState>) -> Answer<impl Serialize> {
     Ok(Json(state.views.sources().await?))
 }
 
-async fn poll(State(state): State<ApiState>, Path(name): Path<String>) -> Answer<PollAnswer> {
+async fn poll(
+    State(state): State<ApiState>,
+    Extension(context): Extension<OperationContext>,
+    Path(name): Path<String>,
+) -> Answer<PollAnswer> {
     let source: SourceName = parsed(&name)?;
-    if state.control.wake_named(&source) {
+    if state.control.wake_named(&context, &source)? {
         return Ok(Json(PollAnswer { source }));
     }
     Err(no_source(&source))
@@ -214,6 +219,7 @@ struct Images {
 
 async fn update(
     State(state): State<ApiState>,
+    Extension(context): Extension<OperationContext>,
     Path(name): Path<String>,
     query: Result<Query<Images>, axum::extract::rejection::QueryRejection>,
 ) -> Answer<RunAnswer> {
@@ -221,21 +227,29 @@ async fn update(
     let Query(images) = query.map_err(|error| ApiError::user_fault(error.body_text()))?;
     let names = images.images.split(',').filter(|name| !name.is_empty());
     let images = names.map(parsed::<ImageName>).collect::<Result<_, _>>()?;
-    let run = state.control.update_named(&source, &images).await?;
+    let run = state.control.update_named(&context, &source, &images).await?;
     tracing::info!(run.number = run.0, source.name = %source, "locks are looked at");
     Ok(Json(RunAnswer { run }))
 }
 
-async fn cancel(State(state): State<ApiState>, Path(number): Path<String>) -> Answer<RunAnswer> {
+async fn cancel(
+    State(state): State<ApiState>,
+    Extension(context): Extension<OperationContext>,
+    Path(number): Path<String>,
+) -> Answer<RunAnswer> {
     let run: RunNumber = parsed(&number)?;
-    state.control.cancel(run).await?;
+    state.control.cancel(&context, run).await?;
     tracing::info!(run.number = run.0, "a run is cancelled");
     Ok(Json(RunAnswer { run }))
 }
 
-async fn retry(State(state): State<ApiState>, Path(number): Path<String>) -> Answer<RunAnswer> {
+async fn retry(
+    State(state): State<ApiState>,
+    Extension(context): Extension<OperationContext>,
+    Path(number): Path<String>,
+) -> Answer<RunAnswer> {
     let before: RunNumber = parsed(&number)?;
-    let run = state.control.retry(before).await?;
+    let run = state.control.retry(&context, before).await?;
     tracing::info!(run.number = run.0, before = before.0, "a run is tried again");
     Ok(Json(RunAnswer { run }))
 }
@@ -259,10 +273,11 @@ async fn scrape(State(state): State<ApiState>) -> Result<Response, Refusal> {
 /// A webhook whose proof the gate has verified.
 async fn hook(
     State(state): State<ApiState>,
+    Extension(context): Extension<OperationContext>,
     Path((_, source)): Path<(String, String)>,
 ) -> Result<Response, Refusal> {
     let source: SourceName = parsed(&source)?;
-    if !state.control.wake_named(&source) {
+    if !state.control.wake_named(&context, &source)? {
         return Err(no_source(&source));
     }
     tracing::info!(source.name = %source, "a webhook asks for a poll");

@@ -1,19 +1,21 @@
 //! Digests that are built again.
 
-use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
+use axum::{Extension, Json};
 use edgewright_api::{ApiError, RebuildPost, RebuildStatus};
+use edgewright_control::context::OperationContext;
 use edgewright_model::run::RebuildNumber;
 
 use super::{Answer, ApiState, parsed};
 
 pub(super) async fn start(
     State(state): State<ApiState>,
+    Extension(context): Extension<OperationContext>,
     body: Result<Json<RebuildPost>, JsonRejection>,
 ) -> Answer<RebuildStatus> {
     let Json(RebuildPost { digest }) = body.map_err(|error| ApiError::user_fault(error.body_text()))?;
-    let number = state.control.queue_rebuild(&digest).await?;
+    let number = state.control.queue_rebuild(&context, &digest).await?;
     tracing::info!(rebuild.number = number.0, "{digest} is built again");
     Ok(Json(state.views.rebuild(number).await?))
 }

@@ -1,9 +1,10 @@
 //! Verdicts of other systems.
 
-use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
+use axum::{Extension, Json};
 use edgewright_api::{ApiError, VerdictAnswer, VerdictPost};
+use edgewright_control::context::OperationContext;
 use edgewright_control::verdicts::PostError;
 use edgewright_model::error::Chain;
 
@@ -18,13 +19,14 @@ impl From<PostError> for Refusal {
 
 pub(super) async fn post(
     State(state): State<ApiState>,
+    Extension(context): Extension<OperationContext>,
     body: Result<Json<VerdictPost>, JsonRejection>,
 ) -> Answer<VerdictAnswer> {
     let Json(body) = body.map_err(|error| ApiError::user_fault(error.body_text()))?;
     let VerdictPost { digest, check_set, passed, message, url } = body;
     let post =
         edgewright_control::verdicts::VerdictPost { digest: digest.clone(), check_set, passed, message, url };
-    let posted = state.control.post_verdict(post).await?;
+    let posted = state.control.post_verdict(&context, post).await?;
     tracing::info!(run.number = posted.run.0, passed, "a verdict about {digest} was posted");
     Ok(Json(VerdictAnswer {
         digest,
