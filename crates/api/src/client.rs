@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use edgewright_model::Digest;
 use edgewright_model::error::ErrorClass;
-use edgewright_model::names::{ImageName, SourceName, VariantName};
+use edgewright_model::names::{ChannelName, ImageName, SiteName, SourceName, VariantName};
 use edgewright_model::run::{RebuildNumber, RunNumber};
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::de::DeserializeOwned;
 
 use crate::error::{ApiError, class_of};
 use crate::{
-    AuditFilter, AuditPage, ChannelView, ImageSummary, ImageView, PollAnswer, RebuildPost, RebuildStatus,
-    ReleaseView, RunAnswer, RunSummary, RunView, ServerStatus, SourceView, TargetView, VerdictAnswer,
-    VerdictPost, routes,
+    AuditFilter, AuditPage, ChannelPost, ChannelView, ImageSummary, ImageView, PollAnswer, RebuildPost,
+    RebuildStatus, ReleaseView, RunAnswer, RunSummary, RunView, ServerStatus, SiteSummary, SiteView,
+    SourceView, TargetView, VerdictAnswer, VerdictPost, routes,
 };
 
 /// How long to wait for a connection.
@@ -228,6 +228,28 @@ impl Client {
     /// The channels.
     pub async fn channels(&self, source: Option<&SourceName>) -> Result<Vec<ChannelView>, ClientError> {
         self.get(routes::CHANNELS, &[("source", source.map(ToString::to_string))]).await
+    }
+
+    /// Holds, resumes, pins or unpins a channel.
+    pub async fn change_channel(
+        &self,
+        channel: &ChannelName,
+        source: Option<&SourceName>,
+        post: &ChannelPost,
+    ) -> Result<ChannelView, ClientError> {
+        let query = [("source", source.map(ToString::to_string))];
+        let request = self.request(Method::POST, &routes::channel(channel.as_str()), &query).json(post);
+        decode(self.send(request.timeout(ANSWER_LIMIT)).await?).await
+    }
+
+    /// The sites.
+    pub async fn sites(&self, source: Option<&SourceName>) -> Result<Vec<SiteSummary>, ClientError> {
+        self.get(routes::SITES, &[("source", source.map(ToString::to_string))]).await
+    }
+
+    /// One site with its slots.
+    pub async fn site(&self, name: &SiteName, source: Option<&SourceName>) -> Result<SiteView, ClientError> {
+        self.get(&routes::site(name.as_str()), &[("source", source.map(ToString::to_string))]).await
     }
 
     /// What registries of others have of the channels.

@@ -21,6 +21,7 @@ pub mod audit;
 pub mod client;
 pub mod error;
 pub mod image;
+mod inventory;
 pub mod openapi;
 pub mod rebuild;
 pub mod release;
@@ -38,10 +39,11 @@ pub use image::{
     BuildView, ImageState, ImageSummary, ImageView, LockView, Proof, Provenance, PullCommands,
     RegistryAddress, StepView, VerdictSummary, VerdictView,
 };
+pub use inventory::{ChannelPost, InventoryView, SiteSummary, SiteView, SlotView};
 pub use rebuild::{RebuildPost, RebuildResult, RebuildStatus, RebuildStep, RebuildView};
 pub use release::{ChannelView, ReleaseEntry, ReleaseView};
 pub use run::{Counts, NodeAction, NodeView, RunAnswer, RunMoved, RunSummary, RunView};
 pub use source::{PollAnswer, SourceView};
-pub use status::{DataFolder, KeptMachine, RunningJob, ServerStatus, SinkView};
+pub use status::{DataFolder, KeptMachine, ReconcilerView, RunningJob, ServerStatus, SinkView};
 pub use target::TargetView;
 pub use verdict::{VerdictAnswer, VerdictPost};

@@ -58,14 +58,37 @@ pub struct ChannelView {
     /// Its source.
     #[schema(value_type = String)]
     pub source: SourceName,
-    /// Its name, and the tag that projects it.
+    /// Its name, and the tag that answers it.
     #[schema(value_type = String)]
     pub name: ChannelName,
-    /// The release that it points to; absent before the first.
+    /// What it follows: `default branch`, `branch NAME` or `channel NAME`.
+    #[serde(default)]
+    pub follows: String,
+    /// How old a release must be before the channel takes it, such as `24h`; absent for none.
+    #[serde(default)]
+    pub after: Option<String>,
+    /// The rollout policy by which devices follow it.
+    #[serde(default)]
+    pub rollout: Option<String>,
+    /// The release that it should be at; absent before the first.
+    #[schema(value_type = Option<u32>)]
+    #[serde(default)]
+    pub target: Option<ReleaseNumber>,
+    /// The release that its tag answers; absent before the first.
     #[schema(value_type = Option<u32>)]
     pub release: Option<ReleaseNumber>,
-    /// When it last moved.
+    /// When its tag last moved.
     pub moved: Option<Timestamp>,
-    /// Why it does not follow at the moment; absent where it does.
+    /// Why it does not move at the moment: an operator holds it, or its declaration does. Absent where it moves.
     pub hold: Option<String>,
+    /// The release that an operator pinned it to.
+    #[schema(value_type = Option<u32>)]
+    #[serde(default)]
+    pub pin: Option<ReleaseNumber>,
+    /// Why it is pinned.
+    #[serde(default)]
+    pub pin_reason: Option<String>,
+    /// Since when the default branch no longer declares it; absent where it does.
+    #[serde(default)]
+    pub removed: Option<Timestamp>,
 }

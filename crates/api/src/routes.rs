@@ -32,6 +32,9 @@ pub const RELEASES: &str = "/api/v1/releases";
 /// [`crate::ChannelView`]s, by source and name. Query: `source`.
 pub const CHANNELS: &str = "/api/v1/channels";
 
+/// [`crate::SiteSummary`]s, by source and name. Query: `source`.
+pub const SITES: &str = "/api/v1/sites";
+
 /// [`crate::TargetView`]s, by target, source and channel.
 pub const TARGETS: &str = "/api/v1/targets";
 
@@ -92,4 +95,15 @@ pub fn image(variant: &str) -> String {
 /// [`crate::RebuildStatus`].
 pub fn rebuild(number: RebuildNumber) -> String {
     format!("{REBUILDS}/{number}")
+}
+
+/// [`crate::SiteView`]. Query: `source`, where several sources have a site of this name.
+pub fn site(name: &str) -> String {
+    format!("{SITES}/{name}")
+}
+
+/// `POST`: change a channel, as a [`crate::ChannelPost`] says. Answers [`crate::ChannelView`]. Query: `source`, where several
+/// sources have a channel of this name.
+pub fn channel(name: &str) -> String {
+    format!("{CHANNELS}/{name}")
 }

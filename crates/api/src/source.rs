@@ -5,6 +5,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::inventory::InventoryView;
+
 /// A git repository that is polled.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SourceView {
@@ -29,6 +31,9 @@ pub struct SourceView {
     pub error: Option<String>,
     /// Failed polls in a row.
     pub failures: u32,
+    /// What the default branch declares apart from images.
+    #[serde(default)]
+    pub inventory: InventoryView,
 }
 
 /// The answer to a request to poll.

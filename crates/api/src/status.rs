@@ -32,6 +32,9 @@ pub struct ServerStatus {
     /// What registries of others have of the channels.
     #[serde(default)]
     pub targets: Vec<TargetView>,
+    /// The reconcilers of the running server, by name; empty where none runs.
+    #[serde(default)]
+    pub reconcilers: Vec<ReconcilerView>,
     /// Runs that wait, oldest first.
     pub queue: Vec<RunSummary>,
     /// Runs that are being worked on.
@@ -41,6 +44,31 @@ pub struct ServerStatus {
     /// Machines that `run --keep` left running. Only the command lists them, on the machine where they run.
     #[serde(default)]
     pub kept: Vec<KeptMachine>,
+}
+
+/// A part of the server that brings something to what it should be, again and again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReconcilerView {
+    /// Its name: `runs`, `source plants`, `target harbor`.
+    pub name: String,
+    /// When its last pass started.
+    pub started: Timestamp,
+    /// Why: `start`, `period`, `retry`, or what woke it.
+    pub cause: String,
+    /// Whether that pass is still running.
+    pub running: bool,
+    /// What the last pass that ended did, in one line; absent where there was nothing to do, or it failed.
+    pub done: Option<String>,
+    /// Why the last pass that ended failed; absent where it succeeded.
+    pub error: Option<String>,
+    /// When a pass succeeded last.
+    pub succeeded: Option<Timestamp>,
+    /// How long the last pass that ended took, in milliseconds.
+    pub took_ms: u64,
+    /// Failed passes in a row.
+    pub failures: u32,
+    /// When the next pass starts at the latest; absent while one is running.
+    pub next: Option<Timestamp>,
 }
 
 /// A machine that `run --keep` left running.

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use edgewright_model::Digest;
 use edgewright_model::duration::Span;
-use edgewright_model::names::{ImageName, SourceName, VariantName};
+use edgewright_model::names::{ChannelName, ImageName, SiteName, SourceName, VariantName};
 use edgewright_model::principal::PrincipalId;
-use edgewright_model::run::RunNumber;
+use edgewright_model::run::{ReleaseNumber, RunNumber};
 use edgewright_model::spec::Lane;
 use edgewright_server::Options;
 use edgewright_server::settings::{ServerOptions, SourceOptions};
@@ -112,6 +112,9 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// How the server, or the data folder, is doing
     Status {
+        /// Show the server's reconcilers, too: what runs again and again, when, why, and what came of it
+        #[arg(long, short)]
+        verbose: bool,
         #[command(flatten)]
         format: Format,
     },
@@ -148,12 +151,32 @@ pub(crate) enum Command {
         #[command(flatten)]
         list: ListArgs,
     },
-    /// List channels with the release that each points to
+    /// List channels with the release that each holds
     Channels {
         #[command(flatten)]
         selection: SelectionArgs,
         #[command(flatten)]
         format: Format,
+    },
+    /// Hold, resume, pin or unpin a channel
+    #[command(
+        after_help = "Examples:\n  edgewright channel hold stable --reason \"fault at plant-a\"\n  edgewright channel resume stable\n  edgewright channel pin stable 41 --reason \"42 fails at plant-a\"\n  edgewright channel unpin stable"
+    )]
+    Channel {
+        #[command(subcommand)]
+        command: ChannelCommand,
+    },
+    /// List the sites that default branches declare
+    Sites {
+        #[command(flatten)]
+        selection: SelectionArgs,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// One site
+    Site {
+        #[command(subcommand)]
+        command: SiteCommand,
     },
     /// List who changed what, newest first
     #[command(
@@ -244,10 +267,69 @@ pub(crate) struct ListArgs {
     pub(crate) format: Format,
 }
 
+/// `channel …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ChannelCommand {
+    /// Keep a channel at the release that it holds
+    Hold {
+        #[command(flatten)]
+        channel: ChannelArgs,
+        /// Why, for those who find it held
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// Let a held channel move again
+    Resume {
+        #[command(flatten)]
+        channel: ChannelArgs,
+    },
+    /// Move a channel to a release and keep it there
+    Pin {
+        #[command(flatten)]
+        channel: ChannelArgs,
+        /// The release's number
+        release: ReleaseNumber,
+        /// Why, for those who find it pinned
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// Let a pinned channel follow again
+    Unpin {
+        #[command(flatten)]
+        channel: ChannelArgs,
+    },
+}
+
+/// Which channel.
+#[derive(Debug, Args)]
+pub(crate) struct ChannelArgs {
+    /// The channel's name
+    pub(crate) name: ChannelName,
+    /// Its source, where several have a channel of this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) source: Option<SourceName>,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+/// `site …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SiteCommand {
+    /// Show a site with its slots, and what the channel of each holds for it
+    Show {
+        /// The site's name
+        name: SiteName,
+        #[command(flatten)]
+        selection: SelectionArgs,
+        #[command(flatten)]
+        format: Format,
+    },
+}
+
 /// `audit`.
 #[derive(Debug, Args)]
 pub(crate) struct AuditArgs {
-    /// Only changes by this principal, such as operator:token, system:releases
+    /// Only changes by this principal, such as operator:token, system:channels
     #[arg(long, value_name = "KIND:NAME")]
     pub(crate) actor: Option<PrincipalId>,
     /// Only this operation, such as run.cancel, channel.move

@@ -2,9 +2,9 @@
 
 use edgewright_api::{
     AuditFilter, AuditPage, ChannelView, Client, ImageSummary, ImageView, LogStream, ReleaseView, RunSummary,
-    RunView, ServerStatus,
+    RunView, ServerStatus, SiteSummary, SiteView,
 };
-use edgewright_model::names::{SourceName, VariantName};
+use edgewright_model::names::{SiteName, SourceName, VariantName};
 use edgewright_model::run::RunNumber;
 use edgewright_process::Clock;
 use edgewright_server::{LogReader, Views};
@@ -94,6 +94,18 @@ impl Reader {
 
     pub(crate) async fn channels(&self, source: Option<&SourceName>) -> Result<Vec<ChannelView>, Failure> {
         ask!(self, channels(source))
+    }
+
+    pub(crate) async fn sites(&self, source: Option<&SourceName>) -> Result<Vec<SiteSummary>, Failure> {
+        ask!(self, sites(source))
+    }
+
+    pub(crate) async fn site(
+        &self,
+        name: &SiteName,
+        source: Option<&SourceName>,
+    ) -> Result<SiteView, Failure> {
+        ask!(self, site(name, source))
     }
 
     pub(crate) async fn audit(&self, filter: &AuditFilter) -> Result<AuditPage, Failure> {

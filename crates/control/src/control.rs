@@ -383,6 +383,15 @@ impl Control {
         Ok((row.name, changed))
     }
 
+    /// Moves the channels of all sources to what they should hold now, as their reconciler does.
+    ///
+    /// # Errors
+    /// The database cannot be read or written.
+    pub async fn advance_channels(&self) -> Result<crate::reconcile::Outcome, ControlError> {
+        use crate::reconcile::Reconciler as _;
+        self.0.channels.reconcile().await
+    }
+
     async fn channel_source(
         &self,
         source: Option<&SourceName>,

@@ -45,6 +45,13 @@ pub enum HostingError {
         #[source]
         source: RegistryError,
     },
+    /// What was left open.
+    #[error("the registry did not settle what was left open")]
+    Maintenance {
+        /// Why.
+        #[source]
+        source: RegistryError,
+    },
     /// A manifest that was pushed by a job does not read.
     #[error("manifest {digest} does not read as one")]
     Manifest {
@@ -54,6 +61,13 @@ pub enum HostingError {
         #[source]
         source: serde_json::Error,
     },
+}
+
+impl HostingError {
+    /// Maintenance failed.
+    pub const fn maintenance(source: RegistryError) -> Self {
+        Self::Maintenance { source }
+    }
 }
 
 /// The registry. Clones share it.

@@ -12,6 +12,7 @@ use edgewright_api::RegistryAddress;
 use edgewright_control::audit::Audit;
 use edgewright_control::context::OperationContext;
 use edgewright_control::hosting::{Hosting, HostingError};
+use edgewright_control::reconcile::{Outcome, Reconciler};
 use edgewright_control::tags::ChannelTags;
 use edgewright_control::{Control, ControlError, ControlSettings, Parts, SourceSettings};
 use edgewright_job::{Executor, JobRegistry};
@@ -25,6 +26,7 @@ use edgewright_source::{Git, SourceError};
 use edgewright_store::sources::SourceId;
 use edgewright_store::{Store, StoreError};
 use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use tokio::net::{TcpListener, TcpStream};
 use tower_http::trace::TraceLayer;
 
@@ -226,7 +228,7 @@ impl Composition {
             live,
             metrics,
             git,
-            clock: clock.clone(),
+            clock,
             address: registry_address,
             certificate: secure.as_ref().map(|(_, certificate)| certificate.clone()),
             local: reachable(local),
@@ -237,7 +239,6 @@ impl Composition {
             lock,
         };
         composition.answer(listener, secure, gate);
-        composition.maintain(clock);
         Ok(composition)
     }
 
@@ -260,6 +261,8 @@ impl Composition {
     #[expect(clippy::result_large_err, reason = "happens once, at start")]
     pub fn start(&self) -> Result<(), StartError> {
         self.control.start();
+        let (registry, clock) = (self.registry.clone(), self.clock.clone());
+        self.control.reconcile(Arc::new(RegistryMaintenance { registry, clock }));
         let live = self.live.now();
         self.control.notify(&live.sinks).map_err(StartError::Sinks)?;
         self.control.deliver(&live.targets)?;
@@ -333,7 +336,7 @@ impl Composition {
         let Some((settings, id)) = found else { return Err(ControlError::UnknownSource.into()) };
         let refs = self.git.poll(&settings.remote).await?;
         let (branch, commit) = refs.branch(&settings.remote, settings.branch.as_deref())?;
-        self.note_default(*id, refs.default_branch.as_deref()).await?;
+        self.note_default(*id, settings.branch.as_deref().or(refs.default_branch.as_deref())).await?;
         Ok(self.control.queue_run(context, *id, &branch, &commit, trigger).await?)
     }
 
@@ -348,7 +351,7 @@ impl Composition {
         let Some((settings, id)) = found else { return Err(ControlError::UnknownSource.into()) };
         let refs = self.git.poll(&settings.remote).await?;
         let (branch, commit) = refs.branch(&settings.remote, settings.branch.as_deref())?;
-        self.note_default(*id, refs.default_branch.as_deref()).await?;
+        self.note_default(*id, settings.branch.as_deref().or(refs.default_branch.as_deref())).await?;
         Ok(self.control.queue_look(context, *id, &branch, &commit, images).await?)
     }
 
@@ -421,20 +424,32 @@ impl Composition {
             }
         });
     }
+}
 
-    fn maintain(&self, clock: Clock) {
-        let (registry, stopping) = (self.registry.clone(), self.tasks.token().clone());
-        self.tasks.spawn("registry maintenance", async move {
-            loop {
-                tokio::select! {
-                    () = tokio::time::sleep(MAINTENANCE_INTERVAL) => {}
-                    () = stopping.cancelled() => return,
-                }
-                if let Err(error) = registry.maintenance(clock.now()).await {
-                    tracing::error!("the registry's maintenance failed: {}", Chain(&error));
-                }
-            }
-        });
+/// Settles and expires what the registry left open.
+struct RegistryMaintenance {
+    registry: Registry,
+    clock: Clock,
+}
+
+impl Reconciler for RegistryMaintenance {
+    fn name(&self) -> String {
+        "registry maintenance".to_owned()
+    }
+
+    fn period(&self) -> Duration {
+        MAINTENANCE_INTERVAL
+    }
+
+    fn reconcile(&self) -> BoxFuture<'_, Result<Outcome, ControlError>> {
+        async {
+            let maintained = self.registry.maintenance(self.clock.now()).await;
+            Ok(match maintained.map_err(HostingError::maintenance)?.expired_uploads {
+                0 => Outcome::idle(),
+                expired => Outcome::done(format!("removed {expired} abandoned uploads")),
+            })
+        }
+        .boxed()
     }
 }
 

@@ -11,6 +11,7 @@ use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
 use edgewright_control::events::{RunEvent, RunEventKind};
+use edgewright_control::reconcile::ReconcilerStatus;
 use edgewright_model::outcome::{FailureKind, Phase};
 use edgewright_model::run::{NodeState, RunNumber};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -69,6 +70,11 @@ struct SinkLabels {
     sink: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReconcilerLabels {
+    reconciler: String,
+}
+
 /// What counts up. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -92,6 +98,8 @@ pub struct Snapshot {
     pub sinks: Vec<(String, u64, u64)>,
     /// Each target with the channels that it has not got yet, and the most failed tries in a row of one.
     pub targets: Vec<(String, u64, u64)>,
+    /// How every reconciler is doing.
+    pub reconcilers: Vec<ReconcilerStatus>,
     /// What the registry's blobs take.
     pub storage_bytes: u64,
     /// Free on the data folder's disk.
@@ -229,6 +237,7 @@ fn gauges(registry: &mut Registry, snapshot: &Snapshot) {
     }
     registry.register("target_backlog", "Channels that a target has not got yet", behind);
     registry.register("target_failures", "Failed tries to copy a channel to a target in a row", failures);
+    reconcilers(registry, &snapshot.reconcilers);
     registry.register_with_unit(
         "registry_storage",
         "What the registry's blobs take on the disk",
@@ -240,6 +249,25 @@ fn gauges(registry: &mut Registry, snapshot: &Snapshot) {
         "Free on the data folder's disk",
         Unit::Bytes,
         gauge(snapshot.free_bytes),
+    );
+}
+
+fn reconcilers(registry: &mut Registry, statuses: &[ReconcilerStatus]) {
+    let failures = Family::<ReconcilerLabels, Gauge>::default();
+    let success = Family::<ReconcilerLabels, Gauge<f64, std::sync::atomic::AtomicU64>>::default();
+    for status in statuses {
+        let labels = ReconcilerLabels { reconciler: status.name.clone() };
+        failures.get_or_create(&labels).set(i64::from(status.failures));
+        if let Some(succeeded) = status.succeeded {
+            success.get_or_create(&labels).set(succeeded.as_duration().as_secs_f64());
+        }
+    }
+    registry.register("reconciler_failures", "Failed passes of a reconciler in a row", failures);
+    registry.register_with_unit(
+        "reconciler_success_timestamp",
+        "When a pass of a reconciler succeeded last, since 1970",
+        Unit::Seconds,
+        success,
     );
 }
 
@@ -330,6 +358,17 @@ mod tests {
             runs: vec![("passed".to_owned(), 3)],
             queued: 1,
             jobs: 2,
+            reconcilers: vec![ReconcilerStatus {
+                name: "runs".to_owned(),
+                started: jiff::Timestamp::UNIX_EPOCH,
+                cause: "start",
+                is_running: false,
+                result: None,
+                succeeded: Some(jiff::Timestamp::constant(60, 0)),
+                took: Duration::ZERO,
+                failures: 2,
+                next: None,
+            }],
             sources: vec![("plants".to_owned(), 12.5, 0)],
             sinks: vec![("ops".to_owned(), 4, 1)],
             targets: vec![("harbor".to_owned(), 1, 2)],

@@ -1,8 +1,8 @@
 //! The table of routes: what the server serves, what the OpenAPI document lists, who may call what.
 
 use super::{
-    AUDIT, CHANNELS, EVENTS, HEALTH, IMAGES, METRICS, OPENAPI, READY, REBUILDS, RELEASES, RUNS, SOURCES,
-    STATUS, TARGETS, VERDICTS,
+    AUDIT, CHANNELS, EVENTS, HEALTH, IMAGES, METRICS, OPENAPI, READY, REBUILDS, RELEASES, RUNS, SITES,
+    SOURCES, STATUS, TARGETS, VERDICTS,
 };
 use crate::access::{Access, Method};
 
@@ -47,6 +47,12 @@ pub enum Operation {
     Releases,
     /// [`CHANNELS`].
     Channels,
+    /// [`super::channel`].
+    ChangeChannel,
+    /// [`SITES`].
+    Sites,
+    /// [`super::site`].
+    Site,
     /// [`TARGETS`].
     Targets,
     /// [`VERDICTS`].
@@ -121,6 +127,7 @@ const fn in_query(name: &'static str, kind: &'static str, about: &'static str) -
 }
 
 const SOURCE: Parameter = in_query("source", "string", "only this source");
+const ONE_SOURCE: Parameter = in_query("source", "string", "the source, where several have one of this name");
 const LIMIT: Parameter = in_query("limit", "integer", "how many at most: 20, at most 1000");
 const NUMBER: Parameter = in_path("number", "integer", "the run's number");
 
@@ -323,6 +330,33 @@ pub const ROUTES: &[Route] = &[
         Content::List("ChannelView"),
         &[SOURCE],
         "The channels, by source and name.",
+    ),
+    Route {
+        body: Some("ChannelPost"),
+        ..post(
+            Operation::ChangeChannel,
+            "changeChannel",
+            "/api/v1/channels/{channel}",
+            Content::Document("ChannelView"),
+            &[in_path("channel", "string", "the channel's name"), ONE_SOURCE],
+            "Hold, resume, pin or unpin a channel, and move what follows from it.",
+        )
+    },
+    get(
+        Operation::Sites,
+        "sites",
+        SITES,
+        Content::List("SiteSummary"),
+        &[SOURCE],
+        "The sites that default branches declare, by source and name.",
+    ),
+    get(
+        Operation::Site,
+        "site",
+        "/api/v1/sites/{name}",
+        Content::Document("SiteView"),
+        &[in_path("name", "string", "the site's name"), ONE_SOURCE],
+        "One site with its slots.",
     ),
     get(
         Operation::Targets,

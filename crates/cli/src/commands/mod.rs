@@ -2,6 +2,7 @@
 
 mod backup;
 mod cancel;
+mod channel;
 mod check;
 mod init;
 mod init_from;
@@ -27,7 +28,7 @@ use edgewright_model::error::ErrorClass;
 use edgewright_model::names::SourceName;
 use edgewright_process::Clock;
 
-use crate::args::{Cli, Command, Global, ImageCommand, JobCommand, RunCommand, VerdictCommand};
+use crate::args::{Cli, Command, Global, ImageCommand, JobCommand, RunCommand, SiteCommand, VerdictCommand};
 use crate::exit::{End, Failure};
 use crate::reader::Reader;
 use crate::{connection, output, render};
@@ -70,6 +71,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
         Command::Verdict { command: VerdictCommand::Post(args) } => verdict::post(&args, &global).await,
         Command::Backup { file } => backup::backup(&global, &file).await,
         Command::Restore { file } => restore::restore(&global, &file).await,
+        Command::Channel { command } => channel::change(&global, command).await,
         Command::Poll { source } => poll(&global, &source).await,
         other => read(other, &global).await,
     }
@@ -79,12 +81,19 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
 async fn read(command: Command, global: &Global) -> Result<End, Failure> {
     let reader = Reader::open(global).await?;
     match command {
-        Command::Status { format } => {
+        Command::Status { verbose, format } => {
             let mut status = reader.status().await?;
             if global.server.is_none() {
                 status.kept = shell::kept_here(global).await;
+                if verbose && let Some(server) = connection::server(global)? {
+                    // Only the running server knows.
+                    status.reconcilers = server.status().await?.reconcilers;
+                }
             }
-            print(format.json, &status, render::status)
+            print(format.json, &status, |status| {
+                let more = if verbose { render::reconcilers(status) } else { String::new() };
+                render::status(status) + &more
+            })
         }
         Command::Runs { list } => {
             let runs = reader.runs(list.selection.source.as_ref(), list.limit).await?;
@@ -105,6 +114,14 @@ async fn read(command: Command, global: &Global) -> Result<End, Failure> {
         Command::Channels { selection, format } => {
             let channels = reader.channels(selection.source.as_ref()).await?;
             print(format.json, &channels, |channels| render::channels(channels, now()))
+        }
+        Command::Sites { selection, format } => {
+            let sites = reader.sites(selection.source.as_ref()).await?;
+            print(format.json, &sites, |sites| render::sites(sites, now()))
+        }
+        Command::Site { command: SiteCommand::Show { name, selection, format } } => {
+            let view = reader.site(&name, selection.source.as_ref()).await?;
+            print(format.json, &view, |view| render::site(view, now()))
         }
         Command::Audit(args) => {
             let filter = AuditFilter {

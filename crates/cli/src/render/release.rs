@@ -44,15 +44,29 @@ pub(crate) fn releases(releases: &[ReleaseView], now: Timestamp) -> String {
 
 /// The list of channels.
 pub(crate) fn channels(channels: &[ChannelView], now: Timestamp) -> String {
-    let mut table = Table::new(["source", "channel", "release", "moved", "note"]);
+    let mut table = Table::new(["source", "channel", "follows", "release", "moved", "note"]);
     for channel in channels {
+        let after = channel.after.as_ref().map(|after| format!(" after {after}")).unwrap_or_default();
         table.row([
             channel.source.to_string(),
             channel.name.to_string(),
+            format!("{}{after}", plain(&channel.follows)),
             channel.release.map_or_else(|| paint(DIM, "none yet"), |number| number.to_string()),
             channel.moved.map(|moved| age(moved, now)).unwrap_or_default(),
-            channel.hold.as_deref().map(|hold| format!("held: {}", plain(hold))).unwrap_or_default(),
+            note(channel, now),
         ]);
     }
     table.text("no channels yet")
+}
+
+/// Why a channel does not follow.
+fn note(channel: &ChannelView, now: Timestamp) -> String {
+    let pinned = channel.pin.map(|release| {
+        let why = channel.pin_reason.as_deref().map(plain).unwrap_or_default();
+        format!("pinned to {release}: {why}")
+    });
+    let held = channel.hold.as_deref().map(|hold| format!("held: {}", plain(hold)));
+    let removed = channel.removed.map(|at| format!("not declared since {}", age(at, now)));
+    let notes: Vec<String> = [pinned, held, removed].into_iter().flatten().collect();
+    notes.join("; ")
 }

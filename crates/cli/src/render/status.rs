@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use edgewright_api::ServerStatus;
+use jiff::Timestamp;
 
 use super::facts::Facts;
 use super::run::{commit, runs};
@@ -37,6 +38,34 @@ pub(crate) fn status(status: &ServerStatus) -> String {
         text.push_str(&section);
     }
     text
+}
+
+/// What the server does again and again.
+pub(crate) fn reconcilers(status: &ServerStatus) -> String {
+    let mut table = Table::new(["reconciler", "started", "why", "took", "next", "result"]);
+    for reconciler in &status.reconcilers {
+        let result = match (&reconciler.error, &reconciler.done) {
+            (Some(error), _) => paint(RED, format!("failed {} times: {}", reconciler.failures, plain(error))),
+            (None, Some(done)) => plain(done),
+            (None, None) => String::new(),
+        };
+        let next = reconciler.next.map(|next| until(next, status.now));
+        table.row([
+            paint(BOLD, &reconciler.name),
+            age(reconciler.started, status.now),
+            reconciler.cause.clone(),
+            format!("{} ms", reconciler.took_ms),
+            next.unwrap_or_else(|| paint(GREEN, "running")),
+            result,
+        ]);
+    }
+    format!("\n{}", table.text("no server runs, so that nothing is reconciled"))
+}
+
+/// How long it is until a time, in whole seconds.
+fn until(at: Timestamp, now: Timestamp) -> String {
+    let wait = at.duration_since(now).as_secs().max(0);
+    format!("in {wait} s")
 }
 
 fn facts(status: &ServerStatus) -> String {

@@ -4,6 +4,7 @@ pub mod access;
 mod audit;
 mod events;
 mod hooks;
+mod inventory;
 mod rebuilds;
 pub mod registry;
 mod verdicts;
@@ -31,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::live::Shared;
 use crate::metrics::{self, Metrics};
 
-use crate::views::{LogReader, ViewError, Views};
+use crate::views::{LogReader, ViewError, Views, reconciler};
 
 /// What the handlers need.
 #[derive(Clone)]
@@ -100,6 +101,9 @@ fn handler(operation: Operation) -> MethodRouter<ApiState> {
         Operation::Image => get(image),
         Operation::Releases => get(releases),
         Operation::Channels => get(channels),
+        Operation::ChangeChannel => post(inventory::change_channel),
+        Operation::Sites => get(inventory::sites),
+        Operation::Site => get(inventory::site),
         Operation::Targets => get(targets),
         Operation::PostVerdict => post(verdicts::post),
         Operation::StartRebuild => post(rebuilds::start),
@@ -191,7 +195,9 @@ async fn ready(State(state): State<ApiState>) -> Response {
 }
 
 async fn status(State(state): State<ApiState>) -> Answer<impl Serialize> {
-    Ok(Json(state.views.status().await?))
+    let mut status = state.views.status().await?;
+    status.reconcilers = state.control.reconcilers().into_iter().map(reconciler).collect();
+    Ok(Json(status))
 }
 
 async fn sources(State(state): State<ApiState>) -> Answer<impl Serialize> {
@@ -261,6 +267,7 @@ async fn comment(State(state): State<ApiState>, Path(number): Path<String>) -> R
 
 async fn scrape(State(state): State<ApiState>) -> Result<Response, Refusal> {
     let mut snapshot = state.views.snapshot(&state.live.now().sinks).await?;
+    snapshot.reconcilers = state.control.reconcilers();
     snapshot.storage_bytes = (state.storage)().await;
     let text = state.metrics.text(&snapshot).map_err(|error| ApiError {
         code: ErrorClass::Bug,

@@ -4,6 +4,7 @@
 mod audit;
 mod comment;
 mod image;
+mod inventory;
 mod log;
 mod rebuild;
 mod release;
@@ -21,8 +22,10 @@ use edgewright_process::Clock;
 use edgewright_store::sources::SourceRow;
 use edgewright_store::{Store, StoreError};
 
+pub(crate) use inventory::channel;
 pub use log::LogReader;
 pub use rebuild::rebuilt;
+pub(crate) use status::reconciler;
 
 use crate::folder::DataFolder;
 use crate::live::Shared;
@@ -67,6 +70,14 @@ pub enum ViewError {
         /// The sources.
         sources: Vec<String>,
     },
+    /// Several sources have a site of this name.
+    #[error("several sources have the site `{site}`: {}", .sources.join(", "))]
+    AmbiguousSite {
+        /// The site.
+        site: String,
+        /// The sources.
+        sources: Vec<String>,
+    },
     /// No cursor of ours.
     #[error("`{text}` is not a cursor")]
     Cursor {
@@ -90,7 +101,9 @@ impl ViewError {
         match self {
             Self::Store(error) => error.class(),
             Self::NotFound { .. } => ErrorClass::NotFound,
-            Self::Ambiguous { .. } | Self::Cursor { .. } => ErrorClass::UserFault,
+            Self::Ambiguous { .. } | Self::AmbiguousSite { .. } | Self::Cursor { .. } => {
+                ErrorClass::UserFault
+            }
             Self::Log { .. } => ErrorClass::Unavailable,
         }
     }
@@ -99,7 +112,9 @@ impl ViewError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NotFound { hint, .. } => Some(hint.clone()),
-            Self::Ambiguous { .. } => Some("say which: --source NAME".to_owned()),
+            Self::Ambiguous { .. } | Self::AmbiguousSite { .. } => {
+                Some("name the source: --source NAME".to_owned())
+            }
             Self::Cursor { .. } => Some("pass the `next` of the page before".to_owned()),
             Self::Store(_) | Self::Log { .. } => None,
         }

@@ -1,6 +1,6 @@
-//! Releases and channels.
+//! Releases.
 
-use edgewright_api::{ChannelView, ReleaseEntry, ReleaseView};
+use edgewright_api::{ReleaseEntry, ReleaseView};
 use edgewright_model::names::SourceName;
 
 use super::{ViewError, Views};
@@ -44,21 +44,6 @@ impl Views {
         }
         views.sort_by_key(|view| std::cmp::Reverse(view.created));
         views.truncate(limit as usize);
-        Ok(views)
-    }
-
-    /// The channels, by source and name.
-    pub async fn channels(&self, source: Option<&SourceName>) -> Result<Vec<ChannelView>, ViewError> {
-        let mut views = Vec::new();
-        for source in self.selected(source).await? {
-            views.extend(self.store.channels(source.id).await?.into_iter().map(|row| ChannelView {
-                source: source.name.clone(),
-                hold: row.held().map(str::to_owned),
-                name: row.name,
-                release: row.completed,
-                moved: row.moved_at,
-            }));
-        }
         Ok(views)
     }
 }

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use edgewright_api::{DataFolder, RunningJob, ServerStatus, SinkView, SourceView};
+use edgewright_api::{
+    DataFolder, InventoryView, ReconcilerView, RunningJob, ServerStatus, SinkView, SourceView,
+};
 use edgewright_control::notify::Sink;
+use edgewright_control::reconcile::{LastResult, ReconcilerStatus};
 use edgewright_model::run::{NodeState, RunState};
 use edgewright_store::outbox::SinkRow;
 use edgewright_store::sources::SourceRow;
@@ -41,6 +44,7 @@ impl Views {
             sources: self.sources().await?,
             sinks: self.sinks().await?,
             targets: self.targets().await?,
+            reconcilers: Vec::new(),
             queue,
             active,
             jobs,
@@ -111,7 +115,9 @@ impl Views {
         let mut views = Vec::new();
         for row in self.store.sources().await? {
             let newest = self.store.runs(Some(row.id), 1).await?.into_iter().next();
+            let inventory = self.inventory(row.id).await?;
             let mut view = source(row, self.serving.as_ref());
+            view.inventory = inventory;
             if let Some(run) = newest {
                 view.commit = Some(run.commit.to_string());
                 view.subject = Some(run.subject);
@@ -119,6 +125,27 @@ impl Views {
             views.push(view);
         }
         Ok(views)
+    }
+}
+
+/// A reconciler as clients see it.
+pub(crate) fn reconciler(status: ReconcilerStatus) -> ReconcilerView {
+    let (done, error) = match status.result {
+        Some(LastResult::Succeeded { done }) => (done, None),
+        Some(LastResult::Failed { error }) => (None, Some(error)),
+        None => (None, None),
+    };
+    ReconcilerView {
+        name: status.name,
+        started: status.started,
+        cause: status.cause.to_owned(),
+        running: status.is_running,
+        done,
+        error,
+        succeeded: status.succeeded,
+        took_ms: u64::try_from(status.took.as_millis()).unwrap_or(u64::MAX),
+        failures: status.failures,
+        next: status.next,
     }
 }
 
@@ -141,5 +168,6 @@ fn source(row: SourceRow, serving: Option<&Serving>) -> SourceView {
         subject: None,
         error: row.poll_error,
         failures: row.poll_failures,
+        inventory: InventoryView::default(),
     }
 }
