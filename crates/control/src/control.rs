@@ -1,8 +1,10 @@
 //! Control composes the modules and is what the server and the command talk to.
 
+mod work;
+
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use edgewright_job::Executor;
 use edgewright_model::names::{ChannelName, CommitId, SourceName};
@@ -14,6 +16,7 @@ use edgewright_store::channels::{ChannelChange, ChannelRow};
 use edgewright_store::sources::SourceId;
 use tokio_util::sync::CancellationToken;
 
+use self::work::{Work, WorkParts};
 use crate::ControlError;
 use crate::access::Operation;
 use crate::cancellations::Cancellations;
@@ -21,6 +24,7 @@ use crate::context::OperationContext;
 use crate::events::Events;
 use crate::hosting::Hosting;
 use crate::inventory::Inventory;
+use crate::jobs::{JobSettings, Jobs};
 use crate::logs::Logs;
 use crate::outbound::{Notifier, Replicator};
 use crate::polling::{PollSource, Polling, PullRequests};
@@ -29,8 +33,6 @@ use crate::releases::Releases;
 use crate::releases::channels::Channels;
 use crate::releases::tags::ChannelTags;
 use crate::retention::Retention;
-use crate::runs::PlannedGraphs;
-use crate::runs::selection::Selections;
 use crate::settings::{ControlSettings, SourceSettings};
 use crate::sources::{Queued, Sources, Watched};
 
@@ -58,30 +60,20 @@ pub struct Parts {
 }
 
 pub(crate) struct Inner {
-    pub(crate) settings: ControlSettings,
-    pub(crate) store: Store,
-    pub(crate) hosting: Hosting,
-    pub(crate) executor: Arc<dyn Executor>,
-    pub(crate) clock: Clock,
-    pub(crate) tasks: Tasks,
-    pub(crate) shutdown: CancellationToken,
-    pub(crate) events: Events,
-    pub(crate) logs: Logs,
-    pub(crate) runs_wake: Wake,
-    pub(crate) rebuilds_wake: Wake,
-    pub(crate) selections: Mutex<Selections>,
-    pub(crate) cancellations: Cancellations,
-    pub(crate) sources: Arc<Sources>,
-    pub(crate) inventory: Inventory,
-    pub(crate) releases: Releases,
-    pub(crate) planned: PlannedGraphs,
+    settings: ControlSettings,
+    store: Store,
+    shutdown: CancellationToken,
+    events: Events,
+    logs: Logs,
+    cancellations: Cancellations,
+    sources: Arc<Sources>,
+    work: Work,
     reconcilers: Reconcilers,
     channels: Channels,
     polling: Polling,
     retention: Retention,
     notifier: Notifier,
     replicator: Replicator,
-    driving: Mutex<BTreeSet<SourceId>>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -107,8 +99,9 @@ impl Control {
             .await
             .map_err(|source| ControlError::File { operation: "make the folder for contexts", source })?;
         let (shutdown, events) = (tasks.token().clone(), Events::default());
-        let (runs_wake, rebuilds_wake) = (Wake::default(), Wake::default());
-        let cancellations = Cancellations::new(shutdown.clone(), runs_wake.clone());
+        let runs_wake = Wake::default();
+        let parts = (store.clone(), clock.clone());
+        let cancellations = Cancellations::new(parts, shutdown.clone(), runs_wake.clone());
         let parts = (store.clone(), git, clock.clone());
         let sources =
             Arc::new(Sources::new(settings.data.join("sources"), parts, shutdown.clone(), runs_wake.clone()));
@@ -156,31 +149,41 @@ impl Control {
             Arc::clone(&sources),
             reconcilers.clone(),
         );
-        let inner = Inner {
-            logs: Logs::new(&settings.data),
-            settings,
-            store,
+        let logs = Logs::new(&settings.data);
+        let (within, lane_within) = (settings.job_within, settings.lane_within);
+        let jobs = Jobs {
+            store: store.clone(),
             hosting,
             executor,
             clock,
-            tasks,
-            shutdown,
-            events,
-            runs_wake,
-            rebuilds_wake,
-            selections: Mutex::default(),
-            cancellations,
-            sources,
+            events: events.clone(),
+            logs: logs.clone(),
+            settings: JobSettings { within, lane_within, scratch },
+        };
+        let parts = WorkParts {
+            jobs,
+            sources: Arc::clone(&sources),
             inventory,
             releases,
-            planned: PlannedGraphs::default(),
+            tasks,
+            cancellations: cancellations.clone(),
+            runs_wake,
+        };
+        let inner = Inner {
+            work: Work::new(&settings, parts),
+            logs,
+            settings,
+            store,
+            shutdown,
+            events,
+            cancellations,
+            sources,
             reconcilers,
             channels,
             polling,
             retention,
             notifier,
             replicator,
-            driving: Mutex::default(),
         };
         Ok(Self(Arc::new(inner)))
     }
@@ -190,9 +193,9 @@ impl Control {
         let inner = &*self.0;
         let stop = || inner.shutdown.clone();
         let start = |reconciler, wake| inner.reconcilers.start(reconciler, wake, stop());
-        start(Arc::new(crate::runs::RunReconciler(self.clone())), inner.runs_wake.clone());
-        start(Arc::new(crate::rebuilds::RebuildReconciler(self.clone())), inner.rebuilds_wake.clone());
-        start(Arc::new(crate::locks::updates::UpdateReconciler(self.clone())), Wake::default());
+        start(Arc::new(inner.work.runs.clone()), inner.work.runs.wake().clone());
+        start(Arc::new(inner.work.rebuilds.clone()), inner.work.rebuilds.wake.clone());
+        start(Arc::new(inner.work.updates.clone()), Wake::default());
         start(Arc::new(inner.retention.clone()), Wake::default());
         start(Arc::new(inner.channels.clone()), inner.channels.wake().clone());
         for watched in inner.sources.all() {
@@ -264,16 +267,7 @@ impl Control {
     /// There is no such run, or it is over.
     pub async fn cancel(&self, context: &OperationContext, run: RunNumber) -> Result<(), ControlError> {
         context.permit(Operation::CancelRun, None)?;
-        let row = self.0.store.run(run).await?.ok_or(ControlError::NoRun { run })?;
-        if row.state.is_terminal() {
-            return Err(ControlError::Over { run });
-        }
-        let before = Some(row.state.name().into());
-        let entry =
-            context.entry(Operation::CancelRun, format!("runs/{run}"), before, Some("cancelled".into()));
-        self.0.store.note_audit(&entry, self.0.clock.now()).await?;
-        self.0.cancellations.cancel(run);
-        Ok(())
+        self.0.cancellations.request(context, run).await
     }
 
     /// Follows a source, so that its runs can be driven. It is polled once [`Control::start_source`] is called.
@@ -414,20 +408,6 @@ impl Control {
                 Err(ControlError::NoChannel { source_name: source.cloned(), channel: channel.clone() })
             }
         }
-    }
-
-    /// Whether the caller may drive a run of this source: one at a time, and only of configured ones.
-    pub(crate) fn begin_driving(&self, source: SourceId) -> bool {
-        self.0.sources.get(source).is_some() && self.driving().insert(source)
-    }
-
-    pub(crate) fn end_driving(&self, source: SourceId) {
-        self.driving().remove(&source);
-        self.0.runs_wake.wake("a run ended");
-    }
-
-    fn driving(&self) -> MutexGuard<'_, BTreeSet<SourceId>> {
-        self.0.driving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

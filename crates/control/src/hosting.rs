@@ -215,8 +215,3 @@ impl Hosting {
         }
     }
 }
-
-/// The pin that holds the packages of a key.
-pub(crate) fn packages_pin(key: &Digest) -> String {
-    format!("packages/{}", key.hex())
-}

@@ -6,7 +6,9 @@
 //! | [`polling`] | polls them: takes over the inventory, queues runs of branches and pull requests that moved |
 //! | `inventory` | what the default branch declares apart from images: name, channels, sites, slots, rollout policies |
 //! | [`runs`] | takes a run from its commit over its plan and its jobs to its release |
-//! | [`verdicts`] | what a verdict means: exceptions, what is not new; posted verdicts |
+//! | `jobs` | has the jobs of runs, locks and rebuilds done by the executor |
+//! | [`verdicts`] | what a verdict means: exceptions, what is not new |
+//! | [`posting`] | takes verdicts that others post |
 //! | [`locks`] | resolves locks, and checks for updates of base images and distributions on a schedule |
 //! | [`releases`] | indexes, referrers, the release, channels and what their tags answer |
 //! | [`rebuilds`] | builds again what was built, to prove that keys tell all |
@@ -27,10 +29,13 @@ mod error;
 pub mod events;
 pub mod hosting;
 mod inventory;
+mod jobs;
 pub mod locks;
 pub mod logs;
 pub mod outbound;
+mod pins;
 pub mod polling;
+pub mod posting;
 pub mod rebuilds;
 pub mod reconcile;
 pub mod releases;

@@ -90,9 +90,12 @@ async fn a_look_keeps_the_lock_and_builds_nothing() {
     let jobs = world.executor.ran().len();
     world.executor.offer("2.0-1");
     let commit = commit_of(&world, first).await;
-    let number =
-        world.control.queue_look(&OPERATOR, world.source, "main", &commit, &BTreeSet::new()).await.unwrap();
-    assert_eq!(world.control.look_at_locks(number).await.unwrap(), RunState::Passed);
+    let number = world
+        .control
+        .queue_update_check(&OPERATOR, world.source, "main", &commit, &BTreeSet::new())
+        .await
+        .unwrap();
+    assert_eq!(world.control.check_updates(number).await.unwrap(), RunState::Passed);
     assert_eq!(world.orders(jobs), ["lock base"]);
     assert_eq!(looks(&world, number).await, ["base: systemd 1.0-1 → 2.0-1"]);
     let overlays = world.control.overlays(number).await.unwrap();
@@ -109,13 +112,13 @@ async fn only_what_has_outside_inputs_is_watched() {
     let world = World::new().await;
     world.run().await;
     assert_eq!(world.store.last_look(world.source, "main").await.unwrap(), None);
-    assert_eq!(world.control.look_if_due(world.source).await.unwrap(), None);
+    assert_eq!(world.control.check_updates_if_due(world.source).await.unwrap(), None);
     world.write("images/base/image.yaml", BASE);
     world.commit("an operating system").await;
     let (run, _) = world.run().await;
     let created = world.store.run(run).await.unwrap().unwrap().created_at;
     assert_eq!(world.store.last_look(world.source, "main").await.unwrap(), Some(created));
-    assert_eq!(world.control.look_if_due(world.source).await.unwrap(), None, "not yet");
+    assert_eq!(world.control.check_updates_if_due(world.source).await.unwrap(), None, "not yet");
     let (_, state) = update(&world, &["base"]).await;
     assert_eq!(state, RunState::Passed);
     assert_eq!(world.store.last_look(world.source, "main").await.unwrap(), Some(created), "not of all");

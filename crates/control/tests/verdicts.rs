@@ -11,7 +11,7 @@ mod common;
 use std::time::Duration;
 
 use common::{OPERATOR, World};
-use edgewright_control::verdicts::{PostError, PostedVerdict, VerdictPost};
+use edgewright_control::posting::{PostError, PostedVerdict, VerdictPost};
 use edgewright_job::Behaviour;
 use edgewright_model::Digest;
 use edgewright_model::outcome::FailureKind;
@@ -333,4 +333,70 @@ async fn what_is_not_tested_is_built_and_released() {
     assert_eq!(of_kiosk.repository.as_str(), "plant-os/kiosk");
     let tested: Vec<String> = world.orders(0).into_iter().filter(|order| order == "test kiosk").collect();
     assert_eq!(tested.len(), 1, "its own check set was run on the digest it stands on");
+}
+
+/// A change of hmi that fails a check which the last good digest was never asked.
+async fn needs_a_comparison(world: &World) {
+    world.run().await;
+    let image =
+        std::fs::read_to_string(world.folder.path().join("repository/images/hmi/image.yaml")).unwrap();
+    world.write("images/hmi/image.yaml", &format!("{image}  - {{id: more, unit: y.service, within: 5s}}\n"));
+    world.executor.script("hmi/plant-a", [fails(&["more"])]);
+    change_hmi(world, "broken").await;
+}
+
+/// Waits until a job with this order was started.
+async fn started(world: &World, order: &str) {
+    let wait = async {
+        while !world.orders(FIRST).iter().any(|ran| ran == order) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), wait).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_comparison_takes_a_slot_and_others_work_meanwhile() {
+    let world = World::new().await;
+    needs_a_comparison(&world).await;
+    let demands = world.executor.demands().len();
+    world.executor.script("hmi/plant-a (last good)", [Behaviour::Hang]);
+    let run = world.poll().await.unwrap();
+    let control = world.control.clone();
+    let driving = tokio::spawn(async move { control.drive(run).await });
+    started(&world, "test hmi/plant-a (last good)").await;
+    let compared = node(&world, run, "hmi/plant-a").await;
+    assert_eq!(compared.state, NodeState::Waiting);
+    assert!(matches!(&compared.notes[..], [Note::Comparing { lane: Lane::Container, .. }]), "{compared:?}");
+    let passed = async {
+        while node(&world, run, "hmi/plant-b").await.state != NodeState::Passed {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), passed).await.unwrap();
+    let jobs = world.orders(FIRST).len();
+    assert_eq!(world.executor.demands().len() - demands, jobs, "every job was admitted: {jobs}");
+    world.control.cancel(&OPERATOR, run).await.unwrap();
+    assert_eq!(driving.await.unwrap().unwrap(), RunState::Cancelled);
+}
+
+#[tokio::test]
+async fn a_killed_comparison_is_made_again_and_nothing_that_was_recorded() {
+    let mut world = World::new().await;
+    needs_a_comparison(&world).await;
+    world.executor.script("hmi/plant-a (last good)", [Behaviour::Hang, Behaviour::Succeed]);
+    let run = world.poll().await.unwrap();
+    let control = world.control.clone();
+    let driving = tokio::spawn(async move { control.drive(run).await });
+    started(&world, "test hmi/plant-a (last good)").await;
+    driving.abort();
+    drop(driving.await);
+    world.crash().await;
+    let jobs = world.executor.ran().len();
+    assert_eq!(world.control.drive(run).await.unwrap(), RunState::Failed);
+    let again: Vec<String> =
+        world.orders(jobs).into_iter().filter(|order| order.contains("hmi/plant-a")).collect();
+    assert_eq!(again, ["test hmi/plant-a (last good)"]);
+    let failed = node(&world, run, "hmi/plant-a").await;
+    assert_eq!((failed.attempts, failed.failure.unwrap().kind), (1, FailureKind::Image), "it is new");
 }

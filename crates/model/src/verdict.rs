@@ -223,6 +223,13 @@ pub enum Note {
         /// When it fails without one.
         until: jiff::Timestamp,
     },
+    /// A failure is being compared with what the last good digest does in the same place.
+    Comparing {
+        /// The lane.
+        lane: Lane,
+        /// The last good platform manifest.
+        digest: Digest,
+    },
     /// Something newer than this reader.
     #[serde(other)]
     Other,
@@ -252,6 +259,13 @@ impl std::fmt::Display for Note {
             }
             Self::Awaiting { lane, until, .. } => {
                 write!(f, "somebody else's verdict of the lane {lane} is asked for until {until}")
+            }
+            Self::Comparing { lane, digest } => {
+                write!(
+                    f,
+                    "the lane {lane} failed; it is run on the last good digest {} to see what is new",
+                    digest.short()
+                )
             }
             Self::Other => f.write_str("something that this version cannot show"),
         }

@@ -352,7 +352,7 @@ impl Composition {
         let refs = self.git.poll(&settings.remote).await?;
         let (branch, commit) = refs.branch(&settings.remote, settings.branch.as_deref())?;
         self.note_default(*id, settings.branch.as_deref().or(refs.default_branch.as_deref())).await?;
-        Ok(self.control.queue_look(context, *id, &branch, &commit, images).await?)
+        Ok(self.control.queue_update_check(context, *id, &branch, &commit, images).await?)
     }
 
     /// Without a poller nobody else says which branch is the default one, which channels follow.

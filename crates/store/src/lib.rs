@@ -22,6 +22,7 @@
 
 pub mod audit;
 mod backup;
+mod cancel;
 pub mod channels;
 mod error;
 pub mod inventory;

@@ -115,7 +115,8 @@ impl Store {
     ) -> Result<Vec<NodeRow>, StoreError> {
         let mut write = self.write().await?;
         let done = sqlx::query(
-            "UPDATE runs SET state = ?, generation = generation + 1, locks = ?, summary = ? WHERE number = ? AND state = ?",
+            "UPDATE runs SET state = ?, generation = generation + 1, locks = ?, summary = ?
+             WHERE number = ? AND state = ? AND cancel_requested_at IS NULL",
         )
         .bind(RunState::Running.name())
         .bind(row::to_json(locks)?)
@@ -203,7 +204,10 @@ impl Store {
         rows.iter().map(node).collect()
     }
 
-    /// A node's job begins.
+    /// A node's job begins. In a run that is to be cancelled none does.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] where the node does not wait, or the run is to be cancelled.
     pub async fn start_node(
         &self,
         number: RunNumber,
@@ -215,7 +219,8 @@ impl Store {
         let done = sqlx::query(
             "UPDATE run_nodes SET state = 'running', job = ?1, attempts = attempts + 1, phase = NULL, failure = NULL,
              not_before = NULL, notes = '[]', started_at = coalesce(started_at, ?2)
-             WHERE run = ?3 AND node = ?4 AND platform = ?5 AND state = 'waiting'",
+             WHERE run = ?3 AND node = ?4 AND platform = ?5 AND state = 'waiting'
+             AND NOT EXISTS (SELECT 1 FROM runs WHERE number = ?3 AND cancel_requested_at IS NOT NULL)",
         )
         .bind(job.to_string())
         .bind(now.to_string())

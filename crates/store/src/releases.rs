@@ -259,7 +259,8 @@ impl Store {
             move_channel(&mut write, new.source, &decided, now).await?;
         }
         let ended = sqlx::query(
-            "UPDATE runs SET state = ?, release = ?, generation = generation + 1, finished_at = ? WHERE number = ? AND state = ?",
+            "UPDATE runs SET state = ?, release = ?, generation = generation + 1, finished_at = ?
+             WHERE number = ? AND state = ? AND cancel_requested_at IS NULL",
         )
         .bind(new.state.name())
         .bind(number)

@@ -49,6 +49,8 @@ pub struct RunRow {
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
+    /// Since when it is to be cancelled.
+    pub cancel_requested_at: Option<Timestamp>,
 }
 
 fn run(row: &SqliteRow) -> Result<RunRow, StoreError> {
@@ -70,6 +72,7 @@ fn run(row: &SqliteRow) -> Result<RunRow, StoreError> {
         created_at: row::text(row, "created_at")?,
         started_at: row::maybe(row, "started_at")?,
         finished_at: row::maybe(row, "finished_at")?,
+        cancel_requested_at: row::maybe(row, "cancel_requested_at")?,
     })
 }
 
@@ -153,7 +156,8 @@ impl Store {
     /// Moves a run to another state; refused unless it still is in `from`.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] where the transition is not permitted or the state changed in between.
+    /// [`StoreError::Conflict`] where the transition is not permitted, the state changed in between, or the run is to be
+    /// cancelled: then it can only end.
     pub async fn move_run(
         &self,
         number: RunNumber,
@@ -179,7 +183,8 @@ impl Store {
         }
         let done = sqlx::query(
             "UPDATE runs SET state = ?1, generation = generation + 1, failure = coalesce(?2, failure),
-             started_at = coalesce(started_at, ?3), finished_at = CASE WHEN ?4 THEN ?3 END WHERE number = ?5 AND state = ?6",
+             started_at = coalesce(started_at, ?3), finished_at = CASE WHEN ?4 THEN ?3 END
+             WHERE number = ?5 AND state = ?6 AND (cancel_requested_at IS NULL OR ?1 = 'cancelled')",
         )
         .bind(to.name())
         .bind(failure)

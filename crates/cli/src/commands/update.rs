@@ -78,7 +78,7 @@ pub(crate) async fn update(args: &UpdateArgs, global: &Global) -> Result<End, Fa
 async fn look(composition: &Composition, number: RunNumber, stop: &mut Stop) -> Result<RunState, Failure> {
     let mut events = composition.control.events().subscribe();
     let mut progress = Progress::new();
-    let looking = composition.control.look_at_locks(number);
+    let looking = composition.control.check_updates(number);
     tokio::pin!(looking);
     let ended = loop {
         tokio::select! {

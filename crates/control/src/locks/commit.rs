@@ -1,32 +1,31 @@
-//! Locks that go to git: a look at the outside pushes a commit instead of adding overlays. What is built follows from that
+//! Locks that go to git: an update check pushes a commit instead of adding overlays. What is built follows from that
 //! commit, when somebody merges it or at once where the followed branch is pushed to.
 //!
-//! The branch as it stands decides what is written: a lock that is there already, or newer, stays. Nothing is forced; a
-//! branch that moves meanwhile is fetched, and the commit made anew on top of it.
+//! The branch as it is decides what is written: a lock that is there already, or newer, stays. Nothing is forced; a branch
+//! that moves meanwhile is fetched, and the commit made again on top of it.
 
 use std::collections::BTreeMap;
-use std::sync::{MutexGuard, PoisonError};
 
 use edgewright_model::format;
-use edgewright_model::lock::{LOCK_FILE, Lock};
+use edgewright_model::lock::LOCK_FILE;
 use edgewright_model::moves::LockMoves;
-use edgewright_model::names::{CommitId, ImageName};
-use edgewright_model::run::{RunState, Trigger};
+use edgewright_model::names::CommitId;
 use edgewright_model::tree::{Tree, TreePath};
-use edgewright_oci::COMPRESSOR_VERSION;
-use edgewright_plan::{LockOrigin, Locks, lock_request};
+use edgewright_plan::lock_request;
 use edgewright_source::{NewCommit, Pushed, Remote, SourceError};
+use edgewright_store::runs::RunRow;
 
-use super::resolve::same_inputs;
+use super::Locks;
+use super::keep::same_inputs;
+use super::resolve::Proposed;
 use crate::ControlError;
-use crate::runs::Driver;
-use crate::settings::{CommitLocks, LockPolicy};
+use crate::settings::CommitLocks;
+use crate::sources::Watched;
 
-/// How often a commit is made anew because the branch moved meanwhile; then the next look tries.
+/// How often a commit is made again because the branch moved meanwhile; then the next check tries.
 const TRIES: u32 = 3;
-
-/// Locks that a look would write.
-pub(crate) type Proposed = BTreeMap<ImageName, Lock>;
+/// How much of a commit's id is shown.
+const SHORT_ID: usize = 12;
 
 /// The files of a commit of locks, and what they move, in words.
 struct Change {
@@ -34,56 +33,38 @@ struct Change {
     words: Vec<String>,
 }
 
-impl Driver<'_> {
-    /// Whether this run's only output is a commit of locks.
-    pub(crate) fn commits_locks(&self) -> bool {
-        self.run.trigger == Trigger::Lock && matches!(self.watched.settings.locks, LockPolicy::Commit(_))
-    }
-
-    pub(crate) fn proposed(&self) -> MutexGuard<'_, Proposed> {
-        self.proposed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Looks at the outside, pushes what moved, and ends the run.
-    pub(crate) async fn look_and_commit(&self) -> Result<RunState, ControlError> {
-        let LockPolicy::Commit(policy) = &self.watched.settings.locks else { return self.look().await };
-        let Some(looked) = self.look_at_all().await? else { return Ok(RunState::Failed) };
-        // What the server keeps of its own goes to git as well: overlays are for until the committed lock catches up.
-        let locks = Locks::choose(&looked.definition, &self.overlays().await?, COMPRESSOR_VERSION);
-        let kept = locks.images.into_iter().filter(|(_, lock)| matches!(lock.origin, LockOrigin::Overlay(_)));
-        let mut wanted: Proposed = kept.map(|(image, lock)| (image, lock.lock)).collect();
-        wanted.append(&mut self.proposed().clone());
-        wanted.retain(|image, _| looked.images.contains(image));
-        let branch = policy.branch.as_ref().unwrap_or(&self.run.branch);
-        match self.push_locks(policy, branch, &wanted).await {
-            Ok(pushed) => {
-                let said = pushed.map(|(commit, words)| {
-                    let images = words.join("; ");
-                    format!("pushed {} to `{branch}`: {images}", &commit.as_str()[..12])
-                });
-                if said.is_some() {
-                    self.watched.wake.wake("locks were pushed");
-                }
-                self.looked(&looked.failures, said).await
-            }
-            Err(error) => {
-                let why = format!("the locks were not pushed to `{branch}`");
-                Err(ControlError::Push { why, source: Box::new(error) })
-            }
-        }
+impl Locks {
+    /// Pushes locks as a commit, and wakes the source's polling; says what was pushed, if anything.
+    pub(super) async fn commit(
+        &self,
+        run: &RunRow,
+        watched: &Watched,
+        policy: &CommitLocks,
+        wanted: &Proposed,
+    ) -> Result<Option<String>, ControlError> {
+        let branch = policy.branch.as_ref().unwrap_or(&run.branch);
+        let pushed = self.push(run, watched, (policy, branch), wanted).await.map_err(|error| {
+            let why = format!("the locks were not pushed to `{branch}`");
+            ControlError::Push { why, source: Box::new(error) }
+        })?;
+        let Some((commit, words)) = pushed else { return Ok(None) };
+        watched.wake.wake("locks were pushed");
+        let commit = commit.as_str().get(..SHORT_ID).unwrap_or(commit.as_str());
+        Ok(Some(format!("pushed {commit} to `{branch}`: {}", words.join("; "))))
     }
 
     /// Pushes the locks that the branch does not hold yet; none where it holds all.
-    async fn push_locks(
+    async fn push(
         &self,
-        policy: &CommitLocks,
-        branch: &str,
+        run: &RunRow,
+        watched: &Watched,
+        (policy, branch): (&CommitLocks, &str),
         wanted: &Proposed,
     ) -> Result<Option<(CommitId, Vec<String>)>, SourceError> {
-        let mirror = &self.watched.mirror;
+        let mirror = &watched.mirror;
         for _ in 0..TRIES {
             mirror.fetch().await?;
-            let parent = mirror.head(branch).await?.unwrap_or_else(|| self.run.commit.clone());
+            let parent = mirror.head(branch).await?.unwrap_or_else(|| run.commit.clone());
             let Change { files, words } = change(&mirror.read_tree(&parent).await?, wanted);
             if files.is_empty() {
                 return Ok(None);
@@ -94,10 +75,10 @@ impl Driver<'_> {
                 files: &files,
                 author: &policy.author,
                 message: &message,
-                at: self.clock.now(),
+                at: self.jobs.clock.now(),
             };
             let commit = mirror.commit(&new).await?;
-            match mirror.push(&remote(mirror.remote(), policy)?, &commit, branch).await? {
+            match mirror.push(&remote(mirror.remote(), policy).await?, &commit, branch).await? {
                 Pushed::Done => return Ok(Some((commit, words))),
                 Pushed::Moved => tracing::info!(branch, "the branch moved while locks were committed"),
             }
@@ -140,10 +121,10 @@ fn change(tree: &Tree, wanted: &Proposed) -> Change {
 }
 
 /// The remote with the credentials that pushing needs.
-fn remote(remote: &Remote, policy: &CommitLocks) -> Result<Remote, SourceError> {
+async fn remote(remote: &Remote, policy: &CommitLocks) -> Result<Remote, SourceError> {
     let Some(file) = &policy.token_file else { return Ok(remote.clone()) };
     let io = |source| SourceError::Io { path: file.clone(), source };
-    let token = std::fs::read_to_string(file).map_err(io)?;
+    let token = tokio::fs::read_to_string(file).await.map_err(io)?;
     // Other ways than https have credentials of their own.
     Ok(remote.with_credentials(&policy.user, token.trim()).unwrap_or_else(|| remote.clone()))
 }

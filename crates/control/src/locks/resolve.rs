@@ -1,185 +1,117 @@
-//! Locks: missing ones, and in a run that looks for updates all, are resolved by jobs of their own and kept as numbered
-//! overlays. What comes back equal to the effective lock is not kept: nothing moved. Nor is what comes back older: a
-//! mirror that lags behind moves nobody backwards. What was found is noted for each image, so that a run can say it.
+//! Resolving: missing locks, and in a run that checks for updates all, are resolved by jobs of their own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use edgewright_job::Demand;
-use edgewright_model::format;
-use edgewright_model::lock::{Lock, LockRequest};
-use edgewright_model::moves::{LockLook, LockMoves, LookResult};
+use edgewright_model::lock::Lock;
+use edgewright_model::moves::{LockLook, LookResult};
 use edgewright_model::names::ImageName;
-use edgewright_model::order::JobId;
 use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
-use edgewright_model::run::RunState;
 use edgewright_model::spec::Definition;
 use edgewright_model::tree::Tree;
-use edgewright_oci::COMPRESSOR_VERSION;
-use edgewright_plan::{EffectiveLock, Locks, lock_request};
+use edgewright_plan::Locks as Chosen;
+use edgewright_store::sources::SourceId;
+use futures::TryFutureExt as _;
 use futures::future::try_join_all;
 
+use super::Locks;
+use super::keep::found;
 use crate::ControlError;
-use crate::events::RunEventKind;
-use crate::runs::Driver;
-use crate::runs::job::made_nothing;
+use crate::jobs::{Label, RunScope};
 
-impl Driver<'_> {
-    /// Resolves the locks of some images and stores what is new; gives the images for which that failed.
-    pub(crate) async fn resolve_locks<'i>(
-        &self,
-        definition: &Definition,
-        images: impl Iterator<Item = &'i ImageName>,
-        locks: &Locks,
-        tree: &Tree,
-    ) -> Result<BTreeMap<ImageName, JobFailure>, ControlError> {
-        let jobs = images.map(|image| self.resolve_lock(image, definition, locks.images.get(image), tree));
-        let failures = try_join_all(jobs).await?;
-        Ok(failures.into_iter().flatten().collect())
-    }
-
-    async fn resolve_lock(
-        &self,
-        image: &ImageName,
-        definition: &Definition,
-        effective: Option<&EffectiveLock>,
-        tree: &Tree,
-    ) -> Result<Option<(ImageName, JobFailure)>, ControlError> {
-        let name = format!("lock {image}");
-        let mut attempt = 1;
-        loop {
-            let admitted = self.admit(Demand::default()).await?;
-            let job = JobId(uuid::Uuid::now_v7());
-            let Some(request) = self.lock_order(image, definition, tree, job).await? else { return Ok(None) };
-            let log = self.logs.open(self.run.number, &name, None).await.ok();
-            let outcome = match admitted {
-                Ok(permit) => self.perform(&name, (request, permit), log, None).await?,
-                Err(failure) => made_nothing(Some(failure)),
-            };
-            let failure = match (outcome.lock, outcome.failure) {
-                (Some(lock), None) => {
-                    let request =
-                        definition.images.get(image).map(|spec| lock_request(spec, &definition.source));
-                    self.take(image, request.as_ref(), effective.map(|old| &old.lock), &lock).await?;
-                    return Ok(None);
-                }
-                (_, Some(failure)) => failure,
-                (None, None) => no_answer(),
-            };
-            if failure.kind != FailureKind::Infrastructure || attempt >= self.settings.attempts {
-                if effective.is_some() {
-                    let message = Some(failure.message.clone());
-                    let look = LockLook { message, ..look(image, LookResult::Kept) };
-                    self.store.note_look(self.run.number, &look).await?;
-                }
-                return Ok(Some((image.clone(), failure)));
-            }
-            let pause = self.settings.retry_after * 2_u32.saturating_pow(attempt - 1);
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = self.cancel.cancelled() => return Err(ControlError::Stopped),
-            }
-            attempt += 1;
-        }
-    }
+/// A commit whose locks are resolved.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Resolving<'a> {
+    pub(crate) scope: RunScope<'a>,
+    pub(crate) source: SourceId,
+    pub(crate) definition: &'a Definition,
+    pub(crate) tree: &'a Tree,
+    /// The locks in effect so far.
+    pub(crate) effective: &'a Chosen,
+    /// Whether what moved is only proposed, instead of becoming an overlay.
+    pub(crate) proposes: bool,
 }
 
-impl Driver<'_> {
-    /// Makes what was resolved the next overlay, where it moves the image and moves it forwards.
-    async fn take(
-        &self,
-        image: &ImageName,
-        request: Option<&LockRequest>,
-        old: Option<&Lock>,
-        new: &Lock,
-    ) -> Result<(), ControlError> {
-        let run = self.run.number;
-        let mut moves = old.map(|old| LockMoves::between(old, new)).unwrap_or_default();
-        moves.refreshed = request.zip(old).is_some_and(|(request, old)| request.is_due(old.epoch, new.epoch));
-        let mut found = match old {
-            Some(old) if same_inputs(old, new) && !moves.refreshed => look(image, LookResult::Unchanged),
-            Some(_) => match moves.backwards() {
-                Some(package) => {
-                    let message = Some(format!("the mirror lags behind ({package})"));
-                    LockLook { message, ..look(image, LookResult::Kept) }
-                }
-                None => LockLook { moves, ..look(image, LookResult::Moved) },
-            },
-            None => look(image, LookResult::First),
-        };
-        if found.result == LookResult::Moved && self.commits_locks() {
-            self.proposed().insert(image.clone(), new.clone());
-        } else if matches!(found.result, LookResult::First | LookResult::Moved) {
-            let reason = format!("run {run}: {found}");
-            let number = self.store.add_lock(self.run.source, image, new, &reason, self.clock.now()).await?;
-            found.overlay = Some(number);
-        }
-        Ok(self.store.note_look(run, &found).await?)
-    }
+/// Locks that are to be committed.
+pub(super) type Proposed = BTreeMap<ImageName, Lock>;
 
-    /// Looks at the outside for a run that does nothing else, and ends it: nothing is planned or built.
-    pub(crate) async fn look(&self) -> Result<RunState, ControlError> {
-        Ok(match self.look_at_all().await? {
-            Some(looked) => self.looked(&looked.failures, None).await?,
-            None => RunState::Failed,
-        })
-    }
-
-    /// Resolves the locks that the run asks for. None where the source's definition is broken: then the run is over.
-    pub(crate) async fn look_at_all(&self) -> Result<Option<Looked>, ControlError> {
-        let run = &self.run;
-        let tree = self.watched.mirror.read_tree(&run.commit).await?;
-        let parsed = format::parse(&tree);
-        let Some(definition) = parsed.definition else {
-            self.refuse(&parsed.diagnostics).await?;
-            return Ok(None);
-        };
-        let locks = Locks::choose(&definition, &self.overlays().await?, COMPRESSOR_VERSION);
-        let asked = self.store.run_images(run.number).await?;
-        let images = definition.images.iter().filter(|(image, spec)| {
-            !lock_request(spec, &definition.source).is_empty() && (asked.is_empty() || asked.contains(*image))
-        });
-        let images: Vec<&ImageName> = images.map(|(image, _)| image).collect();
-        let failures = self.resolve_locks(&definition, images.iter().copied(), &locks, &tree).await?;
-        let images = images.into_iter().cloned().collect();
-        Ok(Some(Looked { images, failures, definition }))
-    }
-
-    /// Ends a run that looked; `said` is what became of it.
-    pub(crate) async fn looked(
-        &self,
-        failures: &BTreeMap<ImageName, JobFailure>,
-        said: Option<String>,
-    ) -> Result<RunState, ControlError> {
-        let failed = failures.iter().map(|(image, failure)| format!("{image}: {}", failure.message));
-        let words: Vec<String> = failed.chain(said).collect();
-        let state = if failures.is_empty() { RunState::Passed } else { RunState::Failed };
-        let why = (!words.is_empty()).then(|| words.join("; "));
-        let now = self.clock.now();
-        self.store.end_run(self.run.number, RunState::Preparing, state, why.as_deref(), now).await?;
-        self.events.send(self.run.number, RunEventKind::State(state));
-        Ok(state)
-    }
-}
-
-/// What a look found.
-pub(crate) struct Looked {
-    /// The images that were looked at.
-    pub(crate) images: BTreeSet<ImageName>,
-    /// Those that could not be, and why.
+/// What became of the images.
+#[derive(Debug, Default)]
+pub(crate) struct Resolved {
+    /// Those whose lock could not be resolved, and why.
     pub(crate) failures: BTreeMap<ImageName, JobFailure>,
-    pub(crate) definition: Definition,
+    /// What moved, where it is only proposed.
+    pub(super) proposed: Proposed,
 }
 
-fn look(image: &ImageName, result: LookResult) -> LockLook {
-    LockLook { image: image.clone(), result, overlay: None, moves: LockMoves::default(), message: None }
+impl Locks {
+    /// Resolves the locks of some images and keeps what is new. What was found is noted for each image.
+    ///
+    /// # Errors
+    /// [`ControlError::Stopped`] where the run is stopped; the database.
+    pub(crate) async fn resolve<'i>(
+        &self,
+        resolving: Resolving<'_>,
+        images: impl Iterator<Item = &'i ImageName>,
+    ) -> Result<Resolved, ControlError> {
+        let mut resolved = Resolved::default();
+        let jobs =
+            images.map(|image| self.resolve_one(&resolving, image).map_ok(move |result| (image, result)));
+        for (image, result) in try_join_all(jobs).await? {
+            match result {
+                Ok(proposed) => resolved.proposed.extend(proposed.map(|lock| (image.clone(), lock))),
+                Err(failure) => drop(resolved.failures.insert(image.clone(), failure)),
+            }
+        }
+        Ok(resolved)
+    }
+
+    /// Resolves one lock; gives it where it is to be proposed.
+    async fn resolve_one(
+        &self,
+        resolving: &Resolving<'_>,
+        image: &ImageName,
+    ) -> Result<Result<Option<Lock>, JobFailure>, ControlError> {
+        let name = format!("lock {image}");
+        let label = Label { name: &name, platform: None, is_node: false };
+        let scope = &resolving.scope;
+        for attempt in 1.. {
+            let task = self.jobs.lock_task(scope, image, resolving.definition, resolving.tree).await?;
+            let Some(task) = task else { break };
+            let outcome = self.jobs.run(scope, label, Demand::default(), task).await?;
+            let failure = match (outcome.lock, outcome.failure) {
+                (Some(lock), None) => return Ok(Ok(self.keep(resolving, image, lock).await?)),
+                (_, Some(failure)) => failure,
+                (None, None) => no_lock_came(),
+            };
+            if failure.kind != FailureKind::Infrastructure || attempt >= self.attempts {
+                self.note_failure(resolving, image, &failure).await?;
+                return Ok(Err(failure));
+            }
+            tokio::select! {
+                () = tokio::time::sleep(self.retry.pause(attempt)) => {}
+                () = scope.cancel.cancelled() => return Err(ControlError::Stopped),
+            }
+        }
+        Ok(Ok(None))
+    }
+
+    /// An image that has a lock keeps it.
+    async fn note_failure(
+        &self,
+        resolving: &Resolving<'_>,
+        image: &ImageName,
+        failure: &JobFailure,
+    ) -> Result<(), ControlError> {
+        if resolving.effective.images.contains_key(image) {
+            let kept = LockLook { message: Some(failure.message.clone()), ..found(image, LookResult::Kept) };
+            self.jobs.store.note_look(resolving.scope.run, &kept).await?;
+        }
+        Ok(())
+    }
 }
 
-/// Whether two locks pin the same; the epoch is only when they were made.
-pub(crate) fn same_inputs(a: &Lock, b: &Lock) -> bool {
-    a.request == b.request && a.base == b.base && a.packages == b.packages
-}
-
-fn no_answer() -> JobFailure {
+fn no_lock_came() -> JobFailure {
     JobFailure {
         kind: FailureKind::Infrastructure,
         phase: Phase::Lock,

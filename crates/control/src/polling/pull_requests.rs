@@ -20,6 +20,7 @@ use crate::ControlError;
 use crate::access::Operation;
 use crate::cancellations::Cancellations;
 use crate::hosting::Hosting;
+use crate::pins;
 use crate::releases::tags::ChannelTags;
 use crate::settings::PullRequestPolicy;
 use crate::sources::refs::pull_request_number;
@@ -95,7 +96,7 @@ impl PullRequests {
         let mut lapsed = false;
         for run in self.store.pull_request_runs_before(watched.id, expired).await? {
             lapsed |= self.store.forget_pull_request_run(watched.id, run).await?;
-            self.hosting.unpin(&format!("results/run-{run}")).await?;
+            self.hosting.unpin(&pins::results(run)).await?;
         }
         if lapsed {
             self.tags.refresh(&self.store).await?;
@@ -107,13 +108,14 @@ impl PullRequests {
     async fn end_pull_request(&self, watched: &Watched, name: &str) -> Result<(), ControlError> {
         for run in self.store.open_runs().await? {
             if run.source == watched.id && run.branch == name {
-                self.cancellations.cancel(run.number);
+                // One that ended in between is as good.
+                drop(self.cancellations.request(&POLLER, run.number).await);
             }
         }
         let runs = self.store.end_pull_request(watched.id, name).await?;
         self.tags.refresh(&self.store).await?;
         for run in runs {
-            self.hosting.unpin(&format!("results/run-{run}")).await?;
+            self.hosting.unpin(&pins::results(run)).await?;
         }
         tracing::info!(source.name = %watched.settings.name, name, "a pull request is gone: its images go");
         Ok(())

@@ -24,6 +24,7 @@ use super::newest::Released;
 use super::{Releases, referrers};
 use crate::ControlError;
 use crate::events::RunEventKind;
+use crate::pins;
 use crate::sources::Watched;
 use crate::sources::refs::pull_request_tag;
 
@@ -45,23 +46,6 @@ pub(crate) struct Results<'a> {
     pub(crate) is_selected: bool,
 }
 
-impl Results<'_> {
-    /// The pin that holds what the run made.
-    fn pin(&self) -> String {
-        results_pin(self.run)
-    }
-}
-
-/// The pin that holds what a run made.
-pub(crate) fn results_pin(run: &RunRow) -> String {
-    format!("results/run-{}", run.number)
-}
-
-/// The pin that holds what a run's jobs are given, until it is over.
-pub(crate) fn contexts_pin(run: &RunRow) -> String {
-    format!("contexts/run-{}", run.number)
-}
-
 impl Releases {
     /// Names the results and ends the run.
     pub(crate) async fn publish(&self, results: &Results<'_>) -> Result<(), ControlError> {
@@ -81,7 +65,7 @@ impl Releases {
             self.release(results, state, &entries, &before).await?;
         }
         self.events.send(run.number, RunEventKind::State(state));
-        Ok(self.hosting.unpin(&contexts_pin(run)).await?)
+        Ok(self.hosting.unpin(&pins::contexts(run.number)).await?)
     }
 
     /// Releases the entries where that changes what a branch holds; ends the run in any case.
@@ -164,7 +148,7 @@ impl Releases {
         let changed: Vec<EntryRow> = entries.into_iter().filter(is_changed).collect();
         let held: Vec<_> =
             changed.iter().map(|entry| (entry.repository.clone(), entry.digest.clone())).collect();
-        self.hosting.pin(&results.pin(), &held).await?;
+        self.hosting.pin(&pins::results(results.run.number), &held).await?;
         let run = results.run;
         self.store.note_pull_request(run.source, &run.branch, run.number, &changed).await?;
         Ok(self.tags.refresh(&self.store).await?)

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::Retention;
 use crate::ControlError;
-use crate::hosting::packages_pin;
+use crate::pins;
 use crate::settings::Keep;
 
 /// What left control's database and the registry.
@@ -51,7 +51,7 @@ impl Retention {
         let mut removed = Removed { forgotten, ..Removed::default() };
         for key in self.store.unneeded_packages(horizon.builds, &needed.keys).await? {
             // The row goes last: a pin that a crash left is found again by it.
-            self.hosting.unpin(&packages_pin(&key)).await?;
+            self.hosting.unpin(&pins::packages(&key)).await?;
             self.store.forget_packages(&key).await?;
             removed.packages += 1;
         }

@@ -1,17 +1,11 @@
 //! A run of some variants only: what somebody tries on a bench. It names nothing: no release, no channel.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{MutexGuard, PoisonError};
+use std::collections::BTreeSet;
 
 use edgewright_model::names::VariantName;
-use edgewright_model::run::RunNumber;
 use edgewright_model::spec::Lane;
 use edgewright_plan::graph::NodeId;
 use edgewright_plan::{Action, Graph, History, Plan};
-
-use crate::access::Operation;
-use crate::context::OperationContext;
-use crate::{Control, ControlError};
 
 /// What of a plan a run does.
 #[derive(Debug, Clone, Default)]
@@ -59,29 +53,5 @@ impl Selection {
         if !self.variants.is_empty() {
             plan.nodes.retain(|_, node| !matches!(node.action, Action::Retire));
         }
-    }
-}
-
-/// The selections of runs that this process was asked for. A run that lost its selection with its process is cancelled.
-pub(crate) type Selections = BTreeMap<RunNumber, Selection>;
-
-impl Control {
-    /// Narrows a run before it is driven. A selection ends with this process, so it is logged and not audited.
-    ///
-    /// # Errors
-    /// The principal may not do this.
-    pub fn select(
-        &self,
-        context: &OperationContext,
-        run: RunNumber,
-        selection: Selection,
-    ) -> Result<(), ControlError> {
-        context.permit(Operation::SelectRun, None)?;
-        self.selections().insert(run, selection);
-        Ok(())
-    }
-
-    pub(crate) fn selections(&self) -> MutexGuard<'_, Selections> {
-        self.0.selections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use edgewright_model::duration::Span;
 use edgewright_model::names::SourceName;
+use edgewright_process::Backoff;
 use edgewright_source::{Remote, SshIdentity};
 
 pub use self::keep::Keep;
@@ -98,7 +99,15 @@ impl SourceSettings {
     }
 }
 
+/// The longest pause between attempts.
+const LONGEST_PAUSE: Duration = Duration::from_mins(10);
+
 impl ControlSettings {
+    /// The pauses between attempts of what fails through the infrastructure.
+    pub(crate) const fn retry(&self) -> Backoff {
+        Backoff::new(self.retry_after, LONGEST_PAUSE)
+    }
+
     /// Defaults: two hours a job, ten minutes a lane, a day for verdicts of others, three tries with 5 s and 10 s
     /// between.
     pub fn new(data: PathBuf) -> Self {

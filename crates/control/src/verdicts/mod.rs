@@ -13,10 +13,8 @@
 //! | what the last good digest fails in the same place, too, is not new | the change is not to blame: the failure is the check's, and the lane is run again next time |
 //! | what is not new still fails | only an exception, with owner and end, lets it through (`docs/decisions`, 0005) |
 
-mod post;
 mod words;
 
-pub use post::{PostError, PostedVerdict, VerdictPost};
 pub(crate) use words::{Blame, failure};
 
 use edgewright_model::glob::Glob;

@@ -5,7 +5,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::{Extension, Json};
 use edgewright_api::{ApiError, VerdictAnswer, VerdictPost};
 use edgewright_control::context::OperationContext;
-use edgewright_control::verdicts::PostError;
+use edgewright_control::posting::PostError;
 use edgewright_model::error::Chain;
 
 use super::{Answer, ApiState, Refusal};
@@ -25,7 +25,7 @@ pub(super) async fn post(
     let Json(body) = body.map_err(|error| ApiError::user_fault(error.body_text()))?;
     let VerdictPost { digest, check_set, passed, message, url } = body;
     let post =
-        edgewright_control::verdicts::VerdictPost { digest: digest.clone(), check_set, passed, message, url };
+        edgewright_control::posting::VerdictPost { digest: digest.clone(), check_set, passed, message, url };
     let posted = state.control.post_verdict(&context, post).await?;
     tracing::info!(run.number = posted.run.0, passed, "a verdict about {digest} was posted");
     Ok(Json(VerdictAnswer {

@@ -8,12 +8,15 @@ use edgewright_model::reference::RepoName;
 use edgewright_model::run::RunNumber;
 use edgewright_model::spec::Lane;
 use edgewright_model::verdict::{LaneInputs, LaneResult, Note, Verdict, VerdictOrigin};
-use edgewright_store::StoreError;
+use edgewright_process::Clock;
 use edgewright_store::nodes::NodeRow;
+use edgewright_store::{Store, StoreError};
 
+use crate::ControlError;
 use crate::access::Operation;
 use crate::context::OperationContext;
-use crate::{Control, ControlError};
+use crate::hosting::Hosting;
+use crate::releases::referrers;
 
 /// How machines of the external lane are made: nobody here knows.
 const PROFILE: &str = "external";
@@ -116,77 +119,81 @@ struct Waiting {
     check_set: Digest,
 }
 
-impl Control {
-    /// Takes a verdict in the lane `external`. A run that waits for it goes on within seconds.
+/// Where a posted verdict belongs.
+struct Place {
+    run: RunNumber,
+    check_set: Digest,
+    repository: RepoName,
+    awaited_by: Vec<String>,
+}
+
+/// Takes verdicts of others. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Posting {
+    pub(crate) store: Store,
+    pub(crate) hosting: Hosting,
+    pub(crate) clock: Clock,
+}
+
+impl Posting {
+    /// Takes a verdict in the lane `external`. A run that waits for it resumes within seconds.
     ///
     /// # Errors
     /// The digest is not known, or it is not clear for which checks the verdict counts.
-    pub async fn post_verdict(
+    pub(crate) async fn post(
         &self,
         context: &OperationContext,
         post: VerdictPost,
     ) -> Result<PostedVerdict, PostError> {
-        context.permit(Operation::PostVerdict, None).map_err(ControlError::from)?;
-        let inner = &*self.0;
+        let Place { run, check_set, repository, awaited_by } = self.place(&post).await?;
+        if self.store.check_set(&check_set).await?.is_none() {
+            return Err(PostError::NoCheckSet { check_set });
+        }
+        let after = serde_json::json!({ "run": run, "check_set": check_set, "passed": post.passed });
+        let verdict = verdict(post, check_set.clone(), repository);
+        let object = verdict.manifest.digest.to_string();
+        let entry = context.entry(Operation::PostVerdict, object, None, Some(after));
+        self.store.post_verdict(run, &verdict, (&entry, self.clock.now())).await?;
+        // The run publishes it at its end; one that is over does not come by again.
+        if awaited_by.is_empty()
+            && let Err(error) = referrers::publish_verdicts(&self.store, &self.hosting, run).await
+        {
+            tracing::warn!(error = %Chain(&error), "a posted verdict was recorded, but not published");
+        }
+        Ok(PostedVerdict { check_set, run, awaited_by })
+    }
+
+    /// Where a verdict belongs.
+    async fn place(&self, post: &VerdictPost) -> Result<Place, PostError> {
+        let digest = || post.digest.clone();
         let mut waiting = self.awaiting(&post.digest).await?;
         if let Some(check_set) = &post.check_set {
             waiting.retain(|node| node.check_set == *check_set);
         } else if waiting.windows(2).any(|pair| pair[0].check_set != pair[1].check_set) {
-            return Err(PostError::Ambiguous { digest: post.digest });
+            return Err(PostError::Ambiguous { digest: digest() });
         }
-        let build = inner.store.builds_of(&post.digest).await?.into_iter().next();
+        let build = self.store.builds_of(&post.digest).await?.into_iter().next();
         let (run, check_set, repository) = match (waiting.first(), build, post.check_set.clone()) {
             (Some(first), build, _) => {
                 let known = first.repository.clone().or(build.map(|build| build.manifest.repository));
-                let repository = known.ok_or_else(|| PostError::NoBuild { digest: post.digest.clone() })?;
+                let repository = known.ok_or_else(|| PostError::NoBuild { digest: digest() })?;
                 (first.run, first.check_set.clone(), repository)
             }
-            (None, None, _) => return Err(PostError::NoBuild { digest: post.digest }),
+            (None, None, _) => return Err(PostError::NoBuild { digest: digest() }),
             (None, Some(build), Some(check_set)) => (build.run, check_set, build.manifest.repository),
             (None, Some(build), None) => {
                 let check_set = self.asked_before(&post.digest).await?;
-                let check_set = check_set.ok_or(PostError::NobodyWaits { digest: post.digest.clone() })?;
+                let check_set = check_set.ok_or_else(|| PostError::NobodyWaits { digest: digest() })?;
                 (build.run, check_set, build.manifest.repository)
             }
         };
-        if inner.store.check_set(&check_set).await?.is_none() {
-            return Err(PostError::NoCheckSet { check_set });
-        }
-        let message = post.message.as_deref().map(one_line).filter(|message| !message.is_empty());
-        let result = if post.passed {
-            LaneResult::Passed
-        } else {
-            let message = message.clone().unwrap_or_else(|| "the verdict that was posted says so".to_owned());
-            LaneResult::Failed { kind: FailureKind::Image, message }
-        };
-        let verdict = Verdict {
-            lane: Lane::External,
-            manifest: ManifestRef { repository, digest: post.digest },
-            check_set: check_set.clone(),
-            inputs: LaneInputs { runner: Digest::of(PROFILE), profile: PROFILE.to_owned(), from: None },
-            result,
-            checks: Vec::new(),
-            evidence: Vec::new(),
-            duration_ms: 0,
-            origin: VerdictOrigin::External { url: post.url, message },
-        };
-        let after = serde_json::json!({ "run": run, "check_set": check_set, "passed": post.passed });
-        let object = verdict.manifest.digest.to_string();
-        let entry = context.entry(Operation::PostVerdict, object, None, Some(after));
-        inner.store.post_verdict(run, &verdict, (&entry, inner.clock.now())).await?;
-        // The run publishes it at its end; one that is over does not come by again.
-        if waiting.is_empty()
-            && let Err(error) =
-                crate::releases::referrers::publish_verdicts(&inner.store, &inner.hosting, run).await
-        {
-            tracing::warn!(error = %Chain(&error), "a posted verdict was recorded, but not published");
-        }
-        Ok(PostedVerdict { check_set, run, awaited_by: waiting.into_iter().map(|node| node.node).collect() })
+        let awaited_by = waiting.into_iter().map(|node| node.node).collect();
+        Ok(Place { run, check_set, repository, awaited_by })
     }
 
     /// The check set of a verdict that came before, or that a run did not wait for any longer.
     async fn asked_before(&self, digest: &Digest) -> Result<Option<Digest>, PostError> {
-        let store = &self.0.store;
+        let store = &self.store;
         let posted =
             store.verdicts_of(digest).await?.into_iter().find(|row| row.verdict.lane == Lane::External);
         if let Some(row) = posted {
@@ -196,7 +203,7 @@ impl Control {
     }
 
     async fn awaiting(&self, digest: &Digest) -> Result<Vec<Waiting>, PostError> {
-        let store = &self.0.store;
+        let store = &self.store;
         let mut found = Vec::new();
         for run in store.open_runs().await? {
             let source = store.source(run.source).await?;
@@ -215,6 +222,29 @@ impl Control {
             }
         }
         Ok(found)
+    }
+}
+
+/// What was posted, as a verdict.
+fn verdict(post: VerdictPost, check_set: Digest, repository: RepoName) -> Verdict {
+    let VerdictPost { digest, passed, message, url, .. } = post;
+    let message = message.as_deref().map(one_line).filter(|message| !message.is_empty());
+    let result = if passed {
+        LaneResult::Passed
+    } else {
+        let message = message.clone().unwrap_or_else(|| "the verdict that was posted says so".to_owned());
+        LaneResult::Failed { kind: FailureKind::Image, message }
+    };
+    Verdict {
+        lane: Lane::External,
+        manifest: ManifestRef { repository, digest },
+        check_set,
+        inputs: LaneInputs { runner: Digest::of(PROFILE), profile: PROFILE.to_owned(), from: None },
+        result,
+        checks: Vec::new(),
+        evidence: Vec::new(),
+        duration_ms: 0,
+        origin: VerdictOrigin::External { url, message },
     }
 }
 

@@ -1,0 +1,266 @@
+//! From graph nodes to tasks: packs contexts, pushes them, and cuts the work from what is built by now.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use edgewright_model::Digest;
+use edgewright_model::duration::Span;
+use edgewright_model::names::ImageName;
+use edgewright_model::order::{
+    Base, BlobRef, Context, ImageTask, LaneOrder, LockTask, ManifestRef, StepAction, StepOrder, Task,
+};
+use edgewright_model::reference::RepoName;
+use edgewright_model::spec::{Definition, Lane};
+use edgewright_model::tree::{ContentId, EntryKind, Tree, TreePath};
+use edgewright_plan::context::ContextEntry;
+use edgewright_plan::files::{Content, LayerEntry, LayerKind};
+use edgewright_plan::graph::{LaneChecks, Node};
+use edgewright_plan::lock_request;
+use edgewright_plan::step::{GraphStep, PlannedStep};
+use edgewright_source::{PackEntry, PackKind};
+use jiff::Timestamp;
+
+use super::pack::Packing;
+use super::{Jobs, RunScope};
+use crate::hosting::HostingError;
+use crate::{ControlError, pins};
+
+/// Mode of a context's entries; the executable bit is git's.
+const FILE_MODE: u32 = 0o644;
+const EXECUTABLE_MODE: u32 = 0o755;
+const LINK_MODE: u32 = 0o777;
+/// The longest link target, as Linux has it, in bytes.
+const LINK_LIMIT: usize = 4096;
+/// The largest keyring in bytes.
+const KEY_LIMIT: usize = 1024 * 1024;
+/// Entries that hold no more bytes than this together travel in the order itself.
+const INLINE_LIMIT: u64 = 64 * 1024;
+/// Beyond the last check's own time: boot, evidence, removal.
+const LANE_MARGIN_S: u64 = 120;
+
+/// Where the work of a node starts.
+#[derive(Debug)]
+pub(crate) struct Start {
+    /// The known manifest of the node's key, in the node's repository.
+    pub(crate) known: Option<ManifestRef>,
+    pub(crate) base: Base,
+    /// How many steps of the node's path `base` has.
+    pub(crate) done: usize,
+}
+
+impl Jobs {
+    /// Where a node's work starts: at the longest prefix that is built by now.
+    pub(crate) async fn start(&self, node: &Node) -> Result<Start, ControlError> {
+        let external = || node.base.order().unwrap_or(Base::Scratch);
+        let (mut base, mut done) = (None, 0);
+        for (position, step) in node.path.iter().enumerate().rev() {
+            if let Some(build) = self.store.build(&step.key).await? {
+                (base, done) = (Some(build.manifest), position + 1);
+                break;
+            }
+        }
+        if base.is_none() {
+            base = self.store.build(&node.root_key).await?.map(|build| build.manifest);
+        }
+        let Some(manifest) = base else { return Ok(Start { known: None, base: external(), done }) };
+        if done < node.path.len() {
+            return Ok(Start { known: None, base: Base::Manifest(manifest), done });
+        }
+        let manifest = self.hosting.stand_in(&manifest, &node.repository).await?;
+        Ok(Start { known: Some(manifest.clone()), base: Base::Manifest(manifest), done })
+    }
+
+    /// The orders of some steps of a node, with their contexts.
+    pub(crate) async fn steps(
+        &self,
+        scope: &RunScope<'_>,
+        node: &Node,
+        steps: &[Arc<GraphStep>],
+    ) -> Result<Vec<StepOrder>, ControlError> {
+        let mut orders = Vec::with_capacity(steps.len());
+        for step in steps {
+            let action = self.action(scope, node.epoch, step).await?;
+            orders.push(StepOrder { key: step.key.clone(), title: step.title.clone(), action });
+        }
+        Ok(orders)
+    }
+
+    /// The task that resolves an image's lock; none where the definition does not declare the image.
+    pub(crate) async fn lock_task(
+        &self,
+        scope: &RunScope<'_>,
+        image: &ImageName,
+        definition: &Definition,
+        tree: &Tree,
+    ) -> Result<Option<Task>, ControlError> {
+        let Some(spec) = definition.images.get(image) else { return Ok(None) };
+        let request = lock_request(spec, &definition.source);
+        let mut keys = BTreeMap::new();
+        for path in request.bootstrap.iter().flat_map(|step| &step.keys) {
+            if let Some(entry) = tree.entry(path) {
+                keys.insert(path.clone(), entry.content.clone());
+            }
+        }
+        let keys = self.keys(scope, &keys).await?;
+        let now = whole_second(self.clock.now());
+        Ok(Some(Task::Lock(LockTask { image: image.clone(), request, keys, now })))
+    }
+
+    /// The order of a lane; `keep` leaves its machine running.
+    pub(crate) fn lane(&self, lane: &LaneChecks, keep: bool) -> LaneOrder {
+        let longest = lane.checks.iter().map(|check| check.within.get().as_secs()).max().unwrap_or(0);
+        LaneOrder {
+            keep: keep && lane.lane == Lane::Container,
+            lane: lane.lane,
+            checks: lane.checks.to_vec(),
+            check_set: lane.check_set.clone(),
+            within: self.settings.lane_within.max(Span::from_secs(longest + LANE_MARGIN_S)),
+        }
+    }
+
+    async fn action(
+        &self,
+        scope: &RunScope<'_>,
+        epoch: Timestamp,
+        step: &GraphStep,
+    ) -> Result<StepAction, ControlError> {
+        Ok(match &*step.work {
+            PlannedStep::Bootstrap { step, packages, keys } => StepAction::Bootstrap {
+                step: step.clone(),
+                packages: packages.clone(),
+                keys: self.keys(scope, keys).await?,
+                kept: None,
+            },
+            PlannedStep::Containerfile { step, containerfile, context } => {
+                let mut entries = Vec::new();
+                for entry in context.iter() {
+                    entries.push(context_entry(scope, entry).await?);
+                }
+                StepAction::Containerfile {
+                    context: self.pack(scope, epoch, entries).await?,
+                    containerfile: containerfile.to_string(),
+                    args: step.args.clone(),
+                    target: step.target.clone(),
+                    secrets: step.secrets.clone(),
+                }
+            }
+            PlannedStep::Files { listing, delete, .. } => {
+                let entries = listing.entries().into_iter().map(layer_entry).collect();
+                StepAction::Files { entries: self.pack(scope, epoch, entries).await?, delete: delete.clone() }
+            }
+        })
+    }
+
+    /// Packs a context. A large one is pushed, and pinned until the run is over.
+    async fn pack(
+        &self,
+        scope: &RunScope<'_>,
+        epoch: Timestamp,
+        entries: Vec<PackEntry>,
+    ) -> Result<Context, ControlError> {
+        let source = scope.mirror.repository();
+        if entries.iter().map(PackEntry::size).sum::<u64>() <= INLINE_LIMIT {
+            let tar = source.pack(entries, epoch, Vec::new()).await?;
+            return Ok(Context::Inline { tar: STANDARD.encode(tar) });
+        }
+        let repository = contexts(scope)?;
+        let packed = Packing::new(&self.settings.scratch)
+            .map_err(|source| file("make a file for a context", source))?;
+        let packed = source.pack(entries, epoch, packed).await?;
+        let (path, digest, size) = packed.finish().map_err(|source| file("write a context", source))?;
+        let blob = BlobRef { repository, digest, size };
+        self.hosting.push_file(&blob, &path).await?;
+        let held = [(blob.repository.clone(), blob.digest.clone())];
+        self.hosting.pin(&pins::contexts(scope.run), &held).await?;
+        Ok(Context::Blob(blob))
+    }
+
+    async fn keys(
+        &self,
+        scope: &RunScope<'_>,
+        keys: &BTreeMap<TreePath, ContentId>,
+    ) -> Result<BTreeMap<String, String>, ControlError> {
+        let mut encoded = BTreeMap::new();
+        for (path, content) in keys {
+            let bytes = scope.mirror.repository().read(content, KEY_LIMIT).await?;
+            encoded.insert(path.to_string(), STANDARD.encode(bytes));
+        }
+        Ok(encoded)
+    }
+}
+
+/// What a node's job does.
+pub(crate) fn image_task(node: &Node, base: Base, steps: Vec<StepOrder>, lanes: Vec<LaneOrder>) -> Task {
+    Task::Image(ImageTask {
+        node: node.id.name.to_string(),
+        variant: node.variant().cloned(),
+        platform: node.id.platform.clone(),
+        repository: node.repository.clone(),
+        base_key: base_key(node, &base, &steps),
+        base,
+        steps,
+        epoch: node.epoch,
+        labels: (*node.labels).clone(),
+        lanes,
+    })
+}
+
+/// What comes from outside and has no step here is recorded as it is mirrored: under the key of the base.
+fn base_key(node: &Node, base: &Base, steps: &[StepOrder]) -> Option<Digest> {
+    let is_mirrored = matches!(base, Base::External { .. }) && steps.is_empty() && node.path.is_empty();
+    is_mirrored.then(|| node.root_key.clone())
+}
+
+async fn context_entry(scope: &RunScope<'_>, entry: &ContextEntry) -> Result<PackEntry, ControlError> {
+    let kind = if entry.kind == EntryKind::Link {
+        let target = scope.mirror.repository().read(&entry.content, LINK_LIMIT).await?;
+        PackKind::Link(String::from_utf8_lossy(&target).into_owned())
+    } else {
+        PackKind::Content(entry.content.clone(), entry.size)
+    };
+    let mode = if entry.kind == EntryKind::Executable { EXECUTABLE_MODE } else { FILE_MODE };
+    Ok(PackEntry { path: entry.path.to_string(), mode, user: 0, group: 0, xattrs: BTreeMap::new(), kind })
+}
+
+fn layer_entry(entry: &LayerEntry) -> PackEntry {
+    PackEntry {
+        path: entry.path.to_string(),
+        mode: match &entry.kind {
+            LayerKind::File { mode, .. }
+            | LayerKind::Directory { mode }
+            | LayerKind::HardLink { mode, .. } => *mode,
+            LayerKind::Link { .. } => LINK_MODE,
+        },
+        xattrs: entry.xattrs.clone(),
+        user: entry.owner.user,
+        group: entry.owner.group,
+        kind: match &entry.kind {
+            LayerKind::File { content: Content::Git { id, size }, .. } => {
+                PackKind::Content(id.clone(), *size)
+            }
+            LayerKind::File { content: Content::Rendered { bytes, .. }, .. } => {
+                PackKind::Bytes(Arc::clone(bytes))
+            }
+            LayerKind::Link { target } => PackKind::Link(target.clone()),
+            LayerKind::HardLink { target, .. } => PackKind::HardLink(target.to_string()),
+            LayerKind::Directory { .. } => PackKind::Directory,
+        },
+    }
+}
+
+fn file(operation: &'static str, source: std::io::Error) -> ControlError {
+    ControlError::File { operation, source }
+}
+
+/// The repository for a source's contexts.
+fn contexts(scope: &RunScope<'_>) -> Result<RepoName, ControlError> {
+    let name = format!("{}/contexts", scope.source);
+    name.parse().map_err(|source| ControlError::Hosting(HostingError::Name { source }))
+}
+
+/// Epochs have whole seconds: tar and OCI clients cut the rest.
+fn whole_second(now: Timestamp) -> Timestamp {
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}

@@ -1,0 +1,329 @@
+//! Performs what the schedule asks for, and tells it what became of that. Everything that takes time is a future in one
+//! set, which is polled as long as anything is outstanding.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use edgewright_job::{Admission, Demand, Permit};
+use edgewright_model::Digest;
+use edgewright_model::duration::Span;
+use edgewright_model::outcome::JobFailure;
+use edgewright_model::run::{NodeState, RunNumber};
+use edgewright_model::spec::Lane;
+use edgewright_plan::graph::Node;
+use edgewright_plan::history::VerdictKey;
+use edgewright_plan::{Graph, NodeId};
+use edgewright_process::Clock;
+use edgewright_store::Store;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::prepare::Prepared;
+use super::rows;
+use super::schedule::{Action, End, Event, Job, Limits, Schedule};
+use super::scope::Scope;
+use super::work::{Pending, Work};
+use crate::ControlError;
+use crate::events::{Events, RunEventKind};
+use crate::jobs::Jobs;
+
+/// Sleeps are cut so that a clock that was set is noticed.
+const LONGEST_SLEEP: Duration = Duration::from_mins(1);
+
+/// Works on the nodes of planned runs.
+#[derive(Debug, Clone)]
+pub(crate) struct Engine {
+    pub(crate) store: Store,
+    pub(crate) jobs: Jobs,
+    pub(crate) clock: Clock,
+    pub(crate) events: Events,
+    pub(crate) limits: Limits,
+    /// How long others have for a verdict, where the image does not say.
+    pub(crate) external_within: Span,
+}
+
+/// What became of an action.
+enum Done {
+    Admitted(Job, Permit),
+    Deferred(Job, Timestamp),
+    Refused(Job, Option<Box<Work>>, JobFailure),
+    Stopped(Job),
+    Worked(NodeId, Box<Work>),
+    Compared(VerdictKey),
+    Judged(NodeId, Box<Pending>),
+    Settled(NodeId),
+    Checked { posted: Vec<NodeId>, newer: Option<RunNumber> },
+}
+
+type Outstanding<'a> = FuturesUnordered<BoxFuture<'a, Result<Done, ControlError>>>;
+
+/// One run while its jobs are done.
+struct Execution<'a> {
+    engine: &'a Engine,
+    scope: &'a Scope,
+    prepared: &'a Prepared,
+    /// Ends all jobs: the run is cancelled, the server shuts down, or something broke.
+    stop: &'a CancellationToken,
+    schedule: Schedule,
+    outstanding: Outstanding<'a>,
+    /// Of jobs that were admitted and not started yet.
+    permits: BTreeMap<Job, Permit>,
+    /// What is not recorded yet.
+    pending: BTreeMap<NodeId, Pending>,
+    /// The manifests of nodes that wait for verdicts of others.
+    manifests: BTreeMap<NodeId, Digest>,
+    wake: Option<Timestamp>,
+    is_done: bool,
+}
+
+impl Engine {
+    /// Works until no node waits or runs. Stopped, it ends its jobs, records what they made and returns.
+    ///
+    /// # Errors
+    /// [`ControlError::Stopped`] where the run was stopped; the database.
+    pub(crate) async fn execute(&self, scope: &Scope, prepared: &Prepared) -> Result<(), ControlError> {
+        let rows = self.store.own_nodes(scope.run.number).await?;
+        let stop = scope.cancel.child_token();
+        let mut execution = Execution {
+            engine: self,
+            scope,
+            prepared,
+            stop: &stop,
+            schedule: Schedule::new(rows::facts(&rows, prepared), self.limits),
+            outstanding: FuturesUnordered::new(),
+            permits: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            manifests: BTreeMap::new(),
+            wake: None,
+            is_done: false,
+        };
+        let result = execution.run().await;
+        if result.is_err() {
+            // A dropped job is killed without clearing away: let all of them end.
+            stop.cancel();
+            while execution.outstanding.next().await.is_some() {}
+        }
+        result
+    }
+
+    pub(crate) fn tell(&self, scope: &Scope, id: &NodeId, state: NodeState, failure: Option<JobFailure>) {
+        let kind =
+            RunEventKind::Node { node: id.name.to_string(), platform: id.platform.clone(), state, failure };
+        self.events.send(scope.run.number, kind);
+    }
+}
+
+/// A node of the run's graph.
+pub(crate) fn node_of<'g>(graph: &'g Graph, id: &NodeId) -> Result<&'g Node, ControlError> {
+    graph.nodes.get(id).ok_or(ControlError::Broken { what: "a scheduled node is not in the graph" })
+}
+
+impl Execution<'_> {
+    async fn run(&mut self) -> Result<(), ControlError> {
+        self.feed(Event::Started)?;
+        let cancel = self.scope.cancel.clone();
+        while !self.is_done {
+            let pause = self.pause();
+            let event = tokio::select! {
+                Some(done) = self.outstanding.next() => self.take(done?),
+                () = tokio::time::sleep(pause), if self.wake.is_some() => Event::Tick,
+                () = cancel.cancelled(), if !self.stop.is_cancelled() => Event::Stop,
+            };
+            self.feed(event)?;
+        }
+        if cancel.is_cancelled() { Err(ControlError::Stopped) } else { Ok(()) }
+    }
+
+    fn pause(&self) -> Duration {
+        let pause = self.wake.map(|at| at.duration_since(self.engine.clock.now()));
+        pause.map_or(LONGEST_SLEEP, |pause| pause.try_into().unwrap_or(Duration::ZERO)).min(LONGEST_SLEEP)
+    }
+
+    /// Keeps what a finished action brought, and gives the event of it.
+    fn take(&mut self, done: Done) -> Event {
+        match done {
+            Done::Admitted(job, permit) => {
+                self.permits.insert(job.clone(), permit);
+                Event::Admitted(job)
+            }
+            Done::Deferred(job, until) => Event::Deferred { job, until },
+            Done::Refused(job, work, failure) => {
+                if let (Job::Node(id), Some(work)) = (&job, work) {
+                    self.pending.insert(id.clone(), Pending::of(*work));
+                }
+                Event::Refused { job, kind: failure.kind }
+            }
+            Done::Stopped(job) => Event::Stopped(job),
+            Done::Worked(node, work) => {
+                let end = work.end();
+                self.pending.insert(node.clone(), Pending::of(*work));
+                Event::JobEnded { node, end }
+            }
+            Done::Compared(verdict) => Event::Compared(verdict),
+            Done::Judged(node, pending) => {
+                let judgement = pending.judged.judgement();
+                self.manifests.extend(pending.manifest.clone().map(|digest| (node.clone(), digest)));
+                self.pending.insert(node.clone(), *pending);
+                Event::Judged { node, judgement }
+            }
+            Done::Settled(node) => Event::Settled(node),
+            Done::Checked { posted, newer } => Event::VerdictsChecked { posted, newer },
+        }
+    }
+
+    fn feed(&mut self, event: Event) -> Result<(), ControlError> {
+        self.wake = None;
+        for action in self.schedule.handle(event, self.engine.clock.now()) {
+            self.perform(action)?;
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, action: Action) -> Result<(), ControlError> {
+        let future = match action {
+            Action::Admit(job) => self.admit(job)?,
+            Action::Start(id) => self.start(id)?,
+            Action::Compare { verdict, node } => self.compare(verdict, &node)?,
+            Action::Judge(id) => self.judge(id)?,
+            Action::Settle { node, end } => self.settle(node, end)?,
+            Action::CheckVerdicts => self.check_verdicts(),
+            Action::WakeAt(at) => return Ok(self.wake = Some(at)),
+            Action::Stop => return Ok(self.stop.cancel()),
+            Action::Done => return Ok(self.is_done = true),
+        };
+        self.outstanding.push(future);
+        Ok(())
+    }
+}
+
+type Answer<'a> = BoxFuture<'a, Result<Done, ControlError>>;
+
+impl<'a> Execution<'a> {
+    fn admit(&self, job: Job) -> Result<Answer<'a>, ControlError> {
+        let (engine, scope, prepared, stop) = (self.engine, self.scope, self.prepared, self.stop);
+        let node = match &job {
+            Job::Node(id) => Some(node_of(&prepared.graph, id)?),
+            Job::Comparison(_) => None,
+        };
+        let admit = async move {
+            let demand = match (&job, node) {
+                (Job::Comparison(verdict), _) => Demand { lanes: vec![verdict.lane], ..Demand::default() },
+                (Job::Node(_), None) => Demand::default(),
+                (Job::Node(id), Some(node)) => {
+                    let planned = prepared.plan.nodes.get(id);
+                    engine.jobs.demand(scope.run.source, planned, node).await?
+                }
+            };
+            let jobs = scope.jobs(prepared.name(), stop);
+            match engine.jobs.ask(&jobs, demand).await {
+                Ok(Admission::Now(permit)) => Ok(Done::Admitted(job, permit)),
+                Ok(Admission::Later { reason, retry_after }) => {
+                    tracing::info!(run.number = scope.run.number.0, reason, "a job has to wait");
+                    let until = engine.clock.now().checked_add(retry_after).unwrap_or(Timestamp::MAX);
+                    Ok(Done::Deferred(job, until))
+                }
+                Ok(Admission::Never(failure)) => {
+                    let work = match node {
+                        Some(node) => Some(Box::new(engine.refuse(scope, node, failure.clone()).await?)),
+                        None => None,
+                    };
+                    Ok(Done::Refused(job, work, failure))
+                }
+                Err(ControlError::Stopped) => Ok(Done::Stopped(job)),
+                Err(error) => Err(error),
+            }
+        };
+        Ok(admit.boxed())
+    }
+
+    fn permit(&mut self, job: &Job) -> Result<Permit, ControlError> {
+        self.permits.remove(job).ok_or(ControlError::Broken { what: "a job starts without a permit" })
+    }
+
+    fn start(&mut self, id: NodeId) -> Result<Answer<'a>, ControlError> {
+        let (engine, scope, prepared, stop) = (self.engine, self.scope, self.prepared, self.stop);
+        let node = node_of(&prepared.graph, &id)?;
+        let job = Job::Node(id.clone());
+        let permit = self.permit(&job)?;
+        let work = async move {
+            match engine.work(scope, prepared, (node, permit), stop).await {
+                Ok(work) => Ok(Done::Worked(id, Box::new(work))),
+                Err(ControlError::Stopped) => Ok(Done::Stopped(job)),
+                Err(error) => Err(error),
+            }
+        };
+        Ok(work.boxed())
+    }
+
+    fn compare(&mut self, verdict: VerdictKey, id: &NodeId) -> Result<Answer<'a>, ControlError> {
+        let (engine, scope, prepared, stop) = (self.engine, self.scope, self.prepared, self.stop);
+        let node = node_of(&prepared.graph, id)?;
+        let job = Job::Comparison(verdict.clone());
+        let permit = self.permit(&job)?;
+        let compare = async move {
+            match engine.compare(scope, prepared, (node, &verdict, permit), stop).await {
+                Ok(()) => Ok(Done::Compared(verdict)),
+                Err(ControlError::Stopped) => Ok(Done::Stopped(job)),
+                Err(error) => Err(error),
+            }
+        };
+        Ok(compare.boxed())
+    }
+
+    fn judge(&mut self, id: NodeId) -> Result<Answer<'a>, ControlError> {
+        let (engine, scope, prepared) = (self.engine, self.scope, self.prepared);
+        let node = node_of(&prepared.graph, &id)?;
+        let work = self.pending.remove(&id).and_then(|pending| pending.work);
+        // Comparisons that end while this is being judged are judged again.
+        let compared = self.schedule.compared().clone();
+        let judge = async move {
+            let pending = engine.judge(scope, prepared, node, (work, &compared)).await?;
+            Ok(Done::Judged(id, Box::new(pending)))
+        };
+        Ok(judge.boxed())
+    }
+
+    fn settle(&mut self, id: NodeId, end: End) -> Result<Answer<'a>, ControlError> {
+        let (engine, scope) = (self.engine, self.scope);
+        let node = node_of(&self.prepared.graph, &id)?;
+        let pending = self.pending.remove(&id).unwrap_or_default();
+        let settle = async move {
+            engine.settle(scope, node, &pending, end).await?;
+            Ok(Done::Settled(id))
+        };
+        Ok(settle.boxed())
+    }
+
+    /// Whether others posted verdicts that nodes wait for, and whether a newer run of the source waits for this one.
+    fn check_verdicts(&self) -> Answer<'a> {
+        let (engine, scope, prepared) = (self.engine, self.scope, self.prepared);
+        let awaiting: Vec<(NodeId, Digest)> = self
+            .schedule
+            .awaiting()
+            .filter_map(|id| Some((id.clone(), self.manifests.get(id)?.clone())))
+            .collect();
+        let check = async move {
+            let digests = awaiting.iter().map(|(_, digest)| digest).collect();
+            let verdicts = engine.store.newest_verdicts(&digests).await?;
+            let is_posted = |(id, digest): &(NodeId, Digest)| {
+                let lanes = prepared.graph.nodes.get(id).map_or(&[][..], |node| &node.lanes);
+                let external = lanes.iter().filter(|lane| lane.lane == Lane::External);
+                let keys: Vec<&Digest> = external.map(|lane| &lane.check_set).collect();
+                verdicts.iter().map(|row| &row.verdict).any(|verdict| {
+                    verdict.lane == Lane::External
+                        && verdict.manifest.digest == *digest
+                        && keys.contains(&&verdict.check_set)
+                })
+            };
+            let posted = awaiting.iter().filter(|node| is_posted(node)).map(|(id, _)| id.clone()).collect();
+            let open = engine.store.open_runs().await?;
+            let newer =
+                open.iter().find(|run| run.source == scope.run.source && run.number > scope.run.number);
+            Ok(Done::Checked { posted, newer: newer.map(|run| run.number) })
+        };
+        check.boxed()
+    }
+}

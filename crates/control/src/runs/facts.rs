@@ -1,0 +1,73 @@
+//! What judging needs to know of one node, loaded from the store.
+
+use std::collections::BTreeSet;
+
+use edgewright_model::Digest;
+use edgewright_model::order::ManifestRef;
+use edgewright_model::verdict::{LaneResult, Verdict};
+use edgewright_plan::Graph;
+use edgewright_plan::graph::Node;
+use edgewright_store::{Store, StoreError};
+
+use super::inherit::Representatives;
+use super::judge::Known;
+
+/// What is known about a node's lanes.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    pub(crate) known: Known,
+    pub(crate) representatives: Representatives,
+}
+
+impl Facts {
+    /// What is recorded about some manifests, and about the node's representatives.
+    pub(crate) async fn load(
+        store: &Store,
+        graph: &Graph,
+        node: &Node,
+        mut digests: BTreeSet<&Digest>,
+    ) -> Result<Self, StoreError> {
+        let representatives = representatives(store, graph, node).await?;
+        digests.extend(representatives.values().map(|(_, manifest)| &manifest.digest));
+        let known = if digests.is_empty() {
+            Known::default()
+        } else {
+            Known::of(store.newest_verdicts(&digests).await?)
+        };
+        Ok(Self { known, representatives })
+    }
+}
+
+/// The manifests whose verdicts matter for judging a node whose job just found `fresh` ones. None of them where every lane
+/// passed: the usual case reads nothing.
+pub(crate) fn needed<'a>(
+    node: &Node,
+    manifest: &'a ManifestRef,
+    last_good: Option<&'a ManifestRef>,
+    fresh: &[Verdict],
+) -> BTreeSet<&'a Digest> {
+    let is_fresh = |lane| fresh.iter().any(|verdict| verdict.lane == lane);
+    let is_recorded = node.lanes.iter().any(|lane| !is_fresh(lane.lane));
+    let mut digests = BTreeSet::new();
+    if is_recorded {
+        digests.insert(&manifest.digest);
+    }
+    if is_recorded || fresh.iter().any(|verdict| verdict.result != LaneResult::Passed) {
+        digests.extend(last_good.map(|good| &good.digest));
+    }
+    digests
+}
+
+async fn representatives(store: &Store, graph: &Graph, node: &Node) -> Result<Representatives, StoreError> {
+    let wanted: Vec<&Node> =
+        node.lanes.iter().filter_map(|lane| graph.nodes.get(lane.inherit.as_ref()?)).collect();
+    if wanted.is_empty() {
+        return Ok(Representatives::new());
+    }
+    let built = store.built(&wanted.iter().map(|node| &node.key).collect()).await?;
+    let representative = |node: &&Node| {
+        let manifest = built.get(&node.key)?;
+        Some((node.id.clone(), (node.variant()?.clone(), manifest.clone())))
+    };
+    Ok(wanted.iter().filter_map(representative).collect())
+}

@@ -1,0 +1,88 @@
+//! What is known that matters to a plan: builds, where variants are, verdicts.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use edgewright_model::Digest;
+use edgewright_model::names::VariantName;
+use edgewright_model::outcome::FailureKind;
+use edgewright_model::run::Trigger;
+use edgewright_model::spec::Exception;
+use edgewright_model::verdict::LaneResult;
+use edgewright_plan::history::PreviousBuild;
+use edgewright_plan::{Graph, History};
+use edgewright_store::results::VerdictRow;
+use edgewright_store::standing::Head;
+use jiff::Timestamp;
+
+use super::judge::{Findings, Known, Rules, judge_known, key_of};
+use super::prepare::Planner;
+use super::scope::Scope;
+use crate::ControlError;
+use crate::releases::newest::Released;
+use crate::verdicts::day;
+
+/// The history of a graph, and what else was found on the way.
+pub(super) struct Loaded {
+    pub(super) history: History,
+    pub(super) findings: Findings,
+    pub(super) heads: Vec<Head>,
+    pub(super) released: Arc<Released>,
+}
+
+impl Planner {
+    /// What is known that matters to a graph. A run that somebody asked for forgets failures: it tries again.
+    pub(super) async fn load_history(
+        &self,
+        scope: &Scope,
+        graph: &Graph,
+        exceptions: &[Exception],
+    ) -> Result<Loaded, ControlError> {
+        let run = &scope.run;
+        let keys = graph.keys();
+        let (builds, heads) =
+            tokio::try_join!(self.store.built(&keys), self.store.heads(run.source, &run.branch))?;
+        let mut history = History { builds, ..History::default() };
+        self.add_heads(&mut history, graph, &heads);
+        // The last good digests are compared with; they may have other keys.
+        let released = self.releases.newest(run.source, &run.branch).await?;
+        let manifests = history.builds.values().chain(released.good.values());
+        let digests: BTreeSet<&Digest> = manifests.map(|build| &build.digest).collect();
+        let verdicts = self.store.newest_verdicts(&digests).await?;
+        for row in &verdicts {
+            add_verdict(&mut history, row, run.trigger);
+        }
+        let rules = Rules { exceptions, today: day(self.clock.now()) };
+        let findings = judge_known(graph, rules, &Known::of(verdicts), &released.good, &mut history);
+        Ok(Loaded { history, findings, heads, released })
+    }
+
+    /// What variants had before. What was retired is shown for a while, and then forgotten.
+    fn add_heads(&self, history: &mut History, graph: &Graph, heads: &[Head]) {
+        let grace = self.clock.now().checked_sub(self.retired_for).unwrap_or(Timestamp::MIN);
+        let declared: BTreeSet<&VariantName> =
+            graph.nodes.keys().filter_map(|id| id.name.variant()).collect();
+        for head in heads {
+            let is_forgotten = head.retired_at.is_some_and(|at| at < grace);
+            if declared.contains(&head.variant) || !is_forgotten {
+                let build = PreviousBuild { key: head.key.clone(), manifest: head.digest.clone() };
+                let platforms = history.variants.entry(head.variant.clone()).or_default();
+                platforms.insert(head.platform.clone(), build);
+            }
+        }
+    }
+}
+
+/// Adds a verdict that is newer than those of the same key before it.
+fn add_verdict(history: &mut History, row: &VerdictRow, trigger: Trigger) {
+    let key = key_of(&row.verdict);
+    history.passed.remove(&key);
+    history.failed.remove(&key);
+    match &row.verdict.result {
+        LaneResult::Passed => drop(history.passed.insert(key)),
+        LaneResult::Failed { kind: FailureKind::Image, message } if trigger != Trigger::Manual => {
+            history.failed.insert(key, message.clone());
+        }
+        LaneResult::Failed { .. } => {}
+    }
+}

@@ -1,0 +1,66 @@
+//! Finds open runs that nothing drives, and drives the oldest of each source.
+
+use std::time::Duration;
+
+use edgewright_model::error::Chain;
+use edgewright_model::run::RunState;
+use edgewright_store::runs::RunRow;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+
+use super::Runs;
+use crate::ControlError;
+use crate::reconcile::{Outcome, Reconciler};
+
+/// How often open runs are looked for at least.
+const PERIOD: Duration = Duration::from_secs(5);
+
+impl Reconciler for Runs {
+    fn name(&self) -> String {
+        "runs".to_owned()
+    }
+
+    fn period(&self) -> Duration {
+        PERIOD
+    }
+
+    fn reconcile(&self) -> BoxFuture<'_, Result<Outcome, ControlError>> {
+        async {
+            let mut done = Vec::new();
+            for run in self.0.store.open_runs().await? {
+                if self.begin(&run) {
+                    done.push(format!("started run {}", run.number));
+                    let (runs, name) = (self.clone(), format!("run {}", run.number));
+                    self.0.tasks.spawn(name, async move { runs.drive_in_turn(run).await });
+                } else if run.state == RunState::Queued && run.cancel_requested_at.is_some() {
+                    // It need not wait for its turn.
+                    self.end(&run, RunState::Cancelled, "cancelled").await?;
+                    done.push(format!("cancelled run {}", run.number));
+                }
+            }
+            Ok(if done.is_empty() { Outcome::idle() } else { Outcome::done(done.join(", ")) })
+        }
+        .boxed()
+    }
+}
+
+impl Runs {
+    /// Whether the caller may drive a run: one of each source at a time, and only of configured ones.
+    fn begin(&self, run: &RunRow) -> bool {
+        self.0.sources.get(run.source).is_some() && self.0.state().driving.insert(run.source)
+    }
+
+    async fn drive_in_turn(&self, run: RunRow) {
+        if let Err(error) = self.drive(run.number).await
+            && !matches!(error, ControlError::Stopped)
+        {
+            tracing::error!(run.number = run.number.0, error = %Chain(&error), "run is stuck, will retry");
+            tokio::select! {
+                () = tokio::time::sleep(self.0.retry.pause(1)) => {}
+                () = self.0.tasks.token().cancelled() => {}
+            }
+        }
+        self.0.state().driving.remove(&run.source);
+        self.0.wake.wake("a run ended");
+    }
+}

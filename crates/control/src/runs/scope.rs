@@ -1,0 +1,30 @@
+//! The run that is driven: passed to whatever works on it, stored nowhere.
+
+use std::sync::Arc;
+
+use edgewright_model::names::SourceName;
+use edgewright_store::runs::RunRow;
+use tokio_util::sync::CancellationToken;
+
+use super::selection::Selection;
+use crate::jobs::RunScope;
+use crate::sources::Watched;
+
+/// A run, and where its commit is.
+#[derive(Debug)]
+pub(crate) struct Scope {
+    /// As it was when this pass began.
+    pub(crate) run: RunRow,
+    pub(crate) watched: Arc<Watched>,
+    /// What of the plan is done; absent: all of it.
+    pub(crate) selection: Option<Selection>,
+    /// Fires when the run is cancelled, and at shutdown.
+    pub(crate) cancel: CancellationToken,
+}
+
+impl Scope {
+    /// For the jobs of a run whose definition has this name.
+    pub(crate) fn jobs<'a>(&'a self, source: &'a SourceName, cancel: &'a CancellationToken) -> RunScope<'a> {
+        RunScope { run: self.run.number, source, mirror: &self.watched.mirror, cancel }
+    }
+}

@@ -1,0 +1,50 @@
+//! Cancelling runs. A request is a column of the run, so that it outlives the process that took it: from then on no job of
+//! the run starts, nothing of it is released, and the only state that follows is `cancelled`.
+
+use edgewright_model::run::RunNumber;
+use jiff::Timestamp;
+
+use crate::audit::{self, NewAuditEntry};
+use crate::error::Operation as _;
+use crate::{Store, StoreError};
+
+impl Store {
+    /// Records that a run shall be cancelled, with its row of the audit trail; false where it is too late, because the run
+    /// is over. A second request changes nothing.
+    pub async fn request_cancel(
+        &self,
+        number: RunNumber,
+        (entry, now): (&NewAuditEntry, Timestamp),
+    ) -> Result<bool, StoreError> {
+        let mut write = self.write().await?;
+        let done = sqlx::query(
+            "UPDATE runs SET cancel_requested_at = coalesce(cancel_requested_at, ?)
+             WHERE number = ? AND state IN ('queued', 'preparing', 'running', 'releasing')",
+        )
+        .bind(now.to_string())
+        .bind(number.0)
+        .execute(&mut *write)
+        .await
+        .doing("request a cancel")?;
+        if done.rows_affected() != 1 {
+            return Ok(false);
+        }
+        audit::note(&mut write, entry, now).await?;
+        write.commit().await.doing("commit a cancel")?;
+        Ok(true)
+    }
+
+    /// Cancels what is left of a run's nodes.
+    pub async fn cancel_nodes(&self, number: RunNumber, now: Timestamp) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE run_nodes SET state = 'cancelled', phase = NULL, failure = NULL, not_before = NULL, finished_at = ?
+             WHERE run = ? AND state IN ('waiting', 'running')",
+        )
+        .bind(now.to_string())
+        .bind(number.0)
+        .execute(&self.pool)
+        .await
+        .doing("cancel nodes")?;
+        Ok(())
+    }
+}
