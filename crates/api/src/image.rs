@@ -239,11 +239,20 @@ pub struct VerdictView {
     /// The check set.
     #[schema(value_type = String)]
     pub check_set: Digest,
-    /// Digest of the check runner.
-    #[schema(value_type = String)]
-    pub runner: Digest,
+    /// Whether it counts today. Otherwise the lane is run in another way by now, and will be run again.
+    #[serde(default = "is_current_by_default")]
+    pub is_current: bool,
     /// How the machine was made.
     pub profile: String,
+    /// Semantic version of what judged the checks.
+    #[serde(default)]
+    pub semantics: u32,
+    /// Digest of the check runner, where one took part.
+    #[schema(value_type = Option<String>)]
+    pub runner: Option<Digest>,
+    /// The host's name.
+    #[serde(default)]
+    pub host: Option<String>,
     /// `ran`, `inherited` or `external`.
     pub origin: String,
     /// The run that it belongs to.
@@ -259,6 +268,11 @@ pub struct VerdictView {
     /// Journal, failed units, output: blobs in the manifest's repository.
     #[schema(value_type = Vec<Object>)]
     pub evidence: Vec<Evidence>,
+}
+
+/// An older server shows nothing else.
+const fn is_current_by_default() -> bool {
+    true
 }
 
 /// Where clients reach a registry.

@@ -15,5 +15,5 @@ mod probe;
 mod protocol;
 mod runner;
 
-pub use protocol::{ORDER_VERSION, RunLine, RunOrder, RunSummary, UnfitOrder};
+pub use protocol::{ORDER_VERSION, RUNNER_SEMANTICS, RunLine, RunOrder, RunSummary, UnfitOrder};
 pub use runner::run;

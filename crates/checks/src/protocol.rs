@@ -10,6 +10,11 @@ use serde::{Deserialize, Serialize};
 /// The version of orders that this runner understands.
 pub const ORDER_VERSION: u32 = 1;
 
+/// The semantic version of the checks: part of every verdict's identity. Raise it when the same check on the same image may
+/// have another result than before, and every lane with a machine runs again. What only changes messages, output, speed
+/// or the binary's bytes leaves it.
+pub const RUNNER_SEMANTICS: u32 = 1;
+
 /// What the runner is told.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunOrder {

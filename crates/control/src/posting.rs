@@ -7,7 +7,7 @@ use edgewright_model::outcome::FailureKind;
 use edgewright_model::reference::RepoName;
 use edgewright_model::run::RunNumber;
 use edgewright_model::spec::Lane;
-use edgewright_model::verdict::{LaneInputs, LaneResult, Note, Verdict, VerdictOrigin};
+use edgewright_model::verdict::{LaneInputs, LaneResult, Note, RecordedOn, Verdict, VerdictOrigin};
 use edgewright_process::Clock;
 use edgewright_store::nodes::NodeRow;
 use edgewright_store::{Store, StoreError};
@@ -18,8 +18,6 @@ use crate::context::OperationContext;
 use crate::hosting::Hosting;
 use crate::releases::referrers;
 
-/// How machines of the external lane are made: nobody here knows.
-const PROFILE: &str = "external";
 /// The longest message, in characters.
 const MESSAGE_LIMIT: usize = 2000;
 
@@ -239,7 +237,8 @@ fn verdict(post: VerdictPost, check_set: Digest, repository: RepoName) -> Verdic
         lane: Lane::External,
         manifest: ManifestRef { repository, digest },
         check_set,
-        inputs: LaneInputs { runner: Digest::of(PROFILE), profile: PROFILE.to_owned(), from: None },
+        inputs: LaneInputs::external(),
+        recorded_on: RecordedOn::default(),
         result,
         checks: Vec::new(),
         evidence: Vec::new(),

@@ -184,6 +184,8 @@ async fn results(good: &dyn Executor) {
     assert_eq!(Some(&verdict.manifest), first.builds.last().map(|build| &build.manifest));
     assert_eq!((verdict.lane, &verdict.check_set), (Lane::Container, &task.lanes[0].check_set));
     assert_eq!(verdict.result, LaneResult::Passed);
+    let profile = good.lane_profile(Lane::Container).expect("the lane is run here");
+    assert_eq!(verdict.inputs, profile.inputs(None), "verdicts have the inputs that the executor announces");
     assert!(events.iter().any(|event| matches!(event, JobEvent::Phase { .. })));
     assert!(!events.iter().any(|event| matches!(event, JobEvent::Outcome(_))));
 }

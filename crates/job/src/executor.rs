@@ -8,6 +8,7 @@ use std::time::Duration;
 use edgewright_model::order::JobRequest;
 use edgewright_model::outcome::{JobEvent, JobFailure, JobOutcome};
 use edgewright_model::spec::Lane;
+use edgewright_model::verdict::LaneProfile;
 use edgewright_process::CancellationToken;
 use tokio::sync::mpsc;
 
@@ -41,6 +42,9 @@ pub trait Executor: fmt::Debug + Send + Sync {
         events: mpsc::Sender<JobEvent>,
         cancel: CancellationToken,
     ) -> BoxFuture<'_, Result<JobOutcome, ExecutorError>>;
+
+    /// How a lane is run here: verdicts of its jobs have these inputs. None: this executor cannot run the lane.
+    fn lane_profile(&self, lane: Lane) -> Option<LaneProfile>;
 
     /// How many jobs run at the same time, and how many could.
     fn capacity(&self) -> Capacity;

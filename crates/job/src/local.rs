@@ -8,12 +8,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use edgewright_lab::{EngineSettings, reap_job};
+use edgewright_lab::{EngineSettings, lane_profile, reap_job};
 use edgewright_model::Digest;
 use edgewright_model::order::{
     JOB_ENVIRONMENT, JobId, JobOrder, JobRequest, ORDER_VERSION, StepAction, Task,
 };
 use edgewright_model::outcome::{JobEvent, JobOutcome, Phase};
+use edgewright_model::spec::Lane;
+use edgewright_model::verdict::LaneProfile;
 use edgewright_process::{CancellationToken, Command, CommandError, ProcessContext, Stream};
 use tokio::sync::mpsc;
 
@@ -58,6 +60,8 @@ pub struct LocalSettings {
     pub native: Option<JobWorker>,
     /// What this machine gives to jobs.
     pub admission: AdmissionSettings,
+    /// How jobs run lanes.
+    pub lanes: fn(Lane) -> Option<LaneProfile>,
 }
 
 impl LocalSettings {
@@ -74,6 +78,7 @@ impl LocalSettings {
             secrets: BuildSecrets::default(),
             native: None,
             admission,
+            lanes: lane_profile,
         }
     }
 }
@@ -221,6 +226,10 @@ impl Executor for LocalExecutor {
                 None => self.run_child(order, events, cancel).await,
             }
         })
+    }
+
+    fn lane_profile(&self, lane: Lane) -> Option<LaneProfile> {
+        (self.settings.lanes)(lane)
     }
 
     fn capacity(&self) -> Capacity {

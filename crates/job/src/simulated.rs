@@ -7,10 +7,12 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use answers::{Tiny, empty, failure, verdict};
+use answers::{Machine, Tiny, empty, failure, verdict};
 use edgewright_model::names::CheckId;
 use edgewright_model::order::{Base, ImageTask, JobOrder, JobRequest, ManifestRef, RegistryAccess, Task};
 use edgewright_model::outcome::{FailureKind, JobEvent, JobFailure, JobOutcome, Phase};
+use edgewright_model::spec::Lane;
+use edgewright_model::verdict::LaneProfile;
 use edgewright_process::{CancellationToken, Ended};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc};
@@ -98,14 +100,36 @@ impl Default for SimulatedExecutor {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     default: Behaviour,
     scripts: BTreeMap<String, VecDeque<Behaviour>>,
     version: Option<String>,
+    semantics: u32,
+    host: String,
     refusals: VecDeque<Refusal>,
     demands: Vec<Demand>,
     ran: Vec<JobOrder>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            default: Behaviour::default(),
+            scripts: BTreeMap::new(),
+            version: None,
+            semantics: 1,
+            host: "simulated".to_owned(),
+            refusals: VecDeque::new(),
+            demands: Vec::new(),
+            ran: Vec::new(),
+        }
+    }
+}
+
+/// How lanes are simulated, with a semantic version of the checks.
+pub fn simulated_profile(semantics: u32) -> LaneProfile {
+    LaneProfile { name: "simulated".to_owned(), semantics }
 }
 
 impl SimulatedExecutor {
@@ -153,6 +177,16 @@ impl SimulatedExecutor {
     /// The version of every package that locks find from now on; `1.0-1` before.
     pub fn offer(&self, version: &str) {
         self.lock().version = Some(version.to_owned());
+    }
+
+    /// Runs checks with this semantic version from now on; 1 before.
+    pub fn upgrade(&self, semantics: u32) {
+        self.lock().semantics = semantics;
+    }
+
+    /// Runs jobs on another host from now on, with other bytes of the check runner.
+    pub fn move_to(&self, host: &str) {
+        host.clone_into(&mut self.lock().host);
     }
 
     /// The orders that were run, in the order in which they came.
@@ -215,6 +249,11 @@ impl SimulatedExecutor {
         })
     }
 
+    fn machine(&self) -> Machine {
+        let state = self.lock();
+        Machine { profile: simulated_profile(state.semantics), host: state.host.clone() }
+    }
+
     async fn image(
         &self,
         task: &ImageTask,
@@ -252,7 +291,7 @@ impl SimulatedExecutor {
         if let Some(manifest) = built.or(base) {
             for lane in &task.lanes {
                 let _ = events.try_send(JobEvent::Phase { phase: Phase::Test, title: lane.lane.to_string() });
-                outcome.verdicts.push(verdict(lane, &manifest, behaviour));
+                outcome.verdicts.push(verdict(lane, &manifest, behaviour, &self.machine()));
             }
         }
         outcome
@@ -288,6 +327,10 @@ impl Executor for SimulatedExecutor {
             let (order, _credential) = self.registry.order(request);
             self.work(order, events, cancel).await
         })
+    }
+
+    fn lane_profile(&self, lane: Lane) -> Option<LaneProfile> {
+        (lane != Lane::External).then(|| simulated_profile(self.lock().semantics))
     }
 
     fn capacity(&self) -> Capacity {

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use edgewright_build::BuildContext;
 use edgewright_lab::{
-    Engine, EngineSettings, LabContext, LabError, Reaped, Runner, StorageBounds, WORK_ENVIRONMENT, run_lane,
+    Engine, EngineSettings, LabContext, LabError, Reaped, Runner, StorageBounds, WORK_ENVIRONMENT,
+    recorded_on, run_lane, verdict_inputs,
 };
 use edgewright_model::error::Chain;
 use edgewright_model::order::{
@@ -19,7 +20,7 @@ use edgewright_model::order::{
 };
 use edgewright_model::outcome::{FailureKind, JobEvent, JobFailure, JobOutcome, Phase};
 use edgewright_model::reference::Reference;
-use edgewright_model::verdict::{CheckOutcome, CheckResult, LaneInputs, LaneResult, Verdict, VerdictOrigin};
+use edgewright_model::verdict::{CheckOutcome, CheckResult, LaneResult, Verdict, VerdictOrigin};
 use edgewright_oci::index::Cache;
 use edgewright_oci::{Client, ClientError, image};
 use edgewright_process::{CancellationToken, ProcessContext};
@@ -371,11 +372,8 @@ fn no_engine(order: &LaneOrder, manifest: &ManifestRef, error: &LabError, runner
         lane: order.lane,
         manifest: manifest.clone(),
         check_set: order.check_set.clone(),
-        inputs: LaneInputs {
-            runner: edgewright_model::Digest::of(runner),
-            profile: "podman".to_owned(),
-            from: None,
-        },
+        inputs: verdict_inputs(order.lane),
+        recorded_on: recorded_on(order.lane, edgewright_model::Digest::of(runner)),
         result: LaneResult::Failed { kind: FailureKind::Infrastructure, message },
         checks: order.checks.iter().map(skipped).collect(),
         evidence: Vec::new(),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use edgewright_job::conformance::{self, image_order, image_request};
 use edgewright_job::{
     AdmissionSettings, Behaviour, ExecutorError, Floor, JobRegistry, LocalExecutor, LocalSettings,
-    SimulatedExecutor, serve,
+    SimulatedExecutor, serve, simulated_profile,
 };
 use edgewright_model::order::ORDER_VERSION;
 use edgewright_process::CancellationToken;
@@ -70,7 +70,9 @@ fn settings(program: PathBuf, arguments: &[&str]) -> LocalSettings {
     let admission =
         AdmissionSettings { slots: conformance::SLOTS, folder: folder.clone(), floor: Floor::Bytes(0) };
     let arguments = arguments.iter().map(Into::into).collect();
-    LocalSettings { arguments, ..LocalSettings::new(program, folder, admission) }
+    // The child is simulated, and so are its machines.
+    let lanes = |_| Some(simulated_profile(1));
+    LocalSettings { arguments, lanes, ..LocalSettings::new(program, folder, admission) }
 }
 
 fn executor(settings: LocalSettings) -> LocalExecutor {

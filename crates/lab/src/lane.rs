@@ -10,13 +10,14 @@ use edgewright_checks::{ORDER_VERSION, RunLine, RunOrder};
 use edgewright_model::order::{JobId, LaneOrder, ManifestRef};
 use edgewright_model::outcome::{FailureKind, JobEvent, Phase};
 use edgewright_model::spec::Lane;
-use edgewright_model::verdict::{CheckResult, LaneInputs, Verdict, VerdictOrigin};
+use edgewright_model::verdict::{CheckResult, Verdict, VerdictOrigin};
 use edgewright_oci::Client;
 use edgewright_process::{CancellationToken, CommandError, ProcessContext, Stream};
 
 use crate::container::{self, Container, Init, Trouble};
 use crate::engine::Engine;
 use crate::evidence::{self, Piece};
+use crate::profile::{recorded_on, verdict_inputs};
 use crate::runner::Runner;
 use crate::statics;
 use crate::verdict::{complete, cut_limits, describe, judge, milliseconds};
@@ -24,10 +25,6 @@ use crate::verdict::{complete, cut_limits, describe, judge, milliseconds};
 /// Hears of progress.
 pub type Events<'a> = &'a (dyn Fn(JobEvent) + Send + Sync);
 
-/// How machines of the container lane are made, an input of their verdicts.
-const CONTAINER_PROFILE: &str = "podman";
-/// The static lane makes none.
-const STATIC_PROFILE: &str = "none";
 /// What the lane keeps back of its time for the runner to say its last results.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -99,12 +96,12 @@ pub async fn run_lane(
         (None, _) => "the check runner did not decide it",
     };
     let checks = complete(&order.checks, findings.results, reason);
-    let profile = if order.lane == Lane::Static { STATIC_PROFILE } else { CONTAINER_PROFILE };
     Verdict {
         lane: order.lane,
         manifest: manifest.clone(),
         check_set: order.check_set.clone(),
-        inputs: LaneInputs { runner: context.runner.digest.clone(), profile: profile.to_owned(), from: None },
+        inputs: verdict_inputs(order.lane),
+        recorded_on: recorded_on(order.lane, context.runner.digest.clone()),
         result: judge(&checks, findings.trouble),
         checks,
         evidence,

@@ -14,6 +14,7 @@
 //! | [`engine`] | podman on this host: own storage, a runtime that works, images kept |
 //! | [`runner`] | the check runner's binary in the work folder |
 //! | [`lane`] | one lane: from order to verdict |
+//! | `profile` | what verdicts depend on, and what they only record |
 //! | `statics` | the lane that runs nothing: what the layers say |
 //! | `container` | the life of one container |
 //! | `verdict` | from what the runner said to what the lane found |
@@ -28,6 +29,7 @@ mod error;
 mod evidence;
 pub mod kept;
 pub mod lane;
+mod profile;
 pub mod reap;
 pub mod runner;
 mod statics;
@@ -37,6 +39,7 @@ mod verdict;
 pub use engine::{Engine, EngineSettings, runroot};
 pub use error::LabError;
 pub use lane::{Events, LabContext, run_lane};
+pub use profile::{lane_profile, recorded_on, verdict_inputs};
 pub use reap::{Reaped, reap, reap_job};
 pub use runner::Runner;
 pub use storage::StorageBounds;

@@ -1,5 +1,7 @@
 //! Verdicts: what one lane found about one digest.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -19,6 +21,9 @@ pub struct Verdict {
     pub check_set: Digest,
     /// What else the result depends on.
     pub inputs: LaneInputs,
+    /// Where the lane ran. The result does not depend on it.
+    #[serde(default)]
+    pub recorded_on: RecordedOn,
     /// What came out.
     pub result: LaneResult,
     /// Every check, in check-set order.
@@ -68,24 +73,101 @@ impl VerdictOrigin {
     }
 }
 
-/// What a lane's result depends on besides digest and check set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+impl Verdict {
+    /// What identifies it: a later verdict with the same key takes its place.
+    pub fn key(&self) -> VerdictKey {
+        VerdictKey {
+            manifest: self.manifest.digest.clone(),
+            lane: self.lane,
+            check_set: self.check_set.clone(),
+            inputs: self.inputs.digest(),
+        }
+    }
+}
+
+/// What identifies a verdict.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VerdictKey {
+    /// Digest of the platform manifest.
+    pub manifest: Digest,
+    /// The lane.
+    pub lane: Lane,
+    /// Digest of the check set.
+    pub check_set: Digest,
+    /// Digest of the lane inputs: [`LaneInputs::digest`].
+    pub inputs: Digest,
+}
+
+/// What can change a lane's result besides digest and check set. The bytes of the check runner, the host and the
+/// accelerator are not in it: they are recorded in [`RecordedOn`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LaneInputs {
-    /// Digest of the check runner's binary.
-    pub runner: Digest,
-    /// How the machine was made: `podman`, later machine profiles.
+    /// How the machine was made: `podman`, `none`.
     pub profile: String,
-    /// The digest that was there before, in lanes that update.
+    /// The semantic version of what judges the checks. Verdicts from before it was counted have the first one.
+    #[serde(default = "first_semantics")]
+    pub semantics: u32,
+    /// The digest that the machine had before, in lanes that update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Digest>,
 }
 
+const fn first_semantics() -> u32 {
+    1
+}
+
 impl LaneInputs {
-    /// Their digest, part of the verdict's key.
+    /// The inputs of verdicts that another system posts. Only that system knows how it came to its result.
+    pub fn external() -> Self {
+        LaneProfile { name: "external".to_owned(), semantics: first_semantics() }.inputs(None)
+    }
+
+    /// Their digest, part of the verdict's key: of their JSON without spaces, fields in the order of this struct. It is
+    /// stored: a change of this form makes every lane run again.
     pub fn digest(&self) -> Digest {
-        // A plain struct of strings always serialises.
+        // A plain struct of strings and numbers always serialises.
         Digest::of(serde_json::to_vec(self).unwrap_or_default())
     }
+}
+
+/// How an executor runs a lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaneProfile {
+    /// How machines are made: `podman`, `none`.
+    pub name: String,
+    /// The semantic version of what judges the checks.
+    pub semantics: u32,
+}
+
+impl LaneProfile {
+    /// The inputs of a verdict that is found this way; `from` is the digest that the machine had before.
+    pub fn inputs(&self, from: Option<Digest>) -> LaneInputs {
+        LaneInputs { profile: self.name.clone(), semantics: self.semantics, from }
+    }
+}
+
+/// The inputs of each lane's verdicts today, where an executor runs lanes as `profile` answers. A lane that it cannot run
+/// has none.
+pub fn lane_inputs(profile: impl Fn(Lane) -> Option<LaneProfile>) -> BTreeMap<Lane, LaneInputs> {
+    let inputs = |lane| match lane {
+        Lane::External => Some(LaneInputs::external()),
+        lane => Some(profile(lane)?.inputs(None)),
+    };
+    Lane::ALL.into_iter().filter_map(|lane| Some((lane, inputs(lane)?))).collect()
+}
+
+/// Where a lane ran.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedOn {
+    /// Digest of the check runner's binary; none where no runner took part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner: Option<Digest>,
+    /// The host's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// What made the machine's processor fast, such as `kvm`; none where the machine is no virtual one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accelerator: Option<String>,
 }
 
 /// What a lane found.
@@ -269,5 +351,66 @@ impl std::fmt::Display for Note {
             }
             Self::Other => f.write_str("something that this version cannot show"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(profile: &str, semantics: u32, from: Option<&str>) -> String {
+        let profile = LaneProfile { name: profile.to_owned(), semantics };
+        profile.inputs(from.map(Digest::of)).digest().to_string()
+    }
+
+    /// They are stored, and the store's migration 0070 has the first three.
+    #[test]
+    fn digests_of_lane_inputs_stand() {
+        let golden = [
+            (
+                digest("podman", 1, None),
+                "sha256:51a5ef230e3097e4bd44cd0fbd0acbf14c8327b2a673f77a67804b3a29979de6",
+            ),
+            (
+                digest("none", 1, None),
+                "sha256:af4774f2b4eb8cc5bc6b96b7ae135a9b8251d2a53222b2bddd51cf041e8703b7",
+            ),
+            (
+                LaneInputs::external().digest().to_string(),
+                "sha256:384a1815b30ed9b00e5d43b27c55204275eff5136f2de98b737c3e6caad5ec58",
+            ),
+            (
+                digest("podman", 2, None),
+                "sha256:cf074230449207ecbff6add87fd2483592d2c9cd76ff639b002eac70e984a48c",
+            ),
+            (
+                digest("vm-uefi", 1, Some("old")),
+                "sha256:85dc3192bf2ead9cf0693a5c10aa5c125a125b53b9943ffe3b389c9367ca5a7b",
+            ),
+        ];
+        for (found, expected) in golden {
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn an_old_document_has_the_first_semantics_of_its_profile() {
+        let document = include_str!("../tests/golden/verdict-0001.json");
+        let old: Verdict = serde_json::from_str(document).unwrap();
+        let profile = LaneProfile { name: "podman".to_owned(), semantics: 1 };
+        assert_eq!(old.inputs, profile.inputs(None));
+        assert_eq!(old.recorded_on, RecordedOn::default());
+        assert_eq!(old.key().inputs, profile.inputs(None).digest());
+        let now = serde_json::to_string(&old).unwrap();
+        assert_eq!(serde_json::from_str::<Verdict>(&now).unwrap(), old);
+    }
+
+    #[test]
+    fn lanes_that_nobody_runs_have_no_inputs() {
+        let inputs = lane_inputs(|lane| {
+            (lane == Lane::Container).then(|| LaneProfile { name: "podman".to_owned(), semantics: 3 })
+        });
+        assert_eq!(inputs.keys().copied().collect::<Vec<_>>(), [Lane::Container, Lane::External]);
+        assert_eq!(inputs[&Lane::Container].semantics, 3);
     }
 }

@@ -6,8 +6,10 @@ use edgewright_model::Digest;
 use edgewright_model::names::{Platform, VariantName};
 use edgewright_model::order::ManifestRef;
 use edgewright_model::spec::Lane;
+use edgewright_model::verdict::LaneInputs;
+pub use edgewright_model::verdict::VerdictKey;
 
-use crate::graph::Graph;
+use crate::graph::{Graph, LaneChecks};
 
 /// The past, as far as it matters to a plan. An empty history makes everything new.
 #[derive(Debug, Clone, Default)]
@@ -17,8 +19,10 @@ pub struct History {
     pub builds: BTreeMap<Digest, ManifestRef>,
     /// What every variant had before, per platform. Variants that are not in the graph any more are retired.
     pub variants: BTreeMap<VariantName, BTreeMap<Platform, PreviousBuild>>,
-    /// Verdicts that passed, for the lane inputs (runner, profile) that a job would have now; control leaves the others out
-    /// where it wants them run again.
+    /// The inputs that each lane's verdicts have today. A verdict with other inputs does not count, and in a lane that is
+    /// not here none does.
+    pub lane_inputs: BTreeMap<Lane, LaneInputs>,
+    /// Verdicts that passed. Leaving one out tests again.
     pub passed: BTreeSet<VerdictKey>,
     /// Verdicts that failed through the *image*, with their message. Failures of the check or the infrastructure do not
     /// belong here: they are simply no verdict yet. Leaving one out (`retry`) tests again.
@@ -32,9 +36,11 @@ pub struct History {
 
 impl History {
     /// The history of somebody who has built and tested all of a graph: what `plan --since REV` compares with where nothing
-    /// else is known. The manifests' digests are stand-ins.
+    /// else is known. The manifests' digests and the lane inputs are stand-ins.
     pub fn as_if_built(graph: &Graph) -> Self {
-        let mut history = Self::default();
+        let stand_in = |lane| (lane, LaneInputs::external());
+        let lane_inputs = Lane::ALL.into_iter().map(stand_in).collect();
+        let mut history = Self { lane_inputs, ..Self::default() };
         for node in graph.nodes.values().filter(|node| node.unresolved.is_none()) {
             for key in node.keys() {
                 let stand_in = || ManifestRef { repository: node.repository.clone(), digest: key.clone() };
@@ -44,17 +50,32 @@ impl History {
             let build = PreviousBuild { key: node.key.clone(), manifest: node.key.clone() };
             let platforms = history.variants.entry(variant.clone()).or_default();
             platforms.insert(node.id.platform.clone(), build);
-            history.passed.extend(node.lanes.iter().map(|lane| VerdictKey {
-                manifest: node.key.clone(),
-                lane: lane.lane,
-                check_set: lane.check_set.clone(),
-            }));
+            let keys: Vec<VerdictKey> =
+                node.lanes.iter().filter_map(|lane| history.verdict_key(&node.key, lane)).collect();
+            history.passed.extend(keys);
         }
         history
     }
 
-    /// What counts for a variant.
-    pub(crate) fn judgement(&self, variant: Option<&VariantName>, verdict: &VerdictKey) -> Judgement {
+    /// What identifies the verdict of a lane on a manifest, as it would be found today; none where nobody runs the lane.
+    pub fn verdict_key(&self, manifest: &Digest, lane: &LaneChecks) -> Option<VerdictKey> {
+        let inputs = self.lane_inputs.get(&lane.lane)?;
+        Some(VerdictKey {
+            manifest: manifest.clone(),
+            lane: lane.lane,
+            check_set: lane.check_set.clone(),
+            inputs: inputs.digest(),
+        })
+    }
+
+    /// What counts for a variant in a lane on a manifest.
+    pub(crate) fn judgement(
+        &self,
+        variant: Option<&VariantName>,
+        manifest: &Digest,
+        lane: &LaneChecks,
+    ) -> Judgement {
+        let Some(verdict) = &self.verdict_key(manifest, lane) else { return Judgement::Open };
         let judged = variant.and_then(|variant| self.judged.get(&(variant.clone(), verdict.clone())));
         if let Some(judged) = judged {
             return judged.clone();
@@ -85,15 +106,4 @@ pub struct PreviousBuild {
     pub key: Digest,
     /// Digest of its platform manifest.
     pub manifest: Digest,
-}
-
-/// What a verdict is about.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct VerdictKey {
-    /// Digest of the platform manifest.
-    pub manifest: Digest,
-    /// The lane.
-    pub lane: Lane,
-    /// Digest of the check set.
-    pub check_set: Digest,
 }

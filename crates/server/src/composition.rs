@@ -20,6 +20,7 @@ use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_model::names::{ImageName, SourceName};
 use edgewright_model::order::RegistryAccess;
 use edgewright_model::run::{RunNumber, Trigger};
+use edgewright_model::verdict::lane_inputs;
 use edgewright_process::{Clock, ProcessContext, Tasks};
 use edgewright_registry::{Registry, RegistryError, RegistrySettings};
 use edgewright_source::{Git, SourceError};
@@ -203,7 +204,8 @@ impl Composition {
             settings.external_within.unwrap_or(control_settings.external_within);
 
         let serving = Serving { registry: registry_address.clone(), live: live.clone() };
-        let views = Views::new(store.clone(), folder, clock.clone(), Some(serving));
+        let lane_inputs = lane_inputs(|lane| executor.lane_profile(lane));
+        let views = Views::new(store.clone(), folder, clock.clone(), Some(serving), lane_inputs);
         let parts = Parts {
             store: store.clone(),
             hosting,

@@ -119,4 +119,52 @@ mod tests {
         let error = Store::open(&path).await.unwrap_err();
         assert!(matches!(error, StoreError::Schema { .. }), "{error:?}");
     }
+
+    /// A database as it was before a migration.
+    async fn before(path: &Path, version: i64) -> SqlitePool {
+        let options = Store::options(path).create_if_missing(true).foreign_keys(false);
+        let pool = Store::connect(path, options).await.unwrap();
+        let older = MIGRATIONS.iter().filter(|migration| migration.version < version).cloned().collect();
+        sqlx::migrate::Migrator::with_migrations(older).run(&pool).await.unwrap();
+        pool
+    }
+
+    #[tokio::test]
+    async fn verdicts_recorded_with_any_runner_count_as_the_first_semantics() {
+        use edgewright_model::verdict::{LaneInputs, LaneProfile, Verdict};
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.db");
+        let old = include_str!("../../model/tests/golden/verdict-0001.json");
+        let external = old.replace("podman", "external").replace("\"container\"", "\"external\"");
+        let pool = before(&path, 70).await;
+        for document in [old, &external] {
+            let verdict: Verdict = serde_json::from_str(document).unwrap();
+            sqlx::query(
+                "INSERT INTO verdicts (digest, repository, lane, check_set, inputs, origin, result, document, run, created_at)
+                 VALUES (?, 'plant-os/hmi', ?, ?, 'sha256:of-the-runner', 'ran', 'failed', ?, 1, '2026-11-01T00:00:00Z')",
+            )
+            .bind(verdict.manifest.digest.to_string())
+            .bind(verdict.lane.name())
+            .bind(verdict.check_set.to_string())
+            .bind(document)
+            .execute(&pool)
+            .await
+            .unwrap();
+        }
+        pool.close().await;
+
+        let store = Store::open(&path).await.unwrap();
+        let mut key = serde_json::from_str::<Verdict>(old).unwrap().key();
+        let podman = LaneProfile { name: "podman".to_owned(), semantics: 1 }.inputs(None);
+        assert_eq!(key.inputs, podman.digest());
+        let found = store.verdict(&key).await.unwrap().unwrap().verdict;
+        assert_eq!(found.inputs, podman);
+        assert!(old.contains(&found.recorded_on.runner.unwrap().to_string()), "the runner is kept");
+
+        key.lane = edgewright_model::spec::Lane::External;
+        key.inputs = LaneInputs::external().digest();
+        let found = store.verdict(&key).await.unwrap().unwrap().verdict;
+        assert_eq!(found.recorded_on.runner, None);
+    }
 }

@@ -7,8 +7,8 @@ use edgewright_model::names::Platform;
 use edgewright_model::order::{JobId, ManifestRef};
 use edgewright_model::outcome::StepBuild;
 use edgewright_model::run::{NodeState, RunNumber};
-use edgewright_model::spec::{Check, Lane};
-use edgewright_model::verdict::{LaneResult, Verdict};
+use edgewright_model::spec::Check;
+use edgewright_model::verdict::{LaneResult, Verdict, VerdictKey};
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 
@@ -144,7 +144,7 @@ impl Store {
         rows.iter().map(build).collect()
     }
 
-    /// The newest verdict of each (digest, lane, check set, inputs) on some platform manifests.
+    /// The newest verdict of each key on some platform manifests, whatever the lane inputs.
     pub async fn newest_verdicts(&self, digests: &BTreeSet<&Digest>) -> Result<Vec<VerdictRow>, StoreError> {
         let rows = sqlx::query(
             "SELECT * FROM verdicts WHERE id IN (SELECT max(v.id) FROM json_each(?) wanted CROSS JOIN verdicts v
@@ -167,19 +167,16 @@ impl Store {
         rows.iter().map(verdict).collect()
     }
 
-    /// The newest verdict of a digest in a lane with a check set.
-    pub async fn verdict(
-        &self,
-        digest: &Digest,
-        lane: Lane,
-        check_set: &Digest,
-    ) -> Result<Option<VerdictRow>, StoreError> {
+    /// The newest verdict with a key.
+    pub async fn verdict(&self, key: &VerdictKey) -> Result<Option<VerdictRow>, StoreError> {
         let found = sqlx::query(
-            "SELECT * FROM verdicts WHERE digest = ? AND lane = ? AND check_set = ? ORDER BY id DESC LIMIT 1",
+            "SELECT * FROM verdicts WHERE digest = ? AND lane = ? AND check_set = ? AND inputs = ?
+             ORDER BY id DESC LIMIT 1",
         )
-        .bind(digest.to_string())
-        .bind(lane.name())
-        .bind(check_set.to_string())
+        .bind(key.manifest.to_string())
+        .bind(key.lane.name())
+        .bind(key.check_set.to_string())
+        .bind(key.inputs.to_string())
         .fetch_optional(&self.pool)
         .await;
         found.doing("read a verdict")?.as_ref().map(verdict).transpose()

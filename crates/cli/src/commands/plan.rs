@@ -9,9 +9,9 @@ use edgewright_model::names::{CommitId, ImageName};
 use edgewright_model::order::ManifestRef;
 use edgewright_model::outcome::FailureKind;
 use edgewright_model::spec::Definition;
-use edgewright_model::verdict::LaneResult;
+use edgewright_model::verdict::{LaneResult, lane_inputs};
 use edgewright_oci::COMPRESSOR_VERSION;
-use edgewright_plan::history::{PreviousBuild, VerdictKey};
+use edgewright_plan::history::PreviousBuild;
 use edgewright_plan::plan::Summary;
 use edgewright_plan::{Graph, History, Locks, Plan, graph};
 use edgewright_process::Command;
@@ -136,18 +136,22 @@ async fn since(folder: &Folder, dir: &Path, revision: &str) -> Result<Past, Fail
     Ok(past)
 }
 
+/// Nothing is known. Verdicts count as they do for the executor of `serve` and `run`.
+fn empty() -> History {
+    History { lane_inputs: lane_inputs(edgewright_job::local_lane_profile), ..History::default() }
+}
+
 /// A history in which every node of a graph was built and passed. Its digests are stand-ins: nothing is executed.
 fn as_if_built(graph: &Graph) -> History {
-    let mut history = History::default();
+    let mut history = empty();
     for (id, node) in &graph.nodes {
         for key in node.keys() {
             let manifest = ManifestRef { repository: node.repository.clone(), digest: key.clone() };
             history.builds.entry(key.clone()).or_insert(manifest);
         }
-        for lane in &node.lanes {
-            let (manifest, check_set) = (node.key.clone(), lane.check_set.clone());
-            history.passed.insert(VerdictKey { manifest, lane: lane.lane, check_set });
-        }
+        let keys: Vec<_> =
+            node.lanes.iter().filter_map(|lane| history.verdict_key(&node.key, lane)).collect();
+        history.passed.extend(keys);
         if let Some(variant) = node.variant() {
             let build = PreviousBuild { key: node.key.clone(), manifest: node.key.clone() };
             history.variants.entry(variant.clone()).or_default().insert(id.platform.clone(), build);
@@ -158,7 +162,7 @@ fn as_if_built(graph: &Graph) -> History {
 
 /// What the data folder knows of this source.
 async fn known(folder: &Folder, definition: &Definition, global: &Global) -> Result<Past, Failure> {
-    let mut past = Past::default();
+    let mut past = Past { history: empty(), ..Past::default() };
     let data = Surroundings::read().data_folder(global.data.clone());
     if !tokio::fs::try_exists(data.database()).await.unwrap_or(false) {
         return Ok(past);
@@ -175,13 +179,8 @@ async fn known(folder: &Folder, definition: &Definition, global: &Global) -> Res
     past.history.builds = store.built(&now.keys()).await?;
     let built = past.history.builds.values().map(|build| &build.digest).collect();
     for row in store.newest_verdicts(&built).await? {
-        let verdict = row.verdict;
-        let key = VerdictKey {
-            manifest: verdict.manifest.digest,
-            lane: verdict.lane,
-            check_set: verdict.check_set,
-        };
-        match verdict.result {
+        let key = row.verdict.key();
+        match row.verdict.result {
             LaneResult::Passed => drop(past.history.passed.insert(key)),
             LaneResult::Failed { kind: FailureKind::Image, message } => {
                 drop(past.history.failed.insert(key, message));

@@ -146,7 +146,7 @@ fn verdict_text(verdict: &VerdictView, now: Timestamp) -> String {
         }
     };
     let mut text = format!(
-        "{} {} {result}, {}, {} by run {} ({}, {})\n",
+        "{} {} {result}, {}, {} by run {} ({}, {}{})\n",
         paint(BOLD, verdict.lane),
         verdict.platform,
         duration(verdict.duration_ms),
@@ -154,6 +154,7 @@ fn verdict_text(verdict: &VerdictView, now: Timestamp) -> String {
         verdict.run,
         verdict.profile,
         verdict.origin,
+        if verdict.is_current { "" } else { ", outdated: the lane runs in another way now" },
     );
     let mut table = Table::new(["check", "result", "after", "tries", "found"]);
     for check in &verdict.checks {

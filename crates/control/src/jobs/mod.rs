@@ -11,6 +11,7 @@ mod order;
 mod pack;
 mod results;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -20,6 +21,8 @@ use edgewright_model::names::{Platform, SourceName};
 use edgewright_model::order::{JobId, JobRequest, ORDER_VERSION, Task};
 use edgewright_model::outcome::{JobFailure, JobOutcome};
 use edgewright_model::run::RunNumber;
+use edgewright_model::spec::Lane;
+use edgewright_model::verdict::{LaneInputs, lane_inputs};
 use edgewright_process::Clock;
 use edgewright_source::Mirror;
 use edgewright_store::Store;
@@ -91,6 +94,11 @@ pub(crate) const fn made_nothing(failure: Option<JobFailure>) -> JobOutcome {
 }
 
 impl Jobs {
+    /// The inputs of verdicts as jobs would find them today, by lane.
+    pub(crate) fn lane_inputs(&self) -> BTreeMap<Lane, LaneInputs> {
+        lane_inputs(|lane| self.executor.lane_profile(lane))
+    }
+
     /// What the executor is asked for.
     pub(crate) const fn request(&self, job: JobId, task: Task) -> JobRequest {
         JobRequest { job, task, within: self.settings.within }

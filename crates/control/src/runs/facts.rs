@@ -1,10 +1,11 @@
 //! What judging needs to know of one node, loaded from the store.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use edgewright_model::Digest;
 use edgewright_model::order::ManifestRef;
-use edgewright_model::verdict::{LaneResult, Verdict};
+use edgewright_model::spec::Lane;
+use edgewright_model::verdict::{LaneInputs, LaneResult, Verdict};
 use edgewright_plan::Graph;
 use edgewright_plan::graph::Node;
 use edgewright_store::{Store, StoreError};
@@ -20,21 +21,19 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// What is recorded about some manifests, and about the node's representatives.
+    /// What is recorded about some manifests, and about the node's representatives; `inputs` are those of verdicts that
+    /// count today.
     pub(crate) async fn load(
         store: &Store,
         graph: &Graph,
         node: &Node,
+        inputs: &BTreeMap<Lane, LaneInputs>,
         mut digests: BTreeSet<&Digest>,
     ) -> Result<Self, StoreError> {
         let representatives = representatives(store, graph, node).await?;
         digests.extend(representatives.values().map(|(_, manifest)| &manifest.digest));
-        let known = if digests.is_empty() {
-            Known::default()
-        } else {
-            Known::of(store.newest_verdicts(&digests).await?)
-        };
-        Ok(Self { known, representatives })
+        let rows = if digests.is_empty() { Vec::new() } else { store.newest_verdicts(&digests).await? };
+        Ok(Self { known: Known::of(inputs, rows), representatives })
     }
 }
 

@@ -15,7 +15,7 @@ use edgewright_store::results::VerdictRow;
 use edgewright_store::standing::Head;
 use jiff::Timestamp;
 
-use super::judge::{Findings, Known, Rules, judge_known, key_of};
+use super::judge::{Findings, Known, Rules, judge_known};
 use super::prepare::Planner;
 use super::scope::Scope;
 use crate::ControlError;
@@ -42,7 +42,8 @@ impl Planner {
         let keys = graph.keys();
         let (builds, heads) =
             tokio::try_join!(self.store.built(&keys), self.store.heads(run.source, &run.branch))?;
-        let mut history = History { builds, ..History::default() };
+        let lane_inputs = self.jobs.lane_inputs();
+        let mut history = History { builds, lane_inputs: lane_inputs.clone(), ..History::default() };
         self.add_heads(&mut history, graph, &heads);
         // The last good digests are compared with; they may have other keys.
         let released = self.releases.newest(run.source, &run.branch).await?;
@@ -53,7 +54,8 @@ impl Planner {
             add_verdict(&mut history, row, run.trigger);
         }
         let rules = Rules { exceptions, today: day(self.clock.now()) };
-        let findings = judge_known(graph, rules, &Known::of(verdicts), &released.good, &mut history);
+        let findings =
+            judge_known(graph, rules, &Known::of(&lane_inputs, verdicts), &released.good, &mut history);
         Ok(Loaded { history, findings, heads, released })
     }
 
@@ -75,7 +77,7 @@ impl Planner {
 
 /// Adds a verdict that is newer than those of the same key before it.
 fn add_verdict(history: &mut History, row: &VerdictRow, trigger: Trigger) {
-    let key = key_of(&row.verdict);
+    let key = row.verdict.key();
     history.passed.remove(&key);
     history.failed.remove(&key);
     match &row.verdict.result {

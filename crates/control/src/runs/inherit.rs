@@ -92,6 +92,7 @@ fn take_over(lane: &LaneChecks, manifest: &ManifestRef, variant: VariantName, so
         manifest: manifest.clone(),
         check_set: lane.check_set.clone(),
         inputs: source.inputs,
+        recorded_on: source.recorded_on,
         result: LaneResult::Passed,
         checks,
         evidence: Vec::new(),

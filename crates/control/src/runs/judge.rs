@@ -10,7 +10,7 @@ use edgewright_model::order::ManifestRef;
 use edgewright_model::outcome::{FailureKind, JobFailure};
 use edgewright_model::run::RunNumber;
 use edgewright_model::spec::{Exception, Lane};
-use edgewright_model::verdict::{LaneResult, Note, Verdict, VerdictOrigin};
+use edgewright_model::verdict::{LaneInputs, LaneResult, Note, Verdict, VerdictOrigin};
 use edgewright_plan::graph::{LaneChecks, Node};
 use edgewright_plan::history::{self, VerdictKey};
 use edgewright_plan::{Graph, History, NodeId};
@@ -29,14 +29,18 @@ pub(crate) struct Found {
     pub(crate) run: RunNumber,
 }
 
-/// The newest verdicts that are known about some manifests.
+/// The newest verdicts that are known about some manifests, and with which inputs one counts today.
 #[derive(Debug, Default)]
-pub(crate) struct Known(BTreeMap<VerdictKey, Found>);
+pub(crate) struct Known {
+    inputs: BTreeMap<Lane, Digest>,
+    found: BTreeMap<VerdictKey, Found>,
+}
 
 impl Known {
-    /// Recorded verdicts, oldest first.
-    pub(crate) fn of(rows: Vec<VerdictRow>) -> Self {
-        let mut known = Self::default();
+    /// Recorded verdicts, oldest first; `inputs` are those of verdicts that count today.
+    pub(crate) fn of(inputs: &BTreeMap<Lane, LaneInputs>, rows: Vec<VerdictRow>) -> Self {
+        let inputs = inputs.iter().map(|(lane, inputs)| (*lane, inputs.digest())).collect();
+        let mut known = Self { inputs, found: BTreeMap::new() };
         for row in rows {
             known.add(row.run, row.verdict);
         }
@@ -45,12 +49,22 @@ impl Known {
 
     /// Adds a verdict that is newer than all others of its key.
     pub(crate) fn add(&mut self, run: RunNumber, verdict: Verdict) {
-        self.0.insert(key_of(&verdict), Found { verdict, run });
+        self.found.insert(verdict.key(), Found { verdict, run });
     }
 
-    /// The verdict about a digest in a lane with a check set.
+    /// What identifies the verdict about a digest that a lane needs today; none where no executor runs the lane.
+    pub(super) fn key(&self, digest: &Digest, lane: &LaneChecks) -> Option<VerdictKey> {
+        Some(VerdictKey {
+            manifest: digest.clone(),
+            lane: lane.lane,
+            check_set: lane.check_set.clone(),
+            inputs: self.inputs.get(&lane.lane)?.clone(),
+        })
+    }
+
+    /// The verdict about a digest that counts in a lane today.
     pub(crate) fn get(&self, digest: &Digest, lane: &LaneChecks) -> Option<&Found> {
-        self.0.get(&key(digest, lane))
+        self.found.get(&self.key(digest, lane)?).filter(|found| is_declared(&found.verdict, lane))
     }
 
     pub(super) fn passed(&self, digest: &Digest, lane: &LaneChecks) -> Option<&Verdict> {
@@ -58,17 +72,10 @@ impl Known {
     }
 }
 
-/// The verdict that a lane of a digest needs.
-pub(crate) fn key(digest: &Digest, lane: &LaneChecks) -> VerdictKey {
-    VerdictKey { manifest: digest.clone(), lane: lane.lane, check_set: lane.check_set.clone() }
-}
-
-pub(super) fn key_of(verdict: &Verdict) -> VerdictKey {
-    VerdictKey {
-        manifest: verdict.manifest.digest.clone(),
-        lane: verdict.lane,
-        check_set: verdict.check_set.clone(),
-    }
+/// Whether a verdict counts for a variant as its definition is now: an inherited one only while the definition declares
+/// the inheritance.
+const fn is_declared(verdict: &Verdict, lane: &LaneChecks) -> bool {
+    !matches!(verdict.origin, VerdictOrigin::Inherited { .. }) || lane.inherit.is_some()
 }
 
 /// By what a commit's verdicts are judged.
@@ -183,10 +190,10 @@ fn before<'a>(case: &Case<'a>, lane: &LaneChecks) -> Before<'a> {
         Some(found) => Before::Known(&found.verdict),
         // Only its owner can run this lane.
         None if lane.lane == Lane::External => Before::Nothing,
-        None => {
-            let key = key(&good.digest, lane);
-            if case.compared.contains(&key) { Before::Nothing } else { Before::Missing(key) }
-        }
+        None => match case.known.key(&good.digest, lane) {
+            Some(key) if !case.compared.contains(&key) => Before::Missing(key),
+            _ => Before::Nothing,
+        },
     }
 }
 
@@ -235,7 +242,12 @@ pub(crate) fn judge_known(
         };
         let good = last_good.get(&(variant.clone(), node.id.platform.clone()));
         for lane in &node.lanes {
-            let Some(Found { verdict, run }) = known.get(&build.digest, lane) else { continue };
+            let Some(key) = known.key(&build.digest, lane) else { continue };
+            let Some(Found { verdict, run }) = known.get(&build.digest, lane) else {
+                // Whatever else is recorded does not count for this variant.
+                history.judged.insert((variant.clone(), key), history::Judgement::Open);
+                continue;
+            };
             let notes = findings.notes.entry(node.id.clone()).or_default();
             notes.extend(inherited(verdict));
             if verdict.result == LaneResult::Passed {
@@ -258,7 +270,7 @@ pub(crate) fn judge_known(
                 }
                 Some(FailureKind::Check | FailureKind::Infrastructure) => history::Judgement::Open,
             };
-            history.judged.insert((variant.clone(), key(&build.digest, lane)), judgement);
+            history.judged.insert((variant.clone(), key), judgement);
         }
     }
     findings

@@ -118,6 +118,7 @@ impl Runs {
             inventory,
             releases: releases.clone(),
             locks: locks.clone(),
+            jobs: jobs.clone(),
             retired_for: settings.keep.retired_for,
             planned: Arc::default(),
         };

@@ -27,6 +27,7 @@ use super::scope::Scope;
 use crate::ControlError;
 use crate::events::{Events, RunEventKind};
 use crate::inventory::Inventory;
+use crate::jobs::Jobs;
 use crate::locks::{Locks, Overlays, Resolving, fixed_locks};
 use crate::releases::Releases;
 use crate::releases::newest::Released;
@@ -42,6 +43,7 @@ pub(crate) struct Planner {
     pub(crate) inventory: Inventory,
     pub(crate) releases: Releases,
     pub(crate) locks: Locks,
+    pub(crate) jobs: Jobs,
     /// How long variants that are no longer declared are shown.
     pub(crate) retired_for: Duration,
     pub(crate) planned: Arc<PlannedGraphs>,

@@ -43,7 +43,7 @@ impl Engine {
         let last_good = prepared.last_good(node);
         let digests = needed(node, &manifest, last_good, fresh);
         let Facts { mut known, representatives } =
-            Facts::load(&self.store, &prepared.graph, node, digests).await?;
+            Facts::load(&self.store, &prepared.graph, node, &self.jobs.lane_inputs(), digests).await?;
         // A node that is judged again has recorded what it inherits.
         let inherited = match &work {
             Some(_) => inherit(node, &manifest, fresh, &known, &representatives),

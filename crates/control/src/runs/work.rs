@@ -129,7 +129,8 @@ impl Engine {
         let steps = &node.path[start.done..];
         let steps = self.jobs.steps(&scope.jobs(prepared.name(), stop), node, steps).await?;
         let digests = start.known.iter().map(|manifest| &manifest.digest).collect();
-        let facts = Facts::load(&self.store, &prepared.graph, node, digests).await?;
+        let inputs = self.jobs.lane_inputs();
+        let facts = Facts::load(&self.store, &prepared.graph, node, &inputs, digests).await?;
         let answers = Answers {
             run: scope.run.number,
             node,

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use edgewright_model::Digest;
 use edgewright_model::order::ManifestRef;
 use edgewright_model::run::RunNumber;
-use edgewright_model::verdict::{LaneInputs, VerdictOrigin};
+use edgewright_model::verdict::{LaneInputs, RecordedOn, VerdictOrigin};
 use proptest::prelude::*;
 
 use super::*;
@@ -26,7 +26,8 @@ fn verdict(digest: &str, failed: &[(&str, FailureKind)]) -> Verdict {
             digest: Digest::of(digest),
         },
         check_set: Digest::of("checks"),
-        inputs: LaneInputs { runner: Digest::of("runner"), profile: "podman".to_owned(), from: None },
+        inputs: LaneInputs { profile: "podman".to_owned(), semantics: 1, from: None },
+        recorded_on: RecordedOn::default(),
         result: LaneResult::of_checks(&checks),
         checks,
         evidence: Vec::new(),

@@ -10,7 +10,9 @@ use edgewright_model::order::{
 use edgewright_model::outcome::{FailureKind, JobFailure, JobOutcome, Phase, StepBuild};
 use edgewright_model::reference::{Reference, RepoName};
 use edgewright_model::spec::Check;
-use edgewright_model::verdict::{CheckOutcome, CheckResult, LaneInputs, LaneResult, Verdict, VerdictOrigin};
+use edgewright_model::verdict::{
+    CheckOutcome, CheckResult, LaneProfile, LaneResult, RecordedOn, Verdict, VerdictOrigin,
+};
 use edgewright_oci::{Client, ClientError};
 
 use super::Behaviour;
@@ -100,7 +102,18 @@ impl Tiny {
     }
 }
 
-pub(super) fn verdict(order: &LaneOrder, manifest: &ManifestRef, behaviour: &Behaviour) -> Verdict {
+/// What lanes run on.
+pub(super) struct Machine {
+    pub(super) profile: LaneProfile,
+    pub(super) host: String,
+}
+
+pub(super) fn verdict(
+    order: &LaneOrder,
+    manifest: &ManifestRef,
+    behaviour: &Behaviour,
+    machine: &Machine,
+) -> Verdict {
     let message = "simulated failure of a check".to_owned();
     let fails = |index: usize, check: &Check| match behaviour {
         Behaviour::FailLanes { kind } if index == 0 => Some(*kind),
@@ -128,7 +141,12 @@ pub(super) fn verdict(order: &LaneOrder, manifest: &ManifestRef, behaviour: &Beh
         lane: order.lane,
         manifest: manifest.clone(),
         check_set: order.check_set.clone(),
-        inputs: LaneInputs { runner: Digest::of("simulated"), profile: "simulated".to_owned(), from: None },
+        inputs: machine.profile.inputs(None),
+        recorded_on: RecordedOn {
+            runner: Some(Digest::of(format!("runner on {}", machine.host))),
+            host: Some(machine.host.clone()),
+            accelerator: None,
+        },
         checks,
         result,
         evidence: Vec::new(),

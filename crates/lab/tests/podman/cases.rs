@@ -78,7 +78,7 @@ async fn every_kind_of_check_passes(world: Arc<World>) {
     let ids: Vec<_> = verdict.checks.iter().map(|check| check.id.as_str()).collect();
     assert_eq!(ids, ["system-up", "socket", "port", "web", "shell", "script", "elsewhere"]);
     assert!(matches!(verdict.checks[6].outcome, CheckOutcome::Skipped { .. }));
-    assert_eq!(verdict.inputs.runner, world.runner.digest);
+    assert_eq!(verdict.recorded_on.runner.as_ref(), Some(&world.runner.digest));
     assert!(world.evidence(&verdict, "journal").contains("Startup finished"));
     assert!(world.evidence(&verdict, "runner").contains(r#""line":"summary""#));
     assert!(!verdict.evidence.iter().any(|piece| piece.name == "failed-units"), "{:?}", verdict.evidence);

@@ -10,7 +10,7 @@ use edgewright_model::spec::Lane;
 use super::{Action, Plan, Planned, Start};
 use crate::explain::{changed_checks, explain};
 use crate::graph::{Graph, Node, NodeId, NodeName};
-use crate::history::{History, Judgement, VerdictKey};
+use crate::history::{History, Judgement};
 use crate::reason::Reason;
 
 pub(super) fn decide(graph: &Graph, history: &History, previous: Option<&Graph>) -> Plan {
@@ -69,12 +69,7 @@ impl<'a> Decider<'a> {
     fn known(&self, node: &Node, manifest: &ManifestRef) -> (Action, Vec<Reason>) {
         let mut missing = Vec::new();
         for lane in &node.lanes {
-            let verdict = VerdictKey {
-                manifest: manifest.digest.clone(),
-                lane: lane.lane,
-                check_set: lane.check_set.clone(),
-            };
-            match self.history.judgement(node.variant(), &verdict) {
+            match self.history.judgement(node.variant(), &manifest.digest, lane) {
                 Judgement::Passed => {}
                 Judgement::Open => missing.push(lane.lane),
                 Judgement::Failed(message) => {

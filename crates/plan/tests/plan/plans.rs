@@ -1,7 +1,8 @@
 //! Transcripts: what a change of the sample makes of it, and why.
 
+use edgewright_model::Digest;
 use edgewright_model::order::ManifestRef;
-use edgewright_plan::history::VerdictKey;
+use edgewright_model::verdict::LaneInputs;
 use edgewright_plan::plan::Start;
 use edgewright_plan::{Action, Graph, History, Plan, plan};
 use insta::assert_snapshot;
@@ -217,11 +218,7 @@ fn known_bad_input_is_left_alone() {
     let mut history = lost(&graph, "hmi/plant-b");
     history.failed_builds.insert(node("hmi/plant-b").key.clone(), "it broke".to_owned());
     let gateway = node("gateway/plant-a");
-    let verdict = VerdictKey {
-        manifest: gateway.key.clone(),
-        lane: gateway.lanes[0].lane,
-        check_set: gateway.lanes[0].check_set.clone(),
-    };
+    let verdict = history.verdict_key(&gateway.key, &gateway.lanes[0]).unwrap();
     history.passed.remove(&verdict);
     history.failed.insert(verdict, "no answer".to_owned());
     assert_snapshot!(show(&plan(&graph, &history, Some(&graph))), @r#"
@@ -241,6 +238,33 @@ fn known_bad_input_is_left_alone() {
     blocked hmi/plant-a: parent base is known bad
     blocked hmi/plant-b: parent base is known bad
     "#);
+}
+
+#[test]
+fn other_lane_inputs_run_the_lane_again() {
+    let graph = Source::sample().sound();
+    let built = History::as_if_built(&graph);
+    let with = |change: fn(&mut LaneInputs)| {
+        let mut history = built.clone();
+        history.lane_inputs.values_mut().for_each(change);
+        plan(&graph, &history, Some(&graph))
+    };
+    let tested =
+        |plan: &Plan| plan.nodes.values().filter(|node| matches!(node.action, Action::Test { .. })).count();
+    assert_eq!(tested(&with(|_| {})), 0);
+    let changes: [fn(&mut LaneInputs); 3] = [
+        |inputs| inputs.semantics += 1,
+        |inputs| inputs.from = Some(Digest::of("the digest before")),
+        |inputs| inputs.profile = "vm-uefi".to_owned(),
+    ];
+    for change in changes {
+        let plan = with(change);
+        assert_eq!(tested(&plan), graph.variants().len());
+        assert!(action(&plan, "hmi/plant-a").is_work());
+    }
+    let mut nobody_runs_it = built;
+    nobody_runs_it.lane_inputs.clear();
+    assert_eq!(tested(&plan(&graph, &nobody_runs_it, Some(&graph))), graph.variants().len());
 }
 
 #[test]

@@ -114,7 +114,8 @@ impl Views {
         for digest in self.manifests(entry).await?.values() {
             let builds = self.store.builds_of(digest).await?;
             size_bytes += builds.first().map_or(0, |build| build.image_size);
-            verdicts.extend(self.lane_verdicts(digest).await?.iter().map(verdict));
+            let rows = self.lane_verdicts(digest).await?;
+            verdicts.extend(rows.iter().filter(|row| self.is_current(&row.verdict)).map(verdict));
         }
         let (state, reason) = situation.state(variant);
         let release = situation.release.as_ref().filter(|_| entry.is_some()).map(|release| release.number);
@@ -227,12 +228,15 @@ impl Views {
         Ok(rows
             .into_iter()
             .map(|row| VerdictView {
+                is_current: self.is_current(&row.verdict),
                 platform: platform.clone(),
                 lane: row.verdict.lane,
                 result: row.verdict.result,
                 check_set: row.verdict.check_set,
-                runner: row.verdict.inputs.runner,
                 profile: row.verdict.inputs.profile,
+                semantics: row.verdict.inputs.semantics,
+                runner: row.verdict.recorded_on.runner,
+                host: row.verdict.recorded_on.host,
                 origin: row.origin,
                 run: row.run,
                 recorded: row.created_at,

@@ -12,12 +12,15 @@ mod run;
 mod status;
 mod target;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use edgewright_api::{ApiError, RegistryAddress};
 use edgewright_model::Digest;
 use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_model::names::SourceName;
+use edgewright_model::spec::Lane;
+use edgewright_model::verdict::{LaneInputs, Verdict, lane_inputs};
 use edgewright_process::Clock;
 use edgewright_store::sources::SourceRow;
 use edgewright_store::{Store, StoreError};
@@ -37,6 +40,8 @@ pub struct Views {
     folder: DataFolder,
     clock: Clock,
     serving: Option<Serving>,
+    /// Of verdicts that count today.
+    lane_inputs: BTreeMap<Lane, LaneInputs>,
 }
 
 /// What only the server itself knows.
@@ -128,12 +133,19 @@ impl From<ViewError> for ApiError {
 }
 
 impl Views {
-    /// Over an open database. `serving` is absent where the data folder is read without being its server.
-    pub const fn new(store: Store, folder: DataFolder, clock: Clock, serving: Option<Serving>) -> Self {
-        Self { store, folder, clock, serving }
+    /// Over an open database. `serving` is absent where the data folder is read without being its server. `lane_inputs` are
+    /// those of verdicts that count today.
+    pub const fn new(
+        store: Store,
+        folder: DataFolder,
+        clock: Clock,
+        serving: Option<Serving>,
+        lane_inputs: BTreeMap<Lane, LaneInputs>,
+    ) -> Self {
+        Self { store, folder, clock, serving, lane_inputs }
     }
 
-    /// Over a data folder, beside its server or without one.
+    /// Over a data folder, beside its server or without one. Verdicts count as they do for this build's own executor.
     pub async fn open(folder: DataFolder, clock: Clock) -> Result<Self, ViewError> {
         let database = folder.database();
         if !database.exists() {
@@ -144,7 +156,8 @@ impl Views {
                     .to_owned(),
             });
         }
-        Ok(Self::new(Store::open_read_only(&database).await?, folder, clock, None))
+        let lane_inputs = lane_inputs(edgewright_job::local_lane_profile);
+        Ok(Self::new(Store::open_read_only(&database).await?, folder, clock, None, lane_inputs))
     }
 
     /// Waits for open statements and closes the database.
@@ -175,14 +188,20 @@ impl Views {
         Ok(rows)
     }
 
-    /// The newest verdict of each lane on a manifest.
+    /// Whether a verdict was found as its lane is run today.
+    fn is_current(&self, verdict: &Verdict) -> bool {
+        self.lane_inputs.get(&verdict.lane) == Some(&verdict.inputs)
+    }
+
+    /// The newest verdict of each lane on a manifest, one that counts today before all others.
     async fn lane_verdicts(
         &self,
         manifest: &Digest,
     ) -> Result<Vec<edgewright_store::results::VerdictRow>, ViewError> {
         let mut rows = self.store.verdicts_of(manifest).await?;
         let mut seen = std::collections::BTreeSet::new();
-        // Newest first: the first of each lane stays.
+        // Newest first: the first of each lane stays. The sort is stable.
+        rows.sort_by_key(|row| !self.is_current(&row.verdict));
         rows.retain(|row| seen.insert(row.verdict.lane));
         rows.sort_by_key(|row| row.verdict.lane);
         Ok(rows)

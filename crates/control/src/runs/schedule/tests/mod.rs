@@ -27,5 +27,10 @@ fn id(name: &str) -> NodeId {
 }
 
 fn verdict(name: &str) -> VerdictKey {
-    VerdictKey { manifest: Digest::of(name), lane: Lane::Container, check_set: Digest::of("checks") }
+    VerdictKey {
+        manifest: Digest::of(name),
+        lane: Lane::Container,
+        check_set: Digest::of("checks"),
+        inputs: Digest::of("inputs"),
+    }
 }

@@ -1,0 +1,59 @@
+//! A verdict counts while its lane is run in the same way, and an inherited one while the definition declares that.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says what it saw"
+)]
+
+mod common;
+
+use common::World;
+use edgewright_model::run::RunState;
+
+const ALL: [&str; 5] =
+    ["test base", "test gateway/plant-a", "test gateway/plant-b", "test hmi/plant-a", "test hmi/plant-b"];
+
+/// The orders of a run of an empty commit.
+async fn next(world: &World, message: &str) -> Vec<String> {
+    let jobs = world.executor.ran().len();
+    world.commit(message).await;
+    let (_, state) = world.run().await;
+    assert_eq!(state, RunState::Passed);
+    world.orders(jobs)
+}
+
+#[tokio::test]
+async fn a_new_semantic_version_of_the_runner_runs_lanes_again_and_another_host_does_not() {
+    let world = World::new().await;
+    world.run().await;
+    let nothing: [&str; 0] = [];
+    assert_eq!(next(&world, "nothing").await, nothing);
+
+    world.executor.move_to("another host");
+    assert_eq!(next(&world, "another host, other bytes of the runner").await, nothing);
+
+    world.executor.upgrade(2);
+    assert_eq!(next(&world, "other semantics").await, ALL);
+    assert_eq!(next(&world, "once").await, nothing);
+
+    // What was found before still counts for who runs lanes as before.
+    world.executor.upgrade(1);
+    assert_eq!(next(&world, "a rollback of the server").await, nothing);
+}
+
+#[tokio::test]
+async fn an_inherited_verdict_counts_while_the_definition_declares_the_inheritance() {
+    let world = World::new().await;
+    let path = "images/hmi/image.yaml";
+    let image = std::fs::read_to_string(world.folder.path().join("repository").join(path)).unwrap();
+    let inherits = "inherit: {lanes: [container], when: files-only, from: representative}";
+    world.write(path, &format!("{image}test:\n  lanes: [container]\n  {inherits}\n"));
+    world.commit("inherit").await;
+    world.run().await;
+    assert_eq!(next(&world, "nothing").await, [""; 0]);
+
+    world.write(path, &image);
+    assert_eq!(next(&world, "every site for itself").await, ["test hmi/plant-b"]);
+    assert_eq!(next(&world, "once").await, [""; 0]);
+}
