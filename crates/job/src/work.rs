@@ -1,31 +1,25 @@
-//! What a job does: build → push → lanes, inside a folder of its own.
+//! What does jobs in their own process: each in a folder of its own.
+
+mod job;
+mod place;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use edgewright_build::BuildContext;
-use edgewright_lab::{
-    Engine, EngineSettings, LabContext, LabError, Reaped, Runner, StorageBounds, WORK_ENVIRONMENT,
-    recorded_on, run_lane, verdict_inputs,
-};
+use edgewright_lab::{EngineSettings, PodmanHost, PodmanSettings, Reaped};
 use edgewright_model::error::Chain;
-use edgewright_model::order::{
-    ImageTask, JOB_ENVIRONMENT, JobOrder, LaneOrder, ManifestRef, ORDER_VERSION, RegistryAccess, StepAction,
-    Task,
-};
+use edgewright_model::order::{JobOrder, ManifestRef, RegistryAccess};
 use edgewright_model::outcome::{FailureKind, JobEvent, JobFailure, JobOutcome, Phase};
 use edgewright_model::reference::Reference;
-use edgewright_model::verdict::{CheckOutcome, CheckResult, LaneResult, Verdict, VerdictOrigin};
 use edgewright_oci::index::Cache;
 use edgewright_oci::{Client, ClientError, image};
 use edgewright_process::{CancellationToken, ProcessContext};
 use tokio::sync::mpsc;
 
+use self::job::Job;
+use self::place::Place;
 use crate::error::ExecutorError;
 use crate::executor::BoxFuture;
 use crate::process::with_failure;
@@ -129,38 +123,6 @@ pub async fn reap(work: &Path, engine: &EngineSettings) -> Reaped {
     edgewright_lab::reap(work, engine, &ProcessContext::default()).await
 }
 
-/// Kept of a job's time for what is not its steps.
-const STEP_MARGIN: Duration = Duration::from_secs(12);
-
-/// Images that lanes used last: the next ones mostly share layers with them.
-const KEPT_IMAGES: usize = 16;
-
-/// A job's folders.
-struct Place {
-    work: PathBuf,
-    scratch: PathBuf,
-}
-
-impl Place {
-    fn make(work: &Path, order: &JobOrder) -> io::Result<Self> {
-        fs::create_dir_all(work)?;
-        // The canonical path is what marks processes, and what podman's database remembers.
-        let work = work.canonicalize()?;
-        let scratch = work.join("jobs").join(order.job.to_string());
-        fs::create_dir_all(scratch.join("tmp"))?;
-        Ok(Self { work, scratch })
-    }
-
-    async fn remove(self) {
-        let scratch = self.scratch.clone();
-        let removed = tokio::task::spawn_blocking(move || fs::remove_dir_all(scratch)).await;
-        if let Err(error) = removed.map_err(io::Error::other).and_then(|removed| removed) {
-            // It is reaped at the next start.
-            tracing::warn!(job.folder = %self.scratch.display(), %error, "cannot remove the job's folder");
-        }
-    }
-}
-
 async fn work(
     order: &JobOrder,
     worker: &JobWorker,
@@ -192,7 +154,13 @@ async fn work(
         }
     };
     let indexes = worker.indexes.clone();
-    let outcome = Job { order, settings, place: &place, client, indexes, reporter, cancel }.run().await;
+    let podman = Arc::new(PodmanHost::new(PodmanSettings {
+        work: place.work.clone(),
+        runner: settings.runner,
+        engine: settings.engine.clone(),
+    }));
+    let outcome =
+        Job { order, settings, place: &place, client, indexes, podman, reporter, cancel }.run().await;
     place.remove().await;
     outcome
 }
@@ -207,183 +175,10 @@ fn infrastructure(message: String, hint: Option<&str>) -> JobFailure {
     }
 }
 
-/// All that one job has at hand.
-struct Job<'a> {
-    order: &'a JobOrder,
-    settings: &'a WorkSettings,
-    place: &'a Place,
-    client: Client,
-    indexes: Cache,
-    reporter: &'a Reporter,
-    cancel: &'a CancellationToken,
-}
-
-impl Job<'_> {
-    async fn run(&self) -> JobOutcome {
-        let empty = JobOutcome {
-            version: ORDER_VERSION,
-            builds: Vec::new(),
-            verdicts: Vec::new(),
-            lock: None,
-            failure: None,
-        };
-        match &self.order.task {
-            Task::Lock(task) => {
-                let report = |event| self.reporter.report(event);
-                match edgewright_build::resolve_lock(task, &self.build_context(None), &report).await {
-                    Ok(lock) => JobOutcome { lock: Some(lock), ..empty },
-                    Err(failure) => JobOutcome { failure: Some(failure), ..empty },
-                }
-            }
-            Task::Image(task) => self.image(task, empty).await,
-        }
-    }
-
-    async fn image(&self, task: &ImageTask, mut outcome: JobOutcome) -> JobOutcome {
-        let report = |event| self.reporter.report(event);
-        let runs_commands =
-            task.steps.iter().any(|step| matches!(step.action, StepAction::Containerfile { .. }));
-        let mut engine = None;
-        if runs_commands {
-            engine = Some(self.engine().await);
-        }
-        // A build gets by without podman: its own failure says more.
-        let found = engine.as_ref().and_then(|engine| engine.as_ref().ok()).map(|(engine, _)| engine);
-        let context = self.build_context(found);
-        let built = edgewright_build::execute(task, &context, &report).await;
-        outcome.builds = built.builds;
-        let manifest = match built.result {
-            Ok(manifest) => manifest,
-            Err(failure) => return JobOutcome { failure: Some(failure), ..outcome },
-        };
-        if task.lanes.is_empty() {
-            return outcome;
-        }
-        let engine = match engine {
-            Some(engine) => engine,
-            None => self.engine().await,
-        };
-        for lane in &task.lanes {
-            if self.cancel.is_cancelled() {
-                let failure = JobFailure { phase: Phase::Test, ..ExecutorError::Cancelled.failure() };
-                return JobOutcome { failure: Some(failure), ..outcome };
-            }
-            outcome.verdicts.push(match &engine {
-                Ok((engine, runner)) => {
-                    run_lane(lane, &manifest, &self.lab_context(engine, runner), &report).await
-                }
-                Err(error) => no_engine(lane, &manifest, error, self.settings.runner),
-            });
-        }
-        let bounds = StorageBounds { images: KEPT_IMAGES, bytes: self.settings.storage_bytes };
-        if let Ok((engine, _)) = &engine
-            && let Err(error) = engine.prune(bounds, &self.processes(Some(engine))).await
-        {
-            tracing::warn!(error = %Chain(&error), "images that lanes used before were not removed");
-        }
-        outcome
-    }
-
-    /// Finds podman's settings; one job at a time, because the first one tries them out.
-    async fn engine(&self) -> Result<(Engine, Runner), LabError> {
-        let (work, binary) = (self.place.work.clone(), self.settings.runner);
-        let io = |path: &Path| {
-            let path = path.join("engine.lock");
-            move |source| LabError::Io { action: "lock", path, source }
-        };
-        let prepared = tokio::task::spawn_blocking({
-            let work = work.clone();
-            let failed = io(&work);
-            move || {
-                let locked =
-                    fs::File::create(work.join("engine.lock")).and_then(|file| file.lock().map(|()| file));
-                Ok((locked.map_err(failed)?, Runner::install(&work, binary)?))
-            }
-        });
-        let (_locked, runner) = prepared.await.map_err(|error| io(&work)(io::Error::other(error)))??;
-        let engine = Engine::detect(&work, &runner, &self.settings.engine, &self.processes(None)).await?;
-        Ok((engine, runner))
-    }
-
-    /// The marks by which every process of the job is known, and the token that ends them.
-    fn processes(&self, engine: Option<&Engine>) -> ProcessContext {
-        let mut context = ProcessContext::new(self.cancel.clone())
-            .with_env(JOB_ENVIRONMENT, self.order.job.to_string())
-            .with_env(WORK_ENVIRONMENT, &self.place.work)
-            .with_env("TMPDIR", self.place.scratch.join("tmp"));
-        for (name, value) in &self.settings.environment {
-            context = context.with_env(name, value);
-        }
-        match engine.and_then(Engine::process_environment) {
-            Some((name, value)) => context.with_env(name, value),
-            None => context,
-        }
-    }
-
-    fn build_context(&self, engine: Option<&Engine>) -> BuildContext {
-        let containers = self.place.work.join("containers");
-        BuildContext {
-            client: self.client.clone(),
-            scratch: self.place.scratch.clone(),
-            cache: self.place.work.join("cache"),
-            indexes: self.indexes.clone(),
-            storage: containers.join("storage"),
-            runroot: edgewright_lab::runroot(&containers),
-            process: self.processes(engine),
-            auth: self.settings.auth.clone(),
-            secrets: self.settings.secrets.clone(),
-            step_limit: self.step_limit(),
-        }
-    }
-
-    /// A step that hangs shall be told as such, by itself, before the job's own limit ends all.
-    fn step_limit(&self) -> Duration {
-        let within = self.order.within.get();
-        // What comes before the step, and the end of a tool that has to be killed, need their time, too.
-        within.mul_f64(0.95).min(within.saturating_sub(STEP_MARGIN)).max(within / 2)
-    }
-
-    fn lab_context(&self, engine: &Engine, runner: &Runner) -> LabContext {
-        LabContext {
-            engine: engine.clone(),
-            runner: runner.clone(),
-            client: self.client.clone(),
-            job: self.order.job,
-            scratch: self.place.scratch.clone(),
-            processes: self.processes(Some(engine)),
-        }
-    }
-}
-
-/// The verdict of a lane that could not even begin.
-fn no_engine(order: &LaneOrder, manifest: &ManifestRef, error: &LabError, runner: &[u8]) -> Verdict {
-    let mut message = Chain(error).to_string();
-    if let Some(hint) = error.hint() {
-        message = format!("{message} ({hint})");
-    }
-    let skipped = |check: &edgewright_model::spec::Check| CheckResult {
-        id: check.id.clone(),
-        outcome: CheckOutcome::Skipped { reason: "the machine did not start".to_owned() },
-        duration_ms: 0,
-        tries: 0,
-        notes: Vec::new(),
-    };
-    Verdict {
-        lane: order.lane,
-        manifest: manifest.clone(),
-        check_set: order.check_set.clone(),
-        inputs: verdict_inputs(order.lane),
-        recorded_on: recorded_on(order.lane, edgewright_model::Digest::of(runner)),
-        result: LaneResult::Failed { kind: FailureKind::Infrastructure, message },
-        checks: order.checks.iter().map(skipped).collect(),
-        evidence: Vec::new(),
-        duration_ms: 0,
-        origin: VerdictOrigin::Ran,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::conformance::{image_order, work as done};
 

@@ -6,21 +6,14 @@ use std::time::Duration;
 use edgewright_model::error::Chain;
 use edgewright_model::outcome::JobEvent;
 use edgewright_model::verdict::Evidence;
-use edgewright_process::{Command, Stream};
+use edgewright_oci::Client;
 
-use crate::container::{Container, Init};
-use crate::lane::{Events, LabContext};
+use crate::lane::Events;
 
 /// Most bytes of one piece: its end, where the fault usually is.
 const LIMIT: usize = 1024 * 1024;
-/// Longest time to gather one piece.
-const GATHERING: Duration = Duration::from_secs(20);
 /// Longest time to store all.
 const STORING: Duration = Duration::from_mins(1);
-
-const JOURNAL: &[&str] = &["journalctl", "--boot", "--no-pager", "--output=short-precise", "--lines=8000"];
-const FAILED: &[&str] =
-    &["systemctl", "status", "--no-pager", "--full", "--lines=100", "--state=failed", "*"];
 
 /// A piece before it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,39 +27,6 @@ impl Piece {
     pub(crate) fn text(name: &'static str, bytes: Vec<u8>) -> Self {
         Self { name, media_type: "text/plain; charset=utf-8", bytes }
     }
-}
-
-/// Asks the container for journal, failed units and console, at the same time.
-pub(crate) async fn gather(container: &Container<'_>, context: &LabContext, init: &Init) -> Vec<Piece> {
-    let processes = &context.processes;
-    let console = async { Piece::text("console", output(container.console(processes)).await) };
-    let mut pieces = if *init == Init::Runs {
-        let exec = |name, argv: &'static [&'static str]| async move {
-            Piece::text(name, output(container.exec(argv, processes, GATHERING)).await)
-        };
-        let (journal, failed, console) =
-            tokio::join!(exec("journal", JOURNAL), exec("failed-units", FAILED), console);
-        vec![journal, failed, console]
-    } else {
-        vec![console.await]
-    };
-    pieces.retain(|piece| !piece.bytes.is_empty());
-    pieces
-}
-
-/// Both streams of a command, as far as it got.
-async fn output(command: Command) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let append = |_: Stream, line: &str| {
-        bytes.extend_from_slice(line.as_bytes());
-        bytes.push(b'\n');
-        keep_end(&mut bytes);
-    };
-    if let Err(error) = command.run_lines_status(append).await {
-        tracing::debug!(error = %Chain(&error), "evidence is incomplete");
-    }
-    bound(&mut bytes);
-    bytes
 }
 
 /// Keeps memory bounded while lines come; cuts rarely, so that it costs nothing.
@@ -88,14 +48,14 @@ pub(crate) fn bound(bytes: &mut Vec<u8>) {
 /// Stores the pieces in the manifest's repository.
 pub(crate) async fn store(
     pieces: Vec<Piece>,
-    context: &LabContext,
+    client: &Client,
     repository: &edgewright_model::reference::RepoName,
     events: Events<'_>,
 ) -> Vec<Evidence> {
     let store_all = async {
         let mut stored = Vec::new();
         for piece in pieces {
-            match context.client.push_blob_bytes(repository, piece.bytes).await {
+            match client.push_blob_bytes(repository, piece.bytes).await {
                 Ok(blob) => stored.push(Evidence {
                     name: piece.name.to_owned(),
                     media_type: piece.media_type.to_owned(),

@@ -1,40 +1,41 @@
 //! One lane: from order to verdict. It never fails: a fault of the host is a verdict of kind `infrastructure`.
 //!
-//! The lane's time limit holds for pull, start and checks together. Every check's own limit is cut to what the lane has
-//! left, so that the runner always answers first; only a podman that hangs meets the lane's limit.
+//! The lane's time limit holds for fetch, start and checks together. Every check's own limit is cut to what the lane has
+//! left, so that the runner always answers first; only a machine that hangs meets the lane's limit. A slow machine
+//! stretches all limits by its scale.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use edgewright_checks::{ORDER_VERSION, RunLine, RunOrder};
+use edgewright_checks::{ORDER_VERSION, RUNNER_SEMANTICS, RunLine, RunOrder};
+use edgewright_model::duration::Span;
 use edgewright_model::order::{JobId, LaneOrder, ManifestRef};
 use edgewright_model::outcome::{FailureKind, JobEvent, Phase};
 use edgewright_model::spec::Lane;
-use edgewright_model::verdict::{CheckResult, Verdict, VerdictOrigin};
+use edgewright_model::verdict::{CheckResult, LaneProfile, RecordedOn, Verdict, VerdictOrigin};
 use edgewright_oci::Client;
-use edgewright_process::{CancellationToken, CommandError, ProcessContext, Stream};
+use edgewright_process::{CancellationToken, ProcessContext, Stream};
 
-use crate::container::{self, Container, Init, Trouble};
-use crate::engine::Engine;
+use crate::container::PodmanHost;
+use crate::container::machine::ContainerMachine;
 use crate::evidence::{self, Piece};
-use crate::profile::{recorded_on, verdict_inputs};
-use crate::runner::Runner;
-use crate::statics;
+use crate::machine::{Machine, MachineState, RunnerEnd, Start, Trouble};
+use crate::profile;
+use crate::static_lane;
 use crate::verdict::{complete, cut_limits, describe, judge, milliseconds};
 
-/// Hears of progress.
+/// Receives progress.
 pub type Events<'a> = &'a (dyn Fn(JobEvent) + Send + Sync);
 
-/// What the lane keeps back of its time for the runner to say its last results.
+/// What the lane keeps back of its time for the runner to report its last results.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// What a lane works with.
 #[derive(Debug, Clone)]
 pub struct LabContext {
-    /// podman.
-    pub engine: Engine,
-    /// The check runner.
-    pub runner: Runner,
+    /// podman, for lanes that start containers.
+    pub podman: Arc<PodmanHost>,
     /// The order's registry: images come from it, evidence goes to it.
     pub client: Client,
     /// The job.
@@ -53,7 +54,7 @@ impl LabContext {
     }
 }
 
-/// What happened in the machine.
+/// What happened in a lane.
 #[derive(Debug, Default)]
 struct Findings {
     results: Vec<CheckResult>,
@@ -69,7 +70,7 @@ impl Findings {
     }
 }
 
-/// Runs one lane on a platform manifest. Do not drop the future: cancel the context's token, and the container goes.
+/// Runs one lane on a platform manifest. Do not drop the future: cancel the context's token, and the machine goes.
 pub async fn run_lane(
     order: &LaneOrder,
     manifest: &ManifestRef,
@@ -77,19 +78,29 @@ pub async fn run_lane(
     events: Events<'_>,
 ) -> Verdict {
     events(JobEvent::Phase { phase: Phase::Test, title: order.lane.to_string() });
-    let findings = match order.lane {
+    let (findings, profile, recorded_on) = match order.lane {
         // Boxed: it is large, and verdicts of other lanes should not carry it.
-        Lane::Container => Box::pin(run_container(order, manifest, context, events)).await,
-        Lane::Static => match Box::pin(statics::examine(order, manifest, context, events)).await {
-            Ok(results) => Findings { results, ..Findings::default() },
-            Err(trouble) => Findings::stopped(trouble),
-        },
-        other => Findings::stopped(Trouble {
-            kind: FailureKind::Infrastructure,
-            message: format!("the lane `{other}` cannot be run on this host yet"),
-        }),
+        Lane::Static => {
+            let findings = match Box::pin(static_lane::examine(order, manifest, context, events)).await {
+                Ok(results) => Findings { results, ..Findings::default() },
+                Err(trouble) => Findings::stopped(trouble),
+            };
+            (findings, profile::without_machine(), profile::recorded_on(None))
+        }
+        Lane::Container => {
+            let mut machine = ContainerMachine::new(context);
+            let cancel = context.processes.cancel();
+            let findings = Box::pin(run_machine(&mut machine, order, manifest, cancel, events)).await;
+            let facts = machine.facts();
+            let profile = LaneProfile { name: facts.profile.to_owned(), semantics: RUNNER_SEMANTICS };
+            (findings, profile, profile::recorded_on(Some(facts)))
+        }
+        other => {
+            let message = format!("the lane `{other}` cannot be run on this host yet");
+            (Findings::stopped(Trouble::of_host(message)), profile::without_machine(), RecordedOn::default())
+        }
     };
-    let evidence = evidence::store(findings.pieces, context, &manifest.repository, events).await;
+    let evidence = evidence::store(findings.pieces, &context.client, &manifest.repository, events).await;
     let reason = match (&findings.trouble, order.lane) {
         (Some(trouble), _) => trouble.message.as_str(),
         (None, Lane::Static) => "it needs a running system",
@@ -100,8 +111,8 @@ pub async fn run_lane(
         lane: order.lane,
         manifest: manifest.clone(),
         check_set: order.check_set.clone(),
-        inputs: verdict_inputs(order.lane),
-        recorded_on: recorded_on(order.lane, context.runner.digest.clone()),
+        inputs: profile.inputs(None),
+        recorded_on,
         result: judge(&checks, findings.trouble),
         checks,
         evidence,
@@ -110,114 +121,135 @@ pub async fn run_lane(
     }
 }
 
-async fn run_container(
+/// Starts a machine, has the checks run in it, and looks at what is left.
+async fn run_machine(
+    machine: &mut dyn Machine,
     order: &LaneOrder,
     manifest: &ManifestRef,
-    context: &LabContext,
+    cancel: &CancellationToken,
     events: Events<'_>,
 ) -> Findings {
-    let deadline = Instant::now() + order.within.get();
+    let limit = order.within.get().mul_f64(machine.facts().scale);
+    let deadline = Instant::now() + limit;
     let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-    let image = match container::pull(context, manifest, left()).await {
-        Ok(image) => image,
-        Err(trouble) => return Findings::stopped(trouble),
-    };
-    let machine = Instant::now();
-    let kept = order.keep.then_some(&manifest.repository);
-    let container = match Container::start(context, &image, kept, left()).await {
-        Ok(container) => container,
-        Err(trouble) => return Findings::stopped(trouble),
-    };
-    let mut findings = run_checks(&container, order, context, left(), events).await;
-    findings.machine = machine.elapsed();
-
-    if !context.processes.cancel().is_cancelled() {
-        let init = container.init(&context.processes).await;
-        match &init {
-            Ok(Init::Runs) => {}
-            Ok(Init::Ended { code, out_of_memory }) => {
-                let init = &container.command;
-                let memory = if *out_of_memory { ", out of memory" } else { "" };
-                let message = format!(
-                    "the image's init `{init}` ended with {code}{memory} before the checks were done"
-                );
-                findings.trouble = Some(Trouble { kind: FailureKind::Image, message });
-            }
-            Err(trouble) => findings.trouble = findings.trouble.or_else(|| Some(trouble.clone())),
-        }
-        let pieces = evidence::gather(&container, context, &init.unwrap_or(Init::Runs)).await;
-        findings.pieces.extend(pieces);
+    let started = machine.start(Start { manifest, keep: order.keep, within: left() }).await;
+    if let Err(trouble) = started {
+        return Findings::stopped(trouble);
     }
-    if order.keep && !context.processes.cancel().is_cancelled() {
+    let since = Instant::now();
+    let mut findings = run_checks(machine, order, left(), events).await;
+    findings.machine = since.elapsed();
+    if !cancel.is_cancelled() {
+        look_after(machine, &mut findings).await;
+    }
+    if order.keep && !cancel.is_cancelled() {
         events(JobEvent::Log { line: "the machine is kept".to_owned() });
     } else {
-        container.remove(context).await;
+        machine.stop().await;
     }
     findings
 }
 
+/// Whether the machine outlived the checks, and what it shows.
+async fn look_after(machine: &dyn Machine, findings: &mut Findings) {
+    let state = match machine.state().await {
+        Ok(state) => state,
+        Err(trouble) => {
+            findings.trouble.get_or_insert(trouble);
+            MachineState::Runs
+        }
+    };
+    if let MachineState::Ended { init, code, out_of_memory } = &state {
+        let memory = if *out_of_memory { ", out of memory" } else { "" };
+        let message =
+            format!("the image's init `{init}` ended with {code}{memory} before the checks were done");
+        findings.trouble = Some(Trouble::of_image(message));
+    }
+    findings.pieces.extend(machine.evidence(&state).await);
+}
+
+/// What the check runner prints.
+#[derive(Debug, Default)]
+struct Heard {
+    results: Vec<CheckResult>,
+    has_summary: bool,
+    output: Vec<u8>,
+    last_error: Option<String>,
+}
+
+impl Heard {
+    fn line(&mut self, stream: Stream, line: &str, events: Events<'_>) {
+        self.output.extend_from_slice(line.as_bytes());
+        self.output.push(b'\n');
+        evidence::keep_end(&mut self.output);
+        match (stream, serde_json::from_str::<RunLine>(line)) {
+            (Stream::Stdout, Ok(RunLine::Result(result))) => {
+                events(JobEvent::Log { line: describe(&result) });
+                self.results.push(result);
+            }
+            (Stream::Stdout, Ok(RunLine::Summary(_))) => self.has_summary = true,
+            _ => self.last_error = Some(line.to_owned()),
+        }
+    }
+
+    /// What kept the runner from finishing.
+    fn trouble(&self, end: RunnerEnd, limit: Span) -> Option<Trouble> {
+        match end {
+            RunnerEnd::Ended(_) if self.has_summary => None,
+            RunnerEnd::Ended(ended) => {
+                let said = self.last_error.as_ref().map(|line| format!(": {line}")).unwrap_or_default();
+                Some(Trouble::of_host(format!("the check runner was cut off ({ended}){said}")))
+            }
+            RunnerEnd::Cancelled => Some(Trouble::of_host("the job was cancelled".to_owned())),
+            RunnerEnd::Hung => Some(Trouble::of_host(format!(
+                "the machine hung until the lane's time limit of {limit} was over"
+            ))),
+            RunnerEnd::Failed(trouble) => Some(trouble),
+        }
+    }
+}
+
 /// Brings the order in and takes the results out.
 async fn run_checks(
-    container: &Container<'_>,
+    machine: &dyn Machine,
     order: &LaneOrder,
-    context: &LabContext,
     within: Duration,
     events: Events<'_>,
 ) -> Findings {
+    let scale = machine.facts().scale;
+    // The runner stretches limits by itself.
+    let unscaled = within.saturating_sub(LAST_WORDS).div_f64(scale);
     let run_order = RunOrder {
         version: ORDER_VERSION,
         lane: order.lane,
-        checks: cut_limits(&order.checks, within.saturating_sub(LAST_WORDS)),
-        scale: 1.0,
+        checks: cut_limits(&order.checks, unscaled),
+        scale,
     };
     let json = match serde_json::to_vec(&run_order) {
         Ok(json) => json,
         Err(error) => {
-            let message = format!("the order for the check runner cannot be written: {error}");
+            let message = format!("cannot write the order for the check runner: {error}");
             return Findings::stopped(Trouble { kind: FailureKind::Infrastructure, message });
         }
     };
     let total = order.checks.len() as u64;
     let progress = |done| events(JobEvent::Progress { done, total: Some(total), unit: "checks".to_owned() });
     progress(0);
-
-    let mut results = Vec::new();
-    let mut has_summary = false;
-    let mut output = Vec::new();
-    let mut last_error = None;
-    let on_line = |stream: Stream, line: &str| {
-        output.extend_from_slice(line.as_bytes());
-        output.push(b'\n');
-        evidence::keep_end(&mut output);
-        match (stream, serde_json::from_str::<RunLine>(line)) {
-            (Stream::Stdout, Ok(RunLine::Result(result))) => {
-                events(JobEvent::Log { line: describe(&result) });
-                results.push(result);
-                progress(results.len() as u64);
-            }
-            (Stream::Stdout, Ok(RunLine::Summary(_))) => has_summary = true,
-            _ => last_error = Some(line.to_owned()),
+    let mut heard = Heard::default();
+    let mut on_line = |stream: Stream, line: &str| {
+        let before = heard.results.len();
+        heard.line(stream, line, events);
+        if heard.results.len() > before {
+            progress(heard.results.len() as u64);
         }
     };
-    let ended = container.run_checks(json, &context.processes, within, on_line).await;
-    let trouble = match ended {
-        Ok(_) if has_summary => None,
-        Ok(finished) => {
-            let said = last_error.map(|line| format!(": {line}")).unwrap_or_default();
-            let message = format!("the check runner was cut off ({}){said}", finished.ended);
-            Some(Trouble { kind: FailureKind::Infrastructure, message })
-        }
-        Err(CommandError::Cancelled { .. }) => {
-            Some(Trouble { kind: FailureKind::Infrastructure, message: "the job was cancelled".to_owned() })
-        }
-        Err(CommandError::Deadline { .. }) => {
-            let message = format!("podman hung until the lane's time limit of {} was over", order.within);
-            Some(Trouble { kind: FailureKind::Infrastructure, message })
-        }
-        Err(error) => Some(Trouble::infrastructure("the check runner cannot be brought in", &error)),
-    };
-    evidence::bound(&mut output);
-    let runner = Piece { name: "runner", media_type: "application/x-ndjson", bytes: output };
+    let end = machine.run_checks(json, within, &mut on_line).await;
+    let trouble = heard.trouble(end, order.within);
+    evidence::bound(&mut heard.output);
+    let runner = Piece { name: "runner", media_type: "application/x-ndjson", bytes: heard.output };
     let pieces = if runner.bytes.is_empty() { Vec::new() } else { vec![runner] };
-    Findings { results, trouble, pieces, ..Findings::default() }
+    Findings { results: heard.results, trouble, pieces, ..Findings::default() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ use edgewright_model::order::{JOB_ENVIRONMENT, JobId};
 use edgewright_process::{Command, CommandError, ProcessContext, kill_inside};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
-use crate::engine::{self, EngineSettings};
+use crate::container::engine::{self, EngineSettings};
 use crate::{JOB_LABEL, WORK_ENVIRONMENT};
 
 /// How long killed processes may take to go.

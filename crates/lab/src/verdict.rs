@@ -6,7 +6,7 @@ use edgewright_model::duration::Span;
 use edgewright_model::spec::Check;
 use edgewright_model::verdict::{CheckOutcome, CheckResult, LaneResult};
 
-use crate::container::Trouble;
+use crate::machine::Trouble;
 
 /// The checks with no limit longer than what the lane has left.
 pub(crate) fn cut_limits(checks: &[Check], left: Duration) -> Vec<Check> {

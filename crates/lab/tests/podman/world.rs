@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use edgewright_lab::{Engine, EngineSettings, LabContext, Runner, WORK_ENVIRONMENT, reap, run_lane};
+use edgewright_lab::{
+    Engine, EngineSettings, LabContext, PodmanHost, PodmanSettings, Runner, WORK_ENVIRONMENT, reap, run_lane,
+};
 use edgewright_model::order::{JobId, LaneOrder, ManifestRef, RegistryAccess, check_set_digest};
 use edgewright_model::outcome::JobEvent;
 use edgewright_model::spec::{Check, Lane};
@@ -23,6 +25,7 @@ pub(crate) struct World {
     pub(crate) work: PathBuf,
     pub(crate) engine: Engine,
     pub(crate) runner: Runner,
+    binary: &'static [u8],
     pub(crate) contents: Contents,
     url: String,
     base: Vec<(String, usize)>,
@@ -34,8 +37,9 @@ pub(crate) type ImageFile<'a> = (&'a str, u32, &'a str);
 impl World {
     pub(crate) async fn make(work: &Path) -> Self {
         let processes = processes(work);
-        let runner =
-            Runner::install(work, &fs::read(build_runner().await).expect("it was built")).expect("runner");
+        // As in the program that embeds it, which keeps it as long as it runs.
+        let binary: &'static [u8] = fs::read(build_runner().await).expect("it was built").leak();
+        let runner = Runner::install(work, binary).expect("runner");
         let engine = Engine::detect(work, &runner, &EngineSettings::default(), &processes)
             .await
             .expect("podman works");
@@ -45,7 +49,7 @@ impl World {
         let (digest, size) = contents.blob(system);
         let url = registry::serve(contents.clone()).await;
         let base = vec![(digest.to_string(), size)];
-        Self { work: work.to_owned(), engine, runner, contents, url, base }
+        Self { work: work.to_owned(), engine, runner, binary, contents, url, base }
     }
 
     /// An image of the system with files over it.
@@ -93,9 +97,13 @@ impl World {
 
     pub(crate) fn context(&self, cancel: CancellationToken) -> LabContext {
         let access = RegistryAccess { url: self.url.clone(), token: None };
+        let settings = PodmanSettings {
+            work: self.work.clone(),
+            runner: self.binary,
+            engine: EngineSettings::default(),
+        };
         LabContext {
-            engine: self.engine.clone(),
-            runner: self.runner.clone(),
+            podman: Arc::new(PodmanHost::new(settings)),
             client: Client::new(&access).expect("a loopback address"),
             job: JobId(uuid::Uuid::now_v7()),
             scratch: self.work.join("jobs"),

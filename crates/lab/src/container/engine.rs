@@ -22,9 +22,9 @@ use edgewright_model::Digest;
 use edgewright_process::{Command, CommandError, ProcessContext};
 use serde::{Deserialize, Serialize};
 
-use crate::candidates::CANDIDATES;
+use super::candidates::CANDIDATES;
+use super::runner::{PROGRAM, Runner};
 use crate::error::LabError;
-use crate::runner::{PROGRAM, Runner};
 
 /// Longest time of one probe.
 const PROBE: Duration = Duration::from_mins(1);

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use edgewright_model::Digest;
 use edgewright_process::{CommandError, ProcessContext};
 
-use crate::engine::Engine;
+use super::engine::Engine;
 use crate::error::LabError;
 
 /// Images that no lane used for longer go, however few there are.

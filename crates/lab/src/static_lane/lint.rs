@@ -9,8 +9,10 @@ use edgewright_process::{CommandError, Finished, Stream};
 use super::rootfs::RootFs;
 use super::{Finding, LINES};
 use crate::JOB_LABEL;
-use crate::container::{self, Trouble};
+use crate::LabError;
+use crate::container::life;
 use crate::lane::LabContext;
+use crate::machine::Trouble;
 
 const BOOTC: &str = "usr/bin/bootc";
 /// Most processes of it.
@@ -31,11 +33,17 @@ pub(super) async fn run(
     if rootfs.resolve(BOOTC).is_none() {
         return Ok(Finding::Skipped(format!("there is no /{BOOTC} in the image")));
     }
-    let image = container::pull(context, manifest, left).await?;
+    let engine = match context.podman.engine(&context.processes).await {
+        Ok(engine) => engine,
+        Err(error) if matches!(error, LabError::NoPodman) => {
+            return Ok(Finding::Skipped(error.to_string()));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let image = life::pull(context, engine, manifest, left).await?;
     let name = format!("edgewright-{}-lint", context.job);
     let label = format!("{JOB_LABEL}={}", context.job);
-    let command =
-        context.engine.podman(&context.processes).args(["run", "--rm", "--replace", "--pull=never"]);
+    let command = engine.podman(&context.processes).args(["run", "--rm", "--replace", "--pull=never"]);
     let command =
         command.args(["--name", &name, "--label", &label, "--network", "none", "--http-proxy=false"]);
     let command = command.args(["--read-only", "--systemd=false", "--log-driver", "none"]);
@@ -49,7 +57,7 @@ pub(super) async fn run(
     };
     let ended = command.deadline(limit).run_lines_status(on_line).await;
     if ended.is_err() {
-        container::discard(context, &name).await;
+        life::discard(context, engine, &name).await;
     }
     match ended {
         Ok(finished) => judge(&finished, &lines),
@@ -92,4 +100,37 @@ fn judge(finished: &Finished, lines: &[String]) -> Result<Finding, Trouble> {
             )
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use edgewright_model::Digest;
+    use edgewright_model::order::{JobId, RegistryAccess};
+    use edgewright_oci::Client;
+    use edgewright_process::ProcessContext;
+
+    use super::super::rootfs::testing::rootfs;
+    use super::*;
+    use crate::PodmanHost;
+
+    #[tokio::test]
+    async fn a_host_without_podman_skips_it_with_the_reason() {
+        let access = RegistryAccess { url: "http://127.0.0.1:1".to_owned(), token: None };
+        let context = LabContext {
+            podman: Arc::new(PodmanHost::without_podman()),
+            client: Client::new(&access).unwrap(),
+            job: JobId(uuid::Uuid::nil()),
+            scratch: std::env::temp_dir(),
+            processes: ProcessContext::default(),
+        };
+        let manifest =
+            ManifestRef { repository: "plant-os/hmi".parse().unwrap(), digest: Digest::of("manifest") };
+        let limits = (Duration::from_secs(1), Duration::from_secs(1));
+        let with_bootc = rootfs(&[&[(BOOTC, "a program")]]);
+        let found = run(&with_bootc, &manifest, &context, limits).await;
+        let Ok(Finding::Skipped(reason)) = found else { panic!("{found:?}") };
+        assert!(reason.contains("podman is not installed"), "{reason}");
+    }
 }

@@ -3,20 +3,21 @@
 //! Every call is a podman command with a deadline. A fault is either the host's ([`Trouble`] of kind infrastructure) or
 //! the image's: an init that cannot be started, or that ends.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use edgewright_model::error::Chain;
 use edgewright_model::order::ManifestRef;
-use edgewright_model::outcome::FailureKind;
 use edgewright_model::reference::RepoName;
-use edgewright_process::{Command, CommandError, Finished, ProcessContext, Stream};
+use edgewright_process::{Command, CommandError, Finished, ProcessContext};
 use serde::Deserialize;
 
+use super::engine::Engine;
+use super::host::Podman;
+use super::kept;
+use super::runner::PROGRAM;
 use crate::JOB_LABEL;
-use crate::engine::Engine;
-use crate::kept;
 use crate::lane::LabContext;
-use crate::runner::PROGRAM;
+use crate::machine::{MachineState, OnLine, Start, Trouble};
 
 /// Where the runner's folder is mounted. podman mounts a tmpfs on `/run` before systemd starts, which then leaves it
 /// alone, so the image is not touched.
@@ -31,64 +32,43 @@ const QUESTION: Duration = Duration::from_secs(30);
 const NOT_INVOKED: i32 = 126;
 const NOT_THERE: i32 = 127;
 
-/// Why a lane cannot go on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Trouble {
-    /// Whose fault.
-    pub(crate) kind: FailureKind,
-    /// What happened, on one line.
-    pub(crate) message: String,
-}
-
-impl Trouble {
-    pub(crate) fn infrastructure(what: &str, error: &CommandError) -> Self {
-        let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
-        let message = format!("{what}: {}{hint}", Chain(error));
-        Self { kind: FailureKind::Infrastructure, message }
-    }
-
-    fn image(message: String) -> Self {
-        Self { kind: FailureKind::Image, message }
-    }
-}
-
-/// How PID 1 is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Init {
-    /// It runs.
-    Runs,
-    /// It ended.
-    Ended {
-        /// Its exit code.
-        code: i64,
-        /// Whether the kernel killed it for want of memory.
-        out_of_memory: bool,
-    },
-}
-
 /// A container of a job.
 #[derive(Debug)]
 pub(crate) struct Container<'a> {
     engine: &'a Engine,
     name: String,
     /// What PID 1 is, for messages.
-    pub(crate) command: String,
+    init: String,
+}
+
+/// Pulls a digest and starts it.
+pub(super) async fn start<'a>(
+    context: &'a LabContext,
+    podman: &'a Podman,
+    start: Start<'_>,
+) -> Result<Container<'a>, Trouble> {
+    let deadline = Instant::now() + start.within;
+    let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+    let image = pull(context, &podman.engine, start.manifest, left()).await?;
+    let kept = start.keep.then_some(&start.manifest.repository);
+    Container::start(context, podman, &image, (kept, left())).await
 }
 
 /// Pulls a platform manifest by digest; the image's name in our storage.
 pub(crate) async fn pull(
     context: &LabContext,
+    engine: &Engine,
     manifest: &ManifestRef,
     within: Duration,
 ) -> Result<String, Trouble> {
     let image = format!("{}/{}@{}", context.client.host(), manifest.repository, manifest.digest);
-    let mut command = context.engine.podman(&context.processes).args(["pull", "--quiet"]);
+    let mut command = engine.podman(&context.processes).args(["pull", "--quiet"]);
     if context.client.is_plain_http() {
         command = command.arg("--tls-verify=false");
     }
     let pulled = command.arg(&image).deadline(within).run().await;
     pulled.map_err(|error| Trouble::infrastructure("the image cannot be pulled", &error))?;
-    if let Err(error) = context.engine.note_use(&image) {
+    if let Err(error) = engine.note_use(&image) {
         tracing::warn!(image, %error, "cannot note that an image is in use; it will not be pruned");
     }
     Ok(image)
@@ -119,13 +99,13 @@ impl StartConfig {
 impl<'a> Container<'a> {
     /// Starts the image with its own init. A container of the same name, left by a try before, is replaced.
     /// A `kept` one carries its repository instead of the job, so that it outlives both the job and [`crate::reap()`].
-    pub(crate) async fn start(
+    async fn start(
         context: &'a LabContext,
+        podman: &'a Podman,
         image: &str,
-        kept: Option<&RepoName>,
-        within: Duration,
+        (kept, within): (Option<&RepoName>, Duration),
     ) -> Result<Container<'a>, Trouble> {
-        let engine = &context.engine;
+        let engine = &podman.engine;
         let inspect = ["image", "inspect", "--format", "{{json .Config}}", image];
         let config =
             engine.podman(&context.processes).args(inspect).deadline(QUESTION.min(within)).run().await;
@@ -139,7 +119,7 @@ impl<'a> Container<'a> {
         };
         let processes =
             if kept.is_some() { kept::unmarked(&context.processes) } else { context.processes.clone() };
-        let mount = format!("type=bind,src={},dst={MOUNTED},ro=true", context.runner.folder().display());
+        let mount = format!("type=bind,src={},dst={MOUNTED},ro=true", podman.runner.folder().display());
         let mut command = engine.podman(&processes).args(["run", "--detach", "--replace", "--pull=never"]);
         command = command.args(["--name", &name, "--label", &label]);
         command = command.args(["--systemd=always", "--network", "none", "--http-proxy=false"]);
@@ -153,8 +133,8 @@ impl<'a> Container<'a> {
         let started = command.deadline(within).run_status().await;
         let finished =
             started.map_err(|error| Trouble::infrastructure("the container cannot be started", &error));
-        let command = of_image.unwrap_or_else(|| DEFAULT_INIT.to_owned());
-        let container = Self { engine, name, command };
+        let init = of_image.unwrap_or_else(|| DEFAULT_INIT.to_owned());
+        let container = Self { engine, name, init };
         match finished {
             Ok(finished) if finished.success() => Ok(container),
             outcome => {
@@ -166,17 +146,17 @@ impl<'a> Container<'a> {
     }
 
     /// A command inside the container; it ends with the container or at the deadline.
-    pub(crate) fn exec(&self, argv: &[&str], processes: &ProcessContext, within: Duration) -> Command {
+    pub(super) fn exec(&self, argv: &[&str], processes: &ProcessContext, within: Duration) -> Command {
         self.engine.podman(processes).args(["exec", &self.name]).args(argv).deadline(within)
     }
 
     /// Runs the check runner inside with an order on its standard input.
-    pub(crate) async fn run_checks(
+    pub(super) async fn run_checks(
         &self,
         order: Vec<u8>,
         processes: &ProcessContext,
         within: Duration,
-        on_line: impl FnMut(Stream, &str) + Send,
+        on_line: OnLine<'_>,
     ) -> Result<Finished, CommandError> {
         /// A result's line holds the last lines of output.
         const LINE: usize = 256 * 1024;
@@ -186,32 +166,30 @@ impl<'a> Container<'a> {
     }
 
     /// How PID 1 is now.
-    pub(crate) async fn init(&self, processes: &ProcessContext) -> Result<Init, Trouble> {
+    pub(super) async fn state(&self, processes: &ProcessContext) -> Result<MachineState, Trouble> {
         let format = "{{.State.Running}} {{.State.ExitCode}} {{.State.OOMKilled}}";
         let inspect = ["container", "inspect", "--format", format, &self.name];
         let asked = self.engine.podman(processes).args(inspect).deadline(QUESTION).run().await;
         let asked =
             asked.map_err(|error| Trouble::infrastructure("the container cannot be inspected", &error))?;
-        parse_init(&asked.text()).ok_or_else(|| Trouble {
-            kind: FailureKind::Infrastructure,
-            message: format!("podman says of the container's state: {:?}", asked.text()),
-        })
+        parse_state(&asked.text(), &self.init)
+            .ok_or_else(|| Trouble::of_host(format!("unexpected state of the container: {:?}", asked.text())))
     }
 
     /// What PID 1 wrote to its standard output and error.
-    pub(crate) fn console(&self, processes: &ProcessContext) -> Command {
+    pub(super) fn console(&self, processes: &ProcessContext) -> Command {
         self.engine.podman(processes).args(["logs", &self.name]).deadline(QUESTION)
     }
 
     /// Removes it, running or not, also when the job was cancelled.
-    pub(crate) async fn remove(&self, context: &LabContext) {
-        discard(context, &self.name).await;
+    pub(super) async fn remove(&self, context: &LabContext) {
+        discard(context, self.engine, &self.name).await;
     }
 }
 
 /// Removes a container where there is one, running or not, also when the job was cancelled.
-pub(crate) async fn discard(context: &LabContext, name: &str) {
-    let command = context.engine.podman(&context.uncancelled());
+pub(crate) async fn discard(context: &LabContext, engine: &Engine, name: &str) {
+    let command = engine.podman(&context.uncancelled());
     let command = command.args(["rm", "--force", "--ignore", "--volumes", "--time", "0", name]);
     if let Err(error) = command.deadline(QUESTION * 2).run().await {
         tracing::warn!(container = name, error = %Chain(&error), "cannot remove a container; it is reaped at the next start");
@@ -223,22 +201,21 @@ fn not_started(finished: &Finished) -> Trouble {
     let said = finished.output.stderr_tail.iter().rev().find(|line| !line.trim().is_empty());
     let said = said.map_or("podman says nothing", |line| line.trim());
     match finished.code() {
-        Some(NOT_THERE) => Trouble::image(format!("the image's init is not in it: {said}")),
-        Some(NOT_INVOKED) => Trouble::image(format!("the image's init cannot be started: {said}")),
-        _ => Trouble {
-            kind: FailureKind::Infrastructure,
-            message: format!("the container cannot be started ({}): {said}", finished.ended),
-        },
+        Some(NOT_THERE) => Trouble::of_image(format!("the image's init is not in it: {said}")),
+        Some(NOT_INVOKED) => Trouble::of_image(format!("the image's init cannot be started: {said}")),
+        _ => Trouble::of_host(format!("the container cannot be started ({}): {said}", finished.ended)),
     }
 }
 
-fn parse_init(text: &str) -> Option<Init> {
+fn parse_state(text: &str, init: &str) -> Option<MachineState> {
     let mut words = text.split_whitespace();
     match words.next()? {
-        "true" => Some(Init::Runs),
-        "false" => {
-            Some(Init::Ended { code: words.next()?.parse().ok()?, out_of_memory: words.next()? == "true" })
-        }
+        "true" => Some(MachineState::Runs),
+        "false" => Some(MachineState::Ended {
+            init: init.to_owned(),
+            code: words.next()?.parse().ok()?,
+            out_of_memory: words.next()? == "true",
+        }),
         _ => None,
     }
 }
@@ -249,15 +226,18 @@ mod tests {
 
     #[test]
     fn podmans_answers_about_init() {
+        let ended = |code, out_of_memory| {
+            Some(MachineState::Ended { init: "/sbin/init".to_owned(), code, out_of_memory })
+        };
         for (text, want) in [
-            ("true 0 false", Some(Init::Runs)),
-            ("false 137 true", Some(Init::Ended { code: 137, out_of_memory: true })),
-            ("false 0 false", Some(Init::Ended { code: 0, out_of_memory: false })),
+            ("true 0 false", Some(MachineState::Runs)),
+            ("false 137 true", ended(137, true)),
+            ("false 0 false", ended(0, false)),
             ("", None),
             ("false", None),
             ("<no value>", None),
         ] {
-            assert_eq!(parse_init(text), want, "{text}");
+            assert_eq!(parse_state(text, "/sbin/init"), want, "{text}");
         }
     }
 

@@ -10,7 +10,7 @@ use edgewright_model::reference::RepoName;
 use edgewright_process::{CancellationToken, Command, CommandError, ProcessContext};
 use serde::Deserialize;
 
-use crate::engine::{self, EngineSettings};
+use super::engine::{self, EngineSettings};
 use crate::{LabError, WORK_ENVIRONMENT};
 
 /// The label of a kept machine; its value is the repository.

@@ -17,8 +17,8 @@ use edgewright_process::CancellationToken;
 use serde::Deserialize;
 
 use super::rootfs::RootFs;
-use crate::container::Trouble;
 use crate::lane::LabContext;
+use crate::machine::Trouble;
 
 /// Longest config of an image, in bytes.
 const CONFIG_LIMIT: u64 = 4 * 1024 * 1024;

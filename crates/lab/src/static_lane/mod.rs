@@ -1,4 +1,5 @@
-//! The `static` lane: what can be said of an image without running it.
+//! The `static` lane: what can be said of an image without running it. It needs no podman: only bootc's own check does, and
+//! is skipped without it.
 //!
 //! ```text
 //! manifest ─▶ layers, one by one ─▶ rootfs: the tree that they make, and what leaks ─▶ rules, size, bound images
@@ -22,8 +23,8 @@ use edgewright_model::outcome::{FailureKind, JobEvent};
 use edgewright_model::spec::{Assertion, StaticRule};
 use edgewright_model::verdict::{CheckOutcome, CheckResult};
 
-use crate::container::Trouble;
 use crate::lane::{Events, LabContext};
+use crate::machine::Trouble;
 use crate::verdict::{describe, milliseconds};
 use layers::Contents;
 

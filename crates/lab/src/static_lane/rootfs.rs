@@ -271,7 +271,7 @@ pub(super) mod testing {
         tar.into_inner().unwrap()
     }
 
-    pub(in crate::statics) fn rootfs(layers: &[&[(&str, &str)]]) -> RootFs {
+    pub(in crate::static_lane) fn rootfs(layers: &[&[(&str, &str)]]) -> RootFs {
         let mut rootfs = RootFs::default();
         for entries in layers {
             rootfs.apply(layer(entries).as_slice()).unwrap();

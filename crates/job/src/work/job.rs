@@ -1,0 +1,138 @@
+//! One job: build → push → lanes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use edgewright_build::BuildContext;
+use edgewright_lab::{Engine, LabContext, PodmanHost, StorageBounds, WORK_ENVIRONMENT, run_lane};
+use edgewright_model::error::Chain;
+use edgewright_model::order::{ImageTask, JOB_ENVIRONMENT, JobOrder, ORDER_VERSION, StepAction, Task};
+use edgewright_model::outcome::{JobFailure, JobOutcome, Phase};
+use edgewright_oci::Client;
+use edgewright_oci::index::Cache;
+use edgewright_process::{CancellationToken, ProcessContext};
+
+use super::WorkSettings;
+use super::place::Place;
+use crate::error::ExecutorError;
+use crate::report::Reporter;
+
+/// Kept of a job's time for what is not its steps.
+const STEP_MARGIN: Duration = Duration::from_secs(12);
+
+/// Images that lanes used last: the next ones mostly share layers with them.
+const KEPT_IMAGES: usize = 16;
+
+/// All that one job has at hand.
+pub(super) struct Job<'a> {
+    pub(super) order: &'a JobOrder,
+    pub(super) settings: &'a WorkSettings,
+    pub(super) place: &'a Place,
+    pub(super) client: Client,
+    pub(super) indexes: Cache,
+    pub(super) podman: Arc<PodmanHost>,
+    pub(super) reporter: &'a Reporter,
+    pub(super) cancel: &'a CancellationToken,
+}
+
+impl Job<'_> {
+    pub(super) async fn run(&self) -> JobOutcome {
+        let empty = JobOutcome {
+            version: ORDER_VERSION,
+            builds: Vec::new(),
+            verdicts: Vec::new(),
+            lock: None,
+            failure: None,
+        };
+        match &self.order.task {
+            Task::Lock(task) => {
+                let report = |event| self.reporter.report(event);
+                match edgewright_build::resolve_lock(task, &self.build_context(), &report).await {
+                    Ok(lock) => JobOutcome { lock: Some(lock), ..empty },
+                    Err(failure) => JobOutcome { failure: Some(failure), ..empty },
+                }
+            }
+            Task::Image(task) => self.image(task, empty).await,
+        }
+    }
+
+    async fn image(&self, task: &ImageTask, mut outcome: JobOutcome) -> JobOutcome {
+        let report = |event| self.reporter.report(event);
+        let runs_commands =
+            task.steps.iter().any(|step| matches!(step.action, StepAction::Containerfile { .. }));
+        if runs_commands && let Err(error) = self.podman.engine(&self.processes()).await {
+            // A build works without podman's settings, or its own failure says more.
+            tracing::debug!(error = %Chain(error), "building without podman's settings");
+        }
+        let context = self.build_context();
+        let built = edgewright_build::execute(task, &context, &report).await;
+        outcome.builds = built.builds;
+        let manifest = match built.result {
+            Ok(manifest) => manifest,
+            Err(failure) => return JobOutcome { failure: Some(failure), ..outcome },
+        };
+        let lab = self.lab_context();
+        for lane in &task.lanes {
+            if self.cancel.is_cancelled() {
+                let failure = JobFailure { phase: Phase::Test, ..ExecutorError::Cancelled.failure() };
+                return JobOutcome { failure: Some(failure), ..outcome };
+            }
+            outcome.verdicts.push(run_lane(lane, &manifest, &lab, &report).await);
+        }
+        let bounds = StorageBounds { images: KEPT_IMAGES, bytes: self.settings.storage_bytes };
+        if let Some(engine) = self.podman.opened().filter(|_| !task.lanes.is_empty())
+            && let Err(error) = engine.prune(bounds, &self.processes()).await
+        {
+            tracing::warn!(error = %Chain(&error), "images that lanes used before were not removed");
+        }
+        outcome
+    }
+
+    /// The marks by which every process of the job is known, and the token that ends them.
+    fn processes(&self) -> ProcessContext {
+        let mut context = ProcessContext::new(self.cancel.clone())
+            .with_env(JOB_ENVIRONMENT, self.order.job.to_string())
+            .with_env(WORK_ENVIRONMENT, &self.place.work)
+            .with_env("TMPDIR", self.place.scratch.join("tmp"));
+        for (name, value) in &self.settings.environment {
+            context = context.with_env(name, value);
+        }
+        match self.podman.opened().and_then(Engine::process_environment) {
+            Some((name, value)) => context.with_env(name, value),
+            None => context,
+        }
+    }
+
+    fn build_context(&self) -> BuildContext {
+        let containers = self.place.work.join("containers");
+        BuildContext {
+            client: self.client.clone(),
+            scratch: self.place.scratch.clone(),
+            cache: self.place.work.join("cache"),
+            indexes: self.indexes.clone(),
+            storage: containers.join("storage"),
+            runroot: edgewright_lab::runroot(&containers),
+            process: self.processes(),
+            auth: self.settings.auth.clone(),
+            secrets: self.settings.secrets.clone(),
+            step_limit: self.step_limit(),
+        }
+    }
+
+    /// A step that hangs shall be told as such, by itself, before the job's own limit ends all.
+    fn step_limit(&self) -> Duration {
+        let within = self.order.within.get();
+        // What comes before the step, and the end of a tool that has to be killed, need their time, too.
+        within.mul_f64(0.95).min(within.saturating_sub(STEP_MARGIN)).max(within / 2)
+    }
+
+    fn lab_context(&self) -> LabContext {
+        LabContext {
+            podman: Arc::clone(&self.podman),
+            client: self.client.clone(),
+            job: self.order.job,
+            scratch: self.place.scratch.clone(),
+            processes: self.processes(),
+        }
+    }
+}

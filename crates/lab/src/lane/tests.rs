@@ -1,0 +1,240 @@
+//! Lanes on a simulated machine.
+
+use std::sync::Mutex;
+
+use edgewright_checks::RunSummary;
+use edgewright_model::Digest;
+use edgewright_model::order::check_set_digest;
+use edgewright_model::spec::{Assertion, Check};
+use edgewright_model::verdict::{CheckOutcome, LaneResult};
+use edgewright_process::Ended;
+
+use super::*;
+use crate::machine::{BoxFuture, MachineFacts, OnLine};
+
+/// A machine that does what a test asks of it, and notes what a lane asks of it.
+#[derive(Debug)]
+struct Simulated {
+    scale: f64,
+    start: Result<(), Trouble>,
+    lines: Vec<(Stream, String)>,
+    end: RunnerEnd,
+    state: Result<MachineState, Trouble>,
+    /// Fired when the checks have run.
+    cancels: Option<CancellationToken>,
+    asked: Mutex<Vec<String>>,
+    order: Mutex<Option<(RunOrder, Duration)>>,
+}
+
+impl Simulated {
+    /// All is well: the runner decides these checks.
+    fn passing(ids: &[&str]) -> Self {
+        let mut lines: Vec<(Stream, String)> = ids.iter().map(|id| result(id)).collect();
+        lines.push(summary(ids.len()));
+        Self {
+            scale: 1.0,
+            start: Ok(()),
+            lines,
+            end: RunnerEnd::Ended(Ended::Code(0)),
+            state: Ok(MachineState::Runs),
+            cancels: None,
+            asked: Mutex::default(),
+            order: Mutex::default(),
+        }
+    }
+
+    fn ask(&self, what: &str) {
+        self.asked.lock().unwrap().push(what.to_owned());
+    }
+
+    fn asked(&self) -> String {
+        self.asked.lock().unwrap().join(", ")
+    }
+}
+
+fn line(line: &RunLine) -> (Stream, String) {
+    (Stream::Stdout, serde_json::to_string(line).unwrap())
+}
+
+fn result(id: &str) -> (Stream, String) {
+    let (id, outcome) = (id.parse().unwrap(), CheckOutcome::Passed);
+    line(&RunLine::Result(CheckResult { id, outcome, duration_ms: 1, tries: 1, notes: Vec::new() }))
+}
+
+fn summary(checks: usize) -> (Stream, String) {
+    let runner = "test".to_owned();
+    line(&RunLine::Summary(RunSummary { runner, passed: checks, failed: 0, skipped: 0, duration_ms: 1 }))
+}
+
+impl Machine for Simulated {
+    fn facts(&self) -> MachineFacts {
+        MachineFacts {
+            profile: "simulated",
+            scale: self.scale,
+            accelerator: None,
+            runner: Digest::of("runner"),
+        }
+    }
+
+    fn start<'a>(&'a mut self, start: Start<'a>) -> BoxFuture<'a, Result<(), Trouble>> {
+        self.ask(if start.keep { "start kept" } else { "start" });
+        Box::pin(async { self.start.clone() })
+    }
+
+    fn run_checks<'a>(
+        &'a self,
+        order: Vec<u8>,
+        within: Duration,
+        on_line: OnLine<'a>,
+    ) -> BoxFuture<'a, RunnerEnd> {
+        self.ask("checks");
+        *self.order.lock().unwrap() = Some((RunOrder::parse(&order).unwrap(), within));
+        for (stream, line) in &self.lines {
+            on_line(*stream, line);
+        }
+        if let Some(cancel) = &self.cancels {
+            cancel.cancel();
+        }
+        Box::pin(async { self.end.clone() })
+    }
+
+    fn state(&self) -> BoxFuture<'_, Result<MachineState, Trouble>> {
+        self.ask("state");
+        Box::pin(async { self.state.clone() })
+    }
+
+    fn evidence<'a>(&'a self, state: &'a MachineState) -> BoxFuture<'a, Vec<Piece>> {
+        self.ask(if *state == MachineState::Runs { "evidence" } else { "evidence of the dead" });
+        Box::pin(async { vec![Piece::text("console", b"last words\n".to_vec())] })
+    }
+
+    fn stop(&mut self) -> BoxFuture<'_, ()> {
+        self.ask("stop");
+        Box::pin(async {})
+    }
+}
+
+fn order(ids: &[&str]) -> LaneOrder {
+    let check = |id: &&str| Check {
+        id: id.parse().unwrap(),
+        assert: Assertion::Port { host: "localhost".to_owned(), port: 1 },
+        within: "20s".parse().unwrap(),
+        lanes: None,
+    };
+    let checks: Vec<Check> = ids.iter().map(check).collect();
+    let check_set = check_set_digest(&checks);
+    LaneOrder { lane: Lane::Container, checks, check_set, within: "1m".parse().unwrap(), keep: false }
+}
+
+async fn run(machine: &mut Simulated, order: &LaneOrder) -> Findings {
+    let manifest =
+        ManifestRef { repository: "plant-os/hmi".parse().unwrap(), digest: Digest::of("manifest") };
+    let cancel = machine.cancels.clone().unwrap_or_default();
+    run_machine(machine, order, &manifest, &cancel, &|_| {}).await
+}
+
+fn names(findings: &Findings) -> Vec<&str> {
+    findings.pieces.iter().map(|piece| piece.name).collect()
+}
+
+#[tokio::test]
+async fn a_machine_is_started_asked_looked_at_and_stopped() {
+    let mut machine = Simulated::passing(&["a", "b"]);
+    let findings = run(&mut machine, &order(&["a", "b"])).await;
+    assert_eq!((findings.results.len(), &findings.trouble), (2, &None));
+    assert_eq!(names(&findings), ["runner", "console"]);
+    assert_eq!(machine.asked(), "start, checks, state, evidence, stop");
+    assert_eq!(judge(&findings.results, findings.trouble), LaneResult::Passed);
+}
+
+#[tokio::test]
+async fn a_machine_that_does_not_start_is_asked_nothing_more() {
+    let trouble = Trouble::of_host("no room".to_owned());
+    let mut machine = Simulated { start: Err(trouble.clone()), ..Simulated::passing(&["a"]) };
+    let findings = run(&mut machine, &order(&["a"])).await;
+    assert_eq!(findings.trouble, Some(trouble));
+    assert_eq!(machine.asked(), "start");
+}
+
+#[tokio::test]
+async fn a_runner_that_is_cut_off_is_the_hosts_fault_and_its_results_count() {
+    let mut machine = Simulated::passing(&["a"]);
+    machine.lines.pop();
+    machine.lines.push((Stream::Stderr, "connection lost".to_owned()));
+    machine.end = RunnerEnd::Ended(Ended::Signal(9));
+    let findings = run(&mut machine, &order(&["a", "b"])).await;
+    let trouble = findings.trouble.clone().unwrap();
+    assert_eq!(trouble.kind, FailureKind::Infrastructure);
+    assert_eq!(trouble.message, "the check runner was cut off (signal 9): connection lost");
+    assert_eq!(findings.results.len(), 1);
+    assert_eq!(machine.asked(), "start, checks, state, evidence, stop");
+
+    let cases = [
+        (RunnerEnd::Hung, "the machine hung until the lane's time limit of 1m was over"),
+        (RunnerEnd::Failed(Trouble::of_host("no way in".to_owned())), "no way in"),
+    ];
+    for (end, message) in cases {
+        let mut machine = Simulated { end, ..Simulated::passing(&[]) };
+        assert_eq!(run(&mut machine, &order(&[])).await.trouble.unwrap().message, message);
+        assert!(machine.asked().ends_with("stop"));
+    }
+}
+
+#[tokio::test]
+async fn an_init_that_ended_is_the_images_fault_whatever_the_runner_said() {
+    let ended = MachineState::Ended { init: "/sbin/init".to_owned(), code: 137, out_of_memory: true };
+    let mut machine = Simulated { state: Ok(ended), ..Simulated::passing(&["a"]) };
+    machine.lines.pop();
+    let findings = run(&mut machine, &order(&["a"])).await;
+    let trouble = findings.trouble.unwrap();
+    assert_eq!(trouble.kind, FailureKind::Image);
+    let want = "the image's init `/sbin/init` ended with 137, out of memory before the checks were done";
+    assert_eq!(trouble.message, want);
+    assert_eq!(machine.asked(), "start, checks, state, evidence of the dead, stop");
+
+    // A host that cannot say how the machine is hides nothing that is known already.
+    let unknown = Trouble::of_host("no answer".to_owned());
+    let mut machine = Simulated { state: Err(unknown.clone()), ..Simulated::passing(&["a"]) };
+    assert_eq!(run(&mut machine, &order(&["a"])).await.trouble, Some(unknown.clone()));
+    let mut machine = Simulated { state: Err(unknown), end: RunnerEnd::Hung, ..Simulated::passing(&["a"]) };
+    assert!(run(&mut machine, &order(&["a"])).await.trouble.unwrap().message.contains("hung"));
+}
+
+#[tokio::test]
+async fn a_cancelled_lane_stops_its_machine_and_asks_nothing_more() {
+    let cancels = Some(CancellationToken::new());
+    let mut machine = Simulated { cancels, end: RunnerEnd::Cancelled, ..Simulated::passing(&["a"]) };
+    let kept = LaneOrder { keep: true, ..order(&["a"]) };
+    let findings = run(&mut machine, &kept).await;
+    assert_eq!(findings.trouble.unwrap().message, "the job was cancelled");
+    // Not even one that was to be kept stays.
+    assert_eq!(machine.asked(), "start kept, checks, stop");
+}
+
+#[tokio::test]
+async fn a_kept_machine_is_not_stopped() {
+    let mut machine = Simulated::passing(&["a"]);
+    run(&mut machine, &LaneOrder { keep: true, ..order(&["a"]) }).await;
+    assert_eq!(machine.asked(), "start kept, checks, state, evidence");
+}
+
+#[tokio::test]
+async fn a_slow_machine_stretches_every_limit() {
+    let limits = async |scale: f64| {
+        let mut machine = Simulated { scale, ..Simulated::passing(&["a"]) };
+        run(&mut machine, &order(&["a"])).await;
+        let (order, within) = machine.order.lock().unwrap().take().unwrap();
+        (order.scale, order.checks[0].within.get(), within)
+    };
+    let (scale, check, within) = limits(1.0).await;
+    assert_eq!((scale, check), (1.0, Duration::from_secs(20)));
+    assert!(within <= Duration::from_mins(1));
+    // The check's own limit stays: the runner stretches it. The lane has ten times as long.
+    let (scale, check, within) = limits(10.0).await;
+    assert_eq!((scale, check), (10.0, Duration::from_secs(20)));
+    assert!(within > Duration::from_mins(9), "{within:?}");
+    // What the lane has no time for is cut: to a second, which the runner counts as ten.
+    let (_, check, within) = limits(0.1).await;
+    assert!(within <= Duration::from_secs(6), "{within:?}");
+    assert!(check <= Duration::from_secs(10), "{check:?}");
+}
