@@ -143,6 +143,7 @@ impl StartError {
             }
             Self::Git(error) => error.hint().map(str::to_owned),
             Self::Settings(error) => error.hint().map(str::to_owned),
+            Self::Store(error) => error.hint().map(str::to_owned),
             _ => None,
         }
     }
@@ -203,7 +204,7 @@ impl Composition {
             settings.external_within.unwrap_or(control_settings.external_within);
 
         let serving = Serving { registry: registry_address.clone(), live: live.clone() };
-        let views = Views::new(store.clone(), folder, clock.clone(), Some(serving));
+        let views = Views::new(store.for_api(), folder, clock.clone(), Some(serving));
         let parts = Parts {
             store: store.clone(),
             hosting,
