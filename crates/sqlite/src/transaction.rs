@@ -46,7 +46,7 @@ pub(crate) async fn commit(db: &mut SqliteConnection, queue: &mut VecDeque<Box<d
         Err(error) => {
             end(db).await;
             let error = WriterError::Commit(Arc::new(error));
-            ran.into_iter().for_each(|write| (write.answer)(Err(error.clone())));
+            answer_all(ran, &error);
         }
     }
 }
@@ -61,20 +61,27 @@ fn answer_committed(ran: Vec<Ran>, counts: &Counts) {
         answers.push(write.answer);
     }
     counts.add(writes);
-    answers.into_iter().for_each(|answer| answer(Ok(())));
+    for answer in answers {
+        answer(Ok(()));
+    }
 }
 
 /// The transaction ended at a write: it receives its own error, those before it why they are undone.
 fn answer_undone(before: Vec<Ran>, last: Ran, error: sqlx::Error) {
-    let (undone, own) = match last.failure {
-        Some(cause) => (WriterError::RolledBack { cause }, Ok(())),
-        None => {
-            let error = WriterError::Commit(Arc::new(error));
-            (error.clone(), Err(error))
-        }
-    };
-    before.into_iter().for_each(|write| (write.answer)(Err(undone.clone())));
-    (last.answer)(own);
+    if let Some(cause) = last.failure {
+        answer_all(before, &WriterError::RolledBack { cause });
+        (last.answer)(Ok(()));
+    } else {
+        let error = WriterError::Commit(Arc::new(error));
+        answer_all(before, &error);
+        (last.answer)(Err(error));
+    }
+}
+
+fn answer_all(ran: Vec<Ran>, error: &WriterError) {
+    for write in ran {
+        (write.answer)(Err(error.clone()));
+    }
 }
 
 /// Leaves no transaction open. SQLite may have ended it already; then this fails and nothing is left to undo.

@@ -20,7 +20,7 @@ const QUEUE: usize = 256;
 /// Writes in one transaction: bounds how long the first of them waits for the last.
 const GROUP: usize = 64;
 /// How long closing waits for queued writes.
-const CLOSE_WITHIN: Duration = Duration::from_secs(60);
+const CLOSE_WITHIN: Duration = Duration::from_mins(1);
 
 /// The one writer of a database. Clones share it. It ends with [`Writer::close`], or when the last clone is dropped.
 #[derive(Debug, Clone)]
@@ -78,9 +78,9 @@ impl Counts {
 impl Writer {
     /// Starts the writer on its connection. Must be called inside a runtime. `name` is the database's, for logs.
     pub fn start(name: &'static str, db: SqliteConnection) -> Self {
-        let (queue, receiver) = mpsc::channel(QUEUE);
+        let (queue, waiting) = mpsc::channel(QUEUE);
         let (tasks, counts) = (Tasks::new(), Arc::new(Counts::default()));
-        let task = run(name, db, receiver, tasks.token().clone(), Arc::clone(&counts));
+        let task = run(name, db, waiting, tasks.token().clone(), Arc::clone(&counts));
         tasks.spawn(format!("writer of {name}"), task);
         Self { queue, tasks, counts }
     }
@@ -139,24 +139,24 @@ impl Writer {
 async fn run(
     name: &'static str,
     mut db: SqliteConnection,
-    mut receiver: mpsc::Receiver<Box<dyn Job>>,
+    mut waiting: mpsc::Receiver<Box<dyn Job>>,
     closing: CancellationToken,
     counts: Arc<Counts>,
 ) {
-    let mut received = Vec::with_capacity(GROUP);
+    let mut taken = Vec::with_capacity(GROUP);
     loop {
         let count = tokio::select! {
-            count = receiver.recv_many(&mut received, GROUP) => count,
-            () = closing.cancelled(), if !receiver.is_closed() => {
-                // What is in the queue is still received.
-                receiver.close();
+            count = waiting.recv_many(&mut taken, GROUP) => count,
+            () = closing.cancelled(), if !waiting.is_closed() => {
+                // What waits already is still taken.
+                waiting.close();
                 continue;
             }
         };
         if count == 0 {
             break;
         }
-        let mut queue: VecDeque<_> = received.drain(..).collect();
+        let mut queue: VecDeque<_> = taken.drain(..).collect();
         while !queue.is_empty() {
             commit(&mut db, &mut queue, &counts).await;
         }

@@ -61,6 +61,7 @@ impl Store {
     }
 
     /// The same database for the API: its reads have connections of their own, so that slow listings never delay control.
+    #[must_use]
     pub fn for_api(&self) -> Self {
         Self { readers: self.connections.api.clone(), connections: Arc::clone(&self.connections) }
     }

@@ -138,15 +138,15 @@ async fn runs_of_an_earlier_version_are_read() {
     }
     assert!(runs.iter().any(|run| !run.diagnostics.is_empty()));
     assert!(runs.iter().any(|run| !run.locks.is_empty()));
-    let (mut own, mut standing, mut images, mut looks) = (0, 0, 0, 0);
+    let (mut own, mut standing, mut images, mut updates) = (0, 0, 0, 0);
     for run in &runs {
         own += store.own_nodes(run.number).await.unwrap().len();
         standing += usize::from(!store.standing(run.number).await.unwrap().is_empty());
         images += store.run_images(run.number).await.unwrap().len();
-        looks += store.looks(run.number).await.unwrap().len();
+        updates += store.looks(run.number).await.unwrap().len();
     }
     assert_eq!((own, images), (migrated.count("run_nodes"), migrated.count("run_images")));
-    assert_eq!(looks, migrated.count("lock_looks"));
+    assert_eq!(updates, migrated.count("lock_looks"));
     assert!(standing >= migrated.count("standing"));
     let open: Vec<_> = store.open_runs().await.unwrap().into_iter().map(|run| run.state).collect();
     assert_eq!(open, [RunState::Running]);
