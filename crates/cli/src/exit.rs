@@ -153,6 +153,7 @@ failures!(
     SettingsError,
     SourceError,
     StartError,
+    StoreError,
     ViewError
 );
 
@@ -170,7 +171,6 @@ macro_rules! failures_without_hint {
 failures_without_hint! {
     ControlError => ControlError::class,
     ResolveError => ResolveError::class,
-    StoreError => StoreError::class,
     InvalidRemote => |_| ErrorClass::UserFault,
 }
 

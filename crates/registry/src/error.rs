@@ -4,6 +4,7 @@ use edgewright_blobs::BlobError;
 use edgewright_model::Digest;
 use edgewright_model::error::ErrorClass;
 use edgewright_model::reference::{Reference, RepoName};
+use edgewright_sqlite::{WriterError, is_disk_full};
 
 /// Why the registry did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +119,9 @@ pub enum RegistryError {
     /// The metadata database failed.
     #[error("registry.db failed")]
     Metadata(#[source] sqlx::Error),
+    /// The metadata database did not commit a change; trying again may help.
+    #[error("registry.db did not accept a change")]
+    Writer(#[source] WriterError),
     /// Setting up the metadata database failed.
     #[error("registry.db could not be brought to this version's schema")]
     Migrate(#[source] sqlx::migrate::MigrateError),
@@ -155,6 +159,7 @@ impl RegistryError {
             | Self::ResolverUnavailable
             | Self::Closed
             | Self::Metadata(_)
+            | Self::Writer(_)
             | Self::Migrate(_)
             | Self::Store(_) => ErrorClass::Unavailable,
             Self::Corrupt(_) | Self::Panicked => ErrorClass::Bug,
@@ -162,20 +167,22 @@ impl RegistryError {
     }
 }
 
-/// SQLite's primary result code for a full disk (SQLITE_FULL).
-const SQLITE_FULL: &str = "13";
-/// An I/O error on writing (SQLITE_IOERR_WRITE), which a full tmpfs gives for the shared-memory index.
-const SQLITE_IOERR_SHMSIZE: &str = "4874";
-
 impl From<sqlx::Error> for RegistryError {
     fn from(error: sqlx::Error) -> Self {
-        if matches!(error, sqlx::Error::PoolClosed) {
-            return Self::Closed;
+        match error {
+            sqlx::Error::PoolClosed => Self::Closed,
+            error if is_disk_full(&error) => Self::NoSpace,
+            error => Self::Metadata(error),
         }
-        let code = error.as_database_error().and_then(|error| error.code().map(std::borrow::Cow::into_owned));
-        match code.as_deref() {
-            Some(SQLITE_FULL | SQLITE_IOERR_SHMSIZE) => Self::NoSpace,
-            _ => Self::Metadata(error),
+    }
+}
+
+impl From<WriterError> for RegistryError {
+    fn from(error: WriterError) -> Self {
+        match &error {
+            WriterError::Closed => Self::Closed,
+            WriterError::Begin(source) | WriterError::Commit(source) if is_disk_full(source) => Self::NoSpace,
+            _ => Self::Writer(error),
         }
     }
 }

@@ -144,6 +144,7 @@ impl StartError {
             }
             Self::Git(error) => error.hint().map(str::to_owned),
             Self::Settings(error) => error.hint().map(str::to_owned),
+            Self::Store(error) => error.hint().map(str::to_owned),
             _ => None,
         }
     }
@@ -205,7 +206,7 @@ impl Composition {
 
         let serving = Serving { registry: registry_address.clone(), live: live.clone() };
         let lane_inputs = lane_inputs(|lane| executor.lane_profile(lane));
-        let views = Views::new(store.clone(), folder, clock.clone(), Some(serving), lane_inputs);
+        let views = Views::new(store.for_api(), folder, clock.clone(), Some(serving), lane_inputs);
         let parts = Parts {
             store: store.clone(),
             hosting,

@@ -14,6 +14,7 @@ use edgewright_control::events::{RunEvent, RunEventKind};
 use edgewright_control::reconcile::ReconcilerStatus;
 use edgewright_model::outcome::{FailureKind, Phase};
 use edgewright_model::run::{NodeState, RunNumber};
+use edgewright_store::WriterStats;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -100,6 +101,8 @@ pub struct Snapshot {
     pub targets: Vec<(String, u64, u64)>,
     /// How every reconciler is doing.
     pub reconcilers: Vec<ReconcilerStatus>,
+    /// Commits of control's database, and the writes in them.
+    pub database: WriterStats,
     /// What the registry's blobs take.
     pub storage_bytes: u64,
     /// Free on the data folder's disk.
@@ -238,6 +241,13 @@ fn gauges(registry: &mut Registry, snapshot: &Snapshot) {
     registry.register("target_backlog", "Channels that a target has not got yet", behind);
     registry.register("target_failures", "Failed tries to copy a channel to a target in a row", failures);
     reconcilers(registry, &snapshot.reconcilers);
+    let WriterStats { groups, writes } = snapshot.database;
+    registry.register(
+        "database_commits",
+        "Commits of control's database, a wait for the disk each",
+        counter(groups),
+    );
+    registry.register("database_writes", "Writes that these commits contain", counter(writes));
     registry.register_with_unit(
         "registry_storage",
         "What the registry's blobs take on the disk",
@@ -269,6 +279,12 @@ fn reconcilers(registry: &mut Registry, statuses: &[ReconcilerStatus]) {
         Unit::Seconds,
         success,
     );
+}
+
+fn counter(value: u64) -> Counter {
+    let counter = Counter::default();
+    counter.inc_by(value);
+    counter
 }
 
 fn gauge(value: u64) -> Gauge {
@@ -372,6 +388,7 @@ mod tests {
             sources: vec![("plants".to_owned(), 12.5, 0)],
             sinks: vec![("ops".to_owned(), 4, 1)],
             targets: vec![("harbor".to_owned(), 1, 2)],
+            database: WriterStats { groups: 7, writes: 30 },
             storage_bytes: 5,
             free_bytes: 6,
         };
@@ -392,6 +409,8 @@ mod tests {
             "edgewright_runs{state=\"passed\"} 3",
             "edgewright_run_queue_length 1",
             "edgewright_source_poll_age_seconds{source=\"plants\"} 12.5",
+            "edgewright_database_commits_total 7",
+            "edgewright_database_writes_total 30",
             "edgewright_registry_storage_bytes 5",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

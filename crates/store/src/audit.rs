@@ -3,10 +3,10 @@
 use edgewright_model::principal::PrincipalId;
 use jiff::Timestamp;
 use serde_json::Value;
-use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use crate::error::Operation as _;
+use crate::write::Statement;
 use crate::{Store, StoreError, row};
 
 /// A row to be written.
@@ -69,12 +69,8 @@ fn audit_row(row: &SqliteRow) -> Result<AuditRow, StoreError> {
     })
 }
 
-/// Writes a row, in the transaction of the change.
-pub(crate) async fn note(
-    write: &mut SqliteConnection,
-    entry: &NewAuditEntry,
-    now: Timestamp,
-) -> Result<(), StoreError> {
+/// The statement that writes a row, for the transaction of the change.
+pub(crate) fn insert(entry: &NewAuditEntry, now: Timestamp) -> Statement {
     let json = |value: &Option<Value>| value.as_ref().map(Value::to_string);
     sqlx::query(
         "INSERT INTO audit (at, actor, operation, object, before, after, request) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -87,18 +83,12 @@ pub(crate) async fn note(
     // Rows of the first version always had one; `null` says that nothing is left.
     .bind(json(&entry.after).unwrap_or_else(|| "null".to_owned()))
     .bind(&entry.request)
-    .execute(write)
-    .await
-    .doing("write an audit row")?;
-    Ok(())
 }
 
 impl Store {
     /// Writes a row for a change that was made elsewhere: in the registry, in memory.
     pub async fn note_audit(&self, entry: &NewAuditEntry, now: Timestamp) -> Result<(), StoreError> {
-        let mut write = self.write().await?;
-        note(&mut write, entry, now).await?;
-        write.commit().await.doing("commit an audit row")
+        self.execute("write an audit row", insert(entry, now)).await.map(drop)
     }
 
     /// Rows, newest first.
@@ -116,7 +106,7 @@ impl Store {
         .bind(selection.since.map(|since| since.to_string()))
         .bind(selection.below)
         .bind(selection.limit)
-        .fetch_all(&self.pool)
+        .fetch_all(&self.readers)
         .await
         .doing("list audit rows")?;
         rows.iter().map(audit_row).collect()

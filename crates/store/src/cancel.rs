@@ -16,35 +16,32 @@ impl Store {
         number: RunNumber,
         (entry, now): (&NewAuditEntry, Timestamp),
     ) -> Result<bool, StoreError> {
-        let mut write = self.write().await?;
-        let done = sqlx::query(
+        let request = sqlx::query(
             "UPDATE runs SET cancel_requested_at = coalesce(cancel_requested_at, ?)
              WHERE number = ? AND state IN ('queued', 'preparing', 'running', 'releasing')",
         )
         .bind(now.to_string())
-        .bind(number.0)
-        .execute(&mut *write)
+        .bind(number.0);
+        let record = audit::insert(entry, now);
+        self.write(move |db| {
+            Box::pin(async move {
+                let done = request.execute(&mut *db).await.doing("request a cancel")?;
+                let is_open = done.rows_affected() == 1;
+                if is_open {
+                    record.execute(db).await.doing("write an audit row")?;
+                }
+                Ok(is_open)
+            })
+        })
         .await
-        .doing("request a cancel")?;
-        if done.rows_affected() != 1 {
-            return Ok(false);
-        }
-        audit::note(&mut write, entry, now).await?;
-        write.commit().await.doing("commit a cancel")?;
-        Ok(true)
     }
 
     /// Cancels what is left of a run's nodes.
     pub async fn cancel_nodes(&self, number: RunNumber, now: Timestamp) -> Result<(), StoreError> {
-        sqlx::query(
+        let statement = sqlx::query(
             "UPDATE run_nodes SET state = 'cancelled', phase = NULL, failure = NULL, not_before = NULL, finished_at = ?
              WHERE run = ? AND state IN ('waiting', 'running')",
-        )
-        .bind(now.to_string())
-        .bind(number.0)
-        .execute(&self.pool)
-        .await
-        .doing("cancel nodes")?;
-        Ok(())
+        );
+        self.execute("cancel nodes", statement.bind(now.to_string()).bind(number.0)).await.map(drop)
     }
 }

@@ -11,6 +11,7 @@ use sqlx::sqlite::SqliteRow;
 use crate::audit::{self, NewAuditEntry};
 use crate::error::Operation as _;
 use crate::sources::SourceId;
+use crate::write::changed_one;
 use crate::{Store, StoreError, row};
 
 /// Who moves channels.
@@ -121,7 +122,7 @@ impl Store {
     pub async fn channels(&self, source: SourceId) -> Result<Vec<ChannelRow>, StoreError> {
         let rows = sqlx::query("SELECT * FROM channels WHERE source_id = ? ORDER BY name")
             .bind(source.0)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await
             .doing("list channels")?;
         rows.iter().map(channel).collect()
@@ -141,7 +142,7 @@ impl Store {
         )
         .bind(source.0)
         .bind(since.0)
-        .fetch_all(&self.pool)
+        .fetch_all(&self.readers)
         .await
         .doing("list the moves of channels")?;
         let one = |row: &SqliteRow| {
@@ -166,15 +167,19 @@ impl Store {
         moves: &[ChannelMove],
         now: Timestamp,
     ) -> Result<Vec<ChannelName>, StoreError> {
-        let mut write = self.write().await?;
-        let mut moved = Vec::new();
-        for one in moves {
-            if move_channel(&mut write, source, one, now).await? {
-                moved.push(one.channel.clone());
-            }
-        }
-        write.commit().await.doing("commit the moves of channels")?;
-        Ok(moved)
+        let moves = moves.to_vec();
+        self.write(move |db| {
+            Box::pin(async move {
+                let mut moved = Vec::new();
+                for one in moves {
+                    if move_channel(db, source, &one, now).await? {
+                        moved.push(one.channel);
+                    }
+                }
+                Ok(moved)
+            })
+        })
+        .await
     }
 
     /// Changes a channel as an operator asks, with the row of the audit trail. Its next move follows from the change.
@@ -188,7 +193,6 @@ impl Store {
         change: &ChannelChange,
         (entry, now): (&NewAuditEntry, Timestamp),
     ) -> Result<(), StoreError> {
-        let mut write = self.write().await?;
         let statement = match change {
             ChannelChange::Hold { .. } | ChannelChange::Resume => {
                 "UPDATE channels SET hold = ?1, generation = generation + 1 WHERE source_id = ?3 AND name = ?4"
@@ -204,19 +208,22 @@ impl Store {
             ChannelChange::Resume | ChannelChange::Unpin => query.bind(None::<String>).bind(None::<String>),
             ChannelChange::Pin(pin) => query.bind(pin.release.0).bind(&pin.reason),
         };
-        let changed =
-            query.bind(source.0).bind(name.as_str()).execute(&mut *write).await.doing("change a channel")?;
-        if changed.rows_affected() != 1 {
-            return Err(StoreError::Conflict { what: format!("channel {name}") });
-        }
-        audit::note(&mut write, entry, now).await?;
-        write.commit().await.doing("commit a channel")
+        let change = query.bind(source.0).bind(name.as_str());
+        let (record, name) = (audit::insert(entry, now), name.clone());
+        self.write(move |db| {
+            Box::pin(async move {
+                let changed = change.execute(&mut *db).await.doing("change a channel")?;
+                changed_one(&changed, || format!("channel {name}"))?;
+                record.execute(db).await.doing("write an audit row").map(drop)
+            })
+        })
+        .await
     }
 }
 
 /// Makes a move, where the channel is still at the generation that it was decided at.
 pub(crate) async fn move_channel(
-    write: &mut SqliteConnection,
+    db: &mut SqliteConnection,
     source: SourceId,
     decided: &ChannelMove,
     now: Timestamp,
@@ -228,7 +235,7 @@ pub(crate) async fn move_channel(
     .bind(source.0)
     .bind(decided.channel.as_str())
     .bind(decided.generation)
-    .fetch_optional(&mut *write)
+    .fetch_optional(&mut *db)
     .await
     .doing("read a channel")?;
     let Some(found) = found else { return Ok(false) };
@@ -242,7 +249,7 @@ pub(crate) async fn move_channel(
     .bind(now.to_string())
     .bind(source.0)
     .bind(decided.channel.as_str())
-    .execute(&mut *write)
+    .execute(&mut *db)
     .await
     .doing("move a channel")?;
     sqlx::query("INSERT INTO channel_moves (source_id, channel, release, at, reason) VALUES (?, ?, ?, ?, ?)")
@@ -251,7 +258,7 @@ pub(crate) async fn move_channel(
         .bind(decided.release.0)
         .bind(now.to_string())
         .bind(&decided.reason)
-        .execute(&mut *write)
+        .execute(&mut *db)
         .await
         .doing("record the move of a channel")?;
     let entry = NewAuditEntry {
@@ -262,6 +269,6 @@ pub(crate) async fn move_channel(
         after: Some(serde_json::json!({ "release": decided.release, "reason": decided.reason })),
         request: None,
     };
-    audit::note(write, &entry, now).await?;
+    audit::insert(&entry, now).execute(db).await.doing("write an audit row")?;
     Ok(true)
 }

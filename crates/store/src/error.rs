@@ -1,6 +1,7 @@
 //! What can go wrong with the database.
 
 use edgewright_model::error::ErrorClass;
+use edgewright_sqlite::{WriterError, is_disk_full};
 
 /// Why the database did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +35,12 @@ pub enum StoreError {
         #[source]
         source: sqlx::Error,
     },
+    /// The writer did not commit: the disk is full, another process holds the lock, or the database is closed.
+    #[error("the database did not accept a write")]
+    Writer(#[from] WriterError),
+    /// The database was opened for reading only.
+    #[error("the database was opened for reading only")]
+    ReadOnly,
     /// A stored value does not parse: the file was changed from outside.
     #[error("column `{column}` holds a value that does not parse: {message}")]
     Corrupt {
@@ -54,11 +61,21 @@ impl StoreError {
     /// The class by which exit code, HTTP status and retry are chosen.
     pub const fn class(&self) -> ErrorClass {
         match self {
-            Self::Open { .. } | Self::Query { .. } => ErrorClass::Unavailable,
+            Self::Open { .. } | Self::Query { .. } | Self::Writer(_) => ErrorClass::Unavailable,
             Self::Schema { .. } => ErrorClass::UserFault,
             Self::Conflict { .. } => ErrorClass::Conflict,
-            Self::Corrupt { .. } => ErrorClass::Bug,
+            Self::Corrupt { .. } | Self::ReadOnly => ErrorClass::Bug,
         }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        let is_full = match self {
+            Self::Query { source, .. } => is_disk_full(source),
+            Self::Writer(WriterError::Begin(source) | WriterError::Commit(source)) => is_disk_full(source),
+            _ => false,
+        };
+        is_full.then_some("free space on the disk of the data folder, then try again")
     }
 }
 

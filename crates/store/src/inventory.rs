@@ -8,11 +8,11 @@ use edgewright_model::names::{
 };
 use edgewright_model::spec::{ChannelSpec, Labels, RolloutSpec};
 use jiff::Timestamp;
-use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use crate::error::Operation as _;
 use crate::sources::SourceId;
+use crate::write::Statement;
 use crate::{Store, StoreError, row};
 
 /// A place where devices are.
@@ -102,24 +102,16 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let known = self.sites(source).await?;
-        let mut write = self.write().await?;
-        take_name(&mut write, source, declared.name).await?;
-        declare_channels(&mut write, source, declared.channels, now).await?;
-        declare_policies(&mut write, source, declared.policies, now).await?;
-        remove_sites(&mut write, source, declared, now).await?;
+        let mut statements: Vec<Statement> = take_name(source, declared.name).into();
+        statements.extend(declare_channels(source, declared.channels, now)?);
+        statements.extend(declare_policies(source, declared.policies, now)?);
+        statements.extend(remove_sites(source, declared, now)?);
         for site in declared.sites.iter().filter(|site| !known.contains(site)) {
-            declare_site(&mut write, source, site, now).await?;
+            statements.push(declare_site(source, site, now)?);
+            statements.extend(declare_slots(source, site, now)?);
         }
-        sqlx::query(
-            "UPDATE sources SET inventory_commit = ?, inventory_at = ?, inventory_error = NULL WHERE id = ?",
-        )
-        .bind(declared.commit.as_str())
-        .bind(now.to_string())
-        .bind(source.0)
-        .execute(&mut *write)
-        .await
-        .doing("note the inventory's commit")?;
-        write.commit().await.doing("commit the inventory")
+        statements.push(note_commit(source, declared.commit, now));
+        self.execute_all("declare the inventory", statements).await
     }
 
     /// Notes that a commit declares what the inventory holds already.
@@ -132,15 +124,7 @@ impl Store {
         commit: &CommitId,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE sources SET inventory_commit = ?, inventory_at = ?, inventory_error = NULL WHERE id = ?",
-        )
-        .bind(commit.as_str())
-        .bind(now.to_string())
-        .bind(source.0)
-        .execute(&self.pool)
-        .await
-        .doing("note the inventory's commit")?;
+        self.execute("note the inventory's commit", note_commit(source, commit, now)).await?;
         Ok(())
     }
 
@@ -149,12 +133,10 @@ impl Store {
     /// # Errors
     /// The database cannot be written.
     pub async fn note_inventory_error(&self, source: SourceId, why: &str) -> Result<(), StoreError> {
-        sqlx::query("UPDATE sources SET inventory_error = ?1 WHERE id = ?2 AND inventory_error IS NOT ?1")
-            .bind(why)
-            .bind(source.0)
-            .execute(&self.pool)
-            .await
-            .doing("note an error of the inventory")?;
+        let statement = sqlx::query(
+            "UPDATE sources SET inventory_error = ?1 WHERE id = ?2 AND inventory_error IS NOT ?1",
+        );
+        self.execute("note an error of the inventory", statement.bind(why).bind(source.0)).await?;
         Ok(())
     }
 
@@ -166,7 +148,7 @@ impl Store {
         let row =
             sqlx::query("SELECT inventory_commit, inventory_at, inventory_error FROM sources WHERE id = ?")
                 .bind(source.0)
-                .fetch_one(&self.pool)
+                .fetch_one(&self.readers)
                 .await
                 .doing("read the inventory's state")?;
         Ok(InventoryState {
@@ -184,7 +166,7 @@ impl Store {
         let mut slots: BTreeMap<SiteId, Vec<SlotRow>> = BTreeMap::new();
         let rows = sqlx::query("SELECT * FROM slots WHERE source_id = ? ORDER BY site, id")
             .bind(source.0)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await
             .doing("list slots")?;
         for row in &rows {
@@ -192,7 +174,7 @@ impl Store {
         }
         let rows = sqlx::query("SELECT * FROM sites WHERE source_id = ? ORDER BY name, id")
             .bind(source.0)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await
             .doing("list sites")?;
         let site = |row: &SqliteRow| {
@@ -218,179 +200,123 @@ impl Store {
     ) -> Result<BTreeMap<RolloutName, RolloutSpec>, StoreError> {
         let rows = sqlx::query("SELECT name, spec FROM rollout_policies WHERE source_id = ?")
             .bind(source.0)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await
             .doing("list rollout policies")?;
         rows.iter().map(|row| Ok((row::text(row, "name")?, row::json(row, "spec")?))).collect()
     }
 }
 
+fn note_commit(source: SourceId, commit: &CommitId, now: Timestamp) -> Statement {
+    sqlx::query(
+        "UPDATE sources SET inventory_commit = ?, inventory_at = ?, inventory_error = NULL WHERE id = ?",
+    )
+    .bind(commit.as_str())
+    .bind(now.to_string())
+    .bind(source.0)
+}
+
 /// A source whose name another one had before takes it: the caller has made sure that nobody follows that one any more.
-async fn take_name(
-    write: &mut SqliteConnection,
-    source: SourceId,
-    name: &SourceName,
-) -> Result<(), StoreError> {
-    sqlx::query("UPDATE sources SET definition_name = NULL WHERE definition_name = ? AND id <> ?")
-        .bind(name.as_str())
-        .bind(source.0)
-        .execute(&mut *write)
-        .await
-        .doing("take over a source's name")?;
-    sqlx::query("UPDATE sources SET definition_name = ?1 WHERE id = ?2 AND definition_name IS NOT ?1")
-        .bind(name.as_str())
-        .bind(source.0)
-        .execute(&mut *write)
-        .await
-        .doing("name a source")?;
-    Ok(())
+fn take_name(source: SourceId, name: &SourceName) -> [Statement; 2] {
+    let lose = sqlx::query("UPDATE sources SET definition_name = NULL WHERE definition_name = ? AND id <> ?");
+    let take =
+        sqlx::query("UPDATE sources SET definition_name = ?1 WHERE id = ?2 AND definition_name IS NOT ?1");
+    [lose, take].map(|statement| statement.bind(name.as_str()).bind(source.0))
 }
 
 /// A channel that is no longer declared goes, unless it holds a release: then it stays where it is.
-async fn declare_channels(
-    write: &mut SqliteConnection,
+fn declare_channels(
     source: SourceId,
     channels: &BTreeMap<ChannelName, ChannelSpec>,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<Vec<Statement>, StoreError> {
     let names = row::to_json(&channels.keys().collect::<Vec<_>>())?;
-    sqlx::query(
+    let drop = sqlx::query(
         "DELETE FROM channels WHERE source_id = ? AND completed IS NULL AND name NOT IN (SELECT value FROM json_each(?))",
-    )
-    .bind(source.0)
-    .bind(&names)
-    .execute(&mut *write)
-    .await
-    .doing("drop channels")?;
-    sqlx::query(
+    );
+    let remove = sqlx::query(
         "UPDATE channels SET removed_at = ?, generation = generation + 1
          WHERE source_id = ? AND removed_at IS NULL AND name NOT IN (SELECT value FROM json_each(?))",
-    )
-    .bind(now.to_string())
-    .bind(source.0)
-    .bind(&names)
-    .execute(&mut *write)
-    .await
-    .doing("note channels that are no longer declared")?;
+    );
+    let mut statements =
+        vec![drop.bind(source.0).bind(&names), remove.bind(now.to_string()).bind(source.0).bind(&names)];
     for (name, spec) in channels {
         // The generation counts: a move that was decided by the earlier declaration must not come through.
-        sqlx::query(
+        let declare = sqlx::query(
             "INSERT INTO channels (source_id, name, spec) VALUES (?, ?, ?)
              ON CONFLICT DO UPDATE SET spec = excluded.spec, removed_at = NULL, generation = generation + 1
              WHERE spec <> excluded.spec OR removed_at IS NOT NULL",
-        )
-        .bind(source.0)
-        .bind(name.as_str())
-        .bind(row::to_json(spec)?)
-        .execute(&mut *write)
-        .await
-        .doing("declare a channel")?;
+        );
+        statements.push(declare.bind(source.0).bind(name.as_str()).bind(row::to_json(spec)?));
     }
-    Ok(())
+    Ok(statements)
 }
 
-async fn declare_policies(
-    write: &mut SqliteConnection,
+fn declare_policies(
     source: SourceId,
     policies: &BTreeMap<RolloutName, RolloutSpec>,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<Vec<Statement>, StoreError> {
     let names = row::to_json(&policies.keys().collect::<Vec<_>>())?;
-    sqlx::query(
+    let drop = sqlx::query(
         "DELETE FROM rollout_policies WHERE source_id = ? AND name NOT IN (SELECT value FROM json_each(?))",
-    )
-    .bind(source.0)
-    .bind(names)
-    .execute(&mut *write)
-    .await
-    .doing("drop rollout policies")?;
+    );
+    let mut statements = vec![drop.bind(source.0).bind(names)];
     for (name, spec) in policies {
-        sqlx::query(
+        let declare = sqlx::query(
             "INSERT INTO rollout_policies (source_id, name, spec, changed_at) VALUES (?, ?, ?, ?)
              ON CONFLICT DO UPDATE SET spec = excluded.spec, changed_at = excluded.changed_at WHERE spec <> excluded.spec",
-        )
-        .bind(source.0)
-        .bind(name.as_str())
-        .bind(row::to_json(spec)?)
-        .bind(now.to_string())
-        .execute(&mut *write)
-        .await
-        .doing("declare a rollout policy")?;
+        );
+        let declare = declare.bind(source.0).bind(name.as_str());
+        statements.push(declare.bind(row::to_json(spec)?).bind(now.to_string()));
     }
-    Ok(())
+    Ok(statements)
 }
 
-async fn remove_sites(
-    write: &mut SqliteConnection,
+fn remove_sites(
     source: SourceId,
     declared: &Declaration<'_>,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<[Statement; 2], StoreError> {
     let ids = row::to_json(&declared.sites.iter().map(|site| &site.id).collect::<Vec<_>>())?;
     let broken = row::to_json(declared.broken)?;
-    let removals = [
+    let slots = sqlx::query(
         "UPDATE slots SET removed_at = ?4 WHERE source_id = ?1 AND removed_at IS NULL AND site IN
          (SELECT id FROM sites WHERE source_id = ?1 AND removed_at IS NULL
           AND id NOT IN (SELECT value FROM json_each(?2)) AND name NOT IN (SELECT value FROM json_each(?3)))",
+    );
+    let sites = sqlx::query(
         "UPDATE sites SET removed_at = ?4 WHERE source_id = ?1 AND removed_at IS NULL
          AND id NOT IN (SELECT value FROM json_each(?2)) AND name NOT IN (SELECT value FROM json_each(?3))",
-    ];
-    for removal in removals {
-        sqlx::query(removal)
-            .bind(source.0)
-            .bind(&ids)
-            .bind(&broken)
-            .bind(now.to_string())
-            .execute(&mut *write)
-            .await
-            .doing("note sites that are no longer declared")?;
-    }
-    Ok(())
+    );
+    let now = now.to_string();
+    Ok([slots, sites].map(|statement| statement.bind(source.0).bind(&ids).bind(&broken).bind(&now)))
 }
 
-async fn declare_site(
-    write: &mut SqliteConnection,
-    source: SourceId,
-    site: &SiteRow,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    sqlx::query(
+fn declare_site(source: SourceId, site: &SiteRow, now: Timestamp) -> Result<Statement, StoreError> {
+    let declare = sqlx::query(
         "INSERT INTO sites (source_id, id, name, labels, changed_at) VALUES (?, ?, ?, ?, ?)
          ON CONFLICT DO UPDATE SET name = excluded.name, labels = excluded.labels, changed_at = excluded.changed_at,
              removed_at = NULL
          WHERE name <> excluded.name OR labels <> excluded.labels OR removed_at IS NOT NULL",
-    )
-    .bind(source.0)
-    .bind(site.id.as_str())
-    .bind(site.name.as_str())
-    .bind(row::to_json(&site.labels)?)
-    .bind(now.to_string())
-    .execute(&mut *write)
-    .await
-    .doing("declare a site")?;
-    declare_slots(write, source, site, now).await
+    );
+    Ok(declare
+        .bind(source.0)
+        .bind(site.id.as_str())
+        .bind(site.name.as_str())
+        .bind(row::to_json(&site.labels)?)
+        .bind(now.to_string()))
 }
 
-async fn declare_slots(
-    write: &mut SqliteConnection,
-    source: SourceId,
-    site: &SiteRow,
-    now: Timestamp,
-) -> Result<(), StoreError> {
+fn declare_slots(source: SourceId, site: &SiteRow, now: Timestamp) -> Result<Vec<Statement>, StoreError> {
     let ids = row::to_json(&site.slots.iter().map(|slot| &slot.id).collect::<Vec<_>>())?;
-    sqlx::query(
+    let remove = sqlx::query(
         "UPDATE slots SET removed_at = ? WHERE source_id = ? AND site = ? AND removed_at IS NULL
          AND id NOT IN (SELECT value FROM json_each(?))",
-    )
-    .bind(now.to_string())
-    .bind(source.0)
-    .bind(site.id.as_str())
-    .bind(ids)
-    .execute(&mut *write)
-    .await
-    .doing("note slots that are no longer declared")?;
+    );
+    let mut statements = vec![remove.bind(now.to_string()).bind(source.0).bind(site.id.as_str()).bind(ids)];
     for slot in &site.slots {
-        sqlx::query(
+        let declare = sqlx::query(
             "INSERT INTO slots (source_id, site, id, name, image, variant, channel, labels, changed_at)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT DO UPDATE SET name = excluded.name, image = excluded.image, variant = excluded.variant,
@@ -406,10 +332,8 @@ async fn declare_slots(
         .bind(slot.variant.as_ref().map(ToString::to_string))
         .bind(slot.channel.as_ref().map(ChannelName::as_str))
         .bind(row::to_json(&slot.labels)?)
-        .bind(now.to_string())
-        .execute(&mut *write)
-        .await
-        .doing("declare a slot")?;
+        .bind(now.to_string());
+        statements.push(declare);
     }
-    Ok(())
+    Ok(statements)
 }

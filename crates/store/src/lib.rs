@@ -19,6 +19,43 @@
 //! | [`pull_requests`] | `pull_requests` |
 //! | [`retention`] | `collected`; what is needed of the others, and forgetting the rest |
 //! | [`outbox`] | `events`, `sinks` |
+//!
+//! # Adding a function
+//!
+//! A **read** uses `self.readers`, whose connections refuse to write. They belong to the side that reads: control's, or after
+//! [`Store::for_api`] the API's.
+//!
+//! ```ignore
+//! pub async fn run_counts(&self) -> Result<Vec<(RunState, u64)>, StoreError> {
+//!     let rows = sqlx::query("SELECT state, count(*) AS runs FROM runs GROUP BY state")
+//!         .fetch_all(&self.readers)
+//!         .await
+//!         .doing("count runs")?;
+//!     rows.iter().map(|row| Ok((row::text(row, "state")?, row::number(row, "runs")?))).collect()
+//! }
+//! ```
+//!
+//! A **write** goes to the one writer, which commits many of them together. It is prepared first: values are bound and
+//! documents are packed by the caller, so that the writer only runs statements. One statement is `self.execute`, several
+//! that are all or nothing are `self.execute_all`, and what looks at a result before it goes on is `self.write`:
+//!
+//! ```ignore
+//! pub async fn cancel_run(&self, number: RunNumber, entry: &NewAuditEntry, now: Timestamp) -> Result<(), StoreError> {
+//!     let cancel = sqlx::query("UPDATE runs SET state = 'cancelled' WHERE number = ? AND state = 'queued'").bind(number.0);
+//!     let audit = audit::insert(entry, now);
+//!     self.write(move |db| {
+//!         Box::pin(async move {
+//!             let done = cancel.execute(&mut *db).await.doing("cancel a run")?;
+//!             changed_one(&done, || format!("run {number}"))?;
+//!             audit.execute(db).await.doing("write an audit row").map(drop)
+//!         })
+//!     })
+//!     .await
+//! }
+//! ```
+//!
+//! The closure sees what writes before it did, is undone alone where it gives an error, and waits for nothing but `db`: a
+//! second write or a request inside of it would stop every other write.
 
 pub mod audit;
 mod backup;
@@ -41,6 +78,8 @@ pub mod runs;
 pub mod sources;
 pub mod standing;
 pub mod targets;
+mod write;
 
+pub use edgewright_sqlite::WriterStats;
 pub use error::StoreError;
 pub use open::Store;

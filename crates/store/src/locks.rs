@@ -43,7 +43,7 @@ impl Store {
     pub async fn locks(&self, source: SourceId) -> Result<Vec<LockRow>, StoreError> {
         let rows = sqlx::query("SELECT * FROM locks WHERE source_id = ? ORDER BY image, number")
             .bind(source.0)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await
             .doing("list locks")?;
         rows.iter().map(lock).collect()
@@ -58,7 +58,7 @@ impl Store {
         reason: &str,
         now: Timestamp,
     ) -> Result<u32, StoreError> {
-        sqlx::query_scalar(
+        let statement = sqlx::query(
             "INSERT INTO locks (source_id, image, number, request, document, reason, created_at)
              SELECT ?1, ?2, coalesce(max(number), 0) + 1, ?3, ?4, ?5, ?6 FROM locks WHERE source_id = ?1 AND image = ?2
              RETURNING number",
@@ -68,24 +68,23 @@ impl Store {
         .bind(lock.request.to_string())
         .bind(row::to_json(lock)?)
         .bind(reason)
-        .bind(now.to_string())
-        .fetch_one(&self.pool)
-        .await
-        .doing("add a lock")
+        .bind(now.to_string());
+        let added = self
+            .write(move |db| Box::pin(async move { statement.fetch_one(db).await.doing("add a lock") }))
+            .await?;
+        row::number(&added, "number")
     }
 
     /// Notes what a run found at an image; a later look of the same run takes its place.
     pub async fn note_look(&self, run: RunNumber, look: &LockLook) -> Result<(), StoreError> {
-        sqlx::query(
+        let statement = sqlx::query(
             "INSERT INTO lock_looks (run, image, document) VALUES (?, ?, ?)
              ON CONFLICT DO UPDATE SET document = excluded.document",
         )
         .bind(run.0)
         .bind(look.image.as_str())
-        .bind(row::to_json(look)?)
-        .execute(&self.pool)
-        .await
-        .doing("note a look at a lock")?;
+        .bind(row::to_json(look)?);
+        self.execute("note a look at a lock", statement).await?;
         Ok(())
     }
 
@@ -93,7 +92,7 @@ impl Store {
     pub async fn looks(&self, run: RunNumber) -> Result<Vec<LockLook>, StoreError> {
         let rows = sqlx::query("SELECT document FROM lock_looks WHERE run = ? ORDER BY image")
             .bind(run.0)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await
             .doing("list looks at locks")?;
         rows.iter().map(|row| row::json(row, "document")).collect()
@@ -103,7 +102,7 @@ impl Store {
     pub async fn run_images(&self, run: RunNumber) -> Result<BTreeSet<ImageName>, StoreError> {
         let rows = sqlx::query("SELECT image FROM run_images WHERE run = ?")
             .bind(run.0)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await
             .doing("list a run's images")?;
         rows.iter().map(|row| row::text(row, "image")).collect()
@@ -122,7 +121,7 @@ impl Store {
         )
         .bind(source.0)
         .bind(branch)
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.readers)
         .await
         .doing("read when locks were looked at")?;
         found.as_ref().map(|row| row::text(row, "created_at")).transpose()

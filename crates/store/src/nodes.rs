@@ -10,10 +10,12 @@ use edgewright_model::run::{NodeState, RunNumber, RunState};
 use edgewright_model::verdict::Note;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use crate::error::Operation as _;
 use crate::standing::Head;
+use crate::write::{Statement, changed_one, run_all};
 use crate::{Store, StoreError, row, standing};
 
 /// A step on a node's way from scratch.
@@ -113,8 +115,7 @@ impl Store {
         heads: &[Head],
         now: Timestamp,
     ) -> Result<Vec<NodeRow>, StoreError> {
-        let mut write = self.write().await?;
-        let done = sqlx::query(
+        let fixed = sqlx::query(
             "UPDATE runs SET state = ?, generation = generation + 1, locks = ?, summary = ?
              WHERE number = ? AND state = ? AND cancel_requested_at IS NULL",
         )
@@ -122,43 +123,28 @@ impl Store {
         .bind(row::to_json(locks)?)
         .bind(summary)
         .bind(number.0)
-        .bind(RunState::Preparing.name())
-        .execute(&mut *write)
-        .await
-        .doing("fix a plan")?;
-        if done.rows_affected() != 1 {
-            return Err(StoreError::Conflict { what: format!("run {number}") });
-        }
-        let settled = standing::settle(&mut write, number, &nodes, heads, now).await?;
-        let own = nodes.iter().zip(&settled).filter(|(_, is_settled)| !**is_settled);
-        for (position, (node, _)) in (0_u32..).zip(own) {
-            sqlx::query(
-                "INSERT INTO run_nodes (run, node, platform, variant, position, key, action, reason, state, failure, digest, steps, notes, finished_at)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            )
-            .bind(number.0)
-            .bind(&node.node)
-            .bind(node.platform.to_string())
-            .bind(node.variant.as_ref().map(ToString::to_string))
-            .bind(position)
-            .bind(node.key.as_ref().map(ToString::to_string))
-            .bind(&node.action)
-            .bind(&node.reason)
-            .bind(node.state.name())
-            .bind(node.failure.as_ref().map(row::to_json).transpose()?)
-            .bind(node.digest.as_ref().map(ToString::to_string))
-            .bind(row::to_json(&node.steps)?)
-            .bind(row::to_json(&node.notes)?)
-            .bind(node.state.is_terminal().then(|| now.to_string()))
-            .execute(&mut *write)
-            .await
-            .doing("store a node")?;
+        .bind(RunState::Preparing.name());
+        let parts = standing::part(number, &nodes, heads, now);
+        let kept: Vec<&NodeRow> = zip_kept(&nodes, &parts.is_settled, true).collect();
+        let document = self.settled(number, &kept).await?;
+        let mut own = Vec::new();
+        for (position, node) in (0_u32..).zip(zip_kept(&nodes, &parts.is_settled, false)) {
+            own.push(insert_node(number, position, node, now)?);
             if node.state.is_good() {
-                standing::advance(&mut write, number, &node.node, &node.platform).await?;
+                own.push(standing::advance(number, &node.node, &node.platform));
             }
         }
-        write.commit().await.doing("commit a plan")?;
-        let nodes = nodes.into_iter().zip(settled);
+        self.write(move |db| {
+            Box::pin(async move {
+                let done = fixed.execute(&mut *db).await.doing("fix a plan")?;
+                changed_one(&done, || format!("run {number}"))?;
+                run_all(db, "note which variants are retired", parts.retirements).await?;
+                run_all(db, "note what stands", document).await?;
+                run_all(db, "store nodes", own).await
+            })
+        })
+        .await?;
+        let nodes = nodes.into_iter().zip(parts.is_settled);
         Ok(nodes.filter_map(|(node, is_settled)| is_settled.then_some(node)).collect())
     }
 
@@ -173,7 +159,7 @@ impl Store {
     pub async fn own_nodes(&self, number: RunNumber) -> Result<Vec<NodeRow>, StoreError> {
         let rows = sqlx::query("SELECT * FROM run_nodes WHERE run = ? ORDER BY position")
             .bind(number.0)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await
             .doing("list nodes")?;
         rows.iter().map(node).collect()
@@ -187,7 +173,7 @@ impl Store {
              GROUP BY platform ORDER BY platform",
         )
         .bind(digest.to_string())
-        .fetch_all(&self.pool)
+        .fetch_all(&self.readers)
         .await
         .doing("find what built a digest")?;
         rows.iter().map(|row| Ok((RunNumber(row::number(row, "newest")?), node(row)?))).collect()
@@ -198,7 +184,7 @@ impl Store {
         let rows =
             sqlx::query("SELECT * FROM run_nodes WHERE digest = ? ORDER BY run DESC, position LIMIT 50")
                 .bind(digest.to_string())
-                .fetch_all(&self.pool)
+                .fetch_all(&self.readers)
                 .await
                 .doing("list the nodes of a digest")?;
         rows.iter().map(node).collect()
@@ -216,7 +202,7 @@ impl Store {
         job: JobId,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let done = sqlx::query(
+        let statement = sqlx::query(
             "UPDATE run_nodes SET state = 'running', job = ?1, attempts = attempts + 1, phase = NULL, failure = NULL,
              not_before = NULL, notes = '[]', started_at = coalesce(started_at, ?2)
              WHERE run = ?3 AND node = ?4 AND platform = ?5 AND state = 'waiting'
@@ -226,15 +212,9 @@ impl Store {
         .bind(now.to_string())
         .bind(number.0)
         .bind(node)
-        .bind(platform.to_string())
-        .execute(&self.pool)
-        .await
-        .doing("start a node")?;
-        if done.rows_affected() == 1 {
-            Ok(())
-        } else {
-            Err(StoreError::Conflict { what: format!("node {node}") })
-        }
+        .bind(platform.to_string());
+        let done = self.execute("start a node", statement).await?;
+        changed_one(&done, || format!("node {node}"))
     }
 
     /// Notes the phase of a running node; silently nothing for one that is over.
@@ -246,14 +226,12 @@ impl Store {
         phase: Phase,
     ) -> Result<(), StoreError> {
         let text = serde_json::to_value(phase).ok().and_then(|value| value.as_str().map(str::to_owned));
-        sqlx::query("UPDATE run_nodes SET phase = ? WHERE run = ? AND node = ? AND platform = ? AND state = 'running'")
+        let statement = sqlx::query("UPDATE run_nodes SET phase = ? WHERE run = ? AND node = ? AND platform = ? AND state = 'running'")
             .bind(text)
             .bind(number.0)
             .bind(node)
-            .bind(platform.to_string())
-            .execute(&self.pool)
-            .await
-            .doing("note a phase")?;
+            .bind(platform.to_string());
+        self.execute("note a phase", statement).await?;
         Ok(())
     }
 
@@ -267,32 +245,85 @@ impl Store {
         change: NodeChange<'_>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let mut write = self.write().await?;
-        move_node(&mut write, number, key, from, to, change, now).await?;
-        write.commit().await.doing("commit a node")
+        let moved = move_node(number, key, (from, to), change, now)?;
+        self.write(move |db| Box::pin(moved.run(db))).await
     }
 
     /// After a crash: nodes of a run that were running wait again.
     pub async fn reset_interrupted(&self, number: RunNumber) -> Result<u64, StoreError> {
-        let done = sqlx::query("UPDATE run_nodes SET state = 'waiting', job = NULL, phase = NULL, attempts = max(attempts - 1, 0) WHERE run = ? AND state = 'running'")
-            .bind(number.0)
-            .execute(&self.pool)
-            .await
-            .doing("reset interrupted nodes")?;
+        let statement = sqlx::query(
+            "UPDATE run_nodes SET state = 'waiting', job = NULL, phase = NULL, attempts = max(attempts - 1, 0)
+             WHERE run = ? AND state = 'running'",
+        );
+        let done = self.execute("reset interrupted nodes", statement.bind(number.0)).await?;
         Ok(done.rows_affected())
     }
 }
 
-pub(crate) async fn move_node(
-    write: &mut sqlx::SqliteConnection,
+/// The nodes that were parted one way.
+fn zip_kept<'a>(
+    nodes: &'a [NodeRow],
+    is_settled: &[bool],
+    wanted: bool,
+) -> impl Iterator<Item = &'a NodeRow> {
+    nodes.iter().zip(is_settled).filter(move |(_, is)| **is == wanted).map(|(node, _)| node)
+}
+
+fn insert_node(
+    number: RunNumber,
+    position: u32,
+    node: &NodeRow,
+    now: Timestamp,
+) -> Result<Statement, StoreError> {
+    let statement = sqlx::query(
+        "INSERT INTO run_nodes (run, node, platform, variant, position, key, action, reason, state, failure, digest, steps, notes, finished_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    );
+    Ok(statement
+        .bind(number.0)
+        .bind(&node.node)
+        .bind(node.platform.to_string())
+        .bind(node.variant.as_ref().map(ToString::to_string))
+        .bind(position)
+        .bind(node.key.as_ref().map(ToString::to_string))
+        .bind(&node.action)
+        .bind(&node.reason)
+        .bind(node.state.name())
+        .bind(node.failure.as_ref().map(row::to_json).transpose()?)
+        .bind(node.digest.as_ref().map(ToString::to_string))
+        .bind(row::to_json(&node.steps)?)
+        .bind(row::to_json(&node.notes)?)
+        .bind(node.state.is_terminal().then(|| now.to_string())))
+}
+
+/// A node's move from one state to another, ready to run inside of a write.
+pub(crate) struct NodeMove {
+    node: String,
+    change: Statement,
+    /// Where the node becomes good: its branch stands there.
+    advance: Option<Statement>,
+}
+
+impl NodeMove {
+    /// Moves the node, unless it changed in between.
+    pub(crate) async fn run(self, db: &mut SqliteConnection) -> Result<(), StoreError> {
+        let done = self.change.execute(&mut *db).await.doing("move a node")?;
+        changed_one(&done, || format!("node {}", self.node))?;
+        if let Some(advance) = self.advance {
+            advance.execute(db).await.doing("note where a variant stands")?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn move_node(
     number: RunNumber,
     (node, platform): (&str, &Platform),
-    from: NodeState,
-    to: NodeState,
+    (from, to): (NodeState, NodeState),
     change: NodeChange<'_>,
     now: Timestamp,
-) -> Result<(), StoreError> {
-    let done = sqlx::query(
+) -> Result<NodeMove, StoreError> {
+    let statement = sqlx::query(
         "UPDATE run_nodes SET state = ?1, phase = NULL, failure = ?2, digest = coalesce(?3, digest), not_before = ?4,
          notes = coalesce(?11, notes), finished_at = CASE WHEN ?5 THEN ?6 END WHERE run = ?7 AND node = ?8 AND platform = ?9 AND state = ?10",
     )
@@ -306,15 +337,7 @@ pub(crate) async fn move_node(
     .bind(node)
     .bind(platform.to_string())
     .bind(from.name())
-    .bind(change.notes.map(|notes| row::to_json(&notes)).transpose()?)
-    .execute(&mut *write)
-    .await
-    .doing("move a node")?;
-    if done.rows_affected() != 1 {
-        return Err(StoreError::Conflict { what: format!("node {node}") });
-    }
-    if to.is_good() {
-        standing::advance(write, number, node, platform).await?;
-    }
-    Ok(())
+    .bind(change.notes.map(|notes| row::to_json(&notes)).transpose()?);
+    let advance = to.is_good().then(|| standing::advance(number, node, platform));
+    Ok(NodeMove { node: node.to_owned(), change: statement, advance })
 }

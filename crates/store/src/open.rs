@@ -1,27 +1,32 @@
-//! Opening the database: settings, migrations, transactions.
+//! Opening the database: its writer, its read connections, its migrations.
 
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
 
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
-use sqlx::{Connection as _, Sqlite, Transaction};
+use edgewright_sqlite::{Writer, WriterStats};
+use sqlx::sqlite::SqlitePool;
 
 use crate::StoreError;
-use crate::error::Operation as _;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
-/// Connections: readers beside the one writer that SQLite admits.
-const CONNECTIONS: u32 = 4;
-/// How long a statement waits for another writer.
-const BUSY: Duration = Duration::from_secs(20);
+/// Read connections of control, and as many of the API: neither waits for the other one's reads.
+const READERS: u32 = 4;
 
 /// Control's database. Clones share its connections.
 #[derive(Debug, Clone)]
 pub struct Store {
-    pub(crate) pool: SqlitePool,
+    /// The read connections of this clone's side. They refuse to write.
+    pub(crate) readers: SqlitePool,
+    connections: Arc<Connections>,
+}
+
+#[derive(Debug)]
+struct Connections {
+    /// Absent where the database is only read.
+    writer: Option<Writer>,
+    control: SqlitePool,
+    api: SqlitePool,
 }
 
 impl Store {
@@ -30,11 +35,14 @@ impl Store {
     /// # Errors
     /// The file cannot be opened, or its schema is newer than this build.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        let options = Self::options(path).create_if_missing(true);
-        let pool = Self::connect(path, options).await?;
+        let open = |source| StoreError::Open { path: path.display().to_string(), source };
         let schema = |source| StoreError::Schema { path: path.display().to_string(), source };
-        MIGRATIONS.run(&pool).await.map_err(schema)?;
-        Ok(Self { pool })
+        let mut connection = edgewright_sqlite::connect(path).await.map_err(open)?;
+        MIGRATIONS.run(&mut connection).await.map_err(schema)?;
+        let control = edgewright_sqlite::readers(path, READERS).await.map_err(open)?;
+        let api = edgewright_sqlite::readers(path, READERS).await.map_err(open)?;
+        let writer = Writer::start("control.db", connection);
+        Ok(Self::with(Some(writer), control, api))
     }
 
     /// Opens an existing database for reading beside a running server.
@@ -42,81 +50,157 @@ impl Store {
     /// # Errors
     /// There is no such file, or it cannot be read.
     pub async fn open_read_only(path: &Path) -> Result<Self, StoreError> {
-        // `read_only` at the file level would forbid the shared-memory file of WAL where no server runs.
-        let options = Self::options(path).pragma("query_only", "on");
-        Ok(Self { pool: Self::connect(path, options).await? })
-    }
-
-    fn options(path: &Path) -> SqliteConnectOptions {
-        SqliteConnectOptions::new()
-            .filename(path)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY)
-    }
-
-    async fn connect(path: &Path, options: SqliteConnectOptions) -> Result<SqlitePool, StoreError> {
         let open = |source| StoreError::Open { path: path.display().to_string(), source };
-        SqlitePoolOptions::new()
-            .max_connections(CONNECTIONS)
-            // On a full disk SQLite itself rolls back, and the connection counts a transaction that nobody can end.
-            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
-            .connect_with(options)
-            .await
-            .map_err(open)
+        let readers = edgewright_sqlite::readers(path, READERS).await.map_err(open)?;
+        Ok(Self::with(None, readers.clone(), readers))
     }
 
-    /// A transaction that holds the write lock from its start, so that it never fails half-way for another writer.
-    pub(crate) async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        self.pool.begin_with("BEGIN IMMEDIATE").await.doing("begin a transaction")
+    fn with(writer: Option<Writer>, control: SqlitePool, api: SqlitePool) -> Self {
+        let readers = control.clone();
+        Self { readers, connections: Arc::new(Connections { writer, control, api }) }
     }
 
-    /// Waits for open statements and closes the files.
+    /// The same database for the API: its reads have connections of their own, so that slow listings never delay control.
+    #[must_use]
+    pub fn for_api(&self) -> Self {
+        Self { readers: self.connections.api.clone(), connections: Arc::clone(&self.connections) }
+    }
+
+    /// What the writer did since the database was opened; nothing where it is only read.
+    pub fn writer_stats(&self) -> WriterStats {
+        self.connections.writer.as_ref().map(Writer::stats).unwrap_or_default()
+    }
+
+    pub(crate) fn writer(&self) -> Result<&Writer, StoreError> {
+        self.connections.writer.as_ref().ok_or(StoreError::ReadOnly)
+    }
+
+    /// Accepts no further writes, commits those that wait, waits for open reads and closes the file.
     pub async fn close(&self) {
-        self.pool.close().await;
+        if let Some(writer) = &self.connections.writer {
+            writer.close().await;
+        }
+        self.connections.control.close().await;
+        self.connections.api.close().await;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use edgewright_model::error::ErrorClass;
+    use jiff::Timestamp;
+    use tokio::sync::oneshot;
+
     use super::*;
 
-    #[tokio::test]
-    async fn committed_rows_survive_power_loss_by_these_settings() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("control.db")).await.unwrap();
-        let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&store.pool).await.unwrap();
-        let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&store.pool).await.unwrap();
-        assert_eq!((journal.as_str(), synchronous), ("wal", 2));
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    async fn store(folder: &tempfile::TempDir) -> Store {
+        Store::open(&folder.path().join("control.db")).await.unwrap()
+    }
+
+    async fn add_source(store: &Store) -> Result<(), StoreError> {
+        store.upsert_source(&"plants".parse().unwrap(), "/git/plants", NOW).await.map(drop)
     }
 
     #[tokio::test]
-    async fn writing_goes_on_after_sqlite_rolled_back_by_itself() {
+    async fn the_api_reads_while_control_has_no_connection_left_and_a_write_is_open() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("control.db")).await.unwrap();
-        for _ in 0..=CONNECTIONS {
-            let mut write = store.write().await.unwrap();
-            // As a commit on a full disk does.
-            sqlx::query("ROLLBACK").execute(&mut *write).await.unwrap();
-            assert!(write.commit().await.is_err());
+        let store = store(&folder).await;
+        add_source(&store).await.unwrap();
+        let mut held = Vec::new();
+        for _ in 0..READERS {
+            held.push(store.readers.acquire().await.unwrap());
         }
+        let (enter, entered) = oneshot::channel();
+        let (leave, left) = oneshot::channel::<()>();
+        let open_write = store.write(move |db| {
+            Box::pin(async move {
+                let renamed = sqlx::query("UPDATE sources SET name = 'works'").execute(db).await;
+                renamed.map_err(|source| StoreError::Query { operation: "rename", source })?;
+                enter.send(()).unwrap();
+                left.await.unwrap();
+                Ok(())
+            })
+        });
+        let reads = async {
+            entered.await.unwrap();
+            assert!(store.readers.try_acquire().is_none(), "control has to wait");
+            let sources = store.for_api().sources().await.unwrap();
+            assert_eq!(sources[0].name.as_str(), "plants", "what is not committed is not seen");
+            leave.send(()).unwrap();
+        };
+        let (written, ()) = tokio::join!(open_write, reads);
+        written.unwrap();
+        assert_eq!(store.for_api().sources().await.unwrap()[0].name.as_str(), "works");
+    }
+
+    #[tokio::test]
+    async fn read_connections_refuse_to_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder).await;
+        for readers in [&store.readers, &store.for_api().readers] {
+            let error = sqlx::query("DELETE FROM sources").execute(readers).await.unwrap_err();
+            assert!(error.to_string().contains("readonly"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_only_read_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.db");
+        assert!(matches!(Store::open_read_only(&path).await, Err(StoreError::Open { .. })));
+        let store = store(&folder).await;
+        add_source(&store).await.unwrap();
+        let reader = Store::open_read_only(&path).await.unwrap();
+        assert_eq!(reader.sources().await.unwrap().len(), 1);
+        assert!(matches!(add_source(&reader).await, Err(StoreError::ReadOnly)));
+        assert_eq!(reader.writer_stats(), WriterStats::default());
+    }
+
+    #[tokio::test]
+    async fn a_closed_store_is_unavailable() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder).await;
+        let api = store.for_api();
+        store.close().await;
+        for error in [add_source(&store).await.unwrap_err(), api.sources().await.map(drop).unwrap_err()] {
+            assert_eq!(error.class(), ErrorClass::Unavailable, "{error:?}");
+        }
+        let left: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["control.db"], "the journal is in the database");
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_says_what_to_do_and_writing_goes_on_when_there_is_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder).await;
+        let limit = async |pages: i64| {
+            // The greater of this and the pages that there are.
+            let pragma = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
+            store.execute("limit the file", sqlx::query(pragma)).await.unwrap();
+        };
+        limit(1).await;
+        let large = "x".repeat(100_000);
+        let error = store.upsert_source(&"plants".parse().unwrap(), &large, NOW).await.unwrap_err();
+        assert_eq!(error.class(), ErrorClass::Unavailable, "{error:?}");
+        assert!(error.hint().is_some_and(|hint| hint.contains("free space")), "{error:?}");
+        limit(1_000_000).await;
+        store.upsert_source(&"plants".parse().unwrap(), &large, NOW).await.unwrap();
     }
 
     #[tokio::test]
     async fn a_newer_schema_is_refused_and_left_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("control.db");
-        let store = Store::open(&path).await.unwrap();
-        sqlx::query(
+        let store = store(&folder).await;
+        let from_the_future = sqlx::query(
             "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
              VALUES (999, 'from the future', TRUE, X'00', 0)",
-        )
-        .execute(&store.pool)
-        .await
-        .unwrap();
+        );
+        store.execute("add a migration", from_the_future).await.unwrap();
         store.close().await;
-        let error = Store::open(&path).await.unwrap_err();
+        let error = Store::open(&folder.path().join("control.db")).await.unwrap_err();
         assert!(matches!(error, StoreError::Schema { .. }), "{error:?}");
     }
 

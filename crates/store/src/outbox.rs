@@ -62,19 +62,25 @@ fn sink(row: &SqliteRow) -> Result<SinkRow, StoreError> {
 impl Store {
     /// A sink by its name; a new one is told what happens from now on.
     pub async fn sink(&self, name: &str) -> Result<SinkRow, StoreError> {
-        let found = sqlx::query(
+        let known =
+            sqlx::query("SELECT * FROM sinks WHERE name = ?").bind(name).fetch_optional(&self.readers).await;
+        if let Some(row) = known.doing("read a sink")? {
+            return sink(&row);
+        }
+        let statement = sqlx::query(
             "INSERT INTO sinks (name, told) VALUES (?, (SELECT coalesce(max(id), 0) FROM events))
              ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING *",
         )
-        .bind(name)
-        .fetch_one(&self.pool)
-        .await;
-        sink(&found.doing("read a sink")?)
+        .bind(name);
+        self.write(move |db| {
+            Box::pin(async move { sink(&statement.fetch_one(db).await.doing("add a sink")?) })
+        })
+        .await
     }
 
     /// All sinks that ever were, by name.
     pub async fn sinks(&self) -> Result<Vec<SinkRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM sinks ORDER BY name").fetch_all(&self.pool).await;
+        let rows = sqlx::query("SELECT * FROM sinks ORDER BY name").fetch_all(&self.readers).await;
         rows.doing("list sinks")?.iter().map(sink).collect()
     }
 
@@ -83,7 +89,7 @@ impl Store {
         let rows = sqlx::query("SELECT * FROM events WHERE id > ? ORDER BY id LIMIT ?")
             .bind(id)
             .bind(limit)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await;
         rows.doing("list events")?.iter().map(event).collect()
     }
@@ -94,7 +100,7 @@ impl Store {
             "SELECT count(*) AS untold FROM events WHERE id > (SELECT told FROM sinks WHERE name = ?)",
         )
         .bind(sink)
-        .fetch_one(&self.pool)
+        .fetch_one(&self.readers)
         .await
         .doing("count events")?;
         Ok(found.try_get::<i64, _>("untold").map_or(0, |count| u64::try_from(count).unwrap_or(0)))
@@ -102,23 +108,21 @@ impl Store {
 
     /// Notes that a sink was told up to an event. Never goes back.
     pub async fn note_told(&self, name: &str, told: i64) -> Result<(), StoreError> {
-        sqlx::query("UPDATE sinks SET told = ?1, failures = 0, error = NULL WHERE name = ?2 AND told <= ?1")
-            .bind(told)
-            .bind(name)
-            .execute(&self.pool)
-            .await
-            .doing("note a delivery")?;
+        let statement = sqlx::query(
+            "UPDATE sinks SET told = ?1, failures = 0, error = NULL WHERE name = ?2 AND told <= ?1",
+        )
+        .bind(told)
+        .bind(name);
+        self.execute("note a delivery", statement).await?;
         Ok(())
     }
 
     /// Notes that a try failed.
     pub async fn note_untold(&self, name: &str, error: &str) -> Result<(), StoreError> {
-        sqlx::query("UPDATE sinks SET failures = failures + 1, error = ? WHERE name = ?")
+        let statement = sqlx::query("UPDATE sinks SET failures = failures + 1, error = ? WHERE name = ?")
             .bind(error)
-            .bind(name)
-            .execute(&self.pool)
-            .await
-            .doing("note a failed delivery")?;
+            .bind(name);
+        self.execute("note a failed delivery", statement).await?;
         Ok(())
     }
 }

@@ -49,15 +49,13 @@ impl Store {
         kept: &KeptPackages,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        let statement = sqlx::query(
             "INSERT INTO kept_packages (key, document, created_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
         )
         .bind(key.to_string())
         .bind(row::to_json(kept)?)
-        .bind(now.to_string())
-        .execute(&self.pool)
-        .await
-        .doing("note kept packages")?;
+        .bind(now.to_string());
+        self.execute("note kept packages", statement).await?;
         Ok(())
     }
 
@@ -65,7 +63,7 @@ impl Store {
     pub async fn kept_packages(&self, key: &Digest) -> Result<Option<KeptPackages>, StoreError> {
         let found = sqlx::query("SELECT document FROM kept_packages WHERE key = ?")
             .bind(key.to_string())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.readers)
             .await;
         found.doing("read kept packages")?.as_ref().map(|row| row::json(row, "document")).transpose()
     }
@@ -78,7 +76,7 @@ impl Store {
     ) -> Result<Vec<Digest>, StoreError> {
         let rows = sqlx::query("SELECT key FROM kept_packages WHERE created_at < ?")
             .bind(before.to_string())
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await
             .doing("list kept packages")?;
         let mut keys: Vec<Digest> = rows.iter().map(|row| row::text(row, "key")).collect::<Result<_, _>>()?;
@@ -88,11 +86,8 @@ impl Store {
 
     /// Forgets the packages of a key.
     pub async fn forget_packages(&self, key: &Digest) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM kept_packages WHERE key = ?")
-            .bind(key.to_string())
-            .execute(&self.pool)
-            .await
-            .doing("forget kept packages")?;
+        let statement = sqlx::query("DELETE FROM kept_packages WHERE key = ?").bind(key.to_string());
+        self.execute("forget kept packages", statement).await?;
         Ok(())
     }
 
@@ -104,17 +99,15 @@ impl Store {
         digest: &Digest,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        let statement = sqlx::query(
             "INSERT INTO proofs (key, result, digest, at) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE
              SET result = excluded.result, digest = excluded.digest, at = excluded.at",
         )
         .bind(key.to_string())
         .bind(result.name())
         .bind(digest.to_string())
-        .bind(now.to_string())
-        .execute(&self.pool)
-        .await
-        .doing("note a proof")?;
+        .bind(now.to_string());
+        self.execute("note a proof", statement).await?;
         Ok(())
     }
 
@@ -124,7 +117,7 @@ impl Store {
         for key in keys {
             let row = sqlx::query("SELECT * FROM proofs WHERE key = ?")
                 .bind(key.to_string())
-                .fetch_optional(&self.pool)
+                .fetch_optional(&self.readers)
                 .await
                 .doing("read a proof")?;
             if let Some(row) = row {

@@ -9,6 +9,7 @@ use sqlx::sqlite::SqliteRow;
 use crate::error::Operation as _;
 use crate::releases::EntryRow;
 use crate::sources::SourceId;
+use crate::write::Statement;
 use crate::{Store, StoreError, row};
 
 /// One image of a pull request.
@@ -41,7 +42,7 @@ impl Store {
     pub async fn pull_requests(&self, source: SourceId) -> Result<Vec<PullRequestRow>, StoreError> {
         let rows = sqlx::query("SELECT * FROM pull_requests WHERE source_id = ? ORDER BY name, variant")
             .bind(source.0)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await;
         rows.doing("list images of pull requests")?.iter().map(pull_request).collect()
     }
@@ -54,15 +55,9 @@ impl Store {
         run: RunNumber,
         entries: &[EntryRow],
     ) -> Result<(), StoreError> {
-        let mut write = self.write().await?;
-        sqlx::query("DELETE FROM pull_requests WHERE source_id = ? AND name = ?")
-            .bind(source.0)
-            .bind(name)
-            .execute(&mut *write)
-            .await
-            .doing("forget images of a pull request")?;
+        let mut statements = vec![forget(source, name)];
         for entry in entries {
-            sqlx::query(
+            let insert = sqlx::query(
                 "INSERT INTO pull_requests (source_id, name, run, variant, repository, digest) VALUES (?, ?, ?, ?, ?, ?)",
             )
             .bind(source.0)
@@ -70,12 +65,10 @@ impl Store {
             .bind(run.0)
             .bind(entry.variant.to_string())
             .bind(entry.repository.as_str())
-            .bind(entry.digest.to_string())
-            .execute(&mut *write)
-            .await
-            .doing("note an image of a pull request")?;
+            .bind(entry.digest.to_string());
+            statements.push(insert);
         }
-        write.commit().await.doing("commit images of a pull request")
+        self.execute_all("note images of a pull request", statements).await
     }
 
     /// The images of a pull request are forgotten where they are still of this run; gives whether they were.
@@ -84,36 +77,28 @@ impl Store {
         source: SourceId,
         run: RunNumber,
     ) -> Result<bool, StoreError> {
-        let done = sqlx::query("DELETE FROM pull_requests WHERE source_id = ? AND run = ?")
+        let statement = sqlx::query("DELETE FROM pull_requests WHERE source_id = ? AND run = ?")
             .bind(source.0)
-            .bind(run.0)
-            .execute(&self.pool)
-            .await
-            .doing("forget images of a pull request")?;
+            .bind(run.0);
+        let done = self.execute("forget images of a pull request", statement).await?;
         Ok(done.rows_affected() > 0)
     }
 
     /// A pull request ends: its images are forgotten, and so is what was decided of its ref. Gives its runs.
     pub async fn end_pull_request(&self, source: SourceId, name: &str) -> Result<Vec<RunNumber>, StoreError> {
-        let mut write = self.write().await?;
-        for statement in [
-            "DELETE FROM pull_requests WHERE source_id = ? AND name = ?",
-            "DELETE FROM branches WHERE source_id = ? AND name = ?",
-        ] {
-            sqlx::query(statement)
-                .bind(source.0)
-                .bind(name)
-                .execute(&mut *write)
-                .await
-                .doing("end a pull request")?;
-        }
-        write.commit().await.doing("commit the end of a pull request")?;
+        let undecide = sqlx::query("DELETE FROM branches WHERE source_id = ? AND name = ?");
+        let statements = vec![forget(source, name), undecide.bind(source.0).bind(name)];
+        self.execute_all("end a pull request", statements).await?;
         let rows = sqlx::query("SELECT number FROM runs WHERE source_id = ? AND branch = ? ORDER BY number")
             .bind(source.0)
             .bind(name)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await
             .doing("list a pull request's runs")?;
         rows.iter().map(|row| Ok(RunNumber(row::number(row, "number")?))).collect()
     }
+}
+
+fn forget(source: SourceId, name: &str) -> Statement {
+    sqlx::query("DELETE FROM pull_requests WHERE source_id = ? AND name = ?").bind(source.0).bind(name)
 }

@@ -90,37 +90,36 @@ impl Store {
         digest: &Digest,
         (entry, now): (&NewAuditEntry, Timestamp),
     ) -> Result<RebuildNumber, StoreError> {
-        let mut write = self.write().await?;
-        let found = sqlx::query(
+        let open = sqlx::query(
             "SELECT number FROM rebuilds WHERE state IN ('queued', 'running') AND digest = ? LIMIT 1",
         )
-        .bind(digest.to_string())
-        .fetch_optional(&mut *write)
-        .await
-        .doing("look for a rebuild")?;
-        if let Some(row) = found {
-            return Ok(RebuildNumber(row::number(&row, "number")?));
-        }
-        let row = sqlx::query(
+        .bind(digest.to_string());
+        let queue = sqlx::query(
             "INSERT INTO rebuilds (digest, state, created_at) VALUES (?, 'queued', ?) RETURNING number",
         )
         .bind(digest.to_string())
-        .bind(now.to_string())
-        .fetch_one(&mut *write)
+        .bind(now.to_string());
+        let entry = entry.clone();
+        self.write(move |db| {
+            Box::pin(async move {
+                if let Some(row) = open.fetch_optional(&mut *db).await.doing("look for a rebuild")? {
+                    return Ok(RebuildNumber(row::number(&row, "number")?));
+                }
+                let row = queue.fetch_one(&mut *db).await.doing("queue a rebuild")?;
+                let number = RebuildNumber(row::number(&row, "number")?);
+                let entry = NewAuditEntry { object: format!("rebuilds/{number}"), ..entry };
+                audit::insert(&entry, now).execute(db).await.doing("write an audit row")?;
+                Ok(number)
+            })
+        })
         .await
-        .doing("queue a rebuild")?;
-        let number = RebuildNumber(row::number(&row, "number")?);
-        let entry = NewAuditEntry { object: format!("rebuilds/{number}"), ..entry.clone() };
-        audit::note(&mut write, &entry, now).await?;
-        write.commit().await.doing("commit a rebuild")?;
-        Ok(number)
     }
 
     /// One rebuild.
     pub async fn rebuild(&self, number: RebuildNumber) -> Result<Option<RebuildRow>, StoreError> {
         let found = sqlx::query("SELECT * FROM rebuilds WHERE number = ?")
             .bind(number.0)
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.readers)
             .await;
         found.doing("read a rebuild")?.as_ref().map(rebuild).transpose()
     }
@@ -130,7 +129,7 @@ impl Store {
         let found = sqlx::query(
             "SELECT number FROM rebuilds WHERE state IN ('queued', 'running') ORDER BY number LIMIT 1",
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.readers)
         .await;
         found
             .doing("look for open rebuilds")?
@@ -140,14 +139,12 @@ impl Store {
 
     /// Notes what a rebuild's job does now: it runs.
     pub async fn note_rebuild(&self, number: RebuildNumber, doing: &str) -> Result<(), StoreError> {
-        sqlx::query(
+        let statement = sqlx::query(
             "UPDATE rebuilds SET state = 'running', doing = ? WHERE number = ? AND state IN ('queued', 'running')",
         )
         .bind(doing)
-        .bind(number.0)
-        .execute(&self.pool)
-        .await
-        .doing("note a rebuild")?;
+        .bind(number.0);
+        self.execute("note a rebuild", statement).await?;
         Ok(())
     }
 
@@ -162,17 +159,15 @@ impl Store {
             Ok(builds) => (RebuildState::Done, builds, None),
             Err(why) => (RebuildState::Failed, &[][..], Some(why)),
         };
-        sqlx::query(
+        let statement = sqlx::query(
             "UPDATE rebuilds SET state = ?, doing = NULL, builds = ?, failure = ?, finished_at = ? WHERE number = ?",
         )
         .bind(state.name())
         .bind(row::to_json(&builds)?)
         .bind(failure)
         .bind(now.to_string())
-        .bind(number.0)
-        .execute(&self.pool)
-        .await
-        .doing("end a rebuild")?;
+        .bind(number.0);
+        self.execute("end a rebuild", statement).await?;
         Ok(())
     }
 }

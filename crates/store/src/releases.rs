@@ -7,11 +7,13 @@ use edgewright_model::names::{ChannelName, CommitId, Platform, VariantName};
 use edgewright_model::reference::RepoName;
 use edgewright_model::run::{EntryOrigin, ReleaseNumber, RunNumber, RunState};
 use jiff::Timestamp;
+use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use crate::channels::{ChannelMove, move_channel};
 use crate::error::Operation as _;
 use crate::sources::SourceId;
+use crate::write::changed_one;
 use crate::{Store, StoreError, row};
 
 /// A release.
@@ -101,7 +103,7 @@ impl Store {
         let rows = sqlx::query("SELECT * FROM releases WHERE source_id = ? ORDER BY number DESC LIMIT ?")
             .bind(source.0)
             .bind(limit)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await
             .doing("list releases")?;
         rows.iter().map(release).collect()
@@ -118,7 +120,7 @@ impl Store {
              ORDER BY number",
         )
         .bind(source.0)
-        .fetch_all(&self.pool)
+        .fetch_all(&self.readers)
         .await
         .doing("list releases")?;
         let stamp = |row: &SqliteRow| {
@@ -141,7 +143,7 @@ impl Store {
             sqlx::query("SELECT * FROM release_entries WHERE source_id = ? AND release = ? ORDER BY variant")
                 .bind(source.0)
                 .bind(number.0)
-                .fetch_all(&self.pool)
+                .fetch_all(&self.readers)
                 .await
                 .doing("list a release's entries")?;
         rows.iter().map(entry).collect()
@@ -157,7 +159,7 @@ impl Store {
             sqlx::query_scalar("SELECT max(number) FROM releases WHERE source_id = ? AND branch = ?")
                 .bind(source.0)
                 .bind(branch)
-                .fetch_one(&self.pool)
+                .fetch_one(&self.readers)
                 .await
                 .doing("find the newest release")?;
         Ok(number.map(ReleaseNumber))
@@ -170,15 +172,13 @@ impl Store {
         repository: &RepoName,
         manifests: &BTreeMap<Platform, Digest>,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        let statement = sqlx::query(
             "INSERT INTO indexes (digest, repository, manifests) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
         )
         .bind(digest.to_string())
         .bind(repository.as_str())
-        .bind(row::to_json(manifests)?)
-        .execute(&self.pool)
-        .await
-        .doing("note an index")?;
+        .bind(row::to_json(manifests)?);
+        self.execute("note an index", statement).await?;
         Ok(())
     }
 
@@ -186,7 +186,7 @@ impl Store {
     pub async fn index(&self, digest: &Digest) -> Result<Option<BTreeMap<Platform, Digest>>, StoreError> {
         let found = sqlx::query("SELECT manifests FROM indexes WHERE digest = ?")
             .bind(digest.to_string())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.readers)
             .await;
         found.doing("read an index")?.as_ref().map(|row| row::json(row, "manifests")).transpose()
     }
@@ -203,7 +203,7 @@ impl Store {
         )
         .bind(source.0)
         .bind(number.0)
-        .fetch_all(&self.pool)
+        .fetch_all(&self.readers)
         .await
         .doing("list indexes")?;
         rows.iter().map(|row| Ok((row::text(row, "digest")?, row::json(row, "manifests")?))).collect()
@@ -214,66 +214,89 @@ impl Store {
     /// # Errors
     /// [`StoreError::Conflict`] where the run is not `releasing`.
     pub async fn release(&self, new: &NewRelease<'_>, now: Timestamp) -> Result<ReleaseNumber, StoreError> {
-        let mut write = self.write().await?;
-        let number: u32 =
-            sqlx::query_scalar("SELECT coalesce(max(number), 0) + 1 FROM releases WHERE source_id = ?")
-                .bind(new.source.0)
-                .fetch_one(&mut *write)
-                .await
-                .doing("number a release")?;
-        sqlx::query(
-            "INSERT INTO releases (source_id, number, run, branch, commit_id, created_at) VALUES (?, ?, ?, ?, ?, ?)",
-        )
-        .bind(new.source.0)
-        .bind(number)
-        .bind(new.run.0)
-        .bind(new.branch)
-        .bind(new.commit.as_str())
-        .bind(now.to_string())
-        .execute(&mut *write)
+        let (source, run, state, commit) = (new.source, new.run, new.state, new.commit.clone());
+        let (branch, entries, channels) =
+            (new.branch.to_owned(), new.entries.to_vec(), new.channels.to_vec());
+        self.write(move |db| {
+            Box::pin(async move {
+                let number = insert_release(db, (source, run), (&branch, &commit), now).await?;
+                for entry in &entries {
+                    insert_entry(db, source, number, entry).await?;
+                }
+                for (channel, generation) in channels {
+                    let reason = format!("release of branch `{branch}`");
+                    let decided = ChannelMove { channel, generation, release: number, reason };
+                    move_channel(db, source, &decided, now).await?;
+                }
+                end_run(db, run, (state, number), now).await?;
+                Ok(number)
+            })
+        })
         .await
-        .doing("store a release")?;
-        for entry in new.entries {
-            sqlx::query(
-                "INSERT INTO release_entries (source_id, release, variant, repository, digest, origin, reason)
-                 VALUES (?, ?, ?, ?, ?, ?, ?)",
-            )
-            .bind(new.source.0)
-            .bind(number)
-            .bind(entry.variant.to_string())
-            .bind(entry.repository.as_str())
-            .bind(entry.digest.to_string())
-            .bind(entry.origin.name())
-            .bind(&entry.reason)
-            .execute(&mut *write)
-            .await
-            .doing("store a release's entry")?;
-        }
-        for (name, generation) in new.channels {
-            let decided = ChannelMove {
-                channel: name.clone(),
-                generation: *generation,
-                release: ReleaseNumber(number),
-                reason: format!("release of branch `{}`", new.branch),
-            };
-            move_channel(&mut write, new.source, &decided, now).await?;
-        }
-        let ended = sqlx::query(
-            "UPDATE runs SET state = ?, release = ?, generation = generation + 1, finished_at = ?
-             WHERE number = ? AND state = ? AND cancel_requested_at IS NULL",
-        )
-        .bind(new.state.name())
-        .bind(number)
-        .bind(now.to_string())
-        .bind(new.run.0)
-        .bind(RunState::Releasing.name())
-        .execute(&mut *write)
-        .await
-        .doing("end a run")?;
-        if ended.rows_affected() != 1 {
-            return Err(StoreError::Conflict { what: format!("run {}", new.run) });
-        }
-        write.commit().await.doing("commit a release")?;
-        Ok(ReleaseNumber(number))
     }
+}
+
+async fn insert_release(
+    db: &mut SqliteConnection,
+    (source, run): (SourceId, RunNumber),
+    (branch, commit): (&str, &CommitId),
+    now: Timestamp,
+) -> Result<ReleaseNumber, StoreError> {
+    let row = sqlx::query(
+        "INSERT INTO releases (source_id, number, run, branch, commit_id, created_at)
+         SELECT ?1, coalesce(max(number), 0) + 1, ?2, ?3, ?4, ?5 FROM releases WHERE source_id = ?1 RETURNING number",
+    )
+    .bind(source.0)
+    .bind(run.0)
+    .bind(branch)
+    .bind(commit.as_str())
+    .bind(now.to_string())
+    .fetch_one(db)
+    .await
+    .doing("store a release")?;
+    Ok(ReleaseNumber(row::number(&row, "number")?))
+}
+
+async fn insert_entry(
+    db: &mut SqliteConnection,
+    source: SourceId,
+    number: ReleaseNumber,
+    entry: &EntryRow,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO release_entries (source_id, release, variant, repository, digest, origin, reason)
+         VALUES (?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(source.0)
+    .bind(number.0)
+    .bind(entry.variant.to_string())
+    .bind(entry.repository.as_str())
+    .bind(entry.digest.to_string())
+    .bind(entry.origin.name())
+    .bind(&entry.reason)
+    .execute(db)
+    .await
+    .doing("store a release's entry")
+    .map(drop)
+}
+
+async fn end_run(
+    db: &mut SqliteConnection,
+    run: RunNumber,
+    (state, release): (RunState, ReleaseNumber),
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let ended = sqlx::query(
+        "UPDATE runs SET state = ?, release = ?, generation = generation + 1, finished_at = ?
+         WHERE number = ? AND state = ? AND cancel_requested_at IS NULL",
+    )
+    .bind(state.name())
+    .bind(release.0)
+    .bind(now.to_string())
+    .bind(run.0)
+    .bind(RunState::Releasing.name())
+    .execute(db)
+    .await
+    .doing("end a run")?;
+    changed_one(&ended, || format!("run {run}"))
 }

@@ -15,6 +15,7 @@ use sqlx::sqlite::SqliteRow;
 use crate::audit::{self, NewAuditEntry};
 use crate::error::Operation as _;
 use crate::nodes::{NodeChange, move_node};
+use crate::write::{Statement, run_all};
 use crate::{Store, StoreError, row};
 
 /// A recorded build of a key.
@@ -110,7 +111,7 @@ impl Store {
             "SELECT b.key, b.repository, b.digest FROM json_each(?) wanted CROSS JOIN builds b ON b.key = wanted.value",
         )
         .bind(row::to_json(keys)?)
-        .fetch_all(&self.pool)
+        .fetch_all(&self.readers)
         .await
         .doing("look up builds")?;
         rows.iter().map(|row| Ok((row::text(row, "key")?, manifest(row)?))).collect()
@@ -119,7 +120,7 @@ impl Store {
     /// Compressed bytes of all builds together.
     pub async fn built_bytes(&self) -> Result<u64, StoreError> {
         let row = sqlx::query("SELECT coalesce(sum(image_size), 0) AS bytes FROM builds")
-            .fetch_one(&self.pool)
+            .fetch_one(&self.readers)
             .await
             .doing("measure builds")?;
         row::number(&row, "bytes")
@@ -129,7 +130,7 @@ impl Store {
     pub async fn build(&self, key: &Digest) -> Result<Option<BuildRow>, StoreError> {
         let found = sqlx::query("SELECT * FROM builds WHERE key = ?")
             .bind(key.to_string())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.readers)
             .await;
         found.doing("read a build")?.as_ref().map(build).transpose()
     }
@@ -138,7 +139,7 @@ impl Store {
     pub async fn builds_of(&self, digest: &Digest) -> Result<Vec<BuildRow>, StoreError> {
         let rows = sqlx::query("SELECT * FROM builds WHERE digest = ? ORDER BY created_at")
             .bind(digest.to_string())
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await
             .doing("list builds of a digest")?;
         rows.iter().map(build).collect()
@@ -151,7 +152,7 @@ impl Store {
              ON v.digest = wanted.value GROUP BY v.digest, v.lane, v.check_set, v.inputs) ORDER BY id",
         )
         .bind(row::to_json(digests)?)
-        .fetch_all(&self.pool)
+        .fetch_all(&self.readers)
         .await
         .doing("list verdicts")?;
         rows.iter().map(verdict).collect()
@@ -161,7 +162,7 @@ impl Store {
     pub async fn verdicts_of(&self, digest: &Digest) -> Result<Vec<VerdictRow>, StoreError> {
         let rows = sqlx::query("SELECT * FROM verdicts WHERE digest = ? ORDER BY id DESC")
             .bind(digest.to_string())
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await
             .doing("list verdicts of a digest")?;
         rows.iter().map(verdict).collect()
@@ -177,7 +178,7 @@ impl Store {
         .bind(key.lane.name())
         .bind(key.check_set.to_string())
         .bind(key.inputs.to_string())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.readers)
         .await;
         found.doing("read a verdict")?.as_ref().map(verdict).transpose()
     }
@@ -186,7 +187,7 @@ impl Store {
     pub async fn unpublished(&self, run: RunNumber) -> Result<Vec<VerdictRow>, StoreError> {
         let rows = sqlx::query("SELECT * FROM verdicts WHERE run = ? AND published IS NULL ORDER BY id")
             .bind(run.0)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await
             .doing("list unpublished verdicts")?;
         rows.iter().map(verdict).collect()
@@ -194,12 +195,10 @@ impl Store {
 
     /// Notes the referrer that publishes a verdict.
     pub async fn note_published(&self, verdict: i64, referrer: &Digest) -> Result<(), StoreError> {
-        sqlx::query("UPDATE verdicts SET published = ? WHERE id = ?")
+        let statement = sqlx::query("UPDATE verdicts SET published = ? WHERE id = ?")
             .bind(referrer.to_string())
-            .bind(verdict)
-            .execute(&self.pool)
-            .await
-            .doing("note a published verdict")?;
+            .bind(verdict);
+        self.execute("note a published verdict", statement).await?;
         Ok(())
     }
 
@@ -207,45 +206,25 @@ impl Store {
     pub async fn check_set(&self, digest: &Digest) -> Result<Option<Vec<Check>>, StoreError> {
         let found = sqlx::query("SELECT document FROM check_sets WHERE digest = ?")
             .bind(digest.to_string())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.readers)
             .await;
         found.doing("read a check set")?.as_ref().map(|row| row::json(row, "document")).transpose()
     }
 
     /// Records what a job made and found, and the node's next state: all or nothing. The first digest of a key stays.
     pub async fn record(&self, result: NodeResult<'_>, now: Timestamp) -> Result<(), StoreError> {
-        let mut write = self.write().await?;
-        for build in result.builds {
-            sqlx::query(
-                "INSERT INTO builds (key, repository, digest, manifest_size, image_size, duration_ms, run, job, created_at)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            )
-            .bind(build.key.to_string())
-            .bind(build.manifest.repository.as_str())
-            .bind(build.manifest.digest.to_string())
-            .bind(row::signed(build.manifest_size))
-            .bind(row::signed(build.image_size))
-            .bind(row::signed(build.duration_ms))
-            .bind(result.run.0)
-            .bind(result.job.to_string())
-            .bind(now.to_string())
-            .execute(&mut *write)
-            .await
-            .doing("record a build")?;
-        }
-        insert_verdicts(&mut write, result.run, result.verdicts, result.check_sets, now).await?;
-        let from = NodeState::Running;
-        move_node(
-            &mut write,
-            result.run,
-            (result.node, result.platform),
-            from,
-            result.state,
-            result.change,
-            now,
-        )
-        .await?;
-        write.commit().await.doing("commit a job's results")
+        let mut found: Vec<Statement> =
+            result.builds.iter().map(|build| insert_build(result.run, result.job, build, now)).collect();
+        found.extend(insert_verdicts(result.run, result.verdicts, result.check_sets, now)?);
+        let place = (result.node, result.platform);
+        let moved = move_node(result.run, place, (NodeState::Running, result.state), result.change, now)?;
+        self.write(move |db| {
+            Box::pin(async move {
+                run_all(db, "record a job's results", found).await?;
+                moved.run(db).await
+            })
+        })
+        .await
     }
 
     /// Records verdicts that no job of the node itself found: on the last good digest, taken over, or somebody else's.
@@ -256,9 +235,7 @@ impl Store {
         check_sets: &[(Digest, Vec<Check>)],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let mut write = self.write().await?;
-        insert_verdicts(&mut write, run, verdicts, check_sets, now).await?;
-        write.commit().await.doing("commit verdicts")
+        self.execute_all("record verdicts", insert_verdicts(run, verdicts, check_sets, now)?).await
     }
 
     /// Records a verdict that a principal posted, with its row of the audit trail.
@@ -268,34 +245,46 @@ impl Store {
         verdict: &Verdict,
         (entry, now): (&NewAuditEntry, Timestamp),
     ) -> Result<(), StoreError> {
-        let mut write = self.write().await?;
-        insert_verdicts(&mut write, run, std::slice::from_ref(verdict), &[], now).await?;
-        audit::note(&mut write, entry, now).await?;
-        write.commit().await.doing("commit a posted verdict")
+        let mut statements = insert_verdicts(run, std::slice::from_ref(verdict), &[], now)?;
+        statements.push(audit::insert(entry, now));
+        self.execute_all("post a verdict", statements).await
     }
 }
 
-async fn insert_verdicts(
-    write: &mut sqlx::SqliteConnection,
+fn insert_build(run: RunNumber, job: JobId, build: &StepBuild, now: Timestamp) -> Statement {
+    sqlx::query(
+        "INSERT INTO builds (key, repository, digest, manifest_size, image_size, duration_ms, run, job, created_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    )
+    .bind(build.key.to_string())
+    .bind(build.manifest.repository.as_str())
+    .bind(build.manifest.digest.to_string())
+    .bind(row::signed(build.manifest_size))
+    .bind(row::signed(build.image_size))
+    .bind(row::signed(build.duration_ms))
+    .bind(run.0)
+    .bind(job.to_string())
+    .bind(now.to_string())
+}
+
+fn insert_verdicts(
     run: RunNumber,
     verdicts: &[Verdict],
     check_sets: &[(Digest, Vec<Check>)],
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<Vec<Statement>, StoreError> {
+    let mut statements = Vec::with_capacity(check_sets.len() + verdicts.len());
     for (digest, checks) in check_sets {
-        sqlx::query("INSERT INTO check_sets (digest, document) VALUES (?, ?) ON CONFLICT DO NOTHING")
-            .bind(digest.to_string())
-            .bind(row::to_json(checks)?)
-            .execute(&mut *write)
-            .await
-            .doing("record a check set")?;
+        let insert =
+            sqlx::query("INSERT INTO check_sets (digest, document) VALUES (?, ?) ON CONFLICT DO NOTHING");
+        statements.push(insert.bind(digest.to_string()).bind(row::to_json(checks)?));
     }
     for verdict in verdicts {
         let kind = match &verdict.result {
             LaneResult::Passed => None,
             LaneResult::Failed { kind, .. } => Some(kind.to_string()),
         };
-        sqlx::query(
+        let insert = sqlx::query(
             "INSERT INTO verdicts (digest, repository, lane, check_set, inputs, origin, result, kind, document, run, created_at)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
@@ -309,10 +298,8 @@ async fn insert_verdicts(
         .bind(kind)
         .bind(row::to_json(verdict)?)
         .bind(run.0)
-        .bind(now.to_string())
-        .execute(&mut *write)
-        .await
-        .doing("record a verdict")?;
+        .bind(now.to_string());
+        statements.push(insert);
     }
-    Ok(())
+    Ok(statements)
 }

@@ -15,6 +15,7 @@ use sqlx::SqliteConnection;
 
 use crate::error::Operation as _;
 use crate::nodes::PathStep;
+use crate::write::run_all;
 use crate::{Store, StoreError, row};
 
 /// Since when things are kept that nobody needs for another reason.
@@ -62,7 +63,7 @@ pub struct SupersededVerdict {
 /// Releases that are kept; `answered` ones with all their entries, even of variants that are retired.
 const INDEXES: &str = "WITH kept AS (
     SELECT source_id, number, branch, 1 AS answered FROM releases r
-    WHERE EXISTS (SELECT 1 FROM channels c WHERE c.source_id = r.source_id AND c.release = r.number)
+    WHERE EXISTS (SELECT 1 FROM channels c WHERE c.source_id = r.source_id AND r.number IN (c.target, c.completed, c.pin))
        OR number = (SELECT max(number) FROM releases n WHERE n.source_id = r.source_id AND n.branch = r.branch)
     UNION ALL SELECT source_id, number, branch, 0 FROM releases WHERE created_at >= ?1)
 SELECT DISTINCT e.digest, coalesce(i.manifests, '{}') AS manifests FROM kept k
@@ -77,10 +78,17 @@ const HEADS: &str = "SELECT key, digest FROM heads WHERE (retired_at IS NULL OR 
 const YOUNG: &str = "SELECT n.digest, n.steps FROM run_nodes n JOIN runs r ON r.number = n.run
     WHERE r.finished_at IS NULL OR r.finished_at >= ?1";
 
+/// Notes what is not held any longer (?1: what is) and takes back what was collected before and is held again.
+const COLLECTED: [&str; 2] = [
+    "INSERT INTO collected (digest, at) SELECT DISTINCT digest, ?2 FROM release_entries
+     WHERE digest NOT IN (SELECT value FROM json_each(?1)) ON CONFLICT DO NOTHING",
+    "DELETE FROM collected WHERE digest IN (SELECT value FROM json_each(?1)) AND at <= ?2",
+];
+
 impl Store {
     /// What is needed now. None while a run makes its plan: it may be about to reuse anything.
     pub async fn needed(&self, horizon: &Horizon) -> Result<Option<Needed>, StoreError> {
-        let mut read = self.pool.acquire().await.doing("read what is needed")?;
+        let mut read = self.readers.acquire().await.doing("read what is needed")?;
         let Some(plans) = plans(&mut read).await? else { return Ok(None) };
         let (mut digests, mut keys) = (BTreeSet::new(), BTreeSet::new());
         let entries = sqlx::query(INDEXES)
@@ -133,48 +141,26 @@ impl Store {
         horizon: &Horizon,
         now: Timestamp,
     ) -> Result<Option<Forgotten>, StoreError> {
-        let mut write = self.write().await?;
-        if plans(&mut write).await?.as_ref() != Some(&needed.plans) {
-            return Ok(None);
-        }
-        let old = sqlx::query("SELECT key, digest FROM builds WHERE created_at < ?")
-            .bind(horizon.builds.to_string())
-            .fetch_all(&mut *write)
-            .await
-            .doing("list old builds")?;
-        let mut forgotten = Forgotten::default();
-        for row in &old {
-            let (key, digest): (Digest, Digest) = (row::text(row, "key")?, row::text(row, "digest")?);
-            if needed.keys.contains(&key) || needed.digests.contains(&digest) {
-                continue;
-            }
-            forgotten.builds += 1;
-            for (sql, value) in [
-                ("DELETE FROM proofs WHERE key = ?", &key),
-                ("DELETE FROM builds WHERE key = ?", &key),
-                ("DELETE FROM verdicts WHERE digest = ?", &digest),
-            ] {
-                let done = sqlx::query(sql).bind(value.to_string()).execute(&mut *write).await;
-                done.doing("forget a build")?;
-            }
-        }
-        let retired = sqlx::query("DELETE FROM heads WHERE retired_at < ?")
-            .bind(horizon.retired.to_string())
-            .execute(&mut *write)
-            .await
-            .doing("forget retired variants")?;
-        forgotten.variants = usize::try_from(retired.rows_affected()).unwrap_or(usize::MAX);
-        let digests = row::to_json(&needed.digests)?;
-        for sql in [
-            "INSERT INTO collected (digest, at) SELECT DISTINCT digest, ?2 FROM release_entries
-             WHERE digest NOT IN (SELECT value FROM json_each(?1)) ON CONFLICT DO NOTHING",
-            "DELETE FROM collected WHERE digest IN (SELECT value FROM json_each(?1)) AND at <= ?2",
-        ] {
-            let done = sqlx::query(sql).bind(&digests).bind(now.to_string()).execute(&mut *write).await;
-            done.doing("note what is not held")?;
-        }
-        write.commit().await.doing("commit what is forgotten")?;
-        Ok(Some(forgotten))
+        let (needed, horizon) = (needed.clone(), *horizon);
+        self.write(move |db| {
+            Box::pin(async move {
+                if plans(db).await?.as_ref() != Some(&needed.plans) {
+                    return Ok(None);
+                }
+                let builds = forget_builds(db, &needed, horizon.builds).await?;
+                let retired = sqlx::query("DELETE FROM heads WHERE retired_at < ?")
+                    .bind(horizon.retired.to_string())
+                    .execute(&mut *db)
+                    .await
+                    .doing("forget retired variants")?;
+                let variants = usize::try_from(retired.rows_affected()).unwrap_or(usize::MAX);
+                let digests = row::to_json(&needed.digests)?;
+                let collected = COLLECTED.map(|sql| sqlx::query(sql).bind(&digests).bind(now.to_string()));
+                run_all(db, "note what is not held", collected.into()).await?;
+                Ok(Some(Forgotten { builds, variants }))
+            })
+        })
+        .await
     }
 
     /// Published verdicts from before a time that a newer one of the same lane and checks took the place of.
@@ -185,7 +171,7 @@ impl Store {
               AND n.inputs = v.inputs AND n.id > v.id AND n.published IS NOT v.published)",
         )
         .bind(before.to_string())
-        .fetch_all(&self.pool)
+        .fetch_all(&self.readers)
         .await
         .doing("list superseded verdicts")?;
         rows.iter()
@@ -201,11 +187,8 @@ impl Store {
 
     /// Notes that a verdict's referrer is gone.
     pub async fn note_withdrawn(&self, verdict: i64) -> Result<(), StoreError> {
-        sqlx::query("UPDATE verdicts SET published = NULL WHERE id = ?")
-            .bind(verdict)
-            .execute(&self.pool)
-            .await
-            .doing("note a withdrawn verdict")?;
+        let statement = sqlx::query("UPDATE verdicts SET published = NULL WHERE id = ?").bind(verdict);
+        self.execute("note a withdrawn verdict", statement).await?;
         Ok(())
     }
 
@@ -213,11 +196,39 @@ impl Store {
     pub async fn young_runs(&self, since: Timestamp) -> Result<BTreeSet<RunNumber>, StoreError> {
         let rows = sqlx::query("SELECT number FROM runs WHERE finished_at IS NULL OR finished_at >= ?")
             .bind(since.to_string())
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await
             .doing("list young runs")?;
         rows.iter().map(|row| Ok(RunNumber(row::number(row, "number")?))).collect()
     }
+}
+
+/// Forgets the builds from before a time that are not needed, with what is known of them. Gives how many.
+async fn forget_builds(
+    db: &mut SqliteConnection,
+    needed: &Needed,
+    before: Timestamp,
+) -> Result<usize, StoreError> {
+    let old = sqlx::query("SELECT key, digest FROM builds WHERE created_at < ?")
+        .bind(before.to_string())
+        .fetch_all(&mut *db)
+        .await
+        .doing("list old builds")?;
+    let mut forgotten = 0;
+    for row in &old {
+        let (key, digest): (Digest, Digest) = (row::text(row, "key")?, row::text(row, "digest")?);
+        if needed.keys.contains(&key) || needed.digests.contains(&digest) {
+            continue;
+        }
+        forgotten += 1;
+        let statements = [
+            sqlx::query("DELETE FROM proofs WHERE key = ?").bind(key.to_string()),
+            sqlx::query("DELETE FROM builds WHERE key = ?").bind(key.to_string()),
+            sqlx::query("DELETE FROM verdicts WHERE digest = ?").bind(digest.to_string()),
+        ];
+        run_all(db, "forget a build", statements.into()).await?;
+    }
+    Ok(forgotten)
 }
 
 fn steps(row: &sqlx::sqlite::SqliteRow) -> Result<impl Iterator<Item = Digest>, StoreError> {

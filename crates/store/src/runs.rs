@@ -81,7 +81,7 @@ impl Store {
     pub async fn run(&self, number: RunNumber) -> Result<Option<RunRow>, StoreError> {
         let found = sqlx::query("SELECT * FROM runs WHERE number = ?")
             .bind(number.0)
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.readers)
             .await;
         found.doing("read a run")?.as_ref().map(run).transpose()
     }
@@ -93,7 +93,7 @@ impl Store {
         )
         .bind(source.map(|id| id.0))
         .bind(limit)
-        .fetch_all(&self.pool)
+        .fetch_all(&self.readers)
         .await
         .doing("list runs")?;
         rows.iter().map(run).collect()
@@ -104,7 +104,7 @@ impl Store {
         let rows = sqlx::query(
             "SELECT * FROM runs WHERE state IN ('queued', 'preparing', 'running', 'releasing') ORDER BY number",
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.readers)
         .await
         .doing("list open runs")?;
         rows.iter().map(run).collect()
@@ -113,7 +113,7 @@ impl Store {
     /// How many runs are in each state.
     pub async fn run_counts(&self) -> Result<Vec<(RunState, u64)>, StoreError> {
         let rows = sqlx::query("SELECT state, count(*) AS runs FROM runs GROUP BY state ORDER BY state")
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await
             .doing("count runs")?;
         rows.iter().map(|row| Ok((row::text(row, "state")?, row::number(row, "runs")?))).collect()
@@ -131,7 +131,7 @@ impl Store {
         )
         .bind(source.0)
         .bind(before.to_string())
-        .fetch_all(&self.pool)
+        .fetch_all(&self.readers)
         .await
         .doing("list runs of pull requests")?;
         rows.iter().map(|row| Ok(RunNumber(row::number(row, "number")?))).collect()
@@ -148,7 +148,7 @@ impl Store {
         )
         .bind(source.0)
         .bind(number.0)
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.readers)
         .await;
         found.doing("read the previous run")?.as_ref().map(run).transpose()
     }
@@ -181,7 +181,7 @@ impl Store {
         if !from.may_become(to) {
             return Err(conflict());
         }
-        let done = sqlx::query(
+        let statement = sqlx::query(
             "UPDATE runs SET state = ?1, generation = generation + 1, failure = coalesce(?2, failure),
              started_at = coalesce(started_at, ?3), finished_at = CASE WHEN ?4 THEN ?3 END
              WHERE number = ?5 AND state = ?6 AND (cancel_requested_at IS NULL OR ?1 = 'cancelled')",
@@ -191,10 +191,8 @@ impl Store {
         .bind(now.to_string())
         .bind(to.is_terminal())
         .bind(number.0)
-        .bind(from.name())
-        .execute(&self.pool)
-        .await
-        .doing("move a run")?;
+        .bind(from.name());
+        let done = self.execute("move a run", statement).await?;
         if done.rows_affected() == 1 { Ok(()) } else { Err(conflict()) }
     }
 
@@ -204,12 +202,11 @@ impl Store {
         number: RunNumber,
         diagnostics: &[Diagnostic],
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE runs SET diagnostics = ?1 WHERE number = ?2 AND diagnostics <> ?1")
-            .bind(row::to_json(&diagnostics)?)
-            .bind(number.0)
-            .execute(&self.pool)
-            .await
-            .doing("note diagnostics")?;
+        let statement =
+            sqlx::query("UPDATE runs SET diagnostics = ?1 WHERE number = ?2 AND diagnostics <> ?1")
+                .bind(row::to_json(&diagnostics)?)
+                .bind(number.0);
+        self.execute("note diagnostics", statement).await?;
         Ok(())
     }
 }

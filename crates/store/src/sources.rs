@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use edgewright_model::names::{CommitId, ImageName, SourceName};
 use edgewright_model::run::{RunNumber, RunState, Trigger};
 use jiff::Timestamp;
-use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use crate::audit::{self, NewAuditEntry};
 use crate::error::Operation as _;
+use crate::write::{Statement, run_all};
 use crate::{Store, StoreError, row};
 
 /// A source's row id.
@@ -73,35 +73,33 @@ impl Store {
         url: &str,
         now: Timestamp,
     ) -> Result<SourceRow, StoreError> {
-        let mut write = self.write().await?;
         // The same address under another name is the same source: `run` and `serve` may call it differently.
-        sqlx::query(
+        let rename = sqlx::query(
             "UPDATE sources SET name = ?1 WHERE id = (SELECT min(id) FROM sources WHERE url = ?2)
              AND NOT EXISTS (SELECT 1 FROM sources WHERE name = ?1)",
         )
         .bind(name.as_str())
-        .bind(url)
-        .execute(&mut *write)
-        .await
-        .doing("rename a source")?;
-        let found = sqlx::query(
+        .bind(url);
+        let upsert = sqlx::query(
             "INSERT INTO sources (name, url, created_at) VALUES (?, ?, ?)
              ON CONFLICT (name) DO UPDATE SET url = excluded.url RETURNING *",
         )
         .bind(name.as_str())
         .bind(url)
-        .bind(now.to_string())
-        .fetch_one(&mut *write)
+        .bind(now.to_string());
+        self.write(move |db| {
+            Box::pin(async move {
+                rename.execute(&mut *db).await.doing("rename a source")?;
+                source(&upsert.fetch_one(db).await.doing("store a source")?)
+            })
+        })
         .await
-        .doing("store a source")?;
-        write.commit().await.doing("commit a source")?;
-        source(&found)
     }
 
     /// All sources, by name.
     pub async fn sources(&self) -> Result<Vec<SourceRow>, StoreError> {
         let rows = sqlx::query("SELECT * FROM sources ORDER BY name")
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await
             .doing("list sources")?;
         rows.iter().map(source).collect()
@@ -109,7 +107,7 @@ impl Store {
 
     /// One source.
     pub async fn source(&self, id: SourceId) -> Result<SourceRow, StoreError> {
-        let row = sqlx::query("SELECT * FROM sources WHERE id = ?").bind(id.0).fetch_one(&self.pool).await;
+        let row = sqlx::query("SELECT * FROM sources WHERE id = ?").bind(id.0).fetch_one(&self.readers).await;
         source(&row.doing("read a source")?)
     }
 
@@ -124,19 +122,15 @@ impl Store {
         error: Option<&str>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let mut write = self.write().await?;
-        self::default_branch(&mut write, id, default_branch).await?;
-        sqlx::query(
+        let note = sqlx::query(
             "UPDATE sources SET polled_at = ?1, poll_error = ?2,
              poll_failures = CASE WHEN ?2 IS NULL THEN 0 ELSE poll_failures + 1 END WHERE id = ?3",
         )
         .bind(now.to_string())
         .bind(error)
-        .bind(id.0)
-        .execute(&mut *write)
-        .await
-        .doing("note a poll")?;
-        write.commit().await.doing("commit a poll")
+        .bind(id.0);
+        let statements = self::default_branch(id, default_branch).into_iter().chain([note]).collect();
+        self.execute_all("note a poll", statements).await
     }
 
     /// Notes which branch counts as the default one. A branch that becomes it is decided anew, as by [`Store::note_poll`].
@@ -144,16 +138,14 @@ impl Store {
     /// # Errors
     /// The database cannot be written.
     pub async fn note_default_branch(&self, id: SourceId, branch: Option<&str>) -> Result<(), StoreError> {
-        let mut write = self.write().await?;
-        default_branch(&mut write, id, branch).await?;
-        write.commit().await.doing("commit a default branch")
+        self.execute_all("note the default branch", default_branch(id, branch).into()).await
     }
 
     /// The commit of every branch for which a run was decided.
     pub async fn decided(&self, id: SourceId) -> Result<BTreeMap<String, CommitId>, StoreError> {
         let rows = sqlx::query("SELECT name, commit_id FROM branches WHERE source_id = ?")
             .bind(id.0)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await
             .doing("list branches")?;
         rows.iter().map(|row| Ok((row::text(row, "name")?, row::text(row, "commit_id")?))).collect()
@@ -166,21 +158,8 @@ impl Store {
         branches: &BTreeMap<String, CommitId>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let mut write = self.write().await?;
-        for (branch, commit) in branches {
-            sqlx::query(
-                "INSERT INTO branches (source_id, name, commit_id, decided_at) VALUES (?, ?, ?, ?)
-                 ON CONFLICT DO UPDATE SET commit_id = excluded.commit_id, decided_at = excluded.decided_at",
-            )
-            .bind(id.0)
-            .bind(branch)
-            .bind(commit.as_str())
-            .bind(now.to_string())
-            .execute(&mut *write)
-            .await
-            .doing("note a branch")?;
-        }
-        write.commit().await.doing("note branches")
+        let decisions = branches.iter().map(|(branch, commit)| decide(id, branch, commit, now));
+        self.execute_all("note branches", decisions.collect()).await
     }
 
     /// Decides a run: notes the branch's commit, supersedes queued runs of the same branch, queues the new one, which
@@ -193,22 +172,9 @@ impl Store {
         images: &BTreeSet<ImageName>,
         (entry, now): (&NewAuditEntry, Timestamp),
     ) -> Result<RunNumber, StoreError> {
-        let mut write = self.write().await?;
-        // A commit that somebody asks for again does not change what the poller has decided.
-        if new.trigger == Trigger::Commit {
-            sqlx::query(
-                "INSERT INTO branches (source_id, name, commit_id, decided_at) VALUES (?, ?, ?, ?)
-                 ON CONFLICT DO UPDATE SET commit_id = excluded.commit_id, decided_at = excluded.decided_at",
-            )
-            .bind(id.0)
-            .bind(&new.branch)
-            .bind(new.commit.as_str())
-            .bind(now.to_string())
-            .execute(&mut *write)
-            .await
-            .doing("note a branch")?;
-        }
-        sqlx::query(
+        // A commit that an operator asks for again does not change what the poller has decided.
+        let decision = (new.trigger == Trigger::Commit).then(|| decide(id, &new.branch, &new.commit, now));
+        let supersede = sqlx::query(
             "UPDATE runs SET state = ?, generation = generation + 1, finished_at = ?
              WHERE source_id = ? AND branch = ? AND state = ?",
         )
@@ -216,11 +182,9 @@ impl Store {
         .bind(now.to_string())
         .bind(id.0)
         .bind(&new.branch)
-        .bind(RunState::Queued.name())
-        .execute(&mut *write)
-        .await
-        .doing("supersede queued runs")?;
-        let number: i64 = sqlx::query_scalar(
+        .bind(RunState::Queued.name());
+        let before = decision.into_iter().chain([supersede]).collect();
+        let queue = sqlx::query(
             "INSERT INTO runs (source_id, branch, commit_id, subject, author, trigger, state, created_at)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
         )
@@ -231,46 +195,49 @@ impl Store {
         .bind(&new.author)
         .bind(new.trigger.name())
         .bind(RunState::Queued.name())
-        .bind(now.to_string())
-        .fetch_one(&mut *write)
+        .bind(now.to_string());
+        let (images, entry) = (images.clone(), entry.clone());
+        self.write(move |db| {
+            Box::pin(async move {
+                run_all(db, "supersede queued runs", before).await?;
+                let row = queue.fetch_one(&mut *db).await.doing("queue a run")?;
+                let number = RunNumber(row::number(&row, "number")?);
+                for image in images {
+                    sqlx::query("INSERT INTO run_images (run, image) VALUES (?, ?)")
+                        .bind(number.0)
+                        .bind(image.as_str())
+                        .execute(&mut *db)
+                        .await
+                        .doing("note a run's image")?;
+                }
+                let entry = NewAuditEntry { object: format!("runs/{number}"), ..entry };
+                audit::insert(&entry, now).execute(db).await.doing("write an audit row")?;
+                Ok(number)
+            })
+        })
         .await
-        .doing("queue a run")?;
-        for image in images {
-            sqlx::query("INSERT INTO run_images (run, image) VALUES (?, ?)")
-                .bind(number)
-                .bind(image.as_str())
-                .execute(&mut *write)
-                .await
-                .doing("note a run's image")?;
-        }
-        let entry = NewAuditEntry { object: format!("runs/{number}"), ..entry.clone() };
-        audit::note(&mut write, &entry, now).await?;
-        write.commit().await.doing("commit a run")?;
-        u32::try_from(number)
-            .map(RunNumber)
-            .map_err(|error| StoreError::Corrupt { column: "number", message: error.to_string() })
     }
 }
 
-async fn default_branch(
-    write: &mut SqliteConnection,
-    id: SourceId,
-    branch: Option<&str>,
-) -> Result<(), StoreError> {
-    sqlx::query(
+/// Notes a default branch; what was decided of a branch that becomes it is forgotten.
+fn default_branch(id: SourceId, branch: Option<&str>) -> [Statement; 2] {
+    let undecide = sqlx::query(
         "DELETE FROM branches WHERE source_id = ?1 AND name = ?2 AND EXISTS
          (SELECT 1 FROM sources WHERE id = ?1 AND default_branch <> ?2)",
+    );
+    let note = sqlx::query(
+        "UPDATE sources SET default_branch = ?2 WHERE id = ?1 AND ?2 IS NOT NULL AND default_branch IS NOT ?2",
+    );
+    [undecide, note].map(|statement| statement.bind(id.0).bind(branch))
+}
+
+fn decide(id: SourceId, branch: &str, commit: &CommitId, now: Timestamp) -> Statement {
+    sqlx::query(
+        "INSERT INTO branches (source_id, name, commit_id, decided_at) VALUES (?, ?, ?, ?)
+         ON CONFLICT DO UPDATE SET commit_id = excluded.commit_id, decided_at = excluded.decided_at",
     )
     .bind(id.0)
     .bind(branch)
-    .execute(&mut *write)
-    .await
-    .doing("forget what was decided of a new default branch")?;
-    sqlx::query("UPDATE sources SET default_branch = ?1 WHERE id = ?2 AND ?1 IS NOT NULL AND default_branch IS NOT ?1")
-        .bind(branch)
-        .bind(id.0)
-        .execute(&mut *write)
-        .await
-        .doing("note the default branch")?;
-    Ok(())
+    .bind(commit.as_str())
+    .bind(now.to_string())
 }

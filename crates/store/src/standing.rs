@@ -12,12 +12,13 @@ use edgewright_model::run::{NodeState, RunNumber};
 use edgewright_model::verdict::Note;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection};
 
 use crate::error::Operation as _;
 use crate::nodes::{NodeRow, PathStep};
 use crate::sources::SourceId;
+use crate::write::Statement;
 use crate::{Store, StoreError, row};
 
 /// zstd's level: speed counts, and neighbours are alike.
@@ -114,7 +115,7 @@ impl Store {
             sqlx::query("SELECT * FROM heads WHERE source_id = ? AND branch = ? ORDER BY variant, platform")
                 .bind(source.0)
                 .bind(branch)
-                .fetch_all(&self.pool)
+                .fetch_all(&self.readers)
                 .await
                 .doing("list where variants stand")?;
         rows.iter().map(head).collect()
@@ -129,7 +130,7 @@ impl Store {
         let rows = sqlx::query("SELECT digest FROM heads WHERE source_id = ? AND variant = ?")
             .bind(source.0)
             .bind(variant.to_string())
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await
             .doing("read where a variant stands")?;
         rows.iter().map(|row| row::text(row, "digest")).collect()
@@ -143,7 +144,7 @@ impl Store {
              UNION ALL SELECT 'retire', 'retired', s.retired FROM runs r JOIN standing s ON s.digest = r.standing WHERE r.number = ?1",
         )
         .bind(run.0)
-        .fetch_all(&self.pool)
+        .fetch_all(&self.readers)
         .await
         .doing("count nodes")?;
         rows.iter()
@@ -157,7 +158,7 @@ impl Store {
             "SELECT s.document FROM runs r JOIN standing s ON s.digest = r.standing WHERE r.number = ?",
         )
         .bind(run.0)
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.readers)
         .await
         .doing("list standing nodes")?;
         let Some(found) = found else { return Ok(Vec::new()) };
@@ -170,6 +171,43 @@ impl Store {
         let settled: Vec<Settled<'_>> = serde_json::from_slice(&json).map_err(|error| corrupt(&error))?;
         Ok(settled.into_iter().map(Settled::into_row).collect())
     }
+
+    /// The statements that note the nodes which a run found standing. The document is packed here and not on the writer: it
+    /// may be long, and usually it is known already.
+    pub(crate) async fn settled(
+        &self,
+        run: RunNumber,
+        nodes: &[&NodeRow],
+    ) -> Result<Vec<Statement>, StoreError> {
+        if nodes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let document: Vec<Settled<'_>> = nodes.iter().map(|node| Settled::of(node)).collect();
+        let document = row::to_json(&document)?;
+        let digest = Digest::of(&document).to_string();
+        let known = sqlx::query("SELECT 1 FROM standing WHERE digest = ?")
+            .bind(&digest)
+            .fetch_optional(&self.readers)
+            .await
+            .doing("look for a document")?;
+        let mut statements = Vec::new();
+        if known.is_none() {
+            let packed = zstd::bulk::compress(document.as_bytes(), LEVEL)
+                .map_err(|error| StoreError::Corrupt { column: "document", message: error.to_string() })?;
+            let count = |state| row::signed(nodes.iter().filter(|node| node.state == state).count() as u64);
+            let insert = sqlx::query(
+                "INSERT INTO standing (digest, document, reused, retired) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            )
+            .bind(&digest)
+            .bind(packed)
+            .bind(count(NodeState::Reused))
+            .bind(count(NodeState::Retired));
+            statements.push(insert);
+        }
+        statements
+            .push(sqlx::query("UPDATE runs SET standing = ? WHERE number = ?").bind(&digest).bind(run.0));
+        Ok(statements)
+    }
 }
 
 /// The length of what a frame holds, which its header says.
@@ -178,20 +216,22 @@ fn size(packed: &[u8]) -> usize {
     declared.and_then(|size| usize::try_from(size).ok()).unwrap_or(LARGEST).min(LARGEST)
 }
 
-/// Parts a plan: says of each node whether it stands as it stood, notes those, and where variants stand now.
-pub(crate) async fn settle(
-    write: &mut SqliteConnection,
-    run: RunNumber,
-    nodes: &[NodeRow],
-    heads: &[Head],
-    now: Timestamp,
-) -> Result<Vec<bool>, StoreError> {
+/// A plan's nodes, parted into those that stand as they stood and the others.
+pub(crate) struct Parts {
+    /// For each node whether it stands as it stood.
+    pub(crate) is_settled: Vec<bool>,
+    /// Notes of variants that are retired, or are not any longer.
+    pub(crate) retirements: Vec<Statement>,
+}
+
+/// Parts the nodes of a plan; `heads` is where the variants of the branch stand.
+pub(crate) fn part(run: RunNumber, nodes: &[NodeRow], heads: &[Head], now: Timestamp) -> Parts {
     let heads: BTreeMap<(&VariantName, &Platform), &Head> =
         heads.iter().map(|head| ((&head.variant, &head.platform), head)).collect();
-    let mut settled = Vec::with_capacity(nodes.len());
+    let mut parts = Parts { is_settled: Vec::with_capacity(nodes.len()), retirements: Vec::new() };
     for node in nodes {
         let Some(variant) = &node.variant else {
-            settled.push(node.state == NodeState::Reused);
+            parts.is_settled.push(node.state == NodeState::Reused);
             continue;
         };
         let place = (variant, &node.platform);
@@ -207,26 +247,22 @@ pub(crate) async fn settle(
             NodeState::Retired => is_retired,
             _ => false,
         };
-        settled.push(is_settled);
+        parts.is_settled.push(is_settled);
         match node.state {
             _ if is_settled => {}
-            NodeState::Retired => retire(write, run, place, Some(now)).await?,
-            _ if is_retired => retire(write, run, place, None).await?,
+            NodeState::Retired => parts.retirements.push(retire(run, place, Some(now))),
+            _ if is_retired => parts.retirements.push(retire(run, place, None)),
             _ => {}
         }
     }
-    let standing: Vec<&NodeRow> =
-        nodes.iter().zip(&settled).filter_map(|(node, is)| is.then_some(node)).collect();
-    note_settled(write, run, &standing).await?;
-    Ok(settled)
+    parts
 }
 
-async fn retire(
-    write: &mut SqliteConnection,
+fn retire(
     run: RunNumber,
     (variant, platform): (&VariantName, &Platform),
     at: Option<Timestamp>,
-) -> Result<(), StoreError> {
+) -> Statement {
     sqlx::query(
         "UPDATE heads SET retired_at = ?1 WHERE variant = ?2 AND platform = ?3
          AND (source_id, branch) = (SELECT source_id, branch FROM runs WHERE number = ?4)",
@@ -235,54 +271,10 @@ async fn retire(
     .bind(variant.to_string())
     .bind(platform.to_string())
     .bind(run.0)
-    .execute(write)
-    .await
-    .doing("note a retired variant")?;
-    Ok(())
-}
-
-async fn note_settled(
-    write: &mut SqliteConnection,
-    run: RunNumber,
-    settled: &[&NodeRow],
-) -> Result<(), StoreError> {
-    if settled.is_empty() {
-        return Ok(());
-    }
-    let document: Vec<Settled<'_>> = settled.iter().map(|node| Settled::of(node)).collect();
-    let document = row::to_json(&document)?;
-    let digest = Digest::of(&document).to_string();
-    let known =
-        sqlx::query("SELECT 1 FROM standing WHERE digest = ?").bind(&digest).fetch_optional(&mut *write);
-    if known.await.doing("look for a document")?.is_none() {
-        let packed = zstd::bulk::compress(document.as_bytes(), LEVEL)
-            .map_err(|error| StoreError::Corrupt { column: "document", message: error.to_string() })?;
-        let count = |state| row::signed(settled.iter().filter(|node| node.state == state).count() as u64);
-        sqlx::query("INSERT INTO standing (digest, document, reused, retired) VALUES (?, ?, ?, ?)")
-            .bind(&digest)
-            .bind(packed)
-            .bind(count(NodeState::Reused))
-            .bind(count(NodeState::Retired))
-            .execute(&mut *write)
-            .await
-            .doing("store what stands")?;
-    }
-    sqlx::query("UPDATE runs SET standing = ? WHERE number = ?")
-        .bind(&digest)
-        .bind(run.0)
-        .execute(write)
-        .await
-        .doing("note what stands")?;
-    Ok(())
 }
 
 /// A variant's node became good: its branch stands there now.
-pub(crate) async fn advance(
-    write: &mut SqliteConnection,
-    run: RunNumber,
-    node: &str,
-    platform: &Platform,
-) -> Result<(), StoreError> {
+pub(crate) fn advance(run: RunNumber, node: &str, platform: &Platform) -> Statement {
     sqlx::query(
         "INSERT INTO heads (source_id, branch, variant, platform, key, digest)
          SELECT r.source_id, r.branch, n.variant, n.platform, n.key, n.digest FROM run_nodes n JOIN runs r ON r.number = n.run
@@ -292,8 +284,4 @@ pub(crate) async fn advance(
     .bind(run.0)
     .bind(node)
     .bind(platform.to_string())
-    .execute(write)
-    .await
-    .doing("note where a variant stands")?;
-    Ok(())
 }

@@ -11,6 +11,7 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::error::Operation as _;
 use crate::sources::SourceId;
+use crate::write::Statement;
 use crate::{Store, StoreError, row};
 
 /// Copies of a channel that are remembered, the newest ones.
@@ -78,7 +79,7 @@ impl Store {
             "SELECT c.*, s.name AS source_name FROM target_copies c JOIN sources s ON s.id = c.source_id
              ORDER BY c.target, s.name, c.channel, c.release DESC",
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.readers)
         .await;
         rows.doing("list copies")?.iter().map(copy).collect()
     }
@@ -86,8 +87,7 @@ impl Store {
     /// A copy is wanted: of others of its channel only those that were made are remembered. One that was made elsewhere
     /// waits again.
     pub async fn want_copy(&self, key: &CopyKey, place: &str, now: Timestamp) -> Result<(), StoreError> {
-        let mut write = self.write().await?;
-        sqlx::query(
+        let forget = sqlx::query(
             "DELETE FROM target_copies WHERE target = ?1 AND source_id = ?2 AND channel = ?3 AND release <> ?4
              AND (state <> 'copied' OR release <= ?4 - ?5)",
         )
@@ -95,11 +95,8 @@ impl Store {
         .bind(key.source.0)
         .bind(key.channel.as_str())
         .bind(key.release.0)
-        .bind(REMEMBERED)
-        .execute(&mut *write)
-        .await
-        .doing("forget copies")?;
-        sqlx::query(
+        .bind(REMEMBERED);
+        let want = sqlx::query(
             "INSERT INTO target_copies (target, source_id, channel, release, place, state, changed_at)
              VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?6)
              ON CONFLICT DO UPDATE SET place = ?5, state = 'waiting', verdicts = 0, failures = 0, error = NULL, hint = NULL,
@@ -110,11 +107,8 @@ impl Store {
         .bind(key.channel.as_str())
         .bind(key.release.0)
         .bind(place)
-        .bind(now.to_string())
-        .execute(&mut *write)
-        .await
-        .doing("want a copy")?;
-        write.commit().await.doing("commit a wanted copy")
+        .bind(now.to_string());
+        self.execute_all("want a copy", vec![forget, want]).await
     }
 
     /// A copy begins: what the last try met is kept until it succeeds.
@@ -149,19 +143,10 @@ impl Store {
         self.note(query.bind(error).bind(hint).bind(now.to_string()), key).await
     }
 
-    async fn note(
-        &self,
-        query: sqlx::query::Query<'_, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>,
-        key: &CopyKey,
-    ) -> Result<(), StoreError> {
-        query
-            .bind(key.target.clone())
-            .bind(key.source.0)
-            .bind(key.channel.to_string())
-            .bind(key.release.0)
-            .execute(&self.pool)
-            .await
-            .doing("note a copy")?;
+    async fn note(&self, statement: Statement, key: &CopyKey) -> Result<(), StoreError> {
+        let statement =
+            statement.bind(&key.target).bind(key.source.0).bind(key.channel.as_str()).bind(key.release.0);
+        self.execute("note a copy", statement).await?;
         Ok(())
     }
 
@@ -179,7 +164,7 @@ impl Store {
         )
         .bind(source.0)
         .bind(release.0)
-        .fetch_all(&self.pool)
+        .fetch_all(&self.readers)
         .await
         .doing("look for verdicts")?;
         rows.iter().map(|row| Ok((row::text(row, "digest")?, row::number(row, "mark")?))).collect()
@@ -196,7 +181,7 @@ impl Store {
         )
         .bind(target)
         .bind(place)
-        .fetch_all(&self.pool)
+        .fetch_all(&self.readers)
         .await
         .doing("list copied images")?;
         let image = |row| {
@@ -214,7 +199,7 @@ impl Store {
         verdicts: i64,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        let statement = sqlx::query(
             "INSERT INTO target_images (target, place, repository, digest, verdicts, copied_at) VALUES (?, ?, ?, ?, ?, ?)
              ON CONFLICT DO UPDATE SET verdicts = excluded.verdicts, copied_at = excluded.copied_at",
         )
@@ -223,10 +208,8 @@ impl Store {
         .bind(repository.as_str())
         .bind(digest.to_string())
         .bind(verdicts)
-        .bind(now.to_string())
-        .execute(&self.pool)
-        .await
-        .doing("note a copied image")?;
+        .bind(now.to_string());
+        self.execute("note a copied image", statement).await?;
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ use crate::command::Run;
 use crate::workspace;
 
 /// What a crate may use besides `model`; and `process`, unless it is pure. [`ANY`] stands for every library.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     ("model", &[]),
     ("plan", &[]),
     ("rollout", &[]),
@@ -27,8 +27,9 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("job", &["oci", "build", "lab"]),
     ("cluster", &["oci", "job"]),
     ("blobs", &[]),
-    ("registry", &["blobs", "oci"]),
-    ("store", &[]),
+    ("sqlite", &[]),
+    ("registry", &["blobs", "oci", "sqlite"]),
+    ("store", &["sqlite"]),
     (
         "control",
         &["plan", "rollout", "oci", "checks", "source", "build", "lab", "job", "blobs", "registry", "store"],

@@ -106,7 +106,7 @@ impl From<RegistryError> for Refusal {
             RegistryError::Referenced { .. } => (StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED"),
             RegistryError::Busy(_) => (StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS"),
             RegistryError::NoSpace => (StatusCode::INSUFFICIENT_STORAGE, "UNAVAILABLE"),
-            RegistryError::ResolverUnavailable | RegistryError::Closed => {
+            RegistryError::ResolverUnavailable | RegistryError::Closed | RegistryError::Writer(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE")
             }
             RegistryError::NewerSchema(_)

@@ -60,13 +60,11 @@ impl Cache {
         }
     }
 
-    /// Forgets all that committed changes may have replaced.
-    pub(super) fn forget<'a>(&self, changes: impl Iterator<Item = &'a Change>) {
+    /// Forgets all that a committed change may have replaced.
+    pub(super) fn forget(&self, change: &Change) {
         let mut content = self.lock();
         content.epoch += 1;
-        for change in changes {
-            content.forget(change);
-        }
+        content.forget(change);
     }
 }
 
@@ -216,7 +214,7 @@ mod tests {
         let key = ("a".parse::<RepoName>().unwrap(), "t".parse::<Tag>().unwrap());
         let epoch = cache.get(|content| content.tags.get(&key)).unwrap_err();
         let overtaking = Change::DeleteTag { repository: key.0.clone(), tag: key.1.clone() };
-        cache.forget(std::iter::once(&overtaking));
+        cache.forget(&overtaking);
         cache.fill(epoch, |content| content.tags.insert(key.clone(), digest(1)));
         let epoch = cache.get(|content| content.tags.get(&key)).unwrap_err();
         cache.fill(epoch, |content| content.tags.insert(key.clone(), digest(1)));

@@ -1,11 +1,11 @@
 //! `registry.db`: the only place with SQL.
 //!
 //! ```text
-//!  change ─▶ bounded queue ─▶ writer task: many changes, one commit ─▶ cache forgets ─▶ acknowledged
+//!  change ─▶ the writer: many changes, one commit ─▶ cache forgets ─▶ acknowledged
 //!  read   ─▶ cache ─ miss ─▶ pool of read-only connections ─▶ cache, if nothing was committed in between
 //! ```
 //!
-//! WAL with synchronous FULL: what is acknowledged survives a power cut.
+//! Writer and connections are those of `edgewright_sqlite`: what is acknowledged survives a power cut.
 
 mod apply;
 mod cache;
@@ -13,17 +13,14 @@ mod change;
 mod copy;
 mod reads;
 mod rows;
-mod writer;
 
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
-use sqlx::{ConnectOptions as _, SqliteConnection};
+use edgewright_sqlite::Writer;
+use sqlx::sqlite::SqlitePool;
 
 pub use copy::copy_metadata;
 
@@ -32,16 +29,13 @@ pub(crate) use reads::Page;
 pub(crate) use rows::{BlobRow, Intent, ManifestRow};
 
 use crate::error::RegistryError;
+use apply::apply;
 use cache::Cache;
-use writer::Writer;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
 /// Readers beside the writer; reads that miss the cache are short.
 const READERS: u32 = 4;
-
-/// How long a connection waits for SQLite's own locks, which only checkpoints take.
-const BUSY: Duration = Duration::from_secs(10);
 
 /// The database, its writer and its cache.
 #[derive(Debug)]
@@ -54,26 +48,27 @@ pub(crate) struct Metadata {
 impl Metadata {
     /// Opens `registry.db` in a folder, making or migrating it.
     pub(crate) async fn open(folder: &Path, manifest_cache_bytes: usize) -> Result<Self, RegistryError> {
-        let file = SqliteConnectOptions::new().filename(folder.join("registry.db")).busy_timeout(BUSY);
-        let mut connection = connect(file.clone()).await?;
+        let file = folder.join("registry.db");
+        let mut connection = edgewright_sqlite::connect(&file).await?;
         MIGRATIONS.run(&mut connection).await.map_err(|error| match error {
             sqlx::migrate::MigrateError::VersionMissing(version) => RegistryError::NewerSchema(version),
             error => RegistryError::Migrate(error),
         })?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connect_with(file.read_only(true))
-            .await?;
-        let cache = Arc::new(Cache::new(manifest_cache_bytes));
-        let writer = Writer::start(connection, Arc::clone(&cache));
-        Ok(Self { readers, writer, cache })
+        let readers = edgewright_sqlite::readers(&file, READERS).await?;
+        let writer = Writer::start("registry.db", connection);
+        Ok(Self { readers, writer, cache: Arc::new(Cache::new(manifest_cache_bytes)) })
     }
 
     /// Commits a change; when it returns `Ok`, the change survives a power cut.
     pub(crate) async fn change(&self, change: Change) -> Result<(), RegistryError> {
-        self.writer.change(change).await
+        let change = Arc::new(change);
+        let (cache, committed) = (Arc::clone(&self.cache), Arc::clone(&change));
+        self.writer
+            .write_then(
+                move |db| Box::pin(async move { apply(db, &change).await }),
+                move || cache.forget(&committed),
+            )
+            .await
     }
 
     /// Commits what is queued and closes the connections.
@@ -81,15 +76,6 @@ impl Metadata {
         self.writer.close().await;
         self.readers.close().await;
     }
-}
-
-async fn connect(file: SqliteConnectOptions) -> Result<SqliteConnection, RegistryError> {
-    let options = file
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true);
-    Ok(options.connect().await?)
 }
 
 /// Unix milliseconds; rows only, no decision but the age of uploads is made from them.

@@ -1,29 +1,11 @@
 use super::*;
 
-/// As SQLite numbers `PRAGMA synchronous`.
-const FULL: i64 = 2;
-
-#[tokio::test]
-async fn commits_survive_a_power_cut() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = SqliteConnectOptions::new().filename(folder.path().join("registry.db"));
-    let mut connection = connect(file).await.unwrap();
-    let (synchronous,): (i64,) =
-        sqlx::query_as("PRAGMA synchronous").fetch_one(&mut connection).await.unwrap();
-    let (journal,): (String,) =
-        sqlx::query_as("PRAGMA journal_mode").fetch_one(&mut connection).await.unwrap();
-    let (foreign_keys,): (i64,) =
-        sqlx::query_as("PRAGMA foreign_keys").fetch_one(&mut connection).await.unwrap();
-    assert_eq!((synchronous, journal.as_str(), foreign_keys), (FULL, "wal", 1));
-}
-
 #[tokio::test]
 async fn a_newer_schema_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let metadata = Metadata::open(folder.path(), 1024).await.unwrap();
     metadata.close().await;
-    let file = SqliteConnectOptions::new().filename(folder.path().join("registry.db"));
-    let mut connection = connect(file).await.unwrap();
+    let mut connection = edgewright_sqlite::connect(&folder.path().join("registry.db")).await.unwrap();
     sqlx::query(
         "INSERT INTO _sqlx_migrations (version, description, installed_on, success, checksum, execution_time)
          VALUES (9999, 'from the future', '2030-01-01', 1, x'00', 0)",

@@ -121,7 +121,8 @@ impl ViewError {
                 Some("name the source: --source NAME".to_owned())
             }
             Self::Cursor { .. } => Some("pass the `next` of the page before".to_owned()),
-            Self::Store(_) | Self::Log { .. } => None,
+            Self::Store(error) => error.hint().map(str::to_owned),
+            Self::Log { .. } => None,
         }
     }
 }

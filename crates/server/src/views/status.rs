@@ -82,6 +82,7 @@ impl Views {
         let mut snapshot = Snapshot {
             queued: runs.iter().find(|(state, _)| *state == RunState::Queued).map_or(0, |(_, count)| *count),
             runs: runs.into_iter().map(|(state, count)| (state.to_string(), count)).collect(),
+            database: self.store.writer_stats(),
             free_bytes: self.disk().await?.free_bytes,
             ..Snapshot::default()
         };
