@@ -29,7 +29,7 @@ impl Store {
             "UPDATE runs SET state = 'cancelled', generation = generation + 1, failure = 'restored from a backup'
              WHERE state IN ('queued', 'preparing', 'running', 'releasing')",
             "DELETE FROM branches",
-            "UPDATE channels SET release = NULL, generation = generation + 1",
+            "UPDATE channels SET target = NULL, completed = NULL, generation = generation + 1",
         ] {
             sqlx::query(statement).execute(&mut *write).await.doing("forget positions")?;
         }
