@@ -97,7 +97,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// Nobody: the base of the other rows.
+    /// No principal: the base of the other rows.
     const CLOSED: Self = Self {
         anonymous: Rule::Denied,
         operator: Rule::Denied,

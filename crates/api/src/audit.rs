@@ -13,14 +13,14 @@ pub struct AuditEntry {
     pub number: u64,
     /// When.
     pub at: Timestamp,
-    /// Who: `operator:token`, `hook:plants`, `system:releases`.
+    /// Who: `operator:token`, `hook:plants`, `system:channels`.
     #[schema(value_type = String)]
     pub actor: PrincipalId,
     /// What was done, such as `run.cancel`.
     pub operation: String,
     /// What was changed, such as `runs/7` or `plants/channels/stable`.
     pub object: String,
-    /// Its state before; absent where it did not exist, or where that says nothing.
+    /// Its state before; absent where it did not exist or is of no interest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub before: Option<Value>,

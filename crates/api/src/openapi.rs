@@ -90,7 +90,7 @@ pub fn document() -> Value {
             "version": env!("CARGO_PKG_VERSION"),
             "description": "Operations of an Edgewright server. Fields are added, never renamed; ignore unknown ones. \
                             The registry under /v2/ follows the OCI distribution specification. \
-                            `x-access` says for each kind of principal whether it may call an operation: `allowed`, \
+                            `x-access` states for each kind of principal whether it may call an operation: `allowed`, \
                             `denied`, or `if_open`, which is unless anonymous reading is switched off.",
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
@@ -186,7 +186,7 @@ fn responses() -> Map<String, Value> {
         |about| json!({ "description": about, "content": { "application/json": { "schema": error } } });
     let mut responses: Map<String, Value> =
         ERRORS.iter().map(|(class, about)| (code(*class), response(*about))).collect();
-    let about = "Credentials are missing or wrong; `hint` says where the token is.";
+    let about = "Credentials are missing or wrong; `hint` names the place of the token.";
     responses.insert("unauthenticated".to_owned(), response(about));
     responses
 }

@@ -2,7 +2,7 @@
 //!
 //! | the command is given | server | token |
 //! |---|---|---|
-//! | nothing | the one that holds the data folder, as its lock file says | the file that the lock file names |
+//! | nothing | the one that holds the data folder, by its lock file | the file that the lock file names |
 //! | `--server URL` of that same server | as given | the same |
 //! | `--server URL` of another one | as given | none |
 //! | `--token-file FILE` | as above | that file |
@@ -25,7 +25,7 @@ use crate::settings::Surroundings;
 enum TokenFile {
     /// The user named it.
     Named(PathBuf),
-    /// The server on this machine says so.
+    /// The server on this machine named it.
     Announced(PathBuf),
 }
 

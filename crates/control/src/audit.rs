@@ -21,7 +21,7 @@ impl Audit {
         Self { store, clock }
     }
 
-    /// Records a change that has been made. A row that cannot be written is logged whole: the change stands.
+    /// Records a change that has been made. A row that cannot be written is logged whole; the change remains.
     pub async fn note(&self, entry: NewAuditEntry) {
         if let Err(error) = self.store.note_audit(&entry, self.clock.now()).await {
             tracing::error!(

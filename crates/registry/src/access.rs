@@ -8,7 +8,7 @@ use futures::future::{BoxFuture, ready};
 use crate::credentials::{AccessToken, Credentials};
 use crate::ports::{AccessRequest, Action, Authorizer, Decision};
 
-/// Why nobody but Edgewright writes its own artifacts.
+/// Why clients may not write the artifacts of Edgewright.
 pub const RESERVED: &str = "verdicts and other vnd.edgewright artifacts are published by Edgewright alone; \
                             post external results with `edgewright verdict post`";
 

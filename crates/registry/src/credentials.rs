@@ -1,4 +1,4 @@
-//! Credentials of requests: what stands in `Authorization`, and how clients are asked for it.
+//! Credentials of requests: what `Authorization` holds, and how clients are asked for it.
 //!
 //! ```text
 //!  client                                            registry
@@ -30,7 +30,7 @@ const TOKEN_PATH: &str = "/v2/token";
 
 /// A secret token, kept as its hash.
 ///
-/// Tokens are found and compared by their SHA-256, so that the time that a comparison takes says nothing about them.
+/// Tokens are found and compared by their SHA-256, so the time that a comparison takes reveals nothing about them.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AccessToken(Digest);
 
@@ -52,7 +52,7 @@ impl fmt::Debug for AccessToken {
 pub enum Credentials {
     /// No `Authorization` header.
     Missing,
-    /// A client says that it has none: the anonymous token, or `Basic` with neither user nor password.
+    /// Explicitly none: the anonymous token, or `Basic` with neither user nor password.
     Anonymous,
     /// A token.
     Token(AccessToken),

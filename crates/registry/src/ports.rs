@@ -58,7 +58,7 @@ pub trait TagResolver: fmt::Debug + Send + Sync + 'static {
     fn tags<'a>(&'a self, principal: &'a Principal, repository: &'a RepoName) -> BoxFuture<'a, Vec<Tag>>;
 }
 
-/// The resolver of a registry that stands alone: every name is ordinary.
+/// The resolver of a standalone registry: every name is ordinary.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoReservedTags;
 
@@ -164,7 +164,7 @@ pub struct AccessRequest<'a> {
     pub contents: &'a dyn Contents,
 }
 
-/// What the registry tells an [`Authorizer`] about its content.
+/// What an [`Authorizer`] may ask about the content of the registry.
 pub trait Contents: fmt::Debug + Send + Sync {
     /// Whether one of `manifests` in `repository` refers to `blob`. False where that cannot be found out.
     fn refers<'a>(

@@ -283,7 +283,7 @@ impl Inner {
         manifest: NewManifest,
         tags: Vec<Tag>,
     ) -> Result<(), RegistryError> {
-        // Asked by digest, too: nobody writes into a virtual repository.
+        // Asked by digest, too: clients cannot write into a virtual repository.
         let by_digest = Reference::Digest(manifest.digest.clone());
         for reference in tags.iter().cloned().map(Reference::Tag).chain([by_digest]) {
             self.refuse_reserved(principal, repository, &reference).await?;

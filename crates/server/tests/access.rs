@@ -5,6 +5,7 @@
 mod common;
 
 use common::{Door, Served};
+use edgewright_api::AuditFilter;
 use edgewright_api::access::{Access, Method, REGISTRY_ROUTES, RegistryOperation, RegistryRoute, Rule};
 use edgewright_api::routes::ROUTES;
 use edgewright_model::Digest;
@@ -183,6 +184,56 @@ async fn neither_loopback_nor_headers_stand_in_for_a_token() {
     }
     let answer = served.request(Method::Get, "/api/v1/status").send().await.unwrap();
     assert!(answer.headers().get("x-request-id").is_some());
+    served.close().await;
+}
+
+#[test]
+fn the_table_and_control_agree_about_operations() {
+    use edgewright_control::access::{Operation as Done, may};
+    use edgewright_model::order::JobId;
+    use edgewright_model::principal::Principal;
+    let source = "plants".parse().unwrap();
+    let principals = [
+        Principal::Anonymous,
+        Principal::Operator { name: "token" },
+        Principal::Job { id: JobId(uuid::Uuid::nil()), grants: std::sync::Arc::default() },
+        Principal::Hook { source: "plants".parse().unwrap() },
+    ];
+    for (id, operation) in [
+        ("poll", Done::PollSource),
+        ("hook", Done::PollSource),
+        ("update", Done::UpdateLocks),
+        ("cancel", Done::CancelRun),
+        ("retry", Done::RetryRun),
+        ("postVerdict", Done::PostVerdict),
+        ("startRebuild", Done::Rebuild),
+    ] {
+        let route = ROUTES.iter().find(|route| route.id == id).unwrap();
+        for principal in &principals {
+            let is_routed = route.access.rule(principal.kind()) == Rule::Allowed;
+            let is_permitted = may(principal, operation, Some(&source)).is_ok();
+            assert!(!is_routed || is_permitted, "{id}: {principal} passes the gate and is refused behind it");
+        }
+        assert!(may(&Principal::Anonymous, operation, Some(&source)).is_err());
+    }
+}
+
+#[tokio::test]
+async fn what_the_operator_changes_in_the_registry_is_audited() {
+    let served = Served::start(true).await;
+    let digest = served.push_image(Door::Operator, "tools/report", "layer").await;
+    // What a job pushes is recorded with its run.
+    assert_eq!(served.push_blob(Door::Job, common::OWN, "layer").await, 201);
+    let path = format!("/v2/tools/report/manifests/{digest}");
+    assert_eq!(served.ask(Method::Delete, &path, Door::Operator).await.status(), StatusCode::ACCEPTED);
+    assert_eq!(served.ask(Method::Delete, &path, Door::Operator).await.status(), StatusCode::NOT_FOUND);
+    let page = served.client().audit(&AuditFilter { limit: 10, ..AuditFilter::default() }).await.unwrap();
+    let rows: Vec<_> = page.entries.iter().map(|row| (row.operation.as_str(), row.object.as_str())).collect();
+    let by_digest = format!("tools/report@{digest}");
+    assert_eq!(rows, [("registry.delete", by_digest.as_str()), ("registry.push", "tools/report:v1")]);
+    let pushed = &page.entries[1];
+    assert_eq!((pushed.actor.to_string().as_str(), pushed.request.is_some()), ("operator:token", true));
+    assert_eq!(pushed.after, Some(serde_json::json!({ "digest": digest })));
     served.close().await;
 }
 

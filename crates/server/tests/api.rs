@@ -208,6 +208,33 @@ async fn runs_are_cancelled_and_tried_again_over_http() {
 }
 
 #[tokio::test]
+async fn operations_leave_rows_in_the_audit_trail_that_are_found_again() {
+    use edgewright_api::AuditFilter;
+    let world = world().await;
+    let run = world.running().await;
+    world.client.cancel(run).await.unwrap();
+    world.client.poll(&source().name).await.unwrap();
+    assert!(world.client.cancel(RunNumber(99)).await.is_err());
+    let all = AuditFilter { limit: 1, ..AuditFilter::default() };
+    let page = world.client.audit(&all).await.unwrap();
+    let [row] = page.entries.as_slice() else { panic!("{page:?}") };
+    assert_eq!((row.operation.as_str(), row.object.as_str()), ("run.cancel", format!("runs/{run}").as_str()));
+    assert_eq!((&row.before, &row.after), (&Some("running".into()), &Some("cancelled".into())));
+    assert_eq!((row.actor.to_string().as_str(), row.request.is_some()), ("operator:token", true));
+    let next = world.client.audit(&AuditFilter { cursor: page.next.clone(), ..all.clone() }).await.unwrap();
+    assert_eq!((next.entries[0].operation.as_str(), next.next), ("run.queue", None));
+    for (filter, expected) in [
+        (AuditFilter { actor: Some("system:polling".parse().unwrap()), ..all.clone() }, 1),
+        (AuditFilter { object: Some("runs/99".to_owned()), ..all.clone() }, 0),
+        (AuditFilter { since: Some(Clock::system().now()), ..all.clone() }, 0),
+    ] {
+        assert_eq!(world.client.audit(&filter).await.unwrap().entries.len(), expected, "{filter:?}");
+    }
+    let wrong = AuditFilter { cursor: Some("x".to_owned()), ..all };
+    assert_eq!(world.client.audit(&wrong).await.unwrap_err().class(), ErrorClass::UserFault);
+}
+
+#[tokio::test]
 async fn events_tell_when_a_run_is_over_and_end_at_shutdown() {
     let world = world().await;
     let run = world.running().await;

@@ -44,6 +44,7 @@ ALTER TABLE channels RENAME COLUMN release TO completed;
 ALTER TABLE channels ADD COLUMN target INTEGER;
 ALTER TABLE channels ADD COLUMN pin INTEGER;             -- the release that it was pinned to
 ALTER TABLE channels ADD COLUMN pin_reason TEXT;
+ALTER TABLE channels ADD COLUMN floor INTEGER NOT NULL DEFAULT 0;   -- takes newer releases only: set by a restore
 ALTER TABLE channels ADD COLUMN removed_at TEXT;         -- since when no commit declares it
 UPDATE channels SET target = completed;
 CREATE TRIGGER channel_moved AFTER UPDATE OF target, completed, hold, pin ON channels

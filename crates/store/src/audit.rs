@@ -1,4 +1,4 @@
-//! The audit trail: one row for each change that somebody asked for, written in the transaction of the change.
+//! The audit trail: one row for each change, written in the transaction of the change.
 
 use edgewright_model::principal::PrincipalId;
 use jiff::Timestamp;
@@ -18,7 +18,7 @@ pub struct NewAuditEntry {
     pub operation: String,
     /// What was changed, such as `runs/7`.
     pub object: String,
-    /// Its state before, where that says something.
+    /// Its state before, where there was one.
     pub before: Option<Value>,
     /// Its state afterwards.
     pub after: Option<Value>,
@@ -80,7 +80,7 @@ pub(crate) fn insert(entry: &NewAuditEntry, now: Timestamp) -> Statement {
     .bind(&entry.operation)
     .bind(&entry.object)
     .bind(json(&entry.before))
-    // Rows of the first version always had one; `null` says that nothing is left.
+    // The column is NOT NULL since the first version; `null` stands for a deletion.
     .bind(json(&entry.after).unwrap_or_else(|| "null".to_owned()))
     .bind(&entry.request)
 }
@@ -135,7 +135,7 @@ mod tests {
         let at = |second: i64| Timestamp::from_millisecond(1_700_000_000_000 + second * 500).unwrap();
         let entries = [
             entry("operator:token", "run.cancel", "runs/1"),
-            entry("system:releases", "channel.move", "plants/channels/stable"),
+            entry("system:channels", "channel.move", "plants/channels/stable"),
             entry("operator:token", "run.retry", "runs/1"),
         ];
         for (second, entry) in (0..).zip(&entries) {

@@ -12,7 +12,8 @@ const FORGET_POSITIONS: [&str; 4] = [
     "UPDATE runs SET state = 'cancelled', generation = generation + 1, failure = 'restored from a backup'
      WHERE state IN ('queued', 'preparing', 'running', 'releasing')",
     "DELETE FROM branches",
-    "UPDATE channels SET target = NULL, completed = NULL, pin = NULL, pin_reason = NULL, generation = generation + 1",
+    "UPDATE channels SET target = NULL, completed = NULL, pin = NULL, pin_reason = NULL, generation = generation + 1,
+     floor = coalesce((SELECT max(number) FROM releases WHERE releases.source_id = channels.source_id), 0)",
 ];
 
 impl Store {

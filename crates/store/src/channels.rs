@@ -34,6 +34,8 @@ pub struct ChannelRow {
     pub hold: Option<String>,
     /// The release that an operator pinned it to.
     pub pin: Option<Pin>,
+    /// It takes only releases with higher numbers: those up to here came from a backup, and devices may be further.
+    pub floor: ReleaseNumber,
     /// When its tag moved last.
     pub moved_at: Option<Timestamp>,
     /// Since when no commit of the default branch declares it.
@@ -109,6 +111,7 @@ fn channel(row: &SqliteRow) -> Result<ChannelRow, StoreError> {
         generation: row::number(row, "generation")?,
         hold: row::maybe(row, "hold")?,
         pin: pin.map(|release| Pin { release: ReleaseNumber(release), reason: reason.unwrap_or_default() }),
+        floor: ReleaseNumber(row::number(row, "floor")?),
         moved_at: row::maybe(row, "moved_at")?,
         removed_at: row::maybe(row, "removed_at")?,
     })

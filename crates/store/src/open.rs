@@ -206,8 +206,9 @@ mod tests {
 
     /// A database as it was before a migration.
     async fn before(path: &Path, version: i64) -> SqlitePool {
-        let options = Store::options(path).create_if_missing(true).foreign_keys(false);
-        let pool = Store::connect(path, options).await.unwrap();
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+        let options = options.create_if_missing(true).foreign_keys(false);
+        let pool = SqlitePool::connect_with(options).await.unwrap();
         let older = MIGRATIONS.iter().filter(|migration| migration.version < version).cloned().collect();
         sqlx::migrate::Migrator::with_migrations(older).run(&pool).await.unwrap();
         pool

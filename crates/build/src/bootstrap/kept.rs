@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use edgewright_model::Digest;
 use edgewright_model::digest::{Algorithm, Hasher};
+use edgewright_model::grants;
 use edgewright_model::lock::LockedPackage;
 use edgewright_model::order::ImageTask;
 use edgewright_model::outcome::{JobEvent, JobFailure, KeptPackage, KeptPackages, Phase};
@@ -35,12 +36,6 @@ pub(crate) struct Leftovers {
     pub(super) sources: PathBuf,
 }
 
-/// The repository of a source's packages.
-fn repository(task: &ImageTask) -> Option<RepoName> {
-    let source = task.repository.as_str().split('/').next()?;
-    format!("{source}/packages").parse().ok()
-}
-
 /// Pushes the packages that were installed. None where one is not there any more: then the key cannot be built again,
 /// which is said, but the image stands.
 pub(crate) async fn keep(
@@ -50,7 +45,7 @@ pub(crate) async fn keep(
     left: &Leftovers,
     events: Events<'_>,
 ) -> Result<Option<KeptPackages>, JobFailure> {
-    let Some(repository) = repository(task) else { return Ok(None) };
+    let Some(repository) = grants::packages(&task.repository) else { return Ok(None) };
     let sources = tokio::fs::read_to_string(&left.sources).await.unwrap_or_default();
     if let Some(missing) =
         missing(packages, left).await?.or_else(|| sources.is_empty().then(|| "sources.list".to_owned()))

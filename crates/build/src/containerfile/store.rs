@@ -73,8 +73,10 @@ impl Store {
     ) -> Result<String, JobFailure> {
         let name = format!("{}/{}@{}", ctx.client.host(), base.repository, base.digest);
         let _turn = turn(&ctx.storage.with_file_name("pulling")).await;
+        let auth = ctx.client.write_auth_file(&ctx.scratch).await;
         self.shared(ctx)
-            .args(["pull", "--quiet", "--policy=missing"])
+            .args(["pull", "--quiet", "--policy=missing", "--authfile"])
+            .arg(auth.map_err(|error| failure::local(Phase::Fetch, &error))?)
             .arg(format!("--tls-verify={}", !ctx.client.is_plain_http()))
             .arg(format!("docker://{name}"))
             .deadline(ctx.step_limit)

@@ -36,7 +36,7 @@ async fn verdicts_need_the_token_and_the_token_changes_while_the_server_runs() {
     let (first, second) = (file("first", FIRST), file("second", SECOND));
     let config = file("edgewright.toml", &format!("[access]\ntoken_file = \"{}\"\n", token.display()));
     let arguments = ["--config", config.to_str().unwrap(), "--source", repository.url()];
-    let server = Server::start(&folder.path().join("data"), &arguments).await;
+    let mut server = Server::start(&folder.path().join("data"), &arguments).await;
     let digest = until("an image that waits", async || {
         let run = server.client.runs(None, 1).await.unwrap().pop()?;
         let run = server.client.run(run.number).await.unwrap();
@@ -71,7 +71,34 @@ async fn verdicts_need_the_token_and_the_token_changes_while_the_server_runs() {
     // Without --token-file the command finds the token where the lock file says.
     let posted = edgewright(folder.path(), &post).await.ends(0);
     assert!(posted.errors.contains("goes on with base"), "{posted:?}");
+    server.client = server.client.clone().with_token(Some(SECOND.to_owned()));
     assert_eq!(server.ended(&commit).await.run.state, RunState::Passed);
+}
+
+#[tokio::test]
+async fn jobs_work_where_reading_needs_a_token_and_strangers_read_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let repository = Repository::plants(folder.path().join("plants"), &["a"]).await;
+    let config = folder.path().join("edgewright.toml");
+    fs::write(&config, "[access]\nanonymous = false\n").unwrap();
+    let arguments = ["--config", config.to_str().unwrap(), "--source", repository.url()];
+    let server = Server::start(&folder.path().join("data"), &arguments).await;
+    let commit = repository.git(&["rev-parse", "HEAD"]).await;
+    assert_eq!(server.ended(&commit).await.run.state, RunState::Passed);
+
+    let url = format!("http://{}", server.address);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let stranger = edgewright(elsewhere.path(), &["status", "--server", &url]).await;
+    assert!(stranger.code == 4 && stranger.errors.contains("a token is required"), "{stranger:?}");
+    edgewright(folder.path(), &["status", "--server", &url]).await.ends(0);
+    let audit = edgewright(folder.path(), &["audit", "--operation", "channel.move", "--json"]).await.ends(0);
+    assert!(
+        audit.out.contains("\"system:channels\"") && audit.out.contains("/channels/stable"),
+        "{}",
+        audit.out
+    );
+    let text = edgewright(folder.path(), &["audit", "--server", &url]).await.ends(0);
+    assert!(text.out.contains("run.queue") && text.out.contains("system:polling"), "{}", text.out);
 }
 
 #[tokio::test]

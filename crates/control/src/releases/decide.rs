@@ -8,6 +8,9 @@
 //! | that follows a channel | what that channel holds |
 //! | that follows a channel with `after` | the newest release that the other has held for so long and has not left backwards |
 //!
+//! After a restore from a backup a channel takes only what is released from then on, unless an operator pins it: devices may
+//! be further than the backup.
+//!
 //! A channel goes back to a release with a lower number only where somebody said so: by a pin, by the name of another branch
 //! in its declaration, or because the channel that it follows went back. A default branch that got another name is no such
 //! word: what it releases next decides.
@@ -123,7 +126,7 @@ fn wanted(
 fn of_branch(facts: &Facts<'_>, channel: &ChannelRow, branch: &str) -> Wanted {
     let age = age(channel);
     let mut due = None;
-    for release in facts.releases.iter().rev().filter(|release| release.branch == branch) {
+    for release in facts.releases.iter().rev().filter(|it| it.branch == branch && it.number > channel.floor) {
         let ready = release.created_at.checked_add(age).unwrap_or(Timestamp::MAX);
         if ready > facts.now {
             due = Some(ready);
@@ -156,7 +159,10 @@ fn after_channel(
     if made.iter().any(|made| made.channel == *other) {
         due = facts.now.checked_add(age).ok();
     }
-    for moved in facts.moves.iter().rev().filter(|moved| moved.channel == *other && moved.release <= at) {
+    let is_held = |moved: &&ChannelMoveRow| {
+        moved.channel == *other && moved.release <= at && moved.release > channel.floor
+    };
+    for moved in facts.moves.iter().rev().filter(is_held) {
         let ready = moved.at.checked_add(age).unwrap_or(Timestamp::MAX);
         if ready > facts.now {
             due = Some(ready);

@@ -62,7 +62,10 @@ pub(crate) async fn pull(
     within: Duration,
 ) -> Result<String, Trouble> {
     let image = format!("{}/{}@{}", context.client.host(), manifest.repository, manifest.digest);
-    let mut command = engine.podman(&context.processes).args(["pull", "--quiet"]);
+    let auth = context.client.write_auth_file(&context.scratch).await;
+    let auth = auth
+        .map_err(|error| Trouble::of_host(format!("cannot write the job's registry credentials: {error}")))?;
+    let mut command = engine.podman(&context.processes).args(["pull", "--quiet", "--authfile"]).arg(auth);
     if context.client.is_plain_http() {
         command = command.arg("--tls-verify=false");
     }

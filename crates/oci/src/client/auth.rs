@@ -36,6 +36,18 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
+    /// The text of a `containers-auth.json(5)` by which podman and buildah act with these credentials on `host`.
+    pub(super) fn to_auth_json(&self, host: &str) -> String {
+        let (user, password) = match self {
+            Self::Anonymous => return r#"{"auths":{}}"#.to_owned(),
+            // A registry that takes bearer tokens takes them as the password of any user, too.
+            Self::Bearer(token) => ("token", token.as_str()),
+            Self::Basic { user, password } => (user.as_str(), password.as_str()),
+        };
+        let auth = BASE64_STANDARD.encode(format!("{user}:{password}"));
+        serde_json::json!({ "auths": { host: { "auth": auth } } }).to_string()
+    }
+
     /// The credentials for a host (or, more exactly, a repository below it) in the text of a `docker login` or
     /// `podman login` file (`auth.json`, `config.json`). The most exact entry wins; none: anonymous.
     pub fn from_auth_json(text: &str, host: &str, repository: &str) -> Result<Self, serde_json::Error> {
@@ -130,6 +142,17 @@ fn parameters(text: &str) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn credentials_are_written_as_tools_read_them() {
+        let bearer = Credentials::Bearer("secret".to_owned());
+        let basic = Credentials::Basic { user: "a".to_owned(), password: "b".to_owned() };
+        let read = |text: &str| Credentials::from_auth_json(text, "r.example:5080", "x/y").unwrap();
+        assert_eq!(read(&basic.to_auth_json("r.example:5080")), basic);
+        assert_eq!(read(&Credentials::Anonymous.to_auth_json("r.example:5080")), Credentials::Anonymous);
+        let token = Credentials::Basic { user: "token".to_owned(), password: "secret".to_owned() };
+        assert_eq!(read(&bearer.to_auth_json("r.example:5080")), token);
+    }
 
     #[test]
     fn challenges_of_known_registries_parse() {

@@ -12,10 +12,12 @@ mod pull;
 mod push;
 mod transport;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use edgewright_model::Digest;
 use edgewright_model::order::RegistryAccess;
+use tokio::io::AsyncWriteExt as _;
 
 pub use auth::Credentials;
 pub use error::ClientError;
@@ -103,6 +105,17 @@ impl Client {
     /// Host and port, as image references write them.
     pub fn host(&self) -> &str {
         self.transport.host()
+    }
+
+    /// Writes the credentials into a file of `folder` for `podman --authfile`, readable by its owner alone.
+    pub async fn write_auth_file(&self, folder: &Path) -> std::io::Result<PathBuf> {
+        let path = folder.join("registry-auth.json");
+        let mut file = tokio::fs::OpenOptions::new();
+        let file = file.write(true).create(true).truncate(true).mode(0o600).open(&path);
+        let mut file = file.await?;
+        file.write_all(self.transport.auth_json().as_bytes()).await?;
+        file.flush().await?;
+        Ok(path)
     }
 
     /// Whether the registry speaks plain HTTP (then container tools need `--tls-verify=false`).

@@ -122,6 +122,10 @@ impl Transport {
         &self.host
     }
 
+    pub(super) fn auth_json(&self) -> String {
+        self.credentials.to_auth_json(&self.host)
+    }
+
     pub(super) fn is_plain_http(&self) -> bool {
         self.base.scheme() == "http"
     }

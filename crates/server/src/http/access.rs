@@ -32,7 +32,7 @@ use crate::live::Shared;
 use crate::tokens::{JobTokens, ProcessTokens};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// What clients of the API are told about credentials.
+/// The challenge for clients of the API.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"Edgewright\"");
 /// Where clients find the operator's token.
 const TOKEN_HINT: &str = "send the operator's token: --token-file FILE or EDGEWRIGHT_TOKEN_FILE, over HTTP \
@@ -60,7 +60,7 @@ impl Caller {
     }
 }
 
-/// What the table says about a caller on a route.
+/// What the table decides for a caller on a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     Permitted,
@@ -222,8 +222,8 @@ impl Gate {
         BaseUrl(format!("{}://{host}", if is_tls { "https" } else { "http" }))
     }
 
-    /// Refuses requests of browsers on this machine to a name that leads here by a trick of somebody's DNS: they would
-    /// hand what is read here to that name's web page.
+    /// Refuses requests over loopback that name a host of the public DNS which is not this server. A web page of that host
+    /// could otherwise read through a browser on this machine (DNS rebinding).
     fn check_host(&self, request: &Request) -> Result<(), Refusal> {
         let peer =
             request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical());

@@ -98,6 +98,11 @@ impl Served {
         self.composition.shutdown().await;
     }
 
+    /// The operator's client.
+    pub(crate) fn client(&self) -> edgewright_api::Client {
+        edgewright_api::Client::new(&self.url).unwrap().with_token(Some(self.operator.clone()))
+    }
+
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let method = method.name().parse().unwrap();
         self.client.request(method, format!("{}{path}", self.url))

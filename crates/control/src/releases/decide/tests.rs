@@ -29,6 +29,7 @@ fn channel(text: &str, follows: Follows, completed: Option<u32>) -> ChannelRow {
         generation: 3,
         hold: None,
         pin: None,
+        floor: ReleaseNumber(0),
         moved_at: None,
         removed_at: None,
     }
@@ -182,6 +183,20 @@ fn a_channel_goes_back_only_where_its_declaration_names_another_branch() {
     let made = [("main", 0), ("next", 1)];
     let default = [channel("stable", Follows::DefaultBranch, Some(2))];
     assert_eq!(decided(&default, &made, &[], 9).0, Vec::<String>::new());
+}
+
+#[test]
+fn after_a_restore_only_what_is_released_from_then_on_is_taken() {
+    let restored = |text, follows| ChannelRow { floor: ReleaseNumber(2), ..channel(text, follows, None) };
+    let channels = [
+        restored("test", Follows::DefaultBranch),
+        after(1, restored("prod", Follows::Channel(name("test")))),
+        restored("edge", branch("develop")),
+    ];
+    let moved = [("test", 1, 0), ("test", 2, 1)];
+    let made = [("main", 0), ("main", 1), ("main", 2)];
+    assert_eq!(decided(&channels, &made[..2], &moved, 9).0, Vec::<String>::new());
+    assert_eq!(decided(&channels, &made, &moved, 9).0, ["test → 3"]);
 }
 
 prop_compose! {
