@@ -20,7 +20,22 @@ use super::syntax::{Mention, Source, imports, is_for_tests, mention, mentions_in
 type Row = (&'static str, &'static [&'static str]);
 
 /// The crates that are held to this, each with its modules from the bottom up.
-const MODULES: &[(&str, &[Row])] = &[];
+const MODULES: &[(&str, &[Row])] = &[(
+    "server",
+    &[
+        ("folder", &[]),
+        ("metrics", &[]),
+        ("telemetry", &[]),
+        ("tls", &[]),
+        ("backup", &["folder"]),
+        ("settings", &["folder", "tls"]),
+        ("tokens", &["settings"]),
+        ("live", &["settings", "tokens"]),
+        ("views", &["folder", "live", "metrics", "settings"]),
+        ("http", &["live", "metrics", "settings", "tokens", "views"]),
+        ("composition", ANY),
+    ],
+)];
 /// For modules that compose the others.
 const ANY: &[&str] = &["*"];
 
