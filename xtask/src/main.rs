@@ -24,7 +24,7 @@ Usage: cargo xtask COMMAND
 
 Commands:
   setup         install the programs that tests and demo need (Debian; asks sudo where not root)
-  check         format, lints, licences, arrows between crates and modules, references, file rules
+  check         format, lints, licences, arrows between crates and modules, blocking calls, references, file rules
   test [WHAT]   all tests, with real tools; WHAT is `unit` or `tools` for a part
   generate      write the files that follow from the code: docs/cli.md
   demo          a source, a server, a green run, a change, a refused change: about 5 minutes

@@ -284,6 +284,13 @@ pub struct RegistryAddress {
     pub tls: bool,
 }
 
+impl RegistryAddress {
+    /// `http://HOST[:PORT]` or `https://HOST[:PORT]`.
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.tls { "https" } else { "http" }, self.host)
+    }
+}
+
 /// Commands that fetch an image from the registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PullCommands {

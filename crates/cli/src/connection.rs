@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use edgewright_api::Client;
 use edgewright_model::error::ErrorClass;
 use edgewright_server::folder::Holder;
-use edgewright_server::live::Secret;
+use edgewright_server::settings::Secret;
 use edgewright_server::{DataFolder, SettingsError};
 
 use crate::args::Global;

@@ -18,7 +18,7 @@
 //! | [`hosting`], [`events`], [`logs`] | the registry as control uses it; what happens, as it happens |
 //!
 //! The modules meet only through the store: events and wake-ups shorten waits and carry no truth. Which module may use
-//! which is a table in `xtask/src/check/modules.rs`.
+//! which is a table in `xtask/src/check/module_arrows.rs`.
 
 pub mod access;
 pub mod audit;

@@ -62,7 +62,11 @@ async fn start(fake: Fake) -> (Client, Arc<Fake>) {
             }),
         )
         .with_state(Arc::clone(&fake));
-    #[expect(clippy::let_underscore_future, reason = "ends with the test's runtime")]
+    #[expect(
+        clippy::let_underscore_future,
+        clippy::disallowed_methods,
+        reason = "ends with the test's runtime"
+    )]
     let _ = tokio::task::spawn(async move { axum::serve(listener, router).await });
     (Client::with_url(&format!("http://{address}"), Credentials::Anonymous).unwrap(), fake)
 }

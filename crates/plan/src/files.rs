@@ -195,7 +195,7 @@ impl Folder {
             entries += 1;
             bytes += entry.size;
             let source = folder.join(&path);
-            if let Err(Fault { message, hint }) = found.add(tree, &source, path, entry, rules) {
+            if let Err(Fault { message, hint }) = found.add(tree, &source, &path, entry, rules) {
                 let hint = Some(hint.to_owned());
                 faults.push(Diagnostic { file: Some(source), place: None, message, hint });
             }

@@ -161,11 +161,10 @@ impl Plan {
         while let Some(id) = ready.pop_first() {
             order.extend(self.nodes.get(id));
             for follower in followers.remove(id).unwrap_or_default() {
-                if let Some(count) = waiting.get_mut(follower) {
-                    *count -= 1;
-                    if *count == 0 {
-                        ready.insert(follower);
-                    }
+                let Some(count) = waiting.get_mut(follower) else { continue };
+                *count -= 1;
+                if *count == 0 {
+                    ready.insert(follower);
                 }
             }
         }

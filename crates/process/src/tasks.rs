@@ -61,7 +61,6 @@ impl Tasks {
             id
         };
         let entry = Entry { running: Arc::clone(&self.running), id, name };
-        #[expect(clippy::disallowed_methods, reason = "this is what everything else uses")]
         let handle = self.tracker.spawn(async move {
             let _entry = entry;
             future.await;

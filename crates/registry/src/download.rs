@@ -155,60 +155,75 @@ impl Inner {
         let index = first.range.start / CHUNK as u64;
         let ready = (index, self.first_chunk(repository, &blob, index).await?);
         let (sender, receiver) = mpsc::channel(QUEUE);
-        self.tasks.spawn(Arc::clone(self).send(blob, parts, tail, ready, sender, turn));
+        let download = Download { registry: Arc::clone(self), blob, ready, sender, _turn: turn };
+        self.tasks.spawn(download.send(parts, tail));
         let answer = stream::unfold(receiver, |mut receiver| async move {
             receiver.recv().await.map(|bytes| (bytes, receiver))
         });
         Ok(Body::from_stream(answer))
     }
+}
 
-    async fn send(
-        self: Arc<Self>,
-        blob: OpenBlob,
-        parts: Vec<Part>,
-        tail: Bytes,
-        mut ready: (u64, Bytes),
-        sender: mpsc::Sender<Result<Bytes, std::io::Error>>,
-        _turn: OwnedSemaphorePermit,
-    ) {
-        let take = async |bytes: Result<Bytes, std::io::Error>| {
-            // An answer that nobody takes, for whatever reason, ends; the connection is reset.
-            let sent = timeout(self.settings.idle_limit, sender.send(bytes));
-            tokio::select! {
-                sent = sent => matches!(sent, Ok(Ok(()))),
-                () = self.closing.cancelled() => false,
-            }
-        };
+/// An answer on its way.
+struct Download {
+    registry: Arc<Inner>,
+    blob: OpenBlob,
+    /// The chunk that was read last, with its index.
+    ready: (u64, Bytes),
+    sender: mpsc::Sender<Result<Bytes, std::io::Error>>,
+    /// One of the downloads at the same time.
+    _turn: OwnedSemaphorePermit,
+}
+
+impl Download {
+    async fn send(mut self, parts: Vec<Part>, tail: Bytes) {
         for Part { head, range } in parts {
-            if !head.is_empty() && !take(Ok(head)).await {
+            if !head.is_empty() && !self.give(Ok(head)).await {
                 return;
             }
             let mut at = range.start;
             while at < range.end {
                 let index = at / CHUNK as u64;
-                if ready.0 != index {
-                    match blob.chunk(index).await {
-                        Ok(bytes) => ready = (index, bytes),
-                        Err(fault) => {
-                            if let Fault::Damaged(fault) = &fault {
-                                self.damaged(&blob.digest, fault).await;
-                            }
-                            take(Err(cut_answer())).await;
-                            return;
-                        }
-                    }
+                if self.ready.0 != index && !self.read(index).await {
+                    return;
                 }
                 let start = index * CHUNK as u64;
-                let end = range.end.min(start + ready.1.len() as u64);
+                let end = range.end.min(start + self.ready.1.len() as u64);
                 let within = |offset: u64| usize::try_from(offset - start).unwrap_or(CHUNK);
-                if !take(Ok(ready.1.slice(within(at)..within(end)))).await {
+                if !self.give(Ok(self.ready.1.slice(within(at)..within(end)))).await {
                     return;
                 }
                 at = end;
             }
         }
         if !tail.is_empty() {
-            take(Ok(tail)).await;
+            self.give(Ok(tail)).await;
+        }
+    }
+
+    /// Gives bytes to the client. False: nobody takes them, for whatever reason; the answer ends and the connection is reset.
+    async fn give(&self, bytes: Result<Bytes, std::io::Error>) -> bool {
+        let sent = timeout(self.registry.settings.idle_limit, self.sender.send(bytes));
+        tokio::select! {
+            sent = sent => matches!(sent, Ok(Ok(()))),
+            () = self.registry.closing.cancelled() => false,
+        }
+    }
+
+    /// Reads a chunk. False: it is torn or cannot be read, and the answer is cut.
+    async fn read(&mut self, index: u64) -> bool {
+        match self.blob.chunk(index).await {
+            Ok(bytes) => {
+                self.ready = (index, bytes);
+                true
+            }
+            Err(fault) => {
+                if let Fault::Damaged(fault) = &fault {
+                    self.registry.damaged(&self.blob.digest, fault).await;
+                }
+                self.give(Err(cut_answer())).await;
+                false
+            }
         }
     }
 }

@@ -125,10 +125,11 @@ fn read_all(file: &dyn UploadFile, mut take: impl FnMut(&[u8])) -> Result<(), Bl
 }
 
 /// Runs `work` on the held writer in a blocking thread; when it fails, the session has ended.
-pub(crate) async fn with_writer<T: Send + 'static>(
+/// Starts at once, whether it is awaited yet or not.
+pub(crate) fn with_writer<T: Send + 'static>(
     mut held: Held,
     work: impl FnOnce(&mut Writer) -> Result<T, BlobError> + Send + 'static,
-) -> Result<(Held, T), RegistryError> {
+) -> impl Future<Output = Result<(Held, T), RegistryError>> + Send + 'static {
     let joined = spawn_blocking(move || {
         let Session::Open(writer) = &mut *held else { return Err(RegistryError::UploadUnknown) };
         match work(writer) {
@@ -139,7 +140,7 @@ pub(crate) async fn with_writer<T: Send + 'static>(
             }
         }
     });
-    joined.await?
+    async { joined.await? }
 }
 
 /// Why a body was not taken to its end.
@@ -170,9 +171,9 @@ pub(crate) async fn receive(held: Held, body: Body, idle: Duration) -> Result<He
         }
         if filled > 0 {
             let held = writing.await.map_err(Cut::Server)?;
-            // Started at once, awaited when the next batch is there.
-            let append = tokio::spawn(with_writer(held, move |writer| writer.append(&batch)));
-            writing = append.map(|joined| joined?.map(|(held, ())| held)).boxed();
+            // It is written while the next batch arrives.
+            let append = with_writer(held, move |writer| writer.append(&batch));
+            writing = append.map(|appended| appended.map(|(held, ())| held)).boxed();
         }
     }
     let held = writing.await.map_err(Cut::Server)?;

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use common::{Server, header, image, noise};
 use edgewright_blobs::testing::{Fault, MemoryStore, Operation};
 use edgewright_model::Digest;
+use edgewright_process::OwnedTask;
 use edgewright_registry::{NoReservedTags, Open, Registry, RegistrySettings};
 use futures::StreamExt as _;
 use reqwest::{Body, Client, Method, StatusCode};
@@ -185,7 +186,7 @@ async fn kill_9_loses_nothing_acknowledged_and_uploads_go_on() {
         &bytes[1_000_000..2_000_000],
     ))]);
     let half = Body::wrap_stream(half.chain(futures::stream::pending()));
-    let stalled = tokio::spawn(client.patch(&url).body(half).send());
+    let stalled = OwnedTask::spawn(client.patch(&url).body(half).send());
     let uploads = folder.path().join("uploads");
     let deadline = Instant::now() + Duration::from_secs(30);
     let written = || {
@@ -197,7 +198,7 @@ async fn kill_9_loses_nothing_acknowledged_and_uploads_go_on() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     process.kill();
-    stalled.abort();
+    drop(stalled);
 
     let process = Process::start(folder.path());
     let got = client.get(format!("{}/v2/a/blobs/{whole}", process.base)).send().await.unwrap();

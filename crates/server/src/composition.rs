@@ -252,7 +252,7 @@ impl Composition {
 
     /// The same as an address of the web.
     pub fn url(&self) -> String {
-        url(&self.address)
+        self.address.url()
     }
 
     /// Where it listens, as clients on this machine reach it.
@@ -464,11 +464,6 @@ fn holder(settings: &Settings, local: SocketAddr, address: &RegistryAddress) -> 
         token_file: Some(settings.operator_token_file()),
         ..Holder::default()
     }
-}
-
-/// A registry's address as one of the web.
-pub(crate) fn url(address: &RegistryAddress) -> String {
-    format!("{}://{}", if address.tls { "https" } else { "http" }, address.host)
 }
 
 /// The address by which this machine reaches a listener: one that listens everywhere is reached over loopback.

@@ -19,20 +19,17 @@ pub mod folder;
 pub mod http;
 pub mod live;
 pub mod metrics;
-pub mod pull_requests;
 pub mod settings;
-pub mod targets;
 pub mod telemetry;
 pub mod tls;
 pub mod tokens;
-pub mod upkeep;
 pub mod views;
 
 pub use edgewright_control::SourceSettings;
 
 pub use composition::{Composition, StartError};
 pub use folder::{DataFolder, FolderError, FolderLock};
+pub use settings::upkeep::DEFAULT_STORAGE_MIB;
 pub use settings::{Options, Settings, SettingsError};
 pub use tokens::ProcessTokens;
-pub use upkeep::DEFAULT_STORAGE_MIB;
 pub use views::{LogReader, ViewError, Views, rebuilt};

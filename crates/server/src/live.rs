@@ -2,8 +2,6 @@
 //! start and again on SIGHUP.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use edgewright_api::RegistryAddress;
@@ -13,60 +11,9 @@ use edgewright_control::targets::Target;
 use edgewright_model::names::SourceName;
 use edgewright_registry::AccessToken;
 
-use crate::composition::url;
-use crate::settings::{Settings, SettingsError, SinkOptions};
-use crate::targets::TargetOptions;
-
-/// Shorter secrets can be guessed.
-const SHORTEST_SECRET: usize = 16;
-/// A file of secrets is not longer: tokens that say much of themselves have some KiB.
-const LONGEST_SECRET: u64 = 16 * 1024;
-
-/// A secret that is never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Takes a secret.
-    pub const fn new(secret: String) -> Self {
-        Self(secret)
-    }
-
-    /// Reads a file with one line: a secret of ours, which nobody should guess.
-    pub fn read(path: &Path) -> Result<Self, SettingsError> {
-        Self::read_of(path, SHORTEST_SECRET)
-    }
-
-    /// As [`Secret::read`], for a secret that others made: it is as it is.
-    pub fn read_any(path: &Path) -> Result<Self, SettingsError> {
-        Self::read_of(path, 1)
-    }
-
-    fn read_of(path: &Path, shortest: usize) -> Result<Self, SettingsError> {
-        use std::io::Read as _;
-        let fail = |source| SettingsError::Secret { path: path.to_owned(), source };
-        let mut text = String::new();
-        let file = std::fs::File::open(path).map_err(fail)?;
-        file.take(LONGEST_SECRET).read_to_string(&mut text).map_err(fail)?;
-        let secret = text.trim();
-        if secret.len() < shortest || secret.contains(char::is_whitespace) {
-            let why = format!("want at least {shortest} characters on one line");
-            return Err(fail(std::io::Error::new(std::io::ErrorKind::InvalidData, why)));
-        }
-        Ok(Self(secret.to_owned()))
-    }
-
-    /// The secret itself: for sending and comparing only.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
+use crate::settings::targets::TargetOptions;
+use crate::settings::{Secret, Settings, SettingsError, SinkOptions};
+use crate::tokens;
 
 /// What may change while the server runs.
 #[derive(Debug, Clone)]
@@ -88,7 +35,7 @@ pub struct Live {
 impl Live {
     /// Reads all secrets. `address` is where links lead unless a sink says otherwise.
     pub fn read(settings: &Settings, address: &RegistryAddress) -> Result<Self, SettingsError> {
-        let operator = settings.operator_token()?;
+        let operator = tokens::operator_token(settings)?;
         let mut hooks = BTreeMap::new();
         for (source, file) in &settings.hook_secret_files {
             hooks.insert(source.clone(), Secret::read(file)?);
@@ -115,7 +62,7 @@ fn sink(options: &SinkOptions, address: &RegistryAddress) -> Result<Sink, Settin
         source: options.source.clone(),
         repository: options.repository.clone(),
         token: token.map(|token| token.reveal().to_owned()),
-        link: options.link.clone().unwrap_or_else(|| url(address)),
+        link: options.link.clone().unwrap_or_else(|| address.url()),
     })
 }
 

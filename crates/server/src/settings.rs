@@ -4,6 +4,10 @@
 //! business; this crate sees [`Options`] only, and so tests never touch the environment.
 
 mod error;
+pub mod pull_requests;
+mod secret;
+pub mod targets;
+pub mod upkeep;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,7 +17,7 @@ use std::path::{Path, PathBuf};
 use edgewright_control::Keep;
 use edgewright_control::SourceSettings;
 use edgewright_control::notify::SinkKind;
-use edgewright_control::settings::Watching;
+use edgewright_control::settings::{Schedule, Watching};
 use edgewright_job::Floor;
 use edgewright_model::duration::Span;
 use edgewright_model::names::SourceName;
@@ -21,14 +25,13 @@ use edgewright_source::{Remote, SshIdentity};
 use serde::Deserialize;
 
 use crate::folder::DataFolder;
-use crate::live::Secret;
-use crate::pull_requests::PullRequestOptions;
-use crate::targets::TargetOptions;
 use crate::tls::TlsSettings;
-use crate::tokens;
-use crate::upkeep::{DiskOptions, KeepOptions, LockOptions, WatchOptions};
+use pull_requests::PullRequestOptions;
+use targets::TargetOptions;
+use upkeep::{DiskOptions, KeepOptions, LockOptions, WatchOptions};
 
 pub use error::SettingsError;
+pub use secret::Secret;
 
 /// Where the server listens unless told otherwise: this machine only.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:5080";
@@ -304,30 +307,7 @@ impl Options {
         if let Some(url) = self.jobs.registry.as_ref().filter(|url| !is_web_address(url)) {
             return Err(SettingsError::JobRegistry { url: url.clone() });
         }
-        let mut sources: Vec<SourceSettings> = Vec::new();
-        let mut hook_secret_files = BTreeMap::new();
-        let mut watching = BTreeMap::new();
-        for options in self.source {
-            let remote: Remote = options.url.parse()?;
-            let unnamed = || SettingsError::Unnamed { url: remote.address().to_owned() };
-            let name = options.name.or_else(|| name_of(remote.address())).ok_or_else(unnamed)?;
-            if sources.iter().any(|other| other.name == name) {
-                return Err(SettingsError::Duplicate { name });
-            }
-            let poll = options.poll.unwrap_or(DEFAULT_POLL).get();
-            if let Some(file) = options.hook_secret_file {
-                hook_secret_files.insert(name.clone(), file);
-            }
-            if let Some(watch) = options.watch {
-                watching.insert(name.clone(), watch.resolve()?);
-            }
-            let pull_requests = options.pull_requests.and_then(|options| options.0);
-            let publish = options.publish.unwrap_or(true);
-            let locks = options.locks.unwrap_or_default().resolve()?;
-            let ssh = SshIdentity::new(options.ssh_key, options.known_hosts)?;
-            let branch = options.branch;
-            sources.push(SourceSettings { name, remote, branch, poll, pull_requests, publish, locks, ssh });
-        }
+        let Followed { sources, hook_secret_files, watching } = Followed::of(self.source)?;
         for (index, sink) in self.sink.iter().enumerate() {
             sink.check()?;
             if self.sink[..index].iter().any(|other| other.name == sink.name) {
@@ -379,14 +359,42 @@ impl Settings {
     pub fn operator_token_file(&self) -> PathBuf {
         self.token_file.clone().unwrap_or_else(|| DataFolder::new(&self.data).operator_token())
     }
+}
 
-    /// Reads the operator's token. The one of the data folder is made where it is missing; a file that the settings name
-    /// must be there.
-    pub(crate) fn operator_token(&self) -> Result<Secret, SettingsError> {
-        match &self.token_file {
-            Some(file) => Secret::read(file),
-            None => tokens::operator_token(&self.operator_token_file()),
+/// What the sections of all sources come to.
+#[derive(Debug, Default)]
+struct Followed {
+    sources: Vec<SourceSettings>,
+    hook_secret_files: BTreeMap<SourceName, PathBuf>,
+    watching: BTreeMap<SourceName, Schedule>,
+}
+
+impl Followed {
+    fn of(all: Vec<SourceOptions>) -> Result<Self, SettingsError> {
+        let mut followed = Self::default();
+        for options in all {
+            let remote: Remote = options.url.parse()?;
+            let unnamed = || SettingsError::Unnamed { url: remote.address().to_owned() };
+            let name = options.name.or_else(|| name_of(remote.address())).ok_or_else(unnamed)?;
+            if followed.sources.iter().any(|other| other.name == name) {
+                return Err(SettingsError::Duplicate { name });
+            }
+            let poll = options.poll.unwrap_or(DEFAULT_POLL).get();
+            if let Some(file) = options.hook_secret_file {
+                followed.hook_secret_files.insert(name.clone(), file);
+            }
+            if let Some(watch) = options.watch {
+                followed.watching.insert(name.clone(), watch.resolve()?);
+            }
+            let pull_requests = options.pull_requests.and_then(|options| options.0);
+            let publish = options.publish.unwrap_or(true);
+            let locks = options.locks.unwrap_or_default().resolve()?;
+            let ssh = SshIdentity::new(options.ssh_key, options.known_hosts)?;
+            let branch = options.branch;
+            let source = SourceSettings { name, remote, branch, poll, pull_requests, publish, locks, ssh };
+            followed.sources.push(source);
         }
+        Ok(followed)
     }
 }
 

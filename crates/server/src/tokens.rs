@@ -21,8 +21,7 @@ use edgewright_model::order::{JobId, JobRequest, Task};
 use edgewright_model::principal::Principal;
 use edgewright_registry::AccessToken;
 
-use crate::live::Secret;
-use crate::settings::SettingsError;
+use crate::settings::{Secret, Settings, SettingsError};
 
 /// Length of a token's random part, in bytes.
 const RANDOM_BYTES: usize = 32;
@@ -60,11 +59,20 @@ pub fn generate(kind: TokenKind) -> Result<Secret, getrandom::Error> {
     Ok(Secret::new(format!("{}{}", kind.prefix(), edgewright_model::digest::hex(&bytes))))
 }
 
-/// Reads the operator's token, and makes one where there is none. A file that others may read is closed to them.
+/// Reads the operator's token. The one of the data folder is made where it is missing; a file that the settings name must
+/// be there.
 ///
 /// # Errors
 /// The file cannot be read or written, or holds no token.
-pub fn operator_token(path: &Path) -> Result<Secret, SettingsError> {
+pub fn operator_token(settings: &Settings) -> Result<Secret, SettingsError> {
+    match &settings.token_file {
+        Some(file) => Secret::read(file),
+        None => kept_operator_token(&settings.operator_token_file()),
+    }
+}
+
+/// Reads the token of the data folder, and makes one where there is none. A file that others may read is closed to them.
+fn kept_operator_token(path: &Path) -> Result<Secret, SettingsError> {
     let fail = |source| SettingsError::Secret { path: path.to_owned(), source };
     match std::fs::metadata(path) {
         Ok(metadata) => {
@@ -182,19 +190,19 @@ mod tests {
     fn the_operators_token_is_made_once_and_closed_to_others() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("operator-token");
-        let first = operator_token(&path).unwrap();
+        let first = kept_operator_token(&path).unwrap();
         assert!(first.reveal().starts_with("ewop_") && first.reveal().len() == "ewop_".len() + 64);
         let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(), 0o600);
         std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(operator_token(&path).unwrap(), first, "kept over restarts");
+        assert_eq!(kept_operator_token(&path).unwrap(), first, "kept over restarts");
         assert_eq!(mode(), 0o600);
         std::fs::remove_file(&path).unwrap();
         // What a crash left in the middle does not matter.
         std::fs::write(path.with_extension("new"), "half").unwrap();
-        assert_ne!(operator_token(&path).unwrap(), first);
+        assert_ne!(kept_operator_token(&path).unwrap(), first);
         std::fs::write(&path, "short").unwrap();
-        assert!(operator_token(&path).is_err());
+        assert!(kept_operator_token(&path).is_err());
     }
 
     #[test]

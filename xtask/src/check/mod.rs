@@ -1,9 +1,12 @@
 //! `check`: all that can be said about the code without running its tests. Every step runs, then the failed ones are named.
 
 mod arrows;
+mod blocking;
 mod deny;
 mod docs;
 mod files;
+#[cfg(test)]
+mod lints;
 mod module_arrows;
 mod modules;
 mod references;
@@ -20,7 +23,7 @@ use crate::{generate, workspace};
 type Step = (&'static str, fn() -> anyhow::Result<()>);
 
 /// Quick ones first, so that a typo is not answered after minutes.
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     ("format", || cargo(&["fmt", "--all", "--check"])),
     ("file rules", files::check),
     ("module files", modules::check),
@@ -28,6 +31,7 @@ const STEPS: [Step; 10] = [
     ("references", references::check),
     ("crate arrows", arrows::check),
     ("module arrows", module_arrows::check),
+    ("blocking calls in async code", blocking::check),
     ("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])),
     ("generated files", generate::check),
     ("licences, bans and sources of dependencies", deny::check),

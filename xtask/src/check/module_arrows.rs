@@ -20,7 +20,53 @@ use super::syntax::{Mention, Source, imports, is_for_tests, mention, mentions_in
 type Row = (&'static str, &'static [&'static str]);
 
 /// The crates that are held to this, each with its modules from the bottom up.
-const MODULES: &[(&str, &[Row])] = &[];
+const MODULES: &[(&str, &[Row])] = &[("control", CONTROL), ("server", SERVER)];
+
+#[rustfmt::skip]
+const CONTROL: &[Row] = &[
+    ("access",        &[]),
+    ("audit",         &[]),
+    ("hosting",       &[]),
+    ("logs",          &[]),
+    ("pins",          &[]),
+    ("settings",      &[]),
+    ("verdicts",      &[]),
+    ("context",       &["access"]),
+    ("error",         &["access", "hosting"]),
+    ("inventory",     &["error"]),
+    ("reconcile",     &["error"]),
+    ("events",        &["reconcile"]),
+    ("cancellations", &["access", "context", "error", "reconcile"]),
+    ("sources",       &["access", "context", "error", "reconcile", "settings"]),
+    ("jobs",          &["error", "events", "hosting", "logs", "pins"]),
+    ("releases",      &["access", "context", "error", "events", "hosting", "pins", "reconcile", "sources"]),
+    ("locks",         &["access", "context", "error", "jobs", "reconcile", "settings", "sources"]),
+    ("posting",       &["access", "context", "error", "hosting", "releases"]),
+    ("polling",       &["access", "cancellations", "context", "error", "hosting", "inventory", "pins", "reconcile",
+                        "releases", "settings", "sources"]),
+    ("rebuilds",      &["access", "context", "error", "events", "jobs", "locks", "pins", "reconcile", "sources"]),
+    ("runs",          &["cancellations", "error", "events", "hosting", "inventory", "jobs", "locks", "pins",
+                        "reconcile", "releases", "settings", "sources", "verdicts"]),
+    ("outbound",      &["error", "events", "hosting", "reconcile", "sources"]),
+    ("retention",     &["error", "hosting", "pins", "reconcile", "settings", "sources"]),
+    ("control",       ANY),
+];
+
+#[rustfmt::skip]
+const SERVER: &[Row] = &[
+    ("folder",        &[]),
+    ("metrics",       &[]),
+    ("telemetry",     &[]),
+    ("tls",           &[]),
+    ("backup",        &["folder"]),
+    ("settings",      &["folder", "tls"]),
+    ("tokens",        &["settings"]),
+    ("live",          &["settings", "tokens"]),
+    ("views",         &["folder", "live", "metrics", "settings"]),
+    ("http",          &["live", "metrics", "settings", "tokens", "views"]),
+    ("composition",   ANY),
+];
+
 /// For modules that compose the others.
 const ANY: &[&str] = &["*"];
 

@@ -49,7 +49,11 @@ impl World {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let router = registry.router();
-        #[expect(clippy::let_underscore_future, reason = "ends with the test's runtime")]
+        #[expect(
+            clippy::let_underscore_future,
+            clippy::disallowed_methods,
+            reason = "ends with the test's runtime"
+        )]
         let _ = tokio::task::spawn(async move { axum::serve(listener, router).await });
         let work = folder.path().join("work");
         let job = work.join("jobs/test");

@@ -110,6 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "the process ends within seconds, and the thread with it")]
     fn processes_are_found_by_name_command_and_user() {
         // A name of its own, so that no other process of this machine is meant.
         let folder = tempfile::tempdir().unwrap();

@@ -166,7 +166,8 @@ async fn once(args: &RunArgs, what: &What, global: &Global, stop: &mut Stop) -> 
         None if args.update => Trigger::Lock,
         None => Trigger::Manual,
     };
-    let ended = follow(&composition, &source.name, trigger, what.selection.clone(), &data, stop).await;
+    let ended =
+        Box::pin(follow(&composition, &source.name, trigger, what.selection.clone(), &data, stop)).await;
     let view = match &ended {
         Ok(number) => Some(composition.views.run(*number).await),
         Err(_) => None,

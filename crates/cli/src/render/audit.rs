@@ -1,5 +1,7 @@
 //! The audit trail.
 
+use std::fmt::Write as _;
+
 use edgewright_api::AuditPage;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -22,7 +24,8 @@ pub(crate) fn audit(page: &AuditPage, now: Timestamp) -> String {
     }
     let mut text = table.text("no changes");
     if let Some(next) = &page.next {
-        text.push_str(&format!("\nmore: --cursor {next}\n"));
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "\nmore: --cursor {next}");
     }
     text
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use edgewright_model::run::RunState;
+use edgewright_process::OwnedTask;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -15,6 +16,7 @@ use crate::world::{Repository, edgewright, until};
 struct Web {
     address: String,
     up: Arc<AtomicBool>,
+    _server: OwnedTask<()>,
 }
 
 impl Web {
@@ -23,7 +25,7 @@ impl Web {
         let address = listener.local_addr().unwrap().to_string();
         let up = Arc::new(AtomicBool::new(true));
         let is_up = Arc::clone(&up);
-        tokio::spawn(async move {
+        let server = OwnedTask::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 if is_up.load(Ordering::Acquire) {
                     // A client that goes away is none of our business.
@@ -31,7 +33,7 @@ impl Web {
                 }
             }
         });
-        Self { address, up }
+        Self { address, up, _server: server }
     }
 }
 

@@ -44,8 +44,8 @@ pub(super) fn check(report: &mut Report, drafts: &Drafts, definition: &Definitio
     if let (Some(doc), Some(file)) = (&drafts.source, "edgewright.yaml".parse().ok()) {
         pass.source(doc, &file, definition, &at_sites);
     }
-    for (name, draft) in &drafts.sites {
-        pass.site(name, &draft.doc, &draft.spec, definition, &at_sites, &lines);
+    for draft in drafts.sites.values() {
+        pass.site(&draft.doc, &draft.spec, definition, &at_sites, &lines);
     }
     conflicts(report, drafts, definition);
     unset(report, drafts, definition);
@@ -56,6 +56,24 @@ fn add<'a>(seen: &mut Seen<'a>, var: &'a VarName, image: &'a ImageName, kind: Va
     if !images.contains(&(image, kind)) {
         images.push((image, kind));
     }
+}
+
+/// Who declares nothing, where images at sites are asked.
+const AT_NO_SITE: &str = "no `per: site` or `per: slot` image";
+
+/// Variables that are set in one place.
+#[derive(Clone, Copy)]
+struct Layer<'l> {
+    /// What a mistake breaks.
+    owner: &'l Owner,
+    file: &'l TreePath,
+    /// Where they are written.
+    node: &'l Node,
+    vars: &'l Vars,
+    /// The variables that may be set here.
+    seen: &'l Seen<'l>,
+    /// Who declares none of others, for messages.
+    what: &'l str,
 }
 
 struct Pass<'a> {
@@ -74,9 +92,16 @@ impl Pass<'_> {
         let source = &definition.source;
         let everywhere = self.everywhere;
         // A value here of the wrong type breaks the images that see it, not the whole source.
-        for (var, images) in
-            self.layer(&Owner::Nobody, file, doc.at("vars"), &source.vars, everywhere, "no image")
-        {
+        let node = doc.at("vars");
+        let own = Layer {
+            owner: &Owner::Nobody,
+            file,
+            node,
+            vars: &source.vars,
+            seen: everywhere,
+            what: "no image",
+        };
+        for (var, images) in self.layer(&own) {
             for (image, kind) in images {
                 if source.vars.get(&var).is_some_and(|value| !image::fits(value, kind)) {
                     self.report.breaks(&Owner::Image(image));
@@ -85,14 +110,9 @@ impl Pass<'_> {
         }
         for group in &source.groups {
             let item = doc.at("groups").item("name", group.name.as_str());
-            let wrong = self.layer(
-                &Owner::Nobody,
-                file,
-                item.at("vars"),
-                &group.vars,
-                at_sites,
-                "no `per: site` or `per: slot` image",
-            );
+            let node = item.at("vars");
+            let wrong =
+                self.layer(&Layer { node, vars: &group.vars, seen: at_sites, what: AT_NO_SITE, ..own });
             if wrong.is_empty() {
                 continue;
             }
@@ -106,35 +126,23 @@ impl Pass<'_> {
 
     fn site(
         &mut self,
-        name: &SiteName,
         doc: &Node,
         spec: &SiteSpec,
         definition: &Definition,
         at_sites: &Seen<'_>,
         lines: &BTreeMap<&ImageName, Seen<'_>>,
     ) {
-        let owner = Owner::Site(name.clone());
+        let owner = Owner::Site(spec.name.clone());
         let nothing = Seen::new();
-        self.layer(
-            &owner,
-            &spec.file,
-            doc.at("vars"),
-            &spec.vars,
-            at_sites,
-            "no `per: site` or `per: slot` image",
-        );
+        let (file, node) = (&spec.file, doc.at("vars"));
+        let own = Layer { owner: &owner, file, node, vars: &spec.vars, seen: at_sites, what: AT_NO_SITE };
+        self.layer(&own);
         for (image, extra) in &spec.images {
             if !extra.vars.is_empty() && definition.images.contains_key(image) {
                 let seen = lines.get(image).unwrap_or(&nothing);
-                let vars = doc.at("images").at(image.as_str()).at("vars");
-                self.layer(
-                    &owner,
-                    &spec.file,
-                    vars,
-                    &extra.vars,
-                    seen,
-                    &format!("neither image `{image}` nor an ancestor"),
-                );
+                let node = doc.at("images").at(image.as_str()).at("vars");
+                let what = format!("neither image `{image}` nor an ancestor");
+                self.layer(&Layer { node, vars: &extra.vars, seen, what: &what, ..own });
             }
         }
         for slot in spec.slots.iter().filter(|slot| !slot.vars.is_empty()) {
@@ -143,7 +151,7 @@ impl Pass<'_> {
             if image.per == Per::Slot {
                 let seen = lines.get(&slot.image).unwrap_or(&nothing);
                 let what = format!("neither image `{}` nor an ancestor", slot.image);
-                self.layer(&owner, &spec.file, item.at("vars"), &slot.vars, seen, &what);
+                self.layer(&Layer { node: item.at("vars"), vars: &slot.vars, seen, what: &what, ..own });
             } else if self.says_per.contains(&slot.image) {
                 let message =
                     format!("image `{}` is not made per slot: these variables are never read", slot.image);
@@ -157,15 +165,8 @@ impl Pass<'_> {
     }
 
     /// Checks one layer; gives the variables of a wrong type with the images that see them.
-    fn layer(
-        &mut self,
-        owner: &Owner,
-        file: &TreePath,
-        node: &Node,
-        vars: &Vars,
-        seen: &Seen<'_>,
-        what: &str,
-    ) -> Vec<(VarName, Vec<(ImageName, VarType)>)> {
+    fn layer(&mut self, layer: &Layer<'_>) -> Vec<(VarName, Vec<(ImageName, VarType)>)> {
+        let Layer { owner, file, node, vars, seen, what } = *layer;
         let mut wrong = Vec::new();
         for (var, value) in vars {
             let Some(images) = seen.get(var) else {

@@ -27,11 +27,11 @@ impl Found {
         &mut self,
         tree: &Tree,
         source: &TreePath,
-        path: TreePath,
+        path: &TreePath,
         entry: &Entry,
         rules: &Rules<'_>,
     ) -> Result<(), Fault> {
-        let target = target(&path, entry.kind)?;
+        let target = target(path, entry.kind)?;
         if self.plain.contains_key(&target) || self.templates.contains_key(&target) {
             return Err(Fault {
                 message: format!("`{target}` is there twice: as a file and as a template"),
@@ -48,7 +48,7 @@ impl Found {
                 });
             }
             EntryKind::Link => LayerKind::Link { target: link(tree, source)? },
-            EntryKind::File | EntryKind::Executable if target != path => {
+            EntryKind::File | EntryKind::Executable if target != *path => {
                 let template = Template { source: source.clone(), path: target.clone(), mode, owner, xattrs };
                 self.templates.insert(target, template);
                 return Ok(());

@@ -28,6 +28,13 @@ enum Until {
     Stored,
 }
 
+/// How much an upload has, if it is open.
+async fn open_size(registry: &Registry, repository: &RepoName, id: &UploadId) -> Option<u64> {
+    let held = registry.0.hold_upload(repository, id).await.ok()?;
+    let Session::Open(writer) = &*held else { return None };
+    Some(writer.size())
+}
+
 #[tokio::test]
 async fn a_start_settles_a_crash_after_any_step() {
     use Until::{Begun, Intended, Received, Renamed, Stored, Synced};
@@ -72,17 +79,15 @@ async fn a_start_settles_a_crash_after_any_step() {
 
             let registry = open(folder.path(), &store).await;
             let what = format!("{until:?}, power cut: {power_cut}");
+            let is_kept = until == Synced || (until >= Received && !power_cut);
             let has_blob = registry.has_blob(&repository, &digest).await.unwrap();
             assert_eq!(has_blob, until >= Renamed, "{what}");
             assert!(registry.0.metadata.intents().await.unwrap().is_empty(), "{what}");
-            if until < Renamed {
-                // The upload goes on at what it has.
-                let held = registry.0.hold_upload(&repository, &id).await.unwrap();
-                let Session::Open(writer) = &*held else { panic!("{what}: not open") };
-                let kept = until == Synced || (until >= Received && !power_cut);
-                assert_eq!(writer.size(), if kept { CONTENT.len() as u64 } else { 0 }, "{what}");
-            } else {
-                assert!(registry.0.hold_upload(&repository, &id).await.is_err(), "{what}");
+            // Before its rename an upload goes on at what it has.
+            let size = open_size(&registry, &repository, &id).await;
+            let expected = if is_kept { CONTENT.len() as u64 } else { 0 };
+            assert_eq!(size, (until < Renamed).then_some(expected), "{what}");
+            if until >= Renamed {
                 assert_eq!(store.open_uploads(), 0, "{what}");
                 assert_eq!(registry.blob(&repository, &digest, 100).await.unwrap(), CONTENT, "{what}");
             }

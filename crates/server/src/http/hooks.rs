@@ -22,7 +22,7 @@ use sha2::Sha256;
 use tokio::sync::Semaphore;
 
 use super::Refusal;
-use crate::live::Secret;
+use crate::settings::Secret;
 
 /// GitHub sends no more than 25 MB. The body is hashed as it comes and kept nowhere.
 const BODY_LIMIT: usize = 26 * 1024 * 1024;

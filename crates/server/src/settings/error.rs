@@ -8,7 +8,7 @@ use edgewright_source::UnfitPath;
 use edgewright_source::remote::InvalidRemote;
 
 use super::MOST_NICE;
-use crate::targets::TargetError;
+use super::targets::TargetError;
 use crate::tls::TlsError;
 
 /// Why settings cannot be used.

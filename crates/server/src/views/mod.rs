@@ -149,7 +149,7 @@ impl Views {
     /// Over a data folder, beside its server or without one. Verdicts count as they do for this build's own executor.
     pub async fn open(folder: DataFolder, clock: Clock) -> Result<Self, ViewError> {
         let database = folder.database();
-        if !database.exists() {
+        if !tokio::fs::try_exists(&database).await.unwrap_or(false) {
             return Err(ViewError::NotFound {
                 what: format!("nothing was built in {} yet", folder.root().display()),
                 hint: "`edgewright run DIR` builds a source once, `edgewright serve` follows it; \

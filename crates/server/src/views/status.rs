@@ -53,7 +53,11 @@ impl Views {
     }
 
     async fn disk(&self) -> Result<DataFolder, ViewError> {
-        let (free_bytes, disk_bytes) = rustix::fs::statvfs(self.folder.root())
+        let root = self.folder.root().to_owned();
+        let disk = tokio::task::spawn_blocking(move || rustix::fs::statvfs(root)).await;
+        let (free_bytes, disk_bytes) = disk
+            .ok()
+            .and_then(Result::ok)
             .map_or((0, 0), |disk| (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize));
         // Each build counts once for each repository that holds it: shared layers are stored once, so this is an upper bound.
         let built_bytes = self.store.built_bytes().await?;

@@ -10,6 +10,7 @@ use std::process::Stdio;
 const CREDENTIALS: &str = "Basic Ym9iOnMzY3JldA==";
 
 /// Serves the repositories of a folder; with a password where wanted. Ends with the process.
+#[expect(clippy::disallowed_methods, reason = "these threads end with the process of the tests")]
 pub(crate) fn serve(root: &Path, needs_password: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 
 /// Serves files of a folder over HTTP, or answers everything with one status. Ends with the process.
+#[expect(clippy::disallowed_methods, reason = "these threads end with the process of the tests")]
 pub(crate) fn serve(root: &Path, status: Option<&'static str>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

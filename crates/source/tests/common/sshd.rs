@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use edgewright_process::{CancellationToken, Command, which};
+use edgewright_process::{Command, CommandError, Finished, OwnedTask, which};
 
 use crate::common::Sandbox;
 
@@ -17,13 +17,7 @@ pub(crate) struct Sshd {
     pub(crate) known_hosts: PathBuf,
     pub(crate) changed_hosts: PathBuf,
     pub(crate) no_hosts: PathBuf,
-    stop: CancellationToken,
-}
-
-impl Drop for Sshd {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
+    _daemon: OwnedTask<Result<Finished, CommandError>>,
 }
 
 /// Where the daemon is; none, loudly, where it is not installed, which fails where tests are required.
@@ -74,9 +68,8 @@ impl Sshd {
             eprintln!("SKIPPED: sshd needs /run/sshd, which only root can make");
             return None;
         }
-        let stop = CancellationToken::new();
-        let command = Command::new(daemon).args(["-D", "-e", "-f"]).arg(conf).cancel(stop.clone());
-        tokio::spawn(command.deadline(std::time::Duration::from_mins(5)).run_status());
+        let command = Command::new(daemon).args(["-D", "-e", "-f"]).arg(conf);
+        let daemon = OwnedTask::spawn(command.deadline(std::time::Duration::from_mins(5)).run_status());
         let user = Command::new("id").arg("-un").run().await.unwrap().text();
         tokio::time::timeout(std::time::Duration::from_secs(20), async {
             while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
@@ -92,7 +85,7 @@ impl Sshd {
             known_hosts: write("known_hosts", &known(&host_public)),
             changed_hosts: write("changed_hosts", &known(&changed_public)),
             no_hosts: write("no_hosts", ""),
-            stop,
+            _daemon: daemon,
         })
     }
 }

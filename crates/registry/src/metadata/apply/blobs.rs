@@ -29,6 +29,29 @@ pub(super) async fn begin_upload(
     Ok(())
 }
 
+pub(super) async fn touch_upload(db: &mut SqliteConnection, upload: &UploadId) -> Done {
+    sqlx::query("UPDATE uploads SET touched_at = ? WHERE id = ?")
+        .bind(unix_millis())
+        .bind(upload.as_str())
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn drop_upload(db: &mut SqliteConnection, upload: &UploadId) -> Done {
+    drop_intent(db, upload.as_str()).await?;
+    sqlx::query("DELETE FROM uploads WHERE id = ?").bind(upload.as_str()).execute(db).await?;
+    Ok(())
+}
+
+pub(super) async fn damage_blob(db: &mut SqliteConnection, digest: &Digest) -> Done {
+    sqlx::query("UPDATE blobs SET state = 'damaged' WHERE digest = ? AND state = 'present'")
+        .bind(digest.to_string())
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
 pub(super) async fn intend(db: &mut SqliteConnection, intent: &Intent) -> Done {
     sqlx::query(
         "INSERT INTO intents (upload_id, repository, digest, size, checksums, created_at)

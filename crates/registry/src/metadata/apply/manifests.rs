@@ -1,11 +1,11 @@
 //! Manifests with what they need.
 
 use edgewright_model::Digest;
-use edgewright_model::reference::RepoName;
+use edgewright_model::reference::{Reference, RepoName, Tag};
 use sqlx::SqliteConnection;
 
 use super::blobs::visible_blob;
-use super::repository_id;
+use super::{Done, refuse_pinned, repository_id};
 use crate::error::RegistryError;
 use crate::metadata::change::{Descriptor, NewManifest};
 use crate::metadata::{signed, unix_millis};
@@ -86,4 +86,56 @@ pub(super) async fn store_manifest(
         }
     }
     Ok(StoredManifest { repository, manifest })
+}
+
+/// Has a tag name a manifest, whatever it named before.
+pub(super) async fn move_tag(db: &mut SqliteConnection, row: &StoredManifest, tag: &Tag) -> Done {
+    sqlx::query(
+        "INSERT INTO tags (repository_id, name, manifest_id, updated_at) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO UPDATE SET manifest_id = ?3, updated_at = ?4",
+    )
+    .bind(row.repository)
+    .bind(tag.as_str())
+    .bind(row.manifest)
+    .bind(unix_millis())
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn delete_manifest(
+    db: &mut SqliteConnection,
+    repository: &RepoName,
+    digest: &Digest,
+) -> Done {
+    refuse_pinned(db, repository, digest).await?;
+    let gone = sqlx::query(
+        "DELETE FROM manifests WHERE digest = ?
+         AND repository_id = (SELECT id FROM repositories WHERE name = ?)",
+    )
+    .bind(digest.to_string())
+    .bind(repository.as_str())
+    .execute(db)
+    .await?;
+    known(gone.rows_affected(), repository, Reference::Digest(digest.clone()))
+}
+
+pub(super) async fn delete_tag(db: &mut SqliteConnection, repository: &RepoName, tag: &Tag) -> Done {
+    let gone = sqlx::query(
+        "DELETE FROM tags WHERE name = ?
+         AND repository_id = (SELECT id FROM repositories WHERE name = ?)",
+    )
+    .bind(tag.as_str())
+    .bind(repository.as_str())
+    .execute(db)
+    .await?;
+    known(gone.rows_affected(), repository, Reference::Tag(tag.clone()))
+}
+
+/// Refuses a change that found nothing to change.
+fn known(rows: u64, repository: &RepoName, reference: Reference) -> Done {
+    match rows {
+        0 => Err(RegistryError::ManifestUnknown { repository: repository.clone(), reference }),
+        _ => Ok(()),
+    }
 }

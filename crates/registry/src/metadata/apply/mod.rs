@@ -5,116 +5,60 @@ mod collect;
 mod manifests;
 
 use edgewright_model::Digest;
-use edgewright_model::reference::{Reference, RepoName};
+use edgewright_model::reference::RepoName;
 use sqlx::SqliteConnection;
 
 use super::change::Change;
 use super::unix_millis;
 use crate::error::RegistryError;
-use blobs::{begin_upload, drop_intent, intend, mount, renew_blob, store_blob, unlink_blob, visible_blob};
+use blobs::{
+    begin_upload, damage_blob, drop_intent, drop_upload, intend, mount, renew_blob, store_blob, touch_upload,
+    unlink_blob, visible_blob,
+};
 use collect::{collect, drop_blob};
-use manifests::{has_manifest, store_manifest};
+use manifests::{delete_manifest, delete_tag, has_manifest, move_tag, store_manifest};
 
 type Done = Result<(), RegistryError>;
 
 pub(super) async fn apply(db: &mut SqliteConnection, change: &Change) -> Done {
     match change {
-        Change::BeginUpload { upload, repository, max } => {
-            begin_upload(db, upload, repository, *max).await?;
-        }
+        Change::BeginUpload { upload, repository, max } => begin_upload(db, upload, repository, *max).await,
         Change::BeginIntended { intent, max } => {
             begin_upload(db, &intent.upload, &intent.repository, *max).await?;
-            intend(db, intent).await?;
+            intend(db, intent).await
         }
-        Change::TouchUpload(upload) => {
-            sqlx::query("UPDATE uploads SET touched_at = ? WHERE id = ?")
-                .bind(unix_millis())
-                .bind(upload.as_str())
-                .execute(db)
-                .await?;
-        }
-        Change::DropUpload(upload) => {
-            drop_intent(db, upload.as_str()).await?;
-            sqlx::query("DELETE FROM uploads WHERE id = ?").bind(upload.as_str()).execute(db).await?;
-        }
-        Change::Intend(intent) => intend(db, intent).await?,
-        Change::DropIntent(upload) => drop_intent(db, upload.as_str()).await?,
-        Change::StoreBlob(intent) => store_blob(db, intent).await?,
-        Change::Mount { from, to, digest } => mount(db, from, to, digest).await?,
-        Change::Damage(digest) => {
-            sqlx::query("UPDATE blobs SET state = 'damaged' WHERE digest = ? AND state = 'present'")
-                .bind(digest.to_string())
-                .execute(db)
-                .await?;
-        }
-        Change::UnlinkBlob { repository, digest } => unlink_blob(db, repository, digest).await?,
+        Change::TouchUpload(upload) => touch_upload(db, upload).await,
+        Change::DropUpload(upload) => drop_upload(db, upload).await,
+        Change::Intend(intent) => intend(db, intent).await,
+        Change::DropIntent(upload) => drop_intent(db, upload.as_str()).await,
+        Change::StoreBlob(intent) => store_blob(db, intent).await,
+        Change::Mount { from, to, digest } => mount(db, from, to, digest).await,
+        Change::Damage(digest) => damage_blob(db, digest).await,
+        Change::UnlinkBlob { repository, digest } => unlink_blob(db, repository, digest).await,
         Change::StoreManifest { repository, manifest, tags } => {
             let row = store_manifest(db, repository, manifest).await?;
             for tag in tags {
-                sqlx::query(
-                    "INSERT INTO tags (repository_id, name, manifest_id, updated_at) VALUES (?1, ?2, ?3, ?4)
-                     ON CONFLICT DO UPDATE SET manifest_id = ?3, updated_at = ?4",
-                )
-                .bind(row.repository)
-                .bind(tag.as_str())
-                .bind(row.manifest)
-                .bind(unix_millis())
-                .execute(&mut *db)
-                .await?;
+                move_tag(db, &row, tag).await?;
             }
+            Ok(())
         }
-        Change::DeleteManifest { repository, digest } => {
-            refuse_pinned(db, repository, digest).await?;
-            let gone = sqlx::query(
-                "DELETE FROM manifests WHERE digest = ?
-                 AND repository_id = (SELECT id FROM repositories WHERE name = ?)",
-            )
-            .bind(digest.to_string())
-            .bind(repository.as_str())
-            .execute(db)
-            .await?;
-            if gone.rows_affected() == 0 {
-                let reference = Reference::Digest(digest.clone());
-                return Err(RegistryError::ManifestUnknown { repository: repository.clone(), reference });
-            }
-        }
-        Change::DeleteTag { repository, tag } => {
-            let gone = sqlx::query(
-                "DELETE FROM tags WHERE name = ?
-                 AND repository_id = (SELECT id FROM repositories WHERE name = ?)",
-            )
-            .bind(tag.as_str())
-            .bind(repository.as_str())
-            .execute(db)
-            .await?;
-            if gone.rows_affected() == 0 {
-                let reference = Reference::Tag(tag.clone());
-                return Err(RegistryError::ManifestUnknown { repository: repository.clone(), reference });
-            }
-        }
+        Change::DeleteManifest { repository, digest } => delete_manifest(db, repository, digest).await,
+        Change::DeleteTag { repository, tag } => delete_tag(db, repository, tag).await,
         Change::Pin { name, held } => {
             for (repository, digest) in held {
                 pin(db, name, repository, digest).await?;
             }
+            Ok(())
         }
         Change::Unpin(name) => {
             sqlx::query("DELETE FROM pins WHERE name = ?").bind(name).execute(db).await?;
+            Ok(())
         }
-        Change::Release { name, held } => {
-            for (repository, digest) in held {
-                sqlx::query("DELETE FROM pins WHERE name = ? AND repository = ? AND digest = ?")
-                    .bind(name)
-                    .bind(repository.as_str())
-                    .bind(digest.to_string())
-                    .execute(&mut *db)
-                    .await?;
-            }
-        }
-        Change::RenewBlob { repository, digest } => renew_blob(db, repository, digest).await?,
-        Change::Collect { now, before, held } => collect(db, *now, *before, held).await?,
-        Change::DropBlob(digest) => drop_blob(db, digest).await?,
+        Change::Release { name, held } => release(db, name, held).await,
+        Change::RenewBlob { repository, digest } => renew_blob(db, repository, digest).await,
+        Change::Collect { now, before, held } => collect(db, *now, *before, held).await,
+        Change::DropBlob(digest) => drop_blob(db, digest).await,
     }
-    Ok(())
 }
 
 /// The id of a repository, which is made where it is not there.
@@ -167,5 +111,18 @@ async fn pin(db: &mut SqliteConnection, name: &str, repository: &RepoName, diges
     .bind(unix_millis())
     .execute(db)
     .await?;
+    Ok(())
+}
+
+/// Lets a pin hold these no longer.
+async fn release(db: &mut SqliteConnection, name: &str, held: &[(RepoName, Digest)]) -> Done {
+    for (repository, digest) in held {
+        sqlx::query("DELETE FROM pins WHERE name = ? AND repository = ? AND digest = ?")
+            .bind(name)
+            .bind(repository.as_str())
+            .bind(digest.to_string())
+            .execute(&mut *db)
+            .await?;
+    }
     Ok(())
 }

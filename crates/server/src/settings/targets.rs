@@ -6,8 +6,7 @@ use edgewright_control::targets::{ClientError, Credentials, Names, Target, Templ
 use edgewright_model::names::{ChannelName, SourceName};
 use serde::Deserialize;
 
-use crate::live::Secret;
-use crate::settings::SettingsError;
+use super::{Secret, SettingsError};
 
 /// How repositories are named unless told otherwise: as in our own registry.
 const DEFAULT_REPOSITORY: &str = "{source}/{variant}";
