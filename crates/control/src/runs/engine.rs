@@ -14,8 +14,8 @@ use edgewright_plan::history::VerdictKey;
 use edgewright_plan::{Graph, NodeId};
 use edgewright_process::Clock;
 use edgewright_store::Store;
-use futures::stream::FuturesUnordered;
 use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
