@@ -4,26 +4,25 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use edgewright_job::{Admission, Demand, Permit};
+use edgewright_job::Permit;
 use edgewright_model::Digest;
 use edgewright_model::duration::Span;
 use edgewright_model::outcome::JobFailure;
 use edgewright_model::run::{NodeState, RunNumber};
-use edgewright_model::spec::Lane;
 use edgewright_plan::graph::Node;
 use edgewright_plan::history::VerdictKey;
 use edgewright_plan::{Graph, NodeId};
 use edgewright_process::Clock;
 use edgewright_store::Store;
-use futures::future::BoxFuture;
+use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use futures::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::actions::Answer;
 use super::prepare::Prepared;
 use super::rows;
-use super::schedule::{Action, End, Event, Job, Limits, Schedule};
+use super::schedule::{Action, Event, Job, Limits, Schedule};
 use super::scope::Scope;
 use super::work::{Pending, Work};
 use crate::ControlError;
@@ -46,7 +45,7 @@ pub(crate) struct Engine {
 }
 
 /// What became of an action.
-enum Done {
+pub(super) enum Done {
     Admitted(Job, Permit),
     Deferred(Job, Timestamp),
     Refused(Job, Option<Box<Work>>, JobFailure),
@@ -58,23 +57,23 @@ enum Done {
     Checked { posted: Vec<NodeId>, newer: Option<RunNumber> },
 }
 
-type Outstanding<'a> = FuturesUnordered<BoxFuture<'a, Result<Done, ControlError>>>;
+type Outstanding<'a> = FuturesUnordered<Answer<'a>>;
 
 /// One run while its jobs are done.
-struct Execution<'a> {
-    engine: &'a Engine,
-    scope: &'a Scope,
-    prepared: &'a Prepared,
+pub(super) struct Execution<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) scope: &'a Scope,
+    pub(super) prepared: &'a Prepared,
     /// Ends all jobs: the run is cancelled, the server shuts down, or something broke.
-    stop: &'a CancellationToken,
-    schedule: Schedule,
+    pub(super) stop: &'a CancellationToken,
+    pub(super) schedule: Schedule,
     outstanding: Outstanding<'a>,
     /// Of jobs that were admitted and not started yet.
-    permits: BTreeMap<Job, Permit>,
+    pub(super) permits: BTreeMap<Job, Permit>,
     /// What is not recorded yet.
-    pending: BTreeMap<NodeId, Pending>,
+    pub(super) pending: BTreeMap<NodeId, Pending>,
     /// The manifests of nodes that wait for verdicts of others.
-    manifests: BTreeMap<NodeId, Digest>,
+    pub(super) manifests: BTreeMap<NodeId, Digest>,
     wake: Option<Timestamp>,
     is_done: bool,
 }
@@ -190,140 +189,20 @@ impl Execution<'_> {
             Action::Judge(id) => self.judge(id)?,
             Action::Settle { node, end } => self.settle(node, end)?,
             Action::CheckVerdicts => self.check_verdicts(),
-            Action::WakeAt(at) => return Ok(self.wake = Some(at)),
-            Action::Stop => return Ok(self.stop.cancel()),
-            Action::Done => return Ok(self.is_done = true),
+            Action::WakeAt(at) => {
+                self.wake = Some(at);
+                return Ok(());
+            }
+            Action::Stop => {
+                self.stop.cancel();
+                return Ok(());
+            }
+            Action::Done => {
+                self.is_done = true;
+                return Ok(());
+            }
         };
         self.outstanding.push(future);
         Ok(())
-    }
-}
-
-type Answer<'a> = BoxFuture<'a, Result<Done, ControlError>>;
-
-impl<'a> Execution<'a> {
-    fn admit(&self, job: Job) -> Result<Answer<'a>, ControlError> {
-        let (engine, scope, prepared, stop) = (self.engine, self.scope, self.prepared, self.stop);
-        let node = match &job {
-            Job::Node(id) => Some(node_of(&prepared.graph, id)?),
-            Job::Comparison(_) => None,
-        };
-        let admit = async move {
-            let demand = match (&job, node) {
-                (Job::Comparison(verdict), _) => Demand { lanes: vec![verdict.lane], ..Demand::default() },
-                (Job::Node(_), None) => Demand::default(),
-                (Job::Node(id), Some(node)) => {
-                    let planned = prepared.plan.nodes.get(id);
-                    engine.jobs.demand(scope.run.source, planned, node).await?
-                }
-            };
-            let jobs = scope.jobs(prepared.name(), stop);
-            match engine.jobs.ask(&jobs, demand).await {
-                Ok(Admission::Now(permit)) => Ok(Done::Admitted(job, permit)),
-                Ok(Admission::Later { reason, retry_after }) => {
-                    tracing::info!(run.number = scope.run.number.0, reason, "a job has to wait");
-                    let until = engine.clock.now().checked_add(retry_after).unwrap_or(Timestamp::MAX);
-                    Ok(Done::Deferred(job, until))
-                }
-                Ok(Admission::Never(failure)) => {
-                    let work = match node {
-                        Some(node) => Some(Box::new(engine.refuse(scope, node, failure.clone()).await?)),
-                        None => None,
-                    };
-                    Ok(Done::Refused(job, work, failure))
-                }
-                Err(ControlError::Stopped) => Ok(Done::Stopped(job)),
-                Err(error) => Err(error),
-            }
-        };
-        Ok(admit.boxed())
-    }
-
-    fn permit(&mut self, job: &Job) -> Result<Permit, ControlError> {
-        self.permits.remove(job).ok_or(ControlError::Broken { what: "a job starts without a permit" })
-    }
-
-    fn start(&mut self, id: NodeId) -> Result<Answer<'a>, ControlError> {
-        let (engine, scope, prepared, stop) = (self.engine, self.scope, self.prepared, self.stop);
-        let node = node_of(&prepared.graph, &id)?;
-        let job = Job::Node(id.clone());
-        let permit = self.permit(&job)?;
-        let work = async move {
-            match engine.work(scope, prepared, (node, permit), stop).await {
-                Ok(work) => Ok(Done::Worked(id, Box::new(work))),
-                Err(ControlError::Stopped) => Ok(Done::Stopped(job)),
-                Err(error) => Err(error),
-            }
-        };
-        Ok(work.boxed())
-    }
-
-    fn compare(&mut self, verdict: VerdictKey, id: &NodeId) -> Result<Answer<'a>, ControlError> {
-        let (engine, scope, prepared, stop) = (self.engine, self.scope, self.prepared, self.stop);
-        let node = node_of(&prepared.graph, id)?;
-        let job = Job::Comparison(verdict.clone());
-        let permit = self.permit(&job)?;
-        let compare = async move {
-            match engine.compare(scope, prepared, (node, &verdict, permit), stop).await {
-                Ok(()) => Ok(Done::Compared(verdict)),
-                Err(ControlError::Stopped) => Ok(Done::Stopped(job)),
-                Err(error) => Err(error),
-            }
-        };
-        Ok(compare.boxed())
-    }
-
-    fn judge(&mut self, id: NodeId) -> Result<Answer<'a>, ControlError> {
-        let (engine, scope, prepared) = (self.engine, self.scope, self.prepared);
-        let node = node_of(&prepared.graph, &id)?;
-        let work = self.pending.remove(&id).and_then(|pending| pending.work);
-        // Comparisons that end while this is being judged are judged again.
-        let compared = self.schedule.compared().clone();
-        let judge = async move {
-            let pending = engine.judge(scope, prepared, node, (work, &compared)).await?;
-            Ok(Done::Judged(id, Box::new(pending)))
-        };
-        Ok(judge.boxed())
-    }
-
-    fn settle(&mut self, id: NodeId, end: End) -> Result<Answer<'a>, ControlError> {
-        let (engine, scope) = (self.engine, self.scope);
-        let node = node_of(&self.prepared.graph, &id)?;
-        let pending = self.pending.remove(&id).unwrap_or_default();
-        let settle = async move {
-            engine.settle(scope, node, &pending, end).await?;
-            Ok(Done::Settled(id))
-        };
-        Ok(settle.boxed())
-    }
-
-    /// Whether others posted verdicts that nodes wait for, and whether a newer run of the source waits for this one.
-    fn check_verdicts(&self) -> Answer<'a> {
-        let (engine, scope, prepared) = (self.engine, self.scope, self.prepared);
-        let awaiting: Vec<(NodeId, Digest)> = self
-            .schedule
-            .awaiting()
-            .filter_map(|id| Some((id.clone(), self.manifests.get(id)?.clone())))
-            .collect();
-        let check = async move {
-            let digests = awaiting.iter().map(|(_, digest)| digest).collect();
-            let verdicts = engine.store.newest_verdicts(&digests).await?;
-            let is_posted = |(id, digest): &(NodeId, Digest)| {
-                let lanes = prepared.graph.nodes.get(id).map_or(&[][..], |node| &node.lanes);
-                let external = lanes.iter().filter(|lane| lane.lane == Lane::External);
-                let keys: Vec<&Digest> = external.map(|lane| &lane.check_set).collect();
-                verdicts.iter().map(|row| &row.verdict).any(|verdict| {
-                    verdict.lane == Lane::External
-                        && verdict.manifest.digest == *digest
-                        && keys.contains(&&verdict.check_set)
-                })
-            };
-            let posted = awaiting.iter().filter(|node| is_posted(node)).map(|(id, _)| id.clone()).collect();
-            let open = engine.store.open_runs().await?;
-            let newer =
-                open.iter().find(|run| run.source == scope.run.source && run.number > scope.run.number);
-            Ok(Done::Checked { posted, newer: newer.map(|run| run.number) })
-        };
-        check.boxed()
     }
 }

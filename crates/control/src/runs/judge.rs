@@ -275,3 +275,6 @@ pub(crate) fn judge_known(
     }
     findings
 }
+
+#[cfg(test)]
+mod tests;

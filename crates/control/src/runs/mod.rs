@@ -11,13 +11,14 @@
 //! | `reconciler.rs`, `drive.rs` | finds open runs and takes one of each source to its end; cancels; retries |
 //! | `prepare.rs`, `history.rs`, `rows.rs` | from a commit to its plan |
 //! | `schedule/` | which job is next: a state machine without I/O |
-//! | `engine.rs` | performs what the schedule asks for |
+//! | `engine.rs`, `actions.rs` | perform what the schedule asks for |
 //! | `work.rs`, `compare.rs`, `settle.rs` | a node's job, the comparison with the last good digest, what is recorded |
 //! | `judge.rs`, `inherit.rs`, `facts.rs` | what verdicts come to: pure, over what is loaded first |
 //!
 //! Everything that a restart needs is in the store: a run that is found half-way reads the same commit with the same locks,
 //! plans again against what is recorded by now, and goes on. A job whose result is recorded never runs again.
 
+mod actions;
 mod compare;
 mod drive;
 mod engine;

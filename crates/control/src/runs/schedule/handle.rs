@@ -152,7 +152,7 @@ impl Schedule {
             End::Retry { at } => {
                 let node = &mut self.nodes[place];
                 (node.stage, node.until, node.is_comparing) = (Stage::Waiting, None, false);
-                self.delayed.insert((at, place));
+                self.delay(place, at);
             }
             End::Compare => {
                 self.nodes[place].is_comparing = true;

@@ -4,7 +4,7 @@ use edgewright_model::outcome::FailureKind;
 use jiff::Timestamp;
 
 use super::handle::Actions;
-use super::state::{Check, Comparison, ComparisonStage, Schedule, Stage};
+use super::state::{Check, Comparison, ComparisonStage, Index, Schedule, Stage};
 use super::{Action, Job};
 
 impl Schedule {
@@ -56,7 +56,7 @@ impl Schedule {
             Job::Node(id) => {
                 if let Some(place) = self.place(id, &Stage::Admitting) {
                     self.nodes[place].stage = Stage::Waiting;
-                    self.delayed.insert((until, place));
+                    self.delay(place, until);
                 }
             }
             Job::Comparison(verdict) => {
@@ -107,6 +107,12 @@ impl Schedule {
         }
     }
 
+    /// Holds a waiting node back until a time, also where something that it waited for changes before.
+    pub(super) fn delay(&mut self, place: Index, until: Timestamp) {
+        self.nodes[place].not_before = Some(until);
+        self.delayed.insert((until, place));
+    }
+
     /// What follows from where everything is by now.
     pub(super) fn advance(&mut self, now: Timestamp, actions: &mut Actions) {
         if self.is_stopping || self.open == 0 {
@@ -117,7 +123,9 @@ impl Schedule {
         }
         while let Some((at, place)) = self.delayed.first().copied().filter(|(at, _)| *at <= now) {
             self.delayed.remove(&(at, place));
-            self.ready.insert(place);
+            if self.nodes[place].stage == Stage::Waiting {
+                self.ready.insert(place);
+            }
         }
         while let Some((_, place)) = self.awaiting.first().copied().filter(|(until, _)| *until <= now) {
             self.judge(place, actions);
