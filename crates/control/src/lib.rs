@@ -47,6 +47,4 @@ pub mod verdicts;
 
 pub use control::{Control, Parts};
 pub use error::ControlError;
-pub use outbound::{notify, replicate as targets};
-pub use releases::{referrers, tags};
 pub use settings::{CommitLocks, ControlSettings, Keep, LockPolicy, PullRequestPolicy, SourceSettings};

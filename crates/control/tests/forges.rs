@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use axum::{Json, Router};
 use common::World;
-use edgewright_control::notify::{Sink, SinkKind};
+use edgewright_control::outbound::notify::{Sink, SinkKind};
 use serde_json::Value;
 
 /// What a forge takes.

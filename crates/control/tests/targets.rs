@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::World;
-use edgewright_control::targets::{Credentials, Names, Target};
+use edgewright_control::outbound::replicate::{Credentials, Names, Target};
 use edgewright_model::reference::{Reference, RepoName};
 use edgewright_oci::Client;
 use edgewright_registry::{AccessToken, NoReservedTags, Open, Registry, RegistrySettings};

@@ -13,7 +13,7 @@ use edgewright_control::audit::Audit;
 use edgewright_control::context::OperationContext;
 use edgewright_control::hosting::{Hosting, HostingError};
 use edgewright_control::reconcile::{Outcome, Reconciler};
-use edgewright_control::tags::ChannelTags;
+use edgewright_control::releases::tags::ChannelTags;
 use edgewright_control::{Control, ControlError, ControlSettings, Parts, SourceSettings};
 use edgewright_job::{Executor, JobRegistry};
 use edgewright_model::error::{Chain, ErrorClass};
@@ -109,7 +109,7 @@ pub enum StartError {
     Settings(#[from] SettingsError),
     /// A target cannot be spoken to.
     #[error("there is no client for the targets")]
-    Targets(#[from] edgewright_control::targets::ClientError),
+    Targets(#[from] edgewright_control::outbound::replicate::ClientError),
     /// Sinks cannot be told.
     #[error("no HTTP client can be made for the sinks")]
     Sinks(#[source] reqwest::Error),

@@ -6,8 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use edgewright_api::RegistryAddress;
 use edgewright_control::SourceSettings;
-use edgewright_control::notify::Sink;
-use edgewright_control::targets::Target;
+use edgewright_control::outbound::notify::Sink;
+use edgewright_control::outbound::replicate::Target;
 use edgewright_model::names::SourceName;
 use edgewright_registry::AccessToken;
 

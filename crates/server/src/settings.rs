@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use edgewright_control::Keep;
 use edgewright_control::SourceSettings;
-use edgewright_control::notify::SinkKind;
+use edgewright_control::outbound::notify::SinkKind;
 use edgewright_control::settings::{Schedule, Watching};
 use edgewright_job::Floor;
 use edgewright_model::duration::Span;

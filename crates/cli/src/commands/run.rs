@@ -266,6 +266,8 @@ async fn follow(
     rest(&mut progress, &mut events);
     progress.end();
     ended?;
+    // No server runs that would move them when their time has come.
+    composition.control.advance_channels().await?;
     Ok(number)
 }
 

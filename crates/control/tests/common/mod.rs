@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use edgewright_control::context::OperationContext;
 use edgewright_control::hosting::Hosting;
-use edgewright_control::tags::ChannelTags;
+use edgewright_control::releases::tags::ChannelTags;
 use edgewright_control::{Control, ControlSettings, Parts, SourceSettings};
 use edgewright_job::{JobRegistry, SimulatedExecutor};
 use edgewright_model::order::{JobOrder, RegistryAccess, Task};

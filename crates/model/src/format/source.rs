@@ -6,12 +6,15 @@ use super::decode::Input;
 use super::report::{Owner, Report, suggest};
 use super::yaml::{Data, Node};
 use super::{load, shape};
-use crate::names::{ChannelName, Platform};
+use crate::names::{ChannelName, Platform, SourceName};
 use crate::spec::{ChannelSpec, Follows, Group, RolloutSpec, SourceSpec, StageSpec};
 use crate::tree::{Tree, TreePath};
 
 /// The version of the format that this build reads.
 const FORMAT_VERSION: i64 = 1;
+
+/// Names that no source may have: repositories and addresses of the server itself begin with them.
+const RESERVED_NAMES: [&str; 5] = ["api", "device", "mirror", "sites", "v2"];
 
 /// The channel of a source that declares none.
 const DEFAULT_CHANNEL: &str = "stable";
@@ -37,7 +40,7 @@ pub(super) fn read(tree: &Tree, report: &mut Report, file: &TreePath) -> Option<
     if let Some(node) = fields.get("edgewright") {
         input.integer::<i64>(node, FORMAT_VERSION, FORMAT_VERSION);
     }
-    let name = fields.get("name").and_then(|node| input.name(node));
+    let name = fields.get("name").and_then(|node| source_name(&mut input, node));
     let mut platforms = input.list(fields.get("platforms"), Input::name::<Platform>);
     if platforms.is_empty() {
         if let Some(node) =
@@ -64,6 +67,17 @@ pub(super) fn read(tree: &Tree, report: &mut Report, file: &TreePath) -> Option<
         channels.insert(name, ChannelSpec::following(Follows::DefaultBranch));
     }
     Some((doc.clone(), SourceSpec { name: name?, platforms, vars, groups, channels, rollouts }))
+}
+
+/// The source's name, which is no word that the server's own addresses begin with.
+fn source_name(input: &mut Input<'_>, node: &Node) -> Option<SourceName> {
+    let name: SourceName = input.name(node)?;
+    if RESERVED_NAMES.contains(&name.as_str()) {
+        let message = format!("the name `{name}` is reserved");
+        input.error(node.place, message, format!("choose another one, such as `{name}-os`"));
+        return None;
+    }
+    Some(name)
 }
 
 fn groups(input: &mut Input<'_>, node: Option<&Node>) -> Vec<Group> {

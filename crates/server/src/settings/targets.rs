@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use edgewright_control::targets::{ClientError, Credentials, Names, Target, TemplateError};
+use edgewright_control::outbound::replicate::{ClientError, Credentials, Names, Target, TemplateError};
 use edgewright_model::names::{ChannelName, SourceName};
 use serde::Deserialize;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use edgewright_api::{
     DataFolder, InventoryView, ReconcilerView, RunningJob, ServerStatus, SinkView, SourceView,
 };
-use edgewright_control::notify::Sink;
+use edgewright_control::outbound::notify::Sink;
 use edgewright_control::reconcile::{LastResult, ReconcilerStatus};
 use edgewright_model::run::{NodeState, RunState};
 use edgewright_store::outbox::SinkRow;
