@@ -173,13 +173,13 @@ impl Store {
         let moves = moves.to_vec();
         self.write(move |db| {
             Box::pin(async move {
-                let mut moved = Vec::new();
+                let mut made = Vec::new();
                 for one in moves {
                     if move_channel(db, source, &one, now).await? {
-                        moved.push(one.channel);
+                        made.push(one.channel);
                     }
                 }
-                Ok(moved)
+                Ok(made)
             })
         })
         .await

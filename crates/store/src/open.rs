@@ -89,6 +89,7 @@ impl Store {
 mod tests {
     use edgewright_model::error::ErrorClass;
     use jiff::Timestamp;
+    use sqlx::{Connection as _, SqliteConnection};
     use tokio::sync::oneshot;
 
     use super::*;
@@ -204,14 +205,13 @@ mod tests {
         assert!(matches!(error, StoreError::Schema { .. }), "{error:?}");
     }
 
-    /// A database as it was before a migration.
-    async fn before(path: &Path, version: i64) -> SqlitePool {
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
-        let options = options.create_if_missing(true).foreign_keys(false);
-        let pool = SqlitePool::connect_with(options).await.unwrap();
+    /// A database as it was before a migration, with rows that need no others.
+    async fn before(path: &Path, version: i64) -> SqliteConnection {
+        let mut db = edgewright_sqlite::connect(path).await.unwrap();
+        sqlx::query("PRAGMA foreign_keys = off").execute(&mut db).await.unwrap();
         let older = MIGRATIONS.iter().filter(|migration| migration.version < version).cloned().collect();
-        sqlx::migrate::Migrator::with_migrations(older).run(&pool).await.unwrap();
-        pool
+        sqlx::migrate::Migrator::with_migrations(older).run(&mut db).await.unwrap();
+        db
     }
 
     #[tokio::test]
@@ -222,7 +222,7 @@ mod tests {
         let path = folder.path().join("control.db");
         let old = include_str!("../../model/tests/golden/verdict-0001.json");
         let external = old.replace("podman", "external").replace("\"container\"", "\"external\"");
-        let pool = before(&path, 70).await;
+        let mut db = before(&path, 70).await;
         for document in [old, &external] {
             let verdict: Verdict = serde_json::from_str(document).unwrap();
             sqlx::query(
@@ -233,11 +233,11 @@ mod tests {
             .bind(verdict.lane.name())
             .bind(verdict.check_set.to_string())
             .bind(document)
-            .execute(&pool)
+            .execute(&mut db)
             .await
             .unwrap();
         }
-        pool.close().await;
+        db.close().await.unwrap();
 
         let store = Store::open(&path).await.unwrap();
         let mut key = serde_json::from_str::<Verdict>(old).unwrap().key();
