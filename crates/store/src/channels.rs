@@ -163,12 +163,12 @@ impl Store {
     pub async fn move_channels(
         &self,
         source: SourceId,
-        moves: &[ChannelMove],
+        decided: &[ChannelMove],
         now: Timestamp,
     ) -> Result<Vec<ChannelName>, StoreError> {
         let mut write = self.write().await?;
         let mut moved = Vec::new();
-        for one in moves {
+        for one in decided {
             if move_channel(&mut write, source, one, now).await? {
                 moved.push(one.channel.clone());
             }
