@@ -4,6 +4,8 @@
 //! A route without a row cannot be written: [`crate::routes::Route::access`] is a field of every route, and
 //! [`RegistryOperation::access`] matches every operation.
 
+use std::fmt::Write as _;
+
 use edgewright_model::principal::PrincipalKind;
 
 use crate::routes::ROUTES;
@@ -121,7 +123,7 @@ impl Access {
     pub const SIGNED: Self = Self { hook: Rule::Allowed, ..Self::CLOSED };
 
     /// What a kind of principal may do.
-    pub const fn rule(&self, kind: PrincipalKind) -> Rule {
+    pub const fn rule(self, kind: PrincipalKind) -> Rule {
         match kind {
             PrincipalKind::Anonymous => self.anonymous,
             PrincipalKind::Operator => self.operator,
@@ -276,32 +278,28 @@ credentials that are right and not enough it is 403.
     text.push_str("\n## API, health, metrics, webhooks\n");
     header(&mut text);
     for route in ROUTES {
-        row(&mut text, route.method, route.path, None, &route.access);
+        row(&mut text, route.method, route.path, None, route.access);
     }
     text.push_str("\n## Registry\n\n");
     text.push_str("`{name}` is a repository and may contain `/`. Rows with a condition apply in addition.\n");
     header(&mut text);
     for route in REGISTRY_ROUTES {
-        row(&mut text, route.method, route.path, route.when, &route.operation.access());
+        row(&mut text, route.method, route.path, route.when, route.operation.access());
     }
     text
 }
 
 fn header(text: &mut String) {
-    text.push_str("\n| | |");
-    for kind in PrincipalKind::ALL {
-        text.push_str(&format!(" {kind} |"));
-    }
-    text.push_str(&format!("\n|---|---|{}\n", "---|".repeat(PrincipalKind::ALL.len())));
+    let kinds: Vec<&str> = PrincipalKind::ALL.map(PrincipalKind::name).into();
+    let rule = "---|".repeat(kinds.len());
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "\n| | | {} |\n|---|---|{rule}", kinds.join(" | "));
 }
 
-fn row(text: &mut String, method: Method, path: &str, when: Option<&str>, access: &Access) {
+fn row(text: &mut String, method: Method, path: &str, when: Option<&str>, access: Access) {
     let when = when.map_or_else(String::new, |when| format!(" {when}"));
-    text.push_str(&format!("| {} | `{path}`{when} |", method.name()));
-    for kind in PrincipalKind::ALL {
-        text.push_str(&format!(" {} |", access.rule(kind).text()));
-    }
-    text.push('\n');
+    let rules = PrincipalKind::ALL.map(|kind| access.rule(kind).text()).join(" | ");
+    let _ = writeln!(text, "| {} | `{path}`{when} | {rules} |", method.name());
 }
 
 #[cfg(test)]

@@ -113,7 +113,7 @@ fn method(route: &Route) -> String {
 }
 
 /// The alternatives of credentials; an empty one for none.
-fn security(access: &Access) -> Value {
+fn security(access: Access) -> Value {
     let mut alternatives = Vec::new();
     if access.hook == Rule::Allowed {
         alternatives.push(json!({ "signature": [] }));
@@ -170,7 +170,7 @@ fn operation(route: &Route) -> Value {
         "summary": route.about,
         "parameters": parameters,
         "responses": answers,
-        "security": security(&route.access),
+        "security": security(route.access),
         "x-access": access,
     });
     if let Some(name) = route.body {

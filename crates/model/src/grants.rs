@@ -132,7 +132,7 @@ pub fn packages(repository: &RepoName) -> Option<RepoName> {
 mod tests {
     use super::*;
 
-    fn task(base: serde_json::Value, steps: serde_json::Value) -> Task {
+    fn task(base: &serde_json::Value, steps: &serde_json::Value) -> Task {
         serde_json::from_value(serde_json::json!({
             "kind": "image", "node": "hmi/plant-a", "variant": "hmi/plant-a", "platform": "linux/amd64",
             "repository": "plants/hmi/plant-a", "base": base, "steps": steps,
@@ -141,7 +141,7 @@ mod tests {
         .unwrap()
     }
 
-    fn files(context: serde_json::Value) -> serde_json::Value {
+    fn files(context: &serde_json::Value) -> serde_json::Value {
         let action = serde_json::json!({"kind": "files", "entries": context, "delete": []});
         serde_json::json!({"key": Digest::of("key"), "title": "files", "action": action})
     }
@@ -155,7 +155,7 @@ mod tests {
         let (base, context) = (Digest::of("base"), Digest::of("context"));
         let blob = serde_json::json!({"kind": "blob", "repository": "plants/contexts", "digest": context, "size": 7});
         let from = serde_json::json!({"kind": "manifest", "repository": "plants/base", "digest": base});
-        let grants = Grants::of(&task(from, serde_json::json!([files(blob)])));
+        let grants = Grants::of(&task(&from, &serde_json::json!([files(&blob)])));
 
         let by_digest = |digest: &Digest| Reference::Digest(digest.clone());
         let manifests = [
@@ -197,7 +197,7 @@ mod tests {
     fn a_bootstrap_pushes_its_packages_and_pulls_the_kept_ones() {
         let archive = Digest::of("archive");
         let package = serde_json::json!({"name": "base-files", "version": "1", "architecture": "amd64"});
-        let step = |kept: serde_json::Value| {
+        let step = |kept: &serde_json::Value| {
             let action = serde_json::json!({
                 "kind": "bootstrap", "packages": [], "keys": {}, "kept": kept,
                 "step": {
@@ -207,7 +207,7 @@ mod tests {
             serde_json::json!([{"key": Digest::of("key"), "title": "bootstrap trixie", "action": action}])
         };
         let scratch = serde_json::json!({"kind": "scratch"});
-        let grants = Grants::of(&task(scratch.clone(), step(serde_json::Value::Null)));
+        let grants = Grants::of(&task(&scratch, &step(&serde_json::Value::Null)));
         assert!(grants.may_push_blob(&repo("plants/packages")));
         assert!(!grants.may_push_manifest(&repo("plants/packages")), "blobs only");
         assert_eq!(grants.may_pull_blob(&repo("plants/packages"), &archive), BlobGrant::No);
@@ -217,7 +217,7 @@ mod tests {
             "repository": "plants/packages", "sources": "deb …",
             "packages": [{"package": package, "digest": archive, "size": 7}],
         });
-        let grants = Grants::of(&task(scratch, step(kept)));
+        let grants = Grants::of(&task(&scratch, &step(&kept)));
         assert_eq!(grants.may_pull_blob(&repo("plants/packages"), &archive), BlobGrant::Yes);
     }
 
@@ -227,7 +227,7 @@ mod tests {
         let external = serde_json::json!({
             "kind": "external", "registry": "quay.io", "repository": "fedora/fedora-bootc", "digest": Digest::of("x"),
         });
-        let grants = Grants::of(&task(external, serde_json::json!([files(inline)])));
+        let grants = Grants::of(&task(&external, &serde_json::json!([files(&inline)])));
         let only_own = Grants { own: Some(repo("plants/hmi/plant-a")), ..Grants::default() };
         assert_eq!(grants, only_own);
     }

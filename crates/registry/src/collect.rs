@@ -56,7 +56,7 @@ impl Inner {
                 let reference = Reference::Tag(tag);
                 match self.resolver.resolve(&OWNER, &repository, Lookup::Manifest(&reference)).await {
                     Resolution::Reserved(Some(Target { repository, digest })) => {
-                        held.push((repository, digest))
+                        held.push((repository, digest));
                     }
                     Resolution::Reserved(None) | Resolution::Ordinary => {}
                     Resolution::Unavailable => return Err(RegistryError::ResolverUnavailable),

@@ -14,7 +14,7 @@
 //! The token that is handed out is the one that was presented: it is worth as much as that, and needs no key of ours.
 //! Clients that know their token send it at once, as `Bearer TOKEN` or as the password of `Basic` with any user.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use axum::http::{Extensions, HeaderMap, Uri, header};
 use base64::Engine as _;
@@ -131,7 +131,8 @@ pub(crate) fn challenge(
             action if action.is_read() => "pull",
             _ => "pull,push",
         };
-        challenge.push_str(&format!(",scope=\"repository:{repository}:{rights}\""));
+        // Writing to a string cannot fail.
+        let _ = write!(challenge, ",scope=\"repository:{repository}:{rights}\"");
     }
     challenge
 }

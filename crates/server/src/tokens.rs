@@ -13,7 +13,7 @@ use std::fs::{File, OpenOptions, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use edgewright_job::{JobCredential, JobCredentials};
 use edgewright_model::grants::Grants;
@@ -129,7 +129,10 @@ impl ProcessTokens {
 
 /// The tokens of the jobs that run now. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct JobTokens(Arc<Mutex<HashMap<AccessToken, (JobId, Arc<Grants>)>>>);
+pub struct JobTokens(Arc<Mutex<Issued>>);
+
+/// The job of each token, and what it may do.
+type Issued = HashMap<AccessToken, (JobId, Arc<Grants>)>;
 
 impl JobTokens {
     /// Issues a token that permits what a task needs, until the returned guard is dropped.
@@ -151,7 +154,7 @@ impl JobTokens {
         Some(Principal::Job { id: *id, grants: Arc::clone(grants) })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<AccessToken, (JobId, Arc<Grants>)>> {
+    fn lock(&self) -> MutexGuard<'_, Issued> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

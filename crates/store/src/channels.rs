@@ -167,10 +167,10 @@ impl Store {
     pub async fn move_channels(
         &self,
         source: SourceId,
-        moves: &[ChannelMove],
+        decided: &[ChannelMove],
         now: Timestamp,
     ) -> Result<Vec<ChannelName>, StoreError> {
-        let moves = moves.to_vec();
+        let moves = decided.to_vec();
         self.write(move |db| {
             Box::pin(async move {
                 let mut made = Vec::new();

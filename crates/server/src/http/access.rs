@@ -145,7 +145,7 @@ impl Gate {
             request.extensions_mut().insert(base);
             return Ok(request);
         }
-        let route = find(request.method(), matched.as_str()).map_err(Box::new)?;
+        let route = find(request.method(), matched.as_str())?;
         let caller = if route.access == Access::SIGNED {
             let (caller, unread) =
                 self.signed(request).await.map_err(|refusal| Box::new(refusal.into_response()))?;
@@ -257,7 +257,7 @@ fn is_registry(matched: &str) -> bool {
 }
 
 /// The row of a request; a response where there is none.
-fn find(method: &Method, matched: &str) -> Result<&'static Route, Response> {
+fn find(method: &Method, matched: &str) -> Result<&'static Route, Box<Response>> {
     let known = match *method {
         Method::GET | Method::HEAD => Some(access::Method::Get),
         Method::POST => Some(access::Method::Post),
@@ -275,9 +275,9 @@ fn find(method: &Method, matched: &str) -> Result<&'static Route, Response> {
         .map(access::Method::name)
         .collect();
     if allowed.is_empty() {
-        return Err(not_there().into_response());
+        return Err(Box::new(not_there().into_response()));
     }
-    Err(not_allowed(method, &allowed.join(", ")))
+    Err(Box::new(not_allowed(method, &allowed.join(", "))))
 }
 
 /// Names the principal in the request's span.
