@@ -67,7 +67,7 @@ impl OperationContext {
         match &decision {
             Ok(()) => tracing::debug!(principal = %self.actor, operation = operation.name(), "permitted"),
             Err(error) => {
-                tracing::warn!(principal = %self.actor, operation = operation.name(), "refused: {error}")
+                tracing::warn!(principal = %self.actor, operation = operation.name(), "refused: {error}");
             }
         }
         decision

@@ -36,6 +36,9 @@ use crate::retention::Retention;
 use crate::settings::{ControlSettings, SourceSettings};
 use crate::sources::{Queued, Sources, Watched};
 
+/// Where contexts are packed, below the data folder.
+const SCRATCH: &str = "work/packs";
+
 /// Control. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Control(pub(crate) Arc<Inner>);
@@ -88,104 +91,15 @@ impl Control {
     /// # Errors
     /// The database cannot be read or written.
     pub async fn new(settings: ControlSettings, parts: Parts) -> Result<Self, ControlError> {
-        let Parts { store, hosting, tags, executor, git, clock, tasks } = parts;
-        for run in store.open_runs().await? {
-            let reset = store.reset_interrupted(run.number).await?;
+        for run in parts.store.open_runs().await? {
+            let reset = parts.store.reset_interrupted(run.number).await?;
             tracing::info!(run.number = run.number.0, nodes = reset, "resuming run");
         }
-        tags.refresh(&store).await?;
-        let scratch = settings.data.join("work/packs");
-        empty(&scratch)
+        parts.tags.refresh(&parts.store).await?;
+        empty(&settings.data.join(SCRATCH))
             .await
             .map_err(|source| ControlError::File { operation: "make the folder for contexts", source })?;
-        let (shutdown, events) = (tasks.token().clone(), Events::default());
-        let runs_wake = Wake::default();
-        let parts = (store.clone(), clock.clone());
-        let cancellations = Cancellations::new(parts, shutdown.clone(), runs_wake.clone());
-        let parts = (store.clone(), git, clock.clone());
-        let sources =
-            Arc::new(Sources::new(settings.data.join("sources"), parts, shutdown.clone(), runs_wake.clone()));
-        let channels = Channels::new(store.clone(), clock.clone(), tags.clone(), Arc::clone(&sources));
-        let releases = Releases::new(
-            store.clone(),
-            hosting.clone(),
-            clock.clone(),
-            events.clone(),
-            tags.clone(),
-            channels.clone(),
-        );
-        let inventory = Inventory::new(store.clone(), clock.clone());
-        let pull_requests = PullRequests {
-            store: store.clone(),
-            hosting: hosting.clone(),
-            clock: clock.clone(),
-            tags,
-            sources: Arc::clone(&sources),
-            cancellations: cancellations.clone(),
-        };
-        let polling = Polling {
-            store: store.clone(),
-            clock: clock.clone(),
-            sources: Arc::clone(&sources),
-            inventory: inventory.clone(),
-            channels: channels.clone(),
-            pull_requests,
-        };
-        let retention = Retention {
-            data: settings.data.clone(),
-            keep: settings.keep.clone(),
-            store: store.clone(),
-            hosting: hosting.clone(),
-            clock: clock.clone(),
-            sources: Arc::clone(&sources),
-        };
-        let reconcilers = Reconcilers::new(tasks.clone(), clock.clone());
-        let notifier = Notifier::new(store.clone(), events.clone(), reconcilers.clone(), shutdown.clone());
-        let replicator = Replicator::new(
-            store.clone(),
-            hosting.clone(),
-            clock.clone(),
-            events.clone(),
-            Arc::clone(&sources),
-            reconcilers.clone(),
-        );
-        let logs = Logs::new(&settings.data);
-        let (within, lane_within) = (settings.job_within, settings.lane_within);
-        let jobs = Jobs {
-            store: store.clone(),
-            hosting,
-            executor,
-            clock,
-            events: events.clone(),
-            logs: logs.clone(),
-            settings: JobSettings { within, lane_within, scratch },
-        };
-        let parts = WorkParts {
-            jobs,
-            sources: Arc::clone(&sources),
-            inventory,
-            releases,
-            tasks,
-            cancellations: cancellations.clone(),
-            runs_wake,
-        };
-        let inner = Inner {
-            work: Work::new(&settings, parts),
-            logs,
-            settings,
-            store,
-            shutdown,
-            events,
-            cancellations,
-            sources,
-            reconcilers,
-            channels,
-            polling,
-            retention,
-            notifier,
-            replicator,
-        };
-        Ok(Self(Arc::new(inner)))
+        Ok(Self(Arc::new(compose(settings, parts))))
     }
 
     /// Starts the reconcilers: one for runs, one for each source, and those that look after the rest.
@@ -408,6 +322,118 @@ impl Control {
                 Err(ControlError::NoChannel { source_name: source.cloned(), channel: channel.clone() })
             }
         }
+    }
+}
+
+/// Puts the modules together: each gets its own few dependencies.
+fn compose(settings: ControlSettings, parts: Parts) -> Inner {
+    let Parts { store, hosting, tags, executor, git, clock, tasks } = parts;
+    let (shutdown, events, runs_wake) = (tasks.token().clone(), Events::default(), Wake::default());
+    let base = (store.clone(), clock.clone());
+    let cancellations = Cancellations::new(base, shutdown.clone(), runs_wake.clone());
+    let base = (store.clone(), git, clock.clone());
+    let folder = settings.data.join("sources");
+    let sources = Arc::new(Sources::new(folder, base, shutdown.clone(), runs_wake.clone()));
+    let channels = Channels::new(store.clone(), clock.clone(), tags.clone(), Arc::clone(&sources));
+    let named = (tags.clone(), channels.clone());
+    let releases = Releases::new(store.clone(), hosting.clone(), clock.clone(), events.clone(), named);
+    let reconcilers = Reconcilers::new(tasks.clone(), clock.clone());
+    let logs = Logs::new(&settings.data);
+    let outside = OutsideParts {
+        store: store.clone(),
+        hosting: hosting.clone(),
+        clock: clock.clone(),
+        tags,
+        sources: Arc::clone(&sources),
+        channels: channels.clone(),
+        cancellations: cancellations.clone(),
+    };
+    let polling = outside.polling();
+    let jobs = Jobs {
+        store: store.clone(),
+        hosting: hosting.clone(),
+        executor,
+        clock: clock.clone(),
+        events: events.clone(),
+        logs: logs.clone(),
+        settings: JobSettings {
+            within: settings.job_within,
+            lane_within: settings.lane_within,
+            scratch: settings.data.join(SCRATCH),
+        },
+    };
+    let parts = WorkParts {
+        jobs,
+        sources: Arc::clone(&sources),
+        inventory: polling.inventory.clone(),
+        releases,
+        tasks,
+        cancellations: cancellations.clone(),
+        runs_wake,
+    };
+    Inner {
+        retention: outside.retention(&settings),
+        notifier: Notifier::new(store.clone(), events.clone(), reconcilers.clone(), shutdown.clone()),
+        replicator: outside.replicator(events.clone(), reconcilers.clone()),
+        work: Work::new(&settings, parts),
+        logs,
+        settings,
+        store,
+        shutdown,
+        events,
+        cancellations,
+        sources,
+        reconcilers,
+        channels,
+        polling,
+    }
+}
+
+/// What the modules work with that deal with the world outside.
+struct OutsideParts {
+    store: Store,
+    hosting: Hosting,
+    clock: Clock,
+    tags: ChannelTags,
+    sources: Arc<Sources>,
+    channels: Channels,
+    cancellations: Cancellations,
+}
+
+impl OutsideParts {
+    fn polling(&self) -> Polling {
+        let pull_requests = PullRequests {
+            store: self.store.clone(),
+            hosting: self.hosting.clone(),
+            clock: self.clock.clone(),
+            tags: self.tags.clone(),
+            sources: Arc::clone(&self.sources),
+            cancellations: self.cancellations.clone(),
+        };
+        Polling {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            sources: Arc::clone(&self.sources),
+            inventory: Inventory::new(self.store.clone(), self.clock.clone()),
+            channels: self.channels.clone(),
+            pull_requests,
+        }
+    }
+
+    fn retention(&self, settings: &ControlSettings) -> Retention {
+        Retention {
+            data: settings.data.clone(),
+            keep: settings.keep.clone(),
+            store: self.store.clone(),
+            hosting: self.hosting.clone(),
+            clock: self.clock.clone(),
+            sources: Arc::clone(&self.sources),
+        }
+    }
+
+    fn replicator(&self, events: Events, reconcilers: Reconcilers) -> Replicator {
+        let (store, hosting) = (self.store.clone(), self.hosting.clone());
+        Replicator::new(store, hosting, self.clock.clone(), events, (Arc::clone(&self.sources), reconcilers))
     }
 }
 

@@ -38,7 +38,7 @@ async fn a_cancel_outlives_a_kill_right_after_it_and_no_job_starts_again() {
     world.executor.script("hmi/plant-a", [Behaviour::Hang]);
     let run = world.poll().await.unwrap();
     let control = world.control.clone();
-    let driving = tokio::spawn(async move { control.drive(run).await });
+    let driving = edgewright_process::OwnedTask::spawn(async move { control.drive(run).await });
     started(&world, "hmi/plant-a").await;
     // What `cancel` records before it returns. Nothing else of the process sees it: it is killed.
     let now = jiff::Timestamp::from_second(1_900_000_000).unwrap();
@@ -60,7 +60,7 @@ async fn a_run_that_is_to_be_cancelled_starts_no_job_and_releases_nothing_even_w
     world.executor.script("base", [Behaviour::Slow { ms: 50 }]);
     let run = world.poll().await.unwrap();
     let control = world.control.clone();
-    let driving = tokio::spawn(async move { control.drive(run).await });
+    let driving = edgewright_process::OwnedTask::spawn(async move { control.drive(run).await });
     started(&world, "base").await;
     // Recorded, and the process that drives it was never told.
     let now = jiff::Timestamp::from_second(1_900_000_000).unwrap();

@@ -97,6 +97,7 @@ async fn start(kind: SinkKind, token: &'static str, outages: u32) -> (Arc<Forge>
     let router = Router::new().route(path, post(take)).with_state(Arc::clone(&forge));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/api", listener.local_addr().unwrap());
+    #[expect(clippy::disallowed_methods, reason = "it ends with the runtime of its test")]
     tokio::spawn(async move { axum::serve(listener, router).await });
     (forge, url)
 }

@@ -1,7 +1,11 @@
 //! What default branches declare apart from images, and the channels that follow from it; jobs are simulated, everything else
 //! is real.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says what it saw"
+)]
 
 mod common;
 
@@ -36,12 +40,12 @@ impl World {
     }
 
     /// Starts a run whose job of plant-a hangs, and waits until it does.
-    async fn hang(&self) -> (RunNumber, tokio::task::JoinHandle<RunState>) {
+    async fn hang(&self) -> (RunNumber, edgewright_process::OwnedTask<RunState>) {
         let before = self.executor.ran().len();
         self.executor.script("hmi/plant-a", [Behaviour::Hang, Behaviour::Succeed]);
         let run = self.poll().await.unwrap();
         let control = self.control.clone();
-        let driving = tokio::spawn(async move { control.drive(run).await.unwrap() });
+        let driving = edgewright_process::OwnedTask::spawn(async move { control.drive(run).await.unwrap() });
         let started = async {
             while !self.orders(before).iter().any(|order| order.contains("hmi/plant-a")) {
                 tokio::time::sleep(Duration::from_millis(5)).await;

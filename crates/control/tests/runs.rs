@@ -173,7 +173,7 @@ async fn a_killed_server_goes_on_and_repeats_nothing_that_was_recorded() {
     world.executor.script("gateway/plant-b", [Behaviour::Hang, Behaviour::Succeed]);
     let run = world.poll().await.unwrap();
     let control = world.control.clone();
-    let driving = tokio::spawn(async move { control.drive(run).await });
+    let driving = edgewright_process::OwnedTask::spawn(async move { control.drive(run).await });
     let hung = async {
         while world.executor.ran().len() < FIRST.len() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -242,7 +242,7 @@ async fn a_cancelled_run_ends_and_the_next_one_uses_what_it_built() {
     world.executor.script("hmi/plant-a", [Behaviour::Hang, Behaviour::Succeed]);
     let run = world.poll().await.unwrap();
     let control = world.control.clone();
-    let driving = tokio::spawn(async move { control.drive(run).await });
+    let driving = edgewright_process::OwnedTask::spawn(async move { control.drive(run).await });
     let hung = async {
         while world.orders(0).len() < FIRST.len() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;

@@ -227,7 +227,7 @@ async fn a_node_waits_for_somebody_elses_verdict_over_a_restart() {
     let mut world = external("").await;
     let run = world.poll().await.unwrap();
     let control = world.control.clone();
-    let driving = tokio::spawn(async move { control.drive(run).await });
+    let driving = edgewright_process::OwnedTask::spawn(async move { control.drive(run).await });
     let waits = awaiting(&world, run).await;
     assert_eq!((waits.node.as_str(), waits.state), ("gateway/plant-a", NodeState::Waiting));
     let digest = waits.digest.unwrap();
@@ -238,7 +238,7 @@ async fn a_node_waits_for_somebody_elses_verdict_over_a_restart() {
     world.crash().await;
     let jobs = world.executor.ran().len();
     let control = world.control.clone();
-    let driving = tokio::spawn(async move { control.drive(run).await });
+    let driving = edgewright_process::OwnedTask::spawn(async move { control.drive(run).await });
     let posted: PostedVerdict = world.control.post_verdict(&OPERATOR, post(&digest, true)).await.unwrap();
     assert_eq!((posted.run, posted.awaited_by), (run, vec!["gateway/plant-a".to_owned()]));
     assert_eq!(driving.await.unwrap().unwrap(), RunState::Passed);
@@ -261,7 +261,7 @@ async fn a_posted_failure_is_the_images_and_names_who_said_so() {
     let world = external("").await;
     let run = world.poll().await.unwrap();
     let control = world.control.clone();
-    let driving = tokio::spawn(async move { control.drive(run).await });
+    let driving = edgewright_process::OwnedTask::spawn(async move { control.drive(run).await });
     let digest = awaiting(&world, run).await.digest.unwrap();
     world.control.post_verdict(&OPERATOR, post(&digest, false)).await.unwrap();
     assert_eq!(driving.await.unwrap().unwrap(), RunState::Failed);
@@ -294,7 +294,7 @@ async fn a_run_that_only_waits_makes_way_for_the_next() {
     let world = external("").await;
     let run = world.poll().await.unwrap();
     let control = world.control.clone();
-    let driving = tokio::spawn(async move { control.drive(run).await });
+    let driving = edgewright_process::OwnedTask::spawn(async move { control.drive(run).await });
     let digest = awaiting(&world, run).await.digest.unwrap();
     world.write("README.md", "hello");
     world.commit("words").await;
@@ -303,7 +303,7 @@ async fn a_run_that_only_waits_makes_way_for_the_next() {
     let given_up = node(&world, run, "gateway/plant-a").await;
     assert_eq!(given_up.state, NodeState::Cancelled);
     let control = world.control.clone();
-    let driving = tokio::spawn(async move { control.drive(next).await });
+    let driving = edgewright_process::OwnedTask::spawn(async move { control.drive(next).await });
     assert_eq!(awaiting(&world, next).await.digest.as_ref(), Some(&digest));
     world.control.post_verdict(&OPERATOR, post(&digest, true)).await.unwrap();
     assert_eq!(driving.await.unwrap().unwrap(), RunState::Passed);
@@ -363,7 +363,7 @@ async fn a_comparison_takes_a_slot_and_others_work_meanwhile() {
     world.executor.script("hmi/plant-a (last good)", [Behaviour::Hang]);
     let run = world.poll().await.unwrap();
     let control = world.control.clone();
-    let driving = tokio::spawn(async move { control.drive(run).await });
+    let driving = edgewright_process::OwnedTask::spawn(async move { control.drive(run).await });
     started(&world, "test hmi/plant-a (last good)").await;
     let compared = node(&world, run, "hmi/plant-a").await;
     assert_eq!(compared.state, NodeState::Waiting);
@@ -387,7 +387,7 @@ async fn a_killed_comparison_is_made_again_and_nothing_that_was_recorded() {
     world.executor.script("hmi/plant-a (last good)", [Behaviour::Hang, Behaviour::Succeed]);
     let run = world.poll().await.unwrap();
     let control = world.control.clone();
-    let driving = tokio::spawn(async move { control.drive(run).await });
+    let driving = edgewright_process::OwnedTask::spawn(async move { control.drive(run).await });
     started(&world, "test hmi/plant-a (last good)").await;
     driving.abort();
     drop(driving.await);

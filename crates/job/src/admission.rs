@@ -208,7 +208,8 @@ mod tests {
     #[test]
     fn the_forecast_counts_copies_of_the_build_and_the_image_that_lanes_unpack() {
         use StepKind::{Bootstrap, Containerfile, Files};
-        let cases: &[(&[StepKind], &[Lane], Option<u64>, u64)] = &[
+        type Case = (&'static [StepKind], &'static [Lane], Option<u64>, u64);
+        let cases: &[Case] = &[
             // A lock.
             (&[], &[], None, 0),
             (&[Bootstrap], &[], None, 1000),

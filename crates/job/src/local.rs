@@ -156,7 +156,7 @@ impl LocalExecutor {
             // The canonical path is what marks processes of this work folder.
             .env(
                 edgewright_lab::WORK_ENVIRONMENT,
-                settings.work.canonicalize().unwrap_or_else(|_| settings.work.clone()),
+                tokio::fs::canonicalize(&settings.work).await.unwrap_or_else(|_| settings.work.clone()),
             )
             .stdin_bytes_kept_open(line)
             .deadline(within.get() + OVERTIME)
@@ -180,7 +180,8 @@ impl LocalExecutor {
     /// A job that ended by itself has removed its folder; one that was killed has left more than that.
     async fn clear(&self, job: JobId) {
         let work = &self.settings.work;
-        if !work.join("jobs").join(job.to_string()).exists() {
+        let folder = work.join("jobs").join(job.to_string());
+        if !tokio::fs::try_exists(folder).await.unwrap_or(true) {
             return;
         }
         let conf = self.settings.environment.iter().find(|(name, _)| name == "CONTAINERS_CONF");

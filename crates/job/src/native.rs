@@ -5,9 +5,8 @@
 
 use edgewright_model::order::{JobOrder, JobRequest, StepAction, Task};
 use edgewright_model::outcome::{JobEvent, JobOutcome};
-use edgewright_process::CancellationToken;
+use edgewright_process::{CancellationToken, OwnedTask};
 use tokio::sync::mpsc;
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::ExecutorError;
 use crate::process::bounded;
@@ -32,11 +31,11 @@ pub(crate) async fn run(
     cancel: CancellationToken,
 ) -> Result<JobOutcome, ExecutorError> {
     let stop = cancel.child_token();
-    let job = tokio::spawn({
+    let job = OwnedTask::spawn({
         let cancel = cancel.clone();
         async move { bounded(order, &worker, &events, &stop, cancel.cancelled()).await }
     });
-    let outcome = AbortOnDropHandle::new(job).await.map_err(ExecutorError::Broke)?;
+    let outcome = job.await.map_err(ExecutorError::Broke)?;
     if cancel.is_cancelled() && outcome.failure.is_some() {
         return Err(ExecutorError::Cancelled);
     }

@@ -48,7 +48,7 @@ pub struct Reaped {
 /// Removes what killed jobs left behind in a work folder. Never fails: what stays is told.
 pub async fn reap(work: &Path, settings: &EngineSettings, processes: &ProcessContext) -> Reaped {
     let mut reaped = Reaped::default();
-    let Ok(work) = work.canonicalize() else { return reaped };
+    let Ok(work) = tokio::fs::canonicalize(work).await else { return reaped };
     kill_marked(&[work_mark(&work)], &mut reaped).await;
     kill_builds(&work.join("jobs"), &mut reaped).await;
     remove_containers(&work, None, settings, processes, &mut reaped).await;
@@ -67,7 +67,7 @@ pub async fn reap_job(
     processes: &ProcessContext,
 ) -> Reaped {
     let mut reaped = Reaped::default();
-    let Ok(work) = work.canonicalize() else { return reaped };
+    let Ok(work) = tokio::fs::canonicalize(work).await else { return reaped };
     let job_mark = format!("{JOB_ENVIRONMENT}={job}").into_bytes();
     kill_marked(&[work_mark(&work), job_mark], &mut reaped).await;
     remove_containers(&work, Some(job), settings, processes, &mut reaped).await;
@@ -143,7 +143,7 @@ async fn remove_containers(
     reaped: &mut Reaped,
 ) {
     let containers = work.join("containers");
-    if !containers.join("storage").is_dir() {
+    if !tokio::fs::try_exists(containers.join("storage")).await.unwrap_or(false) {
         return;
     }
     if job.is_none()
@@ -152,35 +152,10 @@ async fn remove_containers(
         reaped.problems.push(Chain(&error).to_string());
     }
     let conf = engine::written_settings(&containers, settings);
-    let tool = |program: &str| {
-        let arguments = match program {
-            "podman" => engine::podman_arguments(&containers),
-            _ => engine::storage_arguments(&containers).into(),
-        };
-        let command = Command::new(program).args(arguments);
-        let command = command.context(processes).deadline(COMMAND);
-        conf.iter().fold(command, |command, conf| command.env("CONTAINERS_CONF", conf))
-    };
-    let filter = match job {
-        Some(job) => format!("label={JOB_LABEL}={job}"),
-        None => format!("label={JOB_LABEL}"),
-    };
-    let listed =
-        tool("podman").args(["ps", "--all", "--quiet", "--no-trunc", "--filter", &filter]).run().await;
-    let mut ids: Vec<String> = match listed {
-        Ok(output) => output.text().lines().map(str::to_owned).collect(),
-        Err(CommandError::NotFound { .. }) => return,
-        Err(error) => {
-            reaped.problems.push(format!("containers cannot be listed: {}", Chain(&error)));
-            return;
-        }
-    };
-    let external = ["ps", "--all", "--external", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Status}}"];
-    if let Ok(output) = tool("podman").args(external).run().await {
-        ids.extend(orphans::unrecorded(&output.text(), job));
-    }
+    let tools = Tools { containers: &containers, conf: conf.as_deref(), processes };
+    let Some(ids) = marked_containers(&tools, job, reaped).await else { return };
     if !ids.is_empty() {
-        let remove = tool("podman").args(["rm", "--force", "--ignore", "--volumes", "--time", "0"]);
+        let remove = tools.podman().args(["rm", "--force", "--ignore", "--volumes", "--time", "0"]);
         match remove.args(&ids).run().await {
             Ok(_) => reaped.containers += ids.len(),
             Err(error) => reaped.problems.push(format!("containers cannot be removed: {}", Chain(&error))),
@@ -190,15 +165,68 @@ async fn remove_containers(
         remove_orphans(&work.join("jobs").join(job.to_string()), &BTreeSet::new(), processes, reaped).await;
         return;
     }
-    let known = tool("podman").args(["ps", "--all", "--quiet", "--no-trunc"]).run().await;
+    let known = tools.podman().args(["ps", "--all", "--quiet", "--no-trunc"]).run().await;
     if let Ok(known) = known {
         let known = known.text().lines().map(str::to_owned).collect();
         remove_orphans(work, &known, processes, reaped).await;
     }
-    // Working containers of builds have no labels; no build can be running now.
-    match tool("buildah").args(["containers", "--quiet"]).run().await {
+    remove_working_containers(&tools, reaped).await;
+}
+
+/// The programs that work on a container storage.
+struct Tools<'a> {
+    containers: &'a Path,
+    conf: Option<&'a Path>,
+    processes: &'a ProcessContext,
+}
+
+impl Tools<'_> {
+    fn podman(&self) -> Command {
+        self.command(Command::new("podman").args(engine::podman_arguments(self.containers)))
+    }
+
+    fn buildah(&self) -> Command {
+        self.command(Command::new("buildah").args(engine::storage_arguments(self.containers)))
+    }
+
+    fn command(&self, command: Command) -> Command {
+        let command = command.context(self.processes).deadline(COMMAND);
+        self.conf.iter().fold(command, |command, conf| command.env("CONTAINERS_CONF", conf))
+    }
+}
+
+/// The containers of a job, or of all; none where there is no podman, or it does not answer.
+async fn marked_containers(
+    tools: &Tools<'_>,
+    job: Option<&JobId>,
+    reaped: &mut Reaped,
+) -> Option<Vec<String>> {
+    let filter = match job {
+        Some(job) => format!("label={JOB_LABEL}={job}"),
+        None => format!("label={JOB_LABEL}"),
+    };
+    let listed =
+        tools.podman().args(["ps", "--all", "--quiet", "--no-trunc", "--filter", &filter]).run().await;
+    let mut ids: Vec<String> = match listed {
+        Ok(output) => output.text().lines().map(str::to_owned).collect(),
+        Err(CommandError::NotFound { .. }) => return None,
+        Err(error) => {
+            reaped.problems.push(format!("containers cannot be listed: {}", Chain(&error)));
+            return None;
+        }
+    };
+    let external = ["ps", "--all", "--external", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Status}}"];
+    if let Ok(output) = tools.podman().args(external).run().await {
+        ids.extend(orphans::unrecorded(&output.text(), job));
+    }
+    Some(ids)
+}
+
+/// Working containers of builds have no labels; no build can be running now.
+async fn remove_working_containers(tools: &Tools<'_>, reaped: &mut Reaped) {
+    match tools.buildah().args(["containers", "--quiet"]).run().await {
         Ok(output) if output.stdout.is_empty() => {}
-        Ok(output) => match tool("buildah").args(["rm", "--all"]).run().await {
+        Ok(output) => match tools.buildah().args(["rm", "--all"]).run().await {
             Ok(_) => reaped.containers += output.text().lines().count(),
             Err(error) => {
                 reaped.problems.push(format!("working containers cannot be removed: {}", Chain(&error)));
@@ -236,7 +264,7 @@ async fn remove_orphans(
 }
 
 async fn unmount_below(work: &Path, processes: &ProcessContext, reaped: &mut Reaped) {
-    let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let table = tokio::fs::read("/proc/self/mountinfo").await.unwrap_or_default();
     for point in mounts_below(&table, work) {
         let unmount = Command::new("umount").arg("--lazy").arg(&point).context(processes).deadline(COMMAND);
         match unmount.run().await {

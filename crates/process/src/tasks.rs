@@ -105,6 +105,16 @@ impl<T: Send + 'static> OwnedTask<T> {
         let handle = tokio::spawn(future);
         Self(AbortOnDropHandle::new(handle))
     }
+
+    /// Ends the task at its next `await`; awaiting it then waits until it is gone.
+    pub fn abort(&self) {
+        self.0.abort();
+    }
+
+    /// Whether the task has ended.
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
 }
 
 impl<T> Future for OwnedTask<T> {

@@ -167,14 +167,7 @@ impl Composition {
         let listener = TcpListener::bind(listen).await.map_err(listen_error)?;
         let local = listener.local_addr().map_err(listen_error)?;
         let io = |source| FolderError::Io { root: settings.data.clone(), source };
-        let secure = match &settings.tls {
-            Some(tls) => {
-                let certificate = Certificate::new(tls.read().map_err(SettingsError::from)?);
-                let listen_error = |source| StartError::Listen { address: tls.listen, source };
-                Some((TcpListener::bind(tls.listen).await.map_err(listen_error)?, certificate))
-            }
-            None => None,
-        };
+        let secure = secure_listener(settings).await?;
         let own = secure.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
         let address = settings.address.clone().unwrap_or_else(|| reachable(own.unwrap_or(local)).to_string());
         let registry_address = RegistryAddress { host: address.clone(), tls: settings.is_tls };
@@ -185,25 +178,12 @@ impl Composition {
         let store = Store::open(&folder.database()).await?;
         let tags = ChannelTags::default();
         let gate = Gate::new(live.clone(), &tokens, registry_address.clone());
-        let authorizer = Arc::new(RegistryGate(gate.clone()));
-        let registry =
-            Registry::open(RegistrySettings::new(folder.registry()), Arc::new(tags.clone()), authorizer)
-                .await?;
-        let access = RegistryAccess {
-            url: format!("http://{}", reachable(local)),
-            token: Some(tokens.system.reveal().to_owned()),
-        };
+        let ports = (Arc::new(tags.clone()), Arc::new(RegistryGate(gate.clone())));
+        let registry = Registry::open(RegistrySettings::new(folder.registry()), ports.0, ports.1).await?;
+        let access = own_access(local, &tokens);
         let hosting = Hosting::new(&access, Some(registry.clone()))?;
         let executor = executor(job_registry(settings, &access, &tokens));
         let git = Git::open(&folder.sources().join("home"), ProcessContext::new(tasks.token().clone()))?;
-        let mut control_settings = ControlSettings::new(settings.data.clone());
-        control_settings.watching = settings.watching.clone();
-        control_settings.keep = settings.keep.clone();
-        control_settings.job_within = settings.job_within.unwrap_or(control_settings.job_within);
-        control_settings.lane_within = settings.lane_within.unwrap_or(control_settings.lane_within);
-        control_settings.external_within =
-            settings.external_within.unwrap_or(control_settings.external_within);
-
         let serving = Serving { registry: registry_address.clone(), live: live.clone() };
         let lane_inputs = lane_inputs(|lane| executor.lane_profile(lane));
         let views = Views::new(store.for_api(), folder, clock.clone(), Some(serving), lane_inputs);
@@ -216,11 +196,8 @@ impl Composition {
             clock: clock.clone(),
             tasks: tasks.clone(),
         };
-        let control = Control::new(control_settings, parts).await?;
-        let mut sources = Vec::new();
-        for source in &settings.sources {
-            sources.push((source.clone(), control.add_source(source.clone()).await?));
-        }
+        let control = Control::new(control_settings(settings), parts).await?;
+        let sources = follow(&control, &settings.sources).await?;
         let ready = Arc::new(AtomicBool::new(false));
         let (settings, metrics) = (settings.clone(), Metrics::default());
         let composition = Self {
@@ -472,6 +449,43 @@ fn reachable(local: SocketAddr) -> SocketAddr {
         return SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), local.port());
     }
     local
+}
+
+/// The listener for TLS with its certificate, where the settings name one.
+async fn secure_listener(settings: &Settings) -> Result<Option<(TcpListener, Certificate)>, StartError> {
+    let Some(tls) = &settings.tls else { return Ok(None) };
+    let certificate = Certificate::new(tls.read().map_err(SettingsError::from)?);
+    let listen_error = |source| StartError::Listen { address: tls.listen, source };
+    let listener = TcpListener::bind(tls.listen).await.map_err(listen_error)?;
+    Ok(Some((listener, certificate)))
+}
+
+/// How control works, where the server's settings say.
+fn control_settings(settings: &Settings) -> ControlSettings {
+    let mut control = ControlSettings::new(settings.data.clone());
+    control.watching = settings.watching.clone();
+    control.keep = settings.keep.clone();
+    control.job_within = settings.job_within.unwrap_or(control.job_within);
+    control.lane_within = settings.lane_within.unwrap_or(control.lane_within);
+    control.external_within = settings.external_within.unwrap_or(control.external_within);
+    control
+}
+
+/// Control's own way to the registry.
+fn own_access(local: SocketAddr, tokens: &ProcessTokens) -> RegistryAccess {
+    let token = tokens.system.reveal().to_owned();
+    RegistryAccess { url: format!("http://{}", reachable(local)), token: Some(token) }
+}
+
+async fn follow(
+    control: &Control,
+    sources: &[SourceSettings],
+) -> Result<Vec<(SourceSettings, SourceId)>, ControlError> {
+    let mut followed = Vec::new();
+    for source in sources {
+        followed.push((source.clone(), control.add_source(source.clone()).await?));
+    }
+    Ok(followed)
 }
 
 /// The registry as jobs reach it, each with a token of its own.

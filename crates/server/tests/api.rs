@@ -15,7 +15,7 @@ use edgewright_model::run::{NodeState, RunNumber, RunState, Trigger};
 use edgewright_process::Clock;
 use edgewright_server::{Composition, DataFolder, Options, ProcessTokens, SourceSettings};
 use edgewright_store::Store;
-use edgewright_store::nodes::{NodeRow, PathStep};
+use edgewright_store::nodes::{FixedPlan, NodeRow, PathStep};
 use edgewright_store::sources::NewRun;
 
 struct World {
@@ -93,7 +93,16 @@ impl World {
         self.store.move_run(run, RunState::Queued, RunState::Preparing, now).await.unwrap();
         let nodes = vec![node(NodeState::Waiting, None)];
         self.store
-            .fix_plan(run, &std::collections::BTreeMap::new(), "builds 1 of 1", nodes, &[], now)
+            .fix_plan(
+                run,
+                FixedPlan {
+                    locks: &std::collections::BTreeMap::new(),
+                    summary: "builds 1 of 1",
+                    nodes,
+                    heads: &[],
+                },
+                now,
+            )
             .await
             .unwrap();
         let platform = "linux/amd64".parse().unwrap();
@@ -144,7 +153,7 @@ async fn a_log_is_followed_until_its_node_is_over() {
     let change = edgewright_store::nodes::NodeChange::default();
     let (from, to) = (NodeState::Running, NodeState::Failed);
     let now = Clock::system().now();
-    world.store.move_node(run, ("hmi/plant-a", &platform), from, to, change, now).await.unwrap();
+    world.store.move_node(run, ("hmi/plant-a", &platform), (from, to), change, now).await.unwrap();
     assert_eq!(log.next().await.unwrap(), None);
 
     let mut whole = world.client.log(run, "hmi/plant-a", false, 0).await.unwrap();
@@ -278,6 +287,7 @@ async fn a_sink_is_told_again_until_it_takes_an_event_and_settings_change_while_
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = axum::Router::new().route("/", axum::routing::post(take));
+    #[expect(clippy::disallowed_methods, reason = "it ends with the runtime of its test")]
     tokio::spawn(async move { axum::serve(listener, router).await });
 
     let secret = world.data.root().join("hook");

@@ -171,18 +171,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Vec<ChannelName>, StoreError> {
         let moves = decided.to_vec();
-        self.write(move |db| {
-            Box::pin(async move {
-                let mut made = Vec::new();
-                for one in moves {
-                    if move_channel(db, source, &one, now).await? {
-                        made.push(one.channel);
-                    }
-                }
-                Ok(made)
-            })
-        })
-        .await
+        self.write(move |db| Box::pin(make_moves(db, source, moves, now))).await
     }
 
     /// Changes a channel as an operator asks, with the row of the audit trail. Its next move follows from the change.
@@ -222,6 +211,21 @@ impl Store {
         })
         .await
     }
+}
+
+async fn make_moves(
+    db: &mut SqliteConnection,
+    source: SourceId,
+    moves: Vec<ChannelMove>,
+    now: Timestamp,
+) -> Result<Vec<ChannelName>, StoreError> {
+    let mut made = Vec::new();
+    for one in moves {
+        if move_channel(db, source, &one, now).await? {
+            made.push(one.channel);
+        }
+    }
+    Ok(made)
 }
 
 /// Makes a move, where the channel is still at the generation that it was decided at.

@@ -103,18 +103,28 @@ pub struct NodeChange<'a> {
     pub notes: Option<&'a [Note]>,
 }
 
+/// A plan that a run is to carry out.
+#[derive(Debug)]
+pub struct FixedPlan<'a> {
+    /// The locks that it was made with: overlay numbers, none for committed ones.
+    pub locks: &'a BTreeMap<ImageName, Option<u32>>,
+    /// One line that sums it up.
+    pub summary: &'a str,
+    /// Its nodes.
+    pub nodes: Vec<NodeRow>,
+    /// Where the branch's variants stood for it.
+    pub heads: &'a [Head],
+}
+
 impl Store {
-    /// Fixes a run's plan: its nodes, the locks it was made with, one line that sums it up; the run starts running. `heads` is
-    /// where the branch's variants stood for the plan. Gives the nodes that stand as they stood.
+    /// Fixes a run's plan, and the run starts running. Gives the nodes that stand as they stood.
     pub async fn fix_plan(
         &self,
         number: RunNumber,
-        locks: &BTreeMap<ImageName, Option<u32>>,
-        summary: &str,
-        nodes: Vec<NodeRow>,
-        heads: &[Head],
+        plan: FixedPlan<'_>,
         now: Timestamp,
     ) -> Result<Vec<NodeRow>, StoreError> {
+        let FixedPlan { locks, summary, nodes, heads } = plan;
         let fixed = sqlx::query(
             "UPDATE runs SET state = ?, generation = generation + 1, locks = ?, summary = ?
              WHERE number = ? AND state = ? AND cancel_requested_at IS NULL",
@@ -240,12 +250,11 @@ impl Store {
         &self,
         number: RunNumber,
         key: (&str, &Platform),
-        from: NodeState,
-        to: NodeState,
+        states: (NodeState, NodeState),
         change: NodeChange<'_>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let moved = move_node(number, key, (from, to), change, now)?;
+        let moved = move_node(number, key, states, change, now)?;
         self.write(move |db| Box::pin(moved.run(db))).await
     }
 

@@ -13,7 +13,7 @@ use edgewright_model::run::{EntryOrigin, NodeState, RunNumber, RunState, Trigger
 use edgewright_model::spec::{ChannelSpec, Follows};
 use edgewright_store::audit::NewAuditEntry;
 use edgewright_store::inventory::Declaration;
-use edgewright_store::nodes::{NodeChange, NodeRow};
+use edgewright_store::nodes::{FixedPlan, NodeChange, NodeRow};
 use edgewright_store::releases::{EntryRow, NewRelease};
 use edgewright_store::results::NodeResult;
 use edgewright_store::sources::{NewRun, SourceId};
@@ -116,8 +116,8 @@ impl World {
         self.store.move_run(run, RunState::Queued, RunState::Preparing, NOW).await.unwrap();
         let heads = self.store.heads(self.source, "main").await.unwrap();
         let summary = "builds 1 of 1 variant";
-        let settled =
-            self.store.fix_plan(run, &BTreeMap::new(), summary, nodes.to_vec(), &heads, NOW).await.unwrap();
+        let plan = FixedPlan { locks: &BTreeMap::new(), summary, nodes: nodes.to_vec(), heads: &heads };
+        let settled = self.store.fix_plan(run, plan, NOW).await.unwrap();
         assert_eq!(self.store.standing(run).await.unwrap(), settled);
         run
     }
@@ -269,7 +269,7 @@ async fn what_stands_as_it_stood_is_written_once_and_variants_stand_where_they_b
     let other = Digest::of("other");
     let change = NodeChange { digest: Some(&other), ..NodeChange::default() };
     let moved = (names[1], &platform());
-    world.store.move_node(fifth, moved, NodeState::Running, NodeState::Passed, change, NOW).await.unwrap();
+    world.store.move_node(fifth, moved, (NodeState::Running, NodeState::Passed), change, NOW).await.unwrap();
     let heads = world.store.heads(world.source, "main").await.unwrap();
     let stand: Vec<_> = heads.iter().map(|head| (&head.digest, head.retired_at)).collect();
     assert_eq!(stand, [(&digest, None), (&other, None)]);

@@ -19,7 +19,7 @@ impl Reconciler for Scripted {
     }
 
     fn period(&self) -> Duration {
-        Duration::from_secs(60)
+        Duration::from_mins(1)
     }
 
     fn backoff(&self) -> Backoff {

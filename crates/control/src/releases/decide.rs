@@ -179,7 +179,7 @@ fn after_channel(
 
 /// How long a channel waits.
 fn age(channel: &ChannelRow) -> jiff::SignedDuration {
-    let after = channel.spec.after.map(|after| after.get()).unwrap_or_default();
+    let after = channel.spec.after.map(edgewright_model::duration::Span::get).unwrap_or_default();
     after.try_into().unwrap_or(jiff::SignedDuration::MAX)
 }
 

@@ -39,8 +39,7 @@ impl Releases {
         hosting: Hosting,
         clock: Clock,
         events: Events,
-        tags: ChannelTags,
-        channels: Channels,
+        (tags, channels): (ChannelTags, Channels),
     ) -> Self {
         Self { store, hosting, clock, events, tags, channels, read: Arc::default() }
     }

@@ -16,7 +16,7 @@ use edgewright_plan::graph::Node;
 use edgewright_plan::{Graph, Locks as Chosen, Plan, graph, lock_request, plan};
 use edgewright_process::Clock;
 use edgewright_store::Store;
-use edgewright_store::nodes::NodeRow;
+use edgewright_store::nodes::{FixedPlan, NodeRow};
 use edgewright_store::standing::Head;
 
 use super::PlannedGraphs;
@@ -248,7 +248,8 @@ impl Planner {
         let others = prepared.plan.nodes.values().filter(|node| !node.action.is_work());
         let rows: Vec<NodeRow> = jobs.iter().copied().chain(others).map(|node| row(prepared, node)).collect();
         let summary = prepared.plan.summary().to_string();
-        let unchanged = self.store.fix_plan(run, &locks, &summary, rows, heads, self.clock.now()).await?;
+        let plan = FixedPlan { locks: &locks, summary: &summary, nodes: rows, heads };
+        let unchanged = self.store.fix_plan(run, plan, self.clock.now()).await?;
         self.events.send(run, RunEventKind::Planned { summary, jobs: jobs.len() });
         self.events.send(run, RunEventKind::State(RunState::Running));
         Ok(unchanged)

@@ -28,15 +28,7 @@ impl Reconciler for Runs {
         async {
             let mut done = Vec::new();
             for run in self.0.store.open_runs().await? {
-                if self.begin(&run) {
-                    done.push(format!("started run {}", run.number));
-                    let (runs, name) = (self.clone(), format!("run {}", run.number));
-                    self.0.tasks.spawn(name, async move { runs.drive_in_turn(run).await });
-                } else if run.state == RunState::Queued && run.cancel_requested_at.is_some() {
-                    // It need not wait for its turn.
-                    self.end(&run, RunState::Cancelled, "cancelled").await?;
-                    done.push(format!("cancelled run {}", run.number));
-                }
+                done.extend(self.look_after(run).await?);
             }
             Ok(if done.is_empty() { Outcome::idle() } else { Outcome::done(done.join(", ")) })
         }
@@ -45,6 +37,21 @@ impl Reconciler for Runs {
 }
 
 impl Runs {
+    /// Drives an open run, or ends it where that was requested before its turn. Gives what was done, for people.
+    async fn look_after(&self, run: RunRow) -> Result<Option<String>, ControlError> {
+        let number = run.number;
+        if self.begin(&run) {
+            let runs = self.clone();
+            self.0.tasks.spawn(format!("run {number}"), async move { runs.drive_in_turn(run).await });
+            return Ok(Some(format!("started run {number}")));
+        }
+        if run.state == RunState::Queued && run.cancel_requested_at.is_some() {
+            self.end(&run, RunState::Cancelled, "cancelled").await?;
+            return Ok(Some(format!("cancelled run {number}")));
+        }
+        Ok(None)
+    }
+
     /// Whether the caller may drive a run: one of each source at a time, and only of configured ones.
     fn begin(&self, run: &RunRow) -> bool {
         self.0.sources.get(run.source).is_some() && self.0.state().driving.insert(run.source)

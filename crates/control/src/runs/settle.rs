@@ -110,7 +110,7 @@ impl Engine {
             self.store.record(result, now).await?;
         } else {
             let key = (name.as_str(), &node.id.platform);
-            self.store.move_node(run, key, NodeState::Waiting, state, change, now).await?;
+            self.store.move_node(run, key, (NodeState::Waiting, state), change, now).await?;
         }
         self.tell(scope, &node.id, state, failure);
         Ok(())

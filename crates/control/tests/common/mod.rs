@@ -85,6 +85,7 @@ impl World {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let router = registry.router();
+        #[expect(clippy::disallowed_methods, reason = "it ends with the runtime of its test")]
         tokio::spawn(async move { axum::serve(listener, router).await });
         // Jobs have no token: only control publishes verdicts.
         let executor = SimulatedExecutor::new().pushing(JobRegistry::anonymous(&url));
@@ -172,6 +173,7 @@ impl World {
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "the parts of a world, which tests open again and again")]
 async fn open(
     folder: &Path,
     executor: &SimulatedExecutor,

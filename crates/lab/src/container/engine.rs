@@ -67,12 +67,12 @@ impl Engine {
         settings: &EngineSettings,
         processes: &ProcessContext,
     ) -> Result<Self, LabError> {
-        let work = work.canonicalize().map_err(LabError::io("find", work))?;
+        let work = tokio::fs::canonicalize(work).await.map_err(LabError::io("find", work))?;
         if work.to_string_lossy().contains([',', ':', '\n']) {
             return Err(LabError::UnfitFolder(work));
         }
         let folder = work.join("containers");
-        fs::create_dir_all(&folder).map_err(LabError::io("create", &folder))?;
+        tokio::fs::create_dir_all(&folder).await.map_err(LabError::io("create", &folder))?;
         let boot = forget_earlier_boots(&folder)?;
         let version =
             Command::new("podman").arg("--version").context(processes).deadline(QUESTION).run().await;
@@ -95,7 +95,8 @@ impl Engine {
         processes: &ProcessContext,
     ) -> Result<(), LabError> {
         let memory = self.folder.join("engine.json");
-        let found = fs::read(&memory).ok().and_then(|json| serde_json::from_slice::<Found>(&json).ok());
+        let found = tokio::fs::read(&memory).await.ok();
+        let found = found.and_then(|json| serde_json::from_slice::<Found>(&json).ok());
         if let Some(found) = found.filter(|found| {
             (found.version, found.podman.as_str(), found.boot.as_str())
                 == (FOUND_VERSION, &self.version, boot)
@@ -109,15 +110,16 @@ impl Engine {
         let trial =
             tempfile::tempdir_in(&self.folder).map_err(LabError::io("create a folder in", &self.folder))?;
         let rootfs = trial.path().join("rootfs");
-        fs::create_dir(&rootfs).map_err(LabError::io("create", &rootfs))?;
-        fs::copy(&runner.path, rootfs.join(PROGRAM)).map_err(LabError::io("copy", &runner.path))?;
-        let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+        tokio::fs::create_dir(&rootfs).await.map_err(LabError::io("create", &rootfs))?;
+        let copied = tokio::fs::copy(&runner.path, rootfs.join(PROGRAM)).await;
+        copied.map_err(LabError::io("copy", &runner.path))?;
+        let limits = tokio::fs::read_to_string("/proc/self/limits").await.unwrap_or_default();
         let mut tried = Vec::new();
         for candidate in CANDIDATES {
             let text = candidate.containers_conf(&limits);
             let conf = trial.path().join("containers.conf");
             if let Some(text) = &text {
-                fs::write(&conf, text).map_err(LabError::io("write", &conf))?;
+                tokio::fs::write(&conf, text).await.map_err(LabError::io("write", &conf))?;
             }
             self.containers_conf = text.is_some().then_some(conf);
             match self.probe(&rootfs, processes).await {

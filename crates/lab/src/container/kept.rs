@@ -61,7 +61,7 @@ pub struct Entry {
 /// podman is missing or does not answer.
 pub async fn list(work: &Path, settings: &EngineSettings) -> Result<Vec<Kept>, LabError> {
     let containers = work.join("containers");
-    if !containers.join("storage").is_dir() {
+    if !tokio::fs::try_exists(containers.join("storage")).await.unwrap_or(false) {
         return Ok(Vec::new());
     }
     let filter = format!("label={LABEL}");

@@ -94,7 +94,7 @@ impl Engine {
     }
 
     async fn remove(&self, note: &Path, processes: &ProcessContext) -> Result<bool, LabError> {
-        let image = match fs::read_to_string(note) {
+        let image = match tokio::fs::read_to_string(note).await {
             Ok(image) => image,
             // Another job was faster.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
@@ -102,7 +102,7 @@ impl Engine {
         };
         let gone = self.podman(processes).args(["rmi", "--ignore", &image]).deadline(REMOVAL);
         match gone.run().await {
-            Ok(_) => match fs::remove_file(note) {
+            Ok(_) => match tokio::fs::remove_file(note).await {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     Err(LabError::io("remove", note)(error))
                 }

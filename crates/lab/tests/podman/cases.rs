@@ -234,7 +234,7 @@ async fn leftovers_are_reaped(world: Arc<World>) {
     let mount = Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&mounted);
     mount.run().await.expect("root may mount");
     let stray = marked.clone();
-    let sleeper = tokio::spawn(async move {
+    let sleeper = edgewright_process::OwnedTask::spawn(async move {
         let sleep = Command::new("sleep").arg("600").context(&stray).deadline(Duration::from_mins(10));
         sleep.run_status().await.expect("it was started")
     });

@@ -61,6 +61,7 @@ fn trials(runtime: &Arc<tokio::runtime::Runtime>, world: Option<&Arc<World>>) ->
         let (runtime, world) = (Arc::clone(runtime), world.map(Arc::clone));
         Trial::test(name, move || {
             let world = world.ok_or("the world is not made for a list")?;
+            #[expect(clippy::disallowed_methods, reason = "it ends with the runtime of its test")]
             let case = runtime.spawn(async move { case(world).await });
             runtime.block_on(case).map_err(|error| Failed::from(error.to_string()))
         })

@@ -45,6 +45,7 @@ pub(crate) async fn serve(contents: Contents) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("it is bound"));
     let router = Router::new().fallback(answer).with_state(contents);
+    #[expect(clippy::disallowed_methods, reason = "it ends with the runtime of its test")]
     tokio::spawn(async move { axum::serve(listener, router).await });
     url
 }

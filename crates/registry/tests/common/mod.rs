@@ -49,6 +49,7 @@ impl Server {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = registry.router();
+        #[expect(clippy::disallowed_methods, reason = "it ends with the runtime of its test")]
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { registry, address, client: Client::new(), task }
     }

@@ -134,8 +134,7 @@ impl Replicator {
         hosting: Hosting,
         clock: Clock,
         events: Events,
-        sources: Arc<Sources>,
-        reconcilers: Reconcilers,
+        (sources, reconcilers): (Arc<Sources>, Reconcilers),
     ) -> Self {
         Self { store, hosting, clock, events, sources, reconcilers, current: Arc::default() }
     }
@@ -210,7 +209,7 @@ impl Replicator {
         client: &Client,
         failed: &mut BTreeMap<(SourceId, ChannelName), Failed>,
     ) -> Result<usize, ControlError> {
-        let mut copied = 0;
+        let mut done = 0;
         let held = self.held(target).await?;
         let copies = self.store.copies().await?;
         for channel in &held {
@@ -233,7 +232,7 @@ impl Replicator {
             match self.copy(target, client, &held, channel, &marks).await {
                 Ok(()) => {
                     self.store.note_copied(&key, newest, self.clock.now()).await?;
-                    copied += 1;
+                    done += 1;
                     tracing::info!(
                         target.name = target.name,
                         channel.name = %key.channel,
@@ -259,7 +258,7 @@ impl Replicator {
                 }
             }
         }
-        Ok(copied)
+        Ok(done)
     }
 
     fn is_done(&self, target: &Target, row: &CopyRow, newest: i64) -> bool {

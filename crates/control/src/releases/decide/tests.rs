@@ -67,9 +67,9 @@ fn decided(
     moved: &[(&str, u32, i64)],
     hour: i64,
 ) -> (Vec<String>, Option<i64>) {
-    let (releases, moves) = (releases(made), moves(moved));
+    let (releases, history) = (releases(made), moves(moved));
     let facts =
-        Facts { channels, releases: &releases, moves: &moves, default_branch: Some("main"), now: at(hour) };
+        Facts { channels, releases: &releases, moves: &history, default_branch: Some("main"), now: at(hour) };
     let decision = decide(&facts);
     let words = decision.moves.iter().map(|one| format!("{} → {}", one.channel, one.release.0)).collect();
     (words, decision.next.map(|next| (next.as_second() - at(0).as_second()) / HOUR))
@@ -159,8 +159,8 @@ fn a_channel_takes_what_another_has_held_for_long_enough() {
         (Some(1), 27, vec!["prod → 3"], None),
         (Some(3), 99, vec![], None),
     ] {
-        let (moves, due) = decided(&channels(held), &made, &moved, hour);
-        assert_eq!((moves.iter().map(String::as_str).collect::<Vec<_>>(), due), (expected, next), "{hour}");
+        let (takes, due) = decided(&channels(held), &made, &moved, hour);
+        assert_eq!((takes.iter().map(String::as_str).collect::<Vec<_>>(), due), (expected, next), "{hour}");
     }
 }
 
@@ -205,11 +205,11 @@ prop_compose! {
         channels in prop::collection::vec((0..6_usize, prop::option::of(0..20_u64), prop::option::of(1..8_u32), any::<bool>()), 1..6),
         moved in prop::collection::vec((0..6_usize, 1..8_u32), 0..12),
         hour in 0..60_i64,
-    ) -> (Vec<ChannelRow>, Vec<ReleaseStamp>, Vec<ChannelMoveRow>, i64) {
+    ) -> World {
         let names = ["main", "develop", "other"];
         let made: Vec<(&str, i64)> = branches.iter().zip(0..).map(|(branch, hour)| (names[*branch], hour)).collect();
         let last = u32::try_from(made.len()).unwrap();
-        let row = |(index, (follows, wait, completed, is_held)): (usize, &(usize, Option<u64>, Option<u32>, bool))| {
+        let row = |(index, (follows, wait, completed, is_held)): (usize, &Drawn)| {
             // Only an earlier one can be followed: no circles.
             let follows = match follows {
                 0 => Follows::DefaultBranch,
@@ -230,6 +230,11 @@ prop_compose! {
         (channels, releases(&made), moves(&moved), hour)
     }
 }
+
+/// What a channel follows, how long it waits, what it holds, and whether it is held.
+type Drawn = (usize, Option<u64>, Option<u32>, bool);
+/// Channels, releases, moves, and the hour.
+type World = (Vec<ChannelRow>, Vec<ReleaseStamp>, Vec<ChannelMoveRow>, i64);
 
 /// The channels after the moves of a decision, and the moves with them.
 fn apply(

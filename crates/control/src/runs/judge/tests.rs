@@ -101,23 +101,23 @@ fn a_failure_wants_the_last_good_verdict_once_and_is_new_without_it() {
     let node = node(vec![lane(Lane::Container)]);
     let fails = || verdict("new", Lane::Container, Some(Image));
     let wanted = BTreeSet::from_iter(known([]).key(&Digest::of("good"), &node.lanes[0]));
-    let none = BTreeSet::new();
+    let nothing = BTreeSet::new();
     for (before, compared, expected) in [
-        (None, &none, Judgement::Compare(wanted.clone())),
+        (None, &nothing, Judgement::Compare(wanted.clone())),
         // It was run and found nothing: the failure counts as it is.
         (None, &wanted, Judgement::Failed(Image)),
         // A host that failed says nothing about the digest.
-        (Some(Some(Infrastructure)), &none, Judgement::Compare(wanted.clone())),
+        (Some(Some(Infrastructure)), &nothing, Judgement::Compare(wanted.clone())),
         (Some(Some(Infrastructure)), &wanted, Judgement::Failed(Image)),
-        (Some(None), &none, Judgement::Failed(Image)),
-        (Some(Some(Image)), &none, Judgement::Failed(Check)),
+        (Some(None), &nothing, Judgement::Failed(Image)),
+        (Some(Some(Image)), &nothing, Judgement::Failed(Check)),
     ] {
         let before = before.map(|failed| verdict("good", Lane::Container, failed));
         let judged = judge_new(&node, &known([fails()].into_iter().chain(before.clone())), compared);
         assert_eq!(judged.judgement(), expected, "{before:?} {compared:?}");
     }
     for kind in [Check, Infrastructure] {
-        let judged = judge_new(&node, &known([verdict("new", Lane::Container, Some(kind))]), &none);
+        let judged = judge_new(&node, &known([verdict("new", Lane::Container, Some(kind))]), &nothing);
         assert_eq!(judged.judgement(), Judgement::Failed(kind), "only failures of the image are compared");
     }
 }
@@ -125,19 +125,19 @@ fn a_failure_wants_the_last_good_verdict_once_and_is_new_without_it() {
 #[test]
 fn what_others_have_to_say_is_awaited_only_where_nothing_failed() {
     let node = node(vec![lane(Lane::Container), lane(Lane::External)]);
-    let none = BTreeSet::new();
+    let nothing = BTreeSet::new();
     let passed = verdict("new", Lane::Container, None);
     let within = SignedDuration::from_hours(1);
-    let judged = judge_new(&node, &known([passed.clone()]), &none);
+    let judged = judge_new(&node, &known([passed.clone()]), &nothing);
     assert_eq!(judged.judgement(), Judgement::Awaits { within });
-    let judged = judge_new(&node, &known([passed.clone(), verdict("new", Lane::External, None)]), &none);
+    let judged = judge_new(&node, &known([passed.clone(), verdict("new", Lane::External, None)]), &nothing);
     assert_eq!(judged.judgement(), Judgement::Passed);
     // No one but its owner can run the lane on the last good digest.
     let bad = verdict("new", Lane::External, Some(FailureKind::Image));
-    let judged = judge_new(&node, &known([passed, bad]), &none);
+    let judged = judge_new(&node, &known([passed, bad]), &nothing);
     assert_eq!(judged.judgement(), Judgement::Failed(FailureKind::Image));
     let broken = verdict("new", Lane::Container, Some(FailureKind::Check));
-    let judged = judge_new(&node, &known([broken]), &none);
+    let judged = judge_new(&node, &known([broken]), &nothing);
     assert_eq!((judged.judgement(), judged.awaits), (Judgement::Failed(FailureKind::Check), None));
 }
 

@@ -220,7 +220,7 @@ impl World {
 
     fn admit(&mut self, job: Job, choice: u8) -> Event {
         self.admitting -= 1;
-        if self.is_stopping && choice % 2 == 0 {
+        if self.is_stopping && choice.is_multiple_of(2) {
             return Event::Stopped(job);
         }
         let Job::Node(node) = &job else { return Event::Admitted(job) };

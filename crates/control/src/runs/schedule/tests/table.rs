@@ -129,7 +129,7 @@ fn end(end: &End) -> String {
 fn stage(stage: &Stage) -> String {
     match stage {
         Stage::Settling(of) => format!("settling {}", end(of)),
-        Stage::Ended(state) => format!("ended {state}"),
+        Stage::Ended(with) => format!("ended {with}"),
         other => format!("{other:?}").to_lowercase(),
     }
 }
