@@ -28,6 +28,7 @@ async fn other(world: &World) -> (String, Client) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let router = registry.router();
+    #[expect(clippy::disallowed_methods, reason = "it ends with the runtime of its test")]
     tokio::spawn(async move { axum::serve(listener, router).await });
     let client = Client::with_url(&url, Credentials::Bearer(TOKEN.to_owned())).unwrap();
     (url, client)

@@ -162,10 +162,7 @@ impl Composition {
         clock: Clock,
     ) -> Result<Self, StartError> {
         let folder = DataFolder::new(&settings.data);
-        let listen = settings.listen;
-        let listen_error = |source| StartError::Listen { address: listen, source };
-        let listener = TcpListener::bind(listen).await.map_err(listen_error)?;
-        let local = listener.local_addr().map_err(listen_error)?;
+        let (listener, local) = listener(settings.listen).await?;
         let io = |source| FolderError::Io { root: settings.data.clone(), source };
         let secure = secure_listener(settings).await?;
         let own = secure.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
@@ -178,8 +175,10 @@ impl Composition {
         let store = Store::open(&folder.database()).await?;
         let tags = ChannelTags::default();
         let gate = Gate::new(live.clone(), &tokens, registry_address.clone());
-        let ports = (Arc::new(tags.clone()), Arc::new(RegistryGate(gate.clone())));
-        let registry = Registry::open(RegistrySettings::new(folder.registry()), ports.0, ports.1).await?;
+        let registry_ports = (Arc::new(tags.clone()), Arc::new(RegistryGate(gate.clone())));
+        let registry =
+            Registry::open(RegistrySettings::new(folder.registry()), registry_ports.0, registry_ports.1)
+                .await?;
         let access = own_access(local, &tokens);
         let hosting = Hosting::new(&access, Some(registry.clone()))?;
         let executor = executor(job_registry(settings, &access, &tokens));
@@ -451,12 +450,19 @@ fn reachable(local: SocketAddr) -> SocketAddr {
     local
 }
 
+/// Listens, and says where.
+async fn listener(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let local = listener.local_addr().map_err(failed)?;
+    Ok((listener, local))
+}
+
 /// The listener for TLS with its certificate, where the settings name one.
 async fn secure_listener(settings: &Settings) -> Result<Option<(TcpListener, Certificate)>, StartError> {
     let Some(tls) = &settings.tls else { return Ok(None) };
     let certificate = Certificate::new(tls.read().map_err(SettingsError::from)?);
-    let listen_error = |source| StartError::Listen { address: tls.listen, source };
-    let listener = TcpListener::bind(tls.listen).await.map_err(listen_error)?;
+    let (listener, _) = listener(tls.listen).await?;
     Ok(Some((listener, certificate)))
 }
 

@@ -57,6 +57,8 @@ fn example(path: &str) -> String {
         ("{name}/update", "plants/update"),
         ("{node}", "hmi/plant-a"),
         ("{variant}", "hmi/plant-a"),
+        ("{site}", "plant-a"),
+        ("{channel}", "stable"),
         ("{name}", common::OWN),
         ("{reference}", &digest),
         ("{digest}", &digest),

@@ -353,9 +353,9 @@ pub const ROUTES: &[Route] = &[
     get(
         Operation::Site,
         "site",
-        "/api/v1/sites/{name}",
+        "/api/v1/sites/{site}",
         Content::Document("SiteView"),
-        &[in_path("name", "string", "the site's name"), ONE_SOURCE],
+        &[in_path("site", "string", "the site's name"), ONE_SOURCE],
         "One site with its slots.",
     ),
     get(
