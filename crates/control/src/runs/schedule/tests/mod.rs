@@ -1,3 +1,5 @@
+//! The schedule is tested by a table of every stage and event, and by properties of whole runs.
+
 mod properties;
 mod table;
 
