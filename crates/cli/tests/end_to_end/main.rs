@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where an assumption does not hold")]
 #![allow(clippy::print_stderr, reason = "what a failed test did")]
 
+mod channels;
 mod clients;
 mod commands;
 mod disks;

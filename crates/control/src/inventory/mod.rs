@@ -25,6 +25,8 @@ pub(crate) struct Inventory {
     clock: Clock,
     /// What was taken over last, so that a commit that declares the same costs one small write.
     last: Arc<Mutex<BTreeMap<SourceId, Arc<Declared>>>>,
+    /// The commit that could not be read last, so that it is not read again at every poll.
+    broken: Arc<Mutex<BTreeMap<SourceId, CommitId>>>,
 }
 
 /// What a definition declares apart from images.
@@ -50,12 +52,13 @@ pub(crate) enum Taken {
 
 impl Inventory {
     pub(crate) fn new(store: Store, clock: Clock) -> Self {
-        Self { store, clock, last: Arc::default() }
+        Self { store, clock, last: Arc::default(), broken: Arc::default() }
     }
 
-    /// Whether the inventory of a source is of this commit already, or the commit was refused.
+    /// Whether the inventory of a source is of this commit already, or the commit has errors that make it useless.
     pub(crate) async fn is_of(&self, source: SourceId, commit: &CommitId) -> Result<bool, ControlError> {
-        Ok(self.store.inventory_state(source).await?.commit.as_ref() == Some(commit))
+        let is_broken = self.broken().get(&source) == Some(commit);
+        Ok(is_broken || self.store.inventory_state(source).await?.commit.as_ref() == Some(commit))
     }
 
     /// Takes over what a commit of the default branch declares. `followed` are the sources that are configured.
@@ -71,6 +74,7 @@ impl Inventory {
     ) -> Result<Taken, ControlError> {
         let Some(definition) = definition else {
             self.store.note_inventory_error(source, "edgewright.yaml is missing or has errors").await?;
+            self.broken().insert(source, commit.clone());
             return Ok(Taken::Refused);
         };
         let declared = declared(definition);
@@ -133,6 +137,10 @@ impl Inventory {
             other.definition_name.as_ref() == Some(name) && other.id != source && followed.contains(&other.id)
         });
         Ok(other.map(|other| other.name))
+    }
+
+    fn broken(&self) -> std::sync::MutexGuard<'_, BTreeMap<SourceId, CommitId>> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn last(&self) -> std::sync::MutexGuard<'_, BTreeMap<SourceId, Arc<Declared>>> {

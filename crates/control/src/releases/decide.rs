@@ -129,7 +129,7 @@ fn of_branch(facts: &Facts<'_>, channel: &ChannelRow, branch: &str) -> Wanted {
     for release in facts.releases.iter().rev().filter(|it| it.branch == branch && it.number > channel.floor) {
         let ready = release.created_at.checked_add(age).unwrap_or(Timestamp::MAX);
         if ready > facts.now {
-            due = Some(ready);
+            due = earlier(due, ready);
             continue;
         }
         let is_back = channel.completed.is_some_and(|held| held > release.number);
@@ -165,7 +165,7 @@ fn after_channel(
     for moved in facts.moves.iter().rev().filter(is_held) {
         let ready = moved.at.checked_add(age).unwrap_or(Timestamp::MAX);
         if ready > facts.now {
-            due = Some(ready);
+            due = earlier(due, ready);
             continue;
         }
         let is_back = channel.completed.is_some_and(|held| held >= moved.release);
@@ -175,6 +175,11 @@ fn after_channel(
         return (taken, due);
     }
     (None, due)
+}
+
+/// The earlier of two times. A clock that was set may have written them in another order than that of the rows.
+fn earlier(due: Option<Timestamp>, other: Timestamp) -> Option<Timestamp> {
+    due.into_iter().chain([other]).min()
 }
 
 /// How long a channel waits.
