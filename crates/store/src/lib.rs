@@ -25,7 +25,7 @@
 //! A **read** uses `self.readers`, whose connections refuse to write. They belong to the side that reads: control's, or after
 //! [`Store::for_api`] the API's.
 //!
-//! ```ignore
+//! ```text
 //! pub async fn run_counts(&self) -> Result<Vec<(RunState, u64)>, StoreError> {
 //!     let rows = sqlx::query("SELECT state, count(*) AS runs FROM runs GROUP BY state")
 //!         .fetch_all(&self.readers)
@@ -39,7 +39,7 @@
 //! documents are packed by the caller, so that the writer only runs statements. One statement is `self.execute`, several
 //! that are all or nothing are `self.execute_all`, and what looks at a result before it goes on is `self.write`:
 //!
-//! ```ignore
+//! ```text
 //! pub async fn cancel_run(&self, number: RunNumber, entry: &NewAuditEntry, now: Timestamp) -> Result<(), StoreError> {
 //!     let cancel = sqlx::query("UPDATE runs SET state = 'cancelled' WHERE number = ? AND state = 'queued'").bind(number.0);
 //!     let audit = audit::insert(entry, now);
