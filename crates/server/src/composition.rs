@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use axum::http::header;
 use axum::serve::ListenerExt as _;
 use axum::{Extension, middleware};
 use edgewright_api::RegistryAddress;
@@ -29,6 +30,8 @@ use edgewright_store::{Store, StoreError};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::net::{TcpListener, TcpStream};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::trace::TraceLayer;
 
 use crate::folder::{DataFolder, FolderError, FolderLock, Holder};
@@ -369,7 +372,10 @@ impl Composition {
             .merge(counted)
             .layer(middleware::from_fn_with_state(enforcement, access::enforce))
             // What fails is logged where it is answered; that the server is not ready yet is no failure.
-            .layer(TraceLayer::new_for_http().on_failure(()));
+            .layer(TraceLayer::new_for_http().on_failure(()))
+            // A panic is a defect of one request: it is answered, and others go on.
+            .layer(CatchPanicLayer::custom(http::panicked))
+            .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION, header::COOKIE]));
         let (counting, events) = (self.metrics.clone(), self.control.events().subscribe());
         let stopping = self.tasks.token().clone();
         self.tasks.spawn("metrics", async move {

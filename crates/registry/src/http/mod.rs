@@ -17,6 +17,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use edgewright_model::principal::Principal;
 use serde_json::json;
+use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::credentials::{challenge, token_for};
 use crate::ports::{AccessRequest, Action, Decision};
@@ -37,14 +38,13 @@ pub(crate) fn router(inner: Arc<Inner>) -> Router {
         .route("/v2", any(handle))
         .route("/v2/", any(handle))
         .route("/v2/{*rest}", any(handle))
+        .layer(SetResponseHeaderLayer::overriding(API_VERSION, HeaderValue::from_static("registry/2.0")))
         .with_state(inner)
 }
 
 async fn handle(State(inner): State<Arc<Inner>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let mut answer = respond(&inner, &parts, body).await.unwrap_or_else(Refusal::into_response);
-    answer.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
-    answer
+    respond(&inner, &parts, body).await.unwrap_or_else(Refusal::into_response)
 }
 
 async fn respond(inner: &Arc<Inner>, parts: &Parts, body: Body) -> Answer {

@@ -134,6 +134,13 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// The answer to a request whose handler panicked. What the panic said may hold anything, and is in the log alone.
+pub(crate) fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    let message = "a defect of the server ended this request".to_owned();
+    let hint = Some("see the server's log at this time".to_owned());
+    Refusal::from(ApiError { code: ErrorClass::Bug, message, hint }).into_response()
+}
+
 impl From<ApiError> for Refusal {
     fn from(error: ApiError) -> Self {
         Self { error, status: None }
@@ -382,3 +389,20 @@ fn not_allowed(method: &Method, allowed: &str) -> Response {
 
 /// For those who write clients of their own.
 const SEE_ROUTES: &str = "`/api/v1/openapi.json` lists the operations";
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_answered_without_what_it_said() {
+        let response = panicked(Box::new("a token: ewop_1234"));
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = to_bytes(response.into_body(), 4096).await.unwrap();
+        let error: ApiError = serde_json::from_slice(&body).unwrap();
+        assert_eq!(error.code, ErrorClass::Bug);
+        assert!(!error.message.contains("ewop_"), "{}", error.message);
+    }
+}
