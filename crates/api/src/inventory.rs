@@ -93,7 +93,7 @@ pub enum ChannelPost {
     },
     /// It moves again.
     Resume,
-    /// It goes to a release and stays there.
+    /// It is set to one release and stays there.
     Pin {
         /// The release.
         #[schema(value_type = u32)]

@@ -94,7 +94,7 @@ pub enum ChannelChange {
     },
     /// It moves again.
     Resume,
-    /// It goes to a release and stays there.
+    /// It is set to one release and stays there.
     Pin(Pin),
     /// It follows again.
     Unpin,

@@ -216,7 +216,7 @@ fn note_commit(source: SourceId, commit: &CommitId, now: Timestamp) -> Statement
     .bind(source.0)
 }
 
-/// A source whose name another one had before takes it: the caller has made sure that nobody follows that one any more.
+/// A source whose name another one had before takes it: the caller has made sure that that one is followed no longer.
 fn take_name(source: SourceId, name: &SourceName) -> [Statement; 2] {
     let lose = sqlx::query("UPDATE sources SET definition_name = NULL WHERE definition_name = ? AND id <> ?");
     let take =

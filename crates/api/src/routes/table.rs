@@ -162,16 +162,9 @@ const fn post(
     about: &'static str,
 ) -> Route {
     Route {
-        operation,
-        id,
         method: Method::Post,
-        path,
-        matched: None,
-        about,
-        parameters,
-        body: None,
-        content,
         access: Access::OPERATE,
+        ..get(operation, id, path, content, parameters, about)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Polling: every so often, later after failures, at once when somebody says that there is something to see.
+//! Polling: every so often, later after failures, at once when a webhook or a person announces a change.
 //!
 //! ```text
 //!  remote ─look─▶ moved branches ─▶ the default branch's declarations ─▶ inventory ─▶ channels

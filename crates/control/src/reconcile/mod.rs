@@ -86,6 +86,15 @@ impl Outcome {
         Self { done: Some(what.into()), next: None }
     }
 
+    /// So many were done; with none, nothing was to be done. The verb is in the past, the noun in the singular.
+    pub fn counted(count: usize, verb: &str, noun: &str) -> Self {
+        match count {
+            0 => Self::idle(),
+            1 => Self::done(format!("{verb} 1 {noun}")),
+            _ => Self::done(format!("{verb} {count} {noun}s")),
+        }
+    }
+
     /// The next pass is due after this wait, if it is shorter than the period.
     #[must_use]
     pub fn then(self, next: Duration) -> Self {

@@ -21,7 +21,7 @@ impl Wake {
         self.0.notify.notify_one();
     }
 
-    /// Waits until somebody wakes; gives why. A wake-up that came during a pass counts.
+    /// Waits until it is woken; gives why. A wake-up that came during a pass counts.
     pub(super) async fn woken(&self) -> &'static str {
         loop {
             let cause = self.cause().take();

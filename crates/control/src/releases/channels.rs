@@ -230,11 +230,7 @@ impl Reconciler for Channels {
                 moved += advanced.moved.len();
                 next = next.into_iter().chain(advanced.next).min();
             }
-            let outcome = match moved {
-                0 => Outcome::idle(),
-                1 => Outcome::done("moved 1 channel"),
-                _ => Outcome::done(format!("moved {moved} channels")),
-            };
+            let outcome = Outcome::counted(moved, "moved", "channel");
             let wait = next.map(|at| at.duration_since(self.clock.now()).try_into().unwrap_or_default());
             Ok(wait.map_or(outcome.clone(), |wait| outcome.then(wait)))
         }

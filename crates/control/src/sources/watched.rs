@@ -23,7 +23,7 @@ pub struct Watched {
     pub(crate) wake: Wake,
     /// Ends its polling: the source was removed, or has other settings now.
     pub(crate) stop: CancellationToken,
-    /// Whether somebody said that there is something new.
+    /// Whether a change was announced.
     told: AtomicBool,
     /// The commit that was queued last, until its run takes it.
     kept: Mutex<Option<ReadCommit>>,
@@ -89,13 +89,13 @@ impl Watched {
         &self.mirror
     }
 
-    /// Polls it now: somebody said that there is something new. `cause` is shown in the status.
+    /// Polls it now: a change was announced. `cause` is shown in the status.
     pub(crate) fn tell(&self, cause: &'static str) {
         self.told.store(true, Ordering::Release);
         self.wake.wake(cause);
     }
 
-    /// Whether somebody said that there is something new since the last time that this was asked.
+    /// Whether a change was announced since the last time that this was asked.
     pub(crate) fn take_told(&self) -> bool {
         self.told.swap(false, Ordering::AcqRel)
     }

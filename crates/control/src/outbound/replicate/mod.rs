@@ -191,11 +191,7 @@ impl Reconciler for Delivery {
         async {
             let mut failed = self.failed.lock().await;
             let copied = self.replicator.look_after(&self.target, &self.client, &mut failed).await?;
-            Ok(match copied {
-                0 => Outcome::idle(),
-                1 => Outcome::done("copied 1 channel"),
-                _ => Outcome::done(format!("copied {copied} channels")),
-            })
+            Ok(Outcome::counted(copied, "copied", "channel"))
         }
         .boxed()
     }
