@@ -1,0 +1,68 @@
+//! Why a sandbox cannot be made.
+
+use std::io;
+use std::path::PathBuf;
+
+use edgewright_model::error::ErrorClass;
+use edgewright_process::CommandError;
+
+/// Why a sandbox or its tool image cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// A file of the tool image or of the sandbox cannot be read or written.
+    #[error("cannot {operation} {}", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no tool image yet.
+    #[error("no tool image in {}", path.display())]
+    NoTools {
+        /// The folder that should have it.
+        path: PathBuf,
+    },
+    /// The folder is no tool image.
+    #[error("invalid tool image {}: {reason}", path.display())]
+    InvalidTools {
+        /// The folder.
+        path: PathBuf,
+        /// What is missing or wrong.
+        reason: String,
+    },
+    /// mmdebstrap did not make the tool image.
+    #[error("cannot make the tool image: {0}")]
+    Make(#[source] CommandError),
+}
+
+impl SandboxError {
+    pub(crate) fn io(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { operation, path, source }
+    }
+
+    /// Whose fault it is.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::InvalidTools { .. } => ErrorClass::UserFault,
+            Self::Io { .. } | Self::NoTools { .. } | Self::Make(_) => ErrorClass::Unavailable,
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Io { .. } => "check the free space and the permissions of this folder".to_owned(),
+            Self::NoTools { .. } => "make it with `edgewright tools update`".to_owned(),
+            Self::InvalidTools { path, .. } => {
+                format!("remove {} and make it again with `edgewright tools update`", path.display())
+            }
+            Self::Make(CommandError::NotFound { .. }) => "install the package mmdebstrap".to_owned(),
+            Self::Make(_) => "check that the Debian mirror can be reached, then try again".to_owned(),
+        })
+    }
+}

@@ -1,0 +1,234 @@
+//! From a program and its needs to the command that starts it in a sandbox.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use edgewright_process::Command;
+
+use crate::cgroup::Cgroups;
+use crate::config::Config;
+use crate::{SandboxError, ToolImage};
+
+/// The first host ID of a sandbox: `/etc/subuid` of Debian begins there, too.
+pub const FIRST_ID: u32 = 100_000;
+/// How many IDs a sandbox has: those that images use.
+pub const IDS: u32 = 65_536;
+/// Where the program is in the sandbox.
+pub const PROGRAM: &str = "/opt/edgewright/edgewright";
+
+/// Enters the cgroups, shows the runtime a pure cgroup2 tree, and starts it. `$1`: the tree, or nothing; `$2`: how many
+/// files of cgroups follow; then the runtime's command line.
+const ENTER: &str = r#"
+cover=$1; count=$2; shift 2
+while [ "$count" -gt 0 ]; do echo 0 > "$1" || exit 70; shift; count=$((count - 1)); done
+if [ -n "$cover" ]; then mount --bind "$cover" /sys/fs/cgroup || exit 70; fi
+exec "$@"
+"#;
+
+/// Attaches a user-mode network to the sandbox's namespace. Standard input: the runtime's state. `$1`: addresses that must
+/// not be reached, separated by spaces; `$2`: words of the `ip` command line, then those of slirp4netns.
+const ATTACH: &str = r#"
+pid=$(sed -n 's/.*"pid": *\([0-9][0-9]*\).*/\1/p' | head -n 1)
+blocked=$1; count=$2; shift 2
+ip=; while [ "$count" -gt 0 ]; do ip="$ip $1"; shift; count=$((count - 1)); done
+"$@" --configure --mtu=65520 --disable-host-loopback "$pid" tap0 >/dev/null 2>&1 </dev/null &
+tries=0
+until grep -q tap0 "/proc/$pid/net/route"; do
+  tries=$((tries + 1)); [ "$tries" -lt 1000 ] || exit 1
+  sleep 0.01
+done
+for address in $blocked; do nsenter --net="/proc/$pid/ns/net" $ip route add unreachable "$address" || exit 1; done
+"#;
+
+/// A file or folder of the host in the sandbox. Its owner must be an ID of the sandbox where it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// On the host.
+    pub from: PathBuf,
+    /// In the sandbox. The tool image must have it, or it must be below a folder in memory, such as `/run`.
+    pub to: String,
+    /// Whether the sandbox may write to it.
+    pub writable: bool,
+}
+
+/// What a sandbox may reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// Its own loopback only.
+    None,
+    /// Other machines, by a user-mode network: neither this host nor link-local addresses, where clouds keep credentials.
+    Others,
+}
+
+/// What all processes of a sandbox may take together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Memory, in bytes.
+    pub memory_bytes: u64,
+    /// Processes and threads.
+    pub processes: u64,
+    /// Share of the processor, from 1 to 10,000; 100 is the share of any other service.
+    pub cpu_weight: u32,
+}
+
+/// Makes sandboxes. Clones share the tool image.
+#[derive(Debug, Clone)]
+pub struct Sandbox {
+    tools: ToolImage,
+    folder: PathBuf,
+}
+
+/// What to run in a sandbox.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// A name that no other sandbox of this host has at the same time.
+    pub name: String,
+    /// The program's file on the host.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// Further environment, `NAME=VALUE`.
+    pub environment: Vec<String>,
+    /// Files and folders of the host.
+    pub mounts: Vec<Mount>,
+    /// What it may reach.
+    pub network: Network,
+    /// What it may take.
+    pub bounds: Bounds,
+}
+
+/// A sandbox that is about to start. Dropping it kills what is left in it and removes its files.
+#[derive(Debug)]
+pub struct Sandboxed {
+    bundle: tempfile::TempDir,
+    cgroups: Cgroups,
+}
+
+impl Sandbox {
+    /// Sandboxes whose configuration is kept in `folder` while they run.
+    pub fn new(tools: ToolImage, folder: PathBuf) -> Self {
+        Self { tools, folder }
+    }
+
+    /// The tool image.
+    pub fn tools(&self) -> &ToolImage {
+        &self.tools
+    }
+
+    /// Prepares a sandbox and gives the command that starts it; it takes a few milliseconds and blocks.
+    ///
+    /// # Errors
+    /// Its files or cgroups cannot be made.
+    pub fn prepare(&self, launch: Launch) -> Result<(Command, Sandboxed), SandboxError> {
+        std::fs::create_dir_all(&self.folder).map_err(SandboxError::io("create", &self.folder))?;
+        let bundle = tempfile::tempdir_in(&self.folder)
+            .map_err(SandboxError::io("create a folder in", &self.folder))?;
+        let cgroups = Cgroups::make(&format!("edgewright-{}", launch.name), launch.bounds, FIRST_ID)?;
+        let name = launch.name.clone();
+        let config = self.config(launch, bundle.path())?;
+        let path = bundle.path().join("config.json");
+        let text = config.document().to_string();
+        std::fs::write(&path, text).map_err(SandboxError::io("write", &path))?;
+        let mut words: Vec<OsString> =
+            ["--mount", "--propagation", "private", "--", "/bin/sh", "-c", ENTER, "sh"]
+                .map(OsString::from)
+                .into();
+        words.push(cgroups.covering().unwrap_or_default().into());
+        let entrances = cgroups.entrances();
+        words.push(entrances.len().to_string().into());
+        words.extend(entrances.into_iter().map(OsString::from));
+        words.extend(self.tools.program("crun"));
+        words.push("--root".into());
+        words.push(bundle.path().join("state").into());
+        words.extend(["--cgroup-manager=disabled", "run", "--bundle"].map(OsString::from));
+        words.push(bundle.path().into());
+        words.push(name.into());
+        Ok((Command::new("unshare").args(words), Sandboxed { bundle, cgroups }))
+    }
+
+    fn config(&self, launch: Launch, bundle: &Path) -> Result<Config, SandboxError> {
+        let mut mounts = launch.mounts;
+        mounts.push(Mount { from: launch.program, to: PROGRAM.to_owned(), writable: false });
+        let network = (launch.network == Network::Others).then(|| self.attach());
+        if network.is_some() {
+            // The resolver of the user-mode network, which asks the host's.
+            let resolv = bundle.join("resolv.conf");
+            std::fs::write(&resolv, "nameserver 10.0.2.3\n").map_err(SandboxError::io("write", &resolv))?;
+            let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+            std::fs::set_permissions(&resolv, open).map_err(SandboxError::io("open", &resolv))?;
+            mounts.push(Mount { from: resolv, to: "/etc/resolv.conf".to_owned(), writable: false });
+        }
+        let mut environment = vec!["PATH=/usr/sbin:/usr/bin:/sbin:/bin".to_owned(), "HOME=/root".to_owned()];
+        environment.extend(launch.environment);
+        let command = std::iter::once(PROGRAM.to_owned()).chain(launch.arguments).collect();
+        Ok(Config {
+            root: self.tools.root().to_owned(),
+            command,
+            environment,
+            mounts,
+            first_id: FIRST_ID,
+            ids: IDS,
+            network,
+        })
+    }
+
+    fn attach(&self) -> Vec<String> {
+        let words = |program| {
+            let words = self.tools.program(program);
+            words.into_iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<String>>()
+        };
+        let trie = std::fs::read_to_string("/proc/net/fib_trie").unwrap_or_default();
+        let mut blocked = host_addresses(&trie);
+        blocked.push("169.254.0.0/16".to_owned());
+        let ip = words("ip");
+        let mut command: Vec<String> = ["/bin/sh", "-c", ATTACH, "sh"].map(str::to_owned).into();
+        command.push(blocked.join(" "));
+        command.push(ip.len().to_string());
+        command.extend(ip);
+        command.extend(words("slirp4netns"));
+        command
+    }
+}
+
+impl Sandboxed {
+    /// Kills every process in the sandbox.
+    pub fn kill(&self) {
+        self.cgroups.kill();
+    }
+
+    /// The folder of its configuration.
+    pub fn bundle(&self) -> &Path {
+        self.bundle.path()
+    }
+}
+
+/// The IPv4 addresses of this host but loopback, from `/proc/net/fib_trie`.
+fn host_addresses(trie: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut last = "";
+    for line in trie.lines().map(str::trim) {
+        if let Some(address) = line.strip_prefix("|-- ") {
+            last = address;
+        } else if line == "/32 host LOCAL"
+            && !last.starts_with("127.")
+            && !found.iter().any(|one| one == last)
+        {
+            found.push(last.to_owned());
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_the_host_are_read_from_the_routing_table() {
+        let trie = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\nLocal:\n  \
+                    |-- 127.0.0.1\n        /32 host LOCAL\n     |-- 192.0.2.7\n        /32 host LOCAL\n  \
+                    |-- 192.0.2.255\n        /32 link BROADCAST\nLocal:\n     |-- 192.0.2.7\n        /32 host LOCAL\n";
+        assert_eq!(host_addresses(trie), ["192.0.2.7"]);
+        assert!(host_addresses("").is_empty());
+    }
+}

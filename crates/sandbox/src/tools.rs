@@ -1,0 +1,254 @@
+//! The tool image: a root folder with the programs that jobs use, the same on every host.
+//!
+//! ```text
+//! FOLDER/root/            the root file system, read-only for jobs
+//! FOLDER/tools.json       suite, versions, when it was made
+//! ```
+//!
+//! It is made by mmdebstrap in a temporary folder beside its place and moved there in one step, so a killed process leaves
+//! no half image. Programs of the image run on the host through the image's own loader, so the host needs none of them.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use edgewright_process::{Command, ProcessContext};
+use serde::{Deserialize, Serialize};
+
+use crate::SandboxError;
+
+/// The Debian suite that tool images are made from.
+pub const SUITE: &str = "trixie";
+
+/// The packages of the tool image; what they depend on comes along.
+pub const PACKAGES: [&str; 17] = [
+    "buildah",
+    "ca-certificates",
+    "catatonit",
+    "crun",
+    "fuse-overlayfs",
+    "git",
+    "iproute2",
+    "mmdebstrap",
+    "netavark",
+    "aardvark-dns",
+    "nftables",
+    "passt",
+    "podman",
+    "skopeo",
+    "slirp4netns",
+    "uidmap",
+    "util-linux",
+];
+
+/// Folders of the image that sandboxes mount on. A read-only root cannot get them later.
+const MOUNT_POINTS: [&str; 3] = ["opt/edgewright", "work", "var/lib/containers"];
+
+/// A file to mount the job program on.
+const PROGRAM: &str = "opt/edgewright/edgewright";
+
+/// Programs that a tool image must have, below its root.
+const REQUIRED: [&str; 3] = ["usr/bin/crun", "usr/bin/buildah", "usr/bin/podman"];
+
+/// Version of `tools.json`.
+const VERSION: u32 = 1;
+
+/// What `tools.json` holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    version: u32,
+    /// The Debian suite; empty for an image that a user brought.
+    pub suite: String,
+    /// Versions of all packages in the image.
+    pub packages: BTreeMap<String, String>,
+}
+
+/// A tool image that can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolImage {
+    root: PathBuf,
+    loader: PathBuf,
+    libraries: OsString,
+    description: Description,
+}
+
+impl ToolImage {
+    /// Opens the image in a folder.
+    ///
+    /// # Errors
+    /// There is none, or it has no loader or no OCI runtime.
+    pub fn open(folder: &Path) -> Result<Self, SandboxError> {
+        let root = folder.join("root");
+        let text = match std::fs::read(folder.join("tools.json")) {
+            Ok(text) => text,
+            Err(_) if !root.is_dir() => return Err(SandboxError::NoTools { path: folder.to_owned() }),
+            Err(error) => return Err(SandboxError::io("read", folder.join("tools.json"))(error)),
+        };
+        let invalid = |reason: String| SandboxError::InvalidTools { path: folder.to_owned(), reason };
+        let description: Description =
+            serde_json::from_slice(&text).map_err(|error| invalid(format!("tools.json: {error}")))?;
+        if description.version != VERSION {
+            return Err(invalid(format!("tools.json has version {}, not {VERSION}", description.version)));
+        }
+        if let Some(missing) = REQUIRED.iter().find(|path| !root.join(path).is_file()) {
+            return Err(invalid(format!("{missing} is missing")));
+        }
+        let loader = loader(&root).ok_or_else(|| invalid("no dynamic loader in lib64 or lib".to_owned()))?;
+        Ok(Self { libraries: libraries(&root), loader, root, description })
+    }
+
+    /// Makes the image in a folder that may exist: the old image is replaced when the new one is complete.
+    /// Lines of mmdebstrap go to `progress`.
+    ///
+    /// # Errors
+    /// mmdebstrap is missing or fails, or the folder cannot be written.
+    pub async fn make(
+        folder: &Path,
+        processes: &ProcessContext,
+        progress: impl FnMut(&str) + Send,
+    ) -> Result<Self, SandboxError> {
+        let mut progress = progress;
+        let parent = folder.parent().unwrap_or(Path::new("/"));
+        tokio::fs::create_dir_all(parent).await.map_err(SandboxError::io("create", parent))?;
+        let new = tempfile::Builder::new()
+            .prefix(".tools-")
+            .tempdir_in(parent)
+            .map_err(SandboxError::io("create a folder in", parent))?;
+        let root = new.path().join("root");
+        let made = Command::new("mmdebstrap")
+            .args(["--variant=minbase", "--mode=root"])
+            .arg(format!("--include={}", PACKAGES.join(",")))
+            // What no job reads.
+            .args(["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"])
+            .args([
+                "--dpkgopt=path-exclude=/usr/share/locale/*",
+                "--customize-hook=rm -rf \"$1\"/var/cache/apt/*",
+            ])
+            .args([SUITE.into(), root.clone().into_os_string()])
+            .context(processes)
+            .run_lines(|_, line| progress(line))
+            .await;
+        made.map_err(SandboxError::Make)?;
+        finish(new.path(), &root)?;
+        // A rename cannot replace a folder with content.
+        let old = parent.join(format!(".old-{}", std::process::id()));
+        if folder.exists() {
+            std::fs::rename(folder, &old).map_err(SandboxError::io("replace", folder))?;
+        }
+        std::fs::rename(new.keep(), folder).map_err(SandboxError::io("write", folder))?;
+        if old.exists() {
+            // Jobs that still run keep their mounts; the files go when the last one ends.
+            drop(tokio::fs::remove_dir_all(old).await);
+        }
+        Self::open(folder)
+    }
+
+    /// The root folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Suite and versions.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// A program of the image as a command line for the host: the image's loader, its libraries, the program.
+    pub fn program(&self, name: &str) -> Vec<OsString> {
+        vec![
+            self.loader.clone().into(),
+            "--library-path".into(),
+            self.libraries.clone(),
+            self.root.join("usr/bin").join(name).into(),
+        ]
+    }
+}
+
+/// Adds mount points and `tools.json`.
+fn finish(folder: &Path, root: &Path) -> Result<(), SandboxError> {
+    for point in MOUNT_POINTS {
+        let point = root.join(point);
+        std::fs::create_dir_all(&point).map_err(SandboxError::io("create", &point))?;
+    }
+    for file in [PROGRAM, "etc/resolv.conf"] {
+        let file = root.join(file);
+        std::fs::write(&file, "").map_err(SandboxError::io("write", &file))?;
+    }
+    let status = root.join("var/lib/dpkg/status");
+    let text = std::fs::read_to_string(&status).map_err(SandboxError::io("read", &status))?;
+    let description = Description { version: VERSION, suite: SUITE.to_owned(), packages: packages(&text) };
+    let path = folder.join("tools.json");
+    let text = serde_json::to_vec_pretty(&description).unwrap_or_default();
+    std::fs::write(&path, text).map_err(SandboxError::io("write", &path))?;
+    // A folder of tempfile is private; jobs run as other IDs.
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder, open).map_err(SandboxError::io("open", folder))
+}
+
+/// Names and versions in dpkg's status file.
+fn packages(status: &str) -> BTreeMap<String, String> {
+    let paragraphs = status.split("\n\n");
+    let field = |paragraph: &str, name: &str| {
+        let line = paragraph.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(line.trim().to_owned())
+    };
+    let package = |paragraph| Some((field(paragraph, "Package:")?, field(paragraph, "Version:")?));
+    paragraphs.filter_map(package).collect()
+}
+
+/// The dynamic loader of an image, whatever its processor.
+fn loader(root: &Path) -> Option<PathBuf> {
+    ["lib64", "lib", "usr/lib64", "usr/lib"].iter().find_map(|folder| {
+        let mut found: Vec<PathBuf> = std::fs::read_dir(root.join(folder))
+            .ok()?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                name.starts_with("ld-linux") && name.contains(".so")
+            })
+            .collect();
+        found.sort();
+        found.into_iter().next()
+    })
+}
+
+/// The library folders of an image, as the loader takes them.
+fn libraries(root: &Path) -> OsString {
+    let triplet = format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+    let mut text = OsString::new();
+    for folder in [triplet.as_str(), "usr/lib64", "usr/lib"] {
+        let folder = root.join(folder);
+        if folder.is_dir() {
+            if !text.is_empty() {
+                text.push(":");
+            }
+            text.push(folder);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_dpkgs_status() {
+        let status =
+            "Package: crun\nStatus: install ok installed\nVersion: 1.21-1\n\nPackage: git\nVersion: 1:2.47\n";
+        let expected = [("crun", "1.21-1"), ("git", "1:2.47")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+        assert_eq!(packages(status), BTreeMap::from(expected));
+        assert!(packages("").is_empty());
+    }
+
+    #[test]
+    fn a_folder_without_an_image_is_named_with_what_is_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(ToolImage::open(folder.path()), Err(SandboxError::NoTools { .. })));
+        std::fs::create_dir_all(folder.path().join("root/usr/bin")).unwrap();
+        std::fs::write(folder.path().join("tools.json"), r#"{"version":1,"suite":"","packages":{}}"#)
+            .unwrap();
+        let error = ToolImage::open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("usr/bin/crun is missing"), "{error}");
+    }
+}

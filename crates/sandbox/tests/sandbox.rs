@@ -1,0 +1,130 @@
+//! Sandboxes on the real kernel, with the tool image that `cargo xtask setup` made.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and reports what it skips"
+)]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use edgewright_process::Finished;
+use edgewright_sandbox::launch::Launch;
+use edgewright_sandbox::{Bounds, Mount, Network, Sandbox, ToolImage};
+
+const BOUNDS: Bounds = Bounds { memory_bytes: 512 * 1024 * 1024, processes: 200, cpu_weight: 50 };
+
+/// The tool image; none where the machine cannot have one, which is a failure in CI.
+fn tools() -> Option<ToolImage> {
+    let folder = std::env::var_os("EDGEWRIGHT_TOOLS").map(PathBuf::from);
+    let opened = folder.as_deref().map(ToolImage::open);
+    match opened {
+        Some(Ok(tools)) if rustix::process::geteuid().is_root() => Some(tools),
+        other => {
+            assert!(std::env::var_os("EDGEWRIGHT_TESTS_REQUIRE").is_none(), "no tool image: {other:?}");
+            eprintln!("SKIPPED: needs root and a tool image in EDGEWRIGHT_TOOLS: `cargo xtask setup`");
+            None
+        }
+    }
+}
+
+/// Runs a shell script in a sandbox. `/bin/sh` of the tool image takes the place of the job's program.
+async fn run(script: &str, network: Network, mounts: Vec<Mount>) -> Option<Finished> {
+    let tools = tools()?;
+    let folder = tempfile::tempdir().unwrap();
+    let shell = tools.root().join("bin/sh");
+    let sandbox = Sandbox::new(tools, folder.path().to_owned());
+    let launch = Launch {
+        name: format!("test-{}-{}", std::process::id(), script.len()),
+        program: shell,
+        arguments: vec!["-c".to_owned(), script.to_owned()],
+        environment: Vec::new(),
+        mounts,
+        network,
+        bounds: BOUNDS,
+    };
+    let (command, _sandboxed) = sandbox.prepare(launch).unwrap();
+    Some(command.deadline(Duration::from_mins(2)).run_status().await.unwrap())
+}
+
+fn output(finished: &Finished) -> String {
+    format!("{}{}", finished.output.text(), finished.output.stderr_tail.join("\n"))
+}
+
+#[tokio::test]
+async fn root_of_a_sandbox_is_no_root_and_sees_no_file_of_the_host() {
+    let secret = tempfile::tempdir().unwrap();
+    let path = secret.path().join("secret");
+    std::fs::write(&path, "of the host").unwrap();
+    let script = format!(
+        "id -u; cut -c1-40 /proc/self/uid_map; cat {} 2>&1; touch /usr/x 2>&1; ls /proc | grep -c '^[0-9]'",
+        path.display()
+    );
+    let Some(finished) = run(&script, Network::None, Vec::new()).await else { return };
+    let text = output(&finished);
+    assert!(text.starts_with("0\n"), "{text}");
+    assert!(text.contains("100000"), "{text}");
+    assert!(text.contains("No such file") && text.contains("Read-only file system"), "{text}");
+    assert!(!text.contains("of the host"), "{text}");
+}
+
+#[tokio::test]
+async fn a_mounted_folder_is_all_that_can_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(folder.path(), Some(100_000), Some(100_000)).unwrap();
+    let mount = Mount { from: folder.path().to_owned(), to: "/work".to_owned(), writable: true };
+    let Some(finished) =
+        run("echo made > /work/file; chown 7:7 /work/file", Network::None, vec![mount]).await
+    else {
+        return;
+    };
+    let file = folder.path().join("file");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "made\n", "{}", output(&finished));
+    let owner = std::os::unix::fs::MetadataExt::uid(&Path::new(&file).metadata().unwrap());
+    assert_eq!(owner, 100_007);
+}
+
+#[tokio::test]
+async fn neither_loopback_nor_addresses_of_the_host_answer_but_others_do() {
+    let listener = std::net::TcpListener::bind(("0.0.0.0", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let own = own_address();
+    let probe = |address: &str| {
+        format!("timeout 3 bash -c \"exec 3<>/dev/tcp/{address}/{port}\" 2>/dev/null && echo REACHED-{address}; ")
+    };
+    let script = format!(
+        "exec bash -c '{}{}{} cat /proc/net/route | wc -l; timeout 3 bash -c \"exec 3<>/dev/tcp/169.254.169.254/80\" 2>&1 | tail -1'",
+        probe("127.0.0.1"),
+        probe("10.0.2.2"),
+        probe(&own)
+    );
+    let Some(finished) = run(&script, Network::Others, Vec::new()).await else { return };
+    let text = output(&finished);
+    assert!(!text.contains("REACHED"), "{text}");
+    assert!(text.contains("No route to host") || text.contains("unreachable"), "{text}");
+}
+
+/// The address by which this host reaches others.
+fn own_address() -> String {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket
+        .connect("198.51.100.1:9")
+        .map_or_else(|_| "127.0.0.2".to_owned(), |()| socket.local_addr().unwrap().ip().to_string())
+}
+
+#[tokio::test]
+async fn memory_and_processes_are_bounded_and_nothing_is_left_behind() {
+    let script =
+        "exec bash -c 'for i in $(seq 400); do sleep 99 & done 2>&1 | head -1; jobs | wc -l; echo done'";
+    let Some(finished) = run(script, Network::None, Vec::new()).await else { return };
+    let text = output(&finished);
+    assert!(text.contains("Resource temporarily unavailable") || text.contains("fork"), "{text}");
+    let left = std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| {
+        std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == b"sleep\x0099\0")
+    });
+    assert_eq!(left.count(), 0);
+    let hungry = "exec bash -c 'x=$(head -c 900000000 /dev/zero | tr \"\\0\" x); echo SURVIVED'";
+    let Some(finished) = run(hungry, Network::None, Vec::new()).await else { return };
+    assert!(!output(&finished).contains("SURVIVED"), "{}", output(&finished));
+}
