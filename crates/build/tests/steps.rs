@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
-use common::{World, epoch, repo, task, tools_are_there};
+use common::{World, epoch, has_tools, repo, task};
 use edgewright_build::{BuildContext, BuildOutcome, execute, resolve_lock};
 use edgewright_model::lock::LockRequest;
 use edgewright_model::order::{Base, LockTask, ManifestRef, StepAction};
@@ -63,7 +63,7 @@ fn containerfile(context: edgewright_model::order::Context, text: &str) -> StepA
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_kind_of_step_works_and_repeats() {
-    if !tools_are_there() {
+    if !has_tools() {
         return;
     }
     let world = World::new().await;
@@ -101,7 +101,7 @@ async fn every_kind_of_step_works_and_repeats() {
 /// What git cannot hold is there when podman mounts the image, and what is deleted is not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_files_step_declares_is_in_the_mounted_image() {
-    if !tools_are_there() {
+    if !has_tools() {
         return;
     }
     let world = World::new().await;
@@ -271,7 +271,7 @@ fn mounts_are_gone(world: &World) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes: run it when the bootstrap's clean-up changes"]
 async fn a_bootable_base_is_reproducible() {
-    if !tools_are_there() {
+    if !has_tools() {
         return;
     }
     let names = "systemd systemd-sysv dbus udev kmod linux-image-cloud-amd64 initramfs-tools openssh-server iproute2 \

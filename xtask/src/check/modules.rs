@@ -1,4 +1,4 @@
-//! No Rust file is forgotten: each is a target that cargo finds by itself, or some neighbour says `mod NAME;`.
+//! No Rust file is forgotten: each is a target that cargo finds by itself, or another file has `mod NAME;`.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ pub(super) fn check() -> anyhow::Result<()> {
     if forgotten.is_empty() {
         return Ok(());
     }
-    bail!("no `mod` names these files, so nobody compiles them: {}", forgotten.join(", "))
+    bail!("these files are not compiled, since no `mod` names them: {}", forgotten.join(", "))
 }
 
 /// Whether cargo finds the file as a target, or a file that may declare it does so.

@@ -1,4 +1,5 @@
-//! Pull requests of a real git remote: what they change is built, tagged `pr-N`, told as a comment, and goes with their ref.
+//! Pull requests of a real git remote: what they change is built, tagged `pr-N`, shown in a comment, and
+//! removed with their ref.
 
 use std::fs;
 
@@ -37,7 +38,7 @@ impl Forge {
         self.repository.git(&["push", "--quiet", "--force", &self.bare, what]).await;
     }
 
-    /// A commit on a detached head that stands on `from` and changes a site.
+    /// A commit on a detached head whose parent is `from` and changes a site.
     async fn change(&self, from: &str, text: &str) -> String {
         self.repository.git(&["checkout", "--quiet", "--detach", from]).await;
         self.repository.write("sites/a/files/etc/site", text);
@@ -69,7 +70,7 @@ impl Forge {
 }
 
 #[tokio::test]
-async fn a_pull_request_is_built_tagged_told_and_ended() {
+async fn a_pull_request_is_built_tagged_commented_and_closed() {
     let forge = Forge::new("true").await;
     let stable = forge.tag("stable").await;
     let first = forge.change("main", "first try\n").await;
