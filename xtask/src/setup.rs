@@ -8,7 +8,7 @@ use crate::command::{Run, is_installed, is_root};
 use crate::workspace;
 
 /// Programs with the Debian package that brings them.
-const PROGRAMS: [(&str, &str); 11] = [
+const PROGRAMS: [(&str, &str); 12] = [
     ("podman", "podman"),
     ("buildah", "buildah"),
     ("skopeo", "skopeo"),
@@ -22,6 +22,7 @@ const PROGRAMS: [(&str, &str); 11] = [
     ("git", "git"),
     ("setpriv", "util-linux"),
     ("curl", "curl"),
+    ("openssl", "openssl"),
     // Tests of ssh sources start one of their own, on loopback.
     ("sshd", "openssh-server"),
 ];

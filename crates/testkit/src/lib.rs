@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -27,6 +28,16 @@ pub fn has(programs: &[&str]) -> bool {
 #[must_use]
 pub fn has_if(condition: bool, need: &str) -> bool {
     condition || skip(&format!("needs {need}"))
+}
+
+/// Whether this process is root and the programs are installed, as for containers; skips the test if not.
+///
+/// # Panics
+/// If it is not and tests must not be skipped.
+#[must_use]
+pub fn has_as_root(programs: &[&str]) -> bool {
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+    has(programs) && has_if(is_root, "root: run it by `cargo xtask test tools`, which asks sudo")
 }
 
 /// An installed program. Debian keeps some in folders that are not on the `PATH` of ordinary users.

@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn only_comments_of_code_count() {
         for (line, want) in [
-            ("let a = \"crates/x\"; // see docs/format.md", "// see docs/format.md"),
+            ("let a = \"crates/x\"; // see docs/README.md", "// see docs/README.md"),
             ("    //! header", "//! header"),
             ("let a = \"https://h/x\";", ""),
             ("key = 1 # why", "# why"),

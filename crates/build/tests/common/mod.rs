@@ -17,9 +17,9 @@ use jiff::Timestamp;
 
 pub(crate) const TOOLS: [&str; 3] = ["mmdebstrap", "buildah", "podman"];
 
-/// Whether the tools of all builders are installed; skips the test if not.
+/// Whether the tools of all builders are installed and may be used; skips the test if not.
 pub(crate) fn has_tools() -> bool {
-    edgewright_testkit::has(&TOOLS)
+    edgewright_testkit::has_as_root(&TOOLS)
 }
 
 pub(crate) struct World {

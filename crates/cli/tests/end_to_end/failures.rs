@@ -12,7 +12,7 @@ use edgewright_model::verdict::LaneResult;
 use crate::server::{Server, assert_clean, marked};
 use crate::systems::Upstream;
 use crate::world::{Repository, edgewright, until};
-use edgewright_testkit::has;
+use edgewright_testkit::has_as_root;
 
 /// Limit of a job: enough to fetch and test the system on a busy machine.
 const JOB_LIMIT: &str = "40s";
@@ -118,7 +118,7 @@ fn checked(check: &str) -> String {
 
 #[tokio::test]
 async fn a_run_resumes_after_all_processes_were_killed_during_a_test() {
-    if !has(&["podman", "buildah"]) {
+    if !has_as_root(&["podman", "buildah", "mmdebstrap"]) {
         return;
     }
     let world = World::make(CHECKED).await;
@@ -144,7 +144,7 @@ async fn a_run_resumes_after_all_processes_were_killed_during_a_test() {
 
 #[tokio::test]
 async fn a_failing_command_of_a_containerfile_fails_the_image_with_its_output() {
-    if !has(&["podman", "buildah"]) {
+    if !has_as_root(&["podman", "buildah", "mmdebstrap"]) {
         return;
     }
     let world = World::make(UNCHECKED).await;
@@ -159,7 +159,7 @@ async fn a_failing_command_of_a_containerfile_fails_the_image_with_its_output() 
 
 #[tokio::test]
 async fn log_and_memory_are_bounded_when_a_build_prints_100_mb() {
-    if !has(&["podman", "buildah"]) {
+    if !has_as_root(&["podman", "buildah", "mmdebstrap"]) {
         return;
     }
     let loud = "RUN head -c 100000000 /dev/zero | tr '\\0' x | fold -w 200\n";
@@ -169,7 +169,7 @@ async fn log_and_memory_are_bounded_when_a_build_prints_100_mb() {
 
 #[tokio::test]
 async fn a_build_that_never_ends_is_cancelled_and_not_retried() {
-    if !has(&["podman", "buildah"]) {
+    if !has_as_root(&["podman", "buildah", "mmdebstrap"]) {
         return;
     }
     let bad = World::make(UNCHECKED).await.run_bad(BUILT, "RUN sleep infinity\n").await;
@@ -179,7 +179,7 @@ async fn a_build_that_never_ends_is_cancelled_and_not_retried() {
 
 #[tokio::test]
 async fn a_system_that_never_starts_fails_at_the_limit_of_its_check() {
-    if !has(&["podman", "buildah"]) {
+    if !has_as_root(&["podman", "buildah", "mmdebstrap"]) {
         return;
     }
     let unit = SLOW_UNIT.replace('\n', "\\n");
@@ -195,7 +195,7 @@ async fn a_system_that_never_starts_fails_at_the_limit_of_its_check() {
 
 #[tokio::test]
 async fn a_check_that_hangs_fails_at_its_own_limit() {
-    if !has(&["podman", "buildah"]) {
+    if !has_as_root(&["podman", "buildah", "mmdebstrap"]) {
         return;
     }
     let image = checked("id: hangs, command: [sleep, infinity], within: 2s");

@@ -161,7 +161,7 @@ async fn certificate(folder: &Path, name: &str) {
 
 #[tokio::test]
 async fn clients_speak_tls_and_the_certificate_changes_while_the_server_runs() {
-    if !edgewright_testkit::has(&["skopeo", "curl"]) {
+    if !edgewright_testkit::has(&["skopeo", "curl", "openssl"]) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

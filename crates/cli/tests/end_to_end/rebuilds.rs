@@ -30,7 +30,7 @@ async fn a_rebuild_has_the_same_result_with_a_server_and_without() {
 
 #[tokio::test]
 async fn a_containerfile_with_random_output_is_not_reproducible() {
-    if !edgewright_testkit::has(&["buildah", "mmdebstrap"]) {
+    if !edgewright_testkit::has_as_root(&["podman", "buildah", "mmdebstrap"]) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -144,7 +144,7 @@ async fn assert_copied(there: &DockerRegistry, release: &ReleaseView) {
 
 #[tokio::test]
 async fn channels_are_copied_to_a_registry_without_referrers() {
-    if !edgewright_testkit::has(&["docker-registry"]) {
+    if !edgewright_testkit::has(&["docker-registry", "curl"]) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -214,7 +214,7 @@ async fn channels_are_copied_to_a_registry_without_referrers() {
 
 #[tokio::test]
 async fn an_error_of_a_target_is_reported_and_copying_resumes_after_the_fix() {
-    if !edgewright_testkit::has(&["docker-registry"]) {
+    if !edgewright_testkit::has(&["docker-registry", "curl"]) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -284,7 +284,7 @@ async fn an_error_of_a_target_is_reported_and_copying_resumes_after_the_fix() {
 
 #[tokio::test]
 async fn copying_resumes_after_the_server_is_killed() {
-    if !edgewright_testkit::has(&["docker-registry"]) {
+    if !edgewright_testkit::has(&["docker-registry", "curl"]) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -37,7 +37,7 @@ fn failure(verdict: &Verdict) -> (FailureKind, &str) {
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    if !arguments.list && !edgewright_testkit::has(&["podman", "mmdebstrap"]) {
+    if !arguments.list && !edgewright_testkit::has_as_root(&["podman", "mmdebstrap"]) {
         return ExitCode::SUCCESS;
     }
     let runtime = Arc::new(tokio::runtime::Runtime::new().expect("a runtime"));
