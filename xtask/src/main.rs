@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask setup|check|test|generate|demo|bench`.
+//! Developer commands: `cargo xtask setup|check|test|generate|dist|demo|bench`.
 //!
 //! This is the first thing that a fresh machine compiles, so it has few dependencies and knows no other crate of the workspace.
 
@@ -8,6 +8,7 @@ mod bench;
 mod check;
 mod command;
 mod demo;
+mod dist;
 mod generate;
 mod setup;
 mod test;
@@ -27,6 +28,7 @@ Commands:
   check         format, lints, licences, arrows between crates and modules, blocking calls, references, file rules
   test [WHAT]   all tests, with real tools; WHAT is `unit` or `tools` for a part
   generate      write the files that follow from the code: docs/cli.md
+  dist          a Debian package and a tarball, in target/dist
   demo          a source, a server, a green run, a change, a refused change: about 5 minutes
   bench [NAME]  measure; without a name, list what there is";
 
@@ -49,6 +51,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["test", "unit"] => test::run(&[test::Part::Unit]),
         ["test", "tools"] => test::run(&[test::Part::Tools]),
         ["generate"] => generate::write(),
+        ["dist", options @ ..] => dist::run(options),
         ["demo"] => demo::run(),
         ["bench"] => {
             bench::list();
