@@ -56,23 +56,26 @@ impl Machine {
 
     /// Starts systemd and waits until it has started everything.
     pub(crate) async fn boot(&self) {
-        // As on hosts where crun fails; harmless elsewhere. No limit may be above the hard limit of this process.
-        let limits = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-        let files = limits.maximum.unwrap_or(65_536).min(65_536);
-        let conf = format!(
-            "[engine]\nruntime = \"runc\"\n[containers]\ndefault_ulimits = [\"nofile={files}:{files}\", \"nproc=32768:32768\"]\n"
-        );
-        fs::write(self.folder.join("containers.conf"), conf).unwrap();
+        let conf = containers_conf();
+        fs::write(self.folder.join("containers.conf"), &conf).unwrap();
+        // Containers inside of the machine have the same limits.
+        fs::write(self.root().join("etc/containers.conf"), &conf).unwrap();
+        fs::write(self.root().join("etc/default/edgewright"), "CONTAINERS_CONF=/etc/containers.conf\n").unwrap();
         let command = self
             .podman()
             .args(["run", "--detach", "--name", "machine", "--systemd=always", "--network", "none"])
             .args(["--add-host", "images.example.org:127.0.0.1", "--add-host", "git.example.org:127.0.0.1"])
-            .args(["--cap-add", "all", "--security-opt", "seccomp=unconfined"])
+            .args(["--cgroupns=private", "--cap-add", "all", "--security-opt", "seccomp=unconfined"])
             .args(["--security-opt", "apparmor=unconfined", "--security-opt", "unmask=ALL"])
+            // On a host with control groups of version 1, systemd would mount more of them, for the whole host.
+            .args(["--security-opt", "mask=/proc/cgroups"])
             .arg("--rootfs")
             .args([self.root().as_os_str(), "/sbin/init".as_ref()]);
         command.deadline(STEP).run().await.unwrap_or_else(|error| panic!("{error:?}"));
-        self.until("systemctl is-system-running --wait").await;
+        self.until("systemctl is-system-running").await;
+        // Of version 1: containers inside of the machine need groups of their own below the machine's.
+        let groups = "findmnt --raw --noheadings --output TARGET --types cgroup";
+        self.run(&format!("for one in $({groups}); do mount -o remount,bind,rw $one; done")).await;
     }
 
     /// The machine's root folder on this host.
@@ -138,6 +141,15 @@ impl Drop for Machine {
             eprintln!("cannot remove the machine: {error}");
         }
     }
+}
+
+/// Settings of podman as on hosts where crun fails, harmless elsewhere: no limit may be above the one of this process.
+fn containers_conf() -> String {
+    let limits = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let files = limits.maximum.unwrap_or(65_536).min(65_536);
+    format!(
+        "[engine]\nruntime = \"runc\"\n[containers]\ndefault_ulimits = [\"nofile={files}:{files}\", \"nproc=32768:32768\"]\n"
+    )
 }
 
 /// The clean root as a tar, made once for what it contains.

@@ -8,6 +8,8 @@ APT::Get::Assume-Yes "true";
 APT::Install-Recommends "false";
 Acquire::Retries "0";
 EOF
+# Nothing here has to survive a power loss.
+echo force-unsafe-io > "$root/etc/dpkg/dpkg.cfg.d/test"
 # They would act on the host's kernel, or on terminals that are not there.
 for unit in systemd-sysctl systemd-modules-load console-getty; do
     ln -s /dev/null "$root/etc/systemd/system/$unit.service"

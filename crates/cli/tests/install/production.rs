@@ -41,7 +41,7 @@ async fn forge(machine: &Machine, folder: &Path) {
     write("edgewright.yaml", b"edgewright: 1\nname: plant-os\n");
     write(
         "images/base/image.yaml",
-        b"from: scratch\nsteps: [files: files/, containerfile: tools/]\ntest: none\n",
+        b"from: scratch\nsteps: [files: files/, containerfile: tools/Containerfile]\ntest: none\n",
     );
     let busybox = fs::read(machine.root().join("usr/bin/busybox")).unwrap();
     write("images/base/files/bin/busybox", &busybox);
