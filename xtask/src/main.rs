@@ -26,7 +26,7 @@ Commands:
   setup         install the programs that tests and demo need (Debian; asks sudo where not root)
   check         format, lints, licences, arrows between crates and modules, blocking calls, references, file rules
   test [WHAT]   all tests, with real tools; WHAT is `unit` or `tools` for a part
-  generate      write the files that follow from the code: docs/cli.md
+  generate      write docs/reference from the code
   demo          a source, a server, a green run, a change, a refused change: about 5 minutes
   bench [NAME]  measure; without a name, list what there is";
 
