@@ -153,10 +153,10 @@ impl Surroundings {
 
 /// What a settings file says about jobs.
 fn for_jobs(file: Options) -> Options {
-    let Options { mut jobs, disk, keep, secrets, .. } = file;
+    let Options { mut jobs, disk, keep, secrets, old_spellings, .. } = file;
     // Somebody waits for it.
     jobs.nice = jobs.nice.or(Some(0));
-    Options { jobs, disk, keep, secrets, ..Options::default() }
+    Options { jobs, disk, keep, secrets, old_spellings, ..Options::default() }
 }
 
 /// A path that stays right when the folder changes.
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn a_run_takes_what_concerns_jobs_and_no_more() {
         let file = Options::parse(
-            "[server]\nlisten = \"0.0.0.0:80\"\ndata = \"/file\"\n[jobs]\nwithin = \"5m\"\nlane_within = \"7m\"\nexternal_within = \"8h\"\n\
+            "[server]\nlisten = \"0.0.0.0:80\"\ndata = \"/file\"\n[jobs]\ntimeout = \"5m\"\nlane_timeout = \"7m\"\nexternal_timeout = \"8h\"\n\
              [[source]]\nurl = \"/git/a\"\n[secrets]\nnpm = \"/etc/npm\"\nkey = \"/etc/key\"",
         )
         .unwrap();
@@ -228,7 +228,7 @@ mod tests {
         let settings = Surroundings::default().resolve(&args, Some("/data".into()), for_jobs(file)).unwrap();
         assert_eq!((settings.data.as_path(), settings.sources.len()), (Path::new("/data"), 0));
         assert!(settings.listen.ip().is_loopback());
-        let limits = [settings.job_within, settings.lane_within, settings.external_within];
+        let limits = [settings.job_timeout, settings.lane_timeout, settings.external_timeout];
         assert_eq!(
             limits.map(|limit| limit.map(|limit| limit.to_string()).unwrap_or_default()),
             ["5m", "7m", "8h"]
