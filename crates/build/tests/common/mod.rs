@@ -1,4 +1,4 @@
-//! A registry of our own on port 0, a work folder, and orders for it.
+//! A registry on port 0, a work folder, and orders for it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,7 +17,7 @@ use jiff::Timestamp;
 
 pub(crate) const TOOLS: [&str; 3] = ["mmdebstrap", "buildah", "podman"];
 
-/// Whether the tools are there; says loudly when not, and fails where they are required.
+/// Whether the tools are installed; prints which one is missing, and fails if they are required.
 #[expect(clippy::disallowed_methods, reason = "the switch of `cargo xtask test`")]
 pub(crate) fn tools_are_there() -> bool {
     let missing: Vec<&str> =
@@ -58,7 +58,7 @@ impl World {
         let work = folder.path().join("work");
         let job = work.join("jobs/test");
         std::fs::create_dir_all(&job).unwrap();
-        // What works where crun does not; the lab finds this out by itself.
+        // Works on hosts where crun does not; the lab detects this by itself.
         let conf = work.join("containers.conf");
         let text = "[engine]\nruntime = \"runc\"\n[containers]\ndefault_ulimits = [\"nofile=20000:20000\",\"nproc=1000:1000\"]\n";
         std::fs::write(&conf, text).unwrap();

@@ -61,7 +61,7 @@ impl UpdateChecks {
     /// The database cannot be read or written.
     pub(crate) async fn queue_if_due(&self, watched: &Watched) -> Result<Option<RunNumber>, ControlError> {
         let Some(branch) = watched.default_branch(&self.store).await? else { return Ok(None) };
-        let Some(last) = self.store.last_look(watched.id, &branch).await? else { return Ok(None) };
+        let Some(last) = self.store.last_update_check(watched.id, &branch).await? else { return Ok(None) };
         let due = self.schedules.of(&watched.settings.name).after(last);
         if due.is_none_or(|due| due > self.clock.now()) {
             return Ok(None);

@@ -35,7 +35,7 @@ fn failure(verdict: &Verdict) -> (FailureKind, &str) {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+#[expect(clippy::print_stderr, reason = "a skipped test is reported")]
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let missing = ["podman", "mmdebstrap"].into_iter().find(|tool| edgewright_process::which(tool).is_none());
