@@ -39,7 +39,13 @@ pub fn rebuilt(rebuilt: Rebuilt) -> RebuildView {
         steps: rebuilt
             .steps
             .into_iter()
-            .map(|step| RebuildStep { title: step.title, key: step.key, was: step.was, now: step.now })
+            .map(|step| RebuildStep {
+                title: step.title,
+                key: step.key,
+                was: step.was,
+                now: step.now,
+                differences: step.differences,
+            })
             .collect(),
         failure: rebuilt.failure,
     }

@@ -6,7 +6,7 @@ use edgewright_model::run::{NodeState, RunNumber};
 use edgewright_store::nodes::NodeRow;
 use edgewright_store::results::VerdictRow;
 use edgewright_store::runs::RunRow;
-use edgewright_store::standing::Tally;
+use edgewright_store::unchanged::Tally;
 use jiff::Timestamp;
 
 use super::{ViewError, Views};
@@ -44,7 +44,7 @@ impl Views {
             };
             nodes.push(view(node, &verdicts));
         }
-        let locks = self.store.looks(number).await?;
+        let locks = self.store.update_checks(number).await?;
         Ok(RunView { run: self.summary(row).await?, diagnostics, locks, nodes, failure })
     }
 

@@ -71,7 +71,7 @@ impl Views {
         for row in self.store.sinks().await? {
             let is_own = |live: &Arc<Live>| live.sinks.iter().any(|sink| sink.name == row.name);
             if live.as_ref().is_none_or(is_own) {
-                let untold = self.store.untold(&row.name).await?;
+                let untold = self.store.undelivered(&row.name).await?;
                 let SinkRow { name, failures, error, .. } = row;
                 views.push(SinkView { name, untold, failures, error });
             }
@@ -107,7 +107,7 @@ impl Views {
         }
         for row in self.store.sinks().await? {
             if sinks.iter().any(|sink| sink.name == row.name) {
-                let untold = self.store.untold(&row.name).await?;
+                let untold = self.store.undelivered(&row.name).await?;
                 snapshot.sinks.push((row.name, untold, row.failures.into()));
             }
         }
