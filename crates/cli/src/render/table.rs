@@ -5,7 +5,7 @@ use super::style::{DIM, paint, width};
 
 /// The columns that a table may take.
 const WIDTH: usize = 100;
-/// What the last column is given at least, whatever stands before it.
+/// The smallest width of the last column, whatever is before it.
 const LAST_WIDTH: usize = 30;
 
 /// A table that is being filled.
@@ -25,7 +25,7 @@ impl Table {
         self.rows.push(cells.into());
     }
 
-    /// The text, each line ending in a line feed; `otherwise` where there is no row.
+    /// The text, each line ending in a line feed; `otherwise` if there is no row.
     pub(crate) fn text(&self, otherwise: &str) -> String {
         if self.rows.len() < 2 {
             return format!("{otherwise}\n");

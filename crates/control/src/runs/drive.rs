@@ -142,7 +142,7 @@ impl Runs {
             watched: &scope.watched,
             graph: &prepared.graph,
             nodes: &nodes,
-            is_selected: scope.selection.is_some(),
+            no_release: scope.selection.as_ref().map(|selection| selection.why.words()),
         };
         inner.releases.publish(&results).await
     }
