@@ -1,4 +1,4 @@
-//! A run that makes no release: of some variants or lanes only, or of files that are not committed.
+//! A run that makes no release and moves no channel: of some variants or lanes only, or of files that are not committed.
 
 use std::collections::BTreeSet;
 
@@ -66,7 +66,7 @@ impl Selection {
             node.lanes.retain(|lane| wanted && (self.lanes.is_empty() || self.lanes.contains(&lane.lane)));
         }
         graph.blocked.retain(|name, _| self.variants.is_empty() || self.variants.contains(name));
-        // Whoever tries something wants to see it fail again.
+        // Someone who tries something wants to see it fail again.
         history.failed.clear();
         if self.again() {
             history.passed.clear();
