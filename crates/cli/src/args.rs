@@ -53,7 +53,8 @@ pub(crate) struct Global {
     /// Use this server instead of the local data folder, such as http://127.0.0.1:5080
     #[arg(long, global = true, value_name = "URL", env = "EDGEWRIGHT_SERVER", hide_env_values = true)]
     pub(crate) server: Option<String>,
-    /// File with the operator's token [default: that of the server on this machine]; for `serve`, the token that its clients need
+    /// File with the operator's token [default: that of the server on this machine]; for `serve`, the token
+    /// that its clients need
     #[arg(long, global = true, value_name = "FILE", env = "EDGEWRIGHT_TOKEN_FILE", hide_env_values = true)]
     pub(crate) token_file: Option<PathBuf>,
     /// File with certificate authorities (PEM) to trust for the server, besides the system's
@@ -93,7 +94,6 @@ pub(crate) enum Command {
     /// Print the JSON Schema of a kind of file, for editors
     Schema {
         /// edgewright, image, site or exception [default: all of them]
-        #[arg(value_parser = values::words(&["edgewright", "image", "site", "exception"]))]
         kind: Option<String>,
     },
     /// Check a source's files, uncommitted changes included
@@ -127,7 +127,8 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Show the state of the server, or of the data folder
     Status {
-        /// Show the server's reconcilers, too: when each ran last, why, with what result, and when it runs next
+        /// Show the server's reconcilers, too: when each ran last, why, with what result, and when it runs
+        /// next
         #[arg(long, short)]
         verbose: bool,
         #[command(flatten)]
@@ -284,8 +285,8 @@ const LOCAL: [&str; 11] =
 /// The options by which commands find a server.
 const OF_SERVERS: [&str; 3] = ["server", "token_file", "ca_file"];
 
-/// The command line with global options where they belong: `-h` of a subcommand leaves them out, and commands that use
-/// no server do not name one.
+/// The command line with global options where they belong: `-h` of a subcommand leaves them out, and commands
+/// that use no server do not name one.
 pub(crate) fn command() -> clap::Command {
     let mut command = Cli::command();
     let globals: Vec<Arg> = command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
@@ -301,19 +302,15 @@ pub(crate) fn command() -> clap::Command {
     command
 }
 
-/// Parses the command line of this process; ends the process on `--help`, `--version` and usage errors.
-pub(crate) fn parse() -> Cli {
-    parse_from(std::env::args_os().collect()).unwrap_or_else(|error| error.exit())
-}
-
-/// Parses a command line.
-pub(crate) fn parse_from(line: Vec<OsString>) -> Result<Cli, clap::Error> {
+/// Parses a command line. `--help` and `--version` are errors, too, which print to standard output.
+pub(crate) fn parse(line: Vec<OsString>) -> Result<Cli, clap::Error> {
     let parsed = command().try_get_matches_from(&line);
     let matches: ArgMatches = parsed.map_err(|error| without_environment(line, error))?;
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command()))
 }
 
-/// The same usage error without options that the environment gave: its usage line would name them as if they had been typed.
+/// The same usage error without options that the environment gave: its usage line would name them as if they
+/// had been typed.
 fn without_environment(line: Vec<OsString>, error: clap::Error) -> clap::Error {
     let bare = command().mut_args(|arg| arg.env(None));
     match bare.try_get_matches_from(line) {
@@ -328,9 +325,8 @@ mod tests {
 
     use super::*;
 
-    fn parse(line: &str) -> Result<Command, clap::Error> {
-        let words: Vec<OsString> = line.split(' ').map(Into::into).collect();
-        parse_from(words).map(|cli| cli.command)
+    fn parsed(line: &str) -> Result<Command, clap::Error> {
+        parse(line.split(' ').map(Into::into).collect()).map(|cli| cli.command)
     }
 
     #[test]
@@ -340,13 +336,13 @@ mod tests {
 
     #[test]
     fn run_takes_a_target_or_a_verb() {
-        let Ok(Command::Run(run)) = parse("edgewright run") else { panic!("run") };
+        let Ok(Command::Run(run)) = parsed("edgewright run") else { panic!("run") };
         assert!(run.target.is_none() && run.command.is_none());
-        let Ok(Command::Run(run)) = parse("edgewright run https://h/x.git --data /d") else { panic!("url") };
+        let Ok(Command::Run(run)) = parsed("edgewright run https://h/x.git --data /d") else { panic!("url") };
         assert_eq!(run.target.as_deref(), Some("https://h/x.git"));
-        let Ok(Command::Run(run)) = parse("edgewright run ./list") else { panic!("folder") };
+        let Ok(Command::Run(run)) = parsed("edgewright run ./list") else { panic!("folder") };
         assert_eq!(run.target.as_deref(), Some("./list"));
-        let Ok(Command::Run(run)) = parse("edgewright run show 7 --json") else { panic!("show") };
+        let Ok(Command::Run(run)) = parsed("edgewright run show 7 --json") else { panic!("show") };
         let Some(RunCommand::Show { number, format, .. }) = run.command else { panic!("show") };
         assert_eq!((number, format.json), (RunNumber(7), true));
         for bad in [
@@ -359,7 +355,7 @@ mod tests {
             "edgewright run --secret npm",
             "edgewright images -q --json",
         ] {
-            assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad}");
+            assert_eq!(parsed(bad).unwrap_err().exit_code(), 2, "{bad}");
         }
     }
 
@@ -397,7 +393,7 @@ mod tests {
             "logs -f 7",
             "config set server http://127.0.0.1:5080",
         ] {
-            if let Err(error) = parse(&format!("edgewright {line}")) {
+            if let Err(error) = parsed(&format!("edgewright {line}")) {
                 panic!("{line}: {error}");
             }
         }
@@ -405,9 +401,9 @@ mod tests {
 
     #[test]
     fn errors_give_an_example() {
-        let error = parse("edgewright logs abc").unwrap_err().to_string();
+        let error = parsed("edgewright logs abc").unwrap_err().to_string();
         assert!(error.contains("'abc'") && error.contains("expected a number such as 7"), "{error}");
-        let error = parse("edgewright serve --listen 80").unwrap_err().to_string();
+        let error = parsed("edgewright serve --listen 80").unwrap_err().to_string();
         assert!(error.contains("such as 127.0.0.1:5080"), "{error}");
     }
 

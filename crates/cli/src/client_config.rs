@@ -1,7 +1,7 @@
 //! The client's configuration: the server that commands use when neither flag nor variable names one.
 //!
-//! `~/.config/edgewright/client.toml` holds `server`, `token_file` and `ca_file`. The token and the authorities belong to
-//! that server: they are not used for another one.
+//! `~/.config/edgewright/client.toml` holds `server`, `token_file` and `ca_file`. The token and the
+//! authorities belong to that server: they are not used for another one.
 
 use std::path::{Path, PathBuf};
 

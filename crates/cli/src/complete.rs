@@ -1,8 +1,10 @@
-//! Completion of names while a command line is typed: variants, runs, nodes, images, channels, sites, sources.
+//! Completion of names while a command line is typed: variants, runs, nodes, images, channels, sites,
+//! sources.
 //!
-//! The shell starts this program with `COMPLETE=SHELL` in the environment. Names come from where the command itself
-//! would read them: the server, else the data folder; variants of the source in the working directory are added. What
-//! cannot be read completes to nothing: an error would end up in the middle of the user's line.
+//! The shell starts this program with `COMPLETE=SHELL` in the environment. Names come from where the command
+//! itself would read them: the server, else the data folder; variants of the source in the working directory
+//! are added. What cannot be read completes to nothing: an error would end up in the middle of the user's
+//! line.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};

@@ -42,8 +42,8 @@ struct Found {
     ca_file: Option<PathBuf>,
 }
 
-/// A client for operations on the server that `--server` or the configuration names, else on the one that holds the data
-/// folder.
+/// A client for operations on the server that `--server` or the configuration names, else on the one that
+/// holds the data folder.
 pub(crate) fn client(global: &Global) -> Result<Client, Failure> {
     server(global)?.ok_or_else(|| {
         let folder = data_folder(global);
@@ -62,8 +62,8 @@ pub(crate) fn server(global: &Global) -> Result<Option<Client>, Failure> {
     connect(&found, token).map(Some)
 }
 
-/// A client for reading from the server that `--server` or the configuration names; none without. A token of this
-/// machine that cannot be read is left out: most servers let everyone read.
+/// A client for reading from the server that `--server` or the configuration names; none without. A token of
+/// this machine that cannot be read is left out: most servers let everyone read.
 pub(crate) fn reader(global: &Global) -> Result<Option<Client>, Failure> {
     let configured = configured(global)?;
     if global.server.is_none() && configured.server.is_none() {
@@ -110,8 +110,8 @@ fn configured(global: &Global) -> Result<ClientConfig, Failure> {
     Ok(config)
 }
 
-/// The server with its token file and authorities, by what the user, the configuration and the lock file of the data
-/// folder name.
+/// The server with its token file and authorities, by what the user, the configuration and the lock file of
+/// the data folder name.
 fn find(global: &Global, configured: &ClientConfig, holder: Option<Holder>) -> Option<Found> {
     let local = holder.as_ref().and_then(|holder| holder.address.as_ref()).map(|at| format!("http://{at}"));
     let url = global.server.clone().or_else(|| configured.server.clone()).or_else(|| local.clone())?;

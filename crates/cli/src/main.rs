@@ -1,4 +1,5 @@
-//! The `edgewright` command: parses the command line, calls one command, prints its result, maps its end to an exit code.
+//! The `edgewright` command: parses the command line, calls one command, prints its result, maps its end to
+//! an exit code.
 //!
 //! | module | holds |
 //! |---|---|
@@ -35,7 +36,10 @@ fn main() -> ExitCode {
     // A shell that asks for completions gets them, and the process ends.
     CompleteEnv::with_factory(args::command).complete();
     // Usage errors end here with code 2, `--help` and `--version` with 0.
-    let cli = args::parse();
+    let cli = match args::parse(std::env::args_os().collect()) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return exit::report(&exit::Failure::unavailable("cannot start threads", &error)),

@@ -1,4 +1,5 @@
-//! The terminal: everything that is printed goes through here. Colours survive only where a terminal shows them.
+//! The terminal: everything that is printed goes through here. Colours survive only where a terminal shows
+//! them.
 
 use std::io::{ErrorKind, Write as _};
 
@@ -36,7 +37,8 @@ pub(crate) fn json(document: &impl Serialize) -> Result<(), Failure> {
     print(&text)
 }
 
-/// Whether standard error shows colours: a terminal, and nothing in the environment (`NO_COLOR`, `TERM=dumb`) against them.
+/// Whether standard error shows colours: a terminal, and nothing in the environment (`NO_COLOR`, `TERM=dumb`)
+/// against them.
 pub(crate) fn is_coloured() -> bool {
     anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never
 }

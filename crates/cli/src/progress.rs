@@ -1,4 +1,5 @@
-//! A run's events for people: a line per running node on a terminal, plain lines with the elapsed time otherwise.
+//! A run's events for people: a line per running node on a terminal, plain lines with the elapsed time
+//! otherwise.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -96,8 +97,8 @@ impl Progress {
         }
     }
 
-    /// Waits until plain lines have been silent for too long, then prints what is running. Never returns on a terminal,
-    /// whose lines move by themselves, nor while nothing runs.
+    /// Waits until plain lines have been silent for too long, then prints what is running. Never returns on a
+    /// terminal, whose lines move by themselves, nor while nothing runs.
     pub(crate) async fn heartbeat(&mut self) {
         if self.bars.is_some() || self.nodes.is_empty() {
             return std::future::pending().await;

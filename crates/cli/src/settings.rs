@@ -9,9 +9,9 @@
 //! | `EDGEWRIGHT_CONFIG` | `--config` |
 //! | `EDGEWRIGHT_LOG` | `--log` |
 //!
-//! clap reads those as it parses, so a flag wins over its variable. `XDG_DATA_HOME` and `HOME` give the default data
-//! folder of users, `XDG_CONFIG_HOME` and `HOME` the folder of the client's configuration; proxies and `CONTAINERS_CONF`
-//! are passed to jobs.
+//! clap reads those as it parses, so a flag wins over its variable. `XDG_DATA_HOME` and `HOME` give the
+//! default data folder of users, `XDG_CONFIG_HOME` and `HOME` the folder of the client's configuration;
+//! proxies and `CONTAINERS_CONF` are passed to jobs.
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -115,8 +115,8 @@ impl Surroundings {
         self.resolve(args, data, file)
     }
 
-    /// The settings of a command that works without a server: of the settings file what concerns jobs, and nothing of
-    /// sources, listeners and sinks.
+    /// The settings of a command that works without a server: of the settings file what concerns jobs, and
+    /// nothing of sources, listeners and sinks.
     pub(crate) fn run(&self, args: &ServeArgs, data: Option<PathBuf>) -> Result<Settings, Failure> {
         let system = Path::new(SYSTEM_CONFIG);
         let file = match &args.config {

@@ -1,7 +1,8 @@
 //! `run --watch`: waits until the files of a folder may have changed.
 //!
-//! The kernel reports that files may have changed (inotify); what changed is found by the caller, who compares trees that git
-//! read, so ignored files do not count. If the kernel allows no more watches, the files are read every second.
+//! The kernel reports that files may have changed (inotify); what changed is found by the caller, who
+//! compares trees that git read, so ignored files do not count. If the kernel allows no more watches, the
+//! files are read every second.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -48,8 +49,8 @@ impl Watch {
         }
     }
 
-    /// Reports changes from now on. Call it again before the files are read again: another folder may have been moved to this
-    /// path.
+    /// Reports changes from now on. Call it again before the files are read again: another folder may have
+    /// been moved to this path.
     pub(crate) fn arm(&mut self) {
         let reports = Arc::<Reports>::default();
         match watcher(&self.folder, &reports) {

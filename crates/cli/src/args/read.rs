@@ -1,5 +1,5 @@
-//! Arguments of commands that list, show and change what an operator looks after: images, releases, channels, sites,
-//! sources, the audit trail.
+//! Arguments of commands that list, show and change what an operator looks after: images, releases, channels,
+//! sites, sources, the audit trail.
 
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCompleter;

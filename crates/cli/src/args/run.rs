@@ -35,7 +35,8 @@ pub(crate) struct RunArgs {
     /// Rebuild what was built, and compare the digests
     #[arg(long)]
     pub(crate) verify_reproducible: bool,
-    /// Branch to build, committed files only [default: of a folder the checked-out one, of a URL the remote's default]
+    /// Branch to build, committed files only [default: of a folder the checked-out one, of a URL the remote's
+    /// default]
     #[arg(long, value_name = "NAME")]
     pub(crate) branch: Option<String>,
     /// Number of jobs at once [default: by cores and memory]
@@ -50,7 +51,8 @@ pub(crate) struct RunArgs {
     /// Leave the machines of the container lane running, for `edgewright shell`; no release is made
     #[arg(long, conflicts_with_all = ["update"])]
     pub(crate) keep: bool,
-    /// Run again at every change of the folder's files, until stopped; no release is made unless --release is given
+    /// Run again at every change of the folder's files, until stopped; no release is made unless --release is
+    /// given
     #[arg(long, conflicts_with_all = ["branch", "update", "json"])]
     pub(crate) watch: bool,
     #[command(flatten)]
@@ -121,11 +123,12 @@ pub(crate) struct LogsArgs {
     /// Number of the run
     #[arg(value_parser = values::number::<RunNumber>, add = ArgValueCompleter::new(complete::runs))]
     pub(crate) run: RunNumber,
-    /// Node, such as hmi/plant-a or `lock base` [default: the failed, else the running, else the first one with a log; with
-    /// --follow: all]
+    /// Node, such as hmi/plant-a or `lock base` [default: the failed, else the running, else the first one
+    /// with a log; with --follow: all]
     #[arg(add = ArgValueCompleter::new(complete::nodes))]
     pub(crate) node: Option<String>,
-    /// Print what is added until the job ends; without NODE, follow all jobs of the run, each line with its node
+    /// Print what is added until the job ends; without NODE, follow all jobs of the run, each line with its
+    /// node
     #[arg(long, short)]
     pub(crate) follow: bool,
 }

@@ -37,8 +37,8 @@ pub(crate) struct PlanArgs {
     /// Show what is reused, too; with --explain, show every change, however many there are
     #[arg(long, short)]
     pub(crate) all: bool,
-    /// Explain a variant: every step with its key, who shares it, and all that changed in it: paths, variables, packages,
-    /// arguments, base
+    /// Explain a variant: every step with its key, who shares it, and all that changed in it: paths,
+    /// variables, packages, arguments, base
     #[arg(long, value_name = "VARIANT", add = ArgValueCompleter::new(complete::variants))]
     pub(crate) explain: Option<VariantName>,
     #[command(flatten)]

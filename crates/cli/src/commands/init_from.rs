@@ -1,5 +1,5 @@
-//! `init --from`: a source around an existing Containerfile. Its base becomes an image of the source, so that it is locked
-//! and checked for updates; the Containerfile starts from that image's digest.
+//! `init --from`: a source around an existing Containerfile. Its base becomes an image of the source, so that
+//! it is locked and checked for updates; the Containerfile starts from that image's digest.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -148,7 +148,8 @@ fn convert(text: &str) -> Result<Converted, Failure> {
     Ok(Converted { base, text: out })
 }
 
-/// A text with `$NAME`, `${NAME}` and `${NAME:-DEFAULT}` replaced by the arguments' defaults; others are kept.
+/// A text with `$NAME`, `${NAME}` and `${NAME:-DEFAULT}` replaced by the arguments' defaults; others are
+/// kept.
 fn expanded(text: &str, arguments: &BTreeMap<&str, &str>) -> String {
     let mut out = String::new();
     let mut rest = text;

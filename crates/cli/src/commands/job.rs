@@ -19,8 +19,8 @@ use crate::settings::Surroundings;
 /// The static check runner, made by `build.rs`.
 const RUNNER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgewright-checks"));
 
-/// The settings of the executor of `serve` and `run`: each job is a child of this process. Leftovers of an earlier process's
-/// jobs are removed first: with the lock held, no other process has jobs here.
+/// The settings of the executor of `serve` and `run`: each job is a child of this process. Leftovers of an
+/// earlier process's jobs are removed first: with the lock held, no other process has jobs here.
 pub(crate) async fn local_jobs(settings: &Settings, _lock: &FolderLock) -> Result<LocalSettings, Failure> {
     let surroundings = Surroundings::read();
     let work = DataFolder::new(&settings.data).work();

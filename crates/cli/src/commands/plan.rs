@@ -148,7 +148,8 @@ fn empty() -> History {
     History { lane_inputs: lane_inputs(edgewright_job::local_lane_profile), ..History::default() }
 }
 
-/// A history in which every node of a graph was built and passed. Its digests are stand-ins: nothing is executed.
+/// A history in which every node of a graph was built and passed. Its digests are stand-ins: nothing is
+/// executed.
 fn as_if_built(graph: &Graph) -> History {
     let mut history = empty();
     for (id, node) in &graph.nodes {
@@ -201,7 +202,8 @@ async fn known(folder: &Folder, definition: &Definition, global: &Global) -> Res
             let before = PreviousBuild { key: head.key, manifest: head.digest };
             past.history.variants.entry(head.variant).or_default().insert(head.platform, before);
         }
-        // Reasons are more specific with the files of that commit: from this clone, or what was fetched to build them.
+        // Reasons are more specific with the files of that commit: from this clone, or what was fetched to
+        // build them.
         let mirror = data.sources().join(format!("{}.git", source.name));
         let mirror =
             Mirror::new(folder.git.clone(), mirror, Remote::from_path(&data.sources())?).repository();

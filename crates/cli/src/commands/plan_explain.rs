@@ -1,4 +1,5 @@
-//! `plan --explain VARIANT`: every step with its key, what it hashes, what changed in it, and which variants share it.
+//! `plan --explain VARIANT`: every step with its key, what it hashes, what changed in it, and which variants
+//! share it.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +14,8 @@ use serde::Serialize;
 use super::target::resolved;
 use crate::exit::Failure;
 
-/// How many changes of one step the document holds; a whole operating system that is new has thousands of packages.
+/// How many changes of one step the document holds; a whole operating system that is new has thousands of
+/// packages.
 const CHANGES_LIMIT: usize = 1_000;
 
 /// How one variant is built, for each of its platforms.

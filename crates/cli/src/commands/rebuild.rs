@@ -1,5 +1,5 @@
-//! `rebuild`: rebuilds what is released from the cached packages, without the mirror, and compares digests. A server that
-//! runs on the data folder, or that `--server` names, does it; without one, this process.
+//! `rebuild`: rebuilds what is released from the cached packages, without the mirror, and compares digests. A
+//! server that runs on the data folder, or that `--server` names, does it; without one, this process.
 
 use std::time::Duration;
 

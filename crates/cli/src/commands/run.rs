@@ -113,8 +113,8 @@ impl What {
         Ok(())
     }
 
-    /// What of the plan is run; none for a run that releases. Only committed files are released unless the user asks for
-    /// more.
+    /// What of the plan is run; none for a run that releases. Only committed files are released unless the
+    /// user asks for more.
     fn selection(&self, args: &RunArgs, is_dirty: bool) -> Option<Selection> {
         if self.selection.is_some() || args.release {
             return self.selection.clone();

@@ -17,7 +17,8 @@ const VARIABLE: &str = "COMPLETE";
 /// The program that it asks, found in `PATH`.
 const PROGRAM: &str = "edgewright";
 
-/// Prints a shell's completions: a script that asks this program at every completion, so that names are completed, too.
+/// Prints a shell's completions: a script that asks this program at every completion, so that names are
+/// completed, too.
 pub(crate) fn completions(shell: Shell) -> Result<End, Failure> {
     let name = shell.to_string();
     let mut script = Vec::new();

@@ -24,8 +24,8 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// From a positional argument and `--dir`. What is neither address nor folder, but could be a variant, is one of the
-    /// source in this folder.
+    /// From a positional argument and `--dir`. What is neither address nor folder, but could be a variant, is
+    /// one of the source in this folder.
     pub(super) fn of(target: Option<&str>, dir: Option<&str>) -> Result<Self, Failure> {
         let variant = |text: &str| text.parse::<VariantName>();
         match (target, dir) {

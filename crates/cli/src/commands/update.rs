@@ -1,7 +1,7 @@
 //! `update`: resolves locks again and shows what moved.
 //!
-//! For a folder or URL the locks are resolved in this process and kept as overlays in the data folder, from which the next
-//! `run` builds; nothing is built here. For `--source` a server does all of it.
+//! For a folder or URL the locks are resolved in this process and kept as overlays in the data folder, from
+//! which the next `run` builds; nothing is built here. For `--source` a server does all of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Documents → text for people. Pure: `now` is an argument, colours are escape codes that [`crate::output`] drops if the
-//! output is not a terminal.
+//! Documents → text for people. Pure: `now` is an argument, colours are escape codes that [`crate::output`]
+//! drops if the output is not a terminal.
 
 mod audit;
 mod explain;

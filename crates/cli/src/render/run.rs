@@ -162,8 +162,8 @@ fn diagnostic_text(diagnostic: &Diagnostic) -> String {
     format!("\n{} {place}{message}\n{}", paint(RED, "error:"), hint.unwrap_or_default())
 }
 
-/// Each failure once: blocked nodes repeat in their reason the failure of their ancestor, and the failure of a lock is that of
-/// every node that needs it.
+/// Each failure once: blocked nodes repeat in their reason the failure of their ancestor, and the failure of
+/// a lock is that of every node that needs it.
 fn failures(view: &RunView) -> String {
     let mut text = String::new();
     let mut shown = Vec::new();

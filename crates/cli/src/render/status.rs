@@ -14,7 +14,8 @@ use super::units::{age, bytes};
 /// The columns that names of facts take.
 const COLUMNS: usize = 9;
 
-/// The state of a server. `program` is the command that holds the data folder, if it is not a server that stays.
+/// The state of a server. `program` is the command that holds the data folder, if it is not a server that
+/// stays.
 pub(crate) fn status(status: &ServerStatus, program: Option<&str>) -> String {
     let mut text = facts(status, program);
     text.push('\n');

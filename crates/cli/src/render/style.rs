@@ -24,7 +24,8 @@ pub(crate) fn paint(style: Style, text: impl std::fmt::Display) -> String {
     format!("{}{text}\x1b[0m", style.0)
 }
 
-/// How many columns of a terminal a text takes: none for escape codes and combining marks, two for wide letters.
+/// How many columns of a terminal a text takes: none for escape codes and combining marks, two for wide
+/// letters.
 pub(crate) fn width(text: &str) -> usize {
     anstream::adapter::strip_str(text).to_string().width()
 }

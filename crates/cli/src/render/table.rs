@@ -1,5 +1,5 @@
-//! Aligned tables without rules: a head in capitals, two spaces between columns. Columns that are empty in every row are
-//! left out, and the last one is wrapped, so that tables fit a terminal.
+//! Aligned tables without rules: a head in capitals, two spaces between columns. Columns that are empty in
+//! every row are left out, and the last one is wrapped, so that tables fit a terminal.
 
 use super::style::{DIM, paint, width};
 
@@ -62,8 +62,8 @@ impl Table {
     }
 }
 
-/// A cell in lines of at most `room` columns, cut between words; a longer word stays whole. One that is coloured stays in
-/// one line: cells with colours are short.
+/// A cell in lines of at most `room` columns, cut between words; a longer word stays whole. One that is
+/// coloured stays in one line: cells with colours are short.
 fn wrapped(cell: &str, room: usize) -> Vec<String> {
     if width(cell) <= room || cell.contains('\x1b') {
         return vec![cell.to_owned()];

@@ -70,7 +70,7 @@ async fn verdicts_need_the_token_and_the_token_changes_while_the_server_runs() {
     fs::write(&token, SECOND).unwrap();
     // Without --token-file the command finds the token where the lock file says.
     let posted = edgewright(folder.path(), &post).await.ends(0);
-    assert!(posted.errors.contains("goes on with base"), "{posted:?}");
+    assert!(posted.errors.contains("continues with base"), "{posted:?}");
     server.client = server.client.clone().with_token(Some(SECOND.to_owned()));
     assert_eq!(server.ended(&commit).await.run.state, RunState::Passed);
 }

@@ -1,4 +1,5 @@
-//! A run that makes no release and moves no channel: of some variants or lanes only, or of files that are not committed.
+//! A run that makes no release and moves no channel: of some variants or lanes only, or of files that are not
+//! committed.
 
 use std::collections::BTreeSet;
 
