@@ -212,7 +212,11 @@ async fn ctrl_c_cancels_a_run() {
     run.prints("waits for a verdict").await;
     run.signal(rustix::process::Signal::INT);
     assert_eq!(run.end().await, Some(130), "{}", run.printed());
-    assert!(run.printed().contains("cancelling the run; press Ctrl-C again to leave at once"), "{}", run.printed());
+    assert!(
+        run.printed().contains("cancelling the run; press Ctrl-C again to leave at once"),
+        "{}",
+        run.printed()
+    );
     assert_eq!(world.finished(1).await["run"]["state"], "cancelled");
 }
 

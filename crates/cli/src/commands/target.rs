@@ -67,14 +67,22 @@ pub(super) fn resolved(
 /// Locks a data folder for work in this process.
 pub(super) fn lock(data: &Path) -> Result<FolderLock, Failure> {
     DataFolder::new(data).lock().map_err(|error| {
-        let is_held = matches!(error, FolderError::Held { .. });
+        let hint = match &error {
+            FolderError::Held { holder, .. } => {
+                Some(match holder.as_ref().and_then(|holder| holder.address.as_ref()) {
+                    Some(address) => format!(
+                        "push a commit to a source that the server at http://{address} follows, or use another \
+                         folder with --data DIR"
+                    ),
+                    None => "wait for it to end, or use another folder with --data DIR".to_owned(),
+                })
+            }
+            FolderError::Io { .. } => None,
+        };
         let failure = Failure::from(error);
-        if is_held {
-            failure.hint(
-                "wait for it, or use another folder with --data DIR; a server builds what is pushed to the sources that it follows",
-            )
-        } else {
-            failure
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
         }
     })
 }

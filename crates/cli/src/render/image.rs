@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 
-use edgewright_api::{BuildView, ImageState, ImageSummary, ImageView, LockView, Proof, VerdictView};
+use edgewright_api::{
+    BuildView, ImageState, ImageSummary, ImageView, LockView, Proof, PullCommands, VerdictView,
+};
 use edgewright_model::names::ChannelName;
-use edgewright_model::verdict::{CheckOutcome, LaneResult, Note};
+use edgewright_model::verdict::{CheckOutcome, Evidence, LaneResult};
 use jiff::Timestamp;
 
 use super::facts::Facts;
@@ -71,7 +73,7 @@ pub(crate) fn image(view: &ImageView, now: Timestamp) -> String {
     }
     for verdict in &view.verdicts {
         text.push('\n');
-        text.push_str(&verdict_text(verdict, &view.notes, now));
+        text.push_str(&verdict_text(verdict, view, now));
     }
     text.push_str(&pull_text(view));
     text
@@ -138,8 +140,8 @@ fn pull_text(view: &ImageView) -> String {
     format!("\n{}\n{commands}", paint(BOLD, "pull"))
 }
 
-fn verdict_text(verdict: &VerdictView, notes: &[Note], now: Timestamp) -> String {
-    let exceptions = exceptions(verdict.lane, notes);
+fn verdict_text(verdict: &VerdictView, view: &ImageView, now: Timestamp) -> String {
+    let exceptions = exceptions(verdict.lane, &view.notes);
     let result = match &verdict.result {
         LaneResult::Passed => paint(GREEN, "passed"),
         LaneResult::Failed { message, .. } if !exceptions.is_empty() => {
@@ -191,15 +193,21 @@ fn verdict_text(verdict: &VerdictView, notes: &[Note], now: Timestamp) -> String
         }
     }
     for evidence in &verdict.evidence {
-        let _ = writeln!(
-            text,
-            "{} {}: {}@{} ({})",
-            paint(DIM, "evidence"),
-            evidence.name,
-            evidence.blob.repository,
-            evidence.blob.digest,
-            bytes(evidence.blob.size)
-        );
+        let _ =
+            writeln!(text, "{} {} ({})", paint(DIM, "evidence"), evidence.name, bytes(evidence.blob.size));
+        let _ = writeln!(text, "  {}", evidence_command(evidence, view.pull.as_ref()));
     }
     text
+}
+
+/// How to read evidence: by a command if a server hosts it, else where it is.
+fn evidence_command(evidence: &Evidence, pull: Option<&PullCommands>) -> String {
+    let (repository, digest) = (&evidence.blob.repository, &evidence.blob.digest);
+    match pull.and_then(|pull| pull.reference.split_once('/').map(|(host, _)| (pull, host))) {
+        Some((pull, host)) => {
+            let scheme = if pull.skopeo.contains("tls-verify=false") { "http" } else { "https" };
+            format!("curl --fail {scheme}://{host}/v2/{repository}/blobs/{digest}")
+        }
+        None => format!("{repository}@{digest}"),
+    }
 }
