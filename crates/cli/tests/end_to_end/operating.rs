@@ -67,11 +67,11 @@ async fn verdicts_need_the_token_and_the_token_changes_while_the_server_runs() {
     // A token file with a mistake changes nothing.
     fs::write(&token, "short").unwrap();
     server.reload();
-    until("the mistake", async || server.log().contains("settings were not taken over").then_some(())).await;
+    until("the mistake", async || server.log().contains("configuration reload failed").then_some(())).await;
     fs::write(&token, SECOND).unwrap();
     // Without --token-file the command finds the token by the lock file.
     let posted = edgewright(folder.path(), &post).await.ends(0);
-    assert!(posted.errors.contains("goes on with base"), "{posted:?}");
+    assert!(posted.errors.contains("continues with base"), "{posted:?}");
     server.client = server.client.clone().with_token(Some(SECOND.to_owned()));
     assert_eq!(server.ended(&commit).await.run.state, RunState::Passed);
 }
@@ -223,6 +223,6 @@ async fn clients_speak_tls_and_the_certificate_changes_while_the_server_runs() {
     // Half a change is none.
     fs::write(&key, "no key").unwrap();
     server.reload();
-    until("the mistake", async || server.log().contains("settings were not taken over").then_some(())).await;
+    until("the mistake", async || server.log().contains("configuration reload failed").then_some(())).await;
     assert!(ready("second").await);
 }
