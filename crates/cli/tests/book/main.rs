@@ -1,4 +1,5 @@
-//! The examples of the documentation are run against the real command, page by page in the order of the summary.
+//! The examples of the documentation are run against the real command, page by page in the order of the
+//! summary.
 //!
 //! | in a page | does |
 //! |---|---|
@@ -6,7 +7,10 @@
 //! | `<!-- fresh: NAME -->` | the same, with the source of `tests/book/NAME`, committed |
 //! | `<!-- setup: COMMAND -->` | runs a command that the reader does not see; it must succeed |
 //! | ` ```file=PATH ` | writes a file |
-//! | ` ```console ` | runs what follows `$ ` by `sh`, and compares the lines after it with what it prints, standard error first; `...` stands for anything, also for whole lines; `? N` is the exit code where it is not 0 |
+//! | ` ```console ` | runs commands and compares what they print |
+//!
+//! In a console block, lines after `$ ` are run by `sh`; the lines below are what is printed, standard error
+//! first. `...` matches anything, also for whole lines; `? N` is the exit code if it is not 0.
 //!
 //! Other blocks (`sh`, `text`, `yaml` …) are not executed.
 

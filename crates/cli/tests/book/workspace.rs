@@ -89,7 +89,7 @@ impl Workspace {
     }
 }
 
-/// Whether a text is as expected, `...` standing for anything.
+/// Whether a text is as expected, where `...` matches anything.
 fn matches(expected: &str, found: &str) -> bool {
     let parts: Vec<&str> = expected.split("...").collect();
     let Some((first, rest)) = parts.split_first() else { return false };
@@ -106,7 +106,7 @@ fn matches(expected: &str, found: &str) -> bool {
 }
 
 #[test]
-fn dots_stand_for_anything() {
+fn dots_match_anything() {
     for (expected, found, want) in [
         ("a\n", "a\n", true),
         ("a ... c\n", "a b c\n", true),
