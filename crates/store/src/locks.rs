@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use edgewright_model::lock::Lock;
-use edgewright_model::moves::LockLook;
+use edgewright_model::moves::LockCheck;
 use edgewright_model::names::ImageName;
 use edgewright_model::run::RunNumber;
 use jiff::Timestamp;
@@ -76,7 +76,7 @@ impl Store {
     }
 
     /// Notes what a run found at an image; a later look of the same run takes its place.
-    pub async fn note_look(&self, run: RunNumber, look: &LockLook) -> Result<(), StoreError> {
+    pub async fn note_look(&self, run: RunNumber, look: &LockCheck) -> Result<(), StoreError> {
         let statement = sqlx::query(
             "INSERT INTO lock_looks (run, image, document) VALUES (?, ?, ?)
              ON CONFLICT DO UPDATE SET document = excluded.document",
@@ -89,7 +89,7 @@ impl Store {
     }
 
     /// What a run found, by image.
-    pub async fn looks(&self, run: RunNumber) -> Result<Vec<LockLook>, StoreError> {
+    pub async fn looks(&self, run: RunNumber) -> Result<Vec<LockCheck>, StoreError> {
         let rows = sqlx::query("SELECT document FROM lock_looks WHERE run = ? ORDER BY image")
             .bind(run.0)
             .fetch_all(&self.readers)

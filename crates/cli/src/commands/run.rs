@@ -319,7 +319,7 @@ pub(super) async fn target(
     let (remote, branch) = if branch.is_none() && (folder.worktree.dirty || folder.worktree.head.is_none()) {
         output::note("note: the folder is built as it stands, uncommitted files included");
         let (branch, _) = folder.worktree.publish(&folder.git).await?;
-        (Remote::from_path(folder.worktree.repository.folder())?.standing_for(&own), Some(branch))
+        (Remote::from_path(folder.worktree.repository.folder())?.displayed_as(&own), Some(branch))
     } else {
         (own, branch.map(str::to_owned).or_else(|| folder.worktree.branch.clone()))
     };

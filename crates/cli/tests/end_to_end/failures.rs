@@ -39,7 +39,7 @@ impl World {
         let repository = Repository::make(folder.path().join("systems")).await;
         repository.write("edgewright.yaml", "edgewright: 1\nname: systems\n");
         let os = format!(
-            "from: {}\nsteps: [files: files/]\nchecks:\n  - {{id: up, systemd: running, within: 60s}}\n",
+            "from: {}\nsteps: [files: files/]\nchecks:\n  - {{id: up, systemd: running, timeout: 60s}}\n",
             upstream.from()
         );
         repository.write("images/os/image.yaml", os);
@@ -141,12 +141,12 @@ async fn what_goes_wrong_is_told_and_leaves_nothing_behind() {
     let slow = "RUN printf '%s' \"$UNIT\" > /etc/systemd/system/slow.service && systemctl add-wants multi-user.target slow.service\n";
     let slow =
         format!("ENV UNIT=\"{}\"\n{slow}", SLOW_UNIT.replace('\n', "\\n")).replace("printf '%s'", "printf");
-    let image = "from: os\nsteps: [containerfile: Containerfile]\nchecks:\n  - {id: up, systemd: running, within: 3s}\n";
+    let image = "from: os\nsteps: [containerfile: Containerfile]\nchecks:\n  - {id: up, systemd: running, timeout: 3s}\n";
     let told = failure(&world.bad(&server, image, &slow).await).clone();
     assert_eq!(told.kind, FailureKind::Image, "{told:#?}");
     assert!(told.message.contains("up"), "{told:#?}");
 
-    let image = "from: os\nsteps: [containerfile: Containerfile]\nchecks:\n  - {id: hangs, command: [sleep, infinity], within: 2s}\n";
+    let image = "from: os\nsteps: [containerfile: Containerfile]\nchecks:\n  - {id: hangs, command: [sleep, infinity], timeout: 2s}\n";
     let told = failure(&world.bad(&server, image, "RUN echo hangs\n").await).clone();
     assert!(matches!(told.kind, FailureKind::Image | FailureKind::Check), "{told:#?}");
     assert!(told.message.contains("hangs"), "{told:#?}");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use edgewright_model::error::ErrorClass;
 use edgewright_model::names::SourceName;
-use edgewright_source::UnfitPath;
+use edgewright_source::InvalidSshPath;
 use edgewright_source::remote::InvalidRemote;
 
 use super::MOST_NICE;
@@ -43,7 +43,7 @@ pub enum SettingsError {
     Url(#[from] InvalidRemote),
     /// A source's key or known hosts cannot be used.
     #[error("the ssh settings of a source cannot be used")]
-    Ssh(#[from] UnfitPath),
+    Ssh(#[from] InvalidSshPath),
     /// Two sources have one name.
     #[error("two sources are called `{name}`")]
     Duplicate {

@@ -20,7 +20,7 @@ pub(crate) struct Sshd {
     _daemon: OwnedTask<Result<Finished, CommandError>>,
 }
 
-/// Where the daemon is; none, loudly, where it is not installed, which fails where tests are required.
+/// The path of sshd. `None`, with a message, if it is not installed; fails if all tests are required.
 #[expect(clippy::disallowed_methods, reason = "the switch of `cargo xtask test`")]
 fn daemon() -> Option<PathBuf> {
     let found = which("sshd").or_else(|| Some(PathBuf::from("/usr/sbin/sshd")).filter(|path| path.is_file()));
@@ -51,7 +51,7 @@ impl Sshd {
             sandbox.path(name)
         };
         let authorized = write("authorized_keys", &public);
-        // Another test may take the port in between; then polling fails and tells.
+        // Another test may take the port in between; then polling fails with an error.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let known = |key: &str| format!("[127.0.0.1]:{port} {key}");
         let conf = write(
@@ -63,7 +63,7 @@ impl Sshd {
                 authorized.display()
             ),
         );
-        // sshd forks into a folder that a start of the system would have made.
+        // sshd needs a folder that is created at boot.
         if std::fs::create_dir_all("/run/sshd").is_err() {
             eprintln!("SKIPPED: sshd needs /run/sshd, which only root can make");
             return None;
