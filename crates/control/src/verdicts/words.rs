@@ -97,7 +97,9 @@ fn output(verdict: &Verdict, evaluation: &Evaluation, blame: Blame<'_>) -> Vec<S
     }
     if let Some(piece) = verdict.evidence.first() {
         let (repository, digest) = (&piece.blob.repository, &piece.blob.digest);
-        lines.push(format!("read it from the server: curl http://SERVER/v2/{repository}/blobs/{digest}"));
+        lines.push(format!(
+            "read it with `curl SERVER/v2/{repository}/blobs/{digest}`, SERVER being the server's address"
+        ));
     }
     lines
 }
