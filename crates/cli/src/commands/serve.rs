@@ -10,7 +10,7 @@ use super::job::{executor, local_jobs};
 use crate::args::{Global, LogFormat, ServeArgs};
 use crate::exit::{End, Failure};
 use crate::output;
-use crate::settings::Surroundings;
+use crate::settings::Environment;
 
 /// What `serve` logs by default.
 const DEFAULT_FILTER: &str = "info";
@@ -52,7 +52,7 @@ pub(crate) async fn serve(args: &ServeArgs, global: &Global) -> Result<End, Fail
 }
 
 fn read(args: &ServeArgs, global: &Global) -> Result<Settings, Failure> {
-    let mut settings = Surroundings::read().serve(args, global.data.clone())?;
+    let mut settings = Environment::read().serve(args, global.data.clone())?;
     settings.token_file = global.token_file.clone().or(settings.token_file);
     Ok(settings)
 }
