@@ -11,6 +11,7 @@ use crate::args::{Global, LogFormat, ServeArgs};
 use crate::exit::{End, Failure};
 use crate::output;
 use crate::settings::Environment;
+use crate::systemd::{ServiceState, notify};
 
 /// What `serve` logs by default.
 const DEFAULT_FILTER: &str = "info";
@@ -38,12 +39,15 @@ pub(crate) async fn serve(args: &ServeArgs, global: &Global) -> Result<End, Fail
     if settings.sources.is_empty() {
         tracing::warn!("no sources; name some with --source URL or in a settings file");
     }
+    let manager = Environment::read().service_manager();
+    notify(manager.as_ref(), ServiceState::Ready);
     loop {
         tokio::select! {
             () = stop.next() => break,
             _ = reload.recv() => reload_settings(&composition, &secrets, args, global).await,
         }
     }
+    notify(manager.as_ref(), ServiceState::Stopping);
     tracing::info!("stopping; a second signal leaves at once");
     tokio::select! {
         () = composition.shutdown() => Ok(End::Good),

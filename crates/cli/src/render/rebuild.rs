@@ -29,6 +29,9 @@ pub(crate) fn rebuilds(views: &[RebuildView]) -> String {
         {
             let was = step.was.as_ref().map_or("", |was| was.short());
             let _ = writeln!(text, "  {} gave {} instead of {was}", plain(&step.title), step.now.short());
+            for difference in &step.differences {
+                let _ = writeln!(text, "    {}", plain(difference));
+            }
             let _ = writeln!(
                 text,
                 "{} find what the step depends on besides its inputs: the time, a download, random data",
