@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask setup|check|test|generate|demo|bench`.
+//! Developer commands: `cargo xtask setup|check|test|generate|dist|demo|bench`.
 //!
 //! This is the first program that a fresh machine compiles, so it has few dependencies and uses no other
 //! crate of the workspace.
@@ -9,6 +9,7 @@ mod bench;
 mod check;
 mod command;
 mod demo;
+mod dist;
 mod generate;
 mod setup;
 mod test;
@@ -34,7 +35,8 @@ Commands:
                 run the tests with real tools; FILTER is a part of a test's name
   test docs [FILTER]
                 run the examples in documentation
-  generate      write the files that follow from the code: docs/cli.md
+  generate      write docs/reference from the code
+  dist          make a Debian package and a tarball, in target/dist
   demo          show a source, a server, a run, a change, and a change that fails: about 5 minutes
   bench [NAME]  run a measurement; without a name, list all";
 
@@ -58,6 +60,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
             test::run(&[test_part(part)?], filter.first().copied())
         }
         ["generate"] => generate::write(),
+        ["dist", options @ ..] => dist::run(options),
         ["demo"] => demo::run(),
         ["bench"] => {
             bench::list();
