@@ -28,7 +28,7 @@ const CONTAINERFILE: &str = "ARG BASE\nFROM ${BASE}\n";
 const SLOW_UNIT: &str = "[Unit]\nBefore=multi-user.target\n[Service]\nType=oneshot\nTimeoutStartSec=infinity\nExecStart=/bin/sleep infinity\n";
 
 /// The check of an operating system that has to start.
-const CHECKED: &str = "checks:\n  - {id: up, systemd: running, within: 60s}\n";
+const CHECKED: &str = "checks:\n  - {id: up, systemd: running, timeout: 60s}\n";
 const UNCHECKED: &str = "test: none\n";
 
 struct World {
@@ -189,7 +189,7 @@ async fn a_system_that_never_starts_fails_at_the_limit_of_its_check() {
     let slow = format!(
         "ENV UNIT=\"{unit}\"\nRUN printf \"$UNIT\" > /etc/systemd/system/slow.service && systemctl add-wants multi-user.target slow.service\n"
     );
-    let image = checked("id: up, systemd: running, within: 3s");
+    let image = checked("id: up, systemd: running, timeout: 3s");
     let bad = World::make(UNCHECKED, LIMIT).await.run_bad(&image, &slow).await;
     let failure = failure(&bad);
     assert_eq!(failure.kind, FailureKind::Image, "{failure:#?}");
@@ -201,7 +201,7 @@ async fn a_check_that_hangs_fails_at_its_own_limit() {
     if !has_as_root(&["podman", "buildah", "mmdebstrap"]) {
         return;
     }
-    let image = checked("id: hangs, command: [sleep, infinity], within: 2s");
+    let image = checked("id: hangs, command: [sleep, infinity], timeout: 2s");
     let bad = World::make(UNCHECKED, LIMIT).await.run_bad(&image, "RUN echo hangs\n").await;
     let failure = failure(&bad);
     assert!(matches!(failure.kind, FailureKind::Image | FailureKind::Check), "{failure:#?}");
