@@ -1,7 +1,7 @@
 //! Constants that bound input, work or time, read from the syntax of all crates.
 //!
-//! A constant counts by its name (`BODY_LIMIT`, `LONGEST_NAME`, `POLL_TIMEOUT`) and its type (an integer or a duration). Its
-//! doc comment is its description; without one, neither `generate` nor `check` passes.
+//! A constant counts by its name (`BODY_LIMIT`, `LONGEST_NAME`, `POLL_TIMEOUT`) and its type (an integer or a
+//! duration). Its doc comment is its description; without one, neither `generate` nor `check` passes.
 
 use anyhow::Context as _;
 use syn::visit::Visit;
