@@ -1,9 +1,12 @@
 //! Where things are in this workspace.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+
+use crate::command::Run;
 
 /// The folder of the workspace.
 pub(crate) fn root() -> &'static Path {
@@ -15,7 +18,8 @@ pub(crate) fn target() -> PathBuf {
     root().join("target")
 }
 
-/// Where tools are kept that are fetched or built once, by version: outside of the tree, so that all checkouts share them.
+/// Where tools are kept that are fetched or built once, by version: outside of the tree, so that all
+/// checkouts share them.
 pub(crate) fn cache() -> anyhow::Result<PathBuf> {
     let folder = if let Some(folder) = environment("XDG_CACHE_HOME") {
         PathBuf::from(folder)
@@ -54,6 +58,16 @@ pub(crate) fn files_below(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
+}
+
+/// The files that git knows or would add, as paths from the root, in order.
+pub(crate) fn files_in_git() -> anyhow::Result<Vec<String>> {
+    let list = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
+    let output = Run::new("git").args(list).cwd(root()).output()?;
+    let names = output.split('\0').filter(|name| !name.is_empty() && root().join(name).is_file());
+    // During a conflict, git lists a file once for each side.
+    let names: BTreeSet<String> = names.map(str::to_owned).collect();
+    Ok(names.into_iter().collect())
 }
 
 /// A path as people write it: relative to the workspace.

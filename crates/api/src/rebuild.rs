@@ -69,6 +69,9 @@ pub struct RebuildStep {
     /// The digest of now.
     #[schema(value_type = String)]
     pub now: Digest,
+    /// The first files that differ and how, where it gave other bytes: `etc/machine-id: content`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<String>,
 }
 
 /// What building again gave.

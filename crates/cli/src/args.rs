@@ -521,23 +521,7 @@ impl ServeArgs {
                 address: self.address.clone(),
                 ..ServerOptions::default()
             },
-            source: self
-                .source
-                .iter()
-                .map(|url| SourceOptions {
-                    url: url.clone(),
-                    name: None,
-                    branch: None,
-                    poll: None,
-                    pull_requests: None,
-                    publish: None,
-                    watch: None,
-                    locks: None,
-                    hook_secret_file: None,
-                    ssh_key: None,
-                    known_hosts: None,
-                })
-                .collect(),
+            source: self.source.iter().map(|url| SourceOptions::new(url.clone())).collect(),
             ..Options::default()
         };
         options.jobs.parallel = self.jobs;

@@ -47,6 +47,8 @@ pub(crate) struct Surroundings {
     for_jobs: Vec<(OsString, OsString)>,
     /// Where systemd puts the credentials of this service.
     credentials: Option<PathBuf>,
+    /// Where systemd takes notifications of this service.
+    notify_socket: Option<OsString>,
 }
 
 impl Surroundings {
@@ -57,11 +59,17 @@ impl Surroundings {
             xdg_data_home: variable("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute()),
             home: variable("HOME").map(PathBuf::from).filter(|path| path.is_absolute()),
             credentials: variable("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+            notify_socket: variable("NOTIFY_SOCKET"),
             for_jobs: FOR_JOBS
                 .iter()
                 .filter_map(|name| variable(name).map(|value| (OsString::from(name), value)))
                 .collect(),
         }
+    }
+
+    /// The socket of the service manager that started this process.
+    pub(crate) fn service_manager(&self) -> Option<OsString> {
+        self.notify_socket.clone()
     }
 
     /// The environment that jobs get besides their own.
@@ -145,10 +153,10 @@ impl Surroundings {
 
 /// What a settings file says about jobs.
 fn for_jobs(file: Options) -> Options {
-    let Options { mut jobs, disk, keep, secrets, .. } = file;
+    let Options { mut jobs, disk, keep, secrets, old_spellings, .. } = file;
     // Somebody waits for it.
     jobs.nice = jobs.nice.or(Some(0));
-    Options { jobs, disk, keep, secrets, ..Options::default() }
+    Options { jobs, disk, keep, secrets, old_spellings, ..Options::default() }
 }
 
 /// A path that stays right when the folder changes.
@@ -212,7 +220,7 @@ mod tests {
     #[test]
     fn a_run_takes_what_concerns_jobs_and_no_more() {
         let file = Options::parse(
-            "[server]\nlisten = \"0.0.0.0:80\"\ndata = \"/file\"\n[jobs]\nwithin = \"5m\"\nlane_within = \"7m\"\nexternal_within = \"8h\"\n\
+            "[server]\nlisten = \"0.0.0.0:80\"\ndata = \"/file\"\n[jobs]\ntimeout = \"5m\"\nlane_timeout = \"7m\"\nexternal_timeout = \"8h\"\n\
              [[source]]\nurl = \"/git/a\"\n[secrets]\nnpm = \"/etc/npm\"\nkey = \"/etc/key\"",
         )
         .unwrap();
@@ -220,7 +228,7 @@ mod tests {
         let settings = Surroundings::default().resolve(&args, Some("/data".into()), for_jobs(file)).unwrap();
         assert_eq!((settings.data.as_path(), settings.sources.len()), (Path::new("/data"), 0));
         assert!(settings.listen.ip().is_loopback());
-        let limits = [settings.job_within, settings.lane_within, settings.external_within];
+        let limits = [settings.job_timeout, settings.lane_timeout, settings.external_timeout];
         assert_eq!(
             limits.map(|limit| limit.map(|limit| limit.to_string()).unwrap_or_default()),
             ["5m", "7m", "8h"]

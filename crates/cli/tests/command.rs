@@ -84,7 +84,7 @@ async fn ends_have_their_codes() {
     let cases: [(&[&str], i32, &str); 10] = [
         (&["--version"], 0, ""),
         (&["no-such-command"], 2, "unrecognized subcommand"),
-        (&["runs"], 3, "nothing was built in"),
+        (&["runs"], 3, "no builds in"),
         (&["check", "no-such-folder"], 3, "no-such-folder"),
         (&["run", "."], 3, "is not a source"),
         (&["serve", "--config", config], 2, "unknown field `lissten`"),

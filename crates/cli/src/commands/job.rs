@@ -58,7 +58,7 @@ pub(crate) async fn run(
     global: &Global,
 ) -> Result<End, Failure> {
     start_logging(global, "info")?;
-    edgewright_job::give_way(nice);
+    edgewright_job::lower_priority(nice);
     let secrets = read_secrets(secrets)?;
     let surroundings = Surroundings::read();
     let worker = worker(work, secrets, storage_mib, &surroundings);

@@ -106,7 +106,7 @@ impl Locks {
         if resolving.effective.images.contains_key(image) {
             let kept =
                 LockCheck { message: Some(failure.message.clone()), ..found(image, LockCheckResult::Kept) };
-            self.jobs.store.note_look(resolving.scope.run, &kept).await?;
+            self.jobs.store.note_update_check(resolving.scope.run, &kept).await?;
         }
         Ok(())
     }

@@ -11,8 +11,8 @@ use edgewright_model::spec::Exception;
 use edgewright_model::verdict::LaneResult;
 use edgewright_plan::history::PreviousBuild;
 use edgewright_plan::{Graph, History};
+use edgewright_store::heads::Head;
 use edgewright_store::results::VerdictRow;
-use edgewright_store::standing::Head;
 use jiff::Timestamp;
 
 use super::judge::{Findings, Known, Rules, judge_known};
@@ -31,7 +31,7 @@ pub(super) struct Loaded {
 }
 
 impl Planner {
-    /// What is known that matters to a graph. A run that somebody asked for forgets failures: it tries again.
+    /// What is known that matters to a graph. A run on request forgets failures: it tries again.
     pub(super) async fn load_history(
         &self,
         scope: &Scope,
