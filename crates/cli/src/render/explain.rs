@@ -8,7 +8,7 @@ use super::style::{BOLD, DIM, GREEN, RED, YELLOW, paint, plain};
 use super::table::Table;
 use crate::commands::{Explanation, StepExplanation};
 
-/// How many inputs of a step are named before the rest is counted.
+/// The number of inputs of a step that are listed before the rest is counted.
 const NAMED: usize = 4;
 /// How much of a key people compare.
 const SHORT: usize = 12;
@@ -23,25 +23,30 @@ pub(crate) fn explanation(explanation: &Explanation, all: bool) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "{} {}: {}: {}",
+            "{} {}: {}",
             paint(BOLD, &explanation.variant),
             platform.platform,
             paint(YELLOW, &platform.action),
-            plain(&platform.reasons.join("; "))
         );
-        let mut table = Table::new(["key", "step", "", "shared with", "hashes"]);
+        for reason in &platform.reasons {
+            let _ = writeln!(text, "  {}", plain(reason));
+        }
+        let mut table = Table::new(["key", "step", "compared", "shared with", "inputs"]);
         for step in &platform.steps {
             table.row([
                 short(&step.key),
                 plain(&step.title),
                 state(step),
-                count(&step.shared_with, 2),
-                plain(&count(&step.inputs, NAMED)),
+                variants(step.shared_with.len()),
+                step.inputs.len().to_string(),
             ]);
         }
         text.push_str(&table.text("no steps"));
         changes(&mut text, "base", &platform.base_changes, 0, all);
         for step in &platform.steps {
+            if step.changes.is_empty() && (all || step.change.is_none()) {
+                inputs(&mut text, step, all);
+            }
             changes(&mut text, &step.title, &step.changes, step.more_changes, all);
         }
     }
@@ -111,11 +116,25 @@ fn state(step: &StepExplanation) -> String {
     }
 }
 
-/// `a, b (+3 more)`.
-fn count(items: &[String], named: usize) -> String {
-    let mut text = items.iter().take(named).cloned().collect::<Vec<_>>().join(", ");
-    if items.len() > named {
-        let _ = write!(text, " (+{} more)", items.len() - named);
+/// `3 variants`; empty for none.
+fn variants(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        1 => "1 variant".to_owned(),
+        count => format!("{count} variants"),
     }
-    text
+}
+
+/// The inputs of a step, one per line; with `all` every one.
+fn inputs(text: &mut String, step: &StepExplanation, all: bool) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "\n{}", paint(BOLD, plain(&step.title)));
+    let listed = if all { step.inputs.len() } else { NAMED };
+    for input in step.inputs.iter().take(listed) {
+        let _ = writeln!(text, "  {}", plain(input));
+    }
+    if step.inputs.len() > listed {
+        let hidden = step.inputs.len() - listed;
+        let _ = writeln!(text, "  {}", paint(DIM, format!("and {hidden} more; --all lists them")));
+    }
 }
