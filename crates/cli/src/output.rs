@@ -1,4 +1,5 @@
-//! The terminal: everything that is printed goes through here. Colours survive only where a terminal shows them.
+//! The terminal: everything that is printed goes through here. Colours survive only where a terminal shows
+//! them.
 
 use std::io::{ErrorKind, Write as _};
 
@@ -12,7 +13,7 @@ use crate::render::style::{HINT, RED, paint};
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = anstream::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // Whoever reads (`head`) has seen enough.
+        // The reader (`head`) has seen enough.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(|error| Failure::unavailable("cannot write the result", &error)),
     }
@@ -36,14 +37,15 @@ pub(crate) fn json(document: &impl Serialize) -> Result<(), Failure> {
     print(&text)
 }
 
-/// Whether standard error shows colours: a terminal, and nothing in the environment (`NO_COLOR`, `TERM=dumb`) against them.
+/// Whether standard error shows colours: a terminal, and nothing in the environment (`NO_COLOR`, `TERM=dumb`)
+/// against them.
 pub(crate) fn is_coloured() -> bool {
     anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never
 }
 
 /// Prints a line for people on standard error: progress and notes that are not the result.
 pub(crate) fn note(text: &str) {
-    // Nobody is left to tell where standard error is closed.
+    // If standard error is closed, there is no one left to notify.
     drop(writeln!(anstream::stderr().lock(), "{text}"));
 }
 

@@ -1,9 +1,9 @@
-//! `plan --explain VARIANT`: every step with its key, what it hashes, what changed in it, and who else stands on it.
+//! `plan --explain VARIANT`: every step with its key, what it hashes, what changed in it, and which variants
+//! share it.
 
 use std::collections::BTreeSet;
 
 use edgewright_model::names::VariantName;
-use edgewright_model::resolve;
 use edgewright_model::spec::Definition;
 use edgewright_plan::explain::changes::{Change, StepChanges, StepState, changes};
 use edgewright_plan::graph::Node;
@@ -11,12 +11,14 @@ use edgewright_plan::step::{GraphStep, PlannedStep};
 use edgewright_plan::{Graph, Plan};
 use serde::Serialize;
 
+use super::target::resolved;
 use crate::exit::Failure;
 
-/// How many changes of one step the document holds; a whole operating system that is new has thousands of packages.
+/// How many changes of one step the document holds; a whole operating system that is new has thousands of
+/// packages.
 const CHANGES_LIMIT: usize = 1_000;
 
-/// How one variant comes about, for each of its platforms.
+/// How one variant is built, for each of its platforms.
 #[derive(Debug, Serialize)]
 pub(crate) struct Explanation {
     /// The variant.
@@ -25,7 +27,7 @@ pub(crate) struct Explanation {
     pub(crate) platforms: Vec<PlatformExplanation>,
 }
 
-/// How a variant comes about for one platform.
+/// How a variant is built for one platform.
 #[derive(Debug, Serialize)]
 pub(crate) struct PlatformExplanation {
     pub(crate) platform: String,
@@ -33,11 +35,11 @@ pub(crate) struct PlatformExplanation {
     pub(crate) action: String,
     /// Why, in words.
     pub(crate) reasons: Vec<String>,
-    /// The key of what the first step stands on.
+    /// The key of the base of the first step.
     pub(crate) base_key: String,
-    /// What differs in what the first step stands on: its reference, its digest.
+    /// What differs in that base: its reference, its digest.
     pub(crate) base_changes: Vec<Change>,
-    /// The steps from the base on; those of before that are gone come last.
+    /// The steps from the base on; steps that were removed come last.
     pub(crate) steps: Vec<StepExplanation>,
 }
 
@@ -49,13 +51,13 @@ pub(crate) struct StepExplanation {
     pub(crate) title: String,
     /// What the key hashes besides the key before it, in words.
     pub(crate) inputs: Vec<String>,
-    /// How it compares with before; absent where nothing is compared.
+    /// How it compares with before; absent if nothing is compared.
     pub(crate) change: Option<StepState>,
-    /// What differs, each with the value of before and of now.
+    /// What differs, each with its old and new value.
     pub(crate) changes: Vec<Change>,
     /// How many more differ.
     pub(crate) more_changes: usize,
-    /// Other variants that stand on this very step: it is built once for all of them.
+    /// Other variants that share this step: it is built once for all of them.
     pub(crate) shared_with: Vec<String>,
 }
 
@@ -67,8 +69,7 @@ pub(crate) fn explain(
     previous: Option<&Graph>,
     plan: &Plan,
 ) -> Result<Explanation, Failure> {
-    // An unknown variant is told as everywhere else.
-    resolve::vars(definition, variant)?;
+    resolved(definition, variant)?;
     let nodes: Vec<&Node> = graph.nodes.values().filter(|node| node.variant() == Some(variant)).collect();
     if nodes.is_empty() {
         let why =
@@ -98,7 +99,7 @@ fn platform(node: &Node, graph: &Graph, previous: Option<&Graph>, plan: &Plan) -
 
 fn explained(changes: StepChanges<'_>, node: &Node, graph: &Graph, is_compared: bool) -> StepExplanation {
     let StepChanges { step, state, mut changes } = changes;
-    // A variant that nothing is known of is not a list of additions: its inputs say the same.
+    // A new variant is not a list of additions: its inputs already name them.
     if !is_compared {
         changes.clear();
     }
@@ -132,13 +133,14 @@ fn inputs(step: &GraphStep) -> Vec<String> {
     match &*step.work {
         PlannedStep::Bootstrap { step, packages, keys } => {
             words.push(format!("suite {}", step.suite));
-            words.push(format!("{} packages asked for, {} locked", step.packages.len(), packages.len()));
+            words.push(format!("{} packages requested, {} locked", step.packages.len(), packages.len()));
             words.extend(keys.keys().map(|path| format!("key file {path}")));
         }
         PlannedStep::Containerfile { step, context, .. } => {
             words.push(format!("{}", step.file));
             words.extend(step.args.keys().map(|name| format!("argument {name}")));
-            words.extend(context.iter().map(|entry| format!("{}/{}", step.context, entry.path)));
+            let paths = context.iter().map(|entry| step.context.join(&entry.path));
+            words.extend(paths.filter(|path| *path != step.file).map(|path| path.to_string()));
         }
         PlannedStep::Files { listing, delete, .. } => {
             words.extend(listing.entries().into_iter().map(|entry| format!("/{}", entry.path)));

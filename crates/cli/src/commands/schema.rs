@@ -17,7 +17,7 @@ pub(crate) fn print(kind: Option<&str>) -> Result<End, Failure> {
     let Some(kind) = SchemaKind::ALL.into_iter().find(|kind| kind.name() == name) else {
         let message = format!("there is no schema `{name}`");
         let known = SchemaKind::ALL.map(SchemaKind::name).join(", ");
-        return Err(Failure::new(ErrorClass::NotFound, message).hint(format!("known: {known}")));
+        return Err(Failure::new(ErrorClass::NotFound, message).hint(format!("schemas: {known}")));
     };
     output::json(&schema(kind))?;
     Ok(End::Good)

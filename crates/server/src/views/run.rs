@@ -50,7 +50,7 @@ impl Views {
 
     pub(super) async fn run_row(&self, number: RunNumber) -> Result<RunRow, ViewError> {
         self.store.run(number).await?.ok_or_else(|| ViewError::NotFound {
-            what: format!("there is no run {number}"),
+            what: format!("run {number} not found"),
             hint: "`edgewright runs` lists them".to_owned(),
         })
     }
@@ -125,7 +125,7 @@ pub(super) fn verdict(row: &VerdictRow) -> VerdictSummary {
     }
 }
 
-/// Milliseconds from one time to a later one; 0 where the clock went back.
+/// Milliseconds from one time to a later one; 0 if the clock was set back.
 fn between(from: Timestamp, to: Timestamp) -> u64 {
     u64::try_from(to.duration_since(from).as_millis()).unwrap_or(0)
 }

@@ -25,6 +25,8 @@ use reqwest::{Client, RequestBuilder, StatusCode};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
+pub use cloud_event::event_type;
+
 use crate::ControlError;
 use crate::events::{Events, RunEventKind};
 use crate::reconcile::{Outcome, Reconciler, Reconcilers, Wake};
