@@ -2,7 +2,7 @@
 
 use edgewright_model::digest::Digest;
 use edgewright_model::format::Diagnostic;
-use edgewright_model::moves::LockLook;
+use edgewright_model::moves::LockCheck;
 use edgewright_model::names::{Platform, SourceName, VariantName};
 use edgewright_model::order::JobId;
 use edgewright_model::outcome::{JobFailure, Phase};
@@ -100,7 +100,7 @@ pub struct RunView {
     /// What it found at the outside inputs of images, where it looked.
     #[serde(default)]
     #[schema(value_type = Vec<Object>)]
-    pub locks: Vec<LockLook>,
+    pub locks: Vec<LockCheck>,
     /// The plan: ancestors before their descendants.
     pub nodes: Vec<NodeView>,
     /// Why the run as a whole failed, outside of any node, with its causes, on one line.

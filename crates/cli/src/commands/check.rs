@@ -125,7 +125,8 @@ pub(crate) async fn check(dir: &Path, format: Format) -> Result<End, Failure> {
     let diagnostics = folder.diagnostics();
     let today = Clock::system().now().to_zoned(TimeZone::UTC).date();
     let endings = folder.parsed.endings.iter().filter(|(until, _)| *until < today);
-    let warnings: Vec<Diagnostic> = endings.map(|(_, diagnostic)| diagnostic.clone()).collect();
+    let endings = endings.map(|(_, diagnostic)| diagnostic.clone());
+    let warnings: Vec<Diagnostic> = folder.parsed.warnings.iter().cloned().chain(endings).collect();
     if format.json {
         let mut all = said("error", &diagnostics);
         all.extend(said("warning", &warnings));

@@ -25,18 +25,6 @@ pub(crate) fn environment(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// Whether all tools are installed. Where tests require them, a missing one fails.
-pub(crate) async fn has_tools(tools: &[&str]) -> bool {
-    for tool in tools {
-        if Command::new(*tool).arg("--version").run().await.is_err() {
-            assert!(environment("EDGEWRIGHT_TESTS_REQUIRE").is_none(), "needs {tool}: run cargo xtask setup");
-            eprintln!("SKIPPED: needs {tool}: run cargo xtask setup");
-            return false;
-        }
-    }
-    true
-}
-
 /// A machine that runs; it is removed at the end of its scope.
 #[derive(Debug)]
 pub(crate) struct Machine {
@@ -60,7 +48,8 @@ impl Machine {
         fs::write(self.folder.join("containers.conf"), &conf).unwrap();
         // Containers inside of the machine have the same limits.
         fs::write(self.root().join("etc/containers.conf"), &conf).unwrap();
-        fs::write(self.root().join("etc/default/edgewright"), "CONTAINERS_CONF=/etc/containers.conf\n").unwrap();
+        fs::write(self.root().join("etc/default/edgewright"), "CONTAINERS_CONF=/etc/containers.conf\n")
+            .unwrap();
         let command = self
             .podman()
             .args(["run", "--detach", "--name", "machine", "--systemd=always", "--network", "none"])
@@ -103,7 +92,8 @@ impl Machine {
 
     /// Repeats a command until it succeeds.
     pub(crate) async fn until(&self, command: &str) {
-        self.run(&format!("for i in $(seq 240); do if {command}; then exit 0; fi; sleep 0.5; done; exit 1")).await;
+        self.run(&format!("for i in $(seq 240); do if {command}; then exit 0; fi; sleep 0.5; done; exit 1"))
+            .await;
     }
 
     /// Ends the test with what is known about a failed script.
