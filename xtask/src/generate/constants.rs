@@ -1,11 +1,11 @@
 //! Constants that bound input, work or time, read from the syntax of all crates.
 //!
-//! A constant counts by its name (`BODY_LIMIT`, `LONGEST_NAME`, `POLL_TIMEOUT`) and its type (an integer or a duration). Its
-//! doc comment is its description; without one, neither `generate` nor `check` passes.
+//! A constant counts by its name (`BODY_LIMIT`, `LONGEST_NAME`, `POLL_TIMEOUT`) and its type (an integer or a
+//! duration). Its doc comment is its description; without one, neither `generate` nor `check` passes.
 
 use anyhow::Context as _;
 use syn::visit::Visit;
-use syn::{Attribute, Expr, ItemConst, ItemMod};
+use syn::{Attribute, Expr, ImplItemConst, ItemConst, ItemMod};
 
 use crate::workspace;
 
@@ -99,6 +99,22 @@ struct All(Vec<ItemConst>);
 impl<'ast> Visit<'ast> for All {
     fn visit_item_const(&mut self, item: &'ast ItemConst) {
         self.0.push(item.clone());
+    }
+
+    fn visit_impl_item_const(&mut self, item: &'ast ImplItemConst) {
+        self.0.push(ItemConst {
+            attrs: item.attrs.clone(),
+            vis: item.vis.clone(),
+            modifiers: item.modifiers.clone(),
+            const_token: item.const_token,
+            ident: item.ident.clone(),
+            generics: item.generics.clone(),
+            colon_token: item.colon_token,
+            ty: Box::new(item.ty.clone()),
+            eq_token: item.eq_token,
+            expr: Box::new(item.expr.clone()),
+            semi_token: item.semi_token,
+        });
     }
 
     fn visit_item_mod(&mut self, item: &'ast ItemMod) {
@@ -246,7 +262,7 @@ fn grouped(number: u128) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -1,5 +1,5 @@
-//! `generate`: the pages of `docs/reference` that follow from the code. They are committed, so that people can read and
-//! review them.
+//! `generate`: the pages of `docs/reference` that follow from the code. They are committed, so that people
+//! can read and review them.
 //!
 //! | file | from |
 //! |---|---|
