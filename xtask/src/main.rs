@@ -27,7 +27,8 @@ Commands:
   check [STEP…] format, words, files, modules, documents, references, crate-arrows, module-arrows, blocking, clippy,
                 generated, dependencies; without a step, all of them
   test [WHAT]   all tests, with real tools; WHAT is `unit` or `tools` for a part
-  generate      write docs/reference from the code
+  generate [PAGE…]
+                write the generated pages of docs/reference, such as settings.md
   demo          a source, a server, a green run, a change, a refused change: about 5 minutes
   bench [NAME]  measure; without a name, list what there is";
 
@@ -49,7 +50,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["test"] => test::run(test::Part::ALL),
         ["test", "unit"] => test::run(&[test::Part::Unit]),
         ["test", "tools"] => test::run(&[test::Part::Tools]),
-        ["generate"] => generate::write(),
+        ["generate", pages @ ..] => generate::write(pages),
         ["demo"] => demo::run(),
         ["bench"] => {
             bench::list();

@@ -8,6 +8,7 @@ use crate::context::Events;
 
 /// Lines and bytes of one step's output that are passed on; a step that prints more is cut, not stopped.
 const LINE_LIMIT: usize = 20_000;
+/// Bytes of one step's output that are passed on.
 const BYTE_LIMIT: usize = 4 * 1024 * 1024;
 /// Lines that a failure shows.
 const TAIL: usize = 40;

@@ -12,7 +12,8 @@ use crate::workspace;
 /// The one module that reads the environment.
 const READER: &str = "crates/cli/src/settings.rs";
 
-/// Environment variables that no flag names, each with its meaning. A variable that [`READER`] reads must be here.
+/// Environment variables that no flag names, each with its meaning. A variable that [`READER`] reads must be
+/// here.
 const VARIABLES: &[(&str, &str)] = &[
     ("CONTAINERS_CONF", "Configuration of podman and buildah for jobs, used as it is."),
     ("CREDENTIALS_DIRECTORY", "Set by systemd: where credentials of `LoadCredential=` are, for `[secrets]`."),
@@ -60,7 +61,7 @@ pub(super) fn page(all: &[Help], tables: &str) -> anyhow::Result<String> {
         }
     }
     body += &environment(all)?;
-    Ok(markdown::page("Settings", "crates/server/src/settings", &body))
+    Ok(markdown::page("Settings", "`crates/server/src/settings`", &body))
 }
 
 fn environment(all: &[Help]) -> anyhow::Result<String> {
