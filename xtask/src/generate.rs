@@ -1,6 +1,6 @@
 //! `generate`: files that follow from the code and are committed all the same, so that people can read and review them.
 //!
-//! `docs/openapi.json` is the API's document, `docs/access.md` the table of who may call what. `docs/cli.md` is every help text of `edgewright`, in the order in which the command names them.
+//! `docs/openapi.json` is the API's document, `docs/reference/json` has the schemas of the documents of `--json`, `docs/access.md` the table of who may call what. `docs/cli.md` is every help text of `edgewright`, in the order in which the command names them.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, ensure};
 
 use crate::command::Run;
-use crate::workspace;
+use crate::{json_documents, workspace};
 
 /// Writes all generated files.
 pub(crate) fn write() -> anyhow::Result<()> {
@@ -31,11 +31,13 @@ pub(crate) fn check() -> anyhow::Result<()> {
 
 fn generated() -> anyhow::Result<Vec<(PathBuf, String)>> {
     let docs = workspace::root().join("docs");
-    Ok(vec![
+    let mut files = vec![
         (docs.join("cli.md"), cli()?),
         (docs.join("openapi.json"), of_api("openapi")?),
         (docs.join("access.md"), of_api("access")?),
-    ])
+    ];
+    files.extend(json_documents::files(&docs.join("reference/json"), &of_api("documents")?)?);
+    Ok(files)
 }
 
 /// What an example of the API's crate prints.

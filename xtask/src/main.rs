@@ -9,6 +9,7 @@ mod check;
 mod command;
 mod demo;
 mod generate;
+mod json_documents;
 mod setup;
 mod test;
 mod workspace;

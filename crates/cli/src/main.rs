@@ -30,8 +30,15 @@ use clap::Parser as _;
 use crate::args::Cli;
 
 fn main() -> ExitCode {
+    // What follows `--` is the command line of another program.
+    if std::env::args_os().skip(1).take_while(|argument| argument != "--").any(|argument| argument == "--json") {
+        output::make_errors_json();
+    }
     // Usage errors end here with code 2, `--help` and `--version` with 0.
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::report_usage(&error),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return exit::report(&exit::Failure::unavailable("cannot start threads", &error)),

@@ -21,9 +21,8 @@ mod shipped;
 mod update;
 mod verdict;
 
-pub(crate) use plan_explain::{Explanation, StepExplanation};
-
 use edgewright_api::AuditFilter;
+use edgewright_api::documents::{ChannelList, Document, ImageList, ReleaseList, RunList, SiteList};
 use edgewright_model::error::ErrorClass;
 use edgewright_model::names::SourceName;
 use edgewright_process::Clock;
@@ -97,11 +96,11 @@ async fn read(command: Command, global: &Global) -> Result<End, Failure> {
         }
         Command::Runs { list } => {
             let runs = reader.runs(list.selection.source.as_ref(), list.limit).await?;
-            print(list.format.json, &runs, |runs| render::runs(runs, now()))
+            print(list.format.json, &RunList { runs }, |list| render::runs(&list.runs, now()))
         }
         Command::Images { selection, format } => {
             let images = reader.images(selection.source.as_ref()).await?;
-            print(format.json, &images, |images| render::images(images))
+            print(format.json, &ImageList { images }, |list| render::images(&list.images))
         }
         Command::Image { command: ImageCommand::Show { variant, selection, format } } => {
             let view = reader.image(&variant, selection.source.as_ref()).await?;
@@ -109,15 +108,15 @@ async fn read(command: Command, global: &Global) -> Result<End, Failure> {
         }
         Command::Releases { list } => {
             let releases = reader.releases(list.selection.source.as_ref(), list.limit).await?;
-            print(list.format.json, &releases, |releases| render::releases(releases, now()))
+            print(list.format.json, &ReleaseList { releases }, |list| render::releases(&list.releases, now()))
         }
         Command::Channels { selection, format } => {
             let channels = reader.channels(selection.source.as_ref()).await?;
-            print(format.json, &channels, |channels| render::channels(channels, now()))
+            print(format.json, &ChannelList { channels }, |list| render::channels(&list.channels, now()))
         }
         Command::Sites { selection, format } => {
             let sites = reader.sites(selection.source.as_ref()).await?;
-            print(format.json, &sites, |sites| render::sites(sites, now()))
+            print(format.json, &SiteList { sites }, |list| render::sites(&list.sites, now()))
         }
         Command::Site { command: SiteCommand::Show { name, selection, format } } => {
             let view = reader.site(&name, selection.source.as_ref()).await?;
@@ -139,7 +138,7 @@ async fn read(command: Command, global: &Global) -> Result<End, Failure> {
     }
 }
 
-fn print<T: serde::Serialize>(
+fn print<T: Document>(
     json: bool,
     document: &T,
     text: impl FnOnce(&T) -> String,

@@ -154,14 +154,14 @@ pub(super) fn tell(all: Vec<Rebuilt>) -> bool {
 /// Prints what came of it; good if all is proved.
 fn show(status: &RebuildStatus, json: bool) -> Result<End, Failure> {
     if status.state == RebuildState::Failed {
-        let why = status.failure.clone().unwrap_or_default();
+        let why = status.error.clone().unwrap_or_default();
         return Err(Failure::new(ErrorClass::Unavailable, format!("not built again: {why}")));
     }
     if json {
-        output::json(&status.builds)?;
+        output::json(status)?;
     } else {
-        output::print(&render::rebuilds(&status.builds))?;
+        output::print(&render::rebuilds(&status.results))?;
     }
-    let proved = status.builds.iter().all(|view| view.result == RebuildResult::Proved);
+    let proved = status.results.iter().all(|view| view.result == RebuildResult::Proved);
     Ok(if proved { End::Good } else { End::Fault })
 }

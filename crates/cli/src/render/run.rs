@@ -2,8 +2,7 @@
 
 use std::fmt::Write as _;
 
-use edgewright_api::{NodeAction, NodeView, RunSummary, RunView, VerdictSummary};
-use edgewright_model::format::Diagnostic;
+use edgewright_api::{DiagnosticView, NodeAction, NodeView, RunSummary, RunView, VerdictSummary};
 use edgewright_model::moves::{LockLook, LookResult};
 use edgewright_model::outcome::{JobFailure, Phase};
 use edgewright_model::run::{NodeState, RunState};
@@ -85,7 +84,7 @@ pub(crate) fn runs(runs: &[RunSummary], now: Timestamp) -> String {
 /// One run.
 pub(crate) fn run(view: &RunView, now: Timestamp) -> String {
     let mut text = facts(view, now);
-    text.push_str(&locks(&view.locks));
+    text.push_str(&locks(&view.updates));
     for diagnostic in &view.diagnostics {
         text.push_str(&diagnostic_text(diagnostic));
     }
@@ -121,7 +120,7 @@ fn facts(view: &RunView, now: Timestamp) -> String {
     facts.add("created", moment(run.created, now));
     facts.add("plan", run.summary.as_deref().unwrap_or_default());
     facts.add("release", run.release.map(|number| number.to_string()).unwrap_or_default());
-    let why = view.failure.as_deref().map(plain).unwrap_or_default();
+    let why = view.error.as_deref().map(plain).unwrap_or_default();
     if run.state == RunState::Passed {
         facts.add("note", why);
     } else if !why.is_empty() {
@@ -130,7 +129,7 @@ fn facts(view: &RunView, now: Timestamp) -> String {
     facts.into_text()
 }
 
-fn diagnostic_text(diagnostic: &Diagnostic) -> String {
+fn diagnostic_text(diagnostic: &DiagnosticView) -> String {
     let place = match (&diagnostic.file, diagnostic.place) {
         (Some(file), Some(place)) => format!("{file}:{}:{}: ", place.line, place.column),
         (Some(file), None) => format!("{file}: "),

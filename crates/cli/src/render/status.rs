@@ -21,7 +21,7 @@ pub(crate) fn status(status: &ServerStatus) -> String {
     text.push_str(&sources(status));
     for sink in &status.sinks {
         if let Some(error) = &sink.error {
-            let behind = format!("{} was not told of {} events:", sink.name, sink.untold);
+            let behind = format!("{} was not told of {} events:", sink.name, sink.undelivered);
             // Writing to a string cannot fail.
             let _ = writeln!(text, "\n{} {}", paint(RED, format!("sink {behind}")), plain(error));
         }
@@ -54,7 +54,7 @@ pub(crate) fn reconcilers(status: &ServerStatus) -> String {
             paint(BOLD, &reconciler.name),
             age(reconciler.started, status.now),
             reconciler.cause.clone(),
-            format!("{} ms", reconciler.took_ms),
+            format!("{} ms", reconciler.duration_ms),
             next.unwrap_or_else(|| paint(GREEN, "running")),
             result,
         ]);
@@ -70,7 +70,7 @@ fn until(at: Timestamp, now: Timestamp) -> String {
 
 fn facts(status: &ServerStatus) -> String {
     let mut facts = Facts::new(COLUMNS);
-    let server = match status.server {
+    let server = match status.server_pid {
         Some(pid) => format!("{} (process {pid}, version {})", paint(GREEN, "running"), status.version),
         None => "not running".to_owned(),
     };

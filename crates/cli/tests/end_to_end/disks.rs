@@ -92,7 +92,7 @@ async fn a_full_disk_loses_nothing_and_is_told() {
     let run = server.builds(&large).await;
     assert_eq!(run.run.state, RunState::Failed);
     let said =
-        format!("{:?} {:?}", run.failure, run.nodes.iter().map(|node| &node.failure).collect::<Vec<_>>());
+        format!("{:?} {:?}", run.error, run.nodes.iter().map(|node| &node.failure).collect::<Vec<_>>());
     assert!(full(&said), "{said}");
     assert!(!said.contains("kind: Image"), "{said}");
     let kept = server.end_state().await;

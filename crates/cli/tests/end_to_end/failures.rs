@@ -160,5 +160,5 @@ async fn what_goes_wrong_is_told_and_leaves_nothing_behind() {
     assert_clean(&world.data).await;
     let folder = world.data.parent().unwrap();
     let images = edgewright(folder, &["images", "--json"]).await.ends(0).json();
-    assert_eq!(images[0]["state"], "retired", "{images:#}");
+    assert_eq!(images["images"][0]["state"], "retired", "{images:#}");
 }

@@ -20,7 +20,7 @@ use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Json, Router};
 use edgewright_api::error::status_of;
 use edgewright_api::routes::{Operation, ROUTES};
-use edgewright_api::{ApiError, PollAnswer, RunAnswer, openapi, routes};
+use edgewright_api::{ApiError, PollResponse, RunResponse, openapi, routes};
 use edgewright_control::context::OperationContext;
 use edgewright_control::{Control, ControlError};
 use edgewright_model::error::{Chain, ErrorClass};
@@ -215,10 +215,10 @@ async fn poll(
     State(state): State<ApiState>,
     Extension(context): Extension<OperationContext>,
     Path(name): Path<String>,
-) -> Answer<PollAnswer> {
+) -> Answer<PollResponse> {
     let source: SourceName = parsed(&name)?;
     if state.control.wake_named(&context, &source)? {
-        return Ok(Json(PollAnswer { source }));
+        return Ok(Json(PollResponse { source }));
     }
     Err(no_source(&source))
 }
@@ -235,36 +235,36 @@ async fn update(
     Extension(context): Extension<OperationContext>,
     Path(name): Path<String>,
     query: Result<Query<Images>, axum::extract::rejection::QueryRejection>,
-) -> Answer<RunAnswer> {
+) -> Answer<RunResponse> {
     let source: SourceName = parsed(&name)?;
     let Query(images) = query.map_err(|error| ApiError::user_fault(error.body_text()))?;
     let names = images.images.split(',').filter(|name| !name.is_empty());
     let images = names.map(parsed::<ImageName>).collect::<Result<_, _>>()?;
     let run = state.control.update_named(&context, &source, &images).await?;
     tracing::info!(run.number = run.0, source.name = %source, "locks are looked at");
-    Ok(Json(RunAnswer { run }))
+    Ok(Json(RunResponse { run }))
 }
 
 async fn cancel(
     State(state): State<ApiState>,
     Extension(context): Extension<OperationContext>,
     Path(number): Path<String>,
-) -> Answer<RunAnswer> {
+) -> Answer<RunResponse> {
     let run: RunNumber = parsed(&number)?;
     state.control.cancel(&context, run).await?;
     tracing::info!(run.number = run.0, "a run is cancelled");
-    Ok(Json(RunAnswer { run }))
+    Ok(Json(RunResponse { run }))
 }
 
 async fn retry(
     State(state): State<ApiState>,
     Extension(context): Extension<OperationContext>,
     Path(number): Path<String>,
-) -> Answer<RunAnswer> {
+) -> Answer<RunResponse> {
     let before: RunNumber = parsed(&number)?;
     let run = state.control.retry(&context, before).await?;
     tracing::info!(run.number = run.0, before = before.0, "a run is tried again");
-    Ok(Json(RunAnswer { run }))
+    Ok(Json(RunResponse { run }))
 }
 
 async fn comment(State(state): State<ApiState>, Path(number): Path<String>) -> Result<Response, Refusal> {

@@ -1,6 +1,8 @@
 //! Runs and their nodes.
 
-use edgewright_api::{Counts, NodeAction, NodeView, RunSummary, RunView, VerdictSummary};
+use edgewright_api::{
+    Counts, DiagnosticView, NodeAction, NodeView, RunSummary, RunView, VerdictSummary,
+};
 use edgewright_model::names::SourceName;
 use edgewright_model::run::{NodeState, RunNumber};
 use edgewright_store::nodes::NodeRow;
@@ -35,7 +37,8 @@ impl Views {
     pub async fn run(&self, number: RunNumber) -> Result<RunView, ViewError> {
         let mut row = self.run_row(number).await?;
         let rows = self.store.nodes(number).await?;
-        let (diagnostics, failure) = (std::mem::take(&mut row.diagnostics), row.failure.take());
+        let (diagnostics, error) = (std::mem::take(&mut row.diagnostics), row.failure.take());
+        let diagnostics = diagnostics.into_iter().map(DiagnosticView::error).collect();
         let mut nodes = Vec::with_capacity(rows.len());
         for node in &rows {
             let verdicts = match &node.digest {
@@ -44,8 +47,8 @@ impl Views {
             };
             nodes.push(view(node, &verdicts));
         }
-        let locks = self.store.looks(number).await?;
-        Ok(RunView { run: self.summary(row).await?, diagnostics, locks, nodes, failure })
+        let updates = self.store.looks(number).await?;
+        Ok(RunView { run: self.summary(row).await?, diagnostics, updates, nodes, error })
     }
 
     pub(super) async fn run_row(&self, number: RunNumber) -> Result<RunRow, ViewError> {
