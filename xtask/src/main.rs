@@ -25,7 +25,8 @@ Usage: cargo xtask COMMAND
 
 Commands:
   setup         install the programs that tests and demo need (Debian; asks sudo where not root)
-  check         format, lints, licences, arrows between crates and modules, blocking calls, references, file rules
+  check [STEP…] format, words, files, modules, documents, references, crate-arrows, module-arrows, blocking, clippy,
+                generated, dependencies; without a step, all of them
   test [WHAT]   all tests, with real tools; WHAT is `unit` or `tools` for a part
   generate      write the files that follow from the code: docs/cli.md
   demo          a source, a server, a green run, a change, a refused change: about 5 minutes
@@ -45,7 +46,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["setup"] => setup::run().and_then(|()| setup::clients()),
-        ["check"] => check::run(),
+        ["check", steps @ ..] => check::run(steps),
         ["test"] => test::run(test::Part::ALL),
         ["test", "unit"] => test::run(&[test::Part::Unit]),
         ["test", "tools"] => test::run(&[test::Part::Tools]),

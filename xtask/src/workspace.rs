@@ -1,9 +1,12 @@
 //! Where things are in this workspace.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+
+use crate::command::Run;
 
 /// The folder of the workspace.
 pub(crate) fn root() -> &'static Path {
@@ -54,6 +57,16 @@ pub(crate) fn files_below(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
+}
+
+/// The files that git knows or would add, as paths from the root, in order.
+pub(crate) fn files_in_git() -> anyhow::Result<Vec<String>> {
+    let list = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
+    let output = Run::new("git").args(list).cwd(root()).output()?;
+    let names = output.split('\0').filter(|name| !name.is_empty() && root().join(name).is_file());
+    // During a conflict, git lists a file once for each side.
+    let names: BTreeSet<String> = names.map(str::to_owned).collect();
+    Ok(names.into_iter().collect())
 }
 
 /// A path as people write it: relative to the workspace.

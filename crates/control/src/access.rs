@@ -17,7 +17,7 @@ pub enum Operation {
     CancelRun,
     /// Queue a run's commit again.
     RetryRun,
-    /// Resolve a source's locks anew.
+    /// Resolve a source's locks again.
     UpdateLocks,
     /// Record what another system found about a digest.
     PostVerdict,

@@ -1,4 +1,4 @@
-//! Cancelling runs: recorded first, then told to what drives them in this process.
+//! Cancelling runs: recorded first, then signalled to the task that drives them in this process.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

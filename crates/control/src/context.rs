@@ -58,7 +58,7 @@ impl OperationContext {
         &self.actor
     }
 
-    /// Whether the operation is permitted, on a source where it is about one. Refusals are logged.
+    /// Whether the operation is permitted, on a source where it is about one. Denied attempts are logged.
     ///
     /// # Errors
     /// It is not.

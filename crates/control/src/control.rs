@@ -34,7 +34,7 @@ use crate::releases::channels::Channels;
 use crate::releases::tags::ChannelTags;
 use crate::retention::Retention;
 use crate::settings::{ControlSettings, SourceSettings};
-use crate::sources::{Queued, Sources, Watched};
+use crate::sources::{Queued, SourceHandle, Sources};
 
 /// Where contexts are packed, below the data folder.
 const SCRATCH: &str = "work/packs";
@@ -102,7 +102,7 @@ impl Control {
         Ok(Self(Arc::new(compose(settings, parts))))
     }
 
-    /// Starts the reconcilers: one for runs, one for each source, and those that look after the rest.
+    /// Starts the reconcilers: one for runs, one for each source, and one for each other task.
     pub fn start(&self) {
         let inner = &*self.0;
         let stop = || inner.shutdown.clone();
@@ -112,8 +112,8 @@ impl Control {
         start(Arc::new(inner.work.updates.clone()), Wake::default());
         start(Arc::new(inner.retention.clone()), Wake::default());
         start(Arc::new(inner.channels.clone()), inner.channels.wake().clone());
-        for watched in inner.sources.all() {
-            self.start_polling(watched);
+        for handle in inner.sources.all() {
+            self.start_polling(handle);
         }
     }
 
@@ -127,10 +127,10 @@ impl Control {
         self.0.reconcilers.statuses()
     }
 
-    fn start_polling(&self, watched: Arc<Watched>) {
-        let (wake, stop) = (watched.wake.clone(), watched.stop.clone());
+    fn start_polling(&self, handle: Arc<SourceHandle>) {
+        let (wake, stop) = (handle.wake.clone(), handle.stop.clone());
         let polling = self.0.polling.clone();
-        self.0.reconcilers.start(Arc::new(PollSource { polling, watched }), wake, stop);
+        self.0.reconcilers.start(Arc::new(PollSource { polling, handle }), wake, stop);
     }
 
     /// Fires at shutdown.
@@ -194,18 +194,18 @@ impl Control {
 
     /// Polls a source until it is removed or changed.
     pub fn start_source(&self, source: SourceId) {
-        if let Some(watched) = self.0.sources.get(source) {
-            self.start_polling(watched);
+        if let Some(handle) = self.0.sources.get(source) {
+            self.start_polling(handle);
         }
     }
 
-    /// Follows a source no longer. A run that is being worked on goes on, queued ones wait until it is back.
+    /// Stops following a source. A run in progress continues; queued runs wait until the source is configured again.
     pub fn remove_source(&self, name: &SourceName) -> bool {
         self.0.sources.remove(name)
     }
 
     /// A source that is followed.
-    pub fn watched(&self, source: SourceId) -> Option<Arc<Watched>> {
+    pub fn handle(&self, source: SourceId) -> Option<Arc<SourceHandle>> {
         self.0.sources.get(source)
     }
 
@@ -213,8 +213,8 @@ impl Control {
     ///
     /// # Errors
     /// The remote does not answer, or the database cannot be written.
-    pub async fn poll_once(&self, watched: &Watched) -> Result<Vec<RunNumber>, ControlError> {
-        self.0.polling.poll(watched).await
+    pub async fn poll_once(&self, handle: &SourceHandle) -> Result<Vec<RunNumber>, ControlError> {
+        self.0.polling.poll(handle).await
     }
 
     /// Polls a source at its next chance, without waiting for its turn; false where it is not followed. Nothing is changed
@@ -224,11 +224,11 @@ impl Control {
     /// The principal may not have this source polled.
     pub fn wake_named(&self, context: &OperationContext, name: &SourceName) -> Result<bool, ControlError> {
         context.permit(Operation::PollSource, Some(name))?;
-        Ok(self.0.sources.named(name).map(|watched| watched.tell("asked to poll")).is_some())
+        Ok(self.0.sources.named(name).map(|handle| handle.tell("asked to poll")).is_some())
     }
 
     /// Queues a run of a commit, whatever was decided before. [`Trigger::Manual`] forgets failures and tries again;
-    /// [`Trigger::Lock`] resolves every lock anew first. What a commit of the default branch declares is taken over first.
+    /// [`Trigger::Lock`] resolves every lock again first. What a commit of the default branch declares is applied first.
     ///
     /// # Errors
     /// The source is not configured, the commit is unknown, or the database cannot be written.
@@ -252,13 +252,13 @@ impl Control {
         queued: Queued<'_>,
     ) -> Result<RunNumber, ControlError> {
         let inner = &*self.0;
-        let watched = inner.sources.get(source).ok_or(ControlError::UnknownSource)?;
-        queued.context.permit(queued.operation, Some(&watched.settings.name))?;
-        let fetched = inner.polling.fetch(&watched, &queued.branch, commit).await?;
-        inner.sources.queue_fetched(&watched, fetched, queued).await
+        let handle = inner.sources.get(source).ok_or(ControlError::UnknownSource)?;
+        queued.context.permit(queued.operation, Some(&handle.settings.name))?;
+        let fetched = inner.polling.fetch(&handle, &queued.branch, commit).await?;
+        inner.sources.queue_fetched(&handle, fetched, queued).await
     }
 
-    /// Queues the commit of an earlier run again: its failures are tried anew.
+    /// Queues the commit of an earlier run again: its failures are tried again.
     ///
     /// # Errors
     /// There is no such run, its branch has moved on, its source is not configured, or the database cannot be written.

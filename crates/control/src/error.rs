@@ -62,7 +62,7 @@ pub enum ControlError {
     /// A source of which no commit was run.
     #[error("no commit of the source was run yet: wait for its first poll, or `edgewright poll` it")]
     NothingRun,
-    /// A source that nobody configured.
+    /// A source that is not configured.
     #[error("the source is not configured")]
     UnknownSource,
     /// The caller may not do that.

@@ -3,7 +3,7 @@
 //! | module | its part |
 //! |---|---|
 //! | [`sources`] | which repositories are followed, their mirrors, what of them moved |
-//! | [`polling`] | polls them: takes over the inventory, queues runs of branches and pull requests that moved |
+//! | [`polling`] | polls them: applies the inventory, queues runs of branches and pull requests that moved |
 //! | `inventory` | what the default branch declares apart from images: name, channels, sites, slots, rollout policies |
 //! | [`runs`] | takes a run from its commit over its plan and its jobs to its release |
 //! | `jobs` | has the jobs of runs, locks and rebuilds done by the executor |

@@ -1,4 +1,4 @@
-//! Verdicts of somebody else's system: the lane `external`.
+//! Verdicts that another system posts: the lane `external`.
 
 use edgewright_model::Digest;
 use edgewright_model::error::{Chain, ErrorClass};
@@ -21,12 +21,12 @@ use crate::releases::referrers;
 /// The longest message, in characters.
 const MESSAGE_LIMIT: usize = 2000;
 
-/// What somebody found about a digest.
+/// What another system found about a digest.
 #[derive(Debug, Clone)]
 pub struct VerdictPost {
     /// The platform manifest that they tested.
     pub digest: Digest,
-    /// The check set that they were asked for; the one that a run waits for where absent.
+    /// The check set that was asked for; none: the one that a run waits for.
     pub check_set: Option<Digest>,
     /// Whether it passed.
     pub passed: bool,
@@ -50,13 +50,13 @@ pub struct PostedVerdict {
 /// Why a posted verdict is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum PostError {
-    /// Nobody built this digest.
+    /// No run built this digest.
     #[error("no build has the digest {digest}")]
     NoBuild {
         /// As posted.
         digest: Digest,
     },
-    /// No run waits, so somebody has to say which checks are meant.
+    /// No run waits, so the request has to name the check set.
     #[error("no run waits for a verdict about {digest}, so the check set must be named")]
     NobodyWaits {
         /// As posted.
@@ -125,7 +125,7 @@ struct Place {
     awaited_by: Vec<String>,
 }
 
-/// Takes verdicts of others. Clones share it.
+/// Takes verdicts of other systems. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Posting {
     pub(crate) store: Store,
@@ -230,7 +230,8 @@ fn verdict(post: VerdictPost, check_set: Digest, repository: RepoName) -> Verdic
     let result = if passed {
         LaneResult::Passed
     } else {
-        let message = message.clone().unwrap_or_else(|| "the verdict that was posted says so".to_owned());
+        let message =
+            message.clone().unwrap_or_else(|| "the posted verdict is `failed`, without a message".to_owned());
         LaneResult::Failed { kind: FailureKind::Image, message }
     };
     Verdict {

@@ -3,7 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and says what it saw"
+    reason = "a test fails by panicking, and prints what it saw"
 )]
 
 mod common;
@@ -55,14 +55,14 @@ async fn a_cancel_outlives_a_kill_right_after_it_and_no_job_starts_again() {
 }
 
 #[tokio::test]
-async fn a_run_that_is_to_be_cancelled_starts_no_job_and_releases_nothing_even_where_nothing_tells_it() {
+async fn a_cancelled_run_starts_no_job_and_releases_nothing_even_if_its_driver_was_not_signalled() {
     let world = World::new().await;
     world.executor.script("base", [Behaviour::Slow { ms: 50 }]);
     let run = world.poll().await.unwrap();
     let control = world.control.clone();
     let driving = edgewright_process::OwnedTask::spawn(async move { control.drive(run).await });
     started(&world, "base").await;
-    // Recorded, and the process that drives it was never told.
+    // Recorded, but the process that drives it was never signalled.
     let now = jiff::Timestamp::from_second(1_900_000_000).unwrap();
     assert!(world.store.request_cancel(run, (&entry(run), now)).await.unwrap());
     assert_eq!(driving.await.unwrap().unwrap(), RunState::Cancelled);

@@ -3,7 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and says what it saw"
+    reason = "a test fails by panicking, and prints what it saw"
 )]
 
 mod common;
@@ -65,7 +65,7 @@ async fn a_retired_variant_is_kept_for_its_grace_and_then_leaves_the_disk() {
     assert!(tidied.manifests >= 2, "its index and its manifest: {tidied:?}");
     assert!(!has(&world, &gone).await);
     let before = blobs(&world);
-    // Whoever reads a blob at this moment reads it to its end: files go a cycle later.
+    // A client that reads a blob at this moment reads it to its end: files are removed a cycle later.
     world.later(31 * DAY + 1).await;
     let tidied = world.control.tidy().await.unwrap();
     assert!(tidied.blobs >= 2, "its layer and its config: {tidied:?}");
@@ -79,7 +79,7 @@ async fn a_retired_variant_is_kept_for_its_grace_and_then_leaves_the_disk() {
         let answer = world.registry.manifest(&entry.repository, &stable).await.unwrap();
         assert_eq!(answer.digest, entry.digest);
     }
-    // It comes back after all: it is built anew, the shared steps below it are not.
+    // It comes back after all: it is rebuilt, the shared steps below it are not.
     let jobs = world.executor.ran().len();
     assert_eq!(bring_back(&world).await, RunState::Passed);
     assert_eq!(world.orders(jobs), ["build gateway/plant-b: files sites/plant-b/files"]);
@@ -133,7 +133,7 @@ async fn a_renamed_source_keeps_its_mirror_and_leaves_no_other() {
     let world = World::new().await;
     world.run().await;
     let sources = world.folder.path().join("data/sources");
-    let settings = world.control.watched(world.source).unwrap().settings().clone();
+    let settings = world.control.handle(world.source).unwrap().settings().clone();
     let renamed = edgewright_control::SourceSettings { name: "renamed".parse().unwrap(), ..settings };
     let source = world.control.add_source(renamed).await.unwrap();
     assert_eq!(source, world.source);

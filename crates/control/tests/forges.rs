@@ -3,7 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and says what it saw"
+    reason = "a test fails by panicking, and prints what it saw"
 )]
 
 mod common;
@@ -123,7 +123,7 @@ async fn until(what: &str, mut look: impl AsyncFnMut() -> bool) {
 }
 
 #[tokio::test]
-async fn every_forge_hears_of_a_run_even_one_that_was_out_of_order() {
+async fn every_forge_is_notified_of_a_run_even_after_an_outage() {
     let world = World::new().await;
     let kinds = [SinkKind::Github, SinkKind::Gitlab, SinkKind::Gitea];
     let mut forges = Vec::new();
@@ -149,13 +149,13 @@ async fn every_forge_hears_of_a_run_even_one_that_was_out_of_order() {
 }
 
 #[tokio::test]
-async fn a_wrong_token_is_told_and_nothing_is_lost_until_it_is_put_right() {
+async fn a_wrong_token_is_reported_and_nothing_is_lost_until_it_is_corrected() {
     let world = World::new().await;
     let (forge, url) = start(SinkKind::Gitea, "right", 0).await;
     world.control.notify(&[sink(SinkKind::Gitea, &url, "wrong")]).unwrap();
     until("the sink", async || !world.store.sinks().await.unwrap().is_empty()).await;
     world.run().await;
-    until("the refusal", async || world.store.sinks().await.unwrap()[0].failures > 0).await;
+    until("the rejection", async || world.store.sinks().await.unwrap()[0].failures > 0).await;
     let row = world.store.sinks().await.unwrap().remove(0);
     let error = row.error.unwrap();
     assert!(error.contains("401 Unauthorized") && error.contains("`token_file`"), "{error}");

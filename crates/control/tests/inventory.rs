@@ -4,7 +4,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and says what it saw"
+    reason = "a test fails by panicking, and prints what it saw"
 )]
 
 mod common;
@@ -117,7 +117,7 @@ async fn sites_slots_and_policies_are_taken_over_at_every_poll_whatever_runs_do(
     // It comes back.
     world.declare("");
     world.write("sites/plant-a/site.yaml", "id: plant-a\nslots: [{id: two, image: hmi}]\n");
-    world.commit("mended").await;
+    world.commit("fixed").await;
     world.poll().await.unwrap();
     assert_eq!(world.sites().await[0], "plant-a(plant-a): -one=hmi/plant-a@stable -three=? two=hmi/plant-a");
     assert_eq!(world.store.inventory_state(world.source).await.unwrap().error, None);

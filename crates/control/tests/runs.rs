@@ -3,7 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and says what it saw"
+    reason = "a test fails by panicking, and prints what it saw"
 )]
 
 mod common;
@@ -92,7 +92,7 @@ async fn what_fails_keeps_its_old_digest_and_stops_only_its_descendants() {
     let (run, state) = world.run().await;
     assert_eq!(state, RunState::Failed);
     let after = world.entries().await;
-    assert_eq!(after[3].digest, before[3].digest, "hmi/plant-a stands");
+    assert_eq!(after[3].digest, before[3].digest, "hmi/plant-a is unchanged");
     assert!(after[3].reason.starts_with("failed: "), "{}", after[3].reason);
     assert!(after.iter().zip(&before).filter(|(a, b)| a.digest != b.digest).count() == 3);
     assert!(world.store.run(run).await.unwrap().unwrap().release.is_some());
@@ -200,7 +200,7 @@ async fn a_killed_server_goes_on_and_repeats_nothing_that_was_recorded() {
 }
 
 #[tokio::test]
-async fn changed_checks_test_the_standing_digest_without_building() {
+async fn changed_checks_test_the_current_digest_without_building() {
     let world = World::new().await;
     world.run().await;
     let before = world.entries().await;
@@ -269,15 +269,39 @@ async fn two_sources_cannot_write_to_the_same_repositories() {
     let settings = edgewright_control::SourceSettings {
         name: "copy".parse().unwrap(),
         remote: edgewright_source::Remote::from_path(&copy).unwrap(),
-        ..world.control.watched(world.source).unwrap().settings().clone()
+        ..world.control.handle(world.source).unwrap().settings().clone()
     };
     let second = world.control.add_source(settings).await.unwrap();
-    let watched = world.control.watched(second).unwrap();
-    let run = world.control.poll_once(&watched).await.unwrap().pop().unwrap();
+    let handle = world.control.handle(second).unwrap();
+    let run = world.control.poll_once(&handle).await.unwrap().pop().unwrap();
     assert_eq!(world.control.drive(run).await.unwrap(), RunState::Failed);
     let failure = world.store.run(run).await.unwrap().unwrap().failure.unwrap();
     assert!(failure.contains("is the name of source `plants` already"), "{failure}");
     assert_eq!(world.entries().await, entries);
+}
+
+#[tokio::test]
+async fn a_clone_that_ran_and_the_followed_remote_are_one_source() {
+    let mut world = World::new().await;
+    world.run().await;
+    let (entries, jobs) = (world.entries().await, world.executor.ran().len());
+    let clone = world.folder.path().join("clone");
+    let from = world.folder.path().join("repository");
+    edgewright_process::Command::new("cp").arg("-r").arg(&from).arg(&clone).run().await.unwrap();
+    let settings = edgewright_control::SourceSettings {
+        name: "served".parse().unwrap(),
+        remote: edgewright_source::Remote::from_path(&clone).unwrap(),
+        ..world.control.handle(world.source).unwrap().settings().clone()
+    };
+    assert!(world.control.remove_source(&"plants".parse().unwrap()));
+    let second = world.control.add_source(settings).await.unwrap();
+    assert_ne!(second, world.source);
+    world.source = second;
+    let (_, state) = world.run().await;
+    assert_eq!(state, RunState::Passed);
+    assert_eq!(world.executor.ran().len(), jobs, "nothing is built or tested again");
+    assert_eq!(world.entries().await, entries, "releases and channels came along");
+    assert_eq!(world.store.sources().await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -290,7 +314,7 @@ async fn a_kill_after_a_default_branch_was_renamed_back_loses_no_run() {
     world.commit("next").await;
     world.run().await;
     assert_ne!(answer(&world, "plant-os/hmi/plant-a", "stable").await, first);
-    // Back to `main`, which stands where it was decided: the poll is noted, and the process killed before it queued a run.
+    // Back to `main`, whose commit was decided already: the poll is noted, and the process killed before it queued a run.
     world.git(&["checkout", "--quiet", "main"]).await;
     let now = jiff::Timestamp::from_second(1_900_000_000).unwrap();
     world.store.note_poll(world.source, Some("main"), None, now).await.unwrap();

@@ -3,7 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and says what it saw"
+    reason = "a test fails by panicking, and prints what it saw"
 )]
 
 mod common;
@@ -80,7 +80,7 @@ async fn a_registry_with_referrers_gets_images_and_what_is_known_of_them() {
     let there: RepoName = "team/plant-os-base".parse().unwrap();
     let base = &entries[0];
     assert_eq!(digest(&client, there.as_str(), "stable").await, Some(base.digest.to_string()));
-    // The referrers' API has the provenance of the index; no tag stands for it.
+    // The referrers API has the provenance of the index; there is no tag for it.
     let kind = Some("application/vnd.edgewright.provenance.v1+json");
     assert_eq!(client.referrers(&there, &base.digest, kind).await.unwrap().len(), 1);
     let index = world.store.index(&base.digest).await.unwrap().unwrap();
@@ -89,7 +89,7 @@ async fn a_registry_with_referrers_gets_images_and_what_is_known_of_them() {
     assert_eq!(kinds.len(), 2, "a verdict and its check set: {kinds:?}");
     assert_eq!(client.tags(&there).await.unwrap().len(), 1);
 
-    // Nobody looks at it while the world goes on; a new control makes up for it.
+    // No control runs while things change; a new one catches up.
     world.crash().await;
     world.write("sites/plant-a/files/etc/site", "another");
     world.commit("plant-a").await;
@@ -115,7 +115,7 @@ async fn a_registry_with_referrers_gets_images_and_what_is_known_of_them() {
 #[tokio::test]
 async fn a_source_that_is_not_published_is_built_and_tested_only() {
     let world = World::new().await;
-    let settings = world.control.watched(world.source).unwrap().settings().clone();
+    let settings = world.control.handle(world.source).unwrap().settings().clone();
     let settings = edgewright_control::SourceSettings { publish: false, ..settings };
     assert_eq!(world.control.add_source(settings).await.unwrap(), world.source);
     let (url, client) = other(&world).await;

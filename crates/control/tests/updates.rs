@@ -3,7 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and says what it saw"
+    reason = "a test fails by panicking, and prints what it saw"
 )]
 
 mod common;
@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use common::{OPERATOR, World};
-use edgewright_control::sources::Watched;
+use edgewright_control::sources::SourceHandle;
 use edgewright_control::{CommitLocks, LockPolicy, SourceSettings};
 use edgewright_job::Behaviour;
 use edgewright_model::lock::{Lock, LockRequest};
@@ -51,7 +51,7 @@ async fn commit_of(world: &World, run: RunNumber) -> CommitId {
 }
 
 #[tokio::test]
-async fn an_update_says_what_moved_and_builds_it_and_never_goes_back() {
+async fn an_update_reports_what_moved_and_builds_it_and_never_goes_back() {
     let world = world().await;
     let (first, state) = world.run().await;
     assert_eq!(state, RunState::Passed);
@@ -66,7 +66,7 @@ async fn an_update_says_what_moved_and_builds_it_and_never_goes_back() {
     let (run, state) = update(&world, &["base"]).await;
     assert_eq!(state, RunState::Passed);
     assert_eq!(looks(&world, run).await, ["base: systemd 1.0-1 → 1.1-1"]);
-    assert_eq!(world.orders(jobs + 2).len(), 7, "all stands on the base");
+    assert_eq!(world.orders(jobs + 2).len(), 7, "everything depends on the base");
     assert!(world.store.run(run).await.unwrap().unwrap().release.is_some());
 
     world.executor.offer("1.0-1");
@@ -151,7 +151,7 @@ async fn what_is_built_again_is_proved_or_refuted() {
 }
 
 #[tokio::test]
-async fn what_refresh_says_is_too_old_is_built_anew_at_the_next_run() {
+async fn what_is_older_than_its_refresh_is_rebuilt_at_the_next_run() {
     let world = World::new().await;
     let role = "from: base\nper: site\nsteps:\n  - containerfile: {file: Containerfile, refresh: 7d}\n";
     world.write("images/hmi/image.yaml", role);
@@ -180,7 +180,7 @@ async fn what_refresh_says_is_too_old_is_built_anew_at_the_next_run() {
 }
 
 #[tokio::test]
-async fn packages_are_held_as_long_as_a_release_stands_on_them() {
+async fn packages_are_kept_as_long_as_a_release_contains_them() {
     let world = world().await;
     world.run().await;
     let entry = world.entries().await.into_iter().find(|entry| entry.variant.to_string() == "base").unwrap();
@@ -202,7 +202,7 @@ async fn packages_are_held_as_long_as_a_release_stands_on_them() {
 }
 
 /// The sample in a bare repository, with locks that go there as commits to a branch, or to the followed one.
-async fn committing(branch: Option<&str>) -> (World, Arc<Watched>) {
+async fn committing(branch: Option<&str>) -> (World, Arc<SourceHandle>) {
     let world = world().await;
     let (bare, own) = (world.folder.path().join("bare.git"), world.folder.path().join("repository"));
     let clone = Command::new("git").args(["clone", "--quiet", "--bare"]).arg(&own).arg(&bare);
@@ -217,28 +217,28 @@ async fn committing(branch: Option<&str>) -> (World, Arc<Watched>) {
     let settings = SourceSettings {
         remote: Remote::from_path(&bare).unwrap(),
         locks: LockPolicy::Commit(policy),
-        ..world.control.watched(world.source).unwrap().settings().clone()
+        ..world.control.handle(world.source).unwrap().settings().clone()
     };
     let source = world.control.add_source(settings).await.unwrap();
     assert_eq!(source, world.source);
-    let watched = world.control.watched(source).unwrap();
-    (world, watched)
+    let handle = world.control.handle(source).unwrap();
+    (world, handle)
 }
 
-/// What git says about the bare repository.
-async fn told(world: &World, arguments: &[&str]) -> String {
+/// Output of git in the bare repository.
+async fn git(world: &World, arguments: &[&str]) -> String {
     let bare = world.folder.path().join("bare.git");
     let command = Command::new("git").arg("--git-dir").arg(bare).args(arguments.iter().copied());
     command.run().await.unwrap().text()
 }
 
-async fn said(world: &World, run: RunNumber) -> String {
+async fn moves(world: &World, run: RunNumber) -> String {
     world.store.run(run).await.unwrap().unwrap().failure.unwrap_or_default()
 }
 
 #[tokio::test]
 async fn what_moved_is_pushed_as_a_commit_and_built_from_there() {
-    let (world, watched) = committing(None).await;
+    let (world, handle) = committing(None).await;
     let (_, state) = world.run().await;
     assert_eq!(state, RunState::Passed);
     let jobs = world.executor.ran().len();
@@ -246,16 +246,16 @@ async fn what_moved_is_pushed_as_a_commit_and_built_from_there() {
     world.executor.offer("1.1-1");
     let (run, state) = update(&world, &[]).await;
     assert_eq!(state, RunState::Passed);
-    let words = said(&world, run).await;
+    let words = moves(&world, run).await;
     assert!(
         words.starts_with("pushed ") && words.contains("to `main`: base: locked for the first time"),
         "{words}"
     );
     assert_eq!(world.orders(jobs), ["lock base"], "building is the commit's matter");
     assert_eq!(world.store.locks(world.source).await.unwrap().len(), 1, "no overlay of what moved");
-    let log = told(&world, &["log", "-1", "--format=%an <%ae>|%s|%b", "main"]).await;
+    let log = git(&world, &["log", "-1", "--format=%an <%ae>|%s|%b", "main"]).await;
     assert_eq!(log, "Locks <locks@plants.example>|chore: locks|base: locked for the first time");
-    let lock = told(&world, &["show", "main:images/base/edgewright.lock"]).await;
+    let lock = git(&world, &["show", "main:images/base/edgewright.lock"]).await;
     assert_eq!(
         serde_json::from_str::<Lock>(&lock).unwrap().packages.values().next().unwrap()[0][0].version,
         "1.1-1"
@@ -267,50 +267,50 @@ async fn what_moved_is_pushed_as_a_commit_and_built_from_there() {
     assert!(world.store.run(built).await.unwrap().unwrap().release.is_some());
 
     // Nothing moved, and what would go back: nothing is pushed.
-    let head = told(&world, &["rev-parse", "main"]).await;
+    let head = git(&world, &["rev-parse", "main"]).await;
     for version in ["1.1-1", "1.0-1"] {
         world.executor.offer(version);
         let (run, state) = update(&world, &[]).await;
-        assert_eq!((state, said(&world, run).await.as_str()), (RunState::Passed, ""));
+        assert_eq!((state, moves(&world, run).await.as_str()), (RunState::Passed, ""));
     }
-    assert_eq!(told(&world, &["rev-parse", "main"]).await, head);
+    assert_eq!(git(&world, &["rev-parse", "main"]).await, head);
 
-    // Whoever pushed meanwhile wins; the commit is made anew on top of theirs.
-    let parent: CommitId = told(&world, &["rev-parse", "main~1"]).await.parse().unwrap();
+    // A push in the meantime wins; the commit is made again on top of it.
+    let parent: CommitId = git(&world, &["rev-parse", "main~1"]).await.parse().unwrap();
     let files = BTreeMap::from([("README.md".parse().unwrap(), b"mine".to_vec())]);
     let at = jiff::Timestamp::UNIX_EPOCH;
     let late = NewCommit { parent: &parent, files: &files, author: "A <a@b>", message: "late", at };
-    let commit = watched.mirror().commit(&late).await.unwrap();
-    let pushed = watched.mirror().push(watched.mirror().remote(), &commit, "main").await.unwrap();
+    let commit = handle.mirror().commit(&late).await.unwrap();
+    let pushed = handle.mirror().push(handle.mirror().remote(), &commit, "main").await.unwrap();
     assert_eq!(pushed, Pushed::Moved);
-    assert_eq!(told(&world, &["rev-parse", "main"]).await, head);
+    assert_eq!(git(&world, &["rev-parse", "main"]).await, head);
     world.executor.offer("1.2-1");
     let (run, _) = update(&world, &["base"]).await;
-    assert!(said(&world, run).await.contains("base: systemd 1.1-1 → 1.2-1"));
-    assert_eq!(told(&world, &["rev-parse", "main~1"]).await, head);
+    assert!(moves(&world, run).await.contains("base: systemd 1.1-1 → 1.2-1"));
+    assert_eq!(git(&world, &["rev-parse", "main~1"]).await, head);
 }
 
 #[tokio::test]
 async fn locks_may_be_proposed_on_a_branch_of_their_own() {
     let (world, _) = committing(Some("locks")).await;
     world.run().await;
-    let head = told(&world, &["rev-parse", "main"]).await;
+    let head = git(&world, &["rev-parse", "main"]).await;
     world.executor.offer("1.1-1");
     update(&world, &[]).await;
-    assert_eq!(told(&world, &["rev-parse", "locks~1"]).await, head);
-    assert_eq!(told(&world, &["rev-parse", "main"]).await, head);
-    assert_eq!(world.poll().await, None, "nobody follows it");
+    assert_eq!(git(&world, &["rev-parse", "locks~1"]).await, head);
+    assert_eq!(git(&world, &["rev-parse", "main"]).await, head);
+    assert_eq!(world.poll().await, None, "it is not followed");
     // Proposed already.
     let (run, state) = update(&world, &[]).await;
-    assert_eq!((state, said(&world, run).await.as_str()), (RunState::Passed, ""));
-    assert_eq!(told(&world, &["rev-parse", "locks~1"]).await, head);
-    // What is built is what main says.
+    assert_eq!((state, moves(&world, run).await.as_str()), (RunState::Passed, ""));
+    assert_eq!(git(&world, &["rev-parse", "locks~1"]).await, head);
+    // What is built is the state of main.
     let jobs = world.executor.ran().len();
     let again = world.control.retry(&OPERATOR, RunNumber(1)).await.unwrap();
     assert_eq!(world.control.drive(again).await.unwrap(), RunState::Passed);
     assert_eq!(world.orders(jobs), [""; 0]);
 
-    // A hook of the forge declines: the run fails and says so.
+    // A hook of the forge declines: the run fails and reports it.
     let hook = world.folder.path().join("bare.git/hooks/pre-receive");
     std::fs::create_dir_all(hook.parent().unwrap()).unwrap();
     std::fs::write(&hook, "#!/bin/sh\nexit 1\n").unwrap();
@@ -321,7 +321,7 @@ async fn locks_may_be_proposed_on_a_branch_of_their_own() {
     world.executor.offer("1.3-1");
     let (run, state) = update(&world, &[]).await;
     assert_eq!(state, RunState::Failed);
-    let words = said(&world, run).await;
+    let words = moves(&world, run).await;
     assert!(words.contains("the locks were not pushed to `locks`") && words.contains("declined"), "{words}");
 }
 

@@ -3,7 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking, and says what it saw"
+    reason = "a test fails by panicking, and prints what it saw"
 )]
 
 mod common;
@@ -44,7 +44,7 @@ async fn change_hmi(world: &World, text: &str) {
 }
 
 #[tokio::test]
-async fn an_exception_lets_a_failed_check_through_and_says_so_until_it_is_over() {
+async fn an_exception_covers_a_failed_check_with_a_note_until_it_ends() {
     let world = World::new().await;
     world.run().await;
     for variant in ["hmi/plant-a", "hmi/plant-b"] {
@@ -64,7 +64,7 @@ async fn an_exception_lets_a_failed_check_through_and_says_so_until_it_is_over()
     let verdicts = world.store.verdicts_of(passed.digest.as_ref().unwrap()).await.unwrap();
     assert!(matches!(verdicts[0].verdict.result, LaneResult::Failed { kind: FailureKind::Image, .. }));
 
-    // It is reused as it is, and still says so.
+    // It is reused as it is, and still carries the note.
     let jobs = world.executor.ran().len();
     world.write("README.md", "hello");
     world.commit("words").await;
@@ -136,7 +136,7 @@ async fn a_failure_that_is_not_new_is_the_checks_and_blocks_nothing_for_good() {
     assert_eq!(failure.kind, FailureKind::Check);
     assert!(failure.message.contains("not new: the last good digest"), "{}", failure.message);
     assert!(matches!(&failed.notes[0], Note::NotNew { check: Some(check), .. } if check.as_str() == "more"));
-    assert_eq!(world.entries().await[3].digest, before[3].digest, "the old digest stands");
+    assert_eq!(world.entries().await[3].digest, before[3].digest, "the old digest stays");
 
     // The next run asks again.
     let jobs = world.executor.ran().len();
@@ -179,7 +179,7 @@ async fn the_representative_runs_a_lane_for_all_that_differ_in_files_only() {
     assert!(rows[0].published.is_some());
     assert!(matches!(&heir.notes[0], Note::Inherited { lane: Lane::Container, .. }));
 
-    // A representative that fails takes nobody with it: the others answer for themselves.
+    // A representative that fails does not fail the others: they are tested themselves.
     world.executor.script("hmi/plant-a", [fails(&["unit"])]);
     change_hmi(&world, "fails at one site").await;
     let (run, state) = world.run().await;
@@ -189,7 +189,7 @@ async fn the_representative_runs_a_lane_for_all_that_differ_in_files_only() {
     assert_eq!((heir.state, rows[0].origin.as_str()), (NodeState::Passed, "ran"));
 }
 
-/// A world in which `gateway` asks somebody else, too.
+/// A world in which `gateway` has the lane `external`, too.
 async fn external(within: &str) -> World {
     let world = World::new().await;
     let image =
@@ -223,7 +223,7 @@ fn post(digest: &Digest, passed: bool) -> VerdictPost {
 }
 
 #[tokio::test]
-async fn a_node_waits_for_somebody_elses_verdict_over_a_restart() {
+async fn a_node_waits_for_an_external_verdict_over_a_restart() {
     let mut world = external("").await;
     let run = world.poll().await.unwrap();
     let control = world.control.clone();
@@ -248,7 +248,7 @@ async fn a_node_waits_for_somebody_elses_verdict_over_a_restart() {
     assert_eq!((rows[0].verdict.lane, rows[0].origin.as_str()), (Lane::External, "external"));
     assert!(rows[0].published.is_some());
 
-    // A second thought: the verdict counts from the next run on, and the digest that stands is carried.
+    // A verdict that changes counts from the next run on, and the current digest is carried.
     world.control.post_verdict(&OPERATOR, post(&digest, false)).await.unwrap();
     world.write("README.md", "hello");
     world.commit("words").await;
@@ -257,7 +257,7 @@ async fn a_node_waits_for_somebody_elses_verdict_over_a_restart() {
 }
 
 #[tokio::test]
-async fn a_posted_failure_is_the_images_and_names_who_said_so() {
+async fn a_posted_failure_is_of_kind_image_and_names_its_origin() {
     let world = external("").await;
     let run = world.poll().await.unwrap();
     let control = world.control.clone();
@@ -271,17 +271,14 @@ async fn a_posted_failure_is_the_images_and_names_who_said_so() {
 }
 
 #[tokio::test]
-async fn a_verdict_that_nobody_posts_in_time_is_a_failure_of_the_infrastructure() {
+async fn a_verdict_that_is_not_posted_in_time_is_a_failure_of_the_infrastructure() {
     let world = external(", within: 1ms").await;
     let (run, state) = world.run().await;
     assert_eq!(state, RunState::Failed);
     let failed = node(&world, run, "gateway/plant-a").await;
     let failure = failed.failure.unwrap();
     assert_eq!((failure.kind, failed.attempts), (FailureKind::Infrastructure, 1));
-    assert!(
-        failure.message.starts_with("external lane: nobody posted a verdict about sha256:"),
-        "{failure:?}"
-    );
+    assert!(failure.message.starts_with("external lane: no verdict about sha256:"), "{failure:?}");
     // Late, but not lost.
     world.control.post_verdict(&OPERATOR, post(failed.digest.as_ref().unwrap(), true)).await.unwrap();
     world.write("README.md", "hello");
@@ -315,7 +312,7 @@ async fn what_is_not_tested_is_built_and_released() {
     let image =
         std::fs::read_to_string(world.folder.path().join("repository/images/gateway/image.yaml")).unwrap();
     world.write("images/gateway/image.yaml", &format!("{image}test: none\n"));
-    // No steps of its own: what it stands on is hosted under its name, and tested by its own checks.
+    // No steps of its own: its parent image is hosted under its name, and tested by its own checks.
     world.write(
         "images/kiosk/image.yaml",
         "from: base\nchecks:\n  - {id: unit, unit: x.service, within: 60s}\n",
@@ -332,7 +329,7 @@ async fn what_is_not_tested_is_built_and_released() {
         world.entries().await.into_iter().find(|entry| entry.variant.to_string() == "kiosk").unwrap();
     assert_eq!(of_kiosk.repository.as_str(), "plant-os/kiosk");
     let tested: Vec<String> = world.orders(0).into_iter().filter(|order| order == "test kiosk").collect();
-    assert_eq!(tested.len(), 1, "its own check set was run on the digest it stands on");
+    assert_eq!(tested.len(), 1, "its own check set was run on its parent's digest");
 }
 
 /// A change of hmi that fails a check which the last good digest was never asked.

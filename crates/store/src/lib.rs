@@ -57,6 +57,7 @@
 //! The closure sees what writes before it did, is undone alone where it gives an error, and waits for nothing but `db`: a
 //! second write or a request inside of it would stop every other write.
 
+mod adoption;
 pub mod audit;
 mod backup;
 mod cancel;

@@ -1,9 +1,11 @@
-//! Documents stay true: the README shows the two commands, and every link leads somewhere.
+//! Documents stay true and readable: the README shows the two commands, every link has a target, and lines are short.
 
 use std::fmt::Write as _;
 
 use anyhow::bail;
 
+use super::columns::{wide_in_doc_comments, wide_in_document};
+use super::files::rust_files;
 use crate::workspace;
 
 /// What the README promises to work on a fresh clone.
@@ -27,7 +29,16 @@ pub(super) fn check() -> anyhow::Result<()> {
         let folder = path.parent().unwrap_or(root);
         let name = workspace::shown(&path);
         for target in links(&text).filter(|target| !folder.join(target).exists()) {
-            writeln!(faults, "{name}: the link to `{target}` leads nowhere")?;
+            writeln!(faults, "{name}: broken link: `{target}` does not exist")?;
+        }
+        for line in wide_in_document(&text) {
+            writeln!(faults, "{name}:{line}: longer than 100 columns: break the line")?;
+        }
+    }
+    for path in rust_files()? {
+        for line in wide_in_doc_comments(&std::fs::read_to_string(&path)?) {
+            let name = workspace::shown(&path);
+            writeln!(faults, "{name}:{line}: doc comment longer than 110 columns: break the line")?;
         }
     }
     if faults.is_empty() { Ok(()) } else { bail!("{}", faults.trim_end()) }

@@ -1,7 +1,8 @@
-//! `check`: all that can be said about the code without running its tests. Every step runs, then the failed ones are named.
+//! `check`: all rules that can be checked without running tests. Every step runs, then the failed ones are named.
 
 mod arrows;
 mod blocking;
+mod columns;
 mod deny;
 mod docs;
 mod files;
@@ -11,6 +12,7 @@ mod module_arrows;
 mod modules;
 mod references;
 mod syntax;
+mod words;
 
 use std::time::Instant;
 
@@ -22,26 +24,27 @@ use crate::{generate, workspace};
 
 type Step = (&'static str, fn() -> anyhow::Result<()>);
 
-/// Quick ones first, so that a typo is not answered after minutes.
-const STEPS: [Step; 11] = [
+/// Quick ones first: a typo is reported after seconds, not minutes.
+const STEPS: [Step; 12] = [
     ("format", || cargo(&["fmt", "--all", "--check"])),
-    ("file rules", files::check),
-    ("module files", modules::check),
+    ("words", words::check),
+    ("files", files::check),
+    ("modules", modules::check),
     ("documents", docs::check),
     ("references", references::check),
-    ("crate arrows", arrows::check),
-    ("module arrows", module_arrows::check),
-    ("blocking calls in async code", blocking::check),
+    ("crate-arrows", arrows::check),
+    ("module-arrows", module_arrows::check),
+    ("blocking", blocking::check),
     ("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])),
-    ("generated files", generate::check),
-    ("licences, bans and sources of dependencies", deny::check),
+    ("generated", generate::check),
+    ("dependencies", deny::check),
 ];
 
-/// Runs every step.
-pub(crate) fn run() -> anyhow::Result<()> {
+/// Runs the named steps, or all of them.
+pub(crate) fn run(names: &[&str]) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut failed = Vec::new();
-    for (name, step) in STEPS {
+    for (name, step) in selected(names)? {
         let began = Instant::now();
         let outcome = step();
         let took = shown(began.elapsed());
@@ -57,6 +60,29 @@ pub(crate) fn run() -> anyhow::Result<()> {
     if failed.is_empty() { Ok(()) } else { bail!("check failed: {}", failed.join(", ")) }
 }
 
+fn selected(names: &[&str]) -> anyhow::Result<Vec<Step>> {
+    let is_step = |name: &str| STEPS.iter().any(|(step, _)| *step == name);
+    if let Some(unknown) = names.iter().find(|name| !is_step(name)) {
+        bail!("unknown step `{unknown}`: write one of {}", STEPS.map(|(name, _)| name).join(", "));
+    }
+    Ok(STEPS.into_iter().filter(|(name, _)| names.is_empty() || names.contains(name)).collect())
+}
+
 fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
     Run::new("cargo").args(arguments).cwd(workspace::root()).run()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_selected_by_name() {
+        let names = |arguments: &[&str]| {
+            selected(arguments).map(|steps| steps.into_iter().map(|(name, _)| name).collect::<Vec<_>>())
+        };
+        assert_eq!(names(&[]).unwrap().len(), STEPS.len());
+        assert_eq!(names(&["files", "words"]).unwrap(), ["words", "files"]);
+        assert!(names(&["word"]).unwrap_err().to_string().contains("unknown step `word`"));
+    }
 }

@@ -129,9 +129,9 @@ impl Control {
         source: SourceId,
         images: &BTreeSet<ImageName>,
     ) -> Result<RunNumber, ControlError> {
-        let watched = self.0.sources.get(source).ok_or(ControlError::UnknownSource)?;
-        context.permit(Operation::UpdateLocks, Some(&watched.settings.name))?;
-        self.0.work.updates.queue(context, &watched, images).await
+        let handle = self.0.sources.get(source).ok_or(ControlError::UnknownSource)?;
+        context.permit(Operation::UpdateLocks, Some(&handle.settings.name))?;
+        self.0.work.updates.queue(context, &handle, images).await
     }
 
     /// As [`Control::update`], of the source of this name.
@@ -144,8 +144,8 @@ impl Control {
         source: &SourceName,
         images: &BTreeSet<ImageName>,
     ) -> Result<RunNumber, ControlError> {
-        let watched = self.0.sources.named(source).ok_or(ControlError::UnknownSource)?;
-        self.update(context, watched.id, images).await
+        let handle = self.0.sources.named(source).ok_or(ControlError::UnknownSource)?;
+        self.update(context, handle.id, images).await
     }
 
     /// Queues a run of a commit for [`Control::check_updates`].
@@ -179,7 +179,7 @@ impl Control {
     /// The database cannot be read or written.
     pub async fn check_updates_if_due(&self, source: SourceId) -> Result<Option<RunNumber>, ControlError> {
         match self.0.sources.get(source) {
-            Some(watched) => self.0.work.updates.queue_if_due(&watched).await,
+            Some(handle) => self.0.work.updates.queue_if_due(&handle).await,
             None => Ok(None),
         }
     }
@@ -190,8 +190,8 @@ impl Control {
     /// There is no such run, its source is not configured, or the database cannot be read.
     pub async fn overlays(&self, number: RunNumber) -> Result<BTreeMap<ImageName, Lock>, ControlError> {
         let run = self.0.store.run(number).await?.ok_or(ControlError::NoRun { run: number })?;
-        let watched = self.0.sources.get(run.source).ok_or(ControlError::NoSource { run: number })?;
-        self.0.work.locks.overlays_in_effect(&run, &watched.mirror).await
+        let handle = self.0.sources.get(run.source).ok_or(ControlError::NoSource { run: number })?;
+        self.0.work.locks.overlays_in_effect(&run, &handle.mirror).await
     }
 
     /// Builds a digest again, of an index all its platforms, from the first step on.

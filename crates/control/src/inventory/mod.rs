@@ -1,8 +1,9 @@
 //! Inventory: what the default branch of a source declares apart from images: its name, channels, sites with their slots,
-//! and rollout policies. It is taken over at every poll, whatever runs do: a red or a running build delays none of it.
+//! and rollout policies. It is applied at every poll, whatever runs do: a red or a running build delays none of it.
 //!
 //! A source owns its name: the first one that declares it on its default branch. Other refs have to declare the same, and
-//! say nothing about channels. A commit whose `edgewright.yaml` has errors changes nothing; a site that has errors stays as
+//! do not decide about channels. A new source with the name of one that is no longer followed is the same source under
+//! another address (`run` in a clone, then `serve` of its remote): it adopts that history. A commit whose `edgewright.yaml` has errors changes nothing; a site that has errors stays as
 //! it is.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,12 +19,12 @@ use edgewright_store::sources::SourceId;
 
 use crate::ControlError;
 
-/// Takes over what default branches declare. Clones share it.
+/// Applies what default branches declare. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Inventory {
     store: Store,
     clock: Clock,
-    /// What was taken over last, so that a commit that declares the same costs one small write.
+    /// What was applied last, so that a commit that declares the same costs one small write.
     last: Arc<Mutex<BTreeMap<SourceId, Arc<Declared>>>>,
     /// The commit that could not be read last, so that it is not read again at every poll.
     broken: Arc<Mutex<BTreeMap<SourceId, CommitId>>>,
@@ -61,7 +62,7 @@ impl Inventory {
         Ok(is_broken || self.store.inventory_state(source).await?.commit.as_ref() == Some(commit))
     }
 
-    /// Takes over what a commit of the default branch declares. `followed` are the sources that are configured.
+    /// Applies what a commit of the default branch declares. `followed` are the sources that are configured.
     ///
     /// # Errors
     /// The database cannot be read or written.
@@ -86,6 +87,13 @@ impl Inventory {
         if self.last().get(&source).is_some_and(|last| **last == declared) {
             self.store.note_inventory_commit(source, commit, now).await?;
             return Ok(Taken::Unchanged);
+        }
+        if let Some(adopted) = self.store.adopt_source(source, &declared.name, followed).await? {
+            tracing::info!(
+                definition.name = %declared.name,
+                adopted.source = %adopted,
+                "history of the same source under another address adopted"
+            );
         }
         let declaration = Declaration {
             commit,

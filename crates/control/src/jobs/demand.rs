@@ -1,4 +1,4 @@
-//! What a job will need, as far as the plan tells.
+//! What a job will need, as far as the plan knows.
 
 use std::sync::Arc;
 

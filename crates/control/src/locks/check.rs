@@ -1,4 +1,4 @@
-//! Update checks: runs that only look whether locks moved. Nothing is planned or built.
+//! Update checks: runs that only check whether locks moved. Nothing is planned or built.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use super::resolve::Resolving;
 use crate::ControlError;
 use crate::jobs::RunScope;
 use crate::settings::LockPolicy;
-use crate::sources::Watched;
+use crate::sources::SourceHandle;
 
 /// What an update check came to.
 #[derive(Debug)]
@@ -40,16 +40,16 @@ impl Locks {
     pub(crate) async fn check_updates(
         &self,
         run: &RunRow,
-        watched: &Watched,
+        handle: &SourceHandle,
         commits: bool,
         cancel: &CancellationToken,
     ) -> Result<UpdateCheck, ControlError> {
-        let tree = watched.mirror.read_tree(&run.commit).await?;
+        let tree = handle.mirror.read_tree(&run.commit).await?;
         let parsed = format::parse(&tree);
         let Some(definition) = parsed.definition else {
             return Ok(UpdateCheck::Invalid(parsed.diagnostics));
         };
-        let policy = match &watched.settings.locks {
+        let policy = match &handle.settings.locks {
             LockPolicy::Commit(policy) if commits => Some(policy),
             _ => None,
         };
@@ -64,7 +64,7 @@ impl Locks {
             .collect();
         let source = &definition.source.name;
         let resolving = Resolving {
-            scope: RunScope { run: run.number, source, mirror: &watched.mirror, cancel },
+            scope: RunScope { run: run.number, source, mirror: &handle.mirror, cancel },
             source: run.source,
             definition: &definition,
             tree: &tree,
@@ -79,7 +79,7 @@ impl Locks {
                 let mut wanted = self.overlays_of(run.source, &definition).await?;
                 wanted.extend(resolved.proposed);
                 wanted.retain(|image, _| images.contains(&image));
-                self.commit(run, watched, policy, &wanted).await?
+                self.commit(run, handle, policy, &wanted).await?
             }
             None => None,
         };

@@ -1,5 +1,5 @@
 //! Locks that go to git: an update check pushes a commit instead of adding overlays. What is built follows from that
-//! commit, when somebody merges it or at once where the followed branch is pushed to.
+//! commit, when it is merged, or at once if the followed branch is pushed to.
 //!
 //! The branch as it is decides what is written: a lock that is there already, or newer, stays. Nothing is forced; a branch
 //! that moves meanwhile is fetched, and the commit made again on top of it.
@@ -20,7 +20,7 @@ use super::keep::same_inputs;
 use super::resolve::Proposed;
 use crate::ControlError;
 use crate::settings::CommitLocks;
-use crate::sources::Watched;
+use crate::sources::SourceHandle;
 
 /// How often a commit is made again because the branch moved meanwhile; then the next check tries.
 const TRIES: u32 = 3;
@@ -34,21 +34,21 @@ struct Change {
 }
 
 impl Locks {
-    /// Pushes locks as a commit, and wakes the source's polling; says what was pushed, if anything.
+    /// Pushes locks as a commit, and wakes the source's polling; returns what was pushed, if anything.
     pub(super) async fn commit(
         &self,
         run: &RunRow,
-        watched: &Watched,
+        handle: &SourceHandle,
         policy: &CommitLocks,
         wanted: &Proposed,
     ) -> Result<Option<String>, ControlError> {
         let branch = policy.branch.as_ref().unwrap_or(&run.branch);
-        let pushed = self.push(run, watched, (policy, branch), wanted).await.map_err(|error| {
+        let pushed = self.push(run, handle, (policy, branch), wanted).await.map_err(|error| {
             let why = format!("the locks were not pushed to `{branch}`");
             ControlError::Push { why, source: Box::new(error) }
         })?;
         let Some((commit, words)) = pushed else { return Ok(None) };
-        watched.wake.wake("locks were pushed");
+        handle.wake.wake("locks were pushed");
         let commit = commit.as_str().get(..SHORT_ID).unwrap_or(commit.as_str());
         Ok(Some(format!("pushed {commit} to `{branch}`: {}", words.join("; "))))
     }
@@ -57,11 +57,11 @@ impl Locks {
     async fn push(
         &self,
         run: &RunRow,
-        watched: &Watched,
+        handle: &SourceHandle,
         (policy, branch): (&CommitLocks, &str),
         wanted: &Proposed,
     ) -> Result<Option<(CommitId, Vec<String>)>, SourceError> {
-        let mirror = &watched.mirror;
+        let mirror = &handle.mirror;
         for _ in 0..TRIES {
             mirror.fetch().await?;
             let parent = mirror.head(branch).await?.unwrap_or_else(|| run.commit.clone());

@@ -19,7 +19,7 @@ use crate::access::Operation;
 use crate::context::OperationContext;
 use crate::reconcile::{Outcome, Reconciler};
 use crate::settings::Watching;
-use crate::sources::{Queued, Sources, Watched};
+use crate::sources::{Queued, SourceHandle, Sources};
 
 /// How often the schedules are compared with the clock at least.
 const PERIOD: Duration = Duration::from_mins(1);
@@ -45,29 +45,32 @@ impl UpdateChecks {
     pub(crate) async fn queue(
         &self,
         context: &OperationContext,
-        watched: &Watched,
+        handle: &SourceHandle,
         images: &BTreeSet<ImageName>,
     ) -> Result<RunNumber, ControlError> {
-        let branch = watched.default_branch(&self.store).await?.ok_or(ControlError::NothingRun)?;
-        let commit = self.store.decided(watched.id).await?.remove(&branch).ok_or(ControlError::NothingRun)?;
+        let branch = handle.default_branch(&self.store).await?.ok_or(ControlError::NothingRun)?;
+        let commit = self.store.decided(handle.id).await?.remove(&branch).ok_or(ControlError::NothingRun)?;
         let operation = Operation::UpdateLocks;
         let queued = Queued { branch, trigger: Trigger::Lock, images, context, operation };
-        self.sources.queue(watched, &commit, queued).await
+        self.sources.queue(handle, &commit, queued).await
     }
 
-    /// Queues a check of a source, if its schedule says so.
+    /// Queues an update check of a source, if it is due.
     ///
     /// # Errors
     /// The database cannot be read or written.
-    pub(crate) async fn queue_if_due(&self, watched: &Watched) -> Result<Option<RunNumber>, ControlError> {
-        let Some(branch) = watched.default_branch(&self.store).await? else { return Ok(None) };
-        let Some(last) = self.store.last_look(watched.id, &branch).await? else { return Ok(None) };
-        let due = self.schedules.of(&watched.settings.name).after(last);
+    pub(crate) async fn queue_if_due(
+        &self,
+        handle: &SourceHandle,
+    ) -> Result<Option<RunNumber>, ControlError> {
+        let Some(branch) = handle.default_branch(&self.store).await? else { return Ok(None) };
+        let Some(last) = self.store.last_look(handle.id, &branch).await? else { return Ok(None) };
+        let due = self.schedules.of(&handle.settings.name).after(last);
         if due.is_none_or(|due| due > self.clock.now()) {
             return Ok(None);
         }
-        let run = self.queue(&SCHEDULE, watched, &BTreeSet::new()).await?;
-        tracing::info!(source.name = %watched.settings.name, run.number = run.0, "update check queued");
+        let run = self.queue(&SCHEDULE, handle, &BTreeSet::new()).await?;
+        tracing::info!(source.name = %handle.settings.name, run.number = run.0, "update check queued");
         Ok(Some(run))
     }
 }
@@ -84,9 +87,9 @@ impl Reconciler for UpdateChecks {
     fn reconcile(&self) -> BoxFuture<'_, Result<Outcome, ControlError>> {
         async {
             let (mut queued, mut failed) = (Vec::new(), None);
-            for watched in self.sources.all() {
+            for handle in self.sources.all() {
                 // A source that cannot be checked does not keep the others from it.
-                match self.queue_if_due(&watched).await {
+                match self.queue_if_due(&handle).await {
                     Ok(run) => queued.extend(run.map(|run| run.to_string())),
                     Err(error) => failed = Some(error),
                 }

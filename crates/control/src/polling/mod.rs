@@ -1,7 +1,7 @@
 //! Polling: every so often, later after failures, at once when a webhook or a person announces a change.
 //!
 //! ```text
-//!  remote ─look─▶ moved branches ─▶ the default branch's declarations ─▶ inventory ─▶ channels
+//!  remote ─poll─▶ moved branches ─▶ the default branch's declarations ─▶ inventory ─▶ channels
 //!                                 └▶ a run for each branch that moved
 //!                 pull requests ──▶ a run for each that moved
 //! ```
@@ -29,7 +29,7 @@ use crate::context::OperationContext;
 use crate::inventory::{Inventory, Taken};
 use crate::reconcile::{Outcome, Reconciler};
 use crate::releases::channels::Channels;
-use crate::sources::{Fetched, Queued, Seen, Sources, Watched};
+use crate::sources::{Fetched, Queued, RemoteState, SourceHandle, Sources};
 
 /// The longest wait after failed polls.
 const LONGEST_BACKOFF: Duration = Duration::from_mins(10);
@@ -58,55 +58,59 @@ pub(crate) struct Polling {
 }
 
 impl Polling {
-    /// Looks at the remote once, takes over what its default branch declares, and queues a run for every followed branch
+    /// Polls the remote once, applies what its default branch declares, and queues a run for every followed branch
     /// that moved. How it went is noted.
     ///
     /// # Errors
     /// The remote does not answer, or the database cannot be written.
-    pub(crate) async fn poll(&self, watched: &Watched) -> Result<Vec<RunNumber>, ControlError> {
-        let looked = self.sources.look(watched).await;
-        let (default, error) = match &looked {
+    pub(crate) async fn poll(&self, handle: &SourceHandle) -> Result<Vec<RunNumber>, ControlError> {
+        let polled = self.sources.poll(handle).await;
+        let (default, error) = match &polled {
             Ok(seen) => (seen.default.clone(), seen.missing.as_ref().map(|error| Chain(error).to_string())),
             Err(error) => (None, Some(Chain(error).to_string())),
         };
         let now = self.clock.now();
-        self.store.note_poll(watched.id, default.as_deref(), error.as_deref(), now).await?;
-        let seen = looked?;
-        match self.take_all(watched, &seen).await {
-            // Reported and backed off as a failure; what else is followed was looked at all the same.
+        self.store.note_poll(handle.id, default.as_deref(), error.as_deref(), now).await?;
+        let seen = polled?;
+        match self.take_all(handle, &seen).await {
+            // Reported and backed off as a failure; everything else that is followed was polled all the same.
             Ok(runs) => seen.missing.map_or(Ok(runs), |error| Err(error.into())),
             Err(error) => {
                 let why = Chain(&error).to_string();
-                self.store.note_poll(watched.id, default.as_deref(), Some(&why), self.clock.now()).await?;
+                self.store.note_poll(handle.id, default.as_deref(), Some(&why), self.clock.now()).await?;
                 Err(error)
             }
         }
     }
 
     /// What a webhook is about, without asking the remote first what there is.
-    async fn poll_followed(&self, watched: &Watched) -> Result<Vec<RunNumber>, ControlError> {
-        match self.sources.look_at_followed(watched).await? {
-            Some(seen) => self.take(watched, &seen).await,
+    async fn poll_followed(&self, handle: &SourceHandle) -> Result<Vec<RunNumber>, ControlError> {
+        match self.sources.fetch_followed(handle).await? {
+            Some(seen) => self.take(handle, &seen).await,
             None => Ok(Vec::new()),
         }
     }
 
-    async fn take_all(&self, watched: &Watched, seen: &Seen) -> Result<Vec<RunNumber>, ControlError> {
-        let mut runs = self.take(watched, seen).await?;
-        if watched.settings.pull_requests.is_some() {
-            runs.extend(self.pull_requests.look(watched, &seen.branches).await?);
+    async fn take_all(
+        &self,
+        handle: &SourceHandle,
+        seen: &RemoteState,
+    ) -> Result<Vec<RunNumber>, ControlError> {
+        let mut runs = self.take(handle, seen).await?;
+        if handle.settings.pull_requests.is_some() {
+            runs.extend(self.pull_requests.poll(handle, &seen.branches).await?);
         }
         Ok(runs)
     }
 
-    /// Takes over the inventory, then queues a run for every branch that moved.
-    async fn take(&self, watched: &Watched, seen: &Seen) -> Result<Vec<RunNumber>, ControlError> {
-        let mut head = self.take_inventory(watched, seen).await?;
+    /// Applies the inventory, then queues a run for every branch that moved.
+    async fn take(&self, handle: &SourceHandle, seen: &RemoteState) -> Result<Vec<RunNumber>, ControlError> {
+        let mut head = self.take_inventory(handle, seen).await?;
         let mut runs = Vec::new();
         for (branch, commit) in &seen.moved {
             let fetched = match head.take_if(|head| head.info.commit == *commit) {
                 Some(head) => head,
-                None => seen.read(watched, commit).await?,
+                None => seen.read(handle, commit).await?,
             };
             let images = BTreeSet::new();
             let queued = Queued {
@@ -116,58 +120,62 @@ impl Polling {
                 context: &POLLER,
                 operation: Operation::QueueRun,
             };
-            runs.push(self.sources.queue_fetched(watched, fetched, queued).await?);
+            runs.push(self.sources.queue_fetched(handle, fetched, queued).await?);
         }
         Ok(runs)
     }
 
-    /// Takes over what the default branch declares, if it stands elsewhere now. Gives the commit, if it was read for that.
-    async fn take_inventory(&self, watched: &Watched, seen: &Seen) -> Result<Option<Fetched>, ControlError> {
+    /// Applies what the default branch declares, if it moved. Returns the commit, if it was read for that.
+    async fn take_inventory(
+        &self,
+        handle: &SourceHandle,
+        seen: &RemoteState,
+    ) -> Result<Option<Fetched>, ControlError> {
         let Some(head) = seen.head() else { return Ok(None) };
-        if self.inventory.is_of(watched.id, head).await? {
+        if self.inventory.is_of(handle.id, head).await? {
             return Ok(None);
         }
-        let fetched = seen.read(watched, head).await?;
-        self.declare(watched, &fetched).await?;
+        let fetched = seen.read(handle, head).await?;
+        self.declare(handle, &fetched).await?;
         Ok(Some(fetched))
     }
 
-    /// Takes over what a commit of the default branch declares.
-    async fn declare(&self, watched: &Watched, fetched: &Fetched) -> Result<(), ControlError> {
-        // A commit that cannot be read declares nothing; its run says why.
+    /// Applies what a commit of the default branch declares.
+    async fn declare(&self, handle: &SourceHandle, fetched: &Fetched) -> Result<(), ControlError> {
+        // A commit that cannot be read declares nothing; its run reports why.
         let Some(read) = &fetched.read else { return Ok(()) };
         let definition = read.parsed.definition.as_ref();
         let followed = self.sources.ids();
-        let taken = self.inventory.take(watched.id, &read.commit, definition, &followed).await?;
+        let taken = self.inventory.take(handle.id, &read.commit, definition, &followed).await?;
         if taken == Taken::Changed {
-            let advanced = self.channels.advance(watched.id).await?;
+            let advanced = self.channels.advance(handle.id).await?;
             tracing::info!(
-                source.name = %watched.settings.name,
+                source.name = %handle.settings.name,
                 commit = %read.commit,
                 channels.moved = advanced.moved.len(),
                 "inventory changed"
             );
             // Other branches may be followed now, and other channels be due.
-            watched.wake.wake("the inventory changed");
+            handle.wake.wake("the inventory changed");
             self.channels.wake().wake("the inventory changed");
         }
         Ok(())
     }
 
-    /// A commit to queue. What one of the default branch declares is taken over first.
+    /// A commit to queue. What one of the default branch declares is applied first.
     ///
     /// # Errors
     /// The commit is unknown, or the database cannot be written.
     pub(crate) async fn fetch(
         &self,
-        watched: &Watched,
+        handle: &SourceHandle,
         branch: &str,
         commit: &CommitId,
     ) -> Result<Fetched, ControlError> {
-        watched.mirror.ensure(commit).await?;
-        let fetched = watched.fetch_commit(commit).await?;
-        if watched.default_branch(&self.store).await?.as_deref() == Some(branch) {
-            self.declare(watched, &fetched).await?;
+        handle.mirror.ensure(commit).await?;
+        let fetched = handle.fetch_commit(commit).await?;
+        if handle.default_branch(&self.store).await?.as_deref() == Some(branch) {
+            self.declare(handle, &fetched).await?;
         }
         Ok(fetched)
     }
@@ -176,32 +184,32 @@ impl Polling {
 /// Polls one source.
 pub(crate) struct PollSource {
     pub(crate) polling: Polling,
-    pub(crate) watched: Arc<Watched>,
+    pub(crate) handle: Arc<SourceHandle>,
 }
 
 impl Reconciler for PollSource {
     fn name(&self) -> String {
-        format!("source {}", self.watched.settings.name)
+        format!("source {}", self.handle.settings.name)
     }
 
     fn period(&self) -> Duration {
-        self.watched.settings.poll
+        self.handle.settings.poll
     }
 
     fn backoff(&self) -> Backoff {
-        backoff(self.watched.settings.poll)
+        backoff(self.handle.settings.poll)
     }
 
     fn reconcile(&self) -> BoxFuture<'_, Result<Outcome, ControlError>> {
         async {
             let mut runs = Vec::new();
-            if self.watched.take_told() {
+            if self.handle.take_announced() {
                 // What goes wrong here goes wrong in the poll that follows, which reports it.
-                runs.extend(self.polling.poll_followed(&self.watched).await.unwrap_or_default());
+                runs.extend(self.polling.poll_followed(&self.handle).await.unwrap_or_default());
             }
-            runs.extend(self.polling.poll(&self.watched).await?);
+            runs.extend(self.polling.poll(&self.handle).await?);
             for run in &runs {
-                let source = &self.watched.settings.name;
+                let source = &self.handle.settings.name;
                 tracing::info!(source.name = %source, run.number = run.0, "commit queued");
             }
             let numbers: Vec<String> = runs.iter().map(ToString::to_string).collect();

@@ -4,7 +4,7 @@
 //! run, because forges keep the refs of closed pull requests, and git does not tell which are open. For the same reason
 //! those that are there when watching begins are taken as decided, and run once they move.
 //!
-//! Git does not tell either who opened one and for which branch; [`PullRequestPolicy`] says how both are found out.
+//! Git does not record who opened one or for which branch; [`PullRequestPolicy`] explains how both are found out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,13 +24,13 @@ use crate::pins;
 use crate::releases::tags::ChannelTags;
 use crate::settings::PullRequestPolicy;
 use crate::sources::refs::pull_request_number;
-use crate::sources::{Queued, Sources, Watched};
+use crate::sources::{Queued, SourceHandle, Sources};
 
 /// How long what a pull request built is held after its run.
 pub const KEPT: SignedDuration = SignedDuration::from_hours(14 * 24);
-/// Runs that one look queues at most; the others follow with the next looks.
+/// The most runs that one poll queues; the others follow with the next polls.
 const AT_ONCE: usize = 10;
-/// Noted as a decided branch once a source's pull requests are watched. No ref can have this name.
+/// Noted as a decided branch once a source's pull requests are handle. No ref can have this name.
 const WATCHED: &str = "refs/pull/*";
 
 /// Queues runs of pull requests, and ends what is left of those that are gone. Clones share it.
@@ -45,39 +45,39 @@ pub struct PullRequests {
 }
 
 impl PullRequests {
-    /// Queues a run of every pull request that moved since the last look, and ends those that are gone. `branches` is what
+    /// Queues a run of every pull request that moved since the last poll, and ends those that are gone. `branches` is what
     /// the remote's branches stand on.
-    pub(crate) async fn look(
+    pub(crate) async fn poll(
         &self,
-        watched: &Watched,
+        handle: &SourceHandle,
         branches: &BTreeMap<String, CommitId>,
     ) -> Result<Vec<RunNumber>, ControlError> {
-        let Some(wanted) = &watched.settings.pull_requests else { return Ok(Vec::new()) };
-        let heads = self.sources.pull_requests(watched).await?;
-        let decided = self.store.decided(watched.id).await?;
+        let Some(wanted) = &handle.settings.pull_requests else { return Ok(Vec::new()) };
+        let heads = self.sources.pull_requests(handle).await?;
+        let decided = self.store.decided(handle.id).await?;
         let now = self.clock.now();
         if !decided.contains_key(WATCHED) {
             let mut first = heads;
             first.insert(WATCHED.to_owned(), no_commit()?);
-            self.store.note_decided(watched.id, &first, now).await?;
+            self.store.note_decided(handle.id, &first, now).await?;
             return Ok(Vec::new());
         }
         for name in
             decided.keys().filter(|name| pull_request_number(name).is_some() && !heads.contains_key(*name))
         {
-            self.end_pull_request(watched, name).await?;
+            self.end_pull_request(handle, name).await?;
         }
         let mut runs = Vec::new();
         for (name, commit) in moved(&heads, &decided) {
             if runs.len() == AT_ONCE {
                 break;
             }
-            // One that becomes a branch's head later is looked at again then.
+            // One that becomes a branch's head later is considered again then.
             if wanted.from_branches && !branches.values().any(|head| *head == commit) {
                 continue;
             }
-            watched.mirror.ensure(&commit).await?;
-            if self.is_wanted(watched, wanted, branches, &commit).await? {
+            handle.mirror.ensure(&commit).await?;
+            if self.is_wanted(handle, wanted, branches, &commit).await? {
                 let images = BTreeSet::new();
                 let queued = Queued {
                     branch: name,
@@ -86,16 +86,16 @@ impl PullRequests {
                     context: &POLLER,
                     operation: Operation::QueueRun,
                 };
-                runs.push(self.sources.queue(watched, &commit, queued).await?);
+                runs.push(self.sources.queue(handle, &commit, queued).await?);
             } else {
-                tracing::info!(source.name = %watched.settings.name, name, "a pull request is for another branch");
-                self.store.note_decided(watched.id, &BTreeMap::from([(name, commit)]), now).await?;
+                tracing::info!(source.name = %handle.settings.name, name, "a pull request is for another branch");
+                self.store.note_decided(handle.id, &BTreeMap::from([(name, commit)]), now).await?;
             }
         }
         let expired = now.checked_sub(KEPT).unwrap_or(now);
         let mut lapsed = false;
-        for run in self.store.pull_request_runs_before(watched.id, expired).await? {
-            lapsed |= self.store.forget_pull_request_run(watched.id, run).await?;
+        for run in self.store.pull_request_runs_before(handle.id, expired).await? {
+            lapsed |= self.store.forget_pull_request_run(handle.id, run).await?;
             self.hosting.unpin(&pins::results(run)).await?;
         }
         if lapsed {
@@ -105,26 +105,26 @@ impl PullRequests {
     }
 
     /// A pull request's ref is gone: its runs end, its tags and what they held go.
-    async fn end_pull_request(&self, watched: &Watched, name: &str) -> Result<(), ControlError> {
+    async fn end_pull_request(&self, handle: &SourceHandle, name: &str) -> Result<(), ControlError> {
         for run in self.store.open_runs().await? {
-            if run.source == watched.id && run.branch == name {
+            if run.source == handle.id && run.branch == name {
                 // One that ended in between is as good.
                 drop(self.cancellations.request(&POLLER, run.number).await);
             }
         }
-        let runs = self.store.end_pull_request(watched.id, name).await?;
+        let runs = self.store.end_pull_request(handle.id, name).await?;
         self.tags.refresh(&self.store).await?;
         for run in runs {
             self.hosting.unpin(&pins::results(run)).await?;
         }
-        tracing::info!(source.name = %watched.settings.name, name, "a pull request is gone: its images go");
+        tracing::info!(source.name = %handle.settings.name, name, "a pull request is gone: its images go");
         Ok(())
     }
 
     /// Whether a pull request is for one of the wanted branches.
     async fn is_wanted(
         &self,
-        watched: &Watched,
+        handle: &SourceHandle,
         wanted: &PullRequestPolicy,
         branches: &BTreeMap<String, CommitId>,
         head: &CommitId,
@@ -132,10 +132,10 @@ impl PullRequests {
         if wanted.into.is_empty() {
             return Ok(true);
         }
-        let repository = watched.mirror.repository();
+        let repository = handle.mirror.repository();
         let mut nearest = None;
         for (branch, tip) in branches {
-            watched.mirror.ensure(tip).await?;
+            handle.mirror.ensure(tip).await?;
             // A branch that has all of it is its own, or it is merged already.
             if let missing @ 1.. = repository.missing(tip, head).await? {
                 // Of branches that are as near the wanted one counts.

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::jobs::{Jobs, Label, RunScope, image_task, step_kinds};
 use crate::locks::{Locks, fixed_locks};
 use crate::reconcile::Wake;
-use crate::sources::{Sources, Watched};
+use crate::sources::{SourceHandle, Sources};
 use crate::{ControlError, pins};
 
 /// How the jobs are called that build a node again: they are no nodes of the run.
@@ -44,7 +44,7 @@ pub struct Rebuilds {
 /// A run's commit as it was planned, read again.
 struct Reread {
     run: RunNumber,
-    watched: Arc<Watched>,
+    handle: Arc<SourceHandle>,
     definition: Definition,
     graph: Graph,
 }
@@ -106,12 +106,12 @@ impl Rebuilds {
 
     async fn reread(&self, number: RunNumber) -> Result<Reread, ControlError> {
         let run = self.jobs.store.run(number).await?.ok_or(ControlError::NoRun { run: number })?;
-        let watched = self.sources.get(run.source).ok_or(ControlError::NoSource { run: number })?;
-        let tree = watched.mirror.read_tree(&run.commit).await?;
+        let handle = self.sources.get(run.source).ok_or(ControlError::NoSource { run: number })?;
+        let tree = handle.mirror.read_tree(&run.commit).await?;
         let definition = format::parse(&tree).definition.ok_or(ControlError::OtherKeys { run: number })?;
         let locks = fixed_locks(&definition, &self.locks.overlays(run.source).await?, &run);
         let graph = graph(&definition, &tree, &locks);
-        Ok(Reread { run: number, watched, definition, graph })
+        Ok(Reread { run: number, handle, definition, graph })
     }
 
     /// Builds a node again from a step on, and notes what that proves.
@@ -119,7 +119,7 @@ impl Rebuilds {
         let scope = RunScope {
             run: reread.run,
             source: &reread.definition.source.name,
-            mirror: &reread.watched.mirror,
+            mirror: &reread.handle.mirror,
             cancel: &self.shutdown,
         };
         let base = match from.checked_sub(1).and_then(|below| node.path.get(below)) {

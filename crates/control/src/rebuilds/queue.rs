@@ -16,7 +16,7 @@ use crate::events::{RunEvent, RunEventKind};
 use crate::jobs::phase_name;
 use crate::reconcile::{Outcome, Reconciler};
 
-/// How often open rebuilds are looked for at least.
+/// The longest time between two searches for open rebuilds.
 const PERIOD: Duration = Duration::from_mins(1);
 
 impl Rebuilds {
@@ -98,7 +98,7 @@ impl Reconciler for Rebuilds {
     }
 }
 
-/// What an event says about a rebuild, in words; nothing where it is about something else.
+/// The part of an event that concerns a rebuild, as text; empty for other events.
 fn doing(event: &RunEvent) -> Option<String> {
     let RunEventKind::Phase { node, phase, title } = &event.kind else { return None };
     let node = node.strip_prefix(REBUILD_PREFIX)?;

@@ -26,7 +26,7 @@ impl Effort {
         self.at = ended;
     }
 
-    /// When work may go on.
+    /// When work may continue.
     pub(super) fn rested(&self) -> Instant {
         self.at + self.spent.saturating_sub(BURST)
     }

@@ -1,10 +1,10 @@
-//! Reconcilers: each brings one aspect of the world to what the store says. One driver runs them all.
+//! Reconcilers: each brings one aspect of the world to the state in the store. One driver runs them all.
 //!
 //! ```text
 //!            ┌──────────── period, a retry's pause, or a wake-up ───────────┐
 //!            ▼                                                              │
 //!  reconcile() ─▶ Ok(Outcome) ─▶ wait `period`, or as the outcome asks ─────┤
-//!            └──▶ Err(_)      ─▶ wait as `backoff` says, longer each time ──┘
+//!            └──▶ Err(_)      ─▶ wait for `backoff`, longer each time ──┘
 //! ```
 //!
 //! A reconciler takes no input: what it does follows from the store and from what it sees outside. It is idempotent and
@@ -32,14 +32,14 @@ pub use self::status::{LastResult, ReconcilerStatus};
 pub use self::wake::Wake;
 use crate::ControlError;
 
-/// The pause after the first failure, unless a reconciler says otherwise; doubled for each further one.
+/// The default pause after the first failure; doubled for each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_mins(10);
 /// Waits are cut to this, so that a wait until a time of day notices a clock that was set.
 const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
-/// Brings one aspect of the world to what the store says.
+/// Brings one aspect of the world to the state in the store.
 pub trait Reconciler: Send + Sync + 'static {
     /// Its unique name, in words that people read: `runs`, `source plants`, `target harbor`.
     fn name(&self) -> String;
@@ -178,7 +178,7 @@ impl Driver {
         } else {
             reconcile.await
         };
-        // A panic is a bug of one reconciler: the others, and its own next pass, go on.
+        // A panic is a bug of one reconciler: the others, and its own next pass, continue.
         Some(result.unwrap_or_else(|_| Err(ControlError::Broken { what: "a reconciler panicked" })))
     }
 
@@ -212,7 +212,7 @@ impl Driver {
         wait
     }
 
-    /// Waits for the next pass and says why it comes; none at the end.
+    /// Waits for the next pass and returns its reason; none at the end.
     async fn wait(&self, wait: Duration, failures: u32, effort: &Effort) -> Option<&'static str> {
         let until = Instant::now() + wait.min(LONGEST_WAIT);
         let is_deaf = failures > 0 && !self.reconciler.wakes_from_backoff();

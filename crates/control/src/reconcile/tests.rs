@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 
-/// Does what the test says, and reports each pass.
+/// Does what the test prescribes, and reports each pass.
 struct Scripted {
     results: Mutex<Vec<Result<Outcome, ControlError>>>,
     passes: mpsc::Sender<Instant>,

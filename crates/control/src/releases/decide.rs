@@ -4,14 +4,14 @@
 //! |---|---|
 //! | that is pinned | the release of its pin |
 //! | that is held, or no longer declared | nothing: it stays |
-//! | that follows a branch | the newest release of that branch, once it is as old as `after` says |
+//! | that follows a branch | the newest release of that branch, | once it is older than `after` |
 //! | that follows a channel | what that channel holds |
 //! | that follows a channel with `after` | the newest release that the other has held for so long and has not left backwards |
 //!
 //! After a restore from a backup a channel takes only what is released from then on, unless an operator pins it: devices may
 //! be further than the backup.
 //!
-//! A channel goes back to a release with a lower number only where somebody said so: by a pin, by the name of another branch
+//! A channel goes back to a release with a lower number only on request: by a pin, by the name of another branch
 //! in its declaration, or because the channel that it follows went back. A default branch that got another name is no such
 //! word: what it releases next decides.
 

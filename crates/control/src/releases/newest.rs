@@ -1,4 +1,4 @@
-//! What a branch released last: every run reads it, and it is the same until somebody releases again.
+//! What a branch released last: every run reads it, and it stays the same until the next release.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};

@@ -25,7 +25,7 @@ use super::{Releases, referrers};
 use crate::ControlError;
 use crate::events::RunEventKind;
 use crate::pins;
-use crate::sources::Watched;
+use crate::sources::SourceHandle;
 use crate::sources::refs::pull_request_tag;
 
 /// How many variants get their names at once: each is some requests to the registry.
@@ -37,7 +37,7 @@ pub(crate) struct Results<'a> {
     /// The run, in state `releasing`.
     pub(crate) run: &'a RunRow,
     /// Its source.
-    pub(crate) watched: &'a Watched,
+    pub(crate) handle: &'a SourceHandle,
     /// What was planned.
     pub(crate) graph: &'a Graph,
     /// Its nodes as they ended.
@@ -115,7 +115,7 @@ impl Releases {
         if results.is_selected {
             return Ok(Some("a run of some variants only: no release".to_owned()));
         }
-        if !results.watched.settings.publish {
+        if !results.handle.settings.publish {
             return Ok(Some("`publish` is off for this source: no release".to_owned()));
         }
         let is_followed = is_unchanged || self.channels.is_followed(run.source, &run.branch).await?;
@@ -158,7 +158,7 @@ impl Releases {
     /// default one.
     async fn compared_branch(&self, results: &Results<'_>) -> Result<String, ControlError> {
         let default = match pull_request_tag(&results.run.branch) {
-            Some(_) => results.watched.default_branch(&self.store).await?,
+            Some(_) => results.handle.default_branch(&self.store).await?,
             None => None,
         };
         Ok(default.unwrap_or_else(|| results.run.branch.clone()))
@@ -187,7 +187,7 @@ impl Releases {
             match previous {
                 Some(entry)
                     if before.indexes.get(&entry.digest) == Some(&manifests)
-                        && stands_in(results.graph, entry, &manifests) =>
+                        && is_unchanged_in(results.graph, entry, &manifests) =>
                 {
                     entries.push(carried(entry, "unchanged".to_owned()));
                 }
@@ -202,7 +202,7 @@ impl Releases {
         Ok(entries)
     }
 
-    /// The entry of a variant that is good, and not known to stand as it stood.
+    /// The entry of a variant that is good and not known to be unchanged.
     async fn entry(
         &self,
         results: &Results<'_>,
@@ -251,7 +251,7 @@ impl Releases {
         let digest = Digest::of(&index);
         let provenance = json!({
             "version": 1,
-            "source": results.watched.settings.remote.to_string(),
+            "source": results.handle.settings.remote.to_string(),
             "branch": run.branch,
             "commit": run.commit,
             "run": run.number,
@@ -278,7 +278,7 @@ impl Releases {
     }
 
     /// Whether a following channel answers something else than this branch holds: it is new, was restored from a backup, or
-    /// stands on the release of another branch (a default branch renamed back, a folder that was run as it stood). Then a
+    /// holds the release of another branch (a default branch renamed back, a run of an uncommitted folder). Then a
     /// release is due though no digest of this branch changed.
     async fn answers_other(
         &self,
@@ -317,7 +317,7 @@ fn places(entries: &[EntryRow]) -> BTreeMap<&VariantName, (&RepoName, &Digest)> 
 }
 
 /// Whether an entry is in the repository that the source's name asks for now.
-fn stands_in(graph: &Graph, entry: &EntryRow, manifests: &BTreeMap<Platform, Digest>) -> bool {
+fn is_unchanged_in(graph: &Graph, entry: &EntryRow, manifests: &BTreeMap<Platform, Digest>) -> bool {
     let mut nodes = manifests.keys().filter_map(|platform| graph.variant(&entry.variant, platform));
     nodes.all(|node| node.repository == entry.repository)
 }

@@ -41,7 +41,7 @@ fn run_of(pin: &Pin) -> Option<RunNumber> {
 }
 
 impl Retention {
-    /// Removes what nobody needs. Nothing happens while a run makes its plan: the next time comes in an hour.
+    /// Removes what is no longer needed. Does nothing while a run is being planned: the next pass is an hour later.
     pub(crate) async fn collect(&self, now: Timestamp) -> Result<Removed, ControlError> {
         let horizon = horizon(&self.keep, now);
         let Some(needed) = self.store.needed(&horizon).await? else { return Ok(Removed::default()) };

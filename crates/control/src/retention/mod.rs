@@ -2,8 +2,8 @@
 //! every hour.
 //!
 //! Nothing here is needed for correctness: what is removed is either a convenience for people (logs) or can be made again
-//! (caches, builds that nobody needs). What releases need is held by pins, and a pin goes only when the database says that
-//! nobody needs it (`collection.rs`).
+//! (caches, unused builds). What releases need is held by pins, and a pin is removed only when the database shows that
+//! it is unused (`collection.rs`).
 
 pub(crate) mod collection;
 
@@ -29,7 +29,7 @@ use crate::sources::Sources;
 
 /// How often.
 const PERIOD: Duration = Duration::from_hours(1);
-/// Folders are not looked at deeper: links or loops would never end.
+/// Folders are not searched deeper than this: links or loops would never end.
 const DEEPEST: usize = 16;
 
 /// What was removed.
@@ -41,7 +41,7 @@ pub struct Tidied {
     pub cached: usize,
     /// Keys whose packages are not held any more.
     pub packages: usize,
-    /// Builds that nobody needs.
+    /// Unused builds.
     pub builds: usize,
     /// Variants that were retired, for each platform.
     pub variants: usize,
@@ -141,7 +141,7 @@ fn tidy_files(data: &Path, keep: &Keep, open: &[RunNumber], now: SystemTime) -> 
             Err(error) => tracing::warn!(path = %path.display(), %error, "old logs stay"),
         }
     }
-    // A job that looks for a file that just went makes it again.
+    // A job that misses a file that was just removed makes it again.
     for path in excess(files(&data.join("work/cache"), 0), None, keep.cache_bytes) {
         match std::fs::remove_file(&path) {
             Ok(()) => tidied.cached += 1,
@@ -221,9 +221,9 @@ impl Retention {
             mirrors: mirrors.unwrap_or_default(),
             ..tidied.unwrap_or_default()
         };
-        for watched in self.sources.all() {
-            if let Err(error) = watched.mirror.maintain().await {
-                tracing::warn!(source.name = %watched.settings.name, error = %Chain(&error), "a mirror was not packed");
+        for handle in self.sources.all() {
+            if let Err(error) = handle.mirror.maintain().await {
+                tracing::warn!(source.name = %handle.settings.name, error = %Chain(&error), "a mirror was not packed");
             }
         }
         Ok(tidied)

@@ -7,7 +7,7 @@ use edgewright_store::runs::RunRow;
 use tokio_util::sync::CancellationToken;
 
 use super::Runs;
-use super::prepare::{Preparation, Prepared, Refusal};
+use super::prepare::{Invalid, Preparation, Prepared};
 use super::scope::Scope;
 use crate::events::RunEventKind;
 use crate::locks::UpdateCheck;
@@ -79,7 +79,7 @@ impl Runs {
             if inner.tasks.token().is_cancelled() {
                 return Err(ControlError::Stopped);
             }
-            // A cancel makes what is under way fail in many ways; its row says that this is why.
+            // A cancel makes work in progress fail in many ways; its row records that this is why.
             let run = inner.store.run(number).await?.ok_or(ControlError::NoRun { run: number })?;
             if run.cancel_requested_at.is_some() {
                 continue;
@@ -107,7 +107,7 @@ impl Runs {
     ) -> Result<(), ControlError> {
         let inner = &*self.0;
         let number = run.number;
-        let watched = inner.sources.get(run.source).ok_or(ControlError::NoSource { run: number })?;
+        let handle = inner.sources.get(run.source).ok_or(ControlError::NoSource { run: number })?;
         let selection = inner.state().selections.get(&number).cloned();
         if run.trigger == Trigger::Selected && selection.is_none() {
             return self.end(&run, RunState::Cancelled, "cancelled").await;
@@ -115,15 +115,15 @@ impl Runs {
         if run.state == RunState::Queued {
             self.advance(&mut run, RunState::Preparing).await?;
         }
-        let scope = Scope { run, watched, selection, cancel: cancel.clone() };
-        let commits = matches!(scope.watched.settings.locks, LockPolicy::Commit(_));
+        let scope = Scope { run, handle, selection, cancel: cancel.clone() };
+        let commits = matches!(scope.handle.settings.locks, LockPolicy::Commit(_));
         let is_check = goal == Goal::Updates || (commits && scope.run.trigger == Trigger::Lock);
         if is_check && scope.run.state == RunState::Preparing {
             return self.check(&scope, goal == Goal::Release).await;
         }
         match inner.planner.prepare(&scope).await? {
             Preparation::Ready(prepared) => self.execute(scope, &prepared).await,
-            Preparation::Refused(refusal) => self.refuse(&scope.run, refusal).await,
+            Preparation::Refused(invalid) => self.refuse(&scope.run, invalid).await,
         }
     }
 
@@ -139,7 +139,7 @@ impl Runs {
         let nodes = self.nodes(&scope.run, prepared).await?;
         let results = Results {
             run: &scope.run,
-            watched: &scope.watched,
+            handle: &scope.handle,
             graph: &prepared.graph,
             nodes: &nodes,
             is_selected: scope.selection.is_some(),
@@ -158,9 +158,9 @@ impl Runs {
 
     /// Checks for updates, and does nothing else.
     async fn check(&self, scope: &Scope, commits: bool) -> Result<(), ControlError> {
-        let Scope { run, watched, cancel, .. } = scope;
-        let (failures, pushed) = match self.0.locks.check_updates(run, watched, commits, cancel).await? {
-            UpdateCheck::Invalid(diagnostics) => return self.refuse(run, Refusal::of(diagnostics)).await,
+        let Scope { run, handle, cancel, .. } = scope;
+        let (failures, pushed) = match self.0.locks.check_updates(run, handle, commits, cancel).await? {
+            UpdateCheck::Invalid(diagnostics) => return self.refuse(run, Invalid::of(diagnostics)).await,
             UpdateCheck::Done { failures, pushed } => (failures, pushed),
         };
         let failed = failures.iter().map(|(image, failure)| format!("{image}: {}", failure.message));
@@ -170,11 +170,11 @@ impl Runs {
     }
 
     /// Ends a run whose commit cannot be planned.
-    async fn refuse(&self, run: &RunRow, refusal: Refusal) -> Result<(), ControlError> {
-        if !refusal.diagnostics.is_empty() {
-            self.0.store.note_diagnostics(run.number, &refusal.diagnostics).await?;
+    async fn refuse(&self, run: &RunRow, invalid: Invalid) -> Result<(), ControlError> {
+        if !invalid.diagnostics.is_empty() {
+            self.0.store.note_diagnostics(run.number, &invalid.diagnostics).await?;
         }
-        self.over(run, RunState::Failed, Some(refusal.why)).await
+        self.over(run, RunState::Failed, Some(invalid.why)).await
     }
 
     async fn advance(&self, run: &mut RunRow, to: RunState) -> Result<(), ControlError> {

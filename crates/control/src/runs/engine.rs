@@ -1,4 +1,4 @@
-//! Performs what the schedule asks for, and tells it what became of that. Everything that takes time is a future in one
+//! Performs what the schedule asks for, and reports the results to it. Everything that takes time is a future in one
 //! set, which is polled as long as anything is outstanding.
 
 use std::collections::BTreeMap;
@@ -72,7 +72,7 @@ pub(super) struct Execution<'a> {
     pub(super) permits: BTreeMap<Job, Permit>,
     /// What is not recorded yet.
     pub(super) pending: BTreeMap<NodeId, Pending>,
-    /// The manifests of nodes that wait for verdicts of others.
+    /// The manifests of nodes that wait for verdicts of other systems.
     pub(super) manifests: BTreeMap<NodeId, Digest>,
     wake: Option<Timestamp>,
     is_done: bool,

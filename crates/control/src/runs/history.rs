@@ -31,7 +31,7 @@ pub(super) struct Loaded {
 }
 
 impl Planner {
-    /// What is known that matters to a graph. A run that somebody asked for forgets failures: it tries again.
+    /// What is known that matters to a graph. A run on request forgets failures: it tries again.
     pub(super) async fn load_history(
         &self,
         scope: &Scope,

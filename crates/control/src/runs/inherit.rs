@@ -1,4 +1,4 @@
-//! What a node need not run itself: lanes that have an answer, and verdicts that it takes over from its representative.
+//! What a node need not run itself: lanes that have an answer, and verdicts that it inherits from its representative.
 
 use std::collections::BTreeMap;
 
@@ -57,7 +57,7 @@ fn representative<'a>(
     Some((variant, known.passed(&manifest.digest, lane)?))
 }
 
-/// The verdicts that a node takes over for lanes in which its job just `ran` none, and none of its own passed before.
+/// The verdicts that a node inherits for lanes in which its job just `ran` none, and none of its own passed before.
 pub(crate) fn inherit(
     node: &Node,
     manifest: &ManifestRef,

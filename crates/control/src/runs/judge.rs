@@ -1,5 +1,5 @@
 //! What the lanes of a node come to, from wherever their verdicts come: the node's job, an earlier run, the representative,
-//! a system of others. Judging is pure: [`super::facts`] loads what is known first.
+//! another system. Judging is pure: [`super::facts`] loads what is known first.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -116,7 +116,7 @@ pub(crate) struct Judged {
     pub(crate) failure: Option<JobFailure>,
     /// What the state does not say.
     pub(crate) notes: Vec<Note>,
-    /// The verdict of others that is missing, where nothing failed.
+    /// The external verdict that is missing, if nothing failed.
     pub(crate) awaits: Option<Awaited>,
     /// The verdicts on the last good digest that failures are to be compared with first.
     pub(crate) wanted: BTreeSet<VerdictKey>,
@@ -197,7 +197,7 @@ fn before<'a>(case: &Case<'a>, lane: &LaneChecks) -> Before<'a> {
     }
 }
 
-/// Whether a verdict says anything about its digest.
+/// Whether a verdict is evidence about its digest.
 const fn is_answer(verdict: &Verdict) -> bool {
     !matches!(verdict.result, LaneResult::Failed { kind: FailureKind::Infrastructure, .. })
 }

@@ -16,7 +16,7 @@
 //! | `judge.rs`, `inherit.rs`, `facts.rs` | what verdicts come to: pure, over what is loaded first |
 //!
 //! Everything that a restart needs is in the store: a run that is found half-way reads the same commit with the same locks,
-//! plans again against what is recorded by now, and goes on. A job whose result is recorded never runs again.
+//! plans again against what is recorded by now, and continues. A job whose result is recorded never runs again.
 
 mod actions;
 mod compare;

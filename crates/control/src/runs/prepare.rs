@@ -83,17 +83,17 @@ pub(crate) enum Preparation {
     /// It has a plan.
     Ready(Box<Prepared>),
     /// The run ends here.
-    Refused(Refusal),
+    Refused(Invalid),
 }
 
 /// Why a commit is not planned.
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct Invalid {
     pub(crate) why: String,
     pub(crate) diagnostics: Vec<Diagnostic>,
 }
 
-impl Refusal {
+impl Invalid {
     /// Of a source whose `edgewright.yaml` is broken or missing.
     pub(crate) fn of(diagnostics: Vec<Diagnostic>) -> Self {
         let first = diagnostics.first().map_or("edgewright.yaml is missing", |first| first.message.as_str());
@@ -118,13 +118,13 @@ impl Planner {
     /// The commit cannot be read; the database; [`ControlError::Stopped`] where the run is stopped.
     pub(crate) async fn prepare(&self, scope: &Scope) -> Result<Preparation, ControlError> {
         let run = &scope.run;
-        let ReadCommit { tree, parsed, .. } = scope.watched.read_commit(&run.commit).await?;
+        let ReadCommit { tree, parsed, .. } = scope.handle.read_commit(&run.commit).await?;
         let Some(definition) = parsed.definition else {
-            return Ok(Preparation::Refused(Refusal::of(parsed.diagnostics)));
+            return Ok(Preparation::Refused(Invalid::of(parsed.diagnostics)));
         };
         let name = &definition.source.name;
         if let Some(why) = self.inventory.name_fault(run.source, name, &self.sources.ids()).await? {
-            return Ok(Preparation::Refused(Refusal { why, diagnostics: Vec::new() }));
+            return Ok(Preparation::Refused(Invalid { why, diagnostics: Vec::new() }));
         }
         let Locked { mut graph, mut unlocked, overlays, .. } = self.lock(scope, &definition, &tree).await?;
         for image in graph.unresolved.keys() {
@@ -193,7 +193,7 @@ impl Planner {
         chosen.overlays = self.locks.overlays(run.source).await?;
         chosen.locks = Chosen::choose(definition, &chosen.overlays, COMPRESSOR_VERSION);
         chosen.graph = graph(definition, tree, &chosen.locks);
-        // A lock that could not be looked up anew stays in effect.
+        // A lock that could not be resolved again stays in effect.
         let unresolved = &chosen.graph.unresolved;
         chosen.unlocked =
             resolved.failures.into_iter().filter(|(image, _)| unresolved.contains_key(image)).collect();
@@ -208,7 +208,7 @@ impl Planner {
         chosen: &Locked,
     ) -> Result<BTreeSet<ImageName>, ControlError> {
         let mut wanted: BTreeSet<ImageName> = chosen.graph.unresolved.keys().cloned().collect();
-        // What `refresh` says is too old is fetched again, whoever asked for the run.
+        // What is older than its `refresh` is fetched again, whatever triggered the run.
         let now = self.clock.now();
         wanted.extend(chosen.locks.images.iter().filter_map(|(image, lock)| {
             let request = lock_request(definition.images.get(image)?, &definition.source);
@@ -229,7 +229,7 @@ impl Planner {
         if let Some(graph) = self.planned.graph(run.source, before.number) {
             return Some(graph);
         }
-        let tree = scope.watched.mirror.read_tree(&before.commit).await.ok()?;
+        let tree = scope.handle.mirror.read_tree(&before.commit).await.ok()?;
         let definition = format::parse(&tree).definition?;
         let locks = fixed_locks(&definition, overlays, &before);
         Some(Arc::new(graph(&definition, &tree, &locks)))

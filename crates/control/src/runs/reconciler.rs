@@ -12,7 +12,7 @@ use super::Runs;
 use crate::ControlError;
 use crate::reconcile::{Outcome, Reconciler};
 
-/// How often open runs are looked for at least.
+/// The longest time between two searches for open runs.
 const PERIOD: Duration = Duration::from_secs(5);
 
 impl Reconciler for Runs {

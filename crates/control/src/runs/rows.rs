@@ -20,7 +20,7 @@ pub(crate) fn facts(rows: &[NodeRow], prepared: &Prepared) -> Vec<NodeFacts> {
     rows.iter()
         .filter_map(|row| {
             let id = *ids.get(&(row.node.clone(), &row.platform))?;
-            // After a restart the new plan may not hold a node that is done; its row tells.
+            // After a restart the new plan may not contain a node that is done; its row shows it.
             let planned = prepared.plan.nodes.get(id);
             let lanes = prepared.graph.nodes.get(id).map_or(&[][..], |node| &node.lanes);
             Some(NodeFacts {

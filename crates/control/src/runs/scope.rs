@@ -8,14 +8,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::selection::Selection;
 use crate::jobs::RunScope;
-use crate::sources::Watched;
+use crate::sources::SourceHandle;
 
 /// A run, and where its commit is.
 #[derive(Debug)]
 pub(crate) struct Scope {
     /// As it was when this pass began.
     pub(crate) run: RunRow,
-    pub(crate) watched: Arc<Watched>,
+    pub(crate) handle: Arc<SourceHandle>,
     /// What of the plan is done; absent: all of it.
     pub(crate) selection: Option<Selection>,
     /// Fires when the run is cancelled, and at shutdown.
@@ -25,6 +25,6 @@ pub(crate) struct Scope {
 impl Scope {
     /// For the jobs of a run whose definition has this name.
     pub(crate) fn jobs<'a>(&'a self, source: &'a SourceName, cancel: &'a CancellationToken) -> RunScope<'a> {
-        RunScope { run: self.run.number, source, mirror: &self.watched.mirror, cancel }
+        RunScope { run: self.run.number, source, mirror: &self.handle.mirror, cancel }
     }
 }

@@ -1,4 +1,4 @@
-//! A run of some variants only: what somebody tries on a bench. It names nothing: no release, no channel.
+//! A run of some variants only, as on a test bench. It makes no release and moves no channel.
 
 use std::collections::BTreeSet;
 
@@ -41,7 +41,7 @@ impl Selection {
             node.lanes.retain(|lane| wanted && (self.lanes.is_empty() || self.lanes.contains(&lane.lane)));
         }
         graph.blocked.retain(|name, _| self.variants.is_empty() || self.variants.contains(name));
-        // Whoever tries something wants to see it fail again.
+        // Someone who tries something wants to see it fail again.
         history.failed.clear();
         if self.again() {
             history.passed.clear();

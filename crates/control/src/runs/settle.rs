@@ -131,11 +131,11 @@ fn failure(run: RunNumber, pending: &Pending, end: &End) -> Result<Option<JobFai
     })
 }
 
-/// What the node's row says beside its state; none where what it says stays.
+/// The notes of the node's row; none: they stay as they are.
 fn notes(judged: &Judged, end: &End) -> Option<Vec<Note>> {
     let mut notes = judged.notes.clone();
     match (end, &judged.awaits) {
-        // Whoever answers too late must still be able to say which checks are meant.
+        // A verdict that comes too late must still be able to name its check set.
         (End::Unanswered { .. } | End::Superseded { .. } | End::Blocked { .. }, _) => return None,
         (End::Await { until }, Some(awaited)) => {
             let (lane, check_set, until) = (Lane::External, awaited.check_set.clone(), *until);
@@ -160,7 +160,7 @@ fn blocked_by(run: RunNumber, cause: &NodeId) -> JobFailure {
     JobFailure {
         kind: FailureKind::Image,
         phase: Phase::Build,
-        message: format!("not built: {what}, which it stands on, did not pass"),
+        message: format!("not built: its parent image {what} did not pass"),
         hint: Some(format!("see why with `edgewright logs {run} {}`", cause.name)),
         output: Vec::new(),
     }
@@ -170,7 +170,7 @@ fn unanswered(digest: &Digest, until: Timestamp) -> JobFailure {
     JobFailure {
         kind: FailureKind::Infrastructure,
         phase: Phase::Test,
-        message: format!("external lane: nobody posted a verdict about {digest} by {until}"),
+        message: format!("external lane: no verdict about {digest} was posted by {until}"),
         hint: Some(format!(
             "see to the system that should have; `edgewright verdict post {digest} --passed` counts at the next run"
         )),

@@ -162,7 +162,7 @@ fn unpacked(error: &ControlError) -> JobFailure {
             (FailureKind::Image, "commit the file without Git LFS, or let a Containerfile fetch it by digest")
         }
         ControlError::Pack(PackError::Entry { .. }) => (FailureKind::Image, "rename or remove it"),
-        _ => (FailureKind::Infrastructure, "look at the room and the permissions of the data folder"),
+        _ => (FailureKind::Infrastructure, "check the free space and the permissions of the data folder"),
     };
     JobFailure {
         kind,

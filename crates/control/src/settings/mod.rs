@@ -23,13 +23,13 @@ pub struct ControlSettings {
     pub job_within: Span,
     /// The time limit of one lane.
     pub lane_within: Span,
-    /// How long to wait for a verdict of the lane `external`, where the image says nothing.
+    /// How long to wait for a verdict of the lane `external`, unless the image sets a limit.
     pub external_within: Span,
     /// How often a job is tried that fails through the infrastructure.
     pub attempts: u32,
     /// How long to wait before the second try; doubled for each further one.
     pub retry_after: Duration,
-    /// When base images and distributions are looked at.
+    /// When base images and distributions are checked for updates.
     pub watching: Watching,
     /// What is kept of logs and caches.
     pub keep: Keep,
@@ -42,7 +42,7 @@ pub struct SourceSettings {
     pub name: SourceName,
     /// Its address.
     pub remote: Remote,
-    /// The branch to follow; the remote's default branch where absent.
+    /// The branch to follow; none: the remote's default branch.
     pub branch: Option<String>,
     /// How often to poll.
     pub poll: Duration,
@@ -59,14 +59,14 @@ pub struct SourceSettings {
 /// Which pull requests are run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PullRequestPolicy {
-    /// Only those whose head is also that of a branch of the repository itself: whoever pushed it may push there. Those of
+    /// Only those whose head is also that of a branch of the repository itself: its author may push there. Those of
     /// forks never are.
     pub from_branches: bool,
-    /// Only those for these branches; empty: all. A pull request is for the branch that lacks the fewest of its commits.
+    /// Only those for these branches; empty: all. A pull request is for the branch that misses the fewest of its commits.
     pub into: Vec<String>,
 }
 
-/// Where locks go that a look at the outside moved.
+/// Where locks go that an update check moved.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum LockPolicy {
     /// The server keeps them as numbered overlays, and builds from them at once.
@@ -79,7 +79,7 @@ pub enum LockPolicy {
 /// How locks are committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitLocks {
-    /// The branch; the one that is followed where absent.
+    /// The branch; none: the followed branch.
     pub branch: Option<String>,
     /// By whom, `NAME <ADDRESS>`.
     pub author: String,
@@ -108,7 +108,7 @@ impl ControlSettings {
         Backoff::new(self.retry_after, LONGEST_PAUSE)
     }
 
-    /// Defaults: two hours a job, ten minutes a lane, a day for verdicts of others, three tries with 5 s and 10 s
+    /// Defaults: two hours a job, ten minutes a lane, a day for verdicts of other systems, three tries with 5 s and 10 s
     /// between.
     pub fn new(data: PathBuf) -> Self {
         Self {

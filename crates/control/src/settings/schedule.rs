@@ -1,4 +1,4 @@
-//! When the outside is looked at: base images and distributions move while no commit does.
+//! When updates are checked for: base images and distributions move while no commit does.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,15 +8,15 @@ use jiff::Timestamp;
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
 
-/// How often the outside is looked at unless told otherwise.
+/// How often updates are checked for by default.
 pub const DEFAULT_EVERY: Duration = Duration::from_hours(24);
 
-/// When the outside is looked at.
+/// When updates are checked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Schedule {
     /// Never by itself.
     Off,
-    /// This long after the last look.
+    /// This long after the last check.
     Every(Duration),
     /// Once a day, at this time of this zone.
     Daily {
@@ -34,7 +34,7 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    /// When the next look after one is due; none for never.
+    /// When the next check after one is due; none for never.
     pub fn after(&self, last: Timestamp) -> Option<Timestamp> {
         match self {
             Self::Off => None,

@@ -1,8 +1,8 @@
 //! Sources: which repositories are followed, their mirrors, what of them moved, and the runs that are queued for it.
 
-mod look;
+mod handle;
 pub mod refs;
-mod watched;
+mod remote;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -16,9 +16,9 @@ use edgewright_store::Store;
 use edgewright_store::sources::{NewRun, SourceId};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::look::Seen;
-pub use self::watched::Watched;
-pub(crate) use self::watched::{Fetched, ReadCommit};
+pub use self::handle::SourceHandle;
+pub(crate) use self::handle::{Fetched, ReadCommit};
+pub(crate) use self::remote::RemoteState;
 use crate::ControlError;
 use crate::access::Operation;
 use crate::context::OperationContext;
@@ -34,9 +34,9 @@ pub struct Sources {
     git: Git,
     clock: Clock,
     shutdown: CancellationToken,
-    /// Told that a run was queued.
+    /// Woken when a run was queued.
     runs: Wake,
-    watched: Mutex<BTreeMap<SourceId, Arc<Watched>>>,
+    followed: Mutex<BTreeMap<SourceId, Arc<SourceHandle>>>,
 }
 
 /// A commit to run.
@@ -46,7 +46,7 @@ pub(crate) struct Queued<'a> {
     pub(crate) branch: String,
     /// Why it is run.
     pub(crate) trigger: Trigger,
-    /// The images whose locks are resolved anew; none: all of them.
+    /// The images whose locks are resolved again; empty: all of them.
     pub(crate) images: &'a BTreeSet<ImageName>,
     /// Who asks for it.
     pub(crate) context: &'a OperationContext,
@@ -63,14 +63,14 @@ impl Sources {
         runs: Wake,
     ) -> Self {
         let (store, git, clock) = parts;
-        Self { folder, store, git, clock, shutdown, runs, watched: Mutex::default() }
+        Self { folder, store, git, clock, shutdown, runs, followed: Mutex::default() }
     }
 
     /// Follows a source. One of the same address or name takes the place of the earlier one, whose polling ends.
     ///
     /// # Errors
     /// The database or the mirror's folder cannot be written.
-    pub(crate) async fn add(&self, settings: SourceSettings) -> Result<Arc<Watched>, ControlError> {
+    pub(crate) async fn add(&self, settings: SourceSettings) -> Result<Arc<SourceHandle>, ControlError> {
         self.git.identify(&settings.remote, settings.ssh.clone());
         let url = settings.remote.to_string();
         let before = self.store.sources().await?;
@@ -87,37 +87,37 @@ impl Sources {
             drop(tokio::fs::rename(self.mirror_folder(&old.name), &folder).await);
         }
         let mirror = Mirror::new(self.git.clone(), folder, settings.remote.clone());
-        let watched = Arc::new(Watched::new(row.id, settings, mirror, self.shutdown.child_token()));
-        if let Some(before) = self.lock().insert(row.id, Arc::clone(&watched)) {
+        let handle = Arc::new(SourceHandle::new(row.id, settings, mirror, self.shutdown.child_token()));
+        if let Some(before) = self.lock().insert(row.id, Arc::clone(&handle)) {
             before.stop.cancel();
         }
-        Ok(watched)
+        Ok(handle)
     }
 
     fn mirror_folder(&self, source: &SourceName) -> PathBuf {
         self.folder.join(format!("{source}.git"))
     }
 
-    /// Follows a source no longer. A run that is being worked on goes on, queued ones wait until it is back.
+    /// Stops following a source. A run in progress continues; queued runs wait until the source is configured again.
     pub(crate) fn remove(&self, name: &SourceName) -> bool {
-        let Some(watched) = self.named(name) else { return false };
-        watched.stop.cancel();
-        self.lock().remove(&watched.id);
+        let Some(handle) = self.named(name) else { return false };
+        handle.stop.cancel();
+        self.lock().remove(&handle.id);
         true
     }
 
     /// A source that is followed.
-    pub fn get(&self, source: SourceId) -> Option<Arc<Watched>> {
+    pub fn get(&self, source: SourceId) -> Option<Arc<SourceHandle>> {
         self.lock().get(&source).cloned()
     }
 
     /// A source that is followed, by its configured name.
-    pub fn named(&self, name: &SourceName) -> Option<Arc<Watched>> {
-        self.lock().values().find(|watched| watched.settings.name == *name).cloned()
+    pub fn named(&self, name: &SourceName) -> Option<Arc<SourceHandle>> {
+        self.lock().values().find(|handle| handle.settings.name == *name).cloned()
     }
 
     /// All sources that are followed.
-    pub(crate) fn all(&self) -> Vec<Arc<Watched>> {
+    pub(crate) fn all(&self) -> Vec<Arc<SourceHandle>> {
         self.lock().values().cloned().collect()
     }
 
@@ -132,13 +132,13 @@ impl Sources {
     /// The commit is unknown, or the database cannot be written.
     pub(crate) async fn queue(
         &self,
-        watched: &Watched,
+        handle: &SourceHandle,
         commit: &CommitId,
         queued: Queued<'_>,
     ) -> Result<RunNumber, ControlError> {
-        watched.mirror.ensure(commit).await?;
-        let fetched = watched.fetch_commit(commit).await?;
-        self.queue_fetched(watched, fetched, queued).await
+        handle.mirror.ensure(commit).await?;
+        let fetched = handle.fetch_commit(commit).await?;
+        self.queue_fetched(handle, fetched, queued).await
     }
 
     /// Queues a commit that was read already.
@@ -147,14 +147,14 @@ impl Sources {
     /// The database cannot be written.
     pub(crate) async fn queue_fetched(
         &self,
-        watched: &Watched,
+        handle: &SourceHandle,
         fetched: Fetched,
         queued: Queued<'_>,
     ) -> Result<RunNumber, ControlError> {
         let Fetched { info, read } = fetched;
         if let Some(read) = read {
             // The run wants it next.
-            watched.keep(read);
+            handle.keep(read);
         }
         let new = NewRun {
             branch: queued.branch,
@@ -164,19 +164,19 @@ impl Sources {
             trigger: queued.trigger,
         };
         let after = serde_json::json!({
-            "source": watched.settings.name,
+            "source": handle.settings.name,
             "branch": new.branch,
             "commit": new.commit,
             "trigger": new.trigger.name(),
         });
         let entry = queued.context.entry(queued.operation, "runs/", None, Some(after));
         let now = (&entry, self.clock.now());
-        let number = self.store.queue_run(watched.id, &new, queued.images, now).await?;
+        let number = self.store.queue_run(handle.id, &new, queued.images, now).await?;
         self.runs.wake("a run was queued");
         Ok(number)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<SourceId, Arc<Watched>>> {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SourceId, Arc<SourceHandle>>> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,8 +8,8 @@
 //!
 //! | rule | |
 //! |---|---|
-//! | an exception covers a failed check until its last day, in UTC | the check does not count; a note says so |
-//! | nothing covers a failure of the infrastructure, or of a lane outside of its checks | it says nothing about a check |
+//! | an exception covers a failed check until its last day, in UTC | the check does not count; a note records it |
+//! | nothing covers a failure of the infrastructure, or of a lane outside of its checks | it is no evidence about a check |
 //! | what the last good digest fails in the same place, too, is not new | the change is not to blame: the failure is the check's, and the lane is run again next time |
 //! | what is not new still fails | only an exception, with owner and end, lets it through (`docs/decisions`, 0005) |
 
@@ -117,7 +117,7 @@ const fn kind_of(check: &CheckResult) -> Option<FailureKind> {
     }
 }
 
-/// Whether a failure says something about image or check.
+/// Whether a failure is evidence about the image or the check.
 fn counts(check: &CheckResult) -> bool {
     matches!(kind_of(check), Some(FailureKind::Image | FailureKind::Check))
 }

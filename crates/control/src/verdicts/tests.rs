@@ -91,7 +91,7 @@ fn what_no_exception_covers_still_fails() {
     let host = verdict("new", &[("gpu", FailureKind::Infrastructure)]);
     assert!(
         !evaluate(&host, &exceptions, &variant(), TODAY).passed(),
-        "a host's failure says nothing of the check"
+        "a host's failure is no evidence about the check"
     );
     let ended = LaneResult::Failed { kind: FailureKind::Image, message: "init ended".to_owned() };
     let outside = Verdict { result: ended.clone(), ..verdict("new", &[("gpu", FailureKind::Image)]) };

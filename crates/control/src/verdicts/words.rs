@@ -1,4 +1,4 @@
-//! A lane's failure as people read it: which check, in which lane, what was found instead, whose fault, where to look.
+//! A lane's failure as text: which check, in which lane, what was found instead, whose fault it is, where to read more.
 
 use std::fmt::Write as _;
 
@@ -24,7 +24,7 @@ pub(crate) struct Blame<'a> {
     pub(crate) today: Date,
 }
 
-/// What people are told; nothing where what counts passed.
+/// The message for users; empty if everything that counts passed.
 pub(crate) fn failure(verdict: &Verdict, evaluation: &Evaluation, blame: Blame<'_>) -> Option<JobFailure> {
     let LaneResult::Failed { kind, message } = &evaluation.result else { return None };
     let not_new: Vec<&Note> =
@@ -49,20 +49,19 @@ fn hint(kind: FailureKind, is_old: bool, is_posted: bool, blame: Blame<'_>) -> S
     let log = format!("`edgewright logs {run} {variant}`");
     match kind {
         FailureKind::Image if is_posted => {
-            "the image is at fault, says the system that posted the verdict: it knows more".to_owned()
+            "the image is at fault, according to the system that posted the verdict: look there for details"
+                .to_owned()
         }
         FailureKind::Image => {
             format!(
-                "the image is at fault: mend it, and see {log} and the evidence; the digest is not tried again as it is"
+                "the image is at fault: fix it (see {log} and the evidence); the same digest is not tested again"
             )
         }
         FailureKind::Check if is_old => format!(
-            "this change is not to blame: mend the check or what it asks for, or except it with owner and end in exceptions/; see {log}"
+            "not caused by this change: fix the check or what it tests, or add an exception with owner and end date in exceptions/; see {log}"
         ),
         FailureKind::Check => {
-            format!(
-                "the check is at fault, it cannot work as it is written: mend it or turn it `off`; see {log}"
-            )
+            format!("the check itself is invalid: fix it or turn it `off`; see {log}")
         }
         FailureKind::Infrastructure => {
             format!(

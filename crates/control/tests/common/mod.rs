@@ -135,8 +135,8 @@ impl World {
 
     /// Polls, and gives the run that came of it.
     pub(crate) async fn poll(&self) -> Option<RunNumber> {
-        let watched = self.control.watched(self.source).unwrap();
-        self.control.poll_once(&watched).await.unwrap().pop()
+        let handle = self.control.handle(self.source).unwrap();
+        self.control.poll_once(&handle).await.unwrap().pop()
     }
 
     /// Polls and drives what came of it to its end.

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!  a change ─trigger, same transaction─▶ events ──one task for each sink──▶ HTTP POST
-//!                                       (bounded)   └─ sinks.told moves after the answer
+//!                                       (bounded)   └─ sinks.told moves after the response
 //! ```
 //!
-//! A sink that does not answer is tried again with growing pauses, and holds up nobody else. An answer that refuses for
-//! good (4xx) skips that event. What a sink misses for so long that the outbox is full is lost to it, and said in the log.
+//! A sink that does not respond is tried again with growing pauses, and delays no other sink. A permanent
+//! refusal (4xx) skips that event. What a sink misses for so long that the outbox is full is lost to it, and logged.
 
 mod cloud_event;
 mod status;
@@ -54,7 +54,7 @@ pub enum SinkKind {
     Gitea,
 }
 
-/// Who is told.
+/// Who is notified.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sink {
     /// Its name, unique.
@@ -81,13 +81,13 @@ impl std::fmt::Debug for Sink {
 
 /// How a try ended.
 #[derive(Debug, PartialEq, Eq)]
-enum Told {
+enum Delivery {
     /// Taken, or nothing for this sink.
-    Yes,
+    Done,
     /// Refused for good.
-    Never(String),
+    Rejected(String),
     /// Not now.
-    Later(String),
+    Retry(String),
 }
 
 impl Sink {
@@ -101,29 +101,29 @@ impl Sink {
         }
     }
 
-    async fn tell(&self, client: &Client, event: &EventRow) -> Told {
-        let Some(request) = self.request(client, event) else { return Told::Yes };
+    async fn deliver(&self, client: &Client, event: &EventRow) -> Delivery {
+        let Some(request) = self.request(client, event) else { return Delivery::Done };
         match request.send().await {
             Ok(answer) => judge(answer.status()),
-            Err(error) => Told::Later(Chain(&error.without_url()).to_string()),
+            Err(error) => Delivery::Retry(Chain(&error.without_url()).to_string()),
         }
     }
 }
 
-fn judge(status: StatusCode) -> Told {
+fn judge(status: StatusCode) -> Delivery {
     let again = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS].contains(&status)
             // Wrong or expired credentials are put right without losing what happened in between.
             || [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status);
-    let said = match advice(status) {
+    let reason = match advice(status) {
         Some(advice) => format!("it answered {status}: {advice}"),
         None => format!("it answered {status}"),
     };
     if status.is_success() {
-        Told::Yes
+        Delivery::Done
     } else if status.is_client_error() && !again {
-        Told::Never(said)
+        Delivery::Rejected(reason)
     } else {
-        Told::Later(said)
+        Delivery::Retry(reason)
     }
 }
 
@@ -227,10 +227,10 @@ impl NotifySink {
     /// Sends all that is there; an error where it has to be tried again.
     async fn notify_all(&self) -> Result<Outcome, ControlError> {
         let (store, sink) = (&self.store, &self.sink);
-        let mut told = store.sink(&sink.name).await?.told;
+        let mut delivered = store.sink(&sink.name).await?.told;
         let mut sent: u32 = 0;
         loop {
-            let events = store.events_after(told, BATCH).await?;
+            let events = store.events_after(delivered, BATCH).await?;
             let Some(first) = events.first() else {
                 return Ok(if sent == 0 {
                     Outcome::idle()
@@ -238,27 +238,27 @@ impl NotifySink {
                     Outcome::done(format!("sent {sent} events"))
                 });
             };
-            if told > 0 && first.id > told + 1 {
-                let lost = first.id - told - 1;
+            if delivered > 0 && first.id > delivered + 1 {
+                let lost = first.id - delivered - 1;
                 tracing::warn!(sink.name = sink.name, lost, "events were lost: the outbox was full");
             }
-            let end = events.last().map_or(told, |event| event.id);
+            let end = events.last().map_or(delivered, |event| event.id);
             for event in events {
-                match sink.tell(&self.client, &event).await {
-                    Told::Yes => sent = sent.saturating_add(1),
-                    Told::Never(why) => {
+                match sink.deliver(&self.client, &event).await {
+                    Delivery::Done => sent = sent.saturating_add(1),
+                    Delivery::Rejected(why) => {
                         tracing::warn!(sink.name = sink.name, event.id, error = why, "sink refused an event");
                     }
-                    Told::Later(why) => {
+                    Delivery::Retry(why) => {
                         store.note_told(&sink.name, event.id - 1).await?;
                         store.note_untold(&sink.name, &why).await?;
                         return Err(ControlError::Sink { name: sink.name.clone(), why });
                     }
                 }
-                told = event.id;
+                delivered = event.id;
                 // Events that are none of its business are not worth a commit each.
-                if told == end || sink.request(&self.client, &event).is_some() {
-                    store.note_told(&sink.name, told).await?;
+                if delivered == end || sink.request(&self.client, &event).is_some() {
+                    store.note_told(&sink.name, delivered).await?;
                 }
             }
         }
@@ -277,9 +277,9 @@ mod tests {
     #[test]
     fn answers_decide_whether_to_try_again() {
         let kind = |status: u16| match judge(StatusCode::from_u16(status).unwrap()) {
-            Told::Yes => "yes",
-            Told::Never(_) => "never",
-            Told::Later(_) => "later",
+            Delivery::Done => "yes",
+            Delivery::Rejected(_) => "never",
+            Delivery::Retry(_) => "later",
         };
         let cases = [
             (200, "yes"),

@@ -1,12 +1,12 @@
-//! Targets: registries of others (Harbor, Quay, Artifactory, GHCR, Docker Hub) that get what channels hold.
+//! Targets: external registries (Harbor, Quay, Artifactory, GHCR, Docker Hub) that receive what channels hold.
 //!
 //! ```text
 //!  channel ──▶ release ──one task for each target──▶ every image (copy.rs), then every tag
 //!   (store)                 └─ target_copies: (target, channel, release) with its state
 //! ```
 //!
-//! Nobody waits for a target: a run's end is its release. What is to be copied follows from the store alone, so a killed
-//! server goes on where the target stands. All images of a channel are there before the first of its tags moves, and a
+//! No run waits for a target: a run ends with its release. What is to be copied follows from the store alone, so a killed
+//! server resumes where it stopped. All images of a channel are there before the first of its tags moves, and a
 //! channel whose copy fails is tried again with growing pauses, without holding up the others. Nothing is ever deleted in
 //! a target.
 
@@ -46,13 +46,13 @@ use crate::sources::Sources;
 
 /// Images that are copied to one target at the same time.
 const AT_ONCE: usize = 4;
-/// How often releases and verdicts are looked for at least that nothing announced.
+/// The longest time between two searches for releases and verdicts to copy.
 const PERIOD: Duration = Duration::from_secs(5);
 /// The pause after a copy's first failed try; doubled for each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_mins(10);
-/// A copy that is as old is looked at again: somebody may have changed or deleted something there.
+/// A copy of this age is verified again: something may have been changed or deleted in the target.
 const LOOKED_AT_AGAIN: SignedDuration = SignedDuration::from_hours(24);
 
 /// A registry that gets what channels hold.
@@ -313,8 +313,8 @@ impl Replicator {
         // Boxed and collected, because of <https://github.com/rust-lang/rust/issues/102211>.
         let images: Vec<BoxFuture<'_, _>> = images.collect();
         let images: Vec<_> = futures::stream::iter(images).buffer_unordered(AT_ONCE).try_collect().await?;
-        for (named, stands) in images {
-            if !stands {
+        for (named, is_tagged) in images {
+            if !is_tagged {
                 let Named { entry, repository, tag } = named;
                 copier.tag(&entry.repository, &entry.digest, repository, tag).await?;
             }
@@ -322,7 +322,7 @@ impl Replicator {
         Ok(())
     }
 
-    /// Makes an image stand in a target; gives whether its tag stands on it, too.
+    /// Copies an image to a target; returns whether its tag points to it already.
     async fn bring<'a>(
         &self,
         target: &Target,
@@ -333,13 +333,13 @@ impl Replicator {
     ) -> Result<(&'a Named<'a>, bool), CopyError> {
         let Named { entry, repository, tag } = named;
         let digest = &entry.digest;
-        let stands = copier.tagged(repository, tag).await?.as_ref() == Some(digest);
+        let is_tagged = copier.tagged(repository, tag).await?.as_ref() == Some(digest);
         // What the registry has under the tag was whole when the tag was put there.
-        if !(is_known && stands) {
+        if !(is_known && is_tagged) {
             copier.image(&entry.repository, digest, repository, target.referrers).await?;
             let (place, now) = (target.place(), self.clock.now());
             self.store.note_image_copied((&target.name, &place), repository, digest, mark, now).await?;
         }
-        Ok((named, stands))
+        Ok((named, is_tagged))
     }
 }

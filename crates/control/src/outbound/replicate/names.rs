@@ -59,7 +59,7 @@ pub(super) fn named<'a>(
     for other in held {
         let is_this = std::ptr::eq(other, channel);
         for entry in &other.entries {
-            // What has no name at all is said of its own channel.
+            // What has no name at all is reported for its own channel.
             let Ok(name) = names.of(&other.subject(entry)) else { continue };
             let words = format!("{}/{} ({})", other.name, entry.variant, other.channel);
             let clash = match all.get(&name) {
@@ -114,11 +114,11 @@ mod tests {
         ];
         let outcome = |repository: &str, tag: &str| {
             let templates = Names::parse(repository, tag).unwrap();
-            let said = held.iter().map(|channel| match named(&templates, &held, channel) {
+            let problems = held.iter().map(|channel| match named(&templates, &held, channel) {
                 Ok(images) => images.iter().map(|n| format!("{}:{}", n.repository, n.tag)).collect(),
                 Err(error) => vec![error.to_string()],
             });
-            said.collect::<Vec<Vec<String>>>()
+            problems.collect::<Vec<Vec<String>>>()
         };
         let fine = outcome("t/{source}-{image}-{site}", "{channel}");
         assert_eq!(fine[0], ["t/plants-base:stable", "t/plants-hmi-a:stable", "t/plants-hmi-b:stable"]);

@@ -9,7 +9,7 @@ use edgewright_model::names::{ChannelName, SourceName, VariantName};
 use edgewright_model::reference::{RepoName, Tag};
 use edgewright_model::run::ReleaseNumber;
 
-/// What stands between words of a name.
+/// What separates the words of a name.
 const SEPARATORS: [char; 4] = ['/', '-', '_', '.'];
 
 /// What is named.
@@ -149,7 +149,7 @@ impl Template {
                 }
             }
         }
-        // Nothing stands behind: the separator in front goes.
+        // Nothing follows: the separator in front is removed.
         if drops && name.ends_with(SEPARATORS) {
             name.pop();
         }

@@ -98,7 +98,7 @@ fn what_is_held_pinned_or_no_longer_declared_does_not_follow() {
     removed.removed_at = Some(at(0));
     let mut pinned = channel("pinned", branch("main"), Some(2));
     pinned.pin = Some(Pin { release: ReleaseNumber(1), reason: "2 fails".to_owned() });
-    // A pin is what its operator said last, so that it moves a held channel, too.
+    // A pin is the operator's latest decision, so it moves a held channel, too.
     pinned.hold = Some("wait".to_owned());
     assert_eq!(decided(&[held, declared, removed, pinned], &made, &[], 9).0, ["pinned → 1"]);
 }

@@ -106,7 +106,7 @@ fn a_failure_wants_the_last_good_verdict_once_and_is_new_without_it() {
         (None, &nothing, Judgement::Compare(wanted.clone())),
         // It was run and found nothing: the failure counts as it is.
         (None, &wanted, Judgement::Failed(Image)),
-        // A host that failed says nothing about the digest.
+        // A host that failed is no evidence about the digest.
         (Some(Some(Infrastructure)), &nothing, Judgement::Compare(wanted.clone())),
         (Some(Some(Infrastructure)), &wanted, Judgement::Failed(Image)),
         (Some(None), &nothing, Judgement::Failed(Image)),

@@ -104,7 +104,7 @@ impl Schedule {
         }
     }
 
-    /// A failure of the infrastructure is tried again, as often as the limit says.
+    /// A failure of the infrastructure is tried again, up to the limit.
     pub(super) fn failed(&mut self, place: Index, kind: FailureKind, now: Timestamp, actions: &mut Actions) {
         let attempts = self.nodes[place].attempts;
         let end = if kind == FailureKind::Infrastructure && attempts < self.limits.attempts {

@@ -63,7 +63,7 @@ pub(crate) struct NodeFacts {
     pub(crate) position: Position,
 }
 
-/// Where a node's row says it is.
+/// The stage that a node's row records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Position {
     /// Not started, or due for another attempt.
@@ -135,7 +135,7 @@ pub(crate) enum Judgement {
     Passed,
     /// A lane failed.
     Failed(FailureKind),
-    /// A failure must be compared with these verdicts, which nobody knows yet.
+    /// A failure must be compared with these verdicts, which are not known yet.
     Compare(BTreeSet<VerdictKey>),
     /// Nothing failed, and a verdict that others post is missing.
     Awaits { within: SignedDuration },

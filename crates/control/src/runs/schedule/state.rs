@@ -49,7 +49,7 @@ pub(super) struct Node {
     pub(super) not_before: Option<Timestamp>,
     /// Until when others may post a verdict; kept while the node is judged again.
     pub(super) until: Option<Timestamp>,
-    /// Whether its row says that it waits for a comparison.
+    /// Whether its row records that it waits for a comparison.
     pub(super) is_comparing: bool,
     /// The verdicts that its comparison misses.
     pub(super) missing: BTreeSet<VerdictKey>,

@@ -83,7 +83,7 @@ impl Schedule {
         }
     }
 
-    /// Only a stop ends jobs before their time; where one says so first, the rest stops, too.
+    /// Only a stop ends jobs before their time; once one reports it, the rest stops, too.
     pub(super) fn stopped(&mut self, job: &Job, actions: &mut Actions) {
         let was_asked = self.answers(job);
         let is_known = match job {

@@ -23,7 +23,7 @@ enum Fate {
     BreaksBuild,
     /// Through the infrastructure, every time.
     BreaksHost,
-    /// A lane fails; the comparison with a digest that several nodes may share says that it is new.
+    /// A lane fails; the comparison with a digest that several nodes may share finds that it is new.
     Fails(u8),
     /// The same, and it is not new.
     FailsAsBefore(u8),
@@ -92,7 +92,7 @@ struct World {
     /// Actions that want an answer.
     open: Vec<Action>,
     admitting: usize,
-    /// How often the executor still says `later`.
+    /// How often the executor still answers `later`.
     deferrals: usize,
     wake: Option<Timestamp>,
     now: i64,

@@ -150,7 +150,7 @@ fn action(action: &Action) -> String {
 }
 
 #[test]
-fn every_event_in_every_stage_does_what_the_table_says() {
+fn every_event_in_every_stage_matches_the_table() {
     let mut table = String::new();
     for (number, (name, _)) in stages().into_iter().enumerate() {
         writeln!(table, "{name}").unwrap();
@@ -171,7 +171,7 @@ fn every_event_in_every_stage_does_what_the_table_says() {
         }
         writeln!(table, "  nothing: {}\n", idle.join("; ")).unwrap();
     }
-    // The table is written by hand: whoever changes a transition reads what else changes.
+    // The table is written by hand, so that a changed transition shows what else changes.
     assert_eq!(table, include_str!("transitions.txt"), "as it is now:\n{table}");
 }
 

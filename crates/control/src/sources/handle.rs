@@ -16,7 +16,7 @@ use crate::settings::SourceSettings;
 
 /// A source with its mirror.
 #[derive(Debug)]
-pub struct Watched {
+pub struct SourceHandle {
     pub(crate) id: SourceId,
     pub(crate) settings: SourceSettings,
     pub(crate) mirror: Mirror,
@@ -24,7 +24,7 @@ pub struct Watched {
     /// Ends its polling: the source was removed, or has other settings now.
     pub(crate) stop: CancellationToken,
     /// Whether a change was announced.
-    told: AtomicBool,
+    announced: AtomicBool,
     /// The commit that was queued last, until its run takes it.
     kept: Mutex<Option<ReadCommit>>,
 }
@@ -47,7 +47,7 @@ impl ReadCommit {
     }
 }
 
-/// A commit as people see it, and its files where they can be read: if not, its run says why.
+/// A commit's metadata, and its files if they can be read: if not, its run reports why.
 #[derive(Debug)]
 pub(crate) struct Fetched {
     pub(crate) info: CommitInfo,
@@ -61,7 +61,7 @@ impl From<Commit> for Fetched {
     }
 }
 
-impl Watched {
+impl SourceHandle {
     pub(crate) fn new(
         id: SourceId,
         settings: SourceSettings,
@@ -74,7 +74,7 @@ impl Watched {
             mirror,
             wake: Wake::default(),
             stop,
-            told: AtomicBool::new(false),
+            announced: AtomicBool::new(false),
             kept: Mutex::default(),
         }
     }
@@ -91,13 +91,13 @@ impl Watched {
 
     /// Polls it now: a change was announced. `cause` is shown in the status.
     pub(crate) fn tell(&self, cause: &'static str) {
-        self.told.store(true, Ordering::Release);
+        self.announced.store(true, Ordering::Release);
         self.wake.wake(cause);
     }
 
     /// Whether a change was announced since the last time that this was asked.
-    pub(crate) fn take_told(&self) -> bool {
-        self.told.swap(false, Ordering::AcqRel)
+    pub(crate) fn take_announced(&self) -> bool {
+        self.announced.swap(false, Ordering::AcqRel)
     }
 
     /// Keeps a commit for the run that takes it next.

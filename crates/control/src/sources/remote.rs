@@ -1,4 +1,4 @@
-//! Looking at a remote: what is followed, and what of it moved.
+//! The state of a remote: what is followed, and which branches moved.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,11 @@ use edgewright_model::names::{CommitId, SourceName};
 use edgewright_model::spec::Follows;
 use edgewright_source::{Followed, Reader, RefChange, RemoteRefs, SourceError, changed};
 
-use super::{Fetched, Sources, Watched};
+use super::{Fetched, SourceHandle, Sources};
 use crate::ControlError;
 
-/// What a look at a remote found.
-pub(crate) struct Seen {
+/// What a poll of a remote found.
+pub(crate) struct RemoteState {
     /// The branch that counts as the default one.
     pub(crate) default: Option<String>,
     /// Where the followed branches stand that moved.
@@ -23,14 +23,18 @@ pub(crate) struct Seen {
     pub(crate) missing: Option<SourceError>,
 }
 
-impl Seen {
+impl RemoteState {
     /// The commit of the default branch.
     pub(crate) fn head(&self) -> Option<&CommitId> {
         self.branches.get(self.default.as_ref()?)
     }
 
     /// A commit that was seen.
-    pub(crate) async fn read(&self, watched: &Watched, commit: &CommitId) -> Result<Fetched, ControlError> {
+    pub(crate) async fn read(
+        &self,
+        handle: &SourceHandle,
+        commit: &CommitId,
+    ) -> Result<Fetched, ControlError> {
         let read = match &self.reader {
             Some(reader) => reader.read(commit).await,
             None => None,
@@ -38,8 +42,8 @@ impl Seen {
         if let Some(commit) = read {
             return Ok(commit.into());
         }
-        watched.mirror.ensure(commit).await?;
-        Ok(watched.fetch_commit(commit).await?)
+        handle.mirror.ensure(commit).await?;
+        Ok(handle.fetch_commit(commit).await?)
     }
 }
 
@@ -53,14 +57,14 @@ fn moved(
     let mut moved = Vec::new();
     for change in changed(Some(before), now, followed) {
         match change {
-            // One that became the default again may stand where it stood: its channels stand elsewhere by now.
+            // One that became the default again may not have moved itself, but its channels hold another branch's release by now.
             RefChange::Appeared { branch, to } | RefChange::Moved { branch, to, .. } => {
                 moved.push((branch, to));
             }
             RefChange::Missing { branch, .. } => {
                 tracing::warn!(source.name = %source, branch, "a followed branch is gone: its channels stay");
             }
-            // At the first look it has no name yet.
+            // At the first poll it has no name yet.
             RefChange::DefaultRenamed { from: None, .. } => {}
             RefChange::DefaultRenamed { from, to } => {
                 tracing::info!(source.name = %source, ?from, ?to, "the default branch has another name");
@@ -71,62 +75,65 @@ fn moved(
 }
 
 impl Sources {
-    /// What is followed of a source, and where that stood when it was decided last.
-    async fn followed_of(&self, watched: &Watched) -> Result<(Followed, RemoteRefs), ControlError> {
+    /// What is followed of a source, and the commits for which runs were decided last.
+    async fn followed_of(&self, handle: &SourceHandle) -> Result<(Followed, RemoteRefs), ControlError> {
         let mut followed = Followed::default();
-        match &watched.settings.branch {
+        match &handle.settings.branch {
             Some(branch) => drop(followed.branches.insert(branch.clone())),
             None => followed.default_branch = true,
         }
-        let channels = self.store.channels(watched.id).await?;
+        let channels = self.store.channels(handle.id).await?;
         let declared = channels.into_iter().filter(|channel| channel.removed_at.is_none());
         followed.branches.extend(declared.filter_map(|channel| match channel.spec.follows {
             Follows::Branch(branch) => Some(branch),
             Follows::DefaultBranch | Follows::Channel(_) => None,
         }));
         let before = RemoteRefs {
-            default_branch: self.store.source(watched.id).await?.default_branch,
-            branches: self.store.decided(watched.id).await?,
+            default_branch: self.store.source(handle.id).await?.default_branch,
+            branches: self.store.decided(handle.id).await?,
         };
         Ok((followed, before))
     }
 
     /// Asks the remote, and fetches what moved.
-    pub(crate) async fn look(&self, watched: &Watched) -> Result<Seen, ControlError> {
-        let mut refs = self.git.poll(&watched.settings.remote).await?;
-        let (followed, before) = self.followed_of(watched).await?;
+    pub(crate) async fn poll(&self, handle: &SourceHandle) -> Result<RemoteState, ControlError> {
+        let mut refs = self.git.poll(&handle.settings.remote).await?;
+        let (followed, before) = self.followed_of(handle).await?;
         // A repository without any commit just waits for its first one.
-        let missing = match refs.branch(&watched.settings.remote, watched.settings.branch.as_deref()) {
+        let missing = match refs.branch(&handle.settings.remote, handle.settings.branch.as_deref()) {
             Ok(_) => None,
             Err(SourceError::Empty { .. }) if before.branches.is_empty() => None,
             Err(error) => Some(error),
         };
-        if watched.settings.branch.is_some() {
-            refs.default_branch.clone_from(&watched.settings.branch);
+        if handle.settings.branch.is_some() {
+            refs.default_branch.clone_from(&handle.settings.branch);
         }
-        let moved = moved(&watched.settings.name, &before, &refs, &followed);
+        let moved = moved(&handle.settings.name, &before, &refs, &followed);
         let mut reader = None;
         if !moved.is_empty() {
             // It starts while the commits are fetched.
-            reader = Some(watched.mirror.repository().reader());
-            watched.mirror.fetch().await?;
+            reader = Some(handle.mirror.repository().reader());
+            handle.mirror.fetch().await?;
         }
-        Ok(Seen { default: refs.default_branch, moved, branches: refs.branches, reader, missing })
+        Ok(RemoteState { default: refs.default_branch, moved, branches: refs.branches, reader, missing })
     }
 
     /// What a webhook is about is fetched without asking first what is there. Whatever else there may be to see, another
-    /// default branch among it, a usual look sees. None where a followed branch is not there.
-    pub(crate) async fn look_at_followed(&self, watched: &Watched) -> Result<Option<Seen>, ControlError> {
-        let (followed, before) = self.followed_of(watched).await?;
-        let reader = watched.mirror.repository().reader();
-        watched.mirror.fetch().await?;
+    /// default branch among it, the next poll finds. None if a followed branch is not there.
+    pub(crate) async fn fetch_followed(
+        &self,
+        handle: &SourceHandle,
+    ) -> Result<Option<RemoteState>, ControlError> {
+        let (followed, before) = self.followed_of(handle).await?;
+        let reader = handle.mirror.repository().reader();
+        handle.mirror.fetch().await?;
         let mut now = RemoteRefs { default_branch: before.default_branch.clone(), ..RemoteRefs::default() };
         for branch in followed.names(&before) {
             let Some(commit) = reader.branch(&branch).await else { return Ok(None) };
             now.branches.insert(branch, commit);
         }
-        let moved = moved(&watched.settings.name, &before, &now, &followed);
-        Ok(Some(Seen {
+        let moved = moved(&handle.settings.name, &before, &now, &followed);
+        Ok(Some(RemoteState {
             default: now.default_branch,
             moved,
             branches: now.branches,
@@ -138,8 +145,8 @@ impl Sources {
     /// Where the pull requests of a source stand.
     pub(crate) async fn pull_requests(
         &self,
-        watched: &Watched,
+        handle: &SourceHandle,
     ) -> Result<BTreeMap<String, CommitId>, ControlError> {
-        Ok(self.git.poll_pull_requests(&watched.settings.remote).await?)
+        Ok(self.git.poll_pull_requests(&handle.settings.remote).await?)
     }
 }
