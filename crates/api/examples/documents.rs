@@ -1,5 +1,5 @@
-//! Prints the reference of the JSON documents, as an object that maps names of files to their text; `cargo xtask generate`
-//! writes them to docs/reference/json.
+//! Prints the reference of the JSON documents, as an object that maps names of files to their text;
+//! `cargo xtask generate` writes them to docs/reference/json.
 
 use std::io::Write as _;
 

@@ -28,8 +28,8 @@ pub struct AuditEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Value>)]
     pub after: Option<Value>,
-    /// Id of the request: `X-Request-Id` of its response, `request.id` of its log lines; absent if the server made the
-    /// change by itself.
+    /// Id of the request: `X-Request-Id` of its response, `request.id` of its log lines; absent if the server
+    /// made the change by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
 }

@@ -131,7 +131,8 @@ impl Client {
         self.post(&routes::poll(source.as_str())).await
     }
 
-    /// Checks a source for updates, of some images or (with an empty list) of all; what changed is built and released.
+    /// Checks a source for updates, of some images or (with an empty list) of all; what changed is built and
+    /// released.
     pub async fn update(&self, source: &SourceName, images: &[ImageName]) -> Result<RunResponse, ClientError> {
         let names: Vec<&str> = images.iter().map(ImageName::as_str).collect();
         let names = (!names.is_empty()).then(|| names.join(","));

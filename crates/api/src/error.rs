@@ -42,7 +42,8 @@ pub const fn status_of(class: ErrorClass) -> u16 {
     }
 }
 
-/// The class of an HTTP status whose body is no [`ApiError`]: the response is from a proxy or from another server.
+/// The class of an HTTP status whose body is no [`ApiError`]: the response is from a proxy or from another
+/// server.
 pub const fn class_of(status: u16) -> ErrorClass {
     match status {
         401 | 403 | 407 => ErrorClass::Denied,

@@ -109,7 +109,8 @@ pub struct ImageView {
     #[serde(default)]
     #[schema(value_type = Vec<schemas::Note>)]
     pub notes: Vec<Note>,
-    /// Verdicts with their checks and evidence, one for each platform and lane; those that no longer count, too.
+    /// Verdicts with their checks and evidence, one for each platform and lane; those that no longer count,
+    /// too.
     pub lanes: Vec<VerdictView>,
     /// Commands that pull the image; null if nothing was built or no server hosts it.
     pub pull: Option<PullCommands>,
@@ -243,7 +244,8 @@ pub struct VerdictView {
     /// Digest of the check set.
     #[schema(value_type = String)]
     pub check_set: Digest,
-    /// Whether the verdict counts. If not, the way in which the lane is run has changed, and the lane will run again.
+    /// Whether the verdict counts. If not, the way in which the lane is run has changed, and the lane will
+    /// run again.
     #[serde(default = "is_current_by_default")]
     pub is_current: bool,
     /// Kind of machine that ran the lane: `podman`, `none`, `external`.

@@ -1,14 +1,15 @@
 //! The API of an Edgewright server, the JSON documents of the command line, and a client.
 //!
-//! Everything that crosses HTTP, and everything that `edgewright … --json` prints, is a type of this crate. Times are RFC
-//! 3339 in UTC, names are snake_case, durations are `…_ms`, sizes are `…_bytes`. Readers ignore unknown fields. The names
-//! of states, lanes and kinds of failures are those of `model`.
+//! Everything that crosses HTTP, and everything that `edgewright … --json` prints, is a type of this crate.
+//! Times are RFC 3339 in UTC, names are snake_case, durations are `…_ms`, sizes are `…_bytes`. Readers ignore
+//! unknown fields. The names of states, lanes and kinds of failures are those of `model`.
 //!
 //! | module | content |
 //! |---|---|
 //! | [`routes`] | the paths, for server and client |
 //! | [`access`] | the table of which principal may call which route |
-//! | [`status`], [`source`], [`run`], [`image`], [`release`], [`rebuild`], [`target`], [`verdict`], [`audit`] | types of the API |
+//! | [`status`], [`source`], [`target`], [`audit`] | types of the API: the server |
+//! | [`run`], [`image`], [`release`], [`rebuild`], [`verdict`] | types of the API: builds and their results |
 //! | [`documents`] | the documents of the command line, made of the types of the API |
 //! | [`diagnostic`], [`schemas`] | parts of documents |
 //! | [`error`] | the error body, and the HTTP statuses of errors |

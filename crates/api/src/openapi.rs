@@ -1,8 +1,8 @@
 //! The OpenAPI document: paths from the table of [`crate::routes`], schemas from the documents' own types.
 //!
-//! `utoipa` derives the schemas. Its paths are not used: they are attributes of handlers, which are in another crate than
-//! the client, and nothing would keep them equal to what is served. Types of `model` that have a text form are strings
-//! here; those with an inner structure are described in [`crate::schemas`].
+//! `utoipa` derives the schemas. Its paths are not used: they are attributes of handlers, which are in
+//! another crate than the client, and nothing would keep them equal to what is served. Types of `model` that
+//! have a text form are strings here; those with an inner structure are described in [`crate::schemas`].
 
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;

@@ -70,8 +70,8 @@ pub struct ChannelView {
     /// Name of the rollout policy by which devices follow the channel; null for none.
     #[serde(default)]
     pub rollout: Option<String>,
-    /// Number of the release that the channel moves to; equal to `release` once its images are complete in the
-    /// registry; null before the first.
+    /// Number of the release that the channel moves to; equal to `release` once its images are complete in
+    /// the registry; null before the first.
     #[schema(value_type = Option<u32>)]
     #[serde(default, alias = "target")]
     pub target_release: Option<ReleaseNumber>,

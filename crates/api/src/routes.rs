@@ -1,7 +1,7 @@
 //! The paths of the API, in one table for server, client and the OpenAPI document.
 //!
-//! Names of nodes and variants contain `/`. They are at the end of a path or before a fixed last segment, so that they need
-//! no escaping: `/api/v1/runs/7/jobs/hmi/plant-a/log`.
+//! Names of nodes and variants contain `/`. They are at the end of a path or before a fixed last segment, so
+//! that they need no escaping: `/api/v1/runs/7/jobs/hmi/plant-a/log`.
 
 mod table;
 
@@ -57,7 +57,8 @@ pub fn poll(source: &str) -> String {
     format!("{SOURCES}/{source}/poll")
 }
 
-/// `POST`: check a source for updates: all images, or those that `images` names. Returns [`crate::RunResponse`].
+/// `POST`: check a source for updates: all images, or those that `images` names. Returns
+/// [`crate::RunResponse`].
 pub fn update(source: &str) -> String {
     format!("{SOURCES}/{source}/update")
 }
@@ -102,8 +103,8 @@ pub fn site(name: &str) -> String {
     format!("{SITES}/{name}")
 }
 
-/// `POST`: change a channel; the body is a [`crate::ChannelPost`]. Returns [`crate::ChannelView`]. Query: `source`, needed
-/// if several sources have a channel of this name.
+/// `POST`: change a channel; the body is a [`crate::ChannelPost`]. Returns [`crate::ChannelView`]. Query:
+/// `source`, needed if several sources have a channel of this name.
 pub fn channel(name: &str) -> String {
     format!("{CHANNELS}/{name}")
 }

@@ -32,8 +32,8 @@ pub struct RunSummary {
     pub subject: String,
     /// Author of the commit: `NAME <ADDRESS>`.
     pub author: String,
-    /// Why the run was made: `commit` (a followed branch moved), `manual`, `lock` (a lock moved) or `selected` (some
-    /// variants or lanes only, without a release).
+    /// Why the run was made: `commit` (a followed branch moved), `manual`, `lock` (a lock moved) or
+    /// `selected` (some variants or lanes only, without a release).
     #[schema(value_type = String)]
     pub trigger: Trigger,
     /// State: `queued`, `preparing`, `running`, `releasing`, or one of the final states `passed`, `failed`,
@@ -113,7 +113,8 @@ pub struct RunView {
 /// One node of a run's plan, and its result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NodeView {
-    /// Name of the node: a variant such as `hmi/plant-a`, or a prefix that variants share such as `hmi~1a2b3c4d5e6f`.
+    /// Name of the node: a variant such as `hmi/plant-a`, or a prefix that variants share such as
+    /// `hmi~1a2b3c4d5e6f`.
     pub node: String,
     /// The variant; null for a prefix.
     #[schema(value_type = Option<String>)]
@@ -125,8 +126,8 @@ pub struct NodeView {
     pub action: NodeAction,
     /// Why, as text.
     pub reason: String,
-    /// State: `waiting`, `running`, or one of the final states `reused`, `passed`, `failed`, `blocked`, `retired` and
-    /// `cancelled`.
+    /// State: `waiting`, `running`, or one of the final states `reused`, `passed`, `failed`, `blocked`,
+    /// `retired` and `cancelled`.
     #[schema(value_type = String)]
     pub state: NodeState,
     /// Input key: a digest over everything that the node is built from; null for retired and blocked nodes.

@@ -1,6 +1,7 @@
-//! Schemas of those types of `model` that documents contain. `model` derives none itself: it must not depend on a schema
-//! crate, and its types are stored and hashed, too. The tests below hold every variant of the originals against these
-//! schemas, without unknown fields, so that a change of `model` that is not made here fails.
+//! Schemas of those types of `model` that documents contain. `model` derives none itself: it must not depend
+//! on a schema crate, and its types are stored and hashed, too. The tests below hold every variant of the
+//! originals against these schemas, without unknown fields, so that a change of `model` that is not made here
+//! fails.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

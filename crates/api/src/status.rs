@@ -110,7 +110,8 @@ pub struct DataFolder {
     pub free_bytes: u64,
     /// Size of the disk, in bytes.
     pub disk_bytes: u64,
-    /// Compressed size of all builds, in bytes. Shared layers count for each image, so this is an upper bound.
+    /// Compressed size of all builds, in bytes. Shared layers count for each image, so this is an upper
+    /// bound.
     pub built_bytes: u64,
 }
 

@@ -23,7 +23,8 @@ pub struct TargetView {
     /// Number of the release that the target's tags point to; null before the first copy.
     #[schema(value_type = Option<u32>)]
     pub copied: Option<ReleaseNumber>,
-    /// State of the copy of `release`: `waiting`, `copying`, `copied`, or `failed`, which is retried automatically.
+    /// State of the copy of `release`: `waiting`, `copying`, `copied`, or `failed`, which is retried
+    /// automatically.
     pub state: String,
     /// Time at which the state last changed.
     pub changed: Timestamp,

@@ -11,7 +11,8 @@ pub struct VerdictPost {
     /// Digest of the platform manifest that was tested: `digest` of the node that waits.
     #[schema(value_type = String)]
     pub digest: Digest,
-    /// Digest of the check set: `check_set` in the note of the node that waits. By default the one that a run waits for.
+    /// Digest of the check set: `check_set` in the note of the node that waits. By default the one that a run
+    /// waits for.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub check_set: Option<Digest>,

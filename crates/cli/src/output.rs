@@ -1,4 +1,5 @@
-//! The terminal: everything that is printed goes through here. Colours survive only where a terminal shows them.
+//! The terminal: everything that is printed goes through here. Colours survive only where a terminal shows
+//! them.
 
 use std::io::{ErrorKind, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,7 +44,8 @@ pub(crate) fn value(value: &impl Serialize) -> Result<(), Failure> {
     print(&text)
 }
 
-/// Whether standard error shows colours: a terminal, and nothing in the environment (`NO_COLOR`, `TERM=dumb`) against them.
+/// Whether standard error shows colours: a terminal, and nothing in the environment (`NO_COLOR`, `TERM=dumb`)
+/// against them.
 pub(crate) fn is_coloured() -> bool {
     anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never
 }
@@ -67,8 +69,8 @@ pub(crate) fn errors_are_json() -> bool {
     ERRORS_ARE_JSON.load(Ordering::Relaxed)
 }
 
-/// Prints an error and what to do about it: with `--json` as one object on one line, else as text. `code` is as in
-/// [`CommandError::code`].
+/// Prints an error and what to do about it: with `--json` as one object on one line, else as text. `code` is
+/// as in [`CommandError::code`].
 pub(crate) fn error(code: &str, message: &str, hint: Option<&str>) {
     if errors_are_json() {
         let (code, message, hint) = (code.to_owned(), message.to_owned(), hint.map(str::to_owned));

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// The error of a command that was called with `--json`: one object on one line, the last line of standard error.
+/// The error of a command that was called with `--json`: one object on one line, the last line of standard
+/// error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorDocument {
     /// The error.
@@ -13,8 +14,8 @@ pub struct ErrorDocument {
 /// Why a command failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CommandError {
-    /// Class of the error: `user_fault` (exit code 2; 1 if a source's files have errors), `not_found` (3), `conflict` and
-    /// `denied` (4), `unavailable` (5), `bug` (70) or `stopped` (130).
+    /// Class of the error: `user_fault` (exit code 2; 1 if a source's files have errors), `not_found` (3),
+    /// `conflict` and `denied` (4), `unavailable` (5), `bug` (70) or `stopped` (130).
     pub code: String,
     /// What failed and why.
     pub message: String,

@@ -75,7 +75,8 @@ pub struct PlanReport {
 /// One node of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PlanNode {
-    /// Name of the node: a variant such as `hmi/plant-a`, or a prefix that variants share such as `hmi~1a2b3c4d5e6f`.
+    /// Name of the node: a variant such as `hmi/plant-a`, or a prefix that variants share such as
+    /// `hmi~1a2b3c4d5e6f`.
     pub node: String,
     /// The variant; null for a prefix.
     pub variant: Option<String>,

@@ -1,12 +1,16 @@
-//! The documents that commands print with `--json`: one type each, with its name, version, JSON Schema and example.
+//! The documents that commands print with `--json`: one type each, with its name, version, JSON Schema and
+//! example.
 //!
-//! Every document is an object whose first field is `schema`, such as `edgewright/run-list/v1`. Within a version, fields
-//! and values are added, never renamed or given another meaning. The rules that keep names the same everywhere:
+//! Every document is an object whose first field is `schema`, such as `edgewright/run-list/v1`. Within a
+//! version, fields and values are added, never renamed or given another meaning. The rules that keep names
+//! the same everywhere:
 //!
 //! - A list is an object with its plural noun: `runs`, `images`.
-//! - An object that can be listed has the same fields where it is shown alone (`run show`), and more beside them.
+//! - An object that can be listed has the same fields where it is shown alone (`run show`), and more beside
+//!   them.
 //! - A noun in the singular (`run`, `release`, `image`, `source`) refers to an object by its number or name.
-//! - `reason` and `error` are text on one line, `reasons` the parts of a `reason`; a `failure` is an object with its kind.
+//! - `reason` and `error` are text on one line, `reasons` the parts of a `reason`; a `failure` is an object
+//!   with its kind.
 //!
 //! `docs/reference/json/` is generated from [`DOCUMENTS`].
 
@@ -67,7 +71,7 @@ pub struct DocumentType {
     pub name: &'static str,
     /// Version, from 1.
     pub version: u32,
-    /// Commands that print it, without `--json`.
+    /// Commands that print it, without `--json`; `COMMAND` for any that fails.
     pub commands: &'static [&'static str],
     /// An example, as JSON.
     example: &'static str,
@@ -151,7 +155,7 @@ documents! {
     UpdateReport, "update", ["update"];
     RebuildStatus, "rebuild", ["rebuild DIGEST", "rebuild VARIANT"];
     VerdictResponse, "verdict", ["verdict post"];
-    ErrorDocument, "error", ["any command that fails, on standard error"];
+    ErrorDocument, "error", ["COMMAND"];
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! JSON Schemas of documents, made from the same `utoipa` schemas as the OpenAPI document. OpenAPI 3.1 schemas are JSON
-//! Schemas of draft 2020-12; what remains is to make each document stand alone.
+//! JSON Schemas of documents, made from the same `utoipa` schemas as the OpenAPI document. OpenAPI 3.1
+//! schemas are JSON Schemas of draft 2020-12; what remains is to make each document stand alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -86,7 +86,8 @@ fn references(schema: &Value) -> BTreeSet<String> {
     own.into_iter().chain(below.into_iter().flat_map(references)).collect()
 }
 
-/// Makes references of OpenAPI references of JSON Schema, and leaves out formats that JSON Schema does not know.
+/// Makes references of OpenAPI references of JSON Schema, and leaves out formats that JSON Schema does not
+/// know.
 fn rewrite(schema: &mut Value) {
     match schema {
         Value::Object(map) => {

@@ -170,7 +170,8 @@ const fn post(
 
 const TEXT: Content = Content::Text("text/plain");
 
-/// Every route of the server, but those of the registry (`/v2/`), which the OCI distribution specification describes.
+/// Every route of the server, but those of the registry (`/v2/`), which the OCI distribution specification
+/// describes.
 pub const ROUTES: &[Route] = &[
     Route {
         access: Access::PUBLIC,

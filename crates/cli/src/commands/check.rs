@@ -71,7 +71,8 @@ impl Folder {
     }
 }
 
-/// Prints diagnostics on standard error, coloured. With `--json` the first of them is the error of the command.
+/// Prints diagnostics on standard error, coloured. With `--json` the first of them is the error of the
+/// command.
 pub(crate) fn show(diagnostics: &[Diagnostic], tree: &Tree) {
     if output::errors_are_json() {
         let first = diagnostics.first().map(|diagnostic| match &diagnostic.file {

@@ -148,7 +148,8 @@ fn empty() -> History {
     History { lane_inputs: lane_inputs(edgewright_job::local_lane_profile), ..History::default() }
 }
 
-/// A history in which every node of a graph was built and passed. Its digests are stand-ins: nothing is executed.
+/// A history in which every node of a graph was built and passed. Its digests are stand-ins: nothing is
+/// executed.
 fn as_if_built(graph: &Graph) -> History {
     let mut history = empty();
     for (id, node) in &graph.nodes {

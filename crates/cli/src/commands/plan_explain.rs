@@ -1,4 +1,5 @@
-//! `plan --explain VARIANT`: every step with its key, the key's inputs, their changes, and the variants that share the step.
+//! `plan --explain VARIANT`: every step with its key, the key's inputs, their changes, and the variants that
+//! share the step.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +19,8 @@ use serde::de::DeserializeOwned;
 
 use crate::exit::Failure;
 
-/// How many changes of one step the document holds; a whole operating system that is new has thousands of packages.
+/// How many changes of one step the document holds; a whole operating system that is new has thousands of
+/// packages.
 const CHANGES_LIMIT: usize = 1_000;
 
 /// Explains a variant of a plan.

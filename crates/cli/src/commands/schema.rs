@@ -7,7 +7,8 @@ use edgewright_model::format::{SchemaKind, schema};
 use crate::exit::{End, Failure};
 use crate::output;
 
-/// Prints one schema, or those of all files by their kind. A document's name is the value of its field `schema`.
+/// Prints one schema, or those of all files by their kind. A document's name is the value of its field
+/// `schema`.
 pub(crate) fn print(kind: Option<&str>) -> Result<End, Failure> {
     let Some(name) = kind else {
         let all: std::collections::BTreeMap<&str, serde_json::Value> =

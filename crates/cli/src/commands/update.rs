@@ -1,7 +1,8 @@
 //! `update`: what the outside offers now, and what moved since the locks were resolved.
 //!
-//! For a folder or URL the locks are resolved in this process and kept as overlays in the data folder, from which the next
-//! `run` builds; nothing is built here. A server that follows the source is asked to do all of it.
+//! For a folder or URL the locks are resolved in this process and kept as overlays in the data folder, from
+//! which the next `run` builds; nothing is built here. A server that follows the source is asked to do all of
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

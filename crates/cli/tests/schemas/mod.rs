@@ -25,7 +25,8 @@ pub(crate) fn validated(text: &str) -> Value {
     document
 }
 
-/// Refuses fields that a schema does not describe: readers have to ignore them, but commands must not print them.
+/// Refuses fields that a schema does not describe: readers have to ignore them, but commands must not print
+/// them.
 fn close(schema: &mut Value) {
     match schema {
         Value::Object(map) => {
