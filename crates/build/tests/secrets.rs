@@ -7,7 +7,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use common::{World, repo, task, tools_are_there};
+use common::{World, has_tools, repo, task};
 use edgewright_build::execute;
 use edgewright_model::order::{Base, Context, StepAction};
 use edgewright_model::outcome::FailureKind;
@@ -55,7 +55,7 @@ fn has(bytes: &[u8], text: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_is_used_and_stays_nowhere() {
-    if !tools_are_there() || !Path::new("/lib64/ld-linux-x86-64.so.2").exists() {
+    if !has_tools() || !Path::new("/lib64/ld-linux-x86-64.so.2").exists() {
         return;
     }
     let world = World::new().await;

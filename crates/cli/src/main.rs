@@ -8,6 +8,7 @@
 //! | [`commands`] | one function per subcommand |
 //! | [`render`] | documents → text, pure |
 //! | [`output`] | text → terminal |
+//! | [`systemd`] | reports to the service manager |
 //! | [`watch`] | when files of a folder may have changed |
 //! | [`exit`] | errors → messages and exit codes |
 
@@ -21,6 +22,7 @@ mod reader;
 mod render;
 mod sample;
 mod settings;
+mod systemd;
 mod watch;
 
 use std::process::ExitCode;

@@ -47,6 +47,8 @@ pub(crate) struct Surroundings {
     for_jobs: Vec<(OsString, OsString)>,
     /// Where systemd puts the credentials of this service.
     credentials: Option<PathBuf>,
+    /// Where systemd takes notifications of this service.
+    notify_socket: Option<OsString>,
 }
 
 impl Surroundings {
@@ -57,11 +59,17 @@ impl Surroundings {
             xdg_data_home: variable("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute()),
             home: variable("HOME").map(PathBuf::from).filter(|path| path.is_absolute()),
             credentials: variable("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+            notify_socket: variable("NOTIFY_SOCKET"),
             for_jobs: FOR_JOBS
                 .iter()
                 .filter_map(|name| variable(name).map(|value| (OsString::from(name), value)))
                 .collect(),
         }
+    }
+
+    /// The socket of the service manager that started this process.
+    pub(crate) fn service_manager(&self) -> Option<OsString> {
+        self.notify_socket.clone()
     }
 
     /// The environment that jobs get besides their own.

@@ -18,20 +18,6 @@ use edgewright_process::Command;
 use edgewright_registry::Target;
 use serde_json::{Value, json};
 
-/// Whether all tools are here. Where tests require them their absence fails.
-async fn has_tools(tools: &[&str]) -> bool {
-    for tool in tools {
-        if Command::new(*tool).arg("--version").run().await.is_err() {
-            #[expect(clippy::disallowed_methods, reason = "set by `cargo xtask test`")]
-            let is_required = std::env::var_os("EDGEWRIGHT_TESTS_REQUIRE").is_some();
-            assert!(!is_required, "needs {tool}: run cargo xtask setup");
-            eprintln!("SKIPPED: needs {tool}: run cargo xtask setup");
-            return false;
-        }
-    }
-    true
-}
-
 async fn run(program: &str, arguments: &[&str]) -> Vec<u8> {
     let command = Command::new(program).args(arguments.iter().copied()).deadline(Duration::from_mins(2));
     match command.run().await {
@@ -77,7 +63,7 @@ fn make_layout(folder: &Path) -> Digest {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn skopeo_podman_and_buildah_push_and_pull() {
-    if !has_tools(&["skopeo", "podman", "buildah"]).await {
+    if !edgewright_testkit::has(&["skopeo", "podman", "buildah"]) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -140,7 +126,7 @@ async fn fails(program: &str, arguments: &[&str]) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn skopeo_and_podman_pull_without_credentials_and_push_with_the_right_ones() {
-    if !has_tools(&["skopeo", "podman"]).await {
+    if !edgewright_testkit::has(&["skopeo", "podman"]) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -140,8 +140,7 @@ struct Process {
 
 impl Process {
     fn start(folder: &Path) -> Self {
-        let tests = std::env::current_exe().unwrap();
-        let binary = tests.ancestors().nth(2).unwrap().join("examples/serve");
+        let binary = edgewright_testkit::example("edgewright-registry", "serve");
         #[expect(clippy::disallowed_methods, reason = "a child that is killed with SIGKILL on purpose")]
         let mut command = std::process::Command::new(binary);
         let mut child = command.arg(folder).stdout(Stdio::piped()).spawn().unwrap();
@@ -245,13 +244,11 @@ fn run(program: &str, arguments: &[&str]) -> bool {
 
 #[tokio::test]
 async fn a_full_disk_changes_no_tag_and_its_space_comes_back() {
-    let Some(disk) = SmallDisk::mount("16m") else {
-        #[expect(clippy::disallowed_methods, reason = "set by `cargo xtask test`")]
-        let is_required = std::env::var_os("EDGEWRIGHT_TESTS_REQUIRE").is_some();
-        assert!(!is_required, "this test must mount a tmpfs: run it as root");
-        eprintln!("SKIPPED: needs root to mount a tmpfs");
+    let disk = SmallDisk::mount("16m");
+    if !edgewright_testkit::has_if(disk.is_some(), "root to mount a tmpfs") {
         return;
-    };
+    }
+    let disk = disk.unwrap();
     let folder = disk.0.path().join("registry");
     let server = Server::start(&folder).await;
     let (_, old) = server.push_image("a", "v1", "old layer").await;

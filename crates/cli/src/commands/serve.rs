@@ -11,6 +11,7 @@ use crate::args::{Global, LogFormat, ServeArgs};
 use crate::exit::{End, Failure};
 use crate::output;
 use crate::settings::Surroundings;
+use crate::systemd::{ServiceState, notify};
 
 /// What `serve` logs unless told otherwise.
 const DEFAULT_FILTER: &str = "info";
@@ -38,12 +39,15 @@ pub(crate) async fn serve(args: &ServeArgs, global: &Global) -> Result<End, Fail
     if settings.sources.is_empty() {
         tracing::warn!("no sources: name some with --source URL or in a settings file");
     }
+    let manager = Surroundings::read().service_manager();
+    notify(manager.as_ref(), ServiceState::Ready);
     loop {
         tokio::select! {
             () = stop.next() => break,
             _ = reload.recv() => take_over(&composition, &secrets, args, global).await,
         }
     }
+    notify(manager.as_ref(), ServiceState::Stopping);
     tracing::info!("stopping; once more to leave at once");
     tokio::select! {
         () = composition.shutdown() => Ok(End::Good),

@@ -61,7 +61,7 @@ async fn a_second_run_builds_nothing_and_every_document_parses() {
 }
 
 #[tokio::test]
-async fn a_folder_is_run_as_it_stands_and_so_are_urls() {
+async fn folders_with_uncommitted_files_and_urls_are_run() {
     let folder = tempfile::tempdir().unwrap();
     let repository = Repository::plants(folder.path().join("plants"), &["a"]).await;
     let call = async |arguments: &[&str]| edgewright(folder.path(), arguments).await;
@@ -107,8 +107,8 @@ async fn faults_of_the_source_have_their_codes() {
     repository.write("images/hmi/image.yaml", "from: bse\nper: site\nsteps: [files: files/]\ntest: none\n");
     for arguments in [&["check", "plants"][..], &["run", "plants"], &["plan", "plants"]] {
         let ended = call(arguments).await.ends(1);
-        let said = format!("{}{}", ended.out, ended.errors);
-        assert!(said.contains("images/hmi/image.yaml"), "{arguments:?}: {said}");
+        let output = format!("{}{}", ended.out, ended.errors);
+        assert!(output.contains("images/hmi/image.yaml"), "{arguments:?}: {output}");
     }
     let found = call(&["check", "plants", "--json"]).await.ends(1).json();
     assert_eq!(found["diagnostics"][0]["file"], "images/hmi/image.yaml");

@@ -1,5 +1,6 @@
-//! The real command, with real git, a real registry and real jobs: nothing that was acknowledged is lost, and every
-//! fault ends with the right kind of failure, a message to act on, and a system that is ready for the next run.
+//! The real command, with real git, a real registry and real jobs: nothing that was acknowledged is lost, and
+//! every fault ends with the right kind of failure, a message to act on, and a system that is ready for the
+//! next run.
 //!
 //! Most images here are files alone and take milliseconds; `failures.rs` needs podman and buildah.
 

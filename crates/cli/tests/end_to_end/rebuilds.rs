@@ -1,4 +1,4 @@
-//! What was built is built again, with a server and without one, and says whether that proves it; build secrets.
+//! Rebuilds, with a server and without one, and whether they prove an image reproducible; build secrets.
 
 use std::fs;
 
@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use crate::server::Server;
 use crate::systems::Upstream;
-use crate::world::{Repository, edgewright, has_tools};
+use crate::world::{Repository, edgewright};
 
 #[tokio::test]
-async fn a_rebuild_says_the_same_with_a_server_and_without() {
+async fn a_rebuild_has_the_same_result_with_a_server_and_without() {
     let folder = tempfile::tempdir().unwrap();
     let repository = Repository::plants(folder.path().join("plants"), &["plant-a"]).await;
     let data = folder.path().join("data");
@@ -29,8 +29,8 @@ async fn a_rebuild_says_the_same_with_a_server_and_without() {
 }
 
 #[tokio::test]
-async fn a_containerfile_that_rolls_dice_is_refuted() {
-    if !has_tools(&["buildah", "mmdebstrap"]).await {
+async fn a_containerfile_with_random_output_is_not_reproducible() {
+    if !edgewright_testkit::has_as_root(&["podman", "buildah", "mmdebstrap"]) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -15,25 +15,6 @@ pub(crate) const EDGEWRIGHT: &str = env!("CARGO_BIN_EXE_edgewright");
 /// How long anything may take that is waited for: machines may be busy, and jobs give way to all else.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(5);
 
-/// A variable of the test's environment.
-#[expect(clippy::disallowed_methods, reason = "the one place where these tests are told something")]
-pub(crate) fn told(name: &str) -> Option<String> {
-    std::env::var(name).ok()
-}
-
-/// Whether all tools are here. Where tests require them their absence fails.
-pub(crate) async fn has_tools(tools: &[&str]) -> bool {
-    for tool in tools {
-        let answers = async |argument: &str| Command::new(*tool).arg(argument).run().await.is_ok();
-        if !answers("--version").await && !answers("version").await {
-            assert!(told("EDGEWRIGHT_TESTS_REQUIRE").is_none(), "needs {tool}: run cargo xtask setup");
-            eprintln!("SKIPPED: needs {tool}: run cargo xtask setup");
-            return false;
-        }
-    }
-    true
-}
-
 /// Looks again and again until there is something, or panics.
 pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;

@@ -1,5 +1,5 @@
-//! Every kind of assertion about a running machine, passing and failing, in a real system: what a failure says must be
-//! enough to act on.
+//! Every kind of assertion about a running machine, passing and failing, in a real system: what a failure
+//! says must be enough to act on.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! The static lane on a real system's layers; `bootc container lint` with a stand-in, which Debian has no bootc for.
+//! The static lane on a real system's layers; `bootc container lint` with a stand-in, which Debian has no
+//! bootc for.
 
 use std::sync::Arc;
 

@@ -191,6 +191,9 @@ async fn bootstrap() -> PathBuf {
     let folder = target().join("cache");
     fs::create_dir_all(&folder).expect("target/cache");
     let tar = folder.join(format!("{SUITE}-{}.tar", PACKAGES.replace(',', "+")));
+    // Tests run in processes of their own: only the first one makes it.
+    let lock = fs::File::create(tar.with_extension("lock")).expect("target/cache is writable");
+    lock.lock().expect("target/cache is writable");
     if !tar.is_file() {
         let made =
             tempfile::Builder::new().suffix(".tar").tempfile_in(&folder).expect("a file in target/cache");
