@@ -13,7 +13,7 @@ use crate::error::{ApiError, class_of};
 use crate::{
     AuditFilter, AuditPage, ChannelPost, ChannelView, ImageSummary, ImageView, PollResponse, RebuildPost,
     RebuildStatus, ReleaseView, RunResponse, RunSummary, RunView, ServerStatus, SiteSummary, SiteView,
-    SourceView, TargetView, VerdictResponse, VerdictPost, routes,
+    SourceView, TargetView, VerdictPost, VerdictResponse, routes,
 };
 
 /// Time limit for connecting.
@@ -87,7 +87,8 @@ impl ClientError {
         match self {
             Self::Rejected(error) => error.hint.clone(),
             Self::Unreachable { .. } => Some(
-                "check that `edgewright serve` runs there; without --server, the local data folder is read".into(),
+                "check that `edgewright serve` runs there; without --server, the local data folder is read"
+                    .into(),
             ),
             Self::Unexpected { .. } => {
                 Some("check the address, and that client and server have the same version".into())
@@ -133,7 +134,11 @@ impl Client {
 
     /// Checks a source for updates, of some images or (with an empty list) of all; what changed is built and
     /// released.
-    pub async fn update(&self, source: &SourceName, images: &[ImageName]) -> Result<RunResponse, ClientError> {
+    pub async fn update(
+        &self,
+        source: &SourceName,
+        images: &[ImageName],
+    ) -> Result<RunResponse, ClientError> {
         let names: Vec<&str> = images.iter().map(ImageName::as_str).collect();
         let names = (!names.is_empty()).then(|| names.join(","));
         self.post_with(&routes::update(source.as_str()), &[("images", names)]).await
@@ -330,8 +335,13 @@ fn unexpected(status: u16, body: &[u8]) -> ApiError {
     let shown: String = String::from_utf8_lossy(body).chars().take(SHOWN_BYTES).collect();
     ApiError {
         code: class_of(status),
-        message: format!("the server returned status {status}: {}", shown.replace(char::is_control, " ").trim()),
-        hint: Some("check that this is the address of an Edgewright server, not of a proxy or another server".into()),
+        message: format!(
+            "the server returned status {status}: {}",
+            shown.replace(char::is_control, " ").trim()
+        ),
+        hint: Some(
+            "check that this is the address of an Edgewright server, not of a proxy or another server".into(),
+        ),
     }
 }
 

@@ -33,7 +33,11 @@ use crate::args::Cli;
 
 fn main() -> ExitCode {
     // What follows `--` is the command line of another program.
-    if std::env::args_os().skip(1).take_while(|argument| argument != "--").any(|argument| argument == "--json") {
+    if std::env::args_os()
+        .skip(1)
+        .take_while(|argument| argument != "--")
+        .any(|argument| argument == "--json")
+    {
         output::make_errors_json();
     }
     // Usage errors end here with code 2, `--help` and `--version` with 0.

@@ -15,7 +15,7 @@ use crate::render::style::{HINT, RED, paint};
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = anstream::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // Whoever reads (`head`) has seen enough.
+        // The reader, such as `head`, closed the pipe.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(|error| Failure::unavailable("cannot write the result", &error)),
     }
@@ -52,7 +52,7 @@ pub(crate) fn is_coloured() -> bool {
 
 /// Prints a line for people on standard error: progress and notes that are not the result.
 pub(crate) fn note(text: &str) {
-    // Nobody is left to tell where standard error is closed.
+    // If standard error is closed, there is nowhere to report that.
     drop(writeln!(anstream::stderr().lock(), "{text}"));
 }
 

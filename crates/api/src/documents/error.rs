@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// The error of a command that was called with `--json`: one object on one line, the last line of standard
-/// error.
+/// The error of a command that was called with `--json`. It is one object on one line, the last line of
+/// standard error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorDocument {
     /// The error.

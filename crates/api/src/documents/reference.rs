@@ -35,7 +35,7 @@ fn index() -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "\n## {}\n\n{about}: [`{}`]({}).\n",
+            "\n## {}\n\n{about}.\nSchema: [`{}`]({}).\n",
             document.name,
             document.identifier(),
             document.file_name()

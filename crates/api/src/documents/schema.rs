@@ -91,7 +91,9 @@ fn references(schema: &Value) -> BTreeSet<String> {
 fn rewrite(schema: &mut Value) {
     match schema {
         Value::Object(map) => {
-            if let Some(name) = map.get("$ref").and_then(Value::as_str).and_then(|to| to.strip_prefix(COMPONENTS)) {
+            if let Some(name) =
+                map.get("$ref").and_then(Value::as_str).and_then(|to| to.strip_prefix(COMPONENTS))
+            {
                 let to = format!("{DEFINITIONS}{name}");
                 map.insert("$ref".to_owned(), to.into());
             }

@@ -43,16 +43,21 @@ fn undescribed(schema: &Value, at: &str, found: &mut Vec<String>) {
         for (name, property) in properties {
             let alternatives = ["oneOf", "anyOf", "allOf"];
             let inner = alternatives.iter().filter_map(|key| property.get(key)?.as_array()).flatten();
-            let has_text = |schema: &Value| schema.get("description").and_then(Value::as_str).is_some_and(|text| text.len() > 4);
+            let has_text = |schema: &Value| {
+                schema.get("description").and_then(Value::as_str).is_some_and(|text| text.len() > 4)
+            };
             // The tag of an alternative: its one value is described by the alternative.
-            let is_tag = property.get("enum").and_then(Value::as_array).is_some_and(|values| values.len() == 1);
+            let is_tag =
+                property.get("enum").and_then(Value::as_array).is_some_and(|values| values.len() == 1);
             if !is_tag && !std::iter::once(property).chain(inner).any(has_text) {
                 found.push(format!("{at}.{name}"));
             }
         }
     }
     match schema {
-        Value::Object(map) => map.iter().for_each(|(key, value)| undescribed(value, &format!("{at}/{key}"), found)),
+        Value::Object(map) => {
+            map.iter().for_each(|(key, value)| undescribed(value, &format!("{at}/{key}"), found))
+        }
         Value::Array(list) => list.iter().for_each(|value| undescribed(value, at, found)),
         _ => {}
     }

@@ -127,7 +127,8 @@ const fn in_query(name: &'static str, kind: &'static str, about: &'static str) -
 }
 
 const SOURCE: Parameter = in_query("source", "string", "only this source");
-const ONE_SOURCE: Parameter = in_query("source", "string", "the source; needed if several have one of this name");
+const ONE_SOURCE: Parameter =
+    in_query("source", "string", "the source; needed if several have one of this name");
 const LIMIT: Parameter = in_query("limit", "integer", "maximum number: 20 by default, at most 1000");
 const NUMBER: Parameter = in_path("number", "integer", "the run's number");
 
@@ -205,7 +206,14 @@ pub const ROUTES: &[Route] = &[
         &[],
         "The status of the server.",
     ),
-    get(Operation::Sources, "sources", SOURCES, Content::List("SourceView"), &[], "The sources, sorted by name."),
+    get(
+        Operation::Sources,
+        "sources",
+        SOURCES,
+        Content::List("SourceView"),
+        &[],
+        "The sources, sorted by name.",
+    ),
     post(
         Operation::Poll,
         "poll",
@@ -278,11 +286,7 @@ pub const ROUTES: &[Route] = &[
                 NUMBER,
                 in_path("node", "string", "the node, such as hmi/plant-a, with unescaped `/`"),
                 in_query("follow", "boolean", "continue the response until the job ends"),
-                in_query(
-                    "from",
-                    "integer",
-                    "number of bytes to skip, for resuming after a lost connection",
-                ),
+                in_query("from", "integer", "number of bytes to skip, for resuming after a lost connection"),
             ],
             "A job's log.",
         )
@@ -302,10 +306,7 @@ pub const ROUTES: &[Route] = &[
             "image",
             "/api/v1/images/{variant}",
             Content::Document("ImageView"),
-            &[
-                in_path("variant", "string", "the variant, such as hmi/plant-a, with unescaped `/`"),
-                SOURCE,
-            ],
+            &[in_path("variant", "string", "the variant, such as hmi/plant-a, with unescaped `/`"), SOURCE],
             "One variant with its builds, verdicts, provenance and pull commands.",
         )
     },

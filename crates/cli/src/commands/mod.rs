@@ -138,11 +138,7 @@ async fn read(command: Command, global: &Global) -> Result<End, Failure> {
     }
 }
 
-fn print<T: Document>(
-    json: bool,
-    document: &T,
-    text: impl FnOnce(&T) -> String,
-) -> Result<End, Failure> {
+fn print<T: Document>(json: bool, document: &T, text: impl FnOnce(&T) -> String) -> Result<End, Failure> {
     if json {
         output::json(document)?;
     } else {

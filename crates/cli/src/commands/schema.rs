@@ -23,7 +23,8 @@ pub(crate) fn print(kind: Option<&str>) -> Result<End, Failure> {
     let Some(kind) = SchemaKind::ALL.into_iter().find(|kind| kind.name() == name) else {
         let message = format!("there is no schema `{name}`");
         let known = SchemaKind::ALL.map(SchemaKind::name).join(", ");
-        return Err(Failure::new(ErrorClass::NotFound, message).hint(format!("known: {known}, and documents by their field `schema`")));
+        return Err(Failure::new(ErrorClass::NotFound, message)
+            .hint(format!("known: {known}, and documents by their field `schema`")));
     };
     output::value(&schema(kind))?;
     Ok(End::Good)

@@ -25,7 +25,7 @@ use crate::progress::Progress;
 use crate::settings::Surroundings;
 use crate::{output, render};
 
-/// Resolves locks anew.
+/// Checks for updates.
 pub(crate) async fn update(args: &UpdateArgs, global: &Global) -> Result<End, Failure> {
     if let Some(source) = &args.source {
         let client = crate::connection::client(global)?;

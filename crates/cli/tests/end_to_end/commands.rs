@@ -26,13 +26,22 @@ async fn a_second_run_builds_nothing_and_every_document_parses() {
     assert_eq!(call(&["runs", "--json"]).await.ends(0).json()["runs"].as_array().unwrap().len(), 2);
     assert_eq!(call(&["run", "show", "1", "--json"]).await.ends(0).json()["number"], 1);
     assert!(call(&["logs", "1", "hmi/a"]).await.ends(0).out.contains("files sites/a/files"));
-    assert_eq!(call(&["releases", "--json"]).await.ends(0).json()["releases"][0]["entries"].as_array().unwrap().len(), 3);
+    assert_eq!(
+        call(&["releases", "--json"]).await.ends(0).json()["releases"][0]["entries"]
+            .as_array()
+            .unwrap()
+            .len(),
+        3
+    );
     assert_eq!(call(&["channels", "--json"]).await.ends(0).json()["channels"][0]["release"], 1);
     assert_eq!(
         call(&["vars", "hmi/a", "--dir", "plants", "--json"]).await.ends(0).json()["vars"],
         serde_json::json!({})
     );
-    assert_eq!(call(&["check", "plants", "--json"]).await.ends(0).json()["diagnostics"], serde_json::json!([]));
+    assert_eq!(
+        call(&["check", "plants", "--json"]).await.ends(0).json()["diagnostics"],
+        serde_json::json!([])
+    );
     call(&["status", "--json"]).await.ends(0).json();
 
     // People read tables of the same.

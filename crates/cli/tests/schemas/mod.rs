@@ -8,7 +8,10 @@ use serde_json::Value;
 /// Reads a document, and panics unless its schema describes it with all of its fields.
 pub(crate) fn validated(text: &str) -> Value {
     let document: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
-    assert!(text.trim_start_matches(['{', '\n', ' ']).starts_with("\"schema\""), "not the first field: {text}");
+    assert!(
+        text.trim_start_matches(['{', '\n', ' ']).starts_with("\"schema\""),
+        "not the first field: {text}"
+    );
     let name = document["schema"].as_str().and_then(|name| name.strip_prefix("edgewright/")).unwrap();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/json");
     let file = folder.join(format!("{}.schema.json", name.replace('/', ".")));

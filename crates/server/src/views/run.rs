@@ -1,8 +1,6 @@
 //! Runs and their nodes.
 
-use edgewright_api::{
-    Counts, DiagnosticView, NodeAction, NodeView, RunSummary, RunView, VerdictSummary,
-};
+use edgewright_api::{Counts, DiagnosticView, NodeAction, NodeView, RunSummary, RunView, VerdictSummary};
 use edgewright_model::names::SourceName;
 use edgewright_model::run::{NodeState, RunNumber};
 use edgewright_store::nodes::NodeRow;
