@@ -11,7 +11,6 @@ mod command;
 mod demo;
 mod dist;
 mod generate;
-mod json_documents;
 mod setup;
 mod test;
 mod workspace;
@@ -36,7 +35,7 @@ Commands:
                 run the tests with real tools; FILTER is a part of a test's name
   test docs [FILTER]
                 run the examples in documentation
-  generate      write the files that follow from the code: docs/cli.md
+  generate      write docs/reference from the code
   dist          make a Debian package and a tarball, in target/dist
   demo          show a source, a server, a run, a change, and a change that fails: about 5 minutes
   bench [NAME]  run a measurement; without a name, list all";

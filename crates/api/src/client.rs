@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use edgewright_model::Digest;
-use edgewright_model::error::ErrorClass;
+use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_model::names::{ChannelName, ImageName, SiteName, SourceName, VariantName};
 use edgewright_model::run::{RebuildNumber, RunNumber};
 use reqwest::{Method, RequestBuilder, Response, Url};
@@ -46,6 +46,9 @@ pub enum ClientError {
         /// The address.
         url: String,
     },
+    /// There are no certificates in PEM format among the authorities.
+    #[error("no certificates in PEM format")]
+    Authorities,
     /// The HTTP client could not be created: the system's certificates cannot be read.
     #[error("cannot create the HTTP client")]
     Start(#[source] reqwest::Error),
@@ -76,7 +79,7 @@ impl ClientError {
     /// The class of the error.
     pub const fn class(&self) -> ErrorClass {
         match self {
-            Self::Address { .. } => ErrorClass::UserFault,
+            Self::Address { .. } | Self::Authorities => ErrorClass::UserFault,
             Self::Start(_) | Self::Unreachable { .. } | Self::Unexpected { .. } => ErrorClass::Unavailable,
             Self::Rejected(error) => error.code,
         }
@@ -86,6 +89,10 @@ impl ClientError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Rejected(error) => error.hint.clone(),
+            Self::Unreachable { source, .. } if Chain(source).to_string().contains("UnknownIssuer") => Some(
+                "trust the authority of the server's certificate: --ca-file FILE or EDGEWRIGHT_CA_FILE"
+                    .into(),
+            ),
             Self::Unreachable { .. } => Some(
                 "check that `edgewright serve` runs there; without --server, the local data folder is read"
                     .into(),
@@ -93,7 +100,7 @@ impl ClientError {
             Self::Unexpected { .. } => {
                 Some("check the address, and that client and server have the same version".into())
             }
-            Self::Address { .. } | Self::Start(_) => None,
+            Self::Address { .. } | Self::Authorities | Self::Start(_) => None,
         }
     }
 }
@@ -101,13 +108,29 @@ impl ClientError {
 impl Client {
     /// A client of the server at `url`, such as `http://127.0.0.1:5080`.
     pub fn new(url: &str) -> Result<Self, ClientError> {
+        Self::build(url, Vec::new())
+    }
+
+    /// The same, which also trusts the certificate authorities in `pem`.
+    pub fn with_authorities(url: &str, pem: &[u8]) -> Result<Self, ClientError> {
+        let authorities = reqwest::Certificate::from_pem_bundle(pem).unwrap_or_default();
+        if authorities.is_empty() {
+            return Err(ClientError::Authorities);
+        }
+        Self::build(url, authorities)
+    }
+
+    fn build(url: &str, authorities: Vec<reqwest::Certificate>) -> Result<Self, ClientError> {
         let address = || ClientError::Address { url: url.to_owned() };
         let base = Url::parse(url).map_err(|_| address())?;
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
             return Err(address());
         }
-        let http =
-            reqwest::Client::builder().connect_timeout(CONNECT_LIMIT).build().map_err(ClientError::Start)?;
+        let mut http = reqwest::Client::builder().connect_timeout(CONNECT_LIMIT);
+        if !authorities.is_empty() {
+            http = http.tls_certs_merge(authorities);
+        }
+        let http = http.build().map_err(ClientError::Start)?;
         Ok(Self { base, http, token: None })
     }
 

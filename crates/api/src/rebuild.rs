@@ -73,6 +73,9 @@ pub struct RebuildStep {
     /// Digest of the rebuild.
     #[schema(value_type = String)]
     pub now: Digest,
+    /// First files that differ, and how, such as `etc/machine-id: content`; absent if none differ.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<String>,
 }
 
 /// The result of a rebuild.

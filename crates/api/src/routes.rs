@@ -9,6 +9,8 @@ use edgewright_model::run::{RebuildNumber, RunNumber};
 
 pub use table::{Content, Operation, Parameter, ROUTES, Route, route};
 
+/// A short text for people who open the server's address in a browser.
+pub const INDEX: &str = "/";
 /// Returns `ok` while the process runs.
 pub const HEALTH: &str = "/healthz";
 /// Returns 200 once the databases are open and sources are polled, 503 before and during shutdown.

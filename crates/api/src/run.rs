@@ -107,7 +107,11 @@ pub struct RunView {
     /// The plan's nodes, ancestors before their descendants.
     pub nodes: Vec<NodeView>,
     /// Why the run as a whole failed, outside of any node, with the causes, on one line; null if it did not.
+    #[serde(alias = "failure")]
     pub error: Option<String>,
+    /// Why the run made no release although nothing failed, on one line; null otherwise.
+    #[serde(default)]
+    pub no_release: Option<String>,
 }
 
 /// One node of a run's plan, and its result.

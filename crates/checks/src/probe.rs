@@ -91,6 +91,14 @@ impl Finding {
         Self::Misses(Miss { kind: FailureKind::Image, message, output, is_final: false })
     }
 
+    /// The same, and another try would find the same.
+    pub(crate) fn for_good(self) -> Self {
+        match self {
+            Self::Misses(miss) => Self::Misses(Miss { is_final: true, ..miss }),
+            holds => holds,
+        }
+    }
+
     /// The check itself cannot work.
     pub(crate) fn check(message: impl Into<String>) -> Self {
         let message = message.into();

@@ -17,19 +17,19 @@ use edgewright_store::StoreError;
 
 use crate::output;
 
-/// What `--help` says about exit codes.
+/// The exit codes, as `--help` prints them.
 pub(crate) const HELP: &str = "\
 Exit codes:
   0   done, and nothing is wrong
   1   done, and something is wrong: `check` found errors, a run failed
-  2   the command line, the settings or the input cannot be used
+  2   invalid command line, settings or input
   3   what was asked for does not exist
-  4   not permitted, or in use by somebody else
-  5   something is not reachable, full or broken outside of Edgewright: trying again may help
-  70  a defect of Edgewright
+  4   not permitted, or in use by another process
+  5   something outside of Edgewright is unreachable, full or broken: trying again may help
+  70  a bug in Edgewright
   130 stopped by Ctrl-C or SIGTERM before it was done";
 
-/// The exit code of what somebody stopped: 128 and the number of SIGINT, as shells have it.
+/// The exit code after a stop by the user: 128 and the number of SIGINT, as shells have it.
 const STOPPED: u8 = 130;
 
 /// How a command that did its work ended.
@@ -37,14 +37,14 @@ const STOPPED: u8 = 130;
 pub(crate) enum End {
     /// Nothing is wrong.
     Good,
-    /// What it looked at, or ran, has a fault.
+    /// What it checked or ran has a fault.
     Fault,
-    /// Somebody stopped it.
+    /// The user stopped it.
     Stopped,
 }
 
 impl End {
-    /// How a command ends whose run ended so.
+    /// The end of a command whose run ended in this state.
     pub(crate) const fn of(state: RunState) -> Self {
         match state {
             RunState::Passed => Self::Good,
@@ -80,12 +80,12 @@ pub(crate) struct Failure {
     class: ErrorClass,
     message: String,
     hint: Option<String>,
-    /// Somebody stopped it, so that the class says nothing.
+    /// The user stopped it: the class does not apply.
     is_stop: bool,
 }
 
 impl Failure {
-    /// Somebody did not want to wait for the end.
+    /// The user stopped it before its end.
     pub(crate) fn stopped(message: &str) -> Self {
         Self { is_stop: true, ..Self::user(message) }
     }
@@ -100,7 +100,7 @@ impl Failure {
         Self { class, message: message.into(), hint: None, is_stop: false }
     }
 
-    /// Input that cannot be used.
+    /// Invalid input.
     pub(crate) fn user(message: impl Into<String>) -> Self {
         Self::new(ErrorClass::UserFault, message)
     }
@@ -120,7 +120,7 @@ impl Failure {
         Self::new(class, format!("{message} {}: {error}", path.display()))
     }
 
-    /// With what to do about it.
+    /// Adds what to do about it.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -226,7 +226,7 @@ fn usage(text: &str) -> (String, String) {
     (message, tip.unwrap_or_else(|| "`--help` lists what the command accepts".to_owned()))
 }
 
-/// Prints an error and gives its exit code.
+/// Prints an error; returns its exit code.
 pub(crate) fn report(failure: &Failure) -> ExitCode {
     let code = if failure.is_stop { "stopped" } else { name_of(failure.class) };
     output::error(code, &failure.message, failure.hint.as_deref());
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_books_table_is_the_helps() {
+    fn the_documented_table_is_that_of_the_help() {
         let page = include_str!("../../../docs/book/src/exit-codes.md");
         let row = |line: &str| {
             let mut cells = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ");

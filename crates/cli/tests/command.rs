@@ -8,7 +8,8 @@ use edgewright_process::{Command, Finished};
 
 mod schemas;
 
-/// Calls the command in a folder, with that folder as home and data folder: nothing of the user's has an influence.
+/// Calls the command in a folder, with that folder as home and data folder: nothing of the user's has an
+/// influence.
 async fn edgewright(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
     let finished: Finished = Command::new(env!("CARGO_BIN_EXE_edgewright"))
         .args(arguments.iter().copied())
@@ -57,7 +58,14 @@ async fn a_sample_is_made_checked_and_planned() {
         .map(|node| node["node"].as_str().unwrap())
         .collect();
     assert_eq!((code, built), (0, vec!["gateway/plant-a", "hmi/plant-a"]), "{errors}");
-    assert_eq!(call(&["plan", "plants", "--since", "no-such"]).await.0, 2);
+    assert_eq!(call(&["plan", "plants", "--since", "no-such"]).await.0, 3);
+    let (code, out, errors) = call(&["plan", "hmi/plant-a", "--dir", "plants"]).await;
+    assert!(code == 0 && out.starts_with("hmi/plant-a "), "{errors}");
+    assert!(out.lines().all(|line| line.chars().count() <= 100), "{out}");
+    for missing in [&["vars", "nope/plant-a", "--dir", "plants"][..], &["run", "nope", "--dir", "plants"]] {
+        let (code, _, errors) = call(missing).await;
+        assert!(code == 3 && errors.contains("there is no image `nope`"), "{code} {errors}");
+    }
 }
 
 #[tokio::test]
@@ -83,10 +91,10 @@ async fn ends_have_their_codes() {
     let config = folder.path().join("bad.toml");
     std::fs::write(&config, "[server]\nlissten = 1\n").unwrap();
     let config = config.to_str().unwrap();
-    let cases: [(&[&str], i32, &str); 10] = [
+    let cases: [(&[&str], i32, &str); 12] = [
         (&["--version"], 0, ""),
         (&["no-such-command"], 2, "unrecognized subcommand"),
-        (&["runs"], 3, "nothing was built in"),
+        (&["runs"], 3, "no builds in"),
         (&["check", "no-such-folder"], 3, "no-such-folder"),
         (&["run", "."], 3, "is not a source"),
         (&["serve", "--config", config], 2, "unknown field `lissten`"),
@@ -94,6 +102,8 @@ async fn ends_have_their_codes() {
         (&["serve", "--listen", "127.0.0.1:0", "--log", "a=b=c"], 2, "is no log filter"),
         (&["status", "--server", "nowhere"], 2, "is not the address of a server"),
         (&["status", "--server", "http://127.0.0.1:1"], 5, "no response from"),
+        (&["run", "list"], 3, "nothing was built in"),
+        (&["logs", "abc"], 2, "expected a number such as 7"),
     ];
     for (arguments, code, message) in cases {
         let (found, _, errors) = edgewright(folder.path(), arguments).await;
@@ -171,6 +181,42 @@ async fn a_containerfile_becomes_a_source() {
 }
 
 #[tokio::test]
+async fn the_configuration_names_the_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let call = async |arguments: &[&str]| edgewright(folder.path(), arguments).await;
+    let (code, out, errors) = call(&["config", "set", "server", "http://127.0.0.1:1"]).await;
+    assert_eq!((code, out.as_str()), (0, "server = http://127.0.0.1:1\n"), "{errors}");
+    // A data folder that is named wins.
+    assert_eq!(call(&["runs"]).await.0, 3);
+    let bare = Command::new(env!("CARGO_BIN_EXE_edgewright")).args(["runs"]).env("HOME", folder.path());
+    let bare = bare.run_status().await.unwrap();
+    assert_eq!(bare.code(), Some(5), "{:?}", bare.output.stderr_tail);
+    let (code, _, errors) = call(&["config", "set", "server", "nowhere"]).await;
+    assert_eq!(code, 2, "{errors}");
+}
+
+#[tokio::test]
+async fn shells_complete_names() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(edgewright(folder.path(), &["init", "plants"]).await.0, 0);
+    let (code, script, _) = edgewright(folder.path(), &["completions", "bash"]).await;
+    assert!(code == 0 && script.contains("COMPLETE="), "{script}");
+    let asked = Command::new(env!("CARGO_BIN_EXE_edgewright"))
+        .args(["--", "edgewright", "vars", "hmi/"])
+        .cwd(folder.path().join("plants"))
+        .env("HOME", folder.path())
+        .env("EDGEWRIGHT_DATA", folder.path().join("data"))
+        .env("COMPLETE", "bash")
+        .env("_CLAP_COMPLETE_INDEX", "2")
+        .env("_CLAP_COMPLETE_COMP_TYPE", "9")
+        .env("_CLAP_COMPLETE_SPACE", "true")
+        .env("_CLAP_IFS", "\n");
+    let asked = asked.run_status().await.unwrap();
+    let names = asked.output.text();
+    assert_eq!(names.lines().map(str::trim).collect::<Vec<_>>(), ["hmi/plant-a", "hmi/plant-b"], "{asked:?}");
+}
+
+#[tokio::test]
 async fn schemas_are_printed() {
     let folder = tempfile::tempdir().unwrap();
     let (code, out, _) = edgewright(folder.path(), &["schema", "image"]).await;
@@ -183,5 +229,5 @@ async fn schemas_are_printed() {
     let all: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, all.as_object().unwrap().len()), (0, 4));
     let (code, _, errors) = edgewright(folder.path(), &["schema", "slot"]).await;
-    assert!(code == 3 && errors.contains("known: edgewright, image"), "{errors}");
+    assert!(code == 3 && errors.contains("schemas: edgewright, image"), "{errors}");
 }

@@ -42,7 +42,7 @@ async fn update(world: &World, images: &[&str]) -> (RunNumber, RunState) {
 
 /// What a run found, as `IMAGE: WORDS`.
 async fn looks(world: &World, run: RunNumber) -> Vec<String> {
-    let looks = world.store.looks(run).await.unwrap();
+    let looks = world.store.update_checks(run).await.unwrap();
     looks.iter().map(|look| format!("{}: {look}", look.image)).collect()
 }
 
@@ -111,19 +111,23 @@ async fn a_look_keeps_the_lock_and_builds_nothing() {
 async fn only_what_has_outside_inputs_is_watched() {
     let world = World::new().await;
     world.run().await;
-    assert_eq!(world.store.last_look(world.source, "main").await.unwrap(), None);
+    assert_eq!(world.store.last_update_check(world.source, "main").await.unwrap(), None);
     assert_eq!(world.control.check_updates_if_due(world.source).await.unwrap(), None);
     world.write("images/base/image.yaml", BASE);
     world.commit("an operating system").await;
     let (run, _) = world.run().await;
     let created = world.store.run(run).await.unwrap().unwrap().created_at;
-    assert_eq!(world.store.last_look(world.source, "main").await.unwrap(), Some(created));
+    assert_eq!(world.store.last_update_check(world.source, "main").await.unwrap(), Some(created));
     assert_eq!(world.control.check_updates_if_due(world.source).await.unwrap(), None, "not yet");
     let (_, state) = update(&world, &["base"]).await;
     assert_eq!(state, RunState::Passed);
-    assert_eq!(world.store.last_look(world.source, "main").await.unwrap(), Some(created), "not of all");
+    assert_eq!(
+        world.store.last_update_check(world.source, "main").await.unwrap(),
+        Some(created),
+        "not of all"
+    );
     update(&world, &[]).await;
-    assert!(world.store.last_look(world.source, "main").await.unwrap() > Some(created));
+    assert!(world.store.last_update_check(world.source, "main").await.unwrap() > Some(created));
 }
 
 #[tokio::test]

@@ -5,20 +5,20 @@
 //! pause               0   first  2×first  4×first  …   longest
 //! ```
 //!
-//! A [`Backoff`] has no state and no clock. The caller counts the failures and asks for the pause. Where the count is
-//! a row in a database, a restart does not shorten a pause.
+//! A [`Backoff`] has no state and no clock. The caller counts the failures and asks for the pause. If the count is stored in
+//! a database, a restart does not shorten a pause.
 
 use std::time::Duration;
 
-/// Into how many parts jitter divides the half of a pause that it may take away.
+/// The number of parts into which jitter divides the half of a pause that it may remove.
 const JITTER_STEPS: u128 = 1 << u16::BITS;
 
-/// How long to pause after failures in a row. The pause doubles with each failure and never exceeds the longest one.
+/// How long to pause after consecutive failures. The pause doubles with each failure and never exceeds the longest one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     first: Duration,
     longest: Duration,
-    /// How many of the [`JITTER_STEPS`] parts are taken away.
+    /// How many of the [`JITTER_STEPS`] parts are removed.
     jitter: u16,
 }
 
@@ -36,7 +36,7 @@ impl Backoff {
         Self { jitter: u16::from_be_bytes([high, low]), ..self }
     }
 
-    /// The pause after this many failures in a row; zero after none.
+    /// The pause after this many consecutive failures; zero after none.
     pub fn pause(self, failures: u32) -> Duration {
         let Some(doublings) = failures.checked_sub(1) else { return Duration::ZERO };
         let factor = 2_u32.saturating_pow(doublings);

@@ -1,4 +1,4 @@
-//! The registry alone: `cargo run -p edgewright-registry --example serve -- FOLDER [ADDRESS]`. Anybody may pull and push.
+//! The registry alone: `cargo run -p edgewright-registry --example serve -- FOLDER [ADDRESS]`. Every client may pull and push.
 //! Prints its address when it is ready. For conformance suites, benchmarks and crash tests.
 
 use std::io::Write as _;

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Invariants: WAL with `synchronous = FULL`, so a committed row survives a power cut; a write is acknowledged only after
-//! the commit of its group; no write sees or undoes another one that is not committed and acknowledged with it.
+//! the commit of its group; a write sees and undoes only writes that are committed and acknowledged with it.
 
 mod job;
 mod open;

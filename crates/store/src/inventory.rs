@@ -1,5 +1,5 @@
-//! What the default branch of a source declares apart from images: its name, sites, slots and rollout policies. Channels
-//! are declared here, too; what they hold is in [`crate::channels`].
+//! What the default branch of a source declares besides images: its name, sites, slots, channels and rollout policies. The
+//! releases that channels hold are in [`crate::channels`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,6 @@ pub struct SiteRow {
     pub id: SiteId,
     /// Its folder.
     pub name: SiteName,
-    /// Its labels.
     pub labels: Labels,
     /// Its places for devices, by id.
     pub slots: Vec<SlotRow>,
@@ -35,15 +34,14 @@ pub struct SiteRow {
 pub struct SlotRow {
     /// Its immutable id, unique in its site.
     pub id: SlotId,
-    /// For people.
+    /// A name for people.
     pub name: Option<String>,
     /// The image that its device runs.
     pub image: ImageName,
     /// The variant of that image; none while the image has errors.
     pub variant: Option<VariantName>,
-    /// The channel that its device follows, where the slot says.
+    /// The channel that its device follows, if the slot declares one.
     pub channel: Option<ChannelName>,
-    /// Its labels.
     pub labels: Labels,
     /// Since when no commit of the default branch declares it.
     pub removed_at: Option<Timestamp>,
@@ -52,28 +50,26 @@ pub struct SlotRow {
 /// What a commit of the default branch declares.
 #[derive(Debug, Clone)]
 pub struct Declaration<'a> {
-    /// The commit.
     pub commit: &'a CommitId,
     /// The source's name: the first component of its repositories.
     pub name: &'a SourceName,
-    /// Its channels.
     pub channels: &'a BTreeMap<ChannelName, ChannelSpec>,
     /// Its rollout policies.
     pub policies: &'a BTreeMap<RolloutName, RolloutSpec>,
     /// Its sites that have no errors.
     pub sites: &'a [SiteRow],
-    /// Sites that have errors: they stay as they are.
+    /// Sites that have errors: their rows are left unchanged.
     pub broken: &'a BTreeSet<SiteName>,
 }
 
-/// Which commit the inventory of a source is of.
+/// The commit that the inventory of a source comes from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InventoryState {
-    /// The commit; none before the first one that could be read.
+    /// The commit; none before the first readable one.
     pub commit: Option<CommitId>,
-    /// When it was taken over.
+    /// When it was applied.
     pub at: Option<Timestamp>,
-    /// Why a newer commit was not taken over.
+    /// Why a newer commit was not applied.
     pub error: Option<String>,
 }
 
@@ -90,8 +86,8 @@ fn slot(row: &SqliteRow) -> Result<SlotRow, StoreError> {
 }
 
 impl Store {
-    /// Takes over what a commit of the default branch declares, all or nothing. What it no longer declares is kept with the
-    /// time since when: devices may still be there.
+    /// Applies what a commit of the default branch declares, all or nothing. What it no longer declares is marked with the
+    /// time of removal and kept: devices may still be there.
     ///
     /// # Errors
     /// The database cannot be written.
@@ -114,7 +110,7 @@ impl Store {
         self.execute_all("declare the inventory", statements).await
     }
 
-    /// Notes that a commit declares what the inventory holds already.
+    /// Notes that a commit declares the inventory as it is stored.
     ///
     /// # Errors
     /// The database cannot be written.
@@ -128,7 +124,7 @@ impl Store {
         Ok(())
     }
 
-    /// Notes why a commit's declarations were not taken over; the earlier ones stay in effect.
+    /// Notes why a commit's declarations were not applied; the earlier ones stay in effect.
     ///
     /// # Errors
     /// The database cannot be written.
@@ -140,7 +136,7 @@ impl Store {
         Ok(())
     }
 
-    /// Which commit the inventory of a source is of.
+    /// The commit that the inventory of a source comes from.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -158,7 +154,7 @@ impl Store {
         })
     }
 
-    /// The sites of a source with their slots, by name; those that were removed, too.
+    /// The sites of a source with their slots, by name; including removed ones.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -216,7 +212,8 @@ fn note_commit(source: SourceId, commit: &CommitId, now: Timestamp) -> Statement
     .bind(source.0)
 }
 
-/// A source whose name another one had before takes it: the caller has made sure that that one is followed no longer.
+/// Gives a source its name, and takes it from a source that had it before: the caller has made sure that this one is no
+/// longer followed.
 fn take_name(source: SourceId, name: &SourceName) -> [Statement; 2] {
     let lose = sqlx::query("UPDATE sources SET definition_name = NULL WHERE definition_name = ? AND id <> ?");
     let take =
@@ -224,7 +221,7 @@ fn take_name(source: SourceId, name: &SourceName) -> [Statement; 2] {
     [lose, take].map(|statement| statement.bind(name.as_str()).bind(source.0))
 }
 
-/// A channel that is no longer declared goes, unless it holds a release: then it stays where it is.
+/// A channel that is no longer declared is deleted, unless it holds a release: then it stays at that release.
 fn declare_channels(
     source: SourceId,
     channels: &BTreeMap<ChannelName, ChannelSpec>,
@@ -241,7 +238,7 @@ fn declare_channels(
     let mut statements =
         vec![drop.bind(source.0).bind(&names), remove.bind(now.to_string()).bind(source.0).bind(&names)];
     for (name, spec) in channels {
-        // The generation counts: a move that was decided by the earlier declaration must not come through.
+        // A new generation drops moves that were decided by the earlier declaration.
         let declare = sqlx::query(
             "INSERT INTO channels (source_id, name, spec) VALUES (?, ?, ?)
              ON CONFLICT DO UPDATE SET spec = excluded.spec, removed_at = NULL, generation = generation + 1

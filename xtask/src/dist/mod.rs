@@ -69,12 +69,8 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
         Some(binary) => binary.clone(),
         None => compile(options.is_dev)?,
     };
-    let release = Release {
-        version: options.version,
-        epoch: epoch()?,
-        is_dev: options.is_dev,
-        out: options.out,
-    };
+    let release =
+        Release { version: options.version, epoch: epoch()?, is_dev: options.is_dev, out: options.out };
     let stage = release.out.join("stage");
     if stage.exists() {
         std::fs::remove_dir_all(&stage).with_context(|| format!("cannot remove {}", stage.display()))?;

@@ -1,7 +1,7 @@
 //! The table of routes: the server, the OpenAPI document and the access table are made from it.
 
 use super::{
-    AUDIT, CHANNELS, EVENTS, HEALTH, IMAGES, METRICS, OPENAPI, READY, REBUILDS, RELEASES, RUNS, SITES,
+    AUDIT, CHANNELS, EVENTS, HEALTH, IMAGES, INDEX, METRICS, OPENAPI, READY, REBUILDS, RELEASES, RUNS, SITES,
     SOURCES, STATUS, TARGETS, VERDICTS,
 };
 use crate::access::{Access, Method};
@@ -9,6 +9,8 @@ use crate::access::{Access, Method};
 /// The operation of a route. The server has one handler for each, the OpenAPI document one operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
+    /// [`INDEX`].
+    Index,
     /// [`HEALTH`].
     Health,
     /// [`READY`].
@@ -174,6 +176,17 @@ const TEXT: Content = Content::Text("text/plain");
 /// Every route of the server, but those of the registry (`/v2/`), which the OCI distribution specification
 /// describes.
 pub const ROUTES: &[Route] = &[
+    Route {
+        access: Access::PUBLIC,
+        ..get(
+            Operation::Index,
+            "index",
+            INDEX,
+            TEXT,
+            &[],
+            "What this server is, and where to find status and API.",
+        )
+    },
     Route {
         access: Access::PUBLIC,
         ..get(Operation::Health, "health", HEALTH, TEXT, &[], "Whether the process runs.")

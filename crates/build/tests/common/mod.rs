@@ -1,4 +1,4 @@
-//! A registry of our own on port 0, a work folder, and orders for it.
+//! A registry on port 0, a work folder, and orders for it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -50,7 +50,7 @@ impl World {
         let work = folder.path().join("work");
         let job = work.join("jobs/test");
         std::fs::create_dir_all(&job).unwrap();
-        // What works where crun does not; the lab finds this out by itself.
+        // Works on hosts where crun does not; the lab detects this by itself.
         let conf = work.join("containers.conf");
         let text = "[engine]\nruntime = \"runc\"\n[containers]\ndefault_ulimits = [\"nofile=20000:20000\",\"nproc=1000:1000\"]\n";
         std::fs::write(&conf, text).unwrap();

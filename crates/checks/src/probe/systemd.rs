@@ -73,7 +73,37 @@ fn look_at_failed_units(allow_failed: &[String], budget: Budget) -> Finding {
         return Finding::Holds;
     }
     let shown = &refused[..refused.len().min(SHOWN_UNITS)];
-    Finding::image(format!("the system is degraded: {} failed", refused.join(", ")), status(shown, budget))
+    let finding = Finding::image(
+        format!("the system is degraded: {} failed", refused.join(", ")),
+        status(shown, budget),
+    );
+    if is_settled(&refused, budget) { finding.for_good() } else { finding }
+}
+
+/// Whether failed units stay failed: no job is queued, no unit is between two states, and no timer, path or socket starts
+/// one of them again. If in doubt, they may recover.
+fn is_settled(failed: &[&str], budget: Budget) -> bool {
+    let answer = |arguments: &[&str]| {
+        let ended = systemctl(arguments, budget).ok()?;
+        (ended.code() == Some(0)).then(|| ended.text())
+    };
+    let changing =
+        ["list-units", "--state=activating,deactivating,reloading,maintenance", "--plain", "--full"];
+    let mut triggers = vec!["show", "--property=TriggeredBy", "--"];
+    triggers.extend(failed);
+    answer(&["list-jobs", "--no-legend", "--no-pager", "--plain"]).is_some_and(|jobs| !has_jobs(&jobs))
+        && answer(&[&changing[..], &["--no-legend", "--no-pager"]].concat())
+            .is_some_and(|units| failed_units(&units).is_empty())
+        && answer(&triggers).is_some_and(|shown| !has_triggers(&shown))
+}
+
+/// Whether a list of jobs has any: every line of one begins with its number.
+fn has_jobs(list: &str) -> bool {
+    list.lines().any(|line| line.split_whitespace().next().is_some_and(|word| word.parse::<u64>().is_ok()))
+}
+
+fn has_triggers(shown: &str) -> bool {
+    shown.lines().filter_map(|line| line.strip_prefix("TriggeredBy=")).any(|units| !units.trim().is_empty())
 }
 
 pub(crate) fn look_at_unit(name: &str, budget: Budget) -> Finding {
@@ -96,7 +126,11 @@ pub(crate) fn look_at_unit(name: &str, budget: Budget) -> Finding {
     match judge_unit(name, &ended.text()) {
         None => Finding::Holds,
         Some(message) if ended.text().trim().is_empty() => Finding::image(message, ended.tail),
-        Some(message) => Finding::image(message, status(&[name], budget)),
+        Some(message) => {
+            let has_failed = ended.text().lines().any(|line| line == "ActiveState=failed");
+            let finding = Finding::image(message, status(&[name], budget));
+            if has_failed && is_settled(&[name], budget) { finding.for_good() } else { finding }
+        }
     }
 }
 
@@ -208,6 +242,14 @@ mod tests {
         assert_eq!(failed_units(list), ["bad.service", "dev-sda1.device", "getty@tty1.service"]);
         assert!(failed_units("").is_empty());
         assert!(failed_units("Failed to connect to bus").is_empty());
+    }
+
+    #[test]
+    fn jobs_and_triggers_are_read() {
+        assert!(has_jobs("123 a.service start waiting\n"));
+        assert!(!has_jobs("") && !has_jobs("No jobs running.\n"));
+        assert!(has_triggers("TriggeredBy=\n\nTriggeredBy=a.timer\n"));
+        assert!(!has_triggers("TriggeredBy=\n"));
     }
 
     #[test]

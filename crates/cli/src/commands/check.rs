@@ -1,4 +1,4 @@
-//! `check` and `vars`: a folder's files as they stand.
+//! `check` and `vars`: a folder's files as they are, committed or not.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ use crate::render::style::{GREEN, HINT, RED, Style, YELLOW, paint};
 /// The file that makes a folder a source.
 const SOURCE_FILE: &str = "edgewright.yaml";
 
-/// A folder's files, read through a git of our own that leaves nothing behind.
+/// A folder's files, read by a git with a temporary home that leaves no files behind.
 pub(crate) struct Folder {
     pub(crate) worktree: Worktree,
     pub(crate) parsed: Parsed,
@@ -34,7 +34,7 @@ pub(crate) struct Folder {
 impl Folder {
     /// Reads a folder.
     pub(crate) async fn read(dir: &Path) -> Result<Self, Failure> {
-        // Before git looks at everything in a folder that is no source, such as a home.
+        // Before git reads everything in a folder that is no source, such as a home.
         let error = match tokio::fs::metadata(dir).await {
             Err(error) => Some(Failure::file("cannot read the folder", dir, &error)),
             Ok(metadata) if !metadata.is_dir() => {
@@ -52,14 +52,14 @@ impl Folder {
         let home = tempfile::Builder::new()
             .prefix("edgewright-git-")
             .tempdir()
-            .map_err(|error| Failure::unavailable("cannot make a temporary folder", &error))?;
+            .map_err(|error| Failure::unavailable("cannot create a temporary folder", &error))?;
         let git = Git::open(home.path(), ProcessContext::new(CancellationToken::new()))?;
         let worktree = Worktree::read(&git, dir).await?;
         let parsed = parse(&worktree.tree);
         Ok(Self { worktree, parsed, git, _home: home })
     }
 
-    /// Everything that is wrong, what only planning finds included.
+    /// All errors, those that only planning finds included.
     pub(crate) fn diagnostics(&self) -> Vec<Diagnostic> {
         let mut all = self.parsed.diagnostics.clone();
         if let Some(definition) = &self.parsed.definition {
@@ -165,7 +165,7 @@ pub(crate) async fn vars(variant: &VariantName, dir: &Path, format: Format) -> R
         show(&folder.parsed.diagnostics, &folder.worktree.tree);
         return Ok(End::Fault);
     };
-    let vars = resolve::vars(definition, variant)?;
+    let vars = super::target::resolved(definition, variant)?;
     if format.json {
         let vars = vars.into_iter().map(|(name, var)| {
             let ResolvedVar { value, origin } = var;

@@ -1,4 +1,4 @@
-//! `plan`: what a run of a folder would do, and why. Nothing is written.
+//! `plan`: what a run of a folder would do, and why. It writes nothing.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use edgewright_api::documents::{PlanNode, PlanReport};
 use edgewright_api::{Counts, DiagnosticView, NodeAction};
+use edgewright_model::error::ErrorClass;
 use edgewright_model::format::Diagnostic;
 use edgewright_model::lock::Lock;
 use edgewright_model::names::{CommitId, ImageName};
@@ -22,6 +23,7 @@ use edgewright_store::Store;
 use edgewright_store::sources::SourceRow;
 
 use super::check::{Folder, show};
+use super::target::Place;
 use crate::args::{Global, PlanArgs};
 use crate::exit::{End, Failure};
 use crate::settings::Surroundings;
@@ -41,7 +43,11 @@ struct Past {
 
 /// Prints a plan.
 pub(crate) async fn plan(args: &PlanArgs, global: &Global) -> Result<End, Failure> {
-    let folder = Folder::read(&args.dir).await?;
+    let dir = args.dir.as_deref().map(|dir| dir.to_string_lossy().into_owned());
+    let place = Place::of(args.target.as_deref(), dir.as_deref())?;
+    let explain = args.explain.as_ref().or(place.variant.as_ref());
+    let dir = Path::new(&place.dir);
+    let folder = Folder::read(dir).await?;
     let diagnostics = folder.diagnostics();
     // A plan's document holds them.
     if !diagnostics.is_empty() && !(args.format.json && folder.parsed.definition.is_some()) {
@@ -50,13 +56,13 @@ pub(crate) async fn plan(args: &PlanArgs, global: &Global) -> Result<End, Failur
     let Some(definition) = &folder.parsed.definition else { return Ok(End::Fault) };
 
     let past = match &args.since {
-        Some(revision) => since(&folder, &args.dir, revision).await?,
+        Some(revision) => since(&folder, dir, revision).await?,
         None => known(&folder, definition, global).await?,
     };
     let locks = Locks::choose(definition, &past.overlays, COMPRESSOR_VERSION);
     let graph = graph(definition, &folder.worktree.tree, &locks);
     let plan = edgewright_plan::plan(&graph, &past.history, past.previous.as_ref());
-    if let Some(variant) = &args.explain {
+    if let Some(variant) = explain {
         let mut explanation =
             super::plan_explain::explain(variant, definition, &graph, past.previous.as_ref(), &plan)?;
         explanation.since = past.since;
@@ -73,7 +79,7 @@ pub(crate) async fn plan(args: &PlanArgs, global: &Global) -> Result<End, Failur
         if let Some(commit) = &past.since {
             output::note(&format!("compared with commit {}", render::short_commit(commit)));
         } else {
-            output::note("nothing of this source is built yet");
+            output::note("nothing of this source was built yet");
         }
         output::print(&render::plan(&plan, args.all))?;
     }
@@ -129,7 +135,8 @@ async fn since(folder: &Folder, dir: &Path, revision: &str) -> Result<Past, Fail
         .await?;
     let commit = asked.success().then(|| asked.output.text().trim().parse::<CommitId>().ok()).flatten();
     let Some(commit) = commit else {
-        return Err(Failure::user(format!("`{revision}` is no commit of {}", dir.display()))
+        let message = format!("there is no commit `{revision}` in {}", dir.display());
+        return Err(Failure::new(ErrorClass::NotFound, message)
             .hint("`git log` lists commits; branches, tags and HEAD~1 work, too"));
     };
     let tree = folder.worktree.repository.read_tree(&commit).await?;
@@ -202,7 +209,8 @@ async fn known(folder: &Folder, definition: &Definition, global: &Global) -> Res
             let before = PreviousBuild { key: head.key, manifest: head.digest };
             past.history.variants.entry(head.variant).or_default().insert(head.platform, before);
         }
-        // Reasons say more with the files of then: from this clone, or what was fetched to build them.
+        // Reasons are more specific with the files of that commit: from this clone, or what was fetched to
+        // build them.
         let mirror = data.sources().join(format!("{}.git", source.name));
         let mirror =
             Mirror::new(folder.git.clone(), mirror, Remote::from_path(&data.sources())?).repository();

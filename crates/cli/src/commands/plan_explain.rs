@@ -8,7 +8,6 @@ use edgewright_api::documents::{
     ChangeView, ChangedKind, PlanExplanation, PlatformExplanation, StepExplanation, StepState,
 };
 use edgewright_model::names::VariantName;
-use edgewright_model::resolve;
 use edgewright_model::spec::Definition;
 use edgewright_plan::explain::changes::{self, Change, StepChanges, changes};
 use edgewright_plan::graph::Node;
@@ -17,6 +16,7 @@ use edgewright_plan::{Graph, Plan};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::target::resolved;
 use crate::exit::Failure;
 
 /// How many changes of one step the document holds; a whole operating system that is new has thousands of
@@ -31,8 +31,7 @@ pub(crate) fn explain(
     previous: Option<&Graph>,
     plan: &Plan,
 ) -> Result<PlanExplanation, Failure> {
-    // An unknown variant is the same error as everywhere else.
-    resolve::vars(definition, variant)?;
+    resolved(definition, variant)?;
     let nodes: Vec<&Node> = graph.nodes.values().filter(|node| node.variant() == Some(variant)).collect();
     if nodes.is_empty() {
         let why =
@@ -63,7 +62,7 @@ fn platform(node: &Node, graph: &Graph, previous: Option<&Graph>, plan: &Plan) -
 
 fn explained(changes: StepChanges<'_>, node: &Node, graph: &Graph, is_compared: bool) -> StepExplanation {
     let StepChanges { step, state, mut changes } = changes;
-    // A variant that nothing is known of is not a list of additions: its inputs say the same.
+    // A new variant is not a list of additions: its inputs already name them.
     if !is_compared {
         changes.clear();
     }

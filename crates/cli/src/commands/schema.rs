@@ -24,7 +24,7 @@ pub(crate) fn print(kind: Option<&str>) -> Result<End, Failure> {
         let message = format!("there is no schema `{name}`");
         let known = SchemaKind::ALL.map(SchemaKind::name).join(", ");
         return Err(Failure::new(ErrorClass::NotFound, message)
-            .hint(format!("known: {known}, and documents by their field `schema`")));
+            .hint(format!("schemas: {known}, and documents by their field `schema`")));
     };
     output::value(&schema(kind))?;
     Ok(End::Good)

@@ -1,4 +1,4 @@
-//! How a variant comes about.
+//! How a variant is built.
 
 use std::fmt::Write as _;
 
@@ -9,13 +9,13 @@ use super::table::Table;
 
 /// How many inputs of a step are named before the rest is counted.
 const NAMED: usize = 4;
-/// How much of a key people compare.
+/// How many digits of a key people compare.
 const SHORT: usize = 12;
 
 /// How many changes of a step are listed before the rest is counted.
 const LISTED: usize = 20;
 
-/// Every step of a variant, and below what changed in it; with `all` every change that the document holds.
+/// Every step of a variant, and below what changed in it; with `all` every change that the document has.
 pub(crate) fn explanation(explanation: &PlanExplanation, all: bool) -> String {
     let mut text = String::new();
     for platform in &explanation.platforms {
@@ -28,14 +28,18 @@ pub(crate) fn explanation(explanation: &PlanExplanation, all: bool) -> String {
             paint(YELLOW, platform.action.name()),
             plain(&platform.reason)
         );
-        let mut table = Table::new(["key", "step", "", "shared with", "hashes"]);
+        let mut table = Table::new(["key", "change", "shared with", "step and what it hashes"]);
         for step in &platform.steps {
+            // What the title already names is not an input worth naming twice.
+            let inputs: Vec<String> =
+                step.inputs.iter().filter(|input| !step.title.ends_with(input.as_str())).cloned().collect();
+            let inputs = count(&inputs, NAMED);
+            let colon = if inputs.is_empty() { "" } else { ": " };
             table.row([
                 short(&step.key),
-                plain(&step.title),
                 state(step),
-                count(&step.shared_with, 2),
-                plain(&count(&step.inputs, NAMED)),
+                shared(&step.shared_with),
+                plain(&format!("{}{colon}{inputs}", step.title)),
             ]);
         }
         text.push_str(&table.text("no steps"));
@@ -47,7 +51,7 @@ pub(crate) fn explanation(explanation: &PlanExplanation, all: bool) -> String {
     text
 }
 
-/// The changes of a step, one a line: what was added, removed, or is another now.
+/// The changes of a step, one a line: what was added, removed or changed.
 fn changes(text: &mut String, title: &str, changes: &[ChangeView], more: u64, all: bool) {
     if changes.is_empty() {
         return;
@@ -77,7 +81,7 @@ fn after(value: &str) -> String {
     if value.is_empty() { String::new() } else { format!(": {}", plain(value)) }
 }
 
-/// What kind of thing changed, before its name; a path says it by itself.
+/// What kind of thing changed, before its name; a path needs no such word.
 const fn word(kind: ChangedKind) -> &'static str {
     match kind {
         ChangedKind::Base => "base",
@@ -111,6 +115,16 @@ fn state(step: &StepExplanation) -> String {
         Some(StepState::Changed) => paint(YELLOW, "changed"),
         Some(StepState::New) => paint(YELLOW, "new"),
         Some(StepState::Removed) => paint(RED, "removed"),
+    }
+}
+
+/// `a (+3 more)`; a long name is counted only.
+fn shared(variants: &[String]) -> String {
+    const WIDTH: usize = 24;
+    match variants {
+        [] => String::new(),
+        [first, rest @ ..] if first.len() > WIDTH => format!("{} variants", rest.len() + 1),
+        variants => count(variants, 1),
     }
 }
 

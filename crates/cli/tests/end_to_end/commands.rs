@@ -89,14 +89,19 @@ async fn folders_with_uncommitted_files_and_urls_are_run() {
     let status = repository.git(&["status", "--porcelain"]).await;
     let ended = call(&["run", "plants", "--json"]).await.ends(0);
     assert!(ended.errors.contains("uncommitted"), "{}", ended.errors);
-    assert_eq!(ended.json()["counts"]["build"], 1);
+    let tried = ended.json();
+    assert_eq!((&tried["counts"]["build"], &tried["release"]), (&1.into(), &Value::Null));
+    assert_eq!(tried["no_release"], "the files are not committed: no release");
+    assert_eq!(digest("hmi/a").await, committed, "only committed files are released");
+    let released = call(&["run", "plants", "--release", "--json"]).await.ends(0).json();
+    assert_eq!(released["counts"]["build"], 0, "it was built before");
     assert_ne!(digest("hmi/a").await, committed);
     assert_eq!(repository.git(&["status", "--porcelain"]).await, status, "the working tree was touched");
 
     // The same files without git, and as a commit over file://: the same bytes, so nothing is built.
     std::fs::create_dir(folder.path().join("bare")).unwrap();
     std::fs::rename(folder.path().join("plants/.git"), folder.path().join("bare/.git")).unwrap();
-    let plain = call(&["run", "plants", "--json"]).await.ends(0).json();
+    let plain = call(&["run", "plants", "--release", "--json"]).await.ends(0).json();
     let uncommitted = digest("hmi/a").await;
     std::fs::rename(folder.path().join("bare/.git"), folder.path().join("plants/.git")).unwrap();
     assert!(plain["state"] == "passed" && uncommitted != committed, "{plain:#}");
@@ -114,7 +119,7 @@ async fn faults_of_the_source_have_their_codes() {
     let repository = Repository::plants(folder.path().join("plants"), &["a"]).await;
     let call = async |arguments: &[&str]| edgewright(folder.path(), arguments).await;
     repository.write("images/hmi/image.yaml", "from: bse\nper: site\nsteps: [files: files/]\ntest: none\n");
-    for arguments in [&["check", "plants"][..], &["run", "plants"], &["plan", "plants"]] {
+    for arguments in [&["check", "plants"][..], &["run", "plants", "--release"], &["plan", "plants"]] {
         let ended = call(arguments).await.ends(1);
         let output = format!("{}{}", ended.out, ended.errors);
         assert!(output.contains("images/hmi/image.yaml"), "{arguments:?}: {output}");

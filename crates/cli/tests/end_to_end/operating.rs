@@ -48,30 +48,30 @@ async fn verdicts_need_the_token_and_the_token_changes_while_the_server_runs() {
     let post = ["verdict", "post", digest.as_str(), "--passed"];
 
     let refused = with_token(folder.path(), &second, &post).await;
-    assert!(refused.code != 0 && refused.errors.contains("the token is wrong"), "{refused:?}");
+    assert!(refused.code != 0 && refused.errors.contains("invalid token"), "{refused:?}");
     assert!(refused.errors.contains("--token-file"), "{refused:?}");
     // Another data folder's commands know no token of this server.
     let server_url = format!("http://{}", server.address);
     let elsewhere = tempfile::tempdir().unwrap();
     let stranger =
         edgewright(elsewhere.path(), &[&["--server", server_url.as_str()], &post[..]].concat()).await;
-    assert!(stranger.code == 4 && stranger.errors.contains("a token is required"), "{stranger:?}");
+    assert!(stranger.code == 4 && stranger.errors.contains("authentication required"), "{stranger:?}");
 
     fs::write(&token, SECOND).unwrap();
     server.reload();
     until("the second token", async || {
         let refused = with_token(folder.path(), &first, &post).await;
-        refused.errors.contains("the token is wrong").then_some(())
+        refused.errors.contains("invalid token").then_some(())
     })
     .await;
     // A token file with a mistake changes nothing.
     fs::write(&token, "short").unwrap();
     server.reload();
-    until("the mistake", async || server.log().contains("settings were not taken over").then_some(())).await;
+    until("the mistake", async || server.log().contains("configuration reload failed").then_some(())).await;
     fs::write(&token, SECOND).unwrap();
     // Without --token-file the command finds the token by the lock file.
     let posted = edgewright(folder.path(), &post).await.ends(0);
-    assert!(posted.errors.contains("goes on with base"), "{posted:?}");
+    assert!(posted.errors.contains("continues with base"), "{posted:?}");
     server.client = server.client.clone().with_token(Some(SECOND.to_owned()));
     assert_eq!(server.ended(&commit).await.run.state, RunState::Passed);
 }
@@ -90,7 +90,7 @@ async fn jobs_work_and_others_read_nothing_if_reading_needs_a_token() {
     let url = format!("http://{}", server.address);
     let elsewhere = tempfile::tempdir().unwrap();
     let stranger = edgewright(elsewhere.path(), &["status", "--server", &url]).await;
-    assert!(stranger.code == 4 && stranger.errors.contains("a token is required"), "{stranger:?}");
+    assert!(stranger.code == 4 && stranger.errors.contains("authentication required"), "{stranger:?}");
     edgewright(folder.path(), &["status", "--server", &url]).await.ends(0);
     let audit = edgewright(folder.path(), &["audit", "--operation", "channel.move", "--json"]).await.ends(0);
     assert!(
@@ -223,6 +223,6 @@ async fn clients_speak_tls_and_the_certificate_changes_while_the_server_runs() {
     // Half a change is none.
     fs::write(&key, "no key").unwrap();
     server.reload();
-    until("the mistake", async || server.log().contains("settings were not taken over").then_some(())).await;
+    until("the mistake", async || server.log().contains("configuration reload failed").then_some(())).await;
     assert!(ready("second").await);
 }

@@ -60,7 +60,8 @@ impl Machine {
         fs::write(self.folder.join("containers.conf"), &conf).unwrap();
         // Containers inside of the machine have the same limits.
         fs::write(self.root().join("etc/containers.conf"), &conf).unwrap();
-        fs::write(self.root().join("etc/default/edgewright"), "CONTAINERS_CONF=/etc/containers.conf\n").unwrap();
+        fs::write(self.root().join("etc/default/edgewright"), "CONTAINERS_CONF=/etc/containers.conf\n")
+            .unwrap();
         let command = self
             .podman()
             .args(["run", "--detach", "--name", "machine", "--systemd=always", "--network", "none"])
@@ -103,7 +104,8 @@ impl Machine {
 
     /// Repeats a command until it succeeds.
     pub(crate) async fn until(&self, command: &str) {
-        self.run(&format!("for i in $(seq 240); do if {command}; then exit 0; fi; sleep 0.5; done; exit 1")).await;
+        self.run(&format!("for i in $(seq 240); do if {command}; then exit 0; fi; sleep 0.5; done; exit 1"))
+            .await;
     }
 
     /// Ends the test with what is known about a failed script.

@@ -137,7 +137,10 @@ async fn remove(machine: &Machine) {
 async fn unpack(machine: &Machine, tarball: &Path) {
     fs::copy(tarball, machine.root().join("opt/edgewright.tar.gz")).unwrap();
     machine.run("tar -xzf /opt/edgewright.tar.gz -C / --strip-components=1").await;
-    assert_eq!(machine.run("edgewright --version").await, format!("edgewright {}", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        machine.run("edgewright --version").await,
+        format!("edgewright {}", env!("CARGO_PKG_VERSION"))
+    );
     machine.run("systemctl daemon-reload && systemctl cat edgewright > /dev/null").await;
 }
 

@@ -13,7 +13,9 @@ fn example() -> String {
 /// Without the `#` in front of settings and sections; comments for people have a space after it.
 fn uncommented(text: &str) -> String {
     let lines = text.lines().map(|line| match line.strip_prefix('#') {
-        Some(setting) if setting.starts_with(|first: char| first == '[' || first.is_ascii_lowercase()) => setting,
+        Some(setting) if setting.starts_with(|first: char| first == '[' || first.is_ascii_lowercase()) => {
+            setting
+        }
         _ => line,
     });
     lines.collect::<Vec<_>>().join("\n")

@@ -36,7 +36,10 @@ fn source(folder: &Path) {
     write("images/hmi/image.yaml", "from: base\nper: site\nsteps: [files: files/]\ntest: none\n");
     write("images/hmi/files/etc/hmi.conf", "port=8080\n");
     for site in ["plant-a", "plant-b", "plant-c"] {
-        write(&format!("sites/{site}/site.yaml"), &format!("id: {site}\nslots: [{{id: panel, image: hmi}}]\n"));
+        write(
+            &format!("sites/{site}/site.yaml"),
+            &format!("id: {site}\nslots: [{{id: panel, image: hmi}}]\n"),
+        );
         write(&format!("sites/{site}/files/etc/panel.conf"), &format!("site={site}\n"));
     }
 }

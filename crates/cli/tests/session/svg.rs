@@ -50,7 +50,8 @@ pub(crate) fn draw(session: &str) -> String {
     for (number, line) in lines.iter().enumerate().filter(|(_, line)| !line.is_empty()) {
         let y = TOP + count(number) * LINE + FONT;
         let text = marked(line);
-        writeln!(svg, "<text class=\"text\" xml:space=\"preserve\" x=\"{MARGIN}\" y=\"{y}\">{text}</text>").unwrap();
+        writeln!(svg, "<text class=\"text\" xml:space=\"preserve\" x=\"{MARGIN}\" y=\"{y}\">{text}</text>")
+            .unwrap();
     }
     svg + "</svg>\n"
 }

@@ -28,7 +28,7 @@ impl Locks {
             let (store, now) = (&self.jobs.store, self.jobs.clock.now());
             result.overlay = Some(store.add_lock(resolving.source, image, &new, &reason, now).await?);
         }
-        self.jobs.store.note_look(run, &result).await?;
+        self.jobs.store.note_update_check(run, &result).await?;
         Ok(is_proposed.then_some(new))
     }
 }

@@ -105,7 +105,7 @@ impl Locks {
     ) -> Result<(), ControlError> {
         if resolving.effective.images.contains_key(image) {
             let kept = LockLook { message: Some(failure.message.clone()), ..found(image, LookResult::Kept) };
-            self.jobs.store.note_look(resolving.scope.run, &kept).await?;
+            self.jobs.store.note_update_check(resolving.scope.run, &kept).await?;
         }
         Ok(())
     }

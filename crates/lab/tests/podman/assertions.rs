@@ -1,5 +1,4 @@
-//! Every kind of assertion about a running machine, passing and failing, in a real system: what a failure
-//! says must be enough to act on.
+//! Every kind of assertion about a running machine, passing and failing, in a real system.
 
 use std::sync::Arc;
 
@@ -11,11 +10,11 @@ use crate::world::{ImageFile, World};
 
 list! {
     assertions_about_the_machine_hold
-    assertions_about_the_machine_fail_with_words
+    assertions_about_the_machine_fail_with_messages
     greenboot_fails_by_required_scripts_only
 }
 
-/// A service as a user of its own, and greenboot's scripts.
+/// A service with its own user, and greenboot's scripts.
 const MACHINE: [ImageFile<'_>; 4] = [
     (
         "etc/systemd/system/pump.service",
@@ -54,14 +53,14 @@ async fn assertions_about_the_machine_hold(world: Arc<World>) {
     assert_eq!(verdict.result, LaneResult::Passed, "{verdict:?}");
     let of = |id: &str| verdict.checks.iter().find(|check| check.id.as_str() == id).expect("it is a check");
     assert_eq!(of("script").notes, ["pressure is fine"]);
-    // What is only wanted is reported.
+    // Failures of wanted scripts are notes.
     let notes = of("greenboot").notes.join("\n");
     assert!(notes.contains("20-cloud.sh") && notes.contains("no cloud in sight"), "{notes}");
     let CheckOutcome::Skipped { reason } = &of("karg").outcome else { panic!("{verdict:?}") };
     assert_eq!(reason, "a container runs on the kernel of its host");
 }
 
-async fn assertions_about_the_machine_fail_with_words(world: Arc<World>) {
+async fn assertions_about_the_machine_fail_with_messages(world: Arc<World>) {
     let image = world.image(&["/sbin/init"], &MACHINE);
     let process = |rest: &str| format!(r#""kind":"process",{rest}"#);
     let mount = |rest: &str| format!(r#""kind":"mount",{rest}"#);
@@ -71,7 +70,7 @@ async fn assertions_about_the_machine_fail_with_words(world: Arc<World>) {
             "other-user",
             process(r#""which":{"command":"sleep 86400.5"},"user":"root","count":1"#),
             "no process with \"sleep 86400.5\" in its command line of user `root` runs",
-            // Who it is instead.
+            // The actual user.
             "user 5: /bin/sleep 86400.5",
         ),
         (

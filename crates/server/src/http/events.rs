@@ -1,4 +1,4 @@
-//! What happens in runs, for clients that would otherwise ask again and again.
+//! Changes of runs as server-sent events, for clients that would otherwise poll.
 
 use std::convert::Infallible;
 
@@ -24,7 +24,7 @@ pub(super) async fn stream(
     Sse::new(stream).keep_alive(KeepAlive::default())
 }
 
-/// The next run that moves; none at shutdown, and for a client that lags behind: it comes again and looks.
+/// The next change of a run's state. None at shutdown, and for a client that lags behind: it reconnects and lists runs.
 async fn next(events: &mut Receiver<RunEvent>, stopping: &CancellationToken) -> Option<RunStateChanged> {
     loop {
         let event = tokio::select! {

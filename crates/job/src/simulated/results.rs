@@ -1,4 +1,4 @@
-//! What simulated jobs answer: functions of the order alone.
+//! The results of simulated jobs: functions of the order alone.
 
 use std::collections::BTreeMap;
 
@@ -102,7 +102,7 @@ impl Tiny {
     }
 }
 
-/// What lanes run on.
+/// The machine of simulated lanes.
 pub(super) struct Machine {
     pub(super) profile: LaneProfile,
     pub(super) host: String,

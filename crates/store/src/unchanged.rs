@@ -1,10 +1,10 @@
-//! Where the variants of a branch stand, and the nodes that a run found standing and left alone.
+//! The nodes that a run found unchanged: what a plan reuses as it is, and what was retired before.
 //!
 //! A commit that changes one of a thousand variants writes one row; the 999 others are one document, shared with every
 //! other run that found the same.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use edgewright_model::Digest;
 use edgewright_model::names::{Platform, VariantName};
@@ -13,40 +13,24 @@ use edgewright_model::verdict::Note;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
 
 use crate::error::Operation as _;
+use crate::heads::{Head, retire};
 use crate::nodes::{NodeRow, PathStep};
-use crate::sources::SourceId;
 use crate::write::Statement;
 use crate::{Store, StoreError, row};
 
-/// zstd's level: speed counts, and neighbours are alike.
+/// zstd's level: speed matters, and neighbouring nodes are similar.
 const LEVEL: i32 = 1;
-/// A document is not larger than this, in bytes: far beyond any source, it only bounds what a damaged row may cost.
+/// The largest document, in bytes. Far beyond any source; it only bounds what a damaged row can allocate.
 const LARGEST: usize = 1 << 30;
 
-/// The newest good build of a variant of a branch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
-    /// The variant.
-    pub variant: VariantName,
-    /// The platform.
-    pub platform: Platform,
-    /// Its input key.
-    pub key: Digest,
-    /// The platform manifest.
-    pub digest: Digest,
-    /// Since when no commit of the branch names it.
-    pub retired_at: Option<Timestamp>,
-}
-
-/// How many nodes of a run there are of each action and state.
+/// The number of a run's nodes by action and state.
 pub type Tally = Vec<(String, NodeState, u32)>;
 
 /// A node as documents hold it.
 #[derive(Serialize, Deserialize)]
-struct Settled<'a> {
+struct UnchangedNode<'a> {
     node: Cow<'a, str>,
     platform: Cow<'a, Platform>,
     variant: Cow<'a, Option<VariantName>>,
@@ -59,7 +43,7 @@ struct Settled<'a> {
     notes: Cow<'a, [Note]>,
 }
 
-impl<'a> Settled<'a> {
+impl<'a> UnchangedNode<'a> {
     fn of(node: &'a NodeRow) -> Self {
         Self {
             node: Cow::Borrowed(&node.node),
@@ -98,45 +82,8 @@ impl<'a> Settled<'a> {
     }
 }
 
-fn head(row: &SqliteRow) -> Result<Head, StoreError> {
-    Ok(Head {
-        variant: row::text(row, "variant")?,
-        platform: row::text(row, "platform")?,
-        key: row::text(row, "key")?,
-        digest: row::text(row, "digest")?,
-        retired_at: row::maybe(row, "retired_at")?,
-    })
-}
-
 impl Store {
-    /// Where each variant of a source's branch stands, by variant and platform; also those that are retired.
-    pub async fn heads(&self, source: SourceId, branch: &str) -> Result<Vec<Head>, StoreError> {
-        let rows =
-            sqlx::query("SELECT * FROM heads WHERE source_id = ? AND branch = ? ORDER BY variant, platform")
-                .bind(source.0)
-                .bind(branch)
-                .fetch_all(&self.readers)
-                .await
-                .doing("list where variants stand")?;
-        rows.iter().map(head).collect()
-    }
-
-    /// The platform manifests at which a variant of a source stands, in whatever branch.
-    pub async fn head_digests(
-        &self,
-        source: SourceId,
-        variant: &VariantName,
-    ) -> Result<BTreeSet<Digest>, StoreError> {
-        let rows = sqlx::query("SELECT digest FROM heads WHERE source_id = ? AND variant = ?")
-            .bind(source.0)
-            .bind(variant.to_string())
-            .fetch_all(&self.readers)
-            .await
-            .doing("read where a variant stands")?;
-        rows.iter().map(|row| row::text(row, "digest")).collect()
-    }
-
-    /// How many of a run's nodes there are of each action and state.
+    /// The number of a run's nodes by action and state.
     pub async fn tally(&self, run: RunNumber) -> Result<Tally, StoreError> {
         let rows = sqlx::query(
             "SELECT action, state, count(*) AS nodes FROM run_nodes WHERE run = ?1 GROUP BY action, state
@@ -152,29 +99,30 @@ impl Store {
             .collect()
     }
 
-    /// The nodes that a run found standing.
-    pub async fn standing(&self, run: RunNumber) -> Result<Vec<NodeRow>, StoreError> {
+    /// The nodes that a run found unchanged.
+    pub async fn unchanged_nodes(&self, run: RunNumber) -> Result<Vec<NodeRow>, StoreError> {
         let found = sqlx::query(
             "SELECT s.document FROM runs r JOIN standing s ON s.digest = r.standing WHERE r.number = ?",
         )
         .bind(run.0)
         .fetch_optional(&self.readers)
         .await
-        .doing("list standing nodes")?;
+        .doing("list unchanged nodes")?;
         let Some(found) = found else { return Ok(Vec::new()) };
         let corrupt = |error: &dyn std::fmt::Display| StoreError::Corrupt {
             column: "document",
             message: error.to_string(),
         };
         let packed: &[u8] = found.try_get("document").map_err(|error| corrupt(&error))?;
-        let json = zstd::bulk::decompress(packed, size(packed)).map_err(|error| corrupt(&error))?;
-        let settled: Vec<Settled<'_>> = serde_json::from_slice(&json).map_err(|error| corrupt(&error))?;
-        Ok(settled.into_iter().map(Settled::into_row).collect())
+        let json = zstd::bulk::decompress(packed, unpacked_size(packed)).map_err(|error| corrupt(&error))?;
+        let unchanged: Vec<UnchangedNode<'_>> =
+            serde_json::from_slice(&json).map_err(|error| corrupt(&error))?;
+        Ok(unchanged.into_iter().map(UnchangedNode::into_row).collect())
     }
 
-    /// The statements that note the nodes which a run found standing. The document is packed here and not on the writer: it
-    /// may be long, and usually it is known already.
-    pub(crate) async fn settled(
+    /// The statements that note the nodes which a run found unchanged. The document is packed here and not on the writer:
+    /// it may be long, and usually it is stored already.
+    pub(crate) async fn unchanged_statements(
         &self,
         run: RunNumber,
         nodes: &[&NodeRow],
@@ -182,14 +130,14 @@ impl Store {
         if nodes.is_empty() {
             return Ok(Vec::new());
         }
-        let document: Vec<Settled<'_>> = nodes.iter().map(|node| Settled::of(node)).collect();
+        let document: Vec<UnchangedNode<'_>> = nodes.iter().map(|node| UnchangedNode::of(node)).collect();
         let document = row::to_json(&document)?;
         let digest = Digest::of(&document).to_string();
         let known = sqlx::query("SELECT 1 FROM standing WHERE digest = ?")
             .bind(&digest)
             .fetch_optional(&self.readers)
             .await
-            .doing("look for a document")?;
+            .doing("find a document")?;
         let mut statements = Vec::new();
         if known.is_none() {
             let packed = zstd::bulk::compress(document.as_bytes(), LEVEL)
@@ -210,78 +158,50 @@ impl Store {
     }
 }
 
-/// The length of what a frame holds, which its header says.
-fn size(packed: &[u8]) -> usize {
+/// The unpacked length of a frame, from its header.
+fn unpacked_size(packed: &[u8]) -> usize {
     let declared = zstd::zstd_safe::get_frame_content_size(packed).ok().flatten();
     declared.and_then(|size| usize::try_from(size).ok()).unwrap_or(LARGEST).min(LARGEST)
 }
 
-/// A plan's nodes, parted into those that stand as they stood and the others.
-pub(crate) struct Parts {
-    /// For each node whether it stands as it stood.
-    pub(crate) is_settled: Vec<bool>,
-    /// Notes of variants that are retired, or are not any longer.
+/// A plan's nodes, divided into the unchanged and the others.
+pub(crate) struct Partition {
+    /// For each node whether it is unchanged.
+    pub(crate) is_unchanged: Vec<bool>,
+    /// Variants that this plan retires, or names again.
     pub(crate) retirements: Vec<Statement>,
 }
 
-/// Parts the nodes of a plan; `heads` is where the variants of the branch stand.
-pub(crate) fn part(run: RunNumber, nodes: &[NodeRow], heads: &[Head], now: Timestamp) -> Parts {
+/// Divides the nodes of a plan; `heads` are those of the branch.
+pub(crate) fn partition(run: RunNumber, nodes: &[NodeRow], heads: &[Head], now: Timestamp) -> Partition {
     let heads: BTreeMap<(&VariantName, &Platform), &Head> =
         heads.iter().map(|head| ((&head.variant, &head.platform), head)).collect();
-    let mut parts = Parts { is_settled: Vec::with_capacity(nodes.len()), retirements: Vec::new() };
+    let mut partition = Partition { is_unchanged: Vec::with_capacity(nodes.len()), retirements: Vec::new() };
     for node in nodes {
         let Some(variant) = &node.variant else {
-            parts.is_settled.push(node.state == NodeState::Reused);
+            partition.is_unchanged.push(node.state == NodeState::Reused);
             continue;
         };
         let place = (variant, &node.platform);
         let head = heads.get(&place);
         let is_retired = head.is_some_and(|head| head.retired_at.is_some());
-        let is_settled = match node.state {
+        let is_unchanged = match node.state {
             NodeState::Reused => {
-                let is_here = |head: &&Head| {
+                let is_head = |head: &&Head| {
                     Some(&head.key) == node.key.as_ref() && Some(&head.digest) == node.digest.as_ref()
                 };
-                !is_retired && head.is_some_and(is_here)
+                !is_retired && head.is_some_and(is_head)
             }
             NodeState::Retired => is_retired,
             _ => false,
         };
-        parts.is_settled.push(is_settled);
+        partition.is_unchanged.push(is_unchanged);
         match node.state {
-            _ if is_settled => {}
-            NodeState::Retired => parts.retirements.push(retire(run, place, Some(now))),
-            _ if is_retired => parts.retirements.push(retire(run, place, None)),
+            _ if is_unchanged => {}
+            NodeState::Retired => partition.retirements.push(retire(run, place, Some(now))),
+            _ if is_retired => partition.retirements.push(retire(run, place, None)),
             _ => {}
         }
     }
-    parts
-}
-
-fn retire(
-    run: RunNumber,
-    (variant, platform): (&VariantName, &Platform),
-    at: Option<Timestamp>,
-) -> Statement {
-    sqlx::query(
-        "UPDATE heads SET retired_at = ?1 WHERE variant = ?2 AND platform = ?3
-         AND (source_id, branch) = (SELECT source_id, branch FROM runs WHERE number = ?4)",
-    )
-    .bind(at.map(|at| at.to_string()))
-    .bind(variant.to_string())
-    .bind(platform.to_string())
-    .bind(run.0)
-}
-
-/// A variant's node became good: its branch stands there now.
-pub(crate) fn advance(run: RunNumber, node: &str, platform: &Platform) -> Statement {
-    sqlx::query(
-        "INSERT INTO heads (source_id, branch, variant, platform, key, digest)
-         SELECT r.source_id, r.branch, n.variant, n.platform, n.key, n.digest FROM run_nodes n JOIN runs r ON r.number = n.run
-         WHERE n.run = ? AND n.node = ? AND n.platform = ? AND n.variant IS NOT NULL AND n.key IS NOT NULL AND n.digest IS NOT NULL
-         ON CONFLICT DO UPDATE SET key = excluded.key, digest = excluded.digest, retired_at = NULL",
-    )
-    .bind(run.0)
-    .bind(node)
-    .bind(platform.to_string())
+    partition
 }

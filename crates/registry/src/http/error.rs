@@ -1,4 +1,4 @@
-//! Error answers (distribution-spec, "Error Codes"): the one place that maps errors to a status and a code.
+//! Error responses (distribution-spec, "Error Codes"): the only place that maps errors to a status and a code.
 
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -10,16 +10,16 @@ use super::value;
 use crate::error::RegistryError;
 use crate::request::PathError;
 
-/// An answer that is not what was asked for.
+/// An error response.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct HttpError {
     status: StatusCode,
     code: &'static str,
     message: String,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-impl Refusal {
+impl HttpError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into(), headers: Vec::new() }
     }
@@ -38,7 +38,7 @@ impl Refusal {
     }
 
     pub(super) fn unsupported(allowed: &'static str) -> Self {
-        let message = format!("this endpoint knows {allowed}");
+        let message = format!("method not allowed: this endpoint supports {allowed}");
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message).with(header::ALLOW, allowed)
     }
 
@@ -79,13 +79,13 @@ impl Refusal {
 
     pub(super) fn into_response(self) -> Response {
         let body = json!({"errors": [{"code": self.code, "message": self.message, "detail": null}]});
-        let mut answer = (self.status, Json(body)).into_response();
-        answer.headers_mut().extend(self.headers);
-        answer
+        let mut response = (self.status, Json(body)).into_response();
+        response.headers_mut().extend(self.headers);
+        response
     }
 }
 
-impl From<RegistryError> for Refusal {
+impl From<RegistryError> for HttpError {
     fn from(error: RegistryError) -> Self {
         let (status, code) = match &error {
             RegistryError::NameUnknown(_) => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
@@ -117,12 +117,12 @@ impl From<RegistryError> for Refusal {
             | RegistryError::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN"),
         };
         if status.is_server_error() {
-            tracing::error!(error = %Chain(&error), "a request failed");
+            tracing::error!(error = %Chain(&error), "request failed");
         }
-        let refusal = Self::new(status, code, error.to_string());
+        let response = Self::new(status, code, error.to_string());
         match error {
-            RegistryError::Referenced { .. } => refusal.with(header::ALLOW, "GET, HEAD"),
-            _ => refusal,
+            RegistryError::Referenced { .. } => response.with(header::ALLOW, "GET, HEAD"),
+            _ => response,
         }
     }
 }
