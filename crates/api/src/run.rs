@@ -1,7 +1,7 @@
 //! Runs: one execution of a plan.
 
 use edgewright_model::digest::Digest;
-use edgewright_model::moves::LockLook;
+use edgewright_model::moves::LockCheck;
 use edgewright_model::names::{Platform, SourceName, VariantName};
 use edgewright_model::order::JobId;
 use edgewright_model::outcome::{JobFailure, Phase};
@@ -103,7 +103,7 @@ pub struct RunView {
     /// Results of the update checks that the run made: one for each image with external inputs.
     #[serde(default)]
     #[schema(value_type = Vec<schemas::UpdateCheck>)]
-    pub updates: Vec<LockLook>,
+    pub updates: Vec<LockCheck>,
     /// The plan's nodes, ancestors before their descendants.
     pub nodes: Vec<NodeView>,
     /// Why the run as a whole failed, outside of any node, with the causes, on one line; null if it did not.

@@ -34,7 +34,8 @@ pub enum CompareError {
 type Files = BTreeMap<Vec<u8>, (Entry, Digest)>;
 
 /// Compares the topmost layers that differ. Gives a line for each of the first files that differ, such as
-/// `etc/machine-id: content`, and one for the number of further ones. Images with equal layers differ in their config.
+/// `etc/machine-id: content`, and one for the number of further ones. Images with equal layers differ in
+/// their config.
 ///
 /// # Errors
 /// The registry does not have both images, or a layer cannot be read.

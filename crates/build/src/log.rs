@@ -59,7 +59,8 @@ impl<'a> Log<'a> {
     }
 }
 
-/// Collapses progress lines: of lines that end with a percentage and differ in their digits only, the first one is kept.
+/// Collapses progress lines: of lines that end with a percentage and differ in their digits only, the first
+/// one is kept.
 struct Progress {
     /// The last progress line, without digits.
     shown: String,

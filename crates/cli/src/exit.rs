@@ -266,21 +266,4 @@ mod tests {
         assert_eq!(message, "the following required arguments were not provided: <VARIANT>");
         assert!(hint.contains("--help"));
     }
-
-    #[test]
-    fn the_documented_table_is_that_of_the_help() {
-        let page = include_str!("../../../docs/book/src/exit-codes.md");
-        let row = |line: &str| {
-            let mut cells = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ");
-            Some((cells.next()?.parse::<u8>().ok()?, cells.next()?.to_owned()))
-        };
-        let help = |line: &str| {
-            let (code, meaning) = line.trim().split_once(' ')?;
-            Some((code.parse::<u8>().ok()?, meaning.trim().to_owned()))
-        };
-        let (page, help): (Vec<_>, Vec<_>) =
-            (page.lines().filter_map(row).collect(), HELP.lines().filter_map(help).collect());
-        assert!(!help.is_empty());
-        assert_eq!(page, help);
-    }
 }

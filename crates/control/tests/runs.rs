@@ -206,7 +206,7 @@ async fn changed_checks_test_the_current_digest_without_building() {
     let before = world.entries().await;
     let image =
         std::fs::read_to_string(world.folder.path().join("repository/images/hmi/image.yaml")).unwrap();
-    world.write("images/hmi/image.yaml", &format!("{image}  - {{id: more, unit: y.service, within: 5s}}\n"));
+    world.write("images/hmi/image.yaml", &format!("{image}  - {{id: more, unit: y.service, timeout: 5s}}\n"));
     world.commit("checks").await;
     assert_eq!(world.run().await.1, RunState::Passed);
     assert_eq!(world.orders(7), ["test hmi/plant-a", "test hmi/plant-b"]);

@@ -76,8 +76,8 @@ const SLOTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
 /// The address of no registry: only jobs that push use it.
 const NOWHERE: &str = "http://127.0.0.1:1";
 
-/// An executor with scripts by node (or, for locks, image): each job of a node takes the node's next behaviour, the last
-/// one stays. Clones share slots and scripts.
+/// An executor with scripts by node (or, for locks, image): each job of a node takes the node's next
+/// behaviour, the last one stays. Clones share slots and scripts.
 #[derive(Debug, Clone)]
 pub struct SimulatedExecutor {
     pushes: bool,

@@ -1,8 +1,9 @@
 //! Cleanup after killed jobs: processes, containers, mounts, folders.
 //!
-//! [`reap`] is called at start, with the lock of the data folder held, before the first job; [`reap_job`] after one job was
-//! killed, while others run. Nothing outside of the work folder is touched: processes are identified by
-//! [`crate::WORK_ENVIRONMENT`] and the job's id, containers by their storage and label, mounts by their path.
+//! [`reap`] is called at start, with the lock of the data folder held, before the first job; [`reap_job`]
+//! after one job was killed, while others run. Nothing outside of the work folder is touched: processes are
+//! identified by [`crate::WORK_ENVIRONMENT`] and the job's id, containers by their storage and label, mounts
+//! by their path.
 
 mod orphans;
 
@@ -58,8 +59,8 @@ pub async fn reap(work: &Path, settings: &EngineSettings, processes: &ProcessCon
     reaped
 }
 
-/// Cleans up after one killed job, while other jobs run: its processes, containers, mounts and folder. The storage of its
-/// builds is in that folder. Never fails: problems are reported in the result.
+/// Cleans up after one killed job, while other jobs run: its processes, containers, mounts and folder. The
+/// storage of its builds is in that folder. Never fails: problems are reported in the result.
 pub async fn reap_job(
     work: &Path,
     job: &JobId,

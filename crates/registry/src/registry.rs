@@ -45,8 +45,8 @@ pub(crate) struct Inner {
 }
 
 impl Registry {
-    /// Opens the folder, migrates the schema and completes what a crash interrupted. The caller must hold a lock that keeps
-    /// other processes out of the folder.
+    /// Opens the folder, migrates the schema and completes what a crash interrupted. The caller must hold a
+    /// lock that keeps other processes out of the folder.
     pub async fn open(
         settings: RegistrySettings,
         resolver: Arc<dyn TagResolver>,
@@ -57,7 +57,8 @@ impl Registry {
         Self::open_with(settings, Arc::new(store), resolver, authorizer).await
     }
 
-    /// Opens a registry whose blobs are in another store; `registry.db` is in the settings' folder, which must exist.
+    /// Opens a registry whose blobs are in another store; `registry.db` is in the settings' folder, which
+    /// must exist.
     pub async fn open_with(
         settings: RegistrySettings,
         store: Arc<dyn BlobStore>,
@@ -261,8 +262,8 @@ impl Inner {
         Ok((digest, row))
     }
 
-    /// The repository of a digest that a client looks up: another one if the named one is virtual, none if the virtual one does
-    /// not have it.
+    /// The repository of a digest that a client looks up: another one if the named one is virtual, none if
+    /// the virtual one does not have it.
     pub(crate) async fn home(
         &self,
         principal: &Principal,

@@ -1,5 +1,5 @@
-//! What the default branch of a source declares besides images: its name, sites, slots, channels and rollout policies. The
-//! releases that channels hold are in [`crate::channels`].
+//! What the default branch of a source declares besides images: its name, sites, slots, channels and rollout
+//! policies. The releases that channels hold are in [`crate::channels`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -86,8 +86,8 @@ fn slot(row: &SqliteRow) -> Result<SlotRow, StoreError> {
 }
 
 impl Store {
-    /// Applies what a commit of the default branch declares, all or nothing. What it no longer declares is marked with the
-    /// time of removal and kept: devices may still be there.
+    /// Applies what a commit of the default branch declares, all or nothing. What it no longer declares is
+    /// marked with the time of removal and kept: devices may still be there.
     ///
     /// # Errors
     /// The database cannot be written.
@@ -212,8 +212,8 @@ fn note_commit(source: SourceId, commit: &CommitId, now: Timestamp) -> Statement
     .bind(source.0)
 }
 
-/// Gives a source its name, and takes it from a source that had it before: the caller has made sure that this one is no
-/// longer followed.
+/// Gives a source its name, and takes it from a source that had it before: the caller has made sure that this
+/// one is no longer followed.
 fn take_name(source: SourceId, name: &SourceName) -> [Statement; 2] {
     let lose = sqlx::query("UPDATE sources SET definition_name = NULL WHERE definition_name = ? AND id <> ?");
     let take =

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use edgewright_model::moves::LockLook;
+use edgewright_model::moves::LockCheck;
 use edgewright_model::run::{RunNumber, RunState};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -223,7 +223,7 @@ pub struct UpdateReport {
     pub state: RunState,
     /// Results, one for each image with external inputs.
     #[schema(value_type = Vec<schemas::UpdateCheck>)]
-    pub updates: Vec<LockLook>,
+    pub updates: Vec<LockCheck>,
     /// Paths of the lock files that `--write` wrote.
     pub written: Vec<String>,
     /// Why the check failed; null if it did not.

@@ -1,6 +1,6 @@
 use boon::{Compiler, Schemas};
 use edgewright_model::format::{Diagnostic, Place};
-use edgewright_model::moves::{BaseMove, LockLook, LockMoves, LookResult, PackageMove};
+use edgewright_model::moves::{BaseMove, LockCheck, LockMoves, LockCheckResult, PackageMove};
 use edgewright_model::order::{BlobRef, ManifestRef};
 use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
 use edgewright_model::resolve::VarOrigin;
@@ -195,9 +195,9 @@ fn schemas_of_notes_are_those_of_the_model() {
 
 #[test]
 fn schemas_of_update_checks_are_those_of_the_model() {
-    let results = [LookResult::First, LookResult::Moved, LookResult::Unchanged, LookResult::Kept];
+    let results = [LockCheckResult::First, LockCheckResult::Moved, LockCheckResult::Unchanged, LockCheckResult::Kept];
     holds::<schemas::UpdateCheck>(results.map(|result| {
-        value(LockLook {
+        value(LockCheck {
             image: name("base"),
             result,
             overlay: Some(1),

@@ -1,8 +1,8 @@
 //! `containerfile` steps: buildah runs the Containerfile on the image so far.
 //!
-//! The base is pulled once into the storage that all jobs share; a build works in a storage of its own on top of it (an
-//! additional image store), which is removed with the job's folder. Only the new layers are written: empty files in the
-//! layout that buildah writes to mark the base's blobs as present.
+//! The base is pulled once into the storage that all jobs share; a build works in a storage of its own on top
+//! of it (an additional image store), which is removed with the job's folder. Only the new layers are
+//! written: empty files in the layout that buildah writes to mark the base's blobs as present.
 
 mod parse;
 mod store;

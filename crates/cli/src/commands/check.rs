@@ -134,7 +134,8 @@ pub(crate) async fn check(dir: &Path, format: Format) -> Result<End, Failure> {
     let diagnostics = folder.diagnostics();
     let today = Clock::system().now().to_zoned(TimeZone::UTC).date();
     let endings = folder.parsed.endings.iter().filter(|(until, _)| *until < today);
-    let warnings: Vec<Diagnostic> = endings.map(|(_, diagnostic)| diagnostic.clone()).collect();
+    let endings = endings.map(|(_, diagnostic)| diagnostic.clone());
+    let warnings: Vec<Diagnostic> = folder.parsed.warnings.iter().cloned().chain(endings).collect();
     if format.json {
         output::json(&report(&folder.parsed, &diagnostics, &warnings))?;
         return Ok(if diagnostics.is_empty() { End::Good } else { End::Fault });

@@ -17,6 +17,7 @@ mod rebuild;
 mod restore;
 mod retry;
 mod run;
+mod run_request;
 mod schema;
 mod serve;
 mod shell;

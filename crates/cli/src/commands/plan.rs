@@ -26,7 +26,7 @@ use super::check::{Folder, show};
 use super::target::Place;
 use crate::args::{Global, PlanArgs};
 use crate::exit::{End, Failure};
-use crate::settings::Surroundings;
+use crate::settings::Environment;
 use crate::{output, render};
 
 /// How long git may take to understand a revision.
@@ -178,7 +178,7 @@ fn as_if_built(graph: &Graph) -> History {
 /// What the data folder knows of this source.
 async fn known(folder: &Folder, definition: &Definition, global: &Global) -> Result<Past, Failure> {
     let mut past = Past { history: empty(), ..Past::default() };
-    let data = Surroundings::read().data_folder(global.data.clone());
+    let data = Environment::read().data_folder(global.data.clone());
     if !tokio::fs::try_exists(data.database()).await.unwrap_or(false) {
         return Ok(past);
     }

@@ -106,13 +106,14 @@ fn inputs(step: &GraphStep) -> Vec<String> {
     match &*step.work {
         PlannedStep::Bootstrap { step, packages, keys } => {
             words.push(format!("suite {}", step.suite));
-            words.push(format!("{} packages asked for, {} locked", step.packages.len(), packages.len()));
+            words.push(format!("{} packages requested, {} locked", step.packages.len(), packages.len()));
             words.extend(keys.keys().map(|path| format!("key file {path}")));
         }
         PlannedStep::Containerfile { step, context, .. } => {
             words.push(format!("{}", step.file));
             words.extend(step.args.keys().map(|name| format!("argument {name}")));
-            words.extend(context.iter().map(|entry| format!("{}/{}", step.context, entry.path)));
+            let paths = context.iter().map(|entry| step.context.join(&entry.path));
+            words.extend(paths.filter(|path| *path != step.file).map(|path| path.to_string()));
         }
         PlannedStep::Files { listing, delete, .. } => {
             words.extend(listing.entries().into_iter().map(|entry| format!("/{}", entry.path)));

@@ -22,7 +22,7 @@ use super::target::{self, Target};
 use crate::args::{Global, ServeArgs, UpdateArgs};
 use crate::exit::{End, Failure};
 use crate::progress::Progress;
-use crate::settings::Surroundings;
+use crate::settings::Environment;
 use crate::{output, render};
 
 /// Resolves locks again.
@@ -54,7 +54,7 @@ pub(crate) async fn update(args: &UpdateArgs, global: &Global) -> Result<End, Fa
             .hint(format!("its images are {}", known.join(", "))));
     }
     let serve = ServeArgs { listen: Some(([127, 0, 0, 1], 0).into()), ..ServeArgs::default() };
-    let mut settings = Surroundings::read().run(&serve, global.data.clone())?;
+    let mut settings = Environment::read().run(&serve, global.data.clone())?;
     settings.sources = vec![source.clone()];
     let lock = target::lock(&settings.data)?;
     let executor = executor(local_jobs(&settings, &lock).await?);

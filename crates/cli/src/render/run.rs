@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use edgewright_api::{DiagnosticView, NodeAction, NodeView, RunSummary, RunView, VerdictSummary};
-use edgewright_model::moves::{LockLook, LookResult};
+use edgewright_model::moves::{LockCheck, LockCheckResult};
 use edgewright_model::outcome::{JobFailure, Phase};
 use edgewright_model::run::{NodeState, RunState};
 use edgewright_model::spec::Lane;
@@ -173,15 +173,15 @@ fn failures(view: &RunView) -> String {
 }
 
 /// What a run found when it checked locks for updates, a line each; locks that did not move are counted.
-pub(crate) fn locks(looks: &[LockLook]) -> String {
+pub(crate) fn locks(looks: &[LockCheck]) -> String {
     if looks.is_empty() {
         return String::new();
     }
-    let unchanged = looks.iter().filter(|look| look.result == LookResult::Unchanged).count();
+    let unchanged = looks.iter().filter(|look| look.result == LockCheckResult::Unchanged).count();
     let mut text = "\n".to_owned();
-    for look in looks.iter().filter(|look| look.result != LookResult::Unchanged) {
+    for look in looks.iter().filter(|look| look.result != LockCheckResult::Unchanged) {
         let words = plain(&look.to_string());
-        let words = if look.result == LookResult::Kept { paint(YELLOW, words) } else { words };
+        let words = if look.result == LockCheckResult::Kept { paint(YELLOW, words) } else { words };
         let _ = writeln!(text, "lock of {}: {words}", paint(BOLD, &look.image));
     }
     if unchanged > 0 {

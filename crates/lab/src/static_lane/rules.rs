@@ -40,7 +40,8 @@ pub(super) fn kernel(rootfs: &RootFs) -> Finding {
     }
 }
 
-/// How to get a file into the kernel's folder: distributions often put it in `/boot`, which updates do not change.
+/// How to get a file into the kernel's folder: distributions often put it in `/boot`, which updates do not
+/// change.
 fn advice(rootfs: &RootFs, version: &str, file: &str) -> String {
     let elsewhere = match file {
         "vmlinuz" => vec![format!("boot/vmlinuz-{version}")],
@@ -58,8 +59,8 @@ fn advice(rootfs: &RootFs, version: &str, file: &str) -> String {
     }
 }
 
-/// No private keys and passwords in any layer: every client that pulls the image gets them, even if a later layer deletes
-/// them.
+/// No private keys and passwords in any layer: every client that pulls the image gets them, even if a later
+/// layer deletes them.
 pub(super) fn secrets(rootfs: &RootFs) -> Finding {
     let leaks = rootfs.secrets().iter().map(|(path, what)| format!("/{path} ({what})")).collect();
     let advice = "generate them at the first boot, or pass them as systemd credentials; deleting them in a later layer does not help";
