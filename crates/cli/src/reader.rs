@@ -12,7 +12,7 @@ use edgewright_server::{LogReader, Views};
 use crate::args::Global;
 use crate::connection;
 use crate::exit::Failure;
-use crate::settings::Surroundings;
+use crate::settings::Environment;
 
 /// Where to read.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Reader {
         if let Some(client) = connection::reader(global)? {
             return Ok(Self::Remote(client));
         }
-        let folder = Surroundings::read().data_folder(global.data.clone());
+        let folder = Environment::read().data_folder(global.data.clone());
         Ok(Self::Local(Views::open(folder, Clock::system()).await?))
     }
 

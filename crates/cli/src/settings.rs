@@ -43,7 +43,7 @@ const FOR_JOBS: [&str; 8] = [
 
 /// The environment and the user of this process.
 #[derive(Debug, Default)]
-pub(crate) struct Surroundings {
+pub(crate) struct Environment {
     is_root: bool,
     xdg_data_home: Option<PathBuf>,
     xdg_config_home: Option<PathBuf>,
@@ -55,7 +55,7 @@ pub(crate) struct Surroundings {
     notify_socket: Option<OsString>,
 }
 
-impl Surroundings {
+impl Environment {
     /// Of this process.
     pub(crate) fn read() -> Self {
         let folder = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
@@ -194,15 +194,15 @@ mod tests {
             (false, None, None, ".edgewright"),
         ];
         for (is_root, xdg, home, expected) in cases {
-            let surroundings = Surroundings {
+            let environment = Environment {
                 is_root,
                 xdg_data_home: xdg.map(Into::into),
                 home: home.map(Into::into),
                 ..Default::default()
             };
-            assert_eq!(surroundings.data(), Path::new(expected));
+            assert_eq!(environment.data(), Path::new(expected));
         }
-        let named = Surroundings::default().data_folder(Some("/flag".into()));
+        let named = Environment::default().data_folder(Some("/flag".into()));
         assert_eq!(named.root(), Path::new("/flag"));
     }
 
@@ -219,7 +219,7 @@ mod tests {
             poll: Some("5s".parse().unwrap()),
             ..ServeArgs::default()
         };
-        let settings = Surroundings::default().resolve(&args, None, file).unwrap();
+        let settings = Environment::default().resolve(&args, None, file).unwrap();
         assert_eq!((settings.listen.port(), settings.data.as_path()), (0, Path::new("/file")));
         let polls: Vec<_> = settings
             .sources
@@ -237,7 +237,7 @@ mod tests {
         )
         .unwrap();
         let args = ServeArgs { secret: vec![("npm".to_owned(), "/flag/npm".into())], ..ServeArgs::default() };
-        let settings = Surroundings::default().resolve(&args, Some("/data".into()), for_jobs(file)).unwrap();
+        let settings = Environment::default().resolve(&args, Some("/data".into()), for_jobs(file)).unwrap();
         assert_eq!((settings.data.as_path(), settings.sources.len()), (Path::new("/data"), 0));
         assert!(settings.listen.ip().is_loopback());
         let limits = [settings.job_timeout, settings.lane_timeout, settings.external_timeout];

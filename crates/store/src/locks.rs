@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use edgewright_model::lock::Lock;
-use edgewright_model::moves::LockLook;
+use edgewright_model::moves::LockCheck;
 use edgewright_model::names::ImageName;
 use edgewright_model::run::RunNumber;
 use jiff::Timestamp;
@@ -73,7 +73,7 @@ impl Store {
     }
 
     /// Notes the update check of an image by a run; a later check of the same run replaces it.
-    pub async fn note_update_check(&self, run: RunNumber, check: &LockLook) -> Result<(), StoreError> {
+    pub async fn note_update_check(&self, run: RunNumber, check: &LockCheck) -> Result<(), StoreError> {
         let statement = sqlx::query(
             "INSERT INTO lock_looks (run, image, document) VALUES (?, ?, ?)
              ON CONFLICT DO UPDATE SET document = excluded.document",
@@ -86,7 +86,7 @@ impl Store {
     }
 
     /// The update checks of a run, by image.
-    pub async fn update_checks(&self, run: RunNumber) -> Result<Vec<LockLook>, StoreError> {
+    pub async fn update_checks(&self, run: RunNumber) -> Result<Vec<LockCheck>, StoreError> {
         let rows = sqlx::query("SELECT document FROM lock_looks WHERE run = ? ORDER BY image")
             .bind(run.0)
             .fetch_all(&self.readers)
@@ -105,8 +105,8 @@ impl Store {
         rows.iter().map(|row| row::text(row, "image")).collect()
     }
 
-    /// When all locks of a source's branch were last checked for updates: the newest complete run that checked them, or the
-    /// first planned run that has locks. None if the branch has no locks.
+    /// When all locks of a source's branch were last checked for updates: the newest complete run that
+    /// checked them, or the first planned run that has locks. None if the branch has no locks.
     pub async fn last_update_check(
         &self,
         source: SourceId,

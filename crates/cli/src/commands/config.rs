@@ -6,11 +6,11 @@ use crate::args::ConfigCommand;
 use crate::client_config::ClientConfig;
 use crate::exit::{End, Failure};
 use crate::output;
-use crate::settings::Surroundings;
+use crate::settings::Environment;
 
 /// Shows or changes the client's configuration.
 pub(super) fn config(command: &ConfigCommand) -> Result<End, Failure> {
-    let path = Surroundings::read().client_config().ok_or_else(|| {
+    let path = Environment::read().client_config().ok_or_else(|| {
         Failure::new(ErrorClass::NotFound, "no folder for the client's configuration: HOME is not set")
             .hint("set HOME or XDG_CONFIG_HOME")
     })?;

@@ -62,7 +62,7 @@ fn write(containerfile: &Path, dir: &Path) -> Result<Converted, Failure> {
     put(&image.join("Containerfile"), &converted.text)?;
     put(
         &image.join("image.yaml"),
-        "from: base\nsteps:\n  - containerfile: Containerfile\nchecks:\n  - {id: system-up, systemd: running, within: 120s}\n",
+        "from: base\nsteps:\n  - containerfile: Containerfile\nchecks:\n  - {id: system-up, systemd: running, timeout: 120s}\n",
     )?;
     Ok(converted)
 }

@@ -14,7 +14,7 @@ use edgewright_server::{DataFolder, FolderLock, Settings};
 use super::serve::start_logging;
 use crate::args::Global;
 use crate::exit::{End, Failure};
-use crate::settings::Surroundings;
+use crate::settings::Environment;
 
 /// The static check runner, made by `build.rs`.
 const RUNNER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgewright-checks"));
@@ -22,10 +22,10 @@ const RUNNER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgewright-check
 /// The settings of the executor of `serve` and `run`: each job is a child of this process. Leftovers of an
 /// earlier process's jobs are removed first: with the lock held, no other process has jobs here.
 pub(crate) async fn local_jobs(settings: &Settings, _lock: &FolderLock) -> Result<LocalSettings, Failure> {
-    let surroundings = Surroundings::read();
+    let environment = Environment::read();
     let work = DataFolder::new(&settings.data).work();
     tokio::fs::create_dir_all(&work).await.map_err(|error| Failure::file("cannot create", &work, &error))?;
-    let engine = EngineSettings { containers_conf: surroundings.containers_conf() };
+    let engine = EngineSettings { containers_conf: environment.containers_conf() };
     let reaped = edgewright_job::reap(&work, &engine).await;
     tracing::debug!(?reaped, "removed leftovers of earlier jobs");
     let program = std::env::current_exe()
@@ -34,13 +34,13 @@ pub(crate) async fn local_jobs(settings: &Settings, _lock: &FolderLock) -> Resul
         AdmissionSettings { slots: settings.parallel, folder: settings.data.clone(), floor: settings.floor };
     let mut jobs = LocalSettings::new(program, work, admission);
     jobs.secrets.set(settings.build_secrets.clone());
-    jobs.environment = surroundings.for_jobs();
+    jobs.environment = environment.for_jobs();
     jobs.nice = settings.job_nice;
     jobs.arguments.extend(["--nice".into(), settings.job_nice.to_string().into()]);
     jobs.arguments.extend(["--storage-mib".into(), settings.storage_mib.to_string().into()]);
     jobs.log = Arc::new(|job, line| tracing::debug!(job.id = %job, "{line}"));
     // Jobs that start no program need no secrets.
-    jobs.native = Some(worker(&jobs.work, BTreeMap::new(), settings.storage_mib, &surroundings));
+    jobs.native = Some(worker(&jobs.work, BTreeMap::new(), settings.storage_mib, &environment));
     Ok(jobs)
 }
 
@@ -60,8 +60,8 @@ pub(crate) async fn run(
     start_logging(global, "info")?;
     edgewright_job::lower_priority(nice);
     let secrets = read_secrets(secrets)?;
-    let surroundings = Surroundings::read();
-    let worker = worker(work, secrets, storage_mib, &surroundings);
+    let environment = Environment::read();
+    let worker = worker(work, secrets, storage_mib, &environment);
     edgewright_job::serve(std::io::stdin(), std::io::stdout(), &worker)
         .await
         .map_err(|error| Failure::new(error.class(), Chain(&error).to_string()))?;
@@ -72,14 +72,14 @@ fn worker(
     work: &Path,
     secrets: BTreeMap<String, Vec<u8>>,
     storage_mib: u64,
-    surroundings: &Surroundings,
+    environment: &Environment,
 ) -> JobWorker {
     JobWorker::new(WorkSettings {
         work: work.to_owned(),
         runner: RUNNER,
-        engine: EngineSettings { containers_conf: surroundings.containers_conf() },
+        engine: EngineSettings { containers_conf: environment.containers_conf() },
         storage_bytes: storage_mib.saturating_mul(1024 * 1024),
-        environment: surroundings.for_jobs(),
+        environment: environment.for_jobs(),
         auth: None,
         secrets,
     })

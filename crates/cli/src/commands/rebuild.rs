@@ -21,7 +21,7 @@ use super::serve::{Stop, start_logging};
 use crate::args::{Global, RebuildArgs};
 use crate::exit::{End, Failure};
 use crate::reader::Reader;
-use crate::settings::Surroundings;
+use crate::settings::Environment;
 use crate::{output, render};
 
 /// How often the state of a rebuild is read.
@@ -62,7 +62,7 @@ async fn ask(client: &Client, digest: &Digest) -> Result<RebuildStatus, Failure>
 
 /// Does it in this process.
 async fn perform(args: &RebuildArgs, global: &Global, digest: &Digest) -> Result<RebuildStatus, Failure> {
-    let mut settings = Surroundings::read().run(&args.work.serve(None), global.data.clone())?;
+    let mut settings = Environment::read().run(&args.work.serve(None), global.data.clone())?;
     let lock = super::target::lock(&settings.data)?;
     settings.sources = sources(&settings.data).await?;
     let executor = executor(local_jobs(&settings, &lock).await?);
@@ -155,14 +155,14 @@ pub(super) fn show_proofs(all: Vec<Rebuilt>) -> bool {
 /// Prints the results; good if all is proved.
 fn show(status: &RebuildStatus, json: bool) -> Result<End, Failure> {
     if status.state == RebuildState::Failed {
-        let why = status.failure.clone().unwrap_or_default();
+        let why = status.error.clone().unwrap_or_default();
         return Err(Failure::new(ErrorClass::Unavailable, format!("rebuild failed: {why}")));
     }
     if json {
-        output::json(&status.builds)?;
+        output::json(status)?;
     } else {
-        output::print(&render::rebuilds(&status.builds))?;
+        output::print(&render::rebuilds(&status.results))?;
     }
-    let proved = status.builds.iter().all(|view| view.result == RebuildResult::Proved);
+    let proved = status.results.iter().all(|view| view.result == RebuildResult::Proved);
     Ok(if proved { End::Good } else { End::Fault })
 }

@@ -10,7 +10,7 @@ use super::job::{executor, local_jobs};
 use crate::args::{Global, LogFormat, ServeArgs};
 use crate::exit::{End, Failure};
 use crate::output;
-use crate::settings::Surroundings;
+use crate::settings::Environment;
 use crate::systemd::{ServiceState, notify};
 
 /// What `serve` logs by default.
@@ -39,7 +39,7 @@ pub(crate) async fn serve(args: &ServeArgs, global: &Global) -> Result<End, Fail
     if settings.sources.is_empty() {
         tracing::warn!("no sources; name some with --source URL or in a settings file");
     }
-    let manager = Surroundings::read().service_manager();
+    let manager = Environment::read().service_manager();
     notify(manager.as_ref(), ServiceState::Ready);
     loop {
         tokio::select! {
@@ -56,7 +56,7 @@ pub(crate) async fn serve(args: &ServeArgs, global: &Global) -> Result<End, Fail
 }
 
 fn read(args: &ServeArgs, global: &Global) -> Result<Settings, Failure> {
-    let mut settings = Surroundings::read().serve(args, global.data.clone())?;
+    let mut settings = Environment::read().serve(args, global.data.clone())?;
     settings.token_file = global.token_file.clone().or(settings.token_file);
     Ok(settings)
 }

@@ -13,7 +13,7 @@ use edgewright_model::names::VariantName;
 use crate::args::Global;
 use crate::exit::{End, Failure};
 use crate::output;
-use crate::settings::Surroundings;
+use crate::settings::Environment;
 
 /// Enters a kept machine, or removes it.
 pub(crate) async fn shell(
@@ -22,9 +22,9 @@ pub(crate) async fn shell(
     rm: bool,
     command: &[OsString],
 ) -> Result<End, Failure> {
-    let surroundings = Surroundings::read();
-    let work = surroundings.data_folder(global.data.clone()).work();
-    let settings = EngineSettings { containers_conf: surroundings.containers_conf() };
+    let environment = Environment::read();
+    let work = environment.data_folder(global.data.clone()).work();
+    let settings = EngineSettings { containers_conf: environment.containers_conf() };
     let mut machines = kept::list(&work, &settings).await.map_err(|error| failure(&error))?;
     if let Some(variant) = variant {
         let name = format!("/{variant}");
@@ -72,9 +72,9 @@ fn one(machines: &[Kept]) -> Result<&Kept, Failure> {
 
 /// The kept machines of the local data folder; none if podman is not available.
 pub(crate) async fn kept_here(global: &Global) -> Vec<KeptMachine> {
-    let surroundings = Surroundings::read();
-    let work = surroundings.data_folder(global.data.clone()).work();
-    let settings = EngineSettings { containers_conf: surroundings.containers_conf() };
+    let environment = Environment::read();
+    let work = environment.data_folder(global.data.clone()).work();
+    let settings = EngineSettings { containers_conf: environment.containers_conf() };
     let machines = kept::list(&work, &settings).await.unwrap_or_default();
     let view =
         |Kept { repository, container, state, status }| KeptMachine { repository, container, state, status };

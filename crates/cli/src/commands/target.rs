@@ -122,7 +122,7 @@ pub(super) async fn read(target: &str, branch: Option<&str>) -> Result<Option<Ta
     let is_dirty = branch.is_none() && (folder.worktree.dirty || folder.worktree.head.is_none());
     let (remote, branch) = if is_dirty {
         let (branch, _) = folder.worktree.publish(&folder.git).await?;
-        (Remote::from_path(folder.worktree.repository.folder())?.standing_for(&own), Some(branch))
+        (Remote::from_path(folder.worktree.repository.folder())?.displayed_as(&own), Some(branch))
     } else {
         (own, branch.map(str::to_owned).or_else(|| folder.worktree.branch.clone()))
     };

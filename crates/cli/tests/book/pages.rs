@@ -41,7 +41,7 @@ pub(crate) fn written() -> Vec<String> {
             let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
             if path.is_dir() && !NOT_IN_THE_BOOK.contains(&name.as_str()) {
                 folders.push(path);
-            } else if name.ends_with(".md") && name != "SUMMARY.md" {
+            } else if path.extension().is_some_and(|extension| extension == "md") && name != "SUMMARY.md" {
                 pages.push(name);
             }
         }

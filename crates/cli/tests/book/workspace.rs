@@ -67,14 +67,13 @@ impl Workspace {
     /// Exit code, and standard error before standard output.
     async fn run(&self, command: &str) -> (i32, String) {
         let edgewright = Path::new(env!("CARGO_BIN_EXE_edgewright")).parent().unwrap();
-        let path = format!("{}:{}", edgewright.display(), std::env::var("PATH").unwrap());
-        let mut shell = Command::new("sh").args(["-c", command]).cwd(&self.folder);
+        let script = format!("PATH={}:$PATH; {command}", edgewright.display());
+        let mut shell = Command::new("sh").args(["-c", &script]).cwd(&self.folder);
         for who in ["AUTHOR", "COMMITTER"] {
             shell = shell.env(format!("GIT_{who}_NAME"), "Reader");
             shell = shell.env(format!("GIT_{who}_EMAIL"), "reader@example.org");
         }
         let finished = shell
-            .env("PATH", path)
             .env("HOME", self.data.path())
             .env("EDGEWRIGHT_DATA", self.data.path().join("data"))
             .run_status()

@@ -191,7 +191,7 @@ fn change_systems(repository: &Repository, from: &str, round: u32, random: &mut 
         }
         1 => repository.write("images/hmi/files/etc/hmi", text),
         2 => {
-            let check = format!("checks:\n  - {{id: up-{round}, systemd: running, within: 90s}}\n");
+            let check = format!("checks:\n  - {{id: up-{round}, systemd: running, timeout: 90s}}\n");
             let os = format!("from: {from}\nsteps: [containerfile: Containerfile]\n{check}");
             repository.write("images/os/image.yaml", os);
         }
@@ -210,7 +210,7 @@ async fn kills_of_jobs_in_the_middle_of_builds_and_tests_change_nothing() {
     let from = upstream.from();
     let repository = Repository::plants(folder.path().join("systems"), &["a"]).await;
     repository.git(&["rm", "-r", "--quiet", "images/base"]).await;
-    let check = "checks:\n  - {id: up, systemd: running, within: 90s}\n";
+    let check = "checks:\n  - {id: up, systemd: running, timeout: 90s}\n";
     let os = format!("from: {from}\nsteps: [containerfile: Containerfile]\n{check}");
     repository.write("images/os/image.yaml", os);
     repository

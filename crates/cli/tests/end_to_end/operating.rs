@@ -149,7 +149,8 @@ async fn certificate(folder: &Path, name: &str) {
             "-days",
             "2",
         ])
-        .args(["-addext", "subjectAltName=IP:127.0.0.1", "-subj", &subject])
+        // Not an authority, as by default: rustls accepts no authority as a server's own certificate.
+        .args(["-extensions", "usr_cert", "-addext", "subjectAltName=IP:127.0.0.1", "-subj", &subject])
         .arg("-keyout")
         .arg(key)
         .arg("-out")
@@ -216,6 +217,17 @@ async fn clients_speak_tls_and_the_certificate_changes_while_the_server_runs() {
         .run()
         .await
         .unwrap();
+
+    // The command's own client.
+    let url = format!("https://127.0.0.1:{port}");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let unknown = edgewright(elsewhere.path(), &["status", "--server", &url]).await.ends(5);
+    assert!(unknown.errors.contains("--ca-file FILE"), "{}", unknown.errors);
+    let trusted = ["--server", &url, "--ca-file", certificate_file.to_str().unwrap()];
+    edgewright(elsewhere.path(), &[&["status"][..], &trusted].concat()).await.ends(0);
+    let invalid = ["status", "--server", &url, "--ca-file", key.to_str().unwrap()];
+    let invalid = edgewright(elsewhere.path(), &invalid).await.ends(2);
+    assert!(invalid.errors.contains("certificates in PEM format"), "{}", invalid.errors);
 
     certificate(folder.path(), "second").await;
     server.reload();

@@ -6,7 +6,7 @@ use std::path::Path;
 use edgewright_process::Command;
 
 use crate::guide::{Block, Place, blocks};
-use crate::machine::{Machine, has_tools};
+use crate::machine::Machine;
 use crate::packages::{self, Packages};
 
 const OLD: &str = "0.1.0";
@@ -143,7 +143,7 @@ async fn unpack(machine: &Machine, tarball: &Path) {
 
 #[tokio::test]
 async fn a_server_is_installed_upgraded_downgraded_and_removed_by_the_guides() {
-    if !has_tools(&["podman", "runc", "mmdebstrap", "dpkg-deb", "objdump", "git"]).await {
+    if !edgewright_testkit::has_as_root(&["podman", "runc", "mmdebstrap", "dpkg-deb", "objdump", "git"]) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

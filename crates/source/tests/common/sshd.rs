@@ -45,7 +45,7 @@ impl Sshd {
             sandbox.path(name)
         };
         let authorized = write("authorized_keys", &public);
-        // Another test may take the port in between; then polling fails and tells.
+        // Another test may take the port in between; then polling fails with an error.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let known = |key: &str| format!("[127.0.0.1]:{port} {key}");
         let conf = write(

@@ -1,11 +1,11 @@
-//! An HTTP/1.1 answer, read from the bytes that came so far. Pure, and bounded whatever the server says.
+//! An HTTP/1.1 response (RFC 9112), parsed from the bytes received so far. Pure, and bounded for any input.
 
-/// Longest head of an answer, in bytes.
+/// Maximum length of a response's head, in bytes.
 pub(crate) const HEAD: usize = 64 * 1024;
-/// Most bytes of a body that are read and searched.
+/// Maximum number of bytes of a body that are read and searched.
 pub(crate) const BODY: usize = 1024 * 1024;
 
-/// An answer.
+/// A response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Response {
     /// The status code.
@@ -14,27 +14,27 @@ pub(crate) struct Response {
     pub(crate) body: Vec<u8>,
 }
 
-/// Why bytes are not an answer.
+/// Why bytes are not a valid response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ParseError {
     /// No status line.
-    #[error("the answer does not start with a status line")]
+    #[error("the response does not start with a status line")]
     StatusLine,
     /// The head does not end.
-    #[error("the answer's head is longer than 64 KiB")]
+    #[error("the response's head is longer than 64 KiB")]
     Head,
-    /// The connection ended inside the answer.
-    #[error("the connection ended inside the answer")]
+    /// The connection ended within the response.
+    #[error("the connection ended within the response")]
     Truncated,
-    /// A chunk's length is not one.
-    #[error("a chunk of the answer has no length")]
+    /// A chunk has an invalid length.
+    #[error("a chunk of the response has an invalid length")]
     Chunk,
     /// A length that is not a number.
-    #[error("the answer's length is not a number")]
+    #[error("the response's length is not a number")]
     Length,
 }
 
-/// Reads an answer from all that came so far; none where more must come. `ended`: nothing more will come.
+/// Parses a response from all bytes received so far; `None` if it is incomplete. `ended`: no more bytes will come.
 pub(crate) fn parse_response(wire: &[u8], ended: bool) -> Result<Option<Response>, ParseError> {
     let mut rest = wire;
     loop {
@@ -50,14 +50,14 @@ pub(crate) fn parse_response(wire: &[u8], ended: bool) -> Result<Option<Response
         let mut lines = head.lines();
         let status = parse_status(lines.next().unwrap_or_default()).ok_or(ParseError::StatusLine)?;
         match status {
-            // Interim answers precede the real one.
+            // Interim responses (1xx) precede the final one.
             100..=199 => rest = body,
             204 | 304 => return Ok(Some(Response { status, body: Vec::new() })),
             _ => {
                 let body = match framing(lines)? {
                     Framing::Chunked => decode_chunks(body, ended)?,
                     Framing::Length(length) if body.len() as u64 >= length.min(BODY as u64) => {
-                        // The comparison bounds it by what is there.
+                        // The comparison bounds it by the available bytes.
                         let length = usize::try_from(length).unwrap_or(usize::MAX).min(body.len());
                         Some(body[..length].to_vec())
                     }
@@ -110,7 +110,7 @@ fn framing<'a>(headers: impl Iterator<Item = &'a str>) -> Result<Framing, ParseE
 }
 
 fn decode_chunks(mut wire: &[u8], ended: bool) -> Result<Option<Vec<u8>>, ParseError> {
-    /// Longest line with a chunk's length and its extensions.
+    /// Maximum length of a line with a chunk's length and its extensions.
     const LONGEST_LINE: usize = 4 * 1024;
     let more = if ended { Err(ParseError::Truncated) } else { Ok(None) };
     let mut body = Vec::new();
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_read_in_every_framing() {
+    fn responses_are_parsed_in_every_framing() {
         let complete: [(&str, bool, u16, &str); 9] = [
             ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokmore", false, 200, "ok"),
             ("HTTP/1.0 404 No\n\ngone", true, 404, "gone"),
@@ -177,7 +177,7 @@ mod tests {
         for (wire, ended, status, body) in complete {
             let want = Response { status, body: body.as_bytes().to_vec() };
             assert_eq!(parse_response(wire.as_bytes(), ended), Ok(Some(want)), "{wire}");
-            // Cut short, it is never taken for whole where its framing says how long it is.
+            // A truncated response with a known length is never taken as complete.
             if !ended && !body.is_empty() {
                 for length in 0..wire.find(body).unwrap_or(wire.len() - 3) {
                     assert_eq!(
