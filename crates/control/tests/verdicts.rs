@@ -105,7 +105,7 @@ async fn a_new_failure_blocks_and_the_last_good_digest_is_tried_once() {
     // With other checks it is not known, and found out once.
     let image =
         std::fs::read_to_string(world.folder.path().join("repository/images/hmi/image.yaml")).unwrap();
-    world.write("images/hmi/image.yaml", &format!("{image}  - {{id: more, unit: y.service, within: 5s}}\n"));
+    world.write("images/hmi/image.yaml", &format!("{image}  - {{id: more, unit: y.service, timeout: 5s}}\n"));
     change_hmi(&world, "broken otherwise").await;
     let (run, state) = world.run().await;
     assert_eq!(state, RunState::Failed);
@@ -124,7 +124,7 @@ async fn a_failure_that_is_not_new_is_the_checks_and_blocks_nothing_for_good() {
     let before = world.entries().await;
     let image =
         std::fs::read_to_string(world.folder.path().join("repository/images/hmi/image.yaml")).unwrap();
-    world.write("images/hmi/image.yaml", &format!("{image}  - {{id: more, unit: y.service, within: 5s}}\n"));
+    world.write("images/hmi/image.yaml", &format!("{image}  - {{id: more, unit: y.service, timeout: 5s}}\n"));
     for node in ["hmi/plant-a", "hmi/plant-a (last good)"] {
         world.executor.script(node, [fails(&["more"])]);
     }
@@ -272,7 +272,7 @@ async fn a_posted_failure_is_of_kind_image_and_names_its_origin() {
 
 #[tokio::test]
 async fn a_verdict_that_is_not_posted_in_time_is_a_failure_of_the_infrastructure() {
-    let world = external(", within: 1ms").await;
+    let world = external(", timeout: 1ms").await;
     let (run, state) = world.run().await;
     assert_eq!(state, RunState::Failed);
     let failed = node(&world, run, "gateway/plant-a").await;
@@ -315,7 +315,7 @@ async fn what_is_not_tested_is_built_and_released() {
     // No steps of its own: its parent image is hosted under its name, and tested by its own checks.
     world.write(
         "images/kiosk/image.yaml",
-        "from: base\nchecks:\n  - {id: unit, unit: x.service, within: 60s}\n",
+        "from: base\nchecks:\n  - {id: unit, unit: x.service, timeout: 60s}\n",
     );
     world.commit("test: none").await;
     let (run, state) = world.run().await;
@@ -337,7 +337,7 @@ async fn needs_a_comparison(world: &World) {
     world.run().await;
     let image =
         std::fs::read_to_string(world.folder.path().join("repository/images/hmi/image.yaml")).unwrap();
-    world.write("images/hmi/image.yaml", &format!("{image}  - {{id: more, unit: y.service, within: 5s}}\n"));
+    world.write("images/hmi/image.yaml", &format!("{image}  - {{id: more, unit: y.service, timeout: 5s}}\n"));
     world.executor.script("hmi/plant-a", [fails(&["more"])]);
     change_hmi(world, "broken").await;
 }

@@ -36,9 +36,9 @@ impl fmt::Display for Span {
     }
 }
 
-/// Why a text is not a duration.
+/// A text that is not a duration.
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` is not a duration: write a whole number and a unit, such as 500ms, 60s, 10m, 2h or 7d")]
+#[error("invalid duration `{0}`: expected a whole number and a unit, such as 500ms, 60s, 10m, 2h or 7d")]
 pub struct InvalidSpan(String);
 
 impl FromStr for Span {

@@ -1,4 +1,4 @@
-//! Pure planning: a commit's definition and the history give a graph, keys and a plan with reasons in words.
+//! Pure planning: from a commit's definition and the history to a graph with keys, and a plan with reasons.
 //! No clock, environment, files, network or async: equal arguments give equal results.
 //!
 //! ```text
@@ -10,13 +10,13 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`lock`] | which lock an image is built with, what it asks of the outside |
-//! | [`template`], [`files`], [`context`] | what the steps take from the tree; [`ignore`] are the rules of contexts |
-//! | [`key`] | how inputs become keys |
+//! | [`lock`] | the effective lock of an image, and its request to the outside |
+//! | [`template`], [`files`], [`context`] | the inputs of steps from the tree; [`ignore`]: the rules of contexts |
+//! | [`key`] | from inputs to keys |
 //! | [`step`], [`mod@graph`] | steps with their keys, nodes, parents |
-//! | [`history`] | what control remembers, as one value |
-//! | [`reason`], [`explain`] | why: as data and in words |
-//! | [`mod@plan`] | what to do about each node |
+//! | [`history`] | recorded builds and verdicts, as one value |
+//! | [`reason`], [`explain`] | the reasons, as data and as text |
+//! | [`mod@plan`] | the action for each node |
 
 pub mod context;
 pub mod explain;

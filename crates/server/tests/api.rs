@@ -31,7 +31,7 @@ async fn a_run_has_its_plan_and_the_status_its_job() {
     let images = world.client.images(Some(&source().name)).await.unwrap();
     assert_eq!(images.iter().map(|image| image.state).collect::<Vec<_>>(), [ImageState::Pending]);
     let image = world.client.image(&"hmi/plant-a".parse().unwrap(), None).await.unwrap();
-    assert_eq!((image.why.as_str(), image.builds.len()), ("files sites/plant-a/files changed", 0));
+    assert_eq!((image.build_reason.as_str(), image.builds.len()), ("files sites/plant-a/files changed", 0));
     assert_eq!(world.client.runs(None, 5).await.unwrap().len(), 1);
     assert!(world.client.releases(None, 5).await.unwrap().is_empty());
     assert!(world.client.channels(None).await.unwrap().is_empty());

@@ -8,6 +8,7 @@
 //! | `metrics.md`, `events.md` | `crates/server/src/metrics`, `crates/server/src/reference/events.rs` |
 //! | `limits.md` | the constants of all crates that bound input, work or time |
 //! | `access.md`, `openapi.json` | the tables of `crates/api` |
+//! | `json/` | the documents of `crates/api`, with their schemas and examples |
 //!
 //! A page is not written if something in it has no description: then both `generate` and `check` fail.
 
@@ -20,6 +21,7 @@ mod settings;
 mod values;
 
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
@@ -31,7 +33,10 @@ use help::Help;
 /// A page below `docs/reference`, and how to make it.
 type Page = (&'static str, fn(&Sources) -> anyhow::Result<String>);
 
-/// All pages. JSON Schemas join here.
+/// The folder of the schemas of JSON documents, many files from one source.
+const SCHEMAS: &str = "json";
+
+/// All other pages.
 const PAGES: &[Page] = &[
     ("cli.md", |sources| cli::commands(sources.help()?)),
     ("exit-codes.md", |sources| cli::exit_codes(sources.help()?, &reference("errors")?)),
@@ -91,15 +96,24 @@ pub(crate) fn check() -> anyhow::Result<()> {
 }
 
 fn generated(names: &[&str]) -> anyhow::Result<Vec<(PathBuf, String)>> {
-    let is_page = |name: &str| PAGES.iter().any(|(page, _)| *page == name);
+    let is_page = |name: &str| name == SCHEMAS || PAGES.iter().any(|(page, _)| *page == name);
     if let Some(unknown) = names.iter().find(|name| !is_page(name)) {
-        let pages: Vec<&str> = PAGES.iter().map(|(name, _)| *name).collect();
+        let pages: Vec<&str> = PAGES.iter().map(|(name, _)| *name).chain([SCHEMAS]).collect();
         bail!("unknown page `{unknown}`: write one of {}", pages.join(", "));
     }
     let folder = workspace::root().join("docs/reference");
     let sources = Sources::default();
-    let wanted = PAGES.iter().filter(|(name, _)| names.is_empty() || names.contains(name));
-    wanted.map(|(name, page)| Ok((folder.join(name), page(&sources)?))).collect()
+    let is_wanted = |name: &str| names.is_empty() || names.contains(&name);
+    let wanted = PAGES.iter().filter(|(name, _)| is_wanted(name));
+    let mut files: Vec<(PathBuf, String)> =
+        wanted.map(|(name, page)| Ok((folder.join(name), page(&sources)?))).collect::<anyhow::Result<_>>()?;
+    if is_wanted(SCHEMAS) {
+        let schemas: BTreeMap<String, String> =
+            serde_json::from_str(&printed("edgewright-api", "documents", &[])?)
+                .context("the example `documents` did not print an object of texts")?;
+        files.extend(schemas.into_iter().map(|(name, text)| (folder.join(SCHEMAS).join(name), text)));
+    }
+    Ok(files)
 }
 
 /// A page of the server's reference, without its head.

@@ -20,6 +20,7 @@ const VARIABLES: &[(&str, &str)] = &[
     ("HOME", "Parent of the default data folder (`~/.local/share/edgewright`), except for root."),
     ("HTTPS_PROXY", "Proxy for https, for jobs."),
     ("HTTP_PROXY", "Proxy for http, for jobs."),
+    ("NOTIFY_SOCKET", "Set by systemd: the socket to which the server reports its state."),
     ("NO_PROXY", "Hosts that are reached without a proxy, for jobs."),
     ("SSL_CERT_FILE", "Certificates of the authorities that jobs trust, instead of the system's."),
     ("XDG_CONFIG_HOME", "Parent of the folder with the client's configuration, instead of `~/.config`."),

@@ -1,4 +1,5 @@
-//! Operating a server: tokens, secrets and certificates that change while it runs, and its end while jobs run.
+//! Operating a server: tokens, secrets and certificates that change while it runs, and its end while jobs
+//! run.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +8,7 @@ use edgewright_model::run::{NodeState, RunState};
 use edgewright_process::Command;
 
 use crate::server::{Server, assert_clean};
-use crate::world::{Ended, Repository, edgewright, has_tools, until};
+use crate::world::{Ended, Repository, edgewright, until};
 
 const FIRST: &str = "the-first-token-of-all";
 const SECOND: &str = "the-second-token-of-all";
@@ -66,17 +67,17 @@ async fn verdicts_need_the_token_and_the_token_changes_while_the_server_runs() {
     // A token file with a mistake changes nothing.
     fs::write(&token, "short").unwrap();
     server.reload();
-    until("the mistake", async || server.log().contains("settings were not taken over").then_some(())).await;
+    until("the mistake", async || server.log().contains("configuration reload failed").then_some(())).await;
     fs::write(&token, SECOND).unwrap();
-    // Without --token-file the command finds the token where the lock file says.
+    // Without --token-file the command finds the token by the lock file.
     let posted = edgewright(folder.path(), &post).await.ends(0);
-    assert!(posted.errors.contains("goes on with base"), "{posted:?}");
+    assert!(posted.errors.contains("continues with base"), "{posted:?}");
     server.client = server.client.clone().with_token(Some(SECOND.to_owned()));
     assert_eq!(server.ended(&commit).await.run.state, RunState::Passed);
 }
 
 #[tokio::test]
-async fn jobs_work_where_reading_needs_a_token_and_strangers_read_nothing() {
+async fn jobs_work_and_others_read_nothing_if_reading_needs_a_token() {
     let folder = tempfile::tempdir().unwrap();
     let repository = Repository::plants(folder.path().join("plants"), &["a"]).await;
     let config = folder.path().join("edgewright.toml");
@@ -102,7 +103,7 @@ async fn jobs_work_where_reading_needs_a_token_and_strangers_read_nothing() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_told_to_stop_ends_its_jobs_and_the_next_one_goes_on() {
+async fn a_server_that_is_stopped_ends_its_jobs_and_the_next_one_resumes() {
     let folder = tempfile::tempdir().unwrap();
     let sites: Vec<String> = (0..12).map(|site| format!("site-{site}")).collect();
     let sites: Vec<&str> = sites.iter().map(String::as_str).collect();
@@ -148,7 +149,8 @@ async fn certificate(folder: &Path, name: &str) {
             "-days",
             "2",
         ])
-        .args(["-addext", "subjectAltName=IP:127.0.0.1", "-subj", &subject])
+        // Not an authority, as by default: rustls accepts no authority as a server's own certificate.
+        .args(["-extensions", "usr_cert", "-addext", "subjectAltName=IP:127.0.0.1", "-subj", &subject])
         .arg("-keyout")
         .arg(key)
         .arg("-out")
@@ -160,7 +162,7 @@ async fn certificate(folder: &Path, name: &str) {
 
 #[tokio::test]
 async fn clients_speak_tls_and_the_certificate_changes_while_the_server_runs() {
-    if !has_tools(&["skopeo", "curl"]).await {
+    if !edgewright_testkit::has(&["skopeo", "curl", "openssl"]) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -216,12 +218,23 @@ async fn clients_speak_tls_and_the_certificate_changes_while_the_server_runs() {
         .await
         .unwrap();
 
+    // The command's own client.
+    let url = format!("https://127.0.0.1:{port}");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let unknown = edgewright(elsewhere.path(), &["status", "--server", &url]).await.ends(5);
+    assert!(unknown.errors.contains("--ca-file FILE"), "{}", unknown.errors);
+    let trusted = ["--server", &url, "--ca-file", certificate_file.to_str().unwrap()];
+    edgewright(elsewhere.path(), &[&["status"][..], &trusted].concat()).await.ends(0);
+    let invalid = ["status", "--server", &url, "--ca-file", key.to_str().unwrap()];
+    let invalid = edgewright(elsewhere.path(), &invalid).await.ends(2);
+    assert!(invalid.errors.contains("certificates in PEM format"), "{}", invalid.errors);
+
     certificate(folder.path(), "second").await;
     server.reload();
     until("the second certificate", async || ready("second").await.then_some(())).await;
     // Half a change is none.
     fs::write(&key, "no key").unwrap();
     server.reload();
-    until("the mistake", async || server.log().contains("settings were not taken over").then_some(())).await;
+    until("the mistake", async || server.log().contains("configuration reload failed").then_some(())).await;
     assert!(ready("second").await);
 }

@@ -1,10 +1,10 @@
-//! The lane `static` in the hands of a user: a failure that can be acted on, then a rule that is off and one that is excepted.
-//! Files alone, so no tool is needed.
+//! The lane `static` in the hands of a user: a failure that can be acted on, then a rule that is off and one
+//! that is excepted. Files alone, so no tool is needed.
 
 use crate::world::{Repository, edgewright};
 
 #[tokio::test]
-async fn what_the_layers_say_fails_is_turned_off_and_excepted() {
+async fn static_checks_fail_and_can_be_turned_off_or_excepted() {
     let folder = tempfile::tempdir().unwrap();
     let repository = Repository::make(folder.path().join("src")).await;
     repository.write("edgewright.yaml", "edgewright: 1\nname: p\n");

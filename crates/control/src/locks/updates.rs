@@ -64,7 +64,7 @@ impl UpdateChecks {
         handle: &SourceHandle,
     ) -> Result<Option<RunNumber>, ControlError> {
         let Some(branch) = handle.default_branch(&self.store).await? else { return Ok(None) };
-        let Some(last) = self.store.last_look(handle.id, &branch).await? else { return Ok(None) };
+        let Some(last) = self.store.last_update_check(handle.id, &branch).await? else { return Ok(None) };
         let due = self.schedules.of(&handle.settings.name).after(last);
         if due.is_none_or(|due| due > self.clock.now()) {
             return Ok(None);

@@ -6,10 +6,12 @@ mod queue;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use edgewright_build::compare;
 use edgewright_job::Demand;
 use edgewright_model::Digest;
+use edgewright_model::error::Chain;
 use edgewright_model::format;
-use edgewright_model::order::{Base, StepAction};
+use edgewright_model::order::{Base, ManifestRef, StepAction};
 use edgewright_model::outcome::StepBuild;
 use edgewright_model::run::{NodeState, RunNumber};
 use edgewright_model::spec::Definition;
@@ -155,9 +157,11 @@ impl Rebuilds {
         let mut steps = Vec::new();
         for build in builds {
             let title = node.path.iter().find(|step| step.key == build.key).map(|step| step.title.clone());
-            let was = self.jobs.store.build(&build.key).await?.map(|row| row.manifest.digest);
-            let now = build.manifest.digest;
-            let step = RebuiltStep { title: title.unwrap_or_default(), key: build.key, was, now };
+            let recorded = self.jobs.store.build(&build.key).await?.map(|row| row.manifest);
+            let differences = self.differences(recorded.as_ref(), &build.manifest).await;
+            let (was, now) = (recorded.map(|it| it.digest), build.manifest.digest);
+            let title = title.unwrap_or_default();
+            let step = RebuiltStep { title, key: build.key, was, now, differences };
             let is_proved = step.is_proved();
             if step.was.is_some() {
                 let result = if is_proved { ProofResult::Proved } else { ProofResult::Refuted };
@@ -170,5 +174,19 @@ impl Rebuilds {
             }
         }
         Ok(steps)
+    }
+
+    /// The files that differ between a recorded and a rebuilt image; none if they are equal or cannot be compared.
+    async fn differences(&self, recorded: Option<&ManifestRef>, rebuilt: &ManifestRef) -> Vec<String> {
+        let Some(recorded) = recorded.filter(|recorded| recorded.digest != rebuilt.digest) else {
+            return Vec::new();
+        };
+        match compare::differences(self.jobs.hosting.client(), recorded, rebuilt).await {
+            Ok(differences) => differences,
+            Err(error) => {
+                tracing::warn!(%rebuilt.digest, error = %Chain(&error), "cannot compare a rebuilt image with the recorded one");
+                Vec::new()
+            }
+        }
     }
 }

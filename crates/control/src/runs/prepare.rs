@@ -16,8 +16,8 @@ use edgewright_plan::graph::Node;
 use edgewright_plan::{Graph, Locks as Chosen, Plan, graph, lock_request, plan};
 use edgewright_process::Clock;
 use edgewright_store::Store;
+use edgewright_store::heads::Head;
 use edgewright_store::nodes::{FixedPlan, NodeRow};
-use edgewright_store::standing::Head;
 
 use super::PlannedGraphs;
 use super::history::Loaded;

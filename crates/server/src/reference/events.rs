@@ -115,12 +115,12 @@ pub(super) fn page() -> Result<String, String> {
     }
     page.push(SERVER_SENT_EVENTS.to_owned());
     let document = edgewright_api::openapi::document();
-    let properties = document["components"]["schemas"]["RunMoved"]["properties"].as_object();
-    for (name, property) in properties.ok_or("the OpenAPI document has no schema `RunMoved`")? {
+    let properties = document["components"]["schemas"]["RunStateChanged"]["properties"].as_object();
+    for (name, property) in properties.ok_or("the OpenAPI document has no schema `RunStateChanged`")? {
         let about = property["description"].as_str().unwrap_or_default();
         let kind = property["type"].as_str().unwrap_or_default();
         if about.is_empty() || kind.is_empty() {
-            return Err(format!("the field `{name}` of `RunMoved` has no description or type"));
+            return Err(format!("the field `{name}` of `RunStateChanged` has no description or type"));
         }
         page.push(format!("- `data.{name}`, {kind}: {about}\n"));
     }

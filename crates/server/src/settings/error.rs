@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use edgewright_model::error::ErrorClass;
 use edgewright_model::names::SourceName;
-use edgewright_source::UnfitPath;
+use edgewright_source::InvalidSshPath;
 use edgewright_source::remote::InvalidRemote;
 
 use super::server::MAX_NICE;
@@ -45,7 +45,7 @@ pub enum SettingsError {
     Url(#[from] InvalidRemote),
     /// A source's ssh key or known hosts cannot be used.
     #[error("invalid ssh settings of a source")]
-    Ssh(#[from] UnfitPath),
+    Ssh(#[from] InvalidSshPath),
     /// Two sources have one name.
     #[error("duplicate source name `{name}`")]
     DuplicateSource {

@@ -179,7 +179,13 @@ impl Views {
     async fn selected(&self, name: Option<&SourceName>) -> Result<Vec<SourceRow>, ViewError> {
         let mut rows = self.store.sources().await?;
         if let Some(name) = name {
-            rows.retain(|row| row.name == *name || row.definition_name.as_ref() == Some(name));
+            let is_named = |row: &SourceRow| row.name == *name;
+            if rows.iter().any(is_named) {
+                // A source that only declares the name in its files is another one.
+                rows.retain(is_named);
+            } else {
+                rows.retain(|row| row.definition_name.as_ref() == Some(name));
+            }
             if rows.is_empty() {
                 return Err(ViewError::NotFound {
                     what: format!("source `{name}` not found"),

@@ -18,8 +18,8 @@ impl Views {
             digest: row.digest,
             state: row.state,
             doing: row.doing,
-            builds: row.builds.into_iter().map(rebuilt).collect(),
-            failure: row.failure,
+            results: row.builds.into_iter().map(rebuilt).collect(),
+            error: row.failure,
         })
     }
 }
@@ -39,7 +39,13 @@ pub fn rebuilt(rebuilt: Rebuilt) -> RebuildView {
         steps: rebuilt
             .steps
             .into_iter()
-            .map(|step| RebuildStep { title: step.title, key: step.key, was: step.was, now: step.now })
+            .map(|step| RebuildStep {
+                title: step.title,
+                key: step.key,
+                was: step.was,
+                now: step.now,
+                differences: step.differences,
+            })
             .collect(),
         failure: rebuilt.failure,
     }

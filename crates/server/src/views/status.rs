@@ -35,7 +35,7 @@ impl Views {
         Ok(ServerStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             now: self.clock.now(),
-            server: match self.serving {
+            server_pid: match self.serving {
                 Some(_) => Some(std::process::id()),
                 None => self.folder.holder().map(|holder| holder.pid),
             },
@@ -72,9 +72,9 @@ impl Views {
         for row in self.store.sinks().await? {
             let is_own = |live: &Arc<Live>| live.sinks.iter().any(|sink| sink.name == row.name);
             if live.as_ref().is_none_or(is_own) {
-                let untold = self.store.untold(&row.name).await?;
+                let undelivered = self.store.undelivered(&row.name).await?;
                 let SinkRow { name, failures, error, .. } = row;
-                views.push(SinkView { name, untold, failures, error });
+                views.push(SinkView { name, undelivered, failures, error });
             }
         }
         Ok(views)
@@ -108,8 +108,8 @@ impl Views {
         }
         for row in self.store.sinks().await? {
             if sinks.iter().any(|sink| sink.name == row.name) {
-                let untold = self.store.untold(&row.name).await?;
-                snapshot.sinks.push((row.name, untold, row.failures.into()));
+                let undelivered = self.store.undelivered(&row.name).await?;
+                snapshot.sinks.push((row.name, undelivered, row.failures.into()));
             }
         }
         snapshot.targets = self.target_backlog().await?;
@@ -149,7 +149,7 @@ pub(crate) fn reconciler(status: ReconcilerStatus) -> ReconcilerView {
         done,
         error,
         succeeded: status.succeeded,
-        took_ms: u64::try_from(status.took.as_millis()).unwrap_or(u64::MAX),
+        duration_ms: u64::try_from(status.took.as_millis()).unwrap_or(u64::MAX),
         failures: status.failures,
         next: status.next,
     }
