@@ -91,7 +91,7 @@ async fn ends_have_their_codes() {
     let config = folder.path().join("bad.toml");
     std::fs::write(&config, "[server]\nlissten = 1\n").unwrap();
     let config = config.to_str().unwrap();
-    let cases: [(&[&str], i32, &str); 12] = [
+    let cases: [(&[&str], i32, &str); 13] = [
         (&["--version"], 0, ""),
         (&["no-such-command"], 2, "unrecognized subcommand"),
         (&["runs"], 3, "no builds in"),
@@ -99,11 +99,13 @@ async fn ends_have_their_codes() {
         (&["run", "."], 3, "is not a source"),
         (&["serve", "--config", config], 2, "unknown field `lissten`"),
         (&["serve", "--config", "/no/such/file"], 3, "cannot read the settings file"),
-        (&["serve", "--listen", "127.0.0.1:0", "--log", "a=b=c"], 2, "is no log filter"),
+        (&["serve", "--listen", "127.0.0.1:0", "--log", "a=b=c"], 2, "invalid log filter"),
         (&["status", "--server", "nowhere"], 2, "is not the address of a server"),
         (&["status", "--server", "http://127.0.0.1:1"], 5, "no response from"),
-        (&["run", "list"], 3, "nothing was built in"),
+        (&["run", "list"], 3, "no builds in"),
         (&["logs", "abc"], 2, "expected a number such as 7"),
+        // The environment sets --data, which was not typed.
+        (&["logs"], 2, "Usage: edgewright logs <RUN> [NODE]"),
     ];
     for (arguments, code, message) in cases {
         let (found, _, errors) = edgewright(folder.path(), arguments).await;

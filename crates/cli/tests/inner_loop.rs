@@ -269,7 +269,7 @@ async fn a_log_is_followed_through_a_restart_of_the_server_to_the_jobs_end() {
     assert!(watched.printed().contains("hmi/plant-b passed"), "{}", watched.printed());
     assert_eq!(all.end().await, Some(0), "{}", all.printed());
     let lines = all.printed();
-    let of = |node: &str| lines.lines().any(|line| line.starts_with(node) && line.contains("files/"));
+    let of = |node: &str| lines.lines().any(|line| line.starts_with(node) && line.contains("push files"));
     assert!(of("hmi/plant-a ") && of("hmi/plant-b "), "{lines}");
     let once = logs.printed().matches("push files sites/plant-a/files").count();
     assert_eq!(once, 1, "nothing is printed twice: {}", logs.printed());

@@ -1,4 +1,4 @@
-//! How a variant is built.
+//! How a variant comes about.
 
 use std::fmt::Write as _;
 
@@ -7,9 +7,9 @@ use edgewright_api::documents::{ChangeView, ChangedKind, PlanExplanation, StepEx
 use super::style::{BOLD, DIM, GREEN, RED, YELLOW, paint, plain};
 use super::table::Table;
 
-/// How many inputs of a step are named before the rest is counted.
+/// The number of inputs of a step that are listed before the rest is counted.
 const NAMED: usize = 4;
-/// How many digits of a key people compare.
+/// How much of a key people compare.
 const SHORT: usize = 12;
 
 /// How many changes of a step are listed before the rest is counted.
@@ -22,29 +22,28 @@ pub(crate) fn explanation(explanation: &PlanExplanation, all: bool) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "{} {}: {}: {}",
+            "{} {}: {}",
             paint(BOLD, &explanation.variant),
             platform.platform,
             paint(YELLOW, platform.action.name()),
-            plain(&platform.reason)
         );
-        let mut table = Table::new(["key", "change", "shared with", "step and what it hashes"]);
+        let _ = writeln!(text, "  {}", plain(&platform.reason));
+        let mut table = Table::new(["key", "step", "compared", "shared with", "inputs"]);
         for step in &platform.steps {
-            // What the title already names is not an input worth naming twice.
-            let inputs: Vec<String> =
-                step.inputs.iter().filter(|input| !step.title.ends_with(input.as_str())).cloned().collect();
-            let inputs = count(&inputs, NAMED);
-            let colon = if inputs.is_empty() { "" } else { ": " };
             table.row([
                 short(&step.key),
+                plain(&step.title),
                 state(step),
-                shared(&step.shared_with),
-                plain(&format!("{}{colon}{inputs}", step.title)),
+                variants(step.shared_with.len()),
+                step.inputs.len().to_string(),
             ]);
         }
         text.push_str(&table.text("no steps"));
         changes(&mut text, "base", &platform.base_changes, 0, all);
         for step in &platform.steps {
+            if step.changes.is_empty() && (all || step.change.is_none()) {
+                inputs(&mut text, step, all);
+            }
             changes(&mut text, &step.title, &step.changes, step.more_changes, all);
         }
     }
@@ -81,7 +80,7 @@ fn after(value: &str) -> String {
     if value.is_empty() { String::new() } else { format!(": {}", plain(value)) }
 }
 
-/// What kind of thing changed, before its name; a path needs no such word.
+/// What kind of thing changed, before its name; a path says it by itself.
 const fn word(kind: ChangedKind) -> &'static str {
     match kind {
         ChangedKind::Base => "base",
@@ -118,21 +117,25 @@ fn state(step: &StepExplanation) -> String {
     }
 }
 
-/// `a (+3 more)`; a long name is counted only.
-fn shared(variants: &[String]) -> String {
-    const WIDTH: usize = 24;
-    match variants {
-        [] => String::new(),
-        [first, rest @ ..] if first.len() > WIDTH => format!("{} variants", rest.len() + 1),
-        variants => count(variants, 1),
+/// `3 variants`; empty for none.
+fn variants(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        1 => "1 variant".to_owned(),
+        count => format!("{count} variants"),
     }
 }
 
-/// `a, b (+3 more)`.
-fn count(items: &[String], named: usize) -> String {
-    let mut text = items.iter().take(named).cloned().collect::<Vec<_>>().join(", ");
-    if items.len() > named {
-        let _ = write!(text, " (+{} more)", items.len() - named);
+/// The inputs of a step, one per line; with `all` every one.
+fn inputs(text: &mut String, step: &StepExplanation, all: bool) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "\n{}", paint(BOLD, plain(&step.title)));
+    let listed = if all { step.inputs.len() } else { NAMED };
+    for input in step.inputs.iter().take(listed) {
+        let _ = writeln!(text, "  {}", plain(input));
     }
-    text
+    if step.inputs.len() > listed {
+        let hidden = step.inputs.len() - listed;
+        let _ = writeln!(text, "  {}", paint(DIM, format!("and {hidden} more; --all lists them")));
+    }
 }

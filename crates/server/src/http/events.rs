@@ -24,7 +24,8 @@ pub(super) async fn stream(
     Sse::new(stream).keep_alive(KeepAlive::default())
 }
 
-/// The next change of a run's state. None at shutdown, and for a client that lags behind: it reconnects and lists runs.
+/// The next change of a run's state. None at shutdown, and for a client that lags behind: it reconnects and
+/// lists runs.
 async fn next(events: &mut Receiver<RunEvent>, stopping: &CancellationToken) -> Option<RunStateChanged> {
     loop {
         let event = tokio::select! {

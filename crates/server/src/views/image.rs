@@ -109,7 +109,8 @@ impl Views {
         for (platform, digest) in &manifests {
             let Some(build) = self.store.builds_of(digest).await?.into_iter().next() else { continue };
             let run = self.run_row(build.run).await?;
-            // The row of the run that built this digest contains the reason for the build and the digest's steps.
+            // The row of the run that built this digest contains the reason for the build and the digest's
+            // steps.
             let rows = self.store.nodes(run.number).await?;
             let origin = rows
                 .iter()
@@ -230,7 +231,8 @@ impl Views {
     }
 }
 
-/// The images that a variant is built from: its own, and each one with a variant whose key is one of this variant's steps.
+/// The images that a variant is built from: its own, and each one with a variant whose key is one of this
+/// variant's steps.
 fn line(variant: &VariantName, steps: &[PathStep], nodes: &[NodeRow]) -> BTreeSet<ImageName> {
     let keys: BTreeSet<&Digest> = steps.iter().map(|step| &step.key).collect();
     let ancestors = nodes.iter().filter(|node| node.key.as_ref().is_some_and(|key| keys.contains(key)));

@@ -59,7 +59,8 @@ impl Views {
             .ok()
             .and_then(Result::ok)
             .map_or((0, 0), |disk| (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize));
-        // An upper bound: a build counts once for each repository that contains it, and shared layers are stored once.
+        // An upper bound: a build counts once for each repository that contains it, and shared layers are
+        // stored once.
         let built_bytes = self.store.built_bytes().await?;
         Ok(DataFolder { path: self.folder.root().display().to_string(), free_bytes, disk_bytes, built_bytes })
     }
