@@ -1,11 +1,13 @@
-//! Chunk checksums: one 64-bit XXH3 per 256 KiB, computed while a blob is written, verified whenever a part of it is read.
+//! Chunk checksums: one 64-bit XXH3 per 256 KiB, computed while a blob is written, verified whenever a part
+//! of it is read.
 //!
-//! They detect bit rot, torn writes and truncated files at the cost of a memory scan. Tampering is detected by the digest,
-//! once, at the write.
+//! They detect bit rot, torn writes and truncated files at the cost of a memory scan. Tampering is detected
+//! by the digest, once, at the write.
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-/// Bytes of a chunk, the unit of reading and comparing: large enough for few calls, small enough for small ranges.
+/// Bytes of a chunk, the unit of reading and comparing: large enough for few calls, small enough for small
+/// ranges.
 pub const CHUNK: usize = 256 * 1024;
 
 /// The checksums of a blob's chunks, the last of which may be short. An empty blob has none.

@@ -89,8 +89,8 @@ pub struct DiskUsage {
     pub available: u64,
 }
 
-/// Blobs by digest. Every call blocks. The effect of a successful call survives a power cut only where its documentation
-/// states so; every call may be repeated after a crash.
+/// Blobs by digest. Every call blocks. The effect of a successful call survives a power cut only where its
+/// documentation states so; every call may be repeated after a crash.
 pub trait BlobStore: fmt::Debug + Send + Sync + 'static {
     /// Creates an empty upload; an existing one is truncated.
     fn create_upload(&self, id: &UploadId) -> Result<Box<dyn UploadFile>, BlobError>;
@@ -101,11 +101,13 @@ pub trait BlobStore: fmt::Debug + Send + Sync + 'static {
     /// Deletes an upload; no error if there is none.
     fn discard_upload(&self, id: &UploadId) -> Result<(), BlobError>;
 
-    /// Makes a *synced* upload the blob `digest`, and replaces an existing one (so a second push repairs a damaged blob).
-    /// Atomic; survives a power cut once it returned. Open readers of the replaced blob keep reading that.
+    /// Makes a *synced* upload the blob `digest`, and replaces an existing one (so a second push repairs a
+    /// damaged blob). Atomic; survives a power cut once it returned. Open readers of the replaced blob keep
+    /// reading that.
     fn publish(&self, id: &UploadId, digest: &Digest) -> Result<(), BlobError>;
 
-    /// Makes sure that a blob survives a power cut, if a crash interrupted its [`Self::publish`]; `false` if there is none.
+    /// Makes sure that a blob survives a power cut, if a crash interrupted its [`Self::publish`]; `false` if
+    /// there is none.
     fn settle(&self, digest: &Digest) -> Result<bool, BlobError>;
 
     /// Opens a blob.

@@ -1,4 +1,5 @@
-//! The base of the first step: nothing, a manifest of the order's registry, or one mirrored from another registry.
+//! The base of the first step: nothing, a manifest of the order's registry, or one mirrored from another
+//! registry.
 
 use edgewright_model::order::{Base, ImageTask, ManifestRef};
 use edgewright_model::outcome::{JobEvent, JobFailure, Phase};

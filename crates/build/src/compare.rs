@@ -34,7 +34,8 @@ pub enum CompareError {
 type Files = BTreeMap<Vec<u8>, (Entry, Digest)>;
 
 /// Compares the topmost layers that differ. Gives a line for each of the first files that differ, such as
-/// `etc/machine-id: content`, and one for the number of further ones. Images with equal layers differ in their config.
+/// `etc/machine-id: content`, and one for the number of further ones. Images with equal layers differ in
+/// their config.
 ///
 /// # Errors
 /// The registry does not have both images, or a layer cannot be read.
@@ -76,7 +77,7 @@ fn read_files(tar: impl Read) -> Result<Files, LayerError> {
     let mut files = Files::new();
     read_entries(tar, |entry, content| {
         let mut hasher = Hasher::new(Algorithm::Sha256);
-        let mut buffer = [0; 64 * 1024];
+        let mut buffer = vec![0; 64 * 1024];
         loop {
             match content.read(&mut buffer).map_err(LayerError::Read)? {
                 0 => break,

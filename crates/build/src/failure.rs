@@ -32,7 +32,8 @@ pub(crate) fn local(phase: Phase, error: &(dyn std::error::Error + 'static)) -> 
     new(FailureKind::Infrastructure, phase, message, hint)
 }
 
-/// A layer that cannot be written or read: an invalid archive is the image's fault, other errors are the host's.
+/// A layer that cannot be written or read: an invalid archive is the image's fault, other errors are the
+/// host's.
 pub(crate) fn layer(phase: Phase, error: &LayerError) -> JobFailure {
     if error.is_content() {
         let hint = "remove the entry from the archive, or pack it in another way";

@@ -1,8 +1,8 @@
 //! Builds: executes the steps of one variant and gives an OCI image.
 //!
-//! [`execute`] runs the steps of an order one after the other and pushes layer, config and manifest after every step, so
-//! that each prefix is available to later builds. The inputs from outside the repository are fixed before, by
-//! [`resolve_lock`]; a build uses the lock and nothing else.
+//! [`execute`] runs the steps of an order one after the other and pushes layer, config and manifest after
+//! every step, so that each prefix is available to later builds. The inputs from outside the repository are
+//! fixed before, by [`resolve_lock`]; a build uses the lock and nothing else.
 //!
 //! | step | executor |
 //! |---|---|

@@ -1,5 +1,5 @@
-//! Whether this user may unpack operating systems: root, or a user with ranges of subordinate ids. The tools' own messages
-//! about it are long and do not name the cause.
+//! Whether this user may unpack operating systems: root, or a user with ranges of subordinate ids. The tools'
+//! own messages about it are long and do not name the cause.
 
 use std::fs;
 

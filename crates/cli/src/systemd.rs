@@ -6,7 +6,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// A state of the server that the service manager is told.
+/// A state of the server that is reported to the service manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ServiceState {
     /// It answers requests.
@@ -28,7 +28,7 @@ pub(crate) fn notify(socket: Option<&OsString>, state: ServiceState) {
 }
 
 fn send(socket: &OsStr, message: &str) -> io::Result<()> {
-    // A leading `@` stands for the zero byte of an abstract address.
+    // A leading `@` means the zero byte of an abstract address.
     let address = match socket.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(socket)?,

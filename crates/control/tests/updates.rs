@@ -330,7 +330,7 @@ async fn locks_may_be_proposed_on_a_branch_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_rebuild_is_kept_and_goes_on_after_a_crash() {
+async fn a_rebuild_is_kept_and_resumes_after_a_crash() {
     let mut world = world().await;
     world.run().await;
     let entry = world.entries().await.into_iter().find(|entry| entry.variant.to_string() == "base").unwrap();

@@ -1,5 +1,5 @@
-//! Whether a job may start: slots by processors and memory, and a forecast of the disk. A job that fills the disk
-//! would stop everything else, too.
+//! Whether a job may start: slots by processors and memory, and a forecast of the disk. A job that fills the
+//! disk would stop everything else, too.
 //!
 //! The decision is pure ([`forecast`], [`Ledger`], [`room`]); [`crate::gate`] measures the machine.
 
@@ -15,10 +15,11 @@ use crate::executor::{Demand, StepKind};
 const MIB: u64 = 1024 * 1024;
 const GIB: u64 = 1024 * MIB;
 
-/// An image exists up to three times while it is built: unpacked or as a tar, compressed in the job's folder, and in the
-/// registry. Unpacked, it is about two and a half times as large as compressed.
+/// An image exists up to three times while it is built: unpacked or as a tar, compressed in the job's folder,
+/// and in the registry. Unpacked, it is about two and a half times as large as compressed.
 const COPIES: u64 = 4;
-/// An image's size in the container storage of a lane, in halves of its compressed size: two and a half times.
+/// An image's size in the container storage of a lane, in halves of its compressed size: two and a half
+/// times.
 const UNPACKED_HALVES: u64 = 5;
 /// The estimate of what a step adds, compressed, if there is no earlier build.
 const BOOTSTRAP: u64 = 250 * MIB;
@@ -109,7 +110,8 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Attributes what was written since the last measurement to the jobs that started first, up to the forecast of each.
+    /// Attributes what was written since the last measurement to the jobs that started first, up to the
+    /// forecast of each.
     pub(crate) fn observe(&mut self, free: u64) {
         let mut written = self.free.map_or(0, |before| before.saturating_sub(free));
         for left in self.jobs.values_mut() {
@@ -178,8 +180,8 @@ pub(crate) fn room(disk: Disk, floor: Floor, needed: u64, ledger: &Ledger) -> Ro
     })
 }
 
-/// How many jobs a machine can run at the same time: its cores, bounded by what its available memory (the text of
-/// `/proc/meminfo`) holds at `memory_mib` each.
+/// How many jobs a machine can run at the same time: its cores, bounded by what its available memory (the
+/// text of `/proc/meminfo`) holds at `memory_mib` each.
 pub fn slots(cores: NonZeroUsize, meminfo: &str, memory_mib: Option<u32>) -> NonZeroUsize {
     let each = memory_mib.map_or(JOB_MEMORY, |mib| u64::from(mib) * MIB);
     match jobs_in_memory(meminfo, each) {

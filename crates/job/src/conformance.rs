@@ -151,8 +151,8 @@ fn image(number: u128) -> JobRequest {
     image_request(number, "hmi/plant-a").unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Tests executors with [`SLOTS`] slots for everything that control relies on. The argument makes an executor whose jobs
-/// all behave in a given way.
+/// Tests executors with [`SLOTS`] slots for everything that control relies on. The argument makes an executor
+/// whose jobs all behave in a given way.
 ///
 /// # Panics
 /// If one does not conform.
@@ -167,7 +167,8 @@ pub async fn suite(make: impl Fn(Behaviour) -> Arc<dyn Executor>) {
     permits(&make).await;
 }
 
-/// Equal requests have equal digests, keys come in step order, every lane has its verdict, events hold no outcome.
+/// Equal requests have equal digests, keys come in step order, every lane has its verdict, events hold no
+/// outcome.
 async fn results(good: &dyn Executor) {
     let (first, events) = run(good, image(1), CancellationToken::new()).await;
     let (second, _) = run(good, image(2), CancellationToken::new()).await;
@@ -214,8 +215,8 @@ async fn failures(make: &impl Fn(Behaviour) -> Arc<dyn Executor>) {
     assert!(matches!(&verdicts[0].result, LaneResult::Failed { kind: FailureKind::Check, .. }));
 }
 
-/// A flood of log lines neither blocks the job nor is passed on in full; a job without an outcome is a failure of the
-/// infrastructure.
+/// A flood of log lines neither blocks the job nor is passed on in full; a job without an outcome is a
+/// failure of the infrastructure.
 async fn disturbances(make: &impl Fn(Behaviour) -> Arc<dyn Executor>) {
     let fresh = CancellationToken::new;
     let (flooded, events) = run(&*make(Behaviour::Flood { lines: 100_000 }), image(6), fresh()).await;
@@ -254,7 +255,8 @@ async fn cancellation(make: &impl Fn(Behaviour) -> Arc<dyn Executor>) {
     assert!(matches!(stopped, Ok((Err(ExecutorError::Cancelled), _))), "{stopped:?}");
 }
 
-/// No more jobs than slots are admitted; slots are given first come, first served; a dropped request holds nothing.
+/// No more jobs than slots are admitted; slots are given first come, first served; a dropped request holds
+/// nothing.
 async fn queue(executor: &dyn Executor) {
     let capacity = |in_use| Capacity { slots: SLOTS.get(), in_use };
     assert_eq!(executor.capacity(), capacity(0));

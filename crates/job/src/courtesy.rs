@@ -5,13 +5,14 @@ use std::path::Path;
 
 use edgewright_process::which;
 
-/// The `oom_score_adj` of a job, from -1000 to 1000: when memory runs out, the kernel kills jobs before the server.
+/// The `oom_score_adj` of a job, from -1000 to 1000: when memory runs out, the kernel kills jobs before the
+/// server.
 const OOM_SCORE_ADJ: &str = "500";
 /// The lowest I/O priority of the best-effort class: the idle class might never be served.
 const DISK: [&str; 5] = ["-t", "-c", "2", "-n", "7"];
 
-/// Lowers the priority of this process and all that it starts: CPU by `nice` (0 to 19), and memory. Ignores what the
-/// system does not permit.
+/// Lowers the priority of this process and all that it starts: CPU by `nice` (0 to 19), and memory. Ignores
+/// what the system does not permit.
 pub fn lower_priority(nice: u8) {
     if nice > 0
         && let Err(error) = rustix::process::nice(nice.min(19).into())

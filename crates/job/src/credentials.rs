@@ -85,8 +85,8 @@ impl JobCredentials for FixedCredentials {
     }
 }
 
-/// The registry as an executor's jobs reach it. This is configuration of the executor: jobs on another machine use
-/// another address than jobs beside the server.
+/// The registry as an executor's jobs reach it. This is configuration of the executor: jobs on another
+/// machine use another address than jobs beside the server.
 #[derive(Debug, Clone)]
 pub struct JobRegistry {
     /// Base address, such as `http://127.0.0.1:5080`.

@@ -22,19 +22,22 @@ pub const EVENTS: usize = 1024;
 
 /// Runs jobs. [`crate::conformance`] is the suite that every executor must pass.
 ///
-/// An executor owns its capacity: whether there is a free slot, enough memory and enough disk is its decision, made in
-/// [`Executor::admit`] before the order is packed. No job runs without the permit of an admission.
+/// An executor owns its capacity: whether there is a free slot, enough memory and enough disk is its
+/// decision, made in [`Executor::admit`] before the order is packed. No job runs without the permit of an
+/// admission.
 pub trait Executor: fmt::Debug + Send + Sync {
-    /// Waits for a free slot, first come, first served, then decides whether a job may start: now, later, or never.
-    /// Dropping the future gives up the place in the queue.
+    /// Waits for a free slot, first come, first served, then decides whether a job may start: now, later, or
+    /// never. Dropping the future gives up the place in the queue.
     fn admit(&self, demand: Demand) -> BoxFuture<'_, Admission>;
 
-    /// Runs one job. The permit is freed when the job has ended, however it ended. `events` receives the job's progress,
-    /// never its outcome; events that find the channel full are dropped, logs first. When `cancel` fires, the job is
-    /// cleaned up, then the future ends. Cancel rather than drop the future: a dropped job is killed without cleaning up.
+    /// Runs one job. The permit is freed when the job has ended, however it ended. `events` receives the
+    /// job's progress, never its outcome; events that find the channel full are dropped, logs first. When
+    /// `cancel` fires, the job is cleaned up, then the future ends. Cancel rather than drop the future: a
+    /// dropped job is killed without cleaning up.
     ///
     /// # Errors
-    /// Whatever prevented the job from reporting an outcome. A failure that the job reports itself is an outcome.
+    /// Whatever prevented the job from reporting an outcome. A failure that the job reports itself is an
+    /// outcome.
     fn run(
         &self,
         request: JobRequest,
@@ -43,15 +46,16 @@ pub trait Executor: fmt::Debug + Send + Sync {
         cancel: CancellationToken,
     ) -> BoxFuture<'_, Result<JobOutcome, ExecutorError>>;
 
-    /// The profile of a lane: verdicts of its jobs have these inputs. None: this executor cannot run the lane.
+    /// The profile of a lane: verdicts of its jobs have these inputs. None: this executor cannot run the
+    /// lane.
     fn lane_profile(&self, lane: Lane) -> Option<LaneProfile>;
 
     /// How many jobs run at the same time, and how many could.
     fn capacity(&self) -> Capacity;
 }
 
-/// The estimated needs of a job, known before its order is packed. A job that resolves a lock has neither steps
-/// nor lanes.
+/// The estimated needs of a job, known before its order is packed. A job that resolves a lock has neither
+/// steps nor lanes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Demand {
     /// The steps to execute.

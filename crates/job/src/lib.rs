@@ -2,15 +2,15 @@
 //!
 //! ```text
 //! control ─Executor::admit─▶ LocalExecutor ─▶ Gate: slots, disk
-//!         ─Executor::run───▶ LocalExecutor ══ child: `edgewright job run` ══▶ serve ─▶ JobWorker: build → push → lanes
-//!           JobRequest                        stdin: JobOrder, kept open
+//!         ─Executor::run───▶ LocalExecutor ══ child: `edgewright job run` ══▶ serve ─▶ JobWorker
+//!           JobRequest                        stdin: JobOrder, kept open       build → push → lanes
 //!                                             stdout: JobEvent lines, outcome last
-//!         ─Executor::run───▶ SimulatedExecutor               (tests; as a Worker behind `serve`, too)
+//!         ─Executor::run───▶ SimulatedExecutor     (tests; as a Worker behind `serve`, too)
 //! ```
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`executor`] | the port: admits a demand, runs a request, sends events, gives an outcome or an [`ExecutorError`] |
+//! | [`executor`] | the port: admits a demand, runs a request, gives an outcome or an [`ExecutorError`] |
 //! | [`admission`] | the decision whether a job may start, pure |
 //! | [`gate`] | the queue for a machine's slots, and the check of its disk |
 //! | [`credentials`] | how jobs reach the registry |

@@ -1,5 +1,5 @@
-//! The local executor: starts `edgewright job run` as a child process and evaluates its output. Jobs that start no program
-//! may run in this process instead.
+//! The local executor: starts `edgewright job run` as a child process and evaluates its output. Jobs that
+//! start no program may run in this process instead.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -103,8 +103,8 @@ impl BuildSecrets {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = secrets;
     }
 
-    /// Only the paths are passed, as `--secret ID=FILE`: the child reads the files, and their content is in no argument or
-    /// environment.
+    /// Only the paths are passed, as `--secret ID=FILE`: the child reads the files, and their content is in
+    /// no argument or environment.
     fn arguments(&self) -> Vec<OsString> {
         let secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let argument = |(id, file): (&String, &PathBuf)| {
@@ -177,7 +177,8 @@ impl LocalExecutor {
         heard.judge(finished.map(|finished| (finished.ended, finished.output.stderr_tail)), &cancel, within)
     }
 
-    /// A job that ended by itself has removed its folder; one that was killed left processes, containers and mounts, too.
+    /// A job that ended by itself has removed its folder; one that was killed left processes, containers and
+    /// mounts, too.
     async fn clear(&self, job: JobId) {
         let work = &self.settings.work;
         let folder = work.join("jobs").join(job.to_string());

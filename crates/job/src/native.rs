@@ -1,7 +1,8 @@
 //! Jobs that start no program run in this process.
 //!
-//! Other jobs run as child processes, so that what they start can be limited, watched and killed together. A job of `files`
-//! steps without lanes starts nothing: it writes a layer and two documents, and a child process would cost more than that.
+//! Other jobs run as child processes, so that what they start can be limited, watched and killed together. A
+//! job of `files` steps without lanes starts nothing: it writes a layer and two documents, and a child
+//! process would cost more than that.
 
 use edgewright_model::order::{JobOrder, JobRequest, StepAction, Task};
 use edgewright_model::outcome::{JobEvent, JobOutcome};
@@ -23,7 +24,8 @@ pub(crate) fn is_native(request: &JobRequest) -> bool {
     }
 }
 
-/// Runs a job in a task of its own, like a child process: within its limit, and ended when its caller stops waiting.
+/// Runs a job in a task of its own, like a child process: within its limit, and ended when its caller stops
+/// waiting.
 pub(crate) async fn run(
     worker: JobWorker,
     order: JobOrder,

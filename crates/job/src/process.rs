@@ -51,8 +51,8 @@ struct Versioned {
     version: u32,
 }
 
-/// Reads one order, runs it, writes events and the outcome as JSON lines. The end of `input`, SIGTERM and SIGINT cancel
-/// the job. Returns `Ok` if the outcome was delivered, even if the job failed.
+/// Reads one order, runs it, writes events and the outcome as JSON lines. The end of `input`, SIGTERM and
+/// SIGINT cancel the job. Returns `Ok` if the outcome was delivered, even if the job failed.
 pub async fn serve(
     input: impl Read + Send + 'static,
     output: impl Write + Send + 'static,
@@ -77,8 +77,8 @@ pub async fn serve(
     writer.await.map_err(io::Error::other).and_then(|written| written).map_err(ProcessError::Write)
 }
 
-/// Runs a job within its limit. When `stopped` resolves or the limit ends, `cancel` is cancelled, and the job has a short
-/// time to clean up.
+/// Runs a job within its limit. When `stopped` resolves or the limit ends, `cancel` is cancelled, and the job
+/// has a short time to clean up.
 pub(crate) async fn bounded(
     order: JobOrder,
     worker: &dyn Worker,
@@ -149,8 +149,8 @@ pub(crate) const fn with_failure(failure: JobFailure) -> JobOutcome {
     }
 }
 
-/// Reads a line, then waits for the end of the input on a thread that ends with the process, because a read cannot be
-/// cancelled.
+/// Reads a line, then waits for the end of the input on a thread that ends with the process, because a read
+/// cannot be cancelled.
 async fn read_order(input: impl Read + Send + 'static, cancel: CancellationToken) -> io::Result<String> {
     let (sender, order) = oneshot::channel();
     std::thread::Builder::new().name("job-input".to_owned()).spawn(move || {

@@ -1,7 +1,7 @@
 //! Events from callbacks into a bounded channel.
 //!
-//! Tools may print endlessly. Log lines are passed on at a limited rate and up to a limited amount; the log states how many
-//! were omitted. Phases and progress are rare and always pass.
+//! Tools may print endlessly. Log lines are passed on at a limited rate and up to a limited amount; the log
+//! states how many were omitted. Phases and progress are rare and always pass.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -51,7 +51,8 @@ impl std::fmt::Debug for WorkSettings {
     }
 }
 
-/// Runs jobs in this process: the implementation of `edgewright job run`. Clones share connections and indexes.
+/// Runs jobs in this process: the implementation of `edgewright job run`. Clones share connections and
+/// indexes.
 #[derive(Debug, Clone)]
 pub struct JobWorker {
     settings: WorkSettings,
@@ -67,7 +68,8 @@ impl JobWorker {
         Self { settings, indexes, client: Arc::default() }
     }
 
-    /// Loads the directory index of an image in advance, so that the next job that adds files to it need not wait.
+    /// Loads the directory index of an image in advance, so that the next job that adds files to it need not
+    /// wait.
     pub(crate) async fn learn(&self, access: &RegistryAccess, manifest: &ManifestRef) {
         let client = tokio::task::spawn_blocking({
             let (worker, access) = (self.clone(), access.clone());
@@ -83,8 +85,8 @@ impl JobWorker {
         drop(tokio::task::spawn_blocking(move || indexes.merge(&layers)).await);
     }
 
-    /// A client of a registry. A new one reads the system's certificates and has no connection yet, so it is reused; each
-    /// job has its own token.
+    /// A client of a registry. A new one reads the system's certificates and has no connection yet, so it is
+    /// reused; each job has its own token.
     fn client(&self, access: &RegistryAccess) -> Result<Client, ClientError> {
         let mut last = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((url, client)) = &*last
@@ -117,8 +119,8 @@ impl Worker for JobWorker {
     }
 }
 
-/// Removes what killed jobs left in a work folder: processes, containers, mounts, folders. Call it with the data
-/// folder's lock held and before the first job.
+/// Removes what killed jobs left in a work folder: processes, containers, mounts, folders. Call it with the
+/// data folder's lock held and before the first job.
 pub async fn reap(work: &Path, engine: &EngineSettings) -> Reaped {
     edgewright_lab::reap(work, engine, &ProcessContext::default()).await
 }

@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use crate::error::ExecutorError;
 use crate::executor::BoxFuture;
 
-/// Runs orders. It is called by [`crate::serve`] in a job's process and admits nothing: the executor that started the
-/// process did that.
+/// Runs orders. It is called by [`crate::serve`] in a job's process and admits nothing: the executor that
+/// started the process did that.
 pub trait Worker: fmt::Debug + Send + Sync {
     /// Runs one job. Events, cancellation and the result are as in [`crate::Executor::run`].
     ///

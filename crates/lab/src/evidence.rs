@@ -1,5 +1,6 @@
-//! Evidence that explains the result of a lane: gathered before the machine is removed, limited in size, and stored as
-//! blobs beside the manifest. If evidence cannot be gathered or stored, it is missing; the lane does not fail.
+//! Evidence that explains the result of a lane: gathered before the machine is removed, limited in size, and
+//! stored as blobs beside the manifest. If evidence cannot be gathered or stored, it is missing; the lane
+//! does not fail.
 
 use std::time::Duration;
 

@@ -1,8 +1,9 @@
-//! One lane: from order to verdict. It never fails: a fault of the host is a verdict of kind `infrastructure`.
+//! One lane: from order to verdict. It never fails: a fault of the host is a verdict of kind
+//! `infrastructure`.
 //!
-//! The lane's time limit covers fetch, start and checks together. Every check's own limit is cut to the time that the lane
-//! has left, so that the runner always reports first; only a machine that hangs reaches the lane's limit. A slow machine
-//! multiplies all limits by its scale.
+//! The lane's time limit covers fetch, start and checks together. Every check's own limit is cut to the time
+//! that the lane has left, so that the runner always reports first; only a machine that hangs reaches the
+//! lane's limit. A slow machine multiplies all limits by its scale.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Tests images: a lane runs a digest on a machine, runs checks in it, collects evidence and gives a verdict.
 //!
-//! The image under test is never modified: a machine pulls it by digest and starts it with its own init, and the static
-//! check runner is mounted from outside.
+//! The image under test is never modified: a machine pulls it by digest and starts it with its own init, and
+//! the static check runner is mounted from outside.
 //!
 //! ```text
 //! LaneOrder + ManifestRef ──▶ machine: start ──▶ runner in, results out ──▶ evidence ──▶ stop ──▶ Verdict
@@ -40,6 +40,6 @@ pub use reap::{Reaped, reap, reap_job};
 /// The label of every container that a job makes; its value is the job's id.
 pub const JOB_LABEL: &str = "edgewright.job";
 
-/// The environment variable with the work folder in every process of a job, so that [`reap()`] finds only those of its own
-/// work folder. Its value is the canonical path.
+/// The environment variable with the work folder in every process of a job, so that [`reap()`] finds only
+/// those of its own work folder. Its value is the canonical path.
 pub const WORK_ENVIRONMENT: &str = "EDGEWRIGHT_WORK";

@@ -34,8 +34,8 @@ pub(crate) trait Machine: fmt::Debug + Send + Sync {
     /// Pulls a digest and starts it with its own init. After an error nothing is left behind.
     fn start<'a>(&'a mut self, start: Start<'a>) -> BoxFuture<'a, Result<(), LaneFault>>;
 
-    /// Starts the check runner with `order` and reads its lines until it ends, the machine ends, the time limit is reached,
-    /// or the job is cancelled.
+    /// Starts the check runner with `order` and reads its lines until it ends, the machine ends, the time
+    /// limit is reached, or the job is cancelled.
     fn run_checks<'a>(
         &'a self,
         order: Vec<u8>,

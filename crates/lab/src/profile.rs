@@ -7,8 +7,8 @@ use edgewright_model::verdict::{LaneProfile, RecordedOn};
 use crate::container::machine::PROFILE as CONTAINER;
 use crate::machine::MachineFacts;
 
-/// The semantic version of the static lane's own rules. Raise it when the same rule on the same image may have another
-/// result than before.
+/// The semantic version of the static lane's own rules. Raise it when the same rule on the same image may
+/// have another result than before.
 const STATIC_SEMANTICS: u32 = 1;
 
 /// The profile of a lane on this host; none if it cannot run here.

@@ -35,9 +35,9 @@ pub(crate) fn complete(checks: &[Check], mut results: Vec<CheckResult>, reason: 
     checks.iter().map(result).collect()
 }
 
-/// Sorts failed checks by how close they are to the cause, so that the first failure names it: a failed unit, then the
-/// state of the whole system, other checks, and last the ports and addresses that need a running service. `results` are in
-/// the order of `checks`; all others stay in it.
+/// Sorts failed checks by how close they are to the cause, so that the first failure names it: a failed unit,
+/// then the state of the whole system, other checks, and last the ports and addresses that need a running
+/// service. `results` are in the order of `checks`; all others stay in it.
 pub(crate) fn causes_first(checks: &[Check], results: Vec<CheckResult>) -> Vec<CheckResult> {
     let rank = |(check, result): &(&Check, CheckResult)| match (&result.outcome, &check.assert) {
         (CheckOutcome::Failed { .. }, Assertion::Unit { .. }) => 0,
@@ -51,7 +51,8 @@ pub(crate) fn causes_first(checks: &[Check], results: Vec<CheckResult>) -> Vec<C
     ranked.into_iter().map(|(check, result)| without_repeats(check, result, &mut shown)).collect()
 }
 
-/// Drops the status of units that an earlier failed check shows already. `shown` has the check of each such unit.
+/// Drops the status of units that an earlier failed check shows already. `shown` has the check of each such
+/// unit.
 fn without_repeats<'c>(
     check: &'c Check,
     mut result: CheckResult,

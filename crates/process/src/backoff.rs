@@ -5,15 +5,16 @@
 //! pause               0   first  2×first  4×first  …   longest
 //! ```
 //!
-//! A [`Backoff`] has no state and no clock. The caller counts the failures and asks for the pause. If the count is stored in
-//! a database, a restart does not shorten a pause.
+//! A [`Backoff`] has no state and no clock. The caller counts the failures and asks for the pause. If the
+//! count is stored in a database, a restart does not shorten a pause.
 
 use std::time::Duration;
 
 /// The number of parts into which jitter divides the half of a pause that it may remove.
 const JITTER_STEPS: u128 = 1 << u16::BITS;
 
-/// How long to pause after consecutive failures. The pause doubles with each failure and never exceeds the longest one.
+/// How long to pause after consecutive failures. The pause doubles with each failure and never exceeds the
+/// longest one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     first: Duration,
@@ -28,8 +29,9 @@ impl Backoff {
         Self { first, longest, jitter: 0 }
     }
 
-    /// The same with every pause shortened by up to a half; the seed alone decides by how much. Clients with different
-    /// seeds that fail together do not all retry at the same moment. The pauses of one client still never shrink.
+    /// The same with every pause shortened by up to a half; the seed alone decides by how much. Clients with
+    /// different seeds that fail together do not all retry at the same moment. The pauses of one client still
+    /// never shrink.
     #[must_use]
     pub const fn with_jitter(self, seed: u64) -> Self {
         let [high, low, ..] = mix(seed).to_be_bytes();

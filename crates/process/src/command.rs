@@ -1,12 +1,15 @@
 //! A subprocess before its start: program, arguments, environment, input and limits.
 //!
 //! ```text
-//! Command ──run──────▶ standard output in memory (bounded)     every way: own process group, clean environment,
-//!         ──run_lines▶ both streams line by line               deadline, cancellation, bounded tail of
-//!         ──run_to_file▶ standard output into a file           standard error; the whole group is gone when the
-//!         ──run_reader▶ standard output into a blocking reader future is done or dropped
-//!         ──run_dialogue▶ a blocking closure writes and reads
+//! Command ──run──────────▶ standard output in memory (bounded)
+//!         ──run_lines────▶ both streams line by line
+//!         ──run_to_file──▶ standard output into a file
+//!         ──run_reader───▶ standard output into a blocking reader
+//!         ──run_dialogue─▶ a blocking closure writes and reads
 //! ```
+//!
+//! Every way: own process group, clean environment, deadline, cancellation, bounded tail of standard error. No
+//! process of the group is left when the future is done or dropped.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -42,8 +45,8 @@ pub(crate) enum Stdin {
     File(File),
 }
 
-/// A subprocess to start: own process group, no input, and only `PATH`, `HOME`, `LANG`, `TZ` and given variables as its
-/// environment.
+/// A subprocess to start: own process group, no input, and only `PATH`, `HOME`, `LANG`, `TZ` and given
+/// variables as its environment.
 pub struct Command {
     program: OsString,
     args: Vec<OsString>,
@@ -211,8 +214,8 @@ impl Command {
         execute::execute(self, Stdio::piped(), Sink::Lines(&mut on_line)).await
     }
 
-    /// Runs it with a blocking closure reading standard output on a thread of its own. The closure need not read to
-    /// the end.
+    /// Runs it with a blocking closure reading standard output on a thread of its own. The closure need not
+    /// read to the end.
     pub async fn run_reader<T: Send + 'static>(
         self,
         read: impl FnOnce(Box<dyn Read + Send>) -> T + Send + 'static,

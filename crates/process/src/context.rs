@@ -5,7 +5,8 @@ use std::ffi::OsString;
 
 use tokio_util::sync::CancellationToken;
 
-/// Environment and cancellation that all commands of a job share. Debug shows names of variables, never values.
+/// Environment and cancellation that all commands of a job share. Debug shows names of variables, never
+/// values.
 #[derive(Clone, Default)]
 pub struct ProcessContext {
     env: BTreeMap<OsString, OsString>,

@@ -102,7 +102,8 @@ fn ended(status: ExitStatus) -> Ended {
     status.code().map_or_else(|| Ended::Signal(status.signal().unwrap_or_default()), Ended::Code)
 }
 
-/// Waits for the process and its pipes. A background process may hold the pipes for ever: it is given a short time.
+/// Waits for the process and its pipes. A background process may hold the pipes for ever: it is given a short
+/// time.
 async fn finish(
     group: &mut Group,
     pipes: impl Future<Output = Result<(), Fault>>,
@@ -239,7 +240,8 @@ pub(crate) async fn with_reader<T: Send + 'static>(
     }
 }
 
-/// Drains padding, so that a process whose reader stops at an archive's end marker does not die of a broken pipe.
+/// Drains padding, so that a process whose reader stops at an archive's end marker does not die of a broken
+/// pipe.
 fn drop_rest(rest: PipeReader) {
     // Errors do not matter here.
     let _ = io::copy(&mut rest.take(LEFT_UNREAD), &mut io::sink());

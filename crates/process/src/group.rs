@@ -1,7 +1,7 @@
 //! A process group: it is killed when this process dies, and killed and reaped as a whole.
 //!
-//! Children are started by one thread that lives as long as this process: `PR_SET_PDEATHSIG` fires when the *thread*
-//! that started a child ends, and a runtime's threads come and go.
+//! Children are started by one thread that lives as long as this process: `PR_SET_PDEATHSIG` fires when the
+//! *thread* that started a child ends, and a runtime's threads come and go.
 
 use std::io;
 use std::sync::LazyLock;

@@ -1,5 +1,5 @@
-//! Processes inside containers whose engine was killed: they are not in a process group of this process and do not
-//! have its environment variables, but their root is an overlay of its folders.
+//! Processes inside containers whose engine was killed: they are not in a process group of this process and
+//! do not have its environment variables, but their root is an overlay of its folders.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -29,8 +29,8 @@ fn inside(folder: &Path) -> Vec<Pid> {
     .collect()
 }
 
-/// Whether the table's *root* is an overlay of folders below `folder`. Services of the host with a mount namespace of their
-/// own see our mounts as well, but not as their root.
+/// Whether the table's *root* is an overlay of folders below `folder`. Services of the host with a mount
+/// namespace of their own see our mounts as well, but not as their root.
 fn has_root_below(table: &[u8], folder: &Path) -> bool {
     let mut below = escaped(folder.as_os_str().as_bytes());
     below.push(b'/');

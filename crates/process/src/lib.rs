@@ -1,5 +1,5 @@
-//! Subprocesses, the clock and tracked tasks. Nothing else in the workspace starts processes, reads the time or spawns
-//! tasks.
+//! Subprocesses, the clock and tracked tasks. Nothing else in the workspace starts processes, reads the time
+//! or spawns tasks.
 //!
 //! | module | holds |
 //! |---|---|

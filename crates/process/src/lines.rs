@@ -33,9 +33,9 @@ fn cut(line: &str, limit: usize) -> &str {
     &line[..line.floor_char_boundary(limit)]
 }
 
-/// Splits a stream into lines. As in a terminal, text after a `\r` replaces the text before it, so that a progress bar
-/// gives one line; the rest of a line over the limit is dropped. [`LineReader::next`] may be dropped at any time without
-/// losing anything.
+/// Splits a stream into lines. As in a terminal, text after a `\r` replaces the text before it, so that a
+/// progress bar gives one line; the rest of a line over the limit is dropped. [`LineReader::next`] may be
+/// dropped at any time without losing anything.
 #[derive(Debug)]
 pub(crate) struct LineReader<R> {
     stream: R,

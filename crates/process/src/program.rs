@@ -45,8 +45,8 @@ pub(crate) static HOME: LazyLock<OsString> = LazyLock::new(|| {
 /// `setpriv`, which makes a subprocess die with its parent, if the host has it.
 pub(crate) static SETPRIV: LazyLock<Option<PathBuf>> = LazyLock::new(|| which("setpriv"));
 
-/// Finds a program as a shell does: a name in the search path, anything with a `/` as a path. None if it is missing
-/// or not executable.
+/// Finds a program as a shell does: a name in the search path, anything with a `/` as a path. None if it is
+/// missing or not executable.
 pub fn which(program: impl AsRef<OsStr>) -> Option<PathBuf> {
     let program = Path::new(program.as_ref());
     let runs = |path: &Path| {

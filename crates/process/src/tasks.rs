@@ -1,5 +1,5 @@
-//! Tracked tasks: every spawned future has a name, is cancelled by token and joined at shutdown; or it has one owner, and
-//! ends with it. Nothing else in the workspace spawns tasks.
+//! Tracked tasks: every spawned future has a name, is cancelled by token and joined at shutdown; or it has
+//! one owner, and ends with it. Nothing else in the workspace spawns tasks.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -92,8 +92,8 @@ impl Tasks {
     }
 }
 
-/// A task with one owner, who awaits it. If dropped before its end, it is aborted. Use it for work that continues while its
-/// owner does something else; a future that is awaited at once needs no task.
+/// A task with one owner, who awaits it. If dropped before its end, it is aborted. Use it for work that
+/// continues while its owner does something else; a future that is awaited at once needs no task.
 #[derive(Debug)]
 #[must_use = "a task that is dropped is aborted"]
 pub struct OwnedTask<T>(AbortOnDropHandle<T>);

@@ -12,8 +12,8 @@ use crate::ports::{AccessRequest, Action, Authorizer, Decision};
 pub const RESERVED: &str = "verdicts and other vnd.edgewright artifacts are published by Edgewright alone; \
                             post external results with `edgewright verdict post`";
 
-/// Everyone may pull, push and delete; only the holder of the control token may write artifacts of Edgewright. For tools
-/// and tests that host a registry in their own process.
+/// Everyone may pull, push and delete; only the holder of the control token may write artifacts of
+/// Edgewright. For tools and tests that host a registry in their own process.
 #[derive(Debug, Clone)]
 pub struct Open {
     control: Option<AccessToken>,

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!  roots: tags, pins, targets of reserved tags, content younger than a day ─▶ their children and referrers
-//!  the rest: manifests deleted ─▶ blobs unlinked ─▶ one collection later: condemned ─▶ file removed ─▶ row removed
+//!  the rest: manifests deleted ─▶ blobs unlinked
+//!            ─▶ one collection later: condemned ─▶ file removed ─▶ row removed
 //! ```
 //!
-//! A blob that a push is about to refer to is young: its age counts from its upload, its mount, or a HEAD that found it. A
-//! condemned blob is invisible to clients; a push restores it. A crash between two steps leaves a condemned row, which the
-//! next collection handles.
+//! A blob that a push is about to refer to is young: its age counts from its upload, its mount, or a HEAD
+//! that found it. A condemned blob is invisible to clients; a push restores it. A crash between two steps
+//! leaves a condemned row, which the next collection handles.
 
 use std::sync::Arc;
 
@@ -48,7 +49,8 @@ impl Inner {
         i64::try_from(self.settings.collect_after.as_millis()).unwrap_or(i64::MAX)
     }
 
-    /// The targets of reserved tags. If the resolver is unavailable, collection fails rather than delete them.
+    /// The targets of reserved tags. If the resolver is unavailable, collection fails rather than delete
+    /// them.
     async fn reserved(&self) -> Result<Vec<(RepoName, Digest)>, RegistryError> {
         let mut held = Vec::new();
         for repository in self.metadata.repositories(&Page::all()).await? {

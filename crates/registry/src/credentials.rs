@@ -9,10 +9,11 @@
 //!    │ PUT /v2/…/manifests/…  [Bearer …]                 │
 //! ```
 //!
-//! This is the token scheme of the distribution project, which podman, skopeo, oras and docker support. A Basic challenge
-//! would not work: oras and docker do not respond to it without credentials, so nothing could be pulled anonymously.
-//! The issued token is the presented one: it grants the same rights, and needs no signing key.
-//! Clients that know their token send it at once, as `Bearer TOKEN` or as the password of `Basic` with any user.
+//! This is the token scheme of the distribution project, which podman, skopeo, oras and docker support. A
+//! Basic challenge would not work: oras and docker do not respond to it without credentials, so nothing could
+//! be pulled anonymously. The issued token is the presented one: it grants the same rights, and needs no
+//! signing key. Clients that know their token send it at once, as `Bearer TOKEN` or as the password of
+//! `Basic` with any user.
 
 use std::fmt::{self, Write as _};
 
@@ -30,7 +31,8 @@ const TOKEN_PATH: &str = "/v2/token";
 
 /// A secret token, kept as its hash.
 ///
-/// Tokens are looked up and compared by their SHA-256, so the duration of a comparison reveals nothing about them.
+/// Tokens are looked up and compared by their SHA-256, so the duration of a comparison reveals nothing about
+/// them.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AccessToken(Digest);
 
@@ -94,8 +96,8 @@ pub(crate) fn token_for(headers: &HeaderMap) -> String {
     token.filter(|token| !token.is_empty()).unwrap_or_else(|| ANONYMOUS.to_owned())
 }
 
-/// `SCHEME://HOST[:PORT]` under which the client reaches the server: an extension of the request, set by a program that
-/// knows it. The default is `http://` and the request's host.
+/// `SCHEME://HOST[:PORT]` under which the client reaches the server: an extension of the request, set by a
+/// program that knows it. The default is `http://` and the request's host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseUrl(pub String);
 

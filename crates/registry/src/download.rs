@@ -1,5 +1,6 @@
-//! Blob responses: each chunk is verified with its checksum before a byte of it is sent, so no response completes with
-//! wrong bytes: it is reset instead, and the blob is marked damaged, until a new push repairs it.
+//! Blob responses: each chunk is verified with its checksum before a byte of it is sent, so no response
+//! completes with wrong bytes: it is reset instead, and the blob is marked damaged, until a new push repairs
+//! it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -137,7 +138,8 @@ impl Inner {
         }
     }
 
-    /// Streams parts of a blob. The first chunk is read before this returns, so damage in it gives 404, not a reset.
+    /// Streams parts of a blob. The first chunk is read before this returns, so damage in it gives 404, not a
+    /// reset.
     pub(crate) async fn stream_blob(
         self: &Arc<Self>,
         repository: &RepoName,
@@ -199,7 +201,8 @@ impl Download {
         }
     }
 
-    /// Sends bytes to the client. False: the client is gone or stalled; the response ends and the connection is reset.
+    /// Sends bytes to the client. False: the client is gone or stalled; the response ends and the connection
+    /// is reset.
     async fn give(&self, bytes: Result<Bytes, std::io::Error>) -> bool {
         let sent = timeout(self.registry.settings.idle_limit, self.sender.send(bytes));
         tokio::select! {

@@ -45,7 +45,8 @@ struct Entry {
 }
 
 impl Entry {
-    /// Whether it is a layer that registries may not or need not have (image-spec, "Non-Distributable Layers").
+    /// Whether it is a layer that registries may not or need not have (image-spec, "Non-Distributable
+    /// Layers").
     fn is_foreign(&self) -> bool {
         self.urls.as_ref().is_some_and(|urls| !urls.is_empty())
             || self.media_type.starts_with("application/vnd.oci.image.layer.nondistributable.")

@@ -12,7 +12,8 @@ use futures::future::{BoxFuture, ready};
 /// The resolver's response for a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolution {
-    /// The name is reserved: clients can read it, and only the resolver's owner moves it. `None`: it has no target yet.
+    /// The name is reserved: clients can read it, and only the resolver's owner moves it. `None`: it has no
+    /// target yet.
     Reserved(Option<Target>),
     /// An ordinary name, stored in the registry.
     Ordinary,
@@ -23,8 +24,8 @@ pub enum Resolution {
 /// The target of a reserved name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// The repository of the content. It differs from the requested repository if that one is virtual: then the registry
-    /// serves the content of this one under the virtual name.
+    /// The repository of the content. It differs from the requested repository if that one is virtual: then
+    /// the registry serves the content of this one under the virtual name.
     pub repository: RepoName,
     /// The manifest or blob.
     pub digest: Digest,
@@ -35,15 +36,16 @@ pub struct Target {
 pub enum Lookup<'a> {
     /// A manifest, by tag or digest.
     Manifest(&'a Reference),
-    /// A blob. Resolvers of virtual repositories resolve it, so that the blobs of a manifest can be pulled under the name of
-    /// the virtual repository.
+    /// A blob. Resolvers of virtual repositories resolve it, so that the blobs of a manifest can be pulled
+    /// under the name of the virtual repository.
     Blob(&'a Digest),
 }
 
-/// Resolves reserved names: tags such as a source's channels, and whole virtual repositories. It is called at every use of
-/// a name, so it should respond from memory.
+/// Resolves reserved names: tags such as a source's channels, and whole virtual repositories. It is called at
+/// every use of a name, so it should respond from memory.
 ///
-/// In a virtual repository the resolver gives [`Resolution::Reserved`] for every lookup. It may depend on the principal.
+/// In a virtual repository the resolver gives [`Resolution::Reserved`] for every lookup. It may depend on the
+/// principal.
 pub trait TagResolver: fmt::Debug + Send + Sync + 'static {
     /// Resolves `lookup` in `repository` for `principal`.
     fn resolve<'a>(
@@ -71,8 +73,8 @@ impl TagResolver for NoReservedTags {
     }
 }
 
-/// An action of a request. Each request is authorized for one action before anything else; the last three are authorized
-/// in addition, when the request needs them.
+/// An action of a request. Each request is authorized for one action before anything else; the last three are
+/// authorized in addition, when the request needs them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action<'a> {
     /// Ping the registry (`GET /v2/`).

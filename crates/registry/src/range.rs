@@ -56,7 +56,8 @@ fn parse_one(text: &str, size: u64) -> Option<Range<u64>> {
     Some(first.min(size)..last.saturating_add(1).min(size))
 }
 
-/// Reads the `Content-Range` of a chunk: `0-1023`, or with the unit and total that some clients add. `None`: malformed.
+/// Reads the `Content-Range` of a chunk: `0-1023`, or with the unit and total that some clients add. `None`:
+/// malformed.
 pub(crate) fn parse_content_range(header: &str) -> Option<Range<u64>> {
     let text = header.trim();
     let text = text.strip_prefix("bytes").map_or(text, |rest| rest.trim_start_matches([' ', '=']));

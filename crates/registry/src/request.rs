@@ -1,6 +1,7 @@
 //! The pure request parser: a path under `/v2/` becomes an [`Endpoint`].
 //!
-//! It reads from the right, since a repository's name may have segments called `blobs`, `manifests`, `tags` or `uploads`.
+//! It reads from the right, since a repository's name may have segments called `blobs`, `manifests`, `tags`
+//! or `uploads`.
 
 use edgewright_blobs::UploadId;
 use edgewright_model::Digest;

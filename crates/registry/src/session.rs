@@ -21,8 +21,8 @@ use crate::error::RegistryError;
 /// Bytes handed to a blocking thread at once; twice that is in memory per upload.
 const BATCH: usize = CHUNK;
 
-/// The state of an upload, behind a lock that its current request holds, including its blocking threads: an aborted request
-/// never writes concurrently with the next one.
+/// The state of an upload, behind a lock that its current request holds, including its blocking threads: an
+/// aborted request never writes concurrently with the next one.
 #[derive(Debug)]
 pub(crate) enum Session {
     /// Not in memory.

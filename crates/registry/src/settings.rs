@@ -15,15 +15,18 @@ pub const MANIFEST_LIMIT: usize = 4 * 1024 * 1024;
 /// The registry's folder and limits. Create them by [`RegistrySettings::new`] and change fields as needed.
 #[derive(Debug, Clone)]
 pub struct RegistrySettings {
-    /// Folder of the registry: `registry.db`, `blobs/`, `uploads/`. Created if missing. One process at a time.
+    /// Folder of the registry: `registry.db`, `blobs/`, `uploads/`. Created if missing. One process at a
+    /// time.
     pub folder: PathBuf,
     /// `maintenance` deletes uploads that were idle for longer.
     pub upload_expiry: Duration,
-    /// Unreferenced content is collected at this age. It must be longer than any push takes from its first blob to its manifest.
+    /// Unreferenced content is collected at this age. It must be longer than any push takes from its first
+    /// blob to its manifest.
     pub collect_after: Duration,
     /// The limit of open uploads, each with a file; further ones get 429.
     pub max_uploads: usize,
-    /// The limit of concurrent blob responses, each with at most four buffers of 256 KiB; further ones get 429.
+    /// The limit of concurrent blob responses, each with at most four buffers of 256 KiB; further ones get
+    /// 429.
     pub max_downloads: usize,
     /// The timeout of clients that neither send nor receive a byte.
     pub idle_limit: Duration,

@@ -213,8 +213,8 @@ impl Inner {
         stored
     }
 
-    /// Removes a file that may be in place without a row; the caller holds the digest's publishing lock. If there is a row,
-    /// the blob was pushed before and the file is valid.
+    /// Removes a file that may be in place without a row; the caller holds the digest's publishing lock. If
+    /// there is a row, the blob was pushed before and the file is valid.
     async fn settle_failed(&self, intent: &Intent) {
         match self.metadata.has_blob_row(&intent.digest).await {
             Ok(true) => return,
@@ -230,8 +230,8 @@ impl Inner {
         }
     }
 
-    /// Deletes an upload. The file is deleted first, so that a full disk has room to delete the row; maintenance repeats failed
-    /// deletions.
+    /// Deletes an upload. The file is deleted first, so that a full disk has room to delete the row;
+    /// maintenance repeats failed deletions.
     pub(crate) async fn drop_upload(&self, id: &UploadId) {
         let (store, named): (Arc<dyn BlobStore>, _) = (Arc::clone(&self.store), id.clone());
         let discarded = spawn_blocking(move || store.discard_upload(&named)).await;

@@ -9,8 +9,8 @@ use crate::WriterError;
 use crate::job::{Job, Ran};
 use crate::writer::Counts;
 
-/// Takes the write lock at once, so that no statement fails half-way because of another writer. The savepoint marks the
-/// start of the first write.
+/// Takes the write lock at once, so that no statement fails half-way because of another writer. The savepoint
+/// marks the start of the first write.
 const BEGIN: &str = "BEGIN IMMEDIATE; SAVEPOINT write";
 /// Keeps the effect of a write and marks the start of the next one.
 const KEEP: &str = "RELEASE write; SAVEPOINT write";
@@ -22,8 +22,8 @@ const ROLLBACK: &str = "ROLLBACK";
 
 /// Takes writes from the front of the queue, commits them together and replies to each.
 ///
-/// If SQLite ends the transaction by itself (a full disk, an I/O error), this returns early and leaves the remaining
-/// writes in the queue.
+/// If SQLite ends the transaction by itself (a full disk, an I/O error), this returns early and leaves the
+/// remaining writes in the queue.
 pub(crate) async fn commit(db: &mut SqliteConnection, queue: &mut VecDeque<Box<dyn Job>>, counts: &Counts) {
     if let Err(error) = execute(db, BEGIN).await {
         end(db).await;
@@ -84,7 +84,8 @@ fn answer_all(ran: Vec<Ran>, error: &WriterError) {
     }
 }
 
-/// Rolls an open transaction back. SQLite may have ended it already; then this fails and nothing is left to undo.
+/// Rolls an open transaction back. SQLite may have ended it already; then this fails and nothing is left to
+/// undo.
 async fn end(db: &mut SqliteConnection) {
     let _ = execute(db, ROLLBACK).await;
 }

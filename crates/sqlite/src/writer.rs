@@ -22,7 +22,8 @@ const GROUP: usize = 64;
 /// How long [`Writer::close`] waits for queued writes.
 const CLOSE_WITHIN: Duration = Duration::from_mins(1);
 
-/// The one writer of a database. Clones share it. It ends with [`Writer::close`], or when the last clone is dropped.
+/// The one writer of a database. Clones share it. It ends with [`Writer::close`], or when the last clone is
+/// dropped.
 #[derive(Debug, Clone)]
 pub struct Writer {
     queue: mpsc::Sender<Box<dyn Job>>,
@@ -76,7 +77,8 @@ impl Counts {
 }
 
 impl Writer {
-    /// Starts the writer on its connection. Must be called inside a runtime. `name` is the database's, for logs.
+    /// Starts the writer on its connection. Must be called inside a runtime. `name` is the database's, for
+    /// logs.
     pub fn start(name: &'static str, db: SqliteConnection) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let (tasks, counts) = (Tasks::new(), Arc::new(Counts::default()));
@@ -85,11 +87,12 @@ impl Writer {
         Self { queue, tasks, counts }
     }
 
-    /// Runs a write, commits it together with other waiting writes, and gives its result. Once it returns `Ok`, the write
-    /// survives a power cut. A write that fails or panics is undone alone; a panic is resumed in the caller.
+    /// Runs a write, commits it together with other waiting writes, and gives its result. Once it returns
+    /// `Ok`, the write survives a power cut. A write that fails or panics is undone alone; a panic is resumed
+    /// in the caller.
     ///
-    /// The closure runs on the writer, so it must wait for nothing but its connection: not for another write, not for the
-    /// network. A queued write is committed even if its caller is dropped.
+    /// The closure runs on the writer, so it must wait for nothing but its connection: not for another write,
+    /// not for the network. A queued write is committed even if its caller is dropped.
     ///
     /// # Errors
     /// The write's own error, or a [`WriterError`] if the group as a whole was not committed.
@@ -102,8 +105,8 @@ impl Writer {
         self.write_then(work, || ()).await
     }
 
-    /// As [`Writer::write`]; `committed` runs once the write is committed, before any caller of its group gets a reply, and
-    /// even if its own caller is gone. It must not panic.
+    /// As [`Writer::write`]; `committed` runs once the write is committed, before any caller of its group
+    /// gets a reply, and even if its own caller is gone. It must not panic.
     pub async fn write_then<W, C, T, E>(&self, work: W, committed: C) -> Result<T, E>
     where
         W: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, E>> + Send + 'static,

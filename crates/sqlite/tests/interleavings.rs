@@ -1,5 +1,5 @@
-//! In any order of writes, failures, panics, dropped callers and the close: acknowledged writes are there after reopening,
-//! and failed ones are not.
+//! In any order of writes, failures, panics, dropped callers and the close: acknowledged writes are there
+//! after reopening, and failed ones are not.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

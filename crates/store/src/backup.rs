@@ -22,8 +22,9 @@ impl Store {
         edgewright_sqlite::copy(database, to).await.doing("copy the database")
     }
 
-    /// Resets branches and channels: the followed branches are decided again, and channel tags answer 404 until the release
-    /// of that run. So a copy that is older than the devices' images never moves devices backwards.
+    /// Resets branches and channels: the followed branches are decided again, and channel tags answer 404
+    /// until the release of that run. So a copy that is older than the devices' images never moves devices
+    /// backwards.
     pub async fn forget_positions(&self) -> Result<(), StoreError> {
         self.execute_all("forget positions", FORGET_POSITIONS.map(sqlx::query).into()).await
     }

@@ -1,5 +1,5 @@
-//! Cancelling runs. A request is a column of the run, so that it survives a restart: from then on no job of the run
-//! starts, nothing of it is released, and the only state that follows is `cancelled`.
+//! Cancelling runs. A request is a column of the run, so that it survives a restart: from then on no job of
+//! the run starts, nothing of it is released, and the only state that follows is `cancelled`.
 
 use edgewright_model::run::RunNumber;
 use jiff::Timestamp;
@@ -9,8 +9,8 @@ use crate::error::Operation as _;
 use crate::{Store, StoreError};
 
 impl Store {
-    /// Records a request to cancel a run, with its row of the audit trail; false if the run has already ended. A second
-    /// request changes nothing.
+    /// Records a request to cancel a run, with its row of the audit trail; false if the run has already
+    /// ended. A second request changes nothing.
     pub async fn request_cancel(
         &self,
         number: RunNumber,

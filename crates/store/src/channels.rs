@@ -33,7 +33,8 @@ pub struct ChannelRow {
     pub hold: Option<String>,
     /// The release that an operator pinned it to.
     pub pin: Option<Pin>,
-    /// It takes only releases with higher numbers: this and older ones came from a backup, and devices may have newer ones.
+    /// It takes only releases with higher numbers: this and older ones came from a backup, and devices may
+    /// have newer ones.
     pub floor: ReleaseNumber,
     /// When its tag moved last.
     pub moved_at: Option<Timestamp>,
@@ -161,7 +162,8 @@ impl Store {
         self.write(move |db| Box::pin(make_moves(db, source, moves, now))).await
     }
 
-    /// Changes a channel for an operator, with the row of the audit trail. Its next move follows from the change.
+    /// Changes a channel for an operator, with the row of the audit trail. Its next move follows from the
+    /// change.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if there is no such channel; the database cannot be written.

@@ -35,7 +35,8 @@ pub enum StoreError {
         #[source]
         source: sqlx::Error,
     },
-    /// The writer did not commit: the disk is full, another process holds the lock, or the database is closed.
+    /// The writer did not commit: the disk is full, another process holds the lock, or the database is
+    /// closed.
     #[error("cannot write to the database")]
     Writer(#[from] WriterError),
     /// The database was opened read-only.

@@ -1,4 +1,5 @@
-//! The head of each variant of a branch: its newest good build. A run that builds nothing new writes nothing here.
+//! The head of each variant of a branch: its newest good build. A run that builds nothing new writes nothing
+//! here.
 
 use std::collections::BTreeSet;
 

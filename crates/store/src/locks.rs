@@ -105,8 +105,8 @@ impl Store {
         rows.iter().map(|row| row::text(row, "image")).collect()
     }
 
-    /// When all locks of a source's branch were last checked for updates: the newest complete run that checked them, or the
-    /// first planned run that has locks. None if the branch has no locks.
+    /// When all locks of a source's branch were last checked for updates: the newest complete run that
+    /// checked them, or the first planned run that has locks. None if the branch has no locks.
     pub async fn last_update_check(
         &self,
         source: SourceId,

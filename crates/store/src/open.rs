@@ -60,7 +60,8 @@ impl Store {
         Self { readers, connections: Arc::new(Connections { writer, control, api }) }
     }
 
-    /// The same database for the API: its reads have connections of their own, so that slow listings never delay control.
+    /// The same database for the API: its reads have connections of their own, so that slow listings never
+    /// delay control.
     #[must_use]
     pub fn for_api(&self) -> Self {
         Self { readers: self.connections.api.clone(), connections: Arc::clone(&self.connections) }

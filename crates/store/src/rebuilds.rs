@@ -82,8 +82,8 @@ fn rebuild(row: &SqliteRow) -> Result<RebuildRow, StoreError> {
 }
 
 impl Store {
-    /// Queues the rebuild of a digest, with a row of the audit trail whose object is the rebuild. Gives the open rebuild of
-    /// the same digest if there is one.
+    /// Queues the rebuild of a digest, with a row of the audit trail whose object is the rebuild. Gives the
+    /// open rebuild of the same digest if there is one.
     pub async fn queue_rebuild(
         &self,
         digest: &Digest,

@@ -63,8 +63,8 @@ pub struct NewRelease<'a> {
     pub commit: &'a CommitId,
     /// Every variant.
     pub entries: &'a [EntryRow],
-    /// Channels that take the release, with the generation that each was read at. A channel that changed since does not
-    /// move now: its next move is decided again.
+    /// Channels that take the release, with the generation that each was read at. A channel that changed
+    /// since does not move now: its next move is decided again.
     pub channels: &'a [(ChannelName, u32)],
 }
 

@@ -215,7 +215,8 @@ impl Store {
         .await
     }
 
-    /// Records verdicts that do not come from the node's own job: on the last good digest, inherited, or external.
+    /// Records verdicts that do not come from the node's own job: on the last good digest, inherited, or
+    /// external.
     pub async fn add_verdicts(
         &self,
         run: RunNumber,

@@ -1,8 +1,8 @@
-//! Which builds are still needed (by releases, by what the next commits reuse, by recent runs), and the removal of the
-//! rest.
+//! Which builds are still needed (by releases, by what the next commits reuse, by recent runs), and the
+//! removal of the rest.
 //!
-//! Rows are deleted before the registry's pins: a crash in between leaves only surplus pins, never a build that the
-//! registry does not have.
+//! Rows are deleted before the registry's pins: a crash in between leaves only surplus pins, never a build
+//! that the registry does not have.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -133,8 +133,8 @@ impl Store {
         Ok(Some(Needed { digests, keys, plans }))
     }
 
-    /// Deletes builds that are not needed, with their verdicts, and retired variants. None if a run was planned since: then
-    /// compute what is needed again.
+    /// Deletes builds that are not needed, with their verdicts, and retired variants. None if a run was
+    /// planned since: then compute what is needed again.
     pub async fn forget(
         &self,
         needed: &Needed,

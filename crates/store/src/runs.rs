@@ -152,8 +152,8 @@ impl Store {
     /// Moves a run to another state, if it is still in `from`.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if the transition is not permitted, the state changed since, or the run is being cancelled:
-    /// then it can only end.
+    /// [`StoreError::Conflict`] if the transition is not permitted, the state changed since, or the run is
+    /// being cancelled: then it can only end.
     pub async fn move_run(
         &self,
         number: RunNumber,

@@ -108,8 +108,9 @@ impl Store {
 
     /// Notes the result of a poll; an error counts, a success resets the count.
     ///
-    /// A branch that becomes the default one is decided again, because its channels hold releases of another branch. That is
-    /// noted in the same transaction, so that a server that is killed before it queues the run decides it after the restart.
+    /// A branch that becomes the default one is decided again, because its channels hold releases of another
+    /// branch. That is noted in the same transaction, so that a server that is killed before it queues the
+    /// run decides it after the restart.
     pub async fn note_poll(
         &self,
         id: SourceId,
@@ -128,7 +129,8 @@ impl Store {
         self.execute_all("note a poll", statements).await
     }
 
-    /// Notes which branch counts as the default one. A branch that becomes it is decided again, as by [`Store::note_poll`].
+    /// Notes which branch counts as the default one. A branch that becomes it is decided again, as by
+    /// [`Store::note_poll`].
     ///
     /// # Errors
     /// The database cannot be written.
@@ -146,7 +148,8 @@ impl Store {
         rows.iter().map(|row| Ok((row::text(row, "name")?, row::text(row, "commit_id")?))).collect()
     }
 
-    /// Notes commits of branches as decided without a run: commits from before the source was followed are not run.
+    /// Notes commits of branches as decided without a run: commits from before the source was followed are
+    /// not run.
     pub async fn note_decided(
         &self,
         id: SourceId,
@@ -157,9 +160,9 @@ impl Store {
         self.execute_all("note branches", decisions.collect()).await
     }
 
-    /// Queues a run: notes the branch's commit as decided, supersedes queued runs of the same branch, inserts the new run and
-    /// writes the row of the audit trail, whose object is the new run; all or nothing. The run resolves the locks of
-    /// `images` again (empty: of all).
+    /// Queues a run: notes the branch's commit as decided, supersedes queued runs of the same branch, inserts
+    /// the new run and writes the row of the audit trail, whose object is the new run; all or nothing. The
+    /// run resolves the locks of `images` again (empty: of all).
     pub async fn queue_run(
         &self,
         id: SourceId,

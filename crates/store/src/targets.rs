@@ -80,8 +80,8 @@ impl Store {
         rows.doing("list copies")?.iter().map(copy).collect()
     }
 
-    /// Requests a copy, and deletes other copies of its channel that were never completed. A copy that was made at another
-    /// address waits again.
+    /// Requests a copy, and deletes other copies of its channel that were never completed. A copy that was
+    /// made at another address waits again.
     pub async fn want_copy(&self, key: &CopyKey, place: &str, now: Timestamp) -> Result<(), StoreError> {
         let forget = sqlx::query(
             "DELETE FROM target_copies WHERE target = ?1 AND source_id = ?2 AND channel = ?3 AND release <> ?4

@@ -1,7 +1,7 @@
 //! The nodes that a run found unchanged: what a plan reuses as it is, and what was retired before.
 //!
-//! A commit that changes one of a thousand variants writes one row; the 999 others are one document, shared with every
-//! other run that found the same.
+//! A commit that changes one of a thousand variants writes one row; the 999 others are one document, shared
+//! with every other run that found the same.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -120,8 +120,8 @@ impl Store {
         Ok(unchanged.into_iter().map(UnchangedNode::into_row).collect())
     }
 
-    /// The statements that note the nodes which a run found unchanged. The document is packed here and not on the writer:
-    /// it may be long, and usually it is stored already.
+    /// The statements that note the nodes which a run found unchanged. The document is packed here and not on
+    /// the writer: it may be long, and usually it is stored already.
     pub(crate) async fn unchanged_statements(
         &self,
         run: RunNumber,

@@ -1,5 +1,5 @@
-//! A process that writes, and acknowledges on its standard output, is killed repeatedly. Every acknowledged write must
-//! survive.
+//! A process that writes, and acknowledges on its standard output, is killed repeatedly. Every acknowledged
+//! write must survive.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -16,7 +16,8 @@ use libtest_mimic::{Arguments, Trial};
 
 /// How often the process is killed; each one continues with the database of the one before.
 const KILLS: u32 = 6;
-/// Acknowledgements after which it is killed, in the first round; more in each further one, so that it is killed at other points.
+/// Acknowledgements after which it is killed, in the first round; more in each further one, so that it is
+/// killed at other points.
 const ACKNOWLEDGED: u32 = 40;
 /// Concurrent writes.
 const CONCURRENT: u32 = 20;

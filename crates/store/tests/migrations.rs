@@ -1,7 +1,7 @@
 //! Databases of earlier versions: migration loses nothing, and gives the schema of a new database.
 //!
-//! `fixtures/control-DATE.sql` was written by the version of that day; `fixtures/make-control-DATE.sh` made it.
-//! A fixture is never changed. A version that changes the schema adds one.
+//! `fixtures/control-DATE.sql` was written by the version of that day; `fixtures/make-control-DATE.sh` made
+//! it. A fixture is never changed. A version that changes the schema adds one.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -24,7 +24,7 @@ pub(super) fn write(stage: &Path, release: &Release) -> anyhow::Result<PathBuf> 
         std::fs::remove_file(&packed)?;
     }
     if release.is_dev {
-        // A program with debug information is large, and nobody downloads it.
+        // A program with debug information is large, and is not published.
         Run::new("gzip").arg("-1n").arg(&tar).run()?;
     } else {
         tree::compress(&[&tar])?;

@@ -1,4 +1,5 @@
-//! For tests: an in-memory store that can lose unsynced data and fail on demand, and the suite that every adapter passes.
+//! For tests: an in-memory store that can lose unsynced data and fail on demand, and the suite that every
+//! adapter passes.
 
 mod memory;
 mod suite;

@@ -1,6 +1,7 @@
 //! A private apt: own configuration, sources, lists and state; only the programs are the host's.
 //!
-//! Lists and archives are shared through the cache folder by hard links, so that locking and building download once.
+//! Lists and archives are shared through the cache folder by hard links, so that locking and building
+//! download once.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -63,8 +64,9 @@ impl Apt {
         Ok(())
     }
 
-    /// The packages that installing `packages` into an empty system would install. A simulation (`-s`) gives the same, but
-    /// also sorts the steps, which takes three times as long. Packages in `archives` would be omitted; it is always empty.
+    /// The packages that installing `packages` into an empty system would install. A simulation (`-s`) gives
+    /// the same, but also sorts the steps, which takes three times as long. Packages in `archives` would be
+    /// omitted; it is always empty.
     pub(crate) async fn resolve(
         &self,
         ctx: &BuildContext,

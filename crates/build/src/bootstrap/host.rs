@@ -48,8 +48,8 @@ impl Host {
         Self { distribution: field("ID"), codename: field("VERSION_CODENAME"), entries }
     }
 
-    /// The repositories of another suite of the same distribution, from the host's own, with updates and security updates.
-    /// Empty if the host is not Debian.
+    /// The repositories of another suite of the same distribution, from the host's own, with updates and
+    /// security updates. Empty if the host is not Debian.
     pub fn for_suite(&self, suite: &str) -> Vec<HostEntry> {
         if self.distribution != "debian" || self.codename.is_empty() {
             return Vec::new();

@@ -1,8 +1,8 @@
-//! Packages as blobs: the packages of a `bootstrap` step are kept, so that the same key can be rebuilt when the mirror has
-//! newer packages or cannot be reached.
+//! Packages as blobs: the packages of a `bootstrap` step are kept, so that the same key can be rebuilt when
+//! the mirror has newer packages or cannot be reached.
 //!
-//! For a rebuild, apt gets a local repository of exactly these packages, made from their control files. Measured on Debian
-//! 13: byte-identical to the build from the mirror.
+//! For a rebuild, apt gets a local repository of exactly these packages, made from their control files.
+//! Measured on Debian 13: byte-identical to the build from the mirror.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -23,8 +23,8 @@ use crate::context::{BuildContext, Events};
 use crate::failure;
 use crate::image_state::blocking;
 
-/// Concurrent uploads and downloads of packages: packages are small, so latency costs more than bandwidth, and the registry
-/// commits concurrent uploads together.
+/// Concurrent uploads and downloads of packages: packages are small, so latency costs more than bandwidth,
+/// and the registry commits concurrent uploads together.
 const AT_ONCE: usize = 16;
 
 /// The files of a finished bootstrap in the job's folder that are kept.
@@ -36,8 +36,8 @@ pub(crate) struct Leftovers {
     pub(super) sources: PathBuf,
 }
 
-/// Pushes the installed packages. None if one is missing: then the key cannot be rebuilt, which is logged; the image is
-/// still valid.
+/// Pushes the installed packages. None if one is missing: then the key cannot be rebuilt, which is logged;
+/// the image is still valid.
 pub(crate) async fn keep(
     task: &ImageTask,
     ctx: &BuildContext,

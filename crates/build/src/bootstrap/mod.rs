@@ -40,9 +40,10 @@ use crate::{failure, privileges};
 /// The number of differences between lock and installation that a message names.
 const SHOWN_DIFFERENCES: usize = 5;
 
-/// A hook that lets each machine generate its own SSH host keys at the first start of sshd: they are secret, so no image
-/// may have them. Debian's unit for that waits for a "first boot", which an empty `/etc/machine-id` is not (and must not be:
-/// systemd would reset all enabled units to their presets); before Debian 13 there is no such unit.
+/// A hook that lets each machine generate its own SSH host keys at the first start of sshd: they are secret,
+/// so no image may have them. Debian's unit for that waits for a "first boot", which an empty
+/// `/etc/machine-id` is not (and must not be: systemd would reset all enabled units to their presets); before
+/// Debian 13 there is no such unit.
 const SSH_HOST_KEYS: &str = "umask 022; units=\"$1/usr/lib/systemd/system\"; \
      if [ -e \"$units/sshd-keygen.service\" ]; then mkdir -p \"$units/sshd-keygen.service.d\"; \
      printf '[Unit]\\nConditionFirstBoot=\\nConditionPathIsReadWrite=/etc/ssh\\n' \
@@ -204,7 +205,8 @@ fn sources_hook(sources: &Path, restore: bool) -> String {
     }
 }
 
-/// Checks that the installed packages are the locked ones: otherwise the same key could give other bytes later.
+/// Checks that the installed packages are the locked ones: otherwise the same key could give other bytes
+/// later.
 fn verify(installed: &Path, locked: &[LockedPackage], node: &str) -> Result<(), JobFailure> {
     let text = std::fs::read_to_string(installed).map_err(|error| failure::local(Phase::Build, &error))?;
     let differences = differences(locked, &parse_installed(&text));

@@ -87,8 +87,8 @@ impl Store {
         Ok(name)
     }
 
-    /// Marks the base as used now, and removes the least recently used ones beyond the limit. buildah does not remove a base
-    /// that is in use.
+    /// Marks the base as used now, and removes the least recently used ones beyond the limit. buildah does
+    /// not remove a base that is in use.
     async fn forget_old_bases(&self, ctx: &BuildContext, base: &ManifestRef, name: &str) {
         // Beside the storage, not in the cache: if its mark were deleted, an image would never be removed.
         let marks = ctx.storage.with_file_name("bases");
@@ -103,7 +103,8 @@ impl Store {
         }
     }
 
-    /// Removes everything that the build made. After a failure, processes may still run and file systems be mounted.
+    /// Removes everything that the build made. After a failure, processes may still run and file systems be
+    /// mounted.
     pub(super) async fn clean(&self, ctx: &BuildContext, failed: bool) {
         if failed {
             // Processes of a RUN whose buildah was killed.
@@ -155,8 +156,8 @@ fn mark_as_used(marks: &Path, mark: &Path, name: &str) -> std::io::Result<Vec<(P
     Ok(gone.filter_map(|(_, (_, path))| Some((path.clone(), std::fs::read_to_string(path).ok()?))).collect())
 }
 
-/// Waits until no other job pulls: two jobs would otherwise both download and unpack the same base. None if the file system
-/// has no locks.
+/// Waits until no other job pulls: two jobs would otherwise both download and unpack the same base. None if
+/// the file system has no locks.
 async fn turn(path: &Path) -> Option<File> {
     let file = File::options().create(true).append(true).open(path).ok()?;
     loop {

@@ -2,11 +2,10 @@
 
 use std::fmt::Write as _;
 
-use edgewright_plan::explain::changes::{Change, ChangedKind, StepState};
+use edgewright_api::documents::{ChangeView, ChangedKind, PlanExplanation, StepExplanation, StepState};
 
 use super::style::{BOLD, DIM, GREEN, RED, YELLOW, paint, plain};
 use super::table::Table;
-use crate::commands::{Explanation, StepExplanation};
 
 /// The number of inputs of a step that are listed before the rest is counted.
 const NAMED: usize = 4;
@@ -16,8 +15,8 @@ const SHORT: usize = 12;
 /// How many changes of a step are listed before the rest is counted.
 const LISTED: usize = 20;
 
-/// Every step of a variant, and below what changed in it; with `all` every change that the document holds.
-pub(crate) fn explanation(explanation: &Explanation, all: bool) -> String {
+/// Every step of a variant, and below what changed in it; with `all` every change that the document has.
+pub(crate) fn explanation(explanation: &PlanExplanation, all: bool) -> String {
     let mut text = String::new();
     for platform in &explanation.platforms {
         // Writing to a string cannot fail.
@@ -26,11 +25,9 @@ pub(crate) fn explanation(explanation: &Explanation, all: bool) -> String {
             "{} {}: {}",
             paint(BOLD, &explanation.variant),
             platform.platform,
-            paint(YELLOW, &platform.action),
+            paint(YELLOW, platform.action.name()),
         );
-        for reason in &platform.reasons {
-            let _ = writeln!(text, "  {}", plain(reason));
-        }
+        let _ = writeln!(text, "  {}", plain(&platform.reason));
         let mut table = Table::new(["key", "step", "compared", "shared with", "inputs"]);
         for step in &platform.steps {
             table.row([
@@ -53,14 +50,14 @@ pub(crate) fn explanation(explanation: &Explanation, all: bool) -> String {
     text
 }
 
-/// The changes of a step, one a line: what was added, removed, or is another now.
-fn changes(text: &mut String, title: &str, changes: &[Change], more: usize, all: bool) {
+/// The changes of a step, one a line: what was added, removed or changed.
+fn changes(text: &mut String, title: &str, changes: &[ChangeView], more: u64, all: bool) {
     if changes.is_empty() {
         return;
     }
     let _ = writeln!(text, "\n{}", paint(BOLD, plain(title)));
     let listed = if all { changes.len() } else { LISTED };
-    for Change { kind, name, old, new } in changes.iter().take(listed) {
+    for ChangeView { kind, name, old, new } in changes.iter().take(listed) {
         let (name, kind) = (plain(name), word(*kind));
         let what = if kind.is_empty() { name } else { format!("{kind} {name}") };
         let _ = match (old, new) {
@@ -72,7 +69,7 @@ fn changes(text: &mut String, title: &str, changes: &[Change], more: usize, all:
             }
         };
     }
-    let hidden = changes.len().saturating_sub(listed);
+    let hidden = changes.len().saturating_sub(listed) as u64;
     if hidden + more > 0 {
         let hint = if hidden > 0 { "; --all lists them" } else { "" };
         let _ = writeln!(text, "  {}", paint(DIM, format!("and {} more{hint}", hidden + more)));
@@ -89,7 +86,11 @@ const fn word(kind: ChangedKind) -> &'static str {
         ChangedKind::Base => "base",
         ChangedKind::BaseDigest => "digest of",
         ChangedKind::Tool => "version of",
-        ChangedKind::Epoch | ChangedKind::Setting | ChangedKind::Entry | ChangedKind::Containerfile => "",
+        ChangedKind::Epoch
+        | ChangedKind::Setting
+        | ChangedKind::Entry
+        | ChangedKind::Containerfile
+        | ChangedKind::Other => "",
         ChangedKind::Label => "label",
         ChangedKind::Package => "package",
         ChangedKind::LockedPackage => "locked",
@@ -107,7 +108,7 @@ fn short(key: &str) -> String {
 
 fn state(step: &StepExplanation) -> String {
     match step.change {
-        None => String::new(),
+        None | Some(StepState::Other) => String::new(),
         Some(StepState::Same) => paint(GREEN, "same"),
         Some(StepState::Follows) => paint(DIM, "follows"),
         Some(StepState::Changed) => paint(YELLOW, "changed"),

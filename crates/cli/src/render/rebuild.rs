@@ -1,4 +1,4 @@
-//! What building again gave.
+//! What rebuilds gave.
 
 use std::fmt::Write as _;
 
@@ -34,7 +34,7 @@ pub(crate) fn rebuilds(views: &[RebuildView]) -> String {
             }
             let _ = writeln!(
                 text,
-                "{} the step depends on more than its inputs: a time, a download, a random number",
+                "{} find what the step depends on besides its inputs: the time, a download, random data",
                 paint(HINT, " hint:")
             );
         }

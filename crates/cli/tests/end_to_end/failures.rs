@@ -14,8 +14,10 @@ use crate::systems::Upstream;
 use crate::world::{Repository, edgewright, until};
 use edgewright_testkit::has_as_root;
 
-/// Limit of a job: enough to fetch and test the system on a busy machine.
-const JOB_LIMIT: &str = "40s";
+/// The time limit of a job: enough to build and test the system on a busy machine.
+const LIMIT: &str = "10m";
+/// The limit of a job that does not end: enough to fetch the system.
+const SHORT_LIMIT: &str = "60s";
 /// A job's log is cut at 16 MiB; one more line reports it.
 const LOG_BYTES: u64 = 17 << 20;
 /// What the server may ever have needed; in KiB.
@@ -38,8 +40,8 @@ struct World {
 }
 
 impl World {
-    /// A source with one image, `os`, which is tested as given.
-    async fn make(tests: &str) -> Self {
+    /// A source with one image, `os`, which is tested as given, and a server with a time limit of jobs.
+    async fn make(tests: &str, limit: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let upstream = Upstream::start(folder.path()).await;
         let repository = Repository::make(folder.path().join("systems")).await;
@@ -48,7 +50,7 @@ impl World {
         repository.write("images/os/image.yaml", os);
         repository.write("images/os/files/etc/motd", "hello\n");
         let config = folder.path().join("edgewright.toml");
-        let text = format!("[jobs]\nwithin = \"{JOB_LIMIT}\"\n[[source]]\nurl = \"{}\"\n", repository.url());
+        let text = format!("[jobs]\nwithin = \"{limit}\"\n[[source]]\nurl = \"{}\"\n", repository.url());
         fs::write(&config, text).unwrap();
         let data = folder.path().join("data");
         Self {
@@ -121,7 +123,7 @@ async fn a_run_resumes_after_all_processes_were_killed_during_a_test() {
     if !has_as_root(&["podman", "buildah", "mmdebstrap"]) {
         return;
     }
-    let world = World::make(CHECKED).await;
+    let world = World::make(CHECKED, LIMIT).await;
     let server = world.serve().await;
     let commit = world.repository.commit("good").await;
     server.poll().await;
@@ -147,14 +149,11 @@ async fn a_failing_command_of_a_containerfile_fails_the_image_with_its_output() 
     if !has_as_root(&["podman", "buildah", "mmdebstrap"]) {
         return;
     }
-    let world = World::make(UNCHECKED).await;
-    let bad = world.run_bad(BUILT, "RUN echo the last words >&2; exit 3\n").await;
+    let bad =
+        World::make(UNCHECKED, LIMIT).await.run_bad(BUILT, "RUN echo the last words >&2; exit 3\n").await;
     let failure = failure(&bad);
     assert_eq!((failure.kind, bad.attempts), (FailureKind::Image, 1), "{failure:#?}");
     assert!(failure.output.iter().any(|line| line.contains("the last words")), "{failure:#?}");
-    let folder = world.data.parent().unwrap();
-    let images = edgewright(folder, &["images", "--json"]).await.ends(0).json();
-    assert_eq!(images[0]["state"], "retired", "{images:#}");
 }
 
 #[tokio::test]
@@ -163,8 +162,12 @@ async fn log_and_memory_are_bounded_when_a_build_prints_100_mb() {
         return;
     }
     let loud = "RUN head -c 100000000 /dev/zero | tr '\\0' x | fold -w 200\n";
-    let bad = World::make(UNCHECKED).await.run_bad(BUILT, loud).await;
+    let world = World::make(UNCHECKED, LIMIT).await;
+    let bad = world.run_bad(BUILT, loud).await;
     assert_eq!(bad.state, NodeState::Passed, "{bad:#?}");
+    let folder = world.data.parent().unwrap();
+    let images = edgewright(folder, &["images", "--json"]).await.ends(0).json();
+    assert_eq!(images[0]["state"], "retired", "{images:#}");
 }
 
 #[tokio::test]
@@ -172,7 +175,7 @@ async fn a_build_that_never_ends_is_cancelled_and_not_retried() {
     if !has_as_root(&["podman", "buildah", "mmdebstrap"]) {
         return;
     }
-    let bad = World::make(UNCHECKED).await.run_bad(BUILT, "RUN sleep infinity\n").await;
+    let bad = World::make(UNCHECKED, SHORT_LIMIT).await.run_bad(BUILT, "RUN sleep infinity\n").await;
     let failure = failure(&bad);
     assert_eq!((failure.kind, bad.attempts), (FailureKind::Image, 1), "{failure:#?}");
 }
@@ -187,7 +190,7 @@ async fn a_system_that_never_starts_fails_at_the_limit_of_its_check() {
         "ENV UNIT=\"{unit}\"\nRUN printf \"$UNIT\" > /etc/systemd/system/slow.service && systemctl add-wants multi-user.target slow.service\n"
     );
     let image = checked("id: up, systemd: running, timeout: 3s");
-    let bad = World::make(UNCHECKED).await.run_bad(&image, &slow).await;
+    let bad = World::make(UNCHECKED, LIMIT).await.run_bad(&image, &slow).await;
     let failure = failure(&bad);
     assert_eq!(failure.kind, FailureKind::Image, "{failure:#?}");
     assert!(failure.message.contains("up"), "{failure:#?}");
@@ -199,7 +202,7 @@ async fn a_check_that_hangs_fails_at_its_own_limit() {
         return;
     }
     let image = checked("id: hangs, command: [sleep, infinity], timeout: 2s");
-    let bad = World::make(UNCHECKED).await.run_bad(&image, "RUN echo hangs\n").await;
+    let bad = World::make(UNCHECKED, LIMIT).await.run_bad(&image, "RUN echo hangs\n").await;
     let failure = failure(&bad);
     assert!(matches!(failure.kind, FailureKind::Image | FailureKind::Check), "{failure:#?}");
     assert!(failure.message.contains("hangs"), "{failure:#?}");

@@ -67,11 +67,11 @@ async fn verdicts_need_the_token_and_the_token_changes_while_the_server_runs() {
     // A token file with a mistake changes nothing.
     fs::write(&token, "short").unwrap();
     server.reload();
-    until("the mistake", async || server.log().contains("settings were not taken over").then_some(())).await;
+    until("the mistake", async || server.log().contains("configuration reload failed").then_some(())).await;
     fs::write(&token, SECOND).unwrap();
     // Without --token-file the command finds the token by the lock file.
     let posted = edgewright(folder.path(), &post).await.ends(0);
-    assert!(posted.errors.contains("goes on with base"), "{posted:?}");
+    assert!(posted.errors.contains("continues with base"), "{posted:?}");
     server.client = server.client.clone().with_token(Some(SECOND.to_owned()));
     assert_eq!(server.ended(&commit).await.run.state, RunState::Passed);
 }
@@ -149,7 +149,8 @@ async fn certificate(folder: &Path, name: &str) {
             "-days",
             "2",
         ])
-        .args(["-addext", "subjectAltName=IP:127.0.0.1", "-subj", &subject])
+        // Not an authority, as by default: rustls accepts no authority as a server's own certificate.
+        .args(["-extensions", "usr_cert", "-addext", "subjectAltName=IP:127.0.0.1", "-subj", &subject])
         .arg("-keyout")
         .arg(key)
         .arg("-out")
@@ -217,12 +218,23 @@ async fn clients_speak_tls_and_the_certificate_changes_while_the_server_runs() {
         .await
         .unwrap();
 
+    // The command's own client.
+    let url = format!("https://127.0.0.1:{port}");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let unknown = edgewright(elsewhere.path(), &["status", "--server", &url]).await.ends(5);
+    assert!(unknown.errors.contains("--ca-file FILE"), "{}", unknown.errors);
+    let trusted = ["--server", &url, "--ca-file", certificate_file.to_str().unwrap()];
+    edgewright(elsewhere.path(), &[&["status"][..], &trusted].concat()).await.ends(0);
+    let invalid = ["status", "--server", &url, "--ca-file", key.to_str().unwrap()];
+    let invalid = edgewright(elsewhere.path(), &invalid).await.ends(2);
+    assert!(invalid.errors.contains("certificates in PEM format"), "{}", invalid.errors);
+
     certificate(folder.path(), "second").await;
     server.reload();
     until("the second certificate", async || ready("second").await.then_some(())).await;
     // Half a change is none.
     fs::write(&key, "no key").unwrap();
     server.reload();
-    until("the mistake", async || server.log().contains("settings were not taken over").then_some(())).await;
+    until("the mistake", async || server.log().contains("configuration reload failed").then_some(())).await;
     assert!(ready("second").await);
 }

@@ -25,18 +25,6 @@ pub(crate) fn environment(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// Whether all tools are installed. Where tests require them, a missing one fails.
-pub(crate) async fn has_tools(tools: &[&str]) -> bool {
-    for tool in tools {
-        if Command::new(*tool).arg("--version").run().await.is_err() {
-            assert!(environment("EDGEWRIGHT_TESTS_REQUIRE").is_none(), "needs {tool}: run cargo xtask setup");
-            eprintln!("SKIPPED: needs {tool}: run cargo xtask setup");
-            return false;
-        }
-    }
-    true
-}
-
 /// A machine that runs; it is removed at the end of its scope.
 #[derive(Debug)]
 pub(crate) struct Machine {

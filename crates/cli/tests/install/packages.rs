@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use edgewright_process::Command;
 
-use crate::machine::{environment, has_tools};
+use crate::machine::environment;
 
 /// A package and a tarball.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub(crate) async fn make(version: &str, folder: &Path) -> Packages {
 
 #[tokio::test]
 async fn the_same_commit_gives_the_same_bytes() {
-    if !has_tools(&["dpkg-deb", "objdump"]).await {
+    if !edgewright_testkit::has(&["dpkg-deb", "objdump"]) {
         return;
     }
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];

@@ -42,8 +42,8 @@ pub(crate) struct Results<'a> {
     pub(crate) graph: &'a Graph,
     /// Its nodes as they ended.
     pub(crate) nodes: &'a [NodeRow],
-    /// Whether it is of some variants only: then nothing is released.
-    pub(crate) is_selected: bool,
+    /// Why nothing is released; absent where the run is for a release.
+    pub(crate) no_release: Option<&'a str>,
 }
 
 impl Releases {
@@ -58,7 +58,7 @@ impl Releases {
         let is_good = |node: &NodeRow| node.state.is_good() || node.state == NodeState::Retired;
         let is_passed = clean && results.nodes.iter().all(is_good);
         let state = if is_passed { RunState::Passed } else { RunState::Failed };
-        if pull_request_tag(&run.branch).is_some() && !results.is_selected {
+        if pull_request_tag(&run.branch).is_some() && results.no_release.is_none() {
             self.tag_pull_request(results, entries).await?;
             self.end(results, state, None).await?;
         } else {
@@ -79,7 +79,9 @@ impl Releases {
         let run = results.run;
         let is_unchanged = places(entries) == places(&before.entries);
         if let Some(why) = self.no_release(results, is_unchanged).await? {
-            return self.end(results, state, (!is_unchanged || results.is_selected).then_some(why)).await;
+            return self
+                .end(results, state, (!is_unchanged || results.no_release.is_some()).then_some(why))
+                .await;
         }
         let channels = self.channels.taking(run.source, &run.branch).await?;
         if is_unchanged && !self.answers_other(results, &channels, before).await? {
@@ -112,8 +114,8 @@ impl Releases {
         is_unchanged: bool,
     ) -> Result<Option<String>, ControlError> {
         let run = results.run;
-        if results.is_selected {
-            return Ok(Some("a run of some variants only: no release".to_owned()));
+        if let Some(why) = results.no_release {
+            return Ok(Some(why.to_owned()));
         }
         if !results.handle.settings.publish {
             return Ok(Some("`publish` is off for this source: no release".to_owned()));

@@ -142,7 +142,7 @@ impl Runs {
             handle: &scope.handle,
             graph: &prepared.graph,
             nodes: &nodes,
-            is_selected: scope.selection.is_some(),
+            no_release: scope.selection.as_ref().map(|selection| selection.why.words()),
         };
         inner.releases.publish(&results).await
     }

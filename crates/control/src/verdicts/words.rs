@@ -95,5 +95,11 @@ fn output(verdict: &Verdict, evaluation: &Evaluation, blame: Blame<'_>) -> Vec<S
     for piece in &verdict.evidence {
         lines.push(format!("evidence {}: {}@{}", piece.name, piece.blob.repository, piece.blob.digest));
     }
+    if let Some(piece) = verdict.evidence.first() {
+        let (repository, digest) = (&piece.blob.repository, &piece.blob.digest);
+        lines.push(format!(
+            "read it with `curl SERVER/v2/{repository}/blobs/{digest}`, SERVER being the server's address"
+        ));
+    }
     lines
 }

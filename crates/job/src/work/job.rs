@@ -119,7 +119,8 @@ impl Job<'_> {
         }
     }
 
-    /// The limit of a step: a step that hangs must be reported as such before the job's own limit ends everything.
+    /// The limit of a step: a step that hangs must be reported as such before the job's own limit ends
+    /// everything.
     fn step_limit(&self) -> Duration {
         let within = self.order.within.get();
         // The work before the step, and killing a tool, take time, too.

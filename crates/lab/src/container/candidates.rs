@@ -1,9 +1,10 @@
-//! Settings to try if podman cannot start a container with its defaults. Pure: the host's limits are an argument.
+//! Settings to try if podman cannot start a container with its defaults. Pure: the host's limits are an
+//! argument.
 
 /// The largest limit of open files to set.
 const MOST_FILES: u64 = 1_048_576;
-/// The largest limit of processes to set, the kernel's classic maximum: podman 4.3 fails above it, even if the hard limit
-/// is higher.
+/// The largest limit of processes to set, the kernel's classic maximum: podman 4.3 fails above it, even if
+/// the hard limit is higher.
 const MOST_PROCESSES: u64 = 32_768;
 /// A set of settings to try.
 #[derive(Debug, Clone, Copy)]

@@ -8,8 +8,9 @@
 //! WORK/containers/engine.json    the result of probing, for this podman and this boot
 //! ```
 //!
-//! The default runtime does not work on every host (crun on hybrid cgroups, default limits above the hard limit without
-//! CAP_SYS_RESOURCE), so the first use probes by running a container. A `CONTAINERS_CONF` of the user is used unchanged.
+//! The default runtime does not work on every host (crun on hybrid cgroups, default limits above the hard
+//! limit without CAP_SYS_RESOURCE), so the first use probes by running a container. A `CONTAINERS_CONF` of
+//! the user is used unchanged.
 
 use std::ffi::OsString;
 use std::fs;
@@ -201,8 +202,8 @@ pub(crate) fn storage_arguments(containers: &Path) -> [OsString; 4] {
 /// The longest path, in bytes, that podman accepts for its run-time state.
 const LONGEST_RUNROOT: usize = 50;
 
-/// The folder of podman's and buildah's run-time state: beside the storage if its path is short enough for podman, else a
-/// short folder whose name is derived from that path, so that every process uses the same.
+/// The folder of podman's and buildah's run-time state: beside the storage if its path is short enough for
+/// podman, else a short folder whose name is derived from that path, so that every process uses the same.
 pub fn runroot(containers: &Path) -> PathBuf {
     let beside = containers.join("run");
     if beside.as_os_str().len() <= LONGEST_RUNROOT {
@@ -220,7 +221,8 @@ pub(crate) fn podman_arguments(containers: &Path) -> Vec<OsString> {
     arguments
 }
 
-/// Deletes the run-time state of earlier boots, which podman expects to be gone after a reboot. Gives this boot's id.
+/// Deletes the run-time state of earlier boots, which podman expects to be gone after a reboot. Gives this
+/// boot's id.
 pub(crate) fn forget_earlier_boots(containers: &Path) -> Result<String, LabError> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
     let note = containers.join("boot");

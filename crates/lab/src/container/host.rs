@@ -1,4 +1,5 @@
-//! podman on this host. It is detected when a job first needs it, so that jobs without containers work without it.
+//! podman on this host. It is detected when a job first needs it, so that jobs without containers work
+//! without it.
 
 use std::fs;
 use std::io;

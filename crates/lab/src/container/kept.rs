@@ -1,5 +1,6 @@
-//! Machines of the container lane that were started with `--keep`, for inspection. They belong to no job: reaping leaves
-//! them alone, and they stay until they are removed or the host restarts. There is at most one for each repository.
+//! Machines of the container lane that were started with `--keep`, for inspection. They belong to no job:
+//! reaping leaves them alone, and they stay until they are removed or the host restarts. There is at most one
+//! for each repository.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -119,7 +120,8 @@ pub(crate) fn name(repository: &RepoName) -> String {
     format!("edgewright-kept-{}", repository.to_string().replace('/', "."))
 }
 
-/// The context without a job's environment variables: processes that have them are killed when jobs are reaped.
+/// The context without a job's environment variables: processes that have them are killed when jobs are
+/// reaped.
 pub(crate) fn unmarked(context: &ProcessContext) -> ProcessContext {
     let fresh = ProcessContext::new(context.cancel().clone());
     let marks = [JOB_ENVIRONMENT, WORK_ENVIRONMENT];

@@ -1,7 +1,7 @@
 //! The lifecycle of one container: pull, start, run checks, inspect, remove.
 //!
-//! Every call is a podman command with a deadline. A fault is either the host's ([`LaneFault`] of kind infrastructure) or
-//! the image's: an init that cannot be started, or that ends.
+//! Every call is a podman command with a deadline. A fault is either the host's ([`LaneFault`] of kind
+//! infrastructure) or the image's: an init that cannot be started, or that ends.
 
 use std::time::{Duration, Instant};
 
@@ -19,8 +19,8 @@ use crate::JOB_LABEL;
 use crate::lane::LabContext;
 use crate::machine::{LaneFault, MachineState, OnLine, Start};
 
-/// Where the runner's folder is mounted. podman mounts a tmpfs on `/run` before systemd starts, which then does not
-/// change it, so the image is not modified.
+/// Where the runner's folder is mounted. podman mounts a tmpfs on `/run` before systemd starts, which then
+/// does not change it, so the image is not modified.
 const MOUNTED: &str = "/run/edgewright";
 /// The init of images that name no command.
 const DEFAULT_INIT: &str = "/sbin/init";
@@ -101,9 +101,9 @@ impl StartConfig {
 }
 
 impl<'a> Container<'a> {
-    /// Starts the image with its own init. A container of the same name, left by an earlier attempt, is replaced.
-    /// A `kept` one is labelled with its repository instead of the job, so that it outlives both the job and
-    /// [`crate::reap()`].
+    /// Starts the image with its own init. A container of the same name, left by an earlier attempt, is
+    /// replaced. A `kept` one is labelled with its repository instead of the job, so that it outlives both
+    /// the job and [`crate::reap()`].
     async fn start(
         context: &'a LabContext,
         podman: &'a Podman,

@@ -17,7 +17,8 @@ use crate::error::LabError;
 
 /// Images that no lane used for longer are removed, even if there are few.
 const UNUSED: Duration = Duration::from_hours(14 * 24);
-/// Images that were used within this time are kept, whatever their size: a build may use one, which podman does not see.
+/// Images that were used within this time are kept, whatever their size: a build may use one, which podman
+/// does not see.
 const MAYBE_IN_USE: Duration = Duration::from_hours(6);
 /// The time limit of a removal.
 const REMOVAL: Duration = Duration::from_mins(2);
@@ -25,7 +26,8 @@ const REMOVAL: Duration = Duration::from_mins(2);
 /// Limits of the container storage.
 #[derive(Debug, Clone, Copy)]
 pub struct StorageBounds {
-    /// The number of images of lanes; more than concurrent jobs, because an image that a lane is about to start may be removed.
+    /// The number of images of lanes; more than concurrent jobs, because an image that a lane is about to
+    /// start may be removed.
     pub images: usize,
     /// The unpacked size of all layers, in bytes.
     pub bytes: u64,
@@ -53,8 +55,8 @@ struct Layer {
     size: u64,
 }
 
-/// The bytes of all layers, from the storage's own records: walking a few hundred thousand files would take longer than a
-/// job. None if there is no storage yet.
+/// The bytes of all layers, from the storage's own records: walking a few hundred thousand files would take
+/// longer than a job. None if there is no storage yet.
 fn stored(storage: &Path) -> Option<u64> {
     // `overlay-layers`, or that of another driver.
     let mut folders = fs::read_dir(storage).ok()?.flatten().map(|entry| entry.path());
@@ -71,8 +73,8 @@ impl Engine {
         fs::write(used.join(Digest::of(image).hex()), image)
     }
 
-    /// Removes the images beyond the limits, the least recently used first. Images that a container uses are kept. Gives the
-    /// number of removed images.
+    /// Removes the images beyond the limits, the least recently used first. Images that a container uses are
+    /// kept. Gives the number of removed images.
     pub async fn prune(&self, bounds: StorageBounds, processes: &ProcessContext) -> Result<usize, LabError> {
         let lanes = notes(&self.folder.join("used"));
         let excess = lanes.len().saturating_sub(bounds.images);

@@ -1,6 +1,6 @@
-//! Containers that the runtime or the storage still has and podman does not know: podman was killed before it recorded
-//! them. Their monitor and their first process have neither a job's environment nor its label; they are identified by
-//! their folder in the runtime, or their name in the storage.
+//! Containers that the runtime or the storage still has and podman does not know: podman was killed before it
+//! recorded them. Their monitor and their first process have neither a job's environment nor its label; they
+//! are identified by their folder in the runtime, or their name in the storage.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,8 @@ pub(super) fn orphans(listing: &[u8], folder: &Path, known: &BTreeSet<String>) -
     ids
 }
 
-/// The ids of the containers of a job, or of any, that are in the storage only, from lines with id, name and status.
+/// The ids of the containers of a job, or of any, that are in the storage only, from lines with id, name and
+/// status.
 pub(super) fn unrecorded(listing: &str, job: Option<&JobId>) -> Vec<String> {
     let prefix = job.map_or_else(|| "edgewright-".to_owned(), |job| format!("edgewright-{job}-"));
     let fields = listing.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());

@@ -1,5 +1,5 @@
-//! Logically bound images: `/usr/lib/bootc/bound-images.d` names quadlets whose images bootc pulls together with the
-//! operating system. An image that is not named by digest may change after the test.
+//! Logically bound images: `/usr/lib/bootc/bound-images.d` names quadlets whose images bootc pulls together
+//! with the operating system. An image that is not named by digest may change after the test.
 
 use edgewright_model::reference::ImageReference;
 

@@ -111,7 +111,8 @@ fn apply(mut rootfs: RootFs, path: &Path, media_type: &str, watch: Watch) -> Res
     Ok(rootfs)
 }
 
-/// The file has the layer's digest, so a malformed layer is the image's fault; only errors of the system are not.
+/// The file has the layer's digest, so a malformed layer is the image's fault; only errors of the system are
+/// not.
 fn is_of_image(error: &LayerError) -> bool {
     match error {
         LayerError::Read(source) => {

@@ -22,8 +22,8 @@ const PODMAN: i32 = 125;
 const NOT_INVOKED: i32 = 126;
 const NOT_THERE: i32 = 127;
 
-/// Runs it in a container of the image, without network and read-only. `(limit, left)`: the time limits of the program and
-/// of the pull.
+/// Runs it in a container of the image, without network and read-only. `(limit, left)`: the time limits of
+/// the program and of the pull.
 pub(super) async fn run(
     rootfs: &RootFs,
     manifest: &ManifestRef,

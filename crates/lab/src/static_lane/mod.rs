@@ -1,13 +1,13 @@
-//! The `static` lane: checks of an image without running it. It needs no podman: only bootc's own check does, and is
-//! skipped without it.
+//! The `static` lane: checks of an image without running it. It needs no podman: only bootc's own check does,
+//! and is skipped without it.
 //!
 //! ```text
 //! manifest ─▶ layers, one by one ─▶ rootfs: the resulting tree, and secrets ─▶ rules, size, bound images
-//!                                                                      └─▶ lint: bootc itself, in a container
+//!                                                                    └─▶ lint: bootc itself, in a container
 //! ```
 //!
-//! Every finding is the result of a check of the order: the lane's own rules are checks like the user's, so that `off` and
-//! exceptions apply to them.
+//! Every finding is the result of a check of the order: the lane's own rules are checks like the user's, so
+//! that `off` and exceptions apply to them.
 
 mod bound;
 mod layers;
@@ -43,8 +43,8 @@ enum Finding {
 }
 
 impl Finding {
-    /// Failed with a list of offenders, of which the message names the first few, and what to do about them; passed if there
-    /// are none.
+    /// Failed with a list of offenders, of which the message names the first few, and what to do about them;
+    /// passed if there are none.
     fn of_offenders(what: &str, offenders: Vec<String>, advice: &str) -> Self {
         /// The number that the message names.
         const NAMED: usize = 5;

@@ -1,7 +1,7 @@
 //! The tree that an image's layers make, and the secrets in any of them.
 //!
-//! Pure except for the readers that are passed in. Only the facts that the `static` lane needs are kept: names and link
-//! targets of everything, the content of very few small files.
+//! Pure except for the readers that are passed in. Only the facts that the `static` lane needs are kept:
+//! names and link targets of everything, the content of very few small files.
 
 mod leaks;
 

@@ -40,7 +40,8 @@ pub(super) fn kernel(rootfs: &RootFs) -> Finding {
     }
 }
 
-/// How to get a file into the kernel's folder: distributions often put it in `/boot`, which updates do not change.
+/// How to get a file into the kernel's folder: distributions often put it in `/boot`, which updates do not
+/// change.
 fn advice(rootfs: &RootFs, version: &str, file: &str) -> String {
     let elsewhere = match file {
         "vmlinuz" => vec![format!("boot/vmlinuz-{version}")],
@@ -58,8 +59,8 @@ fn advice(rootfs: &RootFs, version: &str, file: &str) -> String {
     }
 }
 
-/// No private keys and passwords in any layer: every client that pulls the image gets them, even if a later layer deletes
-/// them.
+/// No private keys and passwords in any layer: every client that pulls the image gets them, even if a later
+/// layer deletes them.
 pub(super) fn secrets(rootfs: &RootFs) -> Finding {
     let leaks = rootfs.secrets().iter().map(|(path, what)| format!("/{path} ({what})")).collect();
     let advice = "generate them at the first boot, or pass them as systemd credentials; deleting them in a later layer does not help";
@@ -131,7 +132,7 @@ mod tests {
         assert_eq!(
             failure(kernel(&rootfs(&[&whole, &debian]))),
             "/usr/lib/modules/6.13 has no vmlinuz and no initramfs.img: it is in /boot/vmlinuz-6.13, which updates do not change; \
-             move it: mv /boot/vmlinuz-6.13 /usr/lib/modules/6.13/vmlinuz; make one: dracut --kver 6.13 /usr/lib/modules/6.13/initramfs.img"
+             move it: mv /boot/vmlinuz-6.13 /usr/lib/modules/6.13/vmlinuz; create it: dracut --kver 6.13 /usr/lib/modules/6.13/initramfs.img"
         );
         let second = [("usr/lib/modules/6.13/vmlinuz", "k"), ("usr/lib/modules/6.13/initramfs.img", "i")];
         assert!(

@@ -1,4 +1,5 @@
-//! The static lane on a real system's layers; `bootc container lint` with a substitute, because Debian has no bootc.
+//! The static lane on a real system's layers; `bootc container lint` with a substitute, because Debian has no
+//! bootc.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Error responses (distribution-spec, "Error Codes"): the only place that maps errors to a status and a code.
+//! Error responses (distribution-spec, "Error Codes"): the only place that maps errors to a status and a
+//! code.
 
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};

@@ -1,4 +1,5 @@
-//! The distribution API over HTTP (distribution-spec 1.1): parse, authorize, one call into the registry, respond.
+//! The distribution API over HTTP (distribution-spec 1.1): parse, authorize, one call into the registry,
+//! respond.
 
 mod blobs;
 mod error;

@@ -1,7 +1,7 @@
 //! The bounded cache of reads.
 //!
-//! It is filled by readers, never by the writer, and only if nothing was committed since the reader began, which an epoch
-//! shows that each commit raises. So it never has uncommitted or replaced values.
+//! It is filled by readers, never by the writer, and only if nothing was committed since the reader began,
+//! which an epoch shows that each commit raises. So it never has uncommitted or replaced values.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -132,8 +132,8 @@ impl Weigh for BlobRow {
     }
 }
 
-/// A map of bounded weight in two generations: used entries move to the young one, and when that has half of the weight,
-/// the old one is dropped.
+/// A map of bounded weight in two generations: used entries move to the young one, and when that has half of
+/// the weight, the old one is dropped.
 #[derive(Debug)]
 pub(super) struct Aged<K, V> {
     young: HashMap<K, V>,

@@ -44,8 +44,8 @@ pub(crate) enum Change {
     Release { name: String, held: Vec<(RepoName, Digest)> },
     /// Resets the blob's age: the client that asked for it may refer to it next.
     RenewBlob { repository: RepoName, digest: Digest },
-    /// Deletes unreferenced content that is older than a time; blobs that were unreferenced at an earlier collection are
-    /// condemned. `held` are the targets of reserved tags.
+    /// Deletes unreferenced content that is older than a time; blobs that were unreferenced at an earlier
+    /// collection are condemned. `held` are the targets of reserved tags.
     Collect { now: i64, before: i64, held: Vec<(RepoName, Digest)> },
     /// Deletes the row of a condemned blob, whose file was removed.
     DropBlob(Digest),

@@ -1,4 +1,5 @@
-//! Small blobs in one request: upload and intent are recorded in one commit, so that each blob takes two commits, not three.
+//! Small blobs in one request: upload and intent are recorded in one commit, so that each blob takes two
+//! commits, not three.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Garbage collection in the database, in one transaction of the writer, so that nothing is pushed, pinned or tagged
-//! between search and deletion.
+//! Garbage collection in the database, in one transaction of the writer, so that nothing is pushed, pinned or
+//! tagged between search and deletion.
 
 use edgewright_model::Digest;
 use edgewright_model::reference::RepoName;
@@ -8,8 +8,8 @@ use sqlx::SqliteConnection;
 
 use super::Done;
 
-/// Manifests that are not tagged, pinned, the target of a reserved tag or young, nor child or referrer of such a manifest in
-/// its repository.
+/// Manifests that are not tagged, pinned, the target of a reserved tag or young, nor child or referrer of
+/// such a manifest in its repository.
 const MANIFESTS: &str = "WITH RECURSIVE live (id) AS (
     SELECT manifest_id FROM tags
     UNION SELECT m.id FROM pins p JOIN repositories r ON r.name = p.repository
