@@ -168,7 +168,7 @@ async fn a_context_that_cannot_be_packed_is_a_failure_of_its_node() {
 }
 
 #[tokio::test]
-async fn a_killed_server_goes_on_and_repeats_nothing_that_was_recorded() {
+async fn a_killed_server_resumes_and_repeats_nothing_that_was_recorded() {
     let mut world = World::new().await;
     world.executor.script("gateway/plant-b", [Behaviour::Hang, Behaviour::Succeed]);
     let run = world.poll().await.unwrap();

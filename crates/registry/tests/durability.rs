@@ -164,7 +164,7 @@ impl Drop for Process {
 }
 
 #[tokio::test]
-async fn kill_9_loses_nothing_acknowledged_and_uploads_go_on() {
+async fn kill_9_loses_nothing_acknowledged_and_uploads_continue() {
     let folder = tempfile::tempdir().unwrap();
     let client = Client::new();
     let process = Process::start(folder.path());

@@ -62,6 +62,7 @@ const SERVER: &[Row] = &[
     ("tls",           &[]),
     ("backup",        &["folder"]),
     ("settings",      &["folder", "tls"]),
+    ("reference",     &["metrics", "settings"]),
     ("tokens",        &["settings"]),
     ("live",          &["settings", "tokens"]),
     ("views",         &["folder", "live", "metrics", "settings"]),

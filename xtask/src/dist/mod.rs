@@ -1,8 +1,10 @@
-//! `dist`: a Debian package and a tarball of the same files in `target/dist`, the same bytes for the same commit.
+//! `dist`: a Debian package and a tarball of the same files in `target/dist`, the same bytes for the same
+//! commit.
 //!
-//! The package is made by `dpkg-deb`, which is part of every Debian. `cargo-deb` would do as well, but it is compiled from
-//! source for minutes on every fresh machine, and man pages, completions and documents have to be made before it starts in
-//! any case: only the archive would be left to it. Where `dpkg-deb` is missing, only the tarball is made.
+//! The package is made by `dpkg-deb`, which is part of every Debian. `cargo-deb` would do as well, but it is
+//! compiled from source for minutes on every fresh machine, and man pages, completions and documents have to
+//! be made before it starts in any case: only the archive would be left to it. Where `dpkg-deb` is missing,
+//! only the tarball is made.
 
 mod deb;
 mod tarball;

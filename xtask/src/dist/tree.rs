@@ -86,7 +86,8 @@ pub(super) fn put(to: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
     write().with_context(|| format!("cannot write {}", to.display()))
 }
 
-/// Gives everything the release's time, and folders and generated files a mode that does not depend on the umask.
+/// Gives everything the release's time, and folders and generated files a mode that does not depend on the
+/// umask.
 pub(super) fn settle(path: &Path, time: SystemTime) -> anyhow::Result<()> {
     let found = path.symlink_metadata()?;
     if found.is_dir() {

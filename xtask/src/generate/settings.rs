@@ -12,13 +12,15 @@ use crate::workspace;
 /// The one module that reads the environment.
 const READER: &str = "crates/cli/src/settings.rs";
 
-/// Environment variables that no flag names, each with its meaning. A variable that [`READER`] reads must be here.
+/// Environment variables that no flag names, each with its meaning. A variable that [`READER`] reads must be
+/// here.
 const VARIABLES: &[(&str, &str)] = &[
     ("CONTAINERS_CONF", "Configuration of podman and buildah for jobs, used as it is."),
     ("CREDENTIALS_DIRECTORY", "Set by systemd: where credentials of `LoadCredential=` are, for `[secrets]`."),
     ("HOME", "Parent of the default data folder (`~/.local/share/edgewright`), except for root."),
     ("HTTPS_PROXY", "Proxy for https, for jobs."),
     ("HTTP_PROXY", "Proxy for http, for jobs."),
+    ("NOTIFY_SOCKET", "Set by systemd: the socket to which the server reports its state."),
     ("NO_PROXY", "Hosts that are reached without a proxy, for jobs."),
     ("SSL_CERT_FILE", "Certificates of the authorities that jobs trust, instead of the system's."),
     ("XDG_CONFIG_HOME", "Parent of the folder with the client's configuration, instead of `~/.config`."),
@@ -60,7 +62,7 @@ pub(super) fn page(all: &[Help], tables: &str) -> anyhow::Result<String> {
         }
     }
     body += &environment(all)?;
-    Ok(markdown::page("Settings", "crates/server/src/settings", &body))
+    Ok(markdown::page("Settings", "`crates/server/src/settings`", &body))
 }
 
 fn environment(all: &[Help]) -> anyhow::Result<String> {

@@ -24,7 +24,7 @@ pub(crate) fn install() -> anyhow::Result<()> {
     if installed()?.is_some() {
         return Ok(());
     }
-    println!("setup: building cargo-nextest {VERSION} once, about five minutes on two cores");
+    println!("setup: building cargo-nextest {VERSION} once, two to three minutes on two cores");
     Run::new("cargo")
         .args(["install", "--quiet", "--locked", "--force", "--debug", "--no-default-features"])
         .args(["--features", "default-no-update", "--version", VERSION, "cargo-nextest", "--root"])
