@@ -35,7 +35,8 @@ Commands:
                 run the tests with real tools; FILTER is a part of a test's name
   test docs [FILTER]
                 run the examples in documentation
-  generate      write docs/reference from the code
+  generate [PAGE…]
+                write the generated pages of docs/reference, such as settings.md
   dist          make a Debian package and a tarball, in target/dist
   demo          show a source, a server, a run, a change, and a change that fails: about 5 minutes
   bench [NAME]  run a measurement; without a name, list all";
@@ -59,7 +60,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["test", part, filter @ ..] if filter.len() < 2 => {
             test::run(&[test_part(part)?], filter.first().copied())
         }
-        ["generate"] => generate::write(),
+        ["generate", pages @ ..] => generate::write(pages),
         ["dist", options @ ..] => dist::run(options),
         ["demo"] => demo::run(),
         ["bench"] => {

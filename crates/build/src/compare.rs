@@ -77,7 +77,7 @@ fn read_files(tar: impl Read) -> Result<Files, LayerError> {
     let mut files = Files::new();
     read_entries(tar, |entry, content| {
         let mut hasher = Hasher::new(Algorithm::Sha256);
-        let mut buffer = [0; 64 * 1024];
+        let mut buffer = vec![0; 64 * 1024];
         loop {
             match content.read(&mut buffer).map_err(LayerError::Read)? {
                 0 => break,

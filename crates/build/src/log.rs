@@ -8,6 +8,7 @@ use crate::context::Events;
 
 /// Limits of one step's output in lines and bytes; further output is dropped, the step continues.
 const LINE_LIMIT: usize = 20_000;
+/// Bytes of one step's output that are passed on.
 const BYTE_LIMIT: usize = 4 * 1024 * 1024;
 /// The number of lines in a failure.
 const TAIL: usize = 40;

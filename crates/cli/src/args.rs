@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`source`] | commands on a source's files: `init`, `check`, `vars`, `plan`, `schema` |
 //! | [`run`] | commands that build: `run`, `logs`, `update`, `rebuild`, `verdict` |
-//! | [`read`] | nouns that are listed and shown: images, releases, channels, sites, sources, the audit trail |
+//! | [`read`] | what is listed and shown: images, releases, channels, sites, sources, the audit trail |
 //! | [`serve`] | the server and its jobs |
 //! | [`values`] | parsers of option values |
 
@@ -314,8 +314,10 @@ pub(crate) fn parse(line: Vec<OsString>) -> Result<Cli, clap::Error> {
 /// The same usage error without options that the environment gave: its usage line would name them as if they
 /// had been typed.
 fn without_environment(line: Vec<OsString>, error: clap::Error) -> clap::Error {
-    let bare = command().mut_args(|arg| arg.env(None));
-    match bare.try_get_matches_from(line) {
+    fn bare(command: clap::Command) -> clap::Command {
+        command.mut_args(|arg| arg.env(None)).mut_subcommands(bare)
+    }
+    match bare(command()).try_get_matches_from(line) {
         Err(other) if other.kind() == error.kind() => other,
         _ => error,
     }

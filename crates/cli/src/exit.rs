@@ -192,9 +192,44 @@ impl std::fmt::Display for Failure {
     }
 }
 
+/// The name of a class in JSON.
+pub(crate) const fn name_of(class: ErrorClass) -> &'static str {
+    match class {
+        ErrorClass::UserFault => "user_fault",
+        ErrorClass::NotFound => "not_found",
+        ErrorClass::Conflict => "conflict",
+        ErrorClass::Denied => "denied",
+        ErrorClass::Unavailable => "unavailable",
+        ErrorClass::Bug => "bug",
+    }
+}
+
+/// Prints what clap has to print, an error or a help text, and gives its exit code.
+pub(crate) fn report_usage(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() && output::errors_are_json() {
+        let (message, hint) = usage(&error.render().to_string());
+        output::error(name_of(ErrorClass::UserFault), &message, Some(&hint));
+    } else {
+        // Without a terminal to print to, the exit code remains.
+        drop(error.print());
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Message and hint of a usage error as clap prints it: paragraphs, the last of which names `--help`.
+fn usage(text: &str) -> (String, String) {
+    let line = |paragraph: &str| paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut paragraphs = text.trim().split("\n\n").map(line);
+    let message = paragraphs.next().unwrap_or_default();
+    let tip = paragraphs.find_map(|paragraph| Some(paragraph.strip_prefix("tip: ")?.to_owned()));
+    let message = message.strip_prefix("error: ").unwrap_or(&message).to_owned();
+    (message, tip.unwrap_or_else(|| "`--help` lists what the command accepts".to_owned()))
+}
+
 /// Prints an error; returns its exit code.
 pub(crate) fn report(failure: &Failure) -> ExitCode {
-    output::error(&failure.message, failure.hint.as_deref());
+    let code = if failure.is_stop { "stopped" } else { name_of(failure.class) };
+    output::error(code, &failure.message, failure.hint.as_deref());
     ExitCode::from(if failure.is_stop { STOPPED } else { code_of(failure.class) })
 }
 
@@ -214,7 +249,21 @@ mod tests {
         ];
         for (class, code) in classes {
             assert_eq!(code_of(class), code);
+            assert_eq!(serde_json::to_value(class).unwrap(), name_of(class));
             assert!(HELP.lines().any(|line| line.trim_start().starts_with(&format!("{code} "))), "{code}");
         }
+    }
+
+    #[test]
+    fn a_usage_error_is_a_message_and_a_hint() {
+        let text = "error: unexpected argument '--jsn' found\n\n  tip: a similar argument exists: '--json'\n\nUsage: \
+                    edgewright runs --json\n\nFor more information, try '--help'.\n";
+        let (message, hint) = usage(text);
+        assert_eq!(message, "unexpected argument '--jsn' found");
+        assert_eq!(hint, "a similar argument exists: '--json'");
+        let text = "error: the following required arguments were not provided:\n  <VARIANT>\n\nUsage: edgewright vars\n";
+        let (message, hint) = usage(text);
+        assert_eq!(message, "the following required arguments were not provided: <VARIANT>");
+        assert!(hint.contains("--help"));
     }
 }

@@ -37,10 +37,15 @@ use clap_complete::CompleteEnv;
 fn main() -> ExitCode {
     // A shell that asks for completions gets them, and the process ends.
     CompleteEnv::with_factory(args::command).complete();
+    let line: Vec<_> = std::env::args_os().collect();
+    // Arguments after `--` are the command line of another program.
+    if line.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--json") {
+        output::make_errors_json();
+    }
     // Usage errors end here with code 2, `--help` and `--version` with 0.
-    let cli = match args::parse(std::env::args_os().collect()) {
+    let cli = match args::parse(line) {
         Ok(cli) => cli,
-        Err(error) => error.exit(),
+        Err(error) => return exit::report_usage(&error),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

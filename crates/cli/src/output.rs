@@ -2,7 +2,9 @@
 //! them.
 
 use std::io::{ErrorKind, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use edgewright_api::documents::{CommandError, Document, ErrorDocument, tagged};
 use edgewright_model::error::ErrorClass;
 use serde::Serialize;
 
@@ -13,7 +15,7 @@ use crate::render::style::{HINT, RED, paint};
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = anstream::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // The reader (`head`) has seen enough.
+        // The reader, such as `head`, closed the pipe.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(|error| Failure::unavailable("cannot write the result", &error)),
     }
@@ -30,8 +32,13 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> Result<bool, Failure> {
 }
 
 /// Prints a document as JSON.
-pub(crate) fn json(document: &impl Serialize) -> Result<(), Failure> {
-    let mut text = serde_json::to_string_pretty(document)
+pub(crate) fn json(document: &impl Document) -> Result<(), Failure> {
+    value(&tagged(document))
+}
+
+/// Prints JSON that is no document of ours, such as a JSON Schema.
+pub(crate) fn value(value: &impl Serialize) -> Result<(), Failure> {
+    let mut text = serde_json::to_string_pretty(value)
         .map_err(|error| Failure::new(ErrorClass::Bug, format!("a document does not print: {error}")))?;
     text.push('\n');
     print(&text)
@@ -45,12 +52,33 @@ pub(crate) fn is_coloured() -> bool {
 
 /// Prints a line for people on standard error: progress and notes that are not the result.
 pub(crate) fn note(text: &str) {
-    // If standard error is closed, there is no one left to notify.
+    // If standard error is closed, there is nowhere to report that.
     drop(writeln!(anstream::stderr().lock(), "{text}"));
 }
 
-/// Prints an error and what to do about it.
-pub(crate) fn error(message: &str, hint: Option<&str>) {
+/// Whether errors are JSON: decided once, from the command line, for errors of the command line itself, too.
+static ERRORS_ARE_JSON: AtomicBool = AtomicBool::new(false);
+
+/// Makes all errors JSON.
+pub(crate) fn make_errors_json() {
+    ERRORS_ARE_JSON.store(true, Ordering::Relaxed);
+}
+
+/// Whether errors are JSON.
+pub(crate) fn errors_are_json() -> bool {
+    ERRORS_ARE_JSON.load(Ordering::Relaxed)
+}
+
+/// Prints an error and what to do about it: with `--json` as one object on one line, else as text. `code` is
+/// as in [`CommandError::code`].
+pub(crate) fn error(code: &str, message: &str, hint: Option<&str>) {
+    if errors_are_json() {
+        let (code, message, hint) = (code.to_owned(), message.to_owned(), hint.map(str::to_owned));
+        let document = ErrorDocument { error: CommandError { code, message, hint } };
+        // Three strings always serialise.
+        note(&serde_json::to_string(&tagged(&document)).unwrap_or_default());
+        return;
+    }
     note(&format!("{} {message}", paint(RED, "error:")));
     if let Some(hint) = hint {
         note(&format!("{} {hint}", paint(HINT, " hint:")));

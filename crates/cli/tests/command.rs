@@ -6,6 +6,8 @@ use std::path::Path;
 
 use edgewright_process::{Command, Finished};
 
+mod schemas;
+
 /// Calls the command in a folder, with that folder as home and data folder: nothing of the user's has an
 /// influence.
 async fn edgewright(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
@@ -36,18 +38,18 @@ async fn a_sample_is_made_checked_and_planned() {
     assert_eq!((code, out.as_str()), (0, "ok plant-os: 3 images, 2 sites, 5 variants\n"), "{errors}");
     let (code, out, _) = call(&["vars", "hmi/plant-a", "--dir", "plants", "--json"]).await;
     assert_eq!(code, 0);
-    let vars: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert_eq!(vars["brand"]["value"], "blue");
+    let vars = schemas::validated(&out);
+    assert_eq!(vars["vars"]["brand"]["value"], "blue");
     assert_eq!(call(&["vars", "hmi", "--dir", "plants"]).await.0, 3);
 
     let (code, out, _) = call(&["plan", "plants", "--json"]).await;
-    let plan: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((code, &plan["summary"]["build"], &plan["since"]), (0, &5.into(), &serde_json::Value::Null));
+    let plan = schemas::validated(&out);
+    assert_eq!((code, &plan["counts"]["build"], &plan["since"]), (0, &5.into(), &serde_json::Value::Null));
 
     let site = folder.path().join("plants/sites/plant-a/files/etc/plant/site.conf");
     std::fs::write(&site, "shift_change=05:00\n").unwrap();
     let (code, out, errors) = call(&["plan", "plants", "--since", "HEAD", "--json"]).await;
-    let plan: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let plan = schemas::validated(&out);
     let built: Vec<&str> = plan["nodes"]
         .as_array()
         .unwrap()
@@ -79,8 +81,8 @@ async fn a_fault_is_shown_with_its_place() {
     assert!(errors.contains("images/hmi/image.yaml:") && errors.contains("^^^"), "{errors}");
     assert!(!errors.contains('\x1b'), "no colours without a terminal: {errors}");
     let (code, out, _) = call(&["check", "plants", "--json"]).await;
-    let diagnostics: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((code, diagnostics[0]["file"].as_str()), (1, Some("images/hmi/image.yaml")));
+    let diagnostics = schemas::validated(&out);
+    assert_eq!((code, diagnostics["diagnostics"][0]["file"].as_str()), (1, Some("images/hmi/image.yaml")));
 }
 
 #[tokio::test]
@@ -89,7 +91,7 @@ async fn ends_have_their_codes() {
     let config = folder.path().join("bad.toml");
     std::fs::write(&config, "[server]\nlissten = 1\n").unwrap();
     let config = config.to_str().unwrap();
-    let cases: [(&[&str], i32, &str); 12] = [
+    let cases: [(&[&str], i32, &str); 13] = [
         (&["--version"], 0, ""),
         (&["no-such-command"], 2, "unrecognized subcommand"),
         (&["runs"], 3, "no builds in"),
@@ -97,17 +99,62 @@ async fn ends_have_their_codes() {
         (&["run", "."], 3, "is not a source"),
         (&["serve", "--config", config], 2, "unknown field `lissten`"),
         (&["serve", "--config", "/no/such/file"], 3, "cannot read the settings file"),
-        (&["serve", "--listen", "127.0.0.1:0", "--log", "a=b=c"], 2, "is no log filter"),
+        (&["serve", "--listen", "127.0.0.1:0", "--log", "a=b=c"], 2, "invalid log filter"),
         (&["status", "--server", "nowhere"], 2, "is not the address of a server"),
-        (&["status", "--server", "http://127.0.0.1:1"], 5, "no answer from"),
-        (&["run", "list"], 3, "nothing was built in"),
+        (&["status", "--server", "http://127.0.0.1:1"], 5, "no response from"),
+        (&["run", "list"], 3, "no builds in"),
         (&["logs", "abc"], 2, "expected a number such as 7"),
+        // The environment sets --data, which was not typed.
+        (&["logs"], 2, "Usage: edgewright logs <RUN> [NODE]"),
     ];
     for (arguments, code, message) in cases {
         let (found, _, errors) = edgewright(folder.path(), arguments).await;
         assert_eq!(found, code, "{arguments:?}: {errors}");
         assert!(errors.contains(message), "{arguments:?}: {errors}");
     }
+}
+
+/// The error of a command with `--json`: the last line of standard error.
+fn error(errors: &str) -> serde_json::Value {
+    schemas::validated(errors.lines().last().unwrap_or_default())
+}
+
+#[tokio::test]
+async fn with_json_errors_are_json_those_of_the_command_line_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let call = async |arguments: &[&str]| edgewright(folder.path(), arguments).await;
+    let cases: [(&[&str], i32, &str, &str); 5] = [
+        (&["runs", "--json"], 3, "not_found", "nothing was built in"),
+        (&["runs", "--json", "--limit", "many"], 2, "user_fault", "--limit"),
+        (&["no-such-command", "--json"], 2, "user_fault", "unrecognized subcommand"),
+        (&["vars", "--json"], 2, "user_fault", "<VARIANT>"),
+        (&["status", "--json", "--server", "http://127.0.0.1:1"], 5, "unavailable", "127.0.0.1:1"),
+    ];
+    for (arguments, code, class, message) in cases {
+        let (found, out, errors) = call(arguments).await;
+        assert_eq!((found, out.as_str()), (code, ""), "{arguments:?}: {errors}");
+        let error = &error(&errors)["error"];
+        assert_eq!(error["code"], class, "{errors}");
+        assert!(error["message"].as_str().unwrap().contains(message), "{errors}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+    }
+    let (code, out, errors) = call(&["runs", "--json", "--help"]).await;
+    assert!(code == 0 && errors.is_empty() && out.contains("Usage:"), "help is text: {errors}");
+    let (_, _, errors) = call(&["runs"]).await;
+    assert!(errors.starts_with("error: "), "{errors}");
+
+    // A source whose main file cannot be read.
+    std::fs::create_dir(folder.path().join("plants")).unwrap();
+    std::fs::write(folder.path().join("plants/edgewright.yaml"), "edgewright: 1\nname: 7\n").unwrap();
+    for command in [&["plan", "plants", "--json"][..], &["vars", "hmi", "--dir", "plants", "--json"]] {
+        let (code, out, errors) = call(command).await;
+        assert_eq!((code, out.as_str()), (1, ""), "{errors}");
+        let message = error(&errors)["error"]["message"].clone();
+        assert!(message.as_str().unwrap().starts_with("edgewright.yaml: "), "{errors}");
+    }
+    let (code, out, errors) = call(&["check", "plants", "--json"]).await;
+    let report = schemas::validated(&out);
+    assert_eq!((code, &report["source"], errors.as_str()), (1, &serde_json::Value::Null, ""));
 }
 
 #[tokio::test]
@@ -177,6 +224,9 @@ async fn schemas_are_printed() {
     let (code, out, _) = edgewright(folder.path(), &["schema", "image"]).await;
     let schema: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, &schema["properties"]["from"]["type"]), (0, &"string".into()));
+    let (code, out, _) = edgewright(folder.path(), &["schema", "edgewright/run-list/v1"]).await;
+    let schema: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &schema["properties"]["runs"]["type"]), (0, &"array".into()));
     let (code, out, _) = edgewright(folder.path(), &["schema"]).await;
     let all: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, all.as_object().unwrap().len()), (0, 4));

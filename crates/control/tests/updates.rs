@@ -73,14 +73,14 @@ async fn an_update_reports_what_moved_and_builds_it_and_never_goes_back() {
     let (run, state) = update(&world, &[]).await;
     assert_eq!(state, RunState::Passed);
     let found = looks(&world, run).await;
-    assert_eq!(found, ["base: the lock stays: the mirror lags behind (systemd 1.1-1 → 1.0-1)"]);
+    assert_eq!(found, ["base: the lock is kept: the mirror lags behind (systemd 1.1-1 → 1.0-1)"]);
     assert_eq!(world.store.locks(world.source).await.unwrap().len(), 2);
 
     // An unreachable mirror leaves all as it is, too.
     world.executor.script("base", [Behaviour::FailBuild { kind: FailureKind::Infrastructure }]);
     let (run, state) = update(&world, &[]).await;
     assert_eq!(state, RunState::Passed);
-    assert!(looks(&world, run).await[0].starts_with("base: the lock stays: "));
+    assert!(looks(&world, run).await[0].starts_with("base: the lock is kept: "));
 }
 
 #[tokio::test]

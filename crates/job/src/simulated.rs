@@ -1,5 +1,6 @@
 //! A simulated executor: scripted behaviour, deterministic digests, no real work.
 
+mod behaviour;
 mod results;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -7,14 +8,12 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use edgewright_model::names::CheckId;
 use edgewright_model::order::{Base, ImageTask, JobOrder, JobRequest, ManifestRef, RegistryAccess, Task};
 use edgewright_model::outcome::{FailureKind, JobEvent, JobFailure, JobOutcome, Phase};
 use edgewright_model::spec::Lane;
 use edgewright_model::verdict::LaneProfile;
 use edgewright_process::{CancellationToken, Ended};
 use results::{Machine, Tiny, empty, failure, verdict};
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::credentials::JobRegistry;
@@ -23,53 +22,7 @@ use crate::executor::{Admission, BoxFuture, Capacity, Demand, Executor, Permit};
 use crate::gate::{capacity, slot};
 use crate::worker::Worker;
 
-/// The behaviour of a job.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(tag = "behaviour", rename_all = "snake_case")]
-pub enum Behaviour {
-    /// Everything passes.
-    #[default]
-    Succeed,
-    /// Everything passes, after this time in milliseconds.
-    Slow {
-        /// The time.
-        ms: u64,
-    },
-    /// The last step fails, earlier ones are built.
-    FailBuild {
-        /// The kind of the failure.
-        kind: FailureKind,
-    },
-    /// All is built; the first check of every lane fails.
-    FailLanes {
-        /// The kind of the failure.
-        kind: FailureKind,
-    },
-    /// All is built; these checks fail in every lane that has them.
-    FailChecks {
-        /// The kind of the failure.
-        kind: FailureKind,
-        checks: Vec<CheckId>,
-    },
-    /// Prints this many log lines, then everything passes.
-    Flood {
-        /// The number of lines.
-        lines: u64,
-    },
-    /// Ends without an outcome.
-    Crash,
-    /// Never ends by itself.
-    Hang,
-}
-
-/// Why a job is not admitted.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Rejection {
-    /// It may ask again at once.
-    Later,
-    /// It fails.
-    Never(JobFailure),
-}
+pub use behaviour::{Behaviour, Rejection};
 
 /// The default number of jobs that run at the same time.
 const SLOTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);

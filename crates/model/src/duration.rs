@@ -13,6 +13,7 @@ pub struct Span(Duration);
 
 /// Units with their length in milliseconds, longest first.
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+/// The longest duration, in milliseconds: 3650 days.
 const LONGEST_MS: u64 = 3650 * 86_400_000;
 
 impl Span {

@@ -22,6 +22,7 @@ const UNITS: [(&str, u64); 9] = [
     ("KB", 1_000),
     ("B", 1),
 ];
+/// The largest size, in bytes.
 const LARGEST: u64 = 1 << 50;
 
 impl ByteSize {

@@ -29,6 +29,7 @@ mod ports;
 mod range;
 mod registry;
 mod request;
+mod resolve;
 mod session;
 mod settings;
 mod types;

@@ -1,4 +1,5 @@
-//! Prints one page of `docs/reference`: `settings`, `metrics`, `events` or `errors`. `cargo xtask generate` runs it.
+//! Prints one page of `docs/reference`: `settings`, `metrics`, `events` or `errors`. `cargo xtask generate`
+//! runs it.
 
 use std::io::Write as _;
 use std::process::ExitCode;

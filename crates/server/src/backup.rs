@@ -6,8 +6,8 @@
 //! registry.db
 //! ```
 //!
-//! Blobs are files that never change: copy them with any tool after the backup. The file has mode 0600, because control.db
-//! contains what was built and where from.
+//! Blobs are files that never change: copy them with any tool after the backup. The file has mode 0600,
+//! because control.db contains what was built and where from.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -132,7 +132,8 @@ fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> BackupE
     move |source| BackupError::Io { what, path, source }
 }
 
-/// Copies both databases of a data folder into a new file with mode 0600, also while a server runs on the folder.
+/// Copies both databases of a data folder into a new file with mode 0600, also while a server runs on the
+/// folder.
 pub async fn backup(folder: &DataFolder, file: &Path, now: Timestamp) -> Result<Manifest, BackupError> {
     if !(is_there(&folder.database()).await && is_there(&folder.registry().join(REGISTRY)).await) {
         return Err(BackupError::Nothing { root: folder.root().to_owned() });
@@ -170,7 +171,8 @@ async fn is_there(path: &Path) -> bool {
     tokio::fs::try_exists(path).await.unwrap_or(false)
 }
 
-/// Whether a folder contains anything. A folder that cannot be read counts as empty; writing to it fails later.
+/// Whether a folder contains anything. A folder that cannot be read counts as empty; writing to it fails
+/// later.
 async fn has_entries(folder: &Path) -> bool {
     match tokio::fs::read_dir(folder).await {
         Ok(mut entries) => entries.next_entry().await.is_ok_and(|entry| entry.is_some()),

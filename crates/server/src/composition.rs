@@ -70,9 +70,9 @@ pub struct Composition {
 }
 
 impl Composition {
-    /// Opens everything in the locked data folder and serves HTTP. No source is polled and no run starts before
-    /// [`Composition::start`]. `executor` makes the executor, given the registry as its jobs reach it: as the settings
-    /// name it, or else at this server's listening address.
+    /// Opens everything in the locked data folder and serves HTTP. No source is polled and no run starts
+    /// before [`Composition::start`]. `executor` makes the executor, given the registry as its jobs reach it:
+    /// as the settings name it, or else at this server's listening address.
     pub async fn open(
         settings: &Settings,
         lock: FolderLock,
@@ -181,7 +181,8 @@ impl Composition {
         Ok(self.control.queue_run(context, id, &branch, &commit, trigger).await?)
     }
 
-    /// Queues an update check of a configured source's newest commit, for some images or (if none is given) all.
+    /// Queues an update check of a configured source's newest commit, for some images or (if none is given)
+    /// all.
     pub async fn queue_update(
         &self,
         context: &OperationContext,
@@ -204,7 +205,8 @@ impl Composition {
         Ok((*id, branch, commit))
     }
 
-    /// Stops everything in order: no new work, jobs end, responses end, databases close, the lock is released.
+    /// Stops everything in order: no new work, jobs end, responses end, databases close, the lock is
+    /// released.
     pub async fn shutdown(self) {
         self.ready.store(false, Ordering::Release);
         if let Err(stuck) = self.tasks.shutdown(SHUTDOWN_LIMIT).await {

@@ -1,5 +1,5 @@
-//! Settings that change while the server runs: sources, the operator's token, secrets, sinks, targets. They are read from
-//! files at the start and on SIGHUP.
+//! Settings that change while the server runs: sources, the operator's token, secrets, sinks, targets. They
+//! are read from files at the start and on SIGHUP.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};

@@ -1,7 +1,9 @@
-//! Metrics for Prometheus, in OpenMetrics text. Counters and histograms live here; gauges are read at every scrape.
+//! Metrics for Prometheus, in OpenMetrics text. Counters and histograms live here; gauges are read at every
+//! scrape.
 //!
-//! Names follow Prometheus' conventions: prefix, base units (seconds, bytes), `_total` for counters. Labels have few
-//! values: no digests, no commits, no run numbers. `docs/reference/metrics.md` is generated from what is registered here.
+//! Names follow Prometheus' conventions: prefix, base units (seconds, bytes), `_total` for counters. Labels
+//! have few values: no digests, no commits, no run numbers. `docs/reference/metrics.md` is generated from
+//! what is registered here.
 
 mod gauges;
 mod labels;
@@ -84,8 +86,8 @@ impl Metrics {
         Ok(text)
     }
 
-    /// Counts events of runs until their sender is closed. Events that arrive faster than they are counted are lost to the
-    /// counters.
+    /// Counts events of runs until their sender is closed. Events that arrive faster than they are counted
+    /// are lost to the counters.
     pub async fn follow(self, mut events: Receiver<RunEvent>) {
         let mut open = OpenPhases::new();
         loop {

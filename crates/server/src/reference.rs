@@ -1,4 +1,5 @@
-//! Pages of `docs/reference` that follow from this crate. `cargo xtask generate` writes them, wrapped to the width of documents.
+//! Pages of `docs/reference` that follow from this crate. `cargo xtask generate` writes them, wrapped to the
+//! width of documents.
 
 mod errors;
 mod events;

@@ -1,10 +1,11 @@
 //! Settings: optional layers that are merged, then resolved into complete [`Settings`].
 //!
-//! Precedence, low to high: defaults, the settings file, the environment, flags. The command line interface reads the
-//! environment and the flags; this crate receives them as [`Options`], so its tests never touch the environment.
+//! Precedence, low to high: defaults, the settings file, the environment, flags. The command line interface
+//! reads the environment and the flags; this crate receives them as [`Options`], so its tests never touch the
+//! environment.
 //!
-//! Each table of the file is declared once, with the meaning, default and range of every key (`settings/described.rs`).
-//! Decoder, merge and `docs/reference/settings.md` follow from that declaration.
+//! Each table of the file is declared once, with the meaning, default and range of every key
+//! (`settings/described.rs`). Decoder, merge and `docs/reference/settings.md` follow from that declaration.
 
 pub(crate) mod described;
 mod error;
@@ -70,7 +71,8 @@ tables! {
 }
 
 described! {
-    /// One layer of settings; also the settings file (TOML). All keys are optional, unknown ones are an error.
+    /// One layer of settings; also the settings file (TOML). All keys are optional, unknown ones are an
+    /// error.
     #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
     #[serde(default)]
     pub struct Options: "", layered {
@@ -80,11 +82,12 @@ described! {
         pub access: AccessOptions { Reload }
         /// What jobs may use, and how long they may take.
         pub jobs: JobOptions { Restart }
-        /// When newer base images and packages are looked for. Each update check is a run: what changed is tested before it is
-        /// released.
+        /// When newer base images and packages are looked for. Each update check is a run: what changed is
+        /// tested before it is released.
         pub updates: UpdateOptions, was "watch" { Restart }
-        /// How much the data folder keeps besides released images. At start and every hour the server removes the rest, but
-        /// never what a channel points to, the newest release of a branch, or what the next commit would reuse.
+        /// How much the data folder keeps besides released images. At start and every hour the server removes
+        /// the rest, but never what a channel points to, the newest release of a branch, or what the next
+        /// commit would reuse.
         pub keep: KeepOptions { Restart }
         /// Free space on the data folder's disk.
         pub disk: DiskOptions { Restart }
@@ -92,11 +95,12 @@ described! {
         pub source: Vec<SourceOptions> { Reload }
         /// A service that receives events or commit statuses. Repeat the table for each one.
         pub sink: Vec<SinkOptions> { Reload }
-        /// An external registry that receives copies of what channels point to. Repeat the table for each one.
+        /// An external registry that receives copies of what channels point to. Repeat the table for each
+        /// one.
         pub target: Vec<TargetOptions>, was "targets" { Reload }
-        /// Build secrets, for `secrets: [{id: npm, version: "3"}]` of a `containerfile` step. Each key is an id, each value a
-        /// file with exactly the secret's bytes; a relative path names a systemd credential (`LoadCredential=`). Only jobs read
-        /// these files, and their content is in no log and no image.
+        /// Build secrets, for `secrets: [{id: npm, version: "3"}]` of a `containerfile` step. Each key is an
+        /// id, each value a file with exactly the secret's bytes; a relative path names a systemd credential
+        /// (`LoadCredential=`). Only jobs read these files, and their content is in no log and no image.
         pub secrets: BTreeMap<String, PathBuf> { Reload, default: "none", flag: "--secret" }
         skip old_spellings: Vec<OldSpelling>, "Keys that were written as in earlier releases.";
     }

@@ -2,7 +2,7 @@
 //!
 //! | token | holder | valid |
 //! |---|---|---|
-//! | `ewop_…` | the operator: `DATA/operator-token` (mode 0600), or the file of `[access] token_file` | until the file changes |
+//! | `ewop_…` | the operator: `DATA/operator-token` (0600), or `[access] token_file` | until the file changes |
 //! | `ewjob_…` | one job | as long as the job |
 //! | `ewsys_…` | control's own writes to the registry | as long as the process |
 //!
@@ -59,8 +59,8 @@ pub fn generate(kind: TokenKind) -> Result<Secret, getrandom::Error> {
     Ok(Secret::new(format!("{}{}", kind.prefix(), edgewright_model::digest::hex(&bytes))))
 }
 
-/// Reads the operator's token. The file in the data folder is created if it is missing; a file that the settings name must
-/// exist.
+/// Reads the operator's token. The file in the data folder is created if it is missing; a file that the
+/// settings name must exist.
 ///
 /// # Errors
 /// The file cannot be read or written, or contains no token.
@@ -71,7 +71,8 @@ pub fn operator_token(settings: &Settings) -> Result<Secret, SettingsError> {
     }
 }
 
-/// Reads the token of the data folder, and creates it if it is missing. Restricts the mode of a file that others may read.
+/// Reads the token of the data folder, and creates it if it is missing. Restricts the mode of a file that
+/// others may read.
 fn generated_operator_token(path: &Path) -> Result<Secret, SettingsError> {
     let fail = |source| SettingsError::Secret { path: path.to_owned(), source };
     match std::fs::metadata(path) {

@@ -20,7 +20,8 @@ enum Expected {
     Denied,
 }
 
-/// The response according to the table, given whether anonymous reading is on and whether a job's order grants the request.
+/// The response according to the table, given whether anonymous reading is on and whether a job's order
+/// grants the request.
 fn expected(kind: PrincipalKind, access: Access, open: bool, granted: bool) -> Expected {
     // A webhook's secret is not a token, and a token is not a signature.
     if access == Access::SIGNED || kind == PrincipalKind::Hook {
@@ -76,13 +77,8 @@ async fn walk(open: bool) {
             let path = example(route.path);
             let response = served.ask(route.method, &path, Credentials::of(kind)).await;
             let want = expected(kind, route.access, open, false);
-            assert_eq!(
-                seen(response.status()),
-                want,
-                "{kind} {} {path}: {}",
-                route.method.name(),
-                response.status()
-            );
+            let status = response.status();
+            assert_eq!(seen(status), want, "{kind} {} {path}: {status}", route.method.name());
             if want != Expected::Served {
                 let error: edgewright_api::ApiError = response.json().await.unwrap();
                 assert!(error.hint.is_some(), "{kind} {path}: {error:?}");

@@ -2,114 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails at the first wrong assumption")]
 
-use std::sync::Arc;
+mod common;
 
-use edgewright_api::{Client, ImageState, NodeAction};
-use edgewright_control::access::Operation;
-use edgewright_control::context::OperationContext;
+use common::world::{source, world};
+use edgewright_api::{ImageState, NodeAction};
 use edgewright_control::logs::Logs;
-use edgewright_model::Digest;
 use edgewright_model::error::ErrorClass;
-use edgewright_model::order::JobId;
-use edgewright_model::run::{NodeState, RunNumber, RunState, Trigger};
+use edgewright_model::run::{NodeState, RunNumber, RunState};
 use edgewright_process::Clock;
-use edgewright_server::{Composition, DataFolder, Options, ProcessTokens, SourceSettings};
-use edgewright_store::Store;
-use edgewright_store::nodes::{FixedPlan, NodeRow, PathStep};
-use edgewright_store::sources::NewRun;
-
-struct World {
-    _folder: tempfile::TempDir,
-    data: DataFolder,
-    store: Store,
-    client: Client,
-    composition: Composition,
-    url: String,
-}
-
-fn source() -> SourceSettings {
-    let remote = "https://me:secret@git.invalid/plants.git".parse().unwrap();
-    SourceSettings::new("plants".parse().unwrap(), remote, std::time::Duration::from_secs(30))
-}
-
-async fn world() -> World {
-    let folder = tempfile::tempdir().unwrap();
-    let data = DataFolder::new(folder.path());
-    let file = "[server]\nlisten = \"127.0.0.1:0\"\naddress = \"127.0.0.1:5080\"";
-    let mut settings =
-        Options::parse(file).unwrap().resolve(folder.path(), std::num::NonZeroUsize::MIN).unwrap();
-    settings.sources = vec![source()];
-    let lock = data.lock().unwrap();
-    let executor = Arc::new(edgewright_job::SimulatedExecutor::new());
-    let tokens = ProcessTokens::generate().unwrap();
-    let composition =
-        Composition::open(&settings, lock, |_| executor, tokens, Clock::system()).await.unwrap();
-    let url = format!("http://{}", composition.local());
-    let store = Store::open(&data.database()).await.unwrap();
-    let token = std::fs::read_to_string(data.operator_token()).unwrap().trim().to_owned();
-    let client = Client::new(&url).unwrap().with_token(Some(token));
-    World { _folder: folder, data, store, client, composition, url }
-}
-
-fn node(state: NodeState, job: Option<JobId>) -> NodeRow {
-    NodeRow {
-        node: "hmi/plant-a".to_owned(),
-        platform: "linux/amd64".parse().unwrap(),
-        variant: Some("hmi/plant-a".parse().unwrap()),
-        key: Some(Digest::of("key")),
-        action: "build".to_owned(),
-        reason: "files sites/plant-a/files changed".to_owned(),
-        state,
-        job,
-        attempts: 0,
-        phase: None,
-        failure: None,
-        digest: None,
-        steps: vec![PathStep { key: Digest::of("key"), title: "files sites/plant-a/files".to_owned() }],
-        not_before: None,
-        notes: Vec::new(),
-        started_at: None,
-        finished_at: None,
-    }
-}
-
-impl World {
-    /// A run with one node, which is running.
-    async fn running(&self) -> RunNumber {
-        let now = Clock::system().now();
-        let row = self.store.upsert_source(&source().name, &source().remote.to_string(), now).await.unwrap();
-        let new = NewRun {
-            branch: "main".to_owned(),
-            commit: "0123456789abcdef0123456789abcdef01234567".parse().unwrap(),
-            subject: "plant-a: earlier shift".to_owned(),
-            author: "A <a@example>".to_owned(),
-            trigger: Trigger::Commit,
-        };
-        let context = OperationContext::system("polling");
-        let entry = context.entry(Operation::QueueRun, "", None, None);
-        let queued =
-            self.store.queue_run(row.id, &new, &std::collections::BTreeSet::new(), (&entry, now)).await;
-        let run = queued.unwrap();
-        self.store.move_run(run, RunState::Queued, RunState::Preparing, now).await.unwrap();
-        let nodes = vec![node(NodeState::Waiting, None)];
-        self.store
-            .fix_plan(
-                run,
-                FixedPlan {
-                    locks: &std::collections::BTreeMap::new(),
-                    summary: "builds 1 of 1",
-                    nodes,
-                    heads: &[],
-                },
-                now,
-            )
-            .await
-            .unwrap();
-        let platform = "linux/amd64".parse().unwrap();
-        self.store.start_node(run, "hmi/plant-a", &platform, JobId(uuid::Uuid::now_v7()), now).await.unwrap();
-        run
-    }
-}
 
 #[tokio::test]
 async fn a_run_has_its_plan_and_the_status_its_job() {
@@ -131,7 +31,7 @@ async fn a_run_has_its_plan_and_the_status_its_job() {
     let images = world.client.images(Some(&source().name)).await.unwrap();
     assert_eq!(images.iter().map(|image| image.state).collect::<Vec<_>>(), [ImageState::Pending]);
     let image = world.client.image(&"hmi/plant-a".parse().unwrap(), None).await.unwrap();
-    assert_eq!((image.why.as_str(), image.builds.len()), ("files sites/plant-a/files changed", 0));
+    assert_eq!((image.build_reason.as_str(), image.builds.len()), ("files sites/plant-a/files changed", 0));
     assert_eq!(world.client.runs(None, 5).await.unwrap().len(), 1);
     assert!(world.client.releases(None, 5).await.unwrap().is_empty());
     assert!(world.client.channels(None).await.unwrap().is_empty());
@@ -271,94 +171,4 @@ async fn an_update_needs_a_source_that_ran() {
     assert_eq!(unknown.class(), ErrorClass::Conflict, "{unknown}");
     let never_run = update("plants").await.unwrap_err();
     assert!(never_run.to_string().contains("no commit of the source was run yet"), "{never_run}");
-}
-
-#[tokio::test]
-async fn deliveries_are_retried_and_a_reload_changes_sinks_and_sources() {
-    use axum::http::StatusCode;
-    let world = world().await;
-    let received = Arc::new(std::sync::Mutex::new(Vec::<serde_json::Value>::new()));
-    let events = Arc::clone(&received);
-    let take = move |body: String| {
-        let events = Arc::clone(&events);
-        async move {
-            let mut events = events.lock().unwrap();
-            events.push(serde_json::from_str(&body).unwrap());
-            // The first attempt fails, so it is repeated.
-            if events.len() == 1 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::NO_CONTENT }
-        }
-    };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let router = axum::Router::new().route("/", axum::routing::post(take));
-    #[expect(clippy::disallowed_methods, reason = "it ends with the runtime of its test")]
-    tokio::spawn(async move { axum::serve(listener, router).await });
-
-    let secret = world.data.root().join("hook");
-    std::fs::write(&secret, "0123456789abcdef0123\n").unwrap();
-    let file = format!(
-        "[server]\nlisten = \"127.0.0.1:1\"\naddress = \"127.0.0.1:5080\"\n[[sink]]\nname = \"ops\"\nkind = \"cloud-events\"\n\
-         url = \"http://{address}/\"\n[[source]]\nurl = \"/no/such/other\"\nhook_secret_file = \"{}\"",
-        secret.display()
-    );
-    let settings =
-        Options::parse(&file).unwrap().resolve(world.data.root(), std::num::NonZeroUsize::MIN).unwrap();
-    let changes = world.composition.reload(&settings).await.unwrap();
-    assert_eq!(changes[..3], ["source plants removed", "source other added", "1 sinks configured"]);
-    assert!(changes.contains(&"`server.listen` applies after a restart".to_owned()), "{changes:?}");
-    let hook = |token: &'static str| {
-        let request = reqwest::Client::new().post(format!("{}/hooks/gitlab/other", world.url));
-        async move { request.header("x-gitlab-token", token).send().await.unwrap().status().as_u16() }
-    };
-    assert_eq!((hook("0123456789abcdef0123").await, hook("another").await), (202, 401));
-
-    // A new sink receives events from now on.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    while !world.store.sinks().await.unwrap().iter().any(|sink| sink.name == "ops") {
-        assert!(std::time::Instant::now() < deadline);
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    let run = world.running().await;
-    while received.lock().unwrap().len() < 3 {
-        assert!(std::time::Instant::now() < deadline, "{received:?}");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    let received = received.lock().unwrap();
-    assert_eq!(received[0], received[1], "every attempt sends the same");
-    assert_eq!(received[0]["type"], "dev.edgewright.run.changed");
-    assert_eq!(received[0]["subject"], format!("plants/runs/{run}"));
-    assert_eq!(
-        (&received[0]["data"]["state"], &received[2]["data"]["previous"]),
-        (&"queued".into(), &"queued".into())
-    );
-}
-
-#[tokio::test]
-async fn a_backup_of_a_running_server_is_restored_without_channel_positions() {
-    use edgewright_server::backup::{BackupError, backup, restore};
-    let world = world().await;
-    let run = world.running().await;
-    let file = world.data.root().join("backup.tar");
-    let now = Clock::system().now();
-    let made = backup(&world.data, &file, now).await.unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
-    assert_eq!(mode & 0o777, 0o600);
-    assert_eq!(backup(&world.data, &file, now).await.unwrap_err().class(), ErrorClass::Conflict);
-    let place = tempfile::tempdir().unwrap();
-    let folder = DataFolder::new(place.path().join("new"));
-    assert_eq!(restore(&file, &folder).await.unwrap(), made);
-    assert!(matches!(restore(&file, &folder).await.unwrap_err(), BackupError::NotEmpty { .. }));
-    let store = Store::open(&folder.database()).await.unwrap();
-    assert_eq!(store.run(run).await.unwrap().unwrap().state, RunState::Cancelled);
-    let source = store.sources().await.unwrap()[0].id;
-    assert!(store.decided(source).await.unwrap().is_empty());
-
-    let mut bytes = std::fs::read(&file).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    let damaged = place.path().join("damaged.tar");
-    std::fs::write(&damaged, bytes).unwrap();
-    let other = DataFolder::new(place.path().join("other"));
-    assert!(restore(&damaged, &other).await.is_err());
-    assert!(!other.database().exists());
 }

@@ -175,7 +175,7 @@ $EDITOR {}/README.md          # then commit a change of your own there",
 /// The variants that the newest release holds.
 fn digests(server: &Server<'_>) -> anyhow::Result<Digests> {
     let images = server.json(&["images"])?;
-    let images = images.as_array().context("`edgewright images --json` did not print a list")?;
+    let images = images["images"].as_array().context("`edgewright images --json` has no `images`")?;
     let entry =
         |image: &Value| Some((image["variant"].as_str()?.to_owned(), image["digest"].as_str()?.to_owned()));
     Ok(images.iter().filter_map(entry).collect())
@@ -190,12 +190,12 @@ fn digest_of(reference: &str, place: &Place) -> anyhow::Result<String> {
 }
 
 fn number(view: &Value) -> String {
-    view["run"]["number"].to_string()
+    view["number"].to_string()
 }
 
 /// Shows the run unless it ended in this state.
 fn ensure_state(server: &Server<'_>, view: &Value, wanted: &str) -> anyhow::Result<()> {
-    let state = text(&view["run"]["state"]);
+    let state = text(&view["state"]);
     if state != wanted {
         say(&server.cli(&["run", "show", &number(view)]).answer()?);
     }

@@ -85,11 +85,11 @@ impl<'a> Server<'a> {
         loop {
             self.must_live()?;
             let runs = self.json(&["runs"])?;
-            let run = runs.as_array().into_iter().flatten().find(|run| run["commit"] == commit);
+            let run = runs["runs"].as_array().into_iter().flatten().find(|run| run["commit"] == commit);
             if let Some(number) = run.and_then(|run| run["number"].as_u64()) {
                 let view = self.json(&["run", "show", &number.to_string()])?;
                 show_changes(&view, &mut shown, story);
-                if matches!(text(&view["run"]["state"]), "passed" | "failed" | "cancelled" | "superseded") {
+                if matches!(text(&view["state"]), "passed" | "failed" | "cancelled" | "superseded") {
                     return Ok(view);
                 }
             }

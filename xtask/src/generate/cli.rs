@@ -44,7 +44,7 @@ fn lines(entries: &[&Entry]) -> String {
 pub(super) fn exit_codes(all: &[Help], classes: &str) -> anyhow::Result<String> {
     let root = all.first().context("the program has no help")?;
     let list = root.list(EXIT_CODES).context("the program's help does not list its exit codes")?;
-    let mut body = "The exit code says whether a command did its work, and why not.\n\n".to_owned();
+    let mut body = "The exit code shows whether a command succeeded, and why not.\n\n".to_owned();
     for entry in &list.entries {
         let text = entry.lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
         let (code, about) = text.trim().split_once(' ').context("an exit code without a description")?;
@@ -56,7 +56,7 @@ pub(super) fn exit_codes(all: &[Help], classes: &str) -> anyhow::Result<String> 
         "\n`edgewright shell -- COMMAND` exits with the code of the command.\n\n## Error codes\n\nErrors of the API, and of \
          commands with `--json`, have a `code`:\n\n{classes}"
     )?;
-    Ok(markdown::page("Exit codes", "crates/cli/src/exit.rs", &body))
+    Ok(markdown::page("Exit codes", "`crates/cli/src/exit.rs`", &body))
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@
 
 use anyhow::Context as _;
 use syn::visit::Visit;
-use syn::{Attribute, Expr, ImplItemConst, ItemConst, ItemMod};
+use syn::{Attribute, Expr, Ident, ImplItemConst, ItemConst, ItemMod, Type};
 
+use super::values::{shown, value};
 use crate::workspace;
 
 /// Words in the names of constants that bound something.
@@ -14,7 +15,6 @@ const WORDS: &[&str] = &[
     "ATTEMPTS",
     "BACKLOG",
     "BACKOFF",
-    "BATCH",
     "BURST",
     "CONCURRENT",
     "DEADLINE",
@@ -25,6 +25,7 @@ const WORDS: &[&str] = &[
     "FUEL",
     "GRACE",
     "INTERVAL",
+    "KEPT",
     "LARGEST",
     "LIMIT",
     "LONGEST",
@@ -42,6 +43,7 @@ const WORDS: &[&str] = &[
     "THREADS",
     "TIMEOUT",
     "TRIES",
+    "UNUSED",
     "WITHIN",
 ];
 
@@ -75,18 +77,18 @@ fn of_file(name: &str, text: &str) -> anyhow::Result<Vec<Constant>> {
     all.visit_file(&tree);
     let mut found = Vec::new();
     for item in all.0.iter().filter(|item| is_bound(item)) {
-        let value = value(&item.expr, &all.0).with_context(|| {
+        let value = value(item.expr, &all.0).with_context(|| {
             format!(
                 "{name}: cannot evaluate `{}`: write it with literals, `*` and `Duration::from_…`",
                 item.ident
             )
         })?;
-        let shown = shown(&value, &item.expr);
+        let shown = shown(&value, item.expr);
         found.push(Constant {
             file: name.to_owned(),
             name: item.ident.to_string(),
             value: shown,
-            about: about(&item.attrs),
+            about: about(item.attributes),
         });
     }
     Ok(found)
@@ -94,27 +96,26 @@ fn of_file(name: &str, text: &str) -> anyhow::Result<Vec<Constant>> {
 
 /// The constants of a file that ship.
 #[derive(Default)]
-struct All(Vec<ItemConst>);
+struct All<'ast>(Vec<Item<'ast>>);
 
-impl<'ast> Visit<'ast> for All {
+/// A constant of a module, function or `impl`.
+#[derive(Clone, Copy)]
+pub(super) struct Item<'ast> {
+    pub(super) ident: &'ast Ident,
+    kind: &'ast Type,
+    pub(super) expr: &'ast Expr,
+    attributes: &'ast [Attribute],
+}
+
+impl<'ast> Visit<'ast> for All<'ast> {
     fn visit_item_const(&mut self, item: &'ast ItemConst) {
-        self.0.push(item.clone());
+        let ItemConst { ident, ty, expr, attrs, .. } = item;
+        self.0.push(Item { ident, kind: ty, expr, attributes: attrs });
     }
 
     fn visit_impl_item_const(&mut self, item: &'ast ImplItemConst) {
-        self.0.push(ItemConst {
-            attrs: item.attrs.clone(),
-            vis: item.vis.clone(),
-            modifiers: item.modifiers.clone(),
-            const_token: item.const_token,
-            ident: item.ident.clone(),
-            generics: item.generics.clone(),
-            colon_token: item.colon_token,
-            ty: Box::new(item.ty.clone()),
-            eq_token: item.eq_token,
-            expr: Box::new(item.expr.clone()),
-            semi_token: item.semi_token,
-        });
+        let ImplItemConst { ident, ty, expr, attrs, .. } = item;
+        self.0.push(Item { ident, kind: ty, expr, attributes: attrs });
     }
 
     fn visit_item_mod(&mut self, item: &'ast ItemMod) {
@@ -128,10 +129,10 @@ impl<'ast> Visit<'ast> for All {
     }
 }
 
-fn is_bound(item: &ItemConst) -> bool {
+fn is_bound(item: &Item<'_>) -> bool {
     const TYPES: &[&str] =
         &["u16", "u32", "u64", "usize", "i64", "u8", "Duration", "SignedDuration", "Span", "NonZeroUsize"];
-    let syn::Type::Path(kind) = &*item.ty else { return false };
+    let Type::Path(kind) = item.kind else { return false };
     let kind = kind.path.segments.last().map(|segment| segment.ident.to_string()).unwrap_or_default();
     let name = item.ident.to_string();
     let is_named = name.contains("AT_ONCE") || name.split('_').any(|word| WORDS.contains(&word));
@@ -151,125 +152,6 @@ fn about(attributes: &[Attribute]) -> String {
     paragraph.join(" ")
 }
 
-/// The value of a constant: a number, or milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Value {
-    Number(u128),
-    Milliseconds(u128),
-}
-
-fn value(expr: &Expr, all: &[ItemConst]) -> Option<Value> {
-    match expr {
-        Expr::Lit(literal) => match &literal.lit {
-            syn::Lit::Int(number) => Some(Value::Number(number.base10_parse().ok()?)),
-            _ => None,
-        },
-        Expr::Paren(inner) => value(&inner.expr, all),
-        Expr::Cast(inner) => value(&inner.expr, all),
-        Expr::Binary(binary) => binary_value(binary, all),
-        Expr::Path(path) => {
-            let name = path.path.segments.last()?.ident.to_string();
-            if name == "MIN" {
-                return Some(Value::Number(1));
-            }
-            all.iter().find(|item| item.ident == name).and_then(|item| value(&item.expr, all))
-        }
-        Expr::Call(call) => {
-            let Expr::Path(function) = &*call.func else { return None };
-            let Value::Number(count) = value(call.args.first()?, all)? else { return None };
-            let unit = match function.path.segments.last()?.ident.to_string().as_str() {
-                "from_millis" => 1,
-                "from_secs" => 1_000,
-                "from_mins" => 60_000,
-                "from_hours" => 3_600_000,
-                _ => return None,
-            };
-            Some(Value::Milliseconds(count * unit))
-        }
-        Expr::MethodCall(call) if call.method == "saturating_add" => {
-            match (value(&call.receiver, all)?, value(call.args.first()?, all)?) {
-                (Value::Number(left), Value::Number(right)) => Some(Value::Number(left + right)),
-                _ => None,
-            }
-        }
-        _ => None,
-    }
-}
-
-fn binary_value(binary: &syn::ExprBinary, all: &[ItemConst]) -> Option<Value> {
-    let (left, right) = (value(&binary.left, all)?, value(&binary.right, all)?);
-    match (&binary.op, left, right) {
-        (syn::BinOp::Mul(_), Value::Number(left), Value::Number(right)) => Some(Value::Number(left * right)),
-        (syn::BinOp::Mul(_), Value::Milliseconds(time), Value::Number(count)) => {
-            Some(Value::Milliseconds(time * count))
-        }
-        (syn::BinOp::Add(_), Value::Number(left), Value::Number(right)) => Some(Value::Number(left + right)),
-        (syn::BinOp::Sub(_), Value::Number(left), Value::Number(right)) => {
-            left.checked_sub(right).map(Value::Number)
-        }
-        (syn::BinOp::Shl(_), Value::Number(left), Value::Number(right)) => {
-            left.checked_shl(u32::try_from(right).ok()?).map(Value::Number)
-        }
-        _ => None,
-    }
-}
-
-/// A value for people. A number counts bytes if it is written as a product with 1024.
-fn shown(value: &Value, expr: &Expr) -> String {
-    match *value {
-        Value::Milliseconds(time) => {
-            let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"), (1, "ms")];
-            let unit = units.into_iter().find(|(length, _)| time % length == 0 && time >= *length);
-            let (length, unit) = unit.unwrap_or((1, "ms"));
-            format!("{} {unit}", time / length)
-        }
-        Value::Number(number) if is_bytes(expr) => {
-            let units = [
-                (1 << 50, "PiB"),
-                (1 << 40, "TiB"),
-                (1 << 30, "GiB"),
-                (1 << 20, "MiB"),
-                (1 << 10, "KiB"),
-                (1, "bytes"),
-            ];
-            let unit = units.into_iter().find(|(size, _)| number % size == 0 && number >= *size);
-            let (size, unit) = unit.unwrap_or((1, "bytes"));
-            format!("{} {unit}", number / size)
-        }
-        Value::Number(number) => grouped(number),
-    }
-}
-
-fn is_bytes(expr: &Expr) -> bool {
-    match expr {
-        Expr::Binary(binary) => {
-            matches!(binary.op, syn::BinOp::Shl(_)) || is_bytes(&binary.left) || is_bytes(&binary.right)
-        }
-        Expr::Paren(inner) => is_bytes(&inner.expr),
-        Expr::Cast(inner) => is_bytes(&inner.expr),
-        Expr::Lit(literal) => {
-            matches!(&literal.lit, syn::Lit::Int(number) if number.base10_digits() == "1024")
-        }
-        Expr::Path(path) => {
-            path.path.segments.last().is_some_and(|last| last.ident == "MIB" || last.ident == "GIB")
-        }
-        _ => false,
-    }
-}
-
-/// A number with commas between thousands.
-fn grouped(number: u128) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -285,6 +167,8 @@ mod tests {
             const GIB: u64 = 1 << 30;
             /// Entries.
             pub(crate) const MAX_ENTRIES: usize = 2_000_000;
+            /// Events.
+            const EVENT_LIMIT: usize = 1024;
             /// Wait.
             const IDLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(90);
             const WIDTH: usize = 100;
@@ -302,6 +186,7 @@ mod tests {
             [
                 ("BODY_LIMIT", "26 MiB", "The largest body. It is hashed."),
                 ("MAX_ENTRIES", "2,000,000", "Entries."),
+                ("EVENT_LIMIT", "1,024", "Events."),
                 ("IDLE_TIMEOUT", "90 s", "Wait."),
                 ("STORAGE_LIMIT", "2 GiB", "Storage."),
                 ("MAX_JOBS", "4", ""),

@@ -8,6 +8,7 @@
 //! | `metrics.md`, `events.md` | `crates/server/src/metrics`, `crates/server/src/reference/events.rs` |
 //! | `limits.md` | the constants of all crates that bound input, work or time |
 //! | `access.md`, `openapi.json` | the tables of `crates/api` |
+//! | `json/` | the documents of `crates/api`, with their schemas and examples |
 //!
 //! A page is not written if something in it has no description: then both `generate` and `check` fail.
 
@@ -17,22 +18,57 @@ mod help;
 mod limits;
 mod markdown;
 mod settings;
+mod values;
 
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 
 use crate::command::Run;
 use crate::workspace;
 use help::Help;
 
-/// A page: its path below `docs/reference`, and its text.
-type Page = (String, String);
+/// A page below `docs/reference`, and how to make it.
+type Page = (&'static str, fn(&Sources) -> anyhow::Result<String>);
 
-/// Writes all generated files.
-pub(crate) fn write() -> anyhow::Result<()> {
+/// The folder of the schemas of JSON documents, many files from one source.
+const SCHEMAS: &str = "json";
+
+/// All other pages.
+const PAGES: &[Page] = &[
+    ("cli.md", |sources| cli::commands(sources.help()?)),
+    ("exit-codes.md", |sources| cli::exit_codes(sources.help()?, &reference("errors")?)),
+    ("settings.md", |sources| settings::page(sources.help()?, &reference("settings")?)),
+    ("metrics.md", |_| Ok(metrics(&reference("metrics")?))),
+    ("events.md", |_| Ok(events(&reference("events")?))),
+    ("limits.md", |_| limits::page()),
+    ("access.md", |_| printed("edgewright-api", "access", &[])),
+    ("openapi.json", |_| printed("edgewright-api", "openapi", &[])),
+];
+
+/// What several pages are made of, read once.
+#[derive(Default)]
+struct Sources {
+    help: OnceCell<Vec<Help>>,
+}
+
+impl Sources {
+    /// The help of every command.
+    fn help(&self) -> anyhow::Result<&[Help]> {
+        if let Some(help) = self.help.get() {
+            return Ok(help);
+        }
+        let help = Help::of_all_commands(&build()?)?;
+        Ok(self.help.get_or_init(|| help))
+    }
+}
+
+/// Writes the named pages, or all of them.
+pub(crate) fn write(names: &[&str]) -> anyhow::Result<()> {
     let mut changed = 0;
-    for (path, text) in generated()? {
+    for (path, text) in generated(names)? {
         if std::fs::read_to_string(&path).is_ok_and(|committed| committed == text) {
             continue;
         }
@@ -50,7 +86,7 @@ pub(crate) fn write() -> anyhow::Result<()> {
 /// Checks that the committed files are what would be written.
 pub(crate) fn check() -> anyhow::Result<()> {
     let mut stale = Vec::new();
-    for (path, text) in generated()? {
+    for (path, text) in generated(&[])? {
         if std::fs::read_to_string(&path).unwrap_or_default() != text {
             stale.push(workspace::shown(&path));
         }
@@ -59,27 +95,30 @@ pub(crate) fn check() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn generated() -> anyhow::Result<Vec<(PathBuf, String)>> {
-    let help = Help::of_all_commands(&build()?)?;
-    // The schemas of JSON documents join here, as pages `json/NAME.v1.schema.json`.
-    let pages: Vec<Page> = vec![
-        ("cli.md".to_owned(), cli::commands(&help)?),
-        (
-            "exit-codes.md".to_owned(),
-            cli::exit_codes(&help, &printed("edgewright-server", "reference", &["errors"])?)?,
-        ),
-        (
-            "settings.md".to_owned(),
-            settings::page(&help, &printed("edgewright-server", "reference", &["settings"])?)?,
-        ),
-        ("metrics.md".to_owned(), metrics(&printed("edgewright-server", "reference", &["metrics"])?)),
-        ("events.md".to_owned(), events(&printed("edgewright-server", "reference", &["events"])?)),
-        ("limits.md".to_owned(), limits::page()?),
-        ("access.md".to_owned(), printed("edgewright-api", "access", &[])?),
-        ("openapi.json".to_owned(), printed("edgewright-api", "openapi", &[])?),
-    ];
+fn generated(names: &[&str]) -> anyhow::Result<Vec<(PathBuf, String)>> {
+    let is_page = |name: &str| name == SCHEMAS || PAGES.iter().any(|(page, _)| *page == name);
+    if let Some(unknown) = names.iter().find(|name| !is_page(name)) {
+        let pages: Vec<&str> = PAGES.iter().map(|(name, _)| *name).chain([SCHEMAS]).collect();
+        bail!("unknown page `{unknown}`: write one of {}", pages.join(", "));
+    }
     let folder = workspace::root().join("docs/reference");
-    Ok(pages.into_iter().map(|(name, text)| (folder.join(name), text)).collect())
+    let sources = Sources::default();
+    let is_wanted = |name: &str| names.is_empty() || names.contains(&name);
+    let wanted = PAGES.iter().filter(|(name, _)| is_wanted(name));
+    let mut files: Vec<(PathBuf, String)> =
+        wanted.map(|(name, page)| Ok((folder.join(name), page(&sources)?))).collect::<anyhow::Result<_>>()?;
+    if is_wanted(SCHEMAS) {
+        let schemas: BTreeMap<String, String> =
+            serde_json::from_str(&printed("edgewright-api", "documents", &[])?)
+                .context("the example `documents` did not print an object of texts")?;
+        files.extend(schemas.into_iter().map(|(name, text)| (folder.join(SCHEMAS).join(name), text)));
+    }
+    Ok(files)
+}
+
+/// A page of the server's reference, without its head.
+fn reference(name: &str) -> anyhow::Result<String> {
+    printed("edgewright-server", "reference", &[name])
 }
 
 /// The output of a crate's example.
@@ -91,7 +130,7 @@ fn printed(package: &str, example: &str, arguments: &[&str]) -> anyhow::Result<S
 fn metrics(body: &str) -> String {
     markdown::page(
         "Metrics",
-        "crates/server/src/metrics",
+        "`crates/server/src/metrics`",
         &format!(
             "`GET /metrics` serves these metrics as OpenMetrics text for Prometheus. Counters start at 0 with the \
              process; during a flood of events some are not counted.\n{body}"
@@ -102,7 +141,7 @@ fn metrics(body: &str) -> String {
 fn events(body: &str) -> String {
     markdown::page(
         "Events",
-        "crates/server/src/reference/events.rs",
+        "`crates/server/src/reference/events.rs`",
         &format!(
             "## CloudEvents\n\nSinks of the kind `cloud-events` receive every change of a run, node, release, channel or \
              copy as CloudEvents 1.0 in structured JSON, by HTTP POST, at least once and in order. Repeated deliveries \

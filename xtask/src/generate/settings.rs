@@ -62,7 +62,7 @@ pub(super) fn page(all: &[Help], tables: &str) -> anyhow::Result<String> {
         }
     }
     body += &environment(all)?;
-    Ok(markdown::page("Settings", "crates/server/src/settings", &body))
+    Ok(markdown::page("Settings", "`crates/server/src/settings`", &body))
 }
 
 fn environment(all: &[Help]) -> anyhow::Result<String> {

@@ -2,20 +2,21 @@
 
 use std::path::Path;
 
+use edgewright_api::documents::{CheckReport, Declared, VariableView, VariantVars};
+use edgewright_api::{DiagnosticView, Severity};
 use edgewright_model::error::ErrorClass;
-use edgewright_model::format::{Diagnostic, Parsed, Place, parse, render};
+use edgewright_model::format::{Diagnostic, Parsed, parse, render};
 use edgewright_model::names::VariantName;
-use edgewright_model::resolve;
-use edgewright_model::tree::{Tree, TreePath};
+use edgewright_model::resolve::{self, ResolvedVar};
+use edgewright_model::tree::Tree;
 use edgewright_oci::COMPRESSOR_VERSION;
 use edgewright_plan::{Locks, graph};
 use edgewright_process::{CancellationToken, Clock, ProcessContext};
 use edgewright_source::{Git, Worktree};
 use jiff::tz::TimeZone;
-use serde::Serialize;
 
 use crate::args::Format;
-use crate::exit::{End, Failure};
+use crate::exit::{self, End, Failure};
 use crate::output;
 use crate::render::style::{GREEN, HINT, RED, Style, YELLOW, paint};
 
@@ -70,8 +71,18 @@ impl Folder {
     }
 }
 
-/// Prints diagnostics on standard error, coloured.
+/// Prints diagnostics on standard error, coloured. With `--json` the first of them is the error of the
+/// command.
 pub(crate) fn show(diagnostics: &[Diagnostic], tree: &Tree) {
+    if output::errors_are_json() {
+        let first = diagnostics.first().map(|diagnostic| match &diagnostic.file {
+            Some(file) => format!("{file}: {}", diagnostic.message),
+            None => diagnostic.message.clone(),
+        });
+        let hint = "`edgewright check` shows all errors";
+        output::error(exit::name_of(ErrorClass::UserFault), &first.unwrap_or_default(), Some(hint));
+        return;
+    }
     output::note(&text(diagnostics, tree, RED, "error"));
 }
 
@@ -100,23 +111,21 @@ fn text(diagnostics: &[Diagnostic], tree: &Tree, style: Style, word: &str) -> St
     text
 }
 
-/// A diagnostic as `check --json` prints it.
-#[derive(Debug, Serialize)]
-struct Said<'a> {
-    /// `error`, or `warning` for what does not prevent a build.
-    severity: &'static str,
-    file: Option<&'a TreePath>,
-    place: Option<Place>,
-    message: &'a str,
-    hint: Option<&'a str>,
-}
-
-fn said<'a>(severity: &'static str, diagnostics: &'a [Diagnostic]) -> Vec<Said<'a>> {
-    let said = |diagnostic: &'a Diagnostic| {
-        let Diagnostic { file, place, message, hint } = diagnostic;
-        Said { severity, file: file.as_ref(), place: *place, message, hint: hint.as_deref() }
+/// The document of `check --json`.
+fn report(parsed: &Parsed, errors: &[Diagnostic], warnings: &[Diagnostic]) -> CheckReport {
+    let of = |severity: Severity, diagnostics: &[Diagnostic]| -> Vec<DiagnosticView> {
+        diagnostics.iter().map(|diagnostic| DiagnosticView::new(severity, diagnostic.clone())).collect()
     };
-    diagnostics.iter().map(said).collect()
+    let definition = parsed.definition.as_ref();
+    CheckReport {
+        source: definition.map(|definition| definition.source.name.to_string()),
+        declared: definition.map(|definition| Declared {
+            images: definition.images.len() as u64,
+            sites: definition.sites.len() as u64,
+            variants: resolve::variants(definition).len() as u64,
+        }),
+        diagnostics: [of(Severity::Error, errors), of(Severity::Warning, warnings)].concat(),
+    }
 }
 
 /// `check`.
@@ -128,9 +137,7 @@ pub(crate) async fn check(dir: &Path, format: Format) -> Result<End, Failure> {
     let endings = endings.map(|(_, diagnostic)| diagnostic.clone());
     let warnings: Vec<Diagnostic> = folder.parsed.warnings.iter().cloned().chain(endings).collect();
     if format.json {
-        let mut all = said("error", &diagnostics);
-        all.extend(said("warning", &warnings));
-        output::json(&all)?;
+        output::json(&report(&folder.parsed, &diagnostics, &warnings))?;
         return Ok(if diagnostics.is_empty() { End::Good } else { End::Fault });
     }
     if !warnings.is_empty() {
@@ -161,7 +168,15 @@ pub(crate) async fn vars(variant: &VariantName, dir: &Path, format: Format) -> R
     };
     let vars = super::target::resolved(definition, variant)?;
     if format.json {
-        output::json(&vars)?;
+        let vars = vars.into_iter().map(|(name, var)| {
+            let ResolvedVar { value, origin } = var;
+            let value = serde_json::to_value(value).map_err(|error| {
+                Failure::new(ErrorClass::Bug, format!("cannot print the variable {name}: {error}"))
+            })?;
+            Ok((name.to_string(), VariableView { value, origin }))
+        });
+        let vars = vars.collect::<Result<_, Failure>>()?;
+        output::json(&VariantVars { variant: variant.to_string(), vars })?;
     } else {
         output::print(&crate::render::vars(&vars))?;
     }

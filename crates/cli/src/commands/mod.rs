@@ -29,9 +29,9 @@ mod verdict;
 mod watch_run;
 
 pub(crate) use check::Folder;
-pub(crate) use plan_explain::{Explanation, StepExplanation};
 
 use edgewright_api::AuditFilter;
+use edgewright_api::documents::Document;
 use edgewright_model::error::ErrorClass;
 use edgewright_model::names::SourceName;
 use edgewright_process::Clock;
@@ -153,7 +153,7 @@ async fn status(reader: &Reader, global: &Global, verbose: bool, format: Format)
             status.reconcilers = server.status().await?.reconcilers;
         }
     }
-    let program = status.server.filter(|_| reader.is_local()).and_then(passing_program);
+    let program = status.server_pid.filter(|_| reader.is_local()).and_then(passing_program);
     print(format.json, &status, |status| {
         let more = if verbose { render::reconcilers(status) } else { String::new() };
         render::status(status, program.as_deref()) + &more
@@ -183,11 +183,7 @@ async fn audit(reader: &Reader, args: AuditArgs) -> Result<End, Failure> {
     print(args.format.json, &page, |page| render::audit(page, now()))
 }
 
-fn print<T: serde::Serialize>(
-    json: bool,
-    document: &T,
-    text: impl FnOnce(&T) -> String,
-) -> Result<End, Failure> {
+fn print<T: Document>(json: bool, document: &T, text: impl FnOnce(&T) -> String) -> Result<End, Failure> {
     if json {
         output::json(document)?;
     } else {

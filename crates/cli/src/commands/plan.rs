@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use edgewright_api::documents::{PlanNode, PlanReport};
+use edgewright_api::{Counts, DiagnosticView, NodeAction};
 use edgewright_model::error::ErrorClass;
+use edgewright_model::format::Diagnostic;
 use edgewright_model::lock::Lock;
 use edgewright_model::names::{CommitId, ImageName};
 use edgewright_model::order::ManifestRef;
@@ -13,13 +16,11 @@ use edgewright_model::spec::Definition;
 use edgewright_model::verdict::{LaneResult, lane_inputs};
 use edgewright_oci::COMPRESSOR_VERSION;
 use edgewright_plan::history::PreviousBuild;
-use edgewright_plan::plan::Summary;
 use edgewright_plan::{Graph, History, Locks, Plan, graph};
 use edgewright_process::Command;
 use edgewright_source::{Mirror, Remote};
 use edgewright_store::Store;
 use edgewright_store::sources::SourceRow;
-use serde::Serialize;
 
 use super::check::{Folder, show};
 use super::target::Place;
@@ -30,27 +31,6 @@ use crate::{output, render};
 
 /// How long git may take to understand a revision.
 const GIT_LIMIT: Duration = Duration::from_secs(30);
-
-/// The plan as a stable document.
-#[derive(Debug, Serialize)]
-struct PlanDocument {
-    source: String,
-    /// What the plan is compared with: a commit, or nothing.
-    since: Option<String>,
-    summary: Summary,
-    nodes: Vec<NodeDocument>,
-}
-
-#[derive(Debug, Serialize)]
-struct NodeDocument {
-    node: String,
-    platform: String,
-    variant: Option<String>,
-    action: &'static str,
-    /// In words, the most specific first.
-    reasons: Vec<String>,
-    key: Option<String>,
-}
 
 /// What a plan is compared with.
 #[derive(Default)]
@@ -69,7 +49,8 @@ pub(crate) async fn plan(args: &PlanArgs, global: &Global) -> Result<End, Failur
     let dir = Path::new(&place.dir);
     let folder = Folder::read(dir).await?;
     let diagnostics = folder.diagnostics();
-    if !diagnostics.is_empty() {
+    // A plan's document holds them.
+    if !diagnostics.is_empty() && !(args.format.json && folder.parsed.definition.is_some()) {
         show(&diagnostics, &folder.worktree.tree);
     }
     let Some(definition) = &folder.parsed.definition else { return Ok(End::Fault) };
@@ -82,8 +63,9 @@ pub(crate) async fn plan(args: &PlanArgs, global: &Global) -> Result<End, Failur
     let graph = graph(definition, &folder.worktree.tree, &locks);
     let plan = edgewright_plan::plan(&graph, &past.history, past.previous.as_ref());
     if let Some(variant) = explain {
-        let explanation =
+        let mut explanation =
             super::plan_explain::explain(variant, definition, &graph, past.previous.as_ref(), &plan)?;
+        explanation.since = past.since;
         return if args.format.json {
             output::json(&explanation)
         } else {
@@ -92,7 +74,7 @@ pub(crate) async fn plan(args: &PlanArgs, global: &Global) -> Result<End, Failur
         .map(|()| End::Good);
     }
     if args.format.json {
-        output::json(&document(&plan, past.since))?;
+        output::json(&report(&plan, past.since, diagnostics.clone()))?;
     } else {
         if let Some(commit) = &past.since {
             output::note(&format!("compared with commit {}", render::short_commit(commit)));
@@ -104,16 +86,41 @@ pub(crate) async fn plan(args: &PlanArgs, global: &Global) -> Result<End, Failur
     Ok(if diagnostics.is_empty() { End::Good } else { End::Fault })
 }
 
-fn document(plan: &Plan, since: Option<String>) -> PlanDocument {
-    let nodes = plan.nodes.iter().map(|(id, planned)| NodeDocument {
-        node: id.name.to_string(),
-        platform: id.platform.to_string(),
-        variant: id.name.variant().map(ToString::to_string),
-        action: planned.action.name(),
-        reasons: planned.reasons.iter().map(ToString::to_string).collect(),
-        key: planned.key.as_ref().map(ToString::to_string),
+/// The document of `plan --json`.
+fn report(plan: &Plan, since: Option<String>, diagnostics: Vec<Diagnostic>) -> PlanReport {
+    let mut counts = Counts::default();
+    let nodes = plan.nodes.iter().map(|(id, planned)| {
+        let action = NodeAction::from_name(planned.action.name());
+        match action {
+            NodeAction::Build => counts.build += 1,
+            NodeAction::Test => counts.test += 1,
+            NodeAction::Reuse => counts.reuse += 1,
+            NodeAction::Retire => counts.retire += 1,
+            NodeAction::Failed => counts.failed += 1,
+            NodeAction::Blocked => counts.blocked += 1,
+            NodeAction::Lock | NodeAction::Other => {}
+        }
+        PlanNode {
+            node: id.name.to_string(),
+            variant: id.name.variant().map(ToString::to_string),
+            platform: id.platform.to_string(),
+            action,
+            reason: planned.reason(),
+            reasons: planned.reasons.iter().map(ToString::to_string).collect(),
+            key: planned.key.as_ref().map(ToString::to_string),
+        }
     });
-    PlanDocument { source: plan.source.to_string(), since, summary: plan.summary(), nodes: nodes.collect() }
+    let nodes = nodes.collect();
+    let summary = plan.summary();
+    PlanReport {
+        source: plan.source.to_string(),
+        since,
+        summary: summary.to_string(),
+        counts,
+        reasons: summary.because,
+        diagnostics: diagnostics.into_iter().map(DiagnosticView::error).collect(),
+        nodes,
+    }
 }
 
 /// As if a commit had been built and had passed.

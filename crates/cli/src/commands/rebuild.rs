@@ -155,14 +155,14 @@ pub(super) fn show_proofs(all: Vec<Rebuilt>) -> bool {
 /// Prints the results; good if all is proved.
 fn show(status: &RebuildStatus, json: bool) -> Result<End, Failure> {
     if status.state == RebuildState::Failed {
-        let why = status.failure.clone().unwrap_or_default();
+        let why = status.error.clone().unwrap_or_default();
         return Err(Failure::new(ErrorClass::Unavailable, format!("rebuild failed: {why}")));
     }
     if json {
-        output::json(&status.builds)?;
+        output::json(status)?;
     } else {
-        output::print(&render::rebuilds(&status.builds))?;
+        output::print(&render::rebuilds(&status.results))?;
     }
-    let proved = status.builds.iter().all(|view| view.result == RebuildResult::Proved);
+    let proved = status.results.iter().all(|view| view.result == RebuildResult::Proved);
     Ok(if proved { End::Good } else { End::Fault })
 }

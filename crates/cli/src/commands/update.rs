@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use edgewright_api::RunView;
+use edgewright_api::documents::UpdateReport;
 use edgewright_control::context::OperationContext;
 use edgewright_model::error::ErrorClass;
 use edgewright_model::lock::{LOCK_FILE, Lock};
@@ -27,10 +28,14 @@ use crate::{output, render};
 /// Resolves locks again.
 pub(crate) async fn update(args: &UpdateArgs, global: &Global) -> Result<End, Failure> {
     if let Some(source) = &args.source {
-        let run = crate::connection::client(global)?.update(source, &args.image).await?.run;
+        let client = crate::connection::client(global)?;
+        let run = client.update(source, &args.image).await?.run;
         output::note(&format!(
             "run {run} checks for updates; what moved is built, tested and released\nnext: edgewright run watch {run}"
         ));
+        if args.format.json {
+            output::json(&report(&client.run(run).await?, &[]))?;
+        }
         return Ok(End::Good);
     }
     start_logging(global, "warn")?;
@@ -125,16 +130,26 @@ fn write(
     Ok(written)
 }
 
+fn report(view: &RunView, written: &[PathBuf]) -> UpdateReport {
+    UpdateReport {
+        run: view.run.number,
+        state: view.run.state,
+        updates: view.updates.clone(),
+        written: written.iter().map(|path| path.display().to_string()).collect(),
+        error: view.error.clone(),
+    }
+}
+
 fn show(args: &UpdateArgs, view: &RunView, written: &[PathBuf]) -> Result<(), Failure> {
     if args.format.json {
-        return output::json(&view.locks);
+        return output::json(&report(view, written));
     }
-    if view.locks.is_empty() && view.failure.is_none() {
+    if view.updates.is_empty() && view.error.is_none() {
         output::note("nothing to update: no image has an external base or a `bootstrap` step");
     }
-    output::print(render::locks(&view.locks).trim_start())?;
-    if let Some(failure) = &view.failure {
-        output::note(&format!("update check failed: {failure}"));
+    output::print(render::locks(&view.updates).trim_start())?;
+    if let Some(error) = &view.error {
+        output::note(&format!("update check failed: {error}"));
     }
     for path in written {
         output::note(&format!("wrote {}", path.display()));

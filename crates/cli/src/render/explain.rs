@@ -1,51 +1,49 @@
-//! How a variant is built.
+//! How a variant comes about.
 
 use std::fmt::Write as _;
 
-use edgewright_plan::explain::changes::{Change, ChangedKind, StepState};
+use edgewright_api::documents::{ChangeView, ChangedKind, PlanExplanation, StepExplanation, StepState};
 
 use super::style::{BOLD, DIM, GREEN, RED, YELLOW, paint, plain};
 use super::table::Table;
-use crate::commands::{Explanation, StepExplanation};
 
-/// How many inputs of a step are named before the rest is counted.
+/// The number of inputs of a step that are listed before the rest is counted.
 const NAMED: usize = 4;
-/// How many digits of a key people compare.
+/// How much of a key people compare.
 const SHORT: usize = 12;
 
 /// How many changes of a step are listed before the rest is counted.
 const LISTED: usize = 20;
 
 /// Every step of a variant, and below what changed in it; with `all` every change that the document has.
-pub(crate) fn explanation(explanation: &Explanation, all: bool) -> String {
+pub(crate) fn explanation(explanation: &PlanExplanation, all: bool) -> String {
     let mut text = String::new();
     for platform in &explanation.platforms {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "{} {}: {}: {}",
+            "{} {}: {}",
             paint(BOLD, &explanation.variant),
             platform.platform,
-            paint(YELLOW, &platform.action),
-            plain(&platform.reasons.join("; "))
+            paint(YELLOW, platform.action.name()),
         );
-        let mut table = Table::new(["key", "change", "shared with", "step and what it hashes"]);
+        let _ = writeln!(text, "  {}", plain(&platform.reason));
+        let mut table = Table::new(["key", "step", "compared", "shared with", "inputs"]);
         for step in &platform.steps {
-            // What the title already names is not an input worth naming twice.
-            let inputs: Vec<String> =
-                step.inputs.iter().filter(|input| !step.title.ends_with(input.as_str())).cloned().collect();
-            let inputs = count(&inputs, NAMED);
-            let colon = if inputs.is_empty() { "" } else { ": " };
             table.row([
                 short(&step.key),
+                plain(&step.title),
                 state(step),
-                shared(&step.shared_with),
-                plain(&format!("{}{colon}{inputs}", step.title)),
+                variants(step.shared_with.len()),
+                step.inputs.len().to_string(),
             ]);
         }
         text.push_str(&table.text("no steps"));
         changes(&mut text, "base", &platform.base_changes, 0, all);
         for step in &platform.steps {
+            if step.changes.is_empty() && (all || step.change.is_none()) {
+                inputs(&mut text, step, all);
+            }
             changes(&mut text, &step.title, &step.changes, step.more_changes, all);
         }
     }
@@ -53,13 +51,13 @@ pub(crate) fn explanation(explanation: &Explanation, all: bool) -> String {
 }
 
 /// The changes of a step, one a line: what was added, removed or changed.
-fn changes(text: &mut String, title: &str, changes: &[Change], more: usize, all: bool) {
+fn changes(text: &mut String, title: &str, changes: &[ChangeView], more: u64, all: bool) {
     if changes.is_empty() {
         return;
     }
     let _ = writeln!(text, "\n{}", paint(BOLD, plain(title)));
     let listed = if all { changes.len() } else { LISTED };
-    for Change { kind, name, old, new } in changes.iter().take(listed) {
+    for ChangeView { kind, name, old, new } in changes.iter().take(listed) {
         let (name, kind) = (plain(name), word(*kind));
         let what = if kind.is_empty() { name } else { format!("{kind} {name}") };
         let _ = match (old, new) {
@@ -71,7 +69,7 @@ fn changes(text: &mut String, title: &str, changes: &[Change], more: usize, all:
             }
         };
     }
-    let hidden = changes.len().saturating_sub(listed);
+    let hidden = changes.len().saturating_sub(listed) as u64;
     if hidden + more > 0 {
         let hint = if hidden > 0 { "; --all lists them" } else { "" };
         let _ = writeln!(text, "  {}", paint(DIM, format!("and {} more{hint}", hidden + more)));
@@ -88,7 +86,11 @@ const fn word(kind: ChangedKind) -> &'static str {
         ChangedKind::Base => "base",
         ChangedKind::BaseDigest => "digest of",
         ChangedKind::Tool => "version of",
-        ChangedKind::Epoch | ChangedKind::Setting | ChangedKind::Entry | ChangedKind::Containerfile => "",
+        ChangedKind::Epoch
+        | ChangedKind::Setting
+        | ChangedKind::Entry
+        | ChangedKind::Containerfile
+        | ChangedKind::Other => "",
         ChangedKind::Label => "label",
         ChangedKind::Package => "package",
         ChangedKind::LockedPackage => "locked",
@@ -106,7 +108,7 @@ fn short(key: &str) -> String {
 
 fn state(step: &StepExplanation) -> String {
     match step.change {
-        None => String::new(),
+        None | Some(StepState::Other) => String::new(),
         Some(StepState::Same) => paint(GREEN, "same"),
         Some(StepState::Follows) => paint(DIM, "follows"),
         Some(StepState::Changed) => paint(YELLOW, "changed"),
@@ -115,21 +117,25 @@ fn state(step: &StepExplanation) -> String {
     }
 }
 
-/// `a (+3 more)`; a long name is counted only.
-fn shared(variants: &[String]) -> String {
-    const WIDTH: usize = 24;
-    match variants {
-        [] => String::new(),
-        [first, rest @ ..] if first.len() > WIDTH => format!("{} variants", rest.len() + 1),
-        variants => count(variants, 1),
+/// `3 variants`; empty for none.
+fn variants(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        1 => "1 variant".to_owned(),
+        count => format!("{count} variants"),
     }
 }
 
-/// `a, b (+3 more)`.
-fn count(items: &[String], named: usize) -> String {
-    let mut text = items.iter().take(named).cloned().collect::<Vec<_>>().join(", ");
-    if items.len() > named {
-        let _ = write!(text, " (+{} more)", items.len() - named);
+/// The inputs of a step, one per line; with `all` every one.
+fn inputs(text: &mut String, step: &StepExplanation, all: bool) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "\n{}", paint(BOLD, plain(&step.title)));
+    let listed = if all { step.inputs.len() } else { NAMED };
+    for input in step.inputs.iter().take(listed) {
+        let _ = writeln!(text, "  {}", plain(input));
     }
-    text
+    if step.inputs.len() > listed {
+        let hidden = step.inputs.len() - listed;
+        let _ = writeln!(text, "  {}", paint(DIM, format!("and {hidden} more; --all lists them")));
+    }
 }

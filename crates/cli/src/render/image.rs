@@ -71,7 +71,7 @@ pub(crate) fn image(view: &ImageView, now: Timestamp) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "\n{} {}", paint(BOLD, "note"), plain(&note.to_string()));
     }
-    for verdict in &view.verdicts {
+    for verdict in &view.lanes {
         text.push('\n');
         text.push_str(&verdict_text(verdict, view, now));
     }
@@ -89,7 +89,7 @@ fn facts(view: &ImageView, now: Timestamp) -> String {
     facts.add("digest", image.digest.as_ref().map(ToString::to_string).unwrap_or_default());
     facts.add("release", image.release.map(|number| number.to_string()).unwrap_or_default());
     facts.add("channels", channels(image));
-    facts.add("why", plain(&view.why));
+    facts.add("why", plain(&view.build_reason));
     if let Some(origin) = &view.provenance {
         facts.add("commit", format!("{} {}", commit(&origin.commit), plain(&origin.subject)));
         facts.add("from", &origin.url);

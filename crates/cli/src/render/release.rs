@@ -76,7 +76,7 @@ pub(crate) fn channel(channel: &ChannelView, now: Timestamp) -> String {
     facts.add("after", channel.after.as_deref().unwrap_or_default());
     facts.add("rollout", channel.rollout.as_deref().map(plain).unwrap_or_default());
     facts.add("release", channel.release.map_or_else(|| "none yet".to_owned(), |at| at.to_string()));
-    facts.add("target", number(channel.target.filter(|target| Some(*target) != channel.release)));
+    facts.add("target", number(channel.target_release.filter(|target| Some(*target) != channel.release)));
     facts.add("moved", channel.moved.map(|moved| moment(moved, now)).unwrap_or_default());
     facts.add("note", note(channel, now));
     facts.into_text()

@@ -2,8 +2,7 @@
 
 use std::fmt::Write as _;
 
-use edgewright_api::{NodeAction, NodeView, RunSummary, RunView, VerdictSummary};
-use edgewright_model::format::Diagnostic;
+use edgewright_api::{DiagnosticView, NodeAction, NodeView, RunSummary, RunView, VerdictSummary};
 use edgewright_model::moves::{LockCheck, LockCheckResult};
 use edgewright_model::outcome::{JobFailure, Phase};
 use edgewright_model::run::{NodeState, RunState};
@@ -100,7 +99,7 @@ pub(crate) fn runs(runs: &[RunSummary], now: Timestamp) -> String {
 /// One run.
 pub(crate) fn run(view: &RunView, now: Timestamp) -> String {
     let mut text = facts(view, now);
-    text.push_str(&locks(&view.locks));
+    text.push_str(&locks(&view.updates));
     for diagnostic in &view.diagnostics {
         text.push_str(&diagnostic_text(diagnostic));
     }
@@ -136,22 +135,15 @@ fn facts(view: &RunView, now: Timestamp) -> String {
     facts.add("created", moment(run.created, now));
     facts.add("plan", run.summary.as_deref().unwrap_or_default());
     facts.add("release", run.release.map(|number| number.to_string()).unwrap_or_default());
-    let why = view.failure.as_deref().map(plain).unwrap_or_default();
-    if is_note(view) {
-        facts.add("note", why);
-    } else if !why.is_empty() {
+    facts.add("note", view.no_release.as_deref().map(plain).unwrap_or_default());
+    let why = view.error.as_deref().map(plain).unwrap_or_default();
+    if !why.is_empty() {
         facts.add("failure", paint(RED, why));
     }
     facts.into_text()
 }
 
-/// Whether the reason that a run has is not why it failed, but why it made no release.
-fn is_note(view: &RunView) -> bool {
-    let is_about_release = view.failure.as_deref().is_some_and(|why| why.ends_with(": no release"));
-    view.run.state == RunState::Passed || is_about_release
-}
-
-fn diagnostic_text(diagnostic: &Diagnostic) -> String {
+fn diagnostic_text(diagnostic: &DiagnosticView) -> String {
     let place = match (&diagnostic.file, diagnostic.place) {
         (Some(file), Some(place)) => format!("{file}:{}:{}: ", place.line, place.column),
         (Some(file), None) => format!("{file}: "),

@@ -22,7 +22,7 @@ pub(crate) fn status(status: &ServerStatus, program: Option<&str>) -> String {
     text.push_str(&sources(&status.sources, status.now));
     for sink in &status.sinks {
         if let Some(error) = &sink.error {
-            let behind = format!("{} did not receive {} events:", sink.name, sink.untold);
+            let behind = format!("{} did not receive {} events:", sink.name, sink.undelivered);
             // Writing to a string cannot fail.
             let _ = writeln!(text, "\n{} {}", paint(RED, format!("sink {behind}")), plain(error));
         }
@@ -55,7 +55,7 @@ pub(crate) fn reconcilers(status: &ServerStatus) -> String {
             paint(BOLD, &reconciler.name),
             age(reconciler.started, status.now),
             reconciler.cause.clone(),
-            format!("{} ms", reconciler.took_ms),
+            format!("{} ms", reconciler.duration_ms),
             next.unwrap_or_else(|| paint(GREEN, "running")),
             result,
         ]);
@@ -71,7 +71,7 @@ fn until(at: Timestamp, now: Timestamp) -> String {
 
 fn facts(status: &ServerStatus, program: Option<&str>) -> String {
     let mut facts = Facts::new(COLUMNS);
-    let server = match status.server {
+    let server = match status.server_pid {
         Some(pid) if program.is_some() => {
             let program = program.map(plain).unwrap_or_default();
             format!("not running; `{program}` (process {pid}) uses the data folder")

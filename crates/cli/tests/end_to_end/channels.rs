@@ -39,7 +39,8 @@ async fn an_operator_holds_pins_and_lists_channels_and_sites() {
     }
 
     let sites = edgewright(folder.path(), &["sites", "--json"]).await.ends(0).json();
-    let names: Vec<_> = sites.as_array().unwrap().iter().map(|site| site["name"].as_str().unwrap()).collect();
+    let names: Vec<_> =
+        sites["sites"].as_array().unwrap().iter().map(|site| site["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["a", "b"]);
     let site = edgewright(folder.path(), &["site", "show", "a", "--json"]).await.ends(0).json();
     assert!(!site["slots"].as_array().unwrap().is_empty(), "{site}");

@@ -88,7 +88,7 @@ async fn a_full_disk_loses_nothing_and_is_reported() {
     let run = server.builds(&large).await;
     assert_eq!(run.run.state, RunState::Failed);
     let output =
-        format!("{:?} {:?}", run.failure, run.nodes.iter().map(|node| &node.failure).collect::<Vec<_>>());
+        format!("{:?} {:?}", run.error, run.nodes.iter().map(|node| &node.failure).collect::<Vec<_>>());
     assert!(full(&output), "{output}");
     assert!(!output.contains("kind: Image"), "{output}");
     let kept = server.end_state().await;

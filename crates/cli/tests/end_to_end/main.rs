@@ -11,6 +11,7 @@ mod channels;
 mod clients;
 mod commands;
 mod disks;
+mod documents;
 mod failures;
 mod folders;
 mod hosted;
@@ -19,6 +20,8 @@ mod operating;
 mod pull_requests;
 mod rebuilds;
 mod remotes;
+#[path = "../schemas/mod.rs"]
+mod schemas;
 mod server;
 mod sources;
 mod statics;

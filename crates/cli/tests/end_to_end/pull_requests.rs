@@ -81,7 +81,7 @@ async fn a_pull_request_is_built_tagged_commented_and_closed() {
     let run = forge.server.builds(&first).await;
     assert_eq!((run.run.state, run.run.release), (RunState::Passed, None));
     assert_eq!((run.run.branch.as_str(), run.run.counts.build), ("refs/pull/7/head", 1), "{run:#?}");
-    assert_eq!(run.failure, None);
+    assert_eq!(run.error, None);
     let tagged = forge.tag("pr-7").await;
     assert!(tagged.is_some() && tagged != stable, "{tagged:?}");
     assert_eq!(forge.tag("stable").await, stable);

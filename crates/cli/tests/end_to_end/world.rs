@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use edgewright_process::{Command, Finished};
 use serde_json::Value;
 
+use crate::schemas;
+
 /// The command under test.
 pub(crate) const EDGEWRIGHT: &str = env!("CARGO_BIN_EXE_edgewright");
 /// How long anything may take that is waited for: machines may be busy, and jobs give way to all else.
@@ -34,9 +36,14 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    /// Its output as a document.
+    /// Its output as a document, which must be as the document's published schema describes it.
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+        schemas::validated(&self.out)
+    }
+
+    /// The error of a command with `--json`: the last line of standard error.
+    pub(crate) fn error(&self) -> Value {
+        schemas::validated(self.errors.lines().last().unwrap_or_default())
     }
 
     /// Asserts the exit code.

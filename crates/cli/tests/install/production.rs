@@ -154,8 +154,9 @@ async fn a_server_is_installed_upgraded_downgraded_and_removed_by_the_guides() {
         run(&machine, &block, "/opt/first").await;
         if block.script.contains("apt install") {
             assert_eq!(machine.script("root", "/", "systemctl is-active edgewright").await.code(), Some(3));
+            machine.run("systemd-analyze verify --man=no edgewright.service edgewright-backup.timer").await;
         } else if block.script.contains("enable --now edgewright\n") {
-            machine.until("edgewright releases --json | grep -q '\"release\"\\|\"number\"'").await;
+            machine.until("edgewright release list | grep -q plant-os").await;
             token = machine.run("cat /var/lib/edgewright/operator-token").await;
         }
     }
@@ -170,7 +171,7 @@ async fn a_server_is_installed_upgraded_downgraded_and_removed_by_the_guides() {
         run(&machine, &block, "/opt/both").await;
     }
     assert_eq!(is_installed(&machine).await, format!("{OLD} installed"));
-    machine.until("edgewright channels | grep -q stable").await;
+    machine.until("edgewright channel list | grep -q 'default branch  *[0-9]'").await;
     assert_eq!(machine.run("systemctl --failed --no-legend").await, "");
 
     remove(&machine).await;

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use edgewright_server::Options;
+use edgewright_server::settings::described_settings;
 
 fn example() -> String {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/edgewright.toml");
@@ -32,4 +33,20 @@ fn every_setting_of_the_example_is_valid() {
     assert_eq!((options.source.len(), options.sink.len(), options.target.len()), (1, 1, 1));
     let settings = options.resolve(Path::new("/unused"), NonZeroUsize::MIN).unwrap();
     assert_eq!(settings.data, Path::new("/var/lib/edgewright"));
+}
+
+#[test]
+fn the_example_has_every_setting() {
+    let example = example();
+    // Keys of inline tables, such as `locks = {…}`, are described in the reference only.
+    for setting in described_settings().iter().filter(|setting| !setting.table.contains('.')) {
+        let key = setting.key;
+        let spellings = [format!("#{key} = "), format!("`{key}"), format!("[{key}]")];
+        assert!(
+            spellings.iter().any(|spelling| example.contains(spelling)),
+            "packaging/edgewright.toml has no `{key}` of [{}]: {}",
+            setting.table,
+            setting.about
+        );
+    }
 }

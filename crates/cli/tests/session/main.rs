@@ -20,7 +20,7 @@ const SESSION: [&str; 5] = [
     "echo panel=24 >> sites/plant-b/files/etc/panel.conf",
     "git commit --quiet --all --message \"Larger panel at plant-b\"",
     "edgewright run",
-    "edgewright images",
+    "edgewright image list",
 ];
 
 /// The source of the session: files alone, so that it takes a second.

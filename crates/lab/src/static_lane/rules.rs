@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(
             failure(kernel(&rootfs(&[&whole, &debian]))),
             "/usr/lib/modules/6.13 has no vmlinuz and no initramfs.img: it is in /boot/vmlinuz-6.13, which updates do not change; \
-             move it: mv /boot/vmlinuz-6.13 /usr/lib/modules/6.13/vmlinuz; make one: dracut --kver 6.13 /usr/lib/modules/6.13/initramfs.img"
+             move it: mv /boot/vmlinuz-6.13 /usr/lib/modules/6.13/vmlinuz; create it: dracut --kver 6.13 /usr/lib/modules/6.13/initramfs.img"
         );
         let second = [("usr/lib/modules/6.13/vmlinuz", "k"), ("usr/lib/modules/6.13/initramfs.img", "i")];
         assert!(

@@ -57,7 +57,7 @@ async fn assertions_about_the_machine_hold(world: Arc<World>) {
     let notes = of("greenboot").notes.join("\n");
     assert!(notes.contains("20-cloud.sh") && notes.contains("no cloud in sight"), "{notes}");
     let CheckOutcome::Skipped { reason } = &of("karg").outcome else { panic!("{verdict:?}") };
-    assert_eq!(reason, "a container runs on the kernel of its host");
+    assert_eq!(reason, "a container uses the kernel of its host");
 }
 
 async fn assertions_about_the_machine_fail_with_messages(world: Arc<World>) {
@@ -76,19 +76,19 @@ async fn assertions_about_the_machine_fail_with_messages(world: Arc<World>) {
         (
             "no-user",
             process(r#""which":{"name":"sleep"},"user":"plant","count":1"#),
-            "there is no user `plant` in /etc/passwd",
+            "no user `plant` in /etc/passwd",
             "",
         ),
         (
             "too-few",
             process(r#""which":{"command":"sleep 86400.5"},"count":2"#),
-            "1 of 2 of the process with \"sleep 86400.5\" in its command line run",
+            "1 running, expected 2: process with \"sleep 86400.5\" in its command line",
             "sleep 86400.5",
         ),
         ("package", r#""kind":"package","name":"chrony""#.to_owned(), "package chrony is not installed", ""),
-        ("version", r#""kind":"package","name":"systemd","version":"1.*""#.to_owned(), ", want 1.*", ""),
+        ("version", r#""kind":"package","name":"systemd","version":"1.*""#.to_owned(), ", expected 1.*", ""),
         ("no-mount", mount(r#""path":"/srv""#), "/srv is not a mount point", ""),
-        ("type", mount(r#""path":"/run","fstype":"ext4""#), "has the type tmpfs, want ext4", ""),
+        ("type", mount(r#""path":"/run","fstype":"ext4""#), "has the type tmpfs, expected ext4", ""),
         (
             "options",
             mount(r#""path":"/run","options":["ro"]"#),
@@ -98,7 +98,7 @@ async fn assertions_about_the_machine_fail_with_messages(world: Arc<World>) {
         (
             "script",
             script("#!/bin/sh\necho valve stuck >&2\nexit 4\n"),
-            "script `probe.sh` ended with 4, want 0",
+            "script `probe.sh` exited with 4, expected 0",
             "valve stuck",
         ),
         (

@@ -114,7 +114,7 @@ async fn a_service_that_is_restarted_again_and_again_is_not_up(world: Arc<World>
     let verdict = world.run(&image, &UP.replace("1m", "5s")).await;
     let (kind, message) = failure(&verdict);
     assert_eq!(kind, FailureKind::Image);
-    assert!(message.contains("flap.service ended and waits to be restarted"), "{message}");
+    assert!(message.contains("flap.service ended and is waiting for a restart"), "{message}");
 }
 
 async fn an_init_that_ends_fails_the_image(world: Arc<World>) {
@@ -148,7 +148,7 @@ async fn a_system_that_never_finishes_booting_fails_the_image(world: Arc<World>)
         ],
     );
     let verdict = world.run(&image, &UP.replace("1m", "4s")).await;
-    let want = "check `system-up`: the system is `starting`, want `running`";
+    let want = "check `system-up`: the system is `starting`, expected `running`";
     assert_eq!(failure(&verdict), (FailureKind::Image, want));
     let CheckOutcome::Failed { output, .. } = &verdict.checks[0].outcome else { panic!("{verdict:?}") };
     assert!(output.iter().any(|line| line.contains("slow.service")), "{output:?}");

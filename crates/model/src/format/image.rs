@@ -89,7 +89,9 @@ fn from(input: &mut Input<'_>, node: &Node) -> Option<From> {
 
 /// OCI labels. They change the config, so an image that is hosted unchanged cannot have any.
 fn labels(input: &mut Input<'_>, fields: &Fields<'_>, is_hosted_only: bool) -> BTreeMap<String, String> {
+    /// The longest name of an OCI label, in bytes.
     const LONGEST_NAME: usize = 255;
+    /// The longest value of an OCI label, in bytes.
     const LONGEST_VALUE: usize = 4096;
     let Some(node) = fields.get("labels") else { return BTreeMap::new() };
     if is_hosted_only && fields.get("steps").is_none() {

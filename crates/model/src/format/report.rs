@@ -140,7 +140,7 @@ pub(super) fn suggest<'a>(word: &str, allowed: impl IntoIterator<Item = &'a str>
 
 /// Edit distance with neighbours swapped counting once (optimal string alignment).
 fn distance(left: &str, right: &str) -> usize {
-    // Names are short; a longer word is not a misspelt name.
+    /// The longest word that is compared with known names, in characters.
     const LONGEST: usize = 64;
     let left: Vec<char> = left.chars().take(LONGEST).collect();
     let right: Vec<char> = right.chars().take(LONGEST).collect();

@@ -5,6 +5,7 @@ use super::{Entry, Kind};
 const BLOCK: usize = 512;
 /// The largest number of 7 and of 11 octal digits.
 const MAX_ID: u64 = 0o777_7777;
+/// The largest file size that fits into a tar header without a PAX record, in bytes.
 const MAX_SIZE: u64 = 0o777_7777_7777;
 const NAME: usize = 100;
 const XATTR: &str = "SCHILY.xattr.";

@@ -165,6 +165,7 @@ impl Extensions {
 
 /// A path for messages, shortened to fit into a line.
 fn shown(path: &[u8]) -> String {
+    /// The longest path in a message, in bytes.
     const LONGEST: usize = 200;
     let start = String::from_utf8_lossy(&path[..path.len().min(LONGEST)]).into_owned();
     if path.len() > LONGEST { start + "…" } else { start }

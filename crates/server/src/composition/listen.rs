@@ -1,4 +1,5 @@
-//! Listeners: one for plain HTTP, and one for TLS if the settings name a certificate. Both serve the same router.
+//! Listeners: one for plain HTTP, and one for TLS if the settings name a certificate. Both serve the same
+//! router.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -132,8 +133,8 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartErr
     Ok((listener, local))
 }
 
-/// Disables Nagle's algorithm: a response whose last bytes wait for the digest of the others would also wait for the
-/// client's delayed acknowledgement, which takes 40 ms.
+/// Disables Nagle's algorithm: a response whose last bytes wait for the digest of the others would also wait
+/// for the client's delayed acknowledgement, which takes 40 ms.
 fn send_at_once(stream: &TcpStream) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");

@@ -8,8 +8,8 @@ use crate::live::Live;
 use crate::settings::{OldSpelling, Settings, SettingsError};
 
 impl Composition {
-    /// Applies other settings while running: sources, sinks, targets, secrets, certificate. Returns sentences about what
-    /// changed, and about what needs a restart.
+    /// Applies other settings while running: sources, sinks, targets, secrets, certificate. Returns sentences
+    /// about what changed, and about what needs a restart.
     ///
     /// # Errors
     /// A secret or certificate cannot be read; nothing has changed then.

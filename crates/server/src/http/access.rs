@@ -1,18 +1,18 @@
-//! Access checks: every request gets its principal here, once, and is checked against the table of [`edgewright_api::access`].
+//! Access checks: every request gets its principal here, once, and is checked against the table of
+//! [`edgewright_api::access`].
 //!
 //! ```text
 //!  request ─▶ principal ─▶ row of the matched route ─┬─▶ handler, with the principal in its context
-//!             (token, webhook signature, none)           └─▶ 401, 403, 404, 405
+//!       (token, webhook signature, none)             └─▶ 401, 403, 404, 405
 //! ```
 //!
-//! A principal is identified by a token or a webhook's signature, never by an address, `Origin` or a forwarding header. A
-//! route that is not in the table is rejected. Requests to the registry get their principal here, too; the registry asks
-//! [`super::registry::RegistryGate`] whether they are permitted, because only it parses its paths.
-
-use std::net::{IpAddr, SocketAddr};
+//! A principal is identified by a token or a webhook's signature, never by an address, `Origin` or a
+//! forwarding header. A route that is not in the table is rejected. Requests to the registry get their
+//! principal here, too; the registry asks [`super::registry::RegistryGate`] whether they are permitted,
+//! because only it parses its paths.
 
 use axum::body::Body;
-use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -27,8 +27,8 @@ use edgewright_registry::{AccessToken, BaseUrl, Credentials};
 use tracing::Instrument as _;
 
 use super::error::{HttpError, no_route, not_allowed};
-use super::hooks;
 use super::registry::Change;
+use super::{hooks, host};
 use crate::live::Shared;
 use crate::tokens::{JobTokens, ProcessTokens};
 
@@ -100,7 +100,7 @@ pub async fn enforce(State(enforcement): State<Enforcement>, mut request: Reques
     let id = RequestId::new();
     let span = tracing::info_span!("request", request.id = %id, principal = tracing::field::Empty);
     let respond = async {
-        if let Err(error) = gate.check_host(&request) {
+        if let Err(error) = host::check(&request, &gate.address.host) {
             return error.into_response();
         }
         request.extensions_mut().insert(id);
@@ -221,35 +221,6 @@ impl Gate {
             || (self.address.tls && host == self.address.host);
         BaseUrl(format!("{}://{host}", if is_tls { "https" } else { "http" }))
     }
-
-    /// Rejects requests over loopback whose `Host` is a public DNS name other than this server's. Otherwise a web page of that
-    /// host could read from this server through a browser on this machine (DNS rebinding).
-    fn check_host(&self, request: &Request) -> Result<(), HttpError> {
-        let peer =
-            request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical());
-        let Some(host) = edgewright_registry::host(request.uri(), request.headers()) else { return Ok(()) };
-        if !peer.is_some_and(|peer| peer.is_loopback()) || host == self.address.host || is_local_name(host) {
-            return Ok(());
-        }
-        let error = ApiError {
-            code: ErrorClass::Denied,
-            message: format!("`{host}` is not an address of this server"),
-            hint: Some("set `[server] address` to this name".to_owned()),
-        };
-        Err(HttpError { status: Some(StatusCode::MISDIRECTED_REQUEST), error })
-    }
-}
-
-/// Whether a host is an IP address or a local name, not a public DNS name.
-fn is_local_name(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let name = name.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
-    name.parse::<IpAddr>().is_ok()
-        || !name.contains('.')
-        || [".localhost", ".local", ".internal", ".test"].iter().any(|ending| name.ends_with(ending))
 }
 
 fn is_registry(matched: &str) -> bool {

@@ -39,7 +39,8 @@ impl IntoResponse for HttpError {
     }
 }
 
-/// The response to a request whose handler panicked. The message of the panic may contain anything, and is only logged.
+/// The response to a request whose handler panicked. The message of the panic may contain anything, and is
+/// only logged.
 pub(crate) fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     let message = "a defect of the server ended this request".to_owned();
     let hint = Some("see the server's log at this time".to_owned());

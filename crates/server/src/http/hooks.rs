@@ -1,5 +1,5 @@
-//! Incoming webhooks: a forge reports a push. The signature proves that it may request a poll of its source. The payload
-//! is ignored, so a replayed webhook causes at most one poll.
+//! Incoming webhooks: a forge reports a push. The signature proves that it may request a poll of its source.
+//! The payload is ignored, so a replayed webhook causes at most one poll.
 //!
 //! | path | signature |
 //! |---|---|

@@ -5,6 +5,7 @@ mod audit;
 mod error;
 mod events;
 mod hooks;
+mod host;
 mod images;
 mod inventory;
 mod query;
@@ -68,7 +69,8 @@ impl std::fmt::Debug for ApiState {
     }
 }
 
-/// The routes of [`ROUTES`]. Nothing else is served: [`access::enforce`] rejects a route without a row in that table.
+/// The routes of [`ROUTES`]. Nothing else is served: [`access::enforce`] rejects a route without a row in
+/// that table.
 pub fn router(state: ApiState) -> Router {
     let mut router = Router::new();
     for route in ROUTES {

@@ -115,7 +115,8 @@ async fn is_granted(caller: &Caller, action: Action<'_>, contents: &dyn Contents
     }
 }
 
-/// A manifest or tag that the operator pushes or deletes. Pushes by jobs and control are recorded with their runs.
+/// A manifest or tag that the operator pushes or deletes. Pushes by jobs and control are recorded with their
+/// runs.
 pub(super) struct Change {
     context: OperationContext,
     operation: Operation,

@@ -6,7 +6,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
-use edgewright_api::RunAnswer;
+use edgewright_api::RunResponse;
 use edgewright_control::context::OperationContext;
 use edgewright_model::error::Chain;
 use edgewright_model::run::RunNumber;
@@ -36,22 +36,22 @@ pub(super) async fn cancel(
     State(state): State<ApiState>,
     Extension(context): Extension<OperationContext>,
     Path(number): Path<String>,
-) -> JsonResult<RunAnswer> {
+) -> JsonResult<RunResponse> {
     let run: RunNumber = parsed(&number)?;
     state.control.cancel(&context, run).await?;
     tracing::info!(run.number = run.0, "cancel requested");
-    Ok(Json(RunAnswer { run }))
+    Ok(Json(RunResponse { run }))
 }
 
 pub(super) async fn retry(
     State(state): State<ApiState>,
     Extension(context): Extension<OperationContext>,
     Path(number): Path<String>,
-) -> JsonResult<RunAnswer> {
+) -> JsonResult<RunResponse> {
     let before: RunNumber = parsed(&number)?;
     let run = state.control.retry(&context, before).await?;
     tracing::info!(run.number = run.0, run.retried = before.0, "retry queued");
-    Ok(Json(RunAnswer { run }))
+    Ok(Json(RunResponse { run }))
 }
 
 pub(super) async fn comment(

@@ -5,7 +5,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
-use edgewright_api::{ApiError, PollAnswer, RunAnswer};
+use edgewright_api::{ApiError, PollResponse, RunResponse};
 use edgewright_control::context::OperationContext;
 use edgewright_model::names::{ImageName, SourceName};
 use serde::{Deserialize, Serialize};
@@ -22,10 +22,10 @@ pub(super) async fn poll(
     State(state): State<ApiState>,
     Extension(context): Extension<OperationContext>,
     Path(name): Path<String>,
-) -> JsonResult<PollAnswer> {
+) -> JsonResult<PollResponse> {
     let source: SourceName = parsed(&name)?;
     if state.control.wake_named(&context, &source)? {
-        return Ok(Json(PollAnswer { source }));
+        return Ok(Json(PollResponse { source }));
     }
     Err(no_source(&source))
 }
@@ -42,14 +42,14 @@ pub(super) async fn update(
     Extension(context): Extension<OperationContext>,
     Path(name): Path<String>,
     images: Result<Query<Images>, QueryRejection>,
-) -> JsonResult<RunAnswer> {
+) -> JsonResult<RunResponse> {
     let source: SourceName = parsed(&name)?;
     let Images { images } = query(images)?;
     let names = images.split(',').filter(|name| !name.is_empty());
     let images = names.map(parsed::<ImageName>).collect::<Result<_, _>>()?;
     let run = state.control.update_named(&context, &source, &images).await?;
     tracing::info!(run.number = run.0, source.name = %source, "update check queued");
-    Ok(Json(RunAnswer { run }))
+    Ok(Json(RunResponse { run }))
 }
 
 /// A webhook whose signature [`super::access::Gate`] has verified.

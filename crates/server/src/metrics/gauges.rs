@@ -25,8 +25,8 @@ pub struct Snapshot {
     pub sources: Vec<(String, f64, u64)>,
     /// Each sink with its undelivered events, and failed attempts in a row.
     pub sinks: Vec<(String, u64, u64)>,
-    /// Each target with the channels that are not copied yet, and the largest number of failed attempts in a row of one
-    /// channel.
+    /// Each target with the channels that are not copied yet, and the largest number of failed attempts in a
+    /// row of one channel.
     pub targets: Vec<(String, u64, u64)>,
     /// The state of every reconciler.
     pub reconcilers: Vec<ReconcilerStatus>,

@@ -1,7 +1,7 @@
-//! The reference of metrics, made of the text that `/metrics` serves: what is registered is documented, in one place.
+//! The reference of metrics, made of the text that `/metrics` serves: what is registered is documented, in
+//! one place.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use edgewright_control::reconcile::ReconcilerStatus;
@@ -39,17 +39,17 @@ pub(crate) fn reference() -> Result<String, String> {
         if !has_samples || help.trim_end_matches('.').is_empty() {
             return Err(format!("metric `{name}` has no sample or no description"));
         }
-        let mut section = format!("\n## `{name}`\n\n{help}\n\n- type: {kind}\n");
+        let mut section = vec![format!("\n## `{name}`\n\n{help}\n\n- type: {kind}\n")];
         if !unit.is_empty() {
-            section += &format!("- unit: {unit}\n");
+            section.push(format!("- unit: {unit}\n"));
         }
         for (label, values) in labels {
-            let values: Vec<String> =
-                values.iter().filter(|value| *value != ANY).map(|value| format!("`{value}`")).collect();
-            let values = if values.is_empty() { String::new() } else { format!(": {}", values.join(", ")) };
-            section += &format!("- label `{label}`{values}\n");
+            let values = values.iter().filter(|value| *value != ANY).map(|value| format!("`{value}`"));
+            let values = values.collect::<Vec<_>>().join(", ");
+            let separator = if values.is_empty() { "" } else { ": " };
+            section.push(format!("- label `{label}`{separator}{values}\n"));
         }
-        write!(page, "{section}").map_err(|error| error.to_string())?;
+        page += &section.concat();
     }
     Ok(page)
 }
@@ -120,14 +120,14 @@ fn parse(text: &str) -> Vec<Metric> {
         }
         let Some(metric) = metrics.last_mut() else { continue };
         if let Some((_, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
-            metric.kind = kind.to_owned();
+            kind.clone_into(&mut metric.kind);
             metric.name += match kind {
                 "counter" => "_total",
                 "info" => "_info",
                 _ => "",
             };
         } else if let Some((_, unit)) = line.strip_prefix("# UNIT ").and_then(|rest| rest.split_once(' ')) {
-            metric.unit = unit.to_owned();
+            unit.clone_into(&mut metric.unit);
         } else if !line.starts_with('#') {
             metric.has_samples = true;
             for (label, value) in labels(line) {

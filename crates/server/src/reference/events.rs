@@ -1,8 +1,7 @@
 //! The reference of events: CloudEvents that sinks receive, and server-sent events of the API.
 //!
-//! Triggers of control's database write the events, so the fields are compared with the triggers' own `json_object`.
-
-use std::fmt::Write as _;
+//! Triggers of control's database write the events, so the fields are compared with the triggers' own
+//! `json_object`.
 
 use edgewright_control::outbound::notify::event_type;
 
@@ -95,30 +94,37 @@ const EVENTS: [Event; 5] = [
     },
 ];
 
+const SERVER_SENT_EVENTS: &str = "
+## Server-sent events
+
+`GET /api/v1/events` streams an event whenever the state of a run changes, from the time of the request on. The stream ends at \
+shutdown, and for a client that does not read fast enough: reconnect, then read `/api/v1/runs`.
+
+### `run`
+
+The state of a run changed.
+
+";
+
 /// The page, in Markdown without line breaks inside of paragraphs.
 pub(super) fn page() -> Result<String, String> {
-    let mut page = String::new();
+    let mut page = Vec::new();
     for Event { kind, subject, when, fields } in &EVENTS {
-        let fields: String =
-            fields.iter().map(|(name, about)| format!("- `data.{name}`, {about}\n")).collect();
-        let name = event_type(kind);
-        write!(page, "\n### `{name}`\n\n{when}\n\n- `subject`: `{subject}`\n{fields}")
-            .map_err(|error| error.to_string())?;
+        page.push(format!("\n### `{}`\n\n{when}\n\n- `subject`: `{subject}`\n", event_type(kind)));
+        page.extend(fields.iter().map(|(name, about)| format!("- `data.{name}`, {about}\n")));
     }
-    page += "\n## Server-sent events\n\n`GET /api/v1/events` streams an event whenever the state of a run changes, from the \
-             time of the request on. The stream ends at shutdown, and for a client that does not read fast enough: \
-             reconnect, then read `/api/v1/runs`.\n\n### `run`\n\nThe state of a run changed.\n\n";
+    page.push(SERVER_SENT_EVENTS.to_owned());
     let document = edgewright_api::openapi::document();
-    let properties = document["components"]["schemas"]["RunMoved"]["properties"].as_object();
-    for (name, property) in properties.ok_or("the OpenAPI document has no schema `RunMoved`")? {
+    let properties = document["components"]["schemas"]["RunStateChanged"]["properties"].as_object();
+    for (name, property) in properties.ok_or("the OpenAPI document has no schema `RunStateChanged`")? {
         let about = property["description"].as_str().unwrap_or_default();
         let kind = property["type"].as_str().unwrap_or_default();
         if about.is_empty() || kind.is_empty() {
-            return Err(format!("the field `{name}` of `RunMoved` has no description or type"));
+            return Err(format!("the field `{name}` of `RunStateChanged` has no description or type"));
         }
-        page += &format!("- `data.{name}`, {kind}: {about}\n");
+        page.push(format!("- `data.{name}`, {kind}: {about}\n"));
     }
-    Ok(page)
+    Ok(page.concat())
 }
 
 #[cfg(test)]

@@ -6,43 +6,35 @@ use crate::settings::described_settings;
 /// All tables with their keys, in Markdown without line breaks inside of paragraphs.
 pub(super) fn page() -> String {
     let rows = described_settings();
-    let mut page = String::new();
+    let mut page = Vec::new();
     for table in rows.iter().filter(|row| row.table.is_empty()) {
-        page += &section(table, &rows);
-        let inner =
+        page.push(section(table, &rows));
+        let is_inner =
             |row: &&Setting| row.table.strip_prefix(table.key).is_some_and(|rest| rest.starts_with('.'));
-        let mut tables: Vec<&str> = rows.iter().filter(inner).map(|row| row.table).collect();
+        let mut tables: Vec<&str> = rows.iter().filter(is_inner).map(|row| row.table).collect();
         tables.dedup();
         for inner in tables {
-            page += &format!("\n## `[{inner}]`\n");
-            let about = rows.iter().find(|row| format!("{}.{}", row.table, row.key) == inner);
-            page += &about.map_or_else(String::new, |row| format!("\n{}\n", row.about));
-            rows.iter().filter(|row| row.table == inner).for_each(|row| page += &key(row));
+            let row = rows.iter().find(|row| format!("{}.{}", row.table, row.key) == inner);
+            page.push(format!("\n## `[{inner}]`\n\n{}\n", row.map_or("", |row| row.about)));
+            page.extend(rows.iter().filter(|row| row.table == inner).map(key));
         }
     }
-    page
+    page.concat()
 }
 
 fn section(table: &Setting, rows: &[Setting]) -> String {
-    let name = if table.kind == "list of tables" {
-        format!("[[{}]]", table.key)
-    } else {
-        format!("[{}]", table.key)
-    };
-    let mut text = format!("\n## `{name}`\n\n{}\n", table.about);
+    let is_list = table.kind == "list of tables";
+    let header = |name| if is_list { format!("[[{name}]]") } else { format!("[{name}]") };
+    let mut section = vec![format!("\n## `{}`\n\n{}\n", header(table.key), table.about)];
     if !table.was.is_empty() {
-        let old = if table.kind == "list of tables" {
-            format!("[[{}]]", table.was)
-        } else {
-            format!("[{}]", table.was)
-        };
-        text += &format!("\nOld spelling, accepted until the next release: `{old}`.\n");
+        let old = header(table.was);
+        section.push(format!("\nOld spelling, accepted until the next release: `{old}`.\n"));
     }
-    if table.table.is_empty() && table.kind.starts_with("table of") {
-        return text + &facts(table);
+    if table.kind.starts_with("table of") {
+        section.push(facts(table));
     }
-    rows.iter().filter(|row| row.table == table.key).for_each(|row| text += &key(row));
-    text
+    section.extend(rows.iter().filter(|row| row.table == table.key).map(key));
+    section.concat()
 }
 
 fn key(row: &Setting) -> String {
@@ -52,25 +44,26 @@ fn key(row: &Setting) -> String {
 fn facts(row: &Setting) -> String {
     let range = if row.range.is_empty() { String::new() } else { format!(", {}", row.range) };
     let default = match row.default.as_str() {
-        "" => "none: required".to_owned(),
+        "" => "none, the key is required".to_owned(),
         default if is_value(default) => format!("`{default}`"),
         default => default.to_owned(),
     };
-    let mut text = format!("\n- type: {}{range}\n- default: {default}\n", row.kind);
+    let mut facts = vec![format!("type: {}{range}", row.kind), format!("default: {default}")];
     if !row.example.is_empty() && !row.table.is_empty() {
-        text += &format!("- example: `{} = {}`\n", row.key, row.example);
+        facts.push(format!("example: `{} = {}`", row.key, row.example));
     }
     if !row.flag.is_empty() {
-        text += &format!("- flag of `edgewright serve`: `{}`\n", row.flag);
+        facts.push(format!("flag of `edgewright serve`: `{}`", row.flag));
     }
-    text += match row.applies {
-        Applies::Reload => "- a change applies after: reload (SIGHUP)\n",
-        Applies::Restart => "- a change applies after: restart\n",
-    };
+    facts.push(match row.applies {
+        Applies::Reload => "a change applies after: reload (SIGHUP)".to_owned(),
+        Applies::Restart => "a change applies after: restart".to_owned(),
+    });
     if !row.was.is_empty() && !row.table.is_empty() {
-        text += &format!("- old spelling, accepted until the next release: `{}`\n", row.was);
+        facts.push(format!("old spelling, accepted until the next release: `{}`", row.was));
     }
-    text
+    let lines: Vec<String> = facts.into_iter().map(|fact| format!("- {fact}\n")).collect();
+    format!("\n{}", lines.concat())
 }
 
 /// Whether a default is a value and not a sentence.

@@ -1,5 +1,6 @@
-//! Settings that describe themselves: one declaration makes the struct that decodes a table of the settings file, the way in
-//! which its layers merge, and the rows of `docs/reference/settings.md`. A key without a description does not compile.
+//! Settings that describe themselves: one declaration makes the struct that decodes a table of the settings
+//! file, the way in which its layers merge, and the rows of `docs/reference/settings.md`. A key without a
+//! description does not compile.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -34,7 +35,7 @@ pub struct Setting {
     pub applies: Applies,
     /// The default; empty for a key that is required.
     pub default: String,
-    /// The values that are accepted, with their unit; empty where the type says it all.
+    /// The values that are accepted, with their unit; empty if the type is enough.
     pub range: &'static str,
     /// A value as it is written in the file.
     pub example: &'static str,
@@ -112,8 +113,8 @@ impl<K: Ord, V> Layer for BTreeMap<K, V> {
     }
 }
 
-/// Declares one table of the settings file. `layered` makes it a [`Layer`] that merges key by key; `was` is the spelling of
-/// earlier releases; `skip` adds a field that is not in the file.
+/// Declares one table of the settings file. `layered` makes it a [`Layer`] that merges key by key; `was` is
+/// the spelling of earlier releases; `skip` adds a field that is not in the file.
 macro_rules! described {
     (
         $(#[$outer:meta])*

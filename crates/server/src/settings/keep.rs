@@ -11,7 +11,8 @@ use super::described::described;
 
 const MIB: u64 = 1024 * 1024;
 const GIB: u64 = 1024 * MIB;
-/// Container storage that stays after a job by default, in MiB: a few operating systems with their child images.
+/// Container storage that stays after a job by default, in MiB: a few operating systems with their child
+/// images.
 pub const DEFAULT_STORAGE_MIB: u64 = 30 * 1024;
 
 /// A duration in days, for the defaults of the reference.
@@ -33,10 +34,11 @@ described! {
         pub logs: Option<Span> { Restart, default: days(|keep| keep.logs_for), example: "\"90d\"" }
         /// Total size of job logs. The logs of the oldest runs are removed first.
         pub logs_gib: Option<u32> { Restart, default: gib(|keep| keep.logs_bytes), range: "GiB" }
-        /// Total size of caches: package archives, package lists, layer indexes. The least recently used are removed first.
+        /// Total size of caches: package archives, package lists, layer indexes. The least recently used are
+        /// removed first.
         pub cache_gib: Option<u32> { Restart, default: gib(|keep| keep.cache_bytes), range: "GiB" }
-        /// Total unpacked size of container storage. The least recently used images are removed first, except those used in the
-        /// last 6 hours.
+        /// Total unpacked size of container storage. The least recently used images are removed first, except
+        /// those used in the last 6 hours.
         pub storage_gib: Option<u32> { Restart, default: (DEFAULT_STORAGE_MIB / 1024).to_string(), range: "GiB", example: "30" }
         /// How long variants that are no longer declared are shown, and their images kept.
         pub retired: Option<Span> { Restart, default: days(|keep| keep.retired_for), example: "\"30d\"" }
@@ -54,8 +56,8 @@ described! {
     #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
     #[serde(default)]
     pub struct DiskOptions: "disk", layered {
-        /// Space that stays free on the data folder's disk. A job that would use it waits, or fails as `infrastructure` if no
-        /// other job runs.
+        /// Space that stays free on the data folder's disk. A job that would use it waits, or fails as
+        /// `infrastructure` if no other job runs.
         pub floor_mib: Option<u32> {
             Restart,
             default: "2048, or 5 % of a disk smaller than 40 GiB",

@@ -35,8 +35,8 @@ described! {
     #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
     #[serde(default)]
     pub struct LockOptions: "source.locks" {
-        /// `overlay`: the server keeps new locks and builds from them at once. `commit`: it pushes them as a commit. All other
-        /// keys need `commit`.
+        /// `overlay`: the server keeps new locks and builds from them at once. `commit`: it pushes them as a
+        /// commit. All other keys need `commit`.
         pub mode: Option<LockMode> { Reload, default: "overlay" }
         /// The branch that is pushed to.
         pub branch: Option<String> { Reload, default: "the followed branch", example: "\"locks\"" }

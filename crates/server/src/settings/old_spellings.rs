@@ -48,8 +48,9 @@ pub(super) fn find(text: &str, file: Option<&Path>, rows: &[Setting]) -> Vec<Old
     for row in rows.iter().filter(|row| !row.was.is_empty()) {
         for table in tables(document.get_ref(), row.table) {
             let Some((key, _)) = table.iter().find(|(key, _)| key.get_ref() == row.was) else { continue };
-            let path =
-                |name| if row.table.is_empty() { format!("{name}") } else { format!("{}.{name}", row.table) };
+            let path = |name| {
+                if row.table.is_empty() { String::from(name) } else { format!("{}.{name}", row.table) }
+            };
             found.push(OldSpelling {
                 file: file.map(Path::to_owned),
                 line: line_at(text, key.span().start),

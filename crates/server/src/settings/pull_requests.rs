@@ -38,11 +38,12 @@ described! {
     #[derive(Debug, Default, Deserialize)]
     #[serde(default)]
     pub struct PullRequestTable: "source.pull_requests" {
-        /// Where their head may be: `branches` runs only those whose head is a branch of the repository itself, so that their
-        /// author may push to it. Pull requests run code on the build machine: use `branches` unless you trust everyone who may
-        /// open one.
+        /// Where their head may be: `branches` runs only those whose head is a branch of the repository
+        /// itself, so that their author may push to it. Pull requests run code on the build machine: use
+        /// `branches` unless you trust everyone who may open one.
         pub from: Option<Origin> { Reload, default: "anywhere" }
-        /// Run only those into these branches. A pull request counts for the branch that is missing the fewest of its commits.
+        /// Run only those into these branches. A pull request counts for the branch that is missing the
+        /// fewest of its commits.
         pub into: Option<Vec<String>> { Reload, default: "all branches" }
     }
 }

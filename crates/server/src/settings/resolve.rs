@@ -78,7 +78,7 @@ impl Options {
         if let Some(url) = self.jobs.registry.as_ref().filter(|url| !is_web_address(url)) {
             return Err(SettingsError::JobRegistry { url: url.clone() });
         }
-        let Sources { sources, hook_secret_files, schedules } = Sources::resolve(self.source)?;
+        let Sources { all: sources, hook_secret_files, schedules } = Sources::resolve(self.source)?;
         SinkOptions::check_all(&self.sink)?;
         let names: Vec<&SourceName> = sources.iter().map(|source| &source.name).collect();
         TargetOptions::check_all(&self.target, &names)?;
@@ -136,8 +136,8 @@ impl Settings {
         self.token_file.clone().unwrap_or_else(|| DataFolder::new(&self.data).operator_token())
     }
 
-    /// The settings that differ from others and apply only after a restart: tables such as `keep`, or keys such as
-    /// `server.listen`.
+    /// The settings that differ from others and apply only after a restart: tables such as `keep`, or keys
+    /// such as `server.listen`.
     pub(crate) fn restart_needed_for(&self, other: &Self) -> Vec<&'static str> {
         let tls = |settings: &Self| settings.tls.as_ref().map(|tls| tls.listen);
         [

@@ -45,7 +45,8 @@ described! {
             range: "needs `tls_certificate_file` and `tls_key_file`",
             example: "\"0.0.0.0:443\""
         }
-        /// File with the TLS certificate and the intermediate certificates up to its authority (PEM, the server's own first).
+        /// File with the TLS certificate and the intermediate certificates up to its authority (PEM, the
+        /// server's own first).
         pub tls_certificate_file: Option<PathBuf> {
             Reload,
             default: "none",
@@ -72,7 +73,8 @@ described! {
             example: "\"/etc/edgewright/token\"",
             flag: "--token-file"
         }
-        /// Whether clients may read without a token. `/healthz` and `/readyz` never need one; writing always does.
+        /// Whether clients may read without a token. `/healthz` and `/readyz` never need one; writing always
+        /// does.
         pub anonymous: Option<bool> { Reload, default: "true" }
     }
 }
@@ -106,7 +108,8 @@ described! {
             default: limits().lane_within.to_string(),
             example: "\"10m\""
         }
-        /// How long a run waits for a verdict in the lane `external` of images that set no time limit of their own.
+        /// How long a run waits for a verdict in the lane `external` of images that set no time limit of
+        /// their own.
         pub external_timeout: Option<Span>, was "external_within" {
             Restart,
             default: limits().external_within.to_string(),
@@ -114,8 +117,8 @@ described! {
         }
         /// Memory that one job is expected to need, in MiB. It bounds `parallel` if that is not set.
         pub memory_mib: Option<u32> { Restart, default: "1024", range: "MiB", example: "1024" }
-        /// Processor priority of jobs, as for `nice`: 0 is the server's own, 19 the lowest. The disk priority follows from it.
-        /// `edgewright run` uses 0 by default.
+        /// Processor priority of jobs, as for `nice`: 0 is the server's own, 19 the lowest. The disk priority
+        /// follows from it. `edgewright run` uses 0 by default.
         pub nice: Option<u8> { Restart, default: DEFAULT_NICE.to_string(), range: "0 to 19" }
         /// Base URL of the registry as jobs reach it.
         pub registry: Option<String> {

@@ -29,18 +29,20 @@ described! {
         pub name: Option<SourceName> { Reload, default: "the last part of the URL, without `.git`" }
         /// The branch to follow.
         pub branch: Option<String> { Reload, default: "the remote's default branch", example: "\"main\"" }
-        /// How often the remote is polled. A remote that does not respond is polled less often, down to every 10 minutes.
+        /// How often the remote is polled. A remote that does not respond is polled less often, down to every
+        /// 10 minutes.
         pub poll: Option<Span> { Reload, default: DEFAULT_POLL.to_string(), flag: "--poll" }
-        /// Whether pull requests are built and tested, too: `true` for all, or a table that selects some. They are never
-        /// released.
+        /// Whether pull requests are built and tested, too: `true` for all, or a table that selects some.
+        /// They are never released.
         pub pull_requests: Option<PullRequestOptions> { Reload, default: "false" }
         /// Whether runs that pass are released: `false` only builds and tests.
         pub publish: Option<bool> { Reload, default: "true" }
-        /// When newer base images and packages are looked for, instead of what `[updates]` says.
+        /// When newer base images and packages are looked for, instead of `[updates]`.
         pub updates: Option<UpdateOptions>, was "watch" { Restart, default: "as in `[updates]`" }
         /// Where new locks go: the server's database, or a commit.
         pub locks: Option<LockOptions> { Reload, default: "the server's database" }
-        /// File with the secret of the source's webhooks: one line of at least 16 characters. Without it webhooks are rejected.
+        /// File with the secret of the source's webhooks: one line of at least 16 characters. Without it
+        /// webhooks are rejected.
         pub hook_secret_file: Option<PathBuf> {
             Reload,
             default: "none",
@@ -95,7 +97,7 @@ impl std::fmt::Debug for SourceOptions {
 /// All sources, resolved.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
-    pub(super) sources: Vec<SourceSettings>,
+    pub(super) all: Vec<SourceSettings>,
     pub(super) hook_secret_files: BTreeMap<SourceName, PathBuf>,
     pub(super) schedules: BTreeMap<SourceName, Schedule>,
 }
@@ -108,7 +110,7 @@ impl Sources {
             let remote: Remote = options.url.parse()?;
             let unnamed = || SettingsError::UnnamedSource { url: remote.address().to_owned() };
             let name = options.name.or_else(|| name_of(remote.address())).ok_or_else(unnamed)?;
-            if resolved.sources.iter().any(|other| other.name == name) {
+            if resolved.all.iter().any(|other| other.name == name) {
                 return Err(SettingsError::DuplicateSource { name });
             }
             if let Some(file) = options.hook_secret_file {
@@ -117,7 +119,7 @@ impl Sources {
             if let Some(updates) = options.updates {
                 resolved.schedules.insert(name.clone(), updates.resolve()?);
             }
-            resolved.sources.push(SourceSettings {
+            resolved.all.push(SourceSettings {
                 name,
                 remote,
                 branch: options.branch,

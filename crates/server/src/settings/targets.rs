@@ -23,15 +23,15 @@ described! {
     pub struct TargetOptions: "target" {
         /// A unique name. What was copied is stored under it, so do not change it.
         pub name: String { Reload, range: "1 to 63 characters", example: "\"harbor\"" }
-        /// Address of the registry, without a path: `https://HOST[:PORT]`, or `http://` without TLS. Docker Hub is
-        /// `https://docker.io`.
+        /// Address of the registry, without a path: `https://HOST[:PORT]`, or `http://` without TLS. Docker
+        /// Hub is `https://docker.io`.
         pub url: String {
             Reload,
             range: "http:// or https://",
             example: "\"https://harbor.example.org\""
         }
-        /// Template of the repositories' names. Placeholders: `{source}`, `{image}`, `{site}`, `{slot}`, `{variant}`,
-        /// `{channel}`, `{release}`. An empty one removes one separator next to it.
+        /// Template of the repositories' names. Placeholders: `{source}`, `{image}`, `{site}`, `{slot}`,
+        /// `{variant}`, `{channel}`, `{release}`. An empty one removes one separator next to it.
         pub repository: Option<String> {
             Reload,
             default: DEFAULT_REPOSITORY,
@@ -43,7 +43,8 @@ described! {
         pub sources: Option<Vec<SourceName>> { Reload, default: "all sources" }
         /// Copy only these channels.
         pub channels: Option<Vec<ChannelName>> { Reload, default: "all channels" }
-        /// Copy verdicts, check sets and provenance, too. Use `false` for registries that reject such artifacts.
+        /// Copy verdicts, check sets and provenance, too. Use `false` for registries that reject such
+        /// artifacts.
         pub referrers: Option<bool> { Reload, default: "true", example: "false" }
         /// User name; needs `password_file`.
         pub user: Option<String> { Reload, default: "none", example: "\"robot$edgewright\"" }

@@ -62,7 +62,7 @@ fn comment(view: &RunView) -> String {
     if let Some(summary) = &run.summary {
         line(&mut text, format_args!("Plan: {summary}"));
     }
-    if let Some(failure) = &view.failure {
+    if let Some(failure) = view.error.as_ref().or(view.no_release.as_ref()) {
         block(&mut text, failure);
     }
     for diagnostic in view.diagnostics.iter().take(SHOWN) {

@@ -103,20 +103,21 @@ impl Views {
         let image = self.image_summary(loaded, variant).await?;
         let manifests = self.manifests(loaded.entries.get(variant)).await?;
         let planned = loaded.nodes.get(variant).map(Vec::as_slice).unwrap_or_default();
-        let mut why = planned.first().map(|node| node.reason.clone()).unwrap_or_default();
-        let (mut builds, mut notes, mut verdicts, mut provenance, mut locks) =
+        let mut build_reason = planned.first().map(|node| node.reason.clone()).unwrap_or_default();
+        let (mut builds, mut notes, mut lanes, mut provenance, mut locks) =
             (Vec::new(), Vec::new(), Vec::new(), None, Vec::new());
         for (platform, digest) in &manifests {
             let Some(build) = self.store.builds_of(digest).await?.into_iter().next() else { continue };
             let run = self.run_row(build.run).await?;
-            // The row of the run that built this digest contains the reason for the build and the digest's steps.
+            // The row of the run that built this digest contains the reason for the build and the digest's
+            // steps.
             let rows = self.store.nodes(run.number).await?;
             let origin = rows
                 .iter()
                 .find(|node| node.key.as_ref() == Some(&build.key) || node.digest.as_ref() == Some(digest));
             let newest = planned.iter().find(|node| node.digest.as_ref() == Some(digest));
             if let Some(origin) = origin {
-                why.clone_from(&origin.reason);
+                build_reason.clone_from(&origin.reason);
             }
             let steps = newest.or(origin).map(|node| node.steps.as_slice()).unwrap_or_default();
             let views = self.steps(steps).await?;
@@ -129,7 +130,7 @@ impl Views {
                 steps: views,
             });
             notes.extend(newest.iter().flat_map(|node| node.notes.iter().cloned()));
-            verdicts.extend(self.verdict_views(platform, digest).await?);
+            lanes.extend(self.verdict_views(platform, digest).await?);
             locks = self.locks(loaded, &run, &line(variant, steps, &rows)).await?;
             provenance = Some(Provenance {
                 url: loaded.source.url.clone(),
@@ -144,7 +145,7 @@ impl Views {
             .registry()
             .zip(image.repository.as_ref().zip(image.digest.as_ref()))
             .map(|(registry, (repository, digest))| PullCommands::new(&registry, repository, digest));
-        Ok(ImageView { image, why, provenance, builds, locks, notes, verdicts, pull })
+        Ok(ImageView { image, build_reason, provenance, builds, locks, notes, lanes, pull })
     }
 
     async fn steps(&self, path: &[PathStep]) -> Result<Vec<StepView>, ViewError> {
@@ -230,7 +231,8 @@ impl Views {
     }
 }
 
-/// The images that a variant is built from: its own, and each one with a variant whose key is one of this variant's steps.
+/// The images that a variant is built from: its own, and each one with a variant whose key is one of this
+/// variant's steps.
 fn line(variant: &VariantName, steps: &[PathStep], nodes: &[NodeRow]) -> BTreeSet<ImageName> {
     let keys: BTreeSet<&Digest> = steps.iter().map(|step| &step.key).collect();
     let ancestors = nodes.iter().filter(|node| node.key.as_ref().is_some_and(|key| keys.contains(key)));

@@ -100,7 +100,7 @@ pub(crate) fn channel(source: SourceName, row: ChannelRow) -> ChannelView {
         after: row.spec.after.map(|after| after.to_string()),
         rollout: row.spec.rollout.as_ref().map(ToString::to_string),
         hold: row.held().map(str::to_owned),
-        target: row.target,
+        target_release: row.target,
         release: row.completed,
         moved: row.moved_at,
         pin: row.pin.as_ref().map(|pin| pin.release),
@@ -117,7 +117,7 @@ fn summary(source: &SourceName, site: &SiteRow) -> SiteSummary {
         name: site.name.clone(),
         id: site.id.clone(),
         labels: site.labels.clone(),
-        slots: u32::try_from(declared).unwrap_or(u32::MAX),
+        slot_count: u32::try_from(declared).unwrap_or(u32::MAX),
         removed: site.removed_at,
     }
 }

@@ -1,4 +1,5 @@
-//! Job logs: read to the current end, or followed until the node ends. All attempts of a node are in one file.
+//! Job logs: read to the current end, or followed until the node ends. All attempts of a node are in one
+//! file.
 
 use std::io::SeekFrom;
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! Documents for clients: control's rows → the types of `api`. The HTTP handlers and the CLI on a local data folder share
-//! these functions, so both return the same.
+//! Documents for clients: control's rows → the types of `api`. The HTTP handlers and the CLI on a local data
+//! folder share these functions, so both return the same.
 
 mod audit;
 mod comment;
@@ -134,8 +134,8 @@ impl From<ViewError> for ApiError {
 }
 
 impl Views {
-    /// Reads from an open database. `serving` is none outside of a server. `lane_inputs` are the inputs of each lane as it is
-    /// run today.
+    /// Reads from an open database. `serving` is none outside of a server. `lane_inputs` are the inputs of
+    /// each lane as it is run today.
     pub const fn new(
         store: Store,
         folder: DataFolder,
@@ -146,8 +146,8 @@ impl Views {
         Self { store, folder, clock, serving, lane_inputs }
     }
 
-    /// Reads from a data folder, with or without a running server. Verdicts are current if this build's own executor would run
-    /// their lane with the same inputs.
+    /// Reads from a data folder, with or without a running server. Verdicts are current if this build's own
+    /// executor would run their lane with the same inputs.
     pub async fn open(folder: DataFolder, clock: Clock) -> Result<Self, ViewError> {
         let database = folder.database();
         if !tokio::fs::try_exists(&database).await.unwrap_or(false) {
@@ -201,7 +201,8 @@ impl Views {
         self.lane_inputs.get(&verdict.lane) == Some(&verdict.inputs)
     }
 
-    /// The newest verdict of each lane on a manifest; a current one has precedence over newer ones that are not.
+    /// The newest verdict of each lane on a manifest; a current one has precedence over newer ones that are
+    /// not.
     async fn lane_verdicts(
         &self,
         manifest: &Digest,

@@ -18,8 +18,8 @@ impl Views {
             digest: row.digest,
             state: row.state,
             doing: row.doing,
-            builds: row.builds.into_iter().map(rebuilt).collect(),
-            failure: row.failure,
+            results: row.builds.into_iter().map(rebuilt).collect(),
+            error: row.failure,
         })
     }
 }

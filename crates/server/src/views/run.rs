@@ -1,8 +1,8 @@
 //! Runs and their nodes.
 
-use edgewright_api::{Counts, NodeAction, NodeView, RunSummary, RunView, VerdictSummary};
+use edgewright_api::{Counts, DiagnosticView, NodeAction, NodeView, RunSummary, RunView, VerdictSummary};
 use edgewright_model::names::SourceName;
-use edgewright_model::run::{NodeState, RunNumber};
+use edgewright_model::run::{NodeState, RunNumber, RunState};
 use edgewright_store::nodes::NodeRow;
 use edgewright_store::results::VerdictRow;
 use edgewright_store::runs::RunRow;
@@ -35,7 +35,8 @@ impl Views {
     pub async fn run(&self, number: RunNumber) -> Result<RunView, ViewError> {
         let mut row = self.run_row(number).await?;
         let rows = self.store.nodes(number).await?;
-        let (diagnostics, failure) = (std::mem::take(&mut row.diagnostics), row.failure.take());
+        let (diagnostics, reason) = (std::mem::take(&mut row.diagnostics), row.failure.take());
+        let diagnostics = diagnostics.into_iter().map(DiagnosticView::error).collect();
         let mut nodes = Vec::with_capacity(rows.len());
         for node in &rows {
             let verdicts = match &node.digest {
@@ -44,8 +45,13 @@ impl Views {
             };
             nodes.push(view(node, &verdicts));
         }
-        let locks = self.store.update_checks(number).await?;
-        Ok(RunView { run: self.summary(row).await?, diagnostics, locks, nodes, failure })
+        let updates = self.store.update_checks(number).await?;
+        let run = self.summary(row).await?;
+        // The store has one text for both.
+        let is_about_release = |why: &String| run.state == RunState::Passed || why.ends_with(": no release");
+        let (no_release, error) =
+            if reason.as_ref().is_some_and(is_about_release) { (reason, None) } else { (None, reason) };
+        Ok(RunView { run, diagnostics, updates, nodes, error, no_release })
     }
 
     pub(super) async fn run_row(&self, number: RunNumber) -> Result<RunRow, ViewError> {

@@ -35,7 +35,7 @@ impl Views {
         Ok(ServerStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             now: self.clock.now(),
-            server: match self.serving {
+            server_pid: match self.serving {
                 Some(_) => Some(std::process::id()),
                 None => self.folder.holder().map(|holder| holder.pid),
             },
@@ -59,7 +59,8 @@ impl Views {
             .ok()
             .and_then(Result::ok)
             .map_or((0, 0), |disk| (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize));
-        // An upper bound: a build counts once for each repository that contains it, and shared layers are stored once.
+        // An upper bound: a build counts once for each repository that contains it, and shared layers are
+        // stored once.
         let built_bytes = self.store.built_bytes().await?;
         Ok(DataFolder { path: self.folder.root().display().to_string(), free_bytes, disk_bytes, built_bytes })
     }
@@ -71,9 +72,9 @@ impl Views {
         for row in self.store.sinks().await? {
             let is_own = |live: &Arc<Live>| live.sinks.iter().any(|sink| sink.name == row.name);
             if live.as_ref().is_none_or(is_own) {
-                let untold = self.store.undelivered(&row.name).await?;
+                let undelivered = self.store.undelivered(&row.name).await?;
                 let SinkRow { name, failures, error, .. } = row;
-                views.push(SinkView { name, untold, failures, error });
+                views.push(SinkView { name, undelivered, failures, error });
             }
         }
         Ok(views)
@@ -107,8 +108,8 @@ impl Views {
         }
         for row in self.store.sinks().await? {
             if sinks.iter().any(|sink| sink.name == row.name) {
-                let untold = self.store.undelivered(&row.name).await?;
-                snapshot.sinks.push((row.name, untold, row.failures.into()));
+                let undelivered = self.store.undelivered(&row.name).await?;
+                snapshot.sinks.push((row.name, undelivered, row.failures.into()));
             }
         }
         snapshot.targets = self.target_backlog().await?;
@@ -148,7 +149,7 @@ pub(crate) fn reconciler(status: ReconcilerStatus) -> ReconcilerView {
         done,
         error,
         succeeded: status.succeeded,
-        took_ms: u64::try_from(status.took.as_millis()).unwrap_or(u64::MAX),
+        duration_ms: u64::try_from(status.took.as_millis()).unwrap_or(u64::MAX),
         failures: status.failures,
         next: status.next,
     }

@@ -21,8 +21,8 @@ impl Views {
         Ok(views(copies))
     }
 
-    /// Each target with the number of channels that are not copied yet, and the largest number of failed attempts in a row of
-    /// one channel.
+    /// Each target with the number of channels that are not copied yet, and the largest number of failed
+    /// attempts in a row of one channel.
     pub(crate) async fn target_backlog(&self) -> Result<Vec<(String, u64, u64)>, ViewError> {
         let mut backlog: BTreeMap<String, (u64, u64)> = BTreeMap::new();
         for view in self.targets().await? {

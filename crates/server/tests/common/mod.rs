@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod world;
+
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 

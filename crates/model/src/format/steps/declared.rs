@@ -14,6 +14,7 @@ const MODE: u32 = 0o755;
 const NAMESPACES: [&str; 4] = ["security.", "system.", "trusted.", "user."];
 /// The longest name and value of an attribute on Linux, in bytes.
 const LONGEST_NAME: usize = 255;
+/// The longest value of an extended attribute that Linux accepts, in bytes.
 const LONGEST_VALUE: usize = 64 * 1024;
 
 pub(super) fn directories(input: &mut Input<'_>, node: Option<&Node>, owner: Owner) -> Vec<DirectorySpec> {
