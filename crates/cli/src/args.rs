@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`source`] | commands on a source's files: `init`, `check`, `vars`, `plan`, `schema` |
 //! | [`run`] | commands that build: `run`, `logs`, `update`, `rebuild`, `verdict` |
-//! | [`read`] | nouns that are listed and shown: images, releases, channels, sites, sources, the audit trail |
+//! | [`read`] | what is listed and shown: images, releases, channels, sites, sources, the audit trail |
 //! | [`serve`] | the server and its jobs |
 //! | [`values`] | parsers of option values |
 

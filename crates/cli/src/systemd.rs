@@ -1,4 +1,5 @@
-//! The service manager's notification protocol (sd_notify), so that `systemctl start` returns once the server answers.
+//! The service manager's notification protocol (sd_notify), so that `systemctl start` returns once the server
+//! answers.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -15,7 +16,8 @@ pub(crate) enum ServiceState {
     Stopping,
 }
 
-/// Reports a state where a service manager asked for it by `NOTIFY_SOCKET`. A failure is logged: it must not end the server.
+/// Reports a state where a service manager asked for it by `NOTIFY_SOCKET`. A failure is logged: it must not
+/// end the server.
 pub(crate) fn notify(socket: Option<&OsString>, state: ServiceState) {
     let Some(socket) = socket else { return };
     let message = match state {

@@ -22,7 +22,7 @@ pub(super) fn shortened(text: &str) -> Option<&str> {
 }
 
 /// The platform manifest of a digest, in full or shortened. The digest of an index, as `images` prints it,
-/// stands for its first platform.
+/// means its first platform.
 pub(super) async fn manifest(reader: &Reader, text: &str) -> Result<Digest, Failure> {
     let full = text.parse::<Digest>().ok();
     let Some(digits) = full.as_ref().map(Digest::hex).or_else(|| shortened(text)) else {

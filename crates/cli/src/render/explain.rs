@@ -80,7 +80,7 @@ fn after(value: &str) -> String {
     if value.is_empty() { String::new() } else { format!(": {}", plain(value)) }
 }
 
-/// What kind of thing changed, before its name; a path says it by itself.
+/// What kind of thing changed, before its name; a path needs no such word.
 const fn word(kind: ChangedKind) -> &'static str {
     match kind {
         ChangedKind::Base => "base",
