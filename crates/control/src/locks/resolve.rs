@@ -104,7 +104,8 @@ impl Locks {
         failure: &JobFailure,
     ) -> Result<(), ControlError> {
         if resolving.effective.images.contains_key(image) {
-            let kept = LockCheck { message: Some(failure.message.clone()), ..found(image, LockCheckResult::Kept) };
+            let kept =
+                LockCheck { message: Some(failure.message.clone()), ..found(image, LockCheckResult::Kept) };
             self.jobs.store.note_update_check(resolving.scope.run, &kept).await?;
         }
         Ok(())
