@@ -57,7 +57,9 @@ async fn an_exception_covers_a_failed_check_with_a_note_until_it_ends() {
     let passed = node(&world, run, "hmi/plant-a").await;
     let note = passed.notes[0].to_string();
     assert!(
-        note.contains("`unit` in the lane container is excepted until 2999-12-31 by platform: no GPU here"),
+        note.contains(
+            "`unit` in the lane container failed, but is excepted until 2999-12-31 by platform: no GPU here"
+        ),
         "{note}"
     );
     // The verdict stays what it was.

@@ -32,7 +32,7 @@ async fn reserved_tags_are_resolved_and_never_written() {
     assert_eq!(by_query.status(), StatusCode::CONFLICT);
     let deleted = server.request(Method::DELETE, "/v2/a/manifests/stable").send().await.unwrap();
     assert_eq!(deleted.status(), StatusCode::CONFLICT);
-    assert!(deleted.text().await.unwrap().contains("channels are moved by Edgewright"));
+    assert!(deleted.text().await.unwrap().contains("Edgewright moves channels"));
     assert_eq!(server.get("/v2/a/manifests/broken").await.status(), StatusCode::SERVICE_UNAVAILABLE);
     server.close().await;
 }

@@ -1,7 +1,6 @@
 //! Transports to a remote, served by OpenSSH and git's http-backend.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail loudly")]
-#![expect(clippy::print_stderr, reason = "a skipped test prints the reason")]
 
 #[path = "common/backend.rs"]
 mod backend;

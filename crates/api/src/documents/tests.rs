@@ -1,6 +1,6 @@
 use boon::{Compiler, Schemas};
 use edgewright_model::format::{Diagnostic, Place};
-use edgewright_model::moves::{BaseMove, LockCheck, LockMoves, LockCheckResult, PackageMove};
+use edgewright_model::moves::{BaseMove, LockCheck, LockCheckResult, LockMoves, PackageMove};
 use edgewright_model::order::{BlobRef, ManifestRef};
 use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
 use edgewright_model::resolve::VarOrigin;
@@ -195,7 +195,8 @@ fn schemas_of_notes_are_those_of_the_model() {
 
 #[test]
 fn schemas_of_update_checks_are_those_of_the_model() {
-    let results = [LockCheckResult::First, LockCheckResult::Moved, LockCheckResult::Unchanged, LockCheckResult::Kept];
+    let results =
+        [LockCheckResult::First, LockCheckResult::Moved, LockCheckResult::Unchanged, LockCheckResult::Kept];
     holds::<schemas::UpdateCheck>(results.map(|result| {
         value(LockCheck {
             image: name("base"),

@@ -154,7 +154,7 @@ async fn a_server_is_installed_upgraded_downgraded_and_removed_by_the_guides() {
         run(&machine, &block, "/opt/first").await;
         if block.script.contains("apt install") {
             assert_eq!(machine.script("root", "/", "systemctl is-active edgewright").await.code(), Some(3));
-            machine.run("systemd-analyze verify edgewright.service edgewright-backup.timer").await;
+            machine.run("systemd-analyze verify --man=no edgewright.service edgewright-backup.timer").await;
         } else if block.script.contains("enable --now edgewright\n") {
             machine.until("edgewright release list | grep -q plant-os").await;
             token = machine.run("cat /var/lib/edgewright/operator-token").await;
