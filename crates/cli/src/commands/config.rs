@@ -31,7 +31,8 @@ pub(super) fn config(command: &ConfigCommand) -> Result<End, Failure> {
     if values.is_empty() {
         output::note("nothing is set: commands use the local data folder");
     }
-    let lines: String = values.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
-    output::print(&lines)?;
+    for (key, value) in values {
+        output::print(&format!("{key} = {value}\n"))?;
+    }
     Ok(End::Good)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use edgewright_model::error::ErrorClass;
 use edgewright_model::run::{NodeState, RunNumber};
-use tokio::task::JoinSet;
+use edgewright_process::OwnedTask;
 
 use crate::args::{Global, LogsArgs};
 use crate::exit::{End, Failure};
@@ -40,7 +40,7 @@ pub(crate) async fn logs(global: &Global, args: LogsArgs) -> Result<End, Failure
 /// Follows the logs of all jobs of a run, each line with its node, until the run ends.
 async fn follow_all(reader: Arc<Reader>, run: RunNumber) -> Result<End, Failure> {
     let mut followed = BTreeSet::new();
-    let mut logs: JoinSet<Result<(), Failure>> = JoinSet::new();
+    let mut logs: Vec<OwnedTask<Result<(), Failure>>> = Vec::new();
     let mut reached = tokio::time::Instant::now();
     loop {
         let view = match reader.run(run).await {
@@ -54,18 +54,18 @@ async fn follow_all(reader: Arc<Reader>, run: RunNumber) -> Result<End, Failure>
         for node in view.nodes.iter().filter(|node| node.job.is_some()) {
             if followed.insert(node.node.clone()) {
                 let (reader, name) = (Arc::clone(&reader), node.node.clone());
-                logs.spawn(async move {
+                logs.push(OwnedTask::spawn(async move {
                     let mut lines = Lines { prefix: format!("{} ", paint(BOLD, &name)), partial: Vec::new() };
                     print(&reader, run, &name, true, &mut lines).await?;
                     lines.end();
                     note_end(&reader, run, &name).await;
                     Ok(())
-                });
+                }));
             }
         }
         if view.run.state.is_terminal() {
-            while let Some(ended) = logs.join_next().await {
-                ended.map_err(|error| {
+            for log in logs {
+                log.await.map_err(|error| {
                     Failure::new(ErrorClass::Bug, format!("a log ended early: {error}"))
                 })??;
             }
@@ -103,7 +103,11 @@ impl Lines {
         self.partial.extend_from_slice(chunk);
         let whole = self.partial.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let text: Vec<u8> = self.partial.drain(..whole).collect();
-        String::from_utf8_lossy(&text).lines().map(|line| format!("{}{line}\n", self.prefix)).collect()
+        let mut lines = String::new();
+        for line in String::from_utf8_lossy(&text).lines() {
+            lines.extend([&self.prefix, line, "\n"]);
+        }
+        lines
     }
 
     /// Prints the last line if the log does not end with a line feed.

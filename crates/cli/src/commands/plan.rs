@@ -50,7 +50,8 @@ pub(crate) async fn plan(args: &PlanArgs, global: &Global) -> Result<End, Failur
     let folder = Folder::read(dir).await?;
     let diagnostics = folder.diagnostics();
     // A plan's document holds them.
-    if !diagnostics.is_empty() && !(args.format.json && folder.parsed.definition.is_some()) {
+    let is_in_document = args.format.json && folder.parsed.definition.is_some();
+    if !diagnostics.is_empty() && !is_in_document {
         show(&diagnostics, &folder.worktree.tree);
     }
     let Some(definition) = &folder.parsed.definition else { return Ok(End::Fault) };

@@ -84,7 +84,7 @@ async fn reload_settings(
         }
         Ok(changes) => changes.iter().for_each(|change| tracing::info!(change, "configuration reloaded")),
         Err(error) => {
-            tracing::error!(%error, "configuration reload failed; keeping the previous configuration")
+            tracing::error!(%error, "configuration reload failed; keeping the previous configuration");
         }
     }
 }

@@ -138,12 +138,12 @@ mod tests {
     fn a_target_is_a_folder_an_address_or_a_variant() {
         let folder = tempfile::tempdir().unwrap();
         let existing = folder.path().to_str().unwrap();
-        let cases: [(Option<&str>, Option<&str>, &str, Option<&str>); 7] = [
+        type Case = (Option<&'static str>, Option<&'static str>, &'static str, Option<&'static str>);
+        let cases: [Case; 6] = [
             (None, None, ".", None),
             (None, Some("/d"), "/d", None),
             (Some("hmi/plant-a"), None, ".", Some("hmi/plant-a")),
             (Some("hmi/plant-a"), Some("/d"), "/d", Some("hmi/plant-a")),
-            (Some(existing), None, existing, None),
             (Some("https://h/x.git"), None, "https://h/x.git", None),
             (Some("./no-such-folder"), None, "./no-such-folder", None),
         ];
@@ -152,6 +152,7 @@ mod tests {
             let expected = Place { dir: place.to_owned(), variant };
             assert_eq!(Place::of(target, dir).unwrap(), expected, "{target:?} {dir:?}");
         }
+        assert_eq!(Place::of(Some(existing), None).unwrap().dir, existing);
         assert!(Place::of(Some(existing), Some("/d")).is_err());
     }
 }
