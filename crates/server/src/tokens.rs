@@ -2,7 +2,7 @@
 //!
 //! | token | holder | valid |
 //! |---|---|---|
-//! | `ewop_…` | the operator, in the file of `[access] token_file` (default: `operator-token`) | until it changes |
+//! | `ewop_…` | the operator: `[access] token_file`, or `DATA/operator-token` | until it changes |
 //! | `ewjob_…` | one job | as long as the job |
 //! | `ewsys_…` | control's own writes to the registry | as long as the process |
 //!
