@@ -120,7 +120,7 @@ async fn a_new_failure_blocks_and_the_last_good_digest_is_tried_once() {
 }
 
 #[tokio::test]
-async fn a_failure_that_is_not_new_is_the_checks_and_blocks_nothing_for_good() {
+async fn a_check_that_the_last_good_digest_fails_too_is_at_fault_and_blocks_nothing_for_good() {
     let world = World::new().await;
     world.run().await;
     let before = world.entries().await;
@@ -132,12 +132,13 @@ async fn a_failure_that_is_not_new_is_the_checks_and_blocks_nothing_for_good() {
     }
     change_hmi(&world, "fine, but the check is not").await;
     let (run, state) = world.run().await;
-    assert_eq!(state, RunState::Failed, "what is not new still fails");
+    assert_eq!(state, RunState::Failed, "a failure of a check still fails the variant");
     let failed = node(&world, run, "hmi/plant-a").await;
     let failure = failed.failure.unwrap();
     assert_eq!(failure.kind, FailureKind::Check);
-    assert!(failure.message.contains("not new: the last good digest"), "{}", failure.message);
-    assert!(matches!(&failed.notes[0], Note::NotNew { check: Some(check), .. } if check.as_str() == "more"));
+    assert!(failure.message.contains("the checks changed: the last good digest"), "{}", failure.message);
+    assert!(failure.hint.unwrap().contains("this commit added or changed the check"));
+    assert!(failed.notes.is_empty(), "a check of this commit is not called `not new`: {:?}", failed.notes);
     assert_eq!(world.entries().await[3].digest, before[3].digest, "the old digest stays");
 
     // The next run asks again.

@@ -128,7 +128,13 @@ fn only_what_the_last_good_digest_passed_is_new() {
 
 #[test]
 fn a_failure_names_lane_check_fault_and_where_to_look() {
-    let blame = Blame { run: RunNumber(7), variant: &variant(), exceptions: &[], today: TODAY };
+    let blame = Blame {
+        run: RunNumber(7),
+        variant: &variant(),
+        exceptions: &[],
+        today: TODAY,
+        is_first_with_checks: false,
+    };
     let found = verdict("new", &[("gpu", FailureKind::Image)]);
     let plain = evaluate(&found, &[], &variant(), TODAY);
     let failure = words::failure(&found, &plain, blame).unwrap();
@@ -151,6 +157,12 @@ fn a_failure_names_lane_check_fault_and_where_to_look() {
         failure.output,
         ["gpu (image, not new): gpu is bad", "  its exception by platform ended on 2026-11-21: no GPU"]
     );
+
+    let first = Blame { is_first_with_checks: true, ..blame };
+    let failure = words::failure(&found, &evaluate(&found, &[], &variant(), TODAY).against(&found), first);
+    let failure = failure.unwrap();
+    assert!(failure.message.contains("; the checks changed: the last good digest"), "{}", failure.message);
+    assert_eq!(failure.output, ["gpu (image): gpu is bad"]);
 }
 
 fn kinds() -> impl Strategy<Value = FailureKind> {
