@@ -73,9 +73,9 @@ async fn the_picture_of_a_session_is_up_to_date() {
     let mut session = String::new();
     for line in SESSION {
         let printed = shell(line, &folder, home.path()).await;
-        session.push_str(&format!("$ {line}\n"));
+        session.extend(["$ ", line, "\n"]);
         if !printed.trim().is_empty() {
-            session.push_str(&format!("{}\n\n", printed.trim_end()));
+            session.extend([printed.trim_end(), "\n\n"]);
         }
     }
     let drawn = svg::draw(&stable::stable(session.trim_end()));
