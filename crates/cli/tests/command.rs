@@ -44,7 +44,8 @@ async fn a_sample_is_made_checked_and_planned() {
 
     let (code, out, _) = call(&["plan", "plants", "--json"]).await;
     let plan = schemas::validated(&out);
-    assert_eq!((code, &plan["counts"]["build"], &plan["since"]), (0, &5.into(), &serde_json::Value::Null));
+    // Nodes: five variants and two prefixes that they share.
+    assert_eq!((code, &plan["counts"]["build"], &plan["since"]), (0, &7.into(), &serde_json::Value::Null));
 
     let site = folder.path().join("plants/sites/plant-a/files/etc/plant/site.conf");
     std::fs::write(&site, "shift_change=05:00\n").unwrap();
@@ -124,7 +125,7 @@ async fn with_json_errors_are_json_those_of_the_command_line_too() {
     let folder = tempfile::tempdir().unwrap();
     let call = async |arguments: &[&str]| edgewright(folder.path(), arguments).await;
     let cases: [(&[&str], i32, &str, &str); 5] = [
-        (&["runs", "--json"], 3, "not_found", "nothing was built in"),
+        (&["runs", "--json"], 3, "not_found", "no builds in"),
         (&["runs", "--json", "--limit", "many"], 2, "user_fault", "--limit"),
         (&["no-such-command", "--json"], 2, "user_fault", "unrecognized subcommand"),
         (&["vars", "--json"], 2, "user_fault", "<VARIANT>"),
