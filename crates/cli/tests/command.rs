@@ -44,7 +44,6 @@ async fn a_sample_is_made_checked_and_planned() {
 
     let (code, out, _) = call(&["plan", "plants", "--json"]).await;
     let plan = schemas::validated(&out);
-    // Nodes: five variants and two prefixes that they share.
     assert_eq!((code, &plan["counts"]["build"], &plan["since"]), (0, &7.into(), &serde_json::Value::Null));
 
     let site = folder.path().join("plants/sites/plant-a/files/etc/plant/site.conf");

@@ -8,8 +8,8 @@
 //!         ──run_dialogue─▶ a blocking closure writes and reads
 //! ```
 //!
-//! Every way: own process group, clean environment, deadline, cancellation, bounded tail of standard error. No
-//! process of the group is left when the future is done or dropped.
+//! Every way: own process group, clean environment, deadline, cancellation, bounded tail of standard error.
+//! No process of the group is left when the future is done or dropped.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};

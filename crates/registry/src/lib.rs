@@ -8,13 +8,13 @@
 //! ```
 //!
 //! Invariants:
-//! - An object is visible if and only if its row exists. A row is committed only when its bytes survive a power
-//!   cut.
+//! - An object is visible if and only if its row exists. A row is committed only when its bytes survive a
+//!   power cut.
 //! - No response completes with wrong bytes; a damaged blob is hidden until a new push repairs it.
 //! - The [`Authorizer`] decides every request once, before anything else.
 //! - The [`TagResolver`] resolves reserved names; no client can write them.
-//! - Pinned content is never deleted. Content without a pin, tag or parent manifest is collected when it is a day
-//!   old.
+//! - Pinned content is never deleted. Content without a pin, tag or parent manifest is collected when it is
+//!   a day old.
 //! - Everything is bounded: queues, caches, uploads, responses, waiting times.
 
 mod access;

@@ -2,7 +2,7 @@
 //!
 //! | token | holder | valid |
 //! |---|---|---|
-//! | `ewop_…` | the operator: `DATA/operator-token` (0600), or `[access] token_file` | until the file changes |
+//! | `ewop_…` | the operator: `[access] token_file`, or `DATA/operator-token` | until it changes |
 //! | `ewjob_…` | one job | as long as the job |
 //! | `ewsys_…` | control's own writes to the registry | as long as the process |
 //!

@@ -56,7 +56,7 @@ fn undescribed(schema: &Value, at: &str, found: &mut Vec<String>) {
     }
     match schema {
         Value::Object(map) => {
-            map.iter().for_each(|(key, value)| undescribed(value, &format!("{at}/{key}"), found))
+            map.iter().for_each(|(key, value)| undescribed(value, &format!("{at}/{key}"), found));
         }
         Value::Array(list) => list.iter().for_each(|value| undescribed(value, at, found)),
         _ => {}

@@ -45,7 +45,7 @@ async fn an_operator_holds_pins_and_lists_channels_and_sites() {
     let site = edgewright(folder.path(), &["site", "show", "a", "--json"]).await.ends(0).json();
     assert!(!site["slots"].as_array().unwrap().is_empty(), "{site}");
     let nowhere = edgewright(folder.path(), &["site", "show", "nowhere"]).await;
-    assert!(nowhere.code == 3 && nowhere.errors.contains("no site `nowhere`"), "{nowhere:?}");
+    assert!(nowhere.code == 3 && nowhere.errors.contains("site `nowhere` not found"), "{nowhere:?}");
 
     let status = edgewright(folder.path(), &["status", "--verbose"]).await.ends(0);
     for reconciler in ["runs", "channels", "retention", "update checks", "source plants"] {

@@ -1,5 +1,5 @@
-//! A clean Debian with systemd as process 1, in a container without a network. Packages that the guides install are in its
-//! apt cache, so that apt works as it does with a mirror.
+//! A clean Debian with systemd as process 1, in a container without a network. Packages that the guides
+//! install are in its apt cache, so that apt works as it does with a mirror.
 
 use std::ffi::OsString;
 use std::fs;
@@ -9,8 +9,8 @@ use std::time::Duration;
 use edgewright_model::Digest;
 use edgewright_process::{Command, Finished};
 
-/// What the machine has before anything is installed: a server with ssh, and the forge of the guide, which is the same
-/// machine under another name. runc is for hosts on which crun does not work.
+/// What the machine has before anything is installed: a server with ssh, and the forge of the guide, which is
+/// the same machine under another name. runc is for hosts on which crun does not work.
 const PACKAGES: &str =
     "systemd-sysv,dbus,ca-certificates,openssh-server,curl,openssl,iproute2,runc,busybox-static";
 const SUITE: &str = "trixie";
@@ -130,10 +130,14 @@ impl Drop for Machine {
         if let Err(error) = command.output() {
             eprintln!("cannot remove the machine: {error}");
         }
+        // podman mounts this folder on itself, and leaves the mount behind.
+        let overlay = self.folder.join("storage/overlay");
+        drop(std::process::Command::new("umount").arg("--lazy").arg(overlay).output());
     }
 }
 
-/// Settings of podman as on hosts where crun fails, harmless elsewhere: no limit may be above the one of this process.
+/// Settings of podman as on hosts where crun fails, harmless elsewhere: no limit may be above the one of this
+/// process.
 fn containers_conf() -> String {
     let limits = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let files = limits.maximum.unwrap_or(65_536).min(65_536);

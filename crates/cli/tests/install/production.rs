@@ -30,7 +30,8 @@ async fn dependencies(deb: &Path) -> Vec<String> {
     field.split(',').filter_map(|one| Some(one.split_whitespace().next()?.to_owned())).collect()
 }
 
-/// The repository that the guide follows, on the machine's forge: a base that a job with a container makes, and two sites.
+/// The repository that the guide follows, on the machine's forge: a base that a job with a container makes,
+/// and two sites.
 async fn forge(machine: &Machine, folder: &Path) {
     let work = folder.join("plant-os");
     let write = |path: &str, text: &[u8]| {
@@ -99,7 +100,8 @@ async fn check_production(machine: &Machine, token: &str) {
     assert_eq!(machine.run(links).await, "0\n2");
 }
 
-/// As if a version after this one had migrated the database: the server does not start and is not tried again.
+/// As if a version after this one had migrated the database: the server does not start and is not tried
+/// again.
 async fn refuses_a_newer_database(machine: &Machine) {
     machine.run("systemctl stop edgewright").await;
     let migrate = "import sqlite3\n\

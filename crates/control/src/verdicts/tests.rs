@@ -77,7 +77,7 @@ fn an_exception_covers_its_check_in_its_scope_up_to_its_last_day() {
     let note = &evaluate(&found, &[exception("gpu", &["hmi/*"], &[], TODAY)], &variant(), TODAY).notes[0];
     assert_eq!(
         note.to_string(),
-        "check `gpu` in the lane container is excepted until 2026-11-22 by platform: no GPU (found: gpu is bad)"
+        "check `gpu` in the lane container failed, but is excepted until 2026-11-22 by platform: no GPU (found: gpu is bad)"
     );
 }
 

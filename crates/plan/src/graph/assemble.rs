@@ -212,10 +212,10 @@ impl Assembler<'_> {
             checks.sort_by(|a, b| a.id.cmp(&b.id));
             let lane = |lane| {
                 // A check that does not inspect files must not make the lane `static` run again.
-                let says_nothing =
+                let is_skipped =
                     |check: &Check| lane == Lane::Static && check.assert.skip_reason(lane).is_some();
                 let applies = |check: &&Check| {
-                    check.lanes.as_ref().is_none_or(|lanes| lanes.contains(&lane)) && !says_nothing(check)
+                    check.lanes.as_ref().is_none_or(|lanes| lanes.contains(&lane)) && !is_skipped(check)
                 };
                 let checks: Arc<[Check]> = checks.iter().filter(applies).cloned().collect();
                 let check_set = check_set_digest(&checks);

@@ -94,7 +94,7 @@ fn unsigned(number: i64, what: &'static str) -> Result<u64, RegistryError> {
 }
 
 fn signed(number: u64) -> i64 {
-    // A blob of more than 2^63 bytes does not fit any disk.
+    // A blob of more than 2^63 bytes is larger than any disk.
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 

@@ -42,7 +42,7 @@ fn mistakes_are_reported_with_their_line() {
     let unknown = Options::parse("[server]\nlisten = \"127.0.0.1:1\"\nprot = 1").unwrap_err().to_string();
     assert!(unknown.contains("line 3") && unknown.contains("unknown field `prot`"), "{unknown}");
     let wrong = Options::parse("[[source]]\nurl = \"/a\"\npoll = \"soon\"").unwrap_err().to_string();
-    assert!(wrong.contains("line 3") && wrong.contains("is not a duration"), "{wrong}");
+    assert!(wrong.contains("line 3") && wrong.contains("invalid duration `soon`"), "{wrong}");
     let error = |text| resolve(text).unwrap_err();
     assert!(matches!(error("[jobs]\nparallel = 0"), SettingsError::NoJobs));
     assert!(matches!(error("[jobs]\nnice = 20"), SettingsError::Nice { nice: 20 }));

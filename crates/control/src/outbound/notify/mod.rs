@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A sink that does not respond is tried again with growing pauses, and delays no other sink. A permanent
-//! refusal (4xx) skips that event. What a sink misses for so long that the outbox is full is lost to it, and logged.
+//! error (4xx) skips that event. What a sink misses for so long that the outbox is full is lost to it, and
+//! logged.
 
 mod cloud_event;
 mod status;
