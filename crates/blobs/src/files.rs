@@ -150,8 +150,8 @@ impl UploadFile for FileUpload {
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
         if let Err(error) = self.file.write_all(bytes) {
-            // A part may have been written: truncate to the end that the caller knows. If that fails, too, the digest
-            // does not match at the end.
+            // A part may have been written: truncate to the end that the caller knows. If that fails, too,
+            // the digest does not match at the end.
             let _ = self.file.set_len(self.size);
             let _ = io::Seek::seek(&mut self.file, io::SeekFrom::Start(self.size));
             return Err(BlobError::io("write upload", &self.id, error));

@@ -1,4 +1,5 @@
-//! Starts programs, and is the only module that does: clean environment, own process group, bounded output, hard deadline.
+//! Starts programs, and is the only module that does: clean environment, own process group, bounded output,
+//! hard deadline.
 //!
 //! Not `edgewright_process`: that is async, and the runner is static and synchronous.
 

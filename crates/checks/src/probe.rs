@@ -1,9 +1,9 @@
 //! One attempt at one assertion: it holds now, or the actual state.
 //!
 //! The cause of a miss is the *check* if the assertion cannot work anywhere (a malformed URL, a relative
-//! path, a host name: the runner resolves none), the *infrastructure* if the machine has no processes or memory
-//! left for the attempt, else the *image*. A missing program is a failure of the image: the check defines what the image
-//! must have.
+//! path, a host name: the runner resolves none), the *infrastructure* if the machine has no processes or
+//! memory left for the attempt, else the *image*. A missing program is a failure of the image: the check
+//! defines what the image must have.
 
 mod command;
 mod file;
@@ -25,8 +25,8 @@ use edgewright_model::outcome::FailureKind;
 use edgewright_model::spec::Assertion;
 use edgewright_model::verdict::CheckOutcome;
 
-/// Time limit of one attempt at something that should respond at once, before scaling: a server that hangs while it
-/// starts gets another chance.
+/// Time limit of one attempt at something that should respond at once, before scaling: a server that hangs
+/// while it starts gets another chance.
 const ONE_LOOK: Duration = Duration::from_secs(10);
 
 /// The time for one attempt.

@@ -1,7 +1,7 @@
 //! The runner's input and output.
 //!
-//! In: one [`RunOrder`] as JSON on standard input. Out: one [`RunLine`] per line of standard output, a result as soon
-//! as its check is decided, the summary last; without a summary the run was interrupted.
+//! In: one [`RunOrder`] as JSON on standard input. Out: one [`RunLine`] per line of standard output, a result
+//! as soon as its check is decided, the summary last; without a summary the run was interrupted.
 
 use edgewright_model::spec::{Check, Lane};
 use edgewright_model::verdict::{CheckOutcome, CheckResult};
@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 /// The version of orders that this runner understands.
 pub const ORDER_VERSION: u32 = 1;
 
-/// The semantic version of the checks, part of every verdict's identity. Raise it when the same check on the same image may
-/// have a different result than before: then every lane with a machine runs again. Changes of messages, output, speed
-/// or the binary's bytes do not need it.
+/// The semantic version of the checks, part of every verdict's identity. Raise it when the same check on the
+/// same image may have a different result than before: then every lane with a machine runs again. Changes of
+/// messages, output, speed or the binary's bytes do not need it.
 pub const RUNNER_SEMANTICS: u32 = 1;
 
 /// The runner's order.

@@ -1,7 +1,8 @@
 //! Runs all checks concurrently, each until it holds or its time limit is over.
 //!
-//! A bounded pool of threads takes the next due attempt; a failed attempt is queued again with a growing delay. The
-//! time limit of every check starts with the runner. A check has at least one attempt, and a last one at its deadline.
+//! A bounded pool of threads takes the next due attempt; a failed attempt is queued again with a growing
+//! delay. The time limit of every check starts with the runner. A check has at least one attempt, and a last
+//! one at its deadline.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -34,8 +35,8 @@ struct Waiting {
     tries: u32,
 }
 
-/// Runs all checks of an order and returns their results in the order of `order.checks`. Calls `on_result` with each result
-/// as soon as it is decided.
+/// Runs all checks of an order and returns their results in the order of `order.checks`. Calls `on_result`
+/// with each result as soon as it is decided.
 pub fn run(order: &RunOrder, on_result: impl Fn(&CheckResult) + Sync) -> Vec<CheckResult> {
     let start = Instant::now();
     let scale = if order.scale.is_finite() { order.scale.clamp(SCALES.0, SCALES.1) } else { 1.0 };
@@ -65,7 +66,8 @@ pub fn run(order: &RunOrder, on_result: impl Fn(&CheckResult) + Sync) -> Vec<Che
     }
 
     let work = || {
-        // A thread that queues a check takes from the queue again, so an empty queue means that every check is being worked on.
+        // A thread that queues a check takes from the queue again, so an empty queue means that every check
+        // is being worked on.
         while let Some(Reverse(waiting)) = { lock(&queue).pop() } {
             match attempt(&order.checks[waiting.position], &waiting, start, scale) {
                 Step::Decided { position, outcome, tries, notes } => decide(position, outcome, tries, notes),

@@ -1,4 +1,5 @@
-//! Use-cases and reconcilers: what makes a commit a run, a run's jobs a release, and a release what a channel answers.
+//! Use-cases and reconcilers: what makes a commit a run, a run's jobs a release, and a release what a channel
+//! answers.
 //!
 //! | module | its part |
 //! |---|---|
@@ -17,8 +18,8 @@
 //! | [`context`], [`access`], [`audit`] | who asks for an operation, whether it is permitted, and the record of it |
 //! | [`hosting`], [`events`], [`logs`] | the registry as control uses it; what happens, as it happens |
 //!
-//! The modules meet only through the store: events and wake-ups shorten waits and carry no truth. Which module may use
-//! which is a table in `xtask/src/check/module_arrows.rs`.
+//! The modules meet only through the store: events and wake-ups shorten waits and carry no truth. Which
+//! module may use which is a table in `xtask/src/check/module_arrows.rs`.
 
 pub mod access;
 pub mod audit;

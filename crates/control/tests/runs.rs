@@ -314,7 +314,8 @@ async fn a_kill_after_a_default_branch_was_renamed_back_loses_no_run() {
     world.commit("next").await;
     world.run().await;
     assert_ne!(answer(&world, "plant-os/hmi/plant-a", "stable").await, first);
-    // Back to `main`, whose commit was decided already: the poll is noted, and the process killed before it queued a run.
+    // Back to `main`, whose commit was decided already: the poll is noted, and the process killed before it
+    // queued a run.
     world.git(&["checkout", "--quiet", "main"]).await;
     let now = jiff::Timestamp::from_second(1_900_000_000).unwrap();
     world.store.note_poll(world.source, Some("main"), None, now).await.unwrap();

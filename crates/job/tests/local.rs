@@ -157,7 +157,8 @@ async fn parent_dies() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    // Dropping the command kills the parent by SIGKILL, as a crash would: the job has a process group of its own.
+    // Dropping the command kills the parent by SIGKILL, as a crash would: the job has a process group of its
+    // own.
     let parent =
         edgewright_process::Command::new(std::env::current_exe().unwrap()).arg("parent").arg(&file).run();
     tokio::select! {

@@ -1,6 +1,8 @@
-//! The text of a Containerfile as instructions: comments left out, continued lines joined, here-documents skipped.
+//! The text of a Containerfile as instructions: comments left out, continued lines joined, here-documents
+//! skipped.
 //!
-//! Parses only what is needed to find the stages. Variables are not expanded and nothing is rejected: buildah does that.
+//! Parses only what is needed to find the stages. Variables are not expanded and nothing is rejected: buildah
+//! does that.
 
 /// One instruction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +86,8 @@ pub fn stages(instructions: &[Instruction]) -> Vec<Stage> {
         .collect()
 }
 
-/// The stage at the root of a stage's chain of `FROM`s: the stage itself, or an earlier one whose base is no other stage.
+/// The stage at the root of a stage's chain of `FROM`s: the stage itself, or an earlier one whose base is no
+/// other stage.
 pub fn root(stages: &[Stage], position: usize) -> Option<&Stage> {
     let mut position = position;
     let mut stage = stages.get(position)?;

@@ -4,9 +4,10 @@
 //! tree ─▶ yaml: spanned values ─▶ decode by shape: typed drafts ─▶ references, variables ─▶ Definition + diagnostics
 //! ```
 //!
-//! Reading does not stop at the first error: an invalid value is reported and left out, the rest is read. An error breaks its owner
-//! only (an image, a site, or with `edgewright.yaml` the source); the graph derives what depends on a broken image.
-//! The spanned values are kept beside the typed ones, so that the typed ones need no places.
+//! Reading does not stop at the first error: an invalid value is reported and left out, the rest is read. An
+//! error breaks its owner only (an image, a site, or with `edgewright.yaml` the source); the graph derives
+//! what depends on a broken image. The spanned values are kept beside the typed ones, so that the typed ones
+//! need no places.
 
 mod checks;
 mod containerfile;
@@ -143,8 +144,8 @@ pub fn parse(tree: &Tree) -> Parsed {
     }
 }
 
-/// Reports paths that no image can hold: each breaks the image or the site in whose folder it is. Elsewhere they are errors
-/// only if a link leads to them (see [`paths::unusable`]).
+/// Reports paths that no image can hold: each breaks the image or the site in whose folder it is. Elsewhere
+/// they are errors only if a link leads to them (see [`paths::unusable`]).
 fn invalid_paths(tree: &Tree, report: &mut Report) {
     for path in &tree.invalid {
         let Some(folder) = &path.folder else { continue };

@@ -1,5 +1,6 @@
-//! Patterns over paths and variant names, shared by modes, ignore files and exceptions. `*` and `?` match inside a path
-//! component, `**` matches across components, `[a-z]` and `[^a-z]` match one character, `\` escapes the next character.
+//! Patterns over paths and variant names, shared by modes, ignore files and exceptions. `*` and `?` match
+//! inside a path component, `**` matches across components, `[a-z]` and `[^a-z]` match one character, `\`
+//! escapes the next character.
 //!
 //! Matching takes time in proportion to pattern × path, whatever the pattern.
 

@@ -81,7 +81,8 @@ impl Grants {
         }
     }
 
-    /// Whether the job may pull a manifest. Tags move, so outside of its own repository only a digest names one.
+    /// Whether the job may pull a manifest. Tags move, so outside of its own repository only a digest names
+    /// one.
     pub fn may_pull_manifest(&self, repository: &RepoName, reference: &Reference) -> bool {
         let is_named = |digest: &Digest| self.manifests.contains(&(repository.clone(), digest.clone()));
         self.is_own(repository) || matches!(reference, Reference::Digest(digest) if is_named(digest))

@@ -1,4 +1,5 @@
-//! The vocabulary of Edgewright: typed ids, digests, names, specs, job orders and outcomes. Pure: no I/O, no clock.
+//! The vocabulary of Edgewright: typed ids, digests, names, specs, job orders and outcomes. Pure: no I/O, no
+//! clock.
 //!
 //! | module | holds |
 //! |---|---|

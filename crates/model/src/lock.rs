@@ -80,7 +80,8 @@ impl LockRequest {
         self.base.is_none() && self.bootstrap.is_empty() && self.refresh.is_none()
     }
 
-    /// Whether a lock of this epoch must be resolved again at `now`, because an unpinned input must be fetched again.
+    /// Whether a lock of this epoch must be resolved again at `now`, because an unpinned input must be
+    /// fetched again.
     pub fn is_due(&self, epoch: Timestamp, now: Timestamp) -> bool {
         let due = self.refresh.and_then(|refresh| epoch.checked_add(refresh.get()).ok());
         due.is_some_and(|due| due <= now)

@@ -16,7 +16,8 @@ use crate::names::ImageName;
 pub struct LockMoves {
     /// The base image, if its digest changed.
     pub base: Option<BaseMove>,
-    /// Packages that changed version, were added or were dropped, by name; a move that is equal on all platforms is listed once.
+    /// Packages that changed version, were added or were dropped, by name; a move that is equal on all
+    /// platforms is listed once.
     pub packages: Vec<PackageMove>,
     /// Whether the `refresh` time of a `containerfile` step is over, so that the image is rebuilt.
     pub refreshed: bool,

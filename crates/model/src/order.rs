@@ -1,4 +1,5 @@
-//! Job orders: self-contained documents. A job exchanges digests and small documents only, without a shared folder or host socket.
+//! Job orders: self-contained documents. A job exchanges digests and small documents only, without a shared
+//! folder or host socket.
 
 use std::collections::BTreeMap;
 
@@ -27,10 +28,12 @@ impl std::fmt::Display for JobId {
     }
 }
 
-/// The environment variable that carries the job id into every process of a job, so that leftovers can be reaped.
+/// The environment variable that carries the job id into every process of a job, so that leftovers can be
+/// reaped.
 pub const JOB_ENVIRONMENT: &str = "EDGEWRIGHT_JOB";
 
-/// A job's order: one line of JSON on its standard input. Standard input then stays open; end of file ends the job.
+/// A job's order: one line of JSON on its standard input. Standard input then stays open; end of file ends
+/// the job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobOrder {
     /// [`ORDER_VERSION`].
@@ -53,8 +56,8 @@ impl JobOrder {
     }
 }
 
-/// A request of control to an executor. How the job reaches the registry is the executor's configuration: it makes a
-/// [`JobOrder`] of the two.
+/// A request of control to an executor. How the job reaches the registry is the executor's configuration: it
+/// makes a [`JobOrder`] of the two.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobRequest {
     /// The job.
@@ -103,8 +106,8 @@ pub struct ImageTask {
     pub base: Base,
     /// The steps that remain to be executed; empty if the digest to test exists already.
     pub steps: Vec<StepOrder>,
-    /// The key under which the base itself is recorded, if it is the whole image (an image without steps) and is not
-    /// recorded yet.
+    /// The key under which the base itself is recorded, if it is the whole image (an image without steps) and
+    /// is not recorded yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_key: Option<Digest>,
     /// `created` of the config, upper bound of file times.
@@ -172,7 +175,8 @@ pub enum Context {
 pub struct StepOrder {
     /// The key of the image up to and including this step.
     pub key: Digest,
-    /// Display name, also in the image history: `bootstrap trixie`, `containerfile images/hmi/Containerfile`, `files sites/plant-a/files`.
+    /// Display name, also in the image history: `bootstrap trixie`, `containerfile images/hmi/Containerfile`,
+    /// `files sites/plant-a/files`.
     pub title: String,
     /// The work.
     pub action: StepAction,
@@ -209,8 +213,8 @@ pub enum StepAction {
     },
     /// Lay files over.
     Files {
-        /// The entries as they must be in the image (path, mode, owner, link); parents and the image's own links
-        /// (`/bin` → `usr/bin`) are resolved by the executor. Deletions are not in it.
+        /// The entries as they must be in the image (path, mode, owner, link); parents and the image's own
+        /// links (`/bin` → `usr/bin`) are resolved by the executor. Deletions are not in it.
         entries: Context,
         /// Paths to delete.
         delete: Vec<String>,

@@ -58,7 +58,8 @@ pub enum Phase {
 pub struct JobOutcome {
     /// [`crate::order::ORDER_VERSION`].
     pub version: u32,
-    /// Every prefix that was built and pushed, in step order; the last is the node's own. Given for failures, too.
+    /// Every prefix that was built and pushed, in step order; the last is the node's own. Given for failures,
+    /// too.
     pub builds: Vec<StepBuild>,
     /// The verdict of every lane that ran.
     pub verdicts: Vec<Verdict>,

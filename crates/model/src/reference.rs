@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::names::InvalidName;
 
-/// A repository name such as `plant-os/hmi/plant-a`: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*` joined by `/`, 255 bytes at most.
+/// A repository name such as `plant-os/hmi/plant-a`: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*` joined by `/`, 255
+/// bytes at most.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RepoName(String);

@@ -136,7 +136,8 @@ fn places(variant: &VariantName) -> String {
     }
 }
 
-/// Why an image cannot be built: it or an ancestor is broken, missing or its own ancestor. `None` if it can be built.
+/// Why an image cannot be built: it or an ancestor is broken, missing or its own ancestor. `None` if it can
+/// be built.
 pub fn broken(definition: &Definition, image: &ImageName) -> Option<String> {
     chain(definition, image).err()
 }
@@ -176,9 +177,9 @@ pub fn groups<'a>(definition: &'a Definition, site: &SiteSpec) -> impl Iterator<
     definition.source.groups.iter().filter(|group| matches(&group.select, &site.labels))
 }
 
-/// Every variant that can be built, in name order: one for each `per: image` image; for each slot, one of its image and of
-/// every `per: site` or `per: slot` ancestor, unless the `where` of any of them excludes the site. Broken images and their
-/// descendants, and broken sites, have none.
+/// Every variant that can be built, in name order: one for each `per: image` image; for each slot, one of its
+/// image and of every `per: site` or `per: slot` ancestor, unless the `where` of any of them excludes the
+/// site. Broken images and their descendants, and broken sites, have none.
 pub fn variants(definition: &Definition) -> Vec<VariantName> {
     let lines: BTreeMap<&ImageName, Vec<&ImageSpec>> = definition
         .images
@@ -212,8 +213,8 @@ pub fn variant_at(image: &ImageSpec, site: &SiteSpec, slot: &SlotSpec) -> Varian
     }
 }
 
-/// The variant that a variant's `from` names: of the same site and slot, or coarser. `None` if it starts from scratch or
-/// from a registry, and if the image or its parent is unknown.
+/// The variant that a variant's `from` names: of the same site and slot, or coarser. `None` if it starts from
+/// scratch or from a registry, and if the image or its parent is unknown.
 pub fn parent(definition: &Definition, variant: &VariantName) -> Option<VariantName> {
     let From::Image(name) = &definition.images.get(&variant.image)?.from else { return None };
     let parent = definition.images.get(name)?;
@@ -229,8 +230,9 @@ pub fn declarations<'a>(line: &[&'a ImageSpec]) -> BTreeMap<&'a VarName, (&'a Im
     line.iter().flat_map(|image| image.declare.iter().map(|(var, it)| (var, (&image.name, it)))).collect()
 }
 
-/// The variables of a variant: all that its image and its ancestors declare, each with its value and the layer that set it.
-/// Low to high: declared default, source, group, site, site × image (ancestors first), slot.
+/// The variables of a variant: all that its image and its ancestors declare, each with its value and the
+/// layer that set it. Low to high: declared default, source, group, site, site × image (ancestors first),
+/// slot.
 pub fn vars(
     definition: &Definition,
     variant: &VariantName,
@@ -252,7 +254,8 @@ pub fn vars(
 /// A variable together with the image that declares it.
 pub(crate) type Demand = (ImageName, VarName);
 
-/// The variables without a default that a variant declares: first those that no layer sets, then those that one does.
+/// The variables without a default that a variant declares: first those that no layer sets, then those that
+/// one does.
 pub(crate) fn demands(
     definition: &Definition,
     variant: &VariantName,
@@ -363,9 +366,9 @@ fn place<'a>(
     Ok((Some(site), slot))
 }
 
-/// The checks of a variant: those that the lane `static` has by itself, where the image runs it; those of its image's line,
-/// root first; then those that its site adds for these images. A check of the same id replaces the earlier one in its place,
-/// `off` removes it. Empty where the image is broken or unknown.
+/// The checks of a variant: those that the lane `static` has by itself, where the image runs it; those of its
+/// image's line, root first; then those that its site adds for these images. A check of the same id replaces
+/// the earlier one in its place, `off` removes it. Empty where the image is broken or unknown.
 pub fn checks(definition: &Definition, variant: &VariantName) -> Vec<Check> {
     let Ok(line) = chain(definition, &variant.image) else { return Vec::new() };
     let site = variant.site.as_ref().and_then(|name| definition.sites.get(name));

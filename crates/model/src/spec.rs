@@ -38,8 +38,8 @@ pub type Vars = BTreeMap<VarName, Value>;
 /// Labels by key.
 pub type Labels = BTreeMap<LabelKey, LabelValue>;
 
-/// Everything that a commit declares. Broken images and sites are not in `images` and `sites` but in `broken_*`,
-/// so that they block only what depends on them.
+/// Everything that a commit declares. Broken images and sites are not in `images` and `sites` but in
+/// `broken_*`, so that they block only what depends on them.
 #[derive(Debug, Clone)]
 pub struct Definition {
     /// `edgewright.yaml`.
@@ -281,7 +281,8 @@ pub struct FilesStep {
     pub modes: Vec<(String, u32)>,
     /// Paths in the image to delete, without leading `/`.
     pub delete: Vec<String>,
-    /// Declared directories, because git cannot store empty ones; an existing directory gets this mode and owner.
+    /// Declared directories, because git cannot store empty ones; an existing directory gets this mode and
+    /// owner.
     pub directories: Vec<DirectorySpec>,
     /// Extended attributes by path in the image, of entries of this step.
     pub xattrs: BTreeMap<TreePath, Xattrs>,

@@ -145,7 +145,8 @@ impl Entry {
     }
 }
 
-/// Files up to this size are loaded with the tree if [`is_loaded`] is true; larger ones are rejected by `format`.
+/// Files up to this size are loaded with the tree if [`is_loaded`] is true; larger ones are rejected by
+/// `format`.
 pub const LOADED_LIMIT: u64 = 1024 * 1024;
 
 /// The name of git's attribute files, which list the files that Git LFS stores.
@@ -154,7 +155,8 @@ pub const ATTRIBUTES: &str = ".gitattributes";
 /// The name of folders whose small files are loaded, too: they hold the scripts of checks.
 pub const CHECKS_FOLDER: &str = "checks";
 
-/// A commit's files. Every entry is listed; the bytes are there only for what planning reads (see [`is_loaded`]).
+/// A commit's files. Every entry is listed; the bytes are there only for what planning reads (see
+/// [`is_loaded`]).
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
     /// All entries, in path order.
@@ -201,8 +203,8 @@ impl InvalidPath {
     }
 }
 
-/// Whether planning reads an entry's bytes: definitions, locks, templates, Containerfiles, ignore and attribute files, scripts of
-/// checks, link targets.
+/// Whether planning reads an entry's bytes: definitions, locks, templates, Containerfiles, ignore and
+/// attribute files, scripts of checks, link targets.
 pub fn is_loaded(path: &TreePath, entry: &Entry) -> bool {
     let name = path.file_name();
     let extension = name.rsplit_once('.').map(|(_, extension)| extension);
@@ -232,8 +234,8 @@ pub fn is_lfs_pointer(bytes: &[u8]) -> bool {
     bytes.starts_with(LFS_POINTER)
 }
 
-/// Whether an entry may be a pointer of Git LFS: a version, a SHA-256 and a length have 126 to 145 bytes. Pointers with
-/// extensions are longer, but rare: they are found when they are packed.
+/// Whether an entry may be a pointer of Git LFS: a version, a SHA-256 and a length have 126 to 145 bytes.
+/// Pointers with extensions are longer, but rare: they are found when they are packed.
 pub fn is_pointer_sized(entry: &Entry) -> bool {
     matches!(entry.kind, EntryKind::File | EntryKind::Executable) && (100..=200).contains(&entry.size)
 }
@@ -260,8 +262,9 @@ impl Tree {
         self.below(path).next().is_some()
     }
 
-    /// Whether the commit's attributes give any file to Git LFS. Only then are files tested for being pointers, so that
-    /// other repositories do not pay for it; a pointer without attributes is found when it is packed.
+    /// Whether the commit's attributes give any file to Git LFS. Only then are files tested for being
+    /// pointers, so that other repositories do not pay for it; a pointer without attributes is found when it
+    /// is packed.
     pub fn uses_lfs(&self) -> bool {
         let files = self.entries.iter().filter(|(path, _)| path.file_name() == ATTRIBUTES);
         let mut contents = files.filter_map(|(_, entry)| self.contents.get(&entry.content));

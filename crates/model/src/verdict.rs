@@ -98,8 +98,8 @@ pub struct VerdictKey {
     pub inputs: Digest,
 }
 
-/// What can change a lane's result besides digest and check set. The bytes of the check runner, the host and the
-/// accelerator are not in it: they are recorded in [`RecordedOn`].
+/// What can change a lane's result besides digest and check set. The bytes of the check runner, the host and
+/// the accelerator are not in it: they are recorded in [`RecordedOn`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LaneInputs {
     /// The driver that provided the machine: `podman`, `none`.
@@ -122,8 +122,8 @@ impl LaneInputs {
         LaneProfile { name: "external".to_owned(), semantics: first_semantics() }.inputs(None)
     }
 
-    /// Their digest, part of the verdict's key: of their JSON without spaces, fields in the order of this struct. It is
-    /// stored: a change of this form makes every lane run again.
+    /// Their digest, part of the verdict's key: of their JSON without spaces, fields in the order of this
+    /// struct. It is stored: a change of this form makes every lane run again.
     pub fn digest(&self) -> Digest {
         // A plain struct of strings and numbers always serialises.
         Digest::of(serde_json::to_vec(self).unwrap_or_default())
@@ -146,8 +146,8 @@ impl LaneProfile {
     }
 }
 
-/// The current inputs of each lane's verdicts, for an executor that runs lanes as `profile` returns. A lane that it cannot run
-/// has none.
+/// The current inputs of each lane's verdicts, for an executor that runs lanes as `profile` returns. A lane
+/// that it cannot run has none.
 pub fn lane_inputs(profile: impl Fn(Lane) -> Option<LaneProfile>) -> BTreeMap<Lane, LaneInputs> {
     let inputs = |lane| match lane {
         Lane::External => Some(LaneInputs::external()),
@@ -186,9 +186,9 @@ pub enum LaneResult {
 }
 
 impl LaneResult {
-    /// The result that follows from a lane's checks: passed, or the first failure of the deciding kind. If the host failed,
-    /// other results are unreliable; an image failure takes precedence over a check that cannot work. A lane whose
-    /// result differs from this failed outside of its checks.
+    /// The result that follows from a lane's checks: passed, or the first failure of the deciding kind. If
+    /// the host failed, other results are unreliable; an image failure takes precedence over a check that
+    /// cannot work. A lane whose result differs from this failed outside of its checks.
     pub fn of_checks<'a>(checks: impl IntoIterator<Item = &'a CheckResult>) -> Self {
         let failed: Vec<_> = checks
             .into_iter()
@@ -221,7 +221,8 @@ pub struct CheckResult {
     pub duration_ms: u64,
     /// The number of attempts.
     pub tries: u32,
-    /// Notes of a check that passed: output of its script, failures of greenboot's wanted checks. A failure has its own output.
+    /// Notes of a check that passed: output of its script, failures of greenboot's wanted checks. A failure
+    /// has its own output.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
@@ -259,7 +260,8 @@ pub struct Evidence {
     pub blob: BlobRef,
 }
 
-/// Additional information on a node's state: why it passed despite a failure, or what it waits for. Prints as one line.
+/// Additional information on a node's state: why it passed despite a failure, or what it waits for. Prints as
+/// one line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "note", rename_all = "snake_case")]
 pub enum Note {

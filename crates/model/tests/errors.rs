@@ -1,5 +1,5 @@
-//! Every error and warning of the format, with its place, its hint and what it breaks. The cases are in `errors.txt`: a
-//! repository, and the text that a terminal shows for it.
+//! Every error and warning of the format, with its place, its hint and what it breaks. The cases are in
+//! `errors.txt`: a repository, and the text that a terminal shows for it.
 
 mod common;
 

@@ -1,8 +1,10 @@
-//! `files` steps, assembled natively: entries + deletions + the base's [`Index`] → a layer. No container, milliseconds.
+//! `files` steps, assembled natively: entries + deletions + the base's [`Index`] → a layer. No container,
+//! milliseconds.
 //!
-//! Entries follow the links of the *image*: `bin/x` becomes `usr/bin/x` if the base has `/bin → usr/bin`; links are
-//! resolved inside the root, as chroot would. Parent directories come with the base's own mode and owner, because a layer
-//! that names a directory also sets its metadata. Planning is pure ([`plan`]); writing follows the plan ([`write`]).
+//! Entries follow the links of the *image*: `bin/x` becomes `usr/bin/x` if the base has `/bin → usr/bin`;
+//! links are resolved inside the root, as chroot would. Parent directories come with the base's own mode and
+//! owner, because a layer that names a directory also sets its metadata. Planning is pure ([`plan`]); writing
+//! follows the plan ([`write`]).
 
 mod planner;
 mod resolve;
@@ -95,8 +97,8 @@ pub enum WriteError {
     Layer(#[from] LayerError),
 }
 
-/// Writes a `files` step's layer: `entries` is its tar (read twice), `delete` its deletions, `base` the entries of the layers below
-/// it. Returns notes for the log: deletions of paths that do not exist. Blocking.
+/// Writes a `files` step's layer: `entries` is its tar (read twice), `delete` its deletions, `base` the
+/// entries of the layers below it. Returns notes for the log: deletions of paths that do not exist. Blocking.
 pub fn write(
     entries: &mut (impl Read + Seek),
     delete: &[String],

@@ -1,7 +1,8 @@
-//! Config, manifest, index and artifact documents (OCI image-spec 1.1): byte-exact, a function of the arguments alone.
+//! Config, manifest, index and artifact documents (OCI image-spec 1.1): byte-exact, a function of the
+//! arguments alone.
 //!
-//! Documents are kept as JSON values, so that unknown fields of a base image are preserved, and are written in one
-//! canonical form: keys sorted, no white space.
+//! Documents are kept as JSON values, so that unknown fields of a base image are preserved, and are written
+//! in one canonical form: keys sorted, no white space.
 
 use std::collections::BTreeMap;
 
@@ -91,7 +92,8 @@ impl Image {
         Self { config, layers: Vec::new(), annotations: BTreeMap::new() }
     }
 
-    /// A base image from the bytes of its manifest and config. Docker's media types become OCI's: the blobs are the same.
+    /// A base image from the bytes of its manifest and config. Docker's media types become OCI's: the blobs
+    /// are the same.
     pub fn parse(manifest: &[u8], config: &[u8]) -> Result<Self, ImageError> {
         let layers = layers(manifest)?;
         let Ok(Value::Object(config)) = serde_json::from_slice(config) else {
@@ -189,8 +191,8 @@ impl Image {
         Documents { config: config.into(), config_descriptor, manifest: manifest.into(), manifest_descriptor }
     }
 
-    /// A history is optional, but if there is one it must list every layer: buildah does not build on other images. So
-    /// the layers of a base without history get entries, too.
+    /// A history is optional, but if there is one it must list every layer: buildah does not build on other
+    /// images. So the layers of a base without history get entries, too.
     fn push_history(&mut self, entry: Value) {
         let mut entries = match self.config.remove("history") {
             Some(Value::Array(entries)) => entries,

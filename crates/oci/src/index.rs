@@ -1,7 +1,9 @@
-//! The entries of a root file system: directories with their owner and mode, symbolic links, and the names of all others.
+//! The entries of a root file system: directories with their owner and mode, symbolic links, and the names of
+//! all others.
 //!
-//! A [`LayerIndex`] is built while a layer is compressed and cached by layer digest ([`Cache`]); merged in layer order, they
-//! give the [`Index`] of a root file system, which `files` steps are resolved against without unpacking anything.
+//! A [`LayerIndex`] is built while a layer is compressed and cached by layer digest ([`Cache`]); merged in
+//! layer order, they give the [`Index`] of a root file system, which `files` steps are resolved against
+//! without unpacking anything.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Read;
@@ -178,7 +180,8 @@ pub(crate) fn join(parent: &str, name: &str) -> String {
 /// Number of indexes of each kind that are kept in memory: some bases with their layers, a few MiB each.
 const RECENT: usize = 16;
 
-/// Layer indexes in a folder, by layer digest. A damaged entry counts as missing. Clones share the memory cache.
+/// Layer indexes in a folder, by layer digest. A damaged entry counts as missing. Clones share the memory
+/// cache.
 #[derive(Debug, Clone)]
 pub struct Cache {
     folder: PathBuf,

@@ -5,8 +5,9 @@
 //!            (tarball)   + index           └─▶ channel ─▶ zstd ─▶ sha256 ─▶ file     second thread
 //! ```
 //!
-//! Canonical: paths without `./`, times clamped to the epoch and in whole seconds, no user and group names, PAX records
-//! only for what ustar cannot hold. The same entries give the same bytes, always; see [`crate::COMPRESSOR_VERSION`].
+//! Canonical: paths without `./`, times clamped to the epoch and in whole seconds, no user and group names,
+//! PAX records only for what ustar cannot hold. The same entries give the same bytes, always; see
+//! [`crate::COMPRESSOR_VERSION`].
 
 mod pax;
 mod pipeline;

@@ -25,5 +25,6 @@ pub use media::Descriptor;
 
 /// The compressor's name, version and settings: part of every key, because image bytes depend on it.
 ///
-/// Raise it whenever the zstd library, its level or its frame settings, or the canonical form of a tar changes.
+/// Raise it whenever the zstd library, its level or its frame settings, or the canonical form of a tar
+/// changes.
 pub const COMPRESSOR_VERSION: &str = "zstd-1.5.7/3/1";

@@ -76,7 +76,8 @@ fn text<'t>(tree: &'t Tree, path: &TreePath, hint: &str) -> Result<&'t str, Diag
     })
 }
 
-/// The rules of the first ignore file that exists: first beside the Containerfile with its name as prefix, then at the top of the context.
+/// The rules of the first ignore file that exists: first beside the Containerfile with its name as prefix,
+/// then at the top of the context.
 fn ignore(tree: &Tree, step: &ContainerfileStep) -> Result<Ignore, Diagnostic> {
     let candidates = [
         format!("{}.containerignore", step.file),

@@ -16,8 +16,8 @@ use crate::graph::{Graph, GraphBase, Node};
 use crate::reason::Reason;
 use crate::step::{GraphStep, PlannedStep};
 
-/// Why a node's key differs between an old and a new graph; empty if it does not, or if the cause is not known.
-/// Changes of an ancestor are one reason; the ancestor's own reasons have the details.
+/// Why a node's key differs between an old and a new graph; empty if it does not, or if the cause is not
+/// known. Changes of an ancestor are one reason; the ancestor's own reasons have the details.
 pub fn explain(old: (&Graph, &Node), new: (&Graph, &Node)) -> Vec<Reason> {
     let (old_parent, new_parent) = (parent_variant(old), parent_variant(new));
     let mut reasons = Vec::new();
@@ -98,7 +98,8 @@ fn base(old: &Node, new: &Node, reasons: &mut Vec<Reason>) {
     }
 }
 
-/// The identity of a step across two graphs: its kind, its place in the repository, and its number among equal ones.
+/// The identity of a step across two graphs: its kind, its place in the repository, and its number among
+/// equal ones.
 fn identities(steps: &[std::sync::Arc<GraphStep>]) -> Vec<((String, usize), &GraphStep)> {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let identity = |step: &GraphStep| match &*step.work {
@@ -207,7 +208,8 @@ fn bootstrap(old: &BootstrapStep, new: &BootstrapStep, reasons: &mut Vec<Reason>
     }
 }
 
-/// How locked packages moved. If the request changed, only new versions are listed: the rest follows from the request.
+/// How locked packages moved. If the request changed, only new versions are listed: the rest follows from the
+/// request.
 fn moves(image: &ImageName, old: &[LockedPackage], new: &[LockedPackage], asked: bool) -> Option<Reason> {
     let by_name = |packages: &[LockedPackage]| -> BTreeMap<(String, String), String> {
         let entry = |package: &LockedPackage| {

@@ -55,7 +55,8 @@ pub enum LayerKind {
         /// Permission bits.
         mode: u32,
     },
-    /// A hard link to a file of the same step, with that file's owner, mode and attributes, because extraction sets them again.
+    /// A hard link to a file of the same step, with that file's owner, mode and attributes, because
+    /// extraction sets them again.
     HardLink {
         /// Permission bits.
         mode: u32,
@@ -91,7 +92,8 @@ pub struct Listing {
     digest: Digest,
 }
 
-/// A `files` folder of the tree, listed once for all variants: plain entries ready, templates still to be rendered.
+/// A `files` folder of the tree, listed once for all variants: plain entries ready, templates still to be
+/// rendered.
 #[derive(Debug)]
 pub(crate) struct Folder {
     plain: Vec<LayerEntry>,
@@ -165,8 +167,8 @@ impl Listing {
         self.len() == 0
     }
 
-    /// Digest of all entries: the input of the step. It is over the rendered bytes, so that variants for which a template
-    /// renders to the same share the key.
+    /// Digest of all entries: the input of the step. It is over the rendered bytes, so that variants for
+    /// which a template renders to the same share the key.
     pub const fn digest(&self) -> &Digest {
         &self.digest
     }

@@ -1,8 +1,9 @@
 //! The graph: every variant, and every prefix that two or more variants share, as nodes with keys.
 //!
-//! A variant is a path of steps: its parent variant's path, its own steps, then site, site × image and slot files. All
-//! paths together form a trie by key. Nodes are the ends of variants, and the places where the paths of variants of one
-//! image branch (or where two of them end), so that the steps that sites share are built once, by a separate job.
+//! A variant is a path of steps: its parent variant's path, its own steps, then site, site × image and slot
+//! files. All paths together form a trie by key. Nodes are the ends of variants, and the places where the
+//! paths of variants of one image branch (or where two of them end), so that the steps that sites share are
+//! built once, by a separate job.
 //!
 //! ```text
 //!  scratch ─ bootstrap ─ files ┄ base ─ containerfile ─ files ┄ hmi~1a2b… ┬ site files ┄ hmi/plant-a
@@ -96,15 +97,18 @@ pub struct Graph {
     pub source: SourceName,
     /// Every node that can be built.
     pub nodes: BTreeMap<NodeId, Node>,
-    /// Variants that cannot be built, each with its reason; they block only their descendants, which are in this map, too.
+    /// Variants that cannot be built, each with its reason; they block only their descendants, which are in
+    /// this map, too.
     pub blocked: BTreeMap<VariantName, Blocked>,
     /// Images with errors of their own: their variants are unknown, so none of them is retired.
     pub broken_images: BTreeSet<ImageName>,
     /// Sites with errors of their own: their variants are unknown, so none of them is retired.
     pub broken_sites: BTreeSet<SiteName>,
-    /// Sites that have a slot with a broken image: a variant of such a site may be needed by it, so it is not retired.
+    /// Sites that have a slot with a broken image: a variant of such a site may be needed by it, so it is not
+    /// retired.
     pub doubtful_sites: BTreeMap<SiteName, ImageName>,
-    /// Images that need a lock and have none for their present request. Their nodes and descendants have provisional keys.
+    /// Images that need a lock and have none for their present request. Their nodes and descendants have
+    /// provisional keys.
     pub unresolved: BTreeMap<ImageName, LockRequest>,
     /// The locks that are part of the keys.
     pub locks: BTreeMap<ImageName, EffectiveLock>,
@@ -235,7 +239,8 @@ impl Graph {
     }
 }
 
-/// Builds the graph of a commit. Never fails: what cannot be built is in [`Graph::blocked`] and [`Graph::diagnostics`].
+/// Builds the graph of a commit. Never fails: what cannot be built is in [`Graph::blocked`] and
+/// [`Graph::diagnostics`].
 pub fn graph(definition: &Definition, tree: &Tree, locks: &Locks) -> Graph {
     assemble::assemble(definition, tree, locks)
 }

@@ -19,24 +19,26 @@ pub struct History {
     pub builds: BTreeMap<Digest, ManifestRef>,
     /// The last build of every variant, per platform. Variants that are no longer in the graph are retired.
     pub variants: BTreeMap<VariantName, BTreeMap<Platform, PreviousBuild>>,
-    /// The current inputs of each lane's verdicts. A verdict with other inputs does not count, and in a lane that is
-    /// not in the map none does.
+    /// The current inputs of each lane's verdicts. A verdict with other inputs does not count, and in a lane
+    /// that is not in the map none does.
     pub lane_inputs: BTreeMap<Lane, LaneInputs>,
     /// Verdicts that passed. Without a verdict its lane runs again.
     pub passed: BTreeSet<VerdictKey>,
-    /// Verdicts that failed because of the *image*, with their message. Failures of the check or the infrastructure do not
-    /// belong here: they do not count as verdicts. Without the entry (`retry`) the lane runs again.
+    /// Verdicts that failed because of the *image*, with their message. Failures of the check or the
+    /// infrastructure do not belong here: they do not count as verdicts. Without the entry (`retry`) the lane
+    /// runs again.
     pub failed: BTreeMap<VerdictKey, String>,
-    /// The judgement for one variant in place of `passed` and `failed`: exceptions have a scope, and whether a failure is new
-    /// depends on the variant's previous build.
+    /// The judgement for one variant in place of `passed` and `failed`: exceptions have a scope, and whether
+    /// a failure is new depends on the variant's previous build.
     pub judged: BTreeMap<(VariantName, VerdictKey), Judgement>,
-    /// Keys whose step failed because of the *image*, with the message. Without the entry (`retry`) the step is built again.
+    /// Keys whose step failed because of the *image*, with the message. Without the entry (`retry`) the step
+    /// is built again.
     pub failed_builds: BTreeMap<Digest, String>,
 }
 
 impl History {
-    /// The history in which all of a graph was built and passed: `plan --since REV` compares with it if nothing
-    /// else is known. The manifests' digests and the lane inputs are placeholders.
+    /// The history in which all of a graph was built and passed: `plan --since REV` compares with it if
+    /// nothing else is known. The manifests' digests and the lane inputs are placeholders.
     pub fn as_if_built(graph: &Graph) -> Self {
         let stand_in = |lane| (lane, LaneInputs::external());
         let lane_inputs = Lane::ALL.into_iter().map(stand_in).collect();

@@ -1,8 +1,9 @@
 //! `.containerignore`, `.dockerignore`: which entries are not part of a build context.
 //!
-//! The rules are Docker's, which podman and buildah share: one pattern per line, relative to the context's top (a leading `/`
-//! changes nothing); a pattern that matches a folder matches everything below it; `!` includes entries again; the last
-//! matching line wins; empty lines and lines that start with `#` are ignored.
+//! The rules are Docker's, which podman and buildah share: one pattern per line, relative to the context's
+//! top (a leading `/` changes nothing); a pattern that matches a folder matches everything below it; `!`
+//! includes entries again; the last matching line wins; empty lines and lines that start with `#` are
+//! ignored.
 
 use edgewright_model::glob::{Glob, InvalidGlob};
 
@@ -81,7 +82,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Ignore file, what stays out, what stays in. The first rows are the examples of Docker's reference on `.dockerignore`.
+    /// Ignore file, what stays out, what stays in. The first rows are the examples of Docker's reference on
+    /// `.dockerignore`.
     #[test]
     fn rules_are_dockers() {
         let table: &[(&str, &[&str], &[&str])] = &[

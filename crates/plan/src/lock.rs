@@ -1,9 +1,10 @@
 //! The effective lock of each image.
 //!
-//! A lock is resolved for a request. Of the locks for the *present* request, the committed one and the overlays on
-//! the server, the one with the latest epoch wins, and the committed one if the epochs are equal: an image is never downgraded
-//! by a commit with an older lock than the server's overlay, and the overlay loses its effect as soon as the
-//! committed lock has caught up. Without a lock for the present request the image is *unresolved*.
+//! A lock is resolved for a request. Of the locks for the *present* request, the committed one and the
+//! overlays on the server, the one with the latest epoch wins, and the committed one if the epochs are equal:
+//! an image is never downgraded by a commit with an older lock than the server's overlay, and the overlay
+//! loses its effect as soon as the committed lock has caught up. Without a lock for the present request the
+//! image is *unresolved*.
 
 use std::collections::BTreeMap;
 
@@ -13,16 +14,18 @@ use edgewright_model::names::ImageName;
 use edgewright_model::spec::{Definition, From, ImageSpec, SourceSpec, Step};
 use jiff::Timestamp;
 
-/// The epoch of images without outside inputs, their own or an ancestor's: 2024-01-01T00:00:00Z. It only dates
-/// files, so any constant works.
+/// The epoch of images without outside inputs, their own or an ancestor's: 2024-01-01T00:00:00Z. It only
+/// dates files, so any constant works.
 pub const DEFAULT_EPOCH: Timestamp = Timestamp::constant(1_704_067_200, 0);
 
 /// The inputs of a graph that are not in git.
 #[derive(Debug, Clone, Default)]
 pub struct Locks {
-    /// Version of the layer compressor (`edgewright_oci::COMPRESSOR_VERSION`): it determines the bytes of every layer.
+    /// Version of the layer compressor (`edgewright_oci::COMPRESSOR_VERSION`): it determines the bytes of
+    /// every layer.
     pub compressor: String,
-    /// The effective lock of every image that has one; images that need one and are not in the map are unresolved.
+    /// The effective lock of every image that has one; images that need one and are not in the map are
+    /// unresolved.
     pub images: BTreeMap<ImageName, EffectiveLock>,
 }
 
@@ -45,8 +48,8 @@ pub enum LockOrigin {
 }
 
 impl Locks {
-    /// Chooses every image's effective lock from the committed one and the server's overlays (number and lock), by the rule
-    /// of this module.
+    /// Chooses every image's effective lock from the committed one and the server's overlays (number and
+    /// lock), by the rule of this module.
     pub fn choose(
         definition: &Definition,
         overlays: &BTreeMap<ImageName, Vec<(u64, Lock)>>,

@@ -9,8 +9,9 @@
 //! | it, an ancestor or its site has errors, or its parent failed | [`Action::Blocked`]: it keeps its last release |
 //! | it is in the history, but not in the graph | [`Action::Retire`] |
 //!
-//! A variant whose own digest is known and passed stays [`Action::Reuse`] even if its parent failed: nothing has to be built
-//! on the parent. A prefix is in the plan only if a variant below it is built and the prefix's key is not known yet.
+//! A variant whose own digest is known and passed stays [`Action::Reuse`] even if its parent failed: nothing
+//! has to be built on the parent. A prefix is in the plan only if a variant below it is built and the
+//! prefix's key is not known yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -51,8 +52,8 @@ pub struct Planned {
     pub key: Option<Digest>,
     /// The nodes whose jobs must succeed before this one starts; only nodes of this plan with a job.
     pub after: Vec<NodeId>,
-    /// The nodes whose verdicts this one may inherit: their jobs must end before this one starts, with any result. Only nodes of
-    /// this plan with a job.
+    /// The nodes whose verdicts this one may inherit: their jobs must end before this one starts, with any
+    /// result. Only nodes of this plan with a job.
     pub awaits: Vec<NodeId>,
 }
 
@@ -63,8 +64,8 @@ pub enum Action {
     Build {
         /// The start of the build.
         start: Start,
-        /// The steps from there. Empty where the node adds nothing to `start`: then the manifest is only mounted into the
-        /// node's repository (and tested there).
+        /// The steps from there. Empty where the node adds nothing to `start`: then the manifest is only
+        /// mounted into the node's repository (and tested there).
         steps: Vec<Arc<GraphStep>>,
     },
     /// The digest is known: run only these lanes.
@@ -134,8 +135,8 @@ impl Action {
     }
 }
 
-/// Plans a graph. `previous` is the graph of the history's builds (the last planned commit, or `--since REV`): with it the
-/// reasons name what changed.
+/// Plans a graph. `previous` is the graph of the history's builds (the last planned commit, or `--since
+/// REV`): with it the reasons name what changed.
 pub fn plan(graph: &Graph, history: &History, previous: Option<&Graph>) -> Plan {
     decide::decide(graph, history, previous)
 }
@@ -207,7 +208,8 @@ impl Plan {
     }
 }
 
-/// A plan in numbers. Prints as `builds 7 of 214 variants, because files sites/plant-a/files changed: etc/motd`.
+/// A plan in numbers. Prints as `builds 7 of 214 variants, because files sites/plant-a/files changed:
+/// etc/motd`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
     /// Variants to build.
@@ -222,7 +224,8 @@ pub struct Summary {
     pub blocked: usize,
     /// Variants that are known bad.
     pub failed: usize,
-    /// Distinct reasons of builds and tests, the most frequent first, without those that only name a changed parent.
+    /// Distinct reasons of builds and tests, the most frequent first, without those that only name a changed
+    /// parent.
     pub because: Vec<String>,
 }
 
@@ -278,8 +281,8 @@ struct Row<'a> {
 }
 
 impl Planned {
-    /// The node's name for tables. While a lock is missing the key of a prefix is provisional, and the run has another one:
-    /// then the name has no key.
+    /// The node's name for tables. While a lock is missing the key of a prefix is provisional, and the run
+    /// has another one: then the name has no key.
     pub fn display_name(&self) -> String {
         let is_provisional =
             self.reasons.iter().any(|reason| matches!(reason, Reason::LockUnresolved { .. }));

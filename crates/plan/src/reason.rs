@@ -47,7 +47,8 @@ pub enum Reason {
         /// How many other things moved.
         more: usize,
     },
-    /// The image has no lock for its present request: the run resolves it first. The keys are provisional until then.
+    /// The image has no lock for its present request: the run resolves it first. The keys are provisional
+    /// until then.
     LockUnresolved {
         /// The image that needs it.
         image: ImageName,
@@ -131,7 +132,8 @@ pub enum Reason {
     KnownAlready,
     /// The variant is no longer declared.
     Gone,
-    /// It failed before with the same input because of the image: it is not tried again until an input changes.
+    /// It failed before with the same input because of the image: it is not tried again until an input
+    /// changes.
     FailedBefore {
         /// What failed: a step's title or a lane.
         what: String,

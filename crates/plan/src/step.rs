@@ -17,12 +17,13 @@ use crate::files::Listing;
 pub struct GraphStep {
     /// The key of the image up to and including this step.
     pub key: Digest,
-    /// Display name, also in the image history: `bootstrap trixie`, `containerfile images/hmi/Containerfile`, `files sites/plant-a/files`.
+    /// Display name, also in the image history: `bootstrap trixie`, `containerfile images/hmi/Containerfile`,
+    /// `files sites/plant-a/files`.
     pub title: String,
     /// The image that the step belongs to (site and slot files belong to the variant's image).
     pub image: ImageName,
-    /// Digest of the step's own inputs, independent of its base. Two steps with equal inputs have equal context tars
-    /// (given the same epoch), so this is the name to keep a packed context under.
+    /// Digest of the step's own inputs, independent of its base. Two steps with equal inputs have equal
+    /// context tars (given the same epoch), so this is the name to keep a packed context under.
     pub inputs: Digest,
     /// The work.
     pub work: Arc<PlannedStep>,

@@ -1,9 +1,9 @@
 //! Templates: `*.j2` files of `files` folders, rendered with minijinja.
 //!
-//! Strict (an undefined name is an error), bounded in work and in output, without access to other files. A template
-//! sees `image` (the name), `site` (`name`, `id`, `labels`; none for variants without a site), `slot` (its id, or none)
-//! and `vars`, but no secrets. The trailing newline is kept; nothing is escaped; `true` and `false` print as in YAML,
-//! not as in Python.
+//! Strict (an undefined name is an error), bounded in work and in output, without access to other files. A
+//! template sees `image` (the name), `site` (`name`, `id`, `labels`; none for variants without a site),
+//! `slot` (its id, or none) and `vars`, but no secrets. The trailing newline is kept; nothing is escaped;
+//! `true` and `false` print as in YAML, not as in Python.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -21,15 +21,15 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Va
 /// The suffix of templates; the rendered file has the name without it.
 pub const SUFFIX: &str = ".j2";
 
-/// The limit of work for one rendering, in instructions of the template engine: a loop over 10,000 items with a few
-/// expressions each stays below it and takes well under a second.
+/// The limit of work for one rendering, in instructions of the template engine: a loop over 10,000 items with
+/// a few expressions each stays below it and takes well under a second.
 pub const FUEL: u64 = 500_000;
 
 /// The largest rendered file, in bytes: as large as the largest template.
 pub const OUTPUT_LIMIT: usize = 1024 * 1024;
 
-/// Most tokens between `{{` and `}}`, or `{%` and `%}`. The engine parses expressions recursively, and limits the depth
-/// for brackets only: fifty thousand `not` would overflow the stack.
+/// Most tokens between `{{` and `}}`, or `{%` and `%}`. The engine parses expressions recursively, and limits
+/// the depth for brackets only: fifty thousand `not` would overflow the stack.
 pub const TAG_LIMIT: usize = 1000;
 
 /// Most `elif` in a template, for the same reason.
@@ -137,7 +137,8 @@ fn compile(bytes: &[u8]) -> Result<Environment<'_>, Fault> {
     Ok(environment)
 }
 
-/// Rejects a template that the engine would recurse into too deeply. Syntax errors are left for the engine to report.
+/// Rejects a template that the engine would recurse into too deeply. Syntax errors are left for the engine to
+/// report.
 fn shallow(source: &str) -> Result<(), Fault> {
     let too_long = |span: &minijinja::machinery::Span, message: String, hint: &str| Fault {
         place: Some(place_of(source, span.start_offset as usize..span.end_offset as usize)),

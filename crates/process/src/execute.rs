@@ -66,7 +66,8 @@ pub(crate) async fn execute(
     let stdin = group.child.stdin.take();
     let pipes = (group.child.stdout.take(), group.child.stderr.take());
     let (mut bytes, mut tail) = (Vec::new(), Tail::default());
-    // Held here, not in the future that is dropped: standard input stays open until the process is asked to end.
+    // Held here, not in the future that is dropped: standard input stays open until the process is asked to
+    // end.
     let mut kept = None;
     let stop = {
         let feed = feed(stdin, command.stdin, &mut kept);

@@ -156,7 +156,8 @@ impl Git {
         parse::ls_remote(&String::from_utf8_lossy(&output.stdout))
     }
 
-    /// The heads of pull requests (GitHub, Gitea, Forgejo) and merge requests (GitLab), closed ones included, by their refs.
+    /// The heads of pull requests (GitHub, Gitea, Forgejo) and merge requests (GitLab), closed ones included,
+    /// by their refs.
     pub async fn poll_pull_requests(
         &self,
         remote: &Remote,

@@ -8,8 +8,9 @@
 //!              Mirror ──commit──▶ CommitId ──push──▶ Remote    (locks; never forced)
 //! ```
 //!
-//! Git is called by its command line (2.31 or newer; from 2.36 on with fewer processes), with an isolated home folder:
-//! settings of the user and the system have no effect, and nothing in the user's home is written.
+//! Git is called by its command line (2.31 or newer; from 2.36 on with fewer processes), with an isolated
+//! home folder: settings of the user and the system have no effect, and nothing in the user's home is
+//! written.
 
 pub mod cache;
 pub mod changes;

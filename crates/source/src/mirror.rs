@@ -1,8 +1,8 @@
 //! A bare mirror of a remote in the data folder.
 //!
-//! Invariants: only [`Mirror`] writes to the folder, one fetch at a time, and the data folder has one server; so every
-//! lock file found before a fetch was left by a killed git. A damaged mirror is fetched again
-//! beside the old one and replaces it: a repair is not worth it, because the remote has everything.
+//! Invariants: only [`Mirror`] writes to the folder, one fetch at a time, and the data folder has one server;
+//! so every lock file found before a fetch was left by a killed git. A damaged mirror is fetched again beside
+//! the old one and replaces it: a repair is not worth it, because the remote has everything.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,8 @@ use crate::git::{Git, local, remote_error, suggests_damage};
 use crate::remote::Remote;
 use crate::repository::Repository;
 
-/// Time limit of a fetch: a large history over a slow connection; a stalled one ends earlier, by `http.lowSpeedTime`.
+/// Time limit of a fetch: a large history over a slow connection; a stalled one ends earlier, by
+/// `http.lowSpeedTime`.
 const FETCH_WITHIN: Duration = Duration::from_hours(1);
 /// Time limit of packing after many fetches.
 const PACK_WITHIN: Duration = Duration::from_mins(30);
@@ -31,8 +32,8 @@ pub struct Mirror {
     git: Git,
     folder: PathBuf,
     remote: Remote,
-    /// Held during a whole fetch, across awaits: that is its purpose. The value: whether the last git in the folder ended,
-    /// so that there is nothing to clean up.
+    /// Held during a whole fetch, across awaits: that is its purpose. The value: whether the last git in the
+    /// folder ended, so that there is nothing to clean up.
     fetching: Arc<Mutex<bool>>,
 }
 
@@ -105,7 +106,8 @@ impl Mirror {
         }
     }
 
-    /// Packs the objects of many fetches, and deletes objects that no branch reached for 90 days. Call it periodically.
+    /// Packs the objects of many fetches, and deletes objects that no branch reached for 90 days. Call it
+    /// periodically.
     pub async fn maintain(&self) -> Result<(), SourceError> {
         let mut is_clear = self.fetching.lock().await;
         if !self.is_there().await {

@@ -1,12 +1,13 @@
-//! A session with `git cat-file --batch-command` (git 2.36 or newer): a commit with everything that a run reads of it, from
-//! one process that is started while the commit is being fetched.
+//! A session with `git cat-file --batch-command` (git 2.36 or newer): a commit with everything that a run
+//! reads of it, from one process that is started while the commit is being fetched.
 //!
 //! ```text
 //!  Reader ──CommitId──▶ blocking thread ──contents, info──▶ git
 //!         ◀─Commit────                  ◀─────────────────
 //! ```
 //!
-//! A failure here is not an error: the caller then reads the commit in the usual way, which reports the error.
+//! A failure here is not an error: the caller then reads the commit in the usual way, which reports the
+//! error.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, BufRead as _, BufReader, PipeWriter, Read, Write as _};

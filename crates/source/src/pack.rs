@@ -1,7 +1,8 @@
 //! Canonical, uncompressed tar of file contents: the same entries give the same bytes.
 //!
-//! Sorted by path, hard links last (their targets must come first); every time is the epoch, no names of users, no directories
-//! but declared ones; GNU headers for long names and links, PAX records for extended attributes.
+//! Sorted by path, hard links last (their targets must come first); every time is the epoch, no names of
+//! users, no directories but declared ones; GNU headers for long names and links, PAX records for extended
+//! attributes.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};

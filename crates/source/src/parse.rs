@@ -59,8 +59,8 @@ pub(crate) fn pull_requests(text: &str) -> Result<BTreeMap<String, CommitId>, So
 /// An entry of a tree with its path as stored by git.
 pub(crate) type Listed = (Vec<u8>, Entry);
 
-/// A tree object: its entries, without sizes, go to `listed`, folders with their ids to `below`; `None` if it is not a tree
-/// object of ids with `length` bytes.
+/// A tree object: its entries, without sizes, go to `listed`, folders with their ids to `below`; `None` if it
+/// is not a tree object of ids with `length` bytes.
 pub(crate) fn directory(
     (folder, mut bytes): (&[u8], &[u8]),
     length: usize,
@@ -85,7 +85,8 @@ pub(crate) fn directory(
     Some(())
 }
 
-/// A commit object, and the id of its tree; `None` if only git can read it, such as a message that is not UTF-8.
+/// A commit object, and the id of its tree; `None` if only git can read it, such as a message that is not
+/// UTF-8.
 pub(crate) fn commit(id: &CommitId, bytes: &[u8]) -> Option<(CommitInfo, String)> {
     let text = String::from_utf8_lossy(bytes);
     let (head, message) = text.split_once("\n\n").unwrap_or((&text, ""));

@@ -46,8 +46,8 @@ impl Mirror {
         }
     }
 
-    /// Creates a commit in the mirror. No branch points to it: equal input gives an equal commit, and a commit that is never pushed
-    /// is removed by garbage collection.
+    /// Creates a commit in the mirror. No branch points to it: equal input gives an equal commit, and a
+    /// commit that is never pushed is removed by garbage collection.
     pub async fn commit(&self, new: &NewCommit<'_>) -> Result<CommitId, SourceError> {
         let (git, folder) = (self.git(), self.folder());
         let place = tempfile::tempdir_in(git.home())
@@ -80,8 +80,8 @@ impl Mirror {
         id.parse().map_err(|_| SourceError::Answer { doing: "commit-tree", text: id })
     }
 
-    /// Pushes a commit to a branch, which is created if it is missing. `to` is the mirror's remote, with the credentials
-    /// for writing.
+    /// Pushes a commit to a branch, which is created if it is missing. `to` is the mirror's remote, with the
+    /// credentials for writing.
     pub async fn push(&self, to: &Remote, commit: &CommitId, branch: &str) -> Result<Pushed, SourceError> {
         let command = self
             .git()

@@ -6,7 +6,8 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-/// The address of a source's repository: `https://`, `http://`, `ssh://`, `file://`, `user@host:path` or an absolute path.
+/// The address of a source's repository: `https://`, `http://`, `ssh://`, `file://`, `user@host:path` or an
+/// absolute path.
 ///
 /// `Display` and `Debug` omit the credentials; [`Remote::reveal`] includes them, for storing.
 #[derive(Clone, PartialEq, Eq, Hash)]

@@ -197,7 +197,8 @@ impl Repository {
         Ok(local("read a file", &self.folder, command).await?.stdout)
     }
 
-    /// Passes contents in the requested order to a blocking closure, one after the other, without keeping them.
+    /// Passes contents in the requested order to a blocking closure, one after the other, without keeping
+    /// them.
     pub async fn stream<T: Send + 'static>(
         &self,
         ids: Vec<ContentId>,

@@ -1,7 +1,8 @@
 //! A folder with its uncommitted files.
 //!
-//! A temporary bare repository borrows the objects of the folder's own one, if it has one; index and new objects live
-//! in the temporary one. Nothing in the user's repository is written. `.gitignore` files in the folder are respected.
+//! A temporary bare repository borrows the objects of the folder's own one, if it has one; index and new
+//! objects live in the temporary one. Nothing in the user's repository is written. `.gitignore` files in the
+//! folder are respected.
 
 use std::path::{Path, PathBuf};
 
@@ -93,8 +94,9 @@ impl Worktree {
     /// The branch that [`Worktree::publish`] creates if none is checked out.
     const DETACHED: &str = "worktree";
 
-    /// Puts the files as a commit on a branch of the temporary repository, so that a mirror can fetch them: the commit that is
-    /// checked out if nothing differs from it, else a commit on top of it. Equal files give an equal commit.
+    /// Puts the files as a commit on a branch of the temporary repository, so that a mirror can fetch them:
+    /// the commit that is checked out if nothing differs from it, else a commit on top of it. Equal files
+    /// give an equal commit.
     pub async fn publish(&self, git: &Git) -> Result<(String, CommitId), SourceError> {
         let folder = self.repository.folder();
         let branch = self.branch.clone().unwrap_or_else(|| Self::DETACHED.to_owned());
@@ -171,7 +173,8 @@ impl Own {
         })
     }
 
-    /// Borrows objects, and copies the index with its file states, so that unchanged files are not read again.
+    /// Borrows objects, and copies the index with its file states, so that unchanged files are not read
+    /// again.
     fn lend(&self, shadow: &Path) -> std::io::Result<()> {
         if let Some(objects) = &self.objects {
             let mut line = objects.canonicalize()?.into_os_string();

@@ -1,4 +1,5 @@
-//! The image's own greenboot checks: every script in `required.d` must pass; those in `wanted.d` are only reported.
+//! The image's own greenboot checks: every script in `required.d` must pass; those in `wanted.d` are only
+//! reported.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
-//! A URL responds: a small HTTP/1.1 GET implementation, because a static runner has no TLS stack and an HTTP library
-//! would be larger than the rest of the runner. One request per connection, bounded response, no redirects, no proxies.
+//! A URL responds: a small HTTP/1.1 GET implementation, because a static runner has no TLS stack and an HTTP
+//! library would be larger than the rest of the runner. One request per connection, bounded response, no
+//! redirects, no proxies.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;

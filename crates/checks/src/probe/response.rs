@@ -34,7 +34,8 @@ pub(crate) enum ParseError {
     Length,
 }
 
-/// Parses a response from all bytes received so far; `None` if it is incomplete. `ended`: no more bytes will come.
+/// Parses a response from all bytes received so far; `None` if it is incomplete. `ended`: no more bytes will
+/// come.
 pub(crate) fn parse_response(wire: &[u8], ended: bool) -> Result<Option<Response>, ParseError> {
     let mut rest = wire;
     loop {

@@ -1,7 +1,7 @@
 //! A script of the check: written to a private folder of the machine, run by the program in its first line.
 //!
-//! The program is started directly, without the script's executable bit, so it works on a machine whose `/run` and `/tmp` are
-//! mounted `noexec`.
+//! The program is started directly, without the script's executable bit, so it works on a machine whose
+//! `/run` and `/tmp` are mounted `noexec`.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write as _};

@@ -1,6 +1,7 @@
 //! The service manager's state, as `systemctl` reports it.
 //!
-//! While a machine boots, `systemctl` may not respond yet; that counts as a miss until the time limit is over.
+//! While a machine boots, `systemctl` may not respond yet; that counts as a miss until the time limit is
+//! over.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +32,8 @@ pub(crate) fn look_at_state(allow_failed: &[String], budget: Budget) -> Finding 
     }
 }
 
-/// A unit that crashes and is restarted is `activating` in between: the system counts as `running` although the unit fails.
+/// A unit that crashes and is restarted is `activating` in between: the system counts as `running` although
+/// the unit fails.
 fn check_restarting_units(allow_failed: &[String], budget: Budget) -> Finding {
     let list = [
         "list-units",
@@ -80,8 +82,8 @@ fn check_failed_units(allow_failed: &[String], budget: Budget) -> Finding {
     if is_settled(&refused, budget) { finding.for_good() } else { finding }
 }
 
-/// Whether failed units stay failed: no job is queued, no unit is between two states, and no timer, path or socket starts
-/// one of them again. If in doubt, they may recover.
+/// Whether failed units stay failed: no job is queued, no unit is between two states, and no timer, path or
+/// socket starts one of them again. If in doubt, they may recover.
 fn is_settled(failed: &[&str], budget: Budget) -> bool {
     let answer = |arguments: &[&str]| {
         let ended = systemctl(arguments, budget).ok()?;

@@ -56,7 +56,8 @@ impl Machine {
             .args(["--add-host", "images.example.org:127.0.0.1", "--add-host", "git.example.org:127.0.0.1"])
             .args(["--cgroupns=private", "--cap-add", "all", "--security-opt", "seccomp=unconfined"])
             .args(["--security-opt", "apparmor=unconfined", "--security-opt", "unmask=ALL"])
-            // On a host with control groups of version 1, systemd would mount more of them, for the whole host.
+            // On a host with control groups of version 1, systemd would mount more of them, for the whole
+            // host.
             .args(["--security-opt", "mask=/proc/cgroups"])
             .arg("--rootfs")
             .args([self.root().as_os_str(), "/sbin/init".as_ref()]);

@@ -1,5 +1,5 @@
-//! What becomes of a lock that was resolved. One that equals the lock in effect is not kept: nothing moved. Nor is one that
-//! is older: a mirror that lags behind moves no image backwards.
+//! What becomes of a lock that was resolved. One that equals the lock in effect is not kept: nothing moved.
+//! Nor is one that is older: a mirror that lags behind moves no image backwards.
 
 use edgewright_model::lock::Lock;
 use edgewright_model::moves::{LockCheck, LockCheckResult, LockMoves};
@@ -11,8 +11,8 @@ use super::resolve::Resolving;
 use crate::ControlError;
 
 impl Locks {
-    /// Makes what was resolved the next overlay, where it moves the image and moves it forwards; gives it instead where
-    /// it is to be proposed.
+    /// Makes what was resolved the next overlay, where it moves the image and moves it forwards; gives it
+    /// instead where it is to be proposed.
     pub(super) async fn keep(
         &self,
         resolving: &Resolving<'_>,

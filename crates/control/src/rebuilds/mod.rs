@@ -1,5 +1,6 @@
-//! Building again what was built: from the same commit, locks and kept packages, without the mirror. Equal bytes prove
-//! that the keys tell all that went in; other bytes refute it. The recorded digest stays either way.
+//! Building again what was built: from the same commit, locks and kept packages, without the mirror. Equal
+//! bytes prove that the keys tell all that went in; other bytes refute it. The recorded digest stays either
+//! way.
 
 mod queue;
 
@@ -68,7 +69,8 @@ impl Rebuilds {
     /// Builds a digest again, of an index all its platforms, from the first step on.
     ///
     /// # Errors
-    /// No run made the digest, its source is not configured, or its commit is gone; the database or the registry fails.
+    /// No run made the digest, its source is not configured, or its commit is gone; the database or the
+    /// registry fails.
     pub async fn rebuild(&self, digest: &Digest) -> Result<Vec<Rebuilt>, ControlError> {
         let mut rebuilt = Vec::new();
         for (run, row) in self.jobs.store.nodes_of(digest).await? {
@@ -152,7 +154,8 @@ impl Rebuilds {
         })
     }
 
-    /// Notes what builds prove, up to the first that differs: what is built on other bytes differs for that reason alone.
+    /// Notes what builds prove, up to the first that differs: what is built on other bytes differs for that
+    /// reason alone.
     async fn prove(&self, node: &Node, builds: Vec<StepBuild>) -> Result<Vec<RebuiltStep>, ControlError> {
         let mut steps = Vec::new();
         for build in builds {
@@ -176,7 +179,8 @@ impl Rebuilds {
         Ok(steps)
     }
 
-    /// The files that differ between a recorded and a rebuilt image; none if they are equal or cannot be compared.
+    /// The files that differ between a recorded and a rebuilt image; none if they are equal or cannot be
+    /// compared.
     async fn differences(&self, recorded: Option<&ManifestRef>, rebuilt: &ManifestRef) -> Vec<String> {
         let Some(recorded) = recorded.filter(|recorded| recorded.digest != rebuilt.digest) else {
             return Vec::new();

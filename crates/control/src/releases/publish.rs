@@ -1,7 +1,8 @@
-//! What a run's jobs made and found gets its names: indexes, referrers, the release, and with it the channels.
+//! What a run's jobs made and found gets its names: indexes, referrers, the release, and with it the
+//! channels.
 //!
-//! Order matters for a crash at any point: manifests and referrers first, then pins, then one transaction with release,
-//! channels and the run's end. What was pushed before a crash is pushed again to no effect.
+//! Order matters for a crash at any point: manifests and referrers first, then pins, then one transaction
+//! with release, channels and the run's end. What was pushed before a crash is pushed again to no effect.
 
 use std::collections::BTreeMap;
 
@@ -156,8 +157,8 @@ impl Releases {
         Ok(self.tags.refresh(&self.store).await?)
     }
 
-    /// The branch whose newest release is what this run's results are compared with: its own, or for a pull request the
-    /// default one.
+    /// The branch whose newest release is what this run's results are compared with: its own, or for a pull
+    /// request the default one.
     async fn compared_branch(&self, results: &Results<'_>) -> Result<String, ControlError> {
         let default = match pull_request_tag(&results.run.branch) {
             Some(_) => results.handle.default_branch(&self.store).await?,
@@ -166,8 +167,9 @@ impl Releases {
         Ok(default.unwrap_or_else(|| results.run.branch.clone()))
     }
 
-    /// The complete map of the release: passed is new, all else is carried with its reason, none before is absent. Variants
-    /// that the commit cannot even name, because their site or image has errors, are blocked nodes of the plan.
+    /// The complete map of the release: passed is new, all else is carried with its reason, none before is
+    /// absent. Variants that the commit cannot even name, because their site or image has errors, are blocked
+    /// nodes of the plan.
     async fn entries(&self, results: &Results<'_>, before: &Released) -> Result<Vec<EntryRow>, ControlError> {
         let mut variants: BTreeMap<&VariantName, Vec<&NodeRow>> = BTreeMap::new();
         for node in results.nodes.iter().filter(|node| node.state != NodeState::Retired) {
@@ -279,9 +281,9 @@ impl Releases {
         })
     }
 
-    /// Whether a following channel answers something else than this branch holds: it is new, was restored from a backup, or
-    /// holds the release of another branch (a default branch renamed back, a run of an uncommitted folder). Then a
-    /// release is due though no digest of this branch changed.
+    /// Whether a following channel answers something else than this branch holds: it is new, was restored
+    /// from a backup, or holds the release of another branch (a default branch renamed back, a run of an
+    /// uncommitted folder). Then a release is due though no digest of this branch changed.
     async fn answers_other(
         &self,
         results: &Results<'_>,

@@ -1,5 +1,5 @@
-//! What the lanes of a node come to, from wherever their verdicts come: the node's job, an earlier run, the representative,
-//! another system. Judging is pure: [`super::facts`] loads what is known first.
+//! What the lanes of a node come to, from wherever their verdicts come: the node's job, an earlier run, the
+//! representative, another system. Judging is pure: [`super::facts`] loads what is known first.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,7 +52,8 @@ impl Known {
         self.found.insert(verdict.key(), Found { verdict, run });
     }
 
-    /// What identifies the verdict about a digest that a lane needs today; none where no executor runs the lane.
+    /// What identifies the verdict about a digest that a lane needs today; none where no executor runs the
+    /// lane.
     pub(super) fn key(&self, digest: &Digest, lane: &LaneChecks) -> Option<VerdictKey> {
         Some(VerdictKey {
             manifest: digest.clone(),
@@ -72,8 +73,8 @@ impl Known {
     }
 }
 
-/// Whether a verdict counts for a variant as its definition is now: an inherited one only while the definition declares
-/// the inheritance.
+/// Whether a verdict counts for a variant as its definition is now: an inherited one only while the
+/// definition declares the inheritance.
 const fn is_declared(verdict: &Verdict, lane: &LaneChecks) -> bool {
     !matches!(verdict.origin, VerdictOrigin::Inherited { .. }) || lane.inherit.is_some()
 }
@@ -237,7 +238,8 @@ pub(crate) struct Findings {
     pub(crate) failures: BTreeMap<NodeId, JobFailure>,
 }
 
-/// Fills in what verdicts mean for each variant: exceptions have a scope, and what is not new blocks nothing for good.
+/// Fills in what verdicts mean for each variant: exceptions have a scope, and what is not new blocks nothing
+/// for good.
 pub(crate) fn judge_known(
     graph: &Graph,
     rules: Rules<'_>,

@@ -1,4 +1,5 @@
-//! What verdicts mean. A recorded verdict is what a lane found, for good; whether it stops a variant is worked out from it.
+//! What verdicts mean. A recorded verdict is what a lane found, for good; whether it stops a variant is
+//! worked out from it.
 //!
 //! ```text
 //!  verdict ─evaluate─▶ Evaluation ─against─▶ Evaluation ─failure─▶ what people read
@@ -61,8 +62,8 @@ impl Evaluation {
 
     /// The failure, where the last good digest's verdict in the same lane, with the same checks, is known.
     ///
-    /// Only failures of the image are compared. Where all of them are not new, the failure becomes the check's: it does not
-    /// block the digest for good.
+    /// Only failures of the image are compared. Where all of them are not new, the failure becomes the
+    /// check's: it does not block the digest for good.
     #[must_use]
     pub fn against(mut self, last_good: &Verdict) -> Self {
         if self.kind() != Some(FailureKind::Image) {

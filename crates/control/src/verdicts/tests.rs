@@ -186,7 +186,8 @@ proptest! {
             .map(|(id, days)| exception(id, &["**"], &[], TODAY.saturating_add(jiff::Span::new().days(*days))))
             .collect();
         let evaluation = evaluate(&found, &exceptions, &variant(), TODAY);
-        // Every failed check is either counted or noted, and a day's exceptions never make a passed lane fail.
+        // Every failed check is either counted or noted, and a day's exceptions never make a passed lane
+        // fail.
         prop_assert_eq!(evaluation.failed.len() + evaluation.notes.len(), failed.len());
         prop_assert!(evaluation.failed.is_empty() == evaluation.passed());
         let none = evaluate(&found, &[], &variant(), TODAY);

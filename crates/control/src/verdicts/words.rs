@@ -1,4 +1,5 @@
-//! A lane's failure as text: which check, in which lane, what was found instead, whose fault it is, where to read more.
+//! A lane's failure as text: which check, in which lane, what was found instead, whose fault it is, where to
+//! read more.
 
 use std::fmt::Write as _;
 
@@ -22,8 +23,8 @@ pub(crate) struct Blame<'a> {
     pub(crate) exceptions: &'a [Exception],
     /// Today, in UTC.
     pub(crate) today: Date,
-    /// Whether the run that found it is the first one with these checks: the last good digest was tested with them only
-    /// for comparison.
+    /// Whether the run that found it is the first one with these checks: the last good digest was tested with
+    /// them only for comparison.
     pub(crate) is_first_with_checks: bool,
 }
 

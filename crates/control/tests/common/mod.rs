@@ -96,7 +96,8 @@ impl World {
         Self { folder, executor, store, registry, control, source, tasks, url }
     }
 
-    /// As after `kill -9`: jobs and reconcilers are gone without a word, a new control opens the same data folder.
+    /// As after `kill -9`: jobs and reconcilers are gone without a word, a new control opens the same data
+    /// folder.
     pub(crate) async fn crash(&mut self) {
         self.reopen(Clock::system()).await;
     }

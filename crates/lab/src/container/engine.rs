@@ -106,7 +106,8 @@ impl Engine {
             return Ok(());
         }
 
-        // Jobs may probe at the same time: each has its own folder, and moves its result into place atomically.
+        // Jobs may probe at the same time: each has its own folder, and moves its result into place
+        // atomically.
         let trial =
             tempfile::tempdir_in(&self.folder).map_err(LabError::io("create a folder in", &self.folder))?;
         let rootfs = trial.path().join("rootfs");

@@ -308,7 +308,8 @@ async fn container_storage_is_bounded_by_size(world: Arc<World>) {
         names.join(" ")
     };
     assert_eq!(prune(1_000_000).await, 0);
-    // Two layers of some thousand bytes fit: the oldest is removed. A recently used image is kept, whatever its size.
+    // Two layers of some thousand bytes fit: the oldest is removed. A recently used image is kept, whatever
+    // its size.
     let one = 1000 + 2 * 512;
     assert_eq!(prune(3 * one).await, 1);
     assert_eq!(left().await, "localhost/base localhost/fresh");

@@ -1,4 +1,5 @@
-//! From spanned values to typed ones. Every function reports an invalid value and returns `None`; none stops the file.
+//! From spanned values to typed ones. Every function reports an invalid value and returns `None`; none stops
+//! the file.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -425,8 +426,8 @@ impl Input<'_> {
         }
     }
 
-    /// A path of the repository, written relative to this file's folder; it must exist, and links in it stay inside the
-    /// repository. Gives the path with all links followed.
+    /// A path of the repository, written relative to this file's folder; it must exist, and links in it stay
+    /// inside the repository. Gives the path with all links followed.
     pub(super) fn repository_path(&mut self, node: &Node, want: paths::Want) -> Option<TreePath> {
         let text = self.text(node)?;
         self.resolve(text, node.place, want)

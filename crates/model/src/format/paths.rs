@@ -1,4 +1,5 @@
-//! Paths in definitions: relative to their file's folder and inside of it; links are followed only inside the repository.
+//! Paths in definitions: relative to their file's folder and inside of it; links are followed only inside the
+//! repository.
 
 use crate::tree::{EntryKind, InvalidPath, LOADED_LIMIT, Tree, TreePath, is_lfs_pointer};
 
@@ -155,9 +156,10 @@ fn elsewhere(path: &TreePath) -> Fault {
     )
 }
 
-/// The unusable entries of a folder that becomes a layer or a build context: submodules, templates that are too large to
-/// render, Git LFS pointers, paths that no image can hold. Links are content there: they are copied, never followed.
-/// Invalid paths in the `own` folder of an image or a site are reported in any case, and not again here.
+/// The unusable entries of a folder that becomes a layer or a build context: submodules, templates that are
+/// too large to render, Git LFS pointers, paths that no image can hold. Links are content there: they are
+/// copied, never followed. Invalid paths in the `own` folder of an image or a site are reported in any case,
+/// and not again here.
 pub(super) fn unusable(tree: &Tree, folder: &TreePath, own: Option<&TreePath>) -> Vec<(TreePath, Fault)> {
     let mut faults = Vec::new();
     for (below, entry) in tree.below(folder) {

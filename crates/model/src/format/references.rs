@@ -1,4 +1,5 @@
-//! References between files: parents, images of slots, channels, unique ids, folders that are laid over images.
+//! References between files: parents, images of slots, channels, unique ids, folders that are laid over
+//! images.
 
 mod exceptions;
 mod overlays;
@@ -246,7 +247,8 @@ fn id_of(item: &Node) -> Option<&str> {
     }
 }
 
-/// `off` entries of checks that no ancestor has: place, id, and a hint with the checks that could be disabled.
+/// `off` entries of checks that no ancestor has: place, id, and a hint with the checks that could be
+/// disabled.
 fn offs(node: &Node, own: &[CheckEntry], above: &[&CheckEntry]) -> Vec<(Place, CheckId, String)> {
     let on = |entry: &&&CheckEntry| matches!(entry, CheckEntry::On(_));
     let known = || {

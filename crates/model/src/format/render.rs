@@ -1,5 +1,6 @@
-//! A diagnostic for a terminal, in the style of rustc. Plain text: the command line adds colour. No layout engine is used,
-//! because each message has one place, and the output must be the same in logs, pull requests and tests.
+//! A diagnostic for a terminal, in the style of rustc. Plain text: the command line adds colour. No layout
+//! engine is used, because each message has one place, and the output must be the same in logs, pull requests
+//! and tests.
 
 use std::fmt::Write as _;
 

@@ -41,7 +41,8 @@ impl SchemaKind {
     }
 }
 
-/// The JSON Schema (draft 2020-12) of a kind of file. References between files are beyond a schema; `check` finds them.
+/// The JSON Schema (draft 2020-12) of a kind of file. References between files are beyond a schema; `check`
+/// finds them.
 pub fn schema(kind: SchemaKind) -> Value {
     let mut schema = record(kind.shape());
     if let Value::Object(map) = &mut schema {
@@ -138,7 +139,8 @@ mod tests {
             Self(schemas, editors)
         }
 
-        /// The validator's error for a file of the format; `None` for a valid file, and for a file that is not of the format.
+        /// The validator's error for a file of the format; `None` for a valid file, and for a file that is
+        /// not of the format.
         fn complaint(&self, path: &str, text: &str) -> Option<String> {
             let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
             let kind = match name {

@@ -1,4 +1,5 @@
-//! The shape of every record of the format: the decoder rejects unknown keys by it, and the JSON Schemas are made of it.
+//! The shape of every record of the format: the decoder rejects unknown keys by it, and the JSON Schemas are
+//! made of it.
 
 use super::report::nearest;
 use super::yaml::{Key, Node};
@@ -15,8 +16,9 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// Whether the presence or absence of a key in a map is intended. A map with an unknown key that may be a misspelling of
-    /// this one is not clear about it, so errors that would follow from the absence are not reported.
+    /// Whether the presence or absence of a key in a map is intended. A map with an unknown key that may be a
+    /// misspelling of this one is not clear about it, so errors that would follow from the absence are not
+    /// reported.
     pub(super) fn is_clear(&self, node: &Node, name: &str) -> bool {
         let names = || self.keys.iter().map(|key| key.name);
         let unknown = |key: &&Key| self.field(&key.text).is_none();

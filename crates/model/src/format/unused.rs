@@ -8,7 +8,8 @@ use crate::names::ImageName;
 use crate::resolve;
 use crate::spec::{Definition, Per};
 
-/// Warns about images without a variant. With errors elsewhere nothing is reported: a broken site or image may need them.
+/// Warns about images without a variant. With errors elsewhere nothing is reported: a broken site or image
+/// may need them.
 pub(super) fn check(report: &mut Report, drafts: &Drafts, definition: &Definition) {
     let is_incomplete = report.source
         || !report.images.is_empty()

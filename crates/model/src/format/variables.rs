@@ -250,10 +250,11 @@ fn more(count: usize) -> String {
     }
 }
 
-/// Variables without a default that no layer sets. If no variant sets it, the error is the image's; else it is the error of
-/// the sites that do not set it.
+/// Variables without a default that no layer sets. If no variant sets it, the error is the image's; else it
+/// is the error of the sites that do not set it.
 ///
-/// A layer with an unknown key may set them, and an unreadable declaration may have a default: then nothing is reported.
+/// A layer with an unknown key may set them, and an unreadable declaration may have a default: then nothing
+/// is reported.
 fn unset(report: &mut Report, drafts: &Drafts, definition: &Definition) {
     let source_is_clear = drafts.source.as_ref().is_some_and(|doc| {
         let mut groups = doc.at("groups").items().iter();

@@ -1,7 +1,7 @@
 //! YAML 1.2 core schema as a tree of values with their places.
 //!
-//! Rejected, each with its place, without ending the file: duplicate keys, anchors and aliases, tags, further documents,
-//! nesting deeper than [`MAX_DEPTH`]. Only a syntax error ends a file.
+//! Rejected, each with its place, without ending the file: duplicate keys, anchors and aliases, tags, further
+//! documents, nesting deeper than [`MAX_DEPTH`]. Only a syntax error ends a file.
 
 use std::collections::HashSet;
 
@@ -340,7 +340,8 @@ fn plain(text: &str) -> Data {
     if is_float(unsigned) { Data::Number(text.to_owned()) } else { Data::Text(text.to_owned()) }
 }
 
-/// `[-+]? ( \. [0-9]+ | [0-9]+ ( \. [0-9]* )? ) ( [eE] [-+]? [0-9]+ )?`, `.inf` or `.nan`; the sign is off already.
+/// `[-+]? ( \. [0-9]+ | [0-9]+ ( \. [0-9]* )? ) ( [eE] [-+]? [0-9]+ )?`, `.inf` or `.nan`; the sign is off
+/// already.
 fn is_float(text: &str) -> bool {
     if matches!(text, ".inf" | ".Inf" | ".INF" | ".nan" | ".NaN" | ".NAN") {
         return true;

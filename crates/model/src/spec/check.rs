@@ -122,7 +122,8 @@ pub enum Assertion {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         options: Vec<String>,
     },
-    /// The kernel was started with an argument. Skipped in lanes without a kernel of their own: see [`Assertion::skip_reason`].
+    /// The kernel was started with an argument. Skipped in lanes without a kernel of their own: see
+    /// [`Assertion::skip_reason`].
     Karg {
         /// Its name.
         name: String,
@@ -130,7 +131,8 @@ pub enum Assertion {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         value: Option<String>,
     },
-    /// A script of the repository ends with 0. It travels in the check, and so is part of the check set's digest.
+    /// A script of the repository ends with 0. It travels in the check, and so is part of the check set's
+    /// digest.
     Script {
         /// Its path in the repository, for messages.
         path: TreePath,
@@ -155,14 +157,16 @@ pub enum Assertion {
     },
 }
 
-/// The largest script of a check, in bytes: a check set travels whole in every order and is published beside the image.
+/// The largest script of a check, in bytes: a check set travels whole in every order and is published beside
+/// the image.
 pub const SCRIPT_LIMIT: u64 = 64 * 1024;
 
 /// How a process is recognised.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProcessMatch {
-    /// By the last component of its executable's path, or by the kernel's name of the process (for a script, the script's name).
+    /// By the last component of its executable's path, or by the kernel's name of the process (for a script,
+    /// the script's name).
     Name(String),
     /// By a text in its command line, arguments joined by spaces.
     Command(String),
@@ -219,7 +223,8 @@ impl StaticRule {
     }
 }
 
-/// The built-in checks of an image with the lane `static`. They come before all others, so that `off` and exceptions apply to them.
+/// The built-in checks of an image with the lane `static`. They come before all others, so that `off` and
+/// exceptions apply to them.
 pub fn static_checks() -> Vec<Check> {
     let check = |rule: StaticRule| {
         // The ids are constants that satisfy the grammar of check ids.

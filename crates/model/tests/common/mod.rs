@@ -1,5 +1,5 @@
-//! Repositories as text: `== PATH` begins a file; `link TARGET`, `submodule`, `size N` and `invalid` (with `%` for a byte that no
-//! path has) behind the path give its kind.
+//! Repositories as text: `== PATH` begins a file; `link TARGET`, `submodule`, `size N` and `invalid` (with
+//! `%` for a byte that no path has) behind the path give its kind.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 

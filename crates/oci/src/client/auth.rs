@@ -36,7 +36,8 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// The text of a `containers-auth.json(5)` by which podman and buildah act with these credentials on `host`.
+    /// The text of a `containers-auth.json(5)` by which podman and buildah act with these credentials on
+    /// `host`.
     pub(super) fn to_auth_json(&self, host: &str) -> String {
         let (user, password) = match self {
             Self::Anonymous => return r#"{"auths":{}}"#.to_owned(),
@@ -48,8 +49,9 @@ impl Credentials {
         serde_json::json!({ "auths": { host: { "auth": auth } } }).to_string()
     }
 
-    /// The credentials for a host (or, more specifically, a repository below it) in the text of a `docker login` or
-    /// `podman login` file (`auth.json`, `config.json`). The most specific entry wins; without one: anonymous.
+    /// The credentials for a host (or, more specifically, a repository below it) in the text of a `docker
+    /// login` or `podman login` file (`auth.json`, `config.json`). The most specific entry wins; without one:
+    /// anonymous.
     pub fn from_auth_json(text: &str, host: &str, repository: &str) -> Result<Self, serde_json::Error> {
         #[derive(Deserialize)]
         struct File {

@@ -12,8 +12,8 @@ use super::push::{CHUNK, OCTETS, with_digest};
 use super::transport::{Request, Rights};
 
 impl Client {
-    /// Copies a blob from another registry; does nothing if the repository has it. The bytes are verified on the
-    /// way: the last piece of a damaged blob is never sent, so the registry never stores it.
+    /// Copies a blob from another registry; does nothing if the repository has it. The bytes are verified on
+    /// the way: the last piece of a damaged blob is never sent, so the registry never stores it.
     pub async fn copy_blob(
         &self,
         repository: &RepoName,

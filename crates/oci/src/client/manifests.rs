@@ -14,7 +14,8 @@ use super::{Client, ManifestBytes, ManifestHead};
 use crate::image;
 use crate::media::{self, Descriptor};
 
-/// Maximum size of a manifest in bytes: twice what registries must accept (distribution-spec, "Pushing Manifests").
+/// Maximum size of a manifest in bytes: twice what registries must accept (distribution-spec, "Pushing
+/// Manifests").
 const MANIFEST_LIMIT: u64 = 8 * 1024 * 1024;
 /// Maximum number of pages of tags or referrers.
 const PAGE_LIMIT: usize = 10_000;
@@ -78,8 +79,8 @@ impl Client {
         }
     }
 
-    /// Pushes a manifest. If it has a subject and the registry does not support referrers, the tag of the fallback
-    /// schema (`sha256-HEX`, distribution-spec, "Referrers Tag Schema") is updated.
+    /// Pushes a manifest. If it has a subject and the registry does not support referrers, the tag of the
+    /// fallback schema (`sha256-HEX`, distribution-spec, "Referrers Tag Schema") is updated.
     pub async fn push_manifest(
         &self,
         repository: &RepoName,

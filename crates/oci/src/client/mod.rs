@@ -1,7 +1,7 @@
 //! The distribution client (distribution-spec 1.1), used by jobs, control and mirrors with any registry.
 //!
-//! Pulls are verified: a digest mismatch is an error after the last chunk, and broken connections are
-//! resumed by `Range`. Pushes of files are streamed, and resumed where the registry kept the upload. The client uses
+//! Pulls are verified: a digest mismatch is an error after the last chunk, and broken connections are resumed
+//! by `Range`. Pushes of files are streamed, and resumed where the registry kept the upload. The client uses
 //! no environment variables: addresses and credentials are arguments.
 
 mod auth;

@@ -60,7 +60,8 @@ impl Client {
         };
         match opened {
             Ok(answer) => reader.answer = Some(answer),
-            // A failed connection is an error at once; a response that broke in its first bytes is requested again.
+            // A failed connection is an error at once; a response that broke in its first bytes is requested
+            // again.
             Err(ClientError::Unreachable { source, .. }) if !source.is_connect() => {
                 reader.resume(Some(source)).await?;
             }
@@ -70,7 +71,8 @@ impl Client {
         Ok(reader)
     }
 
-    /// Writes a blob to `writer` and returns its length in bytes. The written bytes are valid only if this succeeds.
+    /// Writes a blob to `writer` and returns its length in bytes. The written bytes are valid only if this
+    /// succeeds.
     pub async fn pull_blob_to(
         &self,
         repository: &RepoName,

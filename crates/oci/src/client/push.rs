@@ -44,7 +44,8 @@ impl Client {
         }
     }
 
-    /// Requests a mount of a blob from another repository of the registry; `false` if the registry requires an upload instead.
+    /// Requests a mount of a blob from another repository of the registry; `false` if the registry requires
+    /// an upload instead.
     pub async fn mount_blob(
         &self,
         repository: &RepoName,
@@ -97,8 +98,8 @@ impl Client {
         Ok(blob)
     }
 
-    /// Pushes a file as a blob, streaming; does nothing if the repository has it. The caller passes digest and size,
-    /// the registry verifies them.
+    /// Pushes a file as a blob, streaming; does nothing if the repository has it. The caller passes digest
+    /// and size, the registry verifies them.
     pub async fn push_blob_file(
         &self,
         repository: &RepoName,
@@ -215,7 +216,8 @@ pub(super) fn with_digest(mut url: Url, digest: &Digest) -> Url {
     url
 }
 
-/// The last byte of `0-1023`, with or without `bytes=`; `None` for `0-0`, which registries also send for an empty upload.
+/// The last byte of `0-1023`, with or without `bytes=`; `None` for `0-0`, which registries also send for an
+/// empty upload.
 fn range_end(text: &str) -> Option<u64> {
     let (_, last) = text.trim_start_matches("bytes=").split_once('-')?;
     last.trim().parse().ok().filter(|last| *last > 0)

@@ -34,7 +34,8 @@ pub struct Plan {
     pub notes: Vec<String>,
 }
 
-/// Plans a layer of declared entries and deletions over an image. Deletions come first: an entry may take their place.
+/// Plans a layer of declared entries and deletions over an image. Deletions come first: an entry may take
+/// their place.
 pub fn plan(entries: &[Entry], delete: &[String], base: &Index) -> Result<Plan, FilesError> {
     let mut planner = Planner {
         index: base.clone(),
@@ -190,7 +191,8 @@ impl Planner {
 
     fn whiteout(&mut self, path: &str) {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-        // A deleted path was in a directory that entries cannot have replaced, so adding the directory cannot fail.
+        // A deleted path was in a directory that entries cannot have replaced, so adding the directory cannot
+        // fail.
         if self.parents(parent, path).is_ok() {
             let whiteout = join(parent, &format!(".wh.{name}"));
             self.operations.push(Operation::Add(Entry::new(whiteout, Kind::File, 0o644)));

@@ -8,8 +8,8 @@ use crate::index::{Index, Node, join};
 /// Maximum number of links that are followed, as in Linux.
 const LINK_LIMIT: usize = 40;
 
-/// The real path of the directory `path`: links are followed, `..` and absolute targets stay inside the root, components that do not
-/// exist are kept as written. `entry` is the entry to be copied, for errors.
+/// The real path of the directory `path`: links are followed, `..` and absolute targets stay inside the root,
+/// components that do not exist are kept as written. `entry` is the entry to be copied, for errors.
 pub(super) fn directory(index: &Index, path: &str, entry: &str) -> Result<String, FilesError> {
     let mut left: VecDeque<String> = parts(path);
     let mut place = String::new();

@@ -11,12 +11,12 @@ const EXTENSION_LIMIT: u64 = 1024 * 1024;
 const EXTENSIONS_LIMIT: u64 = 256 * 1024 * 1024;
 /// Maximum length of a path or link target on Linux, in bytes.
 const LONGEST_PATH: usize = 4096;
-/// Maximum number of entries of one tar. A reader keeps their names, and an archive that is small when it is compressed
-/// may have very many; the largest distributions have half a million.
+/// Maximum number of entries of one tar. A reader keeps their names, and an archive that is small when it is
+/// compressed may have very many; the largest distributions have half a million.
 const MOST_ENTRIES: u64 = 2_000_000;
 
-/// Passes every entry of a tar to `on_entry`, with a reader of its content; unread content is skipped. A tar beyond the
-/// limits above is rejected.
+/// Passes every entry of a tar to `on_entry`, with a reader of its content; unread content is skipped. A tar
+/// beyond the limits above is rejected.
 pub fn read_entries(
     tar: impl Read,
     on_entry: impl FnMut(Entry, &mut dyn Read) -> Result<(), LayerError>,
@@ -33,7 +33,8 @@ pub(super) fn read_at_most(
     let mut extensions = Extensions::default();
     let mut count = 0;
     let mut extended = 0;
-    // Extensions are parsed here, because the tar crate splits PAX records at line ends, which binary attributes may contain.
+    // Extensions are parsed here, because the tar crate splits PAX records at line ends, which binary
+    // attributes may contain.
     for entry in archive.entries().map_err(LayerError::Read)?.raw(true) {
         let mut entry = entry.map_err(LayerError::Read)?;
         let kind = entry.header().entry_type();

@@ -1,4 +1,5 @@
-//! The entries of a folder of the repository: plain entries, and templates that are rendered for each variant.
+//! The entries of a folder of the repository: plain entries, and templates that are rendered for each
+//! variant.
 
 use std::collections::BTreeMap;
 

@@ -356,7 +356,7 @@ pub(super) fn repository(
     name: &impl std::fmt::Display,
 ) -> RepoName {
     let text = format!("{source}/{name}");
-    // Source, image, site and slot names are repository components of at most 63 bytes by their own grammar, and four of
-    // them fit into 255 bytes.
+    // Source, image, site and slot names are repository components of at most 63 bytes by their own grammar,
+    // and four of them fit into 255 bytes.
     text.parse().expect("names of a source, image, site and slot make a repository name")
 }

@@ -1,8 +1,8 @@
 //! Which variants inherit verdicts, and from which variant: `test: {inherit: …}`.
 //!
-//! Variants of one image are alike if they start from the same base and their steps are equal except for `files` steps. The
-//! first of them by name, the representative, runs an inherited lane for all that have the same checks in it; a variant with
-//! other checks runs the lane itself.
+//! Variants of one image are alike if they start from the same base and their steps are equal except for
+//! `files` steps. The first of them by name, the representative, runs an inherited lane for all that have the
+//! same checks in it; a variant with other checks runs the lane itself.
 
 use std::collections::BTreeMap;
 

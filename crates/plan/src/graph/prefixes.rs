@@ -133,7 +133,8 @@ impl<'a> Group<'a> {
         Some(self.id(NodeName::Prefix { image: self.image.clone(), key: step.key.clone() }))
     }
 
-    /// The nearest common ancestor of all members: their parent variant, or a prefix that their parent variants share.
+    /// The nearest common ancestor of all members: their parent variant, or a prefix that their parent
+    /// variants share.
     fn common(&self, members: &[&VariantName], nodes: &BTreeMap<NodeId, Node>) -> Option<NodeId> {
         let mut parents: Vec<NodeId> = members
             .iter()

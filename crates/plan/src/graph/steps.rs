@@ -1,4 +1,5 @@
-//! A variant's own steps, prepared once per folder, context or lock, and shared between variants with equal steps.
+//! A variant's own steps, prepared once per folder, context or lock, and shared between variants with equal
+//! steps.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -85,8 +86,8 @@ impl<'t> Steps<'t> {
         }
     }
 
-    /// The `containerfile` and `files` steps of a variant by index of the image's steps, then its overlays. `bootstrap`
-    /// steps depend on the platform: see [`Self::bootstrap`].
+    /// The `containerfile` and `files` steps of a variant by index of the image's steps, then its overlays.
+    /// `bootstrap` steps depend on the platform: see [`Self::bootstrap`].
     pub(super) fn own(
         &mut self,
         image: &ImageSpec,

@@ -206,7 +206,8 @@ impl<'a> Decider<'a> {
         }
     }
 
-    /// Every job waits for the nearest ancestor with a job: for its result, and so that a bad image blocks its descendants.
+    /// Every job waits for the nearest ancestor with a job: for its result, and so that a bad image blocks
+    /// its descendants.
     fn waits(&mut self) {
         let work: BTreeSet<NodeId> =
             self.nodes.values().filter(|node| node.action.is_work()).map(|node| node.id.clone()).collect();

@@ -198,8 +198,8 @@ fn platforms_are_separate_and_count_once() {
     assert_eq!(graph.blocked.len(), 4, "{:?}", graph.blocked);
 }
 
-/// Prints how long it takes and asserts nothing about it. Measured in release on two shared cores (load 7, five runs):
-/// graph 61 to 79 ms, plan 4 to 11 ms.
+/// Prints how long it takes and asserts nothing about it. Measured in release on two shared cores (load 7,
+/// five runs): graph 61 to 79 ms, plan 4 to 11 ms.
 #[test]
 fn a_thousand_variants() {
     let mut source = Source::sample();

@@ -1,4 +1,5 @@
-//! git's own `http-backend` behind the smallest server that can run it: the smart protocol, with basic authentication.
+//! git's own `http-backend` behind the smallest server that can run it: the smart protocol, with basic
+//! authentication.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

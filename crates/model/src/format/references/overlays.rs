@@ -16,7 +16,8 @@ enum Kind {
 }
 
 impl Pass<'_> {
-    /// Folders laid over a site's images: each must belong to an image or a slot, and all its entries must be usable.
+    /// Folders laid over a site's images: each must belong to an image or a slot, and all its entries must be
+    /// usable.
     pub(super) fn overlays(&mut self, name: &SiteName, doc: &Node, spec: &SiteSpec) {
         let Some(own) = spec.file.parent() else { return };
         let mut used: Vec<TreePath> = Vec::new();
