@@ -1,6 +1,6 @@
 //! A build secret is available to the `RUN` that mounts it, and nowhere afterwards.
 
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 

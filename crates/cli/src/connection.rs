@@ -2,7 +2,7 @@
 //!
 //! | the command is given | server | token |
 //! |---|---|---|
-//! | nothing, or `--data DIR` | the one that holds the data folder, by its lock file | named in the lock file |
+//! | nothing, or `--data DIR` | the one that holds the data folder, by its lock file | in the lock file |
 //! | nothing, and the client's configuration names a server | that one | that of the configuration |
 //! | `--server URL` of the server that holds the data folder | as given | named in the lock file |
 //! | `--server URL` of the configured server | as given | that of the configuration |

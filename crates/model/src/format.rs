@@ -1,7 +1,7 @@
 //! From a tree's YAML to a [`Definition`], with every error of the repository at once.
 //!
 //! ```text
-//! tree ─▶ yaml: spanned values ─▶ decode by shape: typed drafts ─▶ references, variables ─▶ Definition + diagnostics
+//! tree ─▶ yaml: spanned values ─▶ decode: drafts ─▶ references, variables ─▶ Definition, diagnostics
 //! ```
 //!
 //! Reading does not stop at the first error: an invalid value is reported and left out, the rest is read. An

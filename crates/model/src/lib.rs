@@ -6,9 +6,9 @@
 //! | [`names`], [`digest`], [`reference`], [`duration`], [`size`] | names, parsed once at the edge |
 //! | [`tree`] | a commit's files as data, read by `source` |
 //! | [`spec`] | what a source declares, as typed values |
-//! | [`format`] | how a tree's YAML becomes a [`spec::Definition`], with every error of the repository at once |
+//! | [`format`] | how a tree's YAML becomes a [`spec::Definition`], with all errors of the repository |
 //! | [`resolve`] | derived from a definition: variants, parents, effective variables and checks |
-//! | [`lock`], [`moves`] | pinned outside inputs: package versions, base digests, the epoch; the moves between two locks |
+//! | [`lock`], [`moves`] | pinned outside inputs: package versions, base digests, the epoch; their moves |
 //! | [`order`], [`outcome`], [`verdict`] | a job's input, a job's output, a lane's result |
 //! | [`principal`], [`grants`] | who acts; what a job may do in the registry |
 //! | [`run`] | numbers and states of runs, nodes and releases |

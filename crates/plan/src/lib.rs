@@ -3,15 +3,15 @@
 //!
 //! ```text
 //!  Definition + Tree + Locks ──graph()──▶ Graph ──plan() with History──▶ Plan
-//!        │ template  renders *.j2            │ every variant and every        │ per node: build, test, reuse,
-//!        │ files     lists a `files` step    │ shared prefix, each with       │ retire, blocked, failed,
-//!        │ context   lists a build context   │ the key of each of its steps   │ each with its reasons
+//!        │ template  renders *.j2            │ every variant and every        │ build, test, reuse,
+//!        │ files     lists a `files` step    │ shared prefix, each with       │ retire, blocked,
+//!        │ context   lists a build context   │ the key of each of its steps   │ failed; with reasons
 //! ```
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`lock`] | the effective lock of an image, and its request to the outside |
-//! | [`template`], [`files`], [`context`] | the inputs of steps from the tree; [`ignore`]: the rules of contexts |
+//! | [`template`], [`files`], [`context`] | the inputs of steps from the tree; [`ignore`]: their rules |
 //! | [`key`] | from inputs to keys |
 //! | [`step`], [`mod@graph`] | steps with their keys, nodes, parents |
 //! | [`history`] | recorded builds and verdicts, as one value |

@@ -5,8 +5,8 @@
 //! | its key has a known manifest, and every lane a passed verdict | [`Action::Reuse`] |
 //! | its key has a known manifest, and some lane no verdict | [`Action::Test`] |
 //! | its key has no known manifest | [`Action::Build`], from the longest known prefix |
-//! | its key, or a lane on its manifest, failed before because of the image | [`Action::Failed`]: the same input fails again; `retry` removes the failure from the history |
-//! | it, an ancestor or its site has errors, or its parent failed | [`Action::Blocked`]: it keeps its last release |
+//! | its key, or a lane on its manifest, failed before because of the image | [`Action::Failed`] |
+//! | it, an ancestor or its site has errors, or its parent failed | [`Action::Blocked`]: keeps its release |
 //! | it is in the history, but not in the graph | [`Action::Retire`] |
 //!
 //! A variant whose own digest is known and passed stays [`Action::Reuse`] even if its parent failed: nothing

@@ -23,6 +23,7 @@ mod values;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use anyhow::{Context as _, bail, ensure};
 
@@ -44,8 +45,8 @@ const PAGES: &[Page] = &[
     ("metrics.md", |_| Ok(metrics(&reference("metrics")?))),
     ("events.md", |_| Ok(events(&reference("events")?))),
     ("limits.md", |_| limits::page()),
-    ("access.md", |_| printed("edgewright-api", "access", &[])),
-    ("openapi.json", |_| printed("edgewright-api", "openapi", &[])),
+    ("access.md", |_| printed("access", &[])),
+    ("openapi.json", |_| printed("openapi", &[])),
 ];
 
 /// What several pages are made of, read once.
@@ -60,7 +61,7 @@ impl Sources {
         if let Some(help) = self.help.get() {
             return Ok(help);
         }
-        let help = Help::of_all_commands(&build()?)?;
+        let help = Help::of_all_commands(&built()?.join("edgewright"))?;
         Ok(self.help.get_or_init(|| help))
     }
 }
@@ -108,9 +109,8 @@ fn generated(names: &[&str]) -> anyhow::Result<Vec<(PathBuf, String)>> {
     let mut files: Vec<(PathBuf, String)> =
         wanted.map(|(name, page)| Ok((folder.join(name), page(&sources)?))).collect::<anyhow::Result<_>>()?;
     if is_wanted(SCHEMAS) {
-        let schemas: BTreeMap<String, String> =
-            serde_json::from_str(&printed("edgewright-api", "documents", &[])?)
-                .context("the example `documents` did not print an object of texts")?;
+        let schemas: BTreeMap<String, String> = serde_json::from_str(&printed("documents", &[])?)
+            .context("the example `documents` did not print an object of texts")?;
         files.extend(schemas.into_iter().map(|(name, text)| (folder.join(SCHEMAS).join(name), text)));
     }
     Ok(files)
@@ -118,13 +118,24 @@ fn generated(names: &[&str]) -> anyhow::Result<Vec<(PathBuf, String)>> {
 
 /// A page of the server's reference, without its head.
 fn reference(name: &str) -> anyhow::Result<String> {
-    printed("edgewright-server", "reference", &[name])
+    printed("reference", &[name])
 }
 
-/// The output of a crate's example.
-fn printed(package: &str, example: &str, arguments: &[&str]) -> anyhow::Result<String> {
-    let cargo = ["run", "--quiet", "--locked", "--package", package, "--example", example, "--"];
-    Run::new("cargo").args(cargo).args(arguments).cwd(workspace::root()).output()
+/// The output of an example, as `built` made it.
+fn printed(example: &str, arguments: &[&str]) -> anyhow::Result<String> {
+    Run::new(built()?.join("examples").join(example)).args(arguments).cwd(workspace::root()).output()
+}
+
+/// Builds the command and the examples, once, and returns their folder. The whole workspace is selected, as
+/// for tests: other selections have other features of dependencies, which would be compiled again.
+fn built() -> anyhow::Result<PathBuf> {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    if BUILT.get().is_none() {
+        let cargo = ["build", "--quiet", "--locked", "--workspace", "--bins", "--examples"];
+        Run::new("cargo").args(cargo).cwd(workspace::root()).run()?;
+        BUILT.get_or_init(|| ());
+    }
+    Ok(workspace::target().join("debug"))
 }
 
 fn metrics(body: &str) -> String {
@@ -151,7 +162,7 @@ fn events(body: &str) -> String {
     )
 }
 
-/// Builds the command; tests and demo use the same build.
+/// Builds the command alone, as the demo uses it.
 pub(crate) fn build() -> anyhow::Result<PathBuf> {
     Run::new("cargo").args(["build", "--locked", "--package", "edgewright"]).cwd(workspace::root()).run()?;
     Ok(workspace::target().join("debug/edgewright"))

@@ -136,9 +136,9 @@ mod tests {
 
     #[test]
     fn a_target_is_a_folder_an_address_or_a_variant() {
+        type Case = (Option<&'static str>, Option<&'static str>, &'static str, Option<&'static str>);
         let folder = tempfile::tempdir().unwrap();
         let existing = folder.path().to_str().unwrap();
-        type Case = (Option<&'static str>, Option<&'static str>, &'static str, Option<&'static str>);
         let cases: [Case; 6] = [
             (None, None, ".", None),
             (None, Some("/d"), "/d", None),

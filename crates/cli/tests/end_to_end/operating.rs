@@ -160,6 +160,19 @@ async fn certificate(folder: &Path, name: &str) {
         .unwrap();
 }
 
+/// The command's own client: an unknown authority, one in `--ca-file`, a file that is no certificate.
+async fn the_command_trusts_the_authority_it_is_given(port: u16, authority: &Path, key: &Path) {
+    let url = format!("https://127.0.0.1:{port}");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let unknown = edgewright(elsewhere.path(), &["status", "--server", &url]).await.ends(5);
+    assert!(unknown.errors.contains("--ca-file FILE"), "{}", unknown.errors);
+    let trusted = ["status", "--server", &url, "--ca-file", authority.to_str().unwrap()];
+    edgewright(elsewhere.path(), &trusted).await.ends(0);
+    let invalid = ["status", "--server", &url, "--ca-file", key.to_str().unwrap()];
+    let invalid = edgewright(elsewhere.path(), &invalid).await.ends(2);
+    assert!(invalid.errors.contains("certificates in PEM format"), "{}", invalid.errors);
+}
+
 #[tokio::test]
 async fn clients_speak_tls_and_the_certificate_changes_while_the_server_runs() {
     if !edgewright_testkit::has(&["skopeo", "curl", "openssl"]) {
@@ -205,29 +218,10 @@ async fn clients_speak_tls_and_the_certificate_changes_while_the_server_runs() {
     fs::copy(&certificate_file, certificates.join("ca.crt")).unwrap();
     let reference = format!("docker://127.0.0.1:{port}/plants/hmi/a:stable");
     let to = format!("oci:{}", folder.path().join("image").display());
-    Command::new("skopeo")
-        .args([
-            "--insecure-policy",
-            "copy",
-            "--src-cert-dir",
-            certificates.to_str().unwrap(),
-            &reference,
-            &to,
-        ])
-        .run()
-        .await
-        .unwrap();
+    let copy = ["--insecure-policy", "copy", "--src-cert-dir", certificates.to_str().unwrap()];
+    Command::new("skopeo").args(copy).args([&reference, &to]).run().await.unwrap();
 
-    // The command's own client.
-    let url = format!("https://127.0.0.1:{port}");
-    let elsewhere = tempfile::tempdir().unwrap();
-    let unknown = edgewright(elsewhere.path(), &["status", "--server", &url]).await.ends(5);
-    assert!(unknown.errors.contains("--ca-file FILE"), "{}", unknown.errors);
-    let trusted = ["--server", &url, "--ca-file", certificate_file.to_str().unwrap()];
-    edgewright(elsewhere.path(), &[&["status"][..], &trusted].concat()).await.ends(0);
-    let invalid = ["status", "--server", &url, "--ca-file", key.to_str().unwrap()];
-    let invalid = edgewright(elsewhere.path(), &invalid).await.ends(2);
-    assert!(invalid.errors.contains("certificates in PEM format"), "{}", invalid.errors);
+    the_command_trusts_the_authority_it_is_given(port, &certificate_file, &key).await;
 
     certificate(folder.path(), "second").await;
     server.reload();

@@ -6,7 +6,7 @@
 //! | that is held, or no longer declared | nothing: it stays |
 //! | that follows a branch | the newest release of that branch, | once it is older than `after` |
 //! | that follows a channel | what that channel holds |
-//! | that follows a channel with `after` | the newest release that the other has held for so long and has not left backwards |
+//! | that follows a channel with `after` | the newest release that the other has held for so long |
 //!
 //! After a restore from a backup a channel takes only what is released from then on, unless an operator pins
 //! it: devices may be further than the backup.

@@ -9,10 +9,10 @@
 //!
 //! | rule | |
 //! |---|---|
-//! | an exception covers a failed check until its last day, in UTC | the check does not count; a note records it |
-//! | nothing covers a failure of the infrastructure, or of a lane outside of its checks | it is no evidence about a check |
-//! | what the last good digest fails in the same place, too, is not new | the change is not to blame: the failure is the check's, and the lane is run again next time |
-//! | what is not new still fails | only an exception, with owner and end, lets it through (`docs/decisions`, 0005) |
+//! | an exception covers a failed check until its last day (UTC) | the check does not count, with a note |
+//! | a failure of the infrastructure, or of a lane outside of its checks | it is no evidence about a check |
+//! | the last good digest fails in the same place: not new | a failure of the check; the lane is run again |
+//! | what is not new still fails | only an exception, with owner and end, covers it (decision 0005) |
 
 mod words;
 
