@@ -1,7 +1,8 @@
 //! Builds the static check runner and puts it where the command embeds it: `OUT_DIR/edgewright-checks`.
 //!
-//! It is a cargo in a cargo. The inner one has its own target folder, so that it never waits for the outer one's lock,
-//! and none of the outer one's settings: `cargo clippy` must not lint here, `cargo test` must not profile.
+//! It is a cargo in a cargo. The inner one has its own target folder, so that it never waits for the outer
+//! one's lock, and none of the outer one's settings: `cargo clippy` must not lint here, `cargo test` must not
+//! profile.
 
 use std::env;
 use std::error::Error;

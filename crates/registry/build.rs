@@ -1,4 +1,4 @@
-//! Builds again when a migration is added: `sqlx::migrate!` alone does not see new files.
+//! Rebuilds the crate when a migration is added: `sqlx::migrate!` alone does not detect new files.
 
 fn main() {
     println!("cargo:rerun-if-changed=migrations");

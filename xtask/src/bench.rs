@@ -1,4 +1,5 @@
-//! `bench`: measurements. Each compares with a real rival in the same run and says which of its goals it met.
+//! `bench`: measurements. Each compares with an alternative in the same run and reports which of its goals it
+//! met.
 
 mod measure;
 mod pipeline;
@@ -15,17 +16,17 @@ const BENCHES: [Bench; 1] = [(
     pipeline::run,
 )];
 
-/// Prints what there is.
+/// Lists all measurements.
 pub(crate) fn list() {
     for (name, about, _) in BENCHES {
         println!("{name:12}  {about}");
     }
 }
 
-/// Runs one.
+/// Runs one by its name.
 pub(crate) fn run(name: &str) -> anyhow::Result<()> {
     match BENCHES.iter().find(|(known, _, _)| *known == name) {
         Some((_, _, measure)) => measure(),
-        None => bail!("no bench is called `{name}`; `cargo xtask bench` lists what there is"),
+        None => bail!("unknown bench `{name}`: `cargo xtask bench` lists all"),
     }
 }

@@ -19,7 +19,7 @@ impl Run {
         Self(command)
     }
 
-    /// The same with the rights of root: by sudo where we are somebody else.
+    /// The same as root, by sudo if this is another user.
     pub(crate) fn as_root(program: impl AsRef<OsStr>) -> anyhow::Result<Self> {
         if is_root()? { Ok(Self::new(program)) } else { Ok(Self::new("sudo").arg(program)) }
     }
@@ -44,10 +44,10 @@ impl Run {
         self
     }
 
-    /// Runs it to its end; an error where it fails.
+    /// Runs it to its end; an error if it fails.
     pub(crate) fn run(mut self) -> anyhow::Result<()> {
         let status = self.0.status().with_context(|| self.cannot_start())?;
-        if status.success() { Ok(()) } else { bail!("`{}` ended with {status}", self.line()) }
+        if status.success() { Ok(()) } else { bail!("`{}` failed: {status}", self.line()) }
     }
 
     /// Whether it ends well; its output is dropped.
@@ -55,12 +55,12 @@ impl Run {
         self.0.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
     }
 
-    /// Its standard output; an error with the other stream where it fails.
+    /// Its standard output; an error with the other stream if it fails.
     pub(crate) fn output(self) -> anyhow::Result<String> {
         self.output_unless(|status| !status.success())
     }
 
-    /// Its standard output; exit code 1 is an answer, too: `edgewright` did its work, and what it looked at has a fault.
+    /// Its standard output, also with exit code 1: `edgewright` worked, and what it checked has a fault.
     pub(crate) fn answer(self) -> anyhow::Result<String> {
         self.output_unless(|status| !matches!(status.code(), Some(0 | 1)))
     }
@@ -68,8 +68,8 @@ impl Run {
     fn output_unless(mut self, is_failure: impl Fn(ExitStatus) -> bool) -> anyhow::Result<String> {
         let output = self.0.output().with_context(|| self.cannot_start())?;
         if is_failure(output.status) {
-            let said = String::from_utf8_lossy(&output.stderr);
-            bail!("`{}` ended with {}: {}", self.line(), output.status, said.trim());
+            let errors = String::from_utf8_lossy(&output.stderr);
+            bail!("`{}` failed: {}: {}", self.line(), output.status, errors.trim());
         }
         String::from_utf8(output.stdout).with_context(|| format!("`{}` printed no UTF-8", self.line()))
     }

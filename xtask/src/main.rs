@@ -1,6 +1,7 @@
-//! Developer commands: `cargo xtask setup|check|test|generate|demo|bench`.
+//! Developer commands: `cargo xtask setup|check|test|generate|dist|demo|bench`.
 //!
-//! This is the first thing that a fresh machine compiles, so it has few dependencies and knows no other crate of the workspace.
+//! This is the first program that a fresh machine compiles, so it has few dependencies and uses no other
+//! crate of the workspace.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "developer commands talk to a terminal")]
 
@@ -8,6 +9,7 @@ mod bench;
 mod check;
 mod command;
 mod demo;
+mod dist;
 mod generate;
 mod setup;
 mod test;
@@ -23,13 +25,21 @@ Developer commands of Edgewright.
 Usage: cargo xtask COMMAND
 
 Commands:
-  setup         install the programs that tests and demo need (Debian; asks sudo where not root)
+  setup         install the programs that tests and demo need (Debian; by sudo if not root)
   check [STEP…] format, words, files, modules, documents, references, crate-arrows, module-arrows, blocking, clippy,
                 generated, dependencies; without a step, all of them
-  test [WHAT]   all tests, with real tools; WHAT is `unit` or `tools` for a part
-  generate      write the files that follow from the code: docs/cli.md
-  demo          a source, a server, a green run, a change, a refused change: about 5 minutes
-  bench [NAME]  measure; without a name, list what there is";
+  test          run all tests, with real tools; installs what they need
+  test unit [FILTER]
+                run unit tests: no root, no tools, nothing is installed
+  test tools [FILTER]
+                run the tests with real tools; FILTER is a part of a test's name
+  test docs [FILTER]
+                run the examples in documentation
+  generate [PAGE…]
+                write the generated pages of docs/reference, such as settings.md
+  dist          make a Debian package and a tarball, in target/dist
+  demo          show a source, a server, a run, a change, and a change that fails: about 5 minutes
+  bench [NAME]  run a measurement; without a name, list all";
 
 fn main() -> ExitCode {
     match run(&std::env::args().skip(1).collect::<Vec<_>>()) {
@@ -44,12 +54,14 @@ fn main() -> ExitCode {
 fn run(arguments: &[String]) -> anyhow::Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["setup"] => setup::run().and_then(|()| setup::clients()),
+        ["setup"] => setup::run().and_then(|()| setup::clients()).and_then(|()| test::nextest::install()),
         ["check", steps @ ..] => check::run(steps),
-        ["test"] => test::run(test::Part::ALL),
-        ["test", "unit"] => test::run(&[test::Part::Unit]),
-        ["test", "tools"] => test::run(&[test::Part::Tools]),
-        ["generate"] => generate::write(),
+        ["test"] => test::run(test::Part::ALL, None),
+        ["test", part, filter @ ..] if filter.len() < 2 => {
+            test::run(&[test_part(part)?], filter.first().copied())
+        }
+        ["generate", pages @ ..] => generate::write(pages),
+        ["dist", options @ ..] => dist::run(options),
         ["demo"] => demo::run(),
         ["bench"] => {
             bench::list();
@@ -62,4 +74,13 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         }
         _ => bail!("unknown command: {}\n\n{USAGE}", words.join(" ")),
     }
+}
+
+fn test_part(name: &str) -> anyhow::Result<test::Part> {
+    Ok(match name {
+        "unit" => test::Part::Unit,
+        "tools" => test::Part::Tools,
+        "docs" => test::Part::Docs,
+        _ => bail!("unknown part of the tests `{name}`: write unit, tools or docs"),
+    })
 }

@@ -1,4 +1,4 @@
-//! `setup`: installs what tests and demo need and this machine lacks. Quick and silent where nothing lacks.
+//! `setup`: installs the programs that tests and demo need. Quick if all are installed.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use crate::command::{Run, is_installed, is_root};
 use crate::workspace;
 
 /// Programs with the Debian package that brings them.
-const PROGRAMS: [(&str, &str); 11] = [
+const PROGRAMS: [(&str, &str); 12] = [
     ("podman", "podman"),
     ("buildah", "buildah"),
     ("skopeo", "skopeo"),
@@ -22,32 +22,39 @@ const PROGRAMS: [(&str, &str); 11] = [
     ("git", "git"),
     ("setpriv", "util-linux"),
     ("curl", "curl"),
+    ("openssl", "openssl"),
     // Tests of ssh sources start one of their own, on loopback.
     ("sshd", "openssh-server"),
 ];
 
-/// Debian's suite that has oras. Bookworm has not, but its C library is new enough for it. A stable suite keeps its version of oras,
-/// so the suite stands for the version.
+/// The Debian suite that oras comes from: bookworm has no oras, but its C library is new enough for it. A
+/// stable suite keeps its version of oras, so the suite determines the version.
 const SUITE_OF_ORAS: &str = "trixie";
 
-/// Installs what lacks, by apt-get.
+/// Installs missing programs by apt-get.
 pub(crate) fn run() -> anyhow::Result<()> {
-    let lacking = lacking();
-    if lacking.is_empty() {
-        println!("setup: nothing lacks");
+    let packages = missing();
+    if packages.is_empty() {
+        println!("setup: all tools are installed");
         return Ok(());
     }
     if !is_installed("apt-get") {
-        bail!("apt-get is not here: install these by hand, then try again: {}", lacking.join(" "));
+        bail!(
+            "cannot install packages: apt-get is not installed; install these and try again: {}",
+            packages.join(" ")
+        );
     }
     if !is_root()? && !is_installed("sudo") {
-        bail!("neither root nor sudo: run `apt-get install {}` as root, then try again", lacking.join(" "));
+        bail!(
+            "cannot install packages: neither root nor sudo; run `apt-get install {}` as root and try again",
+            packages.join(" ")
+        );
     }
-    println!("setup: installing {}", lacking.join(" "));
-    apt_get(&["update", "-qq"]).context("the package lists cannot be fetched")?;
+    println!("setup: installing {}", packages.join(" "));
+    apt_get(&["update", "-qq"]).context("cannot fetch the package lists")?;
     let install = ["install", "-y", "-qq", "-o", "DPkg::Lock::Timeout=300"];
-    apt_get(&[&install[..], &lacking].concat()).context("the packages cannot be installed")?;
-    match self::lacking().as_slice() {
+    apt_get(&[&install[..], &packages].concat()).context("cannot install the packages")?;
+    match missing().as_slice() {
         [] => Ok(()),
         still => bail!("installed, but programs of these packages are still not found: {}", still.join(" ")),
     }
@@ -70,7 +77,7 @@ pub(crate) fn clients() -> anyhow::Result<()> {
         .args(["--quiet", "--variant=extract", "--include=oras", SUITE_OF_ORAS])
         .arg(&unfinished)
         .run()
-        .context("oras cannot be fetched")?;
+        .context("cannot fetch oras")?;
     Ok(std::fs::rename(unfinished, folder)?)
 }
 
@@ -84,9 +91,9 @@ fn root_of_oras() -> anyhow::Result<PathBuf> {
     Ok(workspace::cache()?.join("oras").join(SUITE_OF_ORAS))
 }
 
-fn lacking() -> Vec<&'static str> {
-    let lacks = |(program, package)| (!is_installed(program)).then_some(package);
-    PROGRAMS.into_iter().filter_map(lacks).collect()
+fn missing() -> Vec<&'static str> {
+    let package_of = |(program, package)| (!is_installed(program)).then_some(package);
+    PROGRAMS.into_iter().filter_map(package_of).collect()
 }
 
 fn apt_get(arguments: &[&str]) -> anyhow::Result<()> {

@@ -1,21 +1,27 @@
 //! `test`: every test of the workspace, cheapest first, with one closing line that counts them all.
 //!
-//! Tests that need podman and friends must not skip here: `EDGEWRIGHT_TESTS_REQUIRE=1` makes a missing tool a failure.
-//! `EDGEWRIGHT_TESTS_ORAS` names the oras that `setup` fetched, where the machine has none.
+//! nextest runs them, each in a process of its own, as `.config/nextest.toml` configures it. cargo runs the
+//! documentation tests and the one binary whose cases share a process. In tests with tools a missing tool is
+//! a failure (`EDGEWRIGHT_TESTS_REQUIRE`); other tests that skip are listed and counted
+//! (`EDGEWRIGHT_TESTS_SKIPPED`).
+
+mod counts;
+pub(crate) mod nextest;
 
 use std::io::{BufRead as _, BufReader};
-use std::ops::AddAssign;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
 use crate::command::{Run, is_root};
 use crate::{setup, workspace};
+use counts::Counts;
 
 /// A part of the tests with its own time budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// Unit tests: no tools, no network.
+    /// Unit tests: no tools, no root, no network.
     Unit,
     /// Integration tests, many with podman, buildah, mmdebstrap, skopeo.
     Tools,
@@ -35,7 +41,8 @@ impl Part {
         }
     }
 
-    /// What a run may take after compilation on 2 cores. More is a warning: the whole CI must stay well below 60 minutes.
+    /// What a run may take after compilation on 2 cores. More is a warning: the whole CI must stay well below
+    /// 60 minutes.
     fn budget(self) -> Duration {
         Duration::from_secs(match self {
             Self::Unit | Self::Docs => 60,
@@ -50,45 +57,29 @@ impl Part {
             Self::Docs => &["--doc"],
         }
     }
-}
 
-/// What came out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Counts {
-    passed: u64,
-    failed: u64,
-    skipped: u64,
-}
-
-impl AddAssign for Counts {
-    fn add_assign(&mut self, other: Self) {
-        self.passed += other.passed;
-        self.failed += other.failed;
-        self.skipped += other.skipped;
+    /// The profile of `.config/nextest.toml`.
+    fn profile(self) -> &'static str {
+        if self == Self::Unit { "unit" } else { "ci" }
     }
 }
 
-/// Runs the parts and prints the closing line; an error where a test failed.
-pub(crate) fn run(parts: &[Part]) -> anyhow::Result<()> {
+/// Runs the parts and prints the closing line; an error if a test failed. A filter is a part of a test's
+/// name.
+pub(crate) fn run(parts: &[Part], filter: Option<&str>) -> anyhow::Result<()> {
     let started = Instant::now();
-    setup::run()?;
     if parts.contains(&Part::Tools) {
+        setup::run()?;
         setup::clients()?;
+        nextest::install()?;
     }
-    if parts != [Part::Docs] {
-        println!("test: compiling");
-        cargo_test().args(["--all-targets", "--no-run"]).run().context("the tests do not compile")?;
-        // Tests start these as processes of their own; selected tests alone do not build them.
-        let examples = Run::new("cargo").args(["build", "--workspace", "--locked", "--examples"]);
-        examples.cwd(workspace::root()).run().context("the examples do not compile")?;
-        println!("test: compiled in {}", shown(started.elapsed()));
-    }
+    compile(parts)?;
     let mut total = Counts::default();
     let mut summary = Vec::new();
     for &part in parts {
         println!("test: {}", part.name());
         let began = Instant::now();
-        let counts = run_part(part)?;
+        let counts = run_part(part, filter)?;
         total += counts;
         let took = began.elapsed();
         let Counts { passed, failed, skipped } = counts;
@@ -109,22 +100,99 @@ pub(crate) fn run(parts: &[Part]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Compiles first, so that budgets are about the tests.
+fn compile(parts: &[Part]) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let selection = match parts {
+        [Part::Docs] => return Ok(()),
+        [Part::Unit] => Part::Unit.selection(),
+        _ => &["--all-targets"],
+    };
+    println!("test: compiling");
+    let tests = cargo_test().args(selection).arg("--no-run");
+    tests.run().context("the tests do not compile")?;
+    if parts.contains(&Part::Tools) {
+        // Tests start these as processes of their own; selected tests alone do not build them.
+        let examples = Run::new("cargo").args(["build", "--workspace", "--locked", "--examples"]);
+        examples.cwd(workspace::root()).run().context("the examples do not compile")?;
+    }
+    println!("test: compiled in {}", shown(started.elapsed()));
+    Ok(())
+}
+
 fn cargo_test() -> Run {
     Run::new("cargo").args(["test", "--workspace", "--locked"]).cwd(workspace::root())
 }
 
-/// Streams the output of one part and counts its results on the way.
-fn run_part(part: Part) -> anyhow::Result<Counts> {
-    let mut command = cargo_test()
-        .arg("--no-fail-fast")
-        .args(part.selection())
-        .env("EDGEWRIGHT_TESTS_REQUIRE", "1")
-        .env("EDGEWRIGHT_TESTS_ORAS", setup::oras()?);
-    if part == Part::Tools && !is_root()? {
-        // Containers under test need root; compilation does not, and would leave files of root in `target`.
-        let variable = format!("CARGO_TARGET_{}_RUNNER", host()?.replace('-', "_").to_uppercase());
-        command = command.env(&variable, "sudo --preserve-env");
+/// Runs one part with the runners that it needs.
+fn run_part(part: Part, filter: Option<&str>) -> anyhow::Result<Counts> {
+    let skips = workspace::target().join("skipped-tests.txt");
+    if skips.exists() {
+        std::fs::remove_file(&skips)?;
     }
+    let mut counts = Counts::default();
+    for command in commands(part, filter)? {
+        counts += count(prepared(command, part, &skips)?, filter)?;
+    }
+    let skipped = std::fs::read_to_string(&skips).unwrap_or_default();
+    print!("{skipped}");
+    Ok(counts.with_skipped(skipped.lines().count() as u64))
+}
+
+fn commands(part: Part, filter: Option<&str>) -> anyhow::Result<Vec<Run>> {
+    let by_cargo = || cargo_test().arg("--no-fail-fast").args(part.selection()).args(filter);
+    if part == Part::Docs {
+        return Ok(vec![by_cargo()]);
+    }
+    let Some(program) = nextest::installed()? else {
+        println!("test: cargo-nextest is not installed, using cargo test; `cargo xtask setup` installs it");
+        return Ok(vec![by_cargo()]);
+    };
+    let mut commands = vec![by_nextest(program, part, filter)];
+    if part == Part::Tools {
+        let shared =
+            Run::new("cargo").args(["test", "--locked", "--package", "edgewright-lab", "--test", "podman"]);
+        commands.push(shared.cwd(workspace::root()).args(filter));
+    }
+    Ok(commands)
+}
+
+fn by_nextest(program: PathBuf, part: Part, filter: Option<&str>) -> Run {
+    // nextest prints to standard error.
+    Run::new("sh")
+        .args(["-c", r#"exec "$0" "$@" 2>&1"#])
+        .arg(program)
+        .args([
+            "nextest",
+            "run",
+            "--workspace",
+            "--locked",
+            "--no-tests",
+            "pass",
+            "--profile",
+            part.profile(),
+        ])
+        .args(part.selection())
+        .args(filter)
+        .cwd(workspace::root())
+}
+
+fn prepared(command: Run, part: Part, skips: &Path) -> anyhow::Result<Run> {
+    let command = command.env("EDGEWRIGHT_TESTS_SKIPPED", skips);
+    if part != Part::Tools {
+        return Ok(command);
+    }
+    let command = command.env("EDGEWRIGHT_TESTS_REQUIRE", "1").env("EDGEWRIGHT_TESTS_ORAS", setup::oras()?);
+    if is_root()? {
+        return Ok(command);
+    }
+    // Containers under test need root; compilation does not, and would leave files of root in `target`.
+    let variable = format!("CARGO_TARGET_{}_RUNNER", host()?.replace('-', "_").to_uppercase());
+    Ok(command.env(&variable, "sudo --preserve-env"))
+}
+
+/// Streams the output of a runner and counts its results on the way.
+fn count(command: Run, filter: Option<&str>) -> anyhow::Result<Counts> {
     let mut child = command.start_piped()?;
     let output = child.stdout.take().context("the pipe was asked for")?;
     let mut counts = Counts::default();
@@ -132,7 +200,7 @@ fn run_part(part: Part) -> anyhow::Result<Counts> {
         let line = line?;
         let line = String::from_utf8_lossy(&line);
         println!("{line}");
-        if let Some(result) = result_of(&line) {
+        if let Some(result) = Counts::in_line(&line) {
             counts += result;
         }
     }
@@ -140,17 +208,11 @@ fn run_part(part: Part) -> anyhow::Result<Counts> {
         // A test binary that crashed, or that cargo could not start, prints no result.
         counts.failed = 1;
     }
+    if filter.is_some() {
+        // nextest counts what a filter leaves out.
+        counts.skipped = 0;
+    }
     Ok(counts)
-}
-
-/// The counts in the closing line of one test binary.
-fn result_of(line: &str) -> Option<Counts> {
-    let rest = line.strip_prefix("test result: ")?;
-    let number = |word: &str| {
-        let before = rest.split_once(&format!(" {word};"))?.0;
-        before.rsplit(' ').next()?.parse().ok()
-    };
-    Some(Counts { passed: number("passed")?, failed: number("failed")?, skipped: number("ignored")? })
 }
 
 /// The triple of this machine, in rustc's spelling.
@@ -173,17 +235,6 @@ pub(crate) fn shown(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn closing_lines_are_counted_and_nothing_else() {
-        let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 4 filtered out; finished in 0.1s";
-        assert_eq!(result_of(line), Some(Counts { passed: 12, failed: 3, skipped: 1 }));
-        for other in
-            ["", "test result: ok.", "test a ... ok", "running 3 tests", " test result: ok. 1 passed;"]
-        {
-            assert_eq!(result_of(other), None, "{other}");
-        }
-    }
 
     #[test]
     fn durations_read_well() {

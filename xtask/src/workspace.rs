@@ -18,7 +18,8 @@ pub(crate) fn target() -> PathBuf {
     root().join("target")
 }
 
-/// Where tools are kept that are fetched or built once, by version: outside of the tree, so that all checkouts share them.
+/// Where tools are kept that are fetched or built once, by version: outside of the tree, so that all
+/// checkouts share them.
 pub(crate) fn cache() -> anyhow::Result<PathBuf> {
     let folder = if let Some(folder) = environment("XDG_CACHE_HOME") {
         PathBuf::from(folder)

@@ -1,4 +1,4 @@
-//! Prints the table of who may call what; `cargo xtask generate` writes it to docs/access.md.
+//! Prints the table of who may call what; `cargo xtask generate` writes it to docs/reference/access.md.
 
 use std::io::Write as _;
 

@@ -1,4 +1,4 @@
-//! Prints the OpenAPI document; `cargo xtask generate` writes it to docs/openapi.json.
+//! Prints the OpenAPI document; `cargo xtask generate` writes it to docs/reference/openapi.json.
 
 use std::io::Write as _;
 

@@ -1,5 +1,6 @@
-//! Who may call what: one table for API, health, metrics, webhooks and the registry, by method, route and kind of
-//! principal. The server enforces it, the OpenAPI document and `docs/access.md` are made of it, a test walks it whole.
+//! Access control: one table for API, health, metrics, webhooks and the registry, by method, route and kind
+//! of principal. The server enforces it, the OpenAPI document and the access reference are generated from it,
+//! and a test covers all of it.
 //!
 //! A route without a row cannot be written: [`crate::routes::Route::access`] is a field of every route, and
 //! [`RegistryOperation::access`] matches every operation.
@@ -13,7 +14,7 @@ use crate::routes::ROUTES;
 /// A method of HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
-    /// `GET`, and `HEAD` where nothing else is said.
+    /// `GET`, and `HEAD` unless there is a separate route for it.
     Get,
     /// `HEAD`.
     Head,
@@ -31,7 +32,7 @@ impl Method {
     /// Every method.
     pub const ALL: [Self; 6] = [Self::Get, Self::Head, Self::Post, Self::Put, Self::Patch, Self::Delete];
 
-    /// As HTTP writes it.
+    /// The name in HTTP.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Get => "GET",
@@ -53,14 +54,14 @@ pub enum Rule {
     IfOpen,
     /// Permitted for what its order names ([`edgewright_model::grants::Grants`]).
     Granted,
-    /// Refused with the challenge that makes clients send their credentials; permitted to those that answered it.
+    /// Denied with a challenge, which makes clients send their credentials; permitted with credentials.
     Challenged,
-    /// Refused.
+    /// Denied.
     Denied,
 }
 
 impl Rule {
-    /// In tables.
+    /// The text in tables.
     pub const fn text(self) -> &'static str {
         match self {
             Self::Allowed => "yes",
@@ -71,7 +72,7 @@ impl Rule {
         }
     }
 
-    /// In the OpenAPI document.
+    /// The name in the OpenAPI document.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
@@ -83,7 +84,7 @@ impl Rule {
     }
 }
 
-/// A row of the table: who may call one route.
+/// A row of the table: the principals that may call one route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Access {
     /// Without credentials.
@@ -107,7 +108,7 @@ impl Access {
         hook: Rule::Denied,
         system: Rule::Denied,
     };
-    /// Everyone, always: what load balancers ask.
+    /// Everyone, always: for load balancers.
     pub const PUBLIC: Self = Self {
         anonymous: Rule::Allowed,
         operator: Rule::Allowed,
@@ -119,7 +120,7 @@ impl Access {
     pub const READ: Self = Self { anonymous: Rule::IfOpen, operator: Rule::Allowed, ..Self::CLOSED };
     /// Changing something.
     pub const OPERATE: Self = Self { operator: Rule::Allowed, ..Self::CLOSED };
-    /// Telling that a repository moved.
+    /// Webhooks.
     pub const SIGNED: Self = Self { hook: Rule::Allowed, ..Self::CLOSED };
 
     /// What a kind of principal may do.
@@ -134,22 +135,22 @@ impl Access {
     }
 }
 
-/// What a request does in the registry.
+/// An operation of the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RegistryOperation {
-    /// Ask whether the registry is there.
+    /// Check that the registry exists.
     Ping,
-    /// Ask for a bearer token.
+    /// Request a bearer token.
     Token,
     /// List repositories.
     Catalog,
     /// List tags.
     ListTags,
-    /// List what refers to a manifest.
+    /// List the referrers of a manifest.
     ListReferrers,
     /// Read a manifest.
     PullManifest,
-    /// Ask whether a blob is there.
+    /// Check that a blob exists.
     LookForBlob,
     /// Read a blob.
     PullBlob,
@@ -159,18 +160,18 @@ pub enum RegistryOperation {
     PushManifest,
     /// Delete a manifest or a tag.
     DeleteManifest,
-    /// Take a blob out of a repository.
+    /// Remove a blob from a repository.
     DeleteBlob,
     /// In addition: set a tag.
     Tag,
-    /// In addition: take a blob of another repository over.
+    /// In addition: mount a blob of another repository.
     MountFrom,
     /// In addition: write or delete Edgewright's own artifacts.
     WriteReserved,
 }
 
 impl RegistryOperation {
-    /// Who may.
+    /// Principals that may do it.
     pub const fn access(self) -> Access {
         const READ: Access = Access { job: Rule::Granted, system: Rule::Allowed, ..Access::READ };
         const WRITE: Access = Access { job: Rule::Granted, system: Rule::Allowed, ..Access::OPERATE };
@@ -204,7 +205,7 @@ pub struct RegistryRoute {
     pub method: Method,
     /// The path with `{parameters}`; a repository's `{name}` may contain `/`.
     pub path: &'static str,
-    /// What it does.
+    /// Operation.
     pub operation: RegistryOperation,
     /// When the row applies; it then applies in addition to the one of the same method and path.
     pub when: Option<&'static str>,
@@ -227,7 +228,7 @@ const MANIFEST: &str = "/v2/{name}/manifests/{reference}";
 const BLOB: &str = "/v2/{name}/blobs/{digest}";
 const UPLOADS: &str = "/v2/{name}/blobs/uploads/";
 const UPLOAD: &str = "/v2/{name}/blobs/uploads/{id}";
-const OWN_ARTIFACT: &str = "artifact type application/vnd.edgewright.*";
+const OWN_ARTIFACT: &str = "artifact vnd.edgewright.*";
 
 /// Every route of the registry (distribution-spec 1.1).
 pub const REGISTRY_ROUTES: &[RegistryRoute] = &[
@@ -255,24 +256,31 @@ pub const REGISTRY_ROUTES: &[RegistryRoute] = &[
     registry(Method::Delete, UPLOAD, RegistryOperation::PushBlob),
 ];
 
-/// The whole table as a page of Markdown; `cargo xtask generate` writes it to `docs/access.md`.
+/// The table as a page of Markdown; `cargo xtask generate` writes it to `docs/reference/access.md`.
 pub fn document() -> String {
     let mut text = "\
-# Who may call what
+# Access
 
-Made by `cargo xtask generate` from the table that the server enforces (`crates/api/src/access.rs`). Tokens, and who has
-which: [operating a server](operating.md#tokens).
+Generated by `cargo xtask generate` from the table that the server enforces
+(`crates/api/src/access.rs`).
 
 | principal | is |
 |---|---|
-| anonymous | anyone without credentials; `[access] anonymous = false` switches its reading off |
-| operator | the holder of the operator's token |
-| job | a job that runs, by a token of its own |
-| hook | a forge that proves that it knows a source's webhook secret |
+| anonymous | a client without credentials |
+| operator | a client with the operator's token |
+| job | a running job, with a token of its own |
+| hook | a forge whose webhook is signed with the source's secret |
 | system | the server itself |
 
-Wrong credentials are refused with 401 on every route. Without credentials, what is not permitted is 401, too; with
-credentials that are right and not enough it is 403.
+| access | meaning |
+|---|---|
+| yes, no | always, never |
+| open | unless `[access] anonymous = false` |
+| challenged | as `open`, but a client that sends no credentials is asked for them first |
+| order | if the job's order names it |
+
+Invalid credentials get status 401 on every route. Without credentials, a request that is not
+permitted gets 401; with valid credentials that do not permit it, 403.
 "
     .to_owned();
     text.push_str("\n## API, health, metrics, webhooks\n");
@@ -298,7 +306,14 @@ fn header(text: &mut String) {
 
 fn row(text: &mut String, method: Method, path: &str, when: Option<&str>, access: Access) {
     let when = when.map_or_else(String::new, |when| format!(" {when}"));
-    let rules = PrincipalKind::ALL.map(|kind| access.rule(kind).text()).join(" | ");
+    let rules = PrincipalKind::ALL.map(|kind| match access.rule(kind) {
+        Rule::Allowed => "yes",
+        Rule::Denied => "no",
+        Rule::IfOpen => "open",
+        Rule::Challenged => "challenged",
+        Rule::Granted => "order",
+    });
+    let rules = rules.join(" | ");
     let _ = writeln!(text, "| {} | `{path}`{when} | {rules} |", method.name());
 }
 

@@ -1,4 +1,4 @@
-//! The audit trail: who changed what.
+//! The audit trail: which principal changed what.
 
 use edgewright_model::principal::PrincipalId;
 use jiff::Timestamp;
@@ -9,27 +9,27 @@ use utoipa::ToSchema;
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditEntry {
-    /// Its number; later changes have higher ones.
+    /// Number of the entry; later changes have higher numbers.
     pub number: u64,
-    /// When.
+    /// Time of the change.
     pub at: Timestamp,
-    /// Who: `operator:token`, `hook:plants`, `system:channels`.
+    /// Principal that made the change: `operator:token`, `hook:plants`, `system:channels`.
     #[schema(value_type = String)]
     pub actor: PrincipalId,
-    /// What was done, such as `run.cancel`.
+    /// Operation, such as `run.cancel`.
     pub operation: String,
-    /// What was changed, such as `runs/7` or `plants/channels/stable`.
+    /// Object that was changed, such as `runs/7` or `plants/channels/stable`.
     pub object: String,
-    /// Its state before; absent where it did not exist or is of no interest.
+    /// State of the object before the change; absent if it did not exist or is not recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Value>)]
     pub before: Option<Value>,
-    /// Its state afterwards; absent where it is gone.
+    /// State of the object after the change; absent if it no longer exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Value>)]
     pub after: Option<Value>,
-    /// The request, as `X-Request-Id` of its response and `request.id` of its log lines; absent for the server's own
-    /// changes.
+    /// Id of the request: `X-Request-Id` of its response, `request.id` of its log lines; absent if the server
+    /// made the change by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
 }
@@ -37,26 +37,26 @@ pub struct AuditEntry {
 /// A page of the audit trail, newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditPage {
-    /// The changes.
+    /// Changes, newest first.
     pub entries: Vec<AuditEntry>,
-    /// `cursor` of the next page; absent on the last one.
+    /// Cursor of the next page (`--cursor`, or the parameter `cursor`); absent on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
 
-/// Which changes are asked for.
+/// A filter for changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuditFilter {
-    /// Only of this principal.
+    /// Only changes by this principal.
     pub actor: Option<PrincipalId>,
     /// Only this operation.
     pub operation: Option<String>,
     /// Only this object.
     pub object: Option<String>,
-    /// Only at or after this time.
+    /// Only changes at or after this time.
     pub since: Option<Timestamp>,
-    /// How many at most.
+    /// Maximum number of entries.
     pub limit: u32,
-    /// The `next` of the page before.
+    /// `next` of the previous page.
     pub cursor: Option<String>,
 }

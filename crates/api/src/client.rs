@@ -1,9 +1,9 @@
-//! The thin client: one method per route, typed errors, no retries.
+//! The client: one method per route, typed errors, no retries.
 
 use std::time::Duration;
 
 use edgewright_model::Digest;
-use edgewright_model::error::ErrorClass;
+use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_model::names::{ChannelName, ImageName, SiteName, SourceName, VariantName};
 use edgewright_model::run::{RebuildNumber, RunNumber};
 use reqwest::{Method, RequestBuilder, Response, Url};
@@ -11,16 +11,16 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{ApiError, class_of};
 use crate::{
-    AuditFilter, AuditPage, ChannelPost, ChannelView, ImageSummary, ImageView, PollAnswer, RebuildPost,
-    RebuildStatus, ReleaseView, RunAnswer, RunSummary, RunView, ServerStatus, SiteSummary, SiteView,
-    SourceView, TargetView, VerdictAnswer, VerdictPost, routes,
+    AuditFilter, AuditPage, ChannelPost, ChannelView, ImageSummary, ImageView, PollResponse, RebuildPost,
+    RebuildStatus, ReleaseView, RunResponse, RunSummary, RunView, ServerStatus, SiteSummary, SiteView,
+    SourceView, TargetView, VerdictPost, VerdictResponse, routes,
 };
 
-/// How long to wait for a connection.
+/// Time limit for connecting.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// How long any document may take; logs that are followed have no limit.
-const ANSWER_LIMIT: Duration = Duration::from_secs(30);
-/// How much of an answer that is not ours is shown.
+/// Time limit for a response; logs have none.
+const RESPONSE_LIMIT: Duration = Duration::from_secs(30);
+/// Number of characters of an unexpected response that errors show.
 const SHOWN_BYTES: usize = 200;
 
 /// A client of one server. Cheap to clone.
@@ -40,17 +40,20 @@ impl std::fmt::Debug for Client {
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The address cannot be used.
+    /// The address is invalid.
     #[error("`{url}` is not the address of a server: want http://HOST:PORT or https://HOST:PORT")]
     Address {
-        /// As given.
+        /// The address.
         url: String,
     },
-    /// No HTTP client could be made, because the host's certificates cannot be read.
-    #[error("the HTTP client does not start")]
+    /// There are no certificates in PEM format among the authorities.
+    #[error("no certificates in PEM format")]
+    Authorities,
+    /// The HTTP client could not be created: the system's certificates cannot be read.
+    #[error("cannot create the HTTP client")]
     Start(#[source] reqwest::Error),
-    /// Nobody answered.
-    #[error("no answer from {url}")]
+    /// The server could not be reached, or the connection was lost.
+    #[error("no response from {url}")]
     Unreachable {
         /// The server's address.
         url: String,
@@ -58,41 +61,46 @@ pub enum ClientError {
         #[source]
         source: reqwest::Error,
     },
-    /// The server refused.
+    /// The server returned an error.
     #[error(transparent)]
-    Refused(#[from] ApiError),
-    /// The answer is not what this version expects.
-    #[error("{url} answered something else than Edgewright would")]
-    Foreign {
-        /// The whole address.
+    Rejected(#[from] ApiError),
+    /// The response is not what this version expects.
+    #[error("unexpected response from {url}")]
+    Unexpected {
+        /// The URL of the request.
         url: String,
-        /// What does not fit.
+        /// Why it could not be decoded.
         #[source]
         source: reqwest::Error,
     },
 }
 
 impl ClientError {
-    /// What kind of fault it is.
+    /// The class of the error.
     pub const fn class(&self) -> ErrorClass {
         match self {
-            Self::Address { .. } => ErrorClass::UserFault,
-            Self::Start(_) | Self::Unreachable { .. } | Self::Foreign { .. } => ErrorClass::Unavailable,
-            Self::Refused(error) => error.code,
+            Self::Address { .. } | Self::Authorities => ErrorClass::UserFault,
+            Self::Start(_) | Self::Unreachable { .. } | Self::Unexpected { .. } => ErrorClass::Unavailable,
+            Self::Rejected(error) => error.code,
         }
     }
 
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Refused(error) => error.hint.clone(),
-            Self::Unreachable { .. } => Some(
-                "is `edgewright serve` running there? Without --server, the local data folder is read".into(),
+            Self::Rejected(error) => error.hint.clone(),
+            Self::Unreachable { source, .. } if Chain(source).to_string().contains("UnknownIssuer") => Some(
+                "trust the authority of the server's certificate: --ca-file FILE or EDGEWRIGHT_CA_FILE"
+                    .into(),
             ),
-            Self::Foreign { .. } => {
-                Some("check the address, and that both sides are of the same version".into())
+            Self::Unreachable { .. } => Some(
+                "check that `edgewright serve` runs there; without --server, the local data folder is read"
+                    .into(),
+            ),
+            Self::Unexpected { .. } => {
+                Some("check the address, and that client and server have the same version".into())
             }
-            Self::Address { .. } | Self::Start(_) => None,
+            Self::Address { .. } | Self::Authorities | Self::Start(_) => None,
         }
     }
 }
@@ -100,13 +108,29 @@ impl ClientError {
 impl Client {
     /// A client of the server at `url`, such as `http://127.0.0.1:5080`.
     pub fn new(url: &str) -> Result<Self, ClientError> {
+        Self::build(url, Vec::new())
+    }
+
+    /// The same, which also trusts the certificate authorities in `pem`.
+    pub fn with_authorities(url: &str, pem: &[u8]) -> Result<Self, ClientError> {
+        let authorities = reqwest::Certificate::from_pem_bundle(pem).unwrap_or_default();
+        if authorities.is_empty() {
+            return Err(ClientError::Authorities);
+        }
+        Self::build(url, authorities)
+    }
+
+    fn build(url: &str, authorities: Vec<reqwest::Certificate>) -> Result<Self, ClientError> {
         let address = || ClientError::Address { url: url.to_owned() };
         let base = Url::parse(url).map_err(|_| address())?;
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
             return Err(address());
         }
-        let http =
-            reqwest::Client::builder().connect_timeout(CONNECT_LIMIT).build().map_err(ClientError::Start)?;
+        let mut http = reqwest::Client::builder().connect_timeout(CONNECT_LIMIT);
+        if !authorities.is_empty() {
+            http = http.tls_certs_merge(authorities);
+        }
+        let http = http.build().map_err(ClientError::Start)?;
         Ok(Self { base, http, token: None })
     }
 
@@ -116,7 +140,7 @@ impl Client {
         Self { token, ..self }
     }
 
-    /// How the server is doing.
+    /// The status of the server.
     pub async fn status(&self) -> Result<ServerStatus, ClientError> {
         self.get(routes::STATUS, &[]).await
     }
@@ -127,12 +151,17 @@ impl Client {
     }
 
     /// Polls a source at once.
-    pub async fn poll(&self, source: &SourceName) -> Result<PollAnswer, ClientError> {
+    pub async fn poll(&self, source: &SourceName) -> Result<PollResponse, ClientError> {
         self.post(&routes::poll(source.as_str())).await
     }
 
-    /// Resolves a source's locks anew, of some images or (none given) of all; what moved is built and released.
-    pub async fn update(&self, source: &SourceName, images: &[ImageName]) -> Result<RunAnswer, ClientError> {
+    /// Checks a source for updates, of some images or (with an empty list) of all; what changed is built and
+    /// released.
+    pub async fn update(
+        &self,
+        source: &SourceName,
+        images: &[ImageName],
+    ) -> Result<RunResponse, ClientError> {
         let names: Vec<&str> = images.iter().map(ImageName::as_str).collect();
         let names = (!names.is_empty()).then(|| names.join(","));
         self.post_with(&routes::update(source.as_str()), &[("images", names)]).await
@@ -152,27 +181,27 @@ impl Client {
         self.get(&routes::run(number), &[]).await
     }
 
-    /// Ends an open run.
-    pub async fn cancel(&self, number: RunNumber) -> Result<RunAnswer, ClientError> {
+    /// Cancels a run.
+    pub async fn cancel(&self, number: RunNumber) -> Result<RunResponse, ClientError> {
         self.post(&routes::cancel(number)).await
     }
 
-    /// Queues the commit of a run again; the answer has the new run.
-    pub async fn retry(&self, number: RunNumber) -> Result<RunAnswer, ClientError> {
+    /// Queues the commit of a run again; the response has the new run.
+    pub async fn retry(&self, number: RunNumber) -> Result<RunResponse, ClientError> {
         self.post(&routes::retry(number)).await
     }
 
-    /// Says what another system found about a digest.
-    pub async fn post_verdict(&self, post: &VerdictPost) -> Result<VerdictAnswer, ClientError> {
+    /// Posts the verdict of another system on a digest.
+    pub async fn post_verdict(&self, post: &VerdictPost) -> Result<VerdictResponse, ClientError> {
         let request = self.request(Method::POST, routes::VERDICTS, &[]).json(post);
-        decode(self.send(request.timeout(ANSWER_LIMIT)).await?).await
+        decode(self.send(request.timeout(RESPONSE_LIMIT)).await?).await
     }
 
-    /// Has a digest built again.
+    /// Starts a rebuild of a digest.
     pub async fn start_rebuild(&self, digest: &Digest) -> Result<RebuildStatus, ClientError> {
         let body = RebuildPost { digest: digest.clone() };
         let request = self.request(Method::POST, routes::REBUILDS, &[]).json(&body);
-        decode(self.send(request.timeout(ANSWER_LIMIT)).await?).await
+        decode(self.send(request.timeout(RESPONSE_LIMIT)).await?).await
     }
 
     /// One rebuild.
@@ -182,13 +211,13 @@ impl Client {
 
     /// A run as Markdown, for a comment on a pull request.
     pub async fn comment(&self, number: RunNumber) -> Result<String, ClientError> {
-        let request = self.request(Method::GET, &routes::comment(number), &[]).timeout(ANSWER_LIMIT);
-        let answer = self.send(request).await?;
+        let request = self.request(Method::GET, &routes::comment(number), &[]).timeout(RESPONSE_LIMIT);
+        let response = self.send(request).await?;
         let url = self.base.to_string();
-        answer.text().await.map_err(|source| ClientError::Unreachable { url, source: source.without_url() })
+        response.text().await.map_err(|source| ClientError::Unreachable { url, source: source.without_url() })
     }
 
-    /// A node's log without its first `from` bytes; with `follow` it ends when the job does.
+    /// A node's log from byte `from` on; with `follow` it ends when the job does.
     pub async fn log(
         &self,
         run: RunNumber,
@@ -239,7 +268,7 @@ impl Client {
     ) -> Result<ChannelView, ClientError> {
         let query = [("source", source.map(ToString::to_string))];
         let request = self.request(Method::POST, &routes::channel(channel.as_str()), &query).json(post);
-        decode(self.send(request.timeout(ANSWER_LIMIT)).await?).await
+        decode(self.send(request.timeout(RESPONSE_LIMIT)).await?).await
     }
 
     /// The sites.
@@ -252,12 +281,12 @@ impl Client {
         self.get(&routes::site(name.as_str()), &[("source", source.map(ToString::to_string))]).await
     }
 
-    /// What registries of others have of the channels.
+    /// The replication of channels to external registries.
     pub async fn targets(&self) -> Result<Vec<TargetView>, ClientError> {
         self.get(routes::TARGETS, &[]).await
     }
 
-    /// Who changed what.
+    /// The audit trail.
     pub async fn audit(&self, filter: &AuditFilter) -> Result<AuditPage, ClientError> {
         let AuditFilter { actor, operation, object, since, limit, cursor } = filter;
         let query = [
@@ -296,7 +325,7 @@ impl Client {
         query: &[(&str, Option<String>)],
     ) -> Result<T, ClientError> {
         let request = self.request(Method::POST, path, query);
-        decode(self.send(request.timeout(ANSWER_LIMIT)).await?).await
+        decode(self.send(request.timeout(RESPONSE_LIMIT)).await?).await
     }
 
     async fn get<T: DeserializeOwned>(
@@ -304,7 +333,7 @@ impl Client {
         path: &str,
         query: &[(&str, Option<String>)],
     ) -> Result<T, ClientError> {
-        decode(self.send(self.request(Method::GET, path, query).timeout(ANSWER_LIMIT)).await?).await
+        decode(self.send(self.request(Method::GET, path, query).timeout(RESPONSE_LIMIT)).await?).await
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
@@ -317,7 +346,7 @@ impl Client {
         }
         let status = response.status().as_u16();
         let body = response.bytes().await.unwrap_or_default();
-        Err(serde_json::from_slice(&body).unwrap_or_else(|_| foreign(status, &body)).into())
+        Err(serde_json::from_slice(&body).unwrap_or_else(|_| unexpected(status, &body)).into())
     }
 }
 
@@ -325,21 +354,26 @@ fn limited(limit: u32) -> (&'static str, Option<String>) {
     ("limit", Some(limit.to_string()))
 }
 
-fn foreign(status: u16, body: &[u8]) -> ApiError {
+fn unexpected(status: u16, body: &[u8]) -> ApiError {
     let shown: String = String::from_utf8_lossy(body).chars().take(SHOWN_BYTES).collect();
     ApiError {
         code: class_of(status),
-        message: format!("the server answered {status}: {}", shown.replace(char::is_control, " ").trim()),
-        hint: Some("is this the address of an Edgewright server, or of something in front of it?".into()),
+        message: format!(
+            "the server returned status {status}: {}",
+            shown.replace(char::is_control, " ").trim()
+        ),
+        hint: Some(
+            "check that this is the address of an Edgewright server, not of a proxy or another server".into(),
+        ),
     }
 }
 
 async fn decode<T: DeserializeOwned>(response: Response) -> Result<T, ClientError> {
     let url = response.url().to_string();
-    response.json().await.map_err(|source| ClientError::Foreign { url, source: source.without_url() })
+    response.json().await.map_err(|source| ClientError::Unexpected { url, source: source.without_url() })
 }
 
-/// A log as it arrives.
+/// A log that is being received.
 #[derive(Debug)]
 pub struct LogStream {
     url: String,
@@ -347,7 +381,7 @@ pub struct LogStream {
 }
 
 impl LogStream {
-    /// The next bytes, not cut at lines; nothing at the end.
+    /// The next bytes, not split at lines; none at the end.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
         let chunk = self.response.chunk().await.map_err(|source| ClientError::Unreachable {
             url: self.url.clone(),
@@ -375,9 +409,9 @@ mod tests {
     }
 
     #[test]
-    fn answers_of_others_are_shown_briefly_on_one_line() {
-        let error = foreign(502, b"<html>\nbad gateway</html>");
+    fn unexpected_responses_are_shown_shortened_on_one_line() {
+        let error = unexpected(502, b"<html>\nbad gateway</html>");
         assert_eq!(error.code, ErrorClass::Unavailable);
-        assert_eq!(error.message, "the server answered 502: <html> bad gateway</html>");
+        assert_eq!(error.message, "the server returned status 502: <html> bad gateway</html>");
     }
 }

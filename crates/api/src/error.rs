@@ -1,30 +1,30 @@
-//! The one error document, and the one place that maps error classes to HTTP statuses.
+//! The error document, and the mapping of error classes to HTTP statuses.
 
 use edgewright_model::error::ErrorClass;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What every answer that is not a success holds.
+/// The body of every error response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error, ToSchema)]
 #[error("{message}")]
 pub struct ApiError {
-    /// What kind of fault it is.
+    /// Class of the error: `user_fault`, `denied`, `not_found`, `conflict`, `unavailable` or `bug`.
     #[schema(value_type = String)]
     pub code: ErrorClass,
-    /// What happened, with its causes, on one line.
+    /// What failed and why, on one line.
     pub message: String,
-    /// What to do about it.
+    /// What to do about it; absent if there is no advice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
 impl ApiError {
-    /// Something that does not exist.
+    /// An error about an object that does not exist.
     pub fn not_found(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { code: ErrorClass::NotFound, message: message.into(), hint: Some(hint.into()) }
     }
 
-    /// Input that is wrong.
+    /// An error about invalid input.
     pub fn user_fault(message: impl Into<String>) -> Self {
         Self { code: ErrorClass::UserFault, message: message.into(), hint: None }
     }
@@ -42,7 +42,8 @@ pub const fn status_of(class: ErrorClass) -> u16 {
     }
 }
 
-/// The class of an HTTP status whose answer holds no [`ApiError`]: it comes from a proxy, or from another server.
+/// The class of an HTTP status whose body is no [`ApiError`]: the response is from a proxy or from another
+/// server.
 pub const fn class_of(status: u16) -> ErrorClass {
     match status {
         401 | 403 | 407 => ErrorClass::Denied,

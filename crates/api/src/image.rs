@@ -1,4 +1,4 @@
-//! Images: what a variant is made of, what was found about it, how to get it.
+//! Images: what a variant is built from, its verdicts, and how to pull it.
 
 use edgewright_model::digest::Digest;
 use edgewright_model::names::{ChannelName, ImageName, Platform, SourceName, VariantName};
@@ -11,52 +11,54 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A variant in one line.
+use crate::schemas;
+
+/// A variant as lists show it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ImageSummary {
-    /// Its source.
+    /// Name of the source.
     #[schema(value_type = String)]
     pub source: SourceName,
-    /// The variant.
+    /// Name of the variant: `IMAGE`, `IMAGE/SITE` or `IMAGE/SITE/SLOT`.
     #[schema(value_type = String)]
     pub variant: VariantName,
-    /// The repository that holds it; absent where nothing was released.
+    /// Repository in the registry; null before the first release of the variant.
     #[schema(value_type = Option<String>)]
     pub repository: Option<RepoName>,
-    /// The index that the newest release holds; absent where none does.
+    /// Digest of the index in the newest release; null before the first release of the variant.
     #[schema(value_type = Option<String>)]
     pub digest: Option<Digest>,
-    /// Where it stands.
+    /// How the newest release compares with the newest commit.
     pub state: ImageState,
-    /// The channels, and so the tags, that point to this digest.
+    /// Channels, and so tags, that point to this digest.
     #[schema(value_type = Vec<String>)]
     pub channels: Vec<ChannelName>,
-    /// The newest release that holds this digest.
+    /// Number of the newest release that holds this digest; null before the first.
     #[schema(value_type = Option<u32>)]
     pub release: Option<ReleaseNumber>,
-    /// Compressed length of its layers, over all platforms.
+    /// Compressed size of the layers of all platforms, in bytes.
     pub size_bytes: u64,
-    /// The verdicts on the digest.
+    /// Current verdicts on the digest, one for each platform and lane.
     pub verdicts: Vec<VerdictSummary>,
-    /// In one line: why it is not current, where it is not.
+    /// Why the state is not `current`, on one line; null if it is.
     pub reason: Option<String>,
 }
 
-/// Where a variant stands.
+/// How the newest release of a variant compares with the newest commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ImageState {
     /// The newest release holds what the newest commit asks for.
     Current,
-    /// The newest commit's build is on its way; an older digest stands, if there is one.
+    /// The newest commit is being built; the release keeps the older digest, if there is one.
     Pending,
-    /// The newest commit's build failed or was blocked; an older digest stands.
+    /// The newest commit's build failed or was blocked; the release keeps the older digest.
     Carried,
-    /// Nothing was ever released.
+    /// The variant was never released.
     Absent,
     /// No longer declared.
     Retired,
-    /// Something newer than this reader.
+    /// A state of a newer version.
     #[serde(other)]
     Other,
 }
@@ -75,91 +77,94 @@ impl ImageState {
     }
 }
 
-/// A verdict in one line.
+/// A verdict as lists show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VerdictSummary {
-    /// The lane.
+    /// Name of the lane, such as `container`.
     #[schema(value_type = String)]
     pub lane: Lane,
-    /// What came out.
-    #[schema(value_type = Object)]
+    /// Result of the lane.
+    #[schema(value_type = schemas::LaneResult)]
     pub result: LaneResult,
-    /// From the start of the machine to the last check.
+    /// Time from the start of the machine to the last check, in milliseconds.
     pub duration_ms: u64,
 }
 
-/// A variant with all that is known about it.
+/// One variant: the fields of the list, its builds, verdicts and provenance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ImageView {
-    /// The variant in one line.
+    /// The fields of the list.
+    #[serde(flatten)]
     pub image: ImageSummary,
-    /// Why the digest was built, in words.
-    pub why: String,
-    /// Where it came from; absent where nothing was built.
+    /// Why the digest was built, as text.
+    #[serde(alias = "why")]
+    pub build_reason: String,
+    /// Where the digest comes from; null if nothing was built.
     pub provenance: Option<Provenance>,
-    /// One build per platform.
+    /// Builds, one for each platform.
     pub builds: Vec<BuildView>,
-    /// Outside inputs of the source's images, as pinned for the run that built it.
+    /// Locked external inputs of the images in this variant's line, as of the run that built it.
     pub locks: Vec<LockView>,
-    /// What its state does not say: exceptions, inherited verdicts.
+    /// Notes on the state: exceptions, inherited verdicts.
     #[serde(default)]
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<schemas::Note>)]
     pub notes: Vec<Note>,
-    /// Every lane's verdict with its checks.
-    pub verdicts: Vec<VerdictView>,
-    /// How to get it; absent where nothing was built or no server hosts it.
+    /// Verdicts with their checks and evidence, one for each platform and lane; those that no longer count,
+    /// too.
+    pub lanes: Vec<VerdictView>,
+    /// Commands that pull the image; null if nothing was built or no server hosts it.
     pub pull: Option<PullCommands>,
 }
 
-/// Where a digest came from.
+/// Where a digest comes from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Provenance {
-    /// The source's address, without any password or token.
+    /// URL of the source, without any password or token.
     pub url: String,
-    /// The commit whose run built it.
+    /// Commit id whose run built the digest.
     pub commit: String,
-    /// That commit's first line.
+    /// First line of the commit's message.
     pub subject: String,
-    /// That run.
+    /// Number of that run.
     #[schema(value_type = u32)]
     pub run: RunNumber,
-    /// The job that built it, where one did.
+    /// Id of the job that built it; null if none did.
     #[schema(value_type = Option<String>)]
     pub job: Option<JobId>,
-    /// When it was built.
+    /// Time of the build.
     pub built: Timestamp,
 }
 
-/// One platform's build.
+/// The build of one platform.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BuildView {
-    /// The platform.
+    /// Platform, such as `linux/amd64`.
     #[schema(value_type = String)]
     pub platform: Platform,
     /// The platform manifest.
-    #[schema(value_type = Object)]
+    #[schema(value_type = schemas::ManifestRef)]
     pub manifest: ManifestRef,
-    /// The input key: all that went in.
+    /// Input key: a digest over everything that the image is built from.
     #[schema(value_type = String)]
     pub key: Digest,
-    /// Compressed length of its layers.
+    /// Compressed size of the layers, in bytes.
     pub size_bytes: u64,
-    /// Whether building it again gave the same bytes: what its steps say together.
+    /// Whether a rebuild gave the same bytes: the proofs of all steps together.
     #[serde(default)]
     pub proof: Proof,
-    /// The steps, ancestors' first.
+    /// Steps, those of ancestors first.
     pub steps: Vec<StepView>,
 }
 
-/// Whether building again gave the same bytes.
+/// Whether a rebuild gave the same bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Proof {
     /// It did.
     Proved,
-    /// It did not: a step depends on more than its inputs.
+    /// It did not: a step depends on more than its declared inputs.
     Refuted,
-    /// Not all of it was built again yet.
+    /// Not all of it was rebuilt yet.
     #[default]
     #[serde(other)]
     Unproved,
@@ -175,7 +180,7 @@ impl Proof {
         }
     }
 
-    /// What steps say together: one that is refuted refutes all.
+    /// The proof of several steps together: `refuted` if one is, `proved` if all are.
     pub fn of(steps: &[StepView]) -> Self {
         if steps.iter().any(|step| step.proof == Self::Refuted) {
             Self::Refuted
@@ -190,97 +195,98 @@ impl Proof {
 /// One step of a build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StepView {
-    /// The key of the image up to and including this step.
+    /// Key of the image up to and including this step.
     #[schema(value_type = String)]
     pub key: Digest,
-    /// What it is: `bootstrap trixie`, `files sites/plant-a/files`.
+    /// Title, such as `bootstrap trixie` or `files sites/plant-a/files`.
     pub title: String,
-    /// What the step added, compressed.
+    /// Compressed size that the step added, in bytes; null if unknown.
     pub added_bytes: Option<u64>,
-    /// How long it took when it was executed.
+    /// Duration of its execution in milliseconds; null if unknown.
     pub duration_ms: Option<u64>,
-    /// Whether building it again gave the same bytes.
+    /// Whether a rebuild gave the same bytes.
     #[serde(default)]
     pub proof: Proof,
-    /// The run that executed it.
+    /// Number of the run that executed it; null if unknown.
     #[schema(value_type = Option<u32>)]
     pub run: Option<RunNumber>,
 }
 
-/// An image's lock.
+/// The locked external inputs of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LockView {
-    /// The image that has it.
+    /// Name of the image.
     #[schema(value_type = String)]
     pub image: ImageName,
-    /// `created` of the image's config; absent where the lock is committed: the commit has it.
+    /// `created` of the image's config; null if the lock is committed.
     pub epoch: Option<Timestamp>,
-    /// The base image's digest, where it starts from a registry.
+    /// Digest of the base image; null if the image does not start from a registry.
     #[schema(value_type = Option<String>)]
     pub base: Option<Digest>,
-    /// How many packages are pinned, over all platforms; absent where the lock is committed.
+    /// Number of locked packages over all platforms; null if the lock is committed.
     pub packages: Option<u64>,
-    /// The number of the server's overlay; absent where the lock is committed beside the image.
+    /// Number of the server's overlay; null if the lock is committed beside the image.
     pub overlay: Option<u32>,
 }
 
-/// One lane's verdict with its checks.
+/// The verdict of one lane, with its checks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct VerdictView {
-    /// The platform that was tested.
+    /// Platform that was tested, such as `linux/amd64`.
     #[schema(value_type = String)]
     pub platform: Platform,
-    /// The lane.
+    /// Name of the lane, such as `container`.
     #[schema(value_type = String)]
     pub lane: Lane,
-    /// What came out.
-    #[schema(value_type = Object)]
+    /// Result of the lane.
+    #[schema(value_type = schemas::LaneResult)]
     pub result: LaneResult,
-    /// The check set.
+    /// Digest of the check set.
     #[schema(value_type = String)]
     pub check_set: Digest,
-    /// Whether it counts today. Otherwise the lane is run in another way by now, and will be run again.
+    /// Whether the verdict counts. If not, the way in which the lane is run has changed, and the lane will
+    /// run again.
     #[serde(default = "is_current_by_default")]
     pub is_current: bool,
-    /// How the machine was made.
+    /// Kind of machine that ran the lane: `podman`, `none`, `external`.
     pub profile: String,
-    /// Semantic version of what judged the checks.
+    /// Version of the rules by which the checks were evaluated, from 1; 0 if unknown.
     #[serde(default)]
     pub semantics: u32,
-    /// Digest of the check runner, where one took part.
+    /// Digest of the check runner; null if the lane needs none.
     #[schema(value_type = Option<String>)]
     pub runner: Option<Digest>,
-    /// The host's name.
+    /// Name of the host; null if unknown.
     #[serde(default)]
     pub host: Option<String>,
-    /// `ran`, `inherited` or `external`.
+    /// How the verdict came about: `ran`, `inherited` or `external`.
     pub origin: String,
-    /// The run that it belongs to.
+    /// Number of the run that it belongs to.
     #[schema(value_type = u32)]
     pub run: RunNumber,
-    /// When it was recorded.
+    /// Time at which it was recorded.
     pub recorded: Timestamp,
-    /// From the start of the machine to the last check.
+    /// Time from the start of the machine to the last check, in milliseconds.
     pub duration_ms: u64,
-    /// Every check.
-    #[schema(value_type = Vec<Object>)]
+    /// Results of the checks, in the order of the check set.
+    #[schema(value_type = Vec<schemas::CheckResult>)]
     pub checks: Vec<CheckResult>,
     /// Journal, failed units, output: blobs in the manifest's repository.
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<schemas::Evidence>)]
     pub evidence: Vec<Evidence>,
 }
 
-/// An older server shows nothing else.
+/// Older servers list current verdicts only.
 const fn is_current_by_default() -> bool {
     true
 }
 
-/// Where clients reach a registry.
+/// The address at which clients reach a registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegistryAddress {
     /// `HOST[:PORT]`.
     pub host: String,
-    /// Whether with TLS.
+    /// Whether the registry is reached by TLS.
     pub tls: bool,
 }
 
@@ -291,16 +297,16 @@ impl RegistryAddress {
     }
 }
 
-/// Commands that fetch an image from the registry.
+/// Commands that pull an image from the registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PullCommands {
-    /// `HOST:PORT/REPOSITORY@DIGEST`.
+    /// Image reference: `HOST:PORT/REPOSITORY@DIGEST`.
     pub reference: String,
-    /// Into a folder, without any container engine.
+    /// Command that pulls into an OCI layout folder, without a container engine.
     pub skopeo: String,
-    /// Into podman's storage.
+    /// Command that pulls into podman's storage.
     pub podman: String,
-    /// Onto a device that runs bootc.
+    /// Command that switches a device with bootc to the image.
     pub bootc: String,
 }
 

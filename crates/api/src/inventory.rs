@@ -1,4 +1,4 @@
-//! The inventory: what the default branch declares apart from images.
+//! The inventory: what the default branch declares besides images.
 
 use std::collections::BTreeMap;
 
@@ -11,96 +11,97 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A site in a list.
+/// A site as lists show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SiteSummary {
-    /// Its source.
+    /// Name of the source.
     #[schema(value_type = String)]
     pub source: SourceName,
-    /// Its name: the folder below `sites/`.
+    /// Name of the site: its folder below `sites/`.
     #[schema(value_type = String)]
     pub name: SiteName,
-    /// Its immutable id.
+    /// Immutable id of the site.
     #[schema(value_type = String)]
     pub id: SiteId,
-    /// Its labels.
+    /// Labels.
     #[schema(value_type = BTreeMap<String, String>)]
     pub labels: BTreeMap<LabelKey, LabelValue>,
-    /// How many slots it declares.
-    pub slots: u32,
-    /// Since when the default branch no longer declares it; absent where it does.
+    /// Number of slots that the site declares.
+    pub slot_count: u32,
+    /// Time since which the default branch no longer declares it; null if it does.
     pub removed: Option<Timestamp>,
 }
 
-/// A site with its slots.
+/// One site: the fields of the list, and its slots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SiteView {
-    /// The site as in the list.
+    /// The fields of the list.
+    #[serde(flatten)]
     pub site: SiteSummary,
-    /// Its slots, by id; those that are no longer declared, too.
+    /// Slots, sorted by id; those that are no longer declared, too.
     pub slots: Vec<SlotView>,
 }
 
-/// A place for a device.
+/// A slot: a place for one device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SlotView {
-    /// Its immutable id, unique in its site.
+    /// Immutable id of the slot, unique in its site.
     #[schema(value_type = String)]
     pub id: SlotId,
-    /// For people.
+    /// Display name; null for none.
     pub name: Option<String>,
-    /// The image that its device runs.
+    /// Name of the image that the device runs.
     #[schema(value_type = String)]
     pub image: ImageName,
-    /// The variant of that image; absent while the image has errors.
+    /// Variant of that image; null while the image has errors.
     #[schema(value_type = Option<String>)]
     pub variant: Option<VariantName>,
-    /// The channel that its device follows, where the slot names one.
+    /// Channel that the device follows; null if the slot names none.
     #[schema(value_type = Option<String>)]
     pub channel: Option<ChannelName>,
-    /// The release that this channel holds.
+    /// Number of the release that the channel points to; null before the first.
     #[schema(value_type = Option<u32>)]
     pub release: Option<ReleaseNumber>,
-    /// The index of the variant in that release.
+    /// Digest of the variant's index in that release; null if the release does not have it.
     #[schema(value_type = Option<String>)]
     pub digest: Option<Digest>,
-    /// Its labels.
+    /// Labels.
     #[schema(value_type = BTreeMap<String, String>)]
     pub labels: BTreeMap<LabelKey, LabelValue>,
-    /// Since when the default branch no longer declares it; absent where it does.
+    /// Time since which the default branch no longer declares it; null if it does.
     pub removed: Option<Timestamp>,
 }
 
-/// Which commit the inventory of a source is of.
+/// The commit that the inventory of a source was read from.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InventoryView {
-    /// The commit; absent before the first one that could be read.
+    /// Commit id; null before the first commit that could be read.
     pub commit: Option<String>,
-    /// When it was taken over.
+    /// Time at which the inventory was read.
     pub at: Option<Timestamp>,
-    /// Why a newer commit was not taken over; absent where nothing is wrong.
+    /// Why the inventory of a newer commit could not be read; null if it could.
     pub error: Option<String>,
 }
 
-/// What an operator changes about a channel.
+/// A change of a channel by an operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum ChannelPost {
-    /// The channel stays where it is.
+    /// Hold the channel at its release.
     Hold {
-        /// Why.
+        /// Why, for the audit trail and for other operators.
         reason: String,
     },
-    /// It moves again.
+    /// Let the channel move again.
     Resume,
-    /// It is set to one release and stays there.
+    /// Move the channel to one release, and keep it there.
     Pin {
-        /// The release.
+        /// Number of the release.
         #[schema(value_type = u32)]
         release: ReleaseNumber,
-        /// Why.
+        /// Why, for the audit trail and for other operators.
         reason: String,
     },
-    /// It follows again.
+    /// End the pin: the channel follows its branch or channel again.
     Unpin,
 }

@@ -1,24 +1,28 @@
-//! Wire contract of operators, and a thin client.
+//! The API of an Edgewright server, the JSON documents of the command line, and a client.
 //!
-//! Everything that crosses HTTP, and everything that `edgewright … --json` prints, is a type of this crate, so both are
-//! the same document. Times are RFC 3339, names are snake_case, durations are `…_ms`, lengths are `…_bytes`. Readers
-//! ignore fields that they do not know; fields are added, never renamed or given another meaning. The words (states,
-//! lanes, kinds of failure) are `model`'s.
+//! Everything that crosses HTTP, and everything that `edgewright … --json` prints, is a type of this crate.
+//! Times are RFC 3339 in UTC, names are snake_case, durations are `…_ms`, sizes are `…_bytes`. Readers ignore
+//! unknown fields. The names of states, lanes and kinds of failures are those of `model`.
 //!
-//! | module | holds |
+//! | module | content |
 //! |---|---|
-//! | [`routes`] | the paths, in one place for server and client |
-//! | [`access`] | who may call what: one table |
-//! | [`status`], [`source`], [`run`], [`image`], [`release`], [`rebuild`], [`target`], [`verdict`], [`audit`] | documents |
-//! | [`error`] | the one error document, and its HTTP statuses |
-//! | [`openapi`] | the OpenAPI document, made of [`routes`] and the documents |
-//! | [`client`] | the thin client |
+//! | [`routes`] | the paths, for server and client |
+//! | [`access`] | the table of which principal may call which route |
+//! | [`status`], [`source`], [`target`], [`audit`] | types of the API: the server |
+//! | [`run`], [`image`], [`release`], [`rebuild`], [`verdict`] | types of the API: builds and their results |
+//! | [`documents`] | the documents of the command line, made of the types of the API |
+//! | [`diagnostic`], [`schemas`] | parts of documents |
+//! | [`error`] | the error body, and the HTTP statuses of errors |
+//! | [`openapi`] | the OpenAPI document, made from [`routes`] and the types |
+//! | [`client`] | the client |
 
 #![warn(missing_docs)]
 
 pub mod access;
 pub mod audit;
 pub mod client;
+pub mod diagnostic;
+pub mod documents;
 pub mod error;
 pub mod image;
 mod inventory;
@@ -27,6 +31,7 @@ pub mod rebuild;
 pub mod release;
 pub mod routes;
 pub mod run;
+pub mod schemas;
 pub mod source;
 pub mod status;
 pub mod target;
@@ -34,6 +39,7 @@ pub mod verdict;
 
 pub use audit::{AuditEntry, AuditFilter, AuditPage};
 pub use client::{Client, ClientError, LogStream};
+pub use diagnostic::{DiagnosticView, Severity};
 pub use error::ApiError;
 pub use image::{
     BuildView, ImageState, ImageSummary, ImageView, LockView, Proof, Provenance, PullCommands,
@@ -42,8 +48,8 @@ pub use image::{
 pub use inventory::{ChannelPost, InventoryView, SiteSummary, SiteView, SlotView};
 pub use rebuild::{RebuildPost, RebuildResult, RebuildStatus, RebuildStep, RebuildView};
 pub use release::{ChannelView, ReleaseEntry, ReleaseView};
-pub use run::{Counts, NodeAction, NodeView, RunAnswer, RunMoved, RunSummary, RunView};
-pub use source::{PollAnswer, SourceView};
+pub use run::{Counts, NodeAction, NodeView, RunResponse, RunStateChanged, RunSummary, RunView};
+pub use source::{PollResponse, SourceView};
 pub use status::{DataFolder, KeptMachine, ReconcilerView, RunningJob, ServerStatus, SinkView};
 pub use target::TargetView;
-pub use verdict::{VerdictAnswer, VerdictPost};
+pub use verdict::{VerdictPost, VerdictResponse};

@@ -1,8 +1,8 @@
 //! The OpenAPI document: paths from the table of [`crate::routes`], schemas from the documents' own types.
 //!
-//! utoipa derives the schemas. Its paths are not used: they stand above handlers, which are in another crate than the
-//! client, and nothing would keep them equal to what is served. Types of `model` that have a text form are strings
-//! here, those with an inner structure are objects; their fields are in `model`'s documentation.
+//! `utoipa` derives the schemas. Its paths are not used: they are attributes of handlers, which are in
+//! another crate than the client, and nothing would keep them equal to what is served. Types of `model` that
+//! have a text form are strings here; those with an inner structure are described in [`crate::schemas`].
 
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
@@ -24,6 +24,7 @@ use crate::routes::{Content, ROUTES, Route};
     crate::ChannelView,
     crate::Counts,
     crate::DataFolder,
+    crate::DiagnosticView,
     crate::ImageState,
     crate::ImageSummary,
     crate::ImageView,
@@ -31,7 +32,7 @@ use crate::routes::{Content, ROUTES, Route};
     crate::LockView,
     crate::NodeAction,
     crate::NodeView,
-    crate::PollAnswer,
+    crate::PollResponse,
     crate::Proof,
     crate::Provenance,
     crate::PullCommands,
@@ -43,13 +44,14 @@ use crate::routes::{Content, ROUTES, Route};
     crate::RebuildView,
     crate::ReleaseEntry,
     crate::ReleaseView,
-    crate::RunAnswer,
-    crate::RunMoved,
+    crate::RunResponse,
+    crate::RunStateChanged,
     crate::RunSummary,
     crate::RunView,
     crate::KeptMachine,
     crate::RunningJob,
     crate::ServerStatus,
+    crate::Severity,
     crate::SinkView,
     crate::SiteSummary,
     crate::SiteView,
@@ -57,21 +59,38 @@ use crate::routes::{Content, ROUTES, Route};
     crate::SourceView,
     crate::StepView,
     crate::TargetView,
-    crate::VerdictAnswer,
     crate::VerdictPost,
+    crate::VerdictResponse,
     crate::VerdictSummary,
     crate::VerdictView,
+    crate::schemas::BaseMove,
+    crate::schemas::BlobRef,
+    crate::schemas::CheckOutcome,
+    crate::schemas::CheckResult,
+    crate::schemas::Evidence,
+    crate::schemas::FailureKind,
+    crate::schemas::JobFailure,
+    crate::schemas::LaneResult,
+    crate::schemas::LockMoves,
+    crate::schemas::ManifestRef,
+    crate::schemas::Note,
+    crate::schemas::PackageMove,
+    crate::schemas::Phase,
+    crate::schemas::Place,
+    crate::schemas::UpdateCheck,
+    crate::schemas::UpdateResult,
+    crate::schemas::VarOrigin,
 )))]
 struct Schemas;
 
-/// Each class of error with what it means to a client.
+/// The classes of errors, described for clients.
 pub const ERRORS: [(ErrorClass, &str); 6] = [
-    (ErrorClass::UserFault, "The request is wrong; sending it again without changing it is useless."),
-    (ErrorClass::Denied, "The caller may not do this."),
-    (ErrorClass::NotFound, "What is asked for does not exist."),
-    (ErrorClass::Conflict, "The state forbids it, or changed in between."),
+    (ErrorClass::UserFault, "The request is invalid; sending it again unchanged fails again."),
+    (ErrorClass::Denied, "The caller does not have the permission."),
+    (ErrorClass::NotFound, "The object does not exist."),
+    (ErrorClass::Conflict, "The state of the object does not allow the operation, or changed concurrently."),
     (ErrorClass::Bug, "A defect of Edgewright."),
-    (ErrorClass::Unavailable, "Something is not reachable or full right now; trying again may help."),
+    (ErrorClass::Unavailable, "Something is unreachable or full; a retry may succeed."),
 ];
 
 /// The document.
@@ -148,18 +167,18 @@ fn operation(route: &Route) -> Value {
         Content::Text(media_type) => (media_type, json!({ "type": "string" })),
         Content::Json => ("application/json", json!({ "type": "object" })),
     };
-    let mut answers = Map::new();
+    let mut responses = Map::new();
     let success = if route.access == Access::SIGNED { "202" } else { "200" };
-    answers.insert(
+    responses.insert(
         success.to_owned(),
         json!({ "description": route.about, "content": { media_type: { "schema": schema } } }),
     );
     for (class, _) in ERRORS {
         let reference = json!({ "$ref": format!("#/components/responses/{}", code(class)) });
-        answers.insert(status_of(class).to_string(), reference);
+        responses.insert(status_of(class).to_string(), reference);
     }
     if route.access != Access::PUBLIC {
-        answers.insert("401".to_owned(), json!({ "$ref": "#/components/responses/unauthenticated" }));
+        responses.insert("401".to_owned(), json!({ "$ref": "#/components/responses/unauthenticated" }));
     }
     let access: Map<String, Value> = PrincipalKind::ALL
         .into_iter()
@@ -169,7 +188,7 @@ fn operation(route: &Route) -> Value {
         "operationId": route.id,
         "summary": route.about,
         "parameters": parameters,
-        "responses": answers,
+        "responses": responses,
         "security": security(route.access),
         "x-access": access,
     });

@@ -1,4 +1,4 @@
-//! Building again what was built.
+//! Rebuilds: an image is built a second time, and the digests are compared.
 
 use edgewright_model::digest::Digest;
 use edgewright_model::names::Platform;
@@ -7,78 +7,85 @@ use edgewright_model::run::{RebuildNumber, RebuildState, RunNumber};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What shall be built again.
+use crate::schemas;
+
+/// A request for a rebuild.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RebuildPost {
-    /// An index, for all its platforms, or a platform's manifest.
+    /// Digest of an index, for all its platforms, or of one platform manifest.
     #[schema(value_type = String)]
     pub digest: Digest,
 }
 
-/// A rebuild that was asked for: where it is, and what came of it.
+/// A rebuild: its state and its results.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RebuildStatus {
-    /// Its number.
+    /// Number of the rebuild: counted over all sources of the data folder, from 1.
     #[schema(value_type = u32)]
     pub number: RebuildNumber,
-    /// What is built again.
+    /// Digest of the index or platform manifest that is rebuilt.
     #[schema(value_type = String)]
     pub digest: Digest,
-    /// Where it is: `queued`, `running`, `done`, `failed`.
+    /// State: `queued`, `running`, `done` or `failed`.
     #[schema(value_type = String)]
     pub state: RebuildState,
-    /// What its job does now, in words.
+    /// What the rebuild's job does now, as text; null unless it runs.
     pub doing: Option<String>,
-    /// What came of it, for each platform; empty before it is done.
-    pub builds: Vec<RebuildView>,
-    /// Why it failed as a whole.
-    pub failure: Option<String>,
+    /// Results, one for each node and platform; empty until the rebuild is done.
+    #[serde(alias = "builds")]
+    pub results: Vec<RebuildView>,
+    /// Why the rebuild as a whole failed; null if it did not.
+    #[serde(alias = "failure")]
+    pub error: Option<String>,
 }
 
-/// A node that was built again, from the same commit, locks and packages.
+/// The rebuild of one node, from the same commit, locks and packages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RebuildView {
-    /// The run whose node it is.
+    /// Number of the run whose node it is.
     #[schema(value_type = u32)]
     pub run: RunNumber,
-    /// The node.
+    /// Name of the node.
     pub node: String,
-    /// Its platform.
+    /// Platform, such as `linux/amd64`.
     #[schema(value_type = String)]
     pub platform: Platform,
-    /// What came of it.
+    /// Result of the comparison.
     pub result: RebuildResult,
-    /// Its steps that were built again, up to the first that gave other bytes.
+    /// Steps that were rebuilt, up to the first whose digest differs.
     pub steps: Vec<RebuildStep>,
-    /// Why it could not be built to its end.
-    #[schema(value_type = Option<Object>)]
+    /// Why the node could not be built; null if it could.
+    #[schema(value_type = Option<schemas::JobFailure>)]
     pub failure: Option<JobFailure>,
 }
 
-/// A step that was built again.
+/// A rebuilt step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RebuildStep {
-    /// What it is.
+    /// Title, such as `bootstrap trixie`.
     pub title: String,
-    /// The key up to and including it.
+    /// Key of the image up to and including this step.
     #[schema(value_type = String)]
     pub key: Digest,
-    /// The recorded digest; absent where the step alone was never recorded.
+    /// Recorded digest; null if the step alone was never recorded.
     #[schema(value_type = Option<String>)]
     pub was: Option<Digest>,
-    /// The digest of now.
+    /// Digest of the rebuild.
     #[schema(value_type = String)]
     pub now: Digest,
+    /// First files that differ, and how, such as `etc/machine-id: content`; absent if none differ.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<String>,
 }
 
-/// What building again gave.
+/// The result of a rebuild.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RebuildResult {
-    /// The same bytes at every step.
+    /// Every step gave the same bytes.
     Proved,
-    /// Other bytes at the last step that is listed.
+    /// The last step in the list gave other bytes.
     Refuted,
-    /// It could not be built.
+    /// The node could not be built.
     Failed,
 }

@@ -8,87 +8,88 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A numbered, complete map variant → digest.
+/// A release: a numbered, complete map from variants to digests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ReleaseView {
-    /// Its number, counted per source from 1.
+    /// Number of the release: counted for each source, from 1.
     #[schema(value_type = u32)]
     pub number: ReleaseNumber,
-    /// Its source.
+    /// Name of the source.
     #[schema(value_type = String)]
     pub source: SourceName,
-    /// The branch that it was made of.
+    /// Branch that it was made from.
     pub branch: String,
-    /// The commit that it was made of.
+    /// Commit id that it was made from.
     pub commit: String,
-    /// The run that made it.
+    /// Number of the run that made it.
     #[schema(value_type = u32)]
     pub run: RunNumber,
-    /// When.
+    /// Time at which it was made.
     pub created: Timestamp,
-    /// The channels that point to it now.
+    /// Channels that point to it now.
     #[schema(value_type = Vec<String>)]
     pub channels: Vec<ChannelName>,
-    /// Its entries, by variant.
+    /// Entries, sorted by variant.
     pub entries: Vec<ReleaseEntry>,
 }
 
 /// One entry of a release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReleaseEntry {
-    /// The variant.
+    /// Name of the variant.
     #[schema(value_type = String)]
     pub variant: VariantName,
-    /// The repository that holds it.
+    /// Repository in the registry.
     #[schema(value_type = String)]
     pub repository: RepoName,
-    /// The index digest.
+    /// Digest of the index.
     #[schema(value_type = String)]
     pub digest: Digest,
-    /// New, or from before.
+    /// `new`: passed in the release's run; `carried`: taken over from the release before.
     #[schema(value_type = String)]
     pub origin: EntryOrigin,
-    /// Why, in words.
+    /// Why the entry has this digest, as text.
     pub reason: String,
 }
 
-/// A named pointer of a source to one release.
+/// A channel: a named pointer of a source to one release.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ChannelView {
-    /// Its source.
+    /// Name of the source.
     #[schema(value_type = String)]
     pub source: SourceName,
-    /// Its name, and the tag that answers it.
+    /// Name of the channel, and of its tag.
     #[schema(value_type = String)]
     pub name: ChannelName,
-    /// What it follows: `default branch`, `branch NAME` or `channel NAME`.
+    /// What the channel follows: `default branch`, `branch NAME` or `channel NAME`.
     #[serde(default)]
     pub follows: String,
-    /// How old a release must be before the channel takes it, such as `24h`; absent for none.
+    /// Minimum age of a release before the channel takes it, such as `24h`; null for none.
     #[serde(default)]
     pub after: Option<String>,
-    /// The rollout policy by which devices follow it.
+    /// Name of the rollout policy by which devices follow the channel; null for none.
     #[serde(default)]
     pub rollout: Option<String>,
-    /// The release that it should be at; absent before the first.
+    /// Number of the release that the channel moves to; equal to `release` once its images are complete in
+    /// the registry; null before the first.
     #[schema(value_type = Option<u32>)]
-    #[serde(default)]
-    pub target: Option<ReleaseNumber>,
-    /// The release that its tag answers; absent before the first.
+    #[serde(default, alias = "target")]
+    pub target_release: Option<ReleaseNumber>,
+    /// Number of the release that the channel's tag points to; null before the first.
     #[schema(value_type = Option<u32>)]
     pub release: Option<ReleaseNumber>,
-    /// When its tag last moved.
+    /// Time at which the tag last moved; null before the first release.
     pub moved: Option<Timestamp>,
-    /// Why it does not move at the moment: an operator holds it, or its declaration does. Absent where it moves.
+    /// Why the channel is held, by an operator or by its declaration; null if it is not.
     pub hold: Option<String>,
-    /// The release that an operator pinned it to.
+    /// Number of the release that an operator pinned the channel to; null if it is not pinned.
     #[schema(value_type = Option<u32>)]
     #[serde(default)]
     pub pin: Option<ReleaseNumber>,
-    /// Why it is pinned.
+    /// Why the channel is pinned; null if it is not.
     #[serde(default)]
     pub pin_reason: Option<String>,
-    /// Since when the default branch no longer declares it; absent where it does.
+    /// Time since which the default branch no longer declares it; null if it does.
     #[serde(default)]
     pub removed: Option<Timestamp>,
 }

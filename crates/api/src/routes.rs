@@ -1,7 +1,7 @@
 //! The paths of the API, in one table for server, client and the OpenAPI document.
 //!
-//! Node and variant names contain `/` and stand at the end of a path or just before a fixed last word, so that
-//! no escaping is needed: `/api/v1/runs/7/jobs/hmi/plant-a/log`.
+//! Names of nodes and variants contain `/`. They are at the end of a path or before a fixed last segment, so
+//! that they need no escaping: `/api/v1/runs/7/jobs/hmi/plant-a/log`.
 
 mod table;
 
@@ -9,9 +9,11 @@ use edgewright_model::run::{RebuildNumber, RunNumber};
 
 pub use table::{Content, Operation, Parameter, ROUTES, Route, route};
 
-/// Answers `ok` while the process lives.
+/// A short text for people who open the server's address in a browser.
+pub const INDEX: &str = "/";
+/// Returns `ok` while the process runs.
 pub const HEALTH: &str = "/healthz";
-/// Answers 200 once the databases are open and sources are polled, 503 before and during shutdown.
+/// Returns 200 once the databases are open and sources are polled, 503 before and during shutdown.
 pub const READY: &str = "/readyz";
 /// Metrics in OpenMetrics text, for Prometheus.
 pub const METRICS: &str = "/metrics";
@@ -23,7 +25,7 @@ pub const STATUS: &str = "/api/v1/status";
 pub const SOURCES: &str = "/api/v1/sources";
 /// [`crate::RunSummary`]s, newest first. Query: `source`, `limit`.
 pub const RUNS: &str = "/api/v1/runs";
-/// [`crate::RunMoved`]s as they happen, as server-sent events.
+/// [`crate::RunStateChanged`]s as they happen, as server-sent events.
 pub const EVENTS: &str = "/api/v1/events";
 /// [`crate::ImageSummary`]s, by source and variant. Query: `source`.
 pub const IMAGES: &str = "/api/v1/images";
@@ -38,26 +40,27 @@ pub const SITES: &str = "/api/v1/sites";
 /// [`crate::TargetView`]s, by target, source and channel.
 pub const TARGETS: &str = "/api/v1/targets";
 
-/// `POST`: a [`crate::VerdictPost`] of another system. Answers [`crate::VerdictAnswer`].
+/// `POST`: a [`crate::VerdictPost`] of another system. Returns [`crate::VerdictResponse`].
 pub const VERDICTS: &str = "/api/v1/verdicts";
 
-/// `POST`: build a digest again, as a [`crate::RebuildPost`] says. Answers [`crate::RebuildStatus`].
+/// `POST`: start a rebuild; the body is a [`crate::RebuildPost`]. Returns [`crate::RebuildStatus`].
 pub const REBUILDS: &str = "/api/v1/rebuilds";
 
 /// An [`crate::AuditPage`], newest first. Query: `actor`, `operation`, `object`, `since`, `limit`, `cursor`.
 pub const AUDIT: &str = "/api/v1/audit";
 
-/// How many runs or releases a list holds where the caller does not say.
+/// Default of `limit`: the number of runs or releases in a list.
 pub const DEFAULT_LIMIT: u32 = 20;
-/// How many runs or releases a list holds at most.
+/// Largest `limit`.
 pub const LARGEST_LIMIT: u32 = 1000;
 
-/// `POST`: poll this source now. Answers [`crate::PollAnswer`].
+/// `POST`: poll this source now. Returns [`crate::PollResponse`].
 pub fn poll(source: &str) -> String {
     format!("{SOURCES}/{source}/poll")
 }
 
-/// `POST`: resolve a source's locks anew, of the images that `images` names or of all. Answers [`crate::RunAnswer`].
+/// `POST`: check a source for updates: all images, or those that `images` names. Returns
+/// [`crate::RunResponse`].
 pub fn update(source: &str) -> String {
     format!("{SOURCES}/{source}/update")
 }
@@ -67,12 +70,12 @@ pub fn run(number: RunNumber) -> String {
     format!("{RUNS}/{number}")
 }
 
-/// `POST`: end an open run. Answers [`crate::RunAnswer`].
+/// `POST`: cancel a run. Returns [`crate::RunResponse`].
 pub fn cancel(number: RunNumber) -> String {
     format!("{RUNS}/{number}/cancel")
 }
 
-/// `POST`: queue the commit of a run again. Answers [`crate::RunAnswer`] with the new run.
+/// `POST`: queue the commit of a run again. Returns [`crate::RunResponse`] with the new run.
 pub fn retry(number: RunNumber) -> String {
     format!("{RUNS}/{number}/retry")
 }
@@ -82,12 +85,12 @@ pub fn comment(number: RunNumber) -> String {
     format!("{RUNS}/{number}/comment.md")
 }
 
-/// A job's log as text; with `?follow=true` the answer ends when the job does.
+/// A job's log as text; with `?follow=true` the response ends when the job does.
 pub fn log(run: RunNumber, node: &str) -> String {
     format!("{RUNS}/{run}/jobs/{node}/log")
 }
 
-/// [`crate::ImageView`]. Query: `source`, where several sources have a variant of this name.
+/// [`crate::ImageView`]. Query: `source`, needed if several sources have a variant of this name.
 pub fn image(variant: &str) -> String {
     format!("{IMAGES}/{variant}")
 }
@@ -97,13 +100,13 @@ pub fn rebuild(number: RebuildNumber) -> String {
     format!("{REBUILDS}/{number}")
 }
 
-/// [`crate::SiteView`]. Query: `source`, where several sources have a site of this name.
+/// [`crate::SiteView`]. Query: `source`, needed if several sources have a site of this name.
 pub fn site(name: &str) -> String {
     format!("{SITES}/{name}")
 }
 
-/// `POST`: change a channel, as a [`crate::ChannelPost`] says. Answers [`crate::ChannelView`]. Query: `source`, where several
-/// sources have a channel of this name.
+/// `POST`: change a channel; the body is a [`crate::ChannelPost`]. Returns [`crate::ChannelView`]. Query:
+/// `source`, needed if several sources have a channel of this name.
 pub fn channel(name: &str) -> String {
     format!("{CHANNELS}/{name}")
 }

@@ -1,8 +1,7 @@
 //! Runs: one execution of a plan.
 
 use edgewright_model::digest::Digest;
-use edgewright_model::format::Diagnostic;
-use edgewright_model::moves::LockLook;
+use edgewright_model::moves::LockCheck;
 use edgewright_model::names::{Platform, SourceName, VariantName};
 use edgewright_model::order::JobId;
 use edgewright_model::outcome::{JobFailure, Phase};
@@ -12,149 +11,159 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::diagnostic::DiagnosticView;
 use crate::image::VerdictSummary;
+use crate::schemas;
 
-/// A run in one line.
+/// A run as lists show it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunSummary {
-    /// Its number, counted over the data folder from 1.
+    /// Number of the run: counted over all sources of the data folder, from 1.
     #[schema(value_type = u32)]
     pub number: RunNumber,
-    /// Its source.
+    /// Name of the source.
     #[schema(value_type = String)]
     pub source: SourceName,
-    /// The branch.
+    /// Branch that the commit is from.
     pub branch: String,
-    /// The commit, in full.
+    /// Commit id, 40 (SHA-1) or 64 (SHA-256) hexadecimal digits.
     pub commit: String,
-    /// That commit's first line.
+    /// First line of the commit's message.
     pub subject: String,
-    /// Who wrote it: `NAME <ADDRESS>`.
+    /// Author of the commit: `NAME <ADDRESS>`.
     pub author: String,
-    /// What asked for it.
+    /// Why the run was made: `commit` (a followed branch moved), `manual`, `lock` (a lock moved) or
+    /// `selected` (some variants or lanes only, without a release).
     #[schema(value_type = String)]
     pub trigger: Trigger,
-    /// Where it stands.
+    /// State: `queued`, `preparing`, `running`, `releasing`, or one of the final states `passed`, `failed`,
+    /// `cancelled` and `superseded`.
     #[schema(value_type = String)]
     pub state: RunState,
-    /// The plan in one line; absent before there is one.
+    /// The plan in one line; null until the run is planned.
     pub summary: Option<String>,
-    /// What the plan holds.
+    /// Number of the plan's nodes for each action and result.
     pub counts: Counts,
-    /// When it was asked for.
+    /// Time at which the run was queued.
     pub created: Timestamp,
-    /// When work on it began.
+    /// Time at which the run left the queue; null while it is queued.
     pub started: Option<Timestamp>,
-    /// When it ended.
+    /// Time at which the run reached a final state; null before.
     pub finished: Option<Timestamp>,
-    /// The release that it made; absent where no digest changed.
+    /// Number of the release that the run made; null if no digest changed.
     #[schema(value_type = Option<u32>)]
     pub release: Option<ReleaseNumber>,
 }
 
-/// How many nodes of a plan have which action, and how many of them failed.
+/// Number of a plan's nodes for each action, and of those that failed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Counts {
-    /// To build (and test, where they have lanes).
+    /// Nodes to build, and to test if they have lanes.
     pub build: u32,
-    /// To test only: the digest exists already.
+    /// Nodes to test only: their digest exists already.
     pub test: u32,
-    /// To reuse as they are.
+    /// Nodes that are reused unchanged.
     pub reuse: u32,
-    /// No longer declared.
+    /// Variants that are no longer declared.
     pub retire: u32,
-    /// Failed themselves.
+    /// Nodes that failed; in a plan, those that failed before with the same inputs.
     pub failed: u32,
-    /// Stopped because an ancestor failed, or because their definition has errors.
+    /// Nodes that are not built because an ancestor failed or a definition has errors.
     pub blocked: u32,
 }
 
-/// The answer to an operation on a run.
+/// The response to an operation on a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct RunAnswer {
-    /// The run: the one that ends, or the new one.
+pub struct RunResponse {
+    /// Number of the run: the one that is cancelled, or the new one.
     #[schema(value_type = u32)]
     pub run: RunNumber,
 }
 
-/// A run is in another state: the data of a `run` event.
+/// The data of a `run` event: a run changed its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct RunMoved {
-    /// The run.
+pub struct RunStateChanged {
+    /// Number of the run.
     #[schema(value_type = u32)]
     pub run: RunNumber,
-    /// Where it stands now.
+    /// New state, as in a run.
     #[schema(value_type = String)]
     pub state: RunState,
 }
 
-/// A run with all that is known about it.
+/// One run: the fields of the list, and its nodes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunView {
-    /// The run in one line.
+    /// The fields of the list.
+    #[serde(flatten)]
     pub run: RunSummary,
-    /// Errors of the commit's definitions, in file order.
-    #[schema(value_type = Vec<Object>)]
-    pub diagnostics: Vec<Diagnostic>,
-    /// What it found at the outside inputs of images, where it looked.
+    /// Errors in the commit's files, in file order.
+    pub diagnostics: Vec<DiagnosticView>,
+    /// Results of the update checks that the run made: one for each image with external inputs.
     #[serde(default)]
-    #[schema(value_type = Vec<Object>)]
-    pub locks: Vec<LockLook>,
-    /// The plan: ancestors before their descendants.
+    #[schema(value_type = Vec<schemas::UpdateCheck>)]
+    pub updates: Vec<LockCheck>,
+    /// The plan's nodes, ancestors before their descendants.
     pub nodes: Vec<NodeView>,
-    /// Why the run as a whole failed, outside of any node, with its causes, on one line.
-    pub failure: Option<String>,
+    /// Why the run as a whole failed, outside of any node, with the causes, on one line; null if it did not.
+    #[serde(alias = "failure")]
+    pub error: Option<String>,
+    /// Why the run made no release although nothing failed, on one line; null otherwise.
+    #[serde(default)]
+    pub no_release: Option<String>,
 }
 
-/// One node of a plan, and what became of it.
+/// One node of a run's plan, and its result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NodeView {
-    /// A variant, or a prefix that variants share, such as `hmi~1a2b3c4d5e6f`.
+    /// Name of the node: a variant such as `hmi/plant-a`, or a prefix that variants share such as
+    /// `hmi~1a2b3c4d5e6f`.
     pub node: String,
-    /// The variant; absent for prefixes.
+    /// The variant; null for a prefix.
     #[schema(value_type = Option<String>)]
     pub variant: Option<VariantName>,
-    /// The platform; absent for what concerns all.
+    /// Platform, such as `linux/amd64`; null if the node concerns all platforms.
     #[schema(value_type = Option<String>)]
     pub platform: Option<Platform>,
-    /// What the plan says.
+    /// What the plan does with the node.
     pub action: NodeAction,
-    /// Why, in words.
+    /// Why, as text.
     pub reason: String,
-    /// Where it stands.
+    /// State: `waiting`, `running`, or one of the final states `reused`, `passed`, `failed`, `blocked`,
+    /// `retired` and `cancelled`.
     #[schema(value_type = String)]
     pub state: NodeState,
-    /// Its input key.
+    /// Input key: a digest over everything that the node is built from; null for retired and blocked nodes.
     #[schema(value_type = Option<String>)]
     pub key: Option<Digest>,
-    /// The platform manifest, once known.
+    /// Digest of the platform manifest; null until it is known.
     #[schema(value_type = Option<String>)]
     pub digest: Option<Digest>,
-    /// The job that works or worked on it.
+    /// Id of the node's last job; null if it had none.
     #[schema(value_type = Option<String>)]
     pub job: Option<JobId>,
-    /// What the job is doing, while it runs.
-    #[schema(value_type = Option<String>)]
+    /// Phase of the job; null unless it runs.
+    #[schema(value_type = Option<schemas::Phase>)]
     pub phase: Option<Phase>,
-    /// How often it was tried.
+    /// Number of attempts, from 0.
     pub attempts: u32,
-    /// When it will be tried again, where a failure of the infrastructure is waited out.
+    /// Time of the next attempt after a failure of the infrastructure; null otherwise.
     pub not_before: Option<Timestamp>,
-    /// When its job began.
+    /// Time at which the last job began.
     pub started: Option<Timestamp>,
-    /// When its job ended.
+    /// Time at which the last job ended; null while it runs.
     pub finished: Option<Timestamp>,
-    /// How long its job took; absent while it runs.
+    /// Duration of the last job in milliseconds; null while it runs.
     pub duration_ms: Option<u64>,
-    /// Why it failed.
-    #[schema(value_type = Option<Object>)]
+    /// Why the node failed; null if it did not.
+    #[schema(value_type = Option<schemas::JobFailure>)]
     pub failure: Option<JobFailure>,
-    /// What its state does not say: exceptions, inherited verdicts, what it waits for.
+    /// Notes on the state: exceptions, inherited verdicts, what the node waits for.
     #[serde(default)]
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<schemas::Note>)]
     pub notes: Vec<Note>,
-    /// The verdicts on its digest.
+    /// Verdicts on the digest, one for each lane that ran.
     pub verdicts: Vec<VerdictSummary>,
 }
 
@@ -162,21 +171,21 @@ pub struct NodeView {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeAction {
-    /// Resolve an image's outside inputs.
+    /// Resolve the external inputs of an image.
     Lock,
-    /// Build, then test where there are lanes.
+    /// Build, then test if there are lanes.
     Build,
     /// Test a digest that exists already.
     Test,
-    /// Take what exists.
+    /// Use the existing digest.
     Reuse,
     /// No longer declared.
     Retire,
-    /// Cannot be planned, because its definition, or one that it needs, is broken.
+    /// Not built: its definition, or one that it depends on, has errors.
     Blocked,
-    /// Failed before with the same inputs: not tried again.
+    /// Not built: it failed before with the same inputs.
     Failed,
-    /// Something newer than this reader.
+    /// An action of a newer version.
     #[serde(other)]
     Other,
 }

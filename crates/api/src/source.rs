@@ -7,39 +7,39 @@ use utoipa::ToSchema;
 
 use crate::inventory::InventoryView;
 
-/// A git repository that is polled.
+/// A source: a git repository that is polled.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SourceView {
-    /// Its name.
+    /// Name of the source.
     #[schema(value_type = String)]
     pub name: SourceName,
-    /// Its address, without any password or token.
+    /// URL, without any password or token.
     pub url: String,
-    /// The branch that is followed; the remote's default branch where absent.
+    /// Branch that is followed; null for the remote's default branch.
     pub branch: Option<String>,
-    /// How often it is polled.
+    /// Time between two polls, in milliseconds.
     pub poll_ms: u64,
-    /// When it was last asked.
+    /// Time of the last poll; null before the first.
     pub last_poll: Option<Timestamp>,
-    /// When it will be asked next.
+    /// Time of the next poll; null if no server runs.
     pub next_poll: Option<Timestamp>,
-    /// The newest commit that was read.
+    /// Id of the newest commit that was read; null before the first.
     pub commit: Option<String>,
-    /// That commit's first line.
+    /// First line of that commit's message.
     pub subject: Option<String>,
-    /// Why the last poll failed; absent where it did not.
+    /// Why the last poll failed; null if it did not.
     pub error: Option<String>,
-    /// Failed polls in a row.
+    /// Number of polls that failed in a row.
     pub failures: u32,
-    /// What the default branch declares apart from images.
+    /// The commit that sites and channels were read from.
     #[serde(default)]
     pub inventory: InventoryView,
 }
 
-/// The answer to a request to poll.
+/// The response to a request to poll a source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct PollAnswer {
-    /// The source that will be polled at once.
+pub struct PollResponse {
+    /// Name of the source, which is polled at once.
     #[schema(value_type = String)]
     pub source: SourceName,
 }

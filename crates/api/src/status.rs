@@ -1,4 +1,4 @@
-//! How a server is doing.
+//! The status of a server.
 
 use edgewright_model::order::JobId;
 use edgewright_model::outcome::Phase;
@@ -8,122 +8,127 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::run::RunSummary;
+use crate::schemas;
 use crate::source::SourceView;
 use crate::target::TargetView;
 
-/// How a server, or a data folder without one, is doing.
+/// The status of a server, or of a data folder without one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ServerStatus {
-    /// Edgewright's version.
+    /// Version of Edgewright.
     pub version: String,
-    /// When this was read.
+    /// Time at which the status was read.
     pub now: Timestamp,
-    /// Process id of the server that holds the data folder; absent where none runs.
-    pub server: Option<u32>,
-    /// Address of the registry that clients pull from, such as `127.0.0.1:5080`; absent where no server runs.
+    /// Process id of the server that uses the data folder; null if none runs.
+    #[serde(alias = "server")]
+    pub server_pid: Option<u32>,
+    /// Address of the registry, such as `127.0.0.1:5080`; null if no server runs.
     pub registry: Option<String>,
-    /// Where everything is kept.
+    /// The data folder and its disk.
     pub data: DataFolder,
-    /// The sources, by name.
+    /// Sources, sorted by name.
     pub sources: Vec<SourceView>,
-    /// Who is told of what happens, by name.
+    /// Receivers of events, sorted by name.
     #[serde(default)]
     pub sinks: Vec<SinkView>,
-    /// What registries of others have of the channels.
+    /// Replication of channels to external registries.
     #[serde(default)]
     pub targets: Vec<TargetView>,
-    /// The reconcilers of the running server, by name; empty where none runs.
+    /// Reconcilers of the running server, sorted by name; empty if none runs.
     #[serde(default)]
     pub reconcilers: Vec<ReconcilerView>,
-    /// Runs that wait, oldest first.
+    /// Runs in the state `queued`, oldest first.
     pub queue: Vec<RunSummary>,
-    /// Runs that are being worked on.
+    /// Runs in the states `preparing`, `running` and `releasing`.
     pub active: Vec<RunSummary>,
-    /// Jobs that run now.
+    /// Running jobs.
     pub jobs: Vec<RunningJob>,
-    /// Machines that `run --keep` left running. Only the command lists them, on the machine where they run.
+    /// Machines started with `run --keep`. Only the command lists them, on the host where they run.
     #[serde(default)]
     pub kept: Vec<KeptMachine>,
 }
 
-/// A part of the server that brings something to what it should be, again and again.
+/// A reconciler of the server: a loop that brings one part of the system to its desired state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReconcilerView {
-    /// Its name: `runs`, `source plants`, `target harbor`.
+    /// Name: `runs`, `source plants`, `target harbor`.
     pub name: String,
-    /// When its last pass started.
+    /// Time at which the last pass started.
     pub started: Timestamp,
-    /// Why: `start`, `period`, `retry`, or what woke it.
+    /// Cause of the last pass: `start`, `period`, `retry`, or the name of an event.
     pub cause: String,
-    /// Whether that pass is still running.
+    /// Whether the last pass is still running.
     pub running: bool,
-    /// What the last pass that ended did, in one line; absent where there was nothing to do, or it failed.
+    /// What the last completed pass did, on one line; null if it had nothing to do or failed.
     pub done: Option<String>,
-    /// Why the last pass that ended failed; absent where it succeeded.
+    /// Why the last completed pass failed; null if it succeeded.
     pub error: Option<String>,
-    /// When a pass succeeded last.
+    /// Time of the last successful pass; null before the first.
     pub succeeded: Option<Timestamp>,
-    /// How long the last pass that ended took, in milliseconds.
-    pub took_ms: u64,
-    /// Failed passes in a row.
+    /// Duration of the last completed pass, in milliseconds.
+    #[serde(alias = "took_ms")]
+    pub duration_ms: u64,
+    /// Number of passes that failed in a row.
     pub failures: u32,
-    /// When the next pass starts at the latest; absent while one is running.
+    /// Latest time of the next pass; null while a pass is running.
     pub next: Option<Timestamp>,
 }
 
-/// A machine that `run --keep` left running.
+/// A machine started with `run --keep`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct KeptMachine {
-    /// The repository of its image, such as `plant-os/hmi/plant-a`.
+    /// Repository of its image, such as `plant-os/hmi/plant-a`.
     pub repository: String,
-    /// Its container.
+    /// Id of its container.
     pub container: String,
-    /// The container engine's word for its state: `running`, `exited`.
+    /// State of the container, as the container engine prints it: `running`, `exited`.
     pub state: String,
-    /// Since when, in the engine's words: `Up 2 minutes`.
+    /// Uptime, as the container engine prints it: `Up 2 minutes`.
     pub status: String,
 }
 
-/// Somebody who is told of what happens.
+/// A receiver of events, configured as `[[sink]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SinkView {
-    /// Its name, as configured.
+    /// Name in the settings.
     pub name: String,
-    /// Events that it was not told yet.
-    pub untold: u64,
-    /// Failed tries in a row.
+    /// Number of events that are not delivered yet.
+    #[serde(alias = "untold")]
+    pub undelivered: u64,
+    /// Number of deliveries that failed in a row.
     pub failures: u32,
-    /// Why the last one failed, and what to do about it.
+    /// Why the last delivery failed, and what to do about it; null if it did not fail.
     pub error: Option<String>,
 }
 
 /// The data folder and its disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DataFolder {
-    /// Its path on the server.
+    /// Path on the server.
     pub path: String,
-    /// Free for the server on that disk.
+    /// Free space on the disk that the server may use, in bytes.
     pub free_bytes: u64,
-    /// Size of that disk.
+    /// Size of the disk, in bytes.
     pub disk_bytes: u64,
-    /// Compressed length of everything ever built, layers that images share counted for each: an upper bound.
+    /// Compressed size of all builds, in bytes. Shared layers count for each image, so this is an upper
+    /// bound.
     pub built_bytes: u64,
 }
 
-/// A job that runs now.
+/// A running job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunningJob {
-    /// Its run.
+    /// Number of its run.
     #[schema(value_type = u32)]
     pub run: RunNumber,
-    /// The node: a variant, or a prefix that variants share.
+    /// Name of the node: a variant, or a prefix that variants share.
     pub node: String,
-    /// Its id, also the label of its containers.
+    /// Id of the job, also a label of its containers.
     #[schema(value_type = String)]
     pub job: JobId,
-    /// What it is doing.
-    #[schema(value_type = Option<String>)]
+    /// Phase of the job; null before the first.
+    #[schema(value_type = Option<schemas::Phase>)]
     pub phase: Option<Phase>,
-    /// When it started.
+    /// Time at which the job started.
     pub started: Timestamp,
 }

@@ -1,4 +1,4 @@
-//! Registries of others, and what they have.
+//! Replication targets: external registries that receive copies of releases.
 
 use edgewright_model::names::{ChannelName, SourceName};
 use edgewright_model::run::ReleaseNumber;
@@ -6,31 +6,32 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What a target has of what a channel holds.
+/// The replication of one channel to one target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TargetView {
-    /// The target, as configured.
+    /// Name of the target in the settings.
     pub target: String,
-    /// The source.
+    /// Name of the source.
     #[schema(value_type = String)]
     pub source: SourceName,
-    /// Its channel.
+    /// Name of the channel.
     #[schema(value_type = String)]
     pub channel: ChannelName,
-    /// The release that the channel holds and the target is to have.
+    /// Number of the release that the channel points to.
     #[schema(value_type = u32)]
     pub release: ReleaseNumber,
-    /// The release that its tags stand on; absent before the first.
+    /// Number of the release that the target's tags point to; null before the first copy.
     #[schema(value_type = Option<u32>)]
     pub copied: Option<ReleaseNumber>,
-    /// Where the copy of `release` is: `waiting`, `copying`, `copied`, or `failed`, which is tried again by itself.
+    /// State of the copy of `release`: `waiting`, `copying`, `copied`, or `failed`, which is retried
+    /// automatically.
     pub state: String,
-    /// Since when.
+    /// Time at which the state last changed.
     pub changed: Timestamp,
-    /// Failed tries in a row.
+    /// Number of attempts that failed in a row.
     pub failures: u32,
-    /// Why the last one failed.
+    /// Why the last attempt failed; null if it did not.
     pub error: Option<String>,
-    /// What to do about it.
+    /// What to do about the error; null if there is no advice.
     pub hint: Option<String>,
 }

@@ -1,42 +1,43 @@
-//! Verdicts of other systems: what they post in the lane `external`, and what they are told.
+//! Verdicts of other systems, which post them for the lane `external`.
 
 use edgewright_model::digest::Digest;
 use edgewright_model::run::RunNumber;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What another system found about a digest.
+/// The verdict of another system on a digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VerdictPost {
-    /// The platform manifest that it tested, as `notes` and `digest` of the node that waits say.
+    /// Digest of the platform manifest that was tested: `digest` of the node that waits.
     #[schema(value_type = String)]
     pub digest: Digest,
-    /// The check set that it was asked for; the one that a run waits for where absent.
+    /// Digest of the check set: `check_set` in the note of the node that waits. By default the one that a run
+    /// waits for.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub check_set: Option<Digest>,
     /// Whether the image passed.
     pub passed: bool,
-    /// What was found, in a line.
+    /// Result as text, on one line.
     #[serde(default)]
     pub message: Option<String>,
-    /// Where more is shown.
+    /// URL of a page with details.
     #[serde(default)]
     pub url: Option<String>,
 }
 
-/// What became of a posted verdict.
+/// The response to a posted verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct VerdictAnswer {
-    /// The digest that it is about.
+pub struct VerdictResponse {
+    /// Digest of the platform manifest.
     #[schema(value_type = String)]
     pub digest: Digest,
-    /// The check set that it counts for.
+    /// Digest of the check set that the verdict counts for.
     #[schema(value_type = String)]
     pub check_set: Digest,
-    /// The run that it belongs to.
+    /// Number of the run that the verdict belongs to.
     #[schema(value_type = u32)]
     pub run: RunNumber,
-    /// The nodes that waited for it; none where it is noted for later runs.
+    /// Names of the nodes that waited for the verdict; empty if it is recorded for later runs.
     pub awaited_by: Vec<String>,
 }

@@ -1,10 +1,13 @@
-//! Chunk checksums: one 64-bit XXH3 per 256 KiB, made while a blob is written, compared whenever a part of it is read.
+//! Chunk checksums: one 64-bit XXH3 per 256 KiB, computed while a blob is written, verified whenever a part
+//! of it is read.
 //!
-//! They find rot, torn writes and lost files at the cost of a memory scan; the digest finds malice, once, at the write.
+//! They detect bit rot, torn writes and truncated files at the cost of a memory scan. Tampering is detected
+//! by the digest, once, at the write.
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-/// Bytes of a chunk, the unit of reading and comparing: large enough for few calls, small enough for small ranges.
+/// Bytes of a chunk, the unit of reading and comparing: large enough for few calls, small enough for small
+/// ranges.
 pub const CHUNK: usize = 256 * 1024;
 
 /// The checksums of a blob's chunks, the last of which may be short. An empty blob has none.
@@ -12,7 +15,7 @@ pub const CHUNK: usize = 256 * 1024;
 pub struct Checksums(Vec<u64>);
 
 impl Checksums {
-    /// Reads what [`Self::to_bytes`] made for a blob of `size` bytes; `None` where the length does not fit.
+    /// Reads the output of [`Self::to_bytes`] for a blob of `size` bytes; `None` if it has another length.
     pub fn from_bytes(bytes: &[u8], size: u64) -> Option<Self> {
         let (sums, rest) = bytes.as_chunks::<8>();
         let fits = rest.is_empty() && sums.len() as u64 == size.div_ceil(CHUNK as u64);
@@ -30,13 +33,13 @@ impl Checksums {
         sum.is_some_and(|&sum| sum == xxh3_64(bytes))
     }
 
-    /// Bytes that the table takes in memory.
+    /// The size of the table in memory, in bytes.
     pub const fn weight(&self) -> usize {
         self.0.len() * 8
     }
 }
 
-/// Makes [`Checksums`] of a stream.
+/// Computes the [`Checksums`] of a stream.
 #[derive(Clone)]
 pub struct Summer {
     done: Vec<u64>,
@@ -60,7 +63,7 @@ impl Default for Summer {
 }
 
 impl Summer {
-    /// Takes the next bytes.
+    /// Adds the next bytes.
     pub fn update(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let (now, rest) = bytes.split_at(bytes.len().min(CHUNK - self.filled));
@@ -93,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn checksums_do_not_depend_on_the_cuts_and_find_a_flipped_bit() {
+    fn checksums_do_not_depend_on_the_pieces_and_detect_a_flipped_bit() {
         let mut bytes: Vec<u8> = (0..CHUNK * 2 + 5).map(|i| u8::try_from(i % 251).unwrap()).collect();
         let mut sums = Vec::new();
         for cut in [1000, CHUNK, CHUNK * 3] {

@@ -22,7 +22,7 @@ pub struct FileStore {
 }
 
 impl FileStore {
-    /// Opens a folder, making it where it is missing.
+    /// Opens a folder, and creates it if it is missing.
     pub fn open(folder: &Path) -> Result<Self, BlobError> {
         let store = Self { blobs: folder.join("blobs"), uploads: folder.join("uploads") };
         for made in [&store.blobs, &store.uploads] {
@@ -35,7 +35,7 @@ impl FileStore {
         self.uploads.join(id.as_str())
     }
 
-    /// A folder per first two digits keeps folders small.
+    /// One folder for each first two digits keeps folders small.
     fn folder(&self, digest: &Digest) -> PathBuf {
         self.blobs.join(digest.algorithm().name()).join(&digest.hex()[..2])
     }
@@ -115,7 +115,7 @@ impl BlobStore for FileStore {
         match fs::metadata(self.blob(digest)) {
             Ok(metadata) => Ok(Some(metadata.len())),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(BlobError::io("look at", digest, e)),
+            Err(e) => Err(BlobError::io("stat", digest, e)),
         }
     }
 
@@ -150,8 +150,8 @@ impl UploadFile for FileUpload {
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
         if let Err(error) = self.file.write_all(bytes) {
-            // A part may have been written: back to the end that the caller knows. Should that fail, too, the digest
-            // tells at the end.
+            // A part may have been written: truncate to the end that the caller knows. If that fails, too,
+            // the digest does not match at the end.
             let _ = self.file.set_len(self.size);
             let _ = io::Seek::seek(&mut self.file, io::SeekFrom::Start(self.size));
             return Err(BlobError::io("write upload", &self.id, error));

@@ -1,4 +1,4 @@
-//! The port and its vocabulary.
+//! The port and its types.
 
 use std::fmt;
 use std::io;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use edgewright_model::Digest;
 
-/// The name of an upload: 1 to 64 of `a-z`, `0-9` and `-`, and so safe as a file's name.
+/// The name of an upload: 1 to 64 of `a-z`, `0-9` and `-`, and so safe as a file name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UploadId(String);
 
@@ -23,9 +23,9 @@ impl fmt::Display for UploadId {
     }
 }
 
-/// The text is not an upload's id.
+/// The text is not an upload id.
 #[derive(Debug, thiserror::Error)]
-#[error("not an upload id: want 1 to 64 of a-z, 0-9 and `-`")]
+#[error("invalid upload id: expected 1 to 64 of a-z, 0-9 and `-`")]
 pub struct InvalidUploadId;
 
 impl FromStr for UploadId {
@@ -44,15 +44,15 @@ impl FromStr for UploadId {
 /// Why the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BlobError {
-    /// It is not there.
+    /// There is no such blob or upload.
     #[error("`{0}` is not in the blob store")]
     Missing(String),
     /// The medium failed.
-    #[error("failed to {operation} `{name}`")]
+    #[error("cannot {operation} `{name}`")]
     Io {
-        /// What was done, as a verb.
+        /// The operation, as a verb.
         operation: &'static str,
-        /// To what.
+        /// The blob, upload or folder.
         name: String,
         /// Why.
         #[source]
@@ -74,7 +74,7 @@ impl BlobError {
         matches!(self, Self::Io { source, .. } if full(source.kind()))
     }
 
-    /// It is not there.
+    /// Whether there is no such blob or upload.
     pub const fn is_missing(&self) -> bool {
         matches!(self, Self::Missing(_))
     }
@@ -83,38 +83,40 @@ impl BlobError {
 /// Space of the medium, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiskUsage {
-    /// All of it.
+    /// The size of the file system.
     pub total: u64,
-    /// What this process may still take.
+    /// The space that this process may still use.
     pub available: u64,
 }
 
-/// Bytes by digest. Every call blocks. What a call that returned `Ok` promises holds over a power cut only where
-/// said; every call may be repeated after a crash.
+/// Blobs by digest. Every call blocks. The effect of a successful call survives a power cut only where its
+/// documentation states so; every call may be repeated after a crash.
 pub trait BlobStore: fmt::Debug + Send + Sync + 'static {
-    /// Makes an empty upload; one that exists is emptied.
+    /// Creates an empty upload; an existing one is truncated.
     fn create_upload(&self, id: &UploadId) -> Result<Box<dyn UploadFile>, BlobError>;
 
-    /// Opens an upload to go on at its end.
+    /// Opens an upload to append to it.
     fn open_upload(&self, id: &UploadId) -> Result<Box<dyn UploadFile>, BlobError>;
 
-    /// Drops an upload and gives its space back; it is no error when there is none.
+    /// Deletes an upload; no error if there is none.
     fn discard_upload(&self, id: &UploadId) -> Result<(), BlobError>;
 
-    /// Makes a *synced* upload the blob `digest`, replacing what was there (a re-push repairs). Atomic; survives a power
-    /// cut once it returned. Readers of what was there before go on reading that.
+    /// Makes a *synced* upload the blob `digest`, and replaces an existing one (so a second push repairs a
+    /// damaged blob). Atomic; survives a power cut once it returned. Open readers of the replaced blob keep
+    /// reading that.
     fn publish(&self, id: &UploadId, digest: &Digest) -> Result<(), BlobError>;
 
-    /// Makes sure that a blob which a crash left behind a [`Self::publish`] survives a power cut; `false`: it is not there.
+    /// Makes sure that a blob survives a power cut, if a crash interrupted its [`Self::publish`]; `false` if
+    /// there is none.
     fn settle(&self, digest: &Digest) -> Result<bool, BlobError>;
 
     /// Opens a blob.
     fn open(&self, digest: &Digest) -> Result<Box<dyn BlobFile>, BlobError>;
 
-    /// A blob's length in bytes, `None` where there is none.
+    /// A blob's length in bytes; `None` if there is none.
     fn size(&self, digest: &Digest) -> Result<Option<u64>, BlobError>;
 
-    /// Removes a blob; it is no error when there is none. Survives a power cut once it returned.
+    /// Removes a blob; no error if there is none. Survives a power cut once it returned.
     fn remove(&self, digest: &Digest) -> Result<(), BlobError>;
 
     /// Space of the medium.
@@ -123,13 +125,13 @@ pub trait BlobStore: fmt::Debug + Send + Sync + 'static {
 
 /// An upload that is open for writing.
 pub trait UploadFile: fmt::Debug + Send + 'static {
-    /// Bytes that it has.
+    /// Its length in bytes.
     fn size(&self) -> u64;
 
-    /// Adds bytes at the end; when it fails the upload is as before, unless a crash comes between.
+    /// Appends bytes; after an error the upload is as before, unless the process was killed.
     fn append(&mut self, bytes: &[u8]) -> Result<(), BlobError>;
 
-    /// All bytes that were appended survive a power cut.
+    /// Makes sure that all appended bytes survive a power cut.
     fn sync(&mut self) -> Result<(), BlobError>;
 
     /// Reads at an offset, as [`BlobFile::read_at`].
@@ -141,6 +143,6 @@ pub trait BlobFile: fmt::Debug + Send + Sync + 'static {
     /// Its length in bytes.
     fn size(&self) -> u64;
 
-    /// Fills `buffer` from `offset`; less only where the blob ends.
+    /// Fills `buffer` from `offset`; gives fewer bytes only at the end of the blob.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, BlobError>;
 }

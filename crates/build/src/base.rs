@@ -1,4 +1,5 @@
-//! What the first step starts from: nothing, a manifest of the order's registry, or a mirrored one of another.
+//! The base of the first step: nothing, a manifest of the order's registry, or one mirrored from another
+//! registry.
 
 use edgewright_model::order::{Base, ImageTask, ManifestRef};
 use edgewright_model::outcome::{JobEvent, JobFailure, Phase};
@@ -10,7 +11,7 @@ use crate::context::{BuildContext, Events};
 use crate::failure;
 use crate::image_state::ImageState;
 
-/// Configs are small documents.
+/// The largest config, in bytes: configs are small documents.
 const CONFIG_LIMIT: u64 = 8 * 1024 * 1024;
 
 pub(crate) async fn open(
@@ -52,8 +53,8 @@ pub(crate) fn external(
         Some(text) => Credentials::from_auth_json(text, registry, repository.as_str()).map_err(|error| {
             failure::infrastructure(
                 Phase::Fetch,
-                format!("the file with registry credentials is damaged: {error}"),
-                Some("write it anew with `podman login --authfile FILE REGISTRY`"),
+                format!("malformed registry credentials: {error}"),
+                Some("write the file again with `podman login --authfile FILE REGISTRY`"),
             )
         })?,
     };
@@ -93,14 +94,14 @@ async fn mirror(
     events: Events<'_>,
 ) -> Result<ManifestRef, JobFailure> {
     let fault = |error| failure::external(Phase::Fetch, &error);
-    let unfit = |error: image::ImageError| {
+    let invalid = |error: image::ImageError| {
         failure::image(Phase::Fetch, error.to_string(), "name a base image that has this platform")
     };
     let target = ManifestRef { repository: task.repository.clone(), digest: from.digest.clone() };
     let reference = Reference::Digest(from.digest.clone());
     let mut manifest = source.pull_manifest(&from.repository, &reference).await.map_err(fault)?;
     if image::is_index(&manifest) {
-        let chosen = image::select(&manifest.bytes, &task.platform).map_err(unfit)?;
+        let chosen = image::select(&manifest.bytes, &task.platform).map_err(invalid)?;
         let reference = Reference::Digest(chosen.digest);
         manifest = source.pull_manifest(&from.repository, &reference).await.map_err(fault)?;
     }
@@ -110,8 +111,8 @@ async fn mirror(
     if known.map_err(|error| failure::registry(Phase::Push, &error))?.is_some() {
         return Ok(target);
     }
-    let mut blobs = vec![image::config(&manifest.bytes).map_err(unfit)?];
-    blobs.extend(image::layers(&manifest.bytes).map_err(unfit)?);
+    let mut blobs = vec![image::config(&manifest.bytes).map_err(invalid)?];
+    blobs.extend(image::layers(&manifest.bytes).map_err(invalid)?);
     for blob in &blobs {
         mirror_blob(source, &from.repository, blob, &target.repository, ctx, events).await?;
     }
@@ -136,7 +137,7 @@ async fn mirror_blob(
     let total = Some(blob.size);
     let last = std::sync::atomic::AtomicU64::new(0);
     let progress = |done: u64, _| {
-        // One event for each percent is enough.
+        // At most one event for each percent.
         if done * 100 / blob.size.max(1)
             > last.swap(done * 100 / blob.size.max(1), std::sync::atomic::Ordering::Relaxed)
         {

@@ -1,4 +1,4 @@
-//! What a build is given besides its order.
+//! The context of a build besides its order.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,31 +9,31 @@ use edgewright_oci::Client;
 use edgewright_oci::index::Cache;
 use edgewright_process::ProcessContext;
 
-/// Takes the events of a job.
+/// Receives the events of a job.
 pub type Events<'a> = &'a (dyn Fn(JobEvent) + Send + Sync);
 
-/// Where a build works, and with what. Folders are made when needed.
+/// Folders, registry and environment of a build. Folders are created when needed.
 #[derive(Clone)]
 pub struct BuildContext {
     /// The order's registry.
     pub client: Client,
-    /// The job's own folder: everything in it is removed with the job.
+    /// The job's own folder, removed with the job.
     pub scratch: PathBuf,
-    /// Kept between jobs: package archives.
+    /// The cache of package lists and archives, kept between jobs.
     pub cache: PathBuf,
-    /// Kept between jobs: what layers hold.
+    /// The cache of layers' directory indexes, kept between jobs.
     pub indexes: Cache,
     /// The container storage that all jobs of a data folder share (bases are kept there).
     pub storage: PathBuf,
     /// Its run root.
     pub runroot: PathBuf,
-    /// Environment of all commands (`CONTAINERS_CONF`, proxies, the job's marks) and their cancellation.
+    /// Environment of all commands (`CONTAINERS_CONF`, proxies, the job's id) and their cancellation.
     pub process: ProcessContext,
     /// Text of a `containers-auth.json(5)` for external registries.
     pub auth: Option<String>,
     /// Build secrets by id.
     pub secrets: BTreeMap<String, Vec<u8>>,
-    /// How long one step may take.
+    /// The time limit of one step.
     pub step_limit: Duration,
 }
 
@@ -44,7 +44,7 @@ impl std::fmt::Debug for BuildContext {
 }
 
 impl BuildContext {
-    /// A folder below the job's own, made if needed.
+    /// A folder below the job's own, created if needed.
     pub(crate) fn folder(&self, name: &str) -> std::io::Result<PathBuf> {
         let folder = self.scratch.join(name);
         std::fs::create_dir_all(&folder)?;

@@ -1,4 +1,4 @@
-//! One order's steps, in order, each pushed before the next begins.
+//! Executes the steps of an order in sequence; each is pushed before the next begins.
 
 use std::time::Instant;
 
@@ -12,16 +12,16 @@ use crate::context::{BuildContext, Events};
 use crate::image_state::ImageState;
 use crate::{base, bootstrap, containerfile, failure, files};
 
-/// What came of a build.
+/// The outcome of a build.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BuildOutcome {
-    /// Every prefix that was built and pushed, in step order. Given for failures, too.
+    /// Every prefix that was built and pushed, in step order. Also set after a failure.
     pub builds: Vec<StepBuild>,
-    /// The manifest of the whole: the last step's, or the (mirrored) base where there are no steps.
+    /// The final manifest: the last step's, or the (mirrored) base if there are no steps.
     pub result: Result<ManifestRef, JobFailure>,
 }
 
-/// Executes the steps of an order. Never panics, never errs otherwise than in the outcome.
+/// Executes the steps of an order. Failures are part of the outcome.
 pub async fn execute(task: &ImageTask, ctx: &BuildContext, events: Events<'_>) -> BuildOutcome {
     let mut builds = Vec::new();
     let result = run(task, ctx, events, &mut builds).await;
@@ -61,7 +61,7 @@ async fn run(
     }
     state.current.ok_or_else(|| {
         let hint = "give the image a step, or a base other than `scratch`";
-        failure::image(Phase::Build, "an image from `scratch` without steps holds nothing", hint)
+        failure::image(Phase::Build, "an image from `scratch` without steps is empty", hint)
     })
 }
 
@@ -82,7 +82,7 @@ fn step_build(
     }
 }
 
-/// Does a step's work; gives the layers that it made, and what a bootstrap leaves to be kept.
+/// Executes a step; gives its layers, and the files of a bootstrap to keep.
 async fn execute_step(
     task: &ImageTask,
     state: &mut ImageState,
@@ -96,15 +96,11 @@ async fn execute_step(
         StepAction::Bootstrap { step, packages, keys, kept } => {
             if number > 0 || !state.image.layers().is_empty() {
                 let hint = "make it the first step of an image `from: scratch`";
-                return Err(failure::image(
-                    Phase::Build,
-                    "`bootstrap` cannot be laid over other steps",
-                    hint,
-                ));
+                return Err(failure::image(Phase::Build, "`bootstrap` must be the first step", hint));
             }
             let order = bootstrap::Order { step, packages, keys, kept: kept.as_ref() };
             let (layer, leftovers) = bootstrap::build(task, ctx, &order, events).await?;
-            // What was built from kept packages has nothing new to keep.
+            // A rebuild from kept packages has no new packages to keep.
             left = leftovers.filter(|_| kept.is_none());
             bootstrap::set_runtime(&mut state.image);
             vec![layer]

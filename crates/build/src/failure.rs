@@ -1,4 +1,4 @@
-//! Failures of jobs: whose fault, in which phase, what to do.
+//! Failures of jobs: their kind, phase and hint.
 
 use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
@@ -23,7 +23,7 @@ pub(crate) fn new(
     JobFailure { kind, phase, message: message.into(), hint, output: Vec::new() }
 }
 
-/// Any error of this side: disk, pipes, damaged documents.
+/// An error of the host: disk, pipes, malformed documents.
 pub(crate) fn local(phase: Phase, error: &(dyn std::error::Error + 'static)) -> JobFailure {
     let message = Chain(error).to_string();
     let hint = message
@@ -32,21 +32,22 @@ pub(crate) fn local(phase: Phase, error: &(dyn std::error::Error + 'static)) -> 
     new(FailureKind::Infrastructure, phase, message, hint)
 }
 
-/// A layer that cannot be made or read: what its archive holds is the image's fault, all else this side's.
+/// A layer that cannot be written or read: an invalid archive is the image's fault, other errors are the
+/// host's.
 pub(crate) fn layer(phase: Phase, error: &LayerError) -> JobFailure {
     if error.is_content() {
-        let hint = "whoever made this archive has to leave it out, or pack it otherwise";
+        let hint = "remove the entry from the archive, or pack it in another way";
         return image(phase, Chain(error).to_string(), hint);
     }
     local(phase, error)
 }
 
-/// A fault of the order's own registry.
+/// An error of the order's own registry.
 pub(crate) fn registry(phase: Phase, error: &ClientError) -> JobFailure {
     new(FailureKind::Infrastructure, phase, Chain(error).to_string(), error.hint())
 }
 
-/// A fault of a registry that an image names: what is not there or denied is the definition's fault.
+/// An error of an external registry: a missing or denied image is the definition's fault.
 pub(crate) fn external(phase: Phase, error: &ClientError) -> JobFailure {
     let kind = match error.class() {
         ErrorClass::NotFound | ErrorClass::Denied | ErrorClass::UserFault => FailureKind::Image,
@@ -55,7 +56,7 @@ pub(crate) fn external(phase: Phase, error: &ClientError) -> JobFailure {
     new(kind, phase, Chain(error).to_string(), error.hint())
 }
 
-/// A command that failed for reasons that say nothing about the image.
+/// A command that failed for reasons outside of the image.
 pub(crate) fn command(phase: Phase, error: &CommandError) -> JobFailure {
     let mut failure =
         new(FailureKind::Infrastructure, phase, Chain(error).to_string(), error.hint().map(str::to_owned));

@@ -1,4 +1,4 @@
-//! The files that an order brings for a step.
+//! The files of a step: in the order, or in the registry.
 
 use std::io::{self, BufReader, Cursor, Read, Seek};
 use std::path::Path;
@@ -11,11 +11,11 @@ use edgewright_oci::client::QUIET;
 use crate::context::BuildContext;
 use crate::failure;
 
-/// A tar that may be read twice.
+/// A tar that can be read twice.
 pub(crate) trait Tar: Read + Seek + Send {}
 impl<T: Read + Seek + Send> Tar for T {}
 
-/// Opens a step's tar. One that comes from the registry is kept in `folder` for as long as it is open.
+/// Opens a step's tar. A tar from the registry is stored in `folder` as long as it is open.
 pub(crate) async fn open(
     ctx: &BuildContext,
     context: &Context,

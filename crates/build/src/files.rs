@@ -1,4 +1,4 @@
-//! `files` steps: fetch the entries, assemble the layer natively.
+//! `files` steps: fetch the entries and write the layer, without a container.
 
 use edgewright_model::order::Context;
 use edgewright_model::outcome::{JobEvent, JobFailure, Phase};

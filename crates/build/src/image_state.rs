@@ -1,4 +1,4 @@
-//! The image between two steps: its documents, where they are, and how a new layer gets there.
+//! The image between two steps: its documents, their repository, and the push of new layers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,18 +19,18 @@ use tokio_util::io::SyncIoBridge;
 use crate::context::{BuildContext, Events};
 use crate::failure;
 
-/// Progress events are at least this many bytes apart.
+/// The least number of bytes between two progress events.
 const PROGRESS_STEP: u64 = 4 * 1024 * 1024;
-/// Layers of a base that are mounted, or copied, at once.
+/// Concurrent mounts or copies of a base's layers.
 const COPIED_AT_ONCE: usize = 4;
 
 pub(crate) struct ImageState {
     pub(crate) image: Image,
-    /// The manifest that stands for the image so far; none before the first step.
+    /// The manifest of the image so far; none before the first step.
     pub(crate) current: Option<ManifestRef>,
     /// Length of that manifest in bytes.
     pub(crate) manifest_size: u64,
-    /// The repository where the layers of the base are.
+    /// The repository of the base's layers.
     layers_in: Option<RepoName>,
     repository: RepoName,
     epoch: Timestamp,
@@ -157,12 +157,12 @@ impl ImageState {
             .push_blob_file(&self.repository, &layer.path, &layer.digest, layer.size, &progress)
             .await
             .map_err(|error| failure::registry(Phase::Push, &error))?;
-        // It is in the registry now; the folder goes with the job anyway.
+        // It is in the registry now; if this fails, the file is removed with the job's folder.
         let _ = tokio::fs::remove_file(&layer.path).await;
         Ok(())
     }
 
-    /// Brings the base's layers into the repository of the results, by mounting where the registry can.
+    /// Copies the base's layers into the repository of the results, by mounts if the registry supports them.
     async fn take_over(&self, ctx: &BuildContext, layers: &[LayerRef]) -> Result<(), JobFailure> {
         let Some(from) = self.layers_in.as_ref().filter(|from| **from != self.repository) else {
             return Ok(());
@@ -196,15 +196,15 @@ async fn copy_blob(
 
 async fn keep_index(ctx: &BuildContext, digest: Digest, index: LayerIndex) -> Result<(), JobFailure> {
     let cache = ctx.indexes.clone();
-    // A cache that cannot be written costs time, not correctness.
+    // Without a cache, the next build is only slower.
     let kept = blocking(move || cache.put(&digest, &index)).await?;
     if let Err(error) = kept {
-        tracing::warn!(%error, "a layer's index could not be kept");
+        tracing::warn!(%error, "cannot cache a layer's index");
     }
     Ok(())
 }
 
-/// Runs blocking work on its own thread.
+/// Runs blocking work on a blocking thread.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, JobFailure> {

@@ -1,17 +1,20 @@
-//! Executes one variant's steps and gives an OCI image.
+//! Builds: executes the steps of one variant and gives an OCI image.
 //!
-//! [`execute`] runs the steps of an order one after the other and pushes layer, config and manifest after every step, so
-//! that each prefix is there for whoever needs it next. What an image's outside inputs are is decided before, by
-//! [`resolve_lock`]; a build uses the lock and nothing else.
+//! [`execute`] runs the steps of an order one after the other and pushes layer, config and manifest after
+//! every step, so that each prefix is available to later builds. The inputs from outside the repository are
+//! fixed before, by [`resolve_lock`]; a build uses the lock and nothing else.
 //!
 //! | step | executor |
 //! |---|---|
 //! | [`bootstrap`] | mmdebstrap, its tar piped straight into the layer |
-//! | [`containerfile`] | buildah; only new layers come out, uncompressed by us, compressed by us |
-//! | files | natively, from the directory index of the layers below |
+//! | [`containerfile`] | buildah; its new layers are compressed by this crate |
+//! | files | this crate, from the directory index of the layers below |
+//!
+//! [`compare`] names the files that differ between two builds of the same step.
 
 mod base;
 pub mod bootstrap;
+pub mod compare;
 pub mod containerfile;
 mod context;
 mod execute;
@@ -21,6 +24,7 @@ mod files;
 mod image_state;
 mod lock;
 mod log;
+mod privileges;
 
 pub use context::{BuildContext, Events};
 pub use execute::{BuildOutcome, execute};

@@ -1,4 +1,4 @@
-//! Locks: what the outside offers now, pinned.
+//! Locks: pins the current inputs from outside the repository.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,12 +16,12 @@ use crate::bootstrap::{self, Apt, Host, Repository};
 use crate::context::{BuildContext, Events};
 use crate::{base, failure};
 
-/// What minbase is made of: mmdebstrap installs the first alone, and the rest on top.
+/// The packages of `minbase`: mmdebstrap installs the first alone, and the rest on top.
 const ESSENTIAL: &str = "?essential";
 const MINBASE: [&str; 3] = [ESSENTIAL, "?priority(required)", "apt"];
 const LOCK_VERSION: u32 = 1;
 
-/// Resolves an image's outside inputs into a lock.
+/// Resolves an image's inputs from outside the repository into a lock.
 pub async fn resolve_lock(
     task: &LockTask,
     ctx: &BuildContext,
@@ -47,7 +47,7 @@ pub async fn resolve_lock(
     Ok(Lock {
         version: LOCK_VERSION,
         request: task.request.digest(),
-        // Images and tars know whole seconds.
+        // Images and tars have whole seconds.
         epoch: Timestamp::from_second(task.now.as_second()).unwrap_or(task.now),
         base,
         packages,

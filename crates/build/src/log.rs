@@ -1,4 +1,4 @@
-//! A tool's output, bounded: what is passed on as events, and the tail that a failure shows.
+//! A tool's output, limited: lines that are passed on as events, and the tail for a failure.
 
 use std::collections::VecDeque;
 
@@ -6,10 +6,11 @@ use edgewright_model::outcome::JobEvent;
 
 use crate::context::Events;
 
-/// Lines and bytes of one step's output that are passed on; a step that prints more is cut, not stopped.
+/// Limits of one step's output in lines and bytes; further output is dropped, the step continues.
 const LINE_LIMIT: usize = 20_000;
+/// Bytes of one step's output that are passed on.
 const BYTE_LIMIT: usize = 4 * 1024 * 1024;
-/// Lines that a failure shows.
+/// The number of lines in a failure.
 const TAIL: usize = 40;
 
 pub(crate) struct Log<'a> {
@@ -17,14 +18,24 @@ pub(crate) struct Log<'a> {
     lines: usize,
     bytes: usize,
     tail: VecDeque<String>,
+    progress: Progress,
 }
 
 impl<'a> Log<'a> {
     pub(crate) const fn new(events: Events<'a>) -> Self {
-        Self { events, lines: 0, bytes: 0, tail: VecDeque::new() }
+        Self {
+            events,
+            lines: 0,
+            bytes: 0,
+            tail: VecDeque::new(),
+            progress: Progress { shown: String::new() },
+        }
     }
 
     pub(crate) fn line(&mut self, line: &str) {
+        if self.progress.repeats(line) {
+            return;
+        }
         if self.tail.len() == TAIL {
             self.tail.pop_front();
         }
@@ -49,11 +60,40 @@ impl<'a> Log<'a> {
     }
 }
 
+/// Collapses progress lines: of lines that end with a percentage and differ in their digits only, the first
+/// one is kept.
+struct Progress {
+    /// The last progress line, without digits.
+    shown: String,
+}
+
+impl Progress {
+    /// Whether a line only updates the progress that the line before shows.
+    fn repeats(&mut self, line: &str) -> bool {
+        if !line.trim_end().ends_with('%') {
+            self.shown.clear();
+            return false;
+        }
+        let text: String = line.chars().filter(|c| !c.is_ascii_digit()).collect();
+        let repeats = text == self.shown;
+        self.shown = text;
+        repeats
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
 
     use super::*;
+
+    #[test]
+    fn repeated_progress_lines_are_collapsed() {
+        let mut progress = Progress { shown: String::new() };
+        let lines = ["get 5%", "get 10%", "unpack 5%", "unpack 6%", "done", "unpack 7%", "50%", "60%"];
+        let kept: Vec<&str> = lines.into_iter().filter(|line| !progress.repeats(line)).collect();
+        assert_eq!(kept, ["get 5%", "unpack 5%", "done", "unpack 7%", "50%"]);
+    }
 
     #[test]
     fn endless_output_is_cut_but_its_end_is_kept() {

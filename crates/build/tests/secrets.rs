@@ -1,13 +1,13 @@
-//! A build secret is there for the `RUN` that mounts it, and nowhere afterwards.
+//! A build secret is available to the `RUN` that mounts it, and nowhere afterwards.
 
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use common::{World, repo, task, tools_are_there};
+use common::{World, has_tools, repo, task};
 use edgewright_build::execute;
 use edgewright_model::order::{Base, Context, StepAction};
 use edgewright_model::outcome::FailureKind;
@@ -54,8 +54,8 @@ fn has(bytes: &[u8], text: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_is_used_and_stays_nowhere() {
-    if !tools_are_there() || !Path::new("/lib64/ld-linux-x86-64.so.2").exists() {
+async fn a_secret_is_used_and_left_nowhere() {
+    if !has_tools() || !Path::new("/lib64/ld-linux-x86-64.so.2").exists() {
         return;
     }
     let world = World::new().await;
@@ -106,7 +106,7 @@ async fn a_secret_is_used_and_stays_nowhere() {
         all.extend(tar);
     }
     assert!(has(&all, "proof") && has(&all, "used\n"), "the secret was used");
-    // What remains of the job is removed with its folder; the storage that jobs share has nothing of it either.
+    // The rest is removed with the job's folder; the shared storage must not have it either.
     let remains = [holders(&ctx.storage, SECRET), holders(&ctx.cache, SECRET)].concat();
     assert!(remains.is_empty(), "{remains:?}");
 }

@@ -1,4 +1,5 @@
-//! The one place that starts programs: clean environment, own process group, bounded output, hard deadline.
+//! Starts programs, and is the only module that does: clean environment, own process group, bounded output,
+//! hard deadline.
 //!
 //! Not `edgewright_process`: that is async, and the runner is static and synchronous.
 
@@ -10,23 +11,23 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-/// Most bytes kept of a program's standard output, from its start; the rest is read and dropped.
+/// Maximum number of bytes kept from the start of a program's standard output; the rest is read and dropped.
 const KEPT: usize = 1024 * 1024;
-/// Bytes kept of the end of both streams, for people.
+/// Number of bytes kept from the end of both streams, for messages.
 const TAIL: usize = 4 * 1024;
-/// Lines shown of that end.
+/// Number of lines shown of that end.
 const TAIL_LINES: usize = 20;
-/// How often a running program is looked at.
+/// The interval at which a running program is polled.
 const GLANCE: Duration = Duration::from_millis(10);
-/// How long output is waited for after the program ended: a daemon that it left may hold the pipes open.
+/// The time to wait for output after the program ended: a daemon that it started may hold the pipes open.
 const DRAIN: Duration = Duration::from_millis(500);
-/// Where programs are searched, whatever the caller's environment says.
+/// The search path for programs, independent of the caller's environment.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A program that ended or was ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    /// How; none when it was killed at its deadline.
+    /// The exit status; `None` if it was killed at its deadline.
     pub(crate) status: Option<ExitStatus>,
     /// The start of its standard output.
     pub(crate) stdout: Vec<u8>,
@@ -62,7 +63,7 @@ pub(crate) fn run(argv: &[String], budget: Duration) -> io::Result<Ended> {
         }
         std::thread::sleep(GLANCE.min(budget.saturating_sub(start.elapsed())));
     };
-    // Before the child is reaped its process group's number cannot be somebody else's.
+    // Before the child is reaped, its process group's number cannot be reused.
     let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
     let status = child.wait()?;
 
@@ -101,7 +102,7 @@ fn has_ended(child: &Child) -> io::Result<bool> {
     }
 }
 
-/// Start and end of a stream, gathered by a thread.
+/// Start and end of a stream, collected by a thread.
 #[derive(Debug, Default)]
 struct Gathered {
     start: Vec<u8>,
@@ -146,7 +147,7 @@ impl Capture {
         Self { gathered }
     }
 
-    /// What was gathered by the end of the stream, or by `until` where somebody holds it open.
+    /// The output collected until the end of the stream, or until `until` if another process holds it open.
     fn finish(self, until: Instant) -> (Vec<u8>, Vec<String>) {
         loop {
             let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);

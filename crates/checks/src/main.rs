@@ -9,7 +9,7 @@ use std::time::Instant;
 use edgewright_checks::{RunLine, RunOrder, RunSummary, run};
 use edgewright_model::error::Chain;
 
-/// Longest order that is read, in bytes: thousands of checks.
+/// Maximum length of an order, in bytes: enough for thousands of checks.
 const LONGEST_ORDER: u64 = 16 * 1024 * 1024;
 
 fn main() -> ExitCode {
@@ -20,41 +20,41 @@ fn main() -> ExitCode {
             return if io::stdout().write_all(version.as_bytes()).is_ok() {
                 ExitCode::SUCCESS
             } else {
-                unfit()
+                rejected()
             };
         }
         Some(_) => {
             complain("usage: edgewright-checks [--version] < ORDER.json");
-            return unfit();
+            return rejected();
         }
     }
     let start = Instant::now();
     let mut json = Vec::new();
     if let Err(error) = io::stdin().take(LONGEST_ORDER).read_to_end(&mut json) {
-        complain(&format!("standard input cannot be read: {error}"));
-        return unfit();
+        complain(&format!("cannot read standard input: {error}"));
+        return rejected();
     }
     let order = match RunOrder::parse(&json) {
         Ok(order) => order,
         Err(error) => {
             complain(&Chain(&error).to_string());
-            return unfit();
+            return rejected();
         }
     };
-    let results = run(&order, |result| say(&RunLine::Result(result.clone())));
+    let results = run(&order, |result| print_line(&RunLine::Result(result.clone())));
     let duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     let summary = RunSummary::of(&results, duration_ms);
     let failed = summary.failed;
-    say(&RunLine::Summary(summary));
+    print_line(&RunLine::Summary(summary));
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn unfit() -> ExitCode {
+fn rejected() -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Writes a line in one piece. Nobody listens any more where that fails; the end of the run shows it.
-fn say(line: &RunLine) {
+/// Writes a line in one piece. A failure means that the reader is gone, which shows at the end of the run.
+fn print_line(line: &RunLine) {
     if let Ok(mut text) = serde_json::to_string(line) {
         text.push('\n');
         let mut out = io::stdout().lock();

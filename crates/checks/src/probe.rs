@@ -1,11 +1,10 @@
-//! One look at one assertion: it holds now, or what was found instead.
+//! One attempt at one assertion: it holds now, or the actual state.
 //!
-//! Whose fault a miss is: of the *check* where the assertion itself cannot work anywhere (a malformed URL, a relative
-//! path, a host name: the runner resolves none), of the *infrastructure* where the machine has no processes or memory
-//! left to look, else of the *image*. A program that is not there is the image's fault: the check says what the image
-//! must have.
+//! The cause of a miss is the *check* if the assertion cannot work anywhere (a malformed URL, a relative
+//! path, a host name: the runner resolves none), the *infrastructure* if the machine has no processes or
+//! memory left for the attempt, else the *image*. A missing program is a failure of the image: the check
+//! defines what the image must have.
 
-mod answer;
 mod command;
 mod file;
 mod greenboot;
@@ -15,6 +14,7 @@ mod mount;
 mod net;
 mod package;
 mod process;
+mod response;
 mod script;
 mod systemd;
 
@@ -25,11 +25,11 @@ use edgewright_model::outcome::FailureKind;
 use edgewright_model::spec::Assertion;
 use edgewright_model::verdict::CheckOutcome;
 
-/// Longest time of one look at something that should answer at once, before scaling: a server that hangs while it
-/// starts gets another chance.
+/// Time limit of one attempt at something that should respond at once, before scaling: a server that hangs
+/// while it starts gets another chance.
 const ONE_LOOK: Duration = Duration::from_secs(10);
 
-/// The time that one look may take.
+/// The time for one attempt.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Budget {
     whole: Duration,
@@ -37,58 +37,66 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// All that is left of a check's time, and the factor on all limits.
+    /// The rest of a check's time limit, and the factor for all limits.
     pub(crate) const fn new(left: Duration, scale: f64) -> Self {
         Self { whole: left, scale }
     }
 
-    /// All that is left.
+    /// The rest of the time limit.
     pub(crate) const fn whole(self) -> Duration {
         self.whole
     }
 
-    /// The limit of a look at something that should answer at once.
+    /// The limit of an attempt at something that should respond at once.
     pub(crate) fn one_look(self) -> Duration {
         self.whole.min(ONE_LOOK.mul_f64(self.scale))
     }
 }
 
-/// What a look found.
+/// The result of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Finding {
     /// The assertion holds.
     Holds,
-    /// It holds, and there is something to say.
+    /// It holds, with notes.
     HoldsWith(Vec<String>),
-    /// It does not.
+    /// It does not hold.
     Misses(Miss),
 }
 
-/// What was found instead.
+/// The actual state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Miss {
-    /// Whose fault.
+    /// The cause.
     pub(crate) kind: FailureKind,
-    /// What was found, on one line.
+    /// The actual state, on one line.
     pub(crate) message: String,
     /// Output of the command, body of the answer, status of the units: the last lines.
     pub(crate) output: Vec<String>,
-    /// Whether trying again is useless.
+    /// Whether a retry cannot succeed.
     pub(crate) is_final: bool,
 }
 
 impl Miss {
-    /// What is left of it when the time is over.
+    /// The final outcome when the time limit is over.
     pub(crate) fn into_outcome(self) -> CheckOutcome {
         CheckOutcome::Failed { kind: self.kind, message: self.message, output: self.output }
     }
 }
 
 impl Finding {
-    /// The image is not as it should be (yet).
+    /// The image is not in the expected state (yet).
     pub(crate) fn image(message: impl Into<String>, output: Vec<String>) -> Self {
         let message = message.into();
         Self::Misses(Miss { kind: FailureKind::Image, message, output, is_final: false })
+    }
+
+    /// The same, and another try would find the same.
+    pub(crate) fn for_good(self) -> Self {
+        match self {
+            Self::Misses(miss) => Self::Misses(Miss { is_final: true, ..miss }),
+            holds => holds,
+        }
     }
 
     /// The check itself cannot work.
@@ -108,16 +116,16 @@ impl Finding {
             ErrorKind::InvalidInput => Self::check(format!("`{program}` cannot be run: {error}")),
             ErrorKind::OutOfMemory | ErrorKind::WouldBlock => Self::Misses(Miss {
                 kind: FailureKind::Infrastructure,
-                message: format!("`{program}` could not be started: {error}"),
+                message: format!("`{program}` cannot be started: {error}"),
                 output: Vec::new(),
                 is_final: false,
             }),
-            _ => Self::image(format!("`{program}` could not be started: {error}"), Vec::new()),
+            _ => Self::image(format!("`{program}` cannot be started: {error}"), Vec::new()),
         }
     }
 }
 
-/// Looks once.
+/// Makes one attempt.
 pub(crate) fn look(assertion: &Assertion, budget: Budget) -> Finding {
     match assertion {
         Assertion::Systemd { allow_failed } => systemd::look_at_state(allow_failed, budget),
@@ -135,9 +143,9 @@ pub(crate) fn look(assertion: &Assertion, budget: Budget) -> Finding {
         Assertion::Karg { name, value } => karg::look(name, value.as_deref()),
         Assertion::Script { path, content } => script::look(path.file_name(), content, budget),
         Assertion::Greenboot => greenboot::look(Path::new("/"), budget),
-        // The runner skips them: they are about layers, which a machine does not see.
+        // The runner skips them: they are about layers, which are not visible in a machine.
         Assertion::Size { .. } | Assertion::Static { .. } => {
-            Finding::check("only the lane `static` looks at layers")
+            Finding::check("only the lane `static` inspects layers")
         }
     }
 }

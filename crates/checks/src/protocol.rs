@@ -1,7 +1,7 @@
-//! What goes in and out of the runner.
+//! The runner's input and output.
 //!
-//! In: one [`RunOrder`] as JSON on standard input. Out: one [`RunLine`] per line of standard output, a result as soon
-//! as its check is decided, the summary last; without a summary the run was cut off.
+//! In: one [`RunOrder`] as JSON on standard input. Out: one [`RunLine`] per line of standard output, a result
+//! as soon as its check is decided, the summary last; without a summary the run was interrupted.
 
 use edgewright_model::spec::{Check, Lane};
 use edgewright_model::verdict::{CheckOutcome, CheckResult};
@@ -10,42 +10,42 @@ use serde::{Deserialize, Serialize};
 /// The version of orders that this runner understands.
 pub const ORDER_VERSION: u32 = 1;
 
-/// The semantic version of the checks: part of every verdict's identity. Raise it when the same check on the same image may
-/// have another result than before, and every lane with a machine runs again. What only changes messages, output, speed
-/// or the binary's bytes leaves it.
+/// The semantic version of the checks, part of every verdict's identity. Raise it when the same check on the
+/// same image may have a different result than before: then every lane with a machine runs again. Changes of
+/// messages, output, speed or the binary's bytes do not need it.
 pub const RUNNER_SEMANTICS: u32 = 1;
 
-/// What the runner is told.
+/// The runner's order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunOrder {
     /// [`ORDER_VERSION`].
     pub version: u32,
-    /// Where it runs: a check that names other lanes only is skipped.
+    /// The lane: a check for other lanes only is skipped.
     pub lane: Lane,
     /// The checks.
     pub checks: Vec<Check>,
-    /// Factor on every time limit: 1 on real hardware, more under an emulated processor. 0.1 to 100.
+    /// Factor for every time limit, 0.1 to 100: 1 on real hardware, more under an emulated processor.
     pub scale: f64,
 }
 
 /// Why an order cannot be run.
 #[derive(Debug, thiserror::Error)]
-pub enum UnfitOrder {
-    /// It is not an order.
-    #[error("the order on standard input is not one")]
+pub enum InvalidOrder {
+    /// It is not a JSON order.
+    #[error("malformed order on standard input")]
     Json(#[from] serde_json::Error),
-    /// It is of another version.
+    /// Its version is not supported.
     #[error(
-        "the order has version {0}, this runner understands {ORDER_VERSION}: bring in the runner of the same build"
+        "unsupported order version {0}: this runner reads version {ORDER_VERSION}; use the runner of the same build of Edgewright"
     )]
     Version(u32),
 }
 
 impl RunOrder {
     /// Reads an order.
-    pub fn parse(json: &[u8]) -> Result<Self, UnfitOrder> {
+    pub fn parse(json: &[u8]) -> Result<Self, InvalidOrder> {
         let order: Self = serde_json::from_slice(json)?;
-        if order.version == ORDER_VERSION { Ok(order) } else { Err(UnfitOrder::Version(order.version)) }
+        if order.version == ORDER_VERSION { Ok(order) } else { Err(InvalidOrder::Version(order.version)) }
     }
 }
 
@@ -55,7 +55,7 @@ impl RunOrder {
 pub enum RunLine {
     /// A check is decided.
     Result(CheckResult),
-    /// All are. Nothing follows.
+    /// All checks are decided. Always the last line.
     Summary(RunSummary),
 }
 
@@ -64,13 +64,13 @@ pub enum RunLine {
 pub struct RunSummary {
     /// The runner's version.
     pub runner: String,
-    /// How many checks held.
+    /// Number of checks that held.
     pub passed: usize,
-    /// How many did not.
+    /// Number of checks that did not hold.
     pub failed: usize,
-    /// How many were not for this lane.
+    /// Number of checks that are not for this lane.
     pub skipped: usize,
-    /// From the start of the runner to the last result.
+    /// Milliseconds from the start of the runner to the last result.
     pub duration_ms: u64,
 }
 
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wire_form_stands() {
+    fn the_wire_format_is_unchanged() {
         let order = r#"{"version":1,"lane":"container","checks":[{"id":"up","assert":{"kind":"systemd","allow_failed":[]},"within":"1m"}],"scale":1.0}"#;
         let parsed = RunOrder::parse(order.as_bytes()).unwrap();
         assert_eq!(serde_json::to_string(&parsed).unwrap(), order);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn other_versions_are_refused_with_the_way_out() {
+    fn other_versions_are_rejected() {
         let error = RunOrder::parse(br#"{"version":9,"lane":"vm","checks":[],"scale":1}"#).unwrap_err();
         assert!(error.to_string().contains("version 9"), "{error}");
         assert!(RunOrder::parse(b"").is_err());

@@ -1,7 +1,8 @@
-//! All checks at once, each tried until it holds or its time is over.
+//! Runs all checks concurrently, each until it holds or its time limit is over.
 //!
-//! A bounded pool of threads takes the try that is due next; a try that fails is put back with a growing delay. The
-//! clock of every check starts with the runner. A check has at least one try, and one last look at its deadline.
+//! A bounded pool of threads takes the next due attempt; a failed attempt is queued again with a growing
+//! delay. The time limit of every check starts with the runner. A check has at least one attempt, and a last
+//! one at its deadline.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -14,18 +15,18 @@ use edgewright_model::verdict::{CheckOutcome, CheckResult};
 use crate::probe::{self, Budget, Finding};
 use crate::protocol::RunOrder;
 
-/// Delay after the first failed try; it doubles up to [`LONGEST_DELAY`].
+/// Delay after the first failed attempt; it doubles up to [`LONGEST_DELAY`].
 const FIRST_DELAY: Duration = Duration::from_millis(100);
-/// Longest delay between two tries: a machine that came up is noticed within it.
+/// Maximum delay between two attempts, and so the latest time after which a booted machine is noticed.
 const LONGEST_DELAY: Duration = Duration::from_secs(1);
-/// What the last look at the deadline may take, before scaling.
+/// Time limit of the last attempt at the deadline, before scaling.
 const LAST_LOOK: Duration = Duration::from_millis(500);
-/// Most tries at the same time.
+/// Maximum number of concurrent attempts.
 const THREADS: usize = 64;
-/// Factors outside of this are a mistake of the caller, and would overflow durations.
+/// The allowed factors; others are an error of the caller, and would overflow durations.
 const SCALES: (f64, f64) = (0.1, 100.0);
 
-/// A check that waits for its next try. Ordered by that time, then by position.
+/// A check that waits for its next attempt. Ordered by that time, then by position.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Waiting {
     due: Instant,
@@ -34,7 +35,8 @@ struct Waiting {
     tries: u32,
 }
 
-/// Runs all checks of an order and gives their results in the order's order; `on_result` hears of each as it comes.
+/// Runs all checks of an order and returns their results in the order of `order.checks`. Calls `on_result`
+/// with each result as soon as it is decided.
 pub fn run(order: &RunOrder, on_result: impl Fn(&CheckResult) + Sync) -> Vec<CheckResult> {
     let start = Instant::now();
     let scale = if order.scale.is_finite() { order.scale.clamp(SCALES.0, SCALES.1) } else { 1.0 };
@@ -51,9 +53,9 @@ pub fn run(order: &RunOrder, on_result: impl Fn(&CheckResult) + Sync) -> Vec<Che
     for (position, check) in order.checks.iter().enumerate() {
         let elsewhere = check.lanes.as_ref().is_some_and(|lanes| !lanes.contains(&order.lane));
         let reason = if elsewhere {
-            Some(format!("it is not for the lane `{}`", order.lane))
+            Some(format!("not for the lane `{}`", order.lane))
         } else {
-            check.assert.unfit_in(order.lane).map(str::to_owned)
+            check.assert.skip_reason(order.lane).map(str::to_owned)
         };
         match reason {
             Some(reason) => decide(position, CheckOutcome::Skipped { reason }, 0, Vec::new()),
@@ -64,7 +66,8 @@ pub fn run(order: &RunOrder, on_result: impl Fn(&CheckResult) + Sync) -> Vec<Che
     }
 
     let work = || {
-        // Whoever puts a check back takes it up again, so an empty queue means that every check is in somebody's hands.
+        // A thread that queues a check takes from the queue again, so an empty queue means that every check
+        // is being worked on.
         while let Some(Reverse(waiting)) = { lock(&queue).pop() } {
             match attempt(&order.checks[waiting.position], &waiting, start, scale) {
                 Step::Decided { position, outcome, tries, notes } => decide(position, outcome, tries, notes),
@@ -75,7 +78,7 @@ pub fn run(order: &RunOrder, on_result: impl Fn(&CheckResult) + Sync) -> Vec<Che
     let threads = lock(&queue).len().min(THREADS);
     std::thread::scope(|scope| {
         for _ in 1..threads {
-            // Where no more threads are to be had, fewer do the work: this one always does.
+            // If no more threads can be started, fewer do the work; this thread always does.
             if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
                 break;
             }
@@ -92,7 +95,7 @@ enum Step {
     Again(Waiting),
 }
 
-/// Waits until a try is due and makes it.
+/// Waits until an attempt is due and makes it.
 fn attempt(check: &Check, waiting: &Waiting, start: Instant, scale: f64) -> Step {
     let within = check.within.get().mul_f64(scale);
     let deadline = start.checked_add(within).unwrap_or(start);
@@ -153,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn results_keep_the_order_and_are_heard_of_once() {
+    fn results_keep_the_order_and_are_reported_once() {
         let mut elsewhere = command("elsewhere", &["true"], "1s");
         elsewhere.lanes = Some(BTreeSet::from([Lane::Vm]));
         let checks = vec![
@@ -191,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_up_later_passes() {
+    fn a_check_that_holds_later_passes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("there");
         let checks = vec![

@@ -1,11 +1,15 @@
-//! How a command finds its server, and the token that it sends.
+//! How a command finds its server, the token that it sends and the authorities that it trusts.
 //!
 //! | the command is given | server | token |
 //! |---|---|---|
-//! | nothing | the one that holds the data folder, by its lock file | the file that the lock file names |
-//! | `--server URL` of that same server | as given | the same |
+//! | nothing, or `--data DIR` | the one that holds the data folder, by its lock file | in the lock file |
+//! | nothing, and the client's configuration names a server | that one | that of the configuration |
+//! | `--server URL` of the server that holds the data folder | as given | named in the lock file |
+//! | `--server URL` of the configured server | as given | that of the configuration |
 //! | `--server URL` of another one | as given | none |
 //! | `--token-file FILE` | as above | that file |
+//!
+//! Authorities follow the same rule: `--ca-file`, else those of the configuration for its own server.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -17,8 +21,9 @@ use edgewright_server::settings::Secret;
 use edgewright_server::{DataFolder, SettingsError};
 
 use crate::args::Global;
+use crate::client_config::ClientConfig;
 use crate::exit::Failure;
-use crate::settings::Surroundings;
+use crate::settings::Environment;
 
 /// Where a token is.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,14 +34,16 @@ enum TokenFile {
     Announced(PathBuf),
 }
 
-/// A server, and where its token is.
+/// A server, where its token is, and which authorities may vouch for it.
 #[derive(Debug, PartialEq, Eq)]
 struct Found {
     url: String,
     token: Option<TokenFile>,
+    ca_file: Option<PathBuf>,
 }
 
-/// A client for operations on the server that `--server` names, else on the one that holds the data folder.
+/// A client for operations on the server that `--server` or the configuration names, else on the one that
+/// holds the data folder.
 pub(crate) fn client(global: &Global) -> Result<Client, Failure> {
     server(global)?.ok_or_else(|| {
         let folder = data_folder(global);
@@ -46,47 +53,79 @@ pub(crate) fn client(global: &Global) -> Result<Client, Failure> {
     })
 }
 
-/// As [`client`]; none where there is no server.
+/// As [`client`]; none if there is no server.
 pub(crate) fn server(global: &Global) -> Result<Option<Client>, Failure> {
-    let Some(found) = find(global, data_folder(global).holder()) else { return Ok(None) };
+    let Some(found) = find(global, &configured(global)?, data_folder(global).holder()) else {
+        return Ok(None);
+    };
     let token = found.token.as_ref().map(read).transpose()?;
-    connect(&found.url, token).map(Some)
+    connect(&found, token).map(Some)
 }
 
-/// A client for reading from the server that `--server` names; none without. A token of this machine that cannot be
-/// read is left out: most servers let everyone read.
+/// A client for reading from the server that `--server` or the configuration names; none without. A token of
+/// this machine that cannot be read is left out: most servers let everyone read.
 pub(crate) fn reader(global: &Global) -> Result<Option<Client>, Failure> {
-    if global.server.is_none() {
+    let configured = configured(global)?;
+    if global.server.is_none() && configured.server.is_none() {
         return Ok(None);
     }
-    let Some(found) = find(global, data_folder(global).holder()) else { return Ok(None) };
+    let Some(found) = find(global, &configured, data_folder(global).holder()) else { return Ok(None) };
     let token = match &found.token {
         Some(file @ TokenFile::Named(_)) => Some(read(file)?),
         Some(file @ TokenFile::Announced(_)) => read(file).ok(),
         None => None,
     };
-    connect(&found.url, token).map(Some)
+    connect(&found, token).map(Some)
 }
 
-fn connect(url: &str, token: Option<Secret>) -> Result<Client, Failure> {
-    Ok(Client::new(url)?.with_token(token.map(|token| token.reveal().to_owned())))
+fn connect(found: &Found, token: Option<Secret>) -> Result<Client, Failure> {
+    let client = match &found.ca_file {
+        Some(path) => {
+            let authorities = std::fs::read(path)
+                .map_err(|error| Failure::file("cannot read the authorities in", path, &error))?;
+            Client::with_authorities(&found.url, &authorities).map_err(|error| {
+                let class = error.class();
+                Failure::new(class, format!("invalid --ca-file {}: {error}", path.display()))
+                    .hint("give a file with certificates in PEM format")
+            })?
+        }
+        None => Client::new(&found.url)?,
+    };
+    Ok(client.with_token(token.map(|token| token.reveal().to_owned())))
 }
 
 fn data_folder(global: &Global) -> DataFolder {
-    Surroundings::read().data_folder(global.data.clone())
+    Environment::read().data_folder(global.data.clone())
 }
 
-/// The server and its token file, by what the user and the lock file of the data folder say.
-fn find(global: &Global, holder: Option<Holder>) -> Option<Found> {
-    let local = holder.as_ref().and_then(|holder| holder.address.as_ref()).map(|at| format!("http://{at}"));
-    let url = global.server.clone().or_else(|| local.clone())?;
-    let is_local = local.as_deref() == Some(url.trim_end_matches('/'));
-    let announced = holder.and_then(|holder| holder.token_file).filter(|_| is_local);
-    let token = match &global.token_file {
-        Some(file) => Some(TokenFile::Named(file.clone())),
-        None => announced.map(TokenFile::Announced),
+/// The client's configuration. A data folder that is named wins over the configured server.
+fn configured(global: &Global) -> Result<ClientConfig, Failure> {
+    let config = match Environment::read().client_config() {
+        Some(path) => ClientConfig::read(&path)?,
+        None => ClientConfig::default(),
     };
-    Some(Found { url, token })
+    if global.data.is_some() && global.server.is_none() {
+        return Ok(ClientConfig::default());
+    }
+    Ok(config)
+}
+
+/// The server with its token file and authorities, by what the user, the configuration and the lock file of
+/// the data folder name.
+fn find(global: &Global, configured: &ClientConfig, holder: Option<Holder>) -> Option<Found> {
+    let local = holder.as_ref().and_then(|holder| holder.address.as_ref()).map(|at| format!("http://{at}"));
+    let url = global.server.clone().or_else(|| configured.server.clone()).or_else(|| local.clone())?;
+    let is = |other: Option<&String>| {
+        other.is_some_and(|other| other.trim_end_matches('/') == url.trim_end_matches('/'))
+    };
+    let (is_configured, is_local) = (is(configured.server.as_ref()), is(local.as_ref()));
+    let named = global.token_file.clone();
+    let named = named.or_else(|| configured.token_file.clone().filter(|_| is_configured));
+    let announced = holder.and_then(|holder| holder.token_file).filter(|_| is_local);
+    let token = named.map(TokenFile::Named).or_else(|| announced.map(TokenFile::Announced));
+    let ca_file = global.ca_file.clone();
+    let ca_file = ca_file.or_else(|| configured.ca_file.clone().filter(|_| is_configured));
+    Some(Found { url, token, ca_file })
 }
 
 fn read(file: &TokenFile) -> Result<Secret, Failure> {
@@ -113,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_token_of_this_machine_goes_to_its_own_server_alone() {
+    fn the_local_token_is_sent_to_the_local_server_only() {
         let holder = || Holder {
             pid: 1,
             address: Some("127.0.0.1:5080".to_owned()),
@@ -140,13 +179,41 @@ mod tests {
                 token_file: token_file.map(Into::into),
                 ..Global::default()
             };
-            let expected = expected.map(|(url, token)| Found { url: url.to_owned(), token });
-            assert_eq!(find(&global, holds.then(holder)), expected, "{server:?} {token_file:?} {holds}");
+            let expected = expected.map(|(url, token)| Found { url: url.to_owned(), token, ca_file: None });
+            let found = find(&global, &ClientConfig::default(), holds.then(holder));
+            assert_eq!(found, expected, "{server:?} {token_file:?} {holds}");
         }
     }
 
     #[test]
-    fn a_token_of_another_user_is_an_error_with_the_way_out() {
+    fn the_configured_token_and_authorities_belong_to_the_configured_server() {
+        let configured = ClientConfig {
+            server: Some("https://edge.example.org".to_owned()),
+            token_file: Some("/token".into()),
+            ca_file: Some("/ca".into()),
+        };
+        let found = |server: Option<&str>, ca_file: Option<&str>| {
+            let global = Global {
+                server: server.map(str::to_owned),
+                ca_file: ca_file.map(Into::into),
+                ..Global::default()
+            };
+            find(&global, &configured, None).unwrap()
+        };
+        let own = Found {
+            url: "https://edge.example.org".to_owned(),
+            token: Some(TokenFile::Named("/token".into())),
+            ca_file: Some("/ca".into()),
+        };
+        assert_eq!(found(None, None), own);
+        let same = found(Some("https://edge.example.org/"), Some("/mine"));
+        assert_eq!((same.token, same.ca_file), (own.token, Some("/mine".into())));
+        let other = found(Some("https://other.example.org"), None);
+        assert_eq!((other.token, other.ca_file), (None, None));
+    }
+
+    #[test]
+    fn the_token_of_another_user_is_an_error_with_a_hint() {
         let source = std::io::Error::from(ErrorKind::PermissionDenied);
         let failure = unreadable(
             Path::new("/data/operator-token"),

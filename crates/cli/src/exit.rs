@@ -17,19 +17,19 @@ use edgewright_store::StoreError;
 
 use crate::output;
 
-/// What `--help` says about exit codes.
+/// The exit codes, as `--help` prints them.
 pub(crate) const HELP: &str = "\
 Exit codes:
   0   done, and nothing is wrong
   1   done, and something is wrong: `check` found errors, a run failed
-  2   the command line, the settings or the input cannot be used
+  2   invalid command line, settings or input
   3   what was asked for does not exist
-  4   not permitted, or in use by somebody else
-  5   something is not reachable, full or broken outside of Edgewright: trying again may help
-  70  a defect of Edgewright
+  4   not permitted, or in use by another process
+  5   something outside of Edgewright is unreachable, full or broken: trying again may help
+  70  a bug in Edgewright
   130 stopped by Ctrl-C or SIGTERM before it was done";
 
-/// The exit code of what somebody stopped: 128 and the number of SIGINT, as shells have it.
+/// The exit code after a stop by the user: 128 and the number of SIGINT, as shells have it.
 const STOPPED: u8 = 130;
 
 /// How a command that did its work ended.
@@ -37,14 +37,14 @@ const STOPPED: u8 = 130;
 pub(crate) enum End {
     /// Nothing is wrong.
     Good,
-    /// What it looked at, or ran, has a fault.
+    /// What it checked or ran has a fault.
     Fault,
-    /// Somebody stopped it.
+    /// The user stopped it.
     Stopped,
 }
 
 impl End {
-    /// How a command ends whose run ended so.
+    /// The end of a command whose run ended in this state.
     pub(crate) const fn of(state: RunState) -> Self {
         match state {
             RunState::Passed => Self::Good,
@@ -80,12 +80,12 @@ pub(crate) struct Failure {
     class: ErrorClass,
     message: String,
     hint: Option<String>,
-    /// Somebody stopped it, so that the class says nothing.
+    /// The user stopped it: the class does not apply.
     is_stop: bool,
 }
 
 impl Failure {
-    /// Somebody did not want to wait for the end.
+    /// The user stopped it before its end.
     pub(crate) fn stopped(message: &str) -> Self {
         Self { is_stop: true, ..Self::user(message) }
     }
@@ -100,7 +100,7 @@ impl Failure {
         Self { class, message: message.into(), hint: None, is_stop: false }
     }
 
-    /// Input that cannot be used.
+    /// Invalid input.
     pub(crate) fn user(message: impl Into<String>) -> Self {
         Self::new(ErrorClass::UserFault, message)
     }
@@ -120,7 +120,7 @@ impl Failure {
         Self::new(class, format!("{message} {}: {error}", path.display()))
     }
 
-    /// With what to do about it.
+    /// Adds what to do about it.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -192,9 +192,44 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// Prints an error and gives its exit code.
+/// The name of a class in JSON.
+pub(crate) const fn name_of(class: ErrorClass) -> &'static str {
+    match class {
+        ErrorClass::UserFault => "user_fault",
+        ErrorClass::NotFound => "not_found",
+        ErrorClass::Conflict => "conflict",
+        ErrorClass::Denied => "denied",
+        ErrorClass::Unavailable => "unavailable",
+        ErrorClass::Bug => "bug",
+    }
+}
+
+/// Prints what clap has to print, an error or a help text, and gives its exit code.
+pub(crate) fn report_usage(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() && output::errors_are_json() {
+        let (message, hint) = usage(&error.render().to_string());
+        output::error(name_of(ErrorClass::UserFault), &message, Some(&hint));
+    } else {
+        // Without a terminal to print to, the exit code remains.
+        drop(error.print());
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Message and hint of a usage error as clap prints it: paragraphs, the last of which names `--help`.
+fn usage(text: &str) -> (String, String) {
+    let line = |paragraph: &str| paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut paragraphs = text.trim().split("\n\n").map(line);
+    let message = paragraphs.next().unwrap_or_default();
+    let tip = paragraphs.find_map(|paragraph| Some(paragraph.strip_prefix("tip: ")?.to_owned()));
+    let message = message.strip_prefix("error: ").unwrap_or(&message).to_owned();
+    (message, tip.unwrap_or_else(|| "`--help` lists what the command accepts".to_owned()))
+}
+
+/// Prints an error; returns its exit code.
 pub(crate) fn report(failure: &Failure) -> ExitCode {
-    output::error(&failure.message, failure.hint.as_deref());
+    let code = if failure.is_stop { "stopped" } else { name_of(failure.class) };
+    output::error(code, &failure.message, failure.hint.as_deref());
     ExitCode::from(if failure.is_stop { STOPPED } else { code_of(failure.class) })
 }
 
@@ -214,23 +249,21 @@ mod tests {
         ];
         for (class, code) in classes {
             assert_eq!(code_of(class), code);
+            assert_eq!(serde_json::to_value(class).unwrap(), name_of(class));
             assert!(HELP.lines().any(|line| line.trim_start().starts_with(&format!("{code} "))), "{code}");
         }
     }
+
     #[test]
-    fn the_books_table_is_the_helps() {
-        let page = include_str!("../../../docs/book/src/exit-codes.md");
-        let row = |line: &str| {
-            let mut cells = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ");
-            Some((cells.next()?.parse::<u8>().ok()?, cells.next()?.to_owned()))
-        };
-        let help = |line: &str| {
-            let (code, meaning) = line.trim().split_once(' ')?;
-            Some((code.parse::<u8>().ok()?, meaning.trim().to_owned()))
-        };
-        let (page, help): (Vec<_>, Vec<_>) =
-            (page.lines().filter_map(row).collect(), HELP.lines().filter_map(help).collect());
-        assert!(!help.is_empty());
-        assert_eq!(page, help);
+    fn a_usage_error_is_a_message_and_a_hint() {
+        let text = "error: unexpected argument '--jsn' found\n\n  tip: a similar argument exists: '--json'\n\nUsage: \
+                    edgewright runs --json\n\nFor more information, try '--help'.\n";
+        let (message, hint) = usage(text);
+        assert_eq!(message, "unexpected argument '--jsn' found");
+        assert_eq!(hint, "a similar argument exists: '--json'");
+        let text = "error: the following required arguments were not provided:\n  <VARIANT>\n\nUsage: edgewright vars\n";
+        let (message, hint) = usage(text);
+        assert_eq!(message, "the following required arguments were not provided: <VARIANT>");
+        assert!(hint.contains("--help"));
     }
 }

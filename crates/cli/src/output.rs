@@ -1,7 +1,10 @@
-//! The terminal: everything that is printed goes through here. Colours survive only where a terminal shows them.
+//! The terminal: everything that is printed goes through here. Colours survive only where a terminal shows
+//! them.
 
 use std::io::{ErrorKind, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use edgewright_api::documents::{CommandError, Document, ErrorDocument, tagged};
 use edgewright_model::error::ErrorClass;
 use serde::Serialize;
 
@@ -12,7 +15,7 @@ use crate::render::style::{HINT, RED, paint};
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = anstream::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // Whoever reads (`head`) has seen enough.
+        // The reader, such as `head`, closed the pipe.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(|error| Failure::unavailable("cannot write the result", &error)),
     }
@@ -29,26 +32,53 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> Result<bool, Failure> {
 }
 
 /// Prints a document as JSON.
-pub(crate) fn json(document: &impl Serialize) -> Result<(), Failure> {
-    let mut text = serde_json::to_string_pretty(document)
+pub(crate) fn json(document: &impl Document) -> Result<(), Failure> {
+    value(&tagged(document))
+}
+
+/// Prints JSON that is no document of ours, such as a JSON Schema.
+pub(crate) fn value(value: &impl Serialize) -> Result<(), Failure> {
+    let mut text = serde_json::to_string_pretty(value)
         .map_err(|error| Failure::new(ErrorClass::Bug, format!("a document does not print: {error}")))?;
     text.push('\n');
     print(&text)
 }
 
-/// Whether standard error shows colours: a terminal, and nothing in the environment (`NO_COLOR`, `TERM=dumb`) against them.
+/// Whether standard error shows colours: a terminal, and nothing in the environment (`NO_COLOR`, `TERM=dumb`)
+/// against them.
 pub(crate) fn is_coloured() -> bool {
     anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never
 }
 
 /// Prints a line for people on standard error: progress and notes that are not the result.
 pub(crate) fn note(text: &str) {
-    // Nobody is left to tell where standard error is closed.
+    // If standard error is closed, there is nowhere to report that.
     drop(writeln!(anstream::stderr().lock(), "{text}"));
 }
 
-/// Prints an error and what to do about it.
-pub(crate) fn error(message: &str, hint: Option<&str>) {
+/// Whether errors are JSON: decided once, from the command line, for errors of the command line itself, too.
+static ERRORS_ARE_JSON: AtomicBool = AtomicBool::new(false);
+
+/// Makes all errors JSON.
+pub(crate) fn make_errors_json() {
+    ERRORS_ARE_JSON.store(true, Ordering::Relaxed);
+}
+
+/// Whether errors are JSON.
+pub(crate) fn errors_are_json() -> bool {
+    ERRORS_ARE_JSON.load(Ordering::Relaxed)
+}
+
+/// Prints an error and what to do about it: with `--json` as one object on one line, else as text. `code` is
+/// as in [`CommandError::code`].
+pub(crate) fn error(code: &str, message: &str, hint: Option<&str>) {
+    if errors_are_json() {
+        let (code, message, hint) = (code.to_owned(), message.to_owned(), hint.map(str::to_owned));
+        let document = ErrorDocument { error: CommandError { code, message, hint } };
+        // Three strings always serialise.
+        note(&serde_json::to_string(&tagged(&document)).unwrap_or_default());
+        return;
+    }
     note(&format!("{} {message}", paint(RED, "error:")));
     if let Some(hint) = hint {
         note(&format!("{} {hint}", paint(HINT, " hint:")));

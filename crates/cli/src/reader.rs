@@ -1,8 +1,8 @@
-//! Where read commands read: a server's API, or the local data folder. Both answer with the same documents.
+//! Where read commands read: a server's API, or the local data folder. Both return the same documents.
 
 use edgewright_api::{
     AuditFilter, AuditPage, ChannelView, Client, ImageSummary, ImageView, LogStream, ReleaseView, RunSummary,
-    RunView, ServerStatus, SiteSummary, SiteView,
+    RunView, ServerStatus, SiteSummary, SiteView, SourceView,
 };
 use edgewright_model::names::{SiteName, SourceName, VariantName};
 use edgewright_model::run::RunNumber;
@@ -12,7 +12,7 @@ use edgewright_server::{LogReader, Views};
 use crate::args::Global;
 use crate::connection;
 use crate::exit::Failure;
-use crate::settings::Surroundings;
+use crate::settings::Environment;
 
 /// Where to read.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(crate) enum Log {
     Local(Box<LogReader>),
 }
 
-/// Asks whichever of the two it is.
+/// Calls the same method of the server's client or of the local views.
 macro_rules! ask {
     ($reader:expr, $method:ident($($argument:expr),*)) => {
         match $reader {
@@ -43,17 +43,26 @@ macro_rules! ask {
 }
 
 impl Reader {
-    /// The server that `--server` names, else the data folder.
+    /// The server that `--server` or the client's configuration names, else the data folder.
     pub(crate) async fn open(global: &Global) -> Result<Self, Failure> {
         if let Some(client) = connection::reader(global)? {
             return Ok(Self::Remote(client));
         }
-        let folder = Surroundings::read().data_folder(global.data.clone());
+        let folder = Environment::read().data_folder(global.data.clone());
         Ok(Self::Local(Views::open(folder, Clock::system()).await?))
     }
 
     pub(crate) async fn status(&self) -> Result<ServerStatus, Failure> {
         ask!(self, status())
+    }
+
+    /// Whether it reads the local data folder.
+    pub(crate) const fn is_local(&self) -> bool {
+        matches!(self, Self::Local(_))
+    }
+
+    pub(crate) async fn sources(&self) -> Result<Vec<SourceView>, Failure> {
+        ask!(self, sources())
     }
 
     pub(crate) async fn runs(

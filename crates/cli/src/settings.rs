@@ -3,12 +3,15 @@
 //! | variable | flag |
 //! |---|---|
 //! | `EDGEWRIGHT_SERVER` | `--server` |
+//! | `EDGEWRIGHT_TOKEN_FILE` | `--token-file` |
+//! | `EDGEWRIGHT_CA_FILE` | `--ca-file` |
 //! | `EDGEWRIGHT_DATA` | `--data` |
 //! | `EDGEWRIGHT_CONFIG` | `--config` |
 //! | `EDGEWRIGHT_LOG` | `--log` |
 //!
-//! clap reads those four as it parses, so a flag wins over its variable. `XDG_DATA_HOME` and `HOME` give the default
-//! data folder of users; proxies and `CONTAINERS_CONF` are handed to jobs.
+//! clap reads those as it parses, so a flag wins over its variable. `XDG_DATA_HOME` and `HOME` give the
+//! default data folder of users, `XDG_CONFIG_HOME` and `HOME` the folder of the client's configuration;
+//! proxies and `CONTAINERS_CONF` are passed to jobs.
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -23,10 +26,10 @@ use crate::exit::Failure;
 
 /// The data folder of root.
 const SYSTEM_DATA: &str = "/var/lib/edgewright";
-/// The settings file that `serve` reads where none is named.
+/// The settings file that `serve` reads if none is named.
 const SYSTEM_CONFIG: &str = "/etc/edgewright/edgewright.toml";
 
-/// What jobs see of the environment, where it is set: how to reach the outside, and the user's own container settings.
+/// Variables that jobs inherit: proxies, authorities, and the user's own container settings.
 const FOR_JOBS: [&str; 8] = [
     "CONTAINERS_CONF",
     "HTTP_PROXY",
@@ -38,30 +41,41 @@ const FOR_JOBS: [&str; 8] = [
     "SSL_CERT_FILE",
 ];
 
-/// What the environment and the user say.
+/// The environment and the user of this process.
 #[derive(Debug, Default)]
-pub(crate) struct Surroundings {
+pub(crate) struct Environment {
     is_root: bool,
     xdg_data_home: Option<PathBuf>,
+    xdg_config_home: Option<PathBuf>,
     home: Option<PathBuf>,
     for_jobs: Vec<(OsString, OsString)>,
     /// Where systemd puts the credentials of this service.
     credentials: Option<PathBuf>,
+    /// Where systemd takes notifications of this service.
+    notify_socket: Option<OsString>,
 }
 
-impl Surroundings {
+impl Environment {
     /// Of this process.
     pub(crate) fn read() -> Self {
+        let folder = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
         Self {
             is_root: rustix::process::geteuid().is_root(),
-            xdg_data_home: variable("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute()),
-            home: variable("HOME").map(PathBuf::from).filter(|path| path.is_absolute()),
+            xdg_data_home: folder("XDG_DATA_HOME"),
+            xdg_config_home: folder("XDG_CONFIG_HOME"),
+            home: folder("HOME"),
             credentials: variable("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+            notify_socket: variable("NOTIFY_SOCKET"),
             for_jobs: FOR_JOBS
                 .iter()
                 .filter_map(|name| variable(name).map(|value| (OsString::from(name), value)))
                 .collect(),
         }
+    }
+
+    /// The socket of the service manager that started this process.
+    pub(crate) fn service_manager(&self) -> Option<OsString> {
+        self.notify_socket.clone()
     }
 
     /// The environment that jobs get besides their own.
@@ -75,7 +89,13 @@ impl Surroundings {
         own.map(|(_, value)| value.into())
     }
 
-    /// The data folder where none is named.
+    /// The file with the client's configuration; none without a home.
+    pub(crate) fn client_config(&self) -> Option<PathBuf> {
+        let config = || self.home.as_ref().map(|home| home.join(".config"));
+        Some(self.xdg_config_home.clone().or_else(config)?.join("edgewright/client.toml"))
+    }
+
+    /// The data folder if none is named.
     fn data(&self) -> PathBuf {
         if self.is_root {
             return SYSTEM_DATA.into();
@@ -103,15 +123,15 @@ impl Surroundings {
         self.resolve(args, data, file)
     }
 
-    /// The settings of a command that works without a server: of the settings file what jobs are done with, and nothing of
-    /// who is followed, served or told.
+    /// The settings of a command that works without a server: of the settings file what concerns jobs, and
+    /// nothing of sources, listeners and sinks.
     pub(crate) fn run(&self, args: &ServeArgs, data: Option<PathBuf>) -> Result<Settings, Failure> {
         let system = Path::new(SYSTEM_CONFIG);
         let file = match &args.config {
             Some(path) => Options::read(path)?,
             None => match Options::read(system) {
                 Ok(file) => file,
-                // Root's file is not everybody's: who wants it names it.
+                // Other users need not be able to read root's file; one that is named has to be readable.
                 Err(SettingsError::Read { .. }) => Options::default(),
                 Err(error) => return Err(error.into()),
             },
@@ -124,7 +144,7 @@ impl Surroundings {
         // `--poll` is for every source that the file gives no interval of its own.
         for source in &mut options.source {
             source.poll = source.poll.or(args.poll);
-            // A path of this machine may be written as people write paths.
+            // A local path may be relative.
             if !source.url.contains(':') {
                 source.url = absolute(source.url.clone().into()).display().to_string();
             }
@@ -143,21 +163,21 @@ impl Surroundings {
     }
 }
 
-/// What a settings file says about jobs.
+/// The part of a settings file that concerns jobs.
 fn for_jobs(file: Options) -> Options {
-    let Options { mut jobs, disk, keep, secrets, .. } = file;
-    // Somebody waits for it.
+    let Options { mut jobs, disk, keep, secrets, old_spellings, .. } = file;
+    // A person waits for it.
     jobs.nice = jobs.nice.or(Some(0));
-    Options { jobs, disk, keep, secrets, ..Options::default() }
+    Options { jobs, disk, keep, secrets, old_spellings, ..Options::default() }
 }
 
-/// A path that stays right when the folder changes.
+/// A path that does not depend on the working directory.
 fn absolute(path: PathBuf) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
 }
 
-#[expect(clippy::disallowed_methods, reason = "this module is the one reader of the environment")]
-fn variable(name: &str) -> Option<OsString> {
+#[expect(clippy::disallowed_methods, reason = "this module is the only reader of the environment")]
+pub(crate) fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
@@ -174,15 +194,15 @@ mod tests {
             (false, None, None, ".edgewright"),
         ];
         for (is_root, xdg, home, expected) in cases {
-            let surroundings = Surroundings {
+            let environment = Environment {
                 is_root,
                 xdg_data_home: xdg.map(Into::into),
                 home: home.map(Into::into),
                 ..Default::default()
             };
-            assert_eq!(surroundings.data(), Path::new(expected));
+            assert_eq!(environment.data(), Path::new(expected));
         }
-        let named = Surroundings::default().data_folder(Some("/flag".into()));
+        let named = Environment::default().data_folder(Some("/flag".into()));
         assert_eq!(named.root(), Path::new("/flag"));
     }
 
@@ -199,7 +219,7 @@ mod tests {
             poll: Some("5s".parse().unwrap()),
             ..ServeArgs::default()
         };
-        let settings = Surroundings::default().resolve(&args, None, file).unwrap();
+        let settings = Environment::default().resolve(&args, None, file).unwrap();
         assert_eq!((settings.listen.port(), settings.data.as_path()), (0, Path::new("/file")));
         let polls: Vec<_> = settings
             .sources
@@ -212,15 +232,15 @@ mod tests {
     #[test]
     fn a_run_takes_what_concerns_jobs_and_no_more() {
         let file = Options::parse(
-            "[server]\nlisten = \"0.0.0.0:80\"\ndata = \"/file\"\n[jobs]\nwithin = \"5m\"\nlane_within = \"7m\"\nexternal_within = \"8h\"\n\
+            "[server]\nlisten = \"0.0.0.0:80\"\ndata = \"/file\"\n[jobs]\ntimeout = \"5m\"\nlane_timeout = \"7m\"\nexternal_timeout = \"8h\"\n\
              [[source]]\nurl = \"/git/a\"\n[secrets]\nnpm = \"/etc/npm\"\nkey = \"/etc/key\"",
         )
         .unwrap();
         let args = ServeArgs { secret: vec![("npm".to_owned(), "/flag/npm".into())], ..ServeArgs::default() };
-        let settings = Surroundings::default().resolve(&args, Some("/data".into()), for_jobs(file)).unwrap();
+        let settings = Environment::default().resolve(&args, Some("/data".into()), for_jobs(file)).unwrap();
         assert_eq!((settings.data.as_path(), settings.sources.len()), (Path::new("/data"), 0));
         assert!(settings.listen.ip().is_loopback());
-        let limits = [settings.job_within, settings.lane_within, settings.external_within];
+        let limits = [settings.job_timeout, settings.lane_timeout, settings.external_timeout];
         assert_eq!(
             limits.map(|limit| limit.map(|limit| limit.to_string()).unwrap_or_default()),
             ["5m", "7m", "8h"]

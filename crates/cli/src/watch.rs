@@ -1,7 +1,8 @@
 //! `run --watch`: waits until the files of a folder may have changed.
 //!
-//! The kernel says when to look at the files (inotify), never what changed: the caller compares trees that git read, so ignored files
-//! count for nothing. Where the kernel has no room for more watches, the files are looked at every second.
+//! The kernel reports that files may have changed (inotify); what changed is found by the caller, who
+//! compares trees that git read, so ignored files do not count. If the kernel allows no more watches, the
+//! files are read every second.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 const QUIET: Duration = Duration::from_millis(200);
 /// Changes are reported at the latest this long after the first one: some programs never stop writing.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
-/// How often files are looked at where the kernel does not report changes.
+/// How often files are read if the kernel does not report changes.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reports of a folder's files.
@@ -24,16 +25,16 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct Watch {
     folder: PathBuf,
     reports: Arc<Reports>,
-    /// None where the files are polled.
+    /// None if the files are polled.
     watcher: Option<RecommendedWatcher>,
     is_polling_announced: bool,
 }
 
-/// What the watcher's thread leaves behind.
+/// What the watcher's thread reports.
 #[derive(Debug, Default)]
 struct Reports {
     changed: Notify,
-    /// Why it cannot see all changes any more.
+    /// Why it no longer sees all changes.
     failure: OnceLock<notify::Error>,
 }
 
@@ -48,8 +49,8 @@ impl Watch {
         }
     }
 
-    /// Reports changes from now on. To be called again before the files are read again: the folder may be another one now, in the same
-    /// place.
+    /// Reports changes from now on. Call it again before the files are read again: another folder may have
+    /// been moved to this path.
     pub(crate) fn arm(&mut self) {
         let reports = Arc::<Reports>::default();
         match watcher(&self.folder, &reports) {
@@ -59,7 +60,7 @@ impl Watch {
         self.reports = reports;
     }
 
-    /// Returns when files may have changed since [`Self::arm`] or the last call, once it is quiet again.
+    /// Returns when files may have changed since [`Self::arm`] or the last call, once changes have stopped.
     pub(crate) async fn changed(&mut self) {
         let reports = Arc::clone(&self.reports);
         if let Some(error) = reports.failure.get() {
@@ -86,7 +87,7 @@ impl Watch {
             tracing::warn!(
                 folder = %self.folder.display(),
                 %error,
-                "cannot watch the files, so they are read every second; a higher fs.inotify.max_user_watches may help"
+                "cannot watch the files, reading them every second; raise fs.inotify.max_user_watches"
             );
         }
     }
@@ -109,7 +110,7 @@ fn watcher(folder: &Path, reports: &Arc<Reports>) -> notify::Result<RecommendedW
     Ok(watcher)
 }
 
-/// Whether an event may stand for a change of the source's files. Reading is none, and git's own files are none.
+/// Whether an event may be a change of the source's files. Reads and git's own files are not.
 fn matters(folder: &Path, event: &Event) -> bool {
     let is_of_git = |path: &PathBuf| {
         let below = path.strip_prefix(folder).unwrap_or(path);
@@ -140,12 +141,12 @@ mod tests {
             assert_eq!(matters(Path::new("/s"), &Event::new(kind).add_path(path.into())), want, "{path}");
         }
         assert!(matters(Path::new("/s"), &Event::new(EventKind::Other).set_flag(Flag::Rescan)));
-        // A source may lie below a folder that is called so.
+        // A source may be below a folder with this name.
         let below = Event::new(changed).add_path("/r/.git/s/edgewright.yaml".into());
         assert!(matters(Path::new("/r/.git/s"), &below));
     }
 
-    /// Whether a change is there already.
+    /// Whether a change was already reported.
     async fn is_changed(watch: &mut Watch) -> bool {
         tokio::select! {
             biased;
@@ -162,7 +163,7 @@ mod tests {
         assert!(!is_changed(&mut watch).await);
         std::fs::create_dir(folder.path().join("new")).unwrap();
         watch.changed().await;
-        // Folders that came later are watched, too.
+        // Folders that were created later are watched, too.
         std::fs::write(folder.path().join("new/file"), "x").unwrap();
         watch.changed().await;
         assert!(watch.watcher.is_some());
@@ -184,21 +185,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn files_are_polled_where_they_cannot_be_watched() {
+    async fn files_are_polled_if_they_cannot_be_watched() {
         let folder = tempfile::tempdir().unwrap();
         let mut watch = Watch::new(&folder.path().join("missing"));
         watch.arm();
         assert!(watch.watcher.is_none());
         watch.changed().await;
 
-        // The kernel had room at first.
+        // The kernel allowed the watch at first.
         let mut watch = Watch::new(folder.path());
         watch.arm();
         assert!(watch.watcher.is_some());
         watch.reports.failure.set(notify::Error::new(notify::ErrorKind::MaxFilesWatch)).unwrap();
         watch.changed().await;
         assert!(watch.watcher.is_none());
-        // The next time it may have room again.
+        // It may allow it again.
         watch.arm();
         assert!(watch.watcher.is_some());
     }

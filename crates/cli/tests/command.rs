@@ -6,7 +6,10 @@ use std::path::Path;
 
 use edgewright_process::{Command, Finished};
 
-/// Calls the command in a folder, with that folder as home and data folder: nothing of the user's has an influence.
+mod schemas;
+
+/// Calls the command in a folder, with that folder as home and data folder: nothing of the user's has an
+/// influence.
 async fn edgewright(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
     let finished: Finished = Command::new(env!("CARGO_BIN_EXE_edgewright"))
         .args(arguments.iter().copied())
@@ -35,18 +38,18 @@ async fn a_sample_is_made_checked_and_planned() {
     assert_eq!((code, out.as_str()), (0, "ok plant-os: 3 images, 2 sites, 5 variants\n"), "{errors}");
     let (code, out, _) = call(&["vars", "hmi/plant-a", "--dir", "plants", "--json"]).await;
     assert_eq!(code, 0);
-    let vars: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert_eq!(vars["brand"]["value"], "blue");
+    let vars = schemas::validated(&out);
+    assert_eq!(vars["vars"]["brand"]["value"], "blue");
     assert_eq!(call(&["vars", "hmi", "--dir", "plants"]).await.0, 3);
 
     let (code, out, _) = call(&["plan", "plants", "--json"]).await;
-    let plan: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((code, &plan["summary"]["build"], &plan["since"]), (0, &5.into(), &serde_json::Value::Null));
+    let plan = schemas::validated(&out);
+    assert_eq!((code, &plan["counts"]["build"], &plan["since"]), (0, &7.into(), &serde_json::Value::Null));
 
     let site = folder.path().join("plants/sites/plant-a/files/etc/plant/site.conf");
     std::fs::write(&site, "shift_change=05:00\n").unwrap();
     let (code, out, errors) = call(&["plan", "plants", "--since", "HEAD", "--json"]).await;
-    let plan: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let plan = schemas::validated(&out);
     let built: Vec<&str> = plan["nodes"]
         .as_array()
         .unwrap()
@@ -55,7 +58,14 @@ async fn a_sample_is_made_checked_and_planned() {
         .map(|node| node["node"].as_str().unwrap())
         .collect();
     assert_eq!((code, built), (0, vec!["gateway/plant-a", "hmi/plant-a"]), "{errors}");
-    assert_eq!(call(&["plan", "plants", "--since", "no-such"]).await.0, 2);
+    assert_eq!(call(&["plan", "plants", "--since", "no-such"]).await.0, 3);
+    let (code, out, errors) = call(&["plan", "hmi/plant-a", "--dir", "plants"]).await;
+    assert!(code == 0 && out.starts_with("hmi/plant-a "), "{errors}");
+    assert!(out.lines().all(|line| line.chars().count() <= 100), "{out}");
+    for missing in [&["vars", "nope/plant-a", "--dir", "plants"][..], &["run", "nope", "--dir", "plants"]] {
+        let (code, _, errors) = call(missing).await;
+        assert!(code == 3 && errors.contains("there is no image `nope`"), "{code} {errors}");
+    }
 }
 
 #[tokio::test]
@@ -71,8 +81,8 @@ async fn a_fault_is_shown_with_its_place() {
     assert!(errors.contains("images/hmi/image.yaml:") && errors.contains("^^^"), "{errors}");
     assert!(!errors.contains('\x1b'), "no colours without a terminal: {errors}");
     let (code, out, _) = call(&["check", "plants", "--json"]).await;
-    let diagnostics: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((code, diagnostics[0]["file"].as_str()), (1, Some("images/hmi/image.yaml")));
+    let diagnostics = schemas::validated(&out);
+    assert_eq!((code, diagnostics["diagnostics"][0]["file"].as_str()), (1, Some("images/hmi/image.yaml")));
 }
 
 #[tokio::test]
@@ -81,23 +91,70 @@ async fn ends_have_their_codes() {
     let config = folder.path().join("bad.toml");
     std::fs::write(&config, "[server]\nlissten = 1\n").unwrap();
     let config = config.to_str().unwrap();
-    let cases: [(&[&str], i32, &str); 10] = [
+    let cases: [(&[&str], i32, &str); 13] = [
         (&["--version"], 0, ""),
         (&["no-such-command"], 2, "unrecognized subcommand"),
-        (&["runs"], 3, "nothing was built in"),
+        (&["runs"], 3, "no builds in"),
         (&["check", "no-such-folder"], 3, "no-such-folder"),
         (&["run", "."], 3, "is not a source"),
         (&["serve", "--config", config], 2, "unknown field `lissten`"),
         (&["serve", "--config", "/no/such/file"], 3, "cannot read the settings file"),
-        (&["serve", "--listen", "127.0.0.1:0", "--log", "a=b=c"], 2, "is no log filter"),
+        (&["serve", "--listen", "127.0.0.1:0", "--log", "a=b=c"], 2, "invalid log filter"),
         (&["status", "--server", "nowhere"], 2, "is not the address of a server"),
-        (&["status", "--server", "http://127.0.0.1:1"], 5, "no answer from"),
+        (&["status", "--server", "http://127.0.0.1:1"], 5, "no response from"),
+        (&["run", "list"], 3, "no builds in"),
+        (&["logs", "abc"], 2, "expected a number such as 7"),
+        // The environment sets --data, which was not typed.
+        (&["logs"], 2, "Usage: edgewright logs <RUN> [NODE]"),
     ];
     for (arguments, code, message) in cases {
         let (found, _, errors) = edgewright(folder.path(), arguments).await;
         assert_eq!(found, code, "{arguments:?}: {errors}");
         assert!(errors.contains(message), "{arguments:?}: {errors}");
     }
+}
+
+/// The error of a command with `--json`: the last line of standard error.
+fn error(errors: &str) -> serde_json::Value {
+    schemas::validated(errors.lines().last().unwrap_or_default())
+}
+
+#[tokio::test]
+async fn with_json_errors_are_json_those_of_the_command_line_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let call = async |arguments: &[&str]| edgewright(folder.path(), arguments).await;
+    let cases: [(&[&str], i32, &str, &str); 5] = [
+        (&["runs", "--json"], 3, "not_found", "no builds in"),
+        (&["runs", "--json", "--limit", "many"], 2, "user_fault", "--limit"),
+        (&["no-such-command", "--json"], 2, "user_fault", "unrecognized subcommand"),
+        (&["vars", "--json"], 2, "user_fault", "<VARIANT>"),
+        (&["status", "--json", "--server", "http://127.0.0.1:1"], 5, "unavailable", "127.0.0.1:1"),
+    ];
+    for (arguments, code, class, message) in cases {
+        let (found, out, errors) = call(arguments).await;
+        assert_eq!((found, out.as_str()), (code, ""), "{arguments:?}: {errors}");
+        let error = &error(&errors)["error"];
+        assert_eq!(error["code"], class, "{errors}");
+        assert!(error["message"].as_str().unwrap().contains(message), "{errors}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+    }
+    let (code, out, errors) = call(&["runs", "--json", "--help"]).await;
+    assert!(code == 0 && errors.is_empty() && out.contains("Usage:"), "help is text: {errors}");
+    let (_, _, errors) = call(&["runs"]).await;
+    assert!(errors.starts_with("error: "), "{errors}");
+
+    // A source whose main file cannot be read.
+    std::fs::create_dir(folder.path().join("plants")).unwrap();
+    std::fs::write(folder.path().join("plants/edgewright.yaml"), "edgewright: 1\nname: 7\n").unwrap();
+    for command in [&["plan", "plants", "--json"][..], &["vars", "hmi", "--dir", "plants", "--json"]] {
+        let (code, out, errors) = call(command).await;
+        assert_eq!((code, out.as_str()), (1, ""), "{errors}");
+        let message = error(&errors)["error"]["message"].clone();
+        assert!(message.as_str().unwrap().starts_with("edgewright.yaml: "), "{errors}");
+    }
+    let (code, out, errors) = call(&["check", "plants", "--json"]).await;
+    let report = schemas::validated(&out);
+    assert_eq!((code, &report["source"], errors.as_str()), (1, &serde_json::Value::Null, ""));
 }
 
 #[tokio::test]
@@ -126,14 +183,53 @@ async fn a_containerfile_becomes_a_source() {
 }
 
 #[tokio::test]
+async fn the_configuration_names_the_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let call = async |arguments: &[&str]| edgewright(folder.path(), arguments).await;
+    let (code, out, errors) = call(&["config", "set", "server", "http://127.0.0.1:1"]).await;
+    assert_eq!((code, out.as_str()), (0, "server = http://127.0.0.1:1\n"), "{errors}");
+    // A data folder that is named wins.
+    assert_eq!(call(&["runs"]).await.0, 3);
+    let bare = Command::new(env!("CARGO_BIN_EXE_edgewright")).args(["runs"]).env("HOME", folder.path());
+    let bare = bare.run_status().await.unwrap();
+    assert_eq!(bare.code(), Some(5), "{:?}", bare.output.stderr_tail);
+    let (code, _, errors) = call(&["config", "set", "server", "nowhere"]).await;
+    assert_eq!(code, 2, "{errors}");
+}
+
+#[tokio::test]
+async fn shells_complete_names() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(edgewright(folder.path(), &["init", "plants"]).await.0, 0);
+    let (code, script, _) = edgewright(folder.path(), &["completions", "bash"]).await;
+    assert!(code == 0 && script.contains("COMPLETE="), "{script}");
+    let asked = Command::new(env!("CARGO_BIN_EXE_edgewright"))
+        .args(["--", "edgewright", "vars", "hmi/"])
+        .cwd(folder.path().join("plants"))
+        .env("HOME", folder.path())
+        .env("EDGEWRIGHT_DATA", folder.path().join("data"))
+        .env("COMPLETE", "bash")
+        .env("_CLAP_COMPLETE_INDEX", "2")
+        .env("_CLAP_COMPLETE_COMP_TYPE", "9")
+        .env("_CLAP_COMPLETE_SPACE", "true")
+        .env("_CLAP_IFS", "\n");
+    let asked = asked.run_status().await.unwrap();
+    let names = asked.output.text();
+    assert_eq!(names.lines().map(str::trim).collect::<Vec<_>>(), ["hmi/plant-a", "hmi/plant-b"], "{asked:?}");
+}
+
+#[tokio::test]
 async fn schemas_are_printed() {
     let folder = tempfile::tempdir().unwrap();
     let (code, out, _) = edgewright(folder.path(), &["schema", "image"]).await;
     let schema: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, &schema["properties"]["from"]["type"]), (0, &"string".into()));
+    let (code, out, _) = edgewright(folder.path(), &["schema", "edgewright/run-list/v1"]).await;
+    let schema: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &schema["properties"]["runs"]["type"]), (0, &"array".into()));
     let (code, out, _) = edgewright(folder.path(), &["schema"]).await;
     let all: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, all.as_object().unwrap().len()), (0, 4));
     let (code, _, errors) = edgewright(folder.path(), &["schema", "slot"]).await;
-    assert!(code == 3 && errors.contains("known: edgewright, image"), "{errors}");
+    assert!(code == 3 && errors.contains("schemas: edgewright, image"), "{errors}");
 }

@@ -1,4 +1,5 @@
-//! What a `files` step declares reaches the layer byte by byte: from git through plan, archive and job into the registry.
+//! What a `files` step declares reaches the layer byte by byte: from git through plan, archive and job into
+//! the registry.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where an assumption does not hold")]
 
@@ -80,7 +81,7 @@ async fn directories_attributes_and_hard_links_reach_the_layer() {
     assert_eq!(ping.xattrs["security.capability"], [1, 0, 0, 2, 0, b'\n', b'=']);
     assert_eq!(ping.xattrs["user.note"], b"line\n=x");
     let again = find("usr/bin/aping");
-    // Extraction sets owner, mode and attributes anew for every name.
+    // Extraction sets owner, mode and attributes again for every name.
     assert_eq!((again.kind, &again.link[..], again.mode), (Kind::HardLink, &b"usr/bin/ping"[..], ping.mode));
     assert_eq!(again.xattrs, ping.xattrs);
 }

@@ -1,4 +1,5 @@
-//! The inner loop with real processes: `run --watch` on uncommitted files, `logs --follow` through a restart of the server.
+//! The inner loop with real processes: `run --watch` on uncommitted files, `logs --follow` through a restart
+//! of the server.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where an assumption does not hold")]
 
@@ -81,7 +82,7 @@ impl World {
         let number = number.to_string();
         poll(&format!("the end of run {number}"), async || {
             let view = self.json(&["run", "show", &number]).await;
-            (view["run"]["finished"] != Value::Null).then_some(view)
+            (view["finished"] != Value::Null).then_some(view)
         })
         .await
     }
@@ -96,7 +97,7 @@ struct Started {
 impl Started {
     #[expect(
         clippy::disallowed_methods,
-        reason = "these processes outlive a call: they get signals, and go on"
+        reason = "these processes outlive a call: they get signals, and continue"
     )]
     fn new(arguments: &[&str], folder: &Path, home: &Path, data: &Path) -> Self {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_edgewright"));
@@ -164,7 +165,7 @@ fn built(view: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn watching_follows_uncommitted_files() {
+async fn watching_builds_uncommitted_files_and_releases_nothing() {
     let world = World::new("none");
     world.write(".gitignore", "*.log\n");
     world.commit().await;
@@ -178,7 +179,8 @@ async fn watching_follows_uncommitted_files() {
     world.write(".git/description", "git's own\n");
     world.write("sites/plant-a/files/etc/site", "changed\n");
     let second = world.finished(2).await;
-    assert_eq!((built(&second), &second["run"]["state"]), (vec!["hmi/plant-a"], &"passed".into()));
+    assert_eq!((built(&second), &second["state"]), (vec!["hmi/plant-a"], &"passed".into()));
+    assert_eq!(second["no_release"], "the files are not committed: no release");
 
     let site = "id: s-b\nslots: [{id: one, image: hmi}]\n";
     world.write("edgewright.yaml", "edgewright: 1\nname: [plants\n");
@@ -186,25 +188,36 @@ async fn watching_follows_uncommitted_files() {
     world.write("edgewright.yaml", "edgewright: 1\nname: plants\n");
     world.write("sites/plant-b/site.yaml", &format!("{site}vars: {{}}\n# a comment builds nothing\n"));
     let third = world.finished(3).await;
-    assert_eq!((built(&third), &third["run"]["state"]), (vec![], &"passed".into()), "{}", watch.printed());
+    assert_eq!((built(&third), &third["state"]), (vec![], &"passed".into()), "{}", watch.printed());
 
     watch.signal(rustix::process::Signal::INT);
     assert_eq!(watch.end().await, Some(0), "{}", watch.printed());
-    assert_eq!(world.json(&["status"]).await["server"], Value::Null, "the data folder is free again");
+    let call = async |arguments: &[&str]| world.call(arguments).await.output.text();
+    assert_eq!(call(&["release", "list", "--quiet"]).await, "", "nothing was released");
+    assert_eq!(call(&["run", "list", "-q"]).await, "3\n2\n1");
+    // On request uncommitted files are released, too: what was built is there already.
+    let released = world.call(&["run", "--release"]).await;
+    assert!(released.success(), "{:?}", released.output.stderr_tail);
+    assert_eq!(call(&["release", "list", "--quiet"]).await, "1");
+    assert_eq!(world.json(&["status"]).await["server_pid"], Value::Null, "the data folder is free again");
     let left: Vec<_> = std::fs::read_dir(world.data().join("work/jobs")).into_iter().flatten().collect();
     assert!(left.is_empty(), "{left:?}");
 }
 
 #[tokio::test]
-async fn what_ctrl_c_stops_says_so() {
+async fn ctrl_c_cancels_a_run() {
     let world = World::new("{lanes: [external]}");
     world.commit().await;
     let mut run = world.start(&["run"]);
     run.prints("waits for a verdict").await;
     run.signal(rustix::process::Signal::INT);
     assert_eq!(run.end().await, Some(130), "{}", run.printed());
-    assert!(run.printed().contains("cancelling the run; once more to leave at once"), "{}", run.printed());
-    assert_eq!(world.finished(1).await["run"]["state"], "cancelled");
+    assert!(
+        run.printed().contains("cancelling the run; press Ctrl-C again to leave at once"),
+        "{}",
+        run.printed()
+    );
+    assert_eq!(world.finished(1).await["state"], "cancelled");
 }
 
 #[tokio::test]
@@ -220,7 +233,7 @@ async fn a_log_is_followed_through_a_restart_of_the_server_to_the_jobs_end() {
     })
     .await;
     let url = format!("http://{address}");
-    // Built, and waiting for somebody else's verdict: the node is not over.
+    // Built, and waiting for another system's verdict: the node has not ended.
     let digest = async |node: &str| {
         poll(&format!("the digest of {node}"), async || {
             let view = world.json(&["run", "show", "1"]).await;
@@ -232,6 +245,8 @@ async fn a_log_is_followed_through_a_restart_of_the_server_to_the_jobs_end() {
     };
     let (a, b) = (digest("hmi/plant-a").await, digest("hmi/plant-b").await);
     let mut logs = world.start(&["logs", "1", "hmi/plant-a", "--follow", "--server", &url]);
+    let mut all = world.start(&["logs", "-f", "1", "--server", &url]);
+    let mut watched = world.start(&["run", "watch", "1", "--server", &url]);
     logs.prints("push files sites/plant-a/files").await;
 
     drop(server);
@@ -243,13 +258,20 @@ async fn a_log_is_followed_through_a_restart_of_the_server_to_the_jobs_end() {
     .await;
     for digest in [a, b] {
         poll("the verdict to be taken", async || {
-            let posted = world.call(&["verdict", "post", &digest, "--passed", "--server", &url]).await;
+            // As tables print it.
+            let posted = world.call(&["verdict", "post", &digest[..19], "--passed", "--server", &url]).await;
             posted.success().then_some(())
         })
         .await;
     }
     assert_eq!(logs.end().await, Some(0), "{}", logs.printed());
+    assert_eq!(watched.end().await, Some(0), "{}", watched.printed());
+    assert!(watched.printed().contains("hmi/plant-b passed"), "{}", watched.printed());
+    assert_eq!(all.end().await, Some(0), "{}", all.printed());
+    let lines = all.printed();
+    let of = |node: &str| lines.lines().any(|line| line.starts_with(node) && line.contains("push files"));
+    assert!(of("hmi/plant-a ") && of("hmi/plant-b "), "{lines}");
     let once = logs.printed().matches("push files sites/plant-a/files").count();
     assert_eq!(once, 1, "nothing is printed twice: {}", logs.printed());
-    assert_eq!(world.finished(1).await["run"]["state"], "passed", "{}", server.printed());
+    assert_eq!(world.finished(1).await["state"], "passed", "{}", server.printed());
 }

@@ -1,5 +1,5 @@
-//! Who may have control do what: one pure function. The server's table decides about requests; this decides about
-//! operations, whichever way they come in.
+//! Who may have control do what: one pure function. The server's table decides about requests; this decides
+//! about operations, whichever way they come in.
 
 use edgewright_model::names::SourceName;
 use edgewright_model::principal::{Principal, PrincipalKind};

@@ -33,8 +33,8 @@ impl Cancellations {
         self.tokens().entry(run).or_insert_with(|| self.shutdown.child_token()).clone()
     }
 
-    /// Cancels an open run, driven or not: its jobs end, what was recorded stays. The request is recorded before this
-    /// returns, so the run ends as cancelled even where the server is killed at once.
+    /// Cancels an open run, driven or not: its jobs end, what was recorded stays. The request is recorded
+    /// before this returns, so the run ends as cancelled even where the server is killed at once.
     ///
     /// # Errors
     /// There is no such run, or it is over.

@@ -43,7 +43,8 @@ impl OperationContext {
         Self { actor, request }
     }
 
-    /// Of the person whose command works on the data folder itself: the file permissions of the folder are the access control.
+    /// Of the person whose command works on the data folder itself: the file permissions of the folder are
+    /// the access control.
     pub const fn operator_here() -> Self {
         Self { actor: Principal::Operator { name: "command" }, request: None }
     }

@@ -184,7 +184,8 @@ impl Control {
         self.0.cancellations.request(context, run).await
     }
 
-    /// Follows a source, so that its runs can be driven. It is polled once [`Control::start_source`] is called.
+    /// Follows a source, so that its runs can be driven. It is polled once [`Control::start_source`] is
+    /// called.
     ///
     /// # Errors
     /// The database or the mirror's folder cannot be written.
@@ -199,7 +200,8 @@ impl Control {
         }
     }
 
-    /// Stops following a source. A run in progress continues; queued runs wait until the source is configured again.
+    /// Stops following a source. A run in progress continues; queued runs wait until the source is configured
+    /// again.
     pub fn remove_source(&self, name: &SourceName) -> bool {
         self.0.sources.remove(name)
     }
@@ -217,8 +219,8 @@ impl Control {
         self.0.polling.poll(handle).await
     }
 
-    /// Polls a source at its next chance, without waiting for its turn; false where it is not followed. Nothing is changed
-    /// by that, so it is logged and not audited.
+    /// Polls a source at its next chance, without waiting for its turn; false where it is not followed.
+    /// Nothing is changed by that, so it is logged and not audited.
     ///
     /// # Errors
     /// The principal may not have this source polled.
@@ -227,8 +229,9 @@ impl Control {
         Ok(self.0.sources.named(name).map(|handle| handle.tell("asked to poll")).is_some())
     }
 
-    /// Queues a run of a commit, whatever was decided before. [`Trigger::Manual`] forgets failures and tries again;
-    /// [`Trigger::Lock`] resolves every lock again first. What a commit of the default branch declares is applied first.
+    /// Queues a run of a commit, whatever was decided before. [`Trigger::Manual`] forgets failures and tries
+    /// again; [`Trigger::Lock`] resolves every lock again first. What a commit of the default branch declares
+    /// is applied first.
     ///
     /// # Errors
     /// The source is not configured, the commit is unknown, or the database cannot be written.
@@ -261,7 +264,8 @@ impl Control {
     /// Queues the commit of an earlier run again: its failures are tried again.
     ///
     /// # Errors
-    /// There is no such run, its branch has moved on, its source is not configured, or the database cannot be written.
+    /// There is no such run, its branch has moved on, its source is not configured, or the database cannot be
+    /// written.
     pub async fn retry(&self, context: &OperationContext, run: RunNumber) -> Result<RunNumber, ControlError> {
         context.permit(Operation::RetryRun, None)?;
         let row = self.0.store.run(run).await?.ok_or(ControlError::NoRun { run })?;
@@ -274,8 +278,8 @@ impl Control {
         self.queue_for(row.source, &row.commit, queued).await
     }
 
-    /// Holds, resumes, pins or unpins a channel, and moves what follows from it. `source` may be left out where only one has
-    /// a channel of this name.
+    /// Holds, resumes, pins or unpins a channel, and moves what follows from it. `source` may be left out
+    /// where only one has a channel of this name.
     ///
     /// # Errors
     /// There is no such channel, more than one, or a pin names a release that is not there.

@@ -1,5 +1,5 @@
-//! What happens in runs, as a stream: for progress bars, logs and followers. Nothing depends on its arrival: a slow
-//! reader loses the oldest events, and the truth is in the store.
+//! What happens in runs, as a stream: for progress bars, logs and followers. Nothing depends on its arrival:
+//! a slow reader loses the oldest events, and the truth is in the store.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,5 +1,6 @@
-//! Where images are hosted: the registry as control uses it. Images, contexts and referrers go over the distribution
-//! protocol, so that any registry serves; pins are a gift of our own registry and simply absent with another.
+//! Where images are hosted: the registry as control uses it. Images, contexts and referrers go over the
+//! distribution protocol, so that any registry serves; pins are a gift of our own registry and simply absent
+//! with another.
 
 use std::path::Path;
 
@@ -143,7 +144,8 @@ impl Hosting {
         pulled.map_err(|source| HostingError::Client { operation: "give a manifest", source })
     }
 
-    /// Makes a manifest that the registry has stand in another repository, too: its blobs are mounted, nothing is copied.
+    /// Makes a manifest that the registry has stand in another repository, too: its blobs are mounted,
+    /// nothing is copied.
     pub(crate) async fn stand_in(
         &self,
         manifest: &ManifestRef,

@@ -1,10 +1,11 @@
-//! Use-cases and reconcilers: what makes a commit a run, a run's jobs a release, and a release what a channel answers.
+//! Use-cases and reconcilers: what makes a commit a run, a run's jobs a release, and a release what a channel
+//! answers.
 //!
 //! | module | its part |
 //! |---|---|
 //! | [`sources`] | which repositories are followed, their mirrors, what of them moved |
 //! | [`polling`] | polls them: applies the inventory, queues runs of branches and pull requests that moved |
-//! | `inventory` | what the default branch declares apart from images: name, channels, sites, slots, rollout policies |
+//! | `inventory` | what the default branch declares apart from images: name, channels, sites, rollouts |
 //! | [`runs`] | takes a run from its commit over its plan and its jobs to its release |
 //! | `jobs` | has the jobs of runs, locks and rebuilds done by the executor |
 //! | [`verdicts`] | what a verdict means: exceptions, what is not new |
@@ -14,11 +15,11 @@
 //! | [`rebuilds`] | builds again what was built, to prove that keys tell all |
 //! | [`outbound`] | notifies sinks and forges; copies what channels hold to external registries |
 //! | [`retention`] | what bounds logs, caches and images |
-//! | [`context`], [`access`], [`audit`] | who asks for an operation, whether it is permitted, and the record of it |
+//! | [`context`], [`access`], [`audit`] | who asks for an operation, whether it is permitted, its record |
 //! | [`hosting`], [`events`], [`logs`] | the registry as control uses it; what happens, as it happens |
 //!
-//! The modules meet only through the store: events and wake-ups shorten waits and carry no truth. Which module may use
-//! which is a table in `xtask/src/check/module_arrows.rs`.
+//! The modules meet only through the store: events and wake-ups shorten waits and carry no truth. Which
+//! module may use which is a table in `xtask/src/check/module_arrows.rs`.
 
 pub mod access;
 pub mod audit;

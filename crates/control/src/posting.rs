@@ -58,7 +58,7 @@ pub enum PostError {
     },
     /// No run waits, so the request has to name the check set.
     #[error("no run waits for a verdict about {digest}, so the check set must be named")]
-    NobodyWaits {
+    NoRunWaits {
         /// As posted.
         digest: Digest,
     },
@@ -90,7 +90,7 @@ impl PostError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::NoBuild { .. } | Self::NoCheckSet { .. } => ErrorClass::NotFound,
-            Self::NobodyWaits { .. } | Self::Ambiguous { .. } => ErrorClass::Conflict,
+            Self::NoRunWaits { .. } | Self::Ambiguous { .. } => ErrorClass::Conflict,
             Self::Control(error) => error.class(),
         }
     }
@@ -101,7 +101,7 @@ impl PostError {
             Self::NoBuild { .. } => Some(
                 "want the digest of a platform manifest, as `edgewright run show` and `image show` give it, not of an index",
             ),
-            Self::NobodyWaits { .. } | Self::Ambiguous { .. } | Self::NoCheckSet { .. } => Some(
+            Self::NoRunWaits { .. } | Self::Ambiguous { .. } | Self::NoCheckSet { .. } => Some(
                 "`edgewright run show N --json` names the check set under `notes` of the node that waits",
             ),
             Self::Control(_) => None,
@@ -181,7 +181,7 @@ impl Posting {
             (None, Some(build), Some(check_set)) => (build.run, check_set, build.manifest.repository),
             (None, Some(build), None) => {
                 let check_set = self.asked_before(&post.digest).await?;
-                let check_set = check_set.ok_or_else(|| PostError::NobodyWaits { digest: digest() })?;
+                let check_set = check_set.ok_or_else(|| PostError::NoRunWaits { digest: digest() })?;
                 (build.run, check_set, build.manifest.repository)
             }
         };

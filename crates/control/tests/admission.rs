@@ -9,7 +9,7 @@
 mod common;
 
 use common::World;
-use edgewright_job::{Refusal, StepKind};
+use edgewright_job::{Rejection, StepKind};
 use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
 use edgewright_model::run::RunState;
 use edgewright_model::spec::Lane;
@@ -27,7 +27,7 @@ fn full() -> JobFailure {
 #[tokio::test]
 async fn a_job_that_has_to_wait_starts_later() {
     let world = World::new().await;
-    world.executor.refuse([Refusal::Later, Refusal::Later]);
+    world.executor.reject([Rejection::Later, Rejection::Later]);
     let (run, state) = world.run().await;
     assert_eq!(state, RunState::Passed);
     // Waiting is no attempt.
@@ -46,7 +46,7 @@ async fn a_job_that_has_to_wait_starts_later() {
 #[tokio::test]
 async fn a_job_that_never_may_start_is_an_attempt_that_failed() {
     let world = World::new().await;
-    world.executor.refuse([Refusal::Never(full())]);
+    world.executor.reject([Rejection::Never(full())]);
     let (run, state) = world.run().await;
     assert_eq!(state, RunState::Passed, "the next attempt is admitted");
     let nodes = world.store.own_nodes(run).await.unwrap();
@@ -54,7 +54,7 @@ async fn a_job_that_never_may_start_is_an_attempt_that_failed() {
 
     world.write("images/base/files/etc/os", "another");
     world.commit("another base").await;
-    world.executor.refuse(vec![Refusal::Never(full()); 3]);
+    world.executor.reject(vec![Rejection::Never(full()); 3]);
     let jobs = world.executor.ran().len();
     let (run, state) = world.run().await;
     assert_eq!(state, RunState::Failed);

@@ -1,4 +1,5 @@
-//! What is not needed any longer leaves the database, the registry and the disk; what may be needed stays. The clock is fixed.
+//! What is not needed any longer leaves the database, the registry and the disk; what may be needed stays.
+//! The clock is fixed.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,5 @@
-//! Commit statuses against receivers that are as strict as the forges' documentation: path, header, words and bounds.
+//! Commit statuses against receivers that are as strict as the forges' documentation: path, header, words and
+//! bounds.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! What default branches declare apart from images, and the channels that follow from it; jobs are simulated, everything else
-//! is real.
+//! What default branches declare apart from images, and the channels that follow from it; jobs are simulated,
+//! everything else is real.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,5 @@
-//! A verdict counts while its lane is run in the same way, and an inherited one while the definition declares that.
+//! A verdict counts while its lane is run in the same way, and an inherited one while the definition declares
+//! that.
 
 #![allow(
     clippy::unwrap_used,

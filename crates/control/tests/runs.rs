@@ -168,7 +168,7 @@ async fn a_context_that_cannot_be_packed_is_a_failure_of_its_node() {
 }
 
 #[tokio::test]
-async fn a_killed_server_goes_on_and_repeats_nothing_that_was_recorded() {
+async fn a_killed_server_resumes_and_repeats_nothing_that_was_recorded() {
     let mut world = World::new().await;
     world.executor.script("gateway/plant-b", [Behaviour::Hang, Behaviour::Succeed]);
     let run = world.poll().await.unwrap();
@@ -206,7 +206,7 @@ async fn changed_checks_test_the_current_digest_without_building() {
     let before = world.entries().await;
     let image =
         std::fs::read_to_string(world.folder.path().join("repository/images/hmi/image.yaml")).unwrap();
-    world.write("images/hmi/image.yaml", &format!("{image}  - {{id: more, unit: y.service, within: 5s}}\n"));
+    world.write("images/hmi/image.yaml", &format!("{image}  - {{id: more, unit: y.service, timeout: 5s}}\n"));
     world.commit("checks").await;
     assert_eq!(world.run().await.1, RunState::Passed);
     assert_eq!(world.orders(7), ["test hmi/plant-a", "test hmi/plant-b"]);
@@ -314,7 +314,8 @@ async fn a_kill_after_a_default_branch_was_renamed_back_loses_no_run() {
     world.commit("next").await;
     world.run().await;
     assert_ne!(answer(&world, "plant-os/hmi/plant-a", "stable").await, first);
-    // Back to `main`, whose commit was decided already: the poll is noted, and the process killed before it queued a run.
+    // Back to `main`, whose commit was decided already: the poll is noted, and the process killed before it
+    // queued a run.
     world.git(&["checkout", "--quiet", "main"]).await;
     let now = jiff::Timestamp::from_second(1_900_000_000).unwrap();
     world.store.note_poll(world.source, Some("main"), None, now).await.unwrap();

@@ -1,4 +1,5 @@
-//! What channels hold in another registry of ours, which knows referrers; jobs are simulated, everything else is real.
+//! What channels hold in another registry of ours, which knows referrers; jobs are simulated, everything else
+//! is real.
 
 #![allow(
     clippy::unwrap_used,

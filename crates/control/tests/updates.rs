@@ -42,7 +42,7 @@ async fn update(world: &World, images: &[&str]) -> (RunNumber, RunState) {
 
 /// What a run found, as `IMAGE: WORDS`.
 async fn looks(world: &World, run: RunNumber) -> Vec<String> {
-    let looks = world.store.looks(run).await.unwrap();
+    let looks = world.store.update_checks(run).await.unwrap();
     looks.iter().map(|look| format!("{}: {look}", look.image)).collect()
 }
 
@@ -73,14 +73,14 @@ async fn an_update_reports_what_moved_and_builds_it_and_never_goes_back() {
     let (run, state) = update(&world, &[]).await;
     assert_eq!(state, RunState::Passed);
     let found = looks(&world, run).await;
-    assert_eq!(found, ["base: the lock stays: the mirror lags behind (systemd 1.1-1 → 1.0-1)"]);
+    assert_eq!(found, ["base: the lock is kept: the mirror lags behind (systemd 1.1-1 → 1.0-1)"]);
     assert_eq!(world.store.locks(world.source).await.unwrap().len(), 2);
 
     // An unreachable mirror leaves all as it is, too.
     world.executor.script("base", [Behaviour::FailBuild { kind: FailureKind::Infrastructure }]);
     let (run, state) = update(&world, &[]).await;
     assert_eq!(state, RunState::Passed);
-    assert!(looks(&world, run).await[0].starts_with("base: the lock stays: "));
+    assert!(looks(&world, run).await[0].starts_with("base: the lock is kept: "));
 }
 
 #[tokio::test]
@@ -111,19 +111,23 @@ async fn a_look_keeps_the_lock_and_builds_nothing() {
 async fn only_what_has_outside_inputs_is_watched() {
     let world = World::new().await;
     world.run().await;
-    assert_eq!(world.store.last_look(world.source, "main").await.unwrap(), None);
+    assert_eq!(world.store.last_update_check(world.source, "main").await.unwrap(), None);
     assert_eq!(world.control.check_updates_if_due(world.source).await.unwrap(), None);
     world.write("images/base/image.yaml", BASE);
     world.commit("an operating system").await;
     let (run, _) = world.run().await;
     let created = world.store.run(run).await.unwrap().unwrap().created_at;
-    assert_eq!(world.store.last_look(world.source, "main").await.unwrap(), Some(created));
+    assert_eq!(world.store.last_update_check(world.source, "main").await.unwrap(), Some(created));
     assert_eq!(world.control.check_updates_if_due(world.source).await.unwrap(), None, "not yet");
     let (_, state) = update(&world, &["base"]).await;
     assert_eq!(state, RunState::Passed);
-    assert_eq!(world.store.last_look(world.source, "main").await.unwrap(), Some(created), "not of all");
+    assert_eq!(
+        world.store.last_update_check(world.source, "main").await.unwrap(),
+        Some(created),
+        "not of all"
+    );
     update(&world, &[]).await;
-    assert!(world.store.last_look(world.source, "main").await.unwrap() > Some(created));
+    assert!(world.store.last_update_check(world.source, "main").await.unwrap() > Some(created));
 }
 
 #[tokio::test]
@@ -326,7 +330,7 @@ async fn locks_may_be_proposed_on_a_branch_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_rebuild_is_kept_and_goes_on_after_a_crash() {
+async fn a_rebuild_is_kept_and_resumes_after_a_crash() {
     let mut world = world().await;
     world.run().await;
     let entry = world.entries().await.into_iter().find(|entry| entry.variant.to_string() == "base").unwrap();

@@ -57,7 +57,9 @@ async fn an_exception_covers_a_failed_check_with_a_note_until_it_ends() {
     let passed = node(&world, run, "hmi/plant-a").await;
     let note = passed.notes[0].to_string();
     assert!(
-        note.contains("`unit` in the lane container is excepted until 2999-12-31 by platform: no GPU here"),
+        note.contains(
+            "`unit` in the lane container failed, but is excepted until 2999-12-31 by platform: no GPU here"
+        ),
         "{note}"
     );
     // The verdict stays what it was.
@@ -105,7 +107,7 @@ async fn a_new_failure_blocks_and_the_last_good_digest_is_tried_once() {
     // With other checks it is not known, and found out once.
     let image =
         std::fs::read_to_string(world.folder.path().join("repository/images/hmi/image.yaml")).unwrap();
-    world.write("images/hmi/image.yaml", &format!("{image}  - {{id: more, unit: y.service, within: 5s}}\n"));
+    world.write("images/hmi/image.yaml", &format!("{image}  - {{id: more, unit: y.service, timeout: 5s}}\n"));
     change_hmi(&world, "broken otherwise").await;
     let (run, state) = world.run().await;
     assert_eq!(state, RunState::Failed);
@@ -118,24 +120,25 @@ async fn a_new_failure_blocks_and_the_last_good_digest_is_tried_once() {
 }
 
 #[tokio::test]
-async fn a_failure_that_is_not_new_is_the_checks_and_blocks_nothing_for_good() {
+async fn a_check_that_the_last_good_digest_fails_too_is_at_fault_and_blocks_nothing_for_good() {
     let world = World::new().await;
     world.run().await;
     let before = world.entries().await;
     let image =
         std::fs::read_to_string(world.folder.path().join("repository/images/hmi/image.yaml")).unwrap();
-    world.write("images/hmi/image.yaml", &format!("{image}  - {{id: more, unit: y.service, within: 5s}}\n"));
+    world.write("images/hmi/image.yaml", &format!("{image}  - {{id: more, unit: y.service, timeout: 5s}}\n"));
     for node in ["hmi/plant-a", "hmi/plant-a (last good)"] {
         world.executor.script(node, [fails(&["more"])]);
     }
     change_hmi(&world, "fine, but the check is not").await;
     let (run, state) = world.run().await;
-    assert_eq!(state, RunState::Failed, "what is not new still fails");
+    assert_eq!(state, RunState::Failed, "a failure of a check still fails the variant");
     let failed = node(&world, run, "hmi/plant-a").await;
     let failure = failed.failure.unwrap();
     assert_eq!(failure.kind, FailureKind::Check);
-    assert!(failure.message.contains("not new: the last good digest"), "{}", failure.message);
-    assert!(matches!(&failed.notes[0], Note::NotNew { check: Some(check), .. } if check.as_str() == "more"));
+    assert!(failure.message.contains("the checks changed: the last good digest"), "{}", failure.message);
+    assert!(failure.hint.unwrap().contains("this commit added or changed the check"));
+    assert!(failed.notes.is_empty(), "a check of this commit is not called `not new`: {:?}", failed.notes);
     assert_eq!(world.entries().await[3].digest, before[3].digest, "the old digest stays");
 
     // The next run asks again.
@@ -272,7 +275,7 @@ async fn a_posted_failure_is_of_kind_image_and_names_its_origin() {
 
 #[tokio::test]
 async fn a_verdict_that_is_not_posted_in_time_is_a_failure_of_the_infrastructure() {
-    let world = external(", within: 1ms").await;
+    let world = external(", timeout: 1ms").await;
     let (run, state) = world.run().await;
     assert_eq!(state, RunState::Failed);
     let failed = node(&world, run, "gateway/plant-a").await;
@@ -315,7 +318,7 @@ async fn what_is_not_tested_is_built_and_released() {
     // No steps of its own: its parent image is hosted under its name, and tested by its own checks.
     world.write(
         "images/kiosk/image.yaml",
-        "from: base\nchecks:\n  - {id: unit, unit: x.service, within: 60s}\n",
+        "from: base\nchecks:\n  - {id: unit, unit: x.service, timeout: 60s}\n",
     );
     world.commit("test: none").await;
     let (run, state) = world.run().await;
@@ -337,7 +340,7 @@ async fn needs_a_comparison(world: &World) {
     world.run().await;
     let image =
         std::fs::read_to_string(world.folder.path().join("repository/images/hmi/image.yaml")).unwrap();
-    world.write("images/hmi/image.yaml", &format!("{image}  - {{id: more, unit: y.service, within: 5s}}\n"));
+    world.write("images/hmi/image.yaml", &format!("{image}  - {{id: more, unit: y.service, timeout: 5s}}\n"));
     world.executor.script("hmi/plant-a", [fails(&["more"])]);
     change_hmi(world, "broken").await;
 }

@@ -1,7 +1,7 @@
-//! Whether a job may start: slots by processors and memory, and a forecast of the disk. A job that fills the disk stops
-//! everything else, too.
+//! Whether a job may start: slots by processors and memory, and a forecast of the disk. A job that fills the
+//! disk would stop everything else, too.
 //!
-//! The decision is pure ([`forecast`], [`Ledger`], [`room`]); [`crate::gate`] asks the machine.
+//! The decision is pure ([`forecast`], [`Ledger`], [`room`]); [`crate::gate`] measures the machine.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -15,19 +15,20 @@ use crate::executor::{Demand, StepKind};
 const MIB: u64 = 1024 * 1024;
 const GIB: u64 = 1024 * MIB;
 
-/// An image exists up to three times while it is built: unpacked or as a tar, compressed in the job's folder, and in the
-/// registry. Unpacked, it is about two and a half times as large as compressed.
+/// An image exists up to three times while it is built: unpacked or as a tar, compressed in the job's folder,
+/// and in the registry. Unpacked, it is about two and a half times as large as compressed.
 const COPIES: u64 = 4;
-/// An image's size in the container storage of a lane, in halves of its compressed size: two and a half times.
+/// An image's size in the container storage of a lane, in halves of its compressed size: two and a half
+/// times.
 const UNPACKED_HALVES: u64 = 5;
-/// What a step adds, compressed, where nothing is known of an earlier build.
+/// The estimate of what a step adds, compressed, if there is no earlier build.
 const BOOTSTRAP: u64 = 250 * MIB;
 const CONTAINERFILE: u64 = 150 * MIB;
 const FILES: u64 = 8 * MIB;
-/// Memory that a job takes, unless the settings give another amount.
+/// The default estimate of a job's memory.
 const JOB_MEMORY: u64 = GIB;
 
-/// What is left free at least.
+/// The space that stays free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Floor {
     /// 2 GiB, but on small disks 5 % of them.
@@ -54,7 +55,7 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// The file system that holds a folder; none where its size cannot be read.
+    /// The file system that holds a folder; none if its size cannot be read.
     pub(crate) fn of(folder: &Path) -> Option<Self> {
         let found = rustix::fs::statvfs(folder).ok()?;
         let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
@@ -62,13 +63,13 @@ impl Disk {
     }
 }
 
-/// How many bytes of disk a job takes at its peak.
+/// The disk space that a job takes at its peak, in bytes.
 pub(crate) fn forecast(demand: &Demand) -> u64 {
     build(demand).saturating_add(lanes(demand))
 }
 
 fn build(demand: &Demand) -> u64 {
-    // Steps of files alone are streamed: nothing is unpacked, however large the base.
+    // `files` steps are streamed: nothing is unpacked, even for a large base.
     let only_files = demand.steps.iter().all(|step| *step == StepKind::Files);
     let size = match demand.image_bytes {
         Some(size) if !only_files => size,
@@ -84,7 +85,7 @@ fn lanes(demand: &Demand) -> u64 {
     if !demand.lanes.iter().any(unpacks) {
         return 0;
     }
-    // Without a bootstrap step the image starts from one that exists, which is at least an operating system.
+    // Without a bootstrap step the image starts from a base, which is at least an operating system.
     let size = demand.image_bytes.unwrap_or_else(|| guess(&demand.steps).max(BOOTSTRAP));
     size.saturating_mul(UNPACKED_HALVES) / 2
 }
@@ -98,18 +99,19 @@ fn guess(steps: &[StepKind]) -> u64 {
     steps.iter().map(added).sum()
 }
 
-/// The disk that admitted jobs still have to write.
+/// The space that admitted jobs have not written yet.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     next: u64,
     /// Bytes that each job may still write.
     jobs: BTreeMap<u64, u64>,
-    /// What was free at the last look.
+    /// The free space at the last measurement.
     free: Option<u64>,
 }
 
 impl Ledger {
-    /// Books what was written since the last look: to the jobs that started first, up to what each was admitted with.
+    /// Attributes what was written since the last measurement to the jobs that started first, up to the
+    /// forecast of each.
     pub(crate) fn observe(&mut self, free: u64) {
         let mut written = self.free.map_or(0, |before| before.saturating_sub(free));
         for left in self.jobs.values_mut() {
@@ -137,14 +139,14 @@ impl Ledger {
     }
 }
 
-/// Whether a job finds room on the disk.
+/// Whether there is room for a job on the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Room {
-    /// It does.
+    /// There is.
     Enough,
-    /// Not before a running job has ended.
+    /// Not until a running job has ended.
     Busy(String),
-    /// Not even when it is alone.
+    /// Not even without other jobs.
     Full(JobFailure),
 }
 
@@ -152,14 +154,14 @@ pub(crate) enum Room {
 pub(crate) fn room(disk: Disk, floor: Floor, needed: u64, ledger: &Ledger) -> Room {
     let (floor, outstanding) = (floor.of(disk.total), ledger.outstanding());
     let wanted = outstanding.saturating_add(needed).saturating_add(floor);
-    // A job that writes next to nothing, such as a lock's, is not kept from working.
+    // A job that writes next to nothing, such as a lock's, always starts.
     if needed == 0 || disk.free >= wanted {
         return Room::Enough;
     }
     let (free, job, floor) = (shown(disk.free), shown(needed), shown(floor));
     if !ledger.jobs.is_empty() {
         return Room::Busy(format!(
-            "the data folder's disk has {free} free, running jobs take about {} more, this one takes about {job}, and \
+            "the disk of the data folder has {free} free, running jobs need about {} more, this job needs about {job}, and \
              {floor} stay free",
             shown(outstanding)
         ));
@@ -168,25 +170,28 @@ pub(crate) fn room(disk: Disk, floor: Floor, needed: u64, ledger: &Ledger) -> Ro
         kind: FailureKind::Infrastructure,
         phase: Phase::Build,
         message: format!(
-            "not started: the data folder's disk has {free} free, the job takes about {job}, and {floor} stay free"
+            "cannot start the job: the disk of the data folder has {free} free, the job needs about {job}, and {floor} must stay free"
         ),
-        hint: Some("make room, or move the data folder; `[disk] floor_mib` sets what stays free".to_owned()),
+        hint: Some(
+            "free space on the disk or move the data folder; `[disk] floor_mib` sets what must stay free"
+                .to_owned(),
+        ),
         output: Vec::new(),
     })
 }
 
-/// How many jobs a machine runs well at the same time: its cores, bounded by what its available memory (the text of
-/// `/proc/meminfo`) holds at `memory_mib` each.
+/// How many jobs a machine can run at the same time: its cores, bounded by what its available memory (the
+/// text of `/proc/meminfo`) holds at `memory_mib` each.
 pub fn slots(cores: NonZeroUsize, meminfo: &str, memory_mib: Option<u32>) -> NonZeroUsize {
     let each = memory_mib.map_or(JOB_MEMORY, |mib| u64::from(mib) * MIB);
     match jobs_in_memory(meminfo, each) {
-        // However little there is: one job at a time is tried.
+        // Even with less memory, one job at a time is tried.
         Some(jobs) => cores.min(NonZeroUsize::new(jobs).unwrap_or(NonZeroUsize::MIN)),
         None => cores,
     }
 }
 
-/// How many jobs of a size fit in the available memory; none where the text does not say how much that is.
+/// How many jobs of a size fit in the available memory; none if the text does not contain it.
 fn jobs_in_memory(meminfo: &str, bytes_per_job: u64) -> Option<usize> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -214,9 +219,9 @@ mod tests {
             (&[], &[], None, 0),
             (&[Bootstrap], &[], None, 1000),
             (&[Bootstrap, Containerfile, Files], &[], None, 4 * 408),
-            // The size of an earlier build is better than any guess,
+            // The size of an earlier build is better than an estimate,
             (&[Bootstrap, Containerfile], &[], Some(100), 400),
-            // except for files, which are laid over an image that is not touched.
+            // except for files, which are added to an image that is not unpacked.
             (&[Files, Files], &[], Some(100), 64),
             // Lanes unpack the whole image, once.
             (&[Files], &[Lane::Static, Lane::Container], Some(100), 32 + 250),
@@ -224,7 +229,7 @@ mod tests {
             (&[Bootstrap, Containerfile], &[Lane::Container], None, 4 * 400 + 1000),
             // A base of unknown size is an operating system.
             (&[Files], &[Lane::Container], None, 32 + 625),
-            // Only the lanes of a digest that exists.
+            // Only the lanes of an existing digest.
             (&[], &[Lane::Container], Some(100), 250),
             (&[], &[Lane::Static], None, 625),
             // The verdict comes from another system.
@@ -241,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_starts_only_where_the_floor_stays_free() {
+    fn a_job_starts_only_if_the_floor_stays_free() {
         let disk = |free, total| Disk { free, total };
         let cases = [
             (disk(10 * GIB, 100 * GIB), GIB, Floor::Default, true),
@@ -251,7 +256,7 @@ mod tests {
             (disk(GIB, 10 * GIB), GIB / 2, Floor::Default, true),
             (disk(GIB, 10 * GIB), GIB, Floor::Default, false),
             (disk(GIB, 10 * GIB), GIB, Floor::Bytes(0), true),
-            // What writes nothing fits everywhere.
+            // A job that writes nothing always starts.
             (disk(0, 10 * GIB), 0, Floor::Default, true),
         ];
         for (disk, needed, floor, starts) in cases {
@@ -259,7 +264,7 @@ mod tests {
             assert_eq!(found == Room::Enough, starts, "{disk:?} {needed} {floor:?}");
         }
         let Room::Full(failure) = room(disk(GIB, 100 * GIB), Floor::Default, GIB, &Ledger::default()) else {
-            panic!("it is full")
+            panic!("the disk is full")
         };
         assert_eq!(failure.kind, FailureKind::Infrastructure);
         assert!(failure.message.contains("1.0 GiB free"), "{}", failure.message);
@@ -267,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn running_jobs_count_with_what_they_have_not_written_yet() {
+    fn running_jobs_count_with_their_unwritten_bytes() {
         let mut ledger = Ledger::default();
         let find =
             |ledger: &Ledger, free| room(Disk { free, total: 100 * GIB }, Floor::Bytes(GIB), 2 * GIB, ledger);
@@ -276,16 +281,16 @@ mod tests {
         // 8 free, 4 are the first job's, 1 stays free.
         assert_eq!(find(&ledger, 8 * GIB), Room::Enough);
         let second = ledger.enter(2 * GIB);
-        let Room::Busy(reason) = find(&ledger, 8 * GIB) else { panic!("it has to wait") };
+        let Room::Busy(reason) = find(&ledger, 8 * GIB) else { panic!("the job must wait") };
         assert!(reason.contains("6.0 GiB more"), "{reason}");
-        // The first has written 3 of its 4: it takes no more than the one that is left.
+        // The first has written 3 of its 4: it needs only one more.
         ledger.observe(5 * GIB);
         assert_eq!(ledger.outstanding(), 3 * GIB);
-        // More than the first was admitted with is the second's, and what nobody was admitted with is lost.
+        // What exceeds the first's forecast counts for the second; what exceeds both is ignored.
         ledger.observe(GIB);
         assert_eq!(ledger.outstanding(), 0);
         assert!(matches!(find(&ledger, GIB), Room::Busy(_)));
-        // Files that go away take nothing back.
+        // Deleted files do not reduce what was written.
         ledger.observe(2 * GIB);
         assert_eq!(ledger.outstanding(), 0);
         ledger.leave(first);
@@ -301,8 +306,8 @@ mod tests {
         for (memory, expected) in [(None, 4), (Some(2048), 2), (Some(16), 8), (Some(8192), 1)] {
             assert_eq!(slots(cores, meminfo, memory).get(), expected, "{memory:?}");
         }
-        for silent in ["", "MemTotal: 1 kB"] {
-            assert_eq!(slots(cores, silent, None), cores);
+        for incomplete in ["", "MemTotal: 1 kB"] {
+            assert_eq!(slots(cores, incomplete, None), cores);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What every executor must do, as a suite that its tests run: admission, results, failures, cancellation.
+//! The suite that every executor must pass: admission, results, failures, cancellation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
@@ -27,7 +27,7 @@ use crate::executor::{Admission, Capacity, Demand, EVENTS, Executor, Permit, Ste
 use crate::simulated::Behaviour;
 use crate::worker::Worker;
 
-/// No executor needs longer to clear away a job that does nothing.
+/// The limit for an executor to clean up a job that does nothing.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How many jobs the executors of the suite run at the same time.
@@ -110,7 +110,7 @@ fn small() -> Demand {
 /// Admits a small job.
 ///
 /// # Panics
-/// Where the executor does not admit it at once or after waiting for a slot.
+/// If the executor does not admit it.
 pub async fn admitted(executor: &dyn Executor) -> Permit {
     match executor.admit(small()).await {
         Admission::Now(permit) => permit,
@@ -118,7 +118,7 @@ pub async fn admitted(executor: &dyn Executor) -> Permit {
     }
 }
 
-/// Has a request admitted and done, and collects its events.
+/// Runs a request through an executor, and collects its events.
 pub async fn run(
     executor: &dyn Executor,
     request: JobRequest,
@@ -129,7 +129,7 @@ pub async fn run(
     tokio::join!(executor.run(request, permit, sender, cancel), collect(receiver))
 }
 
-/// Has a worker do an order, and collects its events.
+/// Runs an order on a worker, and collects its events.
 pub async fn work(
     worker: &dyn Worker,
     order: JobOrder,
@@ -151,11 +151,11 @@ fn image(number: u128) -> JobRequest {
     image_request(number, "hmi/plant-a").unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Puts executors with [`SLOTS`] slots, made so that all their jobs behave in a given way, through all that control
-/// relies on.
+/// Tests executors with [`SLOTS`] slots for everything that control relies on. The argument makes an executor
+/// whose jobs all behave in a given way.
 ///
 /// # Panics
-/// Where one does not conform.
+/// If one does not conform.
 pub async fn suite(make: impl Fn(Behaviour) -> Arc<dyn Executor>) {
     let good = make(Behaviour::Succeed);
     results(&*good).await;
@@ -167,13 +167,14 @@ pub async fn suite(make: impl Fn(Behaviour) -> Arc<dyn Executor>) {
     permits(&make).await;
 }
 
-/// Equal requests have equal digests, keys come in step order, every lane has its verdict, events hold no outcome.
+/// Equal requests have equal digests, keys come in step order, every lane has its verdict, events hold no
+/// outcome.
 async fn results(good: &dyn Executor) {
     let (first, events) = run(good, image(1), CancellationToken::new()).await;
     let (second, _) = run(good, image(2), CancellationToken::new()).await;
     let (Ok(first), Ok(second)) = (first, second) else { panic!("a good job has an outcome") };
     let Task::Image(task) = image(1).task else { panic!("it is an image request") };
-    assert_eq!(first, second, "jobs have no influence on results");
+    assert_eq!(first, second, "results do not depend on the job");
     assert_eq!((first.version, &first.failure), (ORDER_VERSION, &None));
     let keys: Vec<_> = first.builds.iter().map(|build| &build.key).collect();
     assert_eq!(keys, task.steps.iter().map(|step| &step.key).collect::<Vec<_>>());
@@ -190,7 +191,7 @@ async fn results(good: &dyn Executor) {
     assert!(!events.iter().any(|event| matches!(event, JobEvent::Outcome(_))));
 }
 
-/// A lock answers its request.
+/// A lock matches its request.
 async fn lock(good: &dyn Executor) {
     let request = lock_request(3, "base").unwrap_or_else(|error| panic!("{error}"));
     let Task::Lock(task) = request.task.clone() else { panic!("it is a lock request") };
@@ -201,7 +202,7 @@ async fn lock(good: &dyn Executor) {
     assert_eq!((lock.request, lock.epoch), (task.request.digest(), task.now));
 }
 
-/// What the job reports itself is an outcome, with what was built before.
+/// A failure that the job reports is an outcome, with the builds before it.
 async fn failures(make: &impl Fn(Behaviour) -> Arc<dyn Executor>) {
     let fresh = CancellationToken::new;
     let (failed, _) = run(&*make(Behaviour::FailBuild { kind: FailureKind::Image }), image(4), fresh()).await;
@@ -214,8 +215,8 @@ async fn failures(make: &impl Fn(Behaviour) -> Arc<dyn Executor>) {
     assert!(matches!(&verdicts[0].result, LaneResult::Failed { kind: FailureKind::Check, .. }));
 }
 
-/// A flood of log lines neither blocks the job nor comes through whole; what keeps a job from reporting is
-/// infrastructure.
+/// A flood of log lines neither blocks the job nor is passed on in full; a job without an outcome is a
+/// failure of the infrastructure.
 async fn disturbances(make: &impl Fn(Behaviour) -> Arc<dyn Executor>) {
     let fresh = CancellationToken::new;
     let (flooded, events) = run(&*make(Behaviour::Flood { lines: 100_000 }), image(6), fresh()).await;
@@ -232,12 +233,12 @@ async fn disturbances(make: &impl Fn(Behaviour) -> Arc<dyn Executor>) {
     let kind = match late {
         Ok(JobOutcome { failure: Some(failure), .. }) => failure.kind,
         Err(ExecutorError::TimeLimit { .. }) => FailureKind::Infrastructure,
-        other => panic!("a limit is a limit: {other:?}"),
+        other => panic!("the job should have timed out: {other:?}"),
     };
     assert_eq!(kind, FailureKind::Infrastructure);
 }
 
-/// Jobs end when they are cancelled, before they start and while they work.
+/// Jobs end when they are cancelled, before they start and while they run.
 async fn cancellation(make: &impl Fn(Behaviour) -> Arc<dyn Executor>) {
     let cancelled = CancellationToken::new();
     cancelled.cancel();
@@ -254,7 +255,8 @@ async fn cancellation(make: &impl Fn(Behaviour) -> Arc<dyn Executor>) {
     assert!(matches!(stopped, Ok((Err(ExecutorError::Cancelled), _))), "{stopped:?}");
 }
 
-/// No more jobs than slots are admitted; who asks first gets the next free one; who stops asking holds nothing.
+/// No more jobs than slots are admitted; slots are given first come, first served; a dropped request holds
+/// nothing.
 async fn queue(executor: &dyn Executor) {
     let capacity = |in_use| Capacity { slots: SLOTS.get(), in_use };
     assert_eq!(executor.capacity(), capacity(0));
@@ -278,7 +280,7 @@ async fn queue(executor: &dyn Executor) {
     assert_eq!(executor.capacity(), capacity(0));
 }
 
-/// A job's permit is free again however the job ends: well, badly, cancelled, or dropped.
+/// A job's permit is freed however the job ends: passed, failed, cancelled, or dropped.
 async fn permits(make: &impl Fn(Behaviour) -> Arc<dyn Executor>) {
     let cancelled = CancellationToken::new();
     cancelled.cancel();

@@ -11,7 +11,7 @@ pub trait JobCredentials: fmt::Debug + Send + Sync {
     fn issue(&self, request: &JobRequest) -> JobCredential;
 }
 
-/// What one job shows to the registry. `Debug` hides the token.
+/// The credential of one job. `Debug` hides the token.
 #[derive(Default)]
 pub struct JobCredential {
     token: Option<String>,
@@ -24,7 +24,7 @@ impl JobCredential {
         Self { token: Some(token), revoke: None }
     }
 
-    /// A bearer token, and what makes it invalid when the job has ended.
+    /// A bearer token, and the function that revokes it when the job has ended.
     pub fn revocable(token: String, revoke: impl FnOnce() + Send + 'static) -> Self {
         Self { token: Some(token), revoke: Some(Box::new(revoke)) }
     }
@@ -85,23 +85,23 @@ impl JobCredentials for FixedCredentials {
     }
 }
 
-/// The registry as an executor's jobs reach it. This is configuration of the executor: jobs on another machine use
-/// another address than jobs beside the server.
+/// The registry as an executor's jobs reach it. This is configuration of the executor: jobs on another
+/// machine use another address than jobs beside the server.
 #[derive(Debug, Clone)]
 pub struct JobRegistry {
     /// Base address, such as `http://127.0.0.1:5080`.
     pub url: String,
-    /// Where jobs get their credentials.
+    /// Issues the credentials of jobs.
     pub credentials: Arc<dyn JobCredentials>,
 }
 
 impl JobRegistry {
-    /// A registry that wants no credentials.
+    /// A registry without credentials.
     pub fn anonymous(url: impl Into<String>) -> Self {
         Self { url: url.into(), credentials: Arc::new(NoCredentials) }
     }
 
-    /// The document for the job's process. The credential has to live as long as the job.
+    /// The document for the job's process. The credential must live as long as the job.
     pub fn order(&self, request: JobRequest) -> (JobOrder, JobCredential) {
         let credential = self.credentials.issue(&request);
         let access = RegistryAccess { url: self.url.clone(), token: credential.token().map(str::to_owned) };

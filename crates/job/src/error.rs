@@ -1,14 +1,14 @@
-//! What can keep a job from giving an outcome. All of it is infrastructure: trying again may help.
+//! Why a job has no outcome. All of it is a failure of the infrastructure: a retry may succeed.
 
 use edgewright_model::duration::Span;
 use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
 use edgewright_process::{CommandError, Ended};
 
-/// Why a job gave no outcome.
+/// Why a job has no outcome.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecutorError {
-    /// Somebody did not want it any more.
+    /// It was cancelled.
     #[error("the job was cancelled")]
     Cancelled,
     /// It took longer than its order allows.
@@ -16,30 +16,30 @@ pub enum ExecutorError {
     TimeLimit {
         /// The order's limit.
         within: Span,
-        /// What it was doing.
+        /// Its last phase.
         phase: Option<Phase>,
     },
     /// The job process could not be started or watched.
     #[error("cannot run the job process")]
     Start(#[source] CommandError),
-    /// A job in this process broke off: a defect.
-    #[error("the job broke off")]
+    /// A job in this process panicked: a defect.
+    #[error("the job panicked")]
     Broke(#[source] tokio::task::JoinError),
     /// The job process ended without an outcome.
-    #[error("the job process ended with {ended} and without an outcome")]
+    #[error("the job process ended without an outcome: {ended}")]
     NoOutcome {
         /// How it ended.
         ended: Ended,
-        /// What it was doing.
+        /// Its last phase.
         phase: Option<Phase>,
-        /// A line of its standard output that is no event, if there was one.
+        /// A line of its standard output that is not an event, if there was one.
         garbage: Option<String>,
         /// The last lines of its log.
         log: Vec<String>,
     },
-    /// The job process speaks another version of the protocol.
+    /// The job process uses another version of the protocol.
     #[error(
-        "the job process speaks version {found} of the job protocol, not {}",
+        "unsupported version {found} of the job protocol from the job process, expected {}",
         edgewright_model::order::ORDER_VERSION
     )]
     Version {
@@ -61,16 +61,14 @@ impl ExecutorError {
         }
     }
 
-    /// As the failure of the job that it is: of the infrastructure, whatever it was.
+    /// The failure of the job, always of the infrastructure.
     pub fn failure(&self) -> JobFailure {
         let (phase, hint, output) = match self {
             Self::Cancelled | Self::Order(_) => (None, None, Vec::new()),
-            Self::Broke(_) => {
-                (None, Some("this is a defect: please report it with the server's log"), Vec::new())
-            }
+            Self::Broke(_) => (None, Some("report this defect with the server's log"), Vec::new()),
             Self::TimeLimit { phase, .. } => (
                 *phase,
-                Some("the job's log says what it waited for; `[jobs] within` in the settings is the limit"),
+                Some("see the end of the job's log; `[jobs] timeout` in the settings is the limit"),
                 Vec::new(),
             ),
             Self::Start(error) => (None, error.hint(), error.stderr_tail().to_vec()),
@@ -79,13 +77,15 @@ impl ExecutorError {
                     garbage.iter().map(|line| format!("on standard output: {line}")).collect();
                 output.extend_from_slice(log);
                 let hint = match ended {
-                    Ended::Signal(9) => "it was killed: the machine may be short of memory (see `dmesg`)",
-                    _ => "this is a defect if it happens again: please report it with the job's log",
+                    Ended::Signal(9) => {
+                        "check whether the machine ran out of memory (see `dmesg`): the process was killed"
+                    }
+                    _ => "if it happens again, report this defect with the job's log",
                 };
                 (*phase, Some(hint), output)
             }
             Self::Version { .. } => {
-                (None, Some("server and job process must be the same build: restart the server"), Vec::new())
+                (None, Some("restart the server: server and job process must be the same build"), Vec::new())
             }
         };
         JobFailure {

@@ -1,4 +1,4 @@
-//! The port that control uses to have a job done: an executor admits a job first, and does it then.
+//! The port by which control runs jobs: an executor admits a job first, and then runs it.
 
 use std::fmt;
 use std::future::Future;
@@ -20,21 +20,24 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// A suitable capacity for a job's channel of events.
 pub const EVENTS: usize = 1024;
 
-/// Has jobs done. [`crate::conformance`] holds what every executor must do.
+/// Runs jobs. [`crate::conformance`] is the suite that every executor must pass.
 ///
-/// An executor owns its capacity: whether there is a free slot, enough memory and enough disk is its decision, made in
-/// [`Executor::admit`] before the order is packed. No job runs without the permit of an admission.
+/// An executor owns its capacity: whether there is a free slot, enough memory and enough disk is its
+/// decision, made in [`Executor::admit`] before the order is packed. No job runs without the permit of an
+/// admission.
 pub trait Executor: fmt::Debug + Send + Sync {
-    /// Waits for a free slot, first come, first served, then answers whether a job may start: now, later, or never.
-    /// Dropping the future gives up the place in the queue.
+    /// Waits for a free slot, first come, first served, then decides whether a job may start: now, later, or
+    /// never. Dropping the future gives up the place in the queue.
     fn admit(&self, demand: Demand) -> BoxFuture<'_, Admission>;
 
-    /// Does one job. The permit is freed when the job has ended, however it ended. `events` receives the job's progress,
-    /// never its outcome; events that find the channel full are dropped, logs first. When `cancel` fires, the job is
-    /// cleaned up, then the future ends. Cancel rather than drop the future: a dropped job is killed without cleaning up.
+    /// Runs one job. The permit is freed when the job has ended, however it ended. `events` receives the
+    /// job's progress, never its outcome; events that find the channel full are dropped, logs first. When
+    /// `cancel` fires, the job is cleaned up, then the future ends. Cancel rather than drop the future: a
+    /// dropped job is killed without cleaning up.
     ///
     /// # Errors
-    /// Everything that kept the job from reporting an outcome. A failure that the job reports itself is an outcome.
+    /// Whatever prevented the job from reporting an outcome. A failure that the job reports itself is an
+    /// outcome.
     fn run(
         &self,
         request: JobRequest,
@@ -43,22 +46,23 @@ pub trait Executor: fmt::Debug + Send + Sync {
         cancel: CancellationToken,
     ) -> BoxFuture<'_, Result<JobOutcome, ExecutorError>>;
 
-    /// How a lane is run here: verdicts of its jobs have these inputs. None: this executor cannot run the lane.
+    /// The profile of a lane: verdicts of its jobs have these inputs. None: this executor cannot run the
+    /// lane.
     fn lane_profile(&self, lane: Lane) -> Option<LaneProfile>;
 
     /// How many jobs run at the same time, and how many could.
     fn capacity(&self) -> Capacity;
 }
 
-/// What a job will need, as far as it is known before its order is packed. A job that resolves a lock has neither steps
-/// nor lanes.
+/// The estimated needs of a job, known before its order is packed. A job that resolves a lock has neither
+/// steps nor lanes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Demand {
     /// The steps to execute.
     pub steps: Vec<StepKind>,
     /// The lanes to run.
     pub lanes: Vec<Lane>,
-    /// Compressed size in bytes of the node's earlier build, where there is one.
+    /// Compressed size in bytes of the node's earlier build, if there is one.
     pub image_bytes: Option<u64>,
 }
 
@@ -78,14 +82,14 @@ pub enum StepKind {
 pub enum Admission {
     /// The job may start.
     Now(Permit),
-    /// Not at present: running jobs hold what this one needs.
+    /// Not at present: running jobs hold the resources that this one needs.
     Later {
-        /// What is missing, for people.
+        /// The missing resource, as text.
         reason: String,
         /// When to ask again.
         retry_after: Duration,
     },
-    /// Waiting does not help: this is the job's failure.
+    /// Never: this is the job's failure.
     Never(JobFailure),
 }
 

@@ -1,4 +1,4 @@
-//! Admission to one machine: a fair queue for its slots, then the disk.
+//! Admission to one machine: a fair queue for its slots, then a check of the disk.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -10,17 +10,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::admission::{Disk, Floor, Ledger, Room, forecast, room};
 use crate::executor::{Admission, Capacity, Demand, Permit};
 
-/// When a job that found no room asks again. Jobs take minutes.
+/// How long a job without room waits before it asks again. Jobs take minutes.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// What a machine gives to jobs.
+/// The resources of a machine for jobs.
 #[derive(Debug, Clone)]
 pub struct AdmissionSettings {
     /// How many jobs run at the same time.
     pub slots: NonZeroUsize,
     /// A folder on the disk that jobs fill.
     pub folder: PathBuf,
-    /// What that disk keeps free.
+    /// The space that stays free on that disk.
     pub floor: Floor,
 }
 
@@ -41,12 +41,12 @@ impl Gate {
         Self(Arc::new(Inner { settings, slots, ledger: Mutex::default() }))
     }
 
-    /// Waits for a slot in order of arrival, then looks at the disk.
+    /// Waits for a slot in order of arrival, then checks the disk.
     pub(crate) async fn admit(&self, demand: &Demand) -> Admission {
         let slot = slot(&self.0.slots).await;
         let needed = forecast(demand);
         let mut ledger = self.0.ledger();
-        // Where the disk does not say how full it is, jobs find out by themselves.
+        // If the free space cannot be read, the job starts.
         if let Some(disk) = self.0.look(&mut ledger) {
             match room(disk, self.0.settings.floor, needed, &ledger) {
                 Room::Enough => {}
@@ -85,7 +85,7 @@ struct Share {
 impl Drop for Share {
     fn drop(&mut self) {
         let mut ledger = self.gate.ledger();
-        // What the job wrote until now is not to be booked to the others.
+        // What the job wrote until now must not count for the others.
         self.gate.look(&mut ledger);
         ledger.leave(self.job);
     }
@@ -117,13 +117,16 @@ mod tests {
     #[tokio::test]
     async fn a_full_disk_is_a_failure_and_a_busy_one_is_not() {
         let gate = gate(u64::MAX);
-        let Admission::Never(failure) = gate.admit(&image()).await else { panic!("nothing would free it") };
-        assert!(failure.message.starts_with("not started: the data folder's disk has"), "{failure:?}");
+        let Admission::Never(failure) = gate.admit(&image()).await else { panic!("the disk stays full") };
+        assert!(
+            failure.message.starts_with("cannot start the job: the disk of the data folder has"),
+            "{failure:?}"
+        );
         // A lock writes nothing.
         let Admission::Now(lock) = gate.admit(&Demand::default()).await else { panic!("locks start") };
         let Admission::Later { reason, .. } = gate.admit(&image()).await else { panic!("a job runs") };
-        assert!(reason.contains("free, running jobs take about 0 MiB more"), "{reason}");
-        // Whoever was sent away holds nothing.
+        assert!(reason.contains("free, running jobs need about 0 MiB more"), "{reason}");
+        // A rejected job holds nothing.
         assert_eq!(gate.capacity(), Capacity { slots: 2, in_use: 1 });
         drop(lock);
         assert_eq!(gate.capacity(), Capacity { slots: 2, in_use: 0 });
@@ -131,7 +134,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_disk_that_does_not_say_its_size_refuses_nobody() {
+    async fn a_disk_of_unknown_size_admits_every_job() {
         let slots = NonZeroUsize::MIN;
         let folder = "/no/such/folder".into();
         let gate = Gate::new(AdmissionSettings { slots, folder, floor: Floor::Bytes(u64::MAX) });

@@ -1,28 +1,28 @@
-//! Jobs: the executor port, the local executor, the job process itself, and a simulated twin.
+//! Jobs: the executor port, the local executor, the job process, and a simulated executor.
 //!
 //! ```text
 //! control ─Executor::admit─▶ LocalExecutor ─▶ Gate: slots, disk
-//!         ─Executor::run───▶ LocalExecutor ══ child: `edgewright job run` ══▶ serve ─▶ JobWorker: build → push → lanes
-//!           JobRequest                        stdin: JobOrder, kept open
+//!         ─Executor::run───▶ LocalExecutor ══ child: `edgewright job run` ══▶ serve ─▶ JobWorker
+//!           JobRequest                        stdin: JobOrder, kept open       build → push → lanes
 //!                                             stdout: JobEvent lines, outcome last
-//!         ─Executor::run───▶ SimulatedExecutor               (tests; as a Worker behind `serve`, too)
+//!         ─Executor::run───▶ SimulatedExecutor     (tests; as a Worker behind `serve`, too)
 //! ```
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`executor`] | the port: a demand admitted, a request done, events meanwhile, an outcome or an [`ExecutorError`] |
+//! | [`executor`] | the port: admits a demand, runs a request, gives an outcome or an [`ExecutorError`] |
 //! | [`admission`] | the decision whether a job may start, pure |
-//! | [`gate`] | the queue for a machine's slots, and the look at its disk |
+//! | [`gate`] | the queue for a machine's slots, and the check of its disk |
 //! | [`credentials`] | how jobs reach the registry |
-//! | [`local`] | starts the child and judges what comes back |
+//! | [`local`] | starts the child process and evaluates its output |
 //! | `native` | jobs that start no program, without a child |
-//! | [`process`] | the child's side of the pipe |
-//! | [`worker`] | the port inside of a job's process: an order in, an outcome out |
-//! | [`work`] | what a job does |
-//! | [`give_way`] | priorities, so that the server stays responsive |
-//! | [`report`] | events from callbacks, with a bound on log lines |
+//! | [`process`] | the child process: reads the order, writes events |
+//! | [`worker`] | the port inside a job's process: an order in, an outcome out |
+//! | [`work`] | the work of a job: build, push, lanes |
+//! | [`lower_priority`] | priorities, so that the server stays responsive |
+//! | [`report`] | events from callbacks, with a limit on log lines |
 //! | [`simulated`] | scripted outcomes with deterministic digests |
-//! | [`conformance`] | what every executor must do |
+//! | [`conformance`] | the suite that every executor must pass |
 
 pub mod admission;
 pub mod conformance;
@@ -40,7 +40,7 @@ pub mod work;
 pub mod worker;
 
 pub use admission::Floor;
-pub use courtesy::give_way;
+pub use courtesy::lower_priority;
 pub use credentials::{FixedCredentials, JobCredential, JobCredentials, JobRegistry, NoCredentials};
 pub use edgewright_lab::lane_profile as local_lane_profile;
 pub use error::ExecutorError;
@@ -49,6 +49,6 @@ pub use gate::AdmissionSettings;
 pub use local::{BuildSecrets, LocalExecutor, LocalSettings};
 pub use process::{ProcessError, serve};
 pub use report::Reporter;
-pub use simulated::{Behaviour, Refusal, SimulatedExecutor, simulated_profile};
+pub use simulated::{Behaviour, Rejection, SimulatedExecutor, simulated_profile};
 pub use work::{JobWorker, WorkSettings, reap};
 pub use worker::Worker;

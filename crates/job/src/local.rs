@@ -1,5 +1,5 @@
-//! The local executor: starts `edgewright job run` as a child and judges what comes back. Jobs that start no program may
-//! be done here instead.
+//! The local executor: starts `edgewright job run` as a child process and evaluates its output. Jobs that
+//! start no program may run in this process instead.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -19,7 +19,7 @@ use edgewright_model::verdict::LaneProfile;
 use edgewright_process::{CancellationToken, Command, CommandError, ProcessContext, Stream};
 use tokio::sync::mpsc;
 
-use crate::courtesy::gently;
+use crate::courtesy::with_io_priority;
 use crate::credentials::JobRegistry;
 use crate::error::ExecutorError;
 use crate::executor::{Admission, BoxFuture, Capacity, Demand, Executor, Permit};
@@ -27,40 +27,40 @@ use crate::gate::{AdmissionSettings, Gate};
 use crate::native;
 use crate::work::JobWorker;
 
-/// What a child gets over its order's limit to notice it by itself and to clear away.
+/// The time that a child has after its order's limit, to notice it and clean up.
 const OVERTIME: Duration = Duration::from_secs(30);
-/// Between the end of its input and SIGKILL.
+/// The time between the end of its input and SIGKILL.
 const GRACE: Duration = Duration::from_secs(20);
-/// Longest line of a child: an outcome with its verdicts; in bytes.
+/// The longest line of a child, in bytes: an outcome with its verdicts.
 const LINE_LIMIT: usize = 64 * 1024 * 1024;
-/// Longer log lines and garbage are cut; in bytes.
+/// The length at which log lines and unexpected output are cut, in bytes.
 const SHOWN: usize = 4096;
 
-/// Takes a job's log, line by line: what the job process itself says on standard error.
+/// Receives a job's log, line by line: the standard error of the job process.
 pub type LogSink = Arc<dyn Fn(JobId, &str) + Send + Sync>;
 
-/// How the local executor works. Clones share the secrets.
+/// Settings of the local executor. Clones share the secrets.
 #[derive(Clone)]
 pub struct LocalSettings {
     /// The `edgewright` binary.
     pub program: PathBuf,
     /// `job run --work DIR`.
     pub arguments: Vec<OsString>,
-    /// The work folder, by which leftovers of its jobs are known.
+    /// The work folder, which identifies leftovers of its jobs.
     pub work: PathBuf,
     /// Further environment: proxies, `CONTAINERS_CONF`.
     pub environment: Vec<(OsString, OsString)>,
-    /// How far jobs give way to others, from 0 (not at all) to 19.
+    /// The `nice` value of jobs, from 0 (normal priority) to 19.
     pub nice: u8,
-    /// Where the jobs' logs go.
+    /// Receives the jobs' logs.
     pub log: LogSink,
     /// Files with build secrets.
     pub secrets: BuildSecrets,
-    /// Does jobs that start no program in this process; none: all are children.
+    /// Runs jobs that start no program in this process; none: all jobs are child processes.
     pub native: Option<JobWorker>,
-    /// What this machine gives to jobs.
+    /// The resources of this machine for jobs.
     pub admission: AdmissionSettings,
-    /// How jobs run lanes.
+    /// The profile of lanes.
     pub lanes: fn(Lane) -> Option<LaneProfile>,
 }
 
@@ -98,13 +98,13 @@ impl fmt::Debug for LocalSettings {
 pub struct BuildSecrets(Arc<Mutex<BTreeMap<String, PathBuf>>>);
 
 impl BuildSecrets {
-    /// Names the files for jobs that start from now on.
+    /// Replaces the files, for jobs that start from now on.
     pub fn set(&self, secrets: BTreeMap<String, PathBuf>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = secrets;
     }
 
-    /// Only the paths travel, as `--secret ID=FILE`: the child reads the files, and their content is in no argument or
-    /// environment.
+    /// Only the paths are passed, as `--secret ID=FILE`: the child reads the files, and their content is in
+    /// no argument or environment.
     fn arguments(&self) -> Vec<OsString> {
         let secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let argument = |(id, file): (&String, &PathBuf)| {
@@ -122,7 +122,7 @@ pub struct LocalExecutor {
     gate: Gate,
 }
 
-/// What was heard of a child so far.
+/// The output of a child so far.
 #[derive(Default)]
 struct Heard {
     phase: Option<Phase>,
@@ -147,13 +147,13 @@ impl LocalExecutor {
         let mut line = serde_json::to_vec(&order).map_err(ExecutorError::Order)?;
         line.push(b'\n');
         let settings = &self.settings;
-        let (program, before) = gently(&settings.program, settings.nice);
+        let (program, before) = with_io_priority(&settings.program, settings.nice);
         let mut command = Command::new(program)
             .args(before)
             .args(&settings.arguments)
             .args(settings.secrets.arguments())
             .env(JOB_ENVIRONMENT, job.to_string())
-            // The canonical path is what marks processes of this work folder.
+            // The canonical path identifies processes of this work folder.
             .env(
                 edgewright_lab::WORK_ENVIRONMENT,
                 tokio::fs::canonicalize(&settings.work).await.unwrap_or_else(|_| settings.work.clone()),
@@ -177,7 +177,8 @@ impl LocalExecutor {
         heard.judge(finished.map(|finished| (finished.ended, finished.output.stderr_tail)), &cancel, within)
     }
 
-    /// A job that ended by itself has removed its folder; one that was killed has left more than that.
+    /// A job that ended by itself has removed its folder; one that was killed left processes, containers and
+    /// mounts, too.
     async fn clear(&self, job: JobId) {
         let work = &self.settings.work;
         let folder = work.join("jobs").join(job.to_string());
@@ -187,7 +188,7 @@ impl LocalExecutor {
         let conf = self.settings.environment.iter().find(|(name, _)| name == "CONTAINERS_CONF");
         let engine = EngineSettings { containers_conf: conf.map(|(_, path)| path.into()) };
         let reaped = reap_job(work, &job, &engine, &ProcessContext::default()).await;
-        tracing::info!(job.id = %job, ?reaped, "what a killed job left is gone");
+        tracing::info!(job.id = %job, ?reaped, "cleaned up after a killed job");
     }
 }
 
@@ -238,7 +239,7 @@ impl Executor for LocalExecutor {
     }
 }
 
-/// The key of what files are laid over later: the last step that is something else.
+/// The key of the image that later `files` steps are added to: that of the last other step.
 fn below_files(order: &JobOrder) -> Option<Digest> {
     let Task::Image(task) = &order.task else { return None };
     let below = task.steps.iter().rfind(|step| !matches!(step.action, StepAction::Files { .. }));
@@ -256,7 +257,7 @@ impl Heard {
                 if let JobEvent::Phase { phase, .. } = &event {
                     self.phase = Some(*phase);
                 }
-                // A reader that is behind misses events, never the outcome.
+                // A slow reader misses events, never the outcome.
                 let _ = events.try_send(event);
             }
             Err(_) => {
@@ -276,7 +277,7 @@ impl Heard {
             (Some(outcome), _) if outcome.version != ORDER_VERSION => {
                 Err(ExecutorError::Version { found: outcome.version })
             }
-            // It was finished before it heard of the cancellation.
+            // It ended before it received the cancellation.
             (Some(outcome), _) if outcome.failure.is_none() || !cancel.is_cancelled() => Ok(outcome),
             (_, _) if cancel.is_cancelled() => Err(ExecutorError::Cancelled),
             (_, Err(CommandError::Cancelled { .. })) => Err(ExecutorError::Cancelled),

@@ -1,7 +1,8 @@
-//! Jobs that start no program: done in this process.
+//! Jobs that start no program run in this process.
 //!
-//! A child per job keeps what a job starts in one place, to be limited, watched and killed. A job of `files` steps without
-//! lanes starts nothing: it writes a layer and two documents. As a child it would mostly load a program.
+//! Other jobs run as child processes, so that what they start can be limited, watched and killed together. A
+//! job of `files` steps without lanes starts nothing: it writes a layer and two documents, and a child
+//! process would cost more than that.
 
 use edgewright_model::order::{JobOrder, JobRequest, StepAction, Task};
 use edgewright_model::outcome::{JobEvent, JobOutcome};
@@ -23,7 +24,8 @@ pub(crate) fn is_native(request: &JobRequest) -> bool {
     }
 }
 
-/// Does a job in a task of its own, as a child would: within its limit, and no longer than somebody waits for it.
+/// Runs a job in a task of its own, like a child process: within its limit, and ended when its caller stops
+/// waiting.
 pub(crate) async fn run(
     worker: JobWorker,
     order: JobOrder,
@@ -48,7 +50,7 @@ mod tests {
     use crate::conformance::{image_request, lock_request};
 
     #[test]
-    fn what_starts_a_program_is_no_native_job() {
+    fn jobs_that_start_programs_are_not_native() {
         let with_lane = image_request(1, "hmi/plant-a").unwrap();
         assert!(!is_native(&with_lane));
         let mut files_only = with_lane;

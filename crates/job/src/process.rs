@@ -1,4 +1,4 @@
-//! The child's side of the pipe: order in, events out, ends with its input.
+//! The child process: reads an order, writes events, ends with its input.
 
 use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::time::Duration;
@@ -16,9 +16,9 @@ use crate::error::ExecutorError;
 use crate::executor::EVENTS;
 use crate::worker::Worker;
 
-/// Longest order; in bytes. Orders hold package lists, and small files.
+/// The longest order, in bytes. Orders hold package lists and small files.
 const ORDER_LIMIT: u64 = 64 * 1024 * 1024;
-/// How long a cancelled job may clear away before it is given up.
+/// How long a cancelled job may clean up before it is abandoned.
 const CLEARING: Duration = Duration::from_secs(15);
 
 /// Why no order could be served.
@@ -27,8 +27,8 @@ pub enum ProcessError {
     /// Standard input ended before an order, or cannot be read.
     #[error("cannot read a job order from standard input")]
     Read(#[source] io::Error),
-    /// The line is no order.
-    #[error("standard input is not a job order")]
+    /// The line is not an order.
+    #[error("malformed job order on standard input")]
     Order(#[source] serde_json::Error),
     /// The outcome cannot be delivered.
     #[error("cannot write the outcome to standard output")]
@@ -51,8 +51,8 @@ struct Versioned {
     version: u32,
 }
 
-/// Reads one order, has it done, writes events and the outcome as JSON lines. The end of `input`, SIGTERM and SIGINT
-/// cancel the job. Whatever the job's outcome, delivering it is success.
+/// Reads one order, runs it, writes events and the outcome as JSON lines. The end of `input`, SIGTERM and
+/// SIGINT cancel the job. Returns `Ok` if the outcome was delivered, even if the job failed.
 pub async fn serve(
     input: impl Read + Send + 'static,
     output: impl Write + Send + 'static,
@@ -68,17 +68,17 @@ pub async fn serve(
         bounded(order, worker, &events, &cancel, stopped(&cancel)).await
     } else {
         refused(format!(
-            "the order has version {version} of the job protocol, this program speaks {ORDER_VERSION}"
+            "unsupported version {version} of the job protocol in the order, expected {ORDER_VERSION}"
         ))
     };
-    // The writer is gone when nobody reads; then it says so itself.
+    // If the writer has ended, it returned its own error.
     let _ = events.send(JobEvent::Outcome(outcome)).await;
     drop(events);
     writer.await.map_err(io::Error::other).and_then(|written| written).map_err(ProcessError::Write)
 }
 
-/// Has a job done within its limit. When `stopped` comes first or the limit ends, `cancel` is cancelled, and the job has a
-/// while to clear away.
+/// Runs a job within its limit. When `stopped` resolves or the limit ends, `cancel` is cancelled, and the job
+/// has a short time to clean up.
 pub(crate) async fn bounded(
     order: JobOrder,
     worker: &dyn Worker,
@@ -95,15 +95,18 @@ pub(crate) async fn bounded(
     };
     cancel.cancel();
     let reason = limit.unwrap_or(ExecutorError::Cancelled);
-    match timeout(CLEARING, job).await {
-        // Builds that were pushed before count; the reason why it stopped is ours.
+    let ended = timeout(CLEARING, job).await;
+    // The log must show why it ends here. If the channel is full, its reader is gone or stuck.
+    let _ = events.try_send(JobEvent::Log { line: format!("[{reason}]") });
+    match ended {
+        // Builds that were pushed before count; the failure is the reason for the stop.
         Ok(Ok(outcome)) if is_complete(&outcome) => outcome,
         Ok(Ok(outcome)) => JobOutcome { failure: Some(reason.failure()), ..outcome },
         Ok(Err(_)) | Err(_) => failed(&reason),
     }
 }
 
-/// Whether a job ended well just before it was told to stop: a lane that was cut has a verdict of its own.
+/// Whether a job passed just before it was stopped: an interrupted lane has a failed verdict.
 fn is_complete(outcome: &JobOutcome) -> bool {
     outcome.failure.is_none() && outcome.verdicts.iter().all(|verdict| verdict.result == LaneResult::Passed)
 }
@@ -146,7 +149,8 @@ pub(crate) const fn with_failure(failure: JobFailure) -> JobOutcome {
     }
 }
 
-/// Reads a line; then watches for the end on a thread that ends with the process, because a read cannot be cancelled.
+/// Reads a line, then waits for the end of the input on a thread that ends with the process, because a read
+/// cannot be cancelled.
 async fn read_order(input: impl Read + Send + 'static, cancel: CancellationToken) -> io::Result<String> {
     let (sender, order) = oneshot::channel();
     std::thread::Builder::new().name("job-input".to_owned()).spawn(move || {
@@ -157,7 +161,7 @@ async fn read_order(input: impl Read + Send + 'static, cancel: CancellationToken
         let _ = sender.send(read.and_then(|_| {
             if complete { Ok(line) } else { Err(io::Error::from(io::ErrorKind::UnexpectedEof)) }
         }));
-        // Nothing more is expected: what comes is skipped, an error is an end.
+        // No further input is expected: it is ignored, and an error is the end.
         let _ = io::copy(&mut input, &mut io::sink());
         cancel.cancel();
     })?;
@@ -171,7 +175,7 @@ fn write_events(mut events: mpsc::Receiver<JobEvent>, mut output: impl Write) ->
         output.write_all(&line)?;
         output.flush()?;
         if matches!(event, JobEvent::Outcome(_)) {
-            // Events of tasks that outlive the job are nobody's.
+            // Events of tasks that outlive the job are dropped.
             break;
         }
     }
@@ -185,7 +189,7 @@ mod tests {
     use crate::executor::BoxFuture;
     use crate::simulated::{Behaviour, SimulatedExecutor};
 
-    /// Works until it is told to stop; then it ends as its behaviour says, as lanes do that are cut.
+    /// Works until it is stopped; then it ends with its behaviour, like an interrupted lane.
     #[derive(Debug)]
     struct Cut(Behaviour);
 
@@ -206,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lane_that_was_cut_is_told_by_what_cut_it() {
+    async fn an_interrupted_lane_reports_the_reason() {
         let run = async |behaviour, within: &str, stopped: BoxFuture<'static, ()>| {
             let mut order = image_order(1, "a").unwrap();
             order.within = within.parse().unwrap();
@@ -218,24 +222,24 @@ mod tests {
         let late = run(cut.clone(), "1ms", never()).await;
         let failure = late.failure.unwrap();
         assert!(failure.message.contains("1ms"), "{failure:?}");
-        assert!(failure.hint.unwrap().contains("[jobs] within"));
-        // What was built before stays built.
+        assert!(failure.hint.unwrap().contains("[jobs] timeout"));
+        // Earlier builds are kept.
         assert_eq!(late.builds.len(), 2);
         let stopped = run(cut, "1h", Box::pin(std::future::ready(()))).await.failure.unwrap();
         assert!(stopped.message.contains("cancelled"), "{stopped:?}");
-        // What ended well just then is done.
+        // A job that passed just then has passed.
         assert_eq!(run(Behaviour::Succeed, "1ms", never()).await.failure, None);
     }
 
     #[tokio::test]
-    async fn input_that_is_no_order_is_refused() {
+    async fn malformed_orders_are_rejected() {
         let executor = SimulatedExecutor::new();
         for (input, want) in [
             ("", "cannot read a job order"),
             ("{}", "cannot read a job order"),
-            ("{}\n", "is not a job order"),
-            ("nonsense\n", "is not a job order"),
-            ("{\"version\":2}\n", "is not a job order"),
+            ("{}\n", "malformed job order"),
+            ("nonsense\n", "malformed job order"),
+            ("{\"version\":2}\n", "malformed job order"),
         ] {
             let error = serve(input.as_bytes(), io::sink(), &executor).await.unwrap_err();
             assert!(error.to_string().contains(want), "{input}: {error}");
@@ -243,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn another_version_gets_an_outcome_that_says_so() {
+    async fn an_order_of_another_version_gives_an_outcome_with_that_failure() {
         let (mut reader, writer) = io::pipe().unwrap();
         serve("{\"version\":99}\n".as_bytes(), writer, &SimulatedExecutor::new()).await.unwrap();
         let mut text = String::new();

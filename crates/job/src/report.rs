@@ -1,7 +1,7 @@
 //! Events from callbacks into a bounded channel.
 //!
-//! Tools may print without end. Log lines are let through at a bounded rate and up to a bounded amount; how many were
-//! left out is said in the log itself. Phases and progress are rare and pass.
+//! Tools may print endlessly. Log lines are passed on at a limited rate and up to a limited amount; the log
+//! states how many were omitted. Phases and progress are rare and always pass.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use edgewright_model::outcome::JobEvent;
 use tokio::sync::mpsc;
 
-/// Lines that may come at once.
+/// The largest burst, in lines.
 const BURST: u32 = 2000;
-/// Lines in a second that may come for long.
+/// The sustained rate, in lines per second.
 const RATE: u32 = 200;
-/// Log of one job in all; in bytes.
+/// The largest log of one job, in bytes.
 const AMOUNT: usize = 16 * 1024 * 1024;
 
-/// Passes on a job's events. Clones share the bounds.
+/// Passes on a job's events. Clones share the limits.
 #[derive(Debug, Clone)]
 pub struct Reporter {
     events: mpsc::Sender<JobEvent>,
@@ -29,7 +29,7 @@ impl Reporter {
         Self { events, throttle: Arc::new(Mutex::new(Throttle::new(Instant::now()))) }
     }
 
-    /// Passes an event on, unless it is a log line too many or nobody takes events up in time.
+    /// Passes an event on, unless it exceeds the limits of the log or the channel is full.
     pub fn report(&self, event: JobEvent) {
         let mut throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
         if let JobEvent::Log { line } = &event
@@ -45,18 +45,18 @@ impl Reporter {
         }
     }
 
-    /// Says at the end what was left out.
+    /// Reports at the end how many lines were omitted.
     pub fn finish(&self) {
         let throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
         if throttle.left_out > 0 {
-            // Where the channel is still full, nobody reads.
+            // If the channel is still full, its reader is gone or stuck.
             let _ = self.events.try_send(left_out(throttle.left_out));
         }
     }
 }
 
 fn left_out(count: u64) -> JobEvent {
-    JobEvent::Log { line: format!("[{count} lines left out: the job prints too much]") }
+    JobEvent::Log { line: format!("[{count} lines omitted: the job prints too much]") }
 }
 
 /// A token bucket over lines, and a limit over bytes.
@@ -78,7 +78,7 @@ impl Throttle {
         let earned = u32::try_from(passed.as_millis() * u128::from(RATE) / 1000).unwrap_or(BURST);
         if earned > 0 {
             self.tokens = self.tokens.saturating_add(earned).min(BURST);
-            // Only what was paid for, so that no fraction is lost.
+            // Only the time of whole tokens, so that no fraction is lost.
             self.filled += Duration::from_millis(u64::from(earned) * 1000 / u64::from(RATE));
         }
         if self.tokens == 0 || self.bytes > AMOUNT {
@@ -103,7 +103,7 @@ mod tests {
         assert_eq!((passed, throttle.left_out), (2000, 3000));
         let later = start + Duration::from_secs(1);
         assert_eq!((0..5000).filter(|_| throttle.admit(10, later)).count(), 200);
-        // A steady stream at the rate passes in whole, in steps that do not divide the second.
+        // A steady stream at the rate passes in full, in steps that do not divide the second.
         let mut steady = Throttle::new(start);
         steady.tokens = 1;
         let passed =
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_left_out_is_said() {
+    async fn omitted_lines_are_reported() {
         let (sender, mut events) = mpsc::channel(4);
         let reporter = Reporter::new(sender);
         for number in 0..10 {

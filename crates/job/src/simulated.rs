@@ -1,20 +1,19 @@
-//! A simulated executor: scripted behaviour, deterministic digests, nothing done.
+//! A simulated executor: scripted behaviour, deterministic digests, no real work.
 
-mod answers;
+mod behaviour;
+mod results;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use answers::{Machine, Tiny, empty, failure, verdict};
-use edgewright_model::names::CheckId;
 use edgewright_model::order::{Base, ImageTask, JobOrder, JobRequest, ManifestRef, RegistryAccess, Task};
 use edgewright_model::outcome::{FailureKind, JobEvent, JobFailure, JobOutcome, Phase};
 use edgewright_model::spec::Lane;
 use edgewright_model::verdict::LaneProfile;
 use edgewright_process::{CancellationToken, Ended};
-use serde::{Deserialize, Serialize};
+use results::{Machine, Tiny, empty, failure, verdict};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::credentials::JobRegistry;
@@ -23,62 +22,15 @@ use crate::executor::{Admission, BoxFuture, Capacity, Demand, Executor, Permit};
 use crate::gate::{capacity, slot};
 use crate::worker::Worker;
 
-/// What becomes of a job.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(tag = "behaviour", rename_all = "snake_case")]
-pub enum Behaviour {
-    /// All goes well.
-    #[default]
-    Succeed,
-    /// All goes well, after this time in milliseconds.
-    Slow {
-        /// The time.
-        ms: u64,
-    },
-    /// The last step fails, earlier ones are built.
-    FailBuild {
-        /// Whose fault.
-        kind: FailureKind,
-    },
-    /// All is built; the first check of every lane fails.
-    FailLanes {
-        /// Whose fault.
-        kind: FailureKind,
-    },
-    /// All is built; these checks fail wherever they run.
-    FailChecks {
-        /// Whose fault.
-        kind: FailureKind,
-        /// Which.
-        checks: Vec<CheckId>,
-    },
-    /// Prints this many log lines, then all goes well.
-    Flood {
-        /// How many.
-        lines: u64,
-    },
-    /// Ends without an outcome.
-    Crash,
-    /// Never ends by itself.
-    Hang,
-}
+pub use behaviour::{Behaviour, Rejection};
 
-/// What keeps a job from starting.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Refusal {
-    /// It may ask again at once.
-    Later,
-    /// It fails like this.
-    Never(JobFailure),
-}
-
-/// How many jobs run at the same time unless a test asks for another number.
+/// The default number of jobs that run at the same time.
 const SLOTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
-/// A registry that is not there: only jobs that push reach for it.
+/// The address of no registry: only jobs that push use it.
 const NOWHERE: &str = "http://127.0.0.1:1";
 
-/// Scripted by node (or, for locks, image): each job of a node takes the node's next behaviour, the last one stays.
-/// Clones share slots and scripts.
+/// An executor with scripts by node (or, for locks, image): each job of a node takes the node's next
+/// behaviour, the last one stays. Clones share slots and scripts.
 #[derive(Debug, Clone)]
 pub struct SimulatedExecutor {
     pushes: bool,
@@ -107,7 +59,7 @@ struct State {
     version: Option<String>,
     semantics: u32,
     host: String,
-    refusals: VecDeque<Refusal>,
+    rejections: VecDeque<Rejection>,
     demands: Vec<Demand>,
     ran: Vec<JobOrder>,
 }
@@ -120,25 +72,25 @@ impl Default for State {
             version: None,
             semantics: 1,
             host: "simulated".to_owned(),
-            refusals: VecDeque::new(),
+            rejections: VecDeque::new(),
             demands: Vec::new(),
             ran: Vec::new(),
         }
     }
 }
 
-/// How lanes are simulated, with a semantic version of the checks.
+/// The profile of simulated lanes, with a semantic version of the checks.
 pub fn simulated_profile(semantics: u32) -> LaneProfile {
     LaneProfile { name: "simulated".to_owned(), semantics }
 }
 
 impl SimulatedExecutor {
-    /// All jobs go well; nothing is pushed.
+    /// All jobs pass; nothing is pushed.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Pushes a tiny real manifest for each step to a registry: same digests as without.
+    /// Pushes a tiny real manifest for each step to a registry, with the same digests as without.
     #[must_use]
     pub fn pushing(mut self, registry: JobRegistry) -> Self {
         self.pushes = true;
@@ -154,27 +106,27 @@ impl SimulatedExecutor {
         self
     }
 
-    /// Refuses the next admissions, one after the other; those that follow are admitted.
-    pub fn refuse(&self, refusals: impl IntoIterator<Item = Refusal>) {
-        self.lock().refusals = refusals.into_iter().collect();
+    /// Rejects the next demands, one after the other; those that follow are admitted.
+    pub fn reject(&self, rejections: impl IntoIterator<Item = Rejection>) {
+        self.lock().rejections = rejections.into_iter().collect();
     }
 
-    /// What was asked for, in the order in which jobs got a slot.
+    /// The demands so far, in the order in which jobs got a slot.
     pub fn demands(&self) -> Vec<Demand> {
         self.lock().demands.clone()
     }
 
-    /// What jobs without a script do.
+    /// Sets the behaviour of jobs without a script.
     pub fn set_default(&self, behaviour: Behaviour) {
         self.lock().default = behaviour;
     }
 
-    /// What the next jobs of a node do, one after the other; the last one stays.
+    /// Sets the behaviour of the next jobs of a node, one after the other; the last one stays.
     pub fn script(&self, node: &str, behaviours: impl IntoIterator<Item = Behaviour>) {
         self.lock().scripts.insert(node.to_owned(), behaviours.into_iter().collect());
     }
 
-    /// The version of every package that locks find from now on; `1.0-1` before.
+    /// Sets the version of every package that locks find from now on; `1.0-1` before.
     pub fn offer(&self, version: &str) {
         self.lock().version = Some(version.to_owned());
     }
@@ -189,7 +141,7 @@ impl SimulatedExecutor {
         host.clone_into(&mut self.lock().host);
     }
 
-    /// The orders that were run, in the order in which they came.
+    /// The orders so far, in order of arrival.
     pub fn ran(&self) -> Vec<JobOrder> {
         self.lock().ran.clone()
     }
@@ -243,7 +195,7 @@ impl SimulatedExecutor {
         Ok(match &order.task {
             Task::Lock(task) => {
                 let version = self.lock().version.clone().unwrap_or_else(|| "1.0-1".to_owned());
-                answers::lock(task, behaviour, &version)
+                results::lock(task, behaviour, &version)
             }
             Task::Image(task) => self.image(task, &order.registry, behaviour, events).await,
         })
@@ -304,13 +256,13 @@ impl Executor for SimulatedExecutor {
             let slot = slot(&self.slots).await;
             let mut state = self.lock();
             state.demands.push(demand);
-            match state.refusals.pop_front() {
+            match state.rejections.pop_front() {
                 None => Admission::Now(Permit::new(slot)),
-                Some(Refusal::Later) => {
+                Some(Rejection::Later) => {
                     let reason = "simulated: running jobs hold the disk".to_owned();
                     Admission::Later { reason, retry_after: Duration::ZERO }
                 }
-                Some(Refusal::Never(failure)) => Admission::Never(failure),
+                Some(Rejection::Never(failure)) => Admission::Never(failure),
             }
         })
     }
@@ -338,7 +290,7 @@ impl Executor for SimulatedExecutor {
     }
 }
 
-/// As in a job's process: with the registry that the order names.
+/// As in a job's process: uses the registry of the order.
 impl Worker for SimulatedExecutor {
     fn work(
         &self,

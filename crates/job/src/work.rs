@@ -1,4 +1,4 @@
-//! What does jobs in their own process: each in a folder of its own.
+//! The worker in a job's process: each job has a folder of its own.
 
 mod job;
 mod place;
@@ -26,16 +26,16 @@ use crate::process::with_failure;
 use crate::report::Reporter;
 use crate::worker::Worker;
 
-/// What jobs work with besides their orders.
+/// Settings of jobs besides their orders.
 #[derive(Clone)]
 pub struct WorkSettings {
-    /// The work folder: scratch, container storage, caches. Made where missing.
+    /// The work folder: scratch, container storage, caches. Created if missing.
     pub work: PathBuf,
     /// The static check runner.
     pub runner: &'static [u8],
-    /// What the user says about podman.
+    /// The user's settings of podman.
     pub engine: EngineSettings,
-    /// How many bytes of container storage stay; what was not used for longest goes first.
+    /// The size limit of the container storage, in bytes; the least recently used images are removed first.
     pub storage_bytes: u64,
     /// Further environment of all commands: proxies.
     pub environment: Vec<(OsString, OsString)>,
@@ -51,12 +51,13 @@ impl std::fmt::Debug for WorkSettings {
     }
 }
 
-/// Does jobs in this process: what stands behind `edgewright job run`. Clones share connections and indexes.
+/// Runs jobs in this process: the implementation of `edgewright job run`. Clones share connections and
+/// indexes.
 #[derive(Debug, Clone)]
 pub struct JobWorker {
     settings: WorkSettings,
     indexes: Cache,
-    /// Of the registry that the last job named, by its address.
+    /// The client of the last job's registry, with its address.
     client: Arc<Mutex<Option<(String, Client)>>>,
 }
 
@@ -67,7 +68,8 @@ impl JobWorker {
         Self { settings, indexes, client: Arc::default() }
     }
 
-    /// Has at hand what files that are laid over an image need, so that the next job that does so need not wait for it.
+    /// Loads the directory index of an image in advance, so that the next job that adds files to it need not
+    /// wait.
     pub(crate) async fn learn(&self, access: &RegistryAccess, manifest: &ManifestRef) {
         let client = tokio::task::spawn_blocking({
             let (worker, access) = (self.clone(), access.clone());
@@ -79,12 +81,12 @@ impl JobWorker {
         let Ok(layers) = image::layers(&pulled.bytes) else { return };
         let (indexes, layers) =
             (self.indexes.clone(), layers.into_iter().map(|layer| layer.digest).collect());
-        // What is not known yet is found out by the job that needs it.
+        // A failure here is left to the job that needs the index.
         drop(tokio::task::spawn_blocking(move || indexes.merge(&layers)).await);
     }
 
-    /// A client of a registry. A new one reads the system's certificates and has no connection yet; each job has its own
-    /// token.
+    /// A client of a registry. A new one reads the system's certificates and has no connection yet, so it is
+    /// reused; each job has its own token.
     fn client(&self, access: &RegistryAccess) -> Result<Client, ClientError> {
         let mut last = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((url, client)) = &*last
@@ -117,8 +119,8 @@ impl Worker for JobWorker {
     }
 }
 
-/// Removes what killed jobs left in a work folder: processes, containers, mounts, folders. Call it with the data
-/// folder's lock held and before the first job.
+/// Removes what killed jobs left in a work folder: processes, containers, mounts, folders. Call it with the
+/// data folder's lock held and before the first job.
 pub async fn reap(work: &Path, engine: &EngineSettings) -> Reaped {
     edgewright_lab::reap(work, engine, &ProcessContext::default()).await
 }
@@ -130,7 +132,7 @@ async fn work(
     cancel: &CancellationToken,
 ) -> JobOutcome {
     let settings = &worker.settings;
-    // Making folders, and reading the system's certificates for a new client, are blocking.
+    // Creating folders and reading the system's certificates for a new client block.
     let prepared = tokio::task::spawn_blocking({
         let (worker, order) = (worker.clone(), order.clone());
         move || (Place::make(&worker.settings.work, &order), worker.client(&order.registry))
@@ -142,8 +144,8 @@ async fn work(
     let place = match place {
         Ok(place) => place,
         Err(error) => {
-            let message = format!("cannot make the job's folder in {}: {error}", settings.work.display());
-            return with_failure(infrastructure(message, Some("check permissions and room on the disk")));
+            let message = format!("cannot create the job's folder in {}: {error}", settings.work.display());
+            return with_failure(infrastructure(message, Some("check permissions and free space")));
         }
     };
     let client = match client {
@@ -199,9 +201,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
-        // A work folder that cannot be one; a registry that nobody serves.
+        // A work folder that is a file; a registry that does not run.
         for (work, phrase) in
-            [(file, "cannot make the job's folder"), (folder.path().join("work"), "127.0.0.1")]
+            [(file, "cannot create the job's folder"), (folder.path().join("work"), "127.0.0.1")]
         {
             let order = image_order(1, "hmi").unwrap();
             let (outcome, _) = done(&worker(work.clone()), order, CancellationToken::new()).await;

@@ -1,4 +1,4 @@
-//! What does a job inside of its own process.
+//! The port inside a job's process.
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ use tokio::sync::mpsc;
 use crate::error::ExecutorError;
 use crate::executor::BoxFuture;
 
-/// Does the work that an order describes. It is behind [`crate::serve`] in a job's process and admits nothing: the
-/// executor that started the process did that.
+/// Runs orders. It is called by [`crate::serve`] in a job's process and admits nothing: the executor that
+/// started the process did that.
 pub trait Worker: fmt::Debug + Send + Sync {
-    /// Does one job. Events, cancellation and the result are as in [`crate::Executor::run`].
+    /// Runs one job. Events, cancellation and the result are as in [`crate::Executor::run`].
     ///
     /// # Errors
-    /// Everything that kept the job from reporting an outcome.
+    /// Whatever prevented the job from reporting an outcome.
     fn work(
         &self,
         order: JobOrder,

@@ -1,6 +1,6 @@
-//! The local executor conforms, with this very program as its child; and judges children that misbehave.
+//! The local executor conforms, with this program as its child process, and reports children that misbehave.
 
-#![expect(clippy::unwrap_used, reason = "tests may fail loudly")]
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -100,10 +100,10 @@ async fn misbehaving_children() {
     let good = format!(
         r#"{{"event":"outcome","version":{ORDER_VERSION},"builds":[],"verdicts":[],"lock":null,"failure":null}}"#
     );
-    // Garbage is told when there is nothing better.
+    // Unexpected output is reported if there is no outcome.
     let (result, _) = run("echo segfault here; echo last words >&2; exit 3").await;
     let failure = result.unwrap_err().failure();
-    assert_eq!(failure.message, "the job process ended with exit code 3 and without an outcome");
+    assert_eq!(failure.message, "the job process ended without an outcome: exit code 3");
     assert_eq!(failure.output, ["on standard output: segfault here", "last words"]);
     let (result, events) =
         run(&format!("echo noise; echo '{{\"event\":\"log\",\"line\":\"x\"}}'; echo '{good}'; exit 1")).await;
@@ -121,7 +121,7 @@ async fn misbehaving_children() {
         conformance::run(&missing, image_request(1, "a").unwrap(), CancellationToken::new()).await;
     assert!(matches!(result, Err(ExecutorError::Start(_))));
 
-    // The log comes line by line, the marks are in the environment.
+    // The log is passed on line by line, the ids are in the environment.
     let lines = Arc::new(Mutex::new(Vec::new()));
     let mut settings =
         settings("/bin/sh".into(), &["-c", "echo $EDGEWRIGHT_JOB >&2; echo $EDGEWRIGHT_WORK >&2; exit 1"]);
@@ -135,7 +135,7 @@ async fn misbehaving_children() {
 }
 
 async fn input_end() {
-    // As after the death of the server: the order comes, then the input ends while the job hangs.
+    // As after a crash of the server: the order arrives, then the input ends while the job hangs.
     let behaviour = serde_json::to_string(&Behaviour::Hang).unwrap();
     let order = serde_json::to_string(&image_order(1, "a").unwrap()).unwrap() + "\n";
     let output = edgewright_process::Command::new(std::env::current_exe().unwrap())
@@ -157,7 +157,8 @@ async fn parent_dies() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    // Dropping the command kills the parent by SIGKILL, as a crash would: the job has a process group of its own.
+    // Dropping the command kills the parent by SIGKILL, as a crash would: the job has a process group of its
+    // own.
     let parent =
         edgewright_process::Command::new(std::env::current_exe().unwrap()).arg("parent").arg(&file).run();
     tokio::select! {

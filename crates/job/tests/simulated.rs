@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use edgewright_job::conformance::{self, image_request};
 use edgewright_job::{
-    Admission, Behaviour, Demand, Executor as _, ExecutorError, Refusal, SimulatedExecutor, StepKind,
+    Admission, Behaviour, Demand, Executor as _, ExecutorError, Rejection, SimulatedExecutor, StepKind,
 };
 use edgewright_model::outcome::FailureKind;
 use edgewright_process::CancellationToken;
@@ -35,14 +35,16 @@ async fn scripts_are_followed_and_the_last_behaviour_stays() {
 }
 
 #[tokio::test]
-async fn refusals_are_given_once_and_demands_are_remembered() {
+async fn rejections_are_used_once_and_demands_are_recorded() {
     let executor = SimulatedExecutor::new();
     let mut failure = ExecutorError::Cancelled.failure();
     failure.message = "full".to_owned();
-    executor.refuse([Refusal::Later, Refusal::Never(failure.clone())]);
+    executor.reject([Rejection::Later, Rejection::Never(failure.clone())]);
     let demand = Demand { steps: vec![StepKind::Bootstrap], ..Demand::default() };
     assert!(matches!(executor.admit(demand.clone()).await, Admission::Later { .. }));
-    let Admission::Never(found) = executor.admit(Demand::default()).await else { panic!("it is refused") };
+    let Admission::Never(found) = executor.admit(Demand::default()).await else {
+        panic!("the demand is rejected")
+    };
     assert_eq!(found, failure);
     assert!(matches!(executor.admit(demand.clone()).await, Admission::Now(_)));
     assert_eq!(executor.demands(), [demand.clone(), Demand::default(), demand]);

@@ -10,28 +10,27 @@ use edgewright_process::CommandError;
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
     /// There is no podman.
-    #[error("podman is not installed: apt-get install podman")]
+    #[error("podman is not installed")]
     NoPodman,
-    /// podman does not even say its version.
+    /// `podman --version` fails.
     #[error("podman does not work")]
     Podman(#[source] CommandError),
     /// No runtime starts a container.
     #[error("podman cannot start a container here; tried {}", .tried.join("; "))]
     NoRuntime {
-        /// Each setting with what podman said.
+        /// Each setting with podman's reason.
         tried: Vec<String>,
     },
-    /// The work folder's path cannot be handed to podman.
-    #[error("the work folder's path {} has a comma, a colon or a line break: choose another data folder", .0.display())]
-    UnfitFolder(PathBuf),
+    /// podman cannot use the path of the work folder.
+    #[error("invalid path of the work folder {}: it has a comma, a colon or a line break", .0.display())]
+    InvalidFolder(PathBuf),
     /// A file or folder cannot be read or written.
     #[error("cannot {action} {}", .path.display())]
     Io {
-        /// What was tried: `write`, `create`.
+        /// The failed action: `write`, `create`.
         action: &'static str,
-        /// Which.
         path: PathBuf,
-        /// Why not.
+        /// The system's reason.
         source: io::Error,
     },
 }
@@ -40,14 +39,14 @@ impl LabError {
     /// Its class.
     pub const fn class(&self) -> ErrorClass {
         match self {
-            Self::UnfitFolder(_) => ErrorClass::UserFault,
+            Self::InvalidFolder(_) => ErrorClass::UserFault,
             Self::NoPodman | Self::Podman(_) | Self::NoRuntime { .. } | Self::Io { .. } => {
                 ErrorClass::Unavailable
             }
         }
     }
 
-    /// What to do about it, where the message does not say it.
+    /// The next action, in the imperative.
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NoRuntime { .. } => Some(

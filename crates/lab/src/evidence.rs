@@ -1,5 +1,6 @@
-//! What a person needs to see why a lane ended as it did: gathered before the container is removed, bounded, and kept
-//! as blobs beside the manifest. Evidence that cannot be gathered or stored is missing, not a failure of the lane.
+//! Evidence that explains the result of a lane: gathered before the machine is removed, limited in size, and
+//! stored as blobs beside the manifest. If evidence cannot be gathered or stored, it is missing; the lane
+//! does not fail.
 
 use std::time::Duration;
 
@@ -10,9 +11,9 @@ use edgewright_oci::Client;
 
 use crate::lane::Events;
 
-/// Most bytes of one piece: its end, where the fault usually is.
+/// The size limit of one piece, in bytes. Its end is kept, where the cause usually is.
 const LIMIT: usize = 1024 * 1024;
-/// Longest time to store all.
+/// The time limit to store all pieces.
 const STORING: Duration = Duration::from_mins(1);
 
 /// A piece before it is stored.
@@ -29,14 +30,14 @@ impl Piece {
     }
 }
 
-/// Keeps memory bounded while lines come; cuts rarely, so that it costs nothing.
+/// Bounds memory while lines arrive; cuts rarely, so that it costs little.
 pub(crate) fn keep_end(bytes: &mut Vec<u8>) {
     if bytes.len() > 2 * LIMIT {
         bound(bytes);
     }
 }
 
-/// Cuts at the front, to whole lines.
+/// Cuts the beginning, to whole lines.
 pub(crate) fn bound(bytes: &mut Vec<u8>) {
     let excess = bytes.len().saturating_sub(LIMIT);
     if excess > 0 {
@@ -62,7 +63,7 @@ pub(crate) async fn store(
                     blob,
                 }),
                 Err(error) => {
-                    let line = format!("evidence `{}` cannot be stored: {}", piece.name, Chain(&error));
+                    let line = format!("cannot store evidence `{}`: {}", piece.name, Chain(&error));
                     tracing::warn!("{line}");
                     events(JobEvent::Log { line });
                 }
@@ -71,7 +72,7 @@ pub(crate) async fn store(
         stored
     };
     tokio::time::timeout(STORING, store_all).await.unwrap_or_else(|_| {
-        events(JobEvent::Log { line: "evidence is not stored: the registry does not answer".to_owned() });
+        events(JobEvent::Log { line: "cannot store evidence: the registry does not answer".to_owned() });
         Vec::new()
     })
 }

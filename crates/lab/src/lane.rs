@@ -1,8 +1,9 @@
-//! One lane: from order to verdict. It never fails: a fault of the host is a verdict of kind `infrastructure`.
+//! One lane: from order to verdict. It never fails: a fault of the host is a verdict of kind
+//! `infrastructure`.
 //!
-//! The lane's time limit holds for fetch, start and checks together. Every check's own limit is cut to what the lane has
-//! left, so that the runner always answers first; only a machine that hangs meets the lane's limit. A slow machine
-//! stretches all limits by its scale.
+//! The lane's time limit covers fetch, start and checks together. Every check's own limit is cut to the time
+//! that the lane has left, so that the runner always reports first; only a machine that hangs reaches the
+//! lane's limit. A slow machine multiplies all limits by its scale.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,25 +21,24 @@ use edgewright_process::{CancellationToken, ProcessContext, Stream};
 use crate::container::PodmanHost;
 use crate::container::machine::ContainerMachine;
 use crate::evidence::{self, Piece};
-use crate::machine::{Machine, MachineState, RunnerEnd, Start, Trouble};
+use crate::machine::{LaneFault, Machine, MachineState, RunnerEnd, Start};
 use crate::profile;
 use crate::static_lane;
-use crate::verdict::{complete, cut_limits, describe, judge, milliseconds};
+use crate::verdict::{causes_first, complete, cut_limits, describe, judge, milliseconds, output_lines};
 
 /// Receives progress.
 pub type Events<'a> = &'a (dyn Fn(JobEvent) + Send + Sync);
 
-/// What the lane keeps back of its time for the runner to report its last results.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+/// The part of a lane's time that is reserved for the runner to report its last results.
+const REPORTING: Duration = Duration::from_secs(5);
 
-/// What a lane works with.
+/// The context of a lane.
 #[derive(Debug, Clone)]
 pub struct LabContext {
     /// podman, for lanes that start containers.
     pub podman: Arc<PodmanHost>,
     /// The order's registry: images come from it, evidence goes to it.
     pub client: Client,
-    /// The job.
     pub job: JobId,
     /// The job's scratch folder; it exists.
     pub scratch: PathBuf,
@@ -47,30 +47,31 @@ pub struct LabContext {
 }
 
 impl LabContext {
-    /// For what must be done after a cancellation, too.
+    /// The context of commands that must run even after a cancellation.
     pub(crate) fn uncancelled(&self) -> ProcessContext {
         let fresh = ProcessContext::new(CancellationToken::new());
         self.processes.env().iter().fold(fresh, |context, (name, value)| context.with_env(name, value))
     }
 }
 
-/// What happened in a lane.
+/// The findings of a lane.
 #[derive(Debug, Default)]
 struct Findings {
     results: Vec<CheckResult>,
-    trouble: Option<Trouble>,
+    fault: Option<LaneFault>,
     pieces: Vec<Piece>,
     machine: Duration,
 }
 
 impl Findings {
-    /// The lane did not get to the checks.
-    fn stopped(trouble: Trouble) -> Self {
-        Self { trouble: Some(trouble), ..Self::default() }
+    /// The lane ended before its checks.
+    fn stopped(fault: LaneFault) -> Self {
+        Self { fault: Some(fault), ..Self::default() }
     }
 }
 
-/// Runs one lane on a platform manifest. Do not drop the future: cancel the context's token, and the machine goes.
+/// Runs one lane on a platform manifest. Do not drop the future: cancel the context's token, so that the
+/// machine is removed.
 pub async fn run_lane(
     order: &LaneOrder,
     manifest: &ManifestRef,
@@ -79,11 +80,11 @@ pub async fn run_lane(
 ) -> Verdict {
     events(JobEvent::Phase { phase: Phase::Test, title: order.lane.to_string() });
     let (findings, profile, recorded_on) = match order.lane {
-        // Boxed: it is large, and verdicts of other lanes should not carry it.
+        // Boxed: it is large, and would enlarge the future of all lanes.
         Lane::Static => {
             let findings = match Box::pin(static_lane::examine(order, manifest, context, events)).await {
                 Ok(results) => Findings { results, ..Findings::default() },
-                Err(trouble) => Findings::stopped(trouble),
+                Err(fault) => Findings::stopped(fault),
             };
             (findings, profile::without_machine(), profile::recorded_on(None))
         }
@@ -96,24 +97,31 @@ pub async fn run_lane(
             (findings, profile, profile::recorded_on(Some(facts)))
         }
         other => {
-            let message = format!("the lane `{other}` cannot be run on this host yet");
-            (Findings::stopped(Trouble::of_host(message)), profile::without_machine(), RecordedOn::default())
+            let message = format!("cannot run the lane `{other}`: not supported on this host");
+            (
+                Findings::stopped(LaneFault::of_host(message)),
+                profile::without_machine(),
+                RecordedOn::default(),
+            )
         }
     };
     let evidence = evidence::store(findings.pieces, &context.client, &manifest.repository, events).await;
-    let reason = match (&findings.trouble, order.lane) {
-        (Some(trouble), _) => trouble.message.as_str(),
+    let reason = match (&findings.fault, order.lane) {
+        (Some(fault), _) => fault.message.as_str(),
         (None, Lane::Static) => "it needs a running system",
-        (None, _) => "the check runner did not decide it",
+        (None, _) => "the check runner gave no result",
     };
-    let checks = complete(&order.checks, findings.results, reason);
+    let checks = causes_first(&order.checks, complete(&order.checks, findings.results, reason));
+    for line in checks.iter().flat_map(output_lines) {
+        events(JobEvent::Log { line });
+    }
     Verdict {
         lane: order.lane,
         manifest: manifest.clone(),
         check_set: order.check_set.clone(),
         inputs: profile.inputs(None),
         recorded_on,
-        result: judge(&checks, findings.trouble),
+        result: judge(&checks, findings.fault),
         checks,
         evidence,
         duration_ms: milliseconds(findings.machine),
@@ -121,7 +129,7 @@ pub async fn run_lane(
     }
 }
 
-/// Starts a machine, has the checks run in it, and looks at what is left.
+/// Starts a machine, runs the checks in it, then inspects it and gathers evidence.
 async fn run_machine(
     machine: &mut dyn Machine,
     order: &LaneOrder,
@@ -133,29 +141,29 @@ async fn run_machine(
     let deadline = Instant::now() + limit;
     let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
     let started = machine.start(Start { manifest, keep: order.keep, within: left() }).await;
-    if let Err(trouble) = started {
-        return Findings::stopped(trouble);
+    if let Err(fault) = started {
+        return Findings::stopped(fault);
     }
     let since = Instant::now();
     let mut findings = run_checks(machine, order, left(), events).await;
     findings.machine = since.elapsed();
     if !cancel.is_cancelled() {
-        look_after(machine, &mut findings).await;
+        inspect(machine, &mut findings).await;
     }
     if order.keep && !cancel.is_cancelled() {
-        events(JobEvent::Log { line: "the machine is kept".to_owned() });
+        events(JobEvent::Log { line: "the machine is kept (`--keep`)".to_owned() });
     } else {
         machine.stop().await;
     }
     findings
 }
 
-/// Whether the machine outlived the checks, and what it shows.
-async fn look_after(machine: &dyn Machine, findings: &mut Findings) {
+/// Checks that the machine still runs, and gathers its evidence.
+async fn inspect(machine: &dyn Machine, findings: &mut Findings) {
     let state = match machine.state().await {
         Ok(state) => state,
-        Err(trouble) => {
-            findings.trouble.get_or_insert(trouble);
+        Err(fault) => {
+            findings.fault.get_or_insert(fault);
             MachineState::Runs
         }
     };
@@ -163,21 +171,21 @@ async fn look_after(machine: &dyn Machine, findings: &mut Findings) {
         let memory = if *out_of_memory { ", out of memory" } else { "" };
         let message =
             format!("the image's init `{init}` ended with {code}{memory} before the checks were done");
-        findings.trouble = Some(Trouble::of_image(message));
+        findings.fault = Some(LaneFault::of_image(message));
     }
     findings.pieces.extend(machine.evidence(&state).await);
 }
 
-/// What the check runner prints.
+/// The output of the check runner.
 #[derive(Debug, Default)]
-struct Heard {
+struct RunnerOutput {
     results: Vec<CheckResult>,
     has_summary: bool,
     output: Vec<u8>,
     last_error: Option<String>,
 }
 
-impl Heard {
+impl RunnerOutput {
     fn line(&mut self, stream: Stream, line: &str, events: Events<'_>) {
         self.output.extend_from_slice(line.as_bytes());
         self.output.push(b'\n');
@@ -192,24 +200,24 @@ impl Heard {
         }
     }
 
-    /// What kept the runner from finishing.
-    fn trouble(&self, end: RunnerEnd, limit: Span) -> Option<Trouble> {
+    /// Why the runner did not finish; none if it did.
+    fn fault(&self, end: RunnerEnd, limit: Span) -> Option<LaneFault> {
         match end {
             RunnerEnd::Ended(_) if self.has_summary => None,
             RunnerEnd::Ended(ended) => {
-                let said = self.last_error.as_ref().map(|line| format!(": {line}")).unwrap_or_default();
-                Some(Trouble::of_host(format!("the check runner was cut off ({ended}){said}")))
+                let reason = self.last_error.as_ref().map(|line| format!(": {line}")).unwrap_or_default();
+                Some(LaneFault::of_host(format!("the check runner was interrupted ({ended}){reason}")))
             }
-            RunnerEnd::Cancelled => Some(Trouble::of_host("the job was cancelled".to_owned())),
-            RunnerEnd::Hung => Some(Trouble::of_host(format!(
-                "the machine hung until the lane's time limit of {limit} was over"
+            RunnerEnd::Cancelled => Some(LaneFault::of_host("the job was cancelled".to_owned())),
+            RunnerEnd::Hung => Some(LaneFault::of_host(format!(
+                "the machine did not respond within the lane's time limit of {limit}"
             ))),
-            RunnerEnd::Failed(trouble) => Some(trouble),
+            RunnerEnd::Failed(fault) => Some(fault),
         }
     }
 }
 
-/// Brings the order in and takes the results out.
+/// Passes the order to the check runner and collects its results.
 async fn run_checks(
     machine: &dyn Machine,
     order: &LaneOrder,
@@ -217,8 +225,8 @@ async fn run_checks(
     events: Events<'_>,
 ) -> Findings {
     let scale = machine.facts().scale;
-    // The runner stretches limits by itself.
-    let unscaled = within.saturating_sub(LAST_WORDS).div_f64(scale);
+    // The runner applies the scale itself.
+    let unscaled = within.saturating_sub(REPORTING).div_f64(scale);
     let run_order = RunOrder {
         version: ORDER_VERSION,
         lane: order.lane,
@@ -229,26 +237,26 @@ async fn run_checks(
         Ok(json) => json,
         Err(error) => {
             let message = format!("cannot write the order for the check runner: {error}");
-            return Findings::stopped(Trouble { kind: FailureKind::Infrastructure, message });
+            return Findings::stopped(LaneFault { kind: FailureKind::Infrastructure, message });
         }
     };
     let total = order.checks.len() as u64;
     let progress = |done| events(JobEvent::Progress { done, total: Some(total), unit: "checks".to_owned() });
     progress(0);
-    let mut heard = Heard::default();
+    let mut output = RunnerOutput::default();
     let mut on_line = |stream: Stream, line: &str| {
-        let before = heard.results.len();
-        heard.line(stream, line, events);
-        if heard.results.len() > before {
-            progress(heard.results.len() as u64);
+        let before = output.results.len();
+        output.line(stream, line, events);
+        if output.results.len() > before {
+            progress(output.results.len() as u64);
         }
     };
     let end = machine.run_checks(json, within, &mut on_line).await;
-    let trouble = heard.trouble(end, order.within);
-    evidence::bound(&mut heard.output);
-    let runner = Piece { name: "runner", media_type: "application/x-ndjson", bytes: heard.output };
+    let fault = output.fault(end, order.within);
+    evidence::bound(&mut output.output);
+    let runner = Piece { name: "runner", media_type: "application/x-ndjson", bytes: output.output };
     let pieces = if runner.bytes.is_empty() { Vec::new() } else { vec![runner] };
-    Findings { results: heard.results, trouble, pieces, ..Findings::default() }
+    Findings { results: output.results, fault, pieces, ..Findings::default() }
 }
 
 #[cfg(test)]

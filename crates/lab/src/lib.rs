@@ -1,23 +1,23 @@
-//! Runs a digest on a machine, brings in checks, collects evidence, gives a verdict.
+//! Tests images: a lane runs a digest on a machine, runs checks in it, collects evidence and gives a verdict.
 //!
-//! The image under test is never modified: a machine fetches it by digest and starts it with its own init, and the static
-//! check runner comes in from outside.
+//! The image under test is never modified: a machine pulls it by digest and starts it with its own init, and
+//! the static check runner is mounted from outside.
 //!
 //! ```text
 //! LaneOrder + ManifestRef ──▶ machine: start ──▶ runner in, results out ──▶ evidence ──▶ stop ──▶ Verdict
-//!                                       └─ a fault of the host is a verdict, too: `infrastructure`
+//!                                       └─ a fault of the host gives a verdict, too: `infrastructure`
 //! ```
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`lane`] | one lane: from order to verdict |
-//! | `machine` | what a lane runs on: a trait |
-//! | [`container`] | podman's machines: own storage, a runtime that works, images kept |
-//! | `static_lane` | the lane that starts no machine: what the layers hold |
-//! | `profile` | what verdicts depend on, and what they only record |
-//! | `verdict` | from what the runner said to what the lane found |
+//! | `machine` | the trait of machines that lanes run on |
+//! | [`container`] | podman's machines: storage, settings, limits |
+//! | `static_lane` | the lane that inspects layers without starting a machine |
+//! | `profile` | the facts about lanes that verdicts depend on, or only record |
+//! | `verdict` | from the check runner's results to the result of a lane |
 //! | `evidence` | journal, failed units, console, runner output |
-//! | [`mod@reap`] | what killed jobs left behind |
+//! | [`mod@reap`] | cleanup after killed jobs |
 
 pub mod container;
 mod error;
@@ -40,6 +40,6 @@ pub use reap::{Reaped, reap, reap_job};
 /// The label of every container that a job makes; its value is the job's id.
 pub const JOB_LABEL: &str = "edgewright.job";
 
-/// The environment variable that carries the work folder into every process of a job, so that [`reap()`] finds those
-/// of its own work folder only. Its value is the canonical path.
+/// The environment variable with the work folder in every process of a job, so that [`reap()`] finds only
+/// those of its own work folder. Its value is the canonical path.
 pub const WORK_ENVIRONMENT: &str = "EDGEWRIGHT_WORK";

@@ -1,11 +1,11 @@
-//! What a lane runs on: a machine that starts a digest unmodified, takes the check runner in, and goes away again.
+//! Machines that lanes run on: a machine starts an unmodified digest, runs the check runner, and is removed.
 //!
 //! ```text
 //!  start ──▶ run_checks ──▶ state ──▶ evidence ──▶ stop   (a machine started with `keep` stays)
-//!    └─ a fault ends the lane; the machine has removed what it made
+//!    └─ a fault ends the lane; the machine has cleaned up
 //! ```
 //!
-//! A lane ([`crate::lane`]) knows machines by this trait only. podman's is in [`crate::container`].
+//! A lane ([`crate::lane`]) uses machines by this trait only. podman's is in [`crate::container`].
 
 use std::fmt;
 use std::future::Future;
@@ -28,14 +28,14 @@ pub(crate) type OnLine<'a> = &'a mut (dyn FnMut(Stream, &str) + Send);
 
 /// One machine of one lane. It is made for a job, started once and stopped once.
 pub(crate) trait Machine: fmt::Debug + Send + Sync {
-    /// How this kind of machine is made and how fast it is. Known before it starts.
+    /// Facts about this kind of machine, known before it starts.
     fn facts(&self) -> MachineFacts;
 
-    /// Fetches and starts a digest with its own init. Where this fails nothing is left.
-    fn start<'a>(&'a mut self, start: Start<'a>) -> BoxFuture<'a, Result<(), Trouble>>;
+    /// Pulls a digest and starts it with its own init. After an error nothing is left behind.
+    fn start<'a>(&'a mut self, start: Start<'a>) -> BoxFuture<'a, Result<(), LaneFault>>;
 
-    /// Brings the check runner in, gives it `order` and reads its lines until it ends, the machine ends, or the time is
-    /// over. The same after a cancellation.
+    /// Starts the check runner with `order` and reads its lines until it ends, the machine ends, the time
+    /// limit is reached, or the job is cancelled.
     fn run_checks<'a>(
         &'a self,
         order: Vec<u8>,
@@ -44,36 +44,36 @@ pub(crate) trait Machine: fmt::Debug + Send + Sync {
     ) -> BoxFuture<'a, RunnerEnd>;
 
     /// Whether the image's init still runs.
-    fn state(&self) -> BoxFuture<'_, Result<MachineState, Trouble>>;
+    fn state(&self) -> BoxFuture<'_, Result<MachineState, LaneFault>>;
 
-    /// What shows why the lane ended as it did. What cannot be gathered is missing.
+    /// Gathers evidence. Pieces that cannot be gathered are missing.
     fn evidence<'a>(&'a self, state: &'a MachineState) -> BoxFuture<'a, Vec<Piece>>;
 
-    /// Removes the machine, also after a cancellation.
+    /// Removes the machine, even after a cancellation.
     fn stop(&mut self) -> BoxFuture<'_, ()>;
 }
 
-/// What a verdict says of the machine that it was found on.
+/// Facts about a machine that verdicts record.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct MachineFacts {
-    /// How it is made: part of a verdict's identity.
+    /// Its kind: part of a verdict's identity.
     pub(crate) profile: &'static str,
     /// Factor on every time limit: 1 at the speed of real hardware, more under an emulated processor.
     pub(crate) scale: f64,
-    /// What makes its processor fast, such as `kvm`; none where it is no virtual one.
+    /// Its hardware acceleration, such as `kvm`; none if it is not virtual.
     pub(crate) accelerator: Option<&'static str>,
-    /// Digest of the check runner that is brought in.
+    /// The digest of the check runner.
     pub(crate) runner: Digest,
 }
 
-/// How a machine is started.
+/// Parameters of a start.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Start<'a> {
     /// The platform manifest.
     pub(crate) manifest: &'a ManifestRef,
-    /// Whether it stays when its checks are done, for somebody to look into.
+    /// Whether it is kept after its checks, for inspection.
     pub(crate) keep: bool,
-    /// How long it may take.
+    /// The time limit of the start.
     pub(crate) within: Duration,
 }
 
@@ -84,39 +84,39 @@ pub(crate) enum RunnerEnd {
     Ended(Ended),
     /// The job was cancelled.
     Cancelled,
-    /// The machine did not answer in time.
+    /// The machine did not respond in time.
     Hung,
     /// It could not be started.
-    Failed(Trouble),
+    Failed(LaneFault),
 }
 
-/// How a machine's init is.
+/// The state of a machine's init.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum MachineState {
     /// It runs.
     Runs,
     /// It ended.
     Ended {
-        /// What the init is.
+        /// The command of the init.
         init: String,
         /// Its exit code.
         code: i64,
-        /// Whether the kernel killed it for want of memory.
+        /// Whether the kernel killed it because memory ran out.
         out_of_memory: bool,
     },
 }
 
-/// Why a lane cannot go on.
+/// Why a lane cannot continue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Trouble {
-    /// Whose fault.
+pub(crate) struct LaneFault {
+    /// The kind of the failure.
     pub(crate) kind: FailureKind,
     /// What happened, on one line.
     pub(crate) message: String,
 }
 
-impl Trouble {
-    /// The host's fault.
+impl LaneFault {
+    /// A fault of the host.
     pub(crate) const fn of_host(message: String) -> Self {
         Self { kind: FailureKind::Infrastructure, message }
     }
@@ -127,7 +127,7 @@ impl Trouble {
         Self::of_host(format!("{what}: {}{hint}", Chain(error)))
     }
 
-    /// The image's fault.
+    /// A fault of the image.
     pub(crate) const fn of_image(message: String) -> Self {
         Self { kind: FailureKind::Image, message }
     }

@@ -1,4 +1,4 @@
-//! How this build runs lanes: what verdicts depend on, and what they only record.
+//! The profile of lanes in this build: the facts that verdicts depend on, and those that they only record.
 
 use edgewright_checks::RUNNER_SEMANTICS;
 use edgewright_model::spec::Lane;
@@ -7,11 +7,11 @@ use edgewright_model::verdict::{LaneProfile, RecordedOn};
 use crate::container::machine::PROFILE as CONTAINER;
 use crate::machine::MachineFacts;
 
-/// The semantic version of the static lane's own rules. Raise it when the same rule on the same image may have another
-/// result than before.
+/// The semantic version of the static lane's own rules. Raise it when the same rule on the same image may
+/// have another result than before.
 const STATIC_SEMANTICS: u32 = 1;
 
-/// How a lane is run on this host; none where it cannot be.
+/// The profile of a lane on this host; none if it cannot run here.
 pub fn lane_profile(lane: Lane) -> Option<LaneProfile> {
     match lane {
         Lane::Static => Some(without_machine()),
@@ -31,7 +31,7 @@ pub(crate) fn without_machine() -> LaneProfile {
     LaneProfile { name: "none".to_owned(), semantics: STATIC_SEMANTICS }
 }
 
-/// What a verdict that is found here records.
+/// The facts about this host that verdicts record.
 pub(crate) fn recorded_on(machine: Option<MachineFacts>) -> RecordedOn {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
     let (runner, accelerator) = machine.map_or((None, None), |facts| (Some(facts.runner), facts.accelerator));

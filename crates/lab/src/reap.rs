@@ -1,16 +1,17 @@
-//! What killed jobs left behind: processes, containers, mounts, folders.
+//! Cleanup after killed jobs: processes, containers, mounts, folders.
 //!
-//! [`reap`] is called at start, by whoever holds the data folder's lock, before the first job; [`reap_job`] when one job
-//! has died, while others work. Nothing outside of the work folder is touched: processes are known by
-//! [`crate::WORK_ENVIRONMENT`] and the job's id, containers by our own storage and label, mounts by their path.
+//! [`reap`] is called at start, with the lock of the data folder held, before the first job; [`reap_job`]
+//! after one job was killed, while others run. Nothing outside of the work folder is touched: processes are
+//! identified by [`crate::WORK_ENVIRONMENT`] and the job's id, containers by their storage and label, mounts
+//! by their path.
 
+mod folders;
 mod orphans;
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::fs;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use edgewright_model::error::Chain;
@@ -20,17 +21,18 @@ use rustix::process::{Pid, Signal, getpid, kill_process};
 
 use crate::container::engine::{self, EngineSettings};
 use crate::{JOB_LABEL, WORK_ENVIRONMENT};
+use folders::{mounts_below, remove_folder, remove_folders};
 
-/// How long killed processes may take to go.
+/// How long to wait for killed processes to disappear.
 const VANISH: Duration = Duration::from_secs(10);
 /// The runtimes that podman and buildah may have used.
 const RUNTIMES: [&str; 2] = ["runc", "crun"];
-/// How often they are looked for.
+/// The time between two checks.
 const GLANCE: Duration = Duration::from_millis(50);
-/// Longest time of one command.
+/// The time limit of one command.
 const COMMAND: Duration = Duration::from_mins(1);
 
-/// What was left behind and is gone now.
+/// What was cleaned up.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reaped {
     /// Killed processes.
@@ -41,11 +43,11 @@ pub struct Reaped {
     pub mounts: usize,
     /// Removed scratch folders.
     pub folders: usize,
-    /// What could not be removed, in words.
+    /// What could not be removed, as messages.
     pub problems: Vec<String>,
 }
 
-/// Removes what killed jobs left behind in a work folder. Never fails: what stays is told.
+/// Cleans up after killed jobs in a work folder. Never fails: problems are reported in the result.
 pub async fn reap(work: &Path, settings: &EngineSettings, processes: &ProcessContext) -> Reaped {
     let mut reaped = Reaped::default();
     let Ok(work) = tokio::fs::canonicalize(work).await else { return reaped };
@@ -58,8 +60,8 @@ pub async fn reap(work: &Path, settings: &EngineSettings, processes: &ProcessCon
     reaped
 }
 
-/// Removes what one job left behind that was killed, while other jobs go on: its processes, containers, mounts and
-/// folder. Builds work in a storage of their own in that folder, which goes with it. Never fails: what stays is told.
+/// Cleans up after one killed job, while other jobs run: its processes, containers, mounts and folder. The
+/// storage of its builds is in that folder. Never fails: problems are reported in the result.
 pub async fn reap_job(
     work: &Path,
     job: &JobId,
@@ -68,8 +70,8 @@ pub async fn reap_job(
 ) -> Reaped {
     let mut reaped = Reaped::default();
     let Ok(work) = tokio::fs::canonicalize(work).await else { return reaped };
-    let job_mark = format!("{JOB_ENVIRONMENT}={job}").into_bytes();
-    kill_marked(&[work_mark(&work), job_mark], &mut reaped).await;
+    let job_entry = format!("{JOB_ENVIRONMENT}={job}").into_bytes();
+    kill_marked(&[work_mark(&work), job_entry], &mut reaped).await;
     remove_containers(&work, Some(job), settings, processes, &mut reaped).await;
     let folder = work.join("jobs").join(job.to_string());
     kill_builds(&folder, &mut reaped).await;
@@ -85,7 +87,7 @@ async fn remove(work: impl FnOnce() -> (usize, Vec<String>) + Send + 'static, re
     reaped.problems.extend(problems);
 }
 
-/// What runs inside of builds: their containers have no marks, but their root is below the job's folder.
+/// Kills processes inside builds: their containers have no label, but their root is below the job's folder.
 async fn kill_builds(folder: &Path, reaped: &mut Reaped) {
     let folder = folder.to_owned();
     reaped.processes += tokio::task::spawn_blocking(move || kill_inside(&folder)).await.unwrap_or_default();
@@ -106,11 +108,11 @@ async fn kill_marked(marks: &[Vec<u8>], reaped: &mut Reaped) {
             break;
         }
         if Instant::now() >= deadline {
-            reaped.problems.push(format!("{} processes of killed jobs do not end", found.len()));
+            reaped.problems.push(format!("cannot kill {} processes of killed jobs", found.len()));
             break;
         }
         for pid in found {
-            // It may be gone already; the next look tells.
+            // It may be gone already; the next round shows.
             let _ = kill_process(pid, Signal::KILL);
             seen.insert(pid.as_raw_nonzero());
         }
@@ -119,7 +121,7 @@ async fn kill_marked(marks: &[Vec<u8>], reaped: &mut Reaped) {
     reaped.processes = seen.len();
 }
 
-/// The processes whose environment has all of these entries, ourselves excluded.
+/// The processes whose environment has all of these entries, except this one.
 fn marked(marks: &[Vec<u8>]) -> Vec<Pid> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries
@@ -153,12 +155,12 @@ async fn remove_containers(
     }
     let conf = engine::written_settings(&containers, settings);
     let tools = Tools { containers: &containers, conf: conf.as_deref(), processes };
-    let Some(ids) = marked_containers(&tools, job, reaped).await else { return };
+    let Some(ids) = labelled_containers(&tools, job, reaped).await else { return };
     if !ids.is_empty() {
         let remove = tools.podman().args(["rm", "--force", "--ignore", "--volumes", "--time", "0"]);
         match remove.args(&ids).run().await {
             Ok(_) => reaped.containers += ids.len(),
-            Err(error) => reaped.problems.push(format!("containers cannot be removed: {}", Chain(&error))),
+            Err(error) => reaped.problems.push(format!("cannot remove containers: {}", Chain(&error))),
         }
     }
     if let Some(job) = job {
@@ -173,7 +175,7 @@ async fn remove_containers(
     remove_working_containers(&tools, reaped).await;
 }
 
-/// The programs that work on a container storage.
+/// The programs that use a container storage.
 struct Tools<'a> {
     containers: &'a Path,
     conf: Option<&'a Path>,
@@ -195,8 +197,8 @@ impl Tools<'_> {
     }
 }
 
-/// The containers of a job, or of all; none where there is no podman, or it does not answer.
-async fn marked_containers(
+/// The containers of a job, or of all; none if podman is missing or fails.
+async fn labelled_containers(
     tools: &Tools<'_>,
     job: Option<&JobId>,
     reaped: &mut Reaped,
@@ -211,7 +213,7 @@ async fn marked_containers(
         Ok(output) => output.text().lines().map(str::to_owned).collect(),
         Err(CommandError::NotFound { .. }) => return None,
         Err(error) => {
-            reaped.problems.push(format!("containers cannot be listed: {}", Chain(&error)));
+            reaped.problems.push(format!("cannot list containers: {}", Chain(&error)));
             return None;
         }
     };
@@ -222,24 +224,24 @@ async fn marked_containers(
     Some(ids)
 }
 
-/// Working containers of builds have no labels; no build can be running now.
+/// Removes working containers of builds, which have no labels; no build can be running now.
 async fn remove_working_containers(tools: &Tools<'_>, reaped: &mut Reaped) {
     match tools.buildah().args(["containers", "--quiet"]).run().await {
         Ok(output) if output.stdout.is_empty() => {}
         Ok(output) => match tools.buildah().args(["rm", "--all"]).run().await {
             Ok(_) => reaped.containers += output.text().lines().count(),
             Err(error) => {
-                reaped.problems.push(format!("working containers cannot be removed: {}", Chain(&error)));
+                reaped.problems.push(format!("cannot remove working containers: {}", Chain(&error)));
             }
         },
         Err(CommandError::NotFound { .. }) => {}
         Err(error) => {
-            reaped.problems.push(format!("working containers cannot be listed: {}", Chain(&error)));
+            reaped.problems.push(format!("cannot list working containers: {}", Chain(&error)));
         }
     }
 }
 
-/// Ends and forgets what a runtime has below a folder and podman does not know.
+/// Removes a runtime's containers below a folder that podman does not know.
 async fn remove_orphans(
     folder: &Path,
     known: &BTreeSet<String>,
@@ -250,13 +252,13 @@ async fn remove_orphans(
         let call = |arguments: &[&str]| {
             Command::new(runtime).args(arguments.iter().copied()).context(processes).deadline(COMMAND).run()
         };
-        // One that is not installed, or does not work here, has no containers.
+        // A runtime that is not installed, or does not work here, has no containers.
         let Ok(listing) = call(&["list", "--format", "json"]).await else { continue };
         for id in orphans::orphans(&listing.stdout, folder, known) {
             match call(&["delete", "--force", &id]).await {
                 Ok(_) => reaped.containers += 1,
                 Err(error) => {
-                    reaped.problems.push(format!("container {id} cannot be removed: {}", Chain(&error)));
+                    reaped.problems.push(format!("cannot remove container {id}: {}", Chain(&error)));
                 }
             }
         }
@@ -270,84 +272,8 @@ async fn unmount_below(work: &Path, processes: &ProcessContext, reaped: &mut Rea
         match unmount.run().await {
             Ok(_) => reaped.mounts += 1,
             Err(error) => {
-                reaped.problems.push(format!("{} cannot be unmounted: {}", point.display(), Chain(&error)));
+                reaped.problems.push(format!("cannot unmount {}: {}", point.display(), Chain(&error)));
             }
         }
-    }
-}
-
-/// The mount points below a folder, the last mounted first.
-fn mounts_below(table: &[u8], folder: &Path) -> Vec<PathBuf> {
-    let lines = table.split(|&byte| byte == b'\n');
-    let points = lines.filter_map(|line| line.split(|&byte| byte == b' ').nth(4)).map(unescape);
-    let mut below: Vec<_> = points.filter(|point| point != folder && point.starts_with(folder)).collect();
-    below.reverse();
-    below
-}
-
-/// The kernel writes space, tab, line feed and backslash as `\` and three octal digits.
-fn unescape(field: &[u8]) -> PathBuf {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&byte, after)) = rest.split_first() {
-        let octal = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
-        let value = octal.filter(|_| byte == b'\\').and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        bytes.push(value.unwrap_or(byte));
-        rest = if value.is_some() { &after[3..] } else { after };
-    }
-    PathBuf::from(OsString::from_vec(bytes))
-}
-
-fn remove_folder(folder: &Path) -> (usize, Vec<String>) {
-    match fs::remove_dir_all(folder) {
-        Ok(()) => (1, Vec::new()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => (0, Vec::new()),
-        Err(error) => (0, vec![format!("{} cannot be removed: {error}", folder.display())]),
-    }
-}
-
-fn remove_folders(jobs: &Path) -> (usize, Vec<String>) {
-    let mut removed = 0;
-    let mut problems = Vec::new();
-    for entry in fs::read_dir(jobs).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        let gone = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        match gone {
-            Ok(()) => removed += 1,
-            Err(error) => problems.push(format!("{} cannot be removed: {error}", path.display())),
-        }
-    }
-    (removed, problems)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_mounts_below_the_work_folder() {
-        let table = b"22 1 254:0 / / rw - ext4 /dev/vda rw\n\
-            30 22 0:25 / /data/work rw - tmpfs tmpfs rw\n\
-            31 22 0:26 / /data/work/jobs/a\\040b/merged rw shared:5 - overlay overlay rw\n\
-            32 22 0:27 / /data/work/jobs/a\\040b/merged/proc rw - proc proc rw\n\
-            33 22 0:28 / /data/workshop rw - tmpfs tmpfs rw\n\nodd line\n";
-        assert_eq!(
-            mounts_below(table, Path::new("/data/work")),
-            [PathBuf::from("/data/work/jobs/a b/merged/proc"), PathBuf::from("/data/work/jobs/a b/merged"),]
-        );
-        assert_eq!(unescape(b"a\\134b\\12"), PathBuf::from("a\\b\\12"));
-    }
-
-    #[test]
-    fn folders_go_and_links_are_not_followed() {
-        let work = tempfile::tempdir().unwrap();
-        let (jobs, kept) = (work.path().join("jobs"), work.path().join("kept"));
-        fs::create_dir_all(jobs.join("one/two")).unwrap();
-        fs::create_dir(&kept).unwrap();
-        std::os::unix::fs::symlink(&kept, jobs.join("link")).unwrap();
-        assert_eq!(remove_folders(&jobs), (2, Vec::new()));
-        assert!(kept.is_dir());
-        assert_eq!(remove_folders(&work.path().join("none")), (0, Vec::new()));
     }
 }

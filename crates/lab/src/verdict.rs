@@ -1,14 +1,16 @@
-//! From what the runner said to what a lane found. Pure.
+//! From the check runner's results to the result of a lane. Pure.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use edgewright_model::duration::Span;
-use edgewright_model::spec::Check;
+use edgewright_model::names::CheckId;
+use edgewright_model::spec::{Assertion, Check};
 use edgewright_model::verdict::{CheckOutcome, CheckResult, LaneResult};
 
-use crate::machine::Trouble;
+use crate::machine::LaneFault;
 
-/// The checks with no limit longer than what the lane has left.
+/// The checks, with limits cut to the time that the lane has left.
 pub(crate) fn cut_limits(checks: &[Check], left: Duration) -> Vec<Check> {
     let left: Option<Span> = format!("{}ms", milliseconds(left).max(1)).parse().ok();
     let cut = |check: &Check| {
@@ -18,7 +20,7 @@ pub(crate) fn cut_limits(checks: &[Check], left: Duration) -> Vec<Check> {
     checks.iter().map(cut).collect()
 }
 
-/// The results in the order's order; what was not decided is skipped, with the reason.
+/// The results in the order of `checks`; undecided checks are skipped, with the reason.
 pub(crate) fn complete(checks: &[Check], mut results: Vec<CheckResult>, reason: &str) -> Vec<CheckResult> {
     let result = |check: &Check| match results.iter().position(|result| result.id == check.id) {
         Some(position) => results.swap_remove(position),
@@ -33,15 +35,70 @@ pub(crate) fn complete(checks: &[Check], mut results: Vec<CheckResult>, reason: 
     checks.iter().map(result).collect()
 }
 
-/// What the checks say, unless the lane itself met trouble.
-pub(crate) fn judge(checks: &[CheckResult], trouble: Option<Trouble>) -> LaneResult {
-    if let Some(Trouble { kind, message }) = trouble {
+/// Sorts failed checks by how close they are to the cause, so that the first failure names it: a failed unit,
+/// then the state of the whole system, other checks, and last the ports and addresses that need a running
+/// service. `results` are in the order of `checks`; all others stay in it.
+pub(crate) fn causes_first(checks: &[Check], results: Vec<CheckResult>) -> Vec<CheckResult> {
+    let rank = |(check, result): &(&Check, CheckResult)| match (&result.outcome, &check.assert) {
+        (CheckOutcome::Failed { .. }, Assertion::Unit { .. }) => 0,
+        (CheckOutcome::Failed { .. }, Assertion::Systemd { .. }) => 1,
+        (CheckOutcome::Failed { .. }, Assertion::Port { .. } | Assertion::Http { .. }) => 3,
+        _ => 2,
+    };
+    let mut ranked: Vec<(&Check, CheckResult)> = checks.iter().zip(results).collect();
+    ranked.sort_by_key(rank);
+    let mut shown = BTreeMap::new();
+    ranked.into_iter().map(|(check, result)| without_repeats(check, result, &mut shown)).collect()
+}
+
+/// Drops the status of units that an earlier failed check shows already. `shown` has the check of each such
+/// unit.
+fn without_repeats<'c>(
+    check: &'c Check,
+    mut result: CheckResult,
+    shown: &mut BTreeMap<&'c str, &'c CheckId>,
+) -> CheckResult {
+    let CheckOutcome::Failed { output, .. } = &mut result.outcome else { return result };
+    match &check.assert {
+        Assertion::Unit { name } if !output.is_empty() => {
+            shown.entry(name).or_insert(&check.id);
+        }
+        Assertion::Systemd { .. } => {
+            let mut is_repeated = false;
+            let lines = std::mem::take(output);
+            for line in lines {
+                if let Some(unit) = unit_of(&line) {
+                    is_repeated = shown.contains_key(unit);
+                    if let Some(check) = shown.get(unit) {
+                        output.push(format!("{unit}: see check `{check}`"));
+                    }
+                }
+                if !is_repeated {
+                    output.push(line);
+                }
+            }
+        }
+        _ => {}
+    }
+    result
+}
+
+/// The unit whose status begins with a line: `× hmi.service - Operator panel`.
+fn unit_of(line: &str) -> Option<&str> {
+    let mut words = line.split(' ');
+    let is_mark = matches!(words.next()?, "●" | "×" | "○" | "↻" | "*");
+    words.next().filter(|name| is_mark && name.contains('.'))
+}
+
+/// The result of the checks, unless the lane failed outside of them.
+pub(crate) fn judge(checks: &[CheckResult], fault: Option<LaneFault>) -> LaneResult {
+    if let Some(LaneFault { kind, message }) = fault {
         return LaneResult::Failed { kind, message };
     }
     LaneResult::of_checks(checks)
 }
 
-/// One line for people.
+/// One line of the job's log.
 pub(crate) fn describe(result: &CheckResult) -> String {
     let time = Duration::from_millis(result.duration_ms);
     match &result.outcome {
@@ -50,6 +107,17 @@ pub(crate) fn describe(result: &CheckResult) -> String {
             format!("check `{}` failed after {time:?} ({kind}): {message}", result.id)
         }
         CheckOutcome::Skipped { reason } => format!("check `{}` skipped: {reason}", result.id),
+    }
+}
+
+/// The output of a failed check, as lines of the job's log.
+pub(crate) fn output_lines(result: &CheckResult) -> Vec<String> {
+    match &result.outcome {
+        CheckOutcome::Failed { output, .. } if !output.is_empty() => {
+            let title = format!("output of check `{}`:", result.id);
+            std::iter::once(title).chain(output.iter().map(|line| format!("  {line}"))).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -78,7 +146,7 @@ mod tests {
         Check { id: id.parse().unwrap(), assert, within: within.parse().unwrap(), lanes: None }
     }
 
-    /// The kind of every check's failure, and what the lane says.
+    /// The kind of every check's failure, and the result of the lane.
     type Case<'a> = (&'a [Option<FailureKind>], Option<(FailureKind, &'a str)>);
 
     #[test]
@@ -103,9 +171,49 @@ mod tests {
             });
             assert_eq!(judge(&checks, None), want);
         }
-        let trouble = Trouble { kind: Image, message: "init ended".to_owned() };
+        let fault = LaneFault { kind: Image, message: "init ended".to_owned() };
         let want = LaneResult::Failed { kind: Image, message: "init ended".to_owned() };
-        assert_eq!(judge(&[result("a", Some(Infrastructure))], Some(trouble)), want);
+        assert_eq!(judge(&[result("a", Some(Infrastructure))], Some(fault)), want);
+    }
+
+    #[test]
+    fn the_failed_unit_comes_first_and_is_shown_once() {
+        let unit = |id: &str| {
+            let assert = Assertion::Unit { name: format!("{id}.service") };
+            Check { assert, ..check(id, "1s") }
+        };
+        let system =
+            Check { assert: Assertion::Systemd { allow_failed: Vec::new() }, ..check("system-up", "1s") };
+        let checks = [check("a-port", "1s"), check("b-port", "1s"), system, unit("logger"), unit("other")];
+        let failed = |id: &str, output: &[&str]| CheckResult {
+            outcome: CheckOutcome::Failed {
+                kind: FailureKind::Image,
+                message: format!("{id} is bad"),
+                output: output.iter().map(ToString::to_string).collect(),
+            },
+            ..result(id, None)
+        };
+        let status = ["× logger.service - Logger", "  out of ink"];
+        let results = vec![
+            failed("a-port", &[]),
+            result("b-port", None),
+            failed("system-up", &[&status[..], &["× disk.mount - Disk", "  full"]].concat()),
+            failed("logger", &status),
+            result("other", None),
+        ];
+        let results = causes_first(&checks, results);
+        let ids: Vec<&str> = results.iter().map(|result| result.id.as_str()).collect();
+        assert_eq!(ids, ["logger", "system-up", "b-port", "other", "a-port"]);
+        let want = [
+            "output of check `system-up`:",
+            "  logger.service: see check `logger`",
+            "  × disk.mount - Disk",
+            "    full",
+        ];
+        assert_eq!(output_lines(&results[1]), want);
+        assert_eq!(output_lines(&results[2]), [""; 0]);
+        let LaneResult::Failed { message, .. } = judge(&results, None) else { panic!("checks failed") };
+        assert_eq!(message, "check `logger`: logger is bad (and 2 more checks failed)");
     }
 
     #[test]
@@ -118,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_cut_to_what_is_left() {
+    fn limits_are_cut_to_the_time_that_is_left() {
         let checks = [check("a", "1s"), check("b", "10m")];
         let limits =
             |left| cut_limits(&checks, left).iter().map(|check| check.within.to_string()).collect::<Vec<_>>();

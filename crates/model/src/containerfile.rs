@@ -1,6 +1,8 @@
-//! The text of a Containerfile as instructions: comments left out, continued lines joined, here-documents skipped.
+//! The text of a Containerfile as instructions: comments left out, continued lines joined, here-documents
+//! skipped.
 //!
-//! Only as much as is needed to find its stages. Variables are not expanded, and nothing is refused: that is buildah's work.
+//! Parses only what is needed to find the stages. Variables are not expanded and nothing is rejected: buildah
+//! does that.
 
 /// One instruction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Whether this is its name.
+    /// Whether the stage has this name (case-insensitive).
     pub fn is_named(&self, name: &str) -> bool {
         self.name.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(name))
     }
@@ -84,7 +86,8 @@ pub fn stages(instructions: &[Instruction]) -> Vec<Stage> {
         .collect()
 }
 
-/// The stage of outside that a stage stands on in the end: itself, or an earlier one that it names.
+/// The stage at the root of a stage's chain of `FROM`s: the stage itself, or an earlier one whose base is no
+/// other stage.
 pub fn root(stages: &[Stage], position: usize) -> Option<&Stage> {
     let mut position = position;
     let mut stage = stages.get(position)?;

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256, Sha512};
 /// A registered digest algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Algorithm {
-    /// `sha256`, 64 hex digits: the only one that Edgewright itself writes.
+    /// `sha256`, 64 hex digits: the only algorithm that Edgewright itself writes.
     Sha256,
     /// `sha512`, 128 hex digits: accepted from clients.
     Sha512,
@@ -62,7 +62,7 @@ impl Digest {
         &self.hex
     }
 
-    /// The first 12 hex digits, for people.
+    /// The first 12 hex digits, as shown in tables and messages.
     pub fn short(&self) -> &str {
         &self.hex[..12]
     }
@@ -82,7 +82,7 @@ impl fmt::Debug for Digest {
 
 /// Why a text is not a digest.
 #[derive(Debug, thiserror::Error)]
-#[error("`{text}` is not a digest: want sha256 or sha512, a colon, and 64 or 128 lower-case hex digits")]
+#[error("invalid digest `{text}`: expected sha256 or sha512, a colon, and 64 or 128 lower-case hex digits")]
 pub struct InvalidDigest {
     text: String,
 }

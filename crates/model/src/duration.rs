@@ -13,6 +13,7 @@ pub struct Span(Duration);
 
 /// Units with their length in milliseconds, longest first.
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+/// The longest duration, in milliseconds: 3650 days.
 const LONGEST_MS: u64 = 3650 * 86_400_000;
 
 impl Span {
@@ -35,9 +36,9 @@ impl fmt::Display for Span {
     }
 }
 
-/// Why a text is not a duration.
+/// A text that is not a duration.
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` is not a duration: write a whole number and a unit, such as 500ms, 60s, 10m, 2h or 7d")]
+#[error("invalid duration `{0}`: expected a whole number and a unit, such as 500ms, 60s, 10m, 2h or 7d")]
 pub struct InvalidSpan(String);
 
 impl FromStr for Span {

@@ -3,19 +3,19 @@
 use std::error::Error;
 use std::fmt;
 
-/// What kind of fault an error is. One place maps it to an exit code, one to an HTTP status.
+/// The class of an error. One place maps it to an exit code, another to an HTTP status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorClass {
-    /// The user's input is wrong; trying again without changing it is useless.
+    /// The input is invalid; retrying without a change fails again.
     UserFault,
-    /// The thing asked for does not exist.
+    /// The requested object does not exist.
     NotFound,
-    /// The state changed in between, or forbids the operation.
+    /// The state changed in the meantime, or does not allow the operation.
     Conflict,
     /// The caller may not do this.
     Denied,
-    /// Something outside is not reachable or full right now; trying again may help.
+    /// An external system is unreachable, or a resource is exhausted; a retry may help.
     Unavailable,
     /// A defect of Edgewright.
     Bug,

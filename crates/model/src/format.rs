@@ -1,12 +1,13 @@
 //! From a tree's YAML to a [`Definition`], with every error of the repository at once.
 //!
 //! ```text
-//! tree ─▶ yaml: spanned values ─▶ decode by shape: typed drafts ─▶ references, variables ─▶ Definition + diagnostics
+//! tree ─▶ yaml: spanned values ─▶ decode: drafts ─▶ references, variables ─▶ Definition, diagnostics
 //! ```
 //!
-//! Nothing stops at the first error: what does not fit is reported and left out, the rest is read. An error breaks its owner
-//! only (an image, a site, or with `edgewright.yaml` the source); what depends on a broken image is derived by the graph.
-//! Places are kept by keeping the spanned values beside the typed ones, so that the typed ones stay free of them.
+//! Reading does not stop at the first error: an invalid value is reported and left out, the rest is read. An
+//! error breaks its owner only (an image, a site, or with `edgewright.yaml` the source); the graph derives
+//! what depends on a broken image. The spanned values are kept beside the typed ones, so that the typed ones
+//! need no places.
 
 mod checks;
 mod containerfile;
@@ -21,10 +22,11 @@ mod shape;
 mod site;
 mod source;
 mod steps;
+mod unused;
 mod variables;
 mod yaml;
 
-pub use render::render;
+pub use render::{render, render_warning};
 pub use report::nearest;
 pub use schema::{SchemaKind, schema};
 
@@ -33,19 +35,19 @@ use crate::spec::{Definition, Lane};
 use crate::tree::{LOADED_LIMIT, Tree, TreePath};
 use report::{Owner, Report};
 
-/// The lanes that `test: {lanes: …}` may name in this version. `external` is run by somebody else.
+/// The lanes that `test: {lanes: …}` may name in this version. `external` is run by an external system.
 pub const AVAILABLE_LANES: [Lane; 3] = [Lane::Static, Lane::Container, Lane::External];
 
-/// One error, with its place.
+/// One error or warning, with its place.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Diagnostic {
-    /// Where; absent for the repository as a whole.
+    /// The file; `None` for the repository as a whole.
     pub file: Option<TreePath>,
-    /// First line and column, from 1, and the length of the underlined text in characters.
+    /// The underlined place; `None` for the file as a whole.
     pub place: Option<Place>,
-    /// What is wrong.
+    /// What is wrong: lower case, without a full stop.
     pub message: String,
-    /// What to do.
+    /// The next action, in the imperative.
     pub hint: Option<String>,
 }
 
@@ -60,18 +62,20 @@ pub struct Place {
     pub length: u32,
 }
 
-/// What a tree declares, and all that is wrong with it.
+/// What a tree declares, with all its errors and warnings.
 #[derive(Debug, Clone)]
 pub struct Parsed {
-    /// The definition; absent only where `edgewright.yaml` itself is missing or broken.
+    /// The definition; `None` only if `edgewright.yaml` itself is missing or broken.
     pub definition: Option<Definition>,
     /// All errors, in file order.
     pub diagnostics: Vec<Diagnostic>,
-    /// The last day of each exception, with what to say when it is over: nothing here knows what day it is.
+    /// Warnings, in file order: nothing is broken by them, such as by the old spelling of a key.
+    pub warnings: Vec<Diagnostic>,
+    /// The last day of each exception, with the warning to print after it: this crate has no clock.
     pub endings: Vec<(jiff::civil::Date, Diagnostic)>,
 }
 
-/// All that could be read, with the values that know their place.
+/// Everything that could be read, with the spanned values.
 struct Drafts {
     source: Option<yaml::Node>,
     images: image::Drafts,
@@ -80,7 +84,7 @@ struct Drafts {
     exceptions: Vec<(TreePath, yaml::Node, crate::spec::Exception)>,
 }
 
-/// Reads a tree.
+/// Reads a tree. Never fails: errors are in [`Parsed::diagnostics`].
 pub fn parse(tree: &Tree) -> Parsed {
     let mut report = Report::default();
     let (source_file, images, sites, exceptions) = match layout() {
@@ -88,7 +92,12 @@ pub fn parse(tree: &Tree) -> Parsed {
         Err(error) => {
             let message = error.to_string();
             let diagnostic = Diagnostic { file: None, place: None, message, hint: None };
-            return Parsed { definition: None, diagnostics: vec![diagnostic], endings: Vec::new() };
+            return Parsed {
+                definition: None,
+                diagnostics: vec![diagnostic],
+                warnings: Vec::new(),
+                endings: Vec::new(),
+            };
         }
     };
     let source = source::read(tree, &mut report, &source_file);
@@ -102,7 +111,7 @@ pub fn parse(tree: &Tree) -> Parsed {
     };
     for folder in folders(tree, &mut report, &images, "image.yaml") {
         let Some((name, file)) = folder_name(&mut report, &folder, "image.yaml") else {
-            // Whoever uses it by the name that it should have is not wrong.
+            // References to the name that it should have are no further errors.
             drafts.images.unread.extend(folder.file_name().to_lowercase().replace(' ', "-").parse());
             continue;
         };
@@ -124,32 +133,33 @@ pub fn parse(tree: &Tree) -> Parsed {
             drafts.exceptions.extend(read.map(|(doc, exception)| (file, doc, exception)));
         }
     }
-    unfit(tree, &mut report);
+    invalid_paths(tree, &mut report);
     let definition = source.map(|(_, source)| finish(tree, &mut report, &drafts, source));
     let definition = definition.filter(|_| !report.source);
     Parsed {
         definition,
+        warnings: report.take_warnings(),
         diagnostics: report.finish(),
         endings: drafts.exceptions.iter().map(ending).collect(),
     }
 }
 
-/// Reports paths that no image can hold: each breaks the image or the site in whose folder it is. Elsewhere they are an error
-/// only where a link brings them in (see [`paths::unusable`]).
-fn unfit(tree: &Tree, report: &mut Report) {
-    for path in &tree.unfit {
+/// Reports paths that no image can hold: each breaks the image or the site in whose folder it is. Elsewhere
+/// they are errors only if a link leads to them (see [`paths::unusable`]).
+fn invalid_paths(tree: &Tree, report: &mut Report) {
+    for path in &tree.invalid {
         let Some(folder) = &path.folder else { continue };
         let mut parts = folder.as_str().split('/');
         let (top, name) = (parts.next(), parts.next());
         let owner = match (top, name) {
-            (Some("images"), Some(name)) => name.parse().map_or(Owner::Nobody, Owner::Image),
-            (Some("sites"), Some(name)) => name.parse().map_or(Owner::Nobody, Owner::Site),
+            (Some("images"), Some(name)) => name.parse().map_or(Owner::Nothing, Owner::Image),
+            (Some("sites"), Some(name)) => name.parse().map_or(Owner::Nothing, Owner::Site),
             // The folder of an image or a site, or an exception, cannot be read by its name.
-            (Some("images" | "sites"), None) if path.is_folder => Owner::Nobody,
-            (Some("exceptions"), None) => Owner::Nobody,
+            (Some("images" | "sites"), None) if path.is_folder => Owner::Nothing,
+            (Some("exceptions"), None) => Owner::Nothing,
             _ => continue,
         };
-        let fault = paths::unfit(path);
+        let fault = paths::invalid(path);
         report.add(&owner, folder, None, fault.message, fault.hint);
     }
 }
@@ -160,13 +170,13 @@ fn ending(
     let diagnostic = Diagnostic {
         file: Some(file.clone()),
         place: Some(doc.at("until").place),
-        message: format!("this exception ended on {}: its check counts again", exception.until),
-        hint: Some(format!("remove the file, or ask {} for a new end", exception.owner)),
+        message: format!("the exception ended on {}: a failure of its check blocks again", exception.until),
+        hint: Some(format!("remove the file, or agree on a new `until` with {}", exception.owner)),
     };
     (exception.until, diagnostic)
 }
 
-/// Checks what crosses files, then leaves out what is broken.
+/// Checks references between files, then leaves out what is broken.
 fn finish(tree: &Tree, report: &mut Report, drafts: &Drafts, source: crate::spec::SourceSpec) -> Definition {
     let mut definition = Definition {
         source,
@@ -178,6 +188,7 @@ fn finish(tree: &Tree, report: &mut Report, drafts: &Drafts, source: crate::spec
     };
     references::check(tree, report, drafts, &definition);
     variables::check(report, drafts, &definition);
+    unused::check(report, drafts, &definition);
     report.images.extend(drafts.images.unread.iter().cloned());
     report.sites.extend(drafts.unread_sites.iter().cloned());
     definition.images.retain(|name, _| !report.images.contains(name));
@@ -187,31 +198,31 @@ fn finish(tree: &Tree, report: &mut Report, drafts: &Drafts, source: crate::spec
     definition
 }
 
-/// Where things stand in a repository.
+/// The repository's layout: `edgewright.yaml` and the folders of images, sites and exceptions.
 fn layout() -> Result<(TreePath, TreePath, TreePath, TreePath), InvalidName> {
     Ok(("edgewright.yaml".parse()?, "images".parse()?, "sites".parse()?, "exceptions".parse()?))
 }
 
-/// The folders below `images` or `sites`. Plain files beside them, such as a README, are nobody's business; a link or a
+/// The folders below `images` or `sites`. Plain files beside them, such as a README, are ignored; a link or a
 /// submodule in place of a folder is an error.
 fn folders(tree: &Tree, report: &mut Report, top: &TreePath, file: &str) -> Vec<TreePath> {
     let mut found = paths::children(tree, top.as_str());
     found.retain(|child| match tree.entry(child).map(|entry| entry.kind) {
         None => true,
         Some(crate::tree::EntryKind::Submodule) => {
-            let hint = format!("copy {file} and its files into this repository");
+            let hint = format!("copy {file} and the other files into this repository");
             report.add(
-                &Owner::Nobody,
+                &Owner::Nothing,
                 child,
                 None,
-                "this folder is a submodule, whose files are not part of this commit",
+                "cannot read the folder: it is a submodule, whose files are not part of this commit",
                 hint,
             );
             false
         }
         Some(crate::tree::EntryKind::Link) => {
-            let hint = "make it a folder; to share content, share an image with `from`";
-            report.add(&Owner::Nobody, child, None, "this is a link in place of a folder", hint);
+            let hint = "replace the link by a folder; to share content, share an image with `from`";
+            report.add(&Owner::Nothing, child, None, "invalid folder: it is a symbolic link", hint);
             false
         }
         Some(_) => false,
@@ -228,8 +239,14 @@ fn folder_name<T: std::str::FromStr<Err = InvalidName>>(
     match folder.file_name().parse() {
         Ok(name) => Some((name, folder.join(&file.parse().ok()?))),
         Err(error) => {
-            let message = format!("the folder name `{}` is not a fit {}", folder.file_name(), error.kind());
-            report.add(&Owner::Nobody, folder, None, message, format!("rename the folder: {}", error.rule()));
+            let message = format!("invalid {} `{}`", error.kind(), folder.file_name());
+            report.add(
+                &Owner::Nothing,
+                folder,
+                None,
+                message,
+                format!("rename the folder; {}", error.rule()),
+            );
             None
         }
     }
@@ -250,16 +267,16 @@ fn load(tree: &Tree, report: &mut Report, owner: &Owner, file: &TreePath) -> Opt
         let hint = if misnamed {
             format!("rename {other} to {}", file.file_name())
         } else if file.parent().is_none() {
-            "every source has one at its top: `edgewright init DIR` writes a sample".to_owned()
+            "create it at the top of the repository; `edgewright init DIR` writes a sample".to_owned()
         } else {
             format!("create {file}, or remove the folder")
         };
-        report.add(owner, file, None, "this file is missing", hint);
+        report.add(owner, file, None, "the file is missing", hint);
         return None;
     };
     if entry.size > LOADED_LIMIT {
-        let message = format!("this file is larger than {} MiB", LOADED_LIMIT / (1024 * 1024));
-        report.add(owner, file, None, message, "definitions are small: split it, or move content into files");
+        let message = format!("the file is larger than {} MiB", LOADED_LIMIT / (1024 * 1024));
+        report.add(owner, file, None, message, "split it, or move content into files of a `files` step");
         return None;
     }
     let bytes = tree.content(&path)?;
@@ -268,7 +285,13 @@ fn load(tree: &Tree, report: &mut Report, owner: &Owner, file: &TreePath) -> Opt
         Err(error) => {
             let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]).into_owned();
             let place = yaml::end(&before);
-            report.add(owner, file, Some(place), "this file is not UTF-8", "save it as UTF-8");
+            report.add(
+                owner,
+                file,
+                Some(place),
+                "invalid encoding: the file is not UTF-8",
+                "save it as UTF-8",
+            );
             return None;
         }
     };
@@ -278,7 +301,13 @@ fn load(tree: &Tree, report: &mut Report, owner: &Owner, file: &TreePath) -> Opt
         report.add(owner, file, Some(fault.place), fault.message, fault.hint);
     }
     if empty {
-        report.add(owner, file, None, "this file is empty", "see `edgewright schema` for what belongs here");
+        report.add(
+            owner,
+            file,
+            None,
+            "the file is empty",
+            "add the required keys; `edgewright schema` prints the format",
+        );
     }
     node
 }

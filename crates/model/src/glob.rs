@@ -1,5 +1,6 @@
-//! Patterns over paths and variant names, shared by modes, ignore files and exceptions. `*` and `?` stay inside a path component, `**` crosses components,
-//! `[a-z]` and `[^a-z]` match one character, `\` takes the next character as it is.
+//! Patterns over paths and variant names, shared by modes, ignore files and exceptions. `*` and `?` match
+//! inside a path component, `**` matches across components, `[a-z]` and `[^a-z]` match one character, `\`
+//! escapes the next character.
 //!
 //! Matching takes time in proportion to pattern × path, whatever the pattern.
 
@@ -25,9 +26,9 @@ enum Token {
     Rest,
 }
 
-/// Why a text is not a pattern.
+/// A text that is not a pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{pattern}` is not a pattern: {fault}")]
+#[error("invalid pattern `{pattern}`: {fault}")]
 pub struct InvalidGlob {
     pattern: String,
     fault: Fault,
@@ -42,23 +43,29 @@ enum Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Class => "a `[` has no fit `]`; write `\\[` for the character itself",
-            Self::Escape => "a `\\` stands at the end",
+            Self::Class => "missing `]` after `[`",
+            Self::Escape => "no character after the last `\\`",
         })
     }
 }
 
 impl InvalidGlob {
-    /// What is wrong with it, and how to write it.
-    pub fn fault(&self) -> String {
-        self.fault.to_string()
+    /// How to correct the pattern, in the imperative.
+    pub const fn hint(&self) -> &'static str {
+        match self.fault {
+            Fault::Class => "add the `]`, or write `\\[` for the character itself",
+            Fault::Escape => "remove it, or write `\\\\` for the character itself",
+        }
     }
 }
 
 impl Glob {
     /// Compiles a pattern.
     pub fn new(pattern: &str) -> Result<Self, InvalidGlob> {
-        let invalid = |fault| InvalidGlob { pattern: pattern.chars().take(160).collect(), fault };
+        let invalid = |fault| InvalidGlob {
+            pattern: pattern.chars().take(160).flat_map(char::escape_debug).collect(),
+            fault,
+        };
         let mut tokens = Vec::new();
         let mut rest = pattern.chars().peekable();
         while let Some(c) = rest.next() {
@@ -123,9 +130,9 @@ impl Token {
     /// From the ends that the tokens before can reach to those that this one can reach, too.
     fn step(&self, path: &[char], reached: &[bool]) -> Vec<bool> {
         let mut next = vec![false; reached.len()];
-        let mut one = |fits: &dyn Fn(char) -> bool| {
+        let mut one = |is_match: &dyn Fn(char) -> bool| {
             for (at, c) in path.iter().enumerate() {
-                next[at + 1] = reached[at] && fits(*c);
+                next[at + 1] = reached[at] && is_match(*c);
             }
         };
         match self {

@@ -1,4 +1,4 @@
-//! Grants: what a job may do in the registry, derived from its order and nothing else.
+//! Grants: what a job may do in the registry, derived from its order alone.
 //!
 //! | the order names | the job may |
 //! |---|---|
@@ -34,14 +34,14 @@ pub struct Grants {
 pub enum BlobGrant {
     /// It may.
     Yes,
-    /// It may if one of these manifests of the blob's repository refers to it.
+    /// It may, if one of these manifests of the blob's repository refers to the blob.
     IfReferredToBy(Vec<Digest>),
     /// It may not.
     No,
 }
 
 impl Grants {
-    /// What a task needs.
+    /// The grants that a task needs.
     pub fn of(task: &Task) -> Self {
         match task {
             // Locks are resolved from other registries and package mirrors.
@@ -81,7 +81,8 @@ impl Grants {
         }
     }
 
-    /// Whether the job may pull a manifest. Tags move, so outside of its own repository only a digest names one.
+    /// Whether the job may pull a manifest. Tags move, so outside of its own repository only a digest names
+    /// one.
     pub fn may_pull_manifest(&self, repository: &RepoName, reference: &Reference) -> bool {
         let is_named = |digest: &Digest| self.manifests.contains(&(repository.clone(), digest.clone()));
         self.is_own(repository) || matches!(reference, Reference::Digest(digest) if is_named(digest))
@@ -97,7 +98,7 @@ impl Grants {
         if manifests.is_empty() { BlobGrant::No } else { BlobGrant::IfReferredToBy(manifests) }
     }
 
-    /// Whether the job may ask if a blob is there, as clients do before they push it.
+    /// Whether the job may ask if a blob exists, as clients do before a push.
     pub fn may_look_for_blob(&self, repository: &RepoName) -> bool {
         self.may_push_blob(repository)
     }

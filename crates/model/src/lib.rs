@@ -1,14 +1,15 @@
-//! The vocabulary of Edgewright: typed ids, digests, names, specs, job orders and outcomes. Pure: no I/O, no clock.
+//! The vocabulary of Edgewright: typed ids, digests, names, specs, job orders and outcomes. Pure: no I/O, no
+//! clock.
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`names`], [`digest`], [`reference`], [`duration`], [`size`] | what things are called: everything is parsed once, at the edge |
+//! | [`names`], [`digest`], [`reference`], [`duration`], [`size`] | names, parsed once at the edge |
 //! | [`tree`] | a commit's files as data, read by `source` |
 //! | [`spec`] | what a source declares, as typed values |
-//! | [`format`] | how a tree's YAML becomes a [`spec::Definition`], with every error of the repository at once |
-//! | [`resolve`] | what follows from a definition: variants, parents, effective variables and checks |
-//! | [`lock`], [`moves`] | outside inputs pinned: package versions, base digests, the epoch; what moved between two of them |
-//! | [`order`], [`outcome`], [`verdict`] | what a job is told, what it answers, what a lane found |
+//! | [`format`] | how a tree's YAML becomes a [`spec::Definition`], with all errors of the repository |
+//! | [`resolve`] | derived from a definition: variants, parents, effective variables and checks |
+//! | [`lock`], [`moves`] | pinned outside inputs: package versions, base digests, the epoch; their moves |
+//! | [`order`], [`outcome`], [`verdict`] | a job's input, a job's output, a lane's result |
 //! | [`principal`], [`grants`] | who acts; what a job may do in the registry |
 //! | [`run`] | numbers and states of runs, nodes and releases |
 //! | [`error`] | error classes and the chain printer |

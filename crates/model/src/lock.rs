@@ -20,11 +20,11 @@ pub const LOCK_FILE: &str = "edgewright.lock";
 pub struct Lock {
     /// Format version, 1.
     pub version: u32,
-    /// Digest of the [`LockRequest`] that this answers: another request makes the lock stale.
+    /// Digest of the [`LockRequest`] that the lock was resolved for: another request makes the lock stale.
     pub request: Digest,
     /// `created` of the image's config and the upper bound of its files' times.
     pub epoch: Timestamp,
-    /// Base image digest, where `from` is a registry reference.
+    /// Digest of the base image, if `from` is a registry reference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Digest>,
     /// For each platform, the installed packages of each `bootstrap` step, in step order.
@@ -54,22 +54,22 @@ pub struct LockedPackage {
     pub architecture: String,
 }
 
-/// What an image asks of the outside: the part of its definition that a lock answers.
+/// An image's request to the outside: the part of its definition that a lock pins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockRequest {
-    /// The base image, where `from` is a registry reference.
+    /// The base image, if `from` is a registry reference.
     pub base: Option<ImageReference>,
     /// The `bootstrap` steps, in order.
     pub bootstrap: Vec<BootstrapStep>,
     /// The platforms.
     pub platforms: Vec<Platform>,
-    /// The shortest `refresh` of the image's `containerfile` steps: a lock that is older answers no longer for them.
+    /// The shortest `refresh` of the image's `containerfile` steps: an older lock is due for renewal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh: Option<Span>,
 }
 
 impl LockRequest {
-    /// Its digest, by which a lock says what it answers.
+    /// The request's digest, which a lock records in [`Lock::request`].
     pub fn digest(&self) -> Digest {
         // Plain structs of strings always serialise.
         Digest::of(serde_json::to_vec(self).unwrap_or_default())
@@ -80,7 +80,8 @@ impl LockRequest {
         self.base.is_none() && self.bootstrap.is_empty() && self.refresh.is_none()
     }
 
-    /// Whether a lock of this epoch has to be made anew now, because something unpinned is to be fetched again.
+    /// Whether a lock of this epoch must be resolved again at `now`, because an unpinned input must be
+    /// fetched again.
     pub fn is_due(&self, epoch: Timestamp, now: Timestamp) -> bool {
         let due = self.refresh.and_then(|refresh| epoch.checked_add(refresh.get()).ok());
         due.is_some_and(|due| due <= now)

@@ -10,22 +10,23 @@ use crate::digest::Digest;
 use crate::lock::Lock;
 use crate::names::ImageName;
 
-/// What a newer lock pins otherwise than an older one.
+/// The differences between an older and a newer lock.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LockMoves {
-    /// The base image, where its digest is another one.
+    /// The base image, if its digest changed.
     pub base: Option<BaseMove>,
-    /// Packages with another version, new ones and dropped ones, by name; what is equal on all platforms is named once.
+    /// Packages that changed version, were added or were dropped, by name; a move that is equal on all
+    /// platforms is listed once.
     pub packages: Vec<PackageMove>,
-    /// Whether `refresh` of a `containerfile` step is over, so that the image is built anew.
+    /// Whether the `refresh` time of a `containerfile` step is over, so that the image is rebuilt.
     pub refreshed: bool,
 }
 
 /// A base image that moved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BaseMove {
-    /// Its digest before; absent where there was none.
+    /// Its digest before; `None` if there was none.
     pub from: Option<Digest>,
     /// Its digest now.
     pub to: Digest,
@@ -36,55 +37,55 @@ pub struct BaseMove {
 pub struct PackageMove {
     /// Its name.
     pub name: String,
-    /// Its version before; absent where it is new.
+    /// Its version before; `None` for a new package.
     pub from: Option<String>,
-    /// Its version now; absent where it is gone.
+    /// Its version now; `None` for a dropped package.
     pub to: Option<String>,
 }
 
-/// What a run found when it looked at an image's outside inputs.
+/// The result of a run's check of one image's outside inputs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LockLook {
+pub struct LockCheck {
     /// The image.
     pub image: ImageName,
-    /// What came of it.
-    pub result: LookResult,
-    /// The overlay that it added, where it did.
+    /// The result.
+    pub result: LockCheckResult,
+    /// The number of the overlay that the run added, if it added one.
     #[serde(default)]
     pub overlay: Option<u32>,
-    /// What moved; empty where nothing did, and for a first lock.
+    /// What moved; empty if nothing did, and for a first lock.
     #[serde(default)]
     pub moves: LockMoves,
-    /// Why the old lock stands, where it was to be looked at and does.
+    /// Why the old lock was kept, for [`LockCheckResult::Kept`].
     #[serde(default)]
     pub message: Option<String>,
 }
 
-/// What came of looking at a lock.
+/// The outcome of a lock check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum LookResult {
-    /// The image had no lock for what it asks.
+pub enum LockCheckResult {
+    /// The image had no lock for its present request.
     First,
-    /// The outside moved.
+    /// An outside input moved.
     Moved,
-    /// It did not.
+    /// No outside input moved.
     Unchanged,
-    /// The outside could not be asked, or answered with something older: the old lock stands.
+    /// The outside inputs could not be fetched, or were older: the old lock was kept.
     Kept,
 }
 
-impl fmt::Display for LockLook {
+impl fmt::Display for LockCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.result {
-            LookResult::First => f.write_str("locked for the first time"),
-            LookResult::Moved => self.moves.fmt(f),
-            LookResult::Unchanged => f.write_str("nothing moved"),
-            LookResult::Kept => {
+            LockCheckResult::First => f.write_str("locked for the first time"),
+            LockCheckResult::Moved => self.moves.fmt(f),
+            LockCheckResult::Unchanged => f.write_str("nothing moved"),
+            LockCheckResult::Kept => {
                 write!(
                     f,
-                    "the lock stays: {}",
-                    self.message.as_deref().unwrap_or("it could not be looked up")
+                    "the lock is kept: {}",
+                    self.message.as_deref().unwrap_or("the outside inputs could not be fetched")
                 )
             }
         }
@@ -123,7 +124,7 @@ impl LockMoves {
         self.base.is_none() && self.packages.is_empty() && !self.refreshed
     }
 
-    /// The first package whose version is older now: a mirror that lags behind, which no lock follows.
+    /// The first package whose version is older now. It means that a mirror lags behind; no lock follows it.
     pub fn backwards(&self) -> Option<&PackageMove> {
         self.packages.iter().find(|package| {
             let versions = package.from.as_deref().zip(package.to.as_deref());
@@ -184,7 +185,7 @@ pub fn compare_versions(a: &str, b: &str) -> Ordering {
 }
 
 fn compare_part(mut a: &[u8], mut b: &[u8]) -> Ordering {
-    /// Letters sort before all else that is no digit, `~` before the end, and the end before letters.
+    /// Letters sort before all other non-digits, `~` before the end of the text, and the end before letters.
     fn weight(byte: Option<u8>) -> i32 {
         match byte {
             Some(b'~') => -1,
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_moved_is_said_in_one_line() {
+    fn moves_print_on_one_line() {
         let old = lock(Some("a"), &[("gone", "1"), ("libc6", "2.41-1"), ("systemd", "257.1-1")]);
         let cases = [
             (lock(Some("a"), &[("gone", "1"), ("libc6", "2.41-1"), ("systemd", "257.1-1")]), "nothing moved"),

@@ -5,9 +5,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Why a text is not a name of some kind.
+/// A text that is not a valid name of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a fit {kind}: {rule}")]
+#[error("invalid {kind} `{text}`: {rule}")]
 pub struct InvalidName {
     kind: &'static str,
     rule: &'static str,
@@ -19,7 +19,7 @@ impl InvalidName {
         Self { kind, rule, text: text.chars().take(160).collect() }
     }
 
-    /// What the text should have been, such as `image name`.
+    /// The kind of name that was expected, such as `image name`.
     pub const fn kind(&self) -> &'static str {
         self.kind
     }
@@ -31,7 +31,7 @@ impl InvalidName {
 }
 
 /// One path component of an OCI repository name, and so safe as folder, DNS label and container name.
-const COMPONENT_RULE: &str = "want 1 to 63 of a-z, 0-9, with single `-`, `_` or `.` between them";
+const COMPONENT_RULE: &str = "use 1 to 63 of a-z, 0-9, with single `-`, `_` or `.` between them";
 
 fn is_component(text: &str) -> bool {
     let alnum = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
@@ -43,7 +43,7 @@ fn is_component(text: &str) -> bool {
         && bytes.windows(2).all(|pair| alnum(pair[0]) || alnum(pair[1]))
 }
 
-const VAR_RULE: &str = "want 1 to 63 of a-z, A-Z, 0-9 and `_`, not starting with a digit";
+const VAR_RULE: &str = "use 1 to 63 of a-z, A-Z, 0-9 and `_`, not starting with a digit";
 
 fn is_var(text: &str) -> bool {
     (1..=63).contains(&text.len())
@@ -52,7 +52,7 @@ fn is_var(text: &str) -> bool {
 }
 
 const LABEL_RULE: &str =
-    "want 1 to 63 of A-Z, a-z, 0-9, `-`, `_` and `.`, starting and ending with a letter or digit";
+    "use 1 to 63 of A-Z, a-z, 0-9, `-`, `_` and `.`, starting and ending with a letter or digit";
 
 fn is_label(text: &str) -> bool {
     let bytes = text.as_bytes();
@@ -62,14 +62,14 @@ fn is_label(text: &str) -> bool {
         && bytes.iter().all(|&b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
-const COMMIT_RULE: &str = "want 40 or 64 lower-case hex digits";
+const COMMIT_RULE: &str = "use 40 or 64 lower-case hex digits";
 
 fn is_commit(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 macro_rules! names {
-    ($($(#[$doc:meta])* $name:ident($kind:literal, $fits:path, $rule:expr);)+) => {$(
+    ($($(#[$doc:meta])* $name:ident($kind:literal, $is_valid:path, $rule:expr);)+) => {$(
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -98,7 +98,7 @@ macro_rules! names {
             type Err = InvalidName;
 
             fn from_str(text: &str) -> Result<Self, InvalidName> {
-                if $fits(text) { Ok(Self(text.to_owned())) } else { Err(InvalidName::new($kind, $rule, text)) }
+                if $is_valid(text) { Ok(Self(text.to_owned())) } else { Err(InvalidName::new($kind, $rule, text)) }
             }
         }
 
@@ -123,7 +123,7 @@ names! {
     SourceName("source name", is_component, COMPONENT_RULE);
     /// An image's name: its folder under `images/`.
     ImageName("image name", is_component, COMPONENT_RULE);
-    /// A site's name: its folder under `sites/`. For people; may change.
+    /// A site's name: its folder under `sites/`. It may change; the id does not.
     SiteName("site name", is_component, COMPONENT_RULE);
     /// A site's immutable id.
     SiteId("site id", is_component, COMPONENT_RULE);
@@ -155,9 +155,9 @@ names! {
 pub struct VariantName {
     /// The definition.
     pub image: ImageName,
-    /// The site, where the image is `per: site` or `per: slot`.
+    /// The site, if the image is `per: site` or `per: slot`.
     pub site: Option<SiteName>,
-    /// The slot, where the image is `per: slot`; then there is a site, too.
+    /// The slot, if the image is `per: slot`; then there is a site, too.
     pub slot: Option<SlotId>,
 }
 
@@ -198,7 +198,7 @@ impl FromStr for VariantName {
         let slot = parts.next().map(str::parse).transpose()?;
         match parts.next() {
             None => Ok(Self { image, site, slot }),
-            Some(_) => Err(InvalidName::new("variant", "want IMAGE, IMAGE/SITE or IMAGE/SITE/SLOT", text)),
+            Some(_) => Err(InvalidName::new("variant", "use IMAGE, IMAGE/SITE or IMAGE/SITE/SLOT", text)),
         }
     }
 }
@@ -258,7 +258,7 @@ impl FromStr for Platform {
             }),
             _ => Err(InvalidName::new(
                 "platform",
-                "want OS/ARCHITECTURE as OCI spells them, such as linux/amd64",
+                "use OS/ARCHITECTURE in OCI's spelling, such as linux/amd64",
                 text,
             )),
         }

@@ -1,4 +1,5 @@
-//! Job orders: self-contained documents. Digests and small documents go in and out; no shared folder, no host socket.
+//! Job orders: self-contained documents. A job exchanges digests and small documents only, without a shared
+//! folder or host socket.
 
 use std::collections::BTreeMap;
 
@@ -27,10 +28,12 @@ impl std::fmt::Display for JobId {
     }
 }
 
-/// The environment variable that carries the job id into every process of a job, so that leftovers can be reaped.
+/// The environment variable that carries the job id into every process of a job, so that leftovers can be
+/// reaped.
 pub const JOB_ENVIRONMENT: &str = "EDGEWRIGHT_JOB";
 
-/// What a job is told, on standard input, as one line of JSON. Standard input then stays open: its end ends the job.
+/// A job's order: one line of JSON on its standard input. Standard input then stays open; end of file ends
+/// the job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobOrder {
     /// [`ORDER_VERSION`].
@@ -46,15 +49,15 @@ pub struct JobOrder {
 }
 
 impl JobOrder {
-    /// The document that asks for `request`, with the registry as the executor reaches it.
+    /// The order for `request`, with the registry address that the executor uses.
     pub fn new(request: JobRequest, registry: RegistryAccess) -> Self {
         let JobRequest { job, task, within } = request;
         Self { version: ORDER_VERSION, job, task, registry, within }
     }
 }
 
-/// What control asks an executor for. How the job reaches the registry is the executor's configuration: it makes a
-/// [`JobOrder`] of the two.
+/// A request of control to an executor. How the job reaches the registry is the executor's configuration: it
+/// makes a [`JobOrder`] of the two.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobRequest {
     /// The job.
@@ -80,18 +83,18 @@ pub enum Task {
 pub struct LockTask {
     /// The image.
     pub image: ImageName,
-    /// What it asks.
+    /// Its request.
     pub request: LockRequest,
     /// Key files by their path in the repository (armoured or binary, base64).
     pub keys: BTreeMap<String, String>,
-    /// Now, which becomes the epoch.
+    /// The current time, which becomes the epoch.
     pub now: Timestamp,
 }
 
 /// Build and test one node of the graph, for one platform.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImageTask {
-    /// For people: a variant, or a prefix such as `hmi~1a2b3c4d5e6f`.
+    /// Display name: a variant, or a prefix such as `hmi~1a2b3c4d5e6f`.
     pub node: String,
     /// The variant, absent for prefixes.
     pub variant: Option<VariantName>,
@@ -101,10 +104,10 @@ pub struct ImageTask {
     pub repository: RepoName,
     /// What the first step starts from.
     pub base: Base,
-    /// Steps still to execute; empty where the digest to test exists already.
+    /// The steps that remain to be executed; empty if the digest to test exists already.
     pub steps: Vec<StepOrder>,
-    /// The key under which the base itself is recorded, where it is the whole image (an image without steps) and not
-    /// recorded yet.
+    /// The key under which the base itself is recorded, if it is the whole image (an image without steps) and
+    /// is not recorded yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_key: Option<Digest>,
     /// `created` of the config, upper bound of file times.
@@ -160,7 +163,7 @@ pub struct BlobRef {
 pub enum Context {
     /// In the order's registry.
     Blob(BlobRef),
-    /// In the order itself: what is small is not worth a push and a pull.
+    /// In the order itself: a small tar does not justify a push and a pull.
     Inline {
         /// The tar, base64.
         tar: String,
@@ -172,7 +175,8 @@ pub enum Context {
 pub struct StepOrder {
     /// The key of the image up to and including this step.
     pub key: Digest,
-    /// For people and image history: `bootstrap trixie`, `containerfile images/hmi/Containerfile`, `files sites/plant-a/files`.
+    /// Display name, also in the image history: `bootstrap trixie`, `containerfile images/hmi/Containerfile`,
+    /// `files sites/plant-a/files`.
     pub title: String,
     /// The work.
     pub action: StepAction,
@@ -194,9 +198,9 @@ pub enum StepAction {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         kept: Option<KeptPackages>,
     },
-    /// Run a Containerfile on what is there so far.
+    /// Run a Containerfile on the result of the previous step.
     Containerfile {
-        /// The build context, ignore rules applied, the Containerfile not necessarily inside.
+        /// The build context with ignore rules applied; the Containerfile need not be in it.
         context: Context,
         /// The Containerfile's text.
         containerfile: String,
@@ -209,8 +213,8 @@ pub enum StepAction {
     },
     /// Lay files over.
     Files {
-        /// The entries as they shall stand in the image (path, mode, owner, link); parents and the image's own links
-        /// (`/bin` → `usr/bin`) are resolved by the executor. Deletions are not in it.
+        /// The entries as they must be in the image (path, mode, owner, link); parents and the image's own
+        /// links (`/bin` → `usr/bin`) are resolved by the executor. Deletions are not in it.
         entries: Context,
         /// Paths to delete.
         delete: Vec<String>,
@@ -222,7 +226,7 @@ pub enum StepAction {
 pub struct RegistryAccess {
     /// Base address, such as `http://127.0.0.1:5080`.
     pub url: String,
-    /// Bearer token, where one is needed.
+    /// Bearer token, if one is needed.
     pub token: Option<String>,
 }
 
@@ -238,13 +242,13 @@ impl std::fmt::Debug for RegistryAccess {
 pub struct LaneOrder {
     /// Which.
     pub lane: Lane,
-    /// All that applies in it.
+    /// All checks that apply in it.
     pub checks: Vec<Check>,
     /// Their digest: [`check_set_digest`].
     pub check_set: Digest,
     /// The lane's time limit, boot included.
     pub within: Span,
-    /// Whether the machine stays when its checks are done, for somebody to look into (container lane only).
+    /// Whether the machine keeps running after its checks, for inspection (lane `container` only).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep: bool,
 }

@@ -1,4 +1,4 @@
-//! What a job answers: JSON lines on standard output, events while it works, the outcome last.
+//! A job's output: JSON lines on standard output; events while it runs, the outcome last.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,16 +14,16 @@ use crate::verdict::Verdict;
 pub enum JobEvent {
     /// A phase began.
     Phase {
-        /// Which.
+        /// The phase.
         phase: Phase,
         /// What it works on: a step's title or a lane.
         title: String,
     },
-    /// How far the phase is, where that is known.
+    /// The progress of the phase, if it is known.
     Progress {
-        /// Done so far, in `unit`.
+        /// Done so far, in units of `unit`.
         done: u64,
-        /// In all, where known.
+        /// The total in units of `unit`, if it is known.
         total: Option<u64>,
         /// `bytes`, `packages`, `checks`.
         unit: String,
@@ -33,7 +33,7 @@ pub enum JobEvent {
         /// The line, without its end.
         line: String,
     },
-    /// The end. Nothing follows.
+    /// The outcome, always the last line.
     Outcome(JobOutcome),
 }
 
@@ -53,27 +53,28 @@ pub enum Phase {
     Test,
 }
 
-/// What became of a job.
+/// The outcome of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobOutcome {
     /// [`crate::order::ORDER_VERSION`].
     pub version: u32,
-    /// Every prefix that was built and pushed, in step order; the last is the node's own. Given for failures, too.
+    /// Every prefix that was built and pushed, in step order; the last is the node's own. Given for failures,
+    /// too.
     pub builds: Vec<StepBuild>,
     /// The verdict of every lane that ran.
     pub verdicts: Vec<Verdict>,
     /// The lock, for lock tasks.
     pub lock: Option<Lock>,
-    /// Why the job failed outside of a lane; a failed verdict alone is no failure of the job.
+    /// Why the job failed outside of a lane; a failed verdict alone is not a failure of the job.
     pub failure: Option<JobFailure>,
 }
 
 /// A prefix that was built and pushed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepBuild {
-    /// Its key.
+    /// The prefix's key.
     pub key: Digest,
-    /// Where it is.
+    /// The pushed manifest.
     pub manifest: ManifestRef,
     /// Length of the manifest in bytes.
     pub manifest_size: u64,
@@ -81,7 +82,7 @@ pub struct StepBuild {
     pub image_size: u64,
     /// How long the step took.
     pub duration_ms: u64,
-    /// What it was made of, for `bootstrap` steps: kept, so that it can be built again.
+    /// The installed packages, for `bootstrap` steps: kept so that the step can be rebuilt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<KeptPackages>,
 }
@@ -91,7 +92,7 @@ pub struct StepBuild {
 pub struct KeptPackages {
     /// The repository that has them.
     pub repository: RepoName,
-    /// The image's `sources.list`, which depends on the building host where the step names no mirror.
+    /// The image's `sources.list`, which depends on the building host if the step names no mirror.
     pub sources: String,
     /// Each of them, in the lock's order.
     pub packages: Vec<KeptPackage>,
@@ -100,7 +101,7 @@ pub struct KeptPackages {
 /// One kept package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptPackage {
-    /// Which.
+    /// The phase.
     pub package: LockedPackage,
     /// Its archive.
     pub digest: Digest,
@@ -108,7 +109,7 @@ pub struct KeptPackage {
     pub size: u64,
 }
 
-/// Whose fault a failure is. Only `image` blocks for good; `infrastructure` is tried again.
+/// What caused a failure. Only `image` blocks until the input changes; `infrastructure` is retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
@@ -133,13 +134,13 @@ impl std::fmt::Display for FailureKind {
 /// Why a job failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobFailure {
-    /// Whose fault.
+    /// What caused it.
     pub kind: FailureKind,
-    /// Where.
+    /// The phase in which it failed.
     pub phase: Phase,
-    /// What happened, on one line.
+    /// What failed and why, on one line.
     pub message: String,
-    /// What to do about it.
+    /// The next action for the user, imperative.
     pub hint: Option<String>,
     /// The last lines of the tool's output.
     pub output: Vec<String>,

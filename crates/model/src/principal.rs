@@ -1,7 +1,8 @@
-//! Principals: who acts. Every request and every operation has exactly one; nothing is allowed because of an address.
+//! Principals: who acts. Every request and every operation has exactly one; nothing is allowed because of an
+//! address.
 //!
-//! A principal has a kind, by which the access tables decide, and a stable text form for logs and the audit trail:
-//! `anonymous`, `operator:token`, `job:0192…`, `hook:plants`, `system:control`.
+//! A principal has a kind, by which the access tables decide, and a stable text form for logs and the audit
+//! trail: `anonymous`, `operator:token`, `job:0192…`, `hook:plants`, `system:control`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -57,7 +58,8 @@ pub enum Principal {
     Anonymous,
     /// The operator.
     Operator {
-        /// How the operator proved it: `token` for the server's token, `command` for a command on the data folder itself.
+        /// How the operator proved it: `token` for the server's token, `command` for a command on the data
+        /// folder itself.
         name: &'static str,
     },
     /// A job that runs now.

@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::names::InvalidName;
 
-/// A repository name such as `plant-os/hmi/plant-a`: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*` joined by `/`, 255 bytes at most.
+/// A repository name such as `plant-os/hmi/plant-a`: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*` joined by `/`, 255
+/// bytes at most.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RepoName(String);
 
 const REPO_RULE: &str =
-    "want components of a-z and 0-9, with `.`, `_`, `__` or dashes between, joined by `/`, 255 bytes at most";
+    "use components of a-z and 0-9, with `.`, `_`, `__` or dashes between, joined by `/`, at most 255 bytes";
 
 fn is_repo_component(text: &str) -> bool {
     let alnum = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
@@ -38,7 +39,7 @@ impl RepoName {
 #[serde(try_from = "String", into = "String")]
 pub struct Tag(String);
 
-const TAG_RULE: &str = "want 1 to 128 of a-z, A-Z, 0-9, `_`, `.` and `-`, not starting with `.` or `-`";
+const TAG_RULE: &str = "use 1 to 128 of a-z, A-Z, 0-9, `_`, `.` and `-`, not starting with `.` or `-`";
 
 impl Tag {
     /// The tag as text.
@@ -48,13 +49,17 @@ impl Tag {
 }
 
 macro_rules! text_type {
-    ($name:ident, $kind:literal, $rule:expr, $fits:expr) => {
+    ($name:ident, $kind:literal, $rule:expr, $is_valid:expr) => {
         impl FromStr for $name {
             type Err = InvalidName;
 
             fn from_str(text: &str) -> Result<Self, InvalidName> {
-                let fits: fn(&str) -> bool = $fits;
-                if fits(text) { Ok(Self(text.to_owned())) } else { Err(InvalidName::new($kind, $rule, text)) }
+                let is_valid: fn(&str) -> bool = $is_valid;
+                if is_valid(text) {
+                    Ok(Self(text.to_owned()))
+                } else {
+                    Err(InvalidName::new($kind, $rule, text))
+                }
             }
         }
 
@@ -98,9 +103,9 @@ text_type!(Tag, "tag", TAG_RULE, |text| {
 /// What names a manifest inside a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reference {
-    /// By tag: may move.
+    /// By tag: mutable.
     Tag(Tag),
-    /// By digest: never moves.
+    /// By digest: immutable.
     Digest(Digest),
 }
 
@@ -110,7 +115,7 @@ impl FromStr for Reference {
     fn from_str(text: &str) -> Result<Self, InvalidName> {
         if text.contains(':') {
             return text.parse().map(Self::Digest).map_err(|_| {
-                InvalidName::new("reference", "want a tag, or sha256 or sha512, a colon and hex digits", text)
+                InvalidName::new("reference", "use a tag, or sha256 or sha512, a colon and hex digits", text)
             });
         }
         text.parse().map(Self::Tag)
@@ -130,13 +135,13 @@ impl fmt::Display for Reference {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ImageReference {
-    /// Registry host, with its port where it is not the default.
+    /// Registry host, with its port if that is not the default.
     pub registry: String,
     /// Repository within the registry.
     pub repository: RepoName,
-    /// Tag, where given.
+    /// Tag, if given.
     pub tag: Option<Tag>,
-    /// Digest, where pinned; then the tag is only informative.
+    /// Digest, if pinned; then the tag is only informative.
     pub digest: Option<Digest>,
 }
 
@@ -144,7 +149,7 @@ impl FromStr for ImageReference {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        const RULE: &str = "want HOST[:PORT]/REPOSITORY[:TAG][@sha256:DIGEST] with a full host, such as quay.io/fedora/fedora-bootc:42";
+        const RULE: &str = "use HOST[:PORT]/REPOSITORY[:TAG][@sha256:DIGEST] with a full host, such as quay.io/fedora/fedora-bootc:42";
         let invalid = || InvalidName::new("image reference", RULE, text);
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest.parse().map_err(|_| invalid())?)),

@@ -1,7 +1,7 @@
 //! What follows from a definition without building anything: variants, their parents, variables and checks.
 //!
-//! Pure and total: whatever a definition holds, nothing here panics or runs in circles. `plan` builds on it, the `edgewright
-//! vars` command prints it, and `format` uses the same functions to find variables that nobody sets.
+//! Pure and total: no definition makes these functions panic or loop. `plan` builds on it, the `edgewright
+//! vars` command prints it, and `format` uses the same functions to find variables that are not set.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -74,7 +74,7 @@ impl fmt::Display for VarOrigin {
     }
 }
 
-/// Why a variant's variables cannot be resolved.
+/// Why a variant cannot be resolved.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
     /// The image, or an ancestor, is broken or missing.
@@ -118,7 +118,7 @@ pub enum ResolveError {
 }
 
 impl ResolveError {
-    /// What kind of fault it is.
+    /// The class of the error.
     pub const fn class(&self) -> ErrorClass {
         match self {
             Self::NoVariant { .. } => ErrorClass::NotFound,
@@ -136,7 +136,8 @@ fn places(variant: &VariantName) -> String {
     }
 }
 
-/// Why an image cannot be built: it or an ancestor is broken, missing or its own ancestor. None where it can.
+/// Why an image cannot be built: it or an ancestor is broken, missing or its own ancestor. `None` if it can
+/// be built.
 pub fn broken(definition: &Definition, image: &ImageName) -> Option<String> {
     chain(definition, image).err()
 }
@@ -176,9 +177,9 @@ pub fn groups<'a>(definition: &'a Definition, site: &SiteSpec) -> impl Iterator<
     definition.source.groups.iter().filter(|group| matches(&group.select, &site.labels))
 }
 
-/// Every variant that can be built, in name order: one for each `per: image` image; for each slot, one of its image and of
-/// every `per: site` or `per: slot` ancestor, unless the `where` of any of them excludes the site. Broken images and their
-/// descendants, and broken sites, have none.
+/// Every variant that can be built, in name order: one for each `per: image` image; for each slot, one of its
+/// image and of every `per: site` or `per: slot` ancestor, unless the `where` of any of them excludes the
+/// site. Broken images and their descendants, and broken sites, have none.
 pub fn variants(definition: &Definition) -> Vec<VariantName> {
     let lines: BTreeMap<&ImageName, Vec<&ImageSpec>> = definition
         .images
@@ -212,8 +213,8 @@ pub fn variant_at(image: &ImageSpec, site: &SiteSpec, slot: &SlotSpec) -> Varian
     }
 }
 
-/// The variant that a variant's `from` names: of the same site and slot, or coarser. None where it starts from nothing or
-/// from a registry, and where the image or its parent is unknown.
+/// The variant that a variant's `from` names: of the same site and slot, or coarser. `None` if it starts from
+/// scratch or from a registry, and if the image or its parent is unknown.
 pub fn parent(definition: &Definition, variant: &VariantName) -> Option<VariantName> {
     let From::Image(name) = &definition.images.get(&variant.image)?.from else { return None };
     let parent = definition.images.get(name)?;
@@ -229,8 +230,9 @@ pub fn declarations<'a>(line: &[&'a ImageSpec]) -> BTreeMap<&'a VarName, (&'a Im
     line.iter().flat_map(|image| image.declare.iter().map(|(var, it)| (var, (&image.name, it)))).collect()
 }
 
-/// The variables of a variant: all that its image and its ancestors declare, each with its value and the layer that set it.
-/// Low to high: declared default, source, group, site, site × image (ancestors first), slot.
+/// The variables of a variant: all that its image and its ancestors declare, each with its value and the
+/// layer that set it. Low to high: declared default, source, group, site, site × image (ancestors first),
+/// slot.
 pub fn vars(
     definition: &Definition,
     variant: &VariantName,
@@ -252,7 +254,8 @@ pub fn vars(
 /// A variable together with the image that declares it.
 pub(crate) type Demand = (ImageName, VarName);
 
-/// The variables that a variant asks for without a default: those that no layer sets, and those that one does.
+/// The variables without a default that a variant declares: first those that no layer sets, then those that
+/// one does.
 pub(crate) fn demands(
     definition: &Definition,
     variant: &VariantName,
@@ -305,7 +308,7 @@ fn lay_all<'a>(definition: &'a Definition, variant: &VariantName) -> Result<Laye
     Ok((declared, resolved))
 }
 
-/// Refuses two groups that match a site and set the same variable.
+/// Rejects two groups that match a site and set the same variable.
 fn conflict(definition: &Definition, site: &SiteSpec) -> Result<(), ResolveError> {
     let mut setters: BTreeMap<&VarName, &GroupName> = BTreeMap::new();
     for group in groups(definition, site) {
@@ -323,7 +326,7 @@ fn conflict(definition: &Definition, site: &SiteSpec) -> Result<(), ResolveError
     Ok(())
 }
 
-/// The site and slot of a variant, where its name has them; both must be there and fit the image.
+/// The site and slot of a variant, if its name has them; both must exist and match the image's `per`.
 fn place<'a>(
     definition: &'a Definition,
     variant: &VariantName,
@@ -363,9 +366,9 @@ fn place<'a>(
     Ok((Some(site), slot))
 }
 
-/// The checks of a variant: those that the lane `static` has by itself, where the image runs it; those of its image's line,
-/// root first; then those that its site adds for these images. A check of the same id replaces the earlier one in its place,
-/// `off` removes it. Empty where the image is broken or unknown.
+/// The checks of a variant: those that the lane `static` has by itself, where the image runs it; those of its
+/// image's line, root first; then those that its site adds for these images. A check of the same id replaces
+/// the earlier one in its place, `off` removes it. Empty where the image is broken or unknown.
 pub fn checks(definition: &Definition, variant: &VariantName) -> Vec<Check> {
     let Ok(line) = chain(definition, &variant.image) else { return Vec::new() };
     let site = variant.site.as_ref().and_then(|name| definition.sites.get(name));

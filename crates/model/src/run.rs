@@ -24,7 +24,7 @@ macro_rules! numbers {
             type Err = InvalidName;
 
             fn from_str(text: &str) -> Result<Self, InvalidName> {
-                text.parse().map(Self).map_err(|_| InvalidName::new($kind, "want a whole number, such as 7", text))
+                text.parse().map(Self).map_err(|_| InvalidName::new($kind, "use a whole number, such as 7", text))
             }
         }
     )+};
@@ -73,38 +73,38 @@ macro_rules! states {
 }
 
 states! {
-    /// Where a run is. Terminal: `passed`, `failed`, `cancelled`, `superseded`.
+    /// The state of a run. Terminal: `passed`, `failed`, `cancelled`, `superseded`.
     RunState {
-        /// Waits for its turn.
+        /// Waiting for its turn.
         Queued = "queued",
-        /// Reads the commit and resolves missing locks.
+        /// Reading the commit and resolving missing locks.
         Preparing = "preparing",
-        /// Its plan is fixed; jobs work on it.
+        /// The plan is fixed and its jobs run.
         Running = "running",
-        /// All jobs are over; results are being named.
+        /// All jobs have ended; the results are being published.
         Releasing = "releasing",
-        /// Every variant is as the commit wants it.
+        /// Every variant was built and passed.
         Passed = "passed",
-        /// Something failed; what passed was released all the same.
+        /// Something failed; the variants that passed were released nevertheless.
         Failed = "failed",
-        /// Stopped by somebody.
+        /// Cancelled by a user.
         Cancelled = "cancelled",
-        /// A newer commit of the same branch took its place before it began.
+        /// Replaced by a newer commit of the same branch before it started.
         Superseded = "superseded",
     }
 }
 
 impl RunState {
-    /// Whether nothing follows.
+    /// Whether the state is final.
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Passed | Self::Failed | Self::Cancelled | Self::Superseded)
     }
 
-    /// Whether a run may go from this state to another.
+    /// Whether a run may change from this state to another.
     pub const fn may_become(self, next: Self) -> bool {
         match (self, next) {
             (Self::Queued, Self::Preparing | Self::Superseded)
-            // A run that only looks at locks passes without a plan.
+            // A run that only checks locks passes without a plan.
             | (Self::Preparing, Self::Running | Self::Passed)
             | (Self::Running, Self::Releasing)
             | (Self::Releasing, Self::Passed) => true,
@@ -115,80 +115,80 @@ impl RunState {
 }
 
 states! {
-    /// Where a node of a run is. Terminal: all but `waiting` and `running`.
+    /// The state of a node of a run. Terminal: all but `waiting` and `running`.
     NodeState {
-        /// Waits for its parent, or for its turn.
+        /// Waiting for its parent, or for its turn.
         Waiting = "waiting",
-        /// A job works on it.
+        /// A job is running.
         Running = "running",
         /// Nothing to do: built and tested before.
         Reused = "reused",
         /// Built, and every lane passed.
         Passed = "passed",
-        /// It, or its check, failed.
+        /// The build or a check failed.
         Failed = "failed",
-        /// An ancestor failed, or its definition has errors.
+        /// Not built: an ancestor failed, or the definition has errors.
         Blocked = "blocked",
-        /// Gone from the source.
+        /// No longer declared by the source.
         Retired = "retired",
-        /// Stopped by somebody.
+        /// Cancelled by a user.
         Cancelled = "cancelled",
     }
 }
 
 impl NodeState {
-    /// Whether nothing follows.
+    /// Whether the state is final.
     pub const fn is_terminal(self) -> bool {
         !matches!(self, Self::Waiting | Self::Running)
     }
 
-    /// Whether a child may start.
+    /// Whether its children may start.
     pub const fn is_good(self) -> bool {
         matches!(self, Self::Reused | Self::Passed)
     }
 }
 
 states! {
-    /// Why a run was made.
+    /// What started a run.
     Trigger {
         /// A followed branch moved.
         Commit = "commit",
-        /// Somebody asked.
+        /// A user requested it.
         Manual = "manual",
         /// A lock moved.
         Lock = "lock",
-        /// Somebody tries some variants or lanes only; it makes no release.
+        /// A user builds or tests some variants or lanes only; it makes no release.
         Selected = "selected",
     }
 }
 
 states! {
-    /// Where a rebuild is. Terminal: `done`, `failed`.
+    /// The state of a rebuild. Terminal: `done`, `failed`.
     RebuildState {
-        /// Waits for its turn.
+        /// Waiting for its turn.
         Queued = "queued",
-        /// A job works on it.
+        /// A job is running.
         Running = "running",
-        /// It was built again; what that proves is another matter.
+        /// It was built again; the result records whether the bytes are equal.
         Done = "done",
-        /// It could not even begin.
+        /// It could not start.
         Failed = "failed",
     }
 }
 
 impl RebuildState {
-    /// Whether nothing follows.
+    /// Whether the state is final.
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Done | Self::Failed)
     }
 }
 
 states! {
-    /// How a release came by an entry.
+    /// Where a release's entry comes from.
     EntryOrigin {
         /// Passed in the release's run.
         New = "new",
-        /// From the release before, with a reason.
+        /// Carried over from the previous release, with a reason.
         Carried = "carried",
     }
 }

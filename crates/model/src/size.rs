@@ -22,10 +22,11 @@ const UNITS: [(&str, u64); 9] = [
     ("KB", 1_000),
     ("B", 1),
 ];
+/// The largest size, in bytes.
 const LARGEST: u64 = 1 << 50;
 
 impl ByteSize {
-    /// The number of bytes; larger ones than 1 PiB are cut to it, and nothing counts as one byte.
+    /// A size of this many bytes, clamped to the range from 1 byte to 1 PiB.
     pub const fn from_bytes(bytes: u64) -> Self {
         match bytes {
             0 => Self(1),
@@ -40,7 +41,7 @@ impl ByteSize {
     }
 }
 
-/// A number of bytes for people, rounded down to a tenth: `1.9 GiB`.
+/// A number of bytes for display, rounded down to a tenth: `1.9 GiB`.
 pub fn rounded(bytes: u64) -> String {
     let unit = UNITS[..4].iter().find(|(_, length)| bytes >= *length);
     match unit {
@@ -57,9 +58,9 @@ impl fmt::Display for ByteSize {
     }
 }
 
-/// Why a text is not a size.
+/// A text that is not a size.
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` is not a size: write a whole number and a unit, such as 500MiB or 2GiB")]
+#[error("invalid size `{0}`: expected a whole number and a unit, such as 500MiB or 2GiB")]
 pub struct InvalidByteSize(String);
 
 impl FromStr for ByteSize {

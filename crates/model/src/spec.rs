@@ -38,8 +38,8 @@ pub type Vars = BTreeMap<VarName, Value>;
 /// Labels by key.
 pub type Labels = BTreeMap<LabelKey, LabelValue>;
 
-/// All that a commit declares. Broken images and sites are left out of `images` and `sites` and named in `broken_*`,
-/// so that they stop only what depends on them.
+/// Everything that a commit declares. Broken images and sites are not in `images` and `sites` but in
+/// `broken_*`, so that they block only what depends on them.
 #[derive(Debug, Clone)]
 pub struct Definition {
     /// `edgewright.yaml`.
@@ -67,7 +67,7 @@ pub struct SourceSpec {
     pub vars: Vars,
     /// Groups of sites, in file order.
     pub groups: Vec<Group>,
-    /// Channels; `stable` following the default branch where none is declared.
+    /// Channels; if none is declared, `stable`, which follows the default branch.
     pub channels: BTreeMap<ChannelName, ChannelSpec>,
     /// Rollout policies.
     pub rollouts: BTreeMap<RolloutName, RolloutSpec>,
@@ -89,11 +89,11 @@ pub struct Group {
 pub struct ChannelSpec {
     /// What it follows.
     pub follows: Follows,
-    /// How old a release must be before the channel takes it.
+    /// The minimum age of a release before the channel moves to it.
     pub after: Option<Span>,
     /// The policy by which devices follow the channel.
     pub rollout: Option<RolloutName>,
-    /// Why the channel does not move at the moment; absent where it does.
+    /// The reason of a hold; `None` if the channel may move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<String>,
 }
@@ -158,11 +158,11 @@ pub struct ImageSpec {
     pub checks: Vec<CheckEntry>,
     /// How it is tested.
     pub test: TestSpec,
-    /// Whether other platforms than the source's apply; empty: the source's.
+    /// The image's own platforms; empty: the source's.
     pub platforms: Vec<Platform>,
     /// The committed `edgewright.lock` beside it.
     pub lock: Option<Lock>,
-    /// Where it stands, for messages: `images/NAME/image.yaml`.
+    /// Its path, for messages: `images/NAME/image.yaml`.
     pub file: TreePath,
 }
 
@@ -192,9 +192,9 @@ pub enum Per {
 /// A declared variable.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Declaration {
-    /// What values it takes.
+    /// The type of its values.
     pub kind: VarType,
-    /// Its value where none is set; without one it must be set.
+    /// Its value if none is set; without a default it must be set.
     pub default: Option<Value>,
     /// What it is for.
     pub description: Option<String>,
@@ -234,9 +234,9 @@ pub struct BootstrapStep {
     pub suite: String,
     /// Packages to install besides the essential ones, as written, in order.
     pub packages: Vec<String>,
-    /// Where the packages come from; the host's configured mirror where absent.
+    /// The package mirror; `None`: the mirror of the host's settings.
     pub mirror: Option<String>,
-    /// Archive components, `main` where none is given.
+    /// Archive components; `main` by default.
     pub components: Vec<String>,
     /// Further `sources.list` lines (one-line format).
     pub sources: Vec<String>,
@@ -253,7 +253,7 @@ pub struct ContainerfileStep {
     pub context: TreePath,
     /// Build arguments.
     pub args: BTreeMap<String, String>,
-    /// The stage to build; the last where absent.
+    /// The stage to build; `None`: the last one.
     pub target: Option<String>,
     /// Build secrets by id: they reach `RUN --mount=type=secret`, never a layer.
     pub secrets: Vec<SecretRef>,
@@ -266,14 +266,14 @@ pub struct ContainerfileStep {
 pub struct SecretRef {
     /// The id that the Containerfile uses.
     pub id: String,
-    /// Enters the key in place of the value.
+    /// Part of the key in place of the value.
     pub version: String,
 }
 
 /// `files:`. A folder of the repository laid over the image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FilesStep {
-    /// The folder's path in the repository; none where the step only deletes, or declares directories.
+    /// The folder's path in the repository; `None` if the step only deletes paths or declares directories.
     pub path: Option<TreePath>,
     /// Owner of all entries: numeric user and group.
     pub owner: Owner,
@@ -281,11 +281,12 @@ pub struct FilesStep {
     pub modes: Vec<(String, u32)>,
     /// Paths in the image to delete, without leading `/`.
     pub delete: Vec<String>,
-    /// Declared directories, which git cannot hold empty; what the image has there already gets this mode and owner.
+    /// Declared directories, because git cannot store empty ones; an existing directory gets this mode and
+    /// owner.
     pub directories: Vec<DirectorySpec>,
     /// Extended attributes by path in the image, of entries of this step.
     pub xattrs: BTreeMap<TreePath, Xattrs>,
-    /// Hard links: path in the image → the file of this step that it is another name of.
+    /// Hard links: path in the image → the file of this step that it links to.
     pub hard_links: BTreeMap<TreePath, TreePath>,
 }
 
@@ -297,9 +298,9 @@ pub type Xattrs = BTreeMap<String, Vec<u8>>;
 pub struct DirectorySpec {
     /// Path in the image, without leading `/`.
     pub path: TreePath,
-    /// Permission bits, 0755 where nothing is said.
+    /// Permission bits; 0755 by default.
     pub mode: u32,
-    /// Owner; the step's where nothing is said.
+    /// Owner; the step's by default.
     pub owner: Owner,
 }
 
@@ -317,9 +318,9 @@ pub struct Owner {
 pub struct TestSpec {
     /// The lanes, in running order; empty with `test: none`.
     pub lanes: BTreeSet<Lane>,
-    /// Lanes that a variant may take over from the representative.
+    /// Lanes whose verdicts a variant may inherit from the representative.
     pub inherit: Option<Inherit>,
-    /// How long to wait for a verdict of the lane `external`; the server's default where absent.
+    /// The time limit for a verdict of the lane `external` (`timeout:`); `None`: the server's default.
     pub within: Option<Span>,
 }
 
@@ -397,7 +398,7 @@ pub struct SiteSpec {
     pub images: BTreeMap<ImageName, SiteImageSpec>,
     /// Places for devices.
     pub slots: Vec<SlotSpec>,
-    /// Where it stands, for messages: `sites/NAME/site.yaml`.
+    /// Its path, for messages: `sites/NAME/site.yaml`.
     pub file: TreePath,
 }
 
@@ -415,7 +416,7 @@ pub struct SiteImageSpec {
 pub struct SlotSpec {
     /// Immutable id, unique in the site.
     pub id: SlotId,
-    /// For people.
+    /// A display name.
     pub name: Option<String>,
     /// The image that its device runs.
     pub image: ImageName,
@@ -427,7 +428,7 @@ pub struct SlotSpec {
     pub vars: Vars,
 }
 
-/// A declared exception: a check that may fail somewhere, for a while.
+/// A declared exception: a check that may fail for some variants until a day.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Exception {
     /// The check.
@@ -436,15 +437,15 @@ pub struct Exception {
     pub variants: Vec<String>,
     /// Lanes; all where empty.
     pub lanes: BTreeSet<Lane>,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// Who answers for it.
+    /// The person or team that is responsible for it.
     pub owner: String,
     /// The last day on which it holds, `YYYY-MM-DD`.
     pub until: jiff::civil::Date,
 }
 
-/// Where a variant's extra layers come from, below `sites/NAME/`, the more general first: a later folder wins.
+/// The folders below `sites/NAME/` that are laid over a variant, the most general first: a later folder wins.
 pub fn overlay_folders(variant: &VariantName) -> Vec<TreePath> {
     let Some(site) = &variant.site else { return Vec::new() };
     let mut folders =
@@ -452,6 +453,6 @@ pub fn overlay_folders(variant: &VariantName) -> Vec<TreePath> {
     if let Some(slot) = &variant.slot {
         folders.push(format!("sites/{site}/slots/{slot}/files"));
     }
-    // The names are path components by their own grammar, so the path is always fit.
+    // The grammar of names allows only path components, so the path is always valid.
     folders.iter().filter_map(|folder| folder.parse().ok()).collect()
 }

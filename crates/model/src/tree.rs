@@ -1,4 +1,4 @@
-//! A commit's files as data: what `source` reads once and every pure crate looks at.
+//! A commit's files as data: `source` reads them once, every pure crate works on them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::names::InvalidName;
 #[serde(try_from = "String", into = "String")]
 pub struct TreePath(String);
 
-const PATH_RULE: &str = "want a relative path without empty, `.` or `..` components and control characters";
+const PATH_RULE: &str = "use a relative path without empty, `.` or `..` components and control characters";
 
 impl TreePath {
     /// The path as text.
@@ -28,7 +28,7 @@ impl TreePath {
         Self(format!("{}/{}", self.0, below.0))
     }
 
-    /// The rest of this path below `folder`, where it is below it.
+    /// The rest of this path below `folder`; `None` if it is not below it.
     pub fn below(&self, folder: &Self) -> Option<Self> {
         self.0.strip_prefix(&folder.0)?.strip_prefix('/').map(|rest| Self(rest.to_owned()))
     }
@@ -38,7 +38,7 @@ impl TreePath {
         self.0.rsplit_once('/').map(|(parent, _)| Self(parent.to_owned()))
     }
 
-    /// What follows the last dot of the last component; none where there is no dot.
+    /// The text after the last dot of the last component; `None` without a dot.
     pub fn extension(&self) -> Option<&str> {
         self.file_name().rsplit_once('.').map(|(_, extension)| extension)
     }
@@ -65,10 +65,10 @@ impl FromStr for TreePath {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let fits = |part: &str| {
+        let is_valid = |part: &str| {
             !matches!(part, "" | "." | "..") && part.len() <= 255 && !part.contains(char::is_control)
         };
-        if text.len() <= 4096 && text.split('/').all(fits) {
+        if text.len() <= 4096 && text.split('/').all(is_valid) {
             Ok(Self(text.to_owned()))
         } else {
             Err(InvalidName::new("path", PATH_RULE, text))
@@ -96,7 +96,7 @@ impl From<TreePath> for String {
 pub struct ContentId(Arc<str>);
 
 impl ContentId {
-    /// Takes over an object id as git prints it.
+    /// An object id as git prints it.
     pub fn new(hex: &str) -> Self {
         Self(hex.into())
     }
@@ -145,39 +145,41 @@ impl Entry {
     }
 }
 
-/// Files up to this size are loaded with the tree when [`is_loaded`] says so; larger ones are refused by `format`.
+/// Files up to this size are loaded with the tree if [`is_loaded`] is true; larger ones are rejected by
+/// `format`.
 pub const LOADED_LIMIT: u64 = 1024 * 1024;
 
-/// What says which files Git LFS keeps elsewhere.
+/// The name of git's attribute files, which list the files that Git LFS stores.
 pub const ATTRIBUTES: &str = ".gitattributes";
 
-/// The name of folders whose small files are loaded, too: scripts of checks stand there.
+/// The name of folders whose small files are loaded, too: they hold the scripts of checks.
 pub const CHECKS_FOLDER: &str = "checks";
 
-/// A commit's files. Every entry is listed; the bytes are there only for what planning reads (see [`is_loaded`]).
+/// A commit's files. Every entry is listed; the bytes are there only for what planning reads (see
+/// [`is_loaded`]).
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
     /// All entries, in path order.
     pub entries: BTreeMap<TreePath, Entry>,
     /// The bytes of the entries that planning reads.
     pub contents: HashMap<ContentId, Arc<[u8]>>,
-    /// What git holds under paths that no image can have. Not among the entries.
-    pub unfit: Vec<UnfitPath>,
+    /// Paths of the commit that no image can hold. They are not among the entries.
+    pub invalid: Vec<InvalidPath>,
 }
 
-/// A path of a commit that is no [`TreePath`].
+/// A path of a commit that is not a valid [`TreePath`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct UnfitPath {
-    /// The longest part of it, from the top, that is a fit path; none where the first name is unfit.
+pub struct InvalidPath {
+    /// The longest valid leading part; `None` if the first component is invalid.
     pub folder: Option<TreePath>,
-    /// Whether what is unfit is a folder's name, and not the file's own.
+    /// Whether the invalid component is a folder's name, not the file's.
     pub is_folder: bool,
     /// The whole path, escaped.
     pub escaped: String,
 }
 
-impl UnfitPath {
-    /// The path of these bytes, or why it is none.
+impl InvalidPath {
+    /// Parses a path.
     pub fn parse(bytes: &[u8]) -> Result<TreePath, Self> {
         let text = std::str::from_utf8(bytes).ok();
         text.and_then(|text| text.parse().ok()).ok_or_else(|| Self::new(bytes))
@@ -201,8 +203,8 @@ impl UnfitPath {
     }
 }
 
-/// Whether planning reads an entry's bytes: definitions, locks, templates, Containerfiles, ignore and attribute files, scripts of
-/// checks, link targets.
+/// Whether planning reads an entry's bytes: definitions, locks, templates, Containerfiles, ignore and
+/// attribute files, scripts of checks, link targets.
 pub fn is_loaded(path: &TreePath, entry: &Entry) -> bool {
     let name = path.file_name();
     let extension = name.rsplit_once('.').map(|(_, extension)| extension);
@@ -221,19 +223,19 @@ pub fn is_loaded(path: &TreePath, entry: &Entry) -> bool {
         }
 }
 
-/// What attributes say of files that Git LFS keeps.
+/// The attribute of files that Git LFS stores.
 const LFS_FILTER: &[u8] = b"filter=lfs";
 
-/// How a pointer of Git LFS begins.
+/// The first bytes of a Git LFS pointer.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
-/// Whether bytes stand for a file that Git LFS keeps elsewhere.
+/// Whether the bytes are a Git LFS pointer.
 pub fn is_lfs_pointer(bytes: &[u8]) -> bool {
     bytes.starts_with(LFS_POINTER)
 }
 
-/// Whether an entry may be a pointer of Git LFS: a version, a SHA-256 and a length have 126 to 145 bytes. Extensions, which
-/// hardly anybody uses, make them longer: those are found when they are packed.
+/// Whether an entry may be a pointer of Git LFS: a version, a SHA-256 and a length have 126 to 145 bytes.
+/// Pointers with extensions are longer, but rare: they are found when they are packed.
 pub fn is_pointer_sized(entry: &Entry) -> bool {
     matches!(entry.kind, EntryKind::File | EntryKind::Executable) && (100..=200).contains(&entry.size)
 }
@@ -260,17 +262,18 @@ impl Tree {
         self.below(path).next().is_some()
     }
 
-    /// Whether the commit's attributes give any file to Git LFS. Only then are files looked at for being pointers, so that
-    /// nobody else pays for it; what a repository has without attributes is found when it is packed.
+    /// Whether the commit's attributes give any file to Git LFS. Only then are files tested for being
+    /// pointers, so that other repositories do not pay for it; a pointer without attributes is found when it
+    /// is packed.
     pub fn uses_lfs(&self) -> bool {
         let files = self.entries.iter().filter(|(path, _)| path.file_name() == ATTRIBUTES);
         let mut contents = files.filter_map(|(_, entry)| self.contents.get(&entry.content));
         contents.any(|bytes| bytes.windows(LFS_FILTER.len()).any(|part| part == LFS_FILTER))
     }
 
-    /// The unfit paths below a folder.
-    pub fn unfit_below<'a>(&'a self, folder: &'a TreePath) -> impl Iterator<Item = &'a UnfitPath> + 'a {
-        self.unfit.iter().filter(move |path| {
+    /// The invalid paths below a folder.
+    pub fn invalid_below<'a>(&'a self, folder: &'a TreePath) -> impl Iterator<Item = &'a InvalidPath> + 'a {
+        self.invalid.iter().filter(move |path| {
             path.folder.as_ref().is_some_and(|at| at == folder || at.below(folder).is_some())
         })
     }

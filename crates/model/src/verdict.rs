@@ -1,4 +1,4 @@
-//! Verdicts: what one lane found about one digest.
+//! Verdicts: the result of one lane for one digest.
 
 use std::collections::BTreeMap;
 
@@ -21,10 +21,10 @@ pub struct Verdict {
     pub check_set: Digest,
     /// What else the result depends on.
     pub inputs: LaneInputs,
-    /// Where the lane ran. The result does not depend on it.
+    /// Where the lane ran; does not influence the result.
     #[serde(default)]
     pub recorded_on: RecordedOn,
-    /// What came out.
+    /// The result.
     pub result: LaneResult,
     /// Every check, in check-set order.
     pub checks: Vec<CheckResult>,
@@ -32,32 +32,32 @@ pub struct Verdict {
     pub evidence: Vec<Evidence>,
     /// From the start of the machine to the last check.
     pub duration_ms: u64,
-    /// How it came about.
+    /// The verdict's origin.
     #[serde(default)]
     pub origin: VerdictOrigin,
 }
 
-/// How a verdict came about.
+/// The origin of a verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum VerdictOrigin {
     /// The lane ran on this manifest.
     #[default]
     Ran,
-    /// The lane ran on another manifest, and a declared rule says that its result holds here, too.
+    /// The lane ran on another manifest, and a declared rule applies its result to this one.
     Inherited {
-        /// The rule in words.
+        /// The rule, as text.
         rule: String,
         /// The variant that the lane ran for.
         variant: VariantName,
         /// Its manifest.
         from: ManifestRef,
     },
-    /// Somebody else's system said so.
+    /// An external system posted it.
     External {
-        /// Where that system shows what it did.
+        /// A URL with the external system's details.
         url: Option<String>,
-        /// What it said, on one line.
+        /// The external system's message, on one line.
         message: Option<String>,
     },
 }
@@ -74,7 +74,7 @@ impl VerdictOrigin {
 }
 
 impl Verdict {
-    /// What identifies it: a later verdict with the same key takes its place.
+    /// The verdict's identity: a later verdict with the same key replaces it.
     pub fn key(&self) -> VerdictKey {
         VerdictKey {
             manifest: self.manifest.digest.clone(),
@@ -85,7 +85,7 @@ impl Verdict {
     }
 }
 
-/// What identifies a verdict.
+/// The identity of a verdict.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VerdictKey {
     /// Digest of the platform manifest.
@@ -98,16 +98,16 @@ pub struct VerdictKey {
     pub inputs: Digest,
 }
 
-/// What can change a lane's result besides digest and check set. The bytes of the check runner, the host and the
-/// accelerator are not in it: they are recorded in [`RecordedOn`].
+/// What can change a lane's result besides digest and check set. The bytes of the check runner, the host and
+/// the accelerator are not in it: they are recorded in [`RecordedOn`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LaneInputs {
-    /// How the machine was made: `podman`, `none`.
+    /// The driver that provided the machine: `podman`, `none`.
     pub profile: String,
-    /// The semantic version of what judges the checks. Verdicts from before it was counted have the first one.
+    /// The semantic version of the check runner. Verdicts from before it was recorded have version 1.
     #[serde(default = "first_semantics")]
     pub semantics: u32,
-    /// The digest that the machine had before, in lanes that update.
+    /// The digest that the machine ran before, in lanes that update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Digest>,
 }
@@ -117,13 +117,13 @@ const fn first_semantics() -> u32 {
 }
 
 impl LaneInputs {
-    /// The inputs of verdicts that another system posts. Only that system knows how it came to its result.
+    /// The inputs of verdicts that an external system posts. Only that system knows how it got its result.
     pub fn external() -> Self {
         LaneProfile { name: "external".to_owned(), semantics: first_semantics() }.inputs(None)
     }
 
-    /// Their digest, part of the verdict's key: of their JSON without spaces, fields in the order of this struct. It is
-    /// stored: a change of this form makes every lane run again.
+    /// Their digest, part of the verdict's key: of their JSON without spaces, fields in the order of this
+    /// struct. It is stored: a change of this form makes every lane run again.
     pub fn digest(&self) -> Digest {
         // A plain struct of strings and numbers always serialises.
         Digest::of(serde_json::to_vec(self).unwrap_or_default())
@@ -133,21 +133,21 @@ impl LaneInputs {
 /// How an executor runs a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaneProfile {
-    /// How machines are made: `podman`, `none`.
+    /// The driver that provides machines: `podman`, `none`.
     pub name: String,
-    /// The semantic version of what judges the checks.
+    /// The semantic version of the check runner.
     pub semantics: u32,
 }
 
 impl LaneProfile {
-    /// The inputs of a verdict that is found this way; `from` is the digest that the machine had before.
+    /// The inputs of a verdict of this profile; `from` is the digest that the machine ran before.
     pub fn inputs(&self, from: Option<Digest>) -> LaneInputs {
         LaneInputs { profile: self.name.clone(), semantics: self.semantics, from }
     }
 }
 
-/// The inputs of each lane's verdicts today, where an executor runs lanes as `profile` answers. A lane that it cannot run
-/// has none.
+/// The current inputs of each lane's verdicts, for an executor that runs lanes as `profile` returns. A lane
+/// that it cannot run has none.
 pub fn lane_inputs(profile: impl Fn(Lane) -> Option<LaneProfile>) -> BTreeMap<Lane, LaneInputs> {
     let inputs = |lane| match lane {
         Lane::External => Some(LaneInputs::external()),
@@ -159,18 +159,18 @@ pub fn lane_inputs(profile: impl Fn(Lane) -> Option<LaneProfile>) -> BTreeMap<La
 /// Where a lane ran.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordedOn {
-    /// Digest of the check runner's binary; none where no runner took part.
+    /// Digest of the check runner's binary; `None` if no runner was used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runner: Option<Digest>,
     /// The host's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// What made the machine's processor fast, such as `kvm`; none where the machine is no virtual one.
+    /// The accelerator of a virtual machine, such as `kvm`; `None` if the machine is not virtual.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accelerator: Option<String>,
 }
 
-/// What a lane found.
+/// The result of a lane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "result", rename_all = "snake_case")]
 pub enum LaneResult {
@@ -178,17 +178,17 @@ pub enum LaneResult {
     Passed,
     /// Something failed.
     Failed {
-        /// Whose fault.
+        /// What caused it.
         kind: FailureKind,
-        /// In one line: the first thing that failed.
+        /// The first failure, on one line.
         message: String,
     },
 }
 
 impl LaneResult {
-    /// What a lane's checks alone make of it: passed, or the first failure of the kind that decides. Where the host failed
-    /// nothing else can be believed, and a check that cannot work matters less than an image that does not. A lane whose
-    /// result differs from this failed outside of its checks.
+    /// The result that follows from a lane's checks: passed, or the first failure of the deciding kind. If
+    /// the host failed, other results are unreliable; an image failure takes precedence over a check that
+    /// cannot work. A lane whose result differs from this failed outside of its checks.
     pub fn of_checks<'a>(checks: impl IntoIterator<Item = &'a CheckResult>) -> Self {
         let failed: Vec<_> = checks
             .into_iter()
@@ -213,20 +213,21 @@ impl LaneResult {
 /// One check's result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckResult {
-    /// Which.
+    /// The check.
     pub id: CheckId,
-    /// What came out.
+    /// The result.
     pub outcome: CheckOutcome,
-    /// From the start of the checks until it passed or its time was over.
+    /// Milliseconds from the start of the checks until it passed or its time limit was over.
     pub duration_ms: u64,
-    /// How often it was tried.
+    /// The number of attempts.
     pub tries: u32,
-    /// What a check that passed has to say: output of its script, what only wanted checks found. A failure has its own.
+    /// Notes of a check that passed: output of its script, failures of greenboot's wanted checks. A failure
+    /// has its own output.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
 
-/// What came of a check.
+/// The outcome of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum CheckOutcome {
@@ -234,14 +235,14 @@ pub enum CheckOutcome {
     Passed,
     /// It did not hold in time.
     Failed {
-        /// Whose fault.
+        /// What caused it.
         kind: FailureKind,
-        /// What was found instead, on one line.
+        /// The actual state, on one line.
         message: String,
         /// Output of the command, body of the answer: the last lines.
         output: Vec<String>,
     },
-    /// It was not run.
+    /// It did not run.
     Skipped {
         /// Why.
         reason: String,
@@ -259,7 +260,8 @@ pub struct Evidence {
     pub blob: BlobRef,
 }
 
-/// What a node's state does not say by itself: why it passed in spite of something, or what it waits for. Prints as a line.
+/// Additional information on a node's state: why it passed despite a failure, or what it waits for. Prints as
+/// one line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "note", rename_all = "snake_case")]
 pub enum Note {
@@ -269,25 +271,25 @@ pub enum Note {
         lane: Lane,
         /// The check.
         check: CheckId,
-        /// What was found instead.
+        /// The actual state.
         found: String,
         /// The last day of the exception, in UTC.
         until: jiff::civil::Date,
-        /// Who answers for it.
+        /// The exception's owner.
         owner: String,
         /// Why.
         reason: String,
     },
-    /// A failure that the last good digest has in the same place, too.
+    /// A failure that the last good digest has, too.
     NotNew {
         /// The lane.
         lane: Lane,
-        /// The check; none where the lane failed outside of its checks.
+        /// The check; `None` if the lane failed outside of its checks.
         check: Option<CheckId>,
         /// The last good platform manifest.
         digest: Digest,
     },
-    /// The verdict of a lane was taken over.
+    /// The verdict of a lane was inherited.
     Inherited {
         /// The lane.
         lane: Lane,
@@ -296,23 +298,23 @@ pub enum Note {
         /// Its platform manifest.
         digest: Digest,
     },
-    /// The node waits for somebody else's verdict.
+    /// The node waits for the verdict of an external system.
     Awaiting {
         /// The lane.
         lane: Lane,
-        /// The check set that the verdict is asked for.
+        /// The check set that the verdict is requested for.
         check_set: Digest,
-        /// When it fails without one.
+        /// The deadline: without a verdict the node fails then.
         until: jiff::Timestamp,
     },
-    /// A failure is being compared with what the last good digest does in the same place.
+    /// The failed lane is being run on the last good digest for comparison.
     Comparing {
         /// The lane.
         lane: Lane,
         /// The last good platform manifest.
         digest: Digest,
     },
-    /// Something newer than this reader.
+    /// A kind of note that this version does not know.
     #[serde(other)]
     Other,
 }
@@ -322,7 +324,7 @@ impl std::fmt::Display for Note {
         match self {
             Self::Excepted { lane, check, found, until, owner, reason } => write!(
                 f,
-                "check `{check}` in the lane {lane} is excepted until {until} by {owner}: {reason} (found: {found})"
+                "check `{check}` in the lane {lane} failed, but is excepted until {until} by {owner}: {reason} (found: {found})"
             ),
             Self::NotNew { lane, check: Some(check), digest } => write!(
                 f,
@@ -340,16 +342,16 @@ impl std::fmt::Display for Note {
                 write!(f, "the verdict of the lane {lane} is inherited from {variant} ({})", digest.short())
             }
             Self::Awaiting { lane, until, .. } => {
-                write!(f, "somebody else's verdict of the lane {lane} is asked for until {until}")
+                write!(f, "waiting until {until} for an external verdict of the lane {lane}")
             }
             Self::Comparing { lane, digest } => {
                 write!(
                     f,
-                    "the lane {lane} failed; it is run on the last good digest {} to see what is new",
+                    "the lane {lane} failed; running it on the last good digest {} for comparison",
                     digest.short()
                 )
             }
-            Self::Other => f.write_str("something that this version cannot show"),
+            Self::Other => f.write_str("a note of a kind that this version does not know"),
         }
     }
 }
@@ -406,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn lanes_that_nobody_runs_have_no_inputs() {
+    fn lanes_without_an_executor_have_no_inputs() {
         let inputs = lane_inputs(|lane| {
             (lane == Lane::Container).then(|| LaneProfile { name: "podman".to_owned(), semantics: 3 })
         });

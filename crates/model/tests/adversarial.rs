@@ -1,5 +1,6 @@
-//! Inputs made to be slow: large files of one thing repeated. Reading them, and printing what is wrong, must end, with an
-//! answer of bounded size. Nothing here looks at a clock: a quadratic step shows as a test that does not end.
+//! Inputs made to be slow: large files of one thing repeated. Reading them, and printing what is wrong, must
+//! end, with an answer of bounded size. Nothing here looks at a clock: a quadratic step shows as a test that
+//! does not end.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 

@@ -1,11 +1,11 @@
-//! Every error of the format, with its place, hint and what it breaks: see `errors.txt`, whose cases are repositories with
-//! what a terminal shows for them.
+//! Every error and warning of the format, with its place, its hint and what it breaks. The cases are in
+//! `errors.txt`: a repository, and the text that a terminal shows for it.
 
 mod common;
 
 use std::fmt::Write as _;
 
-use edgewright_model::format::{parse, render};
+use edgewright_model::format::{parse, render, render_warning};
 use edgewright_model::tree::Tree;
 
 const CASES: &str = include_str!("errors.txt");
@@ -35,6 +35,9 @@ fn shown(tree: &Tree) -> String {
     for diagnostic in &parsed.diagnostics {
         let _ = writeln!(out, "{}", render(diagnostic, tree));
     }
+    for warning in &parsed.warnings {
+        let _ = writeln!(out, "{}", render_warning(warning, tree));
+    }
     match parsed.definition {
         None => out.push_str("breaks: everything\n"),
         Some(definition) => {
@@ -63,6 +66,6 @@ fn every_error_has_its_place_and_hint() {
     std::fs::write(path, &actual).unwrap();
     assert!(
         actual.trim_end() == CASES.trim_end(),
-        "errors.txt is not what came out; compare it with {path}, and copy that if it is right"
+        "the output differs from errors.txt: compare it with {path}, and copy that file if it is correct"
     );
 }

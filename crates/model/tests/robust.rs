@@ -169,7 +169,8 @@ fn schemas_know_the_keys_of_the_decoder() {
             assert!(schema["properties"][key].is_object(), "{path}: {key}");
         }
     }
-    // A key that only the schema knew would be refused by the decoder, and the other way round: both read one description.
+    // A key that only the schema knew would be refused by the decoder, and the other way round: both read one
+    // description.
     let unknown = common::read("== edgewright.yaml\nedgewright: 1\nname: s\nx: 1\n");
     let hint = unknown.diagnostics[0].hint.clone().unwrap();
     let known =

@@ -1,8 +1,10 @@
-//! `files` steps, assembled natively: entries + deletions + the base's [`Index`] → a layer. No container, milliseconds.
+//! `files` steps, assembled natively: entries + deletions + the base's [`Index`] → a layer. No container,
+//! milliseconds.
 //!
-//! Entries are laid where the *image* says: `bin/x` lands in `usr/bin/x` where the base has `/bin → usr/bin`; links are
-//! resolved inside the root, as chroot would. Parent directories come with the base's own mode and owner, because a layer
-//! that names a directory also sets its metadata. Planning is pure ([`plan`]); writing follows the plan ([`write`]).
+//! Entries follow the links of the *image*: `bin/x` becomes `usr/bin/x` if the base has `/bin → usr/bin`;
+//! links are resolved inside the root, as chroot would. Parent directories come with the base's own mode and
+//! owner, because a layer that names a directory also sets its metadata. Planning is pure ([`plan`]); writing
+//! follows the plan ([`write`]).
 
 mod planner;
 mod resolve;
@@ -14,11 +16,11 @@ use crate::layer::{Entry, LayerError, LayerWriter, read_entries};
 
 pub use planner::{Operation, Plan, plan};
 
-/// Why files cannot be laid over an image.
+/// Why files cannot be copied into an image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FilesError {
     /// A file or link in the place of a directory.
-    #[error("`{path}` is a {kind} here, but a directory in the image below (`/{found}`)")]
+    #[error("cannot copy `{path}`: it is a {kind}, but the image has a directory at `/{found}`")]
     ReplacesDirectory {
         /// The entry as declared.
         path: String,
@@ -28,39 +30,41 @@ pub enum FilesError {
         found: String,
     },
     /// A directory in the place of a file.
-    #[error("`{path}` is a directory here, but not in the image below, where `/{found}` is a file")]
+    #[error("cannot copy `{path}`: the image has a file at `/{found}`, not a directory")]
     ReplacesFile {
         /// The entry as declared.
         path: String,
         /// The file.
         found: String,
     },
-    /// A link of the image that leads nowhere, or round in circles.
-    #[error("`{path}` cannot be placed: the image's link `/{link}` {problem}")]
+    /// A link of the image with an unusable target, or a circular one.
+    #[error("cannot copy `{path}`: the image's link `/{link}` {problem}")]
     BadLink {
         /// The entry as declared.
         path: String,
         /// The link.
         link: String,
-        /// What is wrong with it.
+        /// The link's fault.
         problem: &'static str,
     },
     /// A hard link to a file of another layer.
-    #[error("`{path}` is a hard link to `{target}`, which is no earlier file of the same step")]
+    #[error(
+        "cannot copy `{path}`: it is a hard link to `{target}`, which is not an earlier file of the same step"
+    )]
     HardLink {
         /// The entry as declared.
         path: String,
         /// Its target.
         target: String,
     },
-    /// A name that means something else in a layer.
-    #[error("`{path}` cannot be laid over: names that begin with `.wh.` mean deletions in image layers")]
+    /// A name with a special meaning in layers (image-spec, `layer.md`, "Whiteouts").
+    #[error("cannot copy `{path}`: names that start with `.wh.` mark deletions in image layers")]
     Reserved {
         /// The entry as declared.
         path: String,
     },
     /// A deletion of the root, or outside of it.
-    #[error("`{path}` cannot be deleted: want a path inside the image without `..`")]
+    #[error("cannot delete `{path}`: expected a path inside the image without `..`")]
     BadDeletion {
         /// The path as declared.
         path: String,
@@ -68,33 +72,33 @@ pub enum FilesError {
 }
 
 impl FilesError {
-    /// What to do about it.
+    /// The next action, in the imperative.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::ReplacesDirectory { .. } | Self::ReplacesFile { .. } => {
-                "rename it, or add the image's path to `delete:` of this step first"
+                "rename it, or add the image's path to `delete:` of this step"
             }
-            Self::BadLink { .. } => "write the path that the link should lead to instead",
+            Self::BadLink { .. } => "write the path that the link should point to",
             Self::HardLink { .. } => "use a symbolic link or a copy",
-            Self::Reserved { .. } => "rename it; to delete a path of the image use `delete:`",
-            Self::BadDeletion { .. } => "name a file or folder such as etc/motd",
+            Self::Reserved { .. } => "rename it; to delete a path of the image, use `delete:`",
+            Self::BadDeletion { .. } => "write the path of a file or folder, such as etc/motd",
         }
     }
 }
 
-/// Why a `files` layer could not be written.
+/// Why a `files` layer cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The files do not fit the image.
-    #[error("the files do not fit the image")]
+    /// The files conflict with the image.
+    #[error("cannot copy the files into the image")]
     Files(#[from] FilesError),
     /// Reading or writing failed.
-    #[error("the layer of files could not be made")]
+    #[error("cannot write the layer of the files step")]
     Layer(#[from] LayerError),
 }
 
-/// Writes a `files` step's layer: `entries` is its tar (read twice), `delete` its deletions, `base` what the layers below
-/// hold. Gives notes for people: deletions of what is not there. Blocking.
+/// Writes a `files` step's layer: `entries` is its tar (read twice), `delete` its deletions, `base` the
+/// entries of the layers below it. Returns notes for the log: deletions of paths that do not exist. Blocking.
 pub fn write(
     entries: &mut (impl Read + Seek),
     delete: &[String],

@@ -1,7 +1,8 @@
-//! Config, manifest, index and artifact documents: byte-exact, a function of the arguments alone.
+//! Config, manifest, index and artifact documents (OCI image-spec 1.1): byte-exact, a function of the
+//! arguments alone.
 //!
-//! Documents are kept as JSON values, so that what a base image says and we do not know survives, and are written in one
-//! canonical form: keys sorted, no white space.
+//! Documents are kept as JSON values, so that unknown fields of a base image are preserved, and are written
+//! in one canonical form: keys sorted, no white space.
 
 use std::collections::BTreeMap;
 
@@ -14,25 +15,25 @@ use serde_json::{Map, Value, json};
 use crate::client::ManifestBytes;
 use crate::media::{self, Descriptor};
 
-/// Why a document is not an image.
+/// Why a document is not a valid image.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// Not JSON, or not an object.
-    #[error("the {what} is not a JSON object")]
+    #[error("malformed {what}: not a JSON object")]
     NotJson {
-        /// Which document.
+        /// The document.
         what: &'static str,
     },
     /// A part is missing or of the wrong shape.
-    #[error("the {what} has no fit `{field}`")]
+    #[error("malformed {what}: missing or invalid `{field}`")]
     Field {
-        /// Which document.
+        /// The document.
         what: &'static str,
-        /// Which part.
+        /// The field.
         field: &'static str,
     },
-    /// The config speaks of other layers than the manifest.
-    #[error("the config names {diff_ids} layers, the manifest {layers}")]
+    /// Config and manifest have different numbers of layers.
+    #[error("malformed image: the config has {diff_ids} layers, the manifest {layers}")]
     LayerCount {
         /// Layers in the config.
         diff_ids: usize,
@@ -40,16 +41,16 @@ pub enum ImageError {
         layers: usize,
     },
     /// No manifest for the platform.
-    #[error("the image has no manifest for {platform}: it has {offered}")]
+    #[error("no manifest for {platform} in the image: it has {offered}")]
     NoPlatform {
-        /// The wanted platform.
+        /// The requested platform.
         platform: Platform,
-        /// What there is.
+        /// The existing platforms.
         offered: String,
     },
 }
 
-/// A finished layer, as far as documents speak of it.
+/// The properties of a finished layer that documents contain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerRef {
     /// The compressed blob.
@@ -91,7 +92,8 @@ impl Image {
         Self { config, layers: Vec::new(), annotations: BTreeMap::new() }
     }
 
-    /// A base image from the bytes of its manifest and config. Docker's media types become OCI's: the blobs are the same.
+    /// A base image from the bytes of its manifest and config. Docker's media types become OCI's: the blobs
+    /// are the same.
     pub fn parse(manifest: &[u8], config: &[u8]) -> Result<Self, ImageError> {
         let layers = layers(manifest)?;
         let Ok(Value::Object(config)) = serde_json::from_slice(config) else {
@@ -126,17 +128,17 @@ impl Image {
         self.layers.iter().map(|layer| layer.descriptor.size).sum()
     }
 
-    /// What containers are started with: `Env`, `Cmd`, `Labels`, ….
+    /// The config's runtime settings (image-spec, `config.md`, "config"): `Env`, `Cmd`, `Labels`, ….
     pub fn runtime(&self) -> Map<String, Value> {
         self.config.get("config").and_then(Value::as_object).cloned().unwrap_or_default()
     }
 
-    /// Replaces what containers are started with.
+    /// Replaces the runtime settings.
     pub fn set_runtime(&mut self, runtime: Map<String, Value>) {
         self.config.insert("config".to_owned(), Value::Object(runtime));
     }
 
-    /// Sets one field of what containers are started with.
+    /// Sets one field of the runtime settings.
     pub fn set_runtime_field(&mut self, name: &str, value: Value) {
         let mut runtime = self.runtime();
         runtime.insert(name.to_owned(), value);
@@ -155,13 +157,13 @@ impl Image {
         self.set_runtime(runtime);
     }
 
-    /// Lays a layer on top; `title` goes into the history.
+    /// Adds a layer on top; `title` goes into the history.
     pub fn add_layer(&mut self, layer: LayerRef, title: &str, epoch: Timestamp) {
         self.push_history(json!({"created": seconds(epoch), "created_by": title}));
         self.layers.push(layer);
     }
 
-    /// Notes a step that changed nothing but the config.
+    /// Adds a history entry for a step that changed the config only.
     pub fn add_empty(&mut self, title: &str, epoch: Timestamp) {
         self.push_history(json!({"created": seconds(epoch), "created_by": title, "empty_layer": true}));
     }
@@ -189,16 +191,16 @@ impl Image {
         Documents { config: config.into(), config_descriptor, manifest: manifest.into(), manifest_descriptor }
     }
 
-    /// A history is optional, but one that is there must tell of every layer: buildah refuses to build on other images. So
-    /// the layers of a base without history get entries, too.
+    /// A history is optional, but if there is one it must list every layer: buildah does not build on other
+    /// images. So the layers of a base without history get entries, too.
     fn push_history(&mut self, entry: Value) {
         let mut entries = match self.config.remove("history") {
             Some(Value::Array(entries)) => entries,
             _ => Vec::new(),
         };
         let is_layer = |entry: &&Value| entry.get("empty_layer") != Some(&Value::Bool(true));
-        let told = entries.iter().filter(is_layer).count();
-        for _ in told..self.layers.len() {
+        let listed = entries.iter().filter(is_layer).count();
+        for _ in listed..self.layers.len() {
             entries.push(json!({"created_by": "a layer of the base, which says nothing of it"}));
         }
         entries.push(entry);
@@ -224,8 +226,8 @@ pub fn manifests(index: &[u8]) -> Result<Vec<Descriptor>, ImageError> {
 /// The manifest of a platform in an index.
 pub fn select(index: &[u8], platform: &Platform) -> Result<Descriptor, ImageError> {
     let listed = manifests(index)?;
-    let fits = |d: &&Descriptor| d.platform.as_ref().is_some_and(|p| p.fits(platform));
-    if let Some(found) = listed.iter().find(fits) {
+    let matches = |d: &&Descriptor| d.platform.as_ref().is_some_and(|p| p.matches(platform));
+    if let Some(found) = listed.iter().find(matches) {
         return Ok(found.clone());
     }
     let offered: Vec<String> = listed
@@ -234,8 +236,7 @@ pub fn select(index: &[u8], platform: &Platform) -> Result<Descriptor, ImageErro
         .map(|p| format!("{}/{}", p.os, p.architecture))
         .filter(|name| !name.contains("unknown"))
         .collect();
-    let offered =
-        if offered.is_empty() { "none that says its platform".to_owned() } else { offered.join(", ") };
+    let offered = if offered.is_empty() { "none with a platform".to_owned() } else { offered.join(", ") };
     Err(ImageError::NoPlatform { platform: platform.clone(), offered })
 }
 
@@ -263,20 +264,20 @@ pub fn index_of(manifests: &[Descriptor]) -> Vec<u8> {
     canonical(&json!({"schemaVersion": 2, "mediaType": media::INDEX, "manifests": manifests}))
 }
 
-/// An artifact: a manifest with a type, a subject that it speaks about, and its content as layers.
+/// An artifact (image-spec, `manifest.md`): a manifest with a type, a subject, and its content as layers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artifact {
     /// Its type, such as `application/vnd.edgewright.verdict.v1+json`.
     pub artifact_type: String,
-    /// What it speaks about: media type, digest and size of a manifest or an index.
+    /// Its subject: media type, digest and size of a manifest or an index.
     pub subject: Option<Descriptor>,
-    /// Its content. Empty: one layer that is the empty object.
+    /// Its content. If empty: one layer that is the empty JSON object.
     pub layers: Vec<Descriptor>,
     /// Annotations.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// The config (and content, where there is none) of artifacts: must be pushed before their manifest.
+/// The config of artifacts (and the content, if there is none): must be pushed before their manifest.
 pub const EMPTY_CONFIG: &[u8] = b"{}";
 
 impl Artifact {
@@ -319,7 +320,7 @@ fn seconds(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// JSON with sorted keys and no white space, whatever order `serde_json` is built to keep.
+/// JSON with sorted keys and no white space, independent of `serde_json`'s features.
 fn canonical(value: &Value) -> Vec<u8> {
     let mut bytes = Vec::new();
     write_canonical(value, &mut bytes);
@@ -410,12 +411,12 @@ mod tests {
         let error = select(&bytes, &"linux/s390x".parse().unwrap()).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the image has no manifest for linux/s390x: it has linux/amd64, linux/arm64"
+            "no manifest for linux/s390x in the image: it has linux/amd64, linux/arm64"
         );
     }
 
     #[test]
-    fn artifacts_name_their_subject() {
+    fn artifacts_have_a_subject() {
         let subject = Descriptor::of(media::MANIFEST, b"m");
         let artifact = Artifact {
             artifact_type: "application/x".into(),
@@ -430,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn images_that_are_none_are_refused() {
+    fn invalid_images_are_rejected() {
         assert!(Image::parse(b"[]", b"{}").is_err());
         assert!(Image::parse(br#"{"layers":[]}"#, b"[]").is_err());
         assert!(Image::parse(br#"{"layers":[]}"#, br#"{"rootfs":{"diff_ids":["x"]}}"#).is_err());
@@ -438,6 +439,9 @@ mod tests {
             br#"{"layers":[]}"#,
             format!(r#"{{"rootfs":{{"diff_ids":["{}"]}}}}"#, Digest::of("")).as_bytes(),
         );
-        assert_eq!(error.unwrap_err().to_string(), "the config names 1 layers, the manifest 0");
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "malformed image: the config has 1 layers, the manifest 0"
+        );
     }
 }

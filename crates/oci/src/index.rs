@@ -1,7 +1,9 @@
-//! What a root file system holds: directories with their owner and mode, symbolic links, and the names of all else.
+//! The entries of a root file system: directories with their owner and mode, symbolic links, and the names of
+//! all others.
 //!
-//! A [`LayerIndex`] is made while a layer is compressed and kept by layer digest ([`Cache`]); merged in layer order, they
-//! give the [`Index`] of a root file system, which `files` steps are resolved against without unpacking anything.
+//! A [`LayerIndex`] is built while a layer is compressed and cached by layer digest ([`Cache`]); merged in
+//! layer order, they give the [`Index`] of a root file system, which `files` steps are resolved against
+//! without unpacking anything.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Read;
@@ -19,7 +21,7 @@ const OPAQUE: &str = ".wh..wh..opq";
 /// Version of the cache's format: part of the file names.
 const CACHE_FORMAT: u32 = 1;
 
-/// What stands at a path.
+/// The entry at a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Node {
     /// A directory.
@@ -28,7 +30,7 @@ pub enum Node {
     /// A symbolic link with its target.
     #[serde(rename = "l")]
     Link(String),
-    /// Anything else.
+    /// Any other entry.
     #[serde(rename = "f")]
     Other,
 }
@@ -53,7 +55,7 @@ pub struct Directory {
     pub xattrs: BTreeMap<String, Vec<u8>>,
 }
 
-/// What one layer holds and hides.
+/// The entries and whiteouts of one layer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerIndex {
     nodes: BTreeMap<String, Node>,
@@ -78,7 +80,7 @@ impl LayerIndex {
     }
 
     pub(crate) fn record(&mut self, entry: &Entry) {
-        // Names that are not UTF-8 can never be meant by a step; they only take part as names.
+        // A step cannot refer to names that are not UTF-8; they are only kept as names.
         let path = String::from_utf8_lossy(&entry.path).into_owned();
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", &path));
         if name == OPAQUE {
@@ -104,7 +106,7 @@ impl LayerIndex {
     }
 }
 
-/// What a root file system holds.
+/// The entries of a root file system.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Index {
     nodes: BTreeMap<String, Node>,
@@ -120,7 +122,7 @@ impl Index {
         index
     }
 
-    /// Lays a layer on top. Its whiteouts hide only what is below it.
+    /// Applies a layer on top. Its whiteouts hide only entries of lower layers.
     pub fn apply(&mut self, layer: &LayerIndex) {
         for path in &layer.opaque {
             self.remove_below(path);
@@ -133,12 +135,12 @@ impl Index {
         }
     }
 
-    /// What stands at a path, links not followed.
+    /// The entry at a path; links are not followed.
     pub fn get(&self, path: &str) -> Option<&Node> {
         self.nodes.get(path)
     }
 
-    /// All paths with what stands there, in path order.
+    /// All paths with their entries, in path order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Node)> {
         self.nodes.iter().map(|(path, node)| (path.as_str(), node))
     }
@@ -175,10 +177,11 @@ pub(crate) fn join(parent: &str, name: &str) -> String {
     if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") }
 }
 
-/// How many indexes of each kind stay in memory: some bases with their layers, a few MiB each.
+/// Number of indexes of each kind that are kept in memory: some bases with their layers, a few MiB each.
 const RECENT: usize = 16;
 
-/// Layer indexes in a folder, by layer digest. Damaged entries count as absent. Clones share what is in memory.
+/// Layer indexes in a folder, by layer digest. A damaged entry counts as missing. Clones share the memory
+/// cache.
 #[derive(Debug, Clone)]
 pub struct Cache {
     folder: PathBuf,
@@ -187,7 +190,7 @@ pub struct Cache {
     merging: Arc<Mutex<()>>,
 }
 
-/// The last ones that were used, the newest last.
+/// The most recently used indexes, the newest last.
 #[derive(Debug)]
 struct Recent<K, V>(VecDeque<(K, Arc<V>)>);
 
@@ -215,7 +218,7 @@ impl<K: PartialEq, V> Recent<K, V> {
 }
 
 impl Cache {
-    /// The cache in `folder`, which is made when first needed.
+    /// The cache in `folder`, which is created when it is first needed.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self {
             folder: folder.into(),
@@ -239,7 +242,7 @@ impl Cache {
         Some(index)
     }
 
-    /// The index of layers, lowest first, where all of them are known. Blocking.
+    /// The index of layers, lowest first, if all of them are cached. Blocking.
     pub fn merge(&self, layers: &Vec<Digest>) -> Option<Arc<Index>> {
         // One at a time: images mostly share their lower layers, and the next one finds them in memory.
         let _alone = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
@@ -297,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn whiteouts_and_opaque_directories_hide_what_is_below() {
+    fn whiteouts_and_opaque_directories_hide_lower_layers() {
         use Kind::{Directory, File};
         let base = layer(&[
             ("a", Directory),
@@ -323,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cache_gives_back_what_was_put() {
+    fn the_cache_returns_stored_indexes() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::new(folder.path().join("indexes"));
         let index = layer(&[("a", Kind::Directory), ("a/.wh.b", Kind::File)]);
@@ -332,7 +335,7 @@ mod tests {
         cache.put(&digest, &index).unwrap();
         assert_eq!(cache.get(&digest).as_deref(), Some(&index));
         std::fs::write(cache.path(&digest), "damaged").unwrap();
-        // What was read once stands in memory; who comes new finds the damage.
+        // An index that was read once is in memory; a new cache finds the damage.
         assert_eq!(cache.get(&digest).as_deref(), Some(&index));
         assert_eq!(Cache::new(&cache.folder).get(&digest), None);
     }

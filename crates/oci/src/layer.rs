@@ -5,8 +5,9 @@
 //!            (tarball)   + index           └─▶ channel ─▶ zstd ─▶ sha256 ─▶ file     second thread
 //! ```
 //!
-//! Canonical: paths without `./`, times clamped to the epoch and in whole seconds, no user and group names, PAX records
-//! only for what ustar cannot hold. The same entries give the same bytes, always; see [`crate::COMPRESSOR_VERSION`].
+//! Canonical: paths without `./`, times clamped to the epoch and in whole seconds, no user and group names,
+//! PAX records only for what ustar cannot hold. The same entries give the same bytes, always; see
+//! [`crate::COMPRESSOR_VERSION`].
 
 mod pax;
 mod pipeline;
@@ -25,28 +26,28 @@ use crate::media::{self, Descriptor};
 
 pub use tarball::read_entries;
 
-/// Why a layer could not be made or read.
+/// Why a layer cannot be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
     /// The tar could not be read.
-    #[error("the tar stream cannot be read")]
+    #[error("cannot read the tar stream")]
     Read(#[source] std::io::Error),
-    /// The tar holds something that no image may hold.
-    #[error("the tar holds `{path}`, {problem}")]
+    /// The tar has an entry that no image may contain.
+    #[error("invalid tar entry `{path}`: {problem}")]
     Entry {
         /// Path of the entry.
         path: String,
-        /// What is wrong.
+        /// The fault.
         problem: &'static str,
     },
-    /// The tar is made to exhaust whoever reads it, or is of a kind that images are not.
-    #[error("the tar holds {problem}")]
+    /// The tar exceeds a limit that protects its readers, or has a format that images do not have.
+    #[error("invalid tar: {problem}")]
     Limit {
-        /// What is too much.
+        /// The exceeded limit.
         problem: &'static str,
     },
     /// The blob could not be written.
-    #[error("the layer {path} cannot be written")]
+    #[error("cannot write the layer {path}")]
     Write {
         /// The file.
         path: PathBuf,
@@ -56,13 +57,13 @@ pub enum LayerError {
 }
 
 impl LayerError {
-    /// Whether what the archive holds is at fault, and no other try will help.
+    /// Whether the archive's content is the cause, so that a retry fails again.
     pub const fn is_content(&self) -> bool {
         matches!(self, Self::Entry { .. } | Self::Limit { .. })
     }
 }
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A regular file.
@@ -81,12 +82,12 @@ pub enum Kind {
     Fifo,
 }
 
-/// One entry of a tar, free of its encoding.
+/// One decoded entry of a tar.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Path without leading `/` or `./` and without trailing `/`; empty for the root itself.
     pub path: Vec<u8>,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// Permission bits, setuid, setgid and sticky included.
     pub mode: u32,
@@ -96,7 +97,7 @@ pub struct Entry {
     pub group: u64,
     /// Modification time in seconds since 1970.
     pub time: u64,
-    /// Content length in bytes; 0 for everything but files.
+    /// Content length in bytes; 0 except for files.
     pub size: u64,
     /// Target of a link.
     pub link: Vec<u8>,
@@ -137,12 +138,12 @@ pub struct Layer {
     pub diff_id: Digest,
     /// Its length in bytes.
     pub uncompressed_size: u64,
-    /// What it holds.
+    /// Its index.
     pub index: LayerIndex,
 }
 
 impl Layer {
-    /// What image documents say of it.
+    /// Its reference for image documents.
     pub fn reference(&self) -> LayerRef {
         LayerRef {
             descriptor: Descriptor::new(media::LAYER_ZSTD, self.digest.clone(), self.size),
@@ -161,7 +162,7 @@ pub struct LayerWriter {
 }
 
 impl LayerWriter {
-    /// Begins a layer in a new file at `path`; times later than `epoch` become `epoch`.
+    /// Starts a layer in a new file at `path`; times later than `epoch` become `epoch`.
     pub fn create(path: &Path, epoch: Timestamp) -> Result<Self, LayerError> {
         let epoch = u64::try_from(epoch.as_second()).unwrap_or(0);
         Ok(Self { pipeline: pipeline::Pipeline::start(path)?, index: LayerIndex::default(), epoch })
@@ -184,7 +185,7 @@ impl LayerWriter {
         read_entries(tar, |entry, content| self.append(&entry, content))
     }
 
-    /// Ends the layer: digests, sizes and index are known only now.
+    /// Finishes the layer: digests, sizes and index are known only now.
     pub fn finish(mut self) -> Result<Layer, LayerError> {
         self.pipeline.write(&[0; 1024])?;
         let done = self.pipeline.finish()?;
@@ -199,7 +200,7 @@ impl LayerWriter {
     }
 }
 
-/// Makes a layer of a whole tar. Blocking.
+/// Writes a layer from a whole tar. Blocking.
 pub fn write_tar(tar: impl Read, path: &Path, epoch: Timestamp) -> Result<Layer, LayerError> {
     let mut writer = LayerWriter::create(path, epoch)?;
     writer.append_tar(tar)?;

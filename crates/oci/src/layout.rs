@@ -1,4 +1,4 @@
-//! OCI image layouts on disk (image-spec, `image-layout.md`): how results come out of container tools.
+//! OCI image layouts on disk (image-spec, `image-layout.md`): the output format of container tools.
 
 use std::path::{Path, PathBuf};
 
@@ -7,30 +7,30 @@ use edgewright_model::Digest;
 use crate::image::{self, ImageError};
 use crate::media::{self, Descriptor};
 
-/// Manifests and configs are small; a larger one is refused.
+/// Maximum size of a manifest or config, in bytes; a larger one is rejected.
 const DOCUMENT_LIMIT: u64 = 8 * 1024 * 1024;
 
 /// Why a layout cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
     /// Reading or writing failed.
-    #[error("{path} of an image layout cannot be used")]
+    #[error("cannot access {path} of an image layout")]
     Io {
         /// The file.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
     },
-    /// A document is damaged.
-    #[error("the image layout holds a damaged document")]
+    /// A document is malformed.
+    #[error("malformed document in the image layout")]
     Document(#[from] ImageError),
-    /// A blob has other bytes than its name says.
-    #[error("blob {digest} of the image layout has other content or is too large")]
+    /// A blob's bytes do not match its digest.
+    #[error("corrupt blob {digest} in the image layout: other content, or too large")]
     Corrupt {
         /// The blob.
         digest: Digest,
     },
-    /// There is no image in it.
+    /// The layout has no image.
     #[error("the image layout is empty")]
     Empty,
 }
@@ -42,7 +42,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Makes an empty layout.
+    /// Creates an empty layout.
     pub fn create(folder: &Path) -> Result<Self, LayoutError> {
         let layout = Self { folder: folder.to_owned() };
         let blobs = folder.join("blobs/sha256");
@@ -52,17 +52,17 @@ impl Layout {
         Ok(layout)
     }
 
-    /// A layout that is there.
+    /// Opens an existing layout.
     pub fn open(folder: &Path) -> Self {
         Self { folder: folder.to_owned() }
     }
 
-    /// Where a blob is.
+    /// The path of a blob.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.folder.join("blobs").join(digest.algorithm().name()).join(digest.hex())
     }
 
-    /// Puts a blob there.
+    /// Writes a blob.
     pub fn add_blob(&self, bytes: &[u8]) -> Result<Digest, LayoutError> {
         let digest = Digest::of(bytes);
         let path = self.blob_path(&digest);
@@ -104,7 +104,7 @@ impl Layout {
 fn read(path: &Path) -> Result<Vec<u8>, LayoutError> {
     let fault = |source| LayoutError::Io { path: path.to_owned(), source };
     if std::fs::metadata(path).map_err(fault)?.len() > DOCUMENT_LIMIT {
-        return Err(fault(std::io::Error::other("larger than a document may be")));
+        return Err(fault(std::io::Error::other("the document is too large")));
     }
     std::fs::read(path).map_err(fault)
 }
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_layout_gives_back_its_image() {
+    fn a_layout_returns_its_image() {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::create(folder.path()).unwrap();
         assert!(matches!(layout.image(), Err(LayoutError::Empty)));

@@ -5,12 +5,12 @@
 //! | [`media`] | media types and descriptors |
 //! | [`client`] | the distribution client: verified pulls, resumable pushes, referrers |
 //! | [`layer`] | one pass from an uncompressed tar to a canonical, compressed layer with its index |
-//! | [`index`] | what a root file system holds: the *directory index* of layers, merged |
+//! | [`index`] | the entries of a root file system: the *directory index* of layers, merged |
 //! | [`files`] | entries of a `files` step + the base's index → the tar of a layer |
 //! | [`image`] | config, manifest, index and artifact documents, byte-exact |
 //! | [`layout`] | OCI image layouts on disk |
 //!
-//! Everything that is written here is a function of its arguments: no clock, no host names, no environment.
+//! All output is a function of the arguments: no clock, no host names, no environment.
 
 pub mod client;
 pub mod files;
@@ -25,5 +25,6 @@ pub use media::Descriptor;
 
 /// The compressor's name, version and settings: part of every key, because image bytes depend on it.
 ///
-/// Raise it whenever the zstd library, its level or its frame settings, or the canonical form of a tar changes.
+/// Raise it whenever the zstd library, its level or its frame settings, or the canonical form of a tar
+/// changes.
 pub const COMPRESSOR_VERSION: &str = "zstd-1.5.7/3/1";

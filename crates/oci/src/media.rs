@@ -27,7 +27,7 @@ pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list
 /// Docker's gzip layer.
 pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 
-/// Whether a manifest's media type says that it lists manifests of several platforms.
+/// Whether the media type is that of a list of manifests for several platforms.
 pub fn is_index(media_type: &str) -> bool {
     matches!(media_type, INDEX | DOCKER_LIST)
 }
@@ -42,10 +42,10 @@ pub struct Descriptor {
     pub digest: Digest,
     /// Its length in bytes.
     pub size: u64,
-    /// The platform, in an index.
+    /// The platform; only in an index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<DescriptorPlatform>,
-    /// The type of the artifact, in an answer to a referrers request.
+    /// The type of the artifact; only in a response to a referrers request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
     /// Annotations.
@@ -72,7 +72,7 @@ impl Descriptor {
     }
 }
 
-/// A platform as an index writes it.
+/// A platform in an index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DescriptorPlatform {
     /// Architecture, in Go's spelling.
@@ -95,8 +95,8 @@ impl From<&Platform> for DescriptorPlatform {
 }
 
 impl DescriptorPlatform {
-    /// Whether this is the platform; an absent variant on either side fits every variant.
-    pub fn fits(&self, platform: &Platform) -> bool {
+    /// Whether this is the platform; without a variant on either side every variant matches.
+    pub fn matches(&self, platform: &Platform) -> bool {
         let variant_fits = match (&self.variant, &platform.variant) {
             (Some(here), Some(wanted)) => here == wanted,
             _ => true,

@@ -1,4 +1,4 @@
-//! The client against a registry that misbehaves: connections that break, tokens, no referrers, wrong bytes.
+//! The client with a faulty registry: broken connections, tokens, no referrers, wrong bytes.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -17,16 +17,16 @@ use edgewright_oci::client::QUIET;
 use edgewright_oci::image::Artifact;
 use edgewright_oci::{Client, ClientError, Credentials, Descriptor, media};
 
-/// Bytes that an answer gives before its connection breaks.
+/// Number of bytes of a response before its connection breaks.
 const BREAK_AFTER: usize = 70_000;
 
 #[derive(Default)]
 struct Fake {
-    /// How often blobs break off.
+    /// Number of responses with a blob that break.
     breaks: AtomicU32,
     ignores_range: bool,
     damages: bool,
-    /// Asked for, where given.
+    /// The required token, if set.
     token: Option<&'static str>,
     manifests: Mutex<std::collections::HashMap<String, (String, Bytes)>>,
 }
@@ -132,7 +132,7 @@ async fn pull(fake: Fake) -> Result<Bytes, ClientError> {
 }
 
 #[tokio::test]
-async fn broken_pulls_are_taken_up_again() {
+async fn broken_pulls_are_resumed() {
     for ignores_range in [false, true] {
         let fake = Fake { breaks: 3.into(), ignores_range, ..Fake::default() };
         assert_eq!(pull(fake).await.unwrap(), content(), "{ignores_range}");
@@ -185,7 +185,7 @@ async fn referrers_fall_back_to_a_tag() {
     assert_eq!(one[0].annotations["k"], "application/one");
     assert!(client.referrers(&repository(), &Digest::of("other"), None).await.unwrap().is_empty());
 
-    // Other bytes under a digest are found out.
+    // Wrong bytes for a digest are detected.
     let digest = one[0].digest.clone();
     fake.manifests.lock().unwrap().get_mut(&digest.to_string()).unwrap().1 = "{}".into();
     let error = client.pull_manifest(&repository(), &Reference::Digest(digest)).await.unwrap_err();
@@ -197,7 +197,7 @@ async fn referrers_fall_back_to_a_tag() {
 }
 
 #[tokio::test]
-async fn a_registry_that_is_not_there_is_unavailable() {
+async fn a_missing_registry_is_unavailable() {
     let client = Client::with_url("http://127.0.0.1:9", Credentials::Anonymous).unwrap();
     let error = client.has_blob(&repository(), &Digest::of("")).await.unwrap_err();
     assert_eq!(error.class(), ErrorClass::Unavailable);

@@ -1,8 +1,8 @@
 //! The build context of a `containerfile` step: which entries of the tree the Containerfile can see.
 //!
-//! All below the context folder, without what the ignore file excludes, and without the image's own `image.yaml`,
-//! `edgewright.lock` and the scripts of its checks: those say how to build and test, and a change of a check or of the
-//! lock's comment must not rebuild.
+//! Everything below the context folder, except for ignored entries and the image's own `image.yaml`,
+//! `edgewright.lock` and check scripts: a change of a check or of the
+//! lock's comment must not cause a rebuild.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub struct ContextEntry {
     pub size: u64,
 }
 
-/// What a `containerfile` step takes from the tree.
+/// The inputs of a `containerfile` step from the tree.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) containerfile: Arc<str>,
@@ -47,7 +47,7 @@ impl Context {
         let containerfile = text(
             tree,
             &step.file,
-            "the name of a Containerfile must contain `Containerfile` or `Dockerfile`, and it may have 1 MiB of UTF-8",
+            "use a name that contains `Containerfile` or `Dockerfile`, and at most 1 MiB of UTF-8",
         );
         let ignore = ignore(tree, step);
         let entries = entries(tree, image, step, ignore.as_ref().unwrap_or(&Ignore::default()));
@@ -71,12 +71,13 @@ fn text<'t>(tree: &'t Tree, path: &TreePath, hint: &str) -> Result<&'t str, Diag
     loaded.ok_or_else(|| Diagnostic {
         file: Some(path.clone()),
         place: None,
-        message: "cannot be read".to_owned(),
+        message: format!("cannot read `{path}`: missing, too large or not UTF-8"),
         hint: Some(hint.to_owned()),
     })
 }
 
-/// The rules of the first ignore file that is there: beside the Containerfile with its name in front, then at the context's top.
+/// The rules of the first ignore file that exists: first beside the Containerfile with its name as prefix,
+/// then at the top of the context.
 fn ignore(tree: &Tree, step: &ContainerfileStep) -> Result<Ignore, Diagnostic> {
     let candidates = [
         format!("{}.containerignore", step.file),
@@ -88,12 +89,12 @@ fn ignore(tree: &Tree, step: &ContainerfileStep) -> Result<Ignore, Diagnostic> {
     let Some(path) = candidates.iter().filter_map(|path| path.parse().ok()).find(there) else {
         return Ok(Ignore::default());
     };
-    let text = text(tree, &path, "an ignore file is UTF-8 of at most 1 MiB")?;
+    let text = text(tree, &path, "write an ignore file in UTF-8 of at most 1 MiB")?;
     Ignore::parse(text).map_err(|error| Diagnostic {
         file: Some(path),
         place: Some(Place { line: error.line, column: 1, length: 1 }),
         message: Chain(&error).to_string(),
-        hint: Some("the rules are those of .dockerignore".to_owned()),
+        hint: Some("write a rule as in .dockerignore".to_owned()),
     })
 }
 
@@ -122,8 +123,8 @@ fn entries(
             faults.push(Diagnostic {
                 file: Some(whole),
                 place: None,
-                message: "a submodule's files are not part of the repository".to_owned(),
-                hint: Some("name it in .containerignore, or fetch it in the Containerfile".to_owned()),
+                message: "cannot read the submodule: its files are not part of the repository".to_owned(),
+                hint: Some("add it to .containerignore, or fetch it in the Containerfile".to_owned()),
             });
             continue;
         }
@@ -135,7 +136,7 @@ fn entries(
             size: entry.size,
         });
     }
-    let hint = "name what the Containerfile does not need in .containerignore";
+    let hint = "add what the Containerfile does not need to .containerignore";
     faults.extend(limits::exceeded(&step.context, entries.len(), bytes, hint));
     if faults.is_empty() { Ok(entries) } else { Err(faults) }
 }

@@ -1,4 +1,4 @@
-//! What differs between two graphs of a source, in the words of its repository: here as reasons, in [`changes`](mod@changes)
+//! The differences between two graphs of a source: here as reasons, in [`changes`](mod@changes)
 //! entry by entry.
 
 pub mod changes;
@@ -16,8 +16,8 @@ use crate::graph::{Graph, GraphBase, Node};
 use crate::reason::Reason;
 use crate::step::{GraphStep, PlannedStep};
 
-/// Why a node's key differs between an old and a new graph; empty where it does not, or where no cause can be named.
-/// Changes of an ancestor are one reason, told in full at the ancestor itself.
+/// Why a node's key differs between an old and a new graph; empty if it does not, or if the cause is not
+/// known. Changes of an ancestor are one reason; the ancestor's own reasons have the details.
 pub fn explain(old: (&Graph, &Node), new: (&Graph, &Node)) -> Vec<Reason> {
     let (old_parent, new_parent) = (parent_variant(old), parent_variant(new));
     let mut reasons = Vec::new();
@@ -98,7 +98,8 @@ fn base(old: &Node, new: &Node, reasons: &mut Vec<Reason>) {
     }
 }
 
-/// What makes a step the same step in two graphs: its kind and place in the repository, and the how-many-eth it is.
+/// The identity of a step across two graphs: its kind, its place in the repository, and its number among
+/// equal ones.
 fn identities(steps: &[std::sync::Arc<GraphStep>]) -> Vec<((String, usize), &GraphStep)> {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let identity = |step: &GraphStep| match &*step.work {
@@ -167,7 +168,7 @@ fn works(old: &GraphStep, new: &GraphStep, vars: (&Vars, &Vars), reasons: &mut V
                 entries.iter().map(|entry| (entry.path.clone(), entry.clone())).collect()
             };
             let mut paths = differing(&by_path(old_context), &by_path(new_context));
-            // The Containerfile is usually part of its own context; it was named already.
+            // The Containerfile is usually part of its own context; it has a reason of its own.
             paths.retain(|path| before == after || b.context.join(path) != b.file);
             if !paths.is_empty() {
                 reasons.push(Reason::ContextChanged { folder: b.context.clone(), paths });
@@ -182,7 +183,7 @@ fn works(old: &GraphStep, new: &GraphStep, vars: (&Vars, &Vars), reasons: &mut V
                 reasons.push(Reason::DeletesChanged { folder: folder.clone() });
             }
         }
-        // Steps are compared by kind, so that this does not happen.
+        // Unreachable: steps are paired by kind.
         _ => reasons.push(Reason::InputChanged),
     }
 }
@@ -207,7 +208,8 @@ fn bootstrap(old: &BootstrapStep, new: &BootstrapStep, reasons: &mut Vec<Reason>
     }
 }
 
-/// How locked packages moved. Where the request itself changed, only new versions are told: the rest follows from it.
+/// How locked packages moved. If the request changed, only new versions are listed: the rest follows from the
+/// request.
 fn moves(image: &ImageName, old: &[LockedPackage], new: &[LockedPackage], asked: bool) -> Option<Reason> {
     let by_name = |packages: &[LockedPackage]| -> BTreeMap<(String, String), String> {
         let entry = |package: &LockedPackage| {
@@ -216,13 +218,13 @@ fn moves(image: &ImageName, old: &[LockedPackage], new: &[LockedPackage], asked:
         packages.iter().map(entry).collect()
     };
     let (old, new) = (by_name(old), by_name(new));
-    let tell = |key: (String, String)| match (old.get(&key), new.get(&key)) {
+    let describe = |key: (String, String)| match (old.get(&key), new.get(&key)) {
         (Some(before), Some(after)) => Some(format!("{} {before} → {after}", key.0)),
         (None, Some(after)) if !asked => Some(format!("+{} {after}", key.0)),
         (Some(before), None) if !asked => Some(format!("-{} {before}", key.0)),
         _ => None,
     };
-    let moves: Vec<String> = differing(&old, &new).into_iter().filter_map(tell).collect();
+    let moves: Vec<String> = differing(&old, &new).into_iter().filter_map(describe).collect();
     let more = moves.len().saturating_sub(1);
     let first = moves.into_iter().next()?;
     Some(Reason::LockMoved { image: image.clone(), first, more })
@@ -247,7 +249,7 @@ fn files(old: &Listing, new: &Listing, folder: &TreePath, vars: (&Vars, &Vars), 
     };
     let (old, new) = (by_path(old), by_path(new));
     let variables = differing(vars.0, vars.1);
-    // The same template gave something else: then its variables did it, where any changed.
+    // The same template rendered differently: changed variables are the cause.
     let by_variables = |path: &TreePath| {
         !variables.is_empty()
             && match (old.get(path), new.get(path)) {

@@ -17,17 +17,17 @@ use crate::key::Fields;
 use crate::limits;
 use crate::template::{Scope, Templates};
 
-/// Permission bits of files for which no pattern says otherwise.
+/// Permission bits of files that no pattern matches.
 const MODE: u32 = 0o644;
 /// Permission bits of files with git's executable bit.
 const MODE_EXECUTABLE: u32 = 0o755;
 
-/// An entry of a `files` layer as it shall stand in the image.
+/// An entry of a `files` layer as it must be in the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerEntry {
     /// Path in the image, without leading `/`.
     pub path: TreePath,
-    /// What it is.
+    /// The entry's kind.
     pub kind: LayerKind,
     /// Its numeric owner.
     pub owner: Owner,
@@ -35,7 +35,7 @@ pub struct LayerEntry {
     pub xattrs: Xattrs,
 }
 
-/// What an entry of a layer is.
+/// The kind of a layer's entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LayerKind {
     /// A regular file.
@@ -55,7 +55,8 @@ pub enum LayerKind {
         /// Permission bits.
         mode: u32,
     },
-    /// Another name of a file of the same step, with that file's owner, mode and attributes: extraction sets them again.
+    /// A hard link to a file of the same step, with that file's owner, mode and attributes, because
+    /// extraction sets them again.
     HardLink {
         /// Permission bits.
         mode: u32,
@@ -64,12 +65,12 @@ pub enum LayerKind {
     },
 }
 
-/// Where an entry's bytes come from.
+/// The source of an entry's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     /// The repository, unchanged.
     Git {
-        /// Their identity.
+        /// The content's id.
         id: ContentId,
         /// Length in bytes.
         size: u64,
@@ -78,12 +79,12 @@ pub enum Content {
     Rendered {
         /// The bytes.
         bytes: Arc<[u8]>,
-        /// The template that they come from.
+        /// The template.
         template: ContentId,
     },
 }
 
-/// All entries of a `files` step. What does not come from templates is shared between variants.
+/// All entries of a `files` step. Entries that are not rendered are shared between variants.
 #[derive(Debug, Clone)]
 pub struct Listing {
     folder: Arc<Folder>,
@@ -91,7 +92,8 @@ pub struct Listing {
     digest: Digest,
 }
 
-/// A `files` folder of the tree, listed once for all variants: plain entries ready, templates still to be rendered.
+/// A `files` folder of the tree, listed once for all variants: plain entries ready, templates still to be
+/// rendered.
 #[derive(Debug)]
 pub(crate) struct Folder {
     plain: Vec<LayerEntry>,
@@ -101,16 +103,16 @@ pub(crate) struct Folder {
 
 #[derive(Debug)]
 struct Template {
-    /// Where it is in the repository.
+    /// Its path in the repository.
     source: TreePath,
-    /// Where it goes in the image.
+    /// Its path in the image.
     path: TreePath,
     mode: u32,
     owner: Owner,
     xattrs: Xattrs,
 }
 
-/// What a step says about its folder's entries, and adds to them. Folders that are laid over say nothing.
+/// The rules of a step for its folder's entries, and its additions. Folders of sites have none.
 #[derive(Debug, Default)]
 pub(crate) struct Rules<'a> {
     owner: Owner,
@@ -118,12 +120,12 @@ pub(crate) struct Rules<'a> {
     directories: &'a [DirectorySpec],
     xattrs: BTreeMap<&'a TreePath, &'a Xattrs>,
     hard_links: Vec<(&'a TreePath, &'a TreePath)>,
-    /// The `image.yaml` that says it.
+    /// The `image.yaml` that declares them.
     file: Option<&'a TreePath>,
 }
 
 impl<'a> Rules<'a> {
-    /// What a step of an image says.
+    /// The rules of an image's step.
     pub(crate) fn of(step: &'a FilesStep, file: &'a TreePath) -> Result<Self, Diagnostic> {
         Ok(Self {
             owner: step.owner,
@@ -135,7 +137,7 @@ impl<'a> Rules<'a> {
         })
     }
 
-    /// The mode of a file: the last pattern that matches decides, else its kind.
+    /// The mode of a file: from the last pattern that matches, else from the executable bit.
     fn mode(&self, path: &TreePath, kind: EntryKind) -> u32 {
         let by_pattern = self.modes.iter().rev().find(|(glob, _)| glob.matches(path.as_str()));
         let by_kind = if kind == EntryKind::Executable { MODE_EXECUTABLE } else { MODE };
@@ -155,18 +157,18 @@ impl Listing {
         all
     }
 
-    /// How many entries there are.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         self.folder.plain.len() + self.rendered.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Digest of all entries: the input of the step. It is over the rendered bytes, so that variants for which a template
-    /// renders to the same share the key.
+    /// Digest of all entries: the input of the step. It is over the rendered bytes, so that variants for
+    /// which a template renders to the same share the key.
     pub const fn digest(&self) -> &Digest {
         &self.digest
     }
@@ -179,8 +181,8 @@ fn modes(modes: &[(String, u32)], file: &TreePath) -> Result<Vec<(Glob, u32)>, D
         Diagnostic {
             file: Some(file.clone()),
             place: None,
-            message: format!("bad pattern in `modes`: {error}"),
-            hint: Some("write patterns over the path in the image, such as usr/bin/*".to_owned()),
+            message: format!("cannot apply `modes`: {error}"),
+            hint: Some("write a pattern for paths in the image, such as usr/bin/*".to_owned()),
         }
     })
 }
@@ -201,7 +203,7 @@ impl Folder {
             }
         }
         let Found { mut plain, templates } = found;
-        let hint = "build large content outside, and fetch it by digest in a containerfile step";
+        let hint = "publish large content elsewhere, and fetch it by digest in a containerfile step";
         faults.extend(limits::exceeded(folder, entries, bytes, hint));
         let template_mode = |path: &TreePath| templates.get(path).map(|template| template.mode);
         declared::add(rules, &mut plain, template_mode, &mut faults);
@@ -218,7 +220,7 @@ impl Folder {
         self.templates.is_empty()
     }
 
-    /// Whether there is nothing in it.
+    /// Whether the folder is empty.
     pub(crate) const fn is_empty(&self) -> bool {
         self.plain.is_empty() && self.templates.is_empty()
     }
@@ -261,8 +263,8 @@ impl Template {
         let (id, bytes) = loaded.ok_or_else(|| Diagnostic {
             file: Some(self.source.clone()),
             place: None,
-            message: "template is too large".to_owned(),
-            hint: Some("templates may have 1 MiB; lay larger files over as they are".to_owned()),
+            message: "the template is larger than 1 MiB".to_owned(),
+            hint: Some("remove the suffix `.j2` to copy the file unchanged, or split it".to_owned()),
         })?;
         let bytes = templates.render(&self.source, id, bytes, scope)?;
         let content = Content::Rendered { bytes, template: id.clone() };
@@ -376,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_come_all_at_once() {
+    fn all_faults_are_reported() {
         let tree = tree(&[
             ("f/a", File, ""),
             ("f/a.j2", File, ""),
@@ -418,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn what_git_cannot_hold_is_added() {
+    fn declarations_are_added() {
         let tree = tree(&[("f/a", File, "x"), ("f/b.j2", File, "y"), ("f/l", Link, "a")]);
         let xattrs = Xattrs::from([("user.x".to_owned(), vec![0, 255])]);
         let (a, b, c, d) = (path("a"), path("b"), path("c"), path("d"));
@@ -456,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bomb_of_files_is_refused() {
+    fn too_many_files_are_rejected() {
         let mut many = Tree::default();
         for number in 0..=limits::ENTRY_LIMIT {
             let entry = Entry { kind: File, content: ContentId::new("1"), size: 0 };
@@ -469,6 +471,6 @@ mod tests {
                 Entry { kind: File, content: ContentId::new("1"), size: limits::CONTENT_LIMIT / 2 + 1 };
             large.entries.insert(path(name), entry);
         }
-        assert!(list(&large, &[]).unwrap_err()[0].contains("bytes are more"));
+        assert!(list(&large, &[]).unwrap_err()[0].contains("too large for one step"));
     }
 }

@@ -1,8 +1,9 @@
 //! The graph: every variant, and every prefix that two or more variants share, as nodes with keys.
 //!
-//! A variant is a path of steps: its parent variant's path, its own steps, then site, site × image and slot files. All
-//! paths together form a trie by key. Nodes are the ends of variants, and the places where the paths of variants of one
-//! image part (or where two of them end), so that what sites share is built once, by a job of its own.
+//! A variant is a path of steps: its parent variant's path, its own steps, then site, site × image and slot
+//! files. All paths together form a trie by key. Nodes are the ends of variants, and the places where the
+//! paths of variants of one image branch (or where two of them end), so that the steps that sites share are
+//! built once, by a separate job.
 //!
 //! ```text
 //!  scratch ─ bootstrap ─ files ┄ base ─ containerfile ─ files ┄ hmi~1a2b… ┬ site files ┄ hmi/plant-a
@@ -33,14 +34,14 @@ mod inherit;
 mod prefixes;
 mod steps;
 
-/// What a node is called.
+/// The name of a node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NodeName {
     /// A variant.
     Variant(VariantName),
     /// A prefix that variants of one image share. Has no lanes.
     Prefix {
-        /// The image whose steps it ends in.
+        /// The image whose steps it ends with.
         image: ImageName,
         /// Its key.
         key: Digest,
@@ -56,7 +57,7 @@ impl NodeName {
         }
     }
 
-    /// The variant, where it is one.
+    /// The variant; `None` for a prefix.
     pub const fn variant(&self) -> Option<&VariantName> {
         match self {
             Self::Variant(variant) => Some(variant),
@@ -77,9 +78,9 @@ impl fmt::Display for NodeName {
 /// A node of the graph: a name and a platform. Prints as `hmi/plant-a (linux/amd64)`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId {
-    /// What it is called.
+    /// The node's name.
     pub name: NodeName,
-    /// For which platform.
+    /// The node's platform.
     pub platform: Platform,
 }
 
@@ -89,24 +90,27 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// All that a commit declares to exist, with keys.
+/// Everything that a commit declares, with keys.
 #[derive(Debug, Clone)]
 pub struct Graph {
     /// The source.
     pub source: SourceName,
     /// Every node that can be built.
     pub nodes: BTreeMap<NodeId, Node>,
-    /// Variants that cannot be built, each with its reason; they stop nothing but their descendants, which are here, too.
+    /// Variants that cannot be built, each with its reason; they block only their descendants, which are in
+    /// this map, too.
     pub blocked: BTreeMap<VariantName, Blocked>,
     /// Images with errors of their own: their variants are unknown, so none of them is retired.
     pub broken_images: BTreeSet<ImageName>,
     /// Sites with errors of their own: their variants are unknown, so none of them is retired.
     pub broken_sites: BTreeSet<SiteName>,
-    /// Sites that have a slot with a broken image: a variant of such a site may be needed by it, so it is not retired.
+    /// Sites that have a slot with a broken image: a variant of such a site may be needed by it, so it is not
+    /// retired.
     pub doubtful_sites: BTreeMap<SiteName, ImageName>,
-    /// Images that need a lock and have none for their present request. Nodes on them have provisional keys.
+    /// Images that need a lock and have none for their present request. Their nodes and descendants have
+    /// provisional keys.
     pub unresolved: BTreeMap<ImageName, LockRequest>,
-    /// The locks that the keys stand on.
+    /// The locks that are part of the keys.
     pub locks: BTreeMap<ImageName, EffectiveLock>,
     /// Errors found while planning, each once: templates, ignore files, contexts.
     pub diagnostics: Vec<Diagnostic>,
@@ -115,7 +119,7 @@ pub struct Graph {
 /// Why a declared variant cannot be built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blocked {
-    /// In words.
+    /// The reason, as text.
     pub reason: String,
     /// The platforms that it is declared for.
     pub platforms: Vec<Platform>,
@@ -130,7 +134,7 @@ pub struct Node {
     pub key: Digest,
     /// The nearest node on the way from the base: the parent variant, or a prefix.
     pub parent: Option<NodeId>,
-    /// What the whole path starts from.
+    /// The base of the whole path.
     pub base: GraphBase,
     /// `key_0`: the key of the base alone.
     pub root_key: Digest,
@@ -142,13 +146,13 @@ pub struct Node {
     pub repository: RepoName,
     /// `created` of the config and upper bound of file times of the node's own steps.
     pub epoch: Timestamp,
-    /// OCI labels that each of its own steps sets; part of their keys.
+    /// OCI labels that each of its own steps sets; part of the steps' keys.
     pub labels: Arc<BTreeMap<String, String>>,
     /// Lanes with their check sets, in running order; none for prefixes and with `test: none`.
     pub lanes: Vec<LaneChecks>,
     /// Variables as templates see them; empty for prefixes.
     pub vars: Arc<Vars>,
-    /// The image whose missing lock makes the key provisional; none where the node can be built.
+    /// The image whose missing lock makes the key provisional; `None` if the node can be built.
     pub unresolved: Option<ImageName>,
 }
 
@@ -161,13 +165,13 @@ pub struct LaneChecks {
     pub checks: Arc<[Check]>,
     /// Their digest ([`check_set_digest`](edgewright_model::order::check_set_digest)).
     pub check_set: Digest,
-    /// The node that runs the lane for this one, where that is declared (`test: {inherit: …}`).
+    /// The node that runs the lane for this one, if that is declared (`test: {inherit: …}`).
     pub inherit: Option<NodeId>,
-    /// How long to wait for somebody else's verdict, where the image says so; only in the lane `external`.
+    /// The time limit for an external verdict, if the image sets one; only in the lane `external`.
     pub within: Option<Span>,
 }
 
-/// What a path starts from.
+/// The base of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GraphBase {
     /// Nothing.
@@ -176,13 +180,13 @@ pub enum GraphBase {
     External {
         /// As declared.
         reference: ImageReference,
-        /// The locked digest; absent while the lock is not resolved.
+        /// The locked digest; `None` while the lock is not resolved.
         digest: Option<Digest>,
     },
 }
 
 impl GraphBase {
-    /// The base as an order wants it; none while its lock is not resolved.
+    /// The base for a job's order; `None` while its lock is not resolved.
     pub fn order(&self) -> Option<Base> {
         match self {
             Self::Scratch => Some(Base::Scratch),
@@ -206,14 +210,14 @@ impl Node {
         self.path.iter().rev().map(|step| &step.key).chain([&self.root_key])
     }
 
-    /// The variant, where it is one.
+    /// The variant; `None` for a prefix.
     pub const fn variant(&self) -> Option<&VariantName> {
         self.id.name.variant()
     }
 }
 
 impl Graph {
-    /// Every key of the graph: what a history's builds are looked up by.
+    /// Every key of the graph, to look up a history's builds.
     pub fn keys(&self) -> BTreeSet<&Digest> {
         self.nodes.values().flat_map(Node::keys).collect()
     }
@@ -223,7 +227,7 @@ impl Graph {
         self.nodes.values().filter_map(Node::variant).collect()
     }
 
-    /// A node and all that it stands on, the node first.
+    /// A node and all its ancestors, the node first.
     pub fn line<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = &'a Node> {
         std::iter::successors(Some(node), |node| self.nodes.get(node.parent.as_ref()?))
     }
@@ -235,7 +239,8 @@ impl Graph {
     }
 }
 
-/// Builds the graph of a commit. Never fails: what cannot be built is in [`Graph::blocked`] and [`Graph::diagnostics`].
+/// Builds the graph of a commit. Never fails: what cannot be built is in [`Graph::blocked`] and
+/// [`Graph::diagnostics`].
 pub fn graph(definition: &Definition, tree: &Tree, locks: &Locks) -> Graph {
     assemble::assemble(definition, tree, locks)
 }

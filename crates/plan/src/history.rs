@@ -1,4 +1,4 @@
-//! What control remembers, as one value that it fills from its tables in one go.
+//! The recorded builds and verdicts, as one value that control fills from its tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,32 +11,34 @@ pub use edgewright_model::verdict::VerdictKey;
 
 use crate::graph::{Graph, LaneChecks};
 
-/// The past, as far as it matters to a plan. An empty history makes everything new.
+/// The past as far as a plan needs it. With an empty history everything is new.
 #[derive(Debug, Clone, Default)]
 pub struct History {
     /// Known builds by key: the first manifest recorded for a key is *the* manifest. Only the keys of
-    /// [`Graph::keys`](crate::Graph::keys) are looked at.
+    /// [`Graph::keys`](crate::Graph::keys) are needed.
     pub builds: BTreeMap<Digest, ManifestRef>,
-    /// What every variant had before, per platform. Variants that are not in the graph any more are retired.
+    /// The last build of every variant, per platform. Variants that are no longer in the graph are retired.
     pub variants: BTreeMap<VariantName, BTreeMap<Platform, PreviousBuild>>,
-    /// The inputs that each lane's verdicts have today. A verdict with other inputs does not count, and in a lane that is
-    /// not here none does.
+    /// The current inputs of each lane's verdicts. A verdict with other inputs does not count, and in a lane
+    /// that is not in the map none does.
     pub lane_inputs: BTreeMap<Lane, LaneInputs>,
-    /// Verdicts that passed. Leaving one out tests again.
+    /// Verdicts that passed. Without a verdict its lane runs again.
     pub passed: BTreeSet<VerdictKey>,
-    /// Verdicts that failed through the *image*, with their message. Failures of the check or the infrastructure do not
-    /// belong here: they are simply no verdict yet. Leaving one out (`retry`) tests again.
+    /// Verdicts that failed because of the *image*, with their message. Failures of the check or the
+    /// infrastructure do not belong here: they do not count as verdicts. Without the entry (`retry`) the lane
+    /// runs again.
     pub failed: BTreeMap<VerdictKey, String>,
-    /// What counts for one variant in place of `passed` and `failed`: exceptions have a scope, and what is not new depends
-    /// on what the variant had before.
+    /// The judgement for one variant in place of `passed` and `failed`: exceptions have a scope, and whether
+    /// a failure is new depends on the variant's previous build.
     pub judged: BTreeMap<(VariantName, VerdictKey), Judgement>,
-    /// Keys whose step failed through the *image*, with the message. Leaving one out (`retry`) builds again.
+    /// Keys whose step failed because of the *image*, with the message. Without the entry (`retry`) the step
+    /// is built again.
     pub failed_builds: BTreeMap<Digest, String>,
 }
 
 impl History {
-    /// The history of somebody who has built and tested all of a graph: what `plan --since REV` compares with where nothing
-    /// else is known. The manifests' digests and the lane inputs are stand-ins.
+    /// The history in which all of a graph was built and passed: `plan --since REV` compares with it if
+    /// nothing else is known. The manifests' digests and the lane inputs are placeholders.
     pub fn as_if_built(graph: &Graph) -> Self {
         let stand_in = |lane| (lane, LaneInputs::external());
         let lane_inputs = Lane::ALL.into_iter().map(stand_in).collect();
@@ -57,7 +59,7 @@ impl History {
         history
     }
 
-    /// What identifies the verdict of a lane on a manifest, as it would be found today; none where nobody runs the lane.
+    /// The key of a lane's present verdict on a manifest; `None` if no executor runs the lane.
     pub fn verdict_key(&self, manifest: &Digest, lane: &LaneChecks) -> Option<VerdictKey> {
         let inputs = self.lane_inputs.get(&lane.lane)?;
         Some(VerdictKey {
@@ -68,7 +70,7 @@ impl History {
         })
     }
 
-    /// What counts for a variant in a lane on a manifest.
+    /// The judgement for a variant in a lane on a manifest.
     pub(crate) fn judgement(
         &self,
         variant: Option<&VariantName>,
@@ -88,14 +90,14 @@ impl History {
     }
 }
 
-/// What a verdict means for one variant.
+/// The meaning of a verdict for one variant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Judgement {
     /// It passed, or an exception covers all that failed.
     Passed,
-    /// It failed through the image; the message says how.
+    /// It failed because of the image, with this message.
     Failed(String),
-    /// There is none that counts: the lane has to run.
+    /// No verdict counts: the lane must run.
     Open,
 }
 

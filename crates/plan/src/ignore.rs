@@ -1,8 +1,9 @@
-//! `.containerignore`, `.dockerignore`: which entries of a build context stay out.
+//! `.containerignore`, `.dockerignore`: which entries are not part of a build context.
 //!
-//! The rules are Docker's, which podman and buildah share: one pattern per line, relative to the context's top (a leading `/`
-//! changes nothing); a pattern that matches a folder takes all below it with it; `!` takes entries back in; the last
-//! matching line wins; lines that start with `#` and empty lines say nothing.
+//! The rules are Docker's, which podman and buildah share: one pattern per line, relative to the context's
+//! top (a leading `/` changes nothing); a pattern that matches a folder matches everything below it; `!`
+//! includes entries again; the last matching line wins; empty lines and lines that start with `#` are
+//! ignored.
 
 use edgewright_model::glob::{Glob, InvalidGlob};
 
@@ -13,17 +14,17 @@ pub struct Ignore(Vec<Rule>);
 #[derive(Debug, Clone)]
 struct Rule {
     glob: Glob,
-    /// Whether it takes entries back in (`!`).
+    /// Whether it includes entries again (`!`).
     back: bool,
 }
 
-/// A line that is not a rule.
+/// A line that is not a valid rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("bad ignore rule")]
+#[error("invalid ignore rule")]
 pub struct InvalidRule {
     /// Its line, from 1.
     pub line: u32,
-    /// What is wrong with it.
+    /// The cause.
     #[source]
     pub source: InvalidGlob,
 }
@@ -52,7 +53,7 @@ impl Ignore {
         Ok(Self(rules))
     }
 
-    /// Whether a file or link of the context stays out.
+    /// Whether a file or link of the context is ignored.
     pub fn ignores(&self, path: &str) -> bool {
         let with_parents = || {
             let parents = path.match_indices('/').map(|(at, _)| &path[..at]);
@@ -63,7 +64,7 @@ impl Ignore {
     }
 }
 
-/// The pattern without empty, `.` and `..` components; empty where nothing is left.
+/// The pattern without empty, `.` and `..` components; may be empty.
 fn clean(pattern: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in pattern.split('/') {
@@ -81,7 +82,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Ignore file, what stays out, what stays in. The first rows are the examples of Docker's reference on `.dockerignore`.
+    /// Ignore file, what stays out, what stays in. The first rows are the examples of Docker's reference on
+    /// `.dockerignore`.
     #[test]
     fn rules_are_dockers() {
         let table: &[(&str, &[&str], &[&str])] = &[
@@ -125,7 +127,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_last_rule_decides_alone(file in "([a-c*!/?]{0,6}\n){0,4}", path in "[a-c]{1,2}(/[a-c]{1,2}){0,2}") {
+        fn the_last_rule_decides(file in "([a-c*!/?]{0,6}\n){0,4}", path in "[a-c]{1,2}(/[a-c]{1,2}){0,2}") {
             let Ok(ignore) = Ignore::parse(&file) else { return Ok(()) };
             let _ = ignore.ignores(&path);
             let out = Ignore::parse(&format!("{file}{path}")).unwrap();

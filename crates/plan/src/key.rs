@@ -1,4 +1,4 @@
-//! Keys: what goes into one, and how. Equal keys mean equal image bytes.
+//! Keys: their inputs and encoding. Equal keys mean equal image bytes.
 //!
 //! ```text
 //! key_0 = H(format, compressor, platform, scratch | external digest)
@@ -10,7 +10,8 @@
 use edgewright_model::Digest;
 use edgewright_model::digest::{Algorithm, Hasher};
 
-/// Version of the key's own make-up and of what the executors do with equal inputs. Raising it builds everything again.
+/// Version of the key's encoding and of what the executors do with equal inputs. Raising it rebuilds
+/// everything.
 pub const KEY_VERSION: u32 = 1;
 
 /// Writes named, length-prefixed fields into a digest.
@@ -18,7 +19,7 @@ pub const KEY_VERSION: u32 = 1;
 pub(crate) struct Fields(Hasher);
 
 impl Fields {
-    /// Starts a digest for one purpose; different purposes never give the same digest.
+    /// Starts a digest with a domain: different domains never give the same digest.
     pub(crate) fn new(purpose: &str) -> Self {
         let mut fields = Self(Hasher::new(Algorithm::Sha256));
         fields.bytes(purpose.as_bytes());
@@ -76,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_never_run_into_each_other() {
+    fn adjacent_fields_are_separated() {
         let all = [
             digest(|_| ()),
             digest(|f| _ = f.field("a", "bc")),

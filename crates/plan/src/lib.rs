@@ -1,22 +1,22 @@
-//! Pure planning: a commit's definition and the history give a graph, keys and a plan with reasons in words.
+//! Pure planning: from a commit's definition and the history to a graph with keys, and a plan with reasons.
 //! No clock, environment, files, network or async: equal arguments give equal results.
 //!
 //! ```text
 //!  Definition + Tree + Locks ──graph()──▶ Graph ──plan() with History──▶ Plan
-//!        │ template  renders *.j2            │ every variant and every        │ per node: build, test, reuse,
-//!        │ files     lists a `files` step    │ shared prefix, each with       │ retire, blocked, failed,
-//!        │ context   lists a build context   │ the key of each of its steps   │ each with its reasons
+//!        │ template  renders *.j2            │ every variant and every        │ build, test, reuse,
+//!        │ files     lists a `files` step    │ shared prefix, each with       │ retire, blocked,
+//!        │ context   lists a build context   │ the key of each of its steps   │ failed; with reasons
 //! ```
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`lock`] | which lock an image is built with, what it asks of the outside |
-//! | [`template`], [`files`], [`context`] | what the steps take from the tree; [`ignore`] are the rules of contexts |
-//! | [`key`] | how inputs become keys |
+//! | [`lock`] | the effective lock of an image, and its request to the outside |
+//! | [`template`], [`files`], [`context`] | the inputs of steps from the tree; [`ignore`]: their rules |
+//! | [`key`] | from inputs to keys |
 //! | [`step`], [`mod@graph`] | steps with their keys, nodes, parents |
-//! | [`history`] | what control remembers, as one value |
-//! | [`reason`], [`explain`] | why: as data and in words |
-//! | [`mod@plan`] | what to do about each node |
+//! | [`history`] | recorded builds and verdicts, as one value |
+//! | [`reason`], [`explain`] | the reasons, as data and as text |
+//! | [`mod@plan`] | the action for each node |
 
 pub mod context;
 pub mod explain;

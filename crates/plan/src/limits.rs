@@ -1,20 +1,20 @@
-//! How much one step may take from the repository: beyond that it is a mistake, or an attack on the server's disk.
+//! Limits of one step's content, against mistakes and against attacks on the server's disk.
 
 use edgewright_model::format::Diagnostic;
 use edgewright_model::tree::TreePath;
 
-/// Most bytes of a `files` step or a build context: 2 GiB.
+/// Maximum content of a `files` step or a build context, in bytes: 2 GiB.
 pub const CONTENT_LIMIT: u64 = 2 * 1024 * 1024 * 1024;
 
-/// Most entries of a `files` step or a build context.
+/// Maximum number of entries of a `files` step or a build context.
 pub const ENTRY_LIMIT: usize = 200_000;
 
-/// What is wrong with a folder of this many entries and bytes.
+/// The error for a folder of this many entries and bytes, if it exceeds a limit.
 pub(crate) fn exceeded(folder: &TreePath, entries: usize, bytes: u64, hint: &str) -> Option<Diagnostic> {
     let message = if entries > ENTRY_LIMIT {
-        format!("{entries} files are more than one step may take: {ENTRY_LIMIT}")
+        format!("the folder is too large for one step: {entries} files, at most {ENTRY_LIMIT}")
     } else if bytes > CONTENT_LIMIT {
-        format!("{bytes} bytes are more than one step may take: {CONTENT_LIMIT}")
+        format!("the folder is too large for one step: {bytes} bytes, at most {CONTENT_LIMIT}")
     } else {
         return None;
     };

@@ -1,9 +1,10 @@
-//! Which lock each image is built with.
+//! The effective lock of each image.
 //!
-//! A lock answers a request. Among the locks that answer the *present* request, the committed one and the overlays on
-//! the server, the one with the latest epoch wins, the committed one where they are equal: an image never goes backwards
-//! because somebody commits an older lock than the server's overlay, and the overlay loses its effect as soon as the
-//! committed lock has caught up. Where no lock answers the present request the image is *unresolved*.
+//! A lock is resolved for a request. Of the locks for the *present* request, the committed one and the
+//! overlays on the server, the one with the latest epoch wins, and the committed one if the epochs are equal:
+//! an image is never downgraded by a commit with an older lock than the server's overlay, and the overlay
+//! loses its effect as soon as the committed lock has caught up. Without a lock for the present request the
+//! image is *unresolved*.
 
 use std::collections::BTreeMap;
 
@@ -13,16 +14,18 @@ use edgewright_model::names::ImageName;
 use edgewright_model::spec::{Definition, From, ImageSpec, SourceSpec, Step};
 use jiff::Timestamp;
 
-/// The epoch of images that have neither outside inputs nor an ancestor with any: 2024-01-01T00:00:00Z. It only dates
-/// files, so any constant serves.
+/// The epoch of images without outside inputs, their own or an ancestor's: 2024-01-01T00:00:00Z. It only
+/// dates files, so any constant works.
 pub const DEFAULT_EPOCH: Timestamp = Timestamp::constant(1_704_067_200, 0);
 
-/// What a graph takes from outside git.
+/// The inputs of a graph that are not in git.
 #[derive(Debug, Clone, Default)]
 pub struct Locks {
-    /// Version of the layer compressor (`edgewright_oci::COMPRESSOR_VERSION`): it shapes the bytes of every layer.
+    /// Version of the layer compressor (`edgewright_oci::COMPRESSOR_VERSION`): it determines the bytes of
+    /// every layer.
     pub compressor: String,
-    /// The effective lock of every image that has one; images that need one and are not here are unresolved.
+    /// The effective lock of every image that has one; images that need one and are not in the map are
+    /// unresolved.
     pub images: BTreeMap<ImageName, EffectiveLock>,
 }
 
@@ -31,11 +34,11 @@ pub struct Locks {
 pub struct EffectiveLock {
     /// The lock.
     pub lock: Lock,
-    /// Where it comes from.
+    /// The lock's origin.
     pub origin: LockOrigin,
 }
 
-/// Where a lock comes from.
+/// The origin of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockOrigin {
     /// `images/NAME/edgewright.lock` in git.
@@ -45,8 +48,8 @@ pub enum LockOrigin {
 }
 
 impl Locks {
-    /// Chooses every image's effective lock from the committed one and the server's overlays (number and lock), by the rule
-    /// of this module.
+    /// Chooses every image's effective lock from the committed one and the server's overlays (number and
+    /// lock), by the rule of this module.
     pub fn choose(
         definition: &Definition,
         overlays: &BTreeMap<ImageName, Vec<(u64, Lock)>>,
@@ -85,7 +88,7 @@ fn effective(
         .map(|(origin, lock)| EffectiveLock { lock: lock.clone(), origin })
 }
 
-/// Whether a lock answers a request, and completely so.
+/// Whether a lock was resolved for a request, and is complete.
 pub fn answers(lock: &Lock, request: &LockRequest) -> bool {
     let packages_of = |platform| lock.packages.get(platform).map_or(0, Vec::len);
     lock.request == request.digest()
@@ -93,7 +96,7 @@ pub fn answers(lock: &Lock, request: &LockRequest) -> bool {
         && request.platforms.iter().all(|platform| packages_of(platform) == request.bootstrap.len())
 }
 
-/// What an image asks of the outside; empty where it has no outside inputs.
+/// The request of an image to the outside; empty if it has no outside inputs.
 pub fn lock_request(image: &ImageSpec, source: &SourceSpec) -> LockRequest {
     let bootstrap = image.steps.iter().filter_map(|step| match step {
         Step::Bootstrap(step) => Some(step.clone()),
@@ -151,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_never_goes_backwards() {
+    fn an_image_is_never_downgraded() {
         let (now, before) = (request(true), request(false));
         let at = |epoch| lock(epoch, &now);
         let stale = |epoch| lock(epoch, &before);

@@ -1,16 +1,17 @@
-//! The plan: what to do about each node of a graph, and why.
+//! The plan: the action for each node of a graph, with reasons.
 //!
 //! | the node | action |
 //! |---|---|
 //! | its key has a known manifest, and every lane a passed verdict | [`Action::Reuse`] |
 //! | its key has a known manifest, and some lane no verdict | [`Action::Test`] |
 //! | its key has no known manifest | [`Action::Build`], from the longest known prefix |
-//! | its key, or a lane on its manifest, failed before through the image | [`Action::Failed`]: equal input fails equally; `retry` leaves the failure out of the history |
-//! | it, an ancestor or its site has errors, or it must be built on a failed parent | [`Action::Blocked`]: it keeps what it had |
-//! | only the history knows it | [`Action::Retire`] |
+//! | its key, or a lane on its manifest, failed before because of the image | [`Action::Failed`] |
+//! | it, an ancestor or its site has errors, or its parent failed | [`Action::Blocked`]: keeps its release |
+//! | it is in the history, but not in the graph | [`Action::Retire`] |
 //!
-//! A variant whose own digest is known and passed stays [`Action::Reuse`] even when its parent failed: nothing has to be made
-//! of the parent. Prefixes appear only where a variant below them is built and their key is not known yet.
+//! A variant whose own digest is known and passed stays [`Action::Reuse`] even if its parent failed: nothing
+//! has to be built on the parent. A prefix is in the plan only if a variant below it is built and the
+//! prefix's key is not known yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -29,65 +30,65 @@ use crate::step::GraphStep;
 
 mod decide;
 
-/// What a commit must build, test, reuse or retire. Complete and immutable: executors make no choices.
+/// The actions for a commit. Complete and immutable: executors make no choices.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The source.
     pub source: SourceName,
-    /// What to do, by node.
+    /// The planned nodes.
     pub nodes: BTreeMap<NodeId, Planned>,
 }
 
-/// What to do about one node.
+/// The action for one node.
 #[derive(Debug, Clone)]
 pub struct Planned {
     /// The node. Retired and blocked variants are not in the graph.
     pub id: NodeId,
-    /// What to do.
+    /// The action.
     pub action: Action,
-    /// Why, the most telling first; never empty.
+    /// The reasons, the most important first; never empty.
     pub reasons: Vec<Reason>,
-    /// The node's key; absent for retired and blocked variants that the graph does not hold.
+    /// The node's key; `None` for retired and blocked variants, which are not in the graph.
     pub key: Option<Digest>,
-    /// The nodes whose jobs must end well before this one starts; only nodes of this plan with a job.
+    /// The nodes whose jobs must succeed before this one starts; only nodes of this plan with a job.
     pub after: Vec<NodeId>,
-    /// The nodes whose verdicts this one may inherit: their jobs must end before this one starts, well or not. Only nodes of
-    /// this plan with a job.
+    /// The nodes whose verdicts this one may inherit: their jobs must end before this one starts, with any
+    /// result. Only nodes of this plan with a job.
     pub awaits: Vec<NodeId>,
 }
 
-/// What to do.
+/// The action.
 #[derive(Debug, Clone)]
 pub enum Action {
     /// Build, then test all its lanes.
     Build {
-        /// Where the build starts.
+        /// The start of the build.
         start: Start,
-        /// The steps from there. Empty where the node adds nothing to `start`: then the manifest is only mounted into the
-        /// node's repository (and tested there).
+        /// The steps from there. Empty where the node adds nothing to `start`: then the manifest is only
+        /// mounted into the node's repository (and tested there).
         steps: Vec<Arc<GraphStep>>,
     },
-    /// The digest is known: run these lanes.
+    /// The digest is known: run only these lanes.
     Test {
         /// The known build; its repository may differ from the node's: then mount it first.
         manifest: ManifestRef,
         /// The lanes without a verdict, in running order.
         lanes: Vec<Lane>,
     },
-    /// Nothing: take the known digest (which may have to be mounted into the node's repository).
+    /// Use the known digest (which may have to be mounted into the node's repository).
     Reuse {
         /// The known build.
         manifest: ManifestRef,
     },
-    /// The variant left the source.
+    /// The variant is no longer declared.
     Retire,
-    /// Cannot be built now: it keeps what it had.
+    /// Cannot be built now: it keeps its last release.
     Blocked,
-    /// Known bad: the same input failed before through the image. It keeps what it had.
+    /// Known bad: the same input failed before because of the image. The variant keeps its last release.
     Failed,
 }
 
-/// Where a build starts.
+/// The start of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
     /// The node's [`base`](crate::Node::base).
@@ -116,7 +117,7 @@ impl Action {
         }
     }
 
-    /// Most work first: what a variant with several platforms is counted as.
+    /// Order by work, the most first: a variant with several platforms is counted by its first.
     const fn rank(&self) -> u8 {
         match self {
             Self::Build { .. } => 0,
@@ -134,8 +135,8 @@ impl Action {
     }
 }
 
-/// Plans. `previous` is the graph that the history's builds come from (the last planned commit, or `--since REV`): with it
-/// reasons say what changed.
+/// Plans a graph. `previous` is the graph of the history's builds (the last planned commit, or `--since
+/// REV`): with it the reasons name what changed.
 pub fn plan(graph: &Graph, history: &History, previous: Option<&Graph>) -> Plan {
     decide::decide(graph, history, previous)
 }
@@ -171,7 +172,7 @@ impl Plan {
         order
     }
 
-    /// How many variants have which action, counted once per variant, the most work of its platforms first.
+    /// The number of variants per action; a variant counts once, by the platform with the most work.
     pub fn summary(&self) -> Summary {
         let mut most: BTreeMap<&VariantName, &Planned> = BTreeMap::new();
         for node in self.nodes.values() {
@@ -207,26 +208,28 @@ impl Plan {
     }
 }
 
-/// A plan in numbers. Prints as `builds 7 of 214 variants, because files sites/plant-a/files changed: etc/motd`.
+/// A plan in numbers. Prints as `builds 7 of 214 variants, because files sites/plant-a/files changed:
+/// etc/motd`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
     /// Variants to build.
     pub build: usize,
     /// Variants to test again.
     pub test: usize,
-    /// Variants that stay.
+    /// Unchanged variants.
     pub reuse: usize,
-    /// Variants that leave.
+    /// Variants that are no longer declared.
     pub retire: usize,
     /// Variants that cannot be built.
     pub blocked: usize,
     /// Variants that are known bad.
     pub failed: usize,
-    /// Distinct reasons of builds and tests, the most frequent first, without those that only pass on a parent's change.
+    /// Distinct reasons of builds and tests, the most frequent first, without those that only name a changed
+    /// parent.
     pub because: Vec<String>,
 }
 
-/// How many reasons a summary names.
+/// The number of reasons in a summary.
 const SUMMARY_REASONS: usize = 3;
 
 impl fmt::Display for Summary {
@@ -234,14 +237,14 @@ impl fmt::Display for Summary {
         let all = self.build + self.test + self.reuse + self.blocked + self.failed;
         let variants = if all == 1 { "variant" } else { "variants" };
         write!(f, "builds {} of {all} {variants}", self.build)?;
-        for (count, words) in [
-            (self.test, "tests"),
-            (self.retire, "retires"),
-            (self.blocked, "cannot build"),
-            (self.failed, "leaves out as known bad"),
+        for (count, verb, what) in [
+            (self.test, "tests", ""),
+            (self.retire, "retires", ""),
+            (self.blocked, "cannot build", ""),
+            (self.failed, "skips", " known bad"),
         ] {
             if count > 0 {
-                write!(f, ", {words} {count}")?;
+                write!(f, ", {verb} {count}{what}")?;
             }
         }
         if !self.because.is_empty() {
@@ -267,18 +270,29 @@ struct Row<'a> {
     kind: &'static str,
     platform: &'a Platform,
     action: &'static str,
-    /// The reasons in words.
+    /// The reasons as text.
     reason: String,
     /// The reasons as data.
     reasons: &'a [Reason],
     key: Option<&'a Digest>,
-    /// How many steps a build executes.
+    /// The number of steps that a build executes.
     steps: usize,
     after: Vec<String>,
 }
 
 impl Planned {
-    /// All reasons in words.
+    /// The node's name for tables. While a lock is missing the key of a prefix is provisional, and the run
+    /// has another one: then the name has no key.
+    pub fn display_name(&self) -> String {
+        let is_provisional =
+            self.reasons.iter().any(|reason| matches!(reason, Reason::LockUnresolved { .. }));
+        match &self.id.name {
+            NodeName::Prefix { image, .. } if is_provisional => format!("{image}~"),
+            name => name.to_string(),
+        }
+    }
+
+    /// All reasons as text.
     pub fn reason(&self) -> String {
         self.reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     }

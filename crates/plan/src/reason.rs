@@ -1,4 +1,4 @@
-//! Reasons: why a plan does what it does, as data that prints as words.
+//! The reasons of a plan's actions, as data that prints as text.
 
 use std::fmt;
 
@@ -7,17 +7,19 @@ use edgewright_model::spec::Lane;
 use edgewright_model::tree::TreePath;
 use serde::{Deserialize, Serialize};
 
-/// Why.
+/// Why a node is built, tested, reused, retired, blocked or left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Reason {
-    /// The variant was not there before.
+    /// The variant is new in the source.
     NewVariant,
-    /// The platform was not there before.
+    /// The platform is new for the variant.
     NewPlatform,
-    /// Its inputs are as before, but no build of them is known.
+    /// Its inputs are unchanged, but no build with them is known.
     NeverBuilt,
-    /// Its key differs from before, and what changed is not known (no earlier graph was given).
+    /// A build with its inputs is known, but it has not passed all lanes yet.
+    NotPassed,
+    /// Its key changed; the cause is not known, because no earlier graph was given.
     InputChanged,
     /// Its parent changes.
     ParentChanges {
@@ -31,9 +33,9 @@ pub enum Reason {
         /// How many there are.
         count: usize,
     },
-    /// Its image starts from something else.
+    /// The `from` of its image changed.
     BaseChanged {
-        /// The new base in words.
+        /// The new base, as text.
         base: String,
     },
     /// A lock moved.
@@ -45,17 +47,18 @@ pub enum Reason {
         /// How many other things moved.
         more: usize,
     },
-    /// A lock must be resolved first; keys are provisional.
+    /// The image has no lock for its present request: the run resolves it first. The keys are provisional
+    /// until then.
     LockUnresolved {
         /// The image that needs it.
         image: ImageName,
     },
-    /// A `bootstrap` step asks for other packages.
+    /// The package list of a `bootstrap` step changed.
     PackageList {
         /// Packages that were added (`+name`) and removed (`-name`), in name order.
         changes: Vec<String>,
     },
-    /// A `bootstrap` step asks for something else than before.
+    /// Another field of a `bootstrap` step changed.
     BootstrapChanged {
         /// Which of its fields: `suite`, `mirror`, `components`, `sources`, `keys`.
         field: String,
@@ -82,7 +85,7 @@ pub enum Reason {
         /// Which, in order.
         names: Vec<String>,
     },
-    /// Files laid over changed.
+    /// Files of a `files` step changed.
     FilesChanged {
         /// The folder.
         folder: TreePath,
@@ -94,9 +97,9 @@ pub enum Reason {
         /// The folder of the step.
         folder: TreePath,
     },
-    /// A variable that a template may read changed.
+    /// A variable of the step's templates changed.
     VariableChanged {
-        /// Which.
+        /// The variable.
         name: VarName,
     },
     /// A step was added.
@@ -111,39 +114,40 @@ pub enum Reason {
     },
     /// The steps are the same in another order.
     StepsReordered,
-    /// Edgewright itself builds differently now.
+    /// This version of Edgewright builds differently.
     ToolChanged,
-    /// Checks changed: the digest stands and is tested again.
+    /// Checks changed: the digest is unchanged and is tested again.
     ChecksChanged {
-        /// Which, where known.
+        /// The checks that changed, if known.
         checks: Vec<CheckId>,
     },
     /// A lane has no verdict yet for this digest and check set.
     NoVerdict {
-        /// Which lane.
+        /// The lane.
         lane: Lane,
     },
     /// Nothing changed.
     Unchanged,
-    /// Everything needed is known from before under this key, though the variant had another one last time.
+    /// A build and verdicts are known for this key, although the variant's last build had another key.
     KnownAlready,
-    /// The variant is not declared any more.
+    /// The variant is no longer declared.
     Gone,
-    /// It failed before with the same input, through the image: not tried again until something changes.
+    /// It failed before with the same input because of the image: it is not tried again until an input
+    /// changes.
     FailedBefore {
         /// What failed: a step's title or a lane.
         what: String,
-        /// The message of that time.
+        /// The recorded message.
         message: String,
     },
-    /// Something it depends on is broken.
+    /// A dependency is broken.
     Broken {
-        /// What, in words.
+        /// The dependency and its fault, as text.
         because: String,
     },
 }
 
-/// How many paths a reason names before it counts the rest.
+/// The number of paths that a reason lists before it counts the rest.
 const NAMED: usize = 3;
 
 fn list<T: fmt::Display>(items: &[T]) -> String {
@@ -160,14 +164,17 @@ impl fmt::Display for Reason {
             Self::NewVariant => f.write_str("new variant"),
             Self::NewPlatform => f.write_str("new platform"),
             Self::NeverBuilt => f.write_str("never built"),
-            Self::InputChanged => f.write_str("its input changed"),
+            Self::NotPassed => f.write_str("built before, but not passed yet"),
+            Self::InputChanged => f.write_str("inputs changed"),
             Self::ParentChanges { parent } => write!(f, "parent {parent} changes"),
             Self::NeededBy { first, count: 1 } => write!(f, "{first} needs it"),
             Self::NeededBy { first, count } => write!(f, "shared by {count} variants, such as {first}"),
             Self::BaseChanged { base } => write!(f, "base changed: {base}"),
             Self::LockMoved { first, more: 0, .. } => write!(f, "lock moved: {first}"),
             Self::LockMoved { first, more, .. } => write!(f, "lock moved: {first} (+{more} more)"),
-            Self::LockUnresolved { image } => write!(f, "lock of {image} is not resolved yet"),
+            Self::LockUnresolved { image } => {
+                write!(f, "lock of {image} not resolved yet (the run pins its versions)")
+            }
             Self::PackageList { changes } if changes.is_empty() => f.write_str("package list changed"),
             Self::PackageList { changes } => write!(f, "package list changed: {}", list(changes)),
             Self::BootstrapChanged { field } => write!(f, "bootstrap {field} changed"),
@@ -189,7 +196,7 @@ impl fmt::Display for Reason {
             Self::NoVerdict { lane } => write!(f, "no verdict of lane {lane} yet"),
             Self::Unchanged => f.write_str("unchanged"),
             Self::KnownAlready => f.write_str("built and tested before with the same input"),
-            Self::Gone => f.write_str("not declared any more"),
+            Self::Gone => f.write_str("no longer declared"),
             Self::FailedBefore { what, message } => {
                 write!(f, "{what} failed before with the same input: {message}")
             }

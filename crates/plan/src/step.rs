@@ -1,4 +1,4 @@
-//! Steps of the graph: what to do, from which inputs, under which key.
+//! Steps of the graph: work, inputs and key.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,23 +12,24 @@ use edgewright_model::tree::{ContentId, TreePath};
 use crate::context::ContextEntry;
 use crate::files::Listing;
 
-/// A step on a node's way, with the key of the prefix that it completes.
+/// A step on a node's path, with the key of the prefix that it completes.
 #[derive(Debug, Clone)]
 pub struct GraphStep {
     /// The key of the image up to and including this step.
     pub key: Digest,
-    /// For people and image history: `bootstrap trixie`, `containerfile images/hmi/Containerfile`, `files sites/plant-a/files`.
+    /// Display name, also in the image history: `bootstrap trixie`, `containerfile images/hmi/Containerfile`,
+    /// `files sites/plant-a/files`.
     pub title: String,
     /// The image that the step belongs to (site and slot files belong to the variant's image).
     pub image: ImageName,
-    /// Digest of the step's own inputs, whatever it stands on. Two steps with equal inputs take equal context tars
-    /// (given the same epoch), so this is the name to keep a packed context under.
+    /// Digest of the step's own inputs, independent of its base. Two steps with equal inputs have equal
+    /// context tars (given the same epoch), so this is the name to keep a packed context under.
     pub inputs: Digest,
     /// The work.
     pub work: Arc<PlannedStep>,
 }
 
-/// The work of a step, with all that is needed to pack its context and to write a
+/// The work of a step, with everything that is needed to pack its context and to write a
 /// [`StepOrder`](edgewright_model::order::StepOrder).
 #[derive(Debug, Clone)]
 pub enum PlannedStep {
@@ -52,9 +53,9 @@ pub enum PlannedStep {
     },
     /// Lay files over.
     Files {
-        /// The folder of the repository that they come from; the image's definition where that alone says all.
+        /// The folder of the repository, or the image's definition for a step without a folder.
         folder: TreePath,
-        /// The entries as they shall stand in the image.
+        /// The entries as they must be in the image.
         listing: Listing,
         /// Paths in the image to delete, without leading `/`.
         delete: Vec<String>,

@@ -1,9 +1,9 @@
 //! Templates: `*.j2` files of `files` folders, rendered with minijinja.
 //!
-//! Strict (an undefined name is an error), bounded in work and in output, without access to other files. What a template
-//! sees: `image` (the name), `site` (`name`, `id`, `labels`; none for variants without a site), `slot` (its id, or none)
-//! and `vars`. Secrets are not there. The trailing newline stays; nothing is escaped; `true` and `false` print as in YAML,
-//! not as in Python.
+//! Strict (an undefined name is an error), bounded in work and in output, without access to other files. A
+//! template sees `image` (the name), `site` (`name`, `id`, `labels`; none for variants without a site),
+//! `slot` (its id, or none) and `vars`, but no secrets. The trailing newline is kept; nothing is escaped;
+//! `true` and `false` print as in YAML, not as in Python.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -18,18 +18,18 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::ValueKind;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
 
-/// The suffix of templates; what they render to has the name without it.
+/// The suffix of templates; the rendered file has the name without it.
 pub const SUFFIX: &str = ".j2";
 
-/// How much work one rendering may take, in instructions of the template engine: a loop over 10,000 items with a few
-/// expressions each stays below it, and it is over in well under a second.
+/// The limit of work for one rendering, in instructions of the template engine: a loop over 10,000 items with
+/// a few expressions each stays below it and takes well under a second.
 pub const FUEL: u64 = 500_000;
 
 /// The largest rendered file, in bytes: as large as the largest template.
 pub const OUTPUT_LIMIT: usize = 1024 * 1024;
 
-/// Most words and signs between `{{` and `}}`, or `{%` and `%}`. The engine reads an expression by recursion, and bounds that
-/// for brackets only: fifty thousand `not` would end the process.
+/// Most tokens between `{{` and `}}`, or `{%` and `%}`. The engine parses expressions recursively, and limits
+/// the depth for brackets only: fifty thousand `not` would overflow the stack.
 pub const TAG_LIMIT: usize = 1000;
 
 /// Most `elif` in a template, for the same reason.
@@ -44,7 +44,7 @@ const OTHER_FILES: [&str; 4] =
 pub struct Scope(Value);
 
 impl Scope {
-    /// Collects what the templates of a variant see.
+    /// The variables that the templates of a variant see.
     pub fn new(variant: &VariantName, site: Option<&SiteSpec>, vars: &Vars) -> Self {
         let text = |text: &str| Value::from(text);
         let site = site.map(|site| {
@@ -94,7 +94,7 @@ struct Fault {
 }
 
 impl<'t> Templates<'t> {
-    /// Renders a template, whose bytes stand in the tree under `id`, for one variant. `path` is only for the message.
+    /// Renders the template with the bytes `id` of the tree for one variant. `path` is only used in messages.
     pub fn render(
         &mut self,
         path: &TreePath,
@@ -118,8 +118,8 @@ impl<'t> Templates<'t> {
 fn compile(bytes: &[u8]) -> Result<Environment<'_>, Fault> {
     let source = std::str::from_utf8(bytes).map_err(|_| Fault {
         place: None,
-        message: "template is not UTF-8".to_owned(),
-        hint: Some(format!("drop the suffix `{SUFFIX}` to lay the file over as it is")),
+        message: "the template is not UTF-8".to_owned(),
+        hint: Some(format!("remove the suffix `{SUFFIX}` to copy the file unchanged")),
     })?;
     let mut environment = Environment::new();
     let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
@@ -137,7 +137,8 @@ fn compile(bytes: &[u8]) -> Result<Environment<'_>, Fault> {
     Ok(environment)
 }
 
-/// Refuses what the engine would recurse into too deeply. What is no template at all is left for it to report.
+/// Rejects a template that the engine would recurse into too deeply. Syntax errors are left for the engine to
+/// report.
 fn shallow(source: &str) -> Result<(), Fault> {
     let too_long = |span: &minijinja::machinery::Span, message: String, hint: &str| Fault {
         place: Some(place_of(source, span.start_offset as usize..span.end_offset as usize)),
@@ -152,7 +153,7 @@ fn shallow(source: &str) -> Result<(), Fault> {
             _ => words += 1,
         }
         if words > TAG_LIMIT {
-            let message = format!("this expression has more than {TAG_LIMIT} words and signs");
+            let message = format!("the expression is too long: more than {TAG_LIMIT} tokens");
             return Err(too_long(
                 &span,
                 message,
@@ -160,8 +161,12 @@ fn shallow(source: &str) -> Result<(), Fault> {
             ));
         }
         if elifs > ELIF_LIMIT {
-            let message = format!("this template has more than {ELIF_LIMIT} `elif`");
-            return Err(too_long(&span, message, "use a variable of the type map, and look the value up"));
+            let message = format!("the template has more than {ELIF_LIMIT} `elif`");
+            return Err(too_long(
+                &span,
+                message,
+                "declare a variable of the type map, and look up the value in it",
+            ));
         }
     }
     Ok(())
@@ -176,15 +181,15 @@ fn render(environment: &Environment<'_>, bytes: &[u8], scope: &Scope) -> Result<
     if out.full {
         return Err(Fault {
             place: None,
-            message: format!("template renders to more than {OUTPUT_LIMIT} bytes"),
-            hint: Some("split it, or lay a plain file over".to_owned()),
+            message: format!("the rendered file is larger than {OUTPUT_LIMIT} bytes"),
+            hint: Some("split the template, or commit a plain file".to_owned()),
         });
     }
     result.map_err(|error| suggest(fault(&error, source), scope))?;
     Ok(out.bytes.into())
 }
 
-/// With the variable that was probably meant.
+/// Adds the name of the variable that was probably meant.
 fn suggest(mut fault: Fault, scope: &Scope) -> Fault {
     let unknown = fault.message.strip_prefix("`vars.").and_then(|rest| rest.split('`').next());
     let known = scope.0.get_attr("vars").ok().and_then(|vars| vars.try_iter().ok());
@@ -236,17 +241,17 @@ fn fault(error: &Error, source: &str) -> Fault {
              a variant without site or slot has none",
         ),
         ErrorKind::OutOfFuel => (
-            format!("template takes more than {FUEL} instructions"),
-            "templates fill in values; generate large files outside",
+            format!("the template takes more than {FUEL} instructions to render"),
+            "generate large files before the commit; templates are for values",
         ),
         ErrorKind::SyntaxError if OTHER_FILES.iter().any(|word| detail.ends_with(word)) => {
-            (detail, "a template sees no other file: repeat the part, or give it as a variable")
+            (detail, "repeat the part, or declare it as a variable: templates cannot read other files")
         }
         ErrorKind::SyntaxError => (
             detail,
             "close each `{{ … }}` and `{% … %}`; write `{% raw %}…{% endraw %}` around text that looks like them",
         ),
-        _ => (detail, "see https://docs.rs/minijinja/3/minijinja/syntax/ for what templates can do"),
+        _ => (detail, "see https://docs.rs/minijinja/3/minijinja/syntax/ for the syntax of templates"),
     };
     Fault { place, message, hint: Some(hint.to_owned()) }
 }
@@ -291,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn templates_see_what_they_should() {
+    fn templates_see_the_variables_of_their_variant() {
         for (template, want) in [
             (
                 "{{ image }} {{ site.name }} {{ site.id }} {{ site.labels.region }}\n",
@@ -332,7 +337,7 @@ mod tests {
         let large = render("{% for i in range(9999) %}{{ 'x' * 1000 }}{% endfor %}").unwrap_err();
         assert!(large.message.contains("bytes"), "{large:?}");
         let other = render("{% include 'passwd' %}").unwrap_err();
-        assert!(other.hint.is_some_and(|hint| hint.starts_with("a template sees no other file")));
+        assert!(other.hint.is_some_and(|hint| hint.starts_with("repeat the part")));
     }
 
     #[test]

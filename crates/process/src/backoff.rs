@@ -5,20 +5,21 @@
 //! pause               0   first  2×first  4×first  …   longest
 //! ```
 //!
-//! A [`Backoff`] has no state and no clock. The caller counts the failures and asks for the pause. Where the count is
-//! a row in a database, a restart does not shorten a pause.
+//! A [`Backoff`] has no state and no clock. The caller counts the failures and asks for the pause. If the
+//! count is stored in a database, a restart does not shorten a pause.
 
 use std::time::Duration;
 
-/// Into how many parts jitter divides the half of a pause that it may take away.
+/// The number of parts into which jitter divides the half of a pause that it may remove.
 const JITTER_STEPS: u128 = 1 << u16::BITS;
 
-/// How long to pause after failures in a row. The pause doubles with each failure and never exceeds the longest one.
+/// How long to pause after consecutive failures. The pause doubles with each failure and never exceeds the
+/// longest one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     first: Duration,
     longest: Duration,
-    /// How many of the [`JITTER_STEPS`] parts are taken away.
+    /// How many of the [`JITTER_STEPS`] parts are removed.
     jitter: u16,
 }
 
@@ -28,15 +29,16 @@ impl Backoff {
         Self { first, longest, jitter: 0 }
     }
 
-    /// The same with every pause shortened by up to a half; the seed alone decides by how much. Clients with different
-    /// seeds that fail together do not all retry at the same moment. The pauses of one client still never shrink.
+    /// The same with every pause shortened by up to a half; the seed alone decides by how much. Clients with
+    /// different seeds that fail together do not all retry at the same moment. The pauses of one client still
+    /// never shrink.
     #[must_use]
     pub const fn with_jitter(self, seed: u64) -> Self {
         let [high, low, ..] = mix(seed).to_be_bytes();
         Self { jitter: u16::from_be_bytes([high, low]), ..self }
     }
 
-    /// The pause after this many failures in a row; zero after none.
+    /// The pause after this many consecutive failures; zero after none.
     pub fn pause(self, failures: u32) -> Duration {
         let Some(doublings) = failures.checked_sub(1) else { return Duration::ZERO };
         let factor = 2_u32.saturating_pow(doublings);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// Tells the time. Clones of a fixed clock share its time.
+/// A source of the current time. Clones of a fixed clock share its time.
 #[derive(Debug, Clone)]
 pub struct Clock(Inner);
 
@@ -21,7 +21,7 @@ impl Clock {
         Self(Inner::System)
     }
 
-    /// A clock that stands still until [`Clock::advance`] moves it.
+    /// A clock that does not move until [`Clock::advance`] is called.
     pub fn fixed(at: Timestamp) -> Self {
         Self(Inner::Fixed(Arc::new(Mutex::new(at))))
     }
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fixed_clock_moves_only_when_told() {
+    fn a_fixed_clock_moves_only_by_advance() {
         let clock = Clock::fixed(Timestamp::UNIX_EPOCH);
         let twin = clock.clone();
         assert_eq!(clock.now(), Timestamp::UNIX_EPOCH);

@@ -1,12 +1,15 @@
-//! What to start, with which environment, input and limits.
+//! A subprocess before its start: program, arguments, environment, input and limits.
 //!
 //! ```text
-//! Command ──run──────▶ standard output in memory (bounded)     every way: own process group, clean environment,
-//!         ──run_lines▶ both streams line by line               deadline, cancellation, bounded tail of
-//!         ──run_to_file▶ standard output into a file           standard error; the whole group is gone when the
-//!         ──run_reader▶ standard output into a blocking reader future is done or dropped
-//!         ──run_dialogue▶ a blocking closure writes and reads
+//! Command ──run──────────▶ standard output in memory (bounded)
+//!         ──run_lines────▶ both streams line by line
+//!         ──run_to_file──▶ standard output into a file
+//!         ──run_reader───▶ standard output into a blocking reader
+//!         ──run_dialogue─▶ a blocking closure writes and reads
 //! ```
+//!
+//! Every way: own process group, clean environment, deadline, cancellation, bounded tail of standard error.
+//! No process of the group is left when the future is done or dropped.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -28,21 +31,22 @@ use crate::output::{Finished, Output, Stream};
 use crate::program::{HOME, SEARCH_PATH, SETPRIV, hint, which};
 use crate::quote::command_line;
 
-/// Where no deadline is given.
+/// The default deadline.
 const DEADLINE: Duration = Duration::from_hours(1);
-/// Between the polite and the final signal, where nothing else is given.
+/// The default time between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(3);
-/// Standard output that [`Command::run`] keeps in memory, where nothing else is given; in bytes.
+/// The default limit of the standard output that [`Command::run`] keeps in memory, in bytes.
 const STDOUT_LIMIT: usize = 16 * 1024 * 1024;
 
-/// Where standard input comes from.
+/// The source of standard input.
 pub(crate) enum Stdin {
     Null,
     Bytes { bytes: Vec<u8>, keep_open: bool },
     File(File),
 }
 
-/// A subprocess to be: own process group, environment of `PATH`, `HOME`, `LANG`, `TZ` and what is given, no input.
+/// A subprocess to start: own process group, no input, and only `PATH`, `HOME`, `LANG`, `TZ` and given
+/// variables as its environment.
 pub struct Command {
     program: OsString,
     args: Vec<OsString>,
@@ -100,21 +104,21 @@ impl Command {
         self
     }
 
-    /// The folder to start in; without one, this process's own.
+    /// The working directory; by default this process's own.
     #[must_use]
     pub fn cwd(mut self, folder: impl AsRef<Path>) -> Self {
         self.cwd = Some(folder.as_ref().to_owned());
         self
     }
 
-    /// Writes these bytes to standard input, then closes it. A process that does not read them all is no error.
+    /// Writes these bytes to standard input, then closes it. No error if the process does not read them all.
     #[must_use]
     pub fn stdin_bytes(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Stdin::Bytes { bytes: bytes.into(), keep_open: false };
         self
     }
 
-    /// Writes these bytes to standard input and leaves it open until the process ends or is told to.
+    /// Writes these bytes to standard input and leaves it open until the process ends or is asked to end.
     #[must_use]
     pub fn stdin_bytes_kept_open(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Stdin::Bytes { bytes: bytes.into(), keep_open: true };
@@ -128,14 +132,14 @@ impl Command {
         self
     }
 
-    /// Kills the process group after this time; one hour where none is given.
+    /// Kills the process group after this time; one hour by default.
     #[must_use]
     pub const fn deadline(mut self, after: Duration) -> Self {
         self.deadline = after;
         self
     }
 
-    /// Time between SIGTERM and SIGKILL; three seconds where none is given.
+    /// The time between SIGTERM and SIGKILL; three seconds by default.
     #[must_use]
     pub const fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
@@ -149,7 +153,7 @@ impl Command {
         self
     }
 
-    /// Takes over a context's environment and token. Variables given to the command itself win.
+    /// Uses a context's environment and token. Variables of the command itself win.
     #[must_use]
     pub fn context(mut self, context: &ProcessContext) -> Self {
         for (name, value) in context.env() {
@@ -158,51 +162,51 @@ impl Command {
         self.cancel(context.cancel().clone())
     }
 
-    /// The most bytes of standard output that [`Command::run`] keeps; 16 MiB where none is given.
+    /// The most bytes of standard output that [`Command::run`] keeps; 16 MiB by default.
     #[must_use]
     pub const fn stdout_limit(mut self, bytes: usize) -> Self {
         self.stdout_limit = bytes;
         self
     }
 
-    /// Where [`Command::run_lines`] cuts lines, in bytes; 4 KiB where none is given.
+    /// The length at which [`Command::run_lines`] cuts lines, in bytes; 4 KiB by default.
     #[must_use]
     pub const fn line_limit(mut self, bytes: usize) -> Self {
         self.line_limit = bytes;
         self
     }
 
-    /// The command line as one would type it.
+    /// The command line as typed in a shell.
     pub fn line(&self) -> String {
         command_line(
             std::iter::once(self.program.as_os_str()).chain(self.args.iter().map(OsString::as_os_str)),
         )
     }
 
-    /// Runs it, keeps standard output. Any end but exit code 0 is an error.
+    /// Runs it and keeps standard output. Any exit status but 0 is an error.
     pub async fn run(self) -> Result<Output, CommandError> {
         let line = self.line();
         succeeded(line, self.run_status().await?)
     }
 
-    /// Runs it, keeps standard output; how it ended is the caller's matter.
+    /// Runs it and keeps standard output, with any exit status.
     pub async fn run_status(self) -> Result<Finished, CommandError> {
         execute::execute(self, Stdio::piped(), Sink::Memory).await
     }
 
-    /// Runs it with standard output going into a file.
+    /// Runs it and writes standard output to a file.
     pub async fn run_to_file(self, file: File) -> Result<Output, CommandError> {
         let line = self.line();
         succeeded(line, execute::execute(self, file.into(), Sink::Elsewhere).await?)
     }
 
-    /// Runs it and hands over each line that is not empty, of both streams, as it comes.
+    /// Runs it and passes on each line that is not empty, of both streams, as it arrives.
     pub async fn run_lines(self, on_line: impl FnMut(Stream, &str) + Send) -> Result<Output, CommandError> {
         let line = self.line();
         succeeded(line, self.run_lines_status(on_line).await?)
     }
 
-    /// As [`Command::run_lines`]; how it ended is the caller's matter.
+    /// As [`Command::run_lines`], with any exit status.
     pub async fn run_lines_status(
         self,
         mut on_line: impl FnMut(Stream, &str) + Send,
@@ -210,15 +214,15 @@ impl Command {
         execute::execute(self, Stdio::piped(), Sink::Lines(&mut on_line)).await
     }
 
-    /// Runs it with a blocking closure reading standard output on a thread of its own. The closure need not read to
-    /// the end.
+    /// Runs it with a blocking closure reading standard output on a thread of its own. The closure need not
+    /// read to the end.
     pub async fn run_reader<T: Send + 'static>(
         self,
         read: impl FnOnce(Box<dyn Read + Send>) -> T + Send + 'static,
     ) -> Result<(T, Output), CommandError> {
         let line = self.line();
         let (value, finished) = execute::with_reader(self, read).await?;
-        // A reader that stops early breaks the pipe: its value says why it stopped.
+        // A reader that stops early breaks the pipe: its value explains why.
         if finished.ended == Ended::Signal(Signal::PIPE.as_raw()) {
             return Ok((value, finished.output));
         }

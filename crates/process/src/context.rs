@@ -1,11 +1,12 @@
-//! What all commands of a job have in common.
+//! Environment and cancellation that all commands of a job share.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use tokio_util::sync::CancellationToken;
 
-/// What all commands of a job have in common. Debug shows names of variables, never values.
+/// Environment and cancellation that all commands of a job share. Debug shows names of variables, never
+/// values.
 #[derive(Clone, Default)]
 pub struct ProcessContext {
     env: BTreeMap<OsString, OsString>,

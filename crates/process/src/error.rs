@@ -1,4 +1,4 @@
-//! Every way in which a subprocess can fail.
+//! The errors of subprocesses.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -10,9 +10,9 @@ use edgewright_model::error::ErrorClass;
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// By itself, with this exit code.
+    /// It exited with this code.
     Code(i32),
-    /// By this signal.
+    /// A signal ended it.
     Signal(i32),
 }
 
@@ -25,15 +25,15 @@ impl fmt::Display for Ended {
     }
 }
 
-/// Why a command gave no result. After any of these its whole process group is gone.
+/// Why a command gave no result. After any of these, no process of its group is left.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// The program is not installed.
     #[error("`{}` is not installed", .program.to_string_lossy())]
     NotFound {
-        /// As it was asked for.
+        /// The name or path that was asked for.
         program: OsString,
-        /// What to do about it.
+        /// The next action, in the imperative.
         hint: String,
     },
     /// The system could not start it.
@@ -44,7 +44,7 @@ pub enum CommandError {
         /// The system's reason.
         source: io::Error,
     },
-    /// It ended, but not well.
+    /// It failed.
     #[error("`{command}` ended with {ended}{}", last_line(.stderr_tail))]
     Exit {
         /// The command line.
@@ -54,7 +54,7 @@ pub enum CommandError {
         /// The last lines of its standard error.
         stderr_tail: Vec<String>,
     },
-    /// It took too long and was killed.
+    /// It timed out and was killed.
     #[error("`{command}` was killed: it took longer than {after:?}{}", last_line(.stderr_tail))]
     Deadline {
         /// The command line.
@@ -64,13 +64,13 @@ pub enum CommandError {
         /// The last lines of its standard error.
         stderr_tail: Vec<String>,
     },
-    /// It was killed because nobody wants its result any more.
+    /// It was killed because its result is no longer needed.
     #[error("`{command}` was cancelled")]
     Cancelled {
         /// The command line.
         command: String,
     },
-    /// It printed more than the caller can take and was killed.
+    /// It printed more than the limit and was killed.
     #[error("`{command}` was killed: it printed more than {limit} bytes")]
     TooMuchOutput {
         /// The command line.
@@ -93,7 +93,7 @@ fn last_line(tail: &[String]) -> String {
 }
 
 impl CommandError {
-    /// The class where the caller knows nothing better. A caller that knows what an exit code means says so itself.
+    /// The default class. A caller that knows the meaning of an exit code chooses the class itself.
     pub const fn class(&self) -> ErrorClass {
         match self {
             Self::TooMuchOutput { .. } => ErrorClass::Bug,
@@ -106,7 +106,7 @@ impl CommandError {
         }
     }
 
-    /// What to do about it, where that is known.
+    /// The next action, in the imperative, if known.
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::NotFound { hint, .. } => Some(hint),
@@ -114,7 +114,7 @@ impl CommandError {
         }
     }
 
-    /// The last lines of the command's standard error, where there are any.
+    /// The last lines of the command's standard error, if any.
     pub fn stderr_tail(&self) -> &[String] {
         match self {
             Self::Exit { stderr_tail, .. } | Self::Deadline { stderr_tail, .. } => stderr_tail,
@@ -122,7 +122,7 @@ impl CommandError {
         }
     }
 
-    /// How the command ended, where it ended by itself.
+    /// How the command ended, if it ended by itself.
     pub const fn ended(&self) -> Option<Ended> {
         match self {
             Self::Exit { ended, .. } => Some(*ended),

@@ -1,4 +1,4 @@
-//! Runs a command: feeds its input, drains its output, watches deadline and tokens, all at once.
+//! Runs a command: feeds its input, drains its output, watches deadline and tokens, all concurrently.
 
 use std::io::{self, PipeReader, Read};
 use std::os::unix::process::ExitStatusExt as _;
@@ -17,12 +17,12 @@ use crate::group::Group;
 use crate::lines::{LineReader, Tail};
 use crate::output::{Finished, Output, Stream};
 
-/// How long pipes may stay open after the process itself has ended, until what holds them is killed.
+/// How long pipes may stay open after the process has ended, before the processes that hold them are killed.
 const LINGER: Duration = Duration::from_secs(2);
-/// What a reader that stops early may leave unread: padding at the end of an archive; in bytes.
+/// How much a reader that stops early may leave unread, in bytes: padding at the end of an archive.
 const LEFT_UNREAD: u64 = 1024 * 1024;
 
-/// Where standard output goes.
+/// The destination of standard output.
 pub(crate) enum Sink<'a> {
     Memory,
     Elsewhere,
@@ -66,7 +66,8 @@ pub(crate) async fn execute(
     let stdin = group.child.stdin.take();
     let pipes = (group.child.stdout.take(), group.child.stderr.take());
     let (mut bytes, mut tail) = (Vec::new(), Tail::default());
-    // Held here, not in the future that is dropped: standard input stays open until the process is told to end.
+    // Held here, not in the future that is dropped: standard input stays open until the process is asked to
+    // end.
     let mut kept = None;
     let stop = {
         let feed = feed(stdin, command.stdin, &mut kept);
@@ -102,7 +103,8 @@ fn ended(status: ExitStatus) -> Ended {
     status.code().map_or_else(|| Ended::Signal(status.signal().unwrap_or_default()), Ended::Code)
 }
 
-/// Waits for the process and its pipes. Something in the background may hold the pipes for ever: it gets a moment.
+/// Waits for the process and its pipes. A background process may hold the pipes for ever: it is given a short
+/// time.
 async fn finish(
     group: &mut Group,
     pipes: impl Future<Output = Result<(), Fault>>,
@@ -119,7 +121,7 @@ async fn finish(
         drained?;
     } else {
         group.kill();
-        // What left the group holds the pipes even now; its output is not ours to wait for.
+        // A process that left the group holds the pipes even now; do not wait for its output.
         if let Ok(drained) = timeout(LINGER, &mut pipes).await {
             drained?;
         }
@@ -144,7 +146,7 @@ async fn feed(pipe: Option<ChildStdin>, stdin: Stdin, kept: &mut Option<ChildStd
     match pipe.write_all(&bytes).await {
         Ok(()) if keep_open => *kept = Some(pipe),
         Ok(()) => {}
-        // It did not want the rest; its exit code says whether that is a fault.
+        // The process did not read the rest; its exit code shows whether that is an error.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         Err(error) => return Err(error.into()),
     }
@@ -220,7 +222,7 @@ pub(crate) async fn with_reader<T: Send + 'static>(
         value
     });
     let finished = execute(command, writer.into(), Sink::Elsewhere).await?;
-    // All writers are gone unless something in the background holds the pipe: the limits still apply.
+    // All writers are gone unless a background process holds the pipe: the limits still apply.
     tokio::select! {
         biased;
         value = reading => match value {
@@ -239,8 +241,9 @@ pub(crate) async fn with_reader<T: Send + 'static>(
     }
 }
 
-/// A process whose reader stops at an archive's end mark shall not die of a broken pipe over the padding.
+/// Drains padding, so that a process whose reader stops at an archive's end marker does not die of a broken
+/// pipe.
 fn drop_rest(rest: PipeReader) {
-    // An unreadable rest is of no interest.
+    // Errors do not matter here.
     let _ = io::copy(&mut rest.take(LEFT_UNREAD), &mut io::sink());
 }

@@ -1,7 +1,7 @@
-//! A process group: started so that it dies with us, killed and reaped as a whole.
+//! A process group: it is killed when this process dies, and killed and reaped as a whole.
 //!
-//! Children are started by one thread that lives as long as this process: `PR_SET_PDEATHSIG` fires when the *thread*
-//! that started a child ends, and a runtime's threads come and go.
+//! Children are started by one thread that lives as long as this process: `PR_SET_PDEATHSIG` fires when the
+//! *thread* that started a child ends, and a runtime's threads come and go.
 
 use std::io;
 use std::sync::LazyLock;
@@ -14,9 +14,9 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Starts waiting for the starting thread at most.
+/// The most starts that wait for the starting thread.
 const QUEUE: usize = 64;
-/// How long killed processes may take to disappear: they can hang in the kernel, which nothing here can change.
+/// How long to wait for killed processes to disappear: they can hang in the kernel.
 const VANISH: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(5);
 
@@ -28,18 +28,18 @@ struct Request {
 
 static STARTER: LazyLock<SyncSender<Request>> = LazyLock::new(|| {
     let (sender, requests) = sync_channel::<Request>(QUEUE);
-    // Where no thread can be started, sending fails, and with it every command.
+    // If no thread can be started, sending fails, and with it every command.
     let _ = std::thread::Builder::new().name("process-starter".to_owned()).spawn(move || {
         for Request { mut command, runtime, answer } in requests {
             let _inside = runtime.enter();
-            // When nobody waits any more, dropping the child kills it.
+            // If the caller has stopped waiting, dropping the child kills it.
             let _ = answer.send(command.spawn());
         }
     });
     sender
 });
 
-/// Kills what is left of a group when it goes out of scope.
+/// Kills the remaining processes of a group when it goes out of scope.
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) child: Child,
@@ -49,10 +49,10 @@ pub(crate) struct Group {
 impl Group {
     pub(crate) async fn start(command: Command) -> io::Result<Self> {
         let (answer, started) = oneshot::channel();
-        let gone = |_| io::Error::other("the thread that starts processes is gone");
+        let gone = |_| io::Error::other("the thread that starts processes has ended");
         STARTER
             .send(Request { command, runtime: Handle::current(), answer })
-            .map_err(|_| io::Error::other("no thread to start processes"))?;
+            .map_err(|_| io::Error::other("the thread that starts processes could not be started"))?;
         let child = started.await.map_err(gone)??;
         let leader = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         Ok(Self { child, leader })
@@ -65,7 +65,7 @@ impl Group {
         }
     }
 
-    /// Whatever the leader left behind is killed.
+    /// Kills the processes that the leader left behind.
     pub(crate) fn kill(&self) {
         self.signal(Signal::KILL);
     }
@@ -83,7 +83,7 @@ impl Group {
         }
     }
 
-    /// Nothing is left to kill: processes that left the group, such as daemons, live on.
+    /// Forgets the group: processes that left it, such as daemons, keep running.
     pub(crate) fn release(&mut self) {
         self.leader = None;
     }

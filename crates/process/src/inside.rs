@@ -1,5 +1,5 @@
-//! Processes inside of containers whose engine was killed: they are in no group of ours and carry no mark of ours, but
-//! their root is an overlay of our folders.
+//! Processes inside containers whose engine was killed: they are not in a process group of this process and
+//! do not have its environment variables, but their root is an overlay of its folders.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -29,8 +29,8 @@ fn inside(folder: &Path) -> Vec<Pid> {
     .collect()
 }
 
-/// Whether the table's *root* is an overlay of folders below `folder`. Services of the host with a mount namespace of their
-/// own see our mounts as well, but not as their root.
+/// Whether the table's *root* is an overlay of folders below `folder`. Services of the host with a mount
+/// namespace of their own see our mounts as well, but not as their root.
 fn has_root_below(table: &[u8], folder: &Path) -> bool {
     let mut below = escaped(folder.as_os_str().as_bytes());
     below.push(b'/');
@@ -42,7 +42,7 @@ fn has_root_below(table: &[u8], folder: &Path) -> bool {
     })
 }
 
-/// As the kernel writes paths in its tables.
+/// A path as the kernel escapes it in its tables.
 fn escaped(path: &[u8]) -> Vec<u8> {
     path.iter().fold(Vec::new(), |mut escaped, &byte| {
         match byte {

@@ -1,16 +1,17 @@
-//! The one subprocess helper, clock and tracked tasks.
+//! Subprocesses, the clock and tracked tasks. Nothing else in the workspace starts processes, reads the time
+//! or spawns tasks.
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`command`] | what to start, with which environment, input and limits; the ways to run it |
+//! | [`command`] | a subprocess before its start, with environment, input and limits; the ways to run it |
 //! | [`context`] | environment and cancellation that all commands of a job share |
-//! | [`output`] | what a command leaves |
-//! | [`error`] | every way in which a subprocess can fail, printable and classed |
-//! | [`program`] | where programs are, and which package brings them |
-//! | [`quote`] | a command line that a person can paste into a shell |
-//! | [`kill_inside`] | ends what runs in containers whose engine was killed |
+//! | [`output`] | the results of a command |
+//! | [`error`] | the errors of subprocesses, with a class and a hint |
+//! | [`program`] | the search path, and which package has a program |
+//! | [`quote`] | command lines that can be pasted into a shell |
+//! | [`kill_inside`] | kills processes in containers whose engine was killed |
 //! | [`backoff`] | how long to pause after failures |
-//! | [`clock`] | the only place that asks what time it is |
+//! | [`clock`] | the only place that reads the current time |
 //! | [`tasks`] | spawned tasks: named, cancelled by token and joined at shutdown, or owned by one value |
 
 pub mod backoff;

@@ -1,4 +1,4 @@
-//! Lines out of a stream in bounded memory.
+//! Lines of a stream in bounded memory.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 const TAIL_LINES: usize = 50;
 /// A tail's lines are cut at this length, in bytes.
 pub(crate) const LINE_LIMIT: usize = 4096;
-/// Bytes asked of the system at a time: a pipe's usual capacity.
+/// The size of a read, in bytes: a pipe's usual capacity.
 const CHUNK: usize = 64 * 1024;
 
 /// The last lines of a stream.
@@ -33,34 +33,53 @@ fn cut(line: &str, limit: usize) -> &str {
     &line[..line.floor_char_boundary(limit)]
 }
 
-/// Splits a stream into lines. Lines end with `\n` or `\r` (progress bars); the rest of a line over the limit is
-/// dropped. [`LineReader::next`] may be dropped at any time without losing anything.
+/// Splits a stream into lines. As in a terminal, text after a `\r` replaces the text before it, so that a
+/// progress bar gives one line; the rest of a line over the limit is dropped. [`LineReader::next`] may be
+/// dropped at any time without losing anything.
 #[derive(Debug)]
 pub(crate) struct LineReader<R> {
     stream: R,
     chunk: Vec<u8>,
     at: usize,
     line: Vec<u8>,
+    /// Whether the last byte was a `\r`: further text replaces the line.
+    returned: bool,
     limit: usize,
     ended: bool,
 }
 
 impl<R: AsyncRead + Unpin> LineReader<R> {
     pub(crate) fn new(stream: R, limit: usize) -> Self {
-        Self { stream, chunk: Vec::with_capacity(CHUNK), at: 0, line: Vec::new(), limit, ended: false }
+        Self {
+            stream,
+            chunk: Vec::with_capacity(CHUNK),
+            at: 0,
+            line: Vec::new(),
+            returned: false,
+            limit,
+            ended: false,
+        }
     }
 
-    /// The next line that is not empty, bytes that are no UTF-8 replaced; none at the end.
+    /// The next line that is not empty, with invalid UTF-8 replaced; none at the end.
     pub(crate) async fn next(&mut self) -> io::Result<Option<String>> {
         loop {
             while self.at < self.chunk.len() {
                 let rest = &self.chunk[self.at..];
                 let end = rest.iter().position(|&byte| byte == b'\n' || byte == b'\r');
                 let part = &rest[..end.unwrap_or(rest.len())];
+                if self.returned && !part.is_empty() {
+                    self.line.clear();
+                }
                 let room = self.limit.saturating_sub(self.line.len());
                 self.line.extend_from_slice(&part[..part.len().min(room)]);
+                self.returned = match end.map(|end| rest[end]) {
+                    Some(b'\r') => true,
+                    Some(_) => false,
+                    None => self.returned && part.is_empty(),
+                };
                 self.at += part.len() + usize::from(end.is_some());
-                if end.is_some() && !self.line.is_empty() {
+                if end.is_some() && !self.returned && !self.line.is_empty() {
                     return Ok(Some(self.take()));
                 }
             }
@@ -96,8 +115,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn splits_cuts_and_keeps_the_unfinished_last_line() {
-        assert_eq!(lines(b"a\n\nb\r\n10%\r20%\rlast", 100).await, ["a", "b", "10%", "20%", "last"]);
+    async fn lines_are_split_cut_and_overwritten_by_carriage_returns() {
+        assert_eq!(lines(b"a\n\nb\r\n10%\r20%\r99 files\nlast", 100).await, ["a", "b", "99 files", "last"]);
+        assert_eq!(lines(b"10%\r20%\r", 100).await, ["20%"]);
         assert_eq!(lines(b"abcdef\ngh\n", 3).await, ["abc", "gh"]);
         assert_eq!(lines(b"\xff\n", 9).await, ["\u{fffd}"]);
         assert!(lines(b"", 9).await.is_empty());
@@ -118,7 +138,8 @@ mod tests {
         #[test]
         fn agrees_with_the_obvious_way(text in "[a-c\n\r]{0,300}") {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            let want: Vec<_> = text.split(['\n', '\r']).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+            let last = |line: &str| line.split('\r').rfind(|part| !part.is_empty()).map(str::to_owned);
+            let want: Vec<_> = text.split('\n').filter_map(last).collect();
             prop_assert_eq!(runtime.block_on(lines(text.as_bytes(), 1000)), want);
         }
     }

@@ -1,4 +1,4 @@
-//! What a command leaves.
+//! The results of a command.
 
 use std::time::Duration;
 
@@ -13,30 +13,30 @@ pub enum Stream {
     Stderr,
 }
 
-/// What a command that went well left.
+/// The output of a command.
 #[derive(Debug, Clone)]
 pub struct Output {
-    /// Standard output, where it was kept.
+    /// Standard output, if it was kept.
     pub stdout: Vec<u8>,
     /// The last lines of standard error.
     pub stderr_tail: Vec<String>,
-    /// From start to end.
+    /// The time from its start to its end.
     pub duration: Duration,
 }
 
 impl Output {
-    /// Standard output as text, without white space at its end; bytes that are no UTF-8 are replaced.
+    /// Standard output as text, without trailing white space and with invalid UTF-8 replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).trim_end().to_owned()
     }
 }
 
-/// What a command left, however it ended.
+/// The output of a command, and how it ended.
 #[derive(Debug, Clone)]
 pub struct Finished {
     /// How it ended.
     pub ended: Ended,
-    /// What it left.
+    /// Its output.
     pub output: Output,
 }
 

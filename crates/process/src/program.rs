@@ -1,4 +1,4 @@
-//! Where programs are, and what to install when one is missing.
+//! The search path of programs, and what to install if one is missing.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt as _;
@@ -24,10 +24,7 @@ const PACKAGES: [(&str, &str); 9] = [
 
 /// The search path of every subprocess: this process's own, then the folders of the system.
 pub(crate) static SEARCH_PATH: LazyLock<OsString> = LazyLock::new(|| {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "`PATH` is handed through to subprocesses, it is no setting"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "`PATH` is passed on to subprocesses, it is no setting")]
     let own = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> =
         std::env::split_paths(&own).filter(|folder| folder.is_absolute()).collect();
@@ -41,18 +38,15 @@ pub(crate) static SEARCH_PATH: LazyLock<OsString> = LazyLock::new(|| {
 
 /// The home folder of every subprocess.
 pub(crate) static HOME: LazyLock<OsString> = LazyLock::new(|| {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "`HOME` is handed through to subprocesses, it is no setting"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "`HOME` is passed on to subprocesses, it is no setting")]
     std::env::var_os("HOME").unwrap_or_else(|| "/".into())
 });
 
-/// `setpriv`, by which a subprocess dies with its parent, where the host has it.
+/// `setpriv`, which makes a subprocess die with its parent, if the host has it.
 pub(crate) static SETPRIV: LazyLock<Option<PathBuf>> = LazyLock::new(|| which("setpriv"));
 
-/// Finds a program as a shell would: a name in the search path, anything with a `/` as it is. None if it is missing
-/// or not executable.
+/// Finds a program as a shell does: a name in the search path, anything with a `/` as a path. None if it is
+/// missing or not executable.
 pub fn which(program: impl AsRef<OsStr>) -> Option<PathBuf> {
     let program = Path::new(program.as_ref());
     let runs = |path: &Path| {
@@ -64,11 +58,11 @@ pub fn which(program: impl AsRef<OsStr>) -> Option<PathBuf> {
     std::env::split_paths(&*SEARCH_PATH).map(|folder| folder.join(program)).find(|path| runs(path))
 }
 
-/// What to do about a missing program.
+/// The hint for a missing program.
 pub(crate) fn hint(program: &OsStr) -> String {
     let shown = program.to_string_lossy();
     if shown.contains('/') {
-        return format!("`{shown}` is not there or not executable");
+        return format!("make sure that `{shown}` exists and is executable");
     }
     let package = PACKAGES.iter().find(|(name, _)| *name == shown).map_or(&*shown, |(_, package)| package);
     format!("install it, on Debian with `apt-get install {package}`")

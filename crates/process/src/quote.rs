@@ -1,11 +1,11 @@
-//! Command lines as a person would type them.
+//! Command lines as typed in a shell.
 
 use std::ffi::OsStr;
 
-/// Longer command lines are cut in messages; in bytes.
+/// The length at which command lines are cut in messages, in bytes.
 const SHOWN: usize = 600;
 
-/// One argument, quoted for a POSIX shell where it needs to be.
+/// One argument, quoted for a POSIX shell if needed.
 pub fn quote(argument: &OsStr) -> String {
     let text = argument.to_string_lossy();
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
@@ -16,7 +16,7 @@ pub fn quote(argument: &OsStr) -> String {
     }
 }
 
-/// A whole command line, cut where it is very long.
+/// A whole command line, cut at a limit.
 pub fn command_line<'a>(arguments: impl IntoIterator<Item = &'a OsStr>) -> String {
     let mut line = String::new();
     for argument in arguments {
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quotes_only_what_needs_it() {
+    fn arguments_are_quoted_only_if_needed() {
         for (argument, want) in [
             ("--root=/var/lib", "--root=/var/lib"),
             ("", "''"),

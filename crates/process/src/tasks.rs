@@ -1,5 +1,5 @@
-//! Tracked tasks: every spawned future has a name, is cancelled by token and joined at shutdown; or it has one owner, and ends
-//! with it. Nothing else of the workspace spawns.
+//! Tracked tasks: every spawned future has a name, is cancelled by token and joined at shutdown; or it has
+//! one owner, and ends with it. Nothing else in the workspace spawns tasks.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -28,7 +28,7 @@ struct Running {
 
 /// Tasks that did not end in time and were aborted.
 #[derive(Debug, thiserror::Error)]
-#[error("{} did not end in time and had to be aborted", .names.join(", "))]
+#[error("aborted tasks that did not end in time: {}", .names.join(", "))]
 pub struct Stuck {
     /// Their names.
     pub names: Vec<String>,
@@ -40,12 +40,12 @@ impl Tasks {
         Self::default()
     }
 
-    /// Fires at [`Tasks::shutdown`]; tasks watch it and end.
+    /// The token that [`Tasks::shutdown`] cancels; tasks watch it and end.
     pub const fn token(&self) -> &CancellationToken {
         &self.cancel
     }
 
-    /// Names of the tasks that run now.
+    /// Names of the running tasks.
     pub fn names(&self) -> Vec<String> {
         self.lock().tasks.values().map(|(name, _)| name.clone()).collect()
     }
@@ -65,7 +65,7 @@ impl Tasks {
             let _entry = entry;
             future.await;
         });
-        // The task may have ended already; then its entry is gone.
+        // The task may have ended already; then it has no entry.
         if let Some((_, abort)) = self.lock().tasks.get_mut(&id) {
             *abort = Some(handle.abort_handle());
         }
@@ -92,8 +92,8 @@ impl Tasks {
     }
 }
 
-/// A task with one owner, who awaits it. Dropped before its end, it is aborted. It is for work that goes on while its owner does
-/// something else; a future that is awaited at once needs no task.
+/// A task with one owner, who awaits it. If dropped before its end, it is aborted. Use it for work that
+/// continues while its owner does something else; a future that is awaited at once needs no task.
 #[derive(Debug)]
 #[must_use = "a task that is dropped is aborted"]
 pub struct OwnedTask<T>(AbortOnDropHandle<T>);
@@ -125,7 +125,7 @@ impl<T> Future for OwnedTask<T> {
     }
 }
 
-/// Takes a task off the list when its future is dropped, however that comes.
+/// Removes a task from the list when its future is dropped, for any reason.
 struct Entry {
     running: Arc<Mutex<Running>>,
     id: u64,

@@ -1,6 +1,6 @@
 //! Commands against real processes.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests may fail loudly")]
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -131,7 +131,7 @@ async fn big_input_and_output_do_not_deadlock() {
     let bytes: Vec<u8> = (0..8_000_000_u32).map(|number| (number % 251) as u8).collect();
     let output = Command::new("cat").stdin_bytes(bytes.clone()).run().await.unwrap();
     assert!(output.stdout == bytes);
-    // Input that nobody reads is no error.
+    // Unread input is no error.
     sh("exit 0").stdin_bytes(bytes).run().await.unwrap();
 }
 
@@ -151,7 +151,7 @@ async fn readers_may_stop_early_and_files_take_output() {
         .await
         .unwrap();
     assert_eq!(first, [0; 10]);
-    // More than is read and dropped: it dies of the broken pipe.
+    // More than is drained: it dies of the broken pipe.
     let (why, _) = sh("exec cat /dev/zero").run_reader(|_| "the disk is full").await.unwrap();
     assert_eq!(why, "the disk is full");
     let error = sh("exit 7").run_reader(|_| ()).await.unwrap_err();
@@ -176,13 +176,13 @@ fn folder_file(text: &str) -> std::fs::File {
 }
 
 #[tokio::test]
-async fn background_processes_do_not_hold_us_up() {
+async fn background_processes_do_not_delay_the_result() {
     let output = sh("sleep 600 & echo done").deadline(Duration::from_mins(1)).run().await.unwrap();
     assert_eq!(output.text(), "done");
 }
 
 #[tokio::test]
-async fn input_kept_open_ends_when_told_to() {
+async fn input_kept_open_ends_before_the_signals() {
     // `cat` ends by itself only at the end of its input.
     let token = CancellationToken::new();
     let folder = tempfile::tempdir().unwrap();
@@ -205,7 +205,7 @@ async fn input_kept_open_ends_when_told_to() {
 }
 
 #[tokio::test]
-async fn programs_that_cannot_start_say_so() {
+async fn programs_that_cannot_start_are_reported() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("tool");
     std::fs::write(&program, "#!/no/such/interpreter\n").unwrap();

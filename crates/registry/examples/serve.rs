@@ -1,5 +1,6 @@
-//! The registry alone: `cargo run -p edgewright-registry --example serve -- FOLDER [ADDRESS]`. Anybody may pull and push.
-//! Prints its address when it is ready. For conformance suites, benchmarks and crash tests.
+//! The registry alone: `cargo run -p edgewright-registry --example serve -- FOLDER [ADDRESS]`. Every client
+//! may pull and push. Prints its address when it is ready. For conformance suites, benchmarks and crash
+//! tests.
 
 use std::io::Write as _;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The authorizer that comes with the registry: open to everyone, except what Edgewright alone writes.
+//! The default authorizer: open to everyone, except for the artifacts that only Edgewright writes.
 
 use axum::http::HeaderMap;
 use edgewright_model::principal::Principal;
@@ -8,19 +8,19 @@ use futures::future::{BoxFuture, ready};
 use crate::credentials::{AccessToken, Credentials};
 use crate::ports::{AccessRequest, Action, Authorizer, Decision};
 
-/// Why clients may not write the artifacts of Edgewright.
+/// Why clients may not write artifacts of Edgewright.
 pub const RESERVED: &str = "verdicts and other vnd.edgewright artifacts are published by Edgewright alone; \
                             post external results with `edgewright verdict post`";
 
-/// Everyone may pull, push and delete; only the holder of the control token may write what is Edgewright's own. For
-/// tools and tests that host a registry in their own process.
+/// Everyone may pull, push and delete; only the holder of the control token may write artifacts of
+/// Edgewright. For tools and tests that host a registry in their own process.
 #[derive(Debug, Clone)]
 pub struct Open {
     control: Option<AccessToken>,
 }
 
 impl Open {
-    /// Without a control token nobody can write Edgewright's own artifacts over HTTP.
+    /// The token of control. Without it, no client can write artifacts of Edgewright over HTTP.
     pub const fn new(control: Option<AccessToken>) -> Self {
         Self { control }
     }
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_control_token_writes_what_is_reserved() {
+    fn only_the_control_token_writes_reserved_artifacts() {
         let open = Open::new(Some(AccessToken::new("control")));
         let repository = "a".parse().unwrap();
         let system = Principal::System { component: "control" };

@@ -1,13 +1,14 @@
-//! Collection: what nothing holds any more leaves the database, and then the disk.
+//! Garbage collection: unreferenced content is removed from the database, then from the disk.
 //!
 //! ```text
-//!  roots: tags, pins, what reserved tags answer, what is younger than a day ─▶ their children and referrers
-//!  the rest: manifests go ─▶ blobs leave repositories ─▶ a collection later: condemned ─▶ file removed ─▶ row removed
+//!  roots: tags, pins, targets of reserved tags, content younger than a day ─▶ their children and referrers
+//!  the rest: manifests deleted ─▶ blobs unlinked
+//!            ─▶ one collection later: condemned ─▶ file removed ─▶ row removed
 //! ```
 //!
-//! A blob that a push is about to refer to is young: by its upload, its mount, or a HEAD that found it. A condemned one is
-//! not there for anybody; a push takes it back. A crash between two steps leaves a condemned row, which the next
-//! collection takes up.
+//! A blob that a push is about to refer to is young: its age counts from its upload, its mount, or a HEAD
+//! that found it. A condemned blob is invisible to clients; a push restores it. A crash between two steps
+//! leaves a condemned row, which the next collection handles.
 
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use crate::registry::{Inner, OWNER, Registry};
 use crate::types::Collected;
 
 impl Registry {
-    /// Removes what nothing holds, as of `now`. Call it hourly, after pins were dropped.
+    /// Removes unreferenced content, as of `now`. Call it hourly, after pins were removed.
     pub async fn collect(&self, now: jiff::Timestamp) -> Result<Collected, RegistryError> {
         let inner = &self.0;
         let (manifests, _) = inner.metadata.counts().await?;
@@ -37,7 +38,7 @@ impl Registry {
         Ok(collected)
     }
 
-    /// Takes manifests or blobs out of a pin; what else it holds stays.
+    /// Removes manifests or blobs from a pin; the others stay pinned.
     pub async fn release(&self, name: &str, held: &[(RepoName, Digest)]) -> Result<(), RegistryError> {
         self.0.metadata.change(Change::Release { name: name.to_owned(), held: held.to_vec() }).await
     }
@@ -48,7 +49,8 @@ impl Inner {
         i64::try_from(self.settings.collect_after.as_millis()).unwrap_or(i64::MAX)
     }
 
-    /// What reserved tags answer. A resolver that cannot say must not cost what it would have named.
+    /// The targets of reserved tags. If the resolver is unavailable, collection fails rather than delete
+    /// them.
     async fn reserved(&self) -> Result<Vec<(RepoName, Digest)>, RegistryError> {
         let mut held = Vec::new();
         for repository in self.metadata.repositories(&Page::all()).await? {
@@ -66,9 +68,9 @@ impl Inner {
         Ok(held)
     }
 
-    /// Removes a condemned blob, unless somebody pushed it again meanwhile.
+    /// Removes a condemned blob, unless it was pushed again meanwhile.
     async fn remove_condemned(&self, digest: &Digest) -> Result<bool, RegistryError> {
-        // Pushes of this digest wait, or are over: then the row says so.
+        // Pushes of this digest wait for the lock, or have ended and changed the row.
         let _publishing = self.uploads.publishing(digest).await;
         if !self.metadata.is_condemned(digest).await? {
             return Ok(false);
@@ -79,7 +81,7 @@ impl Inner {
         Ok(true)
     }
 
-    /// Whoever asks whether a blob is there may refer to it next: an old one counts as new from here.
+    /// Resets the age of an old blob: a client that asks whether it exists may refer to it next.
     pub(crate) async fn renew(
         &self,
         repository: &RepoName,

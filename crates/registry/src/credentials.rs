@@ -1,4 +1,4 @@
-//! Credentials of requests: what `Authorization` holds, and how clients are asked for it.
+//! Credentials of requests: parsing of `Authorization`, and the challenge.
 //!
 //! ```text
 //!  client                                            registry
@@ -9,10 +9,11 @@
 //!    │ PUT /v2/…/manifests/…  [Bearer …]                 │
 //! ```
 //!
-//! That is the token scheme of the distribution project, which podman, skopeo, oras and docker speak. A Basic challenge
-//! would not do: oras and docker refuse to answer it without credentials, so that nothing could be pulled anonymously.
-//! The token that is handed out is the one that was presented: it is worth as much as that, and needs no key of ours.
-//! Clients that know their token send it at once, as `Bearer TOKEN` or as the password of `Basic` with any user.
+//! This is the token scheme of the distribution project, which podman, skopeo, oras and docker support. A
+//! Basic challenge would not work: oras and docker do not respond to it without credentials, so nothing could
+//! be pulled anonymously. The issued token is the presented one: it grants the same rights, and needs no
+//! signing key. Clients that know their token send it at once, as `Bearer TOKEN` or as the password of
+//! `Basic` with any user.
 
 use std::fmt::{self, Write as _};
 
@@ -23,14 +24,15 @@ use edgewright_model::Digest;
 
 use crate::ports::Action;
 
-/// The bearer token of clients without credentials. It is worth nothing, so that it need not be secret.
+/// The bearer token of clients without credentials. It grants nothing, so it need not be secret.
 const ANONYMOUS: &str = "anonymous";
-/// Where tokens are asked for.
+/// The path of the token endpoint.
 const TOKEN_PATH: &str = "/v2/token";
 
 /// A secret token, kept as its hash.
 ///
-/// Tokens are found and compared by their SHA-256, so the time that a comparison takes reveals nothing about them.
+/// Tokens are looked up and compared by their SHA-256, so the duration of a comparison reveals nothing about
+/// them.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AccessToken(Digest);
 
@@ -47,7 +49,7 @@ impl fmt::Debug for AccessToken {
     }
 }
 
-/// What a request presents.
+/// The credentials of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credentials {
     /// No `Authorization` header.
@@ -56,7 +58,7 @@ pub enum Credentials {
     Anonymous,
     /// A token.
     Token(AccessToken),
-    /// A header that holds no token.
+    /// A header without a token.
     Unusable,
 }
 
@@ -72,7 +74,7 @@ impl Credentials {
     }
 }
 
-/// The presented token: empty where a client sends empty credentials.
+/// The presented token; empty if a client sends empty credentials.
 fn presented(value: &[u8]) -> Option<String> {
     let value = std::str::from_utf8(value).ok()?;
     let (scheme, rest) = value.split_once(' ')?;
@@ -88,14 +90,14 @@ fn presented(value: &[u8]) -> Option<String> {
     (user.is_empty() || !password.is_empty()).then(|| password.to_owned())
 }
 
-/// The token that a client gets for what it presents. Ask the authorizer first.
+/// The token that is issued for presented credentials. Ask the authorizer first.
 pub(crate) fn token_for(headers: &HeaderMap) -> String {
     let token = headers.get(header::AUTHORIZATION).and_then(|value| presented(value.as_bytes()));
     token.filter(|token| !token.is_empty()).unwrap_or_else(|| ANONYMOUS.to_owned())
 }
 
-/// `SCHEME://HOST[:PORT]` under which a request's client reaches the server: put into the request's extensions by
-/// a program that knows it. Without it, it is `http://` and the request's host.
+/// `SCHEME://HOST[:PORT]` under which the client reaches the server: an extension of the request, set by a
+/// program that knows it. The default is `http://` and the request's host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseUrl(pub String);
 
@@ -108,7 +110,7 @@ impl BaseUrl {
     }
 }
 
-/// The host that a request was sent to: HTTP/2 has it in the address, HTTP/1 in a header.
+/// The host that a request was sent to: HTTP/2 has it in the URI, HTTP/1 in a header.
 pub fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
     let header = || headers.get(header::HOST)?.to_str().ok();
     let is_host = |text: &&str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b));
@@ -155,7 +157,7 @@ mod tests {
     #[test]
     fn credentials_are_a_token_or_none() {
         let token = || Credentials::Token(AccessToken::new("secret"));
-        // (header, credentials, the token that is handed out)
+        // (header, credentials, the issued token)
         let cases = [
             (None, Credentials::Missing, "anonymous"),
             (Some("Bearer secret".to_owned()), token(), "secret"),

@@ -1,5 +1,6 @@
-//! Blob answers: each chunk is compared with its checksum before a byte of it is sent, so no answer completes with wrong
-//! bytes: it is reset instead, and the blob is marked damaged, which a re-push repairs.
+//! Blob responses: each chunk is verified with its checksum before a byte of it is sent, so no response
+//! completes with wrong bytes: it is reset instead, and the blob is marked damaged, until a new push repairs
+//! it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,10 +21,10 @@ use crate::metadata::{BlobRow, Change};
 use crate::registry::Inner;
 use crate::session::cut_answer;
 
-/// Chunks between the disk and the socket.
+/// The number of buffered chunks between disk and socket.
 const QUEUE: usize = 2;
 
-/// A blob that is there, with the length that its row says.
+/// An existing blob, with the length of its row.
 #[derive(Debug, Clone)]
 pub(crate) struct OpenBlob {
     file: Arc<dyn BlobFile>,
@@ -31,7 +32,7 @@ pub(crate) struct OpenBlob {
     digest: Digest,
 }
 
-/// A part of an answer: what stands before it, and which bytes.
+/// A part of a response: its header, and its range of bytes.
 #[derive(Debug, Clone)]
 pub(crate) struct Part {
     pub(crate) head: Bytes,
@@ -65,16 +66,14 @@ impl OpenBlob {
         let read = self.file.read_at(start, &mut buffer);
         let count = read.map_err(|error| Fault::Damaged(error.to_string()))?;
         if count < buffer.len() || !self.row.checksums.agrees(index, &buffer) {
-            return Err(Fault::Damaged(format!(
-                "the 256 KiB from byte {start} do not agree with their checksum"
-            )));
+            return Err(Fault::Damaged(format!("checksum mismatch in the 256 KiB from byte {start}")));
         }
         Ok(buffer.into())
     }
 }
 
 impl Inner {
-    /// Opens a blob of a repository; one that is missing or torn is not there.
+    /// Opens a blob of a repository; none if it is missing or damaged.
     pub(crate) async fn open_blob(
         &self,
         repository: &RepoName,
@@ -88,7 +87,7 @@ impl Inner {
             Ok(file) if file.size() == row.size => {
                 return Ok(OpenBlob { file: file.into(), row, digest: digest.clone() });
             }
-            Ok(file) => format!("it has {} bytes, not {}", file.size(), row.size),
+            Ok(file) => format!("the file has {} bytes instead of {}", file.size(), row.size),
             Err(error @ BlobError::Missing(_)) => error.to_string(),
             Err(error) => return Err(error.into()),
         };
@@ -96,11 +95,11 @@ impl Inner {
         Err(unknown())
     }
 
-    /// Hides a blob until somebody pushes it again.
+    /// Hides a blob until it is pushed again.
     async fn damaged(&self, digest: &Digest, fault: &str) {
-        tracing::error!(blob.digest = %digest, fault, "a blob is damaged and is hidden; push it again to repair it");
+        tracing::error!(blob.digest = %digest, fault, "blob is damaged and hidden; push it again to repair it");
         if let Err(error) = self.metadata.change(Change::Damage(digest.clone())).await {
-            tracing::error!(%error, blob.digest = %digest, "a damaged blob could not be hidden");
+            tracing::error!(%error, blob.digest = %digest, "cannot hide a damaged blob");
         }
     }
 
@@ -139,7 +138,8 @@ impl Inner {
         }
     }
 
-    /// Streams parts of a blob. The first chunk is read before this returns: what is found torn there is 404, not a reset.
+    /// Streams parts of a blob. The first chunk is read before this returns, so damage in it gives 404, not a
+    /// reset.
     pub(crate) async fn stream_blob(
         self: &Arc<Self>,
         repository: &RepoName,
@@ -164,14 +164,14 @@ impl Inner {
     }
 }
 
-/// An answer on its way.
+/// A response that is being sent.
 struct Download {
     registry: Arc<Inner>,
     blob: OpenBlob,
-    /// The chunk that was read last, with its index.
+    /// The last read chunk, with its index.
     ready: (u64, Bytes),
     sender: mpsc::Sender<Result<Bytes, std::io::Error>>,
-    /// One of the downloads at the same time.
+    /// The permit of this download.
     _turn: OwnedSemaphorePermit,
 }
 
@@ -201,7 +201,8 @@ impl Download {
         }
     }
 
-    /// Gives bytes to the client. False: nobody takes them, for whatever reason; the answer ends and the connection is reset.
+    /// Sends bytes to the client. False: the client is gone or stalled; the response ends and the connection
+    /// is reset.
     async fn give(&self, bytes: Result<Bytes, std::io::Error>) -> bool {
         let sent = timeout(self.registry.settings.idle_limit, self.sender.send(bytes));
         tokio::select! {
@@ -210,7 +211,7 @@ impl Download {
         }
     }
 
-    /// Reads a chunk. False: it is torn or cannot be read, and the answer is cut.
+    /// Reads a chunk. False: it is damaged or unreadable, and the response is aborted.
     async fn read(&mut self, index: u64) -> bool {
         match self.blob.chunk(index).await {
             Ok(bytes) => {

@@ -1,4 +1,4 @@
-//! The registry's one error type: what a caller in the process matches on, and what HTTP maps to a status and a code.
+//! The registry's error type: callers in the process match on it, HTTP maps it to a status and a code.
 
 use edgewright_blobs::BlobError;
 use edgewright_model::Digest;
@@ -6,138 +6,135 @@ use edgewright_model::error::ErrorClass;
 use edgewright_model::reference::{Reference, RepoName};
 use edgewright_sqlite::{WriterError, is_disk_full};
 
-/// Why the registry did not do what it was asked.
+/// Why an operation of the registry failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// No such repository.
-    #[error("there is no repository `{0}`")]
+    #[error("repository `{0}` not found")]
     NameUnknown(RepoName),
     /// No such manifest.
-    #[error("there is no manifest `{reference}` in repository `{repository}`")]
+    #[error("manifest `{reference}` not found in repository `{repository}`")]
     ManifestUnknown {
-        /// Where.
         repository: RepoName,
-        /// What was asked for.
+        /// The requested tag or digest.
         reference: Reference,
     },
     /// No such blob, or it was found damaged.
-    #[error("there is no blob `{digest}` in repository `{repository}`")]
+    #[error("blob `{digest}` not found in repository `{repository}`")]
     BlobUnknown {
-        /// Where.
         repository: RepoName,
-        /// What was asked for.
+        /// The requested tag or digest.
         digest: Digest,
     },
-    /// A pin or a manifest names something that is not there.
+    /// A pin or a manifest refers to missing content.
     #[error("`{digest}` is not in repository `{repository}`; push it there first")]
     ReferenceUnknown {
-        /// Where.
         repository: RepoName,
-        /// What is missing.
+        /// The missing content.
         digest: Digest,
     },
     /// No such upload: never begun, finished, cancelled or expired.
-    #[error("there is no such upload; begin a new one")]
+    #[error("upload not found; begin a new one")]
     UploadUnknown,
     /// The upload is being written by another request.
     #[error("the upload is being written by another request; wait for it, then ask for the upload's status")]
     UploadInUse,
-    /// The chunk does not begin where the upload ends.
-    #[error("the chunk does not begin at byte {expected}, where the upload ends")]
+    /// The chunk does not begin at the end of the upload.
+    #[error("the chunk must begin at byte {expected}, the end of the upload")]
     ChunkOutOfOrder {
         /// Bytes that the upload has.
         expected: u64,
     },
-    /// The client went away or was too slow. What arrived of an upload is kept.
-    #[error("the request's body ended before it was complete")]
+    /// The client went away or was too slow. The received part of an upload is kept.
+    #[error("incomplete request body")]
     BodyIncomplete,
-    /// The content is not what its digest says.
-    #[error("the content's digest is {actual}, not {expected}")]
+    /// The content does not match its digest.
+    #[error("digest mismatch: expected {expected}, the content has {actual}")]
     DigestMismatch {
-        /// As the client said.
+        /// The client's value.
         expected: Digest,
-        /// As computed.
+        /// The computed digest.
         actual: Digest,
     },
-    /// The content is not as long as the client said.
-    #[error("the content has {actual} bytes, not {expected}")]
+    /// The content does not have the declared length.
+    #[error("size mismatch: expected {expected} bytes, the content has {actual}")]
     SizeMismatch {
-        /// As the client said.
+        /// The client's value.
         expected: u64,
-        /// As counted.
+        /// The counted bytes.
         actual: u64,
     },
-    /// Not a manifest that can be kept.
-    #[error("the manifest is invalid: {0}")]
+    /// The manifest is malformed or unsupported.
+    #[error("invalid manifest: {0}")]
     ManifestInvalid(String),
     /// Larger than [`crate::MANIFEST_LIMIT`].
     #[error("the manifest is larger than 4 MiB")]
     ManifestTooLarge,
-    /// The name is moved by the resolver's owner alone.
+    /// Only the owner of the resolver can move the name.
     #[error(
-        "`{reference}` of {repository} is reserved: channels are moved by Edgewright, never by pushing or deleting a tag; use another name"
+        "`{reference}` of {repository} is reserved: Edgewright moves channels, clients cannot push or delete them; use another name"
     )]
     Reserved {
-        /// The repository that was to be written.
+        /// The repository of the request.
         repository: RepoName,
-        /// The tag, or the digest where the whole repository is virtual.
+        /// The tag, or the digest if the whole repository is virtual.
         reference: Reference,
     },
-    /// Something refers to it from above.
-    #[error("`{digest}` is held by pin `{pin}`; what took the pin must let go first")]
+    /// A pin holds it.
+    #[error("`{digest}` is held by pin `{pin}`; the owner of the pin must release it first")]
     Pinned {
-        /// What was to go.
+        /// The content to delete.
         digest: Digest,
         /// A pin that holds it.
         pin: String,
     },
-    /// A manifest of the repository needs it.
-    #[error("`{digest}` is needed by manifest `{manifest}`; delete that first")]
+    /// A manifest of the repository refers to it.
+    #[error("manifest `{manifest}` refers to `{digest}`; delete that manifest first")]
     Referenced {
-        /// What was to go.
+        /// The content to delete.
         digest: Digest,
-        /// The digest of a manifest that needs it.
+        /// The digest of a manifest that refers to it.
         manifest: String,
     },
-    /// Too many at once.
+    /// Too many concurrent operations.
     #[error("too many {0} at a time; try again later")]
     Busy(&'static str),
     /// No space left on the registry's disk.
     #[error("the registry's disk is full; free space and try again")]
     NoSpace,
-    /// The resolver could not answer.
-    #[error("reserved tags cannot be resolved right now; try again")]
+    /// The resolver is unavailable.
+    #[error("cannot resolve reserved tags right now; try again")]
     ResolverUnavailable,
     /// The folder was written by a newer Edgewright.
     #[error(
-        "registry.db has schema version {0}, newer than this Edgewright knows; run the newer version, or restore a backup from before the upgrade"
+        "registry.db has schema version {0}, which this version of Edgewright does not support; run the newer version, or restore a backup from before the upgrade"
     )]
     NewerSchema(i64),
     /// The registry has been closed.
     #[error("the registry is shutting down")]
     Closed,
     /// The metadata database failed.
-    #[error("registry.db failed")]
+    #[error("cannot read or write registry.db")]
     Metadata(#[source] sqlx::Error),
-    /// The metadata database did not commit a change; trying again may help.
-    #[error("registry.db did not accept a change")]
+    /// The metadata database did not commit a change; a retry may succeed.
+    #[error("cannot write to registry.db")]
     Writer(#[source] WriterError),
-    /// Setting up the metadata database failed.
-    #[error("registry.db could not be brought to this version's schema")]
+    /// A migration of the metadata database failed.
+    #[error("cannot migrate registry.db")]
     Migrate(#[source] sqlx::migrate::MigrateError),
-    /// A row holds what was never written by us.
-    #[error("registry.db holds an unreadable {0}")]
+    /// A row has an invalid value.
+    #[error("malformed {0} in registry.db")]
     Corrupt(&'static str),
     /// The blob store failed.
-    #[error("the blob store failed")]
+    #[error("blob store error")]
     Store(#[source] BlobError),
-    /// A blocking task of ours panicked.
+    /// A blocking task panicked: a defect.
     #[error("a task of the registry panicked")]
     Panicked,
 }
 
 impl RegistryError {
-    /// What kind of fault it is.
+    /// Its class.
     pub const fn class(&self) -> ErrorClass {
         match self {
             Self::NameUnknown(_)

@@ -1,19 +1,21 @@
-//! OCI distribution server with its own metadata; stands alone.
+//! OCI distribution server with its own metadata; usable without the rest of Edgewright.
 //!
 //! ```text
-//!            ┌ request ─▶ http ──┐                 ┌─▶ metadata   registry.db: what is visible
+//!            ┌ request ─▶ http ──┐                 ┌─▶ metadata   registry.db: visible objects
 //!  client ──▶│ (pure)     range  ├─▶ registry ─────┤
 //!            └ manifest (pure) ──┘   uploads       └─▶ blobs      bytes by digest
 //!                                    download
 //! ```
 //!
 //! Invariants:
-//! - An object is visible if and only if its row exists, and a row is committed only when its bytes survive a power cut.
-//! - No answer completes with wrong bytes; damage hides a blob until a re-push repairs it.
-//! - Every request is decided once by the [`Authorizer`], before anything else of it happens.
-//! - Reserved names are answered by the [`TagResolver`]; no client writes them.
-//! - What a pin holds is never deleted. What neither pin, tag nor another manifest holds is collected once it is a day old.
-//! - Everything is bounded: queues, caches, uploads, answers, waiting.
+//! - An object is visible if and only if its row exists. A row is committed only when its bytes survive a
+//!   power cut.
+//! - No response completes with wrong bytes; a damaged blob is hidden until a new push repairs it.
+//! - The [`Authorizer`] decides every request once, before anything else.
+//! - The [`TagResolver`] resolves reserved names; no client can write them.
+//! - Pinned content is never deleted. Content without a pin, tag or parent manifest is collected when it is
+//!   a day old.
+//! - Everything is bounded: queues, caches, uploads, responses, waiting times.
 
 mod access;
 mod collect;
@@ -27,6 +29,7 @@ mod ports;
 mod range;
 mod registry;
 mod request;
+mod resolve;
 mod session;
 mod settings;
 mod types;

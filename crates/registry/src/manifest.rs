@@ -1,4 +1,4 @@
-//! Manifests as documents: what is read from their bytes, which are kept as they came.
+//! Manifests as documents: the facts that are read from their bytes, which are stored unchanged.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const DOCKER_IMAGE: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
-/// Artifact types that only Edgewright itself may write.
+/// The prefix of artifact types that only Edgewright may write.
 const RESERVED_ARTIFACTS: &str = "application/vnd.edgewright.";
 
 #[derive(Debug, Deserialize)]
@@ -45,7 +45,8 @@ struct Entry {
 }
 
 impl Entry {
-    /// Layers that registries may not, or need not have (image-spec, "Non-Distributable Layers").
+    /// Whether it is a layer that registries may not or need not have (image-spec, "Non-Distributable
+    /// Layers").
     fn is_foreign(&self) -> bool {
         self.urls.as_ref().is_some_and(|urls| !urls.is_empty())
             || self.media_type.starts_with("application/vnd.oci.image.layer.nondistributable.")
@@ -57,7 +58,7 @@ impl Entry {
     }
 }
 
-/// Reads a manifest that came under a content type; `digest` is what it shall be kept as.
+/// Parses a manifest with the request's content type; `digest` is the one to store it under.
 pub(crate) fn parse(
     content_type: Option<&str>,
     digest: Digest,
@@ -68,26 +69,26 @@ pub(crate) fn parse(
         return Err(RegistryError::ManifestTooLarge);
     }
     let document: Document = serde_json::from_slice(&bytes)
-        .map_err(|error| RegistryError::ManifestInvalid(format!("it cannot be read: {error}")))?;
+        .map_err(|error| RegistryError::ManifestInvalid(format!("malformed JSON: {error}")))?;
     if document.schema_version != 2 {
-        return Err(invalid("only schemaVersion 2 is kept"));
+        return Err(invalid("unsupported schemaVersion: expected 2"));
     }
     let content_type = content_type.map(|text| text.split(';').next().unwrap_or_default().trim());
     let media_type = match (content_type.filter(|text| !text.is_empty()), document.media_type.as_deref()) {
         (Some(header), Some(inside)) if header != inside => {
-            let text = format!("Content-Type says `{header}`, its mediaType says `{inside}`");
+            let text = format!("Content-Type is `{header}`, but mediaType is `{inside}`");
             return Err(RegistryError::ManifestInvalid(text));
         }
         (Some(media_type), _) | (None, Some(media_type)) => media_type.to_owned(),
-        (None, None) => return Err(invalid("neither Content-Type nor mediaType says what it is")),
+        (None, None) => return Err(invalid("missing mediaType and Content-Type")),
     };
     let is_index = match media_type.as_str() {
         IMAGE | DOCKER_IMAGE => false,
         INDEX | DOCKER_LIST => true,
-        other => return Err(RegistryError::ManifestInvalid(format!("media type `{other}` is not kept"))),
+        other => return Err(RegistryError::ManifestInvalid(format!("unsupported media type `{other}`"))),
     };
     let config = match (&document.config, is_index) {
-        (None, false) => return Err(invalid("an image manifest has a config")),
+        (None, false) => return Err(invalid("missing config")),
         (config, false) => config.as_ref(),
         (_, true) => None,
     };
@@ -109,7 +110,7 @@ pub(crate) fn parse(
     })
 }
 
-/// Whether only Edgewright itself may write or delete manifests of this artifact type.
+/// Whether only Edgewright may write or delete manifests of this artifact type.
 pub(crate) fn is_reserved(artifact_type: Option<&str>) -> bool {
     artifact_type.is_some_and(|text| text.starts_with(RESERVED_ARTIFACTS))
 }
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_kept_is_refused() {
+    fn invalid_and_unsupported_manifests_are_rejected() {
         let config = entry("c", "{}");
         let cases = [
             (IMAGE, serde_json::json!({"schemaVersion": 1, "config": config})),

@@ -1,4 +1,4 @@
-//! Ports: what the registry asks of the program that composes it.
+//! Ports: the interfaces that the surrounding program implements.
 
 use std::fmt;
 
@@ -9,44 +9,45 @@ use edgewright_model::reference::{Reference, RepoName, Tag};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, ready};
 
-/// What a name means, according to the resolver.
+/// The resolver's response for a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolution {
-    /// The name is reserved: clients read it, and only the resolver's owner moves it. `None`: it points to nothing yet.
+    /// The name is reserved: clients can read it, and only the resolver's owner moves it. `None`: it has no
+    /// target yet.
     Reserved(Option<Target>),
-    /// An ordinary name, kept by the registry.
+    /// An ordinary name, stored in the registry.
     Ordinary,
-    /// The resolver cannot answer now (it logs why): the client receives 503.
+    /// The resolver is unavailable (it logs why): the client receives 503.
     Unavailable,
 }
 
-/// Where a reserved name leads.
+/// The target of a reserved name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// The repository that holds the content. It differs from the repository that was asked for where that one is
-    /// virtual: then the registry serves the content of this one under the virtual name.
+    /// The repository of the content. It differs from the requested repository if that one is virtual: then
+    /// the registry serves the content of this one under the virtual name.
     pub repository: RepoName,
     /// The manifest or blob.
     pub digest: Digest,
 }
 
-/// What is asked of a [`TagResolver`].
+/// A lookup of a [`TagResolver`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lookup<'a> {
     /// A manifest, by tag or digest.
     Manifest(&'a Reference),
-    /// A blob. Resolvers of virtual repositories answer it, so that the blobs of a manifest can be pulled under the
-    /// name that the manifest was pulled under.
+    /// A blob. Resolvers of virtual repositories resolve it, so that the blobs of a manifest can be pulled
+    /// under the name of the virtual repository.
     Blob(&'a Digest),
 }
 
-/// Answers reserved names: tags such as a source's channels, and whole virtual repositories. Asked at every use of a
-/// name, so it should answer from memory.
+/// Resolves reserved names: tags such as a source's channels, and whole virtual repositories. It is called at
+/// every use of a name, so it should respond from memory.
 ///
-/// A virtual repository is one for which the resolver answers every lookup with [`Resolution::Reserved`]. It may answer
-/// different principals differently.
+/// In a virtual repository the resolver gives [`Resolution::Reserved`] for every lookup. It may depend on the
+/// principal.
 pub trait TagResolver: fmt::Debug + Send + Sync + 'static {
-    /// What `lookup` means in `repository` for `principal`.
+    /// Resolves `lookup` in `repository` for `principal`.
     fn resolve<'a>(
         &'a self,
         principal: &'a Principal,
@@ -54,7 +55,7 @@ pub trait TagResolver: fmt::Debug + Send + Sync + 'static {
         lookup: Lookup<'a>,
     ) -> BoxFuture<'a, Resolution>;
 
-    /// The reserved tags of a repository that point to something for `principal`, in any order.
+    /// The reserved tags of a repository that have a target for `principal`, in any order.
     fn tags<'a>(&'a self, principal: &'a Principal, repository: &'a RepoName) -> BoxFuture<'a, Vec<Tag>>;
 }
 
@@ -72,11 +73,11 @@ impl TagResolver for NoReservedTags {
     }
 }
 
-/// What a request wants to do. Each request asks for one action before anything else happens; the last three are asked
-/// for in addition, when the request turns out to need them.
+/// An action of a request. Each request is authorized for one action before anything else; the last three are
+/// authorized in addition, when the request needs them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action<'a> {
-    /// Ask whether the registry is there (`GET /v2/`).
+    /// Ping the registry (`GET /v2/`).
     Ping,
     /// Ask for a bearer token (`GET /v2/token`).
     Token,
@@ -84,11 +85,11 @@ pub enum Action<'a> {
     Catalog,
     /// List the tags of a repository.
     ListTags(&'a RepoName),
-    /// List what refers to a manifest.
+    /// List the referrers of a manifest.
     ListReferrers(&'a RepoName),
     /// Read a manifest.
     PullManifest(&'a RepoName, &'a Reference),
-    /// Ask whether a blob is there.
+    /// Check whether a blob exists.
     LookForBlob(&'a RepoName, &'a Digest),
     /// Read a blob.
     PullBlob(&'a RepoName, &'a Digest),
@@ -98,13 +99,13 @@ pub enum Action<'a> {
     PushManifest(&'a RepoName),
     /// Delete a manifest or an ordinary tag.
     DeleteManifest(&'a RepoName),
-    /// Take a blob out of a repository.
+    /// Remove a blob from a repository.
     DeleteBlob(&'a RepoName),
     /// In addition: set an ordinary tag.
     Tag(&'a RepoName),
-    /// In addition: take a blob of another repository over. Refused, the client pushes the blob instead.
+    /// In addition: mount a blob of another repository. If denied, the client pushes the blob instead.
     MountFrom(&'a RepoName, &'a Digest),
-    /// In addition: write or delete what only Edgewright itself may, manifests whose artifact type starts with
+    /// In addition: write or delete an artifact of Edgewright, a manifest whose artifact type starts with
     /// `application/vnd.edgewright.`.
     WriteReserved(&'a RepoName),
 }
@@ -129,7 +130,7 @@ impl<'a> Action<'a> {
         }
     }
 
-    /// Whether it changes nothing.
+    /// Whether it is read-only.
     pub const fn is_read(&self) -> bool {
         match self {
             Self::Ping
@@ -151,22 +152,22 @@ impl<'a> Action<'a> {
     }
 }
 
-/// What an [`Authorizer`] decides from.
+/// The input of an [`Authorizer`].
 #[derive(Debug, Clone, Copy)]
 pub struct AccessRequest<'a> {
     /// The request's headers.
     pub headers: &'a HeaderMap,
-    /// What the layers around the registry know of the request.
+    /// The request's extensions, set by the layers around the registry.
     pub extensions: &'a Extensions,
-    /// What the request wants to do.
+    /// The action to authorize.
     pub action: Action<'a>,
-    /// What the registry knows, for decisions that depend on content.
+    /// The registry's content, for decisions that depend on it.
     pub contents: &'a dyn Contents,
 }
 
-/// What an [`Authorizer`] may ask about the content of the registry.
+/// Queries of an [`Authorizer`] about the content of the registry.
 pub trait Contents: fmt::Debug + Send + Sync {
-    /// Whether one of `manifests` in `repository` refers to `blob`. False where that cannot be found out.
+    /// Whether one of `manifests` in `repository` refers to `blob`. False if that cannot be determined.
     fn refers<'a>(
         &'a self,
         repository: &'a RepoName,
@@ -182,12 +183,12 @@ pub enum Decision {
     Allow(Principal),
     /// 401: credentials are missing or wrong. The registry adds the challenge.
     Unauthenticated {
-        /// For people: what happened, and what to do next.
+        /// What happened and what to do next, as text.
         reason: String,
     },
     /// 403: the principal is known, and the action is not permitted.
     Denied {
-        /// For people: what happened, and what to do next.
+        /// What happened and what to do next, as text.
         reason: String,
     },
 }

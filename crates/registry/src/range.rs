@@ -2,21 +2,21 @@
 
 use std::ops::Range;
 
-/// Ranges in one request: clients of zstd:chunked layers send about a thousand.
+/// The limit of ranges in one request: clients of zstd:chunked layers send about a thousand.
 const MAX_RANGES: usize = 8192;
 
-/// What a `Range` header asks of a blob.
+/// The requested parts of a blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Asked {
-    /// Everything: no header, one that is not understood, or one that would send more than everything.
+    /// Everything: no header, an unsupported one, or ranges that are longer than the blob together.
     Whole,
-    /// These parts, none of them empty, in the order asked.
+    /// These parts, none of them empty, in the requested order.
     Parts(Vec<Range<u64>>),
-    /// Nothing of what is asked is there: 416.
+    /// No range is satisfiable: 416.
     Nothing,
 }
 
-/// Reads a `Range` header for a blob of `size` bytes.
+/// Parses a `Range` header for a blob of `size` bytes.
 pub(crate) fn parse_range(header: Option<&str>, size: u64) -> Asked {
     let Some(list) = header.and_then(|header| header.trim().strip_prefix("bytes=")) else {
         return Asked::Whole;
@@ -35,7 +35,7 @@ pub(crate) fn parse_range(header: Option<&str>, size: u64) -> Asked {
     let total: u64 = parts.iter().map(|part| part.end - part.start).fold(0, u64::saturating_add);
     match parts.len() {
         0 => Asked::Nothing,
-        // Overlapping ranges multiply a small request into a huge answer.
+        // Overlapping ranges could multiply a small request into a huge response.
         2.. if total > size => Asked::Whole,
         _ => Asked::Parts(parts),
     }
@@ -56,7 +56,8 @@ fn parse_one(text: &str, size: u64) -> Option<Range<u64>> {
     Some(first.min(size)..last.saturating_add(1).min(size))
 }
 
-/// Reads the `Content-Range` of a chunk: `0-1023`, or with the unit and total that some clients add. `None`: malformed.
+/// Reads the `Content-Range` of a chunk: `0-1023`, or with the unit and total that some clients add. `None`:
+/// malformed.
 pub(crate) fn parse_content_range(header: &str) -> Option<Range<u64>> {
     let text = header.trim();
     let text = text.strip_prefix("bytes").map_or(text, |rest| rest.trim_start_matches([' ', '=']));
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn content_ranges_are_read_as_clients_write_them() {
+    fn content_ranges_of_real_clients_are_parsed() {
         assert_eq!(parse_content_range("0-9"), Some(0..10));
         assert_eq!(parse_content_range("bytes 5-9/100"), Some(5..10));
         for bad in ["", "9-5", "a-b", "5", "-5", "5-"] {

@@ -1,29 +1,25 @@
-//! The registry as its owner in the process uses it.
+//! The registry's interface for the program that hosts it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use edgewright_blobs::{BlobStore, DiskUsage, FileStore};
 use edgewright_model::Digest;
-use edgewright_model::error::Chain;
 use edgewright_model::principal::Principal;
 use edgewright_model::reference::{Reference, RepoName, Tag};
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::error::RegistryError;
-use crate::metadata::{Change, ManifestRow, Metadata, NewManifest, Page, unix_millis};
-use crate::ports::{Authorizer, Contents, Lookup, Resolution, TagResolver};
+use crate::metadata::{Change, Metadata, Page, unix_millis};
+use crate::ports::{Authorizer, TagResolver};
 use crate::settings::RegistrySettings;
 use crate::types::{Maintained, Manifest, Pin, Referrer, RepositoryUsage};
 use crate::uploads::{Uploads, WHOLE_LIMIT};
 
-/// The program that composes the registry, when it uses it without HTTP.
+/// The principal of the hosting program when it uses the registry without HTTP.
 pub(crate) const OWNER: Principal = Principal::System { component: "registry-owner" };
 
 /// The registry. Clones are cheap and share it.
@@ -45,8 +41,8 @@ pub(crate) struct Inner {
 }
 
 impl Registry {
-    /// Opens the folder, brings the schema up to date and settles what a crash left open. The caller's lock must keep
-    /// other processes out of the folder.
+    /// Opens the folder, migrates the schema and completes what a crash interrupted. The caller must hold a
+    /// lock that keeps other processes out of the folder.
     pub async fn open(
         settings: RegistrySettings,
         resolver: Arc<dyn TagResolver>,
@@ -57,7 +53,8 @@ impl Registry {
         Self::open_with(settings, Arc::new(store), resolver, authorizer).await
     }
 
-    /// Opens a registry whose blobs are in another store; `registry.db` is in the settings' folder, which must be there.
+    /// Opens a registry whose blobs are in another store; `registry.db` is in the settings' folder, which
+    /// must exist.
     pub async fn open_with(
         settings: RegistrySettings,
         store: Arc<dyn BlobStore>,
@@ -85,7 +82,7 @@ impl Registry {
         crate::http::router(Arc::clone(&self.0))
     }
 
-    /// Ends answers in flight, commits what was accepted and closes the database. Later calls give
+    /// Ends responses in flight, commits accepted changes and closes the database. Later calls give
     /// [`RegistryError::Closed`].
     pub async fn close(&self) {
         self.0.closing.cancel();
@@ -94,19 +91,19 @@ impl Registry {
         self.0.metadata.close().await;
     }
 
-    /// Settles what failed half-way and drops abandoned uploads. Call it hourly.
+    /// Completes interrupted publications and deletes abandoned uploads. Call it hourly.
     pub async fn maintenance(&self, now: jiff::Timestamp) -> Result<Maintained, RegistryError> {
         self.0.settle_intents().await?;
         let since = now.as_millisecond() - self.0.upload_expiry();
         Ok(Maintained { expired_uploads: self.0.expire_uploads(since).await? })
     }
 
-    /// Adds to the pin `name` (made where it is not there) manifests or blobs; all must be there. Idempotent.
+    /// Adds manifests or blobs to the pin `name`, which is created if needed; all must exist. Idempotent.
     pub async fn pin(&self, name: &str, held: &[(RepoName, Digest)]) -> Result<(), RegistryError> {
         self.0.metadata.change(Change::Pin { name: name.to_owned(), held: held.to_vec() }).await
     }
 
-    /// Drops a pin; it is no error when there is none.
+    /// Deletes a pin; no error if there is none.
     pub async fn unpin(&self, name: &str) -> Result<(), RegistryError> {
         self.0.metadata.change(Change::Unpin(name.to_owned())).await
     }
@@ -121,12 +118,12 @@ impl Registry {
         Ok(self.0.metadata.manifest(repository, digest).await?.is_some())
     }
 
-    /// Whether a repository has a blob, as far as its row says.
+    /// Whether a repository has a row for a blob; its file is not checked.
     pub async fn has_blob(&self, repository: &RepoName, digest: &Digest) -> Result<bool, RegistryError> {
         Ok(self.0.metadata.blob(repository, digest).await?.is_some())
     }
 
-    /// A manifest as clients see it: reserved names are resolved, for the registry's owner.
+    /// A manifest as clients see it: reserved names are resolved, with the hosting program as principal.
     pub async fn manifest(
         &self,
         repository: &RepoName,
@@ -136,7 +133,7 @@ impl Registry {
         Ok(Manifest { digest, media_type: row.media_type.to_string(), bytes: row.bytes })
     }
 
-    /// Stores a manifest, under an ordinary tag where given; what it refers to must be in the repository.
+    /// Stores a manifest, under an ordinary tag if given; its references must be in the repository.
     pub async fn put_manifest(
         &self,
         repository: &RepoName,
@@ -150,7 +147,7 @@ impl Registry {
         Ok(digest)
     }
 
-    /// Stores a blob; it is no error when it is there.
+    /// Stores a blob; no error if it exists.
     pub async fn put_blob(&self, repository: &RepoName, bytes: Bytes) -> Result<Digest, RegistryError> {
         let digest = Digest::of(&bytes);
         if bytes.len() as u64 <= WHOLE_LIMIT {
@@ -181,18 +178,18 @@ impl Registry {
 
     /// Deletes an ordinary tag.
     pub async fn delete_tag(&self, repository: &RepoName, tag: &Tag) -> Result<(), RegistryError> {
-        self.0.refuse_reserved(&OWNER, repository, &Reference::Tag(tag.clone())).await?;
+        self.0.reject_reserved(&OWNER, repository, &Reference::Tag(tag.clone())).await?;
         let (repository, tag) = (repository.clone(), tag.clone());
         self.0.metadata.change(Change::DeleteTag { repository, tag }).await
     }
 
-    /// Takes a blob out of a repository.
+    /// Removes a blob from a repository.
     pub async fn delete_blob(&self, repository: &RepoName, digest: &Digest) -> Result<(), RegistryError> {
         let (repository, digest) = (repository.clone(), digest.clone());
         self.0.metadata.change(Change::UnlinkBlob { repository, digest }).await
     }
 
-    /// All repositories that have, or had, something, by name.
+    /// All repositories, including empty ones, by name.
     pub async fn repositories(&self) -> Result<Vec<RepoName>, RegistryError> {
         self.0.metadata.repositories(&Page::all()).await
     }
@@ -202,7 +199,7 @@ impl Registry {
         self.0.tags(&OWNER, repository, &Page::all()).await
     }
 
-    /// Manifests whose subject is `subject`, of one artifact type where given.
+    /// Manifests whose subject is `subject`, of one artifact type if given.
     pub async fn referrers(
         &self,
         repository: &RepoName,
@@ -212,12 +209,12 @@ impl Registry {
         self.0.metadata.referrers(repository, subject, artifact_type, &Page::all()).await
     }
 
-    /// What a repository has.
+    /// The usage of a repository.
     pub async fn usage(&self, repository: &RepoName) -> Result<RepositoryUsage, RegistryError> {
         self.0.metadata.usage(repository).await
     }
 
-    /// Bytes of all blobs, each once.
+    /// The bytes of all blobs, each counted once.
     pub async fn stored_bytes(&self) -> Result<u64, RegistryError> {
         self.0.metadata.stored_bytes().await
     }
@@ -232,117 +229,5 @@ impl Registry {
 impl Inner {
     fn upload_expiry(&self) -> i64 {
         i64::try_from(self.settings.upload_expiry.as_millis()).unwrap_or(i64::MAX)
-    }
-
-    /// A manifest by tag or digest, with its digest.
-    pub(crate) async fn manifest(
-        &self,
-        principal: &Principal,
-        repository: &RepoName,
-        reference: &Reference,
-    ) -> Result<(Digest, ManifestRow), RegistryError> {
-        let unknown = || RegistryError::ManifestUnknown {
-            repository: repository.clone(),
-            reference: reference.clone(),
-        };
-        let lookup = Lookup::Manifest(reference);
-        let (home, digest) = match (self.resolver.resolve(principal, repository, lookup).await, reference) {
-            (Resolution::Reserved(target), _) => {
-                let target = target.ok_or_else(unknown)?;
-                (target.repository, target.digest)
-            }
-            (Resolution::Ordinary, Reference::Digest(digest)) => (repository.clone(), digest.clone()),
-            (Resolution::Ordinary, Reference::Tag(tag)) => {
-                (repository.clone(), self.metadata.tag(repository, tag).await?.ok_or_else(unknown)?)
-            }
-            (Resolution::Unavailable, _) => return Err(RegistryError::ResolverUnavailable),
-        };
-        let row = self.metadata.manifest(&home, &digest).await?.ok_or_else(unknown)?;
-        Ok((digest, row))
-    }
-
-    /// The repository that holds what a client looks up by digest: another one than it named where that is virtual,
-    /// none where the virtual one does not have it.
-    pub(crate) async fn home(
-        &self,
-        principal: &Principal,
-        repository: &RepoName,
-        lookup: Lookup<'_>,
-    ) -> Result<Option<RepoName>, RegistryError> {
-        match self.resolver.resolve(principal, repository, lookup).await {
-            Resolution::Ordinary => Ok(Some(repository.clone())),
-            Resolution::Reserved(target) => Ok(target.map(|target| target.repository)),
-            Resolution::Unavailable => Err(RegistryError::ResolverUnavailable),
-        }
-    }
-
-    pub(crate) async fn store_manifest(
-        &self,
-        principal: &Principal,
-        repository: &RepoName,
-        manifest: NewManifest,
-        tags: Vec<Tag>,
-    ) -> Result<(), RegistryError> {
-        // Asked by digest, too: clients cannot write into a virtual repository.
-        let by_digest = Reference::Digest(manifest.digest.clone());
-        for reference in tags.iter().cloned().map(Reference::Tag).chain([by_digest]) {
-            self.refuse_reserved(principal, repository, &reference).await?;
-        }
-        self.metadata.change(Change::StoreManifest { repository: repository.clone(), manifest, tags }).await
-    }
-
-    pub(crate) async fn refuse_reserved(
-        &self,
-        principal: &Principal,
-        repository: &RepoName,
-        reference: &Reference,
-    ) -> Result<(), RegistryError> {
-        match self.resolver.resolve(principal, repository, Lookup::Manifest(reference)).await {
-            Resolution::Ordinary => Ok(()),
-            Resolution::Reserved(_) => {
-                Err(RegistryError::Reserved { repository: repository.clone(), reference: reference.clone() })
-            }
-            Resolution::Unavailable => Err(RegistryError::ResolverUnavailable),
-        }
-    }
-
-    /// A page of ordinary and reserved tags. An ordinary tag that became reserved later is listed once.
-    pub(crate) async fn tags(
-        &self,
-        principal: &Principal,
-        repository: &RepoName,
-        page: &Page,
-    ) -> Result<Vec<Tag>, RegistryError> {
-        let mut tags: BTreeSet<Tag> = self.metadata.tags(repository, page).await?.into_iter().collect();
-        let reserved = self.resolver.tags(principal, repository).await;
-        if tags.is_empty() && reserved.is_empty() && !self.metadata.has_repository(repository).await? {
-            return Err(RegistryError::NameUnknown(repository.clone()));
-        }
-        tags.extend(reserved.into_iter().filter(|tag| *tag.as_str() > *page.after));
-        Ok(tags.into_iter().take(page.limit).collect())
-    }
-}
-
-impl Contents for Inner {
-    fn refers<'a>(
-        &'a self,
-        repository: &'a RepoName,
-        manifests: &'a [Digest],
-        blob: &'a Digest,
-    ) -> BoxFuture<'a, bool> {
-        async move {
-            for manifest in manifests {
-                match self.metadata.refers(repository, manifest, blob).await {
-                    Ok(true) => return true,
-                    Ok(false) => {}
-                    Err(error) => {
-                        tracing::error!(error = %Chain(&error), "cannot read what a manifest refers to");
-                        return false;
-                    }
-                }
-            }
-            false
-        }
-        .boxed()
     }
 }

@@ -1,12 +1,13 @@
 //! The pure request parser: a path under `/v2/` becomes an [`Endpoint`].
 //!
-//! It reads from the right, since a repository's name may have segments called `blobs`, `manifests`, `tags` or `uploads`.
+//! It reads from the right, since a repository's name may have segments called `blobs`, `manifests`, `tags`
+//! or `uploads`.
 
 use edgewright_blobs::UploadId;
 use edgewright_model::Digest;
 use edgewright_model::reference::{Reference, RepoName};
 
-/// What a path names.
+/// The endpoint of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     /// `/v2/`
@@ -29,23 +30,23 @@ pub(crate) enum Endpoint {
     Referrers(RepoName, Digest),
 }
 
-/// Why a path names nothing.
+/// Why a path has no endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PathError {
     /// Not of the distribution API.
-    #[error("there is no such endpoint in the distribution API")]
+    #[error("no such endpoint in the distribution API")]
     NotFound,
-    #[error("the repository's name is invalid: {0}")]
+    #[error("invalid repository name: {0}")]
     Name(String),
-    #[error("the digest is invalid: {0}")]
+    #[error("invalid digest: {0}")]
     Digest(String),
-    #[error("the tag or digest is invalid: {0}")]
+    #[error("invalid tag or digest: {0}")]
     Reference(String),
-    #[error("there is no such upload")]
+    #[error("upload not found")]
     Upload,
 }
 
-/// Parses what follows `/v2/`, still percent-encoded.
+/// Parses the path after `/v2/`, still percent-encoded.
 pub(crate) fn parse_path(path: &str) -> Result<Endpoint, PathError> {
     let decoded = percent_decode(path).ok_or(PathError::NotFound)?;
     if decoded.is_empty() {
@@ -96,7 +97,7 @@ fn parse_digest(text: &str) -> Result<Digest, PathError> {
 pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Parses what follows `?`; pairs that are not decodable are left out.
+    /// Parses the query string; pairs that cannot be decoded are omitted.
     pub(crate) fn parse(query: &str) -> Self {
         let decode = |text: &str| percent_decode(&text.replace('+', " "));
         let pairs = query.split('&').filter(|pair| !pair.is_empty()).filter_map(|pair| {
@@ -133,7 +134,7 @@ fn percent_decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Encodes what may not stand in a query's value.
+/// Encodes characters that are not permitted in a query's value.
 pub(crate) fn percent_encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -197,7 +198,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_endpoint_is_found_whatever_the_name((expected, path) in endpoint()) {
+        fn every_endpoint_is_found_for_any_name((expected, path) in endpoint()) {
             prop_assert_eq!(parse_path(&path), Ok(expected));
         }
 
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_paths_say_what_is_wrong() {
+    fn invalid_paths_have_specific_errors() {
         let digest = Digest::of("");
         let cases = [
             ("a", "NotFound"),

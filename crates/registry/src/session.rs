@@ -1,6 +1,6 @@
 //! One upload while it is written: its file, its running digest and checksums.
 //!
-//! The state is rebuilt from the file where it is not in memory: after a restart, and after `kill -9`.
+//! If the state is not in memory, it is rebuilt from the file: after a restart, and after `kill -9`.
 
 use std::io;
 use std::time::Duration;
@@ -21,8 +21,8 @@ use crate::error::RegistryError;
 /// Bytes handed to a blocking thread at once; twice that is in memory per upload.
 const BATCH: usize = CHUNK;
 
-/// The state of an upload, behind a lock that whoever works on it holds, blocking threads included: a request that was
-/// dropped in the middle never writes beside its successor.
+/// The state of an upload, behind a lock that its current request holds, including its blocking threads: an
+/// aborted request never writes concurrently with the next one.
 #[derive(Debug)]
 pub(crate) enum Session {
     /// Not in memory.
@@ -33,10 +33,10 @@ pub(crate) enum Session {
     Ended,
 }
 
-/// A held upload.
+/// A locked upload.
 pub(crate) type Held = OwnedMutexGuard<Session>;
 
-/// Appends, hashing on the way. Every call blocks.
+/// Appends and hashes. Every call blocks.
 #[derive(Debug)]
 pub(crate) struct Writer {
     file: Box<dyn UploadFile>,
@@ -45,7 +45,7 @@ pub(crate) struct Writer {
     is_synced: bool,
 }
 
-/// What an upload turned out to be.
+/// The result of an upload.
 #[derive(Debug)]
 pub(crate) struct Content {
     pub(crate) digest: Digest,
@@ -59,11 +59,11 @@ impl Writer {
         Ok(Self { file, sha256: Hasher::new(Algorithm::Sha256), sums: Summer::default(), is_synced: false })
     }
 
-    /// Goes on where the file ends, reading what it has.
+    /// Continues at the end of the file, after hashing its content.
     pub(crate) fn resume(store: &dyn BlobStore, id: &UploadId) -> Result<Self, BlobError> {
         let file = match store.open_upload(id) {
             Ok(file) => file,
-            // A power cut can take the name of a file that nothing was acknowledged of.
+            // A power cut can delete a file of which nothing was acknowledged.
             Err(error) if error.is_missing() => return Self::create(store, id),
             Err(error) => return Err(error),
         };
@@ -97,7 +97,7 @@ impl Writer {
         Ok(())
     }
 
-    /// The digest, by reading again where it is not the one that was kept on the way.
+    /// The digest; the file is read again if another algorithm was computed so far.
     pub(crate) fn content(&self, algorithm: Algorithm) -> Result<Content, BlobError> {
         let digest = match algorithm {
             Algorithm::Sha256 => self.sha256.clone().finish(),
@@ -125,7 +125,7 @@ fn read_all(file: &dyn UploadFile, mut take: impl FnMut(&[u8])) -> Result<(), Bl
 }
 
 /// Runs `work` on the held writer in a blocking thread; when it fails, the session has ended.
-/// Starts at once, whether it is awaited yet or not.
+/// Starts at once, even before it is awaited.
 pub(crate) fn with_writer<T: Send + 'static>(
     mut held: Held,
     work: impl FnOnce(&mut Writer) -> Result<T, BlobError> + Send + 'static,
@@ -143,12 +143,12 @@ pub(crate) fn with_writer<T: Send + 'static>(
     async { joined.await? }
 }
 
-/// Why a body was not taken to its end.
+/// Why a body was not received completely.
 #[derive(Debug)]
 pub(crate) enum Cut {
-    /// The client failed; what arrived is kept.
+    /// The client failed; the received part is kept.
     Client,
-    /// We failed; the session has ended.
+    /// The server failed; the session has ended.
     Server(RegistryError),
 }
 
@@ -171,7 +171,7 @@ pub(crate) async fn receive(held: Held, body: Body, idle: Duration) -> Result<He
         }
         if filled > 0 {
             let held = writing.await.map_err(Cut::Server)?;
-            // It is written while the next batch arrives.
+            // It is written while the next batch is received.
             let append = with_writer(held, move |writer| writer.append(&batch));
             writing = append.map(|appended| appended.map(|(held, ())| held)).boxed();
         }
@@ -180,7 +180,7 @@ pub(crate) async fn receive(held: Held, body: Body, idle: Duration) -> Result<He
     ended.map(|_| held)
 }
 
-/// An error for a reader of an answer that is cut.
+/// The error that aborts a response.
 pub(crate) fn cut_answer() -> io::Error {
     io::Error::other("the blob is damaged")
 }

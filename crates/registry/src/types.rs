@@ -1,4 +1,4 @@
-//! What the registry's owner in the process is given.
+//! Types of the registry's interface for the hosting program.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,9 @@ use edgewright_model::reference::RepoName;
 /// A stored manifest, byte for byte as it was pushed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
-    /// Its digest, of the algorithm that it was asked for by.
+    /// Its digest, in the algorithm of the request.
     pub digest: Digest,
-    /// Its media type.
     pub media_type: String,
-    /// Its bytes.
     pub bytes: Bytes,
 }
 
@@ -23,7 +21,6 @@ pub struct Manifest {
 pub struct Referrer {
     /// Media type of the manifest.
     pub media_type: String,
-    /// Its digest.
     pub digest: Digest,
     /// Its length in bytes.
     pub size: u64,
@@ -35,16 +32,16 @@ pub struct Referrer {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// A named reference from above: what it holds is never collected or deleted.
+/// A named reference: pinned content is never collected or deleted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pin {
     /// Its name, such as `release/plant-os/7`.
     pub name: String,
-    /// What it holds: manifests or blobs, each in its repository.
+    /// Its manifests or blobs, each in its repository.
     pub held: Vec<(RepoName, Digest)>,
 }
 
-/// What a repository has.
+/// The usage of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RepositoryUsage {
     /// Manifests.
@@ -55,20 +52,20 @@ pub struct RepositoryUsage {
     pub bytes: u64,
 }
 
-/// What [`Registry::maintenance`] did.
+/// The result of [`Registry::maintenance`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Maintained {
-    /// Uploads that were dropped because nobody touched them.
+    /// Deleted uploads that were idle.
     pub expired_uploads: u64,
 }
 
-/// What [`Registry::collect`] removed.
+/// The result of [`Registry::collect`].
 ///
 /// [`Registry::collect`]: crate::Registry::collect
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Collected {
-    /// Manifests that nothing held.
+    /// Deleted manifests.
     pub manifests: u64,
-    /// Blobs whose files left the disk.
+    /// Deleted blobs.
     pub blobs: u64,
 }

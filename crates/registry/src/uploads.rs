@@ -1,4 +1,4 @@
-//! Uploads: begin, go on, publish by the write protocol, drop, and settle what a crash left open.
+//! Uploads: begin, append, publish by the write protocol, delete, and complete what a crash interrupted.
 
 mod whole;
 
@@ -23,13 +23,13 @@ pub(crate) use whole::WHOLE_LIMIT;
 
 use crate::session::{Content, Cut, Held, Session, Writer, receive, with_writer};
 
-/// Bodies received at a time: bounds memory to twice 256 KiB each.
+/// The limit of concurrently received bodies: bounds memory to twice 256 KiB each.
 const RECEIVING: usize = 128;
-/// How long a request waits for another one on the same upload, or for its turn.
+/// How long a request waits for another one on the same upload, or for a permit.
 const WAIT: Duration = Duration::from_secs(15);
-/// An upload's row is touched at most so often, in milliseconds.
+/// The least time between two updates of an upload's row, in milliseconds.
 const TOUCH_EVERY: i64 = 60 * 60 * 1000;
-/// Locks that keep two publications of one digest apart.
+/// The number of locks that serialize publications of one digest.
 const SHARDS: usize = 64;
 
 /// Uploads in memory.
@@ -100,7 +100,7 @@ impl Inner {
         Ok((id, held))
     }
 
-    /// Takes hold of an upload that was begun in `repository`.
+    /// Locks an upload that was begun in `repository`.
     pub(crate) async fn hold_upload(
         &self,
         repository: &RepoName,
@@ -108,7 +108,7 @@ impl Inner {
     ) -> Result<Held, RegistryError> {
         let waited = timeout(WAIT, self.uploads.session(id).lock_owned()).await;
         let mut held = waited.map_err(|_| RegistryError::UploadInUse)?;
-        // Looked up under the lock: whoever ends an upload holds it until the row is gone.
+        // Looked up under the lock: a request that ends an upload holds it until the row is deleted.
         let row = self.metadata.upload(id).await?;
         let Some(row) = row.filter(|row| row.repository == *repository && !matches!(*held, Session::Ended))
         else {
@@ -128,7 +128,7 @@ impl Inner {
         Ok(held)
     }
 
-    /// Adds a body. What arrived is kept when the client goes away, and dropped when the disk is full.
+    /// Appends a body. The received part is kept if the client goes away, and deleted if the disk is full.
     pub(crate) async fn receive(&self, id: &UploadId, held: Held, body: Body) -> Result<Held, RegistryError> {
         let _turn = self.uploads.turn().await?;
         match receive(held, body, self.settings.idle_limit).await {
@@ -141,7 +141,7 @@ impl Inner {
         }
     }
 
-    /// Makes what arrived survive a power cut; gives its length.
+    /// Syncs the received part; gives its length.
     pub(crate) async fn sync_upload(&self, id: &UploadId, held: Held) -> Result<(Held, u64), RegistryError> {
         let synced = with_writer(held, |writer| writer.sync().map(|()| writer.size())).await;
         if synced.is_err() {
@@ -150,7 +150,7 @@ impl Inner {
         synced
     }
 
-    /// Ends an upload as the blob `expected`. Runs to its end even when the client goes away.
+    /// Completes an upload as the blob `expected`. Runs to its end even if the client goes away.
     pub(crate) async fn publish_upload(
         self: &Arc<Self>,
         id: &UploadId,
@@ -198,7 +198,7 @@ impl Inner {
         self.place(&intent).await
     }
 
-    /// Makes an upload that is synced, and whose intent is recorded, the blob.
+    /// Publishes an upload that is synced and whose intent is recorded.
     async fn place(&self, intent: &Intent) -> Result<(), RegistryError> {
         let _publishing = self.uploads.publishing(&intent.digest).await;
         let (store, named, digest) = (Arc::clone(&self.store), intent.upload.clone(), intent.digest.clone());
@@ -213,25 +213,25 @@ impl Inner {
         stored
     }
 
-    /// Takes back a file that may be in place without its row; the caller holds the digest's publishing lock. Where the
-    /// row is there, this was a re-push and the file is good.
+    /// Removes a file that may be in place without a row; the caller holds the digest's publishing lock. If
+    /// there is a row, the blob was pushed before and the file is valid.
     async fn settle_failed(&self, intent: &Intent) {
         match self.metadata.has_blob_row(&intent.digest).await {
             Ok(true) => return,
             Ok(false) => {}
             Err(error) => {
-                tracing::error!(%error, blob.digest = %intent.digest, "a blob without a row may stay");
+                tracing::error!(%error, blob.digest = %intent.digest, "cannot check for a blob without a row");
                 return;
             }
         }
         let (store, digest) = (Arc::clone(&self.store), intent.digest.clone());
         if let Ok(Err(error)) = spawn_blocking(move || store.remove(&digest)).await {
-            tracing::error!(%error, blob.digest = %intent.digest, "a blob without a row could not be removed");
+            tracing::error!(%error, blob.digest = %intent.digest, "cannot remove a blob without a row");
         }
     }
 
-    /// Drops an upload. The file goes first, so that a full disk has room for dropping the row; what fails is done by
-    /// maintenance.
+    /// Deletes an upload. The file is deleted first, so that a full disk has room to delete the row;
+    /// maintenance repeats failed deletions.
     pub(crate) async fn drop_upload(&self, id: &UploadId) {
         let (store, named): (Arc<dyn BlobStore>, _) = (Arc::clone(&self.store), id.clone());
         let discarded = spawn_blocking(move || store.discard_upload(&named)).await;
@@ -242,11 +242,11 @@ impl Inner {
         };
         self.uploads.forget(id);
         if let Err(error) = dropped {
-            tracing::warn!(%error, upload.id = %id, "an upload could not be dropped; maintenance will");
+            tracing::warn!(%error, upload.id = %id, "cannot delete an upload; maintenance will retry");
         }
     }
 
-    /// Ends an upload on a client's wish.
+    /// Cancels an upload for its client.
     pub(crate) async fn cancel_upload(
         &self,
         repository: &RepoName,
@@ -258,7 +258,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Completes or cleans what was between an intent and a row, unless somebody works on it.
+    /// Completes or undoes publications between intent and row, unless a request is working on them.
     pub(crate) async fn settle_intents(&self) -> Result<(), RegistryError> {
         for intent in self.metadata.intents().await? {
             let Ok(_held) = self.uploads.session(&intent.upload).try_lock_owned() else { continue };
@@ -288,7 +288,7 @@ impl Inner {
         self.metadata.change(change).await
     }
 
-    /// Drops uploads that nobody touched since a time; gives their number.
+    /// Deletes uploads without requests since a time; gives their number.
     pub(crate) async fn expire_uploads(&self, since: i64) -> Result<u64, RegistryError> {
         let mut expired = 0;
         for id in self.metadata.uploads_untouched_since(since).await? {

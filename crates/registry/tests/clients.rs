@@ -1,9 +1,9 @@
-//! The clients that people have: skopeo, podman and buildah push and pull.
+//! Common clients: skopeo, podman and buildah push and pull.
 
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
-    reason = "helpers of tests fail the test, or skip it loudly"
+    reason = "helpers fail a test, or skip it with a message"
 )]
 
 mod common;
@@ -17,20 +17,6 @@ use edgewright_model::Digest;
 use edgewright_process::Command;
 use edgewright_registry::Target;
 use serde_json::{Value, json};
-
-/// Whether all tools are here. Where tests require them their absence fails.
-async fn has_tools(tools: &[&str]) -> bool {
-    for tool in tools {
-        if Command::new(*tool).arg("--version").run().await.is_err() {
-            #[expect(clippy::disallowed_methods, reason = "set by `cargo xtask test`")]
-            let is_required = std::env::var_os("EDGEWRIGHT_TESTS_REQUIRE").is_some();
-            assert!(!is_required, "needs {tool}: run cargo xtask setup");
-            eprintln!("SKIPPED: needs {tool}: run cargo xtask setup");
-            return false;
-        }
-    }
-    true
-}
 
 async fn run(program: &str, arguments: &[&str]) -> Vec<u8> {
     let command = Command::new(program).args(arguments.iter().copied()).deadline(Duration::from_mins(2));
@@ -77,7 +63,7 @@ fn make_layout(folder: &Path) -> Digest {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn skopeo_podman_and_buildah_push_and_pull() {
-    if !has_tools(&["skopeo", "podman", "buildah"]).await {
+    if !edgewright_testkit::has(&["skopeo", "podman", "buildah"]) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -87,9 +73,9 @@ async fn skopeo_podman_and_buildah_push_and_pull() {
     let image = |name: &str| format!("{}/{name}", server.address);
     let remote = |name: &str| format!("docker://{}", image(name));
 
-    // skopeo: the bytes come back as they went, from every kind of place.
+    // skopeo: the pulled bytes equal the pushed ones, for every transport.
     let from = format!("oci:{}:v1", path("layout"));
-    // Else it compresses layers on its own.
+    // Otherwise skopeo compresses layers itself.
     let push = ["--insecure-policy", "copy", "--preserve-digests", "--dest-tls-verify=false"];
     run("skopeo", &[&push[..], &[&from, &remote("plant/image:v1")]].concat()).await;
     let raw = run("skopeo", &["inspect", "--raw", "--tls-verify=false", &remote("plant/image:v1")]).await;
@@ -132,7 +118,7 @@ async fn skopeo_podman_and_buildah_push_and_pull() {
     server.close().await;
 }
 
-/// Runs a command that must fail; gives what it said.
+/// Runs a command that must fail; gives its error.
 async fn fails(program: &str, arguments: &[&str]) -> String {
     let command = Command::new(program).args(arguments.iter().copied()).deadline(Duration::from_mins(2));
     format!("{:?}", command.run().await.expect_err("the registry refuses it"))
@@ -140,7 +126,7 @@ async fn fails(program: &str, arguments: &[&str]) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn skopeo_and_podman_pull_without_credentials_and_push_with_the_right_ones() {
-    if !has_tools(&["skopeo", "podman"]).await {
+    if !edgewright_testkit::has(&["skopeo", "podman"]) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -167,7 +153,7 @@ async fn skopeo_and_podman_pull_without_credentials_and_push_with_the_right_ones
     assert_eq!(Digest::of(&raw), digest, "anyone may pull");
     fails("skopeo", &[&inspect[..], &["--creds", "any:wrong", &to]].concat()).await;
 
-    // A virtual repository: manifest and blobs under its own name, for whom it has something.
+    // A virtual repository: manifest and blobs under its own name, for principals with a target.
     let copy = ["--insecure-policy", "copy", "--src-tls-verify=false", "--authfile", &none];
     let (own, device) = (format!("dir:{}", path("own")), remote("device/self:current"));
     run("skopeo", &[&copy[..], &["--src-creds", "any:one", &device, &own]].concat()).await;

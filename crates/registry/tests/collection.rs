@@ -1,4 +1,4 @@
-//! What nothing holds leaves the database and the disk; what somebody holds, or may be about to, stays.
+//! Unreferenced content is removed from database and disk; referenced and recent content stays.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
@@ -7,41 +7,15 @@ mod common;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{CONFIG, IMAGE, LAYER, Server, descriptor, image};
+use common::{CONFIG, Channels, IMAGE, LAYER, Server, descriptor, image};
 use edgewright_model::Digest;
-use edgewright_model::principal::Principal;
-use edgewright_model::reference::{Reference, RepoName, Tag};
-use edgewright_registry::{Collected, Lookup, Open, Resolution, TagResolver, Target};
-use futures::FutureExt as _;
-use futures::future::{BoxFuture, ready};
+use edgewright_model::reference::RepoName;
+use edgewright_registry::{Collected, Open};
 use jiff::{SignedDuration, Timestamp};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-/// `stable` of the repository `c` is a channel.
-#[derive(Debug)]
-struct Channels(Digest);
-
-impl TagResolver for Channels {
-    fn resolve<'a>(
-        &'a self,
-        _: &'a Principal,
-        name: &'a RepoName,
-        lookup: Lookup<'a>,
-    ) -> BoxFuture<'a, Resolution> {
-        let is_stable = matches!(lookup, Lookup::Manifest(Reference::Tag(tag)) if tag.as_str() == "stable");
-        let target = || Target { repository: name.clone(), digest: self.0.clone() };
-        let is_channel = is_stable && name.as_str() == "c";
-        let answer = if is_channel { Resolution::Reserved(Some(target())) } else { Resolution::Ordinary };
-        ready(answer).boxed()
-    }
-
-    fn tags<'a>(&'a self, _: &'a Principal, name: &'a RepoName) -> BoxFuture<'a, Vec<Tag>> {
-        ready(if name.as_str() == "c" { vec!["stable".parse().unwrap()] } else { Vec::new() }).boxed()
-    }
-}
-
-/// Days from now: what is pushed by this test is old by then.
+/// Days from now, when the content of this test is old.
 fn after(days: i64) -> Timestamp {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     Timestamp::from_second(i64::try_from(now.as_secs()).unwrap()).unwrap()
@@ -68,11 +42,15 @@ fn files(folder: &Path) -> usize {
 }
 
 #[tokio::test]
-async fn what_nothing_holds_leaves_the_disk() {
+async fn unreferenced_content_is_removed_from_the_disk() {
     let folder = tempfile::tempdir().unwrap();
     let channel = Digest::of(image("channel").to_string());
-    let server =
-        Server::with(folder.path(), Arc::new(Channels(channel.clone())), Arc::new(Open::new(None))).await;
+    let server = Server::with(
+        folder.path(),
+        Arc::new(Channels::in_repository("c", channel.clone())),
+        Arc::new(Open::new(None)),
+    )
+    .await;
     let registry = server.registry.clone();
     let loose = push(&server, "a", "loose").await;
     let (_, tagged) = server.push_image("b", "v1", "tagged").await;
@@ -80,7 +58,7 @@ async fn what_nothing_holds_leaves_the_disk() {
     let pinned = push(&server, "d", "pinned").await;
     let name: RepoName = "d".parse().unwrap();
     registry.pin("results/run-1", &[(name.clone(), pinned.clone())]).await.unwrap();
-    // Its verdict stays with it, though nothing points to that.
+    // Its verdict stays, because it is a referrer.
     let verdict = json!({
         "schemaVersion": 2, "mediaType": IMAGE, "artifactType": "x/verdict", "config": descriptor(CONFIG, "{}"),
         "layers": [descriptor(LAYER, "pinned")],
@@ -94,7 +72,7 @@ async fn what_nothing_holds_leaves_the_disk() {
     assert_eq!(registry.collect(after(0)).await.unwrap(), Collected::default(), "all is young");
     assert!(has(&server, "a", &loose).await);
     let gone = registry.collect(after(2)).await.unwrap();
-    assert_eq!(gone, Collected { manifests: 1, blobs: 0 }, "somebody may still read the blob");
+    assert_eq!(gone, Collected { manifests: 1, blobs: 0 }, "the blob may still be in use");
     assert!(!has(&server, "a", &loose).await);
     for (name, digest) in [("b", &tagged), ("c", &channel), ("d", &pinned), ("d", &referrer)] {
         assert!(has(&server, name, digest).await, "{name}");
@@ -110,7 +88,7 @@ async fn what_nothing_holds_leaves_the_disk() {
 }
 
 #[tokio::test]
-async fn a_blob_that_is_pushed_again_is_taken_back() {
+async fn a_condemned_blob_is_restored_by_a_push() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path()).await;
     let registry = server.registry.clone();
@@ -119,7 +97,7 @@ async fn a_blob_that_is_pushed_again_is_taken_back() {
     assert!(!has(&server, "a", &digest).await);
     let again = push(&server, "a", "layer").await;
     assert_eq!(again, digest);
-    // Young by its new push, though its row is as old as before.
+    // The new push resets its age.
     assert_eq!(registry.collect(after(0)).await.unwrap(), Collected::default());
     let blob = format!("/v2/a/blobs/{}", Digest::of("layer"));
     assert_eq!(server.status(Method::GET, &blob).await, StatusCode::OK);

@@ -1,4 +1,4 @@
-//! What survives: kill -9, failing and full disks, torn files.
+//! Durability: kill -9, failing and full disks, damaged files.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
@@ -24,7 +24,7 @@ fn blob_file(folder: &Path, digest: &Digest) -> PathBuf {
 }
 
 #[tokio::test]
-async fn a_torn_blob_is_never_served_and_a_push_repairs_it() {
+async fn a_damaged_blob_is_never_served_and_a_push_repairs_it() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path()).await;
     let bytes = noise(1_000_000);
@@ -32,7 +32,7 @@ async fn a_torn_blob_is_never_served_and_a_push_repairs_it() {
     let path = format!("/v2/a/blobs/{digest}");
     let file = blob_file(folder.path(), &digest);
 
-    // Torn in the middle: the answer has begun, so it is reset.
+    // Damaged in the middle: the response has begun, so it is reset.
     let mut damaged = bytes.clone();
     damaged[600_000] ^= 1;
     std::fs::write(&file, &damaged).unwrap();
@@ -43,7 +43,7 @@ async fn a_torn_blob_is_never_served_and_a_push_repairs_it() {
     server.push_blob("a", bytes.clone()).await;
     assert_eq!(server.get(&path).await.bytes().await.unwrap(), bytes);
 
-    // Torn at the beginning, half gone, all gone: not found, and repaired each time.
+    // Damaged at the beginning, truncated, missing: not found, and repaired each time.
     let mut first = bytes.clone();
     first[0] ^= 1;
     for torn in [Some(&first[..]), Some(&bytes[..500_000]), None] {
@@ -113,7 +113,7 @@ async fn abandoned_uploads_expire() {
 }
 
 #[tokio::test]
-async fn a_client_that_stalls_is_cut_off_and_may_go_on() {
+async fn a_stalled_client_times_out_and_may_resume() {
     let folder = tempfile::tempdir().unwrap();
     let mut settings = RegistrySettings::new(folder.path());
     settings.idle_limit = Duration::from_millis(200);
@@ -140,8 +140,7 @@ struct Process {
 
 impl Process {
     fn start(folder: &Path) -> Self {
-        let tests = std::env::current_exe().unwrap();
-        let binary = tests.ancestors().nth(2).unwrap().join("examples/serve");
+        let binary = edgewright_testkit::example("edgewright-registry", "serve");
         #[expect(clippy::disallowed_methods, reason = "a child that is killed with SIGKILL on purpose")]
         let mut command = std::process::Command::new(binary);
         let mut child = command.arg(folder).stdout(Stdio::piped()).spawn().unwrap();
@@ -150,7 +149,7 @@ impl Process {
         Self { child, base: format!("http://{}", address.trim()) }
     }
 
-    /// SIGKILL.
+    /// Kills the process with SIGKILL.
     fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -165,7 +164,7 @@ impl Drop for Process {
 }
 
 #[tokio::test]
-async fn kill_9_loses_nothing_acknowledged_and_uploads_go_on() {
+async fn kill_9_loses_nothing_acknowledged_and_uploads_continue() {
     let folder = tempfile::tempdir().unwrap();
     let client = Client::new();
     let process = Process::start(folder.path());
@@ -178,7 +177,7 @@ async fn kill_9_loses_nothing_acknowledged_and_uploads_go_on() {
     let begun = post(&process.base, "").send().await.unwrap();
     let location = header(&begun, "location");
 
-    // A chunk that is acknowledged, and one that stalls in the middle when the process is killed.
+    // An acknowledged chunk, and one that is incomplete when the process is killed.
     let url = format!("{}{location}", process.base);
     let first = client.patch(&url).body(bytes[..1_000_000].to_vec()).send().await.unwrap();
     assert_eq!(first.status(), StatusCode::ACCEPTED);
@@ -245,13 +244,11 @@ fn run(program: &str, arguments: &[&str]) -> bool {
 
 #[tokio::test]
 async fn a_full_disk_changes_no_tag_and_its_space_comes_back() {
-    let Some(disk) = SmallDisk::mount("16m") else {
-        #[expect(clippy::disallowed_methods, reason = "set by `cargo xtask test`")]
-        let is_required = std::env::var_os("EDGEWRIGHT_TESTS_REQUIRE").is_some();
-        assert!(!is_required, "this test must mount a tmpfs: run it as root");
-        eprintln!("SKIPPED: needs root to mount a tmpfs");
+    let disk = SmallDisk::mount("16m");
+    if !edgewright_testkit::has_if(disk.is_some(), "root to mount a tmpfs") {
         return;
-    };
+    }
+    let disk = disk.unwrap();
     let folder = disk.0.path().join("registry");
     let server = Server::start(&folder).await;
     let (_, old) = server.push_image("a", "v1", "old layer").await;
@@ -270,7 +267,7 @@ async fn a_full_disk_changes_no_tag_and_its_space_comes_back() {
     assert_eq!(answer.status(), StatusCode::INSUFFICIENT_STORAGE);
     assert!(available().await + 1_000_000 > before, "the space came back without a restart");
 
-    // Now full to the last byte by somebody else: manifests fail, the tag stands, reads go on.
+    // Now another file fills the disk to the last byte: manifests fail, the tag is unchanged, reads succeed.
     let filler = disk.0.path().join("filler");
     let mut annotated = image("new layer");
     annotated["annotations"] = serde_json::json!({"large": "x".repeat(2_000_000)});

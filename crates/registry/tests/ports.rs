@@ -6,50 +6,18 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Devices, Server, TwoOperators, code, descriptor, header, image};
+use common::{Channels, Devices, Server, TwoOperators, code, descriptor, header, image};
 use edgewright_model::Digest;
-use edgewright_model::principal::Principal;
-use edgewright_model::reference::{Reference, RepoName, Tag};
-use edgewright_registry::{
-    AccessToken, Lookup, NoReservedTags, Open, RegistryError, Resolution, TagResolver, Target,
-};
-use futures::FutureExt as _;
-use futures::future::{BoxFuture, ready};
+use edgewright_model::reference::{RepoName, Tag};
+use edgewright_registry::{AccessToken, NoReservedTags, Open, RegistryError, Target};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-/// `stable` is a channel that points to one digest.
-#[derive(Debug)]
-struct Channels(Option<Digest>);
-
-impl TagResolver for Channels {
-    fn resolve<'a>(
-        &'a self,
-        _: &'a Principal,
-        repository: &'a RepoName,
-        lookup: Lookup<'a>,
-    ) -> BoxFuture<'a, Resolution> {
-        let target = || self.0.clone().map(|digest| Target { repository: repository.clone(), digest });
-        let resolution = match lookup {
-            Lookup::Manifest(Reference::Tag(tag)) if tag.as_str() == "stable" => {
-                Resolution::Reserved(target())
-            }
-            Lookup::Manifest(Reference::Tag(tag)) if tag.as_str() == "broken" => Resolution::Unavailable,
-            _ => Resolution::Ordinary,
-        };
-        ready(resolution).boxed()
-    }
-
-    fn tags<'a>(&'a self, _: &'a Principal, _: &'a RepoName) -> BoxFuture<'a, Vec<Tag>> {
-        ready(self.0.iter().map(|_| "stable".parse().unwrap()).collect()).boxed()
-    }
-}
-
 #[tokio::test]
-async fn reserved_tags_are_answered_and_never_written() {
+async fn reserved_tags_are_resolved_and_never_written() {
     let folder = tempfile::tempdir().unwrap();
     let digest = Digest::of(image("layer").to_string());
-    let channels = Arc::new(Channels(Some(digest.clone())));
+    let channels = Arc::new(Channels::everywhere(Some(digest.clone())));
     let server = Server::with(folder.path(), channels, Arc::new(Open::new(None))).await;
     assert_eq!(server.get("/v2/a/manifests/stable").await.status(), StatusCode::NOT_FOUND, "not pushed yet");
     server.push_image("a", "v1", "layer").await;
@@ -64,13 +32,13 @@ async fn reserved_tags_are_answered_and_never_written() {
     assert_eq!(by_query.status(), StatusCode::CONFLICT);
     let deleted = server.request(Method::DELETE, "/v2/a/manifests/stable").send().await.unwrap();
     assert_eq!(deleted.status(), StatusCode::CONFLICT);
-    assert!(deleted.text().await.unwrap().contains("channels are moved by Edgewright"));
+    assert!(deleted.text().await.unwrap().contains("Edgewright moves channels"));
     assert_eq!(server.get("/v2/a/manifests/broken").await.status(), StatusCode::SERVICE_UNAVAILABLE);
     server.close().await;
 }
 
 #[tokio::test]
-async fn a_virtual_repository_answers_each_principal_with_what_is_its_own() {
+async fn a_virtual_repository_has_another_target_for_each_principal() {
     let folder = tempfile::tempdir().unwrap();
     let target = |name: &str, layer: &str| Target {
         repository: name.parse().unwrap(),
@@ -94,7 +62,7 @@ async fn a_virtual_repository_answers_each_principal_with_what_is_its_own() {
         let manifest = get(token, "/v2/device/self/manifests/current".to_owned()).await;
         assert_eq!(header(&manifest, "docker-content-digest"), own.digest.to_string(), "{token}");
         assert_eq!(Digest::of(manifest.bytes().await.unwrap()), own.digest);
-        // What the manifest names is read under the same name.
+        // The blobs of the manifest are read under the same name.
         for path in [
             format!("manifests/{}", own.digest),
             format!("blobs/{}", Digest::of(layer)),
@@ -117,7 +85,7 @@ async fn a_virtual_repository_answers_each_principal_with_what_is_its_own() {
                 "{path}"
             );
         }
-        // Nobody writes into it.
+        // No client can write to it.
         let put = server.request(Method::PUT, &format!("/v2/device/self/manifests/{}", own.digest));
         let put = put.bearer_auth(token).header("content-type", common::IMAGE).body(image(layer).to_string());
         assert_eq!(put.send().await.unwrap().status(), StatusCode::CONFLICT);
@@ -167,7 +135,7 @@ async fn clients_are_asked_for_credentials_and_get_a_token_for_them() {
 }
 
 #[tokio::test]
-async fn what_is_reserved_is_asked_for_in_addition() {
+async fn reserved_artifacts_are_authorized_in_addition() {
     let folder = tempfile::tempdir().unwrap();
     let open = Open::new(Some(AccessToken::new("control")));
     let server = Server::with(folder.path(), Arc::new(NoReservedTags), Arc::new(open)).await;
@@ -194,7 +162,7 @@ async fn what_is_reserved_is_asked_for_in_addition() {
 }
 
 #[tokio::test]
-async fn what_a_pin_holds_is_not_deleted() {
+async fn pinned_content_is_not_deleted() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path()).await;
     let (document, image) = server.push_image("a", "v1", "layer").await;
@@ -234,7 +202,7 @@ async fn what_a_pin_holds_is_not_deleted() {
 }
 
 #[tokio::test]
-async fn the_owner_in_the_process_uses_it_without_http() {
+async fn the_hosting_program_uses_it_without_http() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path()).await;
     let registry = &server.registry;

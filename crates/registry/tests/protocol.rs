@@ -78,7 +78,7 @@ async fn blobs_are_pushed_at_once_and_in_chunks() {
 }
 
 #[tokio::test]
-async fn blobs_are_mounted_where_they_are() {
+async fn existing_blobs_are_mounted() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path()).await;
     let digest = server.push_blob("from/here", "content").await;
@@ -86,7 +86,7 @@ async fn blobs_are_mounted_where_they_are() {
         |from: &str, digest: &Digest| format!("/v2/to/there/blobs/uploads/?mount={digest}&from={from}");
     assert_eq!(server.status(Method::POST, &mount("from/here", &digest)).await, StatusCode::CREATED);
     assert_eq!(server.get(&format!("/v2/to/there/blobs/{digest}")).await.text().await.unwrap(), "content");
-    // What is not there is to be pushed.
+    // A missing blob must be pushed.
     assert_eq!(
         server.status(Method::POST, &mount("from/here", &Digest::of("x"))).await,
         StatusCode::ACCEPTED
@@ -144,7 +144,7 @@ async fn parts_of_blobs_are_served() {
 }
 
 #[tokio::test]
-async fn manifests_are_kept_as_they_came() {
+async fn manifests_are_stored_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path()).await;
     let (document, digest) = server.push_image("a/b", "v1", "layer").await;
@@ -193,7 +193,7 @@ async fn manifests_are_kept_as_they_came() {
     assert_eq!(answer.headers().get_all("oci-tag").iter().count(), 2);
     assert_eq!(header(&server.get("/v2/a/b/manifests/y").await, "docker-content-digest"), long.to_string());
 
-    // An index needs its manifests; foreign layers are nobody's.
+    // An index needs its manifests; foreign layers are not needed.
     let index = |digest: &Digest, size: usize| {
         json!({"schemaVersion": 2, "mediaType": INDEX,
                "manifests": [{"mediaType": IMAGE, "digest": digest, "size": size}]})
@@ -285,7 +285,7 @@ async fn referrers_are_found_by_subject() {
 }
 
 #[tokio::test]
-async fn deletes_take_what_nothing_needs() {
+async fn only_unreferenced_content_can_be_deleted() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path()).await;
     let (_, digest) = server.push_image("a", "v1", "layer").await;

@@ -1,15 +1,17 @@
-//! Backup of both databases into one tar file, and back.
+//! Backup of both databases into one tar file, and restore.
 //!
 //! ```text
-//! edgewright-backup.json   version, when, by what, digests
-//! control.db               copied first: so every image that it names is in the registry's copy
+//! edgewright-backup.json   version, time, program, digests
+//! control.db               copied first, so that the registry's copy contains every image that it names
 //! registry.db
 //! ```
 //!
-//! Blobs are files that never change: they are copied by whatever copies files, after the backup.
+//! Blobs are files that never change: copy them with any tool after the backup. The file has mode 0600,
+//! because control.db contains what was built and where from.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use edgewright_model::Digest;
@@ -22,22 +24,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::folder::{DataFolder, FolderError};
 
-/// The version of the layout.
+/// The version of the file's layout.
 const VERSION: u32 = 1;
+/// Mode of the backup and its entries.
+const PRIVATE: u32 = 0o600;
 const MANIFEST: &str = "edgewright-backup.json";
 const CONTROL: &str = "control.db";
 const REGISTRY: &str = "registry.db";
-/// The manifest is small.
+/// The largest manifest of a backup that is read, in bytes.
 const MANIFEST_LIMIT: u64 = 64 * 1024;
 
-/// What a backup says about itself.
+/// The manifest of a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Version of the layout.
+    /// Version of the file's layout.
     pub version: u32,
-    /// The Edgewright that made it.
+    /// Version of Edgewright that made it.
     pub edgewright: String,
-    /// When.
+    /// When it was made.
     pub created: Timestamp,
     /// Digest of `control.db`.
     pub control: Digest,
@@ -45,7 +49,7 @@ pub struct Manifest {
     pub registry: Digest,
 }
 
-/// Why a backup was not made or taken back.
+/// Why a backup or restore failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// The data folder.
@@ -55,43 +59,43 @@ pub enum BackupError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The registry's database.
-    #[error("the registry's database cannot be copied")]
+    #[error("cannot copy the registry's database")]
     Registry(#[from] RegistryError),
     /// A file.
     #[error("cannot {what} {}", .path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// There is nothing to back up.
-    #[error("{} holds no databases", .root.display())]
+    /// The folder contains nothing to back up.
+    #[error("no databases in {}", .root.display())]
     Nothing {
         /// The folder.
         root: PathBuf,
     },
-    /// The folder to restore into has something in it.
-    #[error("{} is not empty", .root.display())]
+    /// The folder to restore into is not empty.
+    #[error("cannot restore into {}: the folder is not empty", .root.display())]
     NotEmpty {
         /// The folder.
         root: PathBuf,
     },
-    /// The file is no backup, or a damaged one.
-    #[error("{} is no backup that can be restored: {why}", .path.display())]
-    Unfit {
+    /// The file is not a backup, or damaged.
+    #[error("invalid backup {}: {reason}", .path.display())]
+    Invalid {
         /// The file.
         path: PathBuf,
-        /// Why.
-        why: String,
+        /// The cause.
+        reason: String,
     },
 }
 
 impl BackupError {
-    /// What kind of fault it is.
+    /// The class of the error.
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Folder(error) => error.class(),
@@ -105,7 +109,7 @@ impl BackupError {
             },
             Self::Nothing { .. } => ErrorClass::NotFound,
             Self::NotEmpty { .. } => ErrorClass::Conflict,
-            Self::Unfit { .. } => ErrorClass::UserFault,
+            Self::Invalid { .. } => ErrorClass::UserFault,
         }
     }
 
@@ -115,6 +119,9 @@ impl BackupError {
             Self::Folder(error) => Some(error.hint()),
             Self::Nothing { .. } => Some("choose the server's data folder with --data DIR".to_owned()),
             Self::NotEmpty { .. } => Some("restore into a new folder with --data DIR".to_owned()),
+            Self::Invalid { .. } => Some(
+                "choose a file that `edgewright backup` of this version or an older one wrote".to_owned(),
+            ),
             _ => None,
         }
     }
@@ -125,7 +132,8 @@ fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> BackupE
     move |source| BackupError::Io { what, path, source }
 }
 
-/// Copies both databases of a data folder into a file that does not exist, also while a server runs on the folder.
+/// Copies both databases of a data folder into a new file with mode 0600, also while a server runs on the
+/// folder.
 pub async fn backup(folder: &DataFolder, file: &Path, now: Timestamp) -> Result<Manifest, BackupError> {
     if !(is_there(&folder.database()).await && is_there(&folder.registry().join(REGISTRY)).await) {
         return Err(BackupError::Nothing { root: folder.root().to_owned() });
@@ -134,7 +142,7 @@ pub async fn backup(folder: &DataFolder, file: &Path, now: Timestamp) -> Result<
     let scratch = tempfile::Builder::new()
         .prefix(".edgewright-backup-")
         .tempdir_in(near)
-        .map_err(io("make a folder beside", file))?;
+        .map_err(io("create a folder beside", file))?;
     let (control, registry) = (scratch.path().join(CONTROL), scratch.path().join(REGISTRY));
     Store::copy(&folder.database(), &control).await?;
     copy_metadata(&folder.registry(), &registry).await?;
@@ -149,7 +157,7 @@ pub async fn backup(folder: &DataFolder, file: &Path, now: Timestamp) -> Result<
         };
         let whole = scratch.path().join("whole.tar");
         pack(&manifest, &whole, &[(CONTROL, &control), (REGISTRY, &registry)])?;
-        // Complete or not at all, and never over another backup.
+        // Atomic, and never overwrites another backup.
         std::fs::hard_link(&whole, &file).map_err(io("write", &file))?;
         if let Ok(folder) = File::open(file.parent().unwrap_or(Path::new("."))) {
             drop(folder.sync_all());
@@ -163,23 +171,24 @@ async fn is_there(path: &Path) -> bool {
     tokio::fs::try_exists(path).await.unwrap_or(false)
 }
 
-/// Whether a folder holds anything. One that cannot be read is found out by whoever writes to it.
-async fn holds_anything(folder: &Path) -> bool {
+/// Whether a folder contains anything. A folder that cannot be read counts as empty; writing to it fails
+/// later.
+async fn has_entries(folder: &Path) -> bool {
     match tokio::fs::read_dir(folder).await {
         Ok(mut entries) => entries.next_entry().await.is_ok_and(|entry| entry.is_some()),
         Err(_) => false,
     }
 }
 
-/// Fills an empty folder from a backup. Channels answer nothing until the first release afterwards.
+/// Fills an empty folder from a backup. Channels point to nothing until the first release afterwards.
 pub async fn restore(file: &Path, folder: &DataFolder) -> Result<Manifest, BackupError> {
     let root = folder.root();
-    if holds_anything(root).await {
+    if has_entries(root).await {
         return Err(BackupError::NotEmpty { root: root.to_owned() });
     }
     let _lock = folder.lock()?;
     let registry = folder.registry();
-    tokio::fs::create_dir_all(&registry).await.map_err(io("make", &registry))?;
+    tokio::fs::create_dir_all(&registry).await.map_err(io("create", &registry))?;
     let (file, to, registry) =
         (file.to_owned(), folder.root().join("control.db.part"), registry.join(REGISTRY));
     let control = to.clone();
@@ -187,23 +196,24 @@ pub async fn restore(file: &Path, folder: &DataFolder) -> Result<Manifest, Backu
     let store = Store::open(&to).await?;
     store.forget_positions().await?;
     store.close().await;
-    // Last: a folder whose restore was cut off holds no control.db, and so is no data folder.
-    tokio::fs::rename(&to, folder.database()).await.map_err(io("name", &to))?;
+    // Last: a folder whose restore was interrupted has no control.db, so it is not a data folder.
+    tokio::fs::rename(&to, folder.database()).await.map_err(io("rename", &to))?;
     Ok(manifest)
 }
 
 fn pack(manifest: &Manifest, file: &Path, parts: &[(&str, &Path)]) -> Result<(), BackupError> {
     let failed = |source| BackupError::Io { what: "write", path: file.to_owned(), source };
-    let mut tar = tar::Builder::new(File::create_new(file).map_err(failed)?);
+    let created = File::options().write(true).create_new(true).mode(PRIVATE).open(file);
+    let mut tar = tar::Builder::new(created.map_err(failed)?);
     let text = serde_json::to_vec_pretty(manifest).map_err(|error| failed(error.into()))?;
     let mut header = tar::Header::new_gnu();
-    header.set_mode(0o600);
+    header.set_mode(PRIVATE);
     header.set_size(text.len() as u64);
     tar.append_data(&mut header, MANIFEST, text.as_slice()).map_err(failed)?;
     for (name, path) in parts {
         let mut part = File::open(path).map_err(failed)?;
         let mut header = tar::Header::new_gnu();
-        header.set_mode(0o600);
+        header.set_mode(PRIVATE);
         header.set_size(part.metadata().map_err(failed)?.len());
         tar.append_data(&mut header, name, &mut part).map_err(failed)?;
     }
@@ -212,8 +222,8 @@ fn pack(manifest: &Manifest, file: &Path, parts: &[(&str, &Path)]) -> Result<(),
 }
 
 fn unpack(file: &Path, control: &Path, registry: &Path) -> Result<Manifest, BackupError> {
-    let unfit = |why: String| BackupError::Unfit { path: file.to_owned(), why };
-    let broken = |error: std::io::Error| unfit(error.to_string());
+    let invalid = |reason: String| BackupError::Invalid { path: file.to_owned(), reason };
+    let broken = |error: std::io::Error| invalid(error.to_string());
     let mut tar = tar::Archive::new(File::open(file).map_err(io("open", file))?);
     let mut manifest: Option<Manifest> = None;
     for entry in tar.entries().map_err(broken)? {
@@ -224,24 +234,25 @@ fn unpack(file: &Path, control: &Path, registry: &Path) -> Result<Manifest, Back
             MANIFEST => {
                 let mut text = String::new();
                 (&mut entry).take(MANIFEST_LIMIT).read_to_string(&mut text).map_err(broken)?;
-                let read: Manifest = serde_json::from_str(&text).map_err(|error| unfit(error.to_string()))?;
+                let read: Manifest =
+                    serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
                 if read.version != VERSION {
-                    return Err(unfit(format!("its layout is version {}", read.version)));
+                    return Err(invalid(format!("unsupported version {} of its layout", read.version)));
                 }
                 manifest = Some(read);
                 continue;
             }
             CONTROL => control,
             REGISTRY => registry,
-            _ => return Err(unfit(format!("it holds `{}`", name.escape_debug()))),
+            _ => return Err(invalid(format!("unexpected entry `{}`", name.escape_debug()))),
         };
-        let mut part = File::create(to).map_err(io("make", to))?;
+        let mut part = File::create(to).map_err(io("create", to))?;
         std::io::copy(&mut entry, &mut part).and_then(|_| part.sync_all()).map_err(io("write", to))?;
     }
-    let manifest = manifest.ok_or_else(|| unfit(format!("{MANIFEST} is missing")))?;
+    let manifest = manifest.ok_or_else(|| invalid(format!("missing entry {MANIFEST}")))?;
     for (path, expected) in [(control, &manifest.control), (registry, &manifest.registry)] {
         if !path.exists() || digest(path)? != *expected {
-            return Err(unfit("it is damaged".to_owned()));
+            return Err(invalid("digest mismatch, the file is damaged".to_owned()));
         }
     }
     Ok(manifest)
@@ -258,7 +269,7 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, BackupError> + Send + 'static,
 ) -> Result<T, BackupError> {
     let failed = |failure| BackupError::Io {
-        what: "work on",
+        what: "process",
         path: PathBuf::from("the backup"),
         source: std::io::Error::other(failure),
     };

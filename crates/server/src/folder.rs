@@ -1,13 +1,13 @@
-//! The data folder: where everything is kept, and the lock that gives it one server.
+//! The data folder, and the lock that gives it one server.
 //!
 //! ```text
-//! DATA/lock            held by the one server; its text says which
+//! DATA/lock            held by the server; its text names the process
 //!      control.db      runs, releases, channels
 //!      registry/       images
 //!      sources/        clones
 //!      work/           jobs: scratch, container storage, caches
-//!      operator-token  what the operator's commands authenticate with (mode 0600)
-//!      logs/runs/N/    one file for each node
+//!      operator-token  the token of the operator's commands (mode 0600)
+//!      logs/runs/N/    one file per node
 //! ```
 
 use std::fs::{File, TryLockError};
@@ -18,20 +18,20 @@ use edgewright_api::RegistryAddress;
 use edgewright_model::error::ErrorClass;
 use serde::{Deserialize, Serialize};
 
-/// The places inside a data folder.
+/// The paths in a data folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataFolder {
     root: PathBuf,
 }
 
-/// What a server says about itself in the lock file.
+/// What a server writes about itself into the lock file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// Its process id.
+    /// The process id.
     pub pid: u32,
-    /// Where this machine reaches it with plain HTTP, once it listens.
+    /// The address of its plain HTTP listener for this machine, once it listens.
     pub address: Option<String>,
-    /// Where clients reach its registry.
+    /// The address of its registry for clients.
     #[serde(default)]
     pub registry: Option<RegistryAddress>,
     /// The file with the operator's token.
@@ -47,15 +47,15 @@ pub enum FolderError {
     Held {
         /// The folder.
         root: PathBuf,
-        /// Who, where that can be read.
+        /// The server, if the lock file can be read.
         holder: Option<Holder>,
     },
-    /// It cannot be made or read.
+    /// It cannot be created or read.
     #[error("cannot use the data folder {}", .root.display())]
     Io {
         /// The folder.
         root: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
@@ -66,7 +66,7 @@ fn held_by(holder: Option<&Holder>) -> String {
 }
 
 impl FolderError {
-    /// What kind of fault it is.
+    /// The class of the error.
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Held { .. } => ErrorClass::Conflict,
@@ -85,7 +85,7 @@ impl FolderError {
                 Some(address) => format!(
                     "use that server with --server http://{address}, or another folder with --data DIR"
                 ),
-                None => "wait for it to end, or choose another folder with --data DIR".to_owned(),
+                None => "wait until it ends, or choose another folder with --data DIR".to_owned(),
             },
             Self::Io { .. } => "choose another folder with --data DIR or EDGEWRIGHT_DATA".to_owned(),
         }
@@ -93,7 +93,7 @@ impl FolderError {
 }
 
 impl DataFolder {
-    /// The folder at a path. Nothing is touched.
+    /// The folder at a path. It is not created.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
@@ -128,7 +128,7 @@ impl DataFolder {
         self.root.join("operator-token")
     }
 
-    /// Who serves this folder now; nobody where the lock is free.
+    /// The server that holds the lock; none if the lock is free.
     pub fn holder(&self) -> Option<Holder> {
         let file = File::open(self.root.join("lock")).ok()?;
         match file.try_lock_shared() {
@@ -137,11 +137,11 @@ impl DataFolder {
         }
     }
 
-    /// Makes the folder where it is missing, and takes its lock until the guard is dropped.
+    /// Creates the folder if it is missing, and holds its lock until the guard is dropped.
     pub fn lock(&self) -> Result<FolderLock, FolderError> {
         let io = |source| FolderError::Io { root: self.root.clone(), source };
         std::fs::create_dir_all(&self.root).map_err(io)?;
-        // Not truncated on opening: the text belongs to whoever holds the lock.
+        // Not truncated on opening: the text belongs to the process that holds the lock.
         let file = File::options()
             .read(true)
             .write(true)
@@ -168,14 +168,14 @@ fn read_holder(mut file: &File) -> Option<Holder> {
     serde_json::from_str(&text).ok()
 }
 
-/// The lock on a data folder. The operating system frees it when the process ends, however it ends.
+/// The lock on a data folder. The operating system releases it when the process ends, even if it is killed.
 #[derive(Debug)]
 pub struct FolderLock {
     file: File,
 }
 
 impl FolderLock {
-    /// Writes into the lock file that this process holds it, and what else `holder` says.
+    /// Writes the holder into the lock file, with the id of this process.
     pub fn announce(&self, holder: Holder) -> std::io::Result<()> {
         let holder = Holder { pid: std::process::id(), ..holder };
         let text = serde_json::to_string(&holder)?;
@@ -191,17 +191,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_has_one_holder_who_is_named() {
+    fn a_second_lock_fails_and_names_the_first_holder() {
         let temporary = tempfile::tempdir().unwrap();
         let folder = DataFolder::new(temporary.path().join("data"));
         assert_eq!(folder.holder(), None);
         let lock = folder.lock().unwrap();
         lock.announce(Holder { address: Some("127.0.0.1:5080".to_owned()), ..Holder::default() }).unwrap();
         assert_eq!(folder.holder().unwrap().pid, std::process::id());
-        let refused = folder.lock().unwrap_err();
-        assert_eq!(refused.class(), ErrorClass::Conflict);
-        assert!(refused.to_string().ends_with(&format!("by process {}", std::process::id())));
-        assert!(refused.hint().contains("http://127.0.0.1:5080"));
+        let error = folder.lock().unwrap_err();
+        assert_eq!(error.class(), ErrorClass::Conflict);
+        assert!(error.to_string().ends_with(&format!("by process {}", std::process::id())));
+        assert!(error.hint().contains("http://127.0.0.1:5080"));
         drop(lock);
         assert_eq!(folder.holder(), None);
         folder.lock().unwrap();

@@ -4,11 +4,14 @@
 //!  cli ──Settings──▶ Composition ─┬─ folder    the lock: one server per data folder
 //!                                 ├─ store, registry, control
 //!                                 ├─ views     rows → api documents
-//!                                 ├─ tls       a second listener, where a certificate is configured
-//!                                 ├─ http      one listener: /v2 (registry), /api/v1, /hooks, /metrics, /healthz, /readyz
+//!                                 ├─ tls       a second listener, if a certificate is configured
+//!                                 ├─ http      /v2 (registry), /api/v1, /hooks, /metrics, /healthz, /readyz
 //!                                 ├─ live      what SIGHUP changes: sources, sinks, targets, secrets
 //!                                 ├─ tokens    the operator's, the jobs', control's own
 //!                                 └─ metrics
+//!
+//!  settings ─┐
+//!  metrics  ─┴─▶ reference ─▶ docs/reference   (by `cargo xtask generate`)
 //! ```
 
 #![warn(missing_docs)]
@@ -19,6 +22,7 @@ pub mod folder;
 pub mod http;
 pub mod live;
 pub mod metrics;
+pub mod reference;
 pub mod settings;
 pub mod telemetry;
 pub mod tls;
@@ -29,7 +33,7 @@ pub use edgewright_control::SourceSettings;
 
 pub use composition::{Composition, StartError};
 pub use folder::{DataFolder, FolderError, FolderLock};
-pub use settings::upkeep::DEFAULT_STORAGE_MIB;
+pub use settings::keep::DEFAULT_STORAGE_MIB;
 pub use settings::{Options, Settings, SettingsError};
 pub use tokens::ProcessTokens;
 pub use views::{LogReader, ViewError, Views, rebuilt};

@@ -1,5 +1,5 @@
-//! What may change while the server runs: sources, the operator's token, secrets, sinks, targets. Read from files at the
-//! start and again on SIGHUP.
+//! Settings that change while the server runs: sources, the operator's token, secrets, sinks, targets. They
+//! are read from files at the start and on SIGHUP.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,25 +15,25 @@ use crate::settings::targets::TargetOptions;
 use crate::settings::{Secret, Settings, SettingsError, SinkOptions};
 use crate::tokens;
 
-/// What may change while the server runs.
+/// Settings that change while the server runs.
 #[derive(Debug, Clone)]
 pub struct Live {
     /// The operator's token.
     pub operator: AccessToken,
-    /// Whether reading needs no token.
+    /// Whether clients may read without a token.
     pub anonymous: bool,
     /// The secrets of webhooks, by source.
     pub hooks: BTreeMap<SourceName, Secret>,
-    /// Who is told of what happens.
+    /// Receivers of events.
     pub sinks: Vec<Sink>,
-    /// Registries of others that get what channels hold.
+    /// External registries that receive copies.
     pub targets: Vec<Target>,
-    /// The sources that are followed.
+    /// The configured sources.
     pub sources: Vec<SourceSettings>,
 }
 
 impl Live {
-    /// Reads all secrets. `address` is where links lead unless a sink says otherwise.
+    /// Reads all secrets. `address` is the base of links, unless a sink sets another one.
     pub fn read(settings: &Settings, address: &RegistryAddress) -> Result<Self, SettingsError> {
         let operator = tokens::operator_token(settings)?;
         let mut hooks = BTreeMap::new();
@@ -66,22 +66,22 @@ fn sink(options: &SinkOptions, address: &RegistryAddress) -> Result<Sink, Settin
     })
 }
 
-/// [`Live`], shared by those who read it at every use.
+/// [`Live`], shared by components that read it at every use.
 #[derive(Debug, Clone)]
 pub struct Shared(Arc<RwLock<Arc<Live>>>);
 
 impl Shared {
-    /// Starts with a value.
+    /// Wraps a first value.
     pub fn new(live: Live) -> Self {
         Self(Arc::new(RwLock::new(Arc::new(live))))
     }
 
-    /// As it is now.
+    /// The current value.
     pub fn now(&self) -> Arc<Live> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes the place of what was.
+    /// Replaces the value.
     pub fn replace(&self, live: Live) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(live);
     }
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_one_long_line_and_never_printed() {
+    fn secrets_are_one_line_of_at_least_16_characters_and_never_printed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         for (text, good) in [("0123456789abcdef\n", true), ("short\n", false), ("two words in here", false)] {

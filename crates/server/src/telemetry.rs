@@ -1,30 +1,30 @@
-//! Logs on standard error: for people, or one JSON object a line.
+//! Logs on standard error, as text or as one JSON object per line. Times are in UTC (RFC 3339).
 
 use edgewright_model::error::ErrorClass;
 use tracing_subscriber::EnvFilter;
 
-/// How logs look.
+/// The format of logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// For people; colours only where `colour`.
+    /// Text, with colours on a terminal.
     Text {
-        /// Whether to colour.
+        /// Whether to use colours.
         colour: bool,
     },
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 /// Why logging does not start.
 #[derive(Debug, thiserror::Error)]
-#[error("`{filter}` is no log filter: {reason}")]
+#[error("invalid log filter `{filter}`: {reason}")]
 pub struct InvalidFilter {
     filter: String,
     reason: String,
 }
 
 impl InvalidFilter {
-    /// What kind of fault it is.
+    /// The class of the error.
     pub const fn class(&self) -> ErrorClass {
         ErrorClass::UserFault
     }
@@ -32,12 +32,12 @@ impl InvalidFilter {
     /// What to do about it.
     pub const fn hint(&self) -> Option<&'static str> {
         Some(
-            "write a level (error, warn, info, debug, trace), or targets such as warn,edgewright_control=debug",
+            "write a level (error, warn, info, debug, trace), or levels of modules such as warn,edgewright_control=debug",
         )
     }
 }
 
-/// Starts logging for the process. Only the first call counts.
+/// Starts logging for the process. Only the first call has an effect.
 pub fn start(filter: &str, format: Format) -> Result<(), InvalidFilter> {
     let invalid = |error: tracing_subscriber::filter::ParseError| InvalidFilter {
         filter: filter.to_owned(),
@@ -49,7 +49,7 @@ pub fn start(filter: &str, format: Format) -> Result<(), InvalidFilter> {
         Format::Text { colour } => builder.with_ansi(colour).with_target(false).try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),
     };
-    // A second start, in tests, keeps the first.
+    // In tests, a second start keeps the first.
     drop(started);
     Ok(())
 }

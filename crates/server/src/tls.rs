@@ -1,6 +1,6 @@
-//! TLS of our own: a second listener beside the plain one, which jobs and commands on this machine keep using.
+//! The TLS listener, besides the plain one, which jobs and commands on this machine keep using.
 //!
-//! Certificate and key are files that somebody else renews; SIGHUP reads them again for new connections.
+//! Another program renews the files of certificate and key; SIGHUP reads them again for new connections.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,48 +19,48 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
 use tokio_rustls::rustls::{self, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
-/// How long a client may take to agree on keys.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Clients that agree on keys at the same time; further ones wait in the kernel's queue.
-const AT_ONCE: usize = 256;
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The number of TLS handshakes at the same time; more clients wait in the kernel's queue.
+const MAX_HANDSHAKES: usize = 256;
 
-/// Where to listen with TLS, and as whom.
+/// The TLS listener and its certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsSettings {
     /// Address and port.
     pub listen: SocketAddr,
-    /// File with the certificate and those between it and its authority (PEM).
+    /// File with the certificate and the intermediate certificates (PEM).
     pub certificate: PathBuf,
     /// File with its key (PEM).
     pub key: PathBuf,
 }
 
-/// Why there is no TLS.
+/// Why the TLS listener does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file does not hold what it should.
-    #[error("{what} cannot be read from {}", .path.display())]
+    /// A file cannot be read or decoded.
+    #[error("cannot read {what} in {}", .path.display())]
     File {
-        /// What.
+        /// Certificate or key.
         what: &'static str,
-        /// Where.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: pem::Error,
     },
-    /// There is no certificate in its file.
-    #[error("there is no certificate (PEM) in {}", .path.display())]
+    /// The file contains no certificate.
+    #[error("no certificate (PEM) in {}", .path.display())]
     Empty {
-        /// Which file.
+        /// The file.
         path: PathBuf,
     },
-    /// Certificate and key do not go together.
-    #[error("the certificate of {} cannot be used", .path.display())]
-    Unfit {
-        /// Its file.
+    /// The certificate is invalid, or does not match the key.
+    #[error("invalid certificate or key for {}", .path.display())]
+    Invalid {
+        /// The certificate's file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: rustls::Error,
     },
@@ -70,7 +70,7 @@ impl TlsSettings {
     /// Reads certificate and key. Blocking.
     ///
     /// # Errors
-    /// They cannot be read, or do not go together.
+    /// They cannot be read, or do not match.
     pub fn read(&self) -> Result<Arc<ServerConfig>, TlsError> {
         let fail = |what, path: &Path| {
             let path = path.to_owned();
@@ -84,29 +84,29 @@ impl TlsSettings {
         }
         let key =
             PrivateKeyDer::from_pem_file(&self.key).map_err(fail("the certificate's key", &self.key))?;
-        let unfit = |source| TlsError::Unfit { path: self.certificate.clone(), source };
+        let invalid = |source| TlsError::Invalid { path: self.certificate.clone(), source };
         let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(unfit)?
+            .map_err(invalid)?
             .with_no_client_auth()
             .with_single_cert(certificates, key)
-            .map_err(unfit)?;
+            .map_err(invalid)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
 }
 
-/// The certificate of now. Clones share it.
+/// The current certificate. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Certificate(Arc<RwLock<Arc<ServerConfig>>>);
 
 impl Certificate {
-    /// Begins with one.
+    /// Starts with a certificate.
     pub fn new(config: Arc<ServerConfig>) -> Self {
         Self(Arc::new(RwLock::new(config)))
     }
 
-    /// Takes the place of what was, for connections that begin from now on.
+    /// Replaces the certificate, for new connections.
     pub fn replace(&self, config: Arc<ServerConfig>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
@@ -118,7 +118,7 @@ impl Certificate {
 
 type Handshake = BoxFuture<'static, Option<(TlsStream<TcpStream>, SocketAddr)>>;
 
-/// Accepts connections and gives those that speak TLS; a slow client holds up nobody.
+/// Accepts connections after their TLS handshake. A slow client does not delay others.
 pub(crate) struct TlsListener {
     listener: TcpListener,
     certificate: Certificate,
@@ -130,19 +130,19 @@ impl TlsListener {
         Self { listener, certificate, handshakes: FuturesUnordered::new() }
     }
 
-    fn begin(&self, stream: TcpStream, peer: SocketAddr) {
+    fn start_handshake(&self, stream: TcpStream, peer: SocketAddr) {
         let acceptor = self.certificate.acceptor();
-        let agree = async move {
-            match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        let handshake = async move {
+            match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => Some((stream, peer)),
                 Ok(Err(error)) => {
-                    tracing::debug!(client.address = %peer, %error, "a client did not agree on TLS");
+                    tracing::debug!(client.address = %peer, %error, "TLS handshake failed");
                     None
                 }
                 Err(_) => None,
             }
         };
-        self.handshakes.push(agree.boxed());
+        self.handshakes.push(handshake.boxed());
     }
 }
 
@@ -153,12 +153,12 @@ impl Listener for TlsListener {
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
             tokio::select! {
-                (stream, peer) = Listener::accept(&mut self.listener), if self.handshakes.len() < AT_ONCE => {
-                    self.begin(stream, peer);
+                (stream, peer) = Listener::accept(&mut self.listener), if self.handshakes.len() < MAX_HANDSHAKES => {
+                    self.start_handshake(stream, peer);
                 }
-                Some(agreed) = self.handshakes.next(), if !self.handshakes.is_empty() => {
-                    if let Some(agreed) = agreed {
-                        return agreed;
+                Some(finished) = self.handshakes.next(), if !self.handshakes.is_empty() => {
+                    if let Some(connection) = finished {
+                        return connection;
                     }
                 }
             }

@@ -1,12 +1,12 @@
-//! Tokens: who gets which, where it is kept, whom it makes a request's principal.
+//! Tokens: which ones exist, where they are stored, and which principal they identify.
 //!
-//! | token | holder | lives |
+//! | token | holder | valid |
 //! |---|---|---|
-//! | `ewop_…` | the operator: `DATA/operator-token` (mode 0600), or the file of `[access] token_file` | until its file changes |
+//! | `ewop_…` | the operator: `[access] token_file`, or `DATA/operator-token` | until it changes |
 //! | `ewjob_…` | one job | as long as the job |
 //! | `ewsys_…` | control's own writes to the registry | as long as the process |
 //!
-//! In memory they are hashes. No token is ever logged.
+//! In memory they are stored as hashes. No token is ever logged.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions, Permissions};
@@ -23,12 +23,12 @@ use edgewright_registry::AccessToken;
 
 use crate::settings::{Secret, Settings, SettingsError};
 
-/// Length of a token's random part, in bytes.
+/// The random part of a token, in bytes.
 const RANDOM_BYTES: usize = 32;
-/// Only the server's user reads the operator's token.
+/// Mode of the token's file: only the server's user may read it.
 const PRIVATE: u32 = 0o600;
 
-/// What a token is for: its scannable prefix.
+/// The kind of a token: it decides the prefix, by which secret scanners recognise tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenKind {
     /// The operator's.
@@ -49,36 +49,37 @@ impl TokenKind {
     }
 }
 
-/// Makes a token of 256 random bits.
+/// Generates a token of 256 random bits.
 ///
 /// # Errors
-/// The operating system gives no random bytes.
+/// The operating system provides no random bytes.
 pub fn generate(kind: TokenKind) -> Result<Secret, getrandom::Error> {
     let mut bytes = [0; RANDOM_BYTES];
     getrandom::fill(&mut bytes)?;
     Ok(Secret::new(format!("{}{}", kind.prefix(), edgewright_model::digest::hex(&bytes))))
 }
 
-/// Reads the operator's token. The one of the data folder is made where it is missing; a file that the settings name must
-/// be there.
+/// Reads the operator's token. The file in the data folder is created if it is missing; a file that the
+/// settings name must exist.
 ///
 /// # Errors
-/// The file cannot be read or written, or holds no token.
+/// The file cannot be read or written, or contains no token.
 pub fn operator_token(settings: &Settings) -> Result<Secret, SettingsError> {
     match &settings.token_file {
         Some(file) => Secret::read(file),
-        None => kept_operator_token(&settings.operator_token_file()),
+        None => generated_operator_token(&settings.operator_token_file()),
     }
 }
 
-/// Reads the token of the data folder, and makes one where there is none. A file that others may read is closed to them.
-fn kept_operator_token(path: &Path) -> Result<Secret, SettingsError> {
+/// Reads the token of the data folder, and creates it if it is missing. Restricts the mode of a file that
+/// others may read.
+fn generated_operator_token(path: &Path) -> Result<Secret, SettingsError> {
     let fail = |source| SettingsError::Secret { path: path.to_owned(), source };
     match std::fs::metadata(path) {
         Ok(metadata) => {
             let mode = metadata.permissions().mode() & 0o777;
             if mode & 0o077 != 0 {
-                tracing::warn!(file.path = %path.display(), file.mode = format!("{mode:o}"), "other users could read the operator's token; now they cannot");
+                tracing::warn!(file.path = %path.display(), file.mode = format!("{mode:o}"), "the operator's token was readable by other users; the mode is now 600");
                 std::fs::set_permissions(path, Permissions::from_mode(PRIVATE)).map_err(fail)?;
             }
         }
@@ -91,7 +92,7 @@ fn kept_operator_token(path: &Path) -> Result<Secret, SettingsError> {
     Secret::read(path)
 }
 
-/// Writes a file that only its owner reads, whole or not at all.
+/// Writes a file that only its owner may read, atomically.
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     let unfinished = path.with_extension("new");
     match std::fs::remove_file(&unfinished) {
@@ -108,37 +109,37 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The tokens that live as long as the process. Clones share them.
+/// The tokens of this process. Clones share them.
 #[derive(Debug, Clone)]
 pub struct ProcessTokens {
-    /// Those of jobs.
+    /// Tokens of jobs.
     pub jobs: JobTokens,
-    /// Control's own, for its writes to the registry.
+    /// Control's own token, for its writes to the registry.
     pub system: Secret,
 }
 
 impl ProcessTokens {
-    /// Makes them.
+    /// Generates them.
     ///
     /// # Errors
-    /// The operating system gives no random bytes.
+    /// The operating system provides no random bytes.
     pub fn generate() -> Result<Self, getrandom::Error> {
         Ok(Self { jobs: JobTokens::default(), system: generate(TokenKind::System)? })
     }
 }
 
-/// The tokens of the jobs that run now. Clones share them.
+/// The tokens of running jobs. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct JobTokens(Arc<Mutex<Issued>>);
 
-/// The job of each token, and what it may do.
+/// The job of each token, and its permissions.
 type Issued = HashMap<AccessToken, (JobId, Arc<Grants>)>;
 
 impl JobTokens {
     /// Issues a token that permits what a task needs, until the returned guard is dropped.
     ///
     /// # Errors
-    /// The operating system gives no random bytes.
+    /// The operating system provides no random bytes.
     pub fn issue(&self, job: JobId, task: &Task) -> Result<(Secret, JobToken), getrandom::Error> {
         let secret = generate(TokenKind::Job)?;
         let token = AccessToken::new(secret.reveal());
@@ -147,7 +148,7 @@ impl JobTokens {
         Ok((secret, JobToken { tokens: self.clone(), token }))
     }
 
-    /// The job that a token belongs to.
+    /// The job of a token.
     pub(crate) fn principal(&self, token: &AccessToken) -> Option<Principal> {
         let tokens = self.lock();
         let (id, grants) = tokens.get(token)?;
@@ -164,15 +165,15 @@ impl JobCredentials for JobTokens {
         match Self::issue(self, request.job, &request.task) {
             Ok((secret, token)) => JobCredential::revocable(secret.reveal().to_owned(), move || drop(token)),
             Err(error) => {
-                // The job is anonymous then, and its first write is refused.
-                tracing::error!(job.id = %request.job, %error, "no token for a job: no random bytes");
+                // The job is anonymous then, and its first write fails.
+                tracing::error!(job.id = %request.job, %error, "cannot issue a token for a job");
                 JobCredential::default()
             }
         }
     }
 }
 
-/// Keeps a job's token valid; dropping it ends that.
+/// A job's token is valid until this is dropped.
 #[derive(Debug)]
 pub struct JobToken {
     tokens: JobTokens,
@@ -190,26 +191,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_operators_token_is_made_once_and_closed_to_others() {
+    fn the_operators_token_is_created_once_with_mode_0600() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("operator-token");
-        let first = kept_operator_token(&path).unwrap();
+        let first = generated_operator_token(&path).unwrap();
         assert!(first.reveal().starts_with("ewop_") && first.reveal().len() == "ewop_".len() + 64);
         let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(), 0o600);
         std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(kept_operator_token(&path).unwrap(), first, "kept over restarts");
+        assert_eq!(generated_operator_token(&path).unwrap(), first, "kept over restarts");
         assert_eq!(mode(), 0o600);
         std::fs::remove_file(&path).unwrap();
-        // What a crash left in the middle does not matter.
+        // A file that a crash left unfinished does not matter.
         std::fs::write(path.with_extension("new"), "half").unwrap();
-        assert_ne!(kept_operator_token(&path).unwrap(), first);
+        assert_ne!(generated_operator_token(&path).unwrap(), first);
         std::fs::write(&path, "short").unwrap();
-        assert!(kept_operator_token(&path).is_err());
+        assert!(generated_operator_token(&path).is_err());
     }
 
     #[test]
-    fn a_jobs_token_ends_with_its_guard() {
+    fn a_jobs_token_is_valid_until_its_guard_is_dropped() {
         let tokens = JobTokens::default();
         let job = JobId(uuid::Uuid::now_v7());
         let task = serde_json::from_value(serde_json::json!({

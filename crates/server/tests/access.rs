@@ -1,10 +1,10 @@
-//! The whole table of who may call what, walked over HTTP against a real server: every route, every principal.
+//! The whole access table, tested over HTTP on a real server: every route with every principal.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where an assumption does not hold")]
+#![expect(clippy::unwrap_used, reason = "a test fails at the first wrong assumption")]
 
 mod common;
 
-use common::{Door, Served};
+use common::{Credentials, Served};
 use edgewright_api::AuditFilter;
 use edgewright_api::access::{Access, Method, REGISTRY_ROUTES, RegistryOperation, RegistryRoute, Rule};
 use edgewright_api::routes::ROUTES;
@@ -12,7 +12,7 @@ use edgewright_model::Digest;
 use edgewright_model::principal::PrincipalKind;
 use reqwest::StatusCode;
 
-/// What a principal is answered, as far as access decides it.
+/// The expected response, as far as access decides it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expected {
     Served,
@@ -20,20 +20,22 @@ enum Expected {
     Denied,
 }
 
-/// What the table says, given whether anonymous reading is on and the request is among what a job's order names.
+/// The response according to the table, given whether anonymous reading is on and whether a job's order
+/// grants the request.
 fn expected(kind: PrincipalKind, access: Access, open: bool, granted: bool) -> Expected {
-    // A webhook's secret is no token, and a token is no proof.
+    // A webhook's secret is not a token, and a token is not a signature.
     if access == Access::SIGNED || kind == PrincipalKind::Hook {
         let is_proven = access == Access::SIGNED && kind == PrincipalKind::Hook;
         assert_eq!(access.rule(kind) == Rule::Allowed, is_proven);
         return if is_proven { Expected::Served } else { Expected::Unauthenticated };
     }
-    let refused = if kind == PrincipalKind::Anonymous { Expected::Unauthenticated } else { Expected::Denied };
+    let rejected =
+        if kind == PrincipalKind::Anonymous { Expected::Unauthenticated } else { Expected::Denied };
     match access.rule(kind) {
         Rule::Allowed => Expected::Served,
         Rule::IfOpen if open => Expected::Served,
         Rule::Granted if granted => Expected::Served,
-        Rule::IfOpen | Rule::Granted | Rule::Challenged | Rule::Denied => refused,
+        Rule::IfOpen | Rule::Granted | Rule::Challenged | Rule::Denied => rejected,
     }
 }
 
@@ -41,14 +43,14 @@ fn seen(status: StatusCode) -> Expected {
     match status {
         StatusCode::UNAUTHORIZED => Expected::Unauthenticated,
         StatusCode::FORBIDDEN => Expected::Denied,
-        // Whatever comes of it: access was granted.
+        // Any other status means that access was granted.
         _ => Expected::Served,
     }
 }
 
-/// A path with its parameters filled in with what is not there.
+/// A path whose parameters name objects that do not exist.
 fn example(path: &str) -> String {
-    let digest = Digest::of("nothing").to_string();
+    let digest = Digest::of("missing").to_string();
     [
         ("{number}", "99"),
         ("{forge}", "generic"),
@@ -73,33 +75,28 @@ async fn walk(open: bool) {
     for kind in PrincipalKind::ALL {
         for route in ROUTES {
             let path = example(route.path);
-            let answer = served.ask(route.method, &path, Door::of(kind)).await;
+            let response = served.ask(route.method, &path, Credentials::of(kind)).await;
             let want = expected(kind, route.access, open, false);
-            assert_eq!(
-                seen(answer.status()),
-                want,
-                "{kind} {} {path}: {}",
-                route.method.name(),
-                answer.status()
-            );
+            let status = response.status();
+            assert_eq!(seen(status), want, "{kind} {} {path}: {status}", route.method.name());
             if want != Expected::Served {
-                let error: edgewright_api::ApiError = answer.json().await.unwrap();
+                let error: edgewright_api::ApiError = response.json().await.unwrap();
                 assert!(error.hint.is_some(), "{kind} {path}: {error:?}");
             }
         }
         for route in REGISTRY_ROUTES.iter().filter(|route| route.when.is_none()) {
             let path = example(route.path);
-            let answer = served.ask(route.method, &path, Door::of(kind)).await;
+            let response = served.ask(route.method, &path, Credentials::of(kind)).await;
             // The path is in the repository of the job's order.
             let want = expected(kind, route.operation.access(), open, true);
             assert_eq!(
-                seen(answer.status()),
+                seen(response.status()),
                 want,
                 "{kind} {} {path}: {}",
                 route.method.name(),
-                answer.status()
+                response.status()
             );
-            let challenge = answer.headers().get("www-authenticate").is_some();
+            let challenge = response.headers().get("www-authenticate").is_some();
             assert_eq!(challenge, want == Expected::Unauthenticated, "{kind} {path}");
         }
     }
@@ -107,17 +104,17 @@ async fn walk(open: bool) {
 }
 
 #[tokio::test]
-async fn every_route_answers_every_principal_as_the_table_says() {
+async fn every_route_permits_the_principals_in_the_table() {
     walk(true).await;
 }
 
 #[tokio::test]
-async fn without_anonymous_reading_everyone_needs_a_token_but_for_health() {
+async fn without_anonymous_reading_only_public_routes_need_no_token() {
     walk(false).await;
 }
 
 #[tokio::test]
-async fn nothing_is_served_that_the_table_does_not_list() {
+async fn routes_that_are_not_in_the_table_are_not_served() {
     let served = Served::start(true).await;
     let mut paths: Vec<(&str, Vec<Method>)> = Vec::new();
     let listed = ROUTES.iter().map(|route| (route.path, route.method));
@@ -135,36 +132,36 @@ async fn nothing_is_served_that_the_table_does_not_list() {
             if methods.contains(&method) || is_head {
                 continue;
             }
-            let answer = served.ask(method, &example(path), Door::Operator).await;
-            assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED, "{} {path}", method.name());
+            let response = served.ask(method, &example(path), Credentials::Operator).await;
+            assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED, "{} {path}", method.name());
         }
     }
     for path in
-        ["/", "/api", "/api/v1", "/api/v2/status", "/hooks", "/hooks/generic", "/v3/", "/metrics/x", "/v2/x"]
+        ["/x", "/api", "/api/v1", "/api/v2/status", "/hooks", "/hooks/generic", "/v3/", "/metrics/x", "/v2/x"]
     {
         for method in [Method::Get, Method::Post, Method::Delete] {
-            let answer = served.ask(method, path, Door::Operator).await;
-            assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{} {path}", method.name());
+            let response = served.ask(method, path, Credentials::Operator).await;
+            assert_eq!(response.status(), StatusCode::NOT_FOUND, "{} {path}", method.name());
         }
     }
     served.close().await;
 }
 
 #[tokio::test]
-async fn wrong_credentials_are_refused_everywhere() {
+async fn invalid_credentials_are_rejected_on_every_route() {
     let served = Served::start(true).await;
     let registry = REGISTRY_ROUTES.iter().filter(|route| route.when.is_none());
     let registry = registry.map(|route: &RegistryRoute| (route.method, route.path));
     let routes = ROUTES.iter().map(|route| (route.method, route.path)).chain(registry);
     for (method, path) in routes {
-        let answer = served.ask(method, &example(path), Door::Wrong).await;
-        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{} {path}", method.name());
+        let response = served.ask(method, &example(path), Credentials::Wrong).await;
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{} {path}", method.name());
     }
     served.close().await;
 }
 
 #[tokio::test]
-async fn neither_loopback_nor_headers_stand_in_for_a_token() {
+async fn neither_loopback_nor_headers_replace_a_token() {
     let served = Served::start(true).await;
     let path = "/api/v1/runs/1/cancel";
     for (name, value) in [
@@ -177,20 +174,21 @@ async fn neither_loopback_nor_headers_stand_in_for_a_token() {
         let request = served.request(Method::Post, path).header(name, value);
         assert_eq!(request.send().await.unwrap().status(), StatusCode::UNAUTHORIZED, "{name}");
     }
-    // A name of the public DNS that leads to loopback: a web page that reads through its reader's browser.
+    // A public DNS name that resolves to loopback: a web page that reads through a browser on this machine.
     for (host, status) in
         [("evil.example.com", 421), ("evil.example.com:80", 421), ("localhost:1", 200), ("[::1]:1", 200)]
     {
-        let answer = served.request(Method::Get, "/api/v1/status").header("host", host).send().await.unwrap();
-        assert_eq!(answer.status().as_u16(), status, "{host}");
+        let response =
+            served.request(Method::Get, "/api/v1/status").header("host", host).send().await.unwrap();
+        assert_eq!(response.status().as_u16(), status, "{host}");
     }
-    let answer = served.request(Method::Get, "/api/v1/status").send().await.unwrap();
-    assert!(answer.headers().get("x-request-id").is_some());
+    let response = served.request(Method::Get, "/api/v1/status").send().await.unwrap();
+    assert!(response.headers().get("x-request-id").is_some());
     served.close().await;
 }
 
 #[test]
-fn the_table_and_control_agree_about_operations() {
+fn the_table_permits_only_operations_that_control_permits() {
     use edgewright_control::access::{Operation as Done, may};
     use edgewright_model::order::JobId;
     use edgewright_model::principal::Principal;
@@ -214,21 +212,24 @@ fn the_table_and_control_agree_about_operations() {
         for principal in &principals {
             let is_routed = route.access.rule(principal.kind()) == Rule::Allowed;
             let is_permitted = may(principal, operation, Some(&source)).is_ok();
-            assert!(!is_routed || is_permitted, "{id}: {principal} passes the gate and is refused behind it");
+            assert!(!is_routed || is_permitted, "{id}: the table permits {principal}, control does not");
         }
         assert!(may(&Principal::Anonymous, operation, Some(&source)).is_err());
     }
 }
 
 #[tokio::test]
-async fn what_the_operator_changes_in_the_registry_is_audited() {
+async fn changes_in_the_registry_by_the_operator_are_audited() {
     let served = Served::start(true).await;
-    let digest = served.push_image(Door::Operator, "tools/report", "layer").await;
-    // What a job pushes is recorded with its run.
-    assert_eq!(served.push_blob(Door::Job, common::OWN, "layer").await, 201);
+    let digest = served.push_image(Credentials::Operator, "tools/report", "layer").await;
+    // Pushes by a job are recorded with its run.
+    assert_eq!(served.push_blob(Credentials::Job, common::OWN, "layer").await, 201);
     let path = format!("/v2/tools/report/manifests/{digest}");
-    assert_eq!(served.ask(Method::Delete, &path, Door::Operator).await.status(), StatusCode::ACCEPTED);
-    assert_eq!(served.ask(Method::Delete, &path, Door::Operator).await.status(), StatusCode::NOT_FOUND);
+    assert_eq!(served.ask(Method::Delete, &path, Credentials::Operator).await.status(), StatusCode::ACCEPTED);
+    assert_eq!(
+        served.ask(Method::Delete, &path, Credentials::Operator).await.status(),
+        StatusCode::NOT_FOUND
+    );
     let page = served.client().audit(&AuditFilter { limit: 10, ..AuditFilter::default() }).await.unwrap();
     let rows: Vec<_> = page.entries.iter().map(|row| (row.operation.as_str(), row.object.as_str())).collect();
     let by_digest = format!("tools/report@{digest}");
@@ -240,13 +241,13 @@ async fn what_the_operator_changes_in_the_registry_is_audited() {
 }
 
 #[tokio::test]
-async fn a_job_does_what_its_order_names_and_nothing_after_its_end() {
+async fn a_job_has_the_permissions_of_its_order_until_its_end() {
     let mut served = Served::start(true).await;
-    // What is there already: a base with its blobs, and another image, pushed by the operator.
-    let base = served.push_image(Door::Operator, common::BASE, "base layer").await;
-    let other = served.push_image(Door::Operator, "plants/other", "other layer").await;
+    // The operator pushed a base with its blobs, and another image.
+    let base = served.push_image(Credentials::Operator, common::BASE, "base layer").await;
+    let other = served.push_image(Credentials::Operator, "plants/other", "other layer").await;
     served.grant_base(&base);
-    let get = async |path: String| served.ask(Method::Get, &path, Door::Job).await.status().as_u16();
+    let get = async |path: String| served.ask(Method::Get, &path, Credentials::Job).await.status().as_u16();
     assert_eq!(get(format!("/v2/{}/manifests/{base}", common::BASE)).await, 200);
     assert_eq!(get(format!("/v2/{}/blobs/{}", common::BASE, Digest::of("base layer"))).await, 200);
     for path in [
@@ -265,14 +266,14 @@ async fn a_job_does_what_its_order_names_and_nothing_after_its_end() {
     let mount = |from: &str, layer: &str| {
         format!("/v2/{}/blobs/uploads/?mount={}&from={from}", common::OWN, Digest::of(layer))
     };
-    let post = async |path: String| served.ask(Method::Post, &path, Door::Job).await.status().as_u16();
+    let post = async |path: String| served.ask(Method::Post, &path, Credentials::Job).await.status().as_u16();
     assert_eq!(post(mount(common::BASE, "base layer")).await, 201);
-    assert_eq!(post(mount("plants/other", "other layer")).await, 202, "it is asked to push it instead");
-    assert_eq!(served.push_blob(Door::Job, common::OWN, "{}").await, 201);
-    assert_eq!(served.push_blob(Door::Job, common::BASE, "{}").await, 403);
+    assert_eq!(post(mount("plants/other", "other layer")).await, 202, "it has to push the layer instead");
+    assert_eq!(served.push_blob(Credentials::Job, common::OWN, "{}").await, 201);
+    assert_eq!(served.push_blob(Credentials::Job, common::BASE, "{}").await, 403);
     let image = common::image("base layer");
     let put = async |name: &str, reference: &str, document: &serde_json::Value| {
-        served.put_manifest(Door::Job, name, reference, document).await
+        served.put_manifest(Credentials::Job, name, reference, document).await
     };
     let digest = Digest::of(image.to_string()).to_string();
     assert_eq!(put(common::OWN, "v1", &image).await, 403, "no tags");
@@ -282,13 +283,14 @@ async fn a_job_does_what_its_order_names_and_nothing_after_its_end() {
     let mut verdict = image.clone();
     verdict["artifactType"] = "application/vnd.edgewright.verdict.v1+json".into();
     assert_eq!(put(common::OWN, &Digest::of(verdict.to_string()).to_string(), &verdict).await, 403);
-    let delete =
-        served.ask(Method::Delete, &format!("/v2/{}/manifests/{digest}", common::OWN), Door::Job).await;
+    let delete = served
+        .ask(Method::Delete, &format!("/v2/{}/manifests/{digest}", common::OWN), Credentials::Job)
+        .await;
     assert_eq!(delete.status(), StatusCode::FORBIDDEN);
     assert_eq!(RegistryOperation::WriteReserved.access().job, Rule::Denied);
 
     let token = served.end_job();
-    let dead = served.request(Method::Get, &format!("/v2/{}/manifests/{digest}", common::OWN));
-    assert_eq!(dead.bearer_auth(token).send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    let request = served.request(Method::Get, &format!("/v2/{}/manifests/{digest}", common::OWN));
+    assert_eq!(request.bearer_auth(token).send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
     served.close().await;
 }

@@ -1,4 +1,4 @@
-//! Contents by id, kept across commits: the least recently used go first.
+//! Contents by id, kept across commits: the least recently used are evicted first.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ impl ContentCache {
         Self { limit, bytes: 0, clock: 0, contents: HashMap::new(), by_use: BTreeMap::new() }
     }
 
-    /// The content, which counts as used now.
+    /// The content; marks it as used.
     pub fn get(&mut self, id: &ContentId) -> Option<Arc<[u8]>> {
         self.clock += 1;
         let (content, used) = self.contents.get_mut(id)?;
@@ -31,7 +31,7 @@ impl ContentCache {
         Some(Arc::clone(content))
     }
 
-    /// Adds a content; makes room where needed. What is larger than the whole cache is not kept.
+    /// Adds a content; evicts others if needed. A content larger than the whole cache is not kept.
     pub fn insert(&mut self, id: ContentId, content: Arc<[u8]>) {
         if content.len() > self.limit || self.get(&id).is_some() {
             return;
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_least_recently_used_goes_first() {
+    fn the_least_recently_used_is_evicted_first() {
         let mut cache = ContentCache::new(10);
         let id = |text: &str| ContentId::new(text);
         for name in ["a", "b"] {

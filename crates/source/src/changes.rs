@@ -1,4 +1,4 @@
-//! What a poll found: pure comparison of two looks at a remote.
+//! The result of a poll: a pure comparison of two states of a remote.
 
 use std::collections::BTreeSet;
 
@@ -6,17 +6,17 @@ use edgewright_model::names::CommitId;
 
 use crate::parse::RemoteRefs;
 
-/// What is followed of a remote.
+/// The followed branches of a remote.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Followed {
-    /// Whichever branch is the default one.
+    /// The current default branch.
     pub default_branch: bool,
     /// Branches by name.
     pub branches: BTreeSet<String>,
 }
 
 impl Followed {
-    /// The names of all that is followed, where the default branch is that of `refs`.
+    /// The names of the followed branches, with the default branch of `refs`.
     pub fn names(&self, refs: &RemoteRefs) -> BTreeSet<String> {
         let default = refs.default_branch.iter().filter(|_| self.default_branch);
         self.branches.iter().chain(default).cloned().collect()
@@ -26,30 +26,30 @@ impl Followed {
 /// One change of a followed branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RefChange {
-    /// It was not there, or not followed, before.
+    /// It is new, or newly followed.
     Appeared {
         /// The branch.
         branch: String,
-        /// Where it stands.
+        /// Its commit.
         to: CommitId,
     },
-    /// It stands elsewhere: forwards, or anywhere after a force-push.
+    /// It points to another commit, after a push or a force-push.
     Moved {
         /// The branch.
         branch: String,
-        /// Where it stood.
+        /// Its previous commit.
         from: CommitId,
-        /// Where it stands.
+        /// Its commit.
         to: CommitId,
     },
-    /// It is gone, or was never there.
+    /// It was deleted, or never existed.
     Missing {
         /// The branch.
         branch: String,
-        /// Where it stood, if it was ever seen.
+        /// Its last commit, if it ever existed.
         from: Option<CommitId>,
     },
-    /// Another branch is the default one now; its own change comes separately.
+    /// The default branch is another one now; the change of that branch is separate.
     DefaultRenamed {
         /// The earlier default branch.
         from: Option<String>,
@@ -58,7 +58,7 @@ pub enum RefChange {
     },
 }
 
-/// Compares two looks at a remote. The order is: a renamed default branch first, then branches by name.
+/// Compares two states of a remote. The order is: a renamed default branch first, then branches by name.
 pub fn changed(before: Option<&RemoteRefs>, now: &RemoteRefs, followed: &Followed) -> Vec<RefChange> {
     let mut changes = Vec::new();
     if let Some(before) = before
@@ -75,14 +75,14 @@ pub fn changed(before: Option<&RemoteRefs>, now: &RemoteRefs, followed: &Followe
         let to = now.branches.get(&branch).cloned();
         changes.extend(match (from, to) {
             (Some(from), Some(to)) if from == to => {
-                // Newly followed by becoming the default: as good as new.
+                // Newly followed because it became the default: treated as new.
                 let known = before.is_some_and(|before| followed.names(before).contains(&branch));
                 (!known).then_some(RefChange::Appeared { branch, to })
             }
             (Some(from), Some(to)) => Some(RefChange::Moved { branch, from, to }),
             (None, Some(to)) => Some(RefChange::Appeared { branch, to }),
             (Some(from), None) => Some(RefChange::Missing { branch, from: Some(from) }),
-            // Said once, not at every poll.
+            // Reported once, not at every poll.
             (None, None) => before.is_none().then_some(RefChange::Missing { branch, from: None }),
         });
     }
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn every_change_of_a_followed_branch_is_told_once() {
+    fn every_change_of_a_followed_branch_is_reported_once() {
         let followed = Followed { default_branch: true, branches: ["dev".to_owned()].into() };
         let first = refs("main", &[("main", 'a'), ("dev", 'b'), ("other", 'c')]);
         let name = |text: &str| text.to_owned();
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_branch_that_never_was_is_told_at_the_first_look() {
+    fn a_branch_that_never_existed_is_reported_by_the_first_poll() {
         let followed = Followed { default_branch: false, branches: ["gone".to_owned()].into() };
         let now = refs("main", &[("main", 'a')]);
         let missing = RefChange::Missing { branch: "gone".to_owned(), from: None };

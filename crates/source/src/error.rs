@@ -1,4 +1,4 @@
-//! What can go wrong with git, and what to do about it.
+//! Errors of git, with hints.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,73 +10,73 @@ use edgewright_process::CommandError;
 use crate::meaning::{Meaning, meaning};
 use crate::remote::Remote;
 
-/// Why a repository could not be polled, fetched or read.
+/// Why a repository cannot be polled, fetched or read.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// The remote does not answer.
+    /// The remote does not respond.
     #[error("cannot reach {remote}: {detail}")]
     Unreachable {
-        /// Which remote.
+        /// The remote.
         remote: Remote,
-        /// In git's words.
+        /// Git's message.
         detail: String,
     },
-    /// The remote says that there is no such repository, or hides it.
-    #[error("there is no repository at {remote}: {detail}")]
+    /// The remote has no such repository, or hides it.
+    #[error("no repository at {remote}: {detail}")]
     NoRepository {
-        /// Which remote.
+        /// The remote.
         remote: Remote,
-        /// In git's words.
+        /// Git's message.
         detail: String,
     },
-    /// The remote wants credentials, or other ones.
-    #[error("{remote} refuses access: {detail}")]
+    /// The remote requires credentials, or other ones.
+    #[error("access to {remote} denied: {detail}")]
     Refused {
-        /// Which remote.
+        /// The remote.
         remote: Remote,
-        /// In git's words.
+        /// Git's message.
         detail: String,
     },
-    /// There is a repository, but no commit in it.
+    /// The repository has no commit.
     #[error("the repository at {remote} has no commits")]
     Empty {
-        /// Which remote.
+        /// The remote.
         remote: Remote,
     },
-    /// The branch is not there.
+    /// The branch does not exist.
     #[error("{remote} has no branch `{branch}`; it has {}", some_of(.known))]
     NoBranch {
-        /// Which remote.
+        /// The remote.
         remote: Remote,
         /// The branch.
         branch: String,
-        /// Branches that are there.
+        /// The existing branches.
         known: Vec<String>,
     },
-    /// The commit is neither in the mirror nor to be had from the remote.
+    /// The commit is neither in the mirror nor in the remote.
     #[error("commit {commit} is no longer in {remote}")]
     CommitGone {
         /// The commit.
         commit: CommitId,
-        /// Which remote.
+        /// The remote.
         remote: Remote,
     },
-    /// Somebody else pushes all the time.
-    #[error("branch `{branch}` of {remote} moves faster than a commit can be pushed to it")]
+    /// Other clients push faster.
+    #[error("cannot push to branch `{branch}` of {remote}: it moved before every attempt")]
     Busy {
-        /// Which remote.
+        /// The remote.
         remote: Remote,
         /// The branch.
         branch: String,
     },
-    /// A revision that names no commit.
-    #[error("`{revision}` is no commit here")]
+    /// A revision that does not name a commit.
+    #[error("no commit `{revision}` in this repository")]
     UnknownRevision {
-        /// As given.
+        /// The revision as given.
         revision: String,
     },
     /// The folder is a bare repository, which has no working files.
-    #[error("{} is a bare repository", .folder.display())]
+    #[error("cannot read files from {}: it is a bare repository", .folder.display())]
     Bare {
         /// The folder.
         folder: PathBuf,
@@ -86,36 +86,36 @@ pub enum SourceError {
     Damaged {
         /// The folder.
         folder: PathBuf,
-        /// In git's words.
+        /// Git's message.
         detail: String,
     },
     /// Git failed in another way.
     #[error("cannot {doing}")]
     Git {
-        /// What was being done.
+        /// The operation.
         doing: &'static str,
-        /// How it failed.
+        /// The error of the process.
         source: CommandError,
     },
-    /// Git printed what this version does not understand.
-    #[error("git's answer to `{doing}` is not understood: {text}")]
+    /// Git printed output that this version cannot parse.
+    #[error("unexpected output of git (`{doing}`): {text}")]
     Answer {
-        /// What was asked.
+        /// The operation.
         doing: &'static str,
-        /// The part that is not understood.
+        /// The output that cannot be parsed.
         text: String,
     },
-    /// A file of ours could not be read or written.
+    /// A local file cannot be read or written.
     #[error("cannot access {}", .path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// Items named in a message.
+/// Number of items that are listed in a message.
 const NAMED: usize = 8;
 
 fn some_of(items: &[String]) -> String {
@@ -146,31 +146,31 @@ impl SourceError {
         }
     }
 
-    /// What to do about it, where that is known.
+    /// The next action, if it is known.
     pub fn hint(&self) -> Option<&str> {
         Some(match self {
             Self::Unreachable { .. } => "check the address and the network; the next poll tries again",
-            Self::NoRepository { .. } => "check the address; private repositories may need credentials",
+            Self::NoRepository { .. } => "check the address; a private repository needs credentials",
             Self::Refused { .. } => {
-                "give credentials in the address (https://USER:TOKEN@HOST/…); for ssh, `ssh_key` and `known_hosts` of the source in the server's settings, or those of the account"
+                "set credentials in the address (https://USER:TOKEN@HOST/…); for ssh, set `ssh_key` and `known_hosts` of the source in the server's settings, or add a key to the account"
             }
-            Self::Empty { .. } => "commit and push something; `edgewright init DIR` makes a sample",
+            Self::Empty { .. } => "push a commit; `edgewright init DIR` writes a sample",
             Self::NoBranch { .. } => "push the branch, or let the channel follow another one",
-            Self::Busy { .. } => "the next look tries again; another branch may be pushed to instead",
+            Self::Busy { .. } => "wait for the next update check, or choose another branch to push to",
             Self::CommitGone { .. } => {
-                "it was force-pushed away; the branch's present commit is built instead"
+                "push the commit again if it is needed: a force-push removed it; the branch's present commit is built instead"
             }
-            Self::UnknownRevision { .. } => "give a branch, a tag or a commit id of this repository",
-            Self::Bare { .. } => "give its address as file://PATH, or a folder with files",
+            Self::UnknownRevision { .. } => "use a branch, a tag or a commit id of this repository",
+            Self::Bare { .. } => "use its address file://PATH, or a folder with files",
             Self::Damaged { .. } => {
-                "`git fsck` in it says more; mirrors of the server are fetched anew by themselves"
+                "run `git fsck` in it for details; a mirror of the server is fetched again automatically"
             }
             Self::Git { source, .. } if meaning(source.stderr_tail()) == Meaning::DiskFull => {
-                "make room on the disk"
+                "free space on the disk"
             }
             Self::Git { source, .. } => return source.hint(),
-            Self::Answer { .. } => "please report this, with the version of git",
-            Self::Io { .. } => "check the permissions and the room on the disk",
+            Self::Answer { .. } => "report this as a bug, with the version of git",
+            Self::Io { .. } => "check the permissions and the free space on the disk",
         })
     }
 }

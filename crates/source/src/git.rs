@@ -1,4 +1,4 @@
-//! The git command line in an environment of its own.
+//! The git command line in an isolated environment.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,14 +16,14 @@ use crate::parse::{self, RemoteRefs};
 use crate::remote::Remote;
 use crate::ssh::{self, SshIdentity};
 
-/// A look at a remote's refs.
+/// Time limit of a poll of a remote's refs.
 const POLL_WITHIN: Duration = Duration::from_secs(30);
-/// Local commands.
+/// Time limit of local commands.
 pub(crate) const LOCAL_WITHIN: Duration = Duration::from_mins(5);
 /// Contents kept in memory for the next commit; in bytes.
 const CACHE: usize = 64 * 1024 * 1024;
 
-/// What all our calls want, wherever git runs: also in the `upload-pack` that serves `file://`, which sees neither
+/// Settings for every call of git, including the `upload-pack` that serves `file://`, which gets neither
 /// options nor `GIT_CONFIG_*` of its parent.
 const SETTINGS: &str = "\
 # Written by Edgewright; changes are lost.
@@ -51,7 +51,7 @@ const SETTINGS: &str = "\
 \tdetachedHead = false
 ";
 
-/// Calls git. Clones share the cache of contents, and who we are to ssh remotes.
+/// Calls git. Clones share the cache of contents and the ssh identities.
 #[derive(Debug, Clone)]
 pub struct Git {
     home: PathBuf,
@@ -63,7 +63,7 @@ pub struct Git {
 }
 
 impl Git {
-    /// Makes `home`, a folder that belongs to Edgewright alone, and git's settings in it.
+    /// Creates `home`, a folder for Edgewright only, and git's settings in it.
     pub fn open(home: &Path, context: ProcessContext) -> Result<Self, SourceError> {
         let path = home.join(".gitconfig");
         let write = || -> io::Result<()> {
@@ -94,7 +94,7 @@ impl Git {
         self
     }
 
-    /// Says who we are to an ssh remote from now on; none: the account that runs Edgewright. Clones know it, too.
+    /// Sets the identity for an ssh remote; `None`: the account that runs Edgewright. Applies to clones, too.
     pub fn identify(&self, remote: &Remote, identity: Option<SshIdentity>) {
         let mut identities = self.identities.lock().unwrap_or_else(PoisonError::into_inner);
         match identity {
@@ -103,7 +103,7 @@ impl Git {
         };
     }
 
-    /// The folder that belongs to Edgewright's git alone.
+    /// The home folder of Edgewright's git.
     pub(crate) fn home(&self) -> &Path {
         &self.home
     }
@@ -156,7 +156,8 @@ impl Git {
         parse::ls_remote(&String::from_utf8_lossy(&output.stdout))
     }
 
-    /// The heads of pull requests (GitHub, Gitea, Forgejo) and merge requests (GitLab), closed ones included, by their refs.
+    /// The heads of pull requests (GitHub, Gitea, Forgejo) and merge requests (GitLab), closed ones included,
+    /// by their refs.
     pub async fn poll_pull_requests(
         &self,
         remote: &Remote,
@@ -173,7 +174,7 @@ impl Git {
         parse::pull_requests(&String::from_utf8_lossy(&output.stdout))
     }
 
-    /// Whether the folder is a bare repository, or a repository's inside.
+    /// Whether the folder is a bare repository, or the `.git` of one.
     pub(crate) fn looks_bare(folder: &Path) -> bool {
         folder.join("HEAD").is_file() && folder.join("objects").is_dir() && folder.join("refs").is_dir()
     }
@@ -197,7 +198,7 @@ pub(crate) fn local_error(doing: &'static str, folder: &Path, error: CommandErro
     }
 }
 
-/// Whether a failed fetch may be the fault of what is in our folder.
+/// Whether a failed fetch may be caused by the content of the local folder.
 pub(crate) fn suggests_damage(error: &CommandError) -> bool {
     error.ended().is_some() && matches!(meaning(error.stderr_tail()), Meaning::Damaged | Meaning::Unknown)
 }
@@ -207,7 +208,7 @@ pub(crate) fn remote_error(doing: &'static str, remote: &Remote, error: CommandE
     let remote = remote.clone();
     match (&error, meaning(error.stderr_tail())) {
         (CommandError::Deadline { after, .. }, _) => {
-            SourceError::Unreachable { remote, detail: format!("no answer within {after:?}") }
+            SourceError::Unreachable { remote, detail: format!("no response within {after:?}") }
         }
         (_, Meaning::Unreachable) => SourceError::Unreachable { remote, detail },
         (_, Meaning::Refused) => SourceError::Refused { remote, detail },
@@ -219,7 +220,7 @@ pub(crate) fn remote_error(doing: &'static str, remote: &Remote, error: CommandE
 }
 
 impl RemoteRefs {
-    /// The default branch, or the one asked for, and where it stands.
+    /// The default branch, or the requested one, with its commit.
     pub fn branch(
         &self,
         remote: &Remote,

@@ -8,8 +8,9 @@
 //!              Mirror ──commit──▶ CommitId ──push──▶ Remote    (locks; never forced)
 //! ```
 //!
-//! Git is called by its command line (2.31 or newer; from 2.36 on with fewer processes), with a home folder of its own: no setting of the user or the
-//! system has an influence, and nothing of the user's is written.
+//! Git is called by its command line (2.31 or newer; from 2.36 on with fewer processes), with an isolated
+//! home folder: settings of the user and the system have no effect, and nothing in the user's home is
+//! written.
 
 pub mod cache;
 pub mod changes;
@@ -36,5 +37,5 @@ pub use parse::RemoteRefs;
 pub use push::{NewCommit, Pushed};
 pub use remote::Remote;
 pub use repository::{CommitInfo, Repository};
-pub use ssh::{SshIdentity, UnfitPath};
+pub use ssh::{InvalidSshPath, SshIdentity};
 pub use worktree::Worktree;

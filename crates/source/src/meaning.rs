@@ -1,6 +1,6 @@
-//! What git says on standard error, understood.
+//! The meaning of git's standard error.
 
-/// What a failed talk with a remote means, from git's standard error.
+/// Why an operation on a remote failed, from git's standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Meaning {
     Unreachable,
@@ -11,11 +11,11 @@ pub(crate) enum Meaning {
     Unknown,
 }
 
-/// Texts of git 2.31 to 2.5x, curl and ssh, in the order in which they decide.
+/// Texts of git 2.31 to 2.5x, curl and ssh, by precedence.
 const MEANINGS: [(Meaning, &[&str]); 6] = [
     (Meaning::DiskFull, &["No space left on device", "Disk quota exceeded"]),
     (
-        // First, because what a broken line leaves looks like damage.
+        // First, because the effect of a broken connection looks like damage.
         Meaning::Unreachable,
         &["early EOF", "unexpected disconnect", "RPC failed", "hung up unexpectedly", "Operation too slow"],
     ),
@@ -89,14 +89,14 @@ const MEANINGS: [(Meaning, &[&str]); 6] = [
 ];
 
 pub(crate) fn meaning(stderr: &[String]) -> Meaning {
-    let says = |text: &&&str| stderr.iter().any(|line| line.contains(**text));
+    let contains = |text: &&&str| stderr.iter().any(|line| line.contains(**text));
     MEANINGS
         .iter()
-        .find(|(_, texts)| texts.iter().any(|text| says(&text)))
+        .find(|(_, texts)| texts.iter().any(|text| contains(&text)))
         .map_or(Meaning::Unknown, |(meaning, _)| *meaning)
 }
 
-/// What ssh says before git says that it could not read, in the order in which it tells most.
+/// Messages of ssh before git's own "could not read", the most specific first.
 const SSH: [&str; 7] = [
     "REMOTE HOST IDENTIFICATION HAS CHANGED",
     "host key is known for",
@@ -107,14 +107,14 @@ const SSH: [&str; 7] = [
     "ssh: ",
 ];
 
-/// The line of git's standard error that says most: ssh's, else the first that is a complaint.
+/// The most specific line of git's standard error: ssh's, else the first error.
 pub(crate) fn complaint(stderr: &[String]) -> String {
     let marked = |line: &&String| ["fatal: ", "error: ", "ERROR: "].iter().any(|mark| line.starts_with(mark));
     let of_ssh = SSH.iter().find_map(|text| stderr.iter().find(|line| line.contains(text)));
     let line = of_ssh.or_else(|| stderr.iter().find(marked)).or_else(|| stderr.last());
     let line = line.map_or("git gave no reason", String::as_str);
     let line = line.strip_prefix("fatal: ").or_else(|| line.strip_prefix("error: ")).unwrap_or(line);
-    // ssh frames its loudest warning.
+    // ssh frames this warning.
     line.trim_matches(|c: char| c == '@' || c.is_whitespace()).to_owned()
 }
 
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_git_says_is_understood() {
+    fn errors_of_git_are_classified() {
         for (line, want) in [
             ("fatal: unable to access 'https://h/': Could not resolve host: h", Meaning::Unreachable),
             (
@@ -157,10 +157,10 @@ mod tests {
     }
 
     #[test]
-    fn what_ssh_says_is_told() {
+    fn errors_of_ssh_are_reported() {
         let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
         let end = "\nfatal: Could not read from remote repository.\n\nPlease make sure you have the correct access rights";
-        for (said, want) in [
+        for (printed, want) in [
             ("git@h: Permission denied (publickey).", "git@h: Permission denied (publickey)."),
             (
                 "No ED25519 host key is known for h and you have requested strict checking.\nHost key verification failed.",
@@ -175,7 +175,7 @@ mod tests {
                 "ssh: connect to host h port 22: Connection refused",
             ),
         ] {
-            assert_eq!(complaint(&lines(&format!("{said}{end}"))), want);
+            assert_eq!(complaint(&lines(&format!("{printed}{end}"))), want);
         }
         assert_eq!(
             complaint(&lines("warning: x\nfatal: repository 'y' not found")),

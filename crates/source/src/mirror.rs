@@ -1,8 +1,8 @@
 //! A bare mirror of a remote in the data folder.
 //!
-//! Invariants: only [`Mirror`] writes to the folder, one fetch at a time, and the data folder has one server; so every
-//! lock file found before a fetch was left by a killed git. A mirror that turns out to be damaged is fetched anew
-//! beside the old one and takes its place: what cannot be repaired is not worth repairing, the remote has it all.
+//! Invariants: only [`Mirror`] writes to the folder, one fetch at a time, and the data folder has one server;
+//! so every lock file found before a fetch was left by a killed git. A damaged mirror is fetched again beside
+//! the old one and replaces it: a repair is not worth it, because the remote has everything.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,11 +18,12 @@ use crate::git::{Git, local, remote_error, suggests_damage};
 use crate::remote::Remote;
 use crate::repository::Repository;
 
-/// A fetch of a large history over a slow line; a stalled one ends earlier, by `http.lowSpeedTime`.
+/// Time limit of a fetch: a large history over a slow connection; a stalled one ends earlier, by
+/// `http.lowSpeedTime`.
 const FETCH_WITHIN: Duration = Duration::from_hours(1);
-/// Packing what many fetches left.
+/// Time limit of packing after many fetches.
 const PACK_WITHIN: Duration = Duration::from_mins(30);
-/// What a git that was killed leaves behind.
+/// Temporary files of a killed git.
 const LEFTOVERS: [&str; 3] = [".lock", ".new", ".keep"];
 
 /// The mirror of one remote. Clones share it.
@@ -31,18 +32,18 @@ pub struct Mirror {
     git: Git,
     folder: PathBuf,
     remote: Remote,
-    /// Held over a whole fetch, awaits included: that is its purpose. Whether the last git in the folder came to its end,
-    /// so that there is nothing to clear.
+    /// Held during a whole fetch, across awaits: that is its purpose. The value: whether the last git in the
+    /// folder ended, so that there is nothing to clean up.
     fetching: Arc<Mutex<bool>>,
 }
 
 impl Mirror {
-    /// The mirror in `folder`, which is made at the first fetch.
+    /// The mirror in `folder`, which is created by the first fetch.
     pub fn new(git: Git, folder: PathBuf, remote: Remote) -> Self {
         Self { git, folder, remote, fetching: Arc::default() }
     }
 
-    /// What it mirrors.
+    /// The mirrored remote.
     pub const fn remote(&self) -> &Remote {
         &self.remote
     }
@@ -51,23 +52,23 @@ impl Mirror {
         &self.git
     }
 
-    /// Where it is.
+    /// Its folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// What it holds.
+    /// Its repository.
     pub fn repository(&self) -> Repository {
         Repository::new(self.git.clone(), self.folder.clone())
     }
 
-    /// Brings all branches and tags up to date, whatever happened to them. Earlier commits stay readable.
+    /// Updates all branches and tags, including deleted and force-pushed ones. Earlier commits stay readable.
     pub async fn fetch(&self) -> Result<(), SourceError> {
         let mut is_clear = self.fetching.lock().await;
         self.update(None, &mut is_clear).await
     }
 
-    /// Makes sure that a commit, found by a poll, is here.
+    /// Ensures that a commit that a poll found is in the mirror.
     pub async fn ensure(&self, commit: &CommitId) -> Result<(), SourceError> {
         let mut is_clear = self.fetching.lock().await;
         if self.is_there().await && self.repository().has(commit).await.unwrap_or(false) {
@@ -77,14 +78,14 @@ impl Mirror {
         if self.repository().has(commit).await? {
             return Ok(());
         }
-        // Force-pushed away in between: many servers still give it out.
+        // A force-push removed it in the meantime: many servers still serve it.
         let gone = |_| SourceError::CommitGone { commit: commit.clone(), remote: self.remote.clone() };
         self.update(Some(commit), &mut is_clear).await.map_err(gone)
     }
 
-    /// A commit's files, fetched where needed; repairs a damaged mirror once.
+    /// A commit's files; fetches the commit if needed, and repairs a damaged mirror once.
     pub async fn read_tree(&self, commit: &CommitId) -> Result<Tree, SourceError> {
-        // Nearly always it is here; what is wrong otherwise is found out below.
+        // The commit is almost always in the mirror; other cases are handled below.
         if self.is_there().await
             && let Ok(tree) = self.repository().read_tree(commit).await
         {
@@ -93,7 +94,7 @@ impl Mirror {
         self.ensure(commit).await?;
         match self.repository().read_tree(commit).await {
             Err(SourceError::Damaged { detail, .. }) => {
-                tracing::warn!(source.folder = %self.folder.display(), detail, "mirror is damaged, fetching it anew");
+                tracing::warn!(source.folder = %self.folder.display(), detail, "mirror is damaged, fetching it again");
                 {
                     let _alone = self.fetching.lock().await;
                     self.rebuild().await?;
@@ -105,7 +106,8 @@ impl Mirror {
         }
     }
 
-    /// Packs what many fetches left, and drops what no branch reached for 90 days. Run it now and then.
+    /// Packs the objects of many fetches, and deletes objects that no branch reached for 90 days. Call it
+    /// periodically.
     pub async fn maintain(&self) -> Result<(), SourceError> {
         let mut is_clear = self.fetching.lock().await;
         if !self.is_there().await {
@@ -133,8 +135,8 @@ impl Mirror {
         *is_clear = fetched.is_ok();
         match fetched {
             Err(SourceError::Git { source, .. }) if commit.is_none() && suggests_damage(&source) => {
-                // Not the network, so something here: a new mirror cures all of that.
-                tracing::warn!(source.folder = %self.folder.display(), error = %source, "fetch failed, mirroring anew");
+                // The network is not the cause, so it is local: a new mirror fixes that.
+                tracing::warn!(source.folder = %self.folder.display(), error = %source, "fetch failed, creating the mirror again");
                 self.rebuild().await
             }
             result => result,
@@ -146,7 +148,7 @@ impl Mirror {
         tokio::fs::try_exists(&self.folder).await.unwrap_or(false)
     }
 
-    /// Whether it looks like a repository. What is wrong inside shows when it is fetched into.
+    /// Whether it looks like a repository. Damage inside of it is found by the next fetch.
     async fn is_usable(&self) -> bool {
         let head = tokio::fs::metadata(self.folder.join("HEAD")).await;
         let objects = tokio::fs::metadata(self.folder.join("objects")).await;
@@ -221,14 +223,14 @@ fn remove(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Lock files and half-written objects of a git that was killed.
+/// Lock files and partial objects of a killed git.
 fn remove_leftovers(folder: &Path, depth: usize) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
         if entry.file_type()?.is_dir() {
-            // Branch names have slashes, but not that many.
+            // Branch names have slashes, but fewer than this.
             if depth < 64 {
                 remove_leftovers(&entry.path(), depth + 1)?;
             }

@@ -1,12 +1,13 @@
-//! A conversation with `git cat-file --batch-command` (git 2.36 or newer): a commit with all that a run reads of it, from
-//! one process that was started while the commit was still being fetched.
+//! A session with `git cat-file --batch-command` (git 2.36 or newer): a commit with everything that a run
+//! reads of it, from one process that is started while the commit is being fetched.
 //!
 //! ```text
 //!  Reader ──CommitId──▶ blocking thread ──contents, info──▶ git
 //!         ◀─Commit────                  ◀─────────────────
 //! ```
 //!
-//! Whatever goes wrong here is no error: the caller reads the commit in the usual way, which says what is wrong.
+//! A failure here is not an error: the caller then reads the commit in the usual way, which reports the
+//! error.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, BufRead as _, BufReader, PipeWriter, Read, Write as _};
@@ -21,20 +22,20 @@ use crate::git::Git;
 use crate::parse::{self, Listed};
 use crate::repository::{CommitInfo, Repository};
 
-/// Questions of callers that wait for their turn; further callers wait until there is room.
+/// Number of queued requests; further callers wait until there is room.
 const QUEUE: usize = 4;
-/// Names that are asked for before answers are read: fewer bytes than a pipe holds.
+/// Number of names requested before responses are read: fewer bytes than a pipe holds.
 const WINDOW: usize = 256;
 /// The largest commit or directory, in bytes.
 const OBJECT_LIMIT: u64 = 64 * 1024 * 1024;
-/// The most entries of a commit: a directory may be in it many times.
+/// The maximum number of entries of a commit: a directory may be in it many times.
 const ENTRIES_LIMIT: usize = 1_000_000;
-/// New contents up to this size are kept for whoever packs them next; in bytes.
+/// New contents up to this size in bytes are kept for packing.
 const SMALL: u64 = 64 * 1024;
-/// All of them together; in bytes.
+/// The size of all of them together, in bytes.
 const SMALL_TOTAL: u64 = 4 * 1024 * 1024;
 
-/// A commit with all that a run reads of it.
+/// A commit with everything that a run reads of it.
 #[derive(Debug)]
 pub struct Commit {
     /// Author, time and subject.
@@ -43,7 +44,7 @@ pub struct Commit {
     pub tree: Tree,
 }
 
-/// Answered in turn; an error ends the conversation.
+/// Served in turn; an error ends the session.
 type Question = Box<dyn FnOnce(&mut Objects) -> io::Result<()> + Send>;
 
 /// A git process that reads commits; it ends with this value.
@@ -65,20 +66,20 @@ impl Reader {
         let command = repository.command().args(["cat-file", "--batch-command", "--buffer"]);
         let dialogue = command.run_dialogue(move |ask, answers| {
             let mut objects = Objects { ask, answers: BufReader::new(answers) };
-            // Whoever asked hears the end of the channel.
+            // The caller receives the end of the channel.
             while asked.blocking_recv().is_some_and(|question| question(&mut objects).is_ok()) {}
         });
         let process = OwnedTask::spawn(async move {
             if let Err(error) = dialogue.await {
-                tracing::debug!(%error, "a reader of commits ended early");
+                tracing::debug!(%error, "commit reader ended early");
             }
         });
         Self { questions, git: repository.git.clone(), _process: process }
     }
 
-    /// Where a branch stands; none where there is none.
+    /// The commit of a branch; `None` if there is no such branch.
     pub async fn branch(&self, name: &str) -> Option<CommitId> {
-        // Git itself takes no such names.
+        // Git itself rejects such names.
         if name.contains(|letter: char| letter.is_whitespace() || letter.is_control()) {
             return None;
         }
@@ -86,7 +87,7 @@ impl Reader {
         self.ask(move |objects| objects.resolve(&name)).await
     }
 
-    /// Reads a commit; none where it is not there, or cannot be read in this way.
+    /// Reads a commit; `None` if it does not exist, or cannot be read in this way.
     pub async fn read(&self, commit: &CommitId) -> Option<Commit> {
         let (commit, git) = (commit.clone(), self.git.clone());
         self.ask(move |objects| objects.commit(&commit, &git)).await
@@ -98,7 +99,7 @@ impl Reader {
     ) -> Option<T> {
         let (answer, answered) = oneshot::channel();
         let question: Question = Box::new(move |objects| {
-            // Who asked may be gone; the next question is answered all the same.
+            // The caller may be gone; the next request is served nevertheless.
             ask(objects).map(|value| drop(answer.send(value)))
         });
         self.questions.send(question).await.ok()?;
@@ -118,13 +119,13 @@ impl Objects {
             commit = head.id.parse().ok();
             Ok(())
         })?;
-        commit.ok_or_else(|| unfit("branch"))
+        commit.ok_or_else(|| unusable("branch"))
     }
 
     fn commit(&mut self, commit: &CommitId, git: &Git) -> io::Result<Commit> {
         let mut object = Vec::new();
         self.contents(&[commit.as_str()], |_, bytes| object = bytes)?;
-        let (info, root) = parse::commit(commit, &object).ok_or_else(|| unfit("commit"))?;
+        let (info, root) = parse::commit(commit, &object).ok_or_else(|| unusable("commit"))?;
         let mut tree = self.tree(&root)?;
         self.load(&mut tree, git, is_loaded)?;
         if tree.uses_lfs() {
@@ -146,7 +147,7 @@ impl Objects {
                 all &= parse::directory((folder, &bytes), id.len() / 2, &mut listed, &mut below).is_some();
             })?;
             if !all || listed.len() + below.len() > ENTRIES_LIMIT {
-                return Err(unfit("directory"));
+                return Err(unusable("directory"));
             }
             level = below;
         }
@@ -163,7 +164,7 @@ impl Objects {
         Ok(parse::entries(listed))
     }
 
-    /// The bytes that planning reads, and small ones that nobody has seen before: those are packed next.
+    /// The bytes that planning reads, and small contents that are new: those are packed next.
     fn load(
         &mut self,
         tree: &mut Tree,
@@ -209,7 +210,7 @@ impl Objects {
     fn contents(&mut self, names: &[&str], mut take: impl FnMut(usize, Vec<u8>)) -> io::Result<()> {
         self.ask("contents", names, |position, head, answers| {
             if head.size > OBJECT_LIMIT {
-                return Err(unfit("object"));
+                return Err(unusable("object"));
             }
             let mut bytes = Vec::new();
             answers.take(head.size).read_to_end(&mut bytes)?;
@@ -243,7 +244,7 @@ impl Objects {
                 let mut line = String::new();
                 // A head is an id, a word and a number: anything longer is not one.
                 self.answers.by_ref().take(200).read_line(&mut line)?;
-                let head = Head::parse(&line).ok_or_else(|| unfit("answer"))?;
+                let head = Head::parse(&line).ok_or_else(|| unusable("response"))?;
                 take(number * WINDOW + offset, head, &mut self.answers)?;
             }
         }
@@ -251,7 +252,7 @@ impl Objects {
     }
 }
 
-/// What git says of an object before its bytes.
+/// Git's header of an object.
 struct Head<'a> {
     id: &'a str,
     size: u64,
@@ -265,6 +266,6 @@ impl<'a> Head<'a> {
     }
 }
 
-fn unfit(what: &str) -> io::Error {
-    io::Error::other(format!("git gave no usable {what}"))
+fn unusable(what: &str) -> io::Error {
+    io::Error::other(format!("unusable {what} from git"))
 }

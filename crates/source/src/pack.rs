@@ -1,7 +1,8 @@
 //! Canonical, uncompressed tar of file contents: the same entries give the same bytes.
 //!
-//! Sorted by path, hard links last (their targets must come first); every time is the epoch, no names of users, no directories
-//! but declared ones; GNU headers for long names and links, PAX records for extended attributes.
+//! Sorted by path, hard links last (their targets must come first); every time is the epoch, no names of
+//! users, no directories but declared ones; GNU headers for long names and links, PAX records for extended
+//! attributes.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -14,7 +15,7 @@ use tar::{Builder, EntryType, Header};
 use crate::error::SourceError;
 use crate::repository::{Contents, Repository, is_missing};
 
-/// A header and what fills the last block; in bytes.
+/// A header and the padding of the last block, in bytes.
 const HEADER: u64 = 1024;
 
 /// One entry of the archive.
@@ -30,12 +31,12 @@ pub struct PackEntry {
     pub group: u32,
     /// Extended attributes by name.
     pub xattrs: BTreeMap<String, Vec<u8>>,
-    /// What it is.
+    /// The entry's kind.
     pub kind: PackKind,
 }
 
 impl PackEntry {
-    /// About what it takes in the archive; in bytes.
+    /// Its approximate size in the archive, in bytes.
     pub fn size(&self) -> u64 {
         let content = match &self.kind {
             PackKind::Bytes(bytes) => bytes.len() as u64,
@@ -47,7 +48,7 @@ impl PackEntry {
     }
 }
 
-/// What an entry of an archive is.
+/// The kind of an archive's entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PackKind {
     /// A file with these bytes.
@@ -56,7 +57,7 @@ pub enum PackKind {
     Content(ContentId, u64),
     /// A symbolic link and its target.
     Link(String),
-    /// Another name of a file of the same archive: its path.
+    /// A hard link to a file of the same archive: its path.
     HardLink(String),
     /// A directory.
     Directory,
@@ -68,19 +69,19 @@ impl PackKind {
     }
 }
 
-/// Why an archive could not be written.
+/// Why an archive cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
-    /// Two entries have one path, or a path is not relative and plain.
-    #[error("`{path}` {reason}")]
+    /// Two entries have the same path, or a path is not relative and plain.
+    #[error("cannot pack `{path}`: it {reason}")]
     Entry {
         /// The path.
         path: String,
-        /// What is wrong with it.
+        /// What is wrong with the entry.
         reason: &'static str,
     },
-    /// A file's content is elsewhere.
-    #[error("`{path}` is a Git LFS pointer: the file itself is not part of the commit")]
+    /// A file's content is stored by Git LFS.
+    #[error("cannot pack `{path}`: it is a Git LFS pointer, and the file is not part of the commit")]
     Pointer {
         /// The path.
         path: String,
@@ -93,10 +94,10 @@ pub enum PackError {
     Source(#[source] SourceError),
 }
 
-/// The largest pointer of Git LFS, in bytes, as its specification has it.
+/// The largest Git LFS pointer according to its specification, in bytes.
 const POINTER_LIMIT: u64 = 1023;
 
-/// Travels as an I/O error through the archive's writer.
+/// Passed as an I/O error through the archive's writer.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is a Git LFS pointer")]
 struct Pointer(String);
@@ -118,16 +119,16 @@ fn prepared(mut entries: Vec<PackEntry>) -> Result<Vec<PackEntry>, PackError> {
             return fault(entry, "is not a plain relative path");
         }
         if entry.mode > 0o7777 {
-            return fault(entry, "has a mode beyond 7777");
+            return fault(entry, "has a mode above 7777");
         }
         if matches!(&entry.kind, PackKind::Link(target) if target.is_empty() || target.contains('\0')) {
-            return fault(entry, "is a link without a fit target");
+            return fault(entry, "is a link with an invalid target");
         }
     }
     let mut paths = BTreeMap::new();
     for entry in &entries {
         if matches!(&entry.kind, PackKind::HardLink(target) if paths.get(target.as_str()) != Some(&true)) {
-            return fault(entry, "is a hard link to something else than a file");
+            return fault(entry, "is a hard link, but not to a file");
         }
         let is_file = matches!(entry.kind, PackKind::Bytes(_) | PackKind::Content(..));
         if paths.insert(entry.path.as_str(), is_file).is_some() {
@@ -205,7 +206,7 @@ fn write_tar(
 }
 
 impl Repository {
-    /// Writes entries as a canonical tar. Large contents are streamed. Gives the writer back.
+    /// Writes entries as a canonical tar. Large contents are streamed. Returns the writer.
     pub async fn pack<W: Write + Send + 'static>(
         &self,
         entries: Vec<PackEntry>,
@@ -220,7 +221,7 @@ impl Repository {
         let written = self.stream(wanted.collect(), move |contents| {
             match write_tar(&entries, epoch, contents, &mut out) {
                 Err(error) if is_missing(&error) => Err(error),
-                // A full disk is not a fault of the repository: it travels as a value.
+                // A full disk is not an error of the repository: it is passed as a value.
                 written => Ok(written.map(|()| out)),
             }
         });

@@ -1,16 +1,16 @@
-//! Git's answers as values: pure functions over bytes.
+//! Parsers of git's output: pure functions over bytes.
 
 use std::collections::BTreeMap;
 
 use edgewright_model::digest::hex;
 use edgewright_model::names::CommitId;
-use edgewright_model::tree::{ContentId, Entry, EntryKind, Tree, UnfitPath};
+use edgewright_model::tree::{ContentId, Entry, EntryKind, InvalidPath, Tree};
 use jiff::Timestamp;
 
 use crate::error::SourceError;
 use crate::repository::CommitInfo;
 
-/// A remote's branches at one look.
+/// A remote's branches at one time.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RemoteRefs {
     /// The branch that `HEAD` names; none in an empty repository and with a detached `HEAD`.
@@ -33,7 +33,7 @@ pub(crate) fn ls_remote(text: &str) -> Result<RemoteRefs, SourceError> {
             refs.branches.insert(branch.to_owned(), value.parse().map_err(|_| fault())?);
         }
     }
-    // An unborn HEAD names a branch that is not there.
+    // An unborn HEAD names a branch that does not exist.
     refs.default_branch = refs.default_branch.filter(|branch| refs.branches.contains_key(branch));
     Ok(refs)
 }
@@ -56,11 +56,11 @@ pub(crate) fn pull_requests(text: &str) -> Result<BTreeMap<String, CommitId>, So
     Ok(heads)
 }
 
-/// An entry of a tree with its path as git has it.
+/// An entry of a tree with its path as stored by git.
 pub(crate) type Listed = (Vec<u8>, Entry);
 
-/// A tree object: its entries, without sizes, go to `listed`, folders with their ids to `below`; none where it is no tree
-/// object of ids with `length` bytes.
+/// A tree object: its entries, without sizes, go to `listed`, folders with their ids to `below`; `None` if it
+/// is not a tree object of ids with `length` bytes.
 pub(crate) fn directory(
     (folder, mut bytes): (&[u8], &[u8]),
     length: usize,
@@ -85,7 +85,8 @@ pub(crate) fn directory(
     Some(())
 }
 
-/// A commit object, and the id of its tree; none where only git can read it, as in another encoding than UTF-8.
+/// A commit object, and the id of its tree; `None` if only git can read it, such as a message that is not
+/// UTF-8.
 pub(crate) fn commit(id: &CommitId, bytes: &[u8]) -> Option<(CommitInfo, String)> {
     let text = String::from_utf8_lossy(bytes);
     let (head, message) = text.split_once("\n\n").unwrap_or((&text, ""));
@@ -153,13 +154,13 @@ fn kind(mode: &str) -> Option<EntryKind> {
 pub(crate) fn entries(listed: Vec<Listed>) -> Tree {
     let mut tree = Tree::default();
     for (path, entry) in listed {
-        match UnfitPath::parse(&path) {
+        match InvalidPath::parse(&path) {
             Ok(path) => drop(tree.entries.insert(path, entry)),
-            Err(unfit) => tree.unfit.push(unfit),
+            Err(invalid) => tree.invalid.push(invalid),
         }
     }
     // Readers list folders in orders of their own.
-    tree.unfit.sort();
+    tree.invalid.sort();
     tree
 }
 
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn trees_are_read_and_unfit_paths_named() {
+    fn trees_are_read_and_invalid_paths_named() {
         let record = |mode: &str, kind: &str, size: &str, path: &[u8]| {
             [format!("{mode} {kind} {A} {size:>7}\t").as_bytes(), path, b"\0"].concat()
         };
@@ -251,13 +252,13 @@ mod tests {
             good,
         ];
         let tree = ls_tree(&bad.concat()).unwrap();
-        let unfit: Vec<_> = tree
-            .unfit
+        let invalid: Vec<_> = tree
+            .invalid
             .iter()
             .map(|path| (path.folder.as_ref().map(TreePath::as_str), path.is_folder, path.escaped.as_str()))
             .collect();
         assert_eq!(
-            unfit,
+            invalid,
             [
                 (None, false, r"a\nb"),
                 (Some("images/a"), true, r"images/a/caf\xe9/b/c"),

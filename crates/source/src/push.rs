@@ -1,4 +1,4 @@
-//! Commits that are made here and pushed: locks that moved. Nothing is ever forced: whoever else pushed meanwhile wins.
+//! Commits made by Edgewright and pushed: locks that moved. Never a force-push: a concurrent push wins.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +12,14 @@ use crate::git::{local, remote_error};
 use crate::mirror::Mirror;
 use crate::remote::Remote;
 
-/// A commit to be made of another one, with some files replaced or added.
+/// A new commit on top of another one, with some files replaced or added.
 #[derive(Debug)]
 pub struct NewCommit<'a> {
-    /// What it stands on.
+    /// Its parent.
     pub parent: &'a CommitId,
-    /// The files, whole.
+    /// The files with their whole contents.
     pub files: &'a BTreeMap<TreePath, Vec<u8>>,
-    /// Who it is by, `NAME <ADDRESS>`.
+    /// The author, `NAME <ADDRESS>`.
     pub author: &'a str,
     /// Its message.
     pub message: &'a str,
@@ -27,17 +27,17 @@ pub struct NewCommit<'a> {
     pub at: Timestamp,
 }
 
-/// What became of a push.
+/// The result of a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pushed {
-    /// The remote has it.
+    /// The remote accepted it.
     Done,
-    /// The remote's branch stands elsewhere than the commit's parent: fetch, and make the commit anew.
+    /// The remote's branch is not at the commit's parent: fetch, and create the commit again.
     Moved,
 }
 
 impl Mirror {
-    /// Where a branch stands, as of the last fetch.
+    /// The commit of a branch, as of the last fetch.
     pub async fn head(&self, branch: &str) -> Result<Option<CommitId>, SourceError> {
         match self.repository().resolve(&format!("refs/heads/{branch}")).await {
             Ok(commit) => Ok(Some(commit)),
@@ -46,8 +46,8 @@ impl Mirror {
         }
     }
 
-    /// Makes a commit in the mirror. No branch points to it: equal input gives an equal commit, and one that is never pushed
-    /// is cleared away in time.
+    /// Creates a commit in the mirror. No branch points to it: equal input gives an equal commit, and a
+    /// commit that is never pushed is removed by garbage collection.
     pub async fn commit(&self, new: &NewCommit<'_>) -> Result<CommitId, SourceError> {
         let (git, folder) = (self.git(), self.folder());
         let place = tempfile::tempdir_in(git.home())
@@ -80,8 +80,8 @@ impl Mirror {
         id.parse().map_err(|_| SourceError::Answer { doing: "commit-tree", text: id })
     }
 
-    /// Pushes a commit to a branch, which is made where it is missing. `to` is the mirror's remote, with the credentials
-    /// that writing needs.
+    /// Pushes a commit to a branch, which is created if it is missing. `to` is the mirror's remote, with the
+    /// credentials for writing.
     pub async fn push(&self, to: &Remote, commit: &CommitId, branch: &str) -> Result<Pushed, SourceError> {
         let command = self
             .git()
@@ -98,7 +98,7 @@ impl Mirror {
         match verdict(&pushed.output.text()) {
             Verdict::Moved => Ok(Pushed::Moved),
             Verdict::Declined(detail) => Err(SourceError::Refused { remote: to.clone(), detail }),
-            Verdict::Unsaid => {
+            Verdict::Unknown => {
                 let (command, stderr_tail) = ("git push".to_owned(), pushed.output.stderr_tail);
                 let error = CommandError::Exit { command, ended: pushed.ended, stderr_tail };
                 Err(remote_error("push to the remote", to, error))
@@ -107,23 +107,25 @@ impl Mirror {
     }
 }
 
-/// What `git push --porcelain` says of the one ref.
+/// The result for the ref in the output of `git push --porcelain`.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Moved,
     Declined(String),
-    Unsaid,
+    Unknown,
 }
 
 fn verdict(output: &str) -> Verdict {
-    let Some(line) = output.lines().find_map(|line| line.strip_prefix("!\t")) else { return Verdict::Unsaid };
-    let said = line.split_once('\t').map_or(line, |(_, said)| said);
-    // `remote rejected` is also what a ref says that somebody else moved between the look and the write.
+    let Some(line) = output.lines().find_map(|line| line.strip_prefix("!\t")) else {
+        return Verdict::Unknown;
+    };
+    let reason = line.split_once('\t').map_or(line, |(_, reason)| reason);
+    // `remote rejected` is also printed for a ref that another client moved between the check and the write.
     let races = ["[rejected]", "cannot lock ref", "failed to update ref", "stale info"];
-    if races.iter().any(|word| said.contains(word)) {
+    if races.iter().any(|word| reason.contains(word)) {
         return Verdict::Moved;
     }
-    Verdict::Declined(said.to_owned())
+    Verdict::Declined(reason.to_owned())
 }
 
 #[cfg(test)]
@@ -131,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_branch_that_moved_is_told_from_one_that_is_guarded() {
+    fn a_moved_branch_is_distinguished_from_a_protected_one() {
         let of = |line: &str| verdict(&format!("To /srv/a.git\n{line}\nDone\n"));
         let refs = "!\t0123:refs/heads/main";
         assert_eq!(of(&format!("{refs}\t[rejected] (fetch first)")), Verdict::Moved);
@@ -144,6 +146,6 @@ mod tests {
             of(&format!("{refs}\t[remote rejected] (protected branch hook declined)")),
             Verdict::Declined("[remote rejected] (protected branch hook declined)".to_owned())
         );
-        assert_eq!(verdict("fatal: unable to access"), Verdict::Unsaid);
+        assert_eq!(verdict("fatal: unable to access"), Verdict::Unknown);
     }
 }

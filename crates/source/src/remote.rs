@@ -1,4 +1,4 @@
-//! Addresses of remotes that never print their credentials.
+//! Addresses of remotes, which are printed without credentials.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -6,27 +6,28 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-/// Where a source's repository is: `https://`, `http://`, `ssh://`, `file://`, `user@host:path` or an absolute path.
+/// The address of a source's repository: `https://`, `http://`, `ssh://`, `file://`, `user@host:path` or an
+/// absolute path.
 ///
-/// `Display` and `Debug` leave the credentials out; [`Remote::reveal`] gives all, for storing.
+/// `Display` and `Debug` omit the credentials; [`Remote::reveal`] includes them, for storing.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Remote {
-    /// Without credentials, except an ssh user's name.
+    /// Without credentials, except for an ssh user's name.
     address: String,
     /// `user:password`, percent-encoded as given; only http and https.
     credentials: Option<String>,
-    /// What is printed instead of the address.
+    /// The printed form in place of the address.
     shown: Option<String>,
 }
 
-/// Why a text is not the address of a remote.
+/// A text that is not the address of a remote.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not the address of a git repository: {reason}")]
+#[error("invalid repository address: {reason}")]
 pub struct InvalidRemote {
     reason: &'static str,
 }
 
-const SCHEMES: &str = "want https://, http://, ssh:// or file://, user@host:path, or an absolute path";
+const SCHEMES: &str = "expected https://, http://, ssh:// or file://, user@host:path, or an absolute path";
 
 impl Remote {
     /// The repository in a folder of this machine. The path must be absolute.
@@ -34,9 +35,9 @@ impl Remote {
         path.to_str().ok_or(InvalidRemote { reason: "the path is not UTF-8" })?.parse()
     }
 
-    /// Prints as another remote: for a temporary repository that stands for the folder it was made from.
+    /// The same remote, printed as `other`: for a temporary repository that is made from a folder.
     #[must_use]
-    pub fn standing_for(self, other: &Self) -> Self {
+    pub fn displayed_as(self, other: &Self) -> Self {
         Self { shown: Some(other.address.clone()), ..self }
     }
 
@@ -45,7 +46,7 @@ impl Remote {
         &self.address
     }
 
-    /// The whole address, credentials included: for storing, never for printing. Parses back to an equal value.
+    /// The whole address with credentials: for storing, never for printing. Parses to an equal value.
     pub fn reveal(&self) -> String {
         match (&self.credentials, self.address.split_once("://")) {
             (Some(credentials), Some((scheme, rest))) => format!("{scheme}://{credentials}@{rest}"),
@@ -53,7 +54,7 @@ impl Remote {
         }
     }
 
-    /// The same with other credentials, which http and https carry; none for the others.
+    /// The same address with other credentials; `None` for schemes other than http and https.
     pub fn with_credentials(&self, user: &str, password: &str) -> Option<Self> {
         if !self.address.starts_with("http") {
             return None;
@@ -62,7 +63,7 @@ impl Remote {
         Some(Self { credentials, ..self.clone() })
     }
 
-    /// The value of the `Authorization` header, where there are credentials.
+    /// The value of the `Authorization` header, if there are credentials.
     pub(crate) fn authorization(&self) -> Option<String> {
         let credentials = self.credentials.as_deref()?;
         let decoded = percent_decoded(credentials);
@@ -77,9 +78,9 @@ impl FromStr for Remote {
     fn from_str(text: &str) -> Result<Self, InvalidRemote> {
         let refuse = |reason| Err(InvalidRemote { reason });
         let local = text.starts_with('/') || text.starts_with("file://");
-        let unfit = |c: char| c.is_control() || (c.is_whitespace() && !local);
-        if text.is_empty() || text.len() > 2048 || text.chars().any(unfit) {
-            return refuse("it is empty, very long, or has spaces or control characters");
+        let is_forbidden = |c: char| c.is_control() || (c.is_whitespace() && !local);
+        if text.is_empty() || text.len() > 2048 || text.chars().any(is_forbidden) {
+            return refuse("empty, too long, or with spaces or control characters");
         }
         let plain = |address: String| Ok(Self { address, credentials: None, shown: None });
         let Some((scheme, rest)) = text.split_once("://") else {
@@ -95,16 +96,16 @@ impl FromStr for Remote {
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         match scheme {
             "file" if authority.is_empty() && !path.is_empty() => plain(text.to_owned()),
-            "file" => refuse("file:// wants an absolute path: file:///srv/git/plant-os.git"),
+            "file" => refuse("file:// needs an absolute path, such as file:///srv/git/plant-os.git"),
             "ssh" if is_ssh_host(authority) && !path.is_empty() => plain(text.to_owned()),
-            "ssh" => refuse("ssh:// wants ssh://[user@]host[:port]/path, without a password"),
+            "ssh" => refuse("expected ssh://[user@]host[:port]/path, without a password"),
             "http" | "https" => {
                 let (credentials, host) = match authority.rsplit_once('@') {
                     Some((credentials, host)) => (Some(credentials.to_owned()), host),
                     None => (None, authority),
                 };
                 if host.is_empty() || host.starts_with(['-', ':']) {
-                    return refuse("there is no host in it");
+                    return refuse("no host");
                 }
                 Ok(Self {
                     address: format!("{scheme}://{host}/{path}"),
@@ -117,20 +118,20 @@ impl FromStr for Remote {
     }
 }
 
-/// `host`, `host:port` or `user@host`: nothing that ssh could take for an option, no password.
+/// `host`, `host:port` or `user@host`, without a password, and nothing that ssh could parse as an option.
 fn is_ssh_host(text: &str) -> bool {
-    let fits = |part: &str| {
+    let is_host = |part: &str| {
         !part.is_empty()
             && !part.starts_with('-')
             && part.chars().all(|c| c.is_alphanumeric() || "-_.:[]".contains(c))
     };
     match text.split_once('@') {
-        Some((user, host)) => fits(user) && !user.contains(':') && fits(host),
-        None => fits(text),
+        Some((user, host)) => is_host(user) && !user.contains(':') && is_host(host),
+        None => is_host(text),
     }
 }
 
-/// After `host:`, where `::` would name a transport helper such as `ext::`.
+/// The path after `host:`; `::` would select a transport helper such as `ext::`.
 fn is_scp_path(path: &str) -> bool {
     !path.is_empty() && !path.starts_with([':', '-'])
 }
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn dangerous_and_unknown_addresses_are_refused() {
+    fn dangerous_and_unknown_addresses_are_rejected() {
         for text in [
             "",
             "a b",

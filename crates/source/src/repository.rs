@@ -14,31 +14,31 @@ use crate::git::{Git, local, local_error};
 use crate::objects::Reader;
 use crate::parse;
 
-/// The listing of a tree: about 200 bytes for each file; in bytes.
+/// Maximum size of a tree's listing, in bytes: about 200 bytes per file.
 const LISTING_LIMIT: usize = 512 * 1024 * 1024;
 
-/// A commit, for people.
+/// A commit's metadata, for display.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CommitInfo {
     /// Its id.
     pub commit: CommitId,
-    /// Who wrote it.
+    /// The author's name.
     pub author: String,
-    /// The author's address.
+    /// The author's email address.
     pub email: String,
-    /// When it was committed, as it claims.
+    /// The commit time according to the commit.
     pub committed_at: Timestamp,
     /// The first line of its message.
     pub subject: String,
 }
 
-/// A git repository to read from. Clones are cheap; a temporary one lives as long as its last clone.
+/// A git repository to read from. Clones share it; a temporary one is removed with its last clone.
 #[derive(Debug, Clone)]
 pub struct Repository {
     pub(crate) git: Git,
     pub(crate) folder: PathBuf,
     /// Removed with the last clone.
-    #[expect(dead_code, reason = "held for its end: dropping removes the folder")]
+    #[expect(dead_code, reason = "held for its destructor, which removes the folder")]
     temporary: Option<Arc<tempfile::TempDir>>,
 }
 
@@ -52,12 +52,12 @@ impl Repository {
         Self { git, folder, temporary: Some(Arc::new(place)) }
     }
 
-    /// Where it is.
+    /// Its folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Starts a process that reads commits, also those that come after its start.
+    /// Starts a process that reads commits, including commits that are added later.
     pub fn reader(&self) -> Reader {
         Reader::start(self)
     }
@@ -83,7 +83,7 @@ impl Repository {
             .run_status()
             .await
             .map_err(|error| local_error("resolve a revision", &self.folder, error))?;
-        // `--end-of-options` is printed as it is by some versions.
+        // Some versions print `--end-of-options`, too.
         let text = finished.output.text();
         let last = text.lines().last().unwrap_or_default();
         if finished.success() { last.parse().map_err(|_| unknown()) } else { Err(unknown()) }
@@ -111,11 +111,11 @@ impl Repository {
             .run_status()
             .await
             .map_err(|error| local_error("compare commits", &self.folder, error))?;
-        // Anything else than yes: also where the old commit is gone, which a force-push brings with it.
+        // Any other result means no, including a missing old commit, which is usual after a force-push.
         Ok(finished.success())
     }
 
-    /// How many commits of `new` the commit `old` lacks.
+    /// The number of commits of `new` that are not in `old`.
     pub async fn missing(&self, old: &CommitId, new: &CommitId) -> Result<u64, SourceError> {
         let command = self.command().args(["rev-list", "--count", new.as_str(), &format!("^{old}"), "--"]);
         let output = local("count commits", &self.folder, command).await?;
@@ -123,13 +123,11 @@ impl Repository {
         text.parse().map_err(|_| SourceError::Answer { doing: "rev-list", text })
     }
 
-    /// Whether the commit itself is there.
+    /// Whether the commit exists.
     pub async fn has(&self, commit: &CommitId) -> Result<bool, SourceError> {
         let command = self.command().args(["cat-file", "-e", &format!("{commit}^{{commit}}")]);
-        let finished = command
-            .run_status()
-            .await
-            .map_err(|error| local_error("look for a commit", &self.folder, error))?;
+        let finished =
+            command.run_status().await.map_err(|error| local_error("find a commit", &self.folder, error))?;
         Ok(finished.success())
     }
 
@@ -199,7 +197,8 @@ impl Repository {
         Ok(local("read a file", &self.folder, command).await?.stdout)
     }
 
-    /// Hands contents in the order asked for to a blocking closure, one after the other, without holding them.
+    /// Passes contents in the requested order to a blocking closure, one after the other, without keeping
+    /// them.
     pub async fn stream<T: Send + 'static>(
         &self,
         ids: Vec<ContentId>,
@@ -237,7 +236,7 @@ impl Repository {
         })
     }
 
-    /// The contents as git would print them, where all of them are in memory.
+    /// The contents as git would print them, if all of them are in memory.
     fn kept(&self, ids: &[ContentId]) -> Option<Vec<u8>> {
         let mut cache = self.git.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let mut printed = Vec::new();
@@ -255,12 +254,12 @@ impl Repository {
 #[error("object {0} is missing")]
 struct Missing(String);
 
-/// Whether a content that was asked for is not in the repository.
+/// Whether the error means that a requested content is not in the repository.
 pub(crate) fn is_missing(error: &io::Error) -> bool {
     error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Missing>)
 }
 
-/// Contents as `git cat-file --batch` gives them.
+/// Contents as printed by `git cat-file --batch`.
 pub struct Contents {
     stream: BufReader<Box<dyn Read + Send>>,
     left: std::vec::IntoIter<ContentId>,
@@ -273,7 +272,7 @@ impl std::fmt::Debug for Contents {
 }
 
 impl Contents {
-    /// Hands over the next content: id, length and bytes. None at the end. What is left unread of the bytes is skipped.
+    /// The next content: id, length and a reader of its bytes; `None` at the end. Unread bytes are skipped.
     pub fn next_with<T>(
         &mut self,
         read: impl FnOnce(&ContentId, u64, &mut dyn Read) -> io::Result<T>,

@@ -1,29 +1,29 @@
-//! Who we are to an ssh remote, and who it is to us.
+//! The identity for an ssh remote, and the host keys that it must have.
 
 use std::path::{Path, PathBuf};
 
-/// What is run where nothing is said: the keys and known hosts of the account that runs Edgewright, and no questions.
+/// The default command: the keys and known hosts of the account that runs Edgewright, without prompts.
 pub(crate) const PLAIN: &str = "ssh -o BatchMode=yes";
 
-/// A key to log in with, and the host keys that are trusted, in place of the account's own.
+/// A key for authentication, and the trusted host keys, in place of the account's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SshIdentity {
     key: Option<PathBuf>,
     known_hosts: Option<PathBuf>,
 }
 
-/// Why a path cannot be handed to ssh.
+/// A path that cannot be passed to ssh.
 #[derive(Debug, thiserror::Error)]
-#[error("`{}` cannot be given to ssh: want an absolute path of letters, digits and `/._-+@`", .0.display())]
-pub struct UnfitPath(PathBuf);
+#[error("invalid path `{}` for ssh: expected an absolute path of letters, digits and `/._-+@`", .0.display())]
+pub struct InvalidSshPath(PathBuf);
 
 impl SshIdentity {
-    /// A key file and a `known_hosts` file, each where it is given; none where neither is. The files are read by ssh when
-    /// it needs them, not here.
-    pub fn new(key: Option<PathBuf>, known_hosts: Option<PathBuf>) -> Result<Option<Self>, UnfitPath> {
+    /// A key file and a `known_hosts` file, both optional; `None` without any. ssh reads the files when
+    /// it needs them.
+    pub fn new(key: Option<PathBuf>, known_hosts: Option<PathBuf>) -> Result<Option<Self>, InvalidSshPath> {
         for path in key.iter().chain(&known_hosts) {
             if !is_fit(path) {
-                return Err(UnfitPath(path.clone()));
+                return Err(InvalidSshPath(path.clone()));
             }
         }
         let is_empty = key.is_none() && known_hosts.is_none();
@@ -32,7 +32,7 @@ impl SshIdentity {
 
     /// The command that git runs, in a shell.
     pub(crate) fn command(&self) -> String {
-        // Without the further options ssh would try the account's own keys first, and other lists of hosts, too.
+        // Without these options ssh would try the account's keys first, and use other lists of hosts, too.
         let key = self
             .key
             .as_ref()
@@ -47,10 +47,10 @@ impl SshIdentity {
     }
 }
 
-/// The path goes through a shell and through ssh, which expands `%`, `~` and `$`.
+/// The path is parsed by a shell and by ssh, which expands `%`, `~` and `$`.
 fn is_fit(path: &Path) -> bool {
-    let fits = |c: char| c.is_alphanumeric() || "/._-+@".contains(c);
-    path.is_absolute() && path.to_str().is_some_and(|text| text.chars().all(fits))
+    let is_allowed = |c: char| c.is_alphanumeric() || "/._-+@".contains(c);
+    path.is_absolute() && path.to_str().is_some_and(|text| text.chars().all(is_allowed))
 }
 
 #[cfg(test)]
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_paths_that_mean_themselves() {
+    fn only_paths_without_special_characters_are_accepted() {
         let new = |key: &str| SshIdentity::new(Some(key.into()), None);
         assert_eq!(SshIdentity::new(None, None).unwrap(), None);
         let command = new("/etc/edgewright/deploy.key").unwrap().unwrap().command();

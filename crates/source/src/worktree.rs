@@ -1,7 +1,8 @@
-//! A folder as it stands, uncommitted files included.
+//! A folder with its uncommitted files.
 //!
-//! A temporary bare repository borrows the objects of the folder's own one, if it has one; index and new objects live
-//! in the temporary one. Nothing of the user's is written. `.gitignore` files in the folder are respected.
+//! A temporary bare repository borrows the objects of the folder's own one, if it has one; index and new
+//! objects live in the temporary one. Nothing in the user's repository is written. `.gitignore` files in the
+//! folder are respected.
 
 use std::path::{Path, PathBuf};
 
@@ -19,17 +20,17 @@ pub struct Worktree {
     pub tree: Tree,
     /// The tree's object id.
     tree_id: String,
-    /// Their contents; temporary, gone with the last clone.
+    /// Their contents; temporary, removed with the last clone.
     pub repository: Repository,
-    /// The commit that is checked out, where the folder is under git and has one.
+    /// The checked-out commit, if the folder is in a git repository with a commit.
     pub head: Option<CommitId>,
-    /// The branch that is checked out.
+    /// The checked-out branch.
     pub branch: Option<String>,
     /// Whether the files differ from that commit; true without one.
     pub dirty: bool,
 }
 
-/// What the folder's own repository says.
+/// The state of the folder's own repository.
 #[derive(Debug, Default)]
 struct Own {
     objects: Option<PathBuf>,
@@ -43,7 +44,7 @@ struct Own {
 }
 
 impl Worktree {
-    /// Reads a folder, which may lie within a repository, be one, or have nothing to do with git.
+    /// Reads a folder, which may be in a repository, be one, or be outside of git.
     pub async fn read(git: &Git, folder: &Path) -> Result<Self, SourceError> {
         let io_error = |source| SourceError::Io { path: folder.to_owned(), source };
         let folder = tokio::fs::canonicalize(folder).await.map_err(io_error)?;
@@ -90,15 +91,16 @@ impl Worktree {
         &self.tree_id
     }
 
-    /// The branch that [`Worktree::publish`] makes where none is checked out.
+    /// The branch that [`Worktree::publish`] creates if none is checked out.
     const DETACHED: &str = "worktree";
 
-    /// Makes the files a commit on a branch of the temporary repository, so that a mirror can fetch them: the commit that is
-    /// checked out where nothing differs from it, else one on top of it. Equal files give an equal commit.
+    /// Puts the files as a commit on a branch of the temporary repository, so that a mirror can fetch them:
+    /// the commit that is checked out if nothing differs from it, else a commit on top of it. Equal files
+    /// give an equal commit.
     pub async fn publish(&self, git: &Git) -> Result<(String, CommitId), SourceError> {
         let folder = self.repository.folder();
         let branch = self.branch.clone().unwrap_or_else(|| Self::DETACHED.to_owned());
-        // What lives for one command need not survive a loss of power.
+        // A repository for one command need not survive a loss of power.
         let git_here = || git.command().args(["-c", "core.fsync=none"]);
         let command = || git_here().arg("--git-dir").arg(folder);
         let commit = match &self.head {
@@ -135,7 +137,7 @@ impl Own {
     async fn ask(git: &Git, folder: &Path) -> Result<Self, SourceError> {
         let ask = async |arguments: &[&str]| {
             let finished = git.command().arg("-C").arg(folder).args(arguments).run_status().await;
-            let finished = finished.map_err(|error| local_error("look at the folder", folder, error))?;
+            let finished = finished.map_err(|error| local_error("inspect the folder", folder, error))?;
             Ok::<_, SourceError>(finished.success().then(|| finished.output.text()))
         };
         let paths = [
@@ -155,7 +157,7 @@ impl Own {
         let format = lines.next().unwrap_or("sha1").to_owned();
         let mut path = || lines.next().map(|line| folder.join(line));
         let (objects, index, exclude) = (path(), path(), path());
-        // Only at the top does the index describe exactly this folder.
+        // The index describes exactly this folder only at the top.
         let top = ask(&["rev-parse", "--show-prefix"]).await?.is_some_and(|prefix| prefix.is_empty());
         Ok(Self {
             objects,
@@ -171,7 +173,8 @@ impl Own {
         })
     }
 
-    /// Borrows objects, and copies the index for the file states in it, so that unchanged files are not read again.
+    /// Borrows objects, and copies the index with its file states, so that unchanged files are not read
+    /// again.
     fn lend(&self, shadow: &Path) -> std::io::Result<()> {
         if let Some(objects) = &self.objects {
             let mut line = objects.canonicalize()?.into_os_string();

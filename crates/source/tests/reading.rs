@@ -49,13 +49,13 @@ async fn a_commit_is_read_with_what_planning_needs() {
     assert_eq!(mirror.repository().read(&id, 100).await.unwrap(), b"hello\n");
 
     upstream.write(std::str::from_utf8(b"tab\there").unwrap(), b"");
-    let commit = upstream.commit("unfit").await;
+    let commit = upstream.commit("invalid").await;
     let tree = mirror.read_tree(&commit).await.unwrap();
-    assert_eq!(tree.unfit.iter().map(|path| path.escaped.as_str()).collect::<Vec<_>>(), ["tab\\there"]);
+    assert_eq!(tree.invalid.iter().map(|path| path.escaped.as_str()).collect::<Vec<_>>(), ["tab\\there"]);
 }
 
 #[tokio::test]
-async fn small_files_are_looked_at_where_git_lfs_is_used() {
+async fn small_files_are_loaded_if_git_lfs_is_used() {
     let sandbox = Sandbox::new();
     let upstream = sandbox.repository("up").await;
     let pointer =
@@ -78,7 +78,7 @@ async fn small_files_are_looked_at_where_git_lfs_is_used() {
 }
 
 #[tokio::test]
-async fn a_folder_is_read_as_it_stands_and_left_alone() {
+async fn a_folder_is_read_and_not_changed() {
     let sandbox = Sandbox::new();
     let upstream = sandbox.repository("up").await;
     upstream.write(".gitignore", b"ignored\n");
@@ -142,7 +142,7 @@ async fn a_folder_is_read_as_it_stands_and_left_alone() {
     assert_eq!((unborn.tree.entries.len(), unborn.head, unborn.dirty), (0, None, true));
 }
 
-/// A folder with a file of 5 MB, and one that Git LFS left.
+/// A folder with a file of 5 MB, and a Git LFS pointer.
 async fn folder_to_pack() -> (Sandbox, Worktree) {
     let sandbox = Sandbox::new();
     let upstream = sandbox.repository("up").await;
@@ -221,7 +221,7 @@ async fn archives_are_canonical() {
     assert_eq!(seen, want.map(|(path, mode, size)| (path.to_owned(), mode, size)));
 }
 
-/// Attributes may hold any bytes; hard links come behind what they name.
+/// Attributes may hold any bytes; hard links come after their targets.
 #[tokio::test]
 async fn archives_have_attributes_and_hard_links() {
     let (_sandbox, worktree) = folder_to_pack().await;
@@ -233,13 +233,16 @@ async fn archives_have_attributes_and_hard_links() {
     let kinds: Vec<_> = archive.entries().unwrap().map(|it| it.unwrap().header().entry_type()).collect();
     assert_eq!(kinds, [tar::EntryType::Regular, tar::EntryType::Link]);
     let record = b"34 SCHILY.xattr.security.capability=\x01\x00\n\xff\n";
-    assert!(tar.windows(record.len() - 3).any(|window| window == &record[3..]), "the record is in it");
+    assert!(
+        tar.windows(record.len() - 3).any(|window| window == &record[3..]),
+        "the record is in the archive"
+    );
     let dangling = worktree.repository.pack(vec![link], epoch(), Vec::new()).await.unwrap_err();
     assert!(dangling.to_string().contains("hard link"), "{dangling}");
 }
 
 #[tokio::test]
-async fn archives_of_what_cannot_be_packed_are_refused() {
+async fn unpackable_entries_are_rejected() {
     let (_sandbox, worktree) = folder_to_pack().await;
     let pack = async |entries| worktree.repository.pack(entries, epoch(), Vec::new()).await;
     let pointer = vec![
@@ -284,7 +287,7 @@ async fn large_commits_are_read_in_a_moment() {
 }
 
 #[tokio::test]
-async fn a_reader_says_what_git_says_of_commits_that_come_after_its_start() {
+async fn a_reader_reads_commits_that_are_added_after_its_start_as_git_does() {
     let sandbox = Sandbox::new();
     let upstream = sandbox.repository("up").await;
     let mirror = Mirror::new(sandbox.git.clone(), sandbox.path("m.git"), upstream.remote());
@@ -298,8 +301,8 @@ async fn a_reader_says_what_git_says_of_commits_that_come_after_its_start() {
     }
     upstream.write("images/.gitattributes", b"pointer filter=lfs\n");
     upstream.write("images/a/files/pointer", &[b'p'; 130]);
-    for unfit in ["many/\t/a", "images/a/\t", "\t"] {
-        upstream.write(unfit, b"");
+    for invalid in ["many/\t/a", "images/a/\t", "\t"] {
+        upstream.write(invalid, b"");
     }
     std::os::unix::fs::symlink("large", upstream.folder.join("images/a/files/link")).unwrap();
     let first = upstream.git(&["rev-parse", "HEAD"]).await;
@@ -317,16 +320,16 @@ async fn a_reader_says_what_git_says_of_commits_that_come_after_its_start() {
         assert_eq!(read.info, mirror.repository().commit_info(&commit).await.unwrap());
         let tree = mirror.read_tree(&commit).await.unwrap();
         assert_eq!((read.tree.entries, read.tree.contents), (tree.entries, tree.contents));
-        assert_eq!(read.tree.unfit, tree.unfit);
+        assert_eq!(read.tree.invalid, tree.invalid);
     }
 }
 
 #[tokio::test]
-async fn what_a_reader_cannot_read_it_leaves_to_others() {
+async fn a_reader_returns_nothing_for_commits_that_it_cannot_read() {
     let sandbox = Sandbox::new();
     let upstream = sandbox.repository("up").await;
     let mirror = Mirror::new(sandbox.git.clone(), sandbox.path("m.git"), upstream.remote());
-    // No mirror; a commit that is not there; another encoding.
+    // No mirror; a missing commit; another encoding.
     let commit = upstream.commit("second").await;
     assert!(mirror.repository().reader().read(&commit).await.is_none());
     mirror.fetch().await.unwrap();

@@ -12,7 +12,7 @@ use edgewright_source::{Mirror, SourceError};
 use http::serve;
 
 #[tokio::test]
-async fn polls_and_mirrors_whatever_happens_to_the_branches() {
+async fn polls_and_mirrors_follow_all_changes_of_branches() {
     let sandbox = Sandbox::new();
     let upstream = sandbox.repository("up stream").await;
     let remote = upstream.remote();
@@ -37,7 +37,7 @@ async fn polls_and_mirrors_whatever_happens_to_the_branches() {
     mirror.ensure(&rewritten).await.unwrap();
     let repository = mirror.repository();
     assert!(!repository.is_ancestor(&first, &rewritten).await.unwrap());
-    assert!(repository.has(&first).await.unwrap(), "what was force-pushed away stays readable");
+    assert!(repository.has(&first).await.unwrap(), "a commit that a force-push removed stays readable");
     assert!(matches!(repository.resolve("main").await, Err(SourceError::UnknownRevision { .. })));
     assert_eq!(repository.resolve("trunk").await.unwrap(), rewritten);
     for odd in ["", "--all", "nope", "trunk:README", "a\nb"] {
@@ -56,7 +56,7 @@ async fn polls_and_mirrors_whatever_happens_to_the_branches() {
 }
 
 #[tokio::test]
-async fn a_mirror_survives_kill_and_rot() {
+async fn a_mirror_survives_kills_and_damage() {
     let sandbox = Sandbox::new();
     let upstream = sandbox.repository("up").await;
     upstream.write("images/a/image.yaml", b"from: scratch\n");
@@ -88,7 +88,7 @@ async fn a_mirror_survives_kill_and_rot() {
     assert_eq!(mirror.read_tree(&next).await.unwrap().entries.len(), 2);
     std::fs::remove_file(folder.join("HEAD")).unwrap();
     assert_eq!(mirror.read_tree(&first).await.unwrap().entries.len(), 2);
-    // A tree that is missing below a commit that is there.
+    // A missing tree of an existing commit.
     let tree = mirror.repository();
     let blob = upstream.git(&["rev-parse", "HEAD:images/a"]).await;
     let loose = tree.folder().join("objects").join(&blob[..2]).join(&blob[2..]);
@@ -99,7 +99,7 @@ async fn a_mirror_survives_kill_and_rot() {
 }
 
 #[tokio::test]
-async fn a_shallow_clone_is_a_source_like_any_other() {
+async fn a_shallow_clone_can_be_a_source() {
     let sandbox = Sandbox::new();
     let origin = sandbox.repository("origin").await;
     origin.commit("second").await;

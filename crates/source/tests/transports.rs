@@ -1,7 +1,6 @@
-//! The ways to a remote, with the programs that serve them in the world: OpenSSH and git's http-backend.
+//! Transports to a remote, served by OpenSSH and git's http-backend.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail loudly")]
-#![expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 #[path = "common/backend.rs"]
 mod backend;

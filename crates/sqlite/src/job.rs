@@ -1,4 +1,4 @@
-//! A write on its way through the queue: first its work, then, once it ran, the answer to its caller.
+//! A write in the queue: first its work, then, once it ran, the reply to its caller.
 
 use std::error::Error;
 use std::panic::AssertUnwindSafe;
@@ -12,29 +12,29 @@ use tokio::sync::oneshot;
 
 use crate::WriterError;
 
-/// What a caller receives: the result of its work, or the panic that ended it.
+/// What a caller receives: the result of its work, or its panic.
 pub(crate) type Answer<T, E> = thread::Result<Result<T, E>>;
 
-/// A write that waits for its turn.
+/// A queued write.
 pub(crate) trait Job: Send {
-    /// Does the work inside of the open transaction. A panic of the work ends here.
+    /// Does the work inside the open transaction. A panic of the work is caught here.
     fn run(self: Box<Self>, db: &mut SqliteConnection) -> BoxFuture<'_, Ran>;
 
-    /// Answers the caller without doing the work.
+    /// Replies to the caller without doing the work.
     fn refuse(self: Box<Self>, error: WriterError);
 }
 
 /// A write whose work is done, but not committed.
 pub(crate) struct Ran {
-    /// Why its work is to be undone.
+    /// Why its work must be undone.
     pub(crate) failure: Option<String>,
-    /// What follows its commit.
+    /// Runs after its commit.
     pub(crate) committed: Box<dyn FnOnce() + Send>,
-    /// Answers its caller, with the end of the transaction.
+    /// Replies to its caller with the result of the transaction.
     pub(crate) answer: Box<dyn FnOnce(Result<(), WriterError>) + Send>,
 }
 
-/// The only job: a closure, what follows its commit, and who waits for it.
+/// The only job: a closure, what runs after its commit, and its waiting caller.
 pub(crate) struct Write<W, C, T, E> {
     pub(crate) work: W,
     pub(crate) committed: C,
@@ -50,7 +50,7 @@ where
 {
     fn run(self: Box<Self>, db: &mut SqliteConnection) -> BoxFuture<'_, Ran> {
         let Self { work, committed, caller } = *self;
-        // What a panic leaves behind is in the database, and is rolled back.
+        // A panic leaves its traces in the database only, where they are rolled back.
         let guarded = AssertUnwindSafe(async move { work(db).await }).catch_unwind();
         Box::pin(guarded.map(move |result| {
             let failure = match &result {
@@ -63,7 +63,7 @@ where
                     (Ok(_), Err(error)) => Ok(Err(error.into())),
                     (result, _) => result,
                 };
-                // The caller may be gone; what is committed stays committed.
+                // The caller may be gone; the commit stays.
                 let _ = caller.send(answer);
             };
             Ran { failure, committed: Box::new(committed), answer: Box::new(answer) }

@@ -13,7 +13,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// SQLite's result code for a full disk (SQLITE_FULL).
 const SQLITE_FULL: &str = "13";
-/// The shared-memory index cannot grow (SQLITE_IOERR_SHMSIZE): how a full tmpfs shows.
+/// The shared-memory index cannot grow (SQLITE_IOERR_SHMSIZE): the symptom of a full tmpfs.
 const SQLITE_IOERR_SHMSIZE: &str = "4874";
 
 /// Opens or creates a database for its writer.
@@ -21,18 +21,18 @@ pub async fn connect(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
     options(path).create_if_missing(true).connect().await
 }
 
-/// Opens connections to an existing database that refuse to write. They stay open until the pool is closed.
+/// Opens read-only connections to an existing database. They stay open until the pool is closed.
 pub async fn readers(path: &Path, count: u32) -> Result<SqlitePool, sqlx::Error> {
     SqlitePoolOptions::new()
         .max_connections(count)
         .idle_timeout(None)
         .max_lifetime(None)
-        // Opening the file itself read-only would forbid WAL's shared-memory file where no server runs.
+        // Opening the file itself read-only would forbid WAL's shared-memory file if no server runs.
         .connect_with(options(path).pragma("query_only", "on"))
         .await
 }
 
-/// Copies a database as of one moment into a file that does not exist, also while its writer works.
+/// Copies a consistent snapshot of a database into a new file, also while its writer works.
 pub async fn copy(database: &Path, to: &Path) -> Result<(), sqlx::Error> {
     let mut connection =
         SqliteConnectOptions::new().filename(database).create_if_missing(false).connect().await?;
@@ -40,7 +40,7 @@ pub async fn copy(database: &Path, to: &Path) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// Whether the disk has no room for a statement or a commit.
+/// Whether an error means that the disk is full.
 pub fn is_disk_full(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     matches!(code.as_deref(), Some(SQLITE_FULL | SQLITE_IOERR_SHMSIZE))
@@ -59,7 +59,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
 mod tests {
     use super::*;
 
-    /// As SQLite numbers `PRAGMA synchronous`.
+    /// The value of `PRAGMA synchronous`.
     const FULL: i64 = 2;
 
     #[tokio::test]
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn readers_refuse_to_write_and_do_not_create_a_file() {
+    async fn readers_cannot_write_and_do_not_create_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("test.db");
         assert!(readers(&path, 1).await.is_err());

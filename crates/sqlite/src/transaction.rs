@@ -9,21 +9,21 @@ use crate::WriterError;
 use crate::job::{Job, Ran};
 use crate::writer::Counts;
 
-/// Holds the write lock from its start, so that no statement fails half-way because of another writer. The savepoint is
-/// where the first write begins.
+/// Takes the write lock at once, so that no statement fails half-way because of another writer. The savepoint
+/// marks the start of the first write.
 const BEGIN: &str = "BEGIN IMMEDIATE; SAVEPOINT write";
-/// Keeps what a write did and marks where the next one begins.
+/// Keeps the effect of a write and marks the start of the next one.
 const KEEP: &str = "RELEASE write; SAVEPOINT write";
-/// Undoes what a write did. The mark stays.
+/// Undoes a write. The mark stays.
 const UNDO: &str = "ROLLBACK TO write";
-/// Ends the savepoint, too.
+/// Also ends the savepoint.
 const COMMIT: &str = "COMMIT";
 const ROLLBACK: &str = "ROLLBACK";
 
-/// Takes writes from the front of the queue, commits them together and answers each.
+/// Takes writes from the front of the queue, commits them together and replies to each.
 ///
-/// Where SQLite ends the transaction by itself (a full disk, an I/O error), it returns early and leaves the writes that it
-/// did not come to in the queue.
+/// If SQLite ends the transaction by itself (a full disk, an I/O error), this returns early and leaves the
+/// remaining writes in the queue.
 pub(crate) async fn commit(db: &mut SqliteConnection, queue: &mut VecDeque<Box<dyn Job>>, counts: &Counts) {
     if let Err(error) = execute(db, BEGIN).await {
         end(db).await;
@@ -66,7 +66,7 @@ fn answer_committed(ran: Vec<Ran>, counts: &Counts) {
     }
 }
 
-/// The transaction ended at a write: it receives its own error, those before it why they are undone.
+/// The transaction ended at a write: that one receives its own error, the earlier ones why they are undone.
 fn answer_undone(before: Vec<Ran>, last: Ran, error: sqlx::Error) {
     if let Some(cause) = last.failure {
         answer_all(before, &WriterError::RolledBack { cause });
@@ -84,7 +84,8 @@ fn answer_all(ran: Vec<Ran>, error: &WriterError) {
     }
 }
 
-/// Leaves no transaction open. SQLite may have ended it already; then this fails and nothing is left to undo.
+/// Rolls an open transaction back. SQLite may have ended it already; then this fails and nothing is left to
+/// undo.
 async fn end(db: &mut SqliteConnection) {
     let _ = execute(db, ROLLBACK).await;
 }

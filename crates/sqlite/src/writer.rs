@@ -1,4 +1,4 @@
-//! The writer task: takes what is queued, commits it together, answers.
+//! The writer task: takes queued writes, commits them together, replies.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -15,14 +15,15 @@ use tokio::sync::{mpsc, oneshot};
 use crate::job::{Job, Write};
 use crate::transaction::commit;
 
-/// Writes that wait in the queue; further callers wait for a place in it.
+/// The length of the queue; further callers wait for a place in it.
 const QUEUE: usize = 256;
-/// Writes in one transaction: bounds how long the first of them waits for the last.
+/// The most writes in one transaction: bounds how long the first of them waits for the last.
 const GROUP: usize = 64;
-/// How long closing waits for queued writes.
+/// How long [`Writer::close`] waits for queued writes.
 const CLOSE_WITHIN: Duration = Duration::from_mins(1);
 
-/// The one writer of a database. Clones share it. It ends with [`Writer::close`], or when the last clone is dropped.
+/// The one writer of a database. Clones share it. It ends with [`Writer::close`], or when the last clone is
+/// dropped.
 #[derive(Debug, Clone)]
 pub struct Writer {
     queue: mpsc::Sender<Box<dyn Job>>,
@@ -30,25 +31,25 @@ pub struct Writer {
     counts: Arc<Counts>,
 }
 
-/// What a writer did since it was started.
+/// Counts since the writer was started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct WriterStats {
     /// Commits: each waits for the disk once.
     pub groups: u64,
-    /// Writes that were committed in them.
+    /// Committed writes.
     pub writes: u64,
 }
 
-/// Why a write was not committed, where it was not its own fault. Trying again may help.
+/// Why a write was not committed, if the write itself did not fail. A retry may succeed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum WriterError {
-    /// The writer was closed before it came to the write.
+    /// The writer was closed before the write.
     #[error("the database is closed")]
     Closed,
     /// No transaction could be begun: another process holds the write lock, or the disk is full.
     #[error("cannot begin a transaction")]
     Begin(#[source] Arc<sqlx::Error>),
-    /// The transaction could not be committed, and nothing of it was kept.
+    /// The transaction could not be committed and was undone.
     #[error("cannot commit the transaction")]
     Commit(#[source] Arc<sqlx::Error>),
     /// SQLite rolled the whole transaction back when another write in it failed.
@@ -76,7 +77,8 @@ impl Counts {
 }
 
 impl Writer {
-    /// Starts the writer on its connection. Must be called inside a runtime. `name` is the database's, for logs.
+    /// Starts the writer on its connection. Must be called inside a runtime. `name` is the database's, for
+    /// logs.
     pub fn start(name: &'static str, db: SqliteConnection) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let (tasks, counts) = (Tasks::new(), Arc::new(Counts::default()));
@@ -85,14 +87,15 @@ impl Writer {
         Self { queue, tasks, counts }
     }
 
-    /// Runs a write, commits it together with others that wait, and gives its result. When it returns `Ok`, the write survives
-    /// a power cut. A write that fails or panics is undone alone; a panic goes on in the caller.
+    /// Runs a write, commits it together with other waiting writes, and gives its result. Once it returns
+    /// `Ok`, the write survives a power cut. A write that fails or panics is undone alone; a panic is resumed
+    /// in the caller.
     ///
-    /// The closure runs on the writer, so it waits for nothing but its connection: not for another write, not for the
-    /// network. Once it is in the queue it is committed, even if its caller is dropped.
+    /// The closure runs on the writer, so it must wait for nothing but its connection: not for another write,
+    /// not for the network. A queued write is committed even if its caller is dropped.
     ///
     /// # Errors
-    /// The write's own error, or a [`WriterError`] where the group as a whole was not committed.
+    /// The write's own error, or a [`WriterError`] if the group as a whole was not committed.
     pub async fn write<W, T, E>(&self, work: W) -> Result<T, E>
     where
         W: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
@@ -102,8 +105,8 @@ impl Writer {
         self.write_then(work, || ()).await
     }
 
-    /// As [`Writer::write`]; `committed` runs once the write is committed, before any caller of its group is answered, and
-    /// even if its own caller is gone. It must not panic.
+    /// As [`Writer::write`]; `committed` runs once the write is committed, before any caller of its group
+    /// gets a reply, and even if its own caller is gone. It must not panic.
     pub async fn write_then<W, C, T, E>(&self, work: W, committed: C) -> Result<T, E>
     where
         W: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
@@ -120,7 +123,7 @@ impl Writer {
         }
     }
 
-    /// What it did so far.
+    /// Its counts so far.
     pub fn stats(&self) -> WriterStats {
         WriterStats {
             groups: self.counts.groups.load(Ordering::Relaxed),
@@ -148,7 +151,7 @@ async fn run(
         let count = tokio::select! {
             count = waiting.recv_many(&mut taken, GROUP) => count,
             () = closing.cancelled(), if !waiting.is_closed() => {
-                // What waits already is still taken.
+                // Writes that are queued already are still committed.
                 waiting.close();
                 continue;
             }

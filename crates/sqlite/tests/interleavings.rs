@@ -1,5 +1,5 @@
-//! Whatever the order of writes, failures, panics, dropped callers and the close: what was acknowledged is there after
-//! reopening, and what failed is not.
+//! In any order of writes, failures, panics, dropped callers and the close: acknowledged writes are there
+//! after reopening, and failed ones are not.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,7 +14,7 @@ use futures::FutureExt as _;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use proptest::prelude::*;
 
-/// What one caller does.
+/// The behaviour of one caller.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Write,
@@ -27,7 +27,7 @@ enum Step {
     Close,
 }
 
-/// What became of a number.
+/// The result of writing a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Acknowledged,
@@ -45,7 +45,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A caller begins after some turns of the runtime, so that groups form differently in each case.
+/// A caller begins after some polls of the runtime, so that groups form differently in each case.
 fn callers() -> impl Strategy<Value = Vec<(u8, Step)>> {
     prop::collection::vec((0_u8..12, step()), 1..120)
 }

@@ -1,4 +1,4 @@
-//! What the writer promises: few commits for many writes, failures that stay alone, nothing acknowledged that is lost.
+//! The writer's contract: few commits for many writes, isolated failures, no acknowledged write lost.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -49,7 +49,7 @@ async fn a_failed_write_is_undone_alone() {
 }
 
 #[tokio::test]
-async fn a_panic_goes_on_in_its_caller_and_nowhere_else() {
+async fn a_panic_is_resumed_in_its_caller_only() {
     let database = Database::new().await;
     let panicking = database.writer.write::<_, (), Failure>(|db| {
         Box::pin(async move {
@@ -69,7 +69,7 @@ async fn a_panic_goes_on_in_its_caller_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn a_write_whose_caller_is_gone_neither_stops_nor_spoils_its_group() {
+async fn a_write_whose_caller_is_gone_does_not_affect_its_group() {
     let database = Database::new().await;
     let mut dropped = Box::pin(database.writer.write(add(1)));
     assert!(futures::poll!(&mut dropped).is_pending());
@@ -79,7 +79,7 @@ async fn a_write_whose_caller_is_gone_neither_stops_nor_spoils_its_group() {
 }
 
 #[tokio::test]
-async fn what_follows_a_commit_comes_before_its_answer_and_never_after_a_failure() {
+async fn a_commit_callback_runs_before_the_reply_and_never_after_a_failure() {
     let database = Database::new().await;
     for (work_fails, expected) in [(false, true), (true, false)] {
         let noted = Arc::new(AtomicBool::new(false));
@@ -92,7 +92,7 @@ async fn what_follows_a_commit_comes_before_its_answer_and_never_after_a_failure
 
 /// SQLite ends a transaction by itself when the disk is full: here when the file may not grow.
 #[tokio::test]
-async fn a_full_disk_fails_the_group_and_the_writer_goes_on() {
+async fn a_full_disk_fails_the_group_and_the_writer_continues() {
     let database = Database::new().await;
     database.run("PRAGMA max_page_count = 4").await;
     let large =
@@ -102,15 +102,15 @@ async fn a_full_disk_fails_the_group_and_the_writer_goes_on() {
     assert!(matches!(&full, Err(Failure::Statement(error)) if is_disk_full(error)), "{full:?}");
     let Err(Failure::Writer(WriterError::RolledBack { cause })) = before else { panic!("{before:?}") };
     assert!(cause.contains("full"), "{cause}");
-    assert!(after.is_ok(), "the next transaction takes what the group did not come to: {after:?}");
+    assert!(after.is_ok(), "the next transaction takes the remaining writes: {after:?}");
     database.run("PRAGMA max_page_count = 1000000").await;
     database.writer.write(add(4)).await.unwrap();
     assert_eq!(database.reopened().await, [3, 4].into());
 }
 
-/// A write that hides SQLite's error does not get its neighbours acknowledged.
+/// If a write hides SQLite's error, its neighbours are still not acknowledged.
 #[tokio::test]
-async fn a_lost_transaction_is_noticed_whatever_the_write_says() {
+async fn a_lost_transaction_is_detected_even_if_the_write_returns_ok() {
     let database = Database::new().await;
     let lost = database.writer.write(execute("ROLLBACK"));
     let (before, lost, after) =
@@ -123,13 +123,13 @@ async fn a_lost_transaction_is_noticed_whatever_the_write_says() {
 }
 
 #[tokio::test]
-async fn a_commit_that_fails_is_no_answer_of_success() {
+async fn a_failed_commit_is_never_acknowledged() {
     let database = Database::new().await;
     // A deferred foreign key is checked by COMMIT alone.
     let orphan = database.writer.write(execute("INSERT INTO children (parent) VALUES (9)"));
     let (before, orphan, failed) =
         tokio::join!(database.writer.write(add(1)), orphan, database.writer.write(fail(2)));
-    // What a write saw of others that are undone is no reason to believe: not even its failure.
+    // A write may have seen others that are undone, so not even its failure is reliable.
     for result in [before, orphan, failed] {
         assert!(matches!(result, Err(Failure::Writer(WriterError::Commit(_)))), "{result:?}");
     }
@@ -138,7 +138,7 @@ async fn a_commit_that_fails_is_no_answer_of_success() {
 }
 
 #[tokio::test]
-async fn another_process_that_holds_the_lock_is_an_error_and_not_the_end() {
+async fn a_lock_held_by_another_process_is_an_error_and_the_writer_continues() {
     let database = Database::new().await;
     database.run("PRAGMA busy_timeout = 0").await;
     let mut other = edgewright_sqlite::connect(&database.path()).await.unwrap();
@@ -153,7 +153,7 @@ async fn another_process_that_holds_the_lock_is_an_error_and_not_the_end() {
 }
 
 #[tokio::test]
-async fn closing_commits_what_waits_and_refuses_the_rest() {
+async fn closing_commits_queued_writes_and_rejects_further_ones() {
     let database = Database::new().await;
     let (enter, entered) = oneshot::channel();
     let (leave, left) = oneshot::channel::<()>();
@@ -178,7 +178,7 @@ async fn closing_commits_what_waits_and_refuses_the_rest() {
     assert!(slow.is_ok() && queued.is_ok());
     let late = database.writer.write(add(3)).await;
     assert!(matches!(late, Err(Failure::Writer(WriterError::Closed))), "{late:?}");
-    // Closing twice is closing once.
+    // A second close does nothing.
     database.writer.close().await;
     assert_eq!(database.reopened().await, [1, 2].into());
 }

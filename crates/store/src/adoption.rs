@@ -1,5 +1,5 @@
-//! Two rows that turn out to be one source: `edgewright run` in a clone and `edgewright serve` of its remote have other
-//! addresses and often other configured names, but the same `name:` in `edgewright.yaml`.
+//! Two rows that turn out to be one source: `edgewright run` in a clone and `edgewright serve` of its remote
+//! have other addresses and often other configured names, but the same `name:` in `edgewright.yaml`.
 
 use std::collections::BTreeSet;
 
@@ -11,9 +11,9 @@ use crate::sources::SourceId;
 use crate::{Store, StoreError, row};
 
 impl Store {
-    /// Moves the history of another source that declares `name` (runs, releases, channels, locks, builds in effect) to
-    /// `into`, and removes the other row. `into` must be new: a source with runs of its own keeps its own history. Sources in
-    /// `followed` are in use and never moved.
+    /// Moves the history of another source that declares `name` (runs, releases, channels, locks, builds in
+    /// effect) to `into`, and removes the other row. `into` must be new: a source with runs of its own keeps
+    /// its own history. Sources in `followed` are in use and never moved.
     ///
     /// Returns the configured name of the source that was moved; none if there was nothing to move.
     ///

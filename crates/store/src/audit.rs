@@ -9,35 +9,31 @@ use crate::error::Operation as _;
 use crate::write::Statement;
 use crate::{Store, StoreError, row};
 
-/// A row to be written.
+/// A row to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewAuditEntry {
-    /// Who.
     pub actor: PrincipalId,
-    /// What was done, such as `run.cancel`.
+    /// The operation, such as `run.cancel`.
     pub operation: String,
-    /// What was changed, such as `runs/7`.
+    /// The changed object, such as `runs/7`.
     pub object: String,
-    /// Its state before, where there was one.
+    /// Its state before; none for a creation.
     pub before: Option<Value>,
-    /// Its state afterwards.
+    /// Its state afterwards; none for a deletion.
     pub after: Option<Value>,
     /// The id of the request.
     pub request: Option<String>,
 }
 
-/// A row that was written.
+/// A stored row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditRow {
-    /// Its number.
     pub number: i64,
-    /// When.
     pub at: Timestamp,
-    /// The entry.
     pub entry: NewAuditEntry,
 }
 
-/// Which rows are asked for.
+/// A filter of rows.
 #[derive(Debug, Clone, Default)]
 pub struct AuditSelection {
     /// Only of this principal.
@@ -50,7 +46,7 @@ pub struct AuditSelection {
     pub since: Option<Timestamp>,
     /// Only rows with lower numbers.
     pub below: Option<i64>,
-    /// How many at most.
+    /// The largest number of rows.
     pub limit: u32,
 }
 
@@ -80,20 +76,20 @@ pub(crate) fn insert(entry: &NewAuditEntry, now: Timestamp) -> Statement {
     .bind(&entry.operation)
     .bind(&entry.object)
     .bind(json(&entry.before))
-    // The column is NOT NULL since the first version; `null` stands for a deletion.
+    // The column is NOT NULL since the first version; `null` means a deletion.
     .bind(json(&entry.after).unwrap_or_else(|| "null".to_owned()))
     .bind(&entry.request)
 }
 
 impl Store {
-    /// Writes a row for a change that was made elsewhere: in the registry, in memory.
+    /// Writes a row for a change outside of this database, such as in the registry or in memory.
     pub async fn note_audit(&self, entry: &NewAuditEntry, now: Timestamp) -> Result<(), StoreError> {
         self.execute("write an audit row", insert(entry, now)).await.map(drop)
     }
 
     /// Rows, newest first.
     pub async fn audit_trail(&self, selection: &AuditSelection) -> Result<Vec<AuditRow>, StoreError> {
-        // Times are compared as times: their text has fractions of seconds only where there are any.
+        // Compared as times, not as text: only some texts have fractions of seconds.
         let rows = sqlx::query(
             "SELECT * FROM audit
              WHERE (?1 IS NULL OR actor = ?1) AND (?2 IS NULL OR operation = ?2) AND (?3 IS NULL OR object = ?3)
@@ -129,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn rows_are_listed_by_what_is_asked_for_newest_first() {
+    async fn rows_are_filtered_and_listed_newest_first() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("control.db")).await.unwrap();
         let at = |second: i64| Timestamp::from_millisecond(1_700_000_000_000 + second * 500).unwrap();

@@ -1,13 +1,13 @@
-//! Copies of the database, and what a copy must forget before it is used in the original's place.
+//! Copies of the database, and what is reset in a copy before it replaces the original.
 
 use std::path::Path;
 
 use crate::error::Operation as _;
 use crate::{Store, StoreError};
 
-/// What a copy forgets, in order.
+/// The statements that reset a copy, in order.
 const FORGET_POSITIONS: [&str; 4] = [
-    // Of runs that the original may have ended, nothing is known.
+    // The original may have ended these runs since: their result is unknown.
     "UPDATE run_nodes SET state = 'cancelled' WHERE state IN ('waiting', 'running')",
     "UPDATE runs SET state = 'cancelled', generation = generation + 1, failure = 'restored from a backup'
      WHERE state IN ('queued', 'preparing', 'running', 'releasing')",
@@ -17,13 +17,14 @@ const FORGET_POSITIONS: [&str; 4] = [
 ];
 
 impl Store {
-    /// Copies a database as of one moment into a file that does not exist, also while a server writes to it.
+    /// Copies a consistent snapshot of a database into a new file, also while a server writes to it.
     pub async fn copy(database: &Path, to: &Path) -> Result<(), StoreError> {
-        edgewright_sqlite::copy(database, to).await.doing("copy itself")
+        edgewright_sqlite::copy(database, to).await.doing("copy the database")
     }
 
-    /// Forgets where branches and channels stand: the followed branches are decided anew, and channels answer nothing until
-    /// the release of that run. So a copy that is older than what devices have never moves them backwards.
+    /// Resets branches and channels: the followed branches are decided again, and channel tags answer 404
+    /// until the release of that run. So a copy that is older than the devices' images never moves devices
+    /// backwards.
     pub async fn forget_positions(&self) -> Result<(), StoreError> {
         self.execute_all("forget positions", FORGET_POSITIONS.map(sqlx::query).into()).await
     }

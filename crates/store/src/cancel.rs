@@ -1,4 +1,4 @@
-//! Cancelling runs. A request is a column of the run, so that it outlives the process that took it: from then on no job of
+//! Cancelling runs. A request is a column of the run, so that it survives a restart: from then on no job of
 //! the run starts, nothing of it is released, and the only state that follows is `cancelled`.
 
 use edgewright_model::run::RunNumber;
@@ -9,8 +9,8 @@ use crate::error::Operation as _;
 use crate::{Store, StoreError};
 
 impl Store {
-    /// Records that a run shall be cancelled, with its row of the audit trail; false where it is too late, because the run
-    /// is over. A second request changes nothing.
+    /// Records a request to cancel a run, with its row of the audit trail; false if the run has already
+    /// ended. A second request changes nothing.
     pub async fn request_cancel(
         &self,
         number: RunNumber,
@@ -36,7 +36,7 @@ impl Store {
         .await
     }
 
-    /// Cancels what is left of a run's nodes.
+    /// Cancels the nodes of a run that have not ended.
     pub async fn cancel_nodes(&self, number: RunNumber, now: Timestamp) -> Result<(), StoreError> {
         let statement = sqlx::query(
             "UPDATE run_nodes SET state = 'cancelled', phase = NULL, failure = NULL, not_before = NULL, finished_at = ?

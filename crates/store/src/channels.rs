@@ -1,4 +1,4 @@
-//! Channels: which release each should be at, what its tag answers, and every move.
+//! Channels: the release that each should be at, the release that its tag answers, and every move.
 
 use edgewright_model::names::ChannelName;
 use edgewright_model::principal::Principal;
@@ -14,13 +14,12 @@ use crate::sources::SourceId;
 use crate::write::changed_one;
 use crate::{Store, StoreError, row};
 
-/// Who moves channels.
+/// The actor of moves in the audit trail.
 const MOVER: Principal = Principal::System { component: "channels" };
 
 /// A channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelRow {
-    /// Its name.
     pub name: ChannelName,
     /// As the default branch declares it.
     pub spec: ChannelSpec,
@@ -28,13 +27,14 @@ pub struct ChannelRow {
     pub target: Option<ReleaseNumber>,
     /// The release that its tag answers.
     pub completed: Option<ReleaseNumber>,
-    /// Counts its changes: a move that was decided at another generation does not come through.
+    /// Counts its changes: a move that was decided at another generation is dropped.
     pub generation: u32,
     /// Why an operator holds it.
     pub hold: Option<String>,
     /// The release that an operator pinned it to.
     pub pin: Option<Pin>,
-    /// It takes only releases with higher numbers: those up to here came from a backup, and devices may be further.
+    /// It takes only releases with higher numbers: this and older ones came from a backup, and devices may
+    /// have newer ones.
     pub floor: ReleaseNumber,
     /// When its tag moved last.
     pub moved_at: Option<Timestamp>,
@@ -45,9 +45,7 @@ pub struct ChannelRow {
 /// Why a channel stays at one release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pin {
-    /// The release.
     pub release: ReleaseNumber,
-    /// Why.
     pub reason: String,
 }
 
@@ -61,42 +59,32 @@ impl ChannelRow {
 /// A release that a channel took.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelMoveRow {
-    /// The channel.
     pub channel: ChannelName,
-    /// The release.
     pub release: ReleaseNumber,
-    /// When.
     pub at: Timestamp,
-    /// Why.
     pub reason: String,
 }
 
-/// A move that was decided.
+/// A decided move.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelMove {
-    /// The channel.
     pub channel: ChannelName,
     /// The generation at which it was decided.
     pub generation: u32,
-    /// The release.
     pub release: ReleaseNumber,
-    /// Why.
     pub reason: String,
 }
 
-/// What an operator changes about a channel.
+/// An operator's change of a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChannelChange {
-    /// It stays where it is.
-    Hold {
-        /// Why.
-        reason: String,
-    },
+    /// It stays at its release.
+    Hold { reason: String },
     /// It moves again.
     Resume,
     /// It is set to one release and stays there.
     Pin(Pin),
-    /// It follows again.
+    /// It follows its branch again.
     Unpin,
 }
 
@@ -118,7 +106,7 @@ fn channel(row: &SqliteRow) -> Result<ChannelRow, StoreError> {
 }
 
 impl Store {
-    /// A source's channels, by name; those that are no longer declared and hold a release, too.
+    /// A source's channels, by name; including those that are no longer declared but hold a release.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -131,7 +119,7 @@ impl Store {
         rows.iter().map(channel).collect()
     }
 
-    /// The moves of a source's channels to a release and newer ones, oldest first.
+    /// The moves of a source's channels to releases from this number on, oldest first.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -159,7 +147,7 @@ impl Store {
         rows.iter().map(one).collect()
     }
 
-    /// Makes the moves that were decided, each only if its channel is still at the generation that it was decided at.
+    /// Makes decided moves, each only if its channel is still at the generation that it was decided at.
     /// Gives the channels that moved.
     ///
     /// # Errors
@@ -174,7 +162,8 @@ impl Store {
         self.write(move |db| Box::pin(make_moves(db, source, moves, now))).await
     }
 
-    /// Changes a channel as an operator asks, with the row of the audit trail. Its next move follows from the change.
+    /// Changes a channel for an operator, with the row of the audit trail. Its next move follows from the
+    /// change.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if there is no such channel; the database cannot be written.
@@ -228,7 +217,7 @@ async fn make_moves(
     Ok(made)
 }
 
-/// Makes a move, where the channel is still at the generation that it was decided at.
+/// Makes a move if the channel is still at the generation that it was decided at.
 pub(crate) async fn move_channel(
     db: &mut SqliteConnection,
     source: SourceId,

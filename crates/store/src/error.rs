@@ -1,9 +1,9 @@
-//! What can go wrong with the database.
+//! Errors of the database.
 
 use edgewright_model::error::ErrorClass;
 use edgewright_sqlite::{WriterError, is_disk_full};
 
-/// Why the database did not do what was asked.
+/// Why an operation on the database failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The file cannot be opened or created.
@@ -17,7 +17,7 @@ pub enum StoreError {
     },
     /// A migration failed, or the schema is newer than this build.
     #[error(
-        "the database {path} does not fit this version of edgewright: install the version that wrote it, or a newer one"
+        "cannot migrate the database {path}: another version of edgewright wrote it, or a migration failed"
     )]
     Schema {
         /// The file.
@@ -26,35 +26,28 @@ pub enum StoreError {
         #[source]
         source: sqlx::migrate::MigrateError,
     },
-    /// SQLite refused a statement: disk full, I/O error, or a defect.
-    #[error("the database refused to {operation}")]
+    /// A statement failed: disk full, I/O error, or a defect.
+    #[error("cannot {operation}: database error")]
     Query {
-        /// What was tried.
+        /// What the statement does, as a verb phrase: `list runs`.
         operation: &'static str,
         /// Why.
         #[source]
         source: sqlx::Error,
     },
-    /// The writer did not commit: the disk is full, another process holds the lock, or the database is closed.
-    #[error("the database did not accept a write")]
+    /// The writer did not commit: the disk is full, another process holds the lock, or the database is
+    /// closed.
+    #[error("cannot write to the database")]
     Writer(#[from] WriterError),
-    /// The database was opened for reading only.
-    #[error("the database was opened for reading only")]
+    /// The database was opened read-only.
+    #[error("cannot write to the database: it was opened read-only")]
     ReadOnly,
     /// A stored value does not parse: the file was changed from outside.
-    #[error("column `{column}` holds a value that does not parse: {message}")]
-    Corrupt {
-        /// Where.
-        column: &'static str,
-        /// Why.
-        message: String,
-    },
-    /// The row changed in between.
-    #[error("{what} changed in between")]
-    Conflict {
-        /// What.
-        what: String,
-    },
+    #[error("malformed value in the database, column `{column}`: {message}")]
+    Corrupt { column: &'static str, message: String },
+    /// The row was changed since it was read.
+    #[error("{what} was changed at the same time")]
+    Conflict { what: String },
 }
 
 impl StoreError {
@@ -68,14 +61,14 @@ impl StoreError {
         }
     }
 
-    /// What to do about it.
+    /// The next action, in the imperative.
     pub fn hint(&self) -> Option<&'static str> {
         let is_full = match self {
             Self::Query { source, .. } => is_disk_full(source),
             Self::Writer(WriterError::Begin(source) | WriterError::Commit(source)) => is_disk_full(source),
             _ => false,
         };
-        is_full.then_some("free space on the disk of the data folder, then try again")
+        is_full.then_some("free space on the disk of the data folder")
     }
 }
 

@@ -1,5 +1,7 @@
-//! What the default branch of a source declares apart from images: its name, sites, slots and rollout policies. Channels
-//! are declared here, too; what they hold is in [`crate::channels`].
+//! What the default branch of a source declares besides images: its name, sites, slots, channels and rollout
+//! policies. The releases that channels hold are in [`crate::channels`].
+
+mod declare;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +16,9 @@ use crate::error::Operation as _;
 use crate::sources::SourceId;
 use crate::write::Statement;
 use crate::{Store, StoreError, row};
+use declare::{
+    declare_channels, declare_policies, declare_site, declare_slots, note_commit, remove_sites, take_name,
+};
 
 /// A place where devices are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +27,6 @@ pub struct SiteRow {
     pub id: SiteId,
     /// Its folder.
     pub name: SiteName,
-    /// Its labels.
     pub labels: Labels,
     /// Its places for devices, by id.
     pub slots: Vec<SlotRow>,
@@ -35,15 +39,14 @@ pub struct SiteRow {
 pub struct SlotRow {
     /// Its immutable id, unique in its site.
     pub id: SlotId,
-    /// For people.
+    /// A name for people.
     pub name: Option<String>,
     /// The image that its device runs.
     pub image: ImageName,
     /// The variant of that image; none while the image has errors.
     pub variant: Option<VariantName>,
-    /// The channel that its device follows, where the slot says.
+    /// The channel that its device follows, if the slot declares one.
     pub channel: Option<ChannelName>,
-    /// Its labels.
     pub labels: Labels,
     /// Since when no commit of the default branch declares it.
     pub removed_at: Option<Timestamp>,
@@ -52,28 +55,26 @@ pub struct SlotRow {
 /// What a commit of the default branch declares.
 #[derive(Debug, Clone)]
 pub struct Declaration<'a> {
-    /// The commit.
     pub commit: &'a CommitId,
     /// The source's name: the first component of its repositories.
     pub name: &'a SourceName,
-    /// Its channels.
     pub channels: &'a BTreeMap<ChannelName, ChannelSpec>,
     /// Its rollout policies.
     pub policies: &'a BTreeMap<RolloutName, RolloutSpec>,
     /// Its sites that have no errors.
     pub sites: &'a [SiteRow],
-    /// Sites that have errors: they stay as they are.
+    /// Sites that have errors: their rows are left unchanged.
     pub broken: &'a BTreeSet<SiteName>,
 }
 
-/// Which commit the inventory of a source is of.
+/// The commit that the inventory of a source comes from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InventoryState {
-    /// The commit; none before the first one that could be read.
+    /// The commit; none before the first readable one.
     pub commit: Option<CommitId>,
-    /// When it was taken over.
+    /// When it was applied.
     pub at: Option<Timestamp>,
-    /// Why a newer commit was not taken over.
+    /// Why a newer commit was not applied.
     pub error: Option<String>,
 }
 
@@ -90,8 +91,8 @@ fn slot(row: &SqliteRow) -> Result<SlotRow, StoreError> {
 }
 
 impl Store {
-    /// Takes over what a commit of the default branch declares, all or nothing. What it no longer declares is kept with the
-    /// time since when: devices may still be there.
+    /// Applies what a commit of the default branch declares, all or nothing. What it no longer declares is
+    /// marked with the time of removal and kept: devices may still be there.
     ///
     /// # Errors
     /// The database cannot be written.
@@ -114,7 +115,7 @@ impl Store {
         self.execute_all("declare the inventory", statements).await
     }
 
-    /// Notes that a commit declares what the inventory holds already.
+    /// Notes that a commit declares the inventory as it is stored.
     ///
     /// # Errors
     /// The database cannot be written.
@@ -128,7 +129,7 @@ impl Store {
         Ok(())
     }
 
-    /// Notes why a commit's declarations were not taken over; the earlier ones stay in effect.
+    /// Notes why a commit's declarations were not applied; the earlier ones stay in effect.
     ///
     /// # Errors
     /// The database cannot be written.
@@ -140,7 +141,7 @@ impl Store {
         Ok(())
     }
 
-    /// Which commit the inventory of a source is of.
+    /// The commit that the inventory of a source comes from.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -158,7 +159,7 @@ impl Store {
         })
     }
 
-    /// The sites of a source with their slots, by name; those that were removed, too.
+    /// The sites of a source with their slots, by name; including removed ones.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -205,135 +206,4 @@ impl Store {
             .doing("list rollout policies")?;
         rows.iter().map(|row| Ok((row::text(row, "name")?, row::json(row, "spec")?))).collect()
     }
-}
-
-fn note_commit(source: SourceId, commit: &CommitId, now: Timestamp) -> Statement {
-    sqlx::query(
-        "UPDATE sources SET inventory_commit = ?, inventory_at = ?, inventory_error = NULL WHERE id = ?",
-    )
-    .bind(commit.as_str())
-    .bind(now.to_string())
-    .bind(source.0)
-}
-
-/// A source whose name another one had before takes it: the caller has made sure that that one is followed no longer.
-fn take_name(source: SourceId, name: &SourceName) -> [Statement; 2] {
-    let lose = sqlx::query("UPDATE sources SET definition_name = NULL WHERE definition_name = ? AND id <> ?");
-    let take =
-        sqlx::query("UPDATE sources SET definition_name = ?1 WHERE id = ?2 AND definition_name IS NOT ?1");
-    [lose, take].map(|statement| statement.bind(name.as_str()).bind(source.0))
-}
-
-/// A channel that is no longer declared goes, unless it holds a release: then it stays where it is.
-fn declare_channels(
-    source: SourceId,
-    channels: &BTreeMap<ChannelName, ChannelSpec>,
-    now: Timestamp,
-) -> Result<Vec<Statement>, StoreError> {
-    let names = row::to_json(&channels.keys().collect::<Vec<_>>())?;
-    let drop = sqlx::query(
-        "DELETE FROM channels WHERE source_id = ? AND completed IS NULL AND name NOT IN (SELECT value FROM json_each(?))",
-    );
-    let remove = sqlx::query(
-        "UPDATE channels SET removed_at = ?, generation = generation + 1
-         WHERE source_id = ? AND removed_at IS NULL AND name NOT IN (SELECT value FROM json_each(?))",
-    );
-    let mut statements =
-        vec![drop.bind(source.0).bind(&names), remove.bind(now.to_string()).bind(source.0).bind(&names)];
-    for (name, spec) in channels {
-        // The generation counts: a move that was decided by the earlier declaration must not come through.
-        let declare = sqlx::query(
-            "INSERT INTO channels (source_id, name, spec) VALUES (?, ?, ?)
-             ON CONFLICT DO UPDATE SET spec = excluded.spec, removed_at = NULL, generation = generation + 1
-             WHERE spec <> excluded.spec OR removed_at IS NOT NULL",
-        );
-        statements.push(declare.bind(source.0).bind(name.as_str()).bind(row::to_json(spec)?));
-    }
-    Ok(statements)
-}
-
-fn declare_policies(
-    source: SourceId,
-    policies: &BTreeMap<RolloutName, RolloutSpec>,
-    now: Timestamp,
-) -> Result<Vec<Statement>, StoreError> {
-    let names = row::to_json(&policies.keys().collect::<Vec<_>>())?;
-    let drop = sqlx::query(
-        "DELETE FROM rollout_policies WHERE source_id = ? AND name NOT IN (SELECT value FROM json_each(?))",
-    );
-    let mut statements = vec![drop.bind(source.0).bind(names)];
-    for (name, spec) in policies {
-        let declare = sqlx::query(
-            "INSERT INTO rollout_policies (source_id, name, spec, changed_at) VALUES (?, ?, ?, ?)
-             ON CONFLICT DO UPDATE SET spec = excluded.spec, changed_at = excluded.changed_at WHERE spec <> excluded.spec",
-        );
-        let declare = declare.bind(source.0).bind(name.as_str());
-        statements.push(declare.bind(row::to_json(spec)?).bind(now.to_string()));
-    }
-    Ok(statements)
-}
-
-fn remove_sites(
-    source: SourceId,
-    declared: &Declaration<'_>,
-    now: Timestamp,
-) -> Result<[Statement; 2], StoreError> {
-    let ids = row::to_json(&declared.sites.iter().map(|site| &site.id).collect::<Vec<_>>())?;
-    let broken = row::to_json(declared.broken)?;
-    let slots = sqlx::query(
-        "UPDATE slots SET removed_at = ?4 WHERE source_id = ?1 AND removed_at IS NULL AND site IN
-         (SELECT id FROM sites WHERE source_id = ?1 AND removed_at IS NULL
-          AND id NOT IN (SELECT value FROM json_each(?2)) AND name NOT IN (SELECT value FROM json_each(?3)))",
-    );
-    let sites = sqlx::query(
-        "UPDATE sites SET removed_at = ?4 WHERE source_id = ?1 AND removed_at IS NULL
-         AND id NOT IN (SELECT value FROM json_each(?2)) AND name NOT IN (SELECT value FROM json_each(?3))",
-    );
-    let now = now.to_string();
-    Ok([slots, sites].map(|statement| statement.bind(source.0).bind(&ids).bind(&broken).bind(&now)))
-}
-
-fn declare_site(source: SourceId, site: &SiteRow, now: Timestamp) -> Result<Statement, StoreError> {
-    let declare = sqlx::query(
-        "INSERT INTO sites (source_id, id, name, labels, changed_at) VALUES (?, ?, ?, ?, ?)
-         ON CONFLICT DO UPDATE SET name = excluded.name, labels = excluded.labels, changed_at = excluded.changed_at,
-             removed_at = NULL
-         WHERE name <> excluded.name OR labels <> excluded.labels OR removed_at IS NOT NULL",
-    );
-    Ok(declare
-        .bind(source.0)
-        .bind(site.id.as_str())
-        .bind(site.name.as_str())
-        .bind(row::to_json(&site.labels)?)
-        .bind(now.to_string()))
-}
-
-fn declare_slots(source: SourceId, site: &SiteRow, now: Timestamp) -> Result<Vec<Statement>, StoreError> {
-    let ids = row::to_json(&site.slots.iter().map(|slot| &slot.id).collect::<Vec<_>>())?;
-    let remove = sqlx::query(
-        "UPDATE slots SET removed_at = ? WHERE source_id = ? AND site = ? AND removed_at IS NULL
-         AND id NOT IN (SELECT value FROM json_each(?))",
-    );
-    let mut statements = vec![remove.bind(now.to_string()).bind(source.0).bind(site.id.as_str()).bind(ids)];
-    for slot in &site.slots {
-        let declare = sqlx::query(
-            "INSERT INTO slots (source_id, site, id, name, image, variant, channel, labels, changed_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-             ON CONFLICT DO UPDATE SET name = excluded.name, image = excluded.image, variant = excluded.variant,
-                 channel = excluded.channel, labels = excluded.labels, changed_at = excluded.changed_at, removed_at = NULL
-             WHERE name IS NOT excluded.name OR image <> excluded.image OR variant IS NOT excluded.variant
-                 OR channel IS NOT excluded.channel OR labels <> excluded.labels OR removed_at IS NOT NULL",
-        )
-        .bind(source.0)
-        .bind(site.id.as_str())
-        .bind(slot.id.as_str())
-        .bind(&slot.name)
-        .bind(slot.image.as_str())
-        .bind(slot.variant.as_ref().map(ToString::to_string))
-        .bind(slot.channel.as_ref().map(ChannelName::as_str))
-        .bind(row::to_json(&slot.labels)?)
-        .bind(now.to_string());
-        statements.push(declare);
-    }
-    Ok(statements)
 }

@@ -1,29 +1,30 @@
 //! Control's database: typed rows over `control.db` (SQLite), and its migrations. All SQL of control is here.
 //!
-//! Invariants: WAL with `synchronous = FULL`, so a committed row survives power loss; every change of state is a
-//! compare-and-set on the state before; a newer schema is refused; rows never travel past `control` and `server`.
+//! Invariants: WAL with `synchronous = FULL`, so a committed row survives power loss; every change of state
+//! is a compare-and-set on the state before; a newer schema is refused; rows never leave `control` and
+//! `server`.
 //!
 //! | module | tables |
 //! |---|---|
-//! | [`sources`] | `sources`, `branches`, and the birth of a run from a moved branch |
+//! | [`sources`] | `sources`, `branches`, and the run that a moved branch queues |
 //! | [`runs`], [`nodes`] | `runs`, `run_nodes` |
-//! | [`standing`] | `heads`, `standing` |
+//! | [`heads`], [`unchanged`] | `heads`, `standing` |
 //! | [`results`] | `builds`, `check_sets`, `verdicts` |
 //! | [`locks`] | `locks`, `lock_looks`, `run_images` |
 //! | [`proofs`], [`rebuilds`] | `kept_packages`, `proofs`, `rebuilds` |
 //! | [`releases`] | `indexes`, `releases`, `release_entries` |
 //! | [`channels`] | `channels`, `channel_moves` |
-//! | [`inventory`] | `sites`, `slots`, `rollout_policies`; what of `sources` and `channels` the default branch declares |
+//! | [`inventory`] | `sites`, `slots`, `rollout_policies`; declared columns of `sources`, `channels` |
 //! | [`audit`] | `audit` |
 //! | [`targets`] | `target_copies`, `target_images` |
 //! | [`pull_requests`] | `pull_requests` |
-//! | [`retention`] | `collected`; what is needed of the others, and forgetting the rest |
+//! | [`retention`] | `collected`; which rows of the others are needed, and the removal of the rest |
 //! | [`outbox`] | `events`, `sinks` |
 //!
 //! # Adding a function
 //!
-//! A **read** uses `self.readers`, whose connections refuse to write. They belong to the side that reads: control's, or after
-//! [`Store::for_api`] the API's.
+//! A **read** uses `self.readers`, whose connections refuse to write. They belong to the side that reads:
+//! control's, or after [`Store::for_api`] the API's.
 //!
 //! ```text
 //! pub async fn run_counts(&self) -> Result<Vec<(RunState, u64)>, StoreError> {
@@ -35,13 +36,20 @@
 //! }
 //! ```
 //!
-//! A **write** goes to the one writer, which commits many of them together. It is prepared first: values are bound and
-//! documents are packed by the caller, so that the writer only runs statements. One statement is `self.execute`, several
-//! that are all or nothing are `self.execute_all`, and what looks at a result before it goes on is `self.write`:
+//! A **write** goes to the one writer, which commits many of them together. It is prepared first: values are
+//! bound and documents are packed by the caller, so that the writer only runs statements. One statement is
+//! `self.execute`, several that are all or nothing are `self.execute_all`, and what depends on a result is
+//! `self.write`:
 //!
 //! ```text
-//! pub async fn cancel_run(&self, number: RunNumber, entry: &NewAuditEntry, now: Timestamp) -> Result<(), StoreError> {
-//!     let cancel = sqlx::query("UPDATE runs SET state = 'cancelled' WHERE number = ? AND state = 'queued'").bind(number.0);
+//! pub async fn cancel_run(
+//!     &self,
+//!     number: RunNumber,
+//!     entry: &NewAuditEntry,
+//!     now: Timestamp,
+//! ) -> Result<(), StoreError> {
+//!     let cancel = sqlx::query("UPDATE runs SET state = 'cancelled' WHERE number = ? AND state = 'queued'");
+//!     let cancel = cancel.bind(number.0);
 //!     let audit = audit::insert(entry, now);
 //!     self.write(move |db| {
 //!         Box::pin(async move {
@@ -54,8 +62,8 @@
 //! }
 //! ```
 //!
-//! The closure sees what writes before it did, is undone alone where it gives an error, and waits for nothing but `db`: a
-//! second write or a request inside of it would stop every other write.
+//! The closure sees the effect of earlier writes, is undone alone if it gives an error, and waits for nothing
+//! but `db`: a second write or a request inside of it would stop every other write.
 
 mod adoption;
 pub mod audit;
@@ -63,6 +71,7 @@ mod backup;
 mod cancel;
 pub mod channels;
 mod error;
+pub mod heads;
 pub mod inventory;
 pub mod locks;
 pub mod nodes;
@@ -77,8 +86,8 @@ pub mod retention;
 mod row;
 pub mod runs;
 pub mod sources;
-pub mod standing;
 pub mod targets;
+pub mod unchanged;
 mod write;
 
 pub use edgewright_sqlite::WriterStats;

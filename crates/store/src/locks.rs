@@ -1,9 +1,9 @@
-//! Lock overlays: numbered per image, never backwards; and what runs found when they looked at the outside.
+//! Lock overlays, numbered per image in the order of creation, and the update checks of runs.
 
 use std::collections::BTreeSet;
 
 use edgewright_model::lock::Lock;
-use edgewright_model::moves::LockLook;
+use edgewright_model::moves::LockCheck;
 use edgewright_model::names::ImageName;
 use edgewright_model::run::RunNumber;
 use jiff::Timestamp;
@@ -16,15 +16,12 @@ use crate::{Store, StoreError, row};
 /// A lock overlay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockRow {
-    /// The image.
     pub image: ImageName,
-    /// Counted per image, from 1.
+    /// Counts from 1 for each image.
     pub number: u32,
-    /// The lock.
     pub lock: Lock,
     /// Why it was resolved.
     pub reason: String,
-    /// When.
     pub created_at: Timestamp,
 }
 
@@ -75,30 +72,30 @@ impl Store {
         row::number(&added, "number")
     }
 
-    /// Notes what a run found at an image; a later look of the same run takes its place.
-    pub async fn note_look(&self, run: RunNumber, look: &LockLook) -> Result<(), StoreError> {
+    /// Notes the update check of an image by a run; a later check of the same run replaces it.
+    pub async fn note_update_check(&self, run: RunNumber, check: &LockCheck) -> Result<(), StoreError> {
         let statement = sqlx::query(
             "INSERT INTO lock_looks (run, image, document) VALUES (?, ?, ?)
              ON CONFLICT DO UPDATE SET document = excluded.document",
         )
         .bind(run.0)
-        .bind(look.image.as_str())
-        .bind(row::to_json(look)?);
-        self.execute("note a look at a lock", statement).await?;
+        .bind(check.image.as_str())
+        .bind(row::to_json(check)?);
+        self.execute("note an update check", statement).await?;
         Ok(())
     }
 
-    /// What a run found, by image.
-    pub async fn looks(&self, run: RunNumber) -> Result<Vec<LockLook>, StoreError> {
+    /// The update checks of a run, by image.
+    pub async fn update_checks(&self, run: RunNumber) -> Result<Vec<LockCheck>, StoreError> {
         let rows = sqlx::query("SELECT document FROM lock_looks WHERE run = ? ORDER BY image")
             .bind(run.0)
             .fetch_all(&self.readers)
             .await
-            .doing("list looks at locks")?;
+            .doing("list update checks")?;
         rows.iter().map(|row| row::json(row, "document")).collect()
     }
 
-    /// The images whose locks a run resolves anew; empty for all.
+    /// The images whose locks a run resolves again; empty for all.
     pub async fn run_images(&self, run: RunNumber) -> Result<BTreeSet<ImageName>, StoreError> {
         let rows = sqlx::query("SELECT image FROM run_images WHERE run = ?")
             .bind(run.0)
@@ -108,9 +105,13 @@ impl Store {
         rows.iter().map(|row| row::text(row, "image")).collect()
     }
 
-    /// When all locks of a source's branch were looked at last: the newest run that looked and was not cut short, or the
-    /// first planned run that has locks. None where there is nothing to look at.
-    pub async fn last_look(&self, source: SourceId, branch: &str) -> Result<Option<Timestamp>, StoreError> {
+    /// When all locks of a source's branch were last checked for updates: the newest complete run that
+    /// checked them, or the first planned run that has locks. None if the branch has no locks.
+    pub async fn last_update_check(
+        &self,
+        source: SourceId,
+        branch: &str,
+    ) -> Result<Option<Timestamp>, StoreError> {
         let found = sqlx::query(
             "SELECT created_at FROM runs WHERE source_id = ?1 AND branch = ?2 AND
              ((trigger = 'lock' AND state NOT IN ('superseded', 'cancelled')
@@ -123,7 +124,7 @@ impl Store {
         .bind(branch)
         .fetch_optional(&self.readers)
         .await
-        .doing("read when locks were looked at")?;
+        .doing("read the time of the last update check")?;
         found.as_ref().map(|row| row::text(row, "created_at")).transpose()
     }
 }

@@ -1,4 +1,6 @@
-//! A run's nodes: the plan, and how far it is.
+//! A run's nodes: the plan and its progress.
+
+mod write;
 
 use std::collections::BTreeMap;
 
@@ -10,15 +12,16 @@ use edgewright_model::run::{NodeState, RunNumber, RunState};
 use edgewright_model::verdict::Note;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use crate::error::Operation as _;
-use crate::standing::Head;
-use crate::write::{Statement, changed_one, run_all};
-use crate::{Store, StoreError, row, standing};
+use crate::heads::{self, Head};
+use crate::write::{changed_one, run_all};
+use crate::{Store, StoreError, row, unchanged};
+use write::insert_node;
+pub(crate) use write::move_node;
 
-/// A step on a node's way from scratch.
+/// One of the steps that make a node from scratch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathStep {
     /// The key of the image up to and including it.
@@ -32,7 +35,6 @@ pub struct PathStep {
 pub struct NodeRow {
     /// `hmi/plant-a`, or a prefix `hmi~1a2b3c4d5e6f`.
     pub node: String,
-    /// The platform.
     pub platform: Platform,
     /// The variant; none for prefixes.
     pub variant: Option<VariantName>,
@@ -40,9 +42,8 @@ pub struct NodeRow {
     pub key: Option<Digest>,
     /// `build`, `test`, `reuse`, `retire`, `blocked`.
     pub action: String,
-    /// Why, in words.
+    /// Why, as text.
     pub reason: String,
-    /// Where it is.
     pub state: NodeState,
     /// The newest job.
     pub job: Option<JobId>,
@@ -58,7 +59,7 @@ pub struct NodeRow {
     pub steps: Vec<PathStep>,
     /// When a retry is due.
     pub not_before: Option<Timestamp>,
-    /// What its state does not say by itself.
+    /// What its state alone does not show.
     pub notes: Vec<Note>,
     /// When its first job began.
     pub started_at: Option<Timestamp>,
@@ -99,7 +100,7 @@ pub struct NodeChange<'a> {
     pub digest: Option<&'a Digest>,
     /// When a retry is due.
     pub not_before: Option<Timestamp>,
-    /// What is to be noted instead of what was; absent: that stays.
+    /// Replaces the notes; `None` keeps them.
     pub notes: Option<&'a [Note]>,
 }
 
@@ -110,14 +111,13 @@ pub struct FixedPlan<'a> {
     pub locks: &'a BTreeMap<ImageName, Option<u32>>,
     /// One line that sums it up.
     pub summary: &'a str,
-    /// Its nodes.
     pub nodes: Vec<NodeRow>,
-    /// Where the branch's variants stood for it.
+    /// The heads of the branch that it was compared with.
     pub heads: &'a [Head],
 }
 
 impl Store {
-    /// Fixes a run's plan, and the run starts running. Gives the nodes that stand as they stood.
+    /// Fixes a run's plan and sets the run running. Gives the unchanged nodes.
     pub async fn fix_plan(
         &self,
         number: RunNumber,
@@ -134,14 +134,14 @@ impl Store {
         .bind(summary)
         .bind(number.0)
         .bind(RunState::Preparing.name());
-        let parts = standing::part(number, &nodes, heads, now);
-        let kept: Vec<&NodeRow> = zip_kept(&nodes, &parts.is_settled, true).collect();
-        let document = self.settled(number, &kept).await?;
+        let parts = unchanged::partition(number, &nodes, heads, now);
+        let kept: Vec<&NodeRow> = select_nodes(&nodes, &parts.is_unchanged, true).collect();
+        let document = self.unchanged_statements(number, &kept).await?;
         let mut own = Vec::new();
-        for (position, node) in (0_u32..).zip(zip_kept(&nodes, &parts.is_settled, false)) {
+        for (position, node) in (0_u32..).zip(select_nodes(&nodes, &parts.is_unchanged, false)) {
             own.push(insert_node(number, position, node, now)?);
             if node.state.is_good() {
-                own.push(standing::advance(number, &node.node, &node.platform));
+                own.push(heads::advance(number, &node.node, &node.platform));
             }
         }
         self.write(move |db| {
@@ -149,23 +149,23 @@ impl Store {
                 let done = fixed.execute(&mut *db).await.doing("fix a plan")?;
                 changed_one(&done, || format!("run {number}"))?;
                 run_all(db, "note which variants are retired", parts.retirements).await?;
-                run_all(db, "note what stands", document).await?;
+                run_all(db, "note the unchanged nodes", document).await?;
                 run_all(db, "store nodes", own).await
             })
         })
         .await?;
-        let nodes = nodes.into_iter().zip(parts.is_settled);
-        Ok(nodes.filter_map(|(node, is_settled)| is_settled.then_some(node)).collect())
+        let nodes = nodes.into_iter().zip(parts.is_unchanged);
+        Ok(nodes.filter_map(|(node, is_unchanged)| is_unchanged.then_some(node)).collect())
     }
 
-    /// All nodes of a run's plan: those that it works on, in its order, then those that stand as they stood.
+    /// All nodes of a run's plan: those that it works on, in its order, then the unchanged.
     pub async fn nodes(&self, number: RunNumber) -> Result<Vec<NodeRow>, StoreError> {
         let mut nodes = self.own_nodes(number).await?;
-        nodes.extend(self.standing(number).await?);
+        nodes.extend(self.unchanged_nodes(number).await?);
         Ok(nodes)
     }
 
-    /// The nodes that a run works on or finds elsewhere than before, in the plan's order.
+    /// The nodes that a run works on, or whose build differs from the branch's head, in the plan's order.
     pub async fn own_nodes(&self, number: RunNumber) -> Result<Vec<NodeRow>, StoreError> {
         let rows = sqlx::query("SELECT * FROM run_nodes WHERE run = ? ORDER BY position")
             .bind(number.0)
@@ -189,7 +189,7 @@ impl Store {
         rows.iter().map(|row| Ok((RunNumber(row::number(row, "newest")?), node(row)?))).collect()
     }
 
-    /// The nodes that came to a platform manifest, whatever became of them, those of the newest runs first.
+    /// The nodes that have a platform manifest, in any state, those of the newest runs first.
     pub async fn nodes_with(&self, digest: &Digest) -> Result<Vec<NodeRow>, StoreError> {
         let rows =
             sqlx::query("SELECT * FROM run_nodes WHERE digest = ? ORDER BY run DESC, position LIMIT 50")
@@ -200,10 +200,10 @@ impl Store {
         rows.iter().map(node).collect()
     }
 
-    /// A node's job begins. In a run that is to be cancelled none does.
+    /// Notes that a node's job begins. Fails in a run that is to be cancelled.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] where the node does not wait, or the run is to be cancelled.
+    /// [`StoreError::Conflict`] if the node is not waiting, or the run is being cancelled.
     pub async fn start_node(
         &self,
         number: RunNumber,
@@ -227,7 +227,7 @@ impl Store {
         changed_one(&done, || format!("node {node}"))
     }
 
-    /// Notes the phase of a running node; silently nothing for one that is over.
+    /// Notes the phase of a running node; does nothing for one that has ended.
     pub async fn note_phase(
         &self,
         number: RunNumber,
@@ -245,7 +245,7 @@ impl Store {
         Ok(())
     }
 
-    /// Moves a node from one state to another; refused when it changed in between.
+    /// Moves a node from one state to another; fails if it changed in between.
     pub async fn move_node(
         &self,
         number: RunNumber,
@@ -269,84 +269,11 @@ impl Store {
     }
 }
 
-/// The nodes that were parted one way.
-fn zip_kept<'a>(
+/// The nodes that are unchanged, or those that are not.
+fn select_nodes<'a>(
     nodes: &'a [NodeRow],
-    is_settled: &[bool],
+    is_unchanged: &[bool],
     wanted: bool,
 ) -> impl Iterator<Item = &'a NodeRow> {
-    nodes.iter().zip(is_settled).filter(move |(_, is)| **is == wanted).map(|(node, _)| node)
-}
-
-fn insert_node(
-    number: RunNumber,
-    position: u32,
-    node: &NodeRow,
-    now: Timestamp,
-) -> Result<Statement, StoreError> {
-    let statement = sqlx::query(
-        "INSERT INTO run_nodes (run, node, platform, variant, position, key, action, reason, state, failure, digest, steps, notes, finished_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    );
-    Ok(statement
-        .bind(number.0)
-        .bind(&node.node)
-        .bind(node.platform.to_string())
-        .bind(node.variant.as_ref().map(ToString::to_string))
-        .bind(position)
-        .bind(node.key.as_ref().map(ToString::to_string))
-        .bind(&node.action)
-        .bind(&node.reason)
-        .bind(node.state.name())
-        .bind(node.failure.as_ref().map(row::to_json).transpose()?)
-        .bind(node.digest.as_ref().map(ToString::to_string))
-        .bind(row::to_json(&node.steps)?)
-        .bind(row::to_json(&node.notes)?)
-        .bind(node.state.is_terminal().then(|| now.to_string())))
-}
-
-/// A node's move from one state to another, ready to run inside of a write.
-pub(crate) struct NodeMove {
-    node: String,
-    change: Statement,
-    /// Where the node becomes good: its branch stands there.
-    advance: Option<Statement>,
-}
-
-impl NodeMove {
-    /// Moves the node, unless it changed in between.
-    pub(crate) async fn run(self, db: &mut SqliteConnection) -> Result<(), StoreError> {
-        let done = self.change.execute(&mut *db).await.doing("move a node")?;
-        changed_one(&done, || format!("node {}", self.node))?;
-        if let Some(advance) = self.advance {
-            advance.execute(db).await.doing("note where a variant stands")?;
-        }
-        Ok(())
-    }
-}
-
-pub(crate) fn move_node(
-    number: RunNumber,
-    (node, platform): (&str, &Platform),
-    (from, to): (NodeState, NodeState),
-    change: NodeChange<'_>,
-    now: Timestamp,
-) -> Result<NodeMove, StoreError> {
-    let statement = sqlx::query(
-        "UPDATE run_nodes SET state = ?1, phase = NULL, failure = ?2, digest = coalesce(?3, digest), not_before = ?4,
-         notes = coalesce(?11, notes), finished_at = CASE WHEN ?5 THEN ?6 END WHERE run = ?7 AND node = ?8 AND platform = ?9 AND state = ?10",
-    )
-    .bind(to.name())
-    .bind(change.failure.map(row::to_json).transpose()?)
-    .bind(change.digest.map(ToString::to_string))
-    .bind(change.not_before.map(|at| at.to_string()))
-    .bind(to.is_terminal())
-    .bind(now.to_string())
-    .bind(number.0)
-    .bind(node)
-    .bind(platform.to_string())
-    .bind(from.name())
-    .bind(change.notes.map(|notes| row::to_json(&notes)).transpose()?);
-    let advance = to.is_good().then(|| standing::advance(number, node, platform));
-    Ok(NodeMove { node: node.to_owned(), change: statement, advance })
+    nodes.iter().zip(is_unchanged).filter(move |(_, is)| **is == wanted).map(|(node, _)| node)
 }

@@ -16,21 +16,21 @@ const READERS: u32 = 4;
 /// Control's database. Clones share its connections.
 #[derive(Debug, Clone)]
 pub struct Store {
-    /// The read connections of this clone's side. They refuse to write.
+    /// The read connections of this clone. They are read-only.
     pub(crate) readers: SqlitePool,
     connections: Arc<Connections>,
 }
 
 #[derive(Debug)]
 struct Connections {
-    /// Absent where the database is only read.
+    /// Absent if the database was opened read-only.
     writer: Option<Writer>,
     control: SqlitePool,
     api: SqlitePool,
 }
 
 impl Store {
-    /// Opens or creates the database and brings its schema up to date.
+    /// Opens or creates the database and migrates its schema.
     ///
     /// # Errors
     /// The file cannot be opened, or its schema is newer than this build.
@@ -60,13 +60,14 @@ impl Store {
         Self { readers, connections: Arc::new(Connections { writer, control, api }) }
     }
 
-    /// The same database for the API: its reads have connections of their own, so that slow listings never delay control.
+    /// The same database for the API: its reads have connections of their own, so that slow listings never
+    /// delay control.
     #[must_use]
     pub fn for_api(&self) -> Self {
         Self { readers: self.connections.api.clone(), connections: Arc::clone(&self.connections) }
     }
 
-    /// What the writer did since the database was opened; nothing where it is only read.
+    /// What the writer did since the database was opened; all zero if it was opened read-only.
     pub fn writer_stats(&self) -> WriterStats {
         self.connections.writer.as_ref().map(Writer::stats).unwrap_or_default()
     }
@@ -75,7 +76,7 @@ impl Store {
         self.connections.writer.as_ref().ok_or(StoreError::ReadOnly)
     }
 
-    /// Accepts no further writes, commits those that wait, waits for open reads and closes the file.
+    /// Accepts no further writes, commits the waiting ones, waits for open reads and closes the file.
     pub async fn close(&self) {
         if let Some(writer) = &self.connections.writer {
             writer.close().await;
@@ -126,9 +127,9 @@ mod tests {
         });
         let reads = async {
             entered.await.unwrap();
-            assert!(store.readers.try_acquire().is_none(), "control has to wait");
+            assert!(store.readers.try_acquire().is_none(), "control has no connection left");
             let sources = store.for_api().sources().await.unwrap();
-            assert_eq!(sources[0].name.as_str(), "plants", "what is not committed is not seen");
+            assert_eq!(sources[0].name.as_str(), "plants", "uncommitted rows are invisible");
             leave.send(()).unwrap();
         };
         let (written, ()) = tokio::join!(open_write, reads);
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn read_connections_refuse_to_write() {
+    async fn read_connections_cannot_write() {
         let folder = tempfile::tempdir().unwrap();
         let store = store(&folder).await;
         for readers in [&store.readers, &store.for_api().readers] {
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_store_that_is_only_read_says_so() {
+    async fn a_write_to_a_read_only_store_fails() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control.db");
         assert!(matches!(Store::open_read_only(&path).await, Err(StoreError::Open { .. })));
@@ -174,11 +175,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_disk_says_what_to_do_and_writing_goes_on_when_there_is_room() {
+    async fn a_full_disk_has_a_hint_and_writes_succeed_when_there_is_room_again() {
         let folder = tempfile::tempdir().unwrap();
         let store = store(&folder).await;
         let limit = async |pages: i64| {
-            // The greater of this and the pages that there are.
+            // SQLite takes the greater of this and the number of pages in use.
             let pragma = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
             store.execute("limit the file", sqlx::query(pragma)).await.unwrap();
         };
@@ -205,7 +206,7 @@ mod tests {
         assert!(matches!(error, StoreError::Schema { .. }), "{error:?}");
     }
 
-    /// A database as it was before a migration, with rows that need no others.
+    /// A database as it was before a migration, without foreign keys.
     async fn before(path: &Path, version: i64) -> SqliteConnection {
         let mut db = edgewright_sqlite::connect(path).await.unwrap();
         sqlx::query("PRAGMA foreign_keys = off").execute(&mut db).await.unwrap();

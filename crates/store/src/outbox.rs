@@ -1,4 +1,4 @@
-//! The outbox: what happened, and how far each sink has been told. Triggers of the schema write the events.
+//! The outbox: events, written by triggers of the schema, and the last one that each sink received.
 
 use jiff::Timestamp;
 use sqlx::Row as _;
@@ -20,22 +20,21 @@ pub struct EventRow {
     pub kind: String,
     /// The source, by its configured name.
     pub source: SourceName,
-    /// What it is about: `plants/runs/7`.
+    /// The object: `plants/runs/7`.
     pub subject: String,
     /// The state after it.
     pub data: serde_json::Value,
 }
 
-/// How far a sink has been told.
+/// The progress of a sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SinkRow {
-    /// Its name.
     pub name: String,
-    /// The last event that it took, or that was given up.
-    pub told: i64,
-    /// Failed tries in a row.
+    /// The last event that it received, or that was given up.
+    pub delivered: i64,
+    /// Failed deliveries in a row.
     pub failures: u32,
-    /// Why the last try failed.
+    /// Why the last delivery failed.
     pub error: Option<String>,
 }
 
@@ -53,14 +52,14 @@ fn event(row: &SqliteRow) -> Result<EventRow, StoreError> {
 fn sink(row: &SqliteRow) -> Result<SinkRow, StoreError> {
     Ok(SinkRow {
         name: row::text(row, "name")?,
-        told: row::number(row, "told")?,
+        delivered: row::number(row, "told")?,
         failures: row::number(row, "failures")?,
         error: row::maybe(row, "error")?,
     })
 }
 
 impl Store {
-    /// A sink by its name; a new one is told what happens from now on.
+    /// A sink by its name; a new one receives the events from now on.
     pub async fn sink(&self, name: &str) -> Result<SinkRow, StoreError> {
         let known =
             sqlx::query("SELECT * FROM sinks WHERE name = ?").bind(name).fetch_optional(&self.readers).await;
@@ -94,31 +93,31 @@ impl Store {
         rows.doing("list events")?.iter().map(event).collect()
     }
 
-    /// How many events a sink has not been told yet.
-    pub async fn untold(&self, sink: &str) -> Result<u64, StoreError> {
+    /// How many events a sink has not received yet.
+    pub async fn undelivered(&self, sink: &str) -> Result<u64, StoreError> {
         let found = sqlx::query(
-            "SELECT count(*) AS untold FROM events WHERE id > (SELECT told FROM sinks WHERE name = ?)",
+            "SELECT count(*) AS events FROM events WHERE id > (SELECT told FROM sinks WHERE name = ?)",
         )
         .bind(sink)
         .fetch_one(&self.readers)
         .await
         .doing("count events")?;
-        Ok(found.try_get::<i64, _>("untold").map_or(0, |count| u64::try_from(count).unwrap_or(0)))
+        Ok(found.try_get::<i64, _>("events").map_or(0, |count| u64::try_from(count).unwrap_or(0)))
     }
 
-    /// Notes that a sink was told up to an event. Never goes back.
-    pub async fn note_told(&self, name: &str, told: i64) -> Result<(), StoreError> {
+    /// Notes the last event that a sink received. Never goes back.
+    pub async fn note_delivered(&self, name: &str, event: i64) -> Result<(), StoreError> {
         let statement = sqlx::query(
             "UPDATE sinks SET told = ?1, failures = 0, error = NULL WHERE name = ?2 AND told <= ?1",
         )
-        .bind(told)
+        .bind(event)
         .bind(name);
         self.execute("note a delivery", statement).await?;
         Ok(())
     }
 
-    /// Notes that a try failed.
-    pub async fn note_untold(&self, name: &str, error: &str) -> Result<(), StoreError> {
+    /// Notes that a delivery failed.
+    pub async fn note_delivery_failure(&self, name: &str, error: &str) -> Result<(), StoreError> {
         let statement = sqlx::query("UPDATE sinks SET failures = failures + 1, error = ? WHERE name = ?")
             .bind(error)
             .bind(name);

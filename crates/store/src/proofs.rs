@@ -1,4 +1,4 @@
-//! Packages that are kept for building a key again, and what building it again gave.
+//! Packages that are kept for rebuilding a key, and the results of rebuilds.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,24 +10,23 @@ use serde::{Deserialize, Serialize};
 use crate::error::Operation as _;
 use crate::{Store, StoreError, row};
 
-/// What building a key again gave.
+/// The result of rebuilding a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProofResult {
     /// The same bytes.
     Proved,
-    /// Other bytes: a step depends on more than its key says.
+    /// Other bytes: a step has an input that is not part of its key.
     Refuted,
 }
 
-/// The last time that a key was built again.
+/// The last rebuild of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProofRow {
-    /// What it gave.
+    /// Its result.
     pub result: ProofResult,
-    /// The digest that it gave.
+    /// The rebuilt digest.
     pub digest: Digest,
-    /// When.
     pub at: Timestamp,
 }
 
@@ -59,7 +58,7 @@ impl Store {
         Ok(())
     }
 
-    /// The packages that a key was built from, where they are kept.
+    /// The packages that a key was built from, if they are kept.
     pub async fn kept_packages(&self, key: &Digest) -> Result<Option<KeptPackages>, StoreError> {
         let found = sqlx::query("SELECT document FROM kept_packages WHERE key = ?")
             .bind(key.to_string())
@@ -68,7 +67,7 @@ impl Store {
         found.doing("read kept packages")?.as_ref().map(|row| row::json(row, "document")).transpose()
     }
 
-    /// Keys whose packages are kept since before a time, but for those that are needed.
+    /// Keys whose packages were kept before a time, except the needed ones.
     pub async fn unneeded_packages(
         &self,
         before: Timestamp,
@@ -91,7 +90,7 @@ impl Store {
         Ok(())
     }
 
-    /// Notes what building a recorded key again gave; the last time counts.
+    /// Notes the result of rebuilding a recorded key; replaces the result of an earlier rebuild.
     pub async fn note_proof(
         &self,
         key: &Digest,
@@ -111,7 +110,7 @@ impl Store {
         Ok(())
     }
 
-    /// What is known of some keys; those that were never built again are absent.
+    /// The last rebuild of each key; keys that were never rebuilt are absent.
     pub async fn proofs(&self, keys: &[Digest]) -> Result<BTreeMap<Digest, ProofRow>, StoreError> {
         let mut found = BTreeMap::new();
         for key in keys {

@@ -1,4 +1,4 @@
-//! What pull requests built last: the tags `pr-N`.
+//! The newest images of pull requests: the tags `pr-N`.
 
 use edgewright_model::Digest;
 use edgewright_model::names::VariantName;
@@ -19,9 +19,7 @@ pub struct PullRequestRow {
     pub name: String,
     /// The run that built it.
     pub run: RunNumber,
-    /// The variant.
     pub variant: VariantName,
-    /// Its repository.
     pub repository: RepoName,
     /// The index.
     pub digest: Digest,
@@ -47,7 +45,7 @@ impl Store {
         rows.doing("list images of pull requests")?.iter().map(pull_request).collect()
     }
 
-    /// What a run of a pull request built takes the place of what an earlier one did.
+    /// Replaces the images of a pull request by those of a run.
     pub async fn note_pull_request(
         &self,
         source: SourceId,
@@ -71,7 +69,7 @@ impl Store {
         self.execute_all("note images of a pull request", statements).await
     }
 
-    /// The images of a pull request are forgotten where they are still of this run; gives whether they were.
+    /// Deletes the images of a pull request if they are still those of this run; gives whether they were.
     pub async fn forget_pull_request_run(
         &self,
         source: SourceId,
@@ -84,7 +82,7 @@ impl Store {
         Ok(done.rows_affected() > 0)
     }
 
-    /// A pull request ends: its images are forgotten, and so is what was decided of its ref. Gives its runs.
+    /// Deletes the images of a closed pull request and the decision about its ref. Gives its runs.
     pub async fn end_pull_request(&self, source: SourceId, name: &str) -> Result<Vec<RunNumber>, StoreError> {
         let undecide = sqlx::query("DELETE FROM branches WHERE source_id = ? AND name = ?");
         let statements = vec![forget(source, name), undecide.bind(source.0).bind(name)];

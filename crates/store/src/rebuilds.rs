@@ -1,4 +1,4 @@
-//! Digests that somebody asked to build again, and what that gave.
+//! Requested rebuilds of digests, and their results.
 
 use edgewright_model::Digest;
 use edgewright_model::names::Platform;
@@ -12,32 +12,33 @@ use crate::audit::{self, NewAuditEntry};
 use crate::error::Operation as _;
 use crate::{Store, StoreError, row};
 
-/// A node that was built again.
+/// A rebuilt node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rebuilt {
     /// The run whose node it is.
     pub run: RunNumber,
-    /// The node.
     pub node: String,
-    /// Its platform.
     pub platform: Platform,
-    /// Its steps that were built again, up to the first that gave other bytes.
+    /// Its rebuilt steps, up to the first that gave other bytes.
     pub steps: Vec<RebuiltStep>,
-    /// Why it could not be built to its end.
+    /// Why its rebuild failed.
     pub failure: Option<JobFailure>,
 }
 
-/// A step that was built again.
+/// A rebuilt step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RebuiltStep {
-    /// What it is.
+    /// Its title: `bootstrap trixie`.
     pub title: String,
     /// The key up to and including it.
     pub key: Digest,
-    /// The recorded digest; none where the step alone was never recorded.
+    /// The recorded digest; none if the step alone was never recorded.
     pub was: Option<Digest>,
-    /// The digest of now.
+    /// The digest of the rebuild.
     pub now: Digest,
+    /// The first files that differ and how, if it gave other bytes: `etc/x: mtime, content`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<String>,
 }
 
 impl Rebuilt {
@@ -54,18 +55,16 @@ impl RebuiltStep {
     }
 }
 
-/// A rebuild that somebody asked for.
+/// A requested rebuild.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RebuildRow {
-    /// Its number.
     pub number: RebuildNumber,
-    /// What is built again.
+    /// The digest to rebuild.
     pub digest: Digest,
-    /// Where it is.
     pub state: RebuildState,
-    /// What its job does now, in words.
+    /// What its job does now, as text.
     pub doing: Option<String>,
-    /// What came of it, for each platform.
+    /// The results, one for each platform.
     pub builds: Vec<Rebuilt>,
     /// Why it failed as a whole.
     pub failure: Option<String>,
@@ -83,8 +82,8 @@ fn rebuild(row: &SqliteRow) -> Result<RebuildRow, StoreError> {
 }
 
 impl Store {
-    /// Queues the rebuild of a digest, with a row of the audit trail whose object is the rebuild; one that waits or runs
-    /// already is the same.
+    /// Queues the rebuild of a digest, with a row of the audit trail whose object is the rebuild. Gives the
+    /// open rebuild of the same digest if there is one.
     pub async fn queue_rebuild(
         &self,
         digest: &Digest,
@@ -102,7 +101,7 @@ impl Store {
         let entry = entry.clone();
         self.write(move |db| {
             Box::pin(async move {
-                if let Some(row) = open.fetch_optional(&mut *db).await.doing("look for a rebuild")? {
+                if let Some(row) = open.fetch_optional(&mut *db).await.doing("find an open rebuild")? {
                     return Ok(RebuildNumber(row::number(&row, "number")?));
                 }
                 let row = queue.fetch_one(&mut *db).await.doing("queue a rebuild")?;
@@ -124,7 +123,7 @@ impl Store {
         found.doing("read a rebuild")?.as_ref().map(rebuild).transpose()
     }
 
-    /// The oldest rebuild that is not over. One that a crash interrupted counts as well.
+    /// The oldest rebuild that has not ended, including one that a crash interrupted.
     pub async fn open_rebuild(&self) -> Result<Option<RebuildNumber>, StoreError> {
         let found = sqlx::query(
             "SELECT number FROM rebuilds WHERE state IN ('queued', 'running') ORDER BY number LIMIT 1",
@@ -132,12 +131,12 @@ impl Store {
         .fetch_optional(&self.readers)
         .await;
         found
-            .doing("look for open rebuilds")?
+            .doing("find open rebuilds")?
             .map(|row| Ok(RebuildNumber(row::number(&row, "number")?)))
             .transpose()
     }
 
-    /// Notes what a rebuild's job does now: it runs.
+    /// Notes what a rebuild's job does now, and that it is running.
     pub async fn note_rebuild(&self, number: RebuildNumber, doing: &str) -> Result<(), StoreError> {
         let statement = sqlx::query(
             "UPDATE rebuilds SET state = 'running', doing = ? WHERE number = ? AND state IN ('queued', 'running')",
@@ -148,7 +147,7 @@ impl Store {
         Ok(())
     }
 
-    /// Ends a rebuild with what came of it, or with why there is nothing.
+    /// Ends a rebuild with its results, or with why there are none.
     pub async fn end_rebuild(
         &self,
         number: RebuildNumber,

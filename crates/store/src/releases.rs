@@ -25,9 +25,7 @@ pub struct ReleaseRow {
     pub run: RunNumber,
     /// The branch of that run.
     pub branch: String,
-    /// Its commit.
     pub commit: CommitId,
-    /// When.
     pub created_at: Timestamp,
 }
 
@@ -38,42 +36,35 @@ pub struct ReleaseStamp {
     pub number: ReleaseNumber,
     /// The branch of its run.
     pub branch: String,
-    /// When.
     pub created_at: Timestamp,
 }
 
 /// One variant of a release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntryRow {
-    /// The variant.
     pub variant: VariantName,
-    /// Its repository.
     pub repository: RepoName,
     /// The index.
     pub digest: Digest,
     /// New or carried.
     pub origin: EntryOrigin,
-    /// Why.
     pub reason: String,
 }
 
-/// What a run's end names, in one transaction.
+/// A release to make.
 #[derive(Debug)]
 pub struct NewRelease<'a> {
-    /// The source.
     pub source: SourceId,
     /// The run, in state `releasing`.
     pub run: RunNumber,
     /// Its terminal state.
     pub state: RunState,
-    /// Its branch.
     pub branch: &'a str,
-    /// Its commit.
     pub commit: &'a CommitId,
     /// Every variant.
     pub entries: &'a [EntryRow],
-    /// Channels that take the release, with the generation that each was read at. One that changed in between stays: what
-    /// it takes then is decided again.
+    /// Channels that take the release, with the generation that each was read at. A channel that changed
+    /// since does not move now: its next move is decided again.
     pub channels: &'a [(ChannelName, u32)],
 }
 
@@ -109,7 +100,7 @@ impl Store {
         rows.iter().map(release).collect()
     }
 
-    /// The releases that some declared channel of a source may still take or holds, by number.
+    /// The releases that a declared channel of a source holds or may still take, by number.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -165,7 +156,7 @@ impl Store {
         Ok(number.map(ReleaseNumber))
     }
 
-    /// Notes which platform manifests an index names.
+    /// Notes the platform manifests of an index.
     pub async fn note_index(
         &self,
         digest: &Digest,
@@ -212,7 +203,7 @@ impl Store {
     /// Makes a release, moves its channels with an audit record each, and ends the run: all or nothing.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] where the run is not `releasing`.
+    /// [`StoreError::Conflict`] if the run is not `releasing`.
     pub async fn release(&self, new: &NewRelease<'_>, now: Timestamp) -> Result<ReleaseNumber, StoreError> {
         let (source, run, state, commit) = (new.source, new.run, new.state, new.commit.clone());
         let (branch, entries, channels) =

@@ -1,4 +1,4 @@
-//! What jobs made and found: builds by key, verdicts by digest.
+//! The results of jobs: builds by key, verdicts by digest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,9 +21,7 @@ use crate::{Store, StoreError, row};
 /// A recorded build of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildRow {
-    /// The key.
     pub key: Digest,
-    /// The manifest.
     pub manifest: ManifestRef,
     /// Length of the manifest in bytes.
     pub manifest_size: u64,
@@ -33,41 +31,31 @@ pub struct BuildRow {
     pub duration_ms: u64,
     /// The run that built it.
     pub run: RunNumber,
-    /// When.
     pub created_at: Timestamp,
 }
 
 /// A recorded verdict.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VerdictRow {
-    /// Row id: later verdicts have greater ids.
+    /// The row id: later verdicts have greater ids.
     pub id: i64,
-    /// The verdict.
     pub verdict: Verdict,
     /// `ran`, `inherited` or `external`.
     pub origin: String,
-    /// The run.
     pub run: RunNumber,
     /// The referrer that publishes it.
     pub published: Option<Digest>,
-    /// When.
     pub created_at: Timestamp,
 }
 
-/// What one finished job adds, in one transaction.
+/// The results of one finished job.
 #[derive(Debug, Clone, Copy)]
 pub struct NodeResult<'a> {
-    /// The run.
     pub run: RunNumber,
-    /// The node.
     pub node: &'a str,
-    /// The platform.
     pub platform: &'a Platform,
-    /// The job.
     pub job: JobId,
-    /// What it built.
     pub builds: &'a [StepBuild],
-    /// What it found.
     pub verdicts: &'a [Verdict],
     /// The check sets that the verdicts name.
     pub check_sets: &'a [(Digest, Vec<Check>)],
@@ -105,7 +93,7 @@ fn verdict(row: &SqliteRow) -> Result<VerdictRow, StoreError> {
 }
 
 impl Store {
-    /// The manifests of those keys that were built.
+    /// The manifests of the keys that were built.
     pub async fn built(&self, keys: &BTreeSet<&Digest>) -> Result<BTreeMap<Digest, ManifestRef>, StoreError> {
         let rows = sqlx::query(
             "SELECT b.key, b.repository, b.digest FROM json_each(?) wanted CROSS JOIN builds b ON b.key = wanted.value",
@@ -117,7 +105,7 @@ impl Store {
         rows.iter().map(|row| Ok((row::text(row, "key")?, manifest(row)?))).collect()
     }
 
-    /// Compressed bytes of all builds together.
+    /// The sum of the compressed sizes of all builds, in bytes.
     pub async fn built_bytes(&self) -> Result<u64, StoreError> {
         let row = sqlx::query("SELECT coalesce(sum(image_size), 0) AS bytes FROM builds")
             .fetch_one(&self.readers)
@@ -135,7 +123,7 @@ impl Store {
         found.doing("read a build")?.as_ref().map(build).transpose()
     }
 
-    /// The builds of a digest: usually one, more where different keys gave the same bytes.
+    /// The builds of a digest: usually one, several if different keys gave the same bytes.
     pub async fn builds_of(&self, digest: &Digest) -> Result<Vec<BuildRow>, StoreError> {
         let rows = sqlx::query("SELECT * FROM builds WHERE digest = ? ORDER BY created_at")
             .bind(digest.to_string())
@@ -145,7 +133,7 @@ impl Store {
         rows.iter().map(build).collect()
     }
 
-    /// The newest verdict of each key on some platform manifests, whatever the lane inputs.
+    /// The newest verdict of each key on some platform manifests, with any lane inputs.
     pub async fn newest_verdicts(&self, digests: &BTreeSet<&Digest>) -> Result<Vec<VerdictRow>, StoreError> {
         let rows = sqlx::query(
             "SELECT * FROM verdicts WHERE id IN (SELECT max(v.id) FROM json_each(?) wanted CROSS JOIN verdicts v
@@ -211,7 +199,7 @@ impl Store {
         found.doing("read a check set")?.as_ref().map(|row| row::json(row, "document")).transpose()
     }
 
-    /// Records what a job made and found, and the node's next state: all or nothing. The first digest of a key stays.
+    /// Records a job's results and the node's next state: all or nothing. The first digest of a key stays.
     pub async fn record(&self, result: NodeResult<'_>, now: Timestamp) -> Result<(), StoreError> {
         let mut found: Vec<Statement> =
             result.builds.iter().map(|build| insert_build(result.run, result.job, build, now)).collect();
@@ -227,7 +215,8 @@ impl Store {
         .await
     }
 
-    /// Records verdicts that no job of the node itself found: on the last good digest, taken over, or somebody else's.
+    /// Records verdicts that do not come from the node's own job: on the last good digest, inherited, or
+    /// external.
     pub async fn add_verdicts(
         &self,
         run: RunNumber,

@@ -1,8 +1,8 @@
-//! What is still needed of what was built: by releases, by what the next commits reuse, by runs that are young; and
-//! forgetting the rest.
+//! Which builds are still needed (by releases, by what the next commits reuse, by recent runs), and the
+//! removal of the rest.
 //!
-//! Forgetting goes first, pins of the registry after it: a crash in between leaves only surplus pins, never a build that
-//! the registry does not have.
+//! Rows are deleted before the registry's pins: a crash in between leaves only surplus pins, never a build
+//! that the registry does not have.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,43 +18,43 @@ use crate::nodes::PathStep;
 use crate::write::run_all;
 use crate::{Store, StoreError, row};
 
-/// Since when things are kept that nobody needs for another reason.
+/// From which time on builds are kept that are not needed for another reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Horizon {
-    /// Releases made since then are whole.
+    /// Releases made since then keep all their entries.
     pub releases: Timestamp,
-    /// Variants retired since then are as good as declared ones.
+    /// Variants retired since then are kept like declared ones.
     pub retired: Timestamp,
-    /// What runs built that ended since then is there for the next commit, whatever became of it.
+    /// The builds of runs that ended since then are kept for the next commit, whatever their result.
     pub builds: Timestamp,
 }
 
-/// What is needed, as of one moment.
+/// What is needed, as of one point in time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Needed {
     /// Indexes and platform manifests.
     pub digests: BTreeSet<Digest>,
     /// Keys of builds, shared steps included.
     pub keys: BTreeSet<Digest>,
-    /// Which plans it was worked out from.
+    /// The plans that it was computed from.
     plans: String,
 }
 
-/// What was forgotten.
+/// The number of deleted rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Forgotten {
-    /// Builds: their keys are built anew when they come back.
+    /// Builds: their keys are built again when a plan needs them.
     pub builds: usize,
-    /// Variants that were retired.
+    /// Retired variants.
     pub variants: usize,
 }
 
-/// A verdict that a newer one took the place of.
+/// A verdict that a newer one replaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SupersededVerdict {
     /// Its row.
     pub id: i64,
-    /// Where it is published.
+    /// The repository of its referrer.
     pub repository: RepoName,
     /// Its referrer, which holds its evidence.
     pub referrer: Digest,
@@ -71,14 +71,14 @@ JOIN release_entries e ON e.source_id = k.source_id AND e.release = k.number LEF
 WHERE k.answered OR EXISTS (SELECT 1 FROM heads h WHERE h.source_id = k.source_id AND h.branch = k.branch
                             AND h.variant = e.variant AND (h.retired_at IS NULL OR h.retired_at >= ?2))";
 
-/// Where branches stand. Pull requests are held by the age of their runs alone.
+/// The heads of branches. Those of pull requests are kept by the age of their runs alone.
 const HEADS: &str = "SELECT key, digest FROM heads WHERE (retired_at IS NULL OR retired_at >= ?1)
     AND branch NOT LIKE 'refs/pull/%' AND branch NOT LIKE 'refs/merge-requests/%'";
 
 const YOUNG: &str = "SELECT n.digest, n.steps FROM run_nodes n JOIN runs r ON r.number = n.run
     WHERE r.finished_at IS NULL OR r.finished_at >= ?1";
 
-/// Notes what is not held any longer (?1: what is) and takes back what was collected before and is held again.
+/// Notes what is no longer kept (?1: what is), and un-notes what is kept again.
 const COLLECTED: [&str; 2] = [
     "INSERT INTO collected (digest, at) SELECT DISTINCT digest, ?2 FROM release_entries
      WHERE digest NOT IN (SELECT value FROM json_each(?1)) ON CONFLICT DO NOTHING",
@@ -86,7 +86,7 @@ const COLLECTED: [&str; 2] = [
 ];
 
 impl Store {
-    /// What is needed now. None while a run makes its plan: it may be about to reuse anything.
+    /// What is needed now. None while a run is being planned: it may be about to reuse anything.
     pub async fn needed(&self, horizon: &Horizon) -> Result<Option<Needed>, StoreError> {
         let mut read = self.readers.acquire().await.doing("read what is needed")?;
         let Some(plans) = plans(&mut read).await? else { return Ok(None) };
@@ -103,12 +103,12 @@ impl Store {
             digests.extend(manifests.into_values());
         }
         let heads = sqlx::query(HEADS).bind(horizon.retired.to_string()).fetch_all(&mut *read).await;
-        for row in &heads.doing("list where branches stand")? {
+        for row in &heads.doing("list heads")? {
             keys.insert(row::text(row, "key")?);
             digests.insert(row::text(row, "digest")?);
         }
         let young = sqlx::query(YOUNG).bind(horizon.builds.to_string()).fetch_all(&mut *read).await;
-        for row in &young.doing("list what young runs built")? {
+        for row in &young.doing("list builds of recent runs")? {
             digests.extend(row::maybe::<Digest>(row, "digest")?);
             keys.extend(steps(row)?);
         }
@@ -133,8 +133,8 @@ impl Store {
         Ok(Some(Needed { digests, keys, plans }))
     }
 
-    /// Forgets builds that are not needed, with their verdicts, and variants that were retired. None where a run was planned
-    /// since: then what is needed is to be worked out anew.
+    /// Deletes builds that are not needed, with their verdicts, and retired variants. None if a run was
+    /// planned since: then compute what is needed again.
     pub async fn forget(
         &self,
         needed: &Needed,
@@ -156,14 +156,14 @@ impl Store {
                 let variants = usize::try_from(retired.rows_affected()).unwrap_or(usize::MAX);
                 let digests = row::to_json(&needed.digests)?;
                 let collected = COLLECTED.map(|sql| sqlx::query(sql).bind(&digests).bind(now.to_string()));
-                run_all(db, "note what is not held", collected.into()).await?;
+                run_all(db, "note collected images", collected.into()).await?;
                 Ok(Some(Forgotten { builds, variants }))
             })
         })
         .await
     }
 
-    /// Published verdicts from before a time that a newer one of the same lane and checks took the place of.
+    /// Published verdicts from before a time that a newer one of the same lane and checks replaces.
     pub async fn superseded_verdicts(&self, before: Timestamp) -> Result<Vec<SupersededVerdict>, StoreError> {
         let rows = sqlx::query(
             "SELECT id, repository, published FROM verdicts v WHERE published IS NOT NULL AND created_at < ? AND EXISTS
@@ -192,7 +192,7 @@ impl Store {
         Ok(())
     }
 
-    /// Runs whose pins are left alone: open ones, and those that ended since a time.
+    /// Runs whose pins stay: open ones, and those that ended since a time.
     pub async fn young_runs(&self, since: Timestamp) -> Result<BTreeSet<RunNumber>, StoreError> {
         let rows = sqlx::query("SELECT number FROM runs WHERE finished_at IS NULL OR finished_at >= ?")
             .bind(since.to_string())
@@ -203,7 +203,7 @@ impl Store {
     }
 }
 
-/// Forgets the builds from before a time that are not needed, with what is known of them. Gives how many.
+/// Deletes the builds from before a time that are not needed, with their verdicts. Gives their number.
 async fn forget_builds(
     db: &mut SqliteConnection,
     needed: &Needed,
@@ -236,7 +236,7 @@ fn steps(row: &sqlx::sqlite::SqliteRow) -> Result<impl Iterator<Item = Digest>, 
     Ok(steps.into_iter().map(|step| step.key))
 }
 
-/// Which runs are how far: what reuses builds. None while one reads its commit.
+/// The states of the runs that may reuse builds. None while one of them is being planned.
 async fn plans(read: &mut SqliteConnection) -> Result<Option<String>, StoreError> {
     let rows: Vec<(i64, String)> = sqlx::query_as(
         "SELECT number, state FROM runs WHERE state IN ('preparing', 'running', 'releasing')

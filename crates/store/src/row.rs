@@ -1,4 +1,4 @@
-//! From columns to values.
+//! Conversion of columns to values.
 
 use std::fmt::Display;
 use std::str::FromStr;

@@ -15,27 +15,23 @@ use crate::{Store, StoreError, row};
 /// A run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunRow {
-    /// Its number.
     pub number: RunNumber,
-    /// Its source.
     pub source: SourceId,
     /// The branch that it follows.
     pub branch: String,
-    /// The commit.
     pub commit: CommitId,
     /// First line of the commit's message.
     pub subject: String,
     /// The commit's author.
     pub author: String,
-    /// Why it was made.
+    /// Why it was queued.
     pub trigger: Trigger,
-    /// Where it is.
     pub state: RunState,
     /// Counts changes of state.
     pub generation: u32,
-    /// Overlay number of each image with a lock; none for the committed lock. Fixed when planned.
+    /// The overlay number of each image with a lock; none for the committed lock. Fixed by the plan.
     pub locks: BTreeMap<ImageName, Option<u32>>,
-    /// What is wrong with the commit.
+    /// Errors and warnings of the commit.
     pub diagnostics: Vec<Diagnostic>,
     /// The plan in one line.
     pub summary: Option<String>,
@@ -49,7 +45,7 @@ pub struct RunRow {
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
-    /// Since when it is to be cancelled.
+    /// When its cancellation was requested.
     pub cancel_requested_at: Option<Timestamp>,
 }
 
@@ -99,7 +95,7 @@ impl Store {
         rows.iter().map(run).collect()
     }
 
-    /// Runs that are not over, oldest first.
+    /// Runs that have not ended, oldest first.
     pub async fn open_runs(&self) -> Result<Vec<RunRow>, StoreError> {
         let rows = sqlx::query(
             "SELECT * FROM runs WHERE state IN ('queued', 'preparing', 'running', 'releasing') ORDER BY number",
@@ -110,7 +106,7 @@ impl Store {
         rows.iter().map(run).collect()
     }
 
-    /// How many runs are in each state.
+    /// The number of runs in each state.
     pub async fn run_counts(&self) -> Result<Vec<(RunState, u64)>, StoreError> {
         let rows = sqlx::query("SELECT state, count(*) AS runs FROM runs GROUP BY state ORDER BY state")
             .fetch_all(&self.readers)
@@ -137,7 +133,7 @@ impl Store {
         rows.iter().map(|row| Ok(RunNumber(row::number(row, "number")?))).collect()
     }
 
-    /// The last run of a source that got as far as a plan, before a given one.
+    /// The last planned run of a source before a given one.
     pub async fn planned_before(
         &self,
         number: RunNumber,
@@ -153,11 +149,11 @@ impl Store {
         found.doing("read the previous run")?.as_ref().map(run).transpose()
     }
 
-    /// Moves a run to another state; refused unless it still is in `from`.
+    /// Moves a run to another state, if it is still in `from`.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] where the transition is not permitted, the state changed in between, or the run is to be
-    /// cancelled: then it can only end.
+    /// [`StoreError::Conflict`] if the transition is not permitted, the state changed since, or the run is
+    /// being cancelled: then it can only end.
     pub async fn move_run(
         &self,
         number: RunNumber,
@@ -168,7 +164,7 @@ impl Store {
         self.end_run(number, from, to, None, now).await
     }
 
-    /// Moves a run to another state, with the reason where it failed as a whole.
+    /// Moves a run to another state, with the reason if it failed as a whole.
     pub async fn end_run(
         &self,
         number: RunNumber,
@@ -196,7 +192,7 @@ impl Store {
         if done.rows_affected() == 1 { Ok(()) } else { Err(conflict()) }
     }
 
-    /// Notes what is wrong with a run's commit.
+    /// Notes errors and warnings of a run's commit.
     pub async fn note_diagnostics(
         &self,
         number: RunNumber,

@@ -1,4 +1,4 @@
-//! Sources, and the birth of a run from a moved branch.
+//! Sources, their branches, and the queueing of runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,6 @@ pub struct SourceId(pub i64);
 /// A configured source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceRow {
-    /// Row id.
     pub id: SourceId,
     /// Configured name.
     pub name: SourceName,
@@ -27,28 +26,24 @@ pub struct SourceRow {
     pub url: String,
     /// `name:` of its newest readable commit: the first component of its repositories.
     pub definition_name: Option<SourceName>,
-    /// The remote's default branch when last seen.
+    /// The remote's default branch at the last poll.
     pub default_branch: Option<String>,
     /// When it was polled last.
     pub polled_at: Option<Timestamp>,
     /// Why the last poll failed.
     pub poll_error: Option<String>,
-    /// Failed polls in a row.
+    /// Consecutive failed polls.
     pub poll_failures: u32,
 }
 
 /// A commit to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRun {
-    /// The branch.
     pub branch: String,
-    /// The commit.
     pub commit: CommitId,
     /// First line of its message.
     pub subject: String,
-    /// Its author.
     pub author: String,
-    /// Why.
     pub trigger: Trigger,
 }
 
@@ -111,10 +106,11 @@ impl Store {
         source(&row.doing("read a source")?)
     }
 
-    /// Notes how a poll went; an error counts, a success resets the count.
+    /// Notes the result of a poll; an error counts, a success resets the count.
     ///
-    /// A branch that becomes the default one is decided anew: its channels stand on what another branch released. That is
-    /// noted in the same transaction, so that whoever is killed before its run is queued finds it undecided again.
+    /// A branch that becomes the default one is decided again, because its channels hold releases of another
+    /// branch. That is noted in the same transaction, so that a server that is killed before it queues the
+    /// run decides it after the restart.
     pub async fn note_poll(
         &self,
         id: SourceId,
@@ -133,7 +129,8 @@ impl Store {
         self.execute_all("note a poll", statements).await
     }
 
-    /// Notes which branch counts as the default one. A branch that becomes it is decided anew, as by [`Store::note_poll`].
+    /// Notes which branch counts as the default one. A branch that becomes it is decided again, as by
+    /// [`Store::note_poll`].
     ///
     /// # Errors
     /// The database cannot be written.
@@ -141,7 +138,7 @@ impl Store {
         self.execute_all("note the default branch", default_branch(id, branch).into()).await
     }
 
-    /// The commit of every branch for which a run was decided.
+    /// The last decided commit of every branch.
     pub async fn decided(&self, id: SourceId) -> Result<BTreeMap<String, CommitId>, StoreError> {
         let rows = sqlx::query("SELECT name, commit_id FROM branches WHERE source_id = ?")
             .bind(id.0)
@@ -151,7 +148,8 @@ impl Store {
         rows.iter().map(|row| Ok((row::text(row, "name")?, row::text(row, "commit_id")?))).collect()
     }
 
-    /// Notes commits of branches as decided without a run: what is there when watching begins is not run.
+    /// Notes commits of branches as decided without a run: commits from before the source was followed are
+    /// not run.
     pub async fn note_decided(
         &self,
         id: SourceId,
@@ -162,9 +160,9 @@ impl Store {
         self.execute_all("note branches", decisions.collect()).await
     }
 
-    /// Decides a run: notes the branch's commit, supersedes queued runs of the same branch, queues the new one, which
-    /// resolves the locks of some images only (none: of all), and writes the row of the audit trail, whose object is the
-    /// new run; all or nothing.
+    /// Queues a run: notes the branch's commit as decided, supersedes queued runs of the same branch, inserts
+    /// the new run and writes the row of the audit trail, whose object is the new run; all or nothing. The
+    /// run resolves the locks of `images` again (empty: of all).
     pub async fn queue_run(
         &self,
         id: SourceId,
@@ -172,7 +170,7 @@ impl Store {
         images: &BTreeSet<ImageName>,
         (entry, now): (&NewAuditEntry, Timestamp),
     ) -> Result<RunNumber, StoreError> {
-        // A commit that an operator asks for again does not change what the poller has decided.
+        // A repeated run of a commit does not change what the poller has decided.
         let decision = (new.trigger == Trigger::Commit).then(|| decide(id, &new.branch, &new.commit, now));
         let supersede = sqlx::query(
             "UPDATE runs SET state = ?, generation = generation + 1, finished_at = ?
@@ -219,7 +217,7 @@ impl Store {
     }
 }
 
-/// Notes a default branch; what was decided of a branch that becomes it is forgotten.
+/// Notes a default branch; the decision about a branch that becomes it is deleted.
 fn default_branch(id: SourceId, branch: Option<&str>) -> [Statement; 2] {
     let undecide = sqlx::query(
         "DELETE FROM branches WHERE source_id = ?1 AND name = ?2 AND EXISTS

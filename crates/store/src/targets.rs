@@ -1,4 +1,4 @@
-//! What external registries have of what channels hold.
+//! Copies of channels' releases in external registries (targets).
 
 use std::collections::BTreeMap;
 
@@ -14,40 +14,36 @@ use crate::sources::SourceId;
 use crate::write::Statement;
 use crate::{Store, StoreError, row};
 
-/// Copies of a channel that are remembered, the newest ones.
+/// The number of newest copies of a channel that are remembered.
 const REMEMBERED: u32 = 20;
 
-/// Which copy: what a channel came to, in a target.
+/// The key of a copy: a channel's release in a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopyKey {
-    /// The target.
     pub target: String,
-    /// The source.
     pub source: SourceId,
-    /// Its channel.
     pub channel: ChannelName,
     /// The release that the channel holds.
     pub release: ReleaseNumber,
 }
 
-/// How far a copy is.
+/// The state of a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopyRow {
-    /// Which.
     pub key: CopyKey,
     /// The source's configured name.
     pub source_name: SourceName,
     /// Hash of the target's address and names.
     pub place: String,
-    /// `waiting`, `copying`, `copied` or `failed`; the last is tried again.
+    /// `waiting`, `copying`, `copied` or `failed`; a failed copy is retried.
     pub state: String,
     /// The newest verdict that was copied.
     pub verdicts: i64,
-    /// Failed tries in a row.
+    /// Consecutive failed attempts.
     pub failures: u32,
-    /// Why the last one failed.
+    /// Why the last attempt failed.
     pub error: Option<String>,
-    /// What to do about it.
+    /// The next action, in the imperative.
     pub hint: Option<String>,
     /// Since when it is in this state.
     pub changed_at: Timestamp,
@@ -84,8 +80,8 @@ impl Store {
         rows.doing("list copies")?.iter().map(copy).collect()
     }
 
-    /// A copy is wanted: of others of its channel only those that were made are remembered. One that was made elsewhere
-    /// waits again.
+    /// Requests a copy, and deletes other copies of its channel that were never completed. A copy that was
+    /// made at another address waits again.
     pub async fn want_copy(&self, key: &CopyKey, place: &str, now: Timestamp) -> Result<(), StoreError> {
         let forget = sqlx::query(
             "DELETE FROM target_copies WHERE target = ?1 AND source_id = ?2 AND channel = ?3 AND release <> ?4
@@ -108,10 +104,10 @@ impl Store {
         .bind(key.release.0)
         .bind(place)
         .bind(now.to_string());
-        self.execute_all("want a copy", vec![forget, want]).await
+        self.execute_all("request a copy", vec![forget, want]).await
     }
 
-    /// A copy begins: what the last try met is kept until it succeeds.
+    /// Notes that a copy begins: the error of the last attempt is kept until it succeeds.
     pub async fn note_copying(&self, key: &CopyKey, now: Timestamp) -> Result<(), StoreError> {
         let query = sqlx::query(
             "UPDATE target_copies SET state = 'copying', changed_at = ? WHERE target = ? AND source_id = ? AND channel = ? AND release = ?",
@@ -119,7 +115,7 @@ impl Store {
         self.note(query.bind(now.to_string()), key).await
     }
 
-    /// A copy is complete: images with all that was published about them up to a verdict, and the tags of its channel.
+    /// Notes that a copy is complete: images, their referrers up to a verdict, and the tags of its channel.
     pub async fn note_copied(&self, key: &CopyKey, verdicts: i64, now: Timestamp) -> Result<(), StoreError> {
         let query = sqlx::query(
             "UPDATE target_copies SET state = 'copied', verdicts = ?, failures = 0, error = NULL, hint = NULL, changed_at = ?
@@ -128,7 +124,7 @@ impl Store {
         self.note(query.bind(verdicts).bind(now.to_string()), key).await
     }
 
-    /// A try failed.
+    /// Notes a failed attempt.
     pub async fn note_not_copied(
         &self,
         key: &CopyKey,
@@ -150,7 +146,7 @@ impl Store {
         Ok(())
     }
 
-    /// The newest published verdict about each index of a release; 0 where there is none.
+    /// The newest published verdict about each index of a release; 0 if there is none.
     pub async fn verdict_marks(
         &self,
         source: SourceId,
@@ -166,7 +162,7 @@ impl Store {
         .bind(release.0)
         .fetch_all(&self.readers)
         .await
-        .doing("look for verdicts")?;
+        .doing("find verdicts")?;
         rows.iter().map(|row| Ok((row::text(row, "digest")?, row::number(row, "mark")?))).collect()
     }
 
@@ -190,7 +186,7 @@ impl Store {
         rows.iter().map(image).collect()
     }
 
-    /// An index was copied with all that was published about it up to a verdict.
+    /// Notes that an index was copied with its referrers up to a verdict.
     pub async fn note_image_copied(
         &self,
         (target, place): (&str, &str),

@@ -1,4 +1,4 @@
-//! How the store writes: on the one writer, in a transaction of its own, committed together with other writes that wait.
+//! Writes: on the one writer, each in a transaction of its own, committed together with other waiting writes.
 
 use futures::future::BoxFuture;
 use sqlx::sqlite::{SqliteArguments, SqliteQueryResult};
@@ -7,12 +7,14 @@ use sqlx::{Sqlite, SqliteConnection};
 use crate::error::Operation as _;
 use crate::{Store, StoreError};
 
-/// A statement with its values. They are encoded when they are bound, so it borrows nothing and can be sent to the writer.
+/// A statement with its values. They are encoded when they are bound, so it borrows nothing and can be sent
+/// to the writer.
 pub(crate) type Statement = sqlx::query::Query<'static, Sqlite, SqliteArguments>;
 
 impl Store {
-    /// Runs a transaction of several statements on the writer: all or nothing. It is committed when this returns `Ok`, and
-    /// undone when the closure gives an error. The closure waits for nothing but its connection.
+    /// Runs a transaction of several statements on the writer: all or nothing. It is committed when this
+    /// returns `Ok`, and undone when the closure gives an error. The closure must not wait for anything but
+    /// its connection.
     pub(crate) async fn write<T, W>(&self, work: W) -> Result<T, StoreError>
     where
         W: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
@@ -52,7 +54,7 @@ pub(crate) async fn run_all(
     Ok(())
 }
 
-/// A compare-and-set: it changed exactly one row, or what it names changed in between.
+/// Checks a compare-and-set: it changed exactly one row, or the row was changed since it was read.
 pub(crate) fn changed_one(
     result: &SqliteQueryResult,
     what: impl FnOnce() -> String,

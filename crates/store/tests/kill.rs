@@ -1,5 +1,5 @@
-//! A process that writes and acknowledges on its standard output is killed at some moment, again and again. What it
-//! acknowledged is there.
+//! A process that writes, and acknowledges on its standard output, is killed repeatedly. Every acknowledged
+//! write must survive.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,11 +14,12 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use jiff::Timestamp;
 use libtest_mimic::{Arguments, Trial};
 
-/// How often the process is killed; each time it goes on with the database that the one before left.
+/// How often the process is killed; each one continues with the database of the one before.
 const KILLS: u32 = 6;
-/// Acknowledgements after which it is killed, in the first round; more in each further one, so that it dies elsewhere.
+/// Acknowledgements after which it is killed, in the first round; more in each further one, so that it is
+/// killed at other points.
 const ACKNOWLEDGED: u32 = 40;
-/// Writes that are under way at the same time.
+/// Concurrent writes.
 const CONCURRENT: u32 = 20;
 
 fn main() -> ExitCode {
@@ -26,10 +27,10 @@ fn main() -> ExitCode {
     if let [_, mode, path, first] = &arguments[..]
         && mode == "child"
     {
-        runtime().block_on(write_without_end(Path::new(path), first.parse().unwrap()));
+        runtime().block_on(write_endlessly(Path::new(path), first.parse().unwrap()));
         return ExitCode::SUCCESS;
     }
-    let trial = Trial::test("what_was_acknowledged_survives_a_kill", || {
+    let trial = Trial::test("acknowledged_writes_survive_a_kill", || {
         acknowledged_survives();
         Ok(())
     });
@@ -44,8 +45,8 @@ fn name(number: u32) -> SourceName {
     format!("source-{number}").parse().unwrap()
 }
 
-/// Adds sources, and prints the number of each one that was acknowledged.
-async fn write_without_end(path: &Path, first: u32) {
+/// Adds sources, and prints the number of each acknowledged one.
+async fn write_endlessly(path: &Path, first: u32) {
     let store = Store::open(path).await.unwrap();
     let mut running: FuturesUnordered<_> =
         (first..first + CONCURRENT).map(|number| add_source(&store, number)).collect();

@@ -39,7 +39,7 @@ async fn world() -> World {
 }
 
 impl World {
-    /// Takes over a definition with these channels, and nothing else.
+    /// Declares these channels and nothing else.
     async fn declare(&self, channels: &BTreeMap<ChannelName, ChannelSpec>) {
         let declared = Declaration {
             commit: &commit('0'),
@@ -117,8 +117,8 @@ impl World {
         let heads = self.store.heads(self.source, "main").await.unwrap();
         let summary = "builds 1 of 1 variant";
         let plan = FixedPlan { locks: &BTreeMap::new(), summary, nodes: nodes.to_vec(), heads: &heads };
-        let settled = self.store.fix_plan(run, plan, NOW).await.unwrap();
-        assert_eq!(self.store.standing(run).await.unwrap(), settled);
+        let unchanged = self.store.fix_plan(run, plan, NOW).await.unwrap();
+        assert_eq!(self.store.unchanged_nodes(run).await.unwrap(), unchanged);
         run
     }
 
@@ -145,7 +145,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn a_newer_commit_supersedes_only_what_is_still_queued() {
+async fn a_newer_commit_supersedes_only_queued_runs() {
     let world = world().await;
     let first = world.queue('a').await;
     world.store.move_run(first, RunState::Queued, RunState::Preparing, NOW).await.unwrap();
@@ -160,7 +160,7 @@ async fn a_newer_commit_supersedes_only_what_is_still_queued() {
 }
 
 #[tokio::test]
-async fn a_state_moves_only_from_where_it_is_and_only_where_it_may() {
+async fn a_state_moves_only_from_the_current_one_and_only_to_a_permitted_one() {
     let world = world().await;
     let run = world.queue('a').await;
     let store = &world.store;
@@ -207,7 +207,7 @@ async fn the_first_digest_of_a_key_stays_and_interrupted_nodes_wait_again() {
         };
         if name == "hmi/plant-b" {
             assert_eq!(world.store.reset_interrupted(run).await.unwrap(), 1);
-            // A result that comes after the reset belongs to a job that nobody waits for: it changes nothing.
+            // A result after the reset belongs to an abandoned job: it changes nothing.
             assert!(matches!(world.store.record(result, NOW).await, Err(StoreError::Conflict { .. })));
         } else {
             world.store.record(result, NOW).await.unwrap();
@@ -217,12 +217,12 @@ async fn the_first_digest_of_a_key_stays_and_interrupted_nodes_wait_again() {
     assert_eq!(build.manifest.digest, Digest::of("first"));
     let nodes = world.store.nodes(run).await.unwrap();
     let states: Vec<_> = nodes.iter().map(|node| (node.state, node.attempts)).collect();
-    // A job that its server's death interrupted is no attempt: any number of kills leaves all tries.
+    // A job that a crash of the server interrupted does not count as an attempt.
     assert_eq!(states, [(NodeState::Passed, 1), (NodeState::Waiting, 0)]);
 }
 
 #[tokio::test]
-async fn what_stands_as_it_stood_is_written_once_and_variants_stand_where_they_became_good() {
+async fn unchanged_nodes_are_stored_once_and_heads_are_the_newest_good_builds() {
     let world = world().await;
     let names = ["hmi/plant-a", "hmi/plant-b"];
     let digest = Digest::of("manifest");
@@ -237,18 +237,18 @@ async fn what_stands_as_it_stood_is_written_once_and_variants_stand_where_they_b
     let end = async |run| {
         world.store.end_run(run, RunState::Running, RunState::Failed, None, NOW).await.unwrap();
     };
-    // Built before, but new to this branch: rows of their own.
+    // Built before, but new to this branch: they have rows of their own.
     let first = world.running('a', &names.map(reused)).await;
     assert_eq!(own(first).await, names);
     end(first).await;
-    // All stands: no row, and still every node.
+    // All unchanged: no row, and still every node.
     let second = world.running('b', &names.map(reused)).await;
     assert_eq!(own(second).await, [""; 0]);
     assert_eq!(world.store.nodes(second).await.unwrap(), names.map(reused));
     assert_eq!(world.store.tally(second).await.unwrap()[0], ("reuse".to_owned(), NodeState::Reused, 2));
     end(second).await;
 
-    // One fails: it stands where it stood. The other retires, which is told once.
+    // One fails: its head stays. The other retires, which is noted once.
     let retired = NodeRow { key: None, action: "retire".to_owned(), ..node(names[1], NodeState::Retired) };
     let nodes = [node(names[0], NodeState::Failed), retired];
     let third = world.running('c', &nodes).await;
@@ -258,10 +258,10 @@ async fn what_stands_as_it_stood_is_written_once_and_variants_stand_where_they_b
     assert_eq!(own(fourth).await, names[..1]);
     end(fourth).await;
     let heads = world.store.heads(world.source, "main").await.unwrap();
-    let stand: Vec<_> = heads.iter().map(|head| (&head.digest, head.retired_at)).collect();
-    assert_eq!(stand, [(&digest, None), (&digest, Some(NOW))]);
+    let found: Vec<_> = heads.iter().map(|head| (&head.digest, head.retired_at)).collect();
+    assert_eq!(found, [(&digest, None), (&digest, Some(NOW))]);
 
-    // It comes back, and becomes something else.
+    // It is declared again, with another digest.
     let nodes = [reused(names[0]), node(names[1], NodeState::Waiting)];
     let fifth = world.running('e', &nodes).await;
     let job = JobId(uuid::Uuid::from_u128(7));
@@ -271,8 +271,8 @@ async fn what_stands_as_it_stood_is_written_once_and_variants_stand_where_they_b
     let moved = (names[1], &platform());
     world.store.move_node(fifth, moved, (NodeState::Running, NodeState::Passed), change, NOW).await.unwrap();
     let heads = world.store.heads(world.source, "main").await.unwrap();
-    let stand: Vec<_> = heads.iter().map(|head| (&head.digest, head.retired_at)).collect();
-    assert_eq!(stand, [(&digest, None), (&other, None)]);
+    let found: Vec<_> = heads.iter().map(|head| (&head.digest, head.retired_at)).collect();
+    assert_eq!(found, [(&digest, None), (&other, None)]);
     let variant = names[1].parse().unwrap();
     assert_eq!(world.store.head_digests(world.source, &variant).await.unwrap(), [other].into());
     assert_eq!(world.store.heads(world.source, "else").await.unwrap(), []);
@@ -306,7 +306,7 @@ async fn a_release_moves_its_channels_and_ends_its_run_or_nothing() {
 }
 
 #[tokio::test]
-async fn the_same_address_is_the_same_source_whatever_it_is_called() {
+async fn the_same_address_is_the_same_source_under_any_name() {
     let world = world().await;
     let again =
         world.store.upsert_source(&"works".parse().unwrap(), "https://git.example/p", NOW).await.unwrap();
@@ -314,7 +314,7 @@ async fn the_same_address_is_the_same_source_whatever_it_is_called() {
     let other =
         world.store.upsert_source(&"plants".parse().unwrap(), "https://git.example/q", NOW).await.unwrap();
     assert_ne!(other.id, world.source);
-    // A name that is taken stays with its source: the address of that one changes.
+    // A name in use stays with its source: the address of that source changes.
     let moved =
         world.store.upsert_source(&"works".parse().unwrap(), "https://git.example/q", NOW).await.unwrap();
     assert_eq!(moved.id, world.source);

@@ -1,7 +1,7 @@
-//! Databases of earlier versions: they are migrated, nothing is lost, and the schema is that of a new database.
+//! Databases of earlier versions: migration loses nothing, and gives the schema of a new database.
 //!
-//! `fixtures/control-DATE.sql` is what the command of that day wrote; `fixtures/make-control-DATE.sh` says how it came to be.
-//! A fixture is never changed. A version that changes the schema adds one.
+//! `fixtures/control-DATE.sql` was written by the version of that day; `fixtures/make-control-DATE.sh` made
+//! it. A fixture is never changed. A version that changes the schema adds one.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -20,7 +20,7 @@ const SAVED: &str = include_str!("fixtures/control-2026-11-27.sql");
 /// A table's rows, each as its values in SQL.
 type Tables = BTreeMap<String, Vec<String>>;
 
-/// Makes a database of what was saved.
+/// Makes a database from a fixture.
 async fn load(path: &Path) {
     let mut db = edgewright_sqlite::connect(path).await.unwrap();
     sqlx::raw_sql(SAVED).execute(&mut db).await.unwrap();
@@ -31,7 +31,7 @@ async fn column(db: &mut SqliteConnection, sql: String) -> Vec<String> {
     sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(db).await.unwrap()
 }
 
-/// Everything in a database but the notes of the migrations.
+/// All rows of a database except those of the migrations.
 async fn tables(path: &Path) -> Tables {
     let mut db = edgewright_sqlite::connect(path).await.unwrap();
     let names =
@@ -47,7 +47,7 @@ async fn tables(path: &Path) -> Tables {
     tables
 }
 
-/// What a database consists of, without what does not matter in its text: comments and white space.
+/// The schema of a database, without comments and white space.
 async fn schema(path: &Path) -> BTreeSet<String> {
     let mut db = edgewright_sqlite::connect(path).await.unwrap();
     let sql = "SELECT type || ' ' || name || ': ' || coalesce(sql, '') FROM sqlite_schema".to_owned();
@@ -80,7 +80,7 @@ async fn migrating_loses_no_row_and_opening_again_changes_nothing() {
     Store::open(&path).await.unwrap().close().await;
     let migrated = tables(&path).await;
     for (table, rows) in &saved {
-        assert!(!rows.is_empty(), "{table} is empty in what was saved");
+        assert!(!rows.is_empty(), "{table} is empty in the fixture");
         let now = migrated.get(table).map_or(0, Vec::len);
         assert!(now >= rows.len(), "{table} had {} rows and has {now}", rows.len());
     }
@@ -88,7 +88,7 @@ async fn migrating_loses_no_row_and_opening_again_changes_nothing() {
     assert_eq!(tables(&path).await, migrated);
 }
 
-/// The digests in a column of what was saved.
+/// The digests in a column of the fixture.
 async fn digests(path: &Path, sql: &str) -> Vec<Digest> {
     let mut db = edgewright_sqlite::connect(path).await.unwrap();
     let found = column(&mut db, sql.to_owned()).await;
@@ -138,16 +138,16 @@ async fn runs_of_an_earlier_version_are_read() {
     }
     assert!(runs.iter().any(|run| !run.diagnostics.is_empty()));
     assert!(runs.iter().any(|run| !run.locks.is_empty()));
-    let (mut own, mut standing, mut images, mut updates) = (0, 0, 0, 0);
+    let (mut own, mut unchanged, mut images, mut updates) = (0, 0, 0, 0);
     for run in &runs {
         own += store.own_nodes(run.number).await.unwrap().len();
-        standing += usize::from(!store.standing(run.number).await.unwrap().is_empty());
+        unchanged += usize::from(!store.unchanged_nodes(run.number).await.unwrap().is_empty());
         images += store.run_images(run.number).await.unwrap().len();
-        updates += store.looks(run.number).await.unwrap().len();
+        updates += store.update_checks(run.number).await.unwrap().len();
     }
     assert_eq!((own, images), (migrated.count("run_nodes"), migrated.count("run_images")));
     assert_eq!(updates, migrated.count("lock_looks"));
-    assert!(standing >= migrated.count("standing"));
+    assert!(unchanged >= migrated.count("standing"));
     let open: Vec<_> = store.open_runs().await.unwrap().into_iter().map(|run| run.state).collect();
     assert_eq!(open, [RunState::Running]);
     let (mut heads, mut decided, mut locks) = (0, 0, 0);
@@ -210,7 +210,7 @@ async fn releases_of_an_earlier_version_are_read() {
     assert_eq!(channels.len(), migrated.count("channels"));
     let held: Vec<_> = channels.iter().filter_map(|channel| channel.hold.as_deref()).collect();
     assert_eq!(held, ["line 4 is being rebuilt"]);
-    // What a tag answered is what the channel should be at, and the first of its moves.
+    // The release that a tag answered is the channel's target, and the first of its moves.
     let stable: Vec<_> = channels.iter().filter(|channel| channel.name.as_str() == "stable").collect();
     let first = Some(ReleaseNumber(1));
     assert!(stable.iter().all(|channel| (channel.target, channel.completed) == (first, first)));

@@ -1,4 +1,4 @@
-//! Copies in external registries: what is wanted, how it went, what is remembered.
+//! Copies in external registries: requests, results, and what is remembered.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -8,7 +8,7 @@ use edgewright_store::targets::CopyKey;
 use jiff::Timestamp;
 
 #[tokio::test]
-async fn only_what_was_copied_is_remembered_beside_what_is_wanted() {
+async fn only_completed_copies_are_remembered_beside_the_requested_one() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("control.db")).await.unwrap();
     let now = Timestamp::UNIX_EPOCH;
@@ -30,13 +30,13 @@ async fn only_what_was_copied_is_remembered_beside_what_is_wanted() {
     store.want_copy(&key(2), "here", now).await.unwrap();
     store.note_not_copied(&key(2), "no", Some("do"), now).await.unwrap();
     store.note_copying(&key(2), now).await.unwrap();
-    // While it is tried again, what the last try met is still known.
+    // During a retry, the error of the last attempt is still known.
     assert_eq!(shown().await, ["2 copying 1", "1 copied 0"]);
     assert_eq!(store.copies().await.unwrap()[0].error.as_deref(), Some("no"));
-    // A newer one is wanted: the one that was never made is forgotten.
+    // A newer one is requested: the one that was never completed is deleted.
     store.want_copy(&key(3), "here", now).await.unwrap();
     assert_eq!(shown().await, ["3 waiting 0", "1 copied 0"]);
-    // Asking again changes nothing, another place everything.
+    // A repeated request changes nothing; another address resets all copies.
     store.note_copied(&key(3), 7, now).await.unwrap();
     store.want_copy(&key(3), "here", now).await.unwrap();
     assert_eq!(shown().await, ["3 copied 0", "1 copied 0"]);

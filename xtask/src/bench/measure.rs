@@ -25,6 +25,6 @@ pub(super) fn cost(command: &str, environment: &[(&str, &str)], log: &Path) -> a
     let numbers: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     match numbers[..] {
         [wall, user, system] => Ok(Cost { wall, cpu: user + system }),
-        _ => bail!("bash's `time` said {text:?}"),
+        _ => bail!("unexpected output of bash's `time`: {text:?}"),
     }
 }

@@ -1,9 +1,10 @@
 //! `bench pipeline`: how long from a commit to hosted, tested images.
 //!
-//! (a) a commit that changes no image, in a source of 1,000 variants; (b) one site's change until its manifests can be
-//! read; (c) first build and site change against `bench/pipeline/baseline.sh`, the same by hand, interleaved. Both sides
-//! begin each round with empty storage; the baseline pushes to a CNCF distribution registry on loopback. Our
-//! side is a running server that is woken as a webhook would, its times end with the run.
+//! (a) a commit that changes no image, in a source of 1,000 variants; (b) one site's change until its
+//! manifests can be read; (c) first build and site change against `bench/pipeline/baseline.sh`, the same by
+//! hand, interleaved. Both sides begin each round with empty storage; the baseline pushes to a CNCF
+//! distribution registry on loopback. Our side is a running server that is woken as a webhook would, its
+//! times end with the run.
 
 mod decide;
 mod rival;

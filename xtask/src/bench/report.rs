@@ -1,4 +1,4 @@
-//! What a bench says: a table for people, goals as JSON for machines.
+//! The result of a bench: a table for people, goals as JSON for machines.
 
 use anyhow::Context as _;
 use serde_json::json;
@@ -12,7 +12,8 @@ pub(super) struct Goal {
     pub(super) bound: f64,
 }
 
-/// Prints the goals and writes `target/bench/NAME.json`. A missed goal is reported, not hidden and not an error.
+/// Prints the goals and writes `target/bench/NAME.json`. A missed goal is reported, not hidden and not an
+/// error.
 pub(super) fn write(name: &str, goals: &[Goal]) -> anyhow::Result<()> {
     println!("\n{:<58} {:>10} {:>10}", "goal", "value", "bound");
     for goal in goals {

@@ -1,7 +1,8 @@
 //! Crate arrows point one way: [`ARROWS`], compared with `cargo metadata`.
 //!
-//! Only what ships counts: a test may use a crate above its own (the builder's tests push to our registry). The pure crates are
-//! held to more: no async, files, network, clock or environment, neither by dependency nor by `std`.
+//! Only what ships counts: a test may use a crate above its own (the builder's tests push to our registry).
+//! The pure crates are held to more: no async, files, network, clock or environment, neither by dependency
+//! nor by `std`.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -13,7 +14,8 @@ use super::files::rust_files;
 use crate::command::Run;
 use crate::workspace;
 
-/// What a crate may use besides `model`; and `process`, unless it is pure. [`ANY`] stands for every library.
+/// The crates that a crate may use besides `model`; and `process`, unless it is pure. [`ANY`] means every
+/// library.
 const ARROWS: [(&str, &[&str]); 21] = [
     ("model", &[]),
     ("plan", &[]),
@@ -61,7 +63,7 @@ const IMPURE_DEPENDENCIES: [&str; 12] = [
     "zstd",
     "tracing",
 ];
-/// What a pure crate must not say outside its tests.
+/// Words that a pure crate must not use outside its tests.
 const IMPURE_WORDS: [&str; 8] = [
     "std::fs",
     "std::env",
@@ -145,8 +147,8 @@ fn word_faults() -> anyhow::Result<String> {
         let text = std::fs::read_to_string(&path)?;
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         for (number, line) in code.lines().enumerate() {
-            let said = line.split("//").next().unwrap_or_default();
-            for word in IMPURE_WORDS.into_iter().filter(|word| has_word(said, word)) {
+            let code = line.split("//").next().unwrap_or_default();
+            for word in IMPURE_WORDS.into_iter().filter(|word| has_word(code, word)) {
                 writeln!(faults, "{name}:{}: a pure crate must not say `{word}`", number + 1)?;
             }
         }
@@ -154,7 +156,7 @@ fn word_faults() -> anyhow::Result<String> {
     Ok(faults)
 }
 
-/// Whether the word stands there, not as a part of a longer one.
+/// Whether the text contains the word, not only as a part of a longer one.
 fn has_word(line: &str, word: &str) -> bool {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(word)

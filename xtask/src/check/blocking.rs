@@ -1,8 +1,9 @@
 //! No blocking call runs on a thread of the async runtime: files and sleeps go to `spawn_blocking`.
 //!
-//! Looked at are the bodies of `async fn` and `async` blocks. Not looked at are functions that they call: whoever writes a blocking
-//! function calls it inside of `spawn_blocking`. Names decide, since there are no types here: `.exists()` is taken for a path's unless
-//! it is awaited. Where a call is right all the same, [`ALLOWED`] says why.
+//! It checks the bodies of `async fn` and `async` blocks, not the functions that they call: a blocking
+//! function is to be called inside of `spawn_blocking`. Names decide, since there are no types here:
+//! `.exists()` is taken for a path's unless it is awaited. [`ALLOWED`] has the exceptions, each with its
+//! reason.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -33,7 +34,8 @@ const BLOCKING_METHODS: [&str; 9] = [
 /// What values are called that have the same methods, and do not ask.
 const METADATA: [&str; 2] = ["metadata", "file_type"];
 
-/// What these are given runs where blocking is right. Crates call their own way to `spawn_blocking` `blocking`.
+/// What these are given runs where blocking is right. Crates call their own way to `spawn_blocking`
+/// `blocking`.
 const OFF_THE_RUNTIME: [&str; 3] = ["spawn_blocking", "block_in_place", "blocking"];
 
 /// Places that are right: file, function, and the reason.
@@ -165,7 +167,8 @@ impl Visitor<'_> {
             return;
         }
         for mention in mentions_in_tokens(tokens) {
-            // A path of one word could be anything; imported functions are called with their module in this code base.
+            // A path of one word could be anything; imported functions are called with their module in this
+            // code base.
             if mention.path.len() > 1 {
                 self.call(mention.line, &mention.path);
             }
@@ -192,7 +195,8 @@ fn blocks(path: &str) -> bool {
     is_function && !is_constructor && BLOCKING.into_iter().any(is_below)
 }
 
-/// Whether a value is what the file system answered already, by its name: `metadata.is_dir()`, `entry.file_type()?.is_dir()`.
+/// Whether a value is what the file system answered already, by its name: `metadata.is_dir()`,
+/// `entry.file_type()?.is_dir()`.
 fn is_known_metadata(receiver: &Expr) -> bool {
     let name = match receiver {
         Expr::Path(path) => path.path.get_ident(),
@@ -420,9 +424,9 @@ mod tests {
     fn an_allowance_names_file_and_function_and_is_needed() {
         let text = "async fn a() { std::fs::read(p); }\nasync fn b() {\n    std::fs::read(p);\n}";
         let sources = [Source::parse("crates/x/src/y.rs", text).unwrap()];
-        let said = faults(&sources, &[("crates/x/src/y.rs", "a", "a reason")]).unwrap();
-        assert!(said.starts_with("crates/x/src/y.rs:3: `std::fs::read` blocks"), "{said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
+        let found = faults(&sources, &[("crates/x/src/y.rs", "a", "a reason")]).unwrap();
+        assert!(found.starts_with("crates/x/src/y.rs:3: `std::fs::read` blocks"), "{found}");
+        assert_eq!(found.lines().count(), 1, "{found}");
         let stale = faults(&[], &[("crates/x/src/y.rs", "a", "a reason")]).unwrap();
         assert!(stale.contains("remove it from ALLOWED"), "{stale}");
     }

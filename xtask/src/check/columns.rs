@@ -1,11 +1,13 @@
-//! Lines of documents end at column 100, doc comments of Rust at column 110: both are read side by side with code.
+//! Lines of documents end at column 100, doc comments of Rust at column 110: both are read side by side with
+//! code.
 
 /// The last column of a document's line.
 const DOCUMENT: usize = 100;
 /// The last column of a doc comment's line, as for code (`rustfmt.toml`).
 const DOC_COMMENT: usize = 110;
 
-/// The numbers of lines that are too long in a Markdown document. Fenced code may be wider, and an address on its own.
+/// The numbers of lines that are too long in a Markdown document. Fenced code may be wider, and an address on
+/// its own.
 pub(super) fn wide_in_document(text: &str) -> Vec<usize> {
     let mut fence: Option<&str> = None;
     let mut wide = Vec::new();

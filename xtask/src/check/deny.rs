@@ -1,6 +1,7 @@
 //! Licences, bans and sources of dependencies, by cargo-deny; the rules are in `deny.toml`.
 //!
-//! Advisories need a clone of the RustSec database, so they are a command of their own: `cargo deny check advisories`.
+//! Advisories need a clone of the RustSec database, so they are a command of their own: `cargo deny check
+//! advisories`.
 
 use std::path::PathBuf;
 
@@ -27,7 +28,8 @@ pub(super) fn check() -> anyhow::Result<()> {
         .run()
 }
 
-/// Builds cargo-deny into the cache folder once. Unoptimised: that takes a third of the time, and it runs for a second.
+/// Builds cargo-deny into the cache folder once. Unoptimised: that takes a third of the time, and it runs for
+/// a second.
 fn installed() -> anyhow::Result<PathBuf> {
     let folder = workspace::cache()?.join("cargo-deny").join(VERSION);
     let program = folder.join("bin/cargo-deny");

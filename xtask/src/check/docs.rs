@@ -1,4 +1,5 @@
-//! Documents stay true and readable: the README shows the two commands, every link has a target, and lines are short.
+//! Documents stay true and readable: the README shows the two commands, every link has a target, and lines
+//! are short.
 
 use std::fmt::Write as _;
 
@@ -8,7 +9,7 @@ use super::columns::{wide_in_doc_comments, wide_in_document};
 use super::files::rust_files;
 use crate::workspace;
 
-/// What the README promises to work on a fresh clone.
+/// Commands that the README shows and that work on a fresh clone.
 const README_COMMANDS: [&str; 2] = ["cargo xtask demo", "cargo xtask test"];
 
 /// Checks every document of the repository.

@@ -9,7 +9,7 @@ use crate::workspace;
 
 /// More lines than this are a hint to split by concept.
 const LONG: usize = 300;
-/// More lines than this are refused.
+/// More lines than this are an error.
 const TOO_LONG: usize = 600;
 
 /// Checks every Rust file.
@@ -27,7 +27,7 @@ pub(super) fn check() -> anyhow::Result<()> {
             _ => {}
         }
         if needs_header(&path) && !text.starts_with("//!") {
-            writeln!(faults, "{name} has no header: say in a first line `//! …` what it is for")?;
+            writeln!(faults, "{name} has no header: describe its purpose in a first line `//! …`")?;
         }
     }
     if !long.is_empty() {
@@ -46,7 +46,7 @@ pub(super) fn rust_files() -> anyhow::Result<Vec<std::path::PathBuf>> {
     Ok(files)
 }
 
-/// Sources and test programs say what they are for; a `tests.rs` is the tests of its neighbour.
+/// Sources and test programs have a header; a `tests.rs` belongs to the module beside it.
 fn needs_header(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name != "tests.rs")
         && path.components().any(|part| part.as_os_str() == "src" || part.as_os_str() == "tests")

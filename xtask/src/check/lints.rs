@@ -1,4 +1,4 @@
-//! The lints of `clippy.toml` find what they are for: clippy, with our settings, on a crate that breaks them.
+//! Each lint of `clippy.toml` finds a violation: clippy, with our settings, on a crate that breaks them all.
 //!
 //! The libraries are stand-ins with the same paths. So this takes a second, and needs nothing from outside.
 
@@ -28,7 +28,7 @@ const LIBRARIES: [(&str, &str); 2] = [
     ("futures", "pub mod channel { pub mod mpsc { pub fn unbounded() {} } }"),
 ];
 
-/// What must not be written.
+/// Calls that the lints must find.
 const FORBIDDEN: [&str; 11] = [
     "tokio::spawn(())",
     "tokio::task::spawn(())",
@@ -86,12 +86,12 @@ fn clippy(body: &str) -> String {
 #[test]
 fn detached_spawns_and_unbounded_channels_are_refused() {
     let body = FORBIDDEN.map(|call| format!("    let _ = {call};\n")).concat();
-    let said = clippy(&body);
+    let output = clippy(&body);
     // The body starts on the third line.
     for (position, call) in FORBIDDEN.iter().enumerate() {
         let place = format!("src/lib.rs:{}:", position + 3);
-        let found = said.lines().any(|line| line.contains(&place) && line.contains("disallowed method"));
-        assert!(found, "{call} was not found in:\n{said}");
+        let found = output.lines().any(|line| line.contains(&place) && line.contains("disallowed method"));
+        assert!(found, "{call} was not found in:\n{output}");
     }
     assert_eq!(clippy("    let _ = std::sync::mpsc::sync_channel::<u8>(4);\n"), "");
 }

@@ -1,4 +1,5 @@
-//! `check`: all rules that can be checked without running tests. Every step runs, then the failed ones are named.
+//! `check`: all rules that can be checked without running tests. Every step runs, then the failed ones are
+//! named.
 
 mod arrows;
 mod blocking;

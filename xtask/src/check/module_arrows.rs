@@ -1,11 +1,13 @@
-//! Arrows between the modules of a crate point one way, as those between crates do: the tables below, compared with every path.
+//! Arrows between the modules of a crate point one way, as those between crates do: the tables below,
+//! compared with every path.
 //!
-//! A module is what `lib.rs` declares; what lies below it belongs to it. Its row says which other modules its code may name. Rows are
-//! ordered from the bottom up and name only rows above themselves, so there are no cycles. Composing files may name everything:
-//! `lib.rs`, and modules with the row [`ANY`].
+//! A module is what `lib.rs` declares; what lies below it belongs to it. Its row lists the modules that its
+//! code may name. Rows are ordered from the bottom up and name only rows above themselves, so there are no
+//! cycles. Composing files may name everything: `lib.rs`, and modules with the row [`ANY`].
 //!
-//! A path counts wherever it stands: in a `use`, in an expression, a type or a macro's arguments. `crate::` and `super::` are resolved;
-//! what `lib.rs` exports from a module counts as that module. Tests may use what they like.
+//! A path counts anywhere: in a `use`, in an expression, a type or a macro's arguments. `crate::` and
+//! `super::` are resolved; what `lib.rs` exports from a module counts as that module. Tests may use what they
+//! like.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -60,6 +62,7 @@ const SERVER: &[Row] = &[
     ("tls",           &[]),
     ("backup",        &["folder"]),
     ("settings",      &["folder", "tls"]),
+    ("reference",     &["metrics", "settings"]),
     ("tokens",        &["settings"]),
     ("live",          &["settings", "tokens"]),
     ("views",         &["folder", "live", "metrics", "settings"]),
@@ -155,7 +158,8 @@ fn exports(tree: &syn::File, modules: &BTreeSet<&str>) -> BTreeMap<String, Strin
     uses.flatten().filter_map(from_module).collect()
 }
 
-/// Every path of a file that starts at the crate, without `crate`, in the order of lines. `place` is the file's module.
+/// Every path of a file that starts at the crate, without `crate`, in the order of lines. `place` is the
+/// file's module.
 fn mentions(tree: &syn::File, place: &[String]) -> BTreeSet<Mention> {
     let mut visitor = Visitor { place: place.to_vec(), found: BTreeSet::new() };
     visitor.visit_file(tree);
@@ -175,7 +179,7 @@ impl Visitor {
     }
 }
 
-/// A path that starts with `crate`, `self` or `super`, from the crate on; none of others.
+/// A path that starts with `crate`, `self` or `super`, from the crate on; `None` for other paths.
 fn from_the_crate(place: &[String], path: &[String]) -> Option<Vec<String>> {
     let mut start = place;
     let mut rest = path;

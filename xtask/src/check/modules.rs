@@ -1,4 +1,4 @@
-//! No Rust file is forgotten: each is a target that cargo finds by itself, or some neighbour says `mod NAME;`.
+//! No Rust file is forgotten: each is a target that cargo finds by itself, or another file has `mod NAME;`.
 
 use std::path::{Path, PathBuf};
 
@@ -9,17 +9,18 @@ use crate::workspace;
 
 /// Checks every Rust file of the workspace.
 pub(super) fn check() -> anyhow::Result<()> {
-    let files = rust_files()?;
-    let forgotten: Vec<String> =
-        files.iter().filter(|path| !is_known(path, &files)).map(|path| workspace::shown(path)).collect();
+    let text = |path: PathBuf| std::fs::read_to_string(&path).map(|text| (path, text));
+    let files: Vec<(PathBuf, String)> = rust_files()?.into_iter().map(text).collect::<Result<_, _>>()?;
+    let unknown = files.iter().filter(|(path, _)| !is_known(path, &files));
+    let forgotten: Vec<String> = unknown.map(|(path, _)| workspace::shown(path)).collect();
     if forgotten.is_empty() {
         return Ok(());
     }
-    bail!("no `mod` names these files, so nobody compiles them: {}", forgotten.join(", "))
+    bail!("these files are not compiled, since no `mod` names them: {}", forgotten.join(", "))
 }
 
 /// Whether cargo finds the file as a target, or a file that may declare it does so.
-fn is_known(path: &Path, files: &[PathBuf]) -> bool {
+fn is_known(path: &Path, files: &[(PathBuf, String)]) -> bool {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let Some(folder) = path.parent() else { return true };
     let folder_name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -31,15 +32,14 @@ fn is_known(path: &Path, files: &[PathBuf]) -> bool {
     // `a/mod.rs` is module `a` of the folder above.
     let (name, home) =
         if stem == "mod" { (folder_name, folder.parent().unwrap_or(folder)) } else { (stem, folder) };
-    let declares = |candidate: &PathBuf| {
-        let Ok(text) = std::fs::read_to_string(candidate) else { return false };
+    let declares = |(candidate, text): &(PathBuf, String)| {
         let below = candidate.parent().and_then(|folder| path.strip_prefix(folder).ok());
         if below.is_some_and(|below| text.contains(&format!("#[path = \"{}\"]", below.display()))) {
             return true;
         }
         let is_neighbour = candidate.parent() == Some(home) && candidate != path;
         let is_parent_module = candidate.with_extension("") == home;
-        (is_neighbour || is_parent_module) && declares_module(&text, &name)
+        (is_neighbour || is_parent_module) && declares_module(text, &name)
     };
     files.iter().any(declares)
 }

@@ -1,6 +1,6 @@
 //! What comments and documents refer to exists: paths of this repository, and decisions by their number.
 //!
-//! A reader who follows a reference must not end nowhere. So no comment may name a page that is not in the repository either.
+//! So no comment may name a page that is not in the repository either.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use crate::workspace;
 
 /// Folders whose paths are checked wherever they are named.
 const FOLDERS: [&str; 6] = ["crates/", "xtask/", "docs/", "sample/", "bench/", ".ci/"];
-/// Pages that the authors have, and readers do not.
+/// Documents that authors have and readers do not.
 const FOREIGN_PAGES: [&str; 3] = ["DESIGN", "STYLE", "WRITING"];
 /// Folders whose files are never changed again: databases remember the hashes of their migrations.
 const FROZEN: &str = "/migrations/";
@@ -64,14 +64,14 @@ fn comment(line: &str) -> &str {
 fn line_faults(root: &Path, decisions: &BTreeSet<String>, prose: &str) -> Vec<String> {
     let mut faults = Vec::new();
     for path in paths(prose).filter(|path| !exists(root, path)) {
-        faults.push(format!("there is no `{path}`"));
+        faults.push(format!("broken reference: `{path}` does not exist"));
     }
     if let Some(number) = decision_numbers(prose).find(|number| !decisions.contains(*number)) {
         faults.push(format!("there is no decision {number} in docs/decisions"));
     }
     if let Some(page) = FOREIGN_PAGES.into_iter().find(|page| has_word(prose, page)) {
         faults.push(format!(
-            "{page} is no page of this repository: name what a reader can open, or say it here"
+            "{page} is not in this repository: name a document that readers have, or state it here"
         ));
     }
     faults
@@ -88,7 +88,8 @@ fn paths(prose: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Whether a path is there. One may end in `::item`, which its file must contain; a decision is named by its number, too.
+/// Whether a path is there. One may end in `::item`, which its file must contain; a decision is named by its
+/// number, too.
 fn exists(root: &Path, path: &str) -> bool {
     let (file, item) = path.split_once("::").map_or((path, None), |(file, item)| (file, Some(item)));
     if file.strip_prefix("docs/decisions/").is_some_and(|name| name.len() == 4) {
@@ -109,7 +110,7 @@ fn decision_numbers(prose: &str) -> impl Iterator<Item = &str> {
     words.filter(|word| word.len() == 4 && word.starts_with('0') && word.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Whether the word stands there, not as a part of a longer one.
+/// Whether the text contains the word, not only as a part of a longer one.
 fn has_word(prose: &str, word: &str) -> bool {
     prose.split(|c: char| !c.is_alphanumeric() && c != '_').any(|found| found == word)
 }
@@ -120,24 +121,27 @@ mod tests {
 
     const NO_SUCH_ITEM: &str = "see xtask/src/check/mod.rs::no_such_item";
 
-    fn said(prose: &str) -> Vec<String> {
+    fn faults_of(prose: &str) -> Vec<String> {
         line_faults(workspace::root(), &BTreeSet::from(["0001".to_owned()]), prose)
     }
 
     #[test]
     fn references_that_lead_nowhere_are_found() {
         for (prose, fault) in [
-            ("see `crates/nowhere/src/lib.rs`.", "there is no `crates/nowhere/src/lib.rs`"),
-            ("see docs/nowhere.md, line 2", "there is no `docs/nowhere.md`"),
-            (NO_SUCH_ITEM, "there is no `xtask/src/check/mod.rs::no_such_item`"),
+            (
+                "see `crates/nowhere/src/lib.rs`.",
+                "broken reference: `crates/nowhere/src/lib.rs` does not exist",
+            ),
+            ("see docs/nowhere.md, line 2", "broken reference: `docs/nowhere.md` does not exist"),
+            (NO_SUCH_ITEM, "broken reference: `xtask/src/check/mod.rs::no_such_item` does not exist"),
             ("(`docs/decisions`, 0011)", "there is no decision 0011 in docs/decisions"),
-            ("as ADR 0012 says", "there is no decision 0012 in docs/decisions"),
+            ("see ADR 0012", "there is no decision 0012 in docs/decisions"),
             (
                 "the table of DESIGN section 4",
-                "DESIGN is no page of this repository: name what a reader can open, or say it here",
+                "DESIGN is not in this repository: name a document that readers have, or state it here",
             ),
         ] {
-            assert_eq!(said(prose), [fault], "{prose}");
+            assert_eq!(faults_of(prose), [fault], "{prose}");
         }
     }
 
@@ -151,14 +155,14 @@ mod tests {
             "mode 0644, DESIGNED, the year 0012",
             "crates/",
         ] {
-            assert_eq!(said(prose), Vec::<String>::new(), "{prose}");
+            assert_eq!(faults_of(prose), Vec::<String>::new(), "{prose}");
         }
     }
 
     #[test]
     fn only_comments_of_code_count() {
         for (line, want) in [
-            ("let a = \"crates/x\"; // see docs/format.md", "// see docs/format.md"),
+            ("let a = \"crates/x\"; // see docs/README.md", "// see docs/README.md"),
             ("    //! header", "//! header"),
             ("let a = \"https://h/x\";", ""),
             ("key = 1 # why", "# why"),

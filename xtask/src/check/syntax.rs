@@ -1,6 +1,8 @@
-//! Rust sources as syntax trees, for checks that need more than lines: names in scope, paths, what is test code.
+//! Rust sources as syntax trees, for checks that need more than lines: names in scope, paths, what is test
+//! code.
 //!
-//! Nothing here knows types. A check built on it judges by names, so it can be fooled on purpose, but not by accident.
+//! Nothing here knows types. A check built on it judges by names, so it can be fooled on purpose, but not by
+//! accident.
 
 use anyhow::Context as _;
 use proc_macro2::{Span, TokenStream, TokenTree};

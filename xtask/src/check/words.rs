@@ -1,6 +1,6 @@
 //! Words that the project does not use, from the list in `docs/contributing/writing.md`.
 //!
-//! Comments, strings and identifiers are read alike: `goes_on`, `GoesOn` and "goes on" are the same phrase.
+//! Comments, strings and identifiers are read alike: `at_once`, `AtOnce` and "at once" are the same phrase.
 //! Exceptions are in `docs/contributing/words-allowed.txt`, one `path: phrase` on each line.
 
 mod allowed;

@@ -1,6 +1,7 @@
 //! `demo`: the whole of Edgewright in five minutes, on the sample source, with every claim asserted.
 //!
-//! It has its own folders, port, container storage and git identity, all below `target/demo`. However it ends, the next one starts clean.
+//! It has its own folders, port, container storage and git identity, all below `target/demo`. However it
+//! ends, the next demo starts clean.
 
 mod place;
 mod server;
@@ -31,10 +32,10 @@ const ROLES: [&str; 4] = ["gateway/plant-a", "gateway/plant-b", "hmi/plant-a", "
 /// Variants with their digests.
 type Digests = BTreeMap<String, String>;
 
-/// Tells the story.
+/// Runs the demo.
 pub(crate) fn run() -> anyhow::Result<()> {
     let mut story = Story::new();
-    println!("Edgewright demo. All of it stays below target/demo; Ctrl-C ends it at any time.");
+    println!("Edgewright demo. All files are below target/demo; Ctrl-C ends it at any time.");
 
     story.step("Programs and the edgewright command");
     setup::run()?;
@@ -61,7 +62,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     demo.next()
 }
 
-/// The story, once the server runs.
+/// The demo, once the server runs.
 struct Demo<'a> {
     story: Story,
     server: Server<'a>,
@@ -111,7 +112,7 @@ impl Demo<'_> {
     }
 
     fn a_service_breaks(&mut self, after: &Digests) -> anyhow::Result<()> {
-        self.story.step("A commit breaks a service: the panel gets a port that is no number");
+        self.story.step("A commit breaks a service: the panel gets a port that is not a number");
         let commit = self.source.change(
             "images/hmi/files/etc/plant/hmi.env",
             "HTTP_PORT=8080",
@@ -125,15 +126,15 @@ impl Demo<'_> {
         let tagged = digest_of(&self.tag(), self.place)?;
         ensure!(
             after.get("hmi/plant-a") == Some(&tagged),
-            "`stable` should still answer the old digest and answers {tagged}"
+            "`stable` should still have the old digest and has {tagged}"
         );
         say(&self.server.cli(&["run", "show", &number(&third)]).answer()?);
-        say("Refused, with the evidence above. The old digests stand, and `stable` still answers them.");
+        say("Not released, with the evidence above. `stable` still has the old digests.");
         Ok(())
     }
 
     fn the_change_is_taken_back(&mut self, after: &Digests) -> anyhow::Result<()> {
-        self.story.step("A commit takes it back: nothing is built again, for every key is known");
+        self.story.step("A commit reverts it: nothing is built, since every key is known");
         let fourth = self.server.wait_for_run(&self.source.revert()?, RUN_LIMIT, &self.story)?;
         ensure_state(&self.server, &fourth, "passed")?;
         ensure_changed(after, &digests(&self.server)?, &[])
@@ -144,7 +145,7 @@ impl Demo<'_> {
         format!("docker://{}/plant-os/hmi/plant-a:stable", self.server.address)
     }
 
-    /// Says what to try, and keeps the server for that where somebody sits at a terminal.
+    /// Shows what to try next, and keeps the server running for it if this is a terminal.
     fn next(&mut self) -> anyhow::Result<()> {
         let is_watched = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
         let url = self.server.url();
@@ -164,7 +165,7 @@ $EDITOR {}/README.md          # then commit a change of your own there",
             workspace::shown(&self.place.source)
         ));
         if is_watched {
-            println!("\nThe server goes on until you press Ctrl-C.");
+            println!("\nThe server runs until you press Ctrl-C.");
             self.server.wait()?;
         }
         Ok(())
@@ -174,13 +175,13 @@ $EDITOR {}/README.md          # then commit a change of your own there",
 /// The variants that the newest release holds.
 fn digests(server: &Server<'_>) -> anyhow::Result<Digests> {
     let images = server.json(&["images"])?;
-    let images = images.as_array().context("`edgewright images --json` is no list")?;
+    let images = images["images"].as_array().context("`edgewright images --json` has no `images`")?;
     let entry =
         |image: &Value| Some((image["variant"].as_str()?.to_owned(), image["digest"].as_str()?.to_owned()));
     Ok(images.iter().filter_map(entry).collect())
 }
 
-/// The digest that a reference answers, by skopeo.
+/// The digest of a reference, by skopeo.
 fn digest_of(reference: &str, place: &Place) -> anyhow::Result<String> {
     let manifest = Run::new("skopeo").args(["inspect", "--raw", "--tls-verify=false", reference]).output()?;
     let file = place.root.join("manifest.json");
@@ -189,12 +190,12 @@ fn digest_of(reference: &str, place: &Place) -> anyhow::Result<String> {
 }
 
 fn number(view: &Value) -> String {
-    view["run"]["number"].to_string()
+    view["number"].to_string()
 }
 
-/// The run ended as it should; else shows it.
+/// Shows the run unless it ended in this state.
 fn ensure_state(server: &Server<'_>, view: &Value, wanted: &str) -> anyhow::Result<()> {
-    let state = text(&view["run"]["state"]);
+    let state = text(&view["state"]);
     if state != wanted {
         say(&server.cli(&["run", "show", &number(view)]).answer()?);
     }

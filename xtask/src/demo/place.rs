@@ -1,4 +1,5 @@
-//! Where the demo lives: everything below `target/demo`, and the cleaning of what an earlier, perhaps killed, demo left there.
+//! The demo's folders below `target/demo`, and the removal of what an earlier, perhaps killed, demo left
+//! there.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -59,7 +60,7 @@ impl Place {
     /// Ends the server that the pid file names, if it is still one of ours.
     pub(super) fn stop_server(&self) -> anyhow::Result<()> {
         let Ok(text) = std::fs::read_to_string(&self.pid) else { return Ok(()) };
-        let pid: u32 = text.trim().parse().context("the pid file of the demo holds no number")?;
+        let pid: u32 = text.trim().parse().context("the pid file of the demo is not a number")?;
         if self.is_server(pid) {
             signal("TERM", pid)?;
             let deadline = Instant::now() + STOP_LIMIT;
@@ -80,10 +81,11 @@ impl Place {
         String::from_utf8_lossy(&command).contains(&*self.data.to_string_lossy())
     }
 
-    /// Containers of a killed server outlive it; the next server would reap them, but its folder is about to go.
+    /// Containers of a killed server outlive it; the next server would reap them, but its folder is about to
+    /// go.
     fn remove_containers(&self) {
         let containers = self.data.join("work/containers");
-        // The folder says where its run-time state is: podman wants short paths.
+        // A file in the folder names its run-time state: podman needs short paths.
         let runroot = std::fs::read_to_string(containers.join("runroot"))
             .map_or_else(|_| containers.join("run"), PathBuf::from);
         for program in ["podman", "buildah"] {

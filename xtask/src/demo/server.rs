@@ -1,4 +1,5 @@
-//! The server under demonstration: a child of ours on a free port, asked through the command line like a user would.
+//! The server under demonstration: a child of ours on a free port, asked through the command line like a user
+//! would.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
@@ -43,7 +44,7 @@ impl<'a> Server<'a> {
         while !server.cli(&["status"]).succeeds() {
             server.must_live()?;
             if Instant::now() > deadline {
-                bail!("the server does not answer at {}; {}", server.address, server.log_tail());
+                bail!("the server does not respond at {}; {}", server.address, server.log_tail());
             }
             std::thread::sleep(LOOK_AGAIN);
         }
@@ -72,7 +73,7 @@ impl<'a> Server<'a> {
         format!("http://{}", self.address)
     }
 
-    /// Waits until the run of a commit is over, telling what happens. Gives `run show` as data.
+    /// Waits until the run of a commit is over, showing its progress. Returns the document of `run show`.
     pub(super) fn wait_for_run(
         &mut self,
         commit: &str,
@@ -80,15 +81,15 @@ impl<'a> Server<'a> {
         story: &Story,
     ) -> anyhow::Result<Value> {
         let deadline = Instant::now() + limit;
-        let mut told = BTreeMap::new();
+        let mut shown = BTreeMap::new();
         loop {
             self.must_live()?;
             let runs = self.json(&["runs"])?;
-            let run = runs.as_array().into_iter().flatten().find(|run| run["commit"] == commit);
+            let run = runs["runs"].as_array().into_iter().flatten().find(|run| run["commit"] == commit);
             if let Some(number) = run.and_then(|run| run["number"].as_u64()) {
                 let view = self.json(&["run", "show", &number.to_string()])?;
-                tell(&view, &mut told, story);
-                if matches!(text(&view["run"]["state"]), "passed" | "failed" | "cancelled" | "superseded") {
+                show_changes(&view, &mut shown, story);
+                if matches!(text(&view["state"]), "passed" | "failed" | "cancelled" | "superseded") {
                     return Ok(view);
                 }
             }
@@ -140,7 +141,7 @@ fn serve(program: &std::path::Path, place: &Place, address: &str) -> Vec<String>
 }
 
 /// Prints each node's state once, when it changes.
-fn tell(view: &Value, told: &mut BTreeMap<String, String>, story: &Story) {
+fn show_changes(view: &Value, shown: &mut BTreeMap<String, String>, story: &Story) {
     for node in view["nodes"].as_array().into_iter().flatten() {
         let state = match (text(&node["state"]), text(&node["phase"])) {
             ("waiting" | "reused" | "retired", _) => continue,
@@ -149,9 +150,9 @@ fn tell(view: &Value, told: &mut BTreeMap<String, String>, story: &Story) {
             (state, _) => state.to_owned(),
         };
         let name = format!("{} {}", text(&node["action"]), text(&node["node"]));
-        if told.get(&name) != Some(&state) {
+        if shown.get(&name) != Some(&state) {
             story.progress(&format!("{name}: {state}"));
-            told.insert(name, state);
+            shown.insert(name, state);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How the demo talks: numbered steps, each with the time since the start.
+//! The demo's output: numbered steps, each with the time since the start.
 
 use std::time::Instant;
 

@@ -1,14 +1,16 @@
-//! The table of routes: what the server serves, what the OpenAPI document lists, who may call what.
+//! The table of routes: the server, the OpenAPI document and the access table are made from it.
 
 use super::{
-    AUDIT, CHANNELS, EVENTS, HEALTH, IMAGES, METRICS, OPENAPI, READY, REBUILDS, RELEASES, RUNS, SITES,
+    AUDIT, CHANNELS, EVENTS, HEALTH, IMAGES, INDEX, METRICS, OPENAPI, READY, REBUILDS, RELEASES, RUNS, SITES,
     SOURCES, STATUS, TARGETS, VERDICTS,
 };
 use crate::access::{Access, Method};
 
-/// What a route does. The server has one handler for each, the OpenAPI document one operation.
+/// The operation of a route. The server has one handler for each, the OpenAPI document one operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
+    /// [`INDEX`].
+    Index,
     /// [`HEALTH`].
     Health,
     /// [`READY`].
@@ -61,16 +63,16 @@ pub enum Operation {
     StartRebuild,
     /// [`super::rebuild`].
     Rebuild,
-    /// A forge reports that a repository moved.
+    /// A forge reports that a repository changed.
     Hook,
     /// [`AUDIT`].
     Audit,
 }
 
-/// What a route answers when all is well.
+/// The body of a successful response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
-    /// A document of this crate, by the name of its type.
+    /// A type of this crate, by its name.
     Document(&'static str),
     /// A list of them.
     List(&'static str),
@@ -83,38 +85,38 @@ pub enum Content {
 /// A parameter of a path or query.
 #[derive(Debug, Clone, Copy)]
 pub struct Parameter {
-    /// Its name.
+    /// Name.
     pub name: &'static str,
-    /// Whether it stands in the path; else in the query, where it may be left out.
+    /// Whether it is in the path. Otherwise it is in the query, and optional.
     pub in_path: bool,
     /// Its JSON type: `string`, `integer` or `boolean`.
     pub kind: &'static str,
-    /// What it means.
+    /// Description.
     pub about: &'static str,
 }
 
 /// One route.
 #[derive(Debug, Clone, Copy)]
 pub struct Route {
-    /// What it does.
+    /// Operation.
     pub operation: Operation,
-    /// Its name in the OpenAPI document, unique.
+    /// Unique name in the OpenAPI document.
     pub id: &'static str,
-    /// The method; `GET` answers `HEAD`, too.
+    /// Method; `GET` includes `HEAD`.
     pub method: Method,
     /// The path with `{parameters}`.
     pub path: &'static str,
     /// The path as the server's router matches it, where a parameter may contain `/`.
     pub matched: Option<&'static str>,
-    /// One sentence.
+    /// Summary: one sentence.
     pub about: &'static str,
     /// Parameters, those of the path first.
     pub parameters: &'static [Parameter],
-    /// The document of this crate that it is sent, by the name of its type.
+    /// The type of the request's body, by its name.
     pub body: Option<&'static str>,
-    /// What it answers.
+    /// The body of the response.
     pub content: Content,
-    /// Who may call it.
+    /// Principals that may call it.
     pub access: Access,
 }
 
@@ -127,8 +129,9 @@ const fn in_query(name: &'static str, kind: &'static str, about: &'static str) -
 }
 
 const SOURCE: Parameter = in_query("source", "string", "only this source");
-const ONE_SOURCE: Parameter = in_query("source", "string", "the source, where several have one of this name");
-const LIMIT: Parameter = in_query("limit", "integer", "how many at most: 20, at most 1000");
+const ONE_SOURCE: Parameter =
+    in_query("source", "string", "the source; needed if several have one of this name");
+const LIMIT: Parameter = in_query("limit", "integer", "maximum number: 20 by default, at most 1000");
 const NUMBER: Parameter = in_path("number", "integer", "the run's number");
 
 const fn get(
@@ -170,11 +173,23 @@ const fn post(
 
 const TEXT: Content = Content::Text("text/plain");
 
-/// Every route of the server, but those of the registry (`/v2/`), which the OCI distribution specification describes.
+/// Every route of the server, but those of the registry (`/v2/`), which the OCI distribution specification
+/// describes.
 pub const ROUTES: &[Route] = &[
     Route {
         access: Access::PUBLIC,
-        ..get(Operation::Health, "health", HEALTH, TEXT, &[], "Whether the process lives.")
+        ..get(
+            Operation::Index,
+            "index",
+            INDEX,
+            TEXT,
+            &[],
+            "What this server is, and where to find status and API.",
+        )
+    },
+    Route {
+        access: Access::PUBLIC,
+        ..get(Operation::Health, "health", HEALTH, TEXT, &[], "Whether the process runs.")
     },
     Route {
         access: Access::PUBLIC,
@@ -184,7 +199,7 @@ pub const ROUTES: &[Route] = &[
             READY,
             TEXT,
             &[],
-            "Whether the server takes work: 503 before and after.",
+            "Whether the server accepts work: 503 during start and shutdown.",
         )
     },
     get(
@@ -202,14 +217,21 @@ pub const ROUTES: &[Route] = &[
         STATUS,
         Content::Document("ServerStatus"),
         &[],
-        "How the server is doing.",
+        "The status of the server.",
     ),
-    get(Operation::Sources, "sources", SOURCES, Content::List("SourceView"), &[], "The sources, by name."),
+    get(
+        Operation::Sources,
+        "sources",
+        SOURCES,
+        Content::List("SourceView"),
+        &[],
+        "The sources, sorted by name.",
+    ),
     post(
         Operation::Poll,
         "poll",
         "/api/v1/sources/{name}/poll",
-        Content::Document("PollAnswer"),
+        Content::Document("PollResponse"),
         &[in_path("name", "string", "the source's configured name")],
         "Poll a source now.",
     ),
@@ -217,12 +239,12 @@ pub const ROUTES: &[Route] = &[
         Operation::Update,
         "update",
         "/api/v1/sources/{name}/update",
-        Content::Document("RunAnswer"),
+        Content::Document("RunResponse"),
         &[
             in_path("name", "string", "the source's configured name"),
-            in_query("images", "string", "only these images, with commas between them"),
+            in_query("images", "string", "only these images, separated by commas"),
         ],
-        "Resolve a source's locks anew, then build, test and release what moved.",
+        "Check a source for updates, then build, test and release what changed.",
     ),
     get(Operation::Runs, "runs", RUNS, Content::List("RunSummary"), &[SOURCE, LIMIT], "Runs, newest first."),
     get(
@@ -231,8 +253,8 @@ pub const ROUTES: &[Route] = &[
         EVENTS,
         Content::Text("text/event-stream"),
         &[],
-        "What happens in runs from now on, as server-sent events `run` whose data are RunMoved documents. A client that \
-         lags behind is disconnected.",
+        "Server-sent events `run`, with a RunStateChanged as data, for each change of a run's state. A slow client is \
+         disconnected.",
     ),
     get(
         Operation::Run,
@@ -240,23 +262,23 @@ pub const ROUTES: &[Route] = &[
         "/api/v1/runs/{number}",
         Content::Document("RunView"),
         &[NUMBER],
-        "One run with its plan and what became of it.",
+        "One run with its plan and results.",
     ),
     post(
         Operation::Cancel,
         "cancel",
         "/api/v1/runs/{number}/cancel",
-        Content::Document("RunAnswer"),
+        Content::Document("RunResponse"),
         &[NUMBER],
-        "End an open run: its jobs end, what was recorded stays.",
+        "Cancel a run: its jobs end, recorded results are kept.",
     ),
     post(
         Operation::Retry,
         "retry",
         "/api/v1/runs/{number}/retry",
-        Content::Document("RunAnswer"),
+        Content::Document("RunResponse"),
         &[NUMBER],
-        "Queue a run's commit again: what failed is tried anew.",
+        "Queue a run's commit again: what failed is retried.",
     ),
     get(
         Operation::Comment,
@@ -275,13 +297,9 @@ pub const ROUTES: &[Route] = &[
             TEXT,
             &[
                 NUMBER,
-                in_path("node", "string", "the node, such as hmi/plant-a; its `/` are not escaped"),
-                in_query("follow", "boolean", "answer until the job ends"),
-                in_query(
-                    "from",
-                    "integer",
-                    "leave out so many bytes at the start: what a cut connection had brought",
-                ),
+                in_path("node", "string", "the node, such as hmi/plant-a, with unescaped `/`"),
+                in_query("follow", "boolean", "continue the response until the job ends"),
+                in_query("from", "integer", "number of bytes to skip, for resuming after a lost connection"),
             ],
             "A job's log.",
         )
@@ -292,7 +310,7 @@ pub const ROUTES: &[Route] = &[
         IMAGES,
         Content::List("ImageSummary"),
         &[SOURCE],
-        "The variants, by source and name.",
+        "The variants, sorted by source and name.",
     ),
     Route {
         matched: Some("/api/v1/images/{*variant}"),
@@ -301,11 +319,8 @@ pub const ROUTES: &[Route] = &[
             "image",
             "/api/v1/images/{variant}",
             Content::Document("ImageView"),
-            &[
-                in_path("variant", "string", "the variant, such as hmi/plant-a; its `/` are not escaped"),
-                SOURCE,
-            ],
-            "One variant: why it was built, from what, its checks, how to pull it.",
+            &[in_path("variant", "string", "the variant, such as hmi/plant-a, with unescaped `/`"), SOURCE],
+            "One variant with its builds, verdicts, provenance and pull commands.",
         )
     },
     get(
@@ -322,7 +337,7 @@ pub const ROUTES: &[Route] = &[
         CHANNELS,
         Content::List("ChannelView"),
         &[SOURCE],
-        "The channels, by source and name.",
+        "The channels, sorted by source and name.",
     ),
     Route {
         body: Some("ChannelPost"),
@@ -332,7 +347,7 @@ pub const ROUTES: &[Route] = &[
             "/api/v1/channels/{channel}",
             Content::Document("ChannelView"),
             &[in_path("channel", "string", "the channel's name"), ONE_SOURCE],
-            "Hold, resume, pin or unpin a channel, and move what follows from it.",
+            "Hold, resume, pin or unpin a channel; channels that depend on it move, too.",
         )
     },
     get(
@@ -341,7 +356,7 @@ pub const ROUTES: &[Route] = &[
         SITES,
         Content::List("SiteSummary"),
         &[SOURCE],
-        "The sites that default branches declare, by source and name.",
+        "The sites that default branches declare, sorted by source and name.",
     ),
     get(
         Operation::Site,
@@ -357,7 +372,7 @@ pub const ROUTES: &[Route] = &[
         TARGETS,
         Content::List("TargetView"),
         &[],
-        "What registries of others have of the channels, by target, source and channel.",
+        "The replication to external registries, sorted by target, source and channel.",
     ),
     Route {
         body: Some("VerdictPost"),
@@ -365,9 +380,9 @@ pub const ROUTES: &[Route] = &[
             Operation::PostVerdict,
             "postVerdict",
             VERDICTS,
-            Content::Document("VerdictAnswer"),
+            Content::Document("VerdictResponse"),
             &[],
-            "Say what another system found about a digest, in the lane `external`.",
+            "Post the verdict of another system on a digest, for the lane `external`.",
         )
     },
     Route {
@@ -378,7 +393,7 @@ pub const ROUTES: &[Route] = &[
             REBUILDS,
             Content::Document("RebuildStatus"),
             &[],
-            "Build a digest again, without the mirror, and compare. One that is under way already is the same.",
+            "Rebuild a digest without its mirror, and compare. If a rebuild of the digest is active, it is returned.",
         )
     },
     get(
@@ -387,7 +402,7 @@ pub const ROUTES: &[Route] = &[
         "/api/v1/rebuilds/{number}",
         Content::Document("RebuildStatus"),
         &[in_path("number", "integer", "the rebuild's number")],
-        "Where a rebuild is, and what came of it: proved or refuted.",
+        "One rebuild with its state and results.",
     ),
     get(
         Operation::Audit,
@@ -395,14 +410,14 @@ pub const ROUTES: &[Route] = &[
         AUDIT,
         Content::Document("AuditPage"),
         &[
-            in_query("actor", "string", "only what this principal did, such as operator:token"),
+            in_query("actor", "string", "only changes by this principal, such as operator:token"),
             in_query("operation", "string", "only this operation, such as run.cancel"),
             in_query("object", "string", "only this object, such as plants/channels/stable"),
-            in_query("since", "string", "only what happened at or after this time (RFC 3339)"),
+            in_query("since", "string", "only changes at or after this time (RFC 3339)"),
             LIMIT,
-            in_query("cursor", "string", "the `next` of the page before"),
+            in_query("cursor", "string", "`next` of the previous page"),
         ],
-        "Who changed what, newest first.",
+        "The audit trail, newest first.",
     ),
     Route {
         access: Access::SIGNED,
@@ -415,7 +430,7 @@ pub const ROUTES: &[Route] = &[
                 in_path("forge", "string", "github, gitlab, gitea (Forgejo, too) or generic"),
                 in_path("source", "string", "the source's configured name"),
             ],
-            "A webhook: once its signature is verified, the source is polled now. Its content is not read.",
+            "A webhook: triggers a poll of the source. The signature is verified, the payload is ignored.",
         )
     },
 ];

@@ -1,4 +1,4 @@
-//! The simulated store: power cuts, a full disk and failing calls on order.
+//! The simulated store: power cuts, a full disk and failing calls on demand.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -47,40 +47,40 @@ struct State {
 pub struct MemoryStore(Arc<Mutex<State>>);
 
 impl MemoryStore {
-    /// From now on `operation` fails, until [`Self::heal`].
+    /// Lets `operation` fail from now on, until [`Self::heal`].
     pub fn fail(&self, operation: Operation, fault: Fault) {
         self.lock().fault = Some((operation, fault));
     }
 
-    /// Nothing fails any more.
+    /// Ends all failures.
     pub fn heal(&self) {
         self.lock().fault = None;
     }
 
-    /// What a power cut does at worst: bytes that were not synced are gone.
+    /// Simulates the worst case of a power cut: bytes that were not synced are lost.
     pub fn cut_power(&self) {
         for (bytes, synced) in self.lock().uploads.values_mut() {
             bytes.truncate(*synced);
         }
     }
 
-    /// Replaces a blob's bytes, as rot or a bad tool would.
+    /// Replaces a blob's bytes, as bit rot would.
     pub fn damage(&self, digest: &Digest, bytes: &[u8]) {
         self.lock().blobs.insert(digest.clone(), Arc::new(bytes.to_vec()));
     }
 
-    /// Uploads that take space.
+    /// The number of uploads.
     pub fn open_uploads(&self) -> usize {
         self.lock().uploads.len()
     }
 
-    /// Whether there are bytes under a digest.
+    /// Whether there is a blob with a digest.
     pub fn has(&self, digest: &Digest) -> bool {
         self.lock().blobs.contains_key(digest)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // No code panics between two changes, so a poisoned state is whole.
+        // No code panics between two changes, so a poisoned state is consistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

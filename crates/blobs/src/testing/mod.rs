@@ -1,4 +1,4 @@
-//! For tests: an in-memory store that keeps or loses what was not synced, and fails on order; and the suite that every
+//! For tests: an in-memory store that can lose unsynced data and fail on demand, and the suite that every
 //! adapter passes.
 
 mod memory;

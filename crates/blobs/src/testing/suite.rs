@@ -1,21 +1,21 @@
-//! What every adapter of the port must do.
+//! The suite that every adapter of the port must pass.
 
 use edgewright_model::Digest;
 
 use crate::port::{BlobStore, UploadId};
 
 fn id(text: &str) -> UploadId {
-    text.parse().expect("the suite's own ids fit")
+    text.parse().expect("the suite's own ids are valid")
 }
 
 /// Runs the suite on an empty store.
 ///
 /// # Panics
-/// When the store does not keep the port's promises.
+/// If the store violates the port's contract.
 pub fn blob_store_suite(store: &dyn BlobStore) {
     uploads_resume_at_their_end(store);
     publishing_replaces(store);
-    what_is_missing_is_said_to_be(store);
+    missing_blobs_are_reported_as_missing(store);
     let usage = store.disk_usage().expect("space can be measured");
     assert!(usage.available <= usage.total && usage.total > 0);
 }
@@ -57,9 +57,9 @@ fn publishing_replaces(store: &dyn BlobStore) {
     assert_eq!(blob.read_at(99, &mut buffer).expect("reading after the end is empty"), 0);
 }
 
-fn what_is_missing_is_said_to_be(store: &dyn BlobStore) {
+fn missing_blobs_are_reported_as_missing(store: &dyn BlobStore) {
     let digest = Digest::of("never pushed");
-    assert_eq!(store.size(&digest).expect("looking is no error"), None);
+    assert_eq!(store.size(&digest).expect("a missing blob has no size"), None);
     assert!(!store.settle(&digest).expect("there is nothing to settle"));
     assert!(store.open(&digest).expect_err("it is not there").is_missing());
     assert!(store.publish(&id("never-begun"), &digest).expect_err("it is not there").is_missing());

@@ -1,6 +1,7 @@
-//! A private apt: own configuration, sources, lists and state; nothing of the host's but its programs.
+//! A private apt: own configuration, sources, lists and state; only the programs are the host's.
 //!
-//! Lists and archives are shared through the cache folder by hard links, so that locking and building download once.
+//! Lists and archives are shared through the cache folder by hard links, so that locking and building
+//! download once.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -18,7 +19,7 @@ use crate::context::BuildContext;
 use crate::failure;
 
 const DEBIAN_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/// Packages kept in the cache, in bytes; the oldest go first.
+/// The size limit of cached packages, in bytes; the oldest are removed first.
 const ARCHIVES_LIMIT: u64 = 3 * 1024 * 1024 * 1024;
 
 pub(crate) struct Apt {
@@ -29,7 +30,7 @@ pub(crate) struct Apt {
 }
 
 impl Apt {
-    /// Writes configuration, sources and keys, and takes what the cache has.
+    /// Writes configuration, sources and keys, and links cached package lists.
     pub(crate) fn prepare(
         ctx: &BuildContext,
         repository: &Repository,
@@ -56,15 +57,16 @@ impl Apt {
             .args(["-q", "-o", "APT::Update::Error-Mode=any", "update"])
             .run()
             .await?;
-        // A cache that cannot be written costs time, not correctness.
+        // Without a cache, the next build is only slower.
         if let Err(error) = share(&self.lists(), &self.cached_lists) {
-            tracing::warn!(%error, "package lists could not be kept");
+            tracing::warn!(%error, "cannot cache package lists");
         }
         Ok(())
     }
 
-    /// What installing `packages` into an empty system would install. A simulation (`-s`) says the same, but also puts the
-    /// steps in order, which takes three times as long. What lay in `archives` would be left out; nothing ever does.
+    /// The packages that installing `packages` into an empty system would install. A simulation (`-s`) gives
+    /// the same, but also sorts the steps, which takes three times as long. Packages in `archives` would be
+    /// omitted; it is always empty.
     pub(crate) async fn resolve(
         &self,
         ctx: &BuildContext,
@@ -83,17 +85,17 @@ impl Apt {
         self.root.join("pins")
     }
 
-    /// The folder of keys that all lines trust, where the repository has keys of its own.
+    /// The folder of keys that all lines trust, if the repository has keys of its own.
     pub(crate) fn trusted(&self) -> Option<PathBuf> {
         self.has_keys.then(|| self.root.join("trusted"))
     }
 
-    /// The keys of the repository, which the image's apt needs, too.
+    /// The folder of keys that the image's apt needs, if the repository has keys of its own.
     pub(crate) fn trusted_for_image(&self) -> Option<PathBuf> {
         self.has_keys.then(|| self.root.join("keys"))
     }
 
-    /// A folder with those of the locked packages that the cache has. Also pins apt to the locked versions.
+    /// A folder with the cached archives of the locked packages. Also pins apt to the locked versions.
     pub(crate) fn link_archives(&self, packages: &[LockedPackage]) -> std::io::Result<PathBuf> {
         let folder = self.root.join("packages");
         std::fs::create_dir_all(&folder)?;
@@ -108,12 +110,12 @@ impl Apt {
         Ok(folder)
     }
 
-    /// Keeps downloaded packages for the next build, and the cache within its bound.
+    /// Caches downloaded packages for the next build, and keeps the cache within its limit.
     pub(crate) fn save_archives(&self, folder: &Path) {
         let saved =
             share(folder, &self.cached_archives).and_then(|()| bound(&self.cached_archives, ARCHIVES_LIMIT));
         if let Err(error) = saved {
-            tracing::warn!(%error, "downloaded packages could not be kept");
+            tracing::warn!(%error, "cannot cache downloaded packages");
         }
     }
 
@@ -158,7 +160,7 @@ impl Apt {
         let local = |error: std::io::Error| failure::local(phase, &error);
         for (path, text) in keys {
             let Ok(bytes) = BASE64_STANDARD.decode(text) else {
-                let message = format!("the key {path} of the order is not base64");
+                let message = format!("malformed key {path} in the order: not base64");
                 return Err(failure::infrastructure(phase, message, None));
             };
             let armoured = bytes.starts_with(b"-----BEGIN PGP");
@@ -190,7 +192,7 @@ fn parse_uris(text: &str) -> BTreeSet<LockedPackage> {
     text.lines().filter_map(package).collect()
 }
 
-/// A part of a file name in which apt wrote `%3a` for a colon, and the like.
+/// Decodes a part of a file name in which apt escaped characters, such as `%3a` for a colon.
 fn unquoted(part: &str) -> Option<String> {
     let mut pieces = part.split('%');
     let mut text = pieces.next()?.to_owned();
@@ -202,14 +204,14 @@ fn unquoted(part: &str) -> Option<String> {
     Some(text)
 }
 
-/// A link if the file system can, else a copy; what is not there stays away.
+/// Makes a hard link if the file system can, else a copy; does nothing if there is no such file.
 fn link_or_copy(from: &Path, to: &Path) {
     if from.is_file() && !to.exists() && std::fs::hard_link(from, to).is_err() {
         let _ = std::fs::copy(from, to);
     }
 }
 
-/// Puts the files of one folder into another, each by rename, so that readers see whole files only.
+/// Copies the files of one folder into another, each by rename, so that readers see whole files only.
 fn share(from: &Path, to: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
@@ -224,7 +226,7 @@ fn share(from: &Path, to: &Path) -> std::io::Result<()> {
             std::fs::copy(entry.path(), &partial)?;
         }
         std::fs::rename(&partial, to.join(&name))?;
-        // Renaming a link onto another link of the same file does nothing, and leaves it there.
+        // Renaming a link onto another link to the same file does nothing, and leaves it in place.
         let _ = std::fs::remove_file(&partial);
     }
     Ok(())
@@ -254,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_apt_would_fetch_is_read() {
+    fn the_uris_of_apt_are_parsed() {
         let text = "Reading package lists...\nThe following NEW packages will be installed:\n  libc6 passwd\n\
             'http://deb.debian.org/debian/pool/main/g/glibc/libc6_2.41-12%2bdeb13u5_amd64.deb' libc6_2.41-12+deb13u5_amd64.deb 2850108 SHA256:3cf6\n\
             'file:/srv/it\'s/passwd_4.17.4-2_all.deb' passwd_1%3a4.17.4-2_all.deb 10 \n\
@@ -267,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn archives_are_named_as_apt_names_them() {
+    fn archives_have_apts_file_names() {
         let package =
             LockedPackage { name: "passwd".into(), version: "1:4.17".into(), architecture: "amd64".into() };
         assert_eq!(archive_name(&package), "passwd_1%3a4.17_amd64.deb");

@@ -1,4 +1,4 @@
-//! What apt and mmdebstrap say when they fail, in our words. Pure: recorded output in, cause out.
+//! Explains failures of apt and mmdebstrap. Pure: recorded output in, cause out.
 
 use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
 use edgewright_model::spec::BootstrapStep;
@@ -12,9 +12,8 @@ use crate::failure;
 pub enum Cause {
     /// The mirror has no such package.
     UnknownPackage(String),
-    /// A version is locked that the mirror has no more.
+    /// The mirror no longer has a locked version.
     VersionGone {
-        /// The package.
         package: String,
         /// The locked version.
         version: String,
@@ -27,7 +26,7 @@ pub enum Cause {
     Unsigned(String),
     /// Packages that exclude each other.
     Conflict,
-    /// No room.
+    /// The disk is full.
     DiskFull,
     /// A package's own script failed.
     Script(String),
@@ -35,7 +34,7 @@ pub enum Cause {
     Other(String),
 }
 
-/// The cause that a tool's output names; the most telling line wins.
+/// The cause in a tool's output; the most specific line wins.
 pub fn explain(output: &[String]) -> Cause {
     let has = |texts: &[&str]| {
         output.iter().find(|line| texts.iter().any(|text| line.contains(text))).map(|line| clean(line))
@@ -101,7 +100,7 @@ fn clean(line: &str) -> String {
     line.trim_start_matches(['E', 'W', ':', ' ']).trim().to_owned()
 }
 
-/// The failure that a command's end means for a step.
+/// The failure of a step whose command failed.
 pub(crate) fn of_command(
     error: &CommandError,
     step: &BootstrapStep,
@@ -127,32 +126,32 @@ fn of_cause(cause: Cause, step: &BootstrapStep, mirror: &str, phase: Phase) -> J
         ),
         Cause::VersionGone { package, version } => (
             Infrastructure,
-            format!("{package} {version} is locked, but {mirror} has it no more"),
+            format!("{mirror} no longer has {package} {version}, which is locked"),
             "resolve a new lock: `edgewright update IMAGE`",
         ),
         Cause::UnknownSuite(line) => (
             Image,
-            format!("{mirror} has no suite `{suite}` as declared: {line}"),
+            format!("{mirror} does not have the suite `{suite}` as declared: {line}"),
             "check `suite:`, `components:`, `mirror:` and the platforms",
         ),
         Cause::Unreachable(line) => (
             Infrastructure,
-            format!("the mirror {mirror} cannot be reached: {line}"),
-            "check the network and proxy of this host, then run the commit again",
+            format!("cannot reach the mirror {mirror}: {line}"),
+            "check the network and proxy of this host, then retry the run",
         ),
         Cause::Unsigned(line) => (
             Image,
-            format!("the signature of {suite} at {mirror} cannot be checked: {line}"),
+            format!("cannot verify the signature of {suite} at {mirror}: {line}"),
             "add the archive's key file to the repository and name it in `keys:`",
         ),
         Cause::Conflict => (
             Image,
-            format!("the packages do not fit together in {suite}"),
+            format!("the packages cannot be installed together in {suite}: they conflict"),
             "see the output for the packages that exclude each other",
         ),
         Cause::Script(line) => (
             Image,
-            format!("a package could not be set up: {line}"),
+            format!("cannot configure a package: {line}"),
             "see the output of the package's own script",
         ),
         Cause::DiskFull => (
@@ -160,9 +159,11 @@ fn of_cause(cause: Cause, step: &BootstrapStep, mirror: &str, phase: Phase) -> J
             "the disk is full".to_owned(),
             "free disk space in the data folder, then retry the job",
         ),
-        Cause::Other(line) => {
-            (Infrastructure, format!("the packages could not be installed: {line}"), "see the output")
-        }
+        Cause::Other(line) => (
+            Infrastructure,
+            format!("cannot install the packages: {line}"),
+            "see the output for the first error",
+        ),
     };
     failure::new(kind, phase, message, Some(hint.to_owned()))
 }

@@ -1,4 +1,4 @@
-//! Where this host gets Debian from: the default of `mirror:`. No mirror is ever written into the program.
+//! The mirrors that this host uses: the default of `mirror:`. No mirror is hard-coded.
 
 use std::path::Path;
 
@@ -9,7 +9,6 @@ pub struct HostEntry {
     pub uri: String,
     /// Its suite, such as `bookworm` or `bookworm-security`.
     pub suite: String,
-    /// Its components.
     pub components: Vec<String>,
 }
 
@@ -49,8 +48,8 @@ impl Host {
         Self { distribution: field("ID"), codename: field("VERSION_CODENAME"), entries }
     }
 
-    /// The repositories of another suite of the same distribution: as the host has its own, with updates and security
-    /// updates. Empty where the host is not Debian.
+    /// The repositories of another suite of the same distribution, from the host's own, with updates and
+    /// security updates. Empty if the host is not Debian.
     pub fn for_suite(&self, suite: &str) -> Vec<HostEntry> {
         if self.distribution != "debian" || self.codename.is_empty() {
             return Vec::new();
@@ -138,7 +137,7 @@ mod tests {
         bookworm-security\nComponents: main\n\nEnabled: no\nTypes: deb\nURIs: http://off\nSuites: bookworm\n";
 
     #[test]
-    fn the_hosts_own_mirror_serves_other_suites() {
+    fn the_hosts_mirror_is_used_for_other_suites() {
         let host = host(
             "debian",
             &[

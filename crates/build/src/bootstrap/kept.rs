@@ -1,8 +1,8 @@
-//! Packages as blobs: what a `bootstrap` step was made of is kept, so that the same key can be built again when the mirror
-//! has moved on, or cannot be reached.
+//! Packages as blobs: the packages of a `bootstrap` step are kept, so that the same key can be rebuilt when
+//! the mirror has newer packages or cannot be reached.
 //!
-//! Built again, apt gets a repository of exactly these packages on the local disk, made from what the packages say of
-//! themselves. Measured on Debian 13: byte-identical to the build from the mirror.
+//! For a rebuild, apt gets a local repository of exactly these packages, made from their control files.
+//! Measured on Debian 13: byte-identical to the build from the mirror.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -23,21 +23,21 @@ use crate::context::{BuildContext, Events};
 use crate::failure;
 use crate::image_state::blocking;
 
-/// Packages that are sent or fetched at once: they are small, so waiting for answers costs more than sending; and the
-/// registry commits those together that come together.
+/// Concurrent uploads and downloads of packages: packages are small, so latency costs more than bandwidth,
+/// and the registry commits concurrent uploads together.
 const AT_ONCE: usize = 16;
 
-/// What a finished bootstrap leaves in the job's folder, to be kept.
+/// The files of a finished bootstrap in the job's folder that are kept.
 #[derive(Debug)]
 pub(crate) struct Leftovers {
-    /// The archives that were installed.
+    /// The installed archives.
     pub(super) archives: PathBuf,
     /// The image's `sources.list`.
     pub(super) sources: PathBuf,
 }
 
-/// Pushes the packages that were installed. None where one is not there any more: then the key cannot be built again,
-/// which is said, but the image stands.
+/// Pushes the installed packages. None if one is missing: then the key cannot be rebuilt, which is logged;
+/// the image is still valid.
 pub(crate) async fn keep(
     task: &ImageTask,
     ctx: &BuildContext,
@@ -50,18 +50,18 @@ pub(crate) async fn keep(
     if let Some(missing) =
         missing(packages, left).await?.or_else(|| sources.is_empty().then(|| "sources.list".to_owned()))
     {
-        events(JobEvent::Log { line: format!("packages are not kept: {missing} is not there any more") });
+        events(JobEvent::Log { line: format!("packages are not kept: {missing} is missing") });
         return Ok(None);
     }
     let pushes: Vec<_> =
         packages.iter().map(|package| push(package, &repository, ctx, left).boxed()).collect();
     let kept = stream::iter(pushes);
     let kept: Vec<KeptPackage> = kept.buffered(AT_ONCE).try_collect().await?;
-    events(JobEvent::Log { line: format!("{} packages are kept in {repository}", kept.len()) });
+    events(JobEvent::Log { line: format!("kept {} packages in {repository}", kept.len()) });
     Ok(Some(KeptPackages { repository: repository.clone(), sources, packages: kept }))
 }
 
-/// The first package whose archive is not there any more.
+/// The first package whose archive is missing.
 async fn missing(packages: &[LockedPackage], left: &Leftovers) -> Result<Option<String>, JobFailure> {
     let mut archives: Vec<_> = packages
         .iter()
@@ -97,7 +97,7 @@ fn hash(path: &Path) -> std::io::Result<(Digest, u64)> {
     Ok((hasher.finish(), size))
 }
 
-/// Fetches kept packages and makes a repository of them; gives its line for apt.
+/// Downloads kept packages and makes a repository of them; gives its line for apt.
 pub(super) async fn repository_of(
     kept: &KeptPackages,
     suite: &str,
@@ -116,7 +116,7 @@ pub(super) async fn repository_of(
     Ok(format!("deb [trusted=yes] copy:{} ./", folder.display()))
 }
 
-/// Fetches a package; gives its paragraph of the list of packages.
+/// Downloads a package; gives its paragraph of the `Packages` file.
 async fn fetch(
     package: &KeptPackage,
     repository: &RepoName,
@@ -139,7 +139,7 @@ async fn fetch(
     Ok(format!("{}\nFilename: ./{name}\nSize: {size}\nSHA256: {hex}\n\n", fields.trim_end()))
 }
 
-/// mmdebstrap takes essential packages from the suite of this name only.
+/// The `Release` file: mmdebstrap takes essential packages from the suite of this name only.
 fn release(suite: &str, packages: &str) -> String {
     let mut text =
         format!("Suite: {suite}\nCodename: {suite}\nDate: Thu, 01 Jan 1970 00:00:00 UTC\nSHA256:\n");

@@ -3,8 +3,8 @@
 //! ```text
 //!  lock:  private apt ── update ── resolve ──▶ name=version, …
 //!  build: mmdebstrap ── tar on a pipe ──▶ layer        (no file in between; packages kept in the cache)
-//!         installed set == lock, or the build failed
-//!  keep:  the installed packages as blobs ──▶ built again without the mirror
+//!         installed set == lock, or the build fails
+//!  keep:  the installed packages as blobs ──▶ rebuilt without the mirror
 //! ```
 
 mod apt;
@@ -35,14 +35,15 @@ pub(crate) use kept::{Leftovers, keep};
 pub use repository::Repository;
 
 use crate::context::{BuildContext, Events};
-use crate::failure;
+use crate::{failure, privileges};
 
-/// Shown differences between lock and installation.
+/// The number of differences between lock and installation that a message names.
 const SHOWN_DIFFERENCES: usize = 5;
 
-/// Host keys are secrets of one machine, so no image has them: each machine makes its own at its first start of sshd.
-/// Debian's unit for that waits for a "first boot", which an empty `/etc/machine-id` is not (and must not be: systemd
-/// would reset all enabled units to their presets); before Debian 13 there is no such unit.
+/// A hook that lets each machine generate its own SSH host keys at the first start of sshd: they are secret,
+/// so no image may have them. Debian's unit for that waits for a "first boot", which an empty
+/// `/etc/machine-id` is not (and must not be: systemd would reset all enabled units to their presets); before
+/// Debian 13 there is no such unit.
 const SSH_HOST_KEYS: &str = "umask 022; units=\"$1/usr/lib/systemd/system\"; \
      if [ -e \"$units/sshd-keygen.service\" ]; then mkdir -p \"$units/sshd-keygen.service.d\"; \
      printf '[Unit]\\nConditionFirstBoot=\\nConditionPathIsReadWrite=/etc/ssh\\n' \
@@ -51,7 +52,7 @@ const SSH_HOST_KEYS: &str = "umask 022; units=\"$1/usr/lib/systemd/system\"; \
      printf '[Service]\\nExecStartPre=\\nExecStartPre=/usr/bin/ssh-keygen -A\\nExecStartPre=/usr/sbin/sshd -t\\n' \
      > \"$units/ssh.service.d/10-host-keys.conf\"; fi";
 
-/// Debian's name of an architecture that OCI spells in Go's way.
+/// Debian's name of an OCI architecture.
 pub fn debian_architecture(platform: &Platform) -> Option<&'static str> {
     Some(match (platform.architecture.as_str(), platform.variant.as_deref()) {
         ("amd64", _) => "amd64",
@@ -73,28 +74,28 @@ pub(crate) fn architecture(platform: &Platform, phase: Phase) -> Result<&'static
     })
 }
 
-/// What containers of a bootstrapped system are started with: its own init.
+/// Sets the init of a bootstrapped system as the command of its containers.
 pub(crate) fn set_runtime(image: &mut Image) {
     image.set_runtime_field("Cmd", json!(["/sbin/init"]));
     image.set_runtime_field(
         "Env",
         json!(["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]),
     );
-    // The signal that asks systemd to shut down; SIGTERM would only make it run itself anew.
+    // The signal that asks systemd to shut down; SIGTERM would only make it re-execute itself.
     image.set_runtime_field("StopSignal", json!("SIGRTMIN+3"));
 }
 
-/// What is to be installed.
+/// The packages to install.
 #[derive(Debug)]
 pub(crate) struct Order<'o> {
     pub(crate) step: &'o BootstrapStep,
     pub(crate) packages: &'o [LockedPackage],
     pub(crate) keys: &'o BTreeMap<String, String>,
-    /// Where they come from instead of the mirror.
+    /// Their source instead of the mirror.
     pub(crate) kept: Option<&'o KeptPackages>,
 }
 
-/// Installs the locked packages; gives the layer, and what can be kept of it.
+/// Installs the locked packages; gives the layer, and the files to keep.
 pub(crate) async fn build(
     task: &ImageTask,
     ctx: &BuildContext,
@@ -102,6 +103,7 @@ pub(crate) async fn build(
     events: Events<'_>,
 ) -> Result<(Layer, Option<Leftovers>), JobFailure> {
     let Order { step, packages, keys, kept } = *order;
+    privileges::check()?;
     let architecture = architecture(&task.platform, Phase::Build)?;
     let repository = Repository::of(step, &Host::read(Path::new("/etc")), Phase::Build)?;
     let apt = Apt::prepare(ctx, &repository, keys, architecture, Phase::Build)?;
@@ -125,14 +127,14 @@ pub(crate) async fn build(
         .args(["--variant=minbase", "--format=tar"])
         .arg(format!("--architectures={architecture}"))
         .arg(format!("--include={}", include.join(",")))
-        // Devices are the runtime's matter; the downloaded packages are kept until the hook has saved them.
+        // The runtime makes devices; the downloaded packages stay until the hook has saved them.
         .arg("--skip=output/dev,essential/unlink,check/signed-by,check/empty")
-        // The folder of a job is nobody else's, so apt cannot download there as another user.
+        // Other users cannot write to the folder of a job, so apt must download as root.
         .arg("--aptopt=APT::Sandbox::User \"root\"")
         .arg("--aptopt=APT::Install-Recommends \"false\"")
         .arg("--aptopt=Acquire::Languages \"none\"")
         .arg("--aptopt=Acquire::Retries \"2\"")
-        // The tree is thrown away when something goes wrong: syncing each file would only cost time.
+        // The tree is discarded after an error, so files need not be synced.
         .arg("--dpkgopt=force-unsafe-io")
         .arg(format!("--setup-hook={}", setup_hook(&apt, &packages_folder)))
         .arg(format!("--customize-hook={}", customize_hook(&apt, &packages_folder, &installed)))
@@ -157,7 +159,7 @@ pub(crate) async fn build(
     Ok((layer, Some(Leftovers { archives: packages_folder, sources })))
 }
 
-/// Brings what the cache has into the new system.
+/// Copies cached lists and packages into the new system.
 fn setup_hook(apt: &Apt, packages: &Path) -> String {
     let (lists, packages) = (quote(apt.lists().as_os_str()), quote(packages.as_os_str()));
     let pins = quote(apt.pins().as_os_str());
@@ -171,7 +173,7 @@ fn setup_hook(apt: &Apt, packages: &Path) -> String {
     )
 }
 
-/// Saves packages and lists, and removes what depends on the host, the time or chance.
+/// Saves packages and lists, and removes files that depend on the host, the time or random numbers.
 fn customize_hook(apt: &Apt, packages: &Path, installed: &Path) -> String {
     let packages = quote(packages.as_os_str());
     let keys = apt.trusted_for_image().map_or_else(String::new, |folder| {
@@ -193,7 +195,7 @@ fn customize_hook(apt: &Apt, packages: &Path, installed: &Path) -> String {
     )
 }
 
-/// Saves the image's list of sources; built from kept packages, restores the one that it had.
+/// Saves the image's `sources.list`; in a rebuild from kept packages, restores the original one.
 fn sources_hook(sources: &Path, restore: bool) -> String {
     let saved = quote(sources.as_os_str());
     if restore {
@@ -203,7 +205,8 @@ fn sources_hook(sources: &Path, restore: bool) -> String {
     }
 }
 
-/// The installed set must be the locked one: otherwise the same key would mean other bytes tomorrow.
+/// Checks that the installed packages are the locked ones: otherwise the same key could give other bytes
+/// later.
 fn verify(installed: &Path, locked: &[LockedPackage], node: &str) -> Result<(), JobFailure> {
     let text = std::fs::read_to_string(installed).map_err(|error| failure::local(Phase::Build, &error))?;
     let differences = differences(locked, &parse_installed(&text));
@@ -215,7 +218,11 @@ fn verify(installed: &Path, locked: &[LockedPackage], node: &str) -> Result<(), 
     let shown = differences.into_iter().take(SHOWN_DIFFERENCES).collect::<Vec<_>>().join("; ");
     let message = if more > 0 { format!("{shown}; and {more} more") } else { shown };
     let hint = format!("resolve a new lock: `edgewright update {image}`");
-    Err(failure::infrastructure(Phase::Build, format!("the lock was not met: {message}"), Some(&hint)))
+    Err(failure::infrastructure(
+        Phase::Build,
+        format!("the installed packages differ from the lock: {message}"),
+        Some(&hint),
+    ))
 }
 
 fn parse_installed(text: &str) -> BTreeSet<LockedPackage> {
@@ -226,7 +233,7 @@ fn parse_installed(text: &str) -> BTreeSet<LockedPackage> {
     text.lines().filter_map(package).collect()
 }
 
-/// In words, how an installed set differs from the locked one.
+/// The differences between installed and locked packages, as text.
 fn differences(locked: &[LockedPackage], installed: &BTreeSet<LockedPackage>) -> Vec<String> {
     let by_name = |name: &str| installed.iter().find(|package| package.name == name);
     let mut found: Vec<String> = locked

@@ -11,18 +11,18 @@ use crate::failure;
 /// Debian's keys: on Debian hosts, and in every Debian image.
 const DEBIAN_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Where a step's packages come from.
+/// The package repositories of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repository {
     lines: Vec<String>,
-    /// For messages: the mirror.
+    /// The mirror, for messages.
     name: String,
 }
 
 impl Repository {
     /// The repositories that a step declares, or else the host's.
     pub fn of(step: &BootstrapStep, host: &Host, phase: Phase) -> Result<Self, JobFailure> {
-        // Lines with an own key hold in the image, too; keys of the repository are trusted for all lines instead.
+        // `signed-by` is valid in the image, too; keys of the repository are trusted for all lines instead.
         let options = if step.keys.is_empty() && Path::new(DEBIAN_KEYRING).exists() {
             format!("[signed-by={DEBIAN_KEYRING}] ")
         } else {
@@ -38,7 +38,7 @@ impl Repository {
             let entries = host.for_suite(&step.suite);
             let Some(first) = entries.first() else {
                 let hint = "add `mirror:` to the `bootstrap` step, and `keys:` if it is not Debian's";
-                let message = "`mirror:` is required: this host is not Debian, so it names no mirror to use";
+                let message = "`mirror:` is required: this host is not Debian, so there is no default";
                 return Err(failure::image(phase, message, hint));
             };
             let name = first.uri.clone();
@@ -50,7 +50,7 @@ impl Repository {
         for line in &step.sources {
             if !line.starts_with("deb ") || line.contains(['\n', '\r']) {
                 let hint = "write one line of sources.list(5): deb [OPTIONS] URI SUITE COMPONENT…";
-                return Err(failure::image(phase, format!("`{line}` is not a source of packages"), hint));
+                return Err(failure::image(phase, format!("invalid package source `{line}`"), hint));
             }
             lines.push(line.clone());
         }

@@ -1,9 +1,10 @@
 //! `containerfile` steps: buildah runs the Containerfile on the image so far.
 //!
-//! The base is pulled once into the storage that all jobs share; everything that a build makes lives in a storage of the
-//! job's own on top of it (an additional image store), and goes with the job's folder. Out come only the new layers: the
-//! base's blobs are announced as already there by empty files in the layout that buildah writes to.
+//! The base is pulled once into the storage that all jobs share; a build works in a storage of its own on top
+//! of it (an additional image store), which is removed with the job's folder. Only the new layers are
+//! written: empty files in the layout that buildah writes to mark the base's blobs as present.
 
+mod explain;
 mod parse;
 mod store;
 
@@ -11,12 +12,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use edgewright_model::order::Context;
-use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
+use edgewright_model::outcome::{JobFailure, Phase};
 use edgewright_model::spec::SecretRef;
 use edgewright_oci::image::{Image, LayerRef};
 use edgewright_oci::layer::{Layer, decompress, write_tar};
 use edgewright_oci::layout::Layout;
-use edgewright_process::CommandError;
 use serde_json::{Map, Value};
 
 pub use parse::{ContainerfileError, check};
@@ -24,10 +24,11 @@ pub use parse::{ContainerfileError, check};
 use crate::context::{BuildContext, Events};
 use crate::image_state::{ImageState, blocking};
 use crate::log::Log;
-use crate::{failure, fetch};
+use crate::{failure, fetch, privileges};
+use explain::explain;
 use store::Store;
 
-/// What buildah adds to every image.
+/// The label that buildah adds to every image.
 const BUILDAH_LABEL: &str = "io.buildah.version";
 
 /// The parts of a `containerfile` step's order.
@@ -47,9 +48,10 @@ pub(crate) async fn build(
 ) -> Result<Vec<Layer>, JobFailure> {
     check(order.text, order.target)
         .map_err(|error| failure::image(Phase::Build, error.to_string(), error.hint()))?;
+    privileges::check()?;
     let Some(base) = state.current.clone() else {
         let hint = "put a `bootstrap` or `files` step before it, or start `from:` an image";
-        return Err(failure::image(Phase::Build, "a Containerfile needs an image to start from", hint));
+        return Err(failure::image(Phase::Build, "a Containerfile needs a base image", hint));
     };
     let local = |error: std::io::Error| failure::local(Phase::Build, &error);
     let folder = fresh_folder(&ctx.scratch.join("containerfile")).map_err(local)?;
@@ -70,11 +72,11 @@ pub(crate) async fn build(
     take_over(state, &result?, &build.folder).await
 }
 
-/// One Containerfile's build, on a storage of its own.
+/// One Containerfile's build, in a storage of its own.
 struct Build<'a> {
     ctx: &'a BuildContext,
     store: Store,
-    /// Where all that it makes is.
+    /// The folder of all its files.
     folder: PathBuf,
     /// The base's name in the shared storage.
     base_name: String,
@@ -121,11 +123,11 @@ impl Build<'_> {
         Ok(id.trim().trim_start_matches("sha256:").to_owned())
     }
 
-    /// Has buildah write the image as a layout, without the base's layers.
+    /// Lets buildah write the image as a layout, without the base's layers.
     async fn layout(&self, id: &str, base: &[LayerRef]) -> Result<Layout, JobFailure> {
         let folder = self.folder.join("layout");
         let layout = Layout::create(&folder).map_err(|error| failure::local(Phase::Build, &error))?;
-        // Blobs that stand in the layout are not written again: these stand for the base's layers.
+        // buildah does not write blobs that exist in the layout: these represent the base's layers.
         for layer in base {
             for digest in [&layer.diff_id, &layer.descriptor.digest] {
                 let written = tokio::fs::write(layout.blob_path(digest), "").await;
@@ -134,7 +136,7 @@ impl Build<'_> {
         }
         self.store
             .buildah(self.ctx)
-            // The fastest of what buildah writes everywhere: these bytes live for a second.
+            // The fastest format that every buildah supports: these files are read at once and deleted.
             .args(["push", "--quiet", "--format=oci", "--disable-compression", "--compression-format=zstd"])
             .arg(id)
             .arg(format!("oci:{}", folder.display()))
@@ -146,13 +148,13 @@ impl Build<'_> {
     }
 }
 
-/// Compresses the new layers our way and takes over what containers are started with.
+/// Compresses the new layers and takes over the runtime config.
 async fn take_over(state: &mut ImageState, layout: &Layout, folder: &Path) -> Result<Vec<Layer>, JobFailure> {
     let damaged = |error: &(dyn std::error::Error + 'static)| failure::local(Phase::Build, error);
     let (manifest, config) = layout.image().map_err(|error| damaged(&error))?;
     let built = Image::parse(&manifest, &config).map_err(|error| damaged(&error))?;
     let (below, new) = split_layers(state.image.layers(), built.layers())?;
-    tracing::debug!(below, new = new.len(), "buildah's layers are taken over");
+    tracing::debug!(below, new = new.len(), "compressing the layers of buildah");
     let mut layers = Vec::new();
     for (number, layer) in new.iter().enumerate() {
         let blob = layout.blob_path(&layer.descriptor.digest);
@@ -169,14 +171,14 @@ async fn take_over(state: &mut ImageState, layout: &Layout, folder: &Path) -> Re
     Ok(layers)
 }
 
-/// How many layers are the base's, and the new ones above.
+/// The number of the base's layers, and the new layers above.
 fn split_layers<'a>(base: &[LayerRef], built: &'a [LayerRef]) -> Result<(usize, &'a [LayerRef]), JobFailure> {
     let same = built.len() >= base.len() && base.iter().zip(built).all(|(a, b)| a.diff_id == b.diff_id);
     if same {
         return Ok((base.len(), &built[base.len()..]));
     }
-    let hint = "the final stage must be FROM ${BASE}, and nothing may flatten it";
-    Err(failure::image(Phase::Build, "the built image does not stand on the layers of its base", hint))
+    let hint = "make the final stage FROM ${BASE}, and do not squash it";
+    Err(failure::image(Phase::Build, "the built image does not start with the layers of its base", hint))
 }
 
 fn without_buildah(mut runtime: Map<String, Value>, base: &Map<String, Value>) -> Map<String, Value> {
@@ -225,8 +227,7 @@ fn write_secret(ctx: &BuildContext, folder: &Path, secret: &SecretRef) -> Result
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let Some(bytes) = ctx.secrets.get(&secret.id) else {
-        let message =
-            format!("the build secret `{}` is not known here, or its file cannot be read", secret.id);
+        let message = format!("cannot read the build secret `{}`: unknown id, or unreadable file", secret.id);
         let hint =
             "name its file under this id in `[secrets]` of the settings file, or with `--secret ID=FILE`";
         return Err(failure::infrastructure(Phase::Build, message, Some(hint)));
@@ -242,77 +243,9 @@ fn write_secret(ctx: &BuildContext, folder: &Path, secret: &SecretRef) -> Result
     Ok(path)
 }
 
-/// A Containerfile that fails or never ends is the image's fault; what surrounds it is not.
-fn explain(error: &CommandError, output: Vec<String>) -> JobFailure {
-    let mut failure = match error {
-        CommandError::Deadline { after, .. } => failure::image(
-            Phase::Build,
-            format!("the Containerfile did not end within {} s", after.as_secs()),
-            "find the command that hangs in the output, or give the job more time",
-        ),
-        CommandError::Exit { .. } => {
-            let (kind, hint) = classify(&output);
-            let line = output.iter().rev().find(|line| !line.trim().is_empty());
-            let line = line.map_or("it gave no reason", String::as_str);
-            failure::new(
-                kind,
-                Phase::Build,
-                format!("the Containerfile failed: {line}"),
-                Some(hint.to_owned()),
-            )
-        }
-        other => failure::command(Phase::Build, other),
-    };
-    failure.output = output;
-    failure
-}
-
-/// Whose fault the end of `buildah bud` is, from its last lines.
-fn classify(output: &[String]) -> (FailureKind, &'static str) {
-    let has = |texts: &[&str]| output.iter().any(|line| texts.iter().any(|text| line.contains(text)));
-    if has(&["no space left on device", "No space left on device"]) {
-        return (FailureKind::Infrastructure, "free disk space in the data folder, then retry the job");
-    }
-    let runtime = [
-        "error creating container: ",
-        "OCI runtime error",
-        "error running container: did not get container start message",
-        "cannot set rlimit",
-        "error configuring network",
-        "unable to start container process",
-        "netavark: ",
-    ];
-    // A command that the image lacks is reported by the runtime, but is the image's fault.
-    if has(&runtime) && !has(&["executable file not found", "no such file or directory"]) {
-        let hint = "containers do not start on this host: check `podman run`, and CONTAINERS_CONF";
-        return (FailureKind::Infrastructure, hint);
-    }
-    (FailureKind::Image, "see the output of the command that failed")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn failures_are_told_apart() {
-        let table = [
-            (
-                "make: *** [all] Error 1\nerror building at STEP \"RUN make\": exit status 2",
-                FailureKind::Image,
-            ),
-            ("write /x: no space left on device", FailureKind::Infrastructure),
-            ("crun: cannot set rlimit: OCI runtime error", FailureKind::Infrastructure),
-            (
-                "runc: unable to start container process: exec: \"nope\": executable file not found in $PATH",
-                FailureKind::Image,
-            ),
-        ];
-        for (text, kind) in table {
-            let lines: Vec<String> = text.lines().map(str::to_owned).collect();
-            assert_eq!(classify(&lines).0, kind, "{text}");
-        }
-    }
 
     #[test]
     fn only_buildahs_own_label_is_dropped() {

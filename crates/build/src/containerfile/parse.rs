@@ -1,4 +1,4 @@
-//! What a Containerfile must look like to be a step: its final stage stands on `${BASE}`.
+//! Checks that a Containerfile can be a step: its final stage is based on `${BASE}`.
 
 use edgewright_model::containerfile::{instructions, root, stages};
 
@@ -8,15 +8,15 @@ pub enum ContainerfileError {
     /// There is no stage.
     #[error("the Containerfile has no FROM")]
     NoStage,
-    /// The named stage is not there.
+    /// There is no such stage.
     #[error("the Containerfile has no stage `{0}`")]
     NoTarget(String),
-    /// It starts from something else.
+    /// The final stage has another base.
     #[error("the Containerfile's final stage is FROM {found} (line {line}), not FROM ${{BASE}}")]
     OtherBase {
-        /// What it starts from.
+        /// Its base.
         found: String,
-        /// Where, counted from 1.
+        /// Its line, from 1.
         line: usize,
     },
     /// `BASE` is used, but not declared before the first stage.
@@ -25,7 +25,7 @@ pub enum ContainerfileError {
 }
 
 impl ContainerfileError {
-    /// What to do about it.
+    /// The next action, in the imperative.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NoTarget(_) => "check `target:` of the step against the `AS` names",
@@ -36,7 +36,7 @@ impl ContainerfileError {
     }
 }
 
-/// Checks that the final stage (or `target`) stands on `${BASE}`, directly or through other stages.
+/// Checks that the final stage (or `target`) is based on `${BASE}`, directly or through other stages.
 pub fn check(text: &str, target: Option<&str>) -> Result<(), ContainerfileError> {
     let instructions = instructions(text);
     let stages = stages(&instructions);
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_final_stage_stands_on_base() {
+    fn the_final_stage_must_be_based_on_base() {
         let other = |found: &str, line| Err(ContainerfileError::OtherBase { found: found.into(), line });
         let table = [
             ("ARG BASE\nFROM ${BASE}\nRUN true", None, Ok(())),

@@ -1,4 +1,4 @@
-//! Container storage: one that all jobs share for bases, one of the job's own for what it makes.
+//! Container storage: a shared one for base images, and one for each job.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use crate::context::BuildContext;
 use crate::failure;
 use crate::image_state::blocking;
 
-/// Bases kept in the shared storage; the one not used for longest goes first.
+/// The number of bases in the shared storage; the least recently used is removed first.
 const KEPT_BASES: usize = 8;
-/// Bases that no build used for longer go, however few there are.
+/// Bases that no build used for longer are removed, even if there are few.
 const UNUSED: Duration = Duration::from_hours(14 * 24);
-/// Between looks at whether it is one's turn to pull.
+/// The time between two attempts to lock.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long cleaning up may take.
+/// The time limit of cleaning up.
 const CLEAN_LIMIT: Duration = Duration::from_mins(1);
 
 pub(super) struct Store {
@@ -40,7 +40,7 @@ impl Store {
 
     /// buildah on the job's own storage.
     pub(super) fn buildah(&self, ctx: &BuildContext) -> Command {
-        // A folder that cannot be made is reported by buildah itself.
+        // buildah reports a folder that cannot be created.
         let _ = std::fs::create_dir_all(&self.temporary);
         Command::new("buildah")
             .arg("--root")
@@ -65,7 +65,7 @@ impl Store {
             .env("TMPDIR", &self.temporary)
     }
 
-    /// Has the base in the shared storage, and gives its name there.
+    /// Pulls the base into the shared storage if needed, and gives its name there.
     pub(super) async fn pull_base(
         &self,
         ctx: &BuildContext,
@@ -87,10 +87,10 @@ impl Store {
         Ok(name)
     }
 
-    /// Marks the base as used now, and removes the least recently used beyond the bound. One in use stays: buildah
-    /// refuses to remove it.
+    /// Marks the base as used now, and removes the least recently used ones beyond the limit. buildah does
+    /// not remove a base that is in use.
     async fn forget_old_bases(&self, ctx: &BuildContext, base: &ManifestRef, name: &str) {
-        // Beside the storage, not in the cache: a mark that is tidied away would leave its image for good.
+        // Beside the storage, not in the cache: if its mark were deleted, an image would never be removed.
         let marks = ctx.storage.with_file_name("bases");
         let mark = marks.join(base.digest.hex());
         let name = name.to_owned();
@@ -103,7 +103,8 @@ impl Store {
         }
     }
 
-    /// Removes all that the build made. After a failure something may still run or be mounted.
+    /// Removes everything that the build made. After a failure, processes may still run and file systems be
+    /// mounted.
     pub(super) async fn clean(&self, ctx: &BuildContext, failed: bool) {
         if failed {
             // Processes of a RUN whose buildah was killed.
@@ -112,7 +113,7 @@ impl Store {
         }
         let containers = self.buildah(ctx).args(["rm", "--all"]).deadline(CLEAN_LIMIT).run_status().await;
         if let Err(error) = containers {
-            tracing::debug!(%error, "working containers could not be removed");
+            tracing::debug!(%error, "cannot remove working containers");
         }
         for mount in self.mounts() {
             let _ = Command::new("umount").arg("--lazy").arg(&mount).deadline(CLEAN_LIMIT).run_status().await;
@@ -121,7 +122,7 @@ impl Store {
             if let Err(error) = tokio::fs::remove_dir_all(folder).await
                 && error.kind() != std::io::ErrorKind::NotFound
             {
-                tracing::warn!(%error, folder = %folder.display(), "a build's folder could not be removed");
+                tracing::warn!(%error, folder = %folder.display(), "cannot remove a build's folder");
             }
         }
     }
@@ -141,7 +142,7 @@ impl Store {
     }
 }
 
-/// Notes in a base's mark that it is used now; gives the marks beyond the bound, each with the name of its base.
+/// Updates a base's mark; gives the marks beyond the limit, each with the name of its base.
 fn mark_as_used(marks: &Path, mark: &Path, name: &str) -> std::io::Result<Vec<(PathBuf, String)>> {
     std::fs::create_dir_all(marks)?;
     std::fs::write(mark, name)?;
@@ -155,8 +156,8 @@ fn mark_as_used(marks: &Path, mark: &Path, name: &str) -> std::io::Result<Vec<(P
     Ok(gone.filter_map(|(_, (_, path))| Some((path.clone(), std::fs::read_to_string(path).ok()?))).collect())
 }
 
-/// Waits until nobody else pulls: two jobs that want the same base would both fetch and unpack it, and one for nothing.
-/// None where this file system has no locks.
+/// Waits until no other job pulls: two jobs would otherwise both download and unpack the same base. None if
+/// the file system has no locks.
 async fn turn(path: &Path) -> Option<File> {
     let file = File::options().create(true).append(true).open(path).ok()?;
     loop {
@@ -164,7 +165,7 @@ async fn turn(path: &Path) -> Option<File> {
             Ok(()) => return Some(file),
             Err(TryLockError::WouldBlock) => tokio::time::sleep(LOOK).await,
             Err(TryLockError::Error(error)) => {
-                tracing::debug!(%error, "bases are pulled without taking turns");
+                tracing::debug!(%error, "cannot lock the pull of a base; continuing without a lock");
                 return None;
             }
         }

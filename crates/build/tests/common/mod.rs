@@ -1,4 +1,4 @@
-//! A registry of our own on port 0, a work folder, and orders for it.
+//! A registry on port 0, a work folder, and orders for it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,17 +17,9 @@ use jiff::Timestamp;
 
 pub(crate) const TOOLS: [&str; 3] = ["mmdebstrap", "buildah", "podman"];
 
-/// Whether the tools are there; says loudly when not, and fails where they are required.
-#[expect(clippy::disallowed_methods, reason = "the switch of `cargo xtask test`")]
-pub(crate) fn tools_are_there() -> bool {
-    let missing: Vec<&str> =
-        TOOLS.into_iter().filter(|tool| edgewright_process::which(tool).is_none()).collect();
-    if missing.is_empty() {
-        return true;
-    }
-    assert!(std::env::var_os("EDGEWRIGHT_TESTS_REQUIRE").is_none(), "missing: {missing:?}");
-    eprintln!("SKIPPED: needs {}: run cargo xtask setup", missing.join(", "));
-    false
+/// Whether the tools of all builders are installed and may be used; skips the test if not.
+pub(crate) fn has_tools() -> bool {
+    edgewright_testkit::has_as_root(&TOOLS)
 }
 
 pub(crate) struct World {
@@ -58,7 +50,7 @@ impl World {
         let work = folder.path().join("work");
         let job = work.join("jobs/test");
         std::fs::create_dir_all(&job).unwrap();
-        // What works where crun does not; the lab finds this out by itself.
+        // Works on hosts where crun does not; the lab detects this by itself.
         let conf = work.join("containers.conf");
         let text = "[engine]\nruntime = \"runc\"\n[containers]\ndefault_ulimits = [\"nofile=20000:20000\",\"nproc=1000:1000\"]\n";
         std::fs::write(&conf, text).unwrap();

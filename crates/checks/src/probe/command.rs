@@ -1,11 +1,11 @@
-//! A command ends with an exit code.
+//! A command exits with the expected code.
 
 use super::{Budget, Finding, contains};
 use crate::exec;
 
 pub(crate) fn look(argv: &[String], exit: i32, stdout: Option<&str>, budget: Budget) -> Finding {
     let Some(program) = argv.first().filter(|program| !program.is_empty()) else {
-        return Finding::check("the command is empty: name a program");
+        return Finding::check("invalid command: empty");
     };
     let ended = match exec::run(argv, budget.whole()) {
         Ok(ended) => ended,
@@ -14,7 +14,7 @@ pub(crate) fn look(argv: &[String], exit: i32, stdout: Option<&str>, budget: Bud
     match ended.code() {
         None => Finding::image(format!("`{program}` did not end in time and was killed"), ended.tail),
         Some(code) if code != exit => {
-            Finding::image(format!("`{program}` ended with {code}, want {exit}"), ended.tail)
+            Finding::image(format!("`{program}` exited with {code}, expected {exit}"), ended.tail)
         }
         Some(_) => match stdout.filter(|text| !contains(&ended.stdout, text)) {
             Some(text) => Finding::image(format!("`{program}` does not print {text:?}"), ended.tail),
@@ -40,7 +40,7 @@ mod tests {
             (&["true"], 0, None, None),
             (&["sh", "-c", "exit 3"], 3, None, None),
             (&["sh", "-c", "echo one two"], 0, Some("e t"), None),
-            (&["sh", "-c", "echo one; exit 1"], 0, None, Some("`sh` ended with 1, want 0")),
+            (&["sh", "-c", "echo one; exit 1"], 0, None, Some("`sh` exited with 1, expected 0")),
             (&["echo", "one"], 0, Some("two"), Some("`echo` does not print \"two\"")),
             (&["/no/such"], 0, None, Some("`/no/such` is not in the image")),
             (&["/etc/passwd"], 0, None, Some("`/etc/passwd` is not executable")),

@@ -1,4 +1,4 @@
-//! A file is as described. Symbolic links are followed.
+//! A file has the given properties. Symbolic links are followed.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _};
@@ -9,10 +9,10 @@ use edgewright_model::spec::Owner;
 
 use super::{Finding, contains};
 
-/// Most bytes of a file that are searched.
+/// Maximum number of bytes of a file that are searched.
 const SEARCHED: u64 = 16 * 1024 * 1024;
 
-/// What must hold of a file that exists.
+/// The expected properties of a file that exists.
 #[derive(Debug, Default)]
 pub(crate) struct Expected<'a> {
     /// A text in it.
@@ -25,7 +25,7 @@ pub(crate) struct Expected<'a> {
 
 pub(crate) fn look(path: &str, exists: bool, expected: &Expected<'_>) -> Finding {
     if !path.starts_with('/') || path.contains('\0') {
-        return Finding::check(format!("`{path}` is not an absolute path"));
+        return Finding::check(format!("invalid path `{path}`: not absolute"));
     }
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
@@ -36,7 +36,9 @@ pub(crate) fn look(path: &str, exists: bool, expected: &Expected<'_>) -> Finding
                 Finding::Holds
             };
         }
-        Err(error) => return Finding::image(format!("{path} cannot be looked at: {error}"), Vec::new()),
+        Err(error) => {
+            return Finding::image(format!("cannot read the metadata of {path}: {error}"), Vec::new());
+        }
     };
     if !exists {
         return Finding::image(format!("{path} exists"), Vec::new());
@@ -45,13 +47,13 @@ pub(crate) fn look(path: &str, exists: bool, expected: &Expected<'_>) -> Finding
     let mut faults = Vec::new();
     let mode = metadata.mode() & 0o7777;
     if let Some(want) = expected.mode.filter(|&want| want != mode) {
-        faults.push(format!("has mode {mode:04o}, want {want:04o}"));
+        faults.push(format!("has mode {mode:04o}, expected {want:04o}"));
     }
     if let Some(want) =
         expected.owner.filter(|want| (want.user, want.group) != (metadata.uid(), metadata.gid()))
     {
         faults.push(format!(
-            "belongs to {}:{}, want {}:{}",
+            "is owned by {}:{}, expected {}:{}",
             metadata.uid(),
             metadata.gid(),
             want.user,
@@ -118,7 +120,7 @@ mod tests {
             ("dangling", true, text("x"), Some("dangling does not exist")),
             ("file", false, text("x"), Some("file exists")),
             ("file", true, text("other"), Some("does not contain \"other\"")),
-            ("file", true, mode(0o600), Some("has mode 0640, want 0600")),
+            ("file", true, mode(0o600), Some("has mode 0640, expected 0600")),
             (
                 "file",
                 true,

@@ -1,4 +1,5 @@
-//! The image's own greenboot checks: every script in `required.d` must pass; those in `wanted.d` are only reported.
+//! The image's own greenboot checks: every script in `required.d` must pass; those in `wanted.d` are only
+//! reported.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -6,19 +7,16 @@ use std::path::{Path, PathBuf};
 use super::{Budget, Finding};
 use crate::exec;
 
-/// Where greenboot looks, in its order.
+/// The folders of greenboot's scripts, in greenboot's order.
 const FOLDERS: [&str; 2] = ["etc/greenboot/check", "usr/lib/greenboot/check"];
-/// Most scripts of one kind that are run.
+/// Maximum number of scripts of one kind that are run.
 const MOST: usize = 256;
 
 pub(crate) fn look(root: &Path, budget: Budget) -> Finding {
     let (required, wanted) = (scripts(root, "required.d"), scripts(root, "wanted.d"));
     if required.is_empty() && wanted.is_empty() {
         let folders = FOLDERS.map(|folder| format!("/{folder}"));
-        return Finding::image(
-            format!("there is no greenboot check in {}", folders.join(" and ")),
-            Vec::new(),
-        );
+        return Finding::image(format!("no greenboot check in {}", folders.join(" and ")), Vec::new());
     }
     let end = std::time::Instant::now() + budget.whole();
     let left = || end.saturating_duration_since(std::time::Instant::now());
@@ -29,7 +27,7 @@ pub(crate) fn look(root: &Path, budget: Budget) -> Finding {
     }
     let mut notes = vec![format!("{} required greenboot checks passed", required.len())];
     for script in &wanted {
-        // Reported only: it may not use up the time of what decides.
+        // Reported only: it must not use up the time of the required scripts.
         if let Err((what, output)) = run(script, left().min(budget.one_look())) {
             notes.push(format!("wanted greenboot check {what}"));
             notes.extend(output.into_iter().map(|line| format!("  {line}")));
@@ -38,7 +36,7 @@ pub(crate) fn look(root: &Path, budget: Budget) -> Finding {
     Finding::HoldsWith(notes)
 }
 
-/// The executable files of a kind, by name within each folder.
+/// The executable files of a kind, sorted by name in each folder.
 fn scripts(root: &Path, kind: &str) -> Vec<PathBuf> {
     let mut all = Vec::new();
     for folder in FOLDERS {
@@ -57,10 +55,10 @@ fn scripts(root: &Path, kind: &str) -> Vec<PathBuf> {
 fn run(script: &Path, limit: std::time::Duration) -> Result<(), (String, Vec<String>)> {
     let shown = script.display();
     match exec::run(&[shown.to_string()], limit) {
-        Err(error) => Err((format!("{shown} could not be started: {error}"), Vec::new())),
+        Err(error) => Err((format!("{shown} cannot be started: {error}"), Vec::new())),
         Ok(ended) => match ended.code() {
             Some(0) => Ok(()),
-            Some(code) => Err((format!("{shown} ended with {code}"), ended.tail)),
+            Some(code) => Err((format!("{shown} exited with {code}"), ended.tail)),
             None => Err((format!("{shown} did not end in time and was killed"), ended.tail)),
         },
     }
@@ -91,10 +89,10 @@ mod tests {
         script(root, "etc/greenboot/check/wanted.d/x.sh", "#!/bin/sh\necho hm; exit 1\n", 0o755);
         let Finding::HoldsWith(notes) = look() else { panic!("{:?}", look()) };
         assert_eq!(notes[0], "2 required greenboot checks passed");
-        assert!(notes[1].contains("wanted.d/x.sh ended with 1") && notes[2] == "  hm", "{notes:?}");
+        assert!(notes[1].contains("wanted.d/x.sh exited with 1") && notes[2] == "  hm", "{notes:?}");
         script(root, "usr/lib/greenboot/check/required.d/30_c.sh", "#!/bin/sh\necho bad; exit 2\n", 0o755);
         let Finding::Misses(miss) = look() else { panic!("it fails") };
-        assert!(miss.message.contains("30_c.sh ended with 2"), "{miss:?}");
+        assert!(miss.message.contains("30_c.sh exited with 2"), "{miss:?}");
         assert_eq!(miss.output, ["bad"]);
     }
 }

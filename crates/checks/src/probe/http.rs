@@ -1,21 +1,22 @@
-//! A URL answers: a small HTTP/1.1 GET of our own, because a static runner carries no TLS stack and an HTTP library
-//! would be larger than the rest of it. One request per connection, bounded answer, no redirects, no proxies.
+//! A URL responds: a small HTTP/1.1 GET implementation, because a static runner has no TLS stack and an HTTP
+//! library would be larger than the rest of the runner. One request per connection, bounded response, no
+//! redirects, no proxies.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::answer::{BODY, HEAD, Response, parse_response};
+use super::response::{BODY, HEAD, Response, parse_response};
 use super::{Budget, Finding, contains, net};
 use crate::exec::last_lines;
 
-/// Most bytes that are taken from the wire: a chunked body is longer there.
+/// Maximum number of bytes read from the connection; a chunked body is longer on the wire.
 const WIRE: usize = HEAD + 2 * BODY;
 
 pub(crate) fn look(url: &str, status: u16, body: Option<&str>, budget: Budget) -> Finding {
     let url = match Url::parse(url) {
         Ok(url) => url,
-        Err(reason) => return Finding::check(format!("`{url}` cannot be asked: {reason}")),
+        Err(reason) => return Finding::check(format!("invalid URL `{url}`: {reason}")),
     };
     let Some(addresses) = net::addresses(&url.host) else { return net::unresolved(&url.host) };
     let limit = budget.one_look();
@@ -29,10 +30,13 @@ pub(crate) fn look(url: &str, status: u16, body: Option<&str>, budget: Budget) -
     };
     let shown = || last_lines(&String::from_utf8_lossy(&response.body));
     if response.status != status {
-        return Finding::image(format!("{} answers {}, want {status}", url.text, response.status), shown());
+        return Finding::image(
+            format!("{} responded with {}, expected {status}", url.text, response.status),
+            shown(),
+        );
     }
     match body.filter(|text| !contains(&response.body, text)) {
-        Some(text) => Finding::image(format!("{} answers without {text:?} in its body", url.text), shown()),
+        Some(text) => Finding::image(format!("{} responded without {text:?} in its body", url.text), shown()),
         None => Finding::Holds,
     }
 }
@@ -51,9 +55,9 @@ impl<'a> Url<'a> {
     fn parse(text: &'a str) -> Result<Self, &'static str> {
         let rest = text
             .strip_prefix("http://")
-            .ok_or("the check runner speaks plain http:// only; for https use a `command` check with curl")?;
+            .ok_or("not plain http://; for https use a `command` check with curl")?;
         if rest.contains(|c: char| c.is_whitespace() || c.is_control()) || !rest.is_ascii() {
-            return Err("it has spaces, control or non-ASCII characters; write them as %XX");
+            return Err("spaces, control or non-ASCII characters; write them as %XX");
         }
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, rest) = rest.split_at(end);
@@ -87,8 +91,8 @@ fn get(mut stream: TcpStream, url: &Url<'_>, deadline: Instant) -> Result<Respon
     );
     let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
     let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "does not answer in time".to_owned(),
-        _ => format!("does not answer: {error}"),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "does not respond in time".to_owned(),
+        _ => format!("does not respond: {error}"),
     };
     stream
         .set_write_timeout(Some(left()))
@@ -99,7 +103,7 @@ fn get(mut stream: TcpStream, url: &Url<'_>, deadline: Instant) -> Result<Respon
     let mut chunk = [0; 16 * 1024];
     loop {
         if Instant::now() >= deadline {
-            return Err("does not answer in time".to_owned());
+            return Err("does not respond in time".to_owned());
         }
         let length = match stream.set_read_timeout(Some(left())).and_then(|()| stream.read(&mut chunk)) {
             Ok(length) => length,
@@ -111,7 +115,7 @@ fn get(mut stream: TcpStream, url: &Url<'_>, deadline: Instant) -> Result<Respon
         match parse_response(&wire, ended) {
             Ok(Some(response)) => return Ok(response),
             Ok(None) => {}
-            Err(error) => return Err(format!("does not answer in HTTP: {error}")),
+            Err(error) => return Err(format!("responds with invalid HTTP: {error}")),
         }
     }
 }
@@ -165,7 +169,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "the test joins it")]
-    fn a_real_server_is_asked() {
+    fn a_real_server_is_requested() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/healthz", listener.local_addr().unwrap());
         let server = std::thread::spawn(move || {
@@ -180,7 +184,7 @@ mod tests {
         let budget = Budget::new(Duration::from_secs(20), 1.0);
         assert_eq!(look(&url, 503, Some("ready"), budget), Finding::Holds);
         let Finding::Misses(miss) = look(&url, 200, None, budget) else { panic!("it holds") };
-        assert_eq!(miss.message, format!("{url} answers 503, want 200"));
+        assert_eq!(miss.message, format!("{url} responded with 503, expected 200"));
         assert_eq!(miss.output, ["not ready"]);
         assert!(
             matches!(look(&url, 503, Some("x"), budget), Finding::Misses(miss) if miss.kind == FailureKind::Image)

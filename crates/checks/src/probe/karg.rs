@@ -7,7 +7,7 @@ const LINE: &str = "/proc/cmdline";
 pub(crate) fn look(name: &str, value: Option<&str>) -> Finding {
     match std::fs::read_to_string(LINE) {
         Ok(line) => judge(&line, name, value),
-        Err(error) => Finding::image(format!("{LINE} cannot be read: {error}"), Vec::new()),
+        Err(error) => Finding::image(format!("cannot read {LINE}: {error}"), Vec::new()),
     }
 }
 
@@ -27,17 +27,18 @@ fn judge(line: &str, name: &str, value: Option<&str>) -> Finding {
         None if !found.is_empty() => Finding::Holds,
         Some(want) if found.contains(&Some(want)) => Finding::Holds,
         Some(want) if !found.is_empty() => {
-            let values: Vec<&str> = found.into_iter().map(|value| value.unwrap_or("nothing")).collect();
+            let values: Vec<&str> =
+                found.into_iter().map(|value| value.unwrap_or("without a value")).collect();
             Finding::image(
-                format!("kernel argument `{name}` is {}, want {want}", values.join(" and ")),
+                format!("kernel argument `{name}` is {}, expected {want}", values.join(" and ")),
                 shown(),
             )
         }
-        _ => Finding::image(format!("the kernel has no argument `{name}`"), shown()),
+        _ => Finding::image(format!("the kernel command line has no argument `{name}`"), shown()),
     }
 }
 
-/// The arguments as the kernel splits them: at spaces outside of double quotes, which themselves go.
+/// The arguments as the kernel splits them: at spaces outside of double quotes, which are removed.
 fn arguments(line: &str) -> Vec<String> {
     let mut arguments = vec![String::new()];
     let mut quoted = false;
@@ -71,8 +72,8 @@ mod tests {
             ("console", Some("tty0"), None),
             ("opts", Some("a b"), None),
             ("my_mod.x", Some(""), None),
-            ("console", Some("tty1"), Some("is tty0 and ttyS0,115200, want tty1")),
-            ("ro", Some("1"), Some("is nothing, want 1")),
+            ("console", Some("tty1"), Some("is tty0 and ttyS0,115200, expected tty1")),
+            ("ro", Some("1"), Some("is without a value, expected 1")),
             ("quiet", None, Some("no argument `quiet`")),
             ("b", None, Some("no argument `b`")),
         ];

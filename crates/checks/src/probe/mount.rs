@@ -12,11 +12,11 @@ struct Mount<'a> {
 
 pub(crate) fn look(path: &str, fstype: Option<&str>, options: &[String]) -> Finding {
     if !path.starts_with('/') {
-        return Finding::check(format!("`{path}` is not an absolute path"));
+        return Finding::check(format!("invalid path `{path}`: not absolute"));
     }
     match std::fs::read_to_string(LIST) {
         Ok(list) => judge(&list, path, fstype, options),
-        Err(error) => Finding::image(format!("{LIST} cannot be read: {error}"), Vec::new()),
+        Err(error) => Finding::image(format!("cannot read {LIST}: {error}"), Vec::new()),
     }
 }
 
@@ -26,7 +26,7 @@ fn judge(list: &str, path: &str, fstype: Option<&str>, options: &[String]) -> Fi
     };
     let mut faults = Vec::new();
     if let Some(want) = fstype.filter(|want| *want != mount.fstype) {
-        faults.push(format!("has the type {}, want {want}", mount.fstype));
+        faults.push(format!("has the type {}, expected {want}", mount.fstype));
     }
     let missing: Vec<&str> =
         options.iter().map(String::as_str).filter(|want| !mount.options.contains(want)).collect();
@@ -44,7 +44,7 @@ fn judge(list: &str, path: &str, fstype: Option<&str>, options: &[String]) -> Fi
     }
 }
 
-/// What is mounted at a path: the last one where several lie over each other.
+/// The mount at a path: the last one if several are stacked.
 fn find<'a>(list: &'a str, path: &str) -> Option<Mount<'a>> {
     let path = match path.trim_end_matches('/') {
         "" => "/",
@@ -92,7 +92,7 @@ mod tests {
             ("/", Some("ext4"), &["relatime", "errors=remount-ro"], None),
             ("/var/lib/my data/", Some("tmpfs"), &["noexec", "size=1024k"], None),
             ("/srv", Some("btrfs"), &["rw"], None),
-            ("/srv", Some("xfs"), &[], Some("has the type btrfs, want xfs")),
+            ("/srv", Some("xfs"), &[], Some("has the type btrfs, expected xfs")),
             ("/srv", None, &["ro"], Some("is mounted without ro")),
             ("/srv/below", None, &[], Some("is not a mount point")),
             ("/var/lib/my", None, &[], Some("is not a mount point")),

@@ -1,4 +1,4 @@
-//! Something listens on a port. Names are not resolved: a static program must not rely on NSS.
+//! A TCP port accepts connections. Names are not resolved: a static program must not rely on NSS.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -10,17 +10,17 @@ pub(crate) fn look_at_port(host: &str, port: u16, budget: Budget) -> Finding {
     let Some(addresses) = addresses(host) else { return unresolved(host) };
     match connect(&addresses, port, budget.one_look()) {
         Ok(_) => Finding::Holds,
-        Err(error) => Finding::image(format!("nothing answers on {host}:{port}: {error}"), Vec::new()),
+        Err(error) => Finding::image(format!("cannot connect to {host}:{port}: {error}"), Vec::new()),
     }
 }
 
 pub(crate) fn unresolved(host: &str) -> Finding {
     Finding::check(format!(
-        "`{host}` is not `localhost` or an IP address: the check runner resolves no names"
+        "invalid host `{host}`: not `localhost` or an IP address (the check runner does not resolve names)"
     ))
 }
 
-/// The addresses of a host, which is `localhost` or an address itself.
+/// The addresses of a host, which is `localhost` or an IP address.
 pub(crate) fn addresses(host: &str) -> Option<Vec<IpAddr>> {
     if host.eq_ignore_ascii_case("localhost") {
         return Some(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
@@ -28,12 +28,12 @@ pub(crate) fn addresses(host: &str) -> Option<Vec<IpAddr>> {
     host.parse().ok().map(|address| vec![address])
 }
 
-/// Connects to the first address that answers.
+/// Connects to the first address that accepts.
 pub(crate) fn connect(addresses: &[IpAddr], port: u16, budget: Duration) -> io::Result<TcpStream> {
     let deadline = Instant::now() + budget;
     let mut first = None;
     for &address in addresses {
-        // A timeout of zero is an error for the standard library.
+        // The standard library rejects a timeout of zero.
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         match TcpStream::connect_timeout(&SocketAddr::new(address, port), left) {
             Ok(stream) => return Ok(stream),

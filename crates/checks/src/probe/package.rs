@@ -1,11 +1,11 @@
-//! A package is installed, by what the image's own package manager says.
+//! A package is installed, according to the image's own package manager.
 
 use std::io::ErrorKind;
 
 use super::{Budget, Finding};
 use crate::exec::{self, Ended};
 
-/// What dpkg begins the line of a package with that is installed and configured.
+/// The prefix of dpkg's line for a package that is installed and configured.
 const INSTALLED: &str = "ii ";
 
 pub(crate) fn look(name: &str, version: Option<&str>, budget: Budget) -> Finding {
@@ -13,7 +13,7 @@ pub(crate) fn look(name: &str, version: Option<&str>, budget: Budget) -> Finding
         || name.starts_with('-')
         || name.contains(|c: char| c.is_whitespace() || c.is_control())
     {
-        return Finding::check(format!("`{name}` is not a package's name"));
+        return Finding::check(format!("invalid package name `{name}`"));
     }
     let dpkg = ["dpkg-query", "--show", "--showformat=${db:Status-Abbrev}|${Version}\\n", "--", name];
     let rpm =
@@ -26,29 +26,29 @@ pub(crate) fn look(name: &str, version: Option<&str>, budget: Budget) -> Finding
             Err(error) => Finding::not_started(argv[0], &error),
         };
     }
-    Finding::image("neither dpkg nor rpm is in the image", Vec::new())
+    Finding::image("the image has neither dpkg nor rpm", Vec::new())
 }
 
 fn judge(name: &str, version: Option<&str>, manager: &str, ended: &Ended) -> Finding {
     if ended.status.is_none() {
-        return Finding::image(format!("`{manager}` did not answer in time"), ended.tail.clone());
+        return Finding::image(format!("`{manager}` did not respond in time"), ended.tail.clone());
     }
     let text = if ended.code() == Some(0) { ended.text() } else { String::new() };
     let found: Vec<&str> = versions(&text);
-    let fits = |found: &&str| version.is_none_or(|want| matches(found, want));
-    if found.iter().any(fits) {
+    let is_match = |found: &&str| version.is_none_or(|want| matches(found, want));
+    if found.iter().any(is_match) {
         return Finding::Holds;
     }
     match (found.as_slice(), version) {
         ([_, ..], Some(want)) => Finding::image(
-            format!("package {name} has version {}, want {want}", found.join(" and ")),
+            format!("package {name} has version {}, expected {want}", found.join(" and ")),
             Vec::new(),
         ),
         _ => Finding::image(format!("package {name} is not installed"), ended.tail.clone()),
     }
 }
 
-/// The versions of what is installed, one for each architecture.
+/// The installed versions, one per architecture.
 fn versions(text: &str) -> Vec<&str> {
     let line = |line: &'_ str| line.strip_prefix(INSTALLED).is_some();
     text.lines()
@@ -58,7 +58,7 @@ fn versions(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Whether a version is the wanted one; a `*` at the end stands for any rest.
+/// Whether a version matches; a `*` at the end matches any suffix.
 fn matches(found: &str, want: &str) -> bool {
     want.strip_suffix('*').map_or(found == want, |start| found.starts_with(start))
 }
@@ -89,13 +89,13 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_is_asked() {
+    fn packages_of_this_machine_are_found() {
         let budget = Budget::new(std::time::Duration::from_mins(1), 1.0);
         if std::path::Path::new("/usr/bin/dpkg-query").exists() {
             assert_eq!(look("dpkg", None, budget), Finding::Holds);
             assert_eq!(look("dpkg", Some("1.*"), budget), Finding::Holds);
             for (name, version, want) in
-                [("dpkg", Some("0"), "want 0"), ("no-such-package", None, "is not installed")]
+                [("dpkg", Some("0"), "expected 0"), ("no-such-package", None, "is not installed")]
             {
                 let found = look(name, version, budget);
                 assert!(matches!(&found, Finding::Misses(miss) if miss.message.contains(want)), "{found:?}");

@@ -7,15 +7,15 @@ use edgewright_model::spec::ProcessMatch;
 
 use super::Finding;
 
-/// Bytes of a process's name that the kernel keeps.
+/// Maximum length of the kernel's name of a process, in bytes.
 const KEPT_NAME: usize = 15;
 
-/// A process as far as checks look at it.
+/// The properties of a process that checks use.
 #[derive(Debug, Default)]
 struct Process {
     /// The last component of its executable's path.
     executable: String,
-    /// The kernel's name for it: of a script its own, not its interpreter's.
+    /// The kernel's name of it: for a script the script's name, not its interpreter's.
     name: String,
     /// Its command line, arguments joined by spaces.
     command: String,
@@ -28,7 +28,7 @@ pub(crate) fn look(which: &ProcessMatch, user: Option<&str>, count: u32) -> Find
         None => None,
         Some((_, Some(id))) => Some(id),
         Some((user, None)) => {
-            return Finding::image(format!("there is no user `{user}` in /etc/passwd"), Vec::new());
+            return Finding::image(format!("no user `{user}` in /etc/passwd"), Vec::new());
         }
     };
     let found: Vec<Process> = processes().into_iter().filter(|process| is_meant(process, which)).collect();
@@ -44,7 +44,7 @@ pub(crate) fn look(which: &ProcessMatch, user: Option<&str>, count: u32) -> Find
     let others = found.iter().map(|process| format!("user {}: {}", process.user, process.command));
     let message = match (fitting, count) {
         (0, 1) => format!("no {what}{whose} runs"),
-        (fitting, count) => format!("{fitting} of {count} of the {what}{whose} run"),
+        (running, count) => format!("{running} running, expected {count}: {what}{whose}"),
     };
     Finding::image(message, others.map(|line| line.chars().take(200).collect()).take(20).collect())
 }
@@ -59,7 +59,7 @@ fn is_meant(process: &Process, which: &ProcessMatch) -> bool {
     }
 }
 
-/// All processes but this one. Processes come and go: what cannot be read any more is left out.
+/// All processes except this one. A process that ended while it was read is left out.
 fn processes() -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let own = std::process::id().to_string();
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     #[expect(clippy::disallowed_methods, reason = "the process ends within seconds, and the thread with it")]
     fn processes_are_found_by_name_command_and_user() {
-        // A name of its own, so that no other process of this machine is meant.
+        // A unique name, so that no other process of this machine matches.
         let folder = tempfile::tempdir().unwrap();
         let tool = folder.path().join("ew-long-process-name");
         fs::copy("/bin/sleep", &tool).unwrap();
@@ -132,7 +132,7 @@ mod tests {
         }
         for (found, want) in [
             (look(&command, Some(&(me + 1).to_string()), 1), "of user"),
-            (look(&name(), None, 2), "1 of 2 of the process `ew-long-process-name` run"),
+            (look(&name(), None, 2), "1 running, expected 2: process `ew-long-process-name`"),
             (look(&name(), Some("no-such-user"), 1), "no user `no-such-user`"),
             (look(&ProcessMatch::Name("ew-nothing".to_owned()), None, 1), "no process `ew-nothing` runs"),
         ] {

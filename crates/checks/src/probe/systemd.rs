@@ -1,13 +1,14 @@
-//! The service manager's state, as `systemctl` tells it.
+//! The service manager's state, as `systemctl` reports it.
 //!
-//! While a machine comes up there may be no `systemctl` answer yet; that is a miss like any other, until the time is over.
+//! While a machine boots, `systemctl` may not respond yet; that counts as a miss until the time limit is
+//! over.
 
 use std::collections::BTreeMap;
 
 use super::{Budget, Finding};
 use crate::exec::{self, Ended, last_lines};
 
-/// Most failed units whose status is shown.
+/// Maximum number of failed units whose status is shown.
 const SHOWN_UNITS: usize = 5;
 
 pub(crate) fn look_at_state(allow_failed: &[String], budget: Budget) -> Finding {
@@ -16,23 +17,24 @@ pub(crate) fn look_at_state(allow_failed: &[String], budget: Budget) -> Finding 
         Err(finding) => return finding,
     };
     match ended.text().trim() {
-        "running" => look_at_restarting_units(allow_failed, budget),
-        "degraded" => look_at_failed_units(allow_failed, budget),
+        "running" => check_restarting_units(allow_failed, budget),
+        "degraded" => check_failed_units(allow_failed, budget),
         "" => Finding::image(
-            format!("the service manager does not answer: {}", ended.tail.join(" ").trim()),
+            format!("the service manager does not respond: {}", ended.tail.join(" ").trim()),
             ended.tail.clone(),
         ),
         // `starting`, `initializing`, `maintenance`, `stopping`, `offline`.
         state => {
             let jobs = systemctl(&["list-jobs", "--no-legend", "--no-pager", "--plain"], budget);
             let output = jobs.map_or_else(|_| Vec::new(), |jobs| last_lines(&jobs.text()));
-            Finding::image(format!("the system is `{}`, want `running`", short(state)), output)
+            Finding::image(format!("the system is `{}`, expected `running`", short(state)), output)
         }
     }
 }
 
-/// A unit that crashes and is restarted is `activating` in between: the system counts as `running` although it is not well.
-fn look_at_restarting_units(allow_failed: &[String], budget: Budget) -> Finding {
+/// A unit that crashes and is restarted is `activating` in between: the system counts as `running` although
+/// the unit fails.
+fn check_restarting_units(allow_failed: &[String], budget: Budget) -> Finding {
     let list = [
         "list-units",
         "--state=auto-restart,auto-restart-queued",
@@ -52,12 +54,12 @@ fn look_at_restarting_units(allow_failed: &[String], budget: Budget) -> Finding 
     }
     let shown = &refused[..refused.len().min(SHOWN_UNITS)];
     Finding::image(
-        format!("the system is not settled: {} ended and waits to be restarted", refused.join(", ")),
+        format!("the system is not stable: {} ended and is waiting for a restart", refused.join(", ")),
         status(shown, budget),
     )
 }
 
-fn look_at_failed_units(allow_failed: &[String], budget: Budget) -> Finding {
+fn check_failed_units(allow_failed: &[String], budget: Budget) -> Finding {
     let list = ["list-units", "--state=failed", "--all", "--plain", "--full", "--no-legend", "--no-pager"];
     let failed = match systemctl(&list, budget) {
         Ok(ended) => failed_units(&ended.text()),
@@ -73,12 +75,42 @@ fn look_at_failed_units(allow_failed: &[String], budget: Budget) -> Finding {
         return Finding::Holds;
     }
     let shown = &refused[..refused.len().min(SHOWN_UNITS)];
-    Finding::image(format!("the system is degraded: {} failed", refused.join(", ")), status(shown, budget))
+    let finding = Finding::image(
+        format!("the system is degraded: {} failed", refused.join(", ")),
+        status(shown, budget),
+    );
+    if is_settled(&refused, budget) { finding.for_good() } else { finding }
+}
+
+/// Whether failed units stay failed: no job is queued, no unit is between two states, and no timer, path or
+/// socket starts one of them again. If in doubt, they may recover.
+fn is_settled(failed: &[&str], budget: Budget) -> bool {
+    let answer = |arguments: &[&str]| {
+        let ended = systemctl(arguments, budget).ok()?;
+        (ended.code() == Some(0)).then(|| ended.text())
+    };
+    let changing =
+        ["list-units", "--state=activating,deactivating,reloading,maintenance", "--plain", "--full"];
+    let mut triggers = vec!["show", "--property=TriggeredBy", "--"];
+    triggers.extend(failed);
+    answer(&["list-jobs", "--no-legend", "--no-pager", "--plain"]).is_some_and(|jobs| !has_jobs(&jobs))
+        && answer(&[&changing[..], &["--no-legend", "--no-pager"]].concat())
+            .is_some_and(|units| failed_units(&units).is_empty())
+        && answer(&triggers).is_some_and(|shown| !has_triggers(&shown))
+}
+
+/// Whether a list of jobs has any: every line of one begins with its number.
+fn has_jobs(list: &str) -> bool {
+    list.lines().any(|line| line.split_whitespace().next().is_some_and(|word| word.parse::<u64>().is_ok()))
+}
+
+fn has_triggers(shown: &str) -> bool {
+    shown.lines().filter_map(|line| line.strip_prefix("TriggeredBy=")).any(|units| !units.trim().is_empty())
 }
 
 pub(crate) fn look_at_unit(name: &str, budget: Budget) -> Finding {
     if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Finding::check(format!("`{name}` is not a unit's name"));
+        return Finding::check(format!("invalid unit name `{name}`"));
     }
     let show = [
         "show",
@@ -96,25 +128,29 @@ pub(crate) fn look_at_unit(name: &str, budget: Budget) -> Finding {
     match judge_unit(name, &ended.text()) {
         None => Finding::Holds,
         Some(message) if ended.text().trim().is_empty() => Finding::image(message, ended.tail),
-        Some(message) => Finding::image(message, status(&[name], budget)),
+        Some(message) => {
+            let has_failed = ended.text().lines().any(|line| line == "ActiveState=failed");
+            let finding = Finding::image(message, status(&[name], budget));
+            if has_failed && is_settled(&[name], budget) { finding.for_good() } else { finding }
+        }
     }
 }
 
-/// What is wrong with a unit, by the answer of `systemctl show`.
+/// What is wrong with a unit, by the output of `systemctl show`.
 fn judge_unit(name: &str, shown: &str) -> Option<String> {
     let properties: BTreeMap<&str, &str> = shown.lines().filter_map(|line| line.split_once('=')).collect();
     let get = |key: &str| properties.get(key).copied().unwrap_or_default();
     let (load, active, sub, result) = (get("LoadState"), get("ActiveState"), get("SubState"), get("Result"));
     match (load, active) {
-        ("", "") => Some("the service manager does not answer yet".to_owned()),
+        ("", "") => Some("the service manager does not respond yet".to_owned()),
         ("not-found", _) => Some(format!("unit {name} not found: the image has no such unit")),
         (_, "active" | "reloading" | "refreshing") => None,
         ("masked", _) => Some(format!("unit {name} is masked")),
         ("loaded", "inactive") if result == "success" || result.is_empty() => {
-            Some(format!("unit {name} is inactive ({}), want active", short(sub)))
+            Some(format!("unit {name} is inactive ({}), expected active", short(sub)))
         }
         ("loaded", _) => Some(format!(
-            "unit {name} is {} ({}, result {}), want active",
+            "unit {name} is {} ({}, result {}), expected active",
             short(active),
             short(sub),
             short(result)
@@ -123,7 +159,7 @@ fn judge_unit(name: &str, shown: &str) -> Option<String> {
     }
 }
 
-/// The names in a list of units, one unit a line, perhaps after a coloured dot.
+/// The names in a list of units, one unit per line, possibly after a coloured dot.
 fn failed_units(list: &str) -> Vec<String> {
     let is_name = |word: &&str| word.contains('.') && word.contains(|c: char| c.is_ascii_alphanumeric());
     list.lines().filter_map(|line| line.split_whitespace().find(is_name)).map(str::to_owned).collect()
@@ -135,7 +171,7 @@ fn is_allowed(unit: &str, allow_failed: &[String]) -> bool {
     })
 }
 
-/// The status of some units with their last journal lines, for people.
+/// The status of some units with their last journal lines, for messages.
 fn status(units: &[&str], budget: Budget) -> Vec<String> {
     let mut arguments = vec!["status", "--no-pager", "--full", "--lines=8", "--"];
     arguments.extend(units);
@@ -149,7 +185,7 @@ fn systemctl(arguments: &[&str], budget: Budget) -> Result<Ended, Finding> {
     if ended.status.is_some() {
         Ok(ended)
     } else {
-        let message = format!("`systemctl {}` did not answer in time", arguments[0]);
+        let message = format!("`systemctl {}` did not respond in time", arguments[0]);
         Err(Finding::image(message, ended.tail))
     }
 }
@@ -163,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units_are_judged_by_what_systemctl_shows() {
+    fn units_are_judged_by_systemctl_show() {
         let shown = |load: &str, active: &str, sub: &str, result: &str| {
             format!("Result={result}\nLoadState={load}\nActiveState={active}\nSubState={sub}\n")
         };
@@ -173,15 +209,15 @@ mod tests {
             ("LoadState=loaded\nActiveState=active\nSubState=mounted\n".to_owned(), None),
             (
                 shown("loaded", "inactive", "dead", "success"),
-                Some("unit a.service is inactive (dead), want active"),
+                Some("unit a.service is inactive (dead), expected active"),
             ),
             (
                 shown("loaded", "failed", "failed", "exit-code"),
-                Some("unit a.service is failed (failed, result exit-code), want active"),
+                Some("unit a.service is failed (failed, result exit-code), expected active"),
             ),
             (
                 shown("loaded", "activating", "auto-restart", "exit-code"),
-                Some("unit a.service is activating (auto-restart, result exit-code), want active"),
+                Some("unit a.service is activating (auto-restart, result exit-code), expected active"),
             ),
             (
                 shown("not-found", "inactive", "dead", "success"),
@@ -192,7 +228,7 @@ mod tests {
                 shown("bad-setting", "inactive", "dead", ""),
                 Some("unit a.service cannot be loaded: bad-setting"),
             ),
-            (String::new(), Some("the service manager does not answer yet")),
+            (String::new(), Some("the service manager does not respond yet")),
         ];
         for (text, want) in cases {
             assert_eq!(judge_unit("a.service", &text).as_deref(), want, "{text}");
@@ -211,6 +247,14 @@ mod tests {
     }
 
     #[test]
+    fn jobs_and_triggers_are_read() {
+        assert!(has_jobs("123 a.service start waiting\n"));
+        assert!(!has_jobs("") && !has_jobs("No jobs running.\n"));
+        assert!(has_triggers("TriggeredBy=\n\nTriggeredBy=a.timer\n"));
+        assert!(!has_triggers("TriggeredBy=\n"));
+    }
+
+    #[test]
     fn failures_are_allowed_by_name_only() {
         let allowed = ["gpu".to_owned(), "disk.mount".to_owned()];
         for (unit, want) in
@@ -221,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_cannot_be_units_are_the_checks_fault() {
+    fn an_invalid_unit_name_is_a_failure_of_the_check() {
         let budget = Budget::new(std::time::Duration::from_secs(1), 1.0);
         for bad in ["", "a b.service", "a\n.service"] {
             assert!(matches!(look_at_unit(bad, budget), Finding::Misses(miss) if miss.is_final), "{bad:?}");

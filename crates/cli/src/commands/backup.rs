@@ -8,14 +8,14 @@ use edgewright_server::backup;
 use crate::args::Global;
 use crate::exit::{End, Failure};
 use crate::output;
-use crate::settings::Surroundings;
+use crate::settings::Environment;
 
-/// Makes a backup.
+/// Writes a backup.
 pub(crate) async fn backup(global: &Global, file: &Path) -> Result<End, Failure> {
-    let folder = Surroundings::read().data_folder(global.data.clone());
+    let folder = Environment::read().data_folder(global.data.clone());
     backup::backup(&folder, file, Clock::system().now()).await?;
     output::note(&format!(
-        "{} holds both databases; now copy {}",
+        "{} holds both databases\nnext: copy {}",
         file.display(),
         folder.registry().join("blobs").display()
     ));

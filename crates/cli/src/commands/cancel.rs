@@ -1,4 +1,4 @@
-//! `run cancel`: ask the server to end a run.
+//! `run cancel`: asks the server to cancel a run.
 
 use edgewright_model::run::RunNumber;
 
@@ -6,9 +6,9 @@ use crate::args::Global;
 use crate::exit::{End, Failure};
 use crate::output;
 
-/// Ends a run.
+/// Cancels a run.
 pub(crate) async fn cancel(global: &Global, number: RunNumber) -> Result<End, Failure> {
-    let answer = crate::connection::client(global)?.cancel(number).await?;
-    output::note(&format!("run {} is being cancelled", answer.run));
+    let run = crate::connection::client(global)?.cancel(number).await?.run;
+    output::note(&format!("cancelling run {run}"));
     Ok(End::Good)
 }

@@ -1,28 +1,29 @@
-//! `check` and `vars`: a folder's files as they stand.
+//! `check` and `vars`: a folder's files as they are, committed or not.
 
 use std::path::Path;
 
+use edgewright_api::documents::{CheckReport, Declared, VariableView, VariantVars};
+use edgewright_api::{DiagnosticView, Severity};
 use edgewright_model::error::ErrorClass;
-use edgewright_model::format::{Diagnostic, Parsed, Place, parse, render};
+use edgewright_model::format::{Diagnostic, Parsed, parse, render};
 use edgewright_model::names::VariantName;
-use edgewright_model::resolve;
-use edgewright_model::tree::{Tree, TreePath};
+use edgewright_model::resolve::{self, ResolvedVar};
+use edgewright_model::tree::Tree;
 use edgewright_oci::COMPRESSOR_VERSION;
 use edgewright_plan::{Locks, graph};
 use edgewright_process::{CancellationToken, Clock, ProcessContext};
 use edgewright_source::{Git, Worktree};
 use jiff::tz::TimeZone;
-use serde::Serialize;
 
 use crate::args::Format;
-use crate::exit::{End, Failure};
+use crate::exit::{self, End, Failure};
 use crate::output;
 use crate::render::style::{GREEN, HINT, RED, Style, YELLOW, paint};
 
 /// The file that makes a folder a source.
 const SOURCE_FILE: &str = "edgewright.yaml";
 
-/// A folder's files, read through a git of our own that leaves nothing behind.
+/// A folder's files, read by a git with a temporary home that leaves no files behind.
 pub(crate) struct Folder {
     pub(crate) worktree: Worktree,
     pub(crate) parsed: Parsed,
@@ -33,7 +34,7 @@ pub(crate) struct Folder {
 impl Folder {
     /// Reads a folder.
     pub(crate) async fn read(dir: &Path) -> Result<Self, Failure> {
-        // Before git looks at everything in a folder that is no source, such as a home.
+        // Before git reads everything in a folder that is no source, such as a home.
         let error = match tokio::fs::metadata(dir).await {
             Err(error) => Some(Failure::file("cannot read the folder", dir, &error)),
             Ok(metadata) if !metadata.is_dir() => {
@@ -51,14 +52,14 @@ impl Folder {
         let home = tempfile::Builder::new()
             .prefix("edgewright-git-")
             .tempdir()
-            .map_err(|error| Failure::unavailable("cannot make a temporary folder", &error))?;
+            .map_err(|error| Failure::unavailable("cannot create a temporary folder", &error))?;
         let git = Git::open(home.path(), ProcessContext::new(CancellationToken::new()))?;
         let worktree = Worktree::read(&git, dir).await?;
         let parsed = parse(&worktree.tree);
         Ok(Self { worktree, parsed, git, _home: home })
     }
 
-    /// Everything that is wrong, what only planning finds included.
+    /// All errors, those that only planning finds included.
     pub(crate) fn diagnostics(&self) -> Vec<Diagnostic> {
         let mut all = self.parsed.diagnostics.clone();
         if let Some(definition) = &self.parsed.definition {
@@ -70,8 +71,18 @@ impl Folder {
     }
 }
 
-/// Prints diagnostics on standard error, coloured.
+/// Prints diagnostics on standard error, coloured. With `--json` the first of them is the error of the
+/// command.
 pub(crate) fn show(diagnostics: &[Diagnostic], tree: &Tree) {
+    if output::errors_are_json() {
+        let first = diagnostics.first().map(|diagnostic| match &diagnostic.file {
+            Some(file) => format!("{file}: {}", diagnostic.message),
+            None => diagnostic.message.clone(),
+        });
+        let hint = "`edgewright check` shows all errors";
+        output::error(exit::name_of(ErrorClass::UserFault), &first.unwrap_or_default(), Some(hint));
+        return;
+    }
     output::note(&text(diagnostics, tree, RED, "error"));
 }
 
@@ -100,23 +111,21 @@ fn text(diagnostics: &[Diagnostic], tree: &Tree, style: Style, word: &str) -> St
     text
 }
 
-/// A diagnostic as `check --json` gives it.
-#[derive(Debug, Serialize)]
-struct Said<'a> {
-    /// `error`, or `warning` of what does not keep anything from being built.
-    severity: &'static str,
-    file: Option<&'a TreePath>,
-    place: Option<Place>,
-    message: &'a str,
-    hint: Option<&'a str>,
-}
-
-fn said<'a>(severity: &'static str, diagnostics: &'a [Diagnostic]) -> Vec<Said<'a>> {
-    let said = |diagnostic: &'a Diagnostic| {
-        let Diagnostic { file, place, message, hint } = diagnostic;
-        Said { severity, file: file.as_ref(), place: *place, message, hint: hint.as_deref() }
+/// The document of `check --json`.
+fn report(parsed: &Parsed, errors: &[Diagnostic], warnings: &[Diagnostic]) -> CheckReport {
+    let of = |severity: Severity, diagnostics: &[Diagnostic]| -> Vec<DiagnosticView> {
+        diagnostics.iter().map(|diagnostic| DiagnosticView::new(severity, diagnostic.clone())).collect()
     };
-    diagnostics.iter().map(said).collect()
+    let definition = parsed.definition.as_ref();
+    CheckReport {
+        source: definition.map(|definition| definition.source.name.to_string()),
+        declared: definition.map(|definition| Declared {
+            images: definition.images.len() as u64,
+            sites: definition.sites.len() as u64,
+            variants: resolve::variants(definition).len() as u64,
+        }),
+        diagnostics: [of(Severity::Error, errors), of(Severity::Warning, warnings)].concat(),
+    }
 }
 
 /// `check`.
@@ -125,11 +134,10 @@ pub(crate) async fn check(dir: &Path, format: Format) -> Result<End, Failure> {
     let diagnostics = folder.diagnostics();
     let today = Clock::system().now().to_zoned(TimeZone::UTC).date();
     let endings = folder.parsed.endings.iter().filter(|(until, _)| *until < today);
-    let warnings: Vec<Diagnostic> = endings.map(|(_, diagnostic)| diagnostic.clone()).collect();
+    let endings = endings.map(|(_, diagnostic)| diagnostic.clone());
+    let warnings: Vec<Diagnostic> = folder.parsed.warnings.iter().cloned().chain(endings).collect();
     if format.json {
-        let mut all = said("error", &diagnostics);
-        all.extend(said("warning", &warnings));
-        output::json(&all)?;
+        output::json(&report(&folder.parsed, &diagnostics, &warnings))?;
         return Ok(if diagnostics.is_empty() { End::Good } else { End::Fault });
     }
     if !warnings.is_empty() {
@@ -158,9 +166,17 @@ pub(crate) async fn vars(variant: &VariantName, dir: &Path, format: Format) -> R
         show(&folder.parsed.diagnostics, &folder.worktree.tree);
         return Ok(End::Fault);
     };
-    let vars = resolve::vars(definition, variant)?;
+    let vars = super::target::resolved(definition, variant)?;
     if format.json {
-        output::json(&vars)?;
+        let vars = vars.into_iter().map(|(name, var)| {
+            let ResolvedVar { value, origin } = var;
+            let value = serde_json::to_value(value).map_err(|error| {
+                Failure::new(ErrorClass::Bug, format!("cannot print the variable {name}: {error}"))
+            })?;
+            Ok((name.to_string(), VariableView { value, origin }))
+        });
+        let vars = vars.collect::<Result<_, Failure>>()?;
+        output::json(&VariantVars { variant: variant.to_string(), vars })?;
     } else {
         output::print(&crate::render::vars(&vars))?;
     }

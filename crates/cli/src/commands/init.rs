@@ -20,11 +20,12 @@ pub(crate) async fn init(dir: &Path) -> Result<End, Failure> {
     write(dir)?;
     commit(dir, "Start from the Edgewright sample").await?;
     output::note(&format!(
-        "{} is a git repository with a sample source: one base, two roles, two sites.\n\n\
-         Next:\n  cd {0}\n  edgewright check           say all that is wrong with its files\n  \
-         edgewright plan            what a run would build, and why\n  \
-         edgewright run             build, test and host it, once\n  \
-         edgewright serve --source $PWD   follow it",
+        "{} is a git repository with a sample source, `plant-os` (`name:` in its edgewright.yaml): one base, two roles, \
+         two sites.\n\n\
+         Next:\n  cd {0}\n  edgewright check                 check its files\n  \
+         edgewright plan                  show what a run would build, and why\n  \
+         edgewright run                   build, test and release it once\n  \
+         edgewright serve --source $PWD   follow and host it",
         dir.display()
     ));
     Ok(End::Good)
@@ -35,7 +36,7 @@ pub(super) async fn commit(dir: &Path, message: &str) -> Result<(), Failure> {
     git(dir, &["init", "--quiet", "--initial-branch=main"]).await?;
     git(dir, &["add", "--all"]).await?;
     let mut commit = Vec::new();
-    // A first commit needs an author; whoever has none configured gets a neutral one, for this commit only.
+    // A commit needs an author. If none is configured, this one gets a neutral author.
     if git(dir, &["var", "GIT_AUTHOR_IDENT"]).await.is_err() {
         commit.extend(["-c", "user.name=Edgewright", "-c", "user.email=edgewright@localhost"]);
     }
@@ -61,7 +62,7 @@ fn write(dir: &Path) -> Result<(), Failure> {
     for file in FILES {
         let path = dir.join(file.path);
         let folder = path.parent().unwrap_or(dir);
-        std::fs::create_dir_all(folder).map_err(|error| Failure::file("cannot make", folder, &error))?;
+        std::fs::create_dir_all(folder).map_err(|error| Failure::file("cannot create", folder, &error))?;
         let mode = if file.is_executable() { 0o777 } else { 0o666 };
         let mut options = std::fs::OpenOptions::new();
         let opened = options.write(true).create_new(true).mode(mode).open(&path);

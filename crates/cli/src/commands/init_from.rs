@@ -1,5 +1,5 @@
-//! `init --from`: a source around a Containerfile that exists. Its first base becomes an image of the source, so that it is
-//! locked and watched; the Containerfile starts from that image's digest.
+//! `init --from`: a source around an existing Containerfile. Its base becomes an image of the source, so that
+//! it is locked and checked for updates; the Containerfile starts from that image's digest.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use edgewright_model::reference::ImageReference;
 use crate::exit::{End, Failure};
 use crate::output;
 
-/// The image that the Containerfile makes.
+/// The image that the Containerfile builds.
 const IMAGE: &str = "system";
 
 /// Writes a source into an empty or new folder.
@@ -24,8 +24,8 @@ pub(crate) async fn init(containerfile: &Path, dir: &Path) -> Result<End, Failur
     super::init::commit(dir, "Start from a Containerfile").await?;
     output::note(&format!(
         "{0} is a git repository with the images `base` ({1}) and `{IMAGE}` (your Containerfile).\n\n\
-         Next:\n  cd {0}\n  edgewright check           say all that is wrong with its files\n  \
-         edgewright run             build, test and host it, once",
+         Next:\n  cd {0}\n  edgewright check   check its files\n  \
+         edgewright run     build, test and release it once",
         dir.display(),
         converted.base
     ));
@@ -44,16 +44,15 @@ fn write(containerfile: &Path, dir: &Path) -> Result<Converted, Failure> {
     let context =
         containerfile.canonicalize().map_err(|error| Failure::file("cannot read", containerfile, &error))?;
     let context = context.parent().map(Path::to_owned).unwrap_or_default();
-    let inside = std::path::absolute(dir).is_ok_and(|dir| dir.starts_with(&context));
-    if inside {
-        let message = format!("{} lies in the Containerfile's own folder, which is copied", dir.display());
-        return Err(Failure::new(ErrorClass::UserFault, message).hint("name a folder beside it"));
+    if resolved(dir).is_some_and(|dir| dir.starts_with(&context)) {
+        let message = format!("{} is in the Containerfile's own folder, which is copied", dir.display());
+        return Err(Failure::new(ErrorClass::UserFault, message).hint("name a folder outside of it"));
     }
     let image = dir.join("images").join(IMAGE);
     copy(&context, &image)?;
     let own = image.join(containerfile.file_name().unwrap_or_default());
     let _ = std::fs::remove_file(&own);
-    // Ignore files that have the Containerfile's name in front follow it.
+    // Ignore files that are named after the Containerfile are renamed with it.
     for suffix in ["containerignore", "dockerignore"] {
         let beside = |path: &Path| PathBuf::from(format!("{}.{suffix}", path.display()));
         let _ = std::fs::rename(beside(&own), beside(&image.join("Containerfile")));
@@ -63,9 +62,20 @@ fn write(containerfile: &Path, dir: &Path) -> Result<Converted, Failure> {
     put(&image.join("Containerfile"), &converted.text)?;
     put(
         &image.join("image.yaml"),
-        "from: base\nsteps:\n  - containerfile: Containerfile\nchecks:\n  - {id: system-up, systemd: running, within: 120s}\n",
+        "from: base\nsteps:\n  - containerfile: Containerfile\nchecks:\n  - {id: system-up, systemd: running, timeout: 120s}\n",
     )?;
     Ok(converted)
+}
+
+/// The absolute path of a folder that may not exist yet, without `..` and links.
+fn resolved(dir: &Path) -> Option<PathBuf> {
+    let existing = dir.ancestors().find_map(|folder| {
+        // The parent of a relative path is an empty one.
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        Some((folder, folder.canonicalize().ok()?))
+    });
+    let (folder, resolved) = existing?;
+    Some(resolved.join(dir.strip_prefix(folder).unwrap_or(dir)))
 }
 
 /// A Containerfile whose final stage starts from `${BASE}`.
@@ -82,7 +92,7 @@ fn convert(text: &str) -> Result<Converted, Failure> {
         |message: String, hint: &str| Failure::new(ErrorClass::UserFault, message).hint(hint.to_owned());
     let instructions = instructions(text);
     let stages = stages(&instructions);
-    // The built stage may start from an earlier one: the first of that line is what starts from outside.
+    // The built stage may start from an earlier one: the first of that chain has the external base.
     let last = stages.len().checked_sub(1).and_then(|last| root(&stages, last));
     let (Some(stage), Some(first)) = (last, stages.first()) else {
         return Err(refuse("the Containerfile has no FROM".to_owned(), "name the file of a whole image"));
@@ -97,7 +107,8 @@ fn convert(text: &str) -> Result<Converted, Failure> {
     let line = stage.line;
     let from = expanded(&stage.from, &arguments);
     if from == "scratch" || from.is_empty() || from.contains('$') {
-        let message = format!("line {line}: the final stage starts from `{}`, which is no image", stage.from);
+        let message =
+            format!("line {line}: the final stage starts from `{}`, which is not an image", stage.from);
         return Err(refuse(
             message,
             "write the image that it starts from with its full host, such as quay.io/fedora/fedora-bootc:42",
@@ -137,7 +148,8 @@ fn convert(text: &str) -> Result<Converted, Failure> {
     Ok(Converted { base, text: out })
 }
 
-/// A text with `$NAME`, `${NAME}` and `${NAME:-DEFAULT}` filled in from the arguments' defaults; what has none stays.
+/// A text with `$NAME`, `${NAME}` and `${NAME:-DEFAULT}` replaced by the arguments' defaults; others are
+/// kept.
 fn expanded(text: &str, arguments: &BTreeMap<&str, &str>) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -156,11 +168,11 @@ fn expanded(text: &str, arguments: &BTreeMap<&str, &str>) -> String {
     out + rest
 }
 
-/// Copies a folder as it is, links as links; git's own folder stays out.
+/// Copies a folder, links as links, without `.git`.
 fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
     let mut folders: Vec<(PathBuf, PathBuf)> = vec![(from.to_owned(), to.to_owned())];
     while let Some((from, to)) = folders.pop() {
-        std::fs::create_dir_all(&to).map_err(|error| Failure::file("cannot make", &to, &error))?;
+        std::fs::create_dir_all(&to).map_err(|error| Failure::file("cannot create", &to, &error))?;
         let entries =
             std::fs::read_dir(&from).map_err(|error| Failure::file("cannot read", &from, &error))?;
         for entry in entries {
@@ -177,7 +189,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
             } else if kind.is_file() {
                 std::fs::copy(&source, &target).map(drop)
             } else {
-                let message = format!("{} is neither file nor folder nor link", source.display());
+                let message = format!("{} is not a file, a folder or a link", source.display());
                 return Err(Failure::new(ErrorClass::UserFault, message)
                     .hint("move it out of the Containerfile's folder"));
             };
@@ -189,13 +201,23 @@ fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
 
 fn put(path: &Path, text: &str) -> Result<(), Failure> {
     let folder = path.parent().unwrap_or(path);
-    std::fs::create_dir_all(folder).map_err(|error| Failure::file("cannot make", folder, &error))?;
+    std::fs::create_dir_all(folder).map_err(|error| Failure::file("cannot create", folder, &error))?;
     std::fs::write(path, text).map_err(|error| Failure::file("cannot write", path, &error))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn folders_that_do_not_exist_yet_are_resolved() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        std::fs::create_dir(root.join("old")).unwrap();
+        assert_eq!(resolved(&root.join("old/../new/deb")).unwrap(), root.join("new/deb"));
+        assert_eq!(resolved(&root.join("old/deb")).unwrap(), root.join("old/deb"));
+        assert_eq!(resolved(Path::new("no-such")).unwrap(), std::env::current_dir().unwrap().join("no-such"));
+    }
 
     #[test]
     fn the_final_stage_starts_from_base() {
@@ -230,9 +252,9 @@ mod tests {
         for (text, want) in [
             ("FROM fedora:42\n", "short name"),
             ("FROM library/debian\n", "short name"),
-            ("FROM scratch\n", "which is no image"),
-            ("FROM ${IMAGE}\n", "which is no image"),
-            ("ARG IMAGE\nFROM $IMAGE\n", "which is no image"),
+            ("FROM scratch\n", "which is not an image"),
+            ("FROM ${IMAGE}\n", "which is not an image"),
+            ("ARG IMAGE\nFROM $IMAGE\n", "which is not an image"),
             ("RUN x\n", "no FROM"),
             ("RUN <<X\nFROM quay.io/a/b\nX\n", "no FROM"),
             ("ARG BASE=x\nFROM golang:$BASE AS a\nFROM quay.io/a/b\n", "for something else"),

@@ -1,63 +1,178 @@
-//! `logs`: a job's log.
+//! `logs`: the log of a job, or of all jobs of a run.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use edgewright_model::error::ErrorClass;
 use edgewright_model::run::{NodeState, RunNumber};
+use edgewright_process::OwnedTask;
 
-use crate::args::Global;
+use crate::args::{Global, LogsArgs};
 use crate::exit::{End, Failure};
 use crate::output;
 use crate::reader::{Log, Reader};
+use crate::render::style::{BOLD, paint};
 
-/// How long a server may be away while its log is followed: an update with a restart takes less.
-const RESUME_WITHIN: Duration = Duration::from_mins(5);
-/// How often it is asked meanwhile.
+/// How long a server may be unreachable while its log is followed: an update with a restart takes less.
+const RESUME_LIMIT: Duration = Duration::from_mins(5);
+/// How often it is tried meanwhile.
 const RESUME_PAUSE: Duration = Duration::from_millis(500);
+/// How often a run is read for jobs that started.
+const PERIOD: Duration = Duration::from_secs(1);
 
-/// Prints a log, and with `follow` what is added to it.
-pub(crate) async fn logs(
-    global: &Global,
-    run: RunNumber,
-    node: Option<String>,
-    follow: bool,
-) -> Result<End, Failure> {
+/// Prints a log, and with `--follow` what is added to it.
+pub(crate) async fn logs(global: &Global, args: LogsArgs) -> Result<End, Failure> {
     let reader = Reader::open(global).await?;
+    let LogsArgs { run, node, follow } = args;
     let node = match node {
         Some(node) => node,
-        None => telling(&reader, run).await?,
+        None if follow => return follow_all(Arc::new(reader), run).await,
+        None => most_relevant(&reader, run).await?,
     };
-    let mut log = reader.log(run, &node, follow, 0).await?;
+    print(&reader, run, &node, follow, &mut Plain).await?;
+    if follow {
+        note_end(&reader, run, &node).await;
+    }
+    Ok(End::Good)
+}
+
+/// Follows the logs of all jobs of a run, each line with its node, until the run ends.
+async fn follow_all(reader: Arc<Reader>, run: RunNumber) -> Result<End, Failure> {
+    let mut followed = BTreeSet::new();
+    let mut logs: Vec<OwnedTask<Result<(), Failure>>> = Vec::new();
+    let mut reached = tokio::time::Instant::now();
+    loop {
+        let view = match reader.run(run).await {
+            Err(failure) if failure.is_unavailable() && reached.elapsed() < RESUME_LIMIT => {
+                tokio::time::sleep(RESUME_PAUSE).await;
+                continue;
+            }
+            view => view?,
+        };
+        reached = tokio::time::Instant::now();
+        for node in view.nodes.iter().filter(|node| node.job.is_some()) {
+            if followed.insert(node.node.clone()) {
+                let (reader, name) = (Arc::clone(&reader), node.node.clone());
+                logs.push(OwnedTask::spawn(async move {
+                    let mut lines = Lines { prefix: format!("{} ", paint(BOLD, &name)), partial: Vec::new() };
+                    print(&reader, run, &name, true, &mut lines).await?;
+                    lines.end();
+                    note_end(&reader, run, &name).await;
+                    Ok(())
+                }));
+            }
+        }
+        if view.run.state.is_terminal() {
+            for log in logs {
+                log.await.map_err(|error| {
+                    Failure::new(ErrorClass::Bug, format!("a log ended early: {error}"))
+                })??;
+            }
+            output::note(&format!("# run {run} {}", view.run.state));
+            return Ok(End::Good);
+        }
+        tokio::time::sleep(PERIOD).await;
+    }
+}
+
+/// Where a log is printed.
+trait Sink {
+    /// Prints bytes as they come; false if no one reads them any more.
+    fn write(&mut self, chunk: &[u8]) -> Result<bool, Failure>;
+}
+
+/// As it is.
+struct Plain;
+
+impl Sink for Plain {
+    fn write(&mut self, chunk: &[u8]) -> Result<bool, Failure> {
+        output::print_bytes(chunk)
+    }
+}
+
+/// In whole lines with a prefix: lines of several logs do not mix.
+struct Lines {
+    prefix: String,
+    partial: Vec<u8>,
+}
+
+impl Lines {
+    /// The whole lines of what came, each with the prefix.
+    fn take(&mut self, chunk: &[u8]) -> String {
+        self.partial.extend_from_slice(chunk);
+        let whole = self.partial.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let text: Vec<u8> = self.partial.drain(..whole).collect();
+        let mut lines = String::new();
+        for line in String::from_utf8_lossy(&text).lines() {
+            lines.extend([&self.prefix, line, "\n"]);
+        }
+        lines
+    }
+
+    /// Prints the last line if the log does not end with a line feed.
+    fn end(&mut self) {
+        if !self.partial.is_empty() {
+            let last = self.take(b"\n");
+            drop(output::print(&last));
+        }
+    }
+}
+
+impl Sink for Lines {
+    fn write(&mut self, chunk: &[u8]) -> Result<bool, Failure> {
+        let lines = self.take(chunk);
+        output::print(&lines).map(|()| true)
+    }
+}
+
+/// Prints a node's log.
+async fn print(
+    reader: &Reader,
+    run: RunNumber,
+    node: &str,
+    follow: bool,
+    sink: &mut impl Sink,
+) -> Result<(), Failure> {
+    let mut log = reader.log(run, node, follow, 0).await?;
     let mut read = 0;
     loop {
         match log.next().await {
             Ok(Some(chunk)) => {
                 read += chunk.len() as u64;
-                if !output::print_bytes(&chunk)? {
-                    break;
+                if !sink.write(&chunk)? {
+                    return Ok(());
                 }
             }
-            // A server that stops ends its answers; whether the job is over, the next one says.
-            Ok(None) if !follow || is_over(&reader, run, &node).await => break,
+            // A server that stops ends its responses, too: the run shows whether the job has ended.
+            Ok(None) if !follow || is_over(reader, run, node).await => return Ok(()),
             Err(failure) if !(follow && failure.is_unavailable()) => return Err(failure),
-            Ok(None) | Err(_) => log = resume(&reader, run, &node, read).await?,
+            Ok(None) | Err(_) => log = resume(reader, run, node, read).await?,
         }
     }
-    Ok(End::Good)
 }
 
-/// Whether there is nothing more to come; where nobody can say, there may be.
+/// Whether nothing will be added; if the server cannot be reached, more may come.
 async fn is_over(reader: &Reader, run: RunNumber, node: &str) -> bool {
     let Ok(view) = reader.run(run).await else { return false };
     let mut rows = view.nodes.iter().filter(|row| row.node == node).peekable();
-    // Locks and rebuilds are no nodes of the plan.
+    // Locks and rebuilds are not nodes of the plan.
     view.run.state.is_terminal() || rows.peek().is_none() || rows.all(|row| row.state.is_terminal())
 }
 
-/// Goes on behind what was read, as soon as the server answers again.
+/// Notes how a job ended that did not pass: its log may just stop.
+async fn note_end(reader: &Reader, run: RunNumber, node: &str) {
+    let Ok(view) = reader.run(run).await else { return };
+    let ended = view.nodes.iter().find(|row| row.node == node).map(|row| row.state);
+    if let Some(state @ (NodeState::Failed | NodeState::Cancelled | NodeState::Blocked)) = ended {
+        output::note(&format!("# {node} {state}"));
+    }
+}
+
+/// Continues behind what was read, as soon as the server responds again.
 async fn resume(reader: &Reader, run: RunNumber, node: &str, read: u64) -> Result<Log, Failure> {
     output::note("# the server is gone; waiting for it");
-    let deadline = tokio::time::Instant::now() + RESUME_WITHIN;
+    let deadline = tokio::time::Instant::now() + RESUME_LIMIT;
     loop {
         tokio::time::sleep(RESUME_PAUSE).await;
         match reader.log(run, node, true, read).await {
@@ -67,18 +182,31 @@ async fn resume(reader: &Reader, run: RunNumber, node: &str, read: u64) -> Resul
     }
 }
 
-/// The node that tells most: one that failed, else one that runs, else the first that a job worked on.
-async fn telling(reader: &Reader, run: RunNumber) -> Result<String, Failure> {
+/// The node whose log is most relevant: one that failed, else one that runs, else the first one with a job.
+async fn most_relevant(reader: &Reader, run: RunNumber) -> Result<String, Failure> {
     let view = reader.run(run).await?;
     let worked = || view.nodes.iter().filter(|node| node.job.is_some());
     let of = |state| worked().find(|node| node.state == state);
     let node = of(NodeState::Failed).or_else(|| of(NodeState::Running)).or_else(|| worked().next());
     let Some(node) = node else {
         return Err(Failure::new(ErrorClass::NotFound, format!("run {run} has no log: no job ran"))
-            .hint(format!("`edgewright run show {run}` says why")));
+            .hint(format!("`edgewright run show {run}` shows why")));
     };
     if worked().count() > 1 {
         output::note(&format!("# {} (others: edgewright logs {run} NODE)", node.node));
     }
     Ok(node.node.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_whole_and_have_a_prefix() {
+        let mut lines = Lines { prefix: "base ".to_owned(), partial: Vec::new() };
+        assert_eq!(lines.take(b"one\ntw"), "base one\n");
+        assert_eq!(lines.take(b"o\n\nthree"), "base two\nbase \n");
+        assert_eq!(lines.take(b"\n"), "base three\n");
+    }
 }

@@ -4,9 +4,12 @@ mod backup;
 mod cancel;
 mod channel;
 mod check;
+mod config;
+mod digest;
 mod init;
 mod init_from;
 mod job;
+mod list;
 mod logs;
 mod plan;
 mod plan_explain;
@@ -14,21 +17,29 @@ mod rebuild;
 mod restore;
 mod retry;
 mod run;
+mod run_request;
 mod schema;
 mod serve;
 mod shell;
 mod shipped;
+mod show;
+mod target;
 mod update;
 mod verdict;
+mod watch_run;
 
-pub(crate) use plan_explain::{Explanation, StepExplanation};
+pub(crate) use check::Folder;
 
 use edgewright_api::AuditFilter;
+use edgewright_api::documents::Document;
 use edgewright_model::error::ErrorClass;
 use edgewright_model::names::SourceName;
 use edgewright_process::Clock;
 
-use crate::args::{Cli, Command, Global, ImageCommand, JobCommand, RunCommand, SiteCommand, VerdictCommand};
+use crate::args::{
+    AuditArgs, ChannelCommand, Cli, Command, Format, Global, ImageCommand, JobCommand, ReleaseCommand,
+    RunCommand, SiteCommand, SourceCommand, VerdictCommand,
+};
 use crate::exit::{End, Failure};
 use crate::reader::Reader;
 use crate::{connection, output, render};
@@ -41,39 +52,60 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
         Command::Init { dir, from: Some(containerfile) } => init_from::init(&containerfile, &dir).await,
         Command::Schema { kind } => schema::print(kind.as_deref()),
         Command::Check { dir, format } => check::check(&dir, format).await,
-        Command::Vars { variant, dir, format } => check::vars(&variant, &dir, format).await,
+        Command::Vars(args) => check::vars(&args.variant, &args.dir, args.format).await,
         Command::Plan(args) => plan::plan(&args, &global).await,
-        Command::Run(args) => match args.command {
-            Some(RunCommand::Show { number, comment: true, .. }) => {
-                output::print(&Reader::open(&global).await?.comment(number).await?)?;
-                Ok(End::Good)
-            }
-            Some(RunCommand::Show { number, comment: false, format }) => {
-                let view = Reader::open(&global).await?.run(number).await?;
-                print(format.json, &view, |view| render::run(view, now()))
-            }
-            Some(RunCommand::Cancel { number }) => cancel::cancel(&global, number).await,
-            Some(RunCommand::Retry { number }) => retry::retry(&global, number).await,
+        Command::Run(mut args) => match args.command.take() {
+            Some(command) => runs(command, &global).await,
             None => run::run(&args, &global).await,
         },
         Command::Serve(args) => serve::serve(&args, &global).await,
         Command::Job { command: JobCommand::Run { work, secret, nice, storage_mib } } => {
             job::run(&work, &secret, nice, storage_mib, &global).await
         }
-        Command::Logs { run, node, follow } => logs::logs(&global, run, node, follow).await,
+        Command::Logs(args) => logs::logs(&global, args).await,
         Command::Rebuild(args) => rebuild::rebuild(&args, &global).await,
         Command::Update(args) => update::update(&args, &global).await,
         Command::Shell { variant, rm, command } => {
             shell::shell(&global, variant.as_ref(), rm, &command).await
         }
+        Command::Config { command } => config::config(&command),
         Command::Completions { shell } => shipped::completions(shell),
         Command::Man { dir } => shipped::man(&dir),
         Command::Verdict { command: VerdictCommand::Post(args) } => verdict::post(&args, &global).await,
         Command::Backup { file } => backup::backup(&global, &file).await,
         Command::Restore { file } => restore::restore(&global, &file).await,
-        Command::Channel { command } => channel::change(&global, command).await,
-        Command::Poll { source } => poll(&global, &source).await,
+        Command::Channel { command } => channels(command, &global).await,
+        Command::Source { command: SourceCommand::Poll { source } } | Command::Poll { source } => {
+            poll(&global, &source).await
+        }
         other => read(other, &global).await,
+    }
+}
+
+/// `run …`: the commands on runs.
+async fn runs(command: RunCommand, global: &Global) -> Result<End, Failure> {
+    match command {
+        RunCommand::List(page) => list::runs(&Reader::open(global).await?, &page).await,
+        RunCommand::Show { number, comment: true, .. } => {
+            output::print(&Reader::open(global).await?.comment(number).await?)?;
+            Ok(End::Good)
+        }
+        RunCommand::Show { number, comment: false, format } => {
+            let view = Reader::open(global).await?.run(number).await?;
+            print(format.json, &view, |view| render::run(view, now()))
+        }
+        RunCommand::Watch { number } => watch_run::watch(global, number).await,
+        RunCommand::Cancel { number } => cancel::cancel(global, number).await,
+        RunCommand::Retry { number } => retry::retry(global, number).await,
+    }
+}
+
+/// `channel …`: what only reads, and what changes a channel.
+async fn channels(command: ChannelCommand, global: &Global) -> Result<End, Failure> {
+    match command {
+        ChannelCommand::List(args) => list::channels(&Reader::open(global).await?, &args).await,
+        ChannelCommand::Show { channel } => show::channel(&Reader::open(global).await?, &channel).await,
+        other => channel::change(global, other).await,
     }
 }
 
@@ -81,69 +113,77 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
 async fn read(command: Command, global: &Global) -> Result<End, Failure> {
     let reader = Reader::open(global).await?;
     match command {
-        Command::Status { verbose, format } => {
-            let mut status = reader.status().await?;
-            if global.server.is_none() {
-                status.kept = shell::kept_here(global).await;
-                if verbose && let Some(server) = connection::server(global)? {
-                    // Only the running server knows.
-                    status.reconcilers = server.status().await?.reconcilers;
-                }
-            }
-            print(format.json, &status, |status| {
-                let more = if verbose { render::reconcilers(status) } else { String::new() };
-                render::status(status) + &more
-            })
-        }
-        Command::Runs { list } => {
-            let runs = reader.runs(list.selection.source.as_ref(), list.limit).await?;
-            print(list.format.json, &runs, |runs| render::runs(runs, now()))
-        }
-        Command::Images { selection, format } => {
-            let images = reader.images(selection.source.as_ref()).await?;
-            print(format.json, &images, |images| render::images(images))
+        Command::Status { verbose, format } => status(&reader, global, verbose, format).await,
+        Command::Runs(page) => list::runs(&reader, &page).await,
+        Command::Images(args) | Command::Image { command: ImageCommand::List(args) } => {
+            list::images(&reader, &args).await
         }
         Command::Image { command: ImageCommand::Show { variant, selection, format } } => {
             let view = reader.image(&variant, selection.source.as_ref()).await?;
             print(format.json, &view, |view| render::image(view, now()))
         }
-        Command::Releases { list } => {
-            let releases = reader.releases(list.selection.source.as_ref(), list.limit).await?;
-            print(list.format.json, &releases, |releases| render::releases(releases, now()))
+        Command::Releases(page) | Command::Release { command: ReleaseCommand::List(page) } => {
+            list::releases(&reader, &page).await
         }
-        Command::Channels { selection, format } => {
-            let channels = reader.channels(selection.source.as_ref()).await?;
-            print(format.json, &channels, |channels| render::channels(channels, now()))
+        Command::Release { command: ReleaseCommand::Show { number, selection, format } } => {
+            show::release(&reader, number, selection.source.as_ref(), format).await
         }
-        Command::Sites { selection, format } => {
-            let sites = reader.sites(selection.source.as_ref()).await?;
-            print(format.json, &sites, |sites| render::sites(sites, now()))
+        Command::Channels(args) => list::channels(&reader, &args).await,
+        Command::Sites(args) | Command::Site { command: SiteCommand::List(args) } => {
+            list::sites(&reader, &args).await
         }
         Command::Site { command: SiteCommand::Show { name, selection, format } } => {
             let view = reader.site(&name, selection.source.as_ref()).await?;
             print(format.json, &view, |view| render::site(view, now()))
         }
-        Command::Audit(args) => {
-            let filter = AuditFilter {
-                actor: args.actor,
-                operation: args.operation,
-                object: args.object,
-                since: args.since,
-                limit: args.limit,
-                cursor: args.cursor,
-            };
-            let page = reader.audit(&filter).await?;
-            print(args.format.json, &page, |page| render::audit(page, now()))
+        Command::Source { command: SourceCommand::List { rows, format } } => {
+            list::sources(&reader, rows, format).await
         }
+        Command::Audit(args) => audit(&reader, args).await,
         other => Err(Failure::new(ErrorClass::Bug, format!("a command is not dispatched: {other:?}"))),
     }
 }
 
-fn print<T: serde::Serialize>(
-    json: bool,
-    document: &T,
-    text: impl FnOnce(&T) -> String,
-) -> Result<End, Failure> {
+async fn status(reader: &Reader, global: &Global, verbose: bool, format: Format) -> Result<End, Failure> {
+    let mut status = reader.status().await?;
+    if reader.is_local() {
+        status.kept = shell::kept_here(global).await;
+        if verbose && let Some(server) = connection::server(global)? {
+            // Only the running server knows.
+            status.reconcilers = server.status().await?.reconcilers;
+        }
+    }
+    let program = status.server_pid.filter(|_| reader.is_local()).and_then(passing_program);
+    print(format.json, &status, |status| {
+        let more = if verbose { render::reconcilers(status) } else { String::new() };
+        render::status(status, program.as_deref()) + &more
+    })
+}
+
+/// The command of the process that holds the data folder, if that is not `serve`, such as `edgewright run`.
+fn passing_program(process: u32) -> Option<String> {
+    let line = std::fs::read(format!("/proc/{process}/cmdline")).ok()?;
+    let mut words = line.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+    let program = words.next()?;
+    let name = program.rsplit('/').next().unwrap_or_default().to_owned();
+    let command = words.find(|word| matches!(&**word, "run" | "update" | "rebuild" | "serve"))?;
+    (name == "edgewright" && command != "serve").then(|| format!("edgewright {command}"))
+}
+
+async fn audit(reader: &Reader, args: AuditArgs) -> Result<End, Failure> {
+    let filter = AuditFilter {
+        actor: args.actor,
+        operation: args.operation,
+        object: args.object,
+        since: args.since,
+        limit: args.limit,
+        cursor: args.cursor,
+    };
+    let page = reader.audit(&filter).await?;
+    print(args.format.json, &page, |page| render::audit(page, now()))
+}
+
+fn print<T: Document>(json: bool, document: &T, text: impl FnOnce(&T) -> String) -> Result<End, Failure> {
     if json {
         output::json(document)?;
     } else {
@@ -154,7 +194,7 @@ fn print<T: serde::Serialize>(
 
 /// Runs blocking work on a thread of its own.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
-    let failed = |error| Failure::new(ErrorClass::Bug, format!("a command broke off: {error}"));
+    let failed = |error| Failure::new(ErrorClass::Bug, format!("a command ended early: {error}"));
     tokio::task::spawn_blocking(work).await.map_err(failed)
 }
 
@@ -163,7 +203,7 @@ fn now() -> jiff::Timestamp {
 }
 
 async fn poll(global: &Global, source: &SourceName) -> Result<End, Failure> {
-    let answer = connection::client(global)?.poll(source).await?;
-    output::note(&format!("{} is polled now", answer.source));
+    let response = connection::client(global)?.poll(source).await?;
+    output::note(&format!("polling {}", response.source));
     Ok(End::Good)
 }

@@ -1,9 +1,13 @@
-//! `plan`: what a run of a folder would do, and why. Nothing is written.
+//! `plan`: what a run of a folder would do, and why. It writes nothing.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use edgewright_api::documents::{PlanNode, PlanReport};
+use edgewright_api::{Counts, DiagnosticView, NodeAction};
+use edgewright_model::error::ErrorClass;
+use edgewright_model::format::Diagnostic;
 use edgewright_model::lock::Lock;
 use edgewright_model::names::{CommitId, ImageName};
 use edgewright_model::order::ManifestRef;
@@ -12,43 +16,21 @@ use edgewright_model::spec::Definition;
 use edgewright_model::verdict::{LaneResult, lane_inputs};
 use edgewright_oci::COMPRESSOR_VERSION;
 use edgewright_plan::history::PreviousBuild;
-use edgewright_plan::plan::Summary;
 use edgewright_plan::{Graph, History, Locks, Plan, graph};
 use edgewright_process::Command;
 use edgewright_source::{Mirror, Remote};
 use edgewright_store::Store;
 use edgewright_store::sources::SourceRow;
-use serde::Serialize;
 
 use super::check::{Folder, show};
+use super::target::Place;
 use crate::args::{Global, PlanArgs};
 use crate::exit::{End, Failure};
-use crate::settings::Surroundings;
+use crate::settings::Environment;
 use crate::{output, render};
 
 /// How long git may take to understand a revision.
 const GIT_LIMIT: Duration = Duration::from_secs(30);
-
-/// The plan as a stable document.
-#[derive(Debug, Serialize)]
-struct PlanDocument {
-    source: String,
-    /// What the plan is compared with: a commit, or nothing.
-    since: Option<String>,
-    summary: Summary,
-    nodes: Vec<NodeDocument>,
-}
-
-#[derive(Debug, Serialize)]
-struct NodeDocument {
-    node: String,
-    platform: String,
-    variant: Option<String>,
-    action: &'static str,
-    /// In words, the most telling first.
-    reasons: Vec<String>,
-    key: Option<String>,
-}
 
 /// What a plan is compared with.
 #[derive(Default)]
@@ -61,23 +43,30 @@ struct Past {
 
 /// Prints a plan.
 pub(crate) async fn plan(args: &PlanArgs, global: &Global) -> Result<End, Failure> {
-    let folder = Folder::read(&args.dir).await?;
+    let dir = args.dir.as_deref().map(|dir| dir.to_string_lossy().into_owned());
+    let place = Place::of(args.target.as_deref(), dir.as_deref())?;
+    let explain = args.explain.as_ref().or(place.variant.as_ref());
+    let dir = Path::new(&place.dir);
+    let folder = Folder::read(dir).await?;
     let diagnostics = folder.diagnostics();
-    if !diagnostics.is_empty() {
+    // A plan's document holds them.
+    let is_in_document = args.format.json && folder.parsed.definition.is_some();
+    if !diagnostics.is_empty() && !is_in_document {
         show(&diagnostics, &folder.worktree.tree);
     }
     let Some(definition) = &folder.parsed.definition else { return Ok(End::Fault) };
 
     let past = match &args.since {
-        Some(revision) => since(&folder, &args.dir, revision).await?,
+        Some(revision) => since(&folder, dir, revision).await?,
         None => known(&folder, definition, global).await?,
     };
     let locks = Locks::choose(definition, &past.overlays, COMPRESSOR_VERSION);
     let graph = graph(definition, &folder.worktree.tree, &locks);
     let plan = edgewright_plan::plan(&graph, &past.history, past.previous.as_ref());
-    if let Some(variant) = &args.explain {
-        let explanation =
+    if let Some(variant) = explain {
+        let mut explanation =
             super::plan_explain::explain(variant, definition, &graph, past.previous.as_ref(), &plan)?;
+        explanation.since = past.since;
         return if args.format.json {
             output::json(&explanation)
         } else {
@@ -86,28 +75,53 @@ pub(crate) async fn plan(args: &PlanArgs, global: &Global) -> Result<End, Failur
         .map(|()| End::Good);
     }
     if args.format.json {
-        output::json(&document(&plan, past.since))?;
+        output::json(&report(&plan, past.since, diagnostics.clone()))?;
     } else {
         if let Some(commit) = &past.since {
             output::note(&format!("compared with commit {}", render::short_commit(commit)));
         } else {
-            output::note("nothing of this source is built yet");
+            output::note("nothing of this source was built yet");
         }
         output::print(&render::plan(&plan, args.all))?;
     }
     Ok(if diagnostics.is_empty() { End::Good } else { End::Fault })
 }
 
-fn document(plan: &Plan, since: Option<String>) -> PlanDocument {
-    let nodes = plan.nodes.iter().map(|(id, planned)| NodeDocument {
-        node: id.name.to_string(),
-        platform: id.platform.to_string(),
-        variant: id.name.variant().map(ToString::to_string),
-        action: planned.action.name(),
-        reasons: planned.reasons.iter().map(ToString::to_string).collect(),
-        key: planned.key.as_ref().map(ToString::to_string),
+/// The document of `plan --json`.
+fn report(plan: &Plan, since: Option<String>, diagnostics: Vec<Diagnostic>) -> PlanReport {
+    let mut counts = Counts::default();
+    let nodes = plan.nodes.iter().map(|(id, planned)| {
+        let action = NodeAction::from_name(planned.action.name());
+        match action {
+            NodeAction::Build => counts.build += 1,
+            NodeAction::Test => counts.test += 1,
+            NodeAction::Reuse => counts.reuse += 1,
+            NodeAction::Retire => counts.retire += 1,
+            NodeAction::Failed => counts.failed += 1,
+            NodeAction::Blocked => counts.blocked += 1,
+            NodeAction::Lock | NodeAction::Other => {}
+        }
+        PlanNode {
+            node: id.name.to_string(),
+            variant: id.name.variant().map(ToString::to_string),
+            platform: id.platform.to_string(),
+            action,
+            reason: planned.reason(),
+            reasons: planned.reasons.iter().map(ToString::to_string).collect(),
+            key: planned.key.as_ref().map(ToString::to_string),
+        }
     });
-    PlanDocument { source: plan.source.to_string(), since, summary: plan.summary(), nodes: nodes.collect() }
+    let nodes = nodes.collect();
+    let summary = plan.summary();
+    PlanReport {
+        source: plan.source.to_string(),
+        since,
+        summary: summary.to_string(),
+        counts,
+        reasons: summary.because,
+        diagnostics: diagnostics.into_iter().map(DiagnosticView::error).collect(),
+        nodes,
+    }
 }
 
 /// As if a commit had been built and had passed.
@@ -122,7 +136,8 @@ async fn since(folder: &Folder, dir: &Path, revision: &str) -> Result<Past, Fail
         .await?;
     let commit = asked.success().then(|| asked.output.text().trim().parse::<CommitId>().ok()).flatten();
     let Some(commit) = commit else {
-        return Err(Failure::user(format!("`{revision}` is no commit of {}", dir.display()))
+        let message = format!("there is no commit `{revision}` in {}", dir.display());
+        return Err(Failure::new(ErrorClass::NotFound, message)
             .hint("`git log` lists commits; branches, tags and HEAD~1 work, too"));
     };
     let tree = folder.worktree.repository.read_tree(&commit).await?;
@@ -141,7 +156,8 @@ fn empty() -> History {
     History { lane_inputs: lane_inputs(edgewright_job::local_lane_profile), ..History::default() }
 }
 
-/// A history in which every node of a graph was built and passed. Its digests are stand-ins: nothing is executed.
+/// A history in which every node of a graph was built and passed. Its digests are stand-ins: nothing is
+/// executed.
 fn as_if_built(graph: &Graph) -> History {
     let mut history = empty();
     for (id, node) in &graph.nodes {
@@ -163,7 +179,7 @@ fn as_if_built(graph: &Graph) -> History {
 /// What the data folder knows of this source.
 async fn known(folder: &Folder, definition: &Definition, global: &Global) -> Result<Past, Failure> {
     let mut past = Past { history: empty(), ..Past::default() };
-    let data = Surroundings::read().data_folder(global.data.clone());
+    let data = Environment::read().data_folder(global.data.clone());
     if !tokio::fs::try_exists(data.database()).await.unwrap_or(false) {
         return Ok(past);
     }
@@ -194,7 +210,8 @@ async fn known(folder: &Folder, definition: &Definition, global: &Global) -> Res
             let before = PreviousBuild { key: head.key, manifest: head.digest };
             past.history.variants.entry(head.variant).or_default().insert(head.platform, before);
         }
-        // Reasons say more with the files of then: from this clone, or what was fetched to build them.
+        // Reasons are more specific with the files of that commit: from this clone, or what was fetched to
+        // build them.
         let mirror = data.sources().join(format!("{}.git", source.name));
         let mirror =
             Mirror::new(folder.git.clone(), mirror, Remote::from_path(&data.sources())?).repository();

@@ -1,63 +1,27 @@
-//! `plan --explain VARIANT`: every step with its key, what it hashes, what changed in it, and who else stands on it.
+//! `plan --explain VARIANT`: every step with its key, the key's inputs, their changes, and the variants that
+//! share the step.
 
 use std::collections::BTreeSet;
 
+use edgewright_api::NodeAction;
+use edgewright_api::documents::{
+    ChangeView, ChangedKind, PlanExplanation, PlatformExplanation, StepExplanation, StepState,
+};
 use edgewright_model::names::VariantName;
-use edgewright_model::resolve;
 use edgewright_model::spec::Definition;
-use edgewright_plan::explain::changes::{Change, StepChanges, StepState, changes};
+use edgewright_plan::explain::changes::{self, Change, StepChanges, changes};
 use edgewright_plan::graph::Node;
 use edgewright_plan::step::{GraphStep, PlannedStep};
 use edgewright_plan::{Graph, Plan};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use super::target::resolved;
 use crate::exit::Failure;
 
-/// How many changes of one step the document holds; a whole operating system that is new has thousands of packages.
+/// How many changes of one step the document holds; a whole operating system that is new has thousands of
+/// packages.
 const CHANGES_LIMIT: usize = 1_000;
-
-/// How one variant comes about, for each of its platforms.
-#[derive(Debug, Serialize)]
-pub(crate) struct Explanation {
-    /// The variant.
-    pub(crate) variant: String,
-    /// One for each platform.
-    pub(crate) platforms: Vec<PlatformExplanation>,
-}
-
-/// How a variant comes about for one platform.
-#[derive(Debug, Serialize)]
-pub(crate) struct PlatformExplanation {
-    pub(crate) platform: String,
-    /// What a run would do about it.
-    pub(crate) action: String,
-    /// Why, in words.
-    pub(crate) reasons: Vec<String>,
-    /// The key of what the first step stands on.
-    pub(crate) base_key: String,
-    /// What differs in what the first step stands on: its reference, its digest.
-    pub(crate) base_changes: Vec<Change>,
-    /// The steps from the base on; those of before that are gone come last.
-    pub(crate) steps: Vec<StepExplanation>,
-}
-
-/// One step.
-#[derive(Debug, Serialize)]
-pub(crate) struct StepExplanation {
-    /// The key of the image up to and including this step.
-    pub(crate) key: String,
-    pub(crate) title: String,
-    /// What the key hashes besides the key before it, in words.
-    pub(crate) inputs: Vec<String>,
-    /// How it compares with before; absent where nothing is compared.
-    pub(crate) change: Option<StepState>,
-    /// What differs, each with the value of before and of now.
-    pub(crate) changes: Vec<Change>,
-    /// How many more differ.
-    pub(crate) more_changes: usize,
-    /// Other variants that stand on this very step: it is built once for all of them.
-    pub(crate) shared_with: Vec<String>,
-}
 
 /// Explains a variant of a plan.
 pub(crate) fn explain(
@@ -66,9 +30,8 @@ pub(crate) fn explain(
     graph: &Graph,
     previous: Option<&Graph>,
     plan: &Plan,
-) -> Result<Explanation, Failure> {
-    // An unknown variant is told as everywhere else.
-    resolve::vars(definition, variant)?;
+) -> Result<PlanExplanation, Failure> {
+    resolved(definition, variant)?;
     let nodes: Vec<&Node> = graph.nodes.values().filter(|node| node.variant() == Some(variant)).collect();
     if nodes.is_empty() {
         let why =
@@ -77,7 +40,7 @@ pub(crate) fn explain(
             .hint("`edgewright check` shows all errors"));
     }
     let platforms = nodes.into_iter().map(|node| platform(node, graph, previous, plan)).collect();
-    Ok(Explanation { variant: variant.to_string(), platforms })
+    Ok(PlanExplanation { variant: variant.to_string(), since: None, platforms })
 }
 
 fn platform(node: &Node, graph: &Graph, previous: Option<&Graph>, plan: &Plan) -> PlatformExplanation {
@@ -86,34 +49,45 @@ fn platform(node: &Node, graph: &Graph, previous: Option<&Graph>, plan: &Plan) -
     let (base_changes, steps) = changes(before, (graph, node));
     PlatformExplanation {
         platform: node.id.platform.to_string(),
-        action: planned.map_or("none", |planned| planned.action.name()).to_owned(),
+        action: planned.map_or(NodeAction::Other, |planned| NodeAction::from_name(planned.action.name())),
+        reason: planned.map(edgewright_plan::plan::Planned::reason).unwrap_or_default(),
         reasons: planned
             .map(|planned| planned.reasons.iter().map(ToString::to_string).collect())
             .unwrap_or_default(),
         base_key: node.root_key.to_string(),
-        base_changes,
+        base_changes: base_changes.into_iter().map(change).collect(),
         steps: steps.into_iter().map(|step| explained(step, node, graph, previous.is_some())).collect(),
     }
 }
 
 fn explained(changes: StepChanges<'_>, node: &Node, graph: &Graph, is_compared: bool) -> StepExplanation {
     let StepChanges { step, state, mut changes } = changes;
-    // A variant that nothing is known of is not a list of additions: its inputs say the same.
+    // A new variant is not a list of additions: its inputs already name them.
     if !is_compared {
         changes.clear();
     }
     let more_changes = changes.len().saturating_sub(CHANGES_LIMIT);
     changes.truncate(CHANGES_LIMIT);
-    let is_gone = state == StepState::Removed;
+    let is_gone = state == changes::StepState::Removed;
     StepExplanation {
         key: step.key.to_string(),
         title: step.title.clone(),
         inputs: inputs(step),
-        change: is_compared.then_some(state),
-        changes,
-        more_changes,
+        change: is_compared.then(|| same_name(state, StepState::Other)),
+        changes: changes.into_iter().map(change).collect(),
+        more_changes: more_changes as u64,
         shared_with: if is_gone { Vec::new() } else { sharing(step, node, graph) },
     }
+}
+
+fn change(change: Change) -> ChangeView {
+    let Change { kind, name, old, new } = change;
+    ChangeView { kind: same_name(kind, ChangedKind::Other), name, old, new }
+}
+
+/// The document's value with the name that a value of `plan` has.
+fn same_name<T: DeserializeOwned>(value: impl Serialize, otherwise: T) -> T {
+    serde_json::to_value(value).and_then(serde_json::from_value).unwrap_or(otherwise)
 }
 
 fn sharing(step: &GraphStep, node: &Node, graph: &Graph) -> Vec<String> {
@@ -132,13 +106,14 @@ fn inputs(step: &GraphStep) -> Vec<String> {
     match &*step.work {
         PlannedStep::Bootstrap { step, packages, keys } => {
             words.push(format!("suite {}", step.suite));
-            words.push(format!("{} packages asked for, {} locked", step.packages.len(), packages.len()));
+            words.push(format!("{} packages requested, {} locked", step.packages.len(), packages.len()));
             words.extend(keys.keys().map(|path| format!("key file {path}")));
         }
         PlannedStep::Containerfile { step, context, .. } => {
             words.push(format!("{}", step.file));
             words.extend(step.args.keys().map(|name| format!("argument {name}")));
-            words.extend(context.iter().map(|entry| format!("{}/{}", step.context, entry.path)));
+            let paths = context.iter().map(|entry| step.context.join(&entry.path));
+            words.extend(paths.filter(|path| *path != step.file).map(|path| path.to_string()));
         }
         PlannedStep::Files { listing, delete, .. } => {
             words.extend(listing.entries().into_iter().map(|entry| format!("/{}", entry.path)));

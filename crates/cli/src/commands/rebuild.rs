@@ -1,5 +1,5 @@
-//! `rebuild`: builds what is released again, from the kept packages and without the mirror, and compares digests. A server
-//! that runs on the data folder, or that `--server` names, does it; without one, this process.
+//! `rebuild`: rebuilds what is released from the cached packages, without the mirror, and compares digests. A
+//! server that runs on the data folder, or that `--server` names, does it; without one, this process.
 
 use std::time::Duration;
 
@@ -15,23 +15,24 @@ use edgewright_process::Clock;
 use edgewright_server::settings::DEFAULT_POLL;
 use edgewright_server::{Composition, DataFolder, ProcessTokens, StartError, Views, rebuilt};
 
+use super::digest;
 use super::job::{executor, local_jobs};
 use super::serve::{Stop, start_logging};
 use crate::args::{Global, RebuildArgs};
 use crate::exit::{End, Failure};
 use crate::reader::Reader;
-use crate::settings::Surroundings;
+use crate::settings::Environment;
 use crate::{output, render};
 
-/// How often a rebuild is looked at.
-const GLANCE: Duration = Duration::from_millis(300);
+/// How often the state of a rebuild is read.
+const PERIOD: Duration = Duration::from_millis(300);
 
-/// Builds a digest or a variant's newest release again.
+/// Rebuilds a digest or a variant's newest release.
 pub(crate) async fn rebuild(args: &RebuildArgs, global: &Global) -> Result<End, Failure> {
     start_logging(global, "warn")?;
     let reader = Reader::open(global).await?;
     let digest = wanted(args, &reader).await?;
-    output::note(&format!("building {digest} again"));
+    output::note(&format!("rebuilding {digest}"));
     let status = match crate::connection::server(global)? {
         Some(client) => ask(&client, &digest).await?,
         None => Box::pin(perform(args, global, &digest)).await?,
@@ -39,7 +40,7 @@ pub(crate) async fn rebuild(args: &RebuildArgs, global: &Global) -> Result<End, 
     show(&status, args.format.json)
 }
 
-/// Has the server do it.
+/// Asks the server to do it.
 async fn ask(client: &Client, digest: &Digest) -> Result<RebuildStatus, Failure> {
     let mut stop = Stop::listen()?;
     let started = client.start_rebuild(digest).await?;
@@ -50,9 +51,9 @@ async fn ask(client: &Client, digest: &Digest) -> Result<RebuildStatus, Failure>
             return Ok(status);
         }
         tokio::select! {
-            () = tokio::time::sleep(GLANCE) => {}
+            () = tokio::time::sleep(PERIOD) => {}
             () = stop.next() => {
-                output::note("the server goes on; the same command follows it again");
+                output::note("the server continues; the same command follows it again");
                 return Err(Failure::stopped("stopped"));
             }
         }
@@ -61,8 +62,8 @@ async fn ask(client: &Client, digest: &Digest) -> Result<RebuildStatus, Failure>
 
 /// Does it in this process.
 async fn perform(args: &RebuildArgs, global: &Global, digest: &Digest) -> Result<RebuildStatus, Failure> {
-    let mut settings = Surroundings::read().run(&args.work.serve(None), global.data.clone())?;
-    let lock = DataFolder::new(&settings.data).lock()?;
+    let mut settings = Environment::read().run(&args.work.serve(None), global.data.clone())?;
+    let lock = super::target::lock(&settings.data)?;
     settings.sources = sources(&settings.data).await?;
     let executor = executor(local_jobs(&settings, &lock).await?);
     let tokens = ProcessTokens::generate().map_err(StartError::Random)?;
@@ -88,7 +89,7 @@ async fn follow(composition: &Composition, digest: &Digest) -> Result<RebuildSta
                 driven?;
                 return Ok(composition.views.rebuild(number).await?);
             }
-            () = tokio::time::sleep(GLANCE) => {
+            () = tokio::time::sleep(PERIOD) => {
                 shown.is_over(&composition.views.rebuild(number).await?);
             }
         }
@@ -110,28 +111,28 @@ async fn sources(data: &std::path::Path) -> Result<Vec<SourceSettings>, Failure>
 
 /// The digest that is asked for, or the newest one of the variant.
 async fn wanted(args: &RebuildArgs, reader: &Reader) -> Result<Digest, Failure> {
-    if let Ok(digest) = args.what.parse() {
-        return Ok(digest);
+    if args.what.parse::<Digest>().is_ok() || digest::shortened(&args.what).is_some() {
+        return digest::manifest(reader, &args.what).await;
     }
     let variant: VariantName = args.what.parse().map_err(|_| {
         Failure::user(format!("`{}` is neither a digest nor a variant", args.what))
-            .hint("such as sha256:… or hmi/plant-a; `edgewright images` lists them")
+            .hint("give sha256:…, its first 12 digits, or a variant such as hmi/plant-a; `edgewright images` lists them")
     })?;
     let image = reader.image(&variant, args.selection.source.as_ref()).await?;
     image.builds.first().map(|build| build.manifest.digest.clone()).ok_or_else(|| {
         Failure::new(ErrorClass::NotFound, format!("`{variant}` was not built yet"))
-            .hint("`edgewright images` says how it stands")
+            .hint("`edgewright images` shows its state")
     })
 }
 
-/// What was said of a rebuild last.
+/// What was printed of a rebuild last.
 #[derive(Debug, Default)]
 struct Shown {
     doing: Option<String>,
 }
 
 impl Shown {
-    /// Says what is new, and whether that is all.
+    /// Prints what is new; whether the rebuild has ended.
     fn is_over(&mut self, status: &RebuildStatus) -> bool {
         if status.doing.is_some() && status.doing != self.doing {
             self.doing.clone_from(&status.doing);
@@ -141,8 +142,8 @@ impl Shown {
     }
 }
 
-/// Says on standard error what came of it, and whether all is proved.
-pub(super) fn tell(all: Vec<Rebuilt>) -> bool {
+/// Prints the results on standard error; whether all is proved.
+pub(super) fn show_proofs(all: Vec<Rebuilt>) -> bool {
     let views: Vec<RebuildView> = all.into_iter().map(rebuilt).collect();
     if views.is_empty() {
         output::note("nothing was built, so there is nothing to prove");
@@ -151,17 +152,17 @@ pub(super) fn tell(all: Vec<Rebuilt>) -> bool {
     views.iter().all(|view| view.result == RebuildResult::Proved)
 }
 
-/// Prints what came of it; good if all is proved.
+/// Prints the results; good if all is proved.
 fn show(status: &RebuildStatus, json: bool) -> Result<End, Failure> {
     if status.state == RebuildState::Failed {
-        let why = status.failure.clone().unwrap_or_default();
-        return Err(Failure::new(ErrorClass::Unavailable, format!("not built again: {why}")));
+        let why = status.error.clone().unwrap_or_default();
+        return Err(Failure::new(ErrorClass::Unavailable, format!("rebuild failed: {why}")));
     }
     if json {
-        output::json(&status.builds)?;
+        output::json(status)?;
     } else {
-        output::print(&render::rebuilds(&status.builds))?;
+        output::print(&render::rebuilds(&status.results))?;
     }
-    let proved = status.builds.iter().all(|view| view.result == RebuildResult::Proved);
+    let proved = status.results.iter().all(|view| view.result == RebuildResult::Proved);
     Ok(if proved { End::Good } else { End::Fault })
 }

@@ -1,4 +1,4 @@
-//! `run retry`: ask the server to run a commit again.
+//! `run retry`: asks the server to run a run's commit again.
 
 use edgewright_model::run::RunNumber;
 
@@ -8,8 +8,7 @@ use crate::output;
 
 /// Queues a run's commit again.
 pub(crate) async fn retry(global: &Global, number: RunNumber) -> Result<End, Failure> {
-    let answer = crate::connection::client(global)?.retry(number).await?;
-    let run = answer.run;
-    output::note(&format!("run {run} is queued\nto see it: edgewright run show {run}"));
+    let run = crate::connection::client(global)?.retry(number).await?.run;
+    output::note(&format!("run {run} is queued\nnext: edgewright run watch {run}"));
     Ok(End::Good)
 }

@@ -10,18 +10,19 @@ use super::job::{executor, local_jobs};
 use crate::args::{Global, LogFormat, ServeArgs};
 use crate::exit::{End, Failure};
 use crate::output;
-use crate::settings::Surroundings;
+use crate::settings::Environment;
+use crate::systemd::{ServiceState, notify};
 
-/// What `serve` logs unless told otherwise.
+/// What `serve` logs by default.
 const DEFAULT_FILTER: &str = "info";
 
-/// Serves until a signal comes. A second one does not wait for jobs and answers to end.
+/// Serves until a signal comes. A second one does not wait for jobs and responses to end.
 pub(crate) async fn serve(args: &ServeArgs, global: &Global) -> Result<End, Failure> {
     start_logging(global, DEFAULT_FILTER)?;
     let settings = read(args, global)?;
     let mut stop = Stop::listen()?;
-    let mut reload =
-        signal(SignalKind::hangup()).map_err(|error| Failure::unavailable("cannot take signals", &error))?;
+    let mut reload = signal(SignalKind::hangup())
+        .map_err(|error| Failure::unavailable("cannot handle signals", &error))?;
     let lock = DataFolder::new(&settings.data).lock()?;
     let jobs = local_jobs(&settings, &lock).await?;
     let secrets = jobs.secrets.clone();
@@ -29,22 +30,25 @@ pub(crate) async fn serve(args: &ServeArgs, global: &Global) -> Result<End, Fail
     let composition = Composition::open(&settings, lock, executor(jobs), tokens, Clock::system()).await?;
     composition.start()?;
     tracing::info!(
-        server.address = composition.address(),
+        server.url = composition.url(),
+        server.local = %composition.local(),
         server.data = %settings.data.display(),
         sources = settings.sources.len(),
-        "serving registry and API on {}",
-        composition.url()
+        "serving registry and API"
     );
     if settings.sources.is_empty() {
-        tracing::warn!("no sources: name some with --source URL or in a settings file");
+        tracing::warn!("no sources; name some with --source URL or in a settings file");
     }
+    let manager = Environment::read().service_manager();
+    notify(manager.as_ref(), ServiceState::Ready);
     loop {
         tokio::select! {
             () = stop.next() => break,
-            _ = reload.recv() => take_over(&composition, &secrets, args, global).await,
+            _ = reload.recv() => reload_settings(&composition, &secrets, args, global).await,
         }
     }
-    tracing::info!("stopping; once more to leave at once");
+    notify(manager.as_ref(), ServiceState::Stopping);
+    tracing::info!("stopping; a second signal leaves at once");
     tokio::select! {
         () = composition.shutdown() => Ok(End::Good),
         () = stop.next() => Err(Failure::stopped("stopped before everything was closed; the next start cleans up")),
@@ -52,13 +56,18 @@ pub(crate) async fn serve(args: &ServeArgs, global: &Global) -> Result<End, Fail
 }
 
 fn read(args: &ServeArgs, global: &Global) -> Result<Settings, Failure> {
-    let mut settings = Surroundings::read().serve(args, global.data.clone())?;
+    let mut settings = Environment::read().serve(args, global.data.clone())?;
     settings.token_file = global.token_file.clone().or(settings.token_file);
     Ok(settings)
 }
 
-/// Reads the settings again. Those with a mistake change nothing: the server goes on as it is.
-async fn take_over(composition: &Composition, secrets: &BuildSecrets, args: &ServeArgs, global: &Global) {
+/// Reads the settings again. If they are invalid, the server keeps the ones that it has.
+async fn reload_settings(
+    composition: &Composition,
+    secrets: &BuildSecrets,
+    args: &ServeArgs,
+    global: &Global,
+) {
     let changes = match read(args, global) {
         Ok(settings) => {
             let changes = composition.reload(&settings).await.map_err(Failure::from);
@@ -70,11 +79,13 @@ async fn take_over(composition: &Composition, secrets: &BuildSecrets, args: &Ser
         Err(failure) => Err(failure),
     };
     match changes {
-        Ok(said) if said.is_empty() => {
-            tracing::info!("settings were read again: sources, sinks and targets are the same");
+        Ok(changes) if changes.is_empty() => {
+            tracing::info!("configuration reloaded; sources, sinks and targets are unchanged");
         }
-        Ok(said) => said.iter().for_each(|what| tracing::info!("settings were read again: {what}")),
-        Err(failure) => tracing::error!("settings were not taken over: {failure}"),
+        Ok(changes) => changes.iter().for_each(|change| tracing::info!(change, "configuration reloaded")),
+        Err(error) => {
+            tracing::error!(%error, "configuration reload failed; keeping the previous configuration");
+        }
     }
 }
 
@@ -96,9 +107,9 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    /// Takes the signals over from their default, which is to die at once.
+    /// Replaces the default of these signals, which is to end the process at once.
     pub(crate) fn listen() -> Result<Self, Failure> {
-        let take = |kind| signal(kind).map_err(|error| Failure::unavailable("cannot take signals", &error));
+        let take = |kind| signal(kind).map_err(|error| Failure::unavailable("cannot handle signals", &error));
         Ok(Self {
             interrupt: take(SignalKind::interrupt())?,
             terminate: take(SignalKind::terminate())?,
@@ -115,7 +126,7 @@ impl Stop {
         self.asked = true;
     }
 
-    /// Whether one came, even if what it was meant to stop was over already.
+    /// Whether one came, even if what it was meant to stop had already ended.
     pub(crate) const fn is_asked(&self) -> bool {
         self.asked
     }

@@ -1,4 +1,4 @@
-//! `shell`: into a machine that `run --keep` left running.
+//! `shell`: enters a machine that `run --keep` left running.
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
@@ -13,7 +13,7 @@ use edgewright_model::names::VariantName;
 use crate::args::Global;
 use crate::exit::{End, Failure};
 use crate::output;
-use crate::settings::Surroundings;
+use crate::settings::Environment;
 
 /// Enters a kept machine, or removes it.
 pub(crate) async fn shell(
@@ -22,9 +22,9 @@ pub(crate) async fn shell(
     rm: bool,
     command: &[OsString],
 ) -> Result<End, Failure> {
-    let surroundings = Surroundings::read();
-    let work = surroundings.data_folder(global.data.clone()).work();
-    let settings = EngineSettings { containers_conf: surroundings.containers_conf() };
+    let environment = Environment::read();
+    let work = environment.data_folder(global.data.clone()).work();
+    let settings = EngineSettings { containers_conf: environment.containers_conf() };
     let mut machines = kept::list(&work, &settings).await.map_err(|error| failure(&error))?;
     if let Some(variant) = variant {
         let name = format!("/{variant}");
@@ -37,7 +37,7 @@ pub(crate) async fn shell(
         }
         kept::remove(&work, &settings, &machines).await.map_err(|error| failure(&error))?;
         for kept in &machines {
-            output::note(&format!("{} is removed", kept.repository));
+            output::note(&format!("removed {}", kept.repository));
         }
         return Ok(End::Good);
     }
@@ -45,16 +45,16 @@ pub(crate) async fn shell(
     if machine.state != "running" {
         let message = format!("the machine of {} is {}", machine.repository, machine.state);
         return Err(Failure::new(ErrorClass::Conflict, message)
-            .hint("`edgewright run VARIANT --keep` makes a new one; `edgewright shell --rm` removes it"));
+            .hint("start a new one with `edgewright run VARIANT --keep`; remove this one with `edgewright shell --rm`"));
     }
     let entry = kept::enter(&work, &settings, machine, command, std::io::stdin().is_terminal());
-    #[expect(clippy::disallowed_methods, reason = "the shell takes this process's place and its terminal")]
+    #[expect(clippy::disallowed_methods, reason = "the shell replaces this process and takes its terminal")]
     let mut podman = std::process::Command::new(entry.program);
     podman.args(&entry.arguments);
     if let Some(conf) = &entry.containers_conf {
         podman.env("CONTAINERS_CONF", conf);
     }
-    // Comes back only where it cannot be started.
+    // Returns only if podman cannot be started.
     Err(Failure::unavailable("cannot start podman", &podman.exec()))
 }
 
@@ -62,7 +62,7 @@ fn one(machines: &[Kept]) -> Result<&Kept, Failure> {
     match machines {
         [one] => Ok(one),
         [] => Err(Failure::new(ErrorClass::NotFound, "no machine is kept")
-            .hint("`edgewright run VARIANT --keep` keeps one when its checks are done")),
+            .hint("keep one with `edgewright run VARIANT --keep`")),
         several => {
             let names: Vec<&str> = several.iter().map(|kept| kept.repository.as_str()).collect();
             Err(Failure::user("several machines are kept").hint(format!("name one of {}", names.join(", "))))
@@ -70,11 +70,11 @@ fn one(machines: &[Kept]) -> Result<&Kept, Failure> {
     }
 }
 
-/// The kept machines of the local data folder; none where podman cannot be asked.
+/// The kept machines of the local data folder; none if podman is not available.
 pub(crate) async fn kept_here(global: &Global) -> Vec<KeptMachine> {
-    let surroundings = Surroundings::read();
-    let work = surroundings.data_folder(global.data.clone()).work();
-    let settings = EngineSettings { containers_conf: surroundings.containers_conf() };
+    let environment = Environment::read();
+    let work = environment.data_folder(global.data.clone()).work();
+    let settings = EngineSettings { containers_conf: environment.containers_conf() };
     let machines = kept::list(&work, &settings).await.unwrap_or_default();
     let view =
         |Kept { repository, container, state, status }| KeptMachine { repository, container, state, status };

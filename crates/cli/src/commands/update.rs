@@ -1,36 +1,41 @@
-//! `update`: what the outside offers now, and what moved since the locks were resolved.
+//! `update`: resolves locks again and shows what moved.
 //!
-//! For a folder or URL the locks are resolved in this process and kept as overlays in the data folder, from which the next
-//! `run` builds; nothing is built here. A server that follows the source is asked to do all of it.
+//! For a folder or URL the locks are resolved in this process and kept as overlays in the data folder, from
+//! which the next `run` builds; nothing is built here. For `--source` a server does all of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use edgewright_api::RunView;
+use edgewright_api::documents::UpdateReport;
 use edgewright_control::context::OperationContext;
+use edgewright_model::error::ErrorClass;
 use edgewright_model::lock::{LOCK_FILE, Lock};
 use edgewright_model::names::ImageName;
 use edgewright_model::run::{RunNumber, RunState};
 use edgewright_process::Clock;
-use edgewright_server::{Composition, DataFolder, ProcessTokens, StartError};
+use edgewright_server::{Composition, ProcessTokens, StartError};
 
 use super::job::{executor, local_jobs};
-use super::run::target;
 use super::serve::{Stop, start_logging};
+use super::target::{self, Target};
 use crate::args::{Global, ServeArgs, UpdateArgs};
 use crate::exit::{End, Failure};
 use crate::progress::Progress;
-use crate::settings::Surroundings;
+use crate::settings::Environment;
 use crate::{output, render};
 
-/// Resolves locks anew.
+/// Resolves locks again.
 pub(crate) async fn update(args: &UpdateArgs, global: &Global) -> Result<End, Failure> {
     if let Some(source) = &args.source {
-        let answer = crate::connection::client(global)?.update(source, &args.image).await?;
+        let client = crate::connection::client(global)?;
+        let run = client.update(source, &args.image).await?.run;
         output::note(&format!(
-            "run {} looks at the outside; what moved is built, tested and released\nto see it: edgewright run show {}",
-            answer.run, answer.run
+            "run {run} checks for updates; what moved is built, tested and released\nnext: edgewright run watch {run}"
         ));
+        if args.format.json {
+            output::json(&report(&client.run(run).await?, &[]))?;
+        }
         return Ok(End::Good);
     }
     start_logging(global, "warn")?;
@@ -39,16 +44,19 @@ pub(crate) async fn update(args: &UpdateArgs, global: &Global) -> Result<End, Fa
         return Err(Failure::user("--write needs the source's folder: a URL cannot be written to")
             .hint("clone the source, then `edgewright update --dir CLONE --write`"));
     }
-    let Some((source, folder)) = target(&args.dir, None).await? else { return Ok(End::Fault) };
+    let Some(target) = target::read(&args.dir, None).await? else { return Ok(End::Fault) };
+    let Target { settings: source, folder, .. } = &target;
     if let Some(definition) = folder.as_ref().and_then(|folder| folder.parsed.definition.as_ref())
         && let Some(unknown) = args.image.iter().find(|image| !definition.images.contains_key(*image))
     {
-        return Err(Failure::user(format!("the source has no image `{unknown}`")));
+        let known: Vec<&str> = definition.images.keys().map(ImageName::as_str).collect();
+        return Err(Failure::new(ErrorClass::NotFound, format!("the source has no image `{unknown}`"))
+            .hint(format!("its images are {}", known.join(", "))));
     }
     let serve = ServeArgs { listen: Some(([127, 0, 0, 1], 0).into()), ..ServeArgs::default() };
-    let mut settings = Surroundings::read().run(&serve, global.data.clone())?;
+    let mut settings = Environment::read().run(&serve, global.data.clone())?;
     settings.sources = vec![source.clone()];
-    let lock = DataFolder::new(&settings.data).lock()?;
+    let lock = target::lock(&settings.data)?;
     let executor = executor(local_jobs(&settings, &lock).await?);
     let tokens = ProcessTokens::generate().map_err(StartError::Random)?;
     let composition = Composition::open(&settings, lock, executor, tokens, Clock::system()).await?;
@@ -57,7 +65,7 @@ pub(crate) async fn update(args: &UpdateArgs, global: &Global) -> Result<End, Fa
     let found = async {
         let number =
             composition.queue_update(&OperationContext::operator_here(), &source.name, &images).await?;
-        let state = look(&composition, number, &mut stop).await?;
+        let state = check_updates(&composition, number, &mut stop).await?;
         let view = composition.views.run(number).await?;
         let locks = composition.control.overlays(number).await?;
         Ok::<_, Failure>((state, view, locks))
@@ -74,22 +82,27 @@ pub(crate) async fn update(args: &UpdateArgs, global: &Global) -> Result<End, Fa
     Ok(End::of(state))
 }
 
-/// Drives the look to its end, showing what happens; the first signal cancels it.
-async fn look(composition: &Composition, number: RunNumber, stop: &mut Stop) -> Result<RunState, Failure> {
+/// Drives the update check to its end, showing what happens; the first signal cancels it.
+async fn check_updates(
+    composition: &Composition,
+    number: RunNumber,
+    stop: &mut Stop,
+) -> Result<RunState, Failure> {
     let mut events = composition.control.events().subscribe();
     let mut progress = Progress::new();
-    let looking = composition.control.check_updates(number);
-    tokio::pin!(looking);
+    let checking = composition.control.check_updates(number);
+    tokio::pin!(checking);
     let ended = loop {
         tokio::select! {
-            ended = &mut looking => break ended,
+            ended = &mut checking => break ended,
+            () = progress.heartbeat() => {}
             event = events.recv() => {
                 if let Ok(event) = event {
                     progress.event(&event);
                 }
             }
             () = stop.next() => {
-                // Over already: then it ends by itself.
+                // It may have ended already.
                 drop(composition.control.cancel(&OperationContext::operator_here(), number).await);
             }
         }
@@ -98,7 +111,7 @@ async fn look(composition: &Composition, number: RunNumber, stop: &mut Stop) -> 
     Ok(ended?)
 }
 
-/// Writes the locks that the folder does not have yet; gives the files.
+/// Writes the locks that the folder does not have yet; returns the files.
 fn write(
     dir: &Path,
     locks: &BTreeMap<ImageName, Lock>,
@@ -107,7 +120,7 @@ fn write(
     let mut written = Vec::new();
     for (image, lock) in locks.iter().filter(|(image, _)| images.is_empty() || images.contains(*image)) {
         let path = dir.join("images").join(image.as_str()).join(LOCK_FILE);
-        // Whole or not at all: a lock cut in half would be an error of the source.
+        // Complete or not at all: a truncated lock would be an error of the source.
         let partial = path.with_extension("lock.new");
         std::fs::write(&partial, lock.to_file())
             .and_then(|()| std::fs::rename(&partial, &path))
@@ -117,16 +130,26 @@ fn write(
     Ok(written)
 }
 
+fn report(view: &RunView, written: &[PathBuf]) -> UpdateReport {
+    UpdateReport {
+        run: view.run.number,
+        state: view.run.state,
+        updates: view.updates.clone(),
+        written: written.iter().map(|path| path.display().to_string()).collect(),
+        error: view.error.clone(),
+    }
+}
+
 fn show(args: &UpdateArgs, view: &RunView, written: &[PathBuf]) -> Result<(), Failure> {
     if args.format.json {
-        return output::json(&view.locks);
+        return output::json(&report(view, written));
     }
-    if view.locks.is_empty() && view.failure.is_none() {
-        output::note("nothing to look at: no image has a base from outside or a `bootstrap` step");
+    if view.updates.is_empty() && view.error.is_none() {
+        output::note("nothing to update: no image has an external base or a `bootstrap` step");
     }
-    output::print(render::locks(&view.locks).trim_start())?;
-    if let Some(failure) = &view.failure {
-        output::note(&format!("not looked up: {failure}"));
+    output::print(render::locks(&view.updates).trim_start())?;
+    if let Some(error) = &view.error {
+        output::note(&format!("update check failed: {error}"));
     }
     for path in written {
         output::note(&format!("wrote {}", path.display()));

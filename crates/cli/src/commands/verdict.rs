@@ -1,30 +1,42 @@
-//! `verdict post`: what another system found.
+//! `verdict post`: the verdict of another system.
 
 use edgewright_api::VerdictPost;
 
+use super::digest;
 use crate::args::{Global, VerdictArgs};
 use crate::connection;
 use crate::exit::{End, Failure};
 use crate::output;
+use crate::reader::Reader;
 
 /// Posts a verdict to the server.
 pub(super) async fn post(args: &VerdictArgs, global: &Global) -> Result<End, Failure> {
+    let digest = match args.digest.parse() {
+        Ok(digest) => digest,
+        Err(_) => digest::manifest(&Reader::open(global).await?, &args.digest).await?,
+    };
     let post = VerdictPost {
-        digest: args.digest.clone(),
+        digest,
         check_set: args.check_set.clone(),
         passed: args.passed,
         message: args.message.clone(),
         url: args.url.clone(),
     };
-    let answer = connection::client(global)?.post_verdict(&post).await?;
+    let response = connection::client(global)?.post_verdict(&post).await?;
     if args.format.json {
-        output::json(&answer)?;
+        output::json(&response)?;
         return Ok(End::Good);
     }
     let word = if args.passed { "passed" } else { "failed" };
-    match answer.awaited_by.as_slice() {
-        [] => output::note(&format!("{} is noted as {word}: no run waits for it now", answer.digest.short())),
-        nodes => output::note(&format!("{word}: run {} goes on with {}", answer.run, nodes.join(", "))),
+    match response.awaited_by.as_slice() {
+        [] => {
+            output::note(&format!("recorded {} as {word}; no run waits for it", response.digest.short()));
+        }
+        nodes => output::note(&format!(
+            "recorded as {word}; run {} continues with {}",
+            response.run,
+            nodes.join(", ")
+        )),
     }
     Ok(End::Good)
 }

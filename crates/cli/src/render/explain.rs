@@ -2,13 +2,12 @@
 
 use std::fmt::Write as _;
 
-use edgewright_plan::explain::changes::{Change, ChangedKind, StepState};
+use edgewright_api::documents::{ChangeView, ChangedKind, PlanExplanation, StepExplanation, StepState};
 
 use super::style::{BOLD, DIM, GREEN, RED, YELLOW, paint, plain};
 use super::table::Table;
-use crate::commands::{Explanation, StepExplanation};
 
-/// How many inputs of a step are named before the rest is counted.
+/// The number of inputs of a step that are listed before the rest is counted.
 const NAMED: usize = 4;
 /// How much of a key people compare.
 const SHORT: usize = 12;
@@ -16,46 +15,49 @@ const SHORT: usize = 12;
 /// How many changes of a step are listed before the rest is counted.
 const LISTED: usize = 20;
 
-/// Every step of a variant, and below what changed in it; with `all` every change that the document holds.
-pub(crate) fn explanation(explanation: &Explanation, all: bool) -> String {
+/// Every step of a variant, and below what changed in it; with `all` every change that the document has.
+pub(crate) fn explanation(explanation: &PlanExplanation, all: bool) -> String {
     let mut text = String::new();
     for platform in &explanation.platforms {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "{} {}: {}: {}",
+            "{} {}: {}",
             paint(BOLD, &explanation.variant),
             platform.platform,
-            paint(YELLOW, &platform.action),
-            plain(&platform.reasons.join("; "))
+            paint(YELLOW, platform.action.name()),
         );
-        let mut table = Table::new(["key", "step", "", "shared with", "hashes"]);
+        let _ = writeln!(text, "  {}", plain(&platform.reason));
+        let mut table = Table::new(["key", "step", "compared", "shared with", "inputs"]);
         for step in &platform.steps {
             table.row([
                 short(&step.key),
                 plain(&step.title),
                 state(step),
-                count(&step.shared_with, 2),
-                plain(&count(&step.inputs, NAMED)),
+                variants(step.shared_with.len()),
+                step.inputs.len().to_string(),
             ]);
         }
         text.push_str(&table.text("no steps"));
         changes(&mut text, "base", &platform.base_changes, 0, all);
         for step in &platform.steps {
+            if step.changes.is_empty() && (all || step.change.is_none()) {
+                inputs(&mut text, step, all);
+            }
             changes(&mut text, &step.title, &step.changes, step.more_changes, all);
         }
     }
     text
 }
 
-/// The changes of a step, one a line: what was added, removed, or is another now.
-fn changes(text: &mut String, title: &str, changes: &[Change], more: usize, all: bool) {
+/// The changes of a step, one a line: what was added, removed or changed.
+fn changes(text: &mut String, title: &str, changes: &[ChangeView], more: u64, all: bool) {
     if changes.is_empty() {
         return;
     }
     let _ = writeln!(text, "\n{}", paint(BOLD, plain(title)));
     let listed = if all { changes.len() } else { LISTED };
-    for Change { kind, name, old, new } in changes.iter().take(listed) {
+    for ChangeView { kind, name, old, new } in changes.iter().take(listed) {
         let (name, kind) = (plain(name), word(*kind));
         let what = if kind.is_empty() { name } else { format!("{kind} {name}") };
         let _ = match (old, new) {
@@ -67,7 +69,7 @@ fn changes(text: &mut String, title: &str, changes: &[Change], more: usize, all:
             }
         };
     }
-    let hidden = changes.len().saturating_sub(listed);
+    let hidden = changes.len().saturating_sub(listed) as u64;
     if hidden + more > 0 {
         let hint = if hidden > 0 { "; --all lists them" } else { "" };
         let _ = writeln!(text, "  {}", paint(DIM, format!("and {} more{hint}", hidden + more)));
@@ -78,13 +80,17 @@ fn after(value: &str) -> String {
     if value.is_empty() { String::new() } else { format!(": {}", plain(value)) }
 }
 
-/// What kind of thing changed, before its name; a path says it by itself.
+/// What kind of thing changed, before its name; a path needs no such word.
 const fn word(kind: ChangedKind) -> &'static str {
     match kind {
         ChangedKind::Base => "base",
         ChangedKind::BaseDigest => "digest of",
         ChangedKind::Tool => "version of",
-        ChangedKind::Epoch | ChangedKind::Setting | ChangedKind::Entry | ChangedKind::Containerfile => "",
+        ChangedKind::Epoch
+        | ChangedKind::Setting
+        | ChangedKind::Entry
+        | ChangedKind::Containerfile
+        | ChangedKind::Other => "",
         ChangedKind::Label => "label",
         ChangedKind::Package => "package",
         ChangedKind::LockedPackage => "locked",
@@ -102,7 +108,7 @@ fn short(key: &str) -> String {
 
 fn state(step: &StepExplanation) -> String {
     match step.change {
-        None => String::new(),
+        None | Some(StepState::Other) => String::new(),
         Some(StepState::Same) => paint(GREEN, "same"),
         Some(StepState::Follows) => paint(DIM, "follows"),
         Some(StepState::Changed) => paint(YELLOW, "changed"),
@@ -111,11 +117,25 @@ fn state(step: &StepExplanation) -> String {
     }
 }
 
-/// `a, b (+3 more)`.
-fn count(items: &[String], named: usize) -> String {
-    let mut text = items.iter().take(named).cloned().collect::<Vec<_>>().join(", ");
-    if items.len() > named {
-        let _ = write!(text, " (+{} more)", items.len() - named);
+/// `3 variants`; empty for none.
+fn variants(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        1 => "1 variant".to_owned(),
+        count => format!("{count} variants"),
     }
-    text
+}
+
+/// The inputs of a step, one per line; with `all` every one.
+fn inputs(text: &mut String, step: &StepExplanation, all: bool) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "\n{}", paint(BOLD, plain(&step.title)));
+    let listed = if all { step.inputs.len() } else { NAMED };
+    for input in step.inputs.iter().take(listed) {
+        let _ = writeln!(text, "  {}", plain(input));
+    }
+    if step.inputs.len() > listed {
+        let hidden = step.inputs.len() - listed;
+        let _ = writeln!(text, "  {}", paint(DIM, format!("and {hidden} more; --all lists them")));
+    }
 }

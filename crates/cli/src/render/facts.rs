@@ -1,4 +1,4 @@
-//! Facts about one thing, a line each: a name, then its value. Facts without a value are left out.
+//! Facts, a line each: a name, then its value. Facts without a value are left out.
 
 use std::fmt::Write as _;
 

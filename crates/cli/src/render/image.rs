@@ -2,13 +2,15 @@
 
 use std::fmt::Write as _;
 
-use edgewright_api::{BuildView, ImageState, ImageSummary, ImageView, LockView, Proof, VerdictView};
+use edgewright_api::{
+    BuildView, ImageState, ImageSummary, ImageView, LockView, Proof, PullCommands, VerdictView,
+};
 use edgewright_model::names::ChannelName;
-use edgewright_model::verdict::{CheckOutcome, LaneResult};
+use edgewright_model::verdict::{CheckOutcome, Evidence, LaneResult};
 use jiff::Timestamp;
 
 use super::facts::Facts;
-use super::run::{commit, lanes};
+use super::run::{commit, exceptions, lanes};
 use super::style::{BOLD, DIM, GREEN, RED, YELLOW, paint, plain};
 use super::table::Table;
 use super::units::{age, bytes, duration, moment};
@@ -40,14 +42,14 @@ pub(crate) fn images(images: &[ImageSummary]) -> String {
             image.release.map(|number| number.to_string()).unwrap_or_default(),
             channels(image),
             if image.size_bytes > 0 { bytes(image.size_bytes) } else { String::new() },
-            lanes(&image.verdicts),
+            lanes(&image.verdicts, &[]),
             image.reason.as_deref().map(plain).unwrap_or_default(),
         ]);
     }
     table.text("no images yet")
 }
 
-/// Whether building again gave the same bytes.
+/// Whether a rebuild gave the same bytes.
 fn proof(proof: Proof) -> String {
     match proof {
         Proof::Proved => paint(GREEN, proof.name()),
@@ -69,9 +71,9 @@ pub(crate) fn image(view: &ImageView, now: Timestamp) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "\n{} {}", paint(BOLD, "note"), plain(&note.to_string()));
     }
-    for verdict in &view.verdicts {
+    for verdict in &view.lanes {
         text.push('\n');
-        text.push_str(&verdict_text(verdict, now));
+        text.push_str(&verdict_text(verdict, view, now));
     }
     text.push_str(&pull_text(view));
     text
@@ -87,7 +89,7 @@ fn facts(view: &ImageView, now: Timestamp) -> String {
     facts.add("digest", image.digest.as_ref().map(ToString::to_string).unwrap_or_default());
     facts.add("release", image.release.map(|number| number.to_string()).unwrap_or_default());
     facts.add("channels", channels(image));
-    facts.add("why", plain(&view.why));
+    facts.add("why", plain(&view.build_reason));
     if let Some(origin) = &view.provenance {
         facts.add("commit", format!("{} {}", commit(&origin.commit), plain(&origin.subject)));
         facts.add("from", &origin.url);
@@ -97,7 +99,7 @@ fn facts(view: &ImageView, now: Timestamp) -> String {
 }
 
 fn build_text(build: &BuildView) -> String {
-    let mut table = Table::new(["key", "step", "adds", "took", "run", "built again"]);
+    let mut table = Table::new(["key", "step", "adds", "took", "run", "rebuilt"]);
     for step in &build.steps {
         table.row([
             step.key.short().to_owned(),
@@ -125,12 +127,12 @@ fn lock_text(lock: &LockView) -> String {
     format!("\n{} {}: {origin}{packages}{base}\n", paint(BOLD, "lock"), lock.image)
 }
 
-/// How to pull it; from a server that is to be started, where none runs.
+/// How to pull it; if no server runs, from one that is to be started.
 fn pull_text(view: &ImageView) -> String {
     let commands = match (&view.pull, &view.image.digest, &view.image.repository) {
         (Some(pull), ..) => format!("  {}\n  {}\n  {}\n", pull.skopeo, pull.podman, pull.bootc),
         (None, Some(digest), Some(repository)) => format!(
-            "  nobody serves this data folder now: start `edgewright serve` with the same --data, then\n  \
+            "  no server runs on this data folder: start `edgewright serve` with the same --data, then\n  \
              skopeo copy --src-tls-verify=false docker://127.0.0.1:5080/{repository}@{digest} oci:image\n"
         ),
         (None, ..) => return String::new(),
@@ -138,9 +140,14 @@ fn pull_text(view: &ImageView) -> String {
     format!("\n{}\n{commands}", paint(BOLD, "pull"))
 }
 
-fn verdict_text(verdict: &VerdictView, now: Timestamp) -> String {
+fn verdict_text(verdict: &VerdictView, view: &ImageView, now: Timestamp) -> String {
+    let exceptions = exceptions(verdict.lane, &view.notes);
     let result = match &verdict.result {
         LaneResult::Passed => paint(GREEN, "passed"),
+        LaneResult::Failed { message, .. } if !exceptions.is_empty() => {
+            let covered = format!("passed (exception {})", exceptions.join(", "));
+            format!("{}: {}", paint(YELLOW, covered), plain(message))
+        }
         LaneResult::Failed { kind, message } => {
             format!("{}: {}", paint(RED, format!("failed ({kind})")), plain(message))
         }
@@ -154,7 +161,7 @@ fn verdict_text(verdict: &VerdictView, now: Timestamp) -> String {
         verdict.run,
         verdict.profile,
         verdict.origin,
-        if verdict.is_current { "" } else { ", outdated: the lane runs in another way now" },
+        if verdict.is_current { "" } else { ", outdated: the lane has changed since" },
     );
     let mut table = Table::new(["check", "result", "after", "tries", "found"]);
     for check in &verdict.checks {
@@ -173,7 +180,7 @@ fn verdict_text(verdict: &VerdictView, now: Timestamp) -> String {
     }
     text.push_str(&table.text("no checks"));
     for check in &verdict.checks {
-        // What a check that passed has to say, such as a wanted greenboot check that failed.
+        // Notes of a check that passed, such as a wanted greenboot check that failed.
         let lines = match &check.outcome {
             CheckOutcome::Failed { output, .. } => output,
             CheckOutcome::Passed | CheckOutcome::Skipped { .. } => &check.notes,
@@ -186,15 +193,21 @@ fn verdict_text(verdict: &VerdictView, now: Timestamp) -> String {
         }
     }
     for evidence in &verdict.evidence {
-        let _ = writeln!(
-            text,
-            "{} {}: {}@{} ({})",
-            paint(DIM, "evidence"),
-            evidence.name,
-            evidence.blob.repository,
-            evidence.blob.digest,
-            bytes(evidence.blob.size)
-        );
+        let _ =
+            writeln!(text, "{} {} ({})", paint(DIM, "evidence"), evidence.name, bytes(evidence.blob.size));
+        let _ = writeln!(text, "  {}", evidence_command(evidence, view.pull.as_ref()));
     }
     text
+}
+
+/// How to read evidence: by a command if a server hosts it, else where it is.
+fn evidence_command(evidence: &Evidence, pull: Option<&PullCommands>) -> String {
+    let (repository, digest) = (&evidence.blob.repository, &evidence.blob.digest);
+    match pull.and_then(|pull| pull.reference.split_once('/').map(|(host, _)| (pull, host))) {
+        Some((pull, host)) => {
+            let scheme = if pull.skopeo.contains("tls-verify=false") { "http" } else { "https" };
+            format!("curl --fail {scheme}://{host}/v2/{repository}/blobs/{digest}")
+        }
+        None => format!("{repository}@{digest}"),
+    }
 }

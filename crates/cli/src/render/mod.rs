@@ -1,5 +1,5 @@
-//! Documents → text for people. Pure: `now` is an argument, colours are escape codes that [`crate::output`] drops where no
-//! terminal shows them.
+//! Documents → text for people. Pure: `now` is an argument, colours are escape codes that [`crate::output`]
+//! drops if the output is not a terminal.
 
 mod audit;
 mod explain;
@@ -21,8 +21,9 @@ pub(crate) use explain::explanation;
 pub(crate) use image::{image, images};
 pub(crate) use plan::plan;
 pub(crate) use rebuild::rebuilds;
-pub(crate) use release::{channels, releases};
-pub(crate) use run::{commit as short_commit, locks, run, runs, state};
+pub(crate) use release::{channel, channels, release, releases};
+pub(crate) use run::{commit as short_commit, locks, node_name, node_state, phase, run, runs, state};
 pub(crate) use site::{site, sites};
-pub(crate) use status::{reconcilers, status};
+pub(crate) use status::{reconcilers, sources, status};
+pub(crate) use style::plain;
 pub(crate) use vars::vars;

@@ -21,7 +21,11 @@ pub(crate) fn plan(plan: &Plan, all: bool) -> String {
         };
         let reasons: Vec<String> = planned.reasons.iter().map(|reason| plain(&reason.to_string())).collect();
         table.row([
-            if several { id.to_string() } else { id.name.to_string() },
+            if several {
+                format!("{} ({})", planned.display_name(), id.platform)
+            } else {
+                planned.display_name()
+            },
             paint(style, planned.action.name()),
             reasons.join("; "),
         ]);

@@ -1,4 +1,4 @@
-//! What building again gave.
+//! What rebuilds gave.
 
 use std::fmt::Write as _;
 
@@ -29,9 +29,12 @@ pub(crate) fn rebuilds(views: &[RebuildView]) -> String {
         {
             let was = step.was.as_ref().map_or("", |was| was.short());
             let _ = writeln!(text, "  {} gave {} instead of {was}", plain(&step.title), step.now.short());
+            for difference in &step.differences {
+                let _ = writeln!(text, "    {}", plain(difference));
+            }
             let _ = writeln!(
                 text,
-                "{} the step depends on more than its inputs: a time, a download, a random number",
+                "{} find what the step depends on besides its inputs: the time, a download, random data",
                 paint(HINT, " hint:")
             );
         }

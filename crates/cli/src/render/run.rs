@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use edgewright_api::{NodeAction, NodeView, RunSummary, RunView, VerdictSummary};
-use edgewright_model::format::Diagnostic;
-use edgewright_model::moves::{LockLook, LookResult};
+use edgewright_api::{DiagnosticView, NodeAction, NodeView, RunSummary, RunView, VerdictSummary};
+use edgewright_model::moves::{LockCheck, LockCheckResult};
 use edgewright_model::outcome::{JobFailure, Phase};
 use edgewright_model::run::{NodeState, RunState};
-use edgewright_model::verdict::LaneResult;
+use edgewright_model::spec::Lane;
+use edgewright_model::verdict::{LaneResult, Note};
 use jiff::Timestamp;
 
 use super::facts::Facts;
@@ -37,7 +37,8 @@ pub(crate) fn state(state: RunState) -> String {
     }
 }
 
-fn node_state(state: NodeState) -> String {
+/// A node's state.
+pub(crate) fn node_state(state: NodeState) -> String {
     match state {
         NodeState::Passed => paint(GREEN, state),
         NodeState::Failed | NodeState::Blocked => paint(RED, state),
@@ -48,7 +49,18 @@ fn node_state(state: NodeState) -> String {
     }
 }
 
-/// `3 build, 1 test, 4 reuse, 1 failed`; what is none is left out.
+/// What a job does, in a word.
+pub(crate) const fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Lock => "lock",
+        Phase::Fetch => "fetch",
+        Phase::Build => "build",
+        Phase::Push => "push",
+        Phase::Test => "test",
+    }
+}
+
+/// `3 build, 1 test, 4 reuse, 1 failed`; zeros are left out.
 fn counts(run: &RunSummary) -> String {
     let counts = run.counts;
     let named = [
@@ -66,12 +78,14 @@ fn counts(run: &RunSummary) -> String {
 
 /// The list of runs.
 pub(crate) fn runs(runs: &[RunSummary], now: Timestamp) -> String {
-    let mut table = Table::new(["run", "source", "commit", "state", "plan", "release", "when", "subject"]);
+    let head = ["run", "source", "commit", "trigger", "state", "plan", "release", "when", "subject"];
+    let mut table = Table::new(head);
     for run in runs {
         table.row([
             run.number.to_string(),
             run.source.to_string(),
             commit(&run.commit).to_owned(),
+            run.trigger.to_string(),
             state(run.state),
             counts(run),
             run.release.map(|number| number.to_string()).unwrap_or_default(),
@@ -85,7 +99,7 @@ pub(crate) fn runs(runs: &[RunSummary], now: Timestamp) -> String {
 /// One run.
 pub(crate) fn run(view: &RunView, now: Timestamp) -> String {
     let mut text = facts(view, now);
-    text.push_str(&locks(&view.locks));
+    text.push_str(&locks(&view.updates));
     for diagnostic in &view.diagnostics {
         text.push_str(&diagnostic_text(diagnostic));
     }
@@ -121,16 +135,15 @@ fn facts(view: &RunView, now: Timestamp) -> String {
     facts.add("created", moment(run.created, now));
     facts.add("plan", run.summary.as_deref().unwrap_or_default());
     facts.add("release", run.release.map(|number| number.to_string()).unwrap_or_default());
-    let why = view.failure.as_deref().map(plain).unwrap_or_default();
-    if run.state == RunState::Passed {
-        facts.add("note", why);
-    } else if !why.is_empty() {
+    facts.add("note", view.no_release.as_deref().map(plain).unwrap_or_default());
+    let why = view.error.as_deref().map(plain).unwrap_or_default();
+    if !why.is_empty() {
         facts.add("failure", paint(RED, why));
     }
     facts.into_text()
 }
 
-fn diagnostic_text(diagnostic: &Diagnostic) -> String {
+fn diagnostic_text(diagnostic: &DiagnosticView) -> String {
     let place = match (&diagnostic.file, diagnostic.place) {
         (Some(file), Some(place)) => format!("{file}:{}:{}: ", place.line, place.column),
         (Some(file), None) => format!("{file}: "),
@@ -141,8 +154,8 @@ fn diagnostic_text(diagnostic: &Diagnostic) -> String {
     format!("\n{} {place}{message}\n{}", paint(RED, "error:"), hint.unwrap_or_default())
 }
 
-/// Each failure once: blocked nodes repeat in their reason what their ancestor says in full, and the failure of a lock is that
-/// of every node that wants it.
+/// Each failure once: blocked nodes repeat in their reason the failure of their ancestor, and the failure of
+/// a lock is that of every node that needs it.
 fn failures(view: &RunView) -> String {
     let mut text = String::new();
     let mut shown = Vec::new();
@@ -159,16 +172,16 @@ fn failures(view: &RunView) -> String {
     text
 }
 
-/// What a run found at the outside inputs of images, a line each; what did not move is counted.
-pub(crate) fn locks(looks: &[LockLook]) -> String {
+/// What a run found when it checked locks for updates, a line each; locks that did not move are counted.
+pub(crate) fn locks(looks: &[LockCheck]) -> String {
     if looks.is_empty() {
         return String::new();
     }
-    let unchanged = looks.iter().filter(|look| look.result == LookResult::Unchanged).count();
+    let unchanged = looks.iter().filter(|look| look.result == LockCheckResult::Unchanged).count();
     let mut text = "\n".to_owned();
-    for look in looks.iter().filter(|look| look.result != LookResult::Unchanged) {
+    for look in looks.iter().filter(|look| look.result != LockCheckResult::Unchanged) {
         let words = plain(&look.to_string());
-        let words = if look.result == LookResult::Kept { paint(YELLOW, words) } else { words };
+        let words = if look.result == LockCheckResult::Kept { paint(YELLOW, words) } else { words };
         let _ = writeln!(text, "lock of {}: {words}", paint(BOLD, &look.image));
     }
     if unchanged > 0 {
@@ -178,8 +191,8 @@ pub(crate) fn locks(looks: &[LockLook]) -> String {
             paint(
                 DIM,
                 match unchanged {
-                    1 => "1 lock looked at: nothing moved".to_owned(),
-                    count => format!("{count} locks looked at: nothing moved"),
+                    1 => "1 lock checked: nothing moved".to_owned(),
+                    count => format!("{count} locks checked: nothing moved"),
                 }
             )
         );
@@ -190,14 +203,14 @@ pub(crate) fn locks(looks: &[LockLook]) -> String {
 fn nodes(view: &RunView) -> String {
     let mut table = Table::new(["node", "action", "state", "took", "lanes", "reason"]);
     for node in &view.nodes {
-        let phase = node.phase.filter(|_| node.state == NodeState::Running);
-        let phase = phase.map(|phase| format!(" ({})", format!("{phase:?}").to_lowercase()));
+        let running = node.phase.filter(|_| node.state == NodeState::Running);
+        let phase = running.map(|running| format!(" ({})", phase(running)));
         table.row([
             node_name(node, view),
             if node.action == NodeAction::Other { String::new() } else { node.action.name().to_owned() },
             node_state(node.state) + &phase.unwrap_or_default(),
             node.duration_ms.map(duration).unwrap_or_default(),
-            lanes(&node.verdicts),
+            lanes(&node.verdicts, &node.notes),
             plain(match &node.failure {
                 Some(failure) if node.state == NodeState::Blocked => &failure.message,
                 _ => &node.reason,
@@ -207,8 +220,8 @@ fn nodes(view: &RunView) -> String {
     table.text("")
 }
 
-/// A node's name, with its platform where the run has several.
-fn node_name(node: &NodeView, view: &RunView) -> String {
+/// A node's name, with its platform if the run has several.
+pub(crate) fn node_name(node: &NodeView, view: &RunView) -> String {
     match &node.platform {
         Some(platform) if view.nodes.iter().any(|other| other.platform.as_ref() != Some(platform)) => {
             format!("{} {platform}", node.node)
@@ -217,22 +230,35 @@ fn node_name(node: &NodeView, view: &RunView) -> String {
     }
 }
 
-/// `container passed`.
-pub(super) fn lanes(verdicts: &[VerdictSummary]) -> String {
+/// `container passed`; a failure that exceptions cover is `container passed (exception CHECK)`.
+pub(super) fn lanes(verdicts: &[VerdictSummary], notes: &[Note]) -> String {
     let words: Vec<String> = verdicts
         .iter()
         .map(|verdict| match &verdict.result {
             LaneResult::Passed => format!("{} {}", verdict.lane, paint(GREEN, "passed")),
-            LaneResult::Failed { kind, .. } => {
-                format!("{} {}", verdict.lane, paint(RED, format!("failed ({kind})")))
-            }
+            LaneResult::Failed { kind, .. } => match exceptions(verdict.lane, notes).as_slice() {
+                [] => format!("{} {}", verdict.lane, paint(RED, format!("failed ({kind})"))),
+                checks => {
+                    let covered = format!("passed (exception {})", checks.join(", "));
+                    format!("{} {}", verdict.lane, paint(YELLOW, covered))
+                }
+            },
         })
         .collect();
     words.join(", ")
 }
 
+/// The checks of a lane that exceptions cover.
+pub(super) fn exceptions(lane: Lane, notes: &[Note]) -> Vec<String> {
+    let covered = notes.iter().filter_map(|note| match note {
+        Note::Excepted { lane: of, check, .. } if *of == lane => Some(check.to_string()),
+        _ => None,
+    });
+    covered.collect()
+}
+
 fn failed(node: &str, failure: &JobFailure) -> String {
-    let phase = format!("{:?}", failure.phase).to_lowercase();
+    let phase = phase(failure.phase);
     let mut text = format!(
         "{} {} failure in {phase}: {}\n",
         paint(BOLD, node),

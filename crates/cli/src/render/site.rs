@@ -15,7 +15,7 @@ pub(crate) fn sites(sites: &[SiteSummary], now: Timestamp) -> String {
             site.source.to_string(),
             paint(BOLD, &site.name),
             site.id.to_string(),
-            site.slots.to_string(),
+            site.slot_count.to_string(),
             labels(&site.labels),
             removed(site.removed, now),
         ]);

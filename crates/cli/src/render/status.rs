@@ -1,12 +1,12 @@
-//! The status at a glance.
+//! The status.
 
 use std::fmt::Write as _;
 
-use edgewright_api::ServerStatus;
+use edgewright_api::{ServerStatus, SourceView};
 use jiff::Timestamp;
 
 use super::facts::Facts;
-use super::run::{commit, runs};
+use super::run::{commit, phase, runs};
 use super::style::{BOLD, GREEN, RED, paint, plain};
 use super::table::Table;
 use super::units::{age, bytes};
@@ -14,14 +14,15 @@ use super::units::{age, bytes};
 /// The columns that names of facts take.
 const COLUMNS: usize = 9;
 
-/// How a server is doing.
-pub(crate) fn status(status: &ServerStatus) -> String {
-    let mut text = facts(status);
+/// The state of a server. `program` is the command that holds the data folder, if it is not a server that
+/// stays.
+pub(crate) fn status(status: &ServerStatus, program: Option<&str>) -> String {
+    let mut text = facts(status, program);
     text.push('\n');
-    text.push_str(&sources(status));
+    text.push_str(&sources(&status.sources, status.now));
     for sink in &status.sinks {
         if let Some(error) = &sink.error {
-            let behind = format!("{} was not told of {} events:", sink.name, sink.untold);
+            let behind = format!("{} did not receive {} events:", sink.name, sink.undelivered);
             // Writing to a string cannot fail.
             let _ = writeln!(text, "\n{} {}", paint(RED, format!("sink {behind}")), plain(error));
         }
@@ -40,7 +41,7 @@ pub(crate) fn status(status: &ServerStatus) -> String {
     text
 }
 
-/// What the server does again and again.
+/// The reconcilers of the server.
 pub(crate) fn reconcilers(status: &ServerStatus) -> String {
     let mut table = Table::new(["reconciler", "started", "why", "took", "next", "result"]);
     for reconciler in &status.reconcilers {
@@ -54,12 +55,12 @@ pub(crate) fn reconcilers(status: &ServerStatus) -> String {
             paint(BOLD, &reconciler.name),
             age(reconciler.started, status.now),
             reconciler.cause.clone(),
-            format!("{} ms", reconciler.took_ms),
+            format!("{} ms", reconciler.duration_ms),
             next.unwrap_or_else(|| paint(GREEN, "running")),
             result,
         ]);
     }
-    format!("\n{}", table.text("no server runs, so that nothing is reconciled"))
+    format!("\n{}", table.text("no server runs: nothing is reconciled"))
 }
 
 /// How long it is until a time, in whole seconds.
@@ -68,9 +69,13 @@ fn until(at: Timestamp, now: Timestamp) -> String {
     format!("in {wait} s")
 }
 
-fn facts(status: &ServerStatus) -> String {
+fn facts(status: &ServerStatus, program: Option<&str>) -> String {
     let mut facts = Facts::new(COLUMNS);
-    let server = match status.server {
+    let server = match status.server_pid {
+        Some(pid) if program.is_some() => {
+            let program = program.map(plain).unwrap_or_default();
+            format!("not running; `{program}` (process {pid}) uses the data folder")
+        }
         Some(pid) => format!("{} (process {pid}, version {})", paint(GREEN, "running"), status.version),
         None => "not running".to_owned(),
     };
@@ -82,14 +87,15 @@ fn facts(status: &ServerStatus) -> String {
     facts.into_text()
 }
 
-fn sources(status: &ServerStatus) -> String {
+/// The list of sources.
+pub(crate) fn sources(sources: &[SourceView], now: Timestamp) -> String {
     let mut table = Table::new(["source", "url", "branch", "polled", "commit", "note"]);
-    for source in &status.sources {
+    for source in sources {
         table.row([
             source.name.to_string(),
             source.url.clone(),
             source.branch.clone().unwrap_or_default(),
-            source.last_poll.map(|at| age(at, status.now)).unwrap_or_default(),
+            source.last_poll.map(|at| age(at, now)).unwrap_or_default(),
             source.commit.as_deref().map(commit).unwrap_or_default().to_owned(),
             match &source.error {
                 Some(error) => paint(RED, plain(error)),
@@ -106,7 +112,7 @@ fn jobs(status: &ServerStatus) -> String {
         table.row([
             job.run.to_string(),
             paint(BOLD, &job.node),
-            job.phase.map(|phase| format!("{phase:?}").to_lowercase()).unwrap_or_default(),
+            job.phase.map(phase).unwrap_or_default().to_owned(),
             age(job.started, status.now),
         ]);
     }

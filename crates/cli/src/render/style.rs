@@ -1,4 +1,4 @@
-//! Colours: few, and never the only carrier of a meaning.
+//! Colours: few, and never the only sign of a meaning.
 
 use unicode_width::UnicodeWidthStr as _;
 
@@ -10,13 +10,13 @@ pub(crate) struct Style(&'static str);
 pub(crate) const RED: Style = Style("\x1b[1;31m");
 /// Passed.
 pub(crate) const GREEN: Style = Style("\x1b[32m");
-/// Waits, or wants attention.
+/// Waits, or needs attention.
 pub(crate) const YELLOW: Style = Style("\x1b[33m");
 /// What to do.
 pub(crate) const HINT: Style = Style("\x1b[36m");
 /// Headings.
 pub(crate) const BOLD: Style = Style("\x1b[1m");
-/// What matters less.
+/// Less important.
 pub(crate) const DIM: Style = Style("\x1b[2m");
 
 /// A text in a style.
@@ -24,7 +24,8 @@ pub(crate) fn paint(style: Style, text: impl std::fmt::Display) -> String {
     format!("{}{text}\x1b[0m", style.0)
 }
 
-/// How many columns of a terminal a text takes: none for escape codes and combining marks, two for wide letters.
+/// How many columns of a terminal a text takes: none for escape codes and combining marks, two for wide
+/// letters.
 pub(crate) fn width(text: &str) -> usize {
     anstream::adapter::strip_str(text).to_string().width()
 }
@@ -34,7 +35,7 @@ pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
-/// A text with its digests cut to what people compare.
+/// A text with its digests shortened to what people compare.
 pub(crate) fn short_digests(text: &str) -> String {
     const PREFIX: &str = "sha256:";
     const SHORT: usize = 12;
@@ -71,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn digests_are_cut_wherever_they_stand() {
+    fn digests_are_shortened_wherever_they_are() {
         let digest = "sha256:23005385f5ed5c73ed545638612c87d26f2ccdbe7e538d725c096a3ebacf67ac";
         assert_eq!(
             short_digests(&format!("a@{digest} b {digest}")),

@@ -1,11 +1,11 @@
-//! Aligned tables without rules: a head in capitals, two spaces between columns. Columns that are empty in every row are
-//! left out, and the last one is wrapped, so that tables fit a terminal.
+//! Aligned tables without rules: a head in capitals, two spaces between columns. Columns that are empty in
+//! every row are left out, and the last one is wrapped, so that tables fit a terminal.
 
 use super::style::{DIM, paint, width};
 
 /// The columns that a table may take.
 const WIDTH: usize = 100;
-/// What the last column is given at least, whatever stands before it.
+/// The smallest width of the last column, whatever is before it.
 const LAST_WIDTH: usize = 30;
 
 /// A table that is being filled.
@@ -25,7 +25,7 @@ impl Table {
         self.rows.push(cells.into());
     }
 
-    /// The text, each line ending in a line feed; `otherwise` where there is no row.
+    /// The text, each line ending in a line feed; `otherwise` if there is no row.
     pub(crate) fn text(&self, otherwise: &str) -> String {
         if self.rows.len() < 2 {
             return format!("{otherwise}\n");
@@ -62,8 +62,8 @@ impl Table {
     }
 }
 
-/// A cell in lines of at most `room` columns, cut between words; a longer word stays whole. One that is coloured stays in
-/// one line: cells with colours are short.
+/// A cell in lines of at most `room` columns, cut between words; a longer word stays whole. One that is
+/// coloured stays in one line: cells with colours are short.
 fn wrapped(cell: &str, room: usize) -> Vec<String> {
     if width(cell) <= room || cell.contains('\x1b') {
         return vec![cell.to_owned()];

@@ -1,4 +1,4 @@
-//! Times and lengths as people say them.
+//! Times and sizes for people.
 
 use jiff::Timestamp;
 
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units_are_the_largest_that_fit() {
+    fn units_are_the_largest_possible() {
         let now = Timestamp::constant(1_000_000, 0);
         let ages = [
             (0, "now"),

@@ -6,7 +6,7 @@ use crate::server::Server;
 use crate::world::{Repository, edgewright, until};
 
 #[tokio::test]
-async fn an_operator_holds_pins_and_looks_at_channels_and_sites() {
+async fn an_operator_holds_pins_and_lists_channels_and_sites() {
     let folder = tempfile::tempdir().unwrap();
     let repository = Repository::plants(folder.path().join("plants"), &["a", "b"]).await;
     let server = Server::start(&folder.path().join("data"), &["--source", repository.url()]).await;
@@ -39,12 +39,13 @@ async fn an_operator_holds_pins_and_looks_at_channels_and_sites() {
     }
 
     let sites = edgewright(folder.path(), &["sites", "--json"]).await.ends(0).json();
-    let names: Vec<_> = sites.as_array().unwrap().iter().map(|site| site["name"].as_str().unwrap()).collect();
+    let names: Vec<_> =
+        sites["sites"].as_array().unwrap().iter().map(|site| site["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["a", "b"]);
     let site = edgewright(folder.path(), &["site", "show", "a", "--json"]).await.ends(0).json();
     assert!(!site["slots"].as_array().unwrap().is_empty(), "{site}");
     let nowhere = edgewright(folder.path(), &["site", "show", "nowhere"]).await;
-    assert!(nowhere.code == 3 && nowhere.errors.contains("no site `nowhere`"), "{nowhere:?}");
+    assert!(nowhere.code == 3 && nowhere.errors.contains("site `nowhere` not found"), "{nowhere:?}");
 
     let status = edgewright(folder.path(), &["status", "--verbose"]).await.ends(0);
     for reconciler in ["runs", "channels", "retention", "update checks", "source plants"] {
@@ -55,10 +56,10 @@ async fn an_operator_holds_pins_and_looks_at_channels_and_sites() {
 }
 
 #[tokio::test]
-async fn a_cancel_that_was_acknowledged_holds_even_if_the_server_is_killed_at_once() {
+async fn an_acknowledged_cancel_survives_a_kill_of_the_server() {
     let folder = tempfile::tempdir().unwrap();
     let repository = Repository::plants(folder.path().join("plants"), &["a"]).await;
-    // A lane that nobody answers keeps the run open.
+    // A lane without a verdict keeps the run open.
     repository.write(
         "images/base/image.yaml",
         "from: scratch\nsteps: [files: files/]\ntest: {lanes: [external]}\n",

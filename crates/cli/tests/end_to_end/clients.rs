@@ -1,4 +1,4 @@
-//! The clients that people have pull what is hosted, and nobody but Edgewright names or judges images.
+//! Common OCI clients pull what is hosted, and only Edgewright tags and judges images.
 
 use edgewright_model::Digest;
 use edgewright_model::error::ErrorClass;
@@ -9,7 +9,7 @@ use edgewright_process::Command;
 use serde_json::json;
 
 use crate::server::Server;
-use crate::world::{Repository, has_tools, told};
+use crate::world::Repository;
 
 async fn served() -> (tempfile::TempDir, Server, RepoName, String) {
     let folder = tempfile::tempdir().unwrap();
@@ -29,7 +29,7 @@ async fn call(program: &str, arguments: &[&str]) -> String {
 
 #[tokio::test]
 async fn skopeo_and_podman_pull_by_channel_and_by_digest() {
-    if !has_tools(&["skopeo", "podman"]).await {
+    if !edgewright_testkit::has(&["skopeo", "podman"]) {
         return;
     }
     let (folder, server, repository, digest) = served().await;
@@ -54,17 +54,9 @@ async fn skopeo_and_podman_pull_by_channel_and_by_digest() {
     assert_eq!(pulled.lines().collect::<std::collections::BTreeSet<_>>().len(), 1, "one image by two names");
 }
 
-/// oras as `cargo xtask setup` fetched it, or the machine's own.
-fn oras() -> String {
-    told("EDGEWRIGHT_TESTS_ORAS").unwrap_or_else(|| "oras".to_owned())
-}
-
 #[tokio::test]
 async fn oras_pulls_pushes_attaches_and_copies() {
-    let program = oras();
-    if !has_tools(&[&program]).await {
-        return;
-    }
+    let Some(program) = edgewright_testkit::oras() else { return };
     let (folder, server, repository, digest) = served().await;
     let host = &server.address;
     let image = format!("{host}/{repository}:stable");

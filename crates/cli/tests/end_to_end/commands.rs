@@ -11,28 +11,37 @@ async fn a_second_run_builds_nothing_and_every_document_parses() {
     let call = async |arguments: &[&str]| edgewright(folder.path(), arguments).await;
 
     let first = call(&["run", "plants", "--json"]).await.ends(0).json();
-    assert_eq!((&first["run"]["state"], &first["run"]["counts"]["build"]), (&"passed".into(), &4.into()));
+    assert_eq!((&first["state"], &first["counts"]["build"]), (&"passed".into(), &4.into()));
     let second = call(&["run", "plants", "--json"]).await.ends(0).json();
-    assert_eq!((&second["run"]["state"], &second["run"]["counts"]["build"]), (&"passed".into(), &0.into()));
-    assert_eq!((&first["run"]["release"], &second["run"]["release"]), (&1.into(), &Value::Null));
+    assert_eq!((&second["state"], &second["counts"]["build"]), (&"passed".into(), &0.into()));
+    assert_eq!((&first["release"], &second["release"]), (&1.into(), &Value::Null));
 
     let images = call(&["images", "--json"]).await.ends(0).json();
     let names: Vec<&str> =
-        images.as_array().unwrap().iter().map(|image| image["variant"].as_str().unwrap()).collect();
+        images["images"].as_array().unwrap().iter().map(|image| image["variant"].as_str().unwrap()).collect();
     assert_eq!(names, ["base", "hmi/a", "hmi/b"]);
     let image = call(&["image", "show", "hmi/a", "--json"]).await.ends(0).json();
-    assert_eq!(image["image"]["digest"], images[1]["digest"]);
+    assert_eq!(image["digest"], images["images"][1]["digest"]);
     assert_eq!(image["builds"][0]["steps"].as_array().unwrap().len(), 3, "{image:#}");
-    assert_eq!(call(&["runs", "--json"]).await.ends(0).json().as_array().unwrap().len(), 2);
-    assert_eq!(call(&["run", "show", "1", "--json"]).await.ends(0).json()["run"]["number"], 1);
+    assert_eq!(call(&["runs", "--json"]).await.ends(0).json()["runs"].as_array().unwrap().len(), 2);
+    assert_eq!(call(&["run", "show", "1", "--json"]).await.ends(0).json()["number"], 1);
     assert!(call(&["logs", "1", "hmi/a"]).await.ends(0).out.contains("files sites/a/files"));
-    assert_eq!(call(&["releases", "--json"]).await.ends(0).json()[0]["entries"].as_array().unwrap().len(), 3);
-    assert_eq!(call(&["channels", "--json"]).await.ends(0).json()[0]["release"], 1);
     assert_eq!(
-        call(&["vars", "hmi/a", "--dir", "plants", "--json"]).await.ends(0).json(),
+        call(&["releases", "--json"]).await.ends(0).json()["releases"][0]["entries"]
+            .as_array()
+            .unwrap()
+            .len(),
+        3
+    );
+    assert_eq!(call(&["channels", "--json"]).await.ends(0).json()["channels"][0]["release"], 1);
+    assert_eq!(
+        call(&["vars", "hmi/a", "--dir", "plants", "--json"]).await.ends(0).json()["vars"],
         serde_json::json!({})
     );
-    assert_eq!(call(&["check", "plants", "--json"]).await.ends(0).json(), serde_json::json!([]));
+    assert_eq!(
+        call(&["check", "plants", "--json"]).await.ends(0).json()["diagnostics"],
+        serde_json::json!([])
+    );
     call(&["status", "--json"]).await.ends(0).json();
 
     // People read tables of the same.
@@ -55,19 +64,19 @@ async fn a_second_run_builds_nothing_and_every_document_parses() {
     let plan = call(&["plan", "plants", "--since", "HEAD~1", "--json"]).await.ends(0).json();
     let built = plan["nodes"].as_array().unwrap().iter().filter(|node| node["action"] == "build");
     assert_eq!(built.map(|node| node["node"].as_str().unwrap()).collect::<Vec<_>>(), ["hmi/b"]);
-    assert_eq!(plan["summary"]["build"], 1);
+    assert_eq!(plan["counts"]["build"], 1);
     let third = call(&["run", "plants", "--json"]).await.ends(0).json();
-    assert_eq!((&third["run"]["counts"]["build"], &third["run"]["release"]), (&1.into(), &2.into()));
+    assert_eq!((&third["counts"]["build"], &third["release"]), (&1.into(), &2.into()));
 }
 
 #[tokio::test]
-async fn a_folder_is_run_as_it_stands_and_so_are_urls() {
+async fn folders_with_uncommitted_files_and_urls_are_run() {
     let folder = tempfile::tempdir().unwrap();
     let repository = Repository::plants(folder.path().join("plants"), &["a"]).await;
     let call = async |arguments: &[&str]| edgewright(folder.path(), arguments).await;
     let digest = async |variant: &str| {
         let shown = call(&["image", "show", variant, "--json"]).await.ends(0).json();
-        shown["image"]["digest"].as_str().unwrap().to_owned()
+        shown["digest"].as_str().unwrap().to_owned()
     };
     call(&["run", "plants"]).await.ends(0);
     let committed = digest("hmi/a").await;
@@ -80,22 +89,27 @@ async fn a_folder_is_run_as_it_stands_and_so_are_urls() {
     let status = repository.git(&["status", "--porcelain"]).await;
     let ended = call(&["run", "plants", "--json"]).await.ends(0);
     assert!(ended.errors.contains("uncommitted"), "{}", ended.errors);
-    assert_eq!(ended.json()["run"]["counts"]["build"], 1);
+    let tried = ended.json();
+    assert_eq!((&tried["counts"]["build"], &tried["release"]), (&1.into(), &Value::Null));
+    assert_eq!(tried["no_release"], "the files are not committed: no release");
+    assert_eq!(digest("hmi/a").await, committed, "only committed files are released");
+    let released = call(&["run", "plants", "--release", "--json"]).await.ends(0).json();
+    assert_eq!(released["counts"]["build"], 0, "it was built before");
     assert_ne!(digest("hmi/a").await, committed);
     assert_eq!(repository.git(&["status", "--porcelain"]).await, status, "the working tree was touched");
 
     // The same files without git, and as a commit over file://: the same bytes, so nothing is built.
     std::fs::create_dir(folder.path().join("bare")).unwrap();
     std::fs::rename(folder.path().join("plants/.git"), folder.path().join("bare/.git")).unwrap();
-    let plain = call(&["run", "plants", "--json"]).await.ends(0).json();
+    let plain = call(&["run", "plants", "--release", "--json"]).await.ends(0).json();
     let uncommitted = digest("hmi/a").await;
     std::fs::rename(folder.path().join("bare/.git"), folder.path().join("plants/.git")).unwrap();
-    assert!(plain["run"]["state"] == "passed" && uncommitted != committed, "{plain:#}");
+    assert!(plain["state"] == "passed" && uncommitted != committed, "{plain:#}");
     repository.git(&["reset", "--quiet", "--hard"]).await;
     repository.git(&["clean", "--quiet", "-fdx"]).await;
     let url = format!("file://{}", repository.url());
     let again = call(&["run", &url, "--json"]).await.ends(0).json();
-    assert_eq!(again["run"]["counts"]["build"], 0, "{again:#}");
+    assert_eq!(again["counts"]["build"], 0, "{again:#}");
     assert_eq!(digest("hmi/a").await, committed);
 }
 
@@ -105,15 +119,15 @@ async fn faults_of_the_source_have_their_codes() {
     let repository = Repository::plants(folder.path().join("plants"), &["a"]).await;
     let call = async |arguments: &[&str]| edgewright(folder.path(), arguments).await;
     repository.write("images/hmi/image.yaml", "from: bse\nper: site\nsteps: [files: files/]\ntest: none\n");
-    for arguments in [&["check", "plants"][..], &["run", "plants"], &["plan", "plants"]] {
+    for arguments in [&["check", "plants"][..], &["run", "plants", "--release"], &["plan", "plants"]] {
         let ended = call(arguments).await.ends(1);
-        let said = format!("{}{}", ended.out, ended.errors);
-        assert!(said.contains("images/hmi/image.yaml"), "{arguments:?}: {said}");
+        let output = format!("{}{}", ended.out, ended.errors);
+        assert!(output.contains("images/hmi/image.yaml"), "{arguments:?}: {output}");
     }
     let found = call(&["check", "plants", "--json"]).await.ends(1).json();
-    assert_eq!(found[0]["file"], "images/hmi/image.yaml");
+    assert_eq!(found["diagnostics"][0]["file"], "images/hmi/image.yaml");
     // The image that is well was built all the same.
-    assert_eq!(call(&["image", "show", "base", "--json"]).await.ends(0).json()["image"]["state"], "current");
+    assert_eq!(call(&["image", "show", "base", "--json"]).await.ends(0).json()["state"], "current");
 
     std::fs::write(folder.path().join("plants/edgewright.yaml"), "edgewright: 1\nname: 7\n").unwrap();
     call(&["check", "plants"]).await.ends(1);

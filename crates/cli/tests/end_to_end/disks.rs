@@ -1,4 +1,4 @@
-//! A disk that is full: nothing acknowledged is lost, and with room again all goes on.
+//! A disk that is full: nothing acknowledged is lost, and work continues when there is space again.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,12 +18,8 @@ impl Disk {
         fs::create_dir_all(&folder).unwrap();
         let mount =
             Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}m"), "tmpfs"]).arg(&folder);
-        if mount.run().await.is_err() {
-            assert!(crate::world::told("EDGEWRIGHT_TESTS_REQUIRE").is_none(), "needs root to mount a tmpfs");
-            eprintln!("SKIPPED: needs root to mount a tmpfs");
-            return None;
-        }
-        Some(Self(folder))
+        let is_mounted = mount.run().await.is_ok();
+        edgewright_testkit::has_if(is_mounted, "root to mount a tmpfs").then_some(Self(folder))
     }
 
     /// Leaves about this much room, in KiB.
@@ -71,7 +67,7 @@ fn full(text: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_full_disk_loses_nothing_and_is_told() {
+async fn a_full_disk_loses_nothing_and_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let Some(disk) = Disk::mount(folder.path().join("disk"), 160).await else { return };
     let repository = Repository::plants(folder.path().join("plants"), &["a"]).await;
@@ -91,21 +87,22 @@ async fn a_full_disk_loses_nothing_and_is_told() {
     disk.leave(9 << 10);
     let run = server.builds(&large).await;
     assert_eq!(run.run.state, RunState::Failed);
-    let said =
-        format!("{:?} {:?}", run.failure, run.nodes.iter().map(|node| &node.failure).collect::<Vec<_>>());
-    assert!(full(&said), "{said}");
-    assert!(!said.contains("kind: Image"), "{said}");
+    let output =
+        format!("{:?} {:?}", run.error, run.nodes.iter().map(|node| &node.failure).collect::<Vec<_>>());
+    assert!(full(&output), "{output}");
+    assert!(!output.contains("kind: Image"), "{output}");
     let kept = server.end_state().await;
     assert_eq!(kept, before);
     disk.free();
 
-    // Somebody asks for the same again (an empty commit): now it passes, and what had been built is not built again.
+    // The same is requested again (by an empty commit): now it passes, and what had been built is not built
+    // again.
     let again = repository.commit("once more").await;
     let run = server.builds(&again).await;
     assert_eq!(run.run.state, RunState::Passed, "{run:#?}");
     let hosted = server.end_state().await;
 
-    // No room at all, not even for a row: nothing is acknowledged, and all goes on by itself later.
+    // No space at all, not even for a row: nothing is acknowledged, and work continues by itself later.
     disk.leave(0);
     repository.write("sites/a/files/etc/site", "while the disk was full\n");
     let during = repository.commit("while the disk was full").await;
@@ -115,7 +112,7 @@ async fn a_full_disk_loses_nothing_and_is_told() {
         log.lines().rev().take(20).find(|line| full(line)).map(str::to_owned)
     });
     error.await;
-    assert_eq!(server.end_state().await, hosted, "reading goes on");
+    assert_eq!(server.end_state().await, hosted, "reading still works");
     disk.free();
     assert_eq!(server.builds(&during).await.run.state, RunState::Passed);
 

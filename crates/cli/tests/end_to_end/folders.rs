@@ -24,10 +24,10 @@ async fn a_data_folder_has_one_server() {
     // The loser left the winner's name alone; reading is for everybody.
     assert_eq!(std::fs::read_to_string(data.join("lock")).unwrap(), lock);
     let status = edgewright(folder.path(), &["status", "--json"]).await.ends(0).json();
-    assert_eq!(status["server"].to_string(), pid);
+    assert_eq!(status["server_pid"].to_string(), pid);
     assert_eq!(server.stop().await, Some(0));
     let status = edgewright(folder.path(), &["status", "--json"]).await.ends(0).json();
-    assert_eq!(status["server"], serde_json::Value::Null);
+    assert_eq!(status["server_pid"], serde_json::Value::Null);
 }
 
 /// Pretends that a newer version migrated a database.

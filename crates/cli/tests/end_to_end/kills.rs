@@ -1,8 +1,8 @@
-//! `kill -9` at random moments: the end is the same as that of a server that nobody disturbed, and no job whose success
-//! was recorded runs again.
+//! `kill -9` at random moments: the end is the same as that of a server that was not disturbed, and no job
+//! whose success was recorded runs again.
 //!
-//! `EDGEWRIGHT_KILLS=50` makes it 50 rounds of files alone, which servers lay into images themselves, and 50 of jobs with
-//! podman and buildah; `EDGEWRIGHT_SEED` repeats what a failed test printed.
+//! `EDGEWRIGHT_KILLS=50` makes it 50 rounds of files alone, which servers lay into images themselves, and 50
+//! of jobs with podman and buildah; `EDGEWRIGHT_SEED` repeats what a failed test printed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::server::{Server, assert_clean, marked};
 use crate::systems::Upstream;
-use crate::world::{Repository, edgewright, has_tools, told};
+use crate::world::{Repository, edgewright};
 
 /// Kills of servers within one round, at most.
 const KILLS: u64 = 3;
@@ -26,7 +26,7 @@ struct Random(u64);
 
 impl Random {
     fn seeded() -> Self {
-        let seed = told("EDGEWRIGHT_SEED")
+        let seed = edgewright_testkit::setting("EDGEWRIGHT_SEED")
             .map_or_else(|| RandomState::new().hash_one(0), |seed| seed.parse().unwrap());
         eprintln!("EDGEWRIGHT_SEED={seed}");
         Self(seed | 1)
@@ -57,9 +57,9 @@ async fn recorded(folder: &Path, run: &str) -> BTreeMap<String, (String, u64)> {
         .collect()
 }
 
-/// How many rounds somebody asks for.
+/// The number of rounds, which `EDGEWRIGHT_KILLS` may set.
 fn rounds(default: u32) -> u32 {
-    told("EDGEWRIGHT_KILLS").map_or(default, |rounds| rounds.parse().unwrap())
+    edgewright_testkit::setting("EDGEWRIGHT_KILLS").map_or(default, |rounds| rounds.parse().unwrap())
 }
 
 fn jobs(view: &RunView) -> BTreeMap<String, (String, u64)> {
@@ -191,7 +191,7 @@ fn change_systems(repository: &Repository, from: &str, round: u32, random: &mut 
         }
         1 => repository.write("images/hmi/files/etc/hmi", text),
         2 => {
-            let check = format!("checks:\n  - {{id: up-{round}, systemd: running, within: 90s}}\n");
+            let check = format!("checks:\n  - {{id: up-{round}, systemd: running, timeout: 90s}}\n");
             let os = format!("from: {from}\nsteps: [containerfile: Containerfile]\n{check}");
             repository.write("images/os/image.yaml", os);
         }
@@ -201,7 +201,7 @@ fn change_systems(repository: &Repository, from: &str, round: u32, random: &mut 
 
 #[tokio::test]
 async fn kills_of_jobs_in_the_middle_of_builds_and_tests_change_nothing() {
-    if !has_tools(&["podman", "buildah", "mmdebstrap"]).await {
+    if !edgewright_testkit::has_as_root(&["podman", "buildah", "mmdebstrap"]) {
         return;
     }
     let mut random = Random::seeded();
@@ -210,7 +210,7 @@ async fn kills_of_jobs_in_the_middle_of_builds_and_tests_change_nothing() {
     let from = upstream.from();
     let repository = Repository::plants(folder.path().join("systems"), &["a"]).await;
     repository.git(&["rm", "-r", "--quiet", "images/base"]).await;
-    let check = "checks:\n  - {id: up, systemd: running, within: 90s}\n";
+    let check = "checks:\n  - {id: up, systemd: running, timeout: 90s}\n";
     let os = format!("from: {from}\nsteps: [containerfile: Containerfile]\n{check}");
     repository.write("images/os/image.yaml", os);
     repository

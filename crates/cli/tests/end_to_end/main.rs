@@ -1,5 +1,6 @@
-//! The real command, with real git, a real registry and real jobs: nothing that was acknowledged is lost, and every
-//! fault ends with the right kind of failure, a message to act on, and a system that is ready for the next run.
+//! The real command, with real git, a real registry and real jobs: nothing that was acknowledged is lost, and
+//! every fault ends with the right kind of failure, a message to act on, and a system that is ready for the
+//! next run.
 //!
 //! Most images here are files alone and take milliseconds; `failures.rs` needs podman and buildah.
 
@@ -10,6 +11,7 @@ mod channels;
 mod clients;
 mod commands;
 mod disks;
+mod documents;
 mod failures;
 mod folders;
 mod hosted;
@@ -18,6 +20,8 @@ mod operating;
 mod pull_requests;
 mod rebuilds;
 mod remotes;
+#[path = "../schemas/mod.rs"]
+mod schemas;
 mod server;
 mod sources;
 mod statics;

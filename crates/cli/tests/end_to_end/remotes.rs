@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::server::Server;
 use crate::world::{Repository, edgewright, until};
 
-/// A web server for the files of a folder: what git calls a dumb server. It can be told to answer nothing.
+/// A web server for the files of a folder: git's dumb HTTP protocol. It can be switched off.
 struct Web {
     address: String,
     up: Arc<AtomicBool>,
@@ -75,7 +75,7 @@ async fn a_remote_over_http_goes_away_and_comes_back() {
     let first = repository.git(&["rev-parse", "HEAD"]).await;
     assert_eq!(server.ended(&first).await.run.state, RunState::Passed);
 
-    // It does not answer: the status says so, and it is asked less and less often.
+    // It does not respond: the status shows it, and it is polled less and less often.
     web.up.store(false, Ordering::Release);
     let source = until("failed polls", async || {
         let source = server.client.sources().await.unwrap().remove(0);
@@ -131,7 +131,7 @@ async fn an_empty_repository_is_no_fault_and_its_first_commit_is_seen() {
 }
 
 #[tokio::test]
-async fn a_remote_that_is_none_is_told_and_others_go_on() {
+async fn a_remote_that_does_not_exist_is_reported_and_others_continue() {
     let folder = tempfile::tempdir().unwrap();
     let repository = Repository::plants(folder.path().join("plants"), &["a"]).await;
     let missing = format!("file://{}/missing.git", folder.path().display());

@@ -25,7 +25,7 @@ pub(crate) struct Server {
     pub(crate) client: Client,
 }
 
-/// Where a source stands, as clients see it: what must be the same whatever happened on the way.
+/// The state of a source as clients see it: it must be the same whatever happened on the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EndState {
     /// Number and entries of the newest release.
@@ -146,7 +146,7 @@ impl Server {
         self.client.releases(None, 1).await.unwrap().remove(0)
     }
 
-    /// Where everything stands.
+    /// The state of the only source.
     pub(crate) async fn end_state(&self) -> EndState {
         let release = self.release().await;
         let channels = self.client.channels(None).await.unwrap();
@@ -205,7 +205,7 @@ fn spawn(data: &Path, arguments: &[&str]) -> Child {
         .unwrap()
 }
 
-/// The address that a server wrote into its lock file, and the token that lies where the file says.
+/// The address that a server wrote into its lock file, and the token from the path in that file.
 fn announced(data: &Path, pid: u32) -> Option<(String, String)> {
     let text = fs::read_to_string(data.join("lock")).ok()?;
     let holder: serde_json::Value = serde_json::from_str(&text).ok()?;
@@ -231,7 +231,8 @@ pub(crate) fn marked(data: &Path) -> Vec<Pid> {
         .collect()
 }
 
-/// Asserts that nothing of any job is left: processes, containers, mounts, folders, files that were being packed.
+/// Asserts that nothing of any job is left: processes, containers, mounts, folders, files that were being
+/// packed.
 pub(crate) async fn assert_clean(data: &Path) {
     // A job's last process may still be going when its result is known.
     until("the end of all processes of jobs", async || marked(data).is_empty().then_some(())).await;

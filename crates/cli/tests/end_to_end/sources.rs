@@ -1,4 +1,5 @@
-//! What happens to branches and files: bursts of commits, errors and their repair, force-pushes, branches that come and go.
+//! What happens to branches and files: bursts of commits, errors and their repair, force-pushes, branches
+//! that come and go.
 
 use edgewright_model::run::RunState;
 
@@ -41,7 +42,7 @@ async fn of_ten_commits_in_a_second_only_the_newest_runs() {
 }
 
 #[tokio::test]
-async fn an_error_stops_what_it_concerns_and_its_repair_goes_on() {
+async fn an_error_blocks_only_its_image_until_it_is_fixed() {
     let folder = tempfile::tempdir().unwrap();
     let repository = Repository::plants(folder.path().join("plants"), &["a", "b"]).await;
     let server = Server::start(&folder.path().join("data"), &["--source", repository.url()]).await;
@@ -49,7 +50,7 @@ async fn an_error_stops_what_it_concerns_and_its_repair_goes_on() {
     assert_eq!(server.ended(&first).await.run.state, RunState::Passed);
     let before = server.end_state().await;
 
-    // An image that cannot be read: its variants stay as they are, the rest goes on.
+    // An image that cannot be read: its variants stay as they are, the others are built.
     repository.write("images/hmi/image.yaml", "from: base\nper: site\nsteps: [files: files/\n");
     repository.write("images/base/files/etc/base", "newer base\n");
     let broken = repository.commit("broken").await;
@@ -181,7 +182,7 @@ async fn branches_go_come_back_and_change_their_names() {
 }
 
 #[tokio::test]
-async fn a_default_branch_that_is_gone_is_told() {
+async fn a_missing_default_branch_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let repository = Repository::plants(folder.path().join("plants"), &["a"]).await;
     let server = Server::start(&folder.path().join("data"), &["--source", repository.url()]).await;

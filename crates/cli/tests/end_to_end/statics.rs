@@ -1,10 +1,10 @@
-//! The lane `static` in the hands of a user: a failure that can be acted on, then a rule that is off and one that is excepted.
-//! Files alone, so no tool is needed.
+//! The lane `static` in the hands of a user: a failure that can be acted on, then a rule that is off and one
+//! that is excepted. Files alone, so no tool is needed.
 
 use crate::world::{Repository, edgewright};
 
 #[tokio::test]
-async fn what_the_layers_say_fails_is_turned_off_and_excepted() {
+async fn static_checks_fail_and_can_be_turned_off_or_excepted() {
     let folder = tempfile::tempdir().unwrap();
     let repository = Repository::make(folder.path().join("src")).await;
     repository.write("edgewright.yaml", "edgewright: 1\nname: p\n");
@@ -23,7 +23,7 @@ async fn what_the_layers_say_fails_is_turned_off_and_excepted() {
     for want in [
         "budget (image): the image has 34 bytes unpacked, 14 bytes more than 20B; largest layers: files images/base/files",
         "static.kernel (image): no kernel in /usr/lib/modules: the image cannot boot a machine",
-        "static.secrets (image): secrets in the image's layers: /etc/plant.key (a private key); deleting them",
+        "static.secrets (image): secrets in the image's layers: /etc/plant.key (a private key); generate them",
     ] {
         assert!(failed.out.contains(want), "{want}\n{}", failed.out);
     }

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::server::Server;
 
-/// What it is made of; the name of the cached tar says it, too.
+/// The suite and its packages; the name of the cached tar contains both.
 const SUITE: &str = "trixie";
 const PACKAGES: &str = "systemd,systemd-sysv,dbus";
 
@@ -66,6 +66,9 @@ async fn bootstrap() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("cache");
     fs::create_dir_all(&folder).unwrap();
     let tar = folder.join(format!("{SUITE}-{}.tar", PACKAGES.replace(',', "+")));
+    // Tests run in processes of their own: only the first one makes it.
+    let lock = fs::File::create(tar.with_extension("lock")).unwrap();
+    lock.lock().unwrap();
     if !tar.is_file() {
         let made = tempfile::Builder::new().suffix(".tar").tempfile_in(&folder).unwrap();
         let include = format!("--include={PACKAGES}");

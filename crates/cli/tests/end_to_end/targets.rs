@@ -1,5 +1,5 @@
-//! Registries of others get what channels hold: Debian's `docker-registry`, which knows no referrers, and another registry
-//! of ours.
+//! External registries get what channels hold: Debian's `docker-registry`, which knows no referrers, and
+//! another registry of ours.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ use edgewright_oci::client::Credentials;
 use edgewright_oci::{Client, image};
 
 use crate::server::Server;
-use crate::world::{Repository, edgewright, has_tools, until};
+use crate::world::{Repository, edgewright, until};
 
 /// A registry of Debian's; killed when dropped.
 struct DockerRegistry {
@@ -127,7 +127,8 @@ const VERDICT: &str = "application/vnd.edgewright.verdict.v1+json";
 /// Where the variants of the release are copied to, in their order.
 const COPIES: [&str; 3] = ["team/plants-base", "team/plants-hmi-a", "team/plants-hmi-b"];
 
-/// Each variant has its tag there, and all that refers to it, by the fallback of the distribution specification.
+/// Each variant has its tag there, and all that refers to it, by the fallback of the distribution
+/// specification.
 async fn assert_copied(there: &DockerRegistry, release: &ReleaseView) {
     for (entry, name) in release.entries.iter().zip(COPIES) {
         let digest = entry.digest.to_string();
@@ -142,13 +143,13 @@ async fn assert_copied(there: &DockerRegistry, release: &ReleaseView) {
 }
 
 #[tokio::test]
-async fn channels_stand_in_a_registry_without_referrers() {
-    if !has_tools(&["docker-registry"]).await {
+async fn channels_are_copied_to_a_registry_without_referrers() {
+    if !edgewright_testkit::has(&["docker-registry", "curl"]) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let repository = Repository::plants(folder.path().join("plants"), &["a", "b"]).await;
-    // A lane whose verdict somebody else posts.
+    // A lane whose verdict is posted by another program.
     repository.write(
         "images/base/image.yaml",
         "from: scratch\nsteps: [files: files/]\ntest: {lanes: [external]}\n",
@@ -212,8 +213,8 @@ async fn channels_stand_in_a_registry_without_referrers() {
 }
 
 #[tokio::test]
-async fn what_a_target_refuses_is_said_and_goes_on_once_it_is_put_right() {
-    if !has_tools(&["docker-registry"]).await {
+async fn an_error_of_a_target_is_reported_and_copying_resumes_after_the_fix() {
+    if !edgewright_testkit::has(&["docker-registry", "curl"]) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -268,7 +269,7 @@ async fn what_a_target_refuses_is_said_and_goes_on_once_it_is_put_right() {
     );
     assert_eq!((failed.release.0, failed.copied.unwrap().0), (2, 1));
 
-    // Nobody is there: said, and tried again.
+    // No registry is there: reported, and tried again.
     server.kill();
     drop(there);
     fs::write(config[1], text.replace("{image}", "{image}-{site}")).unwrap();
@@ -282,8 +283,8 @@ async fn what_a_target_refuses_is_said_and_goes_on_once_it_is_put_right() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_killed_while_it_copies_goes_on() {
-    if !has_tools(&["docker-registry"]).await {
+async fn copying_resumes_after_the_server_is_killed() {
+    if !edgewright_testkit::has(&["docker-registry", "curl"]) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -8,29 +8,12 @@ use std::time::{Duration, Instant};
 use edgewright_process::{Command, Finished};
 use serde_json::Value;
 
+use crate::schemas;
+
 /// The command under test.
 pub(crate) const EDGEWRIGHT: &str = env!("CARGO_BIN_EXE_edgewright");
 /// How long anything may take that is waited for: machines may be busy, and jobs give way to all else.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(5);
-
-/// A variable of the test's environment.
-#[expect(clippy::disallowed_methods, reason = "the one place where these tests are told something")]
-pub(crate) fn told(name: &str) -> Option<String> {
-    std::env::var(name).ok()
-}
-
-/// Whether all tools are here. Where tests require them their absence fails.
-pub(crate) async fn has_tools(tools: &[&str]) -> bool {
-    for tool in tools {
-        let answers = async |argument: &str| Command::new(*tool).arg(argument).run().await.is_ok();
-        if !answers("--version").await && !answers("version").await {
-            assert!(told("EDGEWRIGHT_TESTS_REQUIRE").is_none(), "needs {tool}: run cargo xtask setup");
-            eprintln!("SKIPPED: needs {tool}: run cargo xtask setup");
-            return false;
-        }
-    }
-    true
-}
 
 /// Looks again and again until there is something, or panics.
 pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
@@ -53,9 +36,14 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    /// Its output as a document.
+    /// Its output as a document, which must be as the document's published schema describes it.
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+        schemas::validated(&self.out)
+    }
+
+    /// The error of a command with `--json`: the last line of standard error.
+    pub(crate) fn error(&self) -> Value {
+        schemas::validated(self.errors.lines().last().unwrap_or_default())
     }
 
     /// Asserts the exit code.

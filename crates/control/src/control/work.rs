@@ -85,12 +85,14 @@ impl Control {
     /// Drives a run to its end, or until shutdown.
     ///
     /// # Errors
-    /// The run does not exist or its source is not configured; control stops; the database cannot even take the failure.
+    /// The run does not exist or its source is not configured; control stops; the database cannot even take
+    /// the failure.
     pub async fn drive(&self, run: RunNumber) -> Result<RunState, ControlError> {
         self.0.work.runs.drive(run).await
     }
 
-    /// Narrows a run before it is driven. A selection ends with this process, so it is logged and not audited.
+    /// Narrows a run before it is driven. A selection ends with this process, so it is logged and not
+    /// audited.
     ///
     /// # Errors
     /// The principal may not do this.
@@ -118,8 +120,8 @@ impl Control {
         self.0.work.posting.post(context, post).await
     }
 
-    /// Queues a run that resolves the locks of a source again, of some images only or (none given) of all, and builds,
-    /// tests and releases what moved.
+    /// Queues a run that resolves the locks of a source again, of some images only or (none given) of all,
+    /// and builds, tests and releases what moved.
     ///
     /// # Errors
     /// The source is not configured or nothing of it was run yet; the database cannot be written.
@@ -165,7 +167,8 @@ impl Control {
         self.queue_for(source, commit, queued).await
     }
 
-    /// Resolves the locks of a queued run's images, keeps what moved as overlays and ends the run: nothing is built.
+    /// Resolves the locks of a queued run's images, keeps what moved as overlays and ends the run: nothing is
+    /// built.
     ///
     /// # Errors
     /// There is no such run, its source is not configured, or the database cannot be written.
@@ -197,7 +200,8 @@ impl Control {
     /// Builds a digest again, of an index all its platforms, from the first step on.
     ///
     /// # Errors
-    /// No run made the digest, its source is not configured, or its commit is gone; the database or the registry fails.
+    /// No run made the digest, its source is not configured, or its commit is gone; the database or the
+    /// registry fails.
     pub async fn rebuild(&self, digest: &Digest) -> Result<Vec<Rebuilt>, ControlError> {
         self.0.work.rebuilds.rebuild(digest).await
     }

@@ -1,10 +1,12 @@
-//! Inventory: what the default branch of a source declares apart from images: its name, channels, sites with their slots,
-//! and rollout policies. It is applied at every poll, whatever runs do: a red or a running build delays none of it.
+//! Inventory: what the default branch of a source declares apart from images: its name, channels, sites with
+//! their slots, and rollout policies. It is applied at every poll, whatever runs do: a red or a running build
+//! delays none of it.
 //!
-//! A source owns its name: the first one that declares it on its default branch. Other refs have to declare the same, and
-//! do not decide about channels. A new source with the name of one that is no longer followed is the same source under
-//! another address (`run` in a clone, then `serve` of its remote): it adopts that history. A commit whose `edgewright.yaml` has errors changes nothing; a site that has errors stays as
-//! it is.
+//! A source owns its name: the first one that declares it on its default branch. Other refs have to declare
+//! the same, and do not decide about channels. A new source with the name of one that is no longer followed
+//! is the same source under another address (`run` in a clone, then `serve` of its remote): it adopts that
+//! history. A commit whose `edgewright.yaml` has errors changes nothing; a site that has errors stays as it
+//! is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -56,7 +58,8 @@ impl Inventory {
         Self { store, clock, last: Arc::default(), broken: Arc::default() }
     }
 
-    /// Whether the inventory of a source is of this commit already, or the commit has errors that make it useless.
+    /// Whether the inventory of a source is of this commit already, or the commit has errors that make it
+    /// useless.
     pub(crate) async fn is_of(&self, source: SourceId, commit: &CommitId) -> Result<bool, ControlError> {
         let is_broken = self.broken().get(&source) == Some(commit);
         Ok(is_broken || self.store.inventory_state(source).await?.commit.as_ref() == Some(commit))

@@ -1,4 +1,5 @@
-//! Jobs: from what a run wants to what the executor answers. Runs, locks and rebuilds use this; it knows none of them.
+//! Jobs: from what a run wants to what the executor answers. Runs, locks and rebuilds use this; it knows none
+//! of them.
 //!
 //! ```text
 //!  node, lane, lock ─ order.rs ─▶ task ─ admission ─▶ permit ─ perform ─▶ outcome ─ results.rs ─▶ pins
@@ -139,7 +140,8 @@ impl Jobs {
     /// Has a job done as soon as the executor admits it.
     ///
     /// # Errors
-    /// [`ControlError::Stopped`] where the run is stopped. All else that goes wrong is a failure in the outcome.
+    /// [`ControlError::Stopped`] where the run is stopped. All else that goes wrong is a failure in the
+    /// outcome.
     pub(crate) async fn run(
         &self,
         scope: &RunScope<'_>,

@@ -32,8 +32,8 @@ pub(crate) enum UpdateCheck {
 }
 
 impl Locks {
-    /// Resolves the locks of the images that a run names, or of all. What moved becomes overlays, or is pushed as a commit
-    /// where the source wants that and `commits` is set.
+    /// Resolves the locks of the images that a run names, or of all. What moved becomes overlays, or is
+    /// pushed as a commit where the source wants that and `commits` is set.
     ///
     /// # Errors
     /// The commit cannot be read, the locks cannot be pushed; the database; [`ControlError::Stopped`].
@@ -74,8 +74,8 @@ impl Locks {
         let resolved = self.resolve(resolving, images.iter().copied()).await?;
         let pushed = match policy {
             Some(policy) => {
-                // What the server keeps of its own goes to git as well: overlays are for until the committed lock
-                // catches up.
+                // What the server keeps of its own goes to git as well: overlays are for until the committed
+                // lock catches up.
                 let mut wanted = self.overlays_of(run.source, &definition).await?;
                 wanted.extend(resolved.proposed);
                 wanted.retain(|image, _| images.contains(&image));

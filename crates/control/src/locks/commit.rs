@@ -1,8 +1,8 @@
-//! Locks that go to git: an update check pushes a commit instead of adding overlays. What is built follows from that
-//! commit, when it is merged, or at once if the followed branch is pushed to.
+//! Locks that go to git: an update check pushes a commit instead of adding overlays. What is built follows
+//! from that commit, when it is merged, or at once if the followed branch is pushed to.
 //!
-//! The branch as it is decides what is written: a lock that is there already, or newer, stays. Nothing is forced; a branch
-//! that moves meanwhile is fetched, and the commit made again on top of it.
+//! The branch as it is decides what is written: a lock that is there already, or newer, stays. Nothing is
+//! forced; a branch that moves meanwhile is fetched, and the commit made again on top of it.
 
 use std::collections::BTreeMap;
 
@@ -87,8 +87,8 @@ impl Locks {
     }
 }
 
-/// What a commit on top of a tree writes: locks that answer what its images ask, differ from those that it holds, and move
-/// nothing backwards.
+/// What a commit on top of a tree writes: locks that answer what its images ask, differ from those that it
+/// holds, and move nothing backwards.
 fn change(tree: &Tree, wanted: &Proposed) -> Change {
     let mut change = Change { files: BTreeMap::new(), words: Vec::new() };
     let Some(definition) = format::parse(tree).definition else { return change };

@@ -1,8 +1,8 @@
-//! What becomes of a lock that was resolved. One that equals the lock in effect is not kept: nothing moved. Nor is one that
-//! is older: a mirror that lags behind moves no image backwards.
+//! What becomes of a lock that was resolved. One that equals the lock in effect is not kept: nothing moved.
+//! Nor is one that is older: a mirror that lags behind moves no image backwards.
 
 use edgewright_model::lock::Lock;
-use edgewright_model::moves::{LockLook, LockMoves, LookResult};
+use edgewright_model::moves::{LockCheck, LockCheckResult, LockMoves};
 use edgewright_model::names::ImageName;
 use edgewright_plan::lock_request;
 
@@ -11,8 +11,8 @@ use super::resolve::Resolving;
 use crate::ControlError;
 
 impl Locks {
-    /// Makes what was resolved the next overlay, where it moves the image and moves it forwards; gives it instead where
-    /// it is to be proposed.
+    /// Makes what was resolved the next overlay, where it moves the image and moves it forwards; gives it
+    /// instead where it is to be proposed.
     pub(super) async fn keep(
         &self,
         resolving: &Resolving<'_>,
@@ -22,37 +22,37 @@ impl Locks {
         let run = resolving.scope.run;
         let old = resolving.effective.images.get(image).map(|old| &old.lock);
         let mut result = compare(resolving, image, old, &new);
-        let is_proposed = result.result == LookResult::Moved && resolving.proposes;
-        if !is_proposed && matches!(result.result, LookResult::First | LookResult::Moved) {
+        let is_proposed = result.result == LockCheckResult::Moved && resolving.proposes;
+        if !is_proposed && matches!(result.result, LockCheckResult::First | LockCheckResult::Moved) {
             let reason = format!("run {run}: {result}");
             let (store, now) = (&self.jobs.store, self.jobs.clock.now());
             result.overlay = Some(store.add_lock(resolving.source, image, &new, &reason, now).await?);
         }
-        self.jobs.store.note_look(run, &result).await?;
+        self.jobs.store.note_update_check(run, &result).await?;
         Ok(is_proposed.then_some(new))
     }
 }
 
-fn compare(resolving: &Resolving<'_>, image: &ImageName, old: Option<&Lock>, new: &Lock) -> LockLook {
-    let Some(old) = old else { return found(image, LookResult::First) };
+fn compare(resolving: &Resolving<'_>, image: &ImageName, old: Option<&Lock>, new: &Lock) -> LockCheck {
+    let Some(old) = old else { return found(image, LockCheckResult::First) };
     let spec = resolving.definition.images.get(image);
     let request = spec.map(|spec| lock_request(spec, &resolving.definition.source));
     let mut moves = LockMoves::between(old, new);
     moves.refreshed = request.is_some_and(|request| request.is_due(old.epoch, new.epoch));
     if same_inputs(old, new) && !moves.refreshed {
-        return found(image, LookResult::Unchanged);
+        return found(image, LockCheckResult::Unchanged);
     }
     match moves.backwards() {
         Some(package) => {
             let message = Some(format!("the mirror lags behind ({package})"));
-            LockLook { message, ..found(image, LookResult::Kept) }
+            LockCheck { message, ..found(image, LockCheckResult::Kept) }
         }
-        None => LockLook { moves, ..found(image, LookResult::Moved) },
+        None => LockCheck { moves, ..found(image, LockCheckResult::Moved) },
     }
 }
 
-pub(super) fn found(image: &ImageName, result: LookResult) -> LockLook {
-    LockLook { image: image.clone(), result, overlay: None, moves: LockMoves::default(), message: None }
+pub(super) fn found(image: &ImageName, result: LockCheckResult) -> LockCheck {
+    LockCheck { image: image.clone(), result, overlay: None, moves: LockMoves::default(), message: None }
 }
 
 /// Whether two locks pin the same; the epoch is only when they were made.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use edgewright_job::Demand;
 use edgewright_model::lock::Lock;
-use edgewright_model::moves::{LockLook, LookResult};
+use edgewright_model::moves::{LockCheck, LockCheckResult};
 use edgewright_model::names::ImageName;
 use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
 use edgewright_model::spec::Definition;
@@ -104,8 +104,9 @@ impl Locks {
         failure: &JobFailure,
     ) -> Result<(), ControlError> {
         if resolving.effective.images.contains_key(image) {
-            let kept = LockLook { message: Some(failure.message.clone()), ..found(image, LookResult::Kept) };
-            self.jobs.store.note_look(resolving.scope.run, &kept).await?;
+            let kept =
+                LockCheck { message: Some(failure.message.clone()), ..found(image, LockCheckResult::Kept) };
+            self.jobs.store.note_update_check(resolving.scope.run, &kept).await?;
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! Update checks on a schedule: base images and distributions move while no commit does.
 //!
-//! When the locks of a source were checked last is what its runs say, so there is no state to lose. A check that is due is
-//! a run of its own; what it finds becomes an overlay, and its images are built, tested and released as any commit's are.
+//! When the locks of a source were checked last is what its runs say, so there is no state to lose. A check
+//! that is due is a run of its own; what it finds becomes an overlay, and its images are built, tested and
+//! released as any commit's are.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -37,8 +38,9 @@ pub(crate) struct UpdateChecks {
 }
 
 impl UpdateChecks {
-    /// Queues a run that resolves the locks of some images of a source (none given: of all), and builds, tests and
-    /// releases what moved. The commit is the one that the source's default branch was last decided at.
+    /// Queues a run that resolves the locks of some images of a source (none given: of all), and builds,
+    /// tests and releases what moved. The commit is the one that the source's default branch was last decided
+    /// at.
     ///
     /// # Errors
     /// Nothing of the source was run yet; the database cannot be written.
@@ -64,7 +66,7 @@ impl UpdateChecks {
         handle: &SourceHandle,
     ) -> Result<Option<RunNumber>, ControlError> {
         let Some(branch) = handle.default_branch(&self.store).await? else { return Ok(None) };
-        let Some(last) = self.store.last_look(handle.id, &branch).await? else { return Ok(None) };
+        let Some(last) = self.store.last_update_check(handle.id, &branch).await? else { return Ok(None) };
         let due = self.schedules.of(&handle.settings.name).after(last);
         if due.is_none_or(|due| due > self.clock.now()) {
             return Ok(None);

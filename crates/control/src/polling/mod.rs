@@ -6,7 +6,8 @@
 //!                 pull requests ──▶ a run for each that moved
 //! ```
 //!
-//! The inventory comes first: which branch a channel follows must be known before a run of that branch can release.
+//! The inventory comes first: which branch a channel follows must be known before a run of that branch can
+//! release.
 
 mod pull_requests;
 
@@ -58,8 +59,8 @@ pub(crate) struct Polling {
 }
 
 impl Polling {
-    /// Polls the remote once, applies what its default branch declares, and queues a run for every followed branch
-    /// that moved. How it went is noted.
+    /// Polls the remote once, applies what its default branch declares, and queues a run for every followed
+    /// branch that moved. How it went is noted.
     ///
     /// # Errors
     /// The remote does not answer, or the database cannot be written.

@@ -1,10 +1,13 @@
-//! Pull requests: built and tested like a branch, under the name of their ref, without a release: no channel follows one.
+//! Pull requests: built and tested like a branch, under the name of their ref, without a release: no channel
+//! follows one.
 //!
-//! What a pull request changes is pulled by the tag `pr-N` until it ends: its ref disappears, or [`KEPT`] after its last
-//! run, because forges keep the refs of closed pull requests, and git does not tell which are open. For the same reason
-//! those that are there when watching begins are taken as decided, and run once they move.
+//! What a pull request changes is pulled by the tag `pr-N` until it ends: its ref disappears, or [`KEPT`]
+//! after its last run, because forges keep the refs of closed pull requests, and git does not tell which are
+//! open. For the same reason those that are there when watching begins are taken as decided, and run once
+//! they move.
 //!
-//! Git does not record who opened one or for which branch; [`PullRequestPolicy`] explains how both are found out.
+//! Git does not record who opened one or for which branch; [`PullRequestPolicy`] explains how both are found
+//! out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -45,8 +48,8 @@ pub struct PullRequests {
 }
 
 impl PullRequests {
-    /// Queues a run of every pull request that moved since the last poll, and ends those that are gone. `branches` is what
-    /// the remote's branches stand on.
+    /// Queues a run of every pull request that moved since the last poll, and ends those that are gone.
+    /// `branches` is what the remote's branches stand on.
     pub(crate) async fn poll(
         &self,
         handle: &SourceHandle,

@@ -1,15 +1,18 @@
-//! Building again what was built: from the same commit, locks and kept packages, without the mirror. Equal bytes prove
-//! that the keys tell all that went in; other bytes refute it. The recorded digest stays either way.
+//! Building again what was built: from the same commit, locks and kept packages, without the mirror. Equal
+//! bytes prove that the keys tell all that went in; other bytes refute it. The recorded digest stays either
+//! way.
 
 mod queue;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use edgewright_build::compare;
 use edgewright_job::Demand;
 use edgewright_model::Digest;
+use edgewright_model::error::Chain;
 use edgewright_model::format;
-use edgewright_model::order::{Base, StepAction};
+use edgewright_model::order::{Base, ManifestRef, StepAction};
 use edgewright_model::outcome::StepBuild;
 use edgewright_model::run::{NodeState, RunNumber};
 use edgewright_model::spec::Definition;
@@ -66,7 +69,8 @@ impl Rebuilds {
     /// Builds a digest again, of an index all its platforms, from the first step on.
     ///
     /// # Errors
-    /// No run made the digest, its source is not configured, or its commit is gone; the database or the registry fails.
+    /// No run made the digest, its source is not configured, or its commit is gone; the database or the
+    /// registry fails.
     pub async fn rebuild(&self, digest: &Digest) -> Result<Vec<Rebuilt>, ControlError> {
         let mut rebuilt = Vec::new();
         for (run, row) in self.jobs.store.nodes_of(digest).await? {
@@ -150,14 +154,17 @@ impl Rebuilds {
         })
     }
 
-    /// Notes what builds prove, up to the first that differs: what is built on other bytes differs for that reason alone.
+    /// Notes what builds prove, up to the first that differs: what is built on other bytes differs for that
+    /// reason alone.
     async fn prove(&self, node: &Node, builds: Vec<StepBuild>) -> Result<Vec<RebuiltStep>, ControlError> {
         let mut steps = Vec::new();
         for build in builds {
             let title = node.path.iter().find(|step| step.key == build.key).map(|step| step.title.clone());
-            let was = self.jobs.store.build(&build.key).await?.map(|row| row.manifest.digest);
-            let now = build.manifest.digest;
-            let step = RebuiltStep { title: title.unwrap_or_default(), key: build.key, was, now };
+            let recorded = self.jobs.store.build(&build.key).await?.map(|row| row.manifest);
+            let differences = self.differences(recorded.as_ref(), &build.manifest).await;
+            let (was, now) = (recorded.map(|it| it.digest), build.manifest.digest);
+            let title = title.unwrap_or_default();
+            let step = RebuiltStep { title, key: build.key, was, now, differences };
             let is_proved = step.is_proved();
             if step.was.is_some() {
                 let result = if is_proved { ProofResult::Proved } else { ProofResult::Refuted };
@@ -170,5 +177,20 @@ impl Rebuilds {
             }
         }
         Ok(steps)
+    }
+
+    /// The files that differ between a recorded and a rebuilt image; none if they are equal or cannot be
+    /// compared.
+    async fn differences(&self, recorded: Option<&ManifestRef>, rebuilt: &ManifestRef) -> Vec<String> {
+        let Some(recorded) = recorded.filter(|recorded| recorded.digest != rebuilt.digest) else {
+            return Vec::new();
+        };
+        match compare::differences(self.jobs.hosting.client(), recorded, rebuilt).await {
+            Ok(differences) => differences,
+            Err(error) => {
+                tracing::warn!(%rebuilt.digest, error = %Chain(&error), "cannot compare a rebuilt image with the recorded one");
+                Vec::new()
+            }
+        }
     }
 }

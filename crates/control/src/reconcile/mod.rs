@@ -7,9 +7,10 @@
 //!            └──▶ Err(_)      ─▶ wait for `backoff`, longer each time ──┘
 //! ```
 //!
-//! A reconciler takes no input: what it does follows from the store and from what it sees outside. It is idempotent and
-//! never retries inside. A wake-up only shortens the wait and carries no truth, so one that is lost costs at most a period.
-//! Each publishes a status: when and why it started, what came of it, when it starts next.
+//! A reconciler takes no input: what it does follows from the store and from what it sees outside. It is
+//! idempotent and never retries inside. A wake-up only shortens the wait and carries no truth, so one that is
+//! lost costs at most a period. Each publishes a status: when and why it started, what came of it, when it
+//! starts next.
 
 mod effort;
 mod status;
@@ -57,7 +58,8 @@ pub trait Reconciler: Send + Sync + 'static {
         true
     }
 
-    /// Whether a pass may be dropped half-way at shutdown. A pass that is not must end by itself when control stops.
+    /// Whether a pass may be dropped half-way at shutdown. A pass that is not must end by itself when control
+    /// stops.
     fn is_interruptible(&self) -> bool {
         false
     }
@@ -86,7 +88,8 @@ impl Outcome {
         Self { done: Some(what.into()), next: None }
     }
 
-    /// So many were done; with none, nothing was to be done. The verb is in the past, the noun in the singular.
+    /// So many were done; with none, nothing was to be done. The verb is in the past, the noun in the
+    /// singular.
     pub fn counted(count: usize, verb: &str, noun: &str) -> Self {
         match count {
             0 => Self::idle(),

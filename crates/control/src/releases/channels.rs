@@ -1,5 +1,6 @@
-//! Moving channels: one operation, [`Channels::advance`]. What it decides is in `decide.rs`; it runs after every release,
-//! after every change of the inventory or by an operator, and as a reconciler when `after:` of some channel is over.
+//! Moving channels: one operation, [`Channels::advance`]. What it decides is in `decide.rs`; it runs after
+//! every release, after every change of the inventory or by an operator, and as a reconciler when `after:` of
+//! some channel is over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -137,8 +138,8 @@ impl Channels {
     /// Changes a channel as an operator asks, and moves what follows from it.
     ///
     /// # Errors
-    /// The caller may not, there is no such channel, a pin names a release that is not there, or the database cannot be
-    /// written.
+    /// The caller may not, there is no such channel, a pin names a release that is not there, or the database
+    /// cannot be written.
     pub(crate) async fn change(
         &self,
         context: &OperationContext,

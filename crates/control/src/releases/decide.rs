@@ -6,14 +6,14 @@
 //! | that is held, or no longer declared | nothing: it stays |
 //! | that follows a branch | the newest release of that branch, | once it is older than `after` |
 //! | that follows a channel | what that channel holds |
-//! | that follows a channel with `after` | the newest release that the other has held for so long and has not left backwards |
+//! | that follows a channel with `after` | the newest release that the other has held for so long |
 //!
-//! After a restore from a backup a channel takes only what is released from then on, unless an operator pins it: devices may
-//! be further than the backup.
+//! After a restore from a backup a channel takes only what is released from then on, unless an operator pins
+//! it: devices may be further than the backup.
 //!
-//! A channel goes back to a release with a lower number only on request: by a pin, by the name of another branch
-//! in its declaration, or because the channel that it follows went back. A default branch that got another name is no such
-//! word: what it releases next decides.
+//! A channel goes back to a release with a lower number only on request: by a pin, by the name of another
+//! branch in its declaration, or because the channel that it follows went back. A default branch that got
+//! another name is no such word: what it releases next decides.
 
 use std::collections::BTreeMap;
 
@@ -177,7 +177,8 @@ fn after_channel(
     (None, due)
 }
 
-/// The earlier of two times. A clock that was set may have written them in another order than that of the rows.
+/// The earlier of two times. A clock that was set may have written them in another order than that of the
+/// rows.
 fn earlier(due: Option<Timestamp>, other: Timestamp) -> Option<Timestamp> {
     due.into_iter().chain([other]).min()
 }

@@ -1,7 +1,8 @@
-//! What a run's jobs made and found gets its names: indexes, referrers, the release, and with it the channels.
+//! What a run's jobs made and found gets its names: indexes, referrers, the release, and with it the
+//! channels.
 //!
-//! Order matters for a crash at any point: manifests and referrers first, then pins, then one transaction with release,
-//! channels and the run's end. What was pushed before a crash is pushed again to no effect.
+//! Order matters for a crash at any point: manifests and referrers first, then pins, then one transaction
+//! with release, channels and the run's end. What was pushed before a crash is pushed again to no effect.
 
 use std::collections::BTreeMap;
 
@@ -42,8 +43,8 @@ pub(crate) struct Results<'a> {
     pub(crate) graph: &'a Graph,
     /// Its nodes as they ended.
     pub(crate) nodes: &'a [NodeRow],
-    /// Whether it is of some variants only: then nothing is released.
-    pub(crate) is_selected: bool,
+    /// Why nothing is released; absent where the run is for a release.
+    pub(crate) no_release: Option<&'a str>,
 }
 
 impl Releases {
@@ -58,7 +59,7 @@ impl Releases {
         let is_good = |node: &NodeRow| node.state.is_good() || node.state == NodeState::Retired;
         let is_passed = clean && results.nodes.iter().all(is_good);
         let state = if is_passed { RunState::Passed } else { RunState::Failed };
-        if pull_request_tag(&run.branch).is_some() && !results.is_selected {
+        if pull_request_tag(&run.branch).is_some() && results.no_release.is_none() {
             self.tag_pull_request(results, entries).await?;
             self.end(results, state, None).await?;
         } else {
@@ -79,7 +80,9 @@ impl Releases {
         let run = results.run;
         let is_unchanged = places(entries) == places(&before.entries);
         if let Some(why) = self.no_release(results, is_unchanged).await? {
-            return self.end(results, state, (!is_unchanged || results.is_selected).then_some(why)).await;
+            return self
+                .end(results, state, (!is_unchanged || results.no_release.is_some()).then_some(why))
+                .await;
         }
         let channels = self.channels.taking(run.source, &run.branch).await?;
         if is_unchanged && !self.answers_other(results, &channels, before).await? {
@@ -112,8 +115,8 @@ impl Releases {
         is_unchanged: bool,
     ) -> Result<Option<String>, ControlError> {
         let run = results.run;
-        if results.is_selected {
-            return Ok(Some("a run of some variants only: no release".to_owned()));
+        if let Some(why) = results.no_release {
+            return Ok(Some(why.to_owned()));
         }
         if !results.handle.settings.publish {
             return Ok(Some("`publish` is off for this source: no release".to_owned()));
@@ -154,8 +157,8 @@ impl Releases {
         Ok(self.tags.refresh(&self.store).await?)
     }
 
-    /// The branch whose newest release is what this run's results are compared with: its own, or for a pull request the
-    /// default one.
+    /// The branch whose newest release is what this run's results are compared with: its own, or for a pull
+    /// request the default one.
     async fn compared_branch(&self, results: &Results<'_>) -> Result<String, ControlError> {
         let default = match pull_request_tag(&results.run.branch) {
             Some(_) => results.handle.default_branch(&self.store).await?,
@@ -164,8 +167,9 @@ impl Releases {
         Ok(default.unwrap_or_else(|| results.run.branch.clone()))
     }
 
-    /// The complete map of the release: passed is new, all else is carried with its reason, none before is absent. Variants
-    /// that the commit cannot even name, because their site or image has errors, are blocked nodes of the plan.
+    /// The complete map of the release: passed is new, all else is carried with its reason, none before is
+    /// absent. Variants that the commit cannot even name, because their site or image has errors, are blocked
+    /// nodes of the plan.
     async fn entries(&self, results: &Results<'_>, before: &Released) -> Result<Vec<EntryRow>, ControlError> {
         let mut variants: BTreeMap<&VariantName, Vec<&NodeRow>> = BTreeMap::new();
         for node in results.nodes.iter().filter(|node| node.state != NodeState::Retired) {
@@ -277,9 +281,9 @@ impl Releases {
         })
     }
 
-    /// Whether a following channel answers something else than this branch holds: it is new, was restored from a backup, or
-    /// holds the release of another branch (a default branch renamed back, a run of an uncommitted folder). Then a
-    /// release is due though no digest of this branch changed.
+    /// Whether a following channel answers something else than this branch holds: it is new, was restored
+    /// from a backup, or holds the release of another branch (a default branch renamed back, a run of an
+    /// uncommitted folder). Then a release is due though no digest of this branch changed.
     async fn answers_other(
         &self,
         results: &Results<'_>,

@@ -1,4 +1,5 @@
-//! Referrers: the published copies of what control knows about a digest. Only control's identity may push them.
+//! Referrers: the published copies of what control knows about a digest. Only control's identity may push
+//! them.
 
 use edgewright_model::Digest;
 use edgewright_model::reference::RepoName;

@@ -1,5 +1,5 @@
-//! Channel tags: the registry asks here what `plant-os/hmi/plant-a:stable` is, or `:pr-12`. Answers come from memory, which is
-//! read again after every release.
+//! Channel tags: the registry asks here what `plant-os/hmi/plant-a:stable` is, or `:pr-12`. Answers come from
+//! memory, which is read again after every release.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};

@@ -1,5 +1,5 @@
-//! What is not needed any longer: builds, releases' images, retired variants, old evidence. The database forgets first,
-//! then pins go, then the registry collects; each step may be the last before a crash.
+//! What is not needed any longer: builds, releases' images, retired variants, old evidence. The database
+//! forgets first, then pins go, then the registry collects; each step may be the last before a crash.
 
 use edgewright_model::Digest;
 use edgewright_model::reference::RepoName;
@@ -41,7 +41,8 @@ fn run_of(pin: &Pin) -> Option<RunNumber> {
 }
 
 impl Retention {
-    /// Removes what is no longer needed. Does nothing while a run is being planned: the next pass is an hour later.
+    /// Removes what is no longer needed. Does nothing while a run is being planned: the next pass is an hour
+    /// later.
     pub(crate) async fn collect(&self, now: Timestamp) -> Result<Removed, ControlError> {
         let horizon = horizon(&self.keep, now);
         let Some(needed) = self.store.needed(&horizon).await? else { return Ok(Removed::default()) };

@@ -1,9 +1,9 @@
-//! Keeping the data folder small: logs, caches, images, packages and mirrors are bounded by age and size, at start and
-//! every hour.
+//! Keeping the data folder small: logs, caches, images, packages and mirrors are bounded by age and size, at
+//! start and every hour.
 //!
-//! Nothing here is needed for correctness: what is removed is either a convenience for people (logs) or can be made again
-//! (caches, unused builds). What releases need is held by pins, and a pin is removed only when the database shows that
-//! it is unused (`collection.rs`).
+//! Nothing here is needed for correctness: what is removed is either a convenience for people (logs) or can
+//! be made again (caches, unused builds). What releases need is held by pins, and a pin is removed only when
+//! the database shows that it is unused (`collection.rs`).
 
 pub(crate) mod collection;
 
@@ -151,7 +151,8 @@ fn tidy_files(data: &Path, keep: &Keep, open: &[RunNumber], now: SystemTime) -> 
     tidied
 }
 
-/// Removes mirrors of no source: it was renamed, or a fetch was killed. One that is made now has its row already.
+/// Removes mirrors of no source: it was renamed, or a fetch was killed. One that is made now has its row
+/// already.
 fn tidy_mirrors(sources: &Path, known: &BTreeSet<String>) -> usize {
     let mut gone = 0;
     for entry in std::fs::read_dir(sources).into_iter().flatten().flatten() {

@@ -112,7 +112,8 @@ impl<'a> Execution<'a> {
         Ok(settle.boxed())
     }
 
-    /// Whether others posted verdicts that nodes wait for, and whether a newer run of the source waits for this one.
+    /// Whether others posted verdicts that nodes wait for, and whether a newer run of the source waits for
+    /// this one.
     pub(super) fn check_verdicts(&self) -> Answer<'a> {
         let (engine, scope, prepared) = (self.engine, self.scope, self.prepared);
         let awaiting: Vec<(NodeId, Digest)> = self

@@ -1,5 +1,5 @@
-//! What is new: a lane that fails through the image is run on the last good digest, too, in the same place with the same
-//! checks, once. The verdict found there is recorded like any other.
+//! What is new: a lane that fails through the image is run on the last good digest, too, in the same place
+//! with the same checks, once. The verdict found there is recorded like any other.
 
 use edgewright_job::Permit;
 use edgewright_model::order::{Base, ImageTask, Task};

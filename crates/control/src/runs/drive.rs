@@ -31,12 +31,14 @@ impl Runs {
     /// Drives a run to its end, or until shutdown.
     ///
     /// # Errors
-    /// The run does not exist or its source is not configured; control stops; the database cannot even take the failure.
+    /// The run does not exist or its source is not configured; control stops; the database cannot even take
+    /// the failure.
     pub async fn drive(&self, number: RunNumber) -> Result<RunState, ControlError> {
         self.drive_to(number, Goal::Release).await
     }
 
-    /// Resolves the locks of a queued run's images, keeps what moved as overlays and ends the run: nothing is built.
+    /// Resolves the locks of a queued run's images, keeps what moved as overlays and ends the run: nothing is
+    /// built.
     ///
     /// # Errors
     /// As for [`Runs::drive`].
@@ -142,7 +144,7 @@ impl Runs {
             handle: &scope.handle,
             graph: &prepared.graph,
             nodes: &nodes,
-            is_selected: scope.selection.is_some(),
+            no_release: scope.selection.as_ref().map(|selection| selection.why.words()),
         };
         inner.releases.publish(&results).await
     }

@@ -1,5 +1,5 @@
-//! Performs what the schedule asks for, and reports the results to it. Everything that takes time is a future in one
-//! set, which is polled as long as anything is outstanding.
+//! Performs what the schedule asks for, and reports the results to it. Everything that takes time is a future
+//! in one set, which is polled as long as anything is outstanding.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

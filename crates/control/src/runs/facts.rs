@@ -21,8 +21,8 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// What is recorded about some manifests, and about the node's representatives; `inputs` are those of verdicts that
-    /// count today.
+    /// What is recorded about some manifests, and about the node's representatives; `inputs` are those of
+    /// verdicts that count today.
     pub(crate) async fn load(
         store: &Store,
         graph: &Graph,
@@ -37,8 +37,8 @@ impl Facts {
     }
 }
 
-/// The manifests whose verdicts matter for judging a node whose job just found `fresh` ones. None of them where every lane
-/// passed: the usual case reads nothing.
+/// The manifests whose verdicts matter for judging a node whose job just found `fresh` ones. None of them
+/// where every lane passed: the usual case reads nothing.
 pub(crate) fn needed<'a>(
     node: &Node,
     manifest: &'a ManifestRef,

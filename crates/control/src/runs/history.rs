@@ -11,8 +11,8 @@ use edgewright_model::spec::Exception;
 use edgewright_model::verdict::LaneResult;
 use edgewright_plan::history::PreviousBuild;
 use edgewright_plan::{Graph, History};
+use edgewright_store::heads::Head;
 use edgewright_store::results::VerdictRow;
-use edgewright_store::standing::Head;
 use jiff::Timestamp;
 
 use super::judge::{Findings, Known, Rules, judge_known};

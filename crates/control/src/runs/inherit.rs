@@ -1,4 +1,5 @@
-//! What a node need not run itself: lanes that have an answer, and verdicts that it inherits from its representative.
+//! What a node need not run itself: lanes that have an answer, and verdicts that it inherits from its
+//! representative.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +17,8 @@ use super::judge::{Known, Rules};
 /// The representatives of a node's lanes that are built: variant and manifest.
 pub(crate) type Representatives = BTreeMap<NodeId, (VariantName, ManifestRef)>;
 
-/// The lanes that a node's job need not run: they count as passed, failed in this very run, are inherited, or are run by
-/// others.
+/// The lanes that a node's job need not run: they count as passed, failed in this very run, are inherited, or
+/// are run by others.
 pub(crate) struct Answers<'a> {
     pub(crate) run: RunNumber,
     pub(crate) node: &'a Node,
@@ -46,8 +47,8 @@ impl Answers<'_> {
     }
 }
 
-/// The verdict to inherit: only one that passed as it is. A representative that failed, or passed by an exception, may have
-/// done so for reasons of its own.
+/// The verdict to inherit: only one that passed as it is. A representative that failed, or passed by an
+/// exception, may have done so for reasons of its own.
 fn representative<'a>(
     lane: &LaneChecks,
     known: &'a Known,
@@ -57,7 +58,8 @@ fn representative<'a>(
     Some((variant, known.passed(&manifest.digest, lane)?))
 }
 
-/// The verdicts that a node inherits for lanes in which its job just `ran` none, and none of its own passed before.
+/// The verdicts that a node inherits for lanes in which its job just `ran` none, and none of its own passed
+/// before.
 pub(crate) fn inherit(
     node: &Node,
     manifest: &ManifestRef,

@@ -1,5 +1,5 @@
-//! What the lanes of a node come to, from wherever their verdicts come: the node's job, an earlier run, the representative,
-//! another system. Judging is pure: [`super::facts`] loads what is known first.
+//! What the lanes of a node come to, from wherever their verdicts come: the node's job, an earlier run, the
+//! representative, another system. Judging is pure: [`super::facts`] loads what is known first.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,7 +52,8 @@ impl Known {
         self.found.insert(verdict.key(), Found { verdict, run });
     }
 
-    /// What identifies the verdict about a digest that a lane needs today; none where no executor runs the lane.
+    /// What identifies the verdict about a digest that a lane needs today; none where no executor runs the
+    /// lane.
     pub(super) fn key(&self, digest: &Digest, lane: &LaneChecks) -> Option<VerdictKey> {
         Some(VerdictKey {
             manifest: digest.clone(),
@@ -72,8 +73,8 @@ impl Known {
     }
 }
 
-/// Whether a verdict counts for a variant as its definition is now: an inherited one only while the definition declares
-/// the inheritance.
+/// Whether a verdict counts for a variant as its definition is now: an inherited one only while the
+/// definition declares the inheritance.
 const fn is_declared(verdict: &Verdict, lane: &LaneChecks) -> bool {
     !matches!(verdict.origin, VerdictOrigin::Inherited { .. }) || lane.inherit.is_some()
 }
@@ -155,18 +156,22 @@ pub(crate) fn judge(case: &Case<'_>) -> Judged {
         };
         judged.notes.extend(inherited(verdict));
         let mut evaluation = case.rules.evaluate(verdict, variant);
+        let mut is_first_with_checks = false;
         if evaluation.kind() == Some(FailureKind::Image) {
             match before(case, lane) {
-                Before::Known(last_good) => evaluation = evaluation.against(last_good),
+                Before::Known(last_good) => {
+                    is_first_with_checks = last_good.run == case.run;
+                    evaluation = evaluation.against(&last_good.verdict);
+                }
                 Before::Missing(key) => drop(judged.wanted.insert(key)),
                 Before::Nothing => {}
             }
         }
-        judged.notes.extend(evaluation.notes.iter().cloned());
+        judged.notes.extend(notes(&evaluation, is_first_with_checks));
         if judged.failure.is_none() {
             let Rules { exceptions, today } = case.rules;
-            judged.failure =
-                failure(verdict, &evaluation, Blame { run: case.run, variant, exceptions, today });
+            let blame = Blame { run: case.run, variant, exceptions, today, is_first_with_checks };
+            judged.failure = failure(verdict, &evaluation, blame);
         }
     }
     if judged.failure.is_some() {
@@ -177,7 +182,7 @@ pub(crate) fn judge(case: &Case<'_>) -> Judged {
 
 /// What the last good digest does in a lane.
 enum Before<'a> {
-    Known(&'a Verdict),
+    Known(&'a Found),
     /// No one knows: this verdict is to be found first.
     Missing(VerdictKey),
     /// There is nothing to compare with.
@@ -187,7 +192,7 @@ enum Before<'a> {
 fn before<'a>(case: &Case<'a>, lane: &LaneChecks) -> Before<'a> {
     let Some(good) = case.last_good else { return Before::Nothing };
     match case.known.get(&good.digest, lane).filter(|found| is_answer(&found.verdict)) {
-        Some(found) => Before::Known(&found.verdict),
+        Some(found) => Before::Known(found),
         // Only its owner can run this lane.
         None if lane.lane == Lane::External => Before::Nothing,
         None => match case.known.key(&good.digest, lane) {
@@ -195,6 +200,12 @@ fn before<'a>(case: &Case<'a>, lane: &LaneChecks) -> Before<'a> {
             _ => Before::Nothing,
         },
     }
+}
+
+/// The notes of an evaluation. A failure is not called `not new` by the first run that has its checks.
+fn notes(evaluation: &Evaluation, is_first_with_checks: bool) -> Vec<Note> {
+    let is_shown = |note: &&Note| !(is_first_with_checks && matches!(note, Note::NotNew { .. }));
+    evaluation.notes.iter().filter(is_shown).cloned().collect()
 }
 
 /// Whether a verdict is evidence about its digest.
@@ -227,7 +238,8 @@ pub(crate) struct Findings {
     pub(crate) failures: BTreeMap<NodeId, JobFailure>,
 }
 
-/// Fills in what verdicts mean for each variant: exceptions have a scope, and what is not new blocks nothing for good.
+/// Fills in what verdicts mean for each variant: exceptions have a scope, and what is not new blocks nothing
+/// for good.
 pub(crate) fn judge_known(
     graph: &Graph,
     rules: Rules<'_>,
@@ -254,16 +266,18 @@ pub(crate) fn judge_known(
                 continue;
             }
             let mut evaluation = rules.evaluate(verdict, variant);
+            let mut is_first_with_checks = false;
             if let Some(before) = good.and_then(|good| known.get(&good.digest, lane)) {
+                is_first_with_checks = before.run == *run;
                 evaluation = evaluation.against(&before.verdict);
             }
-            notes.extend(evaluation.notes.iter().cloned());
+            notes.extend(self::notes(&evaluation, is_first_with_checks));
             let judgement = match evaluation.kind() {
                 None => history::Judgement::Passed,
                 // The raw verdict is in the history already.
                 Some(FailureKind::Image) => {
                     let Rules { exceptions, today } = rules;
-                    let blame = Blame { run: *run, variant, exceptions, today };
+                    let blame = Blame { run: *run, variant, exceptions, today, is_first_with_checks };
                     let why = failure(verdict, &evaluation, blame);
                     findings.failures.extend(why.map(|why| (node.id.clone(), why)));
                     continue;

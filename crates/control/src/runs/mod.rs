@@ -8,15 +8,16 @@
 //!
 //! | file | its part |
 //! |---|---|
-//! | `reconciler.rs`, `drive.rs` | finds open runs and takes one of each source to its end; cancels; retries |
+//! | `reconciler.rs`, `drive.rs` | finds open runs, takes one of each source to its end; cancels; retries |
 //! | `prepare.rs`, `history.rs`, `rows.rs` | from a commit to its plan |
 //! | `schedule/` | which job is next: a state machine without I/O |
 //! | `engine.rs`, `actions.rs` | perform what the schedule asks for |
-//! | `work.rs`, `compare.rs`, `settle.rs` | a node's job, the comparison with the last good digest, what is recorded |
+//! | `work.rs`, `compare.rs`, `settle.rs` | a node's job, the comparison with the last good digest, records |
 //! | `judge.rs`, `inherit.rs`, `facts.rs` | what verdicts come to: pure, over what is loaded first |
 //!
-//! Everything that a restart needs is in the store: a run that is found half-way reads the same commit with the same locks,
-//! plans again against what is recorded by now, and continues. A job whose result is recorded never runs again.
+//! Everything that a restart needs is in the store: a run that is found half-way reads the same commit with
+//! the same locks, plans again against what is recorded by now, and continues. A job whose result is recorded
+//! never runs again.
 
 mod actions;
 mod compare;
@@ -101,7 +102,8 @@ struct Inner {
 struct State {
     /// Sources of which a run is driven.
     driving: BTreeSet<SourceId>,
-    /// What this process was asked to do of some runs. A run that lost its selection with its process is cancelled.
+    /// What this process was asked to do of some runs. A run that lost its selection with its process is
+    /// cancelled.
     selections: BTreeMap<RunNumber, Selection>,
 }
 

@@ -16,8 +16,8 @@ use edgewright_plan::graph::Node;
 use edgewright_plan::{Graph, Locks as Chosen, Plan, graph, lock_request, plan};
 use edgewright_process::Clock;
 use edgewright_store::Store;
+use edgewright_store::heads::Head;
 use edgewright_store::nodes::{FixedPlan, NodeRow};
-use edgewright_store::standing::Head;
 
 use super::PlannedGraphs;
 use super::history::Loaded;
@@ -160,7 +160,8 @@ impl Planner {
         Ok(Preparation::Ready(Box::new(prepared)))
     }
 
-    /// Chooses the locks of a commit; resolves those that are missing, due or asked for, unless the plan is fixed already.
+    /// Chooses the locks of a commit; resolves those that are missing, due or asked for, unless the plan is
+    /// fixed already.
     async fn lock(
         &self,
         scope: &Scope,
@@ -222,7 +223,8 @@ impl Planner {
         Ok(wanted)
     }
 
-    /// The graph of the source's last planned commit, so that reasons can say what changed. Only words depend on it.
+    /// The graph of the source's last planned commit, so that reasons can say what changed. Only words depend
+    /// on it.
     async fn previous(&self, scope: &Scope, overlays: &Overlays) -> Option<Arc<Graph>> {
         let run = &scope.run;
         let before = self.store.planned_before(run.number, run.source).await.ok()??;

@@ -37,7 +37,8 @@ impl Reconciler for Runs {
 }
 
 impl Runs {
-    /// Drives an open run, or ends it where that was requested before its turn. Gives what was done, for people.
+    /// Drives an open run, or ends it where that was requested before its turn. Gives what was done, for
+    /// people.
     async fn look_after(&self, run: RunRow) -> Result<Option<String>, ControlError> {
         let number = run.number;
         if self.begin(&run) {

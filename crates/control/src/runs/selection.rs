@@ -1,4 +1,5 @@
-//! A run of some variants only, as on a test bench. It makes no release and moves no channel.
+//! A run that makes no release and moves no channel: of some variants or lanes only, or of files that are not
+//! committed.
 
 use std::collections::BTreeSet;
 
@@ -7,9 +8,34 @@ use edgewright_model::spec::Lane;
 use edgewright_plan::graph::NodeId;
 use edgewright_plan::{Action, Graph, History, Plan};
 
-/// What of a plan a run does.
+/// Why a run makes no release.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum NoRelease {
+    /// Only some variants or lanes are run.
+    #[default]
+    Narrowed,
+    /// The files are not committed.
+    Uncommitted,
+    /// `run --watch` builds and tests every change.
+    Watching,
+}
+
+impl NoRelease {
+    /// In words, as a run shows it.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Narrowed => "only some variants or lanes were run: no release",
+            Self::Uncommitted => "the files are not committed: no release",
+            Self::Watching => "`--watch` builds and tests only: no release",
+        }
+    }
+}
+
+/// What of a plan a run does. Such a run makes no release. The default is the whole plan.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
+    /// Why there is no release.
+    pub why: NoRelease,
     /// The variants; all where empty.
     pub variants: BTreeSet<VariantName>,
     /// The lanes, run whatever is known already; those that have no verdict yet where empty.

@@ -117,7 +117,8 @@ impl Engine {
         Ok(job)
     }
 
-    /// Cuts the order of a node: from the longest prefix that is built by now, with the lanes that nothing answers yet.
+    /// Cuts the order of a node: from the longest prefix that is built by now, with the lanes that nothing
+    /// answers yet.
     async fn order(
         &self,
         scope: &Scope,

@@ -9,7 +9,8 @@ pub struct Keep {
     pub logs_for: Duration,
     /// Job logs in bytes; the oldest runs' go first.
     pub logs_bytes: u64,
-    /// Caches of jobs (package archives and lists, layer indexes) in bytes; what was not used for longest goes first.
+    /// Caches of jobs (package archives and lists, layer indexes) in bytes; what was not used for longest
+    /// goes first.
     pub cache_bytes: u64,
     /// How long variants that are no longer declared are shown and kept.
     pub retired_for: Duration,
@@ -22,8 +23,8 @@ pub struct Keep {
 }
 
 impl Default for Keep {
-    /// Logs for 90 days and up to 2 GiB, 10 GiB of caches, releases for 90 days, retired variants and old evidence for 30
-    /// days, builds of no release for 14 days.
+    /// Logs for 90 days and up to 2 GiB, 10 GiB of caches, releases for 90 days, retired variants and old
+    /// evidence for 30 days, builds of no release for 14 days.
     fn default() -> Self {
         const GIB: u64 = 1024 * 1024 * 1024;
         const DAY: Duration = Duration::from_hours(24);

@@ -59,10 +59,11 @@ pub struct SourceSettings {
 /// Which pull requests are run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PullRequestPolicy {
-    /// Only those whose head is also that of a branch of the repository itself: its author may push there. Those of
-    /// forks never are.
+    /// Only those whose head is also that of a branch of the repository itself: its author may push there.
+    /// Those of forks never are.
     pub from_branches: bool,
-    /// Only those for these branches; empty: all. A pull request is for the branch that misses the fewest of its commits.
+    /// Only those for these branches; empty: all. A pull request is for the branch that misses the fewest of
+    /// its commits.
     pub into: Vec<String>,
 }
 
@@ -108,8 +109,8 @@ impl ControlSettings {
         Backoff::new(self.retry_after, LONGEST_PAUSE)
     }
 
-    /// Defaults: two hours a job, ten minutes a lane, a day for verdicts of other systems, three tries with 5 s and 10 s
-    /// between.
+    /// Defaults: two hours a job, ten minutes a lane, a day for verdicts of other systems, three tries with 5
+    /// s and 10 s between.
     pub fn new(data: PathBuf) -> Self {
         Self {
             data,

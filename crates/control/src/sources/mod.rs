@@ -1,4 +1,5 @@
-//! Sources: which repositories are followed, their mirrors, what of them moved, and the runs that are queued for it.
+//! Sources: which repositories are followed, their mirrors, what of them moved, and the runs that are queued
+//! for it.
 
 mod handle;
 pub mod refs;
@@ -66,7 +67,8 @@ impl Sources {
         Self { folder, store, git, clock, shutdown, runs, followed: Mutex::default() }
     }
 
-    /// Follows a source. One of the same address or name takes the place of the earlier one, whose polling ends.
+    /// Follows a source. One of the same address or name takes the place of the earlier one, whose polling
+    /// ends.
     ///
     /// # Errors
     /// The database or the mirror's folder cannot be written.
@@ -83,7 +85,8 @@ impl Sources {
         if let Some(old) = before.iter().find(|old| old.id == row.id && old.name != row.name)
             && !tokio::fs::try_exists(&folder).await.unwrap_or(false)
         {
-            // The same repository under another name. Where it cannot be moved it is fetched again, and the old one collected.
+            // The same repository under another name. Where it cannot be moved it is fetched again, and the
+            // old one collected.
             drop(tokio::fs::rename(self.mirror_folder(&old.name), &folder).await);
         }
         let mirror = Mirror::new(self.git.clone(), folder, settings.remote.clone());
@@ -98,7 +101,8 @@ impl Sources {
         self.folder.join(format!("{source}.git"))
     }
 
-    /// Stops following a source. A run in progress continues; queued runs wait until the source is configured again.
+    /// Stops following a source. A run in progress continues; queued runs wait until the source is configured
+    /// again.
     pub(crate) fn remove(&self, name: &SourceName) -> bool {
         let Some(handle) = self.named(name) else { return false };
         handle.stop.cancel();

@@ -57,7 +57,8 @@ fn moved(
     let mut moved = Vec::new();
     for change in changed(Some(before), now, followed) {
         match change {
-            // One that became the default again may not have moved itself, but its channels hold another branch's release by now.
+            // One that became the default again may not have moved itself, but its channels hold another
+            // branch's release by now.
             RefChange::Appeared { branch, to } | RefChange::Moved { branch, to, .. } => {
                 moved.push((branch, to));
             }
@@ -118,8 +119,8 @@ impl Sources {
         Ok(RemoteState { default: refs.default_branch, moved, branches: refs.branches, reader, missing })
     }
 
-    /// What a webhook is about is fetched without asking first what is there. Whatever else there may be to see, another
-    /// default branch among it, the next poll finds. None if a followed branch is not there.
+    /// What a webhook is about is fetched without asking first what is there. Whatever else there may be to
+    /// see, another default branch among it, the next poll finds. None if a followed branch is not there.
     pub(crate) async fn fetch_followed(
         &self,
         handle: &SourceHandle,

@@ -1,4 +1,5 @@
-//! What verdicts mean. A recorded verdict is what a lane found, for good; whether it stops a variant is worked out from it.
+//! What verdicts mean. A recorded verdict is what a lane found, for good; whether it stops a variant is
+//! worked out from it.
 //!
 //! ```text
 //!  verdict ─evaluate─▶ Evaluation ─against─▶ Evaluation ─failure─▶ what people read
@@ -8,10 +9,10 @@
 //!
 //! | rule | |
 //! |---|---|
-//! | an exception covers a failed check until its last day, in UTC | the check does not count; a note records it |
-//! | nothing covers a failure of the infrastructure, or of a lane outside of its checks | it is no evidence about a check |
-//! | what the last good digest fails in the same place, too, is not new | the change is not to blame: the failure is the check's, and the lane is run again next time |
-//! | what is not new still fails | only an exception, with owner and end, lets it through (`docs/decisions`, 0005) |
+//! | an exception covers a failed check until its last day (UTC) | the check does not count, with a note |
+//! | a failure of the infrastructure, or of a lane outside of its checks | it is no evidence about a check |
+//! | the last good digest fails in the same place: not new | a failure of the check; the lane is run again |
+//! | what is not new still fails | only an exception, with owner and end, covers it (decision 0005) |
 
 mod words;
 
@@ -61,8 +62,8 @@ impl Evaluation {
 
     /// The failure, where the last good digest's verdict in the same lane, with the same checks, is known.
     ///
-    /// Only failures of the image are compared. Where all of them are not new, the failure becomes the check's: it does not
-    /// block the digest for good.
+    /// Only failures of the image are compared. Where all of them are not new, the failure becomes the
+    /// check's: it does not block the digest for good.
     #[must_use]
     pub fn against(mut self, last_good: &Verdict) -> Self {
         if self.kind() != Some(FailureKind::Image) {

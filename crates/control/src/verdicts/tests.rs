@@ -77,7 +77,7 @@ fn an_exception_covers_its_check_in_its_scope_up_to_its_last_day() {
     let note = &evaluate(&found, &[exception("gpu", &["hmi/*"], &[], TODAY)], &variant(), TODAY).notes[0];
     assert_eq!(
         note.to_string(),
-        "check `gpu` in the lane container is excepted until 2026-11-22 by platform: no GPU (found: gpu is bad)"
+        "check `gpu` in the lane container failed, but is excepted until 2026-11-22 by platform: no GPU (found: gpu is bad)"
     );
 }
 
@@ -128,7 +128,13 @@ fn only_what_the_last_good_digest_passed_is_new() {
 
 #[test]
 fn a_failure_names_lane_check_fault_and_where_to_look() {
-    let blame = Blame { run: RunNumber(7), variant: &variant(), exceptions: &[], today: TODAY };
+    let blame = Blame {
+        run: RunNumber(7),
+        variant: &variant(),
+        exceptions: &[],
+        today: TODAY,
+        is_first_with_checks: false,
+    };
     let found = verdict("new", &[("gpu", FailureKind::Image)]);
     let plain = evaluate(&found, &[], &variant(), TODAY);
     let failure = words::failure(&found, &plain, blame).unwrap();
@@ -151,6 +157,12 @@ fn a_failure_names_lane_check_fault_and_where_to_look() {
         failure.output,
         ["gpu (image, not new): gpu is bad", "  its exception by platform ended on 2026-11-21: no GPU"]
     );
+
+    let first = Blame { is_first_with_checks: true, ..blame };
+    let failure = words::failure(&found, &evaluate(&found, &[], &variant(), TODAY).against(&found), first);
+    let failure = failure.unwrap();
+    assert!(failure.message.contains("; the checks changed: the last good digest"), "{}", failure.message);
+    assert_eq!(failure.output, ["gpu (image): gpu is bad"]);
 }
 
 fn kinds() -> impl Strategy<Value = FailureKind> {
@@ -174,7 +186,8 @@ proptest! {
             .map(|(id, days)| exception(id, &["**"], &[], TODAY.saturating_add(jiff::Span::new().days(*days))))
             .collect();
         let evaluation = evaluate(&found, &exceptions, &variant(), TODAY);
-        // Every failed check is either counted or noted, and a day's exceptions never make a passed lane fail.
+        // Every failed check is either counted or noted, and a day's exceptions never make a passed lane
+        // fail.
         prop_assert_eq!(evaluation.failed.len() + evaluation.notes.len(), failed.len());
         prop_assert!(evaluation.failed.is_empty() == evaluation.passed());
         let none = evaluate(&found, &[], &variant(), TODAY);

@@ -1,4 +1,5 @@
-//! A lane's failure as text: which check, in which lane, what was found instead, whose fault it is, where to read more.
+//! A lane's failure as text: which check, in which lane, what was found instead, whose fault it is, where to
+//! read more.
 
 use std::fmt::Write as _;
 
@@ -22,6 +23,9 @@ pub(crate) struct Blame<'a> {
     pub(crate) exceptions: &'a [Exception],
     /// Today, in UTC.
     pub(crate) today: Date,
+    /// Whether the run that found it is the first one with these checks: the last good digest was tested with
+    /// them only for comparison.
+    pub(crate) is_first_with_checks: bool,
 }
 
 /// The message for users; empty if everything that counts passed.
@@ -31,8 +35,9 @@ pub(crate) fn failure(verdict: &Verdict, evaluation: &Evaluation, blame: Blame<'
         evaluation.notes.iter().filter(|note| matches!(note, Note::NotNew { .. })).collect();
     let mut text = format!("{} lane: {message}", verdict.lane);
     if let (Some(Note::NotNew { digest, .. }), FailureKind::Check) = (not_new.first(), kind) {
+        let what = if blame.is_first_with_checks { "the checks changed" } else { "not new" };
         // Writing to a string cannot fail.
-        let _ = write!(text, "; not new: the last good digest {} fails it, too", digest.short());
+        let _ = write!(text, "; {what}: the last good digest {} fails it, too", digest.short());
     }
     let is_posted = matches!(verdict.origin, VerdictOrigin::External { .. });
     Some(JobFailure {
@@ -54,9 +59,12 @@ fn hint(kind: FailureKind, is_old: bool, is_posted: bool, blame: Blame<'_>) -> S
         }
         FailureKind::Image => {
             format!(
-                "the image is at fault: fix it (see {log} and the evidence); the same digest is not tested again"
+                "the image is at fault: fix it (see {log} and the evidence); a commit that gives the same digest is not tested again, `edgewright run` is"
             )
         }
+        FailureKind::Check if is_old && blame.is_first_with_checks => format!(
+            "this commit added or changed the check, or switched the lane on: fix the check, or make the image pass it; see {log}"
+        ),
         FailureKind::Check if is_old => format!(
             "not caused by this change: fix the check or what it tests, or add an exception with owner and end date in exceptions/; see {log}"
         ),
@@ -76,7 +84,8 @@ fn output(verdict: &Verdict, evaluation: &Evaluation, blame: Blame<'_>) -> Vec<S
     let mut lines = Vec::new();
     for check in &evaluation.failed {
         let CheckOutcome::Failed { kind, message, output } = &check.outcome else { continue };
-        let is_old = if evaluation.is_new(Some(&check.id)) { "" } else { ", not new" };
+        let is_old = !evaluation.is_new(Some(&check.id)) && !blame.is_first_with_checks;
+        let is_old = if is_old { ", not new" } else { "" };
         lines.push(format!("{} ({kind}{is_old}): {message}", check.id));
         lines.extend(output.iter().map(|line| format!("  {line}")));
         let over = blame.exceptions.iter().find(|exception| {
@@ -94,6 +103,12 @@ fn output(verdict: &Verdict, evaluation: &Evaluation, blame: Blame<'_>) -> Vec<S
     }
     for piece in &verdict.evidence {
         lines.push(format!("evidence {}: {}@{}", piece.name, piece.blob.repository, piece.blob.digest));
+    }
+    if let Some(piece) = verdict.evidence.first() {
+        let (repository, digest) = (&piece.blob.repository, &piece.blob.digest);
+        lines.push(format!(
+            "read it with `curl SERVER/v2/{repository}/blobs/{digest}`, SERVER being the server's address"
+        ));
     }
     lines
 }

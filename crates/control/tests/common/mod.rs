@@ -26,14 +26,14 @@ const BASE: &str = "from: scratch
 steps:
   - files: files/
 checks:
-  - {id: up, systemd: running, within: 60s}
+  - {id: up, systemd: running, timeout: 60s}
 ";
 const ROLE: &str = "from: base
 per: site
 steps:
   - files: files/
 checks:
-  - {id: unit, unit: x.service, within: 60s}
+  - {id: unit, unit: x.service, timeout: 60s}
 ";
 
 /// Who asks in tests.
@@ -96,7 +96,8 @@ impl World {
         Self { folder, executor, store, registry, control, source, tasks, url }
     }
 
-    /// As after `kill -9`: jobs and reconcilers are gone without a word, a new control opens the same data folder.
+    /// As after `kill -9`: jobs and reconcilers are gone without a word, a new control opens the same data
+    /// folder.
     pub(crate) async fn crash(&mut self) {
         self.reopen(Clock::system()).await;
     }

@@ -17,13 +17,13 @@ use super::place::Place;
 use crate::error::ExecutorError;
 use crate::report::Reporter;
 
-/// Kept of a job's time for what is not its steps.
+/// The part of a job's time that is reserved for other work than its steps.
 const STEP_MARGIN: Duration = Duration::from_secs(12);
 
-/// Images that lanes used last: the next ones mostly share layers with them.
+/// How many of the most recently used images of lanes are kept: the next ones mostly share layers with them.
 const KEPT_IMAGES: usize = 16;
 
-/// All that one job has at hand.
+/// The context of one job.
 pub(super) struct Job<'a> {
     pub(super) order: &'a JobOrder,
     pub(super) settings: &'a WorkSettings,
@@ -61,7 +61,7 @@ impl Job<'_> {
         let runs_commands =
             task.steps.iter().any(|step| matches!(step.action, StepAction::Containerfile { .. }));
         if runs_commands && let Err(error) = self.podman.engine(&self.processes()).await {
-            // A build works without podman's settings, or its own failure says more.
+            // A build works without podman's settings, or its own failure is more specific.
             tracing::debug!(error = %Chain(error), "building without podman's settings");
         }
         let context = self.build_context();
@@ -83,12 +83,12 @@ impl Job<'_> {
         if let Some(engine) = self.podman.opened().filter(|_| !task.lanes.is_empty())
             && let Err(error) = engine.prune(bounds, &self.processes()).await
         {
-            tracing::warn!(error = %Chain(&error), "images that lanes used before were not removed");
+            tracing::warn!(error = %Chain(&error), "cannot remove earlier images of lanes");
         }
         outcome
     }
 
-    /// The marks by which every process of the job is known, and the token that ends them.
+    /// The environment that identifies every process of the job, and the token that ends them.
     fn processes(&self) -> ProcessContext {
         let mut context = ProcessContext::new(self.cancel.clone())
             .with_env(JOB_ENVIRONMENT, self.order.job.to_string())
@@ -119,10 +119,11 @@ impl Job<'_> {
         }
     }
 
-    /// A step that hangs shall be told as such, by itself, before the job's own limit ends all.
+    /// The limit of a step: a step that hangs must be reported as such before the job's own limit ends
+    /// everything.
     fn step_limit(&self) -> Duration {
         let within = self.order.within.get();
-        // What comes before the step, and the end of a tool that has to be killed, need their time, too.
+        // The work before the step, and killing a tool, take time, too.
         within.mul_f64(0.95).min(within.saturating_sub(STEP_MARGIN)).max(within / 2)
     }
 

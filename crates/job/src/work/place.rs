@@ -15,7 +15,7 @@ pub(super) struct Place {
 impl Place {
     pub(super) fn make(work: &Path, order: &JobOrder) -> io::Result<Self> {
         fs::create_dir_all(work)?;
-        // The canonical path is what marks processes, and what podman's database remembers.
+        // The canonical path identifies processes, and is stored in podman's database.
         let work = work.canonicalize()?;
         let scratch = work.join("jobs").join(order.job.to_string());
         fs::create_dir_all(scratch.join("tmp"))?;
@@ -26,7 +26,7 @@ impl Place {
         let scratch = self.scratch.clone();
         let removed = tokio::task::spawn_blocking(move || fs::remove_dir_all(scratch)).await;
         if let Err(error) = removed.map_err(io::Error::other).and_then(|removed| removed) {
-            // It is reaped at the next start.
+            // It is removed at the next start.
             tracing::warn!(job.folder = %self.scratch.display(), %error, "cannot remove the job's folder");
         }
     }

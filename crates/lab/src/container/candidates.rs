@@ -1,20 +1,21 @@
-//! Settings by which podman may start a container where its defaults do not. Pure: the host's limits are an argument.
+//! Settings to try if podman cannot start a container with its defaults. Pure: the host's limits are an
+//! argument.
 
-/// Open files that nobody needs more of.
+/// The largest limit of open files to set.
 const MOST_FILES: u64 = 1_048_576;
-/// Processes that nobody needs more of, the kernel's classic number of them: podman 4.3 fails above it, whatever the
-/// hard limit says.
+/// The largest limit of processes to set, the kernel's classic maximum: podman 4.3 fails above it, even if
+/// the hard limit is higher.
 const MOST_PROCESSES: u64 = 32_768;
-/// Settings to try, from the host's own to the most patient.
+/// A set of settings to try.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Candidate {
-    /// For people.
+    /// Its name in messages.
     pub(crate) title: &'static str,
     runtime: Option<&'static str>,
     ulimits: bool,
 }
 
-/// In the order in which they are tried.
+/// The candidates, in the order in which they are tried.
 pub(crate) const CANDIDATES: [Candidate; 4] = [
     Candidate { title: "the default settings", runtime: None, ulimits: false },
     Candidate { title: "the host's hard limits", runtime: None, ulimits: true },
@@ -23,7 +24,7 @@ pub(crate) const CANDIDATES: [Candidate; 4] = [
 ];
 
 impl Candidate {
-    /// The settings as a containers.conf; none for the host's own.
+    /// The settings as a containers.conf; none for the host's defaults.
     pub(crate) fn containers_conf(self, limits: &str) -> Option<String> {
         let runtime = self.runtime.map(|runtime| format!("[engine]\nruntime = \"{runtime}\"\n"));
         let ulimits = self.ulimits.then(|| {
@@ -38,7 +39,7 @@ impl Candidate {
     }
 }
 
-/// The hard limit in a line of `/proc/self/limits`; none where it is unlimited or missing.
+/// The hard limit in a line of `/proc/self/limits`; none if it is unlimited or missing.
 fn hard_limit(limits: &str, name: &str) -> Option<u64> {
     let rest = limits.lines().find_map(|line| line.strip_prefix(name))?;
     rest.split_whitespace().nth(1)?.parse().ok()

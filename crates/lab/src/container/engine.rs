@@ -1,16 +1,16 @@
-//! podman on this host: storage of our own, a runtime that works, found by probing.
+//! podman on this host, with a storage of its own and settings that are found by probing.
 //!
 //! ```text
 //! WORK/containers/storage        image and container storage (`--root`)
 //! WORK/containers/run, tmp       their run-time state (`--runroot`, `--tmpdir`), emptied after a reboot
 //! WORK/containers/boot           the boot that `run` and `tmp` belong to
-//! WORK/containers/containers.conf  settings found by probing, where the defaults do not work
-//! WORK/containers/engine.json    what was found, for this podman and this boot
+//! WORK/containers/containers.conf  settings found by probing, if the defaults do not work
+//! WORK/containers/engine.json    the result of probing, for this podman and this boot
 //! ```
 //!
-//! The default runtime does not work on every host (crun on hybrid cgroups, default limits above the hard limit where
-//! CAP_SYS_RESOURCE is missing), so the first use probes by really running a container. A `CONTAINERS_CONF` of the
-//! user's is taken as it is.
+//! The default runtime does not work on every host (crun on hybrid cgroups, default limits above the hard
+//! limit without CAP_SYS_RESOURCE), so the first use probes by running a container. A `CONTAINERS_CONF` of
+//! the user is used unchanged.
 
 use std::ffi::OsString;
 use std::fs;
@@ -26,23 +26,23 @@ use super::candidates::CANDIDATES;
 use super::runner::{PROGRAM, Runner};
 use crate::error::LabError;
 
-/// Longest time of one probe.
+/// The time limit of one probe.
 const PROBE: Duration = Duration::from_mins(1);
-/// Longest time of a question to podman.
+/// The time limit of a query to podman.
 const QUESTION: Duration = Duration::from_secs(30);
 /// Version of `engine.json`.
 const FOUND_VERSION: u32 = 1;
 /// The variable that names podman's and buildah's settings.
 const CONTAINERS_CONF: &str = "CONTAINERS_CONF";
 
-/// What the user says about podman.
+/// The user's settings of podman.
 #[derive(Debug, Clone, Default)]
 pub struct EngineSettings {
-    /// The user's `CONTAINERS_CONF`: respected as it is, nothing is probed.
+    /// The user's `CONTAINERS_CONF`: used unchanged and without probing.
     pub containers_conf: Option<PathBuf>,
 }
 
-/// A podman that works, with storage of our own.
+/// A working podman, with a storage of its own.
 #[derive(Debug, Clone)]
 pub struct Engine {
     pub(crate) folder: PathBuf,
@@ -50,7 +50,7 @@ pub struct Engine {
     containers_conf: Option<PathBuf>,
 }
 
-/// What an earlier probe found.
+/// The result of an earlier probe.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Found {
     version: u32,
@@ -60,7 +60,7 @@ struct Found {
 }
 
 impl Engine {
-    /// Finds settings by which podman starts a container; once per work folder, podman version and boot.
+    /// Finds settings with which podman starts a container; once per work folder, podman version and boot.
     pub async fn detect(
         work: &Path,
         runner: &Runner,
@@ -69,7 +69,7 @@ impl Engine {
     ) -> Result<Self, LabError> {
         let work = tokio::fs::canonicalize(work).await.map_err(LabError::io("find", work))?;
         if work.to_string_lossy().contains([',', ':', '\n']) {
-            return Err(LabError::UnfitFolder(work));
+            return Err(LabError::InvalidFolder(work));
         }
         let folder = work.join("containers");
         tokio::fs::create_dir_all(&folder).await.map_err(LabError::io("create", &folder))?;
@@ -106,7 +106,8 @@ impl Engine {
             return Ok(());
         }
 
-        // Jobs may probe at the same time: each has its own folder, and what they find is put in place in one move.
+        // Jobs may probe at the same time: each has its own folder, and moves its result into place
+        // atomically.
         let trial =
             tempfile::tempdir_in(&self.folder).map_err(LabError::io("create a folder in", &self.folder))?;
         let rootfs = trial.path().join("rootfs");
@@ -129,15 +130,15 @@ impl Engine {
                 }
                 Err(error @ CommandError::Cancelled { .. }) => return Err(LabError::Podman(error)),
                 Err(error) => {
-                    let said = error.stderr_tail().last().cloned().unwrap_or_else(|| error.to_string());
-                    tried.push(format!("{}: {said}", candidate.title));
+                    let reason = error.stderr_tail().last().cloned().unwrap_or_else(|| error.to_string());
+                    tried.push(format!("{}: {reason}", candidate.title));
                 }
             }
         }
         Err(LabError::NoRuntime { tried })
     }
 
-    /// Puts the settings that worked where they stay.
+    /// Moves working settings to their final place.
     fn remember(&mut self, memory: &Path, boot: &str) -> Result<(), LabError> {
         if let Some(trial) = self.containers_conf.take() {
             let conf = self.folder.join("containers.conf");
@@ -165,7 +166,7 @@ impl Engine {
         command.args([&format!("/{PROGRAM}"), "--version"]).deadline(PROBE).run().await.map(|_| ())
     }
 
-    /// A podman command on our storage with the found settings; the caller adds the subcommand.
+    /// A podman command on this storage with the found settings; the caller adds the subcommand.
     pub fn podman(&self, processes: &ProcessContext) -> Command {
         let command = Command::new("podman").args(podman_arguments(&self.folder)).context(processes);
         match self.process_environment() {
@@ -179,12 +180,12 @@ impl Engine {
         storage_arguments(&self.folder)
     }
 
-    /// The variable by which podman and buildah learn the found settings.
+    /// The environment variable that passes the found settings to podman and buildah.
     pub fn process_environment(&self) -> Option<(&'static str, &Path)> {
         self.containers_conf.as_deref().map(|path| (CONTAINERS_CONF, path))
     }
 
-    /// What `podman --version` says.
+    /// The output of `podman --version`.
     pub fn version(&self) -> &str {
         &self.version
     }
@@ -199,11 +200,11 @@ pub(crate) fn storage_arguments(containers: &Path) -> [OsString; 4] {
     ]
 }
 
-/// podman refuses a longer path for its run-time state, in bytes.
+/// The longest path, in bytes, that podman accepts for its run-time state.
 const LONGEST_RUNROOT: usize = 50;
 
-/// Where podman and buildah keep their run-time state: beside the storage where its path is short enough for podman, else
-/// a short folder that follows from that path, so that every process finds the same.
+/// The folder of podman's and buildah's run-time state: beside the storage if its path is short enough for
+/// podman, else a short folder whose name is derived from that path, so that every process uses the same.
 pub fn runroot(containers: &Path) -> PathBuf {
     let beside = containers.join("run");
     if beside.as_os_str().len() <= LONGEST_RUNROOT {
@@ -214,14 +215,15 @@ pub fn runroot(containers: &Path) -> PathBuf {
     PathBuf::from(if is_root { "/run/edgewright-" } else { "/tmp/edgewright-" }.to_owned() + name.short())
 }
 
-/// What podman needs besides, so that it shares no state with the user's own: buildah has no such option.
+/// Options for podman alone, so that it shares no state with the user's podman: buildah has no such option.
 pub(crate) fn podman_arguments(containers: &Path) -> Vec<OsString> {
     let mut arguments = Vec::from(storage_arguments(containers));
     arguments.extend(["--tmpdir".into(), containers.join("tmp").into_os_string()]);
     arguments
 }
 
-/// Empties the run-time state of earlier boots, which podman expects to be gone after a reboot. Gives this boot's id.
+/// Deletes the run-time state of earlier boots, which podman expects to be gone after a reboot. Gives this
+/// boot's id.
 pub(crate) fn forget_earlier_boots(containers: &Path) -> Result<String, LabError> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
     let note = containers.join("boot");
@@ -235,7 +237,7 @@ pub(crate) fn forget_earlier_boots(containers: &Path) -> Result<String, LabError
             Err(error) => return Err(LabError::io("remove", folder)(error)),
         }
     }
-    // For whoever clears the folder from outside.
+    // For other programs that clear the folder.
     let place = containers.join("runroot");
     fs::write(&place, runroot(containers).as_os_str().as_encoded_bytes())
         .map_err(LabError::io("write", &place))?;
@@ -243,7 +245,7 @@ pub(crate) fn forget_earlier_boots(containers: &Path) -> Result<String, LabError
     Ok(boot)
 }
 
-/// Settings that an earlier probe wrote, for reaping without a probe.
+/// The settings that an earlier probe wrote, for reaping without a probe.
 pub(crate) fn written_settings(containers: &Path, settings: &EngineSettings) -> Option<PathBuf> {
     let written = || Some(containers.join("containers.conf")).filter(|conf| conf.is_file());
     settings.containers_conf.clone().or_else(written)
@@ -254,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_runtime_state_has_a_path_that_podman_takes() {
+    fn the_path_of_the_runtime_state_is_short_enough_for_podman() {
         assert_eq!(
             runroot(Path::new("/var/lib/edgewright/work/containers")),
             Path::new("/var/lib/edgewright/work/containers/run")

@@ -1,4 +1,4 @@
-//! What a container shows of itself before it is removed.
+//! Evidence of a container, gathered before it is removed.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use super::life::Container;
 use crate::evidence::{Piece, bound, keep_end};
 use crate::machine::MachineState;
 
-/// Longest time to gather one piece.
+/// The time limit to gather one piece.
 const GATHERING: Duration = Duration::from_secs(20);
 
 const JOURNAL: &[&str] = &["journalctl", "--boot", "--no-pager", "--output=short-precise", "--lines=8000"];
 const FAILED: &[&str] =
     &["systemctl", "status", "--no-pager", "--full", "--lines=100", "--state=failed", "*"];
 
-/// Asks the container for journal, failed units and console, at the same time.
+/// Gathers journal, failed units and console concurrently.
 pub(super) async fn gather(
     container: &Container<'_>,
     processes: &ProcessContext,
@@ -37,7 +37,7 @@ pub(super) async fn gather(
     pieces
 }
 
-/// Both streams of a command, as far as it got.
+/// Both streams of a command, even if it fails.
 async fn output(command: Command) -> Vec<u8> {
     let mut bytes = Vec::new();
     let append = |_: Stream, line: &str| {

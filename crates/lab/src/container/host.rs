@@ -1,4 +1,5 @@
-//! podman on this host. It is looked for when a job first needs it, so that jobs without containers work without it.
+//! podman on this host. It is detected when a job first needs it, so that jobs without containers work
+//! without it.
 
 use std::fs;
 use std::io;
@@ -12,29 +13,29 @@ use tokio::sync::OnceCell;
 use super::engine::{Engine, EngineSettings};
 use super::runner::Runner;
 use crate::error::LabError;
-use crate::machine::Trouble;
+use crate::machine::LaneFault;
 
-/// What podman is used with.
+/// Settings of podman in the lab.
 #[derive(Debug, Clone)]
 pub struct PodmanSettings {
     /// The work folder; it exists.
     pub work: PathBuf,
     /// The static check runner.
     pub runner: &'static [u8],
-    /// What the user says about podman.
+    /// The user's settings of podman.
     pub engine: EngineSettings,
 }
 
-/// podman as one job sees it.
+/// podman for one job.
 #[derive(Debug)]
 pub struct PodmanHost {
     settings: PodmanSettings,
-    /// Of the runner's bytes, where somebody wanted to know: hashing them costs some milliseconds.
+    /// The digest of the runner, computed on first use: hashing it takes some milliseconds.
     runner: OnceLock<Digest>,
     opened: OnceCell<Result<Podman, LabError>>,
 }
 
-/// A podman that works, and the check runner where containers can be given it.
+/// A working podman, and the check runner in a folder that can be mounted into containers.
 #[derive(Debug)]
 pub(crate) struct Podman {
     pub(crate) engine: Engine,
@@ -42,7 +43,7 @@ pub(crate) struct Podman {
 }
 
 impl PodmanHost {
-    /// Nothing is looked for yet.
+    /// Detects nothing yet.
     pub const fn new(settings: PodmanSettings) -> Self {
         Self { settings, runner: OnceLock::new(), opened: OnceCell::const_new() }
     }
@@ -60,7 +61,7 @@ impl PodmanHost {
         self.runner.get_or_init(|| Digest::of(self.settings.runner))
     }
 
-    /// podman, looked for once: a later call has the same result.
+    /// podman, detected once: a later call gives the same result.
     ///
     /// # Errors
     /// It is not installed, or starts no container.
@@ -68,7 +69,7 @@ impl PodmanHost {
         self.podman(processes).await.map(|podman| &podman.engine)
     }
 
-    /// podman, where it was looked for and found.
+    /// podman, if it was detected.
     pub fn opened(&self) -> Option<&Engine> {
         self.opened.get()?.as_ref().ok().map(|podman| &podman.engine)
     }
@@ -77,21 +78,21 @@ impl PodmanHost {
         self.opened.get_or_init(|| self.open(processes)).await.as_ref()
     }
 
-    /// Finds podman's settings; one job of a work folder at a time, because the first one tries them out.
+    /// Finds podman's settings; one job of a work folder at a time, because the first one probes.
     async fn open(&self, processes: &ProcessContext) -> Result<Podman, LabError> {
         let PodmanSettings { work, runner, engine } = &self.settings;
         let prepared = tokio::task::spawn_blocking({
             let (work, binary) = (work.clone(), *runner);
             move || Ok((lock(&work)?, Runner::install(&work, binary)?))
         });
-        let broke_off = |error| LabError::io("lock", work.join(LOCK))(io::Error::other(error));
-        let (_locked, runner) = prepared.await.map_err(broke_off)??;
+        let panicked = |error| LabError::io("lock", work.join(LOCK))(io::Error::other(error));
+        let (_locked, runner) = prepared.await.map_err(panicked)??;
         let engine = Engine::detect(work, &runner, engine, processes).await?;
         Ok(Podman { engine, runner })
     }
 }
 
-/// Held while podman's settings are tried out.
+/// The file that is locked during a probe.
 const LOCK: &str = "engine.lock";
 
 fn lock(work: &Path) -> Result<fs::File, LabError> {
@@ -101,7 +102,7 @@ fn lock(work: &Path) -> Result<fs::File, LabError> {
 }
 
 /// A lane without podman cannot start.
-impl From<&LabError> for Trouble {
+impl From<&LabError> for LaneFault {
     fn from(error: &LabError) -> Self {
         let message = edgewright_model::error::Chain(error).to_string();
         Self::of_host(match error.hint() {

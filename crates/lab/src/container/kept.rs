@@ -1,5 +1,6 @@
-//! Machines of the container lane that were kept for somebody to look into. They belong to no job: reaping leaves them
-//! alone, and they stay until somebody removes them or the host restarts. There is at most one for each repository.
+//! Machines of the container lane that were started with `--keep`, for inspection. They belong to no job:
+//! reaping leaves them alone, and they stay until they are removed or the host restarts. There is at most one
+//! for each repository.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use crate::{LabError, WORK_ENVIRONMENT};
 
 /// The label of a kept machine; its value is the repository.
 pub(crate) const LABEL: &str = "edgewright.kept";
-/// Longest time of one command.
+/// The time limit of one command.
 const COMMAND: Duration = Duration::from_mins(1);
 /// Prefers bash, as a login shell.
 const SHELL: &str = "if [ -x /bin/bash ]; then exec /bin/bash -l; else exec /bin/sh -l; fi";
@@ -25,11 +26,10 @@ const SHELL: &str = "if [ -x /bin/bash ]; then exec /bin/bash -l; else exec /bin
 pub struct Kept {
     /// The repository of its image, such as `plant-os/hmi/plant-a`.
     pub repository: String,
-    /// Its container.
     pub container: String,
-    /// podman's word for its state: `running`, `exited`.
+    /// podman's name of its state: `running`, `exited`.
     pub state: String,
-    /// Since when, in podman's words: `Up 2 minutes`.
+    /// podman's text about its age: `Up 2 minutes`.
     pub status: String,
 }
 
@@ -47,18 +47,18 @@ struct Listed {
 /// A command that replaces this process: program, arguments, and further environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// What to start.
+    /// The program to start.
     pub program: &'static str,
-    /// With what.
+    /// Its arguments.
     pub arguments: Vec<OsString>,
-    /// podman's settings, where the defaults do not work.
+    /// podman's settings, if the defaults do not work.
     pub containers_conf: Option<PathBuf>,
 }
 
 /// Lists the kept machines of a work folder, by repository.
 ///
 /// # Errors
-/// podman is missing or does not answer.
+/// podman is missing or fails.
 pub async fn list(work: &Path, settings: &EngineSettings) -> Result<Vec<Kept>, LabError> {
     let containers = work.join("containers");
     if !tokio::fs::try_exists(containers.join("storage")).await.unwrap_or(false) {
@@ -91,7 +91,7 @@ pub async fn remove(work: &Path, settings: &EngineSettings, machines: &[Kept]) -
     Ok(())
 }
 
-/// How to enter a kept machine: a shell where no command is given.
+/// The command to enter a kept machine: a shell by default.
 pub fn enter(
     work: &Path,
     settings: &EngineSettings,
@@ -115,12 +115,13 @@ pub fn enter(
     Entry { program: "podman", arguments, containers_conf }
 }
 
-/// A kept machine's container: podman wants no slashes.
+/// The name of a kept machine's container: podman does not accept slashes.
 pub(crate) fn name(repository: &RepoName) -> String {
     format!("edgewright-kept-{}", repository.to_string().replace('/', "."))
 }
 
-/// The context without the marks of a job: what carries them is killed when jobs are reaped.
+/// The context without a job's environment variables: processes that have them are killed when jobs are
+/// reaped.
 pub(crate) fn unmarked(context: &ProcessContext) -> ProcessContext {
     let fresh = ProcessContext::new(context.cancel().clone());
     let marks = [JOB_ENVIRONMENT, WORK_ENVIRONMENT];
@@ -148,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kept_machine_carries_no_mark_of_its_job() {
+    fn a_kept_machine_has_no_environment_of_its_job() {
         let context = ProcessContext::new(CancellationToken::new())
             .with_env(JOB_ENVIRONMENT, "1")
             .with_env(WORK_ENVIRONMENT, "/w")

@@ -1,7 +1,7 @@
-//! The life of one container: pulled, started, asked, looked at, removed.
+//! The lifecycle of one container: pull, start, run checks, inspect, remove.
 //!
-//! Every call is a podman command with a deadline. A fault is either the host's ([`Trouble`] of kind infrastructure) or
-//! the image's: an init that cannot be started, or that ends.
+//! Every call is a podman command with a deadline. A fault is either the host's ([`LaneFault`] of kind
+//! infrastructure) or the image's: an init that cannot be started, or that ends.
 
 use std::time::{Duration, Instant};
 
@@ -17,18 +17,18 @@ use super::kept;
 use super::runner::PROGRAM;
 use crate::JOB_LABEL;
 use crate::lane::LabContext;
-use crate::machine::{MachineState, OnLine, Start, Trouble};
+use crate::machine::{LaneFault, MachineState, OnLine, Start};
 
-/// Where the runner's folder is mounted. podman mounts a tmpfs on `/run` before systemd starts, which then leaves it
-/// alone, so the image is not touched.
+/// Where the runner's folder is mounted. podman mounts a tmpfs on `/run` before systemd starts, which then
+/// does not change it, so the image is not modified.
 const MOUNTED: &str = "/run/edgewright";
-/// What is run where the image names no command.
+/// The init of images that name no command.
 const DEFAULT_INIT: &str = "/sbin/init";
-/// Most processes in a machine under test: a fork bomb must not take the host along.
+/// The limit of processes in a machine under test, so that a fork bomb does not take down the host.
 const PROCESSES: &str = "16384";
-/// Longest time of a question to podman.
+/// The time limit of a query to podman.
 const QUESTION: Duration = Duration::from_secs(30);
-/// podman's own exit codes: the command cannot be invoked, is not there.
+/// podman's own exit codes: the command cannot be invoked, was not found.
 const NOT_INVOKED: i32 = 126;
 const NOT_THERE: i32 = 127;
 
@@ -37,7 +37,7 @@ const NOT_THERE: i32 = 127;
 pub(crate) struct Container<'a> {
     engine: &'a Engine,
     name: String,
-    /// What PID 1 is, for messages.
+    /// The command of PID 1, for messages.
     init: String,
 }
 
@@ -46,7 +46,7 @@ pub(super) async fn start<'a>(
     context: &'a LabContext,
     podman: &'a Podman,
     start: Start<'_>,
-) -> Result<Container<'a>, Trouble> {
+) -> Result<Container<'a>, LaneFault> {
     let deadline = Instant::now() + start.within;
     let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
     let image = pull(context, &podman.engine, start.manifest, left()).await?;
@@ -54,30 +54,31 @@ pub(super) async fn start<'a>(
     Container::start(context, podman, &image, (kept, left())).await
 }
 
-/// Pulls a platform manifest by digest; the image's name in our storage.
+/// Pulls a platform manifest by digest; gives the image's name in the storage.
 pub(crate) async fn pull(
     context: &LabContext,
     engine: &Engine,
     manifest: &ManifestRef,
     within: Duration,
-) -> Result<String, Trouble> {
+) -> Result<String, LaneFault> {
     let image = format!("{}/{}@{}", context.client.host(), manifest.repository, manifest.digest);
     let auth = context.client.write_auth_file(&context.scratch).await;
-    let auth = auth
-        .map_err(|error| Trouble::of_host(format!("cannot write the job's registry credentials: {error}")))?;
+    let auth = auth.map_err(|error| {
+        LaneFault::of_host(format!("cannot write the job's registry credentials: {error}"))
+    })?;
     let mut command = engine.podman(&context.processes).args(["pull", "--quiet", "--authfile"]).arg(auth);
     if context.client.is_plain_http() {
         command = command.arg("--tls-verify=false");
     }
     let pulled = command.arg(&image).deadline(within).run().await;
-    pulled.map_err(|error| Trouble::infrastructure("the image cannot be pulled", &error))?;
+    pulled.map_err(|error| LaneFault::infrastructure("cannot pull the image", &error))?;
     if let Err(error) = engine.note_use(&image) {
         tracing::warn!(image, %error, "cannot note that an image is in use; it will not be pruned");
     }
     Ok(image)
 }
 
-/// What of an image's config decides how it is started.
+/// The part of an image's config that determines its command.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct StartConfig {
@@ -88,7 +89,7 @@ struct StartConfig {
 }
 
 impl StartConfig {
-    /// What PID 1 is; none where the image names nothing.
+    /// The command of PID 1; none if the image names none.
     fn command(&self) -> Option<String> {
         let words: Vec<&str> = [&self.entrypoint, &self.cmd]
             .into_iter()
@@ -100,20 +101,20 @@ impl StartConfig {
 }
 
 impl<'a> Container<'a> {
-    /// Starts the image with its own init. A container of the same name, left by a try before, is replaced.
-    /// A `kept` one carries its repository instead of the job, so that it outlives both the job and [`crate::reap()`].
+    /// Starts the image with its own init. A container of the same name, left by an earlier attempt, is
+    /// replaced. A `kept` one is labelled with its repository instead of the job, so that it outlives both
+    /// the job and [`crate::reap()`].
     async fn start(
         context: &'a LabContext,
         podman: &'a Podman,
         image: &str,
         (kept, within): (Option<&RepoName>, Duration),
-    ) -> Result<Container<'a>, Trouble> {
+    ) -> Result<Container<'a>, LaneFault> {
         let engine = &podman.engine;
         let inspect = ["image", "inspect", "--format", "{{json .Config}}", image];
         let config =
             engine.podman(&context.processes).args(inspect).deadline(QUESTION.min(within)).run().await;
-        let config =
-            config.map_err(|error| Trouble::infrastructure("the image cannot be inspected", &error))?;
+        let config = config.map_err(|error| LaneFault::infrastructure("cannot inspect the image", &error))?;
         let config: StartConfig = serde_json::from_slice(&config.stdout).unwrap_or_default();
 
         let (name, label) = match kept {
@@ -135,15 +136,15 @@ impl<'a> Container<'a> {
         }
         let started = command.deadline(within).run_status().await;
         let finished =
-            started.map_err(|error| Trouble::infrastructure("the container cannot be started", &error));
+            started.map_err(|error| LaneFault::infrastructure("cannot start the container", &error));
         let init = of_image.unwrap_or_else(|| DEFAULT_INIT.to_owned());
         let container = Self { engine, name, init };
         match finished {
             Ok(finished) if finished.success() => Ok(container),
             outcome => {
-                // A container that was created but not started would be left behind.
+                // Otherwise a container that was created but not started would be left behind.
                 container.remove(context).await;
-                Err(outcome.map_or_else(|trouble| trouble, |finished| not_started(&finished)))
+                Err(outcome.map_or_else(|fault| fault, |finished| not_started(&finished)))
             }
         }
     }
@@ -161,22 +162,23 @@ impl<'a> Container<'a> {
         within: Duration,
         on_line: OnLine<'_>,
     ) -> Result<Finished, CommandError> {
-        /// A result's line holds the last lines of output.
+        /// The line of a result includes the last lines of output.
         const LINE: usize = 256 * 1024;
         let command = self.engine.podman(processes).args(["exec", "--interactive", &self.name]);
         let command = command.arg(format!("{MOUNTED}/{PROGRAM}")).stdin_bytes(order);
         command.line_limit(LINE).deadline(within).run_lines_status(on_line).await
     }
 
-    /// How PID 1 is now.
-    pub(super) async fn state(&self, processes: &ProcessContext) -> Result<MachineState, Trouble> {
+    /// The state of PID 1.
+    pub(super) async fn state(&self, processes: &ProcessContext) -> Result<MachineState, LaneFault> {
         let format = "{{.State.Running}} {{.State.ExitCode}} {{.State.OOMKilled}}";
         let inspect = ["container", "inspect", "--format", format, &self.name];
         let asked = self.engine.podman(processes).args(inspect).deadline(QUESTION).run().await;
         let asked =
-            asked.map_err(|error| Trouble::infrastructure("the container cannot be inspected", &error))?;
-        parse_state(&asked.text(), &self.init)
-            .ok_or_else(|| Trouble::of_host(format!("unexpected state of the container: {:?}", asked.text())))
+            asked.map_err(|error| LaneFault::infrastructure("cannot inspect the container", &error))?;
+        parse_state(&asked.text(), &self.init).ok_or_else(|| {
+            LaneFault::of_host(format!("unexpected state of the container: {:?}", asked.text()))
+        })
     }
 
     /// What PID 1 wrote to its standard output and error.
@@ -184,13 +186,13 @@ impl<'a> Container<'a> {
         self.engine.podman(processes).args(["logs", &self.name]).deadline(QUESTION)
     }
 
-    /// Removes it, running or not, also when the job was cancelled.
+    /// Removes it, running or not, even if the job was cancelled.
     pub(super) async fn remove(&self, context: &LabContext) {
         discard(context, self.engine, &self.name).await;
     }
 }
 
-/// Removes a container where there is one, running or not, also when the job was cancelled.
+/// Removes a container if there is one, running or not, even if the job was cancelled.
 pub(crate) async fn discard(context: &LabContext, engine: &Engine, name: &str) {
     let command = engine.podman(&context.uncancelled());
     let command = command.args(["rm", "--force", "--ignore", "--volumes", "--time", "0", name]);
@@ -199,14 +201,16 @@ pub(crate) async fn discard(context: &LabContext, engine: &Engine, name: &str) {
     }
 }
 
-/// Whose fault it is that podman could not start a container.
-fn not_started(finished: &Finished) -> Trouble {
-    let said = finished.output.stderr_tail.iter().rev().find(|line| !line.trim().is_empty());
-    let said = said.map_or("podman says nothing", |line| line.trim());
+/// Why podman could not start a container: the fault of the image or of the host.
+fn not_started(finished: &Finished) -> LaneFault {
+    let reason = finished.output.stderr_tail.iter().rev().find(|line| !line.trim().is_empty());
+    let reason = reason.map_or("podman gave no reason", |line| line.trim());
     match finished.code() {
-        Some(NOT_THERE) => Trouble::of_image(format!("the image's init is not in it: {said}")),
-        Some(NOT_INVOKED) => Trouble::of_image(format!("the image's init cannot be started: {said}")),
-        _ => Trouble::of_host(format!("the container cannot be started ({}): {said}", finished.ended)),
+        Some(NOT_THERE) => {
+            LaneFault::of_image(format!("cannot start the image's init: not found in the image: {reason}"))
+        }
+        Some(NOT_INVOKED) => LaneFault::of_image(format!("cannot start the image's init: {reason}")),
+        _ => LaneFault::of_host(format!("cannot start the container ({}): {reason}", finished.ended)),
     }
 }
 
@@ -228,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn podmans_answers_about_init() {
+    fn the_state_of_init_is_parsed() {
         let ended = |code, out_of_memory| {
             Some(MachineState::Ended { init: "/sbin/init".to_owned(), code, out_of_memory })
         };

@@ -8,9 +8,9 @@ use super::evidence::gather;
 use super::life::{self, Container};
 use crate::evidence::Piece;
 use crate::lane::LabContext;
-use crate::machine::{BoxFuture, Machine, MachineFacts, MachineState, OnLine, RunnerEnd, Start, Trouble};
+use crate::machine::{BoxFuture, LaneFault, Machine, MachineFacts, MachineState, OnLine, RunnerEnd, Start};
 
-/// How these machines are made.
+/// The name of this kind of machine in verdicts.
 pub(crate) const PROFILE: &str = "podman";
 
 /// A container of a job: not started yet, started, or gone.
@@ -29,8 +29,8 @@ impl<'c> ContainerMachine<'c> {
         &self.context.processes
     }
 
-    fn container(&self) -> Result<&Container<'c>, Trouble> {
-        self.container.as_ref().ok_or_else(|| Trouble::of_host("the machine does not run".to_owned()))
+    fn container(&self) -> Result<&Container<'c>, LaneFault> {
+        self.container.as_ref().ok_or_else(|| LaneFault::of_host("the machine is not running".to_owned()))
     }
 }
 
@@ -40,7 +40,7 @@ impl Machine for ContainerMachine<'_> {
         MachineFacts { profile: PROFILE, scale: 1.0, accelerator: None, runner }
     }
 
-    fn start<'a>(&'a mut self, start: Start<'a>) -> BoxFuture<'a, Result<(), Trouble>> {
+    fn start<'a>(&'a mut self, start: Start<'a>) -> BoxFuture<'a, Result<(), LaneFault>> {
         Box::pin(async move {
             let podman = self.context.podman.podman(self.processes()).await?;
             self.container = Some(life::start(self.context, podman, start).await?);
@@ -57,21 +57,20 @@ impl Machine for ContainerMachine<'_> {
         Box::pin(async move {
             let container = match self.container() {
                 Ok(container) => container,
-                Err(trouble) => return RunnerEnd::Failed(trouble),
+                Err(fault) => return RunnerEnd::Failed(fault),
             };
             match container.run_checks(order, self.processes(), within, on_line).await {
                 Ok(finished) => RunnerEnd::Ended(finished.ended),
                 Err(CommandError::Cancelled { .. }) => RunnerEnd::Cancelled,
                 Err(CommandError::Deadline { .. }) => RunnerEnd::Hung,
-                Err(error) => RunnerEnd::Failed(Trouble::infrastructure(
-                    "the check runner cannot be brought in",
-                    &error,
-                )),
+                Err(error) => {
+                    RunnerEnd::Failed(LaneFault::infrastructure("cannot start the check runner", &error))
+                }
             }
         })
     }
 
-    fn state(&self) -> BoxFuture<'_, Result<MachineState, Trouble>> {
+    fn state(&self) -> BoxFuture<'_, Result<MachineState, LaneFault>> {
         Box::pin(async move { self.container()?.state(self.processes()).await })
     }
 

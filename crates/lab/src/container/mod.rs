@@ -1,16 +1,16 @@
-//! Machines of the container lane: podman, with a storage of our own.
+//! Machines of the container lane: podman, with a storage of its own.
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`host`] | podman on this host, opened when the first machine needs it |
-//! | [`engine`] | the settings by which podman works here |
-//! | `candidates` | settings to try where podman's defaults do not work |
-//! | `machine` | the machine that a lane runs on |
-//! | `life` | the podman commands in a container's life |
-//! | `evidence` | what a container shows of itself |
+//! | [`engine`] | the settings with which podman works here |
+//! | `candidates` | settings to try if podman's defaults do not work |
+//! | `machine` | a container as the machine of a lane |
+//! | `life` | the lifecycle of a container |
+//! | `evidence` | journal, failed units and console of a container |
 //! | [`runner`] | the check runner's binary in the work folder |
-//! | [`kept`] | machines that stay when their checks are done, for somebody to look into |
-//! | `storage` | images kept |
+//! | [`kept`] | machines that were started with `--keep` |
+//! | `storage` | limits of the container storage |
 
 mod candidates;
 pub mod engine;

@@ -22,7 +22,8 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Puts the binary where containers can be given it; does nothing where it is there already.
+    /// Installs the binary in a folder that can be mounted into containers; does nothing if it is there
+    /// already.
     pub fn install(work: &Path, binary: &[u8]) -> Result<Self, LabError> {
         let digest = Digest::of(binary);
         let folder = work.join("runner").join(digest.hex());

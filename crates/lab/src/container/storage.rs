@@ -1,8 +1,8 @@
-//! Bounds of container storage: the images that lanes and builds used last stay.
+//! Limits of the container storage: the most recently used images of lanes and builds are kept.
 //!
 //! ```text
 //! WORK/containers/used/HEX       images that lanes pulled; the time of the file is the last use
-//! WORK/containers/bases/HEX      images that builds stand on, noted by `build`
+//! WORK/containers/bases/HEX      base images of builds, noted by `build`
 //! ```
 
 use std::fs;
@@ -15,19 +15,21 @@ use edgewright_process::{CommandError, ProcessContext};
 use super::engine::Engine;
 use crate::error::LabError;
 
-/// Images that no lane used for longer go, however few there are.
+/// Images that no lane used for longer are removed, even if there are few.
 const UNUSED: Duration = Duration::from_hours(14 * 24);
-/// Images that were used within this time stay whatever they take: a build may stand on one, which podman cannot see.
+/// Images that were used within this time are kept, whatever their size: a build may use one, which podman
+/// does not see.
 const MAYBE_IN_USE: Duration = Duration::from_hours(6);
-/// Longest time of a removal.
+/// The time limit of a removal.
 const REMOVAL: Duration = Duration::from_mins(2);
 
-/// What stays in container storage.
+/// Limits of the container storage.
 #[derive(Debug, Clone, Copy)]
 pub struct StorageBounds {
-    /// Images that lanes used; more than the jobs at a time, because one that a lane is just about to start may go.
+    /// The number of images of lanes; more than concurrent jobs, because an image that a lane is about to
+    /// start may be removed.
     pub images: usize,
-    /// All layers in bytes, as they are unpacked.
+    /// The unpacked size of all layers, in bytes.
     pub bytes: u64,
 }
 
@@ -53,8 +55,8 @@ struct Layer {
     size: u64,
 }
 
-/// The bytes of all layers, from what the storage says of them: walking a few hundred thousand files would take longer than a job.
-/// None where there is no storage yet.
+/// The bytes of all layers, from the storage's own records: walking a few hundred thousand files would take
+/// longer than a job. None if there is no storage yet.
 fn stored(storage: &Path) -> Option<u64> {
     // `overlay-layers`, or that of another driver.
     let mut folders = fs::read_dir(storage).ok()?.flatten().map(|entry| entry.path());
@@ -64,15 +66,15 @@ fn stored(storage: &Path) -> Option<u64> {
 }
 
 impl Engine {
-    /// Notes that a lane uses an image, so that [`Engine::prune`] keeps the ones used last.
+    /// Notes that a lane uses an image, so that [`Engine::prune`] keeps the most recently used ones.
     pub(crate) fn note_use(&self, image: &str) -> std::io::Result<()> {
         let used = self.folder.join("used");
         fs::create_dir_all(&used)?;
         fs::write(used.join(Digest::of(image).hex()), image)
     }
 
-    /// Removes the images beyond the bounds, the one not used for longest first. One that a container uses stays. Gives how
-    /// many went.
+    /// Removes the images beyond the limits, the least recently used first. Images that a container uses are
+    /// kept. Gives the number of removed images.
     pub async fn prune(&self, bounds: StorageBounds, processes: &ProcessContext) -> Result<usize, LabError> {
         let lanes = notes(&self.folder.join("used"));
         let excess = lanes.len().saturating_sub(bounds.images);
@@ -96,7 +98,7 @@ impl Engine {
     async fn remove(&self, note: &Path, processes: &ProcessContext) -> Result<bool, LabError> {
         let image = match tokio::fs::read_to_string(note).await {
             Ok(image) => image,
-            // Another job was faster.
+            // Another job removed it.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(LabError::io("read", note)(error)),
         };
@@ -109,7 +111,7 @@ impl Engine {
                 _ => Ok(true),
             },
             Err(CommandError::Exit { .. }) => {
-                tracing::debug!(image, "image is in use and stays");
+                tracing::debug!(image, "image is in use, not removed");
                 Ok(false)
             }
             Err(error) => Err(LabError::Podman(error)),
@@ -122,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_storage_says_how_large_it_is() {
+    fn the_size_is_read_from_the_storages_records() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(stored(folder.path()), None);
         let layers = folder.path().join("overlay-layers");

@@ -12,22 +12,22 @@ use edgewright_process::Ended;
 use super::*;
 use crate::machine::{BoxFuture, MachineFacts, OnLine};
 
-/// A machine that does what a test asks of it, and notes what a lane asks of it.
+/// A machine with scripted behaviour, which records the calls of a lane.
 #[derive(Debug)]
 struct Simulated {
     scale: f64,
-    start: Result<(), Trouble>,
+    start: Result<(), LaneFault>,
     lines: Vec<(Stream, String)>,
     end: RunnerEnd,
-    state: Result<MachineState, Trouble>,
-    /// Fired when the checks have run.
+    state: Result<MachineState, LaneFault>,
+    /// Cancelled when the checks have run.
     cancels: Option<CancellationToken>,
-    asked: Mutex<Vec<String>>,
+    calls: Mutex<Vec<String>>,
     order: Mutex<Option<(RunOrder, Duration)>>,
 }
 
 impl Simulated {
-    /// All is well: the runner decides these checks.
+    /// A machine on which these checks pass.
     fn passing(ids: &[&str]) -> Self {
         let mut lines: Vec<(Stream, String)> = ids.iter().map(|id| result(id)).collect();
         lines.push(summary(ids.len()));
@@ -38,17 +38,17 @@ impl Simulated {
             end: RunnerEnd::Ended(Ended::Code(0)),
             state: Ok(MachineState::Runs),
             cancels: None,
-            asked: Mutex::default(),
+            calls: Mutex::default(),
             order: Mutex::default(),
         }
     }
 
-    fn ask(&self, what: &str) {
-        self.asked.lock().unwrap().push(what.to_owned());
+    fn record(&self, what: &str) {
+        self.calls.lock().unwrap().push(what.to_owned());
     }
 
-    fn asked(&self) -> String {
-        self.asked.lock().unwrap().join(", ")
+    fn calls(&self) -> String {
+        self.calls.lock().unwrap().join(", ")
     }
 }
 
@@ -76,8 +76,8 @@ impl Machine for Simulated {
         }
     }
 
-    fn start<'a>(&'a mut self, start: Start<'a>) -> BoxFuture<'a, Result<(), Trouble>> {
-        self.ask(if start.keep { "start kept" } else { "start" });
+    fn start<'a>(&'a mut self, start: Start<'a>) -> BoxFuture<'a, Result<(), LaneFault>> {
+        self.record(if start.keep { "start kept" } else { "start" });
         Box::pin(async { self.start.clone() })
     }
 
@@ -87,7 +87,7 @@ impl Machine for Simulated {
         within: Duration,
         on_line: OnLine<'a>,
     ) -> BoxFuture<'a, RunnerEnd> {
-        self.ask("checks");
+        self.record("checks");
         *self.order.lock().unwrap() = Some((RunOrder::parse(&order).unwrap(), within));
         for (stream, line) in &self.lines {
             on_line(*stream, line);
@@ -98,18 +98,18 @@ impl Machine for Simulated {
         Box::pin(async { self.end.clone() })
     }
 
-    fn state(&self) -> BoxFuture<'_, Result<MachineState, Trouble>> {
-        self.ask("state");
+    fn state(&self) -> BoxFuture<'_, Result<MachineState, LaneFault>> {
+        self.record("state");
         Box::pin(async { self.state.clone() })
     }
 
     fn evidence<'a>(&'a self, state: &'a MachineState) -> BoxFuture<'a, Vec<Piece>> {
-        self.ask(if *state == MachineState::Runs { "evidence" } else { "evidence of the dead" });
+        self.record(if *state == MachineState::Runs { "evidence" } else { "evidence of an ended machine" });
         Box::pin(async { vec![Piece::text("console", b"last words\n".to_vec())] })
     }
 
     fn stop(&mut self) -> BoxFuture<'_, ()> {
-        self.ask("stop");
+        self.record("stop");
         Box::pin(async {})
     }
 }
@@ -138,88 +138,88 @@ fn names(findings: &Findings) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_machine_is_started_asked_looked_at_and_stopped() {
+async fn a_machine_is_started_checked_inspected_and_stopped() {
     let mut machine = Simulated::passing(&["a", "b"]);
     let findings = run(&mut machine, &order(&["a", "b"])).await;
-    assert_eq!((findings.results.len(), &findings.trouble), (2, &None));
+    assert_eq!((findings.results.len(), &findings.fault), (2, &None));
     assert_eq!(names(&findings), ["runner", "console"]);
-    assert_eq!(machine.asked(), "start, checks, state, evidence, stop");
-    assert_eq!(judge(&findings.results, findings.trouble), LaneResult::Passed);
+    assert_eq!(machine.calls(), "start, checks, state, evidence, stop");
+    assert_eq!(judge(&findings.results, findings.fault), LaneResult::Passed);
 }
 
 #[tokio::test]
-async fn a_machine_that_does_not_start_is_asked_nothing_more() {
-    let trouble = Trouble::of_host("no room".to_owned());
-    let mut machine = Simulated { start: Err(trouble.clone()), ..Simulated::passing(&["a"]) };
+async fn a_machine_that_does_not_start_gets_no_further_calls() {
+    let fault = LaneFault::of_host("no room".to_owned());
+    let mut machine = Simulated { start: Err(fault.clone()), ..Simulated::passing(&["a"]) };
     let findings = run(&mut machine, &order(&["a"])).await;
-    assert_eq!(findings.trouble, Some(trouble));
-    assert_eq!(machine.asked(), "start");
+    assert_eq!(findings.fault, Some(fault));
+    assert_eq!(machine.calls(), "start");
 }
 
 #[tokio::test]
-async fn a_runner_that_is_cut_off_is_the_hosts_fault_and_its_results_count() {
+async fn an_interrupted_runner_is_the_hosts_fault_and_its_results_count() {
     let mut machine = Simulated::passing(&["a"]);
     machine.lines.pop();
     machine.lines.push((Stream::Stderr, "connection lost".to_owned()));
     machine.end = RunnerEnd::Ended(Ended::Signal(9));
     let findings = run(&mut machine, &order(&["a", "b"])).await;
-    let trouble = findings.trouble.clone().unwrap();
-    assert_eq!(trouble.kind, FailureKind::Infrastructure);
-    assert_eq!(trouble.message, "the check runner was cut off (signal 9): connection lost");
+    let fault = findings.fault.clone().unwrap();
+    assert_eq!(fault.kind, FailureKind::Infrastructure);
+    assert_eq!(fault.message, "the check runner was interrupted (signal 9): connection lost");
     assert_eq!(findings.results.len(), 1);
-    assert_eq!(machine.asked(), "start, checks, state, evidence, stop");
+    assert_eq!(machine.calls(), "start, checks, state, evidence, stop");
 
     let cases = [
-        (RunnerEnd::Hung, "the machine hung until the lane's time limit of 1m was over"),
-        (RunnerEnd::Failed(Trouble::of_host("no way in".to_owned())), "no way in"),
+        (RunnerEnd::Hung, "the machine did not respond within the lane's time limit of 1m"),
+        (RunnerEnd::Failed(LaneFault::of_host("no way in".to_owned())), "no way in"),
     ];
     for (end, message) in cases {
         let mut machine = Simulated { end, ..Simulated::passing(&[]) };
-        assert_eq!(run(&mut machine, &order(&[])).await.trouble.unwrap().message, message);
-        assert!(machine.asked().ends_with("stop"));
+        assert_eq!(run(&mut machine, &order(&[])).await.fault.unwrap().message, message);
+        assert!(machine.calls().ends_with("stop"));
     }
 }
 
 #[tokio::test]
-async fn an_init_that_ended_is_the_images_fault_whatever_the_runner_said() {
+async fn an_init_that_ended_is_the_images_fault_even_if_the_runner_failed() {
     let ended = MachineState::Ended { init: "/sbin/init".to_owned(), code: 137, out_of_memory: true };
     let mut machine = Simulated { state: Ok(ended), ..Simulated::passing(&["a"]) };
     machine.lines.pop();
     let findings = run(&mut machine, &order(&["a"])).await;
-    let trouble = findings.trouble.unwrap();
-    assert_eq!(trouble.kind, FailureKind::Image);
+    let fault = findings.fault.unwrap();
+    assert_eq!(fault.kind, FailureKind::Image);
     let want = "the image's init `/sbin/init` ended with 137, out of memory before the checks were done";
-    assert_eq!(trouble.message, want);
-    assert_eq!(machine.asked(), "start, checks, state, evidence of the dead, stop");
+    assert_eq!(fault.message, want);
+    assert_eq!(machine.calls(), "start, checks, state, evidence of an ended machine, stop");
 
-    // A host that cannot say how the machine is hides nothing that is known already.
-    let unknown = Trouble::of_host("no answer".to_owned());
+    // If the state of the machine is unknown, earlier faults are still reported.
+    let unknown = LaneFault::of_host("no answer".to_owned());
     let mut machine = Simulated { state: Err(unknown.clone()), ..Simulated::passing(&["a"]) };
-    assert_eq!(run(&mut machine, &order(&["a"])).await.trouble, Some(unknown.clone()));
+    assert_eq!(run(&mut machine, &order(&["a"])).await.fault, Some(unknown.clone()));
     let mut machine = Simulated { state: Err(unknown), end: RunnerEnd::Hung, ..Simulated::passing(&["a"]) };
-    assert!(run(&mut machine, &order(&["a"])).await.trouble.unwrap().message.contains("hung"));
+    assert!(run(&mut machine, &order(&["a"])).await.fault.unwrap().message.contains("did not respond"));
 }
 
 #[tokio::test]
-async fn a_cancelled_lane_stops_its_machine_and_asks_nothing_more() {
+async fn a_cancelled_lane_stops_its_machine_and_makes_no_further_calls() {
     let cancels = Some(CancellationToken::new());
     let mut machine = Simulated { cancels, end: RunnerEnd::Cancelled, ..Simulated::passing(&["a"]) };
     let kept = LaneOrder { keep: true, ..order(&["a"]) };
     let findings = run(&mut machine, &kept).await;
-    assert_eq!(findings.trouble.unwrap().message, "the job was cancelled");
-    // Not even one that was to be kept stays.
-    assert_eq!(machine.asked(), "start kept, checks, stop");
+    assert_eq!(findings.fault.unwrap().message, "the job was cancelled");
+    // Even a machine with `keep` is removed.
+    assert_eq!(machine.calls(), "start kept, checks, stop");
 }
 
 #[tokio::test]
 async fn a_kept_machine_is_not_stopped() {
     let mut machine = Simulated::passing(&["a"]);
     run(&mut machine, &LaneOrder { keep: true, ..order(&["a"]) }).await;
-    assert_eq!(machine.asked(), "start kept, checks, state, evidence");
+    assert_eq!(machine.calls(), "start kept, checks, state, evidence");
 }
 
 #[tokio::test]
-async fn a_slow_machine_stretches_every_limit() {
+async fn a_slow_machine_multiplies_every_limit() {
     let limits = async |scale: f64| {
         let mut machine = Simulated { scale, ..Simulated::passing(&["a"]) };
         run(&mut machine, &order(&["a"])).await;
@@ -229,11 +229,11 @@ async fn a_slow_machine_stretches_every_limit() {
     let (scale, check, within) = limits(1.0).await;
     assert_eq!((scale, check), (1.0, Duration::from_secs(20)));
     assert!(within <= Duration::from_mins(1));
-    // The check's own limit stays: the runner stretches it. The lane has ten times as long.
+    // The check's own limit stays: the runner applies the scale. The lane has ten times as long.
     let (scale, check, within) = limits(10.0).await;
     assert_eq!((scale, check), (10.0, Duration::from_secs(20)));
     assert!(within > Duration::from_mins(9), "{within:?}");
-    // What the lane has no time for is cut: to a second, which the runner counts as ten.
+    // A limit beyond the lane's time is cut: to a second, which the runner counts as ten.
     let (_, check, within) = limits(0.1).await;
     assert!(within <= Duration::from_secs(6), "{within:?}");
     assert!(check <= Duration::from_secs(10), "{check:?}");

@@ -1,6 +1,6 @@
-//! Containers that the runtime or the storage still has and podman does not know: podman was killed before it wrote them
-//! down. Their monitor and their first process have neither our environment nor our label; the runtime tells their
-//! folder, the storage their name.
+//! Containers that the runtime or the storage still has and podman does not know: podman was killed before it
+//! recorded them. Their monitor and their first process have neither a job's environment nor its label; they
+//! are identified by their folder in the runtime, or their name in the storage.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use edgewright_model::order::JobId;
 use serde::Deserialize;
 
-/// A container as `runc list --format json` and `crun list --format json` tell it.
+/// A container in the output of `runc list --format json` and `crun list --format json`.
 #[derive(Debug, Deserialize)]
 struct Listed {
     id: String,
@@ -29,7 +29,8 @@ pub(super) fn orphans(listing: &[u8], folder: &Path, known: &BTreeSet<String>) -
     ids
 }
 
-/// The ids of the containers of a job, or of any, that are in the storage alone: of lines with id, name and status.
+/// The ids of the containers of a job, or of any, that are in the storage only, from lines with id, name and
+/// status.
 pub(super) fn unrecorded(listing: &str, job: Option<&JobId>) -> Vec<String> {
     let prefix = job.map_or_else(|| "edgewright-".to_owned(), |job| format!("edgewright-{job}-"));
     let fields = listing.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn containers_of_the_storage_alone_are_known_by_their_name() {
+    fn containers_that_are_in_the_storage_only_are_identified_by_name() {
         let job = JobId(uuid::Uuid::nil());
         let listing = format!(
             "aa edgewright-{job}-container Storage\nbb edgewright-kept Up 3 minutes\n\
@@ -57,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn what_podman_knows_and_what_others_run_is_left_alone() {
+    fn containers_of_podman_and_of_other_programs_are_left_alone() {
         let listing = br#"[
             {"ociVersion":"1.0","id":"lost","pid":7,"status":"created","bundle":"/data/work/containers/storage/overlay-containers/lost/userdata"},
             {"id":"buildah-1","pid":0,"status":"stopped","bundle":"/data/work/jobs/a/tmp/buildah1"},

@@ -1,5 +1,5 @@
-//! Logically bound images: `/usr/lib/bootc/bound-images.d` names quadlets whose images bootc pulls together with the
-//! operating system. One that is not named by digest is another image tomorrow, and what was tested is not what runs.
+//! Logically bound images: `/usr/lib/bootc/bound-images.d` names quadlets whose images bootc pulls together
+//! with the operating system. An image that is not named by digest may change after the test.
 
 use edgewright_model::reference::ImageReference;
 
@@ -27,27 +27,27 @@ pub(super) fn judge(rootfs: &RootFs) -> Finding {
     }
 }
 
-/// The pinned image that an entry of the folder binds, or what is wrong with it.
+/// The pinned image that an entry of the folder binds, or why it is invalid.
 fn image(rootfs: &RootFs, name: &str) -> Result<String, String> {
     let section = KINDS.iter().find(|(suffix, _)| name.ends_with(suffix)).map(|(_, section)| *section);
-    let section = section.ok_or("is neither a .image nor a .container: bootc refuses it")?;
+    let section = section.ok_or("is neither a .image nor a .container: bootc rejects it")?;
     let path = format!("{FOLDER}/{name}");
     if !rootfs.is_link(&path) {
         let folder = "usr/share/containers/systemd";
-        return Err(format!("is not a link: bootc wants a link to the quadlet, such as /{folder}/{name}"));
+        return Err(format!("is not a link: bootc requires a link to the quadlet, such as /{folder}/{name}"));
     }
-    let text = rootfs.text(&path).ok_or("leads nowhere, or to a file of more than 64 KiB")?;
+    let text = rootfs.text(&path).ok_or("is a dangling link, or links to a file of more than 64 KiB")?;
     let image = value(text, section, "Image");
     let image =
-        image.ok_or_else(|| format!("leads to a quadlet without `Image=` in its section [{section}]"))?;
+        image.ok_or_else(|| format!("links to a quadlet without `Image=` in its section [{section}]"))?;
     let named = || format!("binds `{image}`");
     if image.contains('%') {
-        return Err(format!("{}, with a specifier of systemd: bootc takes none", named()));
+        return Err(format!("{}, with a specifier of systemd: bootc does not support them", named()));
     }
     match image.parse::<ImageReference>() {
         Ok(reference) if reference.digest.is_some() => Ok(image.to_owned()),
         Ok(_) => Err(format!("{}, not by its digest: write NAME@sha256:…", named())),
-        Err(_) => Err(format!("{}, which is no full image reference: write HOST/NAME@sha256:…", named())),
+        Err(_) => Err(format!("{}, which is not a full image reference: write HOST/NAME@sha256:…", named())),
     }
 }
 
@@ -97,7 +97,7 @@ mod tests {
         for (name, target, want) in [
             ("db.image", db.as_str(), "binds `quay.io/x/db:1`, not by its digest"),
             ("db.image", tagged, "is not a link"),
-            ("gone.image", &gone, "leads nowhere"),
+            ("gone.image", &gone, "is a dangling link"),
             ("empty.image", &link("empty.image"), "without `Image=` in its section [Image]"),
             ("odd.image", &link("odd.image"), "with a specifier of systemd"),
             ("README", "x", "is neither a .image nor a .container"),

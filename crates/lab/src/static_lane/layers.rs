@@ -1,4 +1,4 @@
-//! Pulls an image's layers one by one and lays them over one another.
+//! Pulls an image's layers one by one and applies them to one tree.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -18,14 +18,14 @@ use serde::Deserialize;
 
 use super::rootfs::RootFs;
 use crate::lane::LabContext;
-use crate::machine::Trouble;
+use crate::machine::LaneFault;
 
 /// Longest config of an image, in bytes.
 const CONFIG_LIMIT: u64 = 4 * 1024 * 1024;
 /// Longest title of a layer in a message, in characters: a Containerfile's can be a whole script.
 const TITLE: usize = 60;
 
-/// What an image consists of.
+/// The contents of an image.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     /// The tree that the layers make.
@@ -37,9 +37,9 @@ pub(super) struct Contents {
 /// A layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LayerFacts {
-    /// The step that made it, as the image's history has it.
+    /// The step that made it, from the image's history.
     pub(super) title: String,
-    /// Its length in the registry, in bytes.
+    /// Its compressed size, in bytes.
     pub(super) download: u64,
 }
 
@@ -49,64 +49,70 @@ pub(super) async fn read(
     context: &LabContext,
     deadline: Instant,
     within: Span,
-) -> Result<Contents, Trouble> {
-    // Whoever waits no longer must also stop the thread that reads: it looks at this before every piece.
+) -> Result<Contents, LaneFault> {
+    // A caller that stops waiting must also stop the thread that reads: it checks this before every read.
     let watch = Watch { cancel: context.processes.cancel().clone(), deadline };
     let read = tokio::time::timeout_at(deadline.into(), read_all(manifest, context, &watch));
-    let over = || trouble(format!("the time limit of {within} is over"));
+    let over = || fault(format!("the time limit of {within} was exceeded"));
     tokio::select! {
         read = read => match read {
             Ok(Err(_)) if watch.is_over() => Err(over()),
             read => read.map_err(|_| over())?,
         },
-        () = watch.cancel.cancelled() => Err(trouble("the job was cancelled".to_owned())),
+        () = watch.cancel.cancelled() => Err(fault("the job was cancelled".to_owned())),
     }
 }
 
-async fn read_all(manifest: &ManifestRef, context: &LabContext, watch: &Watch) -> Result<Contents, Trouble> {
-    let unreadable = |what: &str, error: &ClientError| trouble(format!("{what}: {}", Chain(error)));
+async fn read_all(
+    manifest: &ManifestRef,
+    context: &LabContext,
+    watch: &Watch,
+) -> Result<Contents, LaneFault> {
+    let unreadable = |what: &str, error: &ClientError| fault(format!("{what}: {}", Chain(error)));
     let (client, repository) = (&context.client, &manifest.repository);
     let by_digest = Reference::Digest(manifest.digest.clone());
     let pulled = client.pull_manifest(repository, &by_digest).await;
-    let pulled = pulled.map_err(|error| unreadable("the manifest cannot be read", &error))?;
-    let odd = |error| trouble(format!("the manifest has no layers: {}", Chain(&error)));
+    let pulled = pulled.map_err(|error| unreadable("cannot read the manifest", &error))?;
+    let odd = |error| fault(format!("malformed manifest: {}", Chain(&error)));
     let descriptors = image::layers(&pulled.bytes).map_err(odd)?;
     let config = image::config(&pulled.bytes).map_err(odd)?;
     let config = client.pull_blob_bytes(repository, &config.digest, CONFIG_LIMIT).await;
-    let config = config.map_err(|error| unreadable("the config cannot be read", &error))?;
+    let config = config.map_err(|error| unreadable("cannot read the config", &error))?;
     let titles = titles(&config, descriptors.len());
 
     let mut contents = Contents::default();
-    let scratch = tempfile::tempdir_in(&context.scratch)
-        .map_err(|error| trouble(format!("no scratch folder in {}: {error}", context.scratch.display())))?;
+    let scratch = tempfile::tempdir_in(&context.scratch).map_err(|error| {
+        fault(format!("cannot create a scratch folder in {}: {error}", context.scratch.display()))
+    })?;
     for (descriptor, title) in descriptors.into_iter().zip(titles) {
         let path = scratch.path().join(descriptor.digest.hex());
         let pulled = client.pull_blob_file(repository, &descriptor.digest, &path, QUIET).await;
-        let download = pulled.map_err(|error| unreadable("a layer cannot be read", &error))?;
+        let download = pulled.map_err(|error| unreadable("cannot read a layer", &error))?;
         let (media_type, watch) = (descriptor.media_type.clone(), watch.clone());
         let rootfs = std::mem::take(&mut contents.rootfs);
-        let laid = tokio::task::spawn_blocking(move || lay(rootfs, &path, &media_type, watch)).await;
-        contents.rootfs = laid.map_err(|error| trouble(format!("reading a layer broke off: {error}")))??;
+        let applied = tokio::task::spawn_blocking(move || apply(rootfs, &path, &media_type, watch)).await;
+        contents.rootfs = applied.map_err(|error| fault(format!("reading a layer panicked: {error}")))??;
         contents.layers.push(LayerFacts { title, download });
     }
     Ok(contents)
 }
 
-/// Lays a layer's file over and removes it.
-fn lay(mut rootfs: RootFs, path: &Path, media_type: &str, watch: Watch) -> Result<RootFs, Trouble> {
+/// Applies a layer's file and removes it.
+fn apply(mut rootfs: RootFs, path: &Path, media_type: &str, watch: Watch) -> Result<RootFs, LaneFault> {
     let broken = |error: LayerError| {
         let kind = if is_of_image(&error) { FailureKind::Image } else { FailureKind::Infrastructure };
-        Trouble { kind, message: format!("a layer cannot be unpacked: {}", Chain(&error)) }
+        LaneFault { kind, message: format!("cannot unpack a layer: {}", Chain(&error)) }
     };
     let file = File::open(path).map_err(|error| broken(LayerError::Read(error)))?;
     let tar = layer::decompress(file, media_type).map_err(broken)?;
     rootfs.apply(Watched { inner: tar, watch }).map_err(broken)?;
-    // What stays goes with the scratch folder.
+    // If this fails, the file is removed with the scratch folder.
     let _ = fs::remove_file(path);
     Ok(rootfs)
 }
 
-/// The file has the layer's digest, so what cannot be understood was made so; only the system's own errors are not.
+/// The file has the layer's digest, so a malformed layer is the image's fault; only errors of the system are
+/// not.
 fn is_of_image(error: &LayerError) -> bool {
     match error {
         LayerError::Read(source) => {
@@ -116,11 +122,11 @@ fn is_of_image(error: &LayerError) -> bool {
     }
 }
 
-fn trouble(message: String) -> Trouble {
-    Trouble { kind: FailureKind::Infrastructure, message }
+fn fault(message: String) -> LaneFault {
+    LaneFault { kind: FailureKind::Infrastructure, message }
 }
 
-/// The part of an image's config that says where layers come from.
+/// The part of an image's config that describes the origin of its layers.
 #[derive(Debug, Default, Deserialize)]
 struct Config {
     #[serde(default)]
@@ -135,12 +141,12 @@ struct HistoryEntry {
     empty_layer: bool,
 }
 
-/// A title for every layer; a number where the history is silent.
+/// A title for every layer; a number if the history has none.
 fn titles(config: &[u8], count: usize) -> Vec<String> {
     let config: Config = serde_json::from_slice(config).unwrap_or_default();
-    let mut told = config.history.into_iter().filter(|entry| !entry.empty_layer);
+    let mut entries = config.history.into_iter().filter(|entry| !entry.empty_layer);
     let title = |number: usize| {
-        let text = told.next().map(|entry| entry.created_by).unwrap_or_default();
+        let text = entries.next().map(|entry| entry.created_by).unwrap_or_default();
         let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
         match line.chars().count() {
             0 => format!("layer {number}"),
@@ -164,7 +170,7 @@ impl Watch {
     }
 }
 
-/// A reader that ends when nobody waits for it any more: a few kilobytes may unpack to petabytes.
+/// A reader that ends when its caller stops waiting: a few kilobytes may unpack to petabytes.
 struct Watched<R> {
     inner: R,
     watch: Watch,
@@ -184,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn layers_are_called_by_their_steps() {
+    fn layers_are_named_after_their_steps() {
         let config = br#"{"history":[
             {"created_by":"bootstrap trixie"}, {"created_by":"nothing","empty_layer":true},
             {"created_by":"RUN  a\n  b"}, {"comment":"silent"}]}"#;
@@ -195,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_reads_on_when_the_time_is_over() {
+    fn reading_ends_at_the_time_limit() {
         let cancel = CancellationToken::new();
         let mut endless = Watched {
             inner: io::repeat(7),

@@ -1,4 +1,4 @@
-//! `bootc container lint`, by the image's own bootc: it knows best what its version asks of an image.
+//! `bootc container lint`, run with the image's own bootc, which knows the requirements of its version.
 
 use std::time::Duration;
 
@@ -12,24 +12,24 @@ use crate::JOB_LABEL;
 use crate::LabError;
 use crate::container::life;
 use crate::lane::LabContext;
-use crate::machine::Trouble;
+use crate::machine::LaneFault;
 
 const BOOTC: &str = "usr/bin/bootc";
-/// Most processes of it.
+/// Its limit of processes.
 const PROCESSES: &str = "1024";
-/// podman's own exit code, and those where the program cannot be run.
+/// podman's own exit code, and those of a program that cannot run.
 const PODMAN: i32 = 125;
 const NOT_INVOKED: i32 = 126;
 const NOT_THERE: i32 = 127;
 
-/// Runs it in a container of the image, without network and without a place to write to. `(limit, left)`: how long it may
-/// take, and how long the image may take to come.
+/// Runs it in a container of the image, without network and read-only. `(limit, left)`: the time limits of
+/// the program and of the pull.
 pub(super) async fn run(
     rootfs: &RootFs,
     manifest: &ManifestRef,
     context: &LabContext,
     (limit, left): (Duration, Duration),
-) -> Result<Finding, Trouble> {
+) -> Result<Finding, LaneFault> {
     if rootfs.resolve(BOOTC).is_none() {
         return Ok(Finding::Skipped(format!("there is no /{BOOTC} in the image")));
     }
@@ -65,12 +65,12 @@ pub(super) async fn run(
             let message = format!("`bootc container lint` did not end within {} s", limit.as_secs());
             Ok(Finding::Failed(message, lines))
         }
-        Err(error) => Err(Trouble::infrastructure("`bootc container lint` cannot be run", &error)),
+        Err(error) => Err(LaneFault::infrastructure("cannot run `bootc container lint`", &error)),
     }
 }
 
-fn judge(finished: &Finished, lines: &[String]) -> Result<Finding, Trouble> {
-    let said = |what: &str| lines.iter().any(|line| line.contains(what));
+fn judge(finished: &Finished, lines: &[String]) -> Result<Finding, LaneFault> {
+    let prints = |what: &str| lines.iter().any(|line| line.contains(what));
     let last = || lines.iter().rev().find(|line| !line.trim().is_empty()).map_or("", |line| line.trim());
     let first_error = lines.iter().find(|line| line.trim_start().to_lowercase().starts_with("error"));
     Ok(match finished.code() {
@@ -79,17 +79,17 @@ fn judge(finished: &Finished, lines: &[String]) -> Result<Finding, Trouble> {
             Finding::Passed(warnings.cloned().collect())
         }
         Some(PODMAN) => {
-            let message = format!("the container for `bootc container lint` cannot be started: {}", last());
-            return Err(Trouble { kind: FailureKind::Infrastructure, message });
+            let message = format!("cannot start the container for `bootc container lint`: {}", last());
+            return Err(LaneFault { kind: FailureKind::Infrastructure, message });
         }
-        _ if said("xec format error") => {
+        _ if prints("xec format error") => {
             Finding::Skipped("this host cannot run programs of the image's architecture".to_owned())
         }
-        _ if said("unrecognized subcommand") => {
-            Finding::Skipped("the image's bootc is too old to know `container lint`".to_owned())
+        _ if prints("unrecognized subcommand") => {
+            Finding::Skipped("the image's bootc does not support `container lint`".to_owned())
         }
         Some(NOT_INVOKED | NOT_THERE) => {
-            Finding::Failed(format!("the image's bootc cannot be started: {}", last()), lines.to_vec())
+            Finding::Failed(format!("cannot start the image's bootc: {}", last()), lines.to_vec())
         }
         _ => {
             let what = first_error.map_or_else(last, |line| line.trim());

@@ -1,13 +1,13 @@
-//! The `static` lane: what can be said of an image without running it. It needs no podman: only bootc's own check does, and
-//! is skipped without it.
+//! The `static` lane: checks of an image without running it. It needs no podman: only bootc's own check does,
+//! and is skipped without it.
 //!
 //! ```text
-//! manifest ─▶ layers, one by one ─▶ rootfs: the tree that they make, and what leaks ─▶ rules, size, bound images
-//!                                                                      └─▶ lint: bootc itself, in a container
+//! manifest ─▶ layers, one by one ─▶ rootfs: the resulting tree, and secrets ─▶ rules, size, bound images
+//!                                                                    └─▶ lint: bootc itself, in a container
 //! ```
 //!
-//! Every finding is the result of a check of the order: the lane's own rules are in its check set like a user's, so that
-//! `off` and exceptions reach them.
+//! Every finding is the result of a check of the order: the lane's own rules are checks like the user's, so
+//! that `off` and exceptions apply to them.
 
 mod bound;
 mod layers;
@@ -24,29 +24,29 @@ use edgewright_model::spec::{Assertion, StaticRule};
 use edgewright_model::verdict::{CheckOutcome, CheckResult};
 
 use crate::lane::{Events, LabContext};
-use crate::machine::Trouble;
+use crate::machine::LaneFault;
 use crate::verdict::{describe, milliseconds};
 use layers::Contents;
 
-/// Most lines of output that a result has.
+/// The limit of a result's output, in lines.
 const LINES: usize = 100;
 
-/// What a rule found.
+/// The finding of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Finding {
-    /// All is well, with what there is to say.
+    /// Passed, with notes.
     Passed(Vec<String>),
-    /// It is not: in one line, and in more.
+    /// Failed, with a message and further lines.
     Failed(String, Vec<String>),
     /// The rule does not apply.
     Skipped(String),
 }
 
 impl Finding {
-    /// Failed with a list of offenders, of which the message names the first few, and what to do about them; passed where
-    /// there are none.
+    /// Failed with a list of offenders, of which the message names the first few, and what to do about them;
+    /// passed if there are none.
     fn of_offenders(what: &str, offenders: Vec<String>, advice: &str) -> Self {
-        /// How many the message names.
+        /// The number that the message names.
         const NAMED: usize = 5;
         if offenders.is_empty() {
             return Self::Passed(Vec::new());
@@ -76,13 +76,13 @@ impl Finding {
     }
 }
 
-/// Looks through the layers. The results of the order's checks that are about them, or why there are none.
+/// Inspects the layers. Gives the results of the order's checks that are about them, or why there are none.
 pub(crate) async fn examine(
     order: &LaneOrder,
     manifest: &ManifestRef,
     context: &LabContext,
     events: Events<'_>,
-) -> Result<Vec<CheckResult>, Trouble> {
+) -> Result<Vec<CheckResult>, LaneFault> {
     let start = Instant::now();
     let deadline = start + order.within.get();
     let contents = layers::read(manifest, context, deadline, order.within).await?;
@@ -118,7 +118,7 @@ fn judge(rule: StaticRule, contents: &Contents) -> Finding {
         StaticRule::MachineId => rules::machine_id(rootfs),
         StaticRule::Units => rules::units(rootfs),
         StaticRule::BoundImages => bound::judge(rootfs),
-        // It runs a program, which the caller does.
+        // The caller runs this one.
         StaticRule::BootcLint => Finding::Skipped("it was not run".to_owned()),
     }
 }
@@ -130,9 +130,9 @@ mod tests {
     #[test]
     fn few_offenders_are_named() {
         let names = |count: usize| vec!["a".to_owned(); count];
-        let found = |count| Finding::of_offenders("x", names(count), "mend it");
+        let found = |count| Finding::of_offenders("x", names(count), "fix it");
         assert_eq!(found(0), Finding::Passed(Vec::new()));
-        assert_eq!(found(2), Finding::Failed("x: a, a; mend it".to_owned(), Vec::new()));
-        assert_eq!(found(7), Finding::Failed("x: a, a, a, a, a and 2 more; mend it".to_owned(), names(7)));
+        assert_eq!(found(2), Finding::Failed("x: a, a; fix it".to_owned(), Vec::new()));
+        assert_eq!(found(7), Finding::Failed("x: a, a, a, a, a and 2 more; fix it".to_owned(), names(7)));
     }
 }

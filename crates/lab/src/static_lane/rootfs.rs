@@ -1,7 +1,7 @@
-//! What an image's layers say without running it: the tree that they make, and what leaks out of any of them.
+//! The tree that an image's layers make, and the secrets in any of them.
 //!
-//! Pure but for the readers that it is given. Only what the `static` lane asks about is kept: names and link targets of
-//! everything, the content of very few small files.
+//! Pure except for the readers that are passed in. Only the facts that the `static` lane needs are kept:
+//! names and link targets of everything, the content of very few small files.
 
 mod leaks;
 
@@ -10,18 +10,18 @@ use std::io::Read;
 
 use edgewright_oci::layer::{Entry, Kind, LayerError, read_entries};
 
-/// Longest file that is read, in bytes: keys and quadlets are short.
+/// The largest file whose content is read, in bytes: keys and quadlets are short.
 const READ: u64 = 64 * 1024;
-/// Most bytes of all files that are kept.
+/// The limit of all kept content, in bytes.
 const KEPT: usize = 16 * 1024 * 1024;
-/// Most paths of an image.
+/// The limit of paths of an image.
 const MOST_PATHS: usize = 4_000_000;
-/// Links that are followed before a path counts as a loop.
+/// The number of links that are followed before a path counts as a loop.
 const MOST_LINKS: usize = 40;
 const WHITEOUT: &str = ".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
 
-/// What stands at a path.
+/// The entry at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Node {
     Directory,
@@ -33,26 +33,26 @@ enum Node {
 /// A regular file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct File {
-    /// In bytes; none for further names of the same file.
+    /// In bytes; none for further hard links to the same file.
     size: u64,
-    /// Which layer it comes from, counted from 0.
+    /// The index of its layer, from 0.
     layer: usize,
-    /// Its text where it is one of the few that matter.
+    /// Its text, if a rule needs it.
     text: Option<String>,
 }
 
-/// The tree that layers make, laid one over the other.
+/// The tree that layers make.
 #[derive(Debug, Default)]
 pub(super) struct RootFs {
     nodes: BTreeMap<String, Node>,
-    /// Files with a secret, and what it is, in any layer.
+    /// Files with a secret in any layer, and the kind of secret.
     secrets: BTreeSet<(String, &'static str)>,
     layers: usize,
     kept: usize,
 }
 
 impl RootFs {
-    /// Lays an uncompressed layer over.
+    /// Applies an uncompressed layer.
     pub(super) fn apply(&mut self, layer: impl Read) -> Result<(), LayerError> {
         let mut added = BTreeMap::new();
         read_entries(layer, |entry, content| {
@@ -120,7 +120,7 @@ impl RootFs {
         })
     }
 
-    /// Forgets what is below a path, and the path itself where wanted.
+    /// Removes everything below a path, and the path itself if wanted.
     fn remove(&mut self, path: &str, itself: bool) {
         if itself {
             self.nodes.remove(path);
@@ -138,7 +138,7 @@ impl RootFs {
         }
     }
 
-    /// The path with every link on the way followed; none where it leads nowhere.
+    /// The path with all links followed; none if there is nothing.
     pub(super) fn resolve(&self, path: &str) -> Option<String> {
         let mut rest: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
         let mut done: Vec<String> = Vec::new();
@@ -166,7 +166,7 @@ impl RootFs {
                 }
                 Some(Node::File(_) | Node::Other) if !rest.is_empty() => return None,
                 Some(_) => {}
-                // Layers may leave out the folders above their files.
+                // Layers may omit the parent folders of their files.
                 None if self.has_below(&done.join("/")) => {}
                 None => return None,
             }
@@ -199,7 +199,7 @@ impl RootFs {
         })
     }
 
-    /// Whether a symbolic link stands at a path.
+    /// Whether there is a symbolic link at a path.
     pub(super) fn is_link(&self, path: &str) -> bool {
         matches!(self.nodes.get(path), Some(Node::Link(_)))
     }
@@ -212,12 +212,12 @@ impl RootFs {
         }
     }
 
-    /// Files with a secret in any layer, and what it is.
+    /// Files with a secret in any layer, and the kind of secret.
     pub(super) const fn secrets(&self) -> &BTreeSet<(String, &'static str)> {
         &self.secrets
     }
 
-    /// How many bytes of the finished tree come from each of so many layers.
+    /// The bytes of the finished tree that come from each of the first `layers` layers.
     pub(super) fn sizes(&self, layers: usize) -> Vec<u64> {
         let mut sizes = vec![0_u64; layers];
         for node in self.nodes.values() {
@@ -231,7 +231,7 @@ impl RootFs {
     }
 }
 
-/// Whether a rule asks for the text.
+/// Whether a rule needs the text.
 fn is_kept(path: &str) -> bool {
     let is_quadlet = [".image", ".container"].iter().any(|suffix| path.ends_with(suffix));
     is_quadlet || path.ends_with("/machine-id")
@@ -286,7 +286,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn opaque_folders_loops_and_rubbish() {
+    fn opaque_folders_loops_and_unusual_entries() {
         let rootfs = rootfs(&[
             &[("a/", ""), ("a/old", "x"), ("b", "-> c"), ("c", "-> b"), ("d/e", "x")],
             &[("a/.wh..wh..opq", ""), ("a/new", "x"), ("d", "now a file")],
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn another_name_of_a_file_has_its_text_and_no_size() {
+    fn a_hard_link_has_the_text_of_its_file_and_no_size() {
         let mut tar = tar::Builder::new(Vec::new());
         let mut header = header(3);
         tar.append_data(&mut header, "etc/machine-id", &b"abc"[..]).unwrap();

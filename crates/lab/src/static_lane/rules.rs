@@ -1,20 +1,20 @@
-//! What the lane asks of every image. Each rule is a pure function of the tree; its message says what to do.
+//! The rules for every image. Each rule is a pure function of the tree; its message includes the next action.
 
 use super::Finding;
 use super::rootfs::RootFs;
 
-/// Where a bootable container has its kernel, below a folder of its version.
+/// The folder of kernels in a bootable container, with a subfolder for each version.
 const MODULES: &str = "usr/lib/modules";
-/// What may stand in `etc/machine-id` of an image: the first boot sets it.
+/// The permitted contents of `etc/machine-id` in an image: the first boot sets it.
 const UNSET_MACHINE_IDS: [&str; 2] = ["", "uninitialized"];
-/// Ids that are made once and then shared by all copies.
+/// Ids that are generated once and would be shared by all copies.
 const MACHINE_IDS: [&str; 2] = ["etc/machine-id", "var/lib/dbus/machine-id"];
-/// Secrets that must differ between machines, but are files without a form that could be told.
+/// Secrets that must differ between machines, but whose content has no recognizable form.
 const SEEDS: [&str; 2] = ["var/lib/systemd/random-seed", "var/lib/systemd/credential.secret"];
-/// Where unit files are.
+/// The folders of unit files.
 const UNIT_FOLDERS: [&str; 3] = ["etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system"];
 
-/// Exactly one kernel, and its initramfs, where every updater of bootable containers looks for them.
+/// Exactly one kernel with its initramfs, in the folder that updaters of bootable containers use.
 pub(super) fn kernel(rootfs: &RootFs) -> Finding {
     let versions = rootfs.children(MODULES);
     let has = |version: &str, file: &str| rootfs.resolve(&format!("{MODULES}/{version}/{file}")).is_some();
@@ -25,11 +25,11 @@ pub(super) fn kernel(rootfs: &RootFs) -> Finding {
         ([version], []) => Finding::Passed(vec![format!("kernel {version}")]),
         ([], []) => failed(format!("no kernel in /{MODULES}: the image cannot boot a machine")),
         (_, [version, ..]) => {
-            let lacks = |file: &&str| !has(version, file);
-            let files: Vec<&str> = ["vmlinuz", "initramfs.img"].into_iter().filter(lacks).collect();
+            let is_missing = |file: &&str| !has(version, file);
+            let files: Vec<&str> = ["vmlinuz", "initramfs.img"].into_iter().filter(is_missing).collect();
             let advice: Vec<String> = files.iter().map(|file| advice(rootfs, version, file)).collect();
-            let lacking = files.join(" and no ");
-            failed(format!("/{MODULES}/{version} has no {lacking}: {}", advice.join("; ")))
+            let missing = files.join(" and no ");
+            failed(format!("/{MODULES}/{version} has no {missing}: {}", advice.join("; ")))
         }
         (several, []) => {
             let names = several.join(", ");
@@ -40,7 +40,8 @@ pub(super) fn kernel(rootfs: &RootFs) -> Finding {
     }
 }
 
-/// How to get a file of the kernel's folder: distributions often have it in `/boot`, which an update does not touch.
+/// How to get a file into the kernel's folder: distributions often put it in `/boot`, which updates do not
+/// change.
 fn advice(rootfs: &RootFs, version: &str, file: &str) -> String {
     let elsewhere = match file {
         "vmlinuz" => vec![format!("boot/vmlinuz-{version}")],
@@ -50,24 +51,23 @@ fn advice(rootfs: &RootFs, version: &str, file: &str) -> String {
     match (found, file) {
         (Some(path), _) => {
             format!(
-                "it is in /{path}, where updates do not look; move it: mv /{path} /{MODULES}/{version}/{file}"
+                "it is in /{path}, which updates do not change; move it: mv /{path} /{MODULES}/{version}/{file}"
             )
         }
-        (None, "vmlinuz") => {
-            "install a kernel's package, or remove what others left of its modules".to_owned()
-        }
-        (None, _) => format!("make one: dracut --kver {version} /{MODULES}/{version}/{file}"),
+        (None, "vmlinuz") => "install a kernel package, or remove the leftover modules".to_owned(),
+        (None, _) => format!("create it: dracut --kver {version} /{MODULES}/{version}/{file}"),
     }
 }
 
-/// No private keys and passwords in any layer: whoever pulls the image has them, even where a later layer deletes them.
+/// No private keys and passwords in any layer: every client that pulls the image gets them, even if a later
+/// layer deletes them.
 pub(super) fn secrets(rootfs: &RootFs) -> Finding {
     let leaks = rootfs.secrets().iter().map(|(path, what)| format!("/{path} ({what})")).collect();
-    let advice = "deleting them in a later layer does not help: make them at the first boot, or give them as systemd credentials";
+    let advice = "generate them at the first boot, or pass them as systemd credentials; deleting them in a later layer does not help";
     Finding::of_offenders("secrets in the image's layers", leaks, advice)
 }
 
-/// Nothing that every machine would share.
+/// No ids and seeds that every machine would share.
 pub(super) fn machine_id(rootfs: &RootFs) -> Finding {
     let is_set =
         |path: &&str| rootfs.text(path).is_some_and(|text| !UNSET_MACHINE_IDS.contains(&text.trim()));
@@ -79,7 +79,7 @@ pub(super) fn machine_id(rootfs: &RootFs) -> Finding {
     Finding::of_offenders("every machine would have the same id", shared, "empty or remove these files")
 }
 
-/// Enabled units (`*.wants/`, `*.requires/`) are there.
+/// Enabled units (`*.wants/`, `*.requires/`) exist.
 pub(super) fn units(rootfs: &RootFs) -> Finding {
     const FOLDER: &str = "etc/systemd/system/";
     let dangling = |(path, target): &(&str, &str)| {
@@ -88,11 +88,11 @@ pub(super) fn units(rootfs: &RootFs) -> Finding {
         is_enabling && *target != "/dev/null" && rootfs.resolve(path).is_none() && !has_unit(rootfs, name)
     };
     let gone = rootfs.links_below(FOLDER).filter(dangling).map(|(path, _)| format!("/{path}")).collect();
-    let advice = "install what brings them, or remove the links";
+    let advice = "install the packages that have them, or remove the links";
     Finding::of_offenders("enabled units that the image does not have", gone, advice)
 }
 
-/// Whether there is a unit of this name, or its template: systemd goes by the link's name, not by its target.
+/// Whether there is a unit of this name, or its template: systemd uses the link's name, not its target.
 fn has_unit(rootfs: &RootFs, name: &str) -> bool {
     let template = name
         .split_once('@')
@@ -131,8 +131,8 @@ mod tests {
         ];
         assert_eq!(
             failure(kernel(&rootfs(&[&whole, &debian]))),
-            "/usr/lib/modules/6.13 has no vmlinuz and no initramfs.img: it is in /boot/vmlinuz-6.13, where updates do not look; \
-             move it: mv /boot/vmlinuz-6.13 /usr/lib/modules/6.13/vmlinuz; make one: dracut --kver 6.13 /usr/lib/modules/6.13/initramfs.img"
+            "/usr/lib/modules/6.13 has no vmlinuz and no initramfs.img: it is in /boot/vmlinuz-6.13, which updates do not change; \
+             move it: mv /boot/vmlinuz-6.13 /usr/lib/modules/6.13/vmlinuz; create it: dracut --kver 6.13 /usr/lib/modules/6.13/initramfs.img"
         );
         let second = [("usr/lib/modules/6.13/vmlinuz", "k"), ("usr/lib/modules/6.13/initramfs.img", "i")];
         assert!(
@@ -150,14 +150,14 @@ mod tests {
         let link = ("var/lib/dbus/machine-id", "-> /etc/machine-id");
         let emptied = rootfs(&[&[("etc/machine-id", id)], &[("etc/machine-id", ""), link]]);
         assert_eq!(machine_id(&emptied), Finding::Passed(Vec::new()));
-        let said = failure(machine_id(&rootfs(&[&[("etc/machine-id", id), link]])));
-        assert!(said.contains(": /etc/machine-id; empty"), "{said}");
-        let said = failure(machine_id(&rootfs(&[&[("var/lib/systemd/random-seed", "x")]])));
-        assert!(said.contains("random-seed; empty"), "{said}");
+        let message = failure(machine_id(&rootfs(&[&[("etc/machine-id", id), link]])));
+        assert!(message.contains(": /etc/machine-id; empty"), "{message}");
+        let message = failure(machine_id(&rootfs(&[&[("var/lib/systemd/random-seed", "x")]])));
+        assert!(message.contains("random-seed; empty"), "{message}");
     }
 
     #[test]
-    fn enabled_units_that_are_not_there() {
+    fn enabled_units_must_exist() {
         let wants = |name: &str| format!("etc/systemd/system/multi-user.target.wants/{name}");
         let (there, by_name, instance, masked, gone) = (
             wants("there.service"),
@@ -177,7 +177,7 @@ mod tests {
             (&masked, "-> /dev/null"),
             (&gone, "-> /lib/systemd/system/gone.service"),
         ]]);
-        let said = failure(units(&rootfs));
-        assert!(said.contains(&format!(": /{gone}; install")), "{said}");
+        let message = failure(units(&rootfs));
+        assert!(message.contains(&format!(": /{gone}; install")), "{message}");
     }
 }

@@ -1,14 +1,14 @@
-//! Checks of kind `size`: a budget, and who spent it.
+//! Checks of kind `size`: compares an image with its limits and names the largest layers.
 
 use edgewright_model::size::{ByteSize, rounded};
 
 use super::Finding;
 use super::layers::Contents;
 
-/// Layers that a message names.
+/// The number of layers that a message names.
 const NAMED: usize = 3;
 
-/// Compares what there is with the limits.
+/// Compares the sizes with the limits.
 pub(super) fn judge(contents: &Contents, download: Option<ByteSize>, unpacked: Option<ByteSize>) -> Finding {
     let downloads: Vec<u64> = contents.layers.iter().map(|layer| layer.download).collect();
     let on_disk = contents.rootfs.sizes(contents.layers.len());
@@ -26,7 +26,7 @@ pub(super) fn judge(contents: &Contents, download: Option<ByteSize>, unpacked: O
             .zip(&contents.layers)
             .map(|(size, layer)| (size, layer.title.as_str()))
             .collect();
-        // The lower one of two that are alike.
+        // Of two equal ones, the lower.
         largest.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
         let line = |(size, title): &(u64, &str)| format!("{title} ({})", rounded(*size));
         let shown: Vec<String> = largest.iter().take(NAMED).map(line).collect();
@@ -55,13 +55,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_the_budget_names_who_spent_it() {
+    fn an_image_over_its_limit_names_its_largest_layers() {
         let facts = |title: &str, download| LayerFacts { title: title.to_owned(), download };
         let contents = Contents {
             rootfs: rootfs(&[&[("a", &"x".repeat(3000)), ("b", &"x".repeat(1024))], &[("a", "small")]]),
             layers: vec![facts("bootstrap trixie", 2048), facts("files", 1024)],
         };
-        // What a later layer replaces takes no room on a disk, but is downloaded.
+        // A replaced file takes no space on disk, but is downloaded.
         let passed = judge(&contents, size("3KiB"), size("2KiB"));
         let notes = ["3.0 KiB to download, of at most 3KiB", "1.0 KiB unpacked, of at most 2KiB"];
         assert_eq!(passed, Finding::Passed(notes.map(str::to_owned).to_vec()));

@@ -1,5 +1,4 @@
-//! Every kind of assertion about a running machine, passing and failing, in a real system: what a failure says must be
-//! enough to act on.
+//! Every kind of assertion about a running machine, passing and failing, in a real system.
 
 use std::sync::Arc;
 
@@ -11,11 +10,11 @@ use crate::world::{ImageFile, World};
 
 list! {
     assertions_about_the_machine_hold
-    assertions_about_the_machine_fail_with_words
+    assertions_about_the_machine_fail_with_messages
     greenboot_fails_by_required_scripts_only
 }
 
-/// A service as a user of its own, and greenboot's scripts.
+/// A service with its own user, and greenboot's scripts.
 const MACHINE: [ImageFile<'_>; 4] = [
     (
         "etc/systemd/system/pump.service",
@@ -54,14 +53,14 @@ async fn assertions_about_the_machine_hold(world: Arc<World>) {
     assert_eq!(verdict.result, LaneResult::Passed, "{verdict:?}");
     let of = |id: &str| verdict.checks.iter().find(|check| check.id.as_str() == id).expect("it is a check");
     assert_eq!(of("script").notes, ["pressure is fine"]);
-    // What is only wanted is reported.
+    // Failures of wanted scripts are notes.
     let notes = of("greenboot").notes.join("\n");
     assert!(notes.contains("20-cloud.sh") && notes.contains("no cloud in sight"), "{notes}");
     let CheckOutcome::Skipped { reason } = &of("karg").outcome else { panic!("{verdict:?}") };
-    assert_eq!(reason, "a container runs on the kernel of its host");
+    assert_eq!(reason, "a container uses the kernel of its host");
 }
 
-async fn assertions_about_the_machine_fail_with_words(world: Arc<World>) {
+async fn assertions_about_the_machine_fail_with_messages(world: Arc<World>) {
     let image = world.image(&["/sbin/init"], &MACHINE);
     let process = |rest: &str| format!(r#""kind":"process",{rest}"#);
     let mount = |rest: &str| format!(r#""kind":"mount",{rest}"#);
@@ -71,25 +70,25 @@ async fn assertions_about_the_machine_fail_with_words(world: Arc<World>) {
             "other-user",
             process(r#""which":{"command":"sleep 86400.5"},"user":"root","count":1"#),
             "no process with \"sleep 86400.5\" in its command line of user `root` runs",
-            // Who it is instead.
+            // The actual user.
             "user 5: /bin/sleep 86400.5",
         ),
         (
             "no-user",
             process(r#""which":{"name":"sleep"},"user":"plant","count":1"#),
-            "there is no user `plant` in /etc/passwd",
+            "no user `plant` in /etc/passwd",
             "",
         ),
         (
             "too-few",
             process(r#""which":{"command":"sleep 86400.5"},"count":2"#),
-            "1 of 2 of the process with \"sleep 86400.5\" in its command line run",
+            "1 running, expected 2: process with \"sleep 86400.5\" in its command line",
             "sleep 86400.5",
         ),
         ("package", r#""kind":"package","name":"chrony""#.to_owned(), "package chrony is not installed", ""),
-        ("version", r#""kind":"package","name":"systemd","version":"1.*""#.to_owned(), ", want 1.*", ""),
+        ("version", r#""kind":"package","name":"systemd","version":"1.*""#.to_owned(), ", expected 1.*", ""),
         ("no-mount", mount(r#""path":"/srv""#), "/srv is not a mount point", ""),
-        ("type", mount(r#""path":"/run","fstype":"ext4""#), "has the type tmpfs, want ext4", ""),
+        ("type", mount(r#""path":"/run","fstype":"ext4""#), "has the type tmpfs, expected ext4", ""),
         (
             "options",
             mount(r#""path":"/run","options":["ro"]"#),
@@ -99,7 +98,7 @@ async fn assertions_about_the_machine_fail_with_words(world: Arc<World>) {
         (
             "script",
             script("#!/bin/sh\necho valve stuck >&2\nexit 4\n"),
-            "script `probe.sh` ended with 4, want 0",
+            "script `probe.sh` exited with 4, expected 0",
             "valve stuck",
         ),
         (

@@ -1,4 +1,4 @@
-//! The container lane: a system that comes up, and all that can keep it from that.
+//! The container lane: a system that boots, and failures to boot.
 
 use std::fs;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ list! {
     a_service_that_is_restarted_again_and_again_is_not_up
     an_init_that_ends_fails_the_image
     an_init_that_is_missing_fails_the_image
-    a_system_that_never_gets_up_fails_the_image
+    a_system_that_never_finishes_booting_fails_the_image
     a_check_that_hangs_is_cut_by_its_own_limit
     a_check_that_cannot_work_is_the_checks_fault
     a_missing_image_is_the_infrastructures_fault
@@ -34,7 +34,7 @@ const UP: &str = r#"{"id":"system-up","assert":{"kind":"systemd","allow_failed":
 
 pub(crate) const WANTS: &str = "etc/systemd/system/multi-user.target.wants";
 
-/// A web server of what the system has: a socket that starts a shell for every connection.
+/// A minimal web server: a socket that starts a shell for every connection.
 const WEB: [ImageFile<'_>; 4] = [
     ("etc/systemd/system/web.socket", 0o644, "[Socket]\nListenStream=127.0.0.1:8080\nAccept=yes\n"),
     (
@@ -102,7 +102,7 @@ async fn a_failure_allowed_by_name_passes(world: Arc<World>) {
     assert_eq!(verdict.result, LaneResult::Passed, "{verdict:?}");
 }
 
-/// Between two tries no unit is failed and the system counts as `running`.
+/// Between two starts no unit is failed and the system counts as `running`.
 async fn a_service_that_is_restarted_again_and_again_is_not_up(world: Arc<World>) {
     let unit =
         "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/false\nRestart=always\nRestartSec=30\n";
@@ -114,7 +114,7 @@ async fn a_service_that_is_restarted_again_and_again_is_not_up(world: Arc<World>
     let verdict = world.run(&image, &UP.replace("1m", "5s")).await;
     let (kind, message) = failure(&verdict);
     assert_eq!(kind, FailureKind::Image);
-    assert!(message.contains("flap.service ended and waits to be restarted"), "{message}");
+    assert!(message.contains("flap.service ended and is waiting for a restart"), "{message}");
 }
 
 async fn an_init_that_ends_fails_the_image(world: Arc<World>) {
@@ -131,10 +131,10 @@ async fn an_init_that_is_missing_fails_the_image(world: Arc<World>) {
     let verdict = world.run(&image, UP).await;
     let (kind, message) = failure(&verdict);
     assert_eq!(kind, FailureKind::Image, "{message}");
-    assert!(message.starts_with("the image's init is not in it"), "{message}");
+    assert!(message.starts_with("cannot start the image's init: not found"), "{message}");
 }
 
-async fn a_system_that_never_gets_up_fails_the_image(world: Arc<World>) {
+async fn a_system_that_never_finishes_booting_fails_the_image(world: Arc<World>) {
     let wants = format!("{WANTS}/slow.service");
     let image = world.image(
         &["/sbin/init"],
@@ -148,7 +148,7 @@ async fn a_system_that_never_gets_up_fails_the_image(world: Arc<World>) {
         ],
     );
     let verdict = world.run(&image, &UP.replace("1m", "4s")).await;
-    let want = "check `system-up`: the system is `starting`, want `running`";
+    let want = "check `system-up`: the system is `starting`, expected `running`";
     assert_eq!(failure(&verdict), (FailureKind::Image, want));
     let CheckOutcome::Failed { output, .. } = &verdict.checks[0].outcome else { panic!("{verdict:?}") };
     assert!(output.iter().any(|line| line.contains("slow.service")), "{output:?}");
@@ -177,7 +177,7 @@ async fn a_missing_image_is_the_infrastructures_fault(world: Arc<World>) {
     let verdict = world.run(&image, UP).await;
     let (kind, message) = failure(&verdict);
     assert_eq!(kind, FailureKind::Infrastructure, "{message}");
-    assert!(message.starts_with("the image cannot be pulled: "), "{message}");
+    assert!(message.starts_with("cannot pull the image: "), "{message}");
 }
 
 async fn a_cancelled_lane_leaves_nothing(world: Arc<World>) {
@@ -186,7 +186,7 @@ async fn a_cancelled_lane_leaves_nothing(world: Arc<World>) {
     let context = world.context(cancel.clone());
     let hangs = r#"{"id":"hangs","assert":{"kind":"command","argv":["sleep","600"],"exit":0,"stdout":null},"within":"4m"}"#;
     let verdict = run_lane(&order(&format!("{UP},{hangs}")), &image, &context, &|event| {
-        // The first check passed, so the machine is up.
+        // The first check passed, so the machine runs.
         if matches!(event, JobEvent::Progress { done: 1, .. }) {
             cancel.cancel();
         }
@@ -238,7 +238,7 @@ async fn leftovers_are_reaped(world: Arc<World>) {
         let sleep = Command::new("sleep").arg("600").context(&stray).deadline(Duration::from_mins(10));
         sleep.run_status().await.expect("it was started")
     });
-    // The mark is in the environment as soon as the program runs.
+    // The variable is in the environment as soon as the program runs.
     tokio::time::timeout(Duration::from_secs(20), async {
         loop {
             let context = edgewright_process::ProcessContext::new(CancellationToken::new());
@@ -258,7 +258,7 @@ async fn leftovers_are_reaped(world: Arc<World>) {
     let table = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
     assert!(!table.contains("merged\\040here"), "{table}");
 
-    // The settings are remembered: a second look starts no container, so that a broken runner is not noticed.
+    // The settings are stored: a second detection starts no container, so a broken runner has no effect.
     let broken = Runner::install(work, b"#!/no/such").expect("runner");
     assert!(Engine::detect(work, &broken, &settings, &marked).await.is_ok());
     fs::remove_file(work.join("containers").join("engine.json")).expect("it is there");
@@ -280,7 +280,7 @@ async fn container_storage_is_bounded_by_size(world: Arc<World>) {
     };
     assert_eq!(prune(0).await, 0);
 
-    // A lane's and a base, long ago, and one of now.
+    // An image of a lane and a base, both old, and a recent one.
     let now = std::time::SystemTime::now();
     let uses = [("used", "lane", 48), ("bases", "base", 24), ("used", "fresh", 0)];
     for (notes, image, hours) in uses {
@@ -308,7 +308,8 @@ async fn container_storage_is_bounded_by_size(world: Arc<World>) {
         names.join(" ")
     };
     assert_eq!(prune(1_000_000).await, 0);
-    // Two layers of some thousand bytes fit: the oldest goes. What was used just now stays, whatever it takes.
+    // Two layers of some thousand bytes fit: the oldest is removed. A recently used image is kept, whatever
+    // its size.
     let one = 1000 + 2 * 512;
     assert_eq!(prune(3 * one).await, 1);
     assert_eq!(left().await, "localhost/base localhost/fresh");

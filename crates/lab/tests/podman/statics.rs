@@ -1,4 +1,5 @@
-//! The static lane on a real system's layers; `bootc container lint` with a stand-in, which Debian has no bootc for.
+//! The static lane on a real system's layers; `bootc container lint` with a substitute, because Debian has no
+//! bootc.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::{failure, list};
 
 list! {
     a_bootable_image_passes_the_static_lane
-    the_static_lane_finds_what_leaks
+    the_static_lane_finds_secrets_and_shared_ids
     a_budget_names_the_largest_layers
     bootc_lints_its_own_image
 }
@@ -53,7 +54,7 @@ async fn a_bootable_image_passes_the_static_lane(world: Arc<World>) {
     assert_eq!((passed, verdict.checks.len()), (5, 6));
 }
 
-async fn the_static_lane_finds_what_leaks(world: Arc<World>) {
+async fn the_static_lane_finds_secrets_and_shared_ids(world: Arc<World>) {
     let wants = format!("{WANTS}/gone.service");
     let image = world.image(
         &["/sbin/init"],
@@ -79,7 +80,7 @@ async fn the_static_lane_finds_what_leaks(world: Arc<World>) {
         "{first}"
     );
     for (id, want) in [
-        ("static.kernel", "/usr/lib/modules/6.12 has no initramfs.img: make one: dracut --kver 6.12"),
+        ("static.kernel", "/usr/lib/modules/6.12 has no initramfs.img: create it: dracut --kver 6.12"),
         ("static.secrets", "/etc/ssl/private/plant.key (a private key)"),
         ("static.machine-id", "every machine would have the same id: /etc/machine-id; empty or remove"),
         ("static.units", "multi-user.target.wants/gone.service"),
@@ -102,8 +103,8 @@ async fn a_budget_names_the_largest_layers(world: Arc<World>) {
         "{check:?}"
     );
     let verdict = world.run_order(&image, &statics(&size(r#""unpacked":"10MiB""#))).await;
-    let said = message(&verdict, "size");
-    assert!(said.contains("more than 10MiB; largest layers: layer 1 ("), "{said}");
+    let found = message(&verdict, "size");
+    assert!(found.contains("more than 10MiB; largest layers: layer 1 ("), "{found}");
 }
 
 async fn bootc_lints_its_own_image(world: Arc<World>) {
@@ -129,8 +130,8 @@ async fn bootc_lints_its_own_image(world: Arc<World>) {
 
     let broken = image("#!/no/such/shell\n");
     let verdict = world.run_order(&broken, &statics("")).await;
-    let said = message(&verdict, "static.bootc-lint");
-    assert!(said.contains("no such file or directory"), "{said}");
+    let found = message(&verdict, "static.bootc-lint");
+    assert!(found.contains("no such file or directory"), "{found}");
 
     let hangs = image(&lint("sleep 600\n"));
     let mut short = statics("");

@@ -1,4 +1,4 @@
-//! What the cases share: a bootstrapped system, a registry that holds it, podman with storage of its own.
+//! Shared by the cases: a bootstrapped system, a registry with it, podman with its own storage.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use edgewright_process::{CancellationToken, Command, ProcessContext};
 
 use crate::registry::{self, Contents};
 
-/// What the system under test is made of; the name of the cached tar says it, too.
+/// The packages of the system under test; the name of the cached tar contains them.
 const SUITE: &str = "trixie";
 const PACKAGES: &str = "systemd,systemd-sysv,dbus";
 
@@ -92,7 +92,7 @@ impl World {
             "layers": layers.iter().map(layer).collect::<Vec<_>>(),
         });
         let digest = self.contents.manifest(manifest.to_string());
-        ManifestRef { repository: "plant-os/test".parse().expect("a fit name"), digest }
+        ManifestRef { repository: "plant-os/test".parse().expect("a valid name"), digest }
     }
 
     pub(crate) fn context(&self, cancel: CancellationToken) -> LabContext {
@@ -151,7 +151,7 @@ impl World {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Leaves nothing behind.
+    /// Checks that nothing is left behind.
     pub(crate) async fn end(&self) {
         let context = ProcessContext::new(CancellationToken::new());
         // All lanes have ended, so that no image is in use.
@@ -191,6 +191,9 @@ async fn bootstrap() -> PathBuf {
     let folder = target().join("cache");
     fs::create_dir_all(&folder).expect("target/cache");
     let tar = folder.join(format!("{SUITE}-{}.tar", PACKAGES.replace(',', "+")));
+    // Tests run in processes of their own: only the first one makes it.
+    let lock = fs::File::create(tar.with_extension("lock")).expect("target/cache is writable");
+    lock.lock().expect("target/cache is writable");
     if !tar.is_file() {
         let made =
             tempfile::Builder::new().suffix(".tar").tempfile_in(&folder).expect("a file in target/cache");
@@ -207,7 +210,7 @@ async fn bootstrap() -> PathBuf {
 async fn build_runner() -> PathBuf {
     let host = Command::new("rustc").arg("-vV").run().await.expect("rustc works").text();
     let host =
-        host.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc says its host").to_owned();
+        host.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc prints its host").to_owned();
     let folder = target().join("runner");
     let command = Command::new(env!("CARGO"))
         .cwd(env!("CARGO_MANIFEST_DIR"))

@@ -11,8 +11,8 @@ use crate::duration::Span;
 use crate::names::CheckId;
 use crate::spec::{Assertion, Check, CheckEntry, Lane};
 
-/// How long a check may take where `within` is absent.
-const DEFAULT_WITHIN: Span = Span::from_secs(30);
+/// The time limit of a check without `timeout`.
+const DEFAULT_TIMEOUT: Span = Span::from_secs(30);
 
 /// A list of checks; ids are unique in it.
 pub(super) fn decode(input: &mut Input<'_>, node: Option<&Node>) -> Vec<CheckEntry> {
@@ -22,8 +22,8 @@ pub(super) fn decode(input: &mut Input<'_>, node: Option<&Node>) -> Vec<CheckEnt
         if let Data::Text(id) = &at.data
             && let Some(line) = seen.insert(id.clone(), at.place.line)
         {
-            let hint = format!("the other one is on line {line}; give this one an id of its own");
-            input.error(at.place, format!("the check id `{}` is here twice", id.escape_debug()), hint);
+            let hint = format!("give each check a unique id; line {line} has the same");
+            input.error(at.place, format!("duplicate check id `{}`", id.escape_debug()), hint);
         }
         check(input, node)
     })
@@ -32,7 +32,7 @@ pub(super) fn decode(input: &mut Input<'_>, node: Option<&Node>) -> Vec<CheckEnt
 fn check(input: &mut Input<'_>, node: &Node) -> Option<CheckEntry> {
     let fields = input.record(node, &shape::CHECK)?;
     let id = fields.get("id").and_then(|node| input.name::<CheckId>(node));
-    let within = fields.get("within").and_then(|node| input.span(node));
+    let within = fields.get("timeout").and_then(|node| input.span(node));
     let lanes = fields.get("lanes").map(|node| (node, input.lanes(node)));
     if let Some((node, lanes)) = &lanes
         && lanes.is_empty()
@@ -40,8 +40,8 @@ fn check(input: &mut Input<'_>, node: &Node) -> Option<CheckEntry> {
     {
         input.error(
             node.place,
-            "this check runs in no lane",
-            "name a lane, remove `lanes`, or write `off: REASON`",
+            "the check never runs: `lanes` is empty",
+            "add a lane, remove `lanes`, or write `off: REASON`",
         );
     }
     if let Some(node) = fields.get("off") {
@@ -53,13 +53,13 @@ fn check(input: &mut Input<'_>, node: &Node) -> Option<CheckEntry> {
     let assert = assertion(input, kind, node);
     if let (Some(assert), Some((lanes_node, lanes))) = (&assert, &lanes)
         && !lanes.is_empty()
-        && let Some(reason) = lanes.iter().find_map(|lane| assert.unfit_in(*lane))
-        && lanes.iter().all(|lane| assert.unfit_in(*lane).is_some())
+        && let Some(reason) = lanes.iter().find_map(|lane| assert.skip_reason(*lane))
+        && lanes.iter().all(|lane| assert.skip_reason(*lane).is_some())
     {
-        let message = format!("this check is skipped in every lane that it names: {reason}");
+        let message = format!("the check never runs in its `lanes`: {reason}");
         let hint = match assert {
-            Assertion::Size { .. } => "name the lane static, or remove `lanes`",
-            _ => "name a lane that boots the image, such as vm, or remove `lanes`",
+            Assertion::Size { .. } => "write `lanes: [static]`, or remove `lanes`",
+            _ => "add a lane that boots the image, such as vm, or remove `lanes`",
         };
         input.error(lanes_node.place, message, hint);
     }
@@ -68,7 +68,7 @@ fn check(input: &mut Input<'_>, node: &Node) -> Option<CheckEntry> {
     Some(CheckEntry::On(Check {
         id: id?,
         assert,
-        within: within.unwrap_or(DEFAULT_WITHIN),
+        within: within.unwrap_or(DEFAULT_TIMEOUT),
         lanes: lanes.map(|(_, lanes)| lanes).or(own_lanes),
     }))
 }
@@ -105,8 +105,8 @@ fn systemd(input: &mut Input<'_>, node: &Node) -> Option<Assertion> {
 fn unit(input: &mut Input<'_>, node: &Node) -> Option<String> {
     let name = input.word(node, "unit name")?;
     if !name.contains('.') {
-        let message = format!("`{name}` is not a unit's full name");
-        input.error(node.place, message, format!("write the suffix, too: {name}.service"));
+        let message = format!("invalid unit name `{name}`: no suffix");
+        input.error(node.place, message, format!("write the full name, such as {name}.service"));
         return None;
     }
     Some(name)
@@ -139,8 +139,8 @@ fn url(input: &mut Input<'_>, node: &Node) -> Option<String> {
     let url = input.word(node, "URL")?;
     let host = url.strip_prefix("http://").and_then(|rest| rest.split('/').next());
     if host.is_none_or(str::is_empty) {
-        let hint = "write http://HOST[:PORT]/PATH; the check runs on the machine itself, so TLS is a `command` check's work";
-        input.error(node.place, format!("`{}` is not a plain http URL", url.escape_debug()), hint);
+        let hint = "write http://HOST[:PORT]/PATH; for https use a `command` check, for example with curl";
+        input.error(node.place, format!("invalid URL `{}`: not plain http", url.escape_debug()), hint);
         return None;
     }
     Some(url)
@@ -161,14 +161,18 @@ fn command(input: &mut Input<'_>, node: &Node) -> Option<Assertion> {
                 "write a list, program first: [{}]",
                 text.split_whitespace().collect::<Vec<_>>().join(", ")
             );
-            input.error(argv_node.place, "want a list, found a text: commands run without a shell", hint);
+            input.error(
+                argv_node.place,
+                "expected a list, found a string: commands run without a shell",
+                hint,
+            );
         } else {
-            input.unfit(argv_node, "a list of texts");
+            input.wrong_kind(argv_node, "a list of strings");
         }
         return None;
     };
     if items.is_empty() {
-        input.error(argv_node.place, "this command is empty", "write program and arguments as a list");
+        input.error(argv_node.place, "the command is empty", "write program and arguments as a list");
         return None;
     }
     // An argument may be empty, the program may not.
@@ -192,7 +196,11 @@ fn file(input: &mut Input<'_>, node: &Node) -> Option<Assertion> {
     let owner = fields.get("owner").and_then(|node| input.file_owner(node));
     if exists == Some(false) && (contains.is_some() || mode.is_some() || owner.is_some()) {
         let hint = "remove `contains`, `mode` and `owner`, or `exists: false`";
-        input.error(node.key("exists"), "a file that must not exist has no content, mode or owner", hint);
+        input.error(
+            node.key("exists"),
+            "a file that must not exist cannot have content, mode or owner",
+            hint,
+        );
     }
     Some(Assertion::File { path: path?, exists: exists.unwrap_or(true), contains, mode, owner })
 }
@@ -200,14 +208,14 @@ fn file(input: &mut Input<'_>, node: &Node) -> Option<Assertion> {
 fn size(input: &mut Input<'_>, node: &Node) -> Option<Assertion> {
     const HINT: &str = "write {download: 800MiB} for the layers in the registry, {unpacked: 2GiB} for the files on a disk, or both";
     if !matches!(node.data, Data::Map(_) | Data::Refused) {
-        input.error(node.place, format!("want a map, found {}", node.data.describe()), HINT);
+        input.error(node.place, format!("expected a map, found {}", node.data.describe()), HINT);
         return None;
     }
     let fields = input.record(node, &shape::SIZE)?;
     let download = fields.get("download").map(|node| input.size(node));
     let unpacked = fields.get("unpacked").map(|node| input.size(node));
     if let (None, None) = (&download, &unpacked) {
-        input.error(node.place, "this size check has no limit", HINT);
+        input.error(node.place, "the size check has no limit", HINT);
         return None;
     }
     Some(Assertion::Size {
@@ -219,7 +227,7 @@ fn size(input: &mut Input<'_>, node: &Node) -> Option<Assertion> {
 pub(super) fn absolute(input: &mut Input<'_>, node: &Node) -> Option<String> {
     let path = input.line(node)?;
     if !path.starts_with('/') {
-        let message = format!("`{}` is not an absolute path", path.escape_debug());
+        let message = format!("invalid path `{}`: not absolute", path.escape_debug());
         input.error(node.place, message, format!("write /{path}"));
         return None;
     }

@@ -1,9 +1,9 @@
-//! The one rule for a Containerfile's text: the stage that is built starts from `${BASE}`, the step before.
+//! The rule for a Containerfile: the stage that is built starts from `${BASE}`, the previous step.
 
 use crate::containerfile::{instructions, root, stages};
 use crate::tree::{Tree, TreePath};
 
-/// The line, from 1, of a `FROM` that does not lead to `${BASE}`, where the text leaves no doubt.
+/// The `FROM` (line from 1, base) of the target stage if it certainly does not lead to `${BASE}`.
 pub(super) fn astray(tree: &Tree, file: &TreePath, target: Option<&str>) -> Option<(usize, String)> {
     let text = std::str::from_utf8(tree.content(file)?).ok()?;
     let stages = stages(&instructions(text));

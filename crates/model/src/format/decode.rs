@@ -1,4 +1,5 @@
-//! From spanned values to typed ones. Every function reports what does not fit and gives `None`; none stops the file.
+//! From spanned values to typed ones. Every function reports an invalid value and returns `None`; none stops
+//! the file.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -22,22 +23,25 @@ pub(super) struct Input<'r> {
     pub(super) report: &'r mut Report,
 }
 
-/// The keys of a record that is there.
+/// The keys of a record.
 pub(super) struct Fields<'n> {
     pub(super) node: &'n Node,
     shape: &'static Shape,
 }
 
 impl<'n> Fields<'n> {
-    /// The value of a key of the shape.
+    /// The value of a key of the shape, under its present or its old spelling.
     pub(super) fn get(&self, name: &'static str) -> Option<&'n Node> {
-        debug_assert!(self.shape.keys.iter().any(|key| key.name == name), "`{name}` is not in the shape");
-        self.node.entries().iter().find(|(key, _)| key.text == name).map(|(_, value)| value)
+        let field = self.shape.field(name).filter(|field| field.name == name);
+        debug_assert!(field.is_some(), "`{name}` is not in the shape");
+        let old_name = field.and_then(|field| field.old_name);
+        let is_it = |key: &Key| key.text == name || old_name == Some(key.text.as_str());
+        self.node.entries().iter().find(|(key, _)| is_it(key)).map(|(_, value)| value)
     }
 
-    /// Whether it says what a key of the shape is for: see [`Shape::says`].
-    pub(super) fn says(&self, name: &'static str) -> bool {
-        self.shape.says(self.node, name)
+    /// Whether the presence or absence of a key is intended: see [`Shape::is_clear`].
+    pub(super) fn is_clear(&self, name: &'static str) -> bool {
+        self.shape.is_clear(self.node, name)
     }
 }
 
@@ -53,30 +57,33 @@ impl Input<'_> {
         self.report.add(&self.owner, &self.file, Some(place), message, hint);
     }
 
-    /// Reports a value of the wrong kind. Refused values are reported already.
-    pub(super) fn unfit(&mut self, node: &Node, want: &str) {
+    /// Reports a value of the wrong kind. Rejected values are reported already.
+    pub(super) fn wrong_kind(&mut self, node: &Node, want: &str) {
         let hint = match &node.data {
             Data::Refused => return,
-            Data::Integer(_) | Data::Number(_) | Data::Boolean(_) if want.contains("text") => {
+            Data::Integer(_) | Data::Number(_) | Data::Boolean(_) if want.contains("string") => {
                 "write it in quotes".to_owned()
             }
             Data::Null => format!("write {want} here, or remove the key"),
             Data::Text(text) if want.contains("list") => format!("write [{text}]"),
             _ => format!("write {want} here"),
         };
-        self.error(node.place, format!("want {want}, found {}", node.data.describe()), hint);
+        self.error(node.place, format!("expected {want}, found {}", node.data.describe()), hint);
     }
 
-    /// A record: refuses unknown keys, asks for missing ones.
+    /// A record: reports unknown, missing and renamed keys.
     pub(super) fn record<'n>(&mut self, node: &'n Node, shape: &'static Shape) -> Option<Fields<'n>> {
         let Data::Map(entries) = &node.data else {
-            self.unfit(node, "a map");
+            self.wrong_kind(node, "a map");
             return None;
         };
-        let known = |name: &str| shape.keys.iter().any(|key| key.name == name);
+        let known = |name: &str| shape.field(name).is_some();
         let strays = || entries.iter().map(|(key, _)| key).filter(|key| !known(&key.text));
         for key in strays() {
             self.unknown_key(key, shape);
+        }
+        for (key, _) in entries {
+            self.renamed_key(key, entries, shape);
         }
         let names = || shape.keys.iter().map(|key| key.name);
         // A key that is only misspelt is not missing, too.
@@ -85,7 +92,7 @@ impl Input<'_> {
                 || strays().any(|key| nearest(&key.text, names()) == Some(name))
         };
         for field in shape.keys.iter().filter(|field| field.needed && !has(field.name)) {
-            let message = format!("{} needs the key `{}`", shape.what, field.name);
+            let message = format!("{} has no key `{}`", shape.what, field.name);
             self.error(node.place, message, format!("add `{}`: {}", field.name, inline(field.doc)));
         }
         let chosen: Vec<&Key> = entries
@@ -96,66 +103,83 @@ impl Input<'_> {
         let choice = shape.one_of.join(", ");
         if let [first, second, ..] = chosen.as_slice() {
             let message = format!("{} has both `{}` and `{}`", shape.what, first.text, second.text);
-            self.error(second.place, message, format!("keep exactly one of {choice}"));
+            self.error(second.place, message, format!("keep one of {choice}"));
         } else if chosen.is_empty()
             && !shape.one_of.is_empty()
             && entries.iter().all(|(key, _)| known(&key.text))
         {
-            let message = format!("{} needs one of {choice}", shape.what);
-            self.error(node.place, message, "add exactly one of them");
+            let message = format!("{} has none of {choice}", shape.what);
+            self.error(node.place, message, "add one of them");
         }
         Some(Fields { node, shape })
     }
 
+    /// Warns about the old spelling of a key; next to the present one it is an error.
+    fn renamed_key(&mut self, key: &Key, entries: &[(Key, Node)], shape: &'static Shape) {
+        let Some(field) = shape.field(&key.text).filter(|field| field.name != key.text) else { return };
+        if entries.iter().any(|(other, _)| other.text == field.name) {
+            let message = format!("{} has both `{}` and `{}`", shape.what, field.name, key.text);
+            self.error(
+                key.place,
+                message,
+                format!("remove `{}`, the old name of `{}`", key.text, field.name),
+            );
+            return;
+        }
+        let message = format!("the key `{}` is deprecated", key.text);
+        let hint = format!("write `{}`; the next release rejects `{}`", field.name, key.text);
+        self.report.warn(&self.file, Some(key.place), message, hint);
+    }
+
     fn unknown_key(&mut self, key: &Key, shape: &'static Shape) {
         let hint = if key.text == "config" {
-            "the word is reserved for small per-device artifacts that need no image".to_owned()
+            "remove it: `config` is reserved for a future version".to_owned()
         } else {
             suggest(&key.text, shape.keys.iter().map(|key| key.name))
         };
         self.error(key.place, format!("unknown key `{}` in {}", key.text, shape.what), hint);
     }
 
-    /// A text that is not empty.
+    /// A string that is not empty.
     pub(super) fn text<'n>(&mut self, node: &'n Node) -> Option<&'n str> {
         match &node.data {
             Data::Text(text) if !text.is_empty() => Some(text),
             Data::Text(_) => {
-                self.error(node.place, "this text is empty", "write something here, or remove the key");
+                self.error(node.place, "the string is empty", "write a value, or remove the key");
                 None
             }
             _ => {
-                self.unfit(node, "a text");
+                self.wrong_kind(node, "a string");
                 None
             }
         }
     }
 
-    /// A text that may be empty.
+    /// A string that may be empty.
     pub(super) fn any_text(&mut self, node: &Node) -> Option<String> {
         if let Data::Text(text) = &node.data {
             return Some(text.clone());
         }
-        self.unfit(node, "a text");
+        self.wrong_kind(node, "a string");
         None
     }
 
-    /// A text that stands on one line and cannot be taken for an option of a command line.
+    /// A text without spaces that no program can take for a command line option.
     pub(super) fn word(&mut self, node: &Node, what: &str) -> Option<String> {
         let text = self.text(node)?;
         if text.starts_with('-') || text.contains(|c: char| c.is_control() || c.is_whitespace()) {
-            let message = format!("`{}` is not a fit {what}", text.escape_debug());
-            self.error(node.place, message, "want no spaces, line ends or leading `-`");
+            let message = format!("invalid {what} `{}`", text.escape_debug());
+            self.error(node.place, message, "remove spaces, line ends and a leading `-`");
             return None;
         }
         Some(text.to_owned())
     }
 
-    /// A text on one line.
+    /// A string on one line.
     pub(super) fn line(&mut self, node: &Node) -> Option<String> {
         let text = self.text(node)?;
         if text.contains(char::is_control) {
-            self.error(node.place, "this text has more than one line", "write it on one line");
+            self.error(node.place, "the string has more than one line", "write it on one line");
             return None;
         }
         Some(text.to_owned())
@@ -164,19 +188,19 @@ impl Input<'_> {
     /// A name of some kind.
     pub(super) fn name<T: FromStr<Err = InvalidName>>(&mut self, node: &Node) -> Option<T> {
         let text = self.text(node)?;
-        self.fit(text, node.place)
+        self.parsed(text, node.place)
     }
 
     /// A name written as a key.
     pub(super) fn key<T: FromStr<Err = InvalidName>>(&mut self, key: &Key) -> Option<T> {
-        self.fit(&key.text, key.place)
+        self.parsed(&key.text, key.place)
     }
 
-    fn fit<T: FromStr<Err = InvalidName>>(&mut self, text: &str, place: Place) -> Option<T> {
+    fn parsed<T: FromStr<Err = InvalidName>>(&mut self, text: &str, place: Place) -> Option<T> {
         match text.parse() {
             Ok(name) => Some(name),
             Err(error) => {
-                let message = format!("`{}` is not a fit {}", text.escape_debug(), error.kind());
+                let message = format!("invalid {} `{}`", error.kind(), text.escape_debug());
                 self.error(place, message, error.rule());
                 None
             }
@@ -186,12 +210,12 @@ impl Input<'_> {
     /// A whole number between two bounds.
     pub(super) fn integer<T: TryFrom<i64>>(&mut self, node: &Node, least: i64, most: i64) -> Option<T> {
         let Data::Integer(number) = node.data else {
-            self.unfit(node, "a whole number");
+            self.wrong_kind(node, "an integer");
             return None;
         };
         if !(least..=most).contains(&number) {
-            let message = format!("{number} is out of range");
-            self.error(node.place, message, format!("want {least} to {most}"));
+            let message = format!("{number} is out of range: allowed are {least} to {most}");
+            self.error(node.place, message, format!("write {least} to {most}"));
             return None;
         }
         T::try_from(number).ok()
@@ -202,7 +226,7 @@ impl Input<'_> {
         if let Data::Boolean(value) = node.data {
             return Some(value);
         }
-        self.unfit(node, "true or false");
+        self.wrong_kind(node, "true or false");
         None
     }
 
@@ -228,13 +252,13 @@ impl Input<'_> {
     ) -> Option<T> {
         if let Data::Integer(number) = node.data {
             let hint = format!("write {number}{unit} for {name}");
-            self.error(node.place, format!("this {what} has no unit"), hint);
+            self.error(node.place, format!("invalid {what} {number}: no unit"), hint);
             return None;
         }
         let text = self.text(node)?;
         let value = text.parse().ok();
         if value.is_none() {
-            self.error(node.place, format!("`{}` is not a {what}", text.escape_debug()), hint);
+            self.error(node.place, format!("invalid {what} `{}`", text.escape_debug()), hint);
         }
         value
     }
@@ -245,12 +269,12 @@ impl Input<'_> {
         if words.contains(&text) {
             return Some(text);
         }
-        let message = format!("`{}` is not known here", text.escape_debug());
+        let message = format!("unknown value `{}`", text.escape_debug());
         self.error(node.place, message, suggest(text, words.iter().copied()));
         None
     }
 
-    /// A list, item by item; unfit items are left out.
+    /// A list, item by item; invalid items are left out.
     pub(super) fn list<T>(
         &mut self,
         node: Option<&Node>,
@@ -262,13 +286,13 @@ impl Input<'_> {
                 items.iter().filter_map(|node| item(self, node)).collect()
             }
             Some(node) => {
-                self.unfit(node, "a list");
+                self.wrong_kind(node, "a list");
                 Vec::new()
             }
         }
     }
 
-    /// A map with free keys; unfit entries are left out.
+    /// A map with free keys; invalid entries are left out.
     pub(super) fn map<K: Ord, V>(
         &mut self,
         node: Option<&Node>,
@@ -280,7 +304,7 @@ impl Input<'_> {
                 entries.iter().filter_map(|(key, node)| entry(self, key, node)).collect()
             }
             Some(node) => {
-                self.unfit(node, "a map");
+                self.wrong_kind(node, "a map");
                 BTreeMap::new()
             }
         }
@@ -306,11 +330,11 @@ impl Input<'_> {
         Some(match &node.data {
             Data::Refused => return None,
             Data::Null => {
-                self.error(node.place, "a variable cannot be nothing", "write \"\" for an empty text");
+                self.error(node.place, "the variable has no value", "write \"\" for an empty string");
                 return None;
             }
             Data::Number(text) => {
-                let message = format!("{text} is not a whole number of 64 bits");
+                let message = format!("{text} is not a 64-bit integer");
                 self.error(node.place, message, format!("write \"{text}\" and declare it as a string"));
                 return None;
             }
@@ -346,7 +370,11 @@ impl Input<'_> {
         if octal {
             return u32::from_str_radix(text, 8).ok();
         }
-        self.error(node.place, "this is not a mode", HINT);
+        let message = match &node.data {
+            Data::Text(text) => format!("invalid mode `{}`", text.escape_debug()),
+            other => format!("invalid mode: expected a string, found {}", other.describe()),
+        };
+        self.error(node.place, message, HINT);
         None
     }
 
@@ -359,7 +387,7 @@ impl Input<'_> {
             .split_once(':')
             .and_then(|(user, group)| Some(FileOwner { user: number(user)?, group: number(group)? }));
         if owner.is_none() {
-            let message = format!("`{}` is not a numeric owner", text.escape_debug());
+            let message = format!("invalid owner `{}`: not numeric", text.escape_debug());
             self.error(node.place, message, "write USER:GROUP as numbers in quotes, such as \"0:0\"");
         }
         owner
@@ -370,8 +398,7 @@ impl Input<'_> {
         match Glob::new(text) {
             Ok(glob) => Some(glob),
             Err(error) => {
-                let message = format!("`{}` is not a pattern", text.escape_debug());
-                self.error(place, message, error.fault());
+                self.error(place, error.to_string(), error.hint());
                 None
             }
         }
@@ -383,20 +410,24 @@ impl Input<'_> {
         match text.trim_end_matches('/').parse::<TreePath>() {
             Ok(path) => Some(path.to_string()),
             Err(_) if text.starts_with('/') => {
-                let message = format!("`{}` begins with `/`", text.escape_debug());
-                self.error(node.place, message, "leave the first `/` out: paths start at the image's root");
+                let message = format!("invalid path `{}`: begins with `/`", text.escape_debug());
+                self.error(
+                    node.place,
+                    message,
+                    "remove the first `/`: paths are relative to the image's root",
+                );
                 None
             }
             Err(error) => {
-                let message = format!("`{}` is not a fit path", text.escape_debug());
+                let message = format!("invalid path `{}`", text.escape_debug());
                 self.error(node.place, message, error.rule());
                 None
             }
         }
     }
 
-    /// A path of the repository, written relative to this file's folder; it must exist, and links in it stay inside the
-    /// repository. Gives the path with all links followed.
+    /// A path of the repository, written relative to this file's folder; it must exist, and links in it stay
+    /// inside the repository. Gives the path with all links followed.
     pub(super) fn repository_path(&mut self, node: &Node, want: paths::Want) -> Option<TreePath> {
         let text = self.text(node)?;
         self.resolve(text, node.place, want)

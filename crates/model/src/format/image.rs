@@ -11,19 +11,19 @@ use crate::names::{ImageName, Platform};
 use crate::spec::{Declaration, From, ImageSpec, Inherit, Lane, Per, TestSpec, Value, VarType};
 use crate::tree::{Tree, TreePath};
 
-/// The lock's version that this build reads.
+/// The version of locks that this build reads.
 const LOCK_VERSION: u32 = 1;
 
 /// An image as far as it could be read.
 pub(super) struct Draft {
-    /// Its file's value.
+    /// The spanned value of its file.
     pub(super) doc: Node,
-    /// What it declares, with fallbacks in place of what is broken.
+    /// What it declares, with defaults in place of invalid values.
     pub(super) spec: ImageSpec,
-    /// Whether all of `declare` could be read.
+    /// Whether all of `declare` could be read, so that no other variable can be meant.
     pub(super) declares: bool,
-    /// Whether `per` is what was meant: it could be read, and no unknown key may have been meant to be it.
-    pub(super) says_per: bool,
+    /// Whether `per` is the intended one: it is valid, and no unknown key can be a misspelling of it.
+    pub(super) per_is_clear: bool,
 }
 
 /// Reads an image; none where its file cannot be read at all.
@@ -34,24 +34,20 @@ pub(super) fn read(tree: &Tree, report: &mut Report, name: &ImageName, file: &Tr
     let fields = input.record(&doc, &shape::IMAGE)?;
     let from = fields.get("from").and_then(|node| from(&mut input, node));
     let per = fields.get("per").map(|node| per(&mut input, node));
-    let says_per = fields.says("per") && per != Some(None);
+    let per_is_clear = fields.is_clear("per") && per != Some(None);
     let per = per.flatten().unwrap_or(Per::Image);
     let select = input.labels(fields.get("where"));
-    if says_per && per == Per::Image && fields.get("where").is_some() {
+    if per_is_clear && per == Per::Image && fields.get("where").is_some() {
         let hint = "add `per: site` or `per: slot`, or remove `where`";
-        input.error(
-            doc.key("where"),
-            "`where` narrows sites, and this image is the same at all of them",
-            hint,
-        );
+        input.error(doc.key("where"), "`where` has no effect: the image has one variant for all sites", hint);
     }
     let declare = input.map(fields.get("declare"), |input, key, node| {
         let name = input.key(key);
         let declaration = declaration(input, node)?;
         Some((name?, declaration))
     });
-    let is_declaration_whole = |(_, node): &(yaml::Key, Node)| shape::DECLARATION.says(node, "default");
-    let declares = fields.says("declare")
+    let is_declaration_whole = |(_, node): &(yaml::Key, Node)| shape::DECLARATION.is_clear(node, "default");
+    let declares = fields.is_clear("declare")
         && fields.get("declare").is_none_or(|node| {
             node.entries().len() == declare.len() && node.entries().iter().all(is_declaration_whole)
         });
@@ -77,7 +73,7 @@ pub(super) fn read(tree: &Tree, report: &mut Report, name: &ImageName, file: &Tr
         lock,
         file: file.clone(),
     };
-    Some(Draft { doc, spec, declares, says_per })
+    Some(Draft { doc, spec, declares, per_is_clear })
 }
 
 fn from(input: &mut Input<'_>, node: &Node) -> Option<From> {
@@ -91,31 +87,38 @@ fn from(input: &mut Input<'_>, node: &Node) -> Option<From> {
     input.name(node).map(From::Image)
 }
 
-/// OCI labels. They change the config, so an image that is hosted as others built it cannot have any.
+/// OCI labels. They change the config, so an image that is hosted unchanged cannot have any.
 fn labels(input: &mut Input<'_>, fields: &Fields<'_>, is_hosted_only: bool) -> BTreeMap<String, String> {
+    /// The longest name of an OCI label, in bytes.
     const LONGEST_NAME: usize = 255;
+    /// The longest value of an OCI label, in bytes.
     const LONGEST_VALUE: usize = 4096;
     let Some(node) = fields.get("labels") else { return BTreeMap::new() };
     if is_hosted_only && fields.get("steps").is_none() {
-        let hint = "add a step, or put the labels on an image that stands on this one";
-        input.error(fields.node.key("labels"), "an image without steps is hosted as it is", hint);
+        let hint = "add a step, or move the labels to a child of this image";
+        input.error(
+            fields.node.key("labels"),
+            "an image without steps cannot have labels: it is hosted unchanged",
+            hint,
+        );
     }
     input.map(Some(node), |input, key, value| {
-        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/');
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/');
         let name = &key.text;
-        let is_fit = (1..=LONGEST_NAME).contains(&name.len()) && name.chars().all(fits);
-        if !is_fit {
-            let message = format!("`{}` is not a fit name of an OCI label", name.escape_debug());
+        let is_valid = (1..=LONGEST_NAME).contains(&name.len()) && name.chars().all(is_allowed);
+        if !is_valid {
+            let message = format!("invalid name of an OCI label `{}`", name.escape_debug());
             let hint = "use letters, digits, `.`, `-`, `_` and `/`, such as org.opencontainers.image.vendor";
             input.error(key.place, message, hint);
         }
         let value = input.any_text(value)?;
         if value.len() > LONGEST_VALUE {
-            let message = format!("the label has {} bytes", value.len());
-            input.error(key.place, message, format!("labels have at most {LONGEST_VALUE} bytes"));
+            let message =
+                format!("the label's value is too long: {} bytes, at most {LONGEST_VALUE}", value.len());
+            input.error(key.place, message, "shorten it");
             return None;
         }
-        is_fit.then(|| (name.clone(), value))
+        is_valid.then(|| (name.clone(), value))
     })
 }
 
@@ -142,18 +145,18 @@ fn declaration(input: &mut Input<'_>, node: &Node) -> Option<Declaration> {
     let description = fields.get("description").and_then(|node| input.text(node)).map(str::to_owned);
     let kind = kind?;
     if let (Some(Some(value)), Some(node)) = (&default, fields.get("default"))
-        && !fits(value, kind)
+        && !has_type(value, kind)
     {
         let message = format!("the default is {}, but the type is {}", describe(value), type_name(kind));
         input.error(node.place, message, correct(value, kind));
     }
-    // One that could not be read stands for some value: it is not missing.
+    // An unreadable default gets a placeholder: it is not missing.
     let default = default.map(|value| value.unwrap_or(Value::String(String::new())));
     Some(Declaration { kind, default, description })
 }
 
 /// Whether a value has a type.
-pub(super) fn fits(value: &Value, kind: VarType) -> bool {
+pub(super) fn has_type(value: &Value, kind: VarType) -> bool {
     matches!(
         (value, kind),
         (Value::String(_), VarType::String)
@@ -167,8 +170,8 @@ pub(super) fn fits(value: &Value, kind: VarType) -> bool {
 pub(super) const fn describe(value: &Value) -> &'static str {
     match value {
         Value::Boolean(_) => "a boolean",
-        Value::Integer(_) => "a whole number",
-        Value::String(_) => "a text",
+        Value::Integer(_) => "an integer",
+        Value::String(_) => "a string",
         Value::List(_) => "a list",
         Value::Map(_) => "a map",
     }
@@ -184,7 +187,7 @@ pub(super) const fn type_name(kind: VarType) -> &'static str {
     }
 }
 
-/// How to correct a value of the wrong type.
+/// The hint for a value of the wrong type.
 pub(super) fn correct(value: &Value, kind: VarType) -> String {
     match (value, kind) {
         (Value::Integer(number), VarType::String) => format!("write it in quotes: \"{number}\""),
@@ -193,8 +196,8 @@ pub(super) fn correct(value: &Value, kind: VarType) -> String {
         _ => format!(
             "write {} here, or change the declared type",
             match kind {
-                VarType::String => "a text",
-                VarType::Integer => "a whole number",
+                VarType::String => "a string",
+                VarType::Integer => "an integer",
                 VarType::Boolean => "true or false",
                 VarType::List => "a list",
                 VarType::Map => "a map",
@@ -212,21 +215,25 @@ fn order(input: &mut Input<'_>, from: Option<&From>, doc: &Node) {
             && matches!(doc.data, Data::Map(_))
             && doc.entries().iter().all(|(key, _)| key.text != "steps")
         {
-            let hint = "add `steps`, or name the image to test and host in `from`";
-            input.error(doc.at("from").place, "an image from scratch without steps is empty", hint);
+            let hint = "add `steps`, or write the image to test and host in `from`";
+            input.error(doc.at("from").place, "the image is empty: `from: scratch` without steps", hint);
         }
         return;
     };
     if items.is_empty() && *from == From::Scratch {
-        let hint = "add a step, or name the image to test and host in `from`";
-        input.error(steps_node.place, "an image from scratch without steps is empty", hint);
+        let hint = "add a step, or write the image to test and host in `from`";
+        input.error(steps_node.place, "the image is empty: `from: scratch` without steps", hint);
     }
     for (index, item) in items.iter().enumerate() {
         if item.entries().iter().any(|(key, _)| key.text == "bootstrap")
             && (index > 0 || *from != From::Scratch)
         {
-            let hint = "make it the first step of an image with `from: scratch`; install further packages by a Containerfile";
-            input.error(item.key("bootstrap"), "a bootstrap starts from nothing", hint);
+            let hint = "make it the first step of an image with `from: scratch`; install further packages in a Containerfile";
+            input.error(
+                item.key("bootstrap"),
+                "a bootstrap step must be the first step of an image from scratch",
+                hint,
+            );
         }
     }
 }
@@ -238,7 +245,7 @@ fn test(input: &mut Input<'_>, node: Option<&Node>, has_content: bool) -> TestSp
         if text != "none" {
             input.error(
                 node.place,
-                format!("`{}` is not known here", text.escape_debug()),
+                format!("unknown value `{}`", text.escape_debug()),
                 "write `none`, or a map with `lanes`",
             );
         }
@@ -261,15 +268,19 @@ fn test(input: &mut Input<'_>, node: Option<&Node>, has_content: bool) -> TestSp
         }
         Some(Inherit { lanes: input.lanes(fields.get("lanes")?) })
     });
-    let within = fields.get("within").and_then(|node| input.span(node));
-    if let (Some(node), false) = (fields.get("within"), lanes.contains(&Lane::External)) {
-        let hint = "add `external` to `lanes`, or give each check a `within` of its own";
-        input.error(node.place, "`within` limits the wait for the lane `external`, which is not run", hint);
+    let within = fields.get("timeout").and_then(|node| input.span(node));
+    if let (Some(node), false) = (fields.get("timeout"), lanes.contains(&Lane::External)) {
+        let hint = "add `external` to `lanes`, or set `timeout` of single checks";
+        input.error(
+            node.place,
+            "`timeout` limits the wait for the lane `external`, which this image does not run",
+            hint,
+        );
     }
     TestSpec { lanes, inherit, within }
 }
 
-/// Refuses lanes that this version cannot run.
+/// Rejects lanes that this version cannot run.
 fn available(input: &mut Input<'_>, node: &Node) {
     let Data::List(items) = &node.data else { return };
     for item in items {
@@ -285,7 +296,7 @@ fn available(input: &mut Input<'_>, node: &Node) {
 
 /// The committed lock, where there is one.
 fn lock(tree: &Tree, report: &mut Report, owner: &Owner, image: &TreePath) -> Option<Lock> {
-    const HINT: &str = "run `edgewright update --write` to write it anew, or remove it";
+    const HINT: &str = "run `edgewright update --write` to replace it, or remove it";
     let file = image.parent()?.join(&"edgewright.lock".parse().ok()?);
     tree.entry(&file)?;
     let path = match paths::follow(tree, &file) {
@@ -302,16 +313,17 @@ fn lock(tree: &Tree, report: &mut Report, owner: &Owner, image: &TreePath) -> Op
     match serde_json::from_slice::<Lock>(bytes) {
         Ok(lock) if lock.version == LOCK_VERSION => Some(lock),
         Ok(lock) => {
-            let message =
-                format!("the lock has version {}, this build reads version {LOCK_VERSION}", lock.version);
+            let message = format!(
+                "unsupported lock version {}: this version of Edgewright reads version {LOCK_VERSION}",
+                lock.version
+            );
             report.add(owner, &file, None, message, HINT);
             None
         }
         Err(error) => {
-            // The place is told apart from the message.
+            // The place is not part of the message.
             let text = error.to_string();
-            let message =
-                format!("the lock cannot be read: {}", text.split(" at line ").next().unwrap_or(&text));
+            let message = format!("malformed lock: {}", text.split(" at line ").next().unwrap_or(&text));
             // serde_json counts bytes.
             let before: usize = bytes
                 .split_inclusive(|b| *b == b'\n')

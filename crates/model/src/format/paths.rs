@@ -1,8 +1,9 @@
-//! Paths that definitions name: relative to their file's folder, never out of it, links followed only inside the repository.
+//! Paths in definitions: relative to their file's folder and inside of it; links are followed only inside the
+//! repository.
 
-use crate::tree::{EntryKind, LOADED_LIMIT, Tree, TreePath, UnfitPath, is_lfs_pointer};
+use crate::tree::{EntryKind, InvalidPath, LOADED_LIMIT, Tree, TreePath, is_lfs_pointer};
 
-/// What must be at a path.
+/// The expected kind of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Want {
     /// A file whose bytes are loaded with the tree.
@@ -13,7 +14,7 @@ pub(super) enum Want {
     Folder,
 }
 
-/// Why a path cannot be used.
+/// Why a path is unusable.
 pub(super) struct Fault {
     pub(super) message: String,
     pub(super) hint: String,
@@ -23,22 +24,22 @@ fn fault(message: impl Into<String>, hint: impl Into<String>) -> Fault {
     Fault { message: message.into(), hint: hint.into() }
 }
 
-/// Links followed before a path counts as a circle.
+/// The number of links that are followed before a path counts as a circle.
 const MAX_LINKS: usize = 16;
 
-/// Finds what a definition at `file` names by `text`.
+/// Resolves the path `text` in a definition at `file`.
 pub(super) fn find(tree: &Tree, file: &TreePath, text: &str, want: Want) -> Result<TreePath, Fault> {
     let shown = text.escape_debug();
     if text.starts_with('/') {
         return Err(fault(
-            format!("`{shown}` is an absolute path"),
+            format!("invalid path `{shown}`: absolute"),
             "write it relative to this file's folder, without leading `/`",
         ));
     }
     if text.split('/').any(|part| part == "..") {
         return Err(fault(
-            format!("`{shown}` leads out of this folder"),
-            "move the files below this file's folder: `..` is not allowed",
+            format!("invalid path `{shown}`: outside of this file's folder"),
+            "move the files into this file's folder: `..` is not allowed",
         ));
     }
     let parts: Vec<&str> = text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
@@ -47,11 +48,11 @@ pub(super) fn find(tree: &Tree, file: &TreePath, text: &str, want: Want) -> Resu
         (Some(folder), true) if want == Want::Folder => folder,
         (folder, false) => {
             let below: TreePath = parts.join("/").parse().map_err(|error: crate::names::InvalidName| {
-                fault(format!("`{shown}` is not a fit path"), error.rule())
+                fault(format!("invalid path `{shown}`"), error.rule())
             })?;
             folder.map_or_else(|| below.clone(), |folder| folder.join(&below))
         }
-        _ => return Err(fault(format!("`{shown}` is not a file"), "write the path of a file")),
+        _ => return Err(fault(format!("invalid path `{shown}`: not a file"), "write the path of a file")),
     };
     let path = follow(tree, &path)?;
     check(tree, &path, want)?;
@@ -61,17 +62,21 @@ pub(super) fn find(tree: &Tree, file: &TreePath, text: &str, want: Want) -> Resu
 fn check(tree: &Tree, path: &TreePath, want: Want) -> Result<(), Fault> {
     let folder = tree.is_folder(path);
     match (tree.entry(path), want) {
-        (Some(_), Want::Folder) => {
-            Err(fault(format!("`{path}` is a file"), "name the folder whose entries shall be used"))
-        }
+        (Some(_), Want::Folder) => Err(fault(
+            format!("invalid path `{path}`: a file, not a folder"),
+            "write the path of the folder that holds the files",
+        )),
         (None, Want::Folder) if folder => Ok(()),
         (None, Want::Folder) => Err(fault(
             format!("there is no folder `{path}`"),
-            "create it and commit a file in it: git keeps no empty folders",
+            "create it and commit a file in it: git does not store empty folders",
         )),
         (Some(entry), Want::SmallFile) if entry.size > LOADED_LIMIT => Err(too_large(path)),
         (Some(_), Want::File | Want::SmallFile) => Ok(()),
-        (None, _) if folder => Err(fault(format!("`{path}` is a folder"), "name a file in it")),
+        (None, _) if folder => Err(fault(
+            format!("invalid path `{path}`: a folder, not a file"),
+            "write the path of a file in it",
+        )),
         (None, _) => {
             Err(fault(format!("there is no file `{path}`"), "create it and commit it, or correct the path"))
         }
@@ -81,11 +86,11 @@ fn check(tree: &Tree, path: &TreePath, want: Want) -> Result<(), Fault> {
 fn too_large(path: &TreePath) -> Fault {
     fault(
         format!("`{path}` is larger than {} MiB", LOADED_LIMIT / (1024 * 1024)),
-        "definitions, Containerfiles and templates are small; move large content into plain files of a `files` step",
+        "move large content into plain files of a `files` step",
     )
 }
 
-/// Follows all links in a path; refuses those that leave the repository, circles and submodules.
+/// Follows all links in a path; rejects links out of the repository, circles and submodules.
 pub(super) fn follow(tree: &Tree, path: &TreePath) -> Result<TreePath, Fault> {
     let mut pending: Vec<String> = path.as_str().split('/').rev().map(str::to_owned).collect();
     let mut done: Vec<String> = Vec::new();
@@ -106,8 +111,8 @@ pub(super) fn follow(tree: &Tree, path: &TreePath) -> Result<TreePath, Fault> {
                 links += 1;
                 if links > MAX_LINKS {
                     return Err(fault(
-                        format!("`{path}` is a circle of links"),
-                        "replace the link by what it stands for",
+                        format!("cannot resolve `{path}`: circular symbolic links"),
+                        "replace the link by its target",
                     ));
                 }
                 let target = tree.content(&here).and_then(|bytes| std::str::from_utf8(bytes).ok());
@@ -125,35 +130,36 @@ pub(super) fn follow(tree: &Tree, path: &TreePath) -> Result<TreePath, Fault> {
 
 fn outside(path: &TreePath) -> Fault {
     fault(
-        format!("`{path}` is, or passes through, a link that leaves the repository"),
-        "replace the link by the files it stands for: a commit must hold all that it needs",
+        format!("cannot resolve `{path}`: a symbolic link leads out of the repository"),
+        "replace the link by the files that it points to: a commit must contain everything that it needs",
     )
 }
 
 fn submodule(path: &TreePath) -> Fault {
     fault(
-        format!("`{path}` is a submodule, whose files are not part of this commit"),
+        format!("cannot read `{path}`: it is a submodule, whose files are not part of this commit"),
         "copy the files into this repository, or let a Containerfile fetch them by digest",
     )
 }
 
-pub(super) fn unfit(path: &UnfitPath) -> Fault {
+pub(super) fn invalid(path: &InvalidPath) -> Fault {
     fault(
-        format!("`{}` is not a fit path", path.escaped),
+        format!("invalid path `{}`", path.escaped),
         "rename it: paths are UTF-8 without control characters, names have at most 255 bytes, whole paths 4096",
     )
 }
 
 fn elsewhere(path: &TreePath) -> Fault {
     fault(
-        format!("`{path}` is a Git LFS pointer: the file itself is not part of this commit"),
+        format!("cannot read `{path}`: it is a Git LFS pointer, and the file is not part of this commit"),
         "commit the file without Git LFS, or let a Containerfile fetch it by digest",
     )
 }
 
-/// What cannot be used inside a folder whose entries become layers or a build context: submodules, templates too large to
-/// render, files that are elsewhere, paths that no image can hold. Links are content there: they are copied, never followed.
-/// Unfit paths in the `own` folder of an image or a site are reported whether used or not, and not again here.
+/// The unusable entries of a folder that becomes a layer or a build context: submodules, templates that are
+/// too large to render, Git LFS pointers, paths that no image can hold. Links are content there: they are
+/// copied, never followed. Invalid paths in the `own` folder of an image or a site are reported in any case,
+/// and not again here.
 pub(super) fn unusable(tree: &Tree, folder: &TreePath, own: Option<&TreePath>) -> Vec<(TreePath, Fault)> {
     let mut faults = Vec::new();
     for (below, entry) in tree.below(folder) {
@@ -171,7 +177,7 @@ pub(super) fn unusable(tree: &Tree, folder: &TreePath, own: Option<&TreePath>) -
     }
     let is_own = own.is_some_and(|own| own == folder || folder.below(own).is_some());
     if !is_own {
-        faults.extend(tree.unfit_below(folder).map(|path| (folder.clone(), unfit(path))));
+        faults.extend(tree.invalid_below(folder).map(|path| (folder.clone(), invalid(path))));
     }
     faults
 }

@@ -1,17 +1,20 @@
-//! What crosses files: parents, images of slots, channels, ids that must be unique, folders that are laid over.
+//! References between files: parents, images of slots, channels, unique ids, folders that are laid over
+//! images.
+
+mod exceptions;
+mod overlays;
 
 use std::collections::BTreeMap;
 
 use super::report::{Owner, Report, suggest};
 use super::yaml::Node;
-use super::{Drafts, Place, paths};
-use crate::glob::Glob;
+use super::{Drafts, Place};
 use crate::names::{CheckId, ImageName, SiteId, SiteName};
 use crate::resolve::{self, matches};
 use crate::spec::{
     Assertion, CheckEntry, Definition, From, ImageSpec, Labels, Lane, Per, SiteSpec, StaticRule,
 };
-use crate::tree::{Tree, TreePath};
+use crate::tree::Tree;
 
 /// Checks all references of a definition made of every draft, broken ones included.
 pub(super) fn check(tree: &Tree, report: &mut Report, drafts: &Drafts, definition: &Definition) {
@@ -22,10 +25,10 @@ pub(super) fn check(tree: &Tree, report: &mut Report, drafts: &Drafts, definitio
     let mut ids: BTreeMap<&SiteId, &SiteName> = BTreeMap::new();
     for (name, draft) in &drafts.sites {
         if let Some(other) = ids.insert(&draft.spec.id, name) {
-            let message = format!("the site id `{}` is that of site `{other}`, too", draft.spec.id);
-            let hint = "a copied site needs an id of its own, which never changes afterwards";
+            let message = format!("duplicate site id `{}`: site `{other}` has it, too", draft.spec.id);
+            let hint = "give the copied site a new id, and never change it afterwards";
             pass.site_error(name, draft.doc.at("id").place, message, hint);
-            // Which of the two the id belongs to is not known here.
+            // It is not known to which of the two the id belongs.
             pass.report.breaks(&Owner::Site(other.clone()));
         }
         pass.site(name, &draft.doc, &draft.spec);
@@ -54,14 +57,14 @@ impl Pass<'_> {
         }
     }
 
-    /// Whether a name belongs to an image, be it broken.
+    /// Whether an image has this name, even if it is broken.
     fn is_image(&self, name: &ImageName) -> bool {
         self.drafts.images.read.contains_key(name) || self.drafts.images.unread.contains(name)
     }
 
-    /// Whether what is known of an image's `per` is what was meant.
-    fn says_per(&self, name: &ImageName) -> bool {
-        self.drafts.images.read.get(name).is_some_and(|draft| draft.says_per)
+    /// Whether the known `per` of an image is the intended one.
+    fn per_is_clear(&self, name: &ImageName) -> bool {
+        self.drafts.images.read.get(name).is_some_and(|draft| draft.per_is_clear)
     }
 
     fn suggest_image(&self, name: &ImageName) -> String {
@@ -82,20 +85,18 @@ impl Pass<'_> {
                     hint,
                 );
             } else if let Some(circle) = self.circle(name) {
-                // Once for all of the circle, which breaks each of them.
+                // One error for the whole circle, which breaks each of its images.
                 if circle.iter().any(|other| other < name) {
                     self.report.breaks(&owner);
                     return;
                 }
                 let shown: Vec<&str> = circle.iter().map(ImageName::as_str).collect();
-                let message = format!("image `{name}` starts from itself: {} → {name}", shown.join(" → "));
-                let hint = "let one image of the circle start from `scratch` or from a registry reference";
+                let message = format!("circular `from` of image `{name}`: {} → {name}", shown.join(" → "));
+                let hint = "let one of these images start from `scratch` or from a registry reference";
                 self.report.add(&owner, &spec.file, Some(place), message, hint);
-            } else if let Some(parent) =
-                self.definition.images.get(parent).filter(|parent| {
-                    parent.per > spec.per && self.says_per(name) && self.says_per(&parent.name)
-                })
-            {
+            } else if let Some(parent) = self.definition.images.get(parent).filter(|parent| {
+                parent.per > spec.per && self.per_is_clear(name) && self.per_is_clear(&parent.name)
+            }) {
                 let message = format!(
                     "image `{name}` is per {}, but its parent `{}` is per {}",
                     per(spec.per),
@@ -103,15 +104,17 @@ impl Pass<'_> {
                     per(parent.per)
                 );
                 let place = if spec.per == Per::Image { place } else { doc.at("per").place };
-                let hint =
-                    format!("write `per: {}`: a child is at least as fine as its parent", per(parent.per));
+                let hint = format!(
+                    "write `per: {}`: a child must be built for each variant of its parent",
+                    per(parent.per)
+                );
                 self.report.add(&owner, &spec.file, Some(place), message, hint);
             }
         }
         let Ok(line) = resolve::chain(self.definition, name) else { return };
         let above: Vec<&CheckEntry> = line[..line.len() - 1].iter().flat_map(|image| &image.checks).collect();
         for (place, id, known) in offs(doc.at("checks"), &spec.checks, &above) {
-            let message = format!("no ancestor has a check `{id}` that could be off");
+            let message = format!("cannot disable the check `{id}`: no ancestor has it");
             self.report.add(&owner, &spec.file, Some(place), message, known);
         }
         self.unexamined(&owner, doc, spec);
@@ -128,7 +131,7 @@ impl Pass<'_> {
         for id in sizes {
             let has_check = |name: &ImageName| {
                 let line = resolve::chain(self.definition, name);
-                // A broken descendant may be meant to run it.
+                // A broken descendant may run it.
                 line.is_err() || line.is_ok_and(|line| line.iter().any(|image| image.name == spec.name))
             };
             let is_run = self
@@ -138,8 +141,10 @@ impl Pass<'_> {
                 .any(|(name, image)| image.test.lanes.contains(&Lane::Static) && has_check(name));
             if !is_run && self.drafts.images.unread.is_empty() {
                 let place = doc.at("checks").item("id", id.as_str()).at("size").place;
-                let message = format!("nobody runs the check `{id}`: it is for the lane `static`");
-                let hint = "add it: test: {lanes: [static, container]}; a child has lanes of its own";
+                let message = format!(
+                    "the check `{id}` never runs: it is for the lane `static`, which no image with it runs"
+                );
+                let hint = "add the lane: `test: {lanes: [static, container]}`; lanes are not inherited from the parent";
                 self.report.add(owner, &spec.file, Some(place), message, hint);
             }
         }
@@ -172,17 +177,17 @@ impl Pass<'_> {
                 continue;
             }
             let is_same = self.definition.images.get(image).is_some_and(|image| image.per == Per::Image);
-            if is_same && self.says_per(image) {
-                let message = format!("image `{image}` is the same at every site");
+            if is_same && self.per_is_clear(image) {
+                let message = format!("image `{image}` has no variant per site");
                 let hint =
-                    format!("give images/{image}/image.yaml `per: site`, or set this in a child of it");
+                    format!("add `per: site` to images/{image}/image.yaml, or set this for a child of it");
                 self.site_error(name, place, message, hint);
             }
             let Ok(line) = resolve::chain(self.definition, image) else { continue };
             let above: Vec<&CheckEntry> = line.iter().flat_map(|image| &image.checks).collect();
             let checks = node.at(image.as_str()).at("checks");
             for (place, id, known) in offs(checks, &extra.checks, &above) {
-                let message = format!("image `{image}` has no check `{id}` that could be off");
+                let message = format!("cannot disable the check `{id}`: image `{image}` does not have it");
                 self.site_error(name, place, message, known);
             }
         }
@@ -215,9 +220,9 @@ impl Pass<'_> {
             }
             let Ok(line) = resolve::chain(self.definition, &slot.image) else { continue };
             if let Some(image) = line.iter().find(|image| !matches(&image.select, &spec.labels)) {
-                let message = format!("image `{}` is not made for this site", slot.image);
+                let message = format!("image `{}` is not built for this site", slot.image);
                 let hint = format!(
-                    "images/{}/image.yaml narrows to sites with {}",
+                    "add labels to the site, or change `where` of images/{}/image.yaml: it selects sites with {}",
                     image.name,
                     labels(&image.select)
                 );
@@ -225,126 +230,6 @@ impl Pass<'_> {
             }
         }
     }
-
-    /// Folders laid over a site's images: each must belong to something, and hold nothing unusable.
-    fn overlays(&mut self, name: &SiteName, doc: &Node, spec: &SiteSpec) {
-        let Some(own) = spec.file.parent() else { return };
-        let mut used: Vec<TreePath> = Vec::new();
-        for child in paths::children(self.tree, own.as_str()) {
-            match child.file_name() {
-                "files" => used.push(child),
-                "images" => {
-                    for image in paths::children(self.tree, child.as_str()) {
-                        self.overlay(name, spec, &image, Kind::Image);
-                        used.push(image);
-                    }
-                }
-                // A slot that could not be read would be missing here.
-                "slots" if doc.at("slots").items().len() == spec.slots.len() => {
-                    for slot in paths::children(self.tree, child.as_str()) {
-                        self.overlay(name, spec, &slot, Kind::Slot);
-                        used.push(slot);
-                    }
-                }
-                _ => {}
-            }
-        }
-        let owner = Owner::Site(name.clone());
-        for folder in used {
-            if self.tree.entry(&folder).is_some() && folder.file_name() == "files" {
-                let hint = "make it a folder: its entries are laid over the site's images";
-                self.report.add(&owner, &folder, None, "this is not a folder", hint);
-            }
-            for (path, fault) in paths::unusable(self.tree, &folder, Some(&own)) {
-                self.report.add(&owner, &path, None, fault.message, fault.hint);
-            }
-        }
-    }
-
-    fn overlay(&mut self, name: &SiteName, spec: &SiteSpec, folder: &TreePath, kind: Kind) {
-        let owner = Owner::Site(name.clone());
-        let text = folder.file_name();
-        if self.tree.entry(folder).is_some() {
-            // A plain file, such as a README.
-            return;
-        }
-        let (message, hint) = match kind {
-            Kind::Image => match self.definition.images.iter().find(|(image, _)| image.as_str() == text) {
-                Some((name, image)) if image.per == Per::Image && self.says_per(name) => (
-                    format!("image `{text}` is the same at every site: this folder is never used"),
-                    format!("give images/{text}/image.yaml `per: site`, or move the files to a child of it"),
-                ),
-                Some(_) => return,
-                None if self.drafts.images.unread.iter().any(|image| image.as_str() == text) => return,
-                None => (
-                    format!("there is no image `{text}`: this folder is never used"),
-                    suggest(text, self.drafts.images.read.keys().map(ImageName::as_str)),
-                ),
-            },
-            Kind::Slot => match spec.slots.iter().find(|slot| slot.id.as_str() == text) {
-                Some(slot) => match self.definition.images.get(&slot.image) {
-                    Some(image) if image.per != Per::Slot && self.says_per(&slot.image) => (
-                        format!("image `{}` is not made per slot: this folder is never used", slot.image),
-                        format!("give images/{}/image.yaml `per: slot`, or remove the folder", slot.image),
-                    ),
-                    _ => return,
-                },
-                None => (
-                    format!("there is no slot `{text}`: this folder is never used"),
-                    suggest(text, spec.slots.iter().map(|slot| slot.id.as_str())),
-                ),
-            },
-        };
-        self.report.add(&owner, folder, None, message, hint);
-    }
-
-    /// An exception must be for a check that some image has, and for a variant that is there.
-    fn exceptions(&mut self) {
-        if !self.drafts.images.unread.is_empty() || !self.drafts.unread_sites.is_empty() {
-            return;
-        }
-        let variants: Vec<String> =
-            resolve::variants(self.definition).iter().map(ToString::to_string).collect();
-        // Variants of a broken image may be missing.
-        let are_known = self.report.images.is_empty() && self.report.sites.is_empty();
-        let of_sites =
-            self.definition.sites.values().flat_map(|site| site.images.values()).map(|extra| &extra.checks);
-        let known: std::collections::BTreeSet<&str> = self
-            .definition
-            .images
-            .values()
-            .map(|image| &image.checks)
-            .chain(of_sites)
-            .flatten()
-            .map(|entry| id(entry).as_str())
-            .chain(StaticRule::ALL.map(StaticRule::id))
-            .collect();
-        for (file, doc, exception) in &self.drafts.exceptions {
-            if !known.contains(exception.check.as_str()) {
-                let message = format!("no image has a check `{}`", exception.check);
-                let hint = suggest(exception.check.as_str(), known.iter().copied());
-                self.report.add(&Owner::Nobody, file, Some(doc.at("check").place), message, hint);
-            }
-            let globs = exception.variants.iter().filter(|_| are_known).zip(doc.at("variants").items());
-            for (pattern, node) in globs {
-                let glob = Glob::new(pattern).ok();
-                if glob.is_some_and(|glob| !variants.iter().any(|variant| glob.matches(variant))) {
-                    let message = format!("no variant matches `{}`", pattern.escape_debug());
-                    let hint = format!(
-                        "{}; `*` stands for any part between `/`",
-                        suggest(pattern, variants.iter().map(String::as_str))
-                    );
-                    self.report.add(&Owner::Nobody, file, Some(node.place), message, hint);
-                }
-            }
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    Image,
-    Slot,
 }
 
 const fn id(entry: &CheckEntry) -> &CheckId {
@@ -362,7 +247,8 @@ fn id_of(item: &Node) -> Option<&str> {
     }
 }
 
-/// `off` entries of checks that nothing above has: place, id, and what there is.
+/// `off` entries of checks that no ancestor has: place, id, and a hint with the checks that could be
+/// disabled.
 fn offs(node: &Node, own: &[CheckEntry], above: &[&CheckEntry]) -> Vec<(Place, CheckId, String)> {
     let on = |entry: &&&CheckEntry| matches!(entry, CheckEntry::On(_));
     let known = || {

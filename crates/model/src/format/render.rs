@@ -1,5 +1,6 @@
-//! A diagnostic for a terminal, in the style of rustc. Plain text: colour is the command line's business. A function of our own,
-//! because one place per message needs no layout engine, and its output is the same in logs, pull requests and tests.
+//! A diagnostic for a terminal, in the style of rustc. Plain text: the command line adds colour. No layout
+//! engine is used, because each message has one place, and the output must be the same in logs, pull requests
+//! and tests.
 
 use std::fmt::Write as _;
 
@@ -9,9 +10,18 @@ use crate::tree::Tree;
 /// The widest part of a source line that is shown, in characters.
 const WIDTH: usize = 160;
 
-/// Prints a diagnostic with the line it is about, without a line end at its end.
+/// Prints an error with its source line, without a line end at its end.
 pub fn render(diagnostic: &Diagnostic, tree: &Tree) -> String {
-    let mut out = format!("error: {}", diagnostic.message);
+    render_as("error", diagnostic, tree)
+}
+
+/// Prints a warning with its source line, without a line end at its end.
+pub fn render_warning(diagnostic: &Diagnostic, tree: &Tree) -> String {
+    render_as("warning", diagnostic, tree)
+}
+
+fn render_as(severity: &str, diagnostic: &Diagnostic, tree: &Tree) -> String {
+    let mut out = format!("{severity}: {}", diagnostic.message);
     let (Some(file), place) = (&diagnostic.file, diagnostic.place) else {
         return with_hint(out, diagnostic);
     };

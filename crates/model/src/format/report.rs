@@ -1,4 +1,4 @@
-//! Collects errors, and who is broken by them.
+//! Collects errors, and which parts of the source they break.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use super::{Diagnostic, Place};
 use crate::names::{ImageName, SiteName};
 use crate::tree::TreePath;
 
-/// Who an error breaks.
+/// The part of the source that an error breaks.
 #[derive(Debug, Clone)]
 pub(super) enum Owner {
     /// `edgewright.yaml`, and so the whole source.
@@ -15,21 +15,23 @@ pub(super) enum Owner {
     Image(ImageName),
     /// One site.
     Site(SiteName),
-    /// Nobody: what is wrong has no effect on any build.
-    Nobody,
+    /// No part: the error has no effect on any build.
+    Nothing,
 }
 
-/// Errors of one file that are kept: nobody reads more, and a broken file may have a million.
+/// Errors that are kept per file: a broken file may have a million.
 pub(super) const MOST_PER_FILE: usize = 100;
 
-/// Characters of a message or hint that are kept: both may quote a key or a value of a megabyte.
+/// Characters that are kept of a message or hint: both may quote a key or a value of a megabyte.
 const LONGEST_TEXT: usize = 600;
 
 /// All errors so far.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     pub(super) diagnostics: Vec<Diagnostic>,
-    /// How many errors each file has, those that are not kept included.
+    /// Warnings, which break nothing.
+    warnings: Vec<Diagnostic>,
+    /// The number of errors per file, including those that are not kept.
     counts: BTreeMap<TreePath, usize>,
     pub(super) source: bool,
     pub(super) images: BTreeSet<ImageName>,
@@ -63,14 +65,35 @@ impl Report {
         });
     }
 
-    /// All errors in file order; the ones that were not kept are counted in one more for their file.
+    /// Adds a warning, which breaks nothing.
+    pub(super) fn warn(
+        &mut self,
+        file: &TreePath,
+        place: Option<Place>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        if self.warnings.iter().filter(|known| known.file.as_ref() == Some(file)).count() < MOST_PER_FILE {
+            let (message, hint) = (clip(message.into()), Some(clip(hint.into())));
+            self.warnings.push(Diagnostic { file: Some(file.clone()), place, message, hint });
+        }
+    }
+
+    /// All warnings in file order.
+    pub(super) fn take_warnings(&mut self) -> Vec<Diagnostic> {
+        let mut warnings = std::mem::take(&mut self.warnings);
+        warnings.sort_by(|a, b| (&a.file, a.place).cmp(&(&b.file, b.place)));
+        warnings
+    }
+
+    /// All errors in file order; errors that were not kept are counted in a last error of their file.
     pub(super) fn finish(self) -> Vec<Diagnostic> {
         let mut diagnostics = self.diagnostics;
         diagnostics.sort_by(|a, b| (&a.file, a.place).cmp(&(&b.file, b.place)));
         let more =
             self.counts.into_iter().filter(|(_, count)| *count > MOST_PER_FILE).map(|(file, count)| {
                 let message = format!("{} more errors in this file are not shown", count - MOST_PER_FILE);
-                let hint = Some("correct the ones above first: often one mistake causes many".to_owned());
+                let hint = Some("correct the errors above first: often one mistake causes many".to_owned());
                 Diagnostic { file: Some(file), place: None, message, hint }
             });
         diagnostics.extend(more);
@@ -83,12 +106,12 @@ impl Report {
             Owner::Source => self.source = true,
             Owner::Image(name) => drop(self.images.insert(name.clone())),
             Owner::Site(name) => drop(self.sites.insert(name.clone())),
-            Owner::Nobody => {}
+            Owner::Nothing => {}
         }
     }
 }
 
-/// A text without what nobody would read of it.
+/// The text, cut to [`LONGEST_TEXT`].
 fn clip(text: String) -> String {
     match text.char_indices().nth(LONGEST_TEXT) {
         None => text,
@@ -96,20 +119,20 @@ fn clip(text: String) -> String {
     }
 }
 
-/// The word that another was probably meant to be, where one is near.
+/// The allowed word that `word` was probably meant to be, if one is similar.
 pub fn nearest<'a>(word: &str, allowed: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (word.chars().take(LONGEST_TEXT).count() / 3).max(1);
     let near = allowed.into_iter().map(|candidate| (distance(word, candidate), candidate));
     near.filter(|(distance, _)| *distance <= limit).min().map(|(_, candidate)| candidate)
 }
 
-/// `did you mean …?` where a word is near, and all that is allowed.
+/// `did you mean …?` if a word is similar, and all allowed words.
 pub(super) fn suggest<'a>(word: &str, allowed: impl IntoIterator<Item = &'a str>) -> String {
     let allowed: Vec<&str> = allowed.into_iter().collect();
     let list = match allowed.len() {
-        0 => "there are none".to_owned(),
+        0 => "known: none".to_owned(),
         1..=24 => format!("known: {}", allowed.join(", ")),
-        count => format!("{count} are known, such as {}", allowed[..8].join(", ")),
+        count => format!("known: {count}, such as {}", allowed[..8].join(", ")),
     };
     let near = nearest(word, allowed.iter().copied());
     near.map_or_else(|| list.clone(), |near| format!("did you mean `{near}`? {list}"))
@@ -117,7 +140,7 @@ pub(super) fn suggest<'a>(word: &str, allowed: impl IntoIterator<Item = &'a str>
 
 /// Edit distance with neighbours swapped counting once (optimal string alignment).
 fn distance(left: &str, right: &str) -> usize {
-    // Names are short; a longer word is no typing error of one.
+    /// The longest word that is compared with known names, in characters.
     const LONGEST: usize = 64;
     let left: Vec<char> = left.chars().take(LONGEST).collect();
     let right: Vec<char> = right.chars().take(LONGEST).collect();

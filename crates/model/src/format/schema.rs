@@ -1,8 +1,8 @@
-//! JSON Schemas for editors, made of the same shapes that the decoder refuses keys by.
+//! JSON Schemas for editors, made of the shapes by which the decoder rejects unknown keys.
 
 use serde_json::{Map, Value, json};
 
-use super::shape::{self, Kind, Shape};
+use super::shape::{self, Field, Kind, Shape};
 
 /// The files of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,8 @@ impl SchemaKind {
     }
 }
 
-/// The JSON Schema (draft 2020-12) of a kind of file. References between files are not in its reach; `check` sees them.
+/// The JSON Schema (draft 2020-12) of a kind of file. References between files are beyond a schema; `check`
+/// finds them.
 pub fn schema(kind: SchemaKind) -> Value {
     let mut schema = record(kind.shape());
     if let Value::Object(map) = &mut schema {
@@ -62,6 +63,7 @@ fn record(shape: &Shape) -> Value {
             }
             (field.name.to_owned(), value)
         })
+        .chain(shape.keys.iter().filter_map(deprecated))
         .collect();
     let needed: Vec<&str> = shape.keys.iter().filter(|field| field.needed).map(|field| field.name).collect();
     let mut schema = json!({"type": "object", "properties": properties, "additionalProperties": false});
@@ -72,6 +74,14 @@ fn record(shape: &Shape) -> Value {
         schema["oneOf"] = shape.one_of.iter().map(|key| json!({"required": [key]})).collect();
     }
     schema
+}
+
+/// The old spelling of a key, as editors strike it through.
+fn deprecated(field: &Field) -> Option<(String, Value)> {
+    let mut value = of(&field.kind);
+    value["deprecated"] = json!(true);
+    value["description"] = json!(format!("Old name of `{}`.", field.name));
+    Some((field.old_name?.to_owned(), value))
 }
 
 fn of(kind: &Kind) -> Value {
@@ -114,7 +124,7 @@ mod tests {
         }
     }
 
-    /// The schemas, compiled by somebody else's validator.
+    /// The schemas, compiled by an independent validator.
     struct Editor(Schemas, Vec<(SchemaKind, SchemaIndex)>);
 
     impl Editor {
@@ -129,7 +139,8 @@ mod tests {
             Self(schemas, editors)
         }
 
-        /// What the validator says about a file of the format; nothing where it is fine, or no file of the format.
+        /// The validator's error for a file of the format; `None` for a valid file, and for a file that is
+        /// not of the format.
         fn complaint(&self, path: &str, text: &str) -> Option<String> {
             let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
             let kind = match name {
@@ -159,11 +170,11 @@ mod tests {
     }
 
     #[test]
-    fn a_validator_takes_what_the_decoder_takes() {
+    fn a_validator_accepts_what_the_decoder_accepts() {
         let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sample");
         let mut all = Vec::new();
         files(&sample, &sample, &mut all);
-        assert!(all.len() >= 6, "the sample is there");
+        assert!(all.len() >= 6, "the sample exists");
         let good = include_str!("../../tests/good.txt").split("== ").skip(1);
         all.extend(good.filter_map(|file| {
             let (path, text) = file.split_once('\n')?;
@@ -176,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_validator_refuses_mistakes() {
+    fn a_validator_rejects_mistakes() {
         let editor = Editor::new();
         for (path, text) in [
             ("edgewright.yaml", "edgewright: 2\nname: a\n"),
@@ -185,7 +196,7 @@ mod tests {
             ("images/a/image.yaml", "from: scratch\nper: sites\n"),
             ("images/a/image.yaml", "from: scratch\nsteps: [{files: a, containerfile: b}]\n"),
             ("images/a/image.yaml", "from: a\nlabels: {n: 1}\n"),
-            ("images/a/image.yaml", "from: a\nchecks: [{id: a, port: 80, within: 60}]\n"),
+            ("images/a/image.yaml", "from: a\nchecks: [{id: a, port: 80, timeout: 60}]\n"),
             ("images/a/image.yaml", "from: a\nchecks: [{id: a}]\n"),
             ("sites/a/site.yaml", "id: a\nslots: [{id: b}]\n"),
             ("exceptions/a.yaml", "{check: a, variants: b, reason: c, owner: d, until: 2027-01-01}\n"),

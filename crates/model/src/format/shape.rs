@@ -1,4 +1,5 @@
-//! One description of every record of the format: the decoder refuses keys by it, the JSON Schemas are made of it.
+//! The shape of every record of the format: the decoder rejects unknown keys by it, and the JSON Schemas are
+//! made of it.
 
 use super::report::nearest;
 use super::yaml::{Key, Node};
@@ -10,18 +11,24 @@ pub(super) struct Shape {
     pub(super) what: &'static str,
     /// Its keys.
     pub(super) keys: &'static [Field],
-    /// Keys of which exactly one must be there.
+    /// Keys of which exactly one is required.
     pub(super) one_of: &'static [&'static str],
 }
 
 impl Shape {
-    /// Whether a map says what a key is for, by having it or by leaving it out. A map with an unknown key that may have been
-    /// meant to be this one says nothing about it, and what would follow from its absence is no error of its own.
-    pub(super) fn says(&self, node: &Node, name: &str) -> bool {
+    /// Whether the presence or absence of a key in a map is intended. A map with an unknown key that may be a
+    /// misspelling of this one is not clear about it, so errors that would follow from the absence are not
+    /// reported.
+    pub(super) fn is_clear(&self, node: &Node, name: &str) -> bool {
         let names = || self.keys.iter().map(|key| key.name);
-        let unknown = |key: &&Key| names().all(|name| name != key.text);
+        let unknown = |key: &&Key| self.field(&key.text).is_none();
         let mut strays = node.entries().iter().map(|(key, _)| key).filter(unknown);
         strays.all(|key| nearest(&key.text, names()).is_some_and(|near| near != name))
+    }
+
+    /// The field that a key means, by its present or its old spelling.
+    pub(super) fn field(&self, key: &str) -> Option<&Field> {
+        self.keys.iter().find(|field| field.name == key || field.old_name == Some(key))
     }
 }
 
@@ -29,20 +36,30 @@ impl Shape {
 #[derive(Debug)]
 pub(super) struct Field {
     pub(super) name: &'static str,
+    /// The spelling of earlier versions: still accepted, with a warning.
+    pub(super) old_name: Option<&'static str>,
     pub(super) needed: bool,
     pub(super) kind: Kind,
-    /// What it means, for editors.
+    /// Its description in the JSON Schemas.
     pub(super) doc: &'static str,
 }
 
-/// What a value may be.
+impl Field {
+    /// The same field, which earlier versions called `old_name`.
+    const fn formerly(mut self, old_name: &'static str) -> Self {
+        self.old_name = Some(old_name);
+        self
+    }
+}
+
+/// The kind of a value.
 #[derive(Debug)]
 pub(super) enum Kind {
     Text,
     /// A whole number between two bounds.
     Integer(i64, i64),
     Boolean,
-    /// A variable's value: anything but nothing and broken numbers.
+    /// A variable's value: anything but null and numbers that are not 64-bit integers.
     Value,
     /// A duration such as `60s`.
     Span,
@@ -63,11 +80,11 @@ mod checks;
 pub(super) use checks::*;
 
 const fn need(name: &'static str, kind: Kind, doc: &'static str) -> Field {
-    Field { name, needed: true, kind, doc }
+    Field { name, old_name: None, needed: true, kind, doc }
 }
 
 const fn may(name: &'static str, kind: Kind, doc: &'static str) -> Field {
-    Field { name, needed: false, kind, doc }
+    Field { name, old_name: None, needed: false, kind, doc }
 }
 
 const fn record(what: &'static str, keys: &'static [Field]) -> Shape {
@@ -96,14 +113,14 @@ pub(super) const SOURCE: Shape = record(
         need("edgewright", Kind::Integer(1, 1), "Version of this format."),
         need("name", Kind::Text, "First component of every repository of this source."),
         may("platforms", TEXTS, "Platforms to build, such as linux/amd64 (the default)."),
-        may("vars", VARS, "Variables for all; each must be declared by an image."),
+        may("vars", VARS, "Variables for all images; each must be declared by an image."),
         may("groups", Kind::List(&Kind::Record(&GROUP)), "Sites selected by label, with variables."),
         may(
             "channels",
             Kind::Map(&Kind::Record(&CHANNEL)),
-            "Named pointers to a release; `stable` where none is declared.",
+            "Named pointers to a release. Default: `stable`, which follows the default branch.",
         ),
-        may("rollouts", Kind::Map(&Kind::Record(&ROLLOUT)), "Policies by which devices follow a channel."),
+        may("rollouts", Kind::Map(&Kind::Record(&ROLLOUT)), "Policies for how devices follow a channel."),
     ],
 );
 pub(super) const GROUP: Shape = record(
@@ -120,15 +137,11 @@ pub(super) const CHANNEL: Shape = record(
         need(
             "follows",
             Kind::Either(&[Kind::Word(&["default-branch"]), Kind::Record(&FOLLOWS)]),
-            "What it follows.",
+            "The branch or channel that it follows.",
         ),
-        may("after", Kind::Span, "How old a release must be before the channel takes it."),
-        may("rollout", Kind::Text, "The rollout policy."),
-        may(
-            "hold",
-            Kind::Text,
-            "Why the channel does not move at the moment; remove it, and it moves again.",
-        ),
+        may("after", Kind::Span, "Minimum age of a release before the channel moves to it."),
+        may("rollout", Kind::Text, "Name of the rollout policy."),
+        may("hold", Kind::Text, "Reason why the channel must not move; remove the key to let it move again."),
     ],
 );
 pub(super) const FOLLOWS: Shape = Shape {
@@ -137,14 +150,14 @@ pub(super) const FOLLOWS: Shape = Shape {
     one_of: &["branch", "channel"],
 };
 pub(super) const ROLLOUT: Shape =
-    record("a rollout", &[need("stages", Kind::List(&Kind::Record(&STAGE)), "Its stages, in order.")]);
+    record("a rollout", &[need("stages", Kind::List(&Kind::Record(&STAGE)), "The stages, in order.")]);
 pub(super) const STAGE: Shape = record(
     "a stage",
     &[
         need("name", Kind::Text, "Its name."),
         may("select", LABELS, "Slot and site labels that all must match."),
         may("percent", Kind::Integer(1, 100), "Share of the devices whose digest would change."),
-        may("soak", Kind::Span, "How long to watch before the next stage."),
+        may("soak", Kind::Span, "Time to wait before the next stage."),
     ],
 );
 
@@ -155,27 +168,31 @@ pub(super) const IMAGE: Shape = record(
         may(
             "per",
             Kind::Word(&["image", "site", "slot"]),
-            "One variant in all (the default), per site, or per slot.",
+            "One variant in total (the default), one per site, or one per slot.",
         ),
-        may("where", LABELS, "Site labels that narrow the sites."),
+        may("where", LABELS, "Site labels that select the sites for which the image is built."),
         may("declare", Kind::Map(&Kind::Record(&DECLARATION)), "The variables that this image reads."),
-        may("steps", Kind::List(&Kind::Record(&STEP)), "The steps, in order; none: only test and host."),
+        may(
+            "steps",
+            Kind::List(&Kind::Record(&STEP)),
+            "The steps, in order. An image without steps is only tested and hosted.",
+        ),
         may(
             "labels",
             LABELS,
             "OCI labels of the image, such as org.opencontainers.image.vendor; part of its key.",
         ),
-        may("checks", CHECKS, "What must hold on the running image."),
-        may("test", Kind::Either(&[Kind::Word(&["none"]), Kind::Record(&TEST)]), "How it is tested."),
-        may("platforms", TEXTS, "Other platforms than the source's."),
+        may("checks", CHECKS, "Assertions about the running image."),
+        may("test", Kind::Either(&[Kind::Word(&["none"]), Kind::Record(&TEST)]), "How the image is tested."),
+        may("platforms", TEXTS, "Platforms of this image. Default: the source's."),
     ],
 );
 pub(super) const DECLARATION: Shape = record(
     "a declaration",
     &[
-        need("type", Kind::Word(&["string", "integer", "boolean", "list", "map"]), "What values it takes."),
-        may("default", Kind::Value, "Its value where none is set; without one it must be set."),
-        may("description", Kind::Text, "What it is for."),
+        need("type", Kind::Word(&["string", "integer", "boolean", "list", "map"]), "Type of its values."),
+        may("default", Kind::Value, "Value if none is set. A variable without a default must be set."),
+        may("description", Kind::Text, "Description for readers."),
     ],
 );
 const STEP_KINDS: &[&str] = &["bootstrap", "containerfile", "files"];
@@ -193,8 +210,8 @@ pub(super) const BOOTSTRAP: Shape = record(
     &[
         need("suite", Kind::Text, "The distribution's suite, such as trixie."),
         may("packages", TEXTS, "Packages besides the essential ones."),
-        may("mirror", Kind::Text, "Where packages come from."),
-        may("components", TEXTS, "Archive components; `main` where absent."),
+        may("mirror", Kind::Text, "Address of the package mirror."),
+        may("components", TEXTS, "Archive components. Default: `main`."),
         may("sources", TEXTS, "Further sources.list lines."),
         may("keys", TEXTS, "Keyring files, relative to the image's folder."),
     ],
@@ -202,23 +219,31 @@ pub(super) const BOOTSTRAP: Shape = record(
 pub(super) const CONTAINERFILE: Shape = record(
     "a containerfile step",
     &[
-        may("file", Kind::Text, "Path relative to the image's folder; `Containerfile` where absent."),
+        may("file", Kind::Text, "Path relative to the image's folder. Default: `Containerfile`."),
         may(
             "context",
             Kind::Text,
-            "Context folder relative to the image's folder; the Containerfile's folder where absent.",
+            "Context folder relative to the image's folder. Default: the Containerfile's folder.",
         ),
         may("args", LABELS, "Build arguments."),
-        may("target", Kind::Text, "The stage to build; the last where absent."),
-        may("secrets", Kind::List(&Kind::Record(&SECRET)), "Build secrets; they never reach a layer."),
-        may("refresh", Kind::Span, "How long a result may be reused before the step is built again."),
+        may("target", Kind::Text, "The stage to build. Default: the last one."),
+        may("secrets", Kind::List(&Kind::Record(&SECRET)), "Build secrets; they are never part of a layer."),
+        may(
+            "refresh",
+            Kind::Span,
+            "Time after which the step is built again even if its inputs did not change.",
+        ),
     ],
 );
 pub(super) const SECRET: Shape = record(
     "a secret",
     &[
         need("id", Kind::Text, "The id that the Containerfile uses."),
-        need("version", Kind::Text, "Enters the key in place of the value."),
+        need(
+            "version",
+            Kind::Text,
+            "Part of the step's key in place of the value; change it to rebuild with a new value.",
+        ),
     ],
 );
 pub(super) const FILES: Shape = record(
@@ -227,49 +252,50 @@ pub(super) const FILES: Shape = record(
         may(
             "path",
             Kind::Text,
-            "The folder, relative to the image's folder; none where the step only declares or deletes.",
+            "The folder, relative to the image's folder. Not needed if the step only deletes or declares directories.",
         ),
-        may("owner", Kind::Text, "Numeric owner of all entries, USER:GROUP; 0:0 where absent."),
+        may("owner", Kind::Text, "Numeric owner of all entries, USER:GROUP. Default: 0:0."),
         may("modes", LABELS, "Modes by glob over the path in the image; the last match wins."),
         may("delete", TEXTS, "Paths in the image to delete."),
         may(
             "directories",
             Kind::List(&Kind::Either(&[Kind::Text, Kind::Record(&DIRECTORY)])),
-            "Directories of the image, by path or with mode and owner; git keeps no empty ones.",
+            "Directories of the image, by path or with mode and owner, because git does not store empty ones.",
         ),
         may(
             "xattrs",
             Kind::Map(&Kind::Map(&Kind::Text)),
             "Extended attributes by path in the image: name to text, or to 0x and hexadecimal digits.",
         ),
-        may(
-            "hard_links",
-            LABELS,
-            "Hard links: path in the image to the file of this step that it names again.",
-        ),
+        may("hard_links", LABELS, "Hard links: path in the image to the file of this step that it links to."),
     ],
 );
 pub(super) const DIRECTORY: Shape = record(
     "a directory",
     &[
         need("path", Kind::Text, "Path in the image."),
-        may("mode", Kind::Text, "Its permission bits; \"0755\" where absent."),
-        may("owner", Kind::Text, "Its numeric owner, USER:GROUP; the step's where absent."),
+        may("mode", Kind::Text, "Permission bits. Default: \"0755\"."),
+        may("owner", Kind::Text, "Numeric owner, USER:GROUP. Default: the step's owner."),
     ],
 );
 pub(super) const TEST: Shape = record(
     "test",
     &[
-        may("lanes", LANES, "The lanes to run; `container` where absent."),
-        may("inherit", Kind::Record(&INHERIT), "Lanes that a variant may take over from the representative."),
-        may("within", Kind::Span, "How long to wait for a verdict of the lane `external`; 24h where absent."),
+        may("lanes", LANES, "The lanes to run. Default: `container`."),
+        may(
+            "inherit",
+            Kind::Record(&INHERIT),
+            "Lanes whose verdicts a variant may inherit from the representative.",
+        ),
+        may("timeout", Kind::Span, "Time limit for a verdict of the lane `external`. Default: 24h.")
+            .formerly("within"),
     ],
 );
 pub(super) const INHERIT: Shape = record(
     "inherit",
     &[
-        need("lanes", LANES, "The lanes to take over."),
-        may("when", Kind::Word(&["files-only"]), "Where the variants differ in files steps only."),
+        need("lanes", LANES, "The lanes to inherit."),
+        may("when", Kind::Word(&["files-only"]), "Only if the variants differ in files steps only."),
         may("from", Kind::Word(&["representative"]), "The first variant by name runs them for all."),
     ],
 );
@@ -280,7 +306,7 @@ pub(super) const SITE: Shape = record(
         need("id", Kind::Text, "Immutable id; the folder's name may change."),
         may("labels", LABELS, "Labels, read by groups and `where`."),
         may("vars", VARS, "Variables for all images of this site."),
-        may("images", Kind::Map(&Kind::Record(&SITE_IMAGE)), "What one image has at this site only."),
+        may("images", Kind::Map(&Kind::Record(&SITE_IMAGE)), "Additions to one image at this site only."),
         may("slots", Kind::List(&Kind::Record(&SLOT)), "Places for devices."),
     ],
 );
@@ -295,7 +321,7 @@ pub(super) const SLOT: Shape = record(
     "a slot",
     &[
         need("id", Kind::Text, "Immutable id, unique in the site."),
-        may("name", Kind::Text, "For people."),
+        may("name", Kind::Text, "Display name."),
         need("image", Kind::Text, "The image that its device runs."),
         may("channel", Kind::Text, "The channel that its device follows."),
         may("labels", LABELS, "Labels, read by rollouts."),
@@ -307,9 +333,9 @@ pub(super) const EXCEPTION: Shape = record(
     &[
         need("check", Kind::Text, "The check that may fail."),
         need("variants", TEXTS, "Globs over variant names."),
-        may("lanes", LANES, "Lanes; all where absent."),
-        need("reason", Kind::Text, "Why."),
-        need("owner", Kind::Text, "Who answers for it."),
-        need("until", Kind::Text, "The last day on which it holds, YYYY-MM-DD."),
+        may("lanes", LANES, "Lanes. Default: all."),
+        need("reason", Kind::Text, "Reason."),
+        need("owner", Kind::Text, "Person or team that is responsible."),
+        need("until", Kind::Text, "Last day on which it applies, YYYY-MM-DD."),
     ],
 );

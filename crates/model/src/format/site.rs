@@ -12,15 +12,15 @@ use crate::tree::{Tree, TreePath};
 
 /// A site as far as it could be read.
 pub(super) struct Draft {
-    /// Its file's value.
+    /// The spanned value of its file.
     pub(super) doc: Node,
-    /// What it declares; the id is missing only where it is broken.
+    /// What it declares, with defaults in place of invalid values.
     pub(super) spec: SiteSpec,
-    /// Whether no unknown key may be meant to hold variables.
-    pub(super) says_vars: bool,
+    /// Whether all its variables are known: no unknown key can be a misspelling of one that holds variables.
+    pub(super) vars_are_clear: bool,
 }
 
-/// Reads a site; none where it cannot be read, or has no fit id.
+/// Reads a site; `None` if it cannot be read, or has no valid id.
 pub(super) fn read(tree: &Tree, report: &mut Report, name: &SiteName, file: &TreePath) -> Option<Draft> {
     let owner = Owner::Site(name.clone());
     let doc = load(tree, report, &owner, file)?;
@@ -40,21 +40,21 @@ pub(super) fn read(tree: &Tree, report: &mut Report, name: &SiteName, file: &Tre
     let slots = input.list(fields.get("slots"), |input, node| {
         let slot = slot(input, node)?;
         if !seen.insert(slot.id.clone()) {
-            let message = format!("the slot id `{}` is here twice", slot.id);
-            input.error(node.at("id").place, message, "give each slot of a site an id of its own");
+            let message = format!("duplicate slot id `{}`", slot.id);
+            input.error(node.at("id").place, message, "give each slot of a site a unique id");
         }
         Some(slot)
     });
     let spec = SiteSpec { name: name.clone(), id: id?, labels, vars, images, slots, file: file.clone() };
-    Some(Draft { spec, says_vars: says_vars(&doc), doc })
+    Some(Draft { spec, vars_are_clear: vars_are_clear(&doc), doc })
 }
 
-/// Whether no unknown key may be meant to hold variables.
-fn says_vars(doc: &Node) -> bool {
+/// Whether all its variables are known: no unknown key can be a misspelling of one that holds variables.
+fn vars_are_clear(doc: &Node) -> bool {
     let mut images = doc.at("images").entries().iter().map(|(_, node)| node);
-    ["vars", "images", "slots"].iter().all(|key| shape::SITE.says(doc, key))
-        && images.all(|node| shape::SITE_IMAGE.says(node, "vars"))
-        && doc.at("slots").items().iter().all(|node| shape::SLOT.says(node, "vars"))
+    ["vars", "images", "slots"].iter().all(|key| shape::SITE.is_clear(doc, key))
+        && images.all(|node| shape::SITE_IMAGE.is_clear(node, "vars"))
+        && doc.at("slots").items().iter().all(|node| shape::SLOT.is_clear(node, "vars"))
 }
 
 fn slot(input: &mut Input<'_>, node: &Node) -> Option<SlotSpec> {
@@ -68,10 +68,10 @@ fn slot(input: &mut Input<'_>, node: &Node) -> Option<SlotSpec> {
     Some(SlotSpec { id: id?, name, image: image?, channel, labels, vars })
 }
 
-/// Reads an exception. A broken one breaks nobody: without it, its check counts.
+/// Reads an exception. A broken one breaks no image and no site: without it, a failure of its check blocks.
 pub(super) fn exception(tree: &Tree, report: &mut Report, file: &TreePath) -> Option<(Node, Exception)> {
-    let doc = load(tree, report, &Owner::Nobody, file)?;
-    let mut input = Input { tree, file: file.clone(), owner: Owner::Nobody, report };
+    let doc = load(tree, report, &Owner::Nothing, file)?;
+    let mut input = Input { tree, file: file.clone(), owner: Owner::Nothing, report };
     let fields = input.record(&doc, &shape::EXCEPTION)?;
     let check = fields.get("check").and_then(|node| input.name(node));
     let variants = input.list(fields.get("variants"), |input, node| {
@@ -85,7 +85,11 @@ pub(super) fn exception(tree: &Tree, report: &mut Report, file: &TreePath) -> Op
         let text = input.text(node)?;
         let date = text.parse::<jiff::civil::Date>().ok().filter(|date| date.to_string() == text);
         if date.is_none() {
-            input.error(node.place, format!("`{}` is not a date", text.escape_debug()), "write YYYY-MM-DD");
+            input.error(
+                node.place,
+                format!("invalid date `{}`", text.escape_debug()),
+                "write an existing day as YYYY-MM-DD",
+            );
         }
         date
     });

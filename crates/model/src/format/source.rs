@@ -13,16 +13,16 @@ use crate::tree::{Tree, TreePath};
 /// The version of the format that this build reads.
 const FORMAT_VERSION: i64 = 1;
 
-/// Names that no source may have: repositories and addresses of the server itself begin with them.
+/// Reserved source names: repositories and URLs of the server itself begin with them.
 const RESERVED_NAMES: [&str; 5] = ["api", "device", "mirror", "sites", "v2"];
 
 /// The channel of a source that declares none.
 const DEFAULT_CHANNEL: &str = "stable";
 
-/// What is built where `platforms` is absent.
+/// The platform that is built without `platforms`.
 const DEFAULT_PLATFORM: &str = "linux/amd64";
 
-/// Reads the source's file: its value, and what it declares where nothing in it is broken beyond use.
+/// Reads the source's file: its spanned value, and its declarations unless the file is unusable.
 pub(super) fn read(tree: &Tree, report: &mut Report, file: &TreePath) -> Option<(Node, SourceSpec)> {
     let doc = load(tree, report, &Owner::Source, file)?;
     let mut input = Input { tree, file: file.clone(), owner: Owner::Source, report };
@@ -30,10 +30,11 @@ pub(super) fn read(tree: &Tree, report: &mut Report, file: &TreePath) -> Option<
     if let Some(Node { data: Data::Integer(version), place }) = newer
         && *version > FORMAT_VERSION
     {
-        let message =
-            format!("this source needs format version {version}, this build reads version {FORMAT_VERSION}");
-        input.error(*place, message, "update edgewright");
-        // What a newer version means by the rest is not known here.
+        let message = format!(
+            "unsupported format version {version}: this version of Edgewright reads version {FORMAT_VERSION}"
+        );
+        input.error(*place, message, "upgrade edgewright");
+        // The rest of a newer format cannot be interpreted.
         return None;
     }
     let fields = input.record(&doc, &shape::SOURCE)?;
@@ -46,7 +47,7 @@ pub(super) fn read(tree: &Tree, report: &mut Report, file: &TreePath) -> Option<
         if let Some(node) =
             fields.get("platforms").filter(|node| matches!(&node.data, Data::List(items) if items.is_empty()))
         {
-            input.error(node.place, "there is no platform to build", format!("write [{DEFAULT_PLATFORM}]"));
+            input.error(node.place, "the list of platforms is empty", format!("write [{DEFAULT_PLATFORM}]"));
         }
         platforms.extend(DEFAULT_PLATFORM.parse::<Platform>());
     }
@@ -69,12 +70,12 @@ pub(super) fn read(tree: &Tree, report: &mut Report, file: &TreePath) -> Option<
     Some((doc.clone(), SourceSpec { name: name?, platforms, vars, groups, channels, rollouts }))
 }
 
-/// The source's name, which is no word that the server's own addresses begin with.
+/// The source's name, which must not be reserved.
 fn source_name(input: &mut Input<'_>, node: &Node) -> Option<SourceName> {
     let name: SourceName = input.name(node)?;
     if RESERVED_NAMES.contains(&name.as_str()) {
-        let message = format!("the name `{name}` is reserved");
-        input.error(node.place, message, format!("choose another one, such as `{name}-os`"));
+        let message = format!("invalid source name `{name}`: reserved");
+        input.error(node.place, message, format!("choose another name, such as `{name}-os`"));
         return None;
     }
     Some(name)
@@ -89,8 +90,8 @@ fn groups(input: &mut Input<'_>, node: Option<&Node>) -> Vec<Group> {
         let vars = input.vars(fields.get("vars"));
         let group = Group { name: name?, select, vars };
         if !seen.insert(group.name.clone()) {
-            let message = format!("the group `{}` is here twice", group.name);
-            input.error(node.at("name").place, message, "give each group a name of its own");
+            let message = format!("duplicate group `{}`", group.name);
+            input.error(node.at("name").place, message, "give each group a unique name");
         }
         Some(group)
     })
@@ -121,7 +122,7 @@ fn rollout(input: &mut Input<'_>, node: &Node) -> Option<RolloutSpec> {
     let fields = input.record(node, &shape::ROLLOUT)?;
     let list = fields.get("stages")?;
     if matches!(&list.data, Data::List(items) if items.is_empty()) {
-        input.error(list.place, "a rollout needs a stage", "add {name: all}");
+        input.error(list.place, "a rollout has no stage", "add a stage, such as {name: all}");
     }
     let mut seen = BTreeSet::new();
     let stages = input.list(Some(list), |input, node| {
@@ -132,22 +133,22 @@ fn rollout(input: &mut Input<'_>, node: &Node) -> Option<RolloutSpec> {
         let soak = fields.get("soak").and_then(|node| input.span(node));
         let stage = StageSpec { name: name?, select, percent, soak };
         if !seen.insert(stage.name.clone()) {
-            let message = format!("the stage `{}` is here twice", stage.name);
-            input.error(node.at("name").place, message, "give each stage a name of its own");
+            let message = format!("duplicate stage `{}`", stage.name);
+            input.error(node.at("name").place, message, "give each stage a unique name");
         }
         Some(stage)
     });
     Some(RolloutSpec { stages })
 }
 
-/// Channels must follow channels that are there, in no circle, and use rollouts that are there.
+/// Channels must follow existing channels, without a circle, and use existing rollouts.
 fn references(
     input: &mut Input<'_>,
     doc: &Node,
     channels: &BTreeMap<ChannelName, ChannelSpec>,
     rollouts: &BTreeMap<crate::names::RolloutName, RolloutSpec>,
 ) {
-    // Names as written: one that is broken itself is not unknown.
+    // Names as written: a broken channel or rollout is not reported as unknown.
     let written = |key: &str| {
         doc.entries().iter().find(|(it, _)| it.text == key).map_or(&[][..], |(_, node)| node.entries())
     };
@@ -168,8 +169,8 @@ fn references(
         } else if circles(channels, name) {
             input.error(
                 place,
-                format!("the channel `{name}` follows itself"),
-                "let one of the circle follow a branch",
+                format!("circular `follows`: channel `{name}` follows itself"),
+                "let one channel of the circle follow a branch",
             );
         }
     }

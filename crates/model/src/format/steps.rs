@@ -36,13 +36,13 @@ fn bootstrap(input: &mut Input<'_>, node: &Node) -> Option<BootstrapStep> {
     Some(BootstrapStep { suite: suite?, packages, mirror, components, sources, keys })
 }
 
-/// Where packages come from.
+/// The address of a package mirror.
 fn address(input: &mut Input<'_>, node: &Node) -> Option<String> {
     let text = input.word(node, "mirror")?;
     let known = ["http://", "https://", "file:///"].iter().any(|scheme| text.starts_with(scheme));
     if !known {
-        let message = format!("`{}` is not the address of a mirror", text.escape_debug());
-        input.error(node.place, message, "write http://…, https://… or file:///…");
+        let message = format!("invalid mirror `{}`: not a URL", text.escape_debug());
+        input.error(node.place, message, "write a URL with http://, https:// or file:///");
         return None;
     }
     Some(text)
@@ -52,7 +52,7 @@ fn source_line(input: &mut Input<'_>, node: &Node) -> Option<String> {
     let line = input.line(node)?;
     if !line.starts_with("deb ") {
         let hint = "write the one-line format: deb [OPTIONS] ADDRESS SUITE COMPONENT…";
-        input.error(node.place, format!("`{}` is not a sources.list line", line.escape_debug()), hint);
+        input.error(node.place, format!("invalid sources.list line `{}`", line.escape_debug()), hint);
         return None;
     }
     Some(line)
@@ -88,15 +88,15 @@ fn containerfile_step(input: &mut Input<'_>, node: &Node) -> Option<Containerfil
     }
     let args = input.map(fields.get("args"), |input, key, value| {
         if !is_argument(&key.text) {
-            let message = format!("`{}` is not a fit build argument", key.text.escape_debug());
-            input.error(key.place, message, "want letters, digits and `_`, not starting with a digit");
+            let message = format!("invalid build argument `{}`", key.text.escape_debug());
+            input.error(key.place, message, "use letters, digits and `_`, not starting with a digit");
             return None;
         }
         if key.text == "BASE" {
             input.error(
                 key.place,
-                "the build argument `BASE` is Edgewright's own",
-                "it is the step before, by digest",
+                "the build argument `BASE` is reserved",
+                "remove it: Edgewright sets BASE to the digest of the previous step",
             );
             return None;
         }
@@ -131,8 +131,12 @@ fn files(input: &mut Input<'_>, node: &Node) -> Option<FilesStep> {
     let path = path_node.map(|node| {
         let path = input.repository_path(node, Want::Folder)?;
         if Some(&path) == input.file.parent().as_ref() {
-            let hint = "move the files into a folder of their own, such as files/";
-            input.error(node.place, "this is the image's own folder, definition included", hint);
+            let hint = "move the files into a separate folder, such as files/";
+            input.error(
+                node.place,
+                "invalid folder: it is the image's own folder, with its definition",
+                hint,
+            );
             return None;
         }
         unusable(input, node, &path);
@@ -141,7 +145,7 @@ fn files(input: &mut Input<'_>, node: &Node) -> Option<FilesStep> {
     let get = |name| fields.as_ref().and_then(|fields| fields.get(name));
     if let (None, None, None) = (path_node, get("delete"), get("directories")) {
         let hint = "add `path: FOLDER`, `delete` or `directories`";
-        input.error(node.place, "this files step has nothing to lay over or to delete", hint);
+        input.error(node.place, "the files step is empty: it neither copies nor deletes anything", hint);
     }
     let owner = get("owner").and_then(|node| input.file_owner(node));
     let modes = match get("modes") {
@@ -150,8 +154,12 @@ fn files(input: &mut Input<'_>, node: &Node) -> Option<FilesStep> {
             .filter_map(|(key, value)| {
                 let mode = input.mode(value);
                 if key.text.is_empty() || key.text.starts_with('/') {
-                    let hint = "leave the first `/` out: paths start at the image's root";
-                    input.error(key.place, format!("`{}` is not a fit glob", key.text.escape_debug()), hint);
+                    let hint = "remove the first `/`: paths are relative to the image's root";
+                    input.error(
+                        key.place,
+                        format!("invalid pattern `{}`: begins with `/`", key.text.escape_debug()),
+                        hint,
+                    );
                     return None;
                 }
                 input.glob(&key.text, key.place)?;
@@ -159,7 +167,7 @@ fn files(input: &mut Input<'_>, node: &Node) -> Option<FilesStep> {
             })
             .collect(),
         Some(node) => {
-            input.unfit(node, "a map");
+            input.wrong_kind(node, "a map");
             Vec::new()
         }
         None => Vec::new(),
@@ -173,18 +181,20 @@ fn files(input: &mut Input<'_>, node: &Node) -> Option<FilesStep> {
     Some(FilesStep { path, owner, modes, delete, directories, xattrs, hard_links })
 }
 
-/// Reports a Containerfile whose built stage starts from something else than the step before.
+/// Reports a Containerfile whose target stage does not start from the previous step.
 fn starts_from_base(input: &mut Input<'_>, node: &Node, file: &TreePath, target: Option<&str>) {
     if let Some((line, from)) = containerfile::astray(input.tree, file, target) {
-        let message =
-            format!("the built stage of {file} starts from `{}` (line {line})", from.escape_debug());
+        let message = format!(
+            "the target stage of {file} starts from `{}` (line {line}), not from the previous step",
+            from.escape_debug()
+        );
         let hint =
-            "write FROM ${BASE}: it is the step before; what other images hold is copied with COPY --from";
+            "write `FROM ${BASE}`, which is the previous step; copy files of other images with `COPY --from`";
         input.error(node.place, message, hint);
     }
 }
 
-/// Reports what in a used folder cannot be used.
+/// Reports the unusable entries of a used folder.
 fn unusable(input: &mut Input<'_>, node: &Node, folder: &TreePath) {
     for (_, fault) in paths::unusable(input.tree, folder, input.file.parent().as_ref()) {
         input.error(node.place, fault.message, fault.hint);

@@ -1,4 +1,4 @@
-//! Variables against declarations: undeclared ones, wrong types, two groups that disagree, and those that nobody sets.
+//! Variables against declarations: undeclared ones, wrong types, two groups that disagree, and unset ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,13 +10,13 @@ use crate::resolve;
 use crate::spec::{Definition, Per, SiteSpec, VarType, Vars};
 use crate::tree::TreePath;
 
-/// What some images see: each variable with the images that declare it and the type that each expects.
+/// The variables that some images see, each with the images that declare it and the type that each expects.
 type Seen<'a> = BTreeMap<&'a VarName, Vec<(&'a ImageName, VarType)>>;
 
 /// Checks all variables of a definition made of every draft, broken ones included.
 pub(super) fn check(report: &mut Report, drafts: &Drafts, definition: &Definition) {
-    // What an image that cannot be read declares is not known, nor is who sees it, so then nothing is undeclared.
-    let is_clear = |draft: &image::Draft| draft.declares && draft.says_per;
+    // An unreadable image may declare any variable, so with one no variable is reported as undeclared.
+    let is_clear = |draft: &image::Draft| draft.declares && draft.per_is_clear;
     let unread = !drafts.images.unread.is_empty() || !drafts.images.read.values().all(is_clear);
     let mut lines: BTreeMap<&ImageName, Seen<'_>> = BTreeMap::new();
     let (mut everywhere, mut at_sites): (Seen<'_>, Seen<'_>) = (BTreeMap::new(), BTreeMap::new());
@@ -38,8 +38,8 @@ pub(super) fn check(report: &mut Report, drafts: &Drafts, definition: &Definitio
     }
     let cut = lines.len() < definition.images.len();
     let read = drafts.images.read.iter();
-    let says_per = read.filter(|(_, draft)| draft.says_per).map(|(name, _)| name).collect();
-    let mut pass = Pass { report, unread, cut, everywhere: &everywhere, says_per };
+    let per_is_clear = read.filter(|(_, draft)| draft.per_is_clear).map(|(name, _)| name).collect();
+    let mut pass = Pass { report, unread, cut, everywhere: &everywhere, per_is_clear };
 
     if let (Some(doc), Some(file)) = (&drafts.source, "edgewright.yaml".parse().ok()) {
         pass.source(doc, &file, definition, &at_sites);
@@ -58,21 +58,21 @@ fn add<'a>(seen: &mut Seen<'a>, var: &'a VarName, image: &'a ImageName, kind: Va
     }
 }
 
-/// Who declares nothing, where images at sites are asked.
+/// The subject of the error for a variable that no image at sites declares.
 const AT_NO_SITE: &str = "no `per: site` or `per: slot` image";
 
 /// Variables that are set in one place.
 #[derive(Clone, Copy)]
 struct Layer<'l> {
-    /// What a mistake breaks.
+    /// The part of the source that an error breaks.
     owner: &'l Owner,
     file: &'l TreePath,
-    /// Where they are written.
+    /// The file and node of the variables.
     node: &'l Node,
     vars: &'l Vars,
-    /// The variables that may be set here.
+    /// The variables that may be set in this place.
     seen: &'l Seen<'l>,
-    /// Who declares none of others, for messages.
+    /// The subject of the error for a variable that is not in `seen`.
     what: &'l str,
 }
 
@@ -83,8 +83,8 @@ struct Pass<'a> {
     /// Some image's line is cut: any declared variable may be seen by it.
     cut: bool,
     everywhere: &'a Seen<'a>,
-    /// Images whose `per` is what was meant.
-    says_per: BTreeSet<&'a ImageName>,
+    /// Images whose `per` is the intended one.
+    per_is_clear: BTreeSet<&'a ImageName>,
 }
 
 impl Pass<'_> {
@@ -94,7 +94,7 @@ impl Pass<'_> {
         // A value here of the wrong type breaks the images that see it, not the whole source.
         let node = doc.at("vars");
         let own = Layer {
-            owner: &Owner::Nobody,
+            owner: &Owner::Nothing,
             file,
             node,
             vars: &source.vars,
@@ -103,7 +103,7 @@ impl Pass<'_> {
         };
         for (var, images) in self.layer(&own) {
             for (image, kind) in images {
-                if source.vars.get(&var).is_some_and(|value| !image::fits(value, kind)) {
+                if source.vars.get(&var).is_some_and(|value| !image::has_type(value, kind)) {
                     self.report.breaks(&Owner::Image(image));
                 }
             }
@@ -152,11 +152,11 @@ impl Pass<'_> {
                 let seen = lines.get(&slot.image).unwrap_or(&nothing);
                 let what = format!("neither image `{}` nor an ancestor", slot.image);
                 self.layer(&Layer { node: item.at("vars"), vars: &slot.vars, seen, what: &what, ..own });
-            } else if self.says_per.contains(&slot.image) {
+            } else if self.per_is_clear.contains(&slot.image) {
                 let message =
-                    format!("image `{}` is not made per slot: these variables are never read", slot.image);
+                    format!("the variables are never read: image `{}` has no variant per slot", slot.image);
                 let hint = format!(
-                    "set them in `vars` of the site, or give images/{}/image.yaml `per: slot`",
+                    "move them to `vars` of the site, or add `per: slot` to images/{}/image.yaml",
                     slot.image
                 );
                 self.report.add(&owner, &spec.file, Some(item.key("vars")), message, hint);
@@ -164,7 +164,7 @@ impl Pass<'_> {
         }
     }
 
-    /// Checks one layer; gives the variables of a wrong type with the images that see them.
+    /// Checks one layer; returns the variables of a wrong type with the images that see them.
     fn layer(&mut self, layer: &Layer<'_>) -> Vec<(VarName, Vec<(ImageName, VarType)>)> {
         let Layer { owner, file, node, vars, seen, what } = *layer;
         let mut wrong = Vec::new();
@@ -176,7 +176,7 @@ impl Pass<'_> {
                 let message = format!("{what} declares the variable `{var}`");
                 let hint = if self.everywhere.contains_key(var) {
                     format!(
-                        "images that declare it do not see it here; declare `{var}` in the image that shall read it"
+                        "declare `{var}` in the image that reads it: the images that declare it do not get it from here"
                     )
                 } else {
                     let known = suggest(var.as_str(), seen.keys().map(|var| var.as_str()));
@@ -186,11 +186,11 @@ impl Pass<'_> {
                 continue;
             };
             let at = node.at(var.as_str());
-            // A value that could not be read is reported already, and stands here as a placeholder.
+            // An unreadable value is reported already; the value is a placeholder.
             if matches!(at.data, Data::Refused | Data::Null | Data::Number(_)) {
                 continue;
             }
-            if let Some((image, kind)) = images.iter().find(|(_, kind)| !image::fits(value, *kind)) {
+            if let Some((image, kind)) = images.iter().find(|(_, kind)| !image::has_type(value, *kind)) {
                 let message = format!(
                     "`{var}` is {}, but image `{image}` declares it as {}",
                     image::describe(value),
@@ -207,10 +207,10 @@ impl Pass<'_> {
     }
 }
 
-/// Two groups that match one site and set one variable break that site.
+/// Two groups that match one site and set the same variable break that site.
 fn conflicts(report: &mut Report, drafts: &Drafts, definition: &Definition) {
     let (Some(doc), Ok(file)) = (&drafts.source, "edgewright.yaml".parse::<TreePath>()) else { return };
-    // By pair of groups and variable: all sites at once, so that a hundred sites are one message.
+    // By pair of groups and variable: one error for all sites.
     let mut found: BTreeMap<(usize, usize, &VarName), Vec<&SiteName>> = BTreeMap::new();
     for site in definition.sites.values() {
         let mut setters: BTreeMap<&VarName, usize> = BTreeMap::new();
@@ -233,9 +233,9 @@ fn conflicts(report: &mut Report, drafts: &Drafts, definition: &Definition) {
             "groups `{first}` and `{second}` both match site `{site}`{} and both set `{var}`",
             more(sites.len())
         );
-        let hint = "set it in one of them only, or in the site, or narrow `where`";
+        let hint = "set it in one of them only, or in the site, or make `where` of one more specific";
         let place = doc.at("groups").item("name", second.as_str()).at("vars").key(var.as_str());
-        report.add(&Owner::Nobody, &file, Some(place), message, hint);
+        report.add(&Owner::Nothing, &file, Some(place), message, hint);
         for site in sites {
             report.breaks(&Owner::Site(site.clone()));
         }
@@ -250,22 +250,23 @@ fn more(count: usize) -> String {
     }
 }
 
-/// Variables without default that no layer sets. Set for no variant at all, it is the image's fault; else that of the sites
-/// that forgot it.
+/// Variables without a default that no layer sets. If no variant sets it, the error is the image's; else it
+/// is the error of the sites that do not set it.
 ///
-/// A layer with an unknown key may be meant to set them, and one whose declaration could not be read may have a default.
+/// A layer with an unknown key may set them, and an unreadable declaration may have a default: then nothing
+/// is reported.
 fn unset(report: &mut Report, drafts: &Drafts, definition: &Definition) {
-    let source_says = drafts.source.as_ref().is_some_and(|doc| {
+    let source_is_clear = drafts.source.as_ref().is_some_and(|doc| {
         let mut groups = doc.at("groups").items().iter();
-        ["vars", "groups"].iter().all(|key| shape::SOURCE.says(doc, key))
-            && groups.all(|group| ["vars", "where"].iter().all(|key| shape::GROUP.says(group, key)))
+        ["vars", "groups"].iter().all(|key| shape::SOURCE.is_clear(doc, key))
+            && groups.all(|group| ["vars", "where"].iter().all(|key| shape::GROUP.is_clear(group, key)))
     });
-    if !source_says {
+    if !source_is_clear {
         return;
     }
-    let site_says = |variant: &VariantName| {
+    let site_is_clear = |variant: &VariantName| {
         let draft = variant.site.as_ref().and_then(|site| drafts.sites.get(site));
-        draft.is_none_or(|draft| draft.says_vars)
+        draft.is_none_or(|draft| draft.vars_are_clear)
     };
     let declares = |image: &ImageName| drafts.images.read.get(image).is_some_and(|draft| draft.declares);
     let mut missing: BTreeMap<(ImageName, VarName), Vec<VariantName>> = BTreeMap::new();
@@ -273,7 +274,7 @@ fn unset(report: &mut Report, drafts: &Drafts, definition: &Definition) {
     for variant in resolve::variants(definition) {
         let Ok((without, with)) = resolve::demands(definition, &variant) else { continue };
         set.extend(with);
-        for demand in without.into_iter().filter(|(image, _)| declares(image) && site_says(&variant)) {
+        for demand in without.into_iter().filter(|(image, _)| declares(image) && site_is_clear(&variant)) {
             missing.entry(demand).or_default().push(variant.clone());
         }
     }
@@ -316,7 +317,7 @@ fn unset(report: &mut Report, drafts: &Drafts, definition: &Definition) {
 
 /// The place in a site's file where a variable should have been set, and how.
 fn where_to_set(doc: &Node, variant: &VariantName, image: &ImageName, var: &VarName) -> (Place, String) {
-    let declared = format!("images/{image}/image.yaml declares it without default");
+    let declared = format!("images/{image}/image.yaml declares it without a default");
     if let Some(slot) = &variant.slot {
         let place = doc.at("slots").item("id", slot.as_str()).at("id").place;
         return (place, format!("add `{var}` to `vars` of this slot or of the site: {declared}"));

@@ -1,7 +1,7 @@
-//! YAML 1.2 core as a small tree of values that know their place.
+//! YAML 1.2 core schema as a tree of values with their places.
 //!
-//! Refused, each with its place, and reading goes on behind it: duplicate keys, anchors and aliases, tags, further documents,
-//! nesting deeper than [`MAX_DEPTH`]. Only a syntax error ends a file.
+//! Rejected, each with its place, without ending the file: duplicate keys, anchors and aliases, tags, further
+//! documents, nesting deeper than [`MAX_DEPTH`]. Only a syntax error ends a file.
 
 use std::collections::HashSet;
 
@@ -10,11 +10,11 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput};
 use super::Place;
 use super::report::MOST_PER_FILE;
 
-/// Deeper values are refused: definitions need about 8 levels, and reading recurses.
+/// Deeper values are rejected: definitions need about 8 levels, and reading recurses.
 pub(super) const MAX_DEPTH: usize = 32;
 
 const NO_ALIASES: &str = "aliases are not allowed";
-const WRITE_OUT: &str = "write the value out";
+const WRITE_OUT: &str = "write the value instead of the alias";
 
 /// A value with its place.
 #[derive(Debug, Clone)]
@@ -33,12 +33,12 @@ pub(super) struct Key {
 /// A value, by the core schema.
 #[derive(Debug, Clone)]
 pub(super) enum Data {
-    /// Was refused and reported: whoever decodes it stays silent.
+    /// Rejected and reported: the decoder reports nothing more.
     Refused,
     Null,
     Boolean(bool),
     Integer(i64),
-    /// A number that is not a 64-bit whole number, as written.
+    /// A number that is not a 64-bit integer, as written.
     Number(String),
     Text(String),
     List(Vec<Node>),
@@ -46,15 +46,15 @@ pub(super) enum Data {
 }
 
 impl Data {
-    /// What it is, for messages.
+    /// The kind of the value, for messages.
     pub(super) const fn describe(&self) -> &'static str {
         match self {
-            Self::Refused => "something refused",
-            Self::Null => "nothing",
+            Self::Refused => "a rejected value",
+            Self::Null => "null",
             Self::Boolean(_) => "a boolean",
-            Self::Integer(_) => "a whole number",
+            Self::Integer(_) => "an integer",
             Self::Number(_) => "a number",
-            Self::Text(_) => "a text",
+            Self::Text(_) => "a string",
             Self::List(_) => "a list",
             Self::Map(_) => "a map",
         }
@@ -67,7 +67,7 @@ impl Node {
         if let Data::Map(entries) = &self.data { entries } else { &[] }
     }
 
-    /// The value of a key, or this value itself: a total way to the place of something decoded earlier.
+    /// The value of a key, or this value itself. Finds the place of a decoded value and never fails.
     pub(super) fn at(&self, key: &str) -> &Self {
         self.entries().iter().find(|(it, _)| it.text == key).map_or(self, |(_, value)| value)
     }
@@ -92,7 +92,7 @@ impl Node {
     }
 }
 
-/// Something refused.
+/// A rejected value.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) place: Place,
@@ -134,7 +134,7 @@ pub(super) fn lines(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The place just behind a text.
+/// The place after the end of a text.
 pub(super) fn end(text: &str) -> Place {
     let (mut line, mut column) = (0, 0);
     for (index, text) in lines(text).enumerate() {
@@ -146,20 +146,20 @@ pub(super) fn end(text: &str) -> Place {
     Place { line: clip(line + 1), column: clip(column + 1), length: 1 }
 }
 
-/// What to do about a syntax error, by the parser's words.
+/// The hint for a syntax error, by the parser's message.
 fn syntax_hint(info: &str) -> &'static str {
     if info.contains("tab") {
         "indent with spaces: YAML takes no tabs"
     } else if info.contains("mapping values are not allowed") {
-        "put a text with `: ` in it into quotes, or correct the indentation: keys of one map start in one column"
+        "put a string that contains `: ` into quotes, or correct the indentation: keys of one map start in one column"
     } else if info.contains("expected ',' or") {
-        "close the bracket that is open here, separate its entries by commas, and put texts with `: ` into quotes"
+        "close the open bracket, separate its entries by commas, and put strings that contain `: ` into quotes"
     } else {
-        "correct the YAML here; often the indentation or a quote just before is wrong"
+        "correct the YAML here; often the indentation or a quote before it is wrong"
     }
 }
 
-/// Reads a file: its value, where it has one, and all that was refused.
+/// Reads a file: its value, if it has one, and all faults.
 pub(super) fn read(text: &str) -> (Option<Node>, Vec<Fault>) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if let Some(fault) = control(text) {
@@ -178,8 +178,8 @@ fn control(text: &str) -> Option<Fault> {
     let column = line.chars().take_while(|c| !bad(*c)).count();
     Some(Fault {
         place: Place { line: clip(index + 1), column: clip(column + 1), length: 1 },
-        message: "here is a control character".to_owned(),
-        hint: "remove it; in a double-quoted text, write it as an escape such as \\x00".to_owned(),
+        message: "invalid control character".to_owned(),
+        hint: "remove it; in a double-quoted string, write an escape such as \\x00".to_owned(),
     })
 }
 
@@ -192,7 +192,7 @@ struct Reader<'t> {
 impl<'t> Reader<'t> {
     fn refuse(&mut self, span: Span, message: impl Into<String>, hint: impl Into<String>) {
         let place = self.lines.place(span.start, span.end);
-        // One more than is shown, so that the reader learns that there are more.
+        // One more than is shown, so that the report can count them.
         if self.faults.len() <= MOST_PER_FILE {
             self.faults.push(Fault { place, message: message.into(), hint: hint.into() });
         }
@@ -208,11 +208,7 @@ impl<'t> Reader<'t> {
             }
             Err(error) => {
                 let hint = syntax_hint(error.info());
-                self.refuse(
-                    Span::empty(*error.marker()),
-                    format!("this is not YAML: {}", error.info()),
-                    hint,
-                );
+                self.refuse(Span::empty(*error.marker()), format!("invalid YAML: {}", error.info()), hint);
                 None
             }
         }
@@ -225,8 +221,8 @@ impl<'t> Reader<'t> {
             match event {
                 Event::StreamEnd => return root,
                 Event::DocumentStart(_) if root.is_some() => {
-                    let hint = "remove this document, or move it into a file of its own";
-                    self.refuse(span, "a file holds one document", hint);
+                    let hint = "remove this document, or move it into a separate file";
+                    self.refuse(span, "more than one YAML document", hint);
                     return root;
                 }
                 Event::Nothing | Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd => {}
@@ -237,8 +233,8 @@ impl<'t> Reader<'t> {
 
     fn node(&mut self, event: Event<'t>, span: Span, depth: usize) -> Option<Node> {
         if depth > MAX_DEPTH {
-            let hint = "definitions need far fewer levels: look for brackets that are not closed";
-            self.refuse(span, format!("this is nested deeper than {MAX_DEPTH} levels"), hint);
+            let hint = "close all brackets: definitions need far fewer levels";
+            self.refuse(span, format!("more than {MAX_DEPTH} nested levels"), hint);
             return None;
         }
         let place = self.lines.place(span.start, span.end);
@@ -282,7 +278,7 @@ impl<'t> Reader<'t> {
                     Some(text.into_owned())
                 }
                 event => {
-                    self.refuse(span, "a key must be a text", "write a plain word before the colon");
+                    self.refuse(span, "invalid key: not a string", "write a plain word before the colon");
                     self.node(event, span, depth + 1)?;
                     None
                 }
@@ -293,22 +289,26 @@ impl<'t> Reader<'t> {
             if seen.insert(text.clone()) {
                 entries.push((Key { text, place: self.lines.place(span.start, span.end) }, value));
             } else {
-                self.refuse(span, format!("the key `{text}` is here twice"), "keep one of the two");
+                self.refuse(span, format!("duplicate key `{text}`"), "keep one of the two");
             }
         }
     }
 
-    /// Refuses anchors and tags.
+    /// Rejects anchors and tags.
     fn bare(&mut self, span: Span, anchor: usize, tagged: bool) {
         if anchor != 0 {
             self.refuse(
                 span,
                 "anchors are not allowed",
-                "remove `&NAME` and write values out where they are used",
+                "remove `&NAME` and write the values where they are used",
             );
         }
         if tagged {
-            self.refuse(span, "tags are not allowed", "remove the `!` tag; to make a text, put it in quotes");
+            self.refuse(
+                span,
+                "tags are not allowed",
+                "remove the `!` tag; to write a string, put it into quotes",
+            );
         }
     }
 }
@@ -340,7 +340,8 @@ fn plain(text: &str) -> Data {
     if is_float(unsigned) { Data::Number(text.to_owned()) } else { Data::Text(text.to_owned()) }
 }
 
-/// `[-+]? ( \. [0-9]+ | [0-9]+ ( \. [0-9]* )? ) ( [eE] [-+]? [0-9]+ )?`, `.inf` or `.nan`; the sign is off already.
+/// `[-+]? ( \. [0-9]+ | [0-9]+ ( \. [0-9]* )? ) ( [eE] [-+]? [0-9]+ )?`, `.inf` or `.nan`; the sign is off
+/// already.
 fn is_float(text: &str) -> bool {
     if matches!(text, ".inf" | ".Inf" | ".INF" | ".nan" | ".NaN" | ".NAN") {
         return true;

@@ -20,9 +20,9 @@ pub enum CheckEntry {
     On(Check),
     /// `off: REASON`: disables an ancestor's check.
     Off {
-        /// Which.
+        /// The check's id.
         id: CheckId,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
@@ -34,9 +34,9 @@ pub struct Check {
     pub id: CheckId,
     /// What must hold.
     pub assert: Assertion,
-    /// How long it may take until it holds, polled from the start of the machine.
+    /// The time limit: it is retried until it holds or this time since the start of the machine is over.
     pub within: Span,
-    /// The lanes it runs in; all that the image has where absent.
+    /// The lanes it runs in; `None`: all lanes of the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lanes: Option<BTreeSet<Lane>>,
 }
@@ -95,9 +95,9 @@ pub enum Assertion {
     },
     /// Processes run.
     Process {
-        /// Which.
+        /// The check's id.
         which: ProcessMatch,
-        /// The user that they run as, by name or number; any where absent.
+        /// The user that they run as, by name or number; `None`: any user.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user: Option<String>,
         /// How many there must be at least, from 1.
@@ -107,7 +107,7 @@ pub enum Assertion {
     Package {
         /// Its name.
         name: String,
-        /// Its version; a `*` at the end stands for any rest. Any version where absent.
+        /// Its version; a `*` at the end matches any suffix. `None`: any version.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         version: Option<String>,
     },
@@ -115,24 +115,26 @@ pub enum Assertion {
     Mount {
         /// Absolute path.
         path: String,
-        /// The file system's type.
+        /// The file system's type; `None`: any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         fstype: Option<String>,
         /// Options that the mount or its file system must have, such as `ro` or `size=1024k`.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         options: Vec<String>,
     },
-    /// The kernel was started with an argument. Not for lanes without a kernel of their own: see [`Assertion::unfit_in`].
+    /// The kernel was started with an argument. Skipped in lanes without a kernel of their own: see
+    /// [`Assertion::skip_reason`].
     Karg {
         /// Its name.
         name: String,
-        /// Its value; any or none where absent.
+        /// Its value; `None`: with any value or without one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         value: Option<String>,
     },
-    /// A script of the repository ends with 0. It travels in the check, and so is part of the check set's digest.
+    /// A script of the repository ends with 0. It travels in the check, and so is part of the check set's
+    /// digest.
     Script {
-        /// Where it stands in the repository, for people.
+        /// Its path in the repository, for messages.
         path: TreePath,
         /// Its text, at most [`SCRIPT_LIMIT`] bytes, beginning with `#!`.
         content: String,
@@ -148,56 +150,58 @@ pub enum Assertion {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         unpacked: Option<ByteSize>,
     },
-    /// What the lane `static` asks of every image by itself: see [`static_checks`].
+    /// A built-in check of the lane `static`: see [`static_checks`].
     Static {
-        /// Which of its rules.
+        /// The rule.
         rule: StaticRule,
     },
 }
 
-/// The largest script of a check, in bytes: a check set travels whole in every order and is published beside the image.
+/// The largest script of a check, in bytes: a check set travels whole in every order and is published beside
+/// the image.
 pub const SCRIPT_LIMIT: u64 = 64 * 1024;
 
 /// How a process is recognised.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProcessMatch {
-    /// By the last component of its executable's path, or by the kernel's name for it, which of a script is its own.
+    /// By the last component of its executable's path, or by the kernel's name of the process (for a script,
+    /// the script's name).
     Name(String),
     /// By a text in its command line, arguments joined by spaces.
     Command(String),
 }
 
 impl Assertion {
-    /// Why it says nothing about an image in this lane; none where it does.
-    pub const fn unfit_in(&self, lane: Lane) -> Option<&'static str> {
+    /// Why the check is skipped in this lane; `None` if it runs.
+    pub const fn skip_reason(&self, lane: Lane) -> Option<&'static str> {
         match (self, lane) {
             (Self::Size { .. } | Self::Static { .. }, Lane::Static) => None,
             (Self::Size { .. } | Self::Static { .. }, _) => {
-                Some("only the lane `static` looks at the layers")
+                Some("only the lane `static` inspects the layers")
             }
-            (_, Lane::Static) => Some("nothing is started in the lane `static`"),
-            (Self::Karg { .. }, Lane::Container) => Some("a container runs on the kernel of its host"),
+            (_, Lane::Static) => Some("the lane `static` starts no machine"),
+            (Self::Karg { .. }, Lane::Container) => Some("a container uses the kernel of its host"),
             _ => None,
         }
     }
 }
 
-/// A rule of the lane `static`, which asks them of every image.
+/// A built-in rule of the lane `static`, which applies to every image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StaticRule {
     /// Exactly one kernel, with its initramfs beside it.
     Kernel,
-    /// No private keys and passwords in any layer.
+    /// No private keys or passwords in any layer.
     Secrets,
-    /// No id that every machine would share.
+    /// No machine id that all machines would share.
     MachineId,
-    /// Every enabled unit is there.
+    /// Every enabled unit exists.
     Units,
-    /// Every image that bootc binds to this one is named by its digest.
+    /// Every logically bound image (bootc) is pinned by digest.
     BoundImages,
-    /// `bootc container lint` passes, where bootc is in the image.
+    /// `bootc container lint` passes, if the image has bootc.
     BootcLint,
 }
 
@@ -206,7 +210,7 @@ impl StaticRule {
     pub const ALL: [Self; 6] =
         [Self::Kernel, Self::Secrets, Self::MachineId, Self::Units, Self::BoundImages, Self::BootcLint];
 
-    /// The id of its check.
+    /// The id of the rule's check.
     pub const fn id(self) -> &'static str {
         match self {
             Self::Kernel => "static.kernel",
@@ -219,10 +223,11 @@ impl StaticRule {
     }
 }
 
-/// The checks that an image with the lane `static` has before all others, so that `off` and exceptions reach them.
+/// The built-in checks of an image with the lane `static`. They come before all others, so that `off` and
+/// exceptions apply to them.
 pub fn static_checks() -> Vec<Check> {
     let check = |rule: StaticRule| {
-        // The ids are fit by their own grammar.
+        // The ids are constants that satisfy the grammar of check ids.
         let id = rule.id().parse().ok()?;
         let lanes = Some(BTreeSet::from([Lane::Static]));
         Some(Check { id, assert: Assertion::Static { rule }, within: STATIC_WITHIN, lanes })

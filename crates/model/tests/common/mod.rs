@@ -1,10 +1,10 @@
-//! Repositories as text: `== PATH` begins a file; `link TARGET`, `submodule`, `size N` and `unfit` (with `%` for a byte that no
-//! path has) behind the path say what else it is.
+//! Repositories as text: `== PATH` begins a file; `link TARGET`, `submodule`, `size N` and `invalid` (with
+//! `%` for a byte that no path has) behind the path give its kind.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use edgewright_model::format::{Parsed, parse};
-use edgewright_model::tree::{ContentId, Entry, EntryKind, Tree, UnfitPath};
+use edgewright_model::tree::{ContentId, Entry, EntryKind, InvalidPath, Tree};
 
 /// A tree from its text.
 pub(crate) fn tree(text: &str) -> Tree {
@@ -13,9 +13,9 @@ pub(crate) fn tree(text: &str) -> Tree {
         let (head, body) = file.split_once('\n').unwrap_or((file, ""));
         let mut words = head.split(' ');
         let path = words.next().unwrap();
-        if words.clone().next() == Some("unfit") {
+        if words.clone().next() == Some("invalid") {
             let bytes: Vec<u8> = path.bytes().map(|byte| if byte == b'%' { 0xe9 } else { byte }).collect();
-            tree.unfit.push(UnfitPath::parse(&bytes).unwrap_err());
+            tree.invalid.push(InvalidPath::parse(&bytes).unwrap_err());
             continue;
         }
         let path = path.parse().unwrap();

@@ -8,10 +8,10 @@ use std::fmt;
 
 use serde::Deserialize;
 
-/// Who we are to a registry. `Debug` redacts.
+/// Credentials for a registry. `Debug` redacts secrets.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub enum Credentials {
-    /// Nobody in particular.
+    /// No credentials.
     #[default]
     Anonymous,
     /// A bearer token, sent with every request.
@@ -36,11 +36,12 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// The text of a `containers-auth.json(5)` by which podman and buildah act with these credentials on `host`.
+    /// The text of a `containers-auth.json(5)` by which podman and buildah act with these credentials on
+    /// `host`.
     pub(super) fn to_auth_json(&self, host: &str) -> String {
         let (user, password) = match self {
             Self::Anonymous => return r#"{"auths":{}}"#.to_owned(),
-            // A registry that takes bearer tokens takes them as the password of any user, too.
+            // Edgewright's registry accepts a bearer token as the password of any user, too.
             Self::Bearer(token) => ("token", token.as_str()),
             Self::Basic { user, password } => (user.as_str(), password.as_str()),
         };
@@ -48,8 +49,9 @@ impl Credentials {
         serde_json::json!({ "auths": { host: { "auth": auth } } }).to_string()
     }
 
-    /// The credentials for a host (or, more exactly, a repository below it) in the text of a `docker login` or
-    /// `podman login` file (`auth.json`, `config.json`). The most exact entry wins; none: anonymous.
+    /// The credentials for a host (or, more specifically, a repository below it) in the text of a `docker
+    /// login` or `podman login` file (`auth.json`, `config.json`). The most specific entry wins; without one:
+    /// anonymous.
     pub fn from_auth_json(text: &str, host: &str, repository: &str) -> Result<Self, serde_json::Error> {
         #[derive(Deserialize)]
         struct File {
@@ -70,7 +72,7 @@ impl Credentials {
             candidates.push(parent);
             rest = parent;
         }
-        // Docker writes its own hub under an address of the first version of the protocol.
+        // Docker stores the credentials of Docker Hub under the URL of version 1 of the protocol.
         let hub = ["https://index.docker.io/v1/", "docker.io"];
         let hub = hub.into_iter().filter(|_| host == "docker.io" || host == "registry-1.docker.io");
         let entry = candidates
@@ -91,24 +93,24 @@ fn decode_basic(auth: &str) -> Option<Credentials> {
     Some(Credentials::Basic { user: user.to_owned(), password: password.trim_end_matches('\0').to_owned() })
 }
 
-/// What a registry asks for.
+/// The authentication that a registry requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Challenge {
     /// Basic authentication.
     Basic,
     /// A token from a realm.
     Bearer {
-        /// Where tokens are given.
+        /// The URL of the token service.
         realm: String,
-        /// For whom.
+        /// The service.
         service: Option<String>,
-        /// For what.
+        /// The scope.
         scope: Option<String>,
     },
 }
 
 impl Challenge {
-    /// Parses the value of `WWW-Authenticate`; none where the scheme is neither Basic nor Bearer.
+    /// Parses the value of `WWW-Authenticate`; `None` if the scheme is neither Basic nor Bearer.
     pub(super) fn parse(header: &str) -> Option<Self> {
         let (scheme, rest) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));
         if scheme.eq_ignore_ascii_case("basic") {
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_exact_entry_of_an_auth_file_wins() {
+    fn the_most_specific_entry_of_an_auth_file_wins() {
         let text =
             r#"{"auths": {"quay.io": {"auth": "dTpw"}, "quay.io/a": {"auth": "djpxOnI="}, "r.example": {}}}"#;
         let of = |host, repository| Credentials::from_auth_json(text, host, repository).unwrap();

@@ -1,4 +1,4 @@
-//! Blobs from one registry to another, streaming: nothing is kept on this side.
+//! Streams blobs from one registry to another without a local copy.
 
 use edgewright_model::Digest;
 use edgewright_model::reference::RepoName;
@@ -12,8 +12,8 @@ use super::push::{CHUNK, OCTETS, with_digest};
 use super::transport::{Request, Rights};
 
 impl Client {
-    /// Takes over a blob of another registry; does nothing where the repository has it. The bytes are verified on their
-    /// way: of a damaged blob the last piece is never sent, so this registry never has it whole.
+    /// Copies a blob from another registry; does nothing if the repository has it. The bytes are verified on
+    /// the way: the last piece of a damaged blob is never sent, so the registry never stores it.
     pub async fn copy_blob(
         &self,
         repository: &RepoName,

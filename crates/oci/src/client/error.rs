@@ -1,4 +1,4 @@
-//! What can go wrong with a registry.
+//! Errors of registries.
 
 use edgewright_model::Digest;
 use edgewright_model::error::ErrorClass;
@@ -6,112 +6,112 @@ use edgewright_model::error::ErrorClass;
 /// Why a request to a registry failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The address is not one.
-    #[error("`{url}` is not a registry's address: want http://HOST[:PORT] or https://HOST[:PORT]")]
+    /// The URL is invalid.
+    #[error("invalid registry address `{url}`: expected http://HOST[:PORT] or https://HOST[:PORT]")]
     Address {
-        /// What was given.
+        /// The given text.
         url: String,
     },
-    /// No certificate in what should hold the registry's authority.
-    #[error("there is no certificate (PEM) for {registry} in the file of its authority")]
+    /// The file of the registry's certificate authority has no certificate.
+    #[error("invalid certificate authority for {registry}: the file has no PEM certificate")]
     Authority {
         /// Host and port.
         registry: String,
     },
-    /// No connection, or it broke too often.
-    #[error("the registry {registry} could not be reached for {what}")]
+    /// No connection, or it failed too often.
+    #[error("cannot reach the registry {registry} for {what}")]
     Unreachable {
         /// Host and port.
         registry: String,
-        /// What was asked.
+        /// The requested object or operation.
         what: String,
-        /// Why.
+        /// The cause.
         source: reqwest::Error,
     },
-    /// Not there.
+    /// Not found.
     #[error("{registry} has no {what}")]
     NotFound {
         /// Host and port.
         registry: String,
-        /// What was asked.
+        /// The requested object or operation.
         what: String,
     },
-    /// Not allowed.
-    #[error("{registry} refuses {what}{detail}")]
+    /// Access denied.
+    #[error("{registry} denied access to {what}{detail}")]
     Denied {
         /// Host and port.
         registry: String,
-        /// What was asked.
+        /// The requested object or operation.
         what: String,
-        /// The registry's own words, with a leading colon, or nothing.
+        /// The registry's message with a leading colon, or empty.
         detail: String,
     },
-    /// Any other answer than success.
-    #[error("{registry} answered {status} to {what}{detail}")]
+    /// Any other response than success.
+    #[error("{registry} responded with {status} to {what}{detail}")]
     Status {
         /// Host and port.
         registry: String,
-        /// What was asked.
+        /// The requested object or operation.
         what: String,
         /// The status.
         status: u16,
-        /// The registry's own words, with a leading colon, or nothing.
+        /// The registry's message with a leading colon, or empty.
         detail: String,
     },
-    /// The bytes are not the ones asked for.
-    #[error("{registry} sent other bytes than asked for as {what}: their digest is {actual}")]
+    /// The received bytes have another digest.
+    #[error("{registry} sent wrong content for {what}: its digest is {actual}")]
     Corrupt {
         /// Host and port.
         registry: String,
-        /// What was asked.
+        /// The requested object or operation.
         what: String,
-        /// The digest of what came.
+        /// The digest of the received bytes.
         actual: Digest,
     },
-    /// The connection ended early again and again.
-    #[error("{registry} broke off {what} after {done} bytes, {attempts} times")]
+    /// The connection broke on every attempt.
+    #[error("the connection to {registry} broke during {what} after {done} bytes, {attempts} times")]
     BrokenOff {
         /// Host and port.
         registry: String,
-        /// What was asked.
+        /// The requested object or operation.
         what: String,
-        /// Bytes that came.
+        /// Number of received bytes.
         done: u64,
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: u32,
     },
-    /// More than the caller can take.
+    /// Larger than the caller's limit.
     #[error("{what} of {registry} is larger than {limit} bytes")]
     TooLarge {
         /// Host and port.
         registry: String,
-        /// What was asked.
+        /// The requested object or operation.
         what: String,
-        /// The limit.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// An answer that makes no sense.
-    #[error("{registry} answered {what} with {problem}")]
+    /// A response that violates the protocol.
+    #[error("unexpected response from {registry} to {what}: {problem}")]
     Protocol {
         /// Host and port.
         registry: String,
-        /// What was asked.
+        /// The requested object or operation.
         what: String,
-        /// What is wrong with the answer.
+        /// What is wrong with the response.
         problem: String,
     },
-    /// Reading or writing here failed.
-    #[error("{what} failed on this side")]
+    /// A local file cannot be read or written.
+    #[error("{what} failed locally")]
     Local {
-        /// What was done.
+        /// The operation.
         what: String,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
 }
 
 impl ClientError {
-    /// Its class.
+    /// The class of the error.
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::NotFound { .. } => ErrorClass::NotFound,
@@ -129,23 +129,23 @@ impl ClientError {
         }
     }
 
-    /// What to do about it.
+    /// The next action, if it is known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Unreachable { registry, .. } => Some(format!(
                 "check that {registry} is up and reachable from this machine: `curl -I {registry}/v2/`"
             )),
             Self::Denied { registry, .. } => Some(format!(
-                "give credentials for {registry} that may do this (auth.json, or the token of the order)"
+                "set credentials for {registry} that allow this (auth.json, or the token of the order)"
             )),
             Self::NotFound { .. } => {
-                Some("check the repository's name and the digest; it may have been deleted there".to_owned())
+                Some("check the repository's name and the digest; it may have been deleted".to_owned())
             }
-            Self::Status { status: 429, .. } => {
-                Some("the registry limits the rate of requests: sign in, or try again later".to_owned())
-            }
+            Self::Status { status: 429, .. } => Some(
+                "set credentials, or try again later: the registry limits the rate of requests".to_owned(),
+            ),
             Self::Corrupt { registry, .. } => Some(format!(
-                "{registry} or a proxy on the way damages content: try again, then scrub the registry"
+                "try again, then verify the content of {registry}: the registry or a proxy damages content"
             )),
             _ => None,
         }

@@ -14,9 +14,10 @@ use super::{Client, ManifestBytes, ManifestHead};
 use crate::image;
 use crate::media::{self, Descriptor};
 
-/// The largest manifest that is read: what registries accept, doubled.
+/// Maximum size of a manifest in bytes: twice what registries must accept (distribution-spec, "Pushing
+/// Manifests").
 const MANIFEST_LIMIT: u64 = 8 * 1024 * 1024;
-/// Pages of tags or referrers that are read at most.
+/// Maximum number of pages of tags or referrers.
 const PAGE_LIMIT: usize = 10_000;
 const ACCEPTED: &str = concat!(
     "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, ",
@@ -27,7 +28,7 @@ const DIGEST_HEADER: &str = "docker-content-digest";
 const SUBJECT_HEADER: &str = "oci-subject";
 
 impl Client {
-    /// A manifest, byte for byte; one asked for by digest is verified.
+    /// A manifest, byte for byte; a manifest by digest is verified.
     pub async fn pull_manifest(
         &self,
         repository: &RepoName,
@@ -57,7 +58,7 @@ impl Client {
         Ok(ManifestBytes { media_type, digest, bytes })
     }
 
-    /// What the registry says of a manifest; none where it has none.
+    /// A manifest's properties from a `HEAD` request; `None` if the registry does not have it.
     pub async fn head_manifest(
         &self,
         repository: &RepoName,
@@ -78,8 +79,8 @@ impl Client {
         }
     }
 
-    /// Pushes a manifest. Where it has a subject and the registry does not know referrers, the tag of the fallback
-    /// schema (`sha256-HEX`) is kept up.
+    /// Pushes a manifest. If it has a subject and the registry does not support referrers, the tag of the
+    /// fallback schema (`sha256-HEX`, distribution-spec, "Referrers Tag Schema") is updated.
     pub async fn push_manifest(
         &self,
         repository: &RepoName,
@@ -120,7 +121,7 @@ impl Client {
         Ok(tags)
     }
 
-    /// The manifests whose subject is `digest`, all or of one artifact type.
+    /// The manifests whose subject is `digest`, of all artifact types or of one.
     pub async fn referrers(
         &self,
         repository: &RepoName,
@@ -206,9 +207,8 @@ impl Client {
         let next = next.as_deref().and_then(next_link);
         let next = next.map(|link| resolve(&request.url, link)).transpose()?;
         let bytes = self.body(answer, what).await?;
-        let page = serde_json::from_slice(&bytes).map_err(|error| {
-            self.transport.protocol(what, format!("a body that is not as agreed ({error})"))
-        })?;
+        let page = serde_json::from_slice(&bytes)
+            .map_err(|error| self.transport.protocol(what, format!("a malformed body ({error})")))?;
         Ok((page, next))
     }
 
@@ -244,14 +244,14 @@ struct ManifestList {
     manifests: Vec<Descriptor>,
 }
 
-/// Registries that know no referrers answer 404, as the specification says, or that there is no such operation.
+/// Registries without referrers respond with 404, as specified, or with an unsupported operation.
 fn is_without_referrers(error: &ClientError) -> bool {
     error.is_not_found() || matches!(error, ClientError::Status { status: 405 | 501, .. })
 }
 
 fn fallback_tag(digest: &Digest) -> Reference {
     let tag = format!("{}-{}", digest.algorithm().name(), digest.hex());
-    // A tag may be 128 bytes long: a sha512 digest (135) is cut, as the specification says.
+    // A tag may be 128 bytes long: a sha512 digest (135) is cut, as specified.
     let tag: String = tag.chars().take(128).collect();
     Reference::Tag(tag.parse().expect("an algorithm's name, a dash and hex digits are a tag"))
 }
@@ -270,7 +270,7 @@ fn next_link(header: &str) -> Option<&str> {
     )
 }
 
-/// What a manifest says of itself counts; the header only where it says nothing.
+/// The media type in the manifest takes precedence; the header is used only without one.
 fn media_type(declared: Option<&str>, bytes: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_says_what_it_is() {
+    fn the_media_type_of_a_manifest_takes_precedence() {
         let oci = br#"{"schemaVersion":2,"layers":[]}"#;
         assert_eq!(media_type(Some("text/plain"), oci).as_deref(), Some(media::MANIFEST));
         assert_eq!(media_type(Some(media::DOCKER_MANIFEST), oci).as_deref(), Some(media::DOCKER_MANIFEST));

@@ -1,8 +1,8 @@
-//! The distribution client (distribution-spec 1.1): what jobs, control and mirrors speak to any registry.
+//! The distribution client (distribution-spec 1.1), used by jobs, control and mirrors with any registry.
 //!
-//! Pulls are verified: a digest that does not agree is an error after the last chunk, and connections that break are
-//! taken up again by `Range`. Pushes of files stream, and go on where the registry kept what it got. The client knows
-//! no environment: addresses and credentials are arguments.
+//! Pulls are verified: a digest mismatch is an error after the last chunk, and broken connections are resumed
+//! by `Range`. Pushes of files are streamed, and resumed where the registry kept the upload. The client uses
+//! no environment variables: addresses and credentials are arguments.
 
 mod auth;
 mod copy;
@@ -25,7 +25,7 @@ pub use pull::BlobReader;
 
 use crate::media;
 
-/// Called with the bytes done so far and, where known, in all.
+/// Called with the number of bytes done and, if known, the total.
 pub type Progress<'a> = &'a (dyn Fn(u64, Option<u64>) + Send + Sync);
 
 /// No progress reports.
@@ -49,14 +49,14 @@ impl ManifestBytes {
     }
 }
 
-/// What a registry says of a manifest without sending it.
+/// The properties of a manifest from a `HEAD` request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestHead {
     /// Its media type.
     pub media_type: String,
-    /// Its digest, where the registry gives it.
+    /// Its digest, if the registry sends it.
     pub digest: Option<Digest>,
-    /// Its length in bytes, where the registry gives it.
+    /// Its length in bytes, if the registry sends it.
     pub size: Option<u64>,
 }
 
@@ -81,7 +81,7 @@ impl Client {
         Self::with_authority(url, credentials, None)
     }
 
-    /// As [`Client::with_url`], for a registry whose certificate is signed by an authority of one's own (PEM), too.
+    /// As [`Client::with_url`], with an additional certificate authority (PEM).
     pub fn with_authority(
         url: &str,
         credentials: Credentials,
@@ -90,24 +90,24 @@ impl Client {
         Ok(Self { transport: Arc::new(transport::Transport::new(url, credentials, authority)?) })
     }
 
-    /// A client of the registry that an image reference names by `HOST[:PORT]`: over TLS, except on the loopback.
+    /// A client of the registry `HOST[:PORT]` of an image reference: with TLS, except for loopback addresses.
     pub fn for_host(host: &str, credentials: Credentials) -> Result<Self, ClientError> {
         Self::with_url(&transport::url_of_host(host), credentials)
     }
 
-    /// A client of the same registry with another bearer token. It shares the connections, not what they were allowed.
+    /// A client of the same registry with another bearer token. It shares the connections, not the tokens.
     #[must_use]
     pub fn with_token(&self, token: Option<&str>) -> Self {
         let credentials = token.map_or(Credentials::Anonymous, |token| Credentials::Bearer(token.to_owned()));
         Self { transport: Arc::new(self.transport.with_credentials(credentials)) }
     }
 
-    /// Host and port, as image references write them.
+    /// Host and port, as in image references.
     pub fn host(&self) -> &str {
         self.transport.host()
     }
 
-    /// Writes the credentials into a file of `folder` for `podman --authfile`, readable by its owner alone.
+    /// Writes the credentials into a file of `folder` for `podman --authfile`, readable by its owner only.
     pub async fn write_auth_file(&self, folder: &Path) -> std::io::Result<PathBuf> {
         let path = folder.join("registry-auth.json");
         let mut file = tokio::fs::OpenOptions::new();
@@ -118,7 +118,7 @@ impl Client {
         Ok(path)
     }
 
-    /// Whether the registry speaks plain HTTP (then container tools need `--tls-verify=false`).
+    /// Whether the registry uses plain HTTP (then container tools need `--tls-verify=false`).
     pub fn is_plain_http(&self) -> bool {
         self.transport.is_plain_http()
     }

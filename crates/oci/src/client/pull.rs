@@ -1,4 +1,4 @@
-//! Blobs, down: verified, resumed by `Range` where a connection breaks.
+//! Pulls of blobs: verified, and resumed by `Range` after a broken connection.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,12 +16,12 @@ use super::error::ClientError;
 use super::transport::{Request, Rights};
 use super::{Client, Progress};
 
-/// How often in a row, without a byte in between, a pull is taken up again.
+/// Number of consecutive attempts without a received byte.
 const ATTEMPTS: u32 = 5;
-/// The waits before further attempts.
+/// The delays before further attempts.
 const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
 
-/// A blob on its way. The last chunk is given only after the digest of the whole agreed.
+/// A blob that is being pulled. The last chunk is returned only after the digest of the whole blob matched.
 #[derive(Debug)]
 pub struct BlobReader {
     client: Client,
@@ -33,10 +33,10 @@ pub struct BlobReader {
     hasher: Option<Hasher>,
     /// Bytes received so far.
     done: u64,
-    /// Bytes of the current answer to drop, where the registry ignored `Range`.
+    /// Number of bytes of the current response to skip, if the registry ignored `Range`.
     skip: u64,
     failures: u32,
-    /// Withheld until the next chunk has come or the digest agreed.
+    /// Held back until the next chunk arrived or the digest matched.
     held: Option<Bytes>,
 }
 
@@ -60,7 +60,8 @@ impl Client {
         };
         match opened {
             Ok(answer) => reader.answer = Some(answer),
-            // Nobody there is said at once; an answer that broke off in its first bytes is asked for again.
+            // A failed connection is an error at once; a response that broke in its first bytes is requested
+            // again.
             Err(ClientError::Unreachable { source, .. }) if !source.is_connect() => {
                 reader.resume(Some(source)).await?;
             }
@@ -70,7 +71,8 @@ impl Client {
         Ok(reader)
     }
 
-    /// Writes a blob to `writer` and gives its length. What was written counts only if this succeeds.
+    /// Writes a blob to `writer` and returns its length in bytes. The written bytes are valid only if this
+    /// succeeds.
     pub async fn pull_blob_to(
         &self,
         repository: &RepoName,
@@ -89,7 +91,7 @@ impl Client {
         Ok(done)
     }
 
-    /// Writes a blob to a new file and gives its length; no file is left behind where it fails.
+    /// Writes a blob to a new file and returns its length in bytes; a failure leaves no file behind.
     pub async fn pull_blob_file(
         &self,
         repository: &RepoName,
@@ -107,7 +109,7 @@ impl Client {
         result
     }
 
-    /// A blob's bytes; an error where it is longer than `limit`.
+    /// A blob's bytes; an error if it is longer than `limit` bytes.
     pub async fn pull_blob_bytes(
         &self,
         repository: &RepoName,
@@ -147,12 +149,12 @@ impl Client {
 }
 
 impl BlobReader {
-    /// Length of the blob in bytes, where the registry said.
+    /// Length of the blob in bytes, if the registry sent it.
     pub const fn total(&self) -> Option<u64> {
         self.total
     }
 
-    /// The next chunk; none at the end. After an error nothing that came counts.
+    /// The next chunk; `None` at the end. After an error the chunks received so far are invalid.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
         loop {
             let Some(answer) = &mut self.answer else { return Ok(self.held.take()) };
@@ -167,7 +169,7 @@ impl BlobReader {
                     self.answer = None;
                     self.verify()?;
                 }
-                // The end was lost on the way, but nothing of the content.
+                // The end of the response was lost, but nothing of the content.
                 Err(_) if self.total == Some(self.done) => {
                     self.answer = None;
                     self.verify()?;
@@ -177,7 +179,7 @@ impl BlobReader {
         }
     }
 
-    /// Everything else as a reader, for decompressors and tar readers.
+    /// The rest of the blob as a reader, for decompressors and tar readers.
     pub fn into_read(self) -> impl AsyncRead + Send + Unpin {
         let chunks = futures::stream::try_unfold(self, |mut reader| async move {
             match reader.chunk().await {
@@ -231,7 +233,7 @@ impl BlobReader {
                     },
                 });
             }
-            tracing::debug!(what = self.what, done = self.done, "a pull broke off and is taken up again");
+            tracing::debug!(what = self.what, done = self.done, "pull interrupted, will resume");
             tokio::time::sleep(PAUSES.pause(self.failures)).await;
             match self.client.get_blob(&self.repository, &self.digest, &self.what, self.done).await {
                 Ok(answer) => {

@@ -1,4 +1,4 @@
-//! Blobs, up: one streaming PUT, taken up again where the registry kept what it got.
+//! Pushes of blobs: one streaming PUT, resumed where the registry kept the upload.
 
 use std::io::SeekFrom;
 use std::path::Path;
@@ -21,13 +21,13 @@ use super::error::ClientError;
 use super::transport::{Request, Rights, resolve};
 use super::{Client, Progress};
 
-/// How often a file's push is tried.
+/// Number of attempts to push a file.
 const ATTEMPTS: u32 = 4;
-/// The waits before further attempts.
+/// The delays before further attempts.
 const PAUSES: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
-/// Files are read and sent in pieces of this size.
+/// Files are read and sent in pieces of this size, in bytes.
 pub(super) const CHUNK: usize = 512 * 1024;
-/// How often progress is reported.
+/// The interval of progress reports.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 pub(super) const OCTETS: &str = "application/octet-stream";
 
@@ -44,7 +44,8 @@ impl Client {
         }
     }
 
-    /// Asks the registry to take over a blob from another of its repositories; false where it wants an upload instead.
+    /// Requests a mount of a blob from another repository of the registry; `false` if the registry requires
+    /// an upload instead.
     pub async fn mount_blob(
         &self,
         repository: &RepoName,
@@ -59,7 +60,7 @@ impl Client {
         if answer.status() == StatusCode::CREATED {
             return Ok(true);
         }
-        // An upload was opened that nobody will use.
+        // The registry opened an upload, which is not used.
         if let Ok(url) = self.location(&request.url, &answer, &what) {
             let request = Request { method: Method::DELETE, url, ..request };
             let _ = self.transport.send_any(&request, |builder| builder).await;
@@ -67,7 +68,7 @@ impl Client {
         Ok(false)
     }
 
-    /// Pushes small bytes as a blob; does nothing where the repository has it.
+    /// Pushes small bytes as a blob; does nothing if the repository has it.
     pub async fn push_blob_bytes(
         &self,
         repository: &RepoName,
@@ -89,7 +90,7 @@ impl Client {
             what: &what,
         };
         let answer = self.transport.send(&request, body).await?;
-        // A registry may leave the body alone and open an upload (distribution spec, "Single POST").
+        // A registry may ignore the body and open an upload (distribution-spec, "Single POST").
         if answer.status() == StatusCode::ACCEPTED {
             let url = with_digest(self.location(&request.url, &answer, &what)?, &blob.digest);
             self.transport.send(&Request { method: Method::PUT, url, ..request }, body).await?;
@@ -97,8 +98,8 @@ impl Client {
         Ok(blob)
     }
 
-    /// Pushes a file as a blob, streaming; does nothing where the repository has it. The caller says digest and size,
-    /// the registry checks them.
+    /// Pushes a file as a blob, streaming; does nothing if the repository has it. The caller passes digest
+    /// and size, the registry verifies them.
     pub async fn push_blob_file(
         &self,
         repository: &RepoName,
@@ -122,7 +123,7 @@ impl Client {
                 Err(
                     error @ (ClientError::Unreachable { .. } | ClientError::Status { status: 500.., .. }),
                 ) if attempt < ATTEMPTS => {
-                    tracing::debug!(what, %error, attempt, "a push broke off and is tried again");
+                    tracing::debug!(what, %error, attempt, "push interrupted, will retry");
                     tokio::time::sleep(PAUSES.pause(attempt)).await;
                     attempt += 1;
                 }
@@ -186,7 +187,7 @@ impl Client {
         self.location(&request.url, &answer, what)
     }
 
-    /// How much of an upload the registry has; none where it knows it no more.
+    /// The number of bytes of an upload that the registry has; `None` if the upload no longer exists.
     async fn upload_offset(
         &self,
         repository: &RepoName,
@@ -215,7 +216,8 @@ pub(super) fn with_digest(mut url: Url, digest: &Digest) -> Url {
     url
 }
 
-/// The last byte of `0-1023`, with or without `bytes=`; none for `0-0`, which registries also say of an empty upload.
+/// The last byte of `0-1023`, with or without `bytes=`; `None` for `0-0`, which registries also send for an
+/// empty upload.
 fn range_end(text: &str) -> Option<u64> {
     let (_, last) = text.trim_start_matches("bytes=").split_once('-')?;
     last.trim().parse().ok().filter(|last| *last > 0)

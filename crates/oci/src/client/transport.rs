@@ -1,4 +1,4 @@
-//! Requests: addresses, authentication, statuses turned into errors.
+//! Requests: URLs, authentication, errors from statuses.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -14,11 +14,11 @@ use serde::Deserialize;
 use super::auth::{Challenge, Credentials};
 use super::error::ClientError;
 
-/// How long connecting may take.
+/// Time limit for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a registry may be silent in the middle of an answer.
+/// Time limit between two reads of a response.
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
-/// How much of an error's body is read.
+/// Maximum number of bytes that are read of an error's body.
 const ERROR_BODY_LIMIT: usize = 16 * 1024;
 
 #[derive(Debug)]
@@ -27,25 +27,25 @@ pub(super) struct Transport {
     base: Url,
     host: String,
     credentials: Credentials,
-    /// Tokens by repository and rights, as the token realm gave them.
+    /// Tokens of the token service, by repository and rights.
     tokens: Mutex<HashMap<(RepoName, Rights), HeaderValue>>,
 }
 
-/// What a request may do in its repository.
+/// The rights of a request in its repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Rights {
     Pull,
     Push,
 }
 
-/// A request before its body: what it is for is said in errors.
+/// A request without its body; `what` describes it in errors.
 #[derive(Debug)]
 pub(super) struct Request<'a> {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) repository: &'a RepoName,
     pub(super) rights: Rights,
-    /// For people: `blob sha256:… of plant-os/hmi`.
+    /// Description for errors, such as `blob sha256:… of plant-os/hmi`.
     pub(super) what: &'a str,
 }
 
@@ -86,7 +86,7 @@ impl Transport {
             .read_timeout(READ_TIMEOUT)
             .tcp_nodelay(true)
             .user_agent(concat!("edgewright/", env!("CARGO_PKG_VERSION")));
-        // A proxy can never reach our loopback.
+        // A proxy cannot reach the local loopback.
         let builder = if is_loopback(&host) { builder.no_proxy() } else { builder };
         let unusable = |source| ClientError::Unreachable {
             registry: host.clone(),
@@ -107,7 +107,7 @@ impl Transport {
         Ok(Self { http, base, host, credentials, tokens: Mutex::default() })
     }
 
-    /// The same connections for somebody else.
+    /// The same connections with other credentials.
     pub(super) fn with_credentials(&self, credentials: Credentials) -> Self {
         Self {
             http: self.http.clone(),
@@ -135,8 +135,8 @@ impl Transport {
         resolve(&self.base, &format!("/v2/{repository}/{rest}"))
     }
 
-    /// Sends a request, gets a token where the registry asks for one, and gives the answer whatever its status is.
-    /// `shape` adds headers and body; it is called again for the second try.
+    /// Sends a request, with a token if the registry asks for one, and returns the response with any status.
+    /// `shape` adds headers and body; it is called again for the second attempt.
     pub(super) async fn send_any(
         &self,
         request: &Request<'_>,
@@ -153,7 +153,7 @@ impl Transport {
         }
     }
 
-    /// Like [`Self::send_any`]; other statuses than success become errors.
+    /// As [`Self::send_any`]; statuses other than success become errors.
     pub(super) async fn send(
         &self,
         request: &Request<'_>,
@@ -163,7 +163,7 @@ impl Transport {
         if answer.status().is_success() { Ok(answer) } else { Err(self.fault(request.what, answer).await) }
     }
 
-    /// Sends a request whose body can be sent only once, with the token that earlier requests got.
+    /// Sends a request whose body can be sent only once, with the token of earlier requests.
     pub(super) async fn send_once(
         &self,
         request: &Request<'_>,
@@ -179,7 +179,7 @@ impl Transport {
         shape: impl FnOnce(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response, ClientError> {
         let mut builder = self.http.request(request.method.clone(), request.url.clone());
-        // Upload locations may lie on another host (object storage): our credentials are not for that one.
+        // Upload locations may be on another host (object storage), which must not get our credentials.
         if request.url.host_str() == self.base.host_str()
             && let Some(value) = authorization
         {
@@ -257,7 +257,7 @@ impl Transport {
     }
 
     pub(super) fn unreachable(&self, what: &str, source: reqwest::Error) -> ClientError {
-        // The address stands in the message already; a query may hold an upload's state.
+        // The message has the address already, and a query may contain an upload's state.
         let source = source.without_url();
         ClientError::Unreachable { registry: self.host.clone(), what: what.to_owned(), source }
     }
@@ -266,7 +266,7 @@ impl Transport {
         ClientError::Protocol { registry: self.host.clone(), what: what.to_owned(), problem: problem.into() }
     }
 
-    /// The error that an unsuccessful answer means.
+    /// The error for an unsuccessful response.
     pub(super) async fn fault(&self, what: &str, answer: Response) -> ClientError {
         let (registry, what) = (self.host.clone(), what.to_owned());
         let status = answer.status();
@@ -287,7 +287,7 @@ fn secret(text: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// The registry's own words (distribution-spec, "Error Codes"), with a leading colon.
+/// The registry's message (distribution-spec, "Error Codes"), with a leading colon.
 async fn detail(mut answer: Response) -> String {
     #[derive(Deserialize)]
     struct Errors {

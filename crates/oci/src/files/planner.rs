@@ -1,4 +1,4 @@
-//! The plan of a `files` layer: what is written, in which order.
+//! The plan of a `files` layer: its operations in writing order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use super::{FilesError, resolve};
 use crate::index::{Directory, Index, Node, join};
 use crate::layer::{Entry, Kind};
 
-/// Mode of parent directories that the image does not have.
+/// Mode of new parent directories.
 const NEW_DIRECTORY_MODE: u32 = 0o755;
 
 /// One entry of the layer to write.
@@ -14,27 +14,28 @@ const NEW_DIRECTORY_MODE: u32 = 0o755;
 pub enum Operation {
     /// An entry without content: a parent directory, a whiteout.
     Add(Entry),
-    /// The declared entry number `source`, at its place in the image.
+    /// The declared entry number `source`, at its path in the image.
     Entry {
-        /// Which declared entry.
+        /// Index of the declared entry.
         source: usize,
-        /// Where it goes.
+        /// Its path in the image.
         path: String,
-        /// The place of a hard link's target.
+        /// The path of a hard link's target.
         link: Option<String>,
     },
 }
 
-/// All that a layer consists of.
+/// The content of a layer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// In writing order.
     pub operations: Vec<Operation>,
-    /// For people: deletions of what is not there.
+    /// Notes for the job's log: deletions of paths that do not exist.
     pub notes: Vec<String>,
 }
 
-/// Plans a layer of declared entries and deletions over an image. Deletions come first: an entry may take their place.
+/// Plans a layer of declared entries and deletions over an image. Deletions come first: an entry may take
+/// their place.
 pub fn plan(entries: &[Entry], delete: &[String], base: &Index) -> Result<Plan, FilesError> {
     let mut planner = Planner {
         index: base.clone(),
@@ -54,9 +55,9 @@ pub fn plan(entries: &[Entry], delete: &[String], base: &Index) -> Result<Plan, 
 }
 
 struct Planner {
-    /// The image with what is planned so far.
+    /// The image with the operations so far applied.
     index: Index,
-    /// Directories that the layer names already.
+    /// Directories that the layer has already.
     written: BTreeSet<String>,
     /// Declared files by their declared path, for hard links.
     places: BTreeMap<String, String>,
@@ -78,12 +79,12 @@ impl Planner {
         }
         let place = join(&resolve::directory(&self.index, parent, declared)?, name);
         let Some(node) = self.index.get(&place) else {
-            self.notes.push(format!("`{declared}` is to be deleted, but is not in the image"));
+            self.notes.push(format!("`{declared}` was not deleted: it is not in the image"));
             return Ok(());
         };
         let was_directory = matches!(node, Node::Directory(_));
         self.index.remove(&place);
-        // A directory's whiteout hides all below it.
+        // A directory's whiteout hides everything below it.
         let below = format!("{place}/");
         self.deleted.retain(|path, _| !path.starts_with(&below));
         self.deleted.insert(place, was_directory);
@@ -132,7 +133,7 @@ impl Planner {
         Ok(())
     }
 
-    /// Names the directory `path` and all above it, with the metadata that they have in the image.
+    /// Adds the directory `path` and its parents, with the metadata that they have in the image.
     fn parents(&mut self, path: &str, entry: &str) -> Result<(), FilesError> {
         if path.is_empty() || self.written.contains(path) {
             return Ok(());
@@ -147,7 +148,7 @@ impl Planner {
                 parent.time = known.time;
                 parent.xattrs.clone_from(&known.xattrs);
             }
-            // The layers below never named it: extraction makes such directories like this, too.
+            // No lower layer has it: extraction creates such directories in the same way.
             None => parent.time = u64::MAX,
             Some(Node::Link(_) | Node::Other) => {
                 return Err(FilesError::ReplacesFile { path: entry.to_owned(), found: path.to_owned() });
@@ -159,7 +160,7 @@ impl Planner {
         Ok(())
     }
 
-    /// Whiteouts come first; a deleted directory that is there again hides what it held (opaque) instead.
+    /// Whiteouts come first; a directory that is deleted and added again is opaque instead.
     fn finish(mut self) -> Plan {
         let entries = std::mem::take(&mut self.operations);
         self.written.clear();
@@ -190,7 +191,8 @@ impl Planner {
 
     fn whiteout(&mut self, path: &str) {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-        // What was deleted stood in a directory, and entries cannot have replaced that: naming it does not fail.
+        // A deleted path was in a directory that entries cannot have replaced, so adding the directory cannot
+        // fail.
         if self.parents(parent, path).is_ok() {
             let whiteout = join(parent, &format!(".wh.{name}"));
             self.operations.push(Operation::Add(Entry::new(whiteout, Kind::File, 0o644)));

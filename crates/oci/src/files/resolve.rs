@@ -1,15 +1,15 @@
-//! Walking a path through the image's own links, inside its root.
+//! Resolves a path through the image's own links, inside its root.
 
 use std::collections::VecDeque;
 
 use super::FilesError;
 use crate::index::{Index, Node, join};
 
-/// Links followed at most, as Linux does.
+/// Maximum number of links that are followed, as in Linux.
 const LINK_LIMIT: usize = 40;
 
-/// The real place of the directory `path`: links followed, `..` and absolute targets kept inside the root, what does not
-/// exist taken as it is written. `entry` is the entry that wants to go there.
+/// The real path of the directory `path`: links are followed, `..` and absolute targets stay inside the root,
+/// components that do not exist are kept as written. `entry` is the entry to be copied, for errors.
 pub(super) fn directory(index: &Index, path: &str, entry: &str) -> Result<String, FilesError> {
     let mut left: VecDeque<String> = parts(path);
     let mut place = String::new();
@@ -28,7 +28,7 @@ pub(super) fn directory(index: &Index, path: &str, entry: &str) -> Result<String
             Some(Node::Link(target)) => {
                 followed += 1;
                 if followed > LINK_LIMIT {
-                    let problem = "leads round in circles";
+                    let problem = "is circular";
                     return Err(FilesError::BadLink { path: entry.to_owned(), link: here, problem });
                 }
                 if target.starts_with('/') {

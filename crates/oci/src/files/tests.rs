@@ -55,7 +55,7 @@ fn file(path: &str) -> Entry {
 }
 
 #[test]
-fn entries_go_where_the_images_links_lead() {
+fn entries_follow_the_images_links() {
     let table: [(&str, &[&str]); 8] = [
         ("bin/x", &["usr/ 755", "usr/bin/ 755", "usr/bin/x"]),
         ("tmp/x", &["tmp/ 1777", "tmp/x"]),
@@ -70,33 +70,33 @@ fn entries_go_where_the_images_links_lead() {
         assert_eq!(shape(&[file(path)], &[]).unwrap(), expected, "{path}");
     }
     let both = shape(&[file("etc/a"), file("etc/b")], &[]).unwrap();
-    assert_eq!(both, ["etc/ 755", "etc/a", "etc/b"], "parents are named once");
+    assert_eq!(both, ["etc/ 755", "etc/a", "etc/b"], "parents are written once");
     let declared = shape(&[entry("bin", Kind::Directory, 0o700), file("bin/x")], &[]).unwrap();
     assert_eq!(declared, ["usr/ 755", "usr/bin", "usr/bin/x"]);
 }
 
 #[test]
-fn what_does_not_fit_is_refused_by_name() {
+fn conflicting_entries_are_rejected() {
     let message = |entries: &[Entry], delete: &[&str]| shape(entries, delete).unwrap_err().to_string();
     assert_eq!(
         message(&[file("etc")], &[]),
-        "`etc` is a file here, but a directory in the image below (`/etc`)"
+        "cannot copy `etc`: it is a file, but the image has a directory at `/etc`"
     );
     assert_eq!(
         message(&[file("etc/motd/x")], &[]),
-        "`etc/motd/x` is a directory here, but not in the image below, where `/etc/motd` is a file"
+        "cannot copy `etc/motd/x`: the image has a file at `/etc/motd`, not a directory"
     );
-    assert!(message(&[entry("etc/motd", Kind::Directory, 0o755)], &[]).contains("`/etc/motd` is a file"));
+    assert!(message(&[entry("etc/motd", Kind::Directory, 0o755)], &[]).contains("has a file at `/etc/motd`"));
     assert_eq!(
         message(&[file("loop-a/x")], &[]),
-        "`loop-a/x` cannot be placed: the image's link `/loop-a` leads round in circles"
+        "cannot copy `loop-a/x`: the image's link `/loop-a` is circular"
     );
-    assert!(message(&[file("etc/.wh.motd")], &[]).contains("mean deletions"));
+    assert!(message(&[file("etc/.wh.motd")], &[]).contains("mark deletions"));
     for bad in ["", "/", "..", "a/../b"] {
-        assert!(message(&[], &[bad]).contains("cannot be deleted"), "{bad}");
+        assert!(message(&[], &[bad]).contains("cannot delete"), "{bad}");
     }
     let hard = Entry { link: b"etc/motd".to_vec(), ..entry("etc/copy", Kind::HardLink, 0o644) };
-    assert!(message(&[hard], &[]).contains("no earlier file of the same step"));
+    assert!(message(&[hard], &[]).contains("not an earlier file of the same step"));
 }
 
 #[test]
@@ -117,11 +117,11 @@ fn deletions_become_whiteouts_or_opaque_directories() {
     );
     assert_eq!(shape(&[], &["nowhere"]).unwrap(), [""; 0]);
     let plan = plan(&[], &["nowhere".to_owned()], &base()).unwrap();
-    assert_eq!(plan.notes, ["`nowhere` is to be deleted, but is not in the image"]);
+    assert_eq!(plan.notes, ["`nowhere` was not deleted: it is not in the image"]);
 }
 
 #[test]
-fn a_layer_merged_into_the_index_says_the_same_as_the_plan() {
+fn the_merged_index_equals_the_plan() {
     let folder = tempfile::tempdir().unwrap();
     let epoch = jiff::Timestamp::from_second(1_700_000_000).unwrap();
     let source = folder.path().join("entries");

@@ -5,6 +5,7 @@ use super::{Entry, Kind};
 const BLOCK: usize = 512;
 /// The largest number of 7 and of 11 octal digits.
 const MAX_ID: u64 = 0o777_7777;
+/// The largest file size that fits into a tar header without a PAX record, in bytes.
 const MAX_SIZE: u64 = 0o777_7777_7777;
 const NAME: usize = 100;
 const XATTR: &str = "SCHILY.xattr.";
@@ -82,7 +83,7 @@ fn ustar(entry: &Entry, path: &[u8], kind: tar::EntryType) -> [u8; BLOCK] {
     let mut header = tar::Header::new_ustar();
     header.set_entry_type(kind);
     header.set_mode(entry.mode & 0o7777);
-    // A number that a PAX record holds is zero here.
+    // A number in a PAX record is zero in the ustar header.
     header.set_uid(if entry.user > MAX_ID { 0 } else { entry.user });
     header.set_gid(if entry.group > MAX_ID { 0 } else { entry.group });
     header.set_size(if entry.size > MAX_SIZE { 0 } else { entry.size });
@@ -104,7 +105,7 @@ fn copy_cut(field: &mut [u8; NAME], text: &[u8]) {
     field[..length].copy_from_slice(&text[..length]);
 }
 
-/// The records of a PAX header's content; none where it is not one.
+/// The records of a PAX header's content; `None` if it is malformed.
 pub(super) fn parse(mut content: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
     let mut records = Vec::new();
     while !content.is_empty() {
@@ -119,7 +120,7 @@ pub(super) fn parse(mut content: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
     Some(records)
 }
 
-/// The name of the extended attribute that a record's key stands for.
+/// The name of the extended attribute in a record's key.
 pub(super) fn xattr_name(key: &str) -> Option<&str> {
     key.strip_prefix(XATTR)
 }

@@ -1,4 +1,4 @@
-//! The two threads behind a layer: hash what comes in, compress and hash what goes out.
+//! The two threads of a layer: one hashes the input, the other compresses and hashes the output.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -11,9 +11,9 @@ use edgewright_model::digest::{Algorithm, Hasher};
 
 use super::LayerError;
 
-/// Bytes that go through the channel at once.
+/// Size of a chunk in the channel, in bytes.
 const CHUNK: usize = 1024 * 1024;
-/// Chunks that may wait for the compressor.
+/// Number of chunks that may wait for the compressor.
 const WAITING: usize = 4;
 /// Zstandard level: part of [`crate::COMPRESSOR_VERSION`].
 const LEVEL: i32 = 3;
@@ -25,7 +25,7 @@ pub(super) struct Pipeline {
     buffer: Vec<u8>,
     hasher: Hasher,
     written: u64,
-    /// Dropped to tell the compressor that this was all.
+    /// Dropped to signal the end to the compressor.
     chunks: Option<SyncSender<Vec<u8>>>,
     compressor: Option<JoinHandle<std::io::Result<(Digest, u64)>>>,
 }
@@ -70,7 +70,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Takes exactly `size` bytes and pads them to a full block.
+    /// Reads exactly `size` bytes and pads them to a full block.
     pub(super) fn copy(&mut self, content: &mut dyn Read, size: u64) -> Result<(), LayerError> {
         let mut left = size;
         while left > 0 {
@@ -111,7 +111,7 @@ impl Pipeline {
         });
         match chunks {
             Some(Ok(())) => Ok(()),
-            // The compressor ended early: it knows why.
+            // The compressor ended early: it returns the error.
             Some(Err(_)) | None => {
                 self.join().and_then(|_| self.fault(std::io::ErrorKind::BrokenPipe.into()))
             }

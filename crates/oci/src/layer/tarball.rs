@@ -1,22 +1,22 @@
-//! Reading tars of any dialect: ustar, GNU long names, PAX records with binary values.
+//! Reads tars in all usual formats: ustar, GNU long names, PAX records with binary values.
 
 use std::collections::BTreeMap;
 use std::io::Read;
 
 use super::{Entry, Kind, LayerError, pax};
 
-/// The longest extension header (long name or PAX records) that is taken, in bytes.
+/// Maximum size of an extension header (long name or PAX records), in bytes.
 const EXTENSION_LIMIT: u64 = 1024 * 1024;
-/// Most bytes of all extension headers of one tar: they are kept as paths and attributes.
+/// Maximum size of all extension headers of one tar, in bytes: they are kept as paths and attributes.
 const EXTENSIONS_LIMIT: u64 = 256 * 1024 * 1024;
-/// The longest path or link target that Linux takes, in bytes.
+/// Maximum length of a path or link target on Linux, in bytes.
 const LONGEST_PATH: usize = 4096;
-/// Most entries of one tar. Whoever reads a tar keeps their names, and an archive that is small when it is compressed
-/// may have very many; the largest distributions have half a million.
+/// Maximum number of entries of one tar. A reader keeps their names, and an archive that is small when it is
+/// compressed may have very many; the largest distributions have half a million.
 const MOST_ENTRIES: u64 = 2_000_000;
 
-/// Gives every entry of a tar to `on_entry`, with a reader of its content; what is not read is skipped. A tar that is made
-/// to exhaust its reader is refused: see the limits above.
+/// Passes every entry of a tar to `on_entry`, with a reader of its content; unread content is skipped. A tar
+/// beyond the limits above is rejected.
 pub fn read_entries(
     tar: impl Read,
     on_entry: impl FnMut(Entry, &mut dyn Read) -> Result<(), LayerError>,
@@ -33,7 +33,8 @@ pub(super) fn read_at_most(
     let mut extensions = Extensions::default();
     let mut count = 0;
     let mut extended = 0;
-    // The tar crate splits PAX records at line ends, which binary attributes may contain: so extensions are read here.
+    // Extensions are parsed here, because the tar crate splits PAX records at line ends, which binary
+    // attributes may contain.
     for entry in archive.entries().map_err(LayerError::Read)?.raw(true) {
         let mut entry = entry.map_err(LayerError::Read)?;
         let kind = entry.header().entry_type();
@@ -56,12 +57,12 @@ pub(super) fn read_at_most(
         let header = entry.header().clone();
         count += 1;
         if count > most {
-            return Err(LayerError::Limit { problem: "more entries than any image has (2,000,000)" });
+            return Err(LayerError::Limit { problem: "more than 2,000,000 entries" });
         }
         let described = std::mem::take(&mut extensions).describe(&header)?;
         on_entry(described, &mut entry)?;
     }
-    // The rest of the stream is read, so that a writer at the other end of a pipe is not cut off.
+    // The rest of the stream is read, so that a writer at the other end of a pipe does not fail.
     std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).map_err(LayerError::Read)?;
     Ok(())
 }
@@ -104,7 +105,7 @@ impl Extensions {
                 }
                 _ if key.starts_with("GNU.sparse.") => {
                     return Err(LayerError::Limit {
-                        problem: "a sparse file: make the archive without --sparse",
+                        problem: "a sparse file; create the archive without --sparse",
                     });
                 }
                 _ => {
@@ -129,12 +130,12 @@ impl Extensions {
             tar::EntryType::Block => Kind::Block,
             tar::EntryType::Fifo => Kind::Fifo,
             tar::EntryType::GNUSparse => {
-                return Err(fault("a sparse file: make the archive without --sparse"));
+                return Err(fault("a sparse file; create the archive without --sparse"));
             }
             _ => return Err(fault("an entry of a type that images do not have")),
         };
         let old = header.as_old();
-        // Some writers leave fields blank that do not matter to them: all readers take those for 0.
+        // Some writers leave unused fields blank: readers treat them as 0.
         let number = |field: &[u8], value: std::io::Result<u64>| {
             let is_blank = field.iter().all(|byte| matches!(byte, 0 | b' '));
             if is_blank { Ok(0) } else { value.map_err(LayerError::Read) }
@@ -145,7 +146,7 @@ impl Extensions {
             return Err(fault("a path or a link target of more than 4096 bytes"));
         }
         if kind == Kind::HardLink {
-            link = clean(&link).ok_or_else(|| fault("a hard link that leaves the image"))?;
+            link = clean(&link).ok_or_else(|| fault("a hard link out of the image"))?;
         }
         let device = |value: std::io::Result<Option<u32>>| value.ok().flatten().unwrap_or(0);
         Ok(Entry {
@@ -158,19 +159,20 @@ impl Extensions {
             link: if matches!(kind, Kind::Link | Kind::HardLink) { link } else { Vec::new() },
             device: (device(header.device_major()), device(header.device_minor())),
             xattrs: self.xattrs,
-            path: clean(&path).ok_or_else(|| fault("a path that leaves the image"))?,
+            path: clean(&path).ok_or_else(|| fault("a path out of the image"))?,
         })
     }
 }
 
-/// A path for messages, of a length that a line holds.
+/// A path for messages, shortened to fit into a line.
 fn shown(path: &[u8]) -> String {
+    /// The longest path in a message, in bytes.
     const LONGEST: usize = 200;
     let start = String::from_utf8_lossy(&path[..path.len().min(LONGEST)]).into_owned();
     if path.len() > LONGEST { start + "…" } else { start }
 }
 
-/// A path without leading `/` and `./`, empty and `.` components and trailing `/`; none where it has `..`.
+/// A path without leading `/` and `./`, empty and `.` components and trailing `/`; `None` if it has `..`.
 fn clean(path: &[u8]) -> Option<Vec<u8>> {
     let parts: Vec<&[u8]> = path.split(|b| *b == b'/').filter(|p| !p.is_empty() && *p != b".").collect();
     if parts.contains(&b"..".as_slice()) { None } else { Some(parts.join(&b'/')) }

@@ -48,7 +48,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn what_is_written_is_read_back_and_written_alike(entries in entries()) {
+    fn written_entries_are_read_back_and_written_equally(entries in entries()) {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = LayerWriter::create(&folder.path().join("a"), epoch()).unwrap();
         for (entry, content) in &entries {
@@ -80,7 +80,7 @@ proptest! {
 }
 
 #[test]
-fn the_same_content_in_other_dialects_gives_the_same_layer() {
+fn the_same_content_in_other_tar_formats_gives_the_same_layer() {
     let long = format!("{}/file", "directory".repeat(20));
     let mut digests = Vec::new();
     for gnu in [true, false] {
@@ -93,7 +93,7 @@ fn the_same_content_in_other_dialects_gives_the_same_layer() {
             header.set_uid(0);
             header.set_gid(0);
             if gnu {
-                header.set_username("somebody").unwrap();
+                header.set_username("user").unwrap();
                 builder.append_data(&mut header, path, content.as_bytes()).unwrap();
             } else {
                 builder.append_pax_extensions([("path", path.as_bytes())]).unwrap();
@@ -110,14 +110,14 @@ fn the_same_content_in_other_dialects_gives_the_same_layer() {
 }
 
 #[test]
-fn paths_that_leave_the_image_are_refused() {
+fn paths_out_of_the_image_are_rejected() {
     let mut header = tar::Header::new_ustar();
-    // What is left blank counts as 0.
+    // A blank field counts as 0.
     header.set_size(0);
     header.as_old_mut().name[..8].copy_from_slice(b"a/../../");
     header.set_cksum();
     let error = read_entries(header.as_bytes().as_slice(), |_, _| Ok(())).unwrap_err();
-    assert_eq!(error.to_string(), "the tar holds `a/../../`, a path that leaves the image");
+    assert_eq!(error.to_string(), "invalid tar entry `a/../../`: a path out of the image");
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn a_full_disk_is_an_error_not_a_panic() {
         result = result.and_then(|()| writer.append(&entry, &mut content.as_slice()));
     }
     let error = result.and_then(|()| writer.finish().map(drop)).unwrap_err();
-    assert_eq!(error.to_string(), "the layer /dev/full cannot be written");
+    assert_eq!(error.to_string(), "cannot write the layer /dev/full");
 }
 
 /// A stream of equal header blocks, as long as wanted.
@@ -174,34 +174,34 @@ fn header(kind: tar::EntryType, size: u64) -> [u8; 512] {
 
 /// Compressed, each of these is a few kilobytes.
 #[test]
-fn archives_that_are_made_to_exhaust_their_reader_are_refused() {
+fn archives_beyond_the_limits_are_rejected() {
     use tar::EntryType;
-    let refuse = |first: &[u8], block: [u8; 512], blocks: u64| {
+    let reject = |first: &[u8], block: [u8; 512], blocks: u64| {
         let tar = first.chain(Headers { block, left: blocks, at: 0 });
         let error = tarball::read_at_most(1000, tar, |_, _| Ok(())).unwrap_err();
         assert!(error.is_content(), "{error:?}");
         error.to_string()
     };
     let file = header(EntryType::Regular, 0);
-    assert_eq!(refuse(&[], file, 1_000_000), "the tar holds more entries than any image has (2,000,000)");
+    assert_eq!(reject(&[], file, 1_000_000), "invalid tar: more than 2,000,000 entries");
     for kind in [EntryType::XHeader, EntryType::GNULongName, EntryType::GNULongLink] {
-        let said = refuse(&header(kind, 1 << 32), [b'a'; 512], 1 << 23);
-        assert_eq!(said, "the tar holds an extended header of more than 1 MiB");
+        let message = reject(&header(kind, 1 << 32), [b'a'; 512], 1 << 23);
+        assert_eq!(message, "invalid tar: an extended header of more than 1 MiB");
     }
-    let said = refuse(&header(EntryType::GNUSparse, 0), file, 1);
-    assert_eq!(said, "the tar holds `x`, a sparse file: make the archive without --sparse");
+    let message = reject(&header(EntryType::GNUSparse, 0), file, 1);
+    assert_eq!(message, "invalid tar entry `x`: a sparse file; create the archive without --sparse");
 
-    // A name of 1 MiB fits a header, but no file system.
+    // A name of 1 MiB is valid in a header, but not in a file system.
     let mut long = header(EntryType::GNULongName, 1 << 20).to_vec();
     long.extend_from_slice(&vec![b'a'; 1 << 20]);
-    let said = refuse(&long, file, 1);
+    let message = reject(&long, file, 1);
     assert!(
-        said.ends_with("…`, a path or a link target of more than 4096 bytes") && said.len() < 400,
-        "{said}"
+        message.ends_with("…`: a path or a link target of more than 4096 bytes") && message.len() < 400,
+        "{message}"
     );
 
     let mut sparse = header(EntryType::XHeader, 22).to_vec();
     sparse.extend_from_slice(b"22 GNU.sparse.major=1\n");
     sparse.resize(1024, 0);
-    assert!(refuse(&sparse, file, 1).contains("sparse"), "a sparse file in PAX spelling");
+    assert!(reject(&sparse, file, 1).contains("sparse"), "a sparse file in PAX spelling");
 }

@@ -1,6 +1,6 @@
-//! What changed in each step between two graphs, entry by entry, with the value of before and of now.
+//! The changes of each step between two graphs, entry by entry, with the old and the new value.
 //!
-//! [`explain`](super::explain()) says in a line why a node is built; this says all of it, for whoever asks about one variant.
+//! [`explain`](super::explain()) summarises why a node is built; this lists all changes of one variant.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,15 +18,15 @@ use crate::files::{Content, LayerEntry, LayerKind, Listing};
 use crate::graph::{Graph, GraphBase, Node};
 use crate::step::{GraphStep, PlannedStep};
 
-/// What kind of thing changed.
+/// The kind of a changed input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangedKind {
-    /// The reference of a base from outside.
+    /// The reference of an external base.
     Base,
-    /// The digest that a base is locked to.
+    /// The locked digest of a base.
     BaseDigest,
-    /// Something of Edgewright itself: the platform's spelling, the compressor, the make-up of keys.
+    /// Edgewright itself: the platform's spelling, the compressor, the encoding of keys.
     Tool,
     /// `created` of the image and upper bound of its files' times, from the lock.
     Epoch,
@@ -34,7 +34,7 @@ pub enum ChangedKind {
     Label,
     /// A setting of the step, such as `suite` or `target`.
     Setting,
-    /// A package that the step asks for.
+    /// A package in the step's package list.
     Package,
     /// A package of the lock.
     LockedPackage,
@@ -46,7 +46,7 @@ pub enum ChangedKind {
     Argument,
     /// A build secret's version.
     Secret,
-    /// A file, link or directory: of the build context, or as it stands in the image.
+    /// A file, link or directory of the build context or the image.
     Entry,
     /// A path that the step deletes.
     Deletion,
@@ -54,47 +54,47 @@ pub enum ChangedKind {
     Variable,
 }
 
-/// One thing that differs. Without `old` it was added, without `new` removed.
+/// One changed input. Without `old` it was added, without `new` removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Change {
-    /// What kind of thing.
+    /// The input's kind.
     pub kind: ChangedKind,
-    /// Which: a path, a name.
+    /// The input's path or name.
     pub name: String,
-    /// What it was.
+    /// The old value.
     pub old: Option<String>,
-    /// What it is.
+    /// The new value.
     pub new: Option<String>,
 }
 
-/// How a step compares with the one of before.
+/// How a step compares with the earlier graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepState {
-    /// Its key is the same: so are its bytes.
+    /// The key and thus the result are the same.
     Same,
-    /// Its own inputs are the same; something before it changed.
+    /// Its own inputs are the same; an earlier step changed.
     Follows,
     /// Its own inputs changed.
     Changed,
-    /// It was not there.
+    /// The step is new.
     New,
-    /// It is not there any more.
+    /// The step was removed.
     Removed,
 }
 
-/// A step of now, or one of before that is gone, with all that differs.
+/// A present or removed step with its changes.
 #[derive(Debug, Clone)]
 pub struct StepChanges<'a> {
     /// The step.
     pub step: &'a GraphStep,
-    /// How it compares.
+    /// The comparison.
     pub state: StepState,
-    /// Everything that differs, by kind and name.
+    /// All changes, by kind and name.
     pub changes: Vec<Change>,
 }
 
-/// Compares the whole paths of two nodes: what differs in what they stand on, then step by step, removed ones last.
+/// Compares the whole paths of two nodes: the changes of the base, then step by step, removed ones last.
 /// Without an earlier node every step is new.
 pub fn changes<'a>(
     old: Option<(&'a Graph, &'a Node)>,
@@ -134,12 +134,12 @@ fn compared<'a>(
     if before.inputs != step.inputs {
         changes = works(Some(&before.work), Some(&step.work), (Some(&old.vars), &new.vars));
     }
-    // They are the image's: told at its first step, what stands behind it follows.
+    // Epoch and labels belong to the image: they are listed at its first step only.
     let is_first = index.checked_sub(1).is_none_or(|above| new.path[above].image != step.image);
     if is_first {
         let (was, is) = (owner(old_graph, old, place), owner(graph, new, index));
         let text = |epoch: Timestamp| Some(epoch.to_string());
-        tell(&mut changes, ChangedKind::Epoch, "epoch", text(was.epoch), text(is.epoch));
+        note(&mut changes, ChangedKind::Epoch, "epoch", text(was.epoch), text(is.epoch));
         maps(&mut changes, ChangedKind::Label, &was.labels, &is.labels);
     }
     changes.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
@@ -147,7 +147,7 @@ fn compared<'a>(
     StepChanges { step, state, changes }
 }
 
-/// The node whose own step this is: epoch and labels are its image's.
+/// The node that the step belongs to, with its image's epoch and labels.
 fn owner<'a>(graph: &'a Graph, node: &'a Node, index: usize) -> &'a Node {
     graph.line(node).take_while(|node| node.path.len() > index).last().unwrap_or(node)
 }
@@ -162,23 +162,23 @@ fn base(old: &Node, new: &Node) -> Vec<Change> {
         GraphBase::Scratch | GraphBase::External { digest: None, .. } => None,
         GraphBase::External { digest: Some(digest), .. } => Some(digest.to_string()),
     };
-    tell(&mut changes, ChangedKind::Base, "from", Some(name(&old.base)), Some(name(&new.base)));
-    tell(&mut changes, ChangedKind::BaseDigest, &name(&new.base), digest(&old.base), digest(&new.base));
+    note(&mut changes, ChangedKind::Base, "from", Some(name(&old.base)), Some(name(&new.base)));
+    note(&mut changes, ChangedKind::BaseDigest, &name(&new.base), digest(&old.base), digest(&new.base));
     if changes.is_empty() {
         let short = |key: &Digest| Some(key.short().to_owned());
-        tell(&mut changes, ChangedKind::Tool, "edgewright", short(&old.root_key), short(&new.root_key));
+        note(&mut changes, ChangedKind::Tool, "edgewright", short(&old.root_key), short(&new.root_key));
     }
     changes
 }
 
-/// Notes a change where there is one.
-fn tell(changes: &mut Vec<Change>, kind: ChangedKind, name: &str, old: Option<String>, new: Option<String>) {
+/// Adds a change if the values differ.
+fn note(changes: &mut Vec<Change>, kind: ChangedKind, name: &str, old: Option<String>, new: Option<String>) {
     if old != new {
         changes.push(Change { kind, name: name.to_owned(), old, new });
     }
 }
 
-/// What differs between two maps.
+/// Adds the differences between two maps.
 fn maps<K: Ord + fmt::Display, V: PartialEq + fmt::Display>(
     changes: &mut Vec<Change>,
     kind: ChangedKind,
@@ -195,7 +195,7 @@ fn maps<K: Ord + fmt::Display, V: PartialEq + fmt::Display>(
     }
 }
 
-/// Two versions of one step's work; the absent one of a step that came or went counts as empty.
+/// Two versions of one step's work; `None` (an added or removed step) counts as empty.
 fn works(old: Option<&PlannedStep>, new: Option<&PlannedStep>, vars: (Option<&Vars>, &Vars)) -> Vec<Change> {
     let mut changes = Vec::new();
     for_bootstrap(&mut changes, bootstrap_of(old), bootstrap_of(new));
@@ -218,12 +218,12 @@ fn for_bootstrap(changes: &mut Vec<Change>, old: Option<Bootstrap<'_>>, new: Opt
         let mut settings = BTreeMap::from([("suite".to_owned(), step.suite.clone())]);
         settings.extend(step.mirror.clone().map(|mirror| ("mirror".to_owned(), mirror)));
         settings.insert("components".to_owned(), step.components.join(" "));
-        settings.extend(step.sources.iter().map(|line| (format!("source {line}"), "there".to_owned())));
+        settings.extend(step.sources.iter().map(|line| (format!("source {line}"), "present".to_owned())));
         settings
     };
     maps(changes, ChangedKind::Setting, &settings(old.as_ref()), &settings(new.as_ref()));
     let asked = |of: Option<&Bootstrap<'_>>| -> BTreeMap<String, &'static str> {
-        of.map(|(step, ..)| step.packages.iter().map(|name| (name.clone(), "asked for")).collect())
+        of.map(|(step, ..)| step.packages.iter().map(|name| (name.clone(), "requested")).collect())
             .unwrap_or_default()
     };
     maps(changes, ChangedKind::Package, &asked(old.as_ref()), &asked(new.as_ref()));
@@ -254,9 +254,9 @@ fn for_containerfile(
     let text = |of: Option<Containerfile<'_>>| {
         of.map(|(_, text, _)| format!("{} lines, {}", text.lines().count(), Digest::of(text).short()))
     };
-    tell(changes, ChangedKind::Containerfile, step.file.as_str(), text(old), text(new));
+    note(changes, ChangedKind::Containerfile, step.file.as_str(), text(old), text(new));
     let target = |of: Option<Containerfile<'_>>| of.and_then(|(step, ..)| step.target.clone());
-    tell(changes, ChangedKind::Setting, "target", target(old), target(new));
+    note(changes, ChangedKind::Setting, "target", target(old), target(new));
     let none = BTreeMap::new();
     let arguments = |of: Option<Containerfile<'_>>| of.map_or(none.clone(), |(step, ..)| step.args.clone());
     maps(changes, ChangedKind::Argument, &arguments(old), &arguments(new));
@@ -267,7 +267,7 @@ fn for_containerfile(
     maps(changes, ChangedKind::Secret, &secrets(old), &secrets(new));
     let context = |of: Option<Containerfile<'_>>| -> BTreeMap<String, Traits> {
         let Some((step, _, entries)) = of else { return BTreeMap::new() };
-        // The Containerfile is usually part of its own context; it was named already.
+        // The Containerfile is usually part of its own context; it is listed separately.
         let all = entries.iter().map(|entry| (step.context.join(&entry.path), entry));
         all.filter(|(path, _)| *path != step.file)
             .map(|(path, entry)| (path.to_string(), of_context(entry)))
@@ -303,7 +303,7 @@ fn for_files(
         paths.iter().map(|path| (format!("/{path}"), "deleted")).collect()
     };
     maps(changes, ChangedKind::Deletion, &deletes(old), &deletes(new));
-    // The same template gave something else: then its variables did it, where any changed.
+    // The same template rendered differently: changed variables are the cause.
     let rendered = |(path, entry): (&String, &LayerEntry)| {
         before.get(path).is_some_and(|before| before != entry && same_template(before, entry))
     };
@@ -319,7 +319,7 @@ fn shown(vars: &Vars) -> BTreeMap<String, String> {
     vars.iter().map(|(name, value)| (name.to_string(), text(value))).collect()
 }
 
-/// What makes an entry what it is, by name; only what differs is shown of one that changed.
+/// The properties of an entry, by name; of a changed entry only the differing ones are shown.
 type Traits = Vec<(&'static str, String)>;
 
 fn traits(changes: &mut Vec<Change>, old: &BTreeMap<String, Traits>, new: &BTreeMap<String, Traits>) {
@@ -378,7 +378,7 @@ fn bytes(count: u64) -> String {
     if count == 1 { "1 byte".to_owned() } else { format!("{count} bytes") }
 }
 
-/// As much of an id as people compare.
+/// The part of an id that is shown.
 fn short(id: &str) -> String {
     const SHORT: usize = 12;
     id.chars().take(SHORT).collect()

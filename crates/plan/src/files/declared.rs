@@ -1,4 +1,4 @@
-//! Directories and hard links that a step declares, among the entries that its folder has.
+//! Directories and hard links that a step declares, added to the entries of its folder.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use edgewright_model::tree::TreePath;
 
 use super::{LayerEntry, LayerKind, Rules};
 
-/// Adds what is declared; what cannot be there is a fault.
+/// Adds the declarations; a conflict is a fault.
 pub(super) fn add(
     rules: &Rules<'_>,
     plain: &mut BTreeMap<TreePath, LayerEntry>,
@@ -38,7 +38,7 @@ struct Present<'a> {
 }
 
 impl Present<'_> {
-    /// The mode of a file, once templates are rendered; none of what is no file.
+    /// The mode of a file after rendering; `None` for other entries.
     fn mode(&self, path: &TreePath) -> Option<u32> {
         (self.template_mode)(path).or_else(|| match self.plain.get(path)?.kind {
             LayerKind::File { mode, .. } => Some(mode),
@@ -53,7 +53,7 @@ impl Present<'_> {
     }
 }
 
-/// Reports what is declared and cannot be there.
+/// Reports conflicting declarations.
 fn check(rules: &Rules<'_>, present: &Present<'_>, faults: &mut Vec<Diagnostic>) {
     let mut fault = |message: String, hint: &str| {
         let hint = Some(hint.to_owned());
@@ -63,22 +63,22 @@ fn check(rules: &Rules<'_>, present: &Present<'_>, faults: &mut Vec<Diagnostic>)
         let path = &directory.path;
         if let Some(place) = present.in_the_way_of(path) {
             fault(
-                format!("`directories` has `{path}`, but this step has a file or link `{place}`"),
-                "rename one of the two",
+                format!("`directories` declares `{path}`, but the step has a file or link `{place}`"),
+                "rename one of them",
             );
         }
     }
     for (link, target) in &rules.hard_links {
         if let Some(place) = present.in_the_way_of(link) {
             fault(
-                format!("`hard_links` has `{link}`, but this step has a file or link `{place}`"),
+                format!("`hard_links` declares `{link}`, but the step has a file or link `{place}`"),
                 "remove the file, or rename the link",
             );
         }
         if present.mode(target).is_none() {
             fault(
-                format!("`hard_links` has `{link}`: `{target}`, which is no file of this step"),
-                "name a file of the same folder, or use a symbolic link",
+                format!("`hard_links` declares `{link}`: `{target}`, which is not a file of this step"),
+                "write the path of a file of the same step, or use a symbolic link",
             );
         }
     }
@@ -86,8 +86,8 @@ fn check(rules: &Rules<'_>, present: &Present<'_>, faults: &mut Vec<Diagnostic>)
         let is_directory = rules.directories.iter().any(|directory| directory.path == **path);
         if present.mode(path).is_none() && !is_directory {
             fault(
-                format!("`xattrs` has `{path}`, which is no file or declared directory of this step"),
-                "attributes belong to entries of the same step: add the file to its folder",
+                format!("`xattrs` sets `{path}`, which is not a file or declared directory of this step"),
+                "add the file to the step's folder, or declare the directory",
             );
         }
     }

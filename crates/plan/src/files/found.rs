@@ -1,4 +1,5 @@
-//! What a folder of the repository gives a layer: plain entries, and templates that become files for each variant.
+//! The entries of a folder of the repository: plain entries, and templates that are rendered for each
+//! variant.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +8,14 @@ use edgewright_model::tree::{Entry, EntryKind, Tree, TreePath};
 use super::{Content, LayerEntry, LayerKind, Rules, Template};
 use crate::template::SUFFIX;
 
-/// The entries of a folder, as they are found.
+/// The entries of a folder.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) plain: BTreeMap<TreePath, LayerEntry>,
     pub(super) templates: BTreeMap<TreePath, Template>,
 }
 
-/// Why an entry of the repository cannot be one of the image, and what to do.
+/// Why an entry of the repository cannot be in the image, with a hint.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) message: String,
@@ -34,7 +35,7 @@ impl Found {
         let target = target(path, entry.kind)?;
         if self.plain.contains_key(&target) || self.templates.contains_key(&target) {
             return Err(Fault {
-                message: format!("`{target}` is there twice: as a file and as a template"),
+                message: format!("duplicate file `{target}`: both a file and a template"),
                 hint: "keep one of `NAME` and `NAME.j2`",
             });
         }
@@ -43,8 +44,8 @@ impl Found {
         let kind = match entry.kind {
             EntryKind::Submodule => {
                 return Err(Fault {
-                    message: "a submodule's files are not part of the repository".to_owned(),
-                    hint: "copy the files in, or fetch them in a containerfile step",
+                    message: "cannot read the submodule: its files are not part of the repository".to_owned(),
+                    hint: "copy the files into the repository, or fetch them in a containerfile step",
                 });
             }
             EntryKind::Link => LayerKind::Link { target: link(tree, source)? },
@@ -63,23 +64,24 @@ impl Found {
     }
 }
 
-/// Where an entry goes: a template loses its suffix.
+/// The path of an entry in the image: a template loses its suffix.
 fn target(path: &TreePath, kind: EntryKind) -> Result<TreePath, Fault> {
     let target = path.as_str().strip_suffix(SUFFIX).filter(|_| kind != EntryKind::Link);
     match target.map(str::parse::<TreePath>) {
         None => Ok(path.clone()),
         Some(Ok(target)) if !target.as_str().ends_with('/') => Ok(target),
-        Some(_) => {
-            Err(Fault { message: "a template needs a name before `.j2`".to_owned(), hint: "rename it" })
-        }
+        Some(_) => Err(Fault {
+            message: "invalid template name `.j2`".to_owned(),
+            hint: "write a name before `.j2`",
+        }),
     }
 }
 
-/// What a symbolic link points to.
+/// The target of a symbolic link.
 fn link(tree: &Tree, source: &TreePath) -> Result<String, Fault> {
     let text = tree.content(source).and_then(|bytes| std::str::from_utf8(bytes).ok());
     text.map(str::to_owned).ok_or_else(|| Fault {
-        message: "the link's target is not UTF-8 or too long".to_owned(),
-        hint: "make it shorter",
+        message: "invalid symbolic link: the target is not UTF-8 or too long".to_owned(),
+        hint: "change the link's target",
     })
 }

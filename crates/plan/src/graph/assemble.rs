@@ -19,7 +19,7 @@ use crate::key::{Fields, KEY_VERSION};
 use crate::lock::{DEFAULT_EPOCH, EffectiveLock, Locks, answers, lock_request, platforms};
 use crate::step::GraphStep;
 
-/// A variant's way from the base, for one platform.
+/// A variant's path from the base, for one platform.
 #[derive(Debug, Clone)]
 pub(super) struct Path {
     pub(super) base: GraphBase,
@@ -28,12 +28,12 @@ pub(super) struct Path {
     /// How many of the steps belong to the parent variant.
     pub(super) inherited: usize,
     pub(super) epoch: Timestamp,
-    /// The image's own labels; an ancestor's come with its config.
+    /// The image's own labels; those of an ancestor are in its config.
     pub(super) labels: Arc<BTreeMap<String, String>>,
     pub(super) unresolved: Option<ImageName>,
 }
 
-/// A variant that can be built.
+/// A buildable variant.
 pub(super) struct Ready {
     pub(super) parent: Option<VariantName>,
     pub(super) paths: BTreeMap<Platform, Path>,
@@ -81,7 +81,7 @@ impl Assembler<'_> {
     fn visit(&mut self, variant: VariantName) {
         let mut line = vec![variant];
         while let Some(parent) = line.last().and_then(|last| resolve::parent(self.definition, last)) {
-            // A definition without broken images has no cycles; this only keeps a defect from running for ever.
+            // A definition without broken images has no cycles; this limit only guards against a defect.
             if self.done.contains_key(&parent) || line.contains(&parent) {
                 break;
             }
@@ -125,7 +125,7 @@ impl Assembler<'_> {
         Ok(Ready { parent, paths, vars: Arc::new(vars), lanes })
     }
 
-    /// The way up to the image's own steps.
+    /// The path up to the image's own steps.
     fn start(
         &self,
         image: &ImageSpec,
@@ -211,11 +211,11 @@ impl Assembler<'_> {
             let mut checks = resolve::checks(self.definition, variant);
             checks.sort_by(|a, b| a.id.cmp(&b.id));
             let lane = |lane| {
-                // What says nothing of files must not make the lane `static` run again.
-                let says_nothing =
-                    |check: &Check| lane == Lane::Static && check.assert.unfit_in(lane).is_some();
+                // A check that does not inspect files must not make the lane `static` run again.
+                let is_skipped =
+                    |check: &Check| lane == Lane::Static && check.assert.skip_reason(lane).is_some();
                 let applies = |check: &&Check| {
-                    check.lanes.as_ref().is_none_or(|lanes| lanes.contains(&lane)) && !says_nothing(check)
+                    check.lanes.as_ref().is_none_or(|lanes| lanes.contains(&lane)) && !is_skipped(check)
                 };
                 let checks: Arc<[Check]> = checks.iter().filter(applies).cloned().collect();
                 let check_set = check_set_digest(&checks);
@@ -300,7 +300,7 @@ fn root_key(compressor: &str, platform: &Platform, base: &GraphBase) -> Digest {
     fields.finish()
 }
 
-/// The title is an input: the history of the image's config holds it.
+/// The title is an input, because it is in the history of the image's config.
 fn step_key(before: &Digest, epoch: Timestamp, labels: &BTreeMap<String, String>, step: &Prepared) -> Digest {
     let mut fields = Fields::new("step");
     fields.field("before", before.hex()).field("epoch", epoch.to_string());
@@ -337,7 +337,7 @@ fn broken_variants(definition: &Definition) -> BTreeMap<VariantName, Blocked> {
     blocked
 }
 
-/// Sites with a slot whose image has no known line of ancestors: any of their variants may be needed by it.
+/// Sites with a slot whose image has no known ancestors: any of their variants may be needed by the slot.
 fn doubtful_sites(definition: &Definition) -> BTreeMap<SiteName, ImageName> {
     let doubtful = |image: &&ImageName| resolve::broken(definition, image).is_some();
     definition
@@ -356,7 +356,7 @@ pub(super) fn repository(
     name: &impl std::fmt::Display,
 ) -> RepoName {
     let text = format!("{source}/{name}");
-    // Source, image, site and slot names are repository components of at most 63 bytes by their own grammar, and four of
-    // them fit into 255 bytes.
+    // Source, image, site and slot names are repository components of at most 63 bytes by their own grammar,
+    // and four of them fit into 255 bytes.
     text.parse().expect("names of a source, image, site and slot make a repository name")
 }

@@ -1,4 +1,4 @@
-//! Which places of the trie are nodes, and which node stands on which.
+//! Which places of the trie are nodes, and the parent of each node.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,16 +10,16 @@ use edgewright_model::spec::Vars;
 use super::assemble::{Path, Ready, repository};
 use super::{Node, NodeId, NodeName};
 
-/// What the variants of one image that pass a place do there.
+/// The variants of one image at one place of the trie.
 #[derive(Default)]
 struct Place<'a> {
-    /// Those that pass or end here.
+    /// The variants that pass or end here.
     members: Vec<&'a VariantName>,
-    /// How many steps lie before here.
+    /// The number of steps up to here.
     depth: usize,
-    /// The keys with which they go on.
+    /// The keys of their next steps.
     next: BTreeSet<&'a Digest>,
-    /// Whether one ends here.
+    /// Whether a variant ends here.
     ends: bool,
 }
 
@@ -29,7 +29,7 @@ impl Place<'_> {
     }
 }
 
-/// All nodes: variants, and the places where two or more variants of one image part or end.
+/// All nodes: variants, and the places where two or more variants of one image branch or end.
 pub(super) fn nodes(source: &SourceName, ready: &BTreeMap<VariantName, Ready>) -> BTreeMap<NodeId, Node> {
     let mut nodes = BTreeMap::new();
     let mut by_image: BTreeMap<(&ImageName, &Platform), Vec<(&VariantName, &Path)>> = BTreeMap::new();
@@ -133,7 +133,8 @@ impl<'a> Group<'a> {
         Some(self.id(NodeName::Prefix { image: self.image.clone(), key: step.key.clone() }))
     }
 
-    /// The nearest node that all members stand on: their parent variant, or a prefix that their parent variants share.
+    /// The nearest common ancestor of all members: their parent variant, or a prefix that their parent
+    /// variants share.
     fn common(&self, members: &[&VariantName], nodes: &BTreeMap<NodeId, Node>) -> Option<NodeId> {
         let mut parents: Vec<NodeId> = members
             .iter()
@@ -151,7 +152,7 @@ impl<'a> Group<'a> {
         first.into_iter().find(|id| others.iter().all(|line| line.contains(id)))
     }
 
-    /// The part of a node that follows from the first `length` steps of a path.
+    /// The part of a node that is determined by the first `length` steps of a path.
     fn node(
         &self,
         path: &Path,

@@ -1,4 +1,5 @@
-//! A variant's own steps, prepared once per folder, context or lock and shared between variants wherever they are equal.
+//! A variant's own steps, prepared once per folder, context or lock, and shared between variants with equal
+//! steps.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::lock::EffectiveLock;
 use crate::step::PlannedStep;
 use crate::template::{Scope, Templates};
 
-/// A step without its place on a path.
+/// A step without its position on a path.
 #[derive(Debug, Clone)]
 pub(super) struct Prepared {
     pub(super) title: String,
@@ -27,21 +28,21 @@ pub(super) struct Prepared {
     pub(super) work: Arc<PlannedStep>,
 }
 
-/// What a lock gives a `bootstrap` step.
+/// The part of a lock for a `bootstrap` step.
 pub(super) enum Locked<'a> {
     /// Its packages are known.
     Resolved(&'a EffectiveLock),
-    /// They are not: the request stands for them.
+    /// The packages are not known: the key uses the request instead.
     Unresolved(&'a LockRequest),
 }
 
-/// A declared step: its image and its index among the image's steps.
+/// Identifies a declared step: its image and its index among the image's steps.
 type Place = (ImageName, usize);
 
-/// A folder, and the step that declares it, whose owner and modes matter, too; none for overlays.
+/// A folder, and the step that declares it (with its owner and modes); `None` for overlays.
 type Source = (TreePath, Option<Place>);
 
-/// Prepares steps. Faults become diagnostics once, and a reason for every variant that they stop.
+/// Prepares steps. A fault becomes one diagnostic, and the blocking reason of every variant with the step.
 pub(super) struct Steps<'t> {
     definition: &'t Definition,
     tree: &'t Tree,
@@ -53,7 +54,7 @@ pub(super) struct Steps<'t> {
     pub(super) diagnostics: Vec<Diagnostic>,
 }
 
-/// A variant as its steps see it; what templates see is made when the first one needs it.
+/// A variant as its steps see it; the scope of templates is made on first use.
 pub(super) struct Subject<'a> {
     pub(super) variant: &'a VariantName,
     pub(super) vars: &'a Vars,
@@ -85,8 +86,8 @@ impl<'t> Steps<'t> {
         }
     }
 
-    /// The `containerfile` and `files` steps of a variant by index of the image's steps, then its overlays. `bootstrap`
-    /// steps depend on the platform: see [`Self::bootstrap`].
+    /// The `containerfile` and `files` steps of a variant by index of the image's steps, then its overlays.
+    /// `bootstrap` steps depend on the platform: see [`Self::bootstrap`].
     pub(super) fn own(
         &mut self,
         image: &ImageSpec,
@@ -144,7 +145,7 @@ impl<'t> Steps<'t> {
         subject: &mut Subject<'_>,
     ) -> Result<Prepared, String> {
         let place = Some((image.name.clone(), index));
-        // Without a folder all is said in the definition itself, below which there is nothing.
+        // Without a folder the step is defined by the definition's file alone, which has no entries below it.
         let path = step.path.as_ref().unwrap_or(&image.file);
         let folder = self.folder(path, place.clone(), |tree| {
             let rules = Rules::of(step, &image.file).map_err(|fault| vec![fault])?;
@@ -236,14 +237,14 @@ impl<'t> Steps<'t> {
             None => Err(Diagnostic {
                 file: Some(image.file.clone()),
                 place: None,
-                message: format!("key file `{path}` does not exist"),
+                message: format!("cannot read the key file `{path}`: it does not exist"),
                 hint: Some("commit the keyring that signs the archive".to_owned()),
             }),
         };
         step.keys.iter().map(key).collect()
     }
 
-    /// Keeps diagnostics, each once, and gives the first in words.
+    /// Records diagnostics, each once, and returns the first as text.
     fn report(&mut self, faults: Vec<Diagnostic>) -> String {
         let first = faults.first().map(|fault| match (&fault.file, fault.place) {
             (Some(file), Some(place)) => format!("{file}:{}: {}", place.line, fault.message),

@@ -65,7 +65,7 @@ impl<'a> Decider<'a> {
         self.graph.line(node).skip(1).find(bad).and_then(Node::variant)
     }
 
-    /// A node whose digest is known: only verdicts can be missing.
+    /// A node with a known digest: only verdicts can be missing.
     fn known(&self, node: &Node, manifest: &ManifestRef) -> (Action, Vec<Reason>) {
         let mut missing = Vec::new();
         for lane in &node.lanes {
@@ -93,7 +93,11 @@ impl<'a> Decider<'a> {
 
     fn test_reasons(&self, node: &Node, missing: &[Lane]) -> Vec<Reason> {
         if self.history_key(node) != Some(&node.key) {
-            return self.build_reasons(node);
+            let never_built_to_not_passed = |reason| match reason {
+                Reason::NeverBuilt => Reason::NotPassed,
+                other => other,
+            };
+            return self.build_reasons(node).into_iter().map(never_built_to_not_passed).collect();
         }
         let old = self.previous.and_then(|previous| previous.nodes.get(&node.id));
         let mut checks = BTreeSet::new();
@@ -125,14 +129,14 @@ impl<'a> Decider<'a> {
         }
         let mut reasons = self.build_reasons(node);
         if let Some(image) = &node.unresolved {
-            // What moves is known only when the lock is.
+            // The moves are not known before the lock is.
             reasons.retain(|reason| !matches!(reason, Reason::LockMoved { .. }));
             reasons.insert(0, Reason::LockUnresolved { image: image.clone() });
         }
         (Action::Build { start, steps }, reasons)
     }
 
-    /// Where a build starts, and how many steps of the path lie before.
+    /// The start of a build, and the number of steps before it.
     fn start(&self, node: &Node) -> (Start, usize) {
         // The keys come longest first; the first is the node's own, which is not known.
         let length = node.path.len();
@@ -202,7 +206,8 @@ impl<'a> Decider<'a> {
         }
     }
 
-    /// Every job waits for the nearest ancestor that has one: for its result, and so that a bad image stops its descendants.
+    /// Every job waits for the nearest ancestor with a job: for its result, and so that a bad image blocks
+    /// its descendants.
     fn waits(&mut self) {
         let work: BTreeSet<NodeId> =
             self.nodes.values().filter(|node| node.action.is_work()).map(|node| node.id.clone()).collect();
@@ -246,7 +251,7 @@ impl<'a> Decider<'a> {
         }
     }
 
-    /// Why a variant that is not declared now may still be meant.
+    /// Why a variant that is not in the graph must not be retired.
     fn doubt(&self, variant: &VariantName) -> Option<String> {
         let graph = self.graph;
         if graph.broken_images.contains(&variant.image) {

@@ -58,7 +58,7 @@ fn entries_arguments_and_variables() {
       Entry /etc/plc.conf: rendered c6766d4a72f3 → rendered 30fb040d7ea3
       Variable plc: "10.2.0.5" → "10.2.0.6"
     "#);
-    // What stands before the change is the same; what stands behind it follows.
+    // Steps before the change are the same; steps after it follow.
     assert_snapshot!(show(&old, &new, "gateway/plant-b"), @r#"
     Same bootstrap trixie
     Same files images/base/files
@@ -85,7 +85,7 @@ fn packages_and_locks() {
     assert_snapshot!(show(&Source::sample(), &asked, "gateway/plant-a"), @r#"
     Changed bootstrap forky
       Setting suite: trixie → forky
-      Package dracut: – → asked for
+      Package dracut: – → requested
     Follows files images/base/files
     Follows files images/gateway/files
     Follows files sites/plant-a/files

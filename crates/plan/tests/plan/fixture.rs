@@ -13,7 +13,7 @@ use edgewright_plan::{Graph, History, Locks, NodeId, Plan, graph, lock_request, 
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
     pub(crate) files: BTreeMap<String, String>,
-    /// Version of the package systemd in the lock of `base`; none leaves it unresolved.
+    /// Version of the package systemd in the lock of `base`; `None` leaves it unresolved.
     pub(crate) systemd: Option<String>,
 }
 
@@ -29,7 +29,7 @@ pub(crate) const SAMPLE: &[(&str, &str)] = &[
          - bootstrap: {suite: trixie, packages: [systemd, linux-image-cloud-amd64]}\n\
          - files: files/\n\
          checks:\n\
-         - {id: system-up, systemd: running, within: 60s}\n\
+         - {id: system-up, systemd: running, timeout: 60s}\n\
          test: {lanes: [container]}\n",
     ),
     ("images/base/files/etc/motd", "base\n"),
@@ -42,7 +42,7 @@ pub(crate) const SAMPLE: &[(&str, &str)] = &[
          - containerfile: {file: Containerfile, args: {CHANNEL: edge}}\n\
          - files: {path: files/, owner: \"0:0\", modes: {\"usr/bin/*\": \"0755\"}}\n\
          checks:\n\
-         - {id: hmi-answers, http: {url: \"http://127.0.0.1:8080/healthz\", status: 200}, within: 60s}\n\
+         - {id: hmi-answers, http: {url: \"http://127.0.0.1:8080/healthz\", status: 200}, timeout: 60s}\n\
          test: {lanes: [container]}\n",
     ),
     (
@@ -98,12 +98,12 @@ impl Source {
     }
 
     pub(crate) fn without(mut self, path: &str) -> Self {
-        self.files.remove(path).unwrap_or_else(|| panic!("{path} is not there"));
+        self.files.remove(path).unwrap_or_else(|| panic!("{path} does not exist"));
         self
     }
 
     pub(crate) fn replace(mut self, path: &str, from: &str, to: &str) -> Self {
-        let text = self.files.get_mut(path).unwrap_or_else(|| panic!("{path} is not there"));
+        let text = self.files.get_mut(path).unwrap_or_else(|| panic!("{path} does not exist"));
         assert!(text.contains(from), "{path} has no {from:?}");
         *text = text.replace(from, to);
         self
@@ -165,13 +165,13 @@ pub(crate) fn lock(request: &LockRequest, version: &str) -> Lock {
     }
 }
 
-/// The plan for `new` by somebody who has built and tested `old`.
+/// The plan for `new` when all of `old` was built and passed.
 pub(crate) fn after(old: &Source, new: &Source) -> Plan {
     let old = old.sound();
     plan(&new.graph(), &History::as_if_built(&old), Some(&old))
 }
 
-/// A plan as people read it, unchanged nodes left out, hex of keys masked.
+/// A plan as text, without unchanged nodes, hex of keys masked.
 pub(crate) fn show(plan: &Plan) -> String {
     let mut text = format!("{plan}\n");
     for node in plan.nodes.values().filter(|node| node.action.name() != "reuse") {

@@ -87,8 +87,8 @@ fn sites_without_files_share_everything() {
 }
 
 #[test]
-fn a_prefix_stands_on_what_all_its_variants_stand_on() {
-    // The base has a variant per site, equal at both: what `hmi` shares stands on what `base` shares.
+fn the_parent_of_a_prefix_is_the_common_ancestor_of_its_variants() {
+    // The base has a variant per site, equal at both: the prefix of `hmi` is a child of the prefix of `base`.
     let source = Source::sample()
         .replace("images/base/image.yaml", "from: scratch\n", "from: scratch\nper: site\n")
         .without("sites/plant-a/files/etc/plant/site.conf")
@@ -141,7 +141,7 @@ fn images_without_steps_are_tested_and_hosted() {
 }
 
 #[test]
-fn faults_stop_only_what_depends_on_them() {
+fn faults_block_only_their_dependents() {
     let template =
         Source::sample().with("sites/plant-b/images/hmi/files/etc/plc.conf.j2", "{{ vars.nope }}\n").graph();
     assert_eq!(template.diagnostics.len(), 1);
@@ -158,7 +158,7 @@ fn faults_stop_only_what_depends_on_them() {
 }
 
 #[test]
-fn contexts_hold_what_the_containerfile_may_see() {
+fn contexts_hold_the_entries_that_are_not_ignored() {
     let paths = |source: &Source| -> Vec<String> {
         let graph = source.graph();
         let hmi = graph.nodes.values().find(|node| node.id.name.image().as_str() == "hmi").unwrap();
@@ -198,8 +198,8 @@ fn platforms_are_separate_and_count_once() {
     assert_eq!(graph.blocked.len(), 4, "{:?}", graph.blocked);
 }
 
-/// Says how long it takes and asserts nothing about it. Measured in release on two shared cores (load 7, five runs):
-/// graph 61 to 79 ms, plan 4 to 11 ms.
+/// Prints how long it takes and asserts nothing about it. Measured in release on two shared cores (load 7,
+/// five runs): graph 61 to 79 ms, plan 4 to 11 ms.
 #[test]
 fn a_thousand_variants() {
     let mut source = Source::sample();
@@ -233,7 +233,7 @@ fn a_thousand_variants() {
 }
 
 #[test]
-fn the_first_by_name_answers_for_its_kin() {
+fn the_first_variant_by_name_is_the_representative() {
     let heirs = |source: &Source| -> Vec<String> {
         let graph = source.sound();
         let lanes = graph.nodes.values().flat_map(|node| node.lanes.iter().map(move |lane| (&node.id, lane)));
@@ -247,11 +247,11 @@ fn the_first_by_name_answers_for_its_kin() {
     assert_eq!(heirs(&all), ["hmi/plant-b from hmi/plant-a"]);
     let site = "id: s-b\nvars: {plc: 10.0.0.2}\nimages: {hmi: {checks: [{id: more, unit: x.service}]}}\n\
                 slots:\n- {id: a, image: hmi}\n- {id: b, image: gateway}\n";
-    assert_eq!(heirs(&all.with("sites/plant-b/site.yaml", site)), [""; 0], "other checks, other questions");
+    assert_eq!(heirs(&all.with("sites/plant-b/site.yaml", site)), [""; 0], "other checks");
 }
 
 #[test]
-fn a_files_step_may_say_all_in_the_definition() {
+fn a_files_step_may_have_no_folder() {
     let steps = "- files: {delete: [etc/motd], directories: [var/lib/plant]}\n- files: files/";
     let source = Source::sample().replace("images/gateway/image.yaml", "- files: files/", steps);
     let graph = source.sound();
@@ -265,7 +265,7 @@ fn a_files_step_may_say_all_in_the_definition() {
 }
 
 #[test]
-fn the_static_lane_is_asked_about_files_only() {
+fn the_static_lane_has_checks_of_files_only() {
     let lanes = "test: {lanes: [static, container]}";
     let source = Source::sample().replace("images/hmi/image.yaml", "test: {lanes: [container]}", lanes);
     let sets = |source: &Source| {
@@ -277,7 +277,7 @@ fn the_static_lane_is_asked_about_files_only() {
     };
     let (ids, before) = sets(&source);
     assert!(ids.len() == 6 && ids.iter().all(|id| id.starts_with("static.")), "{ids:?}");
-    // Another check of the running image is no question to the layers.
+    // A change of another check does not change the check set of the static lane.
     let (_, other) = sets(&source.clone().replace("images/hmi/image.yaml", "status: 200", "status: 204"));
     assert_eq!((before[0] == other[0], before[1] == other[1]), (true, false));
     let off = "- {id: static.kernel, off: a container}\n- {id: hmi-answers";

@@ -1,4 +1,4 @@
-//! The whole way from a tree to a plan, on small trees in memory.
+//! From a tree to a plan, on small trees in memory.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

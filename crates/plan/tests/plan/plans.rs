@@ -1,4 +1,4 @@
-//! Transcripts: what a change of the sample makes of it, and why.
+//! Transcripts: the plan for a change of the sample, with reasons.
 
 use edgewright_model::Digest;
 use edgewright_model::order::ManifestRef;
@@ -101,14 +101,14 @@ fn packages_and_locks() {
     "#);
     let unresolved = Source { systemd: None, ..Source::sample() };
     assert_snapshot!(change(&unresolved), @r#"
-    builds 5 of 5 variants, because lock of base is not resolved yet
-    build base: lock of base is not resolved yet
-    build gateway/plant-a after gateway~: lock of base is not resolved yet; parent base changes
-    build gateway/plant-b after gateway~: lock of base is not resolved yet; parent base changes
-    build hmi/plant-a after hmi~: lock of base is not resolved yet; parent base changes
-    build hmi/plant-b after hmi~: lock of base is not resolved yet; parent base changes
-    build gateway~ after base: lock of base is not resolved yet; shared by 2 variants, such as gateway/plant-a
-    build hmi~ after base: lock of base is not resolved yet; shared by 2 variants, such as hmi/plant-a
+    builds 5 of 5 variants, because lock of base not resolved yet (the run pins its versions)
+    build base: lock of base not resolved yet (the run pins its versions)
+    build gateway/plant-a after gateway~: lock of base not resolved yet (the run pins its versions); parent base changes
+    build gateway/plant-b after gateway~: lock of base not resolved yet (the run pins its versions); parent base changes
+    build hmi/plant-a after hmi~: lock of base not resolved yet (the run pins its versions); parent base changes
+    build hmi/plant-b after hmi~: lock of base not resolved yet (the run pins its versions); parent base changes
+    build gateway~ after base: lock of base not resolved yet (the run pins its versions); shared by 2 variants, such as gateway/plant-a
+    build hmi~ after base: lock of base not resolved yet (the run pins its versions); shared by 2 variants, such as hmi/plant-a
     "#);
 }
 
@@ -152,13 +152,13 @@ fn variants_come_and_go() {
         .with("sites/plant-c/site.yaml", "id: s-c\nslots:\n- {id: gw-1, image: gateway}\n");
     assert_snapshot!(change(&new), @r#"
     builds 0 of 5 variants, tests 1, retires 1, because new variant
-    retire gateway/plant-a: not declared any more
+    retire gateway/plant-a: no longer declared
     test gateway/plant-c: new variant
     "#);
 }
 
 #[test]
-fn broken_definitions_keep_what_they_had() {
+fn variants_of_broken_definitions_are_kept() {
     let image = Source::sample().with("images/hmi/image.yaml", "from: [\n");
     assert_snapshot!(change(&image), @r#"
     builds 0 of 5 variants, cannot build 2
@@ -212,7 +212,21 @@ fn builds_start_from_the_longest_known_prefix() {
 }
 
 #[test]
-fn known_bad_input_is_left_alone() {
+fn a_build_without_a_release_is_tested_again() {
+    let graph = Source::sample().sound();
+    let id = graph.nodes.keys().find(|id| id.name.to_string() == "hmi/plant-b").unwrap();
+    let mut history = History::as_if_built(&graph);
+    history.variants.remove(&"hmi/plant-b".parse().unwrap());
+    let node = &graph.nodes[id];
+    history.passed.remove(&history.verdict_key(&node.key, &node.lanes[0]).unwrap());
+    assert_snapshot!(show(&plan(&graph, &history, Some(&graph))), @r#"
+    builds 0 of 5 variants, tests 1, because built before, but not passed yet
+    test hmi/plant-b: built before, but not passed yet
+    "#);
+}
+
+#[test]
+fn known_bad_input_is_not_built_again() {
     let graph = Source::sample().sound();
     let node = |name: &str| graph.variant(&name.parse().unwrap(), &"linux/amd64".parse().unwrap()).unwrap();
     let mut history = lost(&graph, "hmi/plant-b");
@@ -222,16 +236,16 @@ fn known_bad_input_is_left_alone() {
     history.passed.remove(&verdict);
     history.failed.insert(verdict, "no answer".to_owned());
     assert_snapshot!(show(&plan(&graph, &history, Some(&graph))), @r#"
-    builds 0 of 5 variants, leaves out as known bad 2
+    builds 0 of 5 variants, skips 2 known bad
     failed gateway/plant-a: lane container failed before with the same input: no answer
     failed hmi/plant-b: files sites/plant-b/images/hmi/files failed before with the same input: it broke
     "#);
 
-    // A base that is known bad stops all on it that would have to be built.
+    // A base that is known bad blocks all descendants that would have to be built.
     let mut history = History::default();
     history.failed_builds.insert(node("base").path[0].key.clone(), "no such package".to_owned());
     assert_snapshot!(show(&plan(&graph, &history, None)), @r#"
-    builds 0 of 5 variants, cannot build 4, leaves out as known bad 1
+    builds 0 of 5 variants, cannot build 4, skips 1 known bad
     failed base: bootstrap trixie failed before with the same input: no such package
     blocked gateway/plant-a: parent base is known bad
     blocked gateway/plant-b: parent base is known bad
@@ -262,9 +276,9 @@ fn other_lane_inputs_run_the_lane_again() {
         assert_eq!(tested(&plan), graph.variants().len());
         assert!(action(&plan, "hmi/plant-a").is_work());
     }
-    let mut nobody_runs_it = built;
-    nobody_runs_it.lane_inputs.clear();
-    assert_eq!(tested(&plan(&graph, &nobody_runs_it, Some(&graph))), graph.variants().len());
+    let mut without_executor = built;
+    without_executor.lane_inputs.clear();
+    assert_eq!(tested(&plan(&graph, &without_executor, Some(&graph))), graph.variants().len());
 }
 
 #[test]

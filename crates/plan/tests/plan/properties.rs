@@ -1,9 +1,10 @@
-//! What holds for every change: keys are exact, plans are complete and in order.
+//! Properties of every change: keys are exact, plans are complete and in order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use edgewright_model::Digest;
-use edgewright_plan::{Action, Graph, History, plan};
+use edgewright_plan::graph::Node;
+use edgewright_plan::{Action, Graph, History, NodeId, plan};
 use proptest::prelude::*;
 
 use crate::fixture::{SAMPLE, Source, after};
@@ -40,6 +41,22 @@ fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
+/// The key and the check sets of every node.
+fn identities(source: &Source) -> Vec<(NodeId, Digest, Vec<Digest>)> {
+    let check_sets = |node: &Node| node.lanes.iter().map(|lane| lane.check_set.clone()).collect();
+    source.graph().nodes.values().map(|node| (node.id.clone(), node.key.clone(), check_sets(node))).collect()
+}
+
+#[test]
+fn the_old_name_of_timeout_gives_the_same_keys_and_check_sets() {
+    let old = Source::sample().replace("images/base/image.yaml", "timeout: 60s", "within: 60s").replace(
+        "images/hmi/image.yaml",
+        "timeout: 60s",
+        "within: 60s",
+    );
+    assert_eq!(identities(&old), identities(&Source::sample()));
+}
+
 #[test]
 fn definitions_change_keys_only_where_they_reach_the_image() {
     let hmi = "images/hmi/image.yaml";
@@ -51,7 +68,7 @@ fn definitions_change_keys_only_where_they_reach_the_image() {
         (hmi, "CHANNEL: edge", "CHANNEL: x", &["hmi/plant-a", "hmi/plant-b"]),
         (hmi, "status: 200", "status: 201", &[]),
         (hmi, "default: plain", "default: blue", &[]),
-        ("images/base/image.yaml", "within: 60s", "within: 61s", &[]),
+        ("images/base/image.yaml", "timeout: 60s", "timeout: 61s", &[]),
         ("edgewright.yaml", "pool.example.org", "x", &["gateway/plant-a", "gateway/plant-b"]),
         (
             "edgewright.yaml",
@@ -119,14 +136,14 @@ proptest! {
         let new = source.graph();
         let plan = plan(&new, &history, Some(&graph));
 
-        // Every variant, old and new, is in it, and every node says why.
+        // Every variant, old and new, is in it, and every node has a reason.
         let planned: BTreeSet<String> = plan.nodes.keys().map(|id| id.name.to_string()).collect();
         for variant in new.variants().into_iter().chain(history.variants.keys()).chain(new.blocked.keys()) {
             prop_assert!(planned.contains(&variant.to_string()), "{} is missing", variant);
         }
         prop_assert!(plan.nodes.values().all(|node| !node.reasons.is_empty()));
 
-        // Every job comes after what it waits for, and starts from something that is there by then.
+        // Every job comes after the jobs that it waits for, and starts from an existing result.
         let order = plan.order();
         prop_assert_eq!(order.len(), plan.nodes.values().filter(|node| node.action.is_work()).count());
         let mut done: BTreeSet<_> = history.builds.keys().cloned().collect();
@@ -150,7 +167,7 @@ proptest! {
             }
             seen.insert(node.id.clone());
         }
-        // A second look at the same arguments gives the same plan.
+        // The same arguments give the same plan.
         let again = edgewright_plan::plan(&source.graph(), &history, Some(&graph));
         prop_assert_eq!(serde_json::to_string(&plan).unwrap(), serde_json::to_string(&again).unwrap());
     }

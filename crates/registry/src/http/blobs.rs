@@ -7,21 +7,21 @@ use bytes::Bytes;
 use edgewright_model::Digest;
 use edgewright_model::reference::RepoName;
 
-use super::{Answer, CONTENT_DIGEST, Call, empty, value};
+use super::{CONTENT_DIGEST, Call, HttpResult, empty, value};
 use crate::download::Part;
 use crate::error::RegistryError;
 use crate::ports::Lookup;
 use crate::range::{Asked, parse_range};
 
-/// Blobs never change.
+/// Blobs are immutable.
 const FOREVER: HeaderValue = HeaderValue::from_static("max-age=31536000, immutable");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const BYTES: HeaderValue = HeaderValue::from_static("bytes");
-/// Any text that is no part of a blob by accident, since each part's length is told.
+/// The multipart boundary. It need not be absent from blobs, because each part has its length.
 const BOUNDARY: &str = "edgewright-a1f0c77b5c2e4d0e";
 
 impl Call<'_> {
-    pub(super) async fn blob(&self, name: &RepoName, digest: &Digest) -> Answer {
+    pub(super) async fn blob(&self, name: &RepoName, digest: &Digest) -> HttpResult {
         let wants_body = self.wants_body();
         let home = self.inner.home(self.principal, name, Lookup::Blob(digest)).await?;
         let unknown = || RegistryError::BlobUnknown { repository: name.clone(), digest: digest.clone() };
@@ -40,7 +40,7 @@ impl Call<'_> {
             let rest = [(header::CONTENT_TYPE, OCTETS), (header::CONTENT_LENGTH, size.into())];
             return Ok(empty(StatusCode::OK, common.into_iter().chain(rest)));
         }
-        // A range of another version would be a range of another blob.
+        // A range of another entity would be a range of another blob.
         let is_current = self.header(header::IF_RANGE).is_none_or(|condition| condition.trim() == etag);
         let asked = parse_range(self.header(header::RANGE).filter(|_| is_current), size);
         let shape = match asked {
@@ -52,13 +52,13 @@ impl Call<'_> {
             }
         };
         let body = self.inner.stream_blob(name, blob, shape.parts, shape.tail).await?;
-        let mut answer = Response::new(body);
-        *answer.status_mut() = shape.status;
-        answer.headers_mut().extend(common.into_iter().chain(shape.headers));
-        Ok(answer)
+        let mut response = Response::new(body);
+        *response.status_mut() = shape.status;
+        response.headers_mut().extend(common.into_iter().chain(shape.headers));
+        Ok(response)
     }
 
-    pub(super) async fn delete_blob(&self, name: &RepoName, digest: &Digest) -> Answer {
+    pub(super) async fn delete_blob(&self, name: &RepoName, digest: &Digest) -> HttpResult {
         let (repository, digest) = (name.clone(), digest.clone());
         self.inner.metadata.change(crate::metadata::Change::UnlinkBlob { repository, digest }).await?;
         Ok((StatusCode::ACCEPTED, Body::empty()).into_response())
@@ -74,7 +74,7 @@ fn common_headers(digest: &Digest, etag: &str) -> [(HeaderName, HeaderValue); 4]
     ]
 }
 
-/// What an answer consists of.
+/// The body of a response.
 struct Shape {
     status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,

@@ -7,21 +7,21 @@ use edgewright_model::Digest;
 use edgewright_model::reference::{Reference, RepoName};
 use serde_json::{Value, json};
 
-use super::refusal::Refusal;
-use super::{Answer, Call, value};
+use super::error::HttpError;
+use super::{Call, HttpResult, value};
 use crate::metadata::Page;
 use crate::ports::Lookup;
 use crate::request::percent_encode;
 
-/// Names in a page when the client does not say, and at most.
+/// The default and largest number of names in a page.
 const NAMES: usize = 10_000;
-/// Referrers in a page: bounds the answer.
+/// The number of referrers in a page: bounds the response.
 const REFERRERS: usize = 1_000;
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
 impl Call<'_> {
-    pub(super) async fn catalog(&self) -> Answer {
+    pub(super) async fn catalog(&self) -> HttpResult {
         let (page, limit) = self.page(NAMES)?;
         let mut names = self.inner.metadata.repositories(&page).await?;
         let has_more = cut(&mut names, limit);
@@ -29,7 +29,7 @@ impl Call<'_> {
         Ok(listed(&json!({"repositories": names}), next))
     }
 
-    pub(super) async fn tags(&self, name: &RepoName) -> Answer {
+    pub(super) async fn tags(&self, name: &RepoName) -> HttpResult {
         let (page, limit) = self.page(NAMES)?;
         let mut tags = self.inner.tags(self.principal, name, &page).await?;
         let has_more = cut(&mut tags, limit);
@@ -38,7 +38,7 @@ impl Call<'_> {
         Ok(listed(&json!({"name": name, "tags": tags}), next))
     }
 
-    pub(super) async fn referrers(&self, name: &RepoName, subject: &Digest) -> Answer {
+    pub(super) async fn referrers(&self, name: &RepoName, subject: &Digest) -> HttpResult {
         let (page, limit) = self.page(REFERRERS)?;
         let artifact_type = self.query.get("artifactType");
         let reference = Reference::Digest(subject.clone());
@@ -57,22 +57,23 @@ impl Call<'_> {
             "mediaType": "application/vnd.oci.image.index.v1+json",
             "manifests": referrers,
         });
-        let mut answer = listed(&index, next);
+        let mut response = listed(&index, next);
         let media_type = HeaderValue::from_static("application/vnd.oci.image.index.v1+json");
-        answer.headers_mut().insert(header::CONTENT_TYPE, media_type);
+        response.headers_mut().insert(header::CONTENT_TYPE, media_type);
         if artifact_type.is_some() {
-            answer.headers_mut().insert(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
+            response.headers_mut().insert(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
         }
-        Ok(answer)
+        Ok(response)
     }
 
-    /// The page to read, which is one entry longer than the limit so that we know whether there is more.
-    fn page(&self, most: usize) -> Result<(Page, usize), Refusal> {
+    /// The page to read, which is one entry longer than the limit to find out whether there are more.
+    fn page(&self, most: usize) -> Result<(Page, usize), HttpError> {
         let limit = match self.query.get("n") {
             None => most,
             Some(text) => {
-                let number: usize =
-                    text.parse().map_err(|_| Refusal::page_invalid("`n` is not a number from 0"))?;
+                let number: usize = text
+                    .parse()
+                    .map_err(|_| HttpError::page_invalid("invalid `n`: expected a number from 0"))?;
                 number.min(most)
             }
         };
@@ -81,7 +82,7 @@ impl Call<'_> {
     }
 }
 
-/// Cuts a list to its limit; whether there was more.
+/// Cuts a list to its limit; gives whether there were more.
 fn cut<T>(list: &mut Vec<T>, limit: usize) -> bool {
     let has_more = list.len() > limit;
     list.truncate(limit);
@@ -94,7 +95,7 @@ fn next(path: &str, last: Option<&str>, limit: usize, more: &str) -> Option<Head
 }
 
 fn listed(body: &Value, next: Option<HeaderValue>) -> Response {
-    let mut answer = Json(body).into_response();
-    answer.headers_mut().extend(next.map(|next| (header::LINK, next)));
-    answer
+    let mut response = Json(body).into_response();
+    response.headers_mut().extend(next.map(|next| (header::LINK, next)));
+    response
 }

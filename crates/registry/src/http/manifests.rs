@@ -11,8 +11,8 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::refusal::Refusal;
-use super::{Answer, CONTENT_DIGEST, Call, empty, value};
+use super::error::HttpError;
+use super::{CONTENT_DIGEST, Call, HttpResult, empty, value};
 use crate::error::RegistryError;
 use crate::manifest::{is_reserved, parse};
 use crate::metadata::Change;
@@ -23,7 +23,7 @@ const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
 
 impl Call<'_> {
-    pub(super) async fn manifest(&self, name: &RepoName, reference: &Reference) -> Answer {
+    pub(super) async fn manifest(&self, name: &RepoName, reference: &Reference) -> HttpResult {
         let (digest, manifest) = self.inner.manifest(self.principal, name, reference).await?;
         let etag = format!("\"{digest}\"");
         let common = [(CONTENT_DIGEST, value(&digest.to_string())), (header::ETAG, value(&etag))];
@@ -32,14 +32,14 @@ impl Call<'_> {
         }
         let length = manifest.bytes.len();
         let body = if self.wants_body() { Body::from(manifest.bytes) } else { Body::empty() };
-        let mut answer = Response::new(body);
+        let mut response = Response::new(body);
         let own =
             [(header::CONTENT_TYPE, value(&manifest.media_type)), (header::CONTENT_LENGTH, length.into())];
-        answer.headers_mut().extend(common.into_iter().chain(own));
-        Ok(answer)
+        response.headers_mut().extend(common.into_iter().chain(own));
+        Ok(response)
     }
 
-    pub(super) async fn put_manifest(&self, name: &RepoName, reference: Reference, body: Body) -> Answer {
+    pub(super) async fn put_manifest(&self, name: &RepoName, reference: Reference, body: Body) -> HttpResult {
         let bytes = self.manifest_body(body).await?;
         let expected = match &reference {
             Reference::Digest(digest) => Some(digest.clone()),
@@ -66,27 +66,27 @@ impl Call<'_> {
         headers.extend(manifest.subject.as_ref().map(|subject| (SUBJECT, value(&subject.to_string()))));
         let named = tags.clone();
         self.inner.store_manifest(self.principal, name, manifest, tags).await?;
-        let mut answer = empty(StatusCode::CREATED, headers);
+        let mut response = empty(StatusCode::CREATED, headers);
         for tag in named.iter().filter(|_| self.query.get("tag").is_some()) {
-            answer.headers_mut().append(TAG, value(tag.as_str()));
+            response.headers_mut().append(TAG, value(tag.as_str()));
         }
-        Ok(answer)
+        Ok(response)
     }
 
     /// The tag of the path, and those of the query (`?tag=a&tag=b`).
-    fn tags_of(&self, reference: Reference) -> Result<Vec<Tag>, Refusal> {
+    fn tags_of(&self, reference: Reference) -> Result<Vec<Tag>, HttpError> {
         let mut tags = match reference {
             Reference::Tag(tag) => vec![tag],
             Reference::Digest(_) => Vec::new(),
         };
         for tag in self.query.all("tag") {
             let tag: Result<Tag, _> = tag.parse();
-            tags.push(tag.map_err(|error| Refusal::tag_invalid(error.to_string()))?);
+            tags.push(tag.map_err(|error| HttpError::tag_invalid(error.to_string()))?);
         }
         Ok(tags)
     }
 
-    async fn manifest_body(&self, body: Body) -> Result<Bytes, Refusal> {
+    async fn manifest_body(&self, body: Body) -> Result<Bytes, HttpError> {
         let body = timeout(self.inner.settings.idle_limit, Limited::new(body, MANIFEST_LIMIT).collect());
         match body.await {
             Ok(Ok(collected)) => Ok(collected.to_bytes()),
@@ -95,15 +95,15 @@ impl Call<'_> {
         }
     }
 
-    pub(super) async fn delete_manifest(&self, name: &RepoName, reference: &Reference) -> Answer {
+    pub(super) async fn delete_manifest(&self, name: &RepoName, reference: &Reference) -> HttpResult {
         let repository = name.clone();
         let change = match reference {
             Reference::Tag(tag) => {
-                self.inner.refuse_reserved(self.principal, name, reference).await?;
+                self.inner.reject_reserved(self.principal, name, reference).await?;
                 Change::DeleteTag { repository, tag: tag.clone() }
             }
             Reference::Digest(digest) => {
-                self.inner.refuse_reserved(self.principal, name, reference).await?;
+                self.inner.reject_reserved(self.principal, name, reference).await?;
                 let (_, manifest) = self.inner.manifest(self.principal, name, reference).await?;
                 if is_reserved(manifest.artifact_type.as_deref()) {
                     self.authorize(Action::WriteReserved(name)).await?;
@@ -116,7 +116,7 @@ impl Call<'_> {
     }
 }
 
-/// The digest that the bytes are kept as: the one that the client says, if it is right.
+/// The digest that the bytes are stored under: the client's, if it is correct.
 fn checked_digest(expected: Option<Digest>, bytes: &[u8]) -> Result<Digest, RegistryError> {
     let Some(expected) = expected else { return Ok(Digest::of(bytes)) };
     let mut hasher = Hasher::new(expected.algorithm());

@@ -1,9 +1,10 @@
-//! The distribution API over HTTP (distribution-spec 1.1): parse, authorise, one call into the registry, answer.
+//! The distribution API over HTTP (distribution-spec 1.1): parse, authorize, one call into the registry,
+//! respond.
 
 mod blobs;
+mod error;
 mod lists;
 mod manifests;
-mod refusal;
 mod uploads;
 
 use std::sync::Arc;
@@ -23,15 +24,15 @@ use crate::credentials::{challenge, token_for};
 use crate::ports::{AccessRequest, Action, Decision};
 use crate::registry::Inner;
 use crate::request::{Endpoint, PathError, Query, parse_path};
-use refusal::Refusal;
+use error::HttpError;
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
-/// How long clients may use a bearer token before they ask for one again, in seconds.
+/// The lifetime of a bearer token on the client side, in seconds.
 const TOKEN_SECONDS: u32 = 3600;
 
-type Answer = Result<Response, Refusal>;
+type HttpResult = Result<Response, HttpError>;
 
 pub(crate) fn router(inner: Arc<Inner>) -> Router {
     Router::new()
@@ -44,28 +45,28 @@ pub(crate) fn router(inner: Arc<Inner>) -> Router {
 
 async fn handle(State(inner): State<Arc<Inner>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    respond(&inner, &parts, body).await.unwrap_or_else(Refusal::into_response)
+    respond(&inner, &parts, body).await.unwrap_or_else(HttpError::into_response)
 }
 
-async fn respond(inner: &Arc<Inner>, parts: &Parts, body: Body) -> Answer {
+async fn respond(inner: &Arc<Inner>, parts: &Parts, body: Body) -> HttpResult {
     let path = parts.uri.path();
     let path = path.strip_prefix("/v2").unwrap_or(path);
     let endpoint = parse_path(path.strip_prefix('/').unwrap_or(path));
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let is_read = matches!(parts.method, Method::GET | Method::HEAD);
     let endpoint = endpoint.map_err(|error| match error {
-        // Whatever cannot be a tag is a manifest that is not there.
-        PathError::Reference(_) if is_read => Refusal::unknown_manifest(&error),
-        error => Refusal::of_path(&error),
+        // An invalid tag is a manifest that does not exist.
+        PathError::Reference(_) if is_read => HttpError::unknown_manifest(&error),
+        error => HttpError::of_path(&error),
     })?;
     let Some(action) = action(&endpoint, &parts.method) else {
-        return Err(Refusal::unsupported(allowed(&endpoint)));
+        return Err(HttpError::unsupported(allowed(&endpoint)));
     };
     let principal = authorize(inner, parts, action).await?;
     Call { inner, parts, query: &query, principal: &principal }.dispatch(endpoint, body).await
 }
 
-/// What a request wants to do; nothing where the endpoint does not know the method.
+/// The action of a request; none if the endpoint does not support the method.
 fn action<'a>(endpoint: &'a Endpoint, method: &Method) -> Option<Action<'a>> {
     Some(match (endpoint, method) {
         (Endpoint::Ping, &Method::GET | &Method::HEAD) => Action::Ping,
@@ -89,16 +90,16 @@ fn action<'a>(endpoint: &'a Endpoint, method: &Method) -> Option<Action<'a>> {
     })
 }
 
-async fn authorize(inner: &Inner, parts: &Parts, action: Action<'_>) -> Result<Principal, Refusal> {
+async fn authorize(inner: &Inner, parts: &Parts, action: Action<'_>) -> Result<Principal, HttpError> {
     let request =
         AccessRequest { headers: &parts.headers, extensions: &parts.extensions, action, contents: inner };
     match inner.authorizer.authorize(request).await {
         Decision::Allow(principal) => Ok(principal),
         Decision::Unauthenticated { reason } => {
             let challenge = challenge(&parts.uri, &parts.headers, &parts.extensions, action);
-            Err(Refusal::unauthenticated(reason, &challenge))
+            Err(HttpError::unauthenticated(reason, &challenge))
         }
-        Decision::Denied { reason } => Err(Refusal::denied(reason)),
+        Decision::Denied { reason } => Err(HttpError::denied(reason)),
     }
 }
 
@@ -113,7 +114,7 @@ const fn allowed(endpoint: &Endpoint) -> &'static str {
     }
 }
 
-/// One request, parsed and permitted.
+/// One parsed and authorized request.
 #[derive(Debug, Clone, Copy)]
 struct Call<'a> {
     inner: &'a Arc<Inner>,
@@ -123,8 +124,8 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Hands a request whose method the endpoint knows to its handler.
-    async fn dispatch(self, endpoint: Endpoint, body: Body) -> Answer {
+    /// Dispatches a request with a supported method to its handler.
+    async fn dispatch(self, endpoint: Endpoint, body: Body) -> HttpResult {
         let method = &self.parts.method;
         match endpoint {
             Endpoint::Ping => Ok(([(header::CONTENT_TYPE, "application/json")], "{}").into_response()),
@@ -151,15 +152,15 @@ impl Call<'_> {
         }
     }
 
-    /// The bearer token for what the client presented, once that was found to be right.
+    /// The bearer token for the client's credentials, which have been verified.
     fn token(self) -> Response {
         let token = token_for(&self.parts.headers);
         let body = json!({"token": token, "access_token": token, "expires_in": TOKEN_SECONDS});
         ([(header::CACHE_CONTROL, "no-store")], axum::Json(body)).into_response()
     }
 
-    /// Asks for a further action that the request turned out to need.
-    async fn authorize(&self, action: Action<'_>) -> Result<(), Refusal> {
+    /// Authorizes a further action that the request needs.
+    async fn authorize(&self, action: Action<'_>) -> Result<(), HttpError> {
         authorize(self.inner, self.parts, action).await.map(drop)
     }
 
@@ -171,7 +172,7 @@ impl Call<'_> {
         self.parts.headers.get(name)?.to_str().ok()
     }
 
-    /// Whether the client has what `etag` names (`If-None-Match`).
+    /// Whether the client has the entity `etag` (`If-None-Match`).
     fn has_current(&self, etag: &str) -> bool {
         let strong = |text: &str| text.trim().trim_start_matches("W/") == etag;
         self.header(header::IF_NONE_MATCH)
@@ -179,13 +180,13 @@ impl Call<'_> {
     }
 }
 
-/// A header's value from text that we made of parsed names, digests and numbers.
+/// A header's value from text that consists of parsed names, digests and numbers.
 fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 fn empty(status: StatusCode, headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>) -> Response {
-    let mut answer = status.into_response();
-    answer.headers_mut().extend(headers);
-    answer
+    let mut response = status.into_response();
+    response.headers_mut().extend(headers);
+    response
 }

@@ -6,8 +6,8 @@ use edgewright_blobs::UploadId;
 use edgewright_model::Digest;
 use edgewright_model::reference::RepoName;
 
-use super::refusal::Refusal;
-use super::{Answer, CONTENT_DIGEST, Call, empty, value};
+use super::error::HttpError;
+use super::{CONTENT_DIGEST, Call, HttpResult, empty, value};
 use crate::error::RegistryError;
 use crate::metadata::Change;
 use crate::ports::{Action, Lookup};
@@ -18,7 +18,7 @@ use crate::uploads::WHOLE_LIMIT;
 const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
 impl Call<'_> {
-    pub(super) async fn begin_upload(&self, name: &RepoName, body: Body) -> Answer {
+    pub(super) async fn begin_upload(&self, name: &RepoName, body: Body) -> HttpResult {
         if let Some(digest) = self.digest("mount")?
             && self.mount(name, &digest).await?
         {
@@ -39,7 +39,7 @@ impl Call<'_> {
         match self.inner.receive(&id, held, body).await {
             Ok(held) => self.inner.publish_upload(&id, held, name, &digest).await?,
             Err(error) => {
-                // Its client was never told the upload's name.
+                // The client does not know the upload's name.
                 self.inner.drop_upload(&id).await;
                 return Err(error.into());
             }
@@ -47,18 +47,18 @@ impl Call<'_> {
         Ok(created(name, &digest))
     }
 
-    /// Whether the blob could be mounted; if not, the client is to push it.
-    async fn mount(&self, name: &RepoName, digest: &Digest) -> Result<bool, Refusal> {
+    /// Whether the blob was mounted; if not, the client must push it.
+    async fn mount(&self, name: &RepoName, digest: &Digest) -> Result<bool, HttpError> {
         let Some(from) = self.query.get("from") else { return Ok(false) };
         let from: RepoName = from
             .parse()
-            .map_err(|e: edgewright_model::names::InvalidName| Refusal::name_invalid(e.to_string()))?;
+            .map_err(|e: edgewright_model::names::InvalidName| HttpError::name_invalid(e.to_string()))?;
         if self.authorize(Action::MountFrom(&from, digest)).await.is_err() {
             return Ok(false);
         }
         let home = self.inner.home(self.principal, &from, Lookup::Blob(digest)).await?;
         let Some(from) = home else { return Ok(false) };
-        // Opening finds out whether the file is there, too.
+        // Opening also checks that the file exists.
         match self.inner.open_blob(&from, digest).await {
             Ok(_) => {}
             Err(RegistryError::BlobUnknown { .. }) => return Ok(false),
@@ -72,12 +72,12 @@ impl Call<'_> {
         }
     }
 
-    pub(super) async fn upload_status(&self, name: &RepoName, id: &UploadId) -> Answer {
+    pub(super) async fn upload_status(&self, name: &RepoName, id: &UploadId) -> HttpResult {
         let held = self.inner.hold_upload(name, id).await?;
         Ok(accepted(StatusCode::NO_CONTENT, name, id, size(&held)))
     }
 
-    pub(super) async fn append_upload(&self, name: &RepoName, id: &UploadId, body: Body) -> Answer {
+    pub(super) async fn append_upload(&self, name: &RepoName, id: &UploadId, body: Body) -> HttpResult {
         let held = self.inner.hold_upload(name, id).await?;
         let end = self.chunk_end(name, id, &held)?;
         let held = self.inner.receive(id, held, body).await?;
@@ -87,9 +87,9 @@ impl Call<'_> {
         Ok(accepted(StatusCode::ACCEPTED, name, id, size))
     }
 
-    pub(super) async fn finish_upload(&self, name: &RepoName, id: &UploadId, body: Body) -> Answer {
+    pub(super) async fn finish_upload(&self, name: &RepoName, id: &UploadId, body: Body) -> HttpResult {
         let digest = self.digest("digest")?;
-        let digest = digest.ok_or_else(|| Refusal::digest_invalid("the query has no digest"))?;
+        let digest = digest.ok_or_else(|| HttpError::digest_invalid("missing query parameter `digest`"))?;
         let held = self.inner.hold_upload(name, id).await?;
         let end = self.chunk_end(name, id, &held)?;
         let held = self.inner.receive(id, held, body).await?;
@@ -98,30 +98,31 @@ impl Call<'_> {
         Ok(created(name, &digest))
     }
 
-    pub(super) async fn cancel_upload(&self, name: &RepoName, id: &UploadId) -> Answer {
+    pub(super) async fn cancel_upload(&self, name: &RepoName, id: &UploadId) -> HttpResult {
         self.inner.cancel_upload(name, id).await?;
         Ok(empty(StatusCode::NO_CONTENT, []))
     }
 
-    /// The length of the body, where the client says it.
+    /// The length of the body, if declared.
     fn length(&self) -> Option<u64> {
         self.header(header::CONTENT_LENGTH)?.parse().ok()
     }
 
-    fn digest(&self, parameter: &str) -> Result<Option<Digest>, Refusal> {
+    fn digest(&self, parameter: &str) -> Result<Option<Digest>, HttpError> {
         let digest = self.query.get(parameter).map(str::parse).transpose();
-        digest.map_err(|e: edgewright_model::digest::InvalidDigest| Refusal::digest_invalid(e.to_string()))
+        digest.map_err(|e: edgewright_model::digest::InvalidDigest| HttpError::digest_invalid(e.to_string()))
     }
 
-    /// Where the chunk says that it ends, once it is seen to begin where the upload ends.
-    fn chunk_end(&self, name: &RepoName, id: &UploadId, held: &Held) -> Result<Option<u64>, Refusal> {
+    /// The declared end of a chunk, after a check that it begins at the end of the upload.
+    fn chunk_end(&self, name: &RepoName, id: &UploadId, held: &Held) -> Result<Option<u64>, HttpError> {
         let Some(header) = self.header(header::CONTENT_RANGE) else { return Ok(None) };
         let range = parse_content_range(header);
-        let range = range.ok_or_else(|| Refusal::upload_invalid("Content-Range is not START-END"))?;
+        let range =
+            range.ok_or_else(|| HttpError::upload_invalid("malformed Content-Range: expected START-END"))?;
         let expected = size(held);
         if range.start != expected {
-            let refusal = Refusal::from(RegistryError::ChunkOutOfOrder { expected });
-            return Err(refusal
+            let error = HttpError::from(RegistryError::ChunkOutOfOrder { expected });
+            return Err(error
                 .with(header::LOCATION, &location(name, id))
                 .with(header::RANGE, &have(expected)));
         }
@@ -152,7 +153,7 @@ fn location(name: &RepoName, id: &UploadId) -> String {
     format!("/v2/{name}/blobs/uploads/{id}")
 }
 
-/// The range that the upload has, inclusive, and so `0-0` for an empty one, as clients expect.
+/// The received range of the upload, inclusive; `0-0` for an empty one, as clients expect.
 fn have(size: u64) -> String {
     format!("0-{}", size.saturating_sub(1))
 }

@@ -1,7 +1,7 @@
 //! The bounded cache of reads.
 //!
-//! It is filled by readers, never by the writer, and only if nothing was committed since the reader began: an epoch that
-//! each commit raises tells. So it never holds what is not committed, nor what a commit replaced.
+//! It is filled by readers, never by the writer, and only if nothing was committed since the reader began,
+//! which an epoch shows that each commit raises. So it never has uncommitted or replaced values.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -13,11 +13,11 @@ use edgewright_model::reference::{RepoName, Tag};
 use super::change::Change;
 use super::rows::{BlobRow, ManifestRow};
 
-/// Tags kept, by number.
+/// The number of cached tags.
 const TAGS: usize = 16_384;
-/// Checksum tables of blobs kept, in bytes; 8 MiB are those of 256 GiB.
+/// The size limit of cached checksum tables, in bytes; 8 MiB are those of 256 GiB.
 const BLOB_BYTES: usize = 8 * 1024 * 1024;
-/// What an entry costs beside its content, about.
+/// The approximate overhead of an entry.
 const ENTRY_BYTES: usize = 256;
 
 #[derive(Debug)]
@@ -42,11 +42,11 @@ impl Cache {
     }
 
     fn lock(&self) -> MutexGuard<'_, Content> {
-        // No code panics between two changes of it, so a poisoned cache is whole.
+        // No code panics between two changes of it, so a poisoned cache is consistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks something up; on a miss gives the epoch that [`Self::fill`] wants.
+    /// Looks a key up; on a miss gives the epoch for [`Self::fill`].
     pub(super) fn get<T>(&self, look: impl FnOnce(&mut Content) -> Option<T>) -> Result<T, u64> {
         let mut content = self.lock();
         let epoch = content.epoch;
@@ -60,7 +60,7 @@ impl Cache {
         }
     }
 
-    /// Forgets all that a committed change may have replaced.
+    /// Removes all entries that a committed change may have replaced.
     pub(super) fn forget(&self, change: &Change) {
         let mut content = self.lock();
         content.epoch += 1;
@@ -79,14 +79,14 @@ impl Content {
             }
             Change::DeleteManifest { repository, digest } => {
                 self.manifests.remove(&(repository.clone(), digest.clone()));
-                // Its tags went, too; which, only the database knew.
+                // Its tags were deleted, too; only the database knew which.
                 self.tags.clear();
             }
             Change::DeleteTag { repository, tag } => self.tags.remove(&(repository.clone(), tag.clone())),
             Change::UnlinkBlob { repository, digest } | Change::RenewBlob { repository, digest } => {
                 self.blobs.remove(&(repository.clone(), digest.clone()));
             }
-            // They are seen from any repository.
+            // Blobs are visible from any repository.
             Change::Damage(_) => self.blobs.clear(),
             Change::Collect { .. } => {
                 self.manifests.clear();
@@ -109,7 +109,7 @@ impl Content {
     }
 }
 
-/// What one entry costs of the bound.
+/// The weight of an entry.
 pub(super) trait Weigh {
     fn weight(&self) -> usize;
 }
@@ -132,8 +132,8 @@ impl Weigh for BlobRow {
     }
 }
 
-/// A map of bounded weight in two generations: what is used moves to the young one, and when that holds half of the
-/// bound the old one is dropped.
+/// A map of bounded weight in two generations: used entries move to the young one, and when that has half of
+/// the weight, the old one is dropped.
 #[derive(Debug)]
 pub(super) struct Aged<K, V> {
     young: HashMap<K, V>,
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_bounded_and_keeps_what_is_used() {
+    fn it_is_bounded_and_keeps_used_entries() {
         let mut map = Aged::new(10);
         for number in 0..100 {
             map.insert(number, digest(number));
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_that_a_commit_overtook_does_not_fill() {
+    fn a_read_from_before_a_commit_does_not_fill() {
         let cache = Cache::new(1024);
         let key = ("a".parse::<RepoName>().unwrap(), "t".parse::<Tag>().unwrap());
         let epoch = cache.get(|content| content.tags.get(&key)).unwrap_err();

@@ -1,4 +1,4 @@
-//! Every way in which `registry.db` changes, as data.
+//! The changes of `registry.db`, as data.
 
 use bytes::Bytes;
 use edgewright_blobs::UploadId;
@@ -10,55 +10,55 @@ use super::Intent;
 /// One atomic change.
 #[derive(Debug)]
 pub(crate) enum Change {
-    /// An upload begins, unless `max` are open.
+    /// Begins an upload, unless `max` are open.
     BeginUpload { upload: UploadId, repository: RepoName, max: usize },
-    /// An upload begins that came whole, and is about to become a blob, unless `max` are open.
+    /// Begins an upload that was received completely and is about to become a blob, unless `max` are open.
     BeginIntended { intent: Intent, max: usize },
-    /// Somebody still works on the upload.
+    /// Updates the time of the last request of an upload.
     TouchUpload(UploadId),
-    /// The upload and its intent are gone.
+    /// Deletes the upload and its intent.
     DropUpload(UploadId),
-    /// The upload is about to become a blob.
+    /// Notes that the upload is about to become a blob.
     Intend(Intent),
-    /// It did not, and goes on as an upload.
+    /// Takes that back: it stays an upload.
     DropIntent(UploadId),
-    /// The file is in place: the blob becomes visible in the repository, the upload and its intent end.
+    /// The file is in place: makes the blob visible in the repository, and deletes the upload and its intent.
     StoreBlob(Intent),
-    /// A blob of one repository becomes visible in another one.
+    /// Makes a blob of one repository visible in another one.
     Mount { from: RepoName, to: RepoName, digest: Digest },
-    /// The blob's file was found torn, rotten or missing: nobody sees it until a re-push.
+    /// Hides a blob whose file is damaged or missing, until a new push.
     Damage(Digest),
-    /// The blob leaves the repository, unless something there needs it.
+    /// Removes the blob from the repository, unless a manifest there needs it.
     UnlinkBlob { repository: RepoName, digest: Digest },
-    /// A manifest with all that it says, and the tags that shall point to it.
+    /// Stores a manifest with its references, and the tags that point to it.
     StoreManifest { repository: RepoName, manifest: NewManifest, tags: Vec<Tag> },
-    /// The manifest goes with its tags, unless a pin holds it.
+    /// Deletes the manifest with its tags, unless a pin holds it.
     DeleteManifest { repository: RepoName, digest: Digest },
-    /// The tag goes.
+    /// Deletes the tag.
     DeleteTag { repository: RepoName, tag: Tag },
-    /// The pin holds these, too; all must be there.
+    /// Adds these objects to the pin; all must exist.
     Pin { name: String, held: Vec<(RepoName, Digest)> },
-    /// The pin goes.
+    /// Deletes the pin.
     Unpin(String),
-    /// The pin does not hold these any more; the rest stays.
+    /// Removes these objects from the pin.
     Release { name: String, held: Vec<(RepoName, Digest)> },
-    /// Whoever asked for the blob may be about to refer to it: it counts as new.
+    /// Resets the blob's age: the client that asked for it may refer to it next.
     RenewBlob { repository: RepoName, digest: Digest },
-    /// Everything goes that nothing holds, by now and since before a time; blobs that nothing held at an earlier collection
-    /// are condemned. `held` are what reserved tags answer.
+    /// Deletes unreferenced content that is older than a time; blobs that were unreferenced at an earlier
+    /// collection are condemned. `held` are the targets of reserved tags.
     Collect { now: i64, before: i64, held: Vec<(RepoName, Digest)> },
-    /// The condemned blob's file is gone.
+    /// Deletes the row of a condemned blob, whose file was removed.
     DropBlob(Digest),
 }
 
-/// Something that a manifest needs.
+/// An object that a manifest needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Descriptor {
     pub(crate) digest: Digest,
     pub(crate) size: u64,
 }
 
-/// A manifest to be stored.
+/// A manifest to store.
 #[derive(Debug, Clone)]
 pub(crate) struct NewManifest {
     pub(crate) digest: Digest,

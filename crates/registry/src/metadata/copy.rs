@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::error::RegistryError;
 
-/// Copies the `registry.db` of a folder as of one moment into a file that does not exist, also while a registry writes to it.
-/// Blobs are files of their own.
+/// Copies a consistent snapshot of the `registry.db` of a folder into a new file, also while a registry
+/// writes to it. Blobs are not copied.
 pub async fn copy_metadata(folder: &Path, to: &Path) -> Result<(), RegistryError> {
     Ok(edgewright_sqlite::copy(&folder.join("registry.db"), to).await?)
 }

@@ -1,11 +1,11 @@
-//! `registry.db`: the only place with SQL.
+//! `registry.db`. All SQL of the registry is here.
 //!
 //! ```text
-//!  change ─▶ the writer: many changes, one commit ─▶ cache forgets ─▶ acknowledged
+//!  change ─▶ the writer: many changes, one commit ─▶ cache invalidated ─▶ acknowledged
 //!  read   ─▶ cache ─ miss ─▶ pool of read-only connections ─▶ cache, if nothing was committed in between
 //! ```
 //!
-//! Writer and connections are those of `edgewright_sqlite`: what is acknowledged survives a power cut.
+//! Writer and connections are those of `edgewright_sqlite`: acknowledged changes survive a power cut.
 
 mod apply;
 mod cache;
@@ -46,7 +46,7 @@ pub(crate) struct Metadata {
 }
 
 impl Metadata {
-    /// Opens `registry.db` in a folder, making or migrating it.
+    /// Opens `registry.db` in a folder, and creates or migrates it.
     pub(crate) async fn open(folder: &Path, manifest_cache_bytes: usize) -> Result<Self, RegistryError> {
         let file = folder.join("registry.db");
         let mut connection = edgewright_sqlite::connect(&file).await?;
@@ -78,13 +78,13 @@ impl Metadata {
     }
 }
 
-/// Unix milliseconds; rows only, no decision but the age of uploads is made from them.
+/// Unix milliseconds, for rows only: the only decision that depends on them is the age of content.
 pub(crate) fn unix_millis() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Reads back a text that was parsed before it was written.
+/// Parses a stored text, which was valid when it was written.
 fn parsed<T: FromStr>(text: &str, what: &'static str) -> Result<T, RegistryError> {
     text.parse().map_err(|_| RegistryError::Corrupt(what))
 }
@@ -94,7 +94,7 @@ fn unsigned(number: i64, what: &'static str) -> Result<u64, RegistryError> {
 }
 
 fn signed(number: u64) -> i64 {
-    // A blob of more than 2^63 bytes does not fit any disk.
+    // A blob of more than 2^63 bytes is larger than any disk.
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 

@@ -1,4 +1,4 @@
-//! Reads, through the cache where they are hot.
+//! Reads; frequent ones go through the cache.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use crate::types::{Pin, Referrer, RepositoryUsage};
 
 type Read<T> = Result<T, RegistryError>;
 
-/// A page of an ordered list: what comes after `after`, `limit` at most.
+/// A page of an ordered list: at most `limit` entries after `after`.
 #[derive(Debug, Clone)]
 pub(crate) struct Page {
     /// Exclusive; empty for the first page.
     pub(crate) after: String,
-    /// Entries at most.
+    /// The largest number of entries.
     pub(crate) limit: usize,
 }
 
@@ -34,7 +34,7 @@ impl Page {
 }
 
 impl Metadata {
-    /// What an ordinary tag points to.
+    /// The manifest of an ordinary tag.
     pub(crate) async fn tag(&self, repository: &RepoName, tag: &Tag) -> Read<Option<Digest>> {
         let key = (repository.clone(), tag.clone());
         let epoch = match self.cache.get(|content| content.tags.get(&key)) {
@@ -57,7 +57,7 @@ impl Metadata {
         Ok(Some(digest))
     }
 
-    /// A manifest; one whose bytes rotted is not there, so that a re-push repairs it.
+    /// A manifest; none if its bytes are damaged, so that a new push repairs it.
     pub(crate) async fn manifest(&self, repository: &RepoName, digest: &Digest) -> Read<Option<ManifestRow>> {
         let key = (repository.clone(), digest.clone());
         let epoch = match self.cache.get(|content| content.manifests.get(&key)) {
@@ -77,7 +77,7 @@ impl Metadata {
         let mut hasher = Hasher::new(digest.algorithm());
         hasher.update(&bytes);
         if hasher.finish() != *digest {
-            tracing::error!(%repository, %digest, "a manifest in registry.db is damaged; push it again");
+            tracing::error!(%repository, %digest, "manifest in registry.db is damaged; push it again to repair it");
             return Ok(None);
         }
         let manifest = ManifestRow {
@@ -113,7 +113,7 @@ impl Metadata {
         Ok(Some(blob))
     }
 
-    /// Whether a blob has a row, in whatever state.
+    /// Whether a blob has a row, in any state.
     pub(crate) async fn has_blob_row(&self, digest: &Digest) -> Read<bool> {
         let row = sqlx::query("SELECT 1 FROM blobs WHERE digest = ?").bind(digest.to_string());
         Ok(row.fetch_optional(&self.readers).await?.is_some())
@@ -211,7 +211,7 @@ impl Metadata {
         })
     }
 
-    /// Bytes of all blobs, each once.
+    /// The bytes of all blobs, each counted once.
     pub(crate) async fn stored_bytes(&self) -> Read<u64> {
         let bytes: i64 =
             sqlx::query_scalar("SELECT coalesce(sum(size), 0) FROM blobs WHERE state = 'present'")
@@ -262,7 +262,7 @@ impl Metadata {
         Ok(row.bind(digest.to_string()).fetch_optional(&self.readers).await?.is_some())
     }
 
-    /// How many manifests and blobs there are.
+    /// The number of manifests and blobs.
     pub(crate) async fn counts(&self) -> Read<(u64, u64)> {
         let (manifests, blobs): (i64, i64) =
             sqlx::query_as("SELECT (SELECT count(*) FROM manifests), (SELECT count(*) FROM blobs)")
@@ -271,7 +271,7 @@ impl Metadata {
         Ok((unsigned(manifests, "count")?, unsigned(blobs, "count")?))
     }
 
-    /// Uploads that nobody touched since a time in Unix milliseconds.
+    /// Uploads without requests since a time in Unix milliseconds.
     pub(crate) async fn uploads_untouched_since(&self, time: i64) -> Read<Vec<UploadId>> {
         let rows: Vec<(String,)> = sqlx::query_as("SELECT id FROM uploads WHERE touched_at < ?")
             .bind(time)

@@ -1,4 +1,4 @@
-//! Rows as the rest of the registry sees them.
+//! Rows as types.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use edgewright_model::reference::RepoName;
 pub(crate) struct BlobRow {
     pub(crate) size: u64,
     pub(crate) checksums: Arc<Checksums>,
-    /// Since when collection counts it as being in the repository, in Unix milliseconds.
+    /// The start of its age in the repository for garbage collection, in Unix milliseconds.
     pub(crate) linked_at: i64,
 }
 
@@ -25,7 +25,7 @@ pub(crate) struct ManifestRow {
     pub(crate) bytes: Bytes,
 }
 
-/// An upload that was begun.
+/// An open upload.
 #[derive(Debug, Clone)]
 pub(crate) struct UploadRow {
     pub(crate) repository: RepoName,

@@ -1,7 +1,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_newer_schema_is_refused() {
+async fn a_newer_schema_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let metadata = Metadata::open(folder.path(), 1024).await.unwrap();
     metadata.close().await;
@@ -19,7 +19,7 @@ async fn a_newer_schema_is_refused() {
 }
 
 #[tokio::test]
-async fn a_refused_change_takes_nobody_with_it() {
+async fn a_failed_change_does_not_affect_others() {
     let folder = tempfile::tempdir().unwrap();
     let metadata = Metadata::open(folder.path(), 1024).await.unwrap();
     let begin = |name: &str| Change::BeginUpload {
@@ -27,10 +27,10 @@ async fn a_refused_change_takes_nobody_with_it() {
         repository: "a".parse().unwrap(),
         max: 100,
     };
-    let refused = || Change::DeleteTag { repository: "a".parse().unwrap(), tag: "t".parse().unwrap() };
+    let failing = || Change::DeleteTag { repository: "a".parse().unwrap(), tag: "t".parse().unwrap() };
     let (first, second, third) = tokio::join!(
         metadata.change(begin("one")),
-        metadata.change(refused()),
+        metadata.change(failing()),
         metadata.change(begin("two"))
     );
     assert!(first.is_ok() && third.is_ok());

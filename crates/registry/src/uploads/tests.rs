@@ -1,4 +1,4 @@
-//! What a start finds after a crash between any two steps of the write protocol.
+//! Starts after a crash between any two steps of the write protocol.
 
 use edgewright_blobs::checksum::Summer;
 use edgewright_blobs::testing::MemoryStore;
@@ -17,7 +17,7 @@ async fn open(folder: &std::path::Path, store: &MemoryStore) -> Registry {
     Registry::open_with(settings, Arc::new(store.clone()), resolver, authorizer).await.unwrap()
 }
 
-/// Steps of the protocol after which the process dies.
+/// Steps of the protocol after which the process is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Until {
     Begun,
@@ -28,7 +28,7 @@ enum Until {
     Stored,
 }
 
-/// How much an upload has, if it is open.
+/// The length of an upload, if it is open.
 async fn open_size(registry: &Registry, repository: &RepoName, id: &UploadId) -> Option<u64> {
     let held = registry.0.hold_upload(repository, id).await.ok()?;
     let Session::Open(writer) = &*held else { return None };
@@ -36,7 +36,7 @@ async fn open_size(registry: &Registry, repository: &RepoName, id: &UploadId) ->
 }
 
 #[tokio::test]
-async fn a_start_settles_a_crash_after_any_step() {
+async fn a_start_recovers_from_a_crash_after_any_step() {
     use Until::{Begun, Intended, Received, Renamed, Stored, Synced};
     let digest = Digest::of(CONTENT);
     let repository: RepoName = "a".parse().unwrap();
@@ -83,7 +83,7 @@ async fn a_start_settles_a_crash_after_any_step() {
             let has_blob = registry.has_blob(&repository, &digest).await.unwrap();
             assert_eq!(has_blob, until >= Renamed, "{what}");
             assert!(registry.0.metadata.intents().await.unwrap().is_empty(), "{what}");
-            // Before its rename an upload goes on at what it has.
+            // Before its rename an upload continues at its end.
             let size = open_size(&registry, &repository, &id).await;
             let expected = if is_kept { CONTENT.len() as u64 } else { 0 };
             assert_eq!(size, (until < Renamed).then_some(expected), "{what}");

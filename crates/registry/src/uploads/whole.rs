@@ -1,4 +1,5 @@
-//! Small blobs that came in one request: begun and intended in one commit, so that each costs two and not three.
+//! Small blobs in one request: upload and intent are recorded in one commit, so that each blob takes two
+//! commits, not three.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::metadata::{Change, Intent};
 use crate::registry::Inner;
 use crate::session::Session;
 
-/// The largest blob that is taken whole; in bytes.
+/// The largest blob that is received in memory, in bytes.
 pub(crate) const WHOLE_LIMIT: u64 = 64 * 1024;
 
 impl Inner {
@@ -30,7 +31,7 @@ impl Inner {
         }
     }
 
-    /// Stores bytes as the blob `expected`. Runs to its end even when the client goes away.
+    /// Stores bytes as the blob `expected`. Runs to its end even if the client goes away.
     pub(crate) async fn store_whole(
         self: &Arc<Self>,
         repository: &RepoName,
@@ -55,7 +56,7 @@ impl Inner {
         let inner = Arc::clone(self);
         let task = self.tasks.spawn(async move {
             let mut held = inner.uploads.session(&intent.upload).lock_owned().await;
-            // Nobody knows its name: maintenance alone could take it.
+            // No client knows its name, so only maintenance could delete it.
             *held = Session::Ended;
             let stored = inner.write_whole(&intent, bytes).await;
             match &stored {

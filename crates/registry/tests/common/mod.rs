@@ -54,7 +54,7 @@ impl Server {
         Self { registry, address, client: Client::new(), task }
     }
 
-    /// Ends as a crash does: nothing is told to anybody.
+    /// Ends like a crash, without a shutdown.
     pub(crate) fn abandon(self) {
         self.task.abort();
     }
@@ -122,7 +122,7 @@ impl Server {
     }
 }
 
-/// Two operators with a token each, and everyone else, who may read; pushing needs one of the tokens.
+/// Two operators with a token each; all other clients may read. A push needs one of the tokens.
 #[derive(Debug)]
 pub(crate) struct TwoOperators;
 
@@ -149,7 +149,53 @@ impl Authorizer for TwoOperators {
     }
 }
 
-/// `device/self` is another repository for each operator.
+/// Reserved tags: `stable` is a channel, in one repository or in all; `broken` cannot be resolved.
+#[derive(Debug)]
+pub(crate) struct Channels {
+    repository: Option<&'static str>,
+    target: Option<Digest>,
+}
+
+impl Channels {
+    pub(crate) const fn everywhere(target: Option<Digest>) -> Self {
+        Self { repository: None, target }
+    }
+
+    pub(crate) const fn in_repository(repository: &'static str, target: Digest) -> Self {
+        Self { repository: Some(repository), target: Some(target) }
+    }
+
+    fn covers(&self, repository: &RepoName) -> bool {
+        self.repository.is_none_or(|only| only == repository.as_str())
+    }
+}
+
+impl TagResolver for Channels {
+    fn resolve<'a>(
+        &'a self,
+        _: &'a Principal,
+        repository: &'a RepoName,
+        lookup: Lookup<'a>,
+    ) -> BoxFuture<'a, Resolution> {
+        let target = || self.target.clone().map(|digest| Target { repository: repository.clone(), digest });
+        let resolution = match lookup {
+            Lookup::Manifest(Reference::Tag(tag)) if self.covers(repository) => match tag.as_str() {
+                "stable" => Resolution::Reserved(target()),
+                "broken" => Resolution::Unavailable,
+                _ => Resolution::Ordinary,
+            },
+            _ => Resolution::Ordinary,
+        };
+        ready(resolution).boxed()
+    }
+
+    fn tags<'a>(&'a self, _: &'a Principal, repository: &'a RepoName) -> BoxFuture<'a, Vec<Tag>> {
+        let has_target = self.target.is_some() && self.covers(repository);
+        ready(has_target.then(|| "stable".parse().unwrap()).into_iter().collect()).boxed()
+    }
+}
+
+/// The virtual repository `device/self` has another target for each operator.
 #[derive(Debug)]
 pub(crate) struct Devices(pub(crate) BTreeMap<&'static str, Target>);
 

@@ -1,18 +1,18 @@
-//! The gate: every request gets its principal here, once, and is held against the table of [`edgewright_api::access`].
+//! Access checks: every request gets its principal here, once, and is checked against the table of
+//! [`edgewright_api::access`].
 //!
 //! ```text
 //!  request ─▶ principal ─▶ row of the matched route ─┬─▶ handler, with the principal in its context
-//!             (token, webhook proof, none)           └─▶ 401, 403, 404, 405
+//!       (token, webhook signature, none)             └─▶ 401, 403, 404, 405
 //! ```
 //!
-//! No address, `Origin` or forwarding header makes a principal: only tokens and proofs do. What the router matched but the
-//! table does not list is refused, so nothing is served without a row. Requests to the registry get their principal
-//! here, too; the registry asks [`super::registry::RegistryGate`] about what they do, because only it reads its paths.
-
-use std::net::{IpAddr, SocketAddr};
+//! A principal is identified by a token or a webhook's signature, never by an address, `Origin` or a
+//! forwarding header. A route that is not in the table is rejected. Requests to the registry get their
+//! principal here, too; the registry asks [`super::registry::RegistryGate`] whether they are permitted,
+//! because only it parses its paths.
 
 use axum::body::Body;
-use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -26,8 +26,9 @@ use edgewright_model::principal::Principal;
 use edgewright_registry::{AccessToken, BaseUrl, Credentials};
 use tracing::Instrument as _;
 
+use super::error::{HttpError, no_route, not_allowed};
 use super::registry::Change;
-use super::{Refusal, hooks, not_allowed, not_there};
+use super::{hooks, host};
 use crate::live::Shared;
 use crate::tokens::{JobTokens, ProcessTokens};
 
@@ -36,17 +37,17 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"Edgewright\"");
 /// Where clients find the operator's token.
 const TOKEN_HINT: &str = "send the operator's token: --token-file FILE or EDGEWRIGHT_TOKEN_FILE, over HTTP \
-                          `Authorization: Bearer …`; it is in the file `operator-token` of the server's data folder, or where \
-                          `[access] token_file` says";
+                          `Authorization: Bearer …`; it is in the file `operator-token` of the server's data folder, or in \
+                          the file that `[access] token_file` names";
 
-/// What a request presented.
+/// The credentials of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Caller {
-    /// Credentials that are right, or none.
+    /// Valid credentials, or explicitly anonymous ones.
     Known(Principal),
-    /// No credentials at all: anonymous, and not yet asked for any.
+    /// No credentials at all: anonymous, and not challenged yet.
     Silent,
-    /// Credentials that are wrong.
+    /// Invalid credentials.
     Wrong,
 }
 
@@ -64,28 +65,28 @@ impl Caller {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     Permitted,
-    /// For jobs: if it is among what the order names.
+    /// For jobs: if the order grants it.
     IfGranted,
     Unauthenticated,
     Denied,
 }
 
-/// What the gate knows. Clones share it.
+/// Identifies principals and checks their access. Clones share the state.
 #[derive(Debug, Clone)]
 pub struct Gate {
     live: Shared,
     jobs: JobTokens,
     system: AccessToken,
     address: RegistryAddress,
-    webhooks: hooks::Bound,
+    webhooks: hooks::WebhookGate,
 }
 
-/// What the middleware works with.
+/// The state of the middleware.
 #[derive(Debug, Clone)]
 pub struct Enforcement {
-    /// Finds principals and decides.
+    /// Identifies principals and checks access.
     pub gate: Gate,
-    /// Where changes of the registry's content are recorded.
+    /// Records changes of the registry's content.
     pub audit: Audit,
 }
 
@@ -98,9 +99,9 @@ pub async fn enforce(State(enforcement): State<Enforcement>, mut request: Reques
     let Enforcement { gate, audit } = &enforcement;
     let id = RequestId::new();
     let span = tracing::info_span!("request", request.id = %id, principal = tracing::field::Empty);
-    let answer = async {
-        if let Err(refusal) = gate.check_host(&request) {
-            return refusal.into_response();
+    let respond = async {
+        if let Err(error) = host::check(&request, &gate.address.host) {
+            return error.into_response();
         }
         request.extensions_mut().insert(id);
         match gate.admit(request).await {
@@ -112,10 +113,10 @@ pub async fn enforce(State(enforcement): State<Enforcement>, mut request: Reques
                 }
                 response
             }
-            Err(refusal) => *refusal,
+            Err(response) => *response,
         }
     };
-    let mut response = answer.instrument(span).await;
+    let mut response = respond.instrument(span).await;
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
@@ -126,16 +127,16 @@ impl Gate {
     /// `address` is where clients reach the server.
     pub fn new(live: Shared, tokens: &ProcessTokens, address: RegistryAddress) -> Self {
         let (jobs, system) = (tokens.jobs.clone(), AccessToken::new(tokens.system.reveal()));
-        Self { live, jobs, system, address, webhooks: hooks::Bound::default() }
+        Self { live, jobs, system, address, webhooks: hooks::WebhookGate::default() }
     }
 
-    /// The request with its principal, where the table permits it.
+    /// The request with its principal, or the response that rejects it.
     async fn admit(&self, mut request: Request) -> Result<Request, Box<Response>> {
-        // Where nothing matched, the fallback answers that there is nothing.
+        // Without a route, the router's fallback returns 404.
         let Some(matched) = request.extensions().get::<MatchedPath>().cloned() else { return Ok(request) };
         if is_registry(matched.as_str()) {
             let caller = self.caller(request.headers());
-            note(&caller);
+            record_principal(&caller);
             let base = self.base_url(&request);
             if let Some(principal) = caller.principal().cloned() {
                 let id = request.extensions().get::<RequestId>().copied();
@@ -148,23 +149,22 @@ impl Gate {
         let route = find(request.method(), matched.as_str())?;
         let caller = if route.access == Access::SIGNED {
             let (caller, unread) =
-                self.signed(request).await.map_err(|refusal| Box::new(refusal.into_response()))?;
+                self.signed(request).await.map_err(|error| Box::new(error.into_response()))?;
             request = unread;
             caller
         } else {
             self.caller(request.headers())
         };
-        note(&caller);
+        record_principal(&caller);
         let Some(principal) = self.permitted(&caller, route.access) else {
-            let refusal = refuse(&caller, route);
-            return Err(Box::new(refusal.into_response()));
+            return Err(Box::new(rejection(&caller, route).into_response()));
         };
         let id = request.extensions().get::<RequestId>().copied();
         request.extensions_mut().insert(OperationContext::of_request(principal, id));
         Ok(request)
     }
 
-    /// The principal, where the row permits it.
+    /// The principal, if the row permits it.
     fn permitted(&self, caller: &Caller, access: Access) -> Option<Principal> {
         let principal = caller.principal()?;
         (self.judge(caller, access) == Verdict::Permitted).then(|| principal.clone())
@@ -172,7 +172,7 @@ impl Gate {
 
     pub(super) fn judge(&self, caller: &Caller, access: Access) -> Verdict {
         let Some(principal) = caller.principal() else { return Verdict::Unauthenticated };
-        let refused = match principal {
+        let rejected = match principal {
             Principal::Anonymous => Verdict::Unauthenticated,
             _ => Verdict::Denied,
         };
@@ -181,11 +181,11 @@ impl Gate {
             Rule::IfOpen if self.live.now().anonymous => Verdict::Permitted,
             Rule::Challenged if *caller != Caller::Silent && self.live.now().anonymous => Verdict::Permitted,
             Rule::Granted => Verdict::IfGranted,
-            Rule::IfOpen | Rule::Challenged | Rule::Denied => refused,
+            Rule::IfOpen | Rule::Challenged | Rule::Denied => rejected,
         }
     }
 
-    /// Who presents a token.
+    /// The caller that a token or its absence identifies.
     pub(super) fn caller(&self, headers: &HeaderMap) -> Caller {
         match Credentials::of(headers) {
             Credentials::Missing => Caller::Silent,
@@ -205,8 +205,8 @@ impl Gate {
         self.jobs.principal(token)
     }
 
-    /// Who sends a webhook. Its body is read for the proof and then dropped: nothing in it is believed.
-    async fn signed(&self, request: Request) -> Result<(Caller, Request), Refusal> {
+    /// The sender of a webhook. The body is read for its signature and then dropped.
+    async fn signed(&self, request: Request) -> Result<(Caller, Request), HttpError> {
         let (parts, body) = request.into_parts();
         let live = self.live.now();
         let proven = self.webhooks.prove(parts.uri.path(), &live.hooks, &parts.headers, body).await?;
@@ -221,42 +221,13 @@ impl Gate {
             || (self.address.tls && host == self.address.host);
         BaseUrl(format!("{}://{host}", if is_tls { "https" } else { "http" }))
     }
-
-    /// Refuses requests over loopback that name a host of the public DNS which is not this server. A web page of that host
-    /// could otherwise read through a browser on this machine (DNS rebinding).
-    fn check_host(&self, request: &Request) -> Result<(), Refusal> {
-        let peer =
-            request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical());
-        let Some(host) = edgewright_registry::host(request.uri(), request.headers()) else { return Ok(()) };
-        if !peer.is_some_and(|peer| peer.is_loopback()) || host == self.address.host || is_local_name(host) {
-            return Ok(());
-        }
-        let error = ApiError {
-            code: ErrorClass::Denied,
-            message: format!("`{host}` is not an address of this server"),
-            hint: Some("name it in the server's settings, `[server] address`".to_owned()),
-        };
-        Err(Refusal { status: Some(StatusCode::MISDIRECTED_REQUEST), error })
-    }
-}
-
-/// Whether a host cannot be a name of the public DNS.
-fn is_local_name(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let name = name.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
-    name.parse::<IpAddr>().is_ok()
-        || !name.contains('.')
-        || [".localhost", ".local", ".internal", ".test"].iter().any(|ending| name.ends_with(ending))
 }
 
 fn is_registry(matched: &str) -> bool {
     matched == "/v2" || matched.starts_with("/v2/")
 }
 
-/// The row of a request; a response where there is none.
+/// The row of a request, or the response to one without a row.
 fn find(method: &Method, matched: &str) -> Result<&'static Route, Box<Response>> {
     let known = match *method {
         Method::GET | Method::HEAD => Some(access::Method::Get),
@@ -275,38 +246,38 @@ fn find(method: &Method, matched: &str) -> Result<&'static Route, Box<Response>>
         .map(access::Method::name)
         .collect();
     if allowed.is_empty() {
-        return Err(Box::new(not_there().into_response()));
+        return Err(Box::new(no_route().into_response()));
     }
     Err(Box::new(not_allowed(method, &allowed.join(", "))))
 }
 
-/// Names the principal in the request's span.
-fn note(caller: &Caller) {
+/// Adds the principal to the request's span.
+fn record_principal(caller: &Caller) {
     if let Some(principal) = caller.principal() {
         tracing::Span::current().record("principal", tracing::field::display(principal));
     }
 }
 
-/// Why a caller may not call a route.
-fn refuse(caller: &Caller, route: &Route) -> Refusal {
+/// Why a caller may not use a route.
+fn rejection(caller: &Caller, route: &Route) -> HttpError {
     let (message, hint) = match caller {
-        _ if route.access == Access::SIGNED => ("the webhook's proof is missing or wrong", hooks::PROOF_HINT),
-        Caller::Wrong => ("the token is wrong", TOKEN_HINT),
-        Caller::Silent | Caller::Known(Principal::Anonymous) => ("a token is required", TOKEN_HINT),
+        _ if route.access == Access::SIGNED => ("missing or invalid webhook signature", hooks::PROOF_HINT),
+        Caller::Wrong => ("invalid token", TOKEN_HINT),
+        Caller::Silent | Caller::Known(Principal::Anonymous) => ("authentication required", TOKEN_HINT),
         Caller::Known(principal) => {
-            tracing::warn!(route = route.id, "refused");
-            let message = format!("{} may not do this", principal.kind());
-            let hint = Some("docs/access.md lists who may call what".to_owned());
-            return Refusal::from(ApiError { code: ErrorClass::Denied, message, hint });
+            tracing::warn!(route = route.id, "access denied");
+            let message = format!("access denied for {}", principal.kind());
+            let hint = Some("see docs/reference/access.md for the permissions of each principal".to_owned());
+            return HttpError::from(ApiError { code: ErrorClass::Denied, message, hint });
         }
     };
-    tracing::info!(route = route.id, "refused: {message}");
+    tracing::info!(route = route.id, reason = message, "access denied");
     let error =
         ApiError { code: ErrorClass::Denied, message: message.to_owned(), hint: Some(hint.to_owned()) };
-    Refusal { status: Some(StatusCode::UNAUTHORIZED), error }
+    HttpError { status: Some(StatusCode::UNAUTHORIZED), error }
 }
 
-/// Adds what HTTP wants with a 401.
+/// Adds the challenge that HTTP requires with status 401.
 pub(super) fn challenge(response: &mut Response) {
     if response.status() == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, CHALLENGE);

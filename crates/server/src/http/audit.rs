@@ -3,12 +3,14 @@
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use edgewright_api::{ApiError, AuditFilter, AuditPage, routes};
+use edgewright_api::{AuditFilter, AuditPage, routes};
 use serde::Deserialize;
 
-use super::{Answer, ApiState, Refusal, parsed};
+use super::ApiState;
+use super::error::{HttpError, JsonResult};
+use super::query::{parsed, query};
 
-/// The query: every filter may be left out.
+/// The query: all filters are optional.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Filters {
@@ -21,7 +23,7 @@ pub(super) struct Filters {
 }
 
 impl Filters {
-    fn parse(self) -> Result<AuditFilter, Refusal> {
+    fn parse(self) -> Result<AuditFilter, HttpError> {
         Ok(AuditFilter {
             actor: self.actor.as_deref().map(parsed).transpose()?,
             operation: self.operation,
@@ -35,8 +37,7 @@ impl Filters {
 
 pub(super) async fn list(
     State(state): State<ApiState>,
-    query: Result<Query<Filters>, QueryRejection>,
-) -> Answer<AuditPage> {
-    let Query(filters) = query.map_err(|error| ApiError::user_fault(error.body_text()))?;
-    Ok(Json(state.views.audit(&filters.parse()?).await?))
+    filters: Result<Query<Filters>, QueryRejection>,
+) -> JsonResult<AuditPage> {
+    Ok(Json(state.views.audit(&query(filters)?.parse()?).await?))
 }

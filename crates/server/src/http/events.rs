@@ -1,10 +1,10 @@
-//! What happens in runs, for clients that would otherwise ask again and again.
+//! Changes of runs as server-sent events, for clients that would otherwise poll.
 
 use std::convert::Infallible;
 
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
-use edgewright_api::RunMoved;
+use edgewright_api::RunStateChanged;
 use edgewright_control::events::{RunEvent, RunEventKind};
 use edgewright_process::CancellationToken;
 use futures::Stream;
@@ -24,15 +24,16 @@ pub(super) async fn stream(
     Sse::new(stream).keep_alive(KeepAlive::default())
 }
 
-/// The next run that moves; none at shutdown, and for a client that lags behind: it comes again and looks.
-async fn next(events: &mut Receiver<RunEvent>, stopping: &CancellationToken) -> Option<RunMoved> {
+/// The next change of a run's state. None at shutdown, and for a client that lags behind: it reconnects and
+/// lists runs.
+async fn next(events: &mut Receiver<RunEvent>, stopping: &CancellationToken) -> Option<RunStateChanged> {
     loop {
         let event = tokio::select! {
             () = stopping.cancelled() => return None,
             event = events.recv() => event.ok()?,
         };
         if let RunEvent { run, kind: RunEventKind::State(state) } = event {
-            return Some(RunMoved { run, state });
+            return Some(RunStateChanged { run, state });
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Webhooks in: a forge reports that a repository moved. Its proof makes it a principal that may have its source polled, no
-//! more: the payload is ignored, so a forged or replayed one costs a poll at most.
+//! Incoming webhooks: a forge reports a push. The signature proves that it may request a poll of its source.
+//! The payload is ignored, so a replayed webhook causes at most one poll.
 //!
-//! | path | proof |
+//! | path | signature |
 //! |---|---|
 //! | `/hooks/github/SOURCE` | `X-Hub-Signature-256: sha256=HEX`, HMAC-SHA256 of the body |
 //! | `/hooks/gitea/SOURCE` | `X-Gitea-Signature` or `X-Forgejo-Signature: HEX`, or as GitHub |
@@ -21,17 +21,17 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use tokio::sync::Semaphore;
 
-use super::Refusal;
+use super::error::HttpError;
 use crate::settings::Secret;
 
-/// GitHub sends no more than 25 MB. The body is hashed as it comes and kept nowhere.
+/// The largest body of a webhook: GitHub sends at most 25 MB. It is hashed as it arrives, and never stored.
 const BODY_LIMIT: usize = 26 * 1024 * 1024;
-/// Webhooks that are read at the same time; more are told to come again.
+/// The number of webhooks that are read at the same time; more get status 503.
 const AT_ONCE: usize = 8;
-/// How long a body may take.
-const WITHIN: std::time::Duration = std::time::Duration::from_secs(20);
+/// How long a webhook's body may take to arrive.
+const BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
 
-/// Who sends webhooks, and so how they are signed.
+/// The sender of a webhook, which decides how it is signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Forge {
     GitHub,
@@ -40,7 +40,7 @@ enum Forge {
     Generic,
 }
 
-/// What was presented as proof.
+/// What proves that the sender has the secret.
 #[derive(Debug, PartialEq, Eq)]
 enum Proof {
     /// HMAC-SHA256 of the body.
@@ -49,11 +49,11 @@ enum Proof {
     Token(Vec<u8>),
 }
 
-/// Bounds the work that strangers can cause.
+/// Bounds the work that clients without credentials can cause.
 #[derive(Debug, Clone)]
-pub(super) struct Bound(Arc<Semaphore>);
+pub(super) struct WebhookGate(Arc<Semaphore>);
 
-impl Default for Bound {
+impl Default for WebhookGate {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(AT_ONCE)))
     }
@@ -90,45 +90,45 @@ impl Forge {
     }
 }
 
-/// What to do about a webhook that is refused.
+/// What to do about a webhook that is rejected.
 pub(super) const PROOF_HINT: &str =
-    "is `hook_secret_file` of this source set, and the secret the same on both sides?";
+    "set `hook_secret_file` of this source, and use the same secret in the forge";
 
-impl Bound {
-    /// The source whose secret a webhook proves to know; none where the proof is missing or wrong.
+impl WebhookGate {
+    /// The source whose secret the sender of a webhook has; none if the proof is missing or wrong.
     ///
-    /// Unknown sources, sources without a secret and wrong proofs are the same to whoever asks.
+    /// Unknown sources, sources without a secret and wrong proofs give the same response.
     pub(super) async fn prove(
         &self,
         path: &str,
         secrets: &BTreeMap<SourceName, Secret>,
         headers: &HeaderMap,
         body: Body,
-    ) -> Result<Option<SourceName>, Refusal> {
+    ) -> Result<Option<SourceName>, HttpError> {
         let mut segments = path.trim_start_matches('/').split('/').skip(1);
         let (forge, source) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
         let Some(forge) = Forge::parse(forge) else {
-            let hint = "want /hooks/github|gitlab|gitea|generic/SOURCE";
-            return Err(ApiError::not_found("there are no webhooks of this kind", hint).into());
+            let hint = "use /hooks/github|gitlab|gitea|generic/SOURCE";
+            return Err(ApiError::not_found("unknown kind of webhook", hint).into());
         };
-        let source: SourceName = super::parsed(source)?;
+        let source: SourceName = super::query::parsed(source)?;
         let Ok(_permit) = self.0.try_acquire() else {
-            let message = "too many webhooks at once".to_owned();
+            let message = "too many webhooks at the same time".to_owned();
             return Err(ApiError { code: ErrorClass::Unavailable, message, hint: None }.into());
         };
         let (Some(secret), Some(proof)) = (secrets.get(&source), forge.proof(headers)) else {
             return Ok(None);
         };
-        match tokio::time::timeout(WITHIN, verify(secret, &proof, body)).await {
+        match tokio::time::timeout(BODY_TIMEOUT, verify(secret, &proof, body)).await {
             Ok(Ok(is_proven)) => Ok(is_proven.then_some(source)),
-            Ok(Err(refusal)) => Err(refusal),
-            Err(_) => Err(ApiError::user_fault("the body did not come in time").into()),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(ApiError::user_fault("timeout while reading the body").into()),
         }
     }
 }
 
-/// Whether the proof fits, in a time that tells nothing of the secret.
-async fn verify(secret: &Secret, proof: &Proof, body: Body) -> Result<bool, Refusal> {
+/// Whether the proof is right, in a time that does not depend on the secret.
+async fn verify(secret: &Secret, proof: &Proof, body: Body) -> Result<bool, HttpError> {
     match proof {
         // The MACs of both under the same key are compared, not the secrets themselves.
         Proof::Token(token) => {
@@ -143,10 +143,11 @@ async fn verify(secret: &Secret, proof: &Proof, body: Body) -> Result<bool, Refu
             let mut length = 0_usize;
             let mut stream = body.into_data_stream();
             while let Some(chunk) = stream.next().await {
-                let chunk = chunk.map_err(|_| ApiError::user_fault("the body ended early"))?;
+                let chunk = chunk
+                    .map_err(|_| ApiError::user_fault("the connection closed before the end of the body"))?;
                 length += chunk.len();
                 if length > BODY_LIMIT {
-                    return Err(ApiError::user_fault("the body is longer than 26 MiB").into());
+                    return Err(ApiError::user_fault("the body exceeds 26 MiB").into());
                 }
                 mac.update(&chunk);
             }
@@ -175,7 +176,7 @@ mod tests {
     const BODY: &str = "Hello, World!";
     const SIGNATURE: &str = "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
 
-    /// 202 where the webhook is proven, 401 where it is not, else the status of the refusal.
+    /// 202 if the webhook is proven, 401 if not, otherwise the status of the error.
     async fn status(forge: &str, header: Option<(&'static str, String)>, body: Body, known: bool) -> u16 {
         let headers: HeaderMap = header
             .map(|(name, value)| (name.parse::<axum::http::HeaderName>().unwrap(), value.parse().unwrap()))
@@ -184,18 +185,19 @@ mod tests {
         let source: SourceName = "plants".parse().unwrap();
         let secrets: BTreeMap<_, _> =
             known.then(|| (source.clone(), Secret::new(SECRET.to_owned()))).into_iter().collect();
-        match Bound::default().prove(&format!("/hooks/{forge}/plants"), &secrets, &headers, body).await {
+        match WebhookGate::default().prove(&format!("/hooks/{forge}/plants"), &secrets, &headers, body).await
+        {
             Ok(Some(proven)) => {
                 assert_eq!(proven, source);
                 202
             }
             Ok(None) => 401,
-            Err(refusal) => axum::response::IntoResponse::into_response(refusal).status().as_u16(),
+            Err(error) => axum::response::IntoResponse::into_response(error).status().as_u16(),
         }
     }
 
     #[tokio::test]
-    async fn only_what_is_signed_wakes() {
+    async fn only_signed_webhooks_are_accepted() {
         let hub = |hex: &str| Some(("x-hub-signature-256", format!("sha256={hex}")));
         let wrong = SIGNATURE.replace('7', "8");
         let cases = [

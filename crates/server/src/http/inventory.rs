@@ -7,41 +7,54 @@ use edgewright_api::{ApiError, ChannelPost, ChannelView, SiteSummary, SiteView};
 use edgewright_control::context::OperationContext;
 use edgewright_model::names::{ChannelName, SiteName};
 use edgewright_store::channels::{ChannelChange, Pin};
+use serde::Serialize;
 
-use super::{Answer, ApiState, Refusal, SelectionQuery, parsed, selection};
+use super::ApiState;
+use super::error::{HttpError, JsonResult};
+use super::query::{SelectionQuery, parsed, query};
 use crate::views::channel;
 
-/// The longest reason, in characters.
+/// The longest reason of a hold or pin, in characters.
 const REASON_LIMIT: usize = 500;
 
-pub(super) async fn sites(State(state): State<ApiState>, query: SelectionQuery) -> Answer<Vec<SiteSummary>> {
-    Ok(Json(state.views.sites(selection(query)?.source()?.as_ref()).await?))
+pub(super) async fn sites(
+    State(state): State<ApiState>,
+    selection: SelectionQuery,
+) -> JsonResult<Vec<SiteSummary>> {
+    Ok(Json(state.views.sites(query(selection)?.source()?.as_ref()).await?))
 }
 
 pub(super) async fn site(
     State(state): State<ApiState>,
     Path(name): Path<String>,
-    query: SelectionQuery,
-) -> Answer<SiteView> {
+    selection: SelectionQuery,
+) -> JsonResult<SiteView> {
     let name: SiteName = parsed(&name)?;
-    Ok(Json(state.views.site(&name, selection(query)?.source()?.as_ref()).await?))
+    Ok(Json(state.views.site(&name, query(selection)?.source()?.as_ref()).await?))
+}
+
+pub(super) async fn channels(
+    State(state): State<ApiState>,
+    selection: SelectionQuery,
+) -> JsonResult<impl Serialize> {
+    Ok(Json(state.views.channels(query(selection)?.source()?.as_ref()).await?))
 }
 
 pub(super) async fn change_channel(
     State(state): State<ApiState>,
     Extension(context): Extension<OperationContext>,
     Path(name): Path<String>,
-    query: SelectionQuery,
+    selection: SelectionQuery,
     body: Result<Json<ChannelPost>, JsonRejection>,
-) -> Answer<ChannelView> {
+) -> JsonResult<ChannelView> {
     let name: ChannelName = parsed(&name)?;
     let Json(post) = body.map_err(|error| ApiError::user_fault(error.body_text()))?;
-    let (source, change) = (selection(query)?.source()?, change(post)?);
+    let (source, change) = (query(selection)?.source()?, change(post)?);
     let (source, row) = state.control.change_channel(&context, source.as_ref(), &name, &change).await?;
     Ok(Json(channel(source, row)))
 }
 
-fn change(post: ChannelPost) -> Result<ChannelChange, Refusal> {
+fn change(post: ChannelPost) -> Result<ChannelChange, HttpError> {
     Ok(match post {
         ChannelPost::Hold { reason } => ChannelChange::Hold { reason: checked(reason)? },
         ChannelPost::Resume => ChannelChange::Resume,
@@ -50,14 +63,14 @@ fn change(post: ChannelPost) -> Result<ChannelChange, Refusal> {
     })
 }
 
-/// A reason that says something, on one line.
-fn checked(reason: String) -> Result<String, Refusal> {
-    let is_fine = !reason.trim().is_empty()
+/// A reason of one line that is not empty.
+fn checked(reason: String) -> Result<String, HttpError> {
+    let is_valid = !reason.trim().is_empty()
         && reason.chars().count() <= REASON_LIMIT
         && !reason.contains(char::is_control);
-    if is_fine {
+    if is_valid {
         return Ok(reason);
     }
-    let message = format!("invalid reason: want one line of 1 to {REASON_LIMIT} characters");
+    let message = format!("invalid reason: expected one line of 1 to {REASON_LIMIT} characters");
     Err(ApiError::user_fault(message).into())
 }

@@ -1,4 +1,4 @@
-//! Digests that are built again.
+//! Rebuilds of digests.
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
@@ -7,19 +7,24 @@ use edgewright_api::{ApiError, RebuildPost, RebuildStatus};
 use edgewright_control::context::OperationContext;
 use edgewright_model::run::RebuildNumber;
 
-use super::{Answer, ApiState, parsed};
+use super::ApiState;
+use super::error::JsonResult;
+use super::query::parsed;
 
 pub(super) async fn start(
     State(state): State<ApiState>,
     Extension(context): Extension<OperationContext>,
     body: Result<Json<RebuildPost>, JsonRejection>,
-) -> Answer<RebuildStatus> {
+) -> JsonResult<RebuildStatus> {
     let Json(RebuildPost { digest }) = body.map_err(|error| ApiError::user_fault(error.body_text()))?;
     let number = state.control.queue_rebuild(&context, &digest).await?;
-    tracing::info!(rebuild.number = number.0, "{digest} is built again");
+    tracing::info!(rebuild.number = number.0, image.digest = %digest, "rebuild queued");
     Ok(Json(state.views.rebuild(number).await?))
 }
 
-pub(super) async fn show(State(state): State<ApiState>, Path(number): Path<String>) -> Answer<RebuildStatus> {
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    Path(number): Path<String>,
+) -> JsonResult<RebuildStatus> {
     Ok(Json(state.views.rebuild(parsed::<RebuildNumber>(&number)?).await?))
 }

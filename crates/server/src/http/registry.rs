@@ -1,4 +1,4 @@
-//! The registry behind the gate: who may do what in it, and the record of what the operator changes there.
+//! Access to the registry: which principal may do what, and audit entries for changes by the operator.
 
 use axum::extract::Request;
 use axum::http::{Method, Response, header::HeaderName};
@@ -17,13 +17,13 @@ use super::access::{Caller, Gate, Verdict};
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
-/// The registry's authorizer: the same principals and the same table, by what a request does.
+/// The registry's authorizer: the same principals and the same table as for the API.
 #[derive(Debug, Clone)]
 pub struct RegistryGate(pub Gate);
 
 impl RegistryGate {
     async fn decide(&self, request: AccessRequest<'_>) -> Decision {
-        // The gate has found out who it is; a registry without it in front finds out by itself.
+        // The middleware has identified the caller already, unless the registry is served without it.
         let known = request.extensions.get::<Caller>().cloned();
         let caller = known.unwrap_or_else(|| self.0.caller(request.headers));
         let verdict = match self.0.judge(&caller, operation(request.action).access()) {
@@ -37,12 +37,12 @@ impl RegistryGate {
             (Verdict::Permitted, Caller::Known(principal)) => Decision::Allow(principal),
             (Verdict::Permitted, _) => Decision::Allow(Principal::Anonymous),
             (Verdict::Denied | Verdict::IfGranted, _) => {
-                tracing::warn!(action = ?request.action, "refused");
+                tracing::warn!(action = ?request.action, "access denied");
                 Decision::Denied { reason: denied(request.action) }
             }
             (Verdict::Unauthenticated, Caller::Wrong) => {
-                tracing::info!(action = ?request.action, "refused: the token is wrong");
-                Decision::Unauthenticated { reason: format!("the token is wrong; {LOGIN_HINT}") }
+                tracing::info!(action = ?request.action, "access denied: invalid token");
+                Decision::Unauthenticated { reason: format!("invalid token; {LOGIN_HINT}") }
             }
             (Verdict::Unauthenticated, _) => {
                 Decision::Unauthenticated { reason: format!("credentials are required; {LOGIN_HINT}") }
@@ -51,13 +51,13 @@ impl RegistryGate {
     }
 }
 
-/// What people with a registry's client do next.
-const LOGIN_HINT: &str = "`podman login`, with any user and the server's token as the password";
+/// What users of a registry client do next.
+const LOGIN_HINT: &str = "log in with `podman login`, any user name, and the server's token as the password";
 
 fn denied(action: Action<'_>) -> String {
     match action {
         Action::WriteReserved(_) => RESERVED.to_owned(),
-        _ => "these credentials do not permit it; docs/access.md lists who may do what".to_owned(),
+        _ => "these credentials do not permit it; see docs/reference/access.md".to_owned(),
     }
 }
 
@@ -67,7 +67,7 @@ impl Authorizer for RegistryGate {
     }
 }
 
-/// The table's name of an action.
+/// The row of the access table for an action.
 const fn operation(action: Action<'_>) -> access::RegistryOperation {
     use access::RegistryOperation as Row;
     match action {
@@ -89,7 +89,7 @@ const fn operation(action: Action<'_>) -> access::RegistryOperation {
     }
 }
 
-/// Whether a job's order names what it asks for.
+/// Whether a job's order grants a request.
 async fn is_granted(caller: &Caller, action: Action<'_>, contents: &dyn Contents) -> bool {
     let Caller::Known(Principal::Job { grants, .. }) = caller else { return false };
     match action {
@@ -115,7 +115,8 @@ async fn is_granted(caller: &Caller, action: Action<'_>, contents: &dyn Contents
     }
 }
 
-/// A manifest or tag that the operator writes or deletes. What jobs and control push is recorded with their runs.
+/// A manifest or tag that the operator pushes or deletes. Pushes by jobs and control are recorded with their
+/// runs.
 pub(super) struct Change {
     context: OperationContext,
     operation: Operation,
@@ -124,7 +125,7 @@ pub(super) struct Change {
 }
 
 impl Change {
-    /// What a request would change; none where it would change nothing that is recorded.
+    /// The change that a request asks for; none for requests that are not audited.
     pub(super) fn of(request: &Request) -> Option<Self> {
         let context = request.extensions().get::<OperationContext>()?.clone();
         let rest = request.uri().path().strip_prefix("/v2/")?;
@@ -139,7 +140,7 @@ impl Change {
         is_operator.then_some(Self { context, operation, repository, reference })
     }
 
-    /// Its row of the audit trail; none where it was refused.
+    /// Its entry in the audit trail; none if the request failed.
     pub(super) fn entry<B>(self, response: &Response<B>) -> Option<NewAuditEntry> {
         let Self { context, operation, repository, reference } = self;
         let separator = if reference.contains(':') || reference.contains('%') { '@' } else { ':' };

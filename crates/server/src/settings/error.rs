@@ -1,13 +1,13 @@
-//! Why settings cannot be used, and what to do about it.
+//! Errors of the settings, with hints that show a correct value.
 
 use std::path::PathBuf;
 
 use edgewright_model::error::ErrorClass;
 use edgewright_model::names::SourceName;
-use edgewright_source::UnfitPath;
+use edgewright_source::InvalidSshPath;
 use edgewright_source::remote::InvalidRemote;
 
-use super::MOST_NICE;
+use super::server::MAX_NICE;
 use super::targets::TargetError;
 use crate::tls::TlsError;
 
@@ -17,92 +17,96 @@ pub enum SettingsError {
     /// The file cannot be read.
     #[error("cannot read the settings file {}", .path.display())]
     Read {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// The file is not what it should be; the source shows the line.
-    #[error("the settings file {} has an error", .path.display())]
+    /// The file has a syntax error, an unknown key or a wrong value; the source names the line.
+    #[error("invalid settings file {}", .path.display())]
     Parse {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Where and why.
+        /// The line and the cause.
         #[source]
         source: Box<toml::de::Error>,
+        /// What a correct line looks like, if the key is known.
+        hint: Option<String>,
     },
-    /// No name can be made from a source's URL.
-    #[error("no source name can be made from `{url}`")]
-    Unnamed {
+    /// No name can be derived from a source's URL.
+    #[error("cannot derive a source name from `{url}`")]
+    UnnamedSource {
         /// The URL, without credentials.
         url: String,
     },
-    /// A source's URL is none.
-    #[error("the address of a source cannot be used")]
+    /// A source's URL cannot be used.
+    #[error("invalid source address")]
     Url(#[from] InvalidRemote),
-    /// A source's key or known hosts cannot be used.
-    #[error("the ssh settings of a source cannot be used")]
-    Ssh(#[from] UnfitPath),
+    /// A source's ssh key or known hosts cannot be used.
+    #[error("invalid ssh settings of a source")]
+    Ssh(#[from] InvalidSshPath),
     /// Two sources have one name.
-    #[error("two sources are called `{name}`")]
-    Duplicate {
+    #[error("duplicate source name `{name}`")]
+    DuplicateSource {
         /// The name.
         name: SourceName,
     },
-    /// `watch` cannot be followed.
-    #[error("`watch`: {why}")]
-    Watch {
-        /// What is wrong.
-        why: String,
+    /// `updates` contradicts itself.
+    #[error("invalid `updates`: {reason}")]
+    Updates {
+        /// The cause.
+        reason: String,
     },
-    /// `locks` cannot be followed.
-    #[error("`locks`: {why}")]
+    /// `locks` contradicts itself.
+    #[error("invalid `locks`: {reason}")]
     Locks {
-        /// What is wrong.
-        why: &'static str,
+        /// The cause.
+        reason: &'static str,
     },
     /// Two sinks have one name.
-    #[error("two sinks are called `{name}`")]
+    #[error("duplicate sink name `{name}`")]
     DuplicateSink {
         /// The name.
         name: String,
     },
-    /// A sink cannot work as it is.
-    #[error("sink `{name}`: {why}")]
+    /// A sink's settings cannot be used.
+    #[error("invalid sink `{name}`: {reason}")]
     Sink {
         /// The name.
         name: String,
-        /// What is missing.
-        why: &'static str,
+        /// The cause.
+        reason: &'static str,
     },
     /// Two targets have one name.
-    #[error("two targets are called `{name}`")]
+    #[error("duplicate target name `{name}`")]
     DuplicateTarget {
         /// The name.
         name: String,
     },
-    /// A target cannot work as it is.
-    #[error("target `{name}`")]
+    /// A target's settings cannot be used.
+    #[error("invalid target `{name}`")]
     Target {
         /// The name.
         name: String,
-        /// What is wrong.
+        /// The cause.
         #[source]
         source: Box<TargetError>,
     },
-    /// TLS is half configured.
-    #[error("TLS wants all of `tls_listen`, `tls_certificate_file` and `tls_key_file` of [server]")]
-    HalfTls,
-    /// TLS cannot be spoken.
-    #[error("there is no TLS")]
+    /// One or two of the three TLS keys are set.
+    #[error(
+        "incomplete TLS configuration: [server] needs all of `tls_listen`, `tls_certificate_file` and `tls_key_file`"
+    )]
+    IncompleteTls,
+    /// Certificate or key cannot be used.
+    #[error("invalid TLS configuration")]
     Tls(#[from] TlsError),
     /// Certificates cannot be read.
     #[error("cannot read the certificates in {}", .path.display())]
     Authority {
         /// Their file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
@@ -111,29 +115,29 @@ pub enum SettingsError {
     Secret {
         /// Its file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// No priority of the system.
-    #[error("`jobs.nice` is {nice}: want 0 to {MOST_NICE}")]
+    /// The kernel has no such priority.
+    #[error("invalid `jobs.nice` {nice}: expected 0 to {MAX_NICE}")]
     Nice {
         /// As given.
         nice: u8,
     },
-    /// No job could reach the registry.
-    #[error("invalid `jobs.registry` `{url}`: it is neither http:// nor https://")]
+    /// Jobs could not reach the registry.
+    #[error("invalid `jobs.registry` `{url}`: expected http:// or https://")]
     JobRegistry {
         /// As given.
         url: String,
     },
-    /// No job could ever run.
-    #[error("`jobs.parallel` is 0: nothing would ever be built")]
+    /// No job could run.
+    #[error("invalid `jobs.parallel` 0: no job could run")]
     NoJobs,
 }
 
 impl SettingsError {
-    /// What kind of fault it is.
+    /// The class of the error.
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Read { source, .. } | Self::Secret { source, .. } | Self::Authority { source, .. }
@@ -146,42 +150,43 @@ impl SettingsError {
     }
 
     /// What to do about it.
-    pub const fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Unnamed { .. } | Self::Duplicate { .. } => {
-                Some("give it one: `name = \"…\"` under its [[source]] in the settings file")
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Parse { hint, .. } => return hint.clone(),
+            Self::Read { .. } | Self::Authority { .. } => "check the path and its permissions",
+            Self::Url(_) => {
+                "write `url = \"https://git.example.org/plant-os.git\"`, a path, or an ssh address such as \
+                 `git@git.example.org:plants/plant-os.git`"
             }
-            Self::Nice { .. } => Some("0 is the server's own priority, 19 the lowest; 10 is the default"),
-            Self::JobRegistry { .. } => Some(
-                "write it as `registry = \"https://HOST:PORT\"`, or leave it out for jobs on this machine",
-            ),
-            Self::NoJobs => Some("write 1 or more, or leave it out"),
-            Self::Secret { .. } => Some(
-                "write the secret, at least 16 characters on one line, into that file, readable by the server",
-            ),
-            Self::DuplicateSink { .. } => Some("give each [[sink]] a name of its own"),
-            Self::Locks { .. } => Some(
-                "such as `locks = {mode = \"commit\", branch = \"main\", token_file = \"/etc/edgewright/push\"}`",
-            ),
-            Self::HalfTls => {
-                Some("give all three, or none and let a proxy speak TLS: docs/serving.md, \"TLS\"")
+            Self::UnnamedSource { .. } | Self::DuplicateSource { .. } => {
+                "set a unique `name = \"…\"` under its [[source]] in the settings file"
             }
-            Self::Tls(_) => Some(
-                "want PEM files: the server's certificate first, then those up to its authority; and its key",
-            ),
-            Self::DuplicateTarget { .. } => Some("give each [[target]] a name of its own"),
-            Self::Target { .. } => {
-                Some("docs/serving.md, \"Registries of others\", shows what a [[target]] may say")
+            Self::Nice { .. } => "write `nice = 10`: 0 is the server's own priority, 19 the lowest",
+            Self::JobRegistry { .. } => {
+                "write `registry = \"https://HOST:PORT\"`, or omit it if jobs run on this machine"
             }
-            Self::Ssh(_) => Some("move the file, or link to it from a path without other characters"),
-            Self::Read { .. }
-            | Self::Parse { .. }
-            | Self::Url(_)
-            | Self::Sink { .. }
-            | Self::Authority { .. } => None,
-            Self::Watch { .. } => Some(
-                "such as `every = \"24h\"`, or `at = \"02:00\"` with `zone = \"Europe/Berlin\"`, or `off = true`",
-            ),
-        }
+            Self::NoJobs => "write `parallel = 1` or more, or omit it",
+            Self::Secret { .. } => {
+                "write the secret to that file, at least 16 characters on one line, readable by the server"
+            }
+            Self::DuplicateSink { .. } => "give each [[sink]] a unique name",
+            Self::Sink { .. } => {
+                "write `name = \"ops\"`, `kind = \"cloud-events\"` and `url = \"https://events.example.org/\"`"
+            }
+            Self::Locks { .. } => {
+                "write `locks = {mode = \"commit\", branch = \"main\", token_file = \"/etc/edgewright/push.token\"}`"
+            }
+            Self::IncompleteTls => "set all three, or none and let a proxy terminate TLS",
+            Self::Tls(_) => {
+                "use PEM files: the server's certificate first, then the intermediate ones; and its private key"
+            }
+            Self::DuplicateTarget { .. } => "give each [[target]] a unique name",
+            Self::Target { .. } => "see [[target]] in docs/reference/settings.md",
+            Self::Ssh(_) => "move the file, or link to it from a path without these characters",
+            Self::Updates { .. } => {
+                "write `every = \"24h\"`, or `at = \"02:00\"` with `zone = \"Europe/Berlin\"`, or `off = true`"
+            }
+        };
+        Some(hint.to_owned())
     }
 }

@@ -1,4 +1,4 @@
-//! `pull_requests` of a source: `true`, or a table that says which.
+//! `pull_requests` of a source: `true`, `false`, or a table that selects some.
 
 use std::fmt;
 
@@ -7,27 +7,45 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::described::{Kind, described};
+
 /// Which pull requests are run; `false` none, `true` all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PullRequestOptions(pub Option<PullRequestPolicy>);
 
-/// Who may open those that are run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+impl Kind for PullRequestOptions {
+    const NAME: &'static str = "boolean or table";
+    const EXAMPLE: &'static str = "{from = \"branches\", into = [\"main\"]}";
+}
+
+/// Where the head of a pull request may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum From {
-    /// Everybody who can.
-    #[default]
+pub enum Origin {
+    /// Anywhere, forks included.
     Anywhere,
-    /// Who may push branches to the repository.
+    /// On a branch of the repository itself.
     Branches,
 }
 
-/// `pull_requests = {…}`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Table {
-    from: From,
-    into: Vec<String>,
+impl Kind for Origin {
+    const NAME: &'static str = "`\"anywhere\"` or `\"branches\"`";
+    const EXAMPLE: &'static str = "\"branches\"";
+}
+
+described! {
+    /// `[source.pull_requests]`.
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(default)]
+    pub struct PullRequestTable: "source.pull_requests" {
+        /// Where their head may be: `branches` runs only those whose head is a branch of the repository
+        /// itself, so that their author may push to it. Pull requests run code on the build machine: use
+        /// `branches` unless you trust everyone who may open one.
+        pub from: Option<Origin> { Reload, default: "anywhere" }
+        /// Run only those into these branches. A pull request counts for the branch that is missing the
+        /// fewest of its commits.
+        pub into: Option<Vec<String>> { Reload, default: "all branches" }
+    }
 }
 
 impl<'de> Deserialize<'de> for PullRequestOptions {
@@ -50,8 +68,9 @@ impl<'de> Visitor<'de> for Either {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        let Table { from, into } = Table::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(PullRequestOptions(Some(PullRequestPolicy { from_branches: from == From::Branches, into })))
+        let PullRequestTable { from, into } = PullRequestTable::deserialize(MapAccessDeserializer::new(map))?;
+        let from_branches = from == Some(Origin::Branches);
+        Ok(PullRequestOptions(Some(PullRequestPolicy { from_branches, into: into.unwrap_or_default() })))
     }
 }
 
@@ -76,7 +95,7 @@ mod tests {
         let wanted = PullRequestPolicy { from_branches: true, into: vec!["main".to_owned()] };
         assert_eq!(parse("{from = \"branches\", into = [\"main\"]}"), Ok(Some(wanted)));
         for (text, part) in [
-            ("\"yes\"", "want true"),
+            ("\"yes\"", "expected true"),
             ("{form = \"branches\"}", "unknown field `form`"),
             ("{from = \"forks\"}", "unknown variant `forks`"),
         ] {

@@ -1,13 +1,13 @@
-//! Secrets out of files: a line each, never printed.
+//! Secrets that are read from files of one line, and never printed.
 
 use std::fmt;
 use std::path::Path;
 
 use super::SettingsError;
 
-/// Shorter secrets can be guessed.
+/// The shortest secret that the server accepts for its own clients, in bytes: shorter ones can be guessed.
 const SHORTEST_SECRET: usize = 16;
-/// A file of secrets is not longer: tokens that say much of themselves have some KiB.
+/// The largest file with a secret: tokens that contain claims have a few KiB.
 const LONGEST_SECRET: u64 = 16 * 1024;
 
 /// A secret that is never printed.
@@ -15,22 +15,22 @@ const LONGEST_SECRET: u64 = 16 * 1024;
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes a secret.
+    /// Wraps a secret.
     pub const fn new(secret: String) -> Self {
         Self(secret)
     }
 
-    /// Reads a file with one line: a secret of ours, which nobody should guess.
+    /// Reads a file with one line: a secret that this server's clients present, at least 16 characters long.
     pub fn read(path: &Path) -> Result<Self, SettingsError> {
-        Self::read_of(path, SHORTEST_SECRET)
+        Self::read_at_least(path, SHORTEST_SECRET)
     }
 
-    /// As [`Secret::read`], for a secret that others made: it is as it is.
+    /// As [`Secret::read`], for a secret of another service, which may be shorter.
     pub fn read_any(path: &Path) -> Result<Self, SettingsError> {
-        Self::read_of(path, 1)
+        Self::read_at_least(path, 1)
     }
 
-    fn read_of(path: &Path, shortest: usize) -> Result<Self, SettingsError> {
+    fn read_at_least(path: &Path, shortest: usize) -> Result<Self, SettingsError> {
         use std::io::Read as _;
         let fail = |source| SettingsError::Secret { path: path.to_owned(), source };
         let mut text = String::new();
@@ -38,13 +38,13 @@ impl Secret {
         file.take(LONGEST_SECRET).read_to_string(&mut text).map_err(fail)?;
         let secret = text.trim();
         if secret.len() < shortest || secret.contains(char::is_whitespace) {
-            let why = format!("want at least {shortest} characters on one line");
-            return Err(fail(std::io::Error::new(std::io::ErrorKind::InvalidData, why)));
+            let reason = format!("expected at least {shortest} characters on one line");
+            return Err(fail(std::io::Error::new(std::io::ErrorKind::InvalidData, reason)));
         }
         Ok(Self(secret.to_owned()))
     }
 
-    /// The secret itself: for sending and comparing only.
+    /// The secret itself, for sending and comparing only.
     pub fn reveal(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! `[[target]]`: registries of others that get what channels hold.
+//! `[[target]]`: external registries that receive copies of what channels point to.
 
 use std::path::{Path, PathBuf};
 
@@ -6,72 +6,99 @@ use edgewright_control::outbound::replicate::{ClientError, Credentials, Names, T
 use edgewright_model::names::{ChannelName, SourceName};
 use serde::Deserialize;
 
-use super::{Secret, SettingsError};
+use super::described::described;
+use super::sink::LONGEST_NAME;
+use super::{Secret, SettingsError, is_web_address};
 
-/// How repositories are named unless told otherwise: as in our own registry.
+/// The names of repositories by default: as in this server's own registry.
 const DEFAULT_REPOSITORY: &str = "{source}/{variant}";
-/// How tags are named unless told otherwise.
+/// The names of tags by default.
 const DEFAULT_TAG: &str = "{channel}";
-/// Docker Hub's registry, which is not where its name says.
+/// The host of Docker Hub's registry.
 const DOCKER_HUB: &str = "https://registry-1.docker.io";
 
-/// `[[target]]`.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TargetOptions {
-    /// Its name, unique and lasting: what was copied is remembered under it.
-    pub name: String,
-    /// Address of the registry: `https://HOST[:PORT]`, or `http://` without TLS.
-    pub url: String,
-    /// Template of the repositories' names; `{source}/{variant}` where absent.
-    pub repository: Option<String>,
-    /// Template of the tags; `{channel}` where absent.
-    pub tag: Option<String>,
-    /// Only these sources; all where absent.
-    #[serde(default)]
-    pub sources: Vec<SourceName>,
-    /// Only these channels; all where absent.
-    #[serde(default)]
-    pub channels: Vec<ChannelName>,
-    /// Whether to copy verdicts, check sets and provenance, too; true where absent.
-    pub referrers: Option<bool>,
-    /// The user, with `password_file`.
-    pub user: Option<String>,
-    /// File with the password, or an access token that the registry takes as one.
-    pub password_file: Option<PathBuf>,
-    /// File with a token that is sent as it is: `Authorization: Bearer …`.
-    pub token_file: Option<PathBuf>,
-    /// File with certificates (PEM) of the registry's authority, besides those that this machine knows.
-    pub ca_file: Option<PathBuf>,
+described! {
+    /// `[[target]]`.
+    #[derive(Clone, PartialEq, Eq, Deserialize)]
+    pub struct TargetOptions: "target" {
+        /// A unique name. What was copied is stored under it, so do not change it.
+        pub name: String { Reload, range: "1 to 63 characters", example: "\"harbor\"" }
+        /// Address of the registry, without a path: `https://HOST[:PORT]`, or `http://` without TLS. Docker
+        /// Hub is `https://docker.io`.
+        pub url: String {
+            Reload,
+            range: "http:// or https://",
+            example: "\"https://harbor.example.org\""
+        }
+        /// Template of the repositories' names. Placeholders: `{source}`, `{image}`, `{site}`, `{slot}`,
+        /// `{variant}`, `{channel}`, `{release}`. An empty one removes one separator next to it.
+        pub repository: Option<String> {
+            Reload,
+            default: DEFAULT_REPOSITORY,
+            example: "\"team/{source}-{image}-{site}\""
+        }
+        /// Template of the tags, with the same placeholders.
+        pub tag: Option<String> { Reload, default: DEFAULT_TAG, example: "\"{channel}\"" }
+        /// Copy only these sources.
+        pub sources: Option<Vec<SourceName>> { Reload, default: "all sources" }
+        /// Copy only these channels.
+        pub channels: Option<Vec<ChannelName>> { Reload, default: "all channels" }
+        /// Copy verdicts, check sets and provenance, too. Use `false` for registries that reject such
+        /// artifacts.
+        pub referrers: Option<bool> { Reload, default: "true", example: "false" }
+        /// User name; needs `password_file`.
+        pub user: Option<String> { Reload, default: "none", example: "\"robot$edgewright\"" }
+        /// File with the password, or with an access token that the registry accepts as one; needs `user`.
+        pub password_file: Option<PathBuf> {
+            Reload,
+            default: "none",
+            example: "\"/etc/edgewright/harbor.password\""
+        }
+        /// File with a token that is sent as `Authorization: Bearer`; not with `user`.
+        pub token_file: Option<PathBuf> { Reload, default: "none", example: "\"/etc/edgewright/harbor.token\"" }
+        /// File with certificates (PEM) of the registry's authority, in addition to the system's.
+        pub ca_file: Option<PathBuf> {
+            Reload,
+            default: "the system's authorities",
+            example: "\"/etc/edgewright/ca.pem\""
+        }
+    }
 }
 
+/// The URL may contain a token.
 impl std::fmt::Debug for TargetOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TargetOptions").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
-/// Why a target cannot work as it is.
+/// Why a target's settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    /// It says too little or too much.
+    /// A key is missing, wrong or excluded by another one.
     #[error("{0}")]
     Options(&'static str),
-    /// Its sources are not followed.
-    #[error("no source is called `{0}`")]
+    /// One of its sources is not configured.
+    #[error("unknown source `{0}` in `sources`")]
     Source(SourceName),
     /// `repository` or `tag`.
-    #[error("its images cannot be named")]
+    #[error("invalid `repository` or `tag`")]
     Names(#[from] TemplateError),
     /// Its address or certificates.
-    #[error("it cannot be spoken to")]
+    #[error("cannot create an HTTP client")]
     Client(#[from] ClientError),
 }
 
 impl TargetOptions {
-    /// What can be said without reading files or asking anybody.
-    pub(crate) fn check(&self, sources: &[&SourceName]) -> Result<(), SettingsError> {
-        self.checked(sources).map_err(|source| self.fault(source))
+    /// Finds mistakes without reading files or opening connections. Names must differ.
+    pub(super) fn check_all(targets: &[Self], sources: &[&SourceName]) -> Result<(), SettingsError> {
+        for (index, target) in targets.iter().enumerate() {
+            target.check(sources).map_err(|source| target.fault(source))?;
+            if targets[..index].iter().any(|other| other.name == target.name) {
+                return Err(SettingsError::DuplicateTarget { name: target.name.clone() });
+            }
+        }
+        Ok(())
     }
 
     /// The target, with its secrets.
@@ -97,8 +124,8 @@ impl TargetOptions {
                 _ => self.url.trim_end_matches('/').to_owned(),
             },
             names: self.names().map_err(|source| self.fault(source.into()))?,
-            sources: self.sources.clone(),
-            channels: self.channels.clone(),
+            sources: self.sources.clone().unwrap_or_default(),
+            channels: self.channels.clone().unwrap_or_default(),
             referrers: self.referrers.unwrap_or(true),
             credentials,
             authority,
@@ -107,27 +134,30 @@ impl TargetOptions {
         Ok(target)
     }
 
-    fn checked(&self, sources: &[&SourceName]) -> Result<(), TargetError> {
-        let refuse = |why| Err(TargetError::Options(why));
-        if self.name.is_empty() || self.name.len() > 63 || self.name.contains(char::is_control) {
-            return refuse("want a name of 1 to 63 characters");
+    fn check(&self, sources: &[&SourceName]) -> Result<(), TargetError> {
+        let invalid = |reason| Err(TargetError::Options(reason));
+        if self.name.is_empty() || self.name.len() > LONGEST_NAME || self.name.contains(char::is_control) {
+            return invalid("invalid `name`: expected 1 to 63 characters");
         }
-        if !self.url.starts_with("http://") && !self.url.starts_with("https://") {
-            return refuse("`url` is neither http:// nor https://");
+        if !is_web_address(&self.url) {
+            return invalid("invalid `url`: expected http:// or https://");
         }
         if host(&self.url).contains('@') {
-            return refuse("credentials do not belong into `url`: want `user` and `password_file`");
+            return invalid("invalid `url`: credentials belong in `user` and `password_file`");
         }
         if host(&self.url).contains(['/', '?', '#']) {
-            return refuse("`url` is host and port alone: what follows belongs into `repository`");
+            return invalid("invalid `url`: expected host and port only; the path belongs in `repository`");
         }
         match (&self.user, &self.password_file, &self.token_file) {
             (None, None, _) | (Some(_), Some(_), None) => {}
-            (Some(_), None, _) => return refuse("`user` goes with `password_file`"),
-            (None, Some(_), _) => return refuse("`password_file` goes with `user`"),
-            (Some(_), Some(_), Some(_)) => return refuse("give `user` and `password_file`, or `token_file`"),
+            (Some(_), None, _) => return invalid("`user` needs `password_file`"),
+            (None, Some(_), _) => return invalid("`password_file` needs `user`"),
+            (Some(_), Some(_), Some(_)) => {
+                return invalid("`token_file` excludes `user` and `password_file`");
+            }
         }
-        if let Some(unknown) = self.sources.iter().find(|source| !sources.contains(source)) {
+        let mut wanted = self.sources.iter().flatten();
+        if let Some(unknown) = wanted.find(|source| !sources.contains(source)) {
             return Err(TargetError::Source(unknown.clone()));
         }
         self.names()?;
@@ -144,12 +174,12 @@ impl TargetOptions {
     }
 }
 
-/// What follows the scheme, without a slash at the end.
+/// The rest of a URL after its scheme, without a slash at the end.
 fn host(url: &str) -> &str {
     url.split_once("://").map_or(url, |(_, rest)| rest).trim_end_matches('/')
 }
 
-/// Passwords of others may be as short as they like.
+/// A secret of another service, of any length.
 fn secret(path: &Path) -> Result<String, SettingsError> {
     Ok(Secret::read_any(path)?.reveal().to_owned())
 }
@@ -165,7 +195,7 @@ mod tests {
 
     const GOOD: &str = "[[target]]\nname = \"hub\"\nurl = \"https://registry.example.org/\"\n";
 
-    fn refusal(more: &str) -> String {
+    fn error(more: &str) -> String {
         let source = "[[source]]\nurl = \"/git/plants\"\n";
         let options = Options::parse(&format!("{source}{GOOD}{more}")).unwrap();
         match options.resolve(Path::new("/d"), NonZeroUsize::MIN) {
@@ -175,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_said_when_settings_are_read() {
+    fn mistakes_are_reported_when_settings_are_resolved() {
         let cases = [
             ("", ""),
             (
@@ -183,23 +213,20 @@ mod tests {
                 "",
             ),
             ("user = \"me\"\npassword_file = \"/p\"", ""),
-            ("sources = [\"plantz\"]", "target `hub`: no source is called `plantz`"),
-            (
-                "repository = \"team/{sight}\"",
-                "target `hub`: its images cannot be named: `{sight}` is no placeholder",
-            ),
+            ("sources = [\"plantz\"]", "invalid target `hub`: unknown source `plantz`"),
+            ("repository = \"team/{sight}\"", "invalid target `hub`: invalid `repository` or `tag`: "),
             ("repository = \"Team/{image}\"", "`Team/{image}` makes `Team/a`"),
             ("tag = \"{variant}\"", "`{variant}` makes `a/a`"),
-            ("user = \"me\"", "`user` goes with `password_file`"),
-            ("password_file = \"/p\"", "`password_file` goes with `user`"),
-            ("user = \"me\"\npassword_file = \"/p\"\ntoken_file = \"/t\"", "or `token_file`"),
-            ("[[target]]\nname = \"hub\"\nurl = \"http://r\"", "two targets are called `hub`"),
-            ("[[target]]\nname = \"b\"\nurl = \"r.example\"", "neither http:// nor https://"),
-            ("[[target]]\nname = \"b\"\nurl = \"https://r/artifactory/api\"", "belongs into `repository`"),
-            ("[[target]]\nname = \"b\"\nurl = \"https://me:x@r\"", "want `user` and `password_file`"),
+            ("user = \"me\"", "`user` needs `password_file`"),
+            ("password_file = \"/p\"", "`password_file` needs `user`"),
+            ("user = \"me\"\npassword_file = \"/p\"\ntoken_file = \"/t\"", "`token_file` excludes"),
+            ("[[target]]\nname = \"hub\"\nurl = \"http://r\"", "duplicate target name `hub`"),
+            ("[[target]]\nname = \"b\"\nurl = \"r.example\"", "expected http:// or https://"),
+            ("[[target]]\nname = \"b\"\nurl = \"https://r/artifactory/api\"", "belongs in `repository`"),
+            ("[[target]]\nname = \"b\"\nurl = \"https://me:x@r\"", "credentials belong in `user`"),
         ];
         for (more, part) in cases {
-            let error = refusal(more);
+            let error = error(more);
             assert!(error.contains(part) && error.is_empty() == part.is_empty(), "{more}: {error}");
         }
     }
@@ -230,7 +257,7 @@ mod tests {
         let error = read("ca_file = \"/nonexistent\"".to_owned()).unwrap_err();
         assert!(error.contains("certificates in /nonexistent"), "{error}");
         let error = read(format!("ca_file = \"{}\"", file("c", "no certificate"))).unwrap_err();
-        assert!(error.contains("there is no certificate (PEM) for registry.example.org"), "{error}");
+        assert!(error.contains("registry.example.org"), "{error}");
         let hub = TargetOptions {
             url: "https://docker.io".to_owned(),
             ..Options::parse(GOOD).unwrap().target.remove(0)

@@ -6,7 +6,7 @@ use edgewright_store::audit::{AuditRow, AuditSelection};
 use super::{ViewError, Views};
 
 impl Views {
-    /// Who changed what, newest first.
+    /// A page of changes, newest first.
     pub async fn audit(&self, filter: &AuditFilter) -> Result<AuditPage, ViewError> {
         let below = match &filter.cursor {
             None => None,
@@ -19,7 +19,7 @@ impl Views {
             object: filter.object.clone(),
             since: filter.since,
             below,
-            // One more than the page, to know whether there is another.
+            // One more than the page, to find out whether another page follows.
             limit: limit + 1,
         };
         let mut rows = self.store.audit_trail(&selection).await?;

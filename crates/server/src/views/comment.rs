@@ -1,4 +1,4 @@
-//! A run as a comment on a pull request: Markdown, short, with what failed first.
+//! A run as a comment on a pull request: short Markdown, failures first.
 
 use std::fmt::Write as _;
 
@@ -8,9 +8,9 @@ use edgewright_model::run::{NodeState, RunNumber, RunState};
 
 use super::{ViewError, Views};
 
-/// Nodes of a list that are shown; the rest is counted.
+/// The number of nodes in each list; the rest is counted.
 const SHOWN: usize = 50;
-/// Lines of a failure's output that are shown.
+/// The number of lines of a failure's output.
 const LINES: usize = 20;
 
 impl Views {
@@ -24,7 +24,7 @@ impl Views {
         Ok(text)
     }
 
-    /// How to pull what a pull request changes, while it can be.
+    /// How to pull the images that a pull request changes, until it is closed.
     async fn tagged(&self, view: &RunView, tag: &str) -> Result<String, ViewError> {
         let mut rows = Vec::new();
         for source in self.selected(Some(&view.run.source)).await? {
@@ -34,7 +34,7 @@ impl Views {
         let host = self.registry().map(|registry| format!("{}/", registry.host)).unwrap_or_default();
         let mut text = String::new();
         if !rows.is_empty() {
-            line(&mut text, format_args!("\nTo try what it changes, until it is closed:\n"));
+            line(&mut text, format_args!("\nImages that this pull request changes, until it is closed:\n"));
         }
         for row in rows.iter().take(SHOWN) {
             line(&mut text, format_args!("- `{host}{}:{tag}`", row.repository));
@@ -46,15 +46,15 @@ impl Views {
     }
 }
 
-/// Escapes nothing by hand: what comes from a repository stands in code spans or blocks.
+/// Text from a repository is put into code spans or blocks, so nothing needs escaping.
 fn comment(view: &RunView) -> String {
     let run = &view.run;
     let (mark, word) = match run.state {
         RunState::Passed => ("✅", "passed"),
         RunState::Failed => ("❌", "failed"),
         RunState::Cancelled => ("⏹", "was cancelled"),
-        RunState::Superseded => ("⏭", "gave way to a newer commit"),
-        _ => ("⏳", "is under way"),
+        RunState::Superseded => ("⏭", "was superseded by a newer commit"),
+        _ => ("⏳", "is in progress"),
     };
     let short: String = run.commit.chars().take(10).collect();
     let mut text = format!("### {mark} Edgewright run {} {word}\n\n", run.number);
@@ -62,7 +62,7 @@ fn comment(view: &RunView) -> String {
     if let Some(summary) = &run.summary {
         line(&mut text, format_args!("Plan: {summary}"));
     }
-    if let Some(failure) = &view.failure {
+    if let Some(failure) = view.error.as_ref().or(view.no_release.as_ref()) {
         block(&mut text, failure);
     }
     for diagnostic in view.diagnostics.iter().take(SHOWN) {
@@ -78,10 +78,10 @@ fn comment(view: &RunView) -> String {
         .filter(|node| matches!(node.action, NodeAction::Build | NodeAction::Test | NodeAction::Retire))
         .collect();
     if !jobs.is_empty() {
-        text.push_str("\n| image | plan | why | state | verdict |\n|---|---|---|---|---|\n");
+        text.push_str("\n| image | plan | reason | state | verdict |\n|---|---|---|---|---|\n");
         for node in jobs.iter().take(SHOWN) {
             let verdicts: Vec<String> =
-                node.verdicts.iter().map(|verdict| format!("{} {}", verdict.lane, said(verdict))).collect();
+                node.verdicts.iter().map(|verdict| format!("{} {}", verdict.lane, result(verdict))).collect();
             line(
                 &mut text,
                 format_args!(
@@ -99,7 +99,7 @@ fn comment(view: &RunView) -> String {
         }
     }
     if run.counts.reuse > 0 {
-        line(&mut text, format_args!("\n{} more stay as they are.", run.counts.reuse));
+        line(&mut text, format_args!("\n{} more are unchanged.", run.counts.reuse));
     }
     text
 }
@@ -118,7 +118,7 @@ fn failures(text: &mut String, view: &RunView) {
     }
 }
 
-fn said(verdict: &edgewright_api::VerdictSummary) -> &'static str {
+fn result(verdict: &edgewright_api::VerdictSummary) -> &'static str {
     use edgewright_model::verdict::LaneResult;
     match verdict.result {
         LaneResult::Passed => "passed",
@@ -131,7 +131,7 @@ fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
     let _ = writeln!(text, "{line}");
 }
 
-/// Text of others on one line, as code: no markup of theirs, and no mention of people, has an effect.
+/// External text on one line, as code: its markup and mentions of users have no effect.
 fn code(text: &str) -> String {
     let flat: String = text
         .chars()
@@ -141,7 +141,7 @@ fn code(text: &str) -> String {
     format!("`{}`", flat.trim())
 }
 
-/// Text of others on several lines, in a fence longer than any in it.
+/// External text on several lines, in a fence longer than any fence in it.
 fn block(text: &mut String, body: &str) {
     let mut fence = "```".to_owned();
     while body.contains(&fence) {
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_of_others_stays_text() {
+    fn markup_in_external_text_has_no_effect() {
         assert_eq!(code("a`b`|@all\n<img>"), "`a b ¦@all <img>`");
         let mut text = String::new();
         block(&mut text, "x\n```\ny");

@@ -1,46 +1,31 @@
-//! Variants: what the newest release holds, what they are made of, what was found about them.
+//! Variants: their image in the newest release, its steps, and its verdicts.
+
+mod source_state;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use edgewright_api::{
-    BuildView, ImageState, ImageSummary, ImageView, LockView, Proof, Provenance, PullCommands, StepView,
-    VerdictView,
+    BuildView, ImageSummary, ImageView, LockView, Proof, Provenance, PullCommands, StepView, VerdictView,
 };
 use edgewright_model::Digest;
 use edgewright_model::names::{ImageName, Platform, SourceName, VariantName};
-use edgewright_model::outcome::JobFailure;
-use edgewright_model::run::{EntryOrigin, NodeState, RunNumber};
-use edgewright_store::channels::ChannelRow;
 use edgewright_store::nodes::{NodeRow, PathStep};
 use edgewright_store::proofs::ProofResult;
-use edgewright_store::releases::{EntryRow, ReleaseRow};
+use edgewright_store::releases::EntryRow;
 use edgewright_store::runs::RunRow;
-use edgewright_store::sources::SourceRow;
-use jiff::Timestamp;
 
 use super::run::verdict;
 use super::{ViewError, Views};
-
-/// A source's newest release and newest plan: what its variants are judged by.
-struct Situation {
-    source: SourceRow,
-    release: Option<ReleaseRow>,
-    entries: BTreeMap<VariantName, EntryRow>,
-    channels: Vec<ChannelRow>,
-    /// The newest plan's nodes that are variants, for each platform.
-    nodes: BTreeMap<VariantName, Vec<NodeRow>>,
-    /// Since when variants are retired whose images are kept.
-    retired: BTreeMap<VariantName, Timestamp>,
-}
+use source_state::SourceState;
 
 impl Views {
     /// The variants of the newest release and of the newest plan, by source and name.
     pub async fn images(&self, source: Option<&SourceName>) -> Result<Vec<ImageSummary>, ViewError> {
         let mut summaries = Vec::new();
         for source in self.selected(source).await? {
-            let situation = self.situation(source).await?;
-            for variant in situation.variants() {
-                summaries.push(self.image_summary(&situation, variant).await?);
+            let loaded = self.source_state(source).await?;
+            for variant in loaded.variants() {
+                summaries.push(self.image_summary(&loaded, variant).await?);
             }
         }
         Ok(summaries)
@@ -52,64 +37,32 @@ impl Views {
         variant: &VariantName,
         source: Option<&SourceName>,
     ) -> Result<ImageView, ViewError> {
-        let mut fitting = Vec::new();
+        let mut matching = Vec::new();
         for source in self.selected(source).await? {
-            let situation = self.situation(source).await?;
-            if situation.variants().any(|known| known == variant) {
-                fitting.push(situation);
+            let loaded = self.source_state(source).await?;
+            if loaded.variants().any(|known| known == variant) {
+                matching.push(loaded);
             }
         }
-        match fitting.as_slice() {
+        match matching.as_slice() {
             [] => Err(ViewError::NotFound {
-                what: format!("there is no variant `{variant}`"),
+                what: format!("variant `{variant}` not found"),
                 hint: "`edgewright images` lists them".to_owned(),
             }),
-            [situation] => self.image_view(situation, variant).await,
+            [loaded] => self.image_view(loaded, variant).await,
             several => Err(ViewError::Ambiguous {
                 variant: variant.to_string(),
-                sources: several.iter().map(|situation| situation.source.name.to_string()).collect(),
+                sources: several.iter().map(|loaded| loaded.source.name.to_string()).collect(),
             }),
         }
-    }
-
-    async fn situation(&self, source: SourceRow) -> Result<Situation, ViewError> {
-        let release = self.store.releases(source.id, 1).await?.into_iter().next();
-        let entries = match &release {
-            Some(release) => self.store.entries(source.id, release.number).await?,
-            None => Vec::new(),
-        };
-        let mut nodes: BTreeMap<VariantName, Vec<NodeRow>> = BTreeMap::new();
-        let mut retired = BTreeMap::new();
-        if let Some(run) = self.store.planned_before(RunNumber(u32::MAX), source.id).await? {
-            for head in self.store.heads(source.id, &run.branch).await? {
-                retired.extend(head.retired_at.map(|at| (head.variant, at)));
-            }
-            for node in self.store.nodes(run.number).await? {
-                // What housekeeping has collected since that plan is nobody's variant any more.
-                let is_gone = |variant| node.state == NodeState::Retired && !retired.contains_key(variant);
-                if let Some(variant) = node.variant.clone()
-                    && !is_gone(&variant)
-                {
-                    nodes.entry(variant).or_default().push(node);
-                }
-            }
-        }
-        Ok(Situation {
-            retired,
-            release,
-            entries: entries.into_iter().map(|entry| (entry.variant.clone(), entry)).collect(),
-            channels: self.store.channels(source.id).await?,
-            nodes,
-            source,
-        })
     }
 
     async fn image_summary(
         &self,
-        situation: &Situation,
+        loaded: &SourceState,
         variant: &VariantName,
     ) -> Result<ImageSummary, ViewError> {
-        let entry = situation.entries.get(variant);
+        let entry = loaded.entries.get(variant);
         let (mut size_bytes, mut verdicts) = (0, Vec::new());
         for digest in self.manifests(entry).await?.values() {
             let builds = self.store.builds_of(digest).await?;
@@ -117,15 +70,15 @@ impl Views {
             let rows = self.lane_verdicts(digest).await?;
             verdicts.extend(rows.iter().filter(|row| self.is_current(&row.verdict)).map(verdict));
         }
-        let (state, reason) = situation.state(variant);
-        let release = situation.release.as_ref().filter(|_| entry.is_some()).map(|release| release.number);
+        let (state, reason) = loaded.state(variant);
+        let release = loaded.release.as_ref().filter(|_| entry.is_some()).map(|release| release.number);
         Ok(ImageSummary {
-            source: situation.source.name.clone(),
+            source: loaded.source.name.clone(),
             variant: variant.clone(),
             repository: entry.map(|entry| entry.repository.clone()),
             digest: entry.map(|entry| entry.digest.clone()),
             state,
-            channels: situation
+            channels: loaded
                 .channels
                 .iter()
                 .filter(|channel| release.is_some() && channel.completed == release)
@@ -146,24 +99,25 @@ impl Views {
         }
     }
 
-    async fn image_view(&self, situation: &Situation, variant: &VariantName) -> Result<ImageView, ViewError> {
-        let image = self.image_summary(situation, variant).await?;
-        let manifests = self.manifests(situation.entries.get(variant)).await?;
-        let planned = situation.nodes.get(variant).map(Vec::as_slice).unwrap_or_default();
-        let mut why = planned.first().map(|node| node.reason.clone()).unwrap_or_default();
-        let (mut builds, mut notes, mut verdicts, mut provenance, mut locks) =
+    async fn image_view(&self, loaded: &SourceState, variant: &VariantName) -> Result<ImageView, ViewError> {
+        let image = self.image_summary(loaded, variant).await?;
+        let manifests = self.manifests(loaded.entries.get(variant)).await?;
+        let planned = loaded.nodes.get(variant).map(Vec::as_slice).unwrap_or_default();
+        let mut build_reason = planned.first().map(|node| node.reason.clone()).unwrap_or_default();
+        let (mut builds, mut notes, mut lanes, mut provenance, mut locks) =
             (Vec::new(), Vec::new(), Vec::new(), None, Vec::new());
         for (platform, digest) in &manifests {
             let Some(build) = self.store.builds_of(digest).await?.into_iter().next() else { continue };
             let run = self.run_row(build.run).await?;
-            // The row of the run that built it: its reason is why this digest exists, and its steps are this digest's.
+            // The row of the run that built this digest contains the reason for the build and the digest's
+            // steps.
             let rows = self.store.nodes(run.number).await?;
             let origin = rows
                 .iter()
                 .find(|node| node.key.as_ref() == Some(&build.key) || node.digest.as_ref() == Some(digest));
             let newest = planned.iter().find(|node| node.digest.as_ref() == Some(digest));
             if let Some(origin) = origin {
-                why.clone_from(&origin.reason);
+                build_reason.clone_from(&origin.reason);
             }
             let steps = newest.or(origin).map(|node| node.steps.as_slice()).unwrap_or_default();
             let views = self.steps(steps).await?;
@@ -176,10 +130,10 @@ impl Views {
                 steps: views,
             });
             notes.extend(newest.iter().flat_map(|node| node.notes.iter().cloned()));
-            verdicts.extend(self.verdict_views(platform, digest).await?);
-            locks = self.locks(situation, &run, &line(variant, steps, &rows)).await?;
+            lanes.extend(self.verdict_views(platform, digest).await?);
+            locks = self.locks(loaded, &run, &line(variant, steps, &rows)).await?;
             provenance = Some(Provenance {
-                url: situation.source.url.clone(),
+                url: loaded.source.url.clone(),
                 commit: run.commit.to_string(),
                 subject: run.subject,
                 run: run.number,
@@ -191,7 +145,7 @@ impl Views {
             .registry()
             .zip(image.repository.as_ref().zip(image.digest.as_ref()))
             .map(|(registry, (repository, digest))| PullCommands::new(&registry, repository, digest));
-        Ok(ImageView { image, why, provenance, builds, locks, notes, verdicts, pull })
+        Ok(ImageView { image, build_reason, provenance, builds, locks, notes, lanes, pull })
     }
 
     async fn steps(&self, path: &[PathStep]) -> Result<Vec<StepView>, ViewError> {
@@ -250,11 +204,11 @@ impl Views {
     /// The locks of some images in a run.
     async fn locks(
         &self,
-        situation: &Situation,
+        loaded: &SourceState,
         run: &RunRow,
         images: &BTreeSet<ImageName>,
     ) -> Result<Vec<LockView>, ViewError> {
-        let overlays = self.store.locks(situation.source.id).await?;
+        let overlays = self.store.locks(loaded.source.id).await?;
         let overlay = |image, number| {
             overlays.iter().find(|row| row.image == image && Some(row.number) == number).map(|row| &row.lock)
         };
@@ -277,49 +231,11 @@ impl Views {
     }
 }
 
-/// The images of a variant's line: its own, and every one that a variant of ends where one of the variant's steps does.
+/// The images that a variant is built from: its own, and each one with a variant whose key is one of this
+/// variant's steps.
 fn line(variant: &VariantName, steps: &[PathStep], nodes: &[NodeRow]) -> BTreeSet<ImageName> {
     let keys: BTreeSet<&Digest> = steps.iter().map(|step| &step.key).collect();
     let ancestors = nodes.iter().filter(|node| node.key.as_ref().is_some_and(|key| keys.contains(key)));
     let images = ancestors.filter_map(|node| Some(node.variant.as_ref()?.image.clone()));
     images.chain([variant.image.clone()]).collect()
-}
-
-impl Situation {
-    fn variants(&self) -> impl Iterator<Item = &VariantName> {
-        let unreleased = self.nodes.keys().filter(|variant| !self.entries.contains_key(*variant));
-        let mut all: Vec<_> = self.entries.keys().chain(unreleased).collect();
-        all.sort();
-        all.into_iter()
-    }
-
-    /// Where a variant stands, and why where it is not current.
-    fn state(&self, variant: &VariantName) -> (ImageState, Option<String>) {
-        let entry = self.entries.get(variant);
-        let nodes = self.nodes.get(variant).map(Vec::as_slice).unwrap_or_default();
-        let any = |state| nodes.iter().find(|node| node.state == state);
-        if let Some(node) = any(NodeState::Retired) {
-            let reason = self.retired.get(variant).map_or_else(
-                || node.reason.clone(),
-                |at| format!("{} (since {})", node.reason, at.strftime("%Y-%m-%d")),
-            );
-            return (ImageState::Retired, Some(reason));
-        }
-        if let Some(node) = any(NodeState::Failed).or_else(|| any(NodeState::Blocked)) {
-            let message = |failure: &JobFailure| format!("{}: {}", failure.kind, failure.message);
-            let reason = node.failure.as_ref().map_or_else(|| node.reason.clone(), message);
-            let state = if entry.is_some() { ImageState::Carried } else { ImageState::Absent };
-            return (state, Some(reason));
-        }
-        if let Some(node) = any(NodeState::Running).or_else(|| any(NodeState::Waiting)) {
-            return (ImageState::Pending, Some(node.reason.clone()));
-        }
-        match entry {
-            None => (ImageState::Absent, nodes.first().map(|node| node.reason.clone())),
-            Some(entry) if nodes.is_empty() && entry.origin == EntryOrigin::Carried => {
-                (ImageState::Carried, Some(entry.reason.clone()))
-            }
-            Some(_) => (ImageState::Current, None),
-        }
-    }
 }

@@ -24,7 +24,7 @@ impl Views {
         Ok(views)
     }
 
-    /// One site with its slots, and what the channel of each holds for it.
+    /// One site with its slots, and the image that the channel of each provides.
     pub async fn site(&self, name: &SiteName, source: Option<&SourceName>) -> Result<SiteView, ViewError> {
         let (source, site) = self.site_row(name, source).await?;
         let channels = self.store.channels(source.id).await?;
@@ -55,7 +55,7 @@ impl Views {
         let mut found = Vec::new();
         for source in self.selected(source).await? {
             let sites = self.store.sites(source.id).await?;
-            // A name may have been taken by another site since.
+            // Another site may have the same name by now; the one that still exists has precedence.
             let site = sites.into_iter().filter(|site| site.name == *name).min_by_key(|site| site.removed_at);
             found.extend(site.map(|site| (source, site)));
         }
@@ -66,7 +66,7 @@ impl Views {
             });
         }
         found.pop().ok_or_else(|| ViewError::NotFound {
-            what: format!("there is no site `{name}`"),
+            what: format!("site `{name}` not found"),
             hint: "`edgewright sites` lists them".to_owned(),
         })
     }
@@ -81,14 +81,14 @@ impl Views {
         Ok(views)
     }
 
-    /// Which commit the inventory of a source is of.
+    /// The commit that the inventory of a source was read from.
     pub(super) async fn inventory(&self, source: SourceId) -> Result<InventoryView, ViewError> {
         let InventoryState { commit, at, error } = self.store.inventory_state(source).await?;
         Ok(InventoryView { commit: commit.map(|commit| commit.to_string()), at, error })
     }
 }
 
-/// A channel as clients see it.
+/// A channel as a document.
 pub(crate) fn channel(source: SourceName, row: ChannelRow) -> ChannelView {
     ChannelView {
         source,
@@ -100,7 +100,7 @@ pub(crate) fn channel(source: SourceName, row: ChannelRow) -> ChannelView {
         after: row.spec.after.map(|after| after.to_string()),
         rollout: row.spec.rollout.as_ref().map(ToString::to_string),
         hold: row.held().map(str::to_owned),
-        target: row.target,
+        target_release: row.target,
         release: row.completed,
         moved: row.moved_at,
         pin: row.pin.as_ref().map(|pin| pin.release),
@@ -117,12 +117,12 @@ fn summary(source: &SourceName, site: &SiteRow) -> SiteSummary {
         name: site.name.clone(),
         id: site.id.clone(),
         labels: site.labels.clone(),
-        slots: u32::try_from(declared).unwrap_or(u32::MAX),
+        slot_count: u32::try_from(declared).unwrap_or(u32::MAX),
         removed: site.removed_at,
     }
 }
 
-/// The entry of a variant; a release's entries are in the order of their names' text.
+/// The entry of a variant in a release.
 fn entry<'e>(entries: &'e [EntryRow], variant: Option<&VariantName>) -> Option<&'e EntryRow> {
     let variant = variant?;
     entries.iter().find(|entry| entry.variant == *variant)

@@ -1,4 +1,5 @@
-//! Job logs: read to their end, or followed until the node is over. All tries of a node are in one file.
+//! Job logs: read to the current end, or followed until the node ends. All attempts of a node are in one
+//! file.
 
 use std::io::SeekFrom;
 use std::path::PathBuf;
@@ -13,14 +14,14 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::{ViewError, Views};
 
-/// How much is read at once.
+/// How much of a log is read at once, in bytes.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// How often a log that is followed is looked at again. Files give no notice of their own.
+/// How often a log that is followed is read again.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
-/// How the jobs that resolve locks are called: `lock IMAGE`. They are no nodes of the plan.
+/// The name of a job that resolves a lock is `lock IMAGE`. Such jobs are not nodes of the plan.
 const LOCK_PREFIX: &str = "lock ";
 
-/// A node's log as it is written.
+/// A reader of a node's log.
 #[derive(Debug)]
 pub struct LogReader {
     views: Views,
@@ -29,7 +30,7 @@ pub struct LogReader {
     follow: bool,
     path: PathBuf,
     file: Option<File>,
-    /// Where to begin, in bytes.
+    /// The bytes to skip.
     start: u64,
 }
 
@@ -39,14 +40,14 @@ impl Views {
         self.run_row(run).await?;
         let logs = Logs::new(self.folder.root());
         let (path, why_none) = if node.starts_with(LOCK_PREFIX) {
-            (logs.path(run, node, None), "no lock of that image was resolved".to_owned())
+            (logs.path(run, node, None), "no lock of this image was resolved".to_owned())
         } else if let Some(name) = node.strip_prefix(REBUILD_PREFIX) {
             let row = self.log_node(run, name).await?;
-            (logs.path(run, node, Some(&row.platform)), "it was not built again".to_owned())
+            (logs.path(run, node, Some(&row.platform)), "it was not rebuilt".to_owned())
         } else {
             let row = self.log_node(run, node).await?;
             let path = logs.path(run, node, Some(&row.platform));
-            (path, format!("it is {} ({})", row.state, row.reason))
+            (path, format!("state {} ({})", row.state, row.reason))
         };
         let mut reader =
             LogReader { views: self.clone(), run, node: node.to_owned(), follow, path, file: None, start: 0 };
@@ -54,25 +55,25 @@ impl Views {
             return Ok(reader);
         }
         Err(ViewError::NotFound {
-            what: format!("`{node}` of run {run} has no log: {why_none}"),
-            hint: format!("`edgewright run show {run}` says what happened to each node"),
+            what: format!("no log of `{node}` in run {run}: {why_none}"),
+            hint: format!("`edgewright run show {run}` shows the state of each node"),
         })
     }
 
     async fn log_node(&self, run: RunNumber, node: &str) -> Result<NodeRow, ViewError> {
         let mut rows = self.store.nodes(run).await?;
         rows.retain(|row| row.node == node);
-        // Of several platforms, the one that something happened to.
+        // Of several platforms, the first one with a job.
         rows.sort_by_key(|row| row.job.is_none());
         rows.into_iter().next().ok_or_else(|| ViewError::NotFound {
-            what: format!("run {run} has no node `{node}`"),
+            what: format!("node `{node}` not found in run {run}"),
             hint: format!("`edgewright run show {run}` lists them"),
         })
     }
 }
 
 impl LogReader {
-    /// Leaves out the first bytes, which the reader has from before.
+    /// Skips the first bytes, which the client already has.
     #[must_use]
     pub fn from(mut self, start: u64) -> Self {
         self.start = start;
@@ -80,10 +81,10 @@ impl LogReader {
         self
     }
 
-    /// The next bytes, not cut at lines; nothing at the end.
+    /// The next bytes, not split at lines; none at the end.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ViewError> {
         loop {
-            // Asked before reading: what is written before the end is then surely read.
+            // Checked before reading, so that everything written before the end is read.
             let over = !self.follow || self.is_over().await?;
             if (self.file.is_some() || self.open().await?)
                 && let Some(chunk) = self.read().await?
@@ -99,7 +100,7 @@ impl LogReader {
 
     async fn is_over(&self) -> Result<bool, ViewError> {
         let run = self.views.run_row(self.run).await?;
-        // What is built again belongs to a run that is over, or soon will be.
+        // A rebuild belongs to a run that has ended, or will soon.
         if run.state.is_terminal() || self.node.starts_with(REBUILD_PREFIX) {
             return Ok(true);
         }
@@ -118,7 +119,7 @@ impl LogReader {
         Ok((length > 0).then_some(chunk))
     }
 
-    /// Opens the file; false where it does not exist (yet).
+    /// Opens the file; false if it does not exist (yet).
     async fn open(&mut self) -> Result<bool, ViewError> {
         match File::open(&self.path).await {
             Ok(mut file) => {

@@ -1,5 +1,5 @@
-//! Reading: control's rows → the documents of `api`. The HTTP handlers and the CLI on a local data folder share these
-//! functions, so that both answer the same.
+//! Documents for clients: control's rows → the types of `api`. The HTTP handlers and the CLI on a local data
+//! folder share these functions, so both return the same.
 
 mod audit;
 mod comment;
@@ -33,41 +33,41 @@ pub(crate) use status::reconciler;
 use crate::folder::DataFolder;
 use crate::live::Shared;
 
-/// Reads what a data folder knows. Clones share the database's connections.
+/// Reads documents from a data folder. Clones share the database's connections.
 #[derive(Debug, Clone)]
 pub struct Views {
     store: Store,
     folder: DataFolder,
     clock: Clock,
     serving: Option<Serving>,
-    /// Of verdicts that count today.
+    /// The inputs of each lane as it is run today: verdicts with other inputs are not current.
     lane_inputs: BTreeMap<Lane, LaneInputs>,
 }
 
-/// What only the server itself knows.
+/// What is known only in a running server.
 #[derive(Debug, Clone)]
 pub struct Serving {
-    /// Where clients reach the registry.
+    /// The address of the registry for clients.
     pub registry: RegistryAddress,
-    /// The configured sources, as they are now.
+    /// The current settings.
     pub live: Shared,
 }
 
-/// Why something cannot be shown.
+/// Why a document cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
-    /// The database does not answer.
-    #[error("cannot read what happened")]
+    /// The database cannot be read.
+    #[error("cannot read the database")]
     Store(#[from] StoreError),
     /// It does not exist.
     #[error("{what}")]
     NotFound {
-        /// What, as a sentence.
+        /// What is missing, as a sentence.
         what: String,
-        /// What to do.
+        /// What to do about it.
         hint: String,
     },
-    /// Several fit.
+    /// Several sources have the variant.
     #[error("several sources have the variant `{variant}`: {}", .sources.join(", "))]
     Ambiguous {
         /// The variant.
@@ -83,25 +83,25 @@ pub enum ViewError {
         /// The sources.
         sources: Vec<String>,
     },
-    /// No cursor of ours.
-    #[error("`{text}` is not a cursor")]
+    /// The cursor of a list is invalid.
+    #[error("invalid cursor `{text}`")]
     Cursor {
         /// As given.
         text: String,
     },
-    /// A log file does not read.
+    /// A log file cannot be read.
     #[error("cannot read {}", .path.display())]
     Log {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
 }
 
 impl ViewError {
-    /// What kind of fault it is.
+    /// The class of the error.
     pub const fn class(&self) -> ErrorClass {
         match self {
             Self::Store(error) => error.class(),
@@ -118,9 +118,9 @@ impl ViewError {
         match self {
             Self::NotFound { hint, .. } => Some(hint.clone()),
             Self::Ambiguous { .. } | Self::AmbiguousSite { .. } => {
-                Some("name the source: --source NAME".to_owned())
+                Some("select one with --source NAME".to_owned())
             }
-            Self::Cursor { .. } => Some("pass the `next` of the page before".to_owned()),
+            Self::Cursor { .. } => Some("pass the value of `next` from the previous page".to_owned()),
             Self::Store(error) => error.hint().map(str::to_owned),
             Self::Log { .. } => None,
         }
@@ -134,8 +134,8 @@ impl From<ViewError> for ApiError {
 }
 
 impl Views {
-    /// Over an open database. `serving` is absent where the data folder is read without being its server. `lane_inputs` are
-    /// those of verdicts that count today.
+    /// Reads from an open database. `serving` is none outside of a server. `lane_inputs` are the inputs of
+    /// each lane as it is run today.
     pub const fn new(
         store: Store,
         folder: DataFolder,
@@ -146,14 +146,15 @@ impl Views {
         Self { store, folder, clock, serving, lane_inputs }
     }
 
-    /// Over a data folder, beside its server or without one. Verdicts count as they do for this build's own executor.
+    /// Reads from a data folder, with or without a running server. Verdicts are current if this build's own
+    /// executor would run their lane with the same inputs.
     pub async fn open(folder: DataFolder, clock: Clock) -> Result<Self, ViewError> {
         let database = folder.database();
         if !tokio::fs::try_exists(&database).await.unwrap_or(false) {
             return Err(ViewError::NotFound {
-                what: format!("nothing was built in {} yet", folder.root().display()),
-                hint: "`edgewright run DIR` builds a source once, `edgewright serve` follows it; \
-                       --data DIR and --server URL look elsewhere"
+                what: format!("no builds in {}", folder.root().display()),
+                hint: "build a source with `edgewright run DIR` or `edgewright serve`, or select another place with \
+                       --data DIR or --server URL"
                     .to_owned(),
             });
         }
@@ -166,7 +167,7 @@ impl Views {
         self.store.close().await;
     }
 
-    /// Where clients reach the registry, where a server runs.
+    /// The address of the registry for clients; none without a server.
     fn registry(&self) -> Option<RegistryAddress> {
         match &self.serving {
             Some(serving) => Some(serving.registry.clone()),
@@ -174,14 +175,20 @@ impl Views {
         }
     }
 
-    /// The sources of a name (as configured, or as they name themselves); all without one.
+    /// The sources with a name (as configured, or from their `edgewright.yaml`); all if none is given.
     async fn selected(&self, name: Option<&SourceName>) -> Result<Vec<SourceRow>, ViewError> {
         let mut rows = self.store.sources().await?;
         if let Some(name) = name {
-            rows.retain(|row| row.name == *name || row.definition_name.as_ref() == Some(name));
+            let is_named = |row: &SourceRow| row.name == *name;
+            if rows.iter().any(is_named) {
+                // A source that only declares the name in its files is another one.
+                rows.retain(is_named);
+            } else {
+                rows.retain(|row| row.definition_name.as_ref() == Some(name));
+            }
             if rows.is_empty() {
                 return Err(ViewError::NotFound {
-                    what: format!("there is no source `{name}`"),
+                    what: format!("source `{name}` not found"),
                     hint: "`edgewright status` lists them".to_owned(),
                 });
             }
@@ -189,12 +196,13 @@ impl Views {
         Ok(rows)
     }
 
-    /// Whether a verdict was found as its lane is run today.
+    /// Whether a verdict has the inputs of its lane as it is run today.
     fn is_current(&self, verdict: &Verdict) -> bool {
         self.lane_inputs.get(&verdict.lane) == Some(&verdict.inputs)
     }
 
-    /// The newest verdict of each lane on a manifest, one that counts today before all others.
+    /// The newest verdict of each lane on a manifest; a current one has precedence over newer ones that are
+    /// not.
     async fn lane_verdicts(
         &self,
         manifest: &Digest,

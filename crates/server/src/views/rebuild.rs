@@ -1,4 +1,4 @@
-//! What building a digest again gave.
+//! Results of rebuilds.
 
 use edgewright_api::{RebuildResult, RebuildStatus, RebuildStep, RebuildView};
 use edgewright_model::run::RebuildNumber;
@@ -10,21 +10,21 @@ impl Views {
     /// One rebuild.
     pub async fn rebuild(&self, number: RebuildNumber) -> Result<RebuildStatus, ViewError> {
         let row = self.store.rebuild(number).await?.ok_or_else(|| ViewError::NotFound {
-            what: format!("there is no rebuild {number}"),
-            hint: "`edgewright rebuild DIGEST` asks for one".to_owned(),
+            what: format!("rebuild {number} not found"),
+            hint: "start one with `edgewright rebuild DIGEST`".to_owned(),
         })?;
         Ok(RebuildStatus {
             number,
             digest: row.digest,
             state: row.state,
             doing: row.doing,
-            builds: row.builds.into_iter().map(rebuilt).collect(),
-            failure: row.failure,
+            results: row.builds.into_iter().map(rebuilt).collect(),
+            error: row.failure,
         })
     }
 }
 
-/// A node that was built again, as a document.
+/// A rebuilt node as a document.
 pub fn rebuilt(rebuilt: Rebuilt) -> RebuildView {
     let refuted = rebuilt.steps.iter().any(|step| !step.is_proved());
     RebuildView {
@@ -39,7 +39,13 @@ pub fn rebuilt(rebuilt: Rebuilt) -> RebuildView {
         steps: rebuilt
             .steps
             .into_iter()
-            .map(|step| RebuildStep { title: step.title, key: step.key, was: step.was, now: step.now })
+            .map(|step| RebuildStep {
+                title: step.title,
+                key: step.key,
+                was: step.was,
+                now: step.now,
+                differences: step.differences,
+            })
             .collect(),
         failure: rebuilt.failure,
     }

@@ -1,12 +1,12 @@
 //! Runs and their nodes.
 
-use edgewright_api::{Counts, NodeAction, NodeView, RunSummary, RunView, VerdictSummary};
+use edgewright_api::{Counts, DiagnosticView, NodeAction, NodeView, RunSummary, RunView, VerdictSummary};
 use edgewright_model::names::SourceName;
-use edgewright_model::run::{NodeState, RunNumber};
+use edgewright_model::run::{NodeState, RunNumber, RunState};
 use edgewright_store::nodes::NodeRow;
 use edgewright_store::results::VerdictRow;
 use edgewright_store::runs::RunRow;
-use edgewright_store::standing::Tally;
+use edgewright_store::unchanged::Tally;
 use jiff::Timestamp;
 
 use super::{ViewError, Views};
@@ -35,7 +35,8 @@ impl Views {
     pub async fn run(&self, number: RunNumber) -> Result<RunView, ViewError> {
         let mut row = self.run_row(number).await?;
         let rows = self.store.nodes(number).await?;
-        let (diagnostics, failure) = (std::mem::take(&mut row.diagnostics), row.failure.take());
+        let (diagnostics, reason) = (std::mem::take(&mut row.diagnostics), row.failure.take());
+        let diagnostics = diagnostics.into_iter().map(DiagnosticView::error).collect();
         let mut nodes = Vec::with_capacity(rows.len());
         for node in &rows {
             let verdicts = match &node.digest {
@@ -44,13 +45,18 @@ impl Views {
             };
             nodes.push(view(node, &verdicts));
         }
-        let locks = self.store.looks(number).await?;
-        Ok(RunView { run: self.summary(row).await?, diagnostics, locks, nodes, failure })
+        let updates = self.store.update_checks(number).await?;
+        let run = self.summary(row).await?;
+        // The store has one text for both.
+        let is_about_release = |why: &String| run.state == RunState::Passed || why.ends_with(": no release");
+        let (no_release, error) =
+            if reason.as_ref().is_some_and(is_about_release) { (reason, None) } else { (None, reason) };
+        Ok(RunView { run, diagnostics, updates, nodes, error, no_release })
     }
 
     pub(super) async fn run_row(&self, number: RunNumber) -> Result<RunRow, ViewError> {
         self.store.run(number).await?.ok_or_else(|| ViewError::NotFound {
-            what: format!("there is no run {number}"),
+            what: format!("run {number} not found"),
             hint: "`edgewright runs` lists them".to_owned(),
         })
     }
@@ -125,7 +131,7 @@ pub(super) fn verdict(row: &VerdictRow) -> VerdictSummary {
     }
 }
 
-/// Milliseconds from one time to a later one; 0 where the clock went back.
+/// Milliseconds from one time to a later one; 0 if the clock was set back.
 fn between(from: Timestamp, to: Timestamp) -> u64 {
     u64::try_from(to.duration_since(from).as_millis()).unwrap_or(0)
 }

@@ -1,4 +1,4 @@
-//! How the server, or a data folder without one, is doing.
+//! The state of a server, or of a data folder without one.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::metrics::Snapshot;
 use crate::settings::DEFAULT_POLL;
 
 impl Views {
-    /// Everything at a glance.
+    /// An overview of everything.
     pub async fn status(&self) -> Result<ServerStatus, ViewError> {
         let (mut queue, mut active, mut jobs) = (Vec::new(), Vec::new(), Vec::new());
         for run in self.store.open_runs().await? {
@@ -35,7 +35,7 @@ impl Views {
         Ok(ServerStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             now: self.clock.now(),
-            server: match self.serving {
+            server_pid: match self.serving {
                 Some(_) => Some(std::process::id()),
                 None => self.folder.holder().map(|holder| holder.pid),
             },
@@ -59,27 +59,28 @@ impl Views {
             .ok()
             .and_then(Result::ok)
             .map_or((0, 0), |disk| (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize));
-        // Each build counts once for each repository that holds it: shared layers are stored once, so this is an upper bound.
+        // An upper bound: a build counts once for each repository that contains it, and shared layers are
+        // stored once.
         let built_bytes = self.store.built_bytes().await?;
         Ok(DataFolder { path: self.folder.root().display().to_string(), free_bytes, disk_bytes, built_bytes })
     }
 
-    /// Who is told of what happens. A server shows its own sinks only.
+    /// The state of the sinks. A server shows only those that it is configured with.
     async fn sinks(&self) -> Result<Vec<SinkView>, ViewError> {
         let live = self.serving.as_ref().map(|serving| serving.live.now());
         let mut views = Vec::new();
         for row in self.store.sinks().await? {
             let is_own = |live: &Arc<Live>| live.sinks.iter().any(|sink| sink.name == row.name);
             if live.as_ref().is_none_or(is_own) {
-                let untold = self.store.untold(&row.name).await?;
+                let undelivered = self.store.undelivered(&row.name).await?;
                 let SinkRow { name, failures, error, .. } = row;
-                views.push(SinkView { name, untold, failures, error });
+                views.push(SinkView { name, undelivered, failures, error });
             }
         }
         Ok(views)
     }
 
-    /// What metrics show of the database and the disk.
+    /// The metrics of the database and the disk.
     pub async fn snapshot(&self, sinks: &[Sink]) -> Result<Snapshot, ViewError> {
         let runs = self.store.run_counts().await?;
         let now = self.clock.now();
@@ -107,8 +108,8 @@ impl Views {
         }
         for row in self.store.sinks().await? {
             if sinks.iter().any(|sink| sink.name == row.name) {
-                let untold = self.store.untold(&row.name).await?;
-                snapshot.sinks.push((row.name, untold, row.failures.into()));
+                let undelivered = self.store.undelivered(&row.name).await?;
+                snapshot.sinks.push((row.name, undelivered, row.failures.into()));
             }
         }
         snapshot.targets = self.target_backlog().await?;
@@ -133,7 +134,7 @@ impl Views {
     }
 }
 
-/// A reconciler as clients see it.
+/// A reconciler as a document.
 pub(crate) fn reconciler(status: ReconcilerStatus) -> ReconcilerView {
     let (done, error) = match status.result {
         Some(LastResult::Succeeded { done }) => (done, None),
@@ -148,7 +149,7 @@ pub(crate) fn reconciler(status: ReconcilerStatus) -> ReconcilerView {
         done,
         error,
         succeeded: status.succeeded,
-        took_ms: u64::try_from(status.took.as_millis()).unwrap_or(u64::MAX),
+        duration_ms: u64::try_from(status.took.as_millis()).unwrap_or(u64::MAX),
         failures: status.failures,
         next: status.next,
     }

@@ -1,4 +1,4 @@
-//! Registries of others, and what they have.
+//! External registries and their copies.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use edgewright_store::targets::CopyRow;
 use super::{ViewError, Views};
 
 impl Views {
-    /// What each target has of each channel. A server shows its own targets only.
+    /// The copy of each channel in each target. A server shows only targets that it is configured with.
     pub async fn targets(&self) -> Result<Vec<TargetView>, ViewError> {
         let live = self.serving.as_ref().map(|serving| serving.live.now());
         let mut copies = self.store.copies().await?;
@@ -21,7 +21,8 @@ impl Views {
         Ok(views(copies))
     }
 
-    /// Each target with the channels that it has not got yet, and the most failed tries in a row of one.
+    /// Each target with the number of channels that are not copied yet, and the largest number of failed
+    /// attempts in a row of one channel.
     pub(crate) async fn target_backlog(&self) -> Result<Vec<(String, u64, u64)>, ViewError> {
         let mut backlog: BTreeMap<String, (u64, u64)> = BTreeMap::new();
         for view in self.targets().await? {
@@ -33,7 +34,7 @@ impl Views {
     }
 }
 
-/// One for each channel, from copies that stand together by channel, the newest release first.
+/// One document per channel, from copies that are sorted by channel, newest release first.
 fn views(copies: Vec<CopyRow>) -> Vec<TargetView> {
     let mut views: Vec<TargetView> = Vec::new();
     for row in copies {

@@ -1,6 +1,8 @@
-//! A server on a data folder of its own, with a way in for every kind of principal.
+//! A server on a data folder of its own, with credentials for every kind of principal.
 
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+pub(crate) mod world;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -23,9 +25,9 @@ pub(crate) const BASE: &str = "plants/base";
 const HOOK_SECRET: &str = "a-secret-of-the-forge";
 const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// What a request presents.
+/// The credentials of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Door {
+pub(crate) enum Credentials {
     Anonymous,
     Operator,
     Job,
@@ -34,7 +36,7 @@ pub(crate) enum Door {
     Wrong,
 }
 
-impl Door {
+impl Credentials {
     pub(crate) fn of(kind: PrincipalKind) -> Self {
         match kind {
             PrincipalKind::Anonymous => Self::Anonymous,
@@ -88,7 +90,7 @@ impl Served {
         (self.job, self.guard) = (job, Some(guard));
     }
 
-    /// Ends the job; gives the token that it had.
+    /// Ends the job; returns its former token.
     pub(crate) fn end_job(&mut self) -> String {
         self.guard = None;
         self.job.clone()
@@ -108,47 +110,47 @@ impl Served {
         self.client.request(method, format!("{}{path}", self.url))
     }
 
-    pub(crate) fn request_as(&self, door: Door, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn request_as(&self, credentials: Credentials, method: Method, path: &str) -> RequestBuilder {
         let request = self.request(method, path);
-        match door {
-            Door::Anonymous => request,
-            Door::Operator => request.bearer_auth(&self.operator),
-            Door::Job => request.bearer_auth(&self.job),
-            Door::Hook => request.bearer_auth(HOOK_SECRET),
-            Door::System => request.bearer_auth(self.tokens.system.reveal()),
-            Door::Wrong => request.bearer_auth("ewop_wrong"),
+        match credentials {
+            Credentials::Anonymous => request,
+            Credentials::Operator => request.bearer_auth(&self.operator),
+            Credentials::Job => request.bearer_auth(&self.job),
+            Credentials::Hook => request.bearer_auth(HOOK_SECRET),
+            Credentials::System => request.bearer_auth(self.tokens.system.reveal()),
+            Credentials::Wrong => request.bearer_auth("ewop_wrong"),
         }
     }
 
-    pub(crate) async fn ask(&self, method: Method, path: &str, door: Door) -> Response {
-        self.request_as(door, method, path).send().await.unwrap()
+    pub(crate) async fn ask(&self, method: Method, path: &str, credentials: Credentials) -> Response {
+        self.request_as(credentials, method, path).send().await.unwrap()
     }
 
-    pub(crate) async fn push_blob(&self, door: Door, name: &str, content: &str) -> u16 {
+    pub(crate) async fn push_blob(&self, credentials: Credentials, name: &str, content: &str) -> u16 {
         let path = format!("/v2/{name}/blobs/uploads/?digest={}", Digest::of(content));
-        let push = self.request_as(door, Method::Post, &path).body(content.to_owned());
+        let push = self.request_as(credentials, Method::Post, &path).body(content.to_owned());
         push.send().await.unwrap().status().as_u16()
     }
 
     pub(crate) async fn put_manifest(
         &self,
-        door: Door,
+        credentials: Credentials,
         name: &str,
         reference: &str,
         document: &Value,
     ) -> u16 {
-        let put = self.request_as(door, Method::Put, &format!("/v2/{name}/manifests/{reference}"));
+        let put = self.request_as(credentials, Method::Put, &format!("/v2/{name}/manifests/{reference}"));
         let put = put.header("content-type", IMAGE).body(document.to_string());
         put.send().await.unwrap().status().as_u16()
     }
 
-    /// Pushes an image of one layer as `v1`; gives its digest.
-    pub(crate) async fn push_image(&self, door: Door, name: &str, layer: &str) -> Digest {
+    /// Pushes an image of one layer as `v1`; returns its digest.
+    pub(crate) async fn push_image(&self, credentials: Credentials, name: &str, layer: &str) -> Digest {
         for content in ["{}", layer] {
-            assert_eq!(self.push_blob(door, name, content).await, 201);
+            assert_eq!(self.push_blob(credentials, name, content).await, 201);
         }
         let document = image(layer);
-        assert_eq!(self.put_manifest(door, name, "v1", &document).await, 201);
+        assert_eq!(self.put_manifest(credentials, name, "v1", &document).await, 201);
         Digest::of(document.to_string())
     }
 }

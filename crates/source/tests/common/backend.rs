@@ -1,4 +1,5 @@
-//! git's own `http-backend` behind the smallest server that can run it: the smart protocol, with basic authentication.
+//! git's own `http-backend` behind the smallest server that can run it: the smart protocol, with basic
+//! authentication.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -9,7 +10,7 @@ use std::process::Stdio;
 /// `bob:s3cret`
 const CREDENTIALS: &str = "Basic Ym9iOnMzY3JldA==";
 
-/// Serves the repositories of a folder; with a password where wanted. Ends with the process.
+/// Serves the repositories of a folder; optionally with a password. Ends with the process.
 #[expect(clippy::disallowed_methods, reason = "these threads end with the process of the tests")]
 pub(crate) fn serve(root: &Path, needs_password: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -18,7 +19,7 @@ pub(crate) fn serve(root: &Path, needs_password: bool) -> String {
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let root = root.clone();
-            // A client that goes away is no matter of the test.
+            // A client that disconnects does not matter for the test.
             std::thread::spawn(move || answer(stream, root, needs_password).is_ok());
         }
     });
@@ -45,7 +46,7 @@ fn answer(mut stream: TcpStream, root: PathBuf, needs_password: bool) -> std::io
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let body = body(&mut reader, &headers)?;
-    #[expect(clippy::disallowed_methods, reason = "a server, which is not what is tested")]
+    #[expect(clippy::disallowed_methods, reason = "a test server")]
     let mut backend = std::process::Command::new("git")
         .arg("http-backend")
         .env_clear()

@@ -14,7 +14,7 @@ pub(crate) fn serve(root: &Path, status: Option<&'static str>) -> String {
         for stream in listener.incoming() {
             let Ok(stream) = stream else { return };
             let root = root.clone();
-            // A client that goes away is no matter of the test.
+            // A client that disconnects does not matter for the test.
             std::thread::spawn(move || answer(stream, &root, status).is_ok());
         }
     });

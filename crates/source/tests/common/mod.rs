@@ -1,4 +1,4 @@
-//! A sandbox with git repositories of its own.
+//! A sandbox with its own git repositories.
 
 use std::path::PathBuf;
 

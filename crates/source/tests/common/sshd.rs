@@ -3,7 +3,8 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use edgewright_process::{Command, CommandError, Finished, OwnedTask, which};
+use edgewright_process::{Command, CommandError, Finished, OwnedTask};
+use edgewright_testkit::{has, has_if, program};
 
 use crate::common::Sandbox;
 
@@ -20,17 +21,6 @@ pub(crate) struct Sshd {
     _daemon: OwnedTask<Result<Finished, CommandError>>,
 }
 
-/// Where the daemon is; none, loudly, where it is not installed, which fails where tests are required.
-#[expect(clippy::disallowed_methods, reason = "the switch of `cargo xtask test`")]
-fn daemon() -> Option<PathBuf> {
-    let found = which("sshd").or_else(|| Some(PathBuf::from("/usr/sbin/sshd")).filter(|path| path.is_file()));
-    if found.is_none() {
-        assert!(std::env::var_os("EDGEWRIGHT_TESTS_REQUIRE").is_none(), "sshd is missing");
-        eprintln!("SKIPPED: needs sshd: run cargo xtask setup");
-    }
-    found
-}
-
 async fn keygen(sandbox: &Sandbox, name: &str) -> (PathBuf, String) {
     let path = sandbox.path(name);
     let command = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"]);
@@ -41,7 +31,11 @@ async fn keygen(sandbox: &Sandbox, name: &str) -> (PathBuf, String) {
 
 impl Sshd {
     pub(crate) async fn start(sandbox: &Sandbox) -> Option<Self> {
-        let daemon = daemon()?;
+        // sshd forks into a folder that a start of the system would have made.
+        let has_folder = std::fs::create_dir_all("/run/sshd").is_ok();
+        if !has(&["sshd"]) || !has_if(has_folder, "/run/sshd, which only root can make") {
+            return None;
+        }
         let (host_key, host_public) = keygen(sandbox, "host").await;
         let (_, changed_public) = keygen(sandbox, "changed").await;
         let (key, public) = keygen(sandbox, "deploy").await;
@@ -51,7 +45,7 @@ impl Sshd {
             sandbox.path(name)
         };
         let authorized = write("authorized_keys", &public);
-        // Another test may take the port in between; then polling fails and tells.
+        // Another test may take the port in between; then polling fails with an error.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let known = |key: &str| format!("[127.0.0.1]:{port} {key}");
         let conf = write(
@@ -63,12 +57,7 @@ impl Sshd {
                 authorized.display()
             ),
         );
-        // sshd forks into a folder that a start of the system would have made.
-        if std::fs::create_dir_all("/run/sshd").is_err() {
-            eprintln!("SKIPPED: sshd needs /run/sshd, which only root can make");
-            return None;
-        }
-        let command = Command::new(daemon).args(["-D", "-e", "-f"]).arg(conf);
+        let command = Command::new(program("sshd")?).args(["-D", "-e", "-f"]).arg(conf);
         let daemon = OwnedTask::spawn(command.deadline(std::time::Duration::from_mins(5)).run_status());
         let user = Command::new("id").arg("-un").run().await.unwrap().text();
         tokio::time::timeout(std::time::Duration::from_secs(20), async {

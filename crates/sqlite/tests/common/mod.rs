@@ -1,7 +1,7 @@
 //! A database of numbers, and writes that add one.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(dead_code, reason = "each test uses its part")]
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ const SCHEMA: &str = "CREATE TABLE numbers (n INTEGER PRIMARY KEY, filler BLOB) 
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    #[error("the write failed by itself")]
+    #[error("the write itself failed")]
     Own,
     #[error("a statement failed: {0}")]
     Statement(sqlx::Error),
@@ -45,7 +45,7 @@ impl Database {
         self.writer.write(execute(sql)).await.unwrap();
     }
 
-    /// The numbers that are there once all is closed and opened again.
+    /// The numbers in the database after it was closed and opened again.
     pub(crate) async fn reopened(&self) -> BTreeSet<i64> {
         self.writer.close().await;
         let mut connection = edgewright_sqlite::connect(&self.path()).await.unwrap();
@@ -56,7 +56,7 @@ impl Database {
     }
 }
 
-/// A write, as the writer takes it.
+/// The type of a write.
 pub(crate) type Work =
     Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<(), Failure>> + Send>;
 

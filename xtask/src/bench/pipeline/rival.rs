@@ -1,4 +1,5 @@
-//! The baseline's side: `baseline.sh` unchanged, container storage of its own, a distribution registry on loopback.
+//! The baseline's side: `baseline.sh` unchanged, container storage of its own, a distribution registry on
+//! loopback.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};

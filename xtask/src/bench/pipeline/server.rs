@@ -28,7 +28,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts it on an empty data folder and hears of its runs, but for what happened before it answered at all.
+    /// Starts it on an empty data folder and follows its runs from its first response on.
     pub(super) fn start(edgewright: &Path, root: &Path, repository: &Path) -> anyhow::Result<(Self, Watch)> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let address = format!("127.0.0.1:{port}");
@@ -60,8 +60,8 @@ impl Server {
         self.ask("POST", "/api/v1/sources/source/poll").map(drop)
     }
 
-    /// A request as HTTP/1.0, whose answer ends with the connection: a client process each time would cost more than
-    /// what is measured.
+    /// A request as HTTP/1.0, whose answer ends with the connection: a client process each time would cost
+    /// more than what is measured.
     fn ask(&self, method: &str, path: &str) -> anyhow::Result<String> {
         let mut connection = self.send(method, path, ANSWER_WITHIN)?;
         let mut answer = String::new();
@@ -74,7 +74,7 @@ impl Server {
         Ok(body.to_owned())
     }
 
-    /// Hears of runs from now on: asking again and again would take time from what is measured.
+    /// Follows runs from now on: polling would take time from what is measured.
     fn watch(&self) -> anyhow::Result<Watch> {
         let events = self.send("GET", "/api/v1/events", LIMIT)?;
         let mut watch = Watch { events: BufReader::new(events), log: self.log.clone() };
@@ -116,7 +116,7 @@ impl Server {
     }
 }
 
-/// What a server tells of its runs.
+/// The events of a server's runs.
 pub(super) struct Watch {
     events: BufReader<TcpStream>,
     log: PathBuf,

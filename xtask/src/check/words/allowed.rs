@@ -1,4 +1,5 @@
-//! Exceptions: lines `path: phrase`. A path that ends in `/` means all files below it, `*` all files; the phrase `*` means all words.
+//! Exceptions: lines `path: phrase`. A path that ends in `/` means all files below it, `*` all files; the
+//! phrase `*` means all words.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -35,7 +36,8 @@ impl Allowed {
         Ok(Self(entries))
     }
 
-    /// The exception that allows the word at this place: its phrase is in the text there and contains the word.
+    /// The exception that allows the word at this place: its phrase is in the text there and contains the
+    /// word.
     pub(super) fn entry_for(&self, path: &str, text: &str, span: &Range<usize>) -> Option<usize> {
         let allows = |entry: &&Entry| {
             let covers =

@@ -49,8 +49,8 @@ fn is_border(before: char, char: char, after: Option<char>) -> bool {
     char.is_uppercase() && (before.is_lowercase() || after.is_some_and(char::is_lowercase))
 }
 
-/// Whether what is between two words joins them to a phrase: nothing, `_`, `-`, blanks, or the end of a line in a comment
-/// or a string.
+/// Whether what is between two words joins them to a phrase: nothing, `_`, `-`, blanks, or the end of a line
+/// in a comment or a string.
 pub(super) fn joins(between: &str) -> bool {
     let is_gap = match between.matches('\n').count() {
         0 => between.chars().all(char::is_whitespace),

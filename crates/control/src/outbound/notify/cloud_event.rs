@@ -6,19 +6,23 @@ use serde_json::{Value, json};
 
 use super::Sink;
 
-/// The event of a row. Every try sends the same bytes: receivers tell repetitions by `source` and `id`.
-pub(super) fn event(link: &str, row: &EventRow) -> Value {
-    let kind = match row.kind.as_str() {
+/// The CloudEvents type of a kind of event.
+pub fn event_type(kind: &str) -> String {
+    match kind {
         "release" => "dev.edgewright.release.created".to_owned(),
         "channel" => "dev.edgewright.channel.moved".to_owned(),
         other => format!("dev.edgewright.{other}.changed"),
-    };
+    }
+}
+
+/// The event of a row. Every try sends the same bytes: receivers tell repetitions by `source` and `id`.
+pub(super) fn event(link: &str, row: &EventRow) -> Value {
     json!({
         "specversion": "1.0",
         // With the time: a database restored from a backup counts again from an earlier number.
         "id": format!("{}-{}", row.id, row.at.as_millisecond()),
         "source": link,
-        "type": kind,
+        "type": event_type(&row.kind),
         "subject": row.subject,
         "time": row.at,
         "datacontenttype": "application/json",

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A sink that does not respond is tried again with growing pauses, and delays no other sink. A permanent
-//! refusal (4xx) skips that event. What a sink misses for so long that the outbox is full is lost to it, and logged.
+//! error (4xx) skips that event. What a sink misses for so long that the outbox is full is lost to it, and
+//! logged.
 
 mod cloud_event;
 mod status;
@@ -24,6 +25,8 @@ use futures::future::BoxFuture;
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
+
+pub use cloud_event::event_type;
 
 use crate::ControlError;
 use crate::events::{Events, RunEventKind};
@@ -227,7 +230,7 @@ impl NotifySink {
     /// Sends all that is there; an error where it has to be tried again.
     async fn notify_all(&self) -> Result<Outcome, ControlError> {
         let (store, sink) = (&self.store, &self.sink);
-        let mut delivered = store.sink(&sink.name).await?.told;
+        let mut delivered = store.sink(&sink.name).await?.delivered;
         let mut sent: u32 = 0;
         loop {
             let events = store.events_after(delivered, BATCH).await?;
@@ -250,15 +253,15 @@ impl NotifySink {
                         tracing::warn!(sink.name = sink.name, event.id, error = why, "sink refused an event");
                     }
                     Delivery::Retry(why) => {
-                        store.note_told(&sink.name, event.id - 1).await?;
-                        store.note_untold(&sink.name, &why).await?;
+                        store.note_delivered(&sink.name, event.id - 1).await?;
+                        store.note_delivery_failure(&sink.name, &why).await?;
                         return Err(ControlError::Sink { name: sink.name.clone(), why });
                     }
                 }
                 delivered = event.id;
                 // Events that are none of its business are not worth a commit each.
                 if delivered == end || sink.request(&self.client, &event).is_some() {
-                    store.note_told(&sink.name, delivered).await?;
+                    store.note_delivered(&sink.name, delivered).await?;
                 }
             }
         }

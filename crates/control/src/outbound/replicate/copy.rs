@@ -1,4 +1,5 @@
-//! One image to a target: blobs, manifests, index, then what refers to them. Every step can be done again to no effect.
+//! One image to a target: blobs, manifests, index, then what refers to them. Every step can be done again to
+//! no effect.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -101,7 +102,8 @@ fn contents(manifest: &ManifestBytes) -> Result<Contents, CopyError> {
         .map_err(|source| CopyError::Manifest { digest: manifest.digest.clone(), source })
 }
 
-/// Where a blob is known to be in the target; held while it is brought there, so that images that share it bring it once.
+/// Where a blob is known to be in the target; held while it is brought there, so that images that share it
+/// bring it once.
 type Place = Arc<tokio::sync::Mutex<BTreeSet<RepoName>>>;
 
 /// Copies between two registries.
@@ -118,8 +120,8 @@ impl<'a> Copier<'a> {
         Self { here, there, places: Mutex::default(), referring: tokio::sync::Mutex::default() }
     }
 
-    /// Makes an index, its manifests and their blobs stand in a repository of the target, and with `referrers` all that
-    /// refers to them here.
+    /// Makes an index, its manifests and their blobs stand in a repository of the target, and with
+    /// `referrers` all that refers to them here.
     pub(super) async fn image(
         &self,
         from: &RepoName,
@@ -211,7 +213,8 @@ impl<'a> Copier<'a> {
         let there = self.there.referrers(to, subject, None).await.map_err(CopyError::There)?;
         for referrer in here {
             if !there.iter().any(|known| known.digest == referrer.digest) {
-                // Even where its manifest is there: a try before may have ended before its subject knew of it.
+                // Even where its manifest is there: a try before may have ended before its subject knew of
+                // it.
                 let manifest = self.pull(from, &referrer.digest).await?;
                 let contents = contents(&manifest)?;
                 self.push(from, manifest, &contents, to).await?;

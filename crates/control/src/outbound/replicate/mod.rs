@@ -1,14 +1,15 @@
-//! Targets: external registries (Harbor, Quay, Artifactory, GHCR, Docker Hub) that receive what channels hold.
+//! Targets: external registries (Harbor, Quay, Artifactory, GHCR, Docker Hub) that receive what channels
+//! hold.
 //!
 //! ```text
 //!  channel ──▶ release ──one task for each target──▶ every image (copy.rs), then every tag
 //!   (store)                 └─ target_copies: (target, channel, release) with its state
 //! ```
 //!
-//! No run waits for a target: a run ends with its release. What is to be copied follows from the store alone, so a killed
-//! server resumes where it stopped. All images of a channel are there before the first of its tags moves, and a
-//! channel whose copy fails is tried again with growing pauses, without holding up the others. Nothing is ever deleted in
-//! a target.
+//! No run waits for a target: a run ends with its release. What is to be copied follows from the store alone,
+//! so a killed server resumes where it stopped. All images of a channel are there before the first of its
+//! tags moves, and a channel whose copy fails is tried again with growing pauses, without holding up the
+//! others. Nothing is ever deleted in a target.
 
 mod copy;
 mod names;

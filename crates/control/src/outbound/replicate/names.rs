@@ -48,8 +48,8 @@ pub(super) struct Named<'a> {
     pub(super) tag: Tag,
 }
 
-/// The names of a channel's images. Refused where one is also that of another image of any channel that the target takes:
-/// they would overwrite each other.
+/// The names of a channel's images. Refused where one is also that of another image of any channel that the
+/// target takes: they would overwrite each other.
 pub(super) fn named<'a>(
     names: &Names,
     held: &[Held],

@@ -1,7 +1,9 @@
-//! Names in a target: templates such as `team/{source}-{image}-{site}`, because registries differ in what they take.
+//! Names in a target: templates such as `team/{source}-{image}-{site}`, because registries differ in what
+//! they take.
 //!
-//! A placeholder may be empty: an image that is the same everywhere has no site. Then one separator beside it goes, too,
-//! the one behind it before the one in front of it: `team/{image}-{site}` is `team/base` for `base`.
+//! A placeholder may be empty: an image that is the same everywhere has no site. Then one separator beside it
+//! goes, too, the one behind it before the one in front of it: `team/{image}-{site}` is `team/base` for
+//! `base`.
 
 use std::fmt;
 

@@ -1,5 +1,6 @@
-//! The schedule of a run's jobs, as a state machine: an event goes in, actions come out. It does no I/O, reads no clock and
-//! starts no task; [`super::engine`] performs the actions and feeds back what became of them.
+//! The schedule of a run's jobs, as a state machine: an event goes in, actions come out. It does no I/O,
+//! reads no clock and starts no task; [`super::engine`] performs the actions and feeds back what became of
+//! them.
 //!
 //! ```text
 //!             ┌───────────────── retry, after a pause ──────────────────┐
@@ -13,10 +14,12 @@
 //! ```
 //!
 //! - A node starts only after every node that it is built on is recorded as good.
-//! - At most one admission request is outstanding, in the plan's order, so that runs share an executor's slots fairly.
-//! - The comparison of a failure with the last good digest is a job of its own, with its own admission. Nodes that miss the
-//!   same verdict share it.
-//! - Every action that is answered by an event is answered exactly once; an event that does not match is ignored.
+//! - At most one admission request is outstanding, in the plan's order, so that runs share an executor's
+//!   slots fairly.
+//! - The comparison of a failure with the last good digest is a job of its own, with its own admission. Nodes
+//!   that miss the same verdict share it.
+//! - Every action that is answered by an event is answered exactly once; an event that does not match is
+//!   ignored.
 
 mod comparing;
 mod handle;

@@ -112,7 +112,8 @@ pub(super) enum Next {
 }
 
 impl Schedule {
-    /// A schedule of nodes in the plan's order. Names in `after` and `awaits` that are no nodes of the run hold nothing back.
+    /// A schedule of nodes in the plan's order. Names in `after` and `awaits` that are no nodes of the run
+    /// hold nothing back.
     pub(crate) fn new(facts: Vec<NodeFacts>, limits: Limits) -> Self {
         let index: BTreeMap<NodeId, Index> =
             facts.iter().enumerate().map(|(place, node)| (node.id.clone(), place)).collect();
@@ -187,8 +188,8 @@ impl Schedule {
                 _ => next = Next::Wait,
             }
         }
-        // A job's verdicts are recorded when it is settled: before, there is nothing to inherit. Only a verdict that others
-        // post comes later, and only heirs of that verdict wait for it.
+        // A job's verdicts are recorded when it is settled: before, there is nothing to inherit. Only a
+        // verdict that others post comes later, and only heirs of that verdict wait for it.
         let is_open = |other: &Node| match other.stage {
             Stage::Ended(_) => false,
             _ => other.until.is_none() || node.inherits_external,

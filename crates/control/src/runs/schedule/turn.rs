@@ -142,7 +142,8 @@ impl Schedule {
         actions.extend(self.wake_at(now).map(Action::WakeAt));
     }
 
-    /// Asks for the next job, where no request is outstanding. Comparisons come first: a node that is built waits for them.
+    /// Asks for the next job, where no request is outstanding. Comparisons come first: a node that is built
+    /// waits for them.
     fn admit_next(&mut self, now: Timestamp, actions: &mut Actions) {
         if self.admitting.is_some() {
             return;

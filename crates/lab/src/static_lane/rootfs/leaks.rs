@@ -1,9 +1,9 @@
-//! Which files hold what nobody but one machine or person should have.
+//! Detection of secrets in files.
 
-/// Folders whose files are a machine's own; test keys of packages under `usr/share` are nobody's secret.
+/// Folders whose files belong to one machine; test keys of packages under `usr/share` are not secret.
 const FOLDERS: [&str; 9] =
     ["etc/", "usr/etc/", "usr/local/", "root/", "home/", "var/", "srv/", "opt/", "run/"];
-/// Files whose name says that they hold passwords: what they are, and a text without which they hold none.
+/// Files whose name shows that they hold passwords: a text without which they hold none, and what they are.
 const NAMES: [(&str, &str, &str); 6] = [
     (".netrc", "password", "passwords for servers"),
     (".git-credentials", "://", "passwords for git"),
@@ -13,12 +13,12 @@ const NAMES: [(&str, &str, &str); 6] = [
     (".aws/credentials", "aws_secret_access_key", "a key for a cloud"),
 ];
 
-/// Whether a file is looked into.
+/// Whether the content of a file is searched.
 pub(super) fn is_searched(path: &str) -> bool {
     FOLDERS.iter().any(|folder| path.starts_with(folder))
 }
 
-/// What secret a file holds, if any.
+/// The kind of secret in a file, if any.
 pub(super) fn secret(path: &str, text: &str) -> Option<&'static str> {
     let by_name = |(name, sign, what): &(&str, &str, &'static str)| {
         let is_named = path.ends_with(name) && (name.contains('/') || path.rsplit('/').next() == Some(*name));
@@ -45,7 +45,7 @@ mod tests {
     const KEY: &str = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n";
 
     #[test]
-    fn a_key_leaks_even_where_a_later_layer_deletes_it() {
+    fn a_key_leaks_even_if_a_later_layer_deletes_it() {
         let rootfs = rootfs(&[
             &[
                 ("etc/ssh/ssh_host_key", KEY),

@@ -1,4 +1,4 @@
-//! Assertions about the machine as a whole: processes, packages, mounts, kernel arguments, scripts, greenboot.
+//! Assertions about processes, packages, mounts, kernel arguments, scripts and greenboot.
 
 use super::absolute;
 use crate::format::decode::Input;
@@ -29,7 +29,7 @@ pub(super) fn process(input: &mut Input<'_>, node: &Node) -> Option<Assertion> {
 fn executable(input: &mut Input<'_>, node: &Node) -> Option<String> {
     let name = input.line(node)?;
     if let Some((_, last)) = name.rsplit_once('/') {
-        let message = format!("`{}` is a path", name.escape_debug());
+        let message = format!("invalid process name `{}`: a path", name.escape_debug());
         input.error(node.place, message, format!("write the executable's name: {last}, or use `command`"));
         return None;
     }
@@ -72,7 +72,7 @@ pub(super) fn karg(input: &mut Input<'_>, node: &Node) -> Option<Assertion> {
         }
     };
     if name.is_empty() || name.contains('=') {
-        let message = format!("`{}` is not a fit kernel argument", name.escape_debug());
+        let message = format!("invalid kernel argument `{}`", name.escape_debug());
         input.error(name_node.place, message, "write NAME, NAME=VALUE, or {name: NAME, value: VALUE}");
         return None;
     }
@@ -84,21 +84,25 @@ pub(super) fn script(input: &mut Input<'_>, node: &Node) -> Option<Assertion> {
     let path = input.repository_path(node, Want::File)?;
     let size = input.tree.entry(&path)?.size;
     if size > SCRIPT_LIMIT {
-        let message = format!("`{path}` has {size} bytes, a check's script at most {SCRIPT_LIMIT}");
-        input.error(node.place, message, "put large parts into the image, and let the script call them");
+        let message = format!("the script `{path}` is too large: {size} bytes, at most {SCRIPT_LIMIT}");
+        input.error(node.place, message, "move large parts into the image, and call them from the script");
         return None;
     }
     let Some(bytes) = input.tree.content(&path) else {
-        let message = format!("`{path}` is not in a folder named `{CHECKS_FOLDER}`");
-        input.error(node.place, message, format!("move it, such as {CHECKS_FOLDER}/{}", path.file_name()));
+        let message = format!("the script `{path}` is not in a folder named `{CHECKS_FOLDER}`");
+        input.error(
+            node.place,
+            message,
+            format!("move it, for example to {CHECKS_FOLDER}/{}", path.file_name()),
+        );
         return None;
     };
     let text = std::str::from_utf8(bytes).ok().filter(|text| !text.contains('\0'));
     let Some(text) = text else {
         input.error(
             node.place,
-            format!("`{path}` is not a text"),
-            "write a script in UTF-8; programs belong into the image",
+            format!("the script `{path}` is not UTF-8 text"),
+            "write a script in UTF-8; add programs to the image instead",
         );
         return None;
     };
@@ -108,8 +112,8 @@ pub(super) fn script(input: &mut Input<'_>, node: &Node) -> Option<Assertion> {
         .and_then(|line| line.strip_prefix("#!"))
         .is_some_and(|line| line.trim().starts_with('/'))
     {
-        let message = format!("`{path}` does not say what runs it");
-        input.error(node.place, message, "begin it with a line such as #!/bin/sh");
+        let message = format!("the script `{path}` has no `#!` line");
+        input.error(node.place, message, "start it with a line such as #!/bin/sh");
         return None;
     }
     let content = text.to_owned();

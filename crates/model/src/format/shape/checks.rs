@@ -9,17 +9,25 @@ pub(in crate::format) const CHECK: Shape = Shape {
         may(
             "systemd",
             Kind::Either(&[Kind::Word(&["running"]), Kind::Record(&SYSTEMD)]),
-            "The service manager has started everything.",
+            "systemd has started all units (`systemctl is-system-running`).",
         ),
-        may("unit", Kind::Text, "A unit is active: its full name."),
+        may("unit", Kind::Text, "A unit is active. Write its full name."),
         may(
             "port",
             Kind::Either(&[Kind::Integer(1, 65535), Kind::Record(&PORT)]),
             "Something listens on a TCP port.",
         ),
-        may("http", Kind::Either(&[Kind::Text, Kind::Record(&HTTP)]), "A URL answers."),
-        may("command", Kind::Either(&[TEXTS, Kind::Record(&COMMAND)]), "A command ends with an exit code."),
-        may("file", Kind::Either(&[Kind::Text, Kind::Record(&FILE)]), "A file is as described."),
+        may(
+            "http",
+            Kind::Either(&[Kind::Text, Kind::Record(&HTTP)]),
+            "A URL responds with the expected status.",
+        ),
+        may(
+            "command",
+            Kind::Either(&[TEXTS, Kind::Record(&COMMAND)]),
+            "A command exits with the expected code.",
+        ),
+        may("file", Kind::Either(&[Kind::Text, Kind::Record(&FILE)]), "A file has the given properties."),
         may("process", Kind::Either(&[Kind::Text, Kind::Record(&PROCESS)]), "A process runs."),
         may("package", Kind::Either(&[Kind::Text, Kind::Record(&PACKAGE)]), "A package is installed."),
         may("mount", Kind::Either(&[Kind::Text, Kind::Record(&MOUNT)]), "A path is a mount point."),
@@ -28,16 +36,17 @@ pub(in crate::format) const CHECK: Shape = Shape {
             Kind::Either(&[Kind::Text, Kind::Record(&KARG)]),
             "The kernel has an argument, NAME or NAME=VALUE.",
         ),
-        may("script", Kind::Text, "A script below this folder's checks/ ends with 0."),
+        may("script", Kind::Text, "A script in this folder's checks/ exits with 0."),
         may("greenboot", Kind::Record(&GREENBOOT), "The image's own greenboot checks pass."),
         may(
             "size",
             Kind::Record(&SIZE),
-            "The image is not larger than a limit; only in the lane `static`, which is its default.",
+            "The image is not larger than a limit. Runs in the lane `static` only, which is its default.",
         ),
-        may("off", Kind::Text, "Disables an ancestor's check: the reason."),
-        may("within", Kind::Span, "How long it may take until it holds; 30s where absent."),
-        may("lanes", LANES, "The lanes it runs in; all where absent."),
+        may("off", Kind::Text, "Disables an ancestor's check. Write the reason."),
+        may("timeout", Kind::Span, "Time limit until it holds; it is retried until then. Default: 30s.")
+            .formerly("within"),
+        may("lanes", LANES, "The lanes it runs in. Default: all lanes of the image."),
     ],
     one_of: CHECK_KINDS,
 };
@@ -58,19 +67,19 @@ pub(in crate::format) const CHECK_KINDS: &[&str] = &[
     "off",
 ];
 pub(in crate::format) const SYSTEMD: Shape =
-    record("a systemd check", &[need("allow_failed", TEXTS, "Units that may have failed.")]);
+    record("a systemd check", &[need("allow_failed", TEXTS, "Units that may be in the state `failed`.")]);
 pub(in crate::format) const PORT: Shape = record(
     "a port check",
     &[
         need("port", Kind::Integer(1, 65535), "The TCP port."),
-        may("host", Kind::Text, "Host or address; 127.0.0.1 where absent."),
+        may("host", Kind::Text, "`localhost` or an IP address. Default: 127.0.0.1."),
     ],
 );
 pub(in crate::format) const HTTP: Shape = record(
     "an http check",
     &[
         need("url", Kind::Text, "A plain http:// URL."),
-        may("status", Kind::Integer(100, 599), "Expected status; 200 where absent."),
+        may("status", Kind::Integer(100, 599), "Expected status. Default: 200."),
         may("body", Kind::Text, "A text that the body must contain."),
     ],
 );
@@ -78,7 +87,7 @@ pub(in crate::format) const COMMAND: Shape = record(
     "a command check",
     &[
         need("argv", TEXTS, "Program and arguments, run without a shell."),
-        may("exit", Kind::Integer(0, 255), "Expected exit code; 0 where absent."),
+        may("exit", Kind::Integer(0, 255), "Expected exit code. Default: 0."),
         may("stdout", Kind::Text, "A text that standard output must contain."),
     ],
 );
@@ -86,7 +95,7 @@ pub(in crate::format) const FILE: Shape = record(
     "a file check",
     &[
         need("path", Kind::Text, "Absolute path."),
-        may("exists", Kind::Boolean, "Whether it must exist; true where absent."),
+        may("exists", Kind::Boolean, "Whether it must exist. Default: true."),
         may("contains", Kind::Text, "A text that it must contain."),
         may("mode", Kind::Text, "Its permission bits, such as \"0644\"."),
         may("owner", Kind::Text, "Its numeric owner, USER:GROUP."),
@@ -98,7 +107,7 @@ pub(in crate::format) const PROCESS: Shape = Shape {
         may("name", Kind::Text, "The executable's name."),
         may("command", Kind::Text, "A text in the command line."),
         may("user", Kind::Text, "The user that it runs as, by name or number."),
-        may("count", Kind::Integer(1, 10_000), "How many there must be at least; 1 where absent."),
+        may("count", Kind::Integer(1, 10_000), "Minimum number of processes. Default: 1."),
     ],
     one_of: &["name", "command"],
 };
@@ -106,7 +115,7 @@ pub(in crate::format) const PACKAGE: Shape = record(
     "a package check",
     &[
         need("name", Kind::Text, "The package's name."),
-        may("version", Kind::Text, "Its version; a `*` at the end stands for any rest."),
+        may("version", Kind::Text, "Its version. A `*` at the end matches any suffix. Default: any version."),
     ],
 );
 pub(in crate::format) const MOUNT: Shape = record(
@@ -121,7 +130,7 @@ pub(in crate::format) const KARG: Shape = record(
     "a karg check",
     &[
         need("name", Kind::Text, "The argument's name."),
-        may("value", Kind::Text, "Its value; any or none where absent."),
+        may("value", Kind::Text, "Its value. Default: with any value or without one."),
     ],
 );
 pub(in crate::format) const GREENBOOT: Shape = record("a greenboot check", &[]);
@@ -129,7 +138,7 @@ pub(in crate::format) const GREENBOOT: Shape = record("a greenboot check", &[]);
 pub(in crate::format) const SIZE: Shape = record(
     "a size check",
     &[
-        may("download", Kind::Size, "Most bytes of all layers in the registry, such as 800MiB."),
-        may("unpacked", Kind::Size, "Most bytes of the finished image's files, such as 2GiB."),
+        may("download", Kind::Size, "Maximum size of all layers in the registry, such as 800MiB."),
+        may("unpacked", Kind::Size, "Maximum size of the finished image's files, such as 2GiB."),
     ],
 );

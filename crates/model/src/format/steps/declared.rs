@@ -1,4 +1,4 @@
-//! What a `files` step declares because git cannot hold it: directories, extended attributes, hard links.
+//! The declarations of a `files` step that git cannot store: directories, extended attributes, hard links.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,12 +8,13 @@ use crate::format::yaml::{Data, Key, Node};
 use crate::spec::{DirectorySpec, Owner, Xattrs};
 use crate::tree::TreePath;
 
-/// Permission bits of directories for which nothing else is said.
+/// Permission bits of directories without `mode`.
 const MODE: u32 = 0o755;
 /// Namespaces of extended attributes that Linux has.
 const NAMESPACES: [&str; 4] = ["security.", "system.", "trusted.", "user."];
-/// The longest name and value of an attribute that Linux takes, in bytes.
+/// The longest name and value of an attribute on Linux, in bytes.
 const LONGEST_NAME: usize = 255;
+/// The longest value of an extended attribute that Linux accepts, in bytes.
 const LONGEST_VALUE: usize = 64 * 1024;
 
 pub(super) fn directories(input: &mut Input<'_>, node: Option<&Node>, owner: Owner) -> Vec<DirectorySpec> {
@@ -21,7 +22,11 @@ pub(super) fn directories(input: &mut Input<'_>, node: Option<&Node>, owner: Own
     input.list(node, |input, node| {
         let directory = directory(input, node, owner)?;
         if !seen.insert(directory.path.clone()) {
-            input.error(node.place, format!("`{}` is here twice", directory.path), "keep one of the two");
+            input.error(
+                node.place,
+                format!("duplicate directory `{}`", directory.path),
+                "keep one of the two",
+            );
             return None;
         }
         Some(directory)
@@ -57,7 +62,7 @@ fn attribute(input: &mut Input<'_>, key: &Key) -> Option<String> {
         NAMESPACES.iter().any(|namespace| name.strip_prefix(namespace).is_some_and(|rest| !rest.is_empty()));
     // `=` would end the name in the layer's archive.
     if !known || name.len() > LONGEST_NAME || name.contains(|c: char| c == '=' || c.is_control()) {
-        let message = format!("`{}` is not a fit name of an extended attribute", name.escape_debug());
+        let message = format!("invalid name of an extended attribute `{}`", name.escape_debug());
         input.error(
             key.place,
             message,
@@ -68,7 +73,7 @@ fn attribute(input: &mut Input<'_>, key: &Key) -> Option<String> {
     Some(name.to_owned())
 }
 
-/// A text, or bytes as `0x` and hexadecimal digits: as setfattr has it.
+/// A string, or bytes as `0x` and hexadecimal digits, as in setfattr(1).
 fn value(input: &mut Input<'_>, node: &Node) -> Option<Vec<u8>> {
     let text = input.any_text(node)?;
     let bytes = match text.strip_prefix("0x") {
@@ -76,15 +81,15 @@ fn value(input: &mut Input<'_>, node: &Node) -> Option<Vec<u8>> {
         Some(digits) => hex(digits),
     };
     let Some(bytes) = bytes else {
-        let hint = "write two hexadecimal digits for each byte behind 0x, or a text";
-        input.error(node.place, "these are not whole bytes in hexadecimal", hint);
+        let hint = "write two hexadecimal digits for each byte after 0x, or a string";
+        input.error(node.place, "invalid hexadecimal value: not whole bytes", hint);
         return None;
     };
     if bytes.len() > LONGEST_VALUE {
         input.error(
             node.place,
-            "this value is longer than Linux takes",
-            format!("want at most {LONGEST_VALUE} bytes"),
+            "the value is longer than Linux allows",
+            format!("write at most {LONGEST_VALUE} bytes"),
         );
         return None;
     }

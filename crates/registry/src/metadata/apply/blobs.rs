@@ -1,4 +1,4 @@
-//! Blobs, from intent to row.
+//! Changes of blobs and uploads.
 
 use edgewright_blobs::UploadId;
 use edgewright_model::Digest;
@@ -76,7 +76,7 @@ pub(super) async fn drop_intent(db: &mut SqliteConnection, upload: &str) -> Done
 
 pub(super) async fn store_blob(db: &mut SqliteConnection, intent: &Intent) -> Done {
     let repository = repository_id(db, &intent.repository).await?;
-    // A re-push repairs a damaged blob and takes a condemned one back.
+    // A new push repairs a damaged blob and restores a condemned one.
     let (blob,): (i64,) = sqlx::query_as(
         "INSERT INTO blobs (digest, size, state, checksums, created_at) VALUES (?1, ?2, 'present', ?3, ?4)
          ON CONFLICT DO UPDATE SET state = 'present', size = ?2, checksums = ?3, unreferenced_since = NULL
@@ -137,7 +137,7 @@ pub(super) async fn mount(
     link_blob(db, repository, blob).await
 }
 
-/// Collection counts the age of a blob in a repository from here.
+/// Resets the age of a blob in a repository for garbage collection.
 pub(super) async fn renew_blob(db: &mut SqliteConnection, repository: &RepoName, digest: &Digest) -> Done {
     let Some((blob, _)) = visible_blob(db, repository, digest).await? else {
         return Err(RegistryError::BlobUnknown { repository: repository.clone(), digest: digest.clone() });

@@ -1,5 +1,5 @@
-//! Collection in the database: what nothing holds goes. All of it is one transaction of the one writer, so that nothing
-//! is pushed, pinned or tagged between looking and deleting.
+//! Garbage collection in the database, in one transaction of the writer, so that nothing is pushed, pinned or
+//! tagged between search and deletion.
 
 use edgewright_model::Digest;
 use edgewright_model::reference::RepoName;
@@ -8,7 +8,8 @@ use sqlx::SqliteConnection;
 
 use super::Done;
 
-/// What is not tagged, pinned, answered by reserved tags or young, nor child or referrer of such a manifest in its repository.
+/// Manifests that are not tagged, pinned, the target of a reserved tag or young, nor child or referrer of
+/// such a manifest in its repository.
 const MANIFESTS: &str = "WITH RECURSIVE live (id) AS (
     SELECT manifest_id FROM tags
     UNION SELECT m.id FROM pins p JOIN repositories r ON r.name = p.repository
@@ -23,7 +24,7 @@ const MANIFESTS: &str = "WITH RECURSIVE live (id) AS (
           JOIN manifests referrer ON referrer.repository_id = m.repository_id AND referrer.subject = m.digest
 ) DELETE FROM manifests WHERE id NOT IN (SELECT id FROM live)";
 
-/// A blob's place in a repository: old, and neither a manifest there nor a pin needs it.
+/// Links of blobs to repositories that are old and that neither a manifest there nor a pin needs.
 const UNLINK: &str = "DELETE FROM repository_blobs WHERE created_at < ?1
     AND NOT EXISTS (SELECT 1 FROM blobs b JOIN manifest_edges e ON e.digest = b.digest AND e.kind = 'blob'
                     JOIN manifests m ON m.id = e.manifest_id
@@ -31,19 +32,19 @@ const UNLINK: &str = "DELETE FROM repository_blobs WHERE created_at < ?1
     AND NOT EXISTS (SELECT 1 FROM blobs b JOIN pins p ON p.digest = b.digest JOIN repositories r ON r.name = p.repository
                     WHERE b.id = repository_blobs.blob_id AND r.id = repository_blobs.repository_id)";
 
-/// Blobs that were in no repository at an earlier collection, and are in none now.
+/// Condemns blobs that were in no repository at an earlier collection, and are in none now.
 const CONDEMN: &str =
     "UPDATE blobs SET state = 'condemned' WHERE unreferenced_since < ?1 AND state <> 'condemned'";
 
-/// Blobs that are in no repository from now on.
+/// Notes blobs that are in no repository from now on.
 const NOTE: &str = "UPDATE blobs SET unreferenced_since = ?1 WHERE unreferenced_since IS NULL
     AND NOT EXISTS (SELECT 1 FROM repository_blobs rb WHERE rb.blob_id = blobs.id)";
 
-/// Blobs that are in one again.
+/// Un-notes blobs that are in a repository again.
 const RENEW: &str = "UPDATE blobs SET unreferenced_since = NULL WHERE unreferenced_since IS NOT NULL
     AND EXISTS (SELECT 1 FROM repository_blobs rb WHERE rb.blob_id = blobs.id)";
 
-/// A repository that held something once.
+/// Empty repositories.
 const EMPTY: &str = "DELETE FROM repositories WHERE created_at < ?1
     AND NOT EXISTS (SELECT 1 FROM manifests m WHERE m.repository_id = repositories.id)
     AND NOT EXISTS (SELECT 1 FROM repository_blobs rb WHERE rb.repository_id = repositories.id)";
@@ -65,7 +66,7 @@ pub(super) async fn collect(
     Ok(())
 }
 
-/// The row of a condemned blob whose file is gone. One that was pushed again meanwhile stays.
+/// Deletes the row of a condemned blob whose file was removed, unless it was pushed again meanwhile.
 pub(super) async fn drop_blob(db: &mut SqliteConnection, digest: &Digest) -> Done {
     sqlx::query("DELETE FROM blobs WHERE digest = ? AND state = 'condemned'")
         .bind(digest.to_string())

@@ -1,4 +1,4 @@
-//! Manifests with what they need.
+//! Changes of manifests and tags.
 
 use edgewright_model::Digest;
 use edgewright_model::reference::{Reference, RepoName, Tag};
@@ -41,7 +41,8 @@ pub(super) async fn store_manifest(
     for needed in &new.blobs {
         let (_, size) = visible_blob(db, repository, &needed.digest).await?.ok_or_else(|| unknown(needed))?;
         if size != signed(needed.size) {
-            let text = format!("it says that `{}` has {} bytes, not {size}", needed.digest, needed.size);
+            let text =
+                format!("it declares {1} bytes for `{0}`, which has {size}", needed.digest, needed.size);
             return Err(RegistryError::ManifestInvalid(text));
         }
     }
@@ -51,7 +52,7 @@ pub(super) async fn store_manifest(
         }
     }
     let repository = repository_id(db, repository).await?;
-    // What is pushed again counts as new: collection shall not take it before somebody holds it.
+    // A new push resets the age, so that collection does not delete the manifest before it is referenced.
     let (manifest,): (i64,) = sqlx::query_as(
         "INSERT INTO manifests (repository_id, digest, media_type, artifact_type, subject, config, annotations,
                                 size, bytes, created_at)
@@ -88,7 +89,7 @@ pub(super) async fn store_manifest(
     Ok(StoredManifest { repository, manifest })
 }
 
-/// Has a tag name a manifest, whatever it named before.
+/// Sets a tag to a manifest.
 pub(super) async fn move_tag(db: &mut SqliteConnection, row: &StoredManifest, tag: &Tag) -> Done {
     sqlx::query(
         "INSERT INTO tags (repository_id, name, manifest_id, updated_at) VALUES (?1, ?2, ?3, ?4)
@@ -132,7 +133,7 @@ pub(super) async fn delete_tag(db: &mut SqliteConnection, repository: &RepoName,
     known(gone.rows_affected(), repository, Reference::Tag(tag.clone()))
 }
 
-/// Refuses a change that found nothing to change.
+/// Fails if nothing was changed.
 fn known(rows: u64, repository: &RepoName, reference: Reference) -> Done {
     match rows {
         0 => Err(RegistryError::ManifestUnknown { repository: repository.clone(), reference }),

@@ -61,7 +61,7 @@ pub(super) async fn apply(db: &mut SqliteConnection, change: &Change) -> Done {
     }
 }
 
-/// The id of a repository, which is made where it is not there.
+/// The id of a repository, which is created if it does not exist.
 async fn repository_id(db: &mut SqliteConnection, name: &RepoName) -> Result<i64, RegistryError> {
     sqlx::query("INSERT INTO repositories (name, created_at) VALUES (?, ?) ON CONFLICT DO NOTHING")
         .bind(name.as_str())
@@ -75,7 +75,7 @@ async fn repository_id(db: &mut SqliteConnection, name: &RepoName) -> Result<i64
     Ok(id)
 }
 
-/// Refuses when a pin holds the object or a manifest that needs it.
+/// Fails if a pin holds the object or a manifest that needs it.
 async fn refuse_pinned(db: &mut SqliteConnection, repository: &RepoName, digest: &Digest) -> Done {
     let pin: Option<(String,)> = sqlx::query_as(
         "WITH RECURSIVE holders (digest) AS (
@@ -114,7 +114,7 @@ async fn pin(db: &mut SqliteConnection, name: &str, repository: &RepoName, diges
     Ok(())
 }
 
-/// Lets a pin hold these no longer.
+/// Removes these objects from a pin.
 async fn release(db: &mut SqliteConnection, name: &str, held: &[(RepoName, Digest)]) -> Done {
     for (repository, digest) in held {
         sqlx::query("DELETE FROM pins WHERE name = ? AND repository = ? AND digest = ?")

@@ -1,0 +1,76 @@
+//! Arguments of the server and of its jobs.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use edgewright_model::duration::Span;
+use edgewright_server::Options;
+use edgewright_server::settings::{ServerOptions, SourceOptions};
+
+use super::values;
+
+/// `job …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobCommand {
+    /// Read one order, execute it, write events and the outcome
+    Run {
+        /// Folder for scratch files, container storage and caches
+        #[arg(long, value_name = "DIR")]
+        work: PathBuf,
+        /// Build secret and the file with its bytes; may be repeated
+        #[arg(long, value_name = "ID=FILE")]
+        secret: Vec<String>,
+        /// Niceness, from 0 to 19
+        #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=19))]
+        nice: u8,
+        /// Size of container storage to keep, in MiB; the least recently used is removed first
+        #[arg(long, value_name = "MIB", default_value_t = edgewright_server::DEFAULT_STORAGE_MIB)]
+        storage_mib: u64,
+    },
+}
+
+/// `serve`.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ServeArgs {
+    /// Settings file (TOML) [default: /etc/edgewright/edgewright.toml if it exists]
+    #[arg(long, value_name = "FILE", env = "EDGEWRIGHT_CONFIG", hide_env_values = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// Address and port for registry and API [default: 127.0.0.1:5080]
+    #[arg(long, value_name = "ADDR", value_parser = values::address)]
+    pub(crate) listen: Option<SocketAddr>,
+    /// HOST:PORT by which clients reach the registry [default: the listening address]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) address: Option<String>,
+    /// Source to follow, besides those of the settings file; may be repeated
+    #[arg(long, value_name = "URL")]
+    pub(crate) source: Vec<String>,
+    /// Poll interval of sources without one of their own [default: 30s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) poll: Option<Span>,
+    /// Number of jobs at once [default: by cores and memory]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) jobs: Option<u16>,
+    /// Build secret and the file with its bytes, besides those of the settings file; may be repeated
+    #[arg(long, value_name = "ID=FILE", value_parser = values::secret)]
+    pub(crate) secret: Vec<(String, PathBuf)>,
+}
+
+impl ServeArgs {
+    /// The flags as a layer of settings.
+    pub(crate) fn options(&self, data: Option<PathBuf>) -> Options {
+        let mut options = Options {
+            server: ServerOptions {
+                listen: self.listen,
+                data,
+                address: self.address.clone(),
+                ..ServerOptions::default()
+            },
+            source: self.source.iter().map(|url| SourceOptions::new(url.clone())).collect(),
+            ..Options::default()
+        };
+        options.jobs.parallel = self.jobs;
+        options.secrets = self.secret.iter().cloned().collect();
+        options
+    }
+}

@@ -1,0 +1,44 @@
+//! Parsers of option values. Their errors give an example.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+use edgewright_model::spec::Lane;
+
+/// One of some words.
+pub(super) fn words(words: &'static [&'static str]) -> PossibleValuesParser {
+    PossibleValuesParser::new(words)
+}
+
+/// A number as runs and releases have it.
+pub(super) fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "expected a number such as 7".to_owned())
+}
+
+/// An address to listen on.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "expected ADDRESS:PORT such as 127.0.0.1:5080 or [::]:5080".to_owned())
+}
+
+/// A time as RFC 3339 has it.
+pub(super) fn time(text: &str) -> Result<jiff::Timestamp, String> {
+    text.parse().map_err(|_| "expected a time such as 2026-01-31T08:00:00Z".to_owned())
+}
+
+/// A build secret's id and file; the path is made absolute.
+pub(super) fn secret(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((id, file)) if !id.is_empty() && !file.is_empty() => {
+            let file = std::path::absolute(file).map_err(|error| error.to_string())?;
+            Ok((id.to_owned(), file))
+        }
+        _ => Err("expected ID=FILE such as npm=/run/secrets/npm".to_owned()),
+    }
+}
+
+/// A lane by its name.
+pub(super) fn lane(text: &str) -> Result<Lane, String> {
+    let found = Lane::ALL.into_iter().find(|lane| lane.name() == text);
+    found.ok_or_else(|| format!("expected one of {}", Lane::ALL.map(Lane::name).join(", ")))
+}

@@ -1,0 +1,126 @@
+//! What a test needs from the machine: programs, root, examples of this workspace.
+//!
+//! A test whose needs are not met is skipped, with one line on standard error that no test runner captures.
+//! With `EDGEWRIGHT_TESTS_REQUIRE` set, as `cargo xtask test` sets it, it fails instead.
+//! `EDGEWRIGHT_TESTS_SKIPPED` names a file that gets a line for each skipped test.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Whether these programs are installed; skips the test if not.
+///
+/// # Panics
+/// If a program is missing and tests must not be skipped.
+#[must_use]
+pub fn has(programs: &[&str]) -> bool {
+    let missing: Vec<&str> = programs.iter().copied().filter(|name| program(name).is_none()).collect();
+    missing.is_empty() || skip(&format!("needs {}: run `cargo xtask setup`", missing.join(", ")))
+}
+
+/// Whether the condition holds; skips the test if not, with what it needs.
+///
+/// # Panics
+/// If it does not hold and tests must not be skipped.
+#[must_use]
+pub fn has_if(condition: bool, need: &str) -> bool {
+    condition || skip(&format!("needs {need}"))
+}
+
+/// Whether this process is root and the programs are installed, as for containers; skips the test if not.
+///
+/// # Panics
+/// If it is not and tests must not be skipped.
+#[must_use]
+pub fn has_as_root(programs: &[&str]) -> bool {
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+    has(programs) && has_if(is_root, "root: run it by `cargo xtask test tools`, which asks sudo")
+}
+
+/// An installed program. Debian keeps some in folders that are not on the `PATH` of ordinary users.
+#[must_use]
+pub fn program(name: &str) -> Option<PathBuf> {
+    let path = variable("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    folders.map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+/// oras: `EDGEWRIGHT_TESTS_ORAS`, the machine's, or what `cargo xtask setup` put into the cache. Skips the
+/// test if it is none.
+///
+/// # Panics
+/// If it is missing and tests must not be skipped.
+#[must_use]
+pub fn oras() -> Option<PathBuf> {
+    let named = variable("EDGEWRIGHT_TESTS_ORAS").map(PathBuf::from);
+    let cached = || cache().map(|cache| cache.join("edgewright/oras/trixie/usr/bin/oras"));
+    let found = named.or_else(|| program("oras")).or_else(|| cached().filter(|file| file.is_file()));
+    if found.is_none() {
+        let _ = has(&["oras"]);
+    }
+    found
+}
+
+/// Builds an example of a package and gives its program. `cargo test --test NAME` alone does not build it.
+///
+/// # Panics
+/// If it does not compile.
+#[must_use]
+pub fn example(package: &str, name: &str) -> PathBuf {
+    let cargo = variable("CARGO").unwrap_or_else(|| "cargo".into());
+    #[expect(clippy::disallowed_methods, reason = "testkit has no async runtime")]
+    let mut command = Command::new(cargo);
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml");
+    command.args(["build", "--quiet", "--locked", "--manifest-path", manifest]);
+    let status = command.args(["--package", package, "--example", name]).status();
+    assert!(status.is_ok_and(|status| status.success()), "cannot build the example `{name}` of {package}");
+    // `target/debug/deps/TEST-HASH` is this program.
+    let test = std::env::current_exe().expect("a running program has a path");
+    test.ancestors().nth(2).unwrap_or(Path::new("target/debug")).join("examples").join(name)
+}
+
+/// A variable that people set to steer a test, such as a seed.
+#[must_use]
+pub fn setting(name: &str) -> Option<String> {
+    variable(name)?.into_string().ok()
+}
+
+/// Skips the running test; always false.
+fn skip(reason: &str) -> bool {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    assert!(variable("EDGEWRIGHT_TESTS_REQUIRE").is_none(), "{test} {reason}");
+    let line = format!("SKIPPED: {test}: {reason}\n");
+    // Not by `eprintln!`, which libtest hides where a test passes.
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    if let Some(path) = variable("EDGEWRIGHT_TESTS_SKIPPED") {
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        let _ = file.and_then(|mut file| file.write_all(line.as_bytes()));
+    }
+    false
+}
+
+fn cache() -> Option<PathBuf> {
+    let own = variable("XDG_CACHE_HOME").map(PathBuf::from);
+    own.or_else(|| Some(PathBuf::from(variable("HOME")?).join(".cache")))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the switches of `cargo xtask test`")]
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found_by_name() {
+        assert!(program("sh").is_some());
+        assert!(program("no-such-program").is_none());
+        assert!(has(&["sh"]) && has_if(true, "nothing"));
+    }
+}
