@@ -31,6 +31,8 @@ pub struct BuildContext {
     pub process: ProcessContext,
     /// Text of a `containers-auth.json(5)` for external registries.
     pub auth: Option<String>,
+    /// Whether commands of a Containerfile share the network of this process: it is that of a sandbox.
+    pub in_sandbox: bool,
     /// Build secrets by id.
     pub secrets: BTreeMap<String, Vec<u8>>,
     /// The time limit of one step.

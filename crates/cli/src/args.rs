@@ -32,7 +32,7 @@ pub(crate) use self::read::{
 pub(crate) use self::run::{
     LogsArgs, RebuildArgs, RunArgs, RunCommand, UpdateArgs, VerdictArgs, VerdictCommand,
 };
-pub(crate) use self::serve::{JobCommand, ServeArgs};
+pub(crate) use self::serve::{JobCommand, JobRunArgs, ServeArgs, ToolsCommand};
 pub(crate) use self::source::{PlanArgs, VarsArgs};
 
 /// Build, test and host operating-system images from a git repository, hands-free.
@@ -244,6 +244,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: VerdictCommand,
     },
+    /// The tool image, with whose programs sandboxed jobs work
+    #[command(after_help = "Examples:\n  edgewright tools update\n  edgewright tools show")]
+    Tools {
+        #[command(subcommand)]
+        command: ToolsCommand,
+    },
     /// Execute a job order from standard input; started by control
     #[command(hide = true)]
     Job {
@@ -282,8 +288,20 @@ pub(crate) struct Format {
 }
 
 /// Commands that use no server: its options are not part of their help.
-const LOCAL: [&str; 11] =
-    ["init", "schema", "check", "vars", "plan", "shell", "config", "completions", "man", "backup", "restore"];
+const LOCAL: [&str; 12] = [
+    "tools",
+    "init",
+    "schema",
+    "check",
+    "vars",
+    "plan",
+    "shell",
+    "config",
+    "completions",
+    "man",
+    "backup",
+    "restore",
+];
 /// The options by which commands find a server.
 const OF_SERVERS: [&str; 3] = ["server", "token_file", "ca_file"];
 

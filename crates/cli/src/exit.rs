@@ -8,6 +8,7 @@ use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_model::resolve::ResolveError;
 use edgewright_model::run::RunState;
 use edgewright_process::CommandError;
+use edgewright_sandbox::SandboxError;
 use edgewright_server::backup::BackupError;
 use edgewright_server::telemetry::InvalidFilter;
 use edgewright_server::{FolderError, SettingsError, StartError, ViewError};
@@ -150,6 +151,7 @@ failures!(
     ClientError,
     CommandError,
     InvalidFilter,
+    SandboxError,
     SettingsError,
     SourceError,
     StartError,

@@ -22,6 +22,9 @@ pub enum ExecutorError {
     /// The job process could not be started or watched.
     #[error("cannot run the job process")]
     Start(#[source] CommandError),
+    /// The job's sandbox could not be made.
+    #[error("cannot make the job's sandbox")]
+    Sandbox(#[source] edgewright_sandbox::SandboxError),
     /// A job in this process panicked: a defect.
     #[error("the job panicked")]
     Broke(#[source] tokio::task::JoinError),
@@ -53,10 +56,11 @@ pub enum ExecutorError {
 
 impl ExecutorError {
     /// The class.
-    pub const fn class(&self) -> ErrorClass {
+    pub fn class(&self) -> ErrorClass {
         match self {
             Self::Cancelled => ErrorClass::Conflict,
             Self::TimeLimit { .. } | Self::Start(_) | Self::NoOutcome { .. } => ErrorClass::Unavailable,
+            Self::Sandbox(error) => error.class(),
             Self::Broke(_) | Self::Version { .. } | Self::Order(_) => ErrorClass::Bug,
         }
     }

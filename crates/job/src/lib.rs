@@ -15,6 +15,7 @@
 //! | [`gate`] | the queue for a machine's slots, and the check of its disk |
 //! | [`credentials`] | how jobs reach the registry |
 //! | [`local`] | starts the child process and evaluates its output |
+//! | `sandboxed`, `forward` | the child in a sandbox, and its way to the registry |
 //! | `native` | jobs that start no program, without a child |
 //! | [`process`] | the child process: reads the order, writes events |
 //! | [`worker`] | the port inside a job's process: an order in, an outcome out |
@@ -30,11 +31,13 @@ mod courtesy;
 pub mod credentials;
 pub mod error;
 pub mod executor;
+mod forward;
 pub mod gate;
 pub mod local;
 mod native;
 pub mod process;
 pub mod report;
+mod sandboxed;
 pub mod simulated;
 pub mod work;
 pub mod worker;
@@ -45,10 +48,12 @@ pub use credentials::{FixedCredentials, JobCredential, JobCredentials, JobRegist
 pub use edgewright_lab::lane_profile as local_lane_profile;
 pub use error::ExecutorError;
 pub use executor::{Admission, BoxFuture, Capacity, Demand, EVENTS, Executor, Permit, StepKind};
+pub use forward::into as forward_into;
 pub use gate::AdmissionSettings;
 pub use local::{BuildSecrets, LocalExecutor, LocalSettings};
 pub use process::{ProcessError, serve};
 pub use report::Reporter;
+pub use sandboxed::JobSandbox;
 pub use simulated::{Behaviour, Rejection, SimulatedExecutor, simulated_profile};
 pub use work::{JobWorker, WorkSettings, reap};
 pub use worker::Worker;

@@ -25,6 +25,7 @@ use crate::error::ExecutorError;
 use crate::executor::{Admission, BoxFuture, Capacity, Demand, Executor, Permit};
 use crate::gate::{AdmissionSettings, Gate};
 use crate::native;
+use crate::sandboxed::{JobPlace, JobSandbox};
 use crate::work::JobWorker;
 
 /// The time that a child has after its order's limit, to notice it and clean up.
@@ -78,6 +79,7 @@ impl LocalSettings {
             secrets: BuildSecrets::default(),
             native: None,
             admission,
+            sandbox: None,
             lanes: lane_profile,
         }
     }
@@ -147,17 +149,8 @@ impl LocalExecutor {
         let mut line = serde_json::to_vec(&order).map_err(ExecutorError::Order)?;
         line.push(b'\n');
         let settings = &self.settings;
-        let (program, before) = with_io_priority(&settings.program, settings.nice);
-        let mut command = Command::new(program)
-            .args(before)
-            .args(&settings.arguments)
-            .args(settings.secrets.arguments())
-            .env(JOB_ENVIRONMENT, job.to_string())
-            // The canonical path identifies processes of this work folder.
-            .env(
-                edgewright_lab::WORK_ENVIRONMENT,
-                tokio::fs::canonicalize(&settings.work).await.unwrap_or_else(|_| settings.work.clone()),
-            )
+        let (command, place) = self.command(&order).await?;
+        let mut command = command
             .stdin_bytes_kept_open(line)
             .deadline(within.get() + OVERTIME)
             .grace(GRACE)
@@ -173,14 +166,47 @@ impl LocalExecutor {
                 Stream::Stderr => (settings.log)(job, cut(line)),
             })
             .await;
+        // Nothing of the job runs any more before what it left is removed.
+        drop(place);
         self.clear(job).await;
         heard.judge(finished.map(|finished| (finished.ended, finished.output.stderr_tail)), &cancel, within)
+    }
+
+    /// The command that starts a job's process, with what has to exist as long as it runs.
+    async fn command(&self, order: &JobOrder) -> Result<(Command, Option<JobPlace>), ExecutorError> {
+        let settings = &self.settings;
+        if let Some(sandbox) = &settings.sandbox {
+            let secrets = settings.secrets.files();
+            let prepared = sandbox.prepare(&settings.program, order, &settings.environment, secrets).await;
+            let (command, place) = prepared.map_err(ExecutorError::Sandbox)?;
+            return Ok((command, Some(place)));
+        }
+        let (program, before) = with_io_priority(&settings.program, settings.nice);
+        let command = Command::new(program)
+            .args(before)
+            .args(&settings.arguments)
+            .args(settings.secrets.arguments())
+            .env(JOB_ENVIRONMENT, order.job.to_string())
+            // The canonical path identifies processes of this work folder.
+            .env(
+                edgewright_lab::WORK_ENVIRONMENT,
+                tokio::fs::canonicalize(&settings.work).await.unwrap_or_else(|_| settings.work.clone()),
+            );
+        Ok((command, None))
     }
 
     /// A job that ended by itself has removed its folder; one that was killed left processes, containers and
     /// mounts, too.
     async fn clear(&self, job: JobId) {
         let work = &self.settings.work;
+        if let Some(sandbox) = &self.settings.sandbox {
+            // Its processes and mounts ended with the sandbox; files are left.
+            let folder = sandbox.work.join("jobs").join(job.to_string());
+            let removed = tokio::fs::remove_dir_all(&folder).await;
+            if removed.as_ref().is_err_and(|error| error.kind() != std::io::ErrorKind::NotFound) {
+                tracing::warn!(job.id = %job, ?removed, "cannot remove the job's folder");
+            }
+        }
         let folder = work.join("jobs").join(job.to_string());
         if !tokio::fs::try_exists(folder).await.unwrap_or(true) {
             return;

@@ -41,6 +41,8 @@ pub struct WorkSettings {
     pub environment: Vec<(OsString, OsString)>,
     /// Text of a `containers-auth.json(5)` for external registries.
     pub auth: Option<String>,
+    /// Whether the job runs in a sandbox, whose network and processes are its own already.
+    pub in_sandbox: bool,
     /// Build secrets by id.
     pub secrets: BTreeMap<String, Vec<u8>>,
 }
@@ -192,6 +194,7 @@ mod tests {
             storage_bytes: u64::MAX,
             environment: Vec::new(),
             auth: None,
+            in_sandbox: false,
             secrets: BTreeMap::new(),
         })
     }

@@ -16,6 +16,9 @@ pub const IDS: u32 = 65_536;
 /// Where the program is in the sandbox.
 pub const PROGRAM: &str = "/opt/edgewright/edgewright";
 
+/// The init process of a sandbox.
+const INIT: &str = "/usr/bin/catatonit";
+
 /// Enters the cgroups, shows the runtime a pure cgroup2 tree, and starts it. `$1`: the tree, or nothing; `$2`: how many
 /// files of cgroups follow; then the runtime's command line.
 const ENTER: &str = r#"
@@ -25,13 +28,18 @@ if [ -n "$cover" ]; then mount --bind "$cover" /sys/fs/cgroup || exit 70; fi
 exec "$@"
 "#;
 
-/// Attaches a user-mode network to the sandbox's namespace. Standard input: the runtime's state. `$1`: addresses that must
+/// Attaches a user-mode network to the sandbox's namespace, for as long as the sandbox's first process lives: the runtime
+/// adopts what its hooks leave behind, and waits for it. Standard input: the runtime's state. `$1`: addresses that must
 /// not be reached, separated by spaces; `$2`: words of the `ip` command line, then those of slirp4netns.
 const ATTACH: &str = r#"
 pid=$(sed -n 's/.*"pid": *\([0-9][0-9]*\).*/\1/p' | head -n 1)
 blocked=$1; count=$2; shift 2
 ip=; while [ "$count" -gt 0 ]; do ip="$ip $1"; shift; count=$((count - 1)); done
-"$@" --configure --mtu=65520 --disable-host-loopback "$pid" tap0 >/dev/null 2>&1 </dev/null &
+(
+  "$@" --configure --mtu=65520 --disable-host-loopback "$pid" tap0 &
+  while kill -0 "$pid" && kill -0 $!; do sleep 0.05; done
+  kill $!
+) >/dev/null 2>&1 </dev/null &
 tries=0
 until grep -q tap0 "/proc/$pid/net/route"; do
   tries=$((tries + 1)); [ "$tries" -lt 1000 ] || exit 1
@@ -160,7 +168,8 @@ impl Sandbox {
         }
         let mut environment = vec!["PATH=/usr/sbin:/usr/bin:/sbin:/bin".to_owned(), "HOME=/root".to_owned()];
         environment.extend(launch.environment);
-        let command = std::iter::once(PROGRAM.to_owned()).chain(launch.arguments).collect();
+        // The init process ends what a job leaves behind in its namespace.
+        let command = [INIT, "--", PROGRAM].map(str::to_owned).into_iter().chain(launch.arguments).collect();
         Ok(Config {
             root: self.tools.root().to_owned(),
             command,

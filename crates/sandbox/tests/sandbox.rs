@@ -91,7 +91,9 @@ async fn neither_loopback_nor_addresses_of_the_host_answer_but_others_do() {
     let port = listener.local_addr().unwrap().port();
     let own = own_address();
     let probe = |address: &str| {
-        format!("timeout 3 bash -c \"exec 3<>/dev/tcp/{address}/{port}\" 2>/dev/null && echo REACHED-{address}; ")
+        format!(
+            "timeout 3 bash -c \"exec 3<>/dev/tcp/{address}/{port}\" 2>/dev/null && echo REACHED-{address}; "
+        )
     };
     let script = format!(
         "exec bash -c '{}{}{} cat /proc/net/route | wc -l; timeout 3 bash -c \"exec 3<>/dev/tcp/169.254.169.254/80\" 2>&1 | tail -1'",

@@ -39,7 +39,7 @@ pub use error::SettingsError;
 pub use old_spellings::OldSpelling;
 pub use resolve::Settings;
 pub use secret::Secret;
-pub use server::{AccessOptions, JobOptions, ServerOptions};
+pub use server::{AccessOptions, DEFAULT_TOOLS, JobOptions, ServerOptions};
 pub use sink::SinkOptions;
 pub use source::{SourceOptions, name_of};
 

@@ -16,7 +16,7 @@ use crate::workspace;
 
 /// The crates that a crate may use besides `model`; and `process`, unless it is pure. [`ANY`] means every
 /// library.
-const ARROWS: [(&str, &[&str]); 21] = [
+const ARROWS: [(&str, &[&str]); 22] = [
     ("model", &[]),
     ("plan", &[]),
     ("rollout", &[]),
@@ -26,7 +26,8 @@ const ARROWS: [(&str, &[&str]); 21] = [
     ("source", &[]),
     ("build", &["oci"]),
     ("lab", &["oci", "checks"]),
-    ("job", &["oci", "build", "lab"]),
+    ("sandbox", &[]),
+    ("job", &["oci", "build", "lab", "sandbox"]),
     ("cluster", &["oci", "job"]),
     ("blobs", &[]),
     ("sqlite", &[]),

@@ -104,6 +104,9 @@ impl Build<'_> {
             .arg("--file")
             .arg(containerfile)
             .arg(format!("--build-arg=BASE={base_name}"));
+        if ctx.in_sandbox {
+            command = command.args(["--network", "host", "--isolation", "oci"]);
+        }
         for (name, value) in order.args {
             command = command.arg(format!("--build-arg={name}={value}"));
         }

@@ -65,6 +65,7 @@ impl World {
             runroot: work.join("containers/run"),
             process,
             auth: None,
+            in_sandbox: false,
             secrets: BTreeMap::new(),
             step_limit: Duration::from_mins(10),
         };

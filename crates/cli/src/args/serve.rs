@@ -10,24 +10,51 @@ use edgewright_server::settings::{ServerOptions, SourceOptions};
 
 use super::values;
 
+/// `tools …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ToolsCommand {
+    /// Make the tool image, or make it again with the newest packages
+    Update {
+        /// Folder of the tool image
+        #[arg(long, value_name = "DIR", default_value = edgewright_server::settings::DEFAULT_TOOLS)]
+        dir: PathBuf,
+    },
+    /// Show the programs of the tool image with their versions
+    Show {
+        /// Folder of the tool image
+        #[arg(long, value_name = "DIR", default_value = edgewright_server::settings::DEFAULT_TOOLS)]
+        dir: PathBuf,
+    },
+}
+
 /// `job …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobCommand {
     /// Read one order, execute it, write events and the outcome
-    Run {
-        /// Folder for scratch files, container storage and caches
-        #[arg(long, value_name = "DIR")]
-        work: PathBuf,
-        /// Build secret and the file with its bytes; may be repeated
-        #[arg(long, value_name = "ID=FILE")]
-        secret: Vec<String>,
-        /// Niceness, from 0 to 19
-        #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=19))]
-        nice: u8,
-        /// Size of container storage to keep, in MiB; the least recently used is removed first
-        #[arg(long, value_name = "MIB", default_value_t = edgewright_server::DEFAULT_STORAGE_MIB)]
-        storage_mib: u64,
-    },
+    Run(JobRunArgs),
+}
+
+/// `job run`.
+#[derive(Debug, Args)]
+pub(crate) struct JobRunArgs {
+    /// Folder for scratch files, container storage and caches
+    #[arg(long, value_name = "DIR")]
+    pub(crate) work: PathBuf,
+    /// Build secret and the file with its bytes; may be repeated
+    #[arg(long, value_name = "ID=FILE")]
+    pub(crate) secret: Vec<String>,
+    /// Niceness, from 0 to 19
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=19))]
+    pub(crate) nice: u8,
+    /// Size of container storage to keep, in MiB; the least recently used is removed first
+    #[arg(long, value_name = "MIB", default_value_t = edgewright_server::DEFAULT_STORAGE_MIB)]
+    pub(crate) storage_mib: u64,
+    /// The job is in a sandbox
+    #[arg(long)]
+    pub(crate) sandboxed: bool,
+    /// Address on loopback and the socket to which its connections go
+    #[arg(long, value_name = "ADDR=SOCKET")]
+    pub(crate) forward: Option<String>,
 }
 
 /// `serve`.

@@ -5,16 +5,26 @@ use std::path::Path;
 use std::sync::Arc;
 
 use edgewright_job::{
-    AdmissionSettings, Executor, JobRegistry, JobWorker, LocalExecutor, LocalSettings, WorkSettings,
+    AdmissionSettings, Executor, JobRegistry, JobSandbox, JobWorker, LocalExecutor, LocalSettings,
+    WorkSettings,
 };
 use edgewright_lab::EngineSettings;
 use edgewright_model::error::{Chain, ErrorClass};
+use edgewright_process::OwnedTask;
+use edgewright_sandbox::{Bounds, Sandbox, ToolImage};
 use edgewright_server::{DataFolder, FolderLock, Settings};
 
 use super::serve::start_logging;
-use crate::args::Global;
+use crate::args::{Global, JobRunArgs};
 use crate::exit::{End, Failure};
 use crate::settings::Environment;
+
+/// The most memory of a sandboxed job, in bytes.
+const JOB_MEMORY: u64 = 4 * 1024 * 1024 * 1024;
+/// The most processes and threads of a sandboxed job.
+const JOB_PROCESSES: u64 = 4096;
+/// The share of the processor of a sandboxed job; other services have 100.
+const JOB_CPU_WEIGHT: u32 = 50;
 
 /// The static check runner, made by `build.rs`.
 const RUNNER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgewright-checks"));
@@ -38,10 +48,32 @@ pub(crate) async fn local_jobs(settings: &Settings, _lock: &FolderLock) -> Resul
     jobs.nice = settings.job_nice;
     jobs.arguments.extend(["--nice".into(), settings.job_nice.to_string().into()]);
     jobs.arguments.extend(["--storage-mib".into(), settings.storage_mib.to_string().into()]);
+    jobs.sandbox = sandbox(settings, &jobs).await?;
     jobs.log = Arc::new(|job, line| tracing::debug!(job.id = %job, "{line}"));
     // Jobs that start no program need no secrets.
-    jobs.native = Some(worker(&jobs.work, BTreeMap::new(), settings.storage_mib, &environment));
+    let native = work_settings(&jobs.work, BTreeMap::new(), settings.storage_mib, &environment);
+    jobs.native = Some(JobWorker::new(native));
     Ok(jobs)
+}
+
+/// Sandboxes for jobs, if the settings ask for them.
+async fn sandbox(settings: &Settings, jobs: &LocalSettings) -> Result<Option<JobSandbox>, Failure> {
+    let Some(folder) = settings.sandbox_tools.clone() else { return Ok(None) };
+    let opened = tokio::task::spawn_blocking(move || ToolImage::open(&folder)).await;
+    let tools = opened.map_err(|error| Failure::unavailable("cannot open the tool image", &error))??;
+    let configurations = jobs.work.join("sandboxes");
+    Ok(Some(JobSandbox {
+        sandbox: Sandbox::new(tools, configurations.clone()),
+        work: jobs.work.join("sandbox"),
+        folder: configurations,
+        arguments: vec![
+            "--nice".to_owned(),
+            settings.job_nice.to_string(),
+            "--storage-mib".to_owned(),
+            settings.storage_mib.to_string(),
+        ],
+        bounds: Bounds { memory_bytes: JOB_MEMORY, processes: JOB_PROCESSES, cpu_weight: JOB_CPU_WEIGHT },
+    }))
 }
 
 /// Builds the executor once it is known how jobs reach the registry.
@@ -50,39 +82,51 @@ pub(crate) fn executor(jobs: LocalSettings) -> impl FnOnce(JobRegistry) -> Arc<d
 }
 
 /// The child process: executes one order from standard input.
-pub(crate) async fn run(
-    work: &Path,
-    secrets: &[String],
-    nice: u8,
-    storage_mib: u64,
-    global: &Global,
-) -> Result<End, Failure> {
+pub(crate) async fn run(args: &JobRunArgs, global: &Global) -> Result<End, Failure> {
     start_logging(global, "info")?;
-    edgewright_job::lower_priority(nice);
-    let secrets = read_secrets(secrets)?;
+    edgewright_job::lower_priority(args.nice);
+    if args.sandboxed {
+        edgewright_sandbox::inside::settle()?;
+    }
+    let _forward = forward(args.forward.as_deref()).await?;
+    let secrets = read_secrets(&args.secret)?;
     let environment = Environment::read();
-    let worker = worker(work, secrets, storage_mib, &environment);
+    let mut settings = work_settings(&args.work, secrets, args.storage_mib, &environment);
+    settings.in_sandbox = args.sandboxed;
+    let worker = JobWorker::new(settings);
     edgewright_job::serve(std::io::stdin(), std::io::stdout(), &worker)
         .await
         .map_err(|error| Failure::new(error.class(), Chain(&error).to_string()))?;
     Ok(End::Good)
 }
 
-fn worker(
+/// Listens where the registry is outside of the sandbox.
+async fn forward(text: Option<&str>) -> Result<Option<OwnedTask<()>>, Failure> {
+    let Some(text) = text else { return Ok(None) };
+    let parsed = text.split_once('=').and_then(|(address, socket)| Some((address.parse().ok()?, socket)));
+    let Some((address, socket)) = parsed else {
+        return Err(Failure::user(format!("invalid --forward `{text}`: expected ADDR=SOCKET")));
+    };
+    let task = edgewright_job::forward_into(address, socket.into()).await;
+    task.map(Some).map_err(|error| Failure::unavailable("cannot reach the registry", &error))
+}
+
+fn work_settings(
     work: &Path,
     secrets: BTreeMap<String, Vec<u8>>,
     storage_mib: u64,
     environment: &Environment,
-) -> JobWorker {
-    JobWorker::new(WorkSettings {
+) -> WorkSettings {
+    WorkSettings {
         work: work.to_owned(),
         runner: RUNNER,
         engine: EngineSettings { containers_conf: environment.containers_conf() },
         storage_bytes: storage_mib.saturating_mul(1024 * 1024),
         environment: environment.for_jobs(),
         auth: None,
+        in_sandbox: false,
         secrets,
-    })
+    }
 }
 
 /// The bytes of build secrets. One that cannot be read counts as unknown: only a step that needs it fails.

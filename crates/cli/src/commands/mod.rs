@@ -24,6 +24,7 @@ mod shell;
 mod shipped;
 mod show;
 mod target;
+mod tools;
 mod update;
 mod verdict;
 mod watch_run;
@@ -59,9 +60,8 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
             None => run::run(&args, &global).await,
         },
         Command::Serve(args) => serve::serve(&args, &global).await,
-        Command::Job { command: JobCommand::Run { work, secret, nice, storage_mib } } => {
-            job::run(&work, &secret, nice, storage_mib, &global).await
-        }
+        Command::Tools { command } => tools::tools(&command).await,
+        Command::Job { command: JobCommand::Run(args) } => job::run(&args, &global).await,
         Command::Logs(args) => logs::logs(&global, args).await,
         Command::Rebuild(args) => rebuild::rebuild(&args, &global).await,
         Command::Update(args) => update::update(&args, &global).await,

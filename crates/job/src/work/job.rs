@@ -114,6 +114,7 @@ impl Job<'_> {
             runroot: edgewright_lab::runroot(&containers),
             process: self.processes(),
             auth: self.settings.auth.clone(),
+            in_sandbox: self.settings.in_sandbox,
             secrets: self.settings.secrets.clone(),
             step_limit: self.step_limit(),
         }

@@ -13,6 +13,8 @@ use crate::tls::TlsSettings;
 
 /// The processor priority of a server's jobs by default.
 pub(super) const DEFAULT_NICE: u8 = 10;
+/// Where the tool image is by default.
+pub const DEFAULT_TOOLS: &str = "/var/cache/edgewright/tools";
 /// The lowest processor priority that the kernel has.
 pub(super) const MAX_NICE: u8 = 19;
 
@@ -120,6 +122,15 @@ described! {
         /// Processor priority of jobs, as for `nice`: 0 is the server's own, 19 the lowest. The disk priority
         /// follows from it. `edgewright run` uses 0 by default.
         pub nice: Option<u8> { Restart, default: DEFAULT_NICE.to_string(), range: "0 to 19" }
+        /// Whether jobs run in sandboxes: as unprivileged users, without the files, loopback and addresses of this
+        /// host, with the programs of the tool image.
+        pub sandbox: Option<bool> { Restart, default: "false", range: "needs root and a tool image" }
+        /// Folder of the tool image, which `edgewright tools update` makes.
+        pub tools: Option<PathBuf> {
+            Restart,
+            default: DEFAULT_TOOLS,
+            example: "\"/var/cache/edgewright/tools\""
+        }
         /// Base URL of the registry as jobs reach it.
         pub registry: Option<String> {
             Restart,

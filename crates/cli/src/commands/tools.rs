@@ -1,0 +1,56 @@
+//! `tools`: the tool image, with whose programs sandboxed jobs work.
+
+use std::path::Path;
+
+use edgewright_process::ProcessContext;
+use edgewright_sandbox::ToolImage;
+use edgewright_sandbox::tools::PACKAGES;
+
+use super::serve::Stop;
+use crate::args::ToolsCommand;
+use crate::exit::{End, Failure};
+use crate::output;
+
+/// Makes or shows the tool image.
+pub(crate) async fn tools(command: &ToolsCommand) -> Result<End, Failure> {
+    match command {
+        ToolsCommand::Update { dir } => update(dir).await,
+        ToolsCommand::Show { dir } => show(dir),
+    }
+}
+
+async fn update(dir: &Path) -> Result<End, Failure> {
+    let mut stop = Stop::listen()?;
+    let bar = indicatif::ProgressBar::new_spinner();
+    bar.set_message(format!("making the tool image in {}", dir.display()));
+    bar.enable_steady_tick(std::time::Duration::from_millis(200));
+    let processes = ProcessContext::default();
+    let made = tokio::select! {
+        made = ToolImage::make(dir, &processes, |line| bar.set_message(line.to_owned())) => made,
+        () = stop.next() => return Err(Failure::stopped("stopped before the tool image was complete")),
+    };
+    bar.finish_and_clear();
+    let made = made?;
+    output::note(&format!("tool image in {}: {}", dir.display(), versions(&made)));
+    Ok(End::Good)
+}
+
+fn show(dir: &Path) -> Result<End, Failure> {
+    let tools = ToolImage::open(dir)?;
+    let description = tools.description();
+    let mut text = format!("suite {}\n", description.suite);
+    for package in PACKAGES {
+        let version = description.packages.get(package).map_or("missing", String::as_str);
+        text.push_str(&format!("{package} {version}\n"));
+    }
+    output::print(&text)?;
+    Ok(End::Good)
+}
+
+/// The versions that matter most, in a line.
+fn versions(tools: &ToolImage) -> String {
+    let packages = &tools.description().packages;
+    let named = ["buildah", "podman", "crun", "mmdebstrap"].into_iter();
+    let versions = named.filter_map(|name| Some(format!("{name} {}", packages.get(name)?)));
+    versions.collect::<Vec<_>>().join(", ")
+}
