@@ -276,7 +276,7 @@ async fn an_error_of_a_target_is_reported_and_copying_resumes_after_the_fix() {
     let server = Server::start(&data, &config).await;
     let unreachable = until("the unreachable target", async || {
         let error = server.client.targets().await.unwrap().pop()?.error?;
-        error.contains("could not be reached").then_some(error)
+        error.contains("cannot reach the registry").then_some(error)
     })
     .await;
     assert!(!unreachable.contains("wright"), "{unreachable}");
