@@ -42,6 +42,10 @@ pub struct ImageSummary {
     pub verdicts: Vec<VerdictSummary>,
     /// Why the state is not `current`, on one line; null if it is.
     pub reason: Option<String>,
+    /// Notes on the state: exceptions, inherited verdicts.
+    #[serde(default)]
+    #[schema(value_type = Vec<schemas::Note>)]
+    pub notes: Vec<Note>,
 }
 
 /// How the newest release of a variant compares with the newest commit.
@@ -105,10 +109,6 @@ pub struct ImageView {
     pub builds: Vec<BuildView>,
     /// Locked external inputs of the images in this variant's line, as of the run that built it.
     pub locks: Vec<LockView>,
-    /// Notes on the state: exceptions, inherited verdicts.
-    #[serde(default)]
-    #[schema(value_type = Vec<schemas::Note>)]
-    pub notes: Vec<Note>,
     /// Verdicts with their checks and evidence, one for each platform and lane; those that no longer count,
     /// too.
     pub lanes: Vec<VerdictView>,

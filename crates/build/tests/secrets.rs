@@ -79,7 +79,7 @@ async fn a_secret_is_used_and_left_nowhere() {
 
     let unknown = execute(&order, &world.job("unknown"), &|_| {}).await.result.unwrap_err();
     assert_eq!(unknown.kind, FailureKind::Infrastructure, "{unknown:?}");
-    assert!(unknown.message.contains("`npm` is not known"), "{unknown:?}");
+    assert!(unknown.message.contains("cannot read the build secret `npm`"), "{unknown:?}");
 
     let mut ctx = world.job("known");
     ctx.secrets.insert("npm".to_owned(), SECRET.as_bytes().to_vec());

@@ -242,7 +242,7 @@ async fn failures_have_the_right_kind(
         (
             BootstrapStep { suite: "nosuite".into(), ..trixie(&[]) },
             FailureKind::Image,
-            "has no suite `nosuite`",
+            "does not have the suite `nosuite`",
         ),
         (
             BootstrapStep { mirror: Some("http://127.0.0.1:9/debian".into()), ..trixie(&[]) },

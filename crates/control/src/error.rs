@@ -39,7 +39,7 @@ pub enum ControlError {
         source: std::io::Error,
     },
     /// The source is not configured any more.
-    #[error("run {run} belongs to a source that is not configured")]
+    #[error("the source of run {run} is not followed")]
     NoSource {
         /// The run.
         run: RunNumber,
@@ -54,7 +54,7 @@ pub enum ControlError {
     #[error("no run of this data folder built that")]
     NotBuilt,
     /// A run whose commit gives other keys by now.
-    #[error("run {run} was planned by another version of edgewright: its keys cannot be made again")]
+    #[error("run {run} was planned by another version of edgewright: its keys cannot be computed again")]
     OtherKeys {
         /// The run.
         run: RunNumber,
@@ -163,7 +163,7 @@ impl ControlError {
             Self::NoChannel { .. } => Some("`edgewright channels` lists them"),
             Self::ManyChannels { .. } => Some("name the source: `--source NAME`"),
             Self::NoRelease { .. } => Some("`edgewright releases` lists them"),
-            Self::NotBuilt => Some("`edgewright images` and `edgewright releases` tell digests"),
+            Self::NotBuilt => Some("`edgewright images` and `edgewright releases` list digests"),
             Self::Outdated { .. } => {
                 Some("retry the branch's newest run; to go back to an older commit, push it to the branch")
             }

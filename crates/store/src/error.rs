@@ -64,6 +64,9 @@ impl StoreError {
     /// The next action, in the imperative.
     pub fn hint(&self) -> Option<&'static str> {
         let is_full = match self {
+            Self::Schema { .. } => {
+                return Some("install the version of edgewright that wrote the database, or a newer one");
+            }
             Self::Query { source, .. } => is_disk_full(source),
             Self::Writer(WriterError::Begin(source) | WriterError::Commit(source)) => is_disk_full(source),
             _ => false,

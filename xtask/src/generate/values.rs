@@ -109,9 +109,6 @@ fn is_bytes(expr: &Expr) -> bool {
         }
         Expr::Paren(inner) => is_bytes(&inner.expr),
         Expr::Cast(inner) => is_bytes(&inner.expr),
-        Expr::Lit(literal) => {
-            matches!(&literal.lit, syn::Lit::Int(number) if number.base10_digits() == "1024")
-        }
         Expr::Path(path) => {
             path.path.segments.last().is_some_and(|last| last.ident == "MIB" || last.ident == "GIB")
         }

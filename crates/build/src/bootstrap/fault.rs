@@ -124,6 +124,11 @@ fn of_cause(cause: Cause, step: &BootstrapStep, mirror: &str, phase: Phase) -> J
             format!("{suite} has no package `{name}` at {mirror}"),
             "check its spelling, or add the component or source that has it",
         ),
+        Cause::VersionGone { package, version } if is_asked(step, &package) => (
+            Image,
+            format!("{mirror} does not have {package} {version}, which `packages:` asks for"),
+            "change the version in image.yaml, or add a source that has it",
+        ),
         Cause::VersionGone { package, version } => (
             Infrastructure,
             format!("{mirror} no longer has {package} {version}, which is locked"),
@@ -166,6 +171,11 @@ fn of_cause(cause: Cause, step: &BootstrapStep, mirror: &str, phase: Phase) -> J
         ),
     };
     failure::new(kind, phase, message, Some(hint.to_owned()))
+}
+
+/// Whether image.yaml itself names a version of a package, as `NAME=VERSION`.
+fn is_asked(step: &BootstrapStep, package: &str) -> bool {
+    step.packages.iter().any(|asked| asked.split_once('=').is_some_and(|(name, _)| name == package))
 }
 
 #[cfg(test)]

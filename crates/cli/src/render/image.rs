@@ -42,7 +42,7 @@ pub(crate) fn images(images: &[ImageSummary]) -> String {
             image.release.map(|number| number.to_string()).unwrap_or_default(),
             channels(image),
             if image.size_bytes > 0 { bytes(image.size_bytes) } else { String::new() },
-            lanes(&image.verdicts, &[]),
+            lanes(&image.verdicts, &image.notes),
             image.reason.as_deref().map(plain).unwrap_or_default(),
         ]);
     }
@@ -67,7 +67,7 @@ pub(crate) fn image(view: &ImageView, now: Timestamp) -> String {
     for lock in &view.locks {
         text.push_str(&lock_text(lock));
     }
-    for note in &view.notes {
+    for note in &view.image.notes {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "\n{} {}", paint(BOLD, "note"), plain(&note.to_string()));
     }
@@ -141,7 +141,7 @@ fn pull_text(view: &ImageView) -> String {
 }
 
 fn verdict_text(verdict: &VerdictView, view: &ImageView, now: Timestamp) -> String {
-    let exceptions = exceptions(verdict.lane, &view.notes);
+    let exceptions = exceptions(verdict.lane, &view.image.notes);
     let result = match &verdict.result {
         LaneResult::Passed => paint(GREEN, "passed"),
         LaneResult::Failed { message, .. } if !exceptions.is_empty() => {

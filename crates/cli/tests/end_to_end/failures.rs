@@ -167,7 +167,7 @@ async fn log_and_memory_are_bounded_when_a_build_prints_100_mb() {
     assert_eq!(bad.state, NodeState::Passed, "{bad:#?}");
     let folder = world.data.parent().unwrap();
     let images = edgewright(folder, &["images", "--json"]).await.ends(0).json();
-    assert_eq!(images[0]["state"], "retired", "{images:#}");
+    assert_eq!(images["images"][0]["state"], "retired", "{images:#}");
 }
 
 #[tokio::test]

@@ -241,7 +241,7 @@ async fn an_error_of_a_target_is_reported_and_copying_resumes_after_the_fix() {
     assert_eq!(server.ended(&first).await.run.release.map(|number| number.0), Some(1));
     let failed = target(&server, "failed").await;
     let (error, hint) = (failed.error.unwrap(), failed.hint.unwrap());
-    assert!(error.contains(&there.address) && error.contains("refuses"), "{error}");
+    assert!(error.contains(&there.address) && error.contains("denied"), "{error}");
     assert!(hint.contains("password_file"), "{hint}");
     assert!(!error.contains("wrong"), "{error}");
     let shown = edgewright(folder.path(), &["status"]).await.ends(0);
@@ -276,7 +276,7 @@ async fn an_error_of_a_target_is_reported_and_copying_resumes_after_the_fix() {
     let server = Server::start(&data, &config).await;
     let unreachable = until("the unreachable target", async || {
         let error = server.client.targets().await.unwrap().pop()?.error?;
-        error.contains("could not be reached").then_some(error)
+        error.contains("cannot reach the registry").then_some(error)
     })
     .await;
     assert!(!unreachable.contains("wright"), "{unreachable}");

@@ -23,14 +23,17 @@ impl Rebuilds {
     /// Queues the rebuild of a digest. One that is open already is the same.
     ///
     /// # Errors
-    /// No run made the digest, or the database cannot be written.
+    /// No run made the digest, the source of the run is not followed, or the database cannot be written.
     pub async fn queue(
         &self,
         context: &OperationContext,
         digest: &Digest,
     ) -> Result<RebuildNumber, ControlError> {
-        if self.jobs.store.nodes_of(digest).await?.is_empty() {
-            return Err(ControlError::NotBuilt);
+        let nodes = self.jobs.store.nodes_of(digest).await?;
+        let Some((run, _)) = nodes.first() else { return Err(ControlError::NotBuilt) };
+        let row = self.jobs.store.run(*run).await?.ok_or(ControlError::NoRun { run: *run })?;
+        if self.sources.get(row.source).is_none() {
+            return Err(ControlError::NoSource { run: *run });
         }
         let after = Some(serde_json::json!({ "digest": digest }));
         let entry = context.entry(Operation::Rebuild, "rebuilds/", None, after);

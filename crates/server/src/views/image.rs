@@ -63,8 +63,11 @@ impl Views {
         variant: &VariantName,
     ) -> Result<ImageSummary, ViewError> {
         let entry = loaded.entries.get(variant);
-        let (mut size_bytes, mut verdicts) = (0, Vec::new());
+        let planned = loaded.nodes.get(variant).map(Vec::as_slice).unwrap_or_default();
+        let (mut size_bytes, mut verdicts, mut notes) = (0, Vec::new(), Vec::new());
         for digest in self.manifests(entry).await?.values() {
+            let newest = planned.iter().find(|node| node.digest.as_ref() == Some(digest));
+            notes.extend(newest.iter().flat_map(|node| node.notes.iter().cloned()));
             let builds = self.store.builds_of(digest).await?;
             size_bytes += builds.first().map_or(0, |build| build.image_size);
             let rows = self.lane_verdicts(digest).await?;
@@ -88,6 +91,7 @@ impl Views {
             size_bytes,
             verdicts,
             reason,
+            notes,
         })
     }
 
@@ -104,8 +108,7 @@ impl Views {
         let manifests = self.manifests(loaded.entries.get(variant)).await?;
         let planned = loaded.nodes.get(variant).map(Vec::as_slice).unwrap_or_default();
         let mut build_reason = planned.first().map(|node| node.reason.clone()).unwrap_or_default();
-        let (mut builds, mut notes, mut lanes, mut provenance, mut locks) =
-            (Vec::new(), Vec::new(), Vec::new(), None, Vec::new());
+        let (mut builds, mut lanes, mut provenance, mut locks) = (Vec::new(), Vec::new(), None, Vec::new());
         for (platform, digest) in &manifests {
             let Some(build) = self.store.builds_of(digest).await?.into_iter().next() else { continue };
             let run = self.run_row(build.run).await?;
@@ -129,7 +132,6 @@ impl Views {
                 size_bytes: build.image_size,
                 steps: views,
             });
-            notes.extend(newest.iter().flat_map(|node| node.notes.iter().cloned()));
             lanes.extend(self.verdict_views(platform, digest).await?);
             locks = self.locks(loaded, &run, &line(variant, steps, &rows)).await?;
             provenance = Some(Provenance {
@@ -145,7 +147,7 @@ impl Views {
             .registry()
             .zip(image.repository.as_ref().zip(image.digest.as_ref()))
             .map(|(registry, (repository, digest))| PullCommands::new(&registry, repository, digest));
-        Ok(ImageView { image, build_reason, provenance, builds, locks, notes, lanes, pull })
+        Ok(ImageView { image, build_reason, provenance, builds, locks, lanes, pull })
     }
 
     async fn steps(&self, path: &[PathStep]) -> Result<Vec<StepView>, ViewError> {
