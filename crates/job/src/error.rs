@@ -69,6 +69,15 @@ impl ExecutorError {
     pub fn failure(&self) -> JobFailure {
         let (phase, hint, output) = match self {
             Self::Cancelled | Self::Order(_) => (None, None, Vec::new()),
+            Self::Sandbox(error) => {
+                return JobFailure {
+                    kind: FailureKind::Infrastructure,
+                    phase: Phase::Fetch,
+                    message: Chain(self).to_string(),
+                    hint: error.hint(),
+                    output: Vec::new(),
+                };
+            }
             Self::Broke(_) => (None, Some("report this defect with the server's log"), Vec::new()),
             Self::TimeLimit { phase, .. } => (
                 *phase,

@@ -61,6 +61,8 @@ pub struct LocalSettings {
     pub native: Option<JobWorker>,
     /// The resources of this machine for jobs.
     pub admission: AdmissionSettings,
+    /// Runs jobs in sandboxes; none: with the host's tools and files.
+    pub sandbox: Option<JobSandbox>,
     /// The profile of lanes.
     pub lanes: fn(Lane) -> Option<LaneProfile>,
 }
@@ -103,6 +105,11 @@ impl BuildSecrets {
     /// Replaces the files, for jobs that start from now on.
     pub fn set(&self, secrets: BTreeMap<String, PathBuf>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = secrets;
+    }
+
+    /// The files as they are now.
+    fn files(&self) -> BTreeMap<String, PathBuf> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Only the paths are passed, as `--secret ID=FILE`: the child reads the files, and their content is in
