@@ -14,6 +14,7 @@
 //!
 //! `docs/reference/json/` is generated from [`DOCUMENTS`].
 
+mod described;
 mod error;
 mod folder;
 mod lists;

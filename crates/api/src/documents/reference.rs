@@ -3,14 +3,22 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use serde::de::Error as _;
+
 use super::DOCUMENTS;
+use super::described::undescribed_fields;
 
 /// The reference: a JSON Schema with an example for each document, and an index. Maps names of files to their
 /// text.
 ///
 /// # Errors
-/// If an example is not of its document's type.
+/// If a field of a document has no description, or an example is not of its document's type.
 pub fn reference() -> serde_json::Result<BTreeMap<String, String>> {
+    let undescribed = undescribed_fields();
+    if !undescribed.is_empty() {
+        let message = format!("fields without a doc comment: {}", undescribed.join(", "));
+        return Err(serde_json::Error::custom(message));
+    }
     let mut files = BTreeMap::from([("README.md".to_owned(), index())]);
     for document in DOCUMENTS {
         let mut schema = document.schema();
