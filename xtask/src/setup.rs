@@ -31,6 +31,9 @@ const PROGRAMS: [(&str, &str); 12] = [
 /// stable suite keeps its version of oras, so the suite determines the version.
 const SUITE_OF_ORAS: &str = "trixie";
 
+/// The tool image's folder in the cache. Another number where the list of its packages changes.
+const TOOL_IMAGE: &str = "image-1";
+
 /// Installs missing programs by apt-get.
 pub(crate) fn run() -> anyhow::Result<()> {
     let packages = missing();
@@ -79,6 +82,22 @@ pub(crate) fn clients() -> anyhow::Result<()> {
         .run()
         .context("cannot fetch oras")?;
     Ok(std::fs::rename(unfinished, folder)?)
+}
+
+/// The tool image for tests of sandboxes, made once by the command that was just built.
+pub(crate) fn tool_image() -> anyhow::Result<PathBuf> {
+    let folder = workspace::cache()?.join("tools").join(TOOL_IMAGE);
+    if folder.join("tools.json").is_file() {
+        return Ok(folder);
+    }
+    println!("setup: making the tool image once, about one minute");
+    let program = workspace::target().join("debug/edgewright");
+    Run::as_root(&program)?
+        .args(["tools", "update", "--dir"])
+        .arg(&folder)
+        .run()
+        .context("cannot make the tool image")?;
+    Ok(folder)
 }
 
 /// The oras to test with: the machine's own, else the one of [`clients`].

@@ -182,7 +182,10 @@ fn prepared(command: Run, part: Part, skips: &Path) -> anyhow::Result<Run> {
     if part != Part::Tools {
         return Ok(command);
     }
-    let command = command.env("EDGEWRIGHT_TESTS_REQUIRE", "1").env("EDGEWRIGHT_TESTS_ORAS", setup::oras()?);
+    let command = command
+        .env("EDGEWRIGHT_TESTS_REQUIRE", "1")
+        .env("EDGEWRIGHT_TESTS_ORAS", setup::oras()?)
+        .env("EDGEWRIGHT_TOOLS", setup::tool_image()?);
     if is_root()? {
         return Ok(command);
     }

@@ -8,12 +8,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use edgewright_process::OwnedTask;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
 /// The most connections at once; further ones wait.
 const MAX_CONNECTIONS: usize = 64;
@@ -25,19 +24,20 @@ const MAX_CONNECTIONS: usize = 64;
 pub(crate) fn out_of(socket: &Path, registry: String) -> io::Result<OwnedTask<()>> {
     let listener = UnixListener::bind(socket)?;
     Ok(OwnedTask::spawn(async move {
-        let free = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let mut connections = JoinSet::new();
-        while let (Ok(permit), Ok((mut inside, _))) =
-            (Arc::clone(&free).acquire_owned().await, listener.accept().await)
-        {
-            let registry = registry.clone();
-            connections.spawn(async move {
-                let _permit = permit;
-                // A registry that does not answer closes the connection, which the client reports.
-                let mut outside = TcpStream::connect(registry).await?;
-                tokio::io::copy_bidirectional(&mut inside, &mut outside).await
-            });
-            while connections.try_join_next().is_some() {}
+        let mut open = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                Ok((mut inside, _)) = listener.accept(), if open.len() < MAX_CONNECTIONS => {
+                    let registry = registry.clone();
+                    open.push(async move {
+                        // A registry that does not answer closes the connection, which the client reports.
+                        let mut outside = TcpStream::connect(registry).await?;
+                        tokio::io::copy_bidirectional(&mut inside, &mut outside).await
+                    });
+                }
+                Some(_) = open.next() => {}
+                else => return,
+            }
         }
     }))
 }
@@ -49,18 +49,19 @@ pub(crate) fn out_of(socket: &Path, registry: String) -> io::Result<OwnedTask<()
 pub async fn into(address: SocketAddr, socket: PathBuf) -> io::Result<OwnedTask<()>> {
     let listener = TcpListener::bind(address).await?;
     Ok(OwnedTask::spawn(async move {
-        let free = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let mut connections = JoinSet::new();
-        while let (Ok(permit), Ok((mut client, _))) =
-            (Arc::clone(&free).acquire_owned().await, listener.accept().await)
-        {
-            let socket = socket.clone();
-            connections.spawn(async move {
-                let _permit = permit;
-                let mut outside = UnixStream::connect(socket).await?;
-                tokio::io::copy_bidirectional(&mut client, &mut outside).await
-            });
-            while connections.try_join_next().is_some() {}
+        let mut open = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                Ok((mut client, _)) = listener.accept(), if open.len() < MAX_CONNECTIONS => {
+                    let socket = socket.clone();
+                    open.push(async move {
+                        let mut outside = UnixStream::connect(socket).await?;
+                        tokio::io::copy_bidirectional(&mut client, &mut outside).await
+                    });
+                }
+                Some(_) = open.next() => {}
+                else => return,
+            }
         }
     }))
 }

@@ -72,7 +72,7 @@ impl JobSandbox {
             if let Some(registry) = inside {
                 arguments.extend(["--forward".to_owned(), format!("{registry}={SOCKETS}/{SOCKET}")]);
             }
-            let launch = this.launch(job, program, arguments, &environment, folder.path(), network);
+            let launch = this.launch((job, network), program, arguments, &environment, folder.path());
             let (command, sandboxed) = this.sandbox.prepare(launch)?;
             Ok((command, sandboxed, folder))
         });
@@ -108,20 +108,19 @@ impl JobSandbox {
 
     fn launch(
         &self,
-        job: String,
+        (job, network): (String, Network),
         program: PathBuf,
         arguments: Vec<String>,
         environment: &[(OsString, OsString)],
         folder: &Path,
-        network: Network,
     ) -> Launch {
         let mut variables =
             vec![format!("{JOB_ENVIRONMENT}={job}"), format!("{}={WORK}", edgewright_lab::WORK_ENVIRONMENT)];
-        variables.extend(environment.iter().filter_map(|(name, value)| {
-            // Settings of the host's container engine name files of the host.
-            (name != "CONTAINERS_CONF")
-                .then(|| format!("{}={}", name.to_string_lossy(), value.to_string_lossy()))
-        }));
+        // Settings of the host's container engine name files of the host.
+        let of_sandbox = environment.iter().filter(|(name, _)| name != "CONTAINERS_CONF");
+        variables.extend(
+            of_sandbox.map(|(name, value)| format!("{}={}", name.to_string_lossy(), value.to_string_lossy())),
+        );
         let mount = |from: PathBuf, to: &str, writable| Mount { from, to: to.to_owned(), writable };
         let mut words: Vec<String> = ["job", "run", "--sandboxed", "--work", WORK].map(str::to_owned).into();
         words.extend(arguments);

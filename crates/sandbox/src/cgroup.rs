@@ -99,6 +99,27 @@ impl Cgroups {
         Ok(cgroups)
     }
 
+    /// Kills and removes what an earlier process left: all cgroups of this place whose name begins with `prefix`.
+    /// Returns how many.
+    pub fn clear(prefix: &str) -> usize {
+        let Ok(text) = fs::read_to_string("/proc/self/cgroup") else { return 0 };
+        let trees = trees(&text, Path::new(ROOT));
+        let mut cleared = 0;
+        if let Some((mount, own)) = trees.unified {
+            let own = below(&mount, own.strip_suffix(SERVER).unwrap_or(&own));
+            for folder in with_prefix(&own, prefix) {
+                drop(Self { unified: Some(folder), legacy: Vec::new() });
+                cleared += 1;
+            }
+        }
+        for (_, mount, own) in trees.legacy {
+            for folder in with_prefix(&below(&mount, &own), prefix) {
+                drop(Self { unified: None, legacy: vec![folder] });
+            }
+        }
+        cleared
+    }
+
     /// The files that a process writes `0` to in order to be in the cgroups.
     pub fn entrances(&self) -> Vec<PathBuf> {
         self.legacy.iter().chain(&self.unified).map(|folder| folder.join("cgroup.procs")).collect()
@@ -136,15 +157,31 @@ impl Drop for Cgroups {
     }
 }
 
-/// Removes a cgroup with those below it. Processes that were just killed may keep it busy for a moment; what is left
-/// then is empty and goes with the next job of this name.
+fn with_prefix(folder: &Path, prefix: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let named = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
+    named.map(|entry| entry.path()).collect()
+}
+
+/// Removes a cgroup with those below it. Processes that were just killed keep it busy for a moment.
 fn remove(folder: &Path) {
+    // Killed processes leave within milliseconds.
+    for _ in 0..100 {
+        remove_below(folder);
+        if fs::remove_dir(folder).is_ok() || !folder.exists() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+fn remove_below(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.path().is_dir() {
-            remove(&entry.path());
+            remove_below(&entry.path());
+            drop(fs::remove_dir(entry.path()));
         }
     }
-    drop(fs::remove_dir(folder));
 }
 
 fn below(mount: &Path, own: &str) -> PathBuf {

@@ -1,6 +1,7 @@
 //! From a program and its needs to the command that starts it in a sandbox.
 
 use std::ffi::OsString;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
 use edgewright_process::Command;
@@ -29,7 +30,7 @@ exec "$@"
 "#;
 
 /// Attaches a user-mode network to the sandbox's namespace, for as long as the sandbox's first process lives: the runtime
-/// adopts what its hooks leave behind, and waits for it. Standard input: the runtime's state. `$1`: addresses that must
+/// adopts what its hooks leave behind, and waits for it. Its hooks inherit blocked signals, so only SIGKILL ends them. Standard input: the runtime's state. `$1`: addresses that must
 /// not be reached, separated by spaces; `$2`: words of the `ip` command line, then those of slirp4netns.
 const ATTACH: &str = r#"
 pid=$(sed -n 's/.*"pid": *\([0-9][0-9]*\).*/\1/p' | head -n 1)
@@ -38,7 +39,7 @@ ip=; while [ "$count" -gt 0 ]; do ip="$ip $1"; shift; count=$((count - 1)); done
 (
   "$@" --configure --mtu=65520 --disable-host-loopback "$pid" tap0 &
   while kill -0 "$pid" && kill -0 $!; do sleep 0.05; done
-  kill $!
+  kill -9 $!
 ) >/dev/null 2>&1 </dev/null &
 tries=0
 until grep -q tap0 "/proc/$pid/net/route"; do
@@ -89,7 +90,7 @@ pub struct Sandbox {
 /// What to run in a sandbox.
 #[derive(Debug, Clone)]
 pub struct Launch {
-    /// A name that no other sandbox of this host has at the same time.
+    /// A name that no other sandbox of the same [`Sandbox`] has at the same time.
     pub name: String,
     /// The program's file on the host.
     pub program: PathBuf,
@@ -131,8 +132,8 @@ impl Sandbox {
         std::fs::create_dir_all(&self.folder).map_err(SandboxError::io("create", &self.folder))?;
         let bundle = tempfile::tempdir_in(&self.folder)
             .map_err(SandboxError::io("create a folder in", &self.folder))?;
-        let cgroups = Cgroups::make(&format!("edgewright-{}", launch.name), launch.bounds, FIRST_ID)?;
-        let name = launch.name.clone();
+        let name = format!("{}{}", self.prefix(), launch.name);
+        let cgroups = Cgroups::make(&name, launch.bounds, FIRST_ID)?;
         let config = self.config(launch, bundle.path())?;
         let path = bundle.path().join("config.json");
         let text = config.document().to_string();
@@ -152,6 +153,23 @@ impl Sandbox {
         words.push(bundle.path().into());
         words.push(name.into());
         Ok((Command::new("unshare").args(words), Sandboxed { bundle, cgroups }))
+    }
+
+    /// Ends what an earlier process left behind: sandboxes that still run, and their configuration. Call it while no
+    /// sandbox of this folder is in use, such as with the data folder's lock held. Returns how many sandboxes still ran.
+    pub fn clear(&self) -> usize {
+        let cleared = Cgroups::clear(&self.prefix());
+        for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            drop(std::fs::remove_dir_all(entry.path()));
+        }
+        cleared
+    }
+
+    /// Begins the names of the sandboxes of a folder: other servers of this host have other folders.
+    fn prefix(&self) -> String {
+        let mut hasher = DefaultHasher::new();
+        self.folder.hash(&mut hasher);
+        format!("edgewright-{:016x}-", hasher.finish())
     }
 
     fn config(&self, launch: Launch, bundle: &Path) -> Result<Config, SandboxError> {

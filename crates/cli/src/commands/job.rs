@@ -62,8 +62,15 @@ async fn sandbox(settings: &Settings, jobs: &LocalSettings) -> Result<Option<Job
     let opened = tokio::task::spawn_blocking(move || ToolImage::open(&folder)).await;
     let tools = opened.map_err(|error| Failure::unavailable("cannot open the tool image", &error))??;
     let configurations = jobs.work.join("sandboxes");
+    let sandbox = Sandbox::new(tools, configurations.clone());
+    let cleared = tokio::task::spawn_blocking({
+        let sandbox = sandbox.clone();
+        move || sandbox.clear()
+    });
+    let cleared = cleared.await.unwrap_or_default();
+    tracing::debug!(cleared, "removed sandboxes of earlier jobs");
     Ok(Some(JobSandbox {
-        sandbox: Sandbox::new(tools, configurations.clone()),
+        sandbox,
         work: jobs.work.join("sandbox"),
         folder: configurations,
         arguments: vec![

@@ -1,5 +1,6 @@
 //! `tools`: the tool image, with whose programs sandboxed jobs work.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use edgewright_process::ProcessContext;
@@ -41,7 +42,8 @@ fn show(dir: &Path) -> Result<End, Failure> {
     let mut text = format!("suite {}\n", description.suite);
     for package in PACKAGES {
         let version = description.packages.get(package).map_or("missing", String::as_str);
-        text.push_str(&format!("{package} {version}\n"));
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{package} {version}");
     }
     output::print(&text)?;
     Ok(End::Good)

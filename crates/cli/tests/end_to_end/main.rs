@@ -20,6 +20,7 @@ mod operating;
 mod pull_requests;
 mod rebuilds;
 mod remotes;
+mod sandboxes;
 #[path = "../schemas/mod.rs"]
 mod schemas;
 mod server;

@@ -100,6 +100,13 @@ impl StartConfig {
     }
 }
 
+/// Whether cgroups of containers can limit processes. In a sandbox on a hybrid host they cannot: the limit is that of the
+/// sandbox.
+async fn limits_processes() -> bool {
+    let controllers = tokio::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").await;
+    controllers.map_or(true, |list| list.split_whitespace().any(|name| name == "pids"))
+}
+
 impl<'a> Container<'a> {
     /// Starts the image with its own init. A container of the same name, left by an earlier attempt, is
     /// replaced. A `kept` one is labelled with its repository instead of the job, so that it outlives both
@@ -127,7 +134,10 @@ impl<'a> Container<'a> {
         let mut command = engine.podman(&processes).args(["run", "--detach", "--replace", "--pull=never"]);
         command = command.args(["--name", &name, "--label", &label]);
         command = command.args(["--systemd=always", "--network", "none", "--http-proxy=false"]);
-        command = command.args(["--pids-limit", PROCESSES, "--security-opt", "label=disable"]);
+        if limits_processes().await {
+            command = command.args(["--pids-limit", PROCESSES]);
+        }
+        command = command.args(["--security-opt", "label=disable"]);
         command =
             command.args(["--log-driver", "k8s-file", "--log-opt", "max-size=4mb", "--mount", &mount, image]);
         let of_image = config.command();

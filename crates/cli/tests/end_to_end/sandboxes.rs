@@ -1,0 +1,69 @@
+//! Jobs in sandboxes: images are built and tested as without, and a hostile Containerfile reaches nothing of the host.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::PathBuf;
+
+use crate::world::{Repository, edgewright};
+
+/// The tool image that `cargo xtask test` made.
+#[expect(clippy::disallowed_methods, reason = "set by `cargo xtask test`")]
+fn tools() -> Option<PathBuf> {
+    let tools = std::env::var_os("EDGEWRIGHT_TOOLS").map(PathBuf::from);
+    let need = "a tool image: `edgewright tools update --dir DIR`, EDGEWRIGHT_TOOLS=DIR";
+    tools.filter(|_| edgewright_testkit::has_as_root(&[])).or_else(|| {
+        edgewright_testkit::has_if(false, need);
+        None
+    })
+}
+
+const OS: &str = "from: scratch
+steps:
+  - bootstrap: {suite: trixie, packages: [systemd, systemd-sysv, dbus]}
+checks:
+  - {id: up, systemd: running, timeout: 60s}
+";
+
+#[tokio::test]
+async fn a_sandboxed_build_reaches_neither_files_nor_loopback_of_the_host_and_its_image_is_tested() {
+    let Some(tools) = tools() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let host = folder.path().join("host");
+    fs::create_dir(&host).unwrap();
+    fs::write(host.join("secret"), "of the host").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let repository = Repository::make(folder.path().join("plants")).await;
+    repository.write("edgewright.yaml", "edgewright: 1\nname: plants\n");
+    repository.write("images/os/image.yaml", OS);
+    repository
+        .write("images/app/image.yaml", "from: os\nsteps: [containerfile: Containerfile]\ntest: none\n");
+    let climbs = format!("../../../../../../../../../../../../..{}", host.display());
+    repository.write(
+        "images/app/Containerfile",
+        &format!(
+            "ARG BASE\nFROM ${{BASE}}\n\
+             RUN test \"$(id -u)\" = 0 && grep -q 100000 /proc/1/uid_map\n\
+             RUN test ! -e {host} && test ! -e {data}\n\
+             RUN ! bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port}'\n\
+             RUN --mount=type=cache,id={climbs},target=/cache echo written > /cache/owned || true\n",
+            host = host.display(),
+            data = folder.path().join("data").display(),
+        ),
+    );
+    repository.commit("a system and a hostile application").await;
+    let settings = folder.path().join("edgewright.toml");
+    fs::write(&settings, format!("[jobs]\nsandbox = true\ntools = {tools:?}\n")).unwrap();
+    let run = ["run", "plants", "--config", settings.to_str().unwrap(), "--json"];
+    let ended = edgewright(folder.path(), &run).await.ends(0).json();
+    let nodes = ended["nodes"].as_array().unwrap();
+    assert!(nodes.iter().any(|node| node["verdicts"][0]["result"]["result"] == "passed"), "{ended:#}");
+    let left: Vec<String> =
+        fs::read_dir(&host).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(left, ["secret"], "the build wrote to the host");
+    // Nothing of the jobs is left: configuration, scratch, cgroups.
+    let work = folder.path().join("data/work");
+    for name in ["sandboxes", "sandbox/jobs"] {
+        assert_eq!(fs::read_dir(work.join(name)).map_or(0, Iterator::count), 0, "{name}");
+    }
+}
