@@ -21,11 +21,19 @@ pub const PROGRAM: &str = "/opt/edgewright/edgewright";
 const INIT: &str = "/usr/bin/catatonit";
 
 /// Enters the cgroups, shows the runtime a pure cgroup2 tree, and starts it. `$1`: the tree, or nothing; `$2`: how many
-/// files of cgroups follow; then the runtime's command line.
+/// files of cgroups follow; then how many files and folders of the host follow, and those; then the runtime's command
+/// line. Files and folders get places that unprivileged IDs can reach, whatever the modes of the folders above them.
 const ENTER: &str = r#"
 cover=$1; count=$2; shift 2
 while [ "$count" -gt 0 ]; do echo 0 > "$1" || exit 70; shift; count=$((count - 1)); done
 if [ -n "$cover" ]; then mount --bind "$cover" /sys/fs/cgroup || exit 70; fi
+mount -t tmpfs -o mode=755 tmpfs /media || exit 70
+count=$1; shift; number=0
+while [ "$number" -lt "$count" ]; do
+  if [ -d "$1" ]; then mkdir "/media/$number"; else : > "/media/$number"; fi
+  mount --rbind "$1" "/media/$number" || exit 70
+  shift; number=$((number + 1))
+done
 exec "$@"
 "#;
 
@@ -134,7 +142,8 @@ impl Sandbox {
             .map_err(SandboxError::io("create a folder in", &self.folder))?;
         let name = format!("{}{}", self.prefix(), launch.name);
         let cgroups = Cgroups::make(&name, launch.bounds, FIRST_ID)?;
-        let config = self.config(launch, bundle.path())?;
+        let mut config = self.config(launch, bundle.path())?;
+        let sources = reachable(&mut config);
         let path = bundle.path().join("config.json");
         let text = config.document().to_string();
         std::fs::write(&path, text).map_err(SandboxError::io("write", &path))?;
@@ -146,6 +155,8 @@ impl Sandbox {
         let entrances = cgroups.entrances();
         words.push(entrances.len().to_string().into());
         words.extend(entrances.into_iter().map(OsString::from));
+        words.push(sources.len().to_string().into());
+        words.extend(sources.into_iter().map(OsString::from));
         words.extend(self.tools.program("crun"));
         words.push("--root".into());
         words.push(bundle.path().join("state").into());
@@ -215,6 +226,16 @@ impl Sandbox {
         command.extend(words("slirp4netns"));
         command
     }
+}
+
+/// Names the root and the mounts of a configuration by the places to which [`ENTER`] binds them; returns what to bind.
+fn reachable(config: &mut Config) -> Vec<PathBuf> {
+    let paths =
+        std::iter::once(&mut config.root).chain(config.mounts.iter_mut().map(|mount| &mut mount.from));
+    paths
+        .enumerate()
+        .map(|(number, path)| std::mem::replace(path, PathBuf::from(format!("/media/{number}"))))
+        .collect()
 }
 
 impl Sandboxed {
