@@ -11,10 +11,8 @@ use crate::world::{Repository, edgewright};
 fn tools() -> Option<PathBuf> {
     let tools = std::env::var_os("EDGEWRIGHT_TOOLS").map(PathBuf::from);
     let need = "a tool image: `edgewright tools update --dir DIR`, EDGEWRIGHT_TOOLS=DIR";
-    tools.filter(|_| edgewright_testkit::has_as_root(&[])).or_else(|| {
-        edgewright_testkit::has_if(false, need);
-        None
-    })
+    let is_there = edgewright_testkit::has_as_root(&[]) && edgewright_testkit::has_if(tools.is_some(), need);
+    tools.filter(|_| is_there)
 }
 
 const OS: &str = "from: scratch
