@@ -280,7 +280,7 @@ async fn another_branch_in_a_declaration_takes_effect_at_the_next_poll() {
 }
 
 #[tokio::test]
-async fn a_commit_that_exceeds_a_limit_fails_its_run_and_polling_goes_on() {
+async fn a_commit_that_exceeds_a_limit_fails_its_run_and_polling_continues() {
     let world = World::new().await;
     world.run().await;
     world.write(&format!("{}f", "d/".repeat(200)), "x");

@@ -86,6 +86,14 @@ fn image(number: usize, from: &str, per: &str) -> (String, String) {
     (format!("images/i{number}/image.yaml"), format!("from: {from}\nper: {per}\n"))
 }
 
+fn slots(count: usize, image: impl Fn(usize) -> usize) -> String {
+    let mut text = String::new();
+    for slot in 0..count {
+        let _ = writeln!(text, "  - {{id: s{slot}, image: i{}}}", image(slot));
+    }
+    text
+}
+
 fn site(number: usize, slots: &str) -> (String, String) {
     (format!("sites/s{number}/site.yaml"), format!("id: s{number}\nslots:\n{slots}"))
 }
@@ -109,7 +117,7 @@ fn variants_are_counted_before_they_are_made() {
     assert!(refused(&source(circle)).contains("at most 128"));
 
     // Many slots of one site.
-    let slots: String = (0..60_000).map(|slot| format!("  - {{id: s{slot}, image: i0}}\n")).collect();
+    let slots = slots(60_000, |_| 0);
     let (left, right) = slots.split_at(slots.len() / 2);
     let cut = right.find("  -").unwrap();
     let many = [site(0, &format!("{left}{}", &right[..cut])), site(1, &right[cut..])];
@@ -128,8 +136,7 @@ fn the_count_of_variants_is_exact_where_images_are_shared() {
         image(3, "i1", "slot"),
     ];
     // For each site one of i1 and 99 of its slots: 50,000 of 500 sites with i0 are one too many.
-    let slots: String =
-        (0..99).map(|slot| format!("  - {{id: s{slot}, image: i{}}}\n", 2 + slot % 2)).collect();
+    let slots = slots(99, |slot| 2 + slot % 2);
     let sites = |count: usize| (0..count).map(|number| site(number, &slots)).collect::<Vec<_>>();
     let message = refused(&source(images.clone().into_iter().chain(sites(500))));
     assert!(message.contains("which make 50001 variants"), "{message}");

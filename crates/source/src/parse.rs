@@ -80,8 +80,8 @@ impl From<Excess> for Unlisted {
     }
 }
 
-/// A tree object: its entries, without sizes, go to `files`, folders with their ids to `below`. An error if it
-/// is not a tree object of ids with `length` bytes.
+/// A tree object: its entries, without sizes, go to `files`, folders with their ids to `below`. An error if
+/// it is not a tree object of ids with `length` bytes.
 pub(crate) fn directory(
     (folder, mut bytes): (&[u8], &[u8]),
     length: usize,

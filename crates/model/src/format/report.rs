@@ -30,7 +30,7 @@ const MAX_MESSAGE: usize = 600;
 
 /// Diagnostics of one kind, cut.
 #[derive(Debug, Default)]
-struct Kept {
+struct Cut {
     kept: Vec<Diagnostic>,
     /// The number of those per file, including those that are not kept.
     counts: BTreeMap<TreePath, usize>,
@@ -38,7 +38,7 @@ struct Kept {
     beyond: usize,
 }
 
-impl Kept {
+impl Cut {
     fn is_full(&self, file: &TreePath) -> bool {
         self.kept.len() >= MAX_DIAGNOSTICS
             || self.counts.get(file).is_some_and(|count| *count >= MAX_DIAGNOSTICS_PER_FILE)
@@ -75,9 +75,9 @@ impl Kept {
 /// All errors and warnings so far.
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    errors: Kept,
+    errors: Cut,
     /// These break nothing.
-    warnings: Kept,
+    warnings: Cut,
     /// The size of all files that were read.
     pub(super) definition_bytes: u64,
     pub(super) source: bool,
