@@ -278,3 +278,24 @@ async fn another_branch_in_a_declaration_takes_effect_at_the_next_poll() {
     world.poll().await.unwrap();
     assert_eq!((world.held("stable").await, world.held("edge").await), (Some(2), Some(1)));
 }
+
+#[tokio::test]
+async fn a_commit_that_exceeds_a_limit_fails_its_run_and_polling_continues() {
+    let world = World::new().await;
+    world.run().await;
+    world.write(&format!("{}f", "d/".repeat(200)), "x");
+    world.commit("too deep").await;
+    let (run, state) = world.run().await;
+    assert_eq!(state, RunState::Failed);
+    let row = world.store.run(run).await.unwrap().unwrap();
+    let why = row.failure.unwrap();
+    assert!(why.contains(row.commit.as_str()) && why.contains("129 components, at most 128"), "{why}");
+    assert!(row.diagnostics[0].hint.is_some());
+    // It is decided: no later poll and no restart does it again, and the next commit is built.
+    assert_eq!(world.poll().await, None);
+    std::fs::remove_dir_all(world.folder.path().join("repository/d")).unwrap();
+    world.declare("vars: {}\n");
+    world.commit("fixed").await;
+    let (_, state) = world.run().await;
+    assert_eq!(state, RunState::Passed);
+}

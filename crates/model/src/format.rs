@@ -9,6 +9,7 @@
 //! what depends on a broken image. The spanned values are kept beside the typed ones, so that the typed ones
 //! need no places.
 
+mod bounds;
 mod checks;
 mod containerfile;
 mod decode;
@@ -26,8 +27,9 @@ mod unused;
 mod variables;
 mod yaml;
 
+pub use bounds::{MAX_DEFINITION_BYTES, MAX_IMAGE_LINE, MAX_VARIANTS};
 pub use render::{render, render_warning};
-pub use report::nearest;
+pub use report::{MAX_DIAGNOSTICS, nearest};
 pub use schema::{SchemaKind, schema};
 
 use crate::names::InvalidName;
@@ -186,6 +188,9 @@ fn finish(tree: &Tree, report: &mut Report, drafts: &Drafts, source: crate::spec
         broken_images: std::collections::BTreeSet::new(),
         broken_sites: std::collections::BTreeSet::new(),
     };
+    if layout().is_ok_and(|(file, ..)| !bounds::check(report, &file, &definition)) {
+        return definition;
+    }
     references::check(tree, report, drafts, &definition);
     variables::check(report, drafts, &definition);
     unused::check(report, drafts, &definition);
@@ -277,6 +282,9 @@ fn load(tree: &Tree, report: &mut Report, owner: &Owner, file: &TreePath) -> Opt
     if entry.size > LOADED_LIMIT {
         let message = format!("the file is larger than {} MiB", LOADED_LIMIT / (1024 * 1024));
         report.add(owner, file, None, message, "split it, or move content into files of a `files` step");
+        return None;
+    }
+    if !bounds::admit(report, file, entry.size) {
         return None;
     }
     let bytes = tree.content(&path)?;

@@ -149,6 +149,21 @@ impl Entry {
 /// `format`.
 pub const LOADED_LIMIT: u64 = 1024 * 1024;
 
+/// Maximum number of files and folders of a commit.
+pub const MAX_TREE_ENTRIES: usize = 500_000;
+
+/// Maximum number of components of a path of a commit.
+pub const MAX_TREE_DEPTH: usize = 128;
+
+/// Maximum length of all paths of a commit together, folders included, in bytes.
+pub const MAX_TREE_PATH_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Maximum size of all files of a commit together that planning reads (see [`is_loaded`]), in bytes.
+pub const MAX_TREE_LOADED_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Maximum characters that are kept of a path that no image can hold.
+const MAX_INVALID_PATH: usize = 600;
+
 /// The name of git's attribute files, which list the files that Git LFS stores.
 pub const ATTRIBUTES: &str = ".gitattributes";
 
@@ -174,7 +189,7 @@ pub struct InvalidPath {
     pub folder: Option<TreePath>,
     /// Whether the invalid component is a folder's name, not the file's.
     pub is_folder: bool,
-    /// The whole path, escaped.
+    /// The path, escaped; a long one is cut.
     pub escaped: String,
 }
 
@@ -194,10 +209,13 @@ impl InvalidPath {
             let Ok(longer) = longer.parse() else { break };
             folder = Some(longer);
         }
-        let mut escaped = String::new();
-        for chunk in bytes.utf8_chunks() {
-            escaped.extend(chunk.valid().escape_debug());
-            escaped.extend(chunk.invalid().iter().flat_map(|byte| byte.escape_ascii()).map(char::from));
+        let mut letters = bytes.utf8_chunks().flat_map(|chunk| {
+            let invalid = chunk.invalid().iter().flat_map(|byte| byte.escape_ascii()).map(char::from);
+            chunk.valid().escape_debug().chain(invalid)
+        });
+        let mut escaped: String = letters.by_ref().take(MAX_INVALID_PATH).collect();
+        if letters.next().is_some() {
+            escaped.push('…');
         }
         Self { folder, is_folder: parts.next().is_some(), escaped }
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use edgewright_model::Digest;
-use edgewright_model::format::Diagnostic;
+use edgewright_model::format::{Diagnostic, MAX_DIAGNOSTICS};
 use edgewright_model::glob::Glob;
 use edgewright_model::spec::{DirectorySpec, FilesStep, Owner, Xattrs};
 use edgewright_model::tree::{ContentId, EntryKind, Tree, TreePath};
@@ -15,7 +15,7 @@ use edgewright_model::tree::{ContentId, EntryKind, Tree, TreePath};
 use self::found::{Fault, Found};
 use crate::key::Fields;
 use crate::limits;
-use crate::template::{Scope, Templates};
+use crate::template::{MAX_FOLDER_RENDERED_BYTES, Scope, Templates};
 
 /// Permission bits of files that no pattern matches.
 const MODE: u32 = 0o644;
@@ -197,7 +197,9 @@ impl Folder {
             entries += 1;
             bytes += entry.size;
             let source = folder.join(&path);
-            if let Err(Fault { message, hint }) = found.add(tree, &source, &path, entry, rules) {
+            if let Err(Fault { message, hint }) = found.add(tree, &source, &path, entry, rules)
+                && faults.len() < MAX_DIAGNOSTICS
+            {
                 let hint = Some(hint.to_owned());
                 faults.push(Diagnostic { file: Some(source), place: None, message, hint });
             }
@@ -234,10 +236,20 @@ impl Folder {
     ) -> Result<Listing, Vec<Diagnostic>> {
         let mut rendered = Vec::with_capacity(self.templates.len());
         let mut faults = Vec::new();
+        let mut bytes = 0;
         for template in &self.templates {
             match template.render(tree, templates, scope) {
-                Ok(entry) => rendered.push(entry),
+                Ok(entry) => {
+                    bytes += entry.rendered_bytes();
+                    rendered.push(entry);
+                }
                 Err(fault) => faults.push(fault),
+            }
+            if bytes > MAX_FOLDER_RENDERED_BYTES {
+                faults.push(limits::rendered(&template.source, bytes));
+            }
+            if bytes > MAX_FOLDER_RENDERED_BYTES || faults.len() >= MAX_DIAGNOSTICS {
+                break;
             }
         }
         if !faults.is_empty() {
@@ -247,6 +259,16 @@ impl Folder {
         fields.field("folder", self.digest.hex());
         fields.field("rendered", digest_of("rendered files", &rendered).hex());
         Ok(Listing { folder: Arc::clone(self), rendered: rendered.into(), digest: fields.finish() })
+    }
+}
+
+impl LayerEntry {
+    /// The size of a rendered file; 0 for other entries.
+    fn rendered_bytes(&self) -> u64 {
+        match &self.kind {
+            LayerKind::File { content: Content::Rendered { bytes, .. }, .. } => bytes.len() as u64,
+            _ => 0,
+        }
     }
 }
 
@@ -390,6 +412,28 @@ mod tests {
         assert_eq!(faults.len(), 4, "{faults:?}");
         let twice = super::super::files::modes(&[("[".to_owned(), 0)], &"x".parse().unwrap());
         assert!(twice.unwrap_err().message.contains("modes"));
+    }
+
+    #[test]
+    fn what_a_folder_renders_to_is_bounded() {
+        let text = "x".repeat(1_000_000);
+        let names: Vec<String> = (0..70).map(|number| format!("f/{number:02}.j2")).collect();
+        let files = |count: usize| -> Vec<(&str, EntryKind, &str)> {
+            names[..count].iter().map(|name| (name.as_str(), File, text.as_str())).collect()
+        };
+        assert_eq!(list(&tree(&files(67)), &[]).unwrap().len(), 67);
+        let faults = list(&tree(&files(70)), &[]).unwrap_err();
+        assert_eq!(
+            faults,
+            ["the folder's templates render to 68000000 bytes or more for one variant, at most 67108864"]
+        );
+    }
+
+    #[test]
+    fn the_faults_of_a_folder_are_bounded() {
+        let names: Vec<String> = (0..1500).map(|number| format!("f/{number}")).collect();
+        let files: Vec<_> = names.iter().map(|name| (name.as_str(), Submodule, "")).collect();
+        assert_eq!(list(&tree(&files), &[]).unwrap_err().len(), MAX_DIAGNOSTICS);
     }
 
     #[test]

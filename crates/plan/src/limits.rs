@@ -3,6 +3,8 @@
 use edgewright_model::format::Diagnostic;
 use edgewright_model::tree::TreePath;
 
+use crate::template::MAX_FOLDER_RENDERED_BYTES;
+
 /// Maximum content of a `files` step or a build context, in bytes: 2 GiB.
 pub const CONTENT_LIMIT: u64 = 2 * 1024 * 1024 * 1024;
 
@@ -19,4 +21,17 @@ pub(crate) fn exceeded(folder: &TreePath, entries: usize, bytes: u64, hint: &str
         return None;
     };
     Some(Diagnostic { file: Some(folder.clone()), place: None, message, hint: Some(hint.to_owned()) })
+}
+
+/// The error for a folder whose templates render to too many bytes; `template` is the one that exceeds the
+/// limit.
+pub(crate) fn rendered(template: &TreePath, bytes: u64) -> Diagnostic {
+    Diagnostic {
+        file: Some(template.clone()),
+        place: None,
+        message: format!(
+            "the folder's templates render to {bytes} bytes or more for one variant, at most {MAX_FOLDER_RENDERED_BYTES}"
+        ),
+        hint: Some("remove the suffix `.j2` from files that are the same for all variants".to_owned()),
+    }
 }

@@ -5,7 +5,7 @@
 //! `slot` (its id, or none) and `vars`, but no secrets. The trailing newline is kept; nothing is escaped;
 //! `true` and `false` print as in YAML, not as in Python.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
@@ -27,6 +27,18 @@ pub const FUEL: u64 = 500_000;
 
 /// The largest rendered file, in bytes: as large as the largest template.
 pub const OUTPUT_LIMIT: usize = 1024 * 1024;
+
+/// Maximum bytes that the templates of one folder render to for one variant.
+pub const MAX_FOLDER_RENDERED_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Maximum bytes that all templates of a commit render to for all variants together.
+pub const MAX_RENDERED_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+
+/// Maximum bytes of rendered files of a commit that are kept: files that are equal count once.
+pub const MAX_RENDERED_KEPT_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Maximum work for all renderings of a commit together, in the unit of [`FUEL`].
+pub const MAX_TOTAL_FUEL: u64 = 500_000_000;
 
 /// Most tokens between `{{` and `}}`, or `{%` and `%}`. The engine parses expressions recursively, and limits
 /// the depth for brackets only: fifty thousand `not` would overflow the stack.
@@ -81,6 +93,39 @@ fn value_of(value: &VarValue) -> Value {
 #[derive(Debug, Default)]
 pub struct Templates<'t> {
     compiled: HashMap<&'t ContentId, Result<Environment<'t>, Fault>>,
+    spent: Spent,
+    /// Equal files are one value.
+    kept: HashSet<Arc<[u8]>>,
+}
+
+/// What all renderings took so far.
+#[derive(Debug, Default)]
+struct Spent {
+    bytes: u64,
+    kept: u64,
+    fuel: u64,
+}
+
+impl Spent {
+    /// The limit that is exceeded.
+    fn fault(&self) -> Option<Fault> {
+        let (value, limit, what) = if self.bytes > MAX_RENDERED_BYTES {
+            (self.bytes, MAX_RENDERED_BYTES, "bytes")
+        } else if self.kept > MAX_RENDERED_KEPT_BYTES {
+            (self.kept, MAX_RENDERED_KEPT_BYTES, "different bytes")
+        } else if self.fuel > MAX_TOTAL_FUEL {
+            (self.fuel, MAX_TOTAL_FUEL, "instructions of work")
+        } else {
+            return None;
+        };
+        Some(Fault {
+            place: None,
+            message: format!(
+                "cannot render the template: all templates of the commit take {value} {what} for all variants, at most {limit}"
+            ),
+            hint: Some("render small files only; plain files are kept once for all variants".to_owned()),
+        })
+    }
 }
 
 /// The only template of its environment, so that no template can reach another.
@@ -102,9 +147,12 @@ impl<'t> Templates<'t> {
         bytes: &'t [u8],
         scope: &Scope,
     ) -> Result<Arc<[u8]>, Diagnostic> {
-        let rendered = match self.compiled.entry(id).or_insert_with(|| compile(bytes)) {
-            Ok(environment) => render(environment, bytes, scope),
-            Err(fault) => Err(fault.clone()),
+        let rendered = match (self.spent.fault(), self.compiled.entry(id).or_insert_with(|| compile(bytes))) {
+            (Some(fault), _) => Err(fault),
+            (None, Ok(environment)) => {
+                render(environment, bytes, scope, &mut self.spent).and_then(|bytes| self.keep(bytes))
+            }
+            (None, Err(fault)) => Err(fault.clone()),
         };
         rendered.map_err(|fault| Diagnostic {
             file: Some(path.clone()),
@@ -112,6 +160,20 @@ impl<'t> Templates<'t> {
             message: fault.message,
             hint: fault.hint,
         })
+    }
+
+    /// The bytes of a rendered file, shared with equal ones.
+    fn keep(&mut self, bytes: Vec<u8>) -> Result<Arc<[u8]>, Fault> {
+        if let Some(known) = self.kept.get(&bytes[..]) {
+            return Ok(Arc::clone(known));
+        }
+        self.spent.kept += bytes.len() as u64;
+        if let Some(fault) = self.spent.fault() {
+            return Err(fault);
+        }
+        let bytes: Arc<[u8]> = bytes.into();
+        self.kept.insert(Arc::clone(&bytes));
+        Ok(bytes)
     }
 }
 
@@ -172,12 +234,21 @@ fn shallow(source: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-fn render(environment: &Environment<'_>, bytes: &[u8], scope: &Scope) -> Result<Arc<[u8]>, Fault> {
+fn render(
+    environment: &Environment<'_>,
+    bytes: &[u8],
+    scope: &Scope,
+    spent: &mut Spent,
+) -> Result<Vec<u8>, Fault> {
     let source = std::str::from_utf8(bytes).unwrap_or_default();
     let mut out = Bounded::default();
     let result = environment
         .get_template(NAME)
-        .and_then(|template| template.render_captured_to(scope.0.clone(), &mut out).map(drop));
+        .and_then(|template| template.render_captured_to(scope.0.clone(), &mut out))
+        .map(|captured| captured.state().fuel_levels().map_or(FUEL, |(consumed, _)| consumed));
+    // A rendering that fails may have used all of its own.
+    spent.fuel += result.as_ref().map_or(FUEL, |consumed| *consumed);
+    spent.bytes += out.bytes.len() as u64;
     if out.full {
         return Err(Fault {
             place: None,
@@ -186,7 +257,7 @@ fn render(environment: &Environment<'_>, bytes: &[u8], scope: &Scope) -> Result<
         });
     }
     result.map_err(|error| suggest(fault(&error, source), scope))?;
-    Ok(out.bytes.into())
+    Ok(out.bytes)
 }
 
 /// Adds the name of the variable that was probably meant.
@@ -338,6 +409,45 @@ mod tests {
         assert!(large.message.contains("bytes"), "{large:?}");
         let other = render("{% include 'passwd' %}").unwrap_err();
         assert!(other.hint.is_some_and(|hint| hint.starts_with("repeat the part")));
+    }
+
+    #[test]
+    fn equal_files_are_kept_once_and_different_ones_are_bounded() {
+        let variant = |number: usize| -> VariantName { format!("image-{number}").parse().unwrap() };
+        let scope = |number: usize| Scope::new(&variant(number), None, &Vars::new());
+        let (path, id) = ("a.j2".parse().unwrap(), ContentId::new("a"));
+        let plain = vec![b'x'; 1_000_000];
+        let own = [&plain[..], b"{{ image }}"].concat();
+
+        let mut templates = Templates::default();
+        let first = templates.render(&path, &id, &plain, &scope(0)).unwrap();
+        for number in 1..400 {
+            let again = templates.render(&path, &id, &plain, &scope(number)).unwrap();
+            assert!(Arc::ptr_eq(&first, &again));
+        }
+        assert_eq!((templates.spent.bytes, templates.spent.kept), (400_000_000, 1_000_000));
+        assert!(templates.spent.fuel > 0);
+
+        let mut templates = Templates::default();
+        let fits = usize::try_from(MAX_RENDERED_KEPT_BYTES).unwrap() / own.len();
+        let full = (0..).find_map(|number| {
+            let fault = templates.render(&path, &id, &own, &scope(number)).err()?;
+            Some((number, fault.message))
+        });
+        let (number, message) = full.unwrap();
+        assert_eq!(number, fits);
+        assert!(message.contains("different bytes for all variants, at most 268435456"), "{message}");
+        // From here on nothing is rendered any more.
+        let bytes = templates.spent.bytes;
+        templates.render(&path, &id, &own, &scope(0)).unwrap_err();
+        assert_eq!(templates.spent.bytes, bytes);
+
+        let fault = |spent: Spent| spent.fault().map(|fault| fault.message).unwrap_or_default();
+        assert_eq!(fault(Spent { bytes: MAX_RENDERED_BYTES, kept: 0, fuel: MAX_TOTAL_FUEL }), "");
+        assert!(
+            fault(Spent { bytes: MAX_RENDERED_BYTES + 1, ..Spent::default() }).contains("2147483649 bytes")
+        );
+        assert!(fault(Spent { fuel: MAX_TOTAL_FUEL + 1, ..Spent::default() }).contains("500000001 instr"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use edgewright_model::error::ErrorClass;
 use edgewright_model::names::CommitId;
 use edgewright_process::CommandError;
 
+use crate::bounds::Excess;
 use crate::meaning::{Meaning, meaning};
 use crate::remote::Remote;
 
@@ -75,6 +76,14 @@ pub enum SourceError {
         /// The revision as given.
         revision: String,
     },
+    /// The commit is larger than the limits of this program.
+    #[error("cannot read {what}: {excess}")]
+    TooLarge {
+        /// The commit or folder, in words.
+        what: String,
+        /// The limit.
+        excess: Excess,
+    },
     /// The folder is a bare repository, which has no working files.
     #[error("cannot read files from {}: it is a bare repository", .folder.display())]
     Bare {
@@ -140,7 +149,9 @@ impl SourceError {
                 ErrorClass::NotFound
             }
             Self::Refused { .. } => ErrorClass::Denied,
-            Self::Empty { .. } | Self::UnknownRevision { .. } | Self::Bare { .. } => ErrorClass::UserFault,
+            Self::Empty { .. } | Self::UnknownRevision { .. } | Self::TooLarge { .. } | Self::Bare { .. } => {
+                ErrorClass::UserFault
+            }
             Self::Git { source, .. } => source.class(),
             Self::Answer { .. } => ErrorClass::Bug,
         }
@@ -161,6 +172,7 @@ impl SourceError {
                 "push the commit again if it is needed: a force-push removed it; the branch's present commit is built instead"
             }
             Self::UnknownRevision { .. } => "use a branch, a tag or a commit id of this repository",
+            Self::TooLarge { excess, .. } => excess.hint(),
             Self::Bare { .. } => "use its address file://PATH, or a folder with files",
             Self::Damaged { .. } => {
                 "run `git fsck` in it for details; a mirror of the server is fetched again automatically"

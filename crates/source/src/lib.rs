@@ -12,6 +12,7 @@
 //! home folder: settings of the user and the system have no effect, and nothing in the user's home is
 //! written.
 
+mod bounds;
 pub mod cache;
 pub mod changes;
 pub mod error;
@@ -27,6 +28,7 @@ pub mod repository;
 mod ssh;
 pub mod worktree;
 
+pub use bounds::Excess;
 pub use changes::{Followed, RefChange, changed};
 pub use error::SourceError;
 pub use git::Git;

@@ -86,10 +86,11 @@ impl Mirror {
     /// A commit's files; fetches the commit if needed, and repairs a damaged mirror once.
     pub async fn read_tree(&self, commit: &CommitId) -> Result<Tree, SourceError> {
         // The commit is almost always in the mirror; other cases are handled below.
-        if self.is_there().await
-            && let Ok(tree) = self.repository().read_tree(commit).await
-        {
-            return Ok(tree);
+        if self.is_there().await {
+            let read = self.repository().read_tree(commit).await;
+            if matches!(read, Ok(_) | Err(SourceError::TooLarge { .. })) {
+                return read;
+            }
         }
         self.ensure(commit).await?;
         match self.repository().read_tree(commit).await {

@@ -18,18 +18,17 @@ use edgewright_model::tree::{ContentId, Entry, Tree, TreePath, is_loaded, is_poi
 use edgewright_process::OwnedTask;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::bounds::{Files, check_loaded};
 use crate::git::Git;
-use crate::parse::{self, Listed};
+use crate::parse;
 use crate::repository::{CommitInfo, Repository};
 
 /// Number of queued requests; further callers wait until there is room.
 const QUEUE: usize = 4;
 /// Number of names requested before responses are read: fewer bytes than a pipe holds.
 const WINDOW: usize = 256;
-/// The largest commit or directory, in bytes.
+/// The largest directory or loaded file, in bytes.
 const OBJECT_LIMIT: u64 = 64 * 1024 * 1024;
-/// The maximum number of entries of a commit: a directory may be in it many times.
-const ENTRIES_LIMIT: usize = 1_000_000;
 /// New contents up to this size in bytes are kept for packing.
 const SMALL: u64 = 64 * 1024;
 /// The size of all of them together, in bytes.
@@ -124,9 +123,16 @@ impl Objects {
 
     fn commit(&mut self, commit: &CommitId, git: &Git) -> io::Result<Commit> {
         let mut object = Vec::new();
-        self.contents(&[commit.as_str()], |_, bytes| object = bytes)?;
+        self.ask("contents", &[commit.as_str()], |_, head, answers| {
+            // The rest of a long message is not shown.
+            let mut whole = answers.take(head.size);
+            whole.by_ref().take(parse::MAX_COMMIT_BYTES).read_to_end(&mut object)?;
+            io::copy(&mut whole, &mut io::sink())?;
+            answers.read_exact(&mut [0])
+        })?;
         let (info, root) = parse::commit(commit, &object).ok_or_else(|| unusable("commit"))?;
         let mut tree = self.tree(&root)?;
+        check_loaded(&tree, is_loaded).map_err(io::Error::other)?;
         self.load(&mut tree, git, is_loaded)?;
         if tree.uses_lfs() {
             self.load(&mut tree, git, |_, entry| is_pointer_sized(entry))?;
@@ -136,21 +142,19 @@ impl Objects {
 
     /// All entries, a level of folders at a time.
     fn tree(&mut self, root: &str) -> io::Result<Tree> {
-        let mut listed: Vec<Listed> = Vec::new();
+        let mut files = Files::default();
         let mut level = vec![(Vec::new(), root.to_owned())];
         while !level.is_empty() {
             let ids: Vec<&str> = level.iter().map(|(_, id)| id.as_str()).collect();
             let mut below = Vec::new();
-            let mut all = true;
             self.contents(&ids, |position, bytes| {
                 let (folder, id) = &level[position];
-                all &= parse::directory((folder, &bytes), id.len() / 2, &mut listed, &mut below).is_some();
+                parse::directory((folder, &bytes), id.len() / 2, &mut files, &mut below)
+                    .map_err(|_| unusable("directory"))
             })?;
-            if !all || listed.len() + below.len() > ENTRIES_LIMIT {
-                return Err(unusable("directory"));
-            }
             level = below;
         }
+        let mut listed = files.listed;
         let files = listed.iter().filter(|(_, entry)| !entry.is_submodule());
         let files: BTreeSet<ContentId> = files.map(|(_, entry)| entry.content.clone()).collect();
         let ids: Vec<&str> = files.iter().map(ContentId::as_str).collect();
@@ -196,7 +200,10 @@ impl Objects {
         let wanted: Vec<(ContentId, bool)> = wanted.into_iter().collect();
         let ids: Vec<&str> = wanted.iter().map(|(id, _)| id.as_str()).collect();
         let mut read: Vec<Arc<[u8]>> = Vec::with_capacity(ids.len());
-        self.contents(&ids, |_, bytes| read.push(bytes.into()))?;
+        self.contents(&ids, |_, bytes| {
+            read.push(bytes.into());
+            Ok(())
+        })?;
         let mut cache = git.cache.lock().unwrap_or_else(PoisonError::into_inner);
         for ((id, is_loaded), bytes) in wanted.into_iter().zip(read) {
             cache.insert(id.clone(), Arc::clone(&bytes));
@@ -207,7 +214,11 @@ impl Objects {
         Ok(())
     }
 
-    fn contents(&mut self, names: &[&str], mut take: impl FnMut(usize, Vec<u8>)) -> io::Result<()> {
+    fn contents(
+        &mut self,
+        names: &[&str],
+        mut take: impl FnMut(usize, Vec<u8>) -> io::Result<()>,
+    ) -> io::Result<()> {
         self.ask("contents", names, |position, head, answers| {
             if head.size > OBJECT_LIMIT {
                 return Err(unusable("object"));
@@ -215,8 +226,7 @@ impl Objects {
             let mut bytes = Vec::new();
             answers.take(head.size).read_to_end(&mut bytes)?;
             answers.read_exact(&mut [0])?;
-            take(position, bytes);
-            Ok(())
+            take(position, bytes)
         })
     }
 

@@ -2,20 +2,18 @@
 
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use edgewright_model::names::CommitId;
 use edgewright_model::tree::{ContentId, Entry, Tree, TreePath, is_loaded, is_pointer_sized};
 use edgewright_process::Command;
 use jiff::Timestamp;
 
+use crate::bounds::{Excess, check_loaded};
 use crate::error::SourceError;
 use crate::git::{Git, local, local_error};
 use crate::objects::Reader;
-use crate::parse;
-
-/// Maximum size of a tree's listing, in bytes: about 200 bytes per file.
-const LISTING_LIMIT: usize = 512 * 1024 * 1024;
+use crate::parse::{self, Unlisted};
 
 /// A commit's metadata, for display.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -101,7 +99,15 @@ impl Repository {
             commit.as_str(),
             "--",
         ]);
-        parse::commit_info(&local("read a commit", &self.folder, command).await?.stdout)
+        let (printed, _) = command
+            .run_reader(|output| {
+                let mut printed = Vec::new();
+                output.take(parse::MAX_COMMIT_BYTES).read_to_end(&mut printed).map(|_| printed)
+            })
+            .await
+            .map_err(|error| local_error("read a commit", &self.folder, error))?;
+        let printed = printed.map_err(|source| SourceError::Io { path: self.folder.clone(), source })?;
+        parse::commit_info(&printed)
     }
 
     /// Whether `new` contains `old`: if not, the branch was force-pushed.
@@ -133,19 +139,47 @@ impl Repository {
 
     /// All entries of a commit (or tree), with the bytes of those that planning reads.
     pub async fn read_tree(&self, commit: &CommitId) -> Result<Tree, SourceError> {
-        self.read_tree_of(commit.as_str()).await
+        self.read_tree_of(commit.as_str(), &format!("commit {commit}")).await
     }
 
-    pub(crate) async fn read_tree_of(&self, id: &str) -> Result<Tree, SourceError> {
-        let command =
-            self.command().args(["ls-tree", "-r", "-z", "-l", "--full-tree", id]).stdout_limit(LISTING_LIMIT);
-        let listing = local("list a commit's files", &self.folder, command).await?.stdout;
-        let mut tree = parse::ls_tree(&listing)?;
+    /// The tree of an object; `what` names it in errors.
+    pub(crate) async fn read_tree_of(&self, id: &str, what: &str) -> Result<Tree, SourceError> {
+        let too_large = |excess| SourceError::TooLarge { what: what.to_owned(), excess };
+        let mut tree = self.list(id).await?.map_err(too_large)?;
+        check_loaded(&tree, is_loaded).map_err(too_large)?;
         self.load(&mut tree, is_loaded).await?;
         if tree.uses_lfs() {
             self.load(&mut tree, |_, entry| is_pointer_sized(entry)).await?;
         }
         Ok(tree)
+    }
+
+    /// Lists a tree until it exceeds a limit.
+    async fn list(&self, id: &str) -> Result<Result<Tree, Excess>, SourceError> {
+        let command = self.command().args(["ls-tree", "-r", "-t", "-z", "-l", "--full-tree", id]);
+        // Git may fail in folders beyond the limit: the limit is the cause to report.
+        let found = Arc::new(OnceLock::new());
+        let excess = Arc::clone(&found);
+        let listed = command
+            .run_reader(move |output| {
+                let listed = parse::ls_tree(BufReader::new(output));
+                if let Ok(Err(Unlisted::Excess(excess))) = listed {
+                    found.get_or_init(|| excess);
+                }
+                listed
+            })
+            .await;
+        if let Some(excess) = excess.get() {
+            return Ok(Err(*excess));
+        }
+        let (listed, _) =
+            listed.map_err(|error| local_error("list a commit's files", &self.folder, error))?;
+        match listed {
+            Ok(Ok(tree)) => Ok(Ok(tree)),
+            Ok(Err(Unlisted::Excess(excess))) => Ok(Err(excess)),
+            Ok(Err(Unlisted::Answer(text))) => Err(SourceError::Answer { doing: "ls-tree", text }),
+            Err(source) => Err(SourceError::Io { path: self.folder.clone(), source }),
+        }
     }
 
     /// Puts the bytes of some entries into the tree.

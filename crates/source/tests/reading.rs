@@ -9,6 +9,8 @@ use std::io::Read as _;
 use std::sync::Arc;
 
 use common::Sandbox;
+use edgewright_model::error::ErrorClass;
+use edgewright_model::names::CommitId;
 use edgewright_model::tree::{ContentId, EntryKind, Tree, TreePath, is_lfs_pointer};
 use edgewright_source::{Mirror, PackEntry, PackError, PackKind, SourceError, Worktree};
 use jiff::Timestamp;
@@ -341,4 +343,77 @@ async fn a_reader_returns_nothing_for_commits_that_it_cannot_read() {
     assert!(mirror.repository().reader().read(&encoded).await.is_none());
     assert!(mirror.repository().commit_info(&encoded).await.is_ok());
     assert!(mirror.repository().reader().read(&commit).await.is_some());
+}
+
+#[tokio::test]
+async fn long_and_unsafe_texts_of_commits_are_cut_when_read() {
+    let sandbox = Sandbox::new();
+    let upstream = sandbox.repository("up").await;
+    let mirror = Mirror::new(sandbox.git.clone(), sandbox.path("m.git"), upstream.remote());
+    let tree = upstream.git(&["write-tree"]).await;
+    let long = "x".repeat(20_000_000);
+    let object = |name: &str, message: &str| {
+        let person = format!("{name} <{name}@example.org> 1700000000 +0000");
+        format!("tree {tree}\nauthor {person}\ncommitter Ann <a@b> 1700000000 +0000\n\n{message}\n")
+    };
+    let cases = [("Ann", long.as_str(), 3, 200), ("\x1b[31mAnn", "s", 8, 1), (&long, "s", 200, 0)];
+    for (name, message, author, subject) in cases {
+        let commit =
+            upstream.git_with(&["hash-object", "-t", "commit", "-w", "--stdin"], object(name, message)).await;
+        upstream.git(&["update-ref", "refs/heads/main", &commit]).await;
+        mirror.fetch().await.unwrap();
+        let commit = commit.parse().unwrap();
+        let info = mirror.repository().commit_info(&commit).await.unwrap();
+        assert_eq!((info.author.chars().count(), info.subject.chars().count()), (author, subject));
+        assert!(info.email.chars().count() <= 200);
+        assert!(!info.author.contains('\x1b'));
+        // What has its beginning far inside is left to git.
+        if let Some(read) = mirror.repository().reader().read(&commit).await {
+            assert_eq!(read.info, info);
+        } else {
+            assert_eq!(author, 200);
+        }
+    }
+}
+
+#[tokio::test]
+async fn trees_that_are_too_large_end_while_they_are_listed() {
+    let sandbox = Sandbox::new();
+    let upstream = sandbox.repository("up").await;
+    let mirror = Mirror::new(sandbox.git.clone(), sandbox.path("m.git"), upstream.remote());
+    let good: CommitId = upstream.git(&["rev-parse", "HEAD"]).await.parse().unwrap();
+    let blob = upstream.git(&["rev-parse", "HEAD:README"]).await;
+    let thousand = async |kind: &str, id: &str| {
+        let line = |number| format!("{kind} {id}\tn{number}\n");
+        upstream.git_with(&["mktree"], (0..1000).map(line).collect::<String>()).await
+    };
+    // A billion files, and a billion empty folders: three objects each.
+    let empty = upstream.git_with(&["mktree"], "").await;
+    let mut bombs = Vec::new();
+    for (kind, id) in [("100644 blob", &blob), ("040000 tree", &empty)] {
+        let first = thousand(kind, id).await;
+        let second = thousand("040000 tree", &first).await;
+        bombs.push((thousand("040000 tree", &second).await, "files and folders"));
+    }
+    // Folders of long names inside each other, each with a file.
+    let path = vec!["d".repeat(250); 400].join("/");
+    let import =
+        format!("commit refs/heads/deep\ncommitter a <a@b> 1 +0000\ndata 0\nM 100644 {blob} {path}/f\n\n");
+    upstream.git_with(&["fast-import", "--quiet"], import).await;
+    bombs.push((upstream.git(&["rev-parse", "refs/heads/deep^{tree}"]).await, "129 components, at most 128"));
+    for (tree, why) in bombs {
+        let commit = upstream.git(&["commit-tree", &tree, "-m", "bomb"]).await;
+        upstream.git(&["update-ref", "refs/heads/main", &commit]).await;
+        mirror.fetch().await.unwrap();
+        let id: CommitId = commit.parse().unwrap();
+        let error = mirror.read_tree(&id).await.unwrap_err();
+        assert_eq!(error.class(), ErrorClass::UserFault);
+        let text = error.to_string();
+        assert!(text.contains(&commit) && text.contains(why), "{text}");
+        assert!(error.hint().is_some());
+        assert!(mirror.repository().reader().read(&id).await.is_none());
+        // Its subject and the other commits are read as usual.
+        assert_eq!(mirror.repository().commit_info(&id).await.unwrap().subject, "bomb");
+        assert_eq!(mirror.read_tree(&good).await.unwrap().entries.len(), 1);
+    }
 }

@@ -1,6 +1,7 @@
 //! `logs`: the log of a job, or of all jobs of a run.
 
 use std::collections::BTreeSet;
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::exit::{End, Failure};
 use crate::output;
 use crate::reader::{Log, Reader};
 use crate::render::style::{BOLD, paint};
+use crate::render::visible::Visible;
 
 /// How long a server may be unreachable while its log is followed: an update with a restart takes less.
 const RESUME_LIMIT: Duration = Duration::from_mins(5);
@@ -30,7 +32,11 @@ pub(crate) async fn logs(global: &Global, args: LogsArgs) -> Result<End, Failure
         None if follow => return follow_all(Arc::new(reader), run).await,
         None => most_relevant(&reader, run).await?,
     };
-    print(&reader, run, &node, follow, &mut Plain).await?;
+    if std::io::stdout().is_terminal() {
+        print(&reader, run, &node, follow, &mut Shown(Visible::default())).await?;
+    } else {
+        print(&reader, run, &node, follow, &mut Plain).await?;
+    }
     if follow {
         note_end(&reader, run, &node).await;
     }
@@ -91,6 +97,15 @@ impl Sink for Plain {
     }
 }
 
+/// Without what would steer the terminal.
+struct Shown(Visible);
+
+impl Sink for Shown {
+    fn write(&mut self, chunk: &[u8]) -> Result<bool, Failure> {
+        output::print_bytes(self.0.next(chunk).as_bytes())
+    }
+}
+
 /// In whole lines with a prefix: lines of several logs do not mix.
 struct Lines {
     prefix: String,
@@ -104,7 +119,7 @@ impl Lines {
         let whole = self.partial.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let text: Vec<u8> = self.partial.drain(..whole).collect();
         let mut lines = String::new();
-        for line in String::from_utf8_lossy(&text).lines() {
+        for line in Visible::default().next(&text).lines() {
             lines.extend([&self.prefix, line, "\n"]);
         }
         lines
@@ -208,5 +223,6 @@ mod tests {
         assert_eq!(lines.take(b"one\ntw"), "base one\n");
         assert_eq!(lines.take(b"o\n\nthree"), "base two\nbase \n");
         assert_eq!(lines.take(b"\n"), "base three\n");
+        assert_eq!(lines.take(b"\x1b[2Jfour\x1b]0;x\x07\r\n"), "base four\u{fffd}]0;x\u{fffd}\n");
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod style;
 mod table;
 mod units;
 mod vars;
+pub(crate) mod visible;
 
 pub(crate) use audit::audit;
 pub(crate) use explain::explanation;

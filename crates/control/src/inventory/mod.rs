@@ -77,7 +77,12 @@ impl Inventory {
         followed: &BTreeSet<SourceId>,
     ) -> Result<Taken, ControlError> {
         let Some(definition) = definition else {
-            self.store.note_inventory_error(source, "edgewright.yaml is missing or has errors").await?;
+            self.store
+                .note_inventory_error(
+                    source,
+                    "edgewright.yaml is missing or has errors, or the commit exceeds a limit",
+                )
+                .await?;
             self.broken().insert(source, commit.clone());
             return Ok(Taken::Refused);
         };

@@ -144,15 +144,18 @@ impl Polling {
     /// Applies what a commit of the default branch declares.
     async fn declare(&self, handle: &SourceHandle, fetched: &Fetched) -> Result<(), ControlError> {
         // A commit that cannot be read declares nothing; its run reports why.
-        let Some(read) = &fetched.read else { return Ok(()) };
-        let definition = read.parsed.definition.as_ref();
-        let followed = self.sources.ids();
-        let taken = self.inventory.take(handle.id, &read.commit, definition, &followed).await?;
+        if fetched.read.is_none() && !fetched.is_refused {
+            return Ok(());
+        }
+        // One that exceeds a limit is noted as broken, so that no later poll reads it again.
+        let definition = fetched.read.as_ref().and_then(|read| read.parsed.definition.as_ref());
+        let (commit, followed) = (&fetched.info.commit, self.sources.ids());
+        let taken = self.inventory.take(handle.id, commit, definition, &followed).await?;
         if taken == Taken::Changed {
             let advanced = self.channels.advance(handle.id).await?;
             tracing::info!(
                 source.name = %handle.settings.name,
-                commit = %read.commit,
+                commit = %commit,
                 channels.moved = advanced.moved.len(),
                 "inventory changed"
             );

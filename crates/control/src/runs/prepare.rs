@@ -15,6 +15,7 @@ use edgewright_oci::COMPRESSOR_VERSION;
 use edgewright_plan::graph::Node;
 use edgewright_plan::{Graph, Locks as Chosen, Plan, graph, lock_request, plan};
 use edgewright_process::Clock;
+use edgewright_source::SourceError;
 use edgewright_store::Store;
 use edgewright_store::heads::Head;
 use edgewright_store::nodes::{FixedPlan, NodeRow};
@@ -100,6 +101,13 @@ impl Invalid {
         let why = format!("the source has errors ({} in all): {first}", diagnostics.len().max(1));
         Self { why, diagnostics }
     }
+
+    /// Of a commit that exceeds a limit.
+    fn too_large(error: &SourceError) -> Self {
+        let (message, hint) = (error.to_string(), error.hint().map(str::to_owned));
+        let diagnostics = vec![Diagnostic { file: None, place: None, message: message.clone(), hint }];
+        Self { why: message, diagnostics }
+    }
 }
 
 /// A commit with the locks that it is planned with.
@@ -118,7 +126,13 @@ impl Planner {
     /// The commit cannot be read; the database; [`ControlError::Stopped`] where the run is stopped.
     pub(crate) async fn prepare(&self, scope: &Scope) -> Result<Preparation, ControlError> {
         let run = &scope.run;
-        let ReadCommit { tree, parsed, .. } = scope.handle.read_commit(&run.commit).await?;
+        let ReadCommit { tree, parsed, .. } = match scope.handle.read_commit(&run.commit).await {
+            Ok(read) => read,
+            Err(error @ SourceError::TooLarge { .. }) => {
+                return Ok(Preparation::Refused(Invalid::too_large(&error)));
+            }
+            Err(error) => return Err(error.into()),
+        };
         let Some(definition) = parsed.definition else {
             return Ok(Preparation::Refused(Invalid::of(parsed.diagnostics)));
         };

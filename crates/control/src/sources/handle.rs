@@ -52,12 +52,14 @@ impl ReadCommit {
 pub(crate) struct Fetched {
     pub(crate) info: CommitInfo,
     pub(crate) read: Option<ReadCommit>,
+    /// Whether its files can never be read: it exceeds a limit.
+    pub(crate) is_refused: bool,
 }
 
 impl From<Commit> for Fetched {
     fn from(Commit { info, tree }: Commit) -> Self {
         let read = Some(ReadCommit::new(info.commit.clone(), tree));
-        Self { info, read }
+        Self { info, read, is_refused: false }
     }
 }
 
@@ -116,9 +118,11 @@ impl SourceHandle {
 
     /// A commit of the mirror, to queue it.
     pub(crate) async fn fetch_commit(&self, commit: &CommitId) -> Result<Fetched, SourceError> {
-        let tree = self.mirror.read_tree(commit).await.ok();
+        let tree = self.mirror.read_tree(commit).await;
+        let is_refused = matches!(tree, Err(SourceError::TooLarge { .. }));
         let info = self.mirror.repository().commit_info(commit).await?;
-        Ok(Fetched { info, read: tree.map(|tree| ReadCommit::new(commit.clone(), tree)) })
+        let read = tree.ok().map(|tree| ReadCommit::new(commit.clone(), tree));
+        Ok(Fetched { info, read, is_refused })
     }
 
     /// The branch that counts as the default one: the configured one, else the remote's.

@@ -155,7 +155,7 @@ impl Sources {
         fetched: Fetched,
         queued: Queued<'_>,
     ) -> Result<RunNumber, ControlError> {
-        let Fetched { info, read } = fetched;
+        let Fetched { info, read, is_refused: _ } = fetched;
         if let Some(read) = read {
             // The run wants it next.
             handle.keep(read);

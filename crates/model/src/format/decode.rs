@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use super::report::{Owner, Report, nearest, suggest};
+use super::report::{MAX_DIAGNOSTICS_PER_FILE, Owner, Report, nearest, suggest};
 use super::shape::Shape;
 use super::yaml::{Data, Key, Node};
 use super::{Place, paths};
@@ -89,7 +89,9 @@ impl Input<'_> {
         // A key that is only misspelt is not missing, too.
         let has = |name: &str| {
             entries.iter().any(|(key, _)| key.text == name)
-                || strays().any(|key| nearest(&key.text, names()) == Some(name))
+                || strays()
+                    .take(MAX_DIAGNOSTICS_PER_FILE)
+                    .any(|key| nearest(&key.text, names()) == Some(name))
         };
         for field in shape.keys.iter().filter(|field| field.needed && !has(field.name)) {
             let message = format!("{} has no key `{}`", shape.what, field.name);
@@ -132,7 +134,9 @@ impl Input<'_> {
     }
 
     fn unknown_key(&mut self, key: &Key, shape: &'static Shape) {
-        let hint = if key.text == "config" {
+        let hint = if self.report.is_full(&self.file) {
+            String::new()
+        } else if key.text == "config" {
             "remove it: `config` is reserved for a future version".to_owned()
         } else {
             suggest(&key.text, shape.keys.iter().map(|key| key.name))

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Diagnostic, Place};
+use super::{Diagnostic, Place, bounds};
 use crate::names::{ImageName, SiteName};
 use crate::tree::TreePath;
 
@@ -19,20 +19,67 @@ pub(super) enum Owner {
     Nothing,
 }
 
-/// Errors that are kept per file: a broken file may have a million.
-pub(super) const MOST_PER_FILE: usize = 100;
+/// Maximum number of errors, and of warnings, that are kept per file: a broken file may have a million.
+pub(super) const MAX_DIAGNOSTICS_PER_FILE: usize = 100;
 
-/// Characters that are kept of a message or hint: both may quote a key or a value of a megabyte.
-const LONGEST_TEXT: usize = 600;
+/// Maximum number of errors, and of warnings, that are kept of a commit.
+pub const MAX_DIAGNOSTICS: usize = 1_000;
 
-/// All errors so far.
+/// Maximum characters that are kept of a message or hint: both may quote a key or a value of a megabyte.
+const MAX_MESSAGE: usize = 600;
+
+/// Diagnostics of one kind, cut.
+#[derive(Debug, Default)]
+struct Cut {
+    kept: Vec<Diagnostic>,
+    /// The number of those per file, including those that are not kept.
+    counts: BTreeMap<TreePath, usize>,
+    /// The number of those that are not kept because other files have too many.
+    beyond: usize,
+}
+
+impl Cut {
+    fn is_full(&self, file: &TreePath) -> bool {
+        self.kept.len() >= MAX_DIAGNOSTICS
+            || self.counts.get(file).is_some_and(|count| *count >= MAX_DIAGNOSTICS_PER_FILE)
+    }
+
+    /// Counts one; whether it is to be kept.
+    fn count(&mut self, file: &TreePath) -> bool {
+        let is_full = self.is_full(file);
+        let is_cut = self.kept.len() >= MAX_DIAGNOSTICS;
+        match self.counts.get_mut(file) {
+            Some(count) if !is_cut || *count > MAX_DIAGNOSTICS_PER_FILE => *count += 1,
+            None if !is_cut => drop(self.counts.insert(file.clone(), 1)),
+            Some(_) | None => self.beyond += 1,
+        }
+        !is_full
+    }
+
+    /// All in file order; those that were not kept are counted in a last one.
+    fn finish(self, what: &str) -> Vec<Diagnostic> {
+        let mut diagnostics = self.kept;
+        diagnostics.sort_by(|a, b| (&a.file, a.place).cmp(&(&b.file, b.place)));
+        for (file, count) in self.counts {
+            if let Some(count @ 1..) = count.checked_sub(MAX_DIAGNOSTICS_PER_FILE) {
+                diagnostics.push(bounds::more(Some(file), count, &format!("{what} in this file")));
+            }
+        }
+        if self.beyond > 0 {
+            diagnostics.push(bounds::more(None, self.beyond, what));
+        }
+        diagnostics
+    }
+}
+
+/// All errors and warnings so far.
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    pub(super) diagnostics: Vec<Diagnostic>,
-    /// Warnings, which break nothing.
-    warnings: Vec<Diagnostic>,
-    /// The number of errors per file, including those that are not kept.
-    counts: BTreeMap<TreePath, usize>,
+    errors: Cut,
+    /// These break nothing.
+    warnings: Cut,
+    /// The size of all files that were read.
+    pub(super) definition_bytes: u64,
     pub(super) source: bool,
     pub(super) images: BTreeSet<ImageName>,
     pub(super) sites: BTreeSet<SiteName>,
@@ -49,20 +96,15 @@ impl Report {
         hint: impl Into<String>,
     ) {
         self.breaks(owner);
-        if let Some(count) = self.counts.get_mut(file) {
-            *count += 1;
-        } else {
-            self.counts.insert(file.clone(), 1);
+        if self.errors.count(file) {
+            let (message, hint) = (clip(message.into()), Some(clip(hint.into())));
+            self.errors.kept.push(Diagnostic { file: Some(file.clone()), place, message, hint });
         }
-        if self.counts.get(file).is_some_and(|count| *count > MOST_PER_FILE) {
-            return;
-        }
-        self.diagnostics.push(Diagnostic {
-            file: Some(file.clone()),
-            place,
-            message: clip(message.into()),
-            hint: Some(clip(hint.into())),
-        });
+    }
+
+    /// Whether further errors of a file are only counted: their texts need not be made.
+    pub(super) fn is_full(&self, file: &TreePath) -> bool {
+        self.errors.is_full(file)
     }
 
     /// Adds a warning, which breaks nothing.
@@ -73,31 +115,20 @@ impl Report {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        if self.warnings.iter().filter(|known| known.file.as_ref() == Some(file)).count() < MOST_PER_FILE {
+        if self.warnings.count(file) {
             let (message, hint) = (clip(message.into()), Some(clip(hint.into())));
-            self.warnings.push(Diagnostic { file: Some(file.clone()), place, message, hint });
+            self.warnings.kept.push(Diagnostic { file: Some(file.clone()), place, message, hint });
         }
     }
 
     /// All warnings in file order.
     pub(super) fn take_warnings(&mut self) -> Vec<Diagnostic> {
-        let mut warnings = std::mem::take(&mut self.warnings);
-        warnings.sort_by(|a, b| (&a.file, a.place).cmp(&(&b.file, b.place)));
-        warnings
+        std::mem::take(&mut self.warnings).finish("warnings")
     }
 
-    /// All errors in file order; errors that were not kept are counted in a last error of their file.
+    /// All errors in file order; errors that were not kept are counted in a last error.
     pub(super) fn finish(self) -> Vec<Diagnostic> {
-        let mut diagnostics = self.diagnostics;
-        diagnostics.sort_by(|a, b| (&a.file, a.place).cmp(&(&b.file, b.place)));
-        let more =
-            self.counts.into_iter().filter(|(_, count)| *count > MOST_PER_FILE).map(|(file, count)| {
-                let message = format!("{} more errors in this file are not shown", count - MOST_PER_FILE);
-                let hint = Some("correct the errors above first: often one mistake causes many".to_owned());
-                Diagnostic { file: Some(file), place: None, message, hint }
-            });
-        diagnostics.extend(more);
-        diagnostics
+        self.errors.finish("errors")
     }
 
     /// Marks a further owner of an error as broken.
@@ -111,9 +142,9 @@ impl Report {
     }
 }
 
-/// The text, cut to [`LONGEST_TEXT`].
+/// The text, cut to [`MAX_MESSAGE`].
 fn clip(text: String) -> String {
-    match text.char_indices().nth(LONGEST_TEXT) {
+    match text.char_indices().nth(MAX_MESSAGE) {
         None => text,
         Some((end, _)) => format!("{}…", &text[..end]),
     }
@@ -121,7 +152,7 @@ fn clip(text: String) -> String {
 
 /// The allowed word that `word` was probably meant to be, if one is similar.
 pub fn nearest<'a>(word: &str, allowed: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (word.chars().take(LONGEST_TEXT).count() / 3).max(1);
+    let limit = (word.chars().take(MAX_MESSAGE).count() / 3).max(1);
     let near = allowed.into_iter().map(|candidate| (distance(word, candidate), candidate));
     near.filter(|(distance, _)| *distance <= limit).min().map(|(_, candidate)| candidate)
 }

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput};
 
 use super::Place;
-use super::report::MOST_PER_FILE;
+use super::report::MAX_DIAGNOSTICS_PER_FILE;
 
 /// Deeper values are rejected: definitions need about 8 levels, and reading recurses.
 pub(super) const MAX_DEPTH: usize = 32;
@@ -193,7 +193,7 @@ impl<'t> Reader<'t> {
     fn refuse(&mut self, span: Span, message: impl Into<String>, hint: impl Into<String>) {
         let place = self.lines.place(span.start, span.end);
         // One more than is shown, so that the report can count them.
-        if self.faults.len() <= MOST_PER_FILE {
+        if self.faults.len() <= MAX_DIAGNOSTICS_PER_FILE {
             self.faults.push(Fault { place, message: message.into(), hint: hint.into() });
         }
     }

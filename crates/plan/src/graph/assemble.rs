@@ -270,7 +270,7 @@ impl Assembler<'_> {
             doubtful_sites: doubtful_sites(definition),
             unresolved,
             locks,
-            diagnostics: self.steps.diagnostics,
+            diagnostics: self.steps.diagnostics(),
         }
     }
 }

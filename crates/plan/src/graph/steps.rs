@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use edgewright_model::Digest;
-use edgewright_model::format::Diagnostic;
+use edgewright_model::format::{Diagnostic, MAX_DIAGNOSTICS};
 use edgewright_model::lock::{LockRequest, LockedPackage};
 use edgewright_model::names::{ImageName, Platform, VariantName};
 use edgewright_model::spec::{
@@ -51,7 +51,9 @@ pub(super) struct Steps<'t> {
     plain: HashMap<Source, Prepared>,
     contexts: HashMap<Place, Result<Prepared, String>>,
     bootstraps: HashMap<(ImageName, usize, Platform), Result<Prepared, String>>,
-    pub(super) diagnostics: Vec<Diagnostic>,
+    diagnostics: Vec<Diagnostic>,
+    /// The number of faults that are not kept, and may be equal.
+    beyond: usize,
 }
 
 /// A variant as its steps see it; the scope of templates is made on first use.
@@ -83,6 +85,7 @@ impl<'t> Steps<'t> {
             contexts: HashMap::new(),
             bootstraps: HashMap::new(),
             diagnostics: Vec::new(),
+            beyond: 0,
         }
     }
 
@@ -252,11 +255,27 @@ impl<'t> Steps<'t> {
             (None, _) => fault.message.clone(),
         });
         for fault in faults {
-            if !self.diagnostics.contains(&fault) {
+            if self.diagnostics.len() >= MAX_DIAGNOSTICS {
+                self.beyond += 1;
+            } else if !self.diagnostics.contains(&fault) {
                 self.diagnostics.push(fault);
             }
         }
         first.unwrap_or_default()
+    }
+
+    /// All faults, each once; those that were not kept are counted in a last one.
+    pub(super) fn diagnostics(self) -> Vec<Diagnostic> {
+        let mut diagnostics = self.diagnostics;
+        if self.beyond > 0 {
+            diagnostics.push(Diagnostic {
+                file: None,
+                place: None,
+                message: format!("and {} more errors, in all variants together", self.beyond),
+                hint: Some("correct those above first: often one mistake causes many".to_owned()),
+            });
+        }
+        diagnostics
     }
 }
 

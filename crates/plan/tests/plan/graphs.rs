@@ -233,6 +233,20 @@ fn a_thousand_variants() {
 }
 
 #[test]
+fn faults_of_all_variants_are_bounded() {
+    let mut source = Source::sample();
+    for number in 0..1200 {
+        source = source.with(&format!("images/hmi/files/etc/{number}.j2"), "{{ nothing }}");
+    }
+    let tree = source.tree();
+    let definition = edgewright_model::format::parse(&tree).definition.unwrap();
+    let graph = edgewright_plan::graph(&definition, &tree, &source.locks(&definition));
+    assert_eq!(graph.diagnostics.len(), 1001);
+    let last = &graph.diagnostics[1000].message;
+    assert!(last.starts_with("and ") && last.contains(" more errors"), "{last}");
+}
+
+#[test]
 fn the_first_variant_by_name_is_the_representative() {
     let heirs = |source: &Source| -> Vec<String> {
         let graph = source.sound();
