@@ -3,7 +3,6 @@
 //! If the state is not in memory, it is rebuilt from the file: after a restart, and after `kill -9`.
 
 use std::io;
-use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use edgewright_blobs::checksum::{CHUNK, Checksums, Summer};
@@ -14,7 +13,6 @@ use futures::future::{BoxFuture, ready};
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::OwnedMutexGuard;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 
 use crate::error::RegistryError;
 
@@ -153,20 +151,20 @@ pub(crate) enum Cut {
 }
 
 /// Streams a request's body into an upload: while one batch is written, the next arrives.
-pub(crate) async fn receive(held: Held, body: Body, idle: Duration) -> Result<Held, Cut> {
+pub(crate) async fn receive(held: Held, body: Body) -> Result<Held, Cut> {
     let mut stream = body.into_data_stream();
     let mut writing: BoxFuture<'static, Result<Held, RegistryError>> = ready(Ok(held)).boxed();
     let mut ended = Ok(false);
     while matches!(ended, Ok(false)) {
         let (mut batch, mut filled) = (Vec::new(), 0);
         while filled < BATCH && matches!(ended, Ok(false)) {
-            match timeout(idle, stream.next()).await {
-                Ok(Some(Ok(bytes))) => {
+            match stream.next().await {
+                Some(Ok(bytes)) => {
                     filled += bytes.len();
                     batch.push(bytes);
                 }
-                Ok(None) => ended = Ok(true),
-                Ok(Some(Err(_))) | Err(_) => ended = Err(Cut::Client),
+                None => ended = Ok(true),
+                Some(Err(_)) => ended = Err(Cut::Client),
             }
         }
         if filled > 0 {

@@ -12,6 +12,9 @@ pub const COLLECT_AFTER: Duration = Duration::from_hours(24);
 /// The largest accepted manifest, in bytes (distribution-spec requires at least 4 MiB).
 pub const MANIFEST_LIMIT: usize = 4 * 1024 * 1024;
 
+/// The limit of concurrent blob responses.
+pub const MAX_DOWNLOADS: usize = 768;
+
 /// The registry's folder and limits. Create them by [`RegistrySettings::new`] and change fields as needed.
 #[derive(Debug, Clone)]
 pub struct RegistrySettings {
@@ -25,10 +28,11 @@ pub struct RegistrySettings {
     pub collect_after: Duration,
     /// The limit of open uploads, each with a file; further ones get 429.
     pub max_uploads: usize,
-    /// The limit of concurrent blob responses, each with at most four buffers of 256 KiB; further ones get
+    /// The limit of concurrent blob responses, each with at most two buffers of 256 KiB; further ones get
     /// 429.
     pub max_downloads: usize,
-    /// The timeout of clients that neither send nor receive a byte.
+    /// The timeout of clients that neither send nor receive a byte, and the time after which a rate below
+    /// [`crate::CLIENT_RATE_LIMIT`] is cut.
     pub idle_limit: Duration,
     /// The size limit of cached manifests, in bytes.
     pub manifest_cache_bytes: usize,
@@ -42,8 +46,8 @@ impl RegistrySettings {
             upload_expiry: UPLOAD_EXPIRY,
             collect_after: COLLECT_AFTER,
             max_uploads: 1024,
-            max_downloads: 256,
-            idle_limit: Duration::from_mins(1),
+            max_downloads: MAX_DOWNLOADS,
+            idle_limit: crate::pace::CLIENT_STALL_TIMEOUT,
             manifest_cache_bytes: 64 * 1024 * 1024,
         }
     }

@@ -131,7 +131,7 @@ impl Inner {
     /// Appends a body. The received part is kept if the client goes away, and deleted if the disk is full.
     pub(crate) async fn receive(&self, id: &UploadId, held: Held, body: Body) -> Result<Held, RegistryError> {
         let _turn = self.uploads.turn().await?;
-        match receive(held, body, self.settings.idle_limit).await {
+        match receive(held, body).await {
             Ok(held) => Ok(held),
             Err(Cut::Client) => Err(RegistryError::BodyIncomplete),
             Err(Cut::Server(error)) => {

@@ -86,6 +86,20 @@ impl HttpError {
     }
 }
 
+/// An error response of a program around the registry, for requests that it rejects itself.
+pub fn error_response(status: StatusCode, message: impl Into<String>) -> Response {
+    let code = match status {
+        StatusCode::UNAUTHORIZED => "UNAUTHORIZED",
+        StatusCode::FORBIDDEN | StatusCode::MISDIRECTED_REQUEST => "DENIED",
+        StatusCode::TOO_MANY_REQUESTS => "TOOMANYREQUESTS",
+        StatusCode::NOT_FOUND => "NAME_UNKNOWN",
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE => "UNAVAILABLE",
+        status if status.is_client_error() => "UNSUPPORTED",
+        _ => "UNKNOWN",
+    };
+    HttpError::new(status, code, message).into_response()
+}
+
 impl From<RegistryError> for HttpError {
     fn from(error: RegistryError) -> Self {
         let (status, code) = match &error {

@@ -10,7 +10,6 @@ use edgewright_model::Digest;
 use edgewright_model::digest::Hasher;
 use edgewright_model::reference::RepoName;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 
 use crate::error::RegistryError;
 use crate::metadata::{Change, Intent};
@@ -25,10 +24,7 @@ impl Inner {
     pub(crate) async fn whole_body(&self, body: Body) -> Result<Bytes, RegistryError> {
         let _turn = self.uploads.turn().await?;
         let limit = usize::try_from(WHOLE_LIMIT).unwrap_or(usize::MAX);
-        match timeout(self.settings.idle_limit, axum::body::to_bytes(body, limit)).await {
-            Ok(Ok(bytes)) => Ok(bytes),
-            Ok(Err(_)) | Err(_) => Err(RegistryError::BodyIncomplete),
-        }
+        axum::body::to_bytes(body, limit).await.map_err(|_| RegistryError::BodyIncomplete)
     }
 
     /// Stores bytes as the blob `expected`. Runs to its end even if the client goes away.
