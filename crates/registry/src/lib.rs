@@ -49,5 +49,8 @@ pub use ports::{
     Target,
 };
 pub use registry::Registry;
-pub use settings::{COLLECT_AFTER, MANIFEST_LIMIT, MAX_DOWNLOADS, RegistrySettings, UPLOAD_EXPIRY};
+pub use settings::{
+    COLLECT_AFTER, MANIFEST_LIMIT, MAX_DOWNLOADS, MAX_UPLOADS, MAX_UPLOADS_PER_IDENTITY, RegistrySettings,
+    UPLOAD_EXPIRY, UPLOAD_GRACE_TIMEOUT,
+};
 pub use types::{Collected, Maintained, Manifest, Pin, Referrer, RepositoryUsage};

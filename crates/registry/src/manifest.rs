@@ -62,7 +62,9 @@ impl Document {
     fn check_kind(&self, is_index: bool) -> Result<(), RegistryError> {
         let has_image = self.config.is_some() || self.layers.is_some();
         let fault = match (is_index, has_image, self.manifests.is_some()) {
-            (_, true, true) => "it is both an image manifest and an index: it has `config` or `layers`, and `manifests`",
+            (_, true, true) => {
+                "it is both an image manifest and an index: it has `config` or `layers`, and `manifests`"
+            }
             (false, _, true) => "an image manifest has no `manifests`",
             (true, true, _) => "an index has no `config` and no `layers`",
             (true, _, false) => "missing `manifests`",

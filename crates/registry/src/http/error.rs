@@ -11,6 +11,9 @@ use super::value;
 use crate::error::RegistryError;
 use crate::request::PathError;
 
+/// When clients that get 429 try again, in seconds. Meanwhile idle uploads and slow downloads end.
+const RETRY_AFTER_SECONDS: &str = "30";
+
 /// An error response.
 #[derive(Debug)]
 pub(super) struct HttpError {
@@ -137,6 +140,7 @@ impl From<RegistryError> for HttpError {
         let response = Self::new(status, code, error.to_string());
         match error {
             RegistryError::Referenced { .. } => response.with(header::ALLOW, "GET, HEAD"),
+            RegistryError::Busy(_) => response.with(header::RETRY_AFTER, RETRY_AFTER_SECONDS),
             _ => response,
         }
     }

@@ -12,7 +12,7 @@ use edgewright_model::reference::RepoName;
 use tokio::task::spawn_blocking;
 
 use crate::error::RegistryError;
-use crate::metadata::{Change, Intent};
+use crate::metadata::{Change, Intent, UploadQuota};
 use crate::registry::Inner;
 use crate::session::Session;
 
@@ -66,8 +66,10 @@ impl Inner {
     }
 
     async fn write_whole(&self, intent: &Intent, bytes: Bytes) -> Result<(), RegistryError> {
-        let max = self.settings.max_uploads;
-        self.metadata.change(Change::BeginIntended { intent: intent.clone(), max }).await?;
+        // It is in memory already and ends at once, so it counts for the total only.
+        let total = self.settings.max_uploads;
+        let quota = UploadQuota { owner: String::new(), total, share: total };
+        self.begin(&quota, || Change::BeginIntended { intent: intent.clone(), quota: quota.clone() }).await?;
         let (store, upload): (_, UploadId) = (Arc::clone(&self.store), intent.upload.clone());
         let written = spawn_blocking(move || -> Result<(), BlobError> {
             let mut file = store.create_upload(&upload)?;

@@ -35,7 +35,11 @@ impl PacedStream<TcpStream> {
 }
 
 impl<S> PacedStream<S> {
-    fn judge(&mut self, context: &mut Context<'_>, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn judge(
+        &mut self,
+        context: &mut Context<'_>,
+        wrote: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         match &wrote {
             Poll::Ready(Ok(bytes)) => self.pace.progressed(*bytes),
             Poll::Ready(Err(_)) => {}

@@ -130,11 +130,8 @@ mod tests {
     #[tokio::test]
     async fn every_error_below_v2_has_an_oci_body() {
         let rejecting = || async {
-            let error = ApiError {
-                code: ErrorClass::Denied,
-                message: "no".to_owned(),
-                hint: Some("ask".to_owned()),
-            };
+            let error =
+                ApiError { code: ErrorClass::Denied, message: "no".to_owned(), hint: Some("ask".to_owned()) };
             HttpError { status: Some(StatusCode::FORBIDDEN), error }
         };
         let app = axum::Router::new()

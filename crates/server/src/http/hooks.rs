@@ -329,7 +329,8 @@ mod tests {
         let ended = tokio::time::timeout(BODY_TIMEOUT * 2, futures::future::join_all(held)).await;
         assert!(ended.unwrap().iter().all(Result::is_err));
         assert!(gate.lock().open.is_empty());
-        let turns: Vec<_> = (0..200_u32).map(|n| gate.enter(std::net::Ipv4Addr::from_bits(n).into())).collect();
+        let turns: Vec<_> =
+            (0..200_u32).map(|n| gate.enter(std::net::Ipv4Addr::from_bits(n).into())).collect();
         assert_eq!((gate.lock().open.len(), turns.len()), (MAX_WEBHOOKS, 200));
     }
 

@@ -101,8 +101,10 @@ async fn check_media_type(db: &mut SqliteConnection, repository: i64, new: &NewM
             .await?;
     match stored {
         Some((stored,)) if stored != new.media_type => {
-            let text =
-                format!("Content-Type is `{}`, but it is stored here as `{stored}`; push it as that", new.media_type);
+            let text = format!(
+                "Content-Type is `{}`, but it is stored here as `{stored}`; push it as that",
+                new.media_type
+            );
             Err(RegistryError::ManifestInvalid(text))
         }
         _ => Ok(()),
