@@ -1,4 +1,4 @@
-//! The least progress of a client: whoever takes or sends nothing, or less than a minimum rate, is cut.
+//! The least progress of a client: one that takes or sends nothing, or less than a minimum rate, is cut.
 //!
 //! A [`Pace`] is a budget of waiting time. Waiting for the client uses it, each byte gives some back. So the
 //! time that the server itself needs never counts, and neither do pauses that later bytes make up for.

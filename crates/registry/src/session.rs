@@ -132,8 +132,8 @@ impl Writer {
         Parked { sha256, sums, size, is_synced, since: Instant::now() }
     }
 
-    /// Opens the file of an idle upload again. What was not synced is read again: an error of writing it would
-    /// have been reported to the closed file.
+    /// Opens the file of an idle upload again. What was not synced is read again: an error of writing it
+    /// would have been reported to the closed file.
     pub(crate) fn unpark(store: &dyn BlobStore, id: &UploadId, parked: Parked) -> Result<Self, BlobError> {
         let Parked { sha256, sums, size, is_synced, since: _ } = parked;
         if is_synced {

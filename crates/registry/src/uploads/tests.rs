@@ -119,8 +119,8 @@ async fn an_identity_has_a_share_of_uploads_and_its_idle_ones_make_room() {
         };
         // In use: never makes room.
         let (busy, held) = begin(&one).await.unwrap();
-        let (idle, _) = begin(&one).await.map(|(id, held)| (id, drop(held))).unwrap();
-        let (other, _) = begin(&one).await.map(|(id, held)| (id, drop(held))).unwrap();
+        let idle = begin(&one).await.unwrap().0;
+        let other = begin(&one).await.unwrap().0;
         let more = begin(&one).await;
         assert_eq!(more.is_ok(), has_room, "{more:?}");
         if has_room {

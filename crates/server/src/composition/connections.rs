@@ -1,7 +1,7 @@
 //! Connections of clients: how many there are, and which of them end when there are too many.
 //!
-//! A connection is idle between two requests, and before its first one. At a limit the connection that is idle
-//! for longest makes room for a new one, so clients that connect and wait cannot keep others away.
+//! A connection is idle between two requests, and before its first one. At a limit the connection that is
+//! idle for longest makes room for a new one, so clients that connect and wait cannot keep others away.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -52,8 +52,8 @@ pub(crate) fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
 /// The largest error document that [`oci_errors`] translates, in bytes.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 
-/// The middleware around everything: below `/v2/` errors of the access checks and of defects have an OCI body,
-/// too, because registry clients print nothing else.
+/// The middleware around everything: below `/v2/` errors of the access checks and of defects have an OCI
+/// body, too, because registry clients print nothing else.
 pub(crate) async fn oci_errors(request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let is_registry = path == "/v2" || path.starts_with("/v2/");
