@@ -18,11 +18,14 @@ use tokio::time::timeout;
 
 use crate::error::RegistryError;
 use crate::metadata::{BlobRow, Change};
+use crate::pace::{CLIENT_RATE_LIMIT, Pace};
 use crate::registry::Inner;
 use crate::session::cut_answer;
 
-/// The number of buffered chunks between disk and socket.
+/// The number of buffered pieces between disk and socket.
 const QUEUE: usize = 2;
+/// The size of a piece, in bytes. A client's progress is seen each time that it has taken one.
+const PIECE: usize = 64 * 1024;
 
 /// An existing blob, with the length of its row.
 #[derive(Debug, Clone)]
@@ -155,7 +158,8 @@ impl Inner {
         let index = first.range.start / CHUNK as u64;
         let ready = (index, self.first_chunk(repository, &blob, index).await?);
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let download = Download { registry: Arc::clone(self), blob, ready, sender, _turn: turn };
+        let pace = Pace::new(self.settings.idle_limit, CLIENT_RATE_LIMIT);
+        let download = Download { registry: Arc::clone(self), blob, ready, sender, pace, _turn: turn };
         self.tasks.spawn(download.send(parts, tail));
         let answer = stream::unfold(receiver, |mut receiver| async move {
             receiver.recv().await.map(|bytes| (bytes, receiver))
@@ -171,6 +175,7 @@ struct Download {
     /// The last read chunk, with its index.
     ready: (u64, Bytes),
     sender: mpsc::Sender<Result<Bytes, std::io::Error>>,
+    pace: Pace,
     /// The permit of this download.
     _turn: OwnedSemaphorePermit,
 }
@@ -188,7 +193,7 @@ impl Download {
                     return;
                 }
                 let start = index * CHUNK as u64;
-                let end = range.end.min(start + self.ready.1.len() as u64);
+                let end = range.end.min(start + self.ready.1.len() as u64).min(at + PIECE as u64);
                 let within = |offset: u64| usize::try_from(offset - start).unwrap_or(CHUNK);
                 if !self.give(Ok(self.ready.1.slice(within(at)..within(end)))).await {
                     return;
@@ -201,14 +206,16 @@ impl Download {
         }
     }
 
-    /// Sends bytes to the client. False: the client is gone or stalled; the response ends and the connection
+    /// Sends bytes to the client. False: the client is gone or too slow; the response ends and the connection
     /// is reset.
-    async fn give(&self, bytes: Result<Bytes, std::io::Error>) -> bool {
-        let sent = timeout(self.registry.settings.idle_limit, self.sender.send(bytes));
-        tokio::select! {
-            sent = sent => matches!(sent, Ok(Ok(()))),
+    async fn give(&mut self, bytes: Result<Bytes, std::io::Error>) -> bool {
+        let length = bytes.as_ref().map_or(0, Bytes::len);
+        let is_sent = tokio::select! {
+            sent = self.pace.wait(self.sender.send(bytes)) => matches!(sent, Some(Ok(()))),
             () = self.registry.closing.cancelled() => false,
-        }
+        };
+        self.pace.progressed(length);
+        is_sent
     }
 
     /// Reads a chunk. False: it is damaged or unreadable, and the response is aborted.

@@ -6,6 +6,9 @@ use edgewright_model::error::ErrorClass;
 use edgewright_model::reference::{Reference, RepoName};
 use edgewright_sqlite::{WriterError, is_disk_full};
 
+/// What a client has too many of when its share of the open uploads is used up.
+pub(crate) const OWN_UPLOADS: &str = "open uploads of these credentials";
+
 /// Why an operation of the registry failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {

@@ -25,6 +25,7 @@ mod error;
 mod http;
 mod manifest;
 mod metadata;
+mod pace;
 mod ports;
 mod range;
 mod registry;
@@ -40,11 +41,16 @@ pub use edgewright_blobs::DiskUsage;
 pub use access::{Open, RESERVED};
 pub use credentials::{AccessToken, BaseUrl, Credentials, host};
 pub use error::RegistryError;
+pub use http::{API_VERSION, error_response};
 pub use metadata::copy_metadata;
+pub use pace::{CLIENT_RATE_LIMIT, CLIENT_STALL_TIMEOUT, Pace, paced};
 pub use ports::{
     AccessRequest, Action, Authorizer, Contents, Decision, Lookup, NoReservedTags, Resolution, TagResolver,
     Target,
 };
 pub use registry::Registry;
-pub use settings::{COLLECT_AFTER, MANIFEST_LIMIT, RegistrySettings, UPLOAD_EXPIRY};
+pub use settings::{
+    COLLECT_AFTER, MANIFEST_LIMIT, MAX_DOWNLOADS, MAX_UPLOADS, MAX_UPLOADS_PER_IDENTITY, RegistrySettings,
+    UPLOAD_EXPIRY, UPLOAD_GRACE_TIMEOUT,
+};
 pub use types::{Collected, Maintained, Manifest, Pin, Referrer, RepositoryUsage};

@@ -25,10 +25,8 @@ struct Document {
     media_type: Option<String>,
     artifact_type: Option<String>,
     config: Option<Entry>,
-    #[serde(default)]
-    layers: Vec<Entry>,
-    #[serde(default)]
-    manifests: Vec<Entry>,
+    layers: Option<Vec<Entry>>,
+    manifests: Option<Vec<Entry>>,
     subject: Option<Entry>,
     #[serde(default)]
     annotations: Option<BTreeMap<String, String>>,
@@ -55,6 +53,25 @@ impl Entry {
 
     fn descriptor(&self) -> Descriptor {
         Descriptor { digest: self.digest.clone(), size: self.size }
+    }
+}
+
+impl Document {
+    /// Rejects documents that are both an image manifest and an index, or neither: clients that read them by
+    /// different fields would run different content under one digest (CVE-2021-41190).
+    fn check_kind(&self, is_index: bool) -> Result<(), RegistryError> {
+        let has_image = self.config.is_some() || self.layers.is_some();
+        let fault = match (is_index, has_image, self.manifests.is_some()) {
+            (_, true, true) => {
+                "it is both an image manifest and an index: it has `config` or `layers`, and `manifests`"
+            }
+            (false, _, true) => "an image manifest has no `manifests`",
+            (true, true, _) => "an index has no `config` and no `layers`",
+            (true, _, false) => "missing `manifests`",
+            (false, _, _) if self.config.is_none() => "missing `config`",
+            _ => return Ok(()),
+        };
+        Err(RegistryError::ManifestInvalid(fault.to_owned()))
     }
 }
 
@@ -87,15 +104,12 @@ pub(crate) fn parse(
         INDEX | DOCKER_LIST => true,
         other => return Err(RegistryError::ManifestInvalid(format!("unsupported media type `{other}`"))),
     };
-    let config = match (&document.config, is_index) {
-        (None, false) => return Err(invalid("missing config")),
-        (config, false) => config.as_ref(),
-        (_, true) => None,
-    };
+    document.check_kind(is_index)?;
+    let config = document.config.as_ref();
     let artifact_type = document.artifact_type.filter(|text| !text.is_empty());
     let artifact_type = artifact_type.or_else(|| config.map(|config| config.media_type.clone()));
-    let layers = document.layers.iter().filter(|layer| !is_index && !layer.is_foreign());
-    let manifests = document.manifests.iter().filter(|_| is_index);
+    let layers = document.layers.iter().flatten().filter(|layer| !layer.is_foreign());
+    let manifests = document.manifests.iter().flatten();
     Ok(NewManifest {
         digest,
         artifact_type,
@@ -157,6 +171,15 @@ mod tests {
             (IMAGE, serde_json::json!({"schemaVersion": 1, "config": config})),
             (IMAGE, serde_json::json!({"schemaVersion": 2})),
             (IMAGE, serde_json::json!([])),
+            // Both, neither, or the other kind.
+            (IMAGE, serde_json::json!({"schemaVersion": 2, "config": config, "manifests": []})),
+            (INDEX, serde_json::json!({"schemaVersion": 2, "config": config, "manifests": []})),
+            (INDEX, serde_json::json!({"schemaVersion": 2, "layers": [], "manifests": []})),
+            (INDEX, serde_json::json!({"schemaVersion": 2, "config": config, "layers": []})),
+            (DOCKER_LIST, serde_json::json!({"schemaVersion": 2, "config": config, "layers": []})),
+            (DOCKER_IMAGE, serde_json::json!({"schemaVersion": 2, "manifests": []})),
+            (IMAGE, serde_json::json!({"schemaVersion": 2, "layers": []})),
+            (INDEX, serde_json::json!({"schemaVersion": 2})),
             (INDEX, serde_json::json!({"schemaVersion": 2, "mediaType": IMAGE, "config": config})),
             ("", serde_json::json!({"schemaVersion": 2, "config": config})),
             ("text/plain", serde_json::json!({"schemaVersion": 2, "config": config})),

@@ -154,7 +154,7 @@ impl Registry {
             self.0.store_whole(repository, bytes, &digest).await?;
             return Ok(digest);
         }
-        let (id, held) = self.0.begin_upload(repository).await?;
+        let (id, held) = self.0.begin_upload(&OWNER, repository).await?;
         let held = self.0.receive(&id, held, bytes.into()).await?;
         self.0.publish_upload(&id, held, repository, &digest).await?;
         Ok(digest)

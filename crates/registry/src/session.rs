@@ -3,7 +3,8 @@
 //! If the state is not in memory, it is rebuilt from the file: after a restart, and after `kill -9`.
 
 use std::io;
-use std::time::Duration;
+use std::ops::{Deref, DerefMut};
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use edgewright_blobs::checksum::{CHUNK, Checksums, Summer};
@@ -14,7 +15,6 @@ use futures::future::{BoxFuture, ready};
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::OwnedMutexGuard;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 
 use crate::error::RegistryError;
 
@@ -27,14 +27,65 @@ const BATCH: usize = CHUNK;
 pub(crate) enum Session {
     /// Not in memory.
     Closed,
-    /// Ready for more.
+    /// Ready for more. Only while a request holds it: an idle upload has no open file.
     Open(Box<Writer>),
+    /// Between two requests.
+    Parked(Box<Parked>),
     /// Published or dropped.
     Ended,
 }
 
-/// A locked upload.
-pub(crate) type Held = OwnedMutexGuard<Session>;
+/// A locked upload. Its file is closed when it is released.
+#[derive(Debug)]
+pub(crate) struct Held(OwnedMutexGuard<Session>);
+
+/// What an idle upload keeps in memory.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    sha256: Hasher,
+    sums: Summer,
+    size: u64,
+    is_synced: bool,
+    since: Instant,
+}
+
+impl Parked {
+    /// How long no request has held the upload.
+    pub(crate) fn idle(&self) -> Duration {
+        self.since.elapsed()
+    }
+}
+
+impl Held {
+    pub(crate) const fn new(guard: OwnedMutexGuard<Session>) -> Self {
+        Self(guard)
+    }
+}
+
+impl Deref for Held {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.0
+    }
+}
+
+impl DerefMut for Held {
+    fn deref_mut(&mut self) -> &mut Session {
+        &mut self.0
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !matches!(*self.0, Session::Open(_)) {
+            return;
+        }
+        if let Session::Open(writer) = std::mem::replace(&mut *self.0, Session::Closed) {
+            *self.0 = Session::Parked(Box::new(writer.park()));
+        }
+    }
+}
 
 /// Appends and hashes. Every call blocks.
 #[derive(Debug)]
@@ -73,6 +124,25 @@ impl Writer {
             sums.update(bytes);
         })?;
         Ok(Self { file, sha256, sums, is_synced: false })
+    }
+
+    fn park(self) -> Parked {
+        let size = self.size();
+        let Self { file: _, sha256, sums, is_synced } = self;
+        Parked { sha256, sums, size, is_synced, since: Instant::now() }
+    }
+
+    /// Opens the file of an idle upload again. What was not synced is read again: an error of writing it
+    /// would have been reported to the closed file.
+    pub(crate) fn unpark(store: &dyn BlobStore, id: &UploadId, parked: Parked) -> Result<Self, BlobError> {
+        let Parked { sha256, sums, size, is_synced, since: _ } = parked;
+        if is_synced {
+            let file = store.open_upload(id)?;
+            if file.size() == size {
+                return Ok(Self { file, sha256, sums, is_synced });
+            }
+        }
+        Self::resume(store, id)
     }
 
     pub(crate) fn size(&self) -> u64 {
@@ -153,20 +223,20 @@ pub(crate) enum Cut {
 }
 
 /// Streams a request's body into an upload: while one batch is written, the next arrives.
-pub(crate) async fn receive(held: Held, body: Body, idle: Duration) -> Result<Held, Cut> {
+pub(crate) async fn receive(held: Held, body: Body) -> Result<Held, Cut> {
     let mut stream = body.into_data_stream();
     let mut writing: BoxFuture<'static, Result<Held, RegistryError>> = ready(Ok(held)).boxed();
     let mut ended = Ok(false);
     while matches!(ended, Ok(false)) {
         let (mut batch, mut filled) = (Vec::new(), 0);
         while filled < BATCH && matches!(ended, Ok(false)) {
-            match timeout(idle, stream.next()).await {
-                Ok(Some(Ok(bytes))) => {
+            match stream.next().await {
+                Some(Ok(bytes)) => {
                     filled += bytes.len();
                     batch.push(bytes);
                 }
-                Ok(None) => ended = Ok(true),
-                Ok(Some(Err(_))) | Err(_) => ended = Err(Cut::Client),
+                None => ended = Ok(true),
+                Some(Err(_)) => ended = Err(Cut::Client),
             }
         }
         if filled > 0 {

@@ -12,6 +12,18 @@ pub const COLLECT_AFTER: Duration = Duration::from_hours(24);
 /// The largest accepted manifest, in bytes (distribution-spec requires at least 4 MiB).
 pub const MANIFEST_LIMIT: usize = 4 * 1024 * 1024;
 
+/// The limit of open uploads.
+pub const MAX_UPLOADS: usize = 1024;
+
+/// The limit of open uploads of one identity.
+pub const MAX_UPLOADS_PER_IDENTITY: usize = 256;
+
+/// How long an upload may be idle before it makes room for a new one, if there are too many.
+pub const UPLOAD_GRACE_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// The limit of concurrent blob responses.
+pub const MAX_DOWNLOADS: usize = 768;
+
 /// The registry's folder and limits. Create them by [`RegistrySettings::new`] and change fields as needed.
 #[derive(Debug, Clone)]
 pub struct RegistrySettings {
@@ -23,12 +35,18 @@ pub struct RegistrySettings {
     /// Unreferenced content is collected at this age. It must be longer than any push takes from its first
     /// blob to its manifest.
     pub collect_after: Duration,
-    /// The limit of open uploads, each with a file; further ones get 429.
+    /// The limit of open uploads; further ones get 429.
     pub max_uploads: usize,
-    /// The limit of concurrent blob responses, each with at most four buffers of 256 KiB; further ones get
+    /// The limit of open uploads of one identity; further ones get 429.
+    pub max_uploads_per_identity: usize,
+    /// At a limit, uploads that were idle for longer make room for new ones, those that are idle for longest
+    /// first.
+    pub upload_grace: Duration,
+    /// The limit of concurrent blob responses, each with at most two buffers of 256 KiB; further ones get
     /// 429.
     pub max_downloads: usize,
-    /// The timeout of clients that neither send nor receive a byte.
+    /// The timeout of clients that neither send nor receive a byte, and the time after which a rate below
+    /// [`crate::CLIENT_RATE_LIMIT`] is cut.
     pub idle_limit: Duration,
     /// The size limit of cached manifests, in bytes.
     pub manifest_cache_bytes: usize,
@@ -41,9 +59,11 @@ impl RegistrySettings {
             folder: folder.into(),
             upload_expiry: UPLOAD_EXPIRY,
             collect_after: COLLECT_AFTER,
-            max_uploads: 1024,
-            max_downloads: 256,
-            idle_limit: Duration::from_mins(1),
+            max_uploads: MAX_UPLOADS,
+            max_uploads_per_identity: MAX_UPLOADS_PER_IDENTITY,
+            upload_grace: UPLOAD_GRACE_TIMEOUT,
+            max_downloads: MAX_DOWNLOADS,
+            idle_limit: crate::pace::CLIENT_STALL_TIMEOUT,
             manifest_cache_bytes: 64 * 1024 * 1024,
         }
     }

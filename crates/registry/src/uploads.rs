@@ -2,6 +2,7 @@
 
 mod whole;
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,13 +12,14 @@ use axum::body::Body;
 use edgewright_blobs::{BlobError, BlobStore, UploadId};
 use edgewright_model::Digest;
 use edgewright_model::digest::Algorithm;
+use edgewright_model::principal::Principal;
 use edgewright_model::reference::RepoName;
 use tokio::sync::{MutexGuard, Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use crate::error::RegistryError;
-use crate::metadata::{Change, Intent, unix_millis};
+use crate::error::{OWN_UPLOADS, RegistryError};
+use crate::metadata::{Change, Intent, OpenUpload, UploadQuota, unix_millis};
 use crate::registry::Inner;
 pub(crate) use whole::WHOLE_LIMIT;
 
@@ -29,6 +31,8 @@ const RECEIVING: usize = 128;
 const WAIT: Duration = Duration::from_secs(15);
 /// The least time between two updates of an upload's row, in milliseconds.
 const TOUCH_EVERY: i64 = 60 * 60 * 1000;
+/// The number of idle uploads that make room at once, so that not every new upload has to search.
+const ROOM: usize = 16;
 /// The number of locks that serialize publications of one digest.
 const SHARDS: usize = 64;
 
@@ -53,6 +57,19 @@ impl Uploads {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         let session = sessions.entry(id.clone());
         Arc::clone(session.or_insert_with(|| Arc::new(tokio::sync::Mutex::new(Session::Closed))))
+    }
+
+    /// How long no request has held an upload; none if one does now.
+    fn idle(&self, upload: &OpenUpload, now: i64) -> Option<Duration> {
+        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let since_touched = || Duration::from_millis(u64::try_from(now - upload.touched_at).unwrap_or(0));
+        // Not in memory: no request since the start.
+        let Some(session) = sessions.get(&upload.id) else { return Some(since_touched()) };
+        match &*session.try_lock().ok()? {
+            Session::Parked(parked) => Some(parked.idle()),
+            Session::Closed => Some(since_touched()),
+            Session::Open(_) | Session::Ended => None,
+        }
     }
 
     fn forget(&self, id: &UploadId) {
@@ -80,15 +97,24 @@ impl Inner {
     /// Begins an upload.
     pub(crate) async fn begin_upload(
         &self,
+        principal: &Principal,
         repository: &RepoName,
     ) -> Result<(UploadId, Held), RegistryError> {
         let id = new_id()?;
-        let max = self.settings.max_uploads;
-        let begun = Change::BeginUpload { upload: id.clone(), repository: repository.clone(), max };
-        self.metadata.change(begun).await?;
+        let quota = UploadQuota {
+            owner: principal.to_string(),
+            total: self.settings.max_uploads,
+            share: self.settings.max_uploads_per_identity,
+        };
+        let (upload, quota) = (id.clone(), &quota);
+        let begun = || {
+            let (upload, repository) = (upload.clone(), repository.clone());
+            Change::BeginUpload { upload, repository, quota: quota.clone() }
+        };
+        self.begin(quota, begun).await?;
         let (store, named) = (Arc::clone(&self.store), id.clone());
         let created = spawn_blocking(move || Writer::create(&*store, &named)).await?;
-        let mut held = self.uploads.session(&id).lock_owned().await;
+        let mut held = Held::new(self.uploads.session(&id).lock_owned().await);
         match created {
             Ok(writer) => *held = Session::Open(Box::new(writer)),
             Err(error) => {
@@ -100,6 +126,41 @@ impl Inner {
         Ok((id, held))
     }
 
+    /// Commits the beginning of an upload. If too many are open, idle ones make room.
+    async fn begin(&self, quota: &UploadQuota, begun: impl Fn() -> Change) -> Result<(), RegistryError> {
+        match self.metadata.change(begun()).await {
+            Err(RegistryError::Busy(what)) => {
+                let owner = (what == OWN_UPLOADS).then_some(quota.owner.as_str());
+                if self.make_room(owner).await? == 0 {
+                    return Err(RegistryError::Busy(what));
+                }
+                self.metadata.change(begun()).await
+            }
+            begun => begun,
+        }
+    }
+
+    /// Deletes uploads that are idle for longest, of one owner if given; gives their number.
+    async fn make_room(&self, owner: Option<&str>) -> Result<usize, RegistryError> {
+        let now = unix_millis();
+        let open = self.metadata.open_uploads().await?;
+        let open = open.into_iter().filter(|upload| owner.is_none_or(|owner| upload.owner == owner));
+        let idle = open.filter_map(|upload| Some((self.uploads.idle(&upload, now)?, upload.id)));
+        let mut idle: Vec<_> = idle.filter(|(idle, _)| *idle >= self.settings.upload_grace).collect();
+        idle.sort_unstable_by_key(|(idle, _)| Reverse(*idle));
+        let mut dropped = 0;
+        for (_, id) in idle.into_iter().take(ROOM) {
+            let Ok(mut held) = self.uploads.session(&id).try_lock_owned() else { continue };
+            *held = Session::Ended;
+            self.drop_upload(&id).await;
+            dropped += 1;
+        }
+        if dropped > 0 {
+            tracing::info!(uploads = dropped, owner, "deleted idle uploads to make room for new ones");
+        }
+        Ok(dropped)
+    }
+
     /// Locks an upload that was begun in `repository`.
     pub(crate) async fn hold_upload(
         &self,
@@ -107,7 +168,7 @@ impl Inner {
         id: &UploadId,
     ) -> Result<Held, RegistryError> {
         let waited = timeout(WAIT, self.uploads.session(id).lock_owned()).await;
-        let mut held = waited.map_err(|_| RegistryError::UploadInUse)?;
+        let mut held = Held::new(waited.map_err(|_| RegistryError::UploadInUse)?);
         // Looked up under the lock: a request that ends an upload holds it until the row is deleted.
         let row = self.metadata.upload(id).await?;
         let Some(row) = row.filter(|row| row.repository == *repository && !matches!(*held, Session::Ended))
@@ -117,11 +178,14 @@ impl Inner {
             }
             return Err(RegistryError::UploadUnknown);
         };
-        if matches!(*held, Session::Closed) {
-            let (store, named) = (Arc::clone(&self.store), id.clone());
-            let writer = spawn_blocking(move || Writer::resume(&*store, &named)).await??;
-            *held = Session::Open(Box::new(writer));
-        }
+        let (store, named) = (Arc::clone(&self.store), id.clone());
+        let writer = match std::mem::replace(&mut *held, Session::Closed) {
+            Session::Parked(parked) => {
+                spawn_blocking(move || Writer::unpark(&*store, &named, *parked)).await??
+            }
+            _ => spawn_blocking(move || Writer::resume(&*store, &named)).await??,
+        };
+        *held = Session::Open(Box::new(writer));
         if unix_millis() - row.touched_at > TOUCH_EVERY {
             self.metadata.change(Change::TouchUpload(id.clone())).await?;
         }
@@ -131,7 +195,7 @@ impl Inner {
     /// Appends a body. The received part is kept if the client goes away, and deleted if the disk is full.
     pub(crate) async fn receive(&self, id: &UploadId, held: Held, body: Body) -> Result<Held, RegistryError> {
         let _turn = self.uploads.turn().await?;
-        match receive(held, body, self.settings.idle_limit).await {
+        match receive(held, body).await {
             Ok(held) => Ok(held),
             Err(Cut::Client) => Err(RegistryError::BodyIncomplete),
             Err(Cut::Server(error)) => {

@@ -113,6 +113,25 @@ async fn abandoned_uploads_expire() {
 }
 
 #[tokio::test]
+async fn too_many_uploads_get_429_with_the_time_of_another_try() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = RegistrySettings::new(folder.path());
+    settings.max_uploads_per_identity = 2;
+    let registry =
+        Registry::open(settings, Arc::new(NoReservedTags), Arc::new(Open::new(None))).await.unwrap();
+    let server = Server::serve(registry).await;
+    let (first, _) = (server.begin("a").await, server.begin("a").await);
+    let third = server.request(Method::POST, "/v2/a/blobs/uploads/").send().await.unwrap();
+    assert_eq!(
+        (third.status(), header(&third, "retry-after").as_str()),
+        (StatusCode::TOO_MANY_REQUESTS, "30")
+    );
+    assert_eq!(server.status(Method::DELETE, &first).await, StatusCode::NO_CONTENT);
+    server.begin("a").await;
+    server.close().await;
+}
+
+#[tokio::test]
 async fn a_stalled_client_times_out_and_may_resume() {
     let folder = tempfile::tempdir().unwrap();
     let mut settings = RegistrySettings::new(folder.path());

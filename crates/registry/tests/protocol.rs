@@ -314,3 +314,30 @@ async fn only_unreferenced_content_can_be_deleted() {
     assert_eq!(server.status(Method::GET, "/v2/nothing").await, StatusCode::NOT_FOUND);
     server.close().await;
 }
+
+#[tokio::test]
+async fn the_same_bytes_never_change_their_kind() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path()).await;
+    let (_, _) = server.push_image("a", "v1", "layer").await;
+    let mut document = image("layer");
+    document.as_object_mut().unwrap().remove("mediaType");
+    let bytes = document.to_string();
+    let path = format!("/v2/a/manifests/{}", Digest::of(&bytes));
+    let put = |media_type: &'static str, body: String| {
+        server.request(Method::PUT, &path).header("content-type", media_type).body(body).send()
+    };
+    assert_eq!(put(IMAGE, bytes.clone()).await.unwrap().status(), StatusCode::CREATED);
+    for other in [INDEX, "application/vnd.docker.distribution.manifest.v2+json"] {
+        let answer = put(other, bytes.clone()).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{other}");
+        assert_eq!(code(answer).await, "MANIFEST_INVALID");
+    }
+    assert_eq!(put(IMAGE, bytes.clone()).await.unwrap().status(), StatusCode::CREATED);
+    assert_eq!(header(&server.get(&path).await, "content-type"), IMAGE);
+
+    document["manifests"] = json!([]);
+    let both = server.put_manifest("a", "both", &document).await;
+    assert_eq!((both.status(), code(both).await.as_str()), (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"));
+    server.close().await;
+}

@@ -1,9 +1,13 @@
 //! All parts of a running server, started and stopped in order. `serve` and `run` share it.
 
+mod accept;
+mod connections;
 mod error;
 mod listen;
 mod maintenance;
+mod open_files;
 mod reload;
+mod stream;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -134,7 +138,7 @@ impl Composition {
             lock,
         };
         composition.count_events();
-        listeners.serve(&composition.router(gate), &composition.tasks);
+        listeners.serve(&composition.router(gate), &composition.tasks, open_files::raise_limit());
         Ok(composition)
     }
 

@@ -7,11 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use axum::serve::Listener;
-use futures::StreamExt as _;
-use futures::future::{BoxFuture, FutureExt as _};
-use futures::stream::FuturesUnordered;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
@@ -21,8 +17,6 @@ use tokio_rustls::server::TlsStream;
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The number of TLS handshakes at the same time; more clients wait in the kernel's queue.
-const MAX_HANDSHAKES: usize = 256;
 
 /// The TLS listener and its certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,61 +105,19 @@ impl Certificate {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
-    fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
-    }
-}
-
-type Handshake = BoxFuture<'static, Option<(TlsStream<TcpStream>, SocketAddr)>>;
-
-/// Accepts connections after their TLS handshake. A slow client does not delay others.
-pub(crate) struct TlsListener {
-    listener: TcpListener,
-    certificate: Certificate,
-    handshakes: FuturesUnordered<Handshake>,
-}
-
-impl TlsListener {
-    pub(crate) fn new(listener: TcpListener, certificate: Certificate) -> Self {
-        Self { listener, certificate, handshakes: FuturesUnordered::new() }
-    }
-
-    fn start_handshake(&self, stream: TcpStream, peer: SocketAddr) {
-        let acceptor = self.certificate.acceptor();
-        let handshake = async move {
-            match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => Some((stream, peer)),
-                Ok(Err(error)) => {
-                    tracing::debug!(client.address = %peer, %error, "TLS handshake failed");
-                    None
-                }
-                Err(_) => None,
+    /// The stream after its TLS handshake; none if it fails or takes too long.
+    pub(crate) async fn accept<S>(&self, stream: S, peer: SocketAddr) -> Option<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let config = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner));
+        match tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await {
+            Ok(Ok(stream)) => Some(stream),
+            Ok(Err(error)) => {
+                tracing::debug!(client.address = %peer, %error, "TLS handshake failed");
+                None
             }
-        };
-        self.handshakes.push(handshake.boxed());
-    }
-}
-
-impl Listener for TlsListener {
-    type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        loop {
-            tokio::select! {
-                (stream, peer) = Listener::accept(&mut self.listener), if self.handshakes.len() < MAX_HANDSHAKES => {
-                    self.start_handshake(stream, peer);
-                }
-                Some(finished) = self.handshakes.next(), if !self.handshakes.is_empty() => {
-                    if let Some(connection) = finished {
-                        return connection;
-                    }
-                }
-            }
+            Err(_) => None,
         }
-    }
-
-    fn local_addr(&self) -> std::io::Result<Self::Addr> {
-        self.listener.local_addr()
     }
 }

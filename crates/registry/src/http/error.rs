@@ -11,6 +11,9 @@ use super::value;
 use crate::error::RegistryError;
 use crate::request::PathError;
 
+/// When clients that get 429 try again, in seconds. Meanwhile idle uploads and slow downloads end.
+const RETRY_AFTER_SECONDS: &str = "30";
+
 /// An error response.
 #[derive(Debug)]
 pub(super) struct HttpError {
@@ -86,6 +89,20 @@ impl HttpError {
     }
 }
 
+/// An error response of a program around the registry, for requests that it rejects itself.
+pub fn error_response(status: StatusCode, message: impl Into<String>) -> Response {
+    let code = match status {
+        StatusCode::UNAUTHORIZED => "UNAUTHORIZED",
+        StatusCode::FORBIDDEN | StatusCode::MISDIRECTED_REQUEST => "DENIED",
+        StatusCode::TOO_MANY_REQUESTS => "TOOMANYREQUESTS",
+        StatusCode::NOT_FOUND => "NAME_UNKNOWN",
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE => "UNAVAILABLE",
+        status if status.is_client_error() => "UNSUPPORTED",
+        _ => "UNKNOWN",
+    };
+    HttpError::new(status, code, message).into_response()
+}
+
 impl From<RegistryError> for HttpError {
     fn from(error: RegistryError) -> Self {
         let (status, code) = match &error {
@@ -123,6 +140,7 @@ impl From<RegistryError> for HttpError {
         let response = Self::new(status, code, error.to_string());
         match error {
             RegistryError::Referenced { .. } => response.with(header::ALLOW, "GET, HEAD"),
+            RegistryError::Busy(_) => response.with(header::RETRY_AFTER, RETRY_AFTER_SECONDS),
             _ => response,
         }
     }

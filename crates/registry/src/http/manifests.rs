@@ -9,7 +9,6 @@ use edgewright_model::digest::Hasher;
 use edgewright_model::reference::{Reference, RepoName, Tag};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 
 use super::error::HttpError;
 use super::{CONTENT_DIGEST, Call, HttpResult, empty, value};
@@ -40,7 +39,7 @@ impl Call<'_> {
     }
 
     pub(super) async fn put_manifest(&self, name: &RepoName, reference: Reference, body: Body) -> HttpResult {
-        let bytes = self.manifest_body(body).await?;
+        let bytes = Self::manifest_body(body).await?;
         let expected = match &reference {
             Reference::Digest(digest) => Some(digest.clone()),
             Reference::Tag(_) => None,
@@ -86,12 +85,11 @@ impl Call<'_> {
         Ok(tags)
     }
 
-    async fn manifest_body(&self, body: Body) -> Result<Bytes, HttpError> {
-        let body = timeout(self.inner.settings.idle_limit, Limited::new(body, MANIFEST_LIMIT).collect());
-        match body.await {
-            Ok(Ok(collected)) => Ok(collected.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(RegistryError::ManifestTooLarge.into()),
-            Ok(Err(_)) | Err(_) => Err(RegistryError::BodyIncomplete.into()),
+    async fn manifest_body(body: Body) -> Result<Bytes, HttpError> {
+        match Limited::new(body, MANIFEST_LIMIT).collect().await {
+            Ok(collected) => Ok(collected.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => Err(RegistryError::ManifestTooLarge.into()),
+            Err(_) => Err(RegistryError::BodyIncomplete.into()),
         }
     }
 

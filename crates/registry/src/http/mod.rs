@@ -21,12 +21,16 @@ use serde_json::json;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::credentials::{challenge, token_for};
+use crate::pace::{CLIENT_RATE_LIMIT, Pace, paced};
 use crate::ports::{AccessRequest, Action, Decision};
 use crate::registry::Inner;
 use crate::request::{Endpoint, PathError, Query, parse_path};
 use error::HttpError;
 
-const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+pub use error::error_response;
+
+/// On every response of the registry itself.
+pub const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// The lifetime of a bearer token on the client side, in seconds.
@@ -45,6 +49,7 @@ pub(crate) fn router(inner: Arc<Inner>) -> Router {
 
 async fn handle(State(inner): State<Arc<Inner>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
+    let body = paced(body, Pace::new(inner.settings.idle_limit, CLIENT_RATE_LIMIT));
     respond(&inner, &parts, body).await.unwrap_or_else(HttpError::into_response)
 }
 

@@ -32,7 +32,7 @@ impl Call<'_> {
             self.inner.store_whole(name, body, digest).await?;
             return Ok(created(name, digest));
         }
-        let (id, held) = self.inner.begin_upload(name).await?;
+        let (id, held) = self.inner.begin_upload(self.principal, name).await?;
         let Some(digest) = digest else {
             return Ok(accepted(StatusCode::ACCEPTED, name, &id, 0));
         };
@@ -145,7 +145,7 @@ fn check_end(end: Option<u64>, actual: u64) -> Result<(), RegistryError> {
 fn size(held: &Held) -> u64 {
     match &**held {
         Session::Open(writer) => writer.size(),
-        Session::Closed | Session::Ended => 0,
+        Session::Closed | Session::Parked(_) | Session::Ended => 0,
     }
 }
 

@@ -10,10 +10,10 @@ use super::Intent;
 /// One atomic change.
 #[derive(Debug)]
 pub(crate) enum Change {
-    /// Begins an upload, unless `max` are open.
-    BeginUpload { upload: UploadId, repository: RepoName, max: usize },
-    /// Begins an upload that was received completely and is about to become a blob, unless `max` are open.
-    BeginIntended { intent: Intent, max: usize },
+    /// Begins an upload, unless too many are open.
+    BeginUpload { upload: UploadId, repository: RepoName, quota: UploadQuota },
+    /// Begins an upload that was received completely and is about to become a blob, unless too many are open.
+    BeginIntended { intent: Intent, quota: UploadQuota },
     /// Updates the time of the last request of an upload.
     TouchUpload(UploadId),
     /// Deletes the upload and its intent.
@@ -49,6 +49,17 @@ pub(crate) enum Change {
     Collect { now: i64, before: i64, held: Vec<(RepoName, Digest)> },
     /// Deletes the row of a condemned blob, whose file was removed.
     DropBlob(Digest),
+}
+
+/// Who begins an upload, and how many may be open.
+#[derive(Debug, Clone)]
+pub(crate) struct UploadQuota {
+    /// The principal as text.
+    pub(crate) owner: String,
+    /// The limit for all owners together.
+    pub(crate) total: usize,
+    /// The limit for this owner.
+    pub(crate) share: usize,
 }
 
 /// An object that a manifest needs.

@@ -24,9 +24,9 @@ use sqlx::sqlite::SqlitePool;
 
 pub use copy::copy_metadata;
 
-pub(crate) use change::{Change, Descriptor, NewManifest};
+pub(crate) use change::{Change, Descriptor, NewManifest, UploadQuota};
 pub(crate) use reads::Page;
-pub(crate) use rows::{BlobRow, Intent, ManifestRow};
+pub(crate) use rows::{BlobRow, Intent, ManifestRow, OpenUpload};
 
 use crate::error::RegistryError;
 use apply::apply;

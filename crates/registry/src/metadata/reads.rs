@@ -10,7 +10,7 @@ use edgewright_model::Digest;
 use edgewright_model::digest::Hasher;
 use edgewright_model::reference::{RepoName, Tag};
 
-use super::rows::{BlobRow, Intent, ManifestRow, UploadRow};
+use super::rows::{BlobRow, Intent, ManifestRow, OpenUpload, UploadRow};
 use super::{Metadata, parsed, signed, unsigned};
 use crate::error::RegistryError;
 use crate::types::{Pin, Referrer, RepositoryUsage};
@@ -269,6 +269,16 @@ impl Metadata {
                 .fetch_one(&self.readers)
                 .await?;
         Ok((unsigned(manifests, "count")?, unsigned(blobs, "count")?))
+    }
+
+    /// All uploads.
+    pub(crate) async fn open_uploads(&self) -> Read<Vec<OpenUpload>> {
+        let rows: Vec<(String, String, i64)> =
+            sqlx::query_as("SELECT id, owner, touched_at FROM uploads").fetch_all(&self.readers).await?;
+        let upload = |(id, owner, touched_at): (String, String, i64)| {
+            Ok(OpenUpload { id: parsed(&id, "upload id")?, owner, touched_at })
+        };
+        rows.into_iter().map(upload).collect()
     }
 
     /// Uploads without requests since a time in Unix milliseconds.

@@ -32,6 +32,15 @@ pub(crate) struct UploadRow {
     pub(crate) touched_at: i64,
 }
 
+/// An upload among all open ones.
+#[derive(Debug, Clone)]
+pub(crate) struct OpenUpload {
+    pub(crate) id: UploadId,
+    pub(crate) owner: String,
+    /// Unix milliseconds; up to an hour old.
+    pub(crate) touched_at: i64,
+}
+
 /// A blob that was about to be published.
 #[derive(Debug, Clone)]
 pub(crate) struct Intent {

@@ -25,7 +25,7 @@ async fn a_failed_change_does_not_affect_others() {
     let begin = |name: &str| Change::BeginUpload {
         upload: name.parse().unwrap(),
         repository: "a".parse().unwrap(),
-        max: 100,
+        quota: UploadQuota { owner: "a".to_owned(), total: 100, share: 100 },
     };
     let failing = || Change::DeleteTag { repository: "a".parse().unwrap(), tag: "t".parse().unwrap() };
     let (first, second, third) = tokio::join!(

@@ -10,10 +10,9 @@ use edgewright_model::Digest;
 use edgewright_model::digest::Hasher;
 use edgewright_model::reference::RepoName;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 
 use crate::error::RegistryError;
-use crate::metadata::{Change, Intent};
+use crate::metadata::{Change, Intent, UploadQuota};
 use crate::registry::Inner;
 use crate::session::Session;
 
@@ -25,10 +24,7 @@ impl Inner {
     pub(crate) async fn whole_body(&self, body: Body) -> Result<Bytes, RegistryError> {
         let _turn = self.uploads.turn().await?;
         let limit = usize::try_from(WHOLE_LIMIT).unwrap_or(usize::MAX);
-        match timeout(self.settings.idle_limit, axum::body::to_bytes(body, limit)).await {
-            Ok(Ok(bytes)) => Ok(bytes),
-            Ok(Err(_)) | Err(_) => Err(RegistryError::BodyIncomplete),
-        }
+        axum::body::to_bytes(body, limit).await.map_err(|_| RegistryError::BodyIncomplete)
     }
 
     /// Stores bytes as the blob `expected`. Runs to its end even if the client goes away.
@@ -70,8 +66,10 @@ impl Inner {
     }
 
     async fn write_whole(&self, intent: &Intent, bytes: Bytes) -> Result<(), RegistryError> {
-        let max = self.settings.max_uploads;
-        self.metadata.change(Change::BeginIntended { intent: intent.clone(), max }).await?;
+        // It is in memory already and ends at once, so it counts for the total only.
+        let total = self.settings.max_uploads;
+        let quota = UploadQuota { owner: String::new(), total, share: total };
+        self.begin(&quota, || Change::BeginIntended { intent: intent.clone(), quota: quota.clone() }).await?;
         let (store, upload): (_, UploadId) = (Arc::clone(&self.store), intent.upload.clone());
         let written = spawn_blocking(move || -> Result<(), BlobError> {
             let mut file = store.create_upload(&upload)?;

@@ -5,23 +5,23 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::http::header;
-use axum::serve::ListenerExt as _;
-use axum::{Extension, Router, middleware};
+use axum::{Router, middleware};
 use edgewright_control::audit::Audit;
-use edgewright_model::error::Chain;
 use edgewright_process::Tasks;
 use futures::FutureExt as _;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::trace::TraceLayer;
 
+use super::accept::Acceptor;
+use super::connections::Connections;
 use super::{Composition, StartError};
-use crate::http::access::{self, Enforcement, Gate, OverTls};
+use crate::http::access::{self, Enforcement, Gate};
 use crate::http::{self, ApiState};
 use crate::metrics;
 use crate::settings::{Settings, SettingsError};
-use crate::tls::{Certificate, TlsListener};
+use crate::tls::Certificate;
 
 /// The bound listeners with their addresses as clients on this machine reach them.
 pub(super) struct Listeners {
@@ -49,31 +49,20 @@ impl Listeners {
         self.secure.as_ref().map(|(_, certificate)| certificate.clone())
     }
 
-    /// Serves the router until shutdown.
-    pub(super) fn serve(self, app: &Router, tasks: &Tasks) {
+    /// Serves the router until shutdown, with as many connections as the limit of open files permits.
+    pub(super) fn serve(self, app: &Router, tasks: &Tasks, open_files: u64) {
+        let connections = Connections::within(open_files);
+        let acceptor = |listener, certificate| Acceptor {
+            listener,
+            certificate,
+            app: app.clone(),
+            connections: connections.clone(),
+            tasks: tasks.clone(),
+        };
         if let Some((listener, certificate)) = self.secure {
-            // `tap_io` because of its side effect: it makes the peer's address known to handlers.
-            let listener =
-                TlsListener::new(listener, certificate).tap_io(|stream| send_at_once(stream.get_ref().0));
-            let app = app.clone().layer(Extension(OverTls));
-            let app = app.into_make_service_with_connect_info::<SocketAddr>();
-            let stopping = tasks.token().clone();
-            tasks.spawn("https", async move {
-                let served = axum::serve(listener, app).with_graceful_shutdown(stopping.cancelled_owned());
-                if let Err(error) = served.await {
-                    tracing::error!(error = %Chain(&error), "the TLS listener failed");
-                }
-            });
+            tasks.spawn("https", acceptor(listener, Some(certificate)).run());
         }
-        let (listener, stopping) = (self.plain, tasks.token().clone());
-        let app = app.clone().into_make_service_with_connect_info::<SocketAddr>();
-        tasks.spawn("http", async move {
-            let listener = listener.tap_io(|stream| send_at_once(stream));
-            let served = axum::serve(listener, app).with_graceful_shutdown(stopping.cancelled_owned());
-            if let Err(error) = served.await {
-                tracing::error!(error = %Chain(&error), "the HTTP listener failed");
-            }
-        });
+        tasks.spawn("http", acceptor(self.plain, None).run());
     }
 }
 
@@ -101,6 +90,7 @@ impl Composition {
             .layer(TraceLayer::new_for_http().on_failure(()))
             // A panic is a defect of one request: that request gets a response, and all others are served.
             .layer(CatchPanicLayer::custom(http::panicked))
+            .layer(middleware::from_fn(http::oci_errors))
             .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION, header::COOKIE]))
     }
 
@@ -131,14 +121,6 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartErr
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let local = listener.local_addr().map_err(failed)?;
     Ok((listener, local))
-}
-
-/// Disables Nagle's algorithm: a response whose last bytes wait for the digest of the others would also wait
-/// for the client's delayed acknowledgement, which takes 40 ms.
-fn send_at_once(stream: &TcpStream) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
-    }
 }
 
 #[cfg(test)]

@@ -209,7 +209,7 @@ impl Gate {
     async fn signed(&self, request: Request) -> Result<(Caller, Request), HttpError> {
         let (parts, body) = request.into_parts();
         let live = self.live.now();
-        let proven = self.webhooks.prove(parts.uri.path(), &live.hooks, &parts.headers, body).await?;
+        let proven = self.webhooks.prove(&parts, &live.hooks, body).await?;
         let caller = proven.map_or(Caller::Wrong, |source| Caller::Known(Principal::Hook { source }));
         Ok((caller, Request::from_parts(parts, Body::empty())))
     }

@@ -1,7 +1,9 @@
 //! Errors as responses: [`ApiError`] documents with their status.
 
 use axum::Json;
+use axum::extract::Request;
 use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use edgewright_api::ApiError;
 use edgewright_api::error::status_of;
@@ -45,6 +47,34 @@ pub(crate) fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     let message = "a defect of the server ended this request".to_owned();
     let hint = Some("see the server's log at this time".to_owned());
     HttpError::from(ApiError { code: ErrorClass::Bug, message, hint }).into_response()
+}
+
+/// The largest error document that [`oci_errors`] translates, in bytes.
+const MAX_ERROR_BYTES: usize = 64 * 1024;
+
+/// The middleware around everything: below `/v2/` errors of the access checks and of defects have an OCI
+/// body, too, because registry clients print nothing else.
+pub(crate) async fn oci_errors(request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let is_registry = path == "/v2" || path.starts_with("/v2/");
+    let response = next.run(request).await;
+    let status = response.status();
+    let is_error = status.is_client_error() || status.is_server_error();
+    if !is_registry || !is_error || response.headers().contains_key(edgewright_registry::API_VERSION) {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let bytes = axum::body::to_bytes(body, MAX_ERROR_BYTES).await.unwrap_or_default();
+    let message = match serde_json::from_slice::<ApiError>(&bytes) {
+        Ok(ApiError { message, hint: Some(hint), .. }) => format!("{message}; {hint}"),
+        Ok(ApiError { message, .. }) => message,
+        Err(_) => status.to_string(),
+    };
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.remove(header::CONTENT_TYPE);
+    let mut translated = edgewright_registry::error_response(status, message);
+    translated.headers_mut().extend(parts.headers);
+    translated
 }
 
 impl From<ApiError> for HttpError {
@@ -92,8 +122,32 @@ pub(super) fn not_allowed(method: &Method, allowed: &str) -> Response {
 #[cfg(test)]
 mod tests {
     use axum::body::to_bytes;
+    use axum::routing::get;
+    use tower::ServiceExt as _;
 
     use super::*;
+
+    #[tokio::test]
+    async fn every_error_below_v2_has_an_oci_body() {
+        let rejecting = || async {
+            let error =
+                ApiError { code: ErrorClass::Denied, message: "no".to_owned(), hint: Some("ask".to_owned()) };
+            HttpError { status: Some(StatusCode::FORBIDDEN), error }
+        };
+        let app = axum::Router::new()
+            .route("/v2/{*rest}", get(rejecting))
+            .route("/api", get(rejecting))
+            .layer(axum::middleware::from_fn(oci_errors));
+        for (path, is_oci) in [("/v2/a/manifests/b", true), ("/api", false)] {
+            let request = Request::get(path).body(axum::body::Body::empty()).unwrap();
+            let response = app.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), StatusCode::FORBIDDEN);
+            let bytes = to_bytes(response.into_body(), 4096).await.unwrap();
+            let body: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+            let error = &body["errors"][0];
+            assert_eq!(error["code"] == "DENIED" && error["message"] == "no; ask", is_oci, "{body}");
+        }
+    }
 
     #[tokio::test]
     async fn the_response_to_a_panic_does_not_contain_its_message() {

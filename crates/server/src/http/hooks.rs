@@ -9,25 +9,32 @@
 //! | `/hooks/generic/SOURCE` | as GitHub, or `Authorization: Bearer SECRET` |
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::Body;
-use axum::http::HeaderMap;
+use axum::extract::ConnectInfo;
+use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderMap};
 use edgewright_api::ApiError;
 use edgewright_model::error::ErrorClass;
 use edgewright_model::names::SourceName;
 use futures::StreamExt as _;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
-use tokio::sync::Semaphore;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use super::error::HttpError;
 use crate::settings::Secret;
 
 /// The largest body of a webhook: GitHub sends at most 25 MB. It is hashed as it arrives, and never stored.
 const BODY_LIMIT: usize = 26 * 1024 * 1024;
-/// The number of webhooks that are read at the same time; more get status 503.
-const AT_ONCE: usize = 8;
+/// The largest number of webhooks whose bodies are read at the same time. One more ends the oldest of the
+/// address that has most: bodies of forges arrive at once, so the oldest is the one that is held back.
+const MAX_WEBHOOKS: usize = 128;
+/// The largest number of webhooks of one address whose bodies are read at the same time.
+const MAX_WEBHOOKS_PER_PEER: usize = 16;
 /// How long a webhook's body may take to arrive.
 const BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
 
@@ -50,12 +57,47 @@ enum Proof {
 }
 
 /// Bounds the work that clients without credentials can cause.
-#[derive(Debug, Clone)]
-pub(super) struct WebhookGate(Arc<Semaphore>);
+#[derive(Debug, Clone, Default)]
+pub(super) struct WebhookGate(Arc<Mutex<Readings>>);
 
-impl Default for WebhookGate {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(AT_ONCE)))
+/// The webhooks whose bodies are read, oldest first.
+#[derive(Debug, Default)]
+struct Readings {
+    next: u64,
+    open: Vec<Reading>,
+}
+
+#[derive(Debug)]
+struct Reading {
+    id: u64,
+    peer: IpAddr,
+    cut: CancellationToken,
+}
+
+/// A place among the readings; leaves it when dropped.
+#[derive(Debug)]
+struct Turn {
+    gate: WebhookGate,
+    id: u64,
+    cut: CancellationToken,
+}
+
+impl Readings {
+    fn of(&self, peer: IpAddr) -> usize {
+        self.open.iter().filter(|reading| reading.peer == peer).count()
+    }
+
+    /// Ends the oldest reading of a peer.
+    fn cut_oldest(&mut self, peer: IpAddr) {
+        if let Some(at) = self.open.iter().position(|reading| reading.peer == peer) {
+            self.open.remove(at).cut.cancel();
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.gate.lock().open.retain(|reading| reading.id != self.id);
     }
 }
 
@@ -95,36 +137,62 @@ pub(super) const PROOF_HINT: &str =
     "set `hook_secret_file` of this source, and use the same secret in the forge";
 
 impl WebhookGate {
+    fn lock(&self) -> MutexGuard<'_, Readings> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, peer: IpAddr) -> Turn {
+        let mut readings = self.lock();
+        if readings.of(peer) >= MAX_WEBHOOKS_PER_PEER {
+            readings.cut_oldest(peer);
+        }
+        if readings.open.len() >= MAX_WEBHOOKS {
+            let peers = readings.open.iter().map(|reading| reading.peer);
+            if let Some(most) = peers.max_by_key(|peer| readings.of(*peer)) {
+                readings.cut_oldest(most);
+            }
+        }
+        readings.next += 1;
+        let (id, cut) = (readings.next, CancellationToken::new());
+        readings.open.push(Reading { id, peer, cut: cut.clone() });
+        Turn { gate: self.clone(), id, cut }
+    }
+
     /// The source whose secret the sender of a webhook has; none if the proof is missing or wrong.
     ///
     /// Unknown sources, sources without a secret and wrong proofs give the same response.
     pub(super) async fn prove(
         &self,
-        path: &str,
+        parts: &Parts,
         secrets: &BTreeMap<SourceName, Secret>,
-        headers: &HeaderMap,
         body: Body,
     ) -> Result<Option<SourceName>, HttpError> {
-        let mut segments = path.trim_start_matches('/').split('/').skip(1);
+        let mut segments = parts.uri.path().trim_start_matches('/').split('/').skip(1);
         let (forge, source) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
         let Some(forge) = Forge::parse(forge) else {
             let hint = "use /hooks/github|gitlab|gitea|generic/SOURCE";
             return Err(ApiError::not_found("unknown kind of webhook", hint).into());
         };
         let source: SourceName = super::query::parsed(source)?;
-        let Ok(_permit) = self.0.try_acquire() else {
-            let message = "too many webhooks at the same time".to_owned();
-            return Err(ApiError { code: ErrorClass::Unavailable, message, hint: None }.into());
-        };
-        let (Some(secret), Some(proof)) = (secrets.get(&source), forge.proof(headers)) else {
+        let (Some(secret), Some(proof)) = (secrets.get(&source), forge.proof(&parts.headers)) else {
             return Ok(None);
         };
-        match tokio::time::timeout(BODY_TIMEOUT, verify(secret, &proof, body)).await {
-            Ok(Ok(is_proven)) => Ok(is_proven.then_some(source)),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(ApiError::user_fault("timeout while reading the body").into()),
+        let turn = self.enter(peer(&parts.extensions));
+        tokio::select! {
+            proven = verify(secret, &proof, body) => Ok(proven?.then_some(source)),
+            () = sleep(BODY_TIMEOUT) => Err(ApiError::user_fault("timeout while reading the body").into()),
+            () = turn.cut.cancelled() => {
+                let message = "too many webhooks at the same time".to_owned();
+                Err(ApiError { code: ErrorClass::Unavailable, message, hint: None }.into())
+            }
         }
     }
+}
+
+/// The client's address; unspecified outside of a listener.
+fn peer(extensions: &Extensions) -> IpAddr {
+    let info = extensions.get::<ConnectInfo<SocketAddr>>();
+    info.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |info| info.0.ip().to_canonical())
 }
 
 /// Whether the proof is right, in a time that does not depend on the secret.
@@ -176,17 +244,21 @@ mod tests {
     const BODY: &str = "Hello, World!";
     const SIGNATURE: &str = "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
 
+    fn parts_of(forge: &str, header: Option<(&'static str, String)>) -> Parts {
+        let mut request = axum::http::Request::post(format!("/hooks/{forge}/plants"));
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
     /// 202 if the webhook is proven, 401 if not, otherwise the status of the error.
     async fn status(forge: &str, header: Option<(&'static str, String)>, body: Body, known: bool) -> u16 {
-        let headers: HeaderMap = header
-            .map(|(name, value)| (name.parse::<axum::http::HeaderName>().unwrap(), value.parse().unwrap()))
-            .into_iter()
-            .collect();
+        let parts = parts_of(forge, header);
         let source: SourceName = "plants".parse().unwrap();
         let secrets: BTreeMap<_, _> =
             known.then(|| (source.clone(), Secret::new(SECRET.to_owned()))).into_iter().collect();
-        match WebhookGate::default().prove(&format!("/hooks/{forge}/plants"), &secrets, &headers, body).await
-        {
+        match WebhookGate::default().prove(&parts, &secrets, body).await {
             Ok(Some(proven)) => {
                 assert_eq!(proven, source);
                 202
@@ -235,6 +307,31 @@ mod tests {
         let endless = futures::stream::repeat_with(move || Ok::<_, std::io::Error>(chunk.clone()));
         let header = Some(("x-hub-signature-256", format!("sha256={SIGNATURE}")));
         assert_eq!(status("github", header, Body::from_stream(endless), true).await, 400);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_bodies_do_not_shut_out_others_and_end() {
+        let gate = WebhookGate::default();
+        let source: SourceName = "plants".parse().unwrap();
+        let secrets = BTreeMap::from([(source.clone(), Secret::new(SECRET.to_owned()))]);
+        let parts = parts_of("github", Some(("x-hub-signature-256", format!("sha256={SIGNATURE}"))));
+        let slow = || {
+            let never = futures::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+            Box::pin(gate.prove(&parts, &secrets, Body::from_stream(never)))
+        };
+        let mut held: Vec<_> = (0..100).map(|_| slow()).collect();
+        for reading in &mut held {
+            assert!(futures::poll!(reading).is_pending());
+        }
+        assert_eq!(gate.lock().open.len(), MAX_WEBHOOKS_PER_PEER);
+        let right = gate.prove(&parts, &secrets, Body::from(BODY)).await;
+        assert_eq!(right.unwrap(), Some(source));
+        let ended = tokio::time::timeout(BODY_TIMEOUT * 2, futures::future::join_all(held)).await;
+        assert!(ended.unwrap().iter().all(Result::is_err));
+        assert!(gate.lock().open.is_empty());
+        let turns: Vec<_> =
+            (0..200_u32).map(|n| gate.enter(std::net::Ipv4Addr::from_bits(n).into())).collect();
+        assert_eq!((gate.lock().open.len(), turns.len()), (MAX_WEBHOOKS, 200));
     }
 
     fn bytes_of(length: usize) -> Vec<u8> {

@@ -30,7 +30,7 @@ use crate::live::Shared;
 use crate::metrics::Metrics;
 use crate::views::Views;
 
-pub(crate) use error::panicked;
+pub(crate) use error::{oci_errors, panicked};
 
 /// What the handlers need.
 #[derive(Clone)]

@@ -83,6 +83,11 @@ impl Served {
         Self { folder, composition, tokens, client: Client::new(), url, operator, job, guard: Some(guard) }
     }
 
+    /// The listener's address.
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        self.composition.local()
+    }
+
     /// Gives the job a base.
     pub(crate) fn grant_base(&mut self, digest: &Digest) {
         let base = json!({"kind": "manifest", "repository": BASE, "digest": digest});

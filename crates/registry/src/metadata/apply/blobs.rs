@@ -6,7 +6,8 @@ use edgewright_model::reference::RepoName;
 use sqlx::SqliteConnection;
 
 use super::{Done, refuse_pinned, repository_id};
-use crate::error::RegistryError;
+use crate::error::{OWN_UPLOADS, RegistryError};
+use crate::metadata::change::UploadQuota;
 use crate::metadata::rows::Intent;
 use crate::metadata::{signed, unix_millis};
 
@@ -14,18 +15,29 @@ pub(super) async fn begin_upload(
     db: &mut SqliteConnection,
     upload: &UploadId,
     repository: &RepoName,
-    max: usize,
+    quota: &UploadQuota,
 ) -> Done {
-    let (open,): (i64,) = sqlx::query_as("SELECT count(*) FROM uploads").fetch_one(&mut *db).await?;
-    if usize::try_from(open).is_ok_and(|open| open >= max) {
+    let (open, own): (i64, i64) =
+        sqlx::query_as("SELECT count(*), count(*) FILTER (WHERE owner = ?) FROM uploads")
+            .bind(&quota.owner)
+            .fetch_one(&mut *db)
+            .await?;
+    let is_full = |open: i64, limit: usize| usize::try_from(open).is_ok_and(|open| open >= limit);
+    if is_full(own, quota.share) {
+        return Err(RegistryError::Busy(OWN_UPLOADS));
+    }
+    if is_full(open, quota.total) {
         return Err(RegistryError::Busy("open uploads"));
     }
-    sqlx::query("INSERT INTO uploads (id, repository, created_at, touched_at) VALUES (?1, ?2, ?3, ?3)")
-        .bind(upload.as_str())
-        .bind(repository.as_str())
-        .bind(unix_millis())
-        .execute(db)
-        .await?;
+    sqlx::query(
+        "INSERT INTO uploads (id, repository, created_at, touched_at, owner) VALUES (?1, ?2, ?3, ?3, ?4)",
+    )
+    .bind(upload.as_str())
+    .bind(repository.as_str())
+    .bind(unix_millis())
+    .bind(&quota.owner)
+    .execute(db)
+    .await?;
     Ok(())
 }
 

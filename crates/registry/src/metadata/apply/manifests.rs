@@ -52,12 +52,13 @@ pub(super) async fn store_manifest(
         }
     }
     let repository = repository_id(db, repository).await?;
+    check_media_type(db, repository, new).await?;
     // A new push resets the age, so that collection does not delete the manifest before it is referenced.
     let (manifest,): (i64,) = sqlx::query_as(
         "INSERT INTO manifests (repository_id, digest, media_type, artifact_type, subject, config, annotations,
                                 size, bytes, created_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
-         ON CONFLICT DO UPDATE SET media_type = ?3, artifact_type = ?4, subject = ?5, config = ?6,
+         ON CONFLICT DO UPDATE SET artifact_type = ?4, subject = ?5, config = ?6,
                                    annotations = ?7, size = ?8, bytes = ?9, created_at = ?10
          RETURNING id",
     )
@@ -87,6 +88,27 @@ pub(super) async fn store_manifest(
         }
     }
     Ok(StoredManifest { repository, manifest })
+}
+
+/// Rejects another media type for bytes that are stored: devices pull by digest, and what they get must not
+/// change.
+async fn check_media_type(db: &mut SqliteConnection, repository: i64, new: &NewManifest) -> Done {
+    let stored: Option<(String,)> =
+        sqlx::query_as("SELECT media_type FROM manifests WHERE repository_id = ? AND digest = ?")
+            .bind(repository)
+            .bind(new.digest.to_string())
+            .fetch_optional(db)
+            .await?;
+    match stored {
+        Some((stored,)) if stored != new.media_type => {
+            let text = format!(
+                "Content-Type is `{}`, but it is stored here as `{stored}`; push it as that",
+                new.media_type
+            );
+            Err(RegistryError::ManifestInvalid(text))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Sets a tag to a manifest.

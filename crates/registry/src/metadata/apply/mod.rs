@@ -22,9 +22,11 @@ type Done = Result<(), RegistryError>;
 
 pub(super) async fn apply(db: &mut SqliteConnection, change: &Change) -> Done {
     match change {
-        Change::BeginUpload { upload, repository, max } => begin_upload(db, upload, repository, *max).await,
-        Change::BeginIntended { intent, max } => {
-            begin_upload(db, &intent.upload, &intent.repository, *max).await?;
+        Change::BeginUpload { upload, repository, quota } => {
+            begin_upload(db, upload, repository, quota).await
+        }
+        Change::BeginIntended { intent, quota } => {
+            begin_upload(db, &intent.upload, &intent.repository, quota).await?;
             intend(db, intent).await
         }
         Change::TouchUpload(upload) => touch_upload(db, upload).await,
