@@ -1,5 +1,5 @@
-//! The registry's way into a sandbox, where the host's loopback does not exist: the registry's own address on the
-//! sandbox's loopback, a socket file between, the registry on the host.
+//! The registry's way into a sandbox, where the host's loopback does not exist: the registry's own address on
+//! the sandbox's loopback, a socket file between, the registry on the host.
 //!
 //! ```text
 //! sandbox: client ─▶ 127.0.0.1:PORT ═ [into] ═▶ registry.sock ═ [out_of] ═▶ 127.0.0.1:PORT: the registry

@@ -1,8 +1,9 @@
-//! Jobs in sandboxes: the child of the local executor starts where the host's files, loopback and root do not exist.
+//! Jobs in sandboxes: the child of the local executor starts where the host's files, loopback and root do not
+//! exist.
 //!
 //! ```text
-//! DATA/work/sandbox/          the work folder of all sandboxed jobs, `/work` inside, owned by the sandbox's root
-//! DATA/work/sandboxes/        configuration, socket and secrets of jobs that run
+//! DATA/work/sandbox/     the work folder of all sandboxed jobs, `/work` inside, owned by the sandbox's root
+//! DATA/work/sandboxes/   configuration, socket and secrets of jobs that run
 //! ```
 
 use std::collections::BTreeMap;
@@ -42,7 +43,8 @@ pub struct JobSandbox {
     pub bounds: Bounds,
 }
 
-/// A job's sandbox, from before its start until after its end. Dropping it kills what is left and removes its files.
+/// A job's sandbox, from before its start until after its end. Dropping it kills what is left and removes its
+/// files.
 #[derive(Debug)]
 pub(crate) struct JobPlace {
     _sandboxed: Sandboxed,
@@ -140,8 +142,8 @@ impl JobSandbox {
     }
 }
 
-/// Copies of secrets that the sandbox's root can read, as arguments of `job run`. One that cannot be read is left out: only
-/// a step that needs it fails.
+/// Copies of secrets that the sandbox's root can read, as arguments of `job run`. One that cannot be read is
+/// left out: only a step that needs it fails.
 fn copy_secrets(folder: &Path, secrets: &BTreeMap<String, PathBuf>) -> Result<Vec<String>, SandboxError> {
     let mut arguments = Vec::new();
     for (number, (id, file)) in secrets.iter().enumerate() {
@@ -172,7 +174,8 @@ fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> S
     move |source| SandboxError::Io { operation, path, source }
 }
 
-/// Whether a job reaches other machines: locks and packages come from mirrors, and a Containerfile may run anything.
+/// Whether a job reaches other machines: locks and packages come from mirrors, and a Containerfile may run
+/// anything.
 fn needs_network(order: &JobOrder) -> bool {
     match &order.task {
         Task::Lock(_) => true,

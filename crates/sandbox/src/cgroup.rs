@@ -5,8 +5,8 @@
 //! | cgroup v2 | `GROUP/memory.max`, `pids.max`, `cpu.weight` | the same folder |
 //! | hybrid | v1 hierarchies `memory`, `pids`, `cpu` | below `unified`, without controllers |
 //!
-//! The sandbox's folder of the cgroup2 tree belongs to its root, so that systemd in a container under test can make cgroups
-//! in it. The bounds are files of the host's root.
+//! The sandbox's folder of the cgroup2 tree belongs to its root, so that systemd in a container under test
+//! can make cgroups in it. The bounds are files of the host's root.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,8 @@ use crate::launch::Bounds;
 /// Where the cgroup file systems are mounted.
 const ROOT: &str = "/sys/fs/cgroup";
 
-/// Where this process moves to, so that cgroups beside it can have controllers (cgroup v2 has no processes in inner nodes).
+/// Where this process moves to, so that cgroups beside it can have controllers (cgroup v2 has no processes in
+/// inner nodes).
 const SERVER: &str = "/server";
 
 /// The cgroups of one sandbox. Dropping them kills what is left in them and removes them.
@@ -99,8 +100,8 @@ impl Cgroups {
         Ok(cgroups)
     }
 
-    /// Kills and removes what an earlier process left: all cgroups of this place whose name begins with `prefix`.
-    /// Returns how many.
+    /// Kills and removes what an earlier process left: all cgroups of this place whose name begins with
+    /// `prefix`. Returns how many.
     pub fn clear(prefix: &str) -> usize {
         let Ok(text) = fs::read_to_string("/proc/self/cgroup") else { return 0 };
         let trees = trees(&text, Path::new(ROOT));
@@ -125,7 +126,8 @@ impl Cgroups {
         self.legacy.iter().chain(&self.unified).map(|folder| folder.join("cgroup.procs")).collect()
     }
 
-    /// The cgroup2 mount that the runtime must see at `/sys/fs/cgroup`, if it is another one there: hybrid hosts.
+    /// The cgroup2 mount that the runtime must see at `/sys/fs/cgroup`, if it is another one there: hybrid
+    /// hosts.
     pub fn covering(&self) -> Option<PathBuf> {
         let hybrid = Path::new(ROOT).join("unified");
         (self.unified.is_some() && hybrid.is_dir()).then_some(hybrid)
@@ -188,8 +190,8 @@ fn below(mount: &Path, own: &str) -> PathBuf {
     mount.join(own.trim_start_matches('/'))
 }
 
-/// Hands the controllers of a service's cgroup to the cgroups below it. Where that is not permitted (a session's cgroup),
-/// sandboxes have no bounds of their own; `edgewright doctor` reports it.
+/// Hands the controllers of a service's cgroup to the cgroups below it. Where that is not permitted (a
+/// session's cgroup), sandboxes have no bounds of their own; `edgewright doctor` reports it.
 fn delegate(own: &Path) {
     let server = own.join(SERVER.trim_start_matches('/'));
     drop(fs::create_dir(&server));

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::launch::Mount;
 
-/// Capabilities of root in the sandbox. They count in its own namespaces only: buildah and podman mount, change owners
-/// and make network namespaces with them.
+/// Capabilities of root in the sandbox. They count in its own namespaces only: buildah and podman mount,
+/// change owners and make network namespaces with them.
 const CAPABILITIES: [&str; 19] = [
     "CAP_AUDIT_WRITE",
     "CAP_CHOWN",
@@ -90,8 +90,8 @@ impl Config {
                 "uidMappings": map,
                 "gidMappings": map,
                 "namespaces": namespaces.map(|kind| json!({"type": kind})),
-                // The kernel refuses to mount another /proc, as containers in the sandbox need it, where a part of
-                // this one is covered. What is not the sandbox's own is read-only for its IDs anyway.
+                // The kernel refuses to mount another /proc, as containers in the sandbox need it, where a
+                // part of this one is covered. What is not the sandbox's own is read-only for its IDs anyway.
                 "maskedPaths": [],
                 "readonlyPaths": [],
             },

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::SandboxError;
 
-/// Moves this process out of the root of the sandbox's cgroup tree, so that cgroups of containers may be made in it (cgroup
-/// v2: no processes in inner nodes).
+/// Moves this process out of the root of the sandbox's cgroup tree, so that cgroups of containers may be made
+/// in it (cgroup v2: no processes in inner nodes).
 ///
 /// # Errors
 /// The tree cannot be written: this process is not in a sandbox.

@@ -20,9 +20,10 @@ pub const PROGRAM: &str = "/opt/edgewright/edgewright";
 /// The init process of a sandbox.
 const INIT: &str = "/usr/bin/catatonit";
 
-/// Enters the cgroups, shows the runtime a pure cgroup2 tree, and starts it. `$1`: the tree, or nothing; `$2`: how many
-/// files of cgroups follow; then how many files and folders of the host follow, and those; then the runtime's command
-/// line. Files and folders get places that unprivileged IDs can reach, whatever the modes of the folders above them.
+/// Enters the cgroups, shows the runtime a pure cgroup2 tree, and starts it. `$1`: the tree, or nothing;
+/// `$2`: how many files of cgroups follow; then how many files and folders of the host follow, and those;
+/// then the runtime's command line. Files and folders get places that unprivileged IDs can reach, whatever
+/// the modes of the folders above them.
 const ENTER: &str = r#"
 cover=$1; count=$2; shift 2
 while [ "$count" -gt 0 ]; do echo 0 > "$1" || exit 70; shift; count=$((count - 1)); done
@@ -37,9 +38,10 @@ done
 exec "$@"
 "#;
 
-/// Attaches a user-mode network to the sandbox's namespace, for as long as the sandbox's first process lives: the runtime
-/// adopts what its hooks leave behind, and waits for it. Its hooks inherit blocked signals, so only SIGKILL ends them. Standard input: the runtime's state. `$1`: addresses that must
-/// not be reached, separated by spaces; `$2`: words of the `ip` command line, then those of slirp4netns.
+/// Attaches a user-mode network to the sandbox's namespace, for as long as the sandbox's first process lives:
+/// the runtime adopts what its hooks leave behind, and waits for it. Its hooks inherit blocked signals, so
+/// only SIGKILL ends them. Standard input: the runtime's state. `$1`: addresses that must not be reached,
+/// separated by spaces; `$2`: words of the `ip` command line, then those of slirp4netns.
 const ATTACH: &str = r#"
 pid=$(sed -n 's/.*"pid": *\([0-9][0-9]*\).*/\1/p' | head -n 1)
 blocked=$1; count=$2; shift 2
@@ -73,7 +75,8 @@ pub struct Mount {
 pub enum Network {
     /// Its own loopback only.
     None,
-    /// Other machines, by a user-mode network: neither this host nor link-local addresses, where clouds keep credentials.
+    /// Other machines, by a user-mode network: neither this host nor link-local addresses, where clouds keep
+    /// credentials.
     Others,
 }
 
@@ -166,8 +169,9 @@ impl Sandbox {
         Ok((Command::new("unshare").args(words), Sandboxed { bundle, cgroups }))
     }
 
-    /// Ends what an earlier process left behind: sandboxes that still run, and their configuration. Call it while no
-    /// sandbox of this folder is in use, such as with the data folder's lock held. Returns how many sandboxes still ran.
+    /// Ends what an earlier process left behind: sandboxes that still run, and their configuration. Call it
+    /// while no sandbox of this folder is in use, such as with the data folder's lock held. Returns how many
+    /// sandboxes still ran.
     pub fn clear(&self) -> usize {
         let cleared = Cgroups::clear(&self.prefix());
         for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
@@ -228,7 +232,8 @@ impl Sandbox {
     }
 }
 
-/// Names the root and the mounts of a configuration by the places to which [`ENTER`] binds them; returns what to bind.
+/// Names the root and the mounts of a configuration by the places to which [`ENTER`] binds them; returns what
+/// to bind.
 fn reachable(config: &mut Config) -> Vec<PathBuf> {
     let paths =
         std::iter::once(&mut config.root).chain(config.mounts.iter_mut().map(|mount| &mut mount.from));

@@ -8,8 +8,9 @@
 //!     slirp4netns ─────── tap0 ────────────▶ Internet, not the host  only for jobs that need it
 //! ```
 //!
-//! The OCI runtime, the network stack, buildah, podman and mmdebstrap come from the tool image ([`tools`]): a Debian root
-//! folder, made once with mmdebstrap. The host contributes its kernel, `sh`, `unshare` and `mount`.
+//! The OCI runtime, the network stack, buildah, podman and mmdebstrap come from the tool image ([`tools`]): a
+//! Debian root folder, made once with mmdebstrap. The host contributes its kernel, `sh`, `unshare` and
+//! `mount`.
 //!
 //! | module | holds |
 //! |---|---|

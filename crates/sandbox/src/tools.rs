@@ -5,8 +5,9 @@
 //! FOLDER/tools.json       suite, versions, when it was made
 //! ```
 //!
-//! It is made by mmdebstrap in a temporary folder beside its place and moved there in one step, so a killed process leaves
-//! no half image. Programs of the image run on the host through the image's own loader, so the host needs none of them.
+//! It is made by mmdebstrap in a temporary folder beside its place and moved there in one step, so a killed
+//! process leaves no half image. Programs of the image run on the host through the image's own loader, so the
+//! host needs none of them.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -129,18 +130,13 @@ impl ToolImage {
             .run_lines(|_, line| progress(line))
             .await;
         made.map_err(SandboxError::Make)?;
-        finish(new.path(), &root)?;
-        // A rename cannot replace a folder with content.
-        let old = parent.join(format!(".old-{}", std::process::id()));
-        if folder.exists() {
-            std::fs::rename(folder, &old).map_err(SandboxError::io("replace", folder))?;
-        }
-        std::fs::rename(new.keep(), folder).map_err(SandboxError::io("write", folder))?;
-        if old.exists() {
-            // Jobs that still run keep their mounts; the files go when the last one ends.
-            drop(tokio::fs::remove_dir_all(old).await);
-        }
-        Self::open(folder)
+        let (folder, new) = (folder.to_owned(), new.keep());
+        let placed = tokio::task::spawn_blocking(move || {
+            finish(&new, &root)?;
+            place(&new, &folder)?;
+            Self::open(&folder)
+        });
+        placed.await.map_err(|error| SandboxError::io("write", parent)(std::io::Error::other(error)))?
     }
 
     /// The root folder.
@@ -162,6 +158,21 @@ impl ToolImage {
             self.root.join("usr/bin").join(name).into(),
         ]
     }
+}
+
+/// Puts a complete image in its place.
+fn place(new: &Path, folder: &Path) -> Result<(), SandboxError> {
+    // A rename cannot replace a folder with content.
+    let old = folder.with_extension(format!("old-{}", std::process::id()));
+    if folder.exists() {
+        std::fs::rename(folder, &old).map_err(SandboxError::io("replace", folder))?;
+    }
+    std::fs::rename(new, folder).map_err(SandboxError::io("write", folder))?;
+    if old.exists() {
+        // Jobs that still run keep their mounts; the files go when the last one ends.
+        drop(std::fs::remove_dir_all(old));
+    }
+    Ok(())
 }
 
 /// Adds mount points and `tools.json`.

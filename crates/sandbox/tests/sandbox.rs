@@ -6,7 +6,7 @@
     reason = "a test fails by panicking, and reports what it skips"
 )]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use edgewright_process::Finished;
@@ -15,18 +15,8 @@ use edgewright_sandbox::{Bounds, Mount, Network, Sandbox, ToolImage};
 
 const BOUNDS: Bounds = Bounds { memory_bytes: 512 * 1024 * 1024, processes: 200, cpu_weight: 50 };
 
-/// The tool image; none where the machine cannot have one, which is a failure in CI.
 fn tools() -> Option<ToolImage> {
-    let folder = std::env::var_os("EDGEWRIGHT_TOOLS").map(PathBuf::from);
-    let opened = folder.as_deref().map(ToolImage::open);
-    match opened {
-        Some(Ok(tools)) if rustix::process::geteuid().is_root() => Some(tools),
-        other => {
-            assert!(std::env::var_os("EDGEWRIGHT_TESTS_REQUIRE").is_none(), "no tool image: {other:?}");
-            eprintln!("SKIPPED: needs root and a tool image in EDGEWRIGHT_TOOLS: `cargo xtask setup`");
-            None
-        }
-    }
+    edgewright_testkit::tool_image().map(|folder| ToolImage::open(&folder).unwrap())
 }
 
 /// Runs a shell script in a sandbox. `/bin/sh` of the tool image takes the place of the job's program.

@@ -48,6 +48,18 @@ pub fn program(name: &str) -> Option<PathBuf> {
     folders.map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
+/// The tool image of sandboxes that `cargo xtask test` made, if this process is root; skips the test if not.
+///
+/// # Panics
+/// If it is missing and tests must not be skipped.
+#[must_use]
+pub fn tool_image() -> Option<PathBuf> {
+    let folder = variable("EDGEWRIGHT_TOOLS").map(PathBuf::from);
+    let need = "a tool image: `edgewright tools update --dir DIR`, EDGEWRIGHT_TOOLS=DIR";
+    let is_there = has_as_root(&[]) && has_if(folder.is_some(), need);
+    folder.filter(|_| is_there)
+}
+
 /// oras: `EDGEWRIGHT_TESTS_ORAS`, the machine's, or what `cargo xtask setup` put into the cache. Skips the
 /// test if it is none.
 ///

@@ -1,19 +1,10 @@
-//! Jobs in sandboxes: images are built and tested as without, and a hostile Containerfile reaches nothing of the host.
+//! Jobs in sandboxes: images are built and tested as without, and a hostile Containerfile reaches nothing of
+//! the host.
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::PathBuf;
 
 use crate::world::{Repository, edgewright};
-
-/// The tool image that `cargo xtask test` made.
-#[expect(clippy::disallowed_methods, reason = "set by `cargo xtask test`")]
-fn tools() -> Option<PathBuf> {
-    let tools = std::env::var_os("EDGEWRIGHT_TOOLS").map(PathBuf::from);
-    let need = "a tool image: `edgewright tools update --dir DIR`, EDGEWRIGHT_TOOLS=DIR";
-    let is_there = edgewright_testkit::has_as_root(&[]) && edgewright_testkit::has_if(tools.is_some(), need);
-    tools.filter(|_| is_there)
-}
 
 const OS: &str = "from: scratch
 steps:
@@ -24,7 +15,7 @@ checks:
 
 #[tokio::test]
 async fn a_sandboxed_build_reaches_neither_files_nor_loopback_of_the_host_and_its_image_is_tested() {
-    let Some(tools) = tools() else { return };
+    let Some(tools) = edgewright_testkit::tool_image() else { return };
     let folder = tempfile::tempdir().unwrap();
     let host = folder.path().join("host");
     fs::create_dir(&host).unwrap();
@@ -39,7 +30,7 @@ async fn a_sandboxed_build_reaches_neither_files_nor_loopback_of_the_host_and_it
     let climbs = format!("../../../../../../../../../../../../..{}", host.display());
     repository.write(
         "images/app/Containerfile",
-        &format!(
+        format!(
             "ARG BASE\nFROM ${{BASE}}\n\
              RUN test \"$(id -u)\" = 0 && grep -q 100000 /proc/1/uid_map\n\
              RUN test ! -e {host} && test ! -e {data}\n\

@@ -100,8 +100,8 @@ impl StartConfig {
     }
 }
 
-/// Whether cgroups of containers can limit processes. In a sandbox on a hybrid host they cannot: the limit is that of the
-/// sandbox.
+/// Whether cgroups of containers can limit processes. In a sandbox on a hybrid host they cannot: the limit is
+/// that of the sandbox.
 async fn limits_processes() -> bool {
     let controllers = tokio::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").await;
     controllers.map_or(true, |list| list.split_whitespace().any(|name| name == "pids"))

@@ -122,8 +122,8 @@ described! {
         /// Processor priority of jobs, as for `nice`: 0 is the server's own, 19 the lowest. The disk priority
         /// follows from it. `edgewright run` uses 0 by default.
         pub nice: Option<u8> { Restart, default: DEFAULT_NICE.to_string(), range: "0 to 19" }
-        /// Whether jobs run in sandboxes: as unprivileged users, without the files, loopback and addresses of this
-        /// host, with the programs of the tool image.
+        /// Whether jobs run in sandboxes: as unprivileged users, without the files, loopback and addresses of
+        /// this host, with the programs of the tool image.
         pub sandbox: Option<bool> { Restart, default: "false", range: "needs root and a tool image" }
         /// Folder of the tool image, which `edgewright tools update` makes.
         pub tools: Option<PathBuf> {
