@@ -58,7 +58,10 @@ pub(crate) async fn local_jobs(settings: &Settings, _lock: &FolderLock) -> Resul
 
 /// Sandboxes for jobs, if the settings ask for them.
 async fn sandbox(settings: &Settings, jobs: &LocalSettings) -> Result<Option<JobSandbox>, Failure> {
-    let Some(folder) = settings.sandbox_tools.clone() else { return Ok(None) };
+    if !settings.sandbox {
+        return Ok(None);
+    }
+    let folder = settings.tools.clone();
     let opened = tokio::task::spawn_blocking(move || ToolImage::open(&folder)).await;
     let tools = opened.map_err(|error| Failure::unavailable("cannot open the tool image", &error))??;
     let configurations = jobs.work.join("sandboxes");

@@ -38,8 +38,10 @@ pub struct Settings {
     pub job_timeout: Option<Span>,
     /// Processor priority of jobs, from 0 to 19.
     pub job_nice: u8,
-    /// The tool image's folder, if jobs run in sandboxes.
-    pub sandbox_tools: Option<PathBuf>,
+    /// Whether jobs run in sandboxes.
+    pub sandbox: bool,
+    /// The tool image's folder.
+    pub tools: PathBuf,
     /// Base URL of the registry as jobs reach it; the listening address if none.
     pub job_registry: Option<String>,
     /// Container storage that stays after a job, in MiB.
@@ -99,11 +101,8 @@ impl Options {
             parallel,
             job_timeout: self.jobs.timeout,
             job_nice,
-            sandbox_tools: self
-                .jobs
-                .sandbox
-                .unwrap_or(false)
-                .then(|| self.jobs.tools.unwrap_or_else(|| super::DEFAULT_TOOLS.into())),
+            sandbox: self.jobs.sandbox.unwrap_or(false),
+            tools: self.jobs.tools.unwrap_or_else(|| super::DEFAULT_TOOLS.into()),
             job_registry: self.jobs.registry,
             storage_mib: self.keep.storage_mib(),
             lane_timeout: self.jobs.lane_timeout,
@@ -157,7 +156,8 @@ impl Settings {
             ("jobs.lane_timeout", self.lane_timeout == other.lane_timeout),
             ("jobs.external_timeout", self.external_timeout == other.external_timeout),
             ("jobs.nice", self.job_nice == other.job_nice),
-            ("jobs.sandbox", self.sandbox_tools == other.sandbox_tools),
+            ("jobs.sandbox", self.sandbox == other.sandbox),
+            ("jobs.tools", self.tools == other.tools),
             ("jobs.registry", self.job_registry == other.job_registry),
             ("updates", self.updates.default == other.updates.default),
             ("source.updates", self.updates.sources == other.updates.sources),
