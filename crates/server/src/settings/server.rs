@@ -129,7 +129,7 @@ described! {
         pub tools: Option<PathBuf> {
             Restart,
             default: DEFAULT_TOOLS,
-            example: "\"/var/cache/edgewright/tools\""
+            example: "\"/srv/edgewright/tools\""
         }
         /// Base URL of the registry as jobs reach it.
         pub registry: Option<String> {
