@@ -163,7 +163,7 @@ impl Progress {
     }
 
     fn phase(&mut self, node: &str, phase: Phase, title: &str) {
-        let head = format!("{node}: {} {}", render::phase(phase), short_digests(&plain(title)));
+        let head = format!("{node}: {} {}", phase.name(), short_digests(&plain(title)));
         let shown = self.running(node, head.clone());
         shown.since = Instant::now();
         shown.head.clone_from(&head);

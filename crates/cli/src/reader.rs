@@ -1,5 +1,7 @@
 //! Where read commands read: a server's API, or the local data folder. Both return the same documents.
 
+use std::time::Duration;
+
 use edgewright_api::{
     AuditFilter, AuditPage, ChannelView, Client, ImageSummary, ImageView, LogStream, ReleaseView, RunSummary,
     RunView, ServerStatus, SiteSummary, SiteView, SourceView,
@@ -13,6 +15,9 @@ use crate::args::Global;
 use crate::connection;
 use crate::exit::Failure;
 use crate::settings::Environment;
+
+/// How long a server may be unreachable while something is followed: an update with a restart takes less.
+pub(crate) const RESUME_LIMIT: Duration = Duration::from_mins(5);
 
 /// Where to read.
 #[derive(Debug)]

@@ -56,6 +56,11 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
+    /// Whether this process is root.
+    pub(crate) const fn is_root(&self) -> bool {
+        self.is_root
+    }
+
     /// Of this process.
     pub(crate) fn read() -> Self {
         let folder = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());

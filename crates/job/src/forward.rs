@@ -5,17 +5,23 @@
 //! sandbox: client ─▶ 127.0.0.1:PORT ═ [into] ═▶ registry.sock ═ [out_of] ═▶ 127.0.0.1:PORT: the registry
 //! ```
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use edgewright_process::OwnedTask;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// The most connections at once; further ones wait.
 const MAX_CONNECTIONS: usize = 64;
+/// The pause after a connection could not be accepted, for example because of too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// On the host: takes connections to a socket file to the registry, until the task is dropped.
 ///
@@ -23,23 +29,10 @@ const MAX_CONNECTIONS: usize = 64;
 /// The socket cannot be created.
 pub(crate) fn out_of(socket: &Path, registry: String) -> io::Result<OwnedTask<()>> {
     let listener = UnixListener::bind(socket)?;
-    Ok(OwnedTask::spawn(async move {
-        let mut open = FuturesUnordered::new();
-        loop {
-            tokio::select! {
-                Ok((mut inside, _)) = listener.accept(), if open.len() < MAX_CONNECTIONS => {
-                    let registry = registry.clone();
-                    open.push(async move {
-                        // A registry that does not answer closes the connection, which the client reports.
-                        let mut outside = TcpStream::connect(registry).await?;
-                        tokio::io::copy_bidirectional(&mut inside, &mut outside).await
-                    });
-                }
-                Some(_) = open.next() => {}
-                else => return,
-            }
-        }
-    }))
+    Ok(relay(
+        move |context| listener.poll_accept(context).map_ok(|(stream, _)| stream),
+        move || TcpStream::connect(registry.clone()),
+    ))
 }
 
 /// In the sandbox: takes connections to the registry's address to the socket file, until the task is dropped.
@@ -48,22 +41,44 @@ pub(crate) fn out_of(socket: &Path, registry: String) -> io::Result<OwnedTask<()
 /// The address cannot be listened on.
 pub async fn into(address: SocketAddr, socket: PathBuf) -> io::Result<OwnedTask<()>> {
     let listener = TcpListener::bind(address).await?;
-    Ok(OwnedTask::spawn(async move {
+    Ok(relay(
+        move |context| listener.poll_accept(context).map_ok(|(stream, _)| stream),
+        move || UnixStream::connect(socket.clone()),
+    ))
+}
+
+/// Connects each accepted connection with another one. One that cannot be connected is closed, which its
+/// client reports.
+fn relay<From, To, Connecting>(
+    accept: impl Fn(&mut Context<'_>) -> Poll<io::Result<From>> + Send + Sync + 'static,
+    connect: impl Fn() -> Connecting + Send + Sync + 'static,
+) -> OwnedTask<()>
+where
+    From: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    To: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    Connecting: Future<Output = io::Result<To>> + Send + 'static,
+{
+    OwnedTask::spawn(async move {
         let mut open = FuturesUnordered::new();
         loop {
             tokio::select! {
-                Ok((mut client, _)) = listener.accept(), if open.len() < MAX_CONNECTIONS => {
-                    let socket = socket.clone();
-                    open.push(async move {
-                        let mut outside = UnixStream::connect(socket).await?;
-                        tokio::io::copy_bidirectional(&mut client, &mut outside).await
-                    });
-                }
-                Some(_) = open.next() => {}
-                else => return,
+                accepted = poll_fn(&accept), if open.len() < MAX_CONNECTIONS => match accepted {
+                    Ok(mut from) => {
+                        let connecting = connect();
+                        open.push(async move {
+                            let mut to = connecting.await?;
+                            copy_bidirectional(&mut from, &mut to).await
+                        });
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept a connection to the registry");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                Some(_) = open.next(), if !open.is_empty() => {}
             }
         }
-    }))
+    })
 }
 
 #[cfg(test)]

@@ -173,8 +173,8 @@ impl LocalExecutor {
                 Stream::Stderr => (settings.log)(job, cut(line)),
             })
             .await;
-        // Nothing of the job runs any more before what it left is removed.
-        drop(place);
+        // Nothing of the job runs any more before what it left is removed. Killing and removing blocks.
+        drop(tokio::task::spawn_blocking(move || drop(place)).await);
         self.clear(job).await;
         heard.judge(finished.map(|finished| (finished.ended, finished.output.stderr_tail)), &cancel, within)
     }

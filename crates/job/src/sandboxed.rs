@@ -35,8 +35,6 @@ pub struct JobSandbox {
     pub sandbox: Sandbox,
     /// The work folder on the host.
     pub work: PathBuf,
-    /// Configuration of sandboxes that run.
-    pub folder: PathBuf,
     /// Further arguments of `job run`.
     pub arguments: Vec<String>,
     /// What one job may take.
@@ -44,7 +42,7 @@ pub struct JobSandbox {
 }
 
 /// A job's sandbox, from before its start until after its end. Dropping it kills what is left and removes its
-/// files.
+/// files; that blocks.
 #[derive(Debug)]
 pub(crate) struct JobPlace {
     _sandboxed: Sandboxed,
@@ -61,30 +59,30 @@ impl JobSandbox {
         environment: &[(OsString, OsString)],
         secrets: BTreeMap<String, PathBuf>,
     ) -> Result<(Command, JobPlace), SandboxError> {
-        let this = self.clone();
-        let (program, environment) = (program.to_owned(), environment.to_vec());
-        let job = order.job.to_string();
-        let network = if needs_network(order) { Network::Others } else { Network::None };
         let registry = loopback(&order.registry.url);
-        let inside = registry.clone();
+        let mut launch = self.launch(program, order, environment);
+        if let Some(registry) = &registry {
+            let forward = ["--forward".to_owned(), format!("{registry}={SOCKETS}/{SOCKET}")];
+            launch.arguments.extend(forward);
+        }
+        let this = self.clone();
         let prepared = tokio::task::spawn_blocking(move || {
             let folder = this.private_folder()?;
-            let mut arguments = this.arguments.clone();
-            arguments.extend(copy_secrets(folder.path(), &secrets)?);
-            if let Some(registry) = inside {
-                arguments.extend(["--forward".to_owned(), format!("{registry}={SOCKETS}/{SOCKET}")]);
+            launch.arguments.extend(copy_secrets(folder.path(), &secrets)?);
+            for (name, to) in [("sockets", SOCKETS), ("secrets", SECRETS)] {
+                let from = folder.path().join(name);
+                launch.mounts.push(Mount { from, to: to.to_owned(), writable: false });
             }
-            let launch = this.launch((job, network), program, arguments, &environment, folder.path());
             let (command, sandboxed) = this.sandbox.prepare(launch)?;
             Ok((command, sandboxed, folder))
         });
-        let (command, sandboxed, folder) =
-            prepared.await.map_err(|error| io_error("prepare", &self.folder)(io::Error::other(error)))??;
+        let lost = |error| SandboxError::io("prepare", self.sandbox.folder())(io::Error::other(error));
+        let (command, sandboxed, folder) = prepared.await.map_err(lost)??;
         let forward = match registry {
             None => None,
             Some(registry) => {
                 let socket = folder.path().join("sockets").join(SOCKET);
-                let task = forward::out_of(&socket, registry).map_err(io_error("create", &socket))?;
+                let task = forward::out_of(&socket, registry).map_err(SandboxError::io("create", &socket))?;
                 own(&socket, 0o600)?;
                 Some(task)
             }
@@ -92,30 +90,12 @@ impl JobSandbox {
         Ok((command, JobPlace { _sandboxed: sandboxed, _forward: forward, _folder: folder }))
     }
 
-    /// A folder that only the sandbox's root and the host's root can enter.
-    fn private_folder(&self) -> Result<tempfile::TempDir, SandboxError> {
-        for folder in [&self.work, &self.folder] {
-            std::fs::create_dir_all(folder).map_err(io_error("create", folder))?;
-        }
-        own(&self.work, 0o700)?;
-        let folder =
-            tempfile::tempdir_in(&self.folder).map_err(io_error("create a folder in", &self.folder))?;
-        for name in ["sockets", "secrets"] {
-            let path = folder.path().join(name);
-            std::fs::create_dir(&path).map_err(io_error("create", &path))?;
-            own(&path, 0o700)?;
-        }
-        Ok(folder)
-    }
-
-    fn launch(
-        &self,
-        (job, network): (String, Network),
-        program: PathBuf,
-        arguments: Vec<String>,
-        environment: &[(OsString, OsString)],
-        folder: &Path,
-    ) -> Launch {
+    /// A job's sandbox but for what has to be made for it.
+    fn launch(&self, program: &Path, order: &JobOrder, environment: &[(OsString, OsString)]) -> Launch {
+        let job = order.job.to_string();
+        let mut arguments: Vec<String> =
+            ["job", "run", "--sandboxed", "--work", WORK].map(str::to_owned).into();
+        arguments.extend(self.arguments.iter().cloned());
         let mut variables =
             vec![format!("{JOB_ENVIRONMENT}={job}"), format!("{}={WORK}", edgewright_lab::WORK_ENVIRONMENT)];
         // Settings of the host's container engine name files of the host.
@@ -123,22 +103,31 @@ impl JobSandbox {
         variables.extend(
             of_sandbox.map(|(name, value)| format!("{}={}", name.to_string_lossy(), value.to_string_lossy())),
         );
-        let mount = |from: PathBuf, to: &str, writable| Mount { from, to: to.to_owned(), writable };
-        let mut words: Vec<String> = ["job", "run", "--sandboxed", "--work", WORK].map(str::to_owned).into();
-        words.extend(arguments);
         Launch {
             name: job,
-            program,
-            arguments: words,
+            program: program.to_owned(),
+            arguments,
             environment: variables,
-            mounts: vec![
-                mount(self.work.clone(), WORK, true),
-                mount(folder.join("sockets"), SOCKETS, false),
-                mount(folder.join("secrets"), SECRETS, false),
-            ],
-            network,
+            mounts: vec![Mount { from: self.work.clone(), to: WORK.to_owned(), writable: true }],
+            network: if needs_network(order) { Network::Others } else { Network::None },
             bounds: self.bounds,
         }
+    }
+
+    /// A folder that only the sandbox's root and the host's root can enter.
+    fn private_folder(&self) -> Result<tempfile::TempDir, SandboxError> {
+        let parent = self.sandbox.folder();
+        for folder in [&self.work, parent] {
+            std::fs::create_dir_all(folder).map_err(SandboxError::io("create", folder))?;
+        }
+        own(&self.work, 0o700)?;
+        let folder = tempfile::tempdir_in(parent).map_err(SandboxError::io("create a folder in", parent))?;
+        for name in ["sockets", "secrets"] {
+            let path = folder.path().join(name);
+            std::fs::create_dir(&path).map_err(SandboxError::io("create", &path))?;
+            own(&path, 0o700)?;
+        }
+        Ok(folder)
     }
 }
 
@@ -155,7 +144,7 @@ fn copy_secrets(folder: &Path, secrets: &BTreeMap<String, PathBuf>) -> Result<Ve
             }
         };
         let copy = folder.join("secrets").join(number.to_string());
-        std::fs::write(&copy, bytes).map_err(io_error("write", &copy))?;
+        std::fs::write(&copy, bytes).map_err(SandboxError::io("write", &copy))?;
         own(&copy, 0o400)?;
         arguments.extend(["--secret".to_owned(), format!("{id}={SECRETS}/{number}")]);
     }
@@ -165,13 +154,8 @@ fn copy_secrets(folder: &Path, secrets: &BTreeMap<String, PathBuf>) -> Result<Ve
 /// Gives a file to the sandbox's root.
 fn own(path: &Path, mode: u32) -> Result<(), SandboxError> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
-        .map_err(io_error("restrict", path))?;
-    chown(path, Some(FIRST_ID), Some(FIRST_ID)).map_err(io_error("hand over", path))
-}
-
-fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SandboxError {
-    let path = path.to_owned();
-    move |source| SandboxError::Io { operation, path, source }
+        .map_err(SandboxError::io("restrict", path))?;
+    chown(path, Some(FIRST_ID), Some(FIRST_ID)).map_err(SandboxError::io("hand over", path))
 }
 
 /// Whether a job reaches other machines: locks and packages come from mirrors, and a Containerfile may run

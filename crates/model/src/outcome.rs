@@ -53,6 +53,19 @@ pub enum Phase {
     Test,
 }
 
+impl Phase {
+    /// The name in JSON, tables and messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Lock => "lock",
+            Self::Fetch => "fetch",
+            Self::Build => "build",
+            Self::Push => "push",
+            Self::Test => "test",
+        }
+    }
+}
+
 /// The outcome of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobOutcome {

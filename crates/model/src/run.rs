@@ -47,6 +47,9 @@ macro_rules! states {
         pub enum $name { $($(#[$variant_doc])* $variant,)+ }
 
         impl $name {
+            /// All of them, in the order of their declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
             /// The name in tables, JSON and messages.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
@@ -197,21 +200,10 @@ states! {
 mod tests {
     use super::*;
 
-    const ALL: [RunState; 8] = [
-        RunState::Queued,
-        RunState::Preparing,
-        RunState::Running,
-        RunState::Releasing,
-        RunState::Passed,
-        RunState::Failed,
-        RunState::Cancelled,
-        RunState::Superseded,
-    ];
-
     #[test]
     fn nothing_follows_a_terminal_state_and_every_other_can_end() {
-        for from in ALL {
-            let successors = ALL.into_iter().filter(|to| from.may_become(*to)).count();
+        for &from in RunState::ALL {
+            let successors = RunState::ALL.iter().filter(|to| from.may_become(**to)).count();
             assert_eq!(from.is_terminal(), successors == 0, "{from}");
             assert_eq!(from.name().parse::<RunState>().unwrap(), from);
         }

@@ -23,7 +23,7 @@ const SERVER: &str = "/server";
 
 /// The cgroups of one sandbox. Dropping them kills what is left in them and removes them.
 #[derive(Debug)]
-pub struct Cgroups {
+pub(crate) struct Cgroups {
     /// The folder of the cgroup2 tree; none: the host has no cgroup2.
     unified: Option<PathBuf>,
     /// Folders of v1 hierarchies.
@@ -63,20 +63,18 @@ impl Cgroups {
     ///
     /// # Errors
     /// The trees cannot be written: this process is not root, or its service has no `Delegate=yes`.
-    pub fn make(name: &str, bounds: Bounds, owner: u32) -> Result<Self, SandboxError> {
+    pub(crate) fn make(name: &str, bounds: Bounds, owner: u32) -> Result<Self, SandboxError> {
         let text =
-            fs::read_to_string("/proc/self/cgroup").map_err(SandboxError::io("read", "/proc/self/cgroup"))?;
+            fs::read_to_string("/proc/self/cgroup").map_err(SandboxError::cgroup("/proc/self/cgroup"))?;
         let trees = trees(&text, Path::new(ROOT));
         let mut cgroups = Self { unified: None, legacy: Vec::new() };
         let has_legacy = !trees.legacy.is_empty();
         for (controller, mount, own) in trees.legacy {
             let folder = below(&mount, &own).join(name);
-            fs::create_dir_all(&folder).map_err(SandboxError::io("create the cgroup", &folder))?;
+            fs::create_dir_all(&folder).map_err(SandboxError::cgroup(&folder))?;
             cgroups.legacy.push(folder.clone());
             for (file, value) in legacy_bounds(&controller, bounds) {
-                // Swap accounting is a kernel option.
-                let is_needed = file != "memory.memsw.limit_in_bytes";
-                write(&folder.join(file), &value, is_needed)?;
+                bound(&folder.join(file), &value);
             }
         }
         if let Some((mount, own)) = trees.unified {
@@ -85,16 +83,16 @@ impl Cgroups {
                 delegate(&own);
             }
             let folder = own.join(name);
-            fs::create_dir_all(&folder).map_err(SandboxError::io("create the cgroup", &folder))?;
+            fs::create_dir_all(&folder).map_err(SandboxError::cgroup(&folder))?;
             cgroups.unified = Some(folder.clone());
             if !has_legacy {
                 for (file, value) in unified_bounds(bounds) {
-                    write(&folder.join(file), &value, false)?;
+                    bound(&folder.join(file), &value);
                 }
             }
             for path in [folder.clone(), folder.join("cgroup.procs"), folder.join("cgroup.subtree_control")] {
                 std::os::unix::fs::chown(&path, Some(owner), Some(owner))
-                    .map_err(SandboxError::io("hand over the cgroup", &path))?;
+                    .map_err(SandboxError::cgroup(&path))?;
             }
         }
         Ok(cgroups)
@@ -102,7 +100,7 @@ impl Cgroups {
 
     /// Kills and removes what an earlier process left: all cgroups of this place whose name begins with
     /// `prefix`. Returns how many.
-    pub fn clear(prefix: &str) -> usize {
+    pub(crate) fn clear(prefix: &str) -> usize {
         let Ok(text) = fs::read_to_string("/proc/self/cgroup") else { return 0 };
         let trees = trees(&text, Path::new(ROOT));
         let mut cleared = 0;
@@ -122,19 +120,19 @@ impl Cgroups {
     }
 
     /// The files that a process writes `0` to in order to be in the cgroups.
-    pub fn entrances(&self) -> Vec<PathBuf> {
+    pub(crate) fn entrances(&self) -> Vec<PathBuf> {
         self.legacy.iter().chain(&self.unified).map(|folder| folder.join("cgroup.procs")).collect()
     }
 
     /// The cgroup2 mount that the runtime must see at `/sys/fs/cgroup`, if it is another one there: hybrid
     /// hosts.
-    pub fn covering(&self) -> Option<PathBuf> {
+    pub(crate) fn covering(&self) -> Option<PathBuf> {
         let hybrid = Path::new(ROOT).join("unified");
         (self.unified.is_some() && hybrid.is_dir()).then_some(hybrid)
     }
 
     /// Kills every process in the cgroups.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         if let Some(folder) = &self.unified
             && fs::write(folder.join("cgroup.kill"), "1").is_ok()
         {
@@ -191,7 +189,7 @@ fn below(mount: &Path, own: &str) -> PathBuf {
 }
 
 /// Hands the controllers of a service's cgroup to the cgroups below it. Where that is not permitted (a
-/// session's cgroup), sandboxes have no bounds of their own; `edgewright doctor` reports it.
+/// session's cgroup), the files of bounds are missing.
 fn delegate(own: &Path) {
     let server = own.join(SERVER.trim_start_matches('/'));
     drop(fs::create_dir(&server));
@@ -199,10 +197,11 @@ fn delegate(own: &Path) {
     drop(fs::write(own.join("cgroup.subtree_control"), "+memory +pids +cpu"));
 }
 
-fn write(path: &Path, value: &str, is_needed: bool) -> Result<(), SandboxError> {
-    match fs::write(path, value) {
-        Err(error) if is_needed => Err(SandboxError::io("write", path)(error)),
-        _ => Ok(()),
+/// Sets a bound. A kernel without swap accounting, or a session without delegated controllers, has no file for
+/// it: the job runs without this bound, which is logged.
+fn bound(path: &Path, value: &str) {
+    if let Err(error) = fs::write(path, value) {
+        tracing::warn!(cgroup.file = %path.display(), %error, "a sandbox runs without a bound");
     }
 }
 

@@ -44,26 +44,26 @@ const MEMORY: [(&str, &str); 8] = [
 
 /// What a sandbox is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
+pub(crate) struct Config {
     /// The tool image's root folder.
-    pub root: PathBuf,
+    pub(crate) root: PathBuf,
     /// The command, by paths of the sandbox.
-    pub command: Vec<String>,
+    pub(crate) command: Vec<String>,
     /// Its environment, `NAME=VALUE`.
-    pub environment: Vec<String>,
+    pub(crate) environment: Vec<String>,
     /// Files and folders of the host.
-    pub mounts: Vec<Mount>,
+    pub(crate) mounts: Vec<Mount>,
     /// The first of the host IDs that the sandbox's IDs are mapped to.
-    pub first_id: u32,
+    pub(crate) first_id: u32,
     /// How many IDs.
-    pub ids: u32,
+    pub(crate) ids: u32,
     /// Attaches the network once the namespace exists: a program and its arguments; none: only loopback.
-    pub network: Option<Vec<String>>,
+    pub(crate) network: Option<Vec<String>>,
 }
 
 impl Config {
     /// The document.
-    pub fn document(&self) -> Value {
+    pub(crate) fn document(&self) -> Value {
         let map = json!([{"containerID": 0, "hostID": self.first_id, "size": self.ids}]);
         let namespaces = ["user", "mount", "pid", "ipc", "uts", "network", "cgroup"];
         let hooks = self.network.as_ref().map(

@@ -20,6 +20,15 @@ pub enum SandboxError {
         #[source]
         source: io::Error,
     },
+    /// A cgroup of the sandbox cannot be made or handed over.
+    #[error("cannot make the cgroup {}", path.display())]
+    Cgroup {
+        /// Its folder, or a file in it.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// There is no tool image yet.
     #[error("no tool image in {}", path.display())]
     NoTools {
@@ -40,16 +49,24 @@ pub enum SandboxError {
 }
 
 impl SandboxError {
-    pub(crate) fn io(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    /// What failed, for a file.
+    pub fn io(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { operation, path, source }
+    }
+
+    pub(crate) fn cgroup(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Cgroup { path, source }
     }
 
     /// Whose fault it is.
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::InvalidTools { .. } => ErrorClass::UserFault,
-            Self::Io { .. } | Self::NoTools { .. } | Self::Make(_) => ErrorClass::Unavailable,
+            Self::Io { .. } | Self::Cgroup { .. } | Self::NoTools { .. } | Self::Make(_) => {
+                ErrorClass::Unavailable
+            }
         }
     }
 
@@ -57,9 +74,14 @@ impl SandboxError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Io { .. } => "check the free space and the permissions of this folder".to_owned(),
-            Self::NoTools { .. } => "make it with `edgewright tools update`".to_owned(),
+            Self::Cgroup { .. } => {
+                "run as root, and give the service `Delegate=yes`; or set `[jobs] sandbox = false`".to_owned()
+            }
+            Self::NoTools { path } => {
+                format!("make it with `edgewright tools update --dir {}`", path.display())
+            }
             Self::InvalidTools { path, .. } => {
-                format!("remove {} and make it again with `edgewright tools update`", path.display())
+                format!("make it again with `edgewright tools update --dir {}`", path.display())
             }
             Self::Make(CommandError::NotFound { .. }) => "install the package mmdebstrap".to_owned(),
             Self::Make(_) => "check that the Debian mirror can be reached, then try again".to_owned(),

@@ -13,9 +13,9 @@ use crate::{SandboxError, ToolImage};
 /// The first host ID of a sandbox: `/etc/subuid` of Debian begins there, too.
 pub const FIRST_ID: u32 = 100_000;
 /// How many IDs a sandbox has: those that images use.
-pub const IDS: u32 = 65_536;
+const IDS: u32 = 65_536;
 /// Where the program is in the sandbox.
-pub const PROGRAM: &str = "/opt/edgewright/edgewright";
+const PROGRAM: &str = "/opt/edgewright/edgewright";
 
 /// The init process of a sandbox.
 const INIT: &str = "/usr/bin/catatonit";
@@ -28,11 +28,11 @@ const ENTER: &str = r#"
 cover=$1; count=$2; shift 2
 while [ "$count" -gt 0 ]; do echo 0 > "$1" || exit 70; shift; count=$((count - 1)); done
 if [ -n "$cover" ]; then mount --bind "$cover" /sys/fs/cgroup || exit 70; fi
-mount -t tmpfs -o mode=755 tmpfs /media || exit 70
+mount -t tmpfs -o mode=755 tmpfs /dev/shm || exit 70
 count=$1; shift; number=0
 while [ "$number" -lt "$count" ]; do
-  if [ -d "$1" ]; then mkdir "/media/$number"; else : > "/media/$number"; fi
-  mount --rbind "$1" "/media/$number" || exit 70
+  if [ -d "$1" ]; then mkdir "/dev/shm/$number"; else : > "/dev/shm/$number"; fi
+  mount --rbind "$1" "/dev/shm/$number" || exit 70
   shift; number=$((number + 1))
 done
 exec "$@"
@@ -117,11 +117,12 @@ pub struct Launch {
     pub bounds: Bounds,
 }
 
-/// A sandbox that is about to start. Dropping it kills what is left in it and removes its files.
+/// A sandbox that is about to start. Dropping it kills what is left in it and removes its files; that blocks.
 #[derive(Debug)]
 pub struct Sandboxed {
-    bundle: tempfile::TempDir,
-    cgroups: Cgroups,
+    // In this order: processes end before their files go.
+    _cgroups: Cgroups,
+    _bundle: tempfile::TempDir,
 }
 
 impl Sandbox {
@@ -130,9 +131,9 @@ impl Sandbox {
         Self { tools, folder }
     }
 
-    /// The tool image.
-    pub fn tools(&self) -> &ToolImage {
-        &self.tools
+    /// Where configuration is kept.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Prepares a sandbox and gives the command that starts it; it takes a few milliseconds and blocks.
@@ -166,7 +167,7 @@ impl Sandbox {
         words.extend(["--cgroup-manager=disabled", "run", "--bundle"].map(OsString::from));
         words.push(bundle.path().into());
         words.push(name.into());
-        Ok((Command::new("unshare").args(words), Sandboxed { bundle, cgroups }))
+        Ok((Command::new("unshare").args(words), Sandboxed { _cgroups: cgroups, _bundle: bundle }))
     }
 
     /// Ends what an earlier process left behind: sandboxes that still run, and their configuration. Call it
@@ -239,20 +240,8 @@ fn reachable(config: &mut Config) -> Vec<PathBuf> {
         std::iter::once(&mut config.root).chain(config.mounts.iter_mut().map(|mount| &mut mount.from));
     paths
         .enumerate()
-        .map(|(number, path)| std::mem::replace(path, PathBuf::from(format!("/media/{number}"))))
+        .map(|(number, path)| std::mem::replace(path, PathBuf::from(format!("/dev/shm/{number}"))))
         .collect()
-}
-
-impl Sandboxed {
-    /// Kills every process in the sandbox.
-    pub fn kill(&self) {
-        self.cgroups.kill();
-    }
-
-    /// The folder of its configuration.
-    pub fn bundle(&self) -> &Path {
-        self.bundle.path()
-    }
 }
 
 /// The IPv4 addresses of this host but loopback, from `/proc/net/fib_trie`.

@@ -15,13 +15,13 @@
 //! | module | holds |
 //! |---|---|
 //! | [`tools`] | the tool image: find, make, describe |
-//! | [`config`] | the OCI runtime configuration of a sandbox, pure |
-//! | [`cgroup`] | bounds for memory and processes on cgroup v2, v1 and hybrid hosts |
+//! | `config` | the OCI runtime configuration of a sandbox, pure |
+//! | `cgroup` | bounds for memory and processes on cgroup v2, v1 and hybrid hosts |
 //! | [`inside`] | what a program in a sandbox does first |
 //! | [`launch`] | from a program and its needs to the command that starts it in a sandbox |
 
-pub mod cgroup;
-pub mod config;
+mod cgroup;
+mod config;
 mod error;
 pub mod inside;
 pub mod launch;

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! FOLDER/root/            the root file system, read-only for jobs
-//! FOLDER/tools.json       suite, versions, when it was made
+//! FOLDER/tools.json       its suite and the versions of its packages
+//! FOLDER.old/             the image before, for jobs that still run; the next update removes it
 //! ```
 //!
-//! It is made by mmdebstrap in a temporary folder beside its place and moved there in one step, so a killed
-//! process leaves no half image. Programs of the image run on the host through the image's own loader, so the
+//! It is made by mmdebstrap in a temporary folder beside its place and moved there when it is complete. Programs of the image run on the host through the image's own loader, so the
 //! host needs none of them.
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::SandboxError;
 
 /// The Debian suite that tool images are made from.
-pub const SUITE: &str = "trixie";
+const SUITE: &str = "trixie";
 
 /// The packages of the tool image; what they depend on comes along.
 pub const PACKAGES: [&str; 17] = [
@@ -49,7 +49,15 @@ const MOUNT_POINTS: [&str; 3] = ["opt/edgewright", "work", "var/lib/containers"]
 const PROGRAM: &str = "opt/edgewright/edgewright";
 
 /// Programs that a tool image must have, below its root.
-const REQUIRED: [&str; 3] = ["usr/bin/crun", "usr/bin/buildah", "usr/bin/podman"];
+const REQUIRED: [&str; 7] = [
+    "usr/bin/buildah",
+    "usr/bin/catatonit",
+    "usr/bin/crun",
+    "usr/bin/ip",
+    "usr/bin/mmdebstrap",
+    "usr/bin/podman",
+    "usr/bin/slirp4netns",
+];
 
 /// Version of `tools.json`.
 const VERSION: u32 = 1;
@@ -130,10 +138,10 @@ impl ToolImage {
             .run_lines(|_, line| progress(line))
             .await;
         made.map_err(SandboxError::Make)?;
-        let (folder, new) = (folder.to_owned(), new.keep());
+        let folder = folder.to_owned();
         let placed = tokio::task::spawn_blocking(move || {
-            finish(&new, &root)?;
-            place(&new, &folder)?;
+            finish(new.path(), &root)?;
+            place(new, &folder)?;
             Self::open(&folder)
         });
         placed.await.map_err(|error| SandboxError::io("write", parent)(std::io::Error::other(error)))?
@@ -160,18 +168,24 @@ impl ToolImage {
     }
 }
 
-/// Puts a complete image in its place.
-fn place(new: &Path, folder: &Path) -> Result<(), SandboxError> {
-    // A rename cannot replace a folder with content.
-    let old = folder.with_extension(format!("old-{}", std::process::id()));
+/// Puts a complete image in its place. The one before stays beside it: jobs that run have it mounted.
+fn place(new: tempfile::TempDir, folder: &Path) -> Result<(), SandboxError> {
+    let mut name = folder.as_os_str().to_owned();
+    name.push(".old");
+    let old = PathBuf::from(name);
+    if old.exists() {
+        std::fs::remove_dir_all(&old).map_err(SandboxError::io("remove", &old))?;
+    }
     if folder.exists() {
         std::fs::rename(folder, &old).map_err(SandboxError::io("replace", folder))?;
     }
-    std::fs::rename(new, folder).map_err(SandboxError::io("write", folder))?;
-    if old.exists() {
-        // Jobs that still run keep their mounts; the files go when the last one ends.
-        drop(std::fs::remove_dir_all(old));
+    if let Err(error) = std::fs::rename(new.path(), folder) {
+        // Back to the image before, if there is one.
+        let _ = std::fs::rename(&old, folder);
+        return Err(SandboxError::io("write", folder)(error));
     }
+    // It has another name now, so there is nothing to remove.
+    let _ = new.keep();
     Ok(())
 }
 
@@ -260,6 +274,6 @@ mod tests {
         std::fs::write(folder.path().join("tools.json"), r#"{"version":1,"suite":"","packages":{}}"#)
             .unwrap();
         let error = ToolImage::open(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("usr/bin/crun is missing"), "{error}");
+        assert!(error.contains("usr/bin/buildah is missing"), "{error}");
     }
 }

@@ -82,13 +82,10 @@ async fn adopt(
     for table in &tables {
         let table: String = table.try_get("name").doing(DOING)?;
         // The names come from the schema. What the new row has already is newer.
-        for statement in [
-            format!("UPDATE OR IGNORE \"{table}\" SET source_id = ?1 WHERE source_id = ?2"),
-            format!("DELETE FROM \"{table}\" WHERE source_id = ?2 AND ?1 <> ?2"),
-        ] {
-            let statement = sqlx::query(AssertSqlSafe(statement)).bind(into.0).bind(old.0);
-            statement.execute(&mut *db).await.doing(DOING)?;
-        }
+        let take = format!("UPDATE OR IGNORE \"{table}\" SET source_id = ? WHERE source_id = ?");
+        sqlx::query(AssertSqlSafe(take)).bind(into.0).bind(old.0).execute(&mut *db).await.doing(DOING)?;
+        let drop = format!("DELETE FROM \"{table}\" WHERE source_id = ?");
+        sqlx::query(AssertSqlSafe(drop)).bind(old.0).execute(&mut *db).await.doing(DOING)?;
     }
     sqlx::query("DELETE FROM sources WHERE id = ?").bind(old.0).execute(&mut *db).await.doing(DOING)?;
     sqlx::query("PRAGMA defer_foreign_keys = OFF").execute(&mut *db).await.doing(DOING)?;

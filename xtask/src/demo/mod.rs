@@ -20,7 +20,7 @@ use self::server::{Server, text};
 use self::source::Source;
 use self::story::{Story, say};
 use crate::command::Run;
-use crate::{generate, setup, workspace};
+use crate::{setup, workspace};
 
 /// The first run bootstraps a Debian over the network.
 const FIRST_RUN_LIMIT: Duration = Duration::from_mins(20);
@@ -41,7 +41,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
     setup::run()?;
     let place = Place::prepare()?;
     // A copy, so that a build beside the demo does not take the program away.
-    std::fs::copy(generate::build()?, &place.program)?;
+    Run::new("cargo").args(["build", "--locked", "--package", "edgewright"]).cwd(workspace::root()).run()?;
+    std::fs::copy(workspace::target().join("debug/edgewright"), &place.program)?;
     let program = place.program.clone();
 
     story.step("A git repository with the sample source: two roles at two sites, on one Debian base");

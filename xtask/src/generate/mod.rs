@@ -23,7 +23,6 @@ mod values;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 
 use anyhow::{Context as _, bail, ensure};
 
@@ -61,7 +60,7 @@ impl Sources {
         if let Some(help) = self.help.get() {
             return Ok(help);
         }
-        let help = Help::of_all_commands(&built()?.join("edgewright"))?;
+        let help = Help::of_all_commands(&programs().join("edgewright"))?;
         Ok(self.help.get_or_init(|| help))
     }
 }
@@ -102,6 +101,7 @@ fn generated(names: &[&str]) -> anyhow::Result<Vec<(PathBuf, String)>> {
         let pages: Vec<&str> = PAGES.iter().map(|(name, _)| *name).chain([SCHEMAS]).collect();
         bail!("unknown page `{unknown}`: write one of {}", pages.join(", "));
     }
+    build()?;
     let folder = workspace::root().join("docs/reference");
     let sources = Sources::default();
     let is_wanted = |name: &str| names.is_empty() || names.contains(&name);
@@ -121,21 +121,21 @@ fn reference(name: &str) -> anyhow::Result<String> {
     printed("reference", &[name])
 }
 
-/// The output of an example, as `built` made it.
+/// The output of an example.
 fn printed(example: &str, arguments: &[&str]) -> anyhow::Result<String> {
-    Run::new(built()?.join("examples").join(example)).args(arguments).cwd(workspace::root()).output()
+    Run::new(programs().join("examples").join(example)).args(arguments).cwd(workspace::root()).output()
 }
 
-/// Builds the command and the examples, once, and returns their folder. The whole workspace is selected, as
-/// for tests: other selections have other features of dependencies, which would be compiled again.
-fn built() -> anyhow::Result<PathBuf> {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    if BUILT.get().is_none() {
-        let cargo = ["build", "--quiet", "--locked", "--workspace", "--bins", "--examples"];
-        Run::new("cargo").args(cargo).cwd(workspace::root()).run()?;
-        BUILT.get_or_init(|| ());
-    }
-    Ok(workspace::target().join("debug"))
+/// Builds the command and the examples. The whole workspace is selected, as for tests: other selections have
+/// other features of dependencies, which would be compiled again.
+fn build() -> anyhow::Result<()> {
+    let cargo = ["build", "--quiet", "--locked", "--workspace", "--bins", "--examples"];
+    Run::new("cargo").args(cargo).cwd(workspace::root()).run()
+}
+
+/// Where they are.
+fn programs() -> PathBuf {
+    workspace::target().join("debug")
 }
 
 fn metrics(body: &str) -> String {
@@ -160,10 +160,4 @@ fn events(body: &str) -> String {
              the source.\n{body}"
         ),
     )
-}
-
-/// Builds the command alone, as the demo uses it.
-pub(crate) fn build() -> anyhow::Result<PathBuf> {
-    Run::new("cargo").args(["build", "--locked", "--package", "edgewright"]).cwd(workspace::root()).run()?;
-    Ok(workspace::target().join("debug/edgewright"))
 }

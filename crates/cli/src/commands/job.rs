@@ -11,7 +11,7 @@ use edgewright_job::{
 use edgewright_lab::EngineSettings;
 use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_process::OwnedTask;
-use edgewright_sandbox::{Bounds, Sandbox, ToolImage};
+use edgewright_sandbox::{Bounds, Sandbox, SandboxError, ToolImage};
 use edgewright_server::{DataFolder, FolderLock, Settings};
 
 use super::serve::start_logging;
@@ -46,9 +46,14 @@ pub(crate) async fn local_jobs(settings: &Settings, _lock: &FolderLock) -> Resul
     jobs.secrets.set(settings.build_secrets.clone());
     jobs.environment = environment.for_jobs();
     jobs.nice = settings.job_nice;
-    jobs.arguments.extend(["--nice".into(), settings.job_nice.to_string().into()]);
-    jobs.arguments.extend(["--storage-mib".into(), settings.storage_mib.to_string().into()]);
-    jobs.sandbox = sandbox(settings, &jobs).await?;
+    let options = [
+        "--nice".to_owned(),
+        settings.job_nice.to_string(),
+        "--storage-mib".to_owned(),
+        settings.storage_mib.to_string(),
+    ];
+    jobs.arguments.extend(options.iter().map(Into::into));
+    jobs.sandbox = sandbox(settings, &jobs.work, options.into(), &environment).await?;
     jobs.log = Arc::new(|job, line| tracing::debug!(job.id = %job, "{line}"));
     // Jobs that start no program need no secrets.
     let native = work_settings(&jobs.work, BTreeMap::new(), settings.storage_mib, &environment);
@@ -56,34 +61,34 @@ pub(crate) async fn local_jobs(settings: &Settings, _lock: &FolderLock) -> Resul
     Ok(jobs)
 }
 
-/// Sandboxes for jobs, if the settings ask for them.
-async fn sandbox(settings: &Settings, jobs: &LocalSettings) -> Result<Option<JobSandbox>, Failure> {
+/// Sandboxes for jobs, if the settings ask for them. What is left of those of an earlier process is ended.
+async fn sandbox(
+    settings: &Settings,
+    work: &Path,
+    arguments: Vec<String>,
+    environment: &Environment,
+) -> Result<Option<JobSandbox>, Failure> {
     if !settings.sandbox {
         return Ok(None);
     }
-    let folder = settings.tools.clone();
-    let opened = tokio::task::spawn_blocking(move || ToolImage::open(&folder)).await;
-    let tools = opened.map_err(|error| Failure::unavailable("cannot open the tool image", &error))??;
-    let configurations = jobs.work.join("sandboxes");
-    let sandbox = Sandbox::new(tools, configurations.clone());
-    let cleared = tokio::task::spawn_blocking({
-        let sandbox = sandbox.clone();
-        move || sandbox.clear()
+    if !environment.is_root() {
+        return Err(Failure::new(
+            ErrorClass::Denied,
+            "cannot make sandboxes for jobs: this user is not root",
+        )
+        .hint("run as root, or set `[jobs] sandbox = false`"));
+    }
+    let (tools, folder) = (settings.tools.clone(), work.join("sandboxes"));
+    let opened = tokio::task::spawn_blocking(move || {
+        let sandbox = Sandbox::new(ToolImage::open(&tools)?, folder);
+        let cleared = sandbox.clear();
+        tracing::debug!(cleared, "removed sandboxes of earlier jobs");
+        Ok::<_, SandboxError>(sandbox)
     });
-    let cleared = cleared.await.unwrap_or_default();
-    tracing::debug!(cleared, "removed sandboxes of earlier jobs");
-    Ok(Some(JobSandbox {
-        sandbox,
-        work: jobs.work.join("sandbox"),
-        folder: configurations,
-        arguments: vec![
-            "--nice".to_owned(),
-            settings.job_nice.to_string(),
-            "--storage-mib".to_owned(),
-            settings.storage_mib.to_string(),
-        ],
-        bounds: Bounds { memory_bytes: JOB_MEMORY, processes: JOB_PROCESSES, cpu_weight: JOB_CPU_WEIGHT },
-    }))
+    let sandbox =
+        opened.await.map_err(|error| Failure::unavailable("cannot open the tool image", &error))??;
+    let bounds = Bounds { memory_bytes: JOB_MEMORY, processes: JOB_PROCESSES, cpu_weight: JOB_CPU_WEIGHT };
+    Ok(Some(JobSandbox { sandbox, work: work.join("sandbox"), arguments, bounds }))
 }
 
 /// Builds the executor once it is known how jobs reach the registry.

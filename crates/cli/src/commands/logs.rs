@@ -12,12 +12,10 @@ use edgewright_process::OwnedTask;
 use crate::args::{Global, LogsArgs};
 use crate::exit::{End, Failure};
 use crate::output;
-use crate::reader::{Log, Reader};
+use crate::reader::{Log, RESUME_LIMIT, Reader};
 use crate::render::style::{BOLD, paint};
 use crate::render::visible::Visible;
 
-/// How long a server may be unreachable while its log is followed: an update with a restart takes less.
-const RESUME_LIMIT: Duration = Duration::from_mins(5);
 /// How often it is tried meanwhile.
 const RESUME_PAUSE: Duration = Duration::from_millis(500);
 /// How often a run is read for jobs that started.

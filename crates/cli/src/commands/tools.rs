@@ -22,8 +22,8 @@ pub(crate) async fn tools(command: &ToolsCommand) -> Result<End, Failure> {
 
 async fn update(dir: &Path) -> Result<End, Failure> {
     let mut stop = Stop::listen()?;
+    output::note(&format!("making the tool image in {}: a minute or two", dir.display()));
     let bar = indicatif::ProgressBar::new_spinner();
-    bar.set_message(format!("making the tool image in {}", dir.display()));
     bar.enable_steady_tick(std::time::Duration::from_millis(200));
     let processes = ProcessContext::default();
     let made = tokio::select! {

@@ -9,13 +9,11 @@ use edgewright_model::run::{NodeState, RunNumber, RunState};
 use super::serve::Stop;
 use crate::args::Global;
 use crate::exit::{End, Failure};
-use crate::reader::Reader;
+use crate::reader::{RESUME_LIMIT, Reader};
 use crate::{output, render};
 
 /// How often the run is read.
 const PERIOD: Duration = Duration::from_secs(1);
-/// How long a server may be unreachable: an update with a restart takes less.
-const RESUME_LIMIT: Duration = Duration::from_mins(5);
 /// How long it may be silent before a line shows that it is still running.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
@@ -114,7 +112,7 @@ impl Shown {
 fn activity(node: &NodeView) -> String {
     match (&node.failure, node.phase) {
         (Some(failure), _) if node.state.is_terminal() => format!(": {}", render::plain(&failure.message)),
-        (_, Some(phase)) if node.state == NodeState::Running => format!(": {}", render::phase(phase)),
+        (_, Some(phase)) if node.state == NodeState::Running => format!(": {}", phase.name()),
         _ => String::new(),
     }
 }

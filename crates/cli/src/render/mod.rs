@@ -23,7 +23,7 @@ pub(crate) use image::{image, images};
 pub(crate) use plan::plan;
 pub(crate) use rebuild::rebuilds;
 pub(crate) use release::{channel, channels, release, releases};
-pub(crate) use run::{commit as short_commit, locks, node_name, node_state, phase, run, runs, state};
+pub(crate) use run::{commit as short_commit, locks, node_name, node_state, run, runs, state};
 pub(crate) use site::{site, sites};
 pub(crate) use status::{reconcilers, sources, status};
 pub(crate) use style::plain;

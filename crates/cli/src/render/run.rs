@@ -49,17 +49,6 @@ pub(crate) fn node_state(state: NodeState) -> String {
     }
 }
 
-/// What a job does, in a word.
-pub(crate) const fn phase(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Lock => "lock",
-        Phase::Fetch => "fetch",
-        Phase::Build => "build",
-        Phase::Push => "push",
-        Phase::Test => "test",
-    }
-}
-
 /// `3 build, 1 test, 4 reuse, 1 failed`; zeros are left out.
 fn counts(run: &RunSummary) -> String {
     let counts = run.counts;
@@ -204,7 +193,7 @@ fn nodes(view: &RunView) -> String {
     let mut table = Table::new(["node", "action", "state", "took", "lanes", "reason"]);
     for node in &view.nodes {
         let running = node.phase.filter(|_| node.state == NodeState::Running);
-        let phase = running.map(|running| format!(" ({})", phase(running)));
+        let phase = running.map(|running| format!(" ({})", running.name()));
         table.row([
             node_name(node, view),
             if node.action == NodeAction::Other { String::new() } else { node.action.name().to_owned() },
@@ -258,7 +247,7 @@ pub(super) fn exceptions(lane: Lane, notes: &[Note]) -> Vec<String> {
 }
 
 fn failed(node: &str, failure: &JobFailure) -> String {
-    let phase = phase(failure.phase);
+    let phase = failure.phase.name();
     let mut text = format!(
         "{} {} failure in {phase}: {}\n",
         paint(BOLD, node),

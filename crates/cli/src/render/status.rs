@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 
 use edgewright_api::{ServerStatus, SourceView};
+use edgewright_model::outcome::Phase;
 use jiff::Timestamp;
 
 use super::facts::Facts;
-use super::run::{commit, phase, runs};
+use super::run::{commit, runs};
 use super::style::{BOLD, GREEN, RED, paint, plain};
 use super::table::Table;
 use super::units::{age, bytes};
@@ -112,7 +113,7 @@ fn jobs(status: &ServerStatus) -> String {
         table.row([
             job.run.to_string(),
             paint(BOLD, &job.node),
-            job.phase.map(phase).unwrap_or_default().to_owned(),
+            job.phase.map(Phase::name).unwrap_or_default().to_owned(),
             age(job.started, status.now),
         ]);
     }

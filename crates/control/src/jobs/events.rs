@@ -91,7 +91,7 @@ impl Jobs {
         let node = label.name.to_owned();
         let (kind, line) = match event {
             JobEvent::Phase { phase, title } => {
-                let line = format!("── {} {title}", phase_name(phase));
+                let line = format!("── {} {title}", phase.name());
                 (RunEventKind::Phase { node, phase, title }, Some(line))
             }
             JobEvent::Progress { done, total, unit } => {
@@ -123,16 +123,5 @@ impl Lasting {
         tokio::time::sleep_until(since + PHASE_LASTS).await;
         self.0 = None;
         phase
-    }
-}
-
-/// A phase in logs and messages.
-pub(crate) const fn phase_name(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Lock => "lock",
-        Phase::Fetch => "fetch",
-        Phase::Build => "build",
-        Phase::Push => "push",
-        Phase::Test => "test",
     }
 }

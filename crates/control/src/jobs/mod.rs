@@ -35,7 +35,6 @@ use crate::hosting::Hosting;
 use crate::logs::Logs;
 
 pub(crate) use demand::step_kinds;
-pub(crate) use events::phase_name;
 pub(crate) use order::image_task;
 
 /// How jobs are ordered.

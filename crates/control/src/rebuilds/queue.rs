@@ -13,7 +13,6 @@ use crate::ControlError;
 use crate::access::Operation;
 use crate::context::OperationContext;
 use crate::events::{RunEvent, RunEventKind};
-use crate::jobs::phase_name;
 use crate::reconcile::{Outcome, Reconciler};
 
 /// The longest time between two searches for open rebuilds.
@@ -105,5 +104,5 @@ impl Reconciler for Rebuilds {
 fn doing(event: &RunEvent) -> Option<String> {
     let RunEventKind::Phase { node, phase, title } = &event.kind else { return None };
     let node = node.strip_prefix(REBUILD_PREFIX)?;
-    Some(format!("{node} {} {title}", phase_name(*phase)))
+    Some(format!("{node} {} {title}", phase.name()))
 }

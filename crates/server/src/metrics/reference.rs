@@ -76,18 +76,8 @@ fn complete() -> Metrics {
 
 /// A snapshot in which everything has a value.
 pub(super) fn snapshot() -> Snapshot {
-    let states = [
-        RunState::Queued,
-        RunState::Preparing,
-        RunState::Running,
-        RunState::Releasing,
-        RunState::Passed,
-        RunState::Failed,
-        RunState::Cancelled,
-        RunState::Superseded,
-    ];
     Snapshot {
-        runs: states.iter().map(|state| (state.to_string(), 3)).collect(),
+        runs: RunState::ALL.iter().map(|state| (state.to_string(), 3)).collect(),
         queued: 1,
         jobs: 2,
         reconcilers: vec![ReconcilerStatus {
