@@ -197,8 +197,8 @@ fn delegate(own: &Path) {
     drop(fs::write(own.join("cgroup.subtree_control"), "+memory +pids +cpu"));
 }
 
-/// Sets a bound. A kernel without swap accounting, or a session without delegated controllers, has no file for
-/// it: the job runs without this bound, which is logged.
+/// Sets a bound. A kernel without swap accounting, or a session without delegated controllers, has no file
+/// for it: the job runs without this bound, which is logged.
 fn bound(path: &Path, value: &str) {
     if let Err(error) = fs::write(path, value) {
         tracing::warn!(cgroup.file = %path.display(), %error, "a sandbox runs without a bound");

@@ -6,8 +6,8 @@
 //! FOLDER.old/             the image before, for jobs that still run; the next update removes it
 //! ```
 //!
-//! It is made by mmdebstrap in a temporary folder beside its place and moved there when it is complete. Programs of the image run on the host through the image's own loader, so the
-//! host needs none of them.
+//! It is made by mmdebstrap in a temporary folder beside its place and moved there when it is complete.
+//! Programs of the image run on the host through the image's own loader, so the host needs none of them.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
