@@ -40,8 +40,12 @@ pub(crate) async fn local_jobs(settings: &Settings, _lock: &FolderLock) -> Resul
     tracing::debug!(?reaped, "removed leftovers of earlier jobs");
     let program = std::env::current_exe()
         .map_err(|error| Failure::unavailable("cannot find the file of this program", &error))?;
-    let admission =
-        AdmissionSettings { slots: settings.parallel, folder: settings.data.clone(), floor: settings.floor };
+    let admission = AdmissionSettings {
+        slots: settings.parallel,
+        untrusted_slots: settings.untrusted_slots,
+        folder: settings.data.clone(),
+        floor: settings.floor,
+    };
     let mut jobs = LocalSettings::new(program, work, admission);
     jobs.secrets.set(settings.build_secrets.clone());
     jobs.environment = environment.for_jobs();
