@@ -150,11 +150,8 @@ async fn a_pull_requests_verdicts_say_nothing_about_the_branch() {
 async fn lock_overlays_of_a_pull_request_are_its_own() {
     let world = World::with_pull_requests().await;
     let source = world.source;
-    world.write(
-        "images/fresh/image.yaml",
-        "from: {image: registry.example/base:1}\nsteps:\n  - files: files/\n",
-    );
-    world.write("images/fresh/files/etc/x", "x");
+    let image = "from: scratch\nsteps:\n  - bootstrap: {suite: trixie, packages: [systemd]}\n";
+    world.write("images/fresh/image.yaml", image);
     world.open_pull_request(1).await;
     let (_, state) = world.run().await;
     println!("{state}");
@@ -226,7 +223,7 @@ async fn a_pull_request_changes_neither_name_nor_channels_nor_sites() {
 #[tokio::test]
 async fn secrets_are_for_trusted_refs_of_sources_that_have_them() {
     let world = World::with_pull_requests().await;
-    let image = "from: base\nper: site\nsteps:\n  - containerfile: Containerfile\n    secrets: [{id: npm, version: 1}]\n";
+    let image = "from: base\nper: site\nsteps:\n  - containerfile: {file: Containerfile, secrets: [{id: npm, version: \"1\"}]}\n";
     world.write("images/hmi/image.yaml", image);
     world.write("images/hmi/Containerfile", "ARG BASE\nFROM ${BASE}\nRUN --mount=type=secret,id=npm true\n");
     world.open_pull_request(1).await;

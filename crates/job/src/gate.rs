@@ -191,7 +191,8 @@ mod tests {
         let mut held = Vec::new();
         let Admission::Now(first) = gate.admit(&untrusted(1)).await else { panic!("a slot is free") };
         held.push(first);
-        let waiting = gate.admit(&untrusted(1));
+        let other = untrusted(1);
+        let waiting = gate.admit(&other);
         tokio::pin!(waiting);
         assert!(futures::poll!(&mut waiting).is_pending());
         for _ in 0..2 {
@@ -206,13 +207,14 @@ mod tests {
     #[tokio::test]
     async fn sources_take_untrusted_slots_in_turn() {
         let gate = gate(0);
-        let Admission::Now(first) = gate.admit(&untrusted(1)).await else { panic!("a slot is free") };
-        let flood: Vec<_> = (0..300).map(|_| gate.admit(&untrusted(1))).collect();
+        let (flooding, calm) = (untrusted(1), untrusted(2));
+        let Admission::Now(first) = gate.admit(&flooding).await else { panic!("a slot is free") };
+        let flood: Vec<_> = (0..300).map(|_| gate.admit(&flooding)).collect();
         let mut flood: Vec<_> = flood.into_iter().map(Box::pin).collect();
         for waiting in &mut flood {
             assert!(futures::poll!(waiting).is_pending());
         }
-        let other = gate.admit(&untrusted(2));
+        let other = gate.admit(&calm);
         tokio::pin!(other);
         assert!(futures::poll!(&mut other).is_pending());
         drop(first);
