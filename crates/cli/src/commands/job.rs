@@ -41,8 +41,12 @@ pub(crate) async fn local_jobs(settings: &Settings, _lock: &FolderLock) -> Resul
     tracing::debug!(?reaped, "removed leftovers of earlier jobs");
     let program = std::env::current_exe()
         .map_err(|error| Failure::unavailable("cannot find the file of this program", &error))?;
-    let admission =
-        AdmissionSettings { slots: settings.parallel, folder: settings.data.clone(), floor: settings.floor };
+    let admission = AdmissionSettings {
+        slots: settings.parallel,
+        untrusted_slots: settings.untrusted_slots,
+        folder: settings.data.clone(),
+        floor: settings.floor,
+    };
     let mut jobs = LocalSettings::new(program, work, admission);
     jobs.secrets.set(settings.build_secrets.clone());
     jobs.environment = environment.for_jobs();
@@ -87,7 +91,8 @@ async fn isolation(
     });
     let cleared = cleared.await.map_err(|error| Failure::unavailable("cannot clear sandboxes", &error))?;
     tracing::debug!(cleared, "removed sandboxes of earlier jobs");
-    let cores = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
+    let cores =
+        std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
     let cpu_weight = JOB_CPU_WEIGHT.saturating_mul(cores).min(MAX_JOB_CPU_WEIGHT);
     let bounds = Bounds { memory_bytes: settings.job_memory, processes: JOB_PROCESSES, cpu_weight };
     Ok(Isolation::Sandbox(JobSandbox {
@@ -128,8 +133,7 @@ pub(crate) async fn run(args: &JobRunArgs, global: &Global) -> Result<End, Failu
 async fn forward(given: &[String]) -> Result<Vec<OwnedTask<()>>, Failure> {
     let mut tasks = Vec::new();
     for text in given {
-        let parsed =
-            text.split_once('=').and_then(|(address, socket)| Some((address.parse().ok()?, socket)));
+        let parsed = text.split_once('=').and_then(|(address, socket)| Some((address.parse().ok()?, socket)));
         let Some((address, socket)) = parsed else {
             return Err(Failure::user(format!("invalid --forward `{text}`: expected ADDR=SOCKET")));
         };

@@ -19,6 +19,7 @@ use edgewright_api::{ApiError, RegistryAddress};
 use edgewright_model::Digest;
 use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_model::names::SourceName;
+use edgewright_model::order::TrustDomain;
 use edgewright_model::spec::Lane;
 use edgewright_model::verdict::{LaneInputs, Verdict, lane_inputs};
 use edgewright_process::Clock;
@@ -201,13 +202,14 @@ impl Views {
         self.lane_inputs.get(&verdict.lane) == Some(&verdict.inputs)
     }
 
-    /// The newest verdict of each lane on a manifest; a current one has precedence over newer ones that are
+    /// The newest verdict of each lane on a manifest, of those that a domain may use; a current one has precedence over newer ones that are
     /// not.
     async fn lane_verdicts(
         &self,
+        domain: TrustDomain,
         manifest: &Digest,
     ) -> Result<Vec<edgewright_store::results::VerdictRow>, ViewError> {
-        let mut rows = self.store.verdicts_of(manifest).await?;
+        let mut rows = self.store.verdicts_in(manifest, domain).await?;
         let mut seen = std::collections::BTreeSet::new();
         // Newest first: the first of each lane stays. The sort is stable.
         rows.sort_by_key(|row| !self.is_current(&row.verdict));

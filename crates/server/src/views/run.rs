@@ -34,13 +34,14 @@ impl Views {
     /// One run.
     pub async fn run(&self, number: RunNumber) -> Result<RunView, ViewError> {
         let mut row = self.run_row(number).await?;
+        let domain = row.domain();
         let rows = self.store.nodes(number).await?;
         let (diagnostics, reason) = (std::mem::take(&mut row.diagnostics), row.failure.take());
         let diagnostics = diagnostics.into_iter().map(DiagnosticView::error).collect();
         let mut nodes = Vec::with_capacity(rows.len());
         for node in &rows {
             let verdicts = match &node.digest {
-                Some(digest) => self.lane_verdicts(digest).await?,
+                Some(digest) => self.lane_verdicts(domain, digest).await?,
                 None => Vec::new(),
             };
             nodes.push(view(node, &verdicts));
