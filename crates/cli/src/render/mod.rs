@@ -2,6 +2,7 @@
 //! drops if the output is not a terminal.
 
 mod audit;
+mod evidence;
 mod explain;
 mod facts;
 mod image;
@@ -18,6 +19,7 @@ mod vars;
 pub(crate) mod visible;
 
 pub(crate) use audit::audit;
+pub(crate) use evidence::evidence;
 pub(crate) use explain::explanation;
 pub(crate) use image::{image, images};
 pub(crate) use plan::plan;

@@ -20,7 +20,7 @@ use jiff::civil::Date;
 
 use super::schedule::Judgement;
 use crate::releases::newest::LastGood;
-use crate::verdicts::{Blame, Evaluation, evaluate, failure};
+use crate::verdicts::{Blame, Evaluation, evaluate, failure, joined};
 
 /// A verdict, and the run that recorded it.
 #[derive(Debug, Clone)]
@@ -113,7 +113,7 @@ pub(crate) struct Case<'a> {
 /// What all lanes of a node come to.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Judged {
-    /// The first lane that fails, in running order.
+    /// The first lane that fails, in running order, and in its output the others.
     pub(crate) failure: Option<JobFailure>,
     /// What the state does not say.
     pub(crate) notes: Vec<Note>,
@@ -146,6 +146,7 @@ impl Judged {
 pub(crate) fn judge(case: &Case<'_>) -> Judged {
     let mut judged = Judged::default();
     let Some(variant) = case.node.variant() else { return judged };
+    let mut failures = Vec::new();
     for lane in &case.node.lanes {
         let Some(Found { verdict, .. }) = case.known.get(&case.manifest.digest, lane) else {
             // Of other lanes there is none where the job ended before: what ended it is the failure.
@@ -168,12 +169,11 @@ pub(crate) fn judge(case: &Case<'_>) -> Judged {
             }
         }
         judged.notes.extend(notes(&evaluation, is_first_with_checks));
-        if judged.failure.is_none() {
-            let Rules { exceptions, today } = case.rules;
-            let blame = Blame { run: case.run, variant, exceptions, today, is_first_with_checks };
-            judged.failure = failure(verdict, &evaluation, blame);
-        }
+        let Rules { exceptions, today } = case.rules;
+        let blame = Blame { run: case.run, variant, exceptions, today, is_first_with_checks };
+        failures.extend(failure(verdict, &evaluation, blame));
     }
+    judged.failure = joined(failures);
     if judged.failure.is_some() {
         judged.awaits = None;
     }
@@ -253,6 +253,7 @@ pub(crate) fn judge_known(
             continue;
         };
         let good = last_good.get(&(variant.clone(), node.id.platform.clone()));
+        let mut failures = Vec::new();
         for lane in &node.lanes {
             let Some(key) = known.key(&build.digest, lane) else { continue };
             let Some(Found { verdict, run }) = known.get(&build.digest, lane) else {
@@ -278,14 +279,14 @@ pub(crate) fn judge_known(
                 Some(FailureKind::Image) => {
                     let Rules { exceptions, today } = rules;
                     let blame = Blame { run: *run, variant, exceptions, today, is_first_with_checks };
-                    let why = failure(verdict, &evaluation, blame);
-                    findings.failures.extend(why.map(|why| (node.id.clone(), why)));
+                    failures.extend(failure(verdict, &evaluation, blame));
                     continue;
                 }
                 Some(FailureKind::Check | FailureKind::Infrastructure) => history::Judgement::Open,
             };
             history.judged.insert((variant.clone(), key), judgement);
         }
+        findings.failures.extend(joined(failures).map(|why| (node.id.clone(), why)));
     }
     findings
 }

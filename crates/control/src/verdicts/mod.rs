@@ -16,7 +16,7 @@
 
 mod words;
 
-pub(crate) use words::{Blame, failure};
+pub(crate) use words::{Blame, failure, joined};
 
 use edgewright_model::glob::Glob;
 use edgewright_model::names::{CheckId, VariantName};

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use edgewright_model::names::VariantName;
 use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
 use edgewright_model::run::RunNumber;
-use edgewright_model::spec::Exception;
+use edgewright_model::spec::{Exception, Lane};
 use edgewright_model::verdict::{CheckOutcome, LaneResult, Note, Verdict, VerdictOrigin};
 use jiff::civil::Date;
 
@@ -40,18 +40,54 @@ pub(crate) fn failure(verdict: &Verdict, evaluation: &Evaluation, blame: Blame<'
         let _ = write!(text, "; {what}: the last good digest {} fails it, too", digest.short());
     }
     let is_posted = matches!(verdict.origin, VerdictOrigin::External { .. });
+    let mut hint = hint(*kind, !not_new.is_empty(), is_posted, (blame, read_more(verdict, blame)));
+    if let Some(rule) = failed_rule(verdict.lane, evaluation) {
+        let _ = write!(
+            hint,
+            "; a rule that is not meant for this image: `{{id: {rule}, off: REASON}}` in `checks:`"
+        );
+    }
     Some(JobFailure {
         kind: *kind,
         phase: Phase::Test,
         message: text,
-        hint: Some(hint(*kind, !not_new.is_empty(), is_posted, blame)),
+        hint: Some(hint),
         output: output(verdict, evaluation, blame),
     })
 }
 
-fn hint(kind: FailureKind, is_old: bool, is_posted: bool, blame: Blame<'_>) -> String {
+/// The failures of a node's lanes as one: the first, then a block for each of the others.
+pub(crate) fn joined(failures: impl IntoIterator<Item = JobFailure>) -> Option<JobFailure> {
+    let mut failures = failures.into_iter();
+    let mut first = failures.next()?;
+    for other in failures {
+        let lane = other.message.split(" lane: ").next().unwrap_or_default();
+        // Writing to a string cannot fail.
+        let _ = write!(first.message, "; the {lane} lane failed, too");
+        first.output.extend([String::new(), format!("{} failure in test: {}", other.kind, other.message)]);
+        first.output.extend(other.output.iter().map(|line| format!("  {line}")));
+        first.output.extend(other.hint.map(|hint| format!("  hint: {hint}")));
+    }
+    Some(first)
+}
+
+/// The first failed rule of the static lane: it can be switched off.
+fn failed_rule(lane: Lane, evaluation: &Evaluation) -> Option<&str> {
+    let mut failed = evaluation.failed.iter().map(|check| check.id.as_str());
+    failed.find(|id| lane == Lane::Static && id.starts_with("static."))
+}
+
+/// The commands that show more.
+fn read_more(verdict: &Verdict, blame: Blame<'_>) -> String {
     let Blame { run, variant, .. } = blame;
     let log = format!("`edgewright logs {run} {variant}`");
+    match verdict.evidence.first() {
+        Some(piece) => format!("{log} and `edgewright evidence {run} {variant} {}`", piece.name),
+        None => log,
+    }
+}
+
+fn hint(kind: FailureKind, is_old: bool, is_posted: bool, (blame, log): (Blame<'_>, String)) -> String {
     match kind {
         FailureKind::Image if is_posted => {
             "the image is at fault, according to the system that posted the verdict: look there for details"
@@ -59,7 +95,7 @@ fn hint(kind: FailureKind, is_old: bool, is_posted: bool, blame: Blame<'_>) -> S
         }
         FailureKind::Image => {
             format!(
-                "the image is at fault: fix it (see {log} and the evidence); a commit that gives the same digest is not tested again, `edgewright run` is"
+                "the image is at fault: fix it (see {log}); a commit that gives the same digest is not tested again, `edgewright run` is"
             )
         }
         FailureKind::Check if is_old && blame.is_first_with_checks => format!(
@@ -101,14 +137,10 @@ fn output(verdict: &Verdict, evaluation: &Evaluation, blame: Blame<'_>) -> Vec<S
         lines.extend(message.clone());
         lines.extend(url.as_ref().map(|url| format!("see {url}")));
     }
-    for piece in &verdict.evidence {
-        lines.push(format!("evidence {}: {}@{}", piece.name, piece.blob.repository, piece.blob.digest));
-    }
-    if let Some(piece) = verdict.evidence.first() {
-        let (repository, digest) = (&piece.blob.repository, &piece.blob.digest);
-        lines.push(format!(
-            "read it with `curl SERVER/v2/{repository}/blobs/{digest}`, SERVER being the server's address"
-        ));
+    if !verdict.evidence.is_empty() {
+        let names: Vec<&str> = verdict.evidence.iter().map(|piece| piece.name.as_str()).collect();
+        let Blame { run, variant, .. } = blame;
+        lines.push(format!("evidence: {}: `edgewright evidence {run} {variant} NAME`", names.join(", ")));
     }
     lines
 }

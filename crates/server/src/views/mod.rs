@@ -3,6 +3,7 @@
 
 mod audit;
 mod comment;
+mod evidence;
 mod image;
 mod inventory;
 mod log;
