@@ -4,11 +4,12 @@
 use edgewright_api::{EvidenceQuery, EvidenceView};
 use edgewright_model::Digest;
 use edgewright_model::run::RunNumber;
+use edgewright_model::verdict::VerdictOrigin;
 use edgewright_store::nodes::NodeRow;
 use edgewright_store::results::VerdictRow;
 use tokio::io::AsyncReadExt as _;
 
-use super::{ViewError, Views};
+use super::{ViewError, Views, is_asked};
 
 /// The largest piece of evidence that is served, in bytes. Lanes keep less.
 const MAX_EVIDENCE_BYTES: u64 = 16 * 1024 * 1024;
@@ -29,7 +30,10 @@ impl Views {
         for row in &rows {
             let Some(digest) = &row.digest else { continue };
             let verdicts = self.store.verdicts_of(digest).await?;
-            for verdict in chosen(&verdicts, run, &|verdict| self.is_current(&verdict.verdict)) {
+            let asked = row.lanes.as_deref();
+            let counts =
+                |verdict: &VerdictRow| self.is_current(&verdict.verdict) && is_asked(&verdict.verdict, asked);
+            for verdict in chosen(&verdicts, run, &counts) {
                 pieces.extend(views(row, verdict));
             }
         }
@@ -95,10 +99,10 @@ impl Views {
 fn chosen<'a>(
     verdicts: &'a [VerdictRow],
     run: RunNumber,
-    is_current: &dyn Fn(&VerdictRow) -> bool,
+    counts: &dyn Fn(&VerdictRow) -> bool,
 ) -> Vec<&'a VerdictRow> {
     let mut rows: Vec<&VerdictRow> = verdicts.iter().collect();
-    rows.sort_by_key(|row| (row.run != run, !is_current(row)));
+    rows.sort_by_key(|row| (row.run != run, !counts(row)));
     let mut seen = std::collections::BTreeSet::new();
     rows.retain(|row| seen.insert(row.verdict.lane));
     rows
@@ -106,8 +110,12 @@ fn chosen<'a>(
 
 fn views(node: &NodeRow, row: &VerdictRow) -> Vec<EvidenceView> {
     let verdict = &row.verdict;
-    // A lane stores its evidence beside the image; a blob of another repository is none of it.
-    let own = verdict.evidence.iter().filter(|piece| piece.blob.repository == verdict.manifest.repository);
+    // A lane stores its evidence beside the image that it ran; a blob of another repository is none of it.
+    let ran = match &verdict.origin {
+        VerdictOrigin::Inherited { from, .. } => &from.repository,
+        VerdictOrigin::Ran | VerdictOrigin::External { .. } => &verdict.manifest.repository,
+    };
+    let own = verdict.evidence.iter().filter(|piece| piece.blob.repository == *ran);
     own.map(|piece| EvidenceView {
         lane: verdict.lane,
         platform: node.platform.clone(),
