@@ -14,6 +14,7 @@ use edgewright_oci::media;
 use futures::FutureExt as _;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio_util::io::SyncIoBridge;
 
 use crate::context::{BuildContext, Events};
@@ -21,6 +22,9 @@ use crate::failure;
 
 /// The least number of bytes between two progress events.
 const PROGRESS_STEP: u64 = 4 * 1024 * 1024;
+/// The number of a base's triggers that the log names, and the length of each, in characters.
+const NAMED_TRIGGERS: usize = 10;
+const TRIGGER_LENGTH: usize = 200;
 /// Concurrent mounts or copies of a base's layers.
 const COPIED_AT_ONCE: usize = 4;
 
@@ -72,18 +76,53 @@ impl ImageState {
             self.image.add_empty(title, self.epoch);
         }
         self.image.add_labels(&self.labels);
+        self.push(ctx, &base, &layers, events).await
+    }
+
+    /// Removes the base's `ONBUILD` triggers: buildah would run these commands, which are in no file of the
+    /// source, at the start of a Containerfile. The log names them.
+    pub(crate) async fn remove_triggers(
+        &mut self,
+        ctx: &BuildContext,
+        events: Events<'_>,
+    ) -> Result<(), JobFailure> {
+        let mut runtime = self.image.runtime();
+        let Some(Value::Array(triggers)) = runtime.remove("OnBuild") else { return Ok(()) };
+        if triggers.is_empty() {
+            return Ok(());
+        }
+        for trigger in triggers.iter().take(NAMED_TRIGGERS) {
+            let trigger: String = trigger.as_str().unwrap_or_default().chars().take(TRIGGER_LENGTH).collect();
+            let line = format!(
+                "[the base's trigger `ONBUILD {trigger}` is not executed: write it into the Containerfile]"
+            );
+            events(JobEvent::Log { line });
+        }
+        self.image.set_runtime(runtime);
+        let base = self.image.layers().to_vec();
+        self.push(ctx, &base, &[], events).await
+    }
+
+    /// Pushes the documents, with new layers; `base` are the layers below them.
+    async fn push(
+        &mut self,
+        ctx: &BuildContext,
+        base: &[LayerRef],
+        layers: &[Layer],
+        events: Events<'_>,
+    ) -> Result<(), JobFailure> {
         let documents = self.image.documents(self.epoch);
         let digest = documents.manifest_descriptor.digest.clone();
         let fault = |error| failure::registry(Phase::Push, &error);
         let layers = async {
-            for layer in &layers {
+            for layer in layers {
                 self.push_layer(ctx, layer, events).await?;
             }
             Ok(())
         };
         let config =
             async { ctx.client.push_blob_bytes(&self.repository, documents.config).await.map_err(fault) };
-        tokio::try_join!(self.take_over(ctx, &base), layers, config)?;
+        tokio::try_join!(self.take_over(ctx, base), layers, config)?;
         self.layers_in = Some(self.repository.clone());
         self.manifest_size = documents.manifest_descriptor.size;
         let reference = Reference::Digest(digest.clone());

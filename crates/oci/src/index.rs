@@ -140,6 +140,32 @@ impl Index {
         self.nodes.get(path)
     }
 
+    /// Whether there are entries below a path; layers may omit the directories of their files.
+    pub fn has_below(&self, path: &str) -> bool {
+        let first = format!("{path}/");
+        let below = self.nodes.range::<str, _>((Bound::Included(first.as_str()), Bound::Unbounded));
+        below.map(|(path, _)| path).next().is_some_and(|path| path.starts_with(&first))
+    }
+
+    /// Whether there is a directory at a path; links are not followed.
+    pub fn is_directory(&self, path: &str) -> bool {
+        match self.get(path) {
+            Some(Node::Directory(_)) => true,
+            Some(_) => false,
+            None => self.has_below(path),
+        }
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
     /// All paths with their entries, in path order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Node)> {
         self.nodes.iter().map(|(path, node)| (path.as_str(), node))
