@@ -402,34 +402,3 @@ async fn files_alone_need_no_tools() {
     let nothing = build(&world.ctx, Base::Scratch, "t/none", Vec::new()).await.result.unwrap_err();
     assert_eq!(nothing.kind, FailureKind::Image);
 }
-
-/// A base whose config names another platform is denied, whatever its index or the source wants.
-#[tokio::test]
-async fn a_base_of_another_architecture_is_refused() {
-    let world = World::new().await;
-    let entries = world.push_tar(&[("etc/motd", Kind::File, "hi\n")]).await;
-    let action = StepAction::Files { entries, delete: Vec::new() };
-    let base = build(&world.ctx, Base::Scratch, "t/amd", vec![action.clone()]).await.result.unwrap();
-    let platform: edgewright_model::names::Platform = "linux/arm64".parse().unwrap();
-    // An index that claims the platform.
-    let descriptor = edgewright_oci::Descriptor::new(edgewright_oci::media::MANIFEST, base.digest.clone(), 1);
-    let index = edgewright_oci::image::index(&[(platform.clone(), descriptor)]);
-    let digest = edgewright_model::Digest::of(&index);
-    let reference = Reference::Digest(digest.clone());
-    let client = &world.ctx.client;
-    client.push_manifest(&base.repository, &reference, edgewright_oci::media::INDEX, index).await.unwrap();
-    let external = |digest| Base::External {
-        registry: client.host().to_owned(),
-        repository: base.repository.clone(),
-        digest,
-    };
-    for from in [Base::Manifest(base.clone()), external(base.digest.clone()), external(digest)] {
-        for actions in [vec![action.clone()], Vec::new()] {
-            let mut task = task(from.clone(), "t/arm", actions);
-            task.platform = platform.clone();
-            let failed = execute(&task, &world.job("arm"), &|_| {}).await.result.unwrap_err();
-            assert_eq!(failed.kind, FailureKind::Image);
-            assert!(failed.message.contains("base is linux/amd64, not linux/arm64"), "{failed:?}");
-        }
-    }
-}

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use edgewright_model::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::layer::{Entry, Kind, LayerError, decompress, read_entries};
+use crate::layer::{Entry, Guard, Kind, LayerError, decompress, read_entries};
 
 const WHITEOUT: &str = ".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
@@ -74,9 +74,17 @@ impl LayerIndex {
         Ok(index)
     }
 
-    /// Reads a compressed layer to its end. Blocking.
-    pub fn scan_blob(blob: impl Read + Send, media_type: &str) -> Result<Self, LayerError> {
-        Self::scan(decompress(blob, media_type)?)
+    /// Reads a compressed layer to its end, as long as `is_over` is false; gives what is left of `limit` bytes,
+    /// too. Blocking.
+    pub fn scan_blob(
+        blob: impl Read + Send,
+        media_type: &str,
+        limit: u64,
+        is_over: impl Fn() -> bool,
+    ) -> Result<(Self, u64), LayerError> {
+        let mut tar = Guard::new(decompress(blob, media_type)?, limit, is_over);
+        let index = Self::scan(&mut tar)?;
+        Ok((index, tar.left()))
     }
 
     pub(crate) fn record(&mut self, entry: &Entry) {
