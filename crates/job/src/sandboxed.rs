@@ -25,6 +25,10 @@ use crate::{forward, reach};
 const WORK: &str = "/work";
 /// Where the folder of the registry's socket is in a sandbox.
 const SOCKETS: &str = "/run/edgewright";
+/// Where the host's apt sources are in a sandbox.
+const HOST_ETC: &str = "/run/host-etc";
+/// The files of the host's `/etc` that name its mirrors; of folders, the files in them.
+const SOURCES: [&str; 3] = ["os-release", "apt/sources.list", "apt/sources.list.d"];
 /// Where build secrets are in a sandbox.
 const SECRETS: &str = "/run/secrets";
 
@@ -72,7 +76,8 @@ impl JobSandbox {
         let prepared = tokio::task::spawn_blocking(move || {
             let folder = this.private_folder(&domain)?;
             launch.arguments.extend(copy_secrets(folder.path(), &secrets)?);
-            for (name, to) in [("sockets", SOCKETS), ("secrets", SECRETS)] {
+            copy_sources(Path::new("/etc"), &folder.path().join("etc"))?;
+            for (name, to) in [("sockets", SOCKETS), ("secrets", SECRETS), ("etc", HOST_ETC)] {
                 let from = folder.path().join(name);
                 launch.mounts.push(Mount { from, to: to.to_owned(), writable: false });
             }
@@ -105,7 +110,7 @@ impl JobSandbox {
     ) -> Launch {
         let job = order.job.to_string();
         let mut arguments: Vec<String> =
-            ["job", "run", "--sandboxed", "--work", WORK].map(str::to_owned).into();
+            ["job", "run", "--sandboxed", "--work", WORK, "--host-etc", HOST_ETC].map(str::to_owned).into();
         arguments.extend(self.arguments.iter().cloned());
         let mut variables =
             vec![format!("{JOB_ENVIRONMENT}={job}"), format!("{}={WORK}", edgewright_lab::WORK_ENVIRONMENT)];
@@ -133,7 +138,7 @@ impl JobSandbox {
         }
         own(domain, 0o700)?;
         let folder = tempfile::tempdir_in(parent).map_err(SandboxError::io("create a folder in", parent))?;
-        for name in ["sockets", "secrets"] {
+        for name in ["sockets", "secrets", "etc"] {
             let path = folder.path().join(name);
             std::fs::create_dir(&path).map_err(SandboxError::io("create", &path))?;
             own(&path, 0o700)?;
@@ -162,6 +167,38 @@ fn copy_secrets(folder: &Path, secrets: &BTreeMap<String, PathBuf>) -> Result<Ve
     Ok(arguments)
 }
 
+/// Copies what names the mirrors of this host, but no credentials: those are in `apt/auth.conf`.
+fn copy_sources(etc: &Path, to: &Path) -> Result<(), SandboxError> {
+    for name in SOURCES {
+        let from = etc.join(name);
+        if from.is_dir() {
+            for entry in std::fs::read_dir(&from).into_iter().flatten().flatten() {
+                copy(&entry.path(), &to.join(name).join(entry.file_name()))?;
+            }
+        } else {
+            copy(&from, &to.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies a file for the sandbox's root; one that is not there, or not a file, is left out.
+fn copy(from: &Path, to: &Path) -> Result<(), SandboxError> {
+    let Ok(text) = std::fs::read(from) else { return Ok(()) };
+    let mut parent = to.parent();
+    let mut missing = Vec::new();
+    while let Some(folder) = parent.filter(|folder| !folder.exists()) {
+        missing.push(folder.to_owned());
+        parent = folder.parent();
+    }
+    for folder in missing.iter().rev() {
+        std::fs::create_dir(folder).map_err(SandboxError::io("create", folder))?;
+        own(folder, 0o700)?;
+    }
+    std::fs::write(to, text).map_err(SandboxError::io("write", to))?;
+    own(to, 0o400)
+}
+
 /// Gives a file to the sandbox's root.
 fn own(path: &Path, mode: u32) -> Result<(), SandboxError> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
@@ -187,6 +224,27 @@ fn socket(address: &SocketAddr) -> String {
 mod tests {
     use super::*;
     use crate::conformance::{image_order, lock_request};
+
+    #[test]
+    fn mirrors_of_the_host_are_copied_without_credentials() {
+        if !edgewright_testkit::has_as_root(&[]) {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (etc, to) = (folder.path().join("etc"), folder.path().join("copy"));
+        for (path, text) in [
+            ("os-release", "ID=debian"),
+            ("apt/sources.list.d/debian.sources", "Types: deb"),
+            ("apt/auth.conf", "machine mirror login me password secret"),
+        ] {
+            std::fs::create_dir_all(etc.join(path).parent().unwrap()).unwrap();
+            std::fs::write(etc.join(path), text).unwrap();
+        }
+        copy_sources(&etc, &to).unwrap();
+        assert_eq!(std::fs::read_to_string(to.join("os-release")).unwrap(), "ID=debian");
+        assert!(to.join("apt/sources.list.d/debian.sources").is_file());
+        assert!(!to.join("apt/auth.conf").exists());
+    }
 
     #[test]
     fn files_and_lanes_alone_have_no_network() {

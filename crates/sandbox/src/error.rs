@@ -110,10 +110,10 @@ impl SandboxError {
             Self::Kernel { hint, .. } => format!("{hint}, or {UNSAFE}"),
             Self::Trial { .. } => format!("see what `edgewright doctor` reports, or {UNSAFE}"),
             Self::NoTools { path } => {
-                format!("make it with `edgewright tools update --dir {}`", path.display())
+                format!("make it with `edgewright tools update --tools {}`", path.display())
             }
             Self::OldTools { path } | Self::InvalidTools { path, .. } => {
-                format!("make it again with `edgewright tools update --dir {}`", path.display())
+                format!("make it again with `edgewright tools update --tools {}`", path.display())
             }
             Self::Make(CommandError::NotFound { .. }) => "install the package mmdebstrap".to_owned(),
             Self::Make(_) => "check that the Debian mirror can be reached, then try again".to_owned(),

@@ -14,7 +14,7 @@ use crate::{SandboxError, ToolImage};
 /// The first host ID of a sandbox: `/etc/subuid` of Debian begins there, too.
 pub const FIRST_ID: u32 = 100_000;
 /// How many IDs a sandbox has: those that images use.
-const IDS: u32 = 65_536;
+pub const IDS: u32 = 65_536;
 /// Where the program is in the sandbox.
 const PROGRAM: &str = "/opt/edgewright/edgewright";
 

@@ -8,7 +8,7 @@ use edgewright_model::duration::Span;
 use edgewright_server::Options;
 use edgewright_server::settings::{ServerOptions, SourceOptions};
 
-use super::values;
+use super::{Format, values};
 
 /// `tools …`.
 #[derive(Debug, Subcommand)]
@@ -52,9 +52,24 @@ pub(crate) struct JobRunArgs {
     /// The job is in a sandbox
     #[arg(long)]
     pub(crate) sandboxed: bool,
+    /// Folder with the host's `os-release` and apt sources
+    #[arg(long, value_name = "DIR", default_value = "/etc")]
+    pub(crate) host_etc: PathBuf,
     /// Address of the host and the socket to which its connections go; may be repeated
     #[arg(long, value_name = "ADDR=SOCKET")]
     pub(crate) forward: Vec<String>,
+}
+
+/// `doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Settings file (TOML) [default: that of `serve`]
+    #[arg(long, value_name = "FILE", env = "EDGEWRIGHT_CONFIG", hide_env_values = true)]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) isolation: IsolationArgs,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 /// Where jobs run: for every command that starts some.

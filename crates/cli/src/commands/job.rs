@@ -23,8 +23,11 @@ use crate::settings::Environment;
 const JOB_MEMORY: u64 = 4 * 1024 * 1024 * 1024;
 /// The most processes and threads of a sandboxed job.
 const JOB_PROCESSES: u64 = 4096;
-/// The share of the processor of a sandboxed job; other services have 100.
-const JOB_CPU_WEIGHT: u32 = 50;
+/// The share of the processor of a sandboxed job for each core, so that a job can use all of them beside
+/// others; other services have 100.
+const JOB_CPU_WEIGHT: u32 = 100;
+/// The largest share of the processor of a sandboxed job.
+const MAX_JOB_CPU_WEIGHT: u32 = 1000;
 
 /// The static check runner, made by `build.rs`.
 const RUNNER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgewright-checks"));
@@ -85,7 +88,9 @@ async fn isolation(
     });
     let cleared = cleared.await.map_err(|error| Failure::unavailable("cannot clear sandboxes", &error))?;
     tracing::debug!(cleared, "removed sandboxes of earlier jobs");
-    let bounds = Bounds { memory_bytes: JOB_MEMORY, processes: JOB_PROCESSES, cpu_weight: JOB_CPU_WEIGHT };
+    let cores = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
+    let cpu_weight = JOB_CPU_WEIGHT.saturating_mul(cores).min(MAX_JOB_CPU_WEIGHT);
+    let bounds = Bounds { memory_bytes: JOB_MEMORY, processes: JOB_PROCESSES, cpu_weight };
     Ok(Isolation::Sandbox(JobSandbox {
         tools: Tools::new(settings.tools.clone(), folder),
         work: work.join("sandbox"),
@@ -112,6 +117,7 @@ pub(crate) async fn run(args: &JobRunArgs, global: &Global) -> Result<End, Failu
     let environment = Environment::read();
     let mut settings = work_settings(&args.work, secrets, args.storage_mib, &environment);
     settings.in_sandbox = args.sandboxed;
+    settings.host_etc.clone_from(&args.host_etc);
     let worker = JobWorker::new(settings);
     edgewright_job::serve(std::io::stdin(), std::io::stdout(), &worker)
         .await
@@ -148,6 +154,7 @@ fn work_settings(
         environment: environment.for_jobs(),
         auth: None,
         in_sandbox: false,
+        host_etc: "/etc".into(),
         secrets,
     }
 }

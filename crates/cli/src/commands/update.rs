@@ -19,7 +19,7 @@ use edgewright_server::{Composition, ProcessTokens, StartError};
 use super::job::{executor, local_jobs};
 use super::serve::{Stop, start_logging};
 use super::target::{self, Target};
-use crate::args::{Global, ServeArgs, UpdateArgs};
+use crate::args::{Global, UpdateArgs};
 use crate::exit::{End, Failure};
 use crate::progress::Progress;
 use crate::settings::Environment;
