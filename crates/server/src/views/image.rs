@@ -141,7 +141,7 @@ impl Views {
             let asked = self.asked(newest, digest).await?;
             let trusted = loaded.source.id.domain(true);
             lanes.extend(self.verdict_views(trusted, (platform, digest), asked.as_deref()).await?);
-            locks = self.locks(loaded, &run, &line(variant, steps, &rows)).await?;
+            locks = self.locks(&run, &line(variant, steps, &rows)).await?;
             provenance = Some(Provenance {
                 url: loaded.source.url.clone(),
                 commit: run.commit.to_string(),
