@@ -203,8 +203,8 @@ impl Views {
         self.lane_inputs.get(&verdict.lane) == Some(&verdict.inputs)
     }
 
-    /// The newest verdict of each lane on a manifest; one for the checks that are asked for, and of these a current one has precedence over newer ones that are
-    /// not.
+    /// The newest verdict of each lane on a manifest. Those for the checks that are asked for have precedence
+    /// over others, and of these the current ones.
     async fn lane_verdicts(
         &self,
         manifest: &Digest,
