@@ -226,8 +226,9 @@ impl Sandbox {
     }
 }
 
-/// Begins the names of the sandboxes of a folder: other servers of this host have other folders.
-fn prefix(folder: &Path) -> String {
+/// What the names of the sandboxes of a folder, and of their cgroups, begin with: other servers of this host
+/// have other folders.
+pub fn prefix(folder: &Path) -> String {
     let mut hasher = DefaultHasher::new();
     folder.hash(&mut hasher);
     format!("edgewright-{:016x}-", hasher.finish())

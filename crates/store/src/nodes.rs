@@ -187,12 +187,13 @@ impl Store {
         rows.iter().map(node).collect()
     }
 
-    /// The newest good nodes that have a digest: a platform manifest's, or of all platforms of an index.
+    /// The newest good nodes, trusted ones first, that have a digest: a platform manifest's, or of all platforms of an index.
     pub async fn nodes_of(&self, digest: &Digest) -> Result<Vec<(RunNumber, NodeRow)>, StoreError> {
         let rows = sqlx::query(
-            "SELECT *, max(run) AS newest FROM run_nodes WHERE state IN ('passed', 'reused') AND (digest = ?1 OR digest IN
+            "SELECT n.*, max(n.run + r.trusted * 1000000000000) % 1000000000000 AS newest FROM run_nodes n
+             JOIN runs r ON r.number = n.run WHERE n.state IN ('passed', 'reused') AND (n.digest = ?1 OR n.digest IN
              (SELECT m.value FROM indexes i, json_each(i.manifests) m WHERE i.digest = ?1))
-             GROUP BY platform ORDER BY platform",
+             GROUP BY n.platform ORDER BY n.platform",
         )
         .bind(digest.to_string())
         .fetch_all(&self.readers)

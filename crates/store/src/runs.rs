@@ -55,7 +55,7 @@ pub struct RunRow {
 impl RunRow {
     /// The trust domain of its jobs.
     pub const fn domain(&self) -> TrustDomain {
-        TrustDomain { source: self.source.0.unsigned_abs(), trusted: self.trusted }
+        self.source.domain(self.trusted)
     }
 }
 
@@ -162,16 +162,18 @@ impl Store {
         rows.iter().map(|row| Ok(RunNumber(row::number(row, "number")?))).collect()
     }
 
-    /// The last planned run of a source before a given one.
+    /// The last planned run before a given one that a domain knows of.
     pub async fn planned_before(
         &self,
         number: RunNumber,
-        source: SourceId,
+        domain: TrustDomain,
     ) -> Result<Option<RunRow>, StoreError> {
         let found = sqlx::query(
-            "SELECT * FROM runs WHERE source_id = ? AND number < ? AND summary IS NOT NULL ORDER BY number DESC LIMIT 1",
+            "SELECT * FROM runs WHERE source_id = ?1 AND (trusted OR NOT ?2) AND number < ?3 AND summary IS NOT NULL
+             ORDER BY number DESC LIMIT 1",
         )
-        .bind(source.0)
+        .bind(row::signed(domain.source))
+        .bind(domain.trusted)
         .bind(number.0)
         .fetch_optional(&self.readers)
         .await;

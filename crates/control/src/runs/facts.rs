@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use edgewright_model::Digest;
-use edgewright_model::order::ManifestRef;
+use edgewright_model::order::{ManifestRef, TrustDomain};
 use edgewright_model::spec::{Check, Lane};
 use edgewright_model::verdict::{LaneInputs, LaneResult, Verdict};
 use edgewright_plan::Graph;
@@ -22,18 +22,19 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// What is recorded about some manifests, and about the node's representatives; `inputs` are those of
+    /// What a domain may know of some manifests, and of the node's representatives; `inputs` are those of
     /// verdicts that count today.
     pub(crate) async fn load(
-        store: &Store,
+        (store, domain): (&Store, TrustDomain),
         graph: &Graph,
         node: &Node,
         inputs: &BTreeMap<Lane, LaneInputs>,
         mut digests: BTreeSet<&Digest>,
     ) -> Result<Self, StoreError> {
-        let representatives = representatives(store, graph, node).await?;
+        let representatives = representatives((store, domain), graph, node).await?;
         digests.extend(representatives.values().map(|(_, manifest)| &manifest.digest));
-        let rows = if digests.is_empty() { Vec::new() } else { store.newest_verdicts(&digests).await? };
+        let rows =
+            if digests.is_empty() { Vec::new() } else { store.newest_verdicts(&digests, domain).await? };
         Ok(Self { known: Known::of(inputs, rows), representatives })
     }
 }
@@ -81,13 +82,17 @@ pub(crate) fn needed<'a>(
     digests
 }
 
-async fn representatives(store: &Store, graph: &Graph, node: &Node) -> Result<Representatives, StoreError> {
+async fn representatives(
+    (store, domain): (&Store, TrustDomain),
+    graph: &Graph,
+    node: &Node,
+) -> Result<Representatives, StoreError> {
     let wanted: Vec<&Node> =
         node.lanes.iter().filter_map(|lane| graph.nodes.get(lane.inherit.as_ref()?)).collect();
     if wanted.is_empty() {
         return Ok(Representatives::new());
     }
-    let built = store.built(&wanted.iter().map(|node| &node.key).collect()).await?;
+    let built = store.built(&wanted.iter().map(|node| &node.key).collect(), domain).await?;
     let representative = |node: &&Node| {
         let manifest = built.get(&node.key)?;
         Some((node.id.clone(), (node.variant()?.clone(), manifest.clone())))

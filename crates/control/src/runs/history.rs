@@ -41,8 +41,9 @@ impl Planner {
     ) -> Result<Loaded, ControlError> {
         let run = &scope.run;
         let keys = graph.keys();
+        let domain = run.domain();
         let (builds, heads) =
-            tokio::try_join!(self.store.built(&keys), self.store.heads(run.source, &run.branch))?;
+            tokio::try_join!(self.store.built(&keys, domain), self.store.heads(domain, &run.branch))?;
         let lane_inputs = self.jobs.lane_inputs();
         let mut history = History { builds, lane_inputs: lane_inputs.clone(), ..History::default() };
         self.add_heads(&mut history, graph, &heads);
@@ -50,7 +51,7 @@ impl Planner {
         let released = self.releases.newest(run.source, &run.branch).await?;
         let manifests = history.builds.values().chain(released.good.values());
         let digests: BTreeSet<&Digest> = manifests.map(|build| &build.digest).collect();
-        let verdicts = self.store.newest_verdicts(&digests).await?;
+        let verdicts = self.store.newest_verdicts(&digests, domain).await?;
         for row in &verdicts {
             add_verdict(&mut history, row, run.trigger);
         }

@@ -9,6 +9,7 @@ use edgewright_api::{
 };
 use edgewright_model::Digest;
 use edgewright_model::names::{ImageName, Platform, SourceName, VariantName};
+use edgewright_model::order::TrustDomain;
 use edgewright_store::nodes::{NodeLane, NodeRow, PathStep};
 use edgewright_store::proofs::ProofResult;
 use edgewright_store::releases::EntryRow;
@@ -69,10 +70,10 @@ impl Views {
         for digest in self.manifests(entry).await?.values() {
             let newest = planned.iter().find(|node| node.digest.as_ref() == Some(digest));
             notes.extend(newest.iter().flat_map(|node| node.notes.iter().cloned()));
-            let builds = self.store.builds_of(digest).await?;
-            size_bytes += builds.first().map_or(0, |build| build.image_size);
+            let build = self.store.build_of(digest, loaded.source.id.domain(false)).await?;
+            size_bytes += build.map_or(0, |build| build.image_size);
             let asked = self.asked(newest, digest).await?;
-            let rows = self.lane_verdicts(digest, asked.as_deref()).await?;
+            let rows = self.lane_verdicts(loaded.source.id.domain(true), digest, asked.as_deref()).await?;
             let counts =
                 |row: &&VerdictRow| self.is_current(&row.verdict) && is_asked(&row.verdict, asked.as_deref());
             verdicts.extend(rows.iter().filter(counts).map(verdict));
@@ -114,7 +115,8 @@ impl Views {
         let mut build_reason = planned.first().map(|node| node.reason.clone()).unwrap_or_default();
         let (mut builds, mut lanes, mut provenance, mut locks) = (Vec::new(), Vec::new(), None, Vec::new());
         for (platform, digest) in &manifests {
-            let Some(build) = self.store.builds_of(digest).await?.into_iter().next() else { continue };
+            let domain = loaded.source.id.domain(false);
+            let Some(build) = self.store.build_of(digest, domain).await? else { continue };
             let run = self.run_row(build.run).await?;
             // The row of the run that built this digest contains the reason for the build and the digest's
             // steps.
@@ -127,7 +129,7 @@ impl Views {
                 build_reason.clone_from(&origin.reason);
             }
             let steps = newest.or(origin).map(|node| node.steps.as_slice()).unwrap_or_default();
-            let views = self.steps(steps).await?;
+            let views = self.steps(build.domain, steps).await?;
             builds.push(BuildView {
                 proof: Proof::of(&views),
                 platform: platform.clone(),
@@ -137,8 +139,9 @@ impl Views {
                 steps: views,
             });
             let asked = self.asked(newest, digest).await?;
-            lanes.extend(self.verdict_views((platform, digest), asked.as_deref()).await?);
-            locks = self.locks(loaded, &run, &line(variant, steps, &rows)).await?;
+            let trusted = loaded.source.id.domain(true);
+            lanes.extend(self.verdict_views(trusted, (platform, digest), asked.as_deref()).await?);
+            locks = self.locks(&run, &line(variant, steps, &rows)).await?;
             provenance = Some(Provenance {
                 url: loaded.source.url.clone(),
                 commit: run.commit.to_string(),
@@ -169,13 +172,13 @@ impl Views {
         Ok(nodes.into_iter().find_map(|(_, node)| node.lanes))
     }
 
-    async fn steps(&self, path: &[PathStep]) -> Result<Vec<StepView>, ViewError> {
+    async fn steps(&self, domain: TrustDomain, path: &[PathStep]) -> Result<Vec<StepView>, ViewError> {
         let mut views = Vec::with_capacity(path.len());
         let mut below = Some(0_u64);
         let keys: Vec<Digest> = path.iter().map(|step| step.key.clone()).collect();
-        let proofs = self.store.proofs(&keys).await?;
+        let proofs = self.store.proofs(&keys, domain).await?;
         for step in path {
-            let build = self.store.build(&step.key).await?;
+            let build = self.store.build(&step.key, domain).await?;
             let size = build.as_ref().map(|build| build.image_size);
             views.push(StepView {
                 key: step.key.clone(),
@@ -196,10 +199,11 @@ impl Views {
 
     async fn verdict_views(
         &self,
+        domain: TrustDomain,
         (platform, digest): (&Platform, &Digest),
         asked: Option<&[NodeLane]>,
     ) -> Result<Vec<VerdictView>, ViewError> {
-        let rows = self.lane_verdicts(digest, asked).await?;
+        let rows = self.lane_verdicts(domain, digest, asked).await?;
         Ok(rows
             .into_iter()
             .map(|row| VerdictView {
@@ -223,13 +227,8 @@ impl Views {
     }
 
     /// The locks of some images in a run.
-    async fn locks(
-        &self,
-        loaded: &SourceState,
-        run: &RunRow,
-        images: &BTreeSet<ImageName>,
-    ) -> Result<Vec<LockView>, ViewError> {
-        let overlays = self.store.locks(loaded.source.id).await?;
+    async fn locks(&self, run: &RunRow, images: &BTreeSet<ImageName>) -> Result<Vec<LockView>, ViewError> {
+        let overlays = self.store.locks(run.domain()).await?;
         let overlay = |image, number| {
             overlays.iter().find(|row| row.image == image && Some(row.number) == number).map(|row| &row.lock)
         };

@@ -20,6 +20,7 @@ use edgewright_api::{ApiError, RegistryAddress};
 use edgewright_model::Digest;
 use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_model::names::SourceName;
+use edgewright_model::order::TrustDomain;
 use edgewright_model::spec::Lane;
 use edgewright_model::verdict::{LaneInputs, Verdict, lane_inputs};
 use edgewright_process::Clock;
@@ -203,14 +204,15 @@ impl Views {
         self.lane_inputs.get(&verdict.lane) == Some(&verdict.inputs)
     }
 
-    /// The newest verdict of each lane on a manifest. Those for the checks that are asked for have precedence
-    /// over others, and of these the current ones.
+    /// The newest verdict of each lane on a manifest, of those that a domain may use. Those for the checks that
+    /// are asked for have precedence over others, and of these the current ones.
     async fn lane_verdicts(
         &self,
+        domain: TrustDomain,
         manifest: &Digest,
         asked: Option<&[NodeLane]>,
     ) -> Result<Vec<edgewright_store::results::VerdictRow>, ViewError> {
-        let mut rows = self.store.verdicts_of(manifest).await?;
+        let mut rows = self.store.verdicts_in(manifest, domain).await?;
         let mut seen = std::collections::BTreeSet::new();
         // Newest first: the first of each lane stays. The sort is stable.
         rows.sort_by_key(|row| (!is_asked(&row.verdict, asked), !self.is_current(&row.verdict)));

@@ -34,6 +34,7 @@ impl Views {
     /// One run.
     pub async fn run(&self, number: RunNumber) -> Result<RunView, ViewError> {
         let mut row = self.run_row(number).await?;
+        let domain = row.domain();
         let rows = self.store.nodes(number).await?;
         let (diagnostics, reason) = (std::mem::take(&mut row.diagnostics), row.failure.take());
         let diagnostics = diagnostics.into_iter().map(DiagnosticView::error).collect();
@@ -41,7 +42,7 @@ impl Views {
         for node in &rows {
             let asked = node.lanes.as_deref();
             let mut verdicts = match &node.digest {
-                Some(digest) => self.lane_verdicts(digest, asked).await?,
+                Some(digest) => self.lane_verdicts(domain, digest, asked).await?,
                 None => Vec::new(),
             };
             // The digest may have been tested with the checks of other commits.
