@@ -19,10 +19,10 @@ use tokio::sync::mpsc;
 
 use crate::courtesy::with_io_priority;
 use crate::credentials::JobRegistry;
+use crate::disk::{DiskBound, Excess};
 use crate::error::ExecutorError;
 use crate::executor::{Admission, BoxFuture, Capacity, Demand, Executor, Permit};
 use crate::gate::{AdmissionSettings, Gate};
-use crate::disk::{DiskBound, Excess};
 use crate::heard::{Heard, cut};
 use crate::isolation::Isolation;
 use crate::native;

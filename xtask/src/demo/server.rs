@@ -138,7 +138,9 @@ fn serve(program: &Path, place: &Place, tools: &Path, address: &str) -> Vec<Stri
     let source = format!("file://{}", place.source.display());
     let (program, data) = (program.display().to_string(), place.data.display().to_string());
     let tools = tools.display().to_string();
-    let words = ["serve", "--data", &data, "--tools", &tools, "--listen", address, "--source", &source, "--poll", "1s"];
+    let words = [
+        "serve", "--data", &data, "--tools", &tools, "--listen", address, "--source", &source, "--poll", "1s",
+    ];
     std::iter::once(program).chain(words.map(str::to_owned)).collect()
 }
 

@@ -223,7 +223,8 @@ pub(crate) fn marked(data: &Path) -> Vec<Pid> {
     let mark = format!("EDGEWRIGHT_WORK={}", work.display());
     let cgroup = edgewright_sandbox::launch::prefix(&work.join("sandboxes"));
     let is_marked = |pid: &Pid| {
-        let read = |name: &str| fs::read(format!("/proc/{}/{name}", pid.as_raw_nonzero())).unwrap_or_default();
+        let read =
+            |name: &str| fs::read(format!("/proc/{}/{name}", pid.as_raw_nonzero())).unwrap_or_default();
         String::from_utf8_lossy(&read("cgroup")).contains(&cgroup)
             || read("environ").split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
     };
