@@ -15,10 +15,20 @@ const LINE_LIMIT: usize = 32 * 1024;
 /// Writes the text; `name_of` names the base and the images of registries.
 pub fn rewrite(file: &Containerfile, resolved: &Resolved, name_of: impl Fn(&Origin) -> String) -> String {
     let names = stage_names(resolved);
-    let name_of = |origin: &Origin| match origin {
-        Origin::Stage(place) => names.get(place).cloned().unwrap_or_default(),
-        Origin::Scratch => "scratch".to_owned(),
-        Origin::Base | Origin::Image(_) => name_of(origin),
+    let aliases = aliases(file, resolved);
+    let name_of = |origin: &Origin| {
+        let mut origin = origin;
+        // A stage uses earlier ones only, so this ends.
+        while let Origin::Stage(place) = origin
+            && let Some(alias) = aliases.get(place)
+        {
+            origin = alias;
+        }
+        match origin {
+            Origin::Stage(place) => names.get(place).cloned().unwrap_or_default(),
+            Origin::Scratch => "scratch".to_owned(),
+            Origin::Base | Origin::Image(_) => name_of(origin),
+        }
     };
     let mut uses: BTreeMap<usize, Vec<&Use>> = BTreeMap::new();
     for used in &resolved.uses {
@@ -32,7 +42,7 @@ pub fn rewrite(file: &Containerfile, resolved: &Resolved, name_of: impl Fn(&Orig
         push_line(&mut out, &format!("{} {}", instruction.keyword, instruction.arguments), file.escape);
     }
     let mut shells = Shells::default();
-    for place in &resolved.needed {
+    for place in resolved.needed.iter().filter(|place| !aliases.contains_key(place)) {
         for position in resolved.range(file, *place) {
             let instruction = &file.instructions[position];
             let used = uses.get(&position).map(Vec::as_slice).unwrap_or_default();
@@ -54,6 +64,18 @@ pub fn rewrite(file: &Containerfile, resolved: &Resolved, name_of: impl Fn(&Orig
         }
     }
     out
+}
+
+/// Stages that are only names of images: old versions of buildah try to remove those images at the end.
+fn aliases(file: &Containerfile, resolved: &Resolved) -> BTreeMap<usize, Origin> {
+    let target = resolved.stages.len().saturating_sub(1);
+    let origin = |place: &usize| {
+        let range = resolved.range(file, *place);
+        let from = resolved.uses.iter().find(|used| used.instruction == range.start)?;
+        let is_alias = range.len() == 1 && *place != target && from.origin != Origin::Scratch;
+        is_alias.then(|| (*place, from.origin.clone()))
+    };
+    resolved.needed.iter().filter_map(origin).collect()
 }
 
 /// The `SHELL` of each stage. buildah runs every `RUN` in it, but starts commands of the image with `/bin/sh`.

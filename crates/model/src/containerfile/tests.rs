@@ -215,8 +215,12 @@ fn mentions_are_rewritten() {
             "ARG BASE\nFROM <docker.io/library/golang:1> AS build\nRUN go\nFROM <base> AS stage-1\nCOPY --link --from=build /a /a\nRUN --mount=type=cache,target=/c --mount=type=bind,target=/b,from=<quay.io/a/b> cat <<X >/y\nx\nX\n",
         ),
         (
-            "ARG BASE\nFROM $BASE AS a\nFROM a AS a\nFROM a AS stage-1\nFROM scratch\nCOPY --from=Stage-1 / /\n",
-            "ARG BASE\nFROM <base> AS stage-0\nFROM stage-0 AS stage-1x\nFROM stage-1x AS stage-1\nFROM scratch AS stage-3\nCOPY --from=stage-1 / /\n",
+            "ARG BASE\nFROM $BASE AS a\nRUN a\nFROM a AS a\nRUN b\nFROM a AS stage-1\nRUN c\nFROM scratch\nCOPY --from=Stage-1 / /\n",
+            "ARG BASE\nFROM <base> AS stage-0\nRUN a\nFROM stage-0 AS stage-1x\nRUN b\nFROM stage-1x AS stage-1\nRUN c\nFROM scratch AS stage-3\nCOPY --from=stage-1 / /\n",
+        ),
+        (
+            "ARG BASE\nFROM quay.io/a/b AS common\nFROM common AS again\nFROM $BASE AS c\nFROM c\nCOPY --from=again / /\n",
+            "ARG BASE\nFROM <base> AS stage-3\nCOPY --from=<quay.io/a/b> / /\n",
         ),
         (
             "ARG BASE\nFROM $BASE AS a\nCMD x\nSHELL [\"/bin/bash\", \"-c\"]\nRUN y\nFROM a\nENTRYPOINT z \"z\"\nCMD [\"v\"]\n",
