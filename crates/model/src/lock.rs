@@ -103,10 +103,7 @@ impl LockRequest {
 
     /// Whether there is nothing to lock, so that the image inherits its parent's epoch.
     pub fn is_empty(&self) -> bool {
-        self.base.is_none()
-            && self.bootstrap.is_empty()
-            && self.images.is_empty()
-            && self.refresh.is_none()
+        self.base.is_none() && self.bootstrap.is_empty() && self.images.is_empty() && self.refresh.is_none()
     }
 
     /// Whether a lock of this epoch must be resolved again at `now`, because an unpinned input must be

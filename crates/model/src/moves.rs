@@ -171,9 +171,11 @@ impl fmt::Display for LockMoves {
         let mut parts = Vec::new();
         parts.extend(self.packages.first().map(|first| format!("{first}{}", more(self.packages.len()))));
         parts.extend(self.base.as_ref().map(|base| format!("base moved to {}", base.to.short())));
-        parts.extend(self.images.first().map(|first| {
-            format!("{} moved to {}{}", first.name, first.to.short(), more(self.images.len()))
-        }));
+        parts.extend(
+            self.images.first().map(|first| {
+                format!("{} moved to {}{}", first.name, first.to.short(), more(self.images.len()))
+            }),
+        );
         parts.extend(self.refreshed.then(|| "refreshed".to_owned()));
         f.write_str(&parts.join(", "))
     }
@@ -183,9 +185,8 @@ impl fmt::Display for LockMoves {
 fn images(old: &Lock, new: &Lock) -> Vec<ImageMove> {
     let is_new = |image: &&LockedImage| !old.images.contains(image);
     let moved = new.images.iter().filter(is_new).map(|image| {
-        let same = |other: &&LockedImage| {
-            other.reference == image.reference && other.platform == image.platform
-        };
+        let same =
+            |other: &&LockedImage| other.reference == image.reference && other.platform == image.platform;
         ImageMove {
             name: image.reference.to_string(),
             from: old.images.iter().find(same).map(|other| other.digest.clone()),

@@ -101,8 +101,16 @@ mod tests {
         let old = "buildah version 1.28.2 (image-spec 1.1.0-rc2, runtime-spec 1.0.2-dev)\n";
         let failure = missing_here_documents(old, 3).unwrap();
         assert_eq!(failure.kind, FailureKind::Infrastructure);
-        assert!(failure.message.contains("line 3") && failure.message.contains("buildah 1.28.2"), "{failure:?}");
-        for new in ["buildah version 1.33.0", "buildah version 1.39.3 (image-spec 1.1.0)", "buildah version 2.0", "?"] {
+        assert!(
+            failure.message.contains("line 3") && failure.message.contains("buildah 1.28.2"),
+            "{failure:?}"
+        );
+        for new in [
+            "buildah version 1.33.0",
+            "buildah version 1.39.3 (image-spec 1.1.0)",
+            "buildah version 2.0",
+            "?",
+        ] {
             assert_eq!(missing_here_documents(new, 3), None, "{new}");
         }
     }

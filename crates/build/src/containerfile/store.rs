@@ -154,9 +154,10 @@ fn mark_as_used(marks: &Path, mark: &Path, name: &str) -> std::io::Result<Vec<(P
     known.sort();
     let surplus = known.len().saturating_sub(KEPT_BASES);
     let is_older = |used: &SystemTime, limit| used.elapsed().is_ok_and(|age| age > limit);
-    let gone = known.into_iter().enumerate().filter(|(place, (used, _))| {
-        is_older(used, UNUSED) || *place < surplus && is_older(used, RECENT)
-    });
+    let gone = known
+        .into_iter()
+        .enumerate()
+        .filter(|(place, (used, _))| is_older(used, UNUSED) || *place < surplus && is_older(used, RECENT));
     Ok(gone.filter_map(|(_, (_, path))| Some((path.clone(), std::fs::read_to_string(path).ok()?))).collect())
 }
 

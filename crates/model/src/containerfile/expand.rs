@@ -95,7 +95,11 @@ impl Expansion<'_> {
         }
         if self.chars.next_if_eq(&'{').is_none() {
             let name = self.name();
-            return Ok(if name.is_empty() { "$".to_owned() } else { (self.value)(&name).unwrap_or_default() });
+            return Ok(if name.is_empty() {
+                "$".to_owned()
+            } else {
+                (self.value)(&name).unwrap_or_default()
+            });
         }
         let name = self.name();
         let mut operator = String::new();

@@ -96,7 +96,11 @@ fn escape(text: &str, faults: &mut Vec<Fault>) -> char {
             "`" => '`',
             other => {
                 let message = format!("invalid escape character `{}`", other.escape_debug());
-                faults.push(Fault::new(index + 1, message, "write `# escape=\\` or `# escape=` and a backtick"));
+                faults.push(Fault::new(
+                    index + 1,
+                    message,
+                    "write `# escape=\\` or `# escape=` and a backtick",
+                ));
                 '\\'
             }
         };

@@ -233,12 +233,7 @@ impl Resolver<'_> {
             return Err(Fault::new(stage.line, "malformed FROM", hint));
         }
         let origin = self.origin(instruction, self.global, &stage.from, place, platform.as_ref())?;
-        self.found.push(Use {
-            line: stage.line,
-            origin,
-            instruction: stage.position,
-            place: UsePlace::From,
-        });
+        self.found.push(Use { line: stage.line, origin, instruction: stage.position, place: UsePlace::From });
         Ok(())
     }
 
@@ -246,7 +241,11 @@ impl Resolver<'_> {
         let known = self.global.expand(written).ok().and_then(|text| text.trim_end_matches('/').parse().ok());
         known.ok_or_else(|| {
             let message = format!("cannot tell the platform `{}`", written.escape_debug());
-            Fault::new(instruction.line, message, "write `$TARGETPLATFORM`, or a platform such as linux/amd64")
+            Fault::new(
+                instruction.line,
+                message,
+                "write `$TARGETPLATFORM`, or a platform such as linux/amd64",
+            )
         })
     }
 
@@ -304,7 +303,12 @@ impl Resolver<'_> {
                 let message = "`${BASE}` is used without `ARG BASE` before the first FROM".to_owned();
                 return Err(fault(message, STAGE_HINT));
             }
-            "" => return Err(fault(format!("cannot tell which image `{}` is: it is empty", shown()), NAME_HINT)),
+            "" => {
+                return Err(fault(
+                    format!("cannot tell which image `{}` is: it is empty", shown()),
+                    NAME_HINT,
+                ));
+            }
             _ => {}
         }
         let Some(reference) = image(&text) else {

@@ -31,11 +31,20 @@ fn instructions_are_joined_and_here_documents_skipped() {
     for (text, want) in [
         ("# syntax=x\nARG V=1\nrun a \\\n# not here\n\n  b\n", &["2-2 ARG V=1", "3-6 RUN a   b"][..]),
         ("RUN a\\\nb \\  \nc\nCMD d", &["1-3 RUN ab c", "4-4 CMD d"]),
-        ("RUN <<EOF cat <<-'X Y'\nFROM no\nEOF\n\t X\n\tX Y\nFROM a", &["1-1 RUN <<EOF cat <<-'X Y' [FROM no\nEOF\n] [\t X\n\tX Y\n]", "6-6 FROM a"]),
-        ("RUN cat <<DONE>/file && x\na\nDONE\nFROM a", &["1-1 RUN cat <<DONE>/file && x [a\nDONE\n]", "4-4 FROM a"]),
+        (
+            "RUN <<EOF cat <<-'X Y'\nFROM no\nEOF\n\t X\n\tX Y\nFROM a",
+            &["1-1 RUN <<EOF cat <<-'X Y' [FROM no\nEOF\n] [\t X\n\tX Y\n]", "6-6 FROM a"],
+        ),
+        (
+            "RUN cat <<DONE>/file && x\na\nDONE\nFROM a",
+            &["1-1 RUN cat <<DONE>/file && x [a\nDONE\n]", "4-4 FROM a"],
+        ),
         ("RUN echo \"use <<EOF here\"\nFROM a", &["1-1 RUN echo \"use <<EOF here\"", "2-2 FROM a"]),
         ("RUN echo 'a\\' <<'E F'\nE F\nFROM a", &["1-1 RUN echo 'a\\' <<'E F' [E F\n]", "3-3 FROM a"]),
-        ("RUN echo \\<<EOF $((1<<3)) <<<x a<<b\nFROM a", &["1-1 RUN echo \\<<EOF $((1<<3)) <<<x a<<b", "2-2 FROM a"]),
+        (
+            "RUN echo \\<<EOF $((1<<3)) <<<x a<<b\nFROM a",
+            &["1-1 RUN echo \\<<EOF $((1<<3)) <<<x a<<b", "2-2 FROM a"],
+        ),
         ("COPY 3<<E /y\r\nx\r\nE\r\nFROM a\r\n", &["1-1 COPY 3<<E /y [x\nE\n]", "4-4 FROM a"]),
         ("ENV A=<<EOF\nFROM a", &["1-1 ENV A=<<EOF", "2-2 FROM a"]),
         ("ONBUILD RUN <<E\nx\nE\nFROM a", &["1-1 ONBUILD RUN <<E [x\nE\n]", "4-4 FROM a"]),
@@ -95,7 +104,10 @@ fn the_built_stage_rests_on_the_base() {
         ("ARG BASE\nFROM $BASE AS full\nFROM scratch AS s\nFROM s\nCOPY --from=0 / /\n", None),
         ("ARG BASE\nFROM scratch\nARG BASE\nCOPY --from=${BASE} / /\n", None),
         // f20
-        ("# escape=`\nARG BASE\nFROM scratch AS ctx\nENV PLACE=C:\\temp\\\nFROM ${BASE} AS win\nRUN a `\n > b\n", None),
+        (
+            "# escape=`\nARG BASE\nFROM scratch AS ctx\nENV PLACE=C:\\temp\\\nFROM ${BASE} AS win\nRUN a `\n > b\n",
+            None,
+        ),
         // f09
         ("\u{feff}ARG BASE\r\nFROM ${BASE}\r\nRUN echo ok > /etc/ok\r\n", None),
     ] {
@@ -145,10 +157,16 @@ fn images_of_registries_are_found() {
     for (lines, want) in [
         ("COPY --from=quay.io/a/b:1 /a /a", &["quay.io/a/b:1 linux/arm64"][..]),
         ("COPY --chmod=755 --from=\"tools:1\" a /a", &["docker.io/library/tools:1 linux/arm64"]),
-        ("COPY --from=docker.io/me a /a\nCOPY --from=me/x a /a", &["docker.io/library/me linux/arm64", "docker.io/me/x linux/arm64"]),
+        (
+            "COPY --from=docker.io/me a /a\nCOPY --from=me/x a /a",
+            &["docker.io/library/me linux/arm64", "docker.io/me/x linux/arm64"],
+        ),
         ("ARG TAG U\nCOPY --from=${U}/x:${TAG:-1} /a /a", &["quay.io/u/x:9 linux/arm64"]),
         ("ARG U\nCOPY --from=${U:+x.y/z}${NONE:-:2}-$U-x /a /a\nFROM a", &[]),
-        ("ENV V=3\nRUN --mount=type=cache,target=/x --mount=from=quay.io/a:$V,target=/y ls", &["quay.io/a:3 linux/arm64"]),
+        (
+            "ENV V=3\nRUN --mount=type=cache,target=/x --mount=from=quay.io/a:$V,target=/y ls",
+            &["quay.io/a:3 linux/arm64"],
+        ),
         ("ARG TARGETARCH\nCOPY --from=quay.io/tool:${TARGETARCH} a /a", &["quay.io/tool:arm64 linux/arm64"]),
         ("RUN echo --from=quay.io/a --mount=from=quay.io/b", &[]),
         ("COPY --from=app2 a /a", &[]),
@@ -164,7 +182,11 @@ fn images_of_registries_are_found() {
     let resolved = resolve_text(stages, None).unwrap();
     let shown: Vec<String> =
         resolved.images().iter().map(|it| format!("{} {}", it.reference, it.platform)).collect();
-    assert_eq!(shown, ["quay.io/go linux/amd64", "quay.io/go:1 linux/arm64"], "a stage that is not needed is left out");
+    assert_eq!(
+        shown,
+        ["quay.io/go linux/amd64", "quay.io/go:1 linux/arm64"],
+        "a stage that is not needed is left out"
+    );
 }
 
 #[test]

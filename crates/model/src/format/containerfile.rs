@@ -28,7 +28,8 @@ pub(super) fn resolve(tree: &Tree, report: &mut Report, definition: &mut Definit
     let mut bytes = 0;
     for (name, image) in &mut definition.images {
         let owner = Owner::Image(name.clone());
-        let platforms = if image.platforms.is_empty() { &definition.source.platforms } else { &image.platforms };
+        let platforms =
+            if image.platforms.is_empty() { &definition.source.platforms } else { &image.platforms };
         for step in &mut image.steps {
             let Step::Containerfile(step) = step else { continue };
             // A file that cannot be read is reported where it is named.
@@ -76,7 +77,9 @@ fn of_step(tree: &Tree, step: &ContainerfileStep, file: &Containerfile, platform
                     found.images.insert(platform.clone(), images);
                 }
                 for (line, source) in context_sources(file, &resolved) {
-                    found.faults.extend(leads_out(tree, &step.context, &source).map(|link| outside(line, &link)));
+                    found
+                        .faults
+                        .extend(leads_out(tree, &step.context, &source).map(|link| outside(line, &link)));
                 }
             }
             Err(faults) => found.faults.extend(faults),

@@ -258,7 +258,9 @@ fn for_containerfile(
 ) {
     let Some(Containerfile { step, .. }) = new.or(old) else { return };
     let text = |of: Option<Containerfile<'_>>| {
-        of.map(|Containerfile { text, .. }| format!("{} lines, {}", text.lines().count(), Digest::of(text).short()))
+        of.map(|Containerfile { text, .. }| {
+            format!("{} lines, {}", text.lines().count(), Digest::of(text).short())
+        })
     };
     note(changes, ChangedKind::Containerfile, step.file.as_str(), text(old), text(new));
     let target = |of: Option<Containerfile<'_>>| of.and_then(|of| of.step.target.clone());

@@ -200,7 +200,9 @@ impl Assembler<'_> {
                     let own = own.get(&index);
                     steps.extend(own.map(|own| Steps::with_images(own, step, platform, locked)));
                 }
-                (Step::Containerfile(_), None) | (Step::Files(_), _) => steps.extend(own.get(&index).cloned()),
+                (Step::Containerfile(_), None) | (Step::Files(_), _) => {
+                    steps.extend(own.get(&index).cloned())
+                }
             }
         }
         Ok(steps)

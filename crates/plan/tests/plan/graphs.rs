@@ -192,12 +192,15 @@ fn images_of_a_containerfile_are_locked_and_part_of_its_key() {
     let request = lock_request(&definition.images[&"hmi".parse().unwrap()], &definition.source);
     let asked: Vec<String> =
         request.images.iter().map(|it| format!("{} {}", it.reference, it.platform)).collect();
-    assert_eq!(asked, [
-        "docker.io/library/golang:1 linux/amd64",
-        "docker.io/library/golang:1 linux/arm64",
-        "quay.io/tool:amd64 linux/amd64",
-        "quay.io/tool:arm64 linux/arm64",
-    ]);
+    assert_eq!(
+        asked,
+        [
+            "docker.io/library/golang:1 linux/amd64",
+            "docker.io/library/golang:1 linux/arm64",
+            "quay.io/tool:amd64 linux/amd64",
+            "quay.io/tool:arm64 linux/arm64",
+        ]
+    );
     let used = |graph: &Graph, platform: &str| -> Vec<String> {
         let node = graph.variant(&"hmi/plant-a".parse().unwrap(), &platform.parse().unwrap()).unwrap();
         let images = node.path.iter().find_map(|step| match &*step.work {
