@@ -62,7 +62,7 @@ pub use local::{BuildSecrets, LocalExecutor, LocalSettings};
 pub use process::{ProcessError, serve};
 pub use report::Reporter;
 pub use sandboxed::JobSandbox;
-pub use tools::Tools;
 pub use simulated::{Behaviour, Rejection, SimulatedExecutor, simulated_profile};
+pub use tools::Tools;
 pub use work::{JobWorker, WorkSettings, reap};
 pub use worker::Worker;

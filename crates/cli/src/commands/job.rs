@@ -129,8 +129,7 @@ pub(crate) async fn run(args: &JobRunArgs, global: &Global) -> Result<End, Failu
 async fn forward(given: &[String]) -> Result<Vec<OwnedTask<()>>, Failure> {
     let mut tasks = Vec::new();
     for text in given {
-        let parsed =
-            text.split_once('=').and_then(|(address, socket)| Some((address.parse().ok()?, socket)));
+        let parsed = text.split_once('=').and_then(|(address, socket)| Some((address.parse().ok()?, socket)));
         let Some((address, socket)) = parsed else {
             return Err(Failure::user(format!("invalid --forward `{text}`: expected ADDR=SOCKET")));
         };
