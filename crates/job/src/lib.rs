@@ -15,6 +15,7 @@
 //! | [`gate`] | the queue for a machine's slots, and the check of its disk |
 //! | [`credentials`] | how jobs reach the registry |
 //! | [`local`] | starts the child process and evaluates its output |
+//! | `disk` | watches what a running job writes |
 //! | [`isolation`] | where jobs that start programs run |
 //! | [`tools`] | the tool image of sandboxes, made when it is needed first |
 //! | `sandboxed`, `reach`, `forward` | the child in a sandbox, and its way to registries on this host |
@@ -31,6 +32,7 @@ pub mod admission;
 pub mod conformance;
 mod courtesy;
 pub mod credentials;
+mod disk;
 pub mod error;
 pub mod executor;
 mod forward;
@@ -50,8 +52,8 @@ pub mod worker;
 
 pub use admission::Floor;
 pub use courtesy::lower_priority;
-pub use edgewright_build::bootstrap::Host;
 pub use credentials::{FixedCredentials, JobCredential, JobCredentials, JobRegistry, NoCredentials};
+pub use edgewright_build::bootstrap::Host;
 pub use edgewright_lab::lane_profile as local_lane_profile;
 pub use error::ExecutorError;
 pub use executor::{Admission, BoxFuture, Capacity, Demand, EVENTS, Executor, Permit, StepKind};
