@@ -368,6 +368,7 @@ mod tests {
                 id: "npm".to_owned(),
                 version: "1".to_owned(),
             }],
+            images: Vec::new(),
         };
         let task = Task::Image(task);
         assert_eq!(used.arguments(&task), ["--secret", "npm=/run/npm"]);
