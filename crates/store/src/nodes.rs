@@ -67,6 +67,14 @@ pub struct NodeRow {
     pub finished_at: Option<Timestamp>,
 }
 
+/// A node whose job was started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobRow {
+    pub node: String,
+    pub platform: Platform,
+    pub state: NodeState,
+}
+
 fn node(row: &SqliteRow) -> Result<NodeRow, StoreError> {
     let job: Option<uuid::Uuid> = row::maybe(row, "job")?;
     let phase: Option<String> = row::maybe(row, "phase")?;
@@ -173,6 +181,70 @@ impl Store {
             .await
             .doing("list nodes")?;
         rows.iter().map(node).collect()
+    }
+
+    /// The nodes of a name that a run works on, one per platform.
+    pub async fn nodes_named(&self, run: RunNumber, name: &str) -> Result<Vec<NodeRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM run_nodes WHERE run = ? AND node = ? ORDER BY position")
+            .bind(run.0)
+            .bind(name)
+            .fetch_all(&self.readers)
+            .await
+            .doing("read a node")?;
+        rows.iter().map(node).collect()
+    }
+
+    /// The state of a run, and of one of its nodes for a platform; none for one that it does not work on.
+    pub async fn progress(
+        &self,
+        run: RunNumber,
+        node: Option<(&str, &Platform)>,
+    ) -> Result<Option<(RunState, Option<NodeState>)>, StoreError> {
+        let (name, platform) = node.unzip();
+        let found = sqlx::query(
+            "SELECT r.state AS run_state, n.state AS node_state FROM runs r
+             LEFT JOIN run_nodes n ON n.run = r.number AND n.node = ? AND n.platform = ? WHERE r.number = ?",
+        )
+        .bind(name)
+        .bind(platform.map(Platform::to_string))
+        .bind(run.0)
+        .fetch_optional(&self.readers)
+        .await
+        .doing("read a run's progress")?;
+        found.map(|row| Ok((row::text(&row, "run_state")?, row::maybe(&row, "node_state")?))).transpose()
+    }
+
+    /// The nodes of a run whose job was started, in this order.
+    pub async fn started_jobs(&self, run: RunNumber) -> Result<Vec<JobRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT node, platform, state FROM run_nodes WHERE run = ? AND started_at IS NOT NULL
+             ORDER BY started_at, node, platform",
+        )
+        .bind(run.0)
+        .fetch_all(&self.readers)
+        .await
+        .doing("list started jobs")?;
+        let job = |row: &SqliteRow| {
+            Ok(JobRow {
+                node: row::text(row, "node")?,
+                platform: row::text(row, "platform")?,
+                state: row::text(row, "state")?,
+            })
+        };
+        rows.iter().map(job).collect()
+    }
+
+    /// The nodes of some runs that have a job now.
+    pub async fn running_nodes(&self, runs: &[RunNumber]) -> Result<Vec<(RunNumber, NodeRow)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT n.* FROM json_each(?) wanted CROSS JOIN run_nodes n ON n.run = wanted.value
+             WHERE n.state = 'running' ORDER BY n.run, n.position",
+        )
+        .bind(row::to_json(&runs.iter().map(|run| run.0).collect::<Vec<_>>())?)
+        .fetch_all(&self.readers)
+        .await
+        .doing("list running nodes")?;
+        rows.iter().map(|row| Ok((RunNumber(row::number(row, "run")?), node(row)?))).collect()
     }
 
     /// The newest good nodes that have a digest: a platform manifest's, or of all platforms of an index.

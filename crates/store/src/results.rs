@@ -133,6 +133,23 @@ impl Store {
         rows.iter().map(build).collect()
     }
 
+    /// The compressed size of some platform manifests that were built, in bytes.
+    pub async fn image_sizes(
+        &self,
+        digests: &BTreeSet<&Digest>,
+    ) -> Result<BTreeMap<Digest, u64>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT b.digest, b.image_size FROM json_each(?) wanted CROSS JOIN builds b ON b.digest = wanted.value
+             ORDER BY b.created_at DESC",
+        )
+        .bind(row::to_json(digests)?)
+        .fetch_all(&self.readers)
+        .await
+        .doing("list sizes of builds")?;
+        // The oldest build of a digest is the last one.
+        rows.iter().map(|row| Ok((row::text(row, "digest")?, row::number(row, "image_size")?))).collect()
+    }
+
     /// The newest verdict of each key on some platform manifests, with any lane inputs.
     pub async fn newest_verdicts(&self, digests: &BTreeSet<&Digest>) -> Result<Vec<VerdictRow>, StoreError> {
         let rows = sqlx::query(

@@ -39,6 +39,8 @@ pub enum Operation {
     Retry,
     /// [`super::comment`].
     Comment,
+    /// [`super::jobs`].
+    Jobs,
     /// [`super::log`].
     Log,
     /// [`IMAGES`].
@@ -132,6 +134,13 @@ const SOURCE: Parameter = in_query("source", "string", "only this source");
 const ONE_SOURCE: Parameter =
     in_query("source", "string", "the source; needed if several have one of this name");
 const LIMIT: Parameter = in_query("limit", "integer", "maximum number: 20 by default, at most 1000");
+const PAGE: Parameter = in_query("limit", "integer", "maximum number: 1000 by default and at most");
+const CURSOR: Parameter = in_query(
+    "cursor",
+    "string",
+    "the next page: follow the `Link` header with rel=\"next\" of the page before",
+);
+const RELEASE: Parameter = in_query("number", "integer", "only the release of this number");
 const NUMBER: Parameter = in_path("number", "integer", "the run's number");
 
 const fn get(
@@ -246,7 +255,14 @@ pub const ROUTES: &[Route] = &[
         ],
         "Check a source for updates, then build, test and release what changed.",
     ),
-    get(Operation::Runs, "runs", RUNS, Content::List("RunSummary"), &[SOURCE, LIMIT], "Runs, newest first."),
+    get(
+        Operation::Runs,
+        "runs",
+        RUNS,
+        Content::List("RunSummary"),
+        &[SOURCE, LIMIT, CURSOR],
+        "Runs, newest first.",
+    ),
     get(
         Operation::Events,
         "events",
@@ -288,6 +304,18 @@ pub const ROUTES: &[Route] = &[
         &[NUMBER],
         "A run's plan and verdicts as Markdown, for a comment on a pull request.",
     ),
+    get(
+        Operation::Jobs,
+        "jobs",
+        "/api/v1/runs/{number}/jobs",
+        Content::Document("RunJobs"),
+        &[
+            NUMBER,
+            in_query("known", "integer", "number of jobs to skip: those that the client knows"),
+            in_query("node", "string", "the jobs of this node only, started or not"),
+        ],
+        "The jobs of a run that were started, in this order, for followers of its logs.",
+    ),
     Route {
         matched: Some("/api/v1/runs/{number}/jobs/{*rest}"),
         ..get(
@@ -309,7 +337,7 @@ pub const ROUTES: &[Route] = &[
         "images",
         IMAGES,
         Content::List("ImageSummary"),
-        &[SOURCE],
+        &[SOURCE, PAGE, CURSOR],
         "The variants, sorted by source and name.",
     ),
     Route {
@@ -328,7 +356,7 @@ pub const ROUTES: &[Route] = &[
         "releases",
         RELEASES,
         Content::List("ReleaseView"),
-        &[SOURCE, LIMIT],
+        &[SOURCE, RELEASE, LIMIT, CURSOR],
         "Releases, newest first.",
     ),
     get(
@@ -336,7 +364,7 @@ pub const ROUTES: &[Route] = &[
         "channels",
         CHANNELS,
         Content::List("ChannelView"),
-        &[SOURCE],
+        &[SOURCE, PAGE, CURSOR],
         "The channels, sorted by source and name.",
     ),
     Route {
@@ -355,7 +383,7 @@ pub const ROUTES: &[Route] = &[
         "sites",
         SITES,
         Content::List("SiteSummary"),
-        &[SOURCE],
+        &[SOURCE, PAGE, CURSOR],
         "The sites that default branches declare, sorted by source and name.",
     ),
     get(

@@ -96,6 +96,7 @@ fn handler(operation: Operation) -> MethodRouter<ApiState> {
         Operation::Cancel => post(runs::cancel),
         Operation::Retry => post(runs::retry),
         Operation::Comment => get(runs::comment),
+        Operation::Jobs => get(runs::jobs),
         Operation::Log => get(runs::log),
         Operation::Images => get(images::list),
         Operation::Image => get(images::show),

@@ -6,7 +6,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
-use edgewright_api::RunResponse;
+use edgewright_api::{RunResponse, routes};
 use edgewright_control::context::OperationContext;
 use edgewright_model::error::Chain;
 use edgewright_model::run::RunNumber;
@@ -20,9 +20,11 @@ use crate::views::{LogReader, ViewError};
 pub(super) async fn list(
     State(state): State<ApiState>,
     selection: SelectionQuery,
-) -> JsonResult<impl Serialize> {
+) -> Result<Response, HttpError> {
     let selection = query(selection)?;
-    Ok(Json(state.views.runs(selection.source()?.as_ref(), selection.limit()).await?))
+    let page = selection.page(routes::DEFAULT_LIMIT);
+    let page = state.views.run_page(selection.source()?.as_ref(), &page).await?;
+    Ok(selection.respond(routes::RUNS, &page))
 }
 
 pub(super) async fn show(
@@ -60,6 +62,22 @@ pub(super) async fn comment(
 ) -> Result<Response, HttpError> {
     let text = state.views.comment(parsed(&number)?).await?;
     Ok(([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], text).into_response())
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct JobsQuery {
+    known: u64,
+    node: Option<String>,
+}
+
+pub(super) async fn jobs(
+    State(state): State<ApiState>,
+    Path(number): Path<String>,
+    jobs_query: Result<Query<JobsQuery>, QueryRejection>,
+) -> JsonResult<impl Serialize> {
+    let JobsQuery { known, node } = query(jobs_query)?;
+    Ok(Json(state.views.jobs(parsed(&number)?, node.as_deref(), known).await?))
 }
 
 #[derive(Debug, Default, Deserialize)]

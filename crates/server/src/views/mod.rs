@@ -3,30 +3,36 @@
 
 mod audit;
 mod comment;
+mod follow;
 mod image;
 mod inventory;
 mod log;
+mod page;
 mod rebuild;
 mod release;
 mod run;
 mod status;
 mod target;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use edgewright_api::{ApiError, RegistryAddress};
 use edgewright_model::Digest;
 use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_model::names::SourceName;
+use edgewright_model::run::RunNumber;
 use edgewright_model::spec::Lane;
 use edgewright_model::verdict::{LaneInputs, Verdict, lane_inputs};
 use edgewright_process::Clock;
+use edgewright_store::results::VerdictRow;
 use edgewright_store::sources::SourceRow;
 use edgewright_store::{Store, StoreError};
 
+use follow::Followed;
 pub(crate) use inventory::channel;
 pub use log::LogReader;
+pub use page::{Page, PageRequest};
 pub use rebuild::rebuilt;
 pub(crate) use status::reconciler;
 
@@ -42,6 +48,9 @@ pub struct Views {
     serving: Option<Serving>,
     /// The inputs of each lane as it is run today: verdicts with other inputs are not current.
     lane_inputs: BTreeMap<Lane, LaneInputs>,
+    /// The logs and runs that are followed now.
+    logs: Followed<PathBuf, log::LogState>,
+    started: Followed<RunNumber, log::StartedJobs>,
 }
 
 /// What is known only in a running server.
@@ -136,14 +145,15 @@ impl From<ViewError> for ApiError {
 impl Views {
     /// Reads from an open database. `serving` is none outside of a server. `lane_inputs` are the inputs of
     /// each lane as it is run today.
-    pub const fn new(
+    pub fn new(
         store: Store,
         folder: DataFolder,
         clock: Clock,
         serving: Option<Serving>,
         lane_inputs: BTreeMap<Lane, LaneInputs>,
     ) -> Self {
-        Self { store, folder, clock, serving, lane_inputs }
+        let (logs, started) = (Followed::default(), Followed::default());
+        Self { store, folder, clock, serving, lane_inputs, logs, started }
     }
 
     /// Reads from a data folder, with or without a running server. Verdicts are current if this build's own
@@ -201,18 +211,21 @@ impl Views {
         self.lane_inputs.get(&verdict.lane) == Some(&verdict.inputs)
     }
 
-    /// The newest verdict of each lane on a manifest; a current one has precedence over newer ones that are
-    /// not.
+    /// The newest verdict of each lane on some manifests; a current one has precedence over newer ones that
+    /// are not.
     async fn lane_verdicts(
         &self,
-        manifest: &Digest,
-    ) -> Result<Vec<edgewright_store::results::VerdictRow>, ViewError> {
-        let mut rows = self.store.verdicts_of(manifest).await?;
-        let mut seen = std::collections::BTreeSet::new();
-        // Newest first: the first of each lane stays. The sort is stable.
+        manifests: &BTreeSet<&Digest>,
+    ) -> Result<BTreeMap<Digest, Vec<VerdictRow>>, ViewError> {
+        let mut rows = self.store.newest_verdicts(manifests).await?;
+        // Oldest first: reversed, the first of each lane stays. The sort is stable.
+        rows.reverse();
         rows.sort_by_key(|row| !self.is_current(&row.verdict));
-        rows.retain(|row| seen.insert(row.verdict.lane));
-        rows.sort_by_key(|row| row.verdict.lane);
-        Ok(rows)
+        let mut newest: BTreeMap<Digest, BTreeMap<Lane, VerdictRow>> = BTreeMap::new();
+        for row in rows {
+            let lanes = newest.entry(row.verdict.manifest.digest.clone()).or_default();
+            lanes.entry(row.verdict.lane).or_insert(row);
+        }
+        Ok(newest.into_iter().map(|(digest, lanes)| (digest, lanes.into_values().collect())).collect())
     }
 }
