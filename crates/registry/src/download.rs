@@ -158,7 +158,7 @@ impl Inner {
         let ready = (index, self.first_chunk(repository, &blob, index).await?);
         let (sender, receiver) = mpsc::channel(QUEUE);
         let pace = Pace::new(self.settings.idle_limit, CLIENT_RATE_LIMIT);
-        let download = Download { registry: Arc::clone(self), blob, ready, sender, pace, _turn: turn };
+        let download = Download { registry: Arc::clone(self), blob, ready, sender, pace, turn };
         self.tasks.spawn(download.send(parts, tail));
         let answer = stream::unfold(receiver, |mut receiver| async move {
             receiver.recv().await.map(|bytes| (bytes, receiver))
@@ -176,7 +176,7 @@ struct Download {
     sender: mpsc::Sender<Result<Bytes, std::io::Error>>,
     pace: Pace,
     /// The permit of this download.
-    _turn: Turn,
+    turn: Turn,
 }
 
 impl Download {
@@ -212,8 +212,10 @@ impl Download {
         let is_sent = tokio::select! {
             sent = self.pace.wait(self.sender.send(bytes)) => matches!(sent, Some(Ok(()))),
             () = self.registry.closing.cancelled() => false,
+            () = self.turn.cut() => false,
         };
         self.pace.progressed(length);
+        self.turn.sent(length);
         is_sent
     }
 

@@ -10,6 +10,7 @@ use edgewright_api::{RunResponse, routes};
 use edgewright_control::context::OperationContext;
 use edgewright_model::error::Chain;
 use edgewright_model::run::RunNumber;
+use edgewright_process::CancellationToken;
 use serde::{Deserialize, Serialize};
 
 use super::ApiState;
@@ -97,11 +98,15 @@ pub(super) async fn log(
     // Read from the right: the name of a node contains `/`.
     let node = rest.strip_suffix("/log").ok_or_else(no_route)?;
     let reader = state.views.log(parsed(&number)?, node, follow).await?.from(from);
-    let body = Body::from_stream(futures::stream::try_unfold(reader, async |mut reader: LogReader| {
-        let chunk = reader.next().await.inspect_err(|error| {
-            tracing::error!(error = %Chain(error), "cannot send a log");
-        })?;
-        Ok::<_, ViewError>(chunk.map(|chunk| (chunk, reader)))
+    let following = (reader, state.control.stopping());
+    let body = Body::from_stream(futures::stream::try_unfold(following, async |(mut reader, stopping)| {
+        // At shutdown the response ends; clients resume behind what they have.
+        let chunk = tokio::select! {
+            chunk = LogReader::next(&mut reader) => chunk,
+            () = CancellationToken::cancelled(&stopping) => Ok(None),
+        };
+        let chunk = chunk.inspect_err(|error| tracing::error!(error = %Chain(error), "cannot send a log"))?;
+        Ok::<_, ViewError>(chunk.map(|chunk| (chunk, (reader, stopping))))
     }));
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response())
 }
