@@ -38,10 +38,16 @@ pub struct Settings {
     pub job_timeout: Option<Span>,
     /// Processor priority of jobs, from 0 to 19.
     pub job_nice: u8,
-    /// Whether jobs run in sandboxes.
-    pub sandbox: bool,
+    /// Whether jobs run with the host's tools and files instead of in sandboxes.
+    pub unsafe_host_tools: bool,
     /// The tool image's folder.
     pub tools: PathBuf,
+    /// The most that one job may write, in bytes.
+    pub job_disk: u64,
+    /// The most memory of a sandboxed job, in bytes.
+    pub job_memory: u64,
+    /// Addresses of this host that sandboxed jobs reach, `HOST:PORT`.
+    pub reach: Vec<String>,
     /// Base URL of the registry as jobs reach it; the listening address if none.
     pub job_registry: Option<String>,
     /// Container storage that stays after a job, in MiB.
@@ -101,8 +107,11 @@ impl Options {
             parallel,
             job_timeout: self.jobs.timeout,
             job_nice,
-            sandbox: self.jobs.sandbox.unwrap_or(false),
+            unsafe_host_tools: self.jobs.unsafe_host_tools.unwrap_or(false),
             tools: self.jobs.tools.unwrap_or_else(|| super::DEFAULT_TOOLS.into()),
+            job_disk: u64::from(self.jobs.disk_gib.unwrap_or(super::server::DEFAULT_DISK_GIB)) << 30,
+            job_memory: u64::from(self.jobs.max_memory_mib.unwrap_or(super::server::DEFAULT_MAX_MEMORY_MIB)) << 20,
+            reach: self.jobs.reach.unwrap_or_default(),
             job_registry: self.jobs.registry,
             storage_mib: self.keep.storage_mib(),
             lane_timeout: self.jobs.lane_timeout,
@@ -156,8 +165,11 @@ impl Settings {
             ("jobs.lane_timeout", self.lane_timeout == other.lane_timeout),
             ("jobs.external_timeout", self.external_timeout == other.external_timeout),
             ("jobs.nice", self.job_nice == other.job_nice),
-            ("jobs.sandbox", self.sandbox == other.sandbox),
+            ("jobs.unsafe_host_tools", self.unsafe_host_tools == other.unsafe_host_tools),
             ("jobs.tools", self.tools == other.tools),
+            ("jobs.disk_gib", self.job_disk == other.job_disk),
+            ("jobs.max_memory_mib", self.job_memory == other.job_memory),
+            ("jobs.reach", self.reach == other.reach),
             ("jobs.registry", self.job_registry == other.job_registry),
             ("updates", self.updates.default == other.updates.default),
             ("source.updates", self.updates.sources == other.updates.sources),
