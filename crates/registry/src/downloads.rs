@@ -1,5 +1,5 @@
-//! Permits of downloads: a limit in total and a share for each peer, so that the slow readers of one address do
-//! not block the pulls of all others.
+//! Permits of downloads: a limit in total and a share for each peer, so that the slow readers of one address
+//! do not block the pulls of all others.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -18,7 +18,8 @@ use crate::error::RegistryError;
 use crate::pace::CLIENT_RATE_LIMIT;
 use crate::settings::RegistrySettings;
 
-/// A download that is slower than this on average, in bytes per second, makes room for another one at a limit.
+/// A download that is slower than this on average, in bytes per second, makes room for another one at a
+/// limit.
 const SLOW_DOWNLOAD_LIMIT: u64 = 3 * CLIENT_RATE_LIMIT as u64;
 /// How long a download may be that slow.
 const SLOW_DOWNLOAD_GRACE_TIMEOUT: Duration = Duration::from_secs(30);

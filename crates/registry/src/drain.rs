@@ -1,4 +1,4 @@
-//! What a request's body is that its handler did not read to its end: it is read on and dropped, within bounds.
+//! The rest of a request's body that its handler did not read: it is read and dropped, within bounds.
 //!
 //! A client that streams learns of an early response (507, 413, 401) only if its connection lives on until it
 //! has read it. If the server closed the connection with unread bytes, the kernel would reset it, and the

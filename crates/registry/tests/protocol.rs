@@ -432,7 +432,7 @@ async fn malformed_requests_get_an_error_of_the_client_with_an_oci_body() {
             assert!(body.starts_with("{\"errors\":[{\"code\":\""), "{method} {path}: {body}");
         }
     }
-    // Ranges: of what cannot be satisfied the client is told the size; what is no range is ignored.
+    // Ranges: an error shows the size of the blob; what is no range is ignored.
     for (range, status) in [
         ("bytes=18446744073709551615-", 416),
         ("bytes=100000-18446744073709551615", 416),

@@ -1,8 +1,8 @@
 //! Disk space that is set aside, so that a server that was stopped starts on a full disk.
 //!
-//! SQLite needs a few files of its own to open a database, even for reading. A server that was stopped in order
-//! has removed them, and something else may have filled the disk since. The reserve is a file that the next
-//! start deletes if the disk is full.
+//! SQLite needs a few files of its own to open a database, even for reading. A server that was stopped in
+//! order has removed them, and something else may have filled the disk since. The reserve is a file that the
+//! next start deletes if the disk is full.
 
 use std::fs::File;
 use std::io::Result;

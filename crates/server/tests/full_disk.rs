@@ -43,8 +43,8 @@ fn run(program: &str, arguments: &[&str]) -> bool {
     command.args(arguments).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
-/// Sends a request with a body of `length` bytes as Go's HTTP client does: without looking for a response until
-/// everything is sent. Returns the response.
+/// Sends a request with a body of `length` bytes, without looking for a response until everything is sent.
+/// Returns the response.
 async fn stream(server: &Served, head: &str, length: usize) -> String {
     let mut connection = tokio::net::TcpStream::connect(server.address()).await.unwrap();
     let head = format!("{head} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");

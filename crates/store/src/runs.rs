@@ -87,7 +87,7 @@ fn run(row: &SqliteRow) -> Result<RunRow, StoreError> {
 macro_rules! listed {
     ($rest:literal) => {
         concat!(
-            "SELECT number, source_id, branch, commit_id, subject, author, trigger, state, generation,
+            "SELECT number, source_id, branch, commit_id, subject, author, trigger, trusted, state, generation,
              '{}' AS locks, '[]' AS diagnostics, summary, NULL AS failure, release, created_at, started_at,
              finished_at, cancel_requested_at FROM runs ",
             $rest
@@ -96,8 +96,8 @@ macro_rules! listed {
 }
 
 impl Store {
-    /// The newest runs below a number, newest first, of one source or of all. Without their locks, diagnostics
-    /// and failures, which may be long.
+    /// The newest runs below a number, newest first, of one source or of all. Without their locks,
+    /// diagnostics and failures, which may be long.
     pub async fn run_page(
         &self,
         source: Option<SourceId>,

@@ -92,7 +92,7 @@ impl Store {
     }
 
     /// Marks the base as used from now until the build ends, and removes the least recently used ones beyond
-    /// the limit. buildah sees only the containers of the shared storage, so other builds' locks are looked at.
+    /// the limit. buildah sees only the containers of the shared storage, so the locks of other builds count.
     async fn forget_old_bases(&self, ctx: &BuildContext, base: &ManifestRef, name: &str) {
         // Beside the storage, not in the cache: if its mark were deleted, an image would never be removed.
         let marks = ctx.storage.with_file_name("bases");

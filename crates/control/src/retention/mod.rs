@@ -34,7 +34,7 @@ const PERIOD: Duration = Duration::from_hours(1);
 const DEEPEST: usize = 16;
 
 /// The largest step of the time that retention works with, from one pass to the next: it follows a clock that
-/// jumped ahead, or that went on while the server was stopped, at this pace.
+/// jumped ahead, or that ran while the server was stopped, at this pace.
 const MAX_CLOCK_STEP: SignedDuration = SignedDuration::from_hours(6);
 /// Cached files that were used within this time are kept while runs are open: a job may be using them.
 const MAYBE_IN_USE: Duration = Duration::from_hours(2);
