@@ -1,7 +1,7 @@
 //! The local executor: starts `edgewright job run` as a child process and evaluates its output. Jobs that
 //! start no program may run in this process instead.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -19,13 +19,13 @@ use tokio::sync::mpsc;
 
 use crate::courtesy::with_io_priority;
 use crate::credentials::JobRegistry;
+use crate::disk::{DiskBound, Excess};
 use crate::error::ExecutorError;
 use crate::executor::{Admission, BoxFuture, Capacity, Demand, Executor, Permit};
 use crate::gate::{AdmissionSettings, Gate};
-use crate::native;
-use crate::disk::{DiskBound, Excess};
 use crate::heard::{Heard, cut};
 use crate::isolation::Isolation;
+use crate::native;
 use crate::sandboxed::{JobPlace, JobSandbox};
 use crate::work::JobWorker;
 
@@ -110,19 +110,26 @@ impl BuildSecrets {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = secrets;
     }
 
-    /// The files as they are now.
-    fn files(&self) -> BTreeMap<String, PathBuf> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The files that the steps of a task name, as they are now: no job can read another secret.
+    fn files(&self, task: &Task) -> BTreeMap<String, PathBuf> {
+        let steps = if let Task::Image(task) = task { task.steps.as_slice() } else { &[] };
+        let named = steps.iter().flat_map(|step| match &step.action {
+            StepAction::Containerfile { secrets, .. } => secrets.as_slice(),
+            StepAction::Bootstrap { .. } | StepAction::Files { .. } => &[],
+        });
+        let named: BTreeSet<&str> = named.map(|secret| secret.id.as_str()).collect();
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        files.retain(|id, _| named.contains(id.as_str()));
+        files
     }
 
     /// Only the paths are passed, as `--secret ID=FILE`: the child reads the files, and their content is in
     /// no argument or environment.
-    fn arguments(&self) -> Vec<OsString> {
-        let secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let argument = |(id, file): (&String, &PathBuf)| {
+    fn arguments(&self, task: &Task) -> Vec<OsString> {
+        let argument = |(id, file): (String, PathBuf)| {
             [OsString::from("--secret"), format!("{id}={}", file.display()).into()]
         };
-        secrets.iter().flat_map(argument).collect()
+        self.files(task).into_iter().flat_map(argument).collect()
     }
 }
 
@@ -213,7 +220,7 @@ impl LocalExecutor {
         let command = Command::new(program)
             .args(before)
             .args(&settings.arguments)
-            .args(settings.secrets.arguments())
+            .args(settings.secrets.arguments(&order.task))
             .env(JOB_ENVIRONMENT, order.job.to_string())
             // The canonical path identifies processes of this work folder.
             .env(
@@ -237,8 +244,9 @@ impl LocalExecutor {
             ready = sandbox.tools.sandbox(&settings.program, events, cancel) => ready.map_err(fault)?,
             () = cancel.cancelled() => return Err(ExecutorError::Cancelled),
         };
+        let _ = events.try_send(JobEvent::Log { line: format!("[tools: {}]", ready.tools().versions()) });
         let launch = sandbox.launch(&settings.program, order, &settings.environment);
-        let prepared = sandbox.prepare(ready, launch, order, settings.secrets.files()).await;
+        let prepared = sandbox.prepare(ready, launch, order, settings.secrets.files(&order.task)).await;
         let (command, place) = prepared.map_err(fault)?;
         Ok((command, Some(place)))
     }
@@ -342,13 +350,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_those_of_now_for_every_clone() {
+    fn secrets_are_those_of_now_that_the_task_names() {
+        let Task::Image(mut task) = crate::conformance::image_request(1, "hmi").unwrap().task else {
+            panic!("it is an image")
+        };
         let secrets = BuildSecrets::default();
         let used = secrets.clone();
-        assert_eq!(used.arguments(), Vec::<OsString>::new());
-        secrets.set(BTreeMap::from([("npm".to_owned(), "/run/npm".into())]));
-        assert_eq!(used.arguments(), ["--secret", "npm=/run/npm"]);
+        let file = |name: &str| (name.to_owned(), PathBuf::from(format!("/run/{name}")));
+        secrets.set(BTreeMap::from([file("npm"), file("other")]));
+        assert_eq!(used.arguments(&Task::Image(task.clone())), Vec::<OsString>::new());
+        task.steps[0].action = StepAction::Containerfile {
+            context: edgewright_model::order::Context::Inline { tar: String::new() },
+            containerfile: String::new(),
+            args: BTreeMap::new(),
+            target: None,
+            secrets: vec![edgewright_model::spec::SecretRef {
+                id: "npm".to_owned(),
+                version: "1".to_owned(),
+            }],
+            images: Vec::new(),
+        };
+        let task = Task::Image(task);
+        assert_eq!(used.arguments(&task), ["--secret", "npm=/run/npm"]);
         secrets.set(BTreeMap::new());
-        assert_eq!(used.arguments(), Vec::<OsString>::new());
+        assert_eq!(used.arguments(&task), Vec::<OsString>::new());
     }
 }

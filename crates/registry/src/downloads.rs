@@ -148,11 +148,7 @@ impl Downloads {
 
     /// Waits for a permit, at most for `limit` twice. At a limit, the slowest download is cut if it is slower
     /// than any link that is supported.
-    pub(crate) async fn turn(
-        &self,
-        downloader: &Downloader,
-        limit: Duration,
-    ) -> Result<Turn, RegistryError> {
+    pub(crate) async fn turn(&self, downloader: &Downloader, limit: Duration) -> Result<Turn, RegistryError> {
         // The own share first: who waits for it takes nothing from others.
         let own = match self.share_of(downloader) {
             Some(share) => {

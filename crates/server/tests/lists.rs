@@ -63,8 +63,8 @@ async fn fill(world: &World) {
              json_object('linux/amd64', {manifest}) FROM n"
         ),
         format!(
-            "{numbers} INSERT INTO builds (key, repository, digest, manifest_size, image_size, duration_ms, run, job, created_at)
-             SELECT printf('sha256:%064x', i + 200000), 'plants/hmi', {manifest}, 1, i, 1, 1,
+            "{numbers} INSERT INTO builds (key, source_id, trusted, repository, digest, manifest_size, image_size, duration_ms, run, job, created_at)
+             SELECT printf('sha256:%064x', i + 200000), 1, 1, 'plants/hmi', {manifest}, 1, i, 1, 1,
              '01890000-0000-7000-8000-000000000000', {at} FROM n"
         ),
         "INSERT INTO check_sets VALUES ('sha256:fcde2b2edba56bf408601fb721fe9b5c338d10ee429ea04fae5511b68fbf8fb9', '[]')"

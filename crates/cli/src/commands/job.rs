@@ -41,8 +41,12 @@ pub(crate) async fn local_jobs(settings: &Settings, _lock: &FolderLock) -> Resul
     tracing::debug!(?reaped, "removed leftovers of earlier jobs");
     let program = std::env::current_exe()
         .map_err(|error| Failure::unavailable("cannot find the file of this program", &error))?;
-    let admission =
-        AdmissionSettings { slots: settings.parallel, folder: settings.data.clone(), floor: settings.floor };
+    let admission = AdmissionSettings {
+        slots: settings.parallel,
+        untrusted_slots: settings.untrusted_slots,
+        folder: settings.data.clone(),
+        floor: settings.floor,
+    };
     let mut jobs = LocalSettings::new(program, work, admission);
     jobs.secrets.set(settings.build_secrets.clone());
     jobs.environment = environment.for_jobs();
@@ -54,7 +58,7 @@ pub(crate) async fn local_jobs(settings: &Settings, _lock: &FolderLock) -> Resul
         settings.storage_mib.to_string(),
     ];
     jobs.arguments.extend(options.iter().map(Into::into));
-    jobs.isolation = isolation(settings, &jobs.work, options.into(), &environment).await?;
+    jobs.isolation = isolation(settings, &jobs.work, &environment).await?;
     jobs.disk_bytes = settings.job_disk;
     jobs.log = Arc::new(|job, line| tracing::debug!(job.id = %job, "{line}"));
     // Jobs that start no program need no secrets.
@@ -67,7 +71,6 @@ pub(crate) async fn local_jobs(settings: &Settings, _lock: &FolderLock) -> Resul
 async fn isolation(
     settings: &Settings,
     work: &Path,
-    arguments: Vec<String>,
     environment: &Environment,
 ) -> Result<Isolation, Failure> {
     if settings.unsafe_host_tools {
@@ -80,23 +83,29 @@ async fn isolation(
     if !environment.is_root() {
         return Ok(Isolation::Unavailable(Arc::new(SandboxError::NotRoot)));
     }
+    let cores =
+        std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
+    let cpu_weight = JOB_CPU_WEIGHT.saturating_mul(cores).min(MAX_JOB_CPU_WEIGHT);
+    let bounds = Bounds { memory_bytes: settings.job_memory, processes: JOB_PROCESSES, cpu_weight };
     let folder = work.join("sandboxes");
+    let jobs = JobSandbox {
+        tools: Tools::new(settings.tools.clone(), folder.clone()),
+        work: work.join("sandbox"),
+        nice: settings.job_nice,
+        storage_mib: settings.storage_mib,
+        reach: settings.reach.clone(),
+        bounds,
+    };
     let cleared = tokio::task::spawn_blocking({
-        let folder = folder.clone();
-        move || Sandbox::clear(&folder)
+        let jobs = jobs.clone();
+        move || {
+            jobs.forget_unused();
+            Sandbox::clear(&folder)
+        }
     });
     let cleared = cleared.await.map_err(|error| Failure::unavailable("cannot clear sandboxes", &error))?;
     tracing::debug!(cleared, "removed sandboxes of earlier jobs");
-    let cores = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
-    let cpu_weight = JOB_CPU_WEIGHT.saturating_mul(cores).min(MAX_JOB_CPU_WEIGHT);
-    let bounds = Bounds { memory_bytes: settings.job_memory, processes: JOB_PROCESSES, cpu_weight };
-    Ok(Isolation::Sandbox(JobSandbox {
-        tools: Tools::new(settings.tools.clone(), folder),
-        work: work.join("sandbox"),
-        arguments,
-        reach: settings.reach.clone(),
-        bounds,
-    }))
+    Ok(Isolation::Sandbox(jobs))
 }
 
 /// Builds the executor once it is known how jobs reach the registry.
@@ -128,8 +137,7 @@ pub(crate) async fn run(args: &JobRunArgs, global: &Global) -> Result<End, Failu
 async fn forward(given: &[String]) -> Result<Vec<OwnedTask<()>>, Failure> {
     let mut tasks = Vec::new();
     for text in given {
-        let parsed =
-            text.split_once('=').and_then(|(address, socket)| Some((address.parse().ok()?, socket)));
+        let parsed = text.split_once('=').and_then(|(address, socket)| Some((address.parse().ok()?, socket)));
         let Some((address, socket)) = parsed else {
             return Err(Failure::user(format!("invalid --forward `{text}`: expected ADDR=SOCKET")));
         };

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use edgewright_model::Digest;
-use edgewright_model::lock::{Lock, LockedPackage};
+use edgewright_model::containerfile::ForeignImage;
+use edgewright_model::lock::{Lock, LockedImage, LockedPackage};
 use edgewright_model::order::{
     ImageTask, LaneOrder, LockTask, ManifestRef, ORDER_VERSION, RegistryAccess, StepOrder,
 };
@@ -40,11 +41,17 @@ pub(super) fn lock(task: &LockTask, behaviour: &Behaviour, version: &str) -> Job
     };
     let steps: Vec<Vec<LockedPackage>> =
         task.request.bootstrap.iter().map(|step| step.packages.iter().map(package).collect()).collect();
+    let locked = |image: &ForeignImage| LockedImage {
+        reference: image.reference.clone(),
+        platform: image.platform.clone(),
+        digest: Digest::of(image.reference.to_string()),
+    };
     let lock = Lock {
         version: 1,
         request: task.request.digest(),
         epoch: task.now,
         base: task.request.base.as_ref().map(|base| Digest::of(String::from(base.clone()))),
+        images: task.request.images.iter().map(locked).collect(),
         packages: if steps.is_empty() {
             BTreeMap::new()
         } else {
@@ -61,14 +68,17 @@ pub(super) struct Tiny {
 }
 
 impl Tiny {
-    pub(super) fn of(step: &StepOrder, task: &ImageTask) -> Self {
-        let config = serde_json::json!({
+    pub(super) fn of(step: &StepOrder, task: &ImageTask, salt: &str) -> Self {
+        let mut config = serde_json::json!({
             "architecture": task.platform.architecture,
             "os": task.platform.os,
             "created": task.epoch,
             "config": {"Labels": {"edgewright.simulated": step.key}},
             "rootfs": {"type": "layers", "diff_ids": []},
         });
+        if !salt.is_empty() {
+            config["config"]["Labels"]["edgewright.salt"] = salt.into();
+        }
         let config = config.to_string().into_bytes();
         let manifest = serde_json::json!({
             "schemaVersion": 2,

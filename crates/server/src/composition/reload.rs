@@ -39,6 +39,7 @@ impl Composition {
             certificate.replace(config);
         }
         settings.old_spellings.iter().for_each(OldSpelling::warn);
+        super::warn_of_secrets(settings);
         let restart = self.settings.restart_needed_for(settings);
         changes.extend(restart.into_iter().map(|name| format!("`{name}` applies after a restart")));
         if let Err(error) = self.lock.announce(holder(settings, self.local, &self.address)) {

@@ -102,6 +102,8 @@ described! {
             range: "1 to 65535",
             flag: "--jobs"
         }
+        /// How many jobs of untrusted refs, such as pull requests, run beside them. Sources take turns.
+        pub untrusted_slots: Option<u16> { Restart, default: "1", range: "1 to 65535", example: "2" }
         /// Time limit of one job: all its steps and lanes.
         pub timeout: Option<Span>, was "within" {
             Restart,

@@ -9,7 +9,8 @@ use edgewright_api::{
 };
 use edgewright_model::Digest;
 use edgewright_model::names::{ImageName, Platform, SourceName, VariantName};
-use edgewright_store::nodes::{NodeRow, PathStep};
+use edgewright_model::order::TrustDomain;
+use edgewright_store::nodes::{NodeLane, NodeRow, PathStep};
 use edgewright_store::proofs::ProofResult;
 use edgewright_store::releases::EntryRow;
 use edgewright_store::results::VerdictRow;
@@ -17,7 +18,7 @@ use edgewright_store::runs::RunRow;
 
 use super::page::{Page, PageRequest, named};
 use super::run::verdict;
-use super::{ViewError, Views};
+use super::{ViewError, Views, is_asked};
 use source_state::SourceState;
 
 impl Views {
@@ -91,8 +92,10 @@ impl Views {
             let newest = planned.iter().find(|node| node.digest.as_ref() == Some(digest));
             notes.extend(newest.iter().flat_map(|node| node.notes.iter().cloned()));
             size_bytes += images.sizes.get(digest).copied().unwrap_or(0);
-            let rows = images.verdicts.get(digest).into_iter().flatten();
-            verdicts.extend(rows.filter(|row| self.is_current(&row.verdict)).map(verdict));
+            let asked = images.asked(newest, digest);
+            let rows = self.lane_verdicts(images.verdicts.get(digest), asked);
+            let counts = |row: &&VerdictRow| self.is_current(&row.verdict) && is_asked(&row.verdict, asked);
+            verdicts.extend(rows.into_iter().filter(counts).map(verdict));
         }
         let (state, reason) = loaded.state(variant);
         let release = loaded.release.as_ref().filter(|_| entry.is_some()).map(|release| release.number);
@@ -125,9 +128,10 @@ impl Views {
         let entries = variants.iter().filter_map(|variant| loaded.entries.get(variant));
         let indexes = self.store.indexes(&entries.map(|entry| &entry.digest).collect()).await?;
         let manifests: BTreeSet<&Digest> = indexes.values().flat_map(BTreeMap::values).collect();
-        let sizes = self.store.image_sizes(&manifests).await?;
-        let verdicts = self.lane_verdicts(&manifests).await?;
-        Ok(BuiltImages { indexes, sizes, verdicts })
+        let sizes = self.store.image_sizes(&manifests, loaded.source.id).await?;
+        let verdicts = self.verdicts(loaded.source.id.domain(true), &manifests).await?;
+        let lanes = self.store.lanes_of(&manifests).await?;
+        Ok(BuiltImages { indexes, sizes, verdicts, lanes })
     }
 
     async fn image_view(&self, loaded: &SourceState, variant: &VariantName) -> Result<ImageView, ViewError> {
@@ -138,7 +142,8 @@ impl Views {
         let mut build_reason = planned.first().map(|node| node.reason.clone()).unwrap_or_default();
         let (mut builds, mut lanes, mut provenance, mut locks) = (Vec::new(), Vec::new(), None, Vec::new());
         for (platform, digest) in manifests {
-            let Some(build) = self.store.builds_of(digest).await?.into_iter().next() else { continue };
+            let domain = loaded.source.id.domain(false);
+            let Some(build) = self.store.build_of(digest, domain).await? else { continue };
             let run = self.run_row(build.run).await?;
             // The row of the run that built this digest contains the reason for the build and the digest's
             // steps.
@@ -151,7 +156,7 @@ impl Views {
                 build_reason.clone_from(&origin.reason);
             }
             let steps = newest.or(origin).map(|node| node.steps.as_slice()).unwrap_or_default();
-            let views = self.steps(steps).await?;
+            let views = self.steps(build.domain, steps).await?;
             builds.push(BuildView {
                 proof: Proof::of(&views),
                 platform: platform.clone(),
@@ -160,9 +165,10 @@ impl Views {
                 size_bytes: build.image_size,
                 steps: views,
             });
-            let verdicts = images.verdicts.get(digest).into_iter().flatten();
-            lanes.extend(verdicts.map(|row| self.verdict_view(platform, row)));
-            locks = self.locks(loaded, &run, &line(variant, steps, &rows)).await?;
+            let asked = images.asked(newest, digest);
+            let found = self.lane_verdicts(images.verdicts.get(digest), asked);
+            lanes.extend(found.into_iter().map(|row| self.verdict_view(platform, row, asked)));
+            locks = self.locks(&run, &line(variant, steps, &rows)).await?;
             provenance = Some(Provenance {
                 url: loaded.source.url.clone(),
                 commit: run.commit.to_string(),
@@ -179,13 +185,13 @@ impl Views {
         Ok(ImageView { image, build_reason, provenance, builds, locks, lanes, pull })
     }
 
-    async fn steps(&self, path: &[PathStep]) -> Result<Vec<StepView>, ViewError> {
+    async fn steps(&self, domain: TrustDomain, path: &[PathStep]) -> Result<Vec<StepView>, ViewError> {
         let mut views = Vec::with_capacity(path.len());
         let mut below = Some(0_u64);
         let keys: Vec<Digest> = path.iter().map(|step| step.key.clone()).collect();
-        let proofs = self.store.proofs(&keys).await?;
+        let proofs = self.store.proofs(&keys, domain).await?;
         for step in path {
-            let build = self.store.build(&step.key).await?;
+            let build = self.store.build(&step.key, domain).await?;
             let size = build.as_ref().map(|build| build.image_size);
             views.push(StepView {
                 key: step.key.clone(),
@@ -204,10 +210,10 @@ impl Views {
         Ok(views)
     }
 
-    fn verdict_view(&self, platform: &Platform, row: &VerdictRow) -> VerdictView {
+    fn verdict_view(&self, platform: &Platform, row: &VerdictRow, asked: Option<&[NodeLane]>) -> VerdictView {
         let verdict = row.verdict.clone();
         VerdictView {
-            is_current: self.is_current(&verdict),
+            is_current: self.is_current(&verdict) && is_asked(&verdict, asked),
             platform: platform.clone(),
             lane: verdict.lane,
             result: verdict.result,
@@ -226,13 +232,8 @@ impl Views {
     }
 
     /// The locks of some images in a run.
-    async fn locks(
-        &self,
-        loaded: &SourceState,
-        run: &RunRow,
-        images: &BTreeSet<ImageName>,
-    ) -> Result<Vec<LockView>, ViewError> {
-        let overlays = self.store.locks(loaded.source.id).await?;
+    async fn locks(&self, run: &RunRow, images: &BTreeSet<ImageName>) -> Result<Vec<LockView>, ViewError> {
+        let overlays = self.store.locks(run.domain()).await?;
         let overlay = |image, number| {
             overlays.iter().find(|row| row.image == image && Some(row.number) == number).map(|row| &row.lock)
         };
@@ -263,9 +264,20 @@ struct BuiltImages {
     sizes: BTreeMap<Digest, u64>,
     /// The verdicts on each platform manifest.
     verdicts: BTreeMap<Digest, Vec<VerdictRow>>,
+    /// The lanes of the newest node that has each platform manifest.
+    lanes: BTreeMap<Digest, Vec<NodeLane>>,
 }
 
 impl BuiltImages {
+    /// The lanes that a digest is tested in: as the newest plan asks, if it has the digest, else as the run
+    /// did that it is from. Verdicts for other checks, such as those of a failed commit, are not about it.
+    fn asked<'a>(&'a self, planned: Option<&'a NodeRow>, digest: &Digest) -> Option<&'a [NodeLane]> {
+        match planned {
+            Some(node) => node.lanes.as_deref(),
+            None => self.lanes.get(digest).map(Vec::as_slice),
+        }
+    }
+
     /// The platform manifests of a release's entry.
     fn manifests(&self, entry: Option<&EntryRow>) -> &BTreeMap<Platform, Digest> {
         const NONE: &BTreeMap<Platform, Digest> = &BTreeMap::new();

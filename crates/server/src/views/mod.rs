@@ -3,6 +3,7 @@
 
 mod audit;
 mod comment;
+mod evidence;
 mod follow;
 mod image;
 mod inventory;
@@ -21,10 +22,12 @@ use edgewright_api::{ApiError, RegistryAddress};
 use edgewright_model::Digest;
 use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_model::names::SourceName;
+use edgewright_model::order::TrustDomain;
 use edgewright_model::run::RunNumber;
 use edgewright_model::spec::Lane;
 use edgewright_model::verdict::{LaneInputs, Verdict, lane_inputs};
 use edgewright_process::Clock;
+use edgewright_store::nodes::NodeLane;
 use edgewright_store::results::VerdictRow;
 use edgewright_store::sources::SourceRow;
 use edgewright_store::{Store, StoreError};
@@ -211,21 +214,39 @@ impl Views {
         self.lane_inputs.get(&verdict.lane) == Some(&verdict.inputs)
     }
 
-    /// The newest verdict of each lane on some manifests; a current one has precedence over newer ones that
-    /// are not.
-    async fn lane_verdicts(
+    /// The verdicts on some manifests that a domain may use: the newest of each key, newest first.
+    async fn verdicts(
         &self,
+        domain: TrustDomain,
         manifests: &BTreeSet<&Digest>,
     ) -> Result<BTreeMap<Digest, Vec<VerdictRow>>, ViewError> {
-        let mut rows = self.store.newest_verdicts(manifests).await?;
-        // Oldest first: reversed, the first of each lane stays. The sort is stable.
-        rows.reverse();
-        rows.sort_by_key(|row| !self.is_current(&row.verdict));
-        let mut newest: BTreeMap<Digest, BTreeMap<Lane, VerdictRow>> = BTreeMap::new();
-        for row in rows {
-            let lanes = newest.entry(row.verdict.manifest.digest.clone()).or_default();
-            lanes.entry(row.verdict.lane).or_insert(row);
+        let rows = self.store.newest_verdicts(manifests, domain).await?;
+        let mut verdicts: BTreeMap<Digest, Vec<VerdictRow>> = BTreeMap::new();
+        for row in rows.into_iter().rev() {
+            verdicts.entry(row.verdict.manifest.digest.clone()).or_default().push(row);
         }
-        Ok(newest.into_iter().map(|(digest, lanes)| (digest, lanes.into_values().collect())).collect())
+        Ok(verdicts)
     }
+
+    /// The newest verdict of each lane, of those on one manifest. Those for the checks that are asked for have
+    /// precedence over others, and of these the current ones.
+    fn lane_verdicts<'r>(
+        &self,
+        verdicts: Option<&'r Vec<VerdictRow>>,
+        asked: Option<&[NodeLane]>,
+    ) -> Vec<&'r VerdictRow> {
+        let mut rows: Vec<&VerdictRow> = verdicts.into_iter().flatten().collect();
+        let mut seen = BTreeSet::new();
+        // Newest first: the first of each lane stays. The sort is stable.
+        rows.sort_by_key(|row| (!is_asked(&row.verdict, asked), !self.is_current(&row.verdict)));
+        rows.retain(|row| seen.insert(row.verdict.lane));
+        rows.sort_by_key(|row| row.verdict.lane);
+        rows
+    }
+}
+
+/// Whether a verdict is about the checks that a commit asks for; `asked` is none where that is not known.
+pub(crate) fn is_asked(verdict: &Verdict, asked: Option<&[NodeLane]>) -> bool {
+    let is_own = |lane: &NodeLane| lane.lane == verdict.lane && lane.check_set == verdict.check_set;
+    asked.is_none_or(|lanes| lanes.iter().any(is_own))
 }

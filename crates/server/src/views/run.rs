@@ -12,7 +12,7 @@ use edgewright_store::unchanged::Tally;
 use jiff::Timestamp;
 
 use super::page::{Page, PageRequest};
-use super::{ViewError, Views};
+use super::{ViewError, Views, is_asked};
 
 impl Views {
     /// The newest runs, newest first.
@@ -45,13 +45,20 @@ impl Views {
     /// One run.
     pub async fn run(&self, number: RunNumber) -> Result<RunView, ViewError> {
         let mut row = self.run_row(number).await?;
+        let domain = row.domain();
         let rows = self.store.nodes(number).await?;
         let (diagnostics, reason) = (std::mem::take(&mut row.diagnostics), row.failure.take());
         let diagnostics = diagnostics.into_iter().map(DiagnosticView::error).collect();
-        let verdicts =
-            self.lane_verdicts(&rows.iter().filter_map(|node| node.digest.as_ref()).collect()).await?;
-        let verdicts_of = |node: &NodeRow| node.digest.as_ref().and_then(|digest| verdicts.get(digest));
-        let view_of = |node| view(node, verdicts_of(node).map(Vec::as_slice).unwrap_or_default());
+        let digests = rows.iter().filter_map(|node| node.digest.as_ref()).collect();
+        let verdicts = self.verdicts(domain, &digests).await?;
+        let view_of = |node: &NodeRow| {
+            let asked = node.lanes.as_deref();
+            let known = node.digest.as_ref().and_then(|digest| verdicts.get(digest));
+            let mut verdicts = self.lane_verdicts(known, asked);
+            // The digest may have been tested with the checks of other commits.
+            verdicts.retain(|row| is_asked(&row.verdict, asked));
+            view(node, &verdicts)
+        };
         let nodes = rows.iter().map(view_of).collect();
         let updates = self.store.update_checks(number).await?;
         let Some(run) = self.summaries(vec![row]).await?.pop() else { return Err(no_run(number)) };
@@ -118,7 +125,7 @@ fn counts(tally: &Tally) -> Counts {
     counts
 }
 
-fn view(node: &NodeRow, verdicts: &[VerdictRow]) -> NodeView {
+fn view(node: &NodeRow, verdicts: &[&VerdictRow]) -> NodeView {
     NodeView {
         node: node.node.clone(),
         variant: node.variant.clone(),
@@ -137,7 +144,7 @@ fn view(node: &NodeRow, verdicts: &[VerdictRow]) -> NodeView {
         duration_ms: node.started_at.zip(node.finished_at).map(|(from, to)| between(from, to)),
         failure: node.failure.clone(),
         notes: node.notes.clone(),
-        verdicts: verdicts.iter().map(verdict).collect(),
+        verdicts: verdicts.iter().copied().map(verdict).collect(),
     }
 }
 

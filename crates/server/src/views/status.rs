@@ -117,13 +117,12 @@ impl Views {
     /// The sources, by name.
     pub async fn sources(&self) -> Result<Vec<SourceView>, ViewError> {
         let mut views = Vec::new();
-        let mut newest = self.store.newest_runs().await?;
         let mut inventories = self.store.inventory_states().await?;
         for row in self.store.sources().await? {
-            let (run, inventory) = (newest.remove(&row.id), inventories.remove(&row.id));
+            let (id, inventory) = (row.id, inventories.remove(&row.id));
             let mut view = source(row, self.serving.as_ref());
             view.inventory = inventory.map(inventory_view).unwrap_or_default();
-            if let Some(run) = run {
+            if let Some(run) = self.store.newest_run(id, view.branch.as_deref()).await? {
                 view.commit = Some(run.commit.to_string());
                 view.subject = Some(run.subject);
             }
@@ -163,6 +162,7 @@ fn source(row: SourceRow, serving: Option<&Serving>) -> SourceView {
         SignedDuration::try_from(pause).ok().and_then(|pause| polled.checked_add(pause).ok())
     });
     SourceView {
+        followed: live.is_some().then(|| settings.is_some()),
         name: row.name,
         url: row.url,
         branch: settings.and_then(|settings| settings.branch.clone()).or(row.default_branch),

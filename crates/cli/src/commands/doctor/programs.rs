@@ -10,28 +10,27 @@ use super::{gap, good};
 
 /// How long a program may take to print its version.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(20);
-/// The programs of the tool image that matter most.
-const SHOWN: [&str; 4] = ["buildah", "podman", "crun", "mmdebstrap"];
 /// The first buildah without known ways from a build to the files of its host (CVE-2024-1753, CVE-2024-9407,
 /// CVE-2024-9675) and with here-documents.
 const SAFE_BUILDAH: (u32, u32) = (1, 38);
 
 /// The programs of a tool image.
 pub(super) fn of_image(tools: &ToolImage) -> DoctorCheck {
-    let versions = SHOWN.iter().map(|name| format!("{name} {}", tools.version(name).unwrap_or("missing")));
-    let suite = &tools.description().suite;
-    good("tools", format!("{} ({suite})", versions.collect::<Vec<_>>().join(", ")))
+    good("tools", tools.versions())
 }
 
 /// The programs of the host: git and mmdebstrap for every server, the others only for jobs without sandboxes.
 pub(super) async fn of_host(for_jobs: bool) -> Vec<DoctorCheck> {
     let mut checks = vec![
         needed("git", "git", "sources cannot be read: install the package git").await,
-        needed("mmdebstrap", "mmdebstrap", "the tool image cannot be made: install the package mmdebstrap").await,
+        needed("mmdebstrap", "mmdebstrap", "the tool image cannot be made: install the package mmdebstrap")
+            .await,
     ];
     if for_jobs {
         checks.push(host_buildah().await);
-        checks.push(needed("podman", "podman", "the container lane cannot run: install the package podman").await);
+        checks.push(
+            needed("podman", "podman", "the container lane cannot run: install the package podman").await,
+        );
     }
     checks
 }
