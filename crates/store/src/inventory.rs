@@ -78,6 +78,14 @@ pub struct InventoryState {
     pub error: Option<String>,
 }
 
+fn state(row: &SqliteRow) -> Result<InventoryState, StoreError> {
+    Ok(InventoryState {
+        commit: row::maybe(row, "inventory_commit")?,
+        at: row::maybe(row, "inventory_at")?,
+        error: row::maybe(row, "inventory_error")?,
+    })
+}
+
 fn slot(row: &SqliteRow) -> Result<SlotRow, StoreError> {
     Ok(SlotRow {
         id: row::text(row, "id")?,
@@ -152,11 +160,19 @@ impl Store {
                 .fetch_one(&self.readers)
                 .await
                 .doing("read the inventory's state")?;
-        Ok(InventoryState {
-            commit: row::maybe(&row, "inventory_commit")?,
-            at: row::maybe(&row, "inventory_at")?,
-            error: row::maybe(&row, "inventory_error")?,
-        })
+        state(&row)
+    }
+
+    /// The commit that the inventory of each source comes from.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn inventory_states(&self) -> Result<BTreeMap<SourceId, InventoryState>, StoreError> {
+        let rows = sqlx::query("SELECT id, inventory_commit, inventory_at, inventory_error FROM sources")
+            .fetch_all(&self.readers)
+            .await
+            .doing("read the state of inventories")?;
+        rows.iter().map(|row| Ok((SourceId(row::number(row, "id")?), state(row)?))).collect()
     }
 
     /// The sites of a source with their slots, by name; including removed ones.
