@@ -4,6 +4,10 @@
 //! Parses only what is needed to find the stages. Variables are not expanded and nothing is rejected: buildah
 //! does that.
 
+mod preprocessed;
+
+pub use preprocessed::{PREPROCESSED, is_preprocessed, preprocess_hint};
+
 /// One instruction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instruction {

@@ -25,6 +25,7 @@ mod source;
 mod steps;
 mod unused;
 mod variables;
+mod written;
 mod yaml;
 
 pub use bounds::{MAX_DEFINITION_BYTES, MAX_IMAGE_LINE, MAX_VARIANTS};
@@ -192,7 +193,7 @@ fn finish(tree: &Tree, report: &mut Report, drafts: &Drafts, source: crate::spec
         return definition;
     }
     references::check(tree, report, drafts, &definition);
-    variables::check(report, drafts, &definition);
+    variables::check(tree, report, drafts, &definition);
     unused::check(report, drafts, &definition);
     report.images.extend(drafts.images.unread.iter().cloned());
     report.sites.extend(drafts.unread_sites.iter().cloned());

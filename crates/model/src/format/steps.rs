@@ -7,6 +7,7 @@ use super::decode::Input;
 use super::paths::{self, Want};
 use super::shape;
 use super::yaml::{Data, Node};
+use crate::containerfile::{PREPROCESSED, is_preprocessed, preprocess_hint};
 use crate::spec::{BootstrapStep, ContainerfileStep, FilesStep, SecretRef, Step};
 use crate::tree::TreePath;
 
@@ -61,6 +62,7 @@ fn source_line(input: &mut Input<'_>, node: &Node) -> Option<String> {
 fn containerfile_step(input: &mut Input<'_>, node: &Node) -> Option<ContainerfileStep> {
     const DEFAULT_FILE: &str = "Containerfile";
     if !matches!(node.data, Data::Map(_)) {
+        preprocessed(input, node);
         let file = input.repository_path(node, Want::SmallFile)?;
         let context = file.parent()?;
         unusable(input, node, &context);
@@ -76,7 +78,10 @@ fn containerfile_step(input: &mut Input<'_>, node: &Node) -> Option<Containerfil
     }
     let fields = input.record(node, &shape::CONTAINERFILE)?;
     let file = match fields.get("file") {
-        Some(node) => input.repository_path(node, Want::SmallFile),
+        Some(node) => {
+            preprocessed(input, node);
+            input.repository_path(node, Want::SmallFile)
+        }
         None => input.resolve(DEFAULT_FILE, node.place, Want::SmallFile),
     };
     let context = match fields.get("context") {
@@ -114,6 +119,19 @@ fn containerfile_step(input: &mut Input<'_>, node: &Node) -> Option<Containerfil
     });
     let refresh = fields.get("refresh").and_then(|node| input.span(node));
     Some(ContainerfileStep { file: file?, context: context?, args, target, secrets, refresh })
+}
+
+/// Reports a Containerfile that podman and buildah would run through the C preprocessor, because of its name.
+fn preprocessed(input: &mut Input<'_>, node: &Node) {
+    if let Data::Text(name) = &node.data
+        && is_preprocessed(name)
+    {
+        let message = format!(
+            "invalid Containerfile `{}`: podman and buildah run files named *{PREPROCESSED} through cpp, Edgewright does not",
+            name.escape_debug()
+        );
+        input.error(node.place, message, preprocess_hint(name));
+    }
 }
 
 fn is_argument(text: &str) -> bool {
