@@ -1,0 +1,200 @@
+//! A Containerfile whose final stage starts from `${BASE}`, the step before.
+
+use std::collections::BTreeMap;
+
+use edgewright_model::containerfile::{Instruction, Stage, instructions, root, stages};
+use edgewright_model::reference::ImageReference;
+
+/// The argument that names the step before.
+const BASE: &str = "BASE";
+
+/// A Containerfile that starts from `${BASE}`.
+#[derive(Debug)]
+pub(super) struct Converted {
+    pub(super) base: Base,
+    pub(super) text: String,
+    /// Its instructions; their lines are those of the original.
+    pub(super) instructions: Vec<Instruction>,
+}
+
+/// The image that a Containerfile starts from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Base {
+    /// An image of a registry.
+    External(ImageReference),
+    /// The image that another Containerfile of the repository builds.
+    Local(String),
+}
+
+/// Why a Containerfile cannot be converted.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) line: usize,
+    pub(super) message: String,
+    pub(super) hint: String,
+}
+
+impl Fault {
+    fn new(line: usize, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { line, message: message.into(), hint: hint.into() }
+    }
+}
+
+/// Converts a Containerfile. `is_local` tells whether a name is that of another image of the repository.
+pub(super) fn convert(text: &str, is_local: impl Fn(&str) -> bool) -> Result<Converted, Fault> {
+    // Old versions of buildah take the mark for a part of the first instruction.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let instructions = instructions(text);
+    let stages = stages(&instructions);
+    // The built stage may start from an earlier one: the first of that chain has the external base.
+    let last = stages.len().checked_sub(1).and_then(|last| root(&stages, last));
+    let (Some(stage), Some(first)) = (last, stages.first()) else {
+        return Err(Fault::new(1, "the Containerfile has no FROM", "name the file of a whole image"));
+    };
+    let arguments = arguments(&instructions);
+    let base = base(stage, &arguments, is_local)?;
+    let is_declared = arguments.contains_key(BASE);
+    let starts_from_base = matches!(stage.from.as_str(), "$BASE" | "${BASE}");
+    if is_declared && !starts_from_base {
+        let message = "the Containerfile has an argument BASE for something else";
+        let hint = "rename it: Edgewright gives the image of the step before in BASE";
+        return Err(Fault::new(stage.line, message, hint));
+    }
+    let mut out = String::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        // An argument that a FROM uses is declared before the first one.
+        if number == first.line && !is_declared {
+            out.push_str("ARG BASE\n");
+        }
+        if starts_from_base || !(stage.line..=stage.last).contains(&number) {
+            out.push_str(line);
+        } else if line.contains(&stage.from) {
+            out.push_str(&line.replacen(&stage.from, "${BASE}", 1));
+        } else {
+            out.push_str(line);
+        }
+        out.push('\n');
+    }
+    Ok(Converted { base, text: out, instructions })
+}
+
+/// The arguments before the first `FROM`, with their defaults; those may use earlier ones.
+fn arguments(instructions: &[Instruction]) -> BTreeMap<String, String> {
+    let global = instructions.iter().take_while(|instruction| instruction.keyword != "FROM");
+    let mut arguments = BTreeMap::new();
+    for word in
+        global.filter(|instruction| instruction.keyword == "ARG").flat_map(|instruction| &instruction.words)
+    {
+        let (name, default) = word.split_once('=').unwrap_or((word, ""));
+        let default = expanded(default.trim_matches(['"', '\'']), &arguments);
+        arguments.insert(name.to_owned(), default);
+    }
+    arguments
+}
+
+fn base(
+    stage: &Stage,
+    arguments: &BTreeMap<String, String>,
+    is_local: impl Fn(&str) -> bool,
+) -> Result<Base, Fault> {
+    let line = stage.line;
+    let from = expanded(&stage.from, arguments);
+    if from == "scratch" || from.is_empty() || from.contains('$') {
+        let message = format!("the final stage starts from `{}`, which is not an image", stage.from);
+        let hint =
+            "write the image that it starts from with its full host, such as quay.io/fedora/fedora-bootc:42";
+        return Err(Fault::new(line, message, hint));
+    }
+    let own = from.strip_prefix("localhost/").unwrap_or(&from);
+    let own = own.split([':', '@']).next().unwrap_or(own);
+    if is_local(own) {
+        return Ok(Base::Local(own.to_owned()));
+    }
+    let host = from.split('/').next().unwrap_or_default();
+    if !from.contains('/') || !(host.contains(['.', ':']) || host == "localhost") {
+        let message = format!("`{from}` is a short name: which registry it means depends on the host");
+        let hint = format!("write the full host, such as docker.io/library/{from} or quay.io/NAME/{from}");
+        return Err(Fault::new(line, message, hint));
+    }
+    let reference = from.parse();
+    reference
+        .map(Base::External)
+        .map_err(|error| Fault::new(line, error.to_string(), "write HOST/NAME:TAG or HOST/NAME@DIGEST"))
+}
+
+/// A text with `$NAME`, `${NAME}` and `${NAME:-DEFAULT}` replaced by the arguments' defaults; others are
+/// kept.
+fn expanded(text: &str, arguments: &BTreeMap<String, String>) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        let braced = after.strip_prefix('{').and_then(|after| after.split_once('}'));
+        let end = after.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(after.len());
+        let (inside, behind) = braced.unwrap_or_else(|| after.split_at(end));
+        let (name, default) = inside.split_once(":-").map_or((inside, None), |(name, it)| (name, Some(it)));
+        let value = arguments.get(name).filter(|value| !value.is_empty()).cloned();
+        match value.or_else(|| default.map(|default| expanded(default, arguments))) {
+            Some(value) => out.push_str(&value),
+            None => out.extend(["$", &after[..after.len() - behind.len()]]),
+        }
+        rest = behind;
+    }
+    out + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_final_stage_starts_from_base() {
+        for (text, base, want) in [
+            ("FROM quay.io/a/b:1\nRUN x\n", "quay.io/a/b:1", "ARG BASE\nFROM ${BASE}\nRUN x\n"),
+            (
+                "# c\nARG V=1\nFROM golang:${V} AS build\nRUN go\nFROM --platform=linux/amd64 localhost:5000/x/y:2 AS final\n",
+                "localhost:5000/x/y:2",
+                "# c\nARG V=1\nARG BASE\nFROM golang:${V} AS build\nRUN go\nFROM --platform=linux/amd64 ${BASE} AS final\n",
+            ),
+            (
+                "from docker.io/library/debian:trixie as one\nFROM one\n",
+                "docker.io/library/debian:trixie",
+                "ARG BASE\nfrom ${BASE} as one\nFROM one\n",
+            ),
+            (
+                "ARG REG=quay.io TAG=\"42\"\nFROM ${REG}/fedora/fedora-bootc:$TAG\n",
+                "quay.io/fedora/fedora-bootc:42",
+                "ARG REG=quay.io TAG=\"42\"\nARG BASE\nFROM ${BASE}\n",
+            ),
+            (
+                "ARG HOST=127.0.0.1:47200\nARG REPO=$HOST/base\nARG REF=${REPO}:${TAG:-1}\nFROM ${REF}\n",
+                "127.0.0.1:47200/base:1",
+                "ARG HOST=127.0.0.1:47200\nARG REPO=$HOST/base\nARG REF=${REPO}:${TAG:-1}\nARG BASE\nFROM ${BASE}\n",
+            ),
+            ("ARG V\nFROM quay.io/a/b:${V:-9}\n", "quay.io/a/b:9", "ARG V\nARG BASE\nFROM ${BASE}\n"),
+            ("ARG BASE=quay.io/a/b:1\nFROM $BASE\n", "quay.io/a/b:1", "ARG BASE=quay.io/a/b:1\nFROM $BASE\n"),
+            (
+                "FROM \\\n  --platform=linux/amd64 \\\n  quay.io/a/b:1 \\\n  AS x\nRUN <<EOF\nFROM no\nEOF\n",
+                "quay.io/a/b:1",
+                "ARG BASE\nFROM \\\n  --platform=linux/amd64 \\\n  ${BASE} \\\n  AS x\nRUN <<EOF\nFROM no\nEOF\n",
+            ),
+        ] {
+            let converted = convert(text, |_| false).unwrap_or_else(|fault| panic!("{text}: {fault:?}"));
+            let Base::External(found) = &converted.base else { panic!("{text}") };
+            assert_eq!((found.to_string().as_str(), converted.text.as_str()), (base, want));
+        }
+        for (text, want) in [
+            ("FROM fedora:42\n", "short name"),
+            ("FROM library/debian\n", "short name"),
+            ("FROM scratch\n", "which is not an image"),
+            ("FROM ${IMAGE}\n", "which is not an image"),
+            ("ARG IMAGE\nFROM $IMAGE\n", "which is not an image"),
+            ("RUN x\n", "no FROM"),
+            ("RUN <<X\nFROM quay.io/a/b\nX\n", "no FROM"),
+            ("ARG BASE=x\nFROM golang:$BASE AS a\nFROM quay.io/a/b\n", "for something else"),
+        ] {
+            let Err(failure) = convert(text, |_| false) else { panic!("{text}") };
+            assert!(format!("{failure:?}").contains(want), "{failure:?}");
+        }
+    }
+}
