@@ -32,6 +32,7 @@ pub use bounds::{MAX_DEFINITION_BYTES, MAX_IMAGE_LINE, MAX_VARIANTS};
 pub use render::{render, render_warning};
 pub use report::{MAX_DIAGNOSTICS, nearest};
 pub use schema::{SchemaKind, schema};
+pub use source::reads_submodules;
 
 use crate::names::InvalidName;
 use crate::spec::{Definition, Lane};

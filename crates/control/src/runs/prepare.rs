@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use edgewright_model::error::Chain;
 use edgewright_model::format::{self, Diagnostic};
 use edgewright_model::names::{ImageName, SourceName};
 use edgewright_model::order::ManifestRef;
@@ -102,9 +103,9 @@ impl Invalid {
         Self { why, diagnostics }
     }
 
-    /// Of a commit that exceeds a limit.
-    fn too_large(error: &SourceError) -> Self {
-        let (message, hint) = (error.to_string(), error.hint().map(str::to_owned));
+    /// Of a commit that exceeds a limit, or whose submodules are wrong.
+    fn unreadable(error: &SourceError) -> Self {
+        let (message, hint) = (Chain(error).to_string(), error.hint().map(str::to_owned));
         let diagnostics = vec![Diagnostic { file: None, place: None, message: message.clone(), hint }];
         Self { why: message, diagnostics }
     }
@@ -128,8 +129,8 @@ impl Planner {
         let run = &scope.run;
         let ReadCommit { tree, parsed, .. } = match scope.handle.read_commit(&run.commit).await {
             Ok(read) => read,
-            Err(error @ SourceError::TooLarge { .. }) => {
-                return Ok(Preparation::Refused(Invalid::too_large(&error)));
+            Err(error) if error.is_of_commit() => {
+                return Ok(Preparation::Refused(Invalid::unreadable(&error)));
             }
             Err(error) => return Err(error.into()),
         };

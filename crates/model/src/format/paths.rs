@@ -138,7 +138,7 @@ fn outside(path: &TreePath) -> Fault {
 fn submodule(path: &TreePath) -> Fault {
     fault(
         format!("cannot read `{path}`: it is a submodule, whose files are not part of this commit"),
-        "copy the files into this repository, or let a Containerfile fetch them by digest",
+        "write `submodules: true` in edgewright.yaml, copy the files into this repository, or let a Containerfile fetch them by digest",
     )
 }
 

@@ -113,6 +113,11 @@ pub(super) const SOURCE: Shape = record(
         need("edgewright", Kind::Integer(1, 1), "Version of this format."),
         need("name", Kind::Text, "First component of every repository of this source."),
         may("platforms", TEXTS, "Platforms to build, such as linux/amd64 (the default)."),
+        may(
+            "submodules",
+            Kind::Boolean,
+            "Whether the files of git submodules are read, at the recorded commits. Default: false.",
+        ),
         may("vars", VARS, "Variables for all images; each must be declared by an image."),
         may("groups", Kind::List(&Kind::Record(&GROUP)), "Sites selected by label, with variables."),
         may(

@@ -16,6 +16,8 @@ fn written(tree: &Tree, file: &TreePath, place: Place) -> Option<String> {
 
 /// The hint for a number or a boolean where a string is expected: leading zeros and the like are kept.
 pub(super) fn quoted(tree: &Tree, file: &TreePath, place: Place) -> String {
-    written(tree, file, place)
-        .map_or_else(|| "write it in quotes".to_owned(), |written| format!("write it in quotes: \"{written}\""))
+    written(tree, file, place).map_or_else(
+        || "write it in quotes".to_owned(),
+        |written| format!("write it in quotes: \"{written}\""),
+    )
 }
