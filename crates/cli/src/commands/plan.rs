@@ -9,7 +9,7 @@ use edgewright_api::{Counts, DiagnosticView, NodeAction};
 use edgewright_model::error::ErrorClass;
 use edgewright_model::format::Diagnostic;
 use edgewright_model::lock::Lock;
-use edgewright_model::names::{CommitId, ImageName};
+use edgewright_model::names::{CommitId, ImageName, SourceName};
 use edgewright_model::order::ManifestRef;
 use edgewright_model::outcome::FailureKind;
 use edgewright_model::spec::Definition;
@@ -20,6 +20,7 @@ use edgewright_plan::{Graph, History, Locks, Plan, graph};
 use edgewright_process::Command;
 use edgewright_source::{Mirror, Remote};
 use edgewright_store::Store;
+use edgewright_store::runs::RunRow;
 use edgewright_store::sources::SourceRow;
 
 use super::check::{Folder, show};
@@ -58,7 +59,7 @@ pub(crate) async fn plan(args: &PlanArgs, global: &Global) -> Result<End, Failur
 
     let past = match &args.since {
         Some(revision) => since(&folder, dir, revision).await?,
-        None => known(&folder, definition, global).await?,
+        None => known(&folder, dir, definition, global).await?,
     };
     let locks = Locks::choose(definition, &past.overlays, COMPRESSOR_VERSION);
     let graph = graph(definition, &folder.worktree.tree, &locks);
@@ -177,7 +178,12 @@ fn as_if_built(graph: &Graph) -> History {
 }
 
 /// What the data folder knows of this source.
-async fn known(folder: &Folder, definition: &Definition, global: &Global) -> Result<Past, Failure> {
+async fn known(
+    folder: &Folder,
+    dir: &Path,
+    definition: &Definition,
+    global: &Global,
+) -> Result<Past, Failure> {
     let mut past = Past { history: empty(), ..Past::default() };
     let data = Environment::read().data_folder(global.data.clone());
     if !tokio::fs::try_exists(data.database()).await.unwrap_or(false) {
@@ -185,8 +191,9 @@ async fn known(folder: &Folder, definition: &Definition, global: &Global) -> Res
     }
     let store = Store::open_read_only(&data.database()).await?;
     let sources = store.sources().await?;
-    let ours = |row: &&SourceRow| row.definition_name.as_ref() == Some(&definition.source.name);
-    let Some(source) = sources.iter().find(ours) else { return Ok(past) };
+    let Some(source) = row_of(&store, &sources, dir, &definition.source.name).await? else {
+        return Ok(past);
+    };
     for row in store.locks(source.id).await? {
         past.overlays.entry(row.image).or_default().push((u64::from(row.number), row.lock));
     }
@@ -222,11 +229,47 @@ async fn known(folder: &Folder, definition: &Definition, global: &Global) -> Res
         if let Ok(tree) = tree
             && let Some(before) = edgewright_model::format::parse(&tree).definition
         {
-            let locks = Locks::choose(&before, &past.overlays, COMPRESSOR_VERSION);
+            let locks = locks_of(&before, &past.overlays, &run);
             past.previous = Some(graph(&before, &tree, &locks));
         }
         past.since = Some(run.commit.to_string());
     }
     store.close().await;
     Ok(past)
+}
+
+/// The row that a run of this folder would continue, as `run` finds it: by its configured name, by its
+/// address, and without runs of its own by the name that the source declares.
+async fn row_of<'a>(
+    store: &Store,
+    sources: &'a [SourceRow],
+    dir: &Path,
+    name: &SourceName,
+) -> Result<Option<&'a SourceRow>, Failure> {
+    let path = tokio::fs::canonicalize(dir).await;
+    let path = path.map_err(|error| Failure::file("cannot use", dir, &error))?;
+    let url = Remote::from_path(&path)?.to_string();
+    let own = sources.iter().find(|row| row.name == *name);
+    let own = own.or_else(|| sources.iter().find(|row| row.url == url));
+    if let Some(own) = own
+        && !store.runs(Some(own.id), 1).await?.is_empty()
+    {
+        return Ok(Some(own));
+    }
+    Ok(sources.iter().find(|row| row.definition_name.as_ref() == Some(name)).or(own))
+}
+
+/// The locks of a run's plan: newer overlays do not count.
+fn locks_of(
+    definition: &Definition,
+    overlays: &BTreeMap<ImageName, Vec<(u64, Lock)>>,
+    run: &RunRow,
+) -> Locks {
+    let mut then = BTreeMap::new();
+    for (image, number) in &run.locks {
+        let all = overlays.get(image).map_or(&[][..], Vec::as_slice);
+        let used = all.iter().filter(|(overlay, _)| Some(*overlay) == number.map(u64::from));
+        then.insert(image.clone(), used.cloned().collect());
+    }
+    Locks::choose(definition, &then, COMPRESSOR_VERSION)
 }
