@@ -12,7 +12,7 @@ use edgewright_model::lock::Lock;
 use edgewright_model::names::{CommitId, ImageName, SourceName};
 use edgewright_model::order::ManifestRef;
 use edgewright_model::outcome::FailureKind;
-use edgewright_model::spec::Definition;
+use edgewright_model::spec::{Definition, SiteNames};
 use edgewright_model::verdict::{LaneResult, lane_inputs};
 use edgewright_oci::COMPRESSOR_VERSION;
 use edgewright_plan::history::PreviousBuild;
@@ -40,6 +40,8 @@ struct Past {
     overlays: BTreeMap<ImageName, Vec<(u64, Lock)>>,
     previous: Option<Graph>,
     since: Option<String>,
+    /// The names that sites have had until now.
+    sites: SiteNames,
 }
 
 /// Prints a plan.
@@ -49,18 +51,22 @@ pub(crate) async fn plan(args: &PlanArgs, global: &Global) -> Result<End, Failur
     let explain = args.explain.as_ref().or(place.variant.as_ref());
     let dir = Path::new(&place.dir);
     let folder = Folder::read(dir).await?;
-    let diagnostics = folder.diagnostics();
+    let mut diagnostics = folder.diagnostics();
+    let past = match &folder.parsed.definition {
+        None => Past::default(),
+        Some(definition) => match &args.since {
+            Some(revision) => since(&folder, dir, revision).await?,
+            None => known(&folder, dir, definition, global).await?,
+        },
+    };
+    let named = folder.parsed.definition.as_ref().map(|definition| definition.with_site_names(&past.sites));
+    diagnostics.extend(named.iter().flat_map(|(_, faults)| faults.clone()));
     // A plan's document holds them.
     let is_in_document = args.format.json && folder.parsed.definition.is_some();
     if !diagnostics.is_empty() && !is_in_document {
         show(&diagnostics, &folder.worktree.tree);
     }
-    let Some(definition) = &folder.parsed.definition else { return Ok(End::Fault) };
-
-    let past = match &args.since {
-        Some(revision) => since(&folder, dir, revision).await?,
-        None => known(&folder, dir, definition, global).await?,
-    };
+    let Some((definition, _)) = &named else { return Ok(End::Fault) };
     let locks = Locks::choose(definition, &past.overlays, COMPRESSOR_VERSION);
     let graph = graph(definition, &folder.worktree.tree, &locks);
     let plan = edgewright_plan::plan(&graph, &past.history, past.previous.as_ref());
@@ -146,6 +152,7 @@ async fn since(folder: &Folder, dir: &Path, revision: &str) -> Result<Past, Fail
     if let Some(definition) = edgewright_model::format::parse(&tree).definition {
         let locks = Locks::choose(&definition, &past.overlays, COMPRESSOR_VERSION);
         let before = graph(&definition, &tree, &locks);
+        past.sites = definition.site_names();
         past.history = as_if_built(&before);
         past.previous = Some(before);
     }
@@ -197,8 +204,10 @@ async fn known(
     for row in store.locks(source.id).await? {
         past.overlays.entry(row.image).or_default().push((u64::from(row.number), row.lock));
     }
-    let locks = Locks::choose(definition, &past.overlays, COMPRESSOR_VERSION);
-    let now = graph(definition, &folder.worktree.tree, &locks);
+    past.sites = store.site_names(source.id).await?;
+    let (definition, _) = definition.with_site_names(&past.sites);
+    let locks = Locks::choose(&definition, &past.overlays, COMPRESSOR_VERSION);
+    let now = graph(&definition, &folder.worktree.tree, &locks);
     past.history.builds = store.built(&now.keys()).await?;
     let built = past.history.builds.values().map(|build| &build.digest).collect();
     for row in store.newest_verdicts(&built).await? {
@@ -227,8 +236,9 @@ async fn known(
             Err(_) => mirror.read_tree(&run.commit).await,
         };
         if let Ok(tree) = tree
-            && let Some(before) = edgewright_model::format::parse(&tree).definition
+            && let Some(mut before) = edgewright_model::format::parse(&tree).definition
         {
+            before.name_sites(&past.sites);
             let locks = locks_of(&before, &past.overlays, &run);
             past.previous = Some(graph(&before, &tree, &locks));
         }

@@ -134,19 +134,20 @@ impl Planner {
             }
             Err(error) => return Err(error.into()),
         };
-        let Some(definition) = parsed.definition else {
+        let Some(mut definition) = parsed.definition else {
             return Ok(Preparation::Refused(Invalid::of(parsed.diagnostics)));
         };
         let name = &definition.source.name;
         if let Some(why) = self.inventory.name_fault(run.source, name, &self.sources.ids()).await? {
             return Ok(Preparation::Refused(Invalid { why, diagnostics: Vec::new() }));
         }
+        let named = definition.name_sites(&self.store.site_names(run.source).await?);
         let Locked { mut graph, mut unlocked, overlays, .. } = self.lock(scope, &definition, &tree).await?;
         for image in graph.unresolved.keys() {
             unlocked.entry(image.clone()).or_insert_with(|| no_lock(image));
         }
         let mut diagnostics = parsed.diagnostics;
-        diagnostics.extend(graph.diagnostics.iter().cloned());
+        diagnostics.extend(named.into_iter().chain(graph.diagnostics.iter().cloned()));
         self.store.note_diagnostics(run.number, &diagnostics).await?;
 
         let Loaded { mut history, findings, heads, released } =
@@ -247,7 +248,8 @@ impl Planner {
             return Some(graph);
         }
         let tree = scope.handle.mirror.read_tree(&before.commit).await.ok()?;
-        let definition = format::parse(&tree).definition?;
+        let mut definition = format::parse(&tree).definition?;
+        definition.name_sites(&self.store.site_names(run.source).await.ok()?);
         let locks = fixed_locks(&definition, overlays, &before);
         Some(Arc::new(graph(&definition, &tree, &locks)))
     }

@@ -6,9 +6,9 @@ use super::containerfile;
 use super::decode::Input;
 use super::paths::{self, Want};
 use super::shape;
-use super::yaml::{Data, Node};
+use super::yaml::{Data, Key, Node};
 use crate::containerfile::{PREPROCESSED, is_preprocessed, preprocess_hint};
-use crate::spec::{BootstrapStep, ContainerfileStep, FilesStep, SecretRef, Step};
+use crate::spec::{BootstrapStep, ContainerfileStep, FileRules, FilesStep, SecretRef, Step};
 use crate::tree::TreePath;
 
 /// One step.
@@ -165,38 +165,48 @@ fn files(input: &mut Input<'_>, node: &Node) -> Option<FilesStep> {
         let hint = "add `path: FOLDER`, `delete` or `directories`";
         input.error(node.place, "the files step is empty: it neither copies nor deletes anything", hint);
     }
+    let rules = decode_rules(input, get);
+    let path = path.map_or(Some(None), |path| path.map(Some))?;
+    Some(FilesStep { path, rules })
+}
+
+/// `files:` of a site, of an image of a site, or of a slot.
+pub(super) fn rules(input: &mut Input<'_>, node: Option<&Node>) -> FileRules {
+    let fields = node.and_then(|node| input.record(node, &shape::FILE_RULES));
+    fields.map(|fields| decode_rules(input, |name| fields.get(name))).unwrap_or_default()
+}
+
+fn decode_rules<'n>(input: &mut Input<'_>, get: impl Fn(&'static str) -> Option<&'n Node>) -> FileRules {
     let owner = get("owner").and_then(|node| input.file_owner(node));
-    let modes = match get("modes") {
-        Some(Node { data: Data::Map(entries), .. }) => entries
-            .iter()
-            .filter_map(|(key, value)| {
-                let mode = input.mode(value);
-                if key.text.is_empty() || key.text.starts_with('/') {
-                    let hint = "remove the first `/`: paths are relative to the image's root";
-                    input.error(
-                        key.place,
-                        format!("invalid pattern `{}`: begins with `/`", key.text.escape_debug()),
-                        hint,
-                    );
-                    return None;
-                }
-                input.glob(&key.text, key.place)?;
-                Some((key.text.clone(), mode?))
-            })
-            .collect(),
-        Some(node) => {
-            input.wrong_kind(node, "a map");
-            Vec::new()
-        }
-        None => Vec::new(),
-    };
+    let modes = modes(input, get("modes"));
     let delete = input.list(get("delete"), Input::image_path);
-    let owner = owner.unwrap_or_default();
     let directories = declared::directories(input, get("directories"), owner);
     let xattrs = declared::xattrs(input, get("xattrs"));
     let hard_links = declared::hard_links(input, get("hard_links"));
-    let path = path.map_or(Some(None), |path| path.map(Some))?;
-    Some(FilesStep { path, owner, modes, delete, directories, xattrs, hard_links })
+    FileRules { owner, modes, delete, directories, xattrs, hard_links }
+}
+
+fn modes(input: &mut Input<'_>, node: Option<&Node>) -> Vec<(String, u32)> {
+    let entries = match node {
+        None => return Vec::new(),
+        Some(Node { data: Data::Map(entries), .. }) => entries,
+        Some(node) => {
+            input.wrong_kind(node, "a map");
+            return Vec::new();
+        }
+    };
+    let decode = |(key, value): &(Key, Node)| {
+        let mode = input.mode(value);
+        if key.text.is_empty() || key.text.starts_with('/') {
+            let hint = "remove the first `/`: paths are relative to the image's root";
+            let message = format!("invalid pattern `{}`: begins with `/`", key.text.escape_debug());
+            input.error(key.place, message, hint);
+            return None;
+        }
+        input.glob(&key.text, key.place)?;
+        Some((key.text.clone(), mode?))
+    };
+    entries.iter().filter_map(decode).collect()
 }
 
 /// Reports a Containerfile whose target stage does not start from the previous step.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use edgewright_model::tree::{Entry, EntryKind, Tree, TreePath};
 
-use super::{Content, LayerEntry, LayerKind, Rules, Template};
+use super::{Content, Declared, LayerEntry, LayerKind, Rules, Template};
 use crate::template::SUFFIX;
 
 /// The entries of a folder.
@@ -39,8 +39,9 @@ impl Found {
                 hint: "keep one of `NAME` and `NAME.j2`",
             });
         }
-        let mode = rules.mode(&target, entry.kind);
-        let (owner, xattrs) = (rules.owner, rules.xattrs(&target));
+        let (mode, is_declared) = rules.mode(&target, entry.kind);
+        let (owner, xattrs) = (rules.owner.unwrap_or_default(), rules.xattrs(&target));
+        let declared = Declared { mode: is_declared, owner: rules.owner.is_some() };
         let kind = match entry.kind {
             EntryKind::Submodule => {
                 return Err(Fault {
@@ -50,7 +51,8 @@ impl Found {
             }
             EntryKind::Link => LayerKind::Link { target: link(tree, source)? },
             EntryKind::File | EntryKind::Executable if target != *path => {
-                let template = Template { source: source.clone(), path: target.clone(), mode, owner, xattrs };
+                let (source, path) = (source.clone(), target.clone());
+                let template = Template { source, path, mode, owner, xattrs, declared };
                 self.templates.insert(target, template);
                 return Ok(());
             }
@@ -59,7 +61,7 @@ impl Found {
                 content: Content::Git { id: entry.content.clone(), size: entry.size },
             },
         };
-        self.plain.insert(target.clone(), LayerEntry { path: target, kind, owner, xattrs });
+        self.plain.insert(target.clone(), LayerEntry { path: target, kind, owner, xattrs, declared });
         Ok(())
     }
 }
