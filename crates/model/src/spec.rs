@@ -299,6 +299,8 @@ pub struct FileRules {
     pub xattrs: BTreeMap<TreePath, Xattrs>,
     /// Hard links: path in the image → the file of this step that it links to.
     pub hard_links: BTreeMap<TreePath, TreePath>,
+    /// Whether files that end in `.j2` are copied as they are, and not rendered.
+    pub as_is: bool,
 }
 
 impl FileRules {
@@ -310,6 +312,7 @@ impl FileRules {
         directories: Vec::new(),
         xattrs: BTreeMap::new(),
         hard_links: BTreeMap::new(),
+        as_is: false,
     };
 
     /// Whether the layer has entries of its own, or deletes paths, even if the folder is empty.

@@ -136,6 +136,8 @@ pub(crate) struct Rules<'a> {
     directories: &'a [DirectorySpec],
     xattrs: BTreeMap<&'a TreePath, &'a Xattrs>,
     hard_links: Vec<(&'a TreePath, &'a TreePath)>,
+    /// Whether templates are copied as they are.
+    as_is: bool,
     /// The file that declares them.
     file: Option<&'a TreePath>,
 }
@@ -149,6 +151,7 @@ impl<'a> Rules<'a> {
             directories: &rules.directories,
             xattrs: rules.xattrs.iter().collect(),
             hard_links: rules.hard_links.iter().collect(),
+            as_is: rules.as_is,
             file: Some(file),
         })
     }
@@ -442,6 +445,19 @@ mod tests {
         ];
         assert_eq!(show(&listing), want);
         assert_eq!(listing.len(), want.len());
+    }
+
+    #[test]
+    fn templates_of_a_folder_may_be_copied_as_they_are() {
+        let tree = tree(&[("f/a.j2", File, "{{ undefined }}"), ("f/a", File, "x"), ("f/.j2", File, "{%")]);
+        let rules = Rules {
+            as_is: true,
+            owner: Some(OWNER),
+            modes: vec![(Glob::new("*.j2").unwrap(), 0o600)],
+            ..Rules::default()
+        };
+        let listing = list_by(&tree, &rules).unwrap();
+        assert_eq!(show(&listing), [".j2 600 2", "a 644 1", "a.j2 600 15"]);
     }
 
     #[test]

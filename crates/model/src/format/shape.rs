@@ -270,6 +270,11 @@ const XATTRS: Field = may(
 );
 const HARD_LINKS: Field =
     may("hard_links", LABELS, "Hard links: path in the image to the file of this step that it links to.");
+const TEMPLATES: Field = may(
+    "templates",
+    Kind::Boolean,
+    "Whether files that end in .j2 are rendered. If not, they are copied as they are. Default: true.",
+);
 pub(super) const FILES: Shape = record(
     "a files step",
     &[
@@ -284,11 +289,12 @@ pub(super) const FILES: Shape = record(
         DIRECTORIES,
         XATTRS,
         HARD_LINKS,
+        TEMPLATES,
     ],
 );
 /// Rules for a folder whose path follows from its place: the folders of sites.
 pub(super) const FILE_RULES: Shape =
-    record("files", &[OWNER, MODES, DELETE, DIRECTORIES, XATTRS, HARD_LINKS]);
+    record("files", &[OWNER, MODES, DELETE, DIRECTORIES, XATTRS, HARD_LINKS, TEMPLATES]);
 pub(super) const DIRECTORY: Shape = record(
     "a directory",
     &[

@@ -65,7 +65,7 @@ fn containerfile_step(input: &mut Input<'_>, node: &Node) -> Option<Containerfil
         preprocessed(input, node);
         let file = input.repository_path(node, Want::SmallFile)?;
         let context = file.parent()?;
-        unusable(input, node, &context);
+        unusable(input, node, &context, false);
         starts_from_base(input, node, &file, None);
         return Some(ContainerfileStep {
             file,
@@ -89,7 +89,7 @@ fn containerfile_step(input: &mut Input<'_>, node: &Node) -> Option<Containerfil
         None => file.as_ref().and_then(TreePath::parent),
     };
     if let Some(context) = &context {
-        unusable(input, fields.get("context").unwrap_or(node), context);
+        unusable(input, fields.get("context").unwrap_or(node), context, false);
     }
     let args = input.map(fields.get("args"), |input, key, value| {
         if !is_argument(&key.text) {
@@ -146,6 +146,8 @@ fn files(input: &mut Input<'_>, node: &Node) -> Option<FilesStep> {
     } else {
         (Some(node), None)
     };
+    let get = |name| fields.as_ref().and_then(|fields| fields.get(name));
+    let rules = decode_rules(input, get);
     let path = path_node.map(|node| {
         let path = input.repository_path(node, Want::Folder)?;
         if Some(&path) == input.file.parent().as_ref() {
@@ -157,15 +159,13 @@ fn files(input: &mut Input<'_>, node: &Node) -> Option<FilesStep> {
             );
             return None;
         }
-        unusable(input, node, &path);
+        unusable(input, node, &path, !rules.as_is);
         Some(path)
     });
-    let get = |name| fields.as_ref().and_then(|fields| fields.get(name));
     if let (None, None, None) = (path_node, get("delete"), get("directories")) {
         let hint = "add `path: FOLDER`, `delete` or `directories`";
         input.error(node.place, "the files step is empty: it neither copies nor deletes anything", hint);
     }
-    let rules = decode_rules(input, get);
     let path = path.map_or(Some(None), |path| path.map(Some))?;
     Some(FilesStep { path, rules })
 }
@@ -183,7 +183,8 @@ fn decode_rules<'n>(input: &mut Input<'_>, get: impl Fn(&'static str) -> Option<
     let directories = declared::directories(input, get("directories"), owner);
     let xattrs = declared::xattrs(input, get("xattrs"));
     let hard_links = declared::hard_links(input, get("hard_links"));
-    FileRules { owner, modes, delete, directories, xattrs, hard_links }
+    let as_is = get("templates").and_then(|node| input.boolean(node)) == Some(false);
+    FileRules { owner, modes, delete, directories, xattrs, hard_links, as_is }
 }
 
 fn modes(input: &mut Input<'_>, node: Option<&Node>) -> Vec<(String, u32)> {
@@ -222,9 +223,9 @@ fn starts_from_base(input: &mut Input<'_>, node: &Node, file: &TreePath, target:
     }
 }
 
-/// Reports the unusable entries of a used folder.
-fn unusable(input: &mut Input<'_>, node: &Node, folder: &TreePath) {
-    for (_, fault) in paths::unusable(input.tree, folder, input.file.parent().as_ref()) {
+/// Reports the unusable entries of a used folder, whose templates may be rendered.
+fn unusable(input: &mut Input<'_>, node: &Node, folder: &TreePath, renders: bool) {
+    for (_, fault) in paths::unusable(input.tree, folder, input.file.parent().as_ref(), renders) {
         input.error(node.place, fault.message, fault.hint);
     }
 }

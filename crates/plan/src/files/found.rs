@@ -32,7 +32,7 @@ impl Found {
         entry: &Entry,
         rules: &Rules<'_>,
     ) -> Result<(), Fault> {
-        let target = target(path, entry.kind)?;
+        let target = if rules.as_is { path.clone() } else { target(path, entry.kind)? };
         if self.plain.contains_key(&target) || self.templates.contains_key(&target) {
             return Err(Fault {
                 message: format!("duplicate file `{target}`: both a file and a template"),
@@ -46,7 +46,7 @@ impl Found {
             EntryKind::Submodule => {
                 return Err(Fault {
                     message: "cannot read the submodule: its files are not part of the repository".to_owned(),
-                    hint: "copy the files into the repository, or fetch them in a containerfile step",
+                    hint: "write `submodules: true` in edgewright.yaml, copy the files into the repository, or fetch them in a containerfile step",
                 });
             }
             EntryKind::Link => LayerKind::Link { target: link(tree, source)? },

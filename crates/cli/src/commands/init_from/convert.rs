@@ -122,25 +122,51 @@ fn base(
         .map_err(|error| Fault::new(line, error.to_string(), "write HOST/NAME:TAG or HOST/NAME@DIGEST"))
 }
 
-/// A text with `$NAME`, `${NAME}` and `${NAME:-DEFAULT}` replaced by the arguments' defaults; others are
-/// kept.
+/// A text with `$NAME`, `${NAME}`, `${NAME:-DEFAULT}` and `${NAME:+OTHER}` replaced by the arguments'
+/// defaults; what has no value is kept.
 fn expanded(text: &str, arguments: &BTreeMap<String, String>) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {
         out.push_str(before);
-        let braced = after.strip_prefix('{').and_then(|after| after.split_once('}'));
+        let braced = after.strip_prefix('{').and_then(closed);
         let end = after.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(after.len());
         let (inside, behind) = braced.unwrap_or_else(|| after.split_at(end));
-        let (name, default) = inside.split_once(":-").map_or((inside, None), |(name, it)| (name, Some(it)));
-        let value = arguments.get(name).filter(|value| !value.is_empty()).cloned();
-        match value.or_else(|| default.map(|default| expanded(default, arguments))) {
+        match value(inside, arguments) {
             Some(value) => out.push_str(&value),
             None => out.extend(["$", &after[..after.len() - behind.len()]]),
         }
         rest = behind;
     }
     out + rest
+}
+
+/// What is before the brace that closes the first one, and behind it.
+fn closed(text: &str) -> Option<(&str, &str)> {
+    let mut depth = 1_usize;
+    let braces = text.char_indices().filter(|(_, letter)| matches!(letter, '{' | '}'));
+    for (at, letter) in braces {
+        depth = if letter == '{' { depth + 1 } else { depth - 1 };
+        if depth == 0 {
+            return Some((&text[..at], &text[at + 1..]));
+        }
+    }
+    None
+}
+
+/// The value of `NAME`, `NAME:-DEFAULT` and the like. An empty value counts as none, as no image is empty.
+fn value(inside: &str, arguments: &BTreeMap<String, String>) -> Option<String> {
+    let end = inside.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(inside.len());
+    let (name, operator) = inside.split_at(end);
+    let known = arguments.get(name).filter(|value| !value.is_empty()).cloned();
+    let operator = operator.strip_prefix(':').unwrap_or(operator);
+    match operator.split_at_checked(1) {
+        None => known,
+        Some(("-", default)) => known.or_else(|| Some(expanded(default, arguments))),
+        Some(("+", other)) => Some(known.map(|_| expanded(other, arguments)).unwrap_or_default()),
+        // `${NAME%…}` and the like.
+        Some(_) => None,
+    }
 }
 
 #[cfg(test)]
@@ -170,6 +196,11 @@ mod tests {
                 "ARG HOST=127.0.0.1:47200\nARG REPO=$HOST/base\nARG REF=${REPO}:${TAG:-1}\nFROM ${REF}\n",
                 "127.0.0.1:47200/base:1",
                 "ARG HOST=127.0.0.1:47200\nARG REPO=$HOST/base\nARG REF=${REPO}:${TAG:-1}\nARG BASE\nFROM ${BASE}\n",
+            ),
+            (
+                "ARG A=x\nARG R=${N:-quay.io/${O:-a}/${A:+b}}${Z:+no}\nFROM ${R}:1\n",
+                "quay.io/a/b:1",
+                "ARG A=x\nARG R=${N:-quay.io/${O:-a}/${A:+b}}${Z:+no}\nARG BASE\nFROM ${BASE}\n",
             ),
             ("ARG V\nFROM quay.io/a/b:${V:-9}\n", "quay.io/a/b:9", "ARG V\nARG BASE\nFROM ${BASE}\n"),
             ("ARG BASE=quay.io/a/b:1\nFROM $BASE\n", "quay.io/a/b:1", "ARG BASE=quay.io/a/b:1\nFROM $BASE\n"),
