@@ -32,7 +32,7 @@ pub(crate) use self::read::{
 pub(crate) use self::run::{
     LogsArgs, RebuildArgs, RunArgs, RunCommand, UpdateArgs, VerdictArgs, VerdictCommand,
 };
-pub(crate) use self::serve::{JobCommand, JobRunArgs, ServeArgs, ToolsCommand};
+pub(crate) use self::serve::{DoctorArgs, JobCommand, JobRunArgs, ServeArgs, ToolsCommand};
 pub(crate) use self::source::{PlanArgs, VarsArgs};
 
 /// Build, test and host operating-system images from a git repository, hands-free.
@@ -245,6 +245,9 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: VerdictCommand,
     },
+    /// Show what this machine offers for builds and tests, and what to do about gaps
+    #[command(after_help = "Examples:\n  edgewright doctor\n  edgewright doctor --json")]
+    Doctor(DoctorArgs),
     /// The tool image, with whose programs sandboxed jobs work
     #[command(after_help = "Examples:\n  edgewright tools update\n  edgewright tools show")]
     Tools {
@@ -289,7 +292,8 @@ pub(crate) struct Format {
 }
 
 /// Commands that use no server: its options are not part of their help.
-const LOCAL: [&str; 12] = [
+const LOCAL: [&str; 13] = [
+    "doctor",
     "tools",
     "init",
     "schema",

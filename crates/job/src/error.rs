@@ -24,7 +24,7 @@ pub enum ExecutorError {
     Start(#[source] CommandError),
     /// The job's sandbox could not be made.
     #[error("cannot make the job's sandbox")]
-    Sandbox(#[source] edgewright_sandbox::SandboxError),
+    Sandbox(#[source] std::sync::Arc<edgewright_sandbox::SandboxError>),
     /// A job in this process panicked: a defect.
     #[error("the job panicked")]
     Broke(#[source] tokio::task::JoinError),

@@ -10,13 +10,11 @@ use std::time::Duration;
 
 use edgewright_lab::{EngineSettings, lane_profile, reap_job};
 use edgewright_model::Digest;
-use edgewright_model::order::{
-    JOB_ENVIRONMENT, JobId, JobOrder, JobRequest, ORDER_VERSION, StepAction, Task,
-};
-use edgewright_model::outcome::{JobEvent, JobOutcome, Phase};
+use edgewright_model::order::{JOB_ENVIRONMENT, JobId, JobOrder, JobRequest, StepAction, Task};
+use edgewright_model::outcome::{JobEvent, JobOutcome};
 use edgewright_model::spec::Lane;
 use edgewright_model::verdict::LaneProfile;
-use edgewright_process::{CancellationToken, Command, CommandError, ProcessContext, Stream};
+use edgewright_process::{CancellationToken, Command, ProcessContext, Stream};
 use tokio::sync::mpsc;
 
 use crate::courtesy::with_io_priority;
@@ -25,6 +23,8 @@ use crate::error::ExecutorError;
 use crate::executor::{Admission, BoxFuture, Capacity, Demand, Executor, Permit};
 use crate::gate::{AdmissionSettings, Gate};
 use crate::native;
+use crate::heard::{Heard, cut};
+use crate::isolation::Isolation;
 use crate::sandboxed::{JobPlace, JobSandbox};
 use crate::work::JobWorker;
 
@@ -34,8 +34,6 @@ const OVERTIME: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(20);
 /// The longest line of a child, in bytes: an outcome with its verdicts.
 const LINE_LIMIT: usize = 64 * 1024 * 1024;
-/// The length at which log lines and unexpected output are cut, in bytes.
-const SHOWN: usize = 4096;
 
 /// Receives a job's log, line by line: the standard error of the job process.
 pub type LogSink = Arc<dyn Fn(JobId, &str) + Send + Sync>;
@@ -61,8 +59,8 @@ pub struct LocalSettings {
     pub native: Option<JobWorker>,
     /// The resources of this machine for jobs.
     pub admission: AdmissionSettings,
-    /// Runs jobs in sandboxes; none: with the host's tools and files.
-    pub sandbox: Option<JobSandbox>,
+    /// Where jobs that start programs run.
+    pub isolation: Isolation,
     /// The profile of lanes.
     pub lanes: fn(Lane) -> Option<LaneProfile>,
 }
@@ -81,7 +79,7 @@ impl LocalSettings {
             secrets: BuildSecrets::default(),
             native: None,
             admission,
-            sandbox: None,
+            isolation: Isolation::HostTools,
             lanes: lane_profile,
         }
     }
@@ -131,14 +129,6 @@ pub struct LocalExecutor {
     gate: Gate,
 }
 
-/// The output of a child so far.
-#[derive(Default)]
-struct Heard {
-    phase: Option<Phase>,
-    outcome: Option<JobOutcome>,
-    garbage: Option<String>,
-}
-
 impl LocalExecutor {
     /// An executor whose jobs work with `registry`.
     pub fn new(settings: LocalSettings, registry: JobRegistry) -> Self {
@@ -156,7 +146,7 @@ impl LocalExecutor {
         let mut line = serde_json::to_vec(&order).map_err(ExecutorError::Order)?;
         line.push(b'\n');
         let settings = &self.settings;
-        let (command, place) = self.command(&order).await?;
+        let (command, place) = self.command(&order, &events, &cancel).await?;
         let mut command = command
             .stdin_bytes_kept_open(line)
             .deadline(within.get() + OVERTIME)
@@ -175,18 +165,24 @@ impl LocalExecutor {
             .await;
         // Nothing of the job runs any more before what it left is removed. Killing and removing blocks.
         drop(tokio::task::spawn_blocking(move || drop(place)).await);
-        self.clear(job).await;
+        self.clear(&order).await;
         heard.judge(finished.map(|finished| (finished.ended, finished.output.stderr_tail)), &cancel, within)
     }
 
     /// The command that starts a job's process, with what has to exist as long as it runs.
-    async fn command(&self, order: &JobOrder) -> Result<(Command, Option<JobPlace>), ExecutorError> {
+    async fn command(
+        &self,
+        order: &JobOrder,
+        events: &mpsc::Sender<JobEvent>,
+        cancel: &CancellationToken,
+    ) -> Result<(Command, Option<JobPlace>), ExecutorError> {
         let settings = &self.settings;
-        if let Some(sandbox) = &settings.sandbox {
-            let secrets = settings.secrets.files();
-            let prepared = sandbox.prepare(&settings.program, order, &settings.environment, secrets).await;
-            let (command, place) = prepared.map_err(ExecutorError::Sandbox)?;
-            return Ok((command, Some(place)));
+        match &settings.isolation {
+            Isolation::HostTools => {}
+            Isolation::Unavailable(error) => return Err(ExecutorError::Sandbox(Arc::clone(error))),
+            Isolation::Sandbox(sandbox) => {
+                return self.sandboxed(sandbox, order, events, cancel).await;
+            }
         }
         let (program, before) = with_io_priority(&settings.program, settings.nice);
         let command = Command::new(program)
@@ -202,18 +198,42 @@ impl LocalExecutor {
         Ok((command, None))
     }
 
-    /// A job that ended by itself has removed its folder; one that was killed left processes, containers and
-    /// mounts, too.
-    async fn clear(&self, job: JobId) {
-        let work = &self.settings.work;
-        if let Some(sandbox) = &self.settings.sandbox {
-            // Its processes and mounts ended with the sandbox; files are left.
-            let folder = sandbox.work.join("jobs").join(job.to_string());
-            let removed = tokio::fs::remove_dir_all(&folder).await;
-            if removed.as_ref().is_err_and(|error| error.kind() != std::io::ErrorKind::NotFound) {
-                tracing::warn!(job.id = %job, ?removed, "cannot remove the job's folder");
-            }
+    async fn sandboxed(
+        &self,
+        sandbox: &JobSandbox,
+        order: &JobOrder,
+        events: &mpsc::Sender<JobEvent>,
+        cancel: &CancellationToken,
+    ) -> Result<(Command, Option<JobPlace>), ExecutorError> {
+        let settings = &self.settings;
+        let fault = |error| ExecutorError::Sandbox(Arc::new(error));
+        // If it is cancelled while the tool image is made, the next job makes it.
+        let ready = tokio::select! {
+            ready = sandbox.tools.sandbox(&settings.program, events, cancel) => ready.map_err(fault)?,
+            () = cancel.cancelled() => return Err(ExecutorError::Cancelled),
+        };
+        let launch = sandbox.launch(&settings.program, order, &settings.environment);
+        let prepared = sandbox.prepare(ready, launch, order, settings.secrets.files()).await;
+        let (command, place) = prepared.map_err(fault)?;
+        Ok((command, Some(place)))
+    }
+
+    /// A job that ended by itself has removed its folder; one that was killed left more.
+    async fn clear(&self, order: &JobOrder) {
+        let Isolation::Sandbox(sandbox) = &self.settings.isolation else {
+            return self.clear_here(order.job).await;
+        };
+        // Its processes and mounts ended with the sandbox; files are left.
+        let folder = sandbox.domain(order).join("jobs").join(order.job.to_string());
+        let removed = tokio::fs::remove_dir_all(&folder).await;
+        if removed.as_ref().is_err_and(|error| error.kind() != std::io::ErrorKind::NotFound) {
+            tracing::warn!(job.id = %order.job, ?removed, "cannot remove the job's folder");
         }
+    }
+
+    /// Removes what a job that was killed left on the host: processes, containers, mounts, its folder.
+    async fn clear_here(&self, job: JobId) {
+        let work = &self.settings.work;
         let folder = work.join("jobs").join(job.to_string());
         if !tokio::fs::try_exists(folder).await.unwrap_or(true) {
             return;
@@ -245,7 +265,7 @@ impl Executor for LocalExecutor {
             match &self.settings.native {
                 Some(worker) if is_native => {
                     let outcome = native::run(worker.clone(), order, events, cancel).await;
-                    self.clear(job).await;
+                    self.clear_here(job).await;
                     outcome
                 }
                 Some(worker) => {
@@ -277,52 +297,6 @@ fn below_files(order: &JobOrder) -> Option<Digest> {
     let Task::Image(task) = &order.task else { return None };
     let below = task.steps.iter().rfind(|step| !matches!(step.action, StepAction::Files { .. }));
     below.map(|step| step.key.clone())
-}
-
-impl Heard {
-    fn line(&mut self, line: &str, events: &mpsc::Sender<JobEvent>) {
-        if self.outcome.is_some() {
-            return;
-        }
-        match serde_json::from_str(line) {
-            Ok(JobEvent::Outcome(outcome)) => self.outcome = Some(outcome),
-            Ok(event) => {
-                if let JobEvent::Phase { phase, .. } = &event {
-                    self.phase = Some(*phase);
-                }
-                // A slow reader misses events, never the outcome.
-                let _ = events.try_send(event);
-            }
-            Err(_) => {
-                self.garbage.get_or_insert_with(|| cut(line).to_owned());
-            }
-        }
-    }
-
-    fn judge(
-        self,
-        finished: Result<(edgewright_process::Ended, Vec<String>), CommandError>,
-        cancel: &CancellationToken,
-        within: edgewright_model::duration::Span,
-    ) -> Result<JobOutcome, ExecutorError> {
-        let Self { phase, outcome, garbage } = self;
-        match (outcome, finished) {
-            (Some(outcome), _) if outcome.version != ORDER_VERSION => {
-                Err(ExecutorError::Version { found: outcome.version })
-            }
-            // It ended before it received the cancellation.
-            (Some(outcome), _) if outcome.failure.is_none() || !cancel.is_cancelled() => Ok(outcome),
-            (_, _) if cancel.is_cancelled() => Err(ExecutorError::Cancelled),
-            (_, Err(CommandError::Cancelled { .. })) => Err(ExecutorError::Cancelled),
-            (_, Err(CommandError::Deadline { .. })) => Err(ExecutorError::TimeLimit { within, phase }),
-            (_, Err(error)) => Err(ExecutorError::Start(error)),
-            (_, Ok((ended, log))) => Err(ExecutorError::NoOutcome { ended, phase, garbage, log }),
-        }
-    }
-}
-
-fn cut(line: &str) -> &str {
-    &line[..line.floor_char_boundary(SHOWN)]
 }
 
 #[cfg(test)]

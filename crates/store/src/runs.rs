@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use edgewright_model::format::Diagnostic;
 use edgewright_model::names::{CommitId, ImageName};
+use edgewright_model::order::TrustDomain;
 use edgewright_model::run::{ReleaseNumber, RunNumber, RunState, Trigger};
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
@@ -26,6 +27,8 @@ pub struct RunRow {
     pub author: String,
     /// Why it was queued.
     pub trigger: Trigger,
+    /// Whether its ref was trusted when it was queued.
+    pub trusted: bool,
     pub state: RunState,
     /// Counts changes of state.
     pub generation: u32,
@@ -49,6 +52,13 @@ pub struct RunRow {
     pub cancel_requested_at: Option<Timestamp>,
 }
 
+impl RunRow {
+    /// The trust domain of its jobs.
+    pub const fn domain(&self) -> TrustDomain {
+        TrustDomain { source: self.source.0.unsigned_abs(), trusted: self.trusted }
+    }
+}
+
 fn run(row: &SqliteRow) -> Result<RunRow, StoreError> {
     Ok(RunRow {
         number: RunNumber(row::number(row, "number")?),
@@ -58,6 +68,7 @@ fn run(row: &SqliteRow) -> Result<RunRow, StoreError> {
         subject: row::text(row, "subject")?,
         author: row::text(row, "author")?,
         trigger: row::text(row, "trigger")?,
+        trusted: row::number::<u8>(row, "trusted")? != 0,
         state: row::text(row, "state")?,
         generation: row::number(row, "generation")?,
         locks: row::json(row, "locks")?,

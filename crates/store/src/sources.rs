@@ -45,6 +45,8 @@ pub struct NewRun {
     pub subject: String,
     pub author: String,
     pub trigger: Trigger,
+    /// Whether its ref is trusted.
+    pub trusted: bool,
 }
 
 fn source(row: &SqliteRow) -> Result<SourceRow, StoreError> {
@@ -183,8 +185,8 @@ impl Store {
         .bind(RunState::Queued.name());
         let before = decision.into_iter().chain([supersede]).collect();
         let queue = sqlx::query(
-            "INSERT INTO runs (source_id, branch, commit_id, subject, author, trigger, state, created_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
+            "INSERT INTO runs (source_id, branch, commit_id, subject, author, trigger, trusted, state,
+             created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
         )
         .bind(id.0)
         .bind(&new.branch)
@@ -192,6 +194,7 @@ impl Store {
         .bind(&new.subject)
         .bind(&new.author)
         .bind(new.trigger.name())
+        .bind(new.trusted)
         .bind(RunState::Queued.name())
         .bind(now.to_string());
         let (images, entry) = (images.clone(), entry.clone());

@@ -95,6 +95,7 @@ impl World {
             subject: "a change".to_owned(),
             author: "A <a@example>".to_owned(),
             trigger: Trigger::Commit,
+            trusted: true,
         };
         let entry = NewAuditEntry {
             actor: "system:polling".parse().unwrap(),

@@ -15,6 +15,7 @@
 //! `docs/reference/json/` is generated from [`DOCUMENTS`].
 
 mod described;
+mod doctor;
 mod error;
 mod folder;
 mod lists;
@@ -26,6 +27,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+pub use doctor::{DoctorCheck, DoctorReport, DoctorState};
 pub use error::{CommandError, ErrorDocument};
 pub use folder::{
     ChangeView, ChangedKind, CheckReport, Declared, PlanExplanation, PlanNode, PlanReport,
@@ -156,6 +158,7 @@ documents! {
     UpdateReport, "update", ["update"];
     RebuildStatus, "rebuild", ["rebuild DIGEST", "rebuild VARIANT"];
     VerdictResponse, "verdict", ["verdict post"];
+    DoctorReport, "doctor", ["doctor"];
     ErrorDocument, "error", ["COMMAND"];
 }
 

@@ -95,6 +95,15 @@ pub(crate) struct Order<'o> {
     pub(crate) kept: Option<&'o KeptPackages>,
 }
 
+/// mmdebstrap. In a sandbox, scripts of packages get no capability by which they could change its network or
+/// other processes of the job.
+fn mmdebstrap(ctx: &BuildContext) -> Command {
+    if ctx.in_sandbox {
+        return Command::new("setpriv").args(["--bounding-set", "-net_admin,-sys_ptrace", "--", "mmdebstrap"]);
+    }
+    Command::new("mmdebstrap")
+}
+
 /// Installs the locked packages; gives the layer, and the files to keep.
 pub(crate) async fn build(
     task: &ImageTask,
@@ -105,7 +114,7 @@ pub(crate) async fn build(
     let Order { step, packages, keys, kept } = *order;
     privileges::check()?;
     let architecture = architecture(&task.platform, Phase::Build)?;
-    let repository = Repository::of(step, &Host::read(Path::new("/etc")), Phase::Build)?;
+    let repository = Repository::of(step, &Host::read(&ctx.host_etc), Phase::Build)?;
     let apt = Apt::prepare(ctx, &repository, keys, architecture, Phase::Build)?;
     let local = |error: std::io::Error| failure::local(Phase::Build, &error);
     let packages_folder = apt.link_archives(packages).map_err(local)?;
@@ -123,7 +132,7 @@ pub(crate) async fn build(
         line: format!("mmdebstrap installs {} packages of {}", packages.len(), step.suite),
     });
     let include: Vec<String> = packages.iter().map(|p| format!("{}={}", p.name, p.version)).collect();
-    let mut command = Command::new("mmdebstrap")
+    let mut command = mmdebstrap(ctx)
         .args(["--variant=minbase", "--format=tar"])
         .arg(format!("--architectures={architecture}"))
         .arg(format!("--include={}", include.join(",")))

@@ -10,7 +10,7 @@ use edgewright_model::run::RunNumber;
 use edgewright_model::spec::Lane;
 
 use super::read::PageArgs;
-use super::serve::ServeArgs;
+use super::serve::{IsolationArgs, ServeArgs};
 use super::{Format, SelectionArgs, values};
 use crate::complete;
 
@@ -62,7 +62,7 @@ pub(crate) struct RunArgs {
 }
 
 /// What jobs work with if no server runs.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct WorkArgs {
     /// Settings file (TOML): its jobs, build secrets, disk and caches are used [default: that of `serve`]
     #[arg(long, value_name = "FILE", env = "EDGEWRIGHT_CONFIG", hide_env_values = true)]
@@ -70,14 +70,16 @@ pub(crate) struct WorkArgs {
     /// Build secret and the file with its bytes, besides those of the settings file; may be repeated
     #[arg(long, value_name = "ID=FILE", value_parser = values::secret)]
     pub(crate) secret: Vec<(String, PathBuf)>,
+    #[command(flatten)]
+    pub(crate) isolation: IsolationArgs,
 }
 
 impl WorkArgs {
     /// As settings of a server on a free port of this machine, which lives as long as the command.
     pub(crate) fn serve(&self, jobs: Option<u16>) -> ServeArgs {
         let listen = Some(([127, 0, 0, 1], 0).into());
-        let (config, secret) = (self.config.clone(), self.secret.clone());
-        ServeArgs { config, listen, jobs, secret, ..ServeArgs::default() }
+        let Self { config, secret, isolation } = self.clone();
+        ServeArgs { config, listen, jobs, secret, isolation, ..ServeArgs::default() }
     }
 }
 
@@ -162,6 +164,8 @@ pub(crate) struct UpdateArgs {
     /// Write `images/IMAGE/edgewright.lock` into the folder, to be committed
     #[arg(long)]
     pub(crate) write: bool,
+    #[command(flatten)]
+    pub(crate) work: WorkArgs,
     #[command(flatten)]
     pub(crate) format: Format,
 }

@@ -6,6 +6,7 @@ mod channel;
 mod check;
 mod config;
 mod digest;
+mod doctor;
 mod init;
 mod init_from;
 mod job;
@@ -60,6 +61,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
             None => run::run(&args, &global).await,
         },
         Command::Serve(args) => serve::serve(&args, &global).await,
+        Command::Doctor(args) => doctor::doctor(&args, &global).await,
         Command::Tools { command } => tools::tools(&command).await,
         Command::Job { command: JobCommand::Run(args) } => job::run(&args, &global).await,
         Command::Logs(args) => logs::logs(&global, args).await,

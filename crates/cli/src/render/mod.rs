@@ -2,6 +2,7 @@
 //! drops if the output is not a terminal.
 
 mod audit;
+mod doctor;
 mod explain;
 mod facts;
 mod image;
@@ -13,11 +14,12 @@ mod site;
 mod status;
 pub(crate) mod style;
 mod table;
-mod units;
+pub(crate) mod units;
 mod vars;
 pub(crate) mod visible;
 
 pub(crate) use audit::audit;
+pub(crate) use doctor::doctor;
 pub(crate) use explain::explanation;
 pub(crate) use image::{image, images};
 pub(crate) use plan::plan;

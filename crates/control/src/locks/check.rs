@@ -64,7 +64,7 @@ impl Locks {
             .collect();
         let source = &definition.source.name;
         let resolving = Resolving {
-            scope: RunScope { run: run.number, source, mirror: &handle.mirror, cancel },
+            scope: RunScope { run: run.number, domain: run.domain(), source, mirror: &handle.mirror, cancel },
             source: run.source,
             definition: &definition,
             tree: &tree,

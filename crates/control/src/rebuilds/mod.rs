@@ -12,7 +12,7 @@ use edgewright_job::Demand;
 use edgewright_model::Digest;
 use edgewright_model::error::Chain;
 use edgewright_model::format;
-use edgewright_model::order::{Base, ManifestRef, StepAction};
+use edgewright_model::order::{Base, ManifestRef, StepAction, TrustDomain};
 use edgewright_model::outcome::StepBuild;
 use edgewright_model::run::{NodeState, RunNumber};
 use edgewright_model::spec::Definition;
@@ -47,6 +47,7 @@ pub struct Rebuilds {
 /// A run's commit as it was planned, read again.
 struct Reread {
     run: RunNumber,
+    domain: TrustDomain,
     handle: Arc<SourceHandle>,
     definition: Definition,
     graph: Graph,
@@ -117,13 +118,14 @@ impl Rebuilds {
         definition.name_sites(&self.jobs.store.site_names(run.source).await?);
         let locks = fixed_locks(&definition, &self.locks.overlays(run.source).await?, &run);
         let graph = graph(&definition, &tree, &locks);
-        Ok(Reread { run: number, handle, definition, graph })
+        Ok(Reread { run: number, domain: run.domain(), handle, definition, graph })
     }
 
     /// Builds a node again from a step on, and notes what that proves.
     async fn rebuild_node(&self, reread: &Reread, node: &Node, from: usize) -> Result<Rebuilt, ControlError> {
         let scope = RunScope {
             run: reread.run,
+            domain: reread.domain,
             source: &reread.definition.source.name,
             mirror: &reread.handle.mirror,
             cancel: &self.shutdown,

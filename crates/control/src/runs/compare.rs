@@ -51,7 +51,7 @@ impl Engine {
         });
         let label = Label { name: &name, platform: Some(&node.id.platform), is_node: false };
         let jobs = scope.jobs(prepared.name(), stop);
-        let request = self.jobs.request(new_job(), task);
+        let request = self.jobs.request(&jobs, new_job(), task);
         let outcome = self.jobs.perform(&jobs, label, request, permit).await?;
         self.jobs.hold(run, &outcome).await?;
         let check_sets = [(lane.check_set.clone(), lane.checks.to_vec())];

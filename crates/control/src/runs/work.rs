@@ -84,7 +84,7 @@ impl Engine {
                 let name = node.id.name.to_string();
                 let label = Label { name: &name, platform: Some(&node.id.platform), is_node: true };
                 let jobs = scope.jobs(prepared.name(), stop);
-                (self.jobs.perform(&jobs, label, self.jobs.request(job, task), permit).await?, known)
+                (self.jobs.perform(&jobs, label, self.jobs.request(&jobs, job, task), permit).await?, known)
             }
             // The disk or the registry failed while its contexts were packed: as if its job had broken.
             Err(error @ (ControlError::Pack(_) | ControlError::File { .. } | ControlError::Hosting(_))) => {

@@ -38,10 +38,12 @@ pub struct Settings {
     pub job_timeout: Option<Span>,
     /// Processor priority of jobs, from 0 to 19.
     pub job_nice: u8,
-    /// Whether jobs run in sandboxes.
-    pub sandbox: bool,
+    /// Whether jobs run with the host's tools and files instead of in sandboxes.
+    pub unsafe_host_tools: bool,
     /// The tool image's folder.
     pub tools: PathBuf,
+    /// Addresses of this host that sandboxed jobs reach, `HOST:PORT`.
+    pub reach: Vec<String>,
     /// Base URL of the registry as jobs reach it; the listening address if none.
     pub job_registry: Option<String>,
     /// Container storage that stays after a job, in MiB.
@@ -101,8 +103,9 @@ impl Options {
             parallel,
             job_timeout: self.jobs.timeout,
             job_nice,
-            sandbox: self.jobs.sandbox.unwrap_or(false),
+            unsafe_host_tools: self.jobs.unsafe_host_tools.unwrap_or(false),
             tools: self.jobs.tools.unwrap_or_else(|| super::DEFAULT_TOOLS.into()),
+            reach: self.jobs.reach.unwrap_or_default(),
             job_registry: self.jobs.registry,
             storage_mib: self.keep.storage_mib(),
             lane_timeout: self.jobs.lane_timeout,
@@ -156,8 +159,9 @@ impl Settings {
             ("jobs.lane_timeout", self.lane_timeout == other.lane_timeout),
             ("jobs.external_timeout", self.external_timeout == other.external_timeout),
             ("jobs.nice", self.job_nice == other.job_nice),
-            ("jobs.sandbox", self.sandbox == other.sandbox),
+            ("jobs.unsafe_host_tools", self.unsafe_host_tools == other.unsafe_host_tools),
             ("jobs.tools", self.tools == other.tools),
+            ("jobs.reach", self.reach == other.reach),
             ("jobs.registry", self.job_registry == other.job_registry),
             ("updates", self.updates.default == other.updates.default),
             ("source.updates", self.updates.sources == other.updates.sources),

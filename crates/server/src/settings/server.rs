@@ -122,15 +122,19 @@ described! {
         /// Processor priority of jobs, as for `nice`: 0 is the server's own, 19 the lowest. The disk priority
         /// follows from it. `edgewright run` uses 0 by default.
         pub nice: Option<u8> { Restart, default: DEFAULT_NICE.to_string(), range: "0 to 19" }
-        /// Whether jobs run in sandboxes: as unprivileged users, without the files, loopback and addresses of
-        /// this host, with the programs of the tool image.
-        pub sandbox: Option<bool> { Restart, default: "false", range: "needs root and a tool image" }
-        /// Folder of the tool image, which `edgewright tools update` makes.
+        /// Whether jobs that start programs run with the tools and files of this host, as root, instead of in
+        /// sandboxes. Everyone who can change a definition or a base image is then root on this host.
+        pub unsafe_host_tools: Option<bool> { Restart, default: "false", flag: "--unsafe-host-tools" }
+        /// Folder of the tool image, with whose programs sandboxed jobs work. The first start makes it.
         pub tools: Option<PathBuf> {
             Restart,
             default: DEFAULT_TOOLS,
-            example: "\"/srv/edgewright/tools\""
+            example: "\"/srv/edgewright/tools\"",
+            flag: "--tools"
         }
+        /// Addresses of this host that sandboxed jobs reach: `HOST:PORT`, such as a package cache on loopback.
+        /// The registry of the server, and registries of base images, are reached without that.
+        pub reach: Option<Vec<String>> { Restart, default: "none", example: "[\"127.0.0.1:3142\"]" }
         /// Base URL of the registry as jobs reach it.
         pub registry: Option<String> {
             Restart,

@@ -85,6 +85,7 @@ impl World {
             subject: "plant-a: earlier shift".to_owned(),
             author: "A <a@example>".to_owned(),
             trigger: Trigger::Commit,
+            trusted: true,
         };
         let context = OperationContext::system("polling");
         let entry = context.entry(Operation::QueueRun, "", None, None);
