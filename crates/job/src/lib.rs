@@ -50,8 +50,8 @@ pub mod worker;
 
 pub use admission::Floor;
 pub use courtesy::lower_priority;
-pub use edgewright_build::bootstrap::Host;
 pub use credentials::{FixedCredentials, JobCredential, JobCredentials, JobRegistry, NoCredentials};
+pub use edgewright_build::bootstrap::Host;
 pub use edgewright_lab::lane_profile as local_lane_profile;
 pub use error::ExecutorError;
 pub use executor::{Admission, BoxFuture, Capacity, Demand, EVENTS, Executor, Permit, StepKind};
@@ -62,7 +62,7 @@ pub use local::{BuildSecrets, LocalExecutor, LocalSettings};
 pub use process::{ProcessError, serve};
 pub use report::Reporter;
 pub use sandboxed::JobSandbox;
-pub use tools::Tools;
 pub use simulated::{Behaviour, Rejection, SimulatedExecutor, simulated_profile};
+pub use tools::Tools;
 pub use work::{JobWorker, WorkSettings, reap};
 pub use worker::Worker;

@@ -22,9 +22,9 @@ use crate::credentials::JobRegistry;
 use crate::error::ExecutorError;
 use crate::executor::{Admission, BoxFuture, Capacity, Demand, Executor, Permit};
 use crate::gate::{AdmissionSettings, Gate};
-use crate::native;
 use crate::heard::{Heard, cut};
 use crate::isolation::Isolation;
+use crate::native;
 use crate::sandboxed::{JobPlace, JobSandbox};
 use crate::work::JobWorker;
 

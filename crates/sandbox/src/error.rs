@@ -105,9 +105,7 @@ impl SandboxError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Io { .. } => "check the free space and the permissions of this folder".to_owned(),
-            Self::Cgroup { .. } => {
-                "run as root, and give the service `Delegate=yes`".to_owned()
-            }
+            Self::Cgroup { .. } => "run as root, and give the service `Delegate=yes`".to_owned(),
             Self::NotRoot => format!("run as root, or {UNSAFE}"),
             Self::Kernel { hint, .. } => format!("{hint}, or {UNSAFE}"),
             Self::Trial { .. } => format!("see what `edgewright doctor` reports, or {UNSAFE}"),

@@ -94,7 +94,11 @@ impl Sandbox {
     ///
     /// # Errors
     /// The sandbox cannot be made, or the program does not succeed in it.
-    pub async fn try_out(&self, program: &Path, processes: &ProcessContext) -> Result<Duration, SandboxError> {
+    pub async fn try_out(
+        &self,
+        program: &Path,
+        processes: &ProcessContext,
+    ) -> Result<Duration, SandboxError> {
         let launch = Launch {
             name: format!("trial-{}", std::process::id()),
             program: program.to_owned(),
@@ -169,7 +173,10 @@ mod tests {
         write("sys/fs/cgroup/unified/cgroup.procs", "");
         write("dev/kvm", "");
         let read = Kernel::below(root.path());
-        assert_eq!((read.release.as_str(), read.user_namespaces, read.overlay), ("6.12.9", Some(15000), true));
+        assert_eq!(
+            (read.release.as_str(), read.user_namespaces, read.overlay),
+            ("6.12.9", Some(15000), true)
+        );
         assert_eq!((read.cgroups, read.tun, read.kvm), ("hybrid", false, true));
     }
 }

@@ -1,8 +1,8 @@
 //! From a program and its needs to the command that starts it in a sandbox.
 
 use std::ffi::OsString;
-use std::net::IpAddr;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use edgewright_process::Command;

@@ -1,17 +1,22 @@
 //! `containerfile` steps: buildah runs the Containerfile on the image so far.
 //!
+//! What buildah gets is not the text of the repository, but one in which every stage and image has the name of
+//! what it is in the storage (`edgewright_model::containerfile`); buildah itself pulls nothing.
+//!
 //! The base is pulled once into the storage that all jobs share; a build works in a storage of its own on top
 //! of it (an additional image store), which is removed with the job's folder. Only the new layers are
 //! written: empty files in the layout that buildah writes to mark the base's blobs as present.
 
 mod explain;
+mod foreign;
 mod parse;
 mod store;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use edgewright_model::order::Context;
+use edgewright_model::lock::LockedImage;
+use edgewright_model::order::{Context, ImageTask};
 use edgewright_model::outcome::{JobFailure, Phase};
 use edgewright_model::spec::SecretRef;
 use edgewright_oci::image::{Image, LayerRef};
@@ -19,13 +24,12 @@ use edgewright_oci::layer::{Layer, decompress, write_tar};
 use edgewright_oci::layout::Layout;
 use serde_json::{Map, Value};
 
-pub use parse::{ContainerfileError, check};
-
 use crate::context::{BuildContext, Events};
 use crate::image_state::{ImageState, blocking};
 use crate::log::Log;
 use crate::{failure, fetch, privileges};
 use explain::explain;
+use parse::Text;
 use store::Store;
 
 /// The label that buildah adds to every image.
@@ -33,6 +37,8 @@ const BUILDAH_LABEL: &str = "io.buildah.version";
 
 /// The parts of a `containerfile` step's order.
 pub(crate) struct Order<'a> {
+    pub(crate) task: &'a ImageTask,
+    pub(crate) images: &'a [LockedImage],
     pub(crate) context: &'a Context,
     pub(crate) text: &'a str,
     pub(crate) args: &'a BTreeMap<String, String>,
@@ -46,9 +52,9 @@ pub(crate) async fn build(
     order: &Order<'_>,
     events: Events<'_>,
 ) -> Result<Vec<Layer>, JobFailure> {
-    check(order.text, order.target)
-        .map_err(|error| failure::image(Phase::Build, error.to_string(), error.hint()))?;
+    let text = Text::read(order)?;
     privileges::check()?;
+    text.check_tools(ctx).await?;
     let Some(base) = state.current.clone() else {
         let hint = "put a `bootstrap` or `files` step before it, or start `from:` an image";
         return Err(failure::image(Phase::Build, "a Containerfile needs a base image", hint));
@@ -56,13 +62,18 @@ pub(crate) async fn build(
     let local = |error: std::io::Error| failure::local(Phase::Build, &error);
     let folder = fresh_folder(&ctx.scratch.join("containerfile")).map_err(local)?;
     let context = unpack_context(ctx, order.context, &folder).await?;
-    let containerfile = folder.join("Containerfile");
-    tokio::fs::write(&containerfile, order.text).await.map_err(local)?;
-
     let store = Store::new(ctx, &folder);
     let base_name = store.pull_base(ctx, &base).await?;
+    let images = foreign::pull(&store, ctx, order, &text, events).await?;
+    let containerfile = folder.join("Containerfile");
+    tokio::fs::write(&containerfile, text.for_buildah(&base_name, &images)).await.map_err(local)?;
+    if text.is_from_scratch() {
+        // The base's layers are not below the result.
+        state.image = Image::scratch(&order.task.platform);
+    }
     let epoch = state.epoch().as_second().max(0).to_string();
-    let build = Build { ctx, store, folder, base_name, epoch };
+    let format = text.format();
+    let build = Build { ctx, store, folder, base_name, epoch, format };
     let result = async {
         let id = build.bud(order, &containerfile, &context, events).await?;
         build.layout(&id, state.image.layers()).await
@@ -82,6 +93,8 @@ struct Build<'a> {
     base_name: String,
     /// Seconds since 1970, for the times of files.
     epoch: String,
+    /// The format in which buildah keeps the image.
+    format: &'static str,
 }
 
 impl Build<'_> {
@@ -93,12 +106,12 @@ impl Build<'_> {
         context: &Path,
         events: Events<'_>,
     ) -> Result<String, JobFailure> {
-        let Self { ctx, store, folder, base_name, epoch } = self;
+        let Self { ctx, store, folder, base_name, epoch, format } = self;
         let id_file = folder.join("image-id");
         let mut command = store
             .buildah(ctx)
             .args(["bud", "--layers=false", "--pull-never", "--force-rm", "--identity-label=false"])
-            .args(["--format=oci", "--timestamp", epoch.as_str()])
+            .args(["--format", format, "--timestamp", epoch.as_str()])
             .arg("--iidfile")
             .arg(&id_file)
             .arg("--file")
@@ -109,9 +122,6 @@ impl Build<'_> {
         }
         for (name, value) in order.args {
             command = command.arg(format!("--build-arg={name}={value}"));
-        }
-        if let Some(target) = order.target {
-            command = command.arg(format!("--target={target}"));
         }
         for secret in order.secrets {
             let path = write_secret(ctx, folder, secret)?;

@@ -13,9 +13,9 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use edgewright_model::containerfile::{is_preprocessed, preprocess_hint};
+use edgewright_model::containerfile::{Fault, is_preprocessed, preprocess_hint};
 
-use self::convert::{Base, Fault, convert};
+use self::convert::{Base, convert};
 use self::copy::{Selection, copy};
 use crate::exit::{End, Failure};
 use crate::output;

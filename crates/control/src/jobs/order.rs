@@ -134,7 +134,7 @@ impl Jobs {
                 keys: self.keys(scope, keys).await?,
                 kept: None,
             },
-            PlannedStep::Containerfile { step, containerfile, context } => {
+            PlannedStep::Containerfile { step, containerfile, context, images } => {
                 let mut entries = Vec::new();
                 for entry in context.iter() {
                     entries.push(context_entry(scope, entry).await?);
@@ -145,6 +145,7 @@ impl Jobs {
                     args: step.args.clone(),
                     target: step.target.clone(),
                     secrets: step.secrets.clone(),
+                    images: images.clone(),
                 }
             }
             PlannedStep::Files { listing, delete, .. } => {

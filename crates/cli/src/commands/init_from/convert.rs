@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use edgewright_model::containerfile::{Instruction, Stage, instructions, root, stages};
+use edgewright_model::containerfile::{
+    BASE, Fault, Inputs, Instruction, Stage, context_sources, instructions, read, resolve, root, stages,
+};
 use edgewright_model::reference::ImageReference;
-
-/// The argument that names the step before.
-const BASE: &str = "BASE";
 
 /// A Containerfile that starts from `${BASE}`.
 #[derive(Debug)]
@@ -15,6 +14,10 @@ pub(super) struct Converted {
     pub(super) text: String,
     /// Its instructions; their lines are those of the original.
     pub(super) instructions: Vec<Instruction>,
+    /// What it takes from its build context, once it is checked, with the lines of the original.
+    pub(super) sources: Vec<(usize, String)>,
+    /// The line before which `ARG BASE` was inserted.
+    inserted: Option<usize>,
 }
 
 /// The image that a Containerfile starts from.
@@ -26,17 +29,33 @@ pub(super) enum Base {
     Local(String),
 }
 
-/// Why a Containerfile cannot be converted.
-#[derive(Debug)]
-pub(super) struct Fault {
-    pub(super) line: usize,
-    pub(super) message: String,
-    pub(super) hint: String,
+fn fault(line: usize, message: impl Into<String>, hint: impl Into<String>) -> Fault {
+    Fault { line, message: message.into(), hint: hint.into() }
 }
 
-impl Fault {
-    fn new(line: usize, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { line, message: message.into(), hint: hint.into() }
+impl Converted {
+    /// Reads it as a step is read, and finds what it takes from its context. Lines are those of the original.
+    pub(super) fn checked(mut self) -> Result<Self, Fault> {
+        let file = read(&self.text);
+        let platform = "linux/amd64".parse();
+        let platform = platform.map_err(|_| fault(1, "there is no platform", "report this as a bug"))?;
+        let inputs = Inputs { platform: &platform, args: &BTreeMap::new(), target: None };
+        let inserted = self.inserted;
+        let original = |line: usize| if inserted.is_some_and(|at| line > at) { line - 1 } else { line };
+        match resolve(&file, &inputs) {
+            Ok(resolved) => {
+                let sources = context_sources(&file, &resolved).into_iter();
+                let is_plain = |path: &str| !path.contains(['*', '?', '[']) && !path.starts_with("git@");
+                let sources = sources.filter(|(_, path)| is_plain(path));
+                self.sources = sources.map(|(line, path)| (original(line), path)).collect();
+                Ok(self)
+            }
+            Err(faults) => {
+                let first = faults.into_iter().next();
+                let first = first.unwrap_or_else(|| fault(1, "it cannot be read", "correct it"));
+                Err(Fault { line: original(first.line), ..first })
+            }
+        }
     }
 }
 
@@ -47,9 +66,9 @@ pub(super) fn convert(text: &str, is_local: impl Fn(&str) -> bool) -> Result<Con
     let instructions = instructions(text);
     let stages = stages(&instructions);
     // The built stage may start from an earlier one: the first of that chain has the external base.
-    let last = stages.len().checked_sub(1).and_then(|last| root(&stages, last));
+    let last = stages.len().checked_sub(1).and_then(|last| based(&instructions, &stages, last));
     let (Some(stage), Some(first)) = (last, stages.first()) else {
-        return Err(Fault::new(1, "the Containerfile has no FROM", "name the file of a whole image"));
+        return Err(fault(1, "the Containerfile has no FROM", "name the file of a whole image"));
     };
     let arguments = arguments(&instructions);
     let base = base(stage, &arguments, is_local)?;
@@ -58,7 +77,7 @@ pub(super) fn convert(text: &str, is_local: impl Fn(&str) -> bool) -> Result<Con
     if is_declared && !starts_from_base {
         let message = "the Containerfile has an argument BASE for something else";
         let hint = "rename it: Edgewright gives the image of the step before in BASE";
-        return Err(Fault::new(stage.line, message, hint));
+        return Err(fault(stage.line, message, hint));
     }
     let mut out = String::new();
     for (number, line) in (1..).zip(text.lines()) {
@@ -75,7 +94,26 @@ pub(super) fn convert(text: &str, is_local: impl Fn(&str) -> bool) -> Result<Con
         }
         out.push('\n');
     }
-    Ok(Converted { base, text: out, instructions })
+    let inserted = (!is_declared).then_some(first.line);
+    Ok(Converted { base, text: out, instructions, sources: Vec::new(), inserted })
+}
+
+/// The stage that has the base of another one: at the root of its chain, or for a stage from `scratch` that
+/// of the first stage which it copies from and which has one.
+fn based<'a>(instructions: &[Instruction], stages: &'a [Stage], place: usize) -> Option<&'a Stage> {
+    let stage = root(stages, place)?;
+    if stage.from != "scratch" {
+        return Some(stage);
+    }
+    let end = stages.get(place + 1).map_or(instructions.len(), |next| next.position);
+    let words = instructions[stages[place].position..end].iter().flat_map(|instruction| &instruction.words);
+    // A stage can only copy from earlier ones, so this ends.
+    let copied = words.filter_map(|word| {
+        let name = word.strip_prefix("--from=")?;
+        let earlier = stages[..place].iter().rposition(|stage| stage.is_named(name))?;
+        based(instructions, stages, earlier).filter(|stage| stage.from != "scratch")
+    });
+    copied.into_iter().next().or(Some(stage))
 }
 
 /// The arguments before the first `FROM`, with their defaults; those may use earlier ones.
@@ -103,7 +141,7 @@ fn base(
         let message = format!("the final stage starts from `{}`, which is not an image", stage.from);
         let hint =
             "write the image that it starts from with its full host, such as quay.io/fedora/fedora-bootc:42";
-        return Err(Fault::new(line, message, hint));
+        return Err(fault(line, message, hint));
     }
     let own = from.strip_prefix("localhost/").unwrap_or(&from);
     let own = own.split([':', '@']).next().unwrap_or(own);
@@ -114,12 +152,12 @@ fn base(
     if !from.contains('/') || !(host.contains(['.', ':']) || host == "localhost") {
         let message = format!("`{from}` is a short name: which registry it means depends on the host");
         let hint = format!("write the full host, such as docker.io/library/{from} or quay.io/NAME/{from}");
-        return Err(Fault::new(line, message, hint));
+        return Err(fault(line, message, hint));
     }
     let reference = from.parse();
     reference
         .map(Base::External)
-        .map_err(|error| Fault::new(line, error.to_string(), "write HOST/NAME:TAG or HOST/NAME@DIGEST"))
+        .map_err(|error| fault(line, error.to_string(), "write HOST/NAME:TAG or HOST/NAME@DIGEST"))
 }
 
 /// A text with `$NAME`, `${NAME}`, `${NAME:-DEFAULT}` and `${NAME:+OTHER}` replaced by the arguments'
@@ -201,6 +239,11 @@ mod tests {
                 "ARG A=x\nARG R=${N:-quay.io/${O:-a}/${A:+b}}${Z:+no}\nFROM ${R}:1\n",
                 "quay.io/a/b:1",
                 "ARG A=x\nARG R=${N:-quay.io/${O:-a}/${A:+b}}${Z:+no}\nARG BASE\nFROM ${BASE}\n",
+            ),
+            (
+                "FROM scratch AS ctx\nFROM quay.io/a/b:1 AS full\nFROM scratch\nCOPY --from=full / /\n",
+                "quay.io/a/b:1",
+                "ARG BASE\nFROM scratch AS ctx\nFROM ${BASE} AS full\nFROM scratch\nCOPY --from=full / /\n",
             ),
             ("ARG V\nFROM quay.io/a/b:${V:-9}\n", "quay.io/a/b:9", "ARG V\nARG BASE\nFROM ${BASE}\n"),
             ("ARG BASE=quay.io/a/b:1\nFROM $BASE\n", "quay.io/a/b:1", "ARG BASE=quay.io/a/b:1\nFROM $BASE\n"),

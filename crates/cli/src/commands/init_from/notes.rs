@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use edgewright_model::containerfile::Instruction;
-
-use super::context::{exists, sources};
+use super::context::exists;
+use super::convert::Converted;
 use super::copy::Selection;
 use super::repository::LeftOut;
 use crate::exit::Failure;
@@ -17,16 +16,16 @@ const SCRIPTS: [&str; 4] = ["justfile", "makefile", ".justfile", "taskfile.yml"]
 const ARGUMENTS: [&str; 4] = ["--build-arg", "build-args:", "build_args:", "--build-context"];
 
 /// What a Containerfile needs that is not in the source.
-pub(super) fn of(top: &Path, path: &Path, context: &Path, instructions: &[Instruction]) -> Vec<LeftOut> {
+pub(super) fn of(top: &Path, path: &Path, context: &Path, converted: &Converted) -> Vec<LeftOut> {
     let mut found = Vec::new();
-    for (line, source) in sources(instructions) {
-        if !exists(&top.join(context), &source) {
+    for (line, source) in &converted.sources {
+        if !exists(&top.join(context), source) {
             let reason =
                 format!("`{source}` is not in the repository; commit it, or let the Containerfile fetch it");
-            found.push(LeftOut::new(path, line, reason));
+            found.push(LeftOut::new(path, *line, reason));
         }
     }
-    for instruction in instructions.iter().filter(|instruction| instruction.keyword == "RUN") {
+    for instruction in converted.instructions.iter().filter(|instruction| instruction.keyword == "RUN") {
         for mount in instruction.words.iter().filter_map(|word| word.strip_prefix("--mount=")) {
             let options: Vec<&str> = mount.split(',').collect();
             if options.contains(&"type=secret") {

@@ -12,12 +12,13 @@ use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use edgewright_model::containerfile::Fault;
 use edgewright_model::error::ErrorClass;
 use edgewright_model::reference::ImageReference;
 use edgewright_model::tree::{ContentId, Entry, EntryKind, TreePath, is_loaded};
 use edgewright_process::Command;
 
-use super::convert::{Base, Converted, Fault, convert};
+use super::convert::{Base, Converted, convert};
 use super::copy::{Selection, copy};
 use super::find::{find, image_name};
 use super::{context, notes, put};
@@ -160,7 +161,7 @@ fn plan(
             let is_local = |other: &str| other != name.as_str() && left.values().any(|name| *name == other);
             match converted(&text, is_local) {
                 Ok(converted) => {
-                    let context = context::choose(top, path, &converted.instructions);
+                    let context = context::choose(top, path, &converted.sources);
                     let name = (*name).clone();
                     planned.insert((*path).clone(), Planned { name, converted, context });
                 }
@@ -175,7 +176,7 @@ fn plan(
         }));
         if faults.is_empty() {
             for (path, image) in &planned {
-                left_out.extend(notes::of(top, path, &image.context, &image.converted.instructions));
+                left_out.extend(notes::of(top, path, &image.context, &image.converted));
             }
             return Ok(planned);
         }
@@ -192,7 +193,7 @@ fn converted(bytes: &[u8], is_local: impl Fn(&str) -> bool) -> Result<Converted,
         message: "the Containerfile is not UTF-8".to_owned(),
         hint: "save it as UTF-8".to_owned(),
     })?;
-    convert(text, is_local)
+    convert(text, is_local)?.checked()
 }
 
 /// A Containerfile that starts from itself by way of others.
