@@ -16,19 +16,10 @@ const LINE_LIMIT: usize = 32 * 1024;
 pub fn rewrite(file: &Containerfile, resolved: &Resolved, name_of: impl Fn(&Origin) -> String) -> String {
     let names = stage_names(resolved);
     let aliases = aliases(file, resolved);
-    let name_of = |origin: &Origin| {
-        let mut origin = origin;
-        // A stage uses earlier ones only, so this ends.
-        while let Origin::Stage(place) = origin
-            && let Some(alias) = aliases.get(place)
-        {
-            origin = alias;
-        }
-        match origin {
-            Origin::Stage(place) => names.get(place).cloned().unwrap_or_default(),
-            Origin::Scratch => "scratch".to_owned(),
-            Origin::Base | Origin::Image(_) => name_of(origin),
-        }
+    let name_of = |origin: &Origin| match followed(&aliases, origin) {
+        Origin::Stage(place) => names.get(place).cloned().unwrap_or_default(),
+        Origin::Scratch => "scratch".to_owned(),
+        origin @ (Origin::Base | Origin::Image(_)) => name_of(origin),
     };
     let mut uses: BTreeMap<usize, Vec<&Use>> = BTreeMap::new();
     for used in &resolved.uses {
@@ -48,7 +39,7 @@ pub fn rewrite(file: &Containerfile, resolved: &Resolved, name_of: impl Fn(&Orig
             let used = uses.get(&position).map(Vec::as_slice).unwrap_or_default();
             let line = match used.first() {
                 Some(Use { place: UsePlace::From, origin, .. }) => {
-                    shells.begin(*place, origin);
+                    shells.begin(*place, followed(&aliases, origin));
                     format!("FROM {} AS {}", name_of(origin), names[place])
                 }
                 _ => match shells.command(*place, instruction) {
@@ -76,6 +67,18 @@ fn aliases(file: &Containerfile, resolved: &Resolved) -> BTreeMap<usize, Origin>
         is_alias.then(|| (*place, from.origin.clone()))
     };
     resolved.needed.iter().filter_map(origin).collect()
+}
+
+/// What an origin is that may be such a stage.
+fn followed<'a>(aliases: &'a BTreeMap<usize, Origin>, origin: &'a Origin) -> &'a Origin {
+    let mut origin = origin;
+    // A stage uses earlier ones only, so this ends.
+    while let Origin::Stage(place) = origin
+        && let Some(alias) = aliases.get(place)
+    {
+        origin = alias;
+    }
+    origin
 }
 
 /// The `SHELL` of each stage. buildah runs every `RUN` in it, but starts commands of the image with `/bin/sh`.
