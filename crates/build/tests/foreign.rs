@@ -15,6 +15,7 @@ use edgewright_model::outcome::FailureKind;
 use edgewright_model::reference::Reference;
 use edgewright_oci::image::Image;
 use edgewright_oci::layer::Kind;
+use edgewright_process::Command;
 
 /// Files of the host, so that a Containerfile can run them.
 fn of_host(paths: &[&str]) -> Vec<u8> {
@@ -92,6 +93,13 @@ async fn tag(world: &World, at: &ManifestRef, tag: &str) {
     pushed.await.unwrap();
 }
 
+async fn has_safe_mounts() -> bool {
+    let version = Command::new("buildah").arg("--version").run().await.unwrap().text();
+    let number = version.split(' ').nth(2).unwrap_or_default();
+    let mut parts = number.split('.').map_while(|part| part.parse::<u32>().ok());
+    (parts.next(), parts.next()) >= (Some(1), Some(39))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn other_images_shells_and_stages_from_scratch_work() {
     if !has_tools() || !SHELLS.iter().all(|path| Path::new("/").join(path).exists()) {
@@ -117,13 +125,19 @@ async fn other_images_shells_and_stages_from_scratch_work() {
     assert_eq!(lock(&world, &[image("2")]).await, Err(FailureKind::Image));
 
     let context = world.push_tar(&[]).await;
+    // An older buildah gets no mounts.
+    let (mount, found) = if has_safe_mounts().await {
+        (format!("--mount=from={host}/t/tools:1,target=/t"), "/t/bin/tool")
+    } else {
+        (String::new(), "/opt/copied")
+    };
     let base_of = || Base::Manifest(base.clone());
     let text = format!(
         "\u{feff}ARG BASE\r\nARG HOST={host}\r\nARG IMAGE=${{NO:-${{HOST}}/t/tools}}\r\n\
          FROM ${{IMAGE}}:1 AS tools\r\nFROM no.example/unused AS unused\r\nFROM ${{BASE}}\r\n\
          SHELL [\"/bin/bash\", \"-euo\", \"pipefail\", \"-c\"]\r\n\
          COPY --from=0 /bin/tool /opt/copied\r\n\
-         RUN --mount=from={host}/t/tools:1,target=/t \\\r\n# c\r\n\r\n  [[ -e /t/bin/tool ]] && echo found > /proof\r\n\
+         RUN {mount} \\\r\n# c\r\n\r\n  [[ -e {found} ]] && echo found > /proof\r\n\
          CMD start it\r\n"
     );
     let order = task(base_of(), "t/one", vec![containerfile(&context, &text, &images)]);

@@ -6,10 +6,9 @@ use edgewright_model::containerfile::{
     Containerfile, ForeignImage, Inputs, Origin, Resolved, read, resolve, rewrite,
 };
 use edgewright_model::outcome::{JobFailure, Phase};
-use edgewright_process::Command;
 
 use super::Order;
-use crate::context::BuildContext;
+use super::buildah::Version;
 use crate::failure;
 
 /// The first version of buildah that knows here-documents.
@@ -39,14 +38,12 @@ impl Text {
     }
 
     /// Whether the tools can run it.
-    pub(super) async fn check_tools(&self, ctx: &BuildContext) -> Result<(), JobFailure> {
+    pub(super) fn check_tools(&self, version: &Version) -> Result<(), JobFailure> {
         let mut instructions = self.resolved.instructions(&self.file);
         let Some(first) = instructions.find(|instruction| !instruction.here_documents.is_empty()) else {
             return Ok(());
         };
-        let output = Command::new("buildah").arg("--version").context(&ctx.process).run().await;
-        let output = output.map_err(|error| failure::command(Phase::Build, &error))?;
-        missing_here_documents(&output.text(), first.line).map_or(Ok(()), Err)
+        missing_here_documents(version, first.line).map_or(Ok(()), Err)
     }
 
     /// The images of registries that it uses.
@@ -76,14 +73,11 @@ impl Text {
 }
 
 /// The failure where a buildah of this version does not know here-documents.
-fn missing_here_documents(output: &str, line: usize) -> Option<JobFailure> {
-    let version = output.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
-    let mut numbers = version.split('.').map_while(|part| part.parse::<u32>().ok());
-    let known = (numbers.next()?, numbers.next()?);
-    (known < HERE_DOCUMENTS_SINCE).then(|| {
-        let (major, minor) = HERE_DOCUMENTS_SINCE;
+fn missing_here_documents(version: &Version, line: usize) -> Option<JobFailure> {
+    let (major, minor) = HERE_DOCUMENTS_SINCE;
+    version.is_before(HERE_DOCUMENTS_SINCE).then(|| {
         let message = format!(
-            "cannot run line {line} of the Containerfile: buildah {version} has no here-documents, which came with {major}.{minor}"
+            "cannot run line {line} of the Containerfile: {version} has no here-documents, which came with {major}.{minor}"
         );
         let hint = "run jobs with the tool image (`sandbox = true` in `[jobs]`), or install a newer buildah";
         failure::infrastructure(Phase::Build, message, Some(hint))
@@ -99,7 +93,7 @@ mod tests {
     #[test]
     fn here_documents_need_a_buildah_that_knows_them() {
         let old = "buildah version 1.28.2 (image-spec 1.1.0-rc2, runtime-spec 1.0.2-dev)\n";
-        let failure = missing_here_documents(old, 3).unwrap();
+        let failure = missing_here_documents(&Version::parse(old), 3).unwrap();
         assert_eq!(failure.kind, FailureKind::Infrastructure);
         assert!(
             failure.message.contains("line 3") && failure.message.contains("buildah 1.28.2"),
@@ -111,7 +105,7 @@ mod tests {
             "buildah version 2.0",
             "?",
         ] {
-            assert_eq!(missing_here_documents(new, 3), None, "{new}");
+            assert_eq!(missing_here_documents(&Version::parse(new), 3), None, "{new}");
         }
     }
 }

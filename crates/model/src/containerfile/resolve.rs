@@ -35,6 +35,8 @@ pub struct Resolved {
     pub uses: Vec<Use>,
     /// Whether the result starts from `scratch`, not from the base.
     pub is_from_scratch: bool,
+    /// The platform of the image.
+    pub platform: Platform,
 }
 
 impl Resolved {
@@ -87,8 +89,13 @@ pub fn resolve(file: &Containerfile, inputs: &Inputs<'_>) -> Result<Resolved, Ve
             resolver.names.entry(name.to_ascii_lowercase()).or_default().push(place);
         }
     }
-    let mut resolved =
-        Resolved { stages, needed: BTreeSet::from([target]), uses: Vec::new(), is_from_scratch: false };
+    let mut resolved = Resolved {
+        stages,
+        needed: BTreeSet::from([target]),
+        uses: Vec::new(),
+        is_from_scratch: false,
+        platform: inputs.platform.clone(),
+    };
     let mut faults = Vec::new();
     // A stage uses earlier ones only.
     for place in (0..=target).rev() {

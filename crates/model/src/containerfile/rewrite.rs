@@ -40,7 +40,7 @@ pub fn rewrite(file: &Containerfile, resolved: &Resolved, name_of: impl Fn(&Orig
             let line = match used.first() {
                 Some(Use { place: UsePlace::From, origin, .. }) => {
                     shells.begin(*place, followed(&aliases, origin));
-                    format!("FROM {} AS {}", name_of(origin), names[place])
+                    from(resolved, followed(&aliases, origin), &name_of(origin), &names[place])
                 }
                 _ => match shells.command(*place, instruction) {
                     Some(command) => format!("{} {command}", instruction.keyword),
@@ -57,13 +57,29 @@ pub fn rewrite(file: &Containerfile, resolved: &Resolved, name_of: impl Fn(&Orig
     out
 }
 
-/// Stages that are only names of images: old versions of buildah try to remove those images at the end.
+/// The `FROM` of a stage. buildah finds the image of another platform only if it is asked for that one.
+fn from(resolved: &Resolved, origin: &Origin, image: &str, name: &str) -> String {
+    match origin {
+        Origin::Image(foreign) if foreign.platform != resolved.platform => {
+            format!("FROM --platform={} {image} AS {name}", foreign.platform)
+        }
+        _ => format!("FROM {image} AS {name}"),
+    }
+}
+
+/// Stages that are only names of images: old versions of buildah try to remove those images at the end. Those
+/// of another platform stay stages.
 fn aliases(file: &Containerfile, resolved: &Resolved) -> BTreeMap<usize, Origin> {
     let target = resolved.stages.len().saturating_sub(1);
     let origin = |place: &usize| {
         let range = resolved.range(file, *place);
         let from = resolved.uses.iter().find(|used| used.instruction == range.start)?;
-        let is_alias = range.len() == 1 && *place != target && from.origin != Origin::Scratch;
+        let is_image = match &from.origin {
+            Origin::Image(image) => image.platform == resolved.platform,
+            Origin::Base | Origin::Stage(_) => true,
+            Origin::Scratch => false,
+        };
+        let is_alias = range.len() == 1 && *place != target && is_image;
         is_alias.then(|| (*place, from.origin.clone()))
     };
     resolved.needed.iter().filter_map(origin).collect()

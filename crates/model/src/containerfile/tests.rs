@@ -241,6 +241,10 @@ fn mentions_are_rewritten() {
             "ARG BASE\nFROM <base> AS stage-0\nRUN a\nFROM stage-0 AS stage-1x\nRUN b\nFROM stage-1x AS stage-1\nRUN c\nFROM scratch AS stage-3\nCOPY --from=stage-1 / /\n",
         ),
         (
+            "ARG BASE\nFROM --platform=linux/amd64 quay.io/a/b AS x86\nFROM $BASE\nCOPY --from=x86 / /\n",
+            "ARG BASE\nFROM --platform=linux/amd64 <quay.io/a/b> AS x86\nFROM <base> AS stage-1\nCOPY --from=x86 / /\n",
+        ),
+        (
             "ARG BASE\nFROM quay.io/a/b AS common\nFROM common AS again\nFROM $BASE AS c\nFROM c\nCOPY --from=again / /\n",
             "ARG BASE\nFROM <base> AS stage-3\nCOPY --from=<quay.io/a/b> / /\n",
         ),
