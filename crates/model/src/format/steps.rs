@@ -61,8 +61,7 @@ fn source_line(input: &mut Input<'_>, node: &Node) -> Option<String> {
 fn containerfile_step(input: &mut Input<'_>, node: &Node) -> Option<ContainerfileStep> {
     const DEFAULT_FILE: &str = "Containerfile";
     if !matches!(node.data, Data::Map(_)) {
-        preprocessed(input, node);
-        let file = input.repository_path(node, Want::SmallFile)?;
+        let file = named(input, node)?;
         let context = file.parent()?;
         unusable(input, node, &context, false);
         unread(input, node, &file);
@@ -78,10 +77,7 @@ fn containerfile_step(input: &mut Input<'_>, node: &Node) -> Option<Containerfil
     }
     let fields = input.record(node, &shape::CONTAINERFILE)?;
     let file = match fields.get("file") {
-        Some(node) => {
-            preprocessed(input, node);
-            input.repository_path(node, Want::SmallFile)
-        }
+        Some(node) => named(input, node),
         None => input.resolve(DEFAULT_FILE, node.place, Want::SmallFile),
     };
     let context = match fields.get("context") {
@@ -122,8 +118,9 @@ fn containerfile_step(input: &mut Input<'_>, node: &Node) -> Option<Containerfil
     Some(ContainerfileStep { file: file?, context: context?, args, target, secrets, refresh, images })
 }
 
-/// Reports a Containerfile that podman and buildah would run through the C preprocessor, because of its name.
-fn preprocessed(input: &mut Input<'_>, node: &Node) {
+/// The path of a Containerfile. Reports one that podman and buildah would run through the C preprocessor,
+/// because of its name.
+fn named(input: &mut Input<'_>, node: &Node) -> Option<TreePath> {
     if let Data::Text(name) = &node.data
         && is_preprocessed(name)
     {
@@ -133,6 +130,7 @@ fn preprocessed(input: &mut Input<'_>, node: &Node) {
         );
         input.error(node.place, message, preprocess_hint(name));
     }
+    input.repository_path(node, Want::SmallFile)
 }
 
 fn is_argument(text: &str) -> bool {
