@@ -123,8 +123,8 @@ impl Git {
         self.with_settings(header.as_slice()).env("GIT_SSH_COMMAND", ssh.as_deref().unwrap_or(ssh::PLAIN))
     }
 
-    /// A git command that talks to a submodule's remote with the ssh identity of its `source`. One that is not
-    /// trusted follows no redirects.
+    /// A git command that talks to a submodule's remote with the ssh identity of its `source`. Without trust
+    /// it follows no redirects.
     pub(crate) fn command_as(&self, remote: &Remote, source: &Remote, is_trusted: bool) -> Command {
         let mut settings = Vec::new();
         if let Some(value) = remote.authorization() {

@@ -114,7 +114,7 @@ async fn folders_with_uncommitted_files_and_urls_are_run() {
 }
 
 #[tokio::test]
-async fn a_plan_after_a_rename_says_what_the_run_does() {
+async fn a_plan_after_a_rename_is_what_the_run_does() {
     let folder = tempfile::tempdir().unwrap();
     let repository = Repository::plants(folder.path().join("plants"), &["a"]).await;
     let call = async |arguments: &[&str]| edgewright(folder.path(), arguments).await;

@@ -59,7 +59,7 @@ impl Converted {
     }
 }
 
-/// Converts a Containerfile. `is_local` tells whether a name is that of another image of the repository.
+/// Converts a Containerfile. `is_local`: whether a name is that of another image of the repository.
 pub(super) fn convert(text: &str, is_local: impl Fn(&str) -> bool) -> Result<Converted, Fault> {
     // Old versions of buildah take the mark for a part of the first instruction.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);

@@ -63,7 +63,7 @@ fn suffix(name: &str) -> Option<String> {
             };
         }
         let stem = name.strip_suffix(known).and_then(|rest| rest.strip_suffix('.'));
-        // `.containerfile.in` is one, too, for what it says about it.
+        // `x.containerfile.in` is one, too, so that it is reported.
         let stem = stem.or_else(|| name.strip_suffix(".in")?.strip_suffix(known)?.strip_suffix('.'));
         if let Some(stem) = stem.filter(|stem| !stem.is_empty()) {
             return Some(stem.to_owned());
