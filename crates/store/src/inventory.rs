@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use edgewright_model::names::{
     ChannelName, CommitId, ImageName, RolloutName, SiteId, SiteName, SlotId, SourceName, VariantName,
 };
-use edgewright_model::spec::{ChannelSpec, Labels, RolloutSpec};
+use edgewright_model::spec::{ChannelSpec, Labels, RolloutSpec, SiteNames};
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 
@@ -25,7 +25,7 @@ use declare::{
 pub struct SiteRow {
     /// Its immutable id.
     pub id: SiteId,
-    /// Its folder.
+    /// Its folder when it was first declared: its images are named by it.
     pub name: SiteName,
     pub labels: Labels,
     /// Its places for devices, by id.
@@ -205,6 +205,20 @@ impl Store {
             })
         };
         rows.iter().map(site).collect()
+    }
+
+    /// The names of a source's sites by id, including removed ones. A site keeps the name of its first
+    /// declaration.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn site_names(&self, source: SourceId) -> Result<SiteNames, StoreError> {
+        let rows = sqlx::query("SELECT id, name FROM sites WHERE source_id = ?")
+            .bind(source.0)
+            .fetch_all(&self.readers)
+            .await
+            .doing("list the names of sites")?;
+        rows.iter().map(|row| Ok((row::text(row, "id")?, row::text(row, "name")?))).collect()
     }
 
     /// The rollout policies of a source.

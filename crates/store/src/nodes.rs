@@ -29,6 +29,9 @@ pub struct PathStep {
     pub key: Digest,
     /// `bootstrap trixie`, `files sites/plant-a/files`.
     pub title: String,
+    /// For the first step on an image of a registry: the key of that image alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Digest>,
 }
 
 /// A lane that a commit asks for of a node.

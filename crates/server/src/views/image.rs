@@ -187,7 +187,12 @@ impl Views {
 
     async fn steps(&self, domain: TrustDomain, path: &[PathStep]) -> Result<Vec<StepView>, ViewError> {
         let mut views = Vec::with_capacity(path.len());
-        let mut below = Some(0_u64);
+        // The size of what is below the first step: nothing, or an image of a registry, if it is known.
+        let base = path.first().and_then(|step| step.base.as_ref());
+        let mut below = match base {
+            None => Some(0_u64),
+            Some(base) => self.store.build(base, domain).await?.map(|build| build.image_size),
+        };
         let keys: Vec<Digest> = path.iter().map(|step| step.key.clone()).collect();
         let proofs = self.store.proofs(&keys, domain).await?;
         for step in path {
