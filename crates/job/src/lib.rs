@@ -50,8 +50,8 @@ pub mod worker;
 
 pub use admission::Floor;
 pub use courtesy::lower_priority;
-pub use edgewright_build::bootstrap::Host;
 pub use credentials::{FixedCredentials, JobCredential, JobCredentials, JobRegistry, NoCredentials};
+pub use edgewright_build::bootstrap::Host;
 pub use edgewright_lab::lane_profile as local_lane_profile;
 pub use error::ExecutorError;
 pub use executor::{Admission, BoxFuture, Capacity, Demand, EVENTS, Executor, Permit, StepKind};

@@ -64,7 +64,8 @@ pub fn tool_image() -> Option<PathBuf> {
 /// `cargo xtask test` made, or the one of this machine, which the first sandboxed job makes.
 #[must_use]
 pub fn tools() -> (&'static str, PathBuf) {
-    let folder = variable("EDGEWRIGHT_TOOLS").map_or_else(|| "/var/cache/edgewright/tools".into(), PathBuf::from);
+    let folder =
+        variable("EDGEWRIGHT_TOOLS").map_or_else(|| "/var/cache/edgewright/tools".into(), PathBuf::from);
     ("EDGEWRIGHT_TOOLS", folder)
 }
 

@@ -99,7 +99,12 @@ pub(crate) struct Order<'o> {
 /// other processes of the job.
 fn mmdebstrap(ctx: &BuildContext) -> Command {
     if ctx.in_sandbox {
-        return Command::new("setpriv").args(["--bounding-set", "-net_admin,-sys_ptrace", "--", "mmdebstrap"]);
+        return Command::new("setpriv").args([
+            "--bounding-set",
+            "-net_admin,-sys_ptrace",
+            "--",
+            "mmdebstrap",
+        ]);
     }
     Command::new("mmdebstrap")
 }

@@ -23,11 +23,8 @@ const SMALL_DISK: u64 = 10 * 1024 * 1024 * 1024;
 
 /// Looks at the machine, and shows what it found.
 pub(crate) async fn doctor(args: &DoctorArgs, global: &Global) -> Result<End, Failure> {
-    let serve = ServeArgs {
-        config: args.config.clone(),
-        isolation: args.isolation.clone(),
-        ..ServeArgs::default()
-    };
+    let serve =
+        ServeArgs { config: args.config.clone(), isolation: args.isolation.clone(), ..ServeArgs::default() };
     let environment = Environment::read();
     let settings = environment.run(&serve, global.data.clone())?;
     let report = examine(&settings, &environment).await?;
@@ -100,7 +97,9 @@ fn of_kernel(kernel: &Kernel) -> DoctorCheck {
 fn cgroups(kernel: &Kernel) -> DoctorCheck {
     match kernel.cgroups {
         "" => gap("cgroups", DoctorState::Missing, "no cgroups", "mount cgroup2 at /sys/fs/cgroup"),
-        "v1" => gap("cgroups", DoctorState::Missing, "v1 only", "boot with `systemd.unified_cgroup_hierarchy=1`"),
+        "v1" => {
+            gap("cgroups", DoctorState::Missing, "v1 only", "boot with `systemd.unified_cgroup_hierarchy=1`")
+        }
         other => good("cgroups", other),
     }
 }
@@ -157,7 +156,10 @@ async fn sandbox(tools: ToolImage, environment: &Environment, program: &Path) ->
         Ok(folder) => folder,
         Err(error) => {
             let found = format!("not tried: {error}");
-            return (gap("sandbox", DoctorState::Missing, found, "free space in the folder for temporary files"), None);
+            return (
+                gap("sandbox", DoctorState::Missing, found, "free space in the folder for temporary files"),
+                None,
+            );
         }
     };
     let sandbox = Sandbox::new(tools, folder.path().to_owned());
@@ -174,7 +176,8 @@ async fn sandbox(tools: ToolImage, environment: &Environment, program: &Path) ->
 }
 
 fn disk(data: &Path) -> DoctorCheck {
-    let Some((folder, found)) = data.ancestors().find_map(|folder| Some((folder, rustix::fs::statvfs(folder).ok()?)))
+    let Some((folder, found)) =
+        data.ancestors().find_map(|folder| Some((folder, rustix::fs::statvfs(folder).ok()?)))
     else {
         return gap("disk", DoctorState::Warning, "unknown", "check that the data folder can be read");
     };
@@ -190,7 +193,12 @@ fn disk(data: &Path) -> DoctorCheck {
         return gap("disk", DoctorState::Warning, format!("{text}, few inodes left"), "delete small files");
     }
     if free < SMALL_DISK {
-        return gap("disk", DoctorState::Warning, text, "name another data folder with `--data`, or free space");
+        return gap(
+            "disk",
+            DoctorState::Warning,
+            text,
+            "name another data folder with `--data`, or free space",
+        );
     }
     good("disk", text)
 }

@@ -88,7 +88,8 @@ async fn isolation(
     });
     let cleared = cleared.await.map_err(|error| Failure::unavailable("cannot clear sandboxes", &error))?;
     tracing::debug!(cleared, "removed sandboxes of earlier jobs");
-    let cores = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
+    let cores =
+        std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
     let cpu_weight = JOB_CPU_WEIGHT.saturating_mul(cores).min(MAX_JOB_CPU_WEIGHT);
     let bounds = Bounds { memory_bytes: JOB_MEMORY, processes: JOB_PROCESSES, cpu_weight };
     Ok(Isolation::Sandbox(JobSandbox {

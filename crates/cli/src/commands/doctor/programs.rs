@@ -27,11 +27,14 @@ pub(super) fn of_image(tools: &ToolImage) -> DoctorCheck {
 pub(super) async fn of_host(for_jobs: bool) -> Vec<DoctorCheck> {
     let mut checks = vec![
         needed("git", "git", "sources cannot be read: install the package git").await,
-        needed("mmdebstrap", "mmdebstrap", "the tool image cannot be made: install the package mmdebstrap").await,
+        needed("mmdebstrap", "mmdebstrap", "the tool image cannot be made: install the package mmdebstrap")
+            .await,
     ];
     if for_jobs {
         checks.push(host_buildah().await);
-        checks.push(needed("podman", "podman", "the container lane cannot run: install the package podman").await);
+        checks.push(
+            needed("podman", "podman", "the container lane cannot run: install the package podman").await,
+        );
     }
     checks
 }

@@ -1,5 +1,7 @@
 //! The architecture of programs and libraries, from the first bytes of their files.
 
+use super::{File, Node, RootFs};
+
 /// The number of bytes of a file that decide it.
 pub(super) const HEAD: usize = 20;
 
@@ -57,6 +59,19 @@ pub(super) fn foreign(path: &str, machine: u16, architecture: &str) -> Option<St
         part.split(is_other).any(|word| in_paths.contains(&word.to_ascii_lowercase().as_str()))
     };
     (!runs && !path.split('/').any(words)).then_some(name)
+}
+
+impl RootFs {
+    /// Programs and libraries that a system of this architecture does not execute, with theirs.
+    pub(in crate::static_lane) fn foreign_programs(&self, architecture: &str) -> Vec<(&str, String)> {
+        let found = self.nodes.iter().filter_map(|(path, node)| match node {
+            Node::File(File { machine: Some(machine), .. }) => {
+                Some((path.as_str(), foreign(path, *machine, architecture)?))
+            }
+            _ => None,
+        });
+        found.collect()
+    }
 }
 
 #[cfg(test)]
