@@ -1,7 +1,7 @@
 //! The local executor: starts `edgewright job run` as a child process and evaluates its output. Jobs that
 //! start no program may run in this process instead.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -22,6 +22,7 @@ use crate::credentials::JobRegistry;
 use crate::error::ExecutorError;
 use crate::executor::{Admission, BoxFuture, Capacity, Demand, Executor, Permit};
 use crate::gate::{AdmissionSettings, Gate};
+use crate::disk::{DiskBound, Excess};
 use crate::heard::{Heard, cut};
 use crate::isolation::Isolation;
 use crate::native;
@@ -61,6 +62,9 @@ pub struct LocalSettings {
     pub admission: AdmissionSettings,
     /// Where jobs that start programs run.
     pub isolation: Isolation,
+    /// The most that one job may write, in bytes; never more than half of the space that is free when it
+    /// starts.
+    pub disk_bytes: u64,
     /// The profile of lanes.
     pub lanes: fn(Lane) -> Option<LaneProfile>,
 }
@@ -80,6 +84,7 @@ impl LocalSettings {
             native: None,
             admission,
             isolation: Isolation::HostTools,
+            disk_bytes: u64::MAX,
             lanes: lane_profile,
         }
     }
@@ -105,19 +110,26 @@ impl BuildSecrets {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = secrets;
     }
 
-    /// The files as they are now.
-    fn files(&self) -> BTreeMap<String, PathBuf> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The files that the steps of a task name, as they are now: no job can read another secret.
+    fn files(&self, task: &Task) -> BTreeMap<String, PathBuf> {
+        let steps = if let Task::Image(task) = task { task.steps.as_slice() } else { &[] };
+        let named = steps.iter().flat_map(|step| match &step.action {
+            StepAction::Containerfile { secrets, .. } => secrets.as_slice(),
+            StepAction::Bootstrap { .. } | StepAction::Files { .. } => &[],
+        });
+        let named: BTreeSet<&str> = named.map(|secret| secret.id.as_str()).collect();
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        files.retain(|id, _| named.contains(id.as_str()));
+        files
     }
 
     /// Only the paths are passed, as `--secret ID=FILE`: the child reads the files, and their content is in
     /// no argument or environment.
-    fn arguments(&self) -> Vec<OsString> {
-        let secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let argument = |(id, file): (&String, &PathBuf)| {
+    fn arguments(&self, task: &Task) -> Vec<OsString> {
+        let argument = |(id, file): (String, PathBuf)| {
             [OsString::from("--secret"), format!("{id}={}", file.display()).into()]
         };
-        secrets.iter().flat_map(argument).collect()
+        self.files(task).into_iter().flat_map(argument).collect()
     }
 }
 
@@ -147,25 +159,45 @@ impl LocalExecutor {
         line.push(b'\n');
         let settings = &self.settings;
         let (command, place) = self.command(&order, &events, &cancel).await?;
+        let stop = cancel.child_token();
         let mut command = command
             .stdin_bytes_kept_open(line)
             .deadline(within.get() + OVERTIME)
             .grace(GRACE)
             .line_limit(LINE_LIMIT)
-            .cancel(cancel.clone());
+            .cancel(stop.clone());
         for (name, value) in &settings.environment {
             command = command.env(name, value);
         }
         let mut heard = Heard::default();
-        let finished = command
-            .run_lines_status(|stream, line| match stream {
-                Stream::Stdout => heard.line(line, &events),
-                Stream::Stderr => (settings.log)(job, cut(line)),
-            })
-            .await;
+        let ended = CancellationToken::new();
+        let running = async {
+            let finished = command
+                .run_lines_status(|stream, line| match stream {
+                    Stream::Stdout => heard.line(line, &events),
+                    Stream::Stderr => (settings.log)(job, cut(line)),
+                })
+                .await;
+            ended.cancel();
+            finished
+        };
+        let watching = async {
+            let excess = tokio::select! {
+                excess = self.disk_bound(&order).exceeded() => Some(excess),
+                () = ended.cancelled() => None,
+            };
+            if excess.is_some() {
+                stop.cancel();
+            }
+            excess
+        };
+        let (finished, excess) = tokio::join!(running, watching);
         // Nothing of the job runs any more before what it left is removed. Killing and removing blocks.
         drop(tokio::task::spawn_blocking(move || drop(place)).await);
         self.clear(&order).await;
+        if let Some(Excess { written, bound }) = excess {
+            return Err(ExecutorError::Disk { written, bound, phase: heard.phase() });
+        }
         heard.judge(finished.map(|finished| (finished.ended, finished.output.stderr_tail)), &cancel, within)
     }
 
@@ -188,7 +220,7 @@ impl LocalExecutor {
         let command = Command::new(program)
             .args(before)
             .args(&settings.arguments)
-            .args(settings.secrets.arguments())
+            .args(settings.secrets.arguments(&order.task))
             .env(JOB_ENVIRONMENT, order.job.to_string())
             // The canonical path identifies processes of this work folder.
             .env(
@@ -213,9 +245,22 @@ impl LocalExecutor {
             () = cancel.cancelled() => return Err(ExecutorError::Cancelled),
         };
         let launch = sandbox.launch(&settings.program, order, &settings.environment);
-        let prepared = sandbox.prepare(ready, launch, order, settings.secrets.files()).await;
+        let prepared = sandbox.prepare(ready, launch, order, settings.secrets.files(&order.task)).await;
         let (command, place) = prepared.map_err(fault)?;
         Ok((command, Some(place)))
+    }
+
+    /// What a job may write, and where.
+    fn disk_bound(&self, order: &JobOrder) -> DiskBound {
+        let work = match &self.settings.isolation {
+            Isolation::Sandbox(sandbox) => sandbox.domain(order),
+            Isolation::HostTools | Isolation::Unavailable(_) => self.settings.work.clone(),
+        };
+        DiskBound {
+            scratch: work.join("jobs").join(order.job.to_string()),
+            layers: work.join("containers/storage/overlay"),
+            bytes: self.settings.disk_bytes,
+        }
     }
 
     /// A job that ended by itself has removed its folder; one that was killed left more.
@@ -304,13 +349,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_those_of_now_for_every_clone() {
+    fn secrets_are_those_of_now_that_the_task_names() {
+        let Task::Image(mut task) = crate::conformance::image_request(1, "hmi").unwrap().task else {
+            panic!("it is an image")
+        };
         let secrets = BuildSecrets::default();
         let used = secrets.clone();
-        assert_eq!(used.arguments(), Vec::<OsString>::new());
-        secrets.set(BTreeMap::from([("npm".to_owned(), "/run/npm".into())]));
-        assert_eq!(used.arguments(), ["--secret", "npm=/run/npm"]);
+        let file = |name: &str| (name.to_owned(), PathBuf::from(format!("/run/{name}")));
+        secrets.set(BTreeMap::from([file("npm"), file("other")]));
+        assert_eq!(used.arguments(&Task::Image(task.clone())), Vec::<OsString>::new());
+        task.steps[0].action = StepAction::Containerfile {
+            context: edgewright_model::order::Context::Inline { tar: String::new() },
+            containerfile: String::new(),
+            args: BTreeMap::new(),
+            target: None,
+            secrets: vec![edgewright_model::spec::SecretRef {
+                id: "npm".to_owned(),
+                version: "1".to_owned(),
+            }],
+        };
+        let task = Task::Image(task);
+        assert_eq!(used.arguments(&task), ["--secret", "npm=/run/npm"]);
         secrets.set(BTreeMap::new());
-        assert_eq!(used.arguments(), Vec::<OsString>::new());
+        assert_eq!(used.arguments(&task), Vec::<OsString>::new());
     }
 }

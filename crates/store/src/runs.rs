@@ -55,7 +55,7 @@ pub struct RunRow {
 impl RunRow {
     /// The trust domain of its jobs.
     pub const fn domain(&self) -> TrustDomain {
-        TrustDomain { source: self.source.0.unsigned_abs(), trusted: self.trusted }
+        self.source.domain(self.trusted)
     }
 }
 
@@ -106,6 +106,24 @@ impl Store {
         rows.iter().map(run).collect()
     }
 
+    /// The newest run of a source's branch; without one, of any branch. Pull requests are none.
+    pub async fn newest_run(
+        &self,
+        source: SourceId,
+        branch: Option<&str>,
+    ) -> Result<Option<RunRow>, StoreError> {
+        let found = sqlx::query(
+            "SELECT * FROM runs WHERE source_id = ?1 AND branch = coalesce(?2, branch) AND branch NOT LIKE 'refs/%'
+             ORDER BY number DESC LIMIT 1",
+        )
+        .bind(source.0)
+        .bind(branch)
+        .fetch_optional(&self.readers)
+        .await
+        .doing("read the newest run of a branch")?;
+        found.as_ref().map(run).transpose()
+    }
+
     /// Runs that have not ended, oldest first.
     pub async fn open_runs(&self) -> Result<Vec<RunRow>, StoreError> {
         let rows = sqlx::query(
@@ -144,16 +162,18 @@ impl Store {
         rows.iter().map(|row| Ok(RunNumber(row::number(row, "number")?))).collect()
     }
 
-    /// The last planned run of a source before a given one.
+    /// The last planned run before a given one that a domain knows of.
     pub async fn planned_before(
         &self,
         number: RunNumber,
-        source: SourceId,
+        domain: TrustDomain,
     ) -> Result<Option<RunRow>, StoreError> {
         let found = sqlx::query(
-            "SELECT * FROM runs WHERE source_id = ? AND number < ? AND summary IS NOT NULL ORDER BY number DESC LIMIT 1",
+            "SELECT * FROM runs WHERE source_id = ?1 AND (trusted OR NOT ?2) AND number < ?3 AND summary IS NOT NULL
+             ORDER BY number DESC LIMIT 1",
         )
-        .bind(source.0)
+        .bind(row::signed(domain.source))
+        .bind(domain.trusted)
         .bind(number.0)
         .fetch_optional(&self.readers)
         .await;

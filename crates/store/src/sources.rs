@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use edgewright_model::names::{CommitId, ImageName, SourceName};
+use edgewright_model::order::TrustDomain;
 use edgewright_model::run::{RunNumber, RunState, Trigger};
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
@@ -15,6 +16,13 @@ use crate::{Store, StoreError, row};
 /// A source's row id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SourceId(pub i64);
+
+impl SourceId {
+    /// The trust domain of its trusted or untrusted runs.
+    pub const fn domain(self, trusted: bool) -> TrustDomain {
+        TrustDomain { source: self.0.unsigned_abs(), trusted }
+    }
+}
 
 /// A configured source.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -33,9 +33,10 @@ use crate::ControlError;
 use crate::events::Events;
 use crate::hosting::Hosting;
 use crate::logs::Logs;
+use crate::settings::SecretGrant;
 
 pub(crate) use demand::step_kinds;
-pub(crate) use order::image_task;
+pub(crate) use order::{image_task, repository_in};
 
 /// How jobs are ordered.
 #[derive(Debug, Clone)]
@@ -70,6 +71,8 @@ pub(crate) struct RunScope<'a> {
     pub(crate) source: &'a SourceName,
     /// Has the commit's files.
     pub(crate) mirror: &'a Mirror,
+    /// The build secrets of the source's trusted refs.
+    pub(crate) secrets: &'a SecretGrant,
     /// Ends the job.
     pub(crate) cancel: &'a CancellationToken,
 }
@@ -111,6 +114,8 @@ impl Jobs {
     /// # Errors
     /// [`ControlError::Stopped`] where the run is stopped meanwhile.
     pub(crate) async fn ask(&self, scope: &RunScope<'_>, demand: Demand) -> Result<Admission, ControlError> {
+        let TrustDomain { source, trusted } = scope.domain;
+        let demand = Demand { untrusted: (!trusted).then_some(source), ..demand };
         tokio::select! {
             admission = self.executor.admit(demand) => Ok(admission),
             () = scope.cancel.cancelled() => Err(ControlError::Stopped),

@@ -97,7 +97,7 @@ impl Rebuilds {
             let node = reread.node(&row)?;
             let mut from = None;
             for (position, step) in node.path.iter().enumerate() {
-                let build = self.jobs.store.build(&step.key).await?;
+                let build = self.jobs.store.build(&step.key, reread.domain).await?;
                 if build.is_some_and(|build| build.run == run) && seen.insert(step.key.clone()) {
                     from = from.or(Some(position));
                 }
@@ -114,7 +114,7 @@ impl Rebuilds {
         let handle = self.sources.get(run.source).ok_or(ControlError::NoSource { run: number })?;
         let tree = handle.mirror.read_tree(&run.commit).await?;
         let definition = format::parse(&tree).definition.ok_or(ControlError::OtherKeys { run: number })?;
-        let locks = fixed_locks(&definition, &self.locks.overlays(run.source).await?, &run);
+        let locks = fixed_locks(&definition, &self.locks.overlays(run.domain()).await?, &run);
         let graph = graph(&definition, &tree, &locks);
         Ok(Reread { run: number, domain: run.domain(), handle, definition, graph })
     }
@@ -126,43 +126,50 @@ impl Rebuilds {
             domain: reread.domain,
             source: &reread.definition.source.name,
             mirror: &reread.handle.mirror,
+            secrets: &reread.handle.settings.secrets,
             cancel: &self.shutdown,
         };
         let base = match from.checked_sub(1).and_then(|below| node.path.get(below)) {
             None => node.base.order().unwrap_or(Base::Scratch),
             Some(below) => {
-                let build = self.jobs.store.build(&below.key).await?.ok_or(ControlError::NotBuilt)?;
+                let build =
+                    self.jobs.store.build(&below.key, reread.domain).await?.ok_or(ControlError::NotBuilt)?;
                 Base::Manifest(build.manifest)
             }
         };
         let mut steps = self.jobs.steps(&scope, node, &node.path[from..]).await?;
         for step in &mut steps {
             if let StepAction::Bootstrap { kept, .. } = &mut step.action {
-                *kept = self.jobs.store.kept_packages(&step.key).await?;
+                *kept = self.jobs.store.kept_packages(&step.key, reread.domain).await?;
             }
         }
         let name = format!("{REBUILD_PREFIX}{}", node.id.name);
         let label = Label { name: &name, platform: Some(&node.id.platform), is_node: false };
         let demand = Demand { steps: step_kinds(&node.path[from..]), ..Demand::default() };
-        let task = image_task(node, base, steps, Vec::new());
+        let task = image_task(reread.domain, node, base, steps, Vec::new())?;
         let outcome = self.jobs.run(&scope, label, demand, task).await?;
         self.jobs.hosting.unpin(&pins::contexts(reread.run)).await?;
         Ok(Rebuilt {
             run: reread.run,
             node: node.id.name.to_string(),
             platform: node.id.platform.clone(),
-            steps: self.prove(node, outcome.builds).await?,
+            steps: self.prove(reread.domain, node, outcome.builds).await?,
             failure: outcome.failure,
         })
     }
 
     /// Notes what builds prove, up to the first that differs: what is built on other bytes differs for that
     /// reason alone.
-    async fn prove(&self, node: &Node, builds: Vec<StepBuild>) -> Result<Vec<RebuiltStep>, ControlError> {
+    async fn prove(
+        &self,
+        domain: TrustDomain,
+        node: &Node,
+        builds: Vec<StepBuild>,
+    ) -> Result<Vec<RebuiltStep>, ControlError> {
         let mut steps = Vec::new();
         for build in builds {
             let title = node.path.iter().find(|step| step.key == build.key).map(|step| step.title.clone());
-            let recorded = self.jobs.store.build(&build.key).await?.map(|row| row.manifest);
+            let recorded = self.jobs.store.build(&build.key, domain).await?.map(|row| row.manifest);
             let differences = self.differences(recorded.as_ref(), &build.manifest).await;
             let (was, now) = (recorded.map(|it| it.digest), build.manifest.digest);
             let title = title.unwrap_or_default();
@@ -171,7 +178,7 @@ impl Rebuilds {
             if step.was.is_some() {
                 let result = if is_proved { ProofResult::Proved } else { ProofResult::Refuted };
                 let at = self.jobs.clock.now();
-                self.jobs.store.note_proof(&step.key, result, &step.now, at).await?;
+                self.jobs.store.note_proof((&step.key, domain), result, &step.now, at).await?;
             }
             steps.push(step);
             if !is_proved {

@@ -26,6 +26,7 @@ impl Scope {
     /// For the jobs of a run whose definition has this name.
     pub(crate) fn jobs<'a>(&'a self, source: &'a SourceName, cancel: &'a CancellationToken) -> RunScope<'a> {
         let (run, domain) = (self.run.number, self.run.domain());
-        RunScope { run, domain, source, mirror: &self.handle.mirror, cancel }
+        let secrets = &self.handle.settings.secrets;
+        RunScope { run, domain, source, mirror: &self.handle.mirror, secrets, cancel }
     }
 }
