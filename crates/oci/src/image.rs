@@ -179,10 +179,9 @@ impl Image {
                 fields.keys().filter(|name| name.eq_ignore_ascii_case("OnBuild")).cloned().collect();
             let removed = names.iter().filter_map(|name| fields.remove(name));
             for triggers in removed.filter(|triggers| !triggers.is_null()) {
+                let text = |trigger: &Value| trigger.as_str().unwrap_or_default().to_owned();
                 match triggers.as_array() {
-                    Some(triggers) => {
-                        found.extend(triggers.iter().map(|it| it.as_str().unwrap_or_default().to_owned()))
-                    }
+                    Some(triggers) => found.extend(triggers.iter().map(text)),
                     None => found.push(triggers.to_string()),
                 }
             }

@@ -135,7 +135,7 @@ mod tests {
         for (path, kind, mode) in entries {
             let mut header = tar::Header::new_gnu();
             header.set_mode(*mode);
-            header.set_size(if *kind == 'f' { 1 } else { 0 });
+            header.set_size(u64::from(*kind == 'f'));
             header.set_uid(0);
             header.set_gid(0);
             header.set_mtime(0);
@@ -144,11 +144,10 @@ mod tests {
                 'l' => tar::EntryType::Symlink,
                 _ => tar::EntryType::Regular,
             });
+            let content = if *kind == 'f' { &b"x"[..] } else { b"" };
             match path.split_once(" -> ") {
                 Some((path, target)) => tar.append_link(&mut header, path, target).unwrap(),
-                None => {
-                    tar.append_data(&mut header, path, if *kind == 'f' { &b"x"[..] } else { b"" }).unwrap()
-                }
+                None => tar.append_data(&mut header, path, content).unwrap(),
             }
         }
         tar.into_inner().unwrap()

@@ -98,19 +98,22 @@ impl RootFs {
         let broken = self.damage.links.iter().filter_map(|(path, target)| {
             let now = match self.nodes.get(*path) {
                 // A layer with an entry below a link has a folder in its place, even if it does not list it.
-                Some(Node::Link(_)) if self.has_below(path) => "a folder",
+                _ if self.is_real_folder(path) => "a folder",
                 Some(Node::Link(_)) if self.resolve(path).is_some_and(|place| self.is_folder(&place)) => {
                     return None;
                 }
                 Some(Node::Link(_)) => "a link to no folder",
-                Some(Node::File(_) | Node::Other) => "a file",
-                Some(Node::Directory) => "a folder",
-                None if self.has_below(path) => "a folder",
+                Some(_) => "a file",
                 None => "gone",
             };
             Some((*path, target.as_str(), now))
         });
         broken.collect()
+    }
+
+    /// Whether there is a folder at a path, even if a lower layer has a link there.
+    fn is_real_folder(&self, path: &str) -> bool {
+        self.nodes.get(path) == Some(&Node::Directory) || self.has_below(path)
     }
 
     /// Top-level folders that layers hide: the layer's index, from 0, and a text.

@@ -25,7 +25,7 @@ const OF_OTHERS: [&str; 6] =
 /// Whether a file can be a program or a library of this system.
 pub(super) fn is_candidate(path: &str, mode: u32) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
-    let is_library = name.ends_with(".so") || name.contains(".so.");
+    let is_library = name.contains(".so.") || name.rsplit_once('.').is_some_and(|(_, end)| end == "so");
     (mode & 0o111 != 0 || is_library) && !OF_OTHERS.iter().any(|folder| path.starts_with(folder))
 }
 
