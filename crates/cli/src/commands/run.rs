@@ -87,8 +87,10 @@ async fn once(
     let mut settings = Environment::read().run(&args.work.serve(args.jobs), global.data.clone())?;
     settings.sources = vec![source.clone()];
     if args.keep && !settings.unsafe_host_tools {
-        return Err(Failure::user("--keep needs --unsafe-host-tools: a sandbox ends with its job, and with it every machine")
-            .hint("add --unsafe-host-tools if you trust this source's files and base images"));
+        return Err(Failure::user(
+            "--keep needs --unsafe-host-tools: a sandbox ends with its job, and with it every machine",
+        )
+        .hint("add --unsafe-host-tools if you trust this source's files and base images"));
     }
     let data = settings.data.display().to_string();
     let lock = target::lock(&settings.data)?;

@@ -115,7 +115,8 @@ impl Options {
             unsafe_host_tools: self.jobs.unsafe_host_tools.unwrap_or(false),
             tools: self.jobs.tools.unwrap_or_else(|| super::DEFAULT_TOOLS.into()),
             job_disk: u64::from(self.jobs.disk_gib.unwrap_or(super::server::DEFAULT_DISK_GIB)) << 30,
-            job_memory: u64::from(self.jobs.max_memory_mib.unwrap_or(super::server::DEFAULT_MAX_MEMORY_MIB)) << 20,
+            job_memory: u64::from(self.jobs.max_memory_mib.unwrap_or(super::server::DEFAULT_MAX_MEMORY_MIB))
+                << 20,
             reach: self.jobs.reach.unwrap_or_default(),
             job_registry: self.jobs.registry,
             storage_mib: self.keep.storage_mib(),
