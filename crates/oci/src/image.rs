@@ -123,8 +123,8 @@ impl Image {
         &self.layers
     }
 
-    /// The platform that the config names, if it is another one than `wanted`. A config without architecture is
-    /// of any platform.
+    /// The platform that the config names, if it is another one than `wanted`. A config without
+    /// architecture is of any platform.
     pub fn other_platform(&self, wanted: &Platform) -> Option<String> {
         let text =
             |field: &str| self.config.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -169,8 +169,8 @@ impl Image {
         self.set_runtime(runtime);
     }
 
-    /// Removes the `ONBUILD` triggers of a base; gives them. Readers written in Go, such as buildah, read names
-    /// of any case, so all of them are removed.
+    /// Removes the `ONBUILD` triggers of a base; gives them. Readers written in Go, such as buildah, read
+    /// names of any case, so all of them are removed.
     pub fn take_triggers(&mut self) -> Vec<String> {
         let configs = self.config.iter_mut().filter(|(name, _)| name.eq_ignore_ascii_case("config"));
         let mut found = Vec::new();

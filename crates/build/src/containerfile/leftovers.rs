@@ -68,6 +68,10 @@ impl Places {
             files.iter().chain(&folders).flat_map(|path| parents(path)).map(str::to_owned).collect();
         folders.extend(parents);
         folders.remove("");
+        if below.is_empty() {
+            // A result from scratch: its empty folders were copied on purpose.
+            folders.clear();
+        }
         Self { files, folders, entries: BTreeMap::new(), used: BTreeSet::new() }
     }
 
@@ -210,6 +214,13 @@ mod tests {
         assert_eq!(kept(&base, &layer), [""; 0]);
         let with = [layer.as_slice(), &[("run/systemd/x", 'd', 0o755)]].concat();
         assert_eq!(kept(&base, &with), ["run", "run/systemd", "run/systemd/x"]);
+    }
+
+    #[test]
+    fn a_result_from_scratch_keeps_its_folders() {
+        let copied =
+            [("dev", 'd', 0o755), ("etc", 'd', 0o755), ("etc/hosts", 'e', 0o755), ("proc", 'd', 0o755)];
+        assert_eq!(kept(&[], &copied), ["dev", "etc", "proc"]);
     }
 
     #[test]

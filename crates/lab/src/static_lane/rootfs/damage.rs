@@ -68,7 +68,7 @@ impl Hidden {
 }
 
 impl Damage {
-    /// Adds what a layer hid; `is_replaced` says whether the same layer has an entry in the place.
+    /// Adds what a layer hid; `is_replaced` is whether the same layer has an entry in the place.
     pub(super) fn add(&mut self, layer: usize, hidden: Hidden, is_replaced: impl Fn(&str) -> bool) {
         let deleted: Vec<String> = hidden.deleted.into_iter().filter(|path| !is_replaced(path)).collect();
         let are_many = deleted.iter().filter(|path| !path.contains('/')).count() > MAX_DELETED;

@@ -19,14 +19,14 @@ const MACHINES: [(u16, &str, &[&str]); 10] = [
     (247, "bpf", &["bpf"]),
 ];
 /// Folders with files for other machines: firmware, emulators' images, kernel modules, debug symbols.
-const OF_OTHERS: [&str; 6] =
+const FOREIGN_FOLDERS: [&str; 6] =
     ["usr/share/", "usr/lib/firmware/", "usr/lib/modules/", "usr/lib/debug/", "boot/", "lib/firmware/"];
 
 /// Whether a file can be a program or a library of this system.
 pub(super) fn is_candidate(path: &str, mode: u32) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     let is_library = name.contains(".so.") || name.rsplit_once('.').is_some_and(|(_, end)| end == "so");
-    (mode & 0o111 != 0 || is_library) && !OF_OTHERS.iter().any(|folder| path.starts_with(folder))
+    (mode & 0o111 != 0 || is_library) && !FOREIGN_FOLDERS.iter().any(|folder| path.starts_with(folder))
 }
 
 /// The machine of a program or library whose file begins with these bytes; none if it is no ELF file that a
