@@ -5,15 +5,16 @@ use std::time::Duration;
 use edgewright_model::Digest;
 use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_model::names::{ChannelName, ImageName, SiteName, SourceName, VariantName};
-use edgewright_model::run::{RebuildNumber, RunNumber};
+use edgewright_model::run::{RebuildNumber, ReleaseNumber, RunNumber};
+use reqwest::header::LINK;
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::de::DeserializeOwned;
 
 use crate::error::{ApiError, class_of};
 use crate::{
     AuditFilter, AuditPage, ChannelPost, ChannelView, EvidenceQuery, EvidenceView, ImageSummary, ImageView,
-    PollResponse, RebuildPost, RebuildStatus, ReleaseView, RunResponse, RunSummary, RunView, ServerStatus,
-    SiteSummary, SiteView, SourceView, TargetView, VerdictPost, VerdictResponse, routes,
+    PollResponse, RebuildPost, RebuildStatus, ReleaseView, RunJobs, RunResponse, RunSummary, RunView,
+    ServerStatus, SiteSummary, SiteView, SourceView, TargetView, VerdictPost, VerdictResponse, routes,
 };
 
 /// Time limit for connecting.
@@ -173,7 +174,7 @@ impl Client {
         source: Option<&SourceName>,
         limit: u32,
     ) -> Result<Vec<RunSummary>, ClientError> {
-        self.get(routes::RUNS, &[("source", source.map(ToString::to_string)), limited(limit)]).await
+        self.list(routes::RUNS, source, &[], Some(limit)).await
     }
 
     /// One run.
@@ -217,6 +218,12 @@ impl Client {
         response.text().await.map_err(|source| ClientError::Unreachable { url, source: source.without_url() })
     }
 
+    /// The jobs of a run that were started, without the first `known` ones; or those of one node.
+    pub async fn jobs(&self, run: RunNumber, node: Option<&str>, known: u64) -> Result<RunJobs, ClientError> {
+        let query = [("node", node.map(str::to_owned)), ("known", Some(known.to_string()))];
+        self.get(&routes::jobs(run), &query).await
+    }
+
     /// A node's log from byte `from` on; with `follow` it ends when the job does.
     pub async fn log(
         &self,
@@ -257,7 +264,7 @@ impl Client {
 
     /// The variants.
     pub async fn images(&self, source: Option<&SourceName>) -> Result<Vec<ImageSummary>, ClientError> {
-        self.get(routes::IMAGES, &[("source", source.map(ToString::to_string))]).await
+        self.list(routes::IMAGES, source, &[], None).await
     }
 
     /// One variant.
@@ -276,12 +283,21 @@ impl Client {
         source: Option<&SourceName>,
         limit: u32,
     ) -> Result<Vec<ReleaseView>, ClientError> {
-        self.get(routes::RELEASES, &[("source", source.map(ToString::to_string)), limited(limit)]).await
+        self.list(routes::RELEASES, source, &[], Some(limit)).await
+    }
+
+    /// The release of a number, of each source that has one.
+    pub async fn release(
+        &self,
+        number: ReleaseNumber,
+        source: Option<&SourceName>,
+    ) -> Result<Vec<ReleaseView>, ClientError> {
+        self.list(routes::RELEASES, source, &[("number", Some(number.to_string()))], None).await
     }
 
     /// The channels.
     pub async fn channels(&self, source: Option<&SourceName>) -> Result<Vec<ChannelView>, ClientError> {
-        self.get(routes::CHANNELS, &[("source", source.map(ToString::to_string))]).await
+        self.list(routes::CHANNELS, source, &[], None).await
     }
 
     /// Holds, resumes, pins or unpins a channel.
@@ -298,7 +314,7 @@ impl Client {
 
     /// The sites.
     pub async fn sites(&self, source: Option<&SourceName>) -> Result<Vec<SiteSummary>, ClientError> {
-        self.get(routes::SITES, &[("source", source.map(ToString::to_string))]).await
+        self.list(routes::SITES, source, &[], None).await
     }
 
     /// One site with its slots.
@@ -361,6 +377,32 @@ impl Client {
         decode(self.send(self.request(Method::GET, path, query).timeout(RESPONSE_LIMIT)).await?).await
     }
 
+    /// The rows of a list, page by page: all, or at most `limit`.
+    async fn list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        source: Option<&SourceName>,
+        filter: &[(&str, Option<String>)],
+        limit: Option<u32>,
+    ) -> Result<Vec<T>, ClientError> {
+        let mut rows = Vec::new();
+        let mut cursor = None;
+        loop {
+            let missing = limit.map(|limit| limit.saturating_sub(u32::try_from(rows.len()).unwrap_or(limit)));
+            let page = missing.unwrap_or(routes::LARGEST_LIMIT).clamp(1, routes::LARGEST_LIMIT);
+            let own = [("source", source.map(ToString::to_string)), limited(page), ("cursor", cursor)];
+            let request = self.request(Method::GET, path, &[filter, &own].concat());
+            let response = self.send(request.timeout(RESPONSE_LIMIT)).await?;
+            cursor = next_cursor(&response);
+            let page: Vec<T> = decode(response).await?;
+            let is_last = page.is_empty() || cursor.is_none();
+            rows.extend(page);
+            if is_last || limit.is_some_and(|limit| rows.len() >= limit as usize) {
+                return Ok(rows);
+            }
+        }
+    }
+
     async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
         let response = request.send().await.map_err(|source| ClientError::Unreachable {
             url: self.base.to_string(),
@@ -373,6 +415,18 @@ impl Client {
         let body = response.bytes().await.unwrap_or_default();
         Err(serde_json::from_slice(&body).unwrap_or_else(|_| unexpected(status, &body)).into())
     }
+}
+
+/// The cursor of the next page, from the `Link` header. Only the cursor counts: the server does not know the
+/// prefix of its address behind a proxy.
+fn next_cursor(response: &Response) -> Option<String> {
+    let link = response.headers().get(LINK)?.to_str().ok()?;
+    let (target, parameters) = link.strip_prefix('<')?.split_once('>')?;
+    if !parameters.contains("rel=\"next\"") {
+        return None;
+    }
+    let url = response.url().join(target).ok()?;
+    url.query_pairs().find(|(name, _)| name == "cursor").map(|(_, value)| value.into_owned())
 }
 
 fn limited(limit: u32) -> (&'static str, Option<String>) {

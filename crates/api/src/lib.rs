@@ -50,7 +50,9 @@ pub use image::{
 pub use inventory::{ChannelPost, InventoryView, SiteSummary, SiteView, SlotView};
 pub use rebuild::{RebuildPost, RebuildResult, RebuildStatus, RebuildStep, RebuildView};
 pub use release::{ChannelView, ReleaseEntry, ReleaseView};
-pub use run::{Counts, NodeAction, NodeView, RunResponse, RunStateChanged, RunSummary, RunView};
+pub use run::{
+    Counts, NodeAction, NodeView, RunJob, RunJobs, RunResponse, RunStateChanged, RunSummary, RunView,
+};
 pub use source::{PollResponse, SourceView};
 pub use status::{DataFolder, KeptMachine, ReconcilerView, RunningJob, ServerStatus, SinkView};
 pub use target::TargetView;

@@ -46,6 +46,8 @@ use crate::routes::{Content, ROUTES, Route};
     crate::ReleaseEntry,
     crate::ReleaseView,
     crate::RunResponse,
+    crate::RunJob,
+    crate::RunJobs,
     crate::RunStateChanged,
     crate::RunSummary,
     crate::RunView,

@@ -23,18 +23,18 @@ pub const OPENAPI: &str = "/api/v1/openapi.json";
 pub const STATUS: &str = "/api/v1/status";
 /// All [`crate::SourceView`]s, by name.
 pub const SOURCES: &str = "/api/v1/sources";
-/// [`crate::RunSummary`]s, newest first. Query: `source`, `limit`.
+/// [`crate::RunSummary`]s, newest first. Query: `source`, `limit`, `cursor`.
 pub const RUNS: &str = "/api/v1/runs";
 /// [`crate::RunStateChanged`]s as they happen, as server-sent events.
 pub const EVENTS: &str = "/api/v1/events";
-/// [`crate::ImageSummary`]s, by source and variant. Query: `source`.
+/// [`crate::ImageSummary`]s, by source and variant. Query: `source`, `limit`, `cursor`.
 pub const IMAGES: &str = "/api/v1/images";
-/// [`crate::ReleaseView`]s, newest first. Query: `source`, `limit`.
+/// [`crate::ReleaseView`]s, newest first. Query: `source`, `number`, `limit`, `cursor`.
 pub const RELEASES: &str = "/api/v1/releases";
-/// [`crate::ChannelView`]s, by source and name. Query: `source`.
+/// [`crate::ChannelView`]s, by source and name. Query: `source`, `limit`, `cursor`.
 pub const CHANNELS: &str = "/api/v1/channels";
 
-/// [`crate::SiteSummary`]s, by source and name. Query: `source`.
+/// [`crate::SiteSummary`]s, by source and name. Query: `source`, `limit`, `cursor`.
 pub const SITES: &str = "/api/v1/sites";
 
 /// [`crate::TargetView`]s, by target, source and channel.
@@ -49,9 +49,9 @@ pub const REBUILDS: &str = "/api/v1/rebuilds";
 /// An [`crate::AuditPage`], newest first. Query: `actor`, `operation`, `object`, `since`, `limit`, `cursor`.
 pub const AUDIT: &str = "/api/v1/audit";
 
-/// Default of `limit`: the number of runs or releases in a list.
+/// Default of `limit`: the number of runs or releases in a page of a list.
 pub const DEFAULT_LIMIT: u32 = 20;
-/// Largest `limit`.
+/// Largest `limit`: the number of rows in a page of a list.
 pub const LARGEST_LIMIT: u32 = 1000;
 
 /// `POST`: poll this source now. Returns [`crate::PollResponse`].
@@ -83,6 +83,11 @@ pub fn retry(number: RunNumber) -> String {
 /// A run's plan and verdicts as Markdown, for a comment on a pull request.
 pub fn comment(number: RunNumber) -> String {
     format!("{RUNS}/{number}/comment.md")
+}
+
+/// [`crate::RunJobs`]. Query: `known`, `node`.
+pub fn jobs(run: RunNumber) -> String {
+    format!("{RUNS}/{run}/jobs")
 }
 
 /// A job's log as text; with `?follow=true` the response ends when the job does.

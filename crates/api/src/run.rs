@@ -81,6 +81,31 @@ pub struct RunResponse {
     pub run: RunNumber,
 }
 
+/// The jobs of a run that were started, for followers of its logs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RunJobs {
+    /// State of the run.
+    #[schema(value_type = String)]
+    pub state: RunState,
+    /// The number of jobs that were started.
+    pub count: u64,
+    /// The jobs in the order of their start, without the first ones that the client knows (`known`).
+    pub jobs: Vec<RunJob>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RunJob {
+    /// Name of the node.
+    pub node: String,
+    /// Its platform.
+    #[schema(value_type = String)]
+    pub platform: Platform,
+    /// State of the node.
+    #[schema(value_type = String)]
+    pub state: NodeState,
+}
+
 /// The data of a `run` event: a run changed its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RunStateChanged {

@@ -84,13 +84,14 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Create a sample source: a git repository to start from
     #[command(
-        after_help = "Examples:\n  edgewright init plants\n  edgewright init --from ../old/Containerfile plants"
+        after_help = "Examples:\n  edgewright init plants\n  edgewright init --from ../old/Containerfile plants\n  edgewright init --from ../old plants"
     )]
     Init {
         /// Folder to create; an empty one may exist
         dir: PathBuf,
-        /// Create a source around this Containerfile and the files beside it, instead of the sample
-        #[arg(long, value_name = "CONTAINERFILE")]
+        /// Create a source around this Containerfile and the files beside it, or around all Containerfiles of
+        /// this folder, instead of the sample
+        #[arg(long, value_name = "CONTAINERFILE|FOLDER")]
         from: Option<PathBuf>,
     },
     /// Print the JSON Schema of a kind of file, for editors

@@ -2,22 +2,45 @@
 //! them.
 
 use std::io::{ErrorKind, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use edgewright_api::documents::{CommandError, Document, ErrorDocument, tagged};
 use edgewright_model::error::ErrorClass;
 use serde::Serialize;
+use tokio::io::Interest;
+use tokio::net::unix::pipe::Sender;
 
 use crate::exit::Failure;
 use crate::render::style::{HINT, RED, paint};
 
 /// Prints a command's result on standard output.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    print_text(text).map(drop)
+}
+
+/// Prints text on standard output; false if its reader, such as `head`, closed the pipe.
+pub(crate) fn print_text(text: &str) -> Result<bool, Failure> {
     let mut out = anstream::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // The reader, such as `head`, closed the pipe.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        other => other.map_err(|error| Failure::unavailable("cannot write the result", &error)),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::unavailable("cannot write the result", &error)),
+        Ok(()) => Ok(true),
+    }
+}
+
+/// Returns when the reader of standard output has closed it; never if it is a file.
+pub(crate) async fn closed() {
+    reader_of(std::io::stdout().as_fd()).await;
+}
+
+/// Returns when the other end of a pipe is closed; never for a file.
+async fn reader_of(pipe: BorrowedFd<'_>) {
+    // The copy is only watched: the pipe stays as it is, in blocking mode.
+    let watched = pipe.try_clone_to_owned().and_then(Sender::from_owned_fd_unchecked);
+    match watched {
+        Ok(watched) if watched.ready(Interest::ERROR).await.is_ok() => {}
+        _ => std::future::pending().await,
     }
 }
 
@@ -82,5 +105,24 @@ pub(crate) fn error(code: &str, message: &str, hint: Option<&str>) {
     note(&format!("{} {message}", paint(RED, "error:")));
     if let Some(hint) = hint {
         note(&format!("{} {hint}", paint(HINT, " hint:")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_pipe_is_closed_when_its_reader_is() {
+        let stays_open = async |fd: BorrowedFd<'_>| {
+            tokio::time::timeout(Duration::from_millis(50), reader_of(fd)).await.is_err()
+        };
+        let (reader, writer) = std::io::pipe().unwrap();
+        assert!(stays_open(writer.as_fd()).await);
+        drop(reader);
+        reader_of(writer.as_fd()).await;
+        assert!(stays_open(tempfile::tempfile().unwrap().as_fd()).await, "a file");
     }
 }

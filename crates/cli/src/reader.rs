@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use edgewright_api::{
     AuditFilter, AuditPage, ChannelView, Client, EvidenceQuery, EvidenceView, ImageSummary, ImageView,
-    LogStream, ReleaseView, RunSummary, RunView, ServerStatus, SiteSummary, SiteView, SourceView,
+    LogStream, ReleaseView, RunJobs, RunSummary, RunView, ServerStatus, SiteSummary, SiteView, SourceView,
 };
 use edgewright_model::names::{SiteName, SourceName, VariantName};
-use edgewright_model::run::RunNumber;
+use edgewright_model::run::{ReleaseNumber, RunNumber};
 use edgewright_process::Clock;
 use edgewright_server::{LogReader, Views};
 
@@ -120,6 +120,15 @@ impl Reader {
         ask!(self, releases(source, limit))
     }
 
+    /// The release of a number, of each source that has one.
+    pub(crate) async fn release(
+        &self,
+        number: ReleaseNumber,
+        source: Option<&SourceName>,
+    ) -> Result<Vec<ReleaseView>, Failure> {
+        ask!(self, release(number, source))
+    }
+
     pub(crate) async fn channels(&self, source: Option<&SourceName>) -> Result<Vec<ChannelView>, Failure> {
         ask!(self, channels(source))
     }
@@ -138,6 +147,16 @@ impl Reader {
 
     pub(crate) async fn audit(&self, filter: &AuditFilter) -> Result<AuditPage, Failure> {
         ask!(self, audit(filter))
+    }
+
+    /// The jobs of a run that were started, without the first `known` ones; or those of one node.
+    pub(crate) async fn jobs(
+        &self,
+        run: RunNumber,
+        node: Option<&str>,
+        known: u64,
+    ) -> Result<RunJobs, Failure> {
+        ask!(self, jobs(run, node, known))
     }
 
     /// A log without its first `from` bytes.

@@ -143,3 +143,39 @@ async fn a_renamed_source_keeps_its_mirror_and_leaves_no_other() {
     assert_eq!(world.control.tidy().await.unwrap().mirrors, 1);
     assert!(sources.join("renamed.git").exists() && !sources.join("forgotten.git").exists());
 }
+
+#[tokio::test]
+async fn a_clock_that_jumps_deletes_nothing() {
+    let (mut world, gone) = retired().await;
+    assert_eq!(world.control.tidy().await.unwrap(), Tidied::default());
+    const YEARS: i64 = 365 * DAY;
+    for hours in [10 * YEARS, 10 * YEARS + 1, 0, -10 * YEARS, -10 * YEARS + 1, 0, 2 * YEARS] {
+        world.jump(hours).await;
+        for _ in 0..3 {
+            assert_eq!(world.control.tidy().await.unwrap(), Tidied::default(), "after {hours} hours");
+        }
+        assert!(has(&world, &gone).await);
+    }
+    // Time that passes removes what it did before.
+    world.later(31 * DAY).await;
+    assert_eq!(world.control.tidy().await.unwrap().variants, 1);
+    assert!(!has(&world, &gone).await);
+}
+
+#[tokio::test]
+async fn what_a_rebuild_needs_is_kept_until_it_ends() {
+    let (mut world, gone) = retired().await;
+    let number = world.control.queue_rebuild(&common::OPERATOR, &gone.digest).await.unwrap();
+    world.later(400 * DAY).await;
+    let tidied = world.control.tidy().await.unwrap();
+    assert_eq!(tidied.builds, 0, "{tidied:?}");
+    let manifests = world.store.index(&gone.digest).await.unwrap().unwrap();
+    for digest in manifests.values() {
+        assert!(world.registry.has_manifest(&gone.repository, digest).await.unwrap());
+        assert!(!world.store.builds_of(digest).await.unwrap().is_empty());
+    }
+    let now = edgewright_process::Clock::system().now();
+    world.store.end_rebuild(number, Err("stopped"), now).await.unwrap();
+    world.later(400 * DAY + 1).await;
+    assert_eq!(world.control.tidy().await.unwrap().builds, 1);
+}

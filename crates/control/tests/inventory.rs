@@ -121,6 +121,14 @@ async fn sites_slots_and_policies_are_taken_over_at_every_poll_whatever_runs_do(
     world.poll().await.unwrap();
     assert_eq!(world.sites().await[0], "plant-a(plant-a): -one=hmi/plant-a@stable -three=? two=hmi/plant-a");
     assert_eq!(world.store.inventory_state(world.source).await.unwrap().error, None);
+
+    // Its folder is renamed: the id keeps the name, and with it the image that its devices follow.
+    let before = world.sites().await;
+    let site = |name: &str| world.folder.path().join("repository/sites").join(name);
+    std::fs::rename(site("plant-a"), site("moved")).unwrap();
+    world.commit("renamed").await;
+    world.poll().await.unwrap();
+    assert_eq!(world.sites().await, before);
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@
 
 mod expand;
 mod lines;
+mod preprocessed;
 mod reference;
 mod resolve;
 mod rewrite;
@@ -22,6 +23,7 @@ mod stage;
 mod words;
 
 pub use lines::{Containerfile, HereDocument, Instruction, read};
+pub use preprocessed::{PREPROCESSED, is_preprocessed, preprocess_hint};
 pub use reference::ForeignImage;
 pub use resolve::{MAX_FOREIGN_IMAGES, Resolved, resolve};
 pub use rewrite::rewrite;

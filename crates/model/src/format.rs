@@ -25,6 +25,7 @@ mod source;
 mod steps;
 mod unused;
 mod variables;
+mod written;
 mod yaml;
 
 pub use bounds::{MAX_DEFINITION_BYTES, MAX_IMAGE_LINE, MAX_VARIANTS};
@@ -32,6 +33,7 @@ pub use containerfile::MAX_CONTAINERFILE_BYTES;
 pub use render::{render, render_warning};
 pub use report::{MAX_DIAGNOSTICS, nearest};
 pub use schema::{SchemaKind, schema};
+pub use source::reads_submodules;
 
 use crate::names::InvalidName;
 use crate::spec::{Definition, Lane};
@@ -194,7 +196,7 @@ fn finish(tree: &Tree, report: &mut Report, drafts: &Drafts, source: crate::spec
     }
     containerfile::resolve(tree, report, &mut definition);
     references::check(tree, report, drafts, &definition);
-    variables::check(report, drafts, &definition);
+    variables::check(tree, report, drafts, &definition);
     unused::check(report, drafts, &definition);
     report.images.extend(drafts.images.unread.iter().cloned());
     report.sites.extend(drafts.unread_sites.iter().cloned());

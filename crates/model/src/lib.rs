@@ -30,6 +30,7 @@ pub mod principal;
 pub mod reference;
 pub mod resolve;
 pub mod run;
+pub mod sensitive;
 pub mod size;
 pub mod spec;
 pub mod tree;

@@ -123,7 +123,7 @@ names! {
     SourceName("source name", is_component, COMPONENT_RULE);
     /// An image's name: its folder under `images/`.
     ImageName("image name", is_component, COMPONENT_RULE);
-    /// A site's name: its folder under `sites/`. It may change; the id does not.
+    /// A site's name: its folder under `sites/` when its id was first declared. The folder may be renamed.
     SiteName("site name", is_component, COMPONENT_RULE);
     /// A site's immutable id.
     SiteId("site id", is_component, COMPONENT_RULE);

@@ -200,6 +200,13 @@ pub enum Context {
     },
 }
 
+/// The attribute of an entry of a `files` step whose mode is declared. Without it, a file or directory has
+/// the mode of what it replaces in the image. No definition can declare an attribute of this namespace, and
+/// no layer has it.
+pub const DECLARED_MODE: &str = "edgewright.mode";
+/// The attribute of an entry of a `files` step whose owner is declared, as [`DECLARED_MODE`].
+pub const DECLARED_OWNER: &str = "edgewright.owner";
+
 /// One step to execute, with the key of the prefix that it completes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepOrder {

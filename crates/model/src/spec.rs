@@ -15,6 +15,9 @@ use crate::reference::ImageReference;
 use crate::tree::TreePath;
 
 mod check;
+mod site_names;
+
+pub use site_names::SiteNames;
 
 pub use check::{Assertion, Check, CheckEntry, ProcessMatch, SCRIPT_LIMIT, StaticRule, static_checks};
 
@@ -278,19 +281,47 @@ pub struct SecretRef {
 pub struct FilesStep {
     /// The folder's path in the repository; `None` if the step only deletes paths or declares directories.
     pub path: Option<TreePath>,
-    /// Owner of all entries: numeric user and group.
-    pub owner: Owner,
-    /// Modes by glob over the path in the image (without leading `/`); the last match wins.
+    /// What the repository does not say about the entries.
+    pub rules: FileRules,
+}
+
+/// What git does not store about the entries of a folder that is laid over an image.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FileRules {
+    /// Owner of all entries: numeric user and group. `None`: of the entry that is replaced, else root.
+    pub owner: Option<Owner>,
+    /// Modes by glob over the path in the image (without leading `/`); the last match wins. A file without a
+    /// match has the mode of the file that it replaces, else 0644 or 0755.
     pub modes: Vec<(String, u32)>,
     /// Paths in the image to delete, without leading `/`.
     pub delete: Vec<String>,
-    /// Declared directories, because git cannot store empty ones; an existing directory gets this mode and
-    /// owner.
+    /// Declared directories, because git cannot store empty ones; an existing directory gets the declared
+    /// mode and owner.
     pub directories: Vec<DirectorySpec>,
     /// Extended attributes by path in the image, of entries of this step.
     pub xattrs: BTreeMap<TreePath, Xattrs>,
     /// Hard links: path in the image → the file of this step that it links to.
     pub hard_links: BTreeMap<TreePath, TreePath>,
+    /// Whether files that end in `.j2` are copied as they are, and not rendered.
+    pub as_is: bool,
+}
+
+impl FileRules {
+    /// No rules.
+    pub const NONE: Self = Self {
+        owner: None,
+        modes: Vec::new(),
+        delete: Vec::new(),
+        directories: Vec::new(),
+        xattrs: BTreeMap::new(),
+        hard_links: BTreeMap::new(),
+        as_is: false,
+    };
+
+    /// Whether the layer has entries of its own, or deletes paths, even if the folder is empty.
+    pub const fn adds(&self) -> bool {
+        !self.delete.is_empty() || !self.directories.is_empty()
+    }
 }
 
 /// Extended attributes: name, with its namespace → value.
@@ -301,10 +332,10 @@ pub type Xattrs = BTreeMap<String, Vec<u8>>;
 pub struct DirectorySpec {
     /// Path in the image, without leading `/`.
     pub path: TreePath,
-    /// Permission bits; 0755 by default.
-    pub mode: u32,
-    /// Owner; the step's by default.
-    pub owner: Owner,
+    /// Permission bits; `None`: those of an existing directory, else 0755.
+    pub mode: Option<u32>,
+    /// Owner; the step's by default. `None`: of an existing directory, else root.
+    pub owner: Option<Owner>,
 }
 
 /// Numeric owner.
@@ -389,7 +420,7 @@ impl std::fmt::Display for Lane {
 /// `sites/NAME/site.yaml`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SiteSpec {
-    /// Its name: the folder.
+    /// Its name: the folder, or the name under which its id is known ([`Definition::name_sites`]).
     pub name: SiteName,
     /// Immutable id.
     pub id: SiteId,
@@ -397,6 +428,8 @@ pub struct SiteSpec {
     pub labels: Labels,
     /// Variables.
     pub vars: Vars,
+    /// Modes and owners of `files/`, deletions and further entries.
+    pub files: FileRules,
     /// What an image has at this site only.
     pub images: BTreeMap<ImageName, SiteImageSpec>,
     /// Places for devices.
@@ -412,6 +445,8 @@ pub struct SiteImageSpec {
     pub vars: Vars,
     /// Checks.
     pub checks: Vec<CheckEntry>,
+    /// Rules for the files of this image at this site.
+    pub files: FileRules,
 }
 
 /// A machine's place in a site.
@@ -429,6 +464,8 @@ pub struct SlotSpec {
     pub labels: Labels,
     /// Variables, read only by `per: slot` images.
     pub vars: Vars,
+    /// Rules for the files of this slot, read only by `per: slot` images.
+    pub files: FileRules,
 }
 
 /// A declared exception: a check that may fail for some variants until a day.
@@ -448,14 +485,38 @@ pub struct Exception {
     pub until: jiff::civil::Date,
 }
 
-/// The folders below `sites/NAME/` that are laid over a variant, the most general first: a later folder wins.
-pub fn overlay_folders(variant: &VariantName) -> Vec<TreePath> {
-    let Some(site) = &variant.site else { return Vec::new() };
-    let mut folders =
-        vec![format!("sites/{site}/files"), format!("sites/{site}/images/{}/files", variant.image)];
-    if let Some(slot) = &variant.slot {
-        folders.push(format!("sites/{site}/slots/{slot}/files"));
+/// Something that a site adds to a variant: a folder with its rules.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Overlay<'a> {
+    /// The folder; it need not exist.
+    pub folder: TreePath,
+    /// The folder as the first declaration of the site had it: a title that does not change when a site's
+    /// folder is renamed.
+    pub title: String,
+    /// Modes, owners, deletions and further entries.
+    pub rules: &'a FileRules,
+    /// The `site.yaml` that declares the rules.
+    pub file: &'a TreePath,
+}
+
+/// What a site adds to a variant, the most general first: a later folder wins.
+pub fn overlays<'a>(definition: &'a Definition, variant: &VariantName) -> Vec<Overlay<'a>> {
+    static NO_RULES: FileRules = FileRules::NONE;
+    let Some(site) = variant.site.as_ref().and_then(|name| definition.sites.get(name)) else {
+        return Vec::new();
+    };
+    let image = site.images.get(&variant.image).map_or(&NO_RULES, |image| &image.files);
+    let mut found =
+        vec![("files".to_owned(), &site.files), (format!("images/{}/files", variant.image), image)];
+    if let Some(id) = &variant.slot {
+        let slot = site.slots.iter().find(|slot| slot.id == *id);
+        found.push((format!("slots/{id}/files"), slot.map_or(&NO_RULES, |slot| &slot.files)));
     }
-    // The grammar of names allows only path components, so the path is always valid.
-    folders.iter().filter_map(|folder| folder.parse().ok()).collect()
+    let overlay = |(path, rules): (String, &'a FileRules)| {
+        // The grammar of names allows only path components, so the path is always valid.
+        let folder = site.file.parent()?.join(&path.parse().ok()?);
+        let title = format!("sites/{}/{path}", site.name);
+        Some(Overlay { folder, title, rules, file: &site.file })
+    };
+    found.into_iter().filter_map(overlay).collect()
 }

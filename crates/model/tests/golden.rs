@@ -72,22 +72,24 @@ fn images_and_their_steps_are_read() {
     assert_eq!(step.args["CHANNEL"], "edge");
     assert_eq!(step.secrets, [SecretRef { id: "npm".to_owned(), version: "3".to_owned() }]);
     let Step::Files(step) = &hmi.steps[1] else { panic!("{:?}", hmi.steps) };
-    assert_eq!(step.modes, [("usr/bin/*".to_owned(), 0o755), ("etc/x".to_owned(), 0o600)]);
-    assert_eq!((step.owner, step.delete[0].as_str()), (Owner { user: 1000, group: 0 }, "etc/motd"));
+    let rules = &step.rules;
+    assert_eq!(rules.modes, [("usr/bin/*".to_owned(), 0o755), ("etc/x".to_owned(), 0o600)]);
+    let hmi_owner = Some(Owner { user: 1000, group: 0 });
+    assert_eq!((rules.owner, rules.delete[0].as_str()), (hmi_owner, "etc/motd"));
     let directory = |text: &str, mode, owner| DirectorySpec { path: path(text), mode, owner };
     assert_eq!(
-        step.directories,
+        rules.directories,
         [
-            directory("var/lib/hmi", 0o755, Owner { user: 1000, group: 0 }),
-            directory("srv/data", 0o750, Owner { user: 7, group: 8 })
+            directory("var/lib/hmi", None, hmi_owner),
+            directory("srv/data", Some(0o750), Some(Owner { user: 7, group: 8 }))
         ]
     );
-    let xattrs = &step.xattrs[&path("etc/x")];
+    let xattrs = &rules.xattrs[&path("etc/x")];
     assert_eq!(
         (&xattrs["user.origin"][..], &xattrs["security.capability"][..]),
         (&b"plant"[..], &[1, 0, 255][..])
     );
-    assert_eq!(step.hard_links[&path("etc/y")], path("etc/x"));
+    assert_eq!(rules.hard_links[&path("etc/y")], path("etc/x"));
     assert_eq!(hmi.test.inherit.as_ref().unwrap().lanes, BTreeSet::from([Lane::Vm, Lane::Upgrade]));
     let vendor = &definition.images[&"vendor".parse().unwrap()];
     assert!(matches!(&vendor.from, From::External(it) if it.to_string() == "quay.io/fedora/fedora-bootc:42"));

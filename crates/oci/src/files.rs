@@ -3,10 +3,12 @@
 //!
 //! Entries follow the links of the *image*: `bin/x` becomes `usr/bin/x` if the base has `/bin → usr/bin`;
 //! links are resolved inside the root, as chroot would. Parent directories come with the base's own mode and
-//! owner, because a layer that names a directory also sets its metadata. Planning is pure ([`plan`]); writing
+//! owner, because a layer that names a directory also sets its metadata. So do entries that replace others,
+//! unless their mode and owner are declared. Planning is pure ([`plan`]); writing
 //! follows the plan ([`write`]).
 
 mod planner;
+mod replaced;
 mod resolve;
 
 use std::io::{Read, Seek, SeekFrom};
@@ -122,17 +124,20 @@ pub fn write(
         described.push(entry);
         Ok(())
     })?;
-    let plan = plan(&described, delete, base)?;
+    let warnings = replaced::take_over(&mut described, delete, base)?;
+    let mut plan = plan(&described, delete, base)?;
+    plan.notes.extend(warnings);
     entries.seek(SeekFrom::Start(0)).map_err(LayerError::Read)?;
     let mut operations = plan.operations.iter().peekable();
     let mut position = 0;
-    read_entries(&mut *entries, |entry, content| {
+    read_entries(&mut *entries, |read, content| {
+        let entry = described.get(position).unwrap_or(&read);
         while let Some(operation) = operations.peek() {
             let ends = matches!(operation, Operation::Entry { source, .. } if *source > position);
             if ends {
                 break;
             }
-            write_operation(operation, &entry, content, writer)?;
+            write_operation(operation, entry, content, writer)?;
             operations.next();
         }
         position += 1;

@@ -19,7 +19,7 @@ use crate::layer::{Entry, Guard, Kind, LayerError, decompress, read_entries};
 const WHITEOUT: &str = ".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
 /// Version of the cache's format: part of the file names.
-const CACHE_FORMAT: u32 = 1;
+const CACHE_FORMAT: u32 = 2;
 
 /// The entry at a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,12 +55,34 @@ pub struct Directory {
     pub xattrs: BTreeMap<String, Vec<u8>>,
 }
 
+/// Permission bits and owner of an entry that is not a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attributes {
+    /// Permission bits.
+    #[serde(rename = "m")]
+    pub mode: u32,
+    /// Numeric owner.
+    #[serde(rename = "u")]
+    pub user: u64,
+    /// Numeric group.
+    #[serde(rename = "g")]
+    pub group: u64,
+}
+
+impl Attributes {
+    /// Most files' attributes, which an index does not hold.
+    const COMMON: Self = Self { mode: 0o644, user: 0, group: 0 };
+}
+
 /// The entries and whiteouts of one layer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerIndex {
     nodes: BTreeMap<String, Node>,
     whiteouts: BTreeSet<String>,
     opaque: BTreeSet<String>,
+    /// Of files with others than [`Attributes::COMMON`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    attributes: BTreeMap<String, Attributes>,
 }
 
 impl LayerIndex {
@@ -110,6 +132,18 @@ impl LayerIndex {
             Kind::Link => Node::Link(String::from_utf8_lossy(&entry.link).into_owned()),
             _ => Node::Other,
         };
+        if node == Node::Other {
+            let own = Attributes { mode: entry.mode, user: entry.user, group: entry.group };
+            // The headers of hard links are not always right; their file's is.
+            let target = String::from_utf8_lossy(&entry.link);
+            let known = self.attributes.get(&*target).filter(|_| entry.kind == Kind::HardLink);
+            match *known.unwrap_or(&own) {
+                Attributes::COMMON => drop(self.attributes.remove(&path)),
+                other => drop(self.attributes.insert(path.clone(), other)),
+            }
+        } else {
+            self.attributes.remove(&path);
+        }
         self.nodes.insert(path, node);
     }
 }
@@ -118,6 +152,8 @@ impl LayerIndex {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Index {
     nodes: BTreeMap<String, Node>,
+    /// Of files with others than [`Attributes::COMMON`].
+    attributes: BTreeMap<String, Attributes>,
 }
 
 impl Index {
@@ -141,11 +177,18 @@ impl Index {
         for (path, node) in &layer.nodes {
             self.insert(path, node.clone());
         }
+        self.attributes.extend(layer.attributes.iter().map(|(path, known)| (path.clone(), *known)));
     }
 
     /// The entry at a path; links are not followed.
     pub fn get(&self, path: &str) -> Option<&Node> {
         self.nodes.get(path)
+    }
+
+    /// The attributes of the file at a path; `None` if there is none. Links are not followed.
+    pub fn attributes(&self, path: &str) -> Option<Attributes> {
+        let is_file = matches!(self.nodes.get(path), Some(Node::Other));
+        is_file.then(|| self.attributes.get(path).copied().unwrap_or(Attributes::COMMON))
     }
 
     /// Whether there are entries below a path; layers may omit the directories of their files.
@@ -183,11 +226,13 @@ impl Index {
         if !matches!(node, Node::Directory(_)) && matches!(self.nodes.get(path), Some(Node::Directory(_))) {
             self.remove_below(path);
         }
+        self.attributes.remove(path);
         self.nodes.insert(path.to_owned(), node);
     }
 
     pub(crate) fn remove(&mut self, path: &str) {
         self.nodes.remove(path);
+        self.attributes.remove(path);
         self.remove_below(path);
     }
 
@@ -202,6 +247,7 @@ impl Index {
             .collect();
         for path in doomed {
             self.nodes.remove(&path);
+            self.attributes.remove(&path);
         }
     }
 }

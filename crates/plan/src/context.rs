@@ -124,7 +124,7 @@ fn entries(
                 file: Some(whole),
                 place: None,
                 message: "cannot read the submodule: its files are not part of the repository".to_owned(),
-                hint: Some("add it to .containerignore, or fetch it in the Containerfile".to_owned()),
+                hint: Some("write `submodules: true` in edgewright.yaml, add it to .containerignore, or fetch it in the Containerfile".to_owned()),
             });
             continue;
         }

@@ -300,9 +300,9 @@ fn files(old: &Listing, new: &Listing, folder: &TreePath, vars: (&Vars, &Vars), 
 fn same_template(old: &LayerEntry, new: &LayerEntry) -> bool {
     let template = |entry: &LayerEntry| match &entry.kind {
         LayerKind::File { mode, content: Content::Rendered { template, .. } } => {
-            Some((*mode, template.clone()))
+            Some((*mode, template.clone(), entry.owner, entry.declared))
         }
         _ => None,
     };
-    template(old).is_some_and(|before| template(new) == Some(before)) && old.owner == new.owner
+    template(old).is_some_and(|before| template(new) == Some(before))
 }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use edgewright_model::Digest;
 use edgewright_model::format::{Diagnostic, MAX_DIAGNOSTICS};
 use edgewright_model::glob::Glob;
-use edgewright_model::spec::{DirectorySpec, FilesStep, Owner, Xattrs};
+use edgewright_model::sensitive::is_sensitive;
+use edgewright_model::spec::{DirectorySpec, FileRules, Owner, Xattrs};
 use edgewright_model::tree::{ContentId, EntryKind, Tree, TreePath};
 
 use self::found::{Fault, Found};
@@ -33,6 +34,18 @@ pub struct LayerEntry {
     pub owner: Owner,
     /// Its extended attributes.
     pub xattrs: Xattrs,
+    /// What of the entry's metadata is declared.
+    pub declared: Declared,
+}
+
+/// Which metadata of a file, directory or hard link is declared. The rest is a default: an entry of the image
+/// that is replaced passes its own on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Declared {
+    /// A pattern or the declaration gives the mode.
+    pub mode: bool,
+    /// The rules give the owner.
+    pub owner: bool,
 }
 
 /// The kind of a layer's entry.
@@ -99,6 +112,8 @@ pub(crate) struct Folder {
     plain: Vec<LayerEntry>,
     digest: Digest,
     templates: Vec<Template>,
+    /// Files that are secrets by their place, with the permission bits that a pattern gives.
+    sensitive: Vec<(TreePath, Option<u32>)>,
 }
 
 #[derive(Debug)]
@@ -110,38 +125,43 @@ struct Template {
     mode: u32,
     owner: Owner,
     xattrs: Xattrs,
+    declared: Declared,
 }
 
-/// The rules of a step for its folder's entries, and its additions. Folders of sites have none.
+/// The rules of a step or of a site for a folder's entries, and their additions.
 #[derive(Debug, Default)]
 pub(crate) struct Rules<'a> {
-    owner: Owner,
+    owner: Option<Owner>,
     modes: Vec<(Glob, u32)>,
     directories: &'a [DirectorySpec],
     xattrs: BTreeMap<&'a TreePath, &'a Xattrs>,
     hard_links: Vec<(&'a TreePath, &'a TreePath)>,
-    /// The `image.yaml` that declares them.
+    /// Whether templates are copied as they are.
+    as_is: bool,
+    /// The file that declares them.
     file: Option<&'a TreePath>,
 }
 
 impl<'a> Rules<'a> {
-    /// The rules of an image's step.
-    pub(crate) fn of(step: &'a FilesStep, file: &'a TreePath) -> Result<Self, Diagnostic> {
+    /// The rules that `file` declares.
+    pub(crate) fn of(rules: &'a FileRules, file: &'a TreePath) -> Result<Self, Diagnostic> {
         Ok(Self {
-            owner: step.owner,
-            modes: modes(&step.modes, file)?,
-            directories: &step.directories,
-            xattrs: step.xattrs.iter().collect(),
-            hard_links: step.hard_links.iter().collect(),
+            owner: rules.owner,
+            modes: modes(&rules.modes, file)?,
+            directories: &rules.directories,
+            xattrs: rules.xattrs.iter().collect(),
+            hard_links: rules.hard_links.iter().collect(),
+            as_is: rules.as_is,
             file: Some(file),
         })
     }
 
-    /// The mode of a file: from the last pattern that matches, else from the executable bit.
-    fn mode(&self, path: &TreePath, kind: EntryKind) -> u32 {
+    /// The mode of a file, and whether it is declared: from the last pattern that matches, else from the
+    /// executable bit.
+    fn mode(&self, path: &TreePath, kind: EntryKind) -> (u32, bool) {
         let by_pattern = self.modes.iter().rev().find(|(glob, _)| glob.matches(path.as_str()));
         let by_kind = if kind == EntryKind::Executable { MODE_EXECUTABLE } else { MODE };
-        by_pattern.map_or(by_kind, |(_, mode)| *mode)
+        by_pattern.map_or((by_kind, false), |(_, mode)| (*mode, true))
     }
 
     fn xattrs(&self, path: &TreePath) -> Xattrs {
@@ -165,6 +185,11 @@ impl Listing {
     /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Files that are secrets by their place, with the permission bits that a pattern gives.
+    pub(crate) fn sensitive(&self) -> &[(TreePath, Option<u32>)] {
+        &self.folder.sensitive
     }
 
     /// Digest of all entries: the input of the step. It is over the rendered bytes, so that variants for
@@ -207,14 +232,19 @@ impl Folder {
         let Found { mut plain, templates } = found;
         let hint = "publish large content elsewhere, and fetch it by digest in a containerfile step";
         faults.extend(limits::exceeded(folder, entries, bytes, hint));
-        let template_mode = |path: &TreePath| templates.get(path).map(|template| template.mode);
+        let template_mode = |path: &TreePath| {
+            let template = templates.get(path)?;
+            Some((template.mode, template.declared.mode))
+        };
         declared::add(rules, &mut plain, template_mode, &mut faults);
         if !faults.is_empty() {
             return Err(faults);
         }
+        let templates: Vec<Template> = templates.into_values().collect();
         let plain: Vec<LayerEntry> = plain.into_values().collect();
         let digest = digest_of("files folder", &plain);
-        Ok(Self { plain, digest, templates: templates.into_values().collect() })
+        let sensitive = sensitive(&plain, &templates);
+        Ok(Self { plain, digest, templates, sensitive })
     }
 
     /// Whether every variant has the same listing.
@@ -291,14 +321,32 @@ impl Template {
         let bytes = templates.render(&self.source, id, bytes, scope)?;
         let content = Content::Rendered { bytes, template: id.clone() };
         let kind = LayerKind::File { mode: self.mode, content };
-        Ok(LayerEntry { path: self.path.clone(), kind, owner: self.owner, xattrs: self.xattrs.clone() })
+        let (path, owner, declared) = (self.path.clone(), self.owner, self.declared);
+        Ok(LayerEntry { path, kind, owner, xattrs: self.xattrs.clone(), declared })
     }
+}
+
+fn sensitive(plain: &[LayerEntry], templates: &[Template]) -> Vec<(TreePath, Option<u32>)> {
+    let plain = plain.iter().filter_map(|entry| match entry.kind {
+        LayerKind::File { mode, .. } => Some((&entry.path, mode, entry.declared)),
+        _ => None,
+    });
+    let rendered = templates.iter().map(|template| (&template.path, template.mode, template.declared));
+    plain
+        .chain(rendered)
+        .filter(|(path, ..)| is_sensitive(path.as_str()))
+        .map(|(path, mode, declared)| (path.clone(), declared.mode.then_some(mode)))
+        .collect()
 }
 
 fn digest_of(purpose: &str, entries: &[LayerEntry]) -> Digest {
     let mut fields = Fields::new(purpose);
-    for LayerEntry { path, kind, owner, xattrs } in entries {
+    for LayerEntry { path, kind, owner, xattrs, declared } in entries {
         fields.field("path", path.as_str());
+        // A default gives way to what the image has.
+        if !matches!(kind, LayerKind::Link { .. }) {
+            fields.number("declared", u64::from(declared.mode) + 2 * u64::from(declared.owner));
+        }
         fields.number("user", owner.user.into()).number("group", owner.group.into());
         match kind {
             LayerKind::Link { target } => fields.field("link", target),
@@ -338,7 +386,7 @@ mod tests {
     fn list(tree: &Tree, patterns: &[(&str, u32)]) -> Result<Listing, Vec<String>> {
         let path: TreePath = "f".parse().unwrap();
         let patterns: Vec<(String, u32)> = patterns.iter().map(|(p, m)| ((*p).to_owned(), *m)).collect();
-        let rules = Rules { owner: OWNER, modes: modes(&patterns, &path).unwrap(), ..Rules::default() };
+        let rules = Rules { owner: Some(OWNER), modes: modes(&patterns, &path).unwrap(), ..Rules::default() };
         list_by(tree, &rules)
     }
 
@@ -351,7 +399,7 @@ mod tests {
 
     fn show(listing: &Listing) -> Vec<String> {
         let show = |entry: &&LayerEntry| {
-            let LayerEntry { path, kind, owner, xattrs } = entry;
+            let LayerEntry { path, kind, owner, xattrs, declared: _ } = entry;
             assert_eq!(*owner, OWNER);
             assert!(xattrs.is_empty());
             match kind {
@@ -397,6 +445,19 @@ mod tests {
         ];
         assert_eq!(show(&listing), want);
         assert_eq!(listing.len(), want.len());
+    }
+
+    #[test]
+    fn templates_of_a_folder_may_be_copied_as_they_are() {
+        let tree = tree(&[("f/a.j2", File, "{{ undefined }}"), ("f/a", File, "x"), ("f/.j2", File, "{%")]);
+        let rules = Rules {
+            as_is: true,
+            owner: Some(OWNER),
+            modes: vec![(Glob::new("*.j2").unwrap(), 0o600)],
+            ..Rules::default()
+        };
+        let listing = list_by(&tree, &rules).unwrap();
+        assert_eq!(show(&listing), [".j2 600 2", "a 644 1", "a.j2 600 15"]);
     }
 
     #[test]
@@ -468,8 +529,8 @@ mod tests {
         let tree = tree(&[("f/a", File, "x"), ("f/b.j2", File, "y"), ("f/l", Link, "a")]);
         let xattrs = Xattrs::from([("user.x".to_owned(), vec![0, 255])]);
         let (a, b, c, d) = (path("a"), path("b"), path("c"), path("d"));
-        let directory = [DirectorySpec { path: path("var/lib/x"), mode: 0o700, owner: OWNER }];
-        let plain = || Rules { owner: OWNER, ..Rules::default() };
+        let directory = [DirectorySpec { path: path("var/lib/x"), mode: Some(0o700), owner: Some(OWNER) }];
+        let plain = || Rules { owner: Some(OWNER), ..Rules::default() };
         let rules = Rules { hard_links: vec![(&c, &a), (&d, &b)], directories: &directory, ..plain() };
         let listing = list_by(&tree, &rules).unwrap();
         assert_eq!(
@@ -489,7 +550,7 @@ mod tests {
         let (symbolic, missing, below) = (path("l"), path("missing"), path("a/below"));
         let file = path("images/x/image.yaml");
         let bad = [("a", "is a file"), ("b/c", "is a file"), ("l", "is a file")];
-        let bad = bad.map(|(text, _)| DirectorySpec { path: path(text), mode: 0o755, owner: OWNER });
+        let bad = bad.map(|(text, _)| DirectorySpec { path: path(text), mode: None, owner: Some(OWNER) });
         let rules = Rules {
             directories: &bad,
             hard_links: vec![(&a, &b), (&c, &symbolic), (&d, &missing), (&below, &a)],

@@ -30,6 +30,7 @@ use crate::lock::{EffectiveLock, Locks};
 use crate::step::GraphStep;
 
 mod assemble;
+mod exposed;
 mod inherit;
 mod prefixes;
 mod steps;
@@ -114,6 +115,8 @@ pub struct Graph {
     pub locks: BTreeMap<ImageName, EffectiveLock>,
     /// Errors found while planning, each once: templates, ignore files, contexts.
     pub diagnostics: Vec<Diagnostic>,
+    /// Warnings found while planning, each once: secrets that every user could read.
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// Why a declared variant cannot be built.

@@ -343,6 +343,7 @@ fn place_of(source: &str, range: std::ops::Range<usize>) -> Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use edgewright_model::spec::FileRules;
     use proptest::prelude::*;
 
     fn render(template: &str) -> Result<String, Diagnostic> {
@@ -355,6 +356,7 @@ mod tests {
             id: "s-1".parse().unwrap(),
             labels: [("region".parse().unwrap(), "emea".parse().unwrap())].into(),
             vars: Vars::new(),
+            files: FileRules::default(),
             images: BTreeMap::new(),
             slots: Vec::new(),
             file: "sites/plant-a/site.yaml".parse().unwrap(),

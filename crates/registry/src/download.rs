@@ -12,10 +12,10 @@ use edgewright_blobs::{BlobError, BlobFile};
 use edgewright_model::Digest;
 use edgewright_model::reference::RepoName;
 use futures::stream;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 
+use crate::downloads::{Downloader, Turn};
 use crate::error::RegistryError;
 use crate::metadata::{BlobRow, Change};
 use crate::pace::{CLIENT_RATE_LIMIT, Pace};
@@ -145,7 +145,7 @@ impl Inner {
     /// reset.
     pub(crate) async fn stream_blob(
         self: &Arc<Self>,
-        repository: &RepoName,
+        (repository, downloader): (&RepoName, &Downloader),
         blob: OpenBlob,
         parts: Vec<Part>,
         tail: Bytes,
@@ -153,13 +153,12 @@ impl Inner {
         let Some(first) = parts.first().filter(|part| !part.range.is_empty()) else {
             return Ok(Body::empty());
         };
-        let turn = timeout(self.settings.idle_limit, Arc::clone(&self.downloads).acquire_owned()).await;
-        let turn = turn.map_err(|_| RegistryError::Busy("downloads"))?.map_err(|_| RegistryError::Closed)?;
+        let turn = self.downloads.turn(downloader, self.settings.idle_limit).await?;
         let index = first.range.start / CHUNK as u64;
         let ready = (index, self.first_chunk(repository, &blob, index).await?);
         let (sender, receiver) = mpsc::channel(QUEUE);
         let pace = Pace::new(self.settings.idle_limit, CLIENT_RATE_LIMIT);
-        let download = Download { registry: Arc::clone(self), blob, ready, sender, pace, _turn: turn };
+        let download = Download { registry: Arc::clone(self), blob, ready, sender, pace, turn };
         self.tasks.spawn(download.send(parts, tail));
         let answer = stream::unfold(receiver, |mut receiver| async move {
             receiver.recv().await.map(|bytes| (bytes, receiver))
@@ -177,7 +176,7 @@ struct Download {
     sender: mpsc::Sender<Result<Bytes, std::io::Error>>,
     pace: Pace,
     /// The permit of this download.
-    _turn: OwnedSemaphorePermit,
+    turn: Turn,
 }
 
 impl Download {
@@ -213,8 +212,10 @@ impl Download {
         let is_sent = tokio::select! {
             sent = self.pace.wait(self.sender.send(bytes)) => matches!(sent, Some(Ok(()))),
             () = self.registry.closing.cancelled() => false,
+            () = self.turn.cut() => false,
         };
         self.pace.progressed(length);
+        self.turn.sent(length);
         is_sent
     }
 

@@ -21,6 +21,8 @@ mod access;
 mod collect;
 mod credentials;
 mod download;
+mod downloads;
+mod drain;
 mod error;
 mod http;
 mod manifest;
@@ -40,6 +42,7 @@ pub use edgewright_blobs::DiskUsage;
 
 pub use access::{Open, RESERVED};
 pub use credentials::{AccessToken, BaseUrl, Credentials, host};
+pub use drain::{Drained, IsDrained, Spawn};
 pub use error::RegistryError;
 pub use http::{API_VERSION, error_response};
 pub use metadata::copy_metadata;
@@ -50,7 +53,8 @@ pub use ports::{
 };
 pub use registry::Registry;
 pub use settings::{
-    COLLECT_AFTER, MANIFEST_LIMIT, MAX_DOWNLOADS, MAX_UPLOADS, MAX_UPLOADS_PER_IDENTITY, RegistrySettings,
+    COLLECT_AFTER, MANIFEST_LIMIT, MAX_DOWNLOADS, MAX_DOWNLOADS_PER_PEER, MAX_INDEX_DEPTH,
+    MAX_KNOWN_DOWNLOADS, MAX_MANIFEST_ENTRIES, MAX_UPLOADS, MAX_UPLOADS_PER_IDENTITY, RegistrySettings,
     UPLOAD_EXPIRY, UPLOAD_GRACE_TIMEOUT,
 };
 pub use types::{Collected, Maintained, Manifest, Pin, Referrer, RepositoryUsage};

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::error::RegistryError;
 use crate::metadata::{Descriptor, NewManifest};
-use crate::settings::MANIFEST_LIMIT;
+use crate::settings::{MANIFEST_LIMIT, MAX_MANIFEST_ENTRIES};
 
 const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -105,6 +105,11 @@ pub(crate) fn parse(
         other => return Err(RegistryError::ManifestInvalid(format!("unsupported media type `{other}`"))),
     };
     document.check_kind(is_index)?;
+    let entries = document.layers.iter().flatten().count() + document.manifests.iter().flatten().count();
+    if entries > MAX_MANIFEST_ENTRIES {
+        let text = format!("it refers to {entries} layers or manifests; the limit is {MAX_MANIFEST_ENTRIES}");
+        return Err(RegistryError::ManifestInvalid(text));
+    }
     let config = document.config.as_ref();
     let artifact_type = document.artifact_type.filter(|text| !text.is_empty());
     let artifact_type = artifact_type.or_else(|| config.map(|config| config.media_type.clone()));

@@ -7,13 +7,14 @@ use edgewright_blobs::{BlobStore, DiskUsage, FileStore};
 use edgewright_model::Digest;
 use edgewright_model::principal::Principal;
 use edgewright_model::reference::{Reference, RepoName, Tag};
-use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::downloads::Downloads;
+use crate::drain::Spawn;
 use crate::error::RegistryError;
-use crate::metadata::{Change, Metadata, Page, unix_millis};
+use crate::metadata::{Change, Metadata, Page};
 use crate::ports::{Authorizer, TagResolver};
 use crate::settings::RegistrySettings;
 use crate::types::{Maintained, Manifest, Pin, Referrer, RepositoryUsage};
@@ -33,7 +34,7 @@ pub(crate) struct Inner {
     pub(crate) metadata: Metadata,
     pub(crate) store: Arc<dyn BlobStore>,
     pub(crate) uploads: Uploads,
-    pub(crate) downloads: Arc<Semaphore>,
+    pub(crate) downloads: Downloads,
     pub(crate) resolver: Arc<dyn TagResolver>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) tasks: TaskTracker,
@@ -63,7 +64,7 @@ impl Registry {
     ) -> Result<Self, RegistryError> {
         let inner = Inner {
             metadata: Metadata::open(&settings.folder, settings.manifest_cache_bytes).await?,
-            downloads: Arc::new(Semaphore::new(settings.max_downloads)),
+            downloads: Downloads::new(&settings),
             settings,
             store,
             uploads: Uploads::new(),
@@ -73,7 +74,6 @@ impl Registry {
             closing: CancellationToken::new(),
         };
         inner.settle_intents().await?;
-        inner.expire_uploads(unix_millis() - inner.upload_expiry()).await?;
         Ok(Self(Arc::new(inner)))
     }
 
@@ -227,6 +227,20 @@ impl Registry {
 }
 
 impl Inner {
+    /// Reads the rest of bodies, until the registry is closed.
+    pub(crate) fn drains(&self) -> Spawn {
+        let (tasks, closing) = (self.tasks.clone(), self.closing.clone());
+        Arc::new(move |drain| {
+            let closing = closing.clone();
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = drain => {}
+                    () = closing.cancelled() => {}
+                }
+            });
+        })
+    }
+
     fn upload_expiry(&self) -> i64 {
         i64::try_from(self.settings.upload_expiry.as_millis()).unwrap_or(i64::MAX)
     }

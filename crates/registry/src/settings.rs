@@ -12,6 +12,12 @@ pub const COLLECT_AFTER: Duration = Duration::from_hours(24);
 /// The largest accepted manifest, in bytes (distribution-spec requires at least 4 MiB).
 pub const MANIFEST_LIMIT: usize = 4 * 1024 * 1024;
 
+/// The largest number of layers or manifests that an accepted manifest refers to.
+pub const MAX_MANIFEST_ENTRIES: usize = 4096;
+
+/// How deep indexes may be nested in an index.
+pub const MAX_INDEX_DEPTH: u32 = 8;
+
 /// The limit of open uploads.
 pub const MAX_UPLOADS: usize = 1024;
 
@@ -21,8 +27,14 @@ pub const MAX_UPLOADS_PER_IDENTITY: usize = 256;
 /// How long an upload may be idle before it makes room for a new one, if there are too many.
 pub const UPLOAD_GRACE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The limit of concurrent blob responses.
+/// The limit of concurrent blob responses to clients without credentials.
 pub const MAX_DOWNLOADS: usize = 768;
+
+/// The limit of concurrent blob responses to clients with credentials.
+pub const MAX_KNOWN_DOWNLOADS: usize = 256;
+
+/// The limit of concurrent blob responses to one peer: an identity, or an address other than loopback.
+pub const MAX_DOWNLOADS_PER_PEER: usize = 192;
 
 /// The registry's folder and limits. Create them by [`RegistrySettings::new`] and change fields as needed.
 #[derive(Debug, Clone)]
@@ -42,9 +54,13 @@ pub struct RegistrySettings {
     /// At a limit, uploads that were idle for longer make room for new ones, those that are idle for longest
     /// first.
     pub upload_grace: Duration,
-    /// The limit of concurrent blob responses, each with at most two buffers of 256 KiB; further ones get
-    /// 429.
+    /// The limit of concurrent blob responses to clients without credentials, each with at most two buffers
+    /// of 256 KiB; further ones wait, then get 429.
     pub max_downloads: usize,
+    /// The same for clients with credentials.
+    pub max_known_downloads: usize,
+    /// The limit of concurrent blob responses to one peer.
+    pub max_downloads_per_peer: usize,
     /// The timeout of clients that neither send nor receive a byte, and the time after which a rate below
     /// [`crate::CLIENT_RATE_LIMIT`] is cut.
     pub idle_limit: Duration,
@@ -63,6 +79,8 @@ impl RegistrySettings {
             max_uploads_per_identity: MAX_UPLOADS_PER_IDENTITY,
             upload_grace: UPLOAD_GRACE_TIMEOUT,
             max_downloads: MAX_DOWNLOADS,
+            max_known_downloads: MAX_KNOWN_DOWNLOADS,
+            max_downloads_per_peer: MAX_DOWNLOADS_PER_PEER,
             idle_limit: crate::pace::CLIENT_STALL_TIMEOUT,
             manifest_cache_bytes: 64 * 1024 * 1024,
         }

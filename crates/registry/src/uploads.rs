@@ -192,6 +192,26 @@ impl Inner {
         Ok(held)
     }
 
+    /// Checks that the disk has room for a body of `length` bytes, before any of it is read: clients would send
+    /// all of it in vain. If there is none, the upload is deleted.
+    pub(crate) async fn check_space(
+        &self,
+        length: Option<u64>,
+        upload: Option<(&UploadId, &mut Held)>,
+    ) -> Result<(), RegistryError> {
+        let Some(length) = length.filter(|length| *length > WHOLE_LIMIT) else { return Ok(()) };
+        let store = Arc::clone(&self.store);
+        let available = spawn_blocking(move || store.disk_usage()).await??.available;
+        if available >= length {
+            return Ok(());
+        }
+        if let Some((id, held)) = upload {
+            **held = Session::Ended;
+            self.drop_upload(id).await;
+        }
+        Err(RegistryError::NoSpace)
+    }
+
     /// Appends a body. The received part is kept if the client goes away, and deleted if the disk is full.
     pub(crate) async fn receive(&self, id: &UploadId, held: Held, body: Body) -> Result<Held, RegistryError> {
         let _turn = self.uploads.turn().await?;

@@ -341,3 +341,144 @@ async fn the_same_bytes_never_change_their_kind() {
     assert_eq!((both.status(), code(both).await.as_str()), (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"));
     server.close().await;
 }
+
+#[tokio::test]
+async fn manifests_of_many_entries_and_deeply_nested_indexes_are_rejected() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path()).await;
+    let (_, image) = server.push_image("a", "v1", "layer").await;
+    let size = common::image("layer").to_string().len();
+    let index = |digest: &Digest, size: usize, entries: usize| {
+        let entry = json!({"mediaType": IMAGE, "digest": digest, "size": size});
+        json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": vec![entry; entries]})
+    };
+    let answer = server.put_manifest("a", "many", &index(&image, size, 4096)).await;
+    assert_eq!(answer.status(), StatusCode::CREATED);
+    let answer = server.put_manifest("a", "more", &index(&image, size, 4097)).await;
+    assert_eq!((answer.status(), code(answer).await.as_str()), (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"));
+    let mut layers = image_of(&vec![descriptor(common::LAYER, "layer"); 4097]);
+    let answer = server.put_manifest("a", "layers", &layers).await;
+    assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+    layers["layers"] = json!([descriptor(common::LAYER, "layer"), descriptor(common::LAYER, "missing")]);
+    let answer = server.put_manifest("a", "missing", &layers).await;
+    assert_eq!(
+        (answer.status(), code(answer).await.as_str()),
+        (StatusCode::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN")
+    );
+
+    let (mut digest, mut size) = (image, size);
+    for depth in 1..=9 {
+        let document = index(&digest, size, 1);
+        let answer = server.put_manifest("a", &format!("depth-{depth}"), &document).await;
+        let expected = if depth <= 8 { StatusCode::CREATED } else { StatusCode::BAD_REQUEST };
+        assert_eq!(answer.status(), expected, "{depth}");
+        (digest, size) = (Digest::of(document.to_string()), document.to_string().len());
+    }
+    server.close().await;
+}
+
+fn image_of(layers: &[Value]) -> Value {
+    let mut document = image("layer");
+    document["layers"] = layers.into();
+    document
+}
+
+/// Requests that are wrong in each of their parts: none is a defect, and each error has an OCI body.
+#[tokio::test]
+async fn malformed_requests_get_an_error_of_the_client_with_an_oci_body() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path()).await;
+    let bytes = noise(100_000);
+    let blob = server.push_blob("a", bytes.clone()).await;
+    let (_, image) = server.push_image("a", "v1", "layer").await;
+    let long = "a/".repeat(300);
+    let hex = "0".repeat(64);
+    let get = |path: String| (Method::GET, path);
+    let mut requests: Vec<(Method, String)> =
+        ["A", "a//b", "a%2F..%2Fb", "%00", "a\u{fc}", "-a", "a__-b", &long, "a%", "a%zz", "%ff%fe"]
+            .iter()
+            .flat_map(|name| {
+                ["manifests/v1", "tags/list", "blobs/uploads/", "referrers/x"]
+                    .map(|rest| get(format!("/v2/{name}/{rest}")))
+            })
+            .collect();
+    for digest in ["", "x", "sha256:", "sha256:abc", "md5:abc", "sha256:G", ":", "sha256", "sha512:00"] {
+        requests.push(get(format!("/v2/a/blobs/{digest}")));
+        requests.push(get(format!("/v2/a/referrers/{digest}")));
+        requests.push(get(format!("/v2/a/manifests/sha256:{digest}")));
+        requests.push((Method::DELETE, format!("/v2/a/blobs/{digest}")));
+        requests.push((Method::PUT, format!("/v2/a/blobs/uploads/0189?digest={digest}")));
+        requests.push((Method::POST, format!("/v2/a/blobs/uploads/?digest={digest}x")));
+        requests.push((Method::POST, format!("/v2/b/blobs/uploads/?mount={digest}x&from=a")));
+    }
+    for query in ["n=-1", "n=x", "n=99999999999999999999999", "n=1.5"] {
+        requests.push(get(format!("/v2/_catalog?{query}")));
+        requests.push(get(format!("/v2/a/tags/list?{query}")));
+        requests.push(get(format!("/v2/a/referrers/{image}?{query}")));
+    }
+    for from in ["A", "..", "a/../b", "%00", &long] {
+        requests.push((Method::POST, format!("/v2/b/blobs/uploads/?mount={blob}&from={from}")));
+    }
+    requests.push((Method::PUT, format!("/v2/a/manifests/sha256:{hex}")));
+    requests.push((Method::PUT, "/v2/a/manifests/v1?tag=..".to_owned()));
+    requests.push((Method::PUT, format!("/v2/a/manifests/{}", "t".repeat(129))));
+    requests.push((Method::PATCH, "/v2/a/manifests/v1".to_owned()));
+    requests.push((Method::TRACE, "/v2/".to_owned()));
+    for (method, path) in requests {
+        let answer = server.request(method.clone(), &path).body("{}").send().await.unwrap();
+        assert!(answer.status().is_client_error(), "{method} {path}: {}", answer.status());
+        if method != Method::HEAD {
+            let body = answer.text().await.unwrap();
+            assert!(body.starts_with("{\"errors\":[{\"code\":\""), "{method} {path}: {body}");
+        }
+    }
+    // Ranges: an error shows the size of the blob; what is no range is ignored.
+    for (range, status) in [
+        ("bytes=18446744073709551615-", 416),
+        ("bytes=100000-18446744073709551615", 416),
+        ("bytes=0-18446744073709551616", 200),
+        ("bytes=-99999999999999999999", 200),
+        ("bytes=--1", 200),
+        ("bytes=,", 416),
+        ("bytes=0-0,-1", 206),
+        ("bytes=0-99999,0-99999", 200),
+    ] {
+        let request = server.request(Method::GET, &format!("/v2/a/blobs/{blob}")).header("range", range);
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), status, "{range}");
+        let body = answer.bytes().await.unwrap();
+        if status == 416 {
+            assert!(body.starts_with(b"{\"errors\""), "{range}: {body:?}");
+        }
+    }
+    // Chunks: nothing of a wrong one is kept.
+    let location = server.begin("a").await;
+    for range in [
+        "",
+        "0",
+        "-",
+        "5-1",
+        "0--1",
+        "0-18446744073709551615",
+        "18446744073709551615-0",
+        "1-2",
+        "bytes 0-9/2",
+    ] {
+        let patch = server.request(Method::PATCH, &location).header("content-range", range).body("x");
+        let answer = patch.send().await.unwrap();
+        assert!(answer.status().is_client_error(), "{range}: {}", answer.status());
+        assert!(answer.text().await.unwrap().starts_with("{\"errors\""), "{range}");
+    }
+    assert_eq!(header(&server.get(&location).await, "range"), "0-0");
+    // A filter of referrers is text, whatever it is.
+    for filter in ["", "%00", "a&artifactType=b", &"x".repeat(5000), "' OR 1=1 --"] {
+        let answer = server.get(&format!("/v2/a/referrers/{image}?artifactType={filter}")).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{filter}");
+        let body: Value = answer.json().await.unwrap();
+        assert_eq!(body["manifests"], json!([]), "{filter}");
+    }
+    // Mounts from a repository without the blob begin an upload.
+    let mount = format!("/v2/b/blobs/uploads/?mount={blob}&from=nowhere");
+    assert_eq!(server.status(Method::POST, &mount).await, StatusCode::ACCEPTED);
+    server.close().await;
+}

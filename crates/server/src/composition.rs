@@ -36,6 +36,7 @@ use crate::http::access::Gate;
 use crate::http::registry::RegistryGate;
 use crate::live::{Live, Shared};
 use crate::metrics::Metrics;
+use crate::reserve::Reserve;
 use crate::settings::{OldSpelling, Settings};
 use crate::tls::Certificate;
 use crate::tokens::ProcessTokens;
@@ -162,8 +163,9 @@ impl Composition {
     #[expect(clippy::result_large_err, reason = "called once, at start")]
     pub fn start(&self) -> Result<(), StartError> {
         self.control.start();
-        let (registry, clock) = (self.registry.clone(), self.clock.clone());
-        self.control.reconcile(Arc::new(RegistryMaintenance { registry, clock }));
+        let (registry, store, clock) = (self.registry.clone(), self.store.clone(), self.clock.clone());
+        let reserve = Reserve::new(&self.settings.data);
+        self.control.reconcile(Arc::new(RegistryMaintenance { registry, store, clock, reserve }));
         let live = self.live.now();
         self.control.notify(&live.sinks).map_err(StartError::Sinks)?;
         self.control.deliver(&live.targets)?;
@@ -219,6 +221,9 @@ impl Composition {
         }
         self.registry.close().await;
         self.store.close().await;
+        let reserve = Reserve::new(&self.settings.data);
+        // It is only a reserve: a panic of it must not keep the lock.
+        drop(tokio::task::spawn_blocking(move || reserve.set_aside_rest()).await);
         drop(self.lock);
     }
 }

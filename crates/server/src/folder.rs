@@ -8,6 +8,7 @@
 //!      work/           jobs: scratch, container storage, caches
 //!      operator-token  the token of the operator's commands (mode 0600)
 //!      logs/runs/N/    one file per node
+//!      reserve         disk space that is set aside for a start on a full disk
 //! ```
 
 use std::fs::{File, TryLockError};
@@ -17,6 +18,8 @@ use std::path::{Path, PathBuf};
 use edgewright_api::RegistryAddress;
 use edgewright_model::error::ErrorClass;
 use serde::{Deserialize, Serialize};
+
+use crate::reserve::Reserve;
 
 /// The paths in a data folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,6 +159,7 @@ impl DataFolder {
                 return Err(FolderError::Held { root: self.root.clone(), holder: read_holder(&file) });
             }
         }
+        Reserve::new(&self.root).release();
         let lock = FolderLock { file };
         lock.announce(Holder::default()).map_err(io)?;
         Ok(lock)

@@ -23,6 +23,7 @@ pub mod http;
 pub mod live;
 pub mod metrics;
 pub mod reference;
+mod reserve;
 pub mod settings;
 pub mod telemetry;
 pub mod tls;

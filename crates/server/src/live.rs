@@ -35,13 +35,14 @@ pub struct Live {
 impl Live {
     /// Reads all secrets. `address` is the base of links, unless a sink sets another one.
     pub fn read(settings: &Settings, address: &RegistryAddress) -> Result<Self, SettingsError> {
-        let operator = tokens::operator_token(settings)?;
         let mut hooks = BTreeMap::new();
         for (source, file) in &settings.hook_secret_files {
             hooks.insert(source.clone(), Secret::read(file)?);
         }
         let sinks = settings.sinks.iter().map(|options| sink(options, address)).collect::<Result<_, _>>()?;
         let targets = settings.targets.iter().map(TargetOptions::read).collect::<Result<_, _>>()?;
+        // Last: it may be generated, and nothing is if another part is invalid.
+        let operator = tokens::operator_token(settings)?;
         Ok(Self {
             operator: AccessToken::new(operator.reveal()),
             anonymous: settings.anonymous,

@@ -70,6 +70,19 @@ async fn a_log_is_followed_until_its_node_ends() {
 }
 
 #[tokio::test]
+async fn a_log_that_is_followed_ends_at_shutdown() {
+    let world = world().await;
+    let run = world.running().await;
+    let path = Logs::new(world.data.root()).path(run, "hmi/plant-a", Some(&"linux/amd64".parse().unwrap()));
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, "first\n").unwrap();
+    let mut log = world.client.log(run, "hmi/plant-a", true, 0).await.unwrap();
+    assert_eq!(log.next().await.unwrap().unwrap(), b"first\n");
+    world.composition.shutdown().await;
+    assert_eq!(log.next().await.unwrap(), None, "it was not aborted");
+}
+
+#[tokio::test]
 async fn errors_are_documents_with_a_class_and_a_hint() {
     let world = world().await;
     let missing = world.client.run(RunNumber(7)).await.unwrap_err();

@@ -102,3 +102,45 @@ async fn a_backup_of_a_running_server_is_restored_without_channel_positions() {
     assert!(restore(&damaged, &other).await.is_err());
     assert!(!other.database().exists());
 }
+
+#[tokio::test]
+async fn a_reload_that_fails_half_way_changes_nothing() {
+    use sqlx::Connection as _;
+    let world = world().await;
+    let mut db = edgewright_sqlite::connect(&world.data.database()).await.unwrap();
+    let refuse = "CREATE TRIGGER refused BEFORE INSERT ON sources WHEN new.name = 'second'
+                  BEGIN SELECT raise(ABORT, 'refused by the test'); END";
+    sqlx::query(refuse).execute(&mut db).await.unwrap();
+    let secret = world.data.root().join("hook");
+    std::fs::write(&secret, "0123456789abcdef0123\n").unwrap();
+    let parse =
+        |file: &str| Options::parse(file).unwrap().resolve(world.data.root(), std::num::NonZeroUsize::MIN);
+    let good = format!(
+        "[server]\nlisten = \"127.0.0.1:1\"\naddress = \"127.0.0.1:5080\"\n[access]\nanonymous = false\n\
+         [[sink]]\nname = \"ops\"\nkind = \"cloud-events\"\nurl = \"http://127.0.0.1:1/\"\n\
+         [[source]]\nurl = \"/no/such/first\"\nhook_secret_file = \"{}\"\n[[source]]\nurl = \"/no/such/second\"\n",
+        secret.display()
+    );
+    let bad_target =
+        "[[target]]\nname = \"far\"\nurl = \"https://far.example/\"\nca_file = \"/no/such/file\"\n";
+    for file in [good.clone(), format!("{good}{bad_target}")] {
+        world.composition.reload(&parse(&file).unwrap()).await.unwrap_err();
+        let followed =
+            |name: &str| world.composition.control.wake_named(&system(), &name.parse().unwrap()).unwrap();
+        assert_eq!(["plants", "first", "second"].map(followed), [true, false, false]);
+        let hook = reqwest::Client::new().post(format!("{}/hooks/gitlab/first", world.url));
+        let hook = hook.header("x-gitlab-token", "0123456789abcdef0123").send().await.unwrap();
+        assert_eq!(hook.status().as_u16(), 401, "its secret is unknown");
+        let anonymous = reqwest::get(format!("{}/api/v1/status", world.url)).await.unwrap();
+        assert_eq!(anonymous.status().as_u16(), 200, "anonymous reading is on");
+        assert!(!world.store.sinks().await.unwrap().iter().any(|sink| sink.name == "ops"));
+    }
+    sqlx::query("DROP TRIGGER refused").execute(&mut db).await.unwrap();
+    db.close().await.unwrap();
+    let changes = world.composition.reload(&parse(&good).unwrap()).await.unwrap();
+    assert_eq!(changes[..3], ["source plants removed", "source first added", "source second added"]);
+}
+
+fn system() -> edgewright_control::context::OperationContext {
+    edgewright_control::context::OperationContext::system("a test")
+}

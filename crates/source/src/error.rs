@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use edgewright_model::error::ErrorClass;
 use edgewright_model::names::CommitId;
+use edgewright_model::tree::TreePath;
 use edgewright_process::CommandError;
 
 use crate::bounds::Excess;
@@ -84,6 +85,22 @@ pub enum SourceError {
         /// The limit.
         excess: Excess,
     },
+    /// A submodule cannot be read.
+    #[error("cannot read the submodule `{path}`: {reason}")]
+    Submodule {
+        /// Its folder.
+        path: TreePath,
+        /// The cause.
+        reason: String,
+    },
+    /// A submodule cannot be fetched.
+    #[error("cannot fetch the submodule `{path}`")]
+    SubmoduleFetch {
+        /// Its folder.
+        path: TreePath,
+        /// The cause.
+        source: Box<Self>,
+    },
     /// The folder is a bare repository, which has no working files.
     #[error("cannot read files from {}: it is a bare repository", .folder.display())]
     Bare {
@@ -139,6 +156,27 @@ fn some_of(items: &[String]) -> String {
 }
 
 impl SourceError {
+    pub(crate) fn submodule(path: &TreePath, reason: impl Into<String>) -> Self {
+        Self::Submodule { path: path.clone(), reason: reason.into() }
+    }
+
+    /// Whether it is about a submodule, not about the repository.
+    pub(crate) const fn is_of_submodule(&self) -> bool {
+        matches!(self, Self::Submodule { .. } | Self::SubmoduleFetch { .. })
+    }
+
+    /// Whether reading the same commit again gives the same error: it exceeds a limit, or has a submodule
+    /// that cannot be fetched for another reason than the network.
+    pub fn is_of_commit(&self) -> bool {
+        match self {
+            Self::TooLarge { .. } | Self::Submodule { .. } => true,
+            Self::SubmoduleFetch { source, .. } => {
+                matches!(source.class(), ErrorClass::NotFound | ErrorClass::Denied | ErrorClass::UserFault)
+            }
+            _ => false,
+        }
+    }
+
     /// The class.
     pub const fn class(&self) -> ErrorClass {
         match self {
@@ -149,9 +187,12 @@ impl SourceError {
                 ErrorClass::NotFound
             }
             Self::Refused { .. } => ErrorClass::Denied,
-            Self::Empty { .. } | Self::UnknownRevision { .. } | Self::TooLarge { .. } | Self::Bare { .. } => {
-                ErrorClass::UserFault
-            }
+            Self::Empty { .. }
+            | Self::UnknownRevision { .. }
+            | Self::TooLarge { .. }
+            | Self::Submodule { .. }
+            | Self::Bare { .. } => ErrorClass::UserFault,
+            Self::SubmoduleFetch { source, .. } => source.class(),
             Self::Git { source, .. } => source.class(),
             Self::Answer { .. } => ErrorClass::Bug,
         }
@@ -173,6 +214,10 @@ impl SourceError {
             }
             Self::UnknownRevision { .. } => "use a branch, a tag or a commit id of this repository",
             Self::TooLarge { excess, .. } => excess.hint(),
+            Self::Submodule { .. } => {
+                "correct .gitmodules; in a working folder, run `git submodule update --init --recursive`"
+            }
+            Self::SubmoduleFetch { source, .. } => return source.hint(),
             Self::Bare { .. } => "use its address file://PATH, or a folder with files",
             Self::Damaged { .. } => {
                 "run `git fsck` in it for details; a mirror of the server is fetched again automatically"

@@ -123,6 +123,24 @@ impl Git {
         self.with_settings(header.as_slice()).env("GIT_SSH_COMMAND", ssh.as_deref().unwrap_or(ssh::PLAIN))
     }
 
+    /// A git command that talks to a submodule's remote with the ssh identity of its `source`. Without trust
+    /// it follows no redirects.
+    pub(crate) fn command_as(&self, remote: &Remote, source: &Remote, is_trusted: bool) -> Command {
+        let mut settings = Vec::new();
+        if let Some(value) = remote.authorization() {
+            let name = format!("http.{}.extraHeader", remote.address());
+            settings.push((name, format!("Authorization: {value}")));
+        }
+        if !is_trusted {
+            settings.push(("http.followRedirects".to_owned(), "false".to_owned()));
+        }
+        let identities = self.identities.lock().unwrap_or_else(PoisonError::into_inner);
+        let ssh = identities.get(source.address()).map(SshIdentity::command);
+        let ssh = ssh.as_deref().unwrap_or(ssh::PLAIN);
+        let ssh = if is_trusted { ssh } else { "/bin/false" };
+        self.with_settings(&settings).env("GIT_SSH_COMMAND", ssh)
+    }
+
     fn with_settings(&self, more: &[(String, String)]) -> Command {
         let mut command = Command::new("git")
             .env("HOME", &self.home)

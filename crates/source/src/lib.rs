@@ -26,6 +26,7 @@ pub mod push;
 pub mod remote;
 pub mod repository;
 mod ssh;
+mod submodules;
 pub mod worktree;
 
 pub use bounds::Excess;

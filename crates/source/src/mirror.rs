@@ -4,9 +4,10 @@
 //! so every lock file found before a fetch was left by a killed git. A damaged mirror is fetched again beside
 //! the old one and replaces it: a repair is not worth it, because the remote has everything.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use edgewright_model::names::CommitId;
@@ -20,7 +21,7 @@ use crate::repository::Repository;
 
 /// Time limit of a fetch: a large history over a slow connection; a stalled one ends earlier, by
 /// `http.lowSpeedTime`.
-const FETCH_WITHIN: Duration = Duration::from_hours(1);
+pub(crate) const FETCH_WITHIN: Duration = Duration::from_hours(1);
 /// Time limit of packing after many fetches.
 const PACK_WITHIN: Duration = Duration::from_mins(30);
 /// Temporary files of a killed git.
@@ -34,13 +35,15 @@ pub struct Mirror {
     remote: Remote,
     /// Held during a whole fetch, across awaits: that is its purpose. The value: whether the last git in the
     /// folder ended, so that there is nothing to clean up.
-    fetching: Arc<Mutex<bool>>,
+    pub(crate) fetching: Arc<Mutex<bool>>,
+    /// The branches whose commits may use the remote's credentials for submodules.
+    trusted: Arc<std::sync::Mutex<BTreeSet<String>>>,
 }
 
 impl Mirror {
     /// The mirror in `folder`, which is created by the first fetch.
     pub fn new(git: Git, folder: PathBuf, remote: Remote) -> Self {
-        Self { git, folder, remote, fetching: Arc::default() }
+        Self { git, folder, remote, fetching: Arc::default(), trusted: Arc::default() }
     }
 
     /// The mirrored remote.
@@ -60,6 +63,28 @@ impl Mirror {
     /// Its repository.
     pub fn repository(&self) -> Repository {
         Repository::new(self.git.clone(), self.folder.clone())
+    }
+
+    /// Sets the branches whose commits are trusted: submodules of others are fetched without credentials, and
+    /// only from addresses that a trusted commit names.
+    pub fn trust(&self, branches: BTreeSet<String>) {
+        *self.trusted.lock().unwrap_or_else(PoisonError::into_inner) = branches;
+    }
+
+    /// Whether a commit is on a trusted branch, or is of a working folder.
+    pub(crate) async fn is_trusted(&self, commit: &CommitId) -> Result<bool, SourceError> {
+        if self.remote.is_displayed() {
+            return Ok(true);
+        }
+        let branches = self.trusted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let repository = self.repository();
+        for branch in branches {
+            let Ok(tip) = repository.resolve(&format!("refs/heads/{branch}")).await else { continue };
+            if repository.is_ancestor(commit, &tip).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Updates all branches and tags, including deleted and force-pushed ones. Earlier commits stay readable.
@@ -87,13 +112,16 @@ impl Mirror {
     pub async fn read_tree(&self, commit: &CommitId) -> Result<Tree, SourceError> {
         // The commit is almost always in the mirror; other cases are handled below.
         if self.is_there().await {
-            let read = self.repository().read_tree(commit).await;
-            if matches!(read, Ok(_) | Err(SourceError::TooLarge { .. })) {
+            let read = self.read_pinned(commit).await;
+            let is_final = |error: &SourceError| {
+                error.is_of_submodule() || matches!(error, SourceError::TooLarge { .. })
+            };
+            if read.as_ref().map_or_else(is_final, |_| true) {
                 return read;
             }
         }
         self.ensure(commit).await?;
-        match self.repository().read_tree(commit).await {
+        match self.read_pinned(commit).await {
             Err(SourceError::Damaged { detail, .. }) => {
                 tracing::warn!(source.folder = %self.folder.display(), detail, "mirror is damaged, fetching it again");
                 {
@@ -101,7 +129,7 @@ impl Mirror {
                     self.rebuild().await?;
                 }
                 self.ensure(commit).await?;
-                self.repository().read_tree(commit).await
+                self.read_pinned(commit).await
             }
             result => result,
         }
@@ -208,7 +236,7 @@ async fn fetch_into(
     command.run().await.map(|_| ()).map_err(|error| remote_error("fetch the remote", remote, error))
 }
 
-async fn blocking(
+pub(crate) async fn blocking(
     path: &Path,
     work: impl FnOnce() -> io::Result<()> + Send + 'static,
 ) -> Result<(), SourceError> {
@@ -225,7 +253,7 @@ fn remove(folder: &Path) -> io::Result<()> {
 }
 
 /// Lock files and partial objects of a killed git.
-fn remove_leftovers(folder: &Path, depth: usize) -> io::Result<()> {
+pub(crate) fn remove_leftovers(folder: &Path, depth: usize) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, BufRead as _, BufReader, PipeWriter, Read, Write as _};
 use std::sync::{Arc, PoisonError};
 
+use edgewright_model::format::reads_submodules;
 use edgewright_model::names::CommitId;
 use edgewright_model::tree::{ContentId, Entry, Tree, TreePath, is_loaded, is_pointer_sized};
 use edgewright_process::OwnedTask;
@@ -132,8 +133,13 @@ impl Objects {
         })?;
         let (info, root) = parse::commit(commit, &object).ok_or_else(|| unusable("commit"))?;
         let mut tree = self.tree(&root)?;
+        let has_submodules = tree.entries.values().any(Entry::is_submodule);
         check_loaded(&tree, is_loaded).map_err(io::Error::other)?;
         self.load(&mut tree, git, is_loaded)?;
+        if has_submodules && reads_submodules(&tree) {
+            // They may have to be fetched.
+            return Err(unusable("tree"));
+        }
         if tree.uses_lfs() {
             self.load(&mut tree, git, |_, entry| is_pointer_sized(entry))?;
         }

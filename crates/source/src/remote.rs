@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// The address of a source's repository: `https://`, `http://`, `ssh://`, `file://`, `user@host:path` or an
@@ -61,6 +61,44 @@ impl Remote {
         }
         let credentials = Some(format!("{}:{}", percent_encoded(user), percent_encoded(password)));
         Some(Self { credentials, ..self.clone() })
+    }
+
+    /// The folder of this machine that it is.
+    pub(crate) fn folder(&self) -> Option<PathBuf> {
+        let path = String::from_utf8(percent_decoded(self.address.strip_prefix("file://")?)).ok()?;
+        Some(PathBuf::from(path))
+    }
+
+    /// Whether it is printed as another one: it is a temporary repository that is made from a folder.
+    pub(crate) const fn is_displayed(&self) -> bool {
+        self.shown.is_some()
+    }
+
+    /// The same address without credentials.
+    pub(crate) fn without_credentials(self) -> Self {
+        Self { credentials: None, ..self }
+    }
+
+    /// The same address with the credentials of another one, if both have the same scheme, host and port.
+    /// Credentials of its own stay.
+    pub(crate) fn with_credentials_of(self, other: &Self) -> Self {
+        let is_same = self.origin().is_some() && self.origin() == other.origin();
+        if self.credentials.is_some() || !is_same {
+            return self;
+        }
+        Self { credentials: other.credentials.clone(), ..self }
+    }
+
+    /// Scheme, host and port of http and https.
+    fn origin(&self) -> Option<(String, String)> {
+        let (scheme, rest) = self.address.split_once("://")?;
+        let default = match scheme {
+            "http" => ":80",
+            "https" => ":443",
+            _ => return None,
+        };
+        let host = rest.split('/').next().unwrap_or_default().to_lowercase();
+        Some((scheme.to_owned(), host.strip_suffix(default).map_or_else(|| host.clone(), str::to_owned)))
     }
 
     /// The value of the `Authorization` header, if there are credentials.

@@ -144,6 +144,11 @@ impl Repository {
 
     /// The tree of an object; `what` names it in errors.
     pub(crate) async fn read_tree_of(&self, id: &str, what: &str) -> Result<Tree, SourceError> {
+        self.read_complete(id, what).await
+    }
+
+    /// The tree of an object, its submodules left as they are.
+    pub(crate) async fn read_tree_alone(&self, id: &str, what: &str) -> Result<Tree, SourceError> {
         let too_large = |excess| SourceError::TooLarge { what: what.to_owned(), excess };
         let mut tree = self.list(id).await?.map_err(too_large)?;
         check_loaded(&tree, is_loaded).map_err(too_large)?;
@@ -155,7 +160,7 @@ impl Repository {
     }
 
     /// Lists a tree until it exceeds a limit.
-    async fn list(&self, id: &str) -> Result<Result<Tree, Excess>, SourceError> {
+    pub(crate) async fn list(&self, id: &str) -> Result<Result<Tree, Excess>, SourceError> {
         let command = self.command().args(["ls-tree", "-r", "-t", "-z", "-l", "--full-tree", id]);
         // Git may fail in folders beyond the limit: the limit is the cause to report.
         let found = Arc::new(OnceLock::new());
@@ -183,7 +188,7 @@ impl Repository {
     }
 
     /// Puts the bytes of some entries into the tree.
-    async fn load(
+    pub(crate) async fn load(
         &self,
         tree: &mut Tree,
         is_wanted: impl Fn(&TreePath, &Entry) -> bool,

@@ -75,7 +75,7 @@ impl Worktree {
         local("read the folder's files", &folder, add).await?;
         let tree_id = local("write a tree", &folder, command().arg("write-tree")).await?.text();
         let repository = Repository::temporary(git.clone(), shadow, place);
-        let tree = repository.read_tree_of(&tree_id, "the folder's files").await?;
+        let tree = repository.read_checked_out(&tree_id, "the folder's files", &folder).await?;
         Ok(Self {
             tree,
             tree_id: tree_id.clone(),

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use edgewright_model::names::{
     ChannelName, CommitId, ImageName, RolloutName, SiteId, SiteName, SlotId, SourceName, VariantName,
 };
-use edgewright_model::spec::{ChannelSpec, Labels, RolloutSpec};
+use edgewright_model::spec::{ChannelSpec, Labels, RolloutSpec, SiteNames};
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 
@@ -25,7 +25,7 @@ use declare::{
 pub struct SiteRow {
     /// Its immutable id.
     pub id: SiteId,
-    /// Its folder.
+    /// Its folder when it was first declared: its images are named by it.
     pub name: SiteName,
     pub labels: Labels,
     /// Its places for devices, by id.
@@ -76,6 +76,14 @@ pub struct InventoryState {
     pub at: Option<Timestamp>,
     /// Why a newer commit was not applied.
     pub error: Option<String>,
+}
+
+fn state(row: &SqliteRow) -> Result<InventoryState, StoreError> {
+    Ok(InventoryState {
+        commit: row::maybe(row, "inventory_commit")?,
+        at: row::maybe(row, "inventory_at")?,
+        error: row::maybe(row, "inventory_error")?,
+    })
 }
 
 fn slot(row: &SqliteRow) -> Result<SlotRow, StoreError> {
@@ -152,11 +160,19 @@ impl Store {
                 .fetch_one(&self.readers)
                 .await
                 .doing("read the inventory's state")?;
-        Ok(InventoryState {
-            commit: row::maybe(&row, "inventory_commit")?,
-            at: row::maybe(&row, "inventory_at")?,
-            error: row::maybe(&row, "inventory_error")?,
-        })
+        state(&row)
+    }
+
+    /// The commit that the inventory of each source comes from.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn inventory_states(&self) -> Result<BTreeMap<SourceId, InventoryState>, StoreError> {
+        let rows = sqlx::query("SELECT id, inventory_commit, inventory_at, inventory_error FROM sources")
+            .fetch_all(&self.readers)
+            .await
+            .doing("read the state of inventories")?;
+        rows.iter().map(|row| Ok((SourceId(row::number(row, "id")?), state(row)?))).collect()
     }
 
     /// The sites of a source with their slots, by name; including removed ones.
@@ -189,6 +205,20 @@ impl Store {
             })
         };
         rows.iter().map(site).collect()
+    }
+
+    /// The names of a source's sites by id, including removed ones. A site keeps the name of its first
+    /// declaration.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn site_names(&self, source: SourceId) -> Result<SiteNames, StoreError> {
+        let rows = sqlx::query("SELECT id, name FROM sites WHERE source_id = ?")
+            .bind(source.0)
+            .fetch_all(&self.readers)
+            .await
+            .doing("list the names of sites")?;
+        rows.iter().map(|row| Ok((row::text(row, "id")?, row::text(row, "name")?))).collect()
     }
 
     /// The rollout policies of a source.

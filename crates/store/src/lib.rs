@@ -18,7 +18,7 @@
 //! | [`audit`] | `audit` |
 //! | [`targets`] | `target_copies`, `target_images` |
 //! | [`pull_requests`] | `pull_requests` |
-//! | [`retention`] | `collected`; which rows of the others are needed, and the removal of the rest |
+//! | [`retention`] | `collected`, `confirmed_time`; which rows are needed, and the removal of the rest |
 //! | [`outbox`] | `events`, `sinks` |
 //!
 //! # Adding a function

@@ -2,7 +2,7 @@
 
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use edgewright_model::Digest;
 use edgewright_model::names::{ImageName, Platform, VariantName};
@@ -29,6 +29,9 @@ pub struct PathStep {
     pub key: Digest,
     /// `bootstrap trixie`, `files sites/plant-a/files`.
     pub title: String,
+    /// For the first step on an image of a registry: the key of that image alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Digest>,
 }
 
 /// A lane that a commit asks for of a node.
@@ -76,6 +79,14 @@ pub struct NodeRow {
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
+}
+
+/// A node whose job was started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobRow {
+    pub node: String,
+    pub platform: Platform,
+    pub state: NodeState,
 }
 
 fn node(row: &SqliteRow) -> Result<NodeRow, StoreError> {
@@ -187,7 +198,89 @@ impl Store {
         rows.iter().map(node).collect()
     }
 
-    /// The newest good nodes, trusted ones first, that have a digest: a platform manifest's, or of all platforms of an index.
+    /// The nodes of a name that a run works on, one per platform.
+    pub async fn nodes_named(&self, run: RunNumber, name: &str) -> Result<Vec<NodeRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM run_nodes WHERE run = ? AND node = ? ORDER BY position")
+            .bind(run.0)
+            .bind(name)
+            .fetch_all(&self.readers)
+            .await
+            .doing("read a node")?;
+        rows.iter().map(node).collect()
+    }
+
+    /// The state of a run, and of one of its nodes for a platform; none for one that it does not work on.
+    pub async fn progress(
+        &self,
+        run: RunNumber,
+        node: Option<(&str, &Platform)>,
+    ) -> Result<Option<(RunState, Option<NodeState>)>, StoreError> {
+        let (name, platform) = node.unzip();
+        let found = sqlx::query(
+            "SELECT r.state AS run_state, n.state AS node_state FROM runs r
+             LEFT JOIN run_nodes n ON n.run = r.number AND n.node = ? AND n.platform = ? WHERE r.number = ?",
+        )
+        .bind(name)
+        .bind(platform.map(Platform::to_string))
+        .bind(run.0)
+        .fetch_optional(&self.readers)
+        .await
+        .doing("read a run's progress")?;
+        found.map(|row| Ok((row::text(&row, "run_state")?, row::maybe(&row, "node_state")?))).transpose()
+    }
+
+    /// The nodes of a run whose job was started, in this order.
+    pub async fn started_jobs(&self, run: RunNumber) -> Result<Vec<JobRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT node, platform, state FROM run_nodes WHERE run = ? AND started_at IS NOT NULL
+             ORDER BY started_at, node, platform",
+        )
+        .bind(run.0)
+        .fetch_all(&self.readers)
+        .await
+        .doing("list started jobs")?;
+        let job = |row: &SqliteRow| {
+            Ok(JobRow {
+                node: row::text(row, "node")?,
+                platform: row::text(row, "platform")?,
+                state: row::text(row, "state")?,
+            })
+        };
+        rows.iter().map(job).collect()
+    }
+
+    /// The nodes of some runs that have a job now.
+    pub async fn running_nodes(&self, runs: &[RunNumber]) -> Result<Vec<(RunNumber, NodeRow)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT n.* FROM json_each(?) wanted CROSS JOIN run_nodes n ON n.run = wanted.value
+             WHERE n.state = 'running' ORDER BY n.run, n.position",
+        )
+        .bind(row::to_json(&runs.iter().map(|run| run.0).collect::<Vec<_>>())?)
+        .fetch_all(&self.readers)
+        .await
+        .doing("list running nodes")?;
+        rows.iter().map(|row| Ok((RunNumber(row::number(row, "run")?), node(row)?))).collect()
+    }
+
+    /// The lanes that the newest good node of each of some platform manifests was asked for, a trusted one first.
+    pub async fn lanes_of(
+        &self,
+        digests: &BTreeSet<&Digest>,
+    ) -> Result<BTreeMap<Digest, Vec<NodeLane>>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT n.digest, n.lanes, max(n.run + r.trusted * 1000000000000) FROM json_each(?) wanted
+             CROSS JOIN run_nodes n ON n.digest = wanted.value JOIN runs r ON r.number = n.run
+             WHERE n.state IN ('passed', 'reused') AND n.lanes IS NOT NULL GROUP BY n.digest",
+        )
+        .bind(row::to_json(digests)?)
+        .fetch_all(&self.readers)
+        .await
+        .doing("list lanes of digests")?;
+        rows.iter().map(|row| Ok((row::text(row, "digest")?, row::json(row, "lanes")?))).collect()
+    }
+
+    /// The newest good nodes, trusted ones first, that have a digest: a platform manifest's, or of all
+    /// platforms of an index.
     pub async fn nodes_of(&self, digest: &Digest) -> Result<Vec<(RunNumber, NodeRow)>, StoreError> {
         let rows = sqlx::query(
             "SELECT n.*, max(n.run + r.trusted * 1000000000000) % 1000000000000 AS newest FROM run_nodes n

@@ -1,6 +1,6 @@
 //! Releases and their entries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use edgewright_model::Digest;
 use edgewright_model::names::{ChannelName, CommitId, Platform, VariantName};
@@ -37,6 +37,28 @@ pub struct ReleaseStamp {
     /// The branch of its run.
     pub branch: String,
     pub created_at: Timestamp,
+}
+
+/// Which releases to list.
+#[derive(Debug, Clone, Copy)]
+pub struct ReleasePage<'a> {
+    /// Of these sources.
+    pub sources: &'a [SourceId],
+    /// Of runs before this one.
+    pub below: Option<RunNumber>,
+    /// Only this one of each source.
+    pub number: Option<ReleaseNumber>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// A release in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedRelease {
+    pub source: SourceId,
+    pub release: ReleaseRow,
+    /// The number of its entries.
+    pub entries: usize,
 }
 
 /// One variant of a release.
@@ -98,6 +120,54 @@ impl Store {
             .await
             .doing("list releases")?;
         rows.iter().map(release).collect()
+    }
+
+    /// Releases of some sources, those of the newest runs first.
+    pub async fn release_page(&self, page: &ReleasePage<'_>) -> Result<Vec<ListedRelease>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT r.*, (SELECT count(*) FROM release_entries e
+                          WHERE e.source_id = r.source_id AND e.release = r.number) AS entries
+             FROM releases r WHERE r.source_id IN (SELECT value FROM json_each(?1))
+             AND (?2 IS NULL OR r.run < ?2) AND (?3 IS NULL OR r.number = ?3) ORDER BY r.run DESC LIMIT ?4",
+        )
+        .bind(row::to_json(&page.sources.iter().map(|source| source.0).collect::<Vec<_>>())?)
+        .bind(page.below.map(|run| run.0))
+        .bind(page.number.map(|number| number.0))
+        .bind(page.limit)
+        .fetch_all(&self.readers)
+        .await
+        .doing("list releases")?;
+        let listed = |row: &SqliteRow| {
+            Ok(ListedRelease {
+                source: SourceId(row::number(row, "source_id")?),
+                release: release(row)?,
+                entries: row::number(row, "entries")?,
+            })
+        };
+        rows.iter().map(listed).collect()
+    }
+
+    /// The entries of some releases, each by variant.
+    pub async fn entries_of(
+        &self,
+        releases: &[(SourceId, ReleaseNumber)],
+    ) -> Result<BTreeMap<(SourceId, ReleaseNumber), Vec<EntryRow>>, StoreError> {
+        let wanted: Vec<(i64, u32)> = releases.iter().map(|(source, number)| (source.0, number.0)).collect();
+        let rows = sqlx::query(
+            "SELECT e.* FROM json_each(?) wanted CROSS JOIN release_entries e
+             ON e.source_id = wanted.value ->> 0 AND e.release = wanted.value ->> 1 ORDER BY e.variant",
+        )
+        .bind(row::to_json(&wanted)?)
+        .fetch_all(&self.readers)
+        .await
+        .doing("list entries of releases")?;
+        let mut entries: BTreeMap<_, Vec<EntryRow>> = BTreeMap::new();
+        for row in &rows {
+            let source = SourceId(row::number(row, "source_id")?);
+            let number = ReleaseNumber(row::number(row, "release")?);
+            entries.entry((source, number)).or_default().push(entry(row)?);
+        }
+        Ok(entries)
     }
 
     /// The releases that a declared channel of a source holds or may still take, by number.
@@ -180,6 +250,21 @@ impl Store {
             .fetch_optional(&self.readers)
             .await;
         found.doing("read an index")?.as_ref().map(|row| row::json(row, "manifests")).transpose()
+    }
+
+    /// The platform manifests of some indexes.
+    pub async fn indexes(
+        &self,
+        digests: &BTreeSet<&Digest>,
+    ) -> Result<BTreeMap<Digest, BTreeMap<Platform, Digest>>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT i.digest, i.manifests FROM json_each(?) wanted CROSS JOIN indexes i ON i.digest = wanted.value",
+        )
+        .bind(row::to_json(digests)?)
+        .fetch_all(&self.readers)
+        .await
+        .doing("read indexes")?;
+        rows.iter().map(|row| Ok((row::text(row, "digest")?, row::json(row, "manifests")?))).collect()
     }
 
     /// The platform manifests of every index in a release.

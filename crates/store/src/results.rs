@@ -15,6 +15,7 @@ use sqlx::sqlite::SqliteRow;
 use crate::audit::{self, NewAuditEntry};
 use crate::error::Operation as _;
 use crate::nodes::{NodeChange, move_node};
+use crate::sources::SourceId;
 use crate::write::{Statement, run_all};
 use crate::{Store, StoreError, row};
 
@@ -169,6 +170,25 @@ impl Store {
             .await
             .doing("list builds of a digest")?;
         rows.iter().map(build).collect()
+    }
+
+    /// The compressed size of some platform manifests that a source built, in bytes.
+    pub async fn image_sizes(
+        &self,
+        digests: &BTreeSet<&Digest>,
+        source: SourceId,
+    ) -> Result<BTreeMap<Digest, u64>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT b.digest, b.image_size FROM json_each(?) wanted CROSS JOIN builds b ON b.digest = wanted.value
+             WHERE b.source_id = ? ORDER BY b.trusted, b.created_at DESC",
+        )
+        .bind(row::to_json(digests)?)
+        .bind(source.0)
+        .fetch_all(&self.readers)
+        .await
+        .doing("list sizes of builds")?;
+        // The oldest trusted build of a digest is the last one.
+        rows.iter().map(|row| Ok((row::text(row, "digest")?, row::number(row, "image_size")?))).collect()
     }
 
     /// The newest verdict of each key on some platform manifests, with any lane inputs, of those that a domain

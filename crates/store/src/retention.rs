@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
 use crate::error::Operation as _;
-use crate::nodes::PathStep;
+use crate::nodes::{NodeRow, PathStep};
 use crate::write::run_all;
 use crate::{Store, StoreError, row};
 
@@ -118,6 +118,12 @@ impl Store {
                 untrusted.extend(steps(row)?);
             }
         }
+        let (rebuilt, unchanged) = self.in_progress(&mut read).await?;
+        digests.extend(rebuilt);
+        for node in unchanged {
+            digests.extend(node.digest);
+            keys.extend(node.steps.into_iter().map(|step| step.key));
+        }
         let of = sqlx::query(
             "SELECT DISTINCT steps FROM run_nodes WHERE digest IN (SELECT value FROM json_each(?))",
         )
@@ -141,6 +147,56 @@ impl Store {
             digests.insert(row::text(row, "digest")?);
         }
         Ok(Some(Needed { digests, keys, untrusted, plans }))
+    }
+
+    /// What is in progress: the digests of open rebuilds, and the nodes that open runs found unchanged. Both
+    /// may be older than everything else that is kept.
+    async fn in_progress(
+        &self,
+        read: &mut SqliteConnection,
+    ) -> Result<(BTreeSet<Digest>, Vec<NodeRow>), StoreError> {
+        let rows = sqlx::query(
+            "SELECT r.digest, coalesce(i.manifests, '{}') AS manifests FROM rebuilds r
+             LEFT JOIN indexes i ON i.digest = r.digest WHERE r.state IN ('queued', 'running')",
+        )
+        .fetch_all(&mut *read)
+        .await
+        .doing("list open rebuilds")?;
+        let mut digests = BTreeSet::new();
+        for row in &rows {
+            digests.insert(row::text(row, "digest")?);
+            let manifests: BTreeMap<Platform, Digest> = row::json(row, "manifests")?;
+            digests.extend(manifests.into_values());
+        }
+        let runs: Vec<u32> = sqlx::query_scalar(
+            "SELECT min(number) FROM runs WHERE finished_at IS NULL AND standing IS NOT NULL GROUP BY standing",
+        )
+        .fetch_all(read)
+        .await
+        .doing("list open runs")?;
+        let mut nodes = Vec::new();
+        for run in runs {
+            nodes.extend(self.unchanged_nodes(RunNumber(run)).await?);
+        }
+        Ok((digests, nodes))
+    }
+
+    /// The time up to which retention may remove what is old: `now`, unless the clock is ahead of the time
+    /// that was confirmed last.
+    pub async fn confirmed_time(&self, now: Timestamp) -> Result<Timestamp, StoreError> {
+        let found = sqlx::query("SELECT at FROM confirmed_time").fetch_optional(&self.readers).await;
+        let confirmed: Option<Timestamp> =
+            found.doing("read the confirmed time")?.map(|row| row::text(&row, "at")).transpose()?;
+        Ok(confirmed.map_or(now, |confirmed| confirmed.min(now)))
+    }
+
+    /// Confirms a time.
+    pub async fn confirm_time(&self, at: Timestamp) -> Result<(), StoreError> {
+        let statement = sqlx::query(
+            "INSERT INTO confirmed_time (id, at) VALUES (1, ?1) ON CONFLICT (id) DO UPDATE SET at = ?1",
+        );
+        self.execute("confirm a time", statement.bind(at.to_string())).await?;
+        Ok(())
     }
 
     /// Deletes builds that are not needed, with their verdicts, and retired variants. None if a run was
@@ -253,7 +309,8 @@ fn steps(row: &sqlx::sqlite::SqliteRow) -> Result<impl Iterator<Item = Digest>, 
 async fn plans(read: &mut SqliteConnection) -> Result<Option<String>, StoreError> {
     let rows: Vec<(i64, String)> = sqlx::query_as(
         "SELECT number, state FROM runs WHERE state IN ('preparing', 'running', 'releasing')
-         UNION ALL SELECT coalesce(max(number), 0), 'newest' FROM runs WHERE state <> 'queued'",
+         UNION ALL SELECT coalesce(max(number), 0), 'newest' FROM runs WHERE state <> 'queued'
+         UNION ALL SELECT number, 'rebuild' FROM rebuilds WHERE state IN ('queued', 'running')",
     )
     .fetch_all(read)
     .await

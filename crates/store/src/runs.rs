@@ -83,7 +83,39 @@ fn run(row: &SqliteRow) -> Result<RunRow, StoreError> {
     })
 }
 
+/// The columns of a run in a list: without those that may be long.
+macro_rules! listed {
+    ($rest:literal) => {
+        concat!(
+            "SELECT number, source_id, branch, commit_id, subject, author, trigger, trusted, state, generation,
+             '{}' AS locks, '[]' AS diagnostics, summary, NULL AS failure, release, created_at, started_at,
+             finished_at, cancel_requested_at FROM runs ",
+            $rest
+        )
+    };
+}
+
 impl Store {
+    /// The newest runs below a number, newest first, of one source or of all. Without their locks,
+    /// diagnostics and failures, which may be long.
+    pub async fn run_page(
+        &self,
+        source: Option<SourceId>,
+        below: Option<RunNumber>,
+        limit: u32,
+    ) -> Result<Vec<RunRow>, StoreError> {
+        let below = below.map_or(i64::MAX, |run| run.0.into());
+        let query = match source {
+            Some(source) => {
+                let sql = listed!("WHERE source_id = ? AND number < ? ORDER BY number DESC LIMIT ?");
+                sqlx::query(sql).bind(source.0)
+            }
+            None => sqlx::query(listed!("WHERE number < ? ORDER BY number DESC LIMIT ?")),
+        };
+        let rows = query.bind(below).bind(limit).fetch_all(&self.readers).await.doing("list runs")?;
+        rows.iter().map(run).collect()
+    }
+
     /// One run.
     pub async fn run(&self, number: RunNumber) -> Result<Option<RunRow>, StoreError> {
         let found = sqlx::query("SELECT * FROM runs WHERE number = ?")

@@ -92,20 +92,27 @@ impl<'a> UnchangedNode<'a> {
 }
 
 impl Store {
-    /// The number of a run's nodes by action and state.
-    pub async fn tally(&self, run: RunNumber) -> Result<Tally, StoreError> {
+    /// The number of nodes of some runs by action and state.
+    pub async fn tallies(&self, runs: &[RunNumber]) -> Result<BTreeMap<RunNumber, Tally>, StoreError> {
         let rows = sqlx::query(
-            "SELECT action, state, count(*) AS nodes FROM run_nodes WHERE run = ?1 GROUP BY action, state
-             UNION ALL SELECT 'reuse', 'reused', s.reused FROM runs r JOIN standing s ON s.digest = r.standing WHERE r.number = ?1
-             UNION ALL SELECT 'retire', 'retired', s.retired FROM runs r JOIN standing s ON s.digest = r.standing WHERE r.number = ?1",
+            "WITH wanted AS (SELECT value AS run FROM json_each(?1)),
+                  unchanged AS (SELECT r.number AS run, s.reused, s.retired FROM wanted w
+                                CROSS JOIN runs r ON r.number = w.run JOIN standing s ON s.digest = r.standing)
+             SELECT n.run, n.action, n.state, count(*) AS nodes FROM wanted w CROSS JOIN run_nodes n ON n.run = w.run
+             GROUP BY n.run, n.action, n.state
+             UNION ALL SELECT run, 'reuse', 'reused', reused FROM unchanged
+             UNION ALL SELECT run, 'retire', 'retired', retired FROM unchanged",
         )
-        .bind(run.0)
+        .bind(row::to_json(&runs.iter().map(|run| run.0).collect::<Vec<_>>())?)
         .fetch_all(&self.readers)
         .await
         .doing("count nodes")?;
-        rows.iter()
-            .map(|row| Ok((row::text(row, "action")?, row::text(row, "state")?, row::number(row, "nodes")?)))
-            .collect()
+        let mut tallies: BTreeMap<RunNumber, Tally> = BTreeMap::new();
+        for row in &rows {
+            let count = (row::text(row, "action")?, row::text(row, "state")?, row::number(row, "nodes")?);
+            tallies.entry(RunNumber(row::number(row, "run")?)).or_default().push(count);
+        }
+        Ok(tallies)
     }
 
     /// The nodes that a run found unchanged.

@@ -248,7 +248,10 @@ async fn unchanged_nodes_are_stored_once_and_heads_are_the_newest_good_builds() 
     let second = world.running('b', &names.map(reused)).await;
     assert_eq!(own(second).await, [""; 0]);
     assert_eq!(world.store.nodes(second).await.unwrap(), names.map(reused));
-    assert_eq!(world.store.tally(second).await.unwrap()[0], ("reuse".to_owned(), NodeState::Reused, 2));
+    assert_eq!(
+        world.store.tallies(&[second]).await.unwrap()[&second][0],
+        ("reuse".to_owned(), NodeState::Reused, 2)
+    );
     end(second).await;
 
     // One fails: its head stays. The other retires, which is noted once.

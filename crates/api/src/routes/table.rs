@@ -39,6 +39,8 @@ pub enum Operation {
     Retry,
     /// [`super::comment`].
     Comment,
+    /// [`super::jobs`].
+    Jobs,
     /// [`super::log`].
     Log,
     /// [`super::evidence`].
@@ -136,6 +138,13 @@ const SOURCE: Parameter = in_query("source", "string", "only this source");
 const ONE_SOURCE: Parameter =
     in_query("source", "string", "the source; needed if several have one of this name");
 const LIMIT: Parameter = in_query("limit", "integer", "maximum number: 20 by default, at most 1000");
+const PAGE: Parameter = in_query("limit", "integer", "maximum number: 1000 by default and at most");
+const CURSOR: Parameter = in_query(
+    "cursor",
+    "string",
+    "the next page: follow the `Link` header with rel=\"next\" of the page before",
+);
+const RELEASE: Parameter = in_query("number", "integer", "only the release of this number");
 const NUMBER: Parameter = in_path("number", "integer", "the run's number");
 const NODE: Parameter = in_path("node", "string", "the node, such as hmi/plant-a, with unescaped `/`");
 
@@ -251,7 +260,14 @@ pub const ROUTES: &[Route] = &[
         ],
         "Check a source for updates, then build, test and release what changed.",
     ),
-    get(Operation::Runs, "runs", RUNS, Content::List("RunSummary"), &[SOURCE, LIMIT], "Runs, newest first."),
+    get(
+        Operation::Runs,
+        "runs",
+        RUNS,
+        Content::List("RunSummary"),
+        &[SOURCE, LIMIT, CURSOR],
+        "Runs, newest first.",
+    ),
     get(
         Operation::Events,
         "events",
@@ -292,6 +308,18 @@ pub const ROUTES: &[Route] = &[
         Content::Text("text/markdown"),
         &[NUMBER],
         "A run's plan and verdicts as Markdown, for a comment on a pull request.",
+    ),
+    get(
+        Operation::Jobs,
+        "jobs",
+        "/api/v1/runs/{number}/jobs",
+        Content::Document("RunJobs"),
+        &[
+            NUMBER,
+            in_query("known", "integer", "number of jobs to skip: those that the client knows"),
+            in_query("node", "string", "the jobs of this node only, started or not"),
+        ],
+        "The jobs of a run that were started, in this order, for followers of its logs.",
     ),
     Route {
         matched: Some("/api/v1/runs/{number}/jobs/{*rest}"),
@@ -342,7 +370,7 @@ pub const ROUTES: &[Route] = &[
         "images",
         IMAGES,
         Content::List("ImageSummary"),
-        &[SOURCE],
+        &[SOURCE, PAGE, CURSOR],
         "The variants, sorted by source and name.",
     ),
     Route {
@@ -361,7 +389,7 @@ pub const ROUTES: &[Route] = &[
         "releases",
         RELEASES,
         Content::List("ReleaseView"),
-        &[SOURCE, LIMIT],
+        &[SOURCE, RELEASE, LIMIT, CURSOR],
         "Releases, newest first.",
     ),
     get(
@@ -369,7 +397,7 @@ pub const ROUTES: &[Route] = &[
         "channels",
         CHANNELS,
         Content::List("ChannelView"),
-        &[SOURCE],
+        &[SOURCE, PAGE, CURSOR],
         "The channels, sorted by source and name.",
     ),
     Route {
@@ -388,7 +416,7 @@ pub const ROUTES: &[Route] = &[
         "sites",
         SITES,
         Content::List("SiteSummary"),
-        &[SOURCE],
+        &[SOURCE, PAGE, CURSOR],
         "The sites that default branches declare, sorted by source and name.",
     ),
     get(

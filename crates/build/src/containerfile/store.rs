@@ -2,6 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use edgewright_model::order::ManifestRef;
@@ -28,6 +29,8 @@ pub(super) struct Store {
     runroot: PathBuf,
     temporary: PathBuf,
     shared: PathBuf,
+    /// Locks on the marks of the bases that the build uses.
+    in_use: Mutex<Vec<File>>,
 }
 
 impl Store {
@@ -37,6 +40,7 @@ impl Store {
             runroot: folder.join("run"),
             temporary: folder.join("tmp"),
             shared: ctx.storage.clone(),
+            in_use: Mutex::default(),
         }
     }
 
@@ -89,15 +93,18 @@ impl Store {
         Ok(name)
     }
 
-    /// Marks the base as used now, and removes the least recently used ones beyond the limit. buildah does
-    /// not remove a base that is in use.
+    /// Marks the base as used from now until the build ends, and removes the least recently used ones beyond
+    /// the limit. buildah sees only the containers of the shared storage, so the locks of other builds count.
     async fn forget_old_bases(&self, ctx: &BuildContext, base: &ManifestRef, name: &str) {
         // Beside the storage, not in the cache: if its mark were deleted, an image would never be removed.
         let marks = ctx.storage.with_file_name("bases");
         let mark = marks.join(base.digest.hex());
         let name = name.to_owned();
-        let Ok(Ok(surplus)) = blocking(move || mark_as_used(&marks, &mark, &name)).await else { return };
-        for (path, old) in surplus {
+        let Ok(Ok((used, surplus))) = blocking(move || mark_as_used(&marks, &mark, &name)).await else {
+            return;
+        };
+        self.in_use.lock().unwrap_or_else(PoisonError::into_inner).push(used);
+        for Surplus { path, name: old, lock: _lock } in surplus {
             let removed = self.shared(ctx).arg("rmi").arg(&old).deadline(CLEAN_LIMIT).run_status().await;
             if removed.is_ok_and(|finished| finished.success()) {
                 let _ = tokio::fs::remove_file(&path).await;
@@ -144,10 +151,20 @@ impl Store {
     }
 }
 
-/// Updates a base's mark; gives the marks beyond the limit, each with the name of its base.
-fn mark_as_used(marks: &Path, mark: &Path, name: &str) -> std::io::Result<Vec<(PathBuf, String)>> {
+/// A base beyond the limit that no build uses.
+struct Surplus {
+    path: PathBuf,
+    name: String,
+    /// While it is held, no build begins to use the base.
+    lock: File,
+}
+
+/// Updates a base's mark; gives it, locked, and the marks beyond the limit of bases that no build uses.
+fn mark_as_used(marks: &Path, mark: &Path, name: &str) -> std::io::Result<(File, Vec<Surplus>)> {
     std::fs::create_dir_all(marks)?;
     std::fs::write(mark, name)?;
+    let used = File::open(mark)?;
+    used.lock_shared()?;
     let entries = std::fs::read_dir(marks)?.flatten();
     let mut known: Vec<(SystemTime, PathBuf)> =
         entries.filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path()))).collect();
@@ -158,7 +175,12 @@ fn mark_as_used(marks: &Path, mark: &Path, name: &str) -> std::io::Result<Vec<(P
         .into_iter()
         .enumerate()
         .filter(|(place, (used, _))| is_older(used, UNUSED) || *place < surplus && is_older(used, RECENT));
-    Ok(gone.filter_map(|(_, (_, path))| Some((path.clone(), std::fs::read_to_string(path).ok()?))).collect())
+    let unused = |(_, (_, path)): (usize, (SystemTime, PathBuf))| {
+        let lock = File::open(&path).ok()?;
+        lock.try_lock().ok()?;
+        Some(Surplus { name: std::fs::read_to_string(&path).ok()?, path, lock })
+    };
+    Ok((used, gone.filter_map(unused).collect()))
 }
 
 /// Waits until no other job pulls: two jobs would otherwise both download and unpack the same base. None if
@@ -174,5 +196,31 @@ async fn turn(path: &Path) -> Option<File> {
                 return None;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_that_a_build_uses_is_not_surplus() {
+        let folder = tempfile::tempdir().unwrap();
+        let marks = folder.path().join("bases");
+        let long_ago = SystemTime::now() - UNUSED * 2;
+        let mark = |name: &str| marks.join(name);
+        let used = |name: &str| mark_as_used(&marks, &mark(name), name).unwrap();
+        let (held, surplus) = used("held");
+        assert!(surplus.is_empty());
+        for name in ["held", "idle"] {
+            if name == "idle" {
+                drop(used(name));
+            }
+            File::options().write(true).open(mark(name)).unwrap().set_modified(long_ago).unwrap();
+        }
+        let names = |surplus: Vec<Surplus>| surplus.into_iter().map(|it| it.name).collect::<Vec<_>>();
+        assert_eq!(names(used("new").1), ["idle"], "the other one is in use, however old it is");
+        drop(held);
+        assert_eq!(names(used("new").1), ["held", "idle"]);
     }
 }

@@ -61,13 +61,20 @@ impl Folder {
 
     /// All errors, those that only planning finds included.
     pub(crate) fn diagnostics(&self) -> Vec<Diagnostic> {
-        let mut all = self.parsed.diagnostics.clone();
+        self.findings().0
+    }
+
+    /// All errors and warnings, those that only planning finds included.
+    fn findings(&self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
+        let (mut errors, mut warnings) = (self.parsed.diagnostics.clone(), self.parsed.warnings.clone());
         if let Some(definition) = &self.parsed.definition {
             let locks = Locks::choose(definition, &std::collections::BTreeMap::new(), COMPRESSOR_VERSION);
-            let found = graph(definition, &self.worktree.tree, &locks).diagnostics;
-            all.extend(found.into_iter().filter(|diagnostic| !self.parsed.diagnostics.contains(diagnostic)));
+            let found = graph(definition, &self.worktree.tree, &locks);
+            let is_new = |diagnostic: &Diagnostic| !self.parsed.diagnostics.contains(diagnostic);
+            errors.extend(found.diagnostics.into_iter().filter(is_new));
+            warnings.extend(found.warnings);
         }
-        all
+        (errors, warnings)
     }
 }
 
@@ -131,11 +138,10 @@ fn report(parsed: &Parsed, errors: &[Diagnostic], warnings: &[Diagnostic]) -> Ch
 /// `check`.
 pub(crate) async fn check(dir: &Path, format: Format) -> Result<End, Failure> {
     let folder = Folder::read(dir).await?;
-    let diagnostics = folder.diagnostics();
+    let (diagnostics, mut warnings) = folder.findings();
     let today = Clock::system().now().to_zoned(TimeZone::UTC).date();
     let endings = folder.parsed.endings.iter().filter(|(until, _)| *until < today);
-    let endings = endings.map(|(_, diagnostic)| diagnostic.clone());
-    let warnings: Vec<Diagnostic> = folder.parsed.warnings.iter().cloned().chain(endings).collect();
+    warnings.extend(endings.map(|(_, diagnostic)| diagnostic.clone()));
     if format.json {
         output::json(&report(&folder.parsed, &diagnostics, &warnings))?;
         return Ok(if diagnostics.is_empty() { End::Good } else { End::Fault });

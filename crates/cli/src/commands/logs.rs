@@ -27,37 +27,50 @@ pub(crate) async fn logs(global: &Global, args: LogsArgs) -> Result<End, Failure
     let LogsArgs { run, node, follow } = args;
     let node = match node {
         Some(node) => node,
-        None if follow => return follow_all(Arc::new(reader), run).await,
+        None if follow => return until_closed(follow_all(Arc::new(reader), run)).await,
         None => most_relevant(&reader, run).await?,
     };
+    until_closed(one(&reader, run, &node, follow)).await
+}
+
+/// Ends when standard output is closed, for example by `head`, even if no more lines come.
+async fn until_closed(work: impl Future<Output = Result<End, Failure>>) -> Result<End, Failure> {
+    tokio::select! {
+        end = work => end,
+        () = output::closed() => Ok(End::Good),
+    }
+}
+
+async fn one(reader: &Reader, run: RunNumber, node: &str, follow: bool) -> Result<End, Failure> {
     if std::io::stdout().is_terminal() {
-        print(&reader, run, &node, follow, &mut Shown(Visible::default())).await?;
+        print(reader, run, node, follow, &mut Shown(Visible::default())).await?;
     } else {
-        print(&reader, run, &node, follow, &mut Plain).await?;
+        print(reader, run, node, follow, &mut Plain).await?;
     }
     if follow {
-        note_end(&reader, run, &node).await;
+        note_end(reader, run, node).await;
     }
     Ok(End::Good)
 }
 
 /// Follows the logs of all jobs of a run, each line with its node, until the run ends.
 async fn follow_all(reader: Arc<Reader>, run: RunNumber) -> Result<End, Failure> {
-    let mut followed = BTreeSet::new();
+    let (mut followed, mut known) = (BTreeSet::new(), 0);
     let mut logs: Vec<OwnedTask<Result<(), Failure>>> = Vec::new();
     let mut reached = tokio::time::Instant::now();
     loop {
-        let view = match reader.run(run).await {
+        let started = match reader.jobs(run, None, known).await {
             Err(failure) if failure.is_unavailable() && reached.elapsed() < RESUME_LIMIT => {
                 tokio::time::sleep(RESUME_PAUSE).await;
                 continue;
             }
-            view => view?,
+            started => started?,
         };
         reached = tokio::time::Instant::now();
-        for node in view.nodes.iter().filter(|node| node.job.is_some()) {
-            if followed.insert(node.node.clone()) {
-                let (reader, name) = (Arc::clone(&reader), node.node.clone());
+        known = started.count;
+        for job in &started.jobs {
+            if followed.insert(job.node.clone()) {
+                let (reader, name) = (Arc::clone(&reader), job.node.clone());
                 logs.push(OwnedTask::spawn(async move {
                     let mut lines = Lines { prefix: format!("{} ", paint(BOLD, &name)), partial: Vec::new() };
                     print(&reader, run, &name, true, &mut lines).await?;
@@ -67,13 +80,13 @@ async fn follow_all(reader: Arc<Reader>, run: RunNumber) -> Result<End, Failure>
                 }));
             }
         }
-        if view.run.state.is_terminal() {
+        if started.state.is_terminal() {
             for log in logs {
                 log.await.map_err(|error| {
                     Failure::new(ErrorClass::Bug, format!("a log ended early: {error}"))
                 })??;
             }
-            output::note(&format!("# run {run} {}", view.run.state));
+            output::note(&format!("# run {run} {}", started.state));
             return Ok(End::Good);
         }
         tokio::time::sleep(PERIOD).await;
@@ -135,7 +148,7 @@ impl Lines {
 impl Sink for Lines {
     fn write(&mut self, chunk: &[u8]) -> Result<bool, Failure> {
         let lines = self.take(chunk);
-        output::print(&lines).map(|()| true)
+        output::print_text(&lines)
     }
 }
 
@@ -167,16 +180,15 @@ async fn print(
 
 /// Whether nothing will be added; if the server cannot be reached, more may come.
 async fn is_over(reader: &Reader, run: RunNumber, node: &str) -> bool {
-    let Ok(view) = reader.run(run).await else { return false };
-    let mut rows = view.nodes.iter().filter(|row| row.node == node).peekable();
+    let Ok(found) = reader.jobs(run, Some(node), 0).await else { return false };
     // Locks and rebuilds are not nodes of the plan.
-    view.run.state.is_terminal() || rows.peek().is_none() || rows.all(|row| row.state.is_terminal())
+    found.state.is_terminal() || found.jobs.iter().all(|job| job.state.is_terminal())
 }
 
 /// Notes how a job ended that did not pass: its log may just stop.
 async fn note_end(reader: &Reader, run: RunNumber, node: &str) {
-    let Ok(view) = reader.run(run).await else { return };
-    let ended = view.nodes.iter().find(|row| row.node == node).map(|row| row.state);
+    let Ok(found) = reader.jobs(run, Some(node), 0).await else { return };
+    let ended = found.jobs.first().map(|job| job.state);
     if let Some(state @ (NodeState::Failed | NodeState::Cancelled | NodeState::Blocked)) = ended {
         output::note(&format!("# {node} {state}"));
     }

@@ -9,11 +9,11 @@ use edgewright_api::{Counts, DiagnosticView, NodeAction};
 use edgewright_model::error::ErrorClass;
 use edgewright_model::format::Diagnostic;
 use edgewright_model::lock::Lock;
-use edgewright_model::names::{CommitId, ImageName};
+use edgewright_model::names::{CommitId, ImageName, SourceName};
 use edgewright_model::order::ManifestRef;
 use edgewright_model::outcome::FailureKind;
 use edgewright_model::run::RunNumber;
-use edgewright_model::spec::Definition;
+use edgewright_model::spec::{Definition, SiteNames};
 use edgewright_model::verdict::{LaneResult, lane_inputs};
 use edgewright_oci::COMPRESSOR_VERSION;
 use edgewright_plan::history::PreviousBuild;
@@ -21,6 +21,7 @@ use edgewright_plan::{Graph, History, Locks, Plan, graph};
 use edgewright_process::Command;
 use edgewright_source::{Mirror, Remote};
 use edgewright_store::Store;
+use edgewright_store::runs::RunRow;
 use edgewright_store::sources::SourceRow;
 
 use super::check::{Folder, show};
@@ -40,6 +41,8 @@ struct Past {
     overlays: BTreeMap<ImageName, Vec<(u64, Lock)>>,
     previous: Option<Graph>,
     since: Option<String>,
+    /// The names that sites have had until now.
+    sites: SiteNames,
 }
 
 /// Prints a plan.
@@ -49,18 +52,22 @@ pub(crate) async fn plan(args: &PlanArgs, global: &Global) -> Result<End, Failur
     let explain = args.explain.as_ref().or(place.variant.as_ref());
     let dir = Path::new(&place.dir);
     let folder = Folder::read(dir).await?;
-    let diagnostics = folder.diagnostics();
+    let mut diagnostics = folder.diagnostics();
+    let past = match &folder.parsed.definition {
+        None => Past::default(),
+        Some(definition) => match &args.since {
+            Some(revision) => since(&folder, dir, revision).await?,
+            None => known(&folder, dir, definition, global).await?,
+        },
+    };
+    let named = folder.parsed.definition.as_ref().map(|definition| definition.with_site_names(&past.sites));
+    diagnostics.extend(named.iter().flat_map(|(_, faults)| faults.clone()));
     // A plan's document holds them.
     let is_in_document = args.format.json && folder.parsed.definition.is_some();
     if !diagnostics.is_empty() && !is_in_document {
         show(&diagnostics, &folder.worktree.tree);
     }
-    let Some(definition) = &folder.parsed.definition else { return Ok(End::Fault) };
-
-    let past = match &args.since {
-        Some(revision) => since(&folder, dir, revision).await?,
-        None => known(&folder, definition, global).await?,
-    };
+    let Some((definition, _)) = &named else { return Ok(End::Fault) };
     let locks = Locks::choose(definition, &past.overlays, COMPRESSOR_VERSION);
     let graph = graph(definition, &folder.worktree.tree, &locks);
     let plan = edgewright_plan::plan(&graph, &past.history, past.previous.as_ref());
@@ -146,6 +153,7 @@ async fn since(folder: &Folder, dir: &Path, revision: &str) -> Result<Past, Fail
     if let Some(definition) = edgewright_model::format::parse(&tree).definition {
         let locks = Locks::choose(&definition, &past.overlays, COMPRESSOR_VERSION);
         let before = graph(&definition, &tree, &locks);
+        past.sites = definition.site_names();
         past.history = as_if_built(&before);
         past.previous = Some(before);
     }
@@ -178,7 +186,12 @@ fn as_if_built(graph: &Graph) -> History {
 }
 
 /// What the data folder knows of this source.
-async fn known(folder: &Folder, definition: &Definition, global: &Global) -> Result<Past, Failure> {
+async fn known(
+    folder: &Folder,
+    dir: &Path,
+    definition: &Definition,
+    global: &Global,
+) -> Result<Past, Failure> {
     let mut past = Past { history: empty(), ..Past::default() };
     let data = Environment::read().data_folder(global.data.clone());
     if !tokio::fs::try_exists(data.database()).await.unwrap_or(false) {
@@ -186,14 +199,17 @@ async fn known(folder: &Folder, definition: &Definition, global: &Global) -> Res
     }
     let store = Store::open_read_only(&data.database()).await?;
     let sources = store.sources().await?;
-    let ours = |row: &&SourceRow| row.definition_name.as_ref() == Some(&definition.source.name);
-    let Some(source) = sources.iter().find(ours) else { return Ok(past) };
+    let Some(source) = row_of(&store, &sources, dir, &definition.source.name).await? else {
+        return Ok(past);
+    };
     let domain = source.id.domain(true);
     for row in store.locks(domain).await? {
         past.overlays.entry(row.image).or_default().push((u64::from(row.number), row.lock));
     }
-    let locks = Locks::choose(definition, &past.overlays, COMPRESSOR_VERSION);
-    let now = graph(definition, &folder.worktree.tree, &locks);
+    past.sites = store.site_names(source.id).await?;
+    let (definition, _) = definition.with_site_names(&past.sites);
+    let locks = Locks::choose(&definition, &past.overlays, COMPRESSOR_VERSION);
+    let now = graph(&definition, &folder.worktree.tree, &locks);
     past.history.builds = store.built(&now.keys(), domain).await?;
     let built = past.history.builds.values().map(|build| &build.digest).collect();
     for row in store.newest_verdicts(&built, domain).await? {
@@ -222,13 +238,50 @@ async fn known(folder: &Folder, definition: &Definition, global: &Global) -> Res
             Err(_) => mirror.read_tree(&run.commit).await,
         };
         if let Ok(tree) = tree
-            && let Some(before) = edgewright_model::format::parse(&tree).definition
+            && let Some(mut before) = edgewright_model::format::parse(&tree).definition
         {
-            let locks = Locks::choose(&before, &past.overlays, COMPRESSOR_VERSION);
+            before.name_sites(&past.sites);
+            let locks = locks_of(&before, &past.overlays, &run);
             past.previous = Some(graph(&before, &tree, &locks));
         }
         past.since = Some(run.commit.to_string());
     }
     store.close().await;
     Ok(past)
+}
+
+/// The row that a run of this folder would continue, as `run` finds it: by its configured name, by its
+/// address, and without runs of its own by the name that the source declares.
+async fn row_of<'a>(
+    store: &Store,
+    sources: &'a [SourceRow],
+    dir: &Path,
+    name: &SourceName,
+) -> Result<Option<&'a SourceRow>, Failure> {
+    let path = tokio::fs::canonicalize(dir).await;
+    let path = path.map_err(|error| Failure::file("cannot use", dir, &error))?;
+    let url = Remote::from_path(&path)?.to_string();
+    let own = sources.iter().find(|row| row.name == *name);
+    let own = own.or_else(|| sources.iter().find(|row| row.url == url));
+    if let Some(own) = own
+        && !store.runs(Some(own.id), 1).await?.is_empty()
+    {
+        return Ok(Some(own));
+    }
+    Ok(sources.iter().find(|row| row.definition_name.as_ref() == Some(name)).or(own))
+}
+
+/// The locks of a run's plan: newer overlays do not count.
+fn locks_of(
+    definition: &Definition,
+    overlays: &BTreeMap<ImageName, Vec<(u64, Lock)>>,
+    run: &RunRow,
+) -> Locks {
+    let mut then = BTreeMap::new();
+    for (image, number) in &run.locks {
+        let all = overlays.get(image).map_or(&[][..], Vec::as_slice);
+        let used = all.iter().filter(|(overlay, _)| Some(*overlay) == number.map(u64::from));
+        then.insert(image.clone(), used.cloned().collect());
+    }
+    Locks::choose(definition, &then, COMPRESSOR_VERSION)
 }

@@ -10,9 +10,6 @@ use crate::exit::{End, Failure};
 use crate::reader::Reader;
 use crate::render;
 
-/// How many releases are searched.
-const RELEASES: u32 = 1000;
-
 /// Shows a release with its entries.
 pub(super) async fn release(
     reader: &Reader,
@@ -20,8 +17,7 @@ pub(super) async fn release(
     source: Option<&SourceName>,
     format: Format,
 ) -> Result<End, Failure> {
-    let mut found = reader.releases(source, RELEASES).await?;
-    found.retain(|release| release.number == number);
+    let found = reader.release(number, source).await?;
     let sources: Vec<String> = found.iter().map(|release| release.source.to_string()).collect();
     only_one(&sources, || format!("release {number}"), "`edgewright release list` lists them")?;
     super::print(format.json, &found[0], |release| render::release(release, now()))

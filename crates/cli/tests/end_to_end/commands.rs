@@ -114,6 +114,25 @@ async fn folders_with_uncommitted_files_and_urls_are_run() {
 }
 
 #[tokio::test]
+async fn a_plan_after_a_rename_is_what_the_run_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let repository = Repository::plants(folder.path().join("plants"), &["a"]).await;
+    let call = async |arguments: &[&str]| edgewright(folder.path(), arguments).await;
+    call(&["run", "plants"]).await.ends(0);
+    repository.write("edgewright.yaml", "edgewright: 1\nname: renamed\n");
+    repository.commit("renamed").await;
+    let plan = call(&["plan", "plants", "--json"]).await.ends(0).json();
+    let run = call(&["run", "plants", "--json"]).await.ends(0).json();
+    assert_eq!((&plan["counts"]["build"], &run["counts"]["build"]), (&0.into(), &0.into()), "{plan:#}");
+    let reasons = |nodes: &Value| -> Vec<(String, String)> {
+        let text = |node: &Value, key: &str| node[key].as_str().unwrap().to_owned();
+        nodes.as_array().unwrap().iter().map(|node| (text(node, "node"), text(node, "reason"))).collect()
+    };
+    let run_nodes = call(&["run", "show", "2", "--json"]).await.ends(0).json();
+    assert_eq!(reasons(&plan["nodes"]), reasons(&run_nodes["nodes"]), "{plan:#} {run_nodes:#}");
+}
+
+#[tokio::test]
 async fn faults_of_the_source_have_their_codes() {
     let folder = tempfile::tempdir().unwrap();
     let repository = Repository::plants(folder.path().join("plants"), &["a"]).await;

@@ -86,7 +86,8 @@ impl Inventory {
             self.broken().insert(source, commit.clone());
             return Ok(Taken::Refused);
         };
-        let declared = declared(definition);
+        let (definition, _) = definition.with_site_names(&self.store.site_names(source).await?);
+        let declared = declared(&definition);
         if let Some(other) = self.owner(source, &declared.name, followed).await? {
             self.store.note_inventory_error(source, &taken_name(&declared.name, &other)).await?;
             return Ok(Taken::Refused);

@@ -9,8 +9,8 @@ use edgewright_model::Digest;
 use edgewright_model::duration::Span;
 use edgewright_model::names::ImageName;
 use edgewright_model::order::{
-    Base, BlobRef, Context, ImageTask, LaneOrder, LockTask, ManifestRef, StepAction, StepOrder, Task,
-    TrustDomain,
+    Base, BlobRef, Context, DECLARED_MODE, DECLARED_OWNER, ImageTask, LaneOrder, LockTask, ManifestRef,
+    StepAction, StepOrder, Task, TrustDomain,
 };
 use edgewright_model::reference::RepoName;
 use edgewright_model::spec::{Definition, Lane, SecretRef};
@@ -250,6 +250,13 @@ async fn context_entry(scope: &RunScope<'_>, entry: &ContextEntry) -> Result<Pac
 }
 
 fn layer_entry(entry: &LayerEntry) -> PackEntry {
+    let mut xattrs = entry.xattrs.clone();
+    if entry.declared.mode {
+        xattrs.insert(DECLARED_MODE.to_owned(), Vec::new());
+    }
+    if entry.declared.owner {
+        xattrs.insert(DECLARED_OWNER.to_owned(), Vec::new());
+    }
     PackEntry {
         path: entry.path.to_string(),
         mode: match &entry.kind {
@@ -258,7 +265,7 @@ fn layer_entry(entry: &LayerEntry) -> PackEntry {
             | LayerKind::HardLink { mode, .. } => *mode,
             LayerKind::Link { .. } => LINK_MODE,
         },
-        xattrs: entry.xattrs.clone(),
+        xattrs,
         user: entry.owner.user,
         group: entry.owner.group,
         kind: match &entry.kind {

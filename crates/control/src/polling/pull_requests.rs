@@ -16,7 +16,7 @@ use edgewright_model::names::CommitId;
 use edgewright_model::run::{RunNumber, Trigger};
 use edgewright_process::Clock;
 use edgewright_store::Store;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::POLLER;
 use crate::ControlError;
@@ -95,7 +95,8 @@ impl PullRequests {
                 self.store.note_decided(handle.id, &BTreeMap::from([(name, commit)]), now).await?;
             }
         }
-        let expired = now.checked_sub(KEPT).unwrap_or(now);
+        let confirmed = self.store.confirmed_time(now).await?;
+        let expired = confirmed.checked_sub(KEPT).unwrap_or(Timestamp::MIN);
         let mut lapsed = false;
         for run in self.store.pull_request_runs_before(handle.id, expired).await? {
             lapsed |= self.store.forget_pull_request_run(handle.id, run).await?;

@@ -113,7 +113,9 @@ impl Rebuilds {
         let run = self.jobs.store.run(number).await?.ok_or(ControlError::NoRun { run: number })?;
         let handle = self.sources.get(run.source).ok_or(ControlError::NoSource { run: number })?;
         let tree = handle.mirror.read_tree(&run.commit).await?;
-        let definition = format::parse(&tree).definition.ok_or(ControlError::OtherKeys { run: number })?;
+        let definition = format::parse(&tree).definition;
+        let mut definition = definition.ok_or(ControlError::OtherKeys { run: number })?;
+        definition.name_sites(&self.jobs.store.site_names(run.source).await?);
         let locks = fixed_locks(&definition, &self.locks.overlays(run.domain()).await?, &run);
         let graph = graph(&definition, &tree, &locks);
         Ok(Reread { run: number, domain: run.domain(), handle, definition, graph })

@@ -19,6 +19,7 @@ use edgewright_process::Clock;
 use edgewright_store::Store;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
 
 use self::collection::Removed;
 use crate::ControlError;
@@ -31,6 +32,12 @@ use crate::sources::Sources;
 const PERIOD: Duration = Duration::from_hours(1);
 /// Folders are not searched deeper than this: links or loops would never end.
 const DEEPEST: usize = 16;
+
+/// The largest step of the time that retention works with, from one pass to the next: it follows a clock that
+/// jumped ahead, or that ran while the server was stopped, at this pace.
+const MAX_CLOCK_STEP: SignedDuration = SignedDuration::from_hours(6);
+/// Cached files that were used within this time are kept while runs are open: a job may be using them.
+const MAYBE_IN_USE: Duration = Duration::from_hours(2);
 
 /// What was removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -141,8 +148,13 @@ fn tidy_files(data: &Path, keep: &Keep, open: &[RunNumber], now: SystemTime) -> 
             Err(error) => tracing::warn!(path = %path.display(), %error, "old logs stay"),
         }
     }
-    // A job that misses a file that was just removed makes it again.
-    for path in excess(files(&data.join("work/cache"), 0), None, keep.cache_bytes) {
+    // A job that misses a file makes it again, but not one that it has begun to use.
+    let is_in_use =
+        |item: &Item| !open.is_empty() && item.used.elapsed().map_or(true, |age| age < MAYBE_IN_USE);
+    let (in_use, idle): (Vec<_>, Vec<_>) =
+        files(&data.join("work/cache"), 0).into_iter().partition(is_in_use);
+    let in_use: u64 = in_use.iter().map(|item| item.bytes).sum();
+    for path in excess(idle, None, keep.cache_bytes.saturating_sub(in_use)) {
         match std::fs::remove_file(&path) {
             Ok(()) => tidied.cached += 1,
             Err(error) => tracing::warn!(path = %path.display(), %error, "a cached file stays"),
@@ -205,7 +217,7 @@ impl Retention {
     /// The database or the registry does not answer. Files that cannot be removed are logged.
     pub(crate) async fn tidy(&self) -> Result<Tidied, ControlError> {
         let open: Vec<RunNumber> = self.store.open_runs().await?.into_iter().map(|run| run.number).collect();
-        let (data, keep, now) = (self.data.clone(), self.keep.clone(), self.clock.now());
+        let (data, keep, now) = (self.data.clone(), self.keep.clone(), self.next_time().await?);
         let tidied =
             tokio::task::spawn_blocking(move || tidy_files(&data, &keep, &open, SystemTime::from(now))).await;
         let Removed { forgotten, collected, packages, evidence } = self.collect(now).await?;
@@ -227,7 +239,20 @@ impl Retention {
                 tracing::warn!(source.name = %handle.settings.name, error = %Chain(&error), "a mirror was not packed");
             }
         }
+        self.store.confirm_time(now).await?;
         Ok(tidied)
+    }
+
+    /// The time of this pass: the clock's, at most one step after the pass before. So a clock that jumps by
+    /// years makes nothing old, and a clock that is set back makes nothing older than it is.
+    async fn next_time(&self) -> Result<Timestamp, ControlError> {
+        let now = self.clock.now();
+        let confirmed = self.store.confirmed_time(now).await?;
+        let next = now.min(confirmed.checked_add(MAX_CLOCK_STEP).unwrap_or(Timestamp::MAX));
+        if next < now {
+            tracing::info!(%now, working_time = %next, "the clock is far ahead of the last pass: removing less");
+        }
+        Ok(next)
     }
 }
 
@@ -278,6 +303,8 @@ mod tests {
         let left = |name: &str| folder.path().join("logs/runs").join(name).exists();
         assert_eq!((left("1"), left("2"), left("notes")), (false, true, true));
         let all = Keep { cache_bytes: 0, ..Keep::default() };
+        let tidied = tidy_files(folder.path(), &all, &[RunNumber(2)], SystemTime::now());
+        assert_eq!(tidied, Tidied::default(), "a job may use the file now");
         let tidied = tidy_files(folder.path(), &all, &[], SystemTime::now());
         assert_eq!(tidied, Tidied { cached: 1, ..Tidied::default() });
     }

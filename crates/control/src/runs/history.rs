@@ -46,7 +46,8 @@ impl Planner {
             tokio::try_join!(self.store.built(&keys, domain), self.store.heads(domain, &run.branch))?;
         let lane_inputs = self.jobs.lane_inputs();
         let mut history = History { builds, lane_inputs: lane_inputs.clone(), ..History::default() };
-        self.add_heads(&mut history, graph, &heads);
+        let now = self.store.confirmed_time(self.clock.now()).await?;
+        self.add_heads(&mut history, graph, &heads, now);
         // The last good digests are compared with; they may have other keys.
         let released = self.releases.newest(run.source, &run.branch).await?;
         let manifests = history.builds.values().chain(released.good.values());
@@ -64,8 +65,8 @@ impl Planner {
     }
 
     /// What variants had before. What was retired is shown for a while, and then forgotten.
-    fn add_heads(&self, history: &mut History, graph: &Graph, heads: &[Head]) {
-        let grace = self.clock.now().checked_sub(self.retired_for).unwrap_or(Timestamp::MIN);
+    fn add_heads(&self, history: &mut History, graph: &Graph, heads: &[Head], now: Timestamp) {
+        let grace = now.checked_sub(self.retired_for).unwrap_or(Timestamp::MIN);
         let declared: BTreeSet<&VariantName> =
             graph.nodes.keys().filter_map(|id| id.name.variant()).collect();
         for head in heads {

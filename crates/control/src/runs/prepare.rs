@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use edgewright_model::error::Chain;
 use edgewright_model::format::{self, Diagnostic};
 use edgewright_model::names::{ImageName, SourceName};
 use edgewright_model::order::ManifestRef;
@@ -102,9 +103,9 @@ impl Invalid {
         Self { why, diagnostics }
     }
 
-    /// Of a commit that exceeds a limit.
-    fn too_large(error: &SourceError) -> Self {
-        let (message, hint) = (error.to_string(), error.hint().map(str::to_owned));
+    /// Of a commit that exceeds a limit, or whose submodules are wrong.
+    fn unreadable(error: &SourceError) -> Self {
+        let (message, hint) = (Chain(error).to_string(), error.hint().map(str::to_owned));
         let diagnostics = vec![Diagnostic { file: None, place: None, message: message.clone(), hint }];
         Self { why: message, diagnostics }
     }
@@ -128,24 +129,25 @@ impl Planner {
         let run = &scope.run;
         let ReadCommit { tree, parsed, .. } = match scope.handle.read_commit(&run.commit).await {
             Ok(read) => read,
-            Err(error @ SourceError::TooLarge { .. }) => {
-                return Ok(Preparation::Refused(Invalid::too_large(&error)));
+            Err(error) if error.is_of_commit() => {
+                return Ok(Preparation::Refused(Invalid::unreadable(&error)));
             }
             Err(error) => return Err(error.into()),
         };
-        let Some(definition) = parsed.definition else {
+        let Some(mut definition) = parsed.definition else {
             return Ok(Preparation::Refused(Invalid::of(parsed.diagnostics)));
         };
         let name = &definition.source.name;
         if let Some(why) = self.inventory.name_fault(run.source, name, &self.sources.ids()).await? {
             return Ok(Preparation::Refused(Invalid { why, diagnostics: Vec::new() }));
         }
+        let named = definition.name_sites(&self.store.site_names(run.source).await?);
         let Locked { mut graph, mut unlocked, overlays, .. } = self.lock(scope, &definition, &tree).await?;
         for image in graph.unresolved.keys() {
             unlocked.entry(image.clone()).or_insert_with(|| no_lock(image));
         }
         let mut diagnostics = parsed.diagnostics;
-        diagnostics.extend(graph.diagnostics.iter().cloned());
+        diagnostics.extend(named.into_iter().chain(graph.diagnostics.iter().cloned()));
         self.store.note_diagnostics(run.number, &diagnostics).await?;
 
         let Loaded { mut history, findings, heads, released } =
@@ -245,7 +247,8 @@ impl Planner {
             return Some(graph);
         }
         let tree = scope.handle.mirror.read_tree(&before.commit).await.ok()?;
-        let definition = format::parse(&tree).definition?;
+        let mut definition = format::parse(&tree).definition?;
+        definition.name_sites(&self.store.site_names(run.source).await.ok()?);
         let locks = fixed_locks(&definition, overlays, &before);
         Some(Arc::new(graph(&definition, &tree, &locks)))
     }

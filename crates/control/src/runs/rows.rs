@@ -6,7 +6,7 @@ use edgewright_model::names::Platform;
 use edgewright_model::run::NodeState;
 use edgewright_model::spec::Lane;
 use edgewright_model::verdict::Note;
-use edgewright_plan::graph::LaneChecks;
+use edgewright_plan::graph::{GraphBase, LaneChecks};
 use edgewright_plan::plan::Planned;
 use edgewright_plan::{Action, EffectiveLock, LockOrigin, NodeId};
 use edgewright_store::nodes::{NodeLane, NodeRow, PathStep};
@@ -80,7 +80,9 @@ pub(crate) fn row(prepared: &Prepared, planned: &Planned) -> NodeRow {
         Action::Failed => (NodeState::Failed, None),
     };
     let steps = node.map_or_else(Vec::new, |node| {
-        node.path.iter().map(|step| PathStep { key: step.key.clone(), title: step.title.clone() }).collect()
+        let mut base = matches!(node.base, GraphBase::External { .. }).then(|| node.root_key.clone());
+        let steps = node.path.iter().map(|step| (step.key.clone(), step.title.clone()));
+        steps.map(|(key, title)| PathStep { key, title, base: base.take() }).collect()
     });
     let lane = |lane: &LaneChecks| NodeLane { lane: lane.lane, check_set: lane.check_set.clone() };
     let known = prepared.findings.notes.get(&planned.id).filter(|_| state.is_terminal());

@@ -112,6 +112,7 @@ impl Sources {
         if handle.settings.branch.is_some() {
             refs.default_branch.clone_from(&handle.settings.branch);
         }
+        handle.mirror.trust(followed.names(&refs));
         let moved = moved(&handle.settings.name, &before, &refs, &followed);
         let mut reader = None;
         if !moved.is_empty() {
@@ -132,6 +133,7 @@ impl Sources {
         let reader = handle.mirror.repository().reader();
         handle.mirror.fetch().await?;
         let mut now = RemoteRefs { default_branch: before.default_branch.clone(), ..RemoteRefs::default() };
+        handle.mirror.trust(followed.names(&before));
         for branch in followed.names(&before) {
             let Some(commit) = reader.branch(&branch).await else { return Ok(None) };
             now.branches.insert(branch, commit);

@@ -102,8 +102,15 @@ impl World {
         self.reopen(Clock::system()).await;
     }
 
-    /// As after `kill -9`, and a start some hours later.
+    /// As after `kill -9`, and a start some hours later: time that passed, and not only a clock that jumped.
     pub(crate) async fn later(&mut self, hours: i64) {
+        let now = Clock::system().now() + jiff::SignedDuration::from_hours(hours);
+        self.store.confirm_time(now).await.unwrap();
+        self.reopen(Clock::fixed(now)).await;
+    }
+
+    /// As after `kill -9`, and a start with a clock that is some hours ahead or behind.
+    pub(crate) async fn jump(&mut self, hours: i64) {
         let now = Clock::system().now() + jiff::SignedDuration::from_hours(hours);
         self.reopen(Clock::fixed(now)).await;
     }

@@ -102,6 +102,11 @@ impl Engine {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(LabError::io("read", note)(error)),
         };
+        // A build locks the note of its base; podman does not see the containers of its storage.
+        let lock = tokio::fs::File::open(note).await.map_err(LabError::io("read", note))?.into_std().await;
+        if lock.try_lock().is_err() {
+            return Ok(false);
+        }
         let gone = self.podman(processes).args(["rmi", "--ignore", &image]).deadline(REMOVAL);
         match gone.run().await {
             Ok(_) => match tokio::fs::remove_file(note).await {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::report::{MAX_DIAGNOSTICS_PER_FILE, Owner, Report, nearest, suggest};
 use super::shape::Shape;
 use super::yaml::{Data, Key, Node};
-use super::{Place, paths};
+use super::{Place, paths, written};
 use crate::duration::Span;
 use crate::glob::Glob;
 use crate::names::InvalidName;
@@ -62,7 +62,11 @@ impl Input<'_> {
         let hint = match &node.data {
             Data::Refused => return,
             Data::Integer(_) | Data::Number(_) | Data::Boolean(_) if want.contains("string") => {
-                "write it in quotes".to_owned()
+                if self.report.is_full(&self.file) {
+                    String::new()
+                } else {
+                    written::quoted(self.tree, &self.file, node.place)
+                }
             }
             Data::Null => format!("write {want} here, or remove the key"),
             Data::Text(text) if want.contains("list") => format!("write [{text}]"),

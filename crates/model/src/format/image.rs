@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::decode::{Fields, Input};
 use super::report::{Owner, Report};
 use super::yaml::{self, Data, Node};
-use super::{AVAILABLE_LANES, checks, load, paths, shape, steps};
+use super::{AVAILABLE_LANES, Place, checks, load, paths, shape, steps, written};
 use crate::lock::Lock;
 use crate::names::{ImageName, Platform};
 use crate::spec::{Declaration, From, ImageSpec, Inherit, Lane, Per, TestSpec, Value, VarType};
@@ -148,7 +148,8 @@ fn declaration(input: &mut Input<'_>, node: &Node) -> Option<Declaration> {
         && !has_type(value, kind)
     {
         let message = format!("the default is {}, but the type is {}", describe(value), type_name(kind));
-        input.error(node.place, message, correct(value, kind));
+        let hint = correct((input.tree, &input.file, node.place), value, kind);
+        input.error(node.place, message, hint);
     }
     // An unreadable default gets a placeholder: it is not missing.
     let default = default.map(|value| value.unwrap_or(Value::String(String::new())));
@@ -188,10 +189,13 @@ pub(super) const fn type_name(kind: VarType) -> &'static str {
 }
 
 /// The hint for a value of the wrong type.
-pub(super) fn correct(value: &Value, kind: VarType) -> String {
+pub(super) fn correct(
+    (tree, file, place): (&Tree, &TreePath, Place),
+    value: &Value,
+    kind: VarType,
+) -> String {
     match (value, kind) {
-        (Value::Integer(number), VarType::String) => format!("write it in quotes: \"{number}\""),
-        (Value::Boolean(value), VarType::String) => format!("write it in quotes: \"{value}\""),
+        (Value::Integer(_) | Value::Boolean(_), VarType::String) => written::quoted(tree, file, place),
         (Value::String(_), VarType::Integer | VarType::Boolean) => "write it without quotes".to_owned(),
         _ => format!(
             "write {} here, or change the declared type",

@@ -138,7 +138,7 @@ fn outside(path: &TreePath) -> Fault {
 fn submodule(path: &TreePath) -> Fault {
     fault(
         format!("cannot read `{path}`: it is a submodule, whose files are not part of this commit"),
-        "copy the files into this repository, or let a Containerfile fetch them by digest",
+        "write `submodules: true` in edgewright.yaml, copy the files into this repository, or let a Containerfile fetch them by digest",
     )
 }
 
@@ -157,17 +157,22 @@ fn elsewhere(path: &TreePath) -> Fault {
 }
 
 /// The unusable entries of a folder that becomes a layer or a build context: submodules, templates that are
-/// too large to render, Git LFS pointers, paths that no image can hold. Links are content there: they are
-/// copied, never followed. Invalid paths in the `own` folder of an image or a site are reported in any case,
+/// too large to render (where the folder `renders` them), Git LFS pointers, paths that no image can hold.
+/// Links are content there: they are copied, never followed. Invalid paths in the `own` folder of an image or a site are reported in any case,
 /// and not again here.
-pub(super) fn unusable(tree: &Tree, folder: &TreePath, own: Option<&TreePath>) -> Vec<(TreePath, Fault)> {
+pub(super) fn unusable(
+    tree: &Tree,
+    folder: &TreePath,
+    own: Option<&TreePath>,
+    renders: bool,
+) -> Vec<(TreePath, Fault)> {
     let mut faults = Vec::new();
     for (below, entry) in tree.below(folder) {
         let path = folder.join(&below);
         let fault = match entry.kind {
             EntryKind::Submodule => submodule(&path),
             EntryKind::Link => continue,
-            _ if entry.size > LOADED_LIMIT && path.extension() == Some("j2") => too_large(&path),
+            _ if renders && entry.size > LOADED_LIMIT && path.extension() == Some("j2") => too_large(&path),
             _ if tree.contents.get(&entry.content).is_some_and(|bytes| is_lfs_pointer(bytes)) => {
                 elsewhere(&path)
             }

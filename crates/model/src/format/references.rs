@@ -12,7 +12,8 @@ use super::{Drafts, Place};
 use crate::names::{CheckId, ImageName, SiteId, SiteName};
 use crate::resolve::{self, matches};
 use crate::spec::{
-    Assertion, CheckEntry, Definition, From, ImageSpec, Labels, Lane, Per, SiteSpec, StaticRule,
+    Assertion, CheckEntry, Definition, FileRules, From, ImageSpec, Labels, Lane, Per, SiteSpec, SlotSpec,
+    StaticRule,
 };
 use crate::tree::Tree;
 
@@ -218,6 +219,7 @@ impl Pass<'_> {
                 self.site_error(name, place, format!("there is no image `{}`", slot.image), hint);
                 continue;
             }
+            self.slot_files(name, node, slot);
             let Ok(line) = resolve::chain(self.definition, &slot.image) else { continue };
             if let Some(image) = line.iter().find(|image| !matches(&image.select, &spec.labels)) {
                 let message = format!("image `{}` is not built for this site", slot.image);
@@ -229,6 +231,20 @@ impl Pass<'_> {
                 self.site_error(name, place, message, hint);
             }
         }
+    }
+}
+
+impl Pass<'_> {
+    /// Rules for files that no variant has.
+    fn slot_files(&mut self, name: &SiteName, node: &Node, slot: &SlotSpec) {
+        let is_shared = self.definition.images.get(&slot.image).is_some_and(|image| image.per != Per::Slot);
+        if slot.files == FileRules::NONE || !is_shared || !self.per_is_clear(&slot.image) {
+            return;
+        }
+        let image = &slot.image;
+        let message = format!("`files` is never read: image `{image}` has no variant per slot");
+        let hint = format!("move it to `files` of the site, or add `per: slot` to images/{image}/image.yaml");
+        self.site_error(name, node.key("files"), message, hint);
     }
 }
 

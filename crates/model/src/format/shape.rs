@@ -113,6 +113,11 @@ pub(super) const SOURCE: Shape = record(
         need("edgewright", Kind::Integer(1, 1), "Version of this format."),
         need("name", Kind::Text, "First component of every repository of this source."),
         may("platforms", TEXTS, "Platforms to build, such as linux/amd64 (the default)."),
+        may(
+            "submodules",
+            Kind::Boolean,
+            "Whether the files of git submodules are read, at the recorded commits. Default: false.",
+        ),
         may("vars", VARS, "Variables for all images; each must be declared by an image."),
         may("groups", Kind::List(&Kind::Record(&GROUP)), "Sites selected by label, with variables."),
         may(
@@ -246,6 +251,30 @@ pub(super) const SECRET: Shape = record(
         ),
     ],
 );
+const OWNER: Field = may(
+    "owner",
+    Kind::Text,
+    "Numeric owner of all entries, USER:GROUP. Default: the owner of what is replaced, or 0:0.",
+);
+const MODES: Field = may("modes", LABELS, "Modes by glob over the path in the image; the last match wins.");
+const DELETE: Field = may("delete", TEXTS, "Paths in the image to delete.");
+const DIRECTORIES: Field = may(
+    "directories",
+    Kind::List(&Kind::Either(&[Kind::Text, Kind::Record(&DIRECTORY)])),
+    "Directories of the image, by path or with mode and owner, because git does not store empty ones.",
+);
+const XATTRS: Field = may(
+    "xattrs",
+    Kind::Map(&Kind::Map(&Kind::Text)),
+    "Extended attributes by path in the image: name to text, or to 0x and hexadecimal digits.",
+);
+const HARD_LINKS: Field =
+    may("hard_links", LABELS, "Hard links: path in the image to the file of this step that it links to.");
+const TEMPLATES: Field = may(
+    "templates",
+    Kind::Boolean,
+    "Whether files that end in .j2 are rendered. If not, they are copied as they are. Default: true.",
+);
 pub(super) const FILES: Shape = record(
     "a files step",
     &[
@@ -254,27 +283,23 @@ pub(super) const FILES: Shape = record(
             Kind::Text,
             "The folder, relative to the image's folder. Not needed if the step only deletes or declares directories.",
         ),
-        may("owner", Kind::Text, "Numeric owner of all entries, USER:GROUP. Default: 0:0."),
-        may("modes", LABELS, "Modes by glob over the path in the image; the last match wins."),
-        may("delete", TEXTS, "Paths in the image to delete."),
-        may(
-            "directories",
-            Kind::List(&Kind::Either(&[Kind::Text, Kind::Record(&DIRECTORY)])),
-            "Directories of the image, by path or with mode and owner, because git does not store empty ones.",
-        ),
-        may(
-            "xattrs",
-            Kind::Map(&Kind::Map(&Kind::Text)),
-            "Extended attributes by path in the image: name to text, or to 0x and hexadecimal digits.",
-        ),
-        may("hard_links", LABELS, "Hard links: path in the image to the file of this step that it links to."),
+        OWNER,
+        MODES,
+        DELETE,
+        DIRECTORIES,
+        XATTRS,
+        HARD_LINKS,
+        TEMPLATES,
     ],
 );
+/// Rules for a folder whose path follows from its place: the folders of sites.
+pub(super) const FILE_RULES: Shape =
+    record("files", &[OWNER, MODES, DELETE, DIRECTORIES, XATTRS, HARD_LINKS, TEMPLATES]);
 pub(super) const DIRECTORY: Shape = record(
     "a directory",
     &[
         need("path", Kind::Text, "Path in the image."),
-        may("mode", Kind::Text, "Permission bits. Default: \"0755\"."),
+        may("mode", Kind::Text, "Permission bits. Default: those of an existing directory, or \"0755\"."),
         may("owner", Kind::Text, "Numeric owner, USER:GROUP. Default: the step's owner."),
     ],
 );
@@ -306,6 +331,7 @@ pub(super) const SITE: Shape = record(
         need("id", Kind::Text, "Immutable id; the folder's name may change."),
         may("labels", LABELS, "Labels, read by groups and `where`."),
         may("vars", VARS, "Variables for all images of this site."),
+        may("files", Kind::Record(&FILE_RULES), "Modes and owners of files/, deletions and directories."),
         may("images", Kind::Map(&Kind::Record(&SITE_IMAGE)), "Additions to one image at this site only."),
         may("slots", Kind::List(&Kind::Record(&SLOT)), "Places for devices."),
     ],
@@ -315,6 +341,7 @@ pub(super) const SITE_IMAGE: Shape = record(
     &[
         may("vars", VARS, "Variables for this image at this site."),
         may("checks", CHECKS, "Checks for this image at this site."),
+        may("files", Kind::Record(&FILE_RULES), "Modes and owners of images/IMAGE/files/."),
     ],
 );
 pub(super) const SLOT: Shape = record(
@@ -326,6 +353,7 @@ pub(super) const SLOT: Shape = record(
         may("channel", Kind::Text, "The channel that its device follows."),
         may("labels", LABELS, "Labels, read by rollouts."),
         may("vars", VARS, "Variables, read only by `per: slot` images."),
+        may("files", Kind::Record(&FILE_RULES), "Modes and owners of slots/SLOT/files/ (`per: slot` only)."),
     ],
 );
 pub(super) const EXCEPTION: Shape = record(

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::decode::Input;
 use super::report::{Owner, Report};
 use super::yaml::Node;
-use super::{checks, load, shape};
+use super::{checks, load, shape, steps};
 use crate::names::SiteName;
 use crate::spec::{Exception, SiteImageSpec, SiteSpec, SlotSpec};
 use crate::tree::{Tree, TreePath};
@@ -29,12 +29,14 @@ pub(super) fn read(tree: &Tree, report: &mut Report, name: &SiteName, file: &Tre
     let id = fields.get("id").and_then(|node| input.name(node));
     let labels = input.labels(fields.get("labels"));
     let vars = input.vars(fields.get("vars"));
+    let files = steps::rules(&mut input, fields.get("files"));
     let images = input.map(fields.get("images"), |input, key, node| {
         let name = input.key(key);
         let fields = input.record(node, &shape::SITE_IMAGE)?;
         let vars = input.vars(fields.get("vars"));
         let checks = checks::decode(input, fields.get("checks"));
-        Some((name?, SiteImageSpec { vars, checks }))
+        let files = steps::rules(input, fields.get("files"));
+        Some((name?, SiteImageSpec { vars, checks, files }))
     });
     let mut seen = BTreeSet::new();
     let slots = input.list(fields.get("slots"), |input, node| {
@@ -45,7 +47,8 @@ pub(super) fn read(tree: &Tree, report: &mut Report, name: &SiteName, file: &Tre
         }
         Some(slot)
     });
-    let spec = SiteSpec { name: name.clone(), id: id?, labels, vars, images, slots, file: file.clone() };
+    let (name, file) = (name.clone(), file.clone());
+    let spec = SiteSpec { name, id: id?, labels, vars, files, images, slots, file };
     Some(Draft { spec, vars_are_clear: vars_are_clear(&doc), doc })
 }
 
@@ -65,7 +68,8 @@ fn slot(input: &mut Input<'_>, node: &Node) -> Option<SlotSpec> {
     let channel = fields.get("channel").and_then(|node| input.name(node));
     let labels = input.labels(fields.get("labels"));
     let vars = input.vars(fields.get("vars"));
-    Some(SlotSpec { id: id?, name, image: image?, channel, labels, vars })
+    let files = steps::rules(input, fields.get("files"));
+    Some(SlotSpec { id: id?, name, image: image?, channel, labels, vars, files })
 }
 
 /// Reads an exception. A broken one breaks no image and no site: without it, a failure of its check blocks.

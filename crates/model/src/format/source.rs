@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::decode::Input;
 use super::report::{Owner, Report, suggest};
 use super::yaml::{Data, Node};
-use super::{load, shape};
+use super::{load, paths, shape, yaml};
 use crate::names::{ChannelName, Platform, SourceName};
 use crate::spec::{ChannelSpec, Follows, Group, RolloutSpec, SourceSpec, StageSpec};
 use crate::tree::{Tree, TreePath};
@@ -52,6 +52,7 @@ pub(super) fn read(tree: &Tree, report: &mut Report, file: &TreePath) -> Option<
         platforms.extend(DEFAULT_PLATFORM.parse::<Platform>());
     }
     let vars = input.vars(fields.get("vars"));
+    let _ = fields.get("submodules").map(|node| input.boolean(node));
     let groups = groups(&mut input, fields.get("groups"));
     let rollouts = input.map(fields.get("rollouts"), |input, key, node| {
         let name = input.key(key);
@@ -68,6 +69,14 @@ pub(super) fn read(tree: &Tree, report: &mut Report, file: &TreePath) -> Option<
         channels.insert(name, ChannelSpec::following(Follows::DefaultBranch));
     }
     Some((doc.clone(), SourceSpec { name: name?, platforms, vars, groups, channels, rollouts }))
+}
+
+/// Whether the files of submodules are a part of this tree, according to its `edgewright.yaml`.
+pub fn reads_submodules(tree: &Tree) -> bool {
+    let text = super::layout().ok().and_then(|(file, ..)| paths::follow(tree, &file).ok());
+    let text = text.and_then(|file| std::str::from_utf8(tree.content(&file)?).ok());
+    let node = text.and_then(|text| yaml::read(text).0);
+    node.is_some_and(|node| matches!(node.at("submodules").data, Data::Boolean(true)))
 }
 
 /// The source's name, which must not be reserved.

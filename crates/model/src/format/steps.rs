@@ -5,8 +5,9 @@ mod declared;
 use super::decode::Input;
 use super::paths::{self, Want};
 use super::shape;
-use super::yaml::{Data, Node};
-use crate::spec::{BootstrapStep, ContainerfileStep, FilesStep, SecretRef, Step};
+use super::yaml::{Data, Key, Node};
+use crate::containerfile::{PREPROCESSED, is_preprocessed, preprocess_hint};
+use crate::spec::{BootstrapStep, ContainerfileStep, FileRules, FilesStep, SecretRef, Step};
 use crate::tree::TreePath;
 
 /// One step.
@@ -60,9 +61,9 @@ fn source_line(input: &mut Input<'_>, node: &Node) -> Option<String> {
 fn containerfile_step(input: &mut Input<'_>, node: &Node) -> Option<ContainerfileStep> {
     const DEFAULT_FILE: &str = "Containerfile";
     if !matches!(node.data, Data::Map(_)) {
-        let file = input.repository_path(node, Want::SmallFile)?;
+        let file = named(input, node)?;
         let context = file.parent()?;
-        unusable(input, node, &context);
+        unusable(input, node, &context, false);
         unread(input, node, &file);
         return Some(ContainerfileStep {
             file,
@@ -76,7 +77,7 @@ fn containerfile_step(input: &mut Input<'_>, node: &Node) -> Option<Containerfil
     }
     let fields = input.record(node, &shape::CONTAINERFILE)?;
     let file = match fields.get("file") {
-        Some(node) => input.repository_path(node, Want::SmallFile),
+        Some(node) => named(input, node),
         None => input.resolve(DEFAULT_FILE, node.place, Want::SmallFile),
     };
     let context = match fields.get("context") {
@@ -84,7 +85,7 @@ fn containerfile_step(input: &mut Input<'_>, node: &Node) -> Option<Containerfil
         None => file.as_ref().and_then(TreePath::parent),
     };
     if let Some(context) = &context {
-        unusable(input, fields.get("context").unwrap_or(node), context);
+        unusable(input, fields.get("context").unwrap_or(node), context, false);
     }
     let args = input.map(fields.get("args"), |input, key, value| {
         if !is_argument(&key.text) {
@@ -117,6 +118,21 @@ fn containerfile_step(input: &mut Input<'_>, node: &Node) -> Option<Containerfil
     Some(ContainerfileStep { file: file?, context: context?, args, target, secrets, refresh, images })
 }
 
+/// The path of a Containerfile. Reports one that podman and buildah would run through the C preprocessor,
+/// because of its name.
+fn named(input: &mut Input<'_>, node: &Node) -> Option<TreePath> {
+    if let Data::Text(name) = &node.data
+        && is_preprocessed(name)
+    {
+        let message = format!(
+            "invalid Containerfile `{}`: podman and buildah run files named *{PREPROCESSED} through cpp, Edgewright does not",
+            name.escape_debug()
+        );
+        input.error(node.place, message, preprocess_hint(name));
+    }
+    input.repository_path(node, Want::SmallFile)
+}
+
 fn is_argument(text: &str) -> bool {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     text.bytes().all(word) && text.as_bytes().first().is_some_and(|b| !b.is_ascii_digit())
@@ -129,6 +145,8 @@ fn files(input: &mut Input<'_>, node: &Node) -> Option<FilesStep> {
     } else {
         (Some(node), None)
     };
+    let get = |name| fields.as_ref().and_then(|fields| fields.get(name));
+    let rules = decode_rules(input, get);
     let path = path_node.map(|node| {
         let path = input.repository_path(node, Want::Folder)?;
         if Some(&path) == input.file.parent().as_ref() {
@@ -140,46 +158,55 @@ fn files(input: &mut Input<'_>, node: &Node) -> Option<FilesStep> {
             );
             return None;
         }
-        unusable(input, node, &path);
+        unusable(input, node, &path, !rules.as_is);
         Some(path)
     });
-    let get = |name| fields.as_ref().and_then(|fields| fields.get(name));
     if let (None, None, None) = (path_node, get("delete"), get("directories")) {
         let hint = "add `path: FOLDER`, `delete` or `directories`";
         input.error(node.place, "the files step is empty: it neither copies nor deletes anything", hint);
     }
+    let path = path.map_or(Some(None), |path| path.map(Some))?;
+    Some(FilesStep { path, rules })
+}
+
+/// `files:` of a site, of an image of a site, or of a slot.
+pub(super) fn rules(input: &mut Input<'_>, node: Option<&Node>) -> FileRules {
+    let fields = node.and_then(|node| input.record(node, &shape::FILE_RULES));
+    fields.map(|fields| decode_rules(input, |name| fields.get(name))).unwrap_or_default()
+}
+
+fn decode_rules<'n>(input: &mut Input<'_>, get: impl Fn(&'static str) -> Option<&'n Node>) -> FileRules {
     let owner = get("owner").and_then(|node| input.file_owner(node));
-    let modes = match get("modes") {
-        Some(Node { data: Data::Map(entries), .. }) => entries
-            .iter()
-            .filter_map(|(key, value)| {
-                let mode = input.mode(value);
-                if key.text.is_empty() || key.text.starts_with('/') {
-                    let hint = "remove the first `/`: paths are relative to the image's root";
-                    input.error(
-                        key.place,
-                        format!("invalid pattern `{}`: begins with `/`", key.text.escape_debug()),
-                        hint,
-                    );
-                    return None;
-                }
-                input.glob(&key.text, key.place)?;
-                Some((key.text.clone(), mode?))
-            })
-            .collect(),
-        Some(node) => {
-            input.wrong_kind(node, "a map");
-            Vec::new()
-        }
-        None => Vec::new(),
-    };
+    let modes = modes(input, get("modes"));
     let delete = input.list(get("delete"), Input::image_path);
-    let owner = owner.unwrap_or_default();
     let directories = declared::directories(input, get("directories"), owner);
     let xattrs = declared::xattrs(input, get("xattrs"));
     let hard_links = declared::hard_links(input, get("hard_links"));
-    let path = path.map_or(Some(None), |path| path.map(Some))?;
-    Some(FilesStep { path, owner, modes, delete, directories, xattrs, hard_links })
+    let as_is = get("templates").and_then(|node| input.boolean(node)) == Some(false);
+    FileRules { owner, modes, delete, directories, xattrs, hard_links, as_is }
+}
+
+fn modes(input: &mut Input<'_>, node: Option<&Node>) -> Vec<(String, u32)> {
+    let entries = match node {
+        None => return Vec::new(),
+        Some(Node { data: Data::Map(entries), .. }) => entries,
+        Some(node) => {
+            input.wrong_kind(node, "a map");
+            return Vec::new();
+        }
+    };
+    let decode = |(key, value): &(Key, Node)| {
+        let mode = input.mode(value);
+        if key.text.is_empty() || key.text.starts_with('/') {
+            let hint = "remove the first `/`: paths are relative to the image's root";
+            let message = format!("invalid pattern `{}`: begins with `/`", key.text.escape_debug());
+            input.error(key.place, message, hint);
+            return None;
+        }
+        input.glob(&key.text, key.place)?;
+        Some((key.text.clone(), mode?))
+    };
+    entries.iter().filter_map(decode).collect()
 }
 
 /// Reports a Containerfile whose text is not loaded with the tree, or is no text.
@@ -198,9 +225,9 @@ fn unread(input: &mut Input<'_>, node: &Node, file: &TreePath) {
     }
 }
 
-/// Reports the unusable entries of a used folder.
-fn unusable(input: &mut Input<'_>, node: &Node, folder: &TreePath) {
-    for (_, fault) in paths::unusable(input.tree, folder, input.file.parent().as_ref()) {
+/// Reports the unusable entries of a used folder, whose templates may be rendered.
+fn unusable(input: &mut Input<'_>, node: &Node, folder: &TreePath, renders: bool) {
+    for (_, fault) in paths::unusable(input.tree, folder, input.file.parent().as_ref(), renders) {
         input.error(node.place, fault.message, fault.hint);
     }
 }

@@ -8,13 +8,13 @@ use super::{Drafts, Place, image, shape};
 use crate::names::{ImageName, SiteName, VarName, VariantName};
 use crate::resolve;
 use crate::spec::{Definition, Per, SiteSpec, VarType, Vars};
-use crate::tree::TreePath;
+use crate::tree::{Tree, TreePath};
 
 /// The variables that some images see, each with the images that declare it and the type that each expects.
 type Seen<'a> = BTreeMap<&'a VarName, Vec<(&'a ImageName, VarType)>>;
 
 /// Checks all variables of a definition made of every draft, broken ones included.
-pub(super) fn check(report: &mut Report, drafts: &Drafts, definition: &Definition) {
+pub(super) fn check(tree: &Tree, report: &mut Report, drafts: &Drafts, definition: &Definition) {
     // An unreadable image may declare any variable, so with one no variable is reported as undeclared.
     let is_clear = |draft: &image::Draft| draft.declares && draft.per_is_clear;
     let unread = !drafts.images.unread.is_empty() || !drafts.images.read.values().all(is_clear);
@@ -39,7 +39,7 @@ pub(super) fn check(report: &mut Report, drafts: &Drafts, definition: &Definitio
     let cut = lines.len() < definition.images.len();
     let read = drafts.images.read.iter();
     let per_is_clear = read.filter(|(_, draft)| draft.per_is_clear).map(|(name, _)| name).collect();
-    let mut pass = Pass { report, unread, cut, everywhere: &everywhere, per_is_clear };
+    let mut pass = Pass { tree, report, unread, cut, everywhere: &everywhere, per_is_clear };
 
     if let (Some(doc), Some(file)) = (&drafts.source, "edgewright.yaml".parse().ok()) {
         pass.source(doc, &file, definition, &at_sites);
@@ -77,6 +77,7 @@ struct Layer<'l> {
 }
 
 struct Pass<'a> {
+    tree: &'a Tree,
     report: &'a mut Report,
     /// Some image cannot be read: any variable may be declared.
     unread: bool,
@@ -196,7 +197,8 @@ impl Pass<'_> {
                     image::describe(value),
                     image::type_name(*kind)
                 );
-                self.report.add(owner, file, Some(at.place), message, image::correct(value, *kind));
+                let hint = image::correct((self.tree, file, at.place), value, *kind);
+                self.report.add(owner, file, Some(at.place), message, hint);
                 wrong.push((
                     var.clone(),
                     images.iter().map(|(image, kind)| ((*image).clone(), *kind)).collect(),

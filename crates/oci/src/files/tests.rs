@@ -120,6 +120,81 @@ fn deletions_become_whiteouts_or_opaque_directories() {
     assert_eq!(plan.notes, ["`nowhere` was not deleted: it is not in the image"]);
 }
 
+/// Mode and owner of the entries after the step, by path.
+fn taken_over(entries: &[Entry], delete: &[&str], base: &Index) -> (Vec<String>, Vec<String>) {
+    let delete: Vec<String> = delete.iter().map(|path| (*path).to_owned()).collect();
+    let mut entries = entries.to_vec();
+    let notes = replaced::take_over(&mut entries, &delete, base).unwrap();
+    assert!(entries.iter().all(|entry| entry.xattrs.is_empty()), "{entries:?}");
+    let show =
+        |e: &Entry| format!("{} {:o} {}:{}", String::from_utf8_lossy(&e.path), e.mode, e.user, e.group);
+    (entries.iter().map(show).collect(), notes)
+}
+
+#[test]
+fn what_is_replaced_passes_its_mode_and_owner_on() {
+    use edgewright_model::order::{DECLARED_MODE, DECLARED_OWNER};
+
+    const KEYFILE: &str = "etc/NetworkManager/system-connections/uplink.nmconnection";
+    let owned = |path: &str, kind, mode, user, group| Entry { user, group, ..entry(path, kind, mode) };
+    let mut layer = LayerIndex::default();
+    for described in [
+        owned(KEYFILE, Kind::File, 0o600, 0, 0),
+        owned("etc/app.conf", Kind::File, 0o640, 0, 42),
+        owned("usr/bin/tool", Kind::File, 0o4755, 0, 0),
+        Entry { link: b"etc/app.conf".to_vec(), ..entry("etc/same.conf", Kind::HardLink, 0o644) },
+        owned("var/lib/app", Kind::Directory, 0o2750, 7, 8),
+        entry("usr/sbin", Kind::Directory, 0o755),
+        owned("usr/sbin/run", Kind::File, 0o700, 0, 0),
+        link("sbin", "usr/sbin"),
+        link("etc/link", "app.conf"),
+    ] {
+        layer.record(&described);
+    }
+    let base = Index::merge([&layer]);
+    let declared = |mut entry: Entry, names: &[&str]| {
+        entry.xattrs.extend(names.iter().map(|name| ((*name).to_owned(), Vec::new())));
+        entry
+    };
+    let table = [
+        (file(KEYFILE), format!("{KEYFILE} 600 0:0")),
+        (declared(file(KEYFILE), &[DECLARED_MODE]), format!("{KEYFILE} 644 0:0")),
+        (file("etc/app.conf"), "etc/app.conf 640 0:42".to_owned()),
+        (file("etc/same.conf"), "etc/same.conf 640 0:42".to_owned()),
+        (declared(file("etc/app.conf"), &[DECLARED_OWNER]), "etc/app.conf 640 0:0".to_owned()),
+        (entry("etc/app.conf", Kind::File, 0o755), "etc/app.conf 750 0:42".to_owned()),
+        (file("usr/bin/tool"), "usr/bin/tool 4755 0:0".to_owned()),
+        (file("sbin/run"), "sbin/run 700 0:0".to_owned()),
+        (entry("var/lib/app", Kind::Directory, 0o755), "var/lib/app 2750 7:8".to_owned()),
+        (
+            declared(entry("var/lib/app", Kind::Directory, 0o700), &[DECLARED_MODE, DECLARED_OWNER]),
+            "var/lib/app 700 0:0".to_owned(),
+        ),
+        // Nothing is replaced, or something of another kind.
+        (file("etc/new"), "etc/new 644 0:0".to_owned()),
+        (file("etc/link"), "etc/link 644 0:0".to_owned()),
+    ];
+    for (entry, expected) in table {
+        assert_eq!(taken_over(&[entry], &[], &base).0, [expected]);
+    }
+    let again = Entry { link: b"etc/app.conf".to_vec(), ..entry("etc/other", Kind::HardLink, 0o644) };
+    let both = taken_over(&[file("etc/app.conf"), again], &[], &base).0;
+    assert_eq!(both, ["etc/app.conf 640 0:42", "etc/other 640 0:42"], "names of one file agree");
+    for delete in ["etc/app.conf", "etc/"] {
+        assert_eq!(taken_over(&[file("etc/app.conf")], &[delete], &base).0, ["etc/app.conf 644 0:0"]);
+    }
+    let (_, notes) = taken_over(&[file("etc/ssh/a_key"), file(KEYFILE)], &[], &base);
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(notes[0].contains("can read `/etc/ssh/a_key`: it has mode 0644"), "{notes:?}");
+    // A later layer's file counts, and a removed one does not.
+    let mut later = LayerIndex::default();
+    later.record(&owned("etc/app.conf", Kind::File, 0o644, 0, 0));
+    later.record(&file("usr/bin/.wh.tool"));
+    let base = Index::merge([&layer, &later]);
+    assert_eq!(taken_over(&[file("etc/app.conf")], &[], &base).0, ["etc/app.conf 644 0:0"]);
+    assert_eq!(taken_over(&[file("usr/bin/tool")], &[], &base).0, ["usr/bin/tool 644 0:0"]);
+}
+
 #[test]
 fn the_merged_index_equals_the_plan() {
     let folder = tempfile::tempdir().unwrap();

@@ -363,7 +363,8 @@ fn of_context(entry: &ContextEntry) -> Traits {
 }
 
 fn of_layer(entry: &LayerEntry) -> Traits {
-    let mode = |mode: &u32| ("mode", format!("mode {mode:04o}"));
+    let note = |is_declared: bool| if is_declared { " (declared)" } else { "" };
+    let mode = |mode: &u32| ("mode", format!("mode {mode:04o}{}", note(entry.declared.mode)));
     let mut traits = match &entry.kind {
         LayerKind::File { mode: bits, content: Content::Git { id, size } } => {
             vec![mode(bits), ("size", bytes(*size)), ("content", short(id.as_str()))]
@@ -379,7 +380,8 @@ fn of_layer(entry: &LayerEntry) -> Traits {
             vec![("link", format!("hard link to /{target}")), mode(bits)]
         }
     };
-    traits.push(("owner", format!("owner {}:{}", entry.owner.user, entry.owner.group)));
+    let (owner, is_declared) = (entry.owner, entry.declared.owner);
+    traits.push(("owner", format!("owner {}:{}{}", owner.user, owner.group, note(is_declared))));
     let attribute = |(name, value): (&String, &Vec<u8>)| {
         ("xattr", format!("attribute {name} {}", Digest::of(value).short()))
     };

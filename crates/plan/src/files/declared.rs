@@ -5,28 +5,38 @@ use std::collections::BTreeMap;
 use edgewright_model::format::Diagnostic;
 use edgewright_model::tree::TreePath;
 
-use super::{LayerEntry, LayerKind, Rules};
+use super::{Declared, LayerEntry, LayerKind, Rules};
+
+/// Permission bits of directories without `mode`.
+const MODE_DIRECTORY: u32 = 0o755;
 
 /// Adds the declarations; a conflict is a fault.
 pub(super) fn add(
     rules: &Rules<'_>,
     plain: &mut BTreeMap<TreePath, LayerEntry>,
-    template_mode: impl Fn(&TreePath) -> Option<u32>,
+    template_mode: impl Fn(&TreePath) -> Option<(u32, bool)>,
     faults: &mut Vec<Diagnostic>,
 ) {
     check(rules, &Present { plain, template_mode: &template_mode }, faults);
     for directory in rules.directories {
         let path = directory.path.clone();
         let xattrs = rules.xattrs(&path);
-        let kind = LayerKind::Directory { mode: directory.mode };
-        plain.entry(path.clone()).or_insert(LayerEntry { path, kind, owner: directory.owner, xattrs });
+        let kind = LayerKind::Directory { mode: directory.mode.unwrap_or(MODE_DIRECTORY) };
+        let declared = Declared { mode: directory.mode.is_some(), owner: directory.owner.is_some() };
+        let owner = directory.owner.unwrap_or_default();
+        plain.entry(path.clone()).or_insert(LayerEntry { path, kind, owner, xattrs, declared });
     }
     for (link, target) in &rules.hard_links {
-        let Some(mode) = (Present { plain, template_mode: &template_mode }).mode(target) else { continue };
+        let Some((mode, is_declared)) = (Present { plain, template_mode: &template_mode }).mode(target)
+        else {
+            continue;
+        };
         let path = (*link).clone();
         let xattrs = rules.xattrs(target);
         let kind = LayerKind::HardLink { target: (*target).clone(), mode };
-        let entry = LayerEntry { path: path.clone(), kind, owner: rules.owner, xattrs };
+        let declared = Declared { mode: is_declared, owner: rules.owner.is_some() };
+        let owner = rules.owner.unwrap_or_default();
+        let entry = LayerEntry { path: path.clone(), kind, owner, xattrs, declared };
         plain.entry(path).or_insert(entry);
     }
 }
@@ -34,15 +44,18 @@ pub(super) fn add(
 /// The entries that a folder has.
 struct Present<'a> {
     plain: &'a BTreeMap<TreePath, LayerEntry>,
-    template_mode: &'a dyn Fn(&TreePath) -> Option<u32>,
+    template_mode: &'a dyn Fn(&TreePath) -> Option<(u32, bool)>,
 }
 
 impl Present<'_> {
-    /// The mode of a file after rendering; `None` for other entries.
-    fn mode(&self, path: &TreePath) -> Option<u32> {
-        (self.template_mode)(path).or_else(|| match self.plain.get(path)?.kind {
-            LayerKind::File { mode, .. } => Some(mode),
-            _ => None,
+    /// The mode of a file after rendering, and whether it is declared; `None` for other entries.
+    fn mode(&self, path: &TreePath) -> Option<(u32, bool)> {
+        (self.template_mode)(path).or_else(|| {
+            let entry = self.plain.get(path)?;
+            match entry.kind {
+                LayerKind::File { mode, .. } => Some((mode, entry.declared.mode)),
+                _ => None,
+            }
         })
     }
 

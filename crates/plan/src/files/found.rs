@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use edgewright_model::tree::{Entry, EntryKind, Tree, TreePath};
 
-use super::{Content, LayerEntry, LayerKind, Rules, Template};
+use super::{Content, Declared, LayerEntry, LayerKind, Rules, Template};
 use crate::template::SUFFIX;
 
 /// The entries of a folder.
@@ -32,25 +32,27 @@ impl Found {
         entry: &Entry,
         rules: &Rules<'_>,
     ) -> Result<(), Fault> {
-        let target = target(path, entry.kind)?;
+        let target = if rules.as_is { path.clone() } else { target(path, entry.kind)? };
         if self.plain.contains_key(&target) || self.templates.contains_key(&target) {
             return Err(Fault {
                 message: format!("duplicate file `{target}`: both a file and a template"),
                 hint: "keep one of `NAME` and `NAME.j2`",
             });
         }
-        let mode = rules.mode(&target, entry.kind);
-        let (owner, xattrs) = (rules.owner, rules.xattrs(&target));
+        let (mode, is_declared) = rules.mode(&target, entry.kind);
+        let (owner, xattrs) = (rules.owner.unwrap_or_default(), rules.xattrs(&target));
+        let declared = Declared { mode: is_declared, owner: rules.owner.is_some() };
         let kind = match entry.kind {
             EntryKind::Submodule => {
                 return Err(Fault {
                     message: "cannot read the submodule: its files are not part of the repository".to_owned(),
-                    hint: "copy the files into the repository, or fetch them in a containerfile step",
+                    hint: "write `submodules: true` in edgewright.yaml, copy the files into the repository, or fetch them in a containerfile step",
                 });
             }
             EntryKind::Link => LayerKind::Link { target: link(tree, source)? },
             EntryKind::File | EntryKind::Executable if target != *path => {
-                let template = Template { source: source.clone(), path: target.clone(), mode, owner, xattrs };
+                let (source, path) = (source.clone(), target.clone());
+                let template = Template { source, path, mode, owner, xattrs, declared };
                 self.templates.insert(target, template);
                 return Ok(());
             }
@@ -59,7 +61,7 @@ impl Found {
                 content: Content::Git { id: entry.content.clone(), size: entry.size },
             },
         };
-        self.plain.insert(target.clone(), LayerEntry { path: target, kind, owner, xattrs });
+        self.plain.insert(target.clone(), LayerEntry { path: target, kind, owner, xattrs, declared });
         Ok(())
     }
 }

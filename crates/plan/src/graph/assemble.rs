@@ -13,6 +13,7 @@ use edgewright_model::spec::{Check, Definition, From, ImageSpec, Lane, Per, Step
 use edgewright_model::tree::Tree;
 use jiff::Timestamp;
 
+use super::exposed::Exposed;
 use super::steps::{Locked, Prepared, Steps, Subject};
 use super::{Blocked, Graph, GraphBase, LaneChecks, inherit, prefixes};
 use crate::key::{Fields, KEY_VERSION};
@@ -43,8 +44,10 @@ pub(super) struct Ready {
 
 struct Assembler<'t> {
     definition: &'t Definition,
+    tree: &'t Tree,
     locks: &'t Locks,
     steps: Steps<'t>,
+    exposed: Exposed,
     requests: BTreeMap<&'t ImageName, LockRequest>,
     /// Steps by key: equal prefixes are one value.
     by_key: HashMap<Digest, Arc<GraphStep>>,
@@ -63,8 +66,10 @@ pub(super) fn assemble(definition: &Definition, tree: &Tree, locks: &Locks) -> G
         .collect();
     let mut assembler = Assembler {
         definition,
+        tree,
         locks,
         steps: Steps::new(definition, tree),
+        exposed: Exposed::default(),
         requests,
         by_key: HashMap::new(),
         lanes: HashMap::new(),
@@ -119,6 +124,7 @@ impl Assembler<'_> {
                 });
                 path.steps.push(Arc::clone(step));
             }
+            self.exposed.follow(&path.base, &path.steps, self.tree);
             paths.insert(platform.clone(), path);
         }
         let lanes = self.lanes(image, variant);
@@ -278,6 +284,7 @@ impl Assembler<'_> {
             unresolved,
             locks,
             diagnostics: self.steps.diagnostics(),
+            warnings: self.exposed.into_warnings(),
         }
     }
 }

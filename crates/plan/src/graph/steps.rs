@@ -9,7 +9,7 @@ use edgewright_model::format::{Diagnostic, MAX_DIAGNOSTICS};
 use edgewright_model::lock::{LockRequest, LockedImage, LockedPackage};
 use edgewright_model::names::{ImageName, Platform, VariantName};
 use edgewright_model::spec::{
-    BootstrapStep, ContainerfileStep, Definition, FilesStep, ImageSpec, Step, Vars, overlay_folders,
+    self, BootstrapStep, ContainerfileStep, Definition, FilesStep, ImageSpec, Step, Vars,
 };
 use edgewright_model::tree::{ContentId, Tree, TreePath};
 
@@ -106,10 +106,14 @@ impl<'t> Steps<'t> {
             own.insert(index, prepared);
         }
         let mut overlays = Vec::new();
-        for path in overlay_folders(subject.variant) {
-            let folder = self.folder(&path, None, |tree| Folder::list(tree, &path, &Rules::default()))?;
-            if !folder.is_empty() {
-                overlays.push(self.files(&path, None, &folder, &[], subject)?);
+        for overlay in spec::overlays(self.definition, subject.variant) {
+            let spec::Overlay { folder: path, title, rules, file } = overlay;
+            let folder = self.folder(&path, None, |tree| {
+                let rules = Rules::of(rules, file).map_err(|fault| vec![fault])?;
+                Folder::list(tree, &path, &rules)
+            })?;
+            if !folder.is_empty() || rules.adds() {
+                overlays.push(self.files((&path, &title), None, &folder, &rules.delete, subject)?);
             }
         }
         Ok((own, overlays))
@@ -188,10 +192,10 @@ impl<'t> Steps<'t> {
         // Without a folder the step is defined by the definition's file alone, which has no entries below it.
         let path = step.path.as_ref().unwrap_or(&image.file);
         let folder = self.folder(path, place.clone(), |tree| {
-            let rules = Rules::of(step, &image.file).map_err(|fault| vec![fault])?;
+            let rules = Rules::of(&step.rules, &image.file).map_err(|fault| vec![fault])?;
             Folder::list(tree, path, &rules)
         })?;
-        self.files(path, place, &folder, &step.delete, subject)
+        self.files((path, path.as_str()), place, &folder, &step.rules.delete, subject)
     }
 
     fn folder(
@@ -211,7 +215,7 @@ impl<'t> Steps<'t> {
 
     fn files(
         &mut self,
-        path: &TreePath,
+        (path, title): (&TreePath, &str),
         place: Option<Place>,
         folder: &Arc<Folder>,
         delete: &[String],
@@ -227,7 +231,7 @@ impl<'t> Steps<'t> {
         let mut fields = Fields::new("files step");
         fields.field("listing", listing.digest().hex()).list("delete", delete);
         let prepared = Prepared {
-            title: format!("files {path}"),
+            title: format!("files {title}"),
             inputs: fields.finish(),
             work: Arc::new(PlannedStep::Files { folder: path.clone(), listing, delete: delete.to_vec() }),
         };

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use edgewright_model::format::parse;
 use edgewright_model::order::Base;
+use edgewright_plan::files::{LayerEntry, LayerKind};
 use edgewright_plan::graph::GraphBase;
 use edgewright_plan::step::PlannedStep;
 use edgewright_plan::{Graph, History, NodeId, lock_request, plan};
@@ -346,4 +347,97 @@ fn the_static_lane_has_checks_of_files_only() {
     let off = "- {id: static.kernel, off: a container}\n- {id: hmi-answers";
     let (ids, other) = sets(&source.replace("images/hmi/image.yaml", "- {id: hmi-answers", off));
     assert_eq!((ids.len(), before[0] == other[0], before[1] == other[1]), (5, false, true));
+}
+
+#[test]
+fn secrets_that_every_user_can_read_are_warned_about() {
+    const KEYFILE: &str = "etc/NetworkManager/system-connections/uplink.nmconnection";
+    let at_site = format!("sites/plant-a/files/{KEYFILE}");
+    let shown = |source: &Source| -> Vec<String> {
+        let warnings = source.sound().warnings;
+        warnings.into_iter().map(|it| format!("{}: {}", it.file.unwrap(), it.message)).collect()
+    };
+    let open = Source::sample().with(&at_site, "psk");
+    let warning = format!(
+        "{at_site}: every user of the image can read `/{KEYFILE}`: no mode is declared, so it has 0644 unless it replaces a file"
+    );
+    assert_eq!(shown(&open), [warning.clone()], "once, not for each image");
+    assert_eq!(shown(&Source::sample().with(&format!("{at_site}.j2"), "psk")).len(), 1);
+    let rules =
+        |mode: &str| format!("files: {{modes: {{\"**/*.nmconnection\": \"{mode}\"}}}}\nlabels: {{region");
+    let closed = open.clone().replace("sites/plant-a/site.yaml", "labels: {region", &rules("0600"));
+    assert_eq!(shown(&closed), [""; 0]);
+    let declared = open.clone().replace("sites/plant-a/site.yaml", "labels: {region", &rules("0644"));
+    assert!(shown(&declared)[0].ends_with("mode 0644 is declared"), "{:?}", shown(&declared));
+    // The file of the image has a mode, which the site's file takes over.
+    let kept = open.with(&format!("images/base/files/{KEYFILE}"), "psk").replace(
+        "images/base/image.yaml",
+        "files: files/",
+        "files: {path: files/, modes: {\"etc/N*/**\": \"0600\"}}",
+    );
+    assert_eq!(shown(&kept), [""; 0]);
+    let back = kept.replace(
+        "sites/plant-a/site.yaml",
+        "labels: {region",
+        &format!("files: {{delete: [\"{KEYFILE}\"]}}\nlabels: {{region"),
+    );
+    assert_eq!(shown(&back), [warning]);
+    // Every base has one, with a mode of its own.
+    assert_eq!(shown(&Source::sample().with("sites/plant-a/files/etc/shadow", "x")), [""; 0]);
+}
+
+#[test]
+fn sites_and_slots_declare_modes_owners_and_directories() {
+    let source = Source::sample()
+        .replace("images/gateway/image.yaml", "per: site", "per: slot")
+        .replace(
+            "sites/plant-a/site.yaml",
+            "labels: {region",
+            "files: {owner: \"1:2\", modes: {\"etc/plant/*\": \"0600\"}}\nlabels: {region",
+        )
+        .replace(
+            "sites/plant-a/site.yaml",
+            "slots:",
+            "images: {hmi: {files: {directories: [{path: var/lib/hmi, mode: \"0700\"}]}}}\nslots:",
+        )
+        .replace(
+            "sites/plant-a/site.yaml",
+            "image: gateway}",
+            "image: gateway, files: {modes: {\"**\": \"0640\"}}}",
+        )
+        .with("sites/plant-a/slots/gw-1/files/etc/gw", "x");
+    let graph = source.sound();
+    let entries = |variant: &str| -> Vec<String> {
+        let node = graph.variant(&variant.parse().unwrap(), &"linux/amd64".parse().unwrap()).unwrap();
+        let overlays = node.path.iter().filter(|step| step.title.starts_with("files sites/"));
+        overlays
+            .flat_map(|step| {
+                let PlannedStep::Files { listing, .. } = &*step.work else { panic!("{step:?}") };
+                let show = |entry: &LayerEntry| {
+                    let mode = match entry.kind {
+                        LayerKind::File { mode, .. } | LayerKind::Directory { mode } => mode,
+                        _ => panic!("{entry:?}"),
+                    };
+                    let LayerEntry { path, owner, declared, .. } = entry;
+                    let given = |is_given: bool| if is_given { "!" } else { "" };
+                    format!(
+                        "{path} {mode:o}{} {}:{}{}",
+                        given(declared.mode),
+                        owner.user,
+                        owner.group,
+                        given(declared.owner)
+                    )
+                };
+                listing.entries().into_iter().map(show).collect::<Vec<_>>()
+            })
+            .collect()
+    };
+    assert_eq!(entries("hmi/plant-a"), ["etc/plant/site.conf 600! 1:2!", "var/lib/hmi 700! 0:0"]);
+    assert_eq!(entries("gateway/plant-a/gw-1"), ["etc/plant/site.conf 600! 1:2!", "etc/gw 640! 0:0"]);
+    assert_eq!(entries("hmi/plant-b"), ["etc/plant/site.conf 644 0:0", "etc/plc.conf 644 0:0"]);
+    let plain = Source::sample().sound();
+    assert_ne!(
+        graph.variant(&"hmi/plant-a".parse().unwrap(), &"linux/amd64".parse().unwrap()).unwrap().key,
+        plain.variant(&"hmi/plant-a".parse().unwrap(), &"linux/amd64".parse().unwrap()).unwrap().key
+    );
 }

@@ -1,10 +1,11 @@
 //! Transcripts: the plan for a change of the sample, with reasons.
 
 use edgewright_model::Digest;
+use edgewright_model::format::parse;
 use edgewright_model::order::ManifestRef;
 use edgewright_model::verdict::LaneInputs;
 use edgewright_plan::plan::Start;
-use edgewright_plan::{Action, Graph, History, Plan, plan};
+use edgewright_plan::{Action, Graph, History, Plan, graph, plan};
 use insta::assert_snapshot;
 
 use crate::fixture::{Source, after, show};
@@ -318,4 +319,52 @@ fn json_is_a_list_of_rows() {
       "steps": 1
     }
     "#);
+}
+
+#[test]
+fn a_site_whose_folder_is_renamed_keeps_its_images() {
+    let rename = |source: Source, from: &str, to: &str| {
+        let (from, to) = (format!("sites/{from}/"), format!("sites/{to}/"));
+        let moved = |(path, text): (String, String)| (path.replace(&from, &to), text);
+        Source { files: source.files.into_iter().map(moved).collect(), ..source }
+    };
+    let old = Source::sample().with("sites/plant-b/files/etc/name.j2", "{{ site.name }}");
+    let known = parse(&old.tree()).definition.unwrap().site_names();
+    let named = |source: &Source| {
+        let tree = source.tree();
+        let mut definition = parse(&tree).definition.unwrap();
+        let faults: Vec<String> = definition
+            .name_sites(&known)
+            .into_iter()
+            .map(|it| format!("{}: {}", it.file.unwrap(), it.message))
+            .collect();
+        let graph = graph(&definition, &tree, &source.locks(&definition));
+        (plan(&graph, &History::as_if_built(&old.sound()), None), faults, graph.broken_sites)
+    };
+    let nothing = show(&after(&old, &old));
+    let renamed = rename(old.clone(), "plant-b", "plant-x");
+    let (plan, faults, _) = named(&renamed);
+    assert_eq!((show(&plan), faults), (nothing.clone(), Vec::new()));
+    // Two sites may even change folders.
+    let swapped = rename(rename(renamed.clone(), "plant-a", "plant-b"), "plant-x", "plant-a");
+    assert_eq!((show(&named(&swapped).0), named(&swapped).1), (nothing.clone(), Vec::new()));
+    // The name of a known site is taken.
+    let site = "id: s-c\nvars: {plc: \"1\"}\nslots: [{id: one, image: hmi}]\n";
+    let (plan, faults, _) = named(&renamed.clone().with("sites/plant-b/site.yaml", site));
+    assert_eq!(show(&plan), nothing);
+    assert_eq!(
+        faults,
+        [
+            "sites/plant-b/site.yaml: the name `plant-b` is taken: the site in sites/plant-x (id `s-b`) has it for its images since its folder had this name"
+        ]
+    );
+    let (plan, _, broken) = named(&renamed.clone().with("sites/plant-b/site.yaml", "id: ["));
+    assert_eq!((show(&plan), broken.len()), (nothing, 0), "errors of one site break no other");
+    // A renamed folder with errors may be any site, so none is retired.
+    let (plan, _, broken) = named(&renamed.with("sites/plant-x/site.yaml", "id: ["));
+    assert!(!show(&plan).contains("retire"), "{}", show(&plan));
+    assert!(broken.contains(&"plant-b".parse().unwrap()), "{broken:?}");
+    // A new id is a new site.
+    let new = Source::sample().replace("sites/plant-b/site.yaml", "s-b", "s-new");
+    assert_eq!(named(&new).1, Vec::<String>::new());
 }

@@ -7,8 +7,10 @@ use bytes::Bytes;
 use edgewright_model::Digest;
 use edgewright_model::reference::RepoName;
 
+use super::error::HttpError;
 use super::{CONTENT_DIGEST, Call, HttpResult, empty, value};
 use crate::download::Part;
+use crate::downloads::Downloader;
 use crate::error::RegistryError;
 use crate::ports::Lookup;
 use crate::range::{Asked, parse_range};
@@ -47,11 +49,12 @@ impl Call<'_> {
             Asked::Whole => Shape::whole(size),
             Asked::Parts(parts) => Shape::parts(parts, size),
             Asked::Nothing => {
-                let total = (header::CONTENT_RANGE, value(&format!("bytes */{size}")));
-                return Ok(empty(StatusCode::RANGE_NOT_SATISFIABLE, common.into_iter().chain([total])));
+                let error = HttpError::range_not_satisfiable(size);
+                return Err(common.into_iter().fold(error, HttpError::with_value));
             }
         };
-        let body = self.inner.stream_blob(name, blob, shape.parts, shape.tail).await?;
+        let downloader = Downloader::of(self.principal, &self.parts.extensions);
+        let body = self.inner.stream_blob((name, &downloader), blob, shape.parts, shape.tail).await?;
         let mut response = Response::new(body);
         *response.status_mut() = shape.status;
         response.headers_mut().extend(common.into_iter().chain(shape.headers));

@@ -33,6 +33,18 @@ impl HttpError {
         self
     }
 
+    pub(super) fn with_value(mut self, header: (HeaderName, HeaderValue)) -> Self {
+        self.headers.push(header);
+        self
+    }
+
+    /// No part of a blob of `size` bytes is requested.
+    pub(super) fn range_not_satisfiable(size: u64) -> Self {
+        let message = format!("no requested range is inside of the blob, which has {size} bytes");
+        Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "SIZE_INVALID", message)
+            .with(header::CONTENT_RANGE, &format!("bytes */{size}"))
+    }
+
     pub(super) fn unauthenticated(reason: String, challenge: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", reason).with(header::WWW_AUTHENTICATE, challenge)
     }

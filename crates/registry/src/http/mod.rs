@@ -10,7 +10,7 @@ mod uploads;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -21,6 +21,7 @@ use serde_json::json;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::credentials::{challenge, token_for};
+use crate::drain::{Drained, IsDrained};
 use crate::pace::{CLIENT_RATE_LIMIT, Pace, paced};
 use crate::ports::{AccessRequest, Action, Decision};
 use crate::registry::Inner;
@@ -49,7 +50,11 @@ pub(crate) fn router(inner: Arc<Inner>) -> Router {
 
 async fn handle(State(inner): State<Arc<Inner>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let body = paced(body, Pace::new(inner.settings.idle_limit, CLIENT_RATE_LIMIT));
+    let is_empty = body.is_end_stream();
+    let mut body = paced(body, Pace::new(inner.settings.idle_limit, CLIENT_RATE_LIMIT));
+    if !is_empty && parts.extensions.get::<IsDrained>().is_none() {
+        body = Drained::body(body, parts.headers.contains_key(header::EXPECT), inner.drains());
+    }
     respond(&inner, &parts, body).await.unwrap_or_else(HttpError::into_response)
 }
 

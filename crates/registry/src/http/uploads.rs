@@ -32,6 +32,9 @@ impl Call<'_> {
             self.inner.store_whole(name, body, digest).await?;
             return Ok(created(name, digest));
         }
+        if digest.is_some() {
+            self.inner.check_space(self.length(), None).await?;
+        }
         let (id, held) = self.inner.begin_upload(self.principal, name).await?;
         let Some(digest) = digest else {
             return Ok(accepted(StatusCode::ACCEPTED, name, &id, 0));
@@ -78,8 +81,9 @@ impl Call<'_> {
     }
 
     pub(super) async fn append_upload(&self, name: &RepoName, id: &UploadId, body: Body) -> HttpResult {
-        let held = self.inner.hold_upload(name, id).await?;
+        let mut held = self.inner.hold_upload(name, id).await?;
         let end = self.chunk_end(name, id, &held)?;
+        self.inner.check_space(self.length(), Some((id, &mut held))).await?;
         let held = self.inner.receive(id, held, body).await?;
         let (held, size) = self.inner.sync_upload(id, held).await?;
         drop(held);
@@ -90,8 +94,9 @@ impl Call<'_> {
     pub(super) async fn finish_upload(&self, name: &RepoName, id: &UploadId, body: Body) -> HttpResult {
         let digest = self.digest("digest")?;
         let digest = digest.ok_or_else(|| HttpError::digest_invalid("missing query parameter `digest`"))?;
-        let held = self.inner.hold_upload(name, id).await?;
+        let mut held = self.inner.hold_upload(name, id).await?;
         let end = self.chunk_end(name, id, &held)?;
+        self.inner.check_space(self.length(), Some((id, &mut held))).await?;
         let held = self.inner.receive(id, held, body).await?;
         check_end(end, size(&held))?;
         self.inner.publish_upload(id, held, name, &digest).await?;

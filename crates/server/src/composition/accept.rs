@@ -10,9 +10,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::ConnectInfo;
-use axum::http::{Request, Response};
+use axum::http::{Request, Response, header};
 use edgewright_process::Tasks;
-use edgewright_registry::{Pace, paced};
+use edgewright_registry::{Drained, IsDrained, Pace, Spawn, paced};
 use hyper::body::{Bytes, Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -104,9 +104,9 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Self { app, slot, peer, tasks } = self;
-        let requests = Arc::clone(&slot);
+        let (requests, bodies) = (Arc::clone(&slot), drains(&tasks));
         let service = service_fn(move |request: Request<Incoming>| {
-            respond(app.clone(), request, (peer, tls), requests.begin())
+            respond(app.clone(), request, (peer, tls), (requests.begin(), bodies.clone()))
         });
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http1().max_buf_size(MAX_HEAD_BYTES);
@@ -135,13 +135,34 @@ impl Connection {
     }
 }
 
+/// Reads the rest of bodies, until shutdown.
+fn drains(tasks: &Tasks) -> Spawn {
+    let tasks = tasks.clone();
+    Arc::new(move |drain| {
+        let stopping = tasks.token().clone();
+        tasks.spawn("unread request body", async move {
+            tokio::select! {
+                () = drain => {}
+                () = stopping.cancelled() => {}
+            }
+        });
+    })
+}
+
 async fn respond(
     app: Router,
     request: Request<Incoming>,
     (peer, tls): (SocketAddr, Option<OverTls>),
-    in_progress: InProgress,
+    (in_progress, bodies): (InProgress, Spawn),
 ) -> Result<Response<Tracked>, Infallible> {
-    let mut request = request.map(|body| paced(Body::new(body), Pace::default()));
+    let expects_continue = request.headers().contains_key(header::EXPECT);
+    let mut request = request.map(|body| {
+        if body.is_end_stream() {
+            return Body::empty();
+        }
+        Drained::body(paced(Body::new(body), Pace::default()), expects_continue, bodies)
+    });
+    request.extensions_mut().insert(IsDrained);
     request.extensions_mut().insert(ConnectInfo(peer));
     if let Some(tls) = tls {
         request.extensions_mut().insert(tls);

@@ -1,57 +1,99 @@
 //! What SIGHUP changes while the server runs.
 
+use edgewright_model::error::Chain;
 use edgewright_model::names::SourceName;
 
 use super::{Composition, StartError, holder};
-use crate::folder::FolderError;
 use crate::live::Live;
 use crate::settings::{OldSpelling, Settings, SettingsError};
 
 impl Composition {
-    /// Applies other settings while running: sources, sinks, targets, secrets, certificate. Returns sentences
-    /// about what changed, and about what needs a restart.
+    /// Applies other settings while running: sources, sinks, targets, secrets, certificate. All or nothing.
+    /// Returns sentences about what changed, and about what needs a restart.
     ///
     /// # Errors
-    /// A secret or certificate cannot be read; nothing has changed then.
+    /// A secret or certificate cannot be read, a client cannot be created, or the database cannot be written;
+    /// everything is as it was then.
     pub async fn reload(&self, settings: &Settings) -> Result<Vec<String>, StartError> {
+        // Everything is read and checked first.
+        let certificate = match (&self.certificate, &settings.tls) {
+            (Some(certificate), Some(tls)) => Some((certificate, tls.read().map_err(SettingsError::from)?)),
+            _ => None,
+        };
+        let had_token = tokio::fs::try_exists(settings.operator_token_file()).await.unwrap_or(true);
         let live = Live::read(settings, &self.address)?;
-        if let (Some(certificate), Some(tls)) = (&self.certificate, &settings.tls) {
-            certificate.replace(tls.read().map_err(SettingsError::from)?);
+        let before = self.live.now();
+        let changed = self.follow_sources(&before, &live).await;
+        let mut changes = match changed.and_then(|changes| self.connect(&before, &live, changes)) {
+            Ok(changes) => changes,
+            Err(error) => {
+                self.undo(&live, &before).await;
+                if !had_token {
+                    // A new token was generated, and the earlier one is still the valid one.
+                    drop(tokio::fs::remove_file(settings.operator_token_file()).await);
+                }
+                return Err(error);
+            }
+        };
+        if let Some((certificate, config)) = certificate {
+            certificate.replace(config);
         }
         settings.old_spellings.iter().for_each(OldSpelling::warn);
         super::warn_of_secrets(settings);
-        let before = self.live.now();
-        let mut changes = self.reload_sources(&before, &live).await?;
-        if live.sinks != before.sinks {
-            self.control.notify(&live.sinks).map_err(StartError::Sinks)?;
-            changes.push(format!("{} sinks configured", live.sinks.len()));
+        let restart = self.settings.restart_needed_for(settings);
+        changes.extend(restart.into_iter().map(|name| format!("`{name}` applies after a restart")));
+        if let Err(error) = self.lock.announce(holder(settings, self.local, &self.address)) {
+            tracing::warn!(%error, "commands on this machine may not find the server or its token");
         }
+        self.live.replace(live);
+        Ok(changes)
+    }
+
+    /// Sends events to other sinks and copies to other targets.
+    fn connect(
+        &self,
+        before: &Live,
+        live: &Live,
+        mut changes: Vec<String>,
+    ) -> Result<Vec<String>, StartError> {
         // Also if nothing changed: an operator who fixed a target does not wait for the next attempt.
         self.control.deliver(&live.targets)?;
         if live.targets != before.targets {
             changes.push(format!("{} targets configured", live.targets.len()));
         }
-        let restart = self.settings.restart_needed_for(settings);
-        changes.extend(restart.into_iter().map(|name| format!("`{name}` applies after a restart")));
-        let io = |source| FolderError::Io { root: self.settings.data.clone(), source };
-        self.lock.announce(holder(settings, self.local, &self.address)).map_err(io)?;
-        self.live.replace(live);
+        if live.sinks != before.sinks {
+            self.control.notify(&live.sinks).map_err(StartError::Sinks)?;
+            changes.push(format!("{} sinks configured", live.sinks.len()));
+        }
         Ok(changes)
     }
 
-    async fn reload_sources(&self, before: &Live, live: &Live) -> Result<Vec<String>, StartError> {
+    /// Goes back to the settings before a failed reload.
+    async fn undo(&self, failed: &Live, before: &Live) {
+        let mut undone = self.follow_sources(failed, before).await.map(drop);
+        if failed.targets != before.targets {
+            undone = undone.and(self.control.deliver(&before.targets).map_err(StartError::from));
+        }
+        if let Err(error) = undone {
+            tracing::error!(error = %Chain(&error), "cannot restore the earlier configuration; restart the server");
+        }
+    }
+
+    /// Follows the sources of `live`. Those that are new are stored before the others are removed.
+    async fn follow_sources(&self, before: &Live, live: &Live) -> Result<Vec<String>, StartError> {
         let mut changes = Vec::new();
         let is_in = |live: &Live, name: &SourceName| live.sources.iter().any(|source| source.name == *name);
-        for old in before.sources.iter().filter(|old| !is_in(live, &old.name)) {
-            self.control.remove_source(&old.name);
-            changes.push(format!("source {} removed", old.name));
-        }
+        let mut added = Vec::new();
         for source in live.sources.iter().filter(|source| !before.sources.contains(source)) {
-            let id = self.control.add_source(source.clone()).await?;
-            self.control.start_source(id);
+            added.push(self.control.add_source(source.clone()).await?);
             let what = if is_in(before, &source.name) { "changed" } else { "added" };
             changes.push(format!("source {} {what}", source.name));
         }
+        for old in before.sources.iter().filter(|old| !is_in(live, &old.name)) {
+            self.control.remove_source(&old.name);
+            changes.insert(0, format!("source {} removed", old.name));
+        }
+        added.into_iter().for_each(|id| self.control.start_source(id));
         Ok(changes)
     }
 }

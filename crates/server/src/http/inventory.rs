@@ -2,12 +2,12 @@
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
+use axum::response::Response;
 use axum::{Extension, Json};
-use edgewright_api::{ApiError, ChannelPost, ChannelView, SiteSummary, SiteView};
+use edgewright_api::{ApiError, ChannelPost, ChannelView, SiteView, routes};
 use edgewright_control::context::OperationContext;
 use edgewright_model::names::{ChannelName, SiteName};
 use edgewright_store::channels::{ChannelChange, Pin};
-use serde::Serialize;
 
 use super::ApiState;
 use super::error::{HttpError, JsonResult};
@@ -20,8 +20,11 @@ const REASON_LIMIT: usize = 500;
 pub(super) async fn sites(
     State(state): State<ApiState>,
     selection: SelectionQuery,
-) -> JsonResult<Vec<SiteSummary>> {
-    Ok(Json(state.views.sites(query(selection)?.source()?.as_ref()).await?))
+) -> Result<Response, HttpError> {
+    let selection = query(selection)?;
+    let page = selection.page(routes::LARGEST_LIMIT);
+    let page = state.views.site_page(selection.source()?.as_ref(), &page).await?;
+    Ok(selection.respond(routes::SITES, &page))
 }
 
 pub(super) async fn site(
@@ -36,8 +39,11 @@ pub(super) async fn site(
 pub(super) async fn channels(
     State(state): State<ApiState>,
     selection: SelectionQuery,
-) -> JsonResult<impl Serialize> {
-    Ok(Json(state.views.channels(query(selection)?.source()?.as_ref()).await?))
+) -> Result<Response, HttpError> {
+    let selection = query(selection)?;
+    let page = selection.page(routes::LARGEST_LIMIT);
+    let page = state.views.channel_page(selection.source()?.as_ref(), &page).await?;
+    Ok(selection.respond(routes::CHANNELS, &page))
 }
 
 pub(super) async fn change_channel(

@@ -97,6 +97,7 @@ fn handler(operation: Operation) -> MethodRouter<ApiState> {
         Operation::Cancel => post(runs::cancel),
         Operation::Retry => post(runs::retry),
         Operation::Comment => get(runs::comment),
+        Operation::Jobs => get(runs::jobs),
         Operation::Log => get(runs::log),
         Operation::Evidence => get(evidence::list),
         Operation::Piece => get(evidence::piece),

@@ -1,13 +1,18 @@
 //! Parameters of paths and queries.
 
+use axum::Json;
 use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
-use edgewright_api::{ApiError, routes};
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse as _, Response};
+use edgewright_api::ApiError;
 use edgewright_model::error::Chain;
 use edgewright_model::names::SourceName;
-use serde::Deserialize;
+use edgewright_model::run::ReleaseNumber;
+use serde::{Deserialize, Serialize};
 
 use super::error::HttpError;
+use crate::views::{Page, PageRequest};
 
 /// Parses a parameter of a path or query.
 pub(super) fn parsed<T: std::str::FromStr<Err: std::error::Error + 'static>>(
@@ -26,6 +31,9 @@ pub(super) fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Htt
 pub(super) struct Selection {
     source: Option<String>,
     limit: Option<u32>,
+    cursor: Option<String>,
+    /// Only the release of this number.
+    number: Option<u32>,
 }
 
 /// The extractor of a [`Selection`].
@@ -37,8 +45,37 @@ impl Selection {
         self.source.as_deref().map(parsed).transpose()
     }
 
-    /// How many entries at most.
-    pub(super) fn limit(&self) -> u32 {
-        self.limit.unwrap_or(routes::DEFAULT_LIMIT).clamp(1, routes::LARGEST_LIMIT)
+    /// Only the release of this number.
+    pub(super) fn number(&self) -> Option<ReleaseNumber> {
+        self.number.map(ReleaseNumber)
+    }
+
+    /// The page of the list; `default` is its size if the client gives none.
+    pub(super) fn page(&self, default: u32) -> PageRequest {
+        PageRequest::of_client(self.limit, default, self.cursor.clone())
+    }
+
+    /// A page of the list at `path` as a response: its rows, and a `Link` header (RFC 8288) to the next ones.
+    pub(super) fn respond<T: Serialize>(&self, path: &str, page: &Page<T>) -> Response {
+        let link = page.next.as_deref().and_then(|next| self.link(path, next));
+        let mut response = Json(&page.rows).into_response();
+        if let Some(link) = link {
+            response.headers_mut().insert(header::LINK, link);
+        }
+        response
+    }
+
+    fn link(&self, path: &str, next: &str) -> Option<HeaderValue> {
+        // The host is not part of the header: it differs behind a proxy.
+        let mut url = reqwest::Url::parse("http://localhost").ok()?;
+        url.set_path(path);
+        let mut pairs = url.query_pairs_mut();
+        pairs.extend_pairs(self.source.iter().map(|source| ("source", source)));
+        pairs.extend_pairs(self.limit.iter().map(|limit| ("limit", limit.to_string())));
+        pairs.extend_pairs(self.number.iter().map(|number| ("number", number.to_string())));
+        pairs.append_pair("cursor", next);
+        drop(pairs);
+        let query = url.query().unwrap_or_default();
+        HeaderValue::from_str(&format!("<{path}?{query}>; rel=\"next\"")).ok()
     }
 }

@@ -6,10 +6,11 @@ use axum::extract::{Path, Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
-use edgewright_api::RunResponse;
+use edgewright_api::{RunResponse, routes};
 use edgewright_control::context::OperationContext;
 use edgewright_model::error::Chain;
 use edgewright_model::run::RunNumber;
+use edgewright_process::CancellationToken;
 use serde::{Deserialize, Serialize};
 
 use super::ApiState;
@@ -20,9 +21,11 @@ use crate::views::{LogReader, ViewError};
 pub(super) async fn list(
     State(state): State<ApiState>,
     selection: SelectionQuery,
-) -> JsonResult<impl Serialize> {
+) -> Result<Response, HttpError> {
     let selection = query(selection)?;
-    Ok(Json(state.views.runs(selection.source()?.as_ref(), selection.limit()).await?))
+    let page = selection.page(routes::DEFAULT_LIMIT);
+    let page = state.views.run_page(selection.source()?.as_ref(), &page).await?;
+    Ok(selection.respond(routes::RUNS, &page))
 }
 
 pub(super) async fn show(
@@ -64,6 +67,22 @@ pub(super) async fn comment(
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
+pub(super) struct JobsQuery {
+    known: u64,
+    node: Option<String>,
+}
+
+pub(super) async fn jobs(
+    State(state): State<ApiState>,
+    Path(number): Path<String>,
+    jobs_query: Result<Query<JobsQuery>, QueryRejection>,
+) -> JsonResult<impl Serialize> {
+    let JobsQuery { known, node } = query(jobs_query)?;
+    Ok(Json(state.views.jobs(parsed(&number)?, node.as_deref(), known).await?))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub(super) struct LogQuery {
     follow: bool,
     /// The bytes to skip.
@@ -79,11 +98,15 @@ pub(super) async fn log(
     // Read from the right: the name of a node contains `/`.
     let node = rest.strip_suffix("/log").ok_or_else(no_route)?;
     let reader = state.views.log(parsed(&number)?, node, follow).await?.from(from);
-    let body = Body::from_stream(futures::stream::try_unfold(reader, async |mut reader: LogReader| {
-        let chunk = reader.next().await.inspect_err(|error| {
-            tracing::error!(error = %Chain(error), "cannot send a log");
-        })?;
-        Ok::<_, ViewError>(chunk.map(|chunk| (chunk, reader)))
+    let following = (reader, state.control.stopping());
+    let body = Body::from_stream(futures::stream::try_unfold(following, async |(mut reader, stopping)| {
+        // At shutdown the response ends; clients resume behind what they have.
+        let chunk = tokio::select! {
+            chunk = LogReader::next(&mut reader) => chunk,
+            () = CancellationToken::cancelled(&stopping) => Ok(None),
+        };
+        let chunk = chunk.inspect_err(|error| tracing::error!(error = %Chain(error), "cannot send a log"))?;
+        Ok::<_, ViewError>(chunk.map(|chunk| (chunk, (reader, stopping))))
     }));
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response())
 }

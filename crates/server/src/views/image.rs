@@ -16,6 +16,7 @@ use edgewright_store::releases::EntryRow;
 use edgewright_store::results::VerdictRow;
 use edgewright_store::runs::RunRow;
 
+use super::page::{Page, PageRequest, named};
 use super::run::verdict;
 use super::{ViewError, Views, is_asked};
 use source_state::SourceState;
@@ -23,14 +24,33 @@ use source_state::SourceState;
 impl Views {
     /// The variants of the newest release and of the newest plan, by source and name.
     pub async fn images(&self, source: Option<&SourceName>) -> Result<Vec<ImageSummary>, ViewError> {
+        Ok(self.image_page(source, &PageRequest::ALL).await?.rows)
+    }
+
+    /// A page of them.
+    pub async fn image_page(
+        &self,
+        source: Option<&SourceName>,
+        page: &PageRequest,
+    ) -> Result<Page<ImageSummary>, ViewError> {
+        let after: Option<(SourceName, VariantName)> = page.after(named)?;
         let mut summaries = Vec::new();
         for source in self.selected(source).await? {
-            let loaded = self.source_state(source).await?;
-            for variant in loaded.variants() {
-                summaries.push(self.image_summary(&loaded, variant).await?);
+            if after.as_ref().is_some_and(|(first, _)| source.name < *first) {
+                continue;
             }
+            let missing = page.rows() - summaries.len();
+            if missing == 0 {
+                break;
+            }
+            let after = after.as_ref().filter(|(name, _)| *name == source.name).map(|(_, variant)| variant);
+            let loaded = self.source_state(source).await?;
+            let is_next = |variant: &&VariantName| after.is_none_or(|after| *variant > after);
+            let variants: Vec<_> = loaded.variants().filter(is_next).take(missing).collect();
+            let images = self.built_images(&loaded, &variants).await?;
+            summaries.extend(variants.iter().map(|variant| self.image_summary(&loaded, &images, variant)));
         }
-        Ok(summaries)
+        Ok(page.cut(summaries, |last| format!("{}/{}", last.source, last.variant)))
     }
 
     /// One variant.
@@ -59,28 +79,27 @@ impl Views {
         }
     }
 
-    async fn image_summary(
+    fn image_summary(
         &self,
         loaded: &SourceState,
+        images: &BuiltImages,
         variant: &VariantName,
-    ) -> Result<ImageSummary, ViewError> {
+    ) -> ImageSummary {
         let entry = loaded.entries.get(variant);
         let planned = loaded.nodes.get(variant).map(Vec::as_slice).unwrap_or_default();
         let (mut size_bytes, mut verdicts, mut notes) = (0, Vec::new(), Vec::new());
-        for digest in self.manifests(entry).await?.values() {
+        for digest in images.manifests(entry).values() {
             let newest = planned.iter().find(|node| node.digest.as_ref() == Some(digest));
             notes.extend(newest.iter().flat_map(|node| node.notes.iter().cloned()));
-            let build = self.store.build_of(digest, loaded.source.id.domain(false)).await?;
-            size_bytes += build.map_or(0, |build| build.image_size);
-            let asked = self.asked(newest, digest).await?;
-            let rows = self.lane_verdicts(loaded.source.id.domain(true), digest, asked.as_deref()).await?;
-            let counts =
-                |row: &&VerdictRow| self.is_current(&row.verdict) && is_asked(&row.verdict, asked.as_deref());
-            verdicts.extend(rows.iter().filter(counts).map(verdict));
+            size_bytes += images.sizes.get(digest).copied().unwrap_or(0);
+            let asked = images.asked(newest, digest);
+            let rows = self.lane_verdicts(images.verdicts.get(digest), asked);
+            let counts = |row: &&VerdictRow| self.is_current(&row.verdict) && is_asked(&row.verdict, asked);
+            verdicts.extend(rows.into_iter().filter(counts).map(verdict));
         }
         let (state, reason) = loaded.state(variant);
         let release = loaded.release.as_ref().filter(|_| entry.is_some()).map(|release| release.number);
-        Ok(ImageSummary {
+        ImageSummary {
             source: loaded.source.name.clone(),
             variant: variant.clone(),
             repository: entry.map(|entry| entry.repository.clone()),
@@ -97,24 +116,32 @@ impl Views {
             verdicts,
             reason,
             notes,
-        })
-    }
-
-    /// The platform manifests of a release's entry.
-    async fn manifests(&self, entry: Option<&EntryRow>) -> Result<BTreeMap<Platform, Digest>, ViewError> {
-        match entry {
-            Some(entry) => Ok(self.store.index(&entry.digest).await?.unwrap_or_default()),
-            None => Ok(BTreeMap::new()),
         }
     }
 
+    /// Reads what is known about the images of some variants: one query for each kind of fact.
+    async fn built_images(
+        &self,
+        loaded: &SourceState,
+        variants: &[&VariantName],
+    ) -> Result<BuiltImages, ViewError> {
+        let entries = variants.iter().filter_map(|variant| loaded.entries.get(variant));
+        let indexes = self.store.indexes(&entries.map(|entry| &entry.digest).collect()).await?;
+        let manifests: BTreeSet<&Digest> = indexes.values().flat_map(BTreeMap::values).collect();
+        let sizes = self.store.image_sizes(&manifests, loaded.source.id).await?;
+        let verdicts = self.verdicts(loaded.source.id.domain(true), &manifests).await?;
+        let lanes = self.store.lanes_of(&manifests).await?;
+        Ok(BuiltImages { indexes, sizes, verdicts, lanes })
+    }
+
     async fn image_view(&self, loaded: &SourceState, variant: &VariantName) -> Result<ImageView, ViewError> {
-        let image = self.image_summary(loaded, variant).await?;
-        let manifests = self.manifests(loaded.entries.get(variant)).await?;
+        let images = self.built_images(loaded, &[variant]).await?;
+        let image = self.image_summary(loaded, &images, variant);
+        let manifests = images.manifests(loaded.entries.get(variant));
         let planned = loaded.nodes.get(variant).map(Vec::as_slice).unwrap_or_default();
         let mut build_reason = planned.first().map(|node| node.reason.clone()).unwrap_or_default();
         let (mut builds, mut lanes, mut provenance, mut locks) = (Vec::new(), Vec::new(), None, Vec::new());
-        for (platform, digest) in &manifests {
+        for (platform, digest) in manifests {
             let domain = loaded.source.id.domain(false);
             let Some(build) = self.store.build_of(digest, domain).await? else { continue };
             let run = self.run_row(build.run).await?;
@@ -138,9 +165,9 @@ impl Views {
                 size_bytes: build.image_size,
                 steps: views,
             });
-            let asked = self.asked(newest, digest).await?;
-            let trusted = loaded.source.id.domain(true);
-            lanes.extend(self.verdict_views(trusted, (platform, digest), asked.as_deref()).await?);
+            let asked = images.asked(newest, digest);
+            let found = self.lane_verdicts(images.verdicts.get(digest), asked);
+            lanes.extend(found.into_iter().map(|row| self.verdict_view(platform, row, asked)));
             locks = self.locks(&run, &line(variant, steps, &rows)).await?;
             provenance = Some(Provenance {
                 url: loaded.source.url.clone(),
@@ -158,23 +185,14 @@ impl Views {
         Ok(ImageView { image, build_reason, provenance, builds, locks, lanes, pull })
     }
 
-    /// The lanes that a digest is tested in: as the newest plan asks, if it has the digest, else as the run
-    /// did that it is from. Verdicts for other checks, such as those of a failed commit, are not about it.
-    async fn asked(
-        &self,
-        planned: Option<&NodeRow>,
-        digest: &Digest,
-    ) -> Result<Option<Vec<NodeLane>>, ViewError> {
-        if let Some(node) = planned {
-            return Ok(node.lanes.clone());
-        }
-        let nodes = self.store.nodes_of(digest).await?;
-        Ok(nodes.into_iter().find_map(|(_, node)| node.lanes))
-    }
-
     async fn steps(&self, domain: TrustDomain, path: &[PathStep]) -> Result<Vec<StepView>, ViewError> {
         let mut views = Vec::with_capacity(path.len());
-        let mut below = Some(0_u64);
+        // The size of what is below the first step: nothing, or an image of a registry, if it is known.
+        let base = path.first().and_then(|step| step.base.as_ref());
+        let mut below = match base {
+            None => Some(0_u64),
+            Some(base) => self.store.build(base, domain).await?.map(|build| build.image_size),
+        };
         let keys: Vec<Digest> = path.iter().map(|step| step.key.clone()).collect();
         let proofs = self.store.proofs(&keys, domain).await?;
         for step in path {
@@ -197,33 +215,25 @@ impl Views {
         Ok(views)
     }
 
-    async fn verdict_views(
-        &self,
-        domain: TrustDomain,
-        (platform, digest): (&Platform, &Digest),
-        asked: Option<&[NodeLane]>,
-    ) -> Result<Vec<VerdictView>, ViewError> {
-        let rows = self.lane_verdicts(domain, digest, asked).await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| VerdictView {
-                is_current: self.is_current(&row.verdict) && is_asked(&row.verdict, asked),
-                platform: platform.clone(),
-                lane: row.verdict.lane,
-                result: row.verdict.result,
-                check_set: row.verdict.check_set,
-                profile: row.verdict.inputs.profile,
-                semantics: row.verdict.inputs.semantics,
-                runner: row.verdict.recorded_on.runner,
-                host: row.verdict.recorded_on.host,
-                origin: row.origin,
-                run: row.run,
-                recorded: row.created_at,
-                duration_ms: row.verdict.duration_ms,
-                checks: row.verdict.checks,
-                evidence: row.verdict.evidence,
-            })
-            .collect())
+    fn verdict_view(&self, platform: &Platform, row: &VerdictRow, asked: Option<&[NodeLane]>) -> VerdictView {
+        let verdict = row.verdict.clone();
+        VerdictView {
+            is_current: self.is_current(&verdict) && is_asked(&verdict, asked),
+            platform: platform.clone(),
+            lane: verdict.lane,
+            result: verdict.result,
+            check_set: verdict.check_set,
+            profile: verdict.inputs.profile,
+            semantics: verdict.inputs.semantics,
+            runner: verdict.recorded_on.runner,
+            host: verdict.recorded_on.host,
+            origin: row.origin.clone(),
+            run: row.run,
+            recorded: row.created_at,
+            duration_ms: verdict.duration_ms,
+            checks: verdict.checks,
+            evidence: verdict.evidence,
+        }
     }
 
     /// The locks of some images in a run.
@@ -248,6 +258,35 @@ impl Views {
                 }
             })
             .collect())
+    }
+}
+
+/// What is known about the images of some variants.
+struct BuiltImages {
+    /// The platform manifests of each index.
+    indexes: BTreeMap<Digest, BTreeMap<Platform, Digest>>,
+    /// The compressed size of each platform manifest in bytes.
+    sizes: BTreeMap<Digest, u64>,
+    /// The verdicts on each platform manifest.
+    verdicts: BTreeMap<Digest, Vec<VerdictRow>>,
+    /// The lanes of the newest node that has each platform manifest.
+    lanes: BTreeMap<Digest, Vec<NodeLane>>,
+}
+
+impl BuiltImages {
+    /// The lanes that a digest is tested in: as the newest plan asks, if it has the digest, else as the run
+    /// did that it is from. Verdicts for other checks, such as those of a failed commit, are not about it.
+    fn asked<'a>(&'a self, planned: Option<&'a NodeRow>, digest: &Digest) -> Option<&'a [NodeLane]> {
+        match planned {
+            Some(node) => node.lanes.as_deref(),
+            None => self.lanes.get(digest).map(Vec::as_slice),
+        }
+    }
+
+    /// The platform manifests of a release's entry.
+    fn manifests(&self, entry: Option<&EntryRow>) -> &BTreeMap<Platform, Digest> {
+        const NONE: &BTreeMap<Platform, Digest> = &BTreeMap::new();
+        entry.and_then(|entry| self.indexes.get(&entry.digest)).unwrap_or(NONE)
     }
 }
 

@@ -3,25 +3,46 @@
 use std::collections::BTreeMap;
 
 use edgewright_api::{ChannelView, InventoryView, SiteSummary, SiteView, SlotView};
-use edgewright_model::names::{ChannelName, SiteName, SourceName, VariantName};
+use edgewright_model::names::{ChannelName, SiteId, SiteName, SourceName, VariantName};
 use edgewright_model::run::ReleaseNumber;
 use edgewright_model::spec::Follows;
 use edgewright_store::channels::ChannelRow;
 use edgewright_store::inventory::{InventoryState, SiteRow, SlotRow};
 use edgewright_store::releases::EntryRow;
-use edgewright_store::sources::{SourceId, SourceRow};
+use edgewright_store::sources::SourceRow;
 
+use super::page::{Page, PageRequest, named};
 use super::{ViewError, Views};
 
 impl Views {
     /// The sites, by source and name.
     pub async fn sites(&self, source: Option<&SourceName>) -> Result<Vec<SiteSummary>, ViewError> {
+        Ok(self.site_page(source, &PageRequest::ALL).await?.rows)
+    }
+
+    /// A page of them.
+    pub async fn site_page(
+        &self,
+        source: Option<&SourceName>,
+        page: &PageRequest,
+    ) -> Result<Page<SiteSummary>, ViewError> {
+        let after: Option<(SourceName, String)> = page.after(named)?;
+        // Several sites of a source may have had one name.
+        let place = |name: &SiteName, id: &SiteId| format!("{name}/{id}");
         let mut views = Vec::new();
         for source in self.selected(source).await? {
-            let sites = self.store.sites(source.id).await?;
+            if views.len() >= page.rows() || after.as_ref().is_some_and(|(first, _)| source.name < *first) {
+                continue;
+            }
+            let after =
+                after.as_ref().filter(|(name, _)| *name == source.name).map(|(_, site)| site.as_str());
+            let mut sites = self.store.sites(source.id).await?;
+            sites.sort_by_key(|site| place(&site.name, &site.id));
+            sites.retain(|site| after.is_none_or(|after| place(&site.name, &site.id).as_str() > after));
             views.extend(sites.iter().map(|site| summary(&source.name, site)));
         }
-        Ok(views)
+        views.truncate(page.rows());
+        Ok(page.cut(views, |last| format!("{}/{}", last.source, place(&last.name, &last.id))))
     }
 
     /// One site with its slots, and the image that the channel of each provides.
@@ -73,19 +94,36 @@ impl Views {
 
     /// The channels, by source and name.
     pub async fn channels(&self, source: Option<&SourceName>) -> Result<Vec<ChannelView>, ViewError> {
-        let mut views = Vec::new();
-        for source in self.selected(source).await? {
-            let channels = self.store.channels(source.id).await?;
-            views.extend(channels.into_iter().map(|row| channel(source.name.clone(), row)));
-        }
-        Ok(views)
+        Ok(self.channel_page(source, &PageRequest::ALL).await?.rows)
     }
 
-    /// The commit that the inventory of a source was read from.
-    pub(super) async fn inventory(&self, source: SourceId) -> Result<InventoryView, ViewError> {
-        let InventoryState { commit, at, error } = self.store.inventory_state(source).await?;
-        Ok(InventoryView { commit: commit.map(|commit| commit.to_string()), at, error })
+    /// A page of them.
+    pub async fn channel_page(
+        &self,
+        source: Option<&SourceName>,
+        page: &PageRequest,
+    ) -> Result<Page<ChannelView>, ViewError> {
+        let after: Option<(SourceName, ChannelName)> = page.after(named)?;
+        let mut views = Vec::new();
+        for source in self.selected(source).await? {
+            if views.len() >= page.rows() || after.as_ref().is_some_and(|(first, _)| source.name < *first) {
+                continue;
+            }
+            let after = after.as_ref().filter(|(name, _)| *name == source.name).map(|(_, channel)| channel);
+            let mut channels = self.store.channels(source.id).await?;
+            channels.sort_by(|one, other| one.name.cmp(&other.name));
+            channels.retain(|row| after.is_none_or(|after| row.name > *after));
+            views.extend(channels.into_iter().map(|row| channel(source.name.clone(), row)));
+        }
+        views.truncate(page.rows());
+        Ok(page.cut(views, |last| format!("{}/{}", last.source, last.name)))
     }
+}
+
+/// The commit that the inventory of a source was read from.
+pub(super) fn inventory_view(state: InventoryState) -> InventoryView {
+    let InventoryState { commit, at, error } = state;
+    InventoryView { commit: commit.map(|commit| commit.to_string()), at, error }
 }
 
 /// A channel as a document.

@@ -4,16 +4,18 @@
 mod audit;
 mod comment;
 mod evidence;
+mod follow;
 mod image;
 mod inventory;
 mod log;
+mod page;
 mod rebuild;
 mod release;
 mod run;
 mod status;
 mod target;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use edgewright_api::{ApiError, RegistryAddress};
@@ -21,15 +23,19 @@ use edgewright_model::Digest;
 use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_model::names::SourceName;
 use edgewright_model::order::TrustDomain;
+use edgewright_model::run::RunNumber;
 use edgewright_model::spec::Lane;
 use edgewright_model::verdict::{LaneInputs, Verdict, lane_inputs};
 use edgewright_process::Clock;
 use edgewright_store::nodes::NodeLane;
+use edgewright_store::results::VerdictRow;
 use edgewright_store::sources::SourceRow;
 use edgewright_store::{Store, StoreError};
 
+use follow::Followed;
 pub(crate) use inventory::channel;
 pub use log::LogReader;
+pub use page::{Page, PageRequest};
 pub use rebuild::rebuilt;
 pub(crate) use status::reconciler;
 
@@ -45,6 +51,9 @@ pub struct Views {
     serving: Option<Serving>,
     /// The inputs of each lane as it is run today: verdicts with other inputs are not current.
     lane_inputs: BTreeMap<Lane, LaneInputs>,
+    /// The logs and runs that are followed now.
+    logs: Followed<PathBuf, log::LogState>,
+    started: Followed<RunNumber, log::StartedJobs>,
 }
 
 /// What is known only in a running server.
@@ -139,14 +148,15 @@ impl From<ViewError> for ApiError {
 impl Views {
     /// Reads from an open database. `serving` is none outside of a server. `lane_inputs` are the inputs of
     /// each lane as it is run today.
-    pub const fn new(
+    pub fn new(
         store: Store,
         folder: DataFolder,
         clock: Clock,
         serving: Option<Serving>,
         lane_inputs: BTreeMap<Lane, LaneInputs>,
     ) -> Self {
-        Self { store, folder, clock, serving, lane_inputs }
+        let (logs, started) = (Followed::default(), Followed::default());
+        Self { store, folder, clock, serving, lane_inputs, logs, started }
     }
 
     /// Reads from a data folder, with or without a running server. Verdicts are current if this build's own
@@ -204,21 +214,34 @@ impl Views {
         self.lane_inputs.get(&verdict.lane) == Some(&verdict.inputs)
     }
 
-    /// The newest verdict of each lane on a manifest, of those that a domain may use. Those for the checks that
-    /// are asked for have precedence over others, and of these the current ones.
-    async fn lane_verdicts(
+    /// The verdicts on some manifests that a domain may use: the newest of each key, newest first.
+    async fn verdicts(
         &self,
         domain: TrustDomain,
-        manifest: &Digest,
+        manifests: &BTreeSet<&Digest>,
+    ) -> Result<BTreeMap<Digest, Vec<VerdictRow>>, ViewError> {
+        let rows = self.store.newest_verdicts(manifests, domain).await?;
+        let mut verdicts: BTreeMap<Digest, Vec<VerdictRow>> = BTreeMap::new();
+        for row in rows.into_iter().rev() {
+            verdicts.entry(row.verdict.manifest.digest.clone()).or_default().push(row);
+        }
+        Ok(verdicts)
+    }
+
+    /// The newest verdict of each lane, of those on one manifest. Those for the checks that are asked for have
+    /// precedence over others, and of these the current ones.
+    fn lane_verdicts<'r>(
+        &self,
+        verdicts: Option<&'r Vec<VerdictRow>>,
         asked: Option<&[NodeLane]>,
-    ) -> Result<Vec<edgewright_store::results::VerdictRow>, ViewError> {
-        let mut rows = self.store.verdicts_in(manifest, domain).await?;
-        let mut seen = std::collections::BTreeSet::new();
+    ) -> Vec<&'r VerdictRow> {
+        let mut rows: Vec<&VerdictRow> = verdicts.into_iter().flatten().collect();
+        let mut seen = BTreeSet::new();
         // Newest first: the first of each lane stays. The sort is stable.
         rows.sort_by_key(|row| (!is_asked(&row.verdict, asked), !self.is_current(&row.verdict)));
         rows.retain(|row| seen.insert(row.verdict.lane));
         rows.sort_by_key(|row| row.verdict.lane);
-        Ok(rows)
+        rows
     }
 }
 

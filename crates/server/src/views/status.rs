@@ -12,6 +12,7 @@ use edgewright_store::outbox::SinkRow;
 use edgewright_store::sources::SourceRow;
 use jiff::SignedDuration;
 
+use super::inventory::inventory_view;
 use super::{Serving, ViewError, Views};
 use crate::live::Live;
 use crate::metrics::Snapshot;
@@ -21,16 +22,16 @@ impl Views {
     /// An overview of everything.
     pub async fn status(&self) -> Result<ServerStatus, ViewError> {
         let (mut queue, mut active, mut jobs) = (Vec::new(), Vec::new(), Vec::new());
-        for run in self.store.open_runs().await? {
-            let nodes = self.store.own_nodes(run.number).await?;
-            for node in nodes.iter().filter(|node| node.state == NodeState::Running) {
-                if let (Some(job), Some(started)) = (node.job, node.started_at) {
-                    let (run, phase) = (run.number, node.phase);
-                    jobs.push(RunningJob { run, node: node.node.clone(), job, phase, started });
-                }
+        let open = self.store.open_runs().await?;
+        let numbers: Vec<_> = open.iter().map(|run| run.number).collect();
+        for (run, node) in self.store.running_nodes(&numbers).await? {
+            if let (Some(job), Some(started)) = (node.job, node.started_at) {
+                jobs.push(RunningJob { run, node: node.node, job, phase: node.phase, started });
             }
+        }
+        for run in self.summaries(open).await? {
             let list = if run.state == RunState::Queued { &mut queue } else { &mut active };
-            list.push(self.summary(run).await?);
+            list.push(run);
         }
         Ok(ServerStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -91,13 +92,10 @@ impl Views {
             free_bytes: self.disk().await?.free_bytes,
             ..Snapshot::default()
         };
-        for run in self.store.open_runs().await? {
-            let running = self.store.tally(run.number).await?.into_iter();
-            snapshot.jobs += running
-                .filter(|(_, state, _)| *state == NodeState::Running)
-                .map(|(_, _, nodes)| u64::from(nodes))
-                .sum::<u64>();
-        }
+        let open: Vec<_> = self.store.open_runs().await?.iter().map(|run| run.number).collect();
+        let tallies = self.store.tallies(&open).await?;
+        let running = tallies.values().flatten().filter(|(_, state, _)| *state == NodeState::Running);
+        snapshot.jobs = running.map(|(_, _, nodes)| u64::from(*nodes)).sum();
         let live = self.serving.as_ref().map(|serving| serving.live.now());
         for row in self.store.sources().await? {
             let is_followed = |live: &Arc<Live>| live.sources.iter().any(|source| source.name == row.name);
@@ -119,11 +117,11 @@ impl Views {
     /// The sources, by name.
     pub async fn sources(&self) -> Result<Vec<SourceView>, ViewError> {
         let mut views = Vec::new();
+        let mut inventories = self.store.inventory_states().await?;
         for row in self.store.sources().await? {
-            let id = row.id;
-            let inventory = self.inventory(id).await?;
+            let (id, inventory) = (row.id, inventories.remove(&row.id));
             let mut view = source(row, self.serving.as_ref());
-            view.inventory = inventory;
+            view.inventory = inventory.map(inventory_view).unwrap_or_default();
             if let Some(run) = self.store.newest_run(id, view.branch.as_deref()).await? {
                 view.commit = Some(run.commit.to_string());
                 view.subject = Some(run.subject);

@@ -63,6 +63,16 @@ pub(crate) struct Served {
 impl Served {
     pub(crate) async fn start(open: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        Self::start_with(folder, &data, open).await
+    }
+
+    /// A server whose data folder is in `place`, which outlives it.
+    pub(crate) async fn start_in(place: &std::path::Path, open: bool) -> Self {
+        Self::start_with(tempfile::tempdir().unwrap(), &place.join("data"), open).await
+    }
+
+    async fn start_with(folder: tempfile::TempDir, data: &std::path::Path, open: bool) -> Self {
         let secret = folder.path().join("hook-secret");
         std::fs::write(&secret, HOOK_SECRET).unwrap();
         let remote = folder.path().join("plants.git");
@@ -71,7 +81,7 @@ impl Served {
             remote.display(),
             secret.display()
         );
-        let data = DataFolder::new(folder.path().join("data"));
+        let data = DataFolder::new(data);
         let settings = Options::parse(&file).unwrap().resolve(data.root(), NonZeroUsize::MIN).unwrap();
         let (lock, tokens) = (data.lock().unwrap(), ProcessTokens::generate().unwrap());
         let executor = Arc::new(edgewright_job::SimulatedExecutor::new());
@@ -86,6 +96,10 @@ impl Served {
     /// The listener's address.
     pub(crate) fn address(&self) -> std::net::SocketAddr {
         self.composition.local()
+    }
+
+    pub(crate) fn operator_token(&self) -> &str {
+        &self.operator
     }
 
     /// Gives the job a base.

@@ -62,7 +62,11 @@ fn node(state: NodeState, job: Option<JobId>) -> NodeRow {
         phase: None,
         failure: None,
         digest: None,
-        steps: vec![PathStep { key: Digest::of("key"), title: "files sites/plant-a/files".to_owned() }],
+        steps: vec![PathStep {
+            key: Digest::of("key"),
+            title: "files sites/plant-a/files".to_owned(),
+            base: None,
+        }],
         lanes: None,
         not_before: None,
         notes: Vec::new(),

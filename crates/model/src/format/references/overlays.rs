@@ -20,33 +20,37 @@ impl Pass<'_> {
     /// usable.
     pub(super) fn overlays(&mut self, name: &SiteName, doc: &Node, spec: &SiteSpec) {
         let Some(own) = spec.file.parent() else { return };
-        let mut used: Vec<TreePath> = Vec::new();
+        let mut used: Vec<(TreePath, bool)> = Vec::new();
         for child in paths::children(self.tree, own.as_str()) {
             match child.file_name() {
-                "files" => used.push(child),
+                "files" => used.push((child, spec.files.as_is)),
                 "images" => {
                     for image in paths::children(self.tree, child.as_str()) {
                         self.overlay(name, spec, &image, Kind::Image);
-                        used.push(image);
+                        let mut images = spec.images.iter();
+                        let own = images.find(|(name, _)| name.as_str() == image.file_name());
+                        used.push((image, own.is_some_and(|(_, own)| own.files.as_is)));
                     }
                 }
                 // A slot that could not be read would be missing here.
                 "slots" if doc.at("slots").items().len() == spec.slots.len() => {
                     for slot in paths::children(self.tree, child.as_str()) {
                         self.overlay(name, spec, &slot, Kind::Slot);
-                        used.push(slot);
+                        let mut slots = spec.slots.iter();
+                        let own = slots.find(|own| own.id.as_str() == slot.file_name());
+                        used.push((slot, own.is_some_and(|own| own.files.as_is)));
                     }
                 }
                 _ => {}
             }
         }
         let owner = Owner::Site(name.clone());
-        for folder in used {
+        for (folder, as_is) in used {
             if self.tree.entry(&folder).is_some() && folder.file_name() == "files" {
                 let hint = "replace it by a folder: its entries are laid over the site's images";
                 self.report.add(&owner, &folder, None, "not a folder", hint);
             }
-            for (path, fault) in paths::unusable(self.tree, &folder, Some(&own)) {
+            for (path, fault) in paths::unusable(self.tree, &folder, Some(&own), !as_is) {
                 self.report.add(&owner, &path, None, fault.message, fault.hint);
             }
         }

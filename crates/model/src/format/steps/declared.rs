@@ -8,8 +8,6 @@ use crate::format::yaml::{Data, Key, Node};
 use crate::spec::{DirectorySpec, Owner, Xattrs};
 use crate::tree::TreePath;
 
-/// Permission bits of directories without `mode`.
-const MODE: u32 = 0o755;
 /// Namespaces of extended attributes that Linux has.
 const NAMESPACES: [&str; 4] = ["security.", "system.", "trusted.", "user."];
 /// The longest name and value of an attribute on Linux, in bytes.
@@ -17,7 +15,11 @@ const LONGEST_NAME: usize = 255;
 /// The longest value of an extended attribute that Linux accepts, in bytes.
 const LONGEST_VALUE: usize = 64 * 1024;
 
-pub(super) fn directories(input: &mut Input<'_>, node: Option<&Node>, owner: Owner) -> Vec<DirectorySpec> {
+pub(super) fn directories(
+    input: &mut Input<'_>,
+    node: Option<&Node>,
+    owner: Option<Owner>,
+) -> Vec<DirectorySpec> {
     let mut seen = BTreeSet::new();
     input.list(node, |input, node| {
         let directory = directory(input, node, owner)?;
@@ -33,14 +35,14 @@ pub(super) fn directories(input: &mut Input<'_>, node: Option<&Node>, owner: Own
     })
 }
 
-fn directory(input: &mut Input<'_>, node: &Node, owner: Owner) -> Option<DirectorySpec> {
+fn directory(input: &mut Input<'_>, node: &Node, owner: Option<Owner>) -> Option<DirectorySpec> {
     if !matches!(node.data, Data::Map(_)) {
-        return Some(DirectorySpec { path: path(input, node)?, mode: MODE, owner });
+        return Some(DirectorySpec { path: path(input, node)?, mode: None, owner });
     }
     let fields = input.record(node, &shape::DIRECTORY)?;
     let path = fields.get("path").and_then(|node| path(input, node));
-    let mode = fields.get("mode").map_or(Some(MODE), |node| input.mode(node));
-    let owner = fields.get("owner").map_or(Some(owner), |node| input.file_owner(node));
+    let mode = fields.get("mode").map_or(Some(None), |node| input.mode(node).map(Some));
+    let owner = fields.get("owner").map_or(Some(owner), |node| input.file_owner(node).map(Some));
     Some(DirectorySpec { path: path?, mode: mode?, owner: owner? })
 }
 

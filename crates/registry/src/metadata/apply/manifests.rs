@@ -2,13 +2,14 @@
 
 use edgewright_model::Digest;
 use edgewright_model::reference::{Reference, RepoName, Tag};
+use serde_json::json;
 use sqlx::SqliteConnection;
 
-use super::blobs::visible_blob;
 use super::{Done, refuse_pinned, repository_id};
 use crate::error::RegistryError;
 use crate::metadata::change::{Descriptor, NewManifest};
 use crate::metadata::{signed, unix_millis};
+use crate::settings::MAX_INDEX_DEPTH;
 
 pub(super) struct StoredManifest {
     pub(super) repository: i64,
@@ -34,32 +35,17 @@ pub(super) async fn store_manifest(
     repository: &RepoName,
     new: &NewManifest,
 ) -> Result<StoredManifest, RegistryError> {
-    let unknown = |needed: &Descriptor| RegistryError::ReferenceUnknown {
-        repository: repository.clone(),
-        digest: needed.digest.clone(),
-    };
-    for needed in &new.blobs {
-        let (_, size) = visible_blob(db, repository, &needed.digest).await?.ok_or_else(|| unknown(needed))?;
-        if size != signed(needed.size) {
-            let text =
-                format!("it declares {1} bytes for `{0}`, which has {size}", needed.digest, needed.size);
-            return Err(RegistryError::ManifestInvalid(text));
-        }
-    }
-    for needed in &new.manifests {
-        if !has_manifest(db, repository, &needed.digest).await? {
-            return Err(unknown(needed));
-        }
-    }
+    check_blobs(db, repository, &new.blobs).await?;
+    let depth = check_manifests(db, repository, &new.manifests).await?;
     let repository = repository_id(db, repository).await?;
     check_media_type(db, repository, new).await?;
     // A new push resets the age, so that collection does not delete the manifest before it is referenced.
     let (manifest,): (i64,) = sqlx::query_as(
         "INSERT INTO manifests (repository_id, digest, media_type, artifact_type, subject, config, annotations,
-                                size, bytes, created_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+                                size, bytes, created_at, depth)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
          ON CONFLICT DO UPDATE SET artifact_type = ?4, subject = ?5, config = ?6,
-                                   annotations = ?7, size = ?8, bytes = ?9, created_at = ?10
+                                   annotations = ?7, size = ?8, bytes = ?9, created_at = ?10, depth = ?11
          RETURNING id",
     )
     .bind(repository)
@@ -72,22 +58,86 @@ pub(super) async fn store_manifest(
     .bind(signed(new.bytes.len() as u64))
     .bind(&new.bytes[..])
     .bind(unix_millis())
+    .bind(depth)
     .fetch_one(&mut *db)
     .await?;
     for (kind, needed) in [("blob", &new.blobs), ("manifest", &new.manifests)] {
-        for needed in needed {
-            sqlx::query(
-                "INSERT INTO manifest_edges (manifest_id, kind, digest) VALUES (?, ?, ?)
-                 ON CONFLICT DO NOTHING",
-            )
-            .bind(manifest)
-            .bind(kind)
-            .bind(needed.digest.to_string())
-            .execute(&mut *db)
-            .await?;
-        }
+        sqlx::query(
+            "INSERT INTO manifest_edges (manifest_id, kind, digest) SELECT ?1, ?2, value ->> 0 FROM json_each(?3)
+             WHERE true ON CONFLICT DO NOTHING",
+        )
+        .bind(manifest)
+        .bind(kind)
+        .bind(listed(needed))
+        .execute(&mut *db)
+        .await?;
     }
     Ok(StoredManifest { repository, manifest })
+}
+
+/// Descriptors as JSON: pairs of digest and size.
+fn listed(descriptors: &[Descriptor]) -> String {
+    let pairs: Vec<_> = descriptors.iter().map(|it| (it.digest.to_string(), signed(it.size))).collect();
+    json!(pairs).to_string()
+}
+
+/// Checks that a repository has some blobs, with their sizes: one query, however many there are.
+async fn check_blobs(db: &mut SqliteConnection, repository: &RepoName, needed: &[Descriptor]) -> Done {
+    let wrong: Option<(i64, Option<i64>)> = sqlx::query_as(
+        "SELECT position, size FROM (
+             SELECT n.key AS position, n.value ->> 1 AS declared, (
+                 SELECT b.size FROM blobs b JOIN repository_blobs rb ON rb.blob_id = b.id
+                 JOIN repositories r ON r.id = rb.repository_id
+                 WHERE b.digest = n.value ->> 0 AND r.name = ?2 AND b.state = 'present') AS size
+             FROM json_each(?1) n)
+         WHERE size IS NULL OR size <> declared ORDER BY position LIMIT 1",
+    )
+    .bind(listed(needed))
+    .bind(repository.as_str())
+    .fetch_optional(db)
+    .await?;
+    let Some((position, size)) = wrong else { return Ok(()) };
+    let needed = usize::try_from(position).ok().and_then(|position| needed.get(position));
+    let Descriptor { digest, size: declared } = needed.ok_or(RegistryError::Corrupt("position"))?;
+    Err(match size {
+        None => RegistryError::ReferenceUnknown { repository: repository.clone(), digest: digest.clone() },
+        Some(size) => RegistryError::ManifestInvalid(format!(
+            "it declares {declared} bytes for `{digest}`, which has {size}"
+        )),
+    })
+}
+
+/// Checks that a repository has some manifests, and gives how deep an index of them is nested: 0 without any.
+async fn check_manifests(
+    db: &mut SqliteConnection,
+    repository: &RepoName,
+    needed: &[Descriptor],
+) -> Result<i64, RegistryError> {
+    if needed.is_empty() {
+        return Ok(0);
+    }
+    let found: Vec<(i64, Option<i64>)> = sqlx::query_as(
+        "SELECT n.key, (SELECT m.depth FROM manifests m JOIN repositories r ON r.id = m.repository_id
+                        WHERE m.digest = n.value ->> 0 AND r.name = ?2) FROM json_each(?1) n ORDER BY n.key",
+    )
+    .bind(listed(needed))
+    .bind(repository.as_str())
+    .fetch_all(db)
+    .await?;
+    let mut depth = 0;
+    for (needed, (_, below)) in needed.iter().zip(found) {
+        let digest = &needed.digest;
+        let below = below.ok_or_else(|| RegistryError::ReferenceUnknown {
+            repository: repository.clone(),
+            digest: digest.clone(),
+        })?;
+        depth = depth.max(below + 1);
+    }
+    if depth > i64::from(MAX_INDEX_DEPTH) {
+        let text = format!("indexes are nested {depth} deep; the limit is {MAX_INDEX_DEPTH}");
+        return Err(RegistryError::ManifestInvalid(text));
+    }
+    Ok(depth)
 }
 
 /// Rejects another media type for bytes that are stored: devices pull by digest, and what they get must not
