@@ -1,6 +1,8 @@
 //! The base of the first step: nothing, a manifest of the order's registry, or one mirrored from another
 //! registry.
 
+use std::collections::BTreeMap;
+
 use edgewright_model::lock::LockedImage;
 use edgewright_model::names::Platform;
 use edgewright_model::order::{Base, ImageTask, ManifestRef};
@@ -86,7 +88,13 @@ pub(crate) async fn foreign(
     let source = external(ctx, &reference.registry, &reference.repository)?;
     let from = ManifestRef { repository: reference.repository.clone(), digest: digest.clone() };
     let task = ImageTask { platform: platform.clone(), ..task.clone() };
-    mirror(&source, &from, &task, ctx, events).await
+    let mirrored = mirror(&source, &from, &task, ctx, events).await?;
+    // A stage that begins with it would execute its triggers.
+    let (image, size) = load(&ctx.client, &mirrored).await.map_err(Fault::of_registry)?;
+    let current = Some((mirrored.clone(), size));
+    let mut state = ImageState::new(image, current, task.repository, task.epoch, BTreeMap::new());
+    state.remove_triggers(ctx, events).await?;
+    Ok(state.current.unwrap_or(mirrored))
 }
 
 enum Fault {

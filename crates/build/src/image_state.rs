@@ -14,7 +14,6 @@ use edgewright_oci::media;
 use futures::FutureExt as _;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
-use serde_json::Value;
 use tokio_util::io::SyncIoBridge;
 
 use crate::context::{BuildContext, Events};
@@ -88,19 +87,17 @@ impl ImageState {
         ctx: &BuildContext,
         events: Events<'_>,
     ) -> Result<(), JobFailure> {
-        let mut runtime = self.image.runtime();
-        let Some(Value::Array(triggers)) = runtime.remove("OnBuild") else { return Ok(()) };
+        let triggers = self.image.take_triggers();
         if triggers.is_empty() {
             return Ok(());
         }
         for trigger in triggers.iter().take(NAMED_TRIGGERS) {
-            let trigger: String = trigger.as_str().unwrap_or_default().chars().take(TRIGGER_LENGTH).collect();
+            let trigger: String = trigger.chars().take(TRIGGER_LENGTH).collect();
             let line = format!(
                 "[the base's trigger `ONBUILD {trigger}` is not executed: write it into the Containerfile]"
             );
             events(JobEvent::Log { line });
         }
-        self.image.set_runtime(runtime);
         let base = self.image.layers().to_vec();
         self.push(ctx, &base, &[], events).await
     }

@@ -155,8 +155,8 @@ pub fn write(
     Ok(plan.notes)
 }
 
-/// Where `path` is in an image: its links are followed, inside of its root. None if it leads through a file or
-/// a circular link.
+/// Where `path` is in an image: its links are followed, inside of its root. None if it leads through a file
+/// or a circular link.
 pub fn real_place(image: &Index, path: &str) -> Option<String> {
     resolve::place(image, path)
 }

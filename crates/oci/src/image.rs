@@ -123,8 +123,8 @@ impl Image {
         &self.layers
     }
 
-    /// The platform that the config names, if it is another one than `wanted`. A config without architecture is
-    /// of any platform.
+    /// The platform that the config names, if it is another one than `wanted`. A config without
+    /// architecture is of any platform.
     pub fn other_platform(&self, wanted: &Platform) -> Option<String> {
         let text =
             |field: &str| self.config.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -142,7 +142,7 @@ impl Image {
         (!own.matches(wanted)).then(|| format!("{}/{}{variant}", own.os, own.architecture))
     }
 
-    /// Whether the config names the variant of its architecture.
+    /// Whether the config names its architecture.
     pub fn has_platform(&self) -> bool {
         self.config.get("architecture").and_then(Value::as_str).is_some_and(|text| !text.is_empty())
     }
@@ -167,6 +167,26 @@ impl Image {
         let mut runtime = self.runtime();
         runtime.insert(name.to_owned(), value);
         self.set_runtime(runtime);
+    }
+
+    /// Removes the `ONBUILD` triggers of a base; gives them. Readers written in Go, such as buildah, read
+    /// names of any case, so all of them are removed.
+    pub fn take_triggers(&mut self) -> Vec<String> {
+        let configs = self.config.iter_mut().filter(|(name, _)| name.eq_ignore_ascii_case("config"));
+        let mut found = Vec::new();
+        for fields in configs.filter_map(|(_, config)| config.as_object_mut()) {
+            let names: Vec<String> =
+                fields.keys().filter(|name| name.eq_ignore_ascii_case("OnBuild")).cloned().collect();
+            let removed = names.iter().filter_map(|name| fields.remove(name));
+            for triggers in removed.filter(|triggers| !triggers.is_null()) {
+                let text = |trigger: &Value| trigger.as_str().unwrap_or_default().to_owned();
+                match triggers.as_array() {
+                    Some(triggers) => found.extend(triggers.iter().map(text)),
+                    None => found.push(triggers.to_string()),
+                }
+            }
+        }
+        found
     }
 
     /// Sets labels of the config; those of the same name are replaced.
@@ -437,6 +457,38 @@ mod tests {
             error.to_string(),
             "no manifest for linux/s390x in the image: it has linux/amd64, linux/arm64"
         );
+    }
+
+    #[test]
+    fn triggers_are_taken_however_they_are_spelled() {
+        let config = r#"{"rootfs":{"diff_ids":[]},"config":{"OnBuild":["RUN a"],"onbuild":["RUN b"],"Cmd":["c"]},
+            "CONFIG":{"ONBUILD":["RUN d"]},"Other":{"OnBuild":["RUN e"]}}"#;
+        let mut image = Image::parse(br#"{"layers":[]}"#, config.as_bytes()).unwrap();
+        let mut triggers = image.take_triggers();
+        triggers.sort();
+        assert_eq!(triggers, ["RUN a", "RUN b", "RUN d"]);
+        assert_eq!(image.runtime().len(), 1);
+        assert_eq!(image.take_triggers(), [""; 0]);
+    }
+
+    #[test]
+    fn a_config_names_the_platform() {
+        let of = |config: &str| {
+            let config = format!(r#"{{"rootfs":{{"diff_ids":[]}},{config}}}"#);
+            Image::parse(br#"{"layers":[]}"#, config.as_bytes()).unwrap()
+        };
+        for (config, wanted, other) in [
+            (r#""os":"linux","architecture":"amd64""#, "linux/amd64", None),
+            (r#""os":"linux","architecture":"amd64""#, "linux/arm64", Some("linux/amd64")),
+            (r#""os":"windows","architecture":"amd64""#, "linux/amd64", Some("windows/amd64")),
+            (r#""os":"linux","architecture":"arm64","variant":"v8""#, "linux/arm64", None),
+            (r#""os":"linux","architecture":"arm","variant":"v6""#, "linux/arm/v7", Some("linux/arm/v6")),
+            (r#""os":"linux","architecture":"arm","variant":"""#, "linux/arm/v7", None),
+            (r#""os":"linux","architecture":"aarch64""#, "linux/arm64", None),
+            (r#""os":"linux","architecture":"""#, "linux/arm64", None),
+        ] {
+            assert_eq!(of(config).other_platform(&wanted.parse().unwrap()).as_deref(), other, "{config}");
+        }
     }
 
     #[test]

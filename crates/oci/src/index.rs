@@ -96,8 +96,8 @@ impl LayerIndex {
         Ok(index)
     }
 
-    /// Reads a compressed layer to its end, as long as `is_over` is false; gives what is left of `limit` bytes,
-    /// too. Blocking.
+    /// Reads a compressed layer to its end, as long as `is_over` is false; gives what is left of `limit`
+    /// bytes, too. Blocking.
     pub fn scan_blob(
         blob: impl Read + Send,
         media_type: &str,

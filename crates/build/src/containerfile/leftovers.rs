@@ -68,6 +68,10 @@ impl Places {
             files.iter().chain(&folders).flat_map(|path| parents(path)).map(str::to_owned).collect();
         folders.extend(parents);
         folders.remove("");
+        if below.is_empty() {
+            // A result from scratch: its empty folders were copied on purpose.
+            folders.clear();
+        }
         Self { files, folders, entries: BTreeMap::new(), used: BTreeSet::new() }
     }
 
@@ -135,7 +139,7 @@ mod tests {
         for (path, kind, mode) in entries {
             let mut header = tar::Header::new_gnu();
             header.set_mode(*mode);
-            header.set_size(if *kind == 'f' { 1 } else { 0 });
+            header.set_size(u64::from(*kind == 'f'));
             header.set_uid(0);
             header.set_gid(0);
             header.set_mtime(0);
@@ -144,11 +148,10 @@ mod tests {
                 'l' => tar::EntryType::Symlink,
                 _ => tar::EntryType::Regular,
             });
+            let content = if *kind == 'f' { &b"x"[..] } else { b"" };
             match path.split_once(" -> ") {
                 Some((path, target)) => tar.append_link(&mut header, path, target).unwrap(),
-                None => {
-                    tar.append_data(&mut header, path, if *kind == 'f' { &b"x"[..] } else { b"" }).unwrap()
-                }
+                None => tar.append_data(&mut header, path, content).unwrap(),
             }
         }
         tar.into_inner().unwrap()
@@ -211,6 +214,13 @@ mod tests {
         assert_eq!(kept(&base, &layer), [""; 0]);
         let with = [layer.as_slice(), &[("run/systemd/x", 'd', 0o755)]].concat();
         assert_eq!(kept(&base, &with), ["run", "run/systemd", "run/systemd/x"]);
+    }
+
+    #[test]
+    fn a_result_from_scratch_keeps_its_folders() {
+        let copied =
+            [("dev", 'd', 0o755), ("etc", 'd', 0o755), ("etc/hosts", 'e', 0o755), ("proc", 'd', 0o755)];
+        assert_eq!(kept(&[], &copied), ["dev", "etc", "proc"]);
     }
 
     #[test]

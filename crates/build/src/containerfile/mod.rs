@@ -107,8 +107,6 @@ pub(crate) async fn build(
     let layout = result?;
     // Without a RUN there is no container, and nothing that one leaves.
     let runs = instructions(order.text).iter().any(|instruction| instruction.keyword == "RUN");
-    // What a result from scratch has was copied on purpose.
-    let runs = runs && !text.is_from_scratch();
     let below = if runs { Some(state.index(ctx).await?) } else { None };
     take_over(state, &layout, &build.folder, below).await
 }

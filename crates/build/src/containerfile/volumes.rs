@@ -1,5 +1,5 @@
-//! `VOLUME`: what a `RUN` writes below one. buildah before 1.37 takes it back after the `RUN`, later ones keep
-//! it.
+//! `VOLUME`: what a `RUN` writes below one. buildah before 1.37 takes it back after the `RUN`, later ones
+//! keep it.
 
 use edgewright_model::containerfile::instructions;
 use serde_json::{Map, Value};

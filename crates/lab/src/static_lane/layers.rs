@@ -104,8 +104,8 @@ async fn read_all(
     Ok(contents)
 }
 
-/// Applies a layer's file and removes it. `limit`: the bytes that the layer may unpack to; gives what is left of
-/// them.
+/// Applies a layer's file and removes it. `limit`: the bytes that the layer may unpack to; gives what is
+/// left of them.
 fn apply(
     mut rootfs: RootFs,
     path: &Path,

@@ -98,18 +98,6 @@ impl RootFs {
         Ok(())
     }
 
-    /// Remembers the links of a merged `/usr` that lead to a folder.
-    fn note_links(&mut self) {
-        for name in damage::MERGED {
-            if let Some(Node::Link(target)) = self.nodes.get(name)
-                && self.resolve(name).is_some_and(|place| self.is_folder(&place))
-            {
-                let target = target.clone();
-                self.damage.links.entry(name).or_insert(target);
-            }
-        }
-    }
-
     fn read_node(
         &mut self,
         path: &str,
@@ -257,42 +245,6 @@ impl RootFs {
             Some(_) => false,
             None => self.has_below(path),
         }
-    }
-
-    /// The links of a merged `/usr` that layers have replaced: path, former target, and what is there now.
-    pub(super) fn broken_links(&self) -> Vec<(&str, &str, &'static str)> {
-        let broken = self.damage.links.iter().filter_map(|(path, target)| {
-            let now = match self.nodes.get(*path) {
-                // A layer with an entry below a link has a folder in its place, even if it does not list it.
-                Some(Node::Link(_)) if self.has_below(path) => "a folder",
-                Some(Node::Link(_)) if self.resolve(path).is_some_and(|place| self.is_folder(&place)) => {
-                    return None;
-                }
-                Some(Node::Link(_)) => "a link to no folder",
-                Some(Node::File(_) | Node::Other) => "a file",
-                Some(Node::Directory) => "a folder",
-                None if self.has_below(path) => "a folder",
-                None => "gone",
-            };
-            Some((*path, target.as_str(), now))
-        });
-        broken.collect()
-    }
-
-    /// Top-level folders that layers hide: the layer's index, from 0, and a text.
-    pub(super) fn hidden(&self) -> &[(usize, String)] {
-        self.damage.hidden()
-    }
-
-    /// Programs and libraries that a system of this architecture does not execute, with theirs.
-    pub(super) fn foreign_programs(&self, architecture: &str) -> Vec<(&str, String)> {
-        let foreign = self.nodes.iter().filter_map(|(path, node)| match node {
-            Node::File(File { machine: Some(machine), .. }) => {
-                Some((path.as_str(), elf::foreign(path, *machine, architecture)?))
-            }
-            _ => None,
-        });
-        foreign.collect()
     }
 
     /// Files with a secret in any layer, and the kind of secret.

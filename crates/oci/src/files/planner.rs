@@ -131,8 +131,8 @@ impl Planner {
         Ok(())
     }
 
-    /// A file or link may replace neither a directory, nor a file a link to one: with /lib as a file, nothing in
-    /// the image starts. A link may replace a link, as that is its purpose.
+    /// A file or link may replace neither a directory, nor a file a link to one: with /lib as a file,
+    /// nothing in the image starts. A link may replace a link, as that is its purpose.
     fn check_place(&self, path: &str, declared: &str, kind: &'static str) -> Result<(), FilesError> {
         let declared = || declared.to_owned();
         if self.index.is_directory(path) {

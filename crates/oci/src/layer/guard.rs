@@ -51,7 +51,7 @@ impl<R: Read, S: Fn() -> bool> Read for Guard<R, S> {
 
 /// Whether an error is that of a reader beyond its limit.
 pub(super) fn is_too_large(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|source| source.is::<TooLarge>())
+    error.get_ref().and_then(|source| source.downcast_ref::<TooLarge>()).is_some()
 }
 
 #[cfg(test)]

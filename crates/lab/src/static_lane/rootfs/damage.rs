@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::{Node, RootFs};
+
 /// The links of a merged `/usr`.
-pub(super) const MERGED: [&str; 8] = ["bin", "lib", "lib32", "lib64", "libo32", "libx32", "sbin", "usr/sbin"];
+const MERGED: [&str; 8] = ["bin", "lib", "lib32", "lib64", "libo32", "libx32", "sbin", "usr/sbin"];
 /// Folders that every system needs: deleting one is an accident, such as a mount's target that a builder
 /// removed.
 const NEEDED: [&str; 18] = [
@@ -36,7 +38,7 @@ const MAX_DELETED: usize = 3;
 #[derive(Debug, Default)]
 pub(super) struct Damage {
     /// The first target of each link of the merged `/usr` that led to a folder.
-    pub(super) links: BTreeMap<&'static str, String>,
+    links: BTreeMap<&'static str, String>,
     /// Layer, path and what happened to it.
     hidden: Vec<(usize, String)>,
 }
@@ -66,7 +68,7 @@ impl Hidden {
 }
 
 impl Damage {
-    /// Adds what a layer hid; `is_replaced` says whether the same layer has an entry in the place.
+    /// Adds what a layer hid; `is_replaced` is whether the same layer has an entry in the place.
     pub(super) fn add(&mut self, layer: usize, hidden: Hidden, is_replaced: impl Fn(&str) -> bool) {
         let deleted: Vec<String> = hidden.deleted.into_iter().filter(|path| !is_replaced(path)).collect();
         let are_many = deleted.iter().filter(|path| !path.contains('/')).count() > MAX_DELETED;
@@ -76,9 +78,46 @@ impl Damage {
         self.hidden
             .extend(emptied.map(|path| (layer, format!("/{path} hides what lower layers have in it"))));
     }
+}
 
-    /// What layers hid: the layer's index, from 0, and a text.
-    pub(super) fn hidden(&self) -> &[(usize, String)] {
-        &self.hidden
+impl RootFs {
+    /// Remembers the links of a merged `/usr` that lead to a folder.
+    pub(super) fn note_links(&mut self) {
+        for name in MERGED {
+            if let Some(Node::Link(target)) = self.nodes.get(name)
+                && self.resolve(name).is_some_and(|place| self.is_folder(&place))
+            {
+                let target = target.clone();
+                self.damage.links.entry(name).or_insert(target);
+            }
+        }
+    }
+
+    /// The links of a merged `/usr` that layers have replaced: path, former target, and what is there now.
+    pub(in crate::static_lane) fn broken_links(&self) -> Vec<(&str, &str, &'static str)> {
+        let broken = self.damage.links.iter().filter_map(|(path, target)| {
+            let now = match self.nodes.get(*path) {
+                // A layer with an entry below a link has a folder in its place, even if it does not list it.
+                _ if self.is_real_folder(path) => "a folder",
+                Some(Node::Link(_)) if self.resolve(path).is_some_and(|place| self.is_folder(&place)) => {
+                    return None;
+                }
+                Some(Node::Link(_)) => "a link to no folder",
+                Some(_) => "a file",
+                None => "gone",
+            };
+            Some((*path, target.as_str(), now))
+        });
+        broken.collect()
+    }
+
+    /// Whether there is a folder at a path, even if a lower layer has a link there.
+    fn is_real_folder(&self, path: &str) -> bool {
+        self.nodes.get(path) == Some(&Node::Directory) || self.has_below(path)
+    }
+
+    /// Top-level folders that layers hide: the layer's index, from 0, and a text.
+    pub(in crate::static_lane) fn hidden(&self) -> &[(usize, String)] {
+        &self.damage.hidden
     }
 }

@@ -1,5 +1,7 @@
 //! The architecture of programs and libraries, from the first bytes of their files.
 
+use super::{File, Node, RootFs};
+
 /// The number of bytes of a file that decide it.
 pub(super) const HEAD: usize = 20;
 
@@ -17,14 +19,14 @@ const MACHINES: [(u16, &str, &[&str]); 10] = [
     (247, "bpf", &["bpf"]),
 ];
 /// Folders with files for other machines: firmware, emulators' images, kernel modules, debug symbols.
-const OF_OTHERS: [&str; 6] =
+const FOREIGN_FOLDERS: [&str; 6] =
     ["usr/share/", "usr/lib/firmware/", "usr/lib/modules/", "usr/lib/debug/", "boot/", "lib/firmware/"];
 
 /// Whether a file can be a program or a library of this system.
 pub(super) fn is_candidate(path: &str, mode: u32) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
-    let is_library = name.ends_with(".so") || name.contains(".so.");
-    (mode & 0o111 != 0 || is_library) && !OF_OTHERS.iter().any(|folder| path.starts_with(folder))
+    let is_library = name.contains(".so.") || name.rsplit_once('.').is_some_and(|(_, end)| end == "so");
+    (mode & 0o111 != 0 || is_library) && !FOREIGN_FOLDERS.iter().any(|folder| path.starts_with(folder))
 }
 
 /// The machine of a program or library whose file begins with these bytes; none if it is no ELF file that a
@@ -57,6 +59,19 @@ pub(super) fn foreign(path: &str, machine: u16, architecture: &str) -> Option<St
         part.split(is_other).any(|word| in_paths.contains(&word.to_ascii_lowercase().as_str()))
     };
     (!runs && !path.split('/').any(words)).then_some(name)
+}
+
+impl RootFs {
+    /// Programs and libraries that a system of this architecture does not execute, with theirs.
+    pub(in crate::static_lane) fn foreign_programs(&self, architecture: &str) -> Vec<(&str, String)> {
+        let found = self.nodes.iter().filter_map(|(path, node)| match node {
+            Node::File(File { machine: Some(machine), .. }) => {
+                Some((path.as_str(), foreign(path, *machine, architecture)?))
+            }
+            _ => None,
+        });
+        found.collect()
+    }
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ const FOLDERS: [&str; 9] =
     ["etc/", "usr/etc/", "usr/local/", "root/", "home/", "var/", "srv/", "opt/", "run/"];
 /// Further folders with logins of registries, where bootc and rpm-ostree look for them.
 const LOGINS: [&str; 2] = ["usr/lib/ostree/", "usr/lib/containers/"];
-/// Files of connections with passwords, which must not be readable by all users; `usr/lib` and `run` are searched
-/// for NetworkManager's, too.
+/// Files of connections with passwords, which must not be readable by all users; `usr/lib` and `run` are
+/// searched for NetworkManager's, too.
 const CONNECTIONS: [&str; 3] = ["system-connections/", "etc/wpa_supplicant/", "etc/netplan/"];
 /// Files whose name shows that they hold passwords: a text without which they hold none, and what they are.
 const NAMES: [(&str, &str, &str); 11] = [
@@ -59,8 +59,8 @@ pub(super) fn secret(path: &str, text: &str, mode: u32) -> Option<&'static str> 
     NAMES.iter().find_map(by_name)
 }
 
-/// Whether a file is a `containers-auth.json(5)` or a `config.json` of Docker with a login, by its content: it
-/// has many names, such as `/etc/ostree/auth.json` and `/var/lib/kubelet/config.json`.
+/// Whether a file is a `containers-auth.json(5)` or a `config.json` of Docker with a login, by its content:
+/// it has many names, such as `/etc/ostree/auth.json` and `/var/lib/kubelet/config.json`.
 fn is_registry_login(path: &str, text: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     let is_old = name == ".dockercfg";
