@@ -88,8 +88,8 @@ fn of_step(tree: &Tree, step: &ContainerfileStep, file: &Containerfile, platform
     found
 }
 
-fn outside(line: usize, link: &TreePath) -> Fault {
-    let message = format!("`{link}` leads out of the build context");
+fn outside(line: usize, at: &TreePath) -> Fault {
+    let message = format!("`{at}` leads out of the build context");
     let hint = "replace the link by the files; or let a link in this folder name the folder that holds all files, and write that link after `context:`";
     Fault { line, message, hint: hint.to_owned() }
 }
