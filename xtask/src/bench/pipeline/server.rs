@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use crate::command::Run;
+use crate::setup;
 
 /// How long a run may take.
 const LIMIT: Duration = Duration::from_mins(20);
@@ -39,6 +40,7 @@ impl Server {
             .arg(root.join("data"))
             .arg("--source")
             .arg(repository)
+            .env("EDGEWRIGHT_TOOLS", setup::tool_image(edgewright)?)
             .start_logged(&log)?;
         let server = Self { child, address, log, token: root.join("data/operator-token") };
         for _ in 0..1500 {
