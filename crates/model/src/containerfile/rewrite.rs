@@ -62,8 +62,8 @@ fn from(resolved: &Resolved, origin: &Origin, image: &str, name: &str) -> String
     }
 }
 
-/// Stages that are only names of images: old versions of buildah try to remove those images at the end. Those
-/// of another platform stay stages.
+/// Stages that are only names of images: old versions of buildah try to remove those images at the end.
+/// Those of another platform stay stages.
 fn aliases(file: &Containerfile, resolved: &Resolved) -> BTreeMap<usize, Origin> {
     let target = resolved.stages.len().saturating_sub(1);
     let origin = |place: &usize| {

@@ -3,8 +3,8 @@
 use super::words::{flags, here_document, split};
 use super::{Containerfile, Instruction, Resolved};
 
-/// The paths of the build context that a Containerfile copies or mounts, with their lines. Paths with variables
-/// are left out.
+/// The paths of the build context that a Containerfile copies or mounts, with their lines. Paths with
+/// variables are left out.
 pub fn context_sources(file: &Containerfile, resolved: &Resolved) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for instruction in resolved.instructions(file) {

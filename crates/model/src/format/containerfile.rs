@@ -12,8 +12,8 @@ use crate::names::Platform;
 use crate::spec::{ContainerfileStep, Definition, Step};
 use crate::tree::{EntryKind, MAX_TREE_DEPTH, Tree, TreePath};
 
-/// Maximum size of the Containerfiles of all steps of a commit together, in bytes; a file counts for each step
-/// and platform.
+/// Maximum size of the Containerfiles of all steps of a commit together, in bytes; a file counts for each
+/// step and platform.
 pub const MAX_CONTAINERFILE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Maximum number of links that are followed in the path of a `COPY`.
