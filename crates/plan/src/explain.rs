@@ -152,9 +152,9 @@ fn images_moved(owner: &ImageName, old: &[LockedImage], new: &[LockedImage]) -> 
         let old = old.iter().find(same)?;
         Some(format!("{} {} → {}", new.reference, old.digest.short(), new.digest.short()))
     };
-    let mut moves = new.iter().filter_map(moved);
-    let first = moves.next()?;
-    Some(Reason::LockMoved { image: owner.clone(), first, more: moves.count() })
+    let mut all = new.iter().filter_map(moved);
+    let first = all.next()?;
+    Some(Reason::LockMoved { image: owner.clone(), first, more: all.count() })
 }
 
 /// Two versions of one step.

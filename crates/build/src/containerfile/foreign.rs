@@ -1,5 +1,5 @@
-//! Images that a Containerfile uses besides its base: from their registry into this one's, and from there into
-//! the storage that all jobs share, as bases are.
+//! Images that a Containerfile uses besides its base: from their registry into this one's, and from there
+//! into the storage that all jobs share, as bases are.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! `containerfile` steps: buildah runs the Containerfile on the image so far.
 //!
-//! What buildah gets is not the text of the repository, but one in which every stage and image has the name of
-//! what it is in the storage (`edgewright_model::containerfile`); buildah itself pulls nothing.
+//! What buildah gets is not the text of the repository, but one in which every stage and image has the name
+//! of what it is in the storage (`edgewright_model::containerfile`); buildah itself pulls nothing.
 //!
 //! The base is pulled once into the storage that all jobs share; a build works in a storage of its own on top
 //! of it (an additional image store), which is removed with the job's folder. Only the new layers are

@@ -6,8 +6,8 @@ use super::words::{WordError, here_document, split};
 /// A text as instructions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Containerfile {
-    /// The character that continues lines and takes a special meaning from the next character: `\`, or `` ` ``
-    /// by `# escape=`.
+    /// The character that continues lines and takes a special meaning from the next character: `\`, or
+    /// `` ` `` by `# escape=`.
     pub escape: char,
     /// Every instruction, in order.
     pub instructions: Vec<Instruction>,

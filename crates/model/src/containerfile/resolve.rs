@@ -83,10 +83,10 @@ pub fn resolve(file: &Containerfile, inputs: &Inputs<'_>) -> Result<Resolved, Ve
     let mut stages = stages_with(&file.instructions, file.escape);
     let target = target(&stages, inputs.target).map_err(|fault| vec![fault])?;
     stages.truncate(target + 1);
-    let mut resolver = Resolver { file, global: &global, names: BTreeMap::new(), found: Vec::new() };
+    let mut search = Resolver { file, global: &global, names: BTreeMap::new(), found: Vec::new() };
     for (place, stage) in stages.iter().enumerate() {
         if let Some(name) = &stage.name {
-            resolver.names.entry(name.to_ascii_lowercase()).or_default().push(place);
+            search.names.entry(name.to_ascii_lowercase()).or_default().push(place);
         }
     }
     let mut resolved = Resolved {
@@ -100,13 +100,13 @@ pub fn resolve(file: &Containerfile, inputs: &Inputs<'_>) -> Result<Resolved, Ve
     // A stage uses earlier ones only.
     for place in (0..=target).rev() {
         if resolved.needed.contains(&place) {
-            faults.append(&mut resolver.stage(&resolved, place));
-            for used in &resolver.found {
+            faults.append(&mut search.stage(&resolved, place));
+            for used in &search.found {
                 if let Origin::Stage(earlier) = used.origin {
                     resolved.needed.insert(earlier);
                 }
             }
-            resolved.uses.append(&mut resolver.found);
+            resolved.uses.append(&mut search.found);
         }
     }
     resolved.uses.sort_by_key(|used| used.instruction);

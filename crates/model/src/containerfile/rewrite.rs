@@ -21,9 +21,9 @@ pub fn rewrite(file: &Containerfile, resolved: &Resolved, name_of: impl Fn(&Orig
         Origin::Scratch => "scratch".to_owned(),
         origin @ (Origin::Base | Origin::Image(_)) => name_of(origin),
     };
-    let mut uses: BTreeMap<usize, Vec<&Use>> = BTreeMap::new();
+    let mut mentions: BTreeMap<usize, Vec<&Use>> = BTreeMap::new();
     for used in &resolved.uses {
-        uses.entry(used.instruction).or_default().push(used);
+        mentions.entry(used.instruction).or_default().push(used);
     }
     let mut out = String::new();
     if file.escape != '\\' {
@@ -36,19 +36,14 @@ pub fn rewrite(file: &Containerfile, resolved: &Resolved, name_of: impl Fn(&Orig
     for place in resolved.needed.iter().filter(|place| !aliases.contains_key(place)) {
         for position in resolved.range(file, *place) {
             let instruction = &file.instructions[position];
-            let used = uses.get(&position).map(Vec::as_slice).unwrap_or_default();
-            let line = match used.first() {
-                Some(Use { place: UsePlace::From, origin, .. }) => {
-                    shells.begin(*place, followed(&aliases, origin));
-                    from(resolved, followed(&aliases, origin), &name_of(origin), &names[place])
-                }
-                _ => match shells.command(*place, instruction) {
-                    Some(command) => format!("{} {command}", instruction.keyword),
-                    None => {
-                        let arguments = arguments(instruction, used, file.escape, &name_of);
-                        format!("{} {arguments}", instruction.keyword)
-                    }
-                },
+            let used = mentions.get(&position).map(Vec::as_slice).unwrap_or_default();
+            let line = if let Some(Use { place: UsePlace::From, origin, .. }) = used.first() {
+                shells.begin(*place, followed(&aliases, origin));
+                from(resolved, followed(&aliases, origin), &name_of(origin), &names[place])
+            } else {
+                let command = shells.command(*place, instruction);
+                let rest = command.unwrap_or_else(|| arguments(instruction, used, file.escape, &name_of));
+                format!("{} {rest}", instruction.keyword)
             };
             push_line(&mut out, line.trim_end(), file.escape);
             out.extend(instruction.here_documents.iter().map(|document| document.text.as_str()));
@@ -67,8 +62,8 @@ fn from(resolved: &Resolved, origin: &Origin, image: &str, name: &str) -> String
     }
 }
 
-/// Stages that are only names of images: old versions of buildah try to remove those images at the end. Those
-/// of another platform stay stages.
+/// Stages that are only names of images: old versions of buildah try to remove those images at the end.
+/// Those of another platform stay stages.
 fn aliases(file: &Containerfile, resolved: &Resolved) -> BTreeMap<usize, Origin> {
     let target = resolved.stages.len().saturating_sub(1);
     let origin = |place: &usize| {

@@ -3,8 +3,8 @@
 use super::words::{flags, here_document, split};
 use super::{Containerfile, Instruction, Resolved};
 
-/// The paths of the build context that a Containerfile copies or mounts, with their lines. Paths with variables
-/// are left out.
+/// The paths of the build context that a Containerfile copies or mounts, with their lines. Paths with
+/// variables are left out.
 pub fn context_sources(file: &Containerfile, resolved: &Resolved) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for instruction in resolved.instructions(file) {
@@ -25,14 +25,12 @@ fn copied(instruction: &Instruction, escape: char) -> Vec<String> {
         return Vec::new();
     }
     let words = &instruction.arguments[behind..];
-    let mut paths: Vec<String> = match serde_json::from_str(words) {
-        Ok(list) => list,
-        Err(_) => {
-            let words = split(words, escape).unwrap_or_default();
-            let words = words.into_iter().filter(|(_, word)| here_document(0, word).is_none());
-            words.map(|(_, word)| word.to_owned()).collect()
-        }
-    };
+    let list: Result<Vec<String>, _> = serde_json::from_str(words);
+    let mut paths = list.unwrap_or_else(|_| {
+        let words = split(words, escape).unwrap_or_default();
+        let words = words.into_iter().filter(|(_, word)| here_document(0, word).is_none());
+        words.map(|(_, word)| word.to_owned()).collect()
+    });
     // The last one is in the image.
     paths.pop();
     paths.retain(|path| !path.contains("://"));

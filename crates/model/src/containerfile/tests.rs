@@ -23,7 +23,9 @@ fn rewritten(text: &str) -> String {
 fn instructions_are_joined_and_here_documents_skipped() {
     let shown = |text: &str| -> Vec<String> {
         let show = |it: &Instruction| {
-            let documents: String = it.here_documents.iter().map(|it| format!(" [{}]", it.text)).collect();
+            let documents: Vec<String> =
+                it.here_documents.iter().map(|it| format!(" [{}]", it.text)).collect();
+            let documents = documents.concat();
             format!("{}-{} {} {}{documents}", it.line, it.last, it.keyword, it.arguments)
         };
         instructions(text).iter().map(show).collect()
@@ -217,7 +219,7 @@ fn values_are_bounded() {
     let mut text = "ARG BASE\nARG A0=0123456789\n".to_owned();
     for number in 1..60 {
         let before = number - 1;
-        text.push_str(&format!("ARG A{number}=$A{before}$A{before}\n"));
+        text.extend([format!("ARG A{number}=$A{before}$A{before}\n")]);
     }
     text.push_str("FROM quay.io/$A59 AS a\nFROM $BASE\nCOPY --from=a / /\n");
     assert!(resolve_text(&text, None).is_err());

@@ -12,8 +12,8 @@ use crate::names::Platform;
 use crate::spec::{ContainerfileStep, Definition, Step};
 use crate::tree::{EntryKind, MAX_TREE_DEPTH, Tree, TreePath};
 
-/// Maximum size of the Containerfiles of all steps of a commit together, in bytes; a file counts for each step
-/// and platform.
+/// Maximum size of the Containerfiles of all steps of a commit together, in bytes; a file counts for each
+/// step and platform.
 pub const MAX_CONTAINERFILE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Maximum number of links that are followed in the path of a `COPY`.
@@ -88,8 +88,8 @@ fn of_step(tree: &Tree, step: &ContainerfileStep, file: &Containerfile, platform
     found
 }
 
-fn outside(line: usize, link: &TreePath) -> Fault {
-    let message = format!("`{link}` leads out of the build context");
+fn outside(line: usize, at: &TreePath) -> Fault {
+    let message = format!("`{at}` leads out of the build context");
     let hint = "replace the link by the files; or let a link in this folder name the folder that holds all files, and write that link after `context:`";
     Fault { line, message, hint: hint.to_owned() }
 }

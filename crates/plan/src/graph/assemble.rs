@@ -207,7 +207,7 @@ impl Assembler<'_> {
                     steps.extend(own.map(|own| Steps::with_images(own, step, platform, locked)));
                 }
                 (Step::Containerfile(_), None) | (Step::Files(_), _) => {
-                    steps.extend(own.get(&index).cloned())
+                    steps.extend(own.get(&index).cloned());
                 }
             }
         }
