@@ -30,7 +30,7 @@ pub(crate) use self::read::{
     SelectionArgs, SiteCommand, SourceCommand,
 };
 pub(crate) use self::run::{
-    LogsArgs, RebuildArgs, RunArgs, RunCommand, UpdateArgs, VerdictArgs, VerdictCommand,
+    EvidenceArgs, LogsArgs, RebuildArgs, RunArgs, RunCommand, UpdateArgs, VerdictArgs, VerdictCommand,
 };
 pub(crate) use self::serve::{DoctorArgs, JobCommand, JobRunArgs, ServeArgs, ToolsCommand};
 pub(crate) use self::source::{PlanArgs, VarsArgs};
@@ -143,6 +143,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  edgewright logs 7\n  edgewright logs 7 hmi/plant-a --follow\n  edgewright logs -f 7"
     )]
     Logs(LogsArgs),
+    /// List what the lanes of a node left behind, or print a piece: journal, failed units, console
+    #[command(
+        after_help = "Examples:\n  edgewright evidence 7 hmi/plant-a\n  edgewright evidence 7 hmi/plant-a journal\n  edgewright evidence 7 hmi/plant-a journal --output journal.txt"
+    )]
+    Evidence(EvidenceArgs),
     /// List images, or show one: a variant with what the newest release holds
     Image {
         #[command(subcommand)]

@@ -39,6 +39,11 @@ impl Heard {
         }
     }
 
+    /// The last phase that was reported.
+    pub(crate) const fn phase(&self) -> Option<Phase> {
+        self.phase
+    }
+
     /// The job's outcome, once its process has ended.
     pub(crate) fn judge(
         self,

@@ -15,6 +15,7 @@
 //! | [`gate`] | the queue for a machine's slots, and the check of its disk |
 //! | [`credentials`] | how jobs reach the registry |
 //! | [`local`] | starts the child process and evaluates its output |
+//! | `disk` | watches what a running job writes |
 //! | [`isolation`] | where jobs that start programs run |
 //! | [`tools`] | the tool image of sandboxes, made when it is needed first |
 //! | `sandboxed`, `reach`, `forward` | the child in a sandbox, and its way to registries on this host |
@@ -31,6 +32,7 @@ pub mod admission;
 pub mod conformance;
 mod courtesy;
 pub mod credentials;
+mod disk;
 pub mod error;
 pub mod executor;
 mod forward;

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::courtesy::with_io_priority;
 use crate::credentials::JobRegistry;
+use crate::disk::{DiskBound, Excess};
 use crate::error::ExecutorError;
 use crate::executor::{Admission, BoxFuture, Capacity, Demand, Executor, Permit};
 use crate::gate::{AdmissionSettings, Gate};
@@ -61,6 +62,9 @@ pub struct LocalSettings {
     pub admission: AdmissionSettings,
     /// Where jobs that start programs run.
     pub isolation: Isolation,
+    /// The most that one job may write, in bytes; never more than half of the space that is free when it
+    /// starts.
+    pub disk_bytes: u64,
     /// The profile of lanes.
     pub lanes: fn(Lane) -> Option<LaneProfile>,
 }
@@ -80,6 +84,7 @@ impl LocalSettings {
             native: None,
             admission,
             isolation: Isolation::HostTools,
+            disk_bytes: u64::MAX,
             lanes: lane_profile,
         }
     }
@@ -154,25 +159,45 @@ impl LocalExecutor {
         line.push(b'\n');
         let settings = &self.settings;
         let (command, place) = self.command(&order, &events, &cancel).await?;
+        let stop = cancel.child_token();
         let mut command = command
             .stdin_bytes_kept_open(line)
             .deadline(within.get() + OVERTIME)
             .grace(GRACE)
             .line_limit(LINE_LIMIT)
-            .cancel(cancel.clone());
+            .cancel(stop.clone());
         for (name, value) in &settings.environment {
             command = command.env(name, value);
         }
         let mut heard = Heard::default();
-        let finished = command
-            .run_lines_status(|stream, line| match stream {
-                Stream::Stdout => heard.line(line, &events),
-                Stream::Stderr => (settings.log)(job, cut(line)),
-            })
-            .await;
+        let ended = CancellationToken::new();
+        let running = async {
+            let finished = command
+                .run_lines_status(|stream, line| match stream {
+                    Stream::Stdout => heard.line(line, &events),
+                    Stream::Stderr => (settings.log)(job, cut(line)),
+                })
+                .await;
+            ended.cancel();
+            finished
+        };
+        let watching = async {
+            let excess = tokio::select! {
+                excess = self.disk_bound(&order).exceeded() => Some(excess),
+                () = ended.cancelled() => None,
+            };
+            if excess.is_some() {
+                stop.cancel();
+            }
+            excess
+        };
+        let (finished, excess) = tokio::join!(running, watching);
         // Nothing of the job runs any more before what it left is removed. Killing and removing blocks.
         drop(tokio::task::spawn_blocking(move || drop(place)).await);
         self.clear(&order).await;
+        if let Some(Excess { written, bound }) = excess {
+            return Err(ExecutorError::Disk { written, bound, phase: heard.phase() });
+        }
         heard.judge(finished.map(|finished| (finished.ended, finished.output.stderr_tail)), &cancel, within)
     }
 
@@ -223,6 +248,19 @@ impl LocalExecutor {
         let prepared = sandbox.prepare(ready, launch, order, settings.secrets.files(&order.task)).await;
         let (command, place) = prepared.map_err(fault)?;
         Ok((command, Some(place)))
+    }
+
+    /// What a job may write, and where.
+    fn disk_bound(&self, order: &JobOrder) -> DiskBound {
+        let work = match &self.settings.isolation {
+            Isolation::Sandbox(sandbox) => sandbox.domain(order),
+            Isolation::HostTools | Isolation::Unavailable(_) => self.settings.work.clone(),
+        };
+        DiskBound {
+            scratch: work.join("jobs").join(order.job.to_string()),
+            layers: work.join("containers/storage/overlay"),
+            bytes: self.settings.disk_bytes,
+        }
     }
 
     /// A job that ended by itself has removed its folder; one that was killed left more.

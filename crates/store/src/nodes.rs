@@ -9,6 +9,7 @@ use edgewright_model::names::{ImageName, Platform, VariantName};
 use edgewright_model::order::JobId;
 use edgewright_model::outcome::{JobFailure, Phase};
 use edgewright_model::run::{NodeState, RunNumber, RunState};
+use edgewright_model::spec::Lane;
 use edgewright_model::verdict::Note;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,14 @@ pub struct PathStep {
     pub key: Digest,
     /// `bootstrap trixie`, `files sites/plant-a/files`.
     pub title: String,
+}
+
+/// A lane that a commit asks for of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeLane {
+    pub lane: Lane,
+    /// The digest of its checks.
+    pub check_set: Digest,
 }
 
 /// A node of a run, for one platform.
@@ -57,6 +66,8 @@ pub struct NodeRow {
     pub digest: Option<Digest>,
     /// All its steps, from scratch on.
     pub steps: Vec<PathStep>,
+    /// Its lanes; none if an earlier version wrote the row.
+    pub lanes: Option<Vec<NodeLane>>,
     /// When a retry is due.
     pub not_before: Option<Timestamp>,
     /// What its state alone does not show.
@@ -84,6 +95,7 @@ fn node(row: &SqliteRow) -> Result<NodeRow, StoreError> {
         failure: row::maybe_json(row, "failure")?,
         digest: row::maybe(row, "digest")?,
         steps: row::json(row, "steps")?,
+        lanes: row::maybe_json(row, "lanes")?,
         not_before: row::maybe(row, "not_before")?,
         notes: row::json(row, "notes")?,
         started_at: row::maybe(row, "started_at")?,

@@ -106,6 +106,24 @@ impl Store {
         rows.iter().map(run).collect()
     }
 
+    /// The newest run of a source's branch; without one, of any branch. Pull requests are none.
+    pub async fn newest_run(
+        &self,
+        source: SourceId,
+        branch: Option<&str>,
+    ) -> Result<Option<RunRow>, StoreError> {
+        let found = sqlx::query(
+            "SELECT * FROM runs WHERE source_id = ?1 AND branch = coalesce(?2, branch) AND branch NOT LIKE 'refs/%'
+             ORDER BY number DESC LIMIT 1",
+        )
+        .bind(source.0)
+        .bind(branch)
+        .fetch_optional(&self.readers)
+        .await
+        .doing("read the newest run of a branch")?;
+        found.as_ref().map(run).transpose()
+    }
+
     /// Runs that have not ended, oldest first.
     pub async fn open_runs(&self) -> Result<Vec<RunRow>, StoreError> {
         let rows = sqlx::query(

@@ -10,10 +10,10 @@ use edgewright_model::names::{ChannelName, CommitId, Platform};
 use edgewright_model::order::{JobId, ManifestRef};
 use edgewright_model::outcome::StepBuild;
 use edgewright_model::run::{EntryOrigin, NodeState, RunNumber, RunState, Trigger};
-use edgewright_model::spec::{ChannelSpec, Follows};
+use edgewright_model::spec::{ChannelSpec, Follows, Lane};
 use edgewright_store::audit::NewAuditEntry;
 use edgewright_store::inventory::Declaration;
-use edgewright_store::nodes::{FixedPlan, NodeChange, NodeRow};
+use edgewright_store::nodes::{FixedPlan, NodeChange, NodeLane, NodeRow};
 use edgewright_store::releases::{EntryRow, NewRelease};
 use edgewright_store::results::NodeResult;
 use edgewright_store::sources::{NewRun, SourceId};
@@ -80,6 +80,7 @@ fn node(name: &str, state: NodeState) -> NodeRow {
         failure: None,
         digest: None,
         steps: Vec::new(),
+        lanes: None,
         not_before: None,
         notes: Vec::new(),
         started_at: None,
@@ -230,6 +231,7 @@ async fn unchanged_nodes_are_stored_once_and_heads_are_the_newest_good_builds() 
     let reused = |name: &str| NodeRow {
         action: "reuse".to_owned(),
         digest: Some(digest.clone()),
+        lanes: Some(vec![NodeLane { lane: Lane::Container, check_set: Digest::of("checks") }]),
         ..node(name, NodeState::Reused)
     };
     let own = async |run| -> Vec<String> {

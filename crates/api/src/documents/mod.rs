@@ -33,7 +33,7 @@ pub use folder::{
     ChangeView, ChangedKind, CheckReport, Declared, PlanExplanation, PlanNode, PlanReport,
     PlatformExplanation, StepExplanation, StepState, UpdateReport, VariableView, VariantVars,
 };
-pub use lists::{ChannelList, ImageList, ReleaseList, RunList, SiteList, SourceList};
+pub use lists::{ChannelList, EvidenceList, ImageList, ReleaseList, RunList, SiteList, SourceList};
 pub use reference::reference;
 
 use crate::{
@@ -141,6 +141,7 @@ documents! {
     PlanExplanation, "plan-explanation", ["plan --explain VARIANT", "plan VARIANT"];
     RunView, "run", ["run", "run show NUMBER"];
     RunList, "run-list", ["run list", "runs"];
+    EvidenceList, "evidence-list", ["evidence RUN NODE"];
     ImageView, "image", ["image show VARIANT"];
     ImageList, "image-list", ["image list", "images"];
     ReleaseView, "release", ["release show NUMBER"];

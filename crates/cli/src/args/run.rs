@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 use edgewright_model::Digest;
-use edgewright_model::names::{ImageName, SourceName, VariantName};
+use edgewright_model::names::{ImageName, Platform, SourceName, VariantName};
 use edgewright_model::run::RunNumber;
 use edgewright_model::spec::Lane;
 
@@ -133,6 +133,30 @@ pub(crate) struct LogsArgs {
     /// node
     #[arg(long, short)]
     pub(crate) follow: bool,
+}
+
+/// `evidence`.
+#[derive(Debug, Args)]
+pub(crate) struct EvidenceArgs {
+    /// Number of the run
+    #[arg(value_parser = values::number::<RunNumber>, add = ArgValueCompleter::new(complete::runs))]
+    pub(crate) run: RunNumber,
+    /// Node, such as hmi/plant-a
+    #[arg(add = ArgValueCompleter::new(complete::nodes))]
+    pub(crate) node: String,
+    /// Piece to print, such as journal; without it, they are listed
+    pub(crate) name: Option<String>,
+    /// Only of this lane
+    #[arg(long, value_name = "LANE", value_parser = values::lane)]
+    pub(crate) lane: Option<Lane>,
+    /// Only of this platform, such as linux/amd64
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<Platform>,
+    /// File to write the piece to, instead of printing it
+    #[arg(long, short, value_name = "FILE", requires = "name")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 /// `rebuild`.

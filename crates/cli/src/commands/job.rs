@@ -19,8 +19,6 @@ use crate::args::{Global, JobRunArgs};
 use crate::exit::{End, Failure};
 use crate::settings::Environment;
 
-/// The most memory of a sandboxed job, in bytes.
-const JOB_MEMORY: u64 = 4 * 1024 * 1024 * 1024;
 /// The most processes and threads of a sandboxed job.
 const JOB_PROCESSES: u64 = 4096;
 /// The share of the processor of a sandboxed job for each core, so that a job can use all of them beside
@@ -61,6 +59,7 @@ pub(crate) async fn local_jobs(settings: &Settings, _lock: &FolderLock) -> Resul
     ];
     jobs.arguments.extend(options.iter().map(Into::into));
     jobs.isolation = isolation(settings, &jobs.work, options.into(), &environment).await?;
+    jobs.disk_bytes = settings.job_disk;
     jobs.log = Arc::new(|job, line| tracing::debug!(job.id = %job, "{line}"));
     // Jobs that start no program need no secrets.
     let native = work_settings(&jobs.work, BTreeMap::new(), settings.storage_mib, &environment);
@@ -95,7 +94,7 @@ async fn isolation(
     let cores =
         std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
     let cpu_weight = JOB_CPU_WEIGHT.saturating_mul(cores).min(MAX_JOB_CPU_WEIGHT);
-    let bounds = Bounds { memory_bytes: JOB_MEMORY, processes: JOB_PROCESSES, cpu_weight };
+    let bounds = Bounds { memory_bytes: settings.job_memory, processes: JOB_PROCESSES, cpu_weight };
     Ok(Isolation::Sandbox(JobSandbox {
         tools: Tools::new(settings.tools.clone(), folder),
         work: work.join("sandbox"),

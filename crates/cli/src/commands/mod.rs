@@ -7,6 +7,7 @@ mod check;
 mod config;
 mod digest;
 mod doctor;
+mod evidence;
 mod init;
 mod init_from;
 mod job;
@@ -65,6 +66,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
         Command::Tools { command } => tools::tools(&command).await,
         Command::Job { command: JobCommand::Run(args) } => job::run(&args, &global).await,
         Command::Logs(args) => logs::logs(&global, args).await,
+        Command::Evidence(args) => evidence::evidence(&global, args).await,
         Command::Rebuild(args) => rebuild::rebuild(&args, &global).await,
         Command::Update(args) => update::update(&args, &global).await,
         Command::Shell { variant, rm, command } => {

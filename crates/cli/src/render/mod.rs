@@ -3,6 +3,7 @@
 
 mod audit;
 mod doctor;
+mod evidence;
 mod explain;
 mod facts;
 mod image;
@@ -20,6 +21,7 @@ pub(crate) mod visible;
 
 pub(crate) use audit::audit;
 pub(crate) use doctor::doctor;
+pub(crate) use evidence::evidence;
 pub(crate) use explain::explanation;
 pub(crate) use image::{image, images};
 pub(crate) use plan::plan;

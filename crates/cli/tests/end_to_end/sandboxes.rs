@@ -13,6 +13,15 @@ checks:
   - {id: up, systemd: running, timeout: 60s}
 ";
 
+/// The tool image's buildah keeps the targets of mounts, and what RUN writes below a VOLUME.
+const APP: &str = "from: os
+steps: [containerfile: Containerfile]
+checks:
+  - {id: made, file: {path: /etc/made}}
+  - {id: target, file: {path: /var/cache/apt}}
+  - {id: volume, file: {path: /var/lib/data/f}}
+";
+
 #[tokio::test]
 async fn a_sandboxed_build_reaches_neither_files_nor_loopback_of_the_host_and_its_image_is_tested() {
     let Some(_tools) = edgewright_testkit::tool_image() else { return };
@@ -25,9 +34,7 @@ async fn a_sandboxed_build_reaches_neither_files_nor_loopback_of_the_host_and_it
     let repository = Repository::make(folder.path().join("plants")).await;
     repository.write("edgewright.yaml", "edgewright: 1\nname: plants\n");
     repository.write("images/os/image.yaml", OS);
-    repository
-        .write("images/app/image.yaml", "from: os\nsteps: [containerfile: Containerfile]\ntest: none\n");
-    let climbs = format!("../../../../../../../../../../../../..{}", host.display());
+    repository.write("images/app/image.yaml", APP);
     repository.write(
         "images/app/Containerfile",
         format!(
@@ -35,7 +42,9 @@ async fn a_sandboxed_build_reaches_neither_files_nor_loopback_of_the_host_and_it
              RUN test \"$(id -u)\" = 0 && grep -q 100000 /proc/1/uid_map\n\
              RUN test ! -e {host} && test ! -e {data}\n\
              RUN ! bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port}'\n\
-             RUN --mount=type=cache,id={climbs},target=/cache echo written > /cache/owned || true\n",
+             RUN --mount=type=cache,target=/var/cache --mount=type=tmpfs,target=/tmp touch /etc/made\n\
+             VOLUME /var/lib/data\n\
+             RUN mkdir -p /var/lib/data && echo x > /var/lib/data/f\n",
             host = host.display(),
             data = folder.path().join("data").display(),
         ),

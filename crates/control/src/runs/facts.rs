@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use edgewright_model::Digest;
 use edgewright_model::order::{ManifestRef, TrustDomain};
-use edgewright_model::spec::Lane;
+use edgewright_model::spec::{Check, Lane};
 use edgewright_model::verdict::{LaneInputs, LaneResult, Verdict};
 use edgewright_plan::Graph;
 use edgewright_plan::graph::Node;
@@ -12,6 +12,7 @@ use edgewright_store::{Store, StoreError};
 
 use super::inherit::Representatives;
 use super::judge::Known;
+use crate::verdicts::ReleasedChecks;
 
 /// What is known about a node's lanes.
 #[derive(Debug, Default)]
@@ -36,6 +37,29 @@ impl Facts {
             if digests.is_empty() { Vec::new() } else { store.newest_verdicts(&digests, domain).await? };
         Ok(Self { known: Known::of(inputs, rows), representatives })
     }
+}
+
+/// The checks that some digests were released with. Digests of which no one knows are missing.
+pub(crate) async fn released_checks(
+    store: &Store,
+    digests: impl IntoIterator<Item = &Digest>,
+) -> Result<BTreeMap<Digest, ReleasedChecks>, StoreError> {
+    let mut found = BTreeMap::new();
+    let mut sets: BTreeMap<Digest, Vec<Check>> = BTreeMap::new();
+    for digest in digests {
+        let nodes = store.nodes_of(digest).await?;
+        let Some(lanes) = nodes.into_iter().find_map(|(_, node)| node.lanes) else { continue };
+        let mut checks = ReleasedChecks::new();
+        for lane in lanes {
+            if !sets.contains_key(&lane.check_set) {
+                let set = store.check_set(&lane.check_set).await?.unwrap_or_default();
+                sets.insert(lane.check_set.clone(), set);
+            }
+            checks.insert(lane.lane, sets.get(&lane.check_set).cloned().unwrap_or_default());
+        }
+        found.insert(digest.clone(), checks);
+    }
+    Ok(found)
 }
 
 /// The manifests whose verdicts matter for judging a node whose job just found `fresh` ones. None of them

@@ -7,7 +7,7 @@ use edgewright_model::order::ManifestRef;
 use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
 use edgewright_model::run::{NodeState, RunNumber};
 use edgewright_model::spec::Lane;
-use edgewright_model::verdict::{Note, Verdict};
+use edgewright_model::verdict::{LaneResult, Note, Verdict};
 use edgewright_plan::graph::Node;
 use edgewright_plan::history::VerdictKey;
 use edgewright_plan::{NodeId, NodeName};
@@ -16,7 +16,7 @@ use edgewright_store::results::NodeResult;
 use jiff::Timestamp;
 
 use super::engine::Engine;
-use super::facts::{Facts, needed};
+use super::facts::{Facts, needed, released_checks};
 use super::inherit::inherit;
 use super::judge::{Case, Judged, judge};
 use super::prepare::Prepared;
@@ -59,6 +59,9 @@ impl Engine {
         for verdict in fresh.iter().chain(&inherited) {
             known.add(scope.run.number, verdict.clone());
         }
+        let failed = fresh.iter().any(|verdict| verdict.result != LaneResult::Passed) || work.is_none();
+        let released =
+            released_checks(&self.store, last_good.filter(|_| failed).map(|good| &good.digest)).await?;
         let judged = judge(&Case {
             run: scope.run.number,
             node,
@@ -66,6 +69,7 @@ impl Engine {
             rules: self.rules(prepared),
             known: &known,
             last_good,
+            released: last_good.and_then(|good| released.get(&good.digest)),
             compared,
             external_within: self.external_within,
         });

@@ -45,6 +45,10 @@ pub struct Settings {
     pub unsafe_host_tools: bool,
     /// The tool image's folder.
     pub tools: PathBuf,
+    /// The most that one job may write, in bytes.
+    pub job_disk: u64,
+    /// The most memory of a sandboxed job, in bytes.
+    pub job_memory: u64,
     /// Addresses of this host that sandboxed jobs reach, `HOST:PORT`.
     pub reach: Vec<String>,
     /// Base URL of the registry as jobs reach it; the listening address if none.
@@ -110,6 +114,9 @@ impl Options {
             job_nice,
             unsafe_host_tools: self.jobs.unsafe_host_tools.unwrap_or(false),
             tools: self.jobs.tools.unwrap_or_else(|| super::DEFAULT_TOOLS.into()),
+            job_disk: u64::from(self.jobs.disk_gib.unwrap_or(super::server::DEFAULT_DISK_GIB)) << 30,
+            job_memory: u64::from(self.jobs.max_memory_mib.unwrap_or(super::server::DEFAULT_MAX_MEMORY_MIB))
+                << 20,
             reach: self.jobs.reach.unwrap_or_default(),
             job_registry: self.jobs.registry,
             storage_mib: self.keep.storage_mib(),
@@ -179,6 +186,8 @@ impl Settings {
             ("jobs.nice", self.job_nice == other.job_nice),
             ("jobs.unsafe_host_tools", self.unsafe_host_tools == other.unsafe_host_tools),
             ("jobs.tools", self.tools == other.tools),
+            ("jobs.disk_gib", self.job_disk == other.job_disk),
+            ("jobs.max_memory_mib", self.job_memory == other.job_memory),
             ("jobs.reach", self.reach == other.reach),
             ("jobs.registry", self.job_registry == other.job_registry),
             ("updates", self.updates.default == other.updates.default),

@@ -13,6 +13,10 @@ use crate::tls::TlsSettings;
 
 /// The processor priority of a server's jobs by default.
 pub(super) const DEFAULT_NICE: u8 = 10;
+/// The most that one job may write by default, in GiB.
+pub(super) const DEFAULT_DISK_GIB: u32 = 64;
+/// The most memory of a sandboxed job by default, in MiB.
+pub(super) const DEFAULT_MAX_MEMORY_MIB: u32 = 4096;
 /// Where the tool image is by default.
 pub const DEFAULT_TOOLS: &str = "/var/cache/edgewright/tools";
 /// The lowest processor priority that the kernel has.
@@ -121,6 +125,17 @@ described! {
         }
         /// Memory that one job is expected to need, in MiB. It bounds `parallel` if that is not set.
         pub memory_mib: Option<u32> { Restart, default: "1024", range: "MiB", example: "1024" }
+        /// The most that one job may write to disk, in GiB. No job may take more than half of the space that is
+        /// free when it starts.
+        pub disk_gib: Option<u32> { Restart, default: DEFAULT_DISK_GIB.to_string(), range: "GiB", example: "64" }
+        /// The most memory that one sandboxed job may take, in MiB. The kernel ends a process of a job that
+        /// takes more.
+        pub max_memory_mib: Option<u32> {
+            Restart,
+            default: DEFAULT_MAX_MEMORY_MIB.to_string(),
+            range: "MiB",
+            example: "4096"
+        }
         /// Processor priority of jobs, as for `nice`: 0 is the server's own, 19 the lowest. The disk priority
         /// follows from it. `edgewright run` uses 0 by default.
         pub nice: Option<u8> { Restart, default: DEFAULT_NICE.to_string(), range: "0 to 19" }

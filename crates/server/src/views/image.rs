@@ -10,13 +10,14 @@ use edgewright_api::{
 use edgewright_model::Digest;
 use edgewright_model::names::{ImageName, Platform, SourceName, VariantName};
 use edgewright_model::order::TrustDomain;
-use edgewright_store::nodes::{NodeRow, PathStep};
+use edgewright_store::nodes::{NodeLane, NodeRow, PathStep};
 use edgewright_store::proofs::ProofResult;
 use edgewright_store::releases::EntryRow;
+use edgewright_store::results::VerdictRow;
 use edgewright_store::runs::RunRow;
 
 use super::run::verdict;
-use super::{ViewError, Views};
+use super::{ViewError, Views, is_asked};
 use source_state::SourceState;
 
 impl Views {
@@ -71,8 +72,11 @@ impl Views {
             notes.extend(newest.iter().flat_map(|node| node.notes.iter().cloned()));
             let build = self.store.build_of(digest, loaded.source.id.domain(false)).await?;
             size_bytes += build.map_or(0, |build| build.image_size);
-            let rows = self.lane_verdicts(loaded.source.id.domain(true), digest).await?;
-            verdicts.extend(rows.iter().filter(|row| self.is_current(&row.verdict)).map(verdict));
+            let asked = self.asked(newest, digest).await?;
+            let rows = self.lane_verdicts(loaded.source.id.domain(true), digest, asked.as_deref()).await?;
+            let counts =
+                |row: &&VerdictRow| self.is_current(&row.verdict) && is_asked(&row.verdict, asked.as_deref());
+            verdicts.extend(rows.iter().filter(counts).map(verdict));
         }
         let (state, reason) = loaded.state(variant);
         let release = loaded.release.as_ref().filter(|_| entry.is_some()).map(|release| release.number);
@@ -134,8 +138,9 @@ impl Views {
                 size_bytes: build.image_size,
                 steps: views,
             });
+            let asked = self.asked(newest, digest).await?;
             let trusted = loaded.source.id.domain(true);
-            lanes.extend(self.verdict_views(trusted, platform, digest).await?);
+            lanes.extend(self.verdict_views(trusted, (platform, digest), asked.as_deref()).await?);
             locks = self.locks(&run, &line(variant, steps, &rows)).await?;
             provenance = Some(Provenance {
                 url: loaded.source.url.clone(),
@@ -151,6 +156,20 @@ impl Views {
             .zip(image.repository.as_ref().zip(image.digest.as_ref()))
             .map(|(registry, (repository, digest))| PullCommands::new(&registry, repository, digest));
         Ok(ImageView { image, build_reason, provenance, builds, locks, lanes, pull })
+    }
+
+    /// The lanes that a digest is tested in: as the newest plan asks, if it has the digest, else as the run did
+    /// that it is from. Verdicts for other checks, such as those of a failed commit, are not about it.
+    async fn asked(
+        &self,
+        planned: Option<&NodeRow>,
+        digest: &Digest,
+    ) -> Result<Option<Vec<NodeLane>>, ViewError> {
+        if let Some(node) = planned {
+            return Ok(node.lanes.clone());
+        }
+        let nodes = self.store.nodes_of(digest).await?;
+        Ok(nodes.into_iter().find_map(|(_, node)| node.lanes))
     }
 
     async fn steps(&self, domain: TrustDomain, path: &[PathStep]) -> Result<Vec<StepView>, ViewError> {
@@ -181,14 +200,14 @@ impl Views {
     async fn verdict_views(
         &self,
         domain: TrustDomain,
-        platform: &Platform,
-        digest: &Digest,
+        (platform, digest): (&Platform, &Digest),
+        asked: Option<&[NodeLane]>,
     ) -> Result<Vec<VerdictView>, ViewError> {
-        let rows = self.lane_verdicts(domain, digest).await?;
+        let rows = self.lane_verdicts(domain, digest, asked).await?;
         Ok(rows
             .into_iter()
             .map(|row| VerdictView {
-                is_current: self.is_current(&row.verdict),
+                is_current: self.is_current(&row.verdict) && is_asked(&row.verdict, asked),
                 platform: platform.clone(),
                 lane: row.verdict.lane,
                 result: row.verdict.result,
