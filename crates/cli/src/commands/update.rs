@@ -169,6 +169,7 @@ mod tests {
             request: edgewright_model::Digest::of("request"),
             epoch: jiff::Timestamp::UNIX_EPOCH,
             base: None,
+            images: Vec::new(),
             packages: BTreeMap::new(),
         };
         let image: ImageName = "base".parse().unwrap();

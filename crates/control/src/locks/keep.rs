@@ -57,5 +57,5 @@ pub(super) fn found(image: &ImageName, result: LockCheckResult) -> LockCheck {
 
 /// Whether two locks pin the same; the epoch is only when they were made.
 pub(super) fn same_inputs(a: &Lock, b: &Lock) -> bool {
-    a.request == b.request && a.base == b.base && a.packages == b.packages
+    a.request == b.request && a.base == b.base && a.images == b.images && a.packages == b.packages
 }

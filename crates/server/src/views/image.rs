@@ -158,8 +158,8 @@ impl Views {
         Ok(ImageView { image, build_reason, provenance, builds, locks, lanes, pull })
     }
 
-    /// The lanes that a digest is tested in: as the newest plan asks, if it has the digest, else as the run did
-    /// that it is from. Verdicts for other checks, such as those of a failed commit, are not about it.
+    /// The lanes that a digest is tested in: as the newest plan asks, if it has the digest, else as the run
+    /// did that it is from. Verdicts for other checks, such as those of a failed commit, are not about it.
     async fn asked(
         &self,
         planned: Option<&NodeRow>,
