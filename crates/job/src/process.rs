@@ -239,7 +239,7 @@ mod tests {
             ("{}", "cannot read a job order"),
             ("{}\n", "malformed job order"),
             ("nonsense\n", "malformed job order"),
-            ("{\"version\":2}\n", "malformed job order"),
+            ("{\"version\":3}\n", "malformed job order"),
         ] {
             let error = serve(input.as_bytes(), io::sink(), &executor).await.unwrap_err();
             assert!(error.to_string().contains(want), "{input}: {error}");

@@ -7,6 +7,7 @@ use edgewright_api::RunView;
 use edgewright_model::run::RunState;
 
 use crate::server::Server;
+use crate::systems::Upstream;
 use crate::world::{Repository, edgewright, until};
 
 /// A working repository, its bare remote and a server that follows that one, after the first release.
@@ -143,4 +144,58 @@ async fn only_pull_requests_of_branches_into_a_branch_run() {
     forge.repository.git(&["push", "--quiet", &forge.bare, &format!("{fork}:refs/heads/adopted")]).await;
     assert_eq!(forge.server.builds(&fork).await.run.branch, "refs/pull/1/head");
     assert!(!forge.ran().await.contains(&for_release));
+}
+
+/// A fork draws a random number in its build. Its merge has the same keys, and must not get the fork's bytes.
+#[tokio::test]
+async fn a_forks_build_is_not_released_after_its_merge() {
+    if !edgewright_testkit::has_as_root(&["podman", "buildah", "mmdebstrap", "curl"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let upstream = Upstream::start(folder.path()).await;
+    let repository = Repository::make(folder.path().join("work")).await;
+    repository.write("edgewright.yaml", "edgewright: 1\nname: dice\n");
+    let from = upstream.from();
+    let image = format!("from: {from}\nsteps: [containerfile: Containerfile]\ntest: none\n");
+    repository.write("images/dice/image.yaml", image);
+    let containerfile = |command: &str| format!("ARG BASE\nFROM ${{BASE}}\nRUN {command} > /etc/dice\n");
+    repository.write("images/dice/Containerfile", containerfile("echo six"));
+    repository.commit("first").await;
+    let bare = folder.path().join("dice.git").display().to_string();
+    repository.git(&["init", "--quiet", "--bare", "--initial-branch=main", &bare]).await;
+    repository.git(&["push", "--quiet", &bare, "main"]).await;
+    let config = folder.path().join("edgewright.toml");
+    fs::write(&config, format!("[[source]]\nurl = \"{bare}\"\npull_requests = true\n")).unwrap();
+    let server = Server::start(&folder.path().join("data"), &["--config", config.to_str().unwrap()]).await;
+    let first = repository.git(&["rev-parse", "HEAD"]).await;
+    assert_eq!(server.ended(&first).await.run.state, RunState::Passed);
+    let client = edgewright_oci::Client::new(&server.registry()).unwrap();
+    let dice = "dice/dice".parse().unwrap();
+    let tag = async |tag: &str| {
+        let head = client.head_manifest(&dice, &tag.parse().unwrap()).await.unwrap();
+        head.map(|head| head.digest.unwrap().to_string())
+    };
+    let before = tag("stable").await;
+
+    repository.write("images/dice/Containerfile", containerfile("head -c 16 /dev/urandom"));
+    let commit = repository.commit("roll").await;
+    repository.git(&["push", "--quiet", &bare, "HEAD:refs/pull/7/head"]).await;
+    let fork = server.builds(&commit).await;
+    assert_eq!((fork.run.state, fork.run.release), (RunState::Passed, None), "{fork:#?}");
+    let forged = tag("pr-7").await;
+    assert!(forged.is_some() && forged != before);
+    assert_eq!(tag("stable").await, before);
+
+    repository.git(&["push", "--quiet", &bare, "HEAD:main"]).await;
+    server.poll().await;
+    let merged = until("the run of the merge", async || {
+        let runs = server.client.runs(None, 100).await.unwrap();
+        let is_merge = |run: &edgewright_api::RunSummary| run.branch == "main" && run.commit == commit;
+        runs.into_iter().find(|run| is_merge(run) && run.state.is_terminal())
+    });
+    let merged = merged.await;
+    assert_eq!((merged.state, merged.counts.build), (RunState::Passed, 1), "it is built again");
+    let stable = tag("stable").await;
+    assert!(stable != before && stable != forged, "{stable:?} is not the fork's {forged:?}");
 }

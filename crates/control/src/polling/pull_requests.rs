@@ -31,7 +31,8 @@ use crate::sources::{Queued, SourceHandle, Sources};
 
 /// How long what a pull request built is held after its run.
 pub const KEPT: SignedDuration = SignedDuration::from_hours(14 * 24);
-/// The most runs that one poll queues; the others follow with the next polls.
+/// The most pull requests that one poll fetches and queues; the others follow with the next polls. So a flood of
+/// them never delays the poll of the branches for long.
 const AT_ONCE: usize = 10;
 /// Noted as a decided branch once a source's pull requests are handle. No ref can have this name.
 const WATCHED: &str = "refs/pull/*";
@@ -71,14 +72,16 @@ impl PullRequests {
             self.end_pull_request(handle, name).await?;
         }
         let mut runs = Vec::new();
+        let mut fetched = 0;
         for (name, commit) in moved(&heads, &decided) {
-            if runs.len() == AT_ONCE {
+            if fetched == AT_ONCE {
                 break;
             }
             // One that becomes a branch's head later is considered again then.
             if wanted.from_branches && !branches.values().any(|head| *head == commit) {
                 continue;
             }
+            fetched += 1;
             handle.mirror.ensure(&commit).await?;
             if self.is_wanted(handle, wanted, branches, &commit).await? {
                 let images = BTreeSet::new();
