@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use edgewright_model::Digest;
-use edgewright_model::lock::{Lock, LockedPackage};
+use edgewright_model::lock::{Lock, LockedArchive, LockedPackage};
+use edgewright_model::names::Platform;
 use edgewright_model::order::LockTask;
 use edgewright_model::outcome::{JobEvent, JobFailure, Phase};
 use edgewright_model::reference::{ImageReference, Reference};
 use edgewright_model::spec::BootstrapStep;
-use edgewright_oci::ClientError;
+use edgewright_oci::{ClientError, image};
 use jiff::Timestamp;
 
 use crate::bootstrap::{self, Apt, Host, Repository};
@@ -27,18 +28,23 @@ pub async fn resolve_lock(
     ctx: &BuildContext,
     events: Events<'_>,
 ) -> Result<Lock, JobFailure> {
-    let base = match &task.request.base {
-        Some(reference) => Some(resolve_base(reference, ctx, events).await?),
-        None => None,
+    let (base, bases) = match &task.request.base {
+        Some(reference) => resolve_base(reference, &task.request.platforms, ctx, events).await?,
+        None => (None, BTreeMap::new()),
     };
-    let mut packages = BTreeMap::new();
+    let (mut packages, mut archives) = (BTreeMap::new(), Vec::new());
     for platform in &task.request.platforms {
         let mut steps = Vec::new();
         for step in &task.request.bootstrap {
             let title = format!("{} for {platform}", step.suite);
             events(JobEvent::Phase { phase: Phase::Lock, title });
             let architecture = bootstrap::architecture(platform, Phase::Lock)?;
-            steps.push(resolve_packages(task, step, architecture, ctx).await?);
+            let (closure, archive) = resolve_packages(task, step, architecture, ctx).await?;
+            steps.push(closure);
+            // Every platform has the same lines.
+            if archives.len() < steps.len() {
+                archives.push(archive);
+            }
         }
         if !steps.is_empty() {
             packages.insert(platform.clone(), steps);
@@ -49,7 +55,10 @@ pub async fn resolve_lock(
         request: task.request.digest(),
         // Images and tars have whole seconds.
         epoch: Timestamp::from_second(task.now.as_second()).unwrap_or(task.now),
+        epochs: BTreeMap::new(),
         base,
+        bases,
+        archives,
         packages,
     })
 }
@@ -59,7 +68,7 @@ async fn resolve_packages(
     step: &BootstrapStep,
     architecture: &str,
     ctx: &BuildContext,
-) -> Result<Vec<LockedPackage>, JobFailure> {
+) -> Result<(Vec<LockedPackage>, LockedArchive), JobFailure> {
     let repository = Repository::of(step, &Host::read(Path::new("/etc")), Phase::Lock)?;
     let apt = Apt::prepare(ctx, &repository, &task.keys, architecture, Phase::Lock)?;
     let fault = |error| bootstrap::failure_of(&error, step, &repository, Phase::Lock);
@@ -71,17 +80,19 @@ async fn resolve_packages(
     };
     let essential = apt.resolve(ctx, &[ESSENTIAL.to_owned()]).await.map_err(fault)?;
     let all = apt.resolve(ctx, &wanted(&essential)).await.map_err(fault)?;
-    Ok(all.into_iter().collect())
+    Ok((all.into_iter().collect(), repository.to_lock()))
 }
 
+/// The digest of a base, and of its manifest for each platform where it is found by a tag.
 async fn resolve_base(
     reference: &ImageReference,
+    platforms: &[Platform],
     ctx: &BuildContext,
     events: Events<'_>,
-) -> Result<Digest, JobFailure> {
+) -> Result<(Option<Digest>, BTreeMap<Platform, Digest>), JobFailure> {
     events(JobEvent::Phase { phase: Phase::Lock, title: reference.to_string() });
     if let Some(digest) = &reference.digest {
-        return Ok(digest.clone());
+        return Ok((Some(digest.clone()), BTreeMap::new()));
     }
     let client = base::external(ctx, &reference.registry, &reference.repository)?;
     let fault =
@@ -90,13 +101,21 @@ async fn resolve_base(
         Some(tag) => Reference::Tag(tag.clone()),
         None => "latest".parse().map_err(|error| failure::local(Phase::Lock, &error))?,
     };
-    let head = client.head_manifest(&reference.repository, &tag).await.map_err(fault)?;
-    let Some(head) = head else {
+    if client.head_manifest(&reference.repository, &tag).await.map_err(fault)?.is_none() {
         let hint = "check the reference after `from:`";
         return Err(failure::image(Phase::Lock, format!("there is no image {reference}"), hint));
-    };
-    match head.digest {
-        Some(digest) => Ok(digest),
-        None => Ok(client.pull_manifest(&reference.repository, &tag).await.map_err(fault)?.digest),
     }
+    let manifest = client.pull_manifest(&reference.repository, &tag).await.map_err(fault)?;
+    let mut bases = BTreeMap::new();
+    for platform in platforms {
+        let digest = if image::is_index(&manifest) {
+            // The build reports a platform that the index does not have.
+            let Ok(chosen) = image::select(&manifest.bytes, platform) else { continue };
+            chosen.digest
+        } else {
+            manifest.digest.clone()
+        };
+        bases.insert(platform.clone(), digest);
+    }
+    Ok((Some(manifest.digest), bases))
 }

@@ -11,6 +11,7 @@ use crate::verdict::Verdict;
 /// One line of a job's standard output.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "the large one is the last event, once per job")]
 pub enum JobEvent {
     /// A phase began.
     Phase {
