@@ -32,7 +32,7 @@ const PROGRAMS: [(&str, &str); 12] = [
 const SUITE_OF_ORAS: &str = "trixie";
 
 /// The tool image's folder in the cache. Another number where the list of its packages changes.
-const TOOL_IMAGE: &str = "image-1";
+const TOOL_IMAGE: &str = "image-2";
 
 /// Installs missing programs by apt-get.
 pub(crate) fn run() -> anyhow::Result<()> {
@@ -93,7 +93,7 @@ pub(crate) fn tool_image() -> anyhow::Result<PathBuf> {
     println!("setup: making the tool image once, about one minute");
     let program = workspace::target().join("debug/edgewright");
     Run::as_root(&program)?
-        .args(["tools", "update", "--dir"])
+        .args(["tools", "update", "--tools"])
         .arg(&folder)
         .run()
         .context("cannot make the tool image")?;

@@ -11,9 +11,9 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{ApiError, class_of};
 use crate::{
-    AuditFilter, AuditPage, ChannelPost, ChannelView, ImageSummary, ImageView, PollResponse, RebuildPost,
-    RebuildStatus, ReleaseView, RunResponse, RunSummary, RunView, ServerStatus, SiteSummary, SiteView,
-    SourceView, TargetView, VerdictPost, VerdictResponse, routes,
+    AuditFilter, AuditPage, ChannelPost, ChannelView, EvidenceQuery, EvidenceView, ImageSummary, ImageView,
+    PollResponse, RebuildPost, RebuildStatus, ReleaseView, RunResponse, RunSummary, RunView, ServerStatus,
+    SiteSummary, SiteView, SourceView, TargetView, VerdictPost, VerdictResponse, routes,
 };
 
 /// Time limit for connecting.
@@ -228,6 +228,31 @@ impl Client {
         let query = [("follow", Some(follow.to_string())), ("from", Some(from.to_string()))];
         let request = self.request(Method::GET, &routes::log(run, node), &query);
         Ok(LogStream { url: self.base.to_string(), response: self.send(request).await? })
+    }
+
+    /// The evidence of a node's lanes.
+    pub async fn evidence(&self, run: RunNumber, node: &str) -> Result<Vec<EvidenceView>, ClientError> {
+        self.get(&routes::evidence(run, node), &[]).await
+    }
+
+    /// One piece of evidence.
+    pub async fn piece(
+        &self,
+        run: RunNumber,
+        node: &str,
+        name: &str,
+        of: &EvidenceQuery,
+    ) -> Result<Vec<u8>, ClientError> {
+        let query = [
+            ("lane", of.lane.map(|lane| lane.to_string())),
+            ("platform", of.platform.as_ref().map(ToString::to_string)),
+        ];
+        let request =
+            self.request(Method::GET, &routes::piece(run, name, node), &query).timeout(RESPONSE_LIMIT);
+        let response = self.send(request).await?;
+        let url = self.base.to_string();
+        let bytes = response.bytes().await;
+        Ok(bytes.map_err(|source| ClientError::Unreachable { url, source: source.without_url() })?.to_vec())
     }
 
     /// The variants.

@@ -24,6 +24,7 @@ pub mod client;
 pub mod diagnostic;
 pub mod documents;
 pub mod error;
+pub mod evidence;
 pub mod image;
 mod inventory;
 pub mod openapi;
@@ -41,6 +42,7 @@ pub use audit::{AuditEntry, AuditFilter, AuditPage};
 pub use client::{Client, ClientError, LogStream};
 pub use diagnostic::{DiagnosticView, Severity};
 pub use error::ApiError;
+pub use evidence::{EvidenceQuery, EvidenceView};
 pub use image::{
     BuildView, ImageState, ImageSummary, ImageView, LockView, Proof, Provenance, PullCommands,
     RegistryAddress, StepView, VerdictSummary, VerdictView,

@@ -25,6 +25,7 @@ use crate::routes::{Content, ROUTES, Route};
     crate::Counts,
     crate::DataFolder,
     crate::DiagnosticView,
+    crate::EvidenceView,
     crate::ImageState,
     crate::ImageSummary,
     crate::ImageView,

@@ -90,6 +90,16 @@ pub fn log(run: RunNumber, node: &str) -> String {
     format!("{RUNS}/{run}/jobs/{node}/log")
 }
 
+/// The [`crate::EvidenceView`]s of a node.
+pub fn evidence(run: RunNumber, node: &str) -> String {
+    format!("{RUNS}/{run}/evidence/{node}")
+}
+
+/// One piece of evidence as text. Query: `lane`, `platform`.
+pub fn piece(run: RunNumber, name: &str, node: &str) -> String {
+    format!("{RUNS}/{run}/pieces/{name}/{node}")
+}
+
 /// [`crate::ImageView`]. Query: `source`, needed if several sources have a variant of this name.
 pub fn image(variant: &str) -> String {
     format!("{IMAGES}/{variant}")

@@ -15,6 +15,9 @@ pub struct SourceView {
     pub name: SourceName,
     /// URL, without any password or token.
     pub url: String,
+    /// Whether the server follows it: false if it is no longer in the settings; null if no server runs.
+    #[serde(default)]
+    pub followed: Option<bool>,
     /// Branch that is followed; null for the remote's default branch.
     pub branch: Option<String>,
     /// Time between two polls, in milliseconds.
@@ -23,7 +26,7 @@ pub struct SourceView {
     pub last_poll: Option<Timestamp>,
     /// Time of the next poll; null if no server runs.
     pub next_poll: Option<Timestamp>,
-    /// Id of the newest commit that was read; null before the first.
+    /// Id of the newest commit of the branch that has a run; null before the first.
     pub commit: Option<String>,
     /// First line of that commit's message.
     pub subject: Option<String>,

@@ -1,6 +1,7 @@
 //! The base of the first step: nothing, a manifest of the order's registry, or one mirrored from another
 //! registry.
 
+use edgewright_model::names::Platform;
 use edgewright_model::order::{Base, ImageTask, ManifestRef};
 use edgewright_model::outcome::{JobEvent, JobFailure, Phase};
 use edgewright_model::reference::{Reference, RepoName};
@@ -27,6 +28,7 @@ pub(crate) async fn open(
                 title: format!("{}@{}", at.repository, at.digest),
             });
             let (image, size) = load(&ctx.client, at).await.map_err(Fault::of_registry)?;
+            check_platform(&image, &task.platform, &format!("{}@{}", at.repository, at.digest))?;
             (image, Some((at.clone(), size)))
         }
         Base::External { registry, repository, digest } => {
@@ -36,10 +38,19 @@ pub(crate) async fn open(
             let from = ManifestRef { repository: repository.clone(), digest: digest.clone() };
             let mirrored = mirror(&source, &from, task, ctx, events).await?;
             let (image, size) = load(&ctx.client, &mirrored).await.map_err(Fault::of_registry)?;
+            check_platform(&image, &task.platform, &format!("{registry}/{repository}@{digest}"))?;
             (image, Some((mirrored, size)))
         }
     };
     Ok(ImageState::new(image, current, task.repository.clone(), task.epoch, task.labels.clone()))
+}
+
+/// An index and a reference say nothing about the files: the config does. With files of another architecture,
+/// an image is built and passes, and starts nowhere.
+fn check_platform(image: &Image, wanted: &Platform, name: &str) -> Result<(), JobFailure> {
+    let Some(other) = image.other_platform(wanted) else { return Ok(()) };
+    let hint = format!("name a base image for {wanted}, or build for {other} (`platforms:`)");
+    Err(failure::image(Phase::Fetch, format!("the base is {other}, not {wanted}: {name}"), &hint))
 }
 
 /// A client of a registry that an image names.
@@ -105,6 +116,13 @@ async fn mirror(
         let reference = Reference::Digest(chosen.digest);
         manifest = source.pull_manifest(&from.repository, &reference).await.map_err(fault)?;
     }
+    // Before its layers are copied.
+    let config = image::config(&manifest.bytes).map_err(invalid)?;
+    let config =
+        source.pull_blob_bytes(&from.repository, &config.digest, CONFIG_LIMIT).await.map_err(fault)?;
+    let image = Image::parse(&manifest.bytes, &config).map_err(invalid)?;
+    let name = format!("{}/{}@{}", source.host(), from.repository, from.digest);
+    check_platform(&image, &task.platform, &name)?;
     let target = ManifestRef { digest: manifest.digest.clone(), ..target };
     let reference = Reference::Digest(target.digest.clone());
     let known = ctx.client.head_manifest(&target.repository, &reference).await;

@@ -33,6 +33,8 @@ pub struct BuildContext {
     pub auth: Option<String>,
     /// Whether commands of a Containerfile share the network of this process: it is that of a sandbox.
     pub in_sandbox: bool,
+    /// The folder with the host's `os-release` and apt sources.
+    pub host_etc: PathBuf,
     /// Build secrets by id.
     pub secrets: BTreeMap<String, Vec<u8>>,
     /// The time limit of one step.

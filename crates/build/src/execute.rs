@@ -110,6 +110,7 @@ async fn execute_step(
         }
         StepAction::Containerfile { context, containerfile, args, target, secrets } => {
             let order = containerfile::Order {
+                platform: &task.platform,
                 context,
                 text: containerfile,
                 args,

@@ -42,6 +42,15 @@ pub(crate) fn layer(phase: Phase, error: &LayerError) -> JobFailure {
     local(phase, error)
 }
 
+/// A layer of a base that cannot be read.
+pub(crate) fn base_layer(error: &LayerError) -> JobFailure {
+    if error.is_content() {
+        let message = format!("cannot read a layer of the base: {}", Chain(error));
+        return image(Phase::Fetch, message, "use another base image: this one cannot be unpacked");
+    }
+    local(Phase::Fetch, error)
+}
+
 /// An error of the order's own registry.
 pub(crate) fn registry(phase: Phase, error: &ClientError) -> JobFailure {
     new(FailureKind::Infrastructure, phase, Chain(error).to_string(), error.hint())

@@ -9,11 +9,12 @@ use edgewright_model::outcome::{JobEvent, JobFailure, Phase};
 use edgewright_model::reference::{Reference, RepoName};
 use edgewright_oci::image::{Image, LayerRef};
 use edgewright_oci::index::{Index, LayerIndex};
-use edgewright_oci::layer::Layer;
+use edgewright_oci::layer::{Layer, MAX_UNPACKED_BYTES};
 use edgewright_oci::media;
 use futures::FutureExt as _;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio_util::io::SyncIoBridge;
 
 use crate::context::{BuildContext, Events};
@@ -21,6 +22,11 @@ use crate::failure;
 
 /// The least number of bytes between two progress events.
 const PROGRESS_STEP: u64 = 4 * 1024 * 1024;
+/// Maximum number of files and folders of a base: each has its name in memory.
+const MAX_ENTRIES: usize = 4_000_000;
+/// The number of a base's triggers that the log names, and the length of each, in characters.
+const NAMED_TRIGGERS: usize = 10;
+const TRIGGER_LENGTH: usize = 200;
 /// Concurrent mounts or copies of a base's layers.
 const COPIED_AT_ONCE: usize = 4;
 
@@ -72,18 +78,53 @@ impl ImageState {
             self.image.add_empty(title, self.epoch);
         }
         self.image.add_labels(&self.labels);
+        self.push(ctx, &base, &layers, events).await
+    }
+
+    /// Removes the base's `ONBUILD` triggers: buildah would run these commands, which are in no file of the
+    /// source, at the start of a Containerfile. The log names them.
+    pub(crate) async fn remove_triggers(
+        &mut self,
+        ctx: &BuildContext,
+        events: Events<'_>,
+    ) -> Result<(), JobFailure> {
+        let mut runtime = self.image.runtime();
+        let Some(Value::Array(triggers)) = runtime.remove("OnBuild") else { return Ok(()) };
+        if triggers.is_empty() {
+            return Ok(());
+        }
+        for trigger in triggers.iter().take(NAMED_TRIGGERS) {
+            let trigger: String = trigger.as_str().unwrap_or_default().chars().take(TRIGGER_LENGTH).collect();
+            let line = format!(
+                "[the base's trigger `ONBUILD {trigger}` is not executed: write it into the Containerfile]"
+            );
+            events(JobEvent::Log { line });
+        }
+        self.image.set_runtime(runtime);
+        let base = self.image.layers().to_vec();
+        self.push(ctx, &base, &[], events).await
+    }
+
+    /// Pushes the documents, with new layers; `base` are the layers below them.
+    async fn push(
+        &mut self,
+        ctx: &BuildContext,
+        base: &[LayerRef],
+        layers: &[Layer],
+        events: Events<'_>,
+    ) -> Result<(), JobFailure> {
         let documents = self.image.documents(self.epoch);
         let digest = documents.manifest_descriptor.digest.clone();
         let fault = |error| failure::registry(Phase::Push, &error);
         let layers = async {
-            for layer in &layers {
+            for layer in layers {
                 self.push_layer(ctx, layer, events).await?;
             }
             Ok(())
         };
         let config =
             async { ctx.client.push_blob_bytes(&self.repository, documents.config).await.map_err(fault) };
-        tokio::try_join!(self.take_over(ctx, &base), layers, config)?;
+        tokio::try_join!(self.take_over(ctx, base), layers, config)?;
         self.layers_in = Some(self.repository.clone());
         self.manifest_size = documents.manifest_descriptor.size;
         let reference = Reference::Digest(digest.clone());
@@ -107,16 +148,31 @@ impl ImageState {
             return Ok(index);
         }
         let mut index = Index::default();
+        let mut left = MAX_UNPACKED_BYTES;
         for layer in self.image.layers() {
-            let layer = self.layer_index(ctx, layer).await?;
-            index.apply(&layer);
+            let layer = self.layer_index(ctx, layer, &mut left).await?;
+            index = blocking(move || {
+                index.apply(&layer);
+                index
+            })
+            .await?;
+            if index.len() > MAX_ENTRIES {
+                let message = format!("the base has more than {MAX_ENTRIES} files");
+                return Err(failure::image(Phase::Fetch, message, "use a smaller base image"));
+            }
         }
         let index = Arc::new(index);
         ctx.indexes.put_merged(layers, &index);
         Ok(index)
     }
 
-    async fn layer_index(&self, ctx: &BuildContext, layer: &LayerRef) -> Result<Arc<LayerIndex>, JobFailure> {
+    /// The index of a layer. `left`: how many bytes the image's layers may still unpack to.
+    async fn layer_index(
+        &self,
+        ctx: &BuildContext,
+        layer: &LayerRef,
+        left: &mut u64,
+    ) -> Result<Arc<LayerIndex>, JobFailure> {
         let digest = layer.descriptor.digest.clone();
         let cache = &ctx.indexes;
         if let Some(known) = blocking({
@@ -132,8 +188,13 @@ impl ImageState {
         let reader = reader.map_err(|error| failure::registry(Phase::Fetch, &error))?;
         let media_type = layer.descriptor.media_type.clone();
         let bridge = SyncIoBridge::new(reader.into_read());
-        let scanned = blocking(move || LayerIndex::scan_blob(bridge, &media_type)).await?;
-        let index = scanned.map_err(|error| failure::layer(Phase::Fetch, &error))?;
+        // Whether the job is cancelled or its future dropped: the thread must end, too.
+        let waited_for = ctx.process.cancel().child_token();
+        let (limit, ended, _guard) = (*left, waited_for.clone(), waited_for.drop_guard());
+        let is_over = move || ended.is_cancelled();
+        let scanned = blocking(move || LayerIndex::scan_blob(bridge, &media_type, limit, is_over)).await?;
+        let (index, rest) = scanned.map_err(|error| failure::base_layer(&error))?;
+        *left = rest;
         keep_index(ctx, digest, index.clone()).await?;
         Ok(Arc::new(index))
     }

@@ -25,6 +25,7 @@ mod image_state;
 mod lock;
 mod log;
 mod privileges;
+mod run_output;
 
 pub use context::{BuildContext, Events};
 pub use execute::{BuildOutcome, execute};

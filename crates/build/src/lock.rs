@@ -1,7 +1,6 @@
 //! Locks: pins the current inputs from outside the repository.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use edgewright_model::Digest;
 use edgewright_model::lock::{Lock, LockedArchive, LockedPackage};
@@ -69,7 +68,7 @@ async fn resolve_packages(
     architecture: &str,
     ctx: &BuildContext,
 ) -> Result<(Vec<LockedPackage>, LockedArchive), JobFailure> {
-    let repository = Repository::of(step, &Host::read(Path::new("/etc")), Phase::Lock)?;
+    let repository = Repository::of(step, &Host::read(&ctx.host_etc), Phase::Lock)?;
     let apt = Apt::prepare(ctx, &repository, &task.keys, architecture, Phase::Lock)?;
     let fault = |error| bootstrap::failure_of(&error, step, &repository, Phase::Lock);
     apt.update(ctx).await.map_err(fault)?;

@@ -105,6 +105,7 @@ async fn every_kind_of_step_works_and_repeats() {
     assert_eq!(base.digest, second.digest, "the same packages give the same bytes");
 
     files_and_containerfile(&world, &base).await;
+    layers_have_only_what_instructions_wrote(&world, &base).await;
     failures_have_the_right_kind(&world, &base, packages).await;
     mounts_are_gone(&world);
 }
@@ -208,6 +209,86 @@ async fn files_and_containerfile(world: &World, base: &ManifestRef) {
         .await
         .unwrap();
     assert_eq!(output.text(), "edge\nhello\ntoolsite=a\n1770 /opt/x\n1777 /tmp\n700 /root\n755 /etc");
+}
+
+/// The paths of the layers above a base.
+async fn new_paths(world: &World, image: &ManifestRef, below: usize) -> Vec<String> {
+    let client = &world.ctx.client;
+    let reference = Reference::Digest(image.digest.clone());
+    let manifest = client.pull_manifest(&image.repository, &reference).await.unwrap();
+    let mut paths = Vec::new();
+    for layer in edgewright_oci::image::layers(&manifest.bytes).unwrap().into_iter().skip(below) {
+        let path = world.folder.path().join("pulled");
+        let quiet = edgewright_oci::client::QUIET;
+        client.pull_blob_file(&image.repository, &layer.digest, &path, quiet).await.unwrap();
+        edgewright_oci::layer::read_entries(common::read_layer(&path).as_slice(), |entry, _| {
+            paths.push(String::from_utf8(entry.path).unwrap());
+            Ok(())
+        })
+        .unwrap();
+    }
+    paths
+}
+
+/// No places of mounts, no file that an ignore rule names twice, no trigger of the base, and no mount that
+/// this buildah damages the image with.
+async fn layers_have_only_what_instructions_wrote(world: &World, base: &ManifestRef) {
+    let client = &world.ctx.client;
+    let reference = Reference::Digest(base.digest.clone());
+    let manifest = client.pull_manifest(&base.repository, &reference).await.unwrap();
+    let config = edgewright_oci::image::config(&manifest.bytes).unwrap();
+    let config = client.pull_blob_bytes(&base.repository, &config.digest, 1 << 20).await.unwrap();
+    let mut image = Image::parse(&manifest.bytes, &config).unwrap();
+    image.set_runtime_field("OnBuild", serde_json::json!(["RUN echo trigger > /etc/trigger"]));
+    let documents = image.documents(epoch());
+    client.push_blob_bytes(&base.repository, documents.config).await.unwrap();
+    let docker = String::from_utf8(documents.manifest.to_vec())
+        .unwrap()
+        .replace(edgewright_oci::media::MANIFEST, edgewright_oci::media::DOCKER_MANIFEST)
+        .replace(edgewright_oci::media::CONFIG, "application/vnd.docker.container.image.v1+json");
+    let digest = edgewright_model::Digest::of(&docker);
+    let (reference, docker_type) =
+        (Reference::Digest(digest.clone()), edgewright_oci::media::DOCKER_MANIFEST);
+    client.push_manifest(&base.repository, &reference, docker_type, docker).await.unwrap();
+    let docker = ManifestRef { repository: base.repository.clone(), digest };
+    let ignored = [
+        (".containerignore", Kind::File, "*\n!**/*.go\n!.containerignore\n"),
+        ("src/deep/b.go", Kind::File, "b"),
+    ];
+    let context = world.push_tar(&ignored).await;
+    let text = "ARG BASE\nFROM ${BASE}\nARG TARGETARCH\nCOPY . /ctx\nRUN test -f /ctx/src/deep/b.go && test \"$TARGETARCH\" = amd64\n";
+    let log = std::sync::Mutex::new(Vec::new());
+    let on_event = |event| {
+        if let edgewright_model::outcome::JobEvent::Log { line } = event {
+            log.lock().unwrap().push(line);
+        }
+    };
+    let task = task(Base::Manifest(docker), "t/clean", vec![containerfile(context.clone(), text)]);
+    let built = execute(&task, &world.job("clean"), &on_event).await.result.unwrap();
+    let paths = new_paths(world, &built, image.layers().len()).await;
+    assert_eq!(paths, ["ctx", "ctx/.containerignore", "ctx/src", "ctx/src/deep", "ctx/src/deep/b.go"]);
+    let log = log.into_inner().unwrap();
+    assert!(
+        log.iter().any(|line| line.contains("`ONBUILD RUN echo trigger > /etc/trigger` is not executed")),
+        "{log:?}"
+    );
+
+    for (mount, kind, phrase) in [
+        ("type=cache,id=../../x,dst=/c", FailureKind::Image, "has `..` in its id"),
+        ("type=cache,dst=/var/cache", FailureKind::Infrastructure, "(line 3) safely: before 1.39"),
+    ] {
+        let text = format!("ARG BASE\nFROM ${{BASE}}\nRUN --mount={mount} true\n");
+        let actions = vec![containerfile(context.clone(), &text)];
+        let ended = build(&world.job(phrase), Base::Manifest(base.clone()), "t/mounts", actions).await.result;
+        match ended {
+            // A buildah that is safe keeps the target.
+            Ok(built) => assert_eq!(new_paths(world, &built, image.layers().len()).await, [""; 0]),
+            Err(failed) => {
+                assert_eq!(failed.kind, kind, "{failed:?}");
+                assert!(failed.message.contains(phrase), "{failed:?}");
+            }
+        }
+    }
 }
 
 async fn failures_have_the_right_kind(

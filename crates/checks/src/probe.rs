@@ -9,6 +9,7 @@ mod command;
 mod file;
 mod greenboot;
 mod http;
+mod init;
 mod karg;
 mod mount;
 mod net;
@@ -47,6 +48,11 @@ impl Budget {
         self.whole
     }
 
+    /// The factor for all limits.
+    pub(crate) const fn scale(self) -> f64 {
+        self.scale
+    }
+
     /// The limit of an attempt at something that should respond at once.
     pub(crate) fn one_look(self) -> Duration {
         self.whole.min(ONE_LOOK.mul_f64(self.scale))
@@ -75,6 +81,8 @@ pub(crate) struct Miss {
     pub(crate) output: Vec<String>,
     /// Whether a retry cannot succeed.
     pub(crate) is_final: bool,
+    /// Whether the machine has no init at all: then no other check that still misses will hold, either.
+    pub(crate) has_no_init: bool,
 }
 
 impl Miss {
@@ -88,7 +96,7 @@ impl Finding {
     /// The image is not in the expected state (yet).
     pub(crate) fn image(message: impl Into<String>, output: Vec<String>) -> Self {
         let message = message.into();
-        Self::Misses(Miss { kind: FailureKind::Image, message, output, is_final: false })
+        Self::Misses(Miss { kind: FailureKind::Image, message, output, is_final: false, has_no_init: false })
     }
 
     /// The same, and another try would find the same.
@@ -102,7 +110,21 @@ impl Finding {
     /// The check itself cannot work.
     pub(crate) fn check(message: impl Into<String>) -> Self {
         let message = message.into();
-        Self::Misses(Miss { kind: FailureKind::Check, message, output: Vec::new(), is_final: true })
+        Self::Misses(Miss {
+            kind: FailureKind::Check,
+            message,
+            output: Vec::new(),
+            is_final: true,
+            has_no_init: false,
+        })
+    }
+
+    /// The image's command is no init.
+    pub(crate) fn no_init(why: impl Into<String>) -> Self {
+        match Self::image(why, Vec::new()) {
+            Self::Misses(miss) => Self::Misses(Miss { is_final: true, has_no_init: true, ..miss }),
+            holds => holds,
+        }
     }
 
     /// A program could not be started.
@@ -119,6 +141,7 @@ impl Finding {
                 message: format!("`{program}` cannot be started: {error}"),
                 output: Vec::new(),
                 is_final: false,
+                has_no_init: false,
             }),
             _ => Self::image(format!("`{program}` cannot be started: {error}"), Vec::new()),
         }

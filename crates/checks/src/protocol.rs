@@ -26,6 +26,9 @@ pub struct RunOrder {
     pub checks: Vec<Check>,
     /// Factor for every time limit, 0.1 to 100: 1 on real hardware, more under an emulated processor.
     pub scale: f64,
+    /// What the machine starts as process 1, for messages: "`/bin/app` as `daemon`".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starts: Option<String>,
 }
 
 /// Why an order cannot be run.

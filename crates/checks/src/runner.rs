@@ -6,13 +6,14 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use edgewright_model::spec::Check;
 use edgewright_model::verdict::{CheckOutcome, CheckResult};
 
-use crate::probe::{self, Budget, Finding};
+use crate::probe::{self, Budget, Finding, Miss};
 use crate::protocol::RunOrder;
 
 /// Delay after the first failed attempt; it doubles up to [`LONGEST_DELAY`].
@@ -65,11 +66,12 @@ pub fn run(order: &RunOrder, on_result: impl Fn(&CheckResult) + Sync) -> Vec<Che
         }
     }
 
+    let pace = Pace { start, scale, has_no_init: AtomicBool::new(false) };
     let work = || {
         // A thread that queues a check takes from the queue again, so an empty queue means that every check
         // is being worked on.
         while let Some(Reverse(waiting)) = { lock(&queue).pop() } {
-            match attempt(&order.checks[waiting.position], &waiting, start, scale) {
+            match attempt(&order.checks[waiting.position], &waiting, &pace, order.starts.as_deref()) {
                 Step::Decided { position, outcome, tries, notes } => decide(position, outcome, tries, notes),
                 Step::Again(waiting) => lock(&queue).push(Reverse(waiting)),
             }
@@ -95,8 +97,24 @@ enum Step {
     Again(Waiting),
 }
 
+/// The time of a run.
+struct Pace {
+    start: Instant,
+    scale: f64,
+    /// Whether a check found that the machine has no init: the others are decided at their next attempt.
+    has_no_init: AtomicBool,
+}
+
+/// The actual state, where the image's command is no init.
+fn explained(miss: Miss, starts: Option<&str>) -> Miss {
+    let Some(starts) = starts.filter(|_| miss.has_no_init) else { return miss };
+    let message = format!("the image starts {starts}, which is no init: {}", miss.message);
+    Miss { message, ..miss }
+}
+
 /// Waits until an attempt is due and makes it.
-fn attempt(check: &Check, waiting: &Waiting, start: Instant, scale: f64) -> Step {
+fn attempt(check: &Check, waiting: &Waiting, pace: &Pace, starts: Option<&str>) -> Step {
+    let Pace { start, scale, .. } = *pace;
     let within = check.within.get().mul_f64(scale);
     let deadline = start.checked_add(within).unwrap_or(start);
     std::thread::sleep(waiting.due.saturating_duration_since(Instant::now()));
@@ -110,8 +128,12 @@ fn attempt(check: &Check, waiting: &Waiting, start: Instant, scale: f64) -> Step
         Finding::HoldsWith(notes) => Step::Decided { position, outcome: CheckOutcome::Passed, tries, notes },
         Finding::Misses(miss) => {
             let now = Instant::now();
-            if miss.is_final || now >= deadline {
-                Step::Decided { position, outcome: miss.into_outcome(), tries, notes: Vec::new() }
+            if miss.has_no_init {
+                pace.has_no_init.store(true, Ordering::Relaxed);
+            }
+            if miss.is_final || now >= deadline || pace.has_no_init.load(Ordering::Relaxed) {
+                let outcome = explained(miss, starts).into_outcome();
+                Step::Decided { position, outcome, tries, notes: Vec::new() }
             } else {
                 let due = deadline.min(now + delay);
                 Step::Again(Waiting { due, position, delay: (delay * 2).min(LONGEST_DELAY), tries })
@@ -152,7 +174,7 @@ mod tests {
     }
 
     fn order(checks: Vec<Check>) -> RunOrder {
-        RunOrder { version: 1, lane: Lane::Container, checks, scale: 1.0 }
+        RunOrder { version: 1, lane: Lane::Container, checks, scale: 1.0, starts: None }
     }
 
     #[test]
@@ -191,6 +213,21 @@ mod tests {
             matches!(&results[0].outcome, CheckOutcome::Skipped { reason } if reason.contains("host")),
             "{results:?}"
         );
+    }
+
+    #[test]
+    fn a_command_that_is_no_init_is_named() {
+        let miss = |finding| match finding {
+            Finding::Misses(miss) => explained(miss, Some("`sleep 9` as `daemon`")),
+            other => panic!("{other:?}"),
+        };
+        let no_init = miss(Finding::no_init("process 1 is `sleep`"));
+        assert!(no_init.is_final);
+        assert_eq!(
+            no_init.message,
+            "the image starts `sleep 9` as `daemon`, which is no init: process 1 is `sleep`"
+        );
+        assert_eq!(miss(Finding::image("no answer", Vec::new())).message, "no answer");
     }
 
     #[test]

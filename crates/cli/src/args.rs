@@ -30,9 +30,9 @@ pub(crate) use self::read::{
     SelectionArgs, SiteCommand, SourceCommand,
 };
 pub(crate) use self::run::{
-    LogsArgs, RebuildArgs, RunArgs, RunCommand, UpdateArgs, VerdictArgs, VerdictCommand,
+    EvidenceArgs, LogsArgs, RebuildArgs, RunArgs, RunCommand, UpdateArgs, VerdictArgs, VerdictCommand,
 };
-pub(crate) use self::serve::{JobCommand, JobRunArgs, ServeArgs, ToolsCommand};
+pub(crate) use self::serve::{DoctorArgs, JobCommand, JobRunArgs, ServeArgs, ToolsCommand};
 pub(crate) use self::source::{PlanArgs, VarsArgs};
 
 /// Build, test and host operating-system images from a git repository, hands-free.
@@ -143,6 +143,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  edgewright logs 7\n  edgewright logs 7 hmi/plant-a --follow\n  edgewright logs -f 7"
     )]
     Logs(LogsArgs),
+    /// List what the lanes of a node left behind, or print a piece: journal, failed units, console
+    #[command(
+        after_help = "Examples:\n  edgewright evidence 7 hmi/plant-a\n  edgewright evidence 7 hmi/plant-a journal\n  edgewright evidence 7 hmi/plant-a journal --output journal.txt"
+    )]
+    Evidence(EvidenceArgs),
     /// List images, or show one: a variant with what the newest release holds
     Image {
         #[command(subcommand)]
@@ -244,6 +249,9 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: VerdictCommand,
     },
+    /// Show what this machine offers for builds and tests, and what to do about gaps
+    #[command(after_help = "Examples:\n  edgewright doctor\n  edgewright doctor --json")]
+    Doctor(DoctorArgs),
     /// The tool image, with whose programs sandboxed jobs work
     #[command(after_help = "Examples:\n  edgewright tools update\n  edgewright tools show")]
     Tools {
@@ -288,7 +296,8 @@ pub(crate) struct Format {
 }
 
 /// Commands that use no server: its options are not part of their help.
-const LOCAL: [&str; 12] = [
+const LOCAL: [&str; 13] = [
+    "doctor",
     "tools",
     "init",
     "schema",

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use edgewright_api::{
-    AuditFilter, AuditPage, ChannelView, Client, ImageSummary, ImageView, LogStream, ReleaseView, RunSummary,
-    RunView, ServerStatus, SiteSummary, SiteView, SourceView,
+    AuditFilter, AuditPage, ChannelView, Client, EvidenceQuery, EvidenceView, ImageSummary, ImageView,
+    LogStream, ReleaseView, RunSummary, RunView, ServerStatus, SiteSummary, SiteView, SourceView,
 };
 use edgewright_model::names::{SiteName, SourceName, VariantName};
 use edgewright_model::run::RunNumber;
@@ -84,6 +84,20 @@ impl Reader {
 
     pub(crate) async fn comment(&self, number: RunNumber) -> Result<String, Failure> {
         ask!(self, comment(number))
+    }
+
+    pub(crate) async fn evidence(&self, run: RunNumber, node: &str) -> Result<Vec<EvidenceView>, Failure> {
+        ask!(self, evidence(run, node))
+    }
+
+    pub(crate) async fn piece(
+        &self,
+        run: RunNumber,
+        node: &str,
+        name: &str,
+        of: &EvidenceQuery,
+    ) -> Result<Vec<u8>, Failure> {
+        ask!(self, piece(run, node, name, of))
     }
 
     pub(crate) async fn images(&self, source: Option<&SourceName>) -> Result<Vec<ImageSummary>, Failure> {

@@ -88,6 +88,13 @@ impl Environment {
         self.for_jobs.clone()
     }
 
+    /// The proxy for addresses of other machines, as a URL.
+    pub(crate) fn proxy(&self) -> Option<String> {
+        let names = ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY"];
+        let found = names.iter().find_map(|name| self.for_jobs.iter().find(|(own, _)| own == name))?;
+        Some(found.1.to_string_lossy().into_owned())
+    }
+
     /// The user's own settings of podman and buildah.
     pub(crate) fn containers_conf(&self) -> Option<PathBuf> {
         let own = self.for_jobs.iter().find(|(name, _)| name == "CONTAINERS_CONF");

@@ -60,7 +60,8 @@ impl World {
     async fn call(&self, arguments: &[&str]) -> Finished {
         let command = Command::new(env!("CARGO_BIN_EXE_edgewright")).args(arguments.iter().copied());
         let command = command.cwd(self.source()).env("HOME", self.0.path());
-        command.env("EDGEWRIGHT_DATA", self.data()).run_status().await.unwrap()
+        let (tools, folder) = edgewright_testkit::tools();
+        command.env("EDGEWRIGHT_DATA", self.data()).env(tools, folder).run_status().await.unwrap()
     }
 
     /// A read command's document; nothing while there is none.
@@ -102,7 +103,7 @@ impl Started {
     fn new(arguments: &[&str], folder: &Path, home: &Path, data: &Path) -> Self {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_edgewright"));
         command.args(arguments).current_dir(folder).stdin(Stdio::null());
-        command.env("HOME", home).env("EDGEWRIGHT_DATA", data);
+        command.env("HOME", home).env("EDGEWRIGHT_DATA", data).envs([edgewright_testkit::tools()]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let printed = Arc::new(Mutex::new(String::new()));
         let streams: [Box<dyn std::io::Read + Send>; 2] =

@@ -101,6 +101,26 @@ pub enum ControlError {
     /// Packing a context.
     #[error("a context cannot be packed")]
     Pack(#[from] edgewright_source::PackError),
+    /// A step of an untrusted ref asks for a build secret.
+    #[error(
+        "step `{step}` asks for the build secret `{secret}`: pull requests and other untrusted refs get no secrets"
+    )]
+    UntrustedSecret {
+        /// The step.
+        step: String,
+        /// The secret's id.
+        secret: String,
+    },
+    /// A step asks for a build secret that its source may not use.
+    #[error(
+        "step `{step}` asks for the build secret `{secret}`: the settings do not grant it to this source"
+    )]
+    SecretNotGranted {
+        /// The step.
+        step: String,
+        /// The secret's id.
+        secret: String,
+    },
     /// A run that is over.
     #[error("run {run} is over")]
     Over {
@@ -151,7 +171,9 @@ impl ControlError {
             Self::NoRun { .. } | Self::NotBuilt | Self::NoChannel { .. } | Self::NoRelease { .. } => {
                 ErrorClass::NotFound
             }
-            Self::NotPermitted(_) => ErrorClass::Denied,
+            Self::NotPermitted(_) | Self::UntrustedSecret { .. } | Self::SecretNotGranted { .. } => {
+                ErrorClass::Denied
+            }
             Self::Document(_) | Self::Broken { .. } => ErrorClass::Bug,
         }
     }
@@ -163,6 +185,12 @@ impl ControlError {
             Self::NoChannel { .. } => Some("`edgewright channels` lists them"),
             Self::ManyChannels { .. } => Some("name the source: `--source NAME`"),
             Self::NoRelease { .. } => Some("`edgewright releases` lists them"),
+            Self::UntrustedSecret { .. } => Some(
+                "merge it, or push it to a branch that a channel follows; what needs no secret is built and tested all the same",
+            ),
+            Self::SecretNotGranted { .. } => Some(
+                "add its id to `secrets` in the source's [[source]] of the settings file, then retry the run",
+            ),
             Self::NotBuilt => Some("`edgewright images` and `edgewright releases` list digests"),
             Self::Outdated { .. } => {
                 Some("retry the branch's newest run; to go back to an older commit, push it to the branch")

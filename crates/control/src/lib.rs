@@ -48,4 +48,6 @@ pub mod verdicts;
 
 pub use control::{Control, Parts};
 pub use error::ControlError;
-pub use settings::{CommitLocks, ControlSettings, Keep, LockPolicy, PullRequestPolicy, SourceSettings};
+pub use settings::{
+    CommitLocks, ControlSettings, Keep, LockPolicy, PullRequestPolicy, SecretGrant, SourceSettings,
+};

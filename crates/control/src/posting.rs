@@ -1,8 +1,10 @@
 //! Verdicts that another system posts: the lane `external`.
 
+use std::collections::BTreeMap;
+
 use edgewright_model::Digest;
 use edgewright_model::error::{Chain, ErrorClass};
-use edgewright_model::order::ManifestRef;
+use edgewright_model::order::{ManifestRef, TrustDomain};
 use edgewright_model::outcome::FailureKind;
 use edgewright_model::reference::RepoName;
 use edgewright_model::run::RunNumber;
@@ -16,6 +18,7 @@ use crate::ControlError;
 use crate::access::Operation;
 use crate::context::OperationContext;
 use crate::hosting::Hosting;
+use crate::jobs::repository_in;
 use crate::releases::referrers;
 
 /// The longest message, in characters.
@@ -112,6 +115,7 @@ impl PostError {
 /// A node that waits for a verdict.
 struct Waiting {
     run: RunNumber,
+    domain: TrustDomain,
     node: String,
     repository: Option<RepoName>,
     check_set: Digest,
@@ -119,9 +123,9 @@ struct Waiting {
 
 /// Where a posted verdict belongs.
 struct Place {
-    run: RunNumber,
     check_set: Digest,
-    repository: RepoName,
+    /// A run of each domain that the verdict counts in, and its repository. Trusted ones come first.
+    runs: Vec<(RunNumber, RepoName)>,
     awaited_by: Vec<String>,
 }
 
@@ -143,15 +147,17 @@ impl Posting {
         context: &OperationContext,
         post: VerdictPost,
     ) -> Result<PostedVerdict, PostError> {
-        let Place { run, check_set, repository, awaited_by } = self.place(&post).await?;
+        let Place { runs, check_set, awaited_by } = self.place(&post).await?;
+        let run = runs.first().ok_or_else(|| PostError::NoBuild { digest: post.digest.clone() })?.0;
         if self.store.check_set(&check_set).await?.is_none() {
             return Err(PostError::NoCheckSet { check_set });
         }
         let after = serde_json::json!({ "run": run, "check_set": check_set, "passed": post.passed });
-        let verdict = verdict(post, check_set.clone(), repository);
-        let object = verdict.manifest.digest.to_string();
+        let object = post.digest.to_string();
+        let of_run = |(run, repository)| (run, verdict(&post, check_set.clone(), repository));
+        let verdicts: Vec<(RunNumber, Verdict)> = runs.into_iter().map(of_run).collect();
         let entry = context.entry(Operation::PostVerdict, object, None, Some(after));
-        self.store.post_verdict(run, &verdict, (&entry, self.clock.now())).await?;
+        self.store.post_verdict(&verdicts, (&entry, self.clock.now())).await?;
         // The run publishes it at its end; one that is over does not come by again.
         if awaited_by.is_empty()
             && let Err(error) = referrers::publish_verdicts(&self.store, &self.hosting, run).await
@@ -170,23 +176,35 @@ impl Posting {
         } else if waiting.windows(2).any(|pair| pair[0].check_set != pair[1].check_set) {
             return Err(PostError::Ambiguous { digest: digest() });
         }
-        let build = self.store.builds_of(&post.digest).await?.into_iter().next();
-        let (run, check_set, repository) = match (waiting.first(), build, post.check_set.clone()) {
-            (Some(first), build, _) => {
-                let known = first.repository.clone().or(build.map(|build| build.manifest.repository));
-                let repository = known.ok_or_else(|| PostError::NoBuild { digest: digest() })?;
-                (first.run, first.check_set.clone(), repository)
-            }
-            (None, None, _) => return Err(PostError::NoBuild { digest: digest() }),
-            (None, Some(build), Some(check_set)) => (build.run, check_set, build.manifest.repository),
-            (None, Some(build), None) => {
-                let check_set = self.asked_before(&post.digest).await?;
-                let check_set = check_set.ok_or_else(|| PostError::NoRunWaits { digest: digest() })?;
-                (build.run, check_set, build.manifest.repository)
-            }
+        // Trusted first: an untrusted run that waits for the same digest must not keep the verdict to itself.
+        waiting.sort_by_key(|node| !node.domain.trusted);
+        let builds = self.store.builds_of(&post.digest).await?;
+        let asked = match (waiting.first(), post.check_set.clone()) {
+            (Some(first), _) => Some(first.check_set.clone()),
+            (None, Some(check_set)) => Some(check_set),
+            (None, None) if builds.is_empty() => None,
+            (None, None) => self.asked_before(&post.digest).await?,
         };
+        let mut runs: BTreeMap<(bool, u64), (RunNumber, RepoName)> = BTreeMap::new();
+        let place = |domain: TrustDomain| (!domain.trusted, domain.source);
+        for node in &waiting {
+            let built = builds.iter().find(|build| build.domain == node.domain);
+            let known = node.repository.clone().or(built.map(|build| build.manifest.repository.clone()));
+            if let Some(repository) = known {
+                runs.entry(place(node.domain)).or_insert((node.run, repository));
+            }
+        }
+        if waiting.is_empty() {
+            for build in builds {
+                runs.entry(place(build.domain)).or_insert((build.run, build.manifest.repository));
+            }
+        }
+        if runs.is_empty() {
+            return Err(PostError::NoBuild { digest: digest() });
+        }
+        let check_set = asked.ok_or_else(|| PostError::NoRunWaits { digest: digest() })?;
         let awaited_by = waiting.into_iter().map(|node| node.node).collect();
-        Ok(Place { run, check_set, repository, awaited_by })
+        Ok(Place { runs: runs.into_values().collect(), check_set, awaited_by })
     }
 
     /// The check set of a verdict that came before, or that a run did not wait for any longer.
@@ -209,12 +227,13 @@ impl Posting {
                 let Some(check_set) = awaited(&node).filter(|_| node.digest.as_ref() == Some(digest)) else {
                     continue;
                 };
-                let repository = source.definition_name.as_ref().zip(node.variant.as_ref());
+                let name = source.definition_name.as_ref().zip(node.variant.as_ref());
+                let repository = name.and_then(|(name, variant)| format!("{name}/{variant}").parse().ok());
                 found.push(Waiting {
                     run: run.number,
                     check_set,
-                    repository: repository
-                        .and_then(|(name, variant)| format!("{name}/{variant}").parse().ok()),
+                    domain: run.domain(),
+                    repository: repository.and_then(|name| repository_in(run.domain(), &name).ok()),
                     node: node.node,
                 });
             }
@@ -224,8 +243,8 @@ impl Posting {
 }
 
 /// What was posted, as a verdict.
-fn verdict(post: VerdictPost, check_set: Digest, repository: RepoName) -> Verdict {
-    let VerdictPost { digest, passed, message, url, .. } = post;
+fn verdict(post: &VerdictPost, check_set: Digest, repository: RepoName) -> Verdict {
+    let VerdictPost { digest, passed, message, url, .. } = post.clone();
     let message = message.as_deref().map(one_line).filter(|message| !message.is_empty());
     let result = if passed {
         LaneResult::Passed

@@ -324,3 +324,29 @@ async fn a_kill_after_a_default_branch_was_renamed_back_loses_no_run() {
     assert_eq!(answer(&world, "plant-os/hmi/plant-a", "stable").await, first);
     assert_eq!(world.poll().await, None);
 }
+
+#[tokio::test]
+async fn a_branch_of_the_settings_that_is_chosen_again_is_released_again() {
+    let world = World::new().await;
+    world.git(&["branch", "a"]).await;
+    world.run().await;
+    let on_main = answer(&world, "plant-os/hmi/plant-a", "stable").await;
+    world.git(&["checkout", "--quiet", "a"]).await;
+    world.write("sites/plant-a/files/etc/site", "of a");
+    world.commit("of a").await;
+    let choose = async |branch: Option<&str>| {
+        let settings = world.control.handle(world.source).unwrap().settings().clone();
+        let settings = edgewright_control::SourceSettings { branch: branch.map(str::to_owned), ..settings };
+        world.control.add_source(settings).await.unwrap();
+        world.run().await;
+        answer(&world, "plant-os/hmi/plant-a", "stable").await
+    };
+    let on_a = choose(Some("a")).await;
+    assert_ne!(on_a, on_main);
+    assert_eq!(choose(Some("main")).await, on_main);
+    assert_eq!(choose(Some("a")).await, on_a, "its commit was decided long ago");
+    assert_eq!(choose(Some("main")).await, on_main);
+    // Without a branch, the remote's default one counts, which is `a` now.
+    assert_eq!(choose(None).await, on_a);
+    assert_eq!(world.poll().await, None);
+}

@@ -74,7 +74,7 @@ async fn an_update_reports_what_moved_and_builds_it_and_never_goes_back() {
     assert_eq!(state, RunState::Passed);
     let found = looks(&world, run).await;
     assert_eq!(found, ["base: the lock is kept: the mirror lags behind (systemd 1.1-1 → 1.0-1)"]);
-    assert_eq!(world.store.locks(world.source).await.unwrap().len(), 2);
+    assert_eq!(world.store.locks(world.source.domain(true)).await.unwrap().len(), 2);
 
     // An unreachable mirror leaves all as it is, too.
     world.executor.script("base", [Behaviour::FailBuild { kind: FailureKind::Infrastructure }]);
@@ -145,7 +145,7 @@ async fn what_is_built_again_is_proved_or_refuted() {
     let rebuilt = world.control.rebuild(&entry.digest).await.unwrap();
     assert_eq!((rebuilt.len(), rebuilt[0].steps.len(), rebuilt[0].is_proved()), (1, 3, true));
     let keys: Vec<_> = rebuilt[0].steps.iter().map(|step| step.key.clone()).collect();
-    let proofs = world.store.proofs(&keys).await.unwrap();
+    let proofs = world.store.proofs(&keys, world.source.domain(true)).await.unwrap();
     assert!(keys.iter().all(|key| proofs[key].result == ProofResult::Proved));
     // The nodes are as they were.
     let nodes = world.store.nodes(run).await.unwrap();
@@ -200,12 +200,12 @@ async fn packages_are_kept_as_long_as_a_release_contains_them() {
     };
     let long_ago = "2020-01-01T00:00:00Z".parse().unwrap();
     for key in [&needed, &orphan] {
-        world.store.keep_packages(key, &kept, long_ago).await.unwrap();
+        world.store.keep_packages((key, world.source.domain(true)), &kept, long_ago).await.unwrap();
     }
     assert_eq!(world.store.unneeded_packages(long_ago, &BTreeSet::new()).await.unwrap(), [], "too young");
     assert_eq!(world.control.tidy().await.unwrap().packages, 1);
-    assert_eq!(world.store.kept_packages(&orphan).await.unwrap(), None);
-    assert_eq!(world.store.kept_packages(&needed).await.unwrap(), Some(kept));
+    assert_eq!(world.store.kept_packages(&orphan, world.source.domain(true)).await.unwrap(), None);
+    assert_eq!(world.store.kept_packages(&needed, world.source.domain(true)).await.unwrap(), Some(kept));
 }
 
 /// The sample in a bare repository, with locks that go there as commits to a branch, or to the followed one.
@@ -259,7 +259,11 @@ async fn what_moved_is_pushed_as_a_commit_and_built_from_there() {
         "{words}"
     );
     assert_eq!(world.orders(jobs), ["lock base"], "building is the commit's matter");
-    assert_eq!(world.store.locks(world.source).await.unwrap().len(), 1, "no overlay of what moved");
+    assert_eq!(
+        world.store.locks(world.source.domain(true)).await.unwrap().len(),
+        1,
+        "no overlay of what moved"
+    );
     let log = git(&world, &["log", "-1", "--format=%an <%ae>|%s|%b", "main"]).await;
     assert_eq!(log, "Locks <locks@plants.example>|chore: locks|base: locked for the first time");
     let lock = git(&world, &["show", "main:images/base/edgewright.lock"]).await;

@@ -137,9 +137,26 @@ async fn a_check_that_the_last_good_digest_fails_too_is_at_fault_and_blocks_noth
     let failure = failed.failure.unwrap();
     assert_eq!(failure.kind, FailureKind::Check);
     assert!(failure.message.contains("the checks changed: the last good digest"), "{}", failure.message);
-    assert!(failure.hint.unwrap().contains("this commit added or changed the check"));
+    assert!(failure.hint.unwrap().contains("the check was added or changed"));
     assert!(failed.notes.is_empty(), "a check of this commit is not called `not new`: {:?}", failed.notes);
     assert_eq!(world.entries().await[3].digest, before[3].digest, "the old digest stays");
+
+    // Neither a retry nor a later commit makes the check older: the last release does not have it.
+    for what in ["a retry", "another commit"] {
+        world.executor.script("hmi/plant-a", [fails(&["more"])]);
+        let run = if what == "a retry" {
+            let retried = world.control.retry(&OPERATOR, run).await.unwrap();
+            world.control.drive(retried).await.unwrap();
+            retried
+        } else {
+            change_hmi(&world, "still fine").await;
+            world.run().await.0
+        };
+        let failed = node(&world, run, "hmi/plant-a").await;
+        let message = failed.failure.unwrap().message;
+        assert!(message.contains("the checks changed"), "{what}: {message}");
+        assert!(failed.notes.is_empty(), "{what}: {:?}", failed.notes);
+    }
 
     // The next run asks again.
     let jobs = world.executor.ran().len();

@@ -99,12 +99,19 @@ fn guess(steps: &[StepKind]) -> u64 {
     steps.iter().map(added).sum()
 }
 
+/// The space that a job needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Need {
+    pub(crate) bytes: u64,
+    pub(crate) trusted: bool,
+}
+
 /// The space that admitted jobs have not written yet.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     next: u64,
-    /// Bytes that each job may still write.
-    jobs: BTreeMap<u64, u64>,
+    /// What each job may still write.
+    jobs: BTreeMap<u64, Need>,
     /// The free space at the last measurement.
     free: Option<u64>,
 }
@@ -115,17 +122,17 @@ impl Ledger {
     pub(crate) fn observe(&mut self, free: u64) {
         let mut written = self.free.map_or(0, |before| before.saturating_sub(free));
         for left in self.jobs.values_mut() {
-            let own = written.min(*left);
-            *left -= own;
+            let own = written.min(left.bytes);
+            left.bytes -= own;
             written -= own;
         }
         self.free = Some(free);
     }
 
     /// Adds a job; the number is for [`Ledger::leave`].
-    pub(crate) fn enter(&mut self, bytes: u64) -> u64 {
+    pub(crate) fn enter(&mut self, need: Need) -> u64 {
         self.next += 1;
-        self.jobs.insert(self.next, bytes);
+        self.jobs.insert(self.next, need);
         self.next
     }
 
@@ -134,8 +141,10 @@ impl Ledger {
         self.jobs.remove(&job);
     }
 
-    fn outstanding(&self) -> u64 {
-        self.jobs.values().fold(0, |sum, left| sum.saturating_add(*left))
+    /// What a job has to leave for others: a trusted one does not wait for what untrusted ones may still write.
+    fn outstanding(&self, trusted: bool) -> u64 {
+        let counts = |left: &&Need| left.trusted || !trusted;
+        self.jobs.values().filter(counts).fold(0, |sum, left| sum.saturating_add(left.bytes))
     }
 }
 
@@ -150,9 +159,10 @@ pub(crate) enum Room {
     Full(JobFailure),
 }
 
-/// Whether a job that takes `needed` bytes may start beside the jobs of the ledger.
-pub(crate) fn room(disk: Disk, floor: Floor, needed: u64, ledger: &Ledger) -> Room {
-    let (floor, outstanding) = (floor.of(disk.total), ledger.outstanding());
+/// Whether a job that needs so much may start beside the jobs of the ledger.
+pub(crate) fn room(disk: Disk, floor: Floor, need: Need, ledger: &Ledger) -> Room {
+    let needed = need.bytes;
+    let (floor, outstanding) = (floor.of(disk.total), ledger.outstanding(need.trusted));
     let wanted = outstanding.saturating_add(needed).saturating_add(floor);
     // A job that writes next to nothing, such as a lock's, always starts.
     if needed == 0 || disk.free >= wanted {
@@ -210,6 +220,24 @@ fn shown(bytes: u64) -> String {
 mod tests {
     use super::*;
 
+    fn need(bytes: u64) -> Need {
+        Need { bytes, trusted: true }
+    }
+
+    #[test]
+    fn a_trusted_job_does_not_wait_for_the_disk_of_untrusted_ones() {
+        let disk = Disk { free: 10 * GIB, total: 100 * GIB };
+        let mut ledger = Ledger::default();
+        ledger.enter(Need { bytes: 8 * GIB, trusted: false });
+        let trusted = need(4 * GIB);
+        assert_eq!(room(disk, Floor::Bytes(GIB), trusted, &ledger), Room::Enough);
+        let other = Need { trusted: false, ..trusted };
+        assert!(matches!(room(disk, Floor::Bytes(GIB), other, &ledger), Room::Busy(_)));
+        // What untrusted jobs wrote comes back when they end: no failure.
+        let low = Disk { free: 2 * GIB, ..disk };
+        assert!(matches!(room(low, Floor::Bytes(GIB), trusted, &ledger), Room::Busy(_)));
+    }
+
     #[test]
     fn the_forecast_counts_copies_of_the_build_and_the_image_that_lanes_unpack() {
         use StepKind::{Bootstrap, Containerfile, Files};
@@ -240,6 +268,7 @@ mod tests {
                 steps: steps.to_vec(),
                 lanes: lanes.to_vec(),
                 image_bytes: mib.map(|mib| mib * MIB),
+                untrusted: None,
             };
             assert_eq!(forecast(&demand), expected * MIB, "{demand:?}");
         }
@@ -260,10 +289,11 @@ mod tests {
             (disk(0, 10 * GIB), 0, Floor::Default, true),
         ];
         for (disk, needed, floor, starts) in cases {
-            let found = room(disk, floor, needed, &Ledger::default());
+            let found = room(disk, floor, need(needed), &Ledger::default());
             assert_eq!(found == Room::Enough, starts, "{disk:?} {needed} {floor:?}");
         }
-        let Room::Full(failure) = room(disk(GIB, 100 * GIB), Floor::Default, GIB, &Ledger::default()) else {
+        let Room::Full(failure) = room(disk(GIB, 100 * GIB), Floor::Default, need(GIB), &Ledger::default())
+        else {
             panic!("the disk is full")
         };
         assert_eq!(failure.kind, FailureKind::Infrastructure);
@@ -274,25 +304,26 @@ mod tests {
     #[test]
     fn running_jobs_count_with_their_unwritten_bytes() {
         let mut ledger = Ledger::default();
-        let find =
-            |ledger: &Ledger, free| room(Disk { free, total: 100 * GIB }, Floor::Bytes(GIB), 2 * GIB, ledger);
+        let find = |ledger: &Ledger, free| {
+            room(Disk { free, total: 100 * GIB }, Floor::Bytes(GIB), need(2 * GIB), ledger)
+        };
         ledger.observe(8 * GIB);
-        let first = ledger.enter(4 * GIB);
+        let first = ledger.enter(need(4 * GIB));
         // 8 free, 4 are the first job's, 1 stays free.
         assert_eq!(find(&ledger, 8 * GIB), Room::Enough);
-        let second = ledger.enter(2 * GIB);
+        let second = ledger.enter(need(2 * GIB));
         let Room::Busy(reason) = find(&ledger, 8 * GIB) else { panic!("the job must wait") };
         assert!(reason.contains("6.0 GiB more"), "{reason}");
         // The first has written 3 of its 4: it needs only one more.
         ledger.observe(5 * GIB);
-        assert_eq!(ledger.outstanding(), 3 * GIB);
+        assert_eq!(ledger.outstanding(true), 3 * GIB);
         // What exceeds the first's forecast counts for the second; what exceeds both is ignored.
         ledger.observe(GIB);
-        assert_eq!(ledger.outstanding(), 0);
+        assert_eq!(ledger.outstanding(true), 0);
         assert!(matches!(find(&ledger, GIB), Room::Busy(_)));
         // Deleted files do not reduce what was written.
         ledger.observe(2 * GIB);
-        assert_eq!(ledger.outstanding(), 0);
+        assert_eq!(ledger.outstanding(true), 0);
         ledger.leave(first);
         ledger.leave(second);
         assert!(matches!(find(&ledger, 2 * GIB), Room::Full(_)));

@@ -12,7 +12,7 @@ use edgewright_model::lock::LockRequest;
 use edgewright_model::names::InvalidName;
 use edgewright_model::order::{
     Base, BlobRef, Context, ImageTask, JobId, JobOrder, JobRequest, LaneOrder, LockTask, ORDER_VERSION,
-    RegistryAccess, StepAction, StepOrder, Task, check_set_digest,
+    RegistryAccess, StepAction, StepOrder, Task, TrustDomain, check_set_digest,
 };
 use edgewright_model::outcome::{FailureKind, JobEvent, JobOutcome};
 use edgewright_model::spec::{BootstrapStep, Lane};
@@ -34,7 +34,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub const SLOTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
 
 fn request(number: u128, task: Task) -> JobRequest {
-    JobRequest { job: JobId(uuid::Uuid::from_u128(number)), task, within: Span::from_secs(120) }
+    let domain = TrustDomain { source: 1, trusted: true };
+    JobRequest { job: JobId(uuid::Uuid::from_u128(number)), domain, task, within: Span::from_secs(120) }
 }
 
 /// The order of [`image_request`], for a worker.

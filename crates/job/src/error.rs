@@ -1,9 +1,12 @@
-//! Why a job has no outcome. All of it is a failure of the infrastructure: a retry may succeed.
+//! Why a job has no outcome. But for a job that writes too much, it is a failure of the infrastructure: a retry
+//! may succeed.
 
 use edgewright_model::duration::Span;
 use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
 use edgewright_process::{CommandError, Ended};
+
+const MIB: u64 = 1024 * 1024;
 
 /// Why a job has no outcome.
 #[derive(Debug, thiserror::Error)]
@@ -19,12 +22,22 @@ pub enum ExecutorError {
         /// Its last phase.
         phase: Option<Phase>,
     },
+    /// It wrote more than it may.
+    #[error("the job wrote {} MiB, more than the {} MiB that one job may write", written / MIB, bound / MIB)]
+    Disk {
+        /// What it had written, in bytes.
+        written: u64,
+        /// What it may write, in bytes.
+        bound: u64,
+        /// Its last phase.
+        phase: Option<Phase>,
+    },
     /// The job process could not be started or watched.
     #[error("cannot run the job process")]
     Start(#[source] CommandError),
     /// The job's sandbox could not be made.
     #[error("cannot make the job's sandbox")]
-    Sandbox(#[source] edgewright_sandbox::SandboxError),
+    Sandbox(#[source] std::sync::Arc<edgewright_sandbox::SandboxError>),
     /// A job in this process panicked: a defect.
     #[error("the job panicked")]
     Broke(#[source] tokio::task::JoinError),
@@ -59,13 +72,14 @@ impl ExecutorError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Cancelled => ErrorClass::Conflict,
+            Self::Disk { .. } => ErrorClass::UserFault,
             Self::TimeLimit { .. } | Self::Start(_) | Self::NoOutcome { .. } => ErrorClass::Unavailable,
             Self::Sandbox(error) => error.class(),
             Self::Broke(_) | Self::Version { .. } | Self::Order(_) => ErrorClass::Bug,
         }
     }
 
-    /// The failure of the job, always of the infrastructure.
+    /// The failure of the job.
     pub fn failure(&self) -> JobFailure {
         let (phase, hint, output) = match self {
             Self::Cancelled | Self::Order(_) => (None, None, Vec::new()),
@@ -75,6 +89,19 @@ impl ExecutorError {
                     phase: Phase::Fetch,
                     message: Chain(self).to_string(),
                     hint: error.hint(),
+                    output: Vec::new(),
+                };
+            }
+            Self::Disk { phase, .. } => {
+                return JobFailure {
+                    kind: FailureKind::Image,
+                    phase: phase.unwrap_or(Phase::Build),
+                    message: Chain(self).to_string(),
+                    hint: Some(
+                        "see the end of the job's log for the step that writes so much; `[jobs] disk_gib` in \
+                         the settings is the limit, or half of the free space"
+                            .to_owned(),
+                    ),
                     output: Vec::new(),
                 };
             }

@@ -26,8 +26,9 @@ pub const EVENTS: usize = 1024;
 /// decision, made in [`Executor::admit`] before the order is packed. No job runs without the permit of an
 /// admission.
 pub trait Executor: fmt::Debug + Send + Sync {
-    /// Waits for a free slot, first come, first served, then decides whether a job may start: now, later, or
-    /// never. Dropping the future gives up the place in the queue.
+    /// Waits for a free slot, then decides whether a job may start: now, later, or never. Trusted jobs come
+    /// first come, first served. Untrusted ones have slots of their own, which their sources take in turn, and
+    /// never keep a trusted job waiting. Dropping the future gives up the place in the queue.
     fn admit(&self, demand: Demand) -> BoxFuture<'_, Admission>;
 
     /// Runs one job. The permit is freed when the job has ended, however it ended. `events` receives the
@@ -50,7 +51,7 @@ pub trait Executor: fmt::Debug + Send + Sync {
     /// lane.
     fn lane_profile(&self, lane: Lane) -> Option<LaneProfile>;
 
-    /// How many jobs run at the same time, and how many could.
+    /// How many trusted jobs run at the same time, and how many could.
     fn capacity(&self) -> Capacity;
 }
 
@@ -64,6 +65,8 @@ pub struct Demand {
     pub lanes: Vec<Lane>,
     /// Compressed size in bytes of the node's earlier build, if there is one.
     pub image_bytes: Option<u64>,
+    /// The source of an untrusted job ([`edgewright_model::order::TrustDomain`]); none: it is trusted.
+    pub untrusted: Option<u64>,
 }
 
 /// What kind of work a step is: this decides how much disk it takes.

@@ -1,8 +1,8 @@
-//! The registry's way into a sandbox, where the host's loopback does not exist: the registry's own address on
-//! the sandbox's loopback, a socket file between, the registry on the host.
+//! The way of a registry on this host into a sandbox, where addresses of the host do not exist: the same
+//! address on the sandbox's loopback, a socket file between, the registry on the host.
 //!
 //! ```text
-//! sandbox: client ─▶ 127.0.0.1:PORT ═ [into] ═▶ registry.sock ═ [out_of] ═▶ 127.0.0.1:PORT: the registry
+//! sandbox: client ─▶ 127.0.0.1:PORT ═ [into] ═▶ ADDRESS.sock ═ [out_of] ═▶ 127.0.0.1:PORT: the registry
 //! ```
 
 use std::future::poll_fn;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use edgewright_process::OwnedTask;
+use edgewright_process::{Command, OwnedTask};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
@@ -20,26 +20,35 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// The most connections at once; further ones wait.
 const MAX_CONNECTIONS: usize = 64;
+/// How long an address may take to be added.
+const ADD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause after a connection could not be accepted, for example because of too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// On the host: takes connections to a socket file to the registry, until the task is dropped.
+/// On the host: takes connections to a socket file to an address, until the task is dropped.
 ///
 /// # Errors
 /// The socket cannot be created.
-pub(crate) fn out_of(socket: &Path, registry: String) -> io::Result<OwnedTask<()>> {
+pub(crate) fn out_of(socket: &Path, address: SocketAddr) -> io::Result<OwnedTask<()>> {
     let listener = UnixListener::bind(socket)?;
     Ok(relay(
         move |context| listener.poll_accept(context).map_ok(|(stream, _)| stream),
-        move || TcpStream::connect(registry.clone()),
+        move || TcpStream::connect(address),
     ))
 }
 
-/// In the sandbox: takes connections to the registry's address to the socket file, until the task is dropped.
+/// In the sandbox: takes connections to an address of the host to the socket file, until the task is dropped.
+/// An address that is not loopback becomes one of the sandbox's loopback interface.
 ///
 /// # Errors
 /// The address cannot be listened on.
 pub async fn into(address: SocketAddr, socket: PathBuf) -> io::Result<OwnedTask<()>> {
+    if !address.ip().is_loopback() {
+        let length = if address.is_ipv4() { 32 } else { 128 };
+        let add = Command::new("ip").args(["address", "add"]).arg(format!("{}/{length}", address.ip()));
+        // Another forward may have added it.
+        drop(add.args(["dev", "lo"]).deadline(ADD_TIMEOUT).run_status().await);
+    }
     let listener = TcpListener::bind(address).await?;
     Ok(relay(
         move |context| listener.poll_accept(context).map_ok(|(stream, _)| stream),
@@ -92,8 +101,8 @@ mod tests {
         let registry = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = registry.local_addr().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("registry.sock");
-        let _out = out_of(&socket, address.to_string()).unwrap();
+        let socket = folder.path().join("one.sock");
+        let _out = out_of(&socket, address).unwrap();
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let _into = into(free, socket).await.unwrap();
         let mut client = TcpStream::connect(free).await.unwrap();

@@ -1,5 +1,6 @@
 //! Admission to one machine: a fair queue for its slots, then a check of the disk.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::admission::{Disk, Floor, Ledger, Room, forecast, room};
+use crate::admission::{Disk, Floor, Ledger, Need, Room, forecast, room};
 use crate::executor::{Admission, Capacity, Demand, Permit};
 
 /// How long a job without room waits before it asks again. Jobs take minutes.
@@ -16,8 +17,10 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The resources of a machine for jobs.
 #[derive(Debug, Clone)]
 pub struct AdmissionSettings {
-    /// How many jobs run at the same time.
+    /// How many trusted jobs run at the same time.
     pub slots: NonZeroUsize,
+    /// How many untrusted jobs run beside them.
+    pub untrusted_slots: NonZeroUsize,
     /// A folder on the disk that jobs fill.
     pub folder: PathBuf,
     /// The space that stays free on that disk.
@@ -32,19 +35,24 @@ pub(crate) struct Gate(Arc<Inner>);
 struct Inner {
     settings: AdmissionSettings,
     slots: Arc<Semaphore>,
+    untrusted: Turns,
     ledger: Mutex<Ledger>,
 }
 
 impl Gate {
     pub(crate) fn new(settings: AdmissionSettings) -> Self {
         let slots = Arc::new(Semaphore::new(settings.slots.get()));
-        Self(Arc::new(Inner { settings, slots, ledger: Mutex::default() }))
+        let untrusted = Turns::new(settings.untrusted_slots);
+        Self(Arc::new(Inner { settings, slots, untrusted, ledger: Mutex::default() }))
     }
 
-    /// Waits for a slot in order of arrival, then checks the disk.
+    /// Waits for a slot, then checks the disk.
     pub(crate) async fn admit(&self, demand: &Demand) -> Admission {
-        let slot = slot(&self.0.slots).await;
-        let needed = forecast(demand);
+        let slot = match demand.untrusted {
+            None => slot(&self.0.slots).await,
+            Some(source) => self.0.untrusted.slot(source).await,
+        };
+        let needed = Need { bytes: forecast(demand), trusted: demand.untrusted.is_none() };
         let mut ledger = self.0.ledger();
         // If the free space cannot be read, the job starts.
         if let Some(disk) = self.0.look(&mut ledger) {
@@ -91,6 +99,31 @@ impl Drop for Share {
     }
 }
 
+/// Slots that sources take in turn: only one job of each source waits in the queue, so that a source with many
+/// jobs delays another by one.
+#[derive(Debug)]
+pub(crate) struct Turns {
+    slots: Arc<Semaphore>,
+    /// The place in the queue of each source that ever asked.
+    places: Mutex<BTreeMap<u64, Arc<Semaphore>>>,
+}
+
+impl Turns {
+    pub(crate) fn new(slots: NonZeroUsize) -> Self {
+        Self { slots: Arc::new(Semaphore::new(slots.get())), places: Mutex::default() }
+    }
+
+    /// The next slot that is a source's turn.
+    pub(crate) async fn slot(&self, source: u64) -> OwnedSemaphorePermit {
+        let place = {
+            let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(places.entry(source).or_insert_with(|| Arc::new(Semaphore::new(1))))
+        };
+        let _place = slot(&place).await;
+        slot(&self.slots).await
+    }
+}
+
 /// The next free slot, first come, first served.
 pub(crate) async fn slot(slots: &Arc<Semaphore>) -> OwnedSemaphorePermit {
     Arc::clone(slots).acquire_owned().await.expect("this semaphore is never closed")
@@ -107,7 +140,9 @@ mod tests {
 
     fn gate(floor: u64) -> Gate {
         let slots = NonZeroUsize::new(2).unwrap();
-        Gate::new(AdmissionSettings { slots, folder: std::env::temp_dir(), floor: Floor::Bytes(floor) })
+        let untrusted_slots = NonZeroUsize::MIN;
+        let folder = std::env::temp_dir();
+        Gate::new(AdmissionSettings { slots, untrusted_slots, folder, floor: Floor::Bytes(floor) })
     }
 
     fn image() -> Demand {
@@ -137,7 +172,55 @@ mod tests {
     async fn a_disk_of_unknown_size_admits_every_job() {
         let slots = NonZeroUsize::MIN;
         let folder = "/no/such/folder".into();
-        let gate = Gate::new(AdmissionSettings { slots, folder, floor: Floor::Bytes(u64::MAX) });
+        let gate = Gate::new(AdmissionSettings {
+            slots,
+            untrusted_slots: slots,
+            folder,
+            floor: Floor::Bytes(u64::MAX),
+        });
         assert!(matches!(gate.admit(&image()).await, Admission::Now(_)));
+    }
+
+    fn untrusted(source: u64) -> Demand {
+        Demand { untrusted: Some(source), ..image() }
+    }
+
+    #[tokio::test]
+    async fn untrusted_jobs_take_no_slot_of_trusted_ones() {
+        let gate = gate(0);
+        let mut held = Vec::new();
+        let Admission::Now(first) = gate.admit(&untrusted(1)).await else { panic!("a slot is free") };
+        held.push(first);
+        let other = untrusted(1);
+        let waiting = gate.admit(&other);
+        tokio::pin!(waiting);
+        assert!(futures::poll!(&mut waiting).is_pending());
+        for _ in 0..2 {
+            let Admission::Now(permit) = gate.admit(&image()).await else { panic!("trusted jobs start") };
+            held.push(permit);
+        }
+        assert_eq!(gate.capacity(), Capacity { slots: 2, in_use: 2 });
+        held.remove(0);
+        assert!(matches!(waiting.await, Admission::Now(_)));
+    }
+
+    #[tokio::test]
+    async fn sources_take_untrusted_slots_in_turn() {
+        let gate = gate(0);
+        let (flooding, calm) = (untrusted(1), untrusted(2));
+        let Admission::Now(first) = gate.admit(&flooding).await else { panic!("a slot is free") };
+        let flood: Vec<_> = (0..300).map(|_| gate.admit(&flooding)).collect();
+        let mut flood: Vec<_> = flood.into_iter().map(Box::pin).collect();
+        for waiting in &mut flood {
+            assert!(futures::poll!(waiting).is_pending());
+        }
+        let other = gate.admit(&calm);
+        tokio::pin!(other);
+        assert!(futures::poll!(&mut other).is_pending());
+        drop(first);
+        // One job of the flood is before the other source's, and 299 are behind it.
+        let Admission::Now(second) = flood.remove(0).await else { panic!("it is its turn") };
+        drop(second);
+        assert!(matches!(other.await, Admission::Now(_)));
     }
 }

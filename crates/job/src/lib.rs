@@ -15,7 +15,10 @@
 //! | [`gate`] | the queue for a machine's slots, and the check of its disk |
 //! | [`credentials`] | how jobs reach the registry |
 //! | [`local`] | starts the child process and evaluates its output |
-//! | `sandboxed`, `forward` | the child in a sandbox, and its way to the registry |
+//! | `disk` | watches what a running job writes |
+//! | [`isolation`] | where jobs that start programs run |
+//! | [`tools`] | the tool image of sandboxes, made when it is needed first |
+//! | `sandboxed`, `reach`, `forward` | the child in a sandbox, and its way to registries on this host |
 //! | `native` | jobs that start no program, without a child |
 //! | [`process`] | the child process: reads the order, writes events |
 //! | [`worker`] | the port inside a job's process: an order in, an outcome out |
@@ -29,31 +32,39 @@ pub mod admission;
 pub mod conformance;
 mod courtesy;
 pub mod credentials;
+mod disk;
 pub mod error;
 pub mod executor;
 mod forward;
 pub mod gate;
+mod heard;
+pub mod isolation;
 pub mod local;
 mod native;
 pub mod process;
+mod reach;
 pub mod report;
 mod sandboxed;
 pub mod simulated;
+pub mod tools;
 pub mod work;
 pub mod worker;
 
 pub use admission::Floor;
 pub use courtesy::lower_priority;
 pub use credentials::{FixedCredentials, JobCredential, JobCredentials, JobRegistry, NoCredentials};
+pub use edgewright_build::bootstrap::Host;
 pub use edgewright_lab::lane_profile as local_lane_profile;
 pub use error::ExecutorError;
 pub use executor::{Admission, BoxFuture, Capacity, Demand, EVENTS, Executor, Permit, StepKind};
 pub use forward::into as forward_into;
 pub use gate::AdmissionSettings;
+pub use isolation::Isolation;
 pub use local::{BuildSecrets, LocalExecutor, LocalSettings};
 pub use process::{ProcessError, serve};
 pub use report::Reporter;
 pub use sandboxed::JobSandbox;
 pub use simulated::{Behaviour, Rejection, SimulatedExecutor, simulated_profile};
+pub use tools::Tools;
 pub use work::{JobWorker, WorkSettings, reap};
 pub use worker::Worker;

@@ -1,7 +1,7 @@
 //! The local executor: starts `edgewright job run` as a child process and evaluates its output. Jobs that
 //! start no program may run in this process instead.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -10,20 +10,21 @@ use std::time::Duration;
 
 use edgewright_lab::{EngineSettings, lane_profile, reap_job};
 use edgewright_model::Digest;
-use edgewright_model::order::{
-    JOB_ENVIRONMENT, JobId, JobOrder, JobRequest, ORDER_VERSION, StepAction, Task,
-};
-use edgewright_model::outcome::{JobEvent, JobOutcome, Phase};
+use edgewright_model::order::{JOB_ENVIRONMENT, JobId, JobOrder, JobRequest, StepAction, Task};
+use edgewright_model::outcome::{JobEvent, JobOutcome};
 use edgewright_model::spec::Lane;
 use edgewright_model::verdict::LaneProfile;
-use edgewright_process::{CancellationToken, Command, CommandError, ProcessContext, Stream};
+use edgewright_process::{CancellationToken, Command, ProcessContext, Stream};
 use tokio::sync::mpsc;
 
 use crate::courtesy::with_io_priority;
 use crate::credentials::JobRegistry;
+use crate::disk::{DiskBound, Excess};
 use crate::error::ExecutorError;
 use crate::executor::{Admission, BoxFuture, Capacity, Demand, Executor, Permit};
 use crate::gate::{AdmissionSettings, Gate};
+use crate::heard::{Heard, cut};
+use crate::isolation::Isolation;
 use crate::native;
 use crate::sandboxed::{JobPlace, JobSandbox};
 use crate::work::JobWorker;
@@ -34,8 +35,6 @@ const OVERTIME: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(20);
 /// The longest line of a child, in bytes: an outcome with its verdicts.
 const LINE_LIMIT: usize = 64 * 1024 * 1024;
-/// The length at which log lines and unexpected output are cut, in bytes.
-const SHOWN: usize = 4096;
 
 /// Receives a job's log, line by line: the standard error of the job process.
 pub type LogSink = Arc<dyn Fn(JobId, &str) + Send + Sync>;
@@ -61,8 +60,11 @@ pub struct LocalSettings {
     pub native: Option<JobWorker>,
     /// The resources of this machine for jobs.
     pub admission: AdmissionSettings,
-    /// Runs jobs in sandboxes; none: with the host's tools and files.
-    pub sandbox: Option<JobSandbox>,
+    /// Where jobs that start programs run.
+    pub isolation: Isolation,
+    /// The most that one job may write, in bytes; never more than half of the space that is free when it
+    /// starts.
+    pub disk_bytes: u64,
     /// The profile of lanes.
     pub lanes: fn(Lane) -> Option<LaneProfile>,
 }
@@ -81,7 +83,8 @@ impl LocalSettings {
             secrets: BuildSecrets::default(),
             native: None,
             admission,
-            sandbox: None,
+            isolation: Isolation::HostTools,
+            disk_bytes: u64::MAX,
             lanes: lane_profile,
         }
     }
@@ -107,19 +110,26 @@ impl BuildSecrets {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = secrets;
     }
 
-    /// The files as they are now.
-    fn files(&self) -> BTreeMap<String, PathBuf> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The files that the steps of a task name, as they are now: no job can read another secret.
+    fn files(&self, task: &Task) -> BTreeMap<String, PathBuf> {
+        let steps = if let Task::Image(task) = task { task.steps.as_slice() } else { &[] };
+        let named = steps.iter().flat_map(|step| match &step.action {
+            StepAction::Containerfile { secrets, .. } => secrets.as_slice(),
+            StepAction::Bootstrap { .. } | StepAction::Files { .. } => &[],
+        });
+        let named: BTreeSet<&str> = named.map(|secret| secret.id.as_str()).collect();
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        files.retain(|id, _| named.contains(id.as_str()));
+        files
     }
 
     /// Only the paths are passed, as `--secret ID=FILE`: the child reads the files, and their content is in
     /// no argument or environment.
-    fn arguments(&self) -> Vec<OsString> {
-        let secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let argument = |(id, file): (&String, &PathBuf)| {
+    fn arguments(&self, task: &Task) -> Vec<OsString> {
+        let argument = |(id, file): (String, PathBuf)| {
             [OsString::from("--secret"), format!("{id}={}", file.display()).into()]
         };
-        secrets.iter().flat_map(argument).collect()
+        self.files(task).into_iter().flat_map(argument).collect()
     }
 }
 
@@ -129,14 +139,6 @@ pub struct LocalExecutor {
     settings: LocalSettings,
     registry: JobRegistry,
     gate: Gate,
-}
-
-/// The output of a child so far.
-#[derive(Default)]
-struct Heard {
-    phase: Option<Phase>,
-    outcome: Option<JobOutcome>,
-    garbage: Option<String>,
 }
 
 impl LocalExecutor {
@@ -156,43 +158,69 @@ impl LocalExecutor {
         let mut line = serde_json::to_vec(&order).map_err(ExecutorError::Order)?;
         line.push(b'\n');
         let settings = &self.settings;
-        let (command, place) = self.command(&order).await?;
+        let (command, place) = self.command(&order, &events, &cancel).await?;
+        let stop = cancel.child_token();
         let mut command = command
             .stdin_bytes_kept_open(line)
             .deadline(within.get() + OVERTIME)
             .grace(GRACE)
             .line_limit(LINE_LIMIT)
-            .cancel(cancel.clone());
+            .cancel(stop.clone());
         for (name, value) in &settings.environment {
             command = command.env(name, value);
         }
         let mut heard = Heard::default();
-        let finished = command
-            .run_lines_status(|stream, line| match stream {
-                Stream::Stdout => heard.line(line, &events),
-                Stream::Stderr => (settings.log)(job, cut(line)),
-            })
-            .await;
+        let ended = CancellationToken::new();
+        let running = async {
+            let finished = command
+                .run_lines_status(|stream, line| match stream {
+                    Stream::Stdout => heard.line(line, &events),
+                    Stream::Stderr => (settings.log)(job, cut(line)),
+                })
+                .await;
+            ended.cancel();
+            finished
+        };
+        let watching = async {
+            let excess = tokio::select! {
+                excess = self.disk_bound(&order).exceeded() => Some(excess),
+                () = ended.cancelled() => None,
+            };
+            if excess.is_some() {
+                stop.cancel();
+            }
+            excess
+        };
+        let (finished, excess) = tokio::join!(running, watching);
         // Nothing of the job runs any more before what it left is removed. Killing and removing blocks.
         drop(tokio::task::spawn_blocking(move || drop(place)).await);
-        self.clear(job).await;
+        self.clear(&order).await;
+        if let Some(Excess { written, bound }) = excess {
+            return Err(ExecutorError::Disk { written, bound, phase: heard.phase() });
+        }
         heard.judge(finished.map(|finished| (finished.ended, finished.output.stderr_tail)), &cancel, within)
     }
 
     /// The command that starts a job's process, with what has to exist as long as it runs.
-    async fn command(&self, order: &JobOrder) -> Result<(Command, Option<JobPlace>), ExecutorError> {
+    async fn command(
+        &self,
+        order: &JobOrder,
+        events: &mpsc::Sender<JobEvent>,
+        cancel: &CancellationToken,
+    ) -> Result<(Command, Option<JobPlace>), ExecutorError> {
         let settings = &self.settings;
-        if let Some(sandbox) = &settings.sandbox {
-            let secrets = settings.secrets.files();
-            let prepared = sandbox.prepare(&settings.program, order, &settings.environment, secrets).await;
-            let (command, place) = prepared.map_err(ExecutorError::Sandbox)?;
-            return Ok((command, Some(place)));
+        match &settings.isolation {
+            Isolation::HostTools => {}
+            Isolation::Unavailable(error) => return Err(ExecutorError::Sandbox(Arc::clone(error))),
+            Isolation::Sandbox(sandbox) => {
+                return self.sandboxed(sandbox, order, events, cancel).await;
+            }
         }
         let (program, before) = with_io_priority(&settings.program, settings.nice);
         let command = Command::new(program)
             .args(before)
             .args(&settings.arguments)
-            .args(settings.secrets.arguments())
+            .args(settings.secrets.arguments(&order.task))
             .env(JOB_ENVIRONMENT, order.job.to_string())
             // The canonical path identifies processes of this work folder.
             .env(
@@ -202,18 +230,55 @@ impl LocalExecutor {
         Ok((command, None))
     }
 
-    /// A job that ended by itself has removed its folder; one that was killed left processes, containers and
-    /// mounts, too.
-    async fn clear(&self, job: JobId) {
-        let work = &self.settings.work;
-        if let Some(sandbox) = &self.settings.sandbox {
-            // Its processes and mounts ended with the sandbox; files are left.
-            let folder = sandbox.work.join("jobs").join(job.to_string());
-            let removed = tokio::fs::remove_dir_all(&folder).await;
-            if removed.as_ref().is_err_and(|error| error.kind() != std::io::ErrorKind::NotFound) {
-                tracing::warn!(job.id = %job, ?removed, "cannot remove the job's folder");
-            }
+    async fn sandboxed(
+        &self,
+        sandbox: &JobSandbox,
+        order: &JobOrder,
+        events: &mpsc::Sender<JobEvent>,
+        cancel: &CancellationToken,
+    ) -> Result<(Command, Option<JobPlace>), ExecutorError> {
+        let settings = &self.settings;
+        let fault = |error| ExecutorError::Sandbox(Arc::new(error));
+        // If it is cancelled while the tool image is made, the next job makes it.
+        let ready = tokio::select! {
+            ready = sandbox.tools.sandbox(&settings.program, events, cancel) => ready.map_err(fault)?,
+            () = cancel.cancelled() => return Err(ExecutorError::Cancelled),
+        };
+        let launch = sandbox.launch(&settings.program, order, &settings.environment);
+        let prepared = sandbox.prepare(ready, launch, order, settings.secrets.files(&order.task)).await;
+        let (command, place) = prepared.map_err(fault)?;
+        Ok((command, Some(place)))
+    }
+
+    /// What a job may write, and where.
+    fn disk_bound(&self, order: &JobOrder) -> DiskBound {
+        let work = match &self.settings.isolation {
+            Isolation::Sandbox(sandbox) => sandbox.domain(order),
+            Isolation::HostTools | Isolation::Unavailable(_) => self.settings.work.clone(),
+        };
+        DiskBound {
+            scratch: work.join("jobs").join(order.job.to_string()),
+            layers: work.join("containers/storage/overlay"),
+            bytes: self.settings.disk_bytes,
         }
+    }
+
+    /// A job that ended by itself has removed its folder; one that was killed left more.
+    async fn clear(&self, order: &JobOrder) {
+        let Isolation::Sandbox(sandbox) = &self.settings.isolation else {
+            return self.clear_here(order.job).await;
+        };
+        // Its processes and mounts ended with the sandbox; files are left.
+        let folder = sandbox.domain(order).join("jobs").join(order.job.to_string());
+        let removed = tokio::fs::remove_dir_all(&folder).await;
+        if removed.as_ref().is_err_and(|error| error.kind() != std::io::ErrorKind::NotFound) {
+            tracing::warn!(job.id = %order.job, ?removed, "cannot remove the job's folder");
+        }
+    }
+
+    /// Removes what a job that was killed left on the host: processes, containers, mounts, its folder.
+    async fn clear_here(&self, job: JobId) {
+        let work = &self.settings.work;
         let folder = work.join("jobs").join(job.to_string());
         if !tokio::fs::try_exists(folder).await.unwrap_or(true) {
             return;
@@ -245,7 +310,7 @@ impl Executor for LocalExecutor {
             match &self.settings.native {
                 Some(worker) if is_native => {
                     let outcome = native::run(worker.clone(), order, events, cancel).await;
-                    self.clear(job).await;
+                    self.clear_here(job).await;
                     outcome
                 }
                 Some(worker) => {
@@ -279,64 +344,33 @@ fn below_files(order: &JobOrder) -> Option<Digest> {
     below.map(|step| step.key.clone())
 }
 
-impl Heard {
-    fn line(&mut self, line: &str, events: &mpsc::Sender<JobEvent>) {
-        if self.outcome.is_some() {
-            return;
-        }
-        match serde_json::from_str(line) {
-            Ok(JobEvent::Outcome(outcome)) => self.outcome = Some(outcome),
-            Ok(event) => {
-                if let JobEvent::Phase { phase, .. } = &event {
-                    self.phase = Some(*phase);
-                }
-                // A slow reader misses events, never the outcome.
-                let _ = events.try_send(event);
-            }
-            Err(_) => {
-                self.garbage.get_or_insert_with(|| cut(line).to_owned());
-            }
-        }
-    }
-
-    fn judge(
-        self,
-        finished: Result<(edgewright_process::Ended, Vec<String>), CommandError>,
-        cancel: &CancellationToken,
-        within: edgewright_model::duration::Span,
-    ) -> Result<JobOutcome, ExecutorError> {
-        let Self { phase, outcome, garbage } = self;
-        match (outcome, finished) {
-            (Some(outcome), _) if outcome.version != ORDER_VERSION => {
-                Err(ExecutorError::Version { found: outcome.version })
-            }
-            // It ended before it received the cancellation.
-            (Some(outcome), _) if outcome.failure.is_none() || !cancel.is_cancelled() => Ok(outcome),
-            (_, _) if cancel.is_cancelled() => Err(ExecutorError::Cancelled),
-            (_, Err(CommandError::Cancelled { .. })) => Err(ExecutorError::Cancelled),
-            (_, Err(CommandError::Deadline { .. })) => Err(ExecutorError::TimeLimit { within, phase }),
-            (_, Err(error)) => Err(ExecutorError::Start(error)),
-            (_, Ok((ended, log))) => Err(ExecutorError::NoOutcome { ended, phase, garbage, log }),
-        }
-    }
-}
-
-fn cut(line: &str) -> &str {
-    &line[..line.floor_char_boundary(SHOWN)]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_those_of_now_for_every_clone() {
+    fn secrets_are_those_of_now_that_the_task_names() {
+        let Task::Image(mut task) = crate::conformance::image_request(1, "hmi").unwrap().task else {
+            panic!("it is an image")
+        };
         let secrets = BuildSecrets::default();
         let used = secrets.clone();
-        assert_eq!(used.arguments(), Vec::<OsString>::new());
-        secrets.set(BTreeMap::from([("npm".to_owned(), "/run/npm".into())]));
-        assert_eq!(used.arguments(), ["--secret", "npm=/run/npm"]);
+        let file = |name: &str| (name.to_owned(), PathBuf::from(format!("/run/{name}")));
+        secrets.set(BTreeMap::from([file("npm"), file("other")]));
+        assert_eq!(used.arguments(&Task::Image(task.clone())), Vec::<OsString>::new());
+        task.steps[0].action = StepAction::Containerfile {
+            context: edgewright_model::order::Context::Inline { tar: String::new() },
+            containerfile: String::new(),
+            args: BTreeMap::new(),
+            target: None,
+            secrets: vec![edgewright_model::spec::SecretRef {
+                id: "npm".to_owned(),
+                version: "1".to_owned(),
+            }],
+        };
+        let task = Task::Image(task);
+        assert_eq!(used.arguments(&task), ["--secret", "npm=/run/npm"]);
         secrets.set(BTreeMap::new());
-        assert_eq!(used.arguments(), Vec::<OsString>::new());
+        assert_eq!(used.arguments(&task), Vec::<OsString>::new());
     }
 }

@@ -2,13 +2,14 @@
 //! exist.
 //!
 //! ```text
-//! DATA/work/sandbox/     the work folder of all sandboxed jobs, `/work` inside, owned by the sandbox's root
-//! DATA/work/sandboxes/   configuration, socket and secrets of jobs that run
+//! DATA/work/sandbox/DOMAIN/  the work folder of a trust domain's jobs, `/work` inside, owned by their root
+//! DATA/work/sandboxes/       configuration, socket and secrets of jobs that run
 //! ```
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
@@ -17,26 +18,31 @@ use edgewright_process::{Command, OwnedTask};
 use edgewright_sandbox::launch::{FIRST_ID, Launch};
 use edgewright_sandbox::{Bounds, Mount, Network, Sandbox, SandboxError, Sandboxed};
 
-use crate::forward;
+use crate::tools::Tools;
+use crate::{forward, reach};
 
 /// The work folder in a sandbox.
 const WORK: &str = "/work";
 /// Where the folder of the registry's socket is in a sandbox.
 const SOCKETS: &str = "/run/edgewright";
+/// Where the host's apt sources are in a sandbox.
+const HOST_ETC: &str = "/run/host-etc";
+/// The files of the host's `/etc` that name its mirrors; of folders, the files in them.
+const SOURCES: [&str; 3] = ["os-release", "apt/sources.list", "apt/sources.list.d"];
 /// Where build secrets are in a sandbox.
 const SECRETS: &str = "/run/secrets";
-/// The name of the registry's socket.
-const SOCKET: &str = "registry.sock";
 
 /// Starts jobs in sandboxes. Clones share the tool image.
 #[derive(Debug, Clone)]
 pub struct JobSandbox {
-    /// Makes the sandboxes.
-    pub sandbox: Sandbox,
-    /// The work folder on the host.
+    /// The tool image, and where sandboxes keep their configuration.
+    pub tools: Tools,
+    /// The folder on the host with the work folders of all trust domains.
     pub work: PathBuf,
     /// Further arguments of `job run`.
     pub arguments: Vec<String>,
+    /// Addresses of this host that jobs may reach besides registries, `HOST:PORT`.
+    pub reach: Vec<String>,
     /// What one job may take.
     pub bounds: Bounds,
 }
@@ -46,7 +52,7 @@ pub struct JobSandbox {
 #[derive(Debug)]
 pub(crate) struct JobPlace {
     _sandboxed: Sandboxed,
-    _forward: Option<OwnedTask<()>>,
+    _forwards: Vec<OwnedTask<()>>,
     _folder: tempfile::TempDir,
 }
 
@@ -54,47 +60,57 @@ impl JobSandbox {
     /// The command that starts a job in a sandbox of its own.
     pub(crate) async fn prepare(
         &self,
-        program: &Path,
+        sandbox: &Sandbox,
+        launch: Launch,
         order: &JobOrder,
-        environment: &[(OsString, OsString)],
         secrets: BTreeMap<String, PathBuf>,
     ) -> Result<(Command, JobPlace), SandboxError> {
-        let registry = loopback(&order.registry.url);
-        let mut launch = self.launch(program, order, environment);
-        if let Some(registry) = &registry {
-            let forward = ["--forward".to_owned(), format!("{registry}={SOCKETS}/{SOCKET}")];
+        let mut launch = launch;
+        let reached = reach::addresses(order, &self.reach).await;
+        for address in &reached {
+            let forward = ["--forward".to_owned(), format!("{address}={SOCKETS}/{}", socket(address))];
             launch.arguments.extend(forward);
         }
-        let this = self.clone();
+        let (this, sandbox) = (self.clone(), sandbox.clone());
+        let domain = self.domain(order);
         let prepared = tokio::task::spawn_blocking(move || {
-            let folder = this.private_folder()?;
+            let folder = this.private_folder(&domain)?;
             launch.arguments.extend(copy_secrets(folder.path(), &secrets)?);
-            for (name, to) in [("sockets", SOCKETS), ("secrets", SECRETS)] {
+            copy_sources(Path::new("/etc"), &folder.path().join("etc"))?;
+            for (name, to) in [("sockets", SOCKETS), ("secrets", SECRETS), ("etc", HOST_ETC)] {
                 let from = folder.path().join(name);
                 launch.mounts.push(Mount { from, to: to.to_owned(), writable: false });
             }
-            let (command, sandboxed) = this.sandbox.prepare(launch)?;
+            let (command, sandboxed) = sandbox.prepare(launch)?;
             Ok((command, sandboxed, folder))
         });
-        let lost = |error| SandboxError::io("prepare", self.sandbox.folder())(io::Error::other(error));
+        let lost = |error| SandboxError::io("prepare", self.tools.sandboxes())(io::Error::other(error));
         let (command, sandboxed, folder) = prepared.await.map_err(lost)??;
-        let forward = match registry {
-            None => None,
-            Some(registry) => {
-                let socket = folder.path().join("sockets").join(SOCKET);
-                let task = forward::out_of(&socket, registry).map_err(SandboxError::io("create", &socket))?;
-                own(&socket, 0o600)?;
-                Some(task)
-            }
-        };
-        Ok((command, JobPlace { _sandboxed: sandboxed, _forward: forward, _folder: folder }))
+        let mut forwards = Vec::new();
+        for address in &reached {
+            let path = folder.path().join("sockets").join(socket(address));
+            forwards.push(forward::out_of(&path, *address).map_err(SandboxError::io("create", &path))?);
+            own(&path, 0o600)?;
+        }
+        Ok((command, JobPlace { _sandboxed: sandboxed, _forwards: forwards, _folder: folder }))
+    }
+
+    /// The work folder of an order's trust domain. It is the only folder of the host that its jobs write to,
+    /// and no job of another domain sees it.
+    pub(crate) fn domain(&self, order: &JobOrder) -> PathBuf {
+        self.work.join(order.domain.folder())
     }
 
     /// A job's sandbox but for what has to be made for it.
-    fn launch(&self, program: &Path, order: &JobOrder, environment: &[(OsString, OsString)]) -> Launch {
+    pub(crate) fn launch(
+        &self,
+        program: &Path,
+        order: &JobOrder,
+        environment: &[(OsString, OsString)],
+    ) -> Launch {
         let job = order.job.to_string();
         let mut arguments: Vec<String> =
-            ["job", "run", "--sandboxed", "--work", WORK].map(str::to_owned).into();
+            ["job", "run", "--sandboxed", "--work", WORK, "--host-etc", HOST_ETC].map(str::to_owned).into();
         arguments.extend(self.arguments.iter().cloned());
         let mut variables =
             vec![format!("{JOB_ENVIRONMENT}={job}"), format!("{}={WORK}", edgewright_lab::WORK_ENVIRONMENT)];
@@ -108,21 +124,21 @@ impl JobSandbox {
             program: program.to_owned(),
             arguments,
             environment: variables,
-            mounts: vec![Mount { from: self.work.clone(), to: WORK.to_owned(), writable: true }],
+            mounts: vec![Mount { from: self.domain(order), to: WORK.to_owned(), writable: true }],
             network: if needs_network(order) { Network::Others } else { Network::None },
             bounds: self.bounds,
         }
     }
 
     /// A folder that only the sandbox's root and the host's root can enter.
-    fn private_folder(&self) -> Result<tempfile::TempDir, SandboxError> {
-        let parent = self.sandbox.folder();
-        for folder in [&self.work, parent] {
+    fn private_folder(&self, domain: &Path) -> Result<tempfile::TempDir, SandboxError> {
+        let parent = self.tools.sandboxes();
+        for folder in [domain, parent] {
             std::fs::create_dir_all(folder).map_err(SandboxError::io("create", folder))?;
         }
-        own(&self.work, 0o700)?;
+        own(domain, 0o700)?;
         let folder = tempfile::tempdir_in(parent).map_err(SandboxError::io("create a folder in", parent))?;
-        for name in ["sockets", "secrets"] {
+        for name in ["sockets", "secrets", "etc"] {
             let path = folder.path().join(name);
             std::fs::create_dir(&path).map_err(SandboxError::io("create", &path))?;
             own(&path, 0o700)?;
@@ -151,6 +167,38 @@ fn copy_secrets(folder: &Path, secrets: &BTreeMap<String, PathBuf>) -> Result<Ve
     Ok(arguments)
 }
 
+/// Copies what names the mirrors of this host, but no credentials: those are in `apt/auth.conf`.
+fn copy_sources(etc: &Path, to: &Path) -> Result<(), SandboxError> {
+    for name in SOURCES {
+        let from = etc.join(name);
+        if from.is_dir() {
+            for entry in std::fs::read_dir(&from).into_iter().flatten().flatten() {
+                copy(&entry.path(), &to.join(name).join(entry.file_name()))?;
+            }
+        } else {
+            copy(&from, &to.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies a file for the sandbox's root; one that is not there, or not a file, is left out.
+fn copy(from: &Path, to: &Path) -> Result<(), SandboxError> {
+    let Ok(text) = std::fs::read(from) else { return Ok(()) };
+    let mut parent = to.parent();
+    let mut missing = Vec::new();
+    while let Some(folder) = parent.filter(|folder| !folder.exists()) {
+        missing.push(folder.to_owned());
+        parent = folder.parent();
+    }
+    for folder in missing.iter().rev() {
+        std::fs::create_dir(folder).map_err(SandboxError::io("create", folder))?;
+        own(folder, 0o700)?;
+    }
+    std::fs::write(to, text).map_err(SandboxError::io("write", to))?;
+    own(to, 0o400)
+}
+
 /// Gives a file to the sandbox's root.
 fn own(path: &Path, mode: u32) -> Result<(), SandboxError> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
@@ -167,11 +215,9 @@ fn needs_network(order: &JobOrder) -> bool {
     }
 }
 
-/// `HOST:PORT` of a registry on the host's loopback, which does not exist in a sandbox.
-fn loopback(url: &str) -> Option<String> {
-    let address = url.strip_prefix("http://")?.trim_end_matches('/');
-    let socket: std::net::SocketAddr = address.parse().ok()?;
-    socket.ip().is_loopback().then(|| address.to_owned())
+/// The name of the socket that stands for an address.
+fn socket(address: &SocketAddr) -> String {
+    format!("{}-{}.sock", address.ip(), address.port())
 }
 
 #[cfg(test)]
@@ -180,12 +226,24 @@ mod tests {
     use crate::conformance::{image_order, lock_request};
 
     #[test]
-    fn only_a_registry_on_loopback_is_forwarded() {
-        assert_eq!(loopback("http://127.0.0.1:5080").as_deref(), Some("127.0.0.1:5080"));
-        assert_eq!(loopback("http://[::1]:5080/").as_deref(), Some("[::1]:5080"));
-        for url in ["https://hub.example:5443", "http://192.0.2.1:80", "http://hub.example"] {
-            assert_eq!(loopback(url), None, "{url}");
+    fn mirrors_of_the_host_are_copied_without_credentials() {
+        if !edgewright_testkit::has_as_root(&[]) {
+            return;
         }
+        let folder = tempfile::tempdir().unwrap();
+        let (etc, to) = (folder.path().join("etc"), folder.path().join("copy"));
+        for (path, text) in [
+            ("os-release", "ID=debian"),
+            ("apt/sources.list.d/debian.sources", "Types: deb"),
+            ("apt/auth.conf", "machine mirror login me password secret"),
+        ] {
+            std::fs::create_dir_all(etc.join(path).parent().unwrap()).unwrap();
+            std::fs::write(etc.join(path), text).unwrap();
+        }
+        copy_sources(&etc, &to).unwrap();
+        assert_eq!(std::fs::read_to_string(to.join("os-release")).unwrap(), "ID=debian");
+        assert!(to.join("apt/sources.list.d/debian.sources").is_file());
+        assert!(!to.join("apt/auth.conf").exists());
     }
 
     #[test]

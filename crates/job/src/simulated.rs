@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::credentials::JobRegistry;
 use crate::error::ExecutorError;
 use crate::executor::{Admission, BoxFuture, Capacity, Demand, Executor, Permit};
-use crate::gate::{capacity, slot};
+use crate::gate::{Turns, capacity, slot};
 use crate::worker::Worker;
 
 pub use behaviour::{Behaviour, Rejection};
@@ -37,6 +37,7 @@ pub struct SimulatedExecutor {
     registry: JobRegistry,
     all: NonZeroUsize,
     slots: Arc<Semaphore>,
+    untrusted: Arc<Turns>,
     state: Arc<Mutex<State>>,
 }
 
@@ -47,6 +48,7 @@ impl Default for SimulatedExecutor {
             registry: JobRegistry::anonymous(NOWHERE),
             all: SLOTS,
             slots: Arc::new(Semaphore::new(SLOTS.get())),
+            untrusted: Arc::new(Turns::new(NonZeroUsize::MIN)),
             state: Arc::default(),
         }
     }
@@ -57,6 +59,7 @@ struct State {
     default: Behaviour,
     scripts: BTreeMap<String, VecDeque<Behaviour>>,
     version: Option<String>,
+    salt: String,
     semantics: u32,
     host: String,
     rejections: VecDeque<Rejection>,
@@ -70,6 +73,7 @@ impl Default for State {
             default: Behaviour::default(),
             scripts: BTreeMap::new(),
             version: None,
+            salt: String::new(),
             semantics: 1,
             host: "simulated".to_owned(),
             rejections: VecDeque::new(),
@@ -129,6 +133,11 @@ impl SimulatedExecutor {
     /// Sets the version of every package that locks find from now on; `1.0-1` before.
     pub fn offer(&self, version: &str) {
         self.lock().version = Some(version.to_owned());
+    }
+
+    /// Every build gives other bytes from now on, as if it drew a random number.
+    pub fn salt(&self, salt: &str) {
+        salt.clone_into(&mut self.lock().salt);
     }
 
     /// Runs checks with this semantic version from now on; 1 before.
@@ -221,7 +230,8 @@ impl SimulatedExecutor {
                 outcome.failure = Some(failure(*kind, Phase::Build));
                 return outcome;
             }
-            let tiny = Tiny::of(step, task);
+            let salt = self.lock().salt.clone();
+            let tiny = Tiny::of(step, task, &salt);
             if self.pushes
                 && let Err(error) = tiny.push(registry, &task.repository).await
             {
@@ -253,7 +263,10 @@ impl SimulatedExecutor {
 impl Executor for SimulatedExecutor {
     fn admit(&self, demand: Demand) -> BoxFuture<'_, Admission> {
         Box::pin(async move {
-            let slot = slot(&self.slots).await;
+            let slot = match demand.untrusted {
+                None => slot(&self.slots).await,
+                Some(source) => self.untrusted.slot(source).await,
+            };
             let mut state = self.lock();
             state.demands.push(demand);
             match state.rejections.pop_front() {

@@ -43,6 +43,8 @@ pub struct WorkSettings {
     pub auth: Option<String>,
     /// Whether the job runs in a sandbox, whose network and processes are its own already.
     pub in_sandbox: bool,
+    /// The folder with the host's `os-release` and apt sources, which give mirrors that no step names.
+    pub host_etc: PathBuf,
     /// Build secrets by id.
     pub secrets: BTreeMap<String, Vec<u8>>,
 }
@@ -195,6 +197,7 @@ mod tests {
             environment: Vec::new(),
             auth: None,
             in_sandbox: false,
+            host_etc: "/etc".into(),
             secrets: BTreeMap::new(),
         })
     }

@@ -67,8 +67,12 @@ fn parent(file: &str) -> ExitCode {
 
 fn settings(program: PathBuf, arguments: &[&str]) -> LocalSettings {
     let folder = std::env::temp_dir();
-    let admission =
-        AdmissionSettings { slots: conformance::SLOTS, folder: folder.clone(), floor: Floor::Bytes(0) };
+    let admission = AdmissionSettings {
+        slots: conformance::SLOTS,
+        untrusted_slots: std::num::NonZeroUsize::MIN,
+        folder: folder.clone(),
+        floor: Floor::Bytes(0),
+    };
     let arguments = arguments.iter().map(Into::into).collect();
     // The child is simulated, and so are its machines.
     let lanes = |_| Some(simulated_profile(1));

@@ -169,9 +169,7 @@ async fn inspect(machine: &dyn Machine, findings: &mut Findings) {
     };
     if let MachineState::Ended { init, code, out_of_memory } = &state {
         let memory = if *out_of_memory { ", out of memory" } else { "" };
-        let message =
-            format!("the image's init `{init}` ended with {code}{memory} before the checks were done");
-        findings.fault = Some(LaneFault::of_image(message));
+        findings.fault = Some(LaneFault::of_image(init.ended(&format!("{code}{memory}"))));
     }
     findings.pieces.extend(machine.evidence(&state).await);
 }
@@ -232,6 +230,7 @@ async fn run_checks(
         lane: order.lane,
         checks: cut_limits(&order.checks, unscaled),
         scale,
+        starts: machine.starts(),
     };
     let json = match serde_json::to_vec(&run_order) {
         Ok(json) => json,

@@ -43,6 +43,11 @@ pub(crate) trait Machine: fmt::Debug + Send + Sync {
         on_line: OnLine<'a>,
     ) -> BoxFuture<'a, RunnerEnd>;
 
+    /// What the started machine runs as process 1, for messages: "`/bin/app` as `daemon`".
+    fn starts(&self) -> Option<String> {
+        None
+    }
+
     /// Whether the image's init still runs.
     fn state(&self) -> BoxFuture<'_, Result<MachineState, LaneFault>>;
 
@@ -97,13 +102,66 @@ pub(crate) enum MachineState {
     Runs,
     /// It ended.
     Ended {
-        /// The command of the init.
-        init: String,
+        /// The command of the init, and its user where that is not root.
+        init: StartCommand,
         /// Its exit code.
         code: i64,
         /// Whether the kernel killed it because memory ran out.
         out_of_memory: bool,
     },
+}
+
+/// What an image starts as process 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StartCommand {
+    /// The words, separated by spaces.
+    pub(crate) command: String,
+    /// The image's user; none for root.
+    pub(crate) user: Option<String>,
+}
+
+impl StartCommand {
+    /// Whether this is the command of an init. A script may execute one.
+    pub(crate) fn is_init(&self) -> bool {
+        const INITS: [&str; 9] = [
+            "init",
+            "systemd",
+            "openrc-init",
+            "runit",
+            "runit-init",
+            "s6-svscan",
+            "dinit",
+            "finit",
+            "shepherd",
+        ];
+        let mut words = self.command.split_whitespace();
+        let program = words.next().unwrap_or_default();
+        let name = program.rsplit('/').next().unwrap_or_default();
+        INITS.contains(&name) || (name == "busybox" && words.next() == Some("init"))
+    }
+
+    /// The failure of a process 1 that ended with `how` before the checks were done.
+    pub(crate) fn ended(&self, how: &str) -> String {
+        match (&self.user, self.is_init()) {
+            (None, true) => {
+                format!("the image's init `{}` ended with {how} before the checks were done", self.command)
+            }
+            (Some(user), true) => format!(
+                "the image's init `{}` ended with {how} before the checks were done: it was started as `{user}`, an init needs `USER root`",
+                self.command
+            ),
+            (_, false) => format!(
+                "the image starts {self}, which is no init and ended with {how} before the checks were done"
+            ),
+        }
+    }
+}
+
+impl fmt::Display for StartCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`", self.command)?;
+        self.user.iter().try_for_each(|user| write!(f, " as `{user}`"))
+    }
 }
 
 /// Why a lane cannot continue.
@@ -130,5 +188,30 @@ impl LaneFault {
     /// A fault of the image.
     pub(crate) const fn of_image(message: String) -> Self {
         Self { kind: FailureKind::Image, message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_1_that_ended_is_named_as_what_it_was() {
+        let ended = |command: &str, user: Option<&str>| {
+            StartCommand { command: command.to_owned(), user: user.map(str::to_owned) }.ended("0")
+        };
+        assert_eq!(
+            ended("/sbin/init", None),
+            "the image's init `/sbin/init` ended with 0 before the checks were done"
+        );
+        assert!(ended("/usr/lib/systemd/systemd --system", Some("app")).contains("needs `USER root`"));
+        assert!(ended("/bin/busybox init", None).starts_with("the image's init"));
+        for (command, user, want) in [
+            ("bash", None, "the image starts `bash`, which is no init and ended with 0"),
+            ("/init.sh", Some("app"), "the image starts `/init.sh` as `app`, which is no init"),
+            ("", None, "the image starts ``, which is no init"),
+        ] {
+            assert!(ended(command, user).starts_with(want), "{}", ended(command, user));
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::reference::RepoName;
 use crate::spec::{BootstrapStep, Check, Lane, SecretRef};
 
 /// The version of orders and outcomes that this build writes.
-pub const ORDER_VERSION: u32 = 2;
+pub const ORDER_VERSION: u32 = 3;
 
 /// A job's id: a UUIDv7, also the label of every container, mount, folder and process that it makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -25,6 +25,32 @@ pub struct JobId(pub uuid::Uuid);
 impl std::fmt::Display for JobId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// Whose work a job is, and how far it is trusted. What jobs keep on a machine for later ones (caches, storage)
+/// is shared within one domain only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustDomain {
+    /// The source's row in the server's database: it stays when the source is renamed.
+    pub source: u64,
+    /// Whether the job is of the source's default branch, or of a branch that a channel follows according to
+    /// the default branch. False for pull requests and every other ref.
+    pub trusted: bool,
+}
+
+impl TrustDomain {
+    /// A name for its folders: `7`, or `7.untrusted`. One path component, unique for each domain.
+    pub fn folder(self) -> String {
+        let Self { source, trusted } = self;
+        if trusted { source.to_string() } else { format!("{source}.untrusted") }
+    }
+}
+
+impl std::fmt::Display for TrustDomain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&self.folder())
     }
 }
 
@@ -40,6 +66,8 @@ pub struct JobOrder {
     pub version: u32,
     /// The job.
     pub job: JobId,
+    /// Whose work it is.
+    pub domain: TrustDomain,
     /// What to do.
     pub task: Task,
     /// Where images and contexts are pulled from and pushed to.
@@ -51,8 +79,8 @@ pub struct JobOrder {
 impl JobOrder {
     /// The order for `request`, with the registry address that the executor uses.
     pub fn new(request: JobRequest, registry: RegistryAccess) -> Self {
-        let JobRequest { job, task, within } = request;
-        Self { version: ORDER_VERSION, job, task, registry, within }
+        let JobRequest { job, domain, task, within } = request;
+        Self { version: ORDER_VERSION, job, domain, task, registry, within }
     }
 }
 
@@ -62,6 +90,8 @@ impl JobOrder {
 pub struct JobRequest {
     /// The job.
     pub job: JobId,
+    /// Whose work it is.
+    pub domain: TrustDomain,
     /// What to do.
     pub task: Task,
     /// The whole job's time limit.
@@ -269,4 +299,16 @@ pub fn check_set_digest(checks: &[Check]) -> Digest {
     sorted.sort_by(|a, b| a.id.cmp(&b.id));
     // Checks are plain structs of strings and numbers: they always serialise.
     Digest::of(serde_json::to_vec(&sorted).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_trust_domain_has_a_folder_of_its_own() {
+        let domain = |source, trusted| TrustDomain { source, trusted };
+        assert_eq!(domain(7, true).folder(), "7");
+        assert_eq!(domain(7, false).folder(), "7.untrusted");
+    }
 }

@@ -219,8 +219,16 @@ fn the_static_lane_brings_checks_that_can_be_off() {
         let checks = resolve::checks(&definition, &variant(name));
         checks.iter().map(|check| check.id.to_string()).collect::<Vec<_>>()
     };
-    let rules =
-        ["static.secrets", "static.machine-id", "static.units", "static.bound-images", "static.bootc-lint"];
+    let rules = [
+        "static.secrets",
+        "static.machine-id",
+        "static.usr-merge",
+        "static.whiteouts",
+        "static.architecture",
+        "static.units",
+        "static.bound-images",
+        "static.bootc-lint",
+    ];
     assert_eq!(ids("a"), [&rules[..], &["budget"]].concat());
     assert_eq!(ids("b"), ["budget"], "an image has the rules of its own lanes");
     let budget = resolve::checks(&definition, &variant("a")).pop().unwrap();

@@ -31,6 +31,18 @@ pub enum FilesError {
         /// The directory.
         found: String,
     },
+    /// A file in the place of a link to a directory, such as /lib.
+    #[error(
+        "cannot copy `{path}`: it is a file, but the image has a link at `/{link}` to the directory `/{found}`"
+    )]
+    ReplacesLink {
+        /// The entry as declared.
+        path: String,
+        /// The link.
+        link: String,
+        /// The directory.
+        found: String,
+    },
     /// A directory in the place of a file.
     #[error("cannot copy `{path}`: the image has a file at `/{found}`, not a directory")]
     ReplacesFile {
@@ -77,7 +89,7 @@ impl FilesError {
     /// The next action, in the imperative.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::ReplacesDirectory { .. } | Self::ReplacesFile { .. } => {
+            Self::ReplacesDirectory { .. } | Self::ReplacesLink { .. } | Self::ReplacesFile { .. } => {
                 "rename it, or add the image's path to `delete:` of this step"
             }
             Self::BadLink { .. } => "write the path that the link should point to",
@@ -112,7 +124,7 @@ pub fn write(
         described.push(entry);
         Ok(())
     })?;
-    let warnings = replaced::take_over(&mut described, delete, base)?;
+    let warnings = replaced::take_over(&mut described, delete, base);
     let mut plan = plan(&described, delete, base)?;
     plan.notes.extend(warnings);
     entries.seek(SeekFrom::Start(0)).map_err(LayerError::Read)?;
@@ -141,6 +153,12 @@ pub fn write(
         )?;
     }
     Ok(plan.notes)
+}
+
+/// Where `path` is in an image: its links are followed, inside of its root. None if it leads through a file or
+/// a circular link.
+pub fn real_place(image: &Index, path: &str) -> Option<String> {
+    resolve::place(image, path)
 }
 
 fn write_operation(

@@ -123,6 +123,30 @@ impl Image {
         &self.layers
     }
 
+    /// The platform that the config names, if it is another one than `wanted`. A config without architecture is
+    /// of any platform.
+    pub fn other_platform(&self, wanted: &Platform) -> Option<String> {
+        let text =
+            |field: &str| self.config.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let architecture = match text("architecture")? {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            known => known,
+        };
+        let own = media::DescriptorPlatform {
+            os: text("os").unwrap_or("linux").to_owned(),
+            architecture: architecture.to_owned(),
+            variant: text("variant").map(str::to_owned),
+        };
+        let variant = own.variant.as_ref().map_or_else(String::new, |variant| format!("/{variant}"));
+        (!own.matches(wanted)).then(|| format!("{}/{}{variant}", own.os, own.architecture))
+    }
+
+    /// Whether the config names the variant of its architecture.
+    pub fn has_platform(&self) -> bool {
+        self.config.get("architecture").and_then(Value::as_str).is_some_and(|text| !text.is_empty())
+    }
+
     /// Compressed length of all layers in bytes.
     pub fn size(&self) -> u64 {
         self.layers.iter().map(|layer| layer.descriptor.size).sum()

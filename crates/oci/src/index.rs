@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use edgewright_model::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::layer::{Entry, Kind, LayerError, decompress, read_entries};
+use crate::layer::{Entry, Guard, Kind, LayerError, decompress, read_entries};
 
 const WHITEOUT: &str = ".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
@@ -96,9 +96,17 @@ impl LayerIndex {
         Ok(index)
     }
 
-    /// Reads a compressed layer to its end. Blocking.
-    pub fn scan_blob(blob: impl Read + Send, media_type: &str) -> Result<Self, LayerError> {
-        Self::scan(decompress(blob, media_type)?)
+    /// Reads a compressed layer to its end, as long as `is_over` is false; gives what is left of `limit` bytes,
+    /// too. Blocking.
+    pub fn scan_blob(
+        blob: impl Read + Send,
+        media_type: &str,
+        limit: u64,
+        is_over: impl Fn() -> bool,
+    ) -> Result<(Self, u64), LayerError> {
+        let mut tar = Guard::new(decompress(blob, media_type)?, limit, is_over);
+        let index = Self::scan(&mut tar)?;
+        Ok((index, tar.left()))
     }
 
     pub(crate) fn record(&mut self, entry: &Entry) {
@@ -181,6 +189,32 @@ impl Index {
     pub fn attributes(&self, path: &str) -> Option<Attributes> {
         let is_file = matches!(self.nodes.get(path), Some(Node::Other));
         is_file.then(|| self.attributes.get(path).copied().unwrap_or(Attributes::COMMON))
+    }
+
+    /// Whether there are entries below a path; layers may omit the directories of their files.
+    pub fn has_below(&self, path: &str) -> bool {
+        let first = format!("{path}/");
+        let below = self.nodes.range::<str, _>((Bound::Included(first.as_str()), Bound::Unbounded));
+        below.map(|(path, _)| path).next().is_some_and(|path| path.starts_with(&first))
+    }
+
+    /// Whether there is a directory at a path; links are not followed.
+    pub fn is_directory(&self, path: &str) -> bool {
+        match self.get(path) {
+            Some(Node::Directory(_)) => true,
+            Some(_) => false,
+            None => self.has_below(path),
+        }
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
     }
 
     /// All paths with their entries, in path order.

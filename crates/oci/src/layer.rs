@@ -9,6 +9,7 @@
 //! PAX records only for what ustar cannot hold. The same entries give the same bytes, always; see
 //! [`crate::COMPRESSOR_VERSION`].
 
+mod guard;
 mod pax;
 mod pipeline;
 mod tarball;
@@ -24,6 +25,7 @@ use crate::image::LayerRef;
 use crate::index::LayerIndex;
 use crate::media::{self, Descriptor};
 
+pub use guard::{Guard, MAX_UNPACKED_BYTES, TooLarge};
 pub use tarball::read_entries;
 
 /// Why a layer cannot be written or read.
@@ -58,8 +60,12 @@ pub enum LayerError {
 
 impl LayerError {
     /// Whether the archive's content is the cause, so that a retry fails again.
-    pub const fn is_content(&self) -> bool {
-        matches!(self, Self::Entry { .. } | Self::Limit { .. })
+    pub fn is_content(&self) -> bool {
+        match self {
+            Self::Entry { .. } | Self::Limit { .. } => true,
+            Self::Read(error) => guard::is_too_large(error),
+            Self::Write { .. } => false,
+        }
     }
 }
 

@@ -21,6 +21,9 @@ const ROOT: &str = "/sys/fs/cgroup";
 /// inner nodes).
 const SERVER: &str = "/server";
 
+/// The server's share of the processor beside its jobs: the most that there is.
+const SERVER_WEIGHT: &str = "10000";
+
 /// The cgroups of one sandbox. Dropping them kills what is left in them and removes them.
 #[derive(Debug)]
 pub(crate) struct Cgroups {
@@ -195,6 +198,8 @@ fn delegate(own: &Path) {
     drop(fs::create_dir(&server));
     drop(fs::write(server.join("cgroup.procs"), "0"));
     drop(fs::write(own.join("cgroup.subtree_control"), "+memory +pids +cpu"));
+    // The server stays responsive, whatever its jobs do.
+    drop(fs::write(server.join("cpu.weight"), SERVER_WEIGHT));
 }
 
 /// Sets a bound. A kernel without swap accounting, or a session without delegated controllers, has no file

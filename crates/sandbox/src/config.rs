@@ -42,6 +42,9 @@ const MEMORY: [(&str, &str); 8] = [
     ("/root", "700"),
 ];
 
+/// The device of user-mode networks.
+const TUN: &str = "/dev/net/tun";
+
 /// What a sandbox is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Config {
@@ -111,8 +114,8 @@ impl Config {
                    "options": ["nosuid", "nodev", "mode=1777"]}),
             json!({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": quiet}),
         ];
-        for device in ["/dev/fuse", "/dev/net/tun"] {
-            mounts.push(bind(Path::new(device), device, &["bind"]));
+        if self.network.is_some() {
+            mounts.push(bind(Path::new(TUN), TUN, &["bind"]));
         }
         for (path, mode) in MEMORY {
             let mode = format!("mode={mode}");
@@ -163,7 +166,7 @@ mod tests {
             .filter(|mount| mount["type"] == "bind")
             .map(|mount| mount["source"].as_str().unwrap())
             .collect();
-        assert_eq!(binds, ["/dev/fuse", "/dev/net/tun", "/data/work"]);
+        assert_eq!(binds, ["/data/work"]);
     }
 
     #[test]

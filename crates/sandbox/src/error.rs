@@ -29,10 +29,33 @@ pub enum SandboxError {
         #[source]
         source: io::Error,
     },
+    /// This process may not make sandboxes.
+    #[error("cannot make sandboxes: this user is not root")]
+    NotRoot,
+    /// The kernel has no such feature, or does not permit it.
+    #[error("cannot make sandboxes: {what}")]
+    Kernel {
+        /// What is missing.
+        what: &'static str,
+        /// How to get it.
+        hint: &'static str,
+    },
+    /// A first sandbox did not start.
+    #[error("cannot make sandboxes: a trial failed: {reason}")]
+    Trial {
+        /// What its programs printed.
+        reason: String,
+    },
     /// There is no tool image yet.
     #[error("no tool image in {}", path.display())]
     NoTools {
         /// The folder that should have it.
+        path: PathBuf,
+    },
+    /// The tool image was made by an earlier version of this program.
+    #[error("the tool image in {} is of an earlier version", path.display())]
+    OldTools {
+        /// Its folder.
         path: PathBuf,
     },
     /// The folder is no tool image.
@@ -47,6 +70,9 @@ pub enum SandboxError {
     #[error("cannot make the tool image: {0}")]
     Make(#[source] CommandError),
 }
+
+/// The end of hints of errors that leave no safe way.
+const UNSAFE: &str = "accept that jobs use the tools and files of this host as root: `--unsafe-host-tools`";
 
 impl SandboxError {
     /// What failed, for a file.
@@ -64,9 +90,14 @@ impl SandboxError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::InvalidTools { .. } => ErrorClass::UserFault,
-            Self::Io { .. } | Self::Cgroup { .. } | Self::NoTools { .. } | Self::Make(_) => {
-                ErrorClass::Unavailable
-            }
+            Self::NotRoot => ErrorClass::Denied,
+            Self::Io { .. }
+            | Self::Cgroup { .. }
+            | Self::Kernel { .. }
+            | Self::Trial { .. }
+            | Self::NoTools { .. }
+            | Self::OldTools { .. }
+            | Self::Make(_) => ErrorClass::Unavailable,
         }
     }
 
@@ -74,14 +105,15 @@ impl SandboxError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Io { .. } => "check the free space and the permissions of this folder".to_owned(),
-            Self::Cgroup { .. } => {
-                "run as root, and give the service `Delegate=yes`; or set `[jobs] sandbox = false`".to_owned()
-            }
+            Self::Cgroup { .. } => "run as root, and give the service `Delegate=yes`".to_owned(),
+            Self::NotRoot => format!("run as root, or {UNSAFE}"),
+            Self::Kernel { hint, .. } => format!("{hint}, or {UNSAFE}"),
+            Self::Trial { .. } => format!("see what `edgewright doctor` reports, or {UNSAFE}"),
             Self::NoTools { path } => {
-                format!("make it with `edgewright tools update --dir {}`", path.display())
+                format!("make it with `edgewright tools update --tools {}`", path.display())
             }
-            Self::InvalidTools { path, .. } => {
-                format!("make it again with `edgewright tools update --dir {}`", path.display())
+            Self::OldTools { path } | Self::InvalidTools { path, .. } => {
+                format!("make it again with `edgewright tools update --tools {}`", path.display())
             }
             Self::Make(CommandError::NotFound { .. }) => "install the package mmdebstrap".to_owned(),
             Self::Make(_) => "check that the Debian mirror can be reached, then try again".to_owned(),

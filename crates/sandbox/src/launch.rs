@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use edgewright_process::Command;
@@ -13,7 +14,7 @@ use crate::{SandboxError, ToolImage};
 /// The first host ID of a sandbox: `/etc/subuid` of Debian begins there, too.
 pub const FIRST_ID: u32 = 100_000;
 /// How many IDs a sandbox has: those that images use.
-const IDS: u32 = 65_536;
+pub const IDS: u32 = 65_536;
 /// Where the program is in the sandbox.
 const PROGRAM: &str = "/opt/edgewright/edgewright";
 
@@ -144,7 +145,7 @@ impl Sandbox {
         std::fs::create_dir_all(&self.folder).map_err(SandboxError::io("create", &self.folder))?;
         let bundle = tempfile::tempdir_in(&self.folder)
             .map_err(SandboxError::io("create a folder in", &self.folder))?;
-        let name = format!("{}{}", self.prefix(), launch.name);
+        let name = format!("{}{}", prefix(&self.folder), launch.name);
         let cgroups = Cgroups::make(&name, launch.bounds, FIRST_ID)?;
         let mut config = self.config(launch, bundle.path())?;
         let sources = reachable(&mut config);
@@ -170,22 +171,15 @@ impl Sandbox {
         Ok((Command::new("unshare").args(words), Sandboxed { _cgroups: cgroups, _bundle: bundle }))
     }
 
-    /// Ends what an earlier process left behind: sandboxes that still run, and their configuration. Call it
-    /// while no sandbox of this folder is in use, such as with the data folder's lock held. Returns how many
-    /// sandboxes still ran.
-    pub fn clear(&self) -> usize {
-        let cleared = Cgroups::clear(&self.prefix());
-        for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+    /// Ends what an earlier process left behind: sandboxes that still run, and their configuration in
+    /// `folder`. Call it while no sandbox of this folder is in use, such as with the data folder's lock held.
+    /// Returns how many sandboxes still ran.
+    pub fn clear(folder: &Path) -> usize {
+        let cleared = Cgroups::clear(&prefix(folder));
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             drop(std::fs::remove_dir_all(entry.path()));
         }
         cleared
-    }
-
-    /// Begins the names of the sandboxes of a folder: other servers of this host have other folders.
-    fn prefix(&self) -> String {
-        let mut hasher = DefaultHasher::new();
-        self.folder.hash(&mut hasher);
-        format!("edgewright-{:016x}-", hasher.finish())
     }
 
     fn config(&self, launch: Launch, bundle: &Path) -> Result<Config, SandboxError> {
@@ -220,8 +214,7 @@ impl Sandbox {
             let words = self.tools.program(program);
             words.into_iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<String>>()
         };
-        let trie = std::fs::read_to_string("/proc/net/fib_trie").unwrap_or_default();
-        let mut blocked = host_addresses(&trie);
+        let mut blocked: Vec<String> = own_addresses().iter().map(ToString::to_string).collect();
         blocked.push("169.254.0.0/16".to_owned());
         let ip = words("ip");
         let mut command: Vec<String> = ["/bin/sh", "-c", ATTACH, "sh"].map(str::to_owned).into();
@@ -231,6 +224,13 @@ impl Sandbox {
         command.extend(words("slirp4netns"));
         command
     }
+}
+
+/// Begins the names of the sandboxes of a folder: other servers of this host have other folders.
+fn prefix(folder: &Path) -> String {
+    let mut hasher = DefaultHasher::new();
+    folder.hash(&mut hasher);
+    format!("edgewright-{:016x}-", hasher.finish())
 }
 
 /// Names the root and the mounts of a configuration by the places to which [`ENTER`] binds them; returns what
@@ -244,18 +244,23 @@ fn reachable(config: &mut Config) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The IPv4 addresses of this host but loopback, from `/proc/net/fib_trie`.
-fn host_addresses(trie: &str) -> Vec<String> {
+/// The IPv4 addresses of this host but loopback.
+pub fn own_addresses() -> Vec<IpAddr> {
+    addresses_in(&std::fs::read_to_string("/proc/net/fib_trie").unwrap_or_default())
+}
+
+/// The local addresses in `/proc/net/fib_trie`.
+fn addresses_in(trie: &str) -> Vec<IpAddr> {
     let mut found = Vec::new();
-    let mut last = "";
+    let mut last = None;
     for line in trie.lines().map(str::trim) {
         if let Some(address) = line.strip_prefix("|-- ") {
-            last = address;
+            last = address.parse().ok();
         } else if line == "/32 host LOCAL"
-            && !last.starts_with("127.")
-            && !found.iter().any(|one| one == last)
+            && let Some(address) = last.filter(|address: &IpAddr| !address.is_loopback())
+            && !found.contains(&address)
         {
-            found.push(last.to_owned());
+            found.push(address);
         }
     }
     found
@@ -270,7 +275,7 @@ mod tests {
         let trie = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\nLocal:\n  \
                     |-- 127.0.0.1\n        /32 host LOCAL\n     |-- 192.0.2.7\n        /32 host LOCAL\n  \
                     |-- 192.0.2.255\n        /32 link BROADCAST\nLocal:\n     |-- 192.0.2.7\n        /32 host LOCAL\n";
-        assert_eq!(host_addresses(trie), ["192.0.2.7"]);
-        assert!(host_addresses("").is_empty());
+        assert_eq!(addresses_in(trie), ["192.0.2.7".parse::<IpAddr>().unwrap()]);
+        assert!(addresses_in("").is_empty());
     }
 }

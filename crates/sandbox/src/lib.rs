@@ -5,7 +5,7 @@
 //!  edgewright serve ── crun (tool image) ──▶ edgewright job run     root 0 is host ID 100000
 //!     registry.sock ───── bind mount ──────▶ /run/edgewright         read-only root: the tool image
 //!     DATA/work/DOMAIN ── bind mount ──────▶ same path               the only writable files of the host
-//!     slirp4netns ─────── tap0 ────────────▶ Internet, not the host  only for jobs that need it
+//!     slirp4netns ─────── tap0 ────────────▶ other machines          only for jobs that need it
 //! ```
 //!
 //! The OCI runtime, the network stack, buildah, podman and mmdebstrap come from the tool image ([`tools`]): a
@@ -15,6 +15,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`tools`] | the tool image: find, make, describe |
+//! | [`host`] | what the kernel offers, and a trial |
 //! | `config` | the OCI runtime configuration of a sandbox, pure |
 //! | `cgroup` | bounds for memory and processes on cgroup v2, v1 and hybrid hosts |
 //! | [`inside`] | what a program in a sandbox does first |
@@ -23,6 +24,7 @@
 mod cgroup;
 mod config;
 mod error;
+pub mod host;
 pub mod inside;
 pub mod launch;
 pub mod tools;

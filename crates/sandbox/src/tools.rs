@@ -22,23 +22,18 @@ use crate::SandboxError;
 const SUITE: &str = "trixie";
 
 /// The packages of the tool image; what they depend on comes along.
-pub const PACKAGES: [&str; 17] = [
+pub const PACKAGES: [&str; 12] = [
     "buildah",
     "ca-certificates",
     "catatonit",
     "crun",
-    "fuse-overlayfs",
-    "git",
     "iproute2",
     "mmdebstrap",
     "netavark",
     "aardvark-dns",
     "nftables",
-    "passt",
     "podman",
-    "skopeo",
     "slirp4netns",
-    "uidmap",
     "util-linux",
 ];
 
@@ -49,18 +44,23 @@ const MOUNT_POINTS: [&str; 3] = ["opt/edgewright", "work", "var/lib/containers"]
 const PROGRAM: &str = "opt/edgewright/edgewright";
 
 /// Programs that a tool image must have, below its root.
-const REQUIRED: [&str; 7] = [
+const REQUIRED: [&str; 8] = [
     "usr/bin/buildah",
     "usr/bin/catatonit",
     "usr/bin/crun",
     "usr/bin/ip",
     "usr/bin/mmdebstrap",
     "usr/bin/podman",
+    "usr/bin/setpriv",
     "usr/bin/slirp4netns",
 ];
 
-/// Version of `tools.json`.
-const VERSION: u32 = 1;
+/// The time between two attempts to lock.
+const TURN_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// Version of `tools.json`, and of what this program needs of a tool image: another number makes images of
+/// earlier versions anew.
+const VERSION: u32 = 2;
 
 /// What `tools.json` holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +96,9 @@ impl ToolImage {
         let invalid = |reason: String| SandboxError::InvalidTools { path: folder.to_owned(), reason };
         let description: Description =
             serde_json::from_slice(&text).map_err(|error| invalid(format!("tools.json: {error}")))?;
+        if description.version < VERSION && !description.suite.is_empty() {
+            return Err(SandboxError::OldTools { path: folder.to_owned() });
+        }
         if description.version != VERSION {
             return Err(invalid(format!("tools.json has version {}, not {VERSION}", description.version)));
         }
@@ -147,6 +150,39 @@ impl ToolImage {
         placed.await.map_err(|error| SandboxError::io("write", parent)(std::io::Error::other(error)))?
     }
 
+    /// The image in a folder; where there is none, or one that an earlier version of this program made, it is
+    /// made first. A process that makes the same image at the same time is waited for.
+    ///
+    /// # Errors
+    /// As for [`ToolImage::open`] and [`ToolImage::make`].
+    pub async fn open_or_make(
+        folder: &Path,
+        processes: &ProcessContext,
+        progress: impl FnMut(&str) + Send,
+    ) -> Result<Self, SandboxError> {
+        let open = |folder: PathBuf| async move {
+            let opened = tokio::task::spawn_blocking(move || Self::open(&folder)).await;
+            opened.unwrap_or_else(|error| Err(SandboxError::Trial { reason: error.to_string() }))
+        };
+        match open(folder.to_owned()).await {
+            Err(SandboxError::NoTools { .. } | SandboxError::OldTools { .. }) => {}
+            other => return other,
+        }
+        let _turn = turn(folder, processes).await?;
+        match open(folder.to_owned()).await {
+            Err(SandboxError::NoTools { .. } | SandboxError::OldTools { .. }) => {
+                Self::make(folder, processes, progress).await
+            }
+            other => other,
+        }
+    }
+
+    /// The version of a package without Debian's revision, such as `1.39.3`.
+    pub fn version(&self, package: &str) -> Option<&str> {
+        let version = self.description.packages.get(package)?;
+        Some(version.split(['+', '-']).next().unwrap_or(version))
+    }
+
     /// The root folder.
     pub fn root(&self) -> &Path {
         &self.root
@@ -165,6 +201,31 @@ impl ToolImage {
             self.libraries.clone(),
             self.root.join("usr/bin").join(name).into(),
         ]
+    }
+}
+
+/// Waits until no other process makes the image of a folder; the lock ends with the file.
+async fn turn(folder: &Path, processes: &ProcessContext) -> Result<std::fs::File, SandboxError> {
+    let mut name = folder.as_os_str().to_owned();
+    name.push(".lock");
+    let path = PathBuf::from(name);
+    let parent = folder.parent().unwrap_or(Path::new("/"));
+    tokio::fs::create_dir_all(parent).await.map_err(SandboxError::io("create", parent))?;
+    let file = tokio::fs::File::create(&path).await.map_err(SandboxError::io("create", &path))?;
+    let file = file.into_std().await;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(std::fs::TryLockError::WouldBlock) => {}
+            Err(std::fs::TryLockError::Error(error)) => return Err(SandboxError::io("lock", &path)(error)),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(TURN_PAUSE) => {}
+            () = processes.cancel().cancelled() => {
+                let stopped = std::io::Error::from(std::io::ErrorKind::Interrupted);
+                return Err(SandboxError::io("wait for", &path)(stopped));
+            }
+        }
     }
 }
 
@@ -271,9 +332,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(matches!(ToolImage::open(folder.path()), Err(SandboxError::NoTools { .. })));
         std::fs::create_dir_all(folder.path().join("root/usr/bin")).unwrap();
-        std::fs::write(folder.path().join("tools.json"), r#"{"version":1,"suite":"","packages":{}}"#)
+        std::fs::write(folder.path().join("tools.json"), r#"{"version":2,"suite":"","packages":{}}"#)
             .unwrap();
         let error = ToolImage::open(folder.path()).unwrap_err().to_string();
         assert!(error.contains("usr/bin/buildah is missing"), "{error}");
+        let earlier = r#"{"version":1,"suite":"trixie","packages":{}}"#;
+        std::fs::write(folder.path().join("tools.json"), earlier).unwrap();
+        assert!(matches!(ToolImage::open(folder.path()), Err(SandboxError::OldTools { .. })));
     }
 }

@@ -85,6 +85,7 @@ impl Composition {
         clock: Clock,
     ) -> Result<Self, StartError> {
         settings.old_spellings.iter().for_each(OldSpelling::warn);
+        warn_of_secrets(settings);
         let folder = DataFolder::new(&settings.data);
         let listeners = Listeners::bind(settings).await?;
         let (local, secure_local) = (listeners.local, listeners.secure_local);
@@ -219,6 +220,16 @@ impl Composition {
         self.registry.close().await;
         self.store.close().await;
         drop(self.lock);
+    }
+}
+
+/// Warns of sources that may use no build secret: until there was more than one source, none needed a grant.
+fn warn_of_secrets(settings: &Settings) {
+    for name in settings.without_secrets() {
+        tracing::warn!(
+            source.name = %name,
+            "the source may use no build secret; list those that it needs: `secrets = [\"ID\"]` in its [[source]]"
+        );
     }
 }
 

@@ -5,11 +5,18 @@
 mod common;
 
 use common::world::{source, world};
-use edgewright_api::{ImageState, NodeAction};
+use edgewright_api::{EvidenceQuery, ImageState, NodeAction};
 use edgewright_control::logs::Logs;
+use edgewright_model::Digest;
 use edgewright_model::error::ErrorClass;
+use edgewright_model::order::{BlobRef, ManifestRef};
+use edgewright_model::outcome::FailureKind;
 use edgewright_model::run::{NodeState, RunNumber, RunState};
+use edgewright_model::spec::Lane;
+use edgewright_model::verdict::{Evidence, LaneResult, RecordedOn, Verdict, VerdictOrigin};
 use edgewright_process::Clock;
+use edgewright_store::nodes::{NodeChange, NodeLane};
+use edgewright_store::results::NodeResult;
 
 #[tokio::test]
 async fn a_run_has_its_plan_and_the_status_its_job() {
@@ -171,4 +178,107 @@ async fn an_update_needs_a_source_that_ran() {
     assert_eq!(unknown.class(), ErrorClass::Conflict, "{unknown}");
     let never_run = update("plants").await.unwrap_err();
     assert!(never_run.to_string().contains("no commit of the source was run yet"), "{never_run}");
+}
+
+/// A verdict of the container lane on the digest `manifest`, with a piece of evidence.
+fn verdict(check_set: &str, passed: bool, journal: &[u8]) -> Verdict {
+    let manifest =
+        ManifestRef { repository: "plants/hmi/plant-a".parse().unwrap(), digest: Digest::of("manifest") };
+    let failed = LaneResult::Failed { kind: FailureKind::Image, message: "check `n`: bad".to_owned() };
+    let blob = BlobRef {
+        repository: manifest.repository.clone(),
+        digest: Digest::of(journal),
+        size: journal.len() as u64,
+    };
+    Verdict {
+        lane: Lane::Container,
+        manifest,
+        check_set: Digest::of(check_set),
+        inputs: edgewright_job::local_lane_profile(Lane::Container).unwrap().inputs(None),
+        recorded_on: RecordedOn::default(),
+        result: if passed { LaneResult::Passed } else { failed },
+        checks: Vec::new(),
+        evidence: vec![Evidence { name: "journal".to_owned(), media_type: "text/html".to_owned(), blob }],
+        duration_ms: 1,
+        origin: VerdictOrigin::Ran,
+    }
+}
+
+/// Ends the running node of a run with verdicts.
+async fn end_node(world: &common::world::World, run: RunNumber, verdicts: &[Verdict]) {
+    let job = world.store.nodes(run).await.unwrap()[0].job.unwrap();
+    let digest = Digest::of("manifest");
+    let result = NodeResult {
+        run,
+        node: "hmi/plant-a",
+        platform: &"linux/amd64".parse().unwrap(),
+        job,
+        builds: &[],
+        verdicts,
+        check_sets: &[],
+        state: NodeState::Passed,
+        change: NodeChange { digest: Some(&digest), ..NodeChange::default() },
+    };
+    world.store.record(result, Clock::system().now()).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_shown_verdict_is_that_for_the_checks_of_the_commit() {
+    let world = world().await;
+    let lanes = vec![NodeLane { lane: Lane::Container, check_set: Digest::of("n") }];
+    let run = world.running_in("main", Some(lanes)).await;
+    // The same digest failed the checks of a commit in between.
+    end_node(&world, run, &[verdict("n", true, b"n"), verdict("q", false, b"q")]).await;
+    let view = world.client.run(run).await.unwrap();
+    let shown: Vec<&LaneResult> = view.nodes[0].verdicts.iter().map(|verdict| &verdict.result).collect();
+    assert_eq!(shown, [&LaneResult::Passed]);
+}
+
+#[tokio::test]
+async fn evidence_is_listed_and_served_as_plain_text() {
+    let world = world().await;
+    let run = world.running().await;
+    let journal = b"<script>alert(1)</script>\n\x1b[2J";
+    end_node(&world, run, &[verdict("n", true, journal)]).await;
+    let digest = Digest::of(journal);
+    let folder = world.data.registry().join("blobs/sha256").join(&digest.hex()[..2]);
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join(digest.hex()), journal).unwrap();
+
+    let pieces = world.client.evidence(run, "hmi/plant-a").await.unwrap();
+    let [piece] = pieces.as_slice() else { panic!("{pieces:?}") };
+    assert_eq!((piece.name.as_str(), piece.lane, piece.run), ("journal", Lane::Container, run));
+    let of = EvidenceQuery { lane: Some(Lane::Container), platform: Some(piece.platform.clone()) };
+    assert_eq!(world.client.piece(run, "hmi/plant-a", "journal", &of).await.unwrap(), journal);
+    let url = format!("{}/api/v1/runs/{run}/pieces/journal/hmi/plant-a", world.url);
+    let token = std::fs::read_to_string(world.data.operator_token()).unwrap();
+    let response = reqwest::Client::new().get(url).bearer_auth(token.trim()).send().await.unwrap();
+    let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
+    assert_eq!(header("content-type"), "text/plain; charset=utf-8");
+    assert_eq!(header("x-content-type-options"), "nosniff");
+    assert!(header("content-disposition").starts_with("attachment"));
+
+    let other = EvidenceQuery { lane: Some(Lane::Static), ..EvidenceQuery::default() };
+    for (node, name, of) in
+        [("hmi/plant-a", "console", &of), ("hmi/plant-a", "journal", &other), ("nowhere", "journal", &of)]
+    {
+        let error = world.client.piece(run, node, name, of).await.unwrap_err();
+        assert_eq!(error.class(), ErrorClass::NotFound, "{node} {name}");
+    }
+    // What is on the disk is not what the lane stored.
+    std::fs::write(folder.join(digest.hex()), "something else").unwrap();
+    assert!(world.client.piece(run, "hmi/plant-a", "journal", &of).await.is_err());
+}
+
+#[tokio::test]
+async fn the_status_shows_the_branch_and_who_is_not_followed() {
+    let world = world().await;
+    world.running().await;
+    world.running_in("refs/pull/1/head", None).await;
+    let now = Clock::system().now();
+    world.store.upsert_source(&"gone".parse().unwrap(), "file:///gone", now).await.unwrap();
+    let status = world.client.status().await.unwrap();
+    let of = |name: &str| status.sources.iter().find(|source| source.name.as_str() == name).unwrap();
+    assert_eq!(of("plants").subject.as_deref(), Some("plant-a: earlier shift"));
+    assert_eq!((of("plants").followed, of("gone").followed), (Some(true), Some(false)));
 }

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 
 use edgewright_model::Digest;
 use edgewright_model::names::{Platform, VariantName};
+use edgewright_model::order::TrustDomain;
 use edgewright_model::run::RunNumber;
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 
 use crate::error::Operation as _;
-use crate::sources::SourceId;
 use crate::write::Statement;
 use crate::{Store, StoreError, row};
 
@@ -38,30 +38,36 @@ fn head(row: &SqliteRow) -> Result<Head, StoreError> {
 }
 
 impl Store {
-    /// The heads of a source's branch, by variant and platform; also those that are retired.
-    pub async fn heads(&self, source: SourceId, branch: &str) -> Result<Vec<Head>, StoreError> {
-        let rows =
-            sqlx::query("SELECT * FROM heads WHERE source_id = ? AND branch = ? ORDER BY variant, platform")
-                .bind(source.0)
-                .bind(branch)
-                .fetch_all(&self.readers)
-                .await
-                .doing("list heads")?;
+    /// The heads of a branch that runs of this domain made, by variant and platform; also those that are
+    /// retired.
+    pub async fn heads(&self, domain: TrustDomain, branch: &str) -> Result<Vec<Head>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM heads WHERE source_id = ? AND branch = ? AND trusted = ? ORDER BY variant, platform",
+        )
+        .bind(row::signed(domain.source))
+        .bind(branch)
+        .bind(domain.trusted)
+        .fetch_all(&self.readers)
+        .await
+        .doing("list heads")?;
         rows.iter().map(head).collect()
     }
 
-    /// The platform manifests that are a variant's heads, in any branch of a source.
+    /// The platform manifests that are a variant's heads, in any branch of a domain's source.
     pub async fn head_digests(
         &self,
-        source: SourceId,
+        domain: TrustDomain,
         variant: &VariantName,
     ) -> Result<BTreeSet<Digest>, StoreError> {
-        let rows = sqlx::query("SELECT digest FROM heads WHERE source_id = ? AND variant = ?")
-            .bind(source.0)
-            .bind(variant.to_string())
-            .fetch_all(&self.readers)
-            .await
-            .doing("read a variant's heads")?;
+        let rows = sqlx::query(
+            "SELECT digest FROM heads WHERE source_id = ? AND (trusted OR NOT ?) AND variant = ?",
+        )
+        .bind(row::signed(domain.source))
+        .bind(domain.trusted)
+        .bind(variant.to_string())
+        .fetch_all(&self.readers)
+        .await
+        .doing("read a variant's heads")?;
         rows.iter().map(|row| row::text(row, "digest")).collect()
     }
 }
@@ -74,7 +80,7 @@ pub(crate) fn retire(
 ) -> Statement {
     sqlx::query(
         "UPDATE heads SET retired_at = ?1 WHERE variant = ?2 AND platform = ?3
-         AND (source_id, branch) = (SELECT source_id, branch FROM runs WHERE number = ?4)",
+         AND (source_id, branch, trusted) = (SELECT source_id, branch, trusted FROM runs WHERE number = ?4)",
     )
     .bind(at.map(|at| at.to_string()))
     .bind(variant.to_string())
@@ -85,8 +91,8 @@ pub(crate) fn retire(
 /// Makes a variant's node, which became good, the head of its branch.
 pub(crate) fn advance(run: RunNumber, node: &str, platform: &Platform) -> Statement {
     sqlx::query(
-        "INSERT INTO heads (source_id, branch, variant, platform, key, digest)
-         SELECT r.source_id, r.branch, n.variant, n.platform, n.key, n.digest FROM run_nodes n JOIN runs r ON r.number = n.run
+        "INSERT INTO heads (source_id, branch, trusted, variant, platform, key, digest)
+         SELECT r.source_id, r.branch, r.trusted, n.variant, n.platform, n.key, n.digest FROM run_nodes n JOIN runs r ON r.number = n.run
          WHERE n.run = ? AND n.node = ? AND n.platform = ? AND n.variant IS NOT NULL AND n.key IS NOT NULL AND n.digest IS NOT NULL
          ON CONFLICT DO UPDATE SET key = excluded.key, digest = excluded.digest, retired_at = NULL",
     )

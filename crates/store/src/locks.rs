@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use edgewright_model::lock::Lock;
 use edgewright_model::moves::LockCheck;
 use edgewright_model::names::ImageName;
+use edgewright_model::order::TrustDomain;
 use edgewright_model::run::RunNumber;
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
@@ -36,36 +37,40 @@ fn lock(row: &SqliteRow) -> Result<LockRow, StoreError> {
 }
 
 impl Store {
-    /// Every overlay of a source, oldest first for each image.
-    pub async fn locks(&self, source: SourceId) -> Result<Vec<LockRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM locks WHERE source_id = ? ORDER BY image, number")
-            .bind(source.0)
-            .fetch_all(&self.readers)
-            .await
-            .doing("list locks")?;
+    /// Every overlay that a domain may use, oldest first for each image.
+    pub async fn locks(&self, domain: TrustDomain) -> Result<Vec<LockRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM locks WHERE source_id = ? AND (trusted OR NOT ?) ORDER BY image, number",
+        )
+        .bind(row::signed(domain.source))
+        .bind(domain.trusted)
+        .fetch_all(&self.readers)
+        .await
+        .doing("list locks")?;
         rows.iter().map(lock).collect()
     }
 
     /// Adds the next overlay of an image and gives its number.
     pub async fn add_lock(
         &self,
-        source: SourceId,
+        domain: TrustDomain,
         image: &ImageName,
         lock: &Lock,
         reason: &str,
         now: Timestamp,
     ) -> Result<u32, StoreError> {
         let statement = sqlx::query(
-            "INSERT INTO locks (source_id, image, number, request, document, reason, created_at)
-             SELECT ?1, ?2, coalesce(max(number), 0) + 1, ?3, ?4, ?5, ?6 FROM locks WHERE source_id = ?1 AND image = ?2
+            "INSERT INTO locks (source_id, image, number, request, document, reason, created_at, trusted)
+             SELECT ?1, ?2, coalesce(max(number), 0) + 1, ?3, ?4, ?5, ?6, ?7 FROM locks WHERE source_id = ?1 AND image = ?2
              RETURNING number",
         )
-        .bind(source.0)
+        .bind(row::signed(domain.source))
         .bind(image.as_str())
         .bind(lock.request.to_string())
         .bind(row::to_json(lock)?)
         .bind(reason)
-        .bind(now.to_string());
+        .bind(now.to_string())
+        .bind(domain.trusted);
         let added = self
             .write(move |db| Box::pin(async move { statement.fetch_one(db).await.doing("add a lock") }))
             .await?;

@@ -9,6 +9,7 @@ use edgewright_model::names::{ImageName, Platform, VariantName};
 use edgewright_model::order::JobId;
 use edgewright_model::outcome::{JobFailure, Phase};
 use edgewright_model::run::{NodeState, RunNumber, RunState};
+use edgewright_model::spec::Lane;
 use edgewright_model::verdict::Note;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,14 @@ pub struct PathStep {
     pub key: Digest,
     /// `bootstrap trixie`, `files sites/plant-a/files`.
     pub title: String,
+}
+
+/// A lane that a commit asks for of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeLane {
+    pub lane: Lane,
+    /// The digest of its checks.
+    pub check_set: Digest,
 }
 
 /// A node of a run, for one platform.
@@ -57,6 +66,8 @@ pub struct NodeRow {
     pub digest: Option<Digest>,
     /// All its steps, from scratch on.
     pub steps: Vec<PathStep>,
+    /// Its lanes; none if an earlier version wrote the row.
+    pub lanes: Option<Vec<NodeLane>>,
     /// When a retry is due.
     pub not_before: Option<Timestamp>,
     /// What its state alone does not show.
@@ -84,6 +95,7 @@ fn node(row: &SqliteRow) -> Result<NodeRow, StoreError> {
         failure: row::maybe_json(row, "failure")?,
         digest: row::maybe(row, "digest")?,
         steps: row::json(row, "steps")?,
+        lanes: row::maybe_json(row, "lanes")?,
         not_before: row::maybe(row, "not_before")?,
         notes: row::json(row, "notes")?,
         started_at: row::maybe(row, "started_at")?,
@@ -175,12 +187,13 @@ impl Store {
         rows.iter().map(node).collect()
     }
 
-    /// The newest good nodes that have a digest: a platform manifest's, or of all platforms of an index.
+    /// The newest good nodes, trusted ones first, that have a digest: a platform manifest's, or of all platforms of an index.
     pub async fn nodes_of(&self, digest: &Digest) -> Result<Vec<(RunNumber, NodeRow)>, StoreError> {
         let rows = sqlx::query(
-            "SELECT *, max(run) AS newest FROM run_nodes WHERE state IN ('passed', 'reused') AND (digest = ?1 OR digest IN
+            "SELECT n.*, max(n.run + r.trusted * 1000000000000) % 1000000000000 AS newest FROM run_nodes n
+             JOIN runs r ON r.number = n.run WHERE n.state IN ('passed', 'reused') AND (n.digest = ?1 OR n.digest IN
              (SELECT m.value FROM indexes i, json_each(i.manifests) m WHERE i.digest = ?1))
-             GROUP BY platform ORDER BY platform",
+             GROUP BY n.platform ORDER BY n.platform",
         )
         .bind(digest.to_string())
         .fetch_all(&self.readers)

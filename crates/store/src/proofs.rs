@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use edgewright_model::Digest;
+use edgewright_model::order::TrustDomain;
 use edgewright_model::outcome::KeptPackages;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -41,29 +42,41 @@ impl ProofResult {
 }
 
 impl Store {
-    /// Notes the packages that a key was built from.
+    /// Notes the packages that a key was built from in a domain.
     pub async fn keep_packages(
         &self,
-        key: &Digest,
+        (key, domain): (&Digest, TrustDomain),
         kept: &KeptPackages,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let statement = sqlx::query(
-            "INSERT INTO kept_packages (key, document, created_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO kept_packages (key, source_id, trusted, document, created_at) VALUES (?, ?, ?, ?, ?)
+             ON CONFLICT DO NOTHING",
         )
         .bind(key.to_string())
+        .bind(row::signed(domain.source))
+        .bind(domain.trusted)
         .bind(row::to_json(kept)?)
         .bind(now.to_string());
         self.execute("note kept packages", statement).await?;
         Ok(())
     }
 
-    /// The packages that a key was built from, if they are kept.
-    pub async fn kept_packages(&self, key: &Digest) -> Result<Option<KeptPackages>, StoreError> {
-        let found = sqlx::query("SELECT document FROM kept_packages WHERE key = ?")
-            .bind(key.to_string())
-            .fetch_optional(&self.readers)
-            .await;
+    /// The packages that a key was built from, if they are kept and a domain may use them.
+    pub async fn kept_packages(
+        &self,
+        key: &Digest,
+        domain: TrustDomain,
+    ) -> Result<Option<KeptPackages>, StoreError> {
+        let found = sqlx::query(
+            "SELECT document FROM kept_packages WHERE key = ? AND source_id = ? AND (trusted OR NOT ?)
+             ORDER BY trusted DESC LIMIT 1",
+        )
+        .bind(key.to_string())
+        .bind(row::signed(domain.source))
+        .bind(domain.trusted)
+        .fetch_optional(&self.readers)
+        .await;
         found.doing("read kept packages")?.as_ref().map(|row| row::json(row, "document")).transpose()
     }
 
@@ -73,7 +86,7 @@ impl Store {
         before: Timestamp,
         needed: &BTreeSet<Digest>,
     ) -> Result<Vec<Digest>, StoreError> {
-        let rows = sqlx::query("SELECT key FROM kept_packages WHERE created_at < ?")
+        let rows = sqlx::query("SELECT key FROM kept_packages GROUP BY key HAVING max(created_at) < ?")
             .bind(before.to_string())
             .fetch_all(&self.readers)
             .await
@@ -90,19 +103,21 @@ impl Store {
         Ok(())
     }
 
-    /// Notes the result of rebuilding a recorded key; replaces the result of an earlier rebuild.
+    /// Notes the result of rebuilding a domain's build of a key; replaces the result of an earlier rebuild.
     pub async fn note_proof(
         &self,
-        key: &Digest,
+        (key, domain): (&Digest, TrustDomain),
         result: ProofResult,
         digest: &Digest,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let statement = sqlx::query(
-            "INSERT INTO proofs (key, result, digest, at) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE
+            "INSERT INTO proofs (key, source_id, trusted, result, digest, at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE
              SET result = excluded.result, digest = excluded.digest, at = excluded.at",
         )
         .bind(key.to_string())
+        .bind(row::signed(domain.source))
+        .bind(domain.trusted)
         .bind(result.name())
         .bind(digest.to_string())
         .bind(now.to_string());
@@ -110,15 +125,26 @@ impl Store {
         Ok(())
     }
 
-    /// The last rebuild of each key; keys that were never rebuilt are absent.
-    pub async fn proofs(&self, keys: &[Digest]) -> Result<BTreeMap<Digest, ProofRow>, StoreError> {
+    /// The last rebuild of each key's build that a domain uses; keys that were never rebuilt are absent.
+    pub async fn proofs(
+        &self,
+        keys: &[Digest],
+        domain: TrustDomain,
+    ) -> Result<BTreeMap<Digest, ProofRow>, StoreError> {
         let mut found = BTreeMap::new();
         for key in keys {
-            let row = sqlx::query("SELECT * FROM proofs WHERE key = ?")
-                .bind(key.to_string())
-                .fetch_optional(&self.readers)
-                .await
-                .doing("read a proof")?;
+            let row = sqlx::query(
+                "SELECT p.* FROM builds b LEFT JOIN proofs p USING (key, source_id, trusted)
+                 WHERE b.key = ? AND b.source_id = ? AND (b.trusted OR NOT ?) ORDER BY b.trusted DESC LIMIT 1",
+            )
+            .bind(key.to_string())
+            .bind(row::signed(domain.source))
+            .bind(domain.trusted)
+            .fetch_optional(&self.readers)
+            .await
+            .doing("read a proof")?;
+            // A build that was never rebuilt has no row of its own.
+            let row = row.filter(|row| matches!(row::maybe::<String>(row, "result"), Ok(Some(_))));
             if let Some(row) = row {
                 let result: String = row::text(&row, "result")?;
                 let result = if result == "proved" { ProofResult::Proved } else { ProofResult::Refuted };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use edgewright_model::Digest;
 use edgewright_model::names::Platform;
-use edgewright_model::order::{JobId, ManifestRef};
+use edgewright_model::order::{JobId, ManifestRef, TrustDomain};
 use edgewright_model::outcome::StepBuild;
 use edgewright_model::run::{NodeState, RunNumber};
 use edgewright_model::spec::Check;
@@ -22,6 +22,8 @@ use crate::{Store, StoreError, row};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildRow {
     pub key: Digest,
+    /// The domain of the run that built it.
+    pub domain: TrustDomain,
     pub manifest: ManifestRef,
     /// Length of the manifest in bytes.
     pub manifest_size: u64,
@@ -72,6 +74,10 @@ fn manifest(row: &SqliteRow) -> Result<ManifestRef, StoreError> {
 fn build(row: &SqliteRow) -> Result<BuildRow, StoreError> {
     Ok(BuildRow {
         key: row::text(row, "key")?,
+        domain: TrustDomain {
+            source: row::number(row, "source_id")?,
+            trusted: row::number::<u8>(row, "trusted")? != 0,
+        },
         manifest: manifest(row)?,
         manifest_size: row::number(row, "manifest_size")?,
         image_size: row::number(row, "image_size")?,
@@ -93,12 +99,21 @@ fn verdict(row: &SqliteRow) -> Result<VerdictRow, StoreError> {
 }
 
 impl Store {
-    /// The manifests of the keys that were built.
-    pub async fn built(&self, keys: &BTreeSet<&Digest>) -> Result<BTreeMap<Digest, ManifestRef>, StoreError> {
+    /// The manifests of the keys that were built, as far as a domain may use them: a trusted build is used
+    /// before an untrusted one.
+    pub async fn built(
+        &self,
+        keys: &BTreeSet<&Digest>,
+        domain: TrustDomain,
+    ) -> Result<BTreeMap<Digest, ManifestRef>, StoreError> {
+        // The last row of a key counts.
         let rows = sqlx::query(
-            "SELECT b.key, b.repository, b.digest FROM json_each(?) wanted CROSS JOIN builds b ON b.key = wanted.value",
+            "SELECT b.key, b.repository, b.digest FROM json_each(?1) wanted CROSS JOIN builds b
+             ON b.key = wanted.value AND b.source_id = ?2 AND (b.trusted OR NOT ?3) ORDER BY b.trusted",
         )
         .bind(row::to_json(keys)?)
+        .bind(row::signed(domain.source))
+        .bind(domain.trusted)
         .fetch_all(&self.readers)
         .await
         .doing("look up builds")?;
@@ -114,18 +129,41 @@ impl Store {
         row::number(&row, "bytes")
     }
 
-    /// The build of one key.
-    pub async fn build(&self, key: &Digest) -> Result<Option<BuildRow>, StoreError> {
-        let found = sqlx::query("SELECT * FROM builds WHERE key = ?")
-            .bind(key.to_string())
-            .fetch_optional(&self.readers)
-            .await;
+    /// The build of one key that a domain uses.
+    pub async fn build(&self, key: &Digest, domain: TrustDomain) -> Result<Option<BuildRow>, StoreError> {
+        let found = sqlx::query(
+            "SELECT * FROM builds WHERE key = ? AND source_id = ? AND (trusted OR NOT ?) ORDER BY trusted DESC LIMIT 1",
+        )
+        .bind(key.to_string())
+        .bind(row::signed(domain.source))
+        .bind(domain.trusted)
+        .fetch_optional(&self.readers)
+        .await;
         found.doing("read a build")?.as_ref().map(build).transpose()
     }
 
-    /// The builds of a digest: usually one, several if different keys gave the same bytes.
+    /// A build of a digest that a domain may use, a trusted one first.
+    pub async fn build_of(
+        &self,
+        digest: &Digest,
+        domain: TrustDomain,
+    ) -> Result<Option<BuildRow>, StoreError> {
+        let found = sqlx::query(
+            "SELECT * FROM builds WHERE digest = ? AND source_id = ? AND (trusted OR NOT ?)
+             ORDER BY trusted DESC, created_at LIMIT 1",
+        )
+        .bind(digest.to_string())
+        .bind(row::signed(domain.source))
+        .bind(domain.trusted)
+        .fetch_optional(&self.readers)
+        .await;
+        found.doing("read a build of a digest")?.as_ref().map(build).transpose()
+    }
+
+    /// The builds of a digest, trusted ones first: usually one, several if different keys or domains gave the
+    /// same bytes.
     pub async fn builds_of(&self, digest: &Digest) -> Result<Vec<BuildRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM builds WHERE digest = ? ORDER BY created_at")
+        let rows = sqlx::query("SELECT * FROM builds WHERE digest = ? ORDER BY trusted DESC, created_at")
             .bind(digest.to_string())
             .fetch_all(&self.readers)
             .await
@@ -133,26 +171,54 @@ impl Store {
         rows.iter().map(build).collect()
     }
 
-    /// The newest verdict of each key on some platform manifests, with any lane inputs.
-    pub async fn newest_verdicts(&self, digests: &BTreeSet<&Digest>) -> Result<Vec<VerdictRow>, StoreError> {
+    /// The newest verdict of each key on some platform manifests, with any lane inputs, of those that a domain
+    /// may use.
+    pub async fn newest_verdicts(
+        &self,
+        digests: &BTreeSet<&Digest>,
+        domain: TrustDomain,
+    ) -> Result<Vec<VerdictRow>, StoreError> {
         let rows = sqlx::query(
-            "SELECT * FROM verdicts WHERE id IN (SELECT max(v.id) FROM json_each(?) wanted CROSS JOIN verdicts v
-             ON v.digest = wanted.value GROUP BY v.digest, v.lane, v.check_set, v.inputs) ORDER BY id",
+            "SELECT * FROM verdicts WHERE id IN (SELECT max(v.id) FROM json_each(?1) wanted CROSS JOIN verdicts v
+             ON v.digest = wanted.value CROSS JOIN runs r ON r.number = v.run
+             WHERE r.source_id = ?2 AND (r.trusted OR NOT ?3)
+             GROUP BY v.digest, v.lane, v.check_set, v.inputs) ORDER BY id",
         )
         .bind(row::to_json(digests)?)
+        .bind(row::signed(domain.source))
+        .bind(domain.trusted)
         .fetch_all(&self.readers)
         .await
         .doing("list verdicts")?;
         rows.iter().map(verdict).collect()
     }
 
-    /// All verdicts of a digest, newest first.
+    /// All verdicts of a digest, newest first, whoever recorded them.
     pub async fn verdicts_of(&self, digest: &Digest) -> Result<Vec<VerdictRow>, StoreError> {
         let rows = sqlx::query("SELECT * FROM verdicts WHERE digest = ? ORDER BY id DESC")
             .bind(digest.to_string())
             .fetch_all(&self.readers)
             .await
             .doing("list verdicts of a digest")?;
+        rows.iter().map(verdict).collect()
+    }
+
+    /// The verdicts of a digest that a domain may use, newest first.
+    pub async fn verdicts_in(
+        &self,
+        digest: &Digest,
+        domain: TrustDomain,
+    ) -> Result<Vec<VerdictRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT v.* FROM verdicts v JOIN runs r ON r.number = v.run
+             WHERE v.digest = ? AND r.source_id = ? AND (r.trusted OR NOT ?) ORDER BY v.id DESC",
+        )
+        .bind(digest.to_string())
+        .bind(row::signed(domain.source))
+        .bind(domain.trusted)
+        .fetch_all(&self.readers)
+        .await
+        .doing("list verdicts of a digest")?;
         rows.iter().map(verdict).collect()
     }
 
@@ -199,7 +265,8 @@ impl Store {
         found.doing("read a check set")?.as_ref().map(|row| row::json(row, "document")).transpose()
     }
 
-    /// Records a job's results and the node's next state: all or nothing. The first digest of a key stays.
+    /// Records a job's results and the node's next state: all or nothing. The first digest of a key stays in
+    /// the run's domain.
     pub async fn record(&self, result: NodeResult<'_>, now: Timestamp) -> Result<(), StoreError> {
         let mut found: Vec<Statement> =
             result.builds.iter().map(|build| insert_build(result.run, result.job, build, now)).collect();
@@ -227,14 +294,16 @@ impl Store {
         self.execute_all("record verdicts", insert_verdicts(run, verdicts, check_sets, now)?).await
     }
 
-    /// Records a verdict that a principal posted, with its row of the audit trail.
+    /// Records a verdict that a principal posted, for each of some runs, with its row of the audit trail.
     pub async fn post_verdict(
         &self,
-        run: RunNumber,
-        verdict: &Verdict,
+        runs: &[(RunNumber, Verdict)],
         (entry, now): (&NewAuditEntry, Timestamp),
     ) -> Result<(), StoreError> {
-        let mut statements = insert_verdicts(run, std::slice::from_ref(verdict), &[], now)?;
+        let mut statements = Vec::new();
+        for (run, verdict) in runs {
+            statements.extend(insert_verdicts(*run, std::slice::from_ref(verdict), &[], now)?);
+        }
         statements.push(audit::insert(entry, now));
         self.execute_all("post a verdict", statements).await
     }
@@ -242,8 +311,9 @@ impl Store {
 
 fn insert_build(run: RunNumber, job: JobId, build: &StepBuild, now: Timestamp) -> Statement {
     sqlx::query(
-        "INSERT INTO builds (key, repository, digest, manifest_size, image_size, duration_ms, run, job, created_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO builds (key, source_id, trusted, repository, digest, manifest_size, image_size, duration_ms, run, job,
+         created_at) SELECT ?, source_id, trusted, ?, ?, ?, ?, ?, number, ?, ? FROM runs WHERE number = ?
+         ON CONFLICT DO NOTHING",
     )
     .bind(build.key.to_string())
     .bind(build.manifest.repository.as_str())
@@ -251,9 +321,9 @@ fn insert_build(run: RunNumber, job: JobId, build: &StepBuild, now: Timestamp) -
     .bind(row::signed(build.manifest_size))
     .bind(row::signed(build.image_size))
     .bind(row::signed(build.duration_ms))
-    .bind(run.0)
     .bind(job.to_string())
     .bind(now.to_string())
+    .bind(run.0)
 }
 
 fn insert_verdicts(

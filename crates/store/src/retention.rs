@@ -36,6 +36,8 @@ pub struct Needed {
     pub digests: BTreeSet<Digest>,
     /// Keys of builds, shared steps included.
     pub keys: BTreeSet<Digest>,
+    /// Those of them whose untrusted builds are needed, too: by recent untrusted runs.
+    pub untrusted: BTreeSet<Digest>,
     /// The plans that it was computed from.
     plans: String,
 }
@@ -69,13 +71,14 @@ const INDEXES: &str = "WITH kept AS (
 SELECT DISTINCT e.digest, coalesce(i.manifests, '{}') AS manifests FROM kept k
 JOIN release_entries e ON e.source_id = k.source_id AND e.release = k.number LEFT JOIN indexes i ON i.digest = e.digest
 WHERE k.answered OR EXISTS (SELECT 1 FROM heads h WHERE h.source_id = k.source_id AND h.branch = k.branch
-                            AND h.variant = e.variant AND (h.retired_at IS NULL OR h.retired_at >= ?2))";
+                            AND h.trusted AND h.variant = e.variant AND (h.retired_at IS NULL OR h.retired_at >= ?2))";
 
-/// The heads of branches. Those of pull requests are kept by the age of their runs alone.
-const HEADS: &str = "SELECT key, digest FROM heads WHERE (retired_at IS NULL OR retired_at >= ?1)
-    AND branch NOT LIKE 'refs/pull/%' AND branch NOT LIKE 'refs/merge-requests/%'";
+/// The heads of branches. Those of pull requests and other untrusted refs are kept by the age of their runs
+/// alone.
+const HEADS: &str =
+    "SELECT key, digest FROM heads WHERE (retired_at IS NULL OR retired_at >= ?1) AND trusted";
 
-const YOUNG: &str = "SELECT n.digest, n.steps FROM run_nodes n JOIN runs r ON r.number = n.run
+const YOUNG: &str = "SELECT n.digest, n.steps, r.trusted FROM run_nodes n JOIN runs r ON r.number = n.run
     WHERE r.finished_at IS NULL OR r.finished_at >= ?1";
 
 /// Notes what is no longer kept (?1: what is), and un-notes what is kept again.
@@ -90,7 +93,7 @@ impl Store {
     pub async fn needed(&self, horizon: &Horizon) -> Result<Option<Needed>, StoreError> {
         let mut read = self.readers.acquire().await.doing("read what is needed")?;
         let Some(plans) = plans(&mut read).await? else { return Ok(None) };
-        let (mut digests, mut keys) = (BTreeSet::new(), BTreeSet::new());
+        let (mut digests, mut keys, mut untrusted) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         let entries = sqlx::query(INDEXES)
             .bind(horizon.releases.to_string())
             .bind(horizon.retired.to_string())
@@ -111,6 +114,9 @@ impl Store {
         for row in &young.doing("list builds of recent runs")? {
             digests.extend(row::maybe::<Digest>(row, "digest")?);
             keys.extend(steps(row)?);
+            if row::number::<u8>(row, "trusted")? == 0 {
+                untrusted.extend(steps(row)?);
+            }
         }
         let of = sqlx::query(
             "SELECT DISTINCT steps FROM run_nodes WHERE digest IN (SELECT value FROM json_each(?))",
@@ -122,15 +128,19 @@ impl Store {
         for row in &of {
             keys.extend(steps(row)?);
         }
-        let built = sqlx::query("SELECT digest FROM builds WHERE key IN (SELECT value FROM json_each(?))")
-            .bind(row::to_json(&keys)?)
-            .fetch_all(&mut *read)
-            .await
-            .doing("list builds")?;
+        let built = sqlx::query(
+            "SELECT digest FROM builds WHERE key IN (SELECT value FROM json_each(?1))
+             AND (trusted OR key IN (SELECT value FROM json_each(?2)))",
+        )
+        .bind(row::to_json(&keys)?)
+        .bind(row::to_json(&untrusted)?)
+        .fetch_all(&mut *read)
+        .await
+        .doing("list builds")?;
         for row in &built {
             digests.insert(row::text(row, "digest")?);
         }
-        Ok(Some(Needed { digests, keys, plans }))
+        Ok(Some(Needed { digests, keys, untrusted, plans }))
     }
 
     /// Deletes builds that are not needed, with their verdicts, and retired variants. None if a run was
@@ -168,7 +178,7 @@ impl Store {
         let rows = sqlx::query(
             "SELECT id, repository, published FROM verdicts v WHERE published IS NOT NULL AND created_at < ? AND EXISTS
              (SELECT 1 FROM verdicts n WHERE n.digest = v.digest AND n.lane = v.lane AND n.check_set = v.check_set
-              AND n.inputs = v.inputs AND n.id > v.id AND n.published IS NOT v.published)",
+              AND n.inputs = v.inputs AND n.repository = v.repository AND n.id > v.id AND n.published IS NOT v.published)",
         )
         .bind(before.to_string())
         .fetch_all(&self.readers)
@@ -209,7 +219,7 @@ async fn forget_builds(
     needed: &Needed,
     before: Timestamp,
 ) -> Result<usize, StoreError> {
-    let old = sqlx::query("SELECT key, digest FROM builds WHERE created_at < ?")
+    let old = sqlx::query("SELECT key, source_id, trusted, digest FROM builds WHERE created_at < ?")
         .bind(before.to_string())
         .fetch_all(&mut *db)
         .await
@@ -217,13 +227,16 @@ async fn forget_builds(
     let mut forgotten = 0;
     for row in &old {
         let (key, digest): (Digest, Digest) = (row::text(row, "key")?, row::text(row, "digest")?);
-        if needed.keys.contains(&key) || needed.digests.contains(&digest) {
+        let (source, trusted): (i64, u8) = (row::number(row, "source_id")?, row::number(row, "trusted")?);
+        let keys = if trusted == 0 { &needed.untrusted } else { &needed.keys };
+        if keys.contains(&key) || needed.digests.contains(&digest) {
             continue;
         }
         forgotten += 1;
+        let of_build = |sql| sqlx::query(sql).bind(key.to_string()).bind(source).bind(trusted);
         let statements = [
-            sqlx::query("DELETE FROM proofs WHERE key = ?").bind(key.to_string()),
-            sqlx::query("DELETE FROM builds WHERE key = ?").bind(key.to_string()),
+            of_build("DELETE FROM proofs WHERE key = ? AND source_id = ? AND trusted = ?"),
+            of_build("DELETE FROM builds WHERE key = ? AND source_id = ? AND trusted = ?"),
             sqlx::query("DELETE FROM verdicts WHERE digest = ?").bind(digest.to_string()),
         ];
         run_all(db, "forget a build", statements.into()).await?;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use edgewright_model::format::Diagnostic;
 use edgewright_model::names::{CommitId, ImageName};
+use edgewright_model::order::TrustDomain;
 use edgewright_model::run::{ReleaseNumber, RunNumber, RunState, Trigger};
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
@@ -26,6 +27,8 @@ pub struct RunRow {
     pub author: String,
     /// Why it was queued.
     pub trigger: Trigger,
+    /// Whether its ref was trusted when it was queued.
+    pub trusted: bool,
     pub state: RunState,
     /// Counts changes of state.
     pub generation: u32,
@@ -49,6 +52,13 @@ pub struct RunRow {
     pub cancel_requested_at: Option<Timestamp>,
 }
 
+impl RunRow {
+    /// The trust domain of its jobs.
+    pub const fn domain(&self) -> TrustDomain {
+        self.source.domain(self.trusted)
+    }
+}
+
 fn run(row: &SqliteRow) -> Result<RunRow, StoreError> {
     Ok(RunRow {
         number: RunNumber(row::number(row, "number")?),
@@ -58,6 +68,7 @@ fn run(row: &SqliteRow) -> Result<RunRow, StoreError> {
         subject: row::text(row, "subject")?,
         author: row::text(row, "author")?,
         trigger: row::text(row, "trigger")?,
+        trusted: row::number::<u8>(row, "trusted")? != 0,
         state: row::text(row, "state")?,
         generation: row::number(row, "generation")?,
         locks: row::json(row, "locks")?,
@@ -93,6 +104,24 @@ impl Store {
         .await
         .doing("list runs")?;
         rows.iter().map(run).collect()
+    }
+
+    /// The newest run of a source's branch; without one, of any branch. Pull requests are none.
+    pub async fn newest_run(
+        &self,
+        source: SourceId,
+        branch: Option<&str>,
+    ) -> Result<Option<RunRow>, StoreError> {
+        let found = sqlx::query(
+            "SELECT * FROM runs WHERE source_id = ?1 AND branch = coalesce(?2, branch) AND branch NOT LIKE 'refs/%'
+             ORDER BY number DESC LIMIT 1",
+        )
+        .bind(source.0)
+        .bind(branch)
+        .fetch_optional(&self.readers)
+        .await
+        .doing("read the newest run of a branch")?;
+        found.as_ref().map(run).transpose()
     }
 
     /// Runs that have not ended, oldest first.
@@ -133,16 +162,18 @@ impl Store {
         rows.iter().map(|row| Ok(RunNumber(row::number(row, "number")?))).collect()
     }
 
-    /// The last planned run of a source before a given one.
+    /// The last planned run before a given one that a domain knows of.
     pub async fn planned_before(
         &self,
         number: RunNumber,
-        source: SourceId,
+        domain: TrustDomain,
     ) -> Result<Option<RunRow>, StoreError> {
         let found = sqlx::query(
-            "SELECT * FROM runs WHERE source_id = ? AND number < ? AND summary IS NOT NULL ORDER BY number DESC LIMIT 1",
+            "SELECT * FROM runs WHERE source_id = ?1 AND (trusted OR NOT ?2) AND number < ?3 AND summary IS NOT NULL
+             ORDER BY number DESC LIMIT 1",
         )
-        .bind(source.0)
+        .bind(row::signed(domain.source))
+        .bind(domain.trusted)
         .bind(number.0)
         .fetch_optional(&self.readers)
         .await;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use edgewright_model::names::{CommitId, ImageName, SourceName};
+use edgewright_model::order::TrustDomain;
 use edgewright_model::run::{RunNumber, RunState, Trigger};
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
@@ -15,6 +16,13 @@ use crate::{Store, StoreError, row};
 /// A source's row id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SourceId(pub i64);
+
+impl SourceId {
+    /// The trust domain of its trusted or untrusted runs.
+    pub const fn domain(self, trusted: bool) -> TrustDomain {
+        TrustDomain { source: self.0.unsigned_abs(), trusted }
+    }
+}
 
 /// A configured source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +53,8 @@ pub struct NewRun {
     pub subject: String,
     pub author: String,
     pub trigger: Trigger,
+    /// Whether its ref is trusted.
+    pub trusted: bool,
 }
 
 fn source(row: &SqliteRow) -> Result<SourceRow, StoreError> {
@@ -183,8 +193,8 @@ impl Store {
         .bind(RunState::Queued.name());
         let before = decision.into_iter().chain([supersede]).collect();
         let queue = sqlx::query(
-            "INSERT INTO runs (source_id, branch, commit_id, subject, author, trigger, state, created_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
+            "INSERT INTO runs (source_id, branch, commit_id, subject, author, trigger, trusted, state,
+             created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
         )
         .bind(id.0)
         .bind(&new.branch)
@@ -192,6 +202,7 @@ impl Store {
         .bind(&new.subject)
         .bind(&new.author)
         .bind(new.trigger.name())
+        .bind(new.trusted)
         .bind(RunState::Queued.name())
         .bind(now.to_string());
         let (images, entry) = (images.clone(), entry.clone());

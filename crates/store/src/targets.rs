@@ -156,6 +156,7 @@ impl Store {
             "SELECT e.digest AS digest, coalesce(max(v.id), 0) AS mark FROM release_entries e
              LEFT JOIN indexes i ON i.digest = e.digest LEFT JOIN json_each(i.manifests) m
              LEFT JOIN verdicts v ON v.digest = m.value AND v.published IS NOT NULL
+             AND EXISTS (SELECT 1 FROM runs r WHERE r.number = v.run AND r.trusted)
              WHERE e.source_id = ? AND e.release = ? GROUP BY e.digest",
         )
         .bind(source.0)

@@ -16,7 +16,7 @@ use sqlx::Row as _;
 
 use crate::error::Operation as _;
 use crate::heads::{Head, retire};
-use crate::nodes::{NodeRow, PathStep};
+use crate::nodes::{NodeLane, NodeRow, PathStep};
 use crate::write::Statement;
 use crate::{Store, StoreError, row};
 
@@ -40,7 +40,14 @@ struct UnchangedNode<'a> {
     state: NodeState,
     digest: Cow<'a, Option<Digest>>,
     steps: Cow<'a, [PathStep]>,
+    #[serde(default, skip_serializing_if = "is_none")]
+    lanes: Cow<'a, Option<Vec<NodeLane>>>,
     notes: Cow<'a, [Note]>,
+}
+
+/// Documents of earlier versions have no lanes.
+fn is_none(lanes: &Option<Vec<NodeLane>>) -> bool {
+    lanes.is_none()
 }
 
 impl<'a> UnchangedNode<'a> {
@@ -55,6 +62,7 @@ impl<'a> UnchangedNode<'a> {
             state: node.state,
             digest: Cow::Borrowed(&node.digest),
             steps: Cow::Borrowed(&node.steps),
+            lanes: Cow::Borrowed(&node.lanes),
             notes: Cow::Borrowed(&node.notes),
         }
     }
@@ -74,6 +82,7 @@ impl<'a> UnchangedNode<'a> {
             failure: None,
             digest: self.digest.into_owned(),
             steps: self.steps.into_owned(),
+            lanes: self.lanes.into_owned(),
             not_before: None,
             notes: self.notes.into_owned(),
             started_at: None,

@@ -53,6 +53,7 @@ impl World {
             subject: "Add plants".to_owned(),
             author: "a <a@example.org>".to_owned(),
             trigger: Trigger::Manual,
+            trusted: true,
         };
         self.store.queue_run(source, &new, &BTreeSet::new(), (&entry(), NOW)).await.unwrap();
     }

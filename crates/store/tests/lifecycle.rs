@@ -10,10 +10,10 @@ use edgewright_model::names::{ChannelName, CommitId, Platform};
 use edgewright_model::order::{JobId, ManifestRef};
 use edgewright_model::outcome::StepBuild;
 use edgewright_model::run::{EntryOrigin, NodeState, RunNumber, RunState, Trigger};
-use edgewright_model::spec::{ChannelSpec, Follows};
+use edgewright_model::spec::{ChannelSpec, Follows, Lane};
 use edgewright_store::audit::NewAuditEntry;
 use edgewright_store::inventory::Declaration;
-use edgewright_store::nodes::{FixedPlan, NodeChange, NodeRow};
+use edgewright_store::nodes::{FixedPlan, NodeChange, NodeLane, NodeRow};
 use edgewright_store::releases::{EntryRow, NewRelease};
 use edgewright_store::results::NodeResult;
 use edgewright_store::sources::{NewRun, SourceId};
@@ -80,6 +80,7 @@ fn node(name: &str, state: NodeState) -> NodeRow {
         failure: None,
         digest: None,
         steps: Vec::new(),
+        lanes: None,
         not_before: None,
         notes: Vec::new(),
         started_at: None,
@@ -95,6 +96,7 @@ impl World {
             subject: "a change".to_owned(),
             author: "A <a@example>".to_owned(),
             trigger: Trigger::Commit,
+            trusted: true,
         };
         let entry = NewAuditEntry {
             actor: "system:polling".parse().unwrap(),
@@ -114,7 +116,7 @@ impl World {
     async fn running(&self, digit: char, nodes: &[NodeRow]) -> RunNumber {
         let run = self.queue(digit).await;
         self.store.move_run(run, RunState::Queued, RunState::Preparing, NOW).await.unwrap();
-        let heads = self.store.heads(self.source, "main").await.unwrap();
+        let heads = self.store.heads(self.source.domain(true), "main").await.unwrap();
         let summary = "builds 1 of 1 variant";
         let plan = FixedPlan { locks: &BTreeMap::new(), summary, nodes: nodes.to_vec(), heads: &heads };
         let unchanged = self.store.fix_plan(run, plan, NOW).await.unwrap();
@@ -213,7 +215,7 @@ async fn the_first_digest_of_a_key_stays_and_interrupted_nodes_wait_again() {
             world.store.record(result, NOW).await.unwrap();
         }
     }
-    let build = world.store.build(&Digest::of("key")).await.unwrap().unwrap();
+    let build = world.store.build(&Digest::of("key"), world.source.domain(true)).await.unwrap().unwrap();
     assert_eq!(build.manifest.digest, Digest::of("first"));
     let nodes = world.store.nodes(run).await.unwrap();
     let states: Vec<_> = nodes.iter().map(|node| (node.state, node.attempts)).collect();
@@ -229,6 +231,7 @@ async fn unchanged_nodes_are_stored_once_and_heads_are_the_newest_good_builds() 
     let reused = |name: &str| NodeRow {
         action: "reuse".to_owned(),
         digest: Some(digest.clone()),
+        lanes: Some(vec![NodeLane { lane: Lane::Container, check_set: Digest::of("checks") }]),
         ..node(name, NodeState::Reused)
     };
     let own = async |run| -> Vec<String> {
@@ -257,7 +260,7 @@ async fn unchanged_nodes_are_stored_once_and_heads_are_the_newest_good_builds() 
     let fourth = world.running('d', &nodes).await;
     assert_eq!(own(fourth).await, names[..1]);
     end(fourth).await;
-    let heads = world.store.heads(world.source, "main").await.unwrap();
+    let heads = world.store.heads(world.source.domain(true), "main").await.unwrap();
     let found: Vec<_> = heads.iter().map(|head| (&head.digest, head.retired_at)).collect();
     assert_eq!(found, [(&digest, None), (&digest, Some(NOW))]);
 
@@ -270,12 +273,12 @@ async fn unchanged_nodes_are_stored_once_and_heads_are_the_newest_good_builds() 
     let change = NodeChange { digest: Some(&other), ..NodeChange::default() };
     let moved = (names[1], &platform());
     world.store.move_node(fifth, moved, (NodeState::Running, NodeState::Passed), change, NOW).await.unwrap();
-    let heads = world.store.heads(world.source, "main").await.unwrap();
+    let heads = world.store.heads(world.source.domain(true), "main").await.unwrap();
     let found: Vec<_> = heads.iter().map(|head| (&head.digest, head.retired_at)).collect();
     assert_eq!(found, [(&digest, None), (&other, None)]);
     let variant = names[1].parse().unwrap();
-    assert_eq!(world.store.head_digests(world.source, &variant).await.unwrap(), [other].into());
-    assert_eq!(world.store.heads(world.source, "else").await.unwrap(), []);
+    assert_eq!(world.store.head_digests(world.source.domain(true), &variant).await.unwrap(), [other].into());
+    assert_eq!(world.store.heads(world.source.domain(true), "else").await.unwrap(), []);
 }
 
 #[tokio::test]

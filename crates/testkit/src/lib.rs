@@ -55,9 +55,18 @@ pub fn program(name: &str) -> Option<PathBuf> {
 #[must_use]
 pub fn tool_image() -> Option<PathBuf> {
     let folder = variable("EDGEWRIGHT_TOOLS").map(PathBuf::from);
-    let need = "a tool image: `edgewright tools update --dir DIR`, EDGEWRIGHT_TOOLS=DIR";
+    let need = "a tool image: `edgewright tools update --tools DIR`, EDGEWRIGHT_TOOLS=DIR";
     let is_there = has_as_root(&[]) && has_if(folder.is_some(), need);
     folder.filter(|_| is_there)
+}
+
+/// The folder of the tool image for commands under test, as the variable that names it: the image that
+/// `cargo xtask test` made, or the one of this machine, which the first sandboxed job makes.
+#[must_use]
+pub fn tools() -> (&'static str, PathBuf) {
+    let folder =
+        variable("EDGEWRIGHT_TOOLS").map_or_else(|| "/var/cache/edgewright/tools".into(), PathBuf::from);
+    ("EDGEWRIGHT_TOOLS", folder)
 }
 
 /// oras: `EDGEWRIGHT_TESTS_ORAS`, the machine's, or what `cargo xtask setup` put into the cache. Skips the

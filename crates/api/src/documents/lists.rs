@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{ChannelView, ImageSummary, ReleaseView, RunSummary, SiteSummary, SourceView};
+use crate::{ChannelView, EvidenceView, ImageSummary, ReleaseView, RunSummary, SiteSummary, SourceView};
 
 macro_rules! lists {
     ($($(#[$doc:meta])* $list:ident { $(#[$field_doc:meta])* $field:ident: $item:ty })+) => {$(
@@ -46,5 +46,10 @@ lists! {
     SourceList {
         /// Sources, sorted by name.
         sources: SourceView
+    }
+    /// Evidence.
+    EvidenceList {
+        /// Pieces of evidence, sorted by lane and platform.
+        evidence: EvidenceView
     }
 }

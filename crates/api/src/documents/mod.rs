@@ -15,6 +15,7 @@
 //! `docs/reference/json/` is generated from [`DOCUMENTS`].
 
 mod described;
+mod doctor;
 mod error;
 mod folder;
 mod lists;
@@ -26,12 +27,13 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+pub use doctor::{DoctorCheck, DoctorReport, DoctorState};
 pub use error::{CommandError, ErrorDocument};
 pub use folder::{
     ChangeView, ChangedKind, CheckReport, Declared, PlanExplanation, PlanNode, PlanReport,
     PlatformExplanation, StepExplanation, StepState, UpdateReport, VariableView, VariantVars,
 };
-pub use lists::{ChannelList, ImageList, ReleaseList, RunList, SiteList, SourceList};
+pub use lists::{ChannelList, EvidenceList, ImageList, ReleaseList, RunList, SiteList, SourceList};
 pub use reference::reference;
 
 use crate::{
@@ -139,6 +141,7 @@ documents! {
     PlanExplanation, "plan-explanation", ["plan --explain VARIANT", "plan VARIANT"];
     RunView, "run", ["run", "run show NUMBER"];
     RunList, "run-list", ["run list", "runs"];
+    EvidenceList, "evidence-list", ["evidence RUN NODE"];
     ImageView, "image", ["image show VARIANT"];
     ImageList, "image-list", ["image list", "images"];
     ReleaseView, "release", ["release show NUMBER"];
@@ -156,6 +159,7 @@ documents! {
     UpdateReport, "update", ["update"];
     RebuildStatus, "rebuild", ["rebuild DIGEST", "rebuild VARIANT"];
     VerdictResponse, "verdict", ["verdict post"];
+    DoctorReport, "doctor", ["doctor"];
     ErrorDocument, "error", ["COMMAND"];
 }
 

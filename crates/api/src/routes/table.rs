@@ -41,6 +41,10 @@ pub enum Operation {
     Comment,
     /// [`super::log`].
     Log,
+    /// [`super::evidence`].
+    Evidence,
+    /// [`super::piece`].
+    Piece,
     /// [`IMAGES`].
     Images,
     /// [`super::image`].
@@ -133,6 +137,7 @@ const ONE_SOURCE: Parameter =
     in_query("source", "string", "the source; needed if several have one of this name");
 const LIMIT: Parameter = in_query("limit", "integer", "maximum number: 20 by default, at most 1000");
 const NUMBER: Parameter = in_path("number", "integer", "the run's number");
+const NODE: Parameter = in_path("node", "string", "the node, such as hmi/plant-a, with unescaped `/`");
 
 const fn get(
     operation: Operation,
@@ -297,11 +302,39 @@ pub const ROUTES: &[Route] = &[
             TEXT,
             &[
                 NUMBER,
-                in_path("node", "string", "the node, such as hmi/plant-a, with unescaped `/`"),
+                NODE,
                 in_query("follow", "boolean", "continue the response until the job ends"),
                 in_query("from", "integer", "number of bytes to skip, for resuming after a lost connection"),
             ],
             "A job's log.",
+        )
+    },
+    Route {
+        matched: Some("/api/v1/runs/{number}/evidence/{*node}"),
+        ..get(
+            Operation::Evidence,
+            "evidence",
+            "/api/v1/runs/{number}/evidence/{node}",
+            Content::List("EvidenceView"),
+            &[NUMBER, NODE],
+            "The evidence of a node's lanes: what explains their verdicts.",
+        )
+    },
+    Route {
+        matched: Some("/api/v1/runs/{number}/pieces/{name}/{*node}"),
+        ..get(
+            Operation::Piece,
+            "piece",
+            "/api/v1/runs/{number}/pieces/{name}/{node}",
+            TEXT,
+            &[
+                NUMBER,
+                in_path("name", "string", "the piece's name, such as journal"),
+                NODE,
+                in_query("lane", "string", "only of this lane"),
+                in_query("platform", "string", "only of this platform"),
+            ],
+            "One piece of evidence, as an attachment of plain text: its content is that of the image under test.",
         )
     },
     get(

@@ -64,6 +64,14 @@ pub fn explain(output: &[String]) -> Cause {
         "Unable to connect",
         "Network is unreachable",
         "Could not handshake",
+        "Connection reset by peer",
+        "connection timed out",
+        "Data socket timed out",
+        "Something wicked happened resolving",
+        "Undetermined Error",
+        "Mirror sync in progress?",
+        "  429  ",
+        "  500  ",
         "502  ",
         "503  ",
         "504  ",
@@ -184,7 +192,7 @@ mod tests {
 
     #[test]
     fn recorded_output_is_explained() {
-        let table: [(&str, Cause); 10] = [
+        let table: [(&str, Cause); 12] = [
             (
                 "Reading package lists...\nE: Unable to locate package nosuchpkg\nE: apt-get failed",
                 Cause::UnknownPackage("nosuchpkg".into()),
@@ -205,6 +213,19 @@ mod tests {
             (
                 "W: GPG error: http://m trixie InRelease: The following signatures couldn't be verified because the public key is not available: NO_PUBKEY 0E98404D386FA1D9",
                 Cause::Unsigned("GPG error: http://m trixie InRelease: The following signatures couldn't be verified because the public key is not available: NO_PUBKEY 0E98404D386FA1D9".into()),
+            ),
+            (
+                "E: Failed to fetch http://m/InRelease  500  Internal Server Error [IP: 1.2.3.4 80]",
+                Cause::Unreachable(
+                    "Failed to fetch http://m/InRelease  500  Internal Server Error [IP: 1.2.3.4 80]".into(),
+                ),
+            ),
+            (
+                "E: Failed to fetch http://m/p.deb  Error reading from server - read (104: Connection reset by peer)",
+                Cause::Unreachable(
+                    "Failed to fetch http://m/p.deb  Error reading from server - read (104: Connection reset by peer)"
+                        .into(),
+                ),
             ),
             ("The following packages have unmet dependencies:\n a : Conflicts: b", Cause::Conflict),
             ("tar: write error: No space left on device", Cause::DiskFull),

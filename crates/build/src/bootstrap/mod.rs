@@ -98,6 +98,20 @@ pub(crate) struct Order<'o> {
     pub(crate) kept: Option<&'o KeptPackages>,
 }
 
+/// mmdebstrap. In a sandbox, scripts of packages get no capability by which they could change its network or
+/// other processes of the job.
+fn mmdebstrap(ctx: &BuildContext) -> Command {
+    if ctx.in_sandbox {
+        return Command::new("setpriv").args([
+            "--bounding-set",
+            "-net_admin,-sys_ptrace",
+            "--",
+            "mmdebstrap",
+        ]);
+    }
+    Command::new("mmdebstrap")
+}
+
 /// Installs the locked packages; gives the layer, and the files to keep.
 pub(crate) async fn build(
     task: &ImageTask,
@@ -108,7 +122,7 @@ pub(crate) async fn build(
     let Order { step, packages, keys, kept, archive: _ } = *order;
     privileges::check()?;
     let architecture = architecture(&task.platform, Phase::Build)?;
-    let repository = chosen(order, events)?;
+    let repository = chosen(order, &ctx.host_etc, events)?;
     let apt = Apt::prepare(ctx, &repository, keys, architecture, Phase::Build)?;
     let local = |error: std::io::Error| failure::local(Phase::Build, &error);
     let packages_folder = apt.take_archives(packages).map_err(local)?;
@@ -126,7 +140,7 @@ pub(crate) async fn build(
         line: format!("mmdebstrap installs {} packages of {}", packages.len(), step.suite),
     });
     let include: Vec<String> = packages.iter().map(|p| format!("{}={}", p.name, p.version)).collect();
-    let mut command = Command::new("mmdebstrap")
+    let mut command = mmdebstrap(ctx)
         .args(["--variant=minbase", "--format=tar"])
         .arg(format!("--architectures={architecture}"))
         .arg(format!("--include={}", include.join(",")))
@@ -166,10 +180,10 @@ pub(crate) async fn build(
 }
 
 /// The locked archive, else the host's; what is worth knowing about it goes to the log.
-fn chosen(order: &Order<'_>, events: Events<'_>) -> Result<Repository, JobFailure> {
+fn chosen(order: &Order<'_>, etc: &Path, events: Events<'_>) -> Result<Repository, JobFailure> {
     let repository = match order.archive {
         Some(archive) => Repository::locked(order.step, archive, Phase::Build)?,
-        None => Repository::of(order.step, &Host::read(Path::new("/etc")), Phase::Build)?,
+        None => Repository::of(order.step, &Host::read(etc), Phase::Build)?,
     };
     for line in warnings(order.packages, order.archive, &repository) {
         events(JobEvent::Log { line });

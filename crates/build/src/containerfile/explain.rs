@@ -3,7 +3,7 @@
 use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
 use edgewright_process::CommandError;
 
-use crate::failure;
+use crate::{failure, run_output};
 
 /// A Containerfile that fails or never ends is the image's fault; other failures are not.
 pub(super) fn explain(error: &CommandError, output: Vec<String>) -> JobFailure {
@@ -13,21 +13,34 @@ pub(super) fn explain(error: &CommandError, output: Vec<String>) -> JobFailure {
             format!("the Containerfile did not end within {} s", after.as_secs()),
             "find the command that hangs in the output, or give the job more time",
         ),
-        CommandError::Exit { .. } => {
-            let (kind, hint) = classify(&output);
-            let line = output.iter().rev().find(|line| !line.trim().is_empty());
-            let line = line.map_or("it gave no reason", String::as_str);
-            failure::new(
-                kind,
-                Phase::Build,
-                format!("the Containerfile failed: {line}"),
-                Some(hint.to_owned()),
-            )
-        }
+        CommandError::Exit { .. } => of_exit(&output),
         other => failure::command(Phase::Build, other),
     };
     failure.output = output;
     failure
+}
+
+/// The failure of a `buildah bud` that ended: its headline is the line that names the cause.
+fn of_exit(output: &[String]) -> JobFailure {
+    let report = run_output::read(output);
+    let step = report.step.as_ref().map(|step| format!(" in `{step}`")).unwrap_or_default();
+    if let (Some(tool), Some(line)) = (report.network, &report.cause) {
+        let hint = format!(
+            "{tool} could not fetch something{step}: check the network, proxy and DNS of this host, and the server; the job is tried again a few times"
+        );
+        let message = format!("the Containerfile failed, because the network did: {line}");
+        return failure::new(FailureKind::Infrastructure, Phase::Build, message, Some(hint));
+    }
+    let (kind, hint) = classify(output);
+    let line = match (report.cause, report.exit) {
+        (Some(cause), _) => cause,
+        (None, Some(code)) => format!("the command{step} ended with exit status {code} and printed nothing"),
+        (None, None) => "it gave no reason".to_owned(),
+    };
+    let ended = report.exit.filter(|_| kind == FailureKind::Image);
+    let ended = ended.map(|code| format!("; it ended with exit status {code}{step}")).unwrap_or_default();
+    let message = format!("the Containerfile failed: {line}");
+    failure::new(kind, Phase::Build, message, Some(format!("{hint}{ended}")))
 }
 
 /// The kind of a failure of `buildah bud`, from its last lines.
@@ -75,5 +88,24 @@ mod tests {
             let lines: Vec<String> = text.lines().map(str::to_owned).collect();
             assert_eq!(classify(&lines).0, kind, "{text}");
         }
+    }
+
+    #[test]
+    fn the_cause_is_the_headline_and_a_mirror_is_not_the_images_fault() {
+        let of = |text: &str| of_exit(&text.lines().map(str::to_owned).collect::<Vec<_>>());
+        let tail =
+            "Error: building at STEP \"RUN apt-get install -y x\": while running runtime: exit status 100";
+        let step = "STEP 2/2: RUN apt-get install -y x";
+        let failure = of(&format!("{step}\nReading package lists...\nE: Unable to locate package x\n{tail}"));
+        assert_eq!(failure.kind, FailureKind::Image);
+        assert_eq!(failure.message, "the Containerfile failed: E: Unable to locate package x");
+        assert!(failure.hint.unwrap().contains("exit status 100 in `RUN apt-get install -y x`"));
+        let failure = of(&format!("{step}\nE: Failed to fetch http://m/x  503  Service Unavailable\n{tail}"));
+        assert_eq!(failure.kind, FailureKind::Infrastructure);
+        assert!(
+            failure.message.contains("because the network did: E: Failed to fetch"),
+            "{}",
+            failure.message
+        );
     }
 }

@@ -4,18 +4,27 @@
 //! of it (an additional image store), which is removed with the job's folder. Only the new layers are
 //! written: empty files in the layout that buildah writes to mark the base's blobs as present.
 
+mod buildah;
 mod explain;
+mod leftovers;
+mod mounts;
 mod parse;
 mod store;
+mod unpacked;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use edgewright_model::containerfile::instructions;
+use edgewright_model::names::Platform;
 use edgewright_model::order::Context;
-use edgewright_model::outcome::{JobFailure, Phase};
+use edgewright_model::outcome::{JobEvent, JobFailure, Phase};
 use edgewright_model::spec::SecretRef;
 use edgewright_oci::image::{Image, LayerRef};
-use edgewright_oci::layer::{Layer, decompress, write_tar};
+use edgewright_oci::index::Index;
+use edgewright_oci::layer::{Layer, LayerError, decompress, write_tar};
 use edgewright_oci::layout::Layout;
 use serde_json::{Map, Value};
 
@@ -24,7 +33,8 @@ pub use parse::{ContainerfileError, check};
 use crate::context::{BuildContext, Events};
 use crate::image_state::{ImageState, blocking};
 use crate::log::Log;
-use crate::{failure, fetch, privileges};
+use crate::{failure, privileges};
+use buildah::Version;
 use explain::explain;
 use store::Store;
 
@@ -33,6 +43,7 @@ const BUILDAH_LABEL: &str = "io.buildah.version";
 
 /// The parts of a `containerfile` step's order.
 pub(crate) struct Order<'a> {
+    pub(crate) platform: &'a Platform,
     pub(crate) context: &'a Context,
     pub(crate) text: &'a str,
     pub(crate) args: &'a BTreeMap<String, String>,
@@ -49,27 +60,46 @@ pub(crate) async fn build(
     check(order.text, order.target)
         .map_err(|error| failure::image(Phase::Build, error.to_string(), error.hint()))?;
     privileges::check()?;
+    let version = Version::of(ctx).await?;
+    if let Some(line) = volumes::warning(&version, order.text, &state.image.runtime()) {
+        events(JobEvent::Log { line });
+    }
+    state.remove_triggers(ctx, events).await?;
     let Some(base) = state.current.clone() else {
         let hint = "put a `bootstrap` or `files` step before it, or start `from:` an image";
         return Err(failure::image(Phase::Build, "a Containerfile needs a base image", hint));
     };
     let local = |error: std::io::Error| failure::local(Phase::Build, &error);
     let folder = fresh_folder(&ctx.scratch.join("containerfile")).map_err(local)?;
-    let context = unpack_context(ctx, order.context, &folder).await?;
+    let context = unpacked::unpack(ctx, order.context, &folder).await?;
+    let (mounts, within) = (mounts::find(order.text), context.clone());
+    let checked = blocking(move || (mounts.iter().try_for_each(|mount| mount.check(&within)), mounts));
+    let (checked, mounts) = checked.await?;
+    checked.map_err(|error| {
+        let hint = "name a path inside of the build context, and an id without `..`";
+        failure::image(Phase::Build, error.to_string(), hint)
+    })?;
+    version.check(&mounts)?;
     let containerfile = folder.join("Containerfile");
     tokio::fs::write(&containerfile, order.text).await.map_err(local)?;
 
     let store = Store::new(ctx, &folder);
     let base_name = store.pull_base(ctx, &base).await?;
     let epoch = state.epoch().as_second().max(0).to_string();
-    let build = Build { ctx, store, folder, base_name, epoch };
+    // A base without a platform is of any; buildah finds it only if it is not asked for one.
+    let platform = state.image.has_platform().then(|| order.platform.to_string());
+    let build = Build { ctx, store, folder, base_name, epoch, version, platform };
     let result = async {
         let id = build.bud(order, &containerfile, &context, events).await?;
         build.layout(&id, state.image.layers()).await
     }
     .await;
     build.store.clean(ctx, result.is_err()).await;
-    take_over(state, &result?, &build.folder).await
+    let layout = result?;
+    // Without a RUN there is no container, and nothing that one leaves.
+    let runs = instructions(order.text).iter().any(|instruction| instruction.keyword == "RUN");
+    let below = if runs { Some(state.index(ctx).await?) } else { None };
+    take_over(state, &layout, &build.folder, below).await
 }
 
 /// One Containerfile's build, in a storage of its own.
@@ -82,6 +112,10 @@ struct Build<'a> {
     base_name: String,
     /// Seconds since 1970, for the times of files.
     epoch: String,
+    /// The buildah that does it.
+    version: Version,
+    /// The platform of all stages, whatever the host's is.
+    platform: Option<String>,
 }
 
 impl Build<'_> {
@@ -93,8 +127,11 @@ impl Build<'_> {
         context: &Path,
         events: Events<'_>,
     ) -> Result<String, JobFailure> {
-        let Self { ctx, store, folder, base_name, epoch } = self;
+        let Self { ctx, store, folder, base_name, epoch, version, platform } = self;
         let id_file = folder.join("image-id");
+        // The context has no ignored files: a second look at the rules would drop others.
+        let no_rules = folder.join("no-ignore-rules");
+        tokio::fs::write(&no_rules, "").await.map_err(|error| failure::local(Phase::Build, &error))?;
         let mut command = store
             .buildah(ctx)
             .args(["bud", "--layers=false", "--pull-never", "--force-rm", "--identity-label=false"])
@@ -103,7 +140,12 @@ impl Build<'_> {
             .arg(&id_file)
             .arg("--file")
             .arg(containerfile)
+            .arg("--ignorefile")
+            .arg(&no_rules)
             .arg(format!("--build-arg=BASE={base_name}"));
+        if let Some(platform) = platform {
+            command = command.args(["--platform", platform.as_str()]);
+        }
         if ctx.in_sandbox {
             command = command.args(["--network", "host", "--isolation", "oci"]);
         }
@@ -118,8 +160,16 @@ impl Build<'_> {
             command = command.arg(format!("--secret=id={},src={}", secret.id, path.display()));
         }
         let mut log = Log::new(events);
-        let ended = command.arg(context).deadline(ctx.step_limit).run_lines(|_, line| log.line(line)).await;
+        let mut damage = None;
+        let on_line = |_, line: &str| {
+            damage = damage.take().or_else(|| version.fault_in(line));
+            log.line(line);
+        };
+        let ended = command.arg(context).deadline(ctx.step_limit).run_lines(on_line).await;
         ended.map_err(|error| explain(&error, log.tail()))?;
+        if let Some(failure) = damage {
+            return Err(JobFailure { output: log.tail(), ..failure });
+        }
 
         let id = tokio::fs::read_to_string(&id_file).await;
         let id = id.map_err(|error| failure::local(Phase::Build, &error))?;
@@ -151,25 +201,42 @@ impl Build<'_> {
     }
 }
 
-/// Compresses the new layers and takes over the runtime config.
-async fn take_over(state: &mut ImageState, layout: &Layout, folder: &Path) -> Result<Vec<Layer>, JobFailure> {
+/// Compresses the new layers and takes over the runtime config. `below`: the entries of the base, if a `RUN`
+/// may have left something.
+async fn take_over(
+    state: &mut ImageState,
+    layout: &Layout,
+    folder: &Path,
+    below: Option<Arc<Index>>,
+) -> Result<Vec<Layer>, JobFailure> {
     let damaged = |error: &(dyn std::error::Error + 'static)| failure::local(Phase::Build, error);
     let (manifest, config) = layout.image().map_err(|error| damaged(&error))?;
     let built = Image::parse(&manifest, &config).map_err(|error| damaged(&error))?;
-    let (below, new) = split_layers(state.image.layers(), built.layers())?;
-    tracing::debug!(below, new = new.len(), "compressing the layers of buildah");
+    let (count, new) = split_layers(state.image.layers(), built.layers())?;
+    tracing::debug!(below = count, new = new.len(), "compressing the layers of buildah");
     let mut layers = Vec::new();
+    let mut below = below.map(|index| Index::clone(&index));
     for (number, layer) in new.iter().enumerate() {
         let blob = layout.blob_path(&layer.descriptor.digest);
         let media_type = layer.descriptor.media_type.clone();
         let (target, epoch) = (folder.join(format!("layer-{number}")), state.epoch());
-        let written = blocking(move || {
-            let blob = std::fs::File::open(&blob).map_err(edgewright_oci::layer::LayerError::Read)?;
-            write_tar(decompress(blob, &media_type)?, &target, epoch)
+        let written = blocking(move || -> Result<_, LayerError> {
+            let Some(mut index) = below else {
+                let blob = std::fs::File::open(&blob).map_err(LayerError::Read)?;
+                return Ok((Some(write_tar(decompress(blob, &media_type)?, &target, epoch)?), None));
+            };
+            let layer = leftovers::write_without(&blob, &media_type, &index, (&target, epoch))?;
+            if let Some(layer) = &layer {
+                index.apply(&layer.index);
+            }
+            Ok((layer, Some(index)))
         });
-        layers.push(written.await?.map_err(|error| failure::layer(Phase::Build, &error))?);
+        let (layer, index) = written.await?.map_err(|error| failure::layer(Phase::Build, &error))?;
+        below = index;
+        layers.extend(layer);
     }
-    let runtime = without_buildah(built.runtime(), &state.image.runtime());
+    let base = state.image.runtime();
+    let runtime = without_buildah(built.runtime(), &base);
     state.image.set_runtime(runtime);
     Ok(layers)
 }
@@ -208,22 +275,6 @@ fn fresh_folder(folder: &Path) -> std::io::Result<PathBuf> {
             Ok(()) => return Ok(candidate),
         }
     }
-}
-
-async fn unpack_context(ctx: &BuildContext, context: &Context, folder: &Path) -> Result<PathBuf, JobFailure> {
-    let tar = fetch::open(ctx, context, folder).await?;
-    let target = folder.join("context");
-    let unpacked = target.clone();
-    blocking(move || -> std::io::Result<()> {
-        std::fs::create_dir_all(&target)?;
-        let mut archive = tar::Archive::new(tar);
-        archive.set_preserve_permissions(true);
-        archive.set_preserve_ownerships(false);
-        archive.unpack(&target)
-    })
-    .await?
-    .map_err(|error| failure::local(Phase::Fetch, &error))?;
-    Ok(unpacked)
 }
 
 fn write_secret(ctx: &BuildContext, folder: &Path, secret: &SecretRef) -> Result<PathBuf, JobFailure> {

@@ -66,6 +66,7 @@ impl World {
             process,
             auth: None,
             in_sandbox: false,
+            host_etc: "/etc".into(),
             secrets: BTreeMap::new(),
             step_limit: Duration::from_mins(10),
         };

@@ -3,13 +3,18 @@
 //! While a machine boots, `systemctl` may not respond yet; that counts as a miss until the time limit is
 //! over.
 
+mod cause;
+
 use std::collections::BTreeMap;
 
+use super::init::{self, Absent};
 use super::{Budget, Finding};
 use crate::exec::{self, Ended, last_lines};
+use cause::Causes;
 
 /// Maximum number of failed units whose status is shown.
 const SHOWN_UNITS: usize = 5;
+const LIST_JOBS: [&str; 4] = ["list-jobs", "--no-legend", "--no-pager", "--plain"];
 
 pub(crate) fn look_at_state(allow_failed: &[String], budget: Budget) -> Finding {
     let ended = match systemctl(&["is-system-running"], budget) {
@@ -19,17 +24,38 @@ pub(crate) fn look_at_state(allow_failed: &[String], budget: Budget) -> Finding 
     match ended.text().trim() {
         "running" => check_restarting_units(allow_failed, budget),
         "degraded" => check_failed_units(allow_failed, budget),
-        "" => Finding::image(
-            format!("the service manager does not respond: {}", ended.tail.join(" ").trim()),
-            ended.tail.clone(),
-        ),
-        // `starting`, `initializing`, `maintenance`, `stopping`, `offline`.
+        "" => never_responds(budget).unwrap_or_else(|| {
+            let message = format!("the service manager does not respond: {}", ended.tail.join(" ").trim());
+            Finding::image(message, ended.tail.clone())
+        }),
+        "offline" => never_responds(budget).unwrap_or_else(|| unexpected("offline", Vec::new())),
+        // `starting`, `initializing`, `maintenance`, `stopping`.
         state => {
-            let jobs = systemctl(&["list-jobs", "--no-legend", "--no-pager", "--plain"], budget);
-            let output = jobs.map_or_else(|_| Vec::new(), |jobs| last_lines(&jobs.text()));
-            Finding::image(format!("the system is `{}`, expected `running`", short(state)), output)
+            let jobs = systemctl(&LIST_JOBS, budget);
+            let jobs = jobs.map_or_else(|_| None, |jobs| Some(jobs.text()));
+            let finding = unexpected(state, last_lines(jobs.as_deref().unwrap_or_default()));
+            // The emergency shell waits for a person.
+            let is_stuck = state == "maintenance" && jobs.is_some_and(|jobs| !has_jobs(&jobs));
+            if is_stuck { finding.for_good() } else { finding }
         }
     }
+}
+
+fn unexpected(state: &str, output: Vec<String>) -> Finding {
+    Finding::image(format!("the system is `{}`, expected `running`", short(state)), output)
+}
+
+/// The finding where the service manager will never respond, because process 1 is another program.
+fn never_responds(budget: Budget) -> Option<Finding> {
+    Some(match init::absent(budget.scale())? {
+        Absent::NoInit(why) => Finding::no_init(format!(
+            "{why}, and no service manager runs; start an init as root (`/sbin/init`), or remove this check"
+        )),
+        Absent::OtherInit(name) => {
+            let message = format!("the init is `{name}`, not systemd: use checks that do not ask systemd");
+            Finding::image(message, Vec::new()).for_good()
+        }
+    })
 }
 
 /// A unit that crashes and is restarted is `activating` in between: the system counts as `running` although
@@ -52,11 +78,11 @@ fn check_restarting_units(allow_failed: &[String], budget: Budget) -> Finding {
     if refused.is_empty() {
         return Finding::Holds;
     }
-    let shown = &refused[..refused.len().min(SHOWN_UNITS)];
-    Finding::image(
-        format!("the system is not stable: {} ended and is waiting for a restart", refused.join(", ")),
-        status(shown, budget),
-    )
+    let (causes, status) = status(&refused, budget);
+    let names = refused.join(", ");
+    let causes = causes.suffix();
+    let message = format!("the system is not stable: {names} ended and is waiting for a restart{causes}");
+    Finding::image(message, status)
 }
 
 fn check_failed_units(allow_failed: &[String], budget: Budget) -> Finding {
@@ -74,11 +100,9 @@ fn check_failed_units(allow_failed: &[String], budget: Budget) -> Finding {
     if refused.is_empty() {
         return Finding::Holds;
     }
-    let shown = &refused[..refused.len().min(SHOWN_UNITS)];
-    let finding = Finding::image(
-        format!("the system is degraded: {} failed", refused.join(", ")),
-        status(shown, budget),
-    );
+    let (causes, status) = status(&refused, budget);
+    let message = format!("the system is degraded: {} failed{}", refused.join(", "), causes.suffix());
+    let finding = Finding::image(message, status);
     if is_settled(&refused, budget) { finding.for_good() } else { finding }
 }
 
@@ -93,7 +117,7 @@ fn is_settled(failed: &[&str], budget: Budget) -> bool {
         ["list-units", "--state=activating,deactivating,reloading,maintenance", "--plain", "--full"];
     let mut triggers = vec!["show", "--property=TriggeredBy", "--"];
     triggers.extend(failed);
-    answer(&["list-jobs", "--no-legend", "--no-pager", "--plain"]).is_some_and(|jobs| !has_jobs(&jobs))
+    answer(&LIST_JOBS).is_some_and(|jobs| !has_jobs(&jobs))
         && answer(&[&changing[..], &["--no-legend", "--no-pager"]].concat())
             .is_some_and(|units| failed_units(&units).is_empty())
         && answer(&triggers).is_some_and(|shown| !has_triggers(&shown))
@@ -127,13 +151,33 @@ pub(crate) fn look_at_unit(name: &str, budget: Budget) -> Finding {
     };
     match judge_unit(name, &ended.text()) {
         None => Finding::Holds,
-        Some(message) if ended.text().trim().is_empty() => Finding::image(message, ended.tail),
+        Some(message) if ended.text().trim().is_empty() => {
+            never_responds(budget).unwrap_or_else(|| Finding::image(message, ended.tail))
+        }
         Some(message) => {
-            let has_failed = ended.text().lines().any(|line| line == "ActiveState=failed");
-            let finding = Finding::image(message, status(&[name], budget));
-            if has_failed && is_settled(&[name], budget) { finding.for_good() } else { finding }
+            let has = |line: &str| ended.text().lines().any(|of| of == line);
+            let (causes, status) = status(&[name], budget);
+            let finding = Finding::image(message + &causes.suffix(), status);
+            let is_final = if has("ActiveState=failed") {
+                is_settled(&[name], budget)
+            } else {
+                NEVER_LOADED.iter().any(|state| has(state))
+                    && is_booted(budget)
+                    && is_settled(&[name], budget)
+            };
+            if is_final { finding.for_good() } else { finding }
         }
     }
+}
+
+/// States of a unit that no job changes. Before the end of the boot something may still add the unit.
+const NEVER_LOADED: [&str; 4] =
+    ["LoadState=not-found", "LoadState=masked", "LoadState=bad-setting", "LoadState=error"];
+
+/// Whether the boot is over.
+fn is_booted(budget: Budget) -> bool {
+    systemctl(&["is-system-running"], budget)
+        .is_ok_and(|ended| matches!(ended.text().trim(), "running" | "degraded"))
 }
 
 /// What is wrong with a unit, by the output of `systemctl show`.
@@ -171,17 +215,33 @@ fn is_allowed(unit: &str, allow_failed: &[String]) -> bool {
     })
 }
 
-/// The status of some units with their last journal lines, for messages.
-fn status(units: &[&str], budget: Budget) -> Vec<String> {
+/// The status of some units with their last journal lines, and the causes that it leaves out, for messages.
+fn status(units: &[&str], budget: Budget) -> (Causes, Vec<String>) {
+    let shown = &units[..units.len().min(SHOWN_UNITS)];
     let mut arguments = vec!["status", "--no-pager", "--full", "--lines=8", "--"];
-    arguments.extend(units);
-    systemctl(&arguments, budget).map(|ended| last_lines(&ended.text())).unwrap_or_default()
+    arguments.extend(shown);
+    let mut lines = systemctl(&arguments, budget).map(|ended| last_lines(&ended.text())).unwrap_or_default();
+    let causes = cause::of(shown, &lines, budget);
+    let is_shown = |cause: &&String| {
+        let text = cause.split_once(": ").map_or(cause.as_str(), |(_, text)| text);
+        lines.iter().any(|line| line.contains(text))
+    };
+    let more: Vec<String> = causes.lines.iter().filter(|cause| !is_shown(cause)).cloned().collect();
+    lines.extend(more);
+    (causes, lines)
+}
+
+fn without_systemctl(error: &std::io::Error, budget: Budget) -> Finding {
+    let finding = Finding::not_started("systemctl", error);
+    if error.kind() != std::io::ErrorKind::NotFound {
+        return finding;
+    }
+    never_responds(budget).unwrap_or(finding)
 }
 
 fn systemctl(arguments: &[&str], budget: Budget) -> Result<Ended, Finding> {
     let argv: Vec<String> = ["systemctl"].iter().chain(arguments).map(ToString::to_string).collect();
-    let ended =
-        exec::run(&argv, budget.one_look()).map_err(|error| Finding::not_started("systemctl", &error))?;
+    let ended = exec::run(&argv, budget.one_look()).map_err(|error| without_systemctl(&error, budget))?;
     if ended.status.is_some() {
         Ok(ended)
     } else {

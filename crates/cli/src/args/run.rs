@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 use edgewright_model::Digest;
-use edgewright_model::names::{ImageName, SourceName, VariantName};
+use edgewright_model::names::{ImageName, Platform, SourceName, VariantName};
 use edgewright_model::run::RunNumber;
 use edgewright_model::spec::Lane;
 
 use super::read::PageArgs;
-use super::serve::ServeArgs;
+use super::serve::{IsolationArgs, ServeArgs};
 use super::{Format, SelectionArgs, values};
 use crate::complete;
 
@@ -62,7 +62,7 @@ pub(crate) struct RunArgs {
 }
 
 /// What jobs work with if no server runs.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct WorkArgs {
     /// Settings file (TOML): its jobs, build secrets, disk and caches are used [default: that of `serve`]
     #[arg(long, value_name = "FILE", env = "EDGEWRIGHT_CONFIG", hide_env_values = true)]
@@ -70,14 +70,16 @@ pub(crate) struct WorkArgs {
     /// Build secret and the file with its bytes, besides those of the settings file; may be repeated
     #[arg(long, value_name = "ID=FILE", value_parser = values::secret)]
     pub(crate) secret: Vec<(String, PathBuf)>,
+    #[command(flatten)]
+    pub(crate) isolation: IsolationArgs,
 }
 
 impl WorkArgs {
     /// As settings of a server on a free port of this machine, which lives as long as the command.
     pub(crate) fn serve(&self, jobs: Option<u16>) -> ServeArgs {
         let listen = Some(([127, 0, 0, 1], 0).into());
-        let (config, secret) = (self.config.clone(), self.secret.clone());
-        ServeArgs { config, listen, jobs, secret, ..ServeArgs::default() }
+        let Self { config, secret, isolation } = self.clone();
+        ServeArgs { config, listen, jobs, secret, isolation, ..ServeArgs::default() }
     }
 }
 
@@ -133,6 +135,30 @@ pub(crate) struct LogsArgs {
     pub(crate) follow: bool,
 }
 
+/// `evidence`.
+#[derive(Debug, Args)]
+pub(crate) struct EvidenceArgs {
+    /// Number of the run
+    #[arg(value_parser = values::number::<RunNumber>, add = ArgValueCompleter::new(complete::runs))]
+    pub(crate) run: RunNumber,
+    /// Node, such as hmi/plant-a
+    #[arg(add = ArgValueCompleter::new(complete::nodes))]
+    pub(crate) node: String,
+    /// Piece to print, such as journal; without it, they are listed
+    pub(crate) name: Option<String>,
+    /// Only of this lane
+    #[arg(long, value_name = "LANE", value_parser = values::lane)]
+    pub(crate) lane: Option<Lane>,
+    /// Only of this platform, such as linux/amd64
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<Platform>,
+    /// File to write the piece to, instead of printing it
+    #[arg(long, short, value_name = "FILE", requires = "name")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
 /// `rebuild`.
 #[derive(Debug, Args)]
 pub(crate) struct RebuildArgs {
@@ -162,6 +188,8 @@ pub(crate) struct UpdateArgs {
     /// Write `images/IMAGE/edgewright.lock` into the folder, to be committed
     #[arg(long)]
     pub(crate) write: bool,
+    #[command(flatten)]
+    pub(crate) work: WorkArgs,
     #[command(flatten)]
     pub(crate) format: Format,
 }

@@ -8,7 +8,7 @@ use edgewright_model::duration::Span;
 use edgewright_server::Options;
 use edgewright_server::settings::{ServerOptions, SourceOptions};
 
-use super::values;
+use super::{Format, values};
 
 /// `tools …`.
 #[derive(Debug, Subcommand)]
@@ -16,13 +16,13 @@ pub(crate) enum ToolsCommand {
     /// Make the tool image, or make it again with the newest packages
     Update {
         /// Folder of the tool image
-        #[arg(long, value_name = "DIR", default_value = edgewright_server::settings::DEFAULT_TOOLS)]
+        #[arg(long = "tools", alias = "dir", value_name = "DIR", env = "EDGEWRIGHT_TOOLS", hide_env_values = true, default_value = edgewright_server::settings::DEFAULT_TOOLS)]
         dir: PathBuf,
     },
     /// Show the programs of the tool image with their versions
     Show {
         /// Folder of the tool image
-        #[arg(long, value_name = "DIR", default_value = edgewright_server::settings::DEFAULT_TOOLS)]
+        #[arg(long = "tools", alias = "dir", value_name = "DIR", env = "EDGEWRIGHT_TOOLS", hide_env_values = true, default_value = edgewright_server::settings::DEFAULT_TOOLS)]
         dir: PathBuf,
     },
 }
@@ -52,9 +52,37 @@ pub(crate) struct JobRunArgs {
     /// The job is in a sandbox
     #[arg(long)]
     pub(crate) sandboxed: bool,
-    /// Address on loopback and the socket to which its connections go
+    /// Folder with the host's `os-release` and apt sources
+    #[arg(long, value_name = "DIR", default_value = "/etc")]
+    pub(crate) host_etc: PathBuf,
+    /// Address of the host and the socket to which its connections go; may be repeated
     #[arg(long, value_name = "ADDR=SOCKET")]
-    pub(crate) forward: Option<String>,
+    pub(crate) forward: Vec<String>,
+}
+
+/// `doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Settings file (TOML) [default: that of `serve`]
+    #[arg(long, value_name = "FILE", env = "EDGEWRIGHT_CONFIG", hide_env_values = true)]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) isolation: IsolationArgs,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+/// Where jobs run: for every command that starts some.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct IsolationArgs {
+    /// Folder of the tool image, with whose programs jobs work; made if it is missing [default:
+    /// /var/cache/edgewright/tools]
+    #[arg(long, value_name = "DIR", env = "EDGEWRIGHT_TOOLS", hide_env_values = true)]
+    pub(crate) tools: Option<PathBuf>,
+    /// Run jobs with the tools and files of this host, as root, instead of in sandboxes: only if every
+    /// definition and base image is trusted
+    #[arg(long)]
+    pub(crate) unsafe_host_tools: bool,
 }
 
 /// `serve`.
@@ -81,6 +109,8 @@ pub(crate) struct ServeArgs {
     /// Build secret and the file with its bytes, besides those of the settings file; may be repeated
     #[arg(long, value_name = "ID=FILE", value_parser = values::secret)]
     pub(crate) secret: Vec<(String, PathBuf)>,
+    #[command(flatten)]
+    pub(crate) isolation: IsolationArgs,
 }
 
 impl ServeArgs {
@@ -97,6 +127,8 @@ impl ServeArgs {
             ..Options::default()
         };
         options.jobs.parallel = self.jobs;
+        options.jobs.tools.clone_from(&self.isolation.tools);
+        options.jobs.unsafe_host_tools = self.isolation.unsafe_host_tools.then_some(true);
         options.secrets = self.secret.iter().cloned().collect();
         options
     }

@@ -5,13 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use edgewright_job::{
-    AdmissionSettings, Executor, JobRegistry, JobSandbox, JobWorker, LocalExecutor, LocalSettings,
-    WorkSettings,
+    AdmissionSettings, Executor, Isolation, JobRegistry, JobSandbox, JobWorker, LocalExecutor, LocalSettings,
+    Tools, WorkSettings,
 };
 use edgewright_lab::EngineSettings;
 use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_process::OwnedTask;
-use edgewright_sandbox::{Bounds, Sandbox, SandboxError, ToolImage};
+use edgewright_sandbox::{Bounds, Sandbox, SandboxError};
 use edgewright_server::{DataFolder, FolderLock, Settings};
 
 use super::serve::start_logging;
@@ -19,12 +19,13 @@ use crate::args::{Global, JobRunArgs};
 use crate::exit::{End, Failure};
 use crate::settings::Environment;
 
-/// The most memory of a sandboxed job, in bytes.
-const JOB_MEMORY: u64 = 4 * 1024 * 1024 * 1024;
 /// The most processes and threads of a sandboxed job.
 const JOB_PROCESSES: u64 = 4096;
-/// The share of the processor of a sandboxed job; other services have 100.
-const JOB_CPU_WEIGHT: u32 = 50;
+/// The share of the processor of a sandboxed job for each core, so that a job can use all of them beside
+/// others; other services have 100.
+const JOB_CPU_WEIGHT: u32 = 100;
+/// The largest share of the processor of a sandboxed job.
+const MAX_JOB_CPU_WEIGHT: u32 = 1000;
 
 /// The static check runner, made by `build.rs`.
 const RUNNER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgewright-checks"));
@@ -40,8 +41,12 @@ pub(crate) async fn local_jobs(settings: &Settings, _lock: &FolderLock) -> Resul
     tracing::debug!(?reaped, "removed leftovers of earlier jobs");
     let program = std::env::current_exe()
         .map_err(|error| Failure::unavailable("cannot find the file of this program", &error))?;
-    let admission =
-        AdmissionSettings { slots: settings.parallel, folder: settings.data.clone(), floor: settings.floor };
+    let admission = AdmissionSettings {
+        slots: settings.parallel,
+        untrusted_slots: settings.untrusted_slots,
+        folder: settings.data.clone(),
+        floor: settings.floor,
+    };
     let mut jobs = LocalSettings::new(program, work, admission);
     jobs.secrets.set(settings.build_secrets.clone());
     jobs.environment = environment.for_jobs();
@@ -53,7 +58,8 @@ pub(crate) async fn local_jobs(settings: &Settings, _lock: &FolderLock) -> Resul
         settings.storage_mib.to_string(),
     ];
     jobs.arguments.extend(options.iter().map(Into::into));
-    jobs.sandbox = sandbox(settings, &jobs.work, options.into(), &environment).await?;
+    jobs.isolation = isolation(settings, &jobs.work, options.into(), &environment).await?;
+    jobs.disk_bytes = settings.job_disk;
     jobs.log = Arc::new(|job, line| tracing::debug!(job.id = %job, "{line}"));
     // Jobs that start no program need no secrets.
     let native = work_settings(&jobs.work, BTreeMap::new(), settings.storage_mib, &environment);
@@ -61,34 +67,41 @@ pub(crate) async fn local_jobs(settings: &Settings, _lock: &FolderLock) -> Resul
     Ok(jobs)
 }
 
-/// Sandboxes for jobs, if the settings ask for them. What is left of those of an earlier process is ended.
-async fn sandbox(
+/// Where jobs run, by the settings. What is left of sandboxes of an earlier process is ended.
+async fn isolation(
     settings: &Settings,
     work: &Path,
     arguments: Vec<String>,
     environment: &Environment,
-) -> Result<Option<JobSandbox>, Failure> {
-    if !settings.sandbox {
-        return Ok(None);
+) -> Result<Isolation, Failure> {
+    if settings.unsafe_host_tools {
+        tracing::warn!(
+            "jobs run with the tools and files of this host: everyone who can change a definition or a base \
+             image is root here"
+        );
+        return Ok(Isolation::HostTools);
     }
     if !environment.is_root() {
-        return Err(Failure::new(
-            ErrorClass::Denied,
-            "cannot make sandboxes for jobs: this user is not root",
-        )
-        .hint("run as root, or set `[jobs] sandbox = false`"));
+        return Ok(Isolation::Unavailable(Arc::new(SandboxError::NotRoot)));
     }
-    let (tools, folder) = (settings.tools.clone(), work.join("sandboxes"));
-    let opened = tokio::task::spawn_blocking(move || {
-        let sandbox = Sandbox::new(ToolImage::open(&tools)?, folder);
-        let cleared = sandbox.clear();
-        tracing::debug!(cleared, "removed sandboxes of earlier jobs");
-        Ok::<_, SandboxError>(sandbox)
+    let folder = work.join("sandboxes");
+    let cleared = tokio::task::spawn_blocking({
+        let folder = folder.clone();
+        move || Sandbox::clear(&folder)
     });
-    let sandbox =
-        opened.await.map_err(|error| Failure::unavailable("cannot open the tool image", &error))??;
-    let bounds = Bounds { memory_bytes: JOB_MEMORY, processes: JOB_PROCESSES, cpu_weight: JOB_CPU_WEIGHT };
-    Ok(Some(JobSandbox { sandbox, work: work.join("sandbox"), arguments, bounds }))
+    let cleared = cleared.await.map_err(|error| Failure::unavailable("cannot clear sandboxes", &error))?;
+    tracing::debug!(cleared, "removed sandboxes of earlier jobs");
+    let cores =
+        std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
+    let cpu_weight = JOB_CPU_WEIGHT.saturating_mul(cores).min(MAX_JOB_CPU_WEIGHT);
+    let bounds = Bounds { memory_bytes: settings.job_memory, processes: JOB_PROCESSES, cpu_weight };
+    Ok(Isolation::Sandbox(JobSandbox {
+        tools: Tools::new(settings.tools.clone(), folder),
+        work: work.join("sandbox"),
+        arguments,
+        reach: settings.reach.clone(),
+        bounds,
+    }))
 }
 
 /// Builds the executor once it is known how jobs reach the registry.
@@ -103,11 +116,12 @@ pub(crate) async fn run(args: &JobRunArgs, global: &Global) -> Result<End, Failu
     if args.sandboxed {
         edgewright_sandbox::inside::settle()?;
     }
-    let _forward = forward(args.forward.as_deref()).await?;
+    let _forwards = forward(&args.forward).await?;
     let secrets = read_secrets(&args.secret)?;
     let environment = Environment::read();
     let mut settings = work_settings(&args.work, secrets, args.storage_mib, &environment);
     settings.in_sandbox = args.sandboxed;
+    settings.host_etc.clone_from(&args.host_etc);
     let worker = JobWorker::new(settings);
     edgewright_job::serve(std::io::stdin(), std::io::stdout(), &worker)
         .await
@@ -115,15 +129,19 @@ pub(crate) async fn run(args: &JobRunArgs, global: &Global) -> Result<End, Failu
     Ok(End::Good)
 }
 
-/// Listens where the registry is outside of the sandbox.
-async fn forward(text: Option<&str>) -> Result<Option<OwnedTask<()>>, Failure> {
-    let Some(text) = text else { return Ok(None) };
-    let parsed = text.split_once('=').and_then(|(address, socket)| Some((address.parse().ok()?, socket)));
-    let Some((address, socket)) = parsed else {
-        return Err(Failure::user(format!("invalid --forward `{text}`: expected ADDR=SOCKET")));
-    };
-    let task = edgewright_job::forward_into(address, socket.into()).await;
-    task.map(Some).map_err(|error| Failure::unavailable("cannot reach the registry", &error))
+/// Listens where registries of the host are.
+async fn forward(given: &[String]) -> Result<Vec<OwnedTask<()>>, Failure> {
+    let mut tasks = Vec::new();
+    for text in given {
+        let parsed = text.split_once('=').and_then(|(address, socket)| Some((address.parse().ok()?, socket)));
+        let Some((address, socket)) = parsed else {
+            return Err(Failure::user(format!("invalid --forward `{text}`: expected ADDR=SOCKET")));
+        };
+        let task = edgewright_job::forward_into(address, socket.into()).await;
+        let message = format!("cannot make {address} reachable in the sandbox");
+        tasks.push(task.map_err(|error| Failure::unavailable(&message, &error))?);
+    }
+    Ok(tasks)
 }
 
 fn work_settings(
@@ -140,6 +158,7 @@ fn work_settings(
         environment: environment.for_jobs(),
         auth: None,
         in_sandbox: false,
+        host_etc: "/etc".into(),
         secrets,
     }
 }

@@ -6,6 +6,8 @@ mod channel;
 mod check;
 mod config;
 mod digest;
+mod doctor;
+mod evidence;
 mod init;
 mod init_from;
 mod job;
@@ -60,9 +62,11 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
             None => run::run(&args, &global).await,
         },
         Command::Serve(args) => serve::serve(&args, &global).await,
+        Command::Doctor(args) => doctor::doctor(&args, &global).await,
         Command::Tools { command } => tools::tools(&command).await,
         Command::Job { command: JobCommand::Run(args) } => job::run(&args, &global).await,
         Command::Logs(args) => logs::logs(&global, args).await,
+        Command::Evidence(args) => evidence::evidence(&global, args).await,
         Command::Rebuild(args) => rebuild::rebuild(&args, &global).await,
         Command::Update(args) => update::update(&args, &global).await,
         Command::Shell { variant, rm, command } => {

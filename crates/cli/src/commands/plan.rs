@@ -12,6 +12,7 @@ use edgewright_model::lock::Lock;
 use edgewright_model::names::{CommitId, ImageName};
 use edgewright_model::order::ManifestRef;
 use edgewright_model::outcome::FailureKind;
+use edgewright_model::run::RunNumber;
 use edgewright_model::spec::{Definition, SiteNames};
 use edgewright_model::verdict::{LaneResult, lane_inputs};
 use edgewright_oci::COMPRESSOR_VERSION;
@@ -194,16 +195,17 @@ async fn known(folder: &Folder, definition: &Definition, global: &Global) -> Res
     let sources = store.sources().await?;
     let ours = |row: &&SourceRow| row.definition_name.as_ref() == Some(&definition.source.name);
     let Some(source) = sources.iter().find(ours) else { return Ok(past) };
-    for row in store.locks(source.id).await? {
+    let domain = source.id.domain(true);
+    for row in store.locks(domain).await? {
         past.overlays.entry(row.image).or_default().push((u64::from(row.number), row.lock));
     }
     past.sites = store.site_names(source.id).await?;
     let (definition, _) = definition.with_site_names(&past.sites);
     let locks = Locks::choose(&definition, &past.overlays, COMPRESSOR_VERSION);
     let now = graph(&definition, &folder.worktree.tree, &locks);
-    past.history.builds = store.built(&now.keys()).await?;
+    past.history.builds = store.built(&now.keys(), domain).await?;
     let built = past.history.builds.values().map(|build| &build.digest).collect();
-    for row in store.newest_verdicts(&built).await? {
+    for row in store.newest_verdicts(&built, domain).await? {
         let key = row.verdict.key();
         match row.verdict.result {
             LaneResult::Passed => drop(past.history.passed.insert(key)),
@@ -213,9 +215,9 @@ async fn known(folder: &Folder, definition: &Definition, global: &Global) -> Res
             LaneResult::Failed { .. } => {}
         }
     }
-    let newest = store.runs(Some(source.id), 1).await?.into_iter().next();
+    let newest = store.planned_before(RunNumber(u32::MAX), domain).await?;
     if let Some(run) = newest {
-        for head in store.heads(source.id, &run.branch).await? {
+        for head in store.heads(domain, &run.branch).await? {
             let before = PreviousBuild { key: head.key, manifest: head.digest };
             past.history.variants.entry(head.variant).or_default().insert(head.platform, before);
         }

@@ -86,6 +86,12 @@ async fn once(
     // Any free port of this machine: the registry lives as long as the run.
     let mut settings = Environment::read().run(&args.work.serve(args.jobs), global.data.clone())?;
     settings.sources = vec![source.clone()];
+    if args.keep && !settings.unsafe_host_tools {
+        return Err(Failure::user(
+            "--keep needs --unsafe-host-tools: a sandbox ends with its job, and with it every machine",
+        )
+        .hint("add --unsafe-host-tools if you trust this source's files and base images"));
+    }
     let data = settings.data.display().to_string();
     let lock = target::lock(&settings.data)?;
     let executor = executor(local_jobs(&settings, &lock).await?);

@@ -19,7 +19,7 @@ use edgewright_server::{Composition, ProcessTokens, StartError};
 use super::job::{executor, local_jobs};
 use super::serve::{Stop, start_logging};
 use super::target::{self, Target};
-use crate::args::{Global, ServeArgs, UpdateArgs};
+use crate::args::{Global, UpdateArgs};
 use crate::exit::{End, Failure};
 use crate::progress::Progress;
 use crate::settings::Environment;
@@ -53,8 +53,7 @@ pub(crate) async fn update(args: &UpdateArgs, global: &Global) -> Result<End, Fa
         return Err(Failure::new(ErrorClass::NotFound, format!("the source has no image `{unknown}`"))
             .hint(format!("its images are {}", known.join(", "))));
     }
-    let serve = ServeArgs { listen: Some(([127, 0, 0, 1], 0).into()), ..ServeArgs::default() };
-    let mut settings = Environment::read().run(&serve, global.data.clone())?;
+    let mut settings = Environment::read().run(&args.work.serve(None), global.data.clone())?;
     settings.sources = vec![source.clone()];
     let lock = target::lock(&settings.data)?;
     let executor = executor(local_jobs(&settings, &lock).await?);

@@ -2,11 +2,9 @@
 
 use std::fmt::Write as _;
 
-use edgewright_api::{
-    BuildView, ImageState, ImageSummary, ImageView, LockView, Proof, PullCommands, VerdictView,
-};
+use edgewright_api::{BuildView, ImageState, ImageSummary, ImageView, LockView, Proof, VerdictView};
 use edgewright_model::names::ChannelName;
-use edgewright_model::verdict::{CheckOutcome, Evidence, LaneResult};
+use edgewright_model::verdict::{CheckOutcome, LaneResult};
 use jiff::Timestamp;
 
 use super::facts::Facts;
@@ -193,21 +191,9 @@ fn verdict_text(verdict: &VerdictView, view: &ImageView, now: Timestamp) -> Stri
         }
     }
     for evidence in &verdict.evidence {
-        let _ =
-            writeln!(text, "{} {} ({})", paint(DIM, "evidence"), evidence.name, bytes(evidence.blob.size));
-        let _ = writeln!(text, "  {}", evidence_command(evidence, view.pull.as_ref()));
+        let name = plain(&evidence.name);
+        let _ = writeln!(text, "{} {name} ({})", paint(DIM, "evidence"), bytes(evidence.blob.size));
+        let _ = writeln!(text, "  edgewright evidence {} {} {name}", verdict.run, view.image.variant);
     }
     text
-}
-
-/// How to read evidence: by a command if a server hosts it, else where it is.
-fn evidence_command(evidence: &Evidence, pull: Option<&PullCommands>) -> String {
-    let (repository, digest) = (&evidence.blob.repository, &evidence.blob.digest);
-    match pull.and_then(|pull| pull.reference.split_once('/').map(|(host, _)| (pull, host))) {
-        Some((pull, host)) => {
-            let scheme = if pull.skopeo.contains("tls-verify=false") { "http" } else { "https" };
-            format!("curl --fail {scheme}://{host}/v2/{repository}/blobs/{digest}")
-        }
-        None => format!("{repository}@{digest}"),
-    }
 }

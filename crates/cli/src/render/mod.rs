@@ -2,6 +2,8 @@
 //! drops if the output is not a terminal.
 
 mod audit;
+mod doctor;
+mod evidence;
 mod explain;
 mod facts;
 mod image;
@@ -13,11 +15,13 @@ mod site;
 mod status;
 pub(crate) mod style;
 mod table;
-mod units;
+pub(crate) mod units;
 mod vars;
 pub(crate) mod visible;
 
 pub(crate) use audit::audit;
+pub(crate) use doctor::doctor;
+pub(crate) use evidence::evidence;
 pub(crate) use explain::explanation;
 pub(crate) use image::{image, images};
 pub(crate) use plan::plan;

@@ -67,12 +67,13 @@ fn counts(run: &RunSummary) -> String {
 
 /// The list of runs.
 pub(crate) fn runs(runs: &[RunSummary], now: Timestamp) -> String {
-    let head = ["run", "source", "commit", "trigger", "state", "plan", "release", "when", "subject"];
+    let head = ["run", "source", "ref", "commit", "trigger", "state", "plan", "release", "when", "subject"];
     let mut table = Table::new(head);
     for run in runs {
         table.row([
             run.number.to_string(),
             run.source.to_string(),
+            reference(&run.branch),
             commit(&run.commit).to_owned(),
             run.trigger.to_string(),
             state(run.state),
@@ -83,6 +84,19 @@ pub(crate) fn runs(runs: &[RunSummary], now: Timestamp) -> String {
         ]);
     }
     table.text("no runs yet")
+}
+
+/// A branch, or the number of a pull request: `#12` of `refs/pull/12/head`, `!3` of a merge request.
+fn reference(name: &str) -> String {
+    let number = |prefix: &str| {
+        let number = name.strip_prefix(prefix)?.strip_suffix("/head")?;
+        number.parse::<u64>().ok()
+    };
+    match (number("refs/pull/"), number("refs/merge-requests/")) {
+        (Some(number), _) => format!("#{number}"),
+        (None, Some(number)) => format!("!{number}"),
+        (None, None) => plain(name),
+    }
 }
 
 /// One run.

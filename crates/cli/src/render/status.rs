@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::facts::Facts;
 use super::run::{commit, runs};
-use super::style::{BOLD, GREEN, RED, paint, plain};
+use super::style::{BOLD, DIM, GREEN, RED, paint, plain};
 use super::table::Table;
 use super::units::{age, bytes};
 
@@ -96,9 +96,13 @@ pub(crate) fn sources(sources: &[SourceView], now: Timestamp) -> String {
             source.name.to_string(),
             source.url.clone(),
             source.branch.clone().unwrap_or_default(),
-            source.last_poll.map(|at| age(at, now)).unwrap_or_default(),
+            match source.followed {
+                Some(false) => paint(DIM, "not followed"),
+                _ => source.last_poll.map(|at| age(at, now)).unwrap_or_default(),
+            },
             source.commit.as_deref().map(commit).unwrap_or_default().to_owned(),
             match &source.error {
+                _ if source.followed == Some(false) => paint(DIM, "no longer in the settings"),
                 Some(error) => paint(RED, plain(error)),
                 None => source.subject.as_deref().map(plain).unwrap_or_default(),
             },

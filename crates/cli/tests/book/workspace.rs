@@ -76,6 +76,7 @@ impl Workspace {
         let finished = shell
             .env("HOME", self.data.path())
             .env("EDGEWRIGHT_DATA", self.data.path().join("data"))
+            .env(edgewright_testkit::tools().0, edgewright_testkit::tools().1)
             .run_status()
             .await
             .unwrap();

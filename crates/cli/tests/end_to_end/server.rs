@@ -197,6 +197,7 @@ fn spawn(data: &Path, arguments: &[&str]) -> Child {
         .args(arguments)
         .env_clear()
         .envs([("PATH", path), ("HOME", "/nonexistent"), ("LANG", "C.UTF-8")])
+        .envs([edgewright_testkit::tools()])
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

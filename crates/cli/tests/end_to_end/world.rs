@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use edgewright_process::{Command, Finished};
+use edgewright_testkit::tools;
 use serde_json::Value;
 
 use crate::schemas;
@@ -60,6 +61,7 @@ pub(crate) async fn edgewright(folder: &Path, arguments: &[&str]) -> Ended {
         .cwd(folder)
         .env("HOME", folder)
         .env("EDGEWRIGHT_DATA", folder.join("data"))
+        .env(tools().0, tools().1)
         .deadline(PATIENCE)
         .run_status()
         .await

@@ -53,6 +53,7 @@ async fn shell(line: &str, folder: &Path, home: &Path) -> String {
         .cwd(folder)
         .env("HOME", home)
         .env("EDGEWRIGHT_DATA", home.join("data"))
+        .env(edgewright_testkit::tools().0, edgewright_testkit::tools().1)
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .deadline(Duration::from_mins(5));
     for role in ["AUTHOR", "COMMITTER"] {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use edgewright_job::{Demand, StepKind};
+use edgewright_model::order::TrustDomain;
 use edgewright_model::spec::Lane;
 use edgewright_plan::graph::Node;
 use edgewright_plan::plan::{Action, Planned};
 use edgewright_plan::step::{GraphStep, PlannedStep};
-use edgewright_store::sources::SourceId;
 
 use super::Jobs;
 use crate::ControlError;
@@ -16,13 +16,13 @@ impl Jobs {
     /// What a node's job will need, according to the plan and to its earlier build.
     pub(crate) async fn demand(
         &self,
-        source: SourceId,
+        domain: TrustDomain,
         planned: Option<&Planned>,
         node: &Node,
     ) -> Result<Demand, ControlError> {
         let mut image_bytes = None;
         if let Some(variant) = node.variant() {
-            for digest in self.store.head_digests(source, variant).await? {
+            for digest in self.store.head_digests(domain, variant).await? {
                 let sizes = self.store.builds_of(&digest).await?.into_iter().map(|build| build.image_size);
                 image_bytes = image_bytes.max(sizes.max());
             }
@@ -40,7 +40,7 @@ fn of_plan(planned: Option<&Planned>, node: &Node) -> Demand {
         _ => (Vec::new(), own_lanes().collect()),
     };
     let lanes = lanes.into_iter().filter(|lane| *lane != Lane::External).collect();
-    Demand { steps, lanes, image_bytes: None }
+    Demand { steps, lanes, ..Demand::default() }
 }
 
 /// What kind of work steps are.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use edgewright_job::{Admission, Demand, Executor, Permit};
 use edgewright_model::duration::Span;
 use edgewright_model::names::{Platform, SourceName};
-use edgewright_model::order::{JobId, JobRequest, ORDER_VERSION, Task};
+use edgewright_model::order::{JobId, JobRequest, ORDER_VERSION, Task, TrustDomain};
 use edgewright_model::outcome::{JobFailure, JobOutcome};
 use edgewright_model::run::RunNumber;
 use edgewright_model::spec::Lane;
@@ -33,9 +33,10 @@ use crate::ControlError;
 use crate::events::Events;
 use crate::hosting::Hosting;
 use crate::logs::Logs;
+use crate::settings::SecretGrant;
 
 pub(crate) use demand::step_kinds;
-pub(crate) use order::image_task;
+pub(crate) use order::{image_task, repository_in};
 
 /// How jobs are ordered.
 #[derive(Debug, Clone)]
@@ -64,10 +65,14 @@ pub(crate) struct Jobs {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RunScope<'a> {
     pub(crate) run: RunNumber,
+    /// Whose work it is.
+    pub(crate) domain: TrustDomain,
     /// The name in the commit's definition: repositories are below it.
     pub(crate) source: &'a SourceName,
     /// Has the commit's files.
     pub(crate) mirror: &'a Mirror,
+    /// The build secrets of the source's trusted refs.
+    pub(crate) secrets: &'a SecretGrant,
     /// Ends the job.
     pub(crate) cancel: &'a CancellationToken,
 }
@@ -100,8 +105,8 @@ impl Jobs {
     }
 
     /// What the executor is asked for.
-    pub(crate) const fn request(&self, job: JobId, task: Task) -> JobRequest {
-        JobRequest { job, task, within: self.settings.within }
+    pub(crate) const fn request(&self, scope: &RunScope<'_>, job: JobId, task: Task) -> JobRequest {
+        JobRequest { job, domain: scope.domain, task, within: self.settings.within }
     }
 
     /// Asks the executor once whether a job may start.
@@ -109,6 +114,8 @@ impl Jobs {
     /// # Errors
     /// [`ControlError::Stopped`] where the run is stopped meanwhile.
     pub(crate) async fn ask(&self, scope: &RunScope<'_>, demand: Demand) -> Result<Admission, ControlError> {
+        let TrustDomain { source, trusted } = scope.domain;
+        let demand = Demand { untrusted: (!trusted).then_some(source), ..demand };
         tokio::select! {
             admission = self.executor.admit(demand) => Ok(admission),
             () = scope.cancel.cancelled() => Err(ControlError::Stopped),
@@ -149,7 +156,7 @@ impl Jobs {
         task: Task,
     ) -> Result<JobOutcome, ControlError> {
         match self.admit(scope, demand).await? {
-            Ok(permit) => self.perform(scope, label, self.request(new_job(), task), permit).await,
+            Ok(permit) => self.perform(scope, label, self.request(scope, new_job(), task), permit).await,
             Err(failure) => Ok(made_nothing(Some(failure))),
         }
     }

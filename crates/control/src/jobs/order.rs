@@ -10,10 +10,10 @@ use edgewright_model::duration::Span;
 use edgewright_model::names::ImageName;
 use edgewright_model::order::{
     Base, BlobRef, Context, DECLARED_MODE, DECLARED_OWNER, ImageTask, LaneOrder, LockTask, ManifestRef,
-    StepAction, StepOrder, Task,
+    StepAction, StepOrder, Task, TrustDomain,
 };
 use edgewright_model::reference::RepoName;
-use edgewright_model::spec::{Definition, Lane};
+use edgewright_model::spec::{Definition, Lane, SecretRef};
 use edgewright_model::tree::{ContentId, EntryKind, Tree, TreePath};
 use edgewright_plan::context::ContextEntry;
 use edgewright_plan::files::{Content, LayerEntry, LayerKind};
@@ -41,6 +41,10 @@ const INLINE_LIMIT: u64 = 64 * 1024;
 /// Beyond the last check's own time: boot, evidence, removal.
 const LANE_MARGIN_S: u64 = 120;
 
+/// The first part of repositories of untrusted jobs, before the source's number. No source has a name with two
+/// underscores.
+const UNTRUSTED: &str = "untrusted__";
+
 /// Where the work of a node starts.
 #[derive(Debug)]
 pub(crate) struct Start {
@@ -53,23 +57,23 @@ pub(crate) struct Start {
 
 impl Jobs {
     /// Where a node's work starts: at the longest prefix that is built by now.
-    pub(crate) async fn start(&self, node: &Node) -> Result<Start, ControlError> {
+    pub(crate) async fn start(&self, domain: TrustDomain, node: &Node) -> Result<Start, ControlError> {
         let external = || node.base.order().unwrap_or(Base::Scratch);
         let (mut base, mut done) = (None, 0);
         for (position, step) in node.path.iter().enumerate().rev() {
-            if let Some(build) = self.store.build(&step.key).await? {
+            if let Some(build) = self.store.build(&step.key, domain).await? {
                 (base, done) = (Some(build.manifest), position + 1);
                 break;
             }
         }
         if base.is_none() {
-            base = self.store.build(&node.root_key).await?.map(|build| build.manifest);
+            base = self.store.build(&node.root_key, domain).await?.map(|build| build.manifest);
         }
         let Some(manifest) = base else { return Ok(Start { known: None, base: external(), done }) };
         if done < node.path.len() {
             return Ok(Start { known: None, base: Base::Manifest(manifest), done });
         }
-        let manifest = self.hosting.stand_in(&manifest, &node.repository).await?;
+        let manifest = self.hosting.stand_in(&manifest, &repository_in(domain, &node.repository)?).await?;
         Ok(Start { known: Some(manifest.clone()), base: Base::Manifest(manifest), done })
     }
 
@@ -135,7 +139,8 @@ impl Jobs {
                 keys: self.keys(scope, keys).await?,
                 kept: None,
             },
-            PlannedStep::Containerfile { step, containerfile, context } => {
+            PlannedStep::Containerfile { step: declared, containerfile, context } => {
+                check_secrets(scope, &step.title, &declared.secrets)?;
                 let mut entries = Vec::new();
                 for entry in context.iter() {
                     entries.push(context_entry(scope, entry).await?);
@@ -143,9 +148,9 @@ impl Jobs {
                 StepAction::Containerfile {
                     context: self.pack(scope, epoch, entries).await?,
                     containerfile: containerfile.to_string(),
-                    args: step.args.clone(),
-                    target: step.target.clone(),
-                    secrets: step.secrets.clone(),
+                    args: declared.args.clone(),
+                    target: declared.target.clone(),
+                    secrets: declared.secrets.clone(),
                 }
             }
             PlannedStep::Files { listing, delete, .. } => {
@@ -193,20 +198,38 @@ impl Jobs {
     }
 }
 
+/// Where jobs of a domain write what belongs into a repository. Trusted candidates are read from the
+/// repository itself; what untrusted jobs make is in one that no source can name: `plants/hmi` becomes
+/// `untrusted__7/hmi`. It is never longer.
+pub(crate) fn repository_in(domain: TrustDomain, repository: &RepoName) -> Result<RepoName, ControlError> {
+    if domain.trusted {
+        return Ok(repository.clone());
+    }
+    let rest = repository.as_str().split_once('/').map_or("", |(_, rest)| rest);
+    let name = format!("{UNTRUSTED}{}/{rest}", domain.source);
+    name.parse().map_err(|source| ControlError::Hosting(HostingError::Name { source }))
+}
+
 /// What a node's job does.
-pub(crate) fn image_task(node: &Node, base: Base, steps: Vec<StepOrder>, lanes: Vec<LaneOrder>) -> Task {
-    Task::Image(ImageTask {
+pub(crate) fn image_task(
+    domain: TrustDomain,
+    node: &Node,
+    base: Base,
+    steps: Vec<StepOrder>,
+    lanes: Vec<LaneOrder>,
+) -> Result<Task, ControlError> {
+    Ok(Task::Image(ImageTask {
         node: node.id.name.to_string(),
         variant: node.variant().cloned(),
         platform: node.id.platform.clone(),
-        repository: node.repository.clone(),
+        repository: repository_in(domain, &node.repository)?,
         base_key: base_key(node, &base, &steps),
         base,
         steps,
         epoch: node.epoch,
         labels: (*node.labels).clone(),
         lanes,
-    })
+    }))
 }
 
 /// What comes from outside and has no step here is recorded as it is mirrored: under the key of the base.
@@ -259,6 +282,23 @@ fn layer_entry(entry: &LayerEntry) -> PackEntry {
     }
 }
 
+/// Only trusted refs get build secrets, and only those that the settings grant to their source. What was built with
+/// a secret before is reused all the same: its image is no secret.
+fn check_secrets(scope: &RunScope<'_>, step: &str, secrets: &[SecretRef]) -> Result<(), ControlError> {
+    let Some(first) = secrets.first() else { return Ok(()) };
+    if !scope.domain.trusted {
+        let (step, secret) = (step.to_owned(), first.id.clone());
+        return Err(ControlError::UntrustedSecret { step, secret });
+    }
+    match secrets.iter().find(|secret| !scope.secrets.has(&secret.id)) {
+        None => Ok(()),
+        Some(denied) => {
+            let (step, secret) = (step.to_owned(), denied.id.clone());
+            Err(ControlError::SecretNotGranted { step, secret })
+        }
+    }
+}
+
 fn file(operation: &'static str, source: std::io::Error) -> ControlError {
     ControlError::File { operation, source }
 }
@@ -272,4 +312,27 @@ fn contexts(scope: &RunScope<'_>) -> Result<RepoName, ControlError> {
 /// Epochs have whole seconds: tar and OCI clients cut the rest.
 fn whole_second(now: Timestamp) -> Timestamp {
     Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn untrusted_jobs_write_into_repositories_that_no_source_can_name() {
+        let long = format!("p/{0}/{0}/{0}", "a".repeat(63));
+        for (name, expected) in
+            [("plants/hmi/plant-a", "untrusted__7/hmi/plant-a"), ("plants/hmi", "untrusted__7/hmi")]
+        {
+            let repository: RepoName = name.parse().unwrap();
+            let trusted = repository_in(TrustDomain { source: 7, trusted: true }, &repository).unwrap();
+            assert_eq!(trusted, repository);
+            let other = repository_in(TrustDomain { source: 7, trusted: false }, &repository).unwrap();
+            assert_eq!(other.as_str(), expected);
+            let first = other.as_str().split('/').next().unwrap();
+            assert!(first.parse::<edgewright_model::names::SourceName>().is_err(), "{first}");
+        }
+        let domain = TrustDomain { source: u64::MAX, trusted: false };
+        assert!(repository_in(domain, &long.parse().unwrap()).is_ok());
+    }
 }

@@ -50,10 +50,11 @@ impl Locks {
             return Ok(UpdateCheck::Invalid(parsed.diagnostics));
         };
         let policy = match &handle.settings.locks {
-            LockPolicy::Commit(policy) if commits => Some(policy),
+            // Only what trusted refs declare may be pushed.
+            LockPolicy::Commit(policy) if commits && run.trusted => Some(policy),
             _ => None,
         };
-        let effective = Chosen::choose(&definition, &self.overlays(run.source).await?, COMPRESSOR_VERSION);
+        let effective = Chosen::choose(&definition, &self.overlays(run.domain()).await?, COMPRESSOR_VERSION);
         let asked = self.jobs.store.run_images(run.number).await?;
         let is_checked = |image: &ImageName| asked.is_empty() || asked.contains(image);
         let images: Vec<&ImageName> = definition
@@ -64,8 +65,14 @@ impl Locks {
             .collect();
         let source = &definition.source.name;
         let resolving = Resolving {
-            scope: RunScope { run: run.number, source, mirror: &handle.mirror, cancel },
-            source: run.source,
+            scope: RunScope {
+                run: run.number,
+                domain: run.domain(),
+                source,
+                mirror: &handle.mirror,
+                secrets: &handle.settings.secrets,
+                cancel,
+            },
             definition: &definition,
             tree: &tree,
             effective: &effective,
@@ -76,7 +83,7 @@ impl Locks {
             Some(policy) => {
                 // What the server keeps of its own goes to git as well: overlays are for until the committed
                 // lock catches up.
-                let mut wanted = self.overlays_of(run.source, &definition).await?;
+                let mut wanted = self.overlays_of(run.domain(), &definition).await?;
                 wanted.extend(resolved.proposed);
                 wanted.retain(|image, _| images.contains(&image));
                 self.commit(run, handle, policy, &wanted).await?

@@ -29,7 +29,7 @@ impl Locks {
         if !is_proposed && matches!(result.result, LockCheckResult::First | LockCheckResult::Moved) {
             let reason = format!("run {run}: {result}");
             let (store, now) = (&self.jobs.store, self.jobs.clock.now());
-            result.overlay = Some(store.add_lock(resolving.source, image, &new, &reason, now).await?);
+            result.overlay = Some(store.add_lock(resolving.scope.domain, image, &new, &reason, now).await?);
         }
         self.jobs.store.note_update_check(run, &result).await?;
         Ok(is_proposed.then_some(new))

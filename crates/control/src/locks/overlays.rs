@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use edgewright_model::format;
 use edgewright_model::lock::Lock;
 use edgewright_model::names::ImageName;
+use edgewright_model::order::TrustDomain;
 use edgewright_model::spec::Definition;
 use edgewright_oci::COMPRESSOR_VERSION;
 use edgewright_plan::{EffectiveLock, LockOrigin, Locks as Chosen};
 use edgewright_source::Mirror;
 use edgewright_store::runs::RunRow;
-use edgewright_store::sources::SourceId;
 
 use super::Locks;
 use crate::ControlError;
@@ -19,10 +19,10 @@ use crate::ControlError;
 pub(crate) type Overlays = BTreeMap<ImageName, Vec<(u64, Lock)>>;
 
 impl Locks {
-    /// The overlays of a source.
-    pub(crate) async fn overlays(&self, source: SourceId) -> Result<Overlays, ControlError> {
+    /// The overlays that a domain may use.
+    pub(crate) async fn overlays(&self, domain: TrustDomain) -> Result<Overlays, ControlError> {
         let mut overlays = Overlays::new();
-        for row in self.jobs.store.locks(source).await? {
+        for row in self.jobs.store.locks(domain).await? {
             overlays.entry(row.image).or_default().push((u64::from(row.number), row.lock));
         }
         Ok(overlays)
@@ -36,17 +36,17 @@ impl Locks {
     ) -> Result<BTreeMap<ImageName, Lock>, ControlError> {
         let tree = mirror.read_tree(&run.commit).await?;
         match format::parse(&tree).definition {
-            Some(definition) => self.overlays_of(run.source, &definition).await,
+            Some(definition) => self.overlays_of(run.domain(), &definition).await,
             None => Ok(BTreeMap::new()),
         }
     }
 
     pub(super) async fn overlays_of(
         &self,
-        source: SourceId,
+        domain: TrustDomain,
         definition: &Definition,
     ) -> Result<BTreeMap<ImageName, Lock>, ControlError> {
-        let locks = Chosen::choose(definition, &self.overlays(source).await?, COMPRESSOR_VERSION);
+        let locks = Chosen::choose(definition, &self.overlays(domain).await?, COMPRESSOR_VERSION);
         let overlays =
             locks.images.into_iter().filter(|(_, lock)| matches!(lock.origin, LockOrigin::Overlay(_)));
         Ok(overlays.map(|(image, lock)| (image, lock.lock)).collect())

@@ -10,7 +10,6 @@ use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
 use edgewright_model::spec::Definition;
 use edgewright_model::tree::Tree;
 use edgewright_plan::Locks as Chosen;
-use edgewright_store::sources::SourceId;
 use futures::TryFutureExt as _;
 use futures::future::try_join_all;
 
@@ -23,7 +22,6 @@ use crate::jobs::{Label, RunScope};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Resolving<'a> {
     pub(crate) scope: RunScope<'a>,
-    pub(crate) source: SourceId,
     pub(crate) definition: &'a Definition,
     pub(crate) tree: &'a Tree,
     /// The locks in effect so far.

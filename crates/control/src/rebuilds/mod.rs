@@ -12,7 +12,7 @@ use edgewright_job::Demand;
 use edgewright_model::Digest;
 use edgewright_model::error::Chain;
 use edgewright_model::format;
-use edgewright_model::order::{Base, ManifestRef, StepAction};
+use edgewright_model::order::{Base, ManifestRef, StepAction, TrustDomain};
 use edgewright_model::outcome::StepBuild;
 use edgewright_model::run::{NodeState, RunNumber};
 use edgewright_model::spec::Definition;
@@ -47,6 +47,7 @@ pub struct Rebuilds {
 /// A run's commit as it was planned, read again.
 struct Reread {
     run: RunNumber,
+    domain: TrustDomain,
     handle: Arc<SourceHandle>,
     definition: Definition,
     graph: Graph,
@@ -96,7 +97,7 @@ impl Rebuilds {
             let node = reread.node(&row)?;
             let mut from = None;
             for (position, step) in node.path.iter().enumerate() {
-                let build = self.jobs.store.build(&step.key).await?;
+                let build = self.jobs.store.build(&step.key, reread.domain).await?;
                 if build.is_some_and(|build| build.run == run) && seen.insert(step.key.clone()) {
                     from = from.or(Some(position));
                 }
@@ -115,54 +116,62 @@ impl Rebuilds {
         let definition = format::parse(&tree).definition;
         let mut definition = definition.ok_or(ControlError::OtherKeys { run: number })?;
         definition.name_sites(&self.jobs.store.site_names(run.source).await?);
-        let locks = fixed_locks(&definition, &self.locks.overlays(run.source).await?, &run);
+        let locks = fixed_locks(&definition, &self.locks.overlays(run.domain()).await?, &run);
         let graph = graph(&definition, &tree, &locks);
-        Ok(Reread { run: number, handle, definition, graph })
+        Ok(Reread { run: number, domain: run.domain(), handle, definition, graph })
     }
 
     /// Builds a node again from a step on, and notes what that proves.
     async fn rebuild_node(&self, reread: &Reread, node: &Node, from: usize) -> Result<Rebuilt, ControlError> {
         let scope = RunScope {
             run: reread.run,
+            domain: reread.domain,
             source: &reread.definition.source.name,
             mirror: &reread.handle.mirror,
+            secrets: &reread.handle.settings.secrets,
             cancel: &self.shutdown,
         };
         let base = match from.checked_sub(1).and_then(|below| node.path.get(below)) {
             None => node.base.order().unwrap_or(Base::Scratch),
             Some(below) => {
-                let build = self.jobs.store.build(&below.key).await?.ok_or(ControlError::NotBuilt)?;
+                let build =
+                    self.jobs.store.build(&below.key, reread.domain).await?.ok_or(ControlError::NotBuilt)?;
                 Base::Manifest(build.manifest)
             }
         };
         let mut steps = self.jobs.steps(&scope, node, &node.path[from..]).await?;
         for step in &mut steps {
             if let StepAction::Bootstrap { kept, .. } = &mut step.action {
-                *kept = self.jobs.store.kept_packages(&step.key).await?;
+                *kept = self.jobs.store.kept_packages(&step.key, reread.domain).await?;
             }
         }
         let name = format!("{REBUILD_PREFIX}{}", node.id.name);
         let label = Label { name: &name, platform: Some(&node.id.platform), is_node: false };
         let demand = Demand { steps: step_kinds(&node.path[from..]), ..Demand::default() };
-        let task = image_task(node, base, steps, Vec::new());
+        let task = image_task(reread.domain, node, base, steps, Vec::new())?;
         let outcome = self.jobs.run(&scope, label, demand, task).await?;
         self.jobs.hosting.unpin(&pins::contexts(reread.run)).await?;
         Ok(Rebuilt {
             run: reread.run,
             node: node.id.name.to_string(),
             platform: node.id.platform.clone(),
-            steps: self.prove(node, outcome.builds).await?,
+            steps: self.prove(reread.domain, node, outcome.builds).await?,
             failure: outcome.failure,
         })
     }
 
     /// Notes what builds prove, up to the first that differs: what is built on other bytes differs for that
     /// reason alone.
-    async fn prove(&self, node: &Node, builds: Vec<StepBuild>) -> Result<Vec<RebuiltStep>, ControlError> {
+    async fn prove(
+        &self,
+        domain: TrustDomain,
+        node: &Node,
+        builds: Vec<StepBuild>,
+    ) -> Result<Vec<RebuiltStep>, ControlError> {
         let mut steps = Vec::new();
         for build in builds {
             let title = node.path.iter().find(|step| step.key == build.key).map(|step| step.title.clone());
-            let recorded = self.jobs.store.build(&build.key).await?.map(|row| row.manifest);
+            let recorded = self.jobs.store.build(&build.key, domain).await?.map(|row| row.manifest);
             let differences = self.differences(recorded.as_ref(), &build.manifest).await;
             let (was, now) = (recorded.map(|it| it.digest), build.manifest.digest);
             let title = title.unwrap_or_default();
@@ -171,7 +180,7 @@ impl Rebuilds {
             if step.was.is_some() {
                 let result = if is_proved { ProofResult::Proved } else { ProofResult::Refuted };
                 let at = self.jobs.clock.now();
-                self.jobs.store.note_proof(&step.key, result, &step.now, at).await?;
+                self.jobs.store.note_proof((&step.key, domain), result, &step.now, at).await?;
             }
             steps.push(step);
             if !is_proved {

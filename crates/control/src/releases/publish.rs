@@ -118,6 +118,9 @@ impl Releases {
         if let Some(why) = results.no_release {
             return Ok(Some(why.to_owned()));
         }
+        if !run.trusted {
+            return Ok(Some(format!("`{}` is not a trusted ref: no release", run.branch)));
+        }
         if !results.handle.settings.publish {
             return Ok(Some("`publish` is off for this source: no release".to_owned()));
         }
@@ -236,11 +239,8 @@ impl Releases {
         let mut keys = BTreeMap::new();
         for (platform, digest) in manifests {
             let Some(node) = results.graph.variant(variant, platform) else { continue };
-            let from = self
-                .store
-                .build(&node.key)
-                .await?
-                .map_or(node.repository.clone(), |build| build.manifest.repository);
+            let build = self.store.build_of(digest, run.domain()).await?;
+            let from = build.map_or(node.repository.clone(), |build| build.manifest.repository);
             let manifest = ManifestRef { repository: from, digest: digest.clone() };
             let manifest = self.hosting.stand_in(&manifest, &node.repository).await?;
             let size = self.hosting.manifest_size(&manifest).await?;

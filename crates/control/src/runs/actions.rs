@@ -5,6 +5,7 @@ use edgewright_model::Digest;
 use edgewright_model::spec::Lane;
 use edgewright_plan::NodeId;
 use edgewright_plan::history::VerdictKey;
+use edgewright_store::runs::RunRow;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
@@ -29,7 +30,7 @@ impl<'a> Execution<'a> {
                 (Job::Node(_), None) => Demand::default(),
                 (Job::Node(id), Some(node)) => {
                     let planned = prepared.plan.nodes.get(id);
-                    engine.jobs.demand(scope.run.source, planned, node).await?
+                    engine.jobs.demand(scope.run.domain(), planned, node).await?
                 }
             };
             let jobs = scope.jobs(prepared.name(), stop);
@@ -123,7 +124,7 @@ impl<'a> Execution<'a> {
             .collect();
         let check = async move {
             let digests = awaiting.iter().map(|(_, digest)| digest).collect();
-            let verdicts = engine.store.newest_verdicts(&digests).await?;
+            let verdicts = engine.store.newest_verdicts(&digests, scope.run.domain()).await?;
             let is_posted = |(id, digest): &(NodeId, Digest)| {
                 let lanes = prepared.graph.nodes.get(id).map_or(&[][..], |node| &node.lanes);
                 let external = lanes.iter().filter(|lane| lane.lane == Lane::External);
@@ -136,8 +137,8 @@ impl<'a> Execution<'a> {
             };
             let posted = awaiting.iter().filter(|node| is_posted(node)).map(|(id, _)| id.clone()).collect();
             let open = engine.store.open_runs().await?;
-            let newer =
-                open.iter().find(|run| run.source == scope.run.source && run.number > scope.run.number);
+            let waits = |run: &&RunRow| run.domain() == scope.run.domain() && run.number > scope.run.number;
+            let newer = open.iter().find(waits);
             Ok(Done::Checked { posted, newer: newer.map(|run| run.number) })
         };
         check.boxed()

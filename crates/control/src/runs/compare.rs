@@ -11,7 +11,7 @@ use super::engine::Engine;
 use super::prepare::Prepared;
 use super::scope::Scope;
 use crate::ControlError;
-use crate::jobs::{Label, new_job};
+use crate::jobs::{Label, new_job, repository_in};
 
 impl Engine {
     /// Runs one lane on the last good digest of a node, and records the verdict where the job found one.
@@ -37,12 +37,15 @@ impl Engine {
             log.line(&format!("── the same checks on the last good digest {short}, to see what is new"))
                 .await;
         }
+        let domain = scope.run.domain();
+        let repository = repository_in(domain, &good.repository)?;
+        let good = self.jobs.hosting.stand_in(good, &repository).await?;
         let task = Task::Image(ImageTask {
             node: format!("{name} (last good)"),
             variant: node.variant().cloned(),
             platform: node.id.platform.clone(),
-            repository: good.repository.clone(),
-            base: Base::Manifest(good.clone()),
+            repository,
+            base: Base::Manifest(good),
             steps: Vec::new(),
             base_key: None,
             epoch: node.epoch,
@@ -51,9 +54,9 @@ impl Engine {
         });
         let label = Label { name: &name, platform: Some(&node.id.platform), is_node: false };
         let jobs = scope.jobs(prepared.name(), stop);
-        let request = self.jobs.request(new_job(), task);
+        let request = self.jobs.request(&jobs, new_job(), task);
         let outcome = self.jobs.perform(&jobs, label, request, permit).await?;
-        self.jobs.hold(run, &outcome).await?;
+        self.jobs.hold(&scope.run, &outcome).await?;
         let check_sets = [(lane.check_set.clone(), lane.checks.to_vec())];
         Ok(self.store.add_verdicts(run, &outcome.verdicts, &check_sets, self.clock.now()).await?)
     }

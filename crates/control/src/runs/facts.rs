@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use edgewright_model::Digest;
-use edgewright_model::order::ManifestRef;
-use edgewright_model::spec::Lane;
+use edgewright_model::order::{ManifestRef, TrustDomain};
+use edgewright_model::spec::{Check, Lane};
 use edgewright_model::verdict::{LaneInputs, LaneResult, Verdict};
 use edgewright_plan::Graph;
 use edgewright_plan::graph::Node;
@@ -12,6 +12,7 @@ use edgewright_store::{Store, StoreError};
 
 use super::inherit::Representatives;
 use super::judge::Known;
+use crate::verdicts::ReleasedChecks;
 
 /// What is known about a node's lanes.
 #[derive(Debug, Default)]
@@ -21,20 +22,44 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// What is recorded about some manifests, and about the node's representatives; `inputs` are those of
+    /// What a domain may know of some manifests, and of the node's representatives; `inputs` are those of
     /// verdicts that count today.
     pub(crate) async fn load(
-        store: &Store,
+        (store, domain): (&Store, TrustDomain),
         graph: &Graph,
         node: &Node,
         inputs: &BTreeMap<Lane, LaneInputs>,
         mut digests: BTreeSet<&Digest>,
     ) -> Result<Self, StoreError> {
-        let representatives = representatives(store, graph, node).await?;
+        let representatives = representatives((store, domain), graph, node).await?;
         digests.extend(representatives.values().map(|(_, manifest)| &manifest.digest));
-        let rows = if digests.is_empty() { Vec::new() } else { store.newest_verdicts(&digests).await? };
+        let rows =
+            if digests.is_empty() { Vec::new() } else { store.newest_verdicts(&digests, domain).await? };
         Ok(Self { known: Known::of(inputs, rows), representatives })
     }
+}
+
+/// The checks that some digests were released with. Digests of which no one knows are missing.
+pub(crate) async fn released_checks(
+    store: &Store,
+    digests: impl IntoIterator<Item = &Digest>,
+) -> Result<BTreeMap<Digest, ReleasedChecks>, StoreError> {
+    let mut found = BTreeMap::new();
+    let mut sets: BTreeMap<Digest, Vec<Check>> = BTreeMap::new();
+    for digest in digests {
+        let nodes = store.nodes_of(digest).await?;
+        let Some(lanes) = nodes.into_iter().find_map(|(_, node)| node.lanes) else { continue };
+        let mut checks = ReleasedChecks::new();
+        for lane in lanes {
+            if !sets.contains_key(&lane.check_set) {
+                let set = store.check_set(&lane.check_set).await?.unwrap_or_default();
+                sets.insert(lane.check_set.clone(), set);
+            }
+            checks.insert(lane.lane, sets.get(&lane.check_set).cloned().unwrap_or_default());
+        }
+        found.insert(digest.clone(), checks);
+    }
+    Ok(found)
 }
 
 /// The manifests whose verdicts matter for judging a node whose job just found `fresh` ones. None of them
@@ -57,13 +82,17 @@ pub(crate) fn needed<'a>(
     digests
 }
 
-async fn representatives(store: &Store, graph: &Graph, node: &Node) -> Result<Representatives, StoreError> {
+async fn representatives(
+    (store, domain): (&Store, TrustDomain),
+    graph: &Graph,
+    node: &Node,
+) -> Result<Representatives, StoreError> {
     let wanted: Vec<&Node> =
         node.lanes.iter().filter_map(|lane| graph.nodes.get(lane.inherit.as_ref()?)).collect();
     if wanted.is_empty() {
         return Ok(Representatives::new());
     }
-    let built = store.built(&wanted.iter().map(|node| &node.key).collect()).await?;
+    let built = store.built(&wanted.iter().map(|node| &node.key).collect(), domain).await?;
     let representative = |node: &&Node| {
         let manifest = built.get(&node.key)?;
         Some((node.id.clone(), (node.variant()?.clone(), manifest.clone())))

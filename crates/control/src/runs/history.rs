@@ -15,11 +15,12 @@ use edgewright_store::heads::Head;
 use edgewright_store::results::VerdictRow;
 use jiff::Timestamp;
 
+use super::facts::released_checks;
 use super::judge::{Findings, Known, Rules, judge_known};
 use super::prepare::Planner;
 use super::scope::Scope;
 use crate::ControlError;
-use crate::releases::newest::Released;
+use crate::releases::newest::{LastGood, Released};
 use crate::verdicts::day;
 
 /// The history of a graph, and what else was found on the way.
@@ -40,8 +41,9 @@ impl Planner {
     ) -> Result<Loaded, ControlError> {
         let run = &scope.run;
         let keys = graph.keys();
+        let domain = run.domain();
         let (builds, heads) =
-            tokio::try_join!(self.store.built(&keys), self.store.heads(run.source, &run.branch))?;
+            tokio::try_join!(self.store.built(&keys, domain), self.store.heads(domain, &run.branch))?;
         let lane_inputs = self.jobs.lane_inputs();
         let mut history = History { builds, lane_inputs: lane_inputs.clone(), ..History::default() };
         self.add_heads(&mut history, graph, &heads);
@@ -49,13 +51,15 @@ impl Planner {
         let released = self.releases.newest(run.source, &run.branch).await?;
         let manifests = history.builds.values().chain(released.good.values());
         let digests: BTreeSet<&Digest> = manifests.map(|build| &build.digest).collect();
-        let verdicts = self.store.newest_verdicts(&digests).await?;
+        let verdicts = self.store.newest_verdicts(&digests, domain).await?;
         for row in &verdicts {
             add_verdict(&mut history, row, run.trigger);
         }
         let rules = Rules { exceptions, today: day(self.clock.now()) };
-        let findings =
-            judge_known(graph, rules, &Known::of(&lane_inputs, verdicts), &released.good, &mut history);
+        let failed = failed_good(&verdicts, &released.good);
+        let checks = released_checks(&self.store, failed).await?;
+        let known = Known::of(&lane_inputs, verdicts);
+        let findings = judge_known(graph, rules, &known, (&released.good, &checks), &mut history);
         Ok(Loaded { history, findings, heads, released })
     }
 
@@ -73,6 +77,13 @@ impl Planner {
             }
         }
     }
+}
+
+/// The last good digests that fail some lane: failures may be compared with theirs.
+fn failed_good<'a>(verdicts: &[VerdictRow], good: &'a LastGood) -> BTreeSet<&'a Digest> {
+    let failed = verdicts.iter().filter(|row| row.verdict.result != LaneResult::Passed);
+    let failed: BTreeSet<&Digest> = failed.map(|row| &row.verdict.manifest.digest).collect();
+    good.values().map(|manifest| &manifest.digest).filter(|digest| failed.contains(digest)).collect()
 }
 
 /// Adds a verdict that is newer than those of the same key before it.

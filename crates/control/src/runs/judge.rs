@@ -20,7 +20,7 @@ use jiff::civil::Date;
 
 use super::schedule::Judgement;
 use crate::releases::newest::LastGood;
-use crate::verdicts::{Blame, Evaluation, evaluate, failure};
+use crate::verdicts::{Blame, Evaluation, Novelty, ReleasedChecks, evaluate, failure, joined};
 
 /// A verdict, and the run that recorded it.
 #[derive(Debug, Clone)]
@@ -104,6 +104,8 @@ pub(crate) struct Case<'a> {
     pub(crate) known: &'a Known,
     /// What the branch released last of the same variant.
     pub(crate) last_good: Option<&'a ManifestRef>,
+    /// The checks that it was released with, where they are known.
+    pub(crate) released: Option<&'a ReleasedChecks>,
     /// Comparisons that were tried: a verdict that none of them found is not to be had now.
     pub(crate) compared: &'a BTreeSet<VerdictKey>,
     /// How long others have for a verdict, where the image does not say.
@@ -113,7 +115,7 @@ pub(crate) struct Case<'a> {
 /// What all lanes of a node come to.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Judged {
-    /// The first lane that fails, in running order.
+    /// The first lane that fails, in running order, and in its output the others.
     pub(crate) failure: Option<JobFailure>,
     /// What the state does not say.
     pub(crate) notes: Vec<Note>,
@@ -146,6 +148,7 @@ impl Judged {
 pub(crate) fn judge(case: &Case<'_>) -> Judged {
     let mut judged = Judged::default();
     let Some(variant) = case.node.variant() else { return judged };
+    let mut failures = Vec::new();
     for lane in &case.node.lanes {
         let Some(Found { verdict, .. }) = case.known.get(&case.manifest.digest, lane) else {
             // Of other lanes there is none where the job ended before: what ended it is the failure.
@@ -156,24 +159,23 @@ pub(crate) fn judge(case: &Case<'_>) -> Judged {
         };
         judged.notes.extend(inherited(verdict));
         let mut evaluation = case.rules.evaluate(verdict, variant);
-        let mut is_first_with_checks = false;
+        let mut novelty = Novelty::default();
         if evaluation.kind() == Some(FailureKind::Image) {
             match before(case, lane) {
                 Before::Known(last_good) => {
-                    is_first_with_checks = last_good.run == case.run;
+                    novelty = self::novelty(lane, case.released, last_good.run == case.run);
                     evaluation = evaluation.against(&last_good.verdict);
                 }
                 Before::Missing(key) => drop(judged.wanted.insert(key)),
                 Before::Nothing => {}
             }
         }
-        judged.notes.extend(notes(&evaluation, is_first_with_checks));
-        if judged.failure.is_none() {
-            let Rules { exceptions, today } = case.rules;
-            let blame = Blame { run: case.run, variant, exceptions, today, is_first_with_checks };
-            judged.failure = failure(verdict, &evaluation, blame);
-        }
+        judged.notes.extend(notes(&evaluation, &novelty));
+        let Rules { exceptions, today } = case.rules;
+        let blame = Blame { run: case.run, variant, exceptions, today, novelty: &novelty };
+        failures.extend(failure(verdict, &evaluation, blame));
     }
+    judged.failure = joined(failures);
     if judged.failure.is_some() {
         judged.awaits = None;
     }
@@ -202,10 +204,19 @@ fn before<'a>(case: &Case<'a>, lane: &LaneChecks) -> Before<'a> {
     }
 }
 
-/// The notes of an evaluation. A failure is not called `not new` by the first run that has its checks.
-fn notes(evaluation: &Evaluation, is_first_with_checks: bool) -> Vec<Note> {
-    let is_shown = |note: &&Note| !(is_first_with_checks && matches!(note, Note::NotNew { .. }));
-    evaluation.notes.iter().filter(is_shown).cloned().collect()
+/// What is new in a lane. Where no one knows with what the last good digest was released, all of it is new to
+/// the run that tested it for comparison.
+fn novelty(lane: &LaneChecks, released: Option<&ReleasedChecks>, is_compared_now: bool) -> Novelty {
+    match released {
+        Some(released) => Novelty::of(lane.lane, &lane.checks, released),
+        None if is_compared_now => Novelty::all(&lane.checks),
+        None => Novelty::default(),
+    }
+}
+
+/// The notes of an evaluation. A failure is not called `not new` if its check is.
+fn notes(evaluation: &Evaluation, novelty: &Novelty) -> Vec<Note> {
+    evaluation.notes.iter().filter(|note| !novelty.contradicts(note)).cloned().collect()
 }
 
 /// Whether a verdict is evidence about its digest.
@@ -244,7 +255,7 @@ pub(crate) fn judge_known(
     graph: &Graph,
     rules: Rules<'_>,
     known: &Known,
-    last_good: &LastGood,
+    (last_good, released): (&LastGood, &BTreeMap<Digest, ReleasedChecks>),
     history: &mut History,
 ) -> Findings {
     let mut findings = Findings::default();
@@ -253,6 +264,7 @@ pub(crate) fn judge_known(
             continue;
         };
         let good = last_good.get(&(variant.clone(), node.id.platform.clone()));
+        let mut failures = Vec::new();
         for lane in &node.lanes {
             let Some(key) = known.key(&build.digest, lane) else { continue };
             let Some(Found { verdict, run }) = known.get(&build.digest, lane) else {
@@ -266,26 +278,26 @@ pub(crate) fn judge_known(
                 continue;
             }
             let mut evaluation = rules.evaluate(verdict, variant);
-            let mut is_first_with_checks = false;
-            if let Some(before) = good.and_then(|good| known.get(&good.digest, lane)) {
-                is_first_with_checks = before.run == *run;
+            let mut novelty = Novelty::default();
+            if let Some((good, before)) = good.and_then(|good| Some((good, known.get(&good.digest, lane)?))) {
+                novelty = self::novelty(lane, released.get(&good.digest), before.run == *run);
                 evaluation = evaluation.against(&before.verdict);
             }
-            notes.extend(self::notes(&evaluation, is_first_with_checks));
+            notes.extend(self::notes(&evaluation, &novelty));
             let judgement = match evaluation.kind() {
                 None => history::Judgement::Passed,
                 // The raw verdict is in the history already.
                 Some(FailureKind::Image) => {
                     let Rules { exceptions, today } = rules;
-                    let blame = Blame { run: *run, variant, exceptions, today, is_first_with_checks };
-                    let why = failure(verdict, &evaluation, blame);
-                    findings.failures.extend(why.map(|why| (node.id.clone(), why)));
+                    let blame = Blame { run: *run, variant, exceptions, today, novelty: &novelty };
+                    failures.extend(failure(verdict, &evaluation, blame));
                     continue;
                 }
                 Some(FailureKind::Check | FailureKind::Infrastructure) => history::Judgement::Open,
             };
             history.judged.insert((variant.clone(), key), judgement);
         }
+        findings.failures.extend(joined(failures).map(|why| (node.id.clone(), why)));
     }
     findings
 }

@@ -40,10 +40,10 @@ mod work;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use edgewright_model::order::TrustDomain;
 use edgewright_model::run::RunNumber;
 use edgewright_process::{Backoff, Clock, Tasks};
 use edgewright_store::Store;
-use edgewright_store::sources::SourceId;
 
 use self::engine::Engine;
 pub(crate) use self::planned::PlannedGraphs;
@@ -100,8 +100,8 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Sources of which a run is driven.
-    driving: BTreeSet<SourceId>,
+    /// Domains of which a run is driven: a trusted run does not wait for an untrusted one of its source.
+    driving: BTreeSet<TrustDomain>,
     /// What this process was asked to do of some runs. A run that lost its selection with its process is
     /// cancelled.
     selections: BTreeMap<RunNumber, Selection>,

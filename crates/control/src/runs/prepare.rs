@@ -165,7 +165,7 @@ impl Planner {
         }
         let graph = Arc::new(graph);
         if scope.selection.is_none() {
-            self.planned.keep(run.source, run.number, &graph);
+            self.planned.keep(run.domain(), run.number, &graph);
         }
         let mut prepared =
             Prepared { definition, graph, plan, unlocked, findings, released, unchanged: None };
@@ -184,7 +184,7 @@ impl Planner {
         tree: &Tree,
     ) -> Result<Locked, ControlError> {
         let run = &scope.run;
-        let overlays = self.locks.overlays(run.source).await?;
+        let overlays = self.locks.overlays(run.domain()).await?;
         if run.state != RunState::Preparing {
             let locks = fixed_locks(definition, &overlays, run);
             let graph = graph(definition, tree, &locks);
@@ -199,14 +199,13 @@ impl Planner {
         }
         let resolving = Resolving {
             scope: scope.jobs(&definition.source.name, &scope.cancel),
-            source: run.source,
             definition,
             tree,
             effective: &chosen.locks,
             proposes: false,
         };
         let resolved = self.locks.resolve(resolving, wanted.iter()).await?;
-        chosen.overlays = self.locks.overlays(run.source).await?;
+        chosen.overlays = self.locks.overlays(run.domain()).await?;
         chosen.locks = Chosen::choose(definition, &chosen.overlays, COMPRESSOR_VERSION);
         chosen.graph = graph(definition, tree, &chosen.locks);
         // A lock that could not be resolved again stays in effect.
@@ -242,8 +241,8 @@ impl Planner {
     /// on it.
     async fn previous(&self, scope: &Scope, overlays: &Overlays) -> Option<Arc<Graph>> {
         let run = &scope.run;
-        let before = self.store.planned_before(run.number, run.source).await.ok()??;
-        if let Some(graph) = self.planned.graph(run.source, before.number) {
+        let before = self.store.planned_before(run.number, run.domain()).await.ok()??;
+        if let Some(graph) = self.planned.graph(run.domain(), before.number) {
             return Some(graph);
         }
         let tree = scope.handle.mirror.read_tree(&before.commit).await.ok()?;

@@ -1,4 +1,4 @@
-//! Finds open runs that nothing drives, and drives the oldest of each source.
+//! Finds open runs that nothing drives, and drives the oldest of each domain.
 
 use std::time::Duration;
 
@@ -53,9 +53,9 @@ impl Runs {
         Ok(None)
     }
 
-    /// Whether the caller may drive a run: one of each source at a time, and only of configured ones.
+    /// Whether the caller may drive a run: one of each domain at a time, and only of configured sources.
     fn begin(&self, run: &RunRow) -> bool {
-        self.0.sources.get(run.source).is_some() && self.0.state().driving.insert(run.source)
+        self.0.sources.get(run.source).is_some() && self.0.state().driving.insert(run.domain())
     }
 
     async fn drive_in_turn(&self, run: RunRow) {
@@ -68,7 +68,7 @@ impl Runs {
                 () = self.0.tasks.token().cancelled() => {}
             }
         }
-        self.0.state().driving.remove(&run.source);
+        self.0.state().driving.remove(&run.domain());
         self.0.wake.wake("a run ended");
     }
 }

@@ -6,9 +6,10 @@ use edgewright_model::names::Platform;
 use edgewright_model::run::NodeState;
 use edgewright_model::spec::Lane;
 use edgewright_model::verdict::Note;
+use edgewright_plan::graph::LaneChecks;
 use edgewright_plan::plan::Planned;
 use edgewright_plan::{Action, EffectiveLock, LockOrigin, NodeId};
-use edgewright_store::nodes::{NodeRow, PathStep};
+use edgewright_store::nodes::{NodeLane, NodeRow, PathStep};
 
 use super::prepare::Prepared;
 use super::schedule::{NodeFacts, Position};
@@ -81,6 +82,7 @@ pub(crate) fn row(prepared: &Prepared, planned: &Planned) -> NodeRow {
     let steps = node.map_or_else(Vec::new, |node| {
         node.path.iter().map(|step| PathStep { key: step.key.clone(), title: step.title.clone() }).collect()
     });
+    let lane = |lane: &LaneChecks| NodeLane { lane: lane.lane, check_set: lane.check_set.clone() };
     let known = prepared.findings.notes.get(&planned.id).filter(|_| state.is_terminal());
     NodeRow {
         node: planned.id.name.to_string(),
@@ -98,6 +100,7 @@ pub(crate) fn row(prepared: &Prepared, planned: &Planned) -> NodeRow {
             .cloned(),
         digest,
         steps,
+        lanes: node.map(|node| node.lanes.iter().map(lane).collect()),
         not_before: None,
         notes: known.cloned().unwrap_or_default(),
         started_at: None,

@@ -25,6 +25,8 @@ pub(crate) struct Scope {
 impl Scope {
     /// For the jobs of a run whose definition has this name.
     pub(crate) fn jobs<'a>(&'a self, source: &'a SourceName, cancel: &'a CancellationToken) -> RunScope<'a> {
-        RunScope { run: self.run.number, source, mirror: &self.handle.mirror, cancel }
+        let (run, domain) = (self.run.number, self.run.domain());
+        let secrets = &self.handle.settings.secrets;
+        RunScope { run, domain, source, mirror: &self.handle.mirror, secrets, cancel }
     }
 }

@@ -7,7 +7,7 @@ use edgewright_model::order::ManifestRef;
 use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
 use edgewright_model::run::{NodeState, RunNumber};
 use edgewright_model::spec::Lane;
-use edgewright_model::verdict::{Note, Verdict};
+use edgewright_model::verdict::{LaneResult, Note, Verdict};
 use edgewright_plan::graph::Node;
 use edgewright_plan::history::VerdictKey;
 use edgewright_plan::{NodeId, NodeName};
@@ -16,7 +16,7 @@ use edgewright_store::results::NodeResult;
 use jiff::Timestamp;
 
 use super::engine::Engine;
-use super::facts::{Facts, needed};
+use super::facts::{Facts, needed, released_checks};
 use super::inherit::inherit;
 use super::judge::{Case, Judged, judge};
 use super::prepare::Prepared;
@@ -24,6 +24,7 @@ use super::schedule::End;
 use super::scope::Scope;
 use super::work::{Pending, Work};
 use crate::ControlError;
+use crate::jobs::repository_in;
 
 impl Engine {
     /// What the lanes of a built node come to: after its job, or again once more is known.
@@ -36,14 +37,20 @@ impl Engine {
     ) -> Result<Pending, ControlError> {
         let manifest = match &work {
             Some(work) => work.manifest.clone(),
-            None => Some(self.built(node).await?),
+            None => Some(self.built(scope, node).await?),
         };
         let Some(manifest) = manifest else { return Ok(Pending { work, ..Pending::default() }) };
         let fresh: &[Verdict] = work.as_ref().map_or(&[], |work| &work.outcome.verdicts);
         let last_good = prepared.last_good(node);
         let digests = needed(node, &manifest, last_good, fresh);
-        let Facts { mut known, representatives } =
-            Facts::load(&self.store, &prepared.graph, node, &self.jobs.lane_inputs(), digests).await?;
+        let Facts { mut known, representatives } = Facts::load(
+            (&self.store, scope.run.domain()),
+            &prepared.graph,
+            node,
+            &self.jobs.lane_inputs(),
+            digests,
+        )
+        .await?;
         // A node that is judged again has recorded what it inherits.
         let inherited = match &work {
             Some(_) => inherit(node, &manifest, fresh, &known, &representatives),
@@ -52,6 +59,9 @@ impl Engine {
         for verdict in fresh.iter().chain(&inherited) {
             known.add(scope.run.number, verdict.clone());
         }
+        let failed = fresh.iter().any(|verdict| verdict.result != LaneResult::Passed) || work.is_none();
+        let released =
+            released_checks(&self.store, last_good.filter(|_| failed).map(|good| &good.digest)).await?;
         let judged = judge(&Case {
             run: scope.run.number,
             node,
@@ -59,6 +69,7 @@ impl Engine {
             rules: self.rules(prepared),
             known: &known,
             last_good,
+            released: last_good.and_then(|good| released.get(&good.digest)),
             compared,
             external_within: self.external_within,
         });
@@ -66,11 +77,14 @@ impl Engine {
     }
 
     /// The manifest of a node that was built before.
-    async fn built(&self, node: &Node) -> Result<ManifestRef, ControlError> {
-        let build = self.store.build(&node.key).await?;
+    async fn built(&self, scope: &Scope, node: &Node) -> Result<ManifestRef, ControlError> {
+        let build = self.store.build(&node.key, scope.run.domain()).await?;
         let build =
             build.ok_or(ControlError::Broken { what: "a node was tested, and its build is not recorded" })?;
-        Ok(ManifestRef { repository: node.repository.clone(), digest: build.manifest.digest })
+        Ok(ManifestRef {
+            repository: repository_in(scope.run.domain(), &node.repository)?,
+            digest: build.manifest.digest,
+        })
     }
 
     /// Records where a node is, with what its job made and found: all or nothing.

@@ -84,15 +84,20 @@ impl Engine {
                 let name = node.id.name.to_string();
                 let label = Label { name: &name, platform: Some(&node.id.platform), is_node: true };
                 let jobs = scope.jobs(prepared.name(), stop);
-                (self.jobs.perform(&jobs, label, self.jobs.request(job, task), permit).await?, known)
+                (self.jobs.perform(&jobs, label, self.jobs.request(&jobs, job, task), permit).await?, known)
             }
-            // The disk or the registry failed while its contexts were packed: as if its job had broken.
-            Err(error @ (ControlError::Pack(_) | ControlError::File { .. } | ControlError::Hosting(_))) => {
-                (made_nothing(Some(unpacked(&error))), None)
-            }
+            // The disk or the registry failed while its contexts were packed, or it may not have its secrets: as
+            // if its job had broken.
+            Err(
+                error @ (ControlError::Pack(_)
+                | ControlError::File { .. }
+                | ControlError::Hosting(_)
+                | ControlError::UntrustedSecret { .. }
+                | ControlError::SecretNotGranted { .. }),
+            ) => (made_nothing(Some(unpacked(&error))), None),
             Err(error) => return Err(error),
         };
-        self.jobs.hold(scope.run.number, &outcome).await?;
+        self.jobs.hold(&scope.run, &outcome).await?;
         let manifest = outcome.builds.last().map(|build| build.manifest.clone()).or(known);
         Ok(Work { job, outcome, manifest })
     }
@@ -126,12 +131,13 @@ impl Engine {
         node: &Node,
         stop: &CancellationToken,
     ) -> Result<Order, ControlError> {
-        let start = self.jobs.start(node).await?;
+        let start = self.jobs.start(scope.run.domain(), node).await?;
         let steps = &node.path[start.done..];
         let steps = self.jobs.steps(&scope.jobs(prepared.name(), stop), node, steps).await?;
         let digests = start.known.iter().map(|manifest| &manifest.digest).collect();
         let inputs = self.jobs.lane_inputs();
-        let facts = Facts::load(&self.store, &prepared.graph, node, &inputs, digests).await?;
+        let facts =
+            Facts::load((&self.store, scope.run.domain()), &prepared.graph, node, &inputs, digests).await?;
         let answers = Answers {
             run: scope.run.number,
             node,
@@ -147,8 +153,11 @@ impl Engine {
             node.lanes.iter().filter(|lane| !answers.has(lane) || (again && lane.lane != Lane::External));
         let lanes: Vec<_> = wanted.map(|lane| self.jobs.lane(lane, keep)).collect();
         let is_done = start.known.is_some() && steps.is_empty() && lanes.is_empty();
-        let task = (!is_done).then(|| image_task(node, start.base, steps, lanes));
-        Ok(Order { known: start.known, task })
+        if is_done {
+            return Ok(Order { known: start.known, task: None });
+        }
+        let task = image_task(scope.run.domain(), node, start.base, steps, lanes)?;
+        Ok(Order { known: start.known, task: Some(task) })
     }
 
     pub(crate) fn rules<'p>(&self, prepared: &'p Prepared) -> Rules<'p> {
@@ -159,6 +168,9 @@ impl Engine {
 /// Why an order could not be cut.
 fn unpacked(error: &ControlError) -> JobFailure {
     let (kind, hint) = match error {
+        ControlError::UntrustedSecret { .. } | ControlError::SecretNotGranted { .. } => {
+            (FailureKind::Image, error.hint().unwrap_or_default())
+        }
         ControlError::Pack(PackError::Pointer { .. }) => {
             (FailureKind::Image, "commit the file without Git LFS, or let a Containerfile fetch it by digest")
         }

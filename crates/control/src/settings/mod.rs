@@ -3,6 +3,7 @@
 mod keep;
 mod schedule;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -54,6 +55,27 @@ pub struct SourceSettings {
     pub locks: LockPolicy,
     /// Who we are to its remote, where that is not the account that runs the server.
     pub ssh: Option<SshIdentity>,
+    /// The build secrets that its trusted refs may use.
+    pub secrets: SecretGrant,
+}
+
+/// Which build secrets the trusted refs of a source may use. Untrusted ones get none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretGrant {
+    /// All: it is the only source, or a person runs a folder.
+    All,
+    /// These ids.
+    Only(BTreeSet<String>),
+}
+
+impl SecretGrant {
+    /// Whether a secret is granted.
+    pub fn has(&self, id: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(ids) => ids.contains(id),
+        }
+    }
 }
 
 /// Which pull requests are run.
@@ -93,10 +115,20 @@ pub struct CommitLocks {
 }
 
 impl SourceSettings {
-    /// The default branch of a repository, its branches only, locks as overlays.
+    /// The default branch of a repository, its branches only, locks as overlays, all build secrets.
     pub const fn new(name: SourceName, remote: Remote, poll: Duration) -> Self {
-        let locks = LockPolicy::Overlay;
-        Self { name, remote, branch: None, poll, pull_requests: None, publish: true, locks, ssh: None }
+        let (locks, secrets) = (LockPolicy::Overlay, SecretGrant::All);
+        Self {
+            name,
+            remote,
+            branch: None,
+            poll,
+            pull_requests: None,
+            publish: true,
+            locks,
+            ssh: None,
+            secrets,
+        }
     }
 }
 

@@ -160,7 +160,9 @@ impl Sources {
             // The run wants it next.
             handle.keep(read);
         }
+        let trusted = self.is_trusted(handle, &queued.branch).await?;
         let new = NewRun {
+            trusted,
             branch: queued.branch,
             commit: info.commit,
             subject: info.subject,
@@ -178,6 +180,19 @@ impl Sources {
         let number = self.store.queue_run(handle.id, &new, queued.images, now).await?;
         self.runs.wake("a run was queued");
         Ok(number)
+    }
+
+    /// Whether runs of a ref are trusted: those of the default branch, and of branches that a channel follows
+    /// according to the default branch. A pull request never is, whatever a channel names.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub(crate) async fn is_trusted(&self, handle: &SourceHandle, branch: &str) -> Result<bool, ControlError> {
+        if refs::is_pull_request(branch) {
+            return Ok(false);
+        }
+        Ok(self.followed_of(handle).await?.0.branches.contains(branch)
+            || handle.default_branch(&self.store).await?.as_deref() == Some(branch))
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<SourceId, Arc<SourceHandle>>> {

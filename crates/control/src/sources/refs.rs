@@ -6,6 +6,11 @@ pub fn pull_request_number(name: &str) -> Option<u64> {
     rest.strip_suffix("/head")?.parse().ok()
 }
 
+/// Whether a run is of a pull request: of a ref that is no branch.
+pub fn is_pull_request(name: &str) -> bool {
+    name.starts_with("refs/")
+}
+
 /// The tag of what a pull request built: `pr-12`.
 pub fn pull_request_tag(name: &str) -> Option<String> {
     pull_request_number(name).map(|number| format!("pr-{number}"))

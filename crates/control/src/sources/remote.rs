@@ -77,7 +77,10 @@ fn moved(
 
 impl Sources {
     /// What is followed of a source, and the commits for which runs were decided last.
-    async fn followed_of(&self, handle: &SourceHandle) -> Result<(Followed, RemoteRefs), ControlError> {
+    pub(super) async fn followed_of(
+        &self,
+        handle: &SourceHandle,
+    ) -> Result<(Followed, RemoteRefs), ControlError> {
         let mut followed = Followed::default();
         match &handle.settings.branch {
             Some(branch) => drop(followed.branches.insert(branch.clone())),

@@ -14,9 +14,11 @@
 //! | the last good digest fails in the same place: not new | a failure of the check; the lane is run again |
 //! | what is not new still fails | only an exception, with owner and end, covers it (decision 0005) |
 
+mod novelty;
 mod words;
 
-pub(crate) use words::{Blame, failure};
+pub(crate) use novelty::{Novelty, ReleasedChecks};
+pub(crate) use words::{Blame, failure, joined};
 
 use edgewright_model::glob::Glob;
 use edgewright_model::names::{CheckId, VariantName};

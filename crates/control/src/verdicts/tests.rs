@@ -133,7 +133,7 @@ fn a_failure_names_lane_check_fault_and_where_to_look() {
         variant: &variant(),
         exceptions: &[],
         today: TODAY,
-        is_first_with_checks: false,
+        novelty: &Novelty::default(),
     };
     let found = verdict("new", &[("gpu", FailureKind::Image)]);
     let plain = evaluate(&found, &[], &variant(), TODAY);
@@ -158,11 +158,52 @@ fn a_failure_names_lane_check_fault_and_where_to_look() {
         ["gpu (image, not new): gpu is bad", "  its exception by platform ended on 2026-11-21: no GPU"]
     );
 
-    let first = Blame { is_first_with_checks: true, ..blame };
+    let novelty = Novelty::all(&[gpu_check()]);
+    let first = Blame { novelty: &novelty, ..blame };
     let failure = words::failure(&found, &evaluate(&found, &[], &variant(), TODAY).against(&found), first);
     let failure = failure.unwrap();
     assert!(failure.message.contains("; the checks changed: the last good digest"), "{}", failure.message);
     assert_eq!(failure.output, ["gpu (image): gpu is bad"]);
+}
+
+fn gpu_check() -> edgewright_model::spec::Check {
+    edgewright_model::spec::Check {
+        id: "gpu".parse().unwrap(),
+        assert: edgewright_model::spec::Assertion::Greenboot,
+        within: "1s".parse().unwrap(),
+        lanes: None,
+    }
+}
+
+#[test]
+fn every_failed_lane_has_its_block() {
+    let novelty = Novelty::default();
+    let blame =
+        Blame { run: RunNumber(7), variant: &variant(), exceptions: &[], today: TODAY, novelty: &novelty };
+    let of = |lane, check| {
+        let found = Verdict { lane, ..verdict("new", &[(check, FailureKind::Image)]) };
+        words::failure(&found, &evaluate(&found, &[], &variant(), TODAY), blame).unwrap()
+    };
+    let (first, second) = (of(Lane::Static, "static.kernel"), of(Lane::Container, "gpu"));
+    assert!(first.hint.as_ref().unwrap().contains("`{id: static.kernel, off: REASON}`"), "{:?}", first.hint);
+    assert!(!second.hint.as_ref().unwrap().contains("off: REASON"));
+    let joined = words::joined([first.clone(), second]).unwrap();
+    assert_eq!(
+        joined.message,
+        "static lane: check `static.kernel`: static.kernel is bad; the container lane failed, too"
+    );
+    assert_eq!(
+        joined.output[..4],
+        [
+            "static.kernel (image): static.kernel is bad",
+            "",
+            "image failure in test: container lane: check `gpu`: gpu is bad",
+            "  gpu (image): gpu is bad",
+        ]
+    );
+    assert!(joined.output[4].starts_with("  hint: the image is at fault"), "{:?}", joined.output);
+    assert_eq!(words::joined([first.clone()]), Some(first));
+    assert_eq!(words::joined([]), None);
 }
 
 fn kinds() -> impl Strategy<Value = FailureKind> {

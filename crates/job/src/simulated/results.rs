@@ -60,14 +60,17 @@ pub(super) struct Tiny {
 }
 
 impl Tiny {
-    pub(super) fn of(step: &StepOrder, task: &ImageTask) -> Self {
-        let config = serde_json::json!({
+    pub(super) fn of(step: &StepOrder, task: &ImageTask, salt: &str) -> Self {
+        let mut config = serde_json::json!({
             "architecture": task.platform.architecture,
             "os": task.platform.os,
             "created": task.epoch,
             "config": {"Labels": {"edgewright.simulated": step.key}},
             "rootfs": {"type": "layers", "diff_ids": []},
         });
+        if !salt.is_empty() {
+            config["config"]["Labels"]["edgewright.salt"] = salt.into();
+        }
         let config = config.to_string().into_bytes();
         let manifest = serde_json::json!({
             "schemaVersion": 2,

@@ -115,6 +115,7 @@ impl Job<'_> {
             process: self.processes(),
             auth: self.settings.auth.clone(),
             in_sandbox: self.settings.in_sandbox,
+            host_etc: self.settings.host_etc.clone(),
             secrets: self.settings.secrets.clone(),
             step_limit: self.step_limit(),
         }

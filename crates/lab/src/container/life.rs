@@ -17,7 +17,7 @@ use super::kept;
 use super::runner::PROGRAM;
 use crate::JOB_LABEL;
 use crate::lane::LabContext;
-use crate::machine::{LaneFault, MachineState, OnLine, Start};
+use crate::machine::{LaneFault, MachineState, OnLine, Start, StartCommand};
 
 /// Where the runner's folder is mounted. podman mounts a tmpfs on `/run` before systemd starts, which then
 /// does not change it, so the image is not modified.
@@ -38,7 +38,7 @@ pub(crate) struct Container<'a> {
     engine: &'a Engine,
     name: String,
     /// The command of PID 1, for messages.
-    init: String,
+    init: StartCommand,
 }
 
 /// Pulls a digest and starts it.
@@ -86,6 +86,8 @@ struct StartConfig {
     cmd: Option<Vec<String>>,
     #[serde(default)]
     entrypoint: Option<Vec<String>>,
+    #[serde(default)]
+    user: Option<String>,
 }
 
 impl StartConfig {
@@ -97,6 +99,13 @@ impl StartConfig {
             .map(String::as_str)
             .collect();
         (!words.is_empty()).then(|| words.join(" "))
+    }
+
+    /// The user of PID 1, as the image names it; none for root.
+    fn user(&self) -> Option<String> {
+        let user = self.user.as_deref().unwrap_or_default();
+        let name = user.split(':').next().unwrap_or_default();
+        (!matches!(name, "" | "root" | "0")).then(|| user.to_owned())
     }
 }
 
@@ -147,7 +156,8 @@ impl<'a> Container<'a> {
         let started = command.deadline(within).run_status().await;
         let finished =
             started.map_err(|error| LaneFault::infrastructure("cannot start the container", &error));
-        let init = of_image.unwrap_or_else(|| DEFAULT_INIT.to_owned());
+        let command = of_image.unwrap_or_else(|| DEFAULT_INIT.to_owned());
+        let init = StartCommand { command, user: config.user() };
         let container = Self { engine, name, init };
         match finished {
             Ok(finished) if finished.success() => Ok(container),
@@ -157,6 +167,11 @@ impl<'a> Container<'a> {
                 Err(outcome.map_or_else(|fault| fault, |finished| not_started(&finished)))
             }
         }
+    }
+
+    /// What PID 1 was started as.
+    pub(super) const fn starts(&self) -> &StartCommand {
+        &self.init
     }
 
     /// A command inside the container; it ends with the container or at the deadline.
@@ -224,12 +239,12 @@ fn not_started(finished: &Finished) -> LaneFault {
     }
 }
 
-fn parse_state(text: &str, init: &str) -> Option<MachineState> {
+fn parse_state(text: &str, init: &StartCommand) -> Option<MachineState> {
     let mut words = text.split_whitespace();
     match words.next()? {
         "true" => Some(MachineState::Runs),
         "false" => Some(MachineState::Ended {
-            init: init.to_owned(),
+            init: init.clone(),
             code: words.next()?.parse().ok()?,
             out_of_memory: words.next()? == "true",
         }),
@@ -243,9 +258,9 @@ mod tests {
 
     #[test]
     fn the_state_of_init_is_parsed() {
-        let ended = |code, out_of_memory| {
-            Some(MachineState::Ended { init: "/sbin/init".to_owned(), code, out_of_memory })
-        };
+        let init = StartCommand { command: "/sbin/init".to_owned(), user: None };
+        let ended =
+            |code, out_of_memory| Some(MachineState::Ended { init: init.clone(), code, out_of_memory });
         for (text, want) in [
             ("true 0 false", Some(MachineState::Runs)),
             ("false 137 true", ended(137, true)),
@@ -254,7 +269,21 @@ mod tests {
             ("false", None),
             ("<no value>", None),
         ] {
-            assert_eq!(parse_state(text, "/sbin/init"), want, "{text}");
+            assert_eq!(parse_state(text, &init), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_another_user_than_root_is_named() {
+        for (json, want) in [
+            ("{}", None),
+            (r#"{"User":""}"#, None),
+            (r#"{"User":"0:0"}"#, None),
+            (r#"{"User":"root"}"#, None),
+            (r#"{"User":"daemon"}"#, Some("daemon")),
+            (r#"{"User":"1000:1000"}"#, Some("1000:1000")),
+        ] {
+            assert_eq!(serde_json::from_str::<StartConfig>(json).unwrap().user().as_deref(), want, "{json}");
         }
     }
 

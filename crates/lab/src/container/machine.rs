@@ -70,6 +70,10 @@ impl Machine for ContainerMachine<'_> {
         })
     }
 
+    fn starts(&self) -> Option<String> {
+        self.container.as_ref().map(|container| container.starts().to_string())
+    }
+
     fn state(&self) -> BoxFuture<'_, Result<MachineState, LaneFault>> {
         Box::pin(async move { self.container()?.state(self.processes()).await })
     }

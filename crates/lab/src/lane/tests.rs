@@ -10,7 +10,7 @@ use edgewright_model::verdict::{CheckOutcome, LaneResult};
 use edgewright_process::Ended;
 
 use super::*;
-use crate::machine::{BoxFuture, MachineFacts, OnLine};
+use crate::machine::{BoxFuture, MachineFacts, OnLine, StartCommand};
 
 /// A machine with scripted behaviour, which records the calls of a lane.
 #[derive(Debug)]
@@ -182,7 +182,8 @@ async fn an_interrupted_runner_is_the_hosts_fault_and_its_results_count() {
 
 #[tokio::test]
 async fn an_init_that_ended_is_the_images_fault_even_if_the_runner_failed() {
-    let ended = MachineState::Ended { init: "/sbin/init".to_owned(), code: 137, out_of_memory: true };
+    let init = StartCommand { command: "/sbin/init".to_owned(), user: None };
+    let ended = MachineState::Ended { init, code: 137, out_of_memory: true };
     let mut machine = Simulated { state: Ok(ended), ..Simulated::passing(&["a"]) };
     machine.lines.pop();
     let findings = run(&mut machine, &order(&["a"])).await;

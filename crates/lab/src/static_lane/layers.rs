@@ -1,7 +1,7 @@
 //! Pulls an image's layers one by one and applies them to one tree.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use edgewright_model::order::ManifestRef;
 use edgewright_model::outcome::FailureKind;
 use edgewright_model::reference::Reference;
 use edgewright_oci::client::QUIET;
-use edgewright_oci::layer::LayerError;
+use edgewright_oci::layer::{Guard, LayerError, MAX_UNPACKED_BYTES};
 use edgewright_oci::{ClientError, image, layer};
 use edgewright_process::CancellationToken;
 use serde::Deserialize;
@@ -32,6 +32,8 @@ pub(super) struct Contents {
     pub(super) rootfs: RootFs,
     /// The layers, lowest first.
     pub(super) layers: Vec<LayerFacts>,
+    /// The architecture in the image's config; empty if it names none.
+    pub(super) architecture: String,
 }
 
 /// A layer.
@@ -78,9 +80,12 @@ async fn read_all(
     let config = image::config(&pulled.bytes).map_err(odd)?;
     let config = client.pull_blob_bytes(repository, &config.digest, CONFIG_LIMIT).await;
     let config = config.map_err(|error| unreadable("cannot read the config", &error))?;
-    let titles = titles(&config, descriptors.len());
+    let config: Config = serde_json::from_slice(&config).unwrap_or_default();
+    let architecture = config.architecture.clone();
+    let titles = titles(config, descriptors.len());
 
-    let mut contents = Contents::default();
+    let mut contents = Contents { architecture, ..Contents::default() };
+    let mut left = MAX_UNPACKED_BYTES;
     let scratch = tempfile::tempdir_in(&context.scratch).map_err(|error| {
         fault(format!("cannot create a scratch folder in {}: {error}", context.scratch.display()))
     })?;
@@ -90,25 +95,34 @@ async fn read_all(
         let download = pulled.map_err(|error| unreadable("cannot read a layer", &error))?;
         let (media_type, watch) = (descriptor.media_type.clone(), watch.clone());
         let rootfs = std::mem::take(&mut contents.rootfs);
-        let applied = tokio::task::spawn_blocking(move || apply(rootfs, &path, &media_type, watch)).await;
-        contents.rootfs = applied.map_err(|error| fault(format!("reading a layer panicked: {error}")))??;
+        let applied =
+            tokio::task::spawn_blocking(move || apply(rootfs, &path, &media_type, (left, watch))).await;
+        let applied = applied.map_err(|error| fault(format!("reading a layer panicked: {error}")))?;
+        (contents.rootfs, left) = applied?;
         contents.layers.push(LayerFacts { title, download });
     }
     Ok(contents)
 }
 
-/// Applies a layer's file and removes it.
-fn apply(mut rootfs: RootFs, path: &Path, media_type: &str, watch: Watch) -> Result<RootFs, LaneFault> {
+/// Applies a layer's file and removes it. `limit`: the bytes that the layer may unpack to; gives what is left of
+/// them.
+fn apply(
+    mut rootfs: RootFs,
+    path: &Path,
+    media_type: &str,
+    (limit, watch): (u64, Watch),
+) -> Result<(RootFs, u64), LaneFault> {
     let broken = |error: LayerError| {
         let kind = if is_of_image(&error) { FailureKind::Image } else { FailureKind::Infrastructure };
         LaneFault { kind, message: format!("cannot unpack a layer: {}", Chain(&error)) }
     };
     let file = File::open(path).map_err(|error| broken(LayerError::Read(error)))?;
     let tar = layer::decompress(file, media_type).map_err(broken)?;
-    rootfs.apply(Watched { inner: tar, watch }).map_err(broken)?;
+    let mut tar = Guard::new(tar, limit, || watch.is_over() || watch.cancel.is_cancelled());
+    rootfs.apply(&mut tar).map_err(broken)?;
     // If this fails, the file is removed with the scratch folder.
     let _ = fs::remove_file(path);
-    Ok(rootfs)
+    Ok((rootfs, tar.left()))
 }
 
 /// The file has the layer's digest, so a malformed layer is the image's fault; only errors of the system are
@@ -130,6 +144,8 @@ fn fault(message: String) -> LaneFault {
 #[derive(Debug, Default, Deserialize)]
 struct Config {
     #[serde(default)]
+    architecture: String,
+    #[serde(default)]
     history: Vec<HistoryEntry>,
 }
 
@@ -142,8 +158,7 @@ struct HistoryEntry {
 }
 
 /// A title for every layer; a number if the history has none.
-fn titles(config: &[u8], count: usize) -> Vec<String> {
-    let config: Config = serde_json::from_slice(config).unwrap_or_default();
+fn titles(config: Config, count: usize) -> Vec<String> {
     let mut entries = config.history.into_iter().filter(|entry| !entry.empty_layer);
     let title = |number: usize| {
         let text = entries.next().map(|entry| entry.created_by).unwrap_or_default();
@@ -170,21 +185,6 @@ impl Watch {
     }
 }
 
-/// A reader that ends when its caller stops waiting: a few kilobytes may unpack to petabytes.
-struct Watched<R> {
-    inner: R,
-    watch: Watch,
-}
-
-impl<R: Read> Read for Watched<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.watch.is_over() || self.watch.cancel.is_cancelled() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        self.inner.read(buffer)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,24 +194,10 @@ mod tests {
         let config = br#"{"history":[
             {"created_by":"bootstrap trixie"}, {"created_by":"nothing","empty_layer":true},
             {"created_by":"RUN  a\n  b"}, {"comment":"silent"}]}"#;
-        assert_eq!(titles(config, 4), ["bootstrap trixie", "RUN a b", "layer 3", "layer 4"]);
-        assert_eq!(titles(b"rubbish", 1), ["layer 1"]);
+        let parsed = |text: &[u8]| serde_json::from_slice(text).unwrap_or_default();
+        assert_eq!(titles(parsed(config), 4), ["bootstrap trixie", "RUN a b", "layer 3", "layer 4"]);
+        assert_eq!(titles(parsed(b"rubbish"), 1), ["layer 1"]);
         let long = format!(r#"{{"history":[{{"created_by":"{}"}}]}}"#, "x".repeat(500));
-        assert_eq!(titles(long.as_bytes(), 1)[0].chars().count(), TITLE + 1);
-    }
-
-    #[test]
-    fn reading_ends_at_the_time_limit() {
-        let cancel = CancellationToken::new();
-        let mut endless = Watched {
-            inner: io::repeat(7),
-            watch: Watch {
-                cancel: cancel.clone(),
-                deadline: Instant::now() + std::time::Duration::from_hours(1),
-            },
-        };
-        assert_eq!(endless.read(&mut [0; 8]).unwrap(), 8);
-        cancel.cancel();
-        assert_eq!(io::copy(&mut endless, &mut io::sink()).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(titles(parsed(long.as_bytes()), 1)[0].chars().count(), TITLE + 1);
     }
 }

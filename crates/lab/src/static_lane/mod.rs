@@ -116,6 +116,12 @@ fn judge(rule: StaticRule, contents: &Contents) -> Finding {
         StaticRule::Kernel => rules::kernel(rootfs),
         StaticRule::Secrets => rules::secrets(rootfs),
         StaticRule::MachineId => rules::machine_id(rootfs),
+        StaticRule::UsrMerge => rules::usr_merge(rootfs),
+        StaticRule::Whiteouts => {
+            let titles: Vec<&str> = contents.layers.iter().map(|layer| layer.title.as_str()).collect();
+            rules::whiteouts(rootfs, &titles)
+        }
+        StaticRule::Architecture => rules::architecture(rootfs, &contents.architecture),
         StaticRule::Units => rules::units(rootfs),
         StaticRule::BoundImages => bound::judge(rootfs),
         // The caller runs this one.

@@ -3,12 +3,16 @@
 //! Pure except for the readers that are passed in. Only the facts that the `static` lane needs are kept:
 //! names and link targets of everything, the content of very few small files.
 
+mod damage;
+mod elf;
 mod leaks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use edgewright_oci::layer::{Entry, Kind, LayerError, read_entries};
+
+use damage::{Damage, Hidden};
 
 /// The largest file whose content is read, in bytes: keys and quadlets are short.
 const READ: u64 = 64 * 1024;
@@ -39,6 +43,8 @@ struct File {
     layer: usize,
     /// Its text, if a rule needs it.
     text: Option<String>,
+    /// `e_machine` of a program or library.
+    machine: Option<u16>,
 }
 
 /// The tree that layers make.
@@ -47,6 +53,7 @@ pub(super) struct RootFs {
     nodes: BTreeMap<String, Node>,
     /// Files with a secret in any layer, and the kind of secret.
     secrets: BTreeSet<(String, &'static str)>,
+    damage: Damage,
     layers: usize,
     kept: usize,
 }
@@ -55,20 +62,28 @@ impl RootFs {
     /// Applies an uncompressed layer.
     pub(super) fn apply(&mut self, layer: impl Read) -> Result<(), LayerError> {
         let mut added = BTreeMap::new();
+        let mut hidden = Hidden::default();
         read_entries(layer, |entry, content| {
             let path = String::from_utf8_lossy(&entry.path).into_owned();
             let (folder, name) = path.rsplit_once('/').unwrap_or(("", &path));
             if name == OPAQUE {
+                if self.has_below(folder) {
+                    hidden.empty(folder);
+                }
                 self.remove(folder, false);
-            } else if let Some(hidden) = name.strip_prefix(WHITEOUT) {
-                let hidden = if folder.is_empty() { hidden.to_owned() } else { format!("{folder}/{hidden}") };
-                self.remove(&hidden, true);
+            } else if let Some(name) = name.strip_prefix(WHITEOUT) {
+                let name = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+                if self.nodes.contains_key(&name) || self.has_below(&name) {
+                    hidden.delete(&name);
+                }
+                self.remove(&name, true);
             } else if !path.is_empty() {
                 let node = self.read_node(&path, &entry, content, &added)?;
                 added.insert(path, node);
             }
             Ok(())
         })?;
+        self.damage.add(self.layers, hidden, |path| added.contains_key(path));
         for (path, node) in added {
             if node != Node::Directory {
                 self.remove(&path, true);
@@ -79,7 +94,20 @@ impl RootFs {
             return Err(LayerError::Limit { problem: "more files than any image has (4,000,000)" });
         }
         self.layers += 1;
+        self.note_links();
         Ok(())
+    }
+
+    /// Remembers the links of a merged `/usr` that lead to a folder.
+    fn note_links(&mut self) {
+        for name in damage::MERGED {
+            if let Some(Node::Link(target)) = self.nodes.get(name)
+                && self.resolve(name).is_some_and(|place| self.is_folder(&place))
+            {
+                let target = target.clone();
+                self.damage.links.entry(name).or_insert(target);
+            }
+        }
     }
 
     fn read_node(
@@ -99,25 +127,35 @@ impl RootFs {
                     Some(Node::File(file)) => file.text.clone(),
                     _ => None,
                 };
-                Node::File(File { size: 0, layer, text })
+                Node::File(File { size: 0, layer, text, machine: None })
             }
-            Kind::File => {
-                let (is_searched, is_kept) = (leaks::is_searched(path), is_kept(path));
-                let mut text = None;
-                if entry.size <= READ && (is_searched || is_kept) {
-                    let mut bytes = Vec::new();
-                    content.read_to_end(&mut bytes).map_err(LayerError::Read)?;
-                    let found = String::from_utf8_lossy(&bytes).into_owned();
-                    if is_searched && let Some(what) = leaks::secret(path, &found) {
-                        self.secrets.insert((path.to_owned(), what));
-                    }
-                    self.kept += if is_kept { found.len() } else { 0 };
-                    text = Some(found).filter(|_| is_kept && self.kept <= KEPT);
-                }
-                Node::File(File { size: entry.size, layer, text })
-            }
+            Kind::File => self.read_file(path, entry, content)?,
             _ => Node::Other,
         })
+    }
+
+    fn read_file(&mut self, path: &str, entry: &Entry, content: &mut dyn Read) -> Result<Node, LayerError> {
+        let (is_searched, is_kept) = (leaks::is_searched(path), is_kept(path));
+        let reads_all = entry.size <= READ && (is_searched || is_kept);
+        let is_candidate = elf::is_candidate(path, entry.mode);
+        let wanted = match (reads_all, is_candidate) {
+            (true, _) => READ,
+            (false, true) => elf::HEAD as u64,
+            (false, false) => 0,
+        };
+        let mut bytes = Vec::new();
+        content.take(wanted).read_to_end(&mut bytes).map_err(LayerError::Read)?;
+        let machine = if is_candidate { elf::machine(&bytes) } else { None };
+        let mut text = None;
+        if reads_all {
+            let found = String::from_utf8_lossy(&bytes).into_owned();
+            if is_searched && let Some(what) = leaks::secret(path, &found, entry.mode) {
+                self.secrets.insert((path.to_owned(), what));
+            }
+            self.kept += if is_kept { found.len() } else { 0 };
+            text = Some(found).filter(|_| is_kept && self.kept <= KEPT);
+        }
+        Ok(Node::File(File { size: entry.size, layer: self.layers, text, machine }))
     }
 
     /// Removes everything below a path, and the path itself if wanted.
@@ -175,7 +213,7 @@ impl RootFs {
     }
 
     fn has_below(&self, path: &str) -> bool {
-        let first = format!("{path}/");
+        let first = if path.is_empty() { String::new() } else { format!("{path}/") };
         self.nodes.range(first.clone()..).next().is_some_and(|(path, _)| path.starts_with(&first))
     }
 
@@ -212,6 +250,51 @@ impl RootFs {
         }
     }
 
+    /// Whether there is a folder at a path, links not followed.
+    fn is_folder(&self, path: &str) -> bool {
+        match self.nodes.get(path) {
+            Some(Node::Directory) => true,
+            Some(_) => false,
+            None => self.has_below(path),
+        }
+    }
+
+    /// The links of a merged `/usr` that layers have replaced: path, former target, and what is there now.
+    pub(super) fn broken_links(&self) -> Vec<(&str, &str, &'static str)> {
+        let broken = self.damage.links.iter().filter_map(|(path, target)| {
+            let now = match self.nodes.get(*path) {
+                // A layer with an entry below a link has a folder in its place, even if it does not list it.
+                Some(Node::Link(_)) if self.has_below(path) => "a folder",
+                Some(Node::Link(_)) if self.resolve(path).is_some_and(|place| self.is_folder(&place)) => {
+                    return None;
+                }
+                Some(Node::Link(_)) => "a link to no folder",
+                Some(Node::File(_) | Node::Other) => "a file",
+                Some(Node::Directory) => "a folder",
+                None if self.has_below(path) => "a folder",
+                None => "gone",
+            };
+            Some((*path, target.as_str(), now))
+        });
+        broken.collect()
+    }
+
+    /// Top-level folders that layers hide: the layer's index, from 0, and a text.
+    pub(super) fn hidden(&self) -> &[(usize, String)] {
+        self.damage.hidden()
+    }
+
+    /// Programs and libraries that a system of this architecture does not execute, with theirs.
+    pub(super) fn foreign_programs(&self, architecture: &str) -> Vec<(&str, String)> {
+        let foreign = self.nodes.iter().filter_map(|(path, node)| match node {
+            Node::File(File { machine: Some(machine), .. }) => {
+                Some((path.as_str(), elf::foreign(path, *machine, architecture)?))
+            }
+            _ => None,
+        });
+        foreign.collect()
+    }
+
     /// Files with a secret in any layer, and the kind of secret.
     pub(super) const fn secrets(&self) -> &BTreeSet<(String, &'static str)> {
         &self.secrets
@@ -241,6 +324,8 @@ fn is_kept(path: &str) -> bool {
 pub(super) mod testing {
     use super::RootFs;
 
+    pub(in crate::static_lane) use super::elf::testing::program;
+
     /// A header of root's file, to be made another kind of entry.
     pub(super) fn header(size: u64) -> tar::Header {
         let mut header = tar::Header::new_gnu();
@@ -265,6 +350,9 @@ pub(super) mod testing {
                 tar.append_link(&mut header, path, target).unwrap();
             } else {
                 header.set_size(text.len() as u64);
+                if text.starts_with("\x7fELF") {
+                    header.set_mode(0o755);
+                }
                 tar.append_data(&mut header, path, text.as_bytes()).unwrap();
             }
         }

@@ -10,7 +10,17 @@ const UNSET_MACHINE_IDS: [&str; 2] = ["", "uninitialized"];
 /// Ids that are generated once and would be shared by all copies.
 const MACHINE_IDS: [&str; 2] = ["etc/machine-id", "var/lib/dbus/machine-id"];
 /// Secrets that must differ between machines, but whose content has no recognizable form.
-const SEEDS: [&str; 2] = ["var/lib/systemd/random-seed", "var/lib/systemd/credential.secret"];
+const SEEDS: [&str; 6] = [
+    "var/lib/systemd/random-seed",
+    "var/lib/systemd/credential.secret",
+    "var/lib/urandom/random-seed",
+    "boot/loader/random-seed",
+    "etc/nvme/hostid",
+    "etc/nvme/hostnqn",
+];
+/// The folder of a server's keys, and how their names begin.
+const SSH: &str = "etc/ssh";
+const HOST_KEY: &str = "ssh_host_";
 /// The folders of unit files.
 const UNIT_FOLDERS: [&str; 3] = ["etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system"];
 
@@ -75,8 +85,40 @@ pub(super) fn machine_id(rootfs: &RootFs) -> Finding {
     // A link to the other one is the same id.
     let is_own = |path: &&str| !rootfs.is_link(path);
     let ids = MACHINE_IDS.into_iter().filter(is_own).filter(is_set);
-    let shared = ids.chain(SEEDS.into_iter().filter(is_there)).map(|path| format!("/{path}")).collect();
+    let is_key = |name: &&str| name.starts_with(HOST_KEY) && name.contains("_key");
+    let keys = rootfs.children(SSH).into_iter().filter(is_key).map(|name| format!("/{SSH}/{name}"));
+    let others = ids.chain(SEEDS.into_iter().filter(is_there)).map(|path| format!("/{path}"));
+    let shared = others.chain(keys).collect();
     Finding::of_offenders("every machine would have the same id", shared, "empty or remove these files")
+}
+
+/// The links of the merged `/usr` that a lower layer has are still links to folders: with a file or another
+/// folder in the place of `/lib`, nothing in the image starts.
+pub(super) fn usr_merge(rootfs: &RootFs) -> Finding {
+    let broken = rootfs.broken_links().into_iter();
+    let broken = broken.map(|(path, target, now)| format!("/{path} (was a link to {target}, is {now})"));
+    let advice = "copy into the folder that the link leads to, such as /usr/lib instead of /lib";
+    Finding::of_offenders("links of the merged /usr are replaced", broken.collect(), advice)
+}
+
+/// No layer deletes a folder that every system needs, or hides what lower layers have in a top-level folder.
+pub(super) fn whiteouts(rootfs: &RootFs, titles: &[&str]) -> Finding {
+    let hidden = rootfs.hidden().iter();
+    let hidden = hidden.map(|(layer, what)| match titles.get(*layer) {
+        Some(title) => format!("{what} (in `{title}`)"),
+        None => what.clone(),
+    });
+    let advice = "delete single files and folders below them, and check mounts of the build";
+    Finding::of_offenders("a layer hides whole folders of the layers below", hidden.collect(), advice)
+}
+
+/// Programs and libraries can be executed on the image's architecture.
+pub(super) fn architecture(rootfs: &RootFs, architecture: &str) -> Finding {
+    let foreign = rootfs.foreign_programs(architecture).into_iter();
+    let foreign = foreign.map(|(path, theirs)| format!("/{path} ({theirs})")).collect();
+    let what = format!("programs and libraries of another architecture than {architecture}");
+    let advice = "copy those of the image's platform; stages that build them need `--platform` of the image, not of the host";
+    Finding::of_offenders(&what, foreign, advice)
 }
 
 /// Enabled units (`*.wants/`, `*.requires/`) exist.
@@ -105,7 +147,7 @@ fn has_unit(rootfs: &RootFs, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rootfs::testing::rootfs;
+    use super::super::rootfs::testing::{program, rootfs};
     use super::*;
 
     fn failure(finding: Finding) -> String {
@@ -154,6 +196,84 @@ mod tests {
         assert!(message.contains(": /etc/machine-id; empty"), "{message}");
         let message = failure(machine_id(&rootfs(&[&[("var/lib/systemd/random-seed", "x")]])));
         assert!(message.contains("random-seed; empty"), "{message}");
+    }
+
+    #[test]
+    fn host_keys_are_made_at_first_boot() {
+        let message =
+            failure(machine_id(&rootfs(&[&[("etc/ssh/ssh_host_ed25519_key.pub", "ssh-ed25519 A")]])));
+        assert!(message.contains(": /etc/ssh/ssh_host_ed25519_key.pub; empty"), "{message}");
+        let config = rootfs(&[&[("etc/ssh/sshd_config", "x")]]);
+        assert_eq!(machine_id(&config), Finding::Passed(Vec::new()));
+    }
+
+    #[test]
+    fn links_of_the_merged_usr_stay() {
+        let base =
+            [("usr/lib/libc.so.6", "x"), ("lib", "-> usr/lib"), ("lib64", "-> usr/lib64"), ("sbin/", "")];
+        assert_eq!(usr_merge(&rootfs(&[&base])), Finding::Passed(Vec::new()));
+        let again = rootfs(&[&base, &[("lib", "-> ./usr/lib")]]);
+        assert_eq!(usr_merge(&again), Finding::Passed(Vec::new()));
+        for (layer, now) in [
+            (&[("lib/", ""), ("lib/x", "x")][..], "a folder"),
+            (&[("lib/x", "x")][..], "a folder"),
+            (&[("lib", "x")][..], "a file"),
+            (&[("lib", "-> gone")][..], "a link to no folder"),
+            (&[(".wh.lib", "")][..], "gone"),
+        ] {
+            let message = failure(usr_merge(&rootfs(&[&base, layer])));
+            assert!(message.contains(&format!("/lib (was a link to usr/lib, is {now}); copy")), "{message}");
+        }
+    }
+
+    #[test]
+    fn no_layer_hides_whole_folders() {
+        let base = [
+            ("usr/bin/sh", "x"),
+            ("etc/motd", "x"),
+            ("var/cache/x", "x"),
+            ("tmp/", ""),
+            ("srv/a", "x"),
+            ("boot/x", "x"),
+        ];
+        let titles = ["base", "RUN true"];
+        let passes = |layer: &[(&str, &str)]| whiteouts(&rootfs(&[&base, layer]), &titles);
+        for fine in [
+            &[("srv/.wh.a", ""), ("var/.wh.cache", "")][..],
+            &[(".wh.srv", "")][..],
+            &[("boot/.wh..wh..opq", "")][..],
+            &[("opt/.wh..wh..opq", ""), (".wh.sys", "")][..],
+            &[(".wh.tmp", ""), ("tmp", "-> var/tmp")][..],
+        ] {
+            assert_eq!(passes(fine), Finding::Passed(Vec::new()), "{fine:?}");
+        }
+        for (layer, want) in [
+            (&[(".wh.tmp", "")][..], "/tmp is deleted (in `RUN true`)"),
+            (&[(".wh.usr", "")][..], "/usr is deleted"),
+            (&[("usr/.wh.bin", "")][..], "/usr/bin is deleted"),
+            (&[("etc/.wh..wh..opq", ""), ("etc/new", "x")][..], "/etc hides what lower layers have in it"),
+            (&[("srv/.wh..wh..opq", "")][..], "/srv hides what lower layers have in it"),
+            (&[(".wh..wh..opq", "")][..], "/ hides what lower layers have in it"),
+        ] {
+            let message = failure(passes(layer));
+            assert!(message.contains(want), "{message}");
+        }
+    }
+
+    #[test]
+    fn programs_are_of_the_images_architecture() {
+        let (amd64, arm64) = (program(62), program(183_u8 - 60));
+        let base = [
+            ("usr/bin/sh", amd64.as_str()),
+            ("opt/app/tool", arm64.as_str()),
+            ("usr/bin/script", "#!/bin/sh"),
+        ];
+        assert_eq!(architecture(&rootfs(&[&base[..1]]), "amd64"), Finding::Passed(Vec::new()));
+        let message = failure(architecture(&rootfs(&[&base]), "amd64"));
+        assert!(message.contains("than amd64: /opt/app/tool (machine 123); copy"), "{message}");
+        let deleted = rootfs(&[&base, &[("opt/app/.wh.tool", "")]]);
+        assert_eq!(architecture(&deleted, "amd64"), Finding::Passed(Vec::new()));
+        assert_eq!(architecture(&rootfs(&[&base]), ""), Finding::Passed(Vec::new()));
     }
 
     #[test]

@@ -58,6 +58,7 @@ mod tests {
     fn an_image_over_its_limit_names_its_largest_layers() {
         let facts = |title: &str, download| LayerFacts { title: title.to_owned(), download };
         let contents = Contents {
+            architecture: "amd64".to_owned(),
             rootfs: rootfs(&[&[("a", &"x".repeat(3000)), ("b", &"x".repeat(1024))], &[("a", "small")]]),
             layers: vec![facts("bootstrap trixie", 2048), facts("files", 1024)],
         };

@@ -19,6 +19,8 @@ list! {
     a_failure_allowed_by_name_passes
     a_service_that_is_restarted_again_and_again_is_not_up
     an_init_that_ends_fails_the_image
+    a_command_that_is_no_init_is_named_at_once
+    the_cause_of_a_forked_child_and_the_missing_capability_are_named
     an_init_that_is_missing_fails_the_image
     a_system_that_never_finishes_booting_fails_the_image
     a_check_that_hangs_is_cut_by_its_own_limit
@@ -120,10 +122,39 @@ async fn a_service_that_is_restarted_again_and_again_is_not_up(world: Arc<World>
 async fn an_init_that_ends_fails_the_image(world: Arc<World>) {
     let image = world.image(&["/bin/sh", "-c", "echo last words; sleep 0.5; exit 3"], &[]);
     let verdict = world.run(&image, UP).await;
-    let want = "the image's init `/bin/sh -c echo last words; sleep 0.5; exit 3` ended with 3 before the checks were done";
+    let want = "the image starts `/bin/sh -c echo last words; sleep 0.5; exit 3`, which is no init and ended with 3 before the checks were done";
     assert_eq!(failure(&verdict), (FailureKind::Image, want));
     assert!(matches!(verdict.checks[0].outcome, CheckOutcome::Skipped { .. }));
     assert!(world.evidence(&verdict, "console").contains("last words"));
+}
+
+/// The time limit of the check is far away: nothing waits for it.
+async fn a_command_that_is_no_init_is_named_at_once(world: Arc<World>) {
+    let image = world.image(&["/bin/sh", "-c", "sleep infinity"], &[]);
+    let unit = r#"{"id":"web","assert":{"kind":"unit","name":"web.service"},"within":"1h"}"#;
+    let port = r#"{"id":"port","assert":{"kind":"port","host":"localhost","port":80},"within":"1h"}"#;
+    let up = UP.replace("1m", "1h");
+    let verdict = world.run(&image, &format!("{up},{unit},{port}")).await;
+    let (kind, message) = failure(&verdict);
+    assert_eq!(kind, FailureKind::Image, "{message}");
+    let want = "the image starts `/bin/sh -c sleep infinity`, which is no init: process 1 is `s";
+    assert!(message.contains(want), "{message}");
+    assert!(verdict.checks.iter().all(|check| matches!(check.outcome, CheckOutcome::Failed { .. })));
+}
+
+async fn the_cause_of_a_forked_child_and_the_missing_capability_are_named(world: Arc<World>) {
+    let unit = "[Service]\nExecStart=/bin/sleep 9\nUser=daemon\nSystemCallFilter=@system-service\n";
+    let files = [
+        ("etc/systemd/system/greedy.service", 0o644, unit),
+        ("etc/systemd/system/multi-user.target.wants/greedy.service", 0o777, "-> ../greedy.service"),
+    ];
+    let image = world.image(&["/sbin/init"], &files);
+    let verdict = world.run(&image, &UP.replace("1m", "1h")).await;
+    let (kind, message) = failure(&verdict);
+    assert_eq!(kind, FailureKind::Image, "{message}");
+    assert!(message.contains("greedy.service failed; greedy.service: Failed to"), "{message}");
+    assert!(message.contains("Operation not permitted"), "{message}");
+    assert!(message.contains("does not give CAP_SYS_ADMIN"), "{message}");
 }
 
 async fn an_init_that_is_missing_fails_the_image(world: Arc<World>) {

@@ -51,7 +51,7 @@ async fn a_bootable_image_passes_the_static_lane(world: Arc<World>) {
     let skipped = CheckOutcome::Skipped { reason: "there is no /usr/bin/bootc in the image".to_owned() };
     assert_eq!(outcome(&verdict, "static.bootc-lint"), &skipped);
     let passed = verdict.checks.iter().filter(|check| check.outcome == CheckOutcome::Passed).count();
-    assert_eq!((passed, verdict.checks.len()), (5, 6));
+    assert_eq!((passed, verdict.checks.len()), (8, 9));
 }
 
 async fn the_static_lane_finds_secrets_and_shared_ids(world: Arc<World>) {

@@ -197,6 +197,12 @@ pub enum StaticRule {
     Secrets,
     /// No machine id that all machines would share.
     MachineId,
+    /// The links of the merged `/usr` (`/lib`, `/bin`, …) of a lower layer are still links.
+    UsrMerge,
+    /// No layer hides a whole top-level folder of the layers below.
+    Whiteouts,
+    /// Programs and libraries are of the image's architecture.
+    Architecture,
     /// Every enabled unit exists.
     Units,
     /// Every logically bound image (bootc) is pinned by digest.
@@ -207,8 +213,17 @@ pub enum StaticRule {
 
 impl StaticRule {
     /// Every rule, in the order in which results are shown.
-    pub const ALL: [Self; 6] =
-        [Self::Kernel, Self::Secrets, Self::MachineId, Self::Units, Self::BoundImages, Self::BootcLint];
+    pub const ALL: [Self; 9] = [
+        Self::Kernel,
+        Self::Secrets,
+        Self::MachineId,
+        Self::UsrMerge,
+        Self::Whiteouts,
+        Self::Architecture,
+        Self::Units,
+        Self::BoundImages,
+        Self::BootcLint,
+    ];
 
     /// The id of the rule's check.
     pub const fn id(self) -> &'static str {
@@ -216,6 +231,9 @@ impl StaticRule {
             Self::Kernel => "static.kernel",
             Self::Secrets => "static.secrets",
             Self::MachineId => "static.machine-id",
+            Self::UsrMerge => "static.usr-merge",
+            Self::Whiteouts => "static.whiteouts",
+            Self::Architecture => "static.architecture",
             Self::Units => "static.units",
             Self::BoundImages => "static.bound-images",
             Self::BootcLint => "static.bootc-lint",

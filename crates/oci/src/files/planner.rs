@@ -113,9 +113,7 @@ impl Planner {
         let parent = resolve::directory(&self.index, parent, &declared)?;
         let path = join(&parent, name);
         let kind = if entry.kind == Kind::Link { "link" } else { "file" };
-        if matches!(self.index.get(&path), Some(Node::Directory(_))) {
-            return Err(FilesError::ReplacesDirectory { path: declared, kind, found: path });
-        }
+        self.check_place(&path, &declared, kind)?;
         let link = (entry.kind == Kind::HardLink).then(|| {
             let target = String::from_utf8_lossy(&entry.link).into_owned();
             let place = self.places.get(&target).cloned();
@@ -130,6 +128,23 @@ impl Planner {
         self.index.insert(&path, node);
         self.places.insert(declared, path.clone());
         self.operations.push(Operation::Entry { source, path, link });
+        Ok(())
+    }
+
+    /// A file or link may replace neither a directory, nor a file a link to one: with /lib as a file, nothing in
+    /// the image starts. A link may replace a link, as that is its purpose.
+    fn check_place(&self, path: &str, declared: &str, kind: &'static str) -> Result<(), FilesError> {
+        let declared = || declared.to_owned();
+        if self.index.is_directory(path) {
+            return Err(FilesError::ReplacesDirectory { path: declared(), kind, found: path.to_owned() });
+        }
+        if kind == "file"
+            && matches!(self.index.get(path), Some(Node::Link(_)))
+            && let Some(found) = resolve::place(&self.index, path)
+            && (found.is_empty() || self.index.is_directory(&found))
+        {
+            return Err(FilesError::ReplacesLink { path: declared(), link: path.to_owned(), found });
+        }
         Ok(())
     }
 

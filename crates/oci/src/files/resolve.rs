@@ -11,6 +11,15 @@ const LINK_LIMIT: usize = 40;
 /// The real path of the directory `path`: links are followed, `..` and absolute targets stay inside the root,
 /// components that do not exist are kept as written. `entry` is the entry to be copied, for errors.
 pub(super) fn directory(index: &Index, path: &str, entry: &str) -> Result<String, FilesError> {
+    follow(index, path, entry, false)
+}
+
+/// The real path of `path`, which may be a file; none if it leads through a file or a circular link.
+pub(super) fn place(index: &Index, path: &str) -> Option<String> {
+    follow(index, path, path, true).ok()
+}
+
+fn follow(index: &Index, path: &str, entry: &str, may_be_file: bool) -> Result<String, FilesError> {
     let mut left: VecDeque<String> = parts(path);
     let mut place = String::new();
     let mut followed = 0;
@@ -22,6 +31,7 @@ pub(super) fn directory(index: &Index, path: &str, entry: &str) -> Result<String
         let here = join(&place, &name);
         match index.get(&here) {
             None | Some(Node::Directory(_)) => place = here,
+            Some(Node::Other) if may_be_file && left.is_empty() => place = here,
             Some(Node::Other) => {
                 return Err(FilesError::ReplacesFile { path: entry.to_owned(), found: here });
             }

@@ -64,7 +64,7 @@ fn entries_follow_the_images_links() {
         ("up/x", &["etc/ 755", "etc/x"]),
         ("dangling/x", &["opt/ 755", "opt/none/ 755", "opt/none/x"]),
         ("new", &["new"]),
-        ("bin", &["bin"]),
+        ("dangling", &["dangling"]),
     ];
     for (path, expected) in table {
         assert_eq!(shape(&[file(path)], &[]).unwrap(), expected, "{path}");
@@ -124,7 +124,7 @@ fn deletions_become_whiteouts_or_opaque_directories() {
 fn taken_over(entries: &[Entry], delete: &[&str], base: &Index) -> (Vec<String>, Vec<String>) {
     let delete: Vec<String> = delete.iter().map(|path| (*path).to_owned()).collect();
     let mut entries = entries.to_vec();
-    let notes = replaced::take_over(&mut entries, &delete, base).unwrap();
+    let notes = replaced::take_over(&mut entries, &delete, base);
     assert!(entries.iter().all(|entry| entry.xattrs.is_empty()), "{entries:?}");
     let show =
         |e: &Entry| format!("{} {:o} {}:{}", String::from_utf8_lossy(&e.path), e.mode, e.user, e.group);
@@ -183,6 +183,8 @@ fn what_is_replaced_passes_its_mode_and_owner_on() {
     for delete in ["etc/app.conf", "etc/"] {
         assert_eq!(taken_over(&[file("etc/app.conf")], &[delete], &base).0, ["etc/app.conf 644 0:0"]);
     }
+    let below = taken_over(&[file("etc/app.conf/x")], &["etc/app.conf"], &base).0;
+    assert_eq!(below, ["etc/app.conf/x 644 0:0"]);
     let (_, notes) = taken_over(&[file("etc/ssh/a_key"), file(KEYFILE)], &[], &base);
     assert_eq!(notes.len(), 1, "{notes:?}");
     assert!(notes[0].contains("can read `/etc/ssh/a_key`: it has mode 0644"), "{notes:?}");
@@ -218,12 +220,45 @@ fn the_merged_index_equals_the_plan() {
         layers.push(writer.finish().unwrap());
     }
     assert_eq!(layers[0].digest, layers[1].digest);
-    let scanned =
-        LayerIndex::scan_blob(std::fs::File::open(&layers[0].path).unwrap(), crate::media::LAYER_ZSTD);
-    assert_eq!(scanned.unwrap(), layers[0].index);
+    let blob = std::fs::File::open(&layers[0].path).unwrap();
+    let (scanned, left) = LayerIndex::scan_blob(blob, crate::media::LAYER_ZSTD, 1_000_000, || false).unwrap();
+    assert_eq!((scanned, left), (layers[0].index.clone(), 1_000_000 - layers[0].uncompressed_size));
     let mut merged = base();
     merged.apply(&layers[0].index);
     let there = ["usr/bin/x", "etc/old/y", "srv/www/index.html", "usr/bin/sh"];
     assert!(there.iter().all(|path| merged.get(path).is_some()));
     assert!(["etc/motd", "etc/old/x"].iter().all(|path| merged.get(path).is_none()));
+}
+
+#[test]
+fn a_file_replaces_no_link_to_a_directory() {
+    let error = shape(&[file("bin")], &[]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cannot copy `bin`: it is a file, but the image has a link at `/bin` to the directory `/usr/bin`"
+    );
+    for path in ["var/run", "up"] {
+        assert!(matches!(shape(&[file(path)], &[]), Err(FilesError::ReplacesLink { .. })), "{path}");
+    }
+    // Also below another link, and as a hard link.
+    let hard = Entry { link: b"first".to_vec(), ..entry("bin", Kind::HardLink, 0o644) };
+    assert!(matches!(shape(&[file("first"), hard], &[]), Err(FilesError::ReplacesLink { .. })));
+    // A link may replace a link, and what is deleted may be replaced by anything.
+    assert_eq!(shape(&[link("bin", "usr/other")], &[]).unwrap(), ["bin"]);
+    assert_eq!(shape(&[file("bin")], &["bin"]).unwrap(), ["bin"]);
+    assert_eq!(shape(&[entry("bin", Kind::Directory, 0o755)], &[]).unwrap(), ["usr/ 755", "usr/bin"]);
+}
+
+#[test]
+fn a_file_replaces_no_directory_that_the_base_only_implies() {
+    let mut layer = LayerIndex::default();
+    layer.record(&entry("opt/app/bin", Kind::File, 0o755));
+    layer.record(&link("app", "opt/app"));
+    let base = Index::merge([&layer]);
+    let error = plan(&[file("opt/app")], &[], &base).unwrap_err();
+    assert!(matches!(error, FilesError::ReplacesDirectory { .. }), "{error}");
+    let error = plan(&[file("app")], &[], &base).unwrap_err();
+    assert!(matches!(error, FilesError::ReplacesLink { .. }), "{error}");
+    assert_eq!(real_place(&base, "app/bin").as_deref(), Some("opt/app/bin"));
+    assert_eq!(real_place(&base, "app/bin/x"), None);
 }

@@ -19,6 +19,7 @@ impl Composition {
             certificate.replace(tls.read().map_err(SettingsError::from)?);
         }
         settings.old_spellings.iter().for_each(OldSpelling::warn);
+        super::warn_of_secrets(settings);
         let before = self.live.now();
         let mut changes = self.reload_sources(&before, &live).await?;
         if live.sinks != before.sinks {

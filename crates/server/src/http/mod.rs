@@ -4,6 +4,7 @@ pub mod access;
 mod audit;
 mod error;
 mod events;
+mod evidence;
 mod hooks;
 mod host;
 mod images;
@@ -97,6 +98,8 @@ fn handler(operation: Operation) -> MethodRouter<ApiState> {
         Operation::Retry => post(runs::retry),
         Operation::Comment => get(runs::comment),
         Operation::Log => get(runs::log),
+        Operation::Evidence => get(evidence::list),
+        Operation::Piece => get(evidence::piece),
         Operation::Images => get(images::list),
         Operation::Image => get(images::show),
         Operation::Releases => get(images::releases),

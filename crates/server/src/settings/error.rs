@@ -134,6 +134,9 @@ pub enum SettingsError {
     /// No job could run.
     #[error("invalid `jobs.parallel` 0: no job could run")]
     NoJobs,
+    /// No untrusted job could run.
+    #[error("invalid `jobs.untrusted_slots` 0: no job of a pull request could run")]
+    NoUntrustedSlots,
 }
 
 impl SettingsError {
@@ -166,6 +169,9 @@ impl SettingsError {
                 "write `registry = \"https://HOST:PORT\"`, or omit it if jobs run on this machine"
             }
             Self::NoJobs => "write `parallel = 1` or more, or omit it",
+            Self::NoUntrustedSlots => {
+                "write `untrusted_slots = 1` or more; omit `pull_requests` to run no pull requests"
+            }
             Self::Secret { .. } => {
                 "write the secret to that file, at least 16 characters on one line, readable by the server"
             }

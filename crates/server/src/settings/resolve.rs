@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use edgewright_control::SecretGrant;
 use edgewright_control::settings::Watching;
 use edgewright_control::{Keep, SourceSettings};
 use edgewright_job::Floor;
@@ -34,14 +35,22 @@ pub struct Settings {
     pub tls: Option<TlsSettings>,
     /// How many jobs run at the same time.
     pub parallel: NonZeroUsize,
+    /// How many jobs of untrusted refs run beside them.
+    pub untrusted_slots: NonZeroUsize,
     /// Time limit of one job; control's default if none.
     pub job_timeout: Option<Span>,
     /// Processor priority of jobs, from 0 to 19.
     pub job_nice: u8,
-    /// Whether jobs run in sandboxes.
-    pub sandbox: bool,
+    /// Whether jobs run with the host's tools and files instead of in sandboxes.
+    pub unsafe_host_tools: bool,
     /// The tool image's folder.
     pub tools: PathBuf,
+    /// The most that one job may write, in bytes.
+    pub job_disk: u64,
+    /// The most memory of a sandboxed job, in bytes.
+    pub job_memory: u64,
+    /// Addresses of this host that sandboxed jobs reach, `HOST:PORT`.
+    pub reach: Vec<String>,
     /// Base URL of the registry as jobs reach it; the listening address if none.
     pub job_registry: Option<String>,
     /// Container storage that stays after a job, in MiB.
@@ -78,6 +87,7 @@ impl Options {
     /// Complete settings. `data` and `cores` are the defaults of this machine.
     pub fn resolve(self, data: &Path, cores: NonZeroUsize) -> Result<Settings, SettingsError> {
         let parallel = self.jobs.parallel(cores)?;
+        let untrusted_slots = self.jobs.untrusted_slots()?;
         let job_nice = self.jobs.nice()?;
         if let Some(url) = self.jobs.registry.as_ref().filter(|url| !is_web_address(url)) {
             return Err(SettingsError::JobRegistry { url: url.clone() });
@@ -99,10 +109,15 @@ impl Options {
             is_tls: is_https || tls.is_some(),
             tls,
             parallel,
+            untrusted_slots,
             job_timeout: self.jobs.timeout,
             job_nice,
-            sandbox: self.jobs.sandbox.unwrap_or(false),
+            unsafe_host_tools: self.jobs.unsafe_host_tools.unwrap_or(false),
             tools: self.jobs.tools.unwrap_or_else(|| super::DEFAULT_TOOLS.into()),
+            job_disk: u64::from(self.jobs.disk_gib.unwrap_or(super::server::DEFAULT_DISK_GIB)) << 30,
+            job_memory: u64::from(self.jobs.max_memory_mib.unwrap_or(super::server::DEFAULT_MAX_MEMORY_MIB))
+                << 20,
+            reach: self.jobs.reach.unwrap_or_default(),
             job_registry: self.jobs.registry,
             storage_mib: self.keep.storage_mib(),
             lane_timeout: self.jobs.lane_timeout,
@@ -130,6 +145,10 @@ impl JobOptions {
         }
     }
 
+    fn untrusted_slots(&self) -> Result<NonZeroUsize, SettingsError> {
+        NonZeroUsize::new(self.untrusted_slots.unwrap_or(1).into()).ok_or(SettingsError::NoUntrustedSlots)
+    }
+
     fn nice(&self) -> Result<u8, SettingsError> {
         let nice = self.nice.unwrap_or(DEFAULT_NICE);
         if nice > MAX_NICE { Err(SettingsError::Nice { nice }) } else { Ok(nice) }
@@ -137,6 +156,14 @@ impl JobOptions {
 }
 
 impl Settings {
+    /// The sources that may use none of the build secrets: since there is more than one source, each needs a
+    /// grant of its own.
+    pub(crate) fn without_secrets(&self) -> impl Iterator<Item = &SourceName> {
+        let none = SecretGrant::Only(std::collections::BTreeSet::new());
+        let all = self.sources.iter().filter(|_| !self.build_secrets.is_empty());
+        all.filter(move |source| source.secrets == none).map(|source| &source.name)
+    }
+
     /// The file with the operator's token.
     pub fn operator_token_file(&self) -> PathBuf {
         self.token_file.clone().unwrap_or_else(|| DataFolder::new(&self.data).operator_token())
@@ -152,12 +179,16 @@ impl Settings {
             ("server.address", (&self.address, self.is_tls) == (&other.address, other.is_tls)),
             ("server.tls_listen", tls(self) == tls(other)),
             ("jobs.parallel", self.parallel == other.parallel),
+            ("jobs.untrusted_slots", self.untrusted_slots == other.untrusted_slots),
             ("jobs.timeout", self.job_timeout == other.job_timeout),
             ("jobs.lane_timeout", self.lane_timeout == other.lane_timeout),
             ("jobs.external_timeout", self.external_timeout == other.external_timeout),
             ("jobs.nice", self.job_nice == other.job_nice),
-            ("jobs.sandbox", self.sandbox == other.sandbox),
+            ("jobs.unsafe_host_tools", self.unsafe_host_tools == other.unsafe_host_tools),
             ("jobs.tools", self.tools == other.tools),
+            ("jobs.disk_gib", self.job_disk == other.job_disk),
+            ("jobs.max_memory_mib", self.job_memory == other.job_memory),
+            ("jobs.reach", self.reach == other.reach),
             ("jobs.registry", self.job_registry == other.job_registry),
             ("updates", self.updates.default == other.updates.default),
             ("source.updates", self.updates.sources == other.updates.sources),

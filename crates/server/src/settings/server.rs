@@ -13,6 +13,10 @@ use crate::tls::TlsSettings;
 
 /// The processor priority of a server's jobs by default.
 pub(super) const DEFAULT_NICE: u8 = 10;
+/// The most that one job may write by default, in GiB.
+pub(super) const DEFAULT_DISK_GIB: u32 = 64;
+/// The most memory of a sandboxed job by default, in MiB.
+pub(super) const DEFAULT_MAX_MEMORY_MIB: u32 = 4096;
 /// Where the tool image is by default.
 pub const DEFAULT_TOOLS: &str = "/var/cache/edgewright/tools";
 /// The lowest processor priority that the kernel has.
@@ -98,6 +102,8 @@ described! {
             range: "1 to 65535",
             flag: "--jobs"
         }
+        /// How many jobs of untrusted refs, such as pull requests, run beside them. Sources take turns.
+        pub untrusted_slots: Option<u16> { Restart, default: "1", range: "1 to 65535", example: "2" }
         /// Time limit of one job: all its steps and lanes.
         pub timeout: Option<Span>, was "within" {
             Restart,
@@ -119,18 +125,33 @@ described! {
         }
         /// Memory that one job is expected to need, in MiB. It bounds `parallel` if that is not set.
         pub memory_mib: Option<u32> { Restart, default: "1024", range: "MiB", example: "1024" }
+        /// The most that one job may write to disk, in GiB. No job may take more than half of the space that is
+        /// free when it starts.
+        pub disk_gib: Option<u32> { Restart, default: DEFAULT_DISK_GIB.to_string(), range: "GiB", example: "64" }
+        /// The most memory that one sandboxed job may take, in MiB. The kernel ends a process of a job that
+        /// takes more.
+        pub max_memory_mib: Option<u32> {
+            Restart,
+            default: DEFAULT_MAX_MEMORY_MIB.to_string(),
+            range: "MiB",
+            example: "4096"
+        }
         /// Processor priority of jobs, as for `nice`: 0 is the server's own, 19 the lowest. The disk priority
         /// follows from it. `edgewright run` uses 0 by default.
         pub nice: Option<u8> { Restart, default: DEFAULT_NICE.to_string(), range: "0 to 19" }
-        /// Whether jobs run in sandboxes: as unprivileged users, without the files, loopback and addresses of
-        /// this host, with the programs of the tool image.
-        pub sandbox: Option<bool> { Restart, default: "false", range: "needs root and a tool image" }
-        /// Folder of the tool image, which `edgewright tools update` makes.
+        /// Whether jobs that start programs run with the tools and files of this host, as root, instead of in
+        /// sandboxes. Everyone who can change a definition or a base image is then root on this host.
+        pub unsafe_host_tools: Option<bool> { Restart, default: "false", flag: "--unsafe-host-tools" }
+        /// Folder of the tool image, with whose programs sandboxed jobs work. The first start makes it.
         pub tools: Option<PathBuf> {
             Restart,
             default: DEFAULT_TOOLS,
-            example: "\"/srv/edgewright/tools\""
+            example: "\"/srv/edgewright/tools\"",
+            flag: "--tools"
         }
+        /// Addresses of this host that sandboxed jobs reach: `HOST:PORT`, such as a package cache on loopback.
+        /// The registry of the server, and registries of base images, are reached without that.
+        pub reach: Option<Vec<String>> { Restart, default: "none", example: "[\"127.0.0.1:3142\"]" }
         /// Base URL of the registry as jobs reach it.
         pub registry: Option<String> {
             Restart,

@@ -1,10 +1,10 @@
 //! `[[source]]`: the repositories that the server follows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use edgewright_control::SourceSettings;
-use edgewright_control::settings::Schedule;
+use edgewright_control::settings::{Schedule, SecretGrant};
 use edgewright_model::duration::Span;
 use edgewright_model::names::SourceName;
 use edgewright_source::{Remote, SshIdentity};
@@ -41,6 +41,13 @@ described! {
         pub updates: Option<UpdateOptions>, was "watch" { Restart, default: "as in `[updates]`" }
         /// Where new locks go: the server's database, or a commit.
         pub locks: Option<LockOptions> { Reload, default: "the server's database" }
+        /// The build secrets (ids of `[secrets]`) that the trusted refs of this source may use. Pull requests and
+        /// other untrusted refs get none.
+        pub secrets: Option<Vec<String>> {
+            Reload,
+            default: "all if it is the only source, else none",
+            example: "[\"npm\"]"
+        }
         /// File with the secret of the source's webhooks: one line of at least 16 characters. Without it
         /// webhooks are rejected.
         pub hook_secret_file: Option<PathBuf> {
@@ -75,6 +82,7 @@ impl SourceOptions {
             publish: None,
             updates: None,
             locks: None,
+            secrets: None,
             hook_secret_file: None,
             ssh_key: None,
             known_hosts: None,
@@ -106,6 +114,7 @@ impl Sources {
     /// Resolves the sources; their names must differ.
     pub(super) fn resolve(all: Vec<SourceOptions>) -> Result<Self, SettingsError> {
         let mut resolved = Self::default();
+        let is_only = all.len() == 1;
         for options in all {
             let remote: Remote = options.url.parse()?;
             let unnamed = || SettingsError::UnnamedSource { url: remote.address().to_owned() };
@@ -128,6 +137,11 @@ impl Sources {
                 publish: options.publish.unwrap_or(true),
                 locks: options.locks.unwrap_or_default().resolve()?,
                 ssh: SshIdentity::new(options.ssh_key, options.known_hosts)?,
+                secrets: match options.secrets {
+                    Some(ids) => SecretGrant::Only(ids.into_iter().collect()),
+                    None if is_only => SecretGrant::All,
+                    None => SecretGrant::Only(BTreeSet::new()),
+                },
             });
         }
         Ok(resolved)

@@ -9,13 +9,15 @@ use edgewright_api::{
 };
 use edgewright_model::Digest;
 use edgewright_model::names::{ImageName, Platform, SourceName, VariantName};
-use edgewright_store::nodes::{NodeRow, PathStep};
+use edgewright_model::order::TrustDomain;
+use edgewright_store::nodes::{NodeLane, NodeRow, PathStep};
 use edgewright_store::proofs::ProofResult;
 use edgewright_store::releases::EntryRow;
+use edgewright_store::results::VerdictRow;
 use edgewright_store::runs::RunRow;
 
 use super::run::verdict;
-use super::{ViewError, Views};
+use super::{ViewError, Views, is_asked};
 use source_state::SourceState;
 
 impl Views {
@@ -68,10 +70,13 @@ impl Views {
         for digest in self.manifests(entry).await?.values() {
             let newest = planned.iter().find(|node| node.digest.as_ref() == Some(digest));
             notes.extend(newest.iter().flat_map(|node| node.notes.iter().cloned()));
-            let builds = self.store.builds_of(digest).await?;
-            size_bytes += builds.first().map_or(0, |build| build.image_size);
-            let rows = self.lane_verdicts(digest).await?;
-            verdicts.extend(rows.iter().filter(|row| self.is_current(&row.verdict)).map(verdict));
+            let build = self.store.build_of(digest, loaded.source.id.domain(false)).await?;
+            size_bytes += build.map_or(0, |build| build.image_size);
+            let asked = self.asked(newest, digest).await?;
+            let rows = self.lane_verdicts(loaded.source.id.domain(true), digest, asked.as_deref()).await?;
+            let counts =
+                |row: &&VerdictRow| self.is_current(&row.verdict) && is_asked(&row.verdict, asked.as_deref());
+            verdicts.extend(rows.iter().filter(counts).map(verdict));
         }
         let (state, reason) = loaded.state(variant);
         let release = loaded.release.as_ref().filter(|_| entry.is_some()).map(|release| release.number);
@@ -110,7 +115,8 @@ impl Views {
         let mut build_reason = planned.first().map(|node| node.reason.clone()).unwrap_or_default();
         let (mut builds, mut lanes, mut provenance, mut locks) = (Vec::new(), Vec::new(), None, Vec::new());
         for (platform, digest) in &manifests {
-            let Some(build) = self.store.builds_of(digest).await?.into_iter().next() else { continue };
+            let domain = loaded.source.id.domain(false);
+            let Some(build) = self.store.build_of(digest, domain).await? else { continue };
             let run = self.run_row(build.run).await?;
             // The row of the run that built this digest contains the reason for the build and the digest's
             // steps.
@@ -123,7 +129,7 @@ impl Views {
                 build_reason.clone_from(&origin.reason);
             }
             let steps = newest.or(origin).map(|node| node.steps.as_slice()).unwrap_or_default();
-            let views = self.steps(steps).await?;
+            let views = self.steps(build.domain, steps).await?;
             builds.push(BuildView {
                 proof: Proof::of(&views),
                 platform: platform.clone(),
@@ -132,7 +138,9 @@ impl Views {
                 size_bytes: build.image_size,
                 steps: views,
             });
-            lanes.extend(self.verdict_views(platform, digest).await?);
+            let asked = self.asked(newest, digest).await?;
+            let trusted = loaded.source.id.domain(true);
+            lanes.extend(self.verdict_views(trusted, (platform, digest), asked.as_deref()).await?);
             locks = self.locks(loaded, &run, &line(variant, steps, &rows)).await?;
             provenance = Some(Provenance {
                 url: loaded.source.url.clone(),
@@ -150,13 +158,27 @@ impl Views {
         Ok(ImageView { image, build_reason, provenance, builds, locks, lanes, pull })
     }
 
-    async fn steps(&self, path: &[PathStep]) -> Result<Vec<StepView>, ViewError> {
+    /// The lanes that a digest is tested in: as the newest plan asks, if it has the digest, else as the run did
+    /// that it is from. Verdicts for other checks, such as those of a failed commit, are not about it.
+    async fn asked(
+        &self,
+        planned: Option<&NodeRow>,
+        digest: &Digest,
+    ) -> Result<Option<Vec<NodeLane>>, ViewError> {
+        if let Some(node) = planned {
+            return Ok(node.lanes.clone());
+        }
+        let nodes = self.store.nodes_of(digest).await?;
+        Ok(nodes.into_iter().find_map(|(_, node)| node.lanes))
+    }
+
+    async fn steps(&self, domain: TrustDomain, path: &[PathStep]) -> Result<Vec<StepView>, ViewError> {
         let mut views = Vec::with_capacity(path.len());
         let mut below = Some(0_u64);
         let keys: Vec<Digest> = path.iter().map(|step| step.key.clone()).collect();
-        let proofs = self.store.proofs(&keys).await?;
+        let proofs = self.store.proofs(&keys, domain).await?;
         for step in path {
-            let build = self.store.build(&step.key).await?;
+            let build = self.store.build(&step.key, domain).await?;
             let size = build.as_ref().map(|build| build.image_size);
             views.push(StepView {
                 key: step.key.clone(),
@@ -177,14 +199,15 @@ impl Views {
 
     async fn verdict_views(
         &self,
-        platform: &Platform,
-        digest: &Digest,
+        domain: TrustDomain,
+        (platform, digest): (&Platform, &Digest),
+        asked: Option<&[NodeLane]>,
     ) -> Result<Vec<VerdictView>, ViewError> {
-        let rows = self.lane_verdicts(digest).await?;
+        let rows = self.lane_verdicts(domain, digest, asked).await?;
         Ok(rows
             .into_iter()
             .map(|row| VerdictView {
-                is_current: self.is_current(&row.verdict),
+                is_current: self.is_current(&row.verdict) && is_asked(&row.verdict, asked),
                 platform: platform.clone(),
                 lane: row.verdict.lane,
                 result: row.verdict.result,
@@ -204,13 +227,8 @@ impl Views {
     }
 
     /// The locks of some images in a run.
-    async fn locks(
-        &self,
-        loaded: &SourceState,
-        run: &RunRow,
-        images: &BTreeSet<ImageName>,
-    ) -> Result<Vec<LockView>, ViewError> {
-        let overlays = self.store.locks(loaded.source.id).await?;
+    async fn locks(&self, run: &RunRow, images: &BTreeSet<ImageName>) -> Result<Vec<LockView>, ViewError> {
+        let overlays = self.store.locks(run.domain()).await?;
         let overlay = |image, number| {
             overlays.iter().find(|row| row.image == image && Some(row.number) == number).map(|row| &row.lock)
         };

@@ -3,6 +3,7 @@
 
 mod audit;
 mod comment;
+mod evidence;
 mod image;
 mod inventory;
 mod log;
@@ -19,9 +20,11 @@ use edgewright_api::{ApiError, RegistryAddress};
 use edgewright_model::Digest;
 use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_model::names::SourceName;
+use edgewright_model::order::TrustDomain;
 use edgewright_model::spec::Lane;
 use edgewright_model::verdict::{LaneInputs, Verdict, lane_inputs};
 use edgewright_process::Clock;
+use edgewright_store::nodes::NodeLane;
 use edgewright_store::sources::SourceRow;
 use edgewright_store::{Store, StoreError};
 
@@ -201,18 +204,27 @@ impl Views {
         self.lane_inputs.get(&verdict.lane) == Some(&verdict.inputs)
     }
 
-    /// The newest verdict of each lane on a manifest; a current one has precedence over newer ones that are
+    /// The newest verdict of each lane on a manifest, of those that a domain may use; one for the checks that are
+    /// asked for has precedence, and of these a current one over newer ones that are
     /// not.
     async fn lane_verdicts(
         &self,
+        domain: TrustDomain,
         manifest: &Digest,
+        asked: Option<&[NodeLane]>,
     ) -> Result<Vec<edgewright_store::results::VerdictRow>, ViewError> {
-        let mut rows = self.store.verdicts_of(manifest).await?;
+        let mut rows = self.store.verdicts_in(manifest, domain).await?;
         let mut seen = std::collections::BTreeSet::new();
         // Newest first: the first of each lane stays. The sort is stable.
-        rows.sort_by_key(|row| !self.is_current(&row.verdict));
+        rows.sort_by_key(|row| (!is_asked(&row.verdict, asked), !self.is_current(&row.verdict)));
         rows.retain(|row| seen.insert(row.verdict.lane));
         rows.sort_by_key(|row| row.verdict.lane);
         Ok(rows)
     }
+}
+
+/// Whether a verdict is about the checks that a commit asks for; `asked` is none where that is not known.
+pub(crate) fn is_asked(verdict: &Verdict, asked: Option<&[NodeLane]>) -> bool {
+    let is_own = |lane: &NodeLane| lane.lane == verdict.lane && lane.check_set == verdict.check_set;
+    asked.is_none_or(|lanes| lanes.iter().any(is_own))
 }

@@ -9,7 +9,7 @@ use edgewright_store::runs::RunRow;
 use edgewright_store::unchanged::Tally;
 use jiff::Timestamp;
 
-use super::{ViewError, Views};
+use super::{ViewError, Views, is_asked};
 
 impl Views {
     /// The newest runs, newest first.
@@ -34,15 +34,19 @@ impl Views {
     /// One run.
     pub async fn run(&self, number: RunNumber) -> Result<RunView, ViewError> {
         let mut row = self.run_row(number).await?;
+        let domain = row.domain();
         let rows = self.store.nodes(number).await?;
         let (diagnostics, reason) = (std::mem::take(&mut row.diagnostics), row.failure.take());
         let diagnostics = diagnostics.into_iter().map(DiagnosticView::error).collect();
         let mut nodes = Vec::with_capacity(rows.len());
         for node in &rows {
-            let verdicts = match &node.digest {
-                Some(digest) => self.lane_verdicts(digest).await?,
+            let asked = node.lanes.as_deref();
+            let mut verdicts = match &node.digest {
+                Some(digest) => self.lane_verdicts(domain, digest, asked).await?,
                 None => Vec::new(),
             };
+            // The digest may have been tested with the checks of other commits.
+            verdicts.retain(|row| is_asked(&row.verdict, asked));
             nodes.push(view(node, &verdicts));
         }
         let updates = self.store.update_checks(number).await?;

@@ -120,11 +120,11 @@ impl Views {
     pub async fn sources(&self) -> Result<Vec<SourceView>, ViewError> {
         let mut views = Vec::new();
         for row in self.store.sources().await? {
-            let newest = self.store.runs(Some(row.id), 1).await?.into_iter().next();
-            let inventory = self.inventory(row.id).await?;
+            let id = row.id;
+            let inventory = self.inventory(id).await?;
             let mut view = source(row, self.serving.as_ref());
             view.inventory = inventory;
-            if let Some(run) = newest {
+            if let Some(run) = self.store.newest_run(id, view.branch.as_deref()).await? {
                 view.commit = Some(run.commit.to_string());
                 view.subject = Some(run.subject);
             }
@@ -164,6 +164,7 @@ fn source(row: SourceRow, serving: Option<&Serving>) -> SourceView {
         SignedDuration::try_from(pause).ok().and_then(|pause| polled.checked_add(pause).ok())
     });
     SourceView {
+        followed: live.is_some().then(|| settings.is_some()),
         name: row.name,
         url: row.url,
         branch: settings.and_then(|settings| settings.branch.clone()).or(row.default_branch),

@@ -11,7 +11,7 @@ use edgewright_model::run::{NodeState, RunNumber, RunState, Trigger};
 use edgewright_process::Clock;
 use edgewright_server::{Composition, DataFolder, Options, ProcessTokens, SourceSettings};
 use edgewright_store::Store;
-use edgewright_store::nodes::{FixedPlan, NodeRow, PathStep};
+use edgewright_store::nodes::{FixedPlan, NodeLane, NodeRow, PathStep};
 use edgewright_store::sources::NewRun;
 
 /// A server with an API client, and its database.
@@ -63,6 +63,7 @@ fn node(state: NodeState, job: Option<JobId>) -> NodeRow {
         failure: None,
         digest: None,
         steps: vec![PathStep { key: Digest::of("key"), title: "files sites/plant-a/files".to_owned() }],
+        lanes: None,
         not_before: None,
         notes: Vec::new(),
         started_at: None,
@@ -73,14 +74,20 @@ fn node(state: NodeState, job: Option<JobId>) -> NodeRow {
 impl World {
     /// A run with one node, which is running.
     pub(crate) async fn running(&self) -> RunNumber {
+        self.running_in("main", None).await
+    }
+
+    /// The same of a ref, and with the lanes that its commit asks for.
+    pub(crate) async fn running_in(&self, branch: &str, lanes: Option<Vec<NodeLane>>) -> RunNumber {
         let now = Clock::system().now();
         let row = self.store.upsert_source(&source().name, &source().remote.to_string(), now).await.unwrap();
         let new = NewRun {
-            branch: "main".to_owned(),
+            branch: branch.to_owned(),
             commit: "0123456789abcdef0123456789abcdef01234567".parse().unwrap(),
-            subject: "plant-a: earlier shift".to_owned(),
+            subject: if branch == "main" { "plant-a: earlier shift" } else { "of a pull request" }.to_owned(),
             author: "A <a@example>".to_owned(),
             trigger: Trigger::Commit,
+            trusted: true,
         };
         let context = OperationContext::system("polling");
         let entry = context.entry(Operation::QueueRun, "", None, None);
@@ -88,7 +95,7 @@ impl World {
             self.store.queue_run(row.id, &new, &std::collections::BTreeSet::new(), (&entry, now)).await;
         let run = queued.unwrap();
         self.store.move_run(run, RunState::Queued, RunState::Preparing, now).await.unwrap();
-        let nodes = vec![node(NodeState::Waiting, None)];
+        let nodes = vec![NodeRow { lanes, ..node(NodeState::Waiting, None) }];
         self.store
             .fix_plan(
                 run,

@@ -17,8 +17,8 @@ pub(super) fn insert_node(
     now: Timestamp,
 ) -> Result<Statement, StoreError> {
     let statement = sqlx::query(
-        "INSERT INTO run_nodes (run, node, platform, variant, position, key, action, reason, state, failure, digest, steps, notes, finished_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO run_nodes (run, node, platform, variant, position, key, action, reason, state, failure, digest, steps, notes, finished_at, lanes)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     );
     Ok(statement
         .bind(number.0)
@@ -34,7 +34,8 @@ pub(super) fn insert_node(
         .bind(node.digest.as_ref().map(ToString::to_string))
         .bind(row::to_json(&node.steps)?)
         .bind(row::to_json(&node.notes)?)
-        .bind(node.state.is_terminal().then(|| now.to_string())))
+        .bind(node.state.is_terminal().then(|| now.to_string()))
+        .bind(node.lanes.as_ref().map(row::to_json).transpose()?))
 }
 
 /// A node's change of state, ready to run inside a write.

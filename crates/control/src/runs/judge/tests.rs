@@ -90,6 +90,7 @@ fn judge_new(node: &Node, known: &Known, compared: &BTreeSet<VerdictKey>) -> Jud
         rules: RULES,
         known,
         last_good: Some(&manifest("good")),
+        released: None,
         compared,
         external_within: "1h".parse().unwrap(),
     })

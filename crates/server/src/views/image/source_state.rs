@@ -36,8 +36,8 @@ impl Views {
         };
         let mut nodes: BTreeMap<VariantName, Vec<NodeRow>> = BTreeMap::new();
         let mut retired = BTreeMap::new();
-        if let Some(run) = self.store.planned_before(RunNumber(u32::MAX), source.id).await? {
-            for head in self.store.heads(source.id, &run.branch).await? {
+        if let Some(run) = self.store.planned_before(RunNumber(u32::MAX), source.id.domain(true)).await? {
+            for head in self.store.heads(run.domain(), &run.branch).await? {
                 retired.extend(head.retired_at.map(|at| (head.variant, at)));
             }
             for node in self.store.nodes(run.number).await? {

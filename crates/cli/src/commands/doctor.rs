@@ -1,0 +1,204 @@
+//! `doctor`: what this machine offers for builds and tests. Nothing is assumed: a sandbox is started, programs
+//! are asked for their versions, mirrors are connected to.
+
+mod network;
+mod programs;
+
+use std::path::Path;
+
+use edgewright_api::documents::{DoctorCheck, DoctorReport, DoctorState};
+use edgewright_process::ProcessContext;
+use edgewright_sandbox::host::Kernel;
+use edgewright_sandbox::launch::{FIRST_ID, IDS};
+use edgewright_sandbox::{Sandbox, SandboxError, ToolImage};
+use edgewright_server::Settings;
+
+use crate::args::{DoctorArgs, Global, ServeArgs};
+use crate::exit::{End, Failure};
+use crate::settings::Environment;
+use crate::{output, render};
+
+/// The free space below which a first build of a system may fail, in bytes.
+const SMALL_DISK: u64 = 10 * 1024 * 1024 * 1024;
+
+/// Looks at the machine, and shows what it found.
+pub(crate) async fn doctor(args: &DoctorArgs, global: &Global) -> Result<End, Failure> {
+    let serve =
+        ServeArgs { config: args.config.clone(), isolation: args.isolation.clone(), ..ServeArgs::default() };
+    let environment = Environment::read();
+    let settings = environment.run(&serve, global.data.clone())?;
+    let report = examine(&settings, &environment).await?;
+    if args.format.json {
+        output::json(&report)?;
+    } else {
+        output::print(&render::doctor(&report))?;
+    }
+    Ok(if report.ready { End::Good } else { End::Fault })
+}
+
+async fn examine(settings: &Settings, environment: &Environment) -> Result<DoctorReport, Failure> {
+    let kernel = Kernel::read();
+    let mut checks = vec![user(environment), of_kernel(&kernel), cgroups(&kernel), ids(), kvm(&kernel)];
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::unavailable("cannot find the file of this program", &error))?;
+    let mut sandbox_ms = None;
+    match ToolImage::open(&settings.tools) {
+        Ok(tools) => {
+            checks.push(programs::of_image(&tools));
+            let (check, took) = sandbox(tools, environment, &program).await;
+            checks.push(check);
+            sandbox_ms = took;
+        }
+        Err(error) => checks.push(no_tools(&error)),
+    }
+    checks.extend(programs::of_host(settings.unsafe_host_tools).await);
+    checks.push(disk(&settings.data));
+    checks.extend(network::mirrors().await);
+    let ready = checks.iter().all(|check| check.state != DoctorState::Missing);
+    Ok(DoctorReport { ready, sandbox_ms, checks })
+}
+
+/// A check with all it needs.
+fn good(id: &str, found: impl Into<String>) -> DoctorCheck {
+    DoctorCheck { id: id.to_owned(), state: DoctorState::Ok, found: found.into(), hint: None }
+}
+
+/// A check with a gap.
+fn gap(id: &str, state: DoctorState, found: impl Into<String>, hint: impl Into<String>) -> DoctorCheck {
+    DoctorCheck { id: id.to_owned(), state, found: found.into(), hint: Some(hint.into()) }
+}
+
+fn user(environment: &Environment) -> DoctorCheck {
+    if environment.is_root() {
+        return good("user", "root");
+    }
+    let hint = SandboxError::NotRoot.hint().unwrap_or_default();
+    gap("user", DoctorState::Missing, "not root: only jobs that start no program run", hint)
+}
+
+fn of_kernel(kernel: &Kernel) -> DoctorCheck {
+    let has = |is_there: bool, name: &str| if is_there { name.to_owned() } else { format!("no {name}") };
+    let found = format!(
+        "{}, {}, {}, {}",
+        kernel.release,
+        has(kernel.user_namespaces.is_some_and(|most| most > 0), "user namespaces"),
+        has(kernel.overlay, "overlay file systems"),
+        has(kernel.tun, "/dev/net/tun"),
+    );
+    match kernel.require() {
+        Err(error) => gap("kernel", DoctorState::Missing, found, error.hint().unwrap_or_default()),
+        Ok(()) if !kernel.overlay => {
+            gap("kernel", DoctorState::Warning, found, "load the module `overlay` if builds fail to mount")
+        }
+        Ok(()) => good("kernel", found),
+    }
+}
+
+fn cgroups(kernel: &Kernel) -> DoctorCheck {
+    match kernel.cgroups {
+        "" => gap("cgroups", DoctorState::Missing, "no cgroups", "mount cgroup2 at /sys/fs/cgroup"),
+        "v1" => {
+            gap("cgroups", DoctorState::Missing, "v1 only", "boot with `systemd.unified_cgroup_hierarchy=1`")
+        }
+        other => good("cgroups", other),
+    }
+}
+
+/// Users of this host whose IDs sandboxes use, too: their processes could be reached from a sandbox.
+fn ids() -> DoctorCheck {
+    let range = FIRST_ID..FIRST_ID + IDS;
+    let text = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let users: Vec<&str> = text
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next()?;
+            range.contains(&fields.nth(1)?.parse::<u32>().ok()?).then_some(name)
+        })
+        .collect();
+    let found = format!("{} to {}", range.start, range.end - 1);
+    if users.is_empty() {
+        return good("ids", found);
+    }
+    let found = format!("{found}, of which users have some: {}", users.join(", "));
+    gap("ids", DoctorState::Warning, found, "give these users other IDs: sandboxes run with this range")
+}
+
+fn kvm(kernel: &Kernel) -> DoctorCheck {
+    let hint = "virtual machines are emulated, which is slow: enable virtualization in the firmware or in the \
+                hypervisor";
+    if !kernel.kvm {
+        return gap("kvm", DoctorState::Warning, "no /dev/kvm", hint);
+    }
+    match std::fs::File::options().read(true).write(true).open("/dev/kvm") {
+        Ok(_) => good("kvm", "/dev/kvm can be opened"),
+        Err(error) => gap("kvm", DoctorState::Warning, format!("cannot open /dev/kvm: {error}"), hint),
+    }
+}
+
+fn no_tools(error: &SandboxError) -> DoctorCheck {
+    let hint = error.hint().unwrap_or_default();
+    let is_first = matches!(error, SandboxError::NoTools { .. } | SandboxError::OldTools { .. });
+    if is_first && edgewright_process::which("mmdebstrap").is_some() {
+        let hint = format!("the first job makes it; {hint}");
+        return gap("tools", DoctorState::Warning, error.to_string(), hint);
+    }
+    let hint = if is_first { format!("install the package mmdebstrap, then {hint}") } else { hint };
+    gap("tools", DoctorState::Missing, error.to_string(), hint)
+}
+
+async fn sandbox(tools: ToolImage, environment: &Environment, program: &Path) -> (DoctorCheck, Option<u64>) {
+    if !environment.is_root() {
+        let hint = SandboxError::NotRoot.hint().unwrap_or_default();
+        return (gap("sandbox", DoctorState::Missing, "not tried: this user is not root", hint), None);
+    }
+    let folder = match tempfile::tempdir() {
+        Ok(folder) => folder,
+        Err(error) => {
+            let found = format!("not tried: {error}");
+            return (
+                gap("sandbox", DoctorState::Missing, found, "free space in the folder for temporary files"),
+                None,
+            );
+        }
+    };
+    let sandbox = Sandbox::new(tools, folder.path().to_owned());
+    match sandbox.try_out(program, &ProcessContext::default()).await {
+        Ok(took) => {
+            let took = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+            (good("sandbox", format!("a trial with a network took {took} ms")), Some(took))
+        }
+        Err(error) => {
+            let hint = error.hint().unwrap_or_default();
+            (gap("sandbox", DoctorState::Missing, error.to_string(), hint), None)
+        }
+    }
+}
+
+fn disk(data: &Path) -> DoctorCheck {
+    let Some((folder, found)) =
+        data.ancestors().find_map(|folder| Some((folder, rustix::fs::statvfs(folder).ok()?)))
+    else {
+        return gap("disk", DoctorState::Warning, "unknown", "check that the data folder can be read");
+    };
+    let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+    let (free, total) = (bytes(found.f_bavail), bytes(found.f_blocks));
+    let text = format!(
+        "{}: {} free of {}",
+        folder.display(),
+        render::units::bytes(free),
+        render::units::bytes(total)
+    );
+    if found.f_files > 0 && found.f_favail < found.f_files / 50 {
+        return gap("disk", DoctorState::Warning, format!("{text}, few inodes left"), "delete small files");
+    }
+    if free < SMALL_DISK {
+        return gap(
+            "disk",
+            DoctorState::Warning,
+            text,
+            "name another data folder with `--data`, or free space",
+        );
+    }
+    good("disk", text)
+}

@@ -1,0 +1,73 @@
+//! What a job's process printed, and what follows from it.
+
+use edgewright_model::order::ORDER_VERSION;
+use edgewright_model::outcome::{JobEvent, JobOutcome, Phase};
+use edgewright_process::{CancellationToken, CommandError};
+use tokio::sync::mpsc;
+
+use crate::error::ExecutorError;
+
+/// The length at which log lines and unexpected output are cut, in bytes.
+const SHOWN: usize = 4096;
+
+/// The output of a child so far.
+#[derive(Default)]
+pub(crate) struct Heard {
+    phase: Option<Phase>,
+    outcome: Option<JobOutcome>,
+    garbage: Option<String>,
+}
+
+impl Heard {
+    /// Takes a line of standard output.
+    pub(crate) fn line(&mut self, line: &str, events: &mpsc::Sender<JobEvent>) {
+        if self.outcome.is_some() {
+            return;
+        }
+        match serde_json::from_str(line) {
+            Ok(JobEvent::Outcome(outcome)) => self.outcome = Some(outcome),
+            Ok(event) => {
+                if let JobEvent::Phase { phase, .. } = &event {
+                    self.phase = Some(*phase);
+                }
+                // A slow reader misses events, never the outcome.
+                let _ = events.try_send(event);
+            }
+            Err(_) => {
+                self.garbage.get_or_insert_with(|| cut(line).to_owned());
+            }
+        }
+    }
+
+    /// The last phase that was reported.
+    pub(crate) const fn phase(&self) -> Option<Phase> {
+        self.phase
+    }
+
+    /// The job's outcome, once its process has ended.
+    pub(crate) fn judge(
+        self,
+        finished: Result<(edgewright_process::Ended, Vec<String>), CommandError>,
+        cancel: &CancellationToken,
+        within: edgewright_model::duration::Span,
+    ) -> Result<JobOutcome, ExecutorError> {
+        let Self { phase, outcome, garbage } = self;
+        match (outcome, finished) {
+            (Some(outcome), _) if outcome.version != ORDER_VERSION => {
+                Err(ExecutorError::Version { found: outcome.version })
+            }
+            // It ended before it received the cancellation.
+            (Some(outcome), _) if outcome.failure.is_none() || !cancel.is_cancelled() => Ok(outcome),
+            (_, _) if cancel.is_cancelled() => Err(ExecutorError::Cancelled),
+            (_, Err(CommandError::Cancelled { .. })) => Err(ExecutorError::Cancelled),
+            (_, Err(CommandError::Deadline { .. })) => Err(ExecutorError::TimeLimit { within, phase }),
+            (_, Err(error)) => Err(ExecutorError::Start(error)),
+            (_, Ok((ended, log))) => Err(ExecutorError::NoOutcome { ended, phase, garbage, log }),
+        }
+    }
+}
+
+/// A line, cut where it is too long to be shown.
+pub(crate) fn cut(line: &str) -> &str {
+    &line[..line.floor_char_boundary(SHOWN)]
+}
