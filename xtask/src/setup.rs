@@ -1,6 +1,6 @@
 //! `setup`: installs the programs that tests and demo need. Quick if all are installed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
@@ -84,15 +84,14 @@ pub(crate) fn clients() -> anyhow::Result<()> {
     Ok(std::fs::rename(unfinished, folder)?)
 }
 
-/// The tool image for tests of sandboxes, made once by the command that was just built.
-pub(crate) fn tool_image() -> anyhow::Result<PathBuf> {
+/// The tool image of sandboxes, made once by `program`, the command that was just built.
+pub(crate) fn tool_image(program: &Path) -> anyhow::Result<PathBuf> {
     let folder = workspace::cache()?.join("tools").join(TOOL_IMAGE);
     if folder.join("tools.json").is_file() {
         return Ok(folder);
     }
     println!("setup: making the tool image once, about one minute");
-    let program = workspace::target().join("debug/edgewright");
-    Run::as_root(&program)?
+    Run::as_root(program)?
         .args(["tools", "update", "--tools"])
         .arg(&folder)
         .run()

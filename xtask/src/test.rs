@@ -185,7 +185,7 @@ fn prepared(command: Run, part: Part, skips: &Path) -> anyhow::Result<Run> {
     let command = command
         .env("EDGEWRIGHT_TESTS_REQUIRE", "1")
         .env("EDGEWRIGHT_TESTS_ORAS", setup::oras()?)
-        .env("EDGEWRIGHT_TOOLS", setup::tool_image()?);
+        .env("EDGEWRIGHT_TOOLS", setup::tool_image(&workspace::target().join("debug/edgewright"))?);
     if is_root()? {
         return Ok(command);
     }

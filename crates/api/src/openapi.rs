@@ -72,6 +72,7 @@ use crate::routes::{Content, ROUTES, Route};
     crate::schemas::FailureKind,
     crate::schemas::JobFailure,
     crate::schemas::LaneResult,
+    crate::schemas::ImageMove,
     crate::schemas::LockMoves,
     crate::schemas::ManifestRef,
     crate::schemas::Note,

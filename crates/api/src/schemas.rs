@@ -53,6 +53,9 @@ pub struct LockMoves {
     pub base: Option<BaseMove>,
     /// Packages with another version, new and dropped ones, sorted by name.
     pub packages: Vec<PackageMove>,
+    /// Images that Containerfiles use besides their base, with another digest, and new ones, sorted by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ImageMove>,
     /// Whether `refresh` of a `containerfile` step expired, so that the image is rebuilt.
     pub refreshed: bool,
 }
@@ -61,6 +64,17 @@ pub struct LockMoves {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct BaseMove {
     /// Digest before; null if there was none.
+    pub from: Option<String>,
+    /// Digest now.
+    pub to: String,
+}
+
+/// An image of a Containerfile with another digest.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ImageMove {
+    /// Name of the image, with its registry's host.
+    pub name: String,
+    /// Digest before; null if the image is new.
     pub from: Option<String>,
     /// Digest now.
     pub to: String,

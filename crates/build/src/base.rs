@@ -1,6 +1,7 @@
 //! The base of the first step: nothing, a manifest of the order's registry, or one mirrored from another
 //! registry.
 
+use edgewright_model::lock::LockedImage;
 use edgewright_model::names::Platform;
 use edgewright_model::order::{Base, ImageTask, ManifestRef};
 use edgewright_model::outcome::{JobEvent, JobFailure, Phase};
@@ -70,6 +71,22 @@ pub(crate) fn external(
         })?,
     };
     Client::for_host(registry, credentials).map_err(|error| failure::external(Phase::Fetch, &error))
+}
+
+/// Copies an image that a Containerfile uses into the task's repository.
+pub(crate) async fn foreign(
+    image: &LockedImage,
+    task: &ImageTask,
+    ctx: &BuildContext,
+    events: Events<'_>,
+) -> Result<ManifestRef, JobFailure> {
+    let LockedImage { reference, platform, digest } = image;
+    let title = format!("{}/{}@{digest}", reference.registry, reference.repository);
+    events(JobEvent::Phase { phase: Phase::Fetch, title });
+    let source = external(ctx, &reference.registry, &reference.repository)?;
+    let from = ManifestRef { repository: reference.repository.clone(), digest: digest.clone() };
+    let task = ImageTask { platform: platform.clone(), ..task.clone() };
+    mirror(&source, &from, &task, ctx, events).await
 }
 
 enum Fault {

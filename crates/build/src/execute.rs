@@ -108,9 +108,10 @@ async fn execute_step(
             bootstrap::set_runtime(&mut state.image);
             vec![layer]
         }
-        StepAction::Containerfile { context, containerfile, args, target, secrets } => {
+        StepAction::Containerfile { context, containerfile, args, target, secrets, images } => {
             let order = containerfile::Order {
-                platform: &task.platform,
+                task,
+                images,
                 context,
                 text: containerfile,
                 args,

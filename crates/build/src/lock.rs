@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use edgewright_model::Digest;
-use edgewright_model::lock::{Lock, LockedArchive, LockedPackage};
+use edgewright_model::containerfile::ForeignImage;
+use edgewright_model::error::{Chain, ErrorClass};
+use edgewright_model::lock::{Lock, LockedArchive, LockedImage, LockedPackage};
 use edgewright_model::names::Platform;
 use edgewright_model::order::LockTask;
 use edgewright_model::outcome::{JobEvent, JobFailure, Phase};
@@ -31,6 +33,10 @@ pub async fn resolve_lock(
         Some(reference) => resolve_base(reference, &task.request.platforms, ctx, events).await?,
         None => (None, BTreeMap::new()),
     };
+    let mut images = Vec::new();
+    for image in &task.request.images {
+        images.push(resolve_image(image, ctx, events).await?);
+    }
     let (mut packages, mut archives) = (BTreeMap::new(), Vec::new());
     for platform in &task.request.platforms {
         let mut steps = Vec::new();
@@ -58,6 +64,7 @@ pub async fn resolve_lock(
         base,
         bases,
         archives,
+        images,
         packages,
     })
 }
@@ -82,6 +89,46 @@ async fn resolve_packages(
     Ok((all.into_iter().collect(), repository.to_lock()))
 }
 
+/// The digest of an image that a Containerfile uses: of its platform's manifest, so that nothing is rebuilt
+/// where only another platform moves.
+async fn resolve_image(
+    image: &ForeignImage,
+    ctx: &BuildContext,
+    events: Events<'_>,
+) -> Result<LockedImage, JobFailure> {
+    let ForeignImage { reference, platform } = image;
+    events(JobEvent::Phase { phase: Phase::Lock, title: format!("{reference} for {platform}") });
+    let locked = |digest| LockedImage { reference: reference.clone(), platform: platform.clone(), digest };
+    if let Some(digest) = &reference.digest {
+        return Ok(locked(digest.clone()));
+    }
+    let client = base::external(ctx, &reference.registry, &reference.repository)?;
+    let hint = "check the reference in the Containerfile";
+    let fault = |error: ClientError| match error.class() {
+        ErrorClass::NotFound => missing(reference, hint),
+        _ => JobFailure { phase: Phase::Lock, ..failure::external(Phase::Lock, &error) },
+    };
+    let manifest = client.pull_manifest(&reference.repository, &tag(reference)?).await.map_err(fault)?;
+    if !image::is_index(&manifest) {
+        return Ok(locked(manifest.digest));
+    }
+    let chosen = image::select(&manifest.bytes, platform).map_err(|error| {
+        failure::image(Phase::Lock, format!("cannot use {reference}: {}", Chain(&error)), hint)
+    })?;
+    Ok(locked(chosen.digest))
+}
+
+fn tag(reference: &ImageReference) -> Result<Reference, JobFailure> {
+    match &reference.tag {
+        Some(tag) => Ok(Reference::Tag(tag.clone())),
+        None => "latest".parse().map_err(|error| failure::local(Phase::Lock, &error)),
+    }
+}
+
+fn missing(reference: &ImageReference, hint: &str) -> JobFailure {
+    failure::image(Phase::Lock, format!("there is no image {reference}"), hint)
+}
+
 /// The digest of a base, and of its manifest for each platform where it is found by a tag.
 async fn resolve_base(
     reference: &ImageReference,
@@ -96,13 +143,9 @@ async fn resolve_base(
     let client = base::external(ctx, &reference.registry, &reference.repository)?;
     let fault =
         |error: ClientError| JobFailure { phase: Phase::Lock, ..failure::external(Phase::Lock, &error) };
-    let tag = match &reference.tag {
-        Some(tag) => Reference::Tag(tag.clone()),
-        None => "latest".parse().map_err(|error| failure::local(Phase::Lock, &error))?,
-    };
+    let tag = tag(reference)?;
     if client.head_manifest(&reference.repository, &tag).await.map_err(fault)?.is_none() {
-        let hint = "check the reference after `from:`";
-        return Err(failure::image(Phase::Lock, format!("there is no image {reference}"), hint));
+        return Err(missing(reference, "check the reference after `from:`"));
     }
     let manifest = client.pull_manifest(&reference.repository, &tag).await.map_err(fault)?;
     let mut bases = BTreeMap::new();

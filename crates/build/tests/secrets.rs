@@ -72,6 +72,7 @@ async fn a_secret_is_used_and_left_nowhere() {
             args: std::collections::BTreeMap::new(),
             target: None,
             secrets: vec![SecretRef { id: "npm".to_owned(), version: "1".to_owned() }],
+            images: Vec::new(),
         },
     ];
     let order = task(Base::Scratch, "t/system", actions);

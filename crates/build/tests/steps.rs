@@ -37,6 +37,7 @@ fn lock_task(step: BootstrapStep) -> LockTask {
             base: None,
             bootstrap: vec![step],
             platforms: vec!["linux/amd64".parse().unwrap()],
+            images: Vec::new(),
             refresh: None,
         },
         keys: BTreeMap::new(),
@@ -58,6 +59,7 @@ fn containerfile(context: edgewright_model::order::Context, text: &str) -> StepA
         args: [("CHANNEL".to_owned(), "edge".to_owned())].into(),
         target: None,
         secrets: Vec::new(),
+        images: Vec::new(),
     }
 }
 

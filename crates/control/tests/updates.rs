@@ -164,6 +164,7 @@ async fn what_is_older_than_its_refresh_is_rebuilt_at_the_next_run() {
         base: None,
         bootstrap: Vec::new(),
         platforms: vec!["linux/amd64".parse().unwrap()],
+        images: Vec::new(),
         refresh: Some("7d".parse().unwrap()),
     };
     let old = Lock {
@@ -174,6 +175,7 @@ async fn what_is_older_than_its_refresh_is_rebuilt_at_the_next_run() {
         base: None,
         bases: BTreeMap::new(),
         archives: Vec::new(),
+        images: Vec::new(),
         packages: BTreeMap::new(),
     };
     world.write("images/hmi/edgewright.lock", &serde_json::to_string(&old).unwrap());

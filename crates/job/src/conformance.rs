@@ -96,6 +96,7 @@ pub fn lock_request(number: u128, image: &str) -> Result<JobRequest, InvalidName
         base: None,
         bootstrap: vec![bootstrap],
         platforms: vec!["linux/amd64".parse()?],
+        images: Vec::new(),
         refresh: None,
     };
     let now = Timestamp::UNIX_EPOCH;

@@ -244,6 +244,7 @@ impl LocalExecutor {
             ready = sandbox.tools.sandbox(&settings.program, events, cancel) => ready.map_err(fault)?,
             () = cancel.cancelled() => return Err(ExecutorError::Cancelled),
         };
+        let _ = events.try_send(JobEvent::Log { line: format!("[tools: {}]", ready.tools().versions()) });
         let launch = sandbox.launch(&settings.program, order, &settings.environment);
         let prepared = sandbox.prepare(ready, launch, order, settings.secrets.files(&order.task)).await;
         let (command, place) = prepared.map_err(fault)?;
@@ -367,6 +368,7 @@ mod tests {
                 id: "npm".to_owned(),
                 version: "1".to_owned(),
             }],
+            images: Vec::new(),
         };
         let task = Task::Image(task);
         assert_eq!(used.arguments(&task), ["--secret", "npm=/run/npm"]);

@@ -65,6 +65,7 @@ mod tests {
             args: std::collections::BTreeMap::new(),
             target: None,
             secrets: Vec::new(),
+            images: Vec::new(),
         };
         assert!(is_native(&files_only));
         let mut with_command = files_only;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use edgewright_model::order::{Base, JobOrder, Task};
+use edgewright_model::order::{Base, JobOrder, StepAction, Task};
 
 /// How long a registry's name may take to be resolved. One that takes longer is another machine's.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -24,11 +24,24 @@ pub(crate) async fn addresses(order: &JobOrder, permitted: &[String]) -> Vec<Soc
 /// `HOST:PORT` of every registry of an order.
 fn targets(order: &JobOrder) -> BTreeSet<String> {
     let mut targets: BTreeSet<String> = host_and_port(&order.registry.url).into_iter().collect();
-    if let Task::Image(task) = &order.task
-        && let Base::External { registry, .. } = &task.base
-    {
-        targets.extend(host_and_port(registry));
-    }
+    let registries: Vec<&String> = match &order.task {
+        Task::Lock(task) => {
+            let base = task.request.base.iter().map(|base| &base.registry);
+            base.chain(task.request.images.iter().map(|image| &image.reference.registry)).collect()
+        }
+        Task::Image(task) => {
+            let base = match &task.base {
+                Base::External { registry, .. } => Some(registry),
+                Base::Scratch | Base::Manifest(_) => None,
+            };
+            let images = task.steps.iter().flat_map(|step| match &step.action {
+                StepAction::Containerfile { images, .. } => images.as_slice(),
+                StepAction::Bootstrap { .. } | StepAction::Files { .. } => &[],
+            });
+            base.into_iter().chain(images.map(|image| &image.reference.registry)).collect()
+        }
+    };
+    targets.extend(registries.into_iter().filter_map(|registry| host_and_port(registry)));
     targets
 }
 

@@ -12,6 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use edgewright_model::order::{JOB_ENVIRONMENT, JobOrder, StepAction, Task};
 use edgewright_process::{Command, OwnedTask};
@@ -21,6 +22,8 @@ use edgewright_sandbox::{Bounds, Mount, Network, Sandbox, SandboxError, Sandboxe
 use crate::tools::Tools;
 use crate::{forward, reach};
 
+/// Work folders of trust domains without a job for longer are removed.
+const UNUSED: Duration = Duration::from_hours(30 * 24);
 /// The work folder in a sandbox.
 const WORK: &str = "/work";
 /// Where the folder of the registry's socket is in a sandbox.
@@ -39,8 +42,10 @@ pub struct JobSandbox {
     pub tools: Tools,
     /// The folder on the host with the work folders of all trust domains.
     pub work: PathBuf,
-    /// Further arguments of `job run`.
-    pub arguments: Vec<String>,
+    /// The `nice` value of jobs.
+    pub nice: u8,
+    /// The container storage that stays after a job, in MiB: of all trust domains together.
+    pub storage_mib: u64,
     /// Addresses of this host that jobs may reach besides registries, `HOST:PORT`.
     pub reach: Vec<String>,
     /// What one job may take.
@@ -111,7 +116,8 @@ impl JobSandbox {
         let job = order.job.to_string();
         let mut arguments: Vec<String> =
             ["job", "run", "--sandboxed", "--work", WORK, "--host-etc", HOST_ETC].map(str::to_owned).into();
-        arguments.extend(self.arguments.iter().cloned());
+        arguments.extend(["--nice".to_owned(), self.nice.to_string()]);
+        arguments.extend(["--storage-mib".to_owned(), self.share_of_storage().to_string()]);
         let mut variables =
             vec![format!("{JOB_ENVIRONMENT}={job}"), format!("{}={WORK}", edgewright_lab::WORK_ENVIRONMENT)];
         // Settings of the host's container engine name files of the host.
@@ -127,6 +133,26 @@ impl JobSandbox {
             mounts: vec![Mount { from: self.domain(order), to: WORK.to_owned(), writable: true }],
             network: if needs_network(order) { Network::Others } else { Network::None },
             bounds: self.bounds,
+        }
+    }
+
+    /// The container storage that one trust domain may keep, in MiB.
+    fn share_of_storage(&self) -> u64 {
+        let domains = std::fs::read_dir(&self.work).map_or(0, Iterator::count);
+        self.storage_mib / u64::try_from(domains).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// Removes the work folders of trust domains that had no job for a long time: of sources that are not
+    /// followed any more, and of their pull requests. What a later job needs of them is fetched again. It
+    /// blocks; call it before the first job.
+    pub fn forget_unused(&self) {
+        for entry in std::fs::read_dir(&self.work).into_iter().flatten().flatten() {
+            // Each job makes and removes a folder there.
+            let used = std::fs::metadata(entry.path().join("jobs")).and_then(|jobs| jobs.modified());
+            if used.is_ok_and(|used| used.elapsed().is_ok_and(|age| age > UNUSED)) {
+                let removed = std::fs::remove_dir_all(entry.path());
+                tracing::info!(folder = %entry.path().display(), ?removed, "removed the caches of an unused trust domain");
+            }
         }
     }
 

@@ -28,6 +28,7 @@ mod variables;
 mod yaml;
 
 pub use bounds::{MAX_DEFINITION_BYTES, MAX_IMAGE_LINE, MAX_VARIANTS};
+pub use containerfile::MAX_CONTAINERFILE_BYTES;
 pub use render::{render, render_warning};
 pub use report::{MAX_DIAGNOSTICS, nearest};
 pub use schema::{SchemaKind, schema};
@@ -191,6 +192,7 @@ fn finish(tree: &Tree, report: &mut Report, drafts: &Drafts, source: crate::spec
     if layout().is_ok_and(|(file, ..)| !bounds::check(report, &file, &definition)) {
         return definition;
     }
+    containerfile::resolve(tree, report, &mut definition);
     references::check(tree, report, drafts, &definition);
     variables::check(report, drafts, &definition);
     unused::check(report, drafts, &definition);

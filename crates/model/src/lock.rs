@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::containerfile::ForeignImage;
 use crate::digest::Digest;
 use crate::duration::Span;
 use crate::names::Platform;
@@ -37,6 +38,9 @@ pub struct Lock {
     /// The archive of each `bootstrap` step, in step order. Empty in locks of earlier versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub archives: Vec<LockedArchive>,
+    /// The images that Containerfiles use besides their base, in the request's order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<LockedImage>,
     /// For each platform, the installed packages of each `bootstrap` step, in step order.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub packages: BTreeMap<Platform, Vec<Vec<LockedPackage>>>,
@@ -61,11 +65,16 @@ impl Lock {
         }
     }
 
+    fn images_of<'a>(&'a self, platform: &'a Platform) -> impl Iterator<Item = &'a LockedImage> {
+        self.images.iter().filter(move |image| image.platform == *platform)
+    }
+
     /// Keeps the epoch of platforms for which nothing moved since an earlier lock.
     pub fn keep_epochs(&mut self, earlier: &Self) {
         for platform in self.bases.keys().chain(self.packages.keys()) {
             let is_same = self.has_base_of(earlier, platform)
-                && self.packages.get(platform) == earlier.packages.get(platform);
+                && self.packages.get(platform) == earlier.packages.get(platform)
+                && self.images_of(platform).eq(earlier.images_of(platform));
             if is_same {
                 self.epochs.insert(platform.clone(), earlier.epoch_of(platform));
             }
@@ -78,6 +87,25 @@ impl Lock {
         let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
         text.push('\n');
         text
+    }
+}
+
+/// An image that a Containerfile uses.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedImage {
+    /// Its name, with its registry's host.
+    pub reference: ImageReference,
+    /// The platform that is taken from it.
+    pub platform: Platform,
+    /// The digest of the platform's manifest, or the one that the name has.
+    pub digest: Digest,
+}
+
+impl LockedImage {
+    /// Whether it is the one that a Containerfile names.
+    pub fn is(&self, image: &ForeignImage) -> bool {
+        self.reference == image.reference && self.platform == image.platform
     }
 }
 
@@ -132,6 +160,9 @@ pub struct LockRequest {
     pub bootstrap: Vec<BootstrapStep>,
     /// The platforms.
     pub platforms: Vec<Platform>,
+    /// The images that `containerfile` steps use besides their base, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ForeignImage>,
     /// The shortest `refresh` of the image's `containerfile` steps: an older lock is due for renewal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh: Option<Span>,
@@ -146,7 +177,7 @@ impl LockRequest {
 
     /// Whether there is nothing to lock, so that the image inherits its parent's epoch.
     pub fn is_empty(&self) -> bool {
-        self.base.is_none() && self.bootstrap.is_empty() && self.refresh.is_none()
+        self.base.is_none() && self.bootstrap.is_empty() && self.images.is_empty() && self.refresh.is_none()
     }
 
     /// Whether a lock of this epoch must be resolved again at `now`, because an unpinned input must be

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::lock::Lock;
+use crate::lock::{Lock, LockedImage};
 use crate::names::ImageName;
 
 /// The differences between an older and a newer lock.
@@ -19,6 +19,10 @@ pub struct LockMoves {
     /// Packages that changed version, were added or were dropped, by name; a move that is equal on all
     /// platforms is listed once.
     pub packages: Vec<PackageMove>,
+    /// Images that Containerfiles use, if their digest changed, by name; a move that is equal on all platforms
+    /// is listed once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ImageMove>,
     /// Whether the `refresh` time of a `containerfile` step is over, so that the image is rebuilt.
     pub refreshed: bool,
     /// Whether the lock gets the hashes of its packages, which the earlier one did not have.
@@ -29,6 +33,17 @@ pub struct LockMoves {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BaseMove {
     /// Its digest before; `None` if there was none.
+    pub from: Option<Digest>,
+    /// Its digest now.
+    pub to: Digest,
+}
+
+/// An image of a Containerfile that moved.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ImageMove {
+    /// Its name.
+    pub name: String,
+    /// Its digest before; `None` for a new image.
     pub from: Option<Digest>,
     /// Its digest now.
     pub to: Digest,
@@ -119,12 +134,14 @@ impl LockMoves {
         let has_any = |lock: &Lock| lock.packages.values().flatten().flatten().any(|it| it.sha256.is_some());
         let hashed = has_any(new) && !has_any(old) && !old.packages.is_empty();
         packages.extend(replaced(old, new));
-        Self { base, packages: packages.into_iter().collect(), refreshed: false, hashed }
+        let packages = packages.into_iter().collect();
+        Self { base, packages, images: images(old, new), refreshed: false, hashed }
     }
 
     /// Whether nothing moved.
     pub const fn is_empty(&self) -> bool {
-        self.base.is_none() && self.packages.is_empty() && !self.refreshed && !self.hashed
+        let is_unmoved = self.base.is_none() && self.packages.is_empty() && self.images.is_empty();
+        is_unmoved && !self.refreshed && !self.hashed
     }
 
     /// The first package whose version is older now. It means that a mirror lags behind; no lock follows it.
@@ -186,26 +203,35 @@ impl fmt::Display for LockMoves {
         if self.is_empty() {
             return f.write_str("nothing moved");
         }
-        if let Some(first) = self.packages.first() {
-            write!(f, "{first}")?;
-            if self.packages.len() > 1 {
-                write!(f, " (+{} more)", self.packages.len() - 1)?;
-            }
-        }
-        if let Some(base) = &self.base {
-            let comma = if self.packages.is_empty() { "" } else { ", " };
-            write!(f, "{comma}base moved to {}", base.to.short())?;
-        }
-        if self.refreshed {
-            let comma = if self.packages.is_empty() && self.base.is_none() { "" } else { ", " };
-            write!(f, "{comma}refreshed")?;
-        }
-        if self.hashed {
-            let is_first = self.packages.is_empty() && self.base.is_none() && !self.refreshed;
-            write!(f, "{}hashes of packages recorded", if is_first { "" } else { ", " })?;
-        }
-        Ok(())
+        let more = |count: usize| if count > 1 { format!(" (+{} more)", count - 1) } else { String::new() };
+        let mut parts = Vec::new();
+        parts.extend(self.packages.first().map(|first| format!("{first}{}", more(self.packages.len()))));
+        parts.extend(self.base.as_ref().map(|base| format!("base moved to {}", base.to.short())));
+        parts.extend(
+            self.images.first().map(|first| {
+                format!("{} moved to {}{}", first.name, first.to.short(), more(self.images.len()))
+            }),
+        );
+        parts.extend(self.refreshed.then(|| "refreshed".to_owned()));
+        parts.extend(self.hashed.then(|| "hashes of packages recorded".to_owned()));
+        f.write_str(&parts.join(", "))
     }
+}
+
+/// The images of a newer lock that are not those of an older one.
+fn images(old: &Lock, new: &Lock) -> Vec<ImageMove> {
+    let is_new = |image: &&LockedImage| !old.images.contains(image);
+    let moved = new.images.iter().filter(is_new).map(|image| {
+        let same =
+            |other: &&LockedImage| other.reference == image.reference && other.platform == image.platform;
+        ImageMove {
+            name: image.reference.to_string(),
+            from: old.images.iter().find(same).map(|other| other.digest.clone()),
+            to: image.digest.clone(),
+        }
+    });
+    let moved: BTreeSet<ImageMove> = moved.collect();
+    moved.into_iter().collect()
 }
 
 /// Debian's order of versions: epoch, upstream version, revision; `~` sorts before the end.
@@ -276,6 +302,7 @@ mod tests {
             base: base.map(Digest::of),
             bases: BTreeMap::new(),
             archives: Vec::new(),
+            images: Vec::new(),
             packages: platforms.map(|name| (name.parse().unwrap(), vec![packages.clone()])).into(),
         }
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::duration::Span;
-use crate::lock::{LockRequest, LockedArchive, LockedPackage};
+use crate::lock::{LockRequest, LockedArchive, LockedImage, LockedPackage};
 use crate::names::{ImageName, Platform, VariantName};
 use crate::outcome::KeptPackages;
 use crate::reference::RepoName;
@@ -250,6 +250,9 @@ pub enum StepAction {
         target: Option<String>,
         /// Secrets.
         secrets: Vec<SecretRef>,
+        /// The images that the Containerfile uses besides its base.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        images: Vec<LockedImage>,
     },
     /// Lay files over.
     Files {

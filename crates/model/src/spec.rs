@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::containerfile::ForeignImage;
 use crate::duration::Span;
 use crate::lock::Lock;
 use crate::names::{
@@ -247,7 +248,7 @@ pub struct BootstrapStep {
     pub keys: Vec<TreePath>,
 }
 
-/// `containerfile:`. The final stage is `FROM ${BASE}`.
+/// `containerfile:`. The final stage rests on `${BASE}`, the step before.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ContainerfileStep {
     /// The Containerfile's path in the repository.
@@ -262,6 +263,8 @@ pub struct ContainerfileStep {
     pub secrets: Vec<SecretRef>,
     /// How long a result may be reused before the step is built again.
     pub refresh: Option<Span>,
+    /// The images of registries that it uses besides its base, for each platform of the image that needs any.
+    pub images: BTreeMap<Platform, Vec<ForeignImage>>,
 }
 
 /// A build secret: named in git, its bytes known only to the server.

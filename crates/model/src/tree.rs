@@ -232,13 +232,19 @@ pub fn is_loaded(path: &TreePath, entry: &Entry) -> bool {
             EntryKind::Submodule => false,
             EntryKind::File | EntryKind::Executable => {
                 matches!(extension, Some("yaml" | "j2" | "lock"))
-                    || name.contains("Containerfile")
-                    || name.contains("Dockerfile")
+                    || is_containerfile(name)
                     || matches!(name, ".containerignore" | ".dockerignore" | ATTRIBUTES)
                     || (entry.size <= crate::spec::SCRIPT_LIMIT
                         && path.as_str().split('/').rev().skip(1).any(|part| part == CHECKS_FOLDER))
             }
         }
+}
+
+/// Whether a file has the name of a Containerfile: `Containerfile`, `Containerfile.hmi`, `hmi.containerfile`,
+/// `Dockerfile`.
+pub fn is_containerfile(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.contains("containerfile") || name.contains("dockerfile")
 }
 
 /// The attribute of files that Git LFS stores.

@@ -5,7 +5,7 @@ pub mod changes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edgewright_model::lock::{LockedArchive, LockedPackage};
+use edgewright_model::lock::{LockedArchive, LockedImage, LockedPackage};
 use edgewright_model::names::{CheckId, ImageName};
 use edgewright_model::spec::{BootstrapStep, Check, ContainerfileStep, Vars};
 use edgewright_model::tree::TreePath;
@@ -143,6 +143,20 @@ fn steps(
     }
 }
 
+/// Images of a Containerfile that are named as before, with another digest.
+fn images_moved(owner: &ImageName, old: &[LockedImage], new: &[LockedImage]) -> Option<Reason> {
+    let moved = |new: &LockedImage| {
+        let same = |old: &&LockedImage| {
+            old.reference == new.reference && old.platform == new.platform && old.digest != new.digest
+        };
+        let old = old.iter().find(same)?;
+        Some(format!("{} {} → {}", new.reference, old.digest.short(), new.digest.short()))
+    };
+    let mut moves = new.iter().filter_map(moved);
+    let first = moves.next()?;
+    Some(Reason::LockMoved { image: owner.clone(), first, more: moves.count() })
+}
+
 /// Two versions of one step.
 fn works(old: &GraphStep, new: &GraphStep, vars: (&Vars, &Vars), reasons: &mut Vec<Reason>) {
     match (&*old.work, &*new.work) {
@@ -165,13 +179,24 @@ fn works(old: &GraphStep, new: &GraphStep, vars: (&Vars, &Vars), reasons: &mut V
             reasons.extend(moved);
         }
         (
-            PlannedStep::Containerfile { step: a, containerfile: before, context: old_context },
-            PlannedStep::Containerfile { step: b, containerfile: after, context: new_context },
+            PlannedStep::Containerfile {
+                step: a,
+                containerfile: before,
+                context: old_context,
+                images: old_images,
+            },
+            PlannedStep::Containerfile {
+                step: b,
+                containerfile: after,
+                context: new_context,
+                images: new_images,
+            },
         ) => {
             if before != after {
                 reasons.push(Reason::ContainerfileChanged { file: b.file.clone() });
             }
             settings(a, b, reasons);
+            reasons.extend(images_moved(&new.image, old_images, new_images));
             let by_path = |entries: &[ContextEntry]| -> BTreeMap<TreePath, ContextEntry> {
                 entries.iter().map(|entry| (entry.path.clone(), entry.clone())).collect()
             };

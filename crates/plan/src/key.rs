@@ -12,7 +12,7 @@ use edgewright_model::digest::{Algorithm, Hasher};
 
 /// Version of the key's encoding and of what the executors do with equal inputs. Raising it rebuilds
 /// everything.
-pub const KEY_VERSION: u32 = 1;
+pub const KEY_VERSION: u32 = 2;
 
 /// Writes named, length-prefixed fields into a digest.
 #[derive(Debug)]

@@ -6,8 +6,9 @@
 //! loses its effect as soon as the committed lock has caught up. Without a lock for the present request the
 //! image is *unresolved*.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use edgewright_model::containerfile::ForeignImage;
 use edgewright_model::duration::Span;
 use edgewright_model::lock::{Lock, LockRequest};
 use edgewright_model::names::ImageName;
@@ -93,6 +94,8 @@ pub fn answers(lock: &Lock, request: &LockRequest) -> bool {
     let packages_of = |platform| lock.packages.get(platform).map_or(0, Vec::len);
     lock.request == request.digest()
         && lock.base.is_some() == request.base.is_some()
+        && lock.images.len() == request.images.len()
+        && lock.images.iter().zip(&request.images).all(|(locked, image)| locked.is(image))
         && request.platforms.iter().all(|platform| packages_of(platform) == request.bootstrap.len())
 }
 
@@ -109,8 +112,19 @@ pub fn lock_request(image: &ImageSpec, source: &SourceSpec) -> LockRequest {
         },
         bootstrap: bootstrap.collect(),
         platforms: platforms(image, source).to_vec(),
+        images: foreign_images(image),
         refresh: image.steps.iter().filter_map(refresh).min(),
     }
+}
+
+/// The images that the image's Containerfiles use besides their base, each once, sorted.
+fn foreign_images(image: &ImageSpec) -> Vec<ForeignImage> {
+    let steps = image.steps.iter().filter_map(|step| match step {
+        Step::Containerfile(step) => Some(step),
+        Step::Bootstrap(_) | Step::Files(_) => None,
+    });
+    let images: BTreeSet<&ForeignImage> = steps.flat_map(|step| step.images.values().flatten()).collect();
+    images.into_iter().cloned().collect()
 }
 
 const fn refresh(step: &Step) -> Option<Span> {
@@ -139,6 +153,7 @@ mod tests {
             base: base.then(|| "quay.io/a/b:1".parse().unwrap()),
             bootstrap: Vec::new(),
             platforms: vec!["linux/amd64".parse().unwrap()],
+            images: Vec::new(),
             refresh: None,
         }
     }
@@ -152,6 +167,7 @@ mod tests {
             base: request.base.as_ref().map(|_| Digest::of("base")),
             bases: BTreeMap::new(),
             archives: Vec::new(),
+            images: Vec::new(),
             packages: BTreeMap::new(),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use edgewright_model::Digest;
-use edgewright_model::lock::{LockedArchive, LockedPackage};
+use edgewright_model::lock::{LockedArchive, LockedImage, LockedPackage};
 use edgewright_model::names::ImageName;
 use edgewright_model::spec::{BootstrapStep, ContainerfileStep};
 use edgewright_model::tree::{ContentId, TreePath};
@@ -52,6 +52,8 @@ pub enum PlannedStep {
         containerfile: Arc<str>,
         /// The build context, ignore rules applied, in path order.
         context: Arc<[ContextEntry]>,
+        /// The images that it uses besides its base; empty while the lock is not resolved.
+        images: Vec<LockedImage>,
     },
     /// Lay files over.
     Files {

@@ -42,22 +42,19 @@ exec "$@"
 /// Attaches a user-mode network to the sandbox's namespace, for as long as the sandbox's first process lives:
 /// the runtime adopts what its hooks leave behind, and waits for it. Its hooks inherit blocked signals, so
 /// only SIGKILL ends them. Standard input: the runtime's state. `$1`: addresses that must not be reached,
-/// separated by spaces; `$2`: words of the `ip` command line, then those of slirp4netns.
+/// separated by spaces; `$2`: words of the `ip` command line, then those of slirp4netns, which writes a byte
+/// once the network is ready. The kernel ends the `sleep` with the sandbox: the last of its processes.
 const ATTACH: &str = r#"
 pid=$(sed -n 's/.*"pid": *\([0-9][0-9]*\).*/\1/p' | head -n 1)
 blocked=$1; count=$2; shift 2
 ip=; while [ "$count" -gt 0 ]; do ip="$ip $1"; shift; count=$((count - 1)); done
-(
-  "$@" --configure --mtu=65520 --disable-host-loopback "$pid" tap0 &
-  while kill -0 "$pid" && kill -0 $!; do sleep 0.05; done
-  kill -9 $!
-) >/dev/null 2>&1 </dev/null &
-tries=0
-until grep -q tap0 "/proc/$pid/net/route"; do
-  tries=$((tries + 1)); [ "$tries" -lt 1000 ] || exit 1
-  sleep 0.01
-done
-for address in $blocked; do nsenter --net="/proc/$pid/ns/net" $ip route add unreachable "$address" || exit 1; done
+ready=$( (
+  "$@" --configure --mtu=65520 --disable-host-loopback --ready-fd=3 "$pid" tap0 3>&1 >/dev/null 2>&1 </dev/null &
+  { nsenter --pid="/proc/$pid/ns/pid" sleep infinity; kill -9 $!; } >/dev/null 2>&1 </dev/null &
+) | head -c 1 )
+[ -n "$ready" ] || exit 1
+for address in $blocked; do echo "route add unreachable $address"; done |
+  nsenter --net="/proc/$pid/ns/net" $ip -batch - || exit 1
 "#;
 
 /// A file or folder of the host in the sandbox. Its owner must be an ID of the sandbox where it is written.
@@ -130,6 +127,11 @@ impl Sandbox {
     /// Sandboxes whose configuration is kept in `folder` while they run.
     pub fn new(tools: ToolImage, folder: PathBuf) -> Self {
         Self { tools, folder }
+    }
+
+    /// The tool image.
+    pub const fn tools(&self) -> &ToolImage {
+        &self.tools
     }
 
     /// Where configuration is kept.
@@ -226,8 +228,9 @@ impl Sandbox {
     }
 }
 
-/// Begins the names of the sandboxes of a folder: other servers of this host have other folders.
-fn prefix(folder: &Path) -> String {
+/// What the names of the sandboxes of a folder, and of their cgroups, begin with: other servers of this host
+/// have other folders.
+pub fn prefix(folder: &Path) -> String {
     let mut hasher = DefaultHasher::new();
     folder.hash(&mut hasher);
     format!("edgewright-{:016x}-", hasher.finish())

@@ -58,8 +58,8 @@ const REQUIRED: [&str; 8] = [
 /// The time between two attempts to lock.
 const TURN_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 
-/// Version of `tools.json`, and of what this program needs of a tool image: another number makes images of
-/// earlier versions anew.
+/// Version of `tools.json`, and of what this program needs of a tool image. Images of earlier versions are made
+/// again.
 const VERSION: u32 = 2;
 
 /// What `tools.json` holds.
@@ -181,6 +181,15 @@ impl ToolImage {
     pub fn version(&self, package: &str) -> Option<&str> {
         let version = self.description.packages.get(package)?;
         Some(version.split(['+', '-']).next().unwrap_or(version))
+    }
+
+    /// The versions that matter most, in a line.
+    pub fn versions(&self) -> String {
+        let named = ["buildah", "podman", "crun", "mmdebstrap"];
+        let versions = named.map(|name| format!("{name} {}", self.version(name).unwrap_or("unknown")));
+        let Description { suite, .. } = &self.description;
+        let suite = if suite.is_empty() { String::new() } else { format!(" ({suite})") };
+        format!("{}{suite}", versions.join(", "))
     }
 
     /// The root folder.

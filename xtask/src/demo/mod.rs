@@ -44,6 +44,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     Run::new("cargo").args(["build", "--locked", "--package", "edgewright"]).cwd(workspace::root()).run()?;
     std::fs::copy(workspace::target().join("debug/edgewright"), &place.program)?;
     let program = place.program.clone();
+    let tools = setup::tool_image(&program)?;
 
     story.step("A git repository with the sample source: two roles at two sites, on one Debian base");
     // git finds no settings of the user there, and so takes no identity or hooks of theirs.
@@ -52,7 +53,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     say(&workspace::shown(&place.source));
 
     story.step("The server: it polls the repository and hosts the images");
-    let server = Server::start(program.clone(), &place)?;
+    let server = Server::start(program.clone(), &place, &tools)?;
     say(&format!("{} (log: {})", server.url(), workspace::shown(&place.log)));
 
     let mut demo = Demo { story, server, source, place: &place };

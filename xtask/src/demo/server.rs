@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(300);
 pub(super) struct Server<'a> {
     place: &'a Place,
     program: PathBuf,
+    tools: PathBuf,
     child: Child,
     /// `127.0.0.1:PORT`: API and registry.
     pub(super) address: String,
@@ -31,15 +32,15 @@ pub(super) struct Server<'a> {
 
 impl<'a> Server<'a> {
     /// Starts it on the demo's data folder, polling the demo's source every second.
-    pub(super) fn start(program: PathBuf, place: &'a Place) -> anyhow::Result<Self> {
+    pub(super) fn start(program: PathBuf, place: &'a Place, tools: &Path) -> anyhow::Result<Self> {
         let address = format!("127.0.0.1:{}", free_port()?);
         // It must not outlive us, however we end.
         let child = Run::as_root("setpriv")?
             .args(["--pdeathsig", "TERM", "--"])
-            .args(serve(&program, place, &address))
+            .args(serve(&program, place, tools, &address))
             .start_logged(&place.log)?;
         std::fs::write(&place.pid, child.id().to_string())?;
-        let mut server = Self { place, program, child, address };
+        let mut server = Self { place, program, child, address, tools: tools.to_owned() };
         let deadline = Instant::now() + START_LIMIT;
         while !server.cli(&["status"]).succeeds() {
             server.must_live()?;
@@ -53,7 +54,7 @@ impl<'a> Server<'a> {
 
     /// The command line that starts this server again.
     pub(super) fn command_line(&self) -> String {
-        serve(&self.program, self.place, &self.address).join(" ")
+        serve(&self.program, self.place, &self.tools, &self.address).join(" ")
     }
 
     /// A command of `edgewright` that asks this server.
@@ -133,10 +134,13 @@ impl Drop for Server<'_> {
 }
 
 /// The words of `edgewright serve`.
-fn serve(program: &std::path::Path, place: &Place, address: &str) -> Vec<String> {
+fn serve(program: &Path, place: &Place, tools: &Path, address: &str) -> Vec<String> {
     let source = format!("file://{}", place.source.display());
     let (program, data) = (program.display().to_string(), place.data.display().to_string());
-    let words = ["serve", "--data", &data, "--listen", address, "--source", &source, "--poll", "1s"];
+    let tools = tools.display().to_string();
+    let words = [
+        "serve", "--data", &data, "--tools", &tools, "--listen", address, "--source", &source, "--poll", "1s",
+    ];
     std::iter::once(program).chain(words.map(str::to_owned)).collect()
 }
 

@@ -1,6 +1,6 @@
 use boon::{Compiler, Schemas};
 use edgewright_model::format::{Diagnostic, Place};
-use edgewright_model::moves::{BaseMove, LockCheck, LockCheckResult, LockMoves, PackageMove};
+use edgewright_model::moves::{BaseMove, ImageMove, LockCheck, LockCheckResult, LockMoves, PackageMove};
 use edgewright_model::order::{BlobRef, ManifestRef};
 use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
 use edgewright_model::resolve::VarOrigin;
@@ -175,6 +175,7 @@ fn schemas_of_update_checks_are_those_of_the_model() {
             overlay: Some(1),
             moves: LockMoves {
                 base: Some(BaseMove { from: None, to: Digest::of("x") }),
+                images: vec![ImageMove { name: "quay.io/a/b:1".into(), from: None, to: Digest::of("y") }],
                 packages: vec![PackageMove { name: "curl".into(), from: None, to: Some("8".into()) }],
                 refreshed: true,
             },

@@ -52,6 +52,11 @@ impl Version {
         Self { text, number }
     }
 
+    /// Whether it is certainly older than a version.
+    pub(super) fn is_before(&self, version: (u32, u32)) -> bool {
+        self.number.is_some_and(|number| number < version)
+    }
+
     /// Whether it is known to handle cache, bind and tmpfs mounts safely.
     pub(super) fn is_safe_for_mounts(&self) -> bool {
         self.number.is_some_and(|number| number >= SAFE_MOUNTS)

@@ -1,11 +1,15 @@
 //! `containerfile` steps: buildah runs the Containerfile on the image so far.
 //!
+//! What buildah gets is not the text of the repository, but one in which every stage and image has the name of
+//! what it is in the storage (`edgewright_model::containerfile`); buildah itself pulls nothing.
+//!
 //! The base is pulled once into the storage that all jobs share; a build works in a storage of its own on top
 //! of it (an additional image store), which is removed with the job's folder. Only the new layers are
 //! written: empty files in the layout that buildah writes to mark the base's blobs as present.
 
 mod buildah;
 mod explain;
+mod foreign;
 mod leftovers;
 mod mounts;
 mod parse;
@@ -18,8 +22,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use edgewright_model::containerfile::instructions;
-use edgewright_model::names::Platform;
-use edgewright_model::order::Context;
+use edgewright_model::lock::LockedImage;
+use edgewright_model::order::{Context, ImageTask};
 use edgewright_model::outcome::{JobEvent, JobFailure, Phase};
 use edgewright_model::spec::SecretRef;
 use edgewright_oci::image::{Image, LayerRef};
@@ -28,14 +32,13 @@ use edgewright_oci::layer::{Layer, LayerError, decompress, write_tar};
 use edgewright_oci::layout::Layout;
 use serde_json::{Map, Value};
 
-pub use parse::{ContainerfileError, check};
-
 use crate::context::{BuildContext, Events};
 use crate::image_state::{ImageState, blocking};
 use crate::log::Log;
 use crate::{failure, privileges};
 use buildah::Version;
 use explain::explain;
+use parse::Text;
 use store::Store;
 
 /// The label that buildah adds to every image.
@@ -43,7 +46,8 @@ const BUILDAH_LABEL: &str = "io.buildah.version";
 
 /// The parts of a `containerfile` step's order.
 pub(crate) struct Order<'a> {
-    pub(crate) platform: &'a Platform,
+    pub(crate) task: &'a ImageTask,
+    pub(crate) images: &'a [LockedImage],
     pub(crate) context: &'a Context,
     pub(crate) text: &'a str,
     pub(crate) args: &'a BTreeMap<String, String>,
@@ -57,10 +61,10 @@ pub(crate) async fn build(
     order: &Order<'_>,
     events: Events<'_>,
 ) -> Result<Vec<Layer>, JobFailure> {
-    check(order.text, order.target)
-        .map_err(|error| failure::image(Phase::Build, error.to_string(), error.hint()))?;
+    let text = Text::read(order)?;
     privileges::check()?;
     let version = Version::of(ctx).await?;
+    text.check_tools(&version)?;
     if let Some(line) = volumes::warning(&version, order.text, &state.image.runtime()) {
         events(JobEvent::Log { line });
     }
@@ -80,15 +84,20 @@ pub(crate) async fn build(
         failure::image(Phase::Build, error.to_string(), hint)
     })?;
     version.check(&mounts)?;
-    let containerfile = folder.join("Containerfile");
-    tokio::fs::write(&containerfile, order.text).await.map_err(local)?;
-
     let store = Store::new(ctx, &folder);
     let base_name = store.pull_base(ctx, &base).await?;
-    let epoch = state.epoch().as_second().max(0).to_string();
+    let images = foreign::pull(&store, ctx, order, &text, events).await?;
+    let containerfile = folder.join("Containerfile");
+    tokio::fs::write(&containerfile, text.for_buildah(&base_name, &images)).await.map_err(local)?;
     // A base without a platform is of any; buildah finds it only if it is not asked for one.
-    let platform = state.image.has_platform().then(|| order.platform.to_string());
-    let build = Build { ctx, store, folder, base_name, epoch, version, platform };
+    let platform = state.image.has_platform().then(|| order.task.platform.to_string());
+    if text.is_from_scratch() {
+        // The base's layers are not below the result.
+        state.image = Image::scratch(&order.task.platform);
+    }
+    let epoch = state.epoch().as_second().max(0).to_string();
+    let format = text.format();
+    let build = Build { ctx, store, folder, base_name, epoch, version, platform, format };
     let result = async {
         let id = build.bud(order, &containerfile, &context, events).await?;
         build.layout(&id, state.image.layers()).await
@@ -98,6 +107,8 @@ pub(crate) async fn build(
     let layout = result?;
     // Without a RUN there is no container, and nothing that one leaves.
     let runs = instructions(order.text).iter().any(|instruction| instruction.keyword == "RUN");
+    // What a result from scratch has was copied on purpose.
+    let runs = runs && !text.is_from_scratch();
     let below = if runs { Some(state.index(ctx).await?) } else { None };
     take_over(state, &layout, &build.folder, below).await
 }
@@ -116,6 +127,8 @@ struct Build<'a> {
     version: Version,
     /// The platform of all stages, whatever the host's is.
     platform: Option<String>,
+    /// The format in which buildah keeps the image.
+    format: &'static str,
 }
 
 impl Build<'_> {
@@ -127,7 +140,7 @@ impl Build<'_> {
         context: &Path,
         events: Events<'_>,
     ) -> Result<String, JobFailure> {
-        let Self { ctx, store, folder, base_name, epoch, version, platform } = self;
+        let Self { ctx, store, folder, base_name, epoch, version, platform, format } = self;
         let id_file = folder.join("image-id");
         // The context has no ignored files: a second look at the rules would drop others.
         let no_rules = folder.join("no-ignore-rules");
@@ -135,7 +148,7 @@ impl Build<'_> {
         let mut command = store
             .buildah(ctx)
             .args(["bud", "--layers=false", "--pull-never", "--force-rm", "--identity-label=false"])
-            .args(["--format=oci", "--timestamp", epoch.as_str()])
+            .args(["--format", format, "--timestamp", epoch.as_str()])
             .arg("--iidfile")
             .arg(&id_file)
             .arg("--file")
@@ -151,9 +164,6 @@ impl Build<'_> {
         }
         for (name, value) in order.args {
             command = command.arg(format!("--build-arg={name}={value}"));
-        }
-        if let Some(target) = order.target {
-            command = command.arg(format!("--target={target}"));
         }
         for secret in order.secrets {
             let path = write_secret(ctx, folder, secret)?;

@@ -1,98 +1,111 @@
-//! Checks that a Containerfile can be a step: its final stage is based on `${BASE}`.
+//! The text of a Containerfile: read once, and written again for buildah.
 
-use edgewright_model::containerfile::{instructions, root, stages};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Why a Containerfile cannot be a step.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ContainerfileError {
-    /// There is no stage.
-    #[error("the Containerfile has no FROM")]
-    NoStage,
-    /// There is no such stage.
-    #[error("the Containerfile has no stage `{0}`")]
-    NoTarget(String),
-    /// The final stage has another base.
-    #[error("the Containerfile's final stage is FROM {found} (line {line}), not FROM ${{BASE}}")]
-    OtherBase {
-        /// Its base.
-        found: String,
-        /// Its line, from 1.
-        line: usize,
-    },
-    /// `BASE` is used, but not declared before the first stage.
-    #[error("the Containerfile uses ${{BASE}} without `ARG BASE` before its first FROM")]
-    Undeclared,
+use edgewright_model::containerfile::{
+    Containerfile, ForeignImage, Inputs, Origin, Resolved, read, resolve, rewrite,
+};
+use edgewright_model::outcome::{JobFailure, Phase};
+
+use super::Order;
+use super::buildah::Version;
+use crate::failure;
+
+/// The first version of buildah that knows here-documents.
+const HERE_DOCUMENTS_SINCE: (u32, u32) = (1, 33);
+
+pub(super) struct Text {
+    file: Containerfile,
+    resolved: Resolved,
 }
 
-impl ContainerfileError {
-    /// The next action, in the imperative.
-    pub fn hint(&self) -> &'static str {
-        match self {
-            Self::NoTarget(_) => "check `target:` of the step against the `AS` names",
-            _ => {
-                "begin with `ARG BASE` and make the final stage `FROM ${BASE}`: the image of the step before"
-            }
+impl Text {
+    /// Reads the text of an order. Planning reports the same faults, with the file.
+    pub(super) fn read(order: &Order<'_>) -> Result<Self, JobFailure> {
+        let file = read(order.text);
+        let inputs = Inputs { platform: &order.task.platform, args: order.args, target: order.target };
+        match resolve(&file, &inputs) {
+            Ok(resolved) => Ok(Self { file, resolved }),
+            Err(faults) => Err(match faults.first() {
+                Some(fault) => failure::image(
+                    Phase::Build,
+                    format!("line {} of the Containerfile: {}", fault.line, fault.message),
+                    &fault.hint,
+                ),
+                None => failure::infrastructure(Phase::Build, "cannot read the Containerfile", None),
+            }),
         }
     }
+
+    /// Whether the tools can run it.
+    pub(super) fn check_tools(&self, version: &Version) -> Result<(), JobFailure> {
+        let mut instructions = self.resolved.instructions(&self.file);
+        let Some(first) = instructions.find(|instruction| !instruction.here_documents.is_empty()) else {
+            return Ok(());
+        };
+        missing_here_documents(version, first.line).map_or(Ok(()), Err)
+    }
+
+    /// The images of registries that it uses.
+    pub(super) fn images(&self) -> BTreeSet<&ForeignImage> {
+        self.resolved.images()
+    }
+
+    /// Whether the base's layers are not below the result.
+    pub(super) const fn is_from_scratch(&self) -> bool {
+        self.resolved.is_from_scratch
+    }
+
+    /// The format for buildah. Only images in Docker's format have a `SHELL`: with the other format buildah
+    /// warns and ignores it. The result is converted when it is taken over.
+    pub(super) fn format(&self) -> &'static str {
+        let has_shell = self.resolved.instructions(&self.file).any(|it| it.keyword == "SHELL");
+        if has_shell { "docker" } else { "oci" }
+    }
+
+    /// The text for buildah.
+    pub(super) fn for_buildah(&self, base: &str, images: &BTreeMap<ForeignImage, String>) -> String {
+        rewrite(&self.file, &self.resolved, |origin| match origin {
+            Origin::Image(image) => images.get(image).cloned().unwrap_or_default(),
+            Origin::Base | Origin::Scratch | Origin::Stage(_) => base.to_owned(),
+        })
+    }
 }
 
-/// Checks that the final stage (or `target`) is based on `${BASE}`, directly or through other stages.
-pub fn check(text: &str, target: Option<&str>) -> Result<(), ContainerfileError> {
-    let instructions = instructions(text);
-    let stages = stages(&instructions);
-    let before = instructions.iter().take_while(|instruction| instruction.keyword != "FROM");
-    let mut declared = before.filter(|instruction| instruction.keyword == "ARG").flat_map(|it| &it.words);
-    let is_declared = declared.any(|word| word == "BASE" || word.starts_with("BASE="));
-    let position = match target {
-        None => stages.len().checked_sub(1).ok_or(ContainerfileError::NoStage)?,
-        Some(target) => stages
-            .iter()
-            .position(|stage| stage.is_named(target))
-            .or_else(|| target.parse().ok().filter(|number| *number < stages.len()))
-            .ok_or_else(|| ContainerfileError::NoTarget(target.to_owned()))?,
-    };
-    let stage = root(&stages, position).ok_or(ContainerfileError::NoStage)?;
-    if !matches!(stage.from.as_str(), "${BASE}" | "$BASE") {
-        return Err(ContainerfileError::OtherBase { found: stage.from.clone(), line: stage.line });
-    }
-    if is_declared { Ok(()) } else { Err(ContainerfileError::Undeclared) }
+/// The failure where a buildah of this version does not know here-documents.
+fn missing_here_documents(version: &Version, line: usize) -> Option<JobFailure> {
+    let (major, minor) = HERE_DOCUMENTS_SINCE;
+    version.is_before(HERE_DOCUMENTS_SINCE).then(|| {
+        let message = format!(
+            "cannot run line {line} of the Containerfile: {version} has no here-documents, which came with {major}.{minor}"
+        );
+        let hint = "run jobs with the tool image (`sandbox = true` in `[jobs]`), or install a newer buildah";
+        failure::infrastructure(Phase::Build, message, Some(hint))
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use edgewright_model::outcome::FailureKind;
 
     use super::*;
 
     #[test]
-    fn the_final_stage_must_be_based_on_base() {
-        let other = |found: &str, line| Err(ContainerfileError::OtherBase { found: found.into(), line });
-        let table = [
-            ("ARG BASE\nFROM ${BASE}\nRUN true", None, Ok(())),
-            ("# x\narg BASE=x OTHER\nfrom $BASE as b\n", None, Ok(())),
-            ("ARG BASE\nFROM golang:1 AS build\nFROM --platform=linux/amd64 ${BASE}", None, Ok(())),
-            ("ARG BASE\nFROM ${BASE} AS a\nFROM a AS b\nFROM b", None, Ok(())),
-            ("ARG BASE\nFROM ${BASE} AS a\nFROM debian", Some("a"), Ok(())),
-            ("ARG BASE\nFROM ${BASE} AS a\nFROM debian", Some("0"), Ok(())),
-            ("ARG BASE\nFROM ${BASE} AS a\nFROM debian", None, other("debian", 3)),
-            ("ARG BASE\nFROM \\\n  debian", None, other("debian", 2)),
-            ("FROM ${BASE}", None, Err(ContainerfileError::Undeclared)),
-            ("FROM x\nARG BASE\nFROM ${BASE}", None, Err(ContainerfileError::Undeclared)),
-            ("RUN true", None, Err(ContainerfileError::NoStage)),
-            ("ARG BASE\nFROM $BASE", Some("z"), Err(ContainerfileError::NoTarget("z".into()))),
-            ("ARG BASE\nFROM $BASE\nRUN <<EOF\nFROM debian\nEOF\n", None, Ok(())),
-            ("ARG BASE\nFROM $BASE\nRUN a \\\n# FROM x\n  b\n", None, Ok(())),
-            ("ARG BASE\nFROM a AS a\n", None, other("a", 2)),
-        ];
-        for (text, target, expected) in table {
-            assert_eq!(check(text, target), expected, "{text}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn nothing_panics(text in "(FROM|ARG|RUN|BASE|[ \\\\\n<#a$\"'{}])*", target in proptest::option::of(".*")) {
-            let _ = check(&text, target.as_deref());
+    fn here_documents_need_a_buildah_that_knows_them() {
+        let old = "buildah version 1.28.2 (image-spec 1.1.0-rc2, runtime-spec 1.0.2-dev)\n";
+        let failure = missing_here_documents(&Version::parse(old), 3).unwrap();
+        assert_eq!(failure.kind, FailureKind::Infrastructure);
+        assert!(
+            failure.message.contains("line 3") && failure.message.contains("buildah 1.28.2"),
+            "{failure:?}"
+        );
+        for new in [
+            "buildah version 1.33.0",
+            "buildah version 1.39.3 (image-spec 1.1.0)",
+            "buildah version 2.0",
+            "?",
+        ] {
+            assert_eq!(missing_here_documents(&Version::parse(new), 3), None, "{new}");
         }
     }
 }

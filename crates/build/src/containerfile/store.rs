@@ -16,6 +16,8 @@ use crate::image_state::blocking;
 const KEPT_BASES: usize = 8;
 /// Bases that no build used for longer are removed, even if there are few.
 const UNUSED: Duration = Duration::from_hours(14 * 24);
+/// Bases that were used more recently are not removed: a job may be about to build on them.
+const RECENT: Duration = Duration::from_hours(2);
 /// The time between two attempts to lock.
 const LOOK: Duration = Duration::from_millis(50);
 /// The time limit of cleaning up.
@@ -151,8 +153,11 @@ fn mark_as_used(marks: &Path, mark: &Path, name: &str) -> std::io::Result<Vec<(P
         entries.filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path()))).collect();
     known.sort();
     let surplus = known.len().saturating_sub(KEPT_BASES);
-    let is_old = |used: &SystemTime| used.elapsed().is_ok_and(|age| age > UNUSED);
-    let gone = known.into_iter().enumerate().filter(|(place, (used, _))| *place < surplus || is_old(used));
+    let is_older = |used: &SystemTime, limit| used.elapsed().is_ok_and(|age| age > limit);
+    let gone = known
+        .into_iter()
+        .enumerate()
+        .filter(|(place, (used, _))| is_older(used, UNUSED) || *place < surplus && is_older(used, RECENT));
     Ok(gone.filter_map(|(_, (_, path))| Some((path.clone(), std::fs::read_to_string(path).ok()?))).collect())
 }
 

@@ -4,7 +4,7 @@
 //!
 //! | condition | so that it is not |
 //! |---|---|
-//! | a line has the form in which a known tool reports a server error, a name that does not resolve, a timeout or a lost connection | a program that prints such words |
+//! | a line is a tool's report of a failed server, name or connection | a program that prints such words |
 //! | after it come only lines of the same tool, or of what reads its output | a later command that failed |
 //! | the tool reports no lasting error beside it, such as 404 or a wrong hash | a misspelt package |
 //! | the step ended with an exit status of this tool | `echo` and `false` |
@@ -155,24 +155,24 @@ fn made_exit(line: &str) -> Option<i32> {
 
 /// The line that names the cause: the first one of the last error report, else the last line.
 fn cause(lines: &[&str]) -> Option<String> {
-    let told: Vec<&str> = lines.iter().map(|line| line.trim_end()).filter(|line| !is_noise(line)).collect();
-    let Some(last) = told.last() else {
+    let rest: Vec<&str> = lines.iter().map(|line| line.trim_end()).filter(|line| !is_noise(line)).collect();
+    let Some(last) = rest.last() else {
         return lines.iter().rev().find(|line| !line.trim().is_empty()).map(|line| (*line).to_owned());
     };
-    let Some(mut at) = told.iter().rposition(|line| is_error(line)).filter(|at| told.len() - at <= MAX_AFTER)
+    let Some(mut at) = rest.iter().rposition(|line| is_error(line)).filter(|at| rest.len() - at <= MAX_AFTER)
     else {
         return Some((*last).to_owned());
     };
     // What an exception of Python reports is in its last line.
-    if told[at..].iter().any(|line| line.starts_with("Traceback (most recent call last)")) {
+    if rest[at..].iter().any(|line| line.starts_with("Traceback (most recent call last)")) {
         return Some((*last).to_owned());
     }
     while let Some(before) =
-        told[at.saturating_sub(MAX_BETWEEN + 1)..at].iter().position(|line| is_error(line))
+        rest[at.saturating_sub(MAX_BETWEEN + 1)..at].iter().position(|line| is_error(line))
     {
         at = at.saturating_sub(MAX_BETWEEN + 1) + before;
     }
-    Some(told[at].to_owned())
+    Some(rest[at].to_owned())
 }
 
 /// Lines that only repeat that something failed.

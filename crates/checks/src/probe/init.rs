@@ -102,7 +102,7 @@ mod tests {
         let stat = "1 (entry point) x) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 12345 100 200\n";
         let first = read(status, stat, "130.45 99.0\n").unwrap();
         assert_eq!(first, First { name: "entry point", user: 1, age: Some(Duration::from_secs(7)) });
-        assert_eq!(age(stat, "1.0 1.0"), None, "a clock that does not fit");
+        assert_eq!(age(stat, "1.0 1.0"), None, "a start in the future");
         assert_eq!((read("", stat, "1 1"), age("", "1 1"), age(stat, "NaN")), (None, None, None));
     }
 

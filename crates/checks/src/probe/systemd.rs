@@ -115,7 +115,7 @@ fn is_settled(failed: &[&str], budget: Budget) -> bool {
     };
     let changing =
         ["list-units", "--state=activating,deactivating,reloading,maintenance", "--plain", "--full"];
-    let mut triggers = vec!["show", "--property=TriggeredBy", "--"];
+    let mut triggers = vec!["show", "--property=TriggeredBy", "--property=ExecMainStatus", "--"];
     triggers.extend(failed);
     answer(&LIST_JOBS).is_some_and(|jobs| !has_jobs(&jobs))
         && answer(&[&changing[..], &["--no-legend", "--no-pager"]].concat())
@@ -128,8 +128,18 @@ fn has_jobs(list: &str) -> bool {
     list.lines().any(|line| line.split_whitespace().next().is_some_and(|word| word.parse::<u64>().is_ok()))
 }
 
+/// Whether something starts one of the units again and may get further: a process that systemd cannot set up
+/// (217/USER, 226/NAMESPACE, …) fails in the same way each time. The units are separated by empty lines.
 fn has_triggers(shown: &str) -> bool {
-    shown.lines().filter_map(|line| line.strip_prefix("TriggeredBy=")).any(|units| !units.trim().is_empty())
+    /// The exit statuses of systemd itself, before it executes the unit's program.
+    const OF_SYSTEMD: std::ops::RangeInclusive<u8> = 200..=245;
+    shown.split("\n\n").any(|unit| {
+        let value = |name: &str| unit.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let is_set_up = value("ExecMainStatus=")
+            .and_then(|status| status.parse().ok())
+            .is_none_or(|status| !OF_SYSTEMD.contains(&status));
+        is_set_up && value("TriggeredBy=").is_some_and(|units| !units.is_empty())
+    })
 }
 
 pub(crate) fn look_at_unit(name: &str, budget: Budget) -> Finding {
@@ -311,7 +321,9 @@ mod tests {
         assert!(has_jobs("123 a.service start waiting\n"));
         assert!(!has_jobs("") && !has_jobs("No jobs running.\n"));
         assert!(has_triggers("TriggeredBy=\n\nTriggeredBy=a.timer\n"));
+        assert!(has_triggers("ExecMainStatus=217\n\nExecMainStatus=1\nTriggeredBy=a.timer\n"));
         assert!(!has_triggers("TriggeredBy=\n"));
+        assert!(!has_triggers("TriggeredBy=a.socket\nExecMainStatus=217\n"), "it fails each time");
     }
 
     #[test]

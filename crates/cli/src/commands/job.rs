@@ -58,7 +58,7 @@ pub(crate) async fn local_jobs(settings: &Settings, _lock: &FolderLock) -> Resul
         settings.storage_mib.to_string(),
     ];
     jobs.arguments.extend(options.iter().map(Into::into));
-    jobs.isolation = isolation(settings, &jobs.work, options.into(), &environment).await?;
+    jobs.isolation = isolation(settings, &jobs.work, &environment).await?;
     jobs.disk_bytes = settings.job_disk;
     jobs.log = Arc::new(|job, line| tracing::debug!(job.id = %job, "{line}"));
     // Jobs that start no program need no secrets.
@@ -71,7 +71,6 @@ pub(crate) async fn local_jobs(settings: &Settings, _lock: &FolderLock) -> Resul
 async fn isolation(
     settings: &Settings,
     work: &Path,
-    arguments: Vec<String>,
     environment: &Environment,
 ) -> Result<Isolation, Failure> {
     if settings.unsafe_host_tools {
@@ -84,24 +83,29 @@ async fn isolation(
     if !environment.is_root() {
         return Ok(Isolation::Unavailable(Arc::new(SandboxError::NotRoot)));
     }
-    let folder = work.join("sandboxes");
-    let cleared = tokio::task::spawn_blocking({
-        let folder = folder.clone();
-        move || Sandbox::clear(&folder)
-    });
-    let cleared = cleared.await.map_err(|error| Failure::unavailable("cannot clear sandboxes", &error))?;
-    tracing::debug!(cleared, "removed sandboxes of earlier jobs");
     let cores =
         std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
     let cpu_weight = JOB_CPU_WEIGHT.saturating_mul(cores).min(MAX_JOB_CPU_WEIGHT);
     let bounds = Bounds { memory_bytes: settings.job_memory, processes: JOB_PROCESSES, cpu_weight };
-    Ok(Isolation::Sandbox(JobSandbox {
-        tools: Tools::new(settings.tools.clone(), folder),
+    let folder = work.join("sandboxes");
+    let jobs = JobSandbox {
+        tools: Tools::new(settings.tools.clone(), folder.clone()),
         work: work.join("sandbox"),
-        arguments,
+        nice: settings.job_nice,
+        storage_mib: settings.storage_mib,
         reach: settings.reach.clone(),
         bounds,
-    }))
+    };
+    let cleared = tokio::task::spawn_blocking({
+        let jobs = jobs.clone();
+        move || {
+            jobs.forget_unused();
+            Sandbox::clear(&folder)
+        }
+    });
+    let cleared = cleared.await.map_err(|error| Failure::unavailable("cannot clear sandboxes", &error))?;
+    tracing::debug!(cleared, "removed sandboxes of earlier jobs");
+    Ok(Isolation::Sandbox(jobs))
 }
 
 /// Builds the executor once it is known how jobs reach the registry.

@@ -109,9 +109,10 @@ fn inputs(step: &GraphStep) -> Vec<String> {
             words.push(format!("{} packages requested, {} locked", step.packages.len(), packages.len()));
             words.extend(keys.keys().map(|path| format!("key file {path}")));
         }
-        PlannedStep::Containerfile { step, context, .. } => {
+        PlannedStep::Containerfile { step, context, images, .. } => {
             words.push(format!("{}", step.file));
             words.extend(step.args.keys().map(|name| format!("argument {name}")));
+            words.extend(images.iter().map(|image| format!("{} {}", image.reference, image.digest.short())));
             let paths = context.iter().map(|entry| step.context.join(&entry.path));
             words.extend(paths.filter(|path| *path != step.file).map(|path| path.to_string()));
         }

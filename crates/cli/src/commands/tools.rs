@@ -32,7 +32,7 @@ async fn update(dir: &Path) -> Result<End, Failure> {
     };
     bar.finish_and_clear();
     let made = made?;
-    output::note(&format!("tool image in {}: {}", dir.display(), versions(&made)));
+    output::note(&format!("tool image in {}: {}", dir.display(), made.versions()));
     Ok(End::Good)
 }
 
@@ -47,12 +47,4 @@ fn show(dir: &Path) -> Result<End, Failure> {
     }
     output::print(&text)?;
     Ok(End::Good)
-}
-
-/// The versions that matter most, in a line.
-fn versions(tools: &ToolImage) -> String {
-    let packages = &tools.description().packages;
-    let named = ["buildah", "podman", "crun", "mmdebstrap"].into_iter();
-    let versions = named.filter_map(|name| Some(format!("{name} {}", packages.get(name)?)));
-    versions.collect::<Vec<_>>().join(", ")
 }

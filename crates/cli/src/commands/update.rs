@@ -172,6 +172,7 @@ mod tests {
             base: None,
             bases: BTreeMap::new(),
             archives: Vec::new(),
+            images: Vec::new(),
             packages: BTreeMap::new(),
         };
         let image: ImageName = "base".parse().unwrap();

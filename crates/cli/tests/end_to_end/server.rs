@@ -217,18 +217,21 @@ fn announced(data: &Path, pid: u32) -> Option<(String, String)> {
     Some((holder["address"].as_str()?.to_owned(), token.trim().to_owned()))
 }
 
-/// The processes that jobs of a data folder started.
+/// The processes that jobs of a data folder started: in a sandbox, or with the host's tools.
 pub(crate) fn marked(data: &Path) -> Vec<Pid> {
     let Ok(work) = data.join("work").canonicalize() else { return Vec::new() };
     let mark = format!("EDGEWRIGHT_WORK={}", work.display());
-    let has_mark = |pid: &Pid| {
-        let environment = fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
+    let cgroup = edgewright_sandbox::launch::prefix(&work.join("sandboxes"));
+    let is_marked = |pid: &Pid| {
+        let read =
+            |name: &str| fs::read(format!("/proc/{}/{name}", pid.as_raw_nonzero())).unwrap_or_default();
+        String::from_utf8_lossy(&read("cgroup")).contains(&cgroup)
+            || read("environ").split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
     };
     let entries = fs::read_dir("/proc").unwrap().flatten();
     entries
         .filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
-        .filter(has_mark)
+        .filter(is_marked)
         .collect()
 }
 
@@ -240,6 +243,11 @@ pub(crate) async fn assert_clean(data: &Path) {
     let work = data.join("work").canonicalize().unwrap();
     until("the removal of all folders of jobs", async || folder(&work.join("jobs")).is_empty().then_some(()))
         .await;
+    until("the removal of all sandboxes", async || folder(&work.join("sandboxes")).is_empty().then_some(()))
+        .await;
+    for domain in folder(&work.join("sandbox")) {
+        assert_eq!(folder(&domain.join("jobs")), Vec::<PathBuf>::new(), "folders of jobs are left");
+    }
     assert_eq!(folder(&work.join("packs")), Vec::<PathBuf>::new(), "packed files are left");
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     // Podman keeps one bind mount of its own storage as long as it lives there.

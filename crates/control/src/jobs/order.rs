@@ -139,7 +139,7 @@ impl Jobs {
                 keys: self.keys(scope, keys).await?,
                 kept: None,
             },
-            PlannedStep::Containerfile { step: declared, containerfile, context } => {
+            PlannedStep::Containerfile { step: declared, containerfile, context, images } => {
                 check_secrets(scope, &step.title, &declared.secrets)?;
                 let mut entries = Vec::new();
                 for entry in context.iter() {
@@ -151,6 +151,7 @@ impl Jobs {
                     args: declared.args.clone(),
                     target: declared.target.clone(),
                     secrets: declared.secrets.clone(),
+                    images: images.clone(),
                 }
             }
             PlannedStep::Files { listing, delete, .. } => {

@@ -62,5 +62,5 @@ pub(super) fn found(image: &ImageName, result: LockCheckResult) -> LockCheck {
 /// they were made. An index whose other platforms moved is the same base.
 pub(super) fn same_inputs(a: &Lock, b: &Lock) -> bool {
     let is_same_base = LockMoves::between(a, b).base.is_none() && a.base.is_some() == b.base.is_some();
-    a.request == b.request && is_same_base && a.packages == b.packages
+    a.request == b.request && is_same_base && a.images == b.images && a.packages == b.packages
 }

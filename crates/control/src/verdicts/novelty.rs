@@ -1,5 +1,5 @@
-//! Which checks the last good digest was released without: that it fails them, too, says nothing about when
-//! the fault came.
+//! Which checks the last good digest was released without: that it fails them, too, does not show when the
+//! fault came.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use edgewright_model::Digest;
-use edgewright_model::lock::{Lock, LockedPackage};
+use edgewright_model::containerfile::ForeignImage;
+use edgewright_model::lock::{Lock, LockedImage, LockedPackage};
 use edgewright_model::order::{
     ImageTask, LaneOrder, LockTask, ManifestRef, ORDER_VERSION, RegistryAccess, StepOrder,
 };
@@ -36,6 +37,11 @@ pub(super) fn lock(task: &LockTask, behaviour: &Behaviour, version: &str) -> Job
     let package = |name: &String| LockedPackage::new(name, version, "all");
     let steps: Vec<Vec<LockedPackage>> =
         task.request.bootstrap.iter().map(|step| step.packages.iter().map(package).collect()).collect();
+    let locked = |image: &ForeignImage| LockedImage {
+        reference: image.reference.clone(),
+        platform: image.platform.clone(),
+        digest: Digest::of(image.reference.to_string()),
+    };
     let lock = Lock {
         version: 1,
         request: task.request.digest(),
@@ -44,6 +50,7 @@ pub(super) fn lock(task: &LockTask, behaviour: &Behaviour, version: &str) -> Job
         bases: BTreeMap::new(),
         archives: Vec::new(),
         base: task.request.base.as_ref().map(|base| Digest::of(String::from(base.clone()))),
+        images: task.request.images.iter().map(locked).collect(),
         packages: if steps.is_empty() {
             BTreeMap::new()
         } else {

@@ -20,6 +20,7 @@ list! {
     a_service_that_is_restarted_again_and_again_is_not_up
     an_init_that_ends_fails_the_image
     a_command_that_is_no_init_is_named_at_once
+    a_unit_that_the_image_does_not_have_fails_at_once
     the_cause_of_a_forked_child_and_the_missing_capability_are_named
     an_init_that_is_missing_fails_the_image
     a_system_that_never_finishes_booting_fails_the_image
@@ -140,6 +141,14 @@ async fn a_command_that_is_no_init_is_named_at_once(world: Arc<World>) {
     let want = "the image starts `/bin/sh -c sleep infinity`, which is no init: process 1 is `s";
     assert!(message.contains(want), "{message}");
     assert!(verdict.checks.iter().all(|check| matches!(check.outcome, CheckOutcome::Failed { .. })));
+}
+
+async fn a_unit_that_the_image_does_not_have_fails_at_once(world: Arc<World>) {
+    let image = world.image(&["/sbin/init"], &[]);
+    let unit = r#"{"id":"web","assert":{"kind":"unit","name":"nowhere.service"},"within":"1h"}"#;
+    let verdict = world.run(&image, unit).await;
+    let want = "check `web`: unit nowhere.service not found: the image has no such unit";
+    assert_eq!(failure(&verdict), (FailureKind::Image, want));
 }
 
 async fn the_cause_of_a_forked_child_and_the_missing_capability_are_named(world: Arc<World>) {

@@ -2,7 +2,6 @@
 
 mod declared;
 
-use super::containerfile;
 use super::decode::Input;
 use super::paths::{self, Want};
 use super::shape;
@@ -64,7 +63,7 @@ fn containerfile_step(input: &mut Input<'_>, node: &Node) -> Option<Containerfil
         let file = input.repository_path(node, Want::SmallFile)?;
         let context = file.parent()?;
         unusable(input, node, &context);
-        starts_from_base(input, node, &file, None);
+        unread(input, node, &file);
         return Some(ContainerfileStep {
             file,
             context,
@@ -72,6 +71,7 @@ fn containerfile_step(input: &mut Input<'_>, node: &Node) -> Option<Containerfil
             target: None,
             secrets: Vec::new(),
             refresh: None,
+            images: std::collections::BTreeMap::new(),
         });
     }
     let fields = input.record(node, &shape::CONTAINERFILE)?;
@@ -104,7 +104,7 @@ fn containerfile_step(input: &mut Input<'_>, node: &Node) -> Option<Containerfil
     });
     let target = fields.get("target").and_then(|node| input.word(node, "stage name"));
     if let Some(file) = &file {
-        starts_from_base(input, fields.get("file").unwrap_or(node), file, target.as_deref());
+        unread(input, fields.get("file").unwrap_or(node), file);
     }
     let secrets = input.list(fields.get("secrets"), |input, node| {
         let fields = input.record(node, &shape::SECRET)?;
@@ -113,7 +113,8 @@ fn containerfile_step(input: &mut Input<'_>, node: &Node) -> Option<Containerfil
         Some(SecretRef { id: id?, version: version? })
     });
     let refresh = fields.get("refresh").and_then(|node| input.span(node));
-    Some(ContainerfileStep { file: file?, context: context?, args, target, secrets, refresh })
+    let images = std::collections::BTreeMap::new();
+    Some(ContainerfileStep { file: file?, context: context?, args, target, secrets, refresh, images })
 }
 
 fn is_argument(text: &str) -> bool {
@@ -191,16 +192,19 @@ fn modes(input: &mut Input<'_>, node: Option<&Node>) -> Vec<(String, u32)> {
     entries.iter().filter_map(decode).collect()
 }
 
-/// Reports a Containerfile whose target stage does not start from the previous step.
-fn starts_from_base(input: &mut Input<'_>, node: &Node, file: &TreePath, target: Option<&str>) {
-    if let Some((line, from)) = containerfile::astray(input.tree, file, target) {
-        let message = format!(
-            "the target stage of {file} starts from `{}` (line {line}), not from the previous step",
-            from.escape_debug()
-        );
-        let hint =
-            "write `FROM ${BASE}`, which is the previous step; copy files of other images with `COPY --from`";
-        input.error(node.place, message, hint);
+/// Reports a Containerfile whose text is not loaded with the tree, or is no text.
+fn unread(input: &mut Input<'_>, node: &Node, file: &TreePath) {
+    match input.tree.content(file).map(|bytes| std::str::from_utf8(bytes)) {
+        Some(Ok(_)) => {}
+        Some(Err(_)) => {
+            let message = format!("cannot read `{file}`: it is not UTF-8");
+            input.error(node.place, message, "save it as UTF-8");
+        }
+        None => {
+            let message = format!("`{file}` is not named like a Containerfile");
+            let hint = "give it a name with `Containerfile` or `Dockerfile` in it, such as Containerfile.hmi or hmi.containerfile";
+            input.error(node.place, message, hint);
+        }
     }
 }
 

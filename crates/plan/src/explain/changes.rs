@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use edgewright_model::Digest;
-use edgewright_model::lock::LockedPackage;
+use edgewright_model::lock::{LockedImage, LockedPackage};
 use edgewright_model::spec::{BootstrapStep, ContainerfileStep, Vars};
 use edgewright_model::tree::EntryKind;
 use jiff::Timestamp;
@@ -238,11 +238,17 @@ fn for_bootstrap(changes: &mut Vec<Change>, old: Option<Bootstrap<'_>>, new: Opt
     maps(changes, ChangedKind::Key, &keys(old), &keys(new));
 }
 
-type Containerfile<'a> = (&'a ContainerfileStep, &'a str, &'a [ContextEntry]);
+#[derive(Clone, Copy)]
+struct Containerfile<'a> {
+    step: &'a ContainerfileStep,
+    text: &'a str,
+    context: &'a [ContextEntry],
+    images: &'a [LockedImage],
+}
 
 fn containerfile_of(work: Option<&PlannedStep>) -> Option<Containerfile<'_>> {
-    let Some(PlannedStep::Containerfile { step, containerfile, context }) = work else { return None };
-    Some((step, containerfile, context))
+    let Some(PlannedStep::Containerfile { step, containerfile, context, images }) = work else { return None };
+    Some(Containerfile { step, text: containerfile, context, images })
 }
 
 fn for_containerfile(
@@ -250,23 +256,30 @@ fn for_containerfile(
     old: Option<Containerfile<'_>>,
     new: Option<Containerfile<'_>>,
 ) {
-    let Some((step, ..)) = new.or(old) else { return };
+    let Some(Containerfile { step, .. }) = new.or(old) else { return };
     let text = |of: Option<Containerfile<'_>>| {
-        of.map(|(_, text, _)| format!("{} lines, {}", text.lines().count(), Digest::of(text).short()))
+        of.map(|Containerfile { text, .. }| {
+            format!("{} lines, {}", text.lines().count(), Digest::of(text).short())
+        })
     };
     note(changes, ChangedKind::Containerfile, step.file.as_str(), text(old), text(new));
-    let target = |of: Option<Containerfile<'_>>| of.and_then(|(step, ..)| step.target.clone());
+    let target = |of: Option<Containerfile<'_>>| of.and_then(|of| of.step.target.clone());
     note(changes, ChangedKind::Setting, "target", target(old), target(new));
     let none = BTreeMap::new();
-    let arguments = |of: Option<Containerfile<'_>>| of.map_or(none.clone(), |(step, ..)| step.args.clone());
+    let arguments = |of: Option<Containerfile<'_>>| of.map_or(none.clone(), |of| of.step.args.clone());
     maps(changes, ChangedKind::Argument, &arguments(old), &arguments(new));
     let secrets = |of: Option<Containerfile<'_>>| -> BTreeMap<String, String> {
-        let secrets = of.map(|(step, ..)| step.secrets.as_slice()).unwrap_or_default();
+        let secrets = of.map(|of| of.step.secrets.as_slice()).unwrap_or_default();
         secrets.iter().map(|secret| (secret.id.clone(), format!("version {}", secret.version))).collect()
     };
     maps(changes, ChangedKind::Secret, &secrets(old), &secrets(new));
+    let images = |of: Option<Containerfile<'_>>| -> BTreeMap<String, String> {
+        let images = of.map(|of| of.images).unwrap_or_default();
+        images.iter().map(|image| (image.reference.to_string(), image.digest.to_string())).collect()
+    };
+    maps(changes, ChangedKind::BaseDigest, &images(old), &images(new));
     let context = |of: Option<Containerfile<'_>>| -> BTreeMap<String, Traits> {
-        let Some((step, _, entries)) = of else { return BTreeMap::new() };
+        let Some(Containerfile { step, context: entries, .. }) = of else { return BTreeMap::new() };
         // The Containerfile is usually part of its own context; it is listed separately.
         let all = entries.iter().map(|entry| (step.context.join(&entry.path), entry));
         all.filter(|(path, _)| *path != step.file)

@@ -185,7 +185,7 @@ impl Assembler<'_> {
         })
     }
 
-    /// The image's own steps in order, `bootstrap` steps put in.
+    /// The image's own steps in order, with what the lock pins for the platform.
     fn ordered(
         &mut self,
         image: &ImageSpec,
@@ -194,14 +194,21 @@ impl Assembler<'_> {
     ) -> Result<Vec<Prepared>, String> {
         let mut steps = Vec::with_capacity(image.steps.len());
         let mut nth = 0;
+        let locked = locked(&self.requests, self.locks, &image.name);
         for (index, step) in image.steps.iter().enumerate() {
-            if let Step::Bootstrap(step) = step {
-                if let Some(lock) = locked(&self.requests, self.locks, &image.name) {
-                    steps.push(self.steps.bootstrap(image, (index, nth), step, platform, &lock)?);
+            match (step, &locked) {
+                (Step::Bootstrap(step), Some(locked)) => {
+                    steps.push(self.steps.bootstrap(image, (index, nth), step, platform, locked)?);
+                    nth += 1;
                 }
-                nth += 1;
-            } else {
-                steps.extend(own.get(&index).cloned());
+                (Step::Bootstrap(_), None) => {}
+                (Step::Containerfile(step), Some(locked)) => {
+                    let own = own.get(&index);
+                    steps.extend(own.map(|own| Steps::with_images(own, step, platform, locked)));
+                }
+                (Step::Containerfile(_), None) | (Step::Files(_), _) => {
+                    steps.extend(own.get(&index).cloned())
+                }
             }
         }
         Ok(steps)

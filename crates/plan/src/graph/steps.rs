@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use edgewright_model::Digest;
 use edgewright_model::format::{Diagnostic, MAX_DIAGNOSTICS};
-use edgewright_model::lock::{LockRequest, LockedArchive, LockedPackage};
+use edgewright_model::lock::{LockRequest, LockedArchive, LockedImage, LockedPackage};
 use edgewright_model::names::{ImageName, Platform, VariantName};
 use edgewright_model::spec::{
     self, BootstrapStep, ContainerfileStep, Definition, FilesStep, ImageSpec, Step, Vars,
@@ -28,11 +28,11 @@ pub(super) struct Prepared {
     pub(super) work: Arc<PlannedStep>,
 }
 
-/// The part of a lock for a `bootstrap` step.
+/// The lock of an image for its steps.
 pub(super) enum Locked<'a> {
-    /// Its packages are known.
+    /// It is known.
     Resolved(&'a EffectiveLock),
-    /// The packages are not known: the key uses the request instead.
+    /// What is locked is not known: the key uses the request instead.
     Unresolved(&'a LockRequest),
 }
 
@@ -137,11 +137,48 @@ impl<'t> Steps<'t> {
                     step: step.clone(),
                     containerfile: context.containerfile,
                     context: context.entries,
+                    images: Vec::new(),
                 }),
             })
             .map_err(|faults| self.report(faults));
         self.contexts.insert(key, prepared.clone());
         prepared
+    }
+
+    /// A `containerfile` step with the images that it uses on one platform: their digests are inputs.
+    pub(super) fn with_images(
+        prepared: &Prepared,
+        step: &ContainerfileStep,
+        platform: &Platform,
+        locked: &Locked<'_>,
+    ) -> Prepared {
+        let Some(used) = step.images.get(platform) else { return prepared.clone() };
+        let PlannedStep::Containerfile { step, containerfile, context, .. } = &*prepared.work else {
+            return prepared.clone();
+        };
+        let mut fields = Fields::new("containerfile with images");
+        fields.field("step", prepared.inputs.hex());
+        let images = match locked {
+            Locked::Unresolved(request) => {
+                fields.field("unresolved", request.digest().hex());
+                Vec::new()
+            }
+            Locked::Resolved(lock) => {
+                let is_used = |locked: &&LockedImage| used.iter().any(|image| locked.is(image));
+                let images: Vec<LockedImage> = lock.lock.images.iter().filter(is_used).cloned().collect();
+                for LockedImage { reference, platform, digest } in &images {
+                    fields.list("image", &[reference.to_string(), platform.to_string(), digest.to_string()]);
+                }
+                images
+            }
+        };
+        let work = PlannedStep::Containerfile {
+            step: step.clone(),
+            containerfile: Arc::clone(containerfile),
+            context: Arc::clone(context),
+            images,
+        };
+        Prepared { title: prepared.title.clone(), inputs: fields.finish(), work: Arc::new(work) }
     }
 
     fn declared_files(

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use edgewright_model::containerfile::ForeignImage;
 use edgewright_model::format::parse;
-use edgewright_model::lock::{Lock, LockRequest, LockedPackage};
+use edgewright_model::lock::{Lock, LockRequest, LockedImage, LockedPackage};
 use edgewright_model::spec::Definition;
 use edgewright_model::tree::{EntryKind, Tree};
 use edgewright_plan::{Graph, History, Locks, NodeId, Plan, graph, lock_request, plan};
@@ -148,6 +149,14 @@ impl Source {
     }
 }
 
+fn locked(image: &ForeignImage, version: &str) -> LockedImage {
+    LockedImage {
+        reference: image.reference.clone(),
+        platform: image.platform.clone(),
+        digest: edgewright_model::Digest::of(format!("{} {version}", image.reference)),
+    }
+}
+
 /// A lock that answers a request with systemd in some version and one more package.
 pub(crate) fn lock(request: &LockRequest, version: &str) -> Lock {
     let package = |name: &str, version: &str| LockedPackage::new(name, version, "amd64");
@@ -160,6 +169,7 @@ pub(crate) fn lock(request: &LockRequest, version: &str) -> Lock {
         base: request.base.as_ref().map(|_| edgewright_model::Digest::of(version)),
         bases: BTreeMap::new(),
         archives: Vec::new(),
+        images: request.images.iter().map(|image| locked(image, version)).collect(),
         packages: request.platforms.iter().map(|platform| (platform.clone(), packages.clone())).collect(),
     }
 }

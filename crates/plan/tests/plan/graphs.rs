@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
+use edgewright_model::format::parse;
 use edgewright_model::order::Base;
 use edgewright_plan::files::{LayerEntry, LayerKind};
 use edgewright_plan::graph::GraphBase;
 use edgewright_plan::step::PlannedStep;
-use edgewright_plan::{Graph, History, NodeId, plan};
+use edgewright_plan::{Graph, History, NodeId, lock_request, plan};
 use insta::assert_snapshot;
 
 use crate::fixture::{SAMPLE, Source, after};
@@ -178,6 +179,54 @@ fn contexts_hold_the_entries_that_are_not_ignored() {
     assert_eq!(paths(&docker).len(), 5, "a .containerignore wins over a .dockerignore");
     let beside = docker.with("images/hmi/Containerfile.containerignore", "*\n!src/hmi");
     assert_eq!(paths(&beside), ["src/hmi"]);
+}
+
+/// Images that a Containerfile uses are locked for each platform, and their digests are part of its key.
+#[test]
+fn images_of_a_containerfile_are_locked_and_part_of_its_key() {
+    let text = "ARG BASE\nFROM golang:1 AS build\nFROM ${BASE}\nARG TARGETARCH\nCOPY --from=build /a /a\n\
+                COPY --from=quay.io/tool:${TARGETARCH} /b /b\n";
+    let source = Source::sample()
+        .replace("edgewright.yaml", "[linux/amd64]", "[linux/amd64, linux/arm64]")
+        .with("images/hmi/Containerfile", text);
+    let definition = parse(&source.tree()).definition.unwrap();
+    let request = lock_request(&definition.images[&"hmi".parse().unwrap()], &definition.source);
+    let asked: Vec<String> =
+        request.images.iter().map(|it| format!("{} {}", it.reference, it.platform)).collect();
+    assert_eq!(
+        asked,
+        [
+            "docker.io/library/golang:1 linux/amd64",
+            "docker.io/library/golang:1 linux/arm64",
+            "quay.io/tool:amd64 linux/amd64",
+            "quay.io/tool:arm64 linux/arm64",
+        ]
+    );
+    let used = |graph: &Graph, platform: &str| -> Vec<String> {
+        let node = graph.variant(&"hmi/plant-a".parse().unwrap(), &platform.parse().unwrap()).unwrap();
+        let images = node.path.iter().find_map(|step| match &*step.work {
+            PlannedStep::Containerfile { images, .. } => Some(images),
+            PlannedStep::Bootstrap { .. } | PlannedStep::Files { .. } => None,
+        });
+        images.unwrap().iter().map(|image| image.reference.to_string()).collect()
+    };
+    let graph = source.sound();
+    assert_eq!(used(&graph, "linux/arm64"), ["docker.io/library/golang:1", "quay.io/tool:arm64"]);
+
+    let hmi = |graph: &Graph, platform: &str| {
+        graph.variant(&"hmi/plant-a".parse().unwrap(), &platform.parse().unwrap()).unwrap().clone()
+    };
+    let mut locks = source.locks(&definition);
+    let lock = &mut locks.images.get_mut(&"hmi".parse().unwrap()).unwrap().lock;
+    let moved = lock.images.iter_mut().find(|image| image.reference.to_string() == "quay.io/tool:arm64");
+    moved.unwrap().digest = edgewright_model::Digest::of("moved");
+    let later = edgewright_plan::graph(&definition, &source.tree(), &locks);
+    assert_eq!(hmi(&later, "linux/amd64").key, hmi(&graph, "linux/amd64").key, "another platform moved");
+    assert_ne!(hmi(&later, "linux/arm64").key, hmi(&graph, "linux/arm64").key);
+
+    let unresolved = Source { systemd: None, ..source }.graph();
+    assert_eq!(unresolved.unresolved.len(), 2);
+    assert!(hmi(&unresolved, "linux/amd64").unresolved.is_some());
 }
 
 #[test]

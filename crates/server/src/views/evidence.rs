@@ -17,7 +17,7 @@ const MAX_EVIDENCE_BYTES: u64 = 16 * 1024 * 1024;
 impl Views {
     /// The evidence of a node: of its own lanes in this run, else of the newest verdicts on its digest.
     pub async fn evidence(&self, run: RunNumber, node: &str) -> Result<Vec<EvidenceView>, ViewError> {
-        self.run_row(run).await?;
+        let domain = self.run_row(run).await?.domain();
         let mut rows = self.store.nodes(run).await?;
         rows.retain(|row| row.node == node);
         if rows.is_empty() {
@@ -29,7 +29,7 @@ impl Views {
         let mut pieces = Vec::new();
         for row in &rows {
             let Some(digest) = &row.digest else { continue };
-            let verdicts = self.store.verdicts_of(digest).await?;
+            let verdicts = self.store.verdicts_in(digest, domain).await?;
             let asked = row.lanes.as_deref();
             let counts =
                 |verdict: &VerdictRow| self.is_current(&verdict.verdict) && is_asked(&verdict.verdict, asked);

@@ -141,7 +141,7 @@ impl Views {
             let asked = self.asked(newest, digest).await?;
             let trusted = loaded.source.id.domain(true);
             lanes.extend(self.verdict_views(trusted, (platform, digest), asked.as_deref()).await?);
-            locks = self.locks(loaded, &run, &line(variant, steps, &rows)).await?;
+            locks = self.locks(&run, &line(variant, steps, &rows)).await?;
             provenance = Some(Provenance {
                 url: loaded.source.url.clone(),
                 commit: run.commit.to_string(),
@@ -158,8 +158,8 @@ impl Views {
         Ok(ImageView { image, build_reason, provenance, builds, locks, lanes, pull })
     }
 
-    /// The lanes that a digest is tested in: as the newest plan asks, if it has the digest, else as the run did
-    /// that it is from. Verdicts for other checks, such as those of a failed commit, are not about it.
+    /// The lanes that a digest is tested in: as the newest plan asks, if it has the digest, else as the run
+    /// did that it is from. Verdicts for other checks, such as those of a failed commit, are not about it.
     async fn asked(
         &self,
         planned: Option<&NodeRow>,

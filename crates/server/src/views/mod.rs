@@ -204,9 +204,8 @@ impl Views {
         self.lane_inputs.get(&verdict.lane) == Some(&verdict.inputs)
     }
 
-    /// The newest verdict of each lane on a manifest, of those that a domain may use; one for the checks that are
-    /// asked for has precedence, and of these a current one over newer ones that are
-    /// not.
+    /// The newest verdict of each lane on a manifest, of those that a domain may use. Those for the checks that
+    /// are asked for have precedence over others, and of these the current ones.
     async fn lane_verdicts(
         &self,
         domain: TrustDomain,

@@ -2,7 +2,7 @@
 //!
 //! A unit whose process fails before its program starts (217/USER, 226/NAMESPACE, …) has its cause in the
 //! journal as a message of the forked child, which `systemctl status` leaves out. Many of these causes are
-//! capabilities that a machine of the container lane does not have: then the message says so.
+//! capabilities that a machine of the container lane does not have: then the message names them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,9 +13,9 @@ use super::super::Budget;
 use crate::exec;
 
 /// Maximum number of lines shown of each unit.
-const SHOWN_CAUSES: usize = 3;
+const MAX_CAUSES: usize = 3;
 /// Maximum length of a line, in characters.
-const LONGEST_CAUSE: usize = 300;
+const MAX_CAUSE_LENGTH: usize = 300;
 /// The priority of a warning; lower numbers are more severe.
 const WARNING: u8 = 4;
 const DENIED: &str = "Operation not permitted";
@@ -131,7 +131,7 @@ fn causes(json: &str) -> Vec<String> {
         }
         let is_severe = entry.priority.parse().is_ok_and(|priority: u8| priority <= WARNING);
         if is_severe || text.contains(DENIED) {
-            let text: String = text.chars().filter(|c| !c.is_control()).take(LONGEST_CAUSE).collect();
+            let text: String = text.chars().filter(|c| !c.is_control()).take(MAX_CAUSE_LENGTH).collect();
             if !causes.contains(&text) {
                 causes.push(text);
             }
@@ -139,7 +139,7 @@ fn causes(json: &str) -> Vec<String> {
     }
     // The first one that was not permitted explains the others.
     causes.sort_by_key(|text| !text.contains(DENIED));
-    causes.truncate(SHOWN_CAUSES);
+    causes.truncate(MAX_CAUSES);
     causes
 }
 

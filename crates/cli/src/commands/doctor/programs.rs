@@ -10,17 +10,13 @@ use super::{gap, good};
 
 /// How long a program may take to print its version.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(20);
-/// The programs of the tool image that matter most.
-const SHOWN: [&str; 4] = ["buildah", "podman", "crun", "mmdebstrap"];
 /// The first buildah without known ways from a build to the files of its host (CVE-2024-1753, CVE-2024-9407,
 /// CVE-2024-9675) and with here-documents.
 const SAFE_BUILDAH: (u32, u32) = (1, 38);
 
 /// The programs of a tool image.
 pub(super) fn of_image(tools: &ToolImage) -> DoctorCheck {
-    let versions = SHOWN.iter().map(|name| format!("{name} {}", tools.version(name).unwrap_or("missing")));
-    let suite = &tools.description().suite;
-    good("tools", format!("{} ({suite})", versions.collect::<Vec<_>>().join(", ")))
+    good("tools", tools.versions())
 }
 
 /// The programs of the host: git and mmdebstrap for every server, the others only for jobs without sandboxes.
