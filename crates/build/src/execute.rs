@@ -93,12 +93,15 @@ async fn execute_step(
 ) -> Result<(Vec<Layer>, Option<Leftovers>), JobFailure> {
     let mut left = None;
     let layers = match &step.action {
-        StepAction::Bootstrap { step, packages, keys, kept } => {
+        StepAction::Bootstrap { step, packages, archive, keys, kept } => {
             if number > 0 || !state.image.layers().is_empty() {
                 let hint = "make it the first step of an image `from: scratch`";
                 return Err(failure::image(Phase::Build, "`bootstrap` must be the first step", hint));
             }
-            let order = bootstrap::Order { step, packages, keys, kept: kept.as_ref() };
+            let order = {
+                let (archive, kept) = (archive.as_ref(), kept.as_ref());
+                bootstrap::Order { step, packages, archive, keys, kept }
+            };
             let (layer, leftovers) = bootstrap::build(task, ctx, &order, events).await?;
             // A rebuild from kept packages has no new packages to keep.
             left = leftovers.filter(|_| kept.is_none());

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use edgewright_model::Digest;
 use edgewright_model::containerfile::ForeignImage;
 use edgewright_model::error::{Chain, ErrorClass};
-use edgewright_model::lock::{Lock, LockedImage, LockedPackage};
+use edgewright_model::lock::{Lock, LockedArchive, LockedImage, LockedPackage};
+use edgewright_model::names::Platform;
 use edgewright_model::order::LockTask;
 use edgewright_model::outcome::{JobEvent, JobFailure, Phase};
 use edgewright_model::reference::{ImageReference, Reference};
@@ -28,22 +29,27 @@ pub async fn resolve_lock(
     ctx: &BuildContext,
     events: Events<'_>,
 ) -> Result<Lock, JobFailure> {
-    let base = match &task.request.base {
-        Some(reference) => Some(resolve_base(reference, ctx, events).await?),
-        None => None,
+    let (base, bases) = match &task.request.base {
+        Some(reference) => resolve_base(reference, &task.request.platforms, ctx, events).await?,
+        None => (None, BTreeMap::new()),
     };
     let mut images = Vec::new();
     for image in &task.request.images {
         images.push(resolve_image(image, ctx, events).await?);
     }
-    let mut packages = BTreeMap::new();
+    let (mut packages, mut archives) = (BTreeMap::new(), Vec::new());
     for platform in &task.request.platforms {
         let mut steps = Vec::new();
         for step in &task.request.bootstrap {
             let title = format!("{} for {platform}", step.suite);
             events(JobEvent::Phase { phase: Phase::Lock, title });
             let architecture = bootstrap::architecture(platform, Phase::Lock)?;
-            steps.push(resolve_packages(task, step, architecture, ctx).await?);
+            let (closure, archive) = resolve_packages(task, step, architecture, ctx).await?;
+            steps.push(closure);
+            // Every platform has the same lines.
+            if archives.len() < steps.len() {
+                archives.push(archive);
+            }
         }
         if !steps.is_empty() {
             packages.insert(platform.clone(), steps);
@@ -54,7 +60,10 @@ pub async fn resolve_lock(
         request: task.request.digest(),
         // Images and tars have whole seconds.
         epoch: Timestamp::from_second(task.now.as_second()).unwrap_or(task.now),
+        epochs: BTreeMap::new(),
         base,
+        bases,
+        archives,
         images,
         packages,
     })
@@ -65,7 +74,7 @@ async fn resolve_packages(
     step: &BootstrapStep,
     architecture: &str,
     ctx: &BuildContext,
-) -> Result<Vec<LockedPackage>, JobFailure> {
+) -> Result<(Vec<LockedPackage>, LockedArchive), JobFailure> {
     let repository = Repository::of(step, &Host::read(&ctx.host_etc), Phase::Lock)?;
     let apt = Apt::prepare(ctx, &repository, &task.keys, architecture, Phase::Lock)?;
     let fault = |error| bootstrap::failure_of(&error, step, &repository, Phase::Lock);
@@ -77,7 +86,7 @@ async fn resolve_packages(
     };
     let essential = apt.resolve(ctx, &[ESSENTIAL.to_owned()]).await.map_err(fault)?;
     let all = apt.resolve(ctx, &wanted(&essential)).await.map_err(fault)?;
-    Ok(all.into_iter().collect())
+    Ok((all.into_iter().collect(), repository.to_lock()))
 }
 
 /// The digest of an image that a Containerfile uses: of its platform's manifest, so that nothing is rebuilt
@@ -120,25 +129,35 @@ fn missing(reference: &ImageReference, hint: &str) -> JobFailure {
     failure::image(Phase::Lock, format!("there is no image {reference}"), hint)
 }
 
+/// The digest of a base, and of its manifest for each platform where it is found by a tag.
 async fn resolve_base(
     reference: &ImageReference,
+    platforms: &[Platform],
     ctx: &BuildContext,
     events: Events<'_>,
-) -> Result<Digest, JobFailure> {
+) -> Result<(Option<Digest>, BTreeMap<Platform, Digest>), JobFailure> {
     events(JobEvent::Phase { phase: Phase::Lock, title: reference.to_string() });
     if let Some(digest) = &reference.digest {
-        return Ok(digest.clone());
+        return Ok((Some(digest.clone()), BTreeMap::new()));
     }
     let client = base::external(ctx, &reference.registry, &reference.repository)?;
     let fault =
         |error: ClientError| JobFailure { phase: Phase::Lock, ..failure::external(Phase::Lock, &error) };
     let tag = tag(reference)?;
-    let head = client.head_manifest(&reference.repository, &tag).await.map_err(fault)?;
-    let Some(head) = head else {
+    if client.head_manifest(&reference.repository, &tag).await.map_err(fault)?.is_none() {
         return Err(missing(reference, "check the reference after `from:`"));
-    };
-    match head.digest {
-        Some(digest) => Ok(digest),
-        None => Ok(client.pull_manifest(&reference.repository, &tag).await.map_err(fault)?.digest),
     }
+    let manifest = client.pull_manifest(&reference.repository, &tag).await.map_err(fault)?;
+    let mut bases = BTreeMap::new();
+    for platform in platforms {
+        let digest = if image::is_index(&manifest) {
+            // The build reports a platform that the index does not have.
+            let Ok(chosen) = image::select(&manifest.bytes, platform) else { continue };
+            chosen.digest
+        } else {
+            manifest.digest.clone()
+        };
+        bases.insert(platform.clone(), digest);
+    }
+    Ok((Some(manifest.digest), bases))
 }

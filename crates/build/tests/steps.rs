@@ -77,9 +77,15 @@ async fn every_kind_of_step_works_and_repeats() {
     let bootstrap = StepAction::Bootstrap {
         step: trixie(&[]),
         packages: packages.clone(),
+        archive: lock.archives.first().cloned(),
         keys: BTreeMap::new(),
         kept: None,
     };
+    assert!(
+        packages.iter().all(|package| package.sha256.is_some() && package.size.is_some()),
+        "{packages:?}"
+    );
+    assert!(lock.archives[0].lines[0].starts_with("deb "), "{:?}", lock.archives);
 
     let first = build(&world.job("one"), Base::Scratch, "t/base", vec![bootstrap]).await;
     let base = first.result.unwrap();
@@ -88,8 +94,13 @@ async fn every_kind_of_step_works_and_repeats() {
     assert_eq!(kept.packages.len(), packages.len());
     let step = BootstrapStep { mirror: Some("http://127.0.0.1:1/debian".to_owned()), ..trixie(&[]) };
     let packages_of = packages.clone();
-    let again =
-        StepAction::Bootstrap { step, packages: packages_of, keys: BTreeMap::new(), kept: Some(kept) };
+    let again = StepAction::Bootstrap {
+        step,
+        packages: packages_of,
+        archive: None,
+        keys: BTreeMap::new(),
+        kept: Some(kept),
+    };
     let mut elsewhere = world.job("two");
     elsewhere.cache = world.job("cache").scratch;
     let second = build(&elsewhere, Base::Scratch, "t/again", vec![again]).await.result.unwrap();
@@ -314,8 +325,13 @@ async fn failures_have_the_right_kind(
     for package in gone.iter_mut().filter(|package| package.name == "tar") {
         package.version = "0.1-1".into();
     }
-    let action =
-        StepAction::Bootstrap { step: trixie(&[]), packages: gone, keys: BTreeMap::new(), kept: None };
+    let action = StepAction::Bootstrap {
+        step: trixie(&[]),
+        packages: gone,
+        archive: None,
+        keys: BTreeMap::new(),
+        kept: None,
+    };
     let failed = build(&world.job("gone"), Base::Scratch, "t/gone", vec![action]).await.result.unwrap_err();
     assert_eq!(failed.kind, FailureKind::Infrastructure, "{failed:?}");
     assert!(failed.message.contains(" no longer has tar 0.1-1, which is locked"), "{failed:?}");
@@ -364,7 +380,7 @@ async fn a_bootable_base_is_reproducible() {
     let lock = resolve_lock(&lock_task(step.clone()), &world.job("lock"), &|_| {}).await.unwrap();
     eprintln!("lock: {:.2} s", started.elapsed().as_secs_f64());
     let packages = lock.packages.values().next().unwrap()[0].clone();
-    let action = StepAction::Bootstrap { step, packages, keys: BTreeMap::new(), kept: None };
+    let action = StepAction::Bootstrap { step, packages, archive: None, keys: BTreeMap::new(), kept: None };
     let mut digests = Vec::new();
     for name in ["one", "two"] {
         let actions = vec![action.clone()];

@@ -171,7 +171,10 @@ async fn what_is_older_than_its_refresh_is_rebuilt_at_the_next_run() {
         version: 1,
         request: request.digest(),
         epoch: "2026-01-01T00:00:00Z".parse().unwrap(),
+        epochs: BTreeMap::new(),
         base: None,
+        bases: BTreeMap::new(),
+        archives: Vec::new(),
         images: Vec::new(),
         packages: BTreeMap::new(),
     };

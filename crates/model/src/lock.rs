@@ -25,9 +25,19 @@ pub struct Lock {
     pub request: Digest,
     /// `created` of the image's config and the upper bound of its files' times.
     pub epoch: Timestamp,
+    /// For a platform that an earlier lock pinned to the same inputs: the epoch of that lock, so that the
+    /// move of another platform does not rebuild this one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub epochs: BTreeMap<Platform, Timestamp>,
     /// Digest of the base image, if `from` is a registry reference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Digest>,
+    /// Digest of the base's manifest for each platform, if `base` was found by its tag.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bases: BTreeMap<Platform, Digest>,
+    /// The archive of each `bootstrap` step, in step order. Empty in locks of earlier versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub archives: Vec<LockedArchive>,
     /// The images that Containerfiles use besides their base, in the request's order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<LockedImage>,
@@ -37,6 +47,40 @@ pub struct Lock {
 }
 
 impl Lock {
+    /// The digest of the base for a platform: of its manifest if it is known, else of the index.
+    pub fn base_of(&self, platform: &Platform) -> Option<&Digest> {
+        self.bases.get(platform).or(self.base.as_ref())
+    }
+
+    /// The epoch of a platform's files.
+    pub fn epoch_of(&self, platform: &Platform) -> Timestamp {
+        self.epochs.get(platform).copied().unwrap_or(self.epoch)
+    }
+
+    /// Whether two locks pin the same base for a platform. An index may move for other platforms only.
+    pub fn has_base_of(&self, other: &Self, platform: &Platform) -> bool {
+        match (self.bases.get(platform), other.bases.get(platform)) {
+            (Some(own), Some(other)) => own == other,
+            _ => self.base == other.base,
+        }
+    }
+
+    fn images_of<'a>(&'a self, platform: &'a Platform) -> impl Iterator<Item = &'a LockedImage> {
+        self.images.iter().filter(move |image| image.platform == *platform)
+    }
+
+    /// Keeps the epoch of platforms for which nothing moved since an earlier lock.
+    pub fn keep_epochs(&mut self, earlier: &Self) {
+        for platform in self.bases.keys().chain(self.packages.keys()) {
+            let is_same = self.has_base_of(earlier, platform)
+                && self.packages.get(platform) == earlier.packages.get(platform)
+                && self.images_of(platform).eq(earlier.images_of(platform));
+            if is_same {
+                self.epochs.insert(platform.clone(), earlier.epoch_of(platform));
+            }
+        }
+    }
+
     /// The text of the committed form.
     pub fn to_file(&self) -> String {
         // Strings, lists and maps with text for keys always serialise.
@@ -75,6 +119,36 @@ pub struct LockedPackage {
     pub version: String,
     /// Its architecture in the distribution's spelling (`amd64`, `all`).
     pub architecture: String,
+    /// SHA-256 of its archive. Locks of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
+    /// Length of its archive in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+}
+
+impl LockedPackage {
+    /// A package whose archive is not known.
+    pub fn new(name: impl Into<String>, version: impl Into<String>, architecture: impl Into<String>) -> Self {
+        let (name, version, architecture) = (name.into(), version.into(), architecture.into());
+        Self { name, version, architecture, sha256: None, size: None }
+    }
+
+    /// What a package manager calls the package.
+    pub fn identity(&self) -> (&str, &str, &str) {
+        (&self.name, &self.version, &self.architecture)
+    }
+}
+
+/// The archive of a `bootstrap` step as the host that resolved the lock had it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedArchive {
+    /// The lines of `sources.list`.
+    pub lines: Vec<String>,
+    /// Digest of the host's keyring that verified it, if the step has no keys of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyring: Option<Digest>,
 }
 
 /// An image's request to the outside: the part of its definition that a lock pins.

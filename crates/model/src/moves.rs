@@ -1,7 +1,7 @@
 //! What moved between two locks of an image, in data and in words.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,8 @@ pub struct LockMoves {
     pub images: Vec<ImageMove>,
     /// Whether the `refresh` time of a `containerfile` step is over, so that the image is rebuilt.
     pub refreshed: bool,
+    /// Whether the lock gets the hashes of its packages, which the earlier one did not have.
+    pub hashed: bool,
 }
 
 /// A base image that moved.
@@ -111,9 +113,7 @@ impl LockMoves {
     /// Compares two locks.
     pub fn between(old: &Lock, new: &Lock) -> Self {
         let base = match &new.base {
-            Some(to) if old.base.as_ref() != Some(to) => {
-                Some(BaseMove { from: old.base.clone(), to: to.clone() })
-            }
+            Some(to) if !same_base(old, new) => Some(BaseMove { from: old.base.clone(), to: to.clone() }),
             _ => None,
         };
         let mut packages = BTreeSet::new();
@@ -131,12 +131,17 @@ impl LockMoves {
                 packages.insert(PackageMove { name: name.clone(), from, to });
             }
         }
-        Self { base, packages: packages.into_iter().collect(), images: images(old, new), refreshed: false }
+        let has_any = |lock: &Lock| lock.packages.values().flatten().flatten().any(|it| it.sha256.is_some());
+        let hashed = has_any(new) && !has_any(old) && !old.packages.is_empty();
+        packages.extend(replaced(old, new));
+        let packages = packages.into_iter().collect();
+        Self { base, packages, images: images(old, new), refreshed: false, hashed }
     }
 
     /// Whether nothing moved.
     pub const fn is_empty(&self) -> bool {
-        self.base.is_none() && self.packages.is_empty() && self.images.is_empty() && !self.refreshed
+        let is_unmoved = self.base.is_none() && self.packages.is_empty() && self.images.is_empty();
+        is_unmoved && !self.refreshed && !self.hashed
     }
 
     /// The first package whose version is older now. It means that a mirror lags behind; no lock follows it.
@@ -146,6 +151,37 @@ impl LockMoves {
             versions.is_some_and(|(from, to)| compare_versions(to, from) == Ordering::Less)
         })
     }
+}
+
+/// Whether two locks pin the same base for every platform of the newer one.
+fn same_base(old: &Lock, new: &Lock) -> bool {
+    if old.bases.is_empty() || new.bases.is_empty() {
+        return old.base == new.base;
+    }
+    new.bases.keys().all(|platform| new.has_base_of(old, platform))
+}
+
+/// Packages of the same version whose archive is another one.
+fn replaced(old: &Lock, new: &Lock) -> Vec<PackageMove> {
+    let mut moves = Vec::new();
+    for (platform, steps) in &new.packages {
+        let before: BTreeMap<_, _> = old
+            .packages
+            .get(platform)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|package| (package.identity(), &package.sha256))
+            .collect();
+        for package in steps.iter().flatten() {
+            let Some(Some(hash)) = before.get(&package.identity()) else { continue };
+            if package.sha256.as_ref().is_some_and(|now| now != hash) {
+                let version = Some(package.version.clone());
+                moves.push(PackageMove { name: package.name.clone(), from: version.clone(), to: version });
+            }
+        }
+    }
+    moves
 }
 
 /// `systemd 257.1-1 → 257.2-1`, `+ curl 8.0`, `- curl 8.0`.
@@ -177,6 +213,7 @@ impl fmt::Display for LockMoves {
             }),
         );
         parts.extend(self.refreshed.then(|| "refreshed".to_owned()));
+        parts.extend(self.hashed.then(|| "hashes of packages recorded".to_owned()));
         f.write_str(&parts.join(", "))
     }
 }
@@ -254,21 +291,58 @@ mod tests {
     use crate::lock::LockedPackage;
 
     fn lock(base: Option<&str>, packages: &[(&str, &str)]) -> Lock {
-        let package = |(name, version): &(&str, &str)| LockedPackage {
-            name: (*name).to_owned(),
-            version: (*version).to_owned(),
-            architecture: "amd64".to_owned(),
-        };
+        let package = |(name, version): &(&str, &str)| LockedPackage::new(*name, *version, "amd64");
         let packages: Vec<LockedPackage> = packages.iter().map(package).collect();
         let platforms = ["linux/amd64", "linux/arm64"];
         Lock {
             version: 1,
             request: Digest::of("request"),
             epoch: jiff::Timestamp::UNIX_EPOCH,
+            epochs: BTreeMap::new(),
             base: base.map(Digest::of),
+            bases: BTreeMap::new(),
+            archives: Vec::new(),
             images: Vec::new(),
             packages: platforms.map(|name| (name.parse().unwrap(), vec![packages.clone()])).into(),
         }
+    }
+
+    #[test]
+    fn an_index_that_moves_for_other_platforms_moves_nothing() {
+        let platform = |name: &str| name.parse::<crate::names::Platform>().unwrap();
+        let (amd64, arm64) = (platform("linux/amd64"), platform("linux/arm64"));
+        let at = |index: &str, arm: &str, epoch: i64| {
+            let mut lock = lock(Some(index), &[("libc6", "1")]);
+            lock.epoch = jiff::Timestamp::from_second(epoch).unwrap();
+            lock.bases = [(amd64.clone(), Digest::of("amd")), (arm64.clone(), Digest::of(arm))].into();
+            lock
+        };
+        let old = at("one", "arm", 1);
+        assert!(LockMoves::between(&old, &at("two", "arm", 2)).is_empty());
+        let mut new = at("two", "other", 2);
+        assert!(LockMoves::between(&old, &new).base.is_some());
+        new.keep_epochs(&old);
+        assert_eq!((new.epoch_of(&amd64), new.epoch_of(&arm64)), (old.epoch, new.epoch));
+        // Without the digests of platforms, the index counts.
+        let plain = |index| Lock { bases: BTreeMap::new(), ..at(index, "arm", 1) };
+        assert!(LockMoves::between(&plain("one"), &at("one", "arm", 1)).is_empty());
+        assert!(LockMoves::between(&plain("one"), &at("two", "arm", 1)).base.is_some());
+    }
+
+    #[test]
+    fn hashes_are_moves() {
+        let hashed = |text: &str| {
+            let mut lock = lock(None, &[("curl", "8.0"), ("libc6", "1")]);
+            for package in lock.packages.values_mut().flatten().flatten() {
+                package.sha256 = Some(Digest::of(format!("{}{text}", package.name)));
+            }
+            lock
+        };
+        let none = lock(None, &[("curl", "8.0"), ("libc6", "1")]);
+        assert_eq!(LockMoves::between(&none, &hashed("")).to_string(), "hashes of packages recorded");
+        assert!(LockMoves::between(&hashed(""), &hashed("")).is_empty());
+        let other = LockMoves::between(&hashed(""), &hashed("x"));
+        assert_eq!(other.to_string(), "curl 8.0 → 8.0 (+1 more)");
     }
 
     #[test]

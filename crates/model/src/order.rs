@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::duration::Span;
-use crate::lock::{LockRequest, LockedImage, LockedPackage};
+use crate::lock::{LockRequest, LockedArchive, LockedImage, LockedPackage};
 use crate::names::{ImageName, Platform, VariantName};
 use crate::outcome::KeptPackages;
 use crate::reference::RepoName;
@@ -229,6 +229,9 @@ pub enum StepAction {
         step: BootstrapStep,
         /// The locked closure.
         packages: Vec<LockedPackage>,
+        /// The locked archive; without it, the one that the job's host is configured for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        archive: Option<LockedArchive>,
         /// Key files by their path in the repository (base64).
         keys: BTreeMap<String, String>,
         /// Build from these instead of the mirror.

@@ -124,7 +124,7 @@ pub fn write(
         described.push(entry);
         Ok(())
     })?;
-    let warnings = replaced::take_over(&mut described, delete, base)?;
+    let warnings = replaced::take_over(&mut described, delete, base);
     let mut plan = plan(&described, delete, base)?;
     plan.notes.extend(warnings);
     entries.seek(SeekFrom::Start(0)).map_err(LayerError::Read)?;

@@ -5,7 +5,7 @@ pub mod changes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edgewright_model::lock::{LockedImage, LockedPackage};
+use edgewright_model::lock::{LockedArchive, LockedImage, LockedPackage};
 use edgewright_model::names::{CheckId, ImageName};
 use edgewright_model::spec::{BootstrapStep, Check, ContainerfileStep, Vars};
 use edgewright_model::tree::TreePath;
@@ -161,14 +161,22 @@ fn images_moved(owner: &ImageName, old: &[LockedImage], new: &[LockedImage]) -> 
 fn works(old: &GraphStep, new: &GraphStep, vars: (&Vars, &Vars), reasons: &mut Vec<Reason>) {
     match (&*old.work, &*new.work) {
         (
-            PlannedStep::Bootstrap { step: a, packages: before, keys: old_keys },
-            PlannedStep::Bootstrap { step: b, packages: after, keys: new_keys },
+            PlannedStep::Bootstrap { step: a, packages: before, keys: old_keys, archive: old_archive },
+            PlannedStep::Bootstrap { step: b, packages: after, keys: new_keys, archive: new_archive },
         ) => {
             bootstrap(a, b, reasons);
             if old_keys != new_keys {
                 reasons.push(Reason::BootstrapChanged { field: "keys".to_owned() });
             }
-            reasons.extend(moves(&new.image, before, after, a.packages != b.packages));
+            let lines = |archive: &Option<LockedArchive>| archive.as_ref().map(|it| it.lines.clone());
+            if lines(old_archive) != lines(new_archive) {
+                reasons.push(Reason::BootstrapChanged { field: "locked package sources".to_owned() });
+            }
+            let moved = moves(&new.image, before, after, a.packages != b.packages);
+            if moved.is_none() && a.packages == b.packages && before != after {
+                reasons.push(Reason::BootstrapChanged { field: "hashes of locked packages".to_owned() });
+            }
+            reasons.extend(moved);
         }
         (
             PlannedStep::Containerfile {

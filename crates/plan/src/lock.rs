@@ -163,7 +163,10 @@ mod tests {
             version: 1,
             request: request.digest(),
             epoch: Timestamp::from_second(epoch).unwrap(),
+            epochs: BTreeMap::new(),
             base: request.base.as_ref().map(|_| Digest::of("base")),
+            bases: BTreeMap::new(),
+            archives: Vec::new(),
             images: Vec::new(),
             packages: BTreeMap::new(),
         }

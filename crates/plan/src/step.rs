@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use edgewright_model::Digest;
-use edgewright_model::lock::{LockedImage, LockedPackage};
+use edgewright_model::lock::{LockedArchive, LockedImage, LockedPackage};
 use edgewright_model::names::ImageName;
 use edgewright_model::spec::{BootstrapStep, ContainerfileStep};
 use edgewright_model::tree::{ContentId, TreePath};
@@ -39,6 +39,8 @@ pub enum PlannedStep {
         step: BootstrapStep,
         /// The locked closure for the node's platform; empty while the lock is not resolved.
         packages: Vec<LockedPackage>,
+        /// The locked archive; `None` in locks of earlier versions.
+        archive: Option<LockedArchive>,
         /// The key files of `step.keys` by path; their bytes are not loaded with the tree.
         keys: BTreeMap<TreePath, ContentId>,
     },

@@ -1,31 +1,29 @@
 //! A private apt: own configuration, sources, lists and state; only the programs are the host's.
 //!
-//! Lists and archives are shared through the cache folder by hard links, so that locking and building
-//! download once.
+//! Lists and archives are shared through the cache folder, so that locking and building download once. They
+//! are copied, because programs of the job may write to its files; archives are found by their hash.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use edgewright_model::Digest;
 use edgewright_model::lock::LockedPackage;
 use edgewright_model::outcome::{JobFailure, Phase};
 use edgewright_process::{Command, CommandError};
 
+use super::archives::Archives;
 use super::repository::Repository;
 use crate::context::BuildContext;
 use crate::failure;
 
 const DEBIAN_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/// The size limit of cached packages, in bytes; the oldest are removed first.
-const ARCHIVES_LIMIT: u64 = 3 * 1024 * 1024 * 1024;
 
 pub(crate) struct Apt {
     root: PathBuf,
     cached_lists: PathBuf,
-    cached_archives: PathBuf,
+    archives: Archives,
     has_keys: bool,
 }
 
@@ -43,7 +41,7 @@ impl Apt {
         let apt = Self {
             root: ctx.scratch.join("apt").join(identity.short()),
             cached_lists: ctx.cache.join("apt/lists").join(identity.short()),
-            cached_archives: ctx.cache.join("apt/archives"),
+            archives: Archives::new(&ctx.cache.join("apt/archives")),
             has_keys: !keys.is_empty(),
         };
         apt.write(repository, architecture).map_err(|error| failure::local(phase, &error))?;
@@ -72,8 +70,11 @@ impl Apt {
         ctx: &BuildContext,
         packages: &[String],
     ) -> Result<BTreeSet<LockedPackage>, CommandError> {
-        let command =
-            self.command(ctx, "apt-get").args(["-q", "--print-uris", "install", "--"]).args(packages);
+        let command = self
+            .command(ctx, "apt-get")
+            // Lists may have several hashes of a package; this one is printed.
+            .args(["-q", "-o", "Acquire::ForceHash=SHA256", "--print-uris", "install", "--"])
+            .args(packages);
         Ok(parse_uris(&command.run().await?.text()))
     }
 
@@ -95,12 +96,13 @@ impl Apt {
         self.has_keys.then(|| self.root.join("keys"))
     }
 
-    /// A folder with the cached archives of the locked packages. Also pins apt to the locked versions.
-    pub(crate) fn link_archives(&self, packages: &[LockedPackage]) -> std::io::Result<PathBuf> {
+    /// A folder with the cached archives of the locked packages, each verified. Also pins apt to the locked
+    /// versions.
+    pub(crate) fn take_archives(&self, packages: &[LockedPackage]) -> std::io::Result<PathBuf> {
         let folder = self.root.join("packages");
         std::fs::create_dir_all(&folder)?;
-        for name in packages.iter().map(archive_name) {
-            link_or_copy(&self.cached_archives.join(&name), &folder.join(&name));
+        for package in packages {
+            self.archives.take(package, &folder.join(archive_name(package)))?;
         }
         let pin = |package: &LockedPackage| {
             format!("Package: {}\nPin: version {}\nPin-Priority: 1001\n\n", package.name, package.version)
@@ -110,13 +112,20 @@ impl Apt {
         Ok(folder)
     }
 
-    /// Caches downloaded packages for the next build, and keeps the cache within its limit.
-    pub(crate) fn save_archives(&self, folder: &Path) {
-        let saved =
-            share(folder, &self.cached_archives).and_then(|()| bound(&self.cached_archives, ARCHIVES_LIMIT));
-        if let Err(error) = saved {
-            tracing::warn!(%error, "cannot cache downloaded packages");
+    /// Caches downloaded packages for the next build. Gives the packages whose archive is not the locked one.
+    pub(crate) fn save_archives(&self, folder: &Path, packages: &[LockedPackage]) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for package in packages {
+            match self.archives.save(package, &folder.join(archive_name(package))) {
+                Ok(true) => {}
+                Ok(false) => wrong.push(format!("{} {}", package.name, package.version)),
+                Err(error) => tracing::warn!(%error, package = %package.name, "cannot cache a package"),
+            }
         }
+        if let Err(error) = self.archives.bound() {
+            tracing::warn!(%error, "cannot bound the cache of packages");
+        }
+        wrong
     }
 
     fn command(&self, ctx: &BuildContext, program: &str) -> Command {
@@ -132,7 +141,7 @@ impl Apt {
             std::fs::create_dir_all(self.root.join(folder))?;
         }
         for entry in std::fs::read_dir(&self.cached_lists).into_iter().flatten().flatten() {
-            link_or_copy(&entry.path(), &self.lists().join(entry.file_name()));
+            copy(&entry.path(), &self.lists().join(entry.file_name()));
         }
         std::fs::write(self.root.join("status"), "")?;
         std::fs::write(self.root.join("sources.list"), repository.lines().join("\n") + "\n")?;
@@ -171,7 +180,7 @@ impl Apt {
                 std::fs::write(self.root.join(folder).join(&name), &bytes).map_err(local)?;
             }
         }
-        link_or_copy(Path::new(DEBIAN_KEYRING), &self.root.join("trusted/debian-archive-keyring.gpg"));
+        copy(Path::new(DEBIAN_KEYRING), &self.root.join("trusted/debian-archive-keyring.gpg"));
         Ok(())
     }
 }
@@ -181,13 +190,18 @@ pub(super) fn archive_name(package: &LockedPackage) -> String {
     format!("{}_{}_{}.deb", package.name, package.version.replace(':', "%3a"), package.architecture)
 }
 
-/// The packages of `'URI' NAME_VERSION_ARCHITECTURE.deb SIZE …` lines.
+/// The packages of `'URI' NAME_VERSION_ARCHITECTURE.deb SIZE SHA256:HEX` lines.
 fn parse_uris(text: &str) -> BTreeSet<LockedPackage> {
     let package = |line: &str| {
         let (_, rest) = line.strip_prefix('\'')?.split_once("' ")?;
-        let file = rest.split_whitespace().next()?.strip_suffix(".deb")?;
+        let mut words = rest.split_whitespace();
+        let file = words.next()?.strip_suffix(".deb")?;
+        let size = words.next().and_then(|size| size.parse().ok());
+        let hash = words.next().and_then(|hash| hash.strip_prefix("SHA256:"));
+        let sha256 = hash.and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
         let mut parts = file.split('_').map(unquoted);
-        Some(LockedPackage { name: parts.next()??, version: parts.next()??, architecture: parts.next()?? })
+        let (name, version, architecture) = (parts.next()??, parts.next()??, parts.next()??);
+        Some(LockedPackage { name, version, architecture, size: size.filter(|_| sha256.is_some()), sha256 })
     };
     text.lines().filter_map(package).collect()
 }
@@ -204,9 +218,10 @@ fn unquoted(part: &str) -> Option<String> {
     Some(text)
 }
 
-/// Makes a hard link if the file system can, else a copy; does nothing if there is no such file.
-fn link_or_copy(from: &Path, to: &Path) {
-    if from.is_file() && !to.exists() && std::fs::hard_link(from, to).is_err() {
+/// Copies a file (sharing its blocks where the file system can); does nothing if there is no such file. Never
+/// a hard link: what the job does to its file must not reach the other one.
+fn copy(from: &Path, to: &Path) {
+    if from.is_file() && !to.exists() {
         let _ = std::fs::copy(from, to);
     }
 }
@@ -222,31 +237,8 @@ fn share(from: &Path, to: &Path) -> std::io::Result<()> {
         }
         let partial = to.join(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
         let _ = std::fs::remove_file(&partial);
-        if std::fs::hard_link(entry.path(), &partial).is_err() {
-            std::fs::copy(entry.path(), &partial)?;
-        }
+        std::fs::copy(entry.path(), &partial)?;
         std::fs::rename(&partial, to.join(&name))?;
-        // Renaming a link onto another link to the same file does nothing, and leaves it in place.
-        let _ = std::fs::remove_file(&partial);
-    }
-    Ok(())
-}
-
-fn bound(folder: &Path, limit: u64) -> std::io::Result<()> {
-    let mut files: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        files.push((metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), metadata.len(), entry.path()));
-    }
-    files.sort();
-    let mut total: u64 = files.iter().map(|(_, size, _)| size).sum();
-    for (_, size, path) in files {
-        if total <= limit {
-            break;
-        }
-        std::fs::remove_file(path)?;
-        total -= size;
     }
     Ok(())
 }
@@ -257,31 +249,41 @@ mod tests {
 
     #[test]
     fn the_uris_of_apt_are_parsed() {
-        let text = "Reading package lists...\nThe following NEW packages will be installed:\n  libc6 passwd\n\
-            'http://deb.debian.org/debian/pool/main/g/glibc/libc6_2.41-12%2bdeb13u5_amd64.deb' libc6_2.41-12+deb13u5_amd64.deb 2850108 SHA256:3cf6\n\
-            'file:/srv/it\'s/passwd_4.17.4-2_all.deb' passwd_1%3a4.17.4-2_all.deb 10 \n\
-            'http://x/odd.deb' odd 10 \n'http://x/bad' bad_%zz_amd64.deb 10\n";
-        let shown: Vec<String> = parse_uris(text)
+        let hex = "3c".repeat(32);
+        let text = format!(
+            "Reading package lists...\nThe following NEW packages will be installed:\n  libc6 passwd\n\
+            'http://deb.debian.org/debian/pool/main/g/glibc/libc6_2.41-12%2bdeb13u5_amd64.deb' libc6_2.41-12+deb13u5_amd64.deb 2850108 SHA256:{hex}\n\
+            'file:/srv/it's/passwd_4.17.4-2_all.deb' passwd_1%3a4.17.4-2_all.deb 10 \n\
+            'http://x/odd.deb' odd 10 \n'http://x/bad' bad_%zz_amd64.deb 10\n\
+            'http://x/md5_1_all.deb' md5_1_all.deb 10 MD5Sum:00\n"
+        );
+        let shown: Vec<String> = parse_uris(&text)
             .into_iter()
-            .map(|p| format!("{}={}/{}", p.name, p.version, p.architecture))
+            .map(|p| {
+                let hash = p.sha256.map(|hash| format!(" {} {}", hash.short(), p.size.unwrap()));
+                format!("{}={}/{}{}", p.name, p.version, p.architecture, hash.unwrap_or_default())
+            })
             .collect();
-        assert_eq!(shown, ["libc6=2.41-12+deb13u5/amd64", "passwd=1:4.17.4-2/all"]);
+        assert_eq!(
+            shown,
+            ["libc6=2.41-12+deb13u5/amd64 3c3c3c3c3c3c 2850108", "md5=1/all", "passwd=1:4.17.4-2/all"]
+        );
     }
 
     #[test]
     fn archives_have_apts_file_names() {
-        let package =
-            LockedPackage { name: "passwd".into(), version: "1:4.17".into(), architecture: "amd64".into() };
+        let package = LockedPackage::new("passwd", "1:4.17", "amd64");
         assert_eq!(archive_name(&package), "passwd_1%3a4.17_amd64.deb");
     }
 
     #[test]
-    fn the_cache_is_bounded() {
+    fn shared_lists_are_copies() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["a", "b", "c"] {
-            std::fs::write(folder.path().join(name), [0; 10]).unwrap();
-        }
-        bound(folder.path(), 20).unwrap();
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        std::fs::create_dir_all(&from).unwrap();
+        std::fs::write(from.join("InRelease"), "right").unwrap();
+        share(&from, &to).unwrap();
+        std::fs::write(from.join("InRelease"), "written by a job").unwrap();
+        assert_eq!(std::fs::read_to_string(to.join("InRelease")).unwrap(), "right");
     }
 }

@@ -86,6 +86,10 @@ async fn push(
         move || hash(&path)
     });
     let (digest, size) = hashed.await?.map_err(|error| failure::local(Phase::Push, &error))?;
+    if package.sha256.as_ref().is_some_and(|locked| *locked != digest) {
+        let message = format!("the archive of {} {} is not the locked one", package.name, package.version);
+        return Err(failure::infrastructure(Phase::Push, message, None));
+    }
     let pushed = ctx.client.push_blob_file(repository, &path, &digest, size, QUIET).await;
     pushed.map_err(|error| failure::registry(Phase::Push, &error))?;
     Ok(KeptPackage { package: package.clone(), digest, size })

@@ -8,6 +8,7 @@
 //! ```
 
 mod apt;
+mod archives;
 mod fault;
 mod host;
 mod kept;
@@ -16,7 +17,7 @@ mod repository;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use edgewright_model::lock::LockedPackage;
+use edgewright_model::lock::{LockedArchive, LockedPackage};
 use edgewright_model::names::Platform;
 use edgewright_model::order::ImageTask;
 use edgewright_model::outcome::{JobEvent, JobFailure, KeptPackages, Phase};
@@ -90,6 +91,8 @@ pub(crate) fn set_runtime(image: &mut Image) {
 pub(crate) struct Order<'o> {
     pub(crate) step: &'o BootstrapStep,
     pub(crate) packages: &'o [LockedPackage],
+    /// Their archive as it was locked; without it, this host's.
+    pub(crate) archive: Option<&'o LockedArchive>,
     pub(crate) keys: &'o BTreeMap<String, String>,
     /// Their source instead of the mirror.
     pub(crate) kept: Option<&'o KeptPackages>,
@@ -116,13 +119,13 @@ pub(crate) async fn build(
     order: &Order<'_>,
     events: Events<'_>,
 ) -> Result<(Layer, Option<Leftovers>), JobFailure> {
-    let Order { step, packages, keys, kept } = *order;
+    let Order { step, packages, keys, kept, archive: _ } = *order;
     privileges::check()?;
     let architecture = architecture(&task.platform, Phase::Build)?;
-    let repository = Repository::of(step, &Host::read(&ctx.host_etc), Phase::Build)?;
+    let repository = chosen(order, &ctx.host_etc, events)?;
     let apt = Apt::prepare(ctx, &repository, keys, architecture, Phase::Build)?;
     let local = |error: std::io::Error| failure::local(Phase::Build, &error);
-    let packages_folder = apt.link_archives(packages).map_err(local)?;
+    let packages_folder = apt.take_archives(packages).map_err(local)?;
     let installed = ctx.scratch.join("installed");
     let sources = ctx.scratch.join("sources.list");
     let mut lines = repository.lines().to_vec();
@@ -168,21 +171,69 @@ pub(crate) async fn build(
         .await
         .map_err(|error| fault::of_command(&error, step, &repository, Phase::Build))?;
     let layer = layer.map_err(|error| failure::local(Phase::Build, &error))?;
-    apt.save_archives(&packages_folder);
     verify(&installed, packages, &task.node)?;
+    let wrong = apt.save_archives(&packages_folder, packages);
+    if !wrong.is_empty() && kept.is_none() {
+        return Err(other_archives(&wrong, &task.node));
+    }
     Ok((layer, Some(Leftovers { archives: packages_folder, sources })))
 }
 
-/// Copies cached lists and packages into the new system.
+/// The locked archive, else the host's; what is worth knowing about it goes to the log.
+fn chosen(order: &Order<'_>, etc: &Path, events: Events<'_>) -> Result<Repository, JobFailure> {
+    let repository = match order.archive {
+        Some(archive) => Repository::locked(order.step, archive, Phase::Build)?,
+        None => Repository::of(order.step, &Host::read(etc), Phase::Build)?,
+    };
+    for line in warnings(order.packages, order.archive, &repository) {
+        events(JobEvent::Log { line });
+    }
+    Ok(repository)
+}
+
+/// What is worth knowing about the lock before packages are installed by it.
+fn warnings(
+    packages: &[LockedPackage],
+    archive: Option<&LockedArchive>,
+    repository: &Repository,
+) -> Vec<String> {
+    let mut lines = Vec::new();
+    let unknown = packages.iter().filter(|package| package.sha256.is_none()).count();
+    if unknown > 0 {
+        lines.push(format!(
+            "warning: the lock has no hashes of {unknown} packages, so they are downloaded each time; `edgewright update` records them"
+        ));
+    }
+    lines.extend(
+        archive.and_then(|archive| repository.difference(archive)).map(|it| format!("warning: {it}")),
+    );
+    lines
+}
+
+/// The failure of an installation from archives that are not the locked ones.
+fn other_archives(wrong: &[String], node: &str) -> JobFailure {
+    let image = image_of(node);
+    let shown = wrong[..wrong.len().min(SHOWN_DIFFERENCES)].join(", ");
+    let more = wrong.len().saturating_sub(SHOWN_DIFFERENCES);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let hint = format!("resolve a new lock: `edgewright update {image}`");
+    let message = format!("the archives of these packages are not the locked ones: {shown}{more}");
+    failure::infrastructure(Phase::Build, message, Some(&hint))
+}
+
+fn image_of(node: &str) -> &str {
+    node.split(['/', '~']).next().unwrap_or(node)
+}
+
+/// Copies cached lists and packages into the new system: no links, because its scripts may write to them.
 fn setup_hook(apt: &Apt, packages: &Path) -> String {
     let (lists, packages) = (quote(apt.lists().as_os_str()), quote(packages.as_os_str()));
     let pins = quote(apt.pins().as_os_str());
     format!(
         "set -e; mkdir -p \"$1/var/lib/apt/lists/partial\" \"$1/var/cache/apt/archives/partial\" \
          \"$1/etc/apt/preferences.d\"; \
-         cp -al {lists}/. \"$1/var/lib/apt/lists/\" 2>/dev/null || cp -a {lists}/. \"$1/var/lib/apt/lists/\"; \
-         cp -al {packages}/. \"$1/var/cache/apt/archives/\" 2>/dev/null \
-         || cp -a {packages}/. \"$1/var/cache/apt/archives/\"; \
+         cp -a --reflink=auto {lists}/. \"$1/var/lib/apt/lists/\"; \
+         cp -a --reflink=auto {packages}/. \"$1/var/cache/apt/archives/\"; \
          cp {pins} \"$1/etc/apt/preferences.d/edgewright\""
     )
 }
@@ -227,7 +278,7 @@ fn verify(installed: &Path, locked: &[LockedPackage], node: &str) -> Result<(), 
     if differences.is_empty() {
         return Ok(());
     }
-    let image = node.split(['/', '~']).next().unwrap_or(node);
+    let image = image_of(node);
     let more = differences.len().saturating_sub(SHOWN_DIFFERENCES);
     let shown = differences.into_iter().take(SHOWN_DIFFERENCES).collect::<Vec<_>>().join("; ");
     let message = if more > 0 { format!("{shown}; and {more} more") } else { shown };
@@ -242,17 +293,18 @@ fn verify(installed: &Path, locked: &[LockedPackage], node: &str) -> Result<(), 
 fn parse_installed(text: &str) -> BTreeSet<LockedPackage> {
     let package = |line: &str| {
         let mut fields = line.split('\t').map(str::to_owned);
-        Some(LockedPackage { name: fields.next()?, version: fields.next()?, architecture: fields.next()? })
+        Some(LockedPackage::new(fields.next()?, fields.next()?, fields.next()?))
     };
     text.lines().filter_map(package).collect()
 }
 
 /// The differences between installed and locked packages, as text.
 fn differences(locked: &[LockedPackage], installed: &BTreeSet<LockedPackage>) -> Vec<String> {
+    let there: BTreeSet<_> = installed.iter().map(LockedPackage::identity).collect();
     let by_name = |name: &str| installed.iter().find(|package| package.name == name);
     let mut found: Vec<String> = locked
         .iter()
-        .filter(|package| !installed.contains(package))
+        .filter(|package| !there.contains(&package.identity()))
         .map(|package| match by_name(&package.name) {
             Some(other) => {
                 format!("{} {} is locked, but {} was installed", package.name, package.version, other.version)
@@ -268,14 +320,15 @@ fn differences(locked: &[LockedPackage], installed: &BTreeSet<LockedPackage>) ->
 
 #[cfg(test)]
 mod tests {
+    use edgewright_model::Digest;
+
     use super::*;
 
     #[test]
     fn differences_from_the_lock_are_named() {
         let package = |name: &str, version: &str| LockedPackage {
-            name: name.into(),
-            version: version.into(),
-            architecture: "amd64".into(),
+            sha256: Some(Digest::of(name)),
+            ..LockedPackage::new(name, version, "amd64")
         };
         let installed = parse_installed("a\t1\tamd64\nb\t2\tamd64\nx\t1\tall\n");
         let locked = [package("a", "1"), package("b", "1"), package("c", "1")];

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use edgewright_model::Digest;
+use edgewright_model::lock::LockedArchive;
 use edgewright_model::outcome::{JobFailure, Phase};
 use edgewright_model::spec::BootstrapStep;
 
@@ -55,6 +57,40 @@ impl Repository {
             lines.push(line.clone());
         }
         Ok(Self { lines, name })
+    }
+
+    /// The repositories of a lock: another host's settings may differ from this one's.
+    pub fn locked(step: &BootstrapStep, archive: &LockedArchive, phase: Phase) -> Result<Self, JobFailure> {
+        if archive.lines.iter().any(|line| !line.starts_with("deb ") || line.contains(['\n', '\r'])) {
+            let hint = "resolve a new lock with `edgewright update`";
+            return Err(failure::image(phase, "the lock has an invalid package source", hint));
+        }
+        let name =
+            archive.lines.first().and_then(|line| line.split_whitespace().find(|it| it.contains(":/")));
+        let name = name.or(step.mirror.as_deref()).unwrap_or("the archive").to_owned();
+        Ok(Self { lines: archive.lines.clone(), name })
+    }
+
+    /// What a lock records of these repositories.
+    pub(crate) fn to_lock(&self) -> LockedArchive {
+        LockedArchive { lines: self.lines.clone(), keyring: self.keyring() }
+    }
+
+    /// How this host differs from the one that resolved the lock, in words.
+    pub(crate) fn difference(&self, archive: &LockedArchive) -> Option<String> {
+        let own = self.keyring();
+        let differs = archive.keyring.is_some() && own != archive.keyring;
+        let own = own.map_or_else(|| "missing".to_owned(), |own| own.short().to_owned());
+        differs.then(|| {
+            let locked = archive.keyring.as_ref().map(Digest::short).unwrap_or_default();
+            format!("{DEBIAN_KEYRING} of this host is {own}; the lock was verified with {locked}")
+        })
+    }
+
+    /// Digest of the keyring that lines name.
+    fn keyring(&self) -> Option<Digest> {
+        let is_named = self.lines.iter().any(|line| line.contains(DEBIAN_KEYRING));
+        is_named.then(|| std::fs::read(DEBIAN_KEYRING).ok()).flatten().map(Digest::of)
     }
 
     /// The lines of `sources.list`.

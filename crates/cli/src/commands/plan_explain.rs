@@ -104,7 +104,7 @@ fn sharing(step: &GraphStep, node: &Node, graph: &Graph) -> Vec<String> {
 fn inputs(step: &GraphStep) -> Vec<String> {
     let mut words = Vec::new();
     match &*step.work {
-        PlannedStep::Bootstrap { step, packages, keys } => {
+        PlannedStep::Bootstrap { step, packages, keys, archive: _ } => {
             words.push(format!("suite {}", step.suite));
             words.push(format!("{} packages requested, {} locked", step.packages.len(), packages.len()));
             words.extend(keys.keys().map(|path| format!("key file {path}")));

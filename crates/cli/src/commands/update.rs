@@ -168,7 +168,10 @@ mod tests {
             version: 1,
             request: edgewright_model::Digest::of("request"),
             epoch: jiff::Timestamp::UNIX_EPOCH,
+            epochs: BTreeMap::new(),
             base: None,
+            bases: BTreeMap::new(),
+            archives: Vec::new(),
             images: Vec::new(),
             packages: BTreeMap::new(),
         };

@@ -132,8 +132,9 @@ impl Jobs {
         step: &GraphStep,
     ) -> Result<StepAction, ControlError> {
         Ok(match &*step.work {
-            PlannedStep::Bootstrap { step, packages, keys } => StepAction::Bootstrap {
+            PlannedStep::Bootstrap { step, packages, archive, keys } => StepAction::Bootstrap {
                 step: step.clone(),
+                archive: archive.clone(),
                 packages: packages.clone(),
                 keys: self.keys(scope, keys).await?,
                 kept: None,

@@ -17,11 +17,14 @@ impl Locks {
         &self,
         resolving: &Resolving<'_>,
         image: &ImageName,
-        new: Lock,
+        mut new: Lock,
     ) -> Result<Option<Lock>, ControlError> {
         let run = resolving.scope.run;
         let old = resolving.effective.images.get(image).map(|old| &old.lock);
         let mut result = compare(resolving, image, old, &new);
+        if let Some(old) = old.filter(|old| old.request == new.request && !result.moves.refreshed) {
+            new.keep_epochs(old);
+        }
         let is_proposed = result.result == LockCheckResult::Moved && resolving.proposes;
         if !is_proposed && matches!(result.result, LockCheckResult::First | LockCheckResult::Moved) {
             let reason = format!("run {run}: {result}");
@@ -39,7 +42,7 @@ fn compare(resolving: &Resolving<'_>, image: &ImageName, old: Option<&Lock>, new
     let request = spec.map(|spec| lock_request(spec, &resolving.definition.source));
     let mut moves = LockMoves::between(old, new);
     moves.refreshed = request.is_some_and(|request| request.is_due(old.epoch, new.epoch));
-    if same_inputs(old, new) && !moves.refreshed {
+    if same_inputs(old, new) && moves.is_empty() {
         return found(image, LockCheckResult::Unchanged);
     }
     match moves.backwards() {
@@ -55,7 +58,9 @@ pub(super) fn found(image: &ImageName, result: LockCheckResult) -> LockCheck {
     LockCheck { image: image.clone(), result, overlay: None, moves: LockMoves::default(), message: None }
 }
 
-/// Whether two locks pin the same; the epoch is only when they were made.
+/// Whether two locks pin the same; the epoch is only when they were made, and the lines of archives only where
+/// they were made. An index whose other platforms moved is the same base.
 pub(super) fn same_inputs(a: &Lock, b: &Lock) -> bool {
-    a.request == b.request && a.base == b.base && a.images == b.images && a.packages == b.packages
+    let is_same_base = LockMoves::between(a, b).base.is_none() && a.base.is_some() == b.base.is_some();
+    a.request == b.request && is_same_base && a.images == b.images && a.packages == b.packages
 }

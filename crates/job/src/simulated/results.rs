@@ -34,11 +34,7 @@ pub(super) fn lock(task: &LockTask, behaviour: &Behaviour, version: &str) -> Job
     if let Behaviour::FailBuild { kind } = behaviour {
         return JobOutcome { failure: Some(failure(*kind, Phase::Lock)), ..empty() };
     }
-    let package = |name: &String| LockedPackage {
-        name: name.clone(),
-        version: version.to_owned(),
-        architecture: "all".to_owned(),
-    };
+    let package = |name: &String| LockedPackage::new(name, version, "all");
     let steps: Vec<Vec<LockedPackage>> =
         task.request.bootstrap.iter().map(|step| step.packages.iter().map(package).collect()).collect();
     let locked = |image: &ForeignImage| LockedImage {
@@ -50,6 +46,9 @@ pub(super) fn lock(task: &LockTask, behaviour: &Behaviour, version: &str) -> Job
         version: 1,
         request: task.request.digest(),
         epoch: task.now,
+        epochs: BTreeMap::new(),
+        bases: BTreeMap::new(),
+        archives: Vec::new(),
         base: task.request.base.as_ref().map(|base| Digest::of(String::from(base.clone()))),
         images: task.request.images.iter().map(locked).collect(),
         packages: if steps.is_empty() {

@@ -207,12 +207,8 @@ impl Pass<'_> {
             {
                 let known = self.definition.source.channels.keys().map(crate::names::ChannelName::as_str);
                 let hint = suggest(channel.as_str(), known);
-                self.site_error(
-                    name,
-                    node.at("channel").place,
-                    format!("there is no channel `{channel}`"),
-                    hint,
-                );
+                let (place, message) = (node.at("channel").place, format!("there is no channel `{channel}`"));
+                self.site_error(name, place, message, hint);
             }
             if !self.is_image(&slot.image) {
                 let hint = self.suggest_image(&slot.image);

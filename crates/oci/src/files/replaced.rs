@@ -5,18 +5,14 @@ use std::collections::BTreeMap;
 use edgewright_model::order::{DECLARED_MODE, DECLARED_OWNER};
 use edgewright_model::sensitive::{is_readable_by_all, is_sensitive};
 
-use super::{FilesError, resolve};
+use super::resolve;
 use crate::index::{Attributes, Index, Node, join};
 use crate::layer::{Entry, Kind};
 
 /// Gives entries the mode and owner of what they replace, unless these are declared or the path is deleted
 /// first, and takes the marks of declared metadata off them. Returns notes for the log: secrets that every
 /// user of the image can read.
-pub(super) fn take_over(
-    entries: &mut [Entry],
-    delete: &[String],
-    base: &Index,
-) -> Result<Vec<String>, FilesError> {
+pub(super) fn take_over(entries: &mut [Entry], delete: &[String], base: &Index) -> Vec<String> {
     let mut done: BTreeMap<Vec<u8>, Attributes> = BTreeMap::new();
     let mut notes = Vec::new();
     for entry in entries {
@@ -25,7 +21,7 @@ pub(super) fn take_over(
         let before = match entry.kind {
             Kind::HardLink => done.get(&entry.link).copied(),
             Kind::File | Kind::Directory if has_mode && has_owner => None,
-            Kind::File | Kind::Directory => replaced(entry, delete, base)?,
+            Kind::File | Kind::Directory => replaced(entry, delete, base),
             _ => continue,
         };
         if let Some(before) = before {
@@ -46,17 +42,18 @@ pub(super) fn take_over(
             ));
         }
     }
-    Ok(notes)
+    notes
 }
 
-/// The metadata of what an entry replaces in the image.
-fn replaced(entry: &Entry, delete: &[String], base: &Index) -> Result<Option<Attributes>, FilesError> {
+/// The metadata of what an entry replaces in the image. Conflicts with the image are the planner's subject: a
+/// deletion may resolve them.
+fn replaced(entry: &Entry, delete: &[String], base: &Index) -> Option<Attributes> {
     let declared = String::from_utf8_lossy(&entry.path).into_owned();
     let place = if entry.kind == Kind::Directory {
-        resolve::directory(base, &declared, &declared)?
+        resolve::directory(base, &declared, &declared).ok()?
     } else {
         let (parent, name) = declared.rsplit_once('/').unwrap_or(("", &declared));
-        join(&resolve::directory(base, parent, &declared)?, name)
+        join(&resolve::directory(base, parent, &declared).ok()?, name)
     };
     let is_in = |path: &str, gone: &str| {
         path.strip_prefix(gone).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -66,15 +63,15 @@ fn replaced(entry: &Entry, delete: &[String], base: &Index) -> Result<Option<Att
         is_in(&place, gone) || is_in(&declared, gone)
     };
     if delete.iter().any(is_deleted) {
-        return Ok(None);
+        return None;
     }
-    Ok(match base.get(&place) {
+    match base.get(&place) {
         Some(Node::Directory(known)) if entry.kind == Kind::Directory => {
             Some(Attributes { mode: known.mode, user: known.user, group: known.group })
         }
         _ if entry.kind == Kind::Directory => None,
         _ => base.attributes(&place),
-    })
+    }
 }
 
 /// Where git marks a file as executable, everyone who may read it may execute it.

@@ -124,7 +124,7 @@ fn deletions_become_whiteouts_or_opaque_directories() {
 fn taken_over(entries: &[Entry], delete: &[&str], base: &Index) -> (Vec<String>, Vec<String>) {
     let delete: Vec<String> = delete.iter().map(|path| (*path).to_owned()).collect();
     let mut entries = entries.to_vec();
-    let notes = replaced::take_over(&mut entries, &delete, base).unwrap();
+    let notes = replaced::take_over(&mut entries, &delete, base);
     assert!(entries.iter().all(|entry| entry.xattrs.is_empty()), "{entries:?}");
     let show =
         |e: &Entry| format!("{} {:o} {}:{}", String::from_utf8_lossy(&e.path), e.mode, e.user, e.group);
@@ -183,6 +183,8 @@ fn what_is_replaced_passes_its_mode_and_owner_on() {
     for delete in ["etc/app.conf", "etc/"] {
         assert_eq!(taken_over(&[file("etc/app.conf")], &[delete], &base).0, ["etc/app.conf 644 0:0"]);
     }
+    let below = taken_over(&[file("etc/app.conf/x")], &["etc/app.conf"], &base).0;
+    assert_eq!(below, ["etc/app.conf/x 644 0:0"]);
     let (_, notes) = taken_over(&[file("etc/ssh/a_key"), file(KEYFILE)], &[], &base);
     assert_eq!(notes.len(), 1, "{notes:?}");
     assert!(notes[0].contains("can read `/etc/ssh/a_key`: it has mode 0644"), "{notes:?}");

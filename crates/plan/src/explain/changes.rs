@@ -207,7 +207,7 @@ fn works(old: Option<&PlannedStep>, new: Option<&PlannedStep>, vars: (Option<&Va
 type Bootstrap<'a> = (&'a BootstrapStep, &'a [LockedPackage], BTreeMap<String, String>);
 
 fn bootstrap_of(work: Option<&PlannedStep>) -> Option<Bootstrap<'_>> {
-    let Some(PlannedStep::Bootstrap { step, packages, keys }) = work else { return None };
+    let Some(PlannedStep::Bootstrap { step, packages, keys, archive: _ }) = work else { return None };
     let keys = keys.iter().map(|(path, content)| (path.to_string(), short(content.as_str())));
     Some((step, packages, keys.collect()))
 }

@@ -141,7 +141,7 @@ impl Assembler<'_> {
         let lock = locked(&self.requests, self.locks, &image.name);
         let unresolved = matches!(lock, Some(Locked::Unresolved(_))).then(|| image.name.clone());
         let own_epoch = match &lock {
-            Some(Locked::Resolved(lock)) => Some(lock.lock.epoch),
+            Some(Locked::Resolved(lock)) => Some(lock.lock.epoch_of(platform)),
             Some(Locked::Unresolved(_)) | None => None,
         };
         if let Some(parent) = parent {
@@ -168,7 +168,7 @@ impl Assembler<'_> {
             From::External(reference) => GraphBase::External {
                 reference: reference.clone(),
                 digest: match &lock {
-                    Some(Locked::Resolved(lock)) => lock.lock.base.clone(),
+                    Some(Locked::Resolved(lock)) => lock.lock.base_of(platform).cloned(),
                     Some(Locked::Unresolved(_)) | None => None,
                 },
             },

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use edgewright_model::Digest;
 use edgewright_model::format::{Diagnostic, MAX_DIAGNOSTICS};
-use edgewright_model::lock::{LockRequest, LockedImage, LockedPackage};
+use edgewright_model::lock::{LockRequest, LockedArchive, LockedImage, LockedPackage};
 use edgewright_model::names::{ImageName, Platform, VariantName};
 use edgewright_model::spec::{
     self, BootstrapStep, ContainerfileStep, Definition, FilesStep, ImageSpec, Step, Vars,
@@ -256,15 +256,17 @@ impl<'t> Steps<'t> {
         }
         let keys = self.keys(image, step).map_err(|fault| self.report(vec![fault]));
         let prepared = keys.map(|keys| {
-            let packages = match locked {
-                Locked::Resolved(lock) => lock.lock.packages.get(platform).and_then(|steps| steps.get(nth)),
+            let lock = match locked {
+                Locked::Resolved(lock) => Some(&lock.lock),
                 Locked::Unresolved(_) => None,
             };
-            let packages = packages.cloned().unwrap_or_default();
+            let packages = lock.and_then(|lock| lock.packages.get(platform)?.get(nth).cloned());
+            let packages = packages.unwrap_or_default();
+            let archive = lock.and_then(|lock| lock.archives.get(nth).cloned());
             Prepared {
                 title: format!("bootstrap {}", step.suite),
-                inputs: bootstrap_digest(step, &packages, &keys, locked),
-                work: Arc::new(PlannedStep::Bootstrap { step: step.clone(), packages, keys }),
+                inputs: bootstrap_digest(step, (&packages, archive.as_ref()), &keys, locked),
+                work: Arc::new(PlannedStep::Bootstrap { step: step.clone(), packages, archive, keys }),
             }
         });
         self.bootstraps.insert(key, prepared.clone());
@@ -322,7 +324,7 @@ impl<'t> Steps<'t> {
 
 fn bootstrap_digest(
     step: &BootstrapStep,
-    packages: &[LockedPackage],
+    (packages, archive): (&[LockedPackage], Option<&LockedArchive>),
     keys: &BTreeMap<TreePath, ContentId>,
     locked: &Locked<'_>,
 ) -> Digest {
@@ -338,8 +340,15 @@ fn bootstrap_digest(
             fields.field("unresolved", request.digest().hex());
         }
         Locked::Resolved(_) => {
-            for LockedPackage { name, version, architecture } in packages {
+            for LockedPackage { name, version, architecture, sha256, size: _ } in packages {
                 fields.list("package", &[name, version, architecture]);
+                if let Some(sha256) = sha256 {
+                    fields.field("sha256", sha256.hex());
+                }
+            }
+            // The lines are in the image; what verified them is not.
+            if let Some(archive) = archive {
+                fields.list("archive", &archive.lines);
             }
         }
     }

@@ -159,17 +159,16 @@ fn locked(image: &ForeignImage, version: &str) -> LockedImage {
 
 /// A lock that answers a request with systemd in some version and one more package.
 pub(crate) fn lock(request: &LockRequest, version: &str) -> Lock {
-    let package = |name: &str, version: &str| LockedPackage {
-        name: name.to_owned(),
-        version: version.to_owned(),
-        architecture: "amd64".to_owned(),
-    };
+    let package = |name: &str, version: &str| LockedPackage::new(name, version, "amd64");
     let packages = vec![vec![package("libc6", "2.41"), package("systemd", version)]; request.bootstrap.len()];
     Lock {
         version: 1,
         request: request.digest(),
         epoch: "2026-11-01T00:00:00Z".parse().unwrap(),
+        epochs: BTreeMap::new(),
         base: request.base.as_ref().map(|_| edgewright_model::Digest::of(version)),
+        bases: BTreeMap::new(),
+        archives: Vec::new(),
         images: request.images.iter().map(|image| locked(image, version)).collect(),
         packages: request.platforms.iter().map(|platform| (platform.clone(), packages.clone())).collect(),
     }

@@ -361,7 +361,7 @@ fn secrets_that_every_user_can_read_are_warned_about() {
     let warning = format!(
         "{at_site}: every user of the image can read `/{KEYFILE}`: no mode is declared, so it has 0644 unless it replaces a file"
     );
-    assert_eq!(shown(&open), [warning.clone()], "once, not for each image");
+    assert_eq!(shown(&open), std::slice::from_ref(&warning), "once, not for each image");
     assert_eq!(shown(&Source::sample().with(&format!("{at_site}.j2"), "psk")).len(), 1);
     let rules =
         |mode: &str| format!("files: {{modes: {{\"**/*.nmconnection\": \"{mode}\"}}}}\nlabels: {{region");
@@ -414,9 +414,8 @@ fn sites_and_slots_declare_modes_owners_and_directories() {
             .flat_map(|step| {
                 let PlannedStep::Files { listing, .. } = &*step.work else { panic!("{step:?}") };
                 let show = |entry: &LayerEntry| {
-                    let mode = match entry.kind {
-                        LayerKind::File { mode, .. } | LayerKind::Directory { mode } => mode,
-                        _ => panic!("{entry:?}"),
+                    let (LayerKind::File { mode, .. } | LayerKind::Directory { mode }) = entry.kind else {
+                        panic!("{entry:?}")
                     };
                     let LayerEntry { path, owner, declared, .. } = entry;
                     let given = |is_given: bool| if is_given { "!" } else { "" };
