@@ -178,6 +178,7 @@ fn schemas_of_update_checks_are_those_of_the_model() {
                 images: vec![ImageMove { name: "quay.io/a/b:1".into(), from: None, to: Digest::of("y") }],
                 packages: vec![PackageMove { name: "curl".into(), from: None, to: Some("8".into()) }],
                 refreshed: true,
+                hashed: false,
             },
             message: Some("m".into()),
         })
