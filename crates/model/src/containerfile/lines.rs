@@ -1,7 +1,7 @@
 //! Lines become instructions: directives, comments, continued lines and here-documents.
 
 use super::Fault;
-use super::words::{WordError, here_document, split};
+use super::words::{WordError, flags, here_document, split};
 
 /// A text as instructions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,6 +162,10 @@ impl Reader<'_> {
             inner = keyword;
         }
         let takes_any = ["RUN", "COPY", "ADD"].iter().any(|known| inner.eq_ignore_ascii_case(known));
+        if takes_any && is_mark_in_flags(arguments, self.escape) {
+            let message = "a flag contains `<<`, which begins a here-document";
+            faults.push(Fault::new(line, message, "write the flag without `<<`"));
+        }
         if !takes_any || !arguments.contains("<<") {
             return Vec::new();
         }
@@ -188,4 +192,12 @@ impl Reader<'_> {
         }
         found
     }
+}
+
+/// Whether flags contain what may be the mark of a here-document for a shell, which reads quotes and escapes in
+/// another way: as it is written, or without them, as it is rewritten.
+fn is_mark_in_flags(arguments: &str, escape: char) -> bool {
+    let (flags, behind) = flags(arguments, escape);
+    arguments[..behind].contains("<<")
+        || flags.iter().any(|flag| flag.name.contains("<<") || flag.value.contains("<<"))
 }

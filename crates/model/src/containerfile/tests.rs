@@ -259,6 +259,19 @@ fn mentions_are_rewritten() {
     }
 }
 
+#[test]
+fn a_here_document_cannot_begin_in_a_flag() {
+    let options = ["target=a` <<A>ä", "'target=a <<A>ä'", "target=a` <`<A"];
+    for option in options {
+        let text = format!(
+            "# escape=`\nARG BASE\nFROM ${{BASE}}\nRUN --mount=type=bind,from=docker.io/x/y:1,{option} c\nA\n"
+        );
+        let faults = resolve_text(&text, None).unwrap_err();
+        assert_eq!(faults[0].line, 4, "{faults:?}");
+        assert_eq!(faults[0].message, "a flag contains `<<`, which begins a here-document", "{text}");
+    }
+}
+
 proptest! {
     #[test]
     fn nothing_panics(text in "(FROM|ARG|RUN|COPY|BASE|--from=|--mount=|from=|[ \\\\\n<#a$\"'{}:,=`\r\u{feff}>|-])*", target in proptest::option::of(".*")) {
