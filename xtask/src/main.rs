@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask setup|check|test|generate|dist|demo|bench`.
+//! Developer commands: `cargo xtask setup|check|test|fuzz|generate|dist|demo|bench`.
 //!
 //! This is the first program that a fresh machine compiles, so it has few dependencies and uses no other
 //! crate of the workspace.
@@ -10,6 +10,7 @@ mod check;
 mod command;
 mod demo;
 mod dist;
+mod fuzz;
 mod generate;
 mod setup;
 mod test;
@@ -28,13 +29,15 @@ Commands:
   setup         install the programs that tests and demo need (Debian; by sudo if not root)
   check [STEP…] format, words, files, modules, documents, references, crate-arrows, module-arrows, blocking, clippy,
                 generated, dependencies; without a step, all of them
-  test          run all tests, with real tools; installs what they need
+  test          run all tests, with real tools, then all fuzz targets; installs what they need
   test unit [FILTER]
                 run unit tests: no root, no tools, nothing is installed
   test tools [FILTER]
                 run the tests with real tools; FILTER is a part of a test's name
   test docs [FILTER]
                 run the examples in documentation
+  fuzz [TARGET…] [--seconds N] [--keep]
+                run fuzz targets, 60 seconds each; --keep adds inputs that cover more to fuzz/corpus
   generate [PAGE…]
                 write the generated pages of docs/reference, such as settings.md
   dist          make a Debian package and a tarball, in target/dist
@@ -56,10 +59,11 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
     match words.as_slice() {
         ["setup"] => setup::run().and_then(|()| setup::clients()).and_then(|()| test::nextest::install()),
         ["check", steps @ ..] => check::run(steps),
-        ["test"] => test::run(test::Part::ALL, None),
+        ["test"] => test::run(test::Part::ALL, None).and_then(|()| fuzz::run(&[])),
         ["test", part, filter @ ..] if filter.len() < 2 => {
             test::run(&[test_part(part)?], filter.first().copied())
         }
+        ["fuzz", arguments @ ..] => fuzz::run(arguments),
         ["generate", pages @ ..] => generate::write(pages),
         ["dist", options @ ..] => dist::run(options),
         ["demo"] => demo::run(),

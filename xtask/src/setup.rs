@@ -8,7 +8,7 @@ use crate::command::{Run, is_installed, is_root};
 use crate::workspace;
 
 /// Programs with the Debian package that brings them.
-const PROGRAMS: [(&str, &str); 12] = [
+const PROGRAMS: [(&str, &str); 13] = [
     ("podman", "podman"),
     ("buildah", "buildah"),
     ("skopeo", "skopeo"),
@@ -20,6 +20,8 @@ const PROGRAMS: [(&str, &str); 12] = [
     // A registry that is not ours, and knows no referrers.
     ("docker-registry", "docker-registry"),
     ("git", "git"),
+    // libFuzzer, the engine of the fuzz targets.
+    ("c++", "g++"),
     ("setpriv", "util-linux"),
     ("curl", "curl"),
     ("openssl", "openssl"),

@@ -219,7 +219,7 @@ fn count(command: Run, filter: Option<&str>) -> anyhow::Result<Counts> {
 }
 
 /// The triple of this machine, in rustc's spelling.
-fn host() -> anyhow::Result<String> {
+pub(crate) fn host() -> anyhow::Result<String> {
     let version = Run::new("rustc").arg("-vV").output()?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
     host.map(str::to_owned).context("`rustc -vV` names no host")

@@ -12,8 +12,7 @@ use edgewright_model::names::Platform;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::client::ManifestBytes;
-use crate::media::{self, Descriptor};
+use crate::media::{self, Descriptor, ManifestBytes};
 
 /// Why a document is not a valid image.
 #[derive(Debug, thiserror::Error)]

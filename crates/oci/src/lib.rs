@@ -12,6 +12,7 @@
 //!
 //! All output is a function of the arguments: no clock, no host names, no environment.
 
+#[cfg(feature = "client")]
 pub mod client;
 pub mod files;
 pub mod image;
@@ -20,8 +21,9 @@ pub mod layer;
 pub mod layout;
 pub mod media;
 
-pub use client::{BlobReader, Client, ClientError, Credentials, ManifestBytes, Progress};
-pub use media::Descriptor;
+#[cfg(feature = "client")]
+pub use client::{BlobReader, Client, ClientError, Credentials, Progress};
+pub use media::{Descriptor, ManifestBytes};
 
 /// The compressor's name, version and settings: part of every key, because image bytes depend on it.
 ///

@@ -72,6 +72,24 @@ impl Descriptor {
     }
 }
 
+/// A manifest as the registry sent it, byte for byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestBytes {
+    /// Its media type.
+    pub media_type: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its bytes.
+    pub bytes: bytes::Bytes,
+}
+
+impl ManifestBytes {
+    /// A descriptor of it.
+    pub fn descriptor(&self) -> Descriptor {
+        Descriptor::new(&self.media_type, self.digest.clone(), self.bytes.len() as u64)
+    }
+}
+
 /// A platform in an index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DescriptorPlatform {

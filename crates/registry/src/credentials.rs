@@ -75,7 +75,7 @@ impl Credentials {
 }
 
 /// The presented token; empty if a client sends empty credentials.
-fn presented(value: &[u8]) -> Option<String> {
+pub(crate) fn presented(value: &[u8]) -> Option<String> {
     let value = std::str::from_utf8(value).ok()?;
     let (scheme, rest) = value.split_once(' ')?;
     let rest = rest.trim();

@@ -24,6 +24,8 @@ mod download;
 mod downloads;
 mod drain;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod http;
 mod manifest;
 mod metadata;

@@ -16,6 +16,8 @@ mod bounds;
 pub mod cache;
 pub mod changes;
 pub mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod git;
 mod meaning;
 pub mod mirror;

@@ -16,7 +16,7 @@ use crate::workspace;
 
 /// The crates that a crate may use besides `model`; and `process`, unless it is pure. [`ANY`] means every
 /// library.
-const ARROWS: [(&str, &[&str]); 22] = [
+const ARROWS: [(&str, &[&str]); 23] = [
     ("model", &[]),
     ("plan", &[]),
     ("rollout", &[]),
@@ -42,6 +42,7 @@ const ARROWS: [(&str, &[&str]); 22] = [
     ("server", &["control", "registry", "api", "store", "source", "job"]),
     ("agent", &["oci", "checks", "api"]),
     ("testkit", ANY),
+    ("fuzz", ANY),
     // The command itself: package `edgewright`.
     ("", ANY),
 ];

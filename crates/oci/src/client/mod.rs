@@ -23,31 +23,13 @@ pub use auth::Credentials;
 pub use error::ClientError;
 pub use pull::BlobReader;
 
-use crate::media;
+pub use crate::media::ManifestBytes;
 
 /// Called with the number of bytes done and, if known, the total.
 pub type Progress<'a> = &'a (dyn Fn(u64, Option<u64>) + Send + Sync);
 
 /// No progress reports.
 pub const QUIET: Progress<'static> = &|_, _| {};
-
-/// A manifest as the registry sent it, byte for byte.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ManifestBytes {
-    /// Its media type.
-    pub media_type: String,
-    /// Its digest.
-    pub digest: Digest,
-    /// Its bytes.
-    pub bytes: bytes::Bytes,
-}
-
-impl ManifestBytes {
-    /// A descriptor of it.
-    pub fn descriptor(&self) -> media::Descriptor {
-        media::Descriptor::new(&self.media_type, self.digest.clone(), self.bytes.len() as u64)
-    }
-}
 
 /// The properties of a manifest from a `HEAD` request.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,0 +1,5 @@
+//! The program of the target `containerfile`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| edgewright_fuzz::containerfile(data));

@@ -1,0 +1,5 @@
+//! The program of the target `layer`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| edgewright_fuzz::layer(data));
