@@ -141,6 +141,9 @@ mod tests {
         assert!(targets(&order).contains("127.0.0.1:5432"));
         order.domain.trusted = false;
         let untrusted = targets(&order);
-        assert!(untrusted.contains("127.0.0.1:5000") && !untrusted.contains("127.0.0.1:5432"), "{untrusted:?}");
+        assert!(
+            untrusted.contains("127.0.0.1:5000") && !untrusted.contains("127.0.0.1:5432"),
+            "{untrusted:?}"
+        );
     }
 }

@@ -241,7 +241,7 @@ fn needs_network(order: &JobOrder) -> bool {
     }
 }
 
-/// The name of the socket that stands for an address.
+/// The name of the socket for an address.
 fn socket(address: &SocketAddr) -> String {
     format!("{}-{}.sock", address.ip(), address.port())
 }
