@@ -58,6 +58,9 @@ pub struct LockMoves {
     pub images: Vec<ImageMove>,
     /// Whether `refresh` of a `containerfile` step expired, so that the image is rebuilt.
     pub refreshed: bool,
+    /// Whether the lock got the hashes of its packages, which the earlier one did not have.
+    #[serde(default)]
+    pub hashed: bool,
 }
 
 /// A base image with another digest.

@@ -146,9 +146,9 @@ async fn a_renamed_source_keeps_its_mirror_and_leaves_no_other() {
 
 #[tokio::test]
 async fn a_clock_that_jumps_deletes_nothing() {
+    const YEARS: i64 = 365 * DAY;
     let (mut world, gone) = retired().await;
     assert_eq!(world.control.tidy().await.unwrap(), Tidied::default());
-    const YEARS: i64 = 365 * DAY;
     for hours in [10 * YEARS, 10 * YEARS + 1, 0, -10 * YEARS, -10 * YEARS + 1, 0, 2 * YEARS] {
         world.jump(hours).await;
         for _ in 0..3 {

@@ -97,8 +97,8 @@ async fn what_a_fork_built_is_built_again_after_its_merge() {
     for node in world.store.nodes(merged).await.unwrap() {
         let digest = node.digest.unwrap();
         assert!(!forged.contains(&digest), "{} is the fork's", node.node);
-        let build = world.store.build_of(&digest, world.source.domain(true)).await.unwrap().unwrap();
-        assert!(build.domain.trusted && build.manifest.repository.as_str().starts_with("plant-os/"));
+        let row = world.store.build_of(&digest, world.source.domain(true)).await.unwrap().unwrap();
+        assert!(row.domain.trusted && row.manifest.repository.as_str().starts_with("plant-os/"));
     }
     assert_ne!(world.entries().await, before);
 

@@ -141,7 +141,8 @@ impl Ledger {
         self.jobs.remove(&job);
     }
 
-    /// What a job has to leave for others: a trusted one does not wait for what untrusted ones may still write.
+    /// What a job has to leave for others: a trusted one does not wait for what untrusted ones may still
+    /// write.
     fn outstanding(&self, trusted: bool) -> u64 {
         let counts = |left: &&Need| left.trusted || !trusted;
         self.jobs.values().filter(counts).fold(0, |sum, left| sum.saturating_add(left.bytes))

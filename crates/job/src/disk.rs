@@ -1,8 +1,8 @@
-//! Watches what a running job writes, and says when it is too much: a job that fills the disk would stop
+//! Watches what a running job writes, and notices when it is too much: a job that fills the disk would stop
 //! everything else.
 //!
-//! Asking for the free space is cheap and shows what all jobs together took. Only where that is much, the files
-//! of this job are counted.
+//! Asking for the free space is cheap and shows what all jobs together took. Only where that is much, the
+//! files of this job are counted.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -43,10 +43,6 @@ impl DiskBound {
     /// Resolves once the job has written more than it may.
     pub(crate) async fn exceeded(self) -> Excess {
         let began = SystemTime::now();
-        let free = |folder: &Path| {
-            let existing = folder.ancestors().find(|folder| folder.exists());
-            existing.and_then(Disk::of).map(|disk| disk.free)
-        };
         let at_start = free(&self.scratch).unwrap_or(u64::MAX);
         let bound = self.bytes.min(at_start / SHARE_OF_FREE);
         loop {
@@ -74,6 +70,11 @@ impl DiskBound {
         });
         young.map(|entry| used(&entry.path())).sum::<u64>().saturating_add(used(&self.scratch))
     }
+}
+
+/// The free space of the disk of a folder that may not exist yet.
+fn free(folder: &Path) -> Option<u64> {
+    folder.ancestors().find_map(Disk::of).map(|disk| disk.free)
 }
 
 /// The bytes that a folder takes on the disk. It is walked without recursion: a hostile tree may be deep.

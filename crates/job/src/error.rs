@@ -1,5 +1,5 @@
-//! Why a job has no outcome. But for a job that writes too much, it is a failure of the infrastructure: a retry
-//! may succeed.
+//! Why a job has no outcome. But for a job that writes too much, it is a failure of the infrastructure: a
+//! retry may succeed.
 
 use edgewright_model::duration::Span;
 use edgewright_model::error::{Chain, ErrorClass};

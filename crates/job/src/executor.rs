@@ -27,8 +27,8 @@ pub const EVENTS: usize = 1024;
 /// admission.
 pub trait Executor: fmt::Debug + Send + Sync {
     /// Waits for a free slot, then decides whether a job may start: now, later, or never. Trusted jobs come
-    /// first come, first served. Untrusted ones have slots of their own, which their sources take in turn, and
-    /// never keep a trusted job waiting. Dropping the future gives up the place in the queue.
+    /// first come, first served. Untrusted ones have slots of their own, which their sources take in turn,
+    /// and never keep a trusted job waiting. Dropping the future gives up the place in the queue.
     fn admit(&self, demand: Demand) -> BoxFuture<'_, Admission>;
 
     /// Runs one job. The permit is freed when the job has ended, however it ended. `events` receives the

@@ -99,8 +99,8 @@ impl Drop for Share {
     }
 }
 
-/// Slots that sources take in turn: only one job of each source waits in the queue, so that a source with many
-/// jobs delays another by one.
+/// Slots that sources take in turn: only one job of each source waits in the queue, so that a source with
+/// many jobs delays another by one.
 #[derive(Debug)]
 pub(crate) struct Turns {
     slots: Arc<Semaphore>,

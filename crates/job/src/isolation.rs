@@ -13,7 +13,7 @@ pub enum Isolation {
     Sandbox(JobSandbox),
     /// With the tools and files of this host, as root: every definition and base image is trusted.
     HostTools,
-    /// Nowhere: sandboxes cannot be made here, and the operator did not permit the host's tools. Such jobs fail with this
-    /// reason; the others run.
+    /// Nowhere: sandboxes cannot be made here, and the operator did not permit the host's tools. Such jobs
+    /// fail with this reason; the others run.
     Unavailable(Arc<SandboxError>),
 }

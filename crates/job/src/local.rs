@@ -26,7 +26,7 @@ use crate::gate::{AdmissionSettings, Gate};
 use crate::heard::{Heard, cut};
 use crate::isolation::Isolation;
 use crate::native;
-use crate::sandboxed::{JobPlace, JobSandbox};
+use crate::sandboxed::{JobPlace, JobSandbox, remove_killed};
 use crate::work::JobWorker;
 
 /// The time that a child has after its order's limit, to notice it and clean up.
@@ -271,10 +271,7 @@ impl LocalExecutor {
         };
         // Its processes and mounts ended with the sandbox; files are left.
         let folder = sandbox.domain(order).join("jobs").join(order.job.to_string());
-        let removed = tokio::fs::remove_dir_all(&folder).await;
-        if removed.as_ref().is_err_and(|error| error.kind() != std::io::ErrorKind::NotFound) {
-            tracing::warn!(job.id = %order.job, ?removed, "cannot remove the job's folder");
-        }
+        drop(tokio::task::spawn_blocking(move || remove_killed(&folder)).await);
     }
 
     /// Removes what a job that was killed left on the host: processes, containers, mounts, its folder.

@@ -21,7 +21,9 @@ pub(crate) async fn addresses(order: &JobOrder, permitted: &[String]) -> Vec<Soc
     found.into_iter().collect()
 }
 
-/// `HOST:PORT` of every registry of an order.
+/// `HOST:PORT` of every registry of an order. Of untrusted orders, only those that something is pulled from
+/// before any program of the source runs: what is no registry there fails the job before its programs could
+/// connect to it.
 fn targets(order: &JobOrder) -> BTreeSet<String> {
     let mut targets: BTreeSet<String> = host_and_port(&order.registry.url).into_iter().collect();
     let registries: Vec<&String> = match &order.task {
@@ -34,7 +36,8 @@ fn targets(order: &JobOrder) -> BTreeSet<String> {
                 Base::External { registry, .. } => Some(registry),
                 Base::Scratch | Base::Manifest(_) => None,
             };
-            let images = task.steps.iter().flat_map(|step| match &step.action {
+            let steps = if order.domain.trusted { task.steps.len() } else { 1 };
+            let images = task.steps.iter().take(steps).flat_map(|step| match &step.action {
                 StepAction::Containerfile { images, .. } => images.as_slice(),
                 StepAction::Bootstrap { .. } | StepAction::Files { .. } => &[],
             });
@@ -70,7 +73,10 @@ fn is_here(address: IpAddr, own: &[IpAddr]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use edgewright_model::order::RegistryAccess;
+    use std::collections::BTreeMap;
+
+    use edgewright_model::lock::LockedImage;
+    use edgewright_model::order::{Context, RegistryAccess};
 
     use super::*;
     use crate::conformance::image_order;
@@ -105,5 +111,39 @@ mod tests {
         let reached = addresses(&order, &["127.0.0.1:3142".to_owned(), "192.0.2.1:80".to_owned()]).await;
         let expected = ["127.0.0.1:3142", "127.0.0.1:5080", "127.0.0.1:47200"];
         assert_eq!(reached, expected.map(|address| address.parse().unwrap()));
+    }
+
+    /// A `containerfile` step with an image of a registry.
+    fn using(registry: &str) -> StepAction {
+        let image = LockedImage {
+            reference: format!("{registry}/tools:1").parse().unwrap(),
+            platform: "linux/amd64".parse().unwrap(),
+            digest: edgewright_model::Digest::of(registry),
+        };
+        StepAction::Containerfile {
+            context: Context::Inline { tar: String::new() },
+            containerfile: String::new(),
+            args: BTreeMap::new(),
+            target: None,
+            secrets: Vec::new(),
+            images: vec![image],
+        }
+    }
+
+    #[test]
+    fn programs_of_untrusted_orders_run_after_all_that_is_forwarded_was_pulled_from() {
+        let mut order = image_order(1, "hmi/plant-a").unwrap();
+        let Task::Image(task) = &mut order.task else { panic!("it is an image's order") };
+        for (step, registry) in task.steps.iter_mut().zip(["127.0.0.1:5000", "127.0.0.1:5432"]) {
+            step.action = using(registry);
+        }
+        order.domain.trusted = true;
+        assert!(targets(&order).contains("127.0.0.1:5432"));
+        order.domain.trusted = false;
+        let untrusted = targets(&order);
+        assert!(
+            untrusted.contains("127.0.0.1:5000") && !untrusted.contains("127.0.0.1:5432"),
+            "{untrusted:?}"
+        );
     }
 }

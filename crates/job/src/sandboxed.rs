@@ -24,6 +24,8 @@ use crate::{forward, reach};
 
 /// Work folders of trust domains without a job for longer are removed.
 const UNUSED: Duration = Duration::from_hours(30 * 24);
+/// Below the work folder of a trust domain: a folder for each killed job whose containers may be left.
+pub(crate) const KILLED: &str = "killed";
 /// The work folder in a sandbox.
 const WORK: &str = "/work";
 /// Where the folder of the registry's socket is in a sandbox.
@@ -142,11 +144,14 @@ impl JobSandbox {
         self.storage_mib / u64::try_from(domains).unwrap_or(u64::MAX).max(1)
     }
 
-    /// Removes the work folders of trust domains that had no job for a long time: of sources that are not
-    /// followed any more, and of their pull requests. What a later job needs of them is fetched again. It
-    /// blocks; call it before the first job.
-    pub fn forget_unused(&self) {
+    /// Removes what killed jobs left, and the work folders of trust domains that had no job for a long time:
+    /// of sources that are not followed any more, and of their pull requests. What a later job needs of them
+    /// is fetched again. It blocks; call it before the first job.
+    pub fn tidy(&self) {
         for entry in std::fs::read_dir(&self.work).into_iter().flatten().flatten() {
+            for job in std::fs::read_dir(entry.path().join("jobs")).into_iter().flatten().flatten() {
+                remove_killed(&job.path());
+            }
             // Each job makes and removes a folder there.
             let used = std::fs::metadata(entry.path().join("jobs")).and_then(|jobs| jobs.modified());
             if used.is_ok_and(|used| used.elapsed().is_ok_and(|age| age > UNUSED)) {
@@ -171,6 +176,23 @@ impl JobSandbox {
         }
         Ok(folder)
     }
+}
+
+/// Removes the folder of a job whose sandbox was killed, if it is there. Its containers are in the storage of
+/// its domain, which only a job of the domain may change: the next one removes them ([`KILLED`]).
+pub(crate) fn remove_killed(folder: &Path) {
+    let (Some(job), Some(domain)) = (folder.file_name(), folder.parent().and_then(Path::parent)) else {
+        return;
+    };
+    if !folder.exists() {
+        return;
+    }
+    let killed = domain.join(KILLED);
+    let mark = killed.join(job);
+    let marked = std::fs::create_dir_all(&mark).map_err(SandboxError::io("create", &mark));
+    let marked = marked.and_then(|()| own(&killed, 0o700)).and_then(|()| own(&mark, 0o700));
+    let removed = std::fs::remove_dir_all(folder);
+    tracing::info!(job.folder = %folder.display(), ?marked, ?removed, "removed the folder of a killed job");
 }
 
 /// Copies of secrets that the sandbox's root can read, as arguments of `job run`. One that cannot be read is
@@ -241,7 +263,7 @@ fn needs_network(order: &JobOrder) -> bool {
     }
 }
 
-/// The name of the socket that stands for an address.
+/// The name of the socket for an address.
 fn socket(address: &SocketAddr) -> String {
     format!("{}-{}.sock", address.ip(), address.port())
 }

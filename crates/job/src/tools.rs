@@ -58,6 +58,7 @@ impl Tools {
             tracing::debug!(?took, "sandboxes work on this host");
             Ok(sandbox)
         };
-        self.ready.get_or_try_init(|| make).await
+        // It is large, and rarely needed.
+        self.ready.get_or_try_init(|| Box::pin(make)).await
     }
 }

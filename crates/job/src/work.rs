@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use edgewright_lab::{EngineSettings, PodmanHost, PodmanSettings, Reaped};
 use edgewright_model::error::Chain;
-use edgewright_model::order::{JobOrder, ManifestRef, RegistryAccess};
+use edgewright_model::order::{JobId, JobOrder, ManifestRef, RegistryAccess};
 use edgewright_model::outcome::{FailureKind, JobEvent, JobFailure, JobOutcome, Phase};
 use edgewright_model::reference::Reference;
 use edgewright_oci::index::Cache;
@@ -24,6 +24,7 @@ use crate::error::ExecutorError;
 use crate::executor::BoxFuture;
 use crate::process::with_failure;
 use crate::report::Reporter;
+use crate::sandboxed::KILLED;
 use crate::worker::Worker;
 
 /// Settings of jobs besides their orders.
@@ -129,6 +130,20 @@ pub async fn reap(work: &Path, engine: &EngineSettings) -> Reaped {
     edgewright_lab::reap(work, engine, &ProcessContext::default()).await
 }
 
+/// In a sandbox: removes the containers of jobs of the same trust domain whose sandboxes were killed.
+async fn reap_killed(work: &Path, engine: &EngineSettings) {
+    let Ok(mut killed) = tokio::fs::read_dir(work.join(KILLED)).await else { return };
+    while let Ok(Some(entry)) = killed.next_entry().await {
+        if let Some(job) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+            let reaped =
+                edgewright_lab::reap_job(work, &JobId(job), engine, &ProcessContext::default()).await;
+            tracing::info!(job.id = %job, ?reaped, "cleaned up after a killed job");
+        }
+        // Two jobs may find it at the same time.
+        drop(tokio::fs::remove_dir(entry.path()).await);
+    }
+}
+
 async fn work(
     order: &JobOrder,
     worker: &JobWorker,
@@ -159,6 +174,9 @@ async fn work(
             return with_failure(infrastructure(Chain(&error).to_string(), error.hint().as_deref()));
         }
     };
+    if settings.in_sandbox {
+        reap_killed(&place.work, &settings.engine).await;
+    }
     let indexes = worker.indexes.clone();
     let podman = Arc::new(PodmanHost::new(PodmanSettings {
         work: place.work.clone(),

@@ -19,8 +19,8 @@ pub struct LockMoves {
     /// Packages that changed version, were added or were dropped, by name; a move that is equal on all
     /// platforms is listed once.
     pub packages: Vec<PackageMove>,
-    /// Images that Containerfiles use, if their digest changed, by name; a move that is equal on all platforms
-    /// is listed once.
+    /// Images that Containerfiles use, if their digest changed, by name; a move that is equal on all
+    /// platforms is listed once.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<ImageMove>,
     /// Whether the `refresh` time of a `containerfile` step is over, so that the image is rebuilt.

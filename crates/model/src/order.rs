@@ -28,8 +28,8 @@ impl std::fmt::Display for JobId {
     }
 }
 
-/// Whose work a job is, and how far it is trusted. What jobs keep on a machine for later ones (caches, storage)
-/// is shared within one domain only.
+/// Whose work a job is, and how far it is trusted. What jobs keep on a machine for later ones (caches,
+/// storage) is shared within one domain only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrustDomain {

@@ -13,8 +13,8 @@ const FILES: [&str; 5] = ["etc/gshadow", "etc/shadow", "etc/sudoers", "etc/krb5.
 /// Bits of the mode with which others may read.
 const OTHERS_READ: u32 = 0o004;
 
-/// Whether a file at this path in an image (without leading `/`) is a secret by its place or name: keyfiles of
-/// NetworkManager, private keys of hosts, pre-shared keys, passwords, sudoers.
+/// Whether a file at this path in an image (without leading `/`) is a secret by its place or name: keyfiles
+/// of NetworkManager, private keys of hosts, pre-shared keys, passwords, sudoers.
 pub fn is_sensitive(path: &str) -> bool {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
     let ends = |suffix: &str| name.len() > suffix.len() && name.ends_with(suffix);

@@ -15,12 +15,11 @@ use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::RegistryError;
-use crate::pace::CLIENT_RATE_LIMIT;
 use crate::settings::RegistrySettings;
 
 /// A download that is slower than this on average, in bytes per second, makes room for another one at a
 /// limit.
-const SLOW_DOWNLOAD_LIMIT: u64 = 3 * CLIENT_RATE_LIMIT as u64;
+const SLOW_DOWNLOAD_LIMIT: u64 = 12 * 1024;
 /// How long a download may be that slow.
 const SLOW_DOWNLOAD_GRACE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The time between two searches for slow downloads while one waits.

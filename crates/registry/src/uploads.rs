@@ -192,8 +192,8 @@ impl Inner {
         Ok(held)
     }
 
-    /// Checks that the disk has room for a body of `length` bytes, before any of it is read: clients would send
-    /// all of it in vain. If there is none, the upload is deleted.
+    /// Checks that the disk has room for a body of `length` bytes, before any of it is read: clients would
+    /// send all of it in vain. If there is none, the upload is deleted.
     pub(crate) async fn check_space(
         &self,
         length: Option<u64>,

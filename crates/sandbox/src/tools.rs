@@ -58,8 +58,8 @@ const REQUIRED: [&str; 8] = [
 /// The time between two attempts to lock.
 const TURN_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 
-/// Version of `tools.json`, and of what this program needs of a tool image. Images of earlier versions are made
-/// again.
+/// Version of `tools.json`, and of what this program needs of a tool image. Images of earlier versions are
+/// made again.
 const VERSION: u32 = 2;
 
 /// What `tools.json` holds.

@@ -65,8 +65,8 @@ impl Mirror {
         Repository::new(self.git.clone(), self.folder.clone())
     }
 
-    /// Sets the branches whose commits are trusted: submodules of others are fetched without credentials, and
-    /// only from addresses that a trusted commit names.
+    /// Sets the branches whose commits are trusted: submodules of other commits are fetched without
+    /// credentials, and only from addresses that a trusted commit names.
     pub fn trust(&self, branches: BTreeSet<String>) {
         *self.trusted.lock().unwrap_or_else(PoisonError::into_inner) = branches;
     }

@@ -262,7 +262,8 @@ impl Store {
         rows.iter().map(|row| Ok((RunNumber(row::number(row, "run")?), node(row)?))).collect()
     }
 
-    /// The lanes that the newest good node of each of some platform manifests was asked for, a trusted one first.
+    /// The lanes that the newest good node of each of some platform manifests was asked for, a trusted one
+    /// first.
     pub async fn lanes_of(
         &self,
         digests: &BTreeSet<&Digest>,

@@ -191,8 +191,8 @@ impl Store {
         rows.iter().map(|row| Ok((row::text(row, "digest")?, row::number(row, "image_size")?))).collect()
     }
 
-    /// The newest verdict of each key on some platform manifests, with any lane inputs, of those that a domain
-    /// may use.
+    /// The newest verdict of each key on some platform manifests, with any lane inputs, of those that a
+    /// domain may use.
     pub async fn newest_verdicts(
         &self,
         digests: &BTreeSet<&Digest>,
@@ -213,7 +213,7 @@ impl Store {
         rows.iter().map(verdict).collect()
     }
 
-    /// All verdicts of a digest, newest first, whoever recorded them.
+    /// All verdicts of a digest, newest first, of all domains.
     pub async fn verdicts_of(&self, digest: &Digest) -> Result<Vec<VerdictRow>, StoreError> {
         let rows = sqlx::query("SELECT * FROM verdicts WHERE digest = ? ORDER BY id DESC")
             .bind(digest.to_string())

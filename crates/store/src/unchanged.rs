@@ -40,16 +40,12 @@ struct UnchangedNode<'a> {
     state: NodeState,
     digest: Cow<'a, Option<Digest>>,
     steps: Cow<'a, [PathStep]>,
-    #[serde(default, skip_serializing_if = "is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     lanes: Cow<'a, Option<Vec<NodeLane>>>,
     notes: Cow<'a, [Note]>,
 }
 
 /// Documents of earlier versions have no lanes.
-fn is_none(lanes: &Option<Vec<NodeLane>>) -> bool {
-    lanes.is_none()
-}
-
 impl<'a> UnchangedNode<'a> {
     fn of(node: &'a NodeRow) -> Self {
         Self {

@@ -40,10 +40,10 @@ const CONTROL: &[Row] = &[
     ("events",        &["reconcile"]),
     ("cancellations", &["access", "context", "error", "reconcile"]),
     ("sources",       &["access", "context", "error", "reconcile", "settings"]),
-    ("jobs",          &["error", "events", "hosting", "logs", "pins"]),
+    ("jobs",          &["error", "events", "hosting", "logs", "pins", "settings"]),
     ("releases",      &["access", "context", "error", "events", "hosting", "pins", "reconcile", "sources"]),
     ("locks",         &["access", "context", "error", "jobs", "reconcile", "settings", "sources"]),
-    ("posting",       &["access", "context", "error", "hosting", "releases"]),
+    ("posting",       &["access", "context", "error", "hosting", "jobs", "releases"]),
     ("polling",       &["access", "cancellations", "context", "error", "hosting", "inventory", "pins", "reconcile",
                         "releases", "settings", "sources"]),
     ("rebuilds",      &["access", "context", "error", "events", "jobs", "locks", "pins", "reconcile", "sources"]),
@@ -56,7 +56,8 @@ const CONTROL: &[Row] = &[
 
 #[rustfmt::skip]
 const SERVER: &[Row] = &[
-    ("folder",        &[]),
+    ("reserve",       &[]),
+    ("folder",        &["reserve"]),
     ("metrics",       &[]),
     ("telemetry",     &[]),
     ("tls",           &[]),

@@ -46,7 +46,8 @@ impl Archives {
         std::fs::remove_file(&cached)
     }
 
-    /// Keeps a package's archive; whether it is the locked one. A package whose hash is not known is not kept.
+    /// Keeps a package's archive; whether it is the locked one. A package whose hash is not known is not
+    /// kept.
     pub(super) fn save(&self, package: &LockedPackage, from: &Path) -> io::Result<bool> {
         let Some(hash) = &package.sha256 else { return Ok(true) };
         let file = match open(from) {

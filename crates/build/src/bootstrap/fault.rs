@@ -34,6 +34,30 @@ pub enum Cause {
     Other(String),
 }
 
+/// What tools print where a mirror cannot be reached, or does not work for now.
+const UNREACHABLE: [&str; 20] = [
+    "Could not resolve",
+    "Temporary failure resolving",
+    "Could not connect",
+    "Connection failed",
+    "Connection timed out",
+    "Connection refused",
+    "Unable to connect",
+    "Network is unreachable",
+    "Could not handshake",
+    "Connection reset by peer",
+    "connection timed out",
+    "Data socket timed out",
+    "Something wicked happened resolving",
+    "Undetermined Error",
+    "Mirror sync in progress?",
+    "  429  ",
+    "  500  ",
+    "502  ",
+    "503  ",
+    "504  ",
+];
+
 /// The cause in a tool's output; the most specific line wins.
 pub fn explain(output: &[String]) -> Cause {
     let has = |texts: &[&str]| {
@@ -54,29 +78,7 @@ pub fn explain(output: &[String]) -> Cause {
             return Cause::VersionGone { package: quoted(line, 1).unwrap_or_default(), version };
         }
     }
-    let unreachable = [
-        "Could not resolve",
-        "Temporary failure resolving",
-        "Could not connect",
-        "Connection failed",
-        "Connection timed out",
-        "Connection refused",
-        "Unable to connect",
-        "Network is unreachable",
-        "Could not handshake",
-        "Connection reset by peer",
-        "connection timed out",
-        "Data socket timed out",
-        "Something wicked happened resolving",
-        "Undetermined Error",
-        "Mirror sync in progress?",
-        "  429  ",
-        "  500  ",
-        "502  ",
-        "503  ",
-        "504  ",
-    ];
-    if let Some(line) = has(&unreachable) {
+    if let Some(line) = has(&UNREACHABLE) {
         return Cause::Unreachable(line);
     }
     if let Some(line) = has(&["NO_PUBKEY", "not signed", "Missing key", "verification failed", "GPG error"]) {

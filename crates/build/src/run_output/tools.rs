@@ -132,29 +132,56 @@ fn curl_text(line: &str) -> Meaning {
     }
 }
 
+/// Why apt could not fetch, where another try may succeed.
+const APT_REASONS: [&str; 20] = [
+    "Temporary failure resolving",
+    "Could not resolve",
+    "Could not connect to",
+    "Unable to connect to",
+    "Cannot initiate the connection",
+    "Connection failed",
+    "Connection timed out",
+    "connection timed out",
+    "Connection reset",
+    "Connection refused",
+    "Network is unreachable",
+    "Data socket timed out",
+    "Could not handshake",
+    "Error reading from server",
+    "Read error",
+    "Undetermined Error",
+    "Something wicked happened resolving",
+    "Mirror sync in progress?",
+    "Hash Sum mismatch",
+    "Clearsigned file isn't valid, got 'NOSPLIT'",
+];
+
+/// How lines of apt begin that neither explain nor end a failure.
+const APT_LINES: [&str; 21] = [
+    "E: ",
+    "W: ",
+    "N: ",
+    "Error: ",
+    "Warning: ",
+    "Notice: ",
+    "Err:",
+    "Ign:",
+    "Hit:",
+    "Get:",
+    "Fetched ",
+    "Reading ",
+    "Building ",
+    "Need to get ",
+    "After this operation",
+    "  ",
+    "Hashes of ",
+    "Last modification ",
+    "Release file created",
+    "Some packages could not",
+    "Solving dependencies",
+];
+
 fn apt(line: &str) -> Meaning {
-    const REASONS: [&str; 20] = [
-        "Temporary failure resolving",
-        "Could not resolve",
-        "Could not connect to",
-        "Unable to connect to",
-        "Cannot initiate the connection",
-        "Connection failed",
-        "Connection timed out",
-        "connection timed out",
-        "Connection reset",
-        "Connection refused",
-        "Network is unreachable",
-        "Data socket timed out",
-        "Could not handshake",
-        "Error reading from server",
-        "Read error",
-        "Undetermined Error",
-        "Something wicked happened resolving",
-        "Mirror sync in progress?",
-        "Hash Sum mismatch",
-        "Clearsigned file isn't valid, got 'NOSPLIT'",
-    ];
     let failed = starts(
         line,
         &[
@@ -174,36 +201,13 @@ fn apt(line: &str) -> Meaning {
         reason.get(..5).filter(|start| start.ends_with("  ")).and_then(|start| start.trim().parse().ok());
     match code {
         Some(code) => return status(code),
-        None if starts(reason, &REASONS) => return Transient,
+        None if starts(reason, &APT_REASONS) => return Transient,
         None if has(line, &["NO_PUBKEY", "is not signed", "has no installation candidate"]) => {
             return Lasting;
         }
         None => {}
     }
-    let own = [
-        "E: ",
-        "W: ",
-        "N: ",
-        "Error: ",
-        "Warning: ",
-        "Notice: ",
-        "Err:",
-        "Ign:",
-        "Hit:",
-        "Get:",
-        "Fetched ",
-        "Reading ",
-        "Building ",
-        "Need to get ",
-        "After this operation",
-        "  ",
-        "Hashes of ",
-        "Last modification ",
-        "Release file created",
-        "Some packages could not",
-        "Solving dependencies",
-    ];
-    if starts(line, &own) { Follows } else { Other }
+    if starts(line, &APT_LINES) { Follows } else { Other }
 }
 
 /// The code in `curl: (6) Could not resolve host: x`.

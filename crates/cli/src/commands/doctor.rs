@@ -1,5 +1,5 @@
-//! `doctor`: what this machine offers for builds and tests. Nothing is assumed: a sandbox is started, programs
-//! are asked for their versions, mirrors are connected to.
+//! `doctor`: what this machine offers for builds and tests. Nothing is assumed: a sandbox is started,
+//! programs are asked for their versions, mirrors are connected to.
 
 mod network;
 mod programs;

@@ -99,7 +99,7 @@ async fn isolation(
     let cleared = tokio::task::spawn_blocking({
         let jobs = jobs.clone();
         move || {
-            jobs.forget_unused();
+            jobs.tidy();
             Sandbox::clear(&folder)
         }
     });

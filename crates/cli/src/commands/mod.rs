@@ -68,7 +68,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
         Command::Logs(args) => logs::logs(&global, args).await,
         Command::Evidence(args) => evidence::evidence(&global, args).await,
         Command::Rebuild(args) => rebuild::rebuild(&args, &global).await,
-        Command::Update(args) => update::update(&args, &global).await,
+        Command::Update(args) => Box::pin(update::update(&args, &global)).await,
         Command::Shell { variant, rm, command } => {
             shell::shell(&global, variant.as_ref(), rm, &command).await
         }

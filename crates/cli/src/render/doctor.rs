@@ -1,5 +1,7 @@
 //! The report of `doctor`.
 
+use std::fmt::Write as _;
+
 use edgewright_api::documents::{DoctorReport, DoctorState};
 
 use super::style::{GREEN, HINT, RED, YELLOW, paint, plain};
@@ -19,7 +21,8 @@ pub(crate) fn doctor(report: &DoctorReport) -> String {
     let mut text = table.text("nothing was looked at");
     let hints = report.checks.iter().filter_map(|check| Some((&check.id, check.hint.as_ref()?)));
     for (id, hint) in hints {
-        text.push_str(&format!("\n{} {id}: {}", paint(HINT, "hint:"), plain(hint)));
+        // Writing to a string cannot fail.
+        let _ = write!(text, "\n{} {id}: {}", paint(HINT, "hint:"), plain(hint));
     }
     text.push_str(if report.ready {
         "\n\njobs can run on this machine\n"

@@ -36,11 +36,11 @@ async fn images_built_elsewhere_are_hosted_unchanged_and_labels_reach_the_config
     assert_ne!(built("panel"), built("os"));
 
     // The step adds its own layer, not the image below it.
-    let build = async |variant: &str| {
+    let shown_build = async |variant: &str| {
         let shown = call(&["image", "show", variant, "--json"]).await.ends(0).json();
         shown["builds"][0].clone()
     };
-    let (panel, os) = (build("panel").await, build("os").await);
+    let (panel, os) = (shown_build("panel").await, shown_build("os").await);
     let size = |build: &serde_json::Value| build["size_bytes"].as_u64().unwrap();
     assert_eq!(panel["steps"][0]["added_bytes"].as_u64(), Some(size(&panel) - size(&os)), "{panel:#} {os:#}");
 

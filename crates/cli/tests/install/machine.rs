@@ -54,6 +54,9 @@ impl Machine {
             .podman()
             .args(["run", "--detach", "--name", "machine", "--systemd=always", "--network", "none"])
             .args(["--add-host", "images.example.org:127.0.0.1", "--add-host", "git.example.org:127.0.0.1"])
+            // Jobs run in sandboxes, with the tool image of this test: the machine has no network to make one.
+            .args(["--device", "/dev/net/tun", "--volume"])
+            .arg(format!("{}:/var/cache/edgewright/tools:ro", edgewright_testkit::tools().1.display()))
             .args(["--cgroupns=private", "--cap-add", "all", "--security-opt", "seccomp=unconfined"])
             .args(["--security-opt", "apparmor=unconfined", "--security-opt", "unmask=ALL"])
             // On a host with control groups of version 1, systemd would mount more of them, for the whole

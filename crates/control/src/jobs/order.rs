@@ -41,8 +41,8 @@ const INLINE_LIMIT: u64 = 64 * 1024;
 /// Beyond the last check's own time: boot, evidence, removal.
 const LANE_MARGIN_S: u64 = 120;
 
-/// The first part of repositories of untrusted jobs, before the source's number. No source has a name with two
-/// underscores.
+/// The first part of repositories of untrusted jobs, before the source's number. No source has a name with
+/// two underscores.
 const UNTRUSTED: &str = "untrusted__";
 
 /// Where the work of a node starts.
@@ -283,8 +283,8 @@ fn layer_entry(entry: &LayerEntry) -> PackEntry {
     }
 }
 
-/// Only trusted refs get build secrets, and only those that the settings grant to their source. What was built with
-/// a secret before is reused all the same: its image is no secret.
+/// Only trusted refs get build secrets, and only those that the settings grant to their source. What was
+/// built with a secret before is reused all the same: its image is no secret.
 fn check_secrets(scope: &RunScope<'_>, step: &str, secrets: &[SecretRef]) -> Result<(), ControlError> {
     let Some(first) = secrets.first() else { return Ok(()) };
     if !scope.domain.trusted {

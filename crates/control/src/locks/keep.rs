@@ -58,8 +58,8 @@ pub(super) fn found(image: &ImageName, result: LockCheckResult) -> LockCheck {
     LockCheck { image: image.clone(), result, overlay: None, moves: LockMoves::default(), message: None }
 }
 
-/// Whether two locks pin the same; the epoch is only when they were made, and the lines of archives only where
-/// they were made. An index whose other platforms moved is the same base.
+/// Whether two locks pin the same; the epoch is only when they were made, and the lines of archives only
+/// where they were made. An index whose other platforms moved is the same base.
 pub(super) fn same_inputs(a: &Lock, b: &Lock) -> bool {
     let is_same_base = LockMoves::between(a, b).base.is_none() && a.base.is_some() == b.base.is_some();
     a.request == b.request && is_same_base && a.images == b.images && a.packages == b.packages

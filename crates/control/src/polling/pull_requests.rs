@@ -31,8 +31,8 @@ use crate::sources::{Queued, SourceHandle, Sources};
 
 /// How long what a pull request built is held after its run.
 pub const KEPT: SignedDuration = SignedDuration::from_hours(14 * 24);
-/// The most pull requests that one poll fetches and queues; the others follow with the next polls. So a flood of
-/// them never delays the poll of the branches for long.
+/// The most pull requests that one poll fetches and queues; the others follow with the next polls. So a flood
+/// of them never delays the poll of the branches for long.
 const AT_ONCE: usize = 10;
 /// Noted as a decided branch once a source's pull requests are handle. No ref can have this name.
 const WATCHED: &str = "refs/pull/*";

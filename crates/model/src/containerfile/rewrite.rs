@@ -92,7 +92,8 @@ fn followed<'a>(aliases: &'a BTreeMap<usize, Origin>, origin: &'a Origin) -> &'a
     origin
 }
 
-/// The `SHELL` of each stage. buildah runs every `RUN` in it, but starts commands of the image with `/bin/sh`.
+/// The `SHELL` of each stage. buildah runs every `RUN` in it, but starts commands of the image with
+/// `/bin/sh`.
 #[derive(Default)]
 struct Shells(BTreeMap<usize, Vec<String>>);
 

@@ -158,8 +158,8 @@ fn elsewhere(path: &TreePath) -> Fault {
 
 /// The unusable entries of a folder that becomes a layer or a build context: submodules, templates that are
 /// too large to render (where the folder `renders` them), Git LFS pointers, paths that no image can hold.
-/// Links are content there: they are copied, never followed. Invalid paths in the `own` folder of an image or a site are reported in any case,
-/// and not again here.
+/// Links are content there: they are copied, never followed. Invalid paths in the `own` folder of an image or
+/// a site are reported in any case, and not again here.
 pub(super) fn unusable(
     tree: &Tree,
     folder: &TreePath,

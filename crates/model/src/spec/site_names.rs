@@ -1,5 +1,5 @@
-//! Names of sites outlive their folders: the id of a site keeps the name of its first declaration, and with it
-//! the names of its images.
+//! Names of sites outlive their folders: the id of a site keeps the name of its first declaration, and with
+//! it the names of its images.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};

@@ -188,11 +188,11 @@ fn what_is_replaced_passes_its_mode_and_owner_on() {
     let (_, notes) = taken_over(&[file("etc/ssh/a_key"), file(KEYFILE)], &[], &base);
     assert_eq!(notes.len(), 1, "{notes:?}");
     assert!(notes[0].contains("can read `/etc/ssh/a_key`: it has mode 0644"), "{notes:?}");
-    // A later layer's file counts, and a removed one does not.
-    let mut later = LayerIndex::default();
-    later.record(&owned("etc/app.conf", Kind::File, 0o644, 0, 0));
-    later.record(&file("usr/bin/.wh.tool"));
-    let base = Index::merge([&layer, &later]);
+    // A second layer's file counts, and a removed one does not.
+    let mut second = LayerIndex::default();
+    second.record(&owned("etc/app.conf", Kind::File, 0o644, 0, 0));
+    second.record(&file("usr/bin/.wh.tool"));
+    let base = Index::merge([&layer, &second]);
     assert_eq!(taken_over(&[file("etc/app.conf")], &[], &base).0, ["etc/app.conf 644 0:0"]);
     assert_eq!(taken_over(&[file("usr/bin/tool")], &[], &base).0, ["usr/bin/tool 644 0:0"]);
 }

@@ -22,8 +22,8 @@ pub(super) struct Exposed {
 }
 
 impl Exposed {
-    /// Follows the sensitive files of a path from step to step: a file without a declared mode has the mode of
-    /// the one that it replaces.
+    /// Follows the sensitive files of a path from step to step: a file without a declared mode has the mode
+    /// of the one that it replaces.
     pub(super) fn follow(&mut self, base: &GraphBase, path: &[Arc<GraphStep>], tree: &Tree) {
         let mut is_known = *base == GraphBase::Scratch;
         let mut readable: BTreeMap<&TreePath, bool> = BTreeMap::new();

@@ -23,18 +23,15 @@ impl Composition {
         let had_token = tokio::fs::try_exists(settings.operator_token_file()).await.unwrap_or(true);
         let live = Live::read(settings, &self.address)?;
         let before = self.live.now();
-        let changed = self.follow_sources(&before, &live).await;
-        let mut changes = match changed.and_then(|changes| self.connect(&before, &live, changes)) {
-            Ok(changes) => changes,
-            Err(error) => {
-                self.undo(&live, &before).await;
-                if !had_token {
-                    // A new token was generated, and the earlier one is still the valid one.
-                    drop(tokio::fs::remove_file(settings.operator_token_file()).await);
-                }
-                return Err(error);
+        let applied = self.apply(&before, &live).await;
+        if applied.is_err() {
+            self.undo(&live, &before).await;
+            if !had_token {
+                // A new token was generated, and the earlier one is still the valid one.
+                drop(tokio::fs::remove_file(settings.operator_token_file()).await);
             }
-        };
+        }
+        let mut changes = applied?;
         if let Some((certificate, config)) = certificate {
             certificate.replace(config);
         }
@@ -49,13 +46,9 @@ impl Composition {
         Ok(changes)
     }
 
-    /// Sends events to other sinks and copies to other targets.
-    fn connect(
-        &self,
-        before: &Live,
-        live: &Live,
-        mut changes: Vec<String>,
-    ) -> Result<Vec<String>, StartError> {
+    /// Follows other sources, sends events to other sinks, and copies to other targets.
+    async fn apply(&self, before: &Live, live: &Live) -> Result<Vec<String>, StartError> {
+        let mut changes = self.follow_sources(before, live).await?;
         // Also if nothing changed: an operator who fixed a target does not wait for the next attempt.
         self.control.deliver(&live.targets)?;
         if live.targets != before.targets {
@@ -93,7 +86,9 @@ impl Composition {
             self.control.remove_source(&old.name);
             changes.insert(0, format!("source {} removed", old.name));
         }
-        added.into_iter().for_each(|id| self.control.start_source(id));
+        for id in added {
+            self.control.start_source(id);
+        }
         Ok(changes)
     }
 }

@@ -125,16 +125,16 @@ described! {
         }
         /// Memory that one job is expected to need, in MiB. It bounds `parallel` if that is not set.
         pub memory_mib: Option<u32> { Restart, default: "1024", range: "MiB", example: "1024" }
-        /// The most that one job may write to disk, in GiB. No job may take more than half of the space that is
-        /// free when it starts.
-        pub disk_gib: Option<u32> { Restart, default: DEFAULT_DISK_GIB.to_string(), range: "GiB", example: "64" }
+        /// The most that one job may write to disk, in GiB. No job may take more than half of the space that
+        /// is free when it starts.
+        pub disk_gib: Option<u32> { Restart, default: DEFAULT_DISK_GIB.to_string(), range: "GiB", example: "128" }
         /// The most memory that one sandboxed job may take, in MiB. The kernel ends a process of a job that
         /// takes more.
         pub max_memory_mib: Option<u32> {
             Restart,
             default: DEFAULT_MAX_MEMORY_MIB.to_string(),
             range: "MiB",
-            example: "4096"
+            example: "8192"
         }
         /// Processor priority of jobs, as for `nice`: 0 is the server's own, 19 the lowest. The disk priority
         /// follows from it. `edgewright run` uses 0 by default.
@@ -149,8 +149,8 @@ described! {
             example: "\"/srv/edgewright/tools\"",
             flag: "--tools"
         }
-        /// Addresses of this host that sandboxed jobs reach: `HOST:PORT`, such as a package cache on loopback.
-        /// The registry of the server, and registries of base images, are reached without that.
+        /// Addresses of this host that sandboxed jobs reach: `HOST:PORT`, such as a package cache on
+        /// loopback. The registry of the server, and registries of base images, are reached without that.
         pub reach: Option<Vec<String>> { Restart, default: "none", example: "[\"127.0.0.1:3142\"]" }
         /// Base URL of the registry as jobs reach it.
         pub registry: Option<String> {

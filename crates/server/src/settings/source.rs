@@ -41,8 +41,8 @@ described! {
         pub updates: Option<UpdateOptions>, was "watch" { Restart, default: "as in `[updates]`" }
         /// Where new locks go: the server's database, or a commit.
         pub locks: Option<LockOptions> { Reload, default: "the server's database" }
-        /// The build secrets (ids of `[secrets]`) that the trusted refs of this source may use. Pull requests and
-        /// other untrusted refs get none.
+        /// The build secrets (ids of `[secrets]`) that the trusted refs of this source may use. Pull requests
+        /// and other untrusted refs get none.
         pub secrets: Option<Vec<String>> {
             Reload,
             default: "all if it is the only source, else none",

@@ -9,7 +9,7 @@ use edgewright_api::{RunJob, RunJobs};
 use edgewright_control::logs::Logs;
 use edgewright_control::rebuilds::REBUILD_PREFIX;
 use edgewright_model::names::Platform;
-use edgewright_model::run::{RunNumber, RunState};
+use edgewright_model::run::{NodeState, RunNumber, RunState};
 use edgewright_store::nodes::{JobRow, NodeRow};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
@@ -174,7 +174,7 @@ impl LogReader {
             return Ok(!matches!(run, RunState::Queued | RunState::Preparing));
         }
         // A node without a row of its own is unchanged.
-        Ok(node.is_none_or(|state| state.is_terminal()))
+        Ok(node.is_none_or(NodeState::is_terminal))
     }
 
     async fn read(&mut self) -> Result<Option<Vec<u8>>, ViewError> {

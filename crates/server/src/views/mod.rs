@@ -228,8 +228,8 @@ impl Views {
         Ok(verdicts)
     }
 
-    /// The newest verdict of each lane, of those on one manifest. Those for the checks that are asked for have
-    /// precedence over others, and of these the current ones.
+    /// The newest verdict of each lane, of those on one manifest. Those for the checks that are asked for
+    /// have precedence over others, and of these the current ones.
     fn lane_verdicts<'r>(
         &self,
         verdicts: Option<&'r Vec<VerdictRow>>,

@@ -1,6 +1,7 @@
 //! Releases.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use edgewright_api::{ReleaseEntry, ReleaseView};
 use edgewright_model::names::SourceName;
@@ -69,12 +70,13 @@ impl Views {
         let mut rows = Vec::with_capacity(shown);
         for listed in found.into_iter().take(shown) {
             let key = (listed.source, listed.release.number);
-            if !channels.contains_key(&key.0) {
-                channels.insert(key.0, self.store.channels(key.0).await?);
-            }
+            let of_source = match channels.entry(key.0) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => unknown.insert(self.store.channels(key.0).await?),
+            };
             let Some(name) = names.get(&key.0) else { continue };
             let entries = entries.remove(&key).unwrap_or_default();
-            rows.push(view(name.clone(), listed, &channels[&key.0], entries));
+            rows.push(view(name.clone(), listed, of_source, entries));
         }
         Ok(Page { rows, next })
     }

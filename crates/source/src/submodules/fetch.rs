@@ -59,7 +59,7 @@ impl Mirror {
         };
         let name = format!("{}.git", &Digest::of(remote.address().as_bytes()).hex()[..32]);
         let folder = self.folder().join(FOLDER).join(&name);
-        let is_known = folder.join("HEAD").is_file();
+        let is_known = tokio::fs::try_exists(folder.join("HEAD")).await.unwrap_or(false);
         let mut remote = remote.clone();
         if !is_trusted {
             if !is_known {

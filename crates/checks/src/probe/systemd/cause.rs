@@ -90,7 +90,8 @@ pub(super) struct Causes {
 impl Causes {
     /// The text after "UNIT failed".
     pub(super) fn suffix(&self) -> String {
-        self.headline.iter().chain(&self.explanation).map(|text| format!("; {text}")).collect()
+        let parts = self.headline.iter().chain(&self.explanation);
+        parts.fold(String::new(), |suffix, text| suffix + "; " + text)
     }
 }
 
@@ -169,8 +170,8 @@ fn explain(texts: &[&str], missing: &[&'static str]) -> Option<String> {
         wanted = steps.filter(|name| missing.contains(name)).collect();
     }
     let what = if !wanted.is_empty() {
-        let names: Vec<&str> = wanted.into_iter().collect();
-        format!("does not give {}", names.join(", "))
+        let capabilities: Vec<&str> = wanted.into_iter().collect();
+        format!("does not give {}", capabilities.join(", "))
     } else if denied().next().is_some() && missing.contains(&"CAP_SYS_ADMIN") {
         "gives few capabilities (no CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_SYS_TIME, …)".to_owned()
     } else {

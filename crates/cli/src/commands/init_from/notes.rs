@@ -51,10 +51,10 @@ pub(super) fn scan(
     for path in selection.files(top)? {
         let name = path.to_string_lossy().to_lowercase();
         let file = name.rsplit('/').next().unwrap_or_default();
-        let is_yaml = file.ends_with(".yml") || file.ends_with(".yaml");
+        let extension = file.rsplit_once('.').map(|(_, extension)| extension);
+        let is_yaml = matches!(extension, Some("yml" | "yaml"));
         let is_script = SCRIPTS.contains(&file)
-            || file.ends_with(".just")
-            || file.ends_with(".sh")
+            || matches!(extension, Some("just" | "sh"))
             || (is_yaml && (name.starts_with(".github/") || file.starts_with(".gitlab-ci")));
         if !(is_yaml || is_script || name == ".gitmodules") {
             continue;

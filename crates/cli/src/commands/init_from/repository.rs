@@ -196,7 +196,7 @@ fn converted(bytes: &[u8], is_local: impl Fn(&str) -> bool) -> Result<Converted,
     convert(text, is_local)?.checked()
 }
 
-/// A Containerfile that starts from itself by way of others.
+/// A Containerfile that starts from itself through other ones.
 fn circle(planned: &BTreeMap<PathBuf, Planned>) -> Option<PathBuf> {
     let by_name: BTreeMap<&str, &Planned> =
         planned.values().map(|image| (image.name.as_str(), image)).collect();

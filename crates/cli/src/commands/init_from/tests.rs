@@ -135,7 +135,7 @@ async fn examples_in_folders_with_their_own_and_the_common_context() {
 }
 
 #[tokio::test]
-async fn defaults_made_of_others_and_foreign_images() {
+async fn nested_defaults_and_foreign_images() {
     let text = "ARG BASE_IMAGE_NAME=\"${BASE_IMAGE_NAME:-silverblue}\"\nARG IMAGE_FLAVOR=\"${IMAGE_FLAVOR:-main}\"\n\
         ARG SOURCE_IMAGE=\"${SOURCE_IMAGE:-$BASE_IMAGE_NAME-$IMAGE_FLAVOR}\"\nARG BASE_IMAGE=\"ghcr.io/ublue-os/${SOURCE_IMAGE}\"\n\
         ARG FEDORA_MAJOR_VERSION=\"${FEDORA_MAJOR_VERSION:-39}\"\n\
