@@ -32,11 +32,11 @@ pub(crate) fn parse_range(header: Option<&str>, size: u64) -> Asked {
             None => return Asked::Whole,
         }
     }
-    let total: u64 = parts.iter().map(|part| part.end - part.start).fold(0, u64::saturating_add);
+    let total: u128 = parts.iter().map(|part| u128::from(part.end - part.start)).sum();
     match parts.len() {
         0 => Asked::Nothing,
         // Overlapping ranges could multiply a small request into a huge response.
-        2.. if total > size => Asked::Whole,
+        2.. if total > u128::from(size) => Asked::Whole,
         _ => Asked::Parts(parts),
     }
 }
@@ -98,6 +98,7 @@ mod tests {
             assert_eq!(parse_range(header, 10), expected, "{header:?}");
         }
         assert_eq!(parse_range(Some("bytes=0-"), 0), Asked::Nothing);
+        assert_eq!(parse_range(Some("bytes=0-1,0-"), u64::MAX), Asked::Whole);
     }
 
     #[test]
