@@ -83,7 +83,7 @@ fn copies_stay_inside(entries: &[Entry], own: &LayerIndex) {
                 };
                 assert!(path.split('/').all(|part| !matches!(part, "" | "." | "..")), "{path:?}");
                 let through =
-                    parents(&path).find(|parent| links.contains(*parent) || is_link(image, &delete, parent));
+                    parents(&path).find(|parent| links.contains(*parent) || is_link(image, delete, parent));
                 assert_eq!(through, None, "{path:?} is written through a link");
                 links.remove(&path);
                 if kind == Kind::Link {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use edgewright_model::digest::hex;
 use edgewright_model::format::{parse, render};
 use edgewright_model::names::CommitId;
 use edgewright_model::tree::{InvalidPath, MAX_TREE_DEPTH, Tree, TreePath, is_loaded};
@@ -85,8 +86,7 @@ fn list<'a>(
         };
         let separator: &[u8] = if folder.is_empty() { b"" } else { b"/" };
         let path = [folder, separator, &bytes[space + 1..head]].concat();
-        let id: String =
-            bytes[head + 1..=head + ID_LENGTH].iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = hex(&bytes[head + 1..=head + ID_LENGTH]);
         let mode = String::from_utf8_lossy(&bytes[..space]).into_owned();
         bytes = &bytes[head + 1 + ID_LENGTH..];
         let (kind, size) = match mode.as_str() {

@@ -194,8 +194,8 @@ impl Reader<'_> {
     }
 }
 
-/// Whether flags contain what may be the mark of a here-document for a shell, which reads quotes and escapes in
-/// another way: as it is written, or without them, as it is rewritten.
+/// Whether flags contain what may be the mark of a here-document for a shell, which reads quotes and escapes
+/// in another way: as it is written, or without them, as it is rewritten.
 fn is_mark_in_flags(arguments: &str, escape: char) -> bool {
     let (flags, behind) = flags(arguments, escape);
     arguments[..behind].contains("<<")
