@@ -340,13 +340,13 @@ fn the_static_lane_has_checks_of_files_only() {
         (ids, node.lanes.iter().map(|lane| lane.check_set.clone()).collect::<Vec<_>>())
     };
     let (ids, before) = sets(&source);
-    assert!(ids.len() == 6 && ids.iter().all(|id| id.starts_with("static.")), "{ids:?}");
+    assert!(ids.len() == 9 && ids.iter().all(|id| id.starts_with("static.")), "{ids:?}");
     // A change of another check does not change the check set of the static lane.
     let (_, other) = sets(&source.clone().replace("images/hmi/image.yaml", "status: 200", "status: 204"));
     assert_eq!((before[0] == other[0], before[1] == other[1]), (true, false));
     let off = "- {id: static.kernel, off: a container}\n- {id: hmi-answers";
     let (ids, other) = sets(&source.replace("images/hmi/image.yaml", "- {id: hmi-answers", off));
-    assert_eq!((ids.len(), before[0] == other[0], before[1] == other[1]), (5, false, true));
+    assert_eq!((ids.len(), before[0] == other[0], before[1] == other[1]), (8, false, true));
 }
 
 #[test]
