@@ -319,7 +319,8 @@ async fn failures_have_the_right_kind(
     assert!(chatty.output.len() <= 40);
 
     let foreign = run("foreign", "FROM debian\n", long).await;
-    let from = "line 1 of the Containerfile: the stage that is built starts from `debian`, not from `${BASE}`";
+    let from =
+        "line 1 of the Containerfile: the stage that is built starts from `debian`, not from `${BASE}`";
     assert!(foreign.message.starts_with(from), "{foreign:?}");
 
     let mut gone = packages;

@@ -7,7 +7,8 @@ use crate::bounds::Files;
 use crate::parse::{self, RemoteRefs};
 use crate::repository::CommitInfo;
 
-pub use crate::parse::MAX_COMMIT_TEXT;
+/// The longest text of a commit that is kept, in characters.
+pub const LONGEST_TEXT: usize = parse::MAX_COMMIT_TEXT;
 
 /// The tree below a tree object, read as a session with git reads it, a level of folders at a time; `None` if
 /// it cannot be listed. `read` returns the object of an id in hex.

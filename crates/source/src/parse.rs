@@ -14,7 +14,7 @@ use crate::repository::CommitInfo;
 
 /// Maximum length of a commit's subject, of its author's name and of the email address, in characters. What
 /// is longer is cut when it is read.
-pub const MAX_COMMIT_TEXT: usize = 200;
+pub(crate) const MAX_COMMIT_TEXT: usize = 200;
 
 /// Maximum bytes that are read of a commit: of the object, and of what git prints of it.
 pub(crate) const MAX_COMMIT_BYTES: u64 = 1024 * 1024;
