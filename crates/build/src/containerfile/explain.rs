@@ -35,12 +35,27 @@ fn of_exit(output: &[String]) -> JobFailure {
     let line = match (report.cause, report.exit) {
         (Some(cause), _) => cause,
         (None, Some(code)) => format!("the command{step} ended with exit status {code} and printed nothing"),
-        (None, None) => "it gave no reason".to_owned(),
+        (None, None) => of_buildah(output).unwrap_or_else(|| "it gave no reason".to_owned()),
     };
     let ended = report.exit.filter(|_| kind == FailureKind::Image);
     let ended = ended.map(|code| format!("; it ended with exit status {code}{step}")).unwrap_or_default();
     let message = format!("the Containerfile failed: {line}");
     failure::new(kind, Phase::Build, message, Some(format!("{hint}{ended}")))
+}
+
+/// What buildah itself reports at the end, without paths of the work folder.
+fn of_buildah(output: &[String]) -> Option<String> {
+    let line = output.iter().rev().find_map(|line| line.strip_prefix("Error: "))?;
+    Some(match line.split_once("checking on sources under ") {
+        // `building at STEP "COPY a b": checking on sources under "/…/context": copier: stat: "/a": no such file …`
+        Some((step, rest)) => {
+            let step =
+                step.trim_start_matches("building at STEP ").trim_end_matches([':', ' ']).trim_matches('"');
+            let reason = rest.split_once("copier: ").map_or(rest, |(_, reason)| reason);
+            format!("`{step}`: {} in the build context", reason.trim_start_matches("stat: "))
+        }
+        None => line.to_owned(),
+    })
 }
 
 /// The kind of a failure of `buildah bud`, from its last lines.
@@ -88,6 +103,18 @@ mod tests {
             let lines: Vec<String> = text.lines().map(str::to_owned).collect();
             assert_eq!(classify(&lines).0, kind, "{text}");
         }
+    }
+
+    #[test]
+    fn what_buildah_reports_is_the_cause_if_no_command_printed_one() {
+        let of = |text: &str| of_exit(&text.lines().map(str::to_owned).collect::<Vec<_>>()).message;
+        let missing = "STEP 2/2: COPY conf/a /etc/a\nError: building at STEP \"COPY conf/a /etc/a\": checking on \
+                       sources under \"/work/jobs/1/context\": copier: stat: \"/conf/a\": no such file or directory";
+        let expected = "the Containerfile failed: `COPY conf/a /etc/a`: \"/conf/a\": no such file or directory in \
+                        the build context";
+        assert_eq!(of(missing), expected);
+        assert_eq!(of("Error: parsing: unknown x"), "the Containerfile failed: parsing: unknown x");
+        assert_eq!(of("STEP 1/1: FROM x"), "the Containerfile failed: it gave no reason");
     }
 
     #[test]
