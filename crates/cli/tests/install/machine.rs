@@ -66,6 +66,8 @@ impl Machine {
             .args([self.root().as_os_str(), "/sbin/init".as_ref()]);
         command.deadline(STEP).run().await.unwrap_or_else(|error| panic!("{error:?}"));
         self.until("systemctl is-system-running").await;
+        // The kernel permits no other /proc, as sandboxes need one, while a part of this one is masked.
+        self.run("umount /proc/cgroups").await;
         // Of version 1: containers inside of the machine need groups of their own below the machine's.
         let groups = "findmnt --raw --noheadings --output TARGET --types cgroup";
         self.run(&format!("for one in $({groups}); do mount -o remount,bind,rw $one; done")).await;
