@@ -103,9 +103,11 @@ impl Config {
 
     fn mounts(&self) -> Vec<Value> {
         let quiet = ["nosuid", "noexec", "nodev"];
+        // In a host that is itself a container, the kernel permits no writable one.
+        let fixed = ["nosuid", "noexec", "nodev", "ro"];
         let mut mounts = vec![
             json!({"destination": "/proc", "type": "proc", "source": "proc"}),
-            json!({"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": quiet}),
+            json!({"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": fixed}),
             json!({"destination": "/sys/fs/cgroup", "type": "cgroup2", "source": "cgroup2", "options": quiet}),
             json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]}),
             json!({"destination": "/dev/pts", "type": "devpts", "source": "devpts",

@@ -104,7 +104,8 @@ impl Machine {
 
     /// Ends the test with what is known about a failed script.
     pub(crate) async fn fail(&self, title: &str, finished: &Finished) -> ! {
-        let journal = "systemctl --failed --no-pager; journalctl --no-pager --lines 80";
+        let journal = "systemctl --failed --no-pager; journalctl --no-pager --lines 80; edgewright run show 1; \
+                       edgewright logs 1 | tail -n 30";
         let journal = self.script("root", "/", journal).await;
         panic!(
             "{title}: {:?}\n{}\n{}\n--- the machine:\n{}",
