@@ -50,12 +50,6 @@ impl Machine {
         fs::write(self.root().join("etc/containers.conf"), &conf).unwrap();
         fs::write(self.root().join("etc/default/edgewright"), "CONTAINERS_CONF=/etc/containers.conf\n")
             .unwrap();
-        // On a host with control groups of version 1, this container cannot mount a cgroup2 tree for sandboxes:
-        // jobs use the machine's own programs.
-        let unit = self.root().join("etc/systemd/system/edgewright.service.d");
-        fs::create_dir_all(&unit).unwrap();
-        let start = "[Service]\nExecStart=\nExecStart=/usr/bin/edgewright serve --unsafe-host-tools\n";
-        fs::write(unit.join("test.conf"), start).unwrap();
         let command = self
             .podman()
             .args(["run", "--detach", "--name", "machine", "--systemd=always", "--network", "none"])
@@ -69,6 +63,11 @@ impl Machine {
             .args([self.root().as_os_str(), "/sbin/init".as_ref()]);
         command.deadline(STEP).run().await.unwrap_or_else(|error| panic!("{error:?}"));
         self.until("systemctl is-system-running").await;
+        // On a host with control groups of version 1, this container cannot mount a cgroup2 tree for sandboxes:
+        // jobs use the machine's own programs.
+        let unit = "/run/systemd/system/edgewright.service.d";
+        let start = "[Service]\\nExecStart=\\nExecStart=/usr/bin/edgewright serve --unsafe-host-tools\\n";
+        self.run(&format!("mkdir -p {unit}; printf '{start}' > {unit}/test.conf")).await;
         // Of version 1: containers inside of the machine need groups of their own below the machine's.
         let groups = "findmnt --raw --noheadings --output TARGET --types cgroup";
         self.run(&format!("for one in $({groups}); do mount -o remount,bind,rw $one; done")).await;
