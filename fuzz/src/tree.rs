@@ -6,7 +6,7 @@ use edgewright_model::digest::hex;
 use edgewright_model::format::{parse, render};
 use edgewright_model::names::CommitId;
 use edgewright_model::tree::{InvalidPath, MAX_TREE_DEPTH, Tree, TreePath, is_loaded};
-use edgewright_source::fuzzing::{self, LONGEST_TEXT};
+use edgewright_source::fuzzing::{self, longest_text};
 
 use crate::selected;
 
@@ -134,7 +134,7 @@ fn commits(data: &[u8]) {
     let read = [fuzzing::commit(&id, data).map(|(info, _)| info), fuzzing::commit_info(data)];
     for info in read.into_iter().flatten() {
         for text in [&info.author, &info.email, &info.subject] {
-            assert!(text.chars().count() <= LONGEST_TEXT, "{text}");
+            assert!(text.chars().count() <= longest_text(), "{text}");
             assert!(!text.contains(|c: char| c.is_control() || c == '\u{202e}'), "{text:?}");
         }
     }

@@ -8,7 +8,9 @@ use crate::parse::{self, RemoteRefs};
 use crate::repository::CommitInfo;
 
 /// The longest text of a commit that is kept, in characters.
-pub const LONGEST_TEXT: usize = parse::MAX_COMMIT_TEXT;
+pub const fn longest_text() -> usize {
+    parse::MAX_COMMIT_TEXT
+}
 
 /// The tree below a tree object, read as a session with git reads it, a level of folders at a time; `None` if
 /// it cannot be listed. `read` returns the object of an id in hex.
