@@ -106,7 +106,7 @@ async fn resolve_image(
     let hint = "check the reference in the Containerfile";
     let fault = |error: ClientError| match error.class() {
         ErrorClass::NotFound => missing(reference, hint),
-        _ => JobFailure { phase: Phase::Lock, ..failure::external(Phase::Lock, &error) },
+        _ => failure::external(Phase::Lock, &error),
     };
     let manifest = client.pull_manifest(&reference.repository, &tag(reference)?).await.map_err(fault)?;
     if !image::is_index(&manifest) {
@@ -141,8 +141,7 @@ async fn resolve_base(
         return Ok((Some(digest.clone()), BTreeMap::new()));
     }
     let client = base::external(ctx, &reference.registry, &reference.repository)?;
-    let fault =
-        |error: ClientError| JobFailure { phase: Phase::Lock, ..failure::external(Phase::Lock, &error) };
+    let fault = |error: ClientError| failure::external(Phase::Lock, &error);
     let tag = tag(reference)?;
     if client.head_manifest(&reference.repository, &tag).await.map_err(fault)?.is_none() {
         return Err(missing(reference, "check the reference after `from:`"));

@@ -21,8 +21,7 @@ async fn built(ctx: &BuildContext, task: ImageTask) -> Result<ManifestRef, JobFa
     execute(&task, ctx, &|_| {}).await.result
 }
 
-/// Some megabytes that unpack to 256 GiB: work on a blocking thread ends with the
-/// job.
+/// Some megabytes that unpack to 256 GiB: work on a blocking thread ends with the job.
 #[tokio::test]
 async fn a_base_that_unpacks_without_end_ends_with_the_job() {
     let world = World::new().await;

@@ -179,12 +179,6 @@ impl Posting {
         // Trusted first: an untrusted run that waits for the same digest must not keep the verdict to itself.
         waiting.sort_by_key(|node| !node.domain.trusted);
         let builds = self.store.builds_of(&post.digest).await?;
-        let asked = match (waiting.first(), post.check_set.clone()) {
-            (Some(first), _) => Some(first.check_set.clone()),
-            (None, Some(check_set)) => Some(check_set),
-            (None, None) if builds.is_empty() => None,
-            (None, None) => self.asked_before(&post.digest).await?,
-        };
         let mut runs: BTreeMap<(bool, u64), (RunNumber, RepoName)> = BTreeMap::new();
         let place = |domain: TrustDomain| (!domain.trusted, domain.source);
         for node in &waiting {
@@ -202,6 +196,11 @@ impl Posting {
         if runs.is_empty() {
             return Err(PostError::NoBuild { digest: digest() });
         }
+        let asked = match (waiting.first(), &post.check_set) {
+            (Some(first), _) => Some(first.check_set.clone()),
+            (None, Some(check_set)) => Some(check_set.clone()),
+            (None, None) => self.asked_before(&post.digest).await?,
+        };
         let check_set = asked.ok_or_else(|| PostError::NoRunWaits { digest: digest() })?;
         let awaited_by = waiting.into_iter().map(|node| node.node).collect();
         Ok(Place { runs: runs.into_values().collect(), check_set, awaited_by })

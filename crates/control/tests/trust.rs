@@ -153,8 +153,7 @@ async fn lock_overlays_of_a_pull_request_are_its_own() {
     let image = "from: scratch\nsteps:\n  - bootstrap: {suite: trixie, packages: [systemd]}\n";
     world.write("images/fresh/image.yaml", image);
     world.open_pull_request(1).await;
-    let (_, state) = world.run().await;
-    println!("{state}");
+    world.run().await;
     let trusted = world.store.locks(source.domain(true)).await.unwrap();
     let untrusted = world.store.locks(source.domain(false)).await.unwrap();
     assert_eq!((trusted.len(), untrusted.len()), (0, 1));
@@ -186,15 +185,6 @@ async fn a_ref_that_no_channel_follows_is_untrusted_whatever_it_is_called() {
         assert_eq!(world.store.newest_release(world.source, branch).await.unwrap(), None);
     }
     assert_eq!(world.entries().await, before);
-    let names: Vec<_> = world
-        .store
-        .channels(world.source)
-        .await
-        .unwrap()
-        .into_iter()
-        .map(|row| row.name.to_string())
-        .collect();
-    println!("{names:?}");
     let followed = |row: &edgewright_store::channels::ChannelRow| format!("{:?}", row.spec.follows);
     let channels = world.store.channels(world.source).await.unwrap();
     assert!(channels.iter().all(|row| !followed(row).contains("feature")), "{channels:?}");

@@ -43,11 +43,11 @@ impl DiskBound {
     /// Resolves once the job has written more than it may.
     pub(crate) async fn exceeded(self) -> Excess {
         let began = SystemTime::now();
-        let at_start = free(&self.scratch).unwrap_or(u64::MAX);
+        let at_start = free(self.scratch.clone()).await.unwrap_or(u64::MAX);
         let bound = self.bytes.min(at_start / SHARE_OF_FREE);
         loop {
             tokio::time::sleep(PERIOD).await;
-            let taken = at_start.saturating_sub(free(&self.scratch).unwrap_or(at_start));
+            let taken = at_start.saturating_sub(free(self.scratch.clone()).await.unwrap_or(at_start));
             if taken < bound / 2 {
                 continue;
             }
@@ -73,8 +73,9 @@ impl DiskBound {
 }
 
 /// The free space of the disk of a folder that may not exist yet.
-fn free(folder: &Path) -> Option<u64> {
-    folder.ancestors().find_map(Disk::of).map(|disk| disk.free)
+async fn free(folder: PathBuf) -> Option<u64> {
+    let disk = tokio::task::spawn_blocking(move || folder.ancestors().find_map(Disk::of));
+    disk.await.ok()?.map(|disk| disk.free)
 }
 
 /// The bytes that a folder takes on the disk. It is walked without recursion: a hostile tree may be deep.

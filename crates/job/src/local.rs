@@ -26,7 +26,7 @@ use crate::gate::{AdmissionSettings, Gate};
 use crate::heard::{Heard, cut};
 use crate::isolation::Isolation;
 use crate::native;
-use crate::sandboxed::{JobPlace, JobSandbox, remove_killed};
+use crate::sandboxed::{JobPlace, JobSandbox};
 use crate::work::JobWorker;
 
 /// The time that a child has after its order's limit, to notice it and clean up.
@@ -246,7 +246,7 @@ impl LocalExecutor {
         };
         let _ = events.try_send(JobEvent::Log { line: format!("[tools: {}]", ready.tools().versions()) });
         let launch = sandbox.launch(&settings.program, order, &settings.environment);
-        let prepared = sandbox.prepare(ready, launch, order, settings.secrets.files(&order.task)).await;
+        let prepared = sandbox.prepare(&ready, launch, order, settings.secrets.files(&order.task)).await;
         let (command, place) = prepared.map_err(fault)?;
         Ok((command, Some(place)))
     }
@@ -270,8 +270,8 @@ impl LocalExecutor {
             return self.clear_here(order.job).await;
         };
         // Its processes and mounts ended with the sandbox; files are left.
-        let folder = sandbox.domain(order).join("jobs").join(order.job.to_string());
-        drop(tokio::task::spawn_blocking(move || remove_killed(&folder)).await);
+        let (sandbox, domain, job) = (sandbox.clone(), order.domain.folder(), order.job.to_string());
+        drop(tokio::task::spawn_blocking(move || sandbox.remove_killed(&domain, job.as_ref())).await);
     }
 
     /// Removes what a job that was killed left on the host: processes, containers, mounts, its folder.

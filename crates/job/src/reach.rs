@@ -12,7 +12,8 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The addresses of this host, loopback included, that `order` needs, and those of `permitted` (`HOST:PORT`).
 pub(crate) async fn addresses(order: &JobOrder, permitted: &[String]) -> Vec<SocketAddr> {
-    let own = edgewright_sandbox::launch::own_addresses();
+    let own = tokio::task::spawn_blocking(edgewright_sandbox::launch::own_addresses);
+    let own = own.await.unwrap_or_default();
     let mut found = BTreeSet::new();
     for target in targets(order).iter().chain(permitted) {
         // A name that cannot be resolved here cannot be resolved in the sandbox either: the job reports it.

@@ -4,12 +4,16 @@
 //! ```text
 //! DATA/work/sandbox/DOMAIN/  the work folder of a trust domain's jobs, `/work` inside, owned by their root
 //! DATA/work/sandboxes/       configuration, socket and secrets of jobs that run
+//! DATA/work/killed/DOMAIN/   a folder for each killed job whose containers may be left in its domain's storage
 //! ```
+//!
+//! A domain's jobs may put anything into its work folder, links included. The host follows none there.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,14 +22,13 @@ use edgewright_model::order::{JOB_ENVIRONMENT, JobOrder, StepAction, Task};
 use edgewright_process::{Command, OwnedTask};
 use edgewright_sandbox::launch::{FIRST_ID, Launch};
 use edgewright_sandbox::{Bounds, Mount, Network, Sandbox, SandboxError, Sandboxed};
+use rustix::fs::{Mode, OFlags};
 
 use crate::tools::Tools;
 use crate::{forward, reach};
 
 /// Work folders of trust domains without a job for longer are removed.
 const UNUSED: Duration = Duration::from_hours(30 * 24);
-/// Below the work folder of a trust domain: a folder for each killed job whose containers may be left.
-pub(crate) const KILLED: &str = "killed";
 /// The work folder in a sandbox.
 const WORK: &str = "/work";
 /// Where the folder of the registry's socket is in a sandbox.
@@ -79,9 +82,11 @@ impl JobSandbox {
             launch.arguments.extend(forward);
         }
         let (this, sandbox) = (self.clone(), sandbox.clone());
-        let domain = self.domain(order);
+        let domain = order.domain.folder();
         let prepared = tokio::task::spawn_blocking(move || {
-            let folder = this.private_folder(&domain)?;
+            let folder = this.private_folder(&this.work.join(&domain))?;
+            launch.arguments.extend(["--storage-mib".to_owned(), this.share_of_storage().to_string()]);
+            launch.arguments.extend(this.take_killed(&domain));
             launch.arguments.extend(copy_secrets(folder.path(), &secrets)?);
             copy_sources(Path::new("/etc"), &folder.path().join("etc"))?;
             for (name, to) in [("sockets", SOCKETS), ("secrets", SECRETS), ("etc", HOST_ETC)] {
@@ -119,7 +124,6 @@ impl JobSandbox {
         let mut arguments: Vec<String> =
             ["job", "run", "--sandboxed", "--work", WORK, "--host-etc", HOST_ETC].map(str::to_owned).into();
         arguments.extend(["--nice".to_owned(), self.nice.to_string()]);
-        arguments.extend(["--storage-mib".to_owned(), self.share_of_storage().to_string()]);
         let mut variables =
             vec![format!("{JOB_ENVIRONMENT}={job}"), format!("{}={WORK}", edgewright_lab::WORK_ENVIRONMENT)];
         // Settings of the host's container engine name files of the host.
@@ -149,16 +153,46 @@ impl JobSandbox {
     /// is fetched again. It blocks; call it before the first job.
     pub fn tidy(&self) {
         for entry in std::fs::read_dir(&self.work).into_iter().flatten().flatten() {
-            for job in std::fs::read_dir(entry.path().join("jobs")).into_iter().flatten().flatten() {
-                remove_killed(&job.path());
+            let (domain, jobs) = (entry.file_name(), jobs_of(&entry.path()));
+            let jobs = jobs.iter().flat_map(|jobs| std::fs::read_dir(within(jobs, "."))).flatten().flatten();
+            for job in jobs {
+                self.remove_killed(&domain.to_string_lossy(), &job.file_name());
             }
             // Each job makes and removes a folder there.
-            let used = std::fs::metadata(entry.path().join("jobs")).and_then(|jobs| jobs.modified());
+            let used = entry.path().join("jobs").symlink_metadata().and_then(|jobs| jobs.modified());
             if used.is_ok_and(|used| used.elapsed().is_ok_and(|age| age > UNUSED)) {
                 let removed = std::fs::remove_dir_all(entry.path());
                 tracing::info!(folder = %entry.path().display(), ?removed, "removed the caches of an unused trust domain");
             }
         }
+    }
+
+    /// Removes the folder of a job whose sandbox was killed, if it is there. Its containers are in the storage
+    /// of its domain, which only a job of the domain may change: the next one removes them. It blocks.
+    pub(crate) fn remove_killed(&self, domain: &str, job: &OsStr) {
+        let Some(jobs) = jobs_of(&self.work.join(domain)) else { return };
+        let folder = within(&jobs, job);
+        if folder.symlink_metadata().is_err() {
+            return;
+        }
+        let marked = std::fs::create_dir_all(self.killed(domain).join(job));
+        let removed = std::fs::remove_dir_all(folder);
+        tracing::info!(?job, domain, ?marked, ?removed, "removed the folder of a killed job");
+    }
+
+    /// Arguments that name the killed jobs of a domain, once.
+    fn take_killed(&self, domain: &str) -> Vec<String> {
+        let killed = std::fs::read_dir(self.killed(domain)).into_iter().flatten().flatten();
+        let named = |entry: std::fs::DirEntry| {
+            std::fs::remove_dir(entry.path()).ok()?;
+            Some(["--killed".to_owned(), entry.file_name().into_string().ok()?])
+        };
+        killed.filter_map(named).flatten().collect()
+    }
+
+    /// Where the killed jobs of a domain are noted: no job can write there.
+    fn killed(&self, domain: &str) -> PathBuf {
+        self.work.with_file_name("killed").join(domain)
     }
 
     /// A folder that only the sandbox's root and the host's root can enter.
@@ -178,21 +212,15 @@ impl JobSandbox {
     }
 }
 
-/// Removes the folder of a job whose sandbox was killed, if it is there. Its containers are in the storage of
-/// its domain, which only a job of the domain may change: the next one removes them ([`KILLED`]).
-pub(crate) fn remove_killed(folder: &Path) {
-    let (Some(job), Some(domain)) = (folder.file_name(), folder.parent().and_then(Path::parent)) else {
-        return;
-    };
-    if !folder.exists() {
-        return;
-    }
-    let killed = domain.join(KILLED);
-    let mark = killed.join(job);
-    let marked = std::fs::create_dir_all(&mark).map_err(SandboxError::io("create", &mark));
-    let marked = marked.and_then(|()| own(&killed, 0o700)).and_then(|()| own(&mark, 0o700));
-    let removed = std::fs::remove_dir_all(folder);
-    tracing::info!(job.folder = %folder.display(), ?marked, ?removed, "removed the folder of a killed job");
+/// The folder with the job folders of a domain; none if it is missing, or a link.
+fn jobs_of(domain: &Path) -> Option<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
+    rustix::fs::open(domain.join("jobs"), flags, Mode::empty()).ok()
+}
+
+/// A path in an open folder, whatever its name leads to by now.
+fn within(folder: &OwnedFd, name: impl AsRef<Path>) -> PathBuf {
+    Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name)
 }
 
 /// Copies of secrets that the sandbox's root can read, as arguments of `job run`. One that cannot be read is
@@ -292,6 +320,39 @@ mod tests {
         assert_eq!(std::fs::read_to_string(to.join("os-release")).unwrap(), "ID=debian");
         assert!(to.join("apt/sources.list.d/debian.sources").is_file());
         assert!(!to.join("apt/auth.conf").exists());
+    }
+
+    fn jobs(work: PathBuf) -> JobSandbox {
+        let bounds = Bounds { memory_bytes: 1 << 30, processes: 100, cpu_weight: 100 };
+        let tools = Tools::new("/nonexistent".into(), work.with_file_name("sandboxes"));
+        JobSandbox { tools, work, nice: 0, storage_mib: 100, reach: Vec::new(), bounds }
+    }
+
+    #[test]
+    fn what_killed_jobs_left_is_removed_and_named_to_the_next_job_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let work = folder.path().join("sandbox");
+        std::fs::create_dir_all(work.join("7/jobs/0189/scratch")).unwrap();
+        let jobs = jobs(work.clone());
+        jobs.tidy();
+        assert!(!work.join("7/jobs/0189").exists());
+        assert_eq!(jobs.take_killed("7"), ["--killed", "0189"]);
+        assert!(jobs.take_killed("7").is_empty() && jobs.take_killed("8").is_empty());
+    }
+
+    #[test]
+    fn links_of_a_job_lead_the_host_nowhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let (work, host) = (folder.path().join("sandbox"), folder.path().join("host"));
+        std::fs::create_dir_all(host.join("0189/secret")).unwrap();
+        std::fs::create_dir_all(work.join("7")).unwrap();
+        std::os::unix::fs::symlink(&host, work.join("7/jobs")).unwrap();
+        std::fs::create_dir_all(work.join("8/jobs")).unwrap();
+        std::os::unix::fs::symlink(&host, work.join("8/jobs/0189")).unwrap();
+        let jobs = jobs(work);
+        jobs.tidy();
+        jobs.remove_killed("7", OsStr::new("0189"));
+        assert!(host.join("0189/secret").is_dir(), "a file of the host was removed");
     }
 
     #[test]

@@ -16,13 +16,14 @@ pub struct Tools {
     image: PathBuf,
     /// Where sandboxes keep their configuration.
     sandboxes: PathBuf,
-    ready: Arc<OnceCell<Sandbox>>,
+    /// Set once a sandbox worked.
+    tried: Arc<OnceCell<()>>,
 }
 
 impl Tools {
     /// The tool image in `image`; sandboxes keep their configuration in `sandboxes`.
     pub fn new(image: PathBuf, sandboxes: PathBuf) -> Self {
-        Self { image, sandboxes, ready: Arc::default() }
+        Self { image, sandboxes, tried: Arc::default() }
     }
 
     /// Where sandboxes keep their configuration.
@@ -32,15 +33,15 @@ impl Tools {
 
     /// Sandboxes with the tool image. The first call makes the image if it is missing, which takes a minute
     /// or two and is reported as events of its job, and starts `program` in a sandbox as a trial. After a
-    /// failure, the next call tries again.
+    /// failure, the next call tries again. Each call opens the image as it is now: an update replaces it.
     pub(crate) async fn sandbox(
         &self,
         program: &Path,
         events: &mpsc::Sender<JobEvent>,
         cancel: &CancellationToken,
-    ) -> Result<&Sandbox, SandboxError> {
+    ) -> Result<Sandbox, SandboxError> {
         let make = async {
-            Kernel::read().require()?;
+            blocking(|| Kernel::read().require()).await?;
             let processes = ProcessContext::new(cancel.clone());
             let mut is_new = true;
             let progress = |line: &str| {
@@ -56,9 +57,18 @@ impl Tools {
             let sandbox = Sandbox::new(tools, self.sandboxes.clone());
             let took = sandbox.try_out(program, &processes).await?;
             tracing::debug!(?took, "sandboxes work on this host");
-            Ok(sandbox)
+            Ok(())
         };
         // It is large, and rarely needed.
-        self.ready.get_or_try_init(|| Box::pin(make)).await
+        self.tried.get_or_try_init(|| Box::pin(make)).await?;
+        let (image, sandboxes) = (self.image.clone(), self.sandboxes.clone());
+        blocking(move || Ok(Sandbox::new(ToolImage::open(&image)?, sandboxes))).await
     }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SandboxError> + Send + 'static,
+) -> Result<T, SandboxError> {
+    let lost = |error: tokio::task::JoinError| Err(SandboxError::Trial { reason: error.to_string() });
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(lost)
 }

@@ -24,7 +24,6 @@ use crate::error::ExecutorError;
 use crate::executor::BoxFuture;
 use crate::process::with_failure;
 use crate::report::Reporter;
-use crate::sandboxed::KILLED;
 use crate::worker::Worker;
 
 /// Settings of jobs besides their orders.
@@ -46,6 +45,8 @@ pub struct WorkSettings {
     pub in_sandbox: bool,
     /// The folder with the host's `os-release` and apt sources, which give mirrors that no step names.
     pub host_etc: PathBuf,
+    /// Jobs of the same trust domain whose sandboxes were killed: their containers are removed first.
+    pub killed: Vec<JobId>,
     /// Build secrets by id.
     pub secrets: BTreeMap<String, Vec<u8>>,
 }
@@ -130,20 +131,6 @@ pub async fn reap(work: &Path, engine: &EngineSettings) -> Reaped {
     edgewright_lab::reap(work, engine, &ProcessContext::default()).await
 }
 
-/// In a sandbox: removes the containers of jobs of the same trust domain whose sandboxes were killed.
-async fn reap_killed(work: &Path, engine: &EngineSettings) {
-    let Ok(mut killed) = tokio::fs::read_dir(work.join(KILLED)).await else { return };
-    while let Ok(Some(entry)) = killed.next_entry().await {
-        if let Some(job) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
-            let reaped =
-                edgewright_lab::reap_job(work, &JobId(job), engine, &ProcessContext::default()).await;
-            tracing::info!(job.id = %job, ?reaped, "cleaned up after a killed job");
-        }
-        // Two jobs may find it at the same time.
-        drop(tokio::fs::remove_dir(entry.path()).await);
-    }
-}
-
 async fn work(
     order: &JobOrder,
     worker: &JobWorker,
@@ -174,8 +161,10 @@ async fn work(
             return with_failure(infrastructure(Chain(&error).to_string(), error.hint().as_deref()));
         }
     };
-    if settings.in_sandbox {
-        reap_killed(&place.work, &settings.engine).await;
+    for job in &settings.killed {
+        let reaped =
+            edgewright_lab::reap_job(&place.work, job, &settings.engine, &ProcessContext::default()).await;
+        tracing::info!(job.id = %job, ?reaped, "cleaned up after a killed job");
     }
     let indexes = worker.indexes.clone();
     let podman = Arc::new(PodmanHost::new(PodmanSettings {
@@ -216,6 +205,7 @@ mod tests {
             auth: None,
             in_sandbox: false,
             host_etc: "/etc".into(),
+            killed: Vec::new(),
             secrets: BTreeMap::new(),
         })
     }

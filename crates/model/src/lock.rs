@@ -107,6 +107,11 @@ impl LockedImage {
     pub fn is(&self, image: &ForeignImage) -> bool {
         self.reference == image.reference && self.platform == image.platform
     }
+
+    /// Whether it has the name and platform of another one, whatever their digests are.
+    pub fn is_version_of(&self, other: &Self) -> bool {
+        self.reference == other.reference && self.platform == other.platform
+    }
 }
 
 /// One installed package.

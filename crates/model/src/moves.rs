@@ -222,8 +222,7 @@ impl fmt::Display for LockMoves {
 fn images(old: &Lock, new: &Lock) -> Vec<ImageMove> {
     let is_new = |image: &&LockedImage| !old.images.contains(image);
     let moved = new.images.iter().filter(is_new).map(|image| {
-        let same =
-            |other: &&LockedImage| other.reference == image.reference && other.platform == image.platform;
+        let same = |other: &&LockedImage| other.is_version_of(image);
         ImageMove {
             name: image.reference.to_string(),
             from: old.images.iter().find(same).map(|other| other.digest.clone()),

@@ -22,6 +22,14 @@ pub const ORDER_VERSION: u32 = 3;
 #[serde(transparent)]
 pub struct JobId(pub uuid::Uuid);
 
+impl std::str::FromStr for JobId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
 impl std::fmt::Display for JobId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)

@@ -146,9 +146,7 @@ fn steps(
 /// Images of a Containerfile that are named as before, with another digest.
 fn images_moved(owner: &ImageName, old: &[LockedImage], new: &[LockedImage]) -> Option<Reason> {
     let moved = |new: &LockedImage| {
-        let same = |old: &&LockedImage| {
-            old.reference == new.reference && old.platform == new.platform && old.digest != new.digest
-        };
+        let same = |old: &&LockedImage| old.is_version_of(new) && old.digest != new.digest;
         let old = old.iter().find(same)?;
         Some(format!("{} {} → {}", new.reference, old.digest.short(), new.digest.short()))
     };

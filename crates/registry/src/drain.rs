@@ -23,7 +23,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_mins(1);
 /// Starts a task that ends by itself within a minute, or is ended at shutdown.
 pub type Spawn = Arc<dyn Fn(BoxFuture<'static, ()>) + Send + Sync>;
 
-/// In the extensions of a request: its body is a [`Drained`] already.
+/// In the extensions of a request: its body is paced and a [`Drained`] already.
 #[derive(Debug, Clone, Copy)]
 pub struct IsDrained;
 

@@ -106,12 +106,11 @@ impl Inner {
             total: self.settings.max_uploads,
             share: self.settings.max_uploads_per_identity,
         };
-        let (upload, quota) = (id.clone(), &quota);
         let begun = || {
-            let (upload, repository) = (upload.clone(), repository.clone());
+            let (upload, repository) = (id.clone(), repository.clone());
             Change::BeginUpload { upload, repository, quota: quota.clone() }
         };
-        self.begin(quota, begun).await?;
+        self.begin(&quota, begun).await?;
         let (store, named) = (Arc::clone(&self.store), id.clone());
         let created = spawn_blocking(move || Writer::create(&*store, &named)).await?;
         let mut held = Held::new(self.uploads.session(&id).lock_owned().await);

@@ -108,7 +108,10 @@ impl SandboxError {
             Self::Cgroup { .. } => "run as root, and give the service `Delegate=yes`".to_owned(),
             Self::NotRoot => format!("run as root, or {UNSAFE}"),
             Self::Kernel { hint, .. } => format!("{hint}, or {UNSAFE}"),
-            Self::Trial { .. } => format!("see what `edgewright doctor` reports, or {UNSAFE}"),
+            Self::Trial { .. } => format!(
+                "run on a machine that may mount proc, sysfs and cgroup2 in a user namespace (containers often may \
+                 not), or {UNSAFE}"
+            ),
             Self::NoTools { path } => {
                 format!("make it with `edgewright tools update --tools {}`", path.display())
             }

@@ -115,12 +115,7 @@ impl Git {
 
     /// A git command that talks to a remote; its credentials go by environment, not on the command line.
     pub(crate) fn command_to(&self, remote: &Remote) -> Command {
-        let header = remote.authorization().map(|value| {
-            (format!("http.{}.extraHeader", remote.address()), format!("Authorization: {value}"))
-        });
-        let identities = self.identities.lock().unwrap_or_else(PoisonError::into_inner);
-        let ssh = identities.get(remote.address()).map(SshIdentity::command);
-        self.with_settings(header.as_slice()).env("GIT_SSH_COMMAND", ssh.as_deref().unwrap_or(ssh::PLAIN))
+        self.command_as(remote, remote, true)
     }
 
     /// A git command that talks to a submodule's remote with the ssh identity of its `source`. Without trust

@@ -139,18 +139,19 @@ impl Repository {
 
     /// All entries of a commit (or tree), with the bytes of those that planning reads.
     pub async fn read_tree(&self, commit: &CommitId) -> Result<Tree, SourceError> {
-        self.read_tree_of(commit.as_str(), &format!("commit {commit}")).await
+        self.read_complete(commit.as_str(), &format!("commit {commit}")).await
     }
 
-    /// The tree of an object; `what` names it in errors.
-    pub(crate) async fn read_tree_of(&self, id: &str, what: &str) -> Result<Tree, SourceError> {
-        self.read_complete(id, what).await
-    }
-
-    /// The tree of an object, its submodules left as they are.
+    /// The tree of an object, its submodules left as they are; `what` names it in errors.
     pub(crate) async fn read_tree_alone(&self, id: &str, what: &str) -> Result<Tree, SourceError> {
         let too_large = |excess| SourceError::TooLarge { what: what.to_owned(), excess };
-        let mut tree = self.list(id).await?.map_err(too_large)?;
+        let tree = self.list(id).await?.map_err(too_large)?;
+        self.with_contents(tree, what).await
+    }
+
+    /// A listed tree with the bytes of the entries that planning reads; `what` names it in errors.
+    pub(crate) async fn with_contents(&self, mut tree: Tree, what: &str) -> Result<Tree, SourceError> {
+        let too_large = |excess| SourceError::TooLarge { what: what.to_owned(), excess };
         check_loaded(&tree, is_loaded).map_err(too_large)?;
         self.load(&mut tree, is_loaded).await?;
         if tree.uses_lfs() {
@@ -188,7 +189,7 @@ impl Repository {
     }
 
     /// Puts the bytes of some entries into the tree.
-    pub(crate) async fn load(
+    async fn load(
         &self,
         tree: &mut Tree,
         is_wanted: impl Fn(&TreePath, &Entry) -> bool,

@@ -15,9 +15,9 @@ use std::collections::BTreeMap;
 
 use edgewright_model::format::reads_submodules;
 use edgewright_model::names::CommitId;
-use edgewright_model::tree::{EntryKind, MAX_TREE_ENTRIES, Tree, TreePath, is_loaded, is_pointer_sized};
+use edgewright_model::tree::{Entry, EntryKind, MAX_TREE_ENTRIES, Tree, TreePath};
 
-use crate::bounds::{Excess, Files, check_loaded};
+use crate::bounds::{Excess, Files};
 use crate::error::SourceError;
 use crate::git::{local, local_error};
 use crate::remote::Remote;
@@ -81,7 +81,7 @@ impl Repository {
     ) -> Result<Expanded, SourceError> {
         let too_large = |excess| SourceError::TooLarge { what: what.to_owned(), excess };
         let tree = self.read_tree_alone(id, what).await?;
-        let has_submodules = tree.entries.values().any(|entry| entry.kind == EntryKind::Submodule);
+        let has_submodules = tree.entries.values().any(Entry::is_submodule);
         if !has_submodules || !reads_submodules(&tree) {
             return Ok(Expanded { tree, missing: Vec::new() });
         }
@@ -113,13 +113,8 @@ impl Repository {
                 levels.push(Level { path: Some(path), remote: resolved, depth: level.depth + 1 });
             }
         }
-        let Expansion { mut tree, missing, .. } = expansion;
-        check_loaded(&tree, is_loaded).map_err(too_large)?;
-        self.load(&mut tree, is_loaded).await?;
-        if tree.uses_lfs() {
-            self.load(&mut tree, |_, entry| is_pointer_sized(entry)).await?;
-        }
-        Ok(Expanded { tree, missing })
+        let Expansion { tree, missing, .. } = expansion;
+        Ok(Expanded { tree: self.with_contents(tree, what).await?, missing })
     }
 
     /// The addresses in a `.gitmodules` file, by path. Git reads it, without other files that it includes.
@@ -238,9 +233,8 @@ impl Expansion {
     /// The submodules of a repository in the tree that are still to be read, with their commits.
     fn submodules(&self, folder: Option<&TreePath>) -> Vec<(TreePath, CommitId)> {
         let is_here = |path: &TreePath| folder.is_none_or(|folder| path.below(folder).is_some());
-        let submodules = self.tree.entries.iter().filter(|(path, entry)| {
-            entry.kind == EntryKind::Submodule && is_here(path) && !is_definition(path)
-        });
+        let all = self.tree.entries.iter().filter(|(_, entry)| entry.is_submodule());
+        let submodules = all.filter(|(path, _)| is_here(path) && !is_definition(path));
         let is_missing = |path: &TreePath| self.missing.iter().any(|missing| missing.path == *path);
         submodules
             .filter(|(path, _)| !is_missing(path))

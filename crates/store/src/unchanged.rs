@@ -40,12 +40,12 @@ struct UnchangedNode<'a> {
     state: NodeState,
     digest: Cow<'a, Option<Digest>>,
     steps: Cow<'a, [PathStep]>,
+    /// Documents of earlier versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lanes: Cow<'a, Option<Vec<NodeLane>>>,
     notes: Cow<'a, [Note]>,
 }
 
-/// Documents of earlier versions have no lanes.
 impl<'a> UnchangedNode<'a> {
     fn of(node: &'a NodeRow) -> Self {
         Self {

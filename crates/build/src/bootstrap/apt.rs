@@ -28,7 +28,7 @@ pub(crate) struct Apt {
 }
 
 impl Apt {
-    /// Writes configuration, sources and keys, and links cached package lists.
+    /// Writes configuration, sources and keys, and copies cached package lists.
     pub(crate) fn prepare(
         ctx: &BuildContext,
         repository: &Repository,

@@ -88,7 +88,8 @@ async fn push(
     let (digest, size) = hashed.await?.map_err(|error| failure::local(Phase::Push, &error))?;
     if package.sha256.as_ref().is_some_and(|locked| *locked != digest) {
         let message = format!("the archive of {} {} is not the locked one", package.name, package.version);
-        return Err(failure::infrastructure(Phase::Push, message, None));
+        let hint = "resolve a new lock with `edgewright update`";
+        return Err(failure::infrastructure(Phase::Push, message, Some(hint)));
     }
     let pushed = ctx.client.push_blob_file(repository, &path, &digest, size, QUIET).await;
     pushed.map_err(|error| failure::registry(Phase::Push, &error))?;

@@ -223,7 +223,10 @@ async fn take_over(
     let (count, new) = split_layers(state.image.layers(), built.layers())?;
     tracing::debug!(below = count, new = new.len(), "compressing the layers of buildah");
     let mut layers = Vec::new();
-    let mut below = below.map(|index| Index::clone(&index));
+    let mut below = match below {
+        Some(index) => Some(blocking(move || Index::clone(&index)).await?),
+        None => None,
+    };
     for (number, layer) in new.iter().enumerate() {
         let blob = layout.blob_path(&layer.descriptor.digest);
         let media_type = layer.descriptor.media_type.clone();
@@ -243,8 +246,7 @@ async fn take_over(
         below = index;
         layers.extend(layer);
     }
-    let base = state.image.runtime();
-    let runtime = without_buildah(built.runtime(), &base);
+    let runtime = without_buildah(built.runtime(), &state.image.runtime());
     state.image.set_runtime(runtime);
     Ok(layers)
 }

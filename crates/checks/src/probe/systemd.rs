@@ -168,14 +168,9 @@ pub(crate) fn look_at_unit(name: &str, budget: Budget) -> Finding {
             let has = |line: &str| ended.text().lines().any(|of| of == line);
             let (causes, status) = status(&[name], budget);
             let finding = Finding::image(message + &causes.suffix(), status);
-            let is_final = if has("ActiveState=failed") {
-                is_settled(&[name], budget)
-            } else {
-                NEVER_LOADED.iter().any(|state| has(state))
-                    && is_booted(budget)
-                    && is_settled(&[name], budget)
-            };
-            if is_final { finding.for_good() } else { finding }
+            let is_lost =
+                has("ActiveState=failed") || NEVER_LOADED.iter().any(|state| has(state)) && is_booted(budget);
+            if is_lost && is_settled(&[name], budget) { finding.for_good() } else { finding }
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use edgewright_model::duration::Span;
+use edgewright_model::order::JobId;
 use edgewright_server::Options;
 use edgewright_server::settings::{ServerOptions, SourceOptions};
 
@@ -55,6 +56,9 @@ pub(crate) struct JobRunArgs {
     /// Folder with the host's `os-release` and apt sources
     #[arg(long, value_name = "DIR", default_value = "/etc")]
     pub(crate) host_etc: PathBuf,
+    /// Killed job of the same work folder, whose containers are removed first; may be repeated
+    #[arg(long, value_name = "JOB")]
+    pub(crate) killed: Vec<JobId>,
     /// Address of the host and the socket to which its connections go; may be repeated
     #[arg(long, value_name = "ADDR=SOCKET")]
     pub(crate) forward: Vec<String>,

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use edgewright_api::EvidenceQuery;
 use edgewright_api::documents::EvidenceList;
-use edgewright_model::error::ErrorClass;
 
 use super::now;
 use crate::args::{EvidenceArgs, Global};
@@ -28,8 +27,8 @@ pub(super) async fn evidence(global: &Global, args: EvidenceArgs) -> Result<End,
         });
     };
     if format.json {
-        let message = "a piece of evidence is no JSON document: `--json` is for the list".to_owned();
-        return Err(Failure::new(ErrorClass::UserFault, message).hint("leave out `--json`, or NAME"));
+        let message = "a piece of evidence is no JSON document: `--json` is for the list";
+        return Err(Failure::user(message).hint("leave out `--json`, or NAME"));
     }
     let bytes = reader.piece(run, &node, &name, &of).await?;
     match output {

@@ -68,7 +68,7 @@ fn write(containerfile: &Path, dir: &Path) -> Result<String, Failure> {
     let context = context.parent().map(Path::to_owned).unwrap_or_default();
     refuse_inside(dir, &context, "the Containerfile's own folder")?;
     let image = dir.join("images").join(IMAGE);
-    copy(&context, &image, &Selection { listed: None, is_lenient: false })?;
+    copy(&context, &image, Selection { listed: None }.files(&context)?, false)?;
     let own = image.join(containerfile.file_name().unwrap_or_default());
     let _ = std::fs::remove_file(&own);
     // Ignore files that are named after the Containerfile are renamed with it.

@@ -57,7 +57,7 @@ pub(crate) async fn local_jobs(settings: &Settings, _lock: &FolderLock) -> Resul
         "--storage-mib".to_owned(),
         settings.storage_mib.to_string(),
     ];
-    jobs.arguments.extend(options.iter().map(Into::into));
+    jobs.arguments.extend(options.map(Into::into));
     jobs.isolation = isolation(settings, &jobs.work, &environment).await?;
     jobs.disk_bytes = settings.job_disk;
     jobs.log = Arc::new(|job, line| tracing::debug!(job.id = %job, "{line}"));
@@ -126,6 +126,7 @@ pub(crate) async fn run(args: &JobRunArgs, global: &Global) -> Result<End, Failu
     let mut settings = work_settings(&args.work, secrets, args.storage_mib, &environment);
     settings.in_sandbox = args.sandboxed;
     settings.host_etc.clone_from(&args.host_etc);
+    settings.killed.clone_from(&args.killed);
     let worker = JobWorker::new(settings);
     edgewright_job::serve(std::io::stdin(), std::io::stdout(), &worker)
         .await
@@ -163,6 +164,7 @@ fn work_settings(
         auth: None,
         in_sandbox: false,
         host_etc: "/etc".into(),
+        killed: Vec::new(),
         secrets,
     }
 }

@@ -32,18 +32,18 @@ pub(crate) fn failure(verdict: &Verdict, evaluation: &Evaluation, blame: Blame<'
     let LaneResult::Failed { kind, message } = &evaluation.result else { return None };
     let not_new: Vec<&Note> =
         evaluation.notes.iter().filter(|note| matches!(note, Note::NotNew { .. })).collect();
-    let mut text = format!("{} lane: {message}", verdict.lane);
-    if let (Some(Note::NotNew { digest, .. }), FailureKind::Check) = (not_new.first(), kind) {
-        let what = if is_first(evaluation, blame.novelty) { "the checks changed" } else { "not new" };
-        // Writing to a string cannot fail.
-        let _ = write!(text, "; {what}: the last good digest {} fails it, too", digest.short());
-    }
-    let is_posted = matches!(verdict.origin, VerdictOrigin::External { .. });
     let age = match not_new.is_empty() {
         true => Age::Unknown,
         false if is_first(evaluation, blame.novelty) => Age::NewCheck,
         false => Age::Old,
     };
+    let mut text = format!("{} lane: {message}", verdict.lane);
+    if let (Some(Note::NotNew { digest, .. }), FailureKind::Check) = (not_new.first(), kind) {
+        let what = if age == Age::NewCheck { "the checks changed" } else { "not new" };
+        // Writing to a string cannot fail.
+        let _ = write!(text, "; {what}: the last good digest {} fails it, too", digest.short());
+    }
+    let is_posted = matches!(verdict.origin, VerdictOrigin::External { .. });
     let mut hint = hint(*kind, age, is_posted, &read_more(verdict, blame));
     if let Some(rule) = failed_rule(verdict.lane, evaluation) {
         let _ = write!(

@@ -32,8 +32,7 @@ pub(super) fn expand(
     value: &dyn Fn(&str) -> Option<String>,
 ) -> Result<String, ExpandError> {
     let mut expansion = Expansion { chars: word.chars().peekable(), escape, limit, value };
-    let out = expansion.until(None, 0)?;
-    Ok(out)
+    expansion.until(None, 0)
 }
 
 struct Expansion<'a> {

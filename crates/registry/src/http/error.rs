@@ -28,9 +28,8 @@ impl HttpError {
         Self { status, code, message: message.into(), headers: Vec::new() }
     }
 
-    pub(super) fn with(mut self, name: HeaderName, text: &str) -> Self {
-        self.headers.push((name, value(text)));
-        self
+    pub(super) fn with(self, name: HeaderName, text: &str) -> Self {
+        self.with_value((name, value(text)))
     }
 
     pub(super) fn with_value(mut self, header: (HeaderName, HeaderValue)) -> Self {

@@ -49,11 +49,11 @@ pub(crate) fn router(inner: Arc<Inner>) -> Router {
 }
 
 async fn handle(State(inner): State<Arc<Inner>>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let is_empty = body.is_end_stream();
-    let mut body = paced(body, Pace::new(inner.settings.idle_limit, CLIENT_RATE_LIMIT));
-    if !is_empty && parts.extensions.get::<IsDrained>().is_none() {
-        body = Drained::body(body, parts.headers.contains_key(header::EXPECT), inner.drains());
+    let (parts, mut body) = request.into_parts();
+    if !body.is_end_stream() && parts.extensions.get::<IsDrained>().is_none() {
+        let pace = Pace::new(inner.settings.idle_limit, CLIENT_RATE_LIMIT);
+        let expects_continue = parts.headers.contains_key(header::EXPECT);
+        body = Drained::body(paced(body, pace), expects_continue, inner.drains());
     }
     respond(&inner, &parts, body).await.unwrap_or_else(HttpError::into_response)
 }

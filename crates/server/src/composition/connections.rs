@@ -111,8 +111,8 @@ impl Connections {
     }
 
     /// Ends the connection that is idle for longest, if there is one.
-    pub(super) fn evict_idle(&self) -> bool {
-        lock(&self.table).evict(None)
+    pub(super) fn evict_idle(&self) {
+        lock(&self.table).evict(None);
     }
 }
 

@@ -32,7 +32,10 @@ impl PieceQuery {
     fn read(self) -> Result<EvidenceQuery, HttpError> {
         let lane = |text: String| {
             let found = Lane::ALL.into_iter().find(|lane| lane.name() == text);
-            found.ok_or_else(|| ApiError::user_fault(format!("unknown lane `{text}`")))
+            found.ok_or_else(|| ApiError {
+                hint: Some(format!("expected one of {}", Lane::ALL.map(Lane::name).join(", "))),
+                ..ApiError::user_fault(format!("unknown lane `{text}`"))
+            })
         };
         let platform = self.platform.as_deref().map(parsed).transpose()?;
         Ok(EvidenceQuery { lane: self.lane.map(lane).transpose()?, platform })

@@ -52,6 +52,7 @@ impl Views {
         let pieces = self.evidence(run, node).await?;
         let Some(piece) = pieces.iter().find(|piece| piece.name == name && of.matches(piece)) else {
             let mut names: Vec<&str> = pieces.iter().map(|piece| piece.name.as_str()).collect();
+            names.sort_unstable();
             names.dedup();
             let hint = if names.is_empty() {
                 format!("no lane of it left evidence; `edgewright logs {run} {node}` has its log")

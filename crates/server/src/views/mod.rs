@@ -132,7 +132,9 @@ impl ViewError {
             Self::Ambiguous { .. } | Self::AmbiguousSite { .. } => {
                 Some("select one with --source NAME".to_owned())
             }
-            Self::Cursor { .. } => Some("pass the value of `next` from the previous page".to_owned()),
+            Self::Cursor { .. } => Some(
+                "pass the cursor of the previous page: its `next`, or that of its `Link` header".to_owned(),
+            ),
             Self::Store(error) => error.hint().map(str::to_owned),
             Self::Log { .. } => None,
         }

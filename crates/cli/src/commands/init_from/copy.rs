@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use edgewright_model::error::ErrorClass;
 use edgewright_model::tree::TreePath;
 
 use crate::exit::Failure;
@@ -12,34 +11,33 @@ use crate::exit::Failure;
 pub(super) struct Selection<'a> {
     /// The files that git does not ignore, relative to the folder; `None`: all.
     pub(super) listed: Option<&'a BTreeSet<PathBuf>>,
-    /// Whether a file that cannot be copied is left out, and not an error.
-    pub(super) is_lenient: bool,
 }
 
-/// Copies a folder without `.git`. Returns what was left out: the path and why.
+/// Copies files of a folder. Returns what was left out: the path and why. `is_lenient`: whether a file that
+/// cannot be copied is left out, and not an error.
 pub(super) fn copy(
     from: &Path,
     to: &Path,
-    selection: &Selection<'_>,
+    files: Vec<PathBuf>,
+    is_lenient: bool,
 ) -> Result<Vec<(PathBuf, String)>, Failure> {
     let mut left_out = Vec::new();
-    for path in selection.files(from)? {
+    for path in files {
         let (source, target) = (from.join(&path), to.join(&path));
         let folder = target.parent().unwrap_or(to);
         std::fs::create_dir_all(folder).map_err(|error| Failure::file("cannot create", folder, &error))?;
         let is_valid = path.to_str().is_some_and(|path| path.parse::<TreePath>().is_ok());
-        let copied = if is_valid || !selection.is_lenient {
+        let copied = if is_valid || !is_lenient {
             copied(&source, &target)
         } else {
             Err(Uncopied::Kind("has a name that no image can hold"))
         };
         match copied {
             Ok(()) => {}
-            Err(Uncopied::Kind(reason)) if selection.is_lenient => left_out.push((path, reason.to_owned())),
+            Err(Uncopied::Kind(reason)) if is_lenient => left_out.push((path, reason.to_owned())),
             Err(Uncopied::Kind(reason)) => {
                 let message = format!("{} {reason}", source.display());
-                return Err(Failure::new(ErrorClass::UserFault, message)
-                    .hint("move it out of the Containerfile's folder"));
+                return Err(Failure::user(message).hint("move it out of the Containerfile's folder"));
             }
             Err(Uncopied::Io(error)) => return Err(Failure::file("cannot copy", &source, &error)),
         }
@@ -59,10 +57,8 @@ impl Selection<'_> {
         };
         self.listed.is_none_or(|listed| below(listed) || self.has_file(path))
     }
-}
 
-impl Selection<'_> {
-    /// All files and links of a folder that are copied, in order.
+    /// All files and links of a folder that are copied, in order, without `.git`.
     pub(super) fn files(&self, top: &Path) -> Result<Vec<PathBuf>, Failure> {
         let mut files = Vec::new();
         let mut folders = vec![PathBuf::new()];

@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 
 use edgewright_model::containerfile::{is_preprocessed, preprocess_hint};
 
-use super::copy::Selection;
 use super::repository::LeftOut;
-use crate::exit::Failure;
 
 /// The image of the Containerfile at the top of a repository.
 const TOP: &str = "system";
@@ -21,32 +19,28 @@ const TEMPLATES: [&str; 6] = ["j2", "jinja", "jinja2", "tmpl", "tpl", "erb"];
 /// The longest name of an image.
 const LONGEST_NAME: usize = 63;
 
-/// The Containerfiles of a repository, by path, with the names of their images.
-pub(super) fn find(
-    top: &Path,
-    selection: &Selection<'_>,
-    left_out: &mut Vec<LeftOut>,
-) -> Result<BTreeMap<PathBuf, String>, Failure> {
+/// The Containerfiles among the files of a repository, by path, with the names of their images.
+pub(super) fn find(top: &Path, files: &[PathBuf], left_out: &mut Vec<LeftOut>) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
-    for path in selection.files(top)? {
+    for path in files {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let Some(suffix) = suffix(&name) else { continue };
         if path.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b".")) {
-            left_out.push(LeftOut::new(&path, 1, "a Containerfile in a hidden folder"));
+            left_out.push(LeftOut::new(path, 1, "a Containerfile in a hidden folder"));
         } else if is_preprocessed(&name) {
             let reason =
                 format!("podman runs it through cpp, Edgewright does not; {}", preprocess_hint(&name));
-            left_out.push(LeftOut::new(&path, 1, reason));
+            left_out.push(LeftOut::new(path, 1, reason));
         } else if TEMPLATES.iter().any(|ending| suffix.ends_with(ending)) {
-            left_out.push(LeftOut::new(&path, 1, "a template of a Containerfile: commit what it renders to"));
-        } else if std::fs::symlink_metadata(top.join(&path)).is_ok_and(|metadata| metadata.is_symlink()) {
+            left_out.push(LeftOut::new(path, 1, "a template of a Containerfile: commit what it renders to"));
+        } else if std::fs::symlink_metadata(top.join(path)).is_ok_and(|metadata| metadata.is_symlink()) {
             // What it leads to is found by itself.
-            left_out.push(LeftOut::new(&path, 1, "a link to a Containerfile"));
+            left_out.push(LeftOut::new(path, 1, "a link to a Containerfile"));
         } else {
-            found.insert(path, suffix);
+            found.insert(path.clone(), suffix);
         }
     }
-    Ok(named(found))
+    named(found)
 }
 
 /// What a file's name adds to the name of its folder; `None` if it is no Containerfile.

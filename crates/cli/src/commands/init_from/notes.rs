@@ -1,12 +1,10 @@
 //! What of a repository has no counterpart in its source: for the list at the end of `init --from FOLDER`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::context::exists;
 use super::convert::Converted;
-use super::copy::Selection;
 use super::repository::LeftOut;
-use crate::exit::Failure;
 
 /// The largest file that is searched for build commands, in bytes.
 const MAX_SCRIPT: u64 = 256 * 1024;
@@ -43,12 +41,8 @@ pub(super) fn of(top: &Path, path: &Path, context: &Path, converted: &Converted)
 }
 
 /// Build arguments in scripts and workflows, recipes of other programs, submodules.
-pub(super) fn scan(
-    top: &Path,
-    selection: &Selection<'_>,
-    left_out: &mut Vec<LeftOut>,
-) -> Result<(), Failure> {
-    for path in selection.files(top)? {
+pub(super) fn scan(top: &Path, files: &[PathBuf], left_out: &mut Vec<LeftOut>) {
+    for path in files {
         let name = path.to_string_lossy().to_lowercase();
         let file = name.rsplit('/').next().unwrap_or_default();
         let extension = file.rsplit_once('.').map(|(_, extension)| extension);
@@ -59,29 +53,28 @@ pub(super) fn scan(
         if !(is_yaml || is_script || name == ".gitmodules") {
             continue;
         }
-        let size = std::fs::symlink_metadata(top.join(&path)).map_or(0, |metadata| metadata.len());
+        let size = std::fs::symlink_metadata(top.join(path)).map_or(0, |metadata| metadata.len());
         if size > MAX_SCRIPT {
             continue;
         }
-        let Ok(text) = std::fs::read_to_string(top.join(&path)) else { continue };
+        let Ok(text) = std::fs::read_to_string(top.join(path)) else { continue };
         if is_script {
             let lines = (1..).zip(text.lines());
             let with = lines.filter(|(_, line)| ARGUMENTS.iter().any(|argument| line.contains(argument)));
             let reason = "build arguments: write them in `args` of the step, or as defaults";
-            left_out.extend(with.map(|(line, _)| LeftOut::new(&path, line, reason)));
+            left_out.extend(with.map(|(line, _)| LeftOut::new(path, line, reason)));
         }
         let has = |key: &str| text.lines().position(|line| line.starts_with(key));
         if let (true, Some(line), Some(_)) = (is_yaml, has("base-image:"), has("modules:")) {
             let reason =
                 "a recipe of BlueBuild: commit the Containerfile that `bluebuild generate` makes of it";
-            left_out.push(LeftOut::new(&path, line + 1, reason));
+            left_out.push(LeftOut::new(path, line + 1, reason));
         }
         if name == ".gitmodules" {
             let lines =
                 (1..).zip(text.lines()).filter(|(_, line)| line.trim_start().starts_with("[submodule"));
             let reason = "a submodule: its checked-out files were copied, its commit is not followed";
-            left_out.extend(lines.map(|(line, _)| LeftOut::new(&path, line, reason)));
+            left_out.extend(lines.map(|(line, _)| LeftOut::new(path, line, reason)));
         }
     }
-    Ok(())
 }

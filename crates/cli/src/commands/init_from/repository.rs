@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use edgewright_model::containerfile::Fault;
-use edgewright_model::error::ErrorClass;
 use edgewright_model::reference::ImageReference;
 use edgewright_model::tree::{ContentId, Entry, EntryKind, TreePath, is_loaded};
 use edgewright_process::Command;
@@ -119,15 +118,15 @@ pub(super) fn write(
     crate::commands::init::refuse_occupied(dir)?;
     let top = repository.canonicalize().map_err(|error| Failure::file("cannot read", repository, &error))?;
     super::refuse_inside(dir, &top, "the repository")?;
-    let selection = Selection { listed, is_lenient: true };
+    let files = Selection { listed }.files(&top)?;
     let mut left_out = Vec::new();
-    let found = find(&top, &selection, &mut left_out)?;
+    let found = find(&top, &files, &mut left_out);
     let planned = plan(&top, &found, &mut left_out)?;
-    notes::scan(&top, &selection, &mut left_out)?;
+    notes::scan(&top, &files, &mut left_out);
     if planned.is_empty() {
         return Err(nothing(repository, &left_out));
     }
-    let uncopied = copy(&top, &dir.join(CONTEXT), &selection)?;
+    let uncopied = copy(&top, &dir.join(CONTEXT), files, true)?;
     left_out.extend(uncopied.iter().map(|(path, reason)| LeftOut::new(path, 1, format!("it {reason}"))));
     let bases = bases(&planned);
     let mut images = Vec::new();
@@ -292,6 +291,5 @@ fn nothing(repository: &Path, left_out: &[LeftOut]) -> Failure {
     for left_out in left_out {
         let _ = write!(message, "\n  {left_out}");
     }
-    Failure::new(ErrorClass::UserFault, message)
-        .hint("name the folder that holds Containerfiles, or one of them")
+    Failure::user(message).hint("name the folder that holds Containerfiles, or one of them")
 }

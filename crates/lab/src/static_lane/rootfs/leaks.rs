@@ -95,15 +95,23 @@ fn is_kubeconfig(text: &str) -> bool {
 
 /// Whether a file of a network connection holds a password: a `key=value` or `key: value` line.
 fn is_open_connection(path: &str, text: &str) -> bool {
-    const KEYS: [&str; 7] =
-        ["psk", "password", "private-key-password", "wep-key0", "leap-password", "pin", "private-key"];
+    const KEYS: [&str; 8] = [
+        "psk",
+        "password",
+        "private-key-password",
+        "wep-key0",
+        "leap-password",
+        "pin",
+        "private-key",
+        "privatekey",
+    ];
     let is_there =
         CONNECTIONS.iter().any(|folder| path.contains(folder)) || path.starts_with("etc/wireguard/");
     let holds = |line: &str| {
         let Some((key, value)) = line.split_once(['=', ':']) else { return false };
         let key = key.trim().trim_matches('"').to_ascii_lowercase();
         let is_path = value.trim().starts_with('/') || value.trim().starts_with("file:");
-        (KEYS.contains(&key.as_str()) || key == "privatekey") && !value.trim().is_empty() && !is_path
+        KEYS.contains(&key.as_str()) && !value.trim().is_empty() && !is_path
     };
     is_there && text.lines().any(holds)
 }
