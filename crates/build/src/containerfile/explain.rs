@@ -113,7 +113,9 @@ mod tests {
         let expected = "the Containerfile failed: `COPY conf/a /etc/a`: \"/conf/a\": no such file or directory in \
                         the build context";
         assert_eq!(of(missing), expected);
-        assert_eq!(of("Error: parsing: unknown x"), "the Containerfile failed: parsing: unknown x");
+        let unknown = "Error: building at STEP \"FOO\": unknown instruction";
+        let expected = "the Containerfile failed: building at STEP \"FOO\": unknown instruction";
+        assert_eq!(of(unknown), expected);
         assert_eq!(of("STEP 1/1: FROM x"), "the Containerfile failed: it gave no reason");
     }
 
