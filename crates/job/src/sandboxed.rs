@@ -4,7 +4,7 @@
 //! ```text
 //! DATA/work/sandbox/DOMAIN/  the work folder of a trust domain's jobs, `/work` inside, owned by their root
 //! DATA/work/sandboxes/       configuration, socket and secrets of jobs that run
-//! DATA/work/killed/DOMAIN/   a folder for each killed job whose containers may be left in its domain's storage
+//! DATA/work/killed/DOMAIN/   a folder for each killed job that may have left containers in the storage
 //! ```
 //!
 //! A domain's jobs may put anything into its work folder, links included. The host follows none there.
@@ -167,8 +167,9 @@ impl JobSandbox {
         }
     }
 
-    /// Removes the folder of a job whose sandbox was killed, if it is there. Its containers are in the storage
-    /// of its domain, which only a job of the domain may change: the next one removes them. It blocks.
+    /// Removes the folder of a job whose sandbox was killed, if it is there. Its containers are in the
+    /// storage of its domain, which only a job of the domain may change: the next one removes them. It
+    /// blocks.
     pub(crate) fn remove_killed(&self, domain: &str, job: &OsStr) {
         let Some(jobs) = jobs_of(&self.work.join(domain)) else { return };
         let folder = within(&jobs, job);
