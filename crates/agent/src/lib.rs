@@ -4,4 +4,6 @@
 //! |---|---|
 //! | [`updater`] | the trait of what puts an image onto this device and chooses what boots |
 
+pub mod composefs;
+pub mod durable;
 pub mod updater;
