@@ -1,7 +1,5 @@
 //! `edgewright-agent`: the command of a device.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    ExitCode::SUCCESS
+fn main() -> std::process::ExitCode {
+    edgewright_agent::cli::main()
 }

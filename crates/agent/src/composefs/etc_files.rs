@@ -157,7 +157,7 @@ fn write_node(node: &Node, from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// The owner first: changing it clears the bits of set-user-ID.
-fn set_meta(path: &Path, meta: &Meta, is_link: bool) -> io::Result<()> {
+pub(crate) fn set_meta(path: &Path, meta: &Meta, is_link: bool) -> io::Result<()> {
     std::os::unix::fs::lchown(path, Some(meta.uid), Some(meta.gid))?;
     if !is_link {
         fs::set_permissions(path, fs::Permissions::from_mode(meta.mode))?;

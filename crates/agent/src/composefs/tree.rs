@@ -15,8 +15,8 @@ use super::etc_merge::{Kind, Meta, Node, Tree};
 pub const MAX_IMAGE_TEXT_BYTES: u64 = 65_536;
 /// Kernel arguments that an image may have.
 pub const MAX_IMAGE_KERNEL_ARGUMENTS: usize = 100;
-/// Folders inside of each other in an image's `/etc`.
-pub const MAX_IMAGE_ETC_DEPTH: usize = 64;
+/// Folders inside of each other in an image's `/etc` and `/var`.
+pub const MAX_IMAGE_DEPTH: usize = 64;
 
 type File = RegularFile<Sha256HashValue>;
 
@@ -97,9 +97,17 @@ impl BootTree {
     /// # Errors
     /// It has too many folders inside of each other.
     pub fn etc(&self) -> Result<Tree, String> {
+        self.below("etc")
+    }
+
+    /// A folder of the image's root, by paths relative to it; empty if it has none.
+    ///
+    /// # Errors
+    /// It has too many folders inside of each other.
+    pub fn below(&self, name: &str) -> Result<Tree, String> {
         let mut tree = Tree::new();
-        if let Some(Inode::Directory(etc)) = self.tree.root.lookup(OsStr::new("etc")) {
-            self.read_folder(etc, Path::new(""), 0, &mut tree)?;
+        if let Some(Inode::Directory(folder)) = self.tree.root.lookup(OsStr::new(name)) {
+            self.read_folder(folder, Path::new(""), 0, &mut tree)?;
         }
         Ok(tree)
     }
@@ -111,8 +119,8 @@ impl BootTree {
         depth: usize,
         tree: &mut Tree,
     ) -> Result<(), String> {
-        if depth > MAX_IMAGE_ETC_DEPTH {
-            return Err(format!("/etc has more than {MAX_IMAGE_ETC_DEPTH} folders inside of each other"));
+        if depth > MAX_IMAGE_DEPTH {
+            return Err(format!("it has more than {MAX_IMAGE_DEPTH} folders inside of each other"));
         }
         for (name, inode) in folder.entries() {
             let path: PathBuf = below.join(name);

@@ -1,0 +1,80 @@
+//! `install`: progress goes to standard error, one line for each step.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Mutex;
+
+use edgewright_model::error::{Chain, ErrorClass};
+use edgewright_process::CancellationToken;
+use serde_json::json;
+
+use super::args::InstallArgs;
+use super::exit::Failure;
+use crate::install::{self, DeviceSettings, InstallError, Order};
+use crate::updater::{Progress, Step};
+
+/// Bytes of the settings of a device.
+const MAX_SETTINGS_BYTES: u64 = 32 << 20;
+
+pub(super) async fn run(args: &InstallArgs, json: bool) -> Result<ExitCode, Failure> {
+    let device = match &args.device {
+        None => DeviceSettings::default(),
+        Some(path) => {
+            let found = tokio::fs::metadata(path).await;
+            let is_too_large = found.is_ok_and(|found| found.len() > MAX_SETTINGS_BYTES);
+            let read = match is_too_large {
+                true => Err(std::io::Error::other("the file is too large")),
+                false => tokio::fs::read(path).await,
+            };
+            let fault = |e: &dyn std::fmt::Display| {
+                Failure::new(ErrorClass::UserFault, format!("cannot read {}: {e}", path.display()), None)
+            };
+            serde_json::from_slice(&read.map_err(|e| fault(&e))?).map_err(|e| fault(&e))?
+        }
+    };
+    let order = Order {
+        disk: args.disk.clone(),
+        layout: args.layout.clone(),
+        reference: args.reference.clone(),
+        device,
+    };
+    let last = Mutex::new(String::new());
+    let progress = Progress::new(move |step| report(step, json, &last), CancellationToken::new());
+    install::install(&order, &progress).await?;
+    let mut out = std::io::stdout().lock();
+    let _ = if json {
+        writeln!(out, "{}", json!({"installed": order.disk}))
+    } else {
+        writeln!(out, "installed {}", order.disk.display())
+    };
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A line for each new step; in JSON, one for each report.
+fn report(step: Step<'_>, json: bool, last: &Mutex<String>) {
+    let mut err = std::io::stderr().lock();
+    if json {
+        let _ = writeln!(err, "{}", json!({"step": step.what, "done": step.done, "total": step.total}));
+        return;
+    }
+    let Ok(mut last) = last.lock() else { return };
+    if *last != step.what {
+        step.what.clone_into(&mut last);
+        let _ = writeln!(err, "{}", step.what);
+    }
+}
+
+impl From<InstallError> for Failure {
+    fn from(error: InstallError) -> Self {
+        let (class, hint) = match &error {
+            InstallError::Update(error) => (error.class(), error.hint()),
+            InstallError::Device(_) | InstallError::Image { .. } | InstallError::Layout { .. } => {
+                (ErrorClass::UserFault, None)
+            }
+            InstallError::Command { source, .. } => (ErrorClass::Unavailable, source.hint().map(str::to_owned)),
+            InstallError::Disk { .. } => (ErrorClass::Conflict, Some("name an unused disk".to_owned())),
+            InstallError::Io { .. } | InstallError::Stopped(_) => (ErrorClass::Unavailable, None),
+        };
+        Self::new(class, Chain(&error).to_string(), hint)
+    }
+}
