@@ -94,7 +94,7 @@ pub struct InstallArgs {
     /// Reference that the device follows, for its status
     #[arg(long, value_name = "REFERENCE")]
     pub reference: ImageReference,
-    /// Settings of the device (JSON): host name, SSH keys, files below /etc
+    /// Settings of the device (JSON): host name, SSH keys, files below /etc; `-` is standard input
     #[arg(long, value_name = "FILE")]
     pub device: Option<PathBuf>,
 }

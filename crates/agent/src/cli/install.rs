@@ -1,12 +1,14 @@
 //! `install`: progress goes to standard error, one line for each step.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Mutex;
 
 use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_process::CancellationToken;
 use serde_json::json;
+use tokio::io::AsyncReadExt as _;
 
 use super::args::InstallArgs;
 use super::exit::Failure;
@@ -20,16 +22,10 @@ pub(super) async fn run(args: &InstallArgs, json: bool) -> Result<ExitCode, Fail
     let device = match &args.device {
         None => DeviceSettings::default(),
         Some(path) => {
-            let found = tokio::fs::metadata(path).await;
-            let is_too_large = found.is_ok_and(|found| found.len() > MAX_SETTINGS_BYTES);
-            let read = match is_too_large {
-                true => Err(std::io::Error::other("the file is too large")),
-                false => tokio::fs::read(path).await,
-            };
             let fault = |e: &dyn std::fmt::Display| {
                 Failure::new(ErrorClass::UserFault, format!("cannot read {}: {e}", path.display()), None)
             };
-            serde_json::from_slice(&read.map_err(|e| fault(&e))?).map_err(|e| fault(&e))?
+            serde_json::from_slice(&read(path).await.map_err(|e| fault(&e))?).map_err(|e| fault(&e))?
         }
     };
     let order = Order {
@@ -48,6 +44,19 @@ pub(super) async fn run(args: &InstallArgs, json: bool) -> Result<ExitCode, Fail
         writeln!(out, "installed {}", order.disk.display())
     };
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads a file, or standard input for `-`.
+async fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = match path.to_str() {
+        Some("-") => tokio::io::stdin().take(MAX_SETTINGS_BYTES + 1).read_to_end(&mut bytes).await?,
+        _ => tokio::fs::File::open(path).await?.take(MAX_SETTINGS_BYTES + 1).read_to_end(&mut bytes).await?,
+    };
+    if read as u64 > MAX_SETTINGS_BYTES {
+        return Err(std::io::Error::other("it is too large"));
+    }
+    Ok(bytes)
 }
 
 /// A line for each new step; in JSON, one for each report.

@@ -1,0 +1,75 @@
+//! Disk images of devices, made in a virtual machine of the image itself: its own kernel has the file systems,
+//! its own programs the right versions, and the host needs neither loop devices nor privileges.
+//!
+//! ```text
+//!  registry ─▶ layers ─▶ medium.erofs (read-only) ─┐
+//!                                                  ├─ virtual machine of the image: `edgewright-agent install`
+//!  settings of the device ─▶ standard input ───────┤
+//!                            disk.raw ─────────────┘──▶ raw, qcow2 or vmdk, renamed when it is complete
+//! ```
+//!
+//! Names, keys and credentials of a device pass through standard input only: they are in no image, and in no
+//! file but the disk.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`order`] | what is made |
+//! | `medium` | the image as a read-only disk |
+//! | `install` | the machine in which the installer runs |
+//! | `output` | the finished file |
+
+mod error;
+mod install;
+mod medium;
+pub mod order;
+mod output;
+
+use std::time::Duration;
+
+use edgewright_vm::machine::Programs;
+use edgewright_vm::{Acceleration, Cache, Context};
+
+pub use error::ProvisionError;
+pub use order::{DiskOrder, Format};
+
+/// How long an installation may take, before scaling by the speed of this host.
+const INSTALL_TIMEOUT: Duration = Duration::from_mins(10);
+
+/// What disks are made with.
+#[derive(Debug)]
+pub struct Workshop<'a> {
+    /// QEMU and disk tools, folder for temporary files, cancellation.
+    pub context: &'a Context,
+    /// The files of images.
+    pub cache: &'a Cache,
+    /// What is brought into guests.
+    pub programs: Programs,
+    /// How fast this host is.
+    pub acceleration: &'a Acceleration,
+}
+
+/// Makes a disk. The output is complete if this succeeds; otherwise there is none, or that of before.
+///
+/// # Errors
+/// See [`ProvisionError`].
+pub async fn make_disk(
+    order: &DiskOrder,
+    workshop: &Workshop<'_>,
+    progress: &(dyn Fn(&str) + Sync),
+) -> Result<(), ProvisionError> {
+    order.check()?;
+    let output = output::Output::create(order).await?;
+    progress("downloading the image");
+    let medium = medium::make(order, workshop.context).await?;
+    progress("making the root file system of the virtual machine");
+    let image = workshop.cache.open(&order.source, workshop.context).await?;
+    progress("starting the virtual machine");
+    let work = install::run(order, workshop, &image, &install::Disks { medium: medium.path(), target: output.raw() }, progress);
+    let limit = INSTALL_TIMEOUT.mul_f64(workshop.acceleration.factor.max(1.0));
+    match tokio::time::timeout(limit, work).await {
+        Ok(done) => done?,
+        Err(_) => return Err(ProvisionError::TimedOut(limit)),
+    }
+    progress("writing the output");
+    output.finish(order, workshop.context).await
+}
