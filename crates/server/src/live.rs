@@ -11,6 +11,7 @@ use edgewright_control::outbound::replicate::Target;
 use edgewright_model::names::SourceName;
 use edgewright_registry::AccessToken;
 
+use crate::folder::DataFolder;
 use crate::settings::targets::TargetOptions;
 use crate::settings::{Secret, Settings, SettingsError, SinkOptions};
 use crate::tokens;
@@ -20,6 +21,8 @@ use crate::tokens;
 pub struct Live {
     /// The operator's token.
     pub operator: AccessToken,
+    /// The token for reports of devices.
+    pub reports: AccessToken,
     /// Whether clients may read without a token.
     pub anonymous: bool,
     /// The secrets of webhooks, by source.
@@ -43,8 +46,10 @@ impl Live {
         let targets = settings.targets.iter().map(TargetOptions::read).collect::<Result<_, _>>()?;
         // Last: it may be generated, and nothing is if another part is invalid.
         let operator = tokens::operator_token(settings)?;
+        let reports = tokens::report_token(&DataFolder::new(&settings.data).report_token())?;
         Ok(Self {
             operator: AccessToken::new(operator.reveal()),
+            reports: AccessToken::new(reports.reveal()),
             anonymous: settings.anonymous,
             hooks,
             sinks,
