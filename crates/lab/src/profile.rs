@@ -16,8 +16,11 @@ pub fn lane_profile(lane: Lane) -> Option<LaneProfile> {
     match lane {
         Lane::Static => Some(without_machine()),
         Lane::Container => Some(LaneProfile { name: CONTAINER.to_owned(), semantics: RUNNER_SEMANTICS }),
-        Lane::Vm
-        | Lane::Upgrade
+        Lane::Vm => Some(LaneProfile {
+            name: edgewright_vm::Profile::Direct.name().to_owned(),
+            semantics: RUNNER_SEMANTICS,
+        }),
+        Lane::Upgrade
         | Lane::Rollback
         | Lane::Downgrade
         | Lane::Switch

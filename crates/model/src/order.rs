@@ -299,7 +299,7 @@ pub struct LaneOrder {
     pub check_set: Digest,
     /// The lane's time limit, boot included.
     pub within: Span,
-    /// Whether the machine keeps running after its checks, for inspection (lane `container` only).
+    /// Whether the machine keeps running after its checks, for inspection (lanes `container` and `vm`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep: bool,
 }

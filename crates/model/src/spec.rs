@@ -411,6 +411,18 @@ impl Lane {
     }
 }
 
+impl Lane {
+    /// Whether its machines have a kernel of their own.
+    pub const fn has_kernel(self) -> bool {
+        matches!(self, Self::Vm | Self::Upgrade | Self::Rollback | Self::Downgrade | Self::Switch)
+    }
+
+    /// Whether its machines can be kept for inspection.
+    pub const fn can_keep(self) -> bool {
+        matches!(self, Self::Container | Self::Vm)
+    }
+}
+
 impl std::fmt::Display for Lane {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.name())

@@ -117,7 +117,7 @@ impl Jobs {
     pub(crate) fn lane(&self, lane: &LaneChecks, keep: bool) -> LaneOrder {
         let longest = lane.checks.iter().map(|check| check.within.get().as_secs()).max().unwrap_or(0);
         LaneOrder {
-            keep: keep && lane.lane == Lane::Container,
+            keep: keep && lane.lane.can_keep(),
             lane: lane.lane,
             checks: lane.checks.to_vec(),
             check_set: lane.check_set.clone(),

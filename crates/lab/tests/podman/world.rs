@@ -104,6 +104,11 @@ impl World {
         };
         LabContext {
             podman: Arc::new(PodmanHost::new(settings)),
+            vm: edgewright_lab::VmHost::new(
+                &self.work,
+                edgewright_vm::Tools::here(),
+                edgewright_vm::Programs { guest: b"", checks: b"" },
+            ),
             client: Client::new(&access).expect("a loopback address"),
             job: JobId(uuid::Uuid::now_v7()),
             scratch: self.work.join("jobs"),
