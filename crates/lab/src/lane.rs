@@ -13,7 +13,7 @@ use edgewright_checks::{ORDER_VERSION, RUNNER_SEMANTICS, RunLine, RunOrder};
 use edgewright_model::duration::Span;
 use edgewright_model::order::{JobId, LaneOrder, ManifestRef};
 use edgewright_model::outcome::{FailureKind, JobEvent, Phase};
-use edgewright_model::spec::Lane;
+use edgewright_model::spec::{Lane, VmProfile};
 use edgewright_model::verdict::{CheckOutcome, CheckResult, LaneProfile, RecordedOn, Verdict, VerdictOrigin};
 use edgewright_oci::Client;
 use edgewright_process::{CancellationToken, ProcessContext, Stream};
@@ -146,8 +146,14 @@ async fn run_vm(
     context: &LabContext,
     events: Events<'_>,
 ) -> (Findings, LaneProfile, RecordedOn) {
-    let (profile, hardware) = (edgewright_vm::Profile::Direct, edgewright_vm::Hardware::default());
-    let lane = LaneProfile { name: profile.name().to_owned(), semantics: RUNNER_SEMANTICS };
+    let spec = order.vm.unwrap_or_default();
+    let profile = match spec.profile {
+        VmProfile::Direct => edgewright_vm::Profile::Direct,
+        VmProfile::Uefi => edgewright_vm::Profile::Uefi,
+    };
+    let hardware =
+        edgewright_vm::Hardware { memory_mib: spec.memory_mib(), ..edgewright_vm::Hardware::default() };
+    let lane = LaneProfile { name: spec.profile_name(), semantics: RUNNER_SEMANTICS };
     let mut machine = match VmMachine::new(context, profile, hardware, events).await {
         Ok(machine) => machine,
         Err(fault) => return (Findings::stopped(fault), lane, profile::recorded_on(None)),

@@ -119,6 +119,7 @@ impl Jobs {
         LaneOrder {
             keep: keep && lane.lane.can_keep(),
             lane: lane.lane,
+            vm: lane.vm,
             checks: lane.checks.to_vec(),
             check_set: lane.check_set.clone(),
             within: self.settings.lane_within.max(Span::from_secs(longest + LANE_MARGIN_S)),
