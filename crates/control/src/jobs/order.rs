@@ -13,7 +13,7 @@ use edgewright_model::order::{
     StepAction, StepOrder, Task, TrustDomain,
 };
 use edgewright_model::reference::RepoName;
-use edgewright_model::spec::{Definition, Lane, SecretRef};
+use edgewright_model::spec::{Definition, SecretRef};
 use edgewright_model::tree::{ContentId, EntryKind, Tree, TreePath};
 use edgewright_plan::context::ContextEntry;
 use edgewright_plan::files::{Content, LayerEntry, LayerKind};

@@ -6,7 +6,9 @@ mod world;
 
 use std::time::Duration;
 
+use edgewright_model::order::LaneOrder;
 use edgewright_model::outcome::FailureKind;
+use edgewright_model::spec::{VmProfile, VmSpec};
 use edgewright_model::verdict::{CheckOutcome, LaneResult, Verdict};
 
 use world::{World, order};
@@ -101,6 +103,26 @@ async fn guests_that_fail_are_faults_of_their_image() {
     let (kind, message) = failure(&verdict);
     assert_eq!(kind, FailureKind::Image, "{message}");
     assert!(message.contains("/usr/lib/modules is missing"), "{message}");
+    world.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_starts_by_uefi_from_a_disk_with_its_own_initramfs() {
+    if !has_tools() {
+        return;
+    }
+    let world = World::make().await;
+    let image = world.image(&[("etc/hello", 0o640, "hello")]);
+    let checks = r#"
+        {"id":"up","assert":{"kind":"systemd","allow_failed":[]},"within":"60s"},
+        {"id":"disk","assert":{"kind":"mount","path":"/","fstype":"ext4","options":["rw"]},"within":"60s"},
+        {"id":"firmware","assert":{"kind":"file","path":"/sys/firmware/efi","exists":true,"contains":null,"mode":null,"owner":null},"within":"60s"},
+        {"id":"hello","assert":{"kind":"file","path":"/etc/hello","exists":true,"contains":"hello","mode":416,"owner":{"user":7,"group":9}},"within":"60s"},
+        {"id":"capability","assert":{"kind":"command","argv":["getcap","/usr/bin/capable"],"exit":0,"stdout":"cap_net_raw=ep"},"within":"60s"}"#;
+    let vm = VmSpec { profile: VmProfile::Uefi, ..VmSpec::default() };
+    let verdict = world.run(&image, &LaneOrder { vm: Some(vm), ..order(checks) }).await;
+    assert_eq!(verdict.result, LaneResult::Passed, "{:?}", verdict.checks);
+    assert_eq!(verdict.inputs.profile, "vm-uefi");
     world.end();
 }
 
