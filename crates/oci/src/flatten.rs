@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{Read, Seek as _, SeekFrom, Write};
 use std::path::Path;
 
-use crate::index::{OPAQUE, WHITEOUT};
+use crate::index::{Directory, Index, Node, OPAQUE, WHITEOUT};
 use crate::layer::{Entry, Kind, LayerError, pax, read_entries};
 
 /// Attributes of overlay file systems, which mean something to the kernel and nothing in an image.
@@ -35,6 +35,8 @@ pub struct Flattener<W> {
     taken: HashMap<Vec<u8>, Taken>,
     deleted: HashSet<Vec<u8>>,
     opaque: HashSet<Vec<u8>>,
+    /// Directories that are written already.
+    made: HashSet<Vec<u8>>,
 }
 
 /// What is known about the layer that is being read.
@@ -55,7 +57,39 @@ impl<W: Write> Flattener<W> {
     /// Writes to `out`; contents are kept aside in nameless files of `folder`.
     pub fn new(out: W, folder: &Path) -> Self {
         let (taken, deleted, opaque) = (HashMap::new(), HashSet::new(), HashSet::new());
-        Self { out, folder: folder.to_owned(), taken, deleted, opaque }
+        Self { out, folder: folder.to_owned(), taken, deleted, opaque, made: HashSet::new() }
+    }
+
+    /// Writes all directories of the finished root file system first, for readers that need a directory before what
+    /// is in it.
+    ///
+    /// # Errors
+    /// The output cannot be written.
+    pub fn directories(&mut self, index: &Index) -> Result<(), LayerError> {
+        for (path, node) in index.iter() {
+            for (end, _) in path.match_indices('/') {
+                // A layer may omit the directories of its files.
+                self.directory(&path[..end], None)?;
+            }
+            if let Node::Directory(directory) = node {
+                self.directory(path, Some(directory))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn directory(&mut self, path: &str, known: Option<&Directory>) -> Result<(), LayerError> {
+        if !self.made.insert(path.as_bytes().to_vec()) {
+            return Ok(());
+        }
+        let mut entry = Entry::new(path, Kind::Directory, 0o755);
+        if let Some(directory) = known {
+            (entry.mode, entry.user, entry.group) = (directory.mode, directory.user, directory.group);
+            entry.time = directory.time;
+            entry.xattrs.clone_from(&directory.xattrs);
+            without_overlay(&mut entry);
+        }
+        self.write(&entry, &mut std::io::empty())
     }
 
     /// Adds the next layer below, an uncompressed tar.
@@ -95,7 +129,7 @@ impl<W: Write> Flattener<W> {
             own.deleted.push(join(parent, hidden));
             return Ok(());
         }
-        entry.xattrs.retain(|name, _| !OVERLAY.iter().any(|prefix| name.starts_with(prefix)));
+        without_overlay(&mut entry);
         let is_hidden = self.is_hidden(&entry);
         if entry.kind == Kind::HardLink {
             return self.hard_link(entry, is_hidden, own);
@@ -104,6 +138,9 @@ impl<W: Write> Flattener<W> {
             return if entry.kind == Kind::File { own.keep_aside(entry, content, &self.folder) } else { Ok(()) };
         }
         own.take(&entry);
+        if entry.kind == Kind::Directory && self.made.contains(&entry.path) {
+            return Ok(());
+        }
         self.write(&entry, content)
     }
 
@@ -201,6 +238,10 @@ impl Own {
     }
 }
 
+fn without_overlay(entry: &mut Entry) {
+    entry.xattrs.retain(|name, _| !OVERLAY.iter().any(|prefix| name.starts_with(prefix)));
+}
+
 /// A file that ends with its handle.
 fn nameless(folder: &Path) -> std::io::Result<File> {
     let name = format!(".aside-{}-{:?}", std::process::id(), std::thread::current().id());
@@ -230,6 +271,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::index::LayerIndex;
 
     /// `d path`, `f path content`, `l path target`, `h path target`.
     fn tar(lines: &[&str]) -> Vec<u8> {
@@ -322,6 +364,26 @@ mod tests {
         expect(&[&["f a 1", "d d", "f d/x x"], &["f .wh..wh..opq ", "f b 2"]], &[("b", "2")]);
         // A file becomes a directory.
         expect(&[&["f a 1"], &["f a/b 2"]], &[("a/b", "2")]);
+    }
+
+    #[test]
+    fn directories_can_come_first() {
+        let layers: [&[&str]; 2] = [&["d etc", "f etc/a a", "d gone", "f no/parent x"], &["f etc/b b", "f .wh.gone "]];
+        let indexes: Vec<LayerIndex> =
+            layers.iter().map(|layer| LayerIndex::scan(tar(layer).as_slice()).unwrap()).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let mut flattener = Flattener::new(Vec::new(), folder.path());
+        flattener.directories(&Index::merge(&indexes)).unwrap();
+        for layer in layers.iter().rev() {
+            flattener.layer(tar(layer).as_slice()).unwrap();
+        }
+        let mut paths = Vec::new();
+        read_entries(flattener.finish().unwrap().as_slice(), |entry, _| {
+            paths.push(String::from_utf8(entry.path).unwrap());
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(paths, ["etc", "no", "etc/b", "etc/a", "no/parent"]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use edgewright_model::Digest;
 
 use crate::config::kernel_arguments;
-use crate::image::{CachedImage, blocking, flatten, pull_layers};
+use crate::image::{CachedImage, blocking, directories, flatten, pull_layers};
 use crate::machine::{Programs, programs_archive};
 use crate::{Context, VmError, kernel};
 
@@ -151,7 +151,9 @@ impl Work<'_> {
         let (cancel, folder) = (self.context.processes.cancel().clone(), self.folder.to_owned());
         let made = command
             .run_dialogue(move |tar, _answers| {
-                flatten(io::BufWriter::with_capacity(1 << 20, tar), &layers, &folder, &cancel)
+                // mkfs does not make a directory for what comes before it.
+                let first = directories(&layers, &cancel)?;
+                flatten(io::BufWriter::with_capacity(1 << 20, tar), &layers, Some(&first), (&folder, &cancel))
             })
             .await;
         match made {

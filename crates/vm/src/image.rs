@@ -19,6 +19,7 @@ use edgewright_model::order::ManifestRef;
 use edgewright_model::reference::Reference;
 use edgewright_oci::client::QUIET;
 use edgewright_oci::flatten::Flattener;
+use edgewright_oci::index::{Index, LayerIndex};
 use edgewright_oci::layer::{Guard, LayerError, MAX_UNPACKED_BYTES, decompress};
 use edgewright_oci::media::Descriptor;
 use edgewright_oci::{Client, image};
@@ -295,7 +296,7 @@ async fn make_erofs(source: &Source, to: &Path, scratch: &Path, context: &Contex
     let folder = scratch.to_owned();
     let made = command
         .run_dialogue(move |tar, _answers| {
-            flatten(io::BufWriter::with_capacity(1 << 20, tar), &layers, &folder, &cancel)
+            flatten(io::BufWriter::with_capacity(1 << 20, tar), &layers, None, (&folder, &cancel))
         })
         .await;
     match made {
@@ -326,14 +327,30 @@ pub(crate) async fn pull_layers(source: &Source, scratch: &Path) -> Result<Layer
     Ok(layers)
 }
 
-/// Writes layers as one tar, and removes them. Blocking.
+/// The directories of the root file system that layers make, from the top down. Blocking.
+pub(crate) fn directories(layers: &[(Descriptor, PathBuf)], cancel: &CancellationToken) -> Result<Index, LayerError> {
+    let mut indexes = Vec::new();
+    let mut left = MAX_UNPACKED_BYTES;
+    for (descriptor, path) in layers {
+        let file = io::BufReader::with_capacity(1 << 18, File::open(path).map_err(LayerError::Read)?);
+        let (index, rest) = LayerIndex::scan_blob(file, &descriptor.media_type, left, || cancel.is_cancelled())?;
+        indexes.push(index);
+        left = rest;
+    }
+    Ok(Index::merge(indexes.iter().rev()))
+}
+
+/// Writes layers as one tar, with these directories first, and removes them. Blocking.
 pub(crate) fn flatten(
     out: impl io::Write,
     layers: &[(Descriptor, PathBuf)],
-    folder: &Path,
-    cancel: &CancellationToken,
+    first: Option<&Index>,
+    (folder, cancel): (&Path, &CancellationToken),
 ) -> Result<(), LayerError> {
     let mut flattener = Flattener::new(out, folder);
+    if let Some(index) = first {
+        flattener.directories(index)?;
+    }
     let mut left = MAX_UNPACKED_BYTES;
     for (descriptor, path) in layers {
         let file = File::open(path).map_err(LayerError::Read)?;
