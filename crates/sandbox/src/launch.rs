@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use edgewright_process::Command;
 
 use crate::cgroup::Cgroups;
-use crate::config::Config;
+use crate::config::{Config, KVM};
 use crate::{SandboxError, ToolImage};
 
 /// The first host ID of a sandbox: `/etc/subuid` of Debian begins there, too.
@@ -32,8 +32,13 @@ if [ -n "$cover" ]; then mount --bind "$cover" /sys/fs/cgroup || exit 70; fi
 mount -t tmpfs -o mode=755 tmpfs /dev/shm || exit 70
 count=$1; shift; number=0
 while [ "$number" -lt "$count" ]; do
-  if [ -d "$1" ]; then mkdir "/dev/shm/$number"; else : > "/dev/shm/$number"; fi
-  mount --rbind "$1" "/dev/shm/$number" || exit 70
+  if [ "$1" = /dev/kvm ]; then
+    # A node of the sandbox's own: the host's is for a group that has no ID in it.
+    mknod -m 666 "/dev/shm/$number" c 10 232 || exit 70
+  else
+    if [ -d "$1" ]; then mkdir "/dev/shm/$number"; else : > "/dev/shm/$number"; fi
+    mount --rbind "$1" "/dev/shm/$number" || exit 70
+  fi
   shift; number=$((number + 1))
 done
 exec "$@"
@@ -111,6 +116,8 @@ pub struct Launch {
     pub mounts: Vec<Mount>,
     /// What it may reach.
     pub network: Network,
+    /// Whether it may run virtual machines on the processor, if the host has a device for that.
+    pub kvm: bool,
     /// What it may take.
     pub bounds: Bounds,
 }
@@ -208,6 +215,7 @@ impl Sandbox {
             first_id: FIRST_ID,
             ids: IDS,
             network,
+            kvm: (launch.kvm && Path::new(KVM).exists()).then(|| KVM.into()),
         })
     }
 
@@ -239,8 +247,8 @@ pub fn prefix(folder: &Path) -> String {
 /// Names the root and the mounts of a configuration by the places to which [`ENTER`] binds them; returns what
 /// to bind.
 fn reachable(config: &mut Config) -> Vec<PathBuf> {
-    let paths =
-        std::iter::once(&mut config.root).chain(config.mounts.iter_mut().map(|mount| &mut mount.from));
+    let mounts = config.mounts.iter_mut().map(|mount| &mut mount.from);
+    let paths = std::iter::once(&mut config.root).chain(mounts).chain(&mut config.kvm);
     paths
         .enumerate()
         .map(|(number, path)| std::mem::replace(path, PathBuf::from(format!("/dev/shm/{number}"))))
