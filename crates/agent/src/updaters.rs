@@ -29,6 +29,7 @@ pub async fn choose(kind: UpdaterKind, bootc: Option<PathBuf>) -> Result<Box<dyn
 }
 
 async fn detect() -> Result<Composefs, UpdateError> {
-    let stopped = |_| UpdateError::Backend { what: "look for a deployment".to_owned(), problem: "stopped".to_owned() };
+    let stopped =
+        |_| UpdateError::Backend { what: "look for a deployment".to_owned(), problem: "stopped".to_owned() };
     blocking(Composefs::detect).await.map_err(stopped)?
 }

@@ -19,7 +19,10 @@ use edgewright_oci::media::{self, Descriptor};
 
 const BASE: &[(&str, &str)] = &[
     ("usr/lib/os-release", "PRETTY_NAME=\"Test 1\"\n"),
-    ("usr/lib/modules/6.1/vmlinuz", "the kernel, which is longer than what is stored inline: 0123456789 0123456789"),
+    (
+        "usr/lib/modules/6.1/vmlinuz",
+        "the kernel, which is longer than what is stored inline: 0123456789 0123456789",
+    ),
     ("usr/lib/modules/6.1/initramfs.img", "the initramfs"),
     ("usr/lib/bootc/kargs.d/10.toml", "kargs = [\"console=ttyS0\"]\n"),
     ("etc/plant.conf", "speed=1\n"),
@@ -92,7 +95,11 @@ fn layer(layout: &Layout, files: &[(&str, &str)]) -> LayerRef {
         let mut header = tar::Header::new_ustar();
         header.set_size(content.len() as u64);
         header.set_mode(if path.ends_with('/') { 0o755 } else { 0o644 });
-        header.set_entry_type(if path.ends_with('/') { tar::EntryType::Directory } else { tar::EntryType::Regular });
+        header.set_entry_type(if path.ends_with('/') {
+            tar::EntryType::Directory
+        } else {
+            tar::EntryType::Regular
+        });
         archive.append_data(&mut header, path, content.as_bytes()).unwrap();
     }
     let bytes = archive.into_inner().unwrap();
@@ -145,7 +152,8 @@ async fn an_update_is_staged_armed_blessed_and_collected() {
     let missing = booted.missing(&v2).await.unwrap();
     assert_eq!(missing.len(), 1, "the base's layer is here already");
     // What is here already need not be in the layout.
-    fs::remove_file(v2.blob_path(&edgewright_oci::image::layers(&v2.manifest.bytes).unwrap()[0].digest)).unwrap();
+    fs::remove_file(v2.blob_path(&edgewright_oci::image::layers(&v2.manifest.bytes).unwrap()[0].digest))
+        .unwrap();
 
     booted.stage(&v2, &Progress::quiet()).await.unwrap();
     booted.stage(&v2, &Progress::quiet()).await.unwrap();
@@ -160,7 +168,9 @@ async fn an_update_is_staged_armed_blessed_and_collected() {
     assert_eq!(fs::read_to_string(device.upper(2).join("plant.conf")).unwrap(), "speed=7\n");
     assert!(!device.upper(2).join("plant.d").exists());
     let entry = fs::read_to_string(device.esp().join("loader/entries/edgewright-2+2.conf")).unwrap();
-    for part in ["version 2\n", "title Test 1 (", "root=PARTUUID=ROOT", "=?v1-sha256-12:", "console=ttyS0 quiet"] {
+    for part in
+        ["version 2\n", "title Test 1 (", "root=PARTUUID=ROOT", "=?v1-sha256-12:", "console=ttyS0 quiet"]
+    {
         assert!(entry.contains(part), "{part} in {entry}");
     }
 
@@ -231,8 +241,10 @@ async fn wrong_bytes_and_unusable_images_change_nothing() {
     assert!(matches!(&failed, Err(UpdateError::Corrupt { .. })), "{failed:?}");
     assert_eq!(booted.missing(&v2).await.unwrap().len(), 1);
 
-    let without_kernel =
-        image(&folder.path().join("plain"), &[&[("usr/bin/x", "x"), ("etc/", ""), ("boot/", ""), ("sysroot/", "")]]);
+    let without_kernel = image(
+        &folder.path().join("plain"),
+        &[&[("usr/bin/x", "x"), ("etc/", ""), ("boot/", ""), ("sysroot/", "")]],
+    );
     let failed = booted.stage(&without_kernel, &Progress::quiet()).await.unwrap_err();
     assert!(failed.to_string().contains("has no kernel in /usr/lib/modules"), "{failed}");
 

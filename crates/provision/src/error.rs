@@ -75,7 +75,9 @@ impl ProvisionError {
     /// The class.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Size(_) | Self::Document(_) | Self::Installer(_) | Self::Machine { .. } => ErrorClass::UserFault,
+            Self::Size(_) | Self::Document(_) | Self::Installer(_) | Self::Machine { .. } => {
+                ErrorClass::UserFault
+            }
             Self::Vm(error) => error.class(),
             Self::Pull(error) => error.class(),
             _ => ErrorClass::Unavailable,
@@ -88,9 +90,9 @@ impl ProvisionError {
             Self::Vm(error) => error.hint(),
             Self::Pull(error) => error.hint(),
             Self::Command { source, .. } => source.hint().map(str::to_owned),
-            Self::Installer(text) if text.contains("edgewright-agent: not found") => {
-                Some("add the image parts to the image: see `Make disk images` in the documentation".to_owned())
-            }
+            Self::Installer(text) if text.contains("edgewright-agent: not found") => Some(
+                "add the image parts to the image: see `Make disk images` in the documentation".to_owned(),
+            ),
             Self::Machine { console, .. } if !console.is_empty() => {
                 Some(format!("its console ends with:\n{console}"))
             }

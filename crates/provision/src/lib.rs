@@ -64,7 +64,8 @@ pub async fn make_disk(
     progress("making the root file system of the virtual machine");
     let image = workshop.cache.open(&order.source, workshop.context).await?;
     progress("starting the virtual machine");
-    let work = install::run(order, workshop, &image, &install::Disks { medium: medium.path(), target: output.raw() }, progress);
+    let disks = install::Disks { medium: medium.path(), target: output.raw() };
+    let work = install::run(order, workshop, &image, &disks, progress);
     let limit = INSTALL_TIMEOUT.mul_f64(workshop.acceleration.factor.max(1.0));
     match tokio::time::timeout(limit, work).await {
         Ok(done) => done?,

@@ -11,8 +11,8 @@ use edgewright_oci::layout::Layout;
 use edgewright_oci::media::Descriptor;
 use edgewright_vm::Context;
 
-use crate::order::DiskOrder;
 use crate::ProvisionError;
+use crate::order::DiskOrder;
 
 /// The largest config of an image that is read, in bytes.
 const CONFIG_LIMIT: u64 = 8 << 20;
@@ -42,10 +42,11 @@ pub(crate) async fn make(order: &DiskOrder, context: &Context) -> Result<Medium,
     download(order, &layout).await?;
     let command = context.tools.command("mkfs.erofs").arg("--quiet").args(["-T", "0"]);
     let command = command.arg(medium.path()).arg(&layout).deadline(MAKING_TIMEOUT);
-    command.context(&context.processes).run().await.map_err(|source| ProvisionError::Command {
-        action: "pack the image",
-        source,
-    })?;
+    command
+        .context(&context.processes)
+        .run()
+        .await
+        .map_err(|source| ProvisionError::Command { action: "pack the image", source })?;
     tokio::fs::remove_dir_all(&layout).await.map_err(ProvisionError::io("remove", &layout))?;
     Ok(medium)
 }
@@ -64,7 +65,11 @@ async fn download(order: &DiskOrder, folder: &Path) -> Result<(), ProvisionError
         let layout = Layout::create(&target)?;
         layout.add_blob(&manifest.bytes)?;
         layout.add_blob(&text)?;
-        layout.set_manifests(&[Descriptor::new(&descriptor.media_type, descriptor.digest, descriptor.size)])?;
+        layout.set_manifests(&[Descriptor::new(
+            &descriptor.media_type,
+            descriptor.digest,
+            descriptor.size,
+        )])?;
         Ok::<Layout, edgewright_oci::layout::LayoutError>(layout)
     });
     let layout = layout.await.map_err(|_| ProvisionError::Cancelled)?.map_err(|e| document(&e))?;

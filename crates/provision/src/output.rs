@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use edgewright_vm::Context;
 
-use crate::order::{DiskOrder, Format};
 use crate::ProvisionError;
+use crate::order::{DiskOrder, Format};
 
 const CONVERSION_TIMEOUT: Duration = Duration::from_mins(30);
 
@@ -21,7 +21,8 @@ impl Output {
     pub(crate) async fn create(order: &DiskOrder) -> Result<Self, ProvisionError> {
         let (folder, size) = (folder(&order.output).to_owned(), order.size);
         let made = tokio::task::spawn_blocking(move || {
-            let file = tempfile::Builder::new().prefix(".edgewright-disk-").suffix(".raw").tempfile_in(folder)?;
+            let file =
+                tempfile::Builder::new().prefix(".edgewright-disk-").suffix(".raw").tempfile_in(folder)?;
             file.as_file().set_len(size)?;
             Ok(file.into_temp_path())
         });

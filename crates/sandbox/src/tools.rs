@@ -22,7 +22,7 @@ use crate::SandboxError;
 const SUITE: &str = "trixie";
 
 /// The packages of the tool image; what they depend on comes along.
-pub const PACKAGES: [&str; 21] = [
+pub const PACKAGES: [&str; 22] = [
     "buildah",
     "ca-certificates",
     "catatonit",
@@ -37,6 +37,8 @@ pub const PACKAGES: [&str; 21] = [
     "mtools",
     "ovmf",
     "qemu-system-x86",
+    // Formats of disks.
+    "qemu-utils",
     "systemd-boot-efi",
     "iproute2",
     "mmdebstrap",

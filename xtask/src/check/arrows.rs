@@ -16,7 +16,7 @@ use crate::workspace;
 
 /// The crates that a crate may use besides `model`; and `process`, unless it is pure. [`ANY`] means every
 /// library.
-const ARROWS: [(&str, &[&str]); 25] = [
+const ARROWS: [(&str, &[&str]); 26] = [
     ("model", &[]),
     ("plan", &[]),
     ("rollout", &[]),
@@ -29,6 +29,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
     ("guest", &[]),
     ("vm", &["oci", "guest"]),
     ("lab", &["oci", "checks", "guest", "vm"]),
+    ("provision", &["oci", "guest", "vm"]),
     ("sandbox", &[]),
     ("job", &["oci", "build", "lab", "sandbox", "vm"]),
     ("cluster", &["oci", "job"]),

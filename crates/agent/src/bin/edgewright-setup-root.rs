@@ -63,7 +63,8 @@ fn wanted(line: &str) -> Result<Wanted, Failure> {
         None => (true, digest),
     };
     let root = digest.strip_prefix("v1-sha256-12:").unwrap_or_default();
-    let is_hex = root.len() == 2 * SHA256_BYTES && root.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let is_hex = root.len() == 2 * SHA256_BYTES
+        && root.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     if !is_hex {
         return Err(Failure(format!("invalid composefs.digest `{digest}`: expected v1-sha256-12:HEX")));
     }

@@ -80,7 +80,9 @@ impl From<InstallError> for Failure {
             InstallError::Device(_) | InstallError::Image { .. } | InstallError::Layout { .. } => {
                 (ErrorClass::UserFault, None)
             }
-            InstallError::Command { source, .. } => (ErrorClass::Unavailable, source.hint().map(str::to_owned)),
+            InstallError::Command { source, .. } => {
+                (ErrorClass::Unavailable, source.hint().map(str::to_owned))
+            }
             InstallError::Disk { .. } => (ErrorClass::Conflict, Some("name an unused disk".to_owned())),
             InstallError::Io { .. } | InstallError::Stopped(_) => (ErrorClass::Unavailable, None),
         };

@@ -14,9 +14,7 @@ use std::fmt;
 pub const BOOT_TRIES: u32 = 3;
 
 /// The number of a deployment. It only grows, so the newest deployment is the highest.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct DeploymentNumber(pub u64);
 
@@ -202,7 +200,8 @@ mod tests {
         assert_eq!(EntryName::good(DeploymentNumber(7)).to_string(), "edgewright-7.conf");
         assert_eq!(name("edgewright-7+2-1.conf").counter, Some(Counter { left: 2, done: 1 }));
         assert_eq!(name("edgewright-7+2-1.conf").bad().to_string(), "edgewright-7+0-1.conf");
-        for wrong in ["edgewright-.conf", "edgewright-+7.conf", "edgewright-7+.conf", "edgewright-7+1-.conf"] {
+        for wrong in ["edgewright-.conf", "edgewright-+7.conf", "edgewright-7+.conf", "edgewright-7+1-.conf"]
+        {
             assert_eq!(EntryName::parse(wrong), None, "{wrong}");
         }
         for other in ["fedora-7.conf", "edgewright-7.conf.tmp", "edgewright-99999999999999999999.conf"] {

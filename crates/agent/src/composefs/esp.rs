@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::mount::{MountFlags, UnmountFlags};
 use edgewright_model::digest::{Algorithm, Hasher};
+use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::entry::{EntryName, EntryText};
 use crate::durable;
@@ -163,7 +163,11 @@ impl Esp {
     ///
     /// # Errors
     /// Those of the file system, such as a full ESP.
-    pub fn add_file(&self, source: &mut (impl io::Read + io::Seek + ?Sized), extension: &str) -> io::Result<String> {
+    pub fn add_file(
+        &self,
+        source: &mut (impl io::Read + io::Seek + ?Sized),
+        extension: &str,
+    ) -> io::Result<String> {
         let name = format!("{}.{extension}", hash(source)?);
         let folder = self.root.join(KERNELS);
         fs::create_dir_all(&folder)?;

@@ -59,7 +59,8 @@ fn read_change(path: &Path, found: &fs::Metadata) -> io::Result<Change> {
     if kind.is_char_device() && found.rdev() == 0 {
         return Ok(Change::Whiteout);
     }
-    let meta = Meta { mode: found.mode() & 0o7777, uid: found.uid(), gid: found.gid(), xattrs: xattrs(path)? };
+    let meta =
+        Meta { mode: found.mode() & 0o7777, uid: found.uid(), gid: found.gid(), xattrs: xattrs(path)? };
     if kind.is_dir() {
         let is_opaque = xattr(path, OPAQUE)?.is_some_and(|value| value == b"y");
         return Ok(Change::Directory { meta, is_opaque });
@@ -84,7 +85,9 @@ fn digest_of(path: &Path) -> io::Result<String> {
 /// Whether an extended attribute is content. Overlays keep their own in `trusted.overlay.`, and security
 /// labels come from the policy of the image.
 pub fn is_content(name: &[u8]) -> bool {
-    !name.starts_with(b"trusted.overlay.") && !name.starts_with(b"user.overlay.") && name != b"security.selinux"
+    !name.starts_with(b"trusted.overlay.")
+        && !name.starts_with(b"user.overlay.")
+        && name != b"security.selinux"
 }
 
 fn xattrs(path: &Path) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {

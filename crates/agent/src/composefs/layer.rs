@@ -108,11 +108,8 @@ impl Verified<'_> {
         self.hasher.update(bytes);
         self.done += bytes.len() as u64;
         if self.done > self.limit {
-            self.error = Some(UpdateError::Space {
-                path: "/sysroot".into(),
-                needed: self.done,
-                free: self.limit,
-            });
+            self.error =
+                Some(UpdateError::Space { path: "/sysroot".into(), needed: self.done, free: self.limit });
             return Err(io::ErrorKind::StorageFull.into());
         }
         if cancel.is_cancelled() {

@@ -158,7 +158,8 @@ impl Folders {
     /// # Errors
     /// Those of the file system.
     pub fn write_deployment(&self, number: DeploymentNumber, origin: &Origin) -> Result<(), UpdateError> {
-        let (folder, temporary) = (self.deployment(number), self.deployments().join(format!(".{number}.tmp")));
+        let (folder, temporary) =
+            (self.deployment(number), self.deployments().join(format!(".{number}.tmp")));
         let fault = |e| UpdateError::io(format!("write {}", folder.display()))(e);
         durable::remove(&temporary).map_err(fault)?;
         for name in ["etc/upper", "etc/work"] {
@@ -187,12 +188,11 @@ impl Folders {
     /// Those of the file system.
     pub fn lock(&self) -> Result<fs::File, UpdateError> {
         let path = self.state().join("lock");
-        let locked = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path).and_then(
-            |file| {
+        let locked =
+            fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path).and_then(|file| {
                 rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)?;
                 Ok(file)
-            },
-        );
+            });
         locked.map_err(UpdateError::io(format!("lock {}", path.display())))
     }
 }

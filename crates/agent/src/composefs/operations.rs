@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::PathBuf;
 
 use edgewright_model::Digest;
+use edgewright_model::error::Chain;
 
 use super::entry::{DeploymentNumber, EntryName, EntryText, Places};
 use super::esp::{Access, BootFiles, Esp};
@@ -179,8 +180,7 @@ impl Composefs {
         let Some(booted) = self.booted else { return Ok(()) };
         let what = "merge /etc";
         let fault = |e| UpdateError::io(what)(e);
-        let broken =
-            |problem| UpdateError::Backend { what: what.to_owned(), problem };
+        let broken = |problem| UpdateError::Backend { what: what.to_owned(), problem };
         let before = store.tree(&self.folders.origin(booted)?.root)?.etc().map_err(broken)?;
         let after = store.tree(&origin.root)?.etc().map_err(broken)?;
         let from = self.folders.etc(booted).join("upper");
@@ -195,18 +195,21 @@ impl Composefs {
         durable::remove(&temporary).map_err(fault)?;
         if !merged.conflicts.is_empty() {
             let paths = etc_files::list(&merged.conflicts);
-            tracing::warn!(paths, "the device and the new image changed the same files of /etc; kept the device's");
+            tracing::warn!(
+                paths,
+                "the device and the new image changed the same files of /etc; kept the device's"
+            );
         }
         let conflicts: Vec<PathBuf> = merged.conflicts;
         let text = serde_json::to_vec(&conflicts).map_err(|e| UpdateError::io(what)(e.into()))?;
-        durable::write(&self.folders.deployment(number).join("etc-conflicts.json"), &text, 0o600).map_err(fault)
+        durable::write(&self.folders.deployment(number).join("etc-conflicts.json"), &text, 0o600)
+            .map_err(fault)
     }
 
     pub(super) fn bless_booted(&self) -> Result<(), UpdateError> {
-        let booted = self.booted.ok_or_else(|| UpdateError::Unsupported {
-            updater: NAME,
-            why: "nothing is booted".to_owned(),
-        })?;
+        let booted = self
+            .booted
+            .ok_or_else(|| UpdateError::Unsupported { updater: NAME, why: "nothing is booted".to_owned() })?;
         let esp = self.open_esp(Access::Write)?;
         let good = EntryName::good(booted);
         let mut found = entries(&esp)?;
@@ -214,7 +217,8 @@ impl Composefs {
         if let Some(entry) = found.first()
             && !found.contains(&good)
         {
-            esp.rename_entry(*entry, good).map_err(UpdateError::io(format!("bless the boot entry {entry}")))?;
+            esp.rename_entry(*entry, good)
+                .map_err(UpdateError::io(format!("bless the boot entry {entry}")))?;
         }
         if let Some(path) = &self.blessed {
             let made = std::fs::create_dir_all("/run/edgewright").and_then(|()| std::fs::write(path, ""));
@@ -283,15 +287,18 @@ fn add_files(store: &Store, esp: &Esp, kernel: &Kernel) -> Result<BootFiles, Upd
     Ok(BootFiles { linux: add(&kernel.linux, "linux")?, initrd: add(&kernel.initrd, "initrd")? })
 }
 
-fn read_text(store: &Store, tree: &BootTree, path: &str) -> Option<String> {
+/// A text file of an image. The error is the reason why it cannot be read.
+fn read_text(store: &Store, tree: &BootTree, path: &str) -> Result<String, String> {
     let mut text = String::new();
-    let file = store.open_file(tree.file(path)?).ok()?;
-    file.take(MAX_IMAGE_TEXT_BYTES).read_to_string(&mut text).ok()?;
-    Some(text)
+    let file = tree.file(path).ok_or_else(|| format!("it has no file {path}"))?;
+    let file = store.open_file(file).map_err(|e| format!("{path}: {}", Chain(&e)))?;
+    file.take(MAX_IMAGE_TEXT_BYTES).read_to_string(&mut text).map_err(|e| format!("{path}: {e}"))?;
+    Ok(text)
 }
 
 fn title(store: &Store, tree: &BootTree, kernel: &Kernel) -> String {
-    let release = ["/usr/lib/os-release", "/etc/os-release"].iter().find_map(|path| read_text(store, tree, path));
+    let release =
+        ["/usr/lib/os-release", "/etc/os-release"].iter().find_map(|path| read_text(store, tree, path).ok());
     let name = release.and_then(|text| tree::pretty_name(&text));
     name.unwrap_or_else(|| format!("Linux {}", kernel.version))
 }
@@ -301,8 +308,10 @@ fn image_arguments(store: &Store, tree: &BootTree) -> Result<Vec<String>, String
     let mut all = Vec::new();
     let files = tree.files_in("/usr/lib/bootc/kargs.d");
     for path in files.iter().filter(|path| path.ends_with(".toml")) {
-        let text = read_text(store, tree, path).ok_or_else(|| format!("{path} is not a text"))?;
-        all.extend(tree::kernel_arguments(&text, std::env::consts::ARCH).map_err(|e| format!("{path}: {e}"))?);
+        let text = read_text(store, tree, path)?;
+        all.extend(
+            tree::kernel_arguments(&text, std::env::consts::ARCH).map_err(|e| format!("{path}: {e}"))?,
+        );
     }
     if all.len() > MAX_IMAGE_KERNEL_ARGUMENTS {
         return Err(format!("it has more than {MAX_IMAGE_KERNEL_ARGUMENTS} kernel arguments"));

@@ -100,7 +100,11 @@ impl Store {
         Ok(())
     }
 
-    async fn import_layer(&self, mut stream: layer::Verified<'_>, layer: &LayerRef) -> Result<(), UpdateError> {
+    async fn import_layer(
+        &self,
+        mut stream: layer::Verified<'_>,
+        layer: &LayerRef,
+    ) -> Result<(), UpdateError> {
         let split = composefs_oci::tar::split_async(
             &mut stream,
             Arc::clone(&self.repository),
@@ -133,9 +137,9 @@ impl Store {
         let (manifest, config) = documents(image)?;
         let mut references = Vec::new();
         for layer in layers(image)? {
-            let object = self.layer(&layer)?.ok_or_else(|| UpdateError::Corrupt {
-                digest: layer.descriptor.digest.clone(),
-            })?;
+            let object = self
+                .layer(&layer)?
+                .ok_or_else(|| UpdateError::Corrupt { digest: layer.descriptor.digest.clone() })?;
             references.push((oci_digest(&layer.diff_id)?, object));
         }
         let options = OciTransformOptions::default();

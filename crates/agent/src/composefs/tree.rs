@@ -69,8 +69,7 @@ impl BootTree {
                 without = Some(version.to_owned());
                 continue;
             };
-            let is_newer =
-                best.as_ref().is_none_or(|best| compare_versions(version, &best.version).is_gt());
+            let is_newer = best.as_ref().is_none_or(|best| compare_versions(version, &best.version).is_gt());
             if is_newer {
                 let (linux, initrd) = (linux.clone(), initrd.clone());
                 best = Some(Kernel { version: version.to_owned(), linux, initrd });

@@ -125,9 +125,8 @@ impl DeviceSettings {
         if self.files.values().map(|file| file.text.len()).sum::<usize>() > MAX_DEVICE_FILES_BYTES {
             return Err(InvalidDevice::TooLarge);
         }
-        let is_word = |word: &String| {
-            !word.is_empty() && !word.chars().any(|c| c.is_whitespace() || c.is_control())
-        };
+        let is_word =
+            |word: &String| !word.is_empty() && !word.chars().any(|c| c.is_whitespace() || c.is_control());
         if let Some(wrong) = self.kernel_arguments.iter().find(|word| !is_word(word)) {
             return Err(InvalidDevice::KernelArgument(wrong.clone()));
         }
@@ -255,7 +254,8 @@ mod tests {
             let settings = DeviceSettings { ssh_keys: vec![key.to_owned()], ..DeviceSettings::default() };
             assert!(settings.check().is_err(), "{key}");
         }
-        let settings = DeviceSettings { kernel_arguments: vec!["a b".to_owned()], ..DeviceSettings::default() };
+        let settings =
+            DeviceSettings { kernel_arguments: vec!["a b".to_owned()], ..DeviceSettings::default() };
         assert!(settings.check().is_err());
         let settings = DeviceSettings { boot_tries: 0, ..DeviceSettings::default() };
         assert!(settings.check().is_err());

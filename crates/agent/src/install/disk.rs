@@ -44,7 +44,8 @@ pub(super) async fn partition(disk: &Path) -> Result<Partitions, InstallError> {
     if !found.file_type().is_block_device() {
         return Err(fault("not a block device".to_owned()));
     }
-    let size = run("read the size of the disk", Command::new("blockdev").arg("--getsize64").arg(disk)).await?;
+    let size =
+        run("read the size of the disk", Command::new("blockdev").arg("--getsize64").arg(disk)).await?;
     let mib = size.trim().parse::<u64>().map_err(|e| fault(e.to_string()))? >> 20;
     if mib < MIN_DISK_MIB {
         return Err(fault(format!("it has {mib} MiB, and {MIN_DISK_MIB} are needed")));
@@ -53,8 +54,7 @@ pub(super) async fn partition(disk: &Path) -> Result<Partitions, InstallError> {
     let script = table(if mib < 4096 { SMALL_ESP_MIB } else { ESP_MIB }, &esp_id, &root_id);
     let sfdisk = Command::new("sfdisk").args(["--wipe", "always", "--wipe-partitions", "always"]).arg(disk);
     run("write the partition table", sfdisk.stdin_bytes(script)).await?;
-    let partitions =
-        Partitions { esp: node(disk, 1), esp_id, root: node(disk, 2), root_id };
+    let partitions = Partitions { esp: node(disk, 1), esp_id, root: node(disk, 2), root_id };
     wait_for(&partitions.esp).await?;
     wait_for(&partitions.root).await?;
     Ok(partitions)
@@ -132,9 +132,8 @@ impl Mounted {
     /// # Errors
     /// Those of mounting.
     pub(super) fn new(partition: &Path, path: &Path) -> Result<Self, InstallError> {
-        let mounted = std::fs::create_dir_all(path).and_then(|()| {
-            Ok(rustix::mount::mount(partition, path, "ext4", MountFlags::NOATIME, c"")?)
-        });
+        let mounted = std::fs::create_dir_all(path)
+            .and_then(|()| Ok(rustix::mount::mount(partition, path, "ext4", MountFlags::NOATIME, c"")?));
         mounted.map_err(InstallError::io(format!("mount {}", partition.display())))?;
         Ok(Self { path: Some(path.to_owned()) })
     }

@@ -138,7 +138,8 @@ pub async fn install(order: &Order, progress: &Progress) -> Result<(), InstallEr
     progress.step("installing the boot loader", 0, None);
     let esp = EspSource::Partition(partitions.esp.clone());
     blocking(move || {
-        let esp = Esp::open(&esp, Access::Write).map_err(InstallError::io("mount the EFI system partition"))?;
+        let esp =
+            Esp::open(&esp, Access::Write).map_err(InstallError::io("mount the EFI system partition"))?;
         boot_loader::install(&loader, esp.root())
     })
     .await??;
@@ -169,11 +170,7 @@ fn read_image(order: &Order) -> Result<Image, InstallError> {
 }
 
 /// Makes folders, repository and record of a device.
-async fn prepare(
-    order: &Order,
-    partitions: &Partitions,
-    sysroot: &Path,
-) -> Result<Composefs, InstallError> {
+async fn prepare(order: &Order, partitions: &Partitions, sysroot: &Path) -> Result<Composefs, InstallError> {
     let updater = Composefs::at(sysroot, EspSource::Partition(partitions.esp.clone()), None);
     let record = DeviceRecord {
         version: RECORD_VERSION,

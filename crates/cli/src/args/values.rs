@@ -37,6 +37,18 @@ pub(super) fn secret(text: &str) -> Result<(String, PathBuf), String> {
     }
 }
 
+/// A path of a device, and the file with its content.
+pub(super) fn device_file(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((path, file)) if path.starts_with("/etc/") && !file.is_empty() => {
+            Ok((path.to_owned(), file.into()))
+        }
+        _ => {
+            Err("expected PATH=FILE with a path below /etc, such as /etc/plant.conf=plant-a.conf".to_owned())
+        }
+    }
+}
+
 /// A lane by its name.
 pub(super) fn lane(text: &str) -> Result<Lane, String> {
     let found = Lane::ALL.into_iter().find(|lane| lane.name() == text);

@@ -33,6 +33,11 @@ const RUNNER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgewright-check
 /// The static program that is brought into virtual machines, made by `build.rs`.
 const GUEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgewright-guest"));
 
+/// What is brought into virtual machines.
+pub(super) const fn vm_programs() -> edgewright_vm::machine::Programs {
+    edgewright_vm::machine::Programs { guest: GUEST, checks: RUNNER }
+}
+
 /// The settings of the executor of `serve` and `run`: each job is a child of this process. Leftovers of an
 /// earlier process's jobs are removed first: with the lock held, no other process has jobs here.
 pub(crate) async fn local_jobs(settings: &Settings, _lock: &FolderLock) -> Result<LocalSettings, Failure> {

@@ -1,0 +1,60 @@
+//! `disk`: disk images of devices.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
+use edgewright_model::size::ByteSize;
+use edgewright_provision::Format as DiskFormat;
+
+use super::Format;
+use crate::complete;
+
+/// The arguments of `disk`.
+#[derive(Debug, Args)]
+pub(crate) struct DiskArgs {
+    /// Variant whose newest release is taken, or a reference such as quay.io/example/os:1 or …@sha256:…
+    #[arg(value_name = "VARIANT|REFERENCE", add = ArgValueCompleter::new(complete::variants))]
+    pub(crate) image: String,
+    /// File to write; it is replaced when the new one is complete
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Format of the file: raw, qcow2 or vmdk
+    #[arg(long = "format", value_name = "FORMAT", default_value = "raw")]
+    pub(crate) disk_format: DiskFormat,
+    /// Size of the disk, such as 8GiB
+    #[arg(long, value_name = "SIZE", default_value = "8GiB")]
+    pub(crate) size: ByteSize,
+    /// Reference that the device follows for updates [default: that of the image, with the tag `stable`]
+    #[arg(long, value_name = "REFERENCE")]
+    pub(crate) follow: Option<String>,
+    /// Host name of the device
+    #[arg(long, value_name = "NAME")]
+    pub(crate) hostname: Option<String>,
+    /// File with SSH keys that may log in as root, such as ~/.ssh/id_ed25519.pub
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ssh_key: Vec<PathBuf>,
+    /// Configuration of the device's agent, for /etc/edgewright/agent.toml
+    #[arg(long, value_name = "FILE")]
+    pub(crate) agent_config: Option<PathBuf>,
+    /// Credentials that the device pulls with, for /etc/edgewright/auth.json
+    #[arg(long, value_name = "FILE")]
+    pub(crate) auth_file: Option<PathBuf>,
+    /// Further file of this device alone, such as /etc/plant.conf=FILE
+    #[arg(long = "file", value_name = "PATH=FILE", value_parser = super::values::device_file)]
+    pub(crate) files: Vec<(String, PathBuf)>,
+    /// Kernel argument of this device
+    #[arg(long, value_name = "ARGUMENT")]
+    pub(crate) karg: Vec<String>,
+    /// Boots that a new image may take until it is good [default: 3]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) boot_tries: Option<u32>,
+    /// Install without fs-verity
+    #[arg(long)]
+    pub(crate) no_verity: bool,
+    /// Tool image with QEMU
+    #[arg(long, value_name = "DIR", env = "EDGEWRIGHT_TOOLS", hide_env_values = true, default_value = edgewright_server::settings::DEFAULT_TOOLS)]
+    pub(crate) tools: PathBuf,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
