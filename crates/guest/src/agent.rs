@@ -69,7 +69,6 @@ fn serve(mut port: File, sender: &Sender) {
                 decoder = Decoder::default();
                 std::thread::sleep(PAUSE);
             }
-            Err(error) if error.kind() == std::io::ErrorKind::Other => decoder = Decoder::default(),
             Err(_) => return,
         }
     }

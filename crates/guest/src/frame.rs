@@ -13,6 +13,11 @@ pub const MAX_FRAME_BYTES: usize = 64 * 1024;
 /// Maximum number of words of a command.
 pub const MAX_WORDS: usize = 4096;
 const HEADER: usize = 9;
+/// A ping reads `PING!`: firmware may have swallowed a part of one, and no other frame begins like the rest of it.
+const PING: u8 = b'P';
+/// The other kinds are 1 to this.
+const LAST_KIND: u8 = 10;
+const PING_SESSION: u32 = u32::from_le_bytes(*b"ING!");
 
 /// A message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +115,7 @@ impl Frame {
     /// Its bytes. A content that is too long is cut: senders split theirs.
     pub fn encode(&self) -> Vec<u8> {
         let (kind, session, content) = match self {
-            Self::Ping => (0, 0, Vec::new()),
+            Self::Ping => (PING, PING_SESSION, Vec::new()),
             Self::Hello => (1, 0, Vec::new()),
             Self::Start(session, program) => (2, *session, program.bytes()),
             Self::Input(session, bytes) => (3, *session, bytes.clone()),
@@ -134,7 +139,7 @@ impl Frame {
     fn decode(kind: u8, session: u32, content: &[u8]) -> Option<Self> {
         let text = || String::from_utf8_lossy(content).into_owned();
         Some(match kind {
-            0 => Self::Ping,
+            PING if session == PING_SESSION => Self::Ping,
             1 => Self::Hello,
             2 => Self::Start(session, Program::parse(content)?),
             3 => Self::Input(session, content.to_vec()),
@@ -179,6 +184,9 @@ impl Decoder {
         let [kind, a, b, c, d, e, f, g, h] = *header;
         let session = u32::from_le_bytes([a, b, c, d]);
         let length = usize::try_from(u32::from_le_bytes([e, f, g, h])).unwrap_or(usize::MAX);
+        if !(1..=LAST_KIND).contains(&kind) && (kind, session) != (PING, PING_SESSION) {
+            return Err(InvalidFrame::Kind(kind));
+        }
         if length > MAX_FRAME_BYTES {
             return Err(InvalidFrame::Length(length));
         }
@@ -188,15 +196,20 @@ impl Decoder {
         Ok(Some(frame))
     }
 
-    /// Reads from a blocking stream until a frame is whole; none at its end.
+    /// Reads from a blocking stream until a frame is whole; none at its end. Bytes that begin no frame are skipped.
     ///
     /// # Errors
-    /// The stream fails, or what arrives is no frame.
+    /// The stream fails.
     pub fn read(&mut self, stream: &mut impl Read) -> io::Result<Option<Frame>> {
         let mut chunk = vec![0; MAX_FRAME_BYTES];
         loop {
-            if let Some(frame) = self.next_frame().map_err(io::Error::other)? {
-                return Ok(Some(frame));
+            match self.next_frame() {
+                Ok(Some(frame)) => return Ok(Some(frame)),
+                Ok(None) => {}
+                Err(_) => {
+                    self.buffer.remove(0);
+                    continue;
+                }
             }
             match stream.read(&mut chunk) {
                 Ok(0) => return Ok(None),
@@ -256,6 +269,17 @@ mod tests {
             let mut decoder = Decoder::default();
             decoder.feed(&bytes);
             while let Ok(Some(_)) = decoder.next_frame() {}
+        }
+    }
+
+    #[test]
+    fn the_rest_of_a_ping_is_skipped() {
+        let (ping, start) = (Frame::Ping.encode(), Frame::Start(1, Program::new(["sh"])));
+        for lost in 1..ping.len() {
+            let bytes = [&ping[lost..], &ping, &start.encode()].concat();
+            let (mut decoder, mut stream) = (Decoder::default(), bytes.as_slice());
+            assert_eq!(decoder.read(&mut stream).unwrap(), Some(Frame::Ping), "{lost}");
+            assert_eq!(decoder.read(&mut stream).unwrap(), Some(start.clone()), "{lost}");
         }
     }
 

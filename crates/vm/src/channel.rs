@@ -19,6 +19,8 @@ use tokio::time::Instant;
 
 /// The pause between two attempts to connect to a socket that is not there yet.
 const PAUSE: Duration = Duration::from_millis(20);
+/// The pause between two pings.
+const PING_PAUSE: Duration = Duration::from_secs(1);
 /// How many frames of one program may wait for their reader.
 const WAITING: usize = 64;
 
@@ -106,7 +108,17 @@ impl Channel {
     /// The machine ended before.
     pub async fn greeting(&self) -> Result<(), ChannelError> {
         let mut greeted = self.greeted.clone();
-        greeted.wait_for(|greeted| *greeted).await.map(drop).map_err(|_| ChannelError::Lost)
+        loop {
+            tokio::select! {
+                biased;
+                found = async { greeted.wait_for(|greeted| *greeted).await.is_ok() } => {
+                    return if found { Ok(()) } else { Err(ChannelError::Lost) };
+                }
+                () = tokio::time::sleep(PING_PAUSE) => {}
+            }
+            // Firmware reads the port, too, and drops what it does not understand.
+            self.send(&Frame::Ping).await?;
+        }
     }
 
     /// Starts a program.

@@ -58,6 +58,20 @@ async fn ten_checks_hold_in_a_virtual_machine() {
     world.end();
 }
 
+/// What `cargo xtask bench vm` reads: a lane whose digest is new, on a host that is known.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+#[expect(clippy::print_stderr, reason = "the bench reads it")]
+async fn a_measured_lane() {
+    let world = World::make().await;
+    let hello = ("etc/.wh.debian_version", 0o644, "");
+    world.run(&world.image(&[hello]), &order("")).await;
+    let image = world.image(&[hello, ("etc/hello", 0o640, "hello")]);
+    eprintln!("MEASURED");
+    let verdict = world.run(&image, &order(TEN)).await;
+    assert_eq!(verdict.result, LaneResult::Passed, "{:?}", verdict.checks);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn guests_that_fail_are_faults_of_their_image() {
     if !has_tools() {
