@@ -35,6 +35,8 @@ pub use status::StatusDocument;
 
 /// The longest sleep: clocks are set, and a timer does not notice.
 const MAX_SLEEP: Duration = Duration::from_mins(1);
+/// The shortest sleep: whatever the state, the agent is never busy.
+const MIN_SLEEP: Duration = Duration::from_secs(1);
 /// How often queued reports are offered to a server that does not take them, at least.
 const REPORT_PAUSE: Duration = Duration::from_mins(1);
 /// How often a device without news reports that it is alive.
@@ -165,13 +167,13 @@ impl Engine {
         beat: &(dyn Fn() + Sync),
         confirmed: &std::path::Path,
     ) -> Result<(), EngineError> {
+        let mut shown = None;
         while !cancel.is_cancelled() {
             beat();
-            if self.record.state.is_trial() {
-                // It is missing already, unless a trial follows without a boot.
-                let _ = tokio::fs::remove_file(confirmed).await;
-            } else if let Err(error) = tokio::fs::write(confirmed, "").await {
-                tracing::warn!(file.path = %confirmed.display(), %error, "cannot write");
+            let is_trial = self.record.state.is_trial();
+            if shown != Some(is_trial) {
+                show_trial(confirmed, is_trial).await;
+                shown = Some(is_trial);
             }
             self.turn(cancel).await?;
         }
@@ -271,7 +273,7 @@ impl Engine {
     async fn advance(&mut self, event: Event) -> Result<Result<(), Rejected>, EngineError> {
         let context = Context {
             now: self.parts.clock.now(),
-            jitter: jitter(self.parts.config.jitter),
+            jitter: jitter(self.parts.config.rules.jitter),
             rules: &self.parts.config.rules,
         };
         let outcome = match step(&self.record, event, &context) {
@@ -356,10 +358,11 @@ impl Engine {
             crate::machine::State::Waiting { until, .. } => *until,
             _ => None,
         };
-        let times = [Some(self.record.next_check), self.record.retry_at, waiting];
+        // A check is due only at rest, and while a job runs a time that is reached changes nothing.
+        let check = self.record.state.is_at_rest().then_some(self.record.next_check);
+        let times = [check, self.record.retry_at, waiting];
         let soonest = times.into_iter().flatten().map(until).min().unwrap_or(MAX_SLEEP);
-        // While a job runs, a time that is reached changes nothing.
-        let shortest = if self.job.is_some() { MAX_SLEEP } else { Duration::from_millis(50) };
+        let shortest = if self.job.is_some() { MAX_SLEEP } else { MIN_SLEEP };
         soonest.clamp(shortest, MAX_SLEEP)
     }
 
@@ -403,6 +406,20 @@ impl Engine {
                 tokio::time::sleep(REPORT_PAUSE / 2).await;
             }
         }));
+    }
+}
+
+/// Writes or removes the file of a confirmed image.
+async fn show_trial(confirmed: &std::path::Path, is_trial: bool) {
+    let done = match is_trial {
+        true => tokio::fs::remove_file(confirmed).await,
+        false => tokio::fs::write(confirmed, "").await,
+    };
+    match done {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(file.path = %confirmed.display(), %error, "cannot show whether the image is confirmed");
+        }
+        _ => {}
     }
 }
 

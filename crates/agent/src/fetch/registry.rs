@@ -112,8 +112,7 @@ impl Registry {
         });
         let manifest = match known.await? {
             Some(bytes) => {
-                let media_type = edgewright_oci::media::MANIFEST.to_owned();
-                ManifestBytes { media_type, digest: digest.clone(), bytes: bytes.into() }
+                ManifestBytes { media_type: media_type(&bytes), digest: digest.clone(), bytes: bytes.into() }
             }
             None => self.manifest(&digest).await?,
         };
@@ -183,6 +182,17 @@ impl Registry {
         }
         Err(errors)
     }
+}
+
+/// The media type that a manifest names itself; Docker's do.
+fn media_type(manifest: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Named {
+        media_type: Option<String>,
+    }
+    let named = serde_json::from_slice::<Named>(manifest).ok().and_then(|named| named.media_type);
+    named.unwrap_or_else(|| edgewright_oci::media::MANIFEST.to_owned())
 }
 
 fn latest() -> Result<edgewright_model::reference::Tag, FetchError> {

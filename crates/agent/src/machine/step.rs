@@ -186,6 +186,8 @@ fn tick(record: &Record, context: &Context<'_>) -> Outcome {
             if record.retry_at.is_some() && !retry {
                 return same;
             }
+            let mut same = same;
+            same.record.retry_at = None;
             let due = match (&record.state, context.apply_at()) {
                 (State::Waiting { until: Some(until), .. }, ApplyAt::Now) => {
                     context.now >= *until || {

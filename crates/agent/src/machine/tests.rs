@@ -61,7 +61,12 @@ struct Cut;
 impl Device {
     fn new(policy: Policy, natures: &[(&str, Nature)], cuts: Vec<usize>) -> Self {
         let now = "2026-11-28T00:00:00Z".parse().unwrap();
-        let rules = Rules { policy, windows: Windows::none(), interval: Duration::from_secs(600) };
+        let rules = Rules {
+            policy,
+            windows: Windows::none(),
+            interval: Duration::from_secs(600),
+            jitter: Duration::ZERO,
+        };
         let natures = natures.iter().map(|(name, nature)| (digest(name), *nature)).collect();
         Self {
             natures,
