@@ -96,6 +96,7 @@ pub enum UpdaterKind {
 /// The file as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "the fields are the keys")]
 struct File {
     image: ImageReference,
     registry: Option<String>,
@@ -260,28 +261,17 @@ impl Config {
             .map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
         let value = |key, problem: String| ConfigError::Value { path: path.to_owned(), key, problem };
         let near = |name: &Path| path.parent().unwrap_or(Path::new("/")).join(name);
-        let auth_file = file.auth_file.map(|name| near(&name)).or_else(|| {
+        let auth_file = file.auth_file.as_deref().map(near).or_else(|| {
             let usual = near(Path::new("auth.json"));
             usual.is_file().then_some(usual)
         });
         let auth = auth_file.as_deref().map(read_secret).transpose()?;
-        let authority = file.ca_file.map(|name| read_file(&near(&name))).transpose()?.map(String::into_bytes);
+        let authority =
+            file.ca_file.as_deref().map(|name| read_file(&near(name))).transpose()?.map(String::into_bytes);
         if file.mirrors.len() > MAX_ENTRIES || file.windows.len() > MAX_ENTRIES {
             return Err(value("mirrors or windows", format!("more than {MAX_ENTRIES} entries")));
         }
-        for (key, url) in file
-            .registry
-            .iter()
-            .map(|url| ("registry", url))
-            .chain(file.mirrors.iter().map(|url| ("mirrors", url)))
-        {
-            if !url.starts_with("https://") && !url.starts_with("http://") {
-                return Err(value(
-                    key,
-                    format!("`{url}` is no address: use https://HOST[:PORT] or http://HOST[:PORT]"),
-                ));
-            }
-        }
+        addresses(&file).map_err(|(key, problem)| value(key, problem))?;
         let interval = file.interval.map_or(Duration::from_mins(15), Span::get);
         if interval < MIN_INTERVAL {
             return Err(value("interval", format!("it must be at least {} s", MIN_INTERVAL.as_secs())));
@@ -318,6 +308,18 @@ impl Config {
             device,
         })
     }
+}
+
+/// Whether registry and mirrors are addresses.
+fn addresses(file: &File) -> Result<(), (&'static str, String)> {
+    let registry = file.registry.iter().map(|url| ("registry", url));
+    for (key, url) in registry.chain(file.mirrors.iter().map(|url| ("mirrors", url))) {
+        if !url.starts_with("https://") && !url.starts_with("http://") {
+            let problem = format!("`{url}` is no address: use https://HOST[:PORT] or http://HOST[:PORT]");
+            return Err((key, problem));
+        }
+    }
+    Ok(())
 }
 
 fn health(file: HealthFile) -> Result<HealthSettings, String> {

@@ -150,7 +150,7 @@ impl Engine {
             last_report: now,
         };
         // No command is part of it, so nothing is rejected.
-        let _ = engine.advance(Event::Started { truth, boot }).await?;
+        let _ = engine.advance(Event::Started { truth: Box::new(truth), boot }).await?;
         Ok((engine, sender))
     }
 
@@ -159,22 +159,14 @@ impl Engine {
         &self.record
     }
 
-    /// Works until the token fires. `beat` is called at least once a minute. The file `confirmed` exists as long
-    /// as the booted image is not on trial: units that reboot an unconfirmed device look for it.
+    /// Works until the token fires. `beat` is called at least once a minute.
     pub async fn run(
         &mut self,
         cancel: &CancellationToken,
         beat: &(dyn Fn() + Sync),
-        confirmed: &std::path::Path,
     ) -> Result<(), EngineError> {
-        let mut shown = None;
         while !cancel.is_cancelled() {
             beat();
-            let is_trial = self.record.state.is_trial();
-            if shown != Some(is_trial) {
-                show_trial(confirmed, is_trial).await;
-                shown = Some(is_trial);
-            }
             self.turn(cancel).await?;
         }
         self.stop_job().await;
@@ -183,7 +175,7 @@ impl Engine {
 
     /// Works until nothing is under way: only time or a command leads on.
     pub async fn run_to_rest(&mut self, cancel: &CancellationToken) -> Result<(), EngineError> {
-        while !cancel.is_cancelled() && !(self.job.is_none() && self.record.state.is_at_rest()) {
+        while !(cancel.is_cancelled() || self.job.is_none() && self.record.state.is_at_rest()) {
             self.turn(cancel).await?;
         }
         self.stop_job().await;
@@ -409,33 +401,14 @@ impl Engine {
     }
 }
 
-/// Writes or removes the file of a confirmed image.
-async fn show_trial(confirmed: &std::path::Path, is_trial: bool) {
-    let done = match is_trial {
-        true => tokio::fs::remove_file(confirmed).await,
-        false => tokio::fs::write(confirmed, "").await,
-    };
-    match done {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            tracing::warn!(file.path = %confirmed.display(), %error, "cannot show whether the image is confirmed");
-        }
-        _ => {}
-    }
-}
-
 fn log_state(record: &Record) {
     let digest = record.state.update().map(|update| update.digest.to_string());
     let digest = digest.as_deref().unwrap_or("-");
-    match &record.problem {
-        Some(problem) => {
-            tracing::warn!(
-                state = record.state.name(),
-                image.digest = digest,
-                problem = problem.message,
-                "state changed"
-            );
-        }
-        None => tracing::info!(state = record.state.name(), image.digest = digest, "state changed"),
+    let state = record.state.name();
+    if let Some(problem) = &record.problem {
+        tracing::warn!(state, image.digest = digest, problem = problem.message, "state changed");
+    } else {
+        tracing::info!(state, image.digest = digest, "state changed");
     }
 }
 

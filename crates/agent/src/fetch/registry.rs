@@ -120,16 +120,15 @@ impl Registry {
         let descriptor = image::config(&manifest.bytes).map_err(broken)?;
         let folder = blobs.clone();
         let config_digest = descriptor.digest.clone();
-        let config = match blocking(move || folder.document(&config_digest)).await? {
-            Some(bytes) => bytes.into(),
-            None => {
-                let wanted = &descriptor.digest;
-                let pull = |client: Client| async move {
-                    client.pull_blob_bytes(self.repository(), wanted, MAX_CONFIG).await
-                };
-                let found = self.first(|client| pull(client.clone()), false).await;
-                found.map_err(|errors| FetchError::Sources { what: format!("config {wanted}"), errors })?
-            }
+        let config = if let Some(bytes) = blocking(move || folder.document(&config_digest)).await? {
+            bytes.into()
+        } else {
+            let wanted = &descriptor.digest;
+            let pull = |client: Client| async move {
+                client.pull_blob_bytes(self.repository(), wanted, MAX_CONFIG).await
+            };
+            let found = self.first(|client| pull(client.clone()), false).await;
+            found.map_err(|errors| FetchError::Sources { what: format!("config {wanted}"), errors })?
         };
         image::Image::parse(&manifest.bytes, &config).map_err(broken)?;
         let image = Image {
