@@ -156,13 +156,15 @@ impl Posting {
         let object = post.digest.to_string();
         let of_run = |(run, repository)| (run, verdict(&post, check_set.clone(), repository));
         let verdicts: Vec<(RunNumber, Verdict)> = runs.into_iter().map(of_run).collect();
+        let recorded: Vec<RunNumber> = verdicts.iter().map(|(run, _)| *run).collect();
         let entry = context.entry(Operation::PostVerdict, object, None, Some(after));
         self.store.post_verdict(&verdicts, (&entry, self.clock.now())).await?;
-        // The run publishes it at its end; one that is over does not come by again.
-        if awaited_by.is_empty()
-            && let Err(error) = referrers::publish_verdicts(&self.store, &self.hosting, run).await
-        {
-            tracing::warn!(error = %Chain(&error), "a posted verdict was recorded, but not published");
+        // A run that waits publishes it at its end; runs that are over do not come by again.
+        let over = if awaited_by.is_empty() { recorded } else { Vec::new() };
+        for run in over {
+            if let Err(error) = referrers::publish_verdicts(&self.store, &self.hosting, run).await {
+                tracing::warn!(%run, error = %Chain(&error), "a posted verdict was recorded, but not published");
+            }
         }
         Ok(PostedVerdict { check_set, run, awaited_by })
     }

@@ -20,6 +20,7 @@ use crate::failure;
 
 const DEBIAN_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
+#[derive(Clone)]
 pub(crate) struct Apt {
     root: PathBuf,
     cached_lists: PathBuf,

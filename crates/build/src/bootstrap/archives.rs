@@ -15,7 +15,7 @@ const ARCHIVES_LIMIT: u64 = 3 * 1024 * 1024 * 1024;
 /// Bytes that are copied and hashed at once.
 const CHUNK: usize = 64 * 1024;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Archives {
     /// Where versions without hashes kept archives, by name.
     before: PathBuf,

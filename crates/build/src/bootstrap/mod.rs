@@ -36,6 +36,7 @@ pub(crate) use kept::{Leftovers, keep};
 pub use repository::Repository;
 
 use crate::context::{BuildContext, Events};
+use crate::image_state::blocking;
 use crate::{failure, privileges};
 
 /// The number of differences between lock and installation that a message names.
@@ -125,7 +126,8 @@ pub(crate) async fn build(
     let repository = chosen(order, &ctx.host_etc, events)?;
     let apt = Apt::prepare(ctx, &repository, keys, architecture, Phase::Build)?;
     let local = |error: std::io::Error| failure::local(Phase::Build, &error);
-    let packages_folder = apt.take_archives(packages).map_err(local)?;
+    let taken = (apt.clone(), packages.to_vec());
+    let packages_folder = blocking(move || taken.0.take_archives(&taken.1)).await?.map_err(local)?;
     let installed = ctx.scratch.join("installed");
     let sources = ctx.scratch.join("sources.list");
     let mut lines = repository.lines().to_vec();
@@ -172,7 +174,8 @@ pub(crate) async fn build(
         .map_err(|error| fault::of_command(&error, step, &repository, Phase::Build))?;
     let layer = layer.map_err(|error| failure::local(Phase::Build, &error))?;
     verify(&installed, packages, &task.node)?;
-    let wrong = apt.save_archives(&packages_folder, packages);
+    let saved = (apt, packages_folder.clone(), packages.to_vec());
+    let wrong = blocking(move || saved.0.save_archives(&saved.1, &saved.2)).await?;
     if !wrong.is_empty() && kept.is_none() {
         return Err(other_archives(&wrong, &task.node));
     }

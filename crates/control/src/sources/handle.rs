@@ -119,7 +119,7 @@ impl SourceHandle {
     /// A commit of the mirror, to queue it.
     pub(crate) async fn fetch_commit(&self, commit: &CommitId) -> Result<Fetched, SourceError> {
         let tree = self.mirror.read_tree(commit).await;
-        let is_refused = matches!(tree, Err(SourceError::TooLarge { .. } | SourceError::Submodule { .. }));
+        let is_refused = tree.as_ref().is_err_and(SourceError::is_of_commit);
         let info = self.mirror.repository().commit_info(commit).await?;
         let read = tree.ok().map(|tree| ReadCommit::new(commit.clone(), tree));
         Ok(Fetched { info, read, is_refused })

@@ -118,6 +118,20 @@ pub fn resolve(file: &Containerfile, inputs: &Inputs<'_>) -> Result<Resolved, Ve
     if faults.is_empty() { Ok(resolved) } else { Err(faults) }
 }
 
+/// The name of the image that a stage starts from, in a file that is no step: arguments have their defaults.
+///
+/// # Errors
+/// The name cannot be expanded.
+pub fn whole_image(file: &Containerfile, stage: &Stage, inputs: &Inputs<'_>) -> Result<String, Fault> {
+    let left = Scope::budget();
+    let mut scope = Scope::of_whole_image(file.escape, inputs, &left);
+    for instruction in file.instructions.iter().take_while(|instruction| instruction.keyword != "FROM") {
+        scope.apply(instruction);
+    }
+    let of_fault = |error| Fault::new(stage.line, format!("the name in FROM: {error}"), "write it in full");
+    scope.expand(&stage.from).map_err(of_fault)
+}
+
 fn target(stages: &[Stage], target: Option<&str>) -> Result<usize, Fault> {
     let Some(last) = stages.len().checked_sub(1) else {
         return Err(Fault::new(1, "the Containerfile has no FROM", STAGE_HINT));

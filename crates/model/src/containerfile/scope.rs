@@ -18,6 +18,8 @@ pub(super) const BASE_VALUE: &str = "\0BASE";
 pub(super) struct Scope<'a> {
     escape: char,
     inputs: &'a Inputs<'a>,
+    /// Whether `BASE` is the step before; else it is an argument like others.
+    is_step: bool,
     /// What variables outside of this scope an `ARG` takes over.
     outer: Option<&'a Scope<'a>>,
     values: BTreeMap<String, String>,
@@ -28,7 +30,16 @@ pub(super) struct Scope<'a> {
 impl<'a> Scope<'a> {
     /// The part before the first `FROM`: platforms are known there without `ARG`.
     pub(super) fn global(escape: char, inputs: &'a Inputs<'a>, left: &'a Cell<usize>) -> Self {
-        let mut scope = Self { escape, inputs, outer: None, values: BTreeMap::new(), left };
+        Self::before_stages(escape, inputs, true, left)
+    }
+
+    /// The part before the first `FROM` of a file that is not a step: `BASE` means nothing there.
+    pub(super) fn of_whole_image(escape: char, inputs: &'a Inputs<'a>, left: &'a Cell<usize>) -> Self {
+        Self::before_stages(escape, inputs, false, left)
+    }
+
+    fn before_stages(escape: char, inputs: &'a Inputs<'a>, is_step: bool, left: &'a Cell<usize>) -> Self {
+        let mut scope = Self { escape, inputs, is_step, outer: None, values: BTreeMap::new(), left };
         for side in ["TARGET", "BUILD"] {
             for part in ["PLATFORM", "OS", "ARCH", "VARIANT"] {
                 let name = format!("{side}{part}");
@@ -44,6 +55,7 @@ impl<'a> Scope<'a> {
         Self {
             escape: global.escape,
             inputs: global.inputs,
+            is_step: global.is_step,
             outer: Some(global),
             values: BTreeMap::new(),
             left: global.left,
@@ -71,7 +83,7 @@ impl<'a> Scope<'a> {
     /// The value that does not come from the file. Stages run on the variant's platform, so it is the build's
     /// platform as well.
     fn given(&self, name: &str) -> Option<String> {
-        if name == BASE {
+        if self.is_step && name == BASE {
             return Some(BASE_VALUE.to_owned());
         }
         if let Some(value) = self.inputs.args.get(name) {

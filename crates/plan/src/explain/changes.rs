@@ -275,7 +275,15 @@ fn for_containerfile(
     maps(changes, ChangedKind::Secret, &secrets(old), &secrets(new));
     let images = |of: Option<Containerfile<'_>>| -> BTreeMap<String, String> {
         let images = of.map(|of| of.images).unwrap_or_default();
-        images.iter().map(|image| (image.reference.to_string(), image.digest.to_string())).collect()
+        // One image may be used on two platforms.
+        let several = |image: &LockedImage| {
+            images.iter().any(|other| other.reference == image.reference && other.platform != image.platform)
+        };
+        let name = |image: &LockedImage| {
+            let platform = several(image).then(|| format!(" ({})", image.platform));
+            format!("{}{}", image.reference, platform.unwrap_or_default())
+        };
+        images.iter().map(|image| (name(image), image.digest.to_string())).collect()
     };
     maps(changes, ChangedKind::BaseDigest, &images(old), &images(new));
     let context = |of: Option<Containerfile<'_>>| -> BTreeMap<String, Traits> {

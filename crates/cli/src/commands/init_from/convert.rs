@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use edgewright_model::containerfile::{
-    BASE, Fault, Inputs, Instruction, Stage, context_sources, instructions, read, resolve, root, stages,
+    BASE, Containerfile, Fault, Inputs, Instruction, Stage, context_sources, read, resolve, root, stages,
+    whole_image,
 };
+use edgewright_model::names::Platform;
 use edgewright_model::reference::ImageReference;
 
 /// A Containerfile that starts from `${BASE}`.
@@ -33,12 +35,16 @@ fn fault(line: usize, message: impl Into<String>, hint: impl Into<String>) -> Fa
     Fault { line, message: message.into(), hint: hint.into() }
 }
 
+/// A platform, where any will do.
+fn any_platform() -> Result<Platform, Fault> {
+    "linux/amd64".parse().map_err(|_| fault(1, "there is no platform", "report this as a bug"))
+}
+
 impl Converted {
     /// Reads it as a step is read, and finds what it takes from its context. Lines are those of the original.
     pub(super) fn checked(mut self) -> Result<Self, Fault> {
         let file = read(&self.text);
-        let platform = "linux/amd64".parse();
-        let platform = platform.map_err(|_| fault(1, "there is no platform", "report this as a bug"))?;
+        let platform = any_platform()?;
         let inputs = Inputs { platform: &platform, args: &BTreeMap::new(), target: None };
         let inserted = self.inserted;
         let original = |line: usize| if inserted.is_some_and(|at| line > at) { line - 1 } else { line };
@@ -63,16 +69,16 @@ impl Converted {
 pub(super) fn convert(text: &str, is_local: impl Fn(&str) -> bool) -> Result<Converted, Fault> {
     // Old versions of buildah take the mark for a part of the first instruction.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let instructions = instructions(text);
-    let stages = stages(&instructions);
+    let file = read(text);
+    let instructions = &file.instructions;
+    let stages = stages(instructions);
     // The built stage may start from an earlier one: the first of that chain has the external base.
-    let last = stages.len().checked_sub(1).and_then(|last| based(&instructions, &stages, last));
+    let last = stages.len().checked_sub(1).and_then(|last| based(instructions, &stages, last));
     let (Some(stage), Some(first)) = (last, stages.first()) else {
         return Err(fault(1, "the Containerfile has no FROM", "name the file of a whole image"));
     };
-    let arguments = arguments(&instructions);
-    let base = base(stage, &arguments, is_local)?;
-    let is_declared = arguments.contains_key(BASE);
+    let base = base(&file, stage, is_local)?;
+    let is_declared = declares_base(instructions);
     let starts_from_base = matches!(stage.from.as_str(), "$BASE" | "${BASE}");
     if is_declared && !starts_from_base {
         let message = "the Containerfile has an argument BASE for something else";
@@ -95,7 +101,7 @@ pub(super) fn convert(text: &str, is_local: impl Fn(&str) -> bool) -> Result<Con
         out.push('\n');
     }
     let inserted = (!is_declared).then_some(first.line);
-    Ok(Converted { base, text: out, instructions, sources: Vec::new(), inserted })
+    Ok(Converted { base, text: out, instructions: file.instructions, sources: Vec::new(), inserted })
 }
 
 /// The stage that has the base of another one: at the root of its chain, or for a stage from `scratch` that
@@ -116,28 +122,19 @@ fn based<'a>(instructions: &[Instruction], stages: &'a [Stage], place: usize) ->
     copied.into_iter().next().or(Some(stage))
 }
 
-/// The arguments before the first `FROM`, with their defaults; those may use earlier ones.
-fn arguments(instructions: &[Instruction]) -> BTreeMap<String, String> {
+/// Whether there is an `ARG BASE` before the first `FROM`.
+fn declares_base(instructions: &[Instruction]) -> bool {
     let global = instructions.iter().take_while(|instruction| instruction.keyword != "FROM");
-    let mut arguments = BTreeMap::new();
-    for word in
-        global.filter(|instruction| instruction.keyword == "ARG").flat_map(|instruction| &instruction.words)
-    {
-        let (name, default) = word.split_once('=').unwrap_or((word, ""));
-        let default = expanded(default.trim_matches(['"', '\'']), &arguments);
-        arguments.insert(name.to_owned(), default);
-    }
-    arguments
+    let mut words = global.filter(|instruction| instruction.keyword == "ARG").flat_map(|it| &it.words);
+    words.any(|word| word.split_once('=').map_or(word.as_str(), |(name, _)| name) == BASE)
 }
 
-fn base(
-    stage: &Stage,
-    arguments: &BTreeMap<String, String>,
-    is_local: impl Fn(&str) -> bool,
-) -> Result<Base, Fault> {
+fn base(file: &Containerfile, stage: &Stage, is_local: impl Fn(&str) -> bool) -> Result<Base, Fault> {
     let line = stage.line;
-    let from = expanded(&stage.from, arguments);
-    if from == "scratch" || from.is_empty() || from.contains('$') {
+    let platform = any_platform()?;
+    let from =
+        whole_image(file, stage, &Inputs { platform: &platform, args: &BTreeMap::new(), target: None })?;
+    if from == "scratch" || from.is_empty() {
         let message = format!("the final stage starts from `{}`, which is not an image", stage.from);
         let hint =
             "write the image that it starts from with its full host, such as quay.io/fedora/fedora-bootc:42";
@@ -158,53 +155,6 @@ fn base(
     reference
         .map(Base::External)
         .map_err(|error| fault(line, error.to_string(), "write HOST/NAME:TAG or HOST/NAME@DIGEST"))
-}
-
-/// A text with `$NAME`, `${NAME}`, `${NAME:-DEFAULT}` and `${NAME:+OTHER}` replaced by the arguments'
-/// defaults; what has no value is kept.
-fn expanded(text: &str, arguments: &BTreeMap<String, String>) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('$') {
-        out.push_str(before);
-        let braced = after.strip_prefix('{').and_then(closed);
-        let end = after.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(after.len());
-        let (inside, behind) = braced.unwrap_or_else(|| after.split_at(end));
-        match value(inside, arguments) {
-            Some(value) => out.push_str(&value),
-            None => out.extend(["$", &after[..after.len() - behind.len()]]),
-        }
-        rest = behind;
-    }
-    out + rest
-}
-
-/// What is before the brace that closes the first one, and behind it.
-fn closed(text: &str) -> Option<(&str, &str)> {
-    let mut depth = 1_usize;
-    let braces = text.char_indices().filter(|(_, letter)| matches!(letter, '{' | '}'));
-    for (at, letter) in braces {
-        depth = if letter == '{' { depth + 1 } else { depth - 1 };
-        if depth == 0 {
-            return Some((&text[..at], &text[at + 1..]));
-        }
-    }
-    None
-}
-
-/// The value of `NAME`, `NAME:-DEFAULT` and the like. An empty value counts as none, as no image is empty.
-fn value(inside: &str, arguments: &BTreeMap<String, String>) -> Option<String> {
-    let end = inside.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(inside.len());
-    let (name, operator) = inside.split_at(end);
-    let known = arguments.get(name).filter(|value| !value.is_empty()).cloned();
-    let operator = operator.strip_prefix(':').unwrap_or(operator);
-    match operator.split_at_checked(1) {
-        None => known,
-        Some(("-", default)) => known.or_else(|| Some(expanded(default, arguments))),
-        Some(("+", other)) => Some(known.map(|_| expanded(other, arguments)).unwrap_or_default()),
-        // `${NAME%…}` and the like.
-        Some(_) => None,
-    }
 }
 
 #[cfg(test)]
