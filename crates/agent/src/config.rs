@@ -28,31 +28,6 @@ const MAX_ENTRIES: usize = 32;
 /// Where the identity of this machine is.
 const MACHINE_ID: &str = "/etc/machine-id";
 
-/// Every key, for the reference and its test: the table, the key, and the default as it is documented.
-pub const KEYS: [(&str, &str, &str); 21] = [
-    ("", "image", ""),
-    ("", "registry", "`https://` and the host of `image`"),
-    ("", "mirrors", "`[]`"),
-    ("", "ca_file", ""),
-    ("", "auth_file", "`/etc/edgewright/auth.json` if it exists"),
-    ("", "updater", "`\"auto\"`"),
-    ("", "policy", "`\"immediately\"`"),
-    ("", "interval", "`\"15m\"`"),
-    ("", "jitter", "`\"5m\"`"),
-    ("", "bandwidth", ""),
-    ("", "time_zone", "`\"UTC\"`"),
-    ("windows", "days", "every day"),
-    ("windows", "from", ""),
-    ("windows", "to", ""),
-    ("health", "within", "`\"10m\"`"),
-    ("health", "scale", "`1.0`"),
-    ("health", "check_set", "`true`"),
-    ("health", "greenboot", "`true`"),
-    ("health", "target", "`\"multi-user.target\"`"),
-    ("report", "url", ""),
-    ("report", "device", "made from `/etc/machine-id`"),
-];
-
 /// Why the configuration is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -121,6 +96,7 @@ pub enum UpdaterKind {
 /// The file as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "the fields are the keys")]
 struct File {
     image: ImageReference,
     registry: Option<String>,
@@ -248,8 +224,6 @@ pub struct Config {
     pub updater: UpdaterKind,
     /// Policy, windows, interval.
     pub rules: Rules,
-    /// The largest random delay.
-    pub jitter: Duration,
     /// Bytes per second that a download may use.
     pub bandwidth: Option<u64>,
     /// Health checks.
@@ -287,28 +261,17 @@ impl Config {
             .map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
         let value = |key, problem: String| ConfigError::Value { path: path.to_owned(), key, problem };
         let near = |name: &Path| path.parent().unwrap_or(Path::new("/")).join(name);
-        let auth_file = file.auth_file.map(|name| near(&name)).or_else(|| {
+        let auth_file = file.auth_file.as_deref().map(near).or_else(|| {
             let usual = near(Path::new("auth.json"));
             usual.is_file().then_some(usual)
         });
         let auth = auth_file.as_deref().map(read_secret).transpose()?;
-        let authority = file.ca_file.map(|name| read_file(&near(&name))).transpose()?.map(String::into_bytes);
+        let authority =
+            file.ca_file.as_deref().map(|name| read_file(&near(name))).transpose()?.map(String::into_bytes);
         if file.mirrors.len() > MAX_ENTRIES || file.windows.len() > MAX_ENTRIES {
             return Err(value("mirrors or windows", format!("more than {MAX_ENTRIES} entries")));
         }
-        for (key, url) in file
-            .registry
-            .iter()
-            .map(|url| ("registry", url))
-            .chain(file.mirrors.iter().map(|url| ("mirrors", url)))
-        {
-            if !url.starts_with("https://") && !url.starts_with("http://") {
-                return Err(value(
-                    key,
-                    format!("`{url}` is no address: use https://HOST[:PORT] or http://HOST[:PORT]"),
-                ));
-            }
-        }
+        addresses(&file).map_err(|(key, problem)| value(key, problem))?;
         let interval = file.interval.map_or(Duration::from_mins(15), Span::get);
         if interval < MIN_INTERVAL {
             return Err(value("interval", format!("it must be at least {} s", MIN_INTERVAL.as_secs())));
@@ -318,6 +281,7 @@ impl Config {
         if file.policy == Policy::Window && windows.windows.is_empty() {
             return Err(value("policy", "`window` needs at least one `[[windows]]`".to_owned()));
         }
+        let jitter = file.jitter.map_or(Duration::from_mins(5), |jitter| jitter.0);
         let health = health(file.health).map_err(|problem| value("health.scale", problem))?;
         let (report, device) = match file.report {
             Some(report) => {
@@ -337,14 +301,25 @@ impl Config {
             authority,
             auth,
             updater: file.updater,
-            rules: Rules { policy: file.policy, windows, interval },
-            jitter: file.jitter.map_or(Duration::from_mins(5), |jitter| jitter.0),
+            rules: Rules { policy: file.policy, windows, interval, jitter },
             bandwidth: file.bandwidth.map(ByteSize::bytes),
             health,
             report,
             device,
         })
     }
+}
+
+/// Whether registry and mirrors are addresses.
+fn addresses(file: &File) -> Result<(), (&'static str, String)> {
+    let registry = file.registry.iter().map(|url| ("registry", url));
+    for (key, url) in registry.chain(file.mirrors.iter().map(|url| ("mirrors", url))) {
+        if !url.starts_with("https://") && !url.starts_with("http://") {
+            let problem = format!("`{url}` is no address: use https://HOST[:PORT] or http://HOST[:PORT]");
+            return Err((key, problem));
+        }
+    }
+    Ok(())
 }
 
 fn health(file: HealthFile) -> Result<HealthSettings, String> {
@@ -460,5 +435,53 @@ mod tests {
         assert!(
             Config::read(&path).is_ok_and(|config| config.auth.is_some()) || !Path::new(MACHINE_ID).exists()
         );
+    }
+
+    /// Every key with its table, from the structs that decode them.
+    fn keys() -> Vec<(&'static str, &'static str)> {
+        let source = include_str!("config.rs");
+        let of = |name: &str, table: &'static str| {
+            let start = source.find(&format!("struct {name} {{")).unwrap();
+            let body = source[start..].split_once('}').unwrap().0;
+            let fields = body.lines().skip(1).filter_map(|line| line.trim().split_once(": "));
+            fields.map(|(key, _)| (table, key)).collect::<Vec<_>>()
+        };
+        let tables =
+            [("File", ""), ("WindowFile", "windows"), ("HealthFile", "health"), ("ReportFile", "report")];
+        tables.into_iter().flat_map(|(name, table)| of(name, table)).collect()
+    }
+
+    #[test]
+    fn every_key_is_documented_and_in_the_sample() {
+        let reference = include_str!("../../../docs/reference/agent.md");
+        let sample = include_str!("../../../packaging/agent/agent.toml");
+        assert_eq!(keys().len(), 25);
+        for (table, key) in
+            keys().into_iter().filter(|(_, key)| !["windows", "health", "report"].contains(key))
+        {
+            assert!(
+                reference.contains(&format!("\n| `{key}` |")),
+                "{table}.{key} in docs/reference/agent.md"
+            );
+            assert!(
+                sample.lines().any(|line| line.trim_start_matches('#').starts_with(&format!("{key} = "))),
+                "{table}.{key}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_sample_is_read_with_and_without_its_comments() {
+        let sample = include_str!("../../../packaging/agent/agent.toml");
+        let report = "[report]\nurl = \"http://x\"\ndevice = \"a\"\n";
+        read(&format!("{sample}\n{report}")).unwrap();
+        let is_code = |line: &str| line.starts_with('#') && !line.starts_with("# ");
+        let all: Vec<&str> = sample
+            .lines()
+            .map(|line| if is_code(line) { &line[1..] } else { line })
+            .filter(|line| !line.contains("_file = ") && !line.starts_with("time_zone"))
+            .collect();
+        let config = read(&all.join("\n")).unwrap();
+        assert_eq!((config.bandwidth, config.rules.windows.windows.len()), (Some(2 << 20), 1));
     }
 }

@@ -96,10 +96,6 @@ impl StateFolder {
     pub fn load(&self, now: Timestamp) -> Result<Record, StoreError> {
         let path = self.join(RECORD);
         let Some(bytes) = read(&path)? else { return Ok(Record::new(now)) };
-        #[derive(serde::Deserialize)]
-        struct Versioned {
-            version: u32,
-        }
         let version = serde_json::from_slice::<Versioned>(&bytes).map(|it| it.version);
         if let Ok(found) = version
             && found > RECORD_VERSION
@@ -140,6 +136,12 @@ impl StateFolder {
         write(&path, stream.as_bytes())?;
         Ok(stream)
     }
+}
+
+/// Any version of the record.
+#[derive(serde::Deserialize)]
+struct Versioned {
+    version: u32,
 }
 
 /// Reads a file of the state; none if it does not exist.

@@ -299,6 +299,7 @@ async fn the_status_shows_the_branch_and_who_is_not_followed() {
 
 #[tokio::test]
 async fn reports_of_devices_are_kept_once_and_in_order() {
+    use edgewright_api::access::Method;
     use edgewright_api::{DeviceReport, DeviceReports};
     let served = common::Served::start(false).await;
     let device = "press-1".parse().unwrap();
@@ -331,7 +332,6 @@ async fn reports_of_devices_are_kept_once_and_in_order() {
     // The token of devices is for reports alone.
     let ask =
         async |method, path| served.ask(method, path, common::Credentials::Device).await.status().as_u16();
-    use edgewright_api::access::Method;
     assert_eq!(ask(Method::Post, "/api/v1/devices/press-1/reports").await, 400);
     assert_eq!(ask(Method::Get, "/api/v1/devices/press-1/reports").await, 403);
     assert_eq!(ask(Method::Get, "/api/v1/status").await, 403);

@@ -108,20 +108,19 @@ async fn ask(control: &Control, request: &Request) -> Result<Option<StatusDocume
 }
 
 async fn status(cli: &Cli) -> Result<ExitCode, Failure> {
-    let document = match ask(&control(cli), &Request::Status).await? {
-        Some(document) => document,
-        None => {
-            let config = config(cli).await?;
-            let state = open_state(cli).await?;
-            let now = Clock::system().now();
-            let (record, queued) = blocking(move || {
-                let queued = Outbox::open(&state.join("outbox")).and_then(|outbox| outbox.len()).ok();
-                state.load(now).map(|record| (record, queued))
-            })
-            .await
-            .map_err(|error| stopped(&error))??;
-            StatusDocument::stored(&record, &config, queued)
-        }
+    let document = if let Some(document) = ask(&control(cli), &Request::Status).await? {
+        document
+    } else {
+        let config = config(cli).await?;
+        let state = open_state(cli).await?;
+        let now = Clock::system().now();
+        let (record, queued) = blocking(move || {
+            let queued = Outbox::open(&state.join("outbox")).and_then(|outbox| outbox.len()).ok();
+            state.load(now).map(|record| (record, queued))
+        })
+        .await
+        .map_err(|error| stopped(&error))??;
+        StatusDocument::stored(&record, &config, queued)
     };
     print(cli, &document, |document| render::status(document, Clock::system().now()))?;
     Ok(ExitCode::SUCCESS)

@@ -37,9 +37,8 @@ pub(super) async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let cancel = CancellationToken::new();
     watch_signals(&tasks, cancel.clone())?;
     manager.notify("READY=1");
-    let confirmed = cli.run.join("confirmed");
     let beat = || manager.notify("WATCHDOG=1");
-    let end = engine.run(&cancel, &beat, &confirmed).await;
+    let end = engine.run(&cancel, &beat).await;
     manager.notify("STOPPING=1");
     // The reason of the end counts more than tasks that were slow.
     if let Err(stuck) = tasks.shutdown(SHUTDOWN_TIMEOUT).await {

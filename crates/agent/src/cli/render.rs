@@ -15,19 +15,15 @@ use edgewright_model::verdict::CheckOutcome;
 
 /// The status as lines `name: value`.
 pub(super) fn status(document: &StatusDocument, now: Timestamp) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, value: &str| {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{name:<10} {value}");
-    };
-    line("device", &document.device);
-    line("image", &document.image);
-    line("state", &state(document));
+    let mut lines = Lines::default();
+    lines.add("device", &document.device);
+    lines.add("image", &document.image);
+    lines.add("state", &state(document));
     if let Some(doing) = &document.doing {
         let done = doing.total_bytes.map_or_else(String::new, |total| {
             format!(", {} of {}", megabytes(doing.done_bytes), megabytes(total))
         });
-        line("doing", &format!("{}{done}", doing.what));
+        lines.add("doing", &format!("{}{done}", doing.what));
     }
     let deployments = &document.deployments;
     let parts = [
@@ -37,54 +33,57 @@ pub(super) fn status(document: &StatusDocument, now: Timestamp) -> String {
     ];
     for (name, deployment) in parts {
         if let Some(deployment) = deployment {
-            line(name, &describe(deployment));
+            lines.add(name, &describe(deployment));
         }
     }
+    faults(document, &mut lines);
+    let next = if document.next_check <= now { "now".to_owned() } else { document.next_check.to_string() };
+    let last = document.last_check.map_or_else(|| "none yet".to_owned(), |last| format!("last {last}"));
+    lines.add("checks", &format!("{last}, next {next}"));
+    let policy = match document.policy {
+        Policy::Download => "download only; `edgewright-agent update` applies",
+        Policy::Window => "apply in the next maintenance window",
+        Policy::Immediately => "apply as soon as it is staged",
+    };
+    lines.add("policy", policy);
+    if let Some(queued) = document.queued_reports.filter(|queued| *queued > 0) {
+        lines.add("reports", &format!("{queued} wait for the server"));
+    }
+    if !document.is_running {
+        lines.add("agent", "not running: `systemctl start edgewright-agent`");
+    }
+    lines.0
+}
+
+/// What keeps the device from taking an update.
+fn faults(document: &StatusDocument, lines: &mut Lines) {
     if let Some(hold) = &document.hold {
-        line(
-            "hold",
-            &format!(
-                "since {}{}",
-                hold.since,
-                hold.reason.as_ref().map_or_else(String::new, |why| format!(": {why}"))
-            ),
-        );
+        let why = hold.reason.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+        lines.add("hold", &format!("since {}{why}", hold.since));
     }
     if let Some(problem) = &document.problem {
-        line("problem", &problem.message);
+        lines.add("problem", &problem.message);
         if let Some(hint) = &problem.hint {
-            line("hint", hint);
+            lines.add("hint", hint);
         }
         if problem.failures > 1 {
-            line("failures", &format!("{} in a row", problem.failures));
+            lines.add("failures", &format!("{} in a row", problem.failures));
         }
     }
     for failed in document.failed.iter().rev().take(3) {
-        line("failed", &format!("{} at {}: {}", short(&failed.digest), failed.at, failed.reason));
+        lines.add("failed", &format!("{} at {}: {}", short(&failed.digest), failed.at, failed.reason));
     }
-    let next = if document.next_check <= now { "now".to_owned() } else { document.next_check.to_string() };
-    line(
-        "checks",
-        &match document.last_check {
-            Some(last) => format!("last {last}, next {next}"),
-            None => format!("none yet, next {next}"),
-        },
-    );
-    line(
-        "policy",
-        match document.policy {
-            Policy::Download => "download only; `edgewright-agent update` applies",
-            Policy::Window => "apply in the next maintenance window",
-            Policy::Immediately => "apply as soon as it is staged",
-        },
-    );
-    if let Some(queued) = document.queued_reports.filter(|queued| *queued > 0) {
-        line("reports", &format!("{queued} wait for the server"));
+}
+
+/// Lines of a name and a value.
+#[derive(Default)]
+struct Lines(String);
+
+impl Lines {
+    fn add(&mut self, name: &str, value: &str) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.0, "{name:<10} {value}");
     }
-    if !document.is_running {
-        line("agent", "not running: `systemctl start edgewright-agent`");
-    }
-    text
 }
 
 fn state(document: &StatusDocument) -> String {
@@ -150,7 +149,7 @@ pub(super) fn health(result: &HealthResult) -> String {
             CheckOutcome::Passed => writeln!(text, "passed  {}", check.id),
             CheckOutcome::Skipped { reason } => writeln!(text, "skipped {}: {reason}", check.id),
             CheckOutcome::Failed { message, output, .. } => {
-                let output: String = output.iter().map(|line| format!("\n          {line}")).collect();
+                let output = output.iter().fold(String::new(), |text, line| text + "\n          " + line);
                 writeln!(text, "failed  {}: {message}{output}", check.id)
             }
         };

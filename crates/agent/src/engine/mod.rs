@@ -35,6 +35,8 @@ pub use status::StatusDocument;
 
 /// The longest sleep: clocks are set, and a timer does not notice.
 const MAX_SLEEP: Duration = Duration::from_mins(1);
+/// The shortest sleep: whatever the state, the agent is never busy.
+const MIN_SLEEP: Duration = Duration::from_secs(1);
 /// How often queued reports are offered to a server that does not take them, at least.
 const REPORT_PAUSE: Duration = Duration::from_mins(1);
 /// How often a device without news reports that it is alive.
@@ -148,7 +150,7 @@ impl Engine {
             last_report: now,
         };
         // No command is part of it, so nothing is rejected.
-        let _ = engine.advance(Event::Started { truth, boot }).await?;
+        let _ = engine.advance(Event::Started { truth: Box::new(truth), boot }).await?;
         Ok((engine, sender))
     }
 
@@ -157,22 +159,14 @@ impl Engine {
         &self.record
     }
 
-    /// Works until the token fires. `beat` is called at least once a minute. The file `confirmed` exists as long
-    /// as the booted image is not on trial: units that reboot an unconfirmed device look for it.
+    /// Works until the token fires. `beat` is called at least once a minute.
     pub async fn run(
         &mut self,
         cancel: &CancellationToken,
         beat: &(dyn Fn() + Sync),
-        confirmed: &std::path::Path,
     ) -> Result<(), EngineError> {
         while !cancel.is_cancelled() {
             beat();
-            if self.record.state.is_trial() {
-                // It is missing already, unless a trial follows without a boot.
-                let _ = tokio::fs::remove_file(confirmed).await;
-            } else if let Err(error) = tokio::fs::write(confirmed, "").await {
-                tracing::warn!(file.path = %confirmed.display(), %error, "cannot write");
-            }
             self.turn(cancel).await?;
         }
         self.stop_job().await;
@@ -181,7 +175,7 @@ impl Engine {
 
     /// Works until nothing is under way: only time or a command leads on.
     pub async fn run_to_rest(&mut self, cancel: &CancellationToken) -> Result<(), EngineError> {
-        while !cancel.is_cancelled() && !(self.job.is_none() && self.record.state.is_at_rest()) {
+        while !(cancel.is_cancelled() || self.job.is_none() && self.record.state.is_at_rest()) {
             self.turn(cancel).await?;
         }
         self.stop_job().await;
@@ -271,7 +265,7 @@ impl Engine {
     async fn advance(&mut self, event: Event) -> Result<Result<(), Rejected>, EngineError> {
         let context = Context {
             now: self.parts.clock.now(),
-            jitter: jitter(self.parts.config.jitter),
+            jitter: jitter(self.parts.config.rules.jitter),
             rules: &self.parts.config.rules,
         };
         let outcome = match step(&self.record, event, &context) {
@@ -356,10 +350,11 @@ impl Engine {
             crate::machine::State::Waiting { until, .. } => *until,
             _ => None,
         };
-        let times = [Some(self.record.next_check), self.record.retry_at, waiting];
+        // A check is due only at rest, and while a job runs a time that is reached changes nothing.
+        let check = self.record.state.is_at_rest().then_some(self.record.next_check);
+        let times = [check, self.record.retry_at, waiting];
         let soonest = times.into_iter().flatten().map(until).min().unwrap_or(MAX_SLEEP);
-        // While a job runs, a time that is reached changes nothing.
-        let shortest = if self.job.is_some() { MAX_SLEEP } else { Duration::from_millis(50) };
+        let shortest = if self.job.is_some() { MAX_SLEEP } else { MIN_SLEEP };
         soonest.clamp(shortest, MAX_SLEEP)
     }
 
@@ -409,16 +404,11 @@ impl Engine {
 fn log_state(record: &Record) {
     let digest = record.state.update().map(|update| update.digest.to_string());
     let digest = digest.as_deref().unwrap_or("-");
-    match &record.problem {
-        Some(problem) => {
-            tracing::warn!(
-                state = record.state.name(),
-                image.digest = digest,
-                problem = problem.message,
-                "state changed"
-            );
-        }
-        None => tracing::info!(state = record.state.name(), image.digest = digest, "state changed"),
+    let state = record.state.name();
+    if let Some(problem) = &record.problem {
+        tracing::warn!(state, image.digest = digest, problem = problem.message, "state changed");
+    } else {
+        tracing::info!(state, image.digest = digest, "state changed");
     }
 }
 

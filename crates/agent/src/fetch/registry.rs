@@ -112,8 +112,7 @@ impl Registry {
         });
         let manifest = match known.await? {
             Some(bytes) => {
-                let media_type = edgewright_oci::media::MANIFEST.to_owned();
-                ManifestBytes { media_type, digest: digest.clone(), bytes: bytes.into() }
+                ManifestBytes { media_type: media_type(&bytes), digest: digest.clone(), bytes: bytes.into() }
             }
             None => self.manifest(&digest).await?,
         };
@@ -121,16 +120,15 @@ impl Registry {
         let descriptor = image::config(&manifest.bytes).map_err(broken)?;
         let folder = blobs.clone();
         let config_digest = descriptor.digest.clone();
-        let config = match blocking(move || folder.document(&config_digest)).await? {
-            Some(bytes) => bytes.into(),
-            None => {
-                let wanted = &descriptor.digest;
-                let pull = |client: Client| async move {
-                    client.pull_blob_bytes(self.repository(), wanted, MAX_CONFIG).await
-                };
-                let found = self.first(|client| pull(client.clone()), false).await;
-                found.map_err(|errors| FetchError::Sources { what: format!("config {wanted}"), errors })?
-            }
+        let config = if let Some(bytes) = blocking(move || folder.document(&config_digest)).await? {
+            bytes.into()
+        } else {
+            let wanted = &descriptor.digest;
+            let pull = |client: Client| async move {
+                client.pull_blob_bytes(self.repository(), wanted, MAX_CONFIG).await
+            };
+            let found = self.first(|client| pull(client.clone()), false).await;
+            found.map_err(|errors| FetchError::Sources { what: format!("config {wanted}"), errors })?
         };
         image::Image::parse(&manifest.bytes, &config).map_err(broken)?;
         let image = Image {
@@ -183,6 +181,17 @@ impl Registry {
         }
         Err(errors)
     }
+}
+
+/// The media type that a manifest names itself; Docker's do.
+fn media_type(manifest: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Named {
+        media_type: Option<String>,
+    }
+    let named = serde_json::from_slice::<Named>(manifest).ok().and_then(|named| named.media_type);
+    named.unwrap_or_else(|| edgewright_oci::media::MANIFEST.to_owned())
 }
 
 fn latest() -> Result<edgewright_model::reference::Tag, FetchError> {

@@ -159,7 +159,7 @@ mod tests {
 
     fn settings() -> HealthSettings {
         HealthSettings {
-            within: Duration::from_secs(60),
+            within: Duration::from_mins(1),
             scale: 1.0,
             check_set: true,
             greenboot: true,

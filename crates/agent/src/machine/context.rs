@@ -15,6 +15,8 @@ pub struct Rules {
     pub windows: Windows,
     /// The time between two checks.
     pub interval: Duration,
+    /// The largest random delay.
+    pub jitter: Duration,
 }
 
 /// The moment of a step.
@@ -43,8 +45,8 @@ impl Context<'_> {
     /// Whether a stored time is reached. One that is further away than any that the agent sets comes from a
     /// clock that was wrong, and counts as reached.
     pub(super) fn is_due(&self, at: Timestamp) -> bool {
-        let furthest =
-            self.after(self.rules.interval.saturating_mul(2).saturating_add(Duration::from_hours(1)));
+        let longest = self.rules.interval.saturating_add(self.rules.jitter);
+        let furthest = self.after(longest.saturating_mul(2).saturating_add(Duration::from_hours(1)));
         at <= self.now || at > furthest
     }
 

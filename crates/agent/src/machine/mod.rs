@@ -240,14 +240,6 @@ impl State {
         }
     }
 
-    /// Whether the booted image is on trial, or about to be left.
-    pub const fn is_trial(&self) -> bool {
-        matches!(
-            self,
-            Self::CheckingHealth { .. } | Self::Confirmed { blessed: false, .. } | Self::RollingBack { .. }
-        )
-    }
-
     /// Whether only time or a command leads out of it: no action runs.
     pub const fn is_at_rest(&self) -> bool {
         matches!(
@@ -389,7 +381,7 @@ pub enum Event {
     /// The agent started: after a boot, a crash or an upgrade of itself.
     Started {
         /// What the updater found.
-        truth: Deployments,
+        truth: Box<Deployments>,
         /// The ID of this boot.
         boot: String,
     },

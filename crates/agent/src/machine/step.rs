@@ -134,7 +134,7 @@ impl Outcome {
 pub fn step(record: &Record, event: Event, context: &Context<'_>) -> Result<Outcome, Rejected> {
     let same = Outcome::of(record);
     Ok(match event {
-        Event::Started { truth, boot } => started(record, truth, boot, context),
+        Event::Started { truth, boot } => started(record, *truth, boot, context),
         Event::Command(command) => return commanded(record, command, context),
         Event::Tick => tick(record, context),
         Event::Found(update) => found(record, update, context),
@@ -186,6 +186,8 @@ fn tick(record: &Record, context: &Context<'_>) -> Outcome {
             if record.retry_at.is_some() && !retry {
                 return same;
             }
+            let mut same = same;
+            same.record.retry_at = None;
             let due = match (&record.state, context.apply_at()) {
                 (State::Waiting { until: Some(until), .. }, ApplyAt::Now) => {
                     context.now >= *until || {
@@ -337,32 +339,13 @@ pub(super) fn roll_back(
 
 fn commanded(record: &Record, command: Command, context: &Context<'_>) -> Result<Outcome, Rejected> {
     let mut same = Outcome::of(record);
-    let busy = match &record.state {
-        State::Rebooting { .. } => Some("rebooting"),
-        State::CheckingHealth { .. } | State::Confirmed { blessed: false, .. } => Some("checking its health"),
-        State::RollingBack { .. } => Some("rolling back"),
-        _ => None,
-    };
-    let name = match &command {
-        Command::Check => "check",
-        Command::Update { .. } => "update",
-        Command::RollBack => "roll back",
-        Command::Hold { .. } => "hold",
-        Command::Resume => "resume",
-    };
-    // A hold takes effect after what is under way.
-    if let (Some(state), Command::Check | Command::Update { .. } | Command::RollBack) = (busy, &command) {
-        return Err(Rejected { command: name, state });
-    }
+    let name = permitted(record, &command)?;
     let staged = match &record.state {
         State::Staged { update } | State::Waiting { update, .. } => Some(update.clone()),
         State::Checking { staged } => staged.clone(),
         _ => None,
     };
     Ok(match command {
-        Command::Update { .. } if record.hold.is_some() => {
-            return Err(Rejected { command: name, state: "on hold: run `edgewright-agent resume`" });
-        }
         Command::Check | Command::Update { .. } => {
             if let Command::Update { retry } = command {
                 same.record.request = Some(Request { apply: true, retry });
@@ -403,4 +386,26 @@ fn commanded(record: &Record, command: Command, context: &Context<'_>) -> Result
             }
         }
     })
+}
+
+/// The name of a command that the state permits.
+fn permitted(record: &Record, command: &Command) -> Result<&'static str, Rejected> {
+    let name = match command {
+        Command::Check => "check",
+        Command::Update { .. } => "update",
+        Command::RollBack => "roll back",
+        // A hold takes effect after what is under way.
+        Command::Hold { .. } => return Ok("hold"),
+        Command::Resume => return Ok("resume"),
+    };
+    let busy = match &record.state {
+        State::Rebooting { .. } => Some("rebooting"),
+        State::CheckingHealth { .. } | State::Confirmed { blessed: false, .. } => Some("checking its health"),
+        State::RollingBack { .. } => Some("rolling back"),
+        _ if record.hold.is_some() && matches!(command, Command::Update { .. }) => {
+            Some("on hold: run `edgewright-agent resume`")
+        }
+        _ => None,
+    };
+    busy.map_or(Ok(name), |state| Err(Rejected { command: name, state }))
 }

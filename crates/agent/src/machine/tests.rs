@@ -61,7 +61,12 @@ struct Cut;
 impl Device {
     fn new(policy: Policy, natures: &[(&str, Nature)], cuts: Vec<usize>) -> Self {
         let now = "2026-11-28T00:00:00Z".parse().unwrap();
-        let rules = Rules { policy, windows: Windows::none(), interval: Duration::from_secs(600) };
+        let rules = Rules {
+            policy,
+            windows: Windows::none(),
+            interval: Duration::from_mins(10),
+            jitter: Duration::ZERO,
+        };
         let natures = natures.iter().map(|(name, nature)| (digest(name), *nature)).collect();
         Self {
             natures,
@@ -137,7 +142,8 @@ impl Device {
 
     /// Runs the agent from its start until it is at rest, or the power is cut.
     fn run(&mut self, commands: &mut Vec<Command>) -> Result<(), Cut> {
-        let mut events = vec![Event::Started { truth: self.truth(), boot: format!("boot-{}", self.boots) }];
+        let mut events =
+            vec![Event::Started { truth: Box::new(self.truth()), boot: format!("boot-{}", self.boots) }];
         for _ in 0..MAX_STEPS {
             let event = match events.pop() {
                 Some(event) => event,
@@ -162,8 +168,10 @@ impl Device {
                 }
                 if self.boots != boots {
                     // The process is gone with the boot.
-                    events =
-                        vec![Event::Started { truth: self.truth(), boot: format!("boot-{}", self.boots) }];
+                    events = vec![Event::Started {
+                        truth: Box::new(self.truth()),
+                        boot: format!("boot-{}", self.boots),
+                    }];
                     break;
                 }
                 self.moment()?;
@@ -497,8 +505,8 @@ proptest! {
         let rules = device.rules.clone();
         for event in events {
             let event = match event {
-                0 => Event::Started { truth: device.truth(), boot: "b".to_owned() },
-                1 => Event::Started { truth: Deployments::default(), boot: "c".to_owned() },
+                0 => Event::Started { truth: Box::new(device.truth()), boot: "b".to_owned() },
+                1 => Event::Started { truth: Box::default(), boot: "c".to_owned() },
                 2 => Event::Command(Command::Check),
                 3 => Event::Command(Command::Update { retry: true }),
                 4 => Event::Command(Command::RollBack),
