@@ -46,9 +46,11 @@ impl BootTree {
         self.tree.as_dir().get_directory_ref(OsStr::new(path)).ok()
     }
 
-    /// A regular file.
+    /// A regular file, by its absolute path.
     pub fn file(&self, path: &str) -> Option<&File> {
-        self.tree.as_dir().get_file(OsStr::new(path)).ok()
+        let (folder, name) = path.rsplit_once('/')?;
+        let folder = if folder.is_empty() { self.tree.as_dir() } else { self.folder(folder)? };
+        folder.get_file(OsStr::new(name)).ok()
     }
 
     /// The newest kernel with an initramfs.
