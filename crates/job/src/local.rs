@@ -292,7 +292,7 @@ impl LocalExecutor {
         tracing::info!(job.id = %job, ?reaped, "cleaned up after a killed job");
     }
 
-    /// Reads the index of an image that a job has built, while other jobs go on.
+    /// Reads the index of an image that a job has built, while other jobs run.
     fn learn(
         &self,
         worker: JobWorker,
