@@ -43,8 +43,21 @@ pub struct BlobReader {
 impl Client {
     /// Opens a blob for reading.
     pub async fn pull_blob(&self, repository: &RepoName, digest: &Digest) -> Result<BlobReader, ClientError> {
+        self.resume_blob(repository, digest, Hasher::new(digest.algorithm()), 0).await
+    }
+
+    /// Opens the rest of a blob for reading: `hasher` has seen its first `done` bytes, which are not sent
+    /// again. The digest is that of the whole blob. A registry that has no more than `done` bytes responds
+    /// with an error.
+    pub async fn resume_blob(
+        &self,
+        repository: &RepoName,
+        digest: &Digest,
+        hasher: Hasher,
+        done: u64,
+    ) -> Result<BlobReader, ClientError> {
         let what = format!("blob {digest} of {repository}");
-        let opened = self.get_blob(repository, digest, &what, 0).await;
+        let opened = self.get_blob(repository, digest, &what, done).await;
         let mut reader = BlobReader {
             client: self.clone(),
             repository: repository.clone(),
@@ -52,14 +65,14 @@ impl Client {
             what,
             total: None,
             answer: None,
-            hasher: Some(Hasher::new(digest.algorithm())),
-            done: 0,
+            hasher: Some(hasher),
+            done,
             skip: 0,
             failures: 0,
             held: None,
         };
         match opened {
-            Ok(answer) => reader.answer = Some(answer),
+            Ok(answer) => reader.accept_answer(answer),
             // A failed connection is an error at once; a response that broke in its first bytes is requested
             // again.
             Err(ClientError::Unreachable { source, .. }) if !source.is_connect() => {
@@ -67,7 +80,8 @@ impl Client {
             }
             Err(error) => return Err(error),
         }
-        reader.total = reader.answer.as_ref().and_then(Response::content_length);
+        let length = reader.answer.as_ref().and_then(Response::content_length);
+        reader.total = length.map(|length| length.saturating_add(done - reader.skip));
         Ok(reader)
     }
 
@@ -237,14 +251,19 @@ impl BlobReader {
             tokio::time::sleep(PAUSES.pause(self.failures)).await;
             match self.client.get_blob(&self.repository, &self.digest, &self.what, self.done).await {
                 Ok(answer) => {
-                    self.skip = if answer.status() == StatusCode::PARTIAL_CONTENT { 0 } else { self.done };
-                    self.answer = Some(answer);
+                    self.accept_answer(answer);
                     return Ok(());
                 }
                 Err(ClientError::Unreachable { source, .. }) => cause = Some(source),
                 Err(other) => return Err(other),
             }
         }
+    }
+
+    /// A registry may ignore `Range`: then what is known already is skipped.
+    fn accept_answer(&mut self, answer: Response) {
+        self.skip = if answer.status() == StatusCode::PARTIAL_CONTENT { 0 } else { self.done };
+        self.answer = Some(answer);
     }
 
     fn local(&self, source: std::io::Error) -> ClientError {

@@ -3,6 +3,7 @@
 
 mod audit;
 mod comment;
+mod devices;
 mod evidence;
 mod follow;
 mod image;

@@ -1,0 +1,89 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use super::exit;
+use crate::config::CONFIG_FILE;
+
+/// Keep this device up to date with its image.
+#[derive(Debug, Parser)]
+#[command(name = "edgewright-agent", version, after_help = exit::HELP, max_term_width = 100)]
+pub struct Cli {
+    /// Configuration file
+    #[arg(long, global = true, value_name = "FILE", default_value = CONFIG_FILE)]
+    pub config: PathBuf,
+    /// Folder of the agent's state
+    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/edgewright-agent")]
+    pub state: PathBuf,
+    /// Folder of the agent's socket
+    #[arg(long, global = true, value_name = "DIR", default_value = "/run/edgewright-agent")]
+    pub run: PathBuf,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Program that is used as `bootc`
+    #[arg(long, global = true, hide = true, value_name = "PROGRAM")]
+    pub bootc: Option<PathBuf>,
+    /// Program that reboots the device
+    #[arg(long, global = true, hide = true, value_name = "PROGRAM")]
+    pub reboot: Option<PathBuf>,
+    /// Command
+    #[command(subcommand)]
+    pub command: CommandLine,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum CommandLine {
+    /// Show what runs, what is staged and what does not work
+    Status,
+    /// Ask the registry for an update now, and download it
+    ///
+    /// The policy decides when it is applied. Waits until the download is done.
+    Check,
+    /// Download and apply an update now, whatever the policy
+    Update {
+        /// Also take a digest that failed on this device before
+        #[arg(long)]
+        retry: bool,
+    },
+    /// Return to the other image on this device, and reboot into it
+    ///
+    /// The image that is left counts as failed: it is not taken again by itself.
+    Rollback,
+    /// Take no updates until `resume`
+    Hold {
+        /// Why, for `status`
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// End a hold
+    Resume,
+    /// Show what happened on this device
+    Logs {
+        /// Number of lines
+        #[arg(short = 'n', long, default_value_t = 50, value_name = "NUMBER")]
+        lines: usize,
+    },
+    /// Run the health checks of the booted image now; nothing follows from their result
+    Health,
+    /// Run the agent: the service does this
+    Run,
+    /// Run checks of an order on standard input
+    #[command(hide = true)]
+    RunChecks,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}
