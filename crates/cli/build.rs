@@ -79,7 +79,8 @@ fn build(root: &Path, folder: &Path, target: &str) -> Result<(), Box<dyn Error>>
     if status.success() {
         Ok(())
     } else {
-        Err(format!("cargo could not build {BINARIES:?} for {target}: {status}; its messages are above").into())
+        Err(format!("cargo could not build {BINARIES:?} for {target}: {status}; its messages are above")
+            .into())
     }
 }
 

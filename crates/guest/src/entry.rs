@@ -16,9 +16,9 @@ const WANTED_BY: [&str; 2] = ["sysinit.target", "basic.target"];
 
 /// Starts the image's initramfs; returns only if it cannot.
 pub fn entry() -> ExitCode {
-    let left = bring_programs(Path::new("/")).map_err(|(step, error)| format!("{step}: {error}")).and_then(|()| {
-        leave_unit().map_err(|error| format!("write the agent's unit: {error}"))
-    });
+    let left = bring_programs(Path::new("/"))
+        .map_err(|(step, error)| format!("{step}: {error}"))
+        .and_then(|()| leave_unit().map_err(|error| format!("write the agent's unit: {error}")));
     if let Err(reason) = left {
         // The initramfs is tested all the same.
         complain(&format!("edgewright-guest: no channel to the host: {reason}"));

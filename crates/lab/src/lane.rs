@@ -24,9 +24,9 @@ use crate::evidence::{self, Piece};
 use crate::machine::{LaneFault, Machine, MachineState, RunnerEnd, Start};
 use crate::profile;
 use crate::static_lane;
+use crate::verdict::{causes_first, complete, cut_limits, describe, judge, milliseconds, output_lines};
 use crate::vm::VmHost;
 use crate::vm::machine::VmMachine;
-use crate::verdict::{causes_first, complete, cut_limits, describe, judge, milliseconds, output_lines};
 
 /// Receives progress.
 pub type Events<'a> = &'a (dyn Fn(JobEvent) + Send + Sync);

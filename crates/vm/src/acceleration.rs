@@ -135,7 +135,12 @@ impl Acceleration {
 /// Why machines do not run on KVM here; none if they do.
 async fn why_not_kvm(emulated: Duration, context: &Context) -> Result<Option<String>, VmError> {
     let opened = blocking(|| {
-        Ok(fs::OpenOptions::new().read(true).write(true).open(DEVICE).map(drop).map_err(|error| error.to_string()))
+        Ok(fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(DEVICE)
+            .map(drop)
+            .map_err(|error| error.to_string()))
     });
     if let Err(error) = opened.await? {
         return Ok(Some(format!("{DEVICE}: {error}")));
@@ -170,7 +175,8 @@ async fn trial(accelerator: Accelerator, context: &Context) -> Result<Result<Dur
     match ended {
         Ok(finished) if finished.code() == Some(WORKS) => Ok(Ok(start.elapsed())),
         Ok(finished) => {
-            let reason = finished.output.stderr_tail.last().cloned().unwrap_or_else(|| finished.ended.to_string());
+            let reason =
+                finished.output.stderr_tail.last().cloned().unwrap_or_else(|| finished.ended.to_string());
             Ok(Err(reason))
         }
         Err(CommandError::Deadline { after, .. }) => Ok(Err(format!("it does not end within {after:?}"))),

@@ -251,7 +251,8 @@ async fn read(mut stream: OwnedReadHalf, sessions: Sessions, greet: watch::Sende
 }
 
 async fn pass(frame: Frame, sessions: &Sessions) {
-    let (Frame::Output(id, _) | Frame::Errors(id, _) | Frame::Ended(id, _) | Frame::Failed(id, _)) = &frame else {
+    let (Frame::Output(id, _) | Frame::Errors(id, _) | Frame::Ended(id, _) | Frame::Failed(id, _)) = &frame
+    else {
         return;
     };
     let sender = sessions.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();

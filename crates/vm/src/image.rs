@@ -112,7 +112,9 @@ impl Cache {
             Ok(())
         })
         .await?;
-        found.ok_or_else(|| VmError::Host("the files of the image were removed while they were made".to_owned()))
+        found.ok_or_else(|| {
+            VmError::Host("the files of the image were removed while they were made".to_owned())
+        })
     }
 
     fn path(&self, source: &Source) -> PathBuf {
@@ -283,7 +285,9 @@ async fn check_processor(source: &Source) -> Result<(), VmError> {
     let architecture = serde_json::from_slice::<Config>(&config).map(|config| config.architecture);
     match architecture.as_deref() {
         Ok("amd64" | "x86_64" | "") | Err(_) => Ok(()),
-        Ok(other) => Err(VmError::Host(format!("virtual machines of this host cannot run an image for {other}"))),
+        Ok(other) => {
+            Err(VmError::Host(format!("virtual machines of this host cannot run an image for {other}")))
+        }
     }
 }
 
@@ -328,12 +332,16 @@ pub(crate) async fn pull_layers(source: &Source, scratch: &Path) -> Result<Layer
 }
 
 /// The directories of the root file system that layers make, from the top down. Blocking.
-pub(crate) fn directories(layers: &[(Descriptor, PathBuf)], cancel: &CancellationToken) -> Result<Index, LayerError> {
+pub(crate) fn directories(
+    layers: &[(Descriptor, PathBuf)],
+    cancel: &CancellationToken,
+) -> Result<Index, LayerError> {
     let mut indexes = Vec::new();
     let mut left = MAX_UNPACKED_BYTES;
     for (descriptor, path) in layers {
         let file = io::BufReader::with_capacity(1 << 18, File::open(path).map_err(LayerError::Read)?);
-        let (index, rest) = LayerIndex::scan_blob(file, &descriptor.media_type, left, || cancel.is_cancelled())?;
+        let (index, rest) =
+            LayerIndex::scan_blob(file, &descriptor.media_type, left, || cancel.is_cancelled())?;
         indexes.push(index);
         left = rest;
     }
@@ -370,4 +378,3 @@ pub(crate) async fn blocking<T: Send + 'static>(
     let lost = |error: tokio::task::JoinError| Err(VmError::Host(format!("a task failed: {error}")));
     tokio::task::spawn_blocking(work).await.unwrap_or_else(lost)
 }
-

@@ -42,7 +42,9 @@ pub(crate) async fn shell(
     if rm {
         return remove((&work, &settings), &machines, &virtual_machines).await;
     }
-    if let (Some(machine), true) = (virtual_machines.first(), machines.is_empty() && virtual_machines.len() == 1) {
+    if let (Some(machine), true) =
+        (virtual_machines.first(), machines.is_empty() && virtual_machines.len() == 1)
+    {
         return shell_vm::enter(machine, command).await;
     }
     let machine = one(&machines, &virtual_machines)?;

@@ -93,6 +93,7 @@ impl Drop for Raw {
 }
 
 fn failure(error: &ChannelError) -> Failure {
-    Failure::new(ErrorClass::Unavailable, Chain(error).to_string())
-        .hint("start a new one with `edgewright run VARIANT --keep`; remove this one with `edgewright shell --rm`")
+    Failure::new(ErrorClass::Unavailable, Chain(error).to_string()).hint(
+        "start a new one with `edgewright run VARIANT --keep`; remove this one with `edgewright shell --rm`",
+    )
 }

@@ -34,9 +34,8 @@ pub struct KeptVm {
 /// The folder of a machine that is about to be kept; one of the same repository ends.
 pub(super) async fn make(vm: &Path, repository: &RepoName) -> Result<PathBuf, LaneFault> {
     let folder = vm.join("kept").join(repository.to_string().replace('/', "."));
-    let failed = |error: io::Error| {
-        LaneFault::of_host(format!("cannot create {}: {error}", folder.display()))
-    };
+    let failed =
+        |error: io::Error| LaneFault::of_host(format!("cannot create {}: {error}", folder.display()));
     quit(&folder).await;
     let (path, text) = (folder.clone(), repository.to_string());
     let made = tokio::task::spawn_blocking(move || {
