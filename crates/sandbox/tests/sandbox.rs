@@ -89,7 +89,7 @@ async fn neither_loopback_nor_addresses_of_the_host_nor_link_local_ones_answer()
     };
     let script = format!(
         "exec bash -c '{}{}{} setpriv --bounding-set -net_admin,-sys_ptrace -- ip route del unreachable {own} \
-         2>/dev/null && echo CHANGED; cat /proc/net/route | wc -l; timeout 3 bash -c \"exec 3<>/dev/tcp/169.254.169.254/80\" 2>&1 | tail -1'",
+         2>/dev/null && echo CHANGED; cat /proc/net/route | wc -l; timeout 30 bash -c \"exec 3<>/dev/tcp/169.254.169.254/80\" 2>&1 | tail -1'",
         probe("127.0.0.1"),
         probe("10.0.2.2"),
         probe(&own)
