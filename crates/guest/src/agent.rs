@@ -1,6 +1,7 @@
 //! The guest's end of the channel: answers the host and runs programs for it.
 //!
-//! The port is found by its name in `/sys`, so no udev is needed, and it may appear late: its driver can be a module.
+//! The port is found by its name in `/sys`, so no udev is needed, and it may appear late: its driver can be a
+//! module.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -1,5 +1,5 @@
-//! The first process of our initramfs: loads modules, puts a memory overlay over the read-only root, starts the
-//! agent, and becomes the image's init.
+//! The first process of our initramfs: loads modules, puts a memory overlay over the read-only root, starts
+//! the agent, and becomes the image's init.
 
 use std::fs;
 use std::io::{self, Write as _};

@@ -1,5 +1,5 @@
-//! What runs before an image's own initramfs: it leaves programs and the agent's unit in `/run`, which initramfs and
-//! system keep, and becomes the first process of that initramfs.
+//! What runs before an image's own initramfs: it leaves programs and the agent's unit in `/run`, which
+//! initramfs and system keep, and becomes the first process of that initramfs.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;

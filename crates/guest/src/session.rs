@@ -173,7 +173,8 @@ fn pump(mut output: impl Read, mut send: impl FnMut(Vec<u8>)) {
     }
 }
 
-/// Reports the end of a program once its output is passed on. A daemon that holds its pipes is not waited for.
+/// Reports the end of a program once its output is passed on. A daemon that holds its pipes is not waited
+/// for.
 fn wait(id: u32, mut child: Child, readers: Vec<JoinHandle<()>>, sender: &Sender, over: &AtomicBool) {
     /// How long output is awaited after the end.
     const DRAIN: std::time::Duration = std::time::Duration::from_secs(2);

@@ -210,7 +210,7 @@ async fn inspect(machine: &dyn Machine, findings: &mut Findings) {
             findings.fault = Some(LaneFault::of_image(init.ended(&format!("{code}{memory}"))));
         }
         MachineState::Gone { fault } => drop(findings.fault.get_or_insert_with(|| fault.clone())),
-        // A failed check says more than a boot that does not end.
+        // A failed check explains more than a boot that does not end.
         MachineState::Stuck { fault } if !findings.has_failed() => {
             findings.fault.get_or_insert_with(|| fault.clone());
         }

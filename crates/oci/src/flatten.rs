@@ -1,8 +1,8 @@
 //! The layers of an image as one tar of its root file system, without unpacking anything.
 //!
-//! Layers are added from the top down, so that one pass is enough: what an upper layer replaced or deleted is known
-//! when a lower one is read. A hidden file is kept aside while its layer is read, because a hard link to it may be
-//! visible.
+//! Layers are added from the top down, so that one pass is enough: what an upper layer replaced or deleted is
+//! known when a lower one is read. A hidden file is kept aside while its layer is read, because a hard link
+//! to it may be visible.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -60,8 +60,8 @@ impl<W: Write> Flattener<W> {
         Self { out, folder: folder.to_owned(), taken, deleted, opaque, made: HashSet::new() }
     }
 
-    /// Writes all directories of the finished root file system first, for readers that need a directory before what
-    /// is in it.
+    /// Writes all directories of the finished root file system first, for readers that need a directory
+    /// before what is in it.
     ///
     /// # Errors
     /// The output cannot be written.

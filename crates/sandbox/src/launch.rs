@@ -42,10 +42,10 @@ const PLACES: &str = "/dev/shm";
 
 /// Attaches a user-mode network to the sandbox's namespace, for as long as the sandbox's first process lives:
 /// the runtime adopts what its hooks leave behind, and waits for it. Its hooks inherit blocked signals, so
-/// only SIGKILL ends them. Standard input: the runtime's state, whose last line has no end. `$1`: addresses that must not be reached,
-/// separated by spaces; `$2`: words of the `ip` command line, then those of slirp4netns, which writes `1`
-/// once the network is ready, while the routes are made. The kernel ends the `sleep` with the sandbox: the
-/// last of its processes.
+/// only SIGKILL ends them. Standard input: the runtime's state, whose last line has no end. `$1`: addresses
+/// that must not be reached, separated by spaces; `$2`: words of the `ip` command line, then those of
+/// slirp4netns, which writes `1` once the network is ready, while the routes are made. The kernel ends the
+/// `sleep` with the sandbox: the last of its processes.
 const ATTACH: &str = r#"
 pid=
 while [ -z "$pid" ] && { IFS= read -r line || [ -n "$line" ]; }; do

@@ -1,9 +1,9 @@
-//! Whether the processor runs virtual machines here: tried, not assumed. `/dev/kvm` also exists where a kernel does not
-//! start on it.
+//! Whether the processor runs virtual machines here: tried, not assumed. `/dev/kvm` also exists where a
+//! kernel does not start on it.
 //!
-//! A guest of 300 bytes (`trial/trial.S`) enters long mode, takes an exception and ends QEMU. It runs emulated, and where
-//! there is a `/dev/kvm` on that, too, which must not be slower. The result is kept until the host restarts. If a whole
-//! kernel does not start on it after all, [`Acceleration::give_up`] notes that.
+//! A guest of 300 bytes (`trial/trial.S`) enters long mode, takes an exception and ends QEMU. It runs
+//! emulated, and where there is a `/dev/kvm` on that, too, which must not be slower. The result is kept until
+//! the host restarts. If a whole kernel does not start on it after all, [`Acceleration::give_up`] notes that.
 
 use std::fs;
 use std::path::{Path, PathBuf};

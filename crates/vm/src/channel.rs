@@ -1,5 +1,5 @@
-//! The host's end of the channel into a guest: runs programs there. What arrives is not trusted: frames are bounded, and
-//! those of unknown programs are dropped.
+//! The host's end of the channel into a guest: runs programs there. What arrives is not trusted: frames are
+//! bounded, and those of unknown programs are dropped.
 
 use std::collections::HashMap;
 use std::io;

@@ -1,5 +1,5 @@
-//! The disk of the UEFI profile: GPT, an EFI system partition with boot loader, kernel and initramfs, and the root on
-//! ext4. It is made once per digest without loop devices, and its machines discard what they write.
+//! The disk of the UEFI profile: GPT, an EFI system partition with boot loader, kernel and initramfs, and the
+//! root on ext4. It is made once per digest without loop devices, and its machines discard what they write.
 
 use std::fs::File;
 use std::io;

@@ -200,7 +200,8 @@ impl Cache {
         .await
     }
 
-    /// Removes the files that were not used for the longest time, beyond the limits, and what killed processes left.
+    /// Removes the files that were not used for the longest time, beyond the limits, and what killed
+    /// processes left.
     fn prune(&self) {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let mut images: Vec<(SystemTime, PathBuf, u64)> = Vec::new();

@@ -1,5 +1,5 @@
-//! Kernel and initramfs of an image: `/usr/lib/modules/VERSION/{vmlinuz,initramfs.img}`, as in bootc images of every
-//! distribution. They are read from the finished root file system.
+//! Kernel and initramfs of an image: `/usr/lib/modules/VERSION/{vmlinuz,initramfs.img}`, as in bootc images
+//! of every distribution. They are read from the finished root file system.
 
 use std::cmp::Ordering;
 use std::fs::File;
@@ -34,7 +34,8 @@ pub struct Kernel {
     pub arguments: Vec<String>,
 }
 
-/// Finds the newest kernel in a root file system, and writes it, the image's initramfs and our modules to `to`.
+/// Finds the newest kernel in a root file system, and writes it, the image's initramfs and our modules to
+/// `to`.
 pub(crate) async fn extract(root: &Path, to: &Path, context: &Context) -> Result<Kernel, VmError> {
     let reader = Reader { root, context };
     let mut versions = reader.list(FOLDER).await?;

@@ -1,8 +1,8 @@
 //! `bench vm`: how long from a digest to a virtual machine that is tested.
 //!
-//! A lane with ten checks on a digest that is new, by the lab's own test `a_measured_lane`, whose log has the times; and
-//! `bench/vm/baseline.sh`, the same system by hand, interleaved. The tests are compiled without optimisation, so that
-//! what is ours in the times is an upper bound.
+//! A lane with ten checks on a digest that is new, by the lab's own test `a_measured_lane`, whose log has the
+//! times; and `bench/vm/baseline.sh`, the same system by hand, interleaved. The tests are compiled without
+//! optimisation, so that what is ours in the times is an upper bound.
 
 use std::path::PathBuf;
 

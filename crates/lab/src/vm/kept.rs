@@ -1,5 +1,5 @@
-//! Virtual machines that were started with `--keep`: QEMU outlives its job, in a folder of its own, until it is removed or
-//! the host restarts. There is at most one for each repository.
+//! Virtual machines that were started with `--keep`: QEMU outlives its job, in a folder of its own, until it
+//! is removed or the host restarts. There is at most one for each repository.
 //!
 //! ```text
 //! WORK/vm/kept/NAME/repository   the repository of its image

@@ -1,4 +1,5 @@
-//! The lane `vm` with a real QEMU and a real Debian: what passes, what is a fault of the image, and what is left behind.
+//! The lane `vm` with a real QEMU and a real Debian: what passes, what is a fault of the image, and what is
+//! left behind.
 
 #[path = "../podman/registry.rs"]
 mod registry;
