@@ -26,7 +26,7 @@ const MAX_SESSIONS: usize = 64;
 pub(crate) struct Sender(Arc<Mutex<File>>);
 
 impl Sender {
-    /// Sends a frame. Without a host nobody misses it.
+    /// Sends a frame. Without a host it is lost.
     pub(crate) fn send(&self, frame: &Frame) {
         let mut port = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = frame.write(&mut *port);

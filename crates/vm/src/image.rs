@@ -305,7 +305,7 @@ async fn make_erofs(source: &Source, to: &Path, scratch: &Path, context: &Contex
         })
         .await;
     match made {
-        // mkfs reports a broken pipe, too: what broke it says why.
+        // mkfs reports a broken pipe, too: what broke it names why.
         Ok((Err(error), _)) => Err(VmError::Layers(error)),
         Ok((Ok(()), _)) => Ok(()),
         Err(error) => Err(VmError::command("make the root file system")(error)),

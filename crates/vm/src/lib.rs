@@ -25,7 +25,7 @@
 //! | [`machine`] | a running machine |
 //! | [`channel`] | runs programs in the guest |
 //! | `console` | the bounded end of what the guest printed |
-//! | `qmp` | how QEMU says why a machine ended |
+//! | `qmp` | how QEMU reports why a machine ended |
 
 pub mod acceleration;
 pub mod channel;
