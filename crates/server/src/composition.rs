@@ -76,8 +76,9 @@ pub struct Composition {
 
 impl Composition {
     /// Opens everything in the locked data folder and serves HTTP. No source is polled and no run starts
-    /// before [`Composition::start`]. `executor` makes the executor, given the registry as its jobs reach it (as
-    /// the settings name it, or else at this server's listening address) and the tasks that a shutdown ends.
+    /// before [`Composition::start`]. `executor` makes the executor, given the registry as its jobs reach it
+    /// (as the settings name it, or else at this server's listening address) and the tasks that a shutdown
+    /// ends.
     pub async fn open(
         settings: &Settings,
         lock: FolderLock,
