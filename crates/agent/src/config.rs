@@ -47,7 +47,7 @@ pub enum ConfigError {
         /// Where and why.
         source: Box<toml::de::Error>,
     },
-    /// A value does not fit.
+    /// A value is invalid.
     #[error("invalid `{key}` in {}: {problem}", .path.display())]
     Value {
         /// The file.

@@ -1,4 +1,5 @@
-//! The way from the command to the running agent: a socket that only root can open. One line of JSON each way.
+//! The way from the command to the running agent: a socket that only root can open. One line of JSON each
+//! way.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! What happened, for `edgewright-agent logs`: also on devices whose journal does not survive a reboot. Blocking.
+//! What happened, for `edgewright-agent logs`: also on devices whose journal does not survive a reboot.
+//! Blocking.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;

@@ -7,7 +7,8 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan as _, Zoned};
 use serde::{Deserialize, Serialize};
 
-/// Days that are searched for the next window: every weekday comes within eight, and a time zone may skip one.
+/// Days that are searched for the next window: every weekday comes within eight, and a time zone may skip
+/// one.
 const MAX_DAYS: i64 = 10;
 
 /// When a staged image is applied.

@@ -1,5 +1,5 @@
-//! The state on disk. Every write is complete or absent after a power cut: a temporary file, `fsync`, `rename`,
-//! and `fsync` of the folder. Blocking.
+//! The state on disk. Every write is complete or absent after a power cut: a temporary file, `fsync`,
+//! `rename`, and `fsync` of the folder. Blocking.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -91,8 +91,8 @@ impl StateFolder {
         }
     }
 
-    /// Reads the record; a new one if there is none. A damaged one is kept aside for inspection, and the updater's
-    /// findings replace it.
+    /// Reads the record; a new one if there is none. A damaged one is kept aside for inspection, and the
+    /// updater's findings replace it.
     pub fn load(&self, now: Timestamp) -> Result<Record, StoreError> {
         let path = self.join(RECORD);
         let Some(bytes) = read(&path)? else { return Ok(Record::new(now)) };

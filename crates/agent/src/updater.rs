@@ -125,7 +125,7 @@ pub struct Deployment {
     pub is_next: bool,
 }
 
-/// Receives the progress of a long operation, and says whether to stop.
+/// Receives the progress of a long operation, and reports whether to stop.
 pub struct Progress {
     report: Box<dyn Fn(Step<'_>) + Send + Sync>,
     cancel: CancellationToken,

@@ -8,7 +8,8 @@ use crate::composefs::Composefs;
 use crate::config::UpdaterKind;
 use crate::updater::{UpdateError, Updater};
 
-/// The updater of a device: the configured one, or the one that it was installed with. `bootc` is the program.
+/// The updater of a device: the configured one, or the one that it was installed with. `bootc` is the
+/// program.
 pub async fn choose(kind: UpdaterKind, bootc: Option<PathBuf>) -> Result<Box<dyn Updater>, UpdateError> {
     let bootc = bootc.map_or_else(|| Bootc::new("bootc"), Bootc::new);
     match kind {

@@ -1,6 +1,7 @@
 //! The guest's end of the channel: answers the host and runs programs for it.
 //!
-//! The port is found by its name in `/sys`, so no udev is needed, and it may appear late: its driver can be a module.
+//! The port is found by its name in `/sys`, so no udev is needed, and it may appear late: its driver can be a
+//! module.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -25,7 +26,7 @@ const MAX_SESSIONS: usize = 64;
 pub(crate) struct Sender(Arc<Mutex<File>>);
 
 impl Sender {
-    /// Sends a frame. Without a host nobody misses it.
+    /// Sends a frame. Without a host it is lost.
     pub(crate) fn send(&self, frame: &Frame) {
         let mut port = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = frame.write(&mut *port);

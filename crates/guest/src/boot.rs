@@ -1,5 +1,5 @@
-//! The first process of our initramfs: loads modules, puts a memory overlay over the read-only root, starts the
-//! agent, and becomes the image's init.
+//! The first process of our initramfs: loads modules, puts a memory overlay over the read-only root, starts
+//! the agent, and becomes the image's init.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -71,19 +71,23 @@ fn start() -> Result<Fault, Fault> {
 }
 
 fn environment() -> [(&'static str, &'static str); 3] {
-    [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("HOME", "/"), ("TERM", "linux")]
+    [
+        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        ("HOME", "/"),
+        ("TERM", "linux"),
+    ]
 }
 
 /// Loads what the host chose, in its order. A module that is missing shows when what it is for fails.
 fn load_modules() {
     let list = fs::read_to_string(MODULES).unwrap_or_default();
     for path in list.lines() {
-        let loaded = fs::read(path)
-            .map_err(|error| error.to_string())
-            .and_then(|module| match rustix::system::init_module(&module, c"") {
+        let loaded = fs::read(path).map_err(|error| error.to_string()).and_then(|module| {
+            match rustix::system::init_module(&module, c"") {
                 Ok(()) | Err(Errno::EXIST) => Ok(()),
                 Err(error) => Err(error.to_string()),
-            });
+            }
+        });
         if let Err(error) = loaded {
             complain(&format!("edgewright-guest: cannot load {path}: {error}"));
         }
@@ -135,7 +139,13 @@ fn overlay(disk: &Path) -> Result<(), Fault> {
 pub(crate) fn bring_programs(root: &Path) -> Result<(), Fault> {
     let run = root.join("run");
     folder(&run)?;
-    attach("tmpfs", &run.display().to_string(), "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, "mode=0755")?;
+    attach(
+        "tmpfs",
+        &run.display().to_string(),
+        "tmpfs",
+        MountFlags::NOSUID | MountFlags::NODEV,
+        "mode=0755",
+    )?;
     let to = run.join("edgewright");
     folder(&to)?;
     for name in [CHECKS, GUEST] {

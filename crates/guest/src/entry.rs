@@ -1,5 +1,5 @@
-//! What runs before an image's own initramfs: it leaves programs and the agent's unit in `/run`, which initramfs and
-//! system keep, and becomes the first process of that initramfs.
+//! What runs before an image's own initramfs: it leaves programs and the agent's unit in `/run`, which
+//! initramfs and system keep, and becomes the first process of that initramfs.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -16,9 +16,9 @@ const WANTED_BY: [&str; 2] = ["sysinit.target", "basic.target"];
 
 /// Starts the image's initramfs; returns only if it cannot.
 pub fn entry() -> ExitCode {
-    let left = bring_programs(Path::new("/")).map_err(|(step, error)| format!("{step}: {error}")).and_then(|()| {
-        leave_unit().map_err(|error| format!("write the agent's unit: {error}"))
-    });
+    let left = bring_programs(Path::new("/"))
+        .map_err(|(step, error)| format!("{step}: {error}"))
+        .and_then(|()| leave_unit().map_err(|error| format!("write the agent's unit: {error}")));
     if let Err(reason) = left {
         // The initramfs is tested all the same.
         complain(&format!("edgewright-guest: no channel to the host: {reason}"));

@@ -4,7 +4,8 @@
 //! kind (1) │ session (4, little endian) │ length (4, little endian) │ content
 //! ```
 //!
-//! A session is one program. Both ends treat the other as hostile: lengths are bounded, unknown kinds are errors.
+//! A session is one program. Both ends treat the other as hostile: lengths are bounded, unknown kinds are
+//! errors.
 
 use std::io::{self, Read, Write};
 
@@ -13,7 +14,8 @@ pub const MAX_FRAME_BYTES: usize = 64 * 1024;
 /// Maximum number of words of a command.
 pub const MAX_WORDS: usize = 4096;
 const HEADER: usize = 9;
-/// A ping reads `PING!`: firmware may have swallowed a part of one, and no other frame begins like the rest of it.
+/// A ping reads `PING!`: firmware may have swallowed a part of one, and no other frame begins like the rest
+/// of it.
 const PING: u8 = b'P';
 /// The other kinds are 1 to this.
 const LAST_KIND: u8 = 10;
@@ -196,7 +198,8 @@ impl Decoder {
         Ok(Some(frame))
     }
 
-    /// Reads from a blocking stream until a frame is whole; none at its end. Bytes that begin no frame are skipped.
+    /// Reads from a blocking stream until a frame is whole; none at its end. Bytes that begin no frame are
+    /// skipped.
     ///
     /// # Errors
     /// The stream fails.

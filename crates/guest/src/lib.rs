@@ -1,9 +1,9 @@
 //! What is brought into a virtual machine under test, and the messages between it and the host.
 //!
-//! The static binary `edgewright-guest` is three programs: the first process of our initramfs (`boot`), what runs
-//! before the first process of an image's own initramfs (`entry`), and the guest's end of a channel to the host
-//! (`agent`), by which the host runs the check runner, gathers evidence and opens shells. It assumes nothing about
-//! the image: no shell, no NSS, no udev, no particular init.
+//! The static binary `edgewright-guest` is three programs: the first process of our initramfs (`boot`), what
+//! runs before the first process of an image's own initramfs (`entry`), and the guest's end of a channel to
+//! the host (`agent`), by which the host runs the check runner, gathers evidence and opens shells. It assumes
+//! nothing about the image: no shell, no NSS, no udev, no particular init.
 //!
 //! | module | holds |
 //! |---|---|

@@ -5,9 +5,9 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -95,8 +95,7 @@ impl Drop for Session {
 /// Makes the frame of some output.
 type Wrap = fn(u32, Vec<u8>) -> Frame;
 /// A started program: the child, its input, its outputs, its terminal.
-type Started =
-    (Child, Box<dyn Write + Send>, Vec<(Box<dyn Read + Send>, Wrap)>, Option<OwnedFd>);
+type Started = (Child, Box<dyn Write + Send>, Vec<(Box<dyn Read + Send>, Wrap)>, Option<OwnedFd>);
 
 fn command(program: &str) -> Command {
     #[expect(clippy::disallowed_methods, reason = "the guest has no async runtime; this is its helper")]
@@ -174,7 +173,8 @@ fn pump(mut output: impl Read, mut send: impl FnMut(Vec<u8>)) {
     }
 }
 
-/// Reports the end of a program once its output is passed on. A daemon that holds its pipes is not waited for.
+/// Reports the end of a program once its output is passed on. A daemon that holds its pipes is not waited
+/// for.
 fn wait(id: u32, mut child: Child, readers: Vec<JoinHandle<()>>, sender: &Sender, over: &AtomicBool) {
     /// How long output is awaited after the end.
     const DRAIN: std::time::Duration = std::time::Duration::from_secs(2);
@@ -184,6 +184,7 @@ fn wait(id: u32, mut child: Child, readers: Vec<JoinHandle<()>>, sender: &Sender
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     over.store(true, Ordering::Relaxed);
-    let code = status.ok().and_then(|status| status.code().or_else(|| status.signal().map(|signal| 128 + signal)));
+    let code =
+        status.ok().and_then(|status| status.code().or_else(|| status.signal().map(|signal| 128 + signal)));
     sender.send(&Frame::Ended(id, code.unwrap_or(-1)));
 }

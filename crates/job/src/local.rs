@@ -10,15 +10,17 @@ use std::time::Duration;
 
 use edgewright_lab::{EngineSettings, lane_profile, reap_job};
 use edgewright_model::Digest;
-use edgewright_model::order::{JOB_ENVIRONMENT, JobId, JobOrder, JobRequest, StepAction, Task};
+use edgewright_model::order::{
+    JOB_ENVIRONMENT, JobId, JobOrder, JobRequest, ManifestRef, RegistryAccess, StepAction, Task,
+};
 use edgewright_model::outcome::{JobEvent, JobOutcome};
 use edgewright_model::spec::Lane;
 use edgewright_model::verdict::LaneProfile;
-use edgewright_process::{CancellationToken, Command, ProcessContext, Stream};
+use edgewright_process::{CancellationToken, Command, ProcessContext, Stream, Tasks};
 use tokio::sync::mpsc;
 
 use crate::courtesy::with_io_priority;
-use crate::credentials::JobRegistry;
+use crate::credentials::{JobCredential, JobRegistry};
 use crate::disk::{DiskBound, Excess};
 use crate::error::ExecutorError;
 use crate::executor::{Admission, BoxFuture, Capacity, Demand, Executor, Permit};
@@ -58,6 +60,8 @@ pub struct LocalSettings {
     pub secrets: BuildSecrets,
     /// Runs jobs that start no program in this process; none: all jobs are child processes.
     pub native: Option<JobWorker>,
+    /// Work that no job waits for.
+    pub tasks: Tasks,
     /// The resources of this machine for jobs.
     pub admission: AdmissionSettings,
     /// Where jobs that start programs run.
@@ -82,6 +86,7 @@ impl LocalSettings {
             log: Arc::new(|_, _| {}),
             secrets: BuildSecrets::default(),
             native: None,
+            tasks: Tasks::new(),
             admission,
             isolation: Isolation::HostTools,
             disk_bytes: u64::MAX,
@@ -286,6 +291,20 @@ impl LocalExecutor {
         let reaped = reap_job(work, &job, &engine, &ProcessContext::default()).await;
         tracing::info!(job.id = %job, ?reaped, "cleaned up after a killed job");
     }
+
+    /// Reads the index of an image that a job has built, while other jobs run.
+    fn learn(
+        &self,
+        worker: JobWorker,
+        (access, credential): (RegistryAccess, JobCredential),
+        manifest: ManifestRef,
+    ) {
+        let stop = self.settings.tasks.token().clone();
+        self.settings.tasks.spawn("index of a built image", async move {
+            worker.learn(&access, &manifest, &stop).await;
+            drop(credential);
+        });
+    }
 }
 
 impl Executor for LocalExecutor {
@@ -304,7 +323,7 @@ impl Executor for LocalExecutor {
             let _permit = permit;
             let is_native = native::is_native(&request);
             let job = request.job;
-            let (order, _credential) = self.registry.order(request);
+            let (order, credential) = self.registry.order(request);
             match &self.settings.native {
                 Some(worker) if is_native => {
                     let outcome = native::run(worker.clone(), order, events, cancel).await;
@@ -312,12 +331,13 @@ impl Executor for LocalExecutor {
                     outcome
                 }
                 Some(worker) => {
-                    let (access, below) = (order.registry.clone(), below_files(&order));
+                    let below = below_files(&order).filter(|_| order.domain.trusted);
+                    let access = order.registry.clone();
                     let outcome = self.run_child(order, events, cancel).await?;
-                    if let Some(build) =
-                        outcome.builds.iter().find(|build| Some(&build.key) == below.as_ref())
-                    {
-                        worker.learn(&access, &build.manifest).await;
+                    let mut builds = outcome.builds.iter();
+                    if let Some(build) = builds.find(|build| Some(&build.key) == below.as_ref()) {
+                        let manifest = build.manifest.clone();
+                        self.learn(worker.clone(), (access, credential), manifest);
                     }
                     Ok(outcome)
                 }

@@ -24,9 +24,9 @@ use crate::evidence::{self, Piece};
 use crate::machine::{LaneFault, Machine, MachineState, RunnerEnd, Start};
 use crate::profile;
 use crate::static_lane;
+use crate::verdict::{causes_first, complete, cut_limits, describe, judge, milliseconds, output_lines};
 use crate::vm::VmHost;
 use crate::vm::machine::VmMachine;
-use crate::verdict::{causes_first, complete, cut_limits, describe, judge, milliseconds, output_lines};
 
 /// Receives progress.
 pub type Events<'a> = &'a (dyn Fn(JobEvent) + Send + Sync);
@@ -210,7 +210,7 @@ async fn inspect(machine: &dyn Machine, findings: &mut Findings) {
             findings.fault = Some(LaneFault::of_image(init.ended(&format!("{code}{memory}"))));
         }
         MachineState::Gone { fault } => drop(findings.fault.get_or_insert_with(|| fault.clone())),
-        // A failed check says more than a boot that does not end.
+        // A failed check explains more than a boot that does not end.
         MachineState::Stuck { fault } if !findings.has_failed() => {
             findings.fault.get_or_insert_with(|| fault.clone());
         }

@@ -32,7 +32,8 @@ pub(crate) trait Machine: fmt::Debug + Send + Sync {
     /// Facts about this kind of machine, known before it starts.
     fn facts(&self) -> MachineFacts;
 
-    /// Pulls a digest and starts it with its own init. After an error it is stopped, too, and may have evidence.
+    /// Pulls a digest and starts it with its own init. After an error it is stopped, too, and may have
+    /// evidence.
     fn start<'a>(&'a mut self, start: Start<'a>) -> BoxFuture<'a, Result<(), LaneFault>>;
 
     /// Starts the check runner with `order` and reads its lines until it ends, the machine ends, the time

@@ -1,8 +1,8 @@
 //! The layers of an image as one tar of its root file system, without unpacking anything.
 //!
-//! Layers are added from the top down, so that one pass is enough: what an upper layer replaced or deleted is known
-//! when a lower one is read. A hidden file is kept aside while its layer is read, because a hard link to it may be
-//! visible.
+//! Layers are added from the top down, so that one pass is enough: what an upper layer replaced or deleted is
+//! known when a lower one is read. A hidden file is kept aside while its layer is read, because a hard link
+//! to it may be visible.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -60,8 +60,8 @@ impl<W: Write> Flattener<W> {
         Self { out, folder: folder.to_owned(), taken, deleted, opaque, made: HashSet::new() }
     }
 
-    /// Writes all directories of the finished root file system first, for readers that need a directory before what
-    /// is in it.
+    /// Writes all directories of the finished root file system first, for readers that need a directory
+    /// before what is in it.
     ///
     /// # Errors
     /// The output cannot be written.
@@ -135,7 +135,11 @@ impl<W: Write> Flattener<W> {
             return self.hard_link(entry, is_hidden, own);
         }
         if is_hidden {
-            return if entry.kind == Kind::File { own.keep_aside(entry, content, &self.folder) } else { Ok(()) };
+            return if entry.kind == Kind::File {
+                own.keep_aside(entry, content, &self.folder)
+            } else {
+                Ok(())
+            };
         }
         own.take(&entry);
         if entry.kind == Kind::Directory && self.made.contains(&entry.path) {
@@ -162,7 +166,8 @@ impl<W: Write> Flattener<W> {
             let file = Entry { path: entry.path.clone(), ..file };
             own.alias.insert(entry.link, entry.path);
             own.take(&file);
-            let mut aside = own.aside.as_ref().ok_or_else(|| unwritten(std::io::ErrorKind::NotFound.into()))?;
+            let mut aside =
+                own.aside.as_ref().ok_or_else(|| unwritten(std::io::ErrorKind::NotFound.into()))?;
             aside.seek(SeekFrom::Start(at)).map_err(unwritten)?;
             let written = self.write(&file, &mut aside.take(file.size));
             return written;
@@ -339,27 +344,19 @@ mod tests {
     #[test]
     fn upper_layers_replace_and_delete() {
         let base: &[&str] = &["d etc", "f etc/a old", "f etc/b b", "d var", "f var/log x", "l lib usr/lib"];
-        expect(&[base, &["f etc/a new", "d var", "f var/.wh.log "]], &[
-            ("etc", "/"),
-            ("etc/a", "new"),
-            ("etc/b", "b"),
-            ("var", "/"),
-            ("lib", "-> usr/lib"),
-        ]);
+        expect(
+            &[base, &["f etc/a new", "d var", "f var/.wh.log "]],
+            &[("etc", "/"), ("etc/a", "new"), ("etc/b", "b"), ("var", "/"), ("lib", "-> usr/lib")],
+        );
         // A whiteout hides what is below it, and only in lower layers.
-        expect(&[base, &["f .wh.etc ", "d etc", "f etc/c c"]], &[
-            ("etc", "/"),
-            ("etc/c", "c"),
-            ("var", "/"),
-            ("var/log", "x"),
-            ("lib", "-> usr/lib"),
-        ]);
-        expect(&[base, &["d etc", "f etc/.wh..wh..opq ", "f etc/c c"], &["f var y"]], &[
-            ("etc", "/"),
-            ("etc/c", "c"),
-            ("var", "y"),
-            ("lib", "-> usr/lib"),
-        ]);
+        expect(
+            &[base, &["f .wh.etc ", "d etc", "f etc/c c"]],
+            &[("etc", "/"), ("etc/c", "c"), ("var", "/"), ("var/log", "x"), ("lib", "-> usr/lib")],
+        );
+        expect(
+            &[base, &["d etc", "f etc/.wh..wh..opq ", "f etc/c c"], &["f var y"]],
+            &[("etc", "/"), ("etc/c", "c"), ("var", "y"), ("lib", "-> usr/lib")],
+        );
         expect(&[&["f a 1"], &["f .wh.a "], &["f a 2"]], &[("a", "2")]);
         expect(&[&["f a 1", "d d", "f d/x x"], &["f .wh..wh..opq ", "f b 2"]], &[("b", "2")]);
         // A file becomes a directory.
@@ -368,7 +365,8 @@ mod tests {
 
     #[test]
     fn directories_can_come_first() {
-        let layers: [&[&str]; 2] = [&["d etc", "f etc/a a", "d gone", "f no/parent x"], &["f etc/b b", "f .wh.gone "]];
+        let layers: [&[&str]; 2] =
+            [&["d etc", "f etc/a a", "d gone", "f no/parent x"], &["f etc/b b", "f .wh.gone "]];
         let indexes: Vec<LayerIndex> =
             layers.iter().map(|layer| LayerIndex::scan(tar(layer).as_slice()).unwrap()).collect();
         let folder = tempfile::tempdir().unwrap();

@@ -178,7 +178,8 @@ pub struct LaneChecks {
 }
 
 impl LaneChecks {
-    /// The inputs of this lane's verdicts, where `today` are those of its lane: the image chooses the virtual machine.
+    /// The inputs of this lane's verdicts, where `today` are those of its lane: the image chooses the virtual
+    /// machine.
     pub fn inputs(&self, today: &LaneInputs) -> LaneInputs {
         match &self.vm {
             // Executors that run no such machine have their own name for what they do.

@@ -188,7 +188,9 @@ mod tests {
         let network = Some(vec!["/bin/sh".to_owned(), "attach".to_owned()]);
         let document = Config { network, kvm: Some("/dev/shm/2".into()), ..config() }.document();
         let mounts = document["mounts"].as_array().unwrap();
-        assert!(mounts.iter().any(|mount| mount["destination"] == "/dev/kvm" && mount["source"] == "/dev/shm/2"));
+        assert!(
+            mounts.iter().any(|mount| mount["destination"] == "/dev/kvm" && mount["source"] == "/dev/shm/2")
+        );
         assert_eq!(document["hooks"]["createRuntime"][0]["path"], "/bin/sh");
     }
 }

@@ -225,8 +225,8 @@ impl ToolImage {
             ("mmdebstrap", "mmdebstrap"),
             ("qemu-system-x86", "qemu"),
         ];
-        let versions = named
-            .map(|(package, name)| format!("{name} {}", self.version(package).unwrap_or("unknown")));
+        let versions =
+            named.map(|(package, name)| format!("{name} {}", self.version(package).unwrap_or("unknown")));
         let Description { suite, .. } = &self.description;
         let suite = if suite.is_empty() { String::new() } else { format!(" ({suite})") };
         format!("{}{suite}", versions.join(", "))

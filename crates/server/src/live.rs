@@ -11,7 +11,6 @@ use edgewright_control::outbound::replicate::Target;
 use edgewright_model::names::SourceName;
 use edgewright_registry::AccessToken;
 
-use crate::folder::DataFolder;
 use crate::settings::targets::TargetOptions;
 use crate::settings::{Secret, Settings, SettingsError, SinkOptions};
 use crate::tokens;
@@ -46,7 +45,7 @@ impl Live {
         let targets = settings.targets.iter().map(TargetOptions::read).collect::<Result<_, _>>()?;
         // Last: it may be generated, and nothing is if another part is invalid.
         let operator = tokens::operator_token(settings)?;
-        let reports = tokens::report_token(&DataFolder::new(&settings.data).report_token())?;
+        let reports = tokens::report_token(&settings.report_token_file())?;
         Ok(Self {
             operator: AccessToken::new(operator.reveal()),
             reports: AccessToken::new(reports.reveal()),

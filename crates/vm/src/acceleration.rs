@@ -1,9 +1,9 @@
-//! Whether the processor runs virtual machines here: tried, not assumed. `/dev/kvm` also exists where a kernel does not
-//! start on it.
+//! Whether the processor runs virtual machines here: tried, not assumed. `/dev/kvm` also exists where a
+//! kernel does not start on it.
 //!
-//! A guest of 300 bytes (`trial/trial.S`) enters long mode, takes an exception and ends QEMU. It runs emulated, and where
-//! there is a `/dev/kvm` on that, too, which must not be slower. The result is kept until the host restarts. If a whole
-//! kernel does not start on it after all, [`Acceleration::give_up`] notes that.
+//! A guest of 300 bytes (`trial/trial.S`) enters long mode, takes an exception and ends QEMU. It runs
+//! emulated, and where there is a `/dev/kvm` on that, too, which must not be slower. The result is kept until
+//! the host restarts. If a whole kernel does not start on it after all, [`Acceleration::give_up`] notes that.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -135,7 +135,12 @@ impl Acceleration {
 /// Why machines do not run on KVM here; none if they do.
 async fn why_not_kvm(emulated: Duration, context: &Context) -> Result<Option<String>, VmError> {
     let opened = blocking(|| {
-        Ok(fs::OpenOptions::new().read(true).write(true).open(DEVICE).map(drop).map_err(|error| error.to_string()))
+        Ok(fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(DEVICE)
+            .map(drop)
+            .map_err(|error| error.to_string()))
     });
     if let Err(error) = opened.await? {
         return Ok(Some(format!("{DEVICE}: {error}")));
@@ -170,7 +175,8 @@ async fn trial(accelerator: Accelerator, context: &Context) -> Result<Result<Dur
     match ended {
         Ok(finished) if finished.code() == Some(WORKS) => Ok(Ok(start.elapsed())),
         Ok(finished) => {
-            let reason = finished.output.stderr_tail.last().cloned().unwrap_or_else(|| finished.ended.to_string());
+            let reason =
+                finished.output.stderr_tail.last().cloned().unwrap_or_else(|| finished.ended.to_string());
             Ok(Err(reason))
         }
         Err(CommandError::Deadline { after, .. }) => Ok(Err(format!("it does not end within {after:?}"))),

@@ -1,5 +1,5 @@
-//! The host's end of the channel into a guest: runs programs there. What arrives is not trusted: frames are bounded, and
-//! those of unknown programs are dropped.
+//! The host's end of the channel into a guest: runs programs there. What arrives is not trusted: frames are
+//! bounded, and those of unknown programs are dropped.
 
 use std::collections::HashMap;
 use std::io;
@@ -251,7 +251,8 @@ async fn read(mut stream: OwnedReadHalf, sessions: Sessions, greet: watch::Sende
 }
 
 async fn pass(frame: Frame, sessions: &Sessions) {
-    let (Frame::Output(id, _) | Frame::Errors(id, _) | Frame::Ended(id, _) | Frame::Failed(id, _)) = &frame else {
+    let (Frame::Output(id, _) | Frame::Errors(id, _) | Frame::Ended(id, _) | Frame::Failed(id, _)) = &frame
+    else {
         return;
     };
     let sender = sessions.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();

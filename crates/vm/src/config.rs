@@ -134,9 +134,8 @@ pub(crate) fn kernel_arguments(of_image: &[String], more: &str) -> String {
 impl Description {
     /// The arguments of QEMU, whose working directory is the machine's folder.
     pub(crate) fn arguments(&self) -> Vec<OsString> {
-        let mut words: Vec<OsString> = ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
-            .map(OsString::from)
-            .into();
+        let mut words: Vec<OsString> =
+            ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"].map(OsString::from).into();
         let mut add = |option: &str, value: OsString| words.extend([OsString::from(option), value]);
         for folder in &self.firmware {
             add("-L", folder.clone().into());
@@ -152,7 +151,11 @@ impl Description {
         // A sandbox has no other entropy device, and kernels wait for it.
         add("-object", "rng-random,id=entropy,filename=/dev/urandom".into());
         add("-device", "virtio-rng-pci,rng=entropy".into());
-        let console = if self.kept { format!("ringbuf,id=console,size={RING_BYTES}") } else { "stdio,id=console,signal=off".into() };
+        let console = if self.kept {
+            format!("ringbuf,id=console,size={RING_BYTES}")
+        } else {
+            "stdio,id=console,signal=off".into()
+        };
         add("-chardev", console.into());
         add("-serial", "chardev:console".into());
         add("-chardev", format!("socket,id=guest,path={GUEST_SOCKET},server=on,wait=off").into());
@@ -186,7 +189,8 @@ impl Description {
                     arguments.into(),
                 ]);
                 if let Some(root) = root {
-                    let disk = Disk { path: root.clone(), serial: ROOT_DISK.to_owned(), access: Access::Read };
+                    let disk =
+                        Disk { path: root.clone(), serial: ROOT_DISK.to_owned(), access: Access::Read };
                     add_disk(words, "root", &disk);
                 }
             }
@@ -210,7 +214,8 @@ fn add_disk(words: &mut Vec<OsString>, id: &str, disk: &Disk) {
         Access::Write => "",
     };
     // Speed over safety: what a machine writes ends with it, or with its host.
-    let mut value = OsString::from(format!("if=none,id={id},format=raw,cache=unsafe,discard=unmap{access},file="));
+    let mut value =
+        OsString::from(format!("if=none,id={id},format=raw,cache=unsafe,discard=unmap{access},file="));
     value.push(escaped(&disk.path));
     let device = format!("virtio-blk-pci,drive={id},serial={}", disk.serial);
     words.extend(["-drive".into(), value, "-device".into(), device.into()]);
@@ -219,9 +224,11 @@ fn add_disk(words: &mut Vec<OsString>, id: &str, disk: &Disk) {
 /// A path as a value of QEMU's options: commas are doubled.
 fn escaped(path: &Path) -> OsString {
     use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-    let doubled = path.as_os_str().as_bytes().iter().flat_map(|byte| {
-        std::iter::repeat_n(*byte, if *byte == b',' { 2 } else { 1 })
-    });
+    let doubled = path
+        .as_os_str()
+        .as_bytes()
+        .iter()
+        .flat_map(|byte| std::iter::repeat_n(*byte, if *byte == b',' { 2 } else { 1 }));
     OsString::from_vec(doubled.collect())
 }
 
@@ -262,8 +269,12 @@ mod tests {
     fn what_a_guest_writes_to_its_disk_is_discarded() {
         let boot = Boot::Firmware { code: "/c".into(), variables: "/v".into(), disk: "/d".into() };
         let hardware = Hardware { network: Network::Restricted, ..direct().hardware };
-        let line = line(&Description { boot, hardware, kept: true, accelerator: Accelerator::Kvm, ..direct() });
+        let line =
+            line(&Description { boot, hardware, kept: true, accelerator: Accelerator::Kvm, ..direct() });
         assert!(line.contains("snapshot=on,file=/d") && line.contains("restrict=on"), "{line}");
-        assert!(line.contains("-daemonize") && line.contains("ringbuf") && line.contains("-cpu host"), "{line}");
+        assert!(
+            line.contains("-daemonize") && line.contains("ringbuf") && line.contains("-cpu host"),
+            "{line}"
+        );
     }
 }

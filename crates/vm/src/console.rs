@@ -7,10 +7,14 @@ pub(crate) const MAX_CONSOLE_BYTES: usize = 1024 * 1024;
 /// The longest reason in a message, in bytes.
 const MAX_REASON_BYTES: usize = 300;
 const PANIC: &str = "Kernel panic - not syncing: ";
-const OUT_OF_MEMORY: [&str; 2] = ["Out of memory: Killed process", "Memory cgroup out of memory: Killed process"];
+const OUT_OF_MEMORY: [&str; 2] =
+    ["Out of memory: Killed process", "Memory cgroup out of memory: Killed process"];
 /// What systemd prints, and then waits for a person.
-const FROZEN: [&str; 3] =
-    ["Freezing execution", "You are in emergency mode", "Cannot open access to console, the root account is locked"];
+const FROZEN: [&str; 3] = [
+    "Freezing execution",
+    "You are in emergency mode",
+    "Cannot open access to console, the root account is locked",
+];
 
 /// What a guest printed on its serial console.
 #[derive(Debug, Clone, Default)]

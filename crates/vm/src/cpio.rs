@@ -1,7 +1,5 @@
 //! Archives in the form that the kernel unpacks at its start (`cpio`, `newc`). Several may follow each other.
 
-
-
 /// The size to which archives are padded, in bytes.
 const ALIGNMENT: usize = 512;
 
@@ -65,7 +63,6 @@ impl Archive {
         self.bytes
     }
 }
-
 
 /// Contents are programs and modules: far below the format's 4 GiB.
 fn length(content: &[u8]) -> u32 {

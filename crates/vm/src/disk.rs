@@ -1,5 +1,5 @@
-//! The disk of the UEFI profile: GPT, an EFI system partition with boot loader, kernel and initramfs, and the root on
-//! ext4. It is made once per digest without loop devices, and its machines discard what they write.
+//! The disk of the UEFI profile: GPT, an EFI system partition with boot loader, kernel and initramfs, and the
+//! root on ext4. It is made once per digest without loop devices, and its machines discard what they write.
 
 use std::fs::File;
 use std::io;
@@ -29,7 +29,11 @@ const TOOL_TIMEOUT: Duration = Duration::from_mins(15);
 const VERSION: u32 = 1;
 
 /// The disk of an image, made if it is not there.
-pub(crate) async fn disk(image: &CachedImage, programs: Programs, context: &Context) -> Result<PathBuf, VmError> {
+pub(crate) async fn disk(
+    image: &CachedImage,
+    programs: Programs,
+    context: &Context,
+) -> Result<PathBuf, VmError> {
     let Some(initramfs) = image.initramfs() else {
         let path = format!("/usr/lib/modules/{}/initramfs.img", image.facts.kernel.version);
         return Err(VmError::image(
@@ -88,12 +92,19 @@ impl Work<'_> {
             sectors(START + esp),
             sectors(root),
         );
-        let command = self.context.tools.command("sfdisk").args(["--quiet", "--no-reread", "--no-tell-kernel"]);
+        let command =
+            self.context.tools.command("sfdisk").args(["--quiet", "--no-reread", "--no-tell-kernel"]);
         self.run(command.arg(disk.as_os_str()).stdin_bytes(table), "partition a disk").await
     }
 
     /// The EFI system partition, written without a mount.
-    async fn boot_files(&self, disk: &Path, esp: u64, archive: &[u8], initramfs: &Path) -> Result<(), VmError> {
+    async fn boot_files(
+        &self,
+        disk: &Path,
+        esp: u64,
+        archive: &[u8],
+        initramfs: &Path,
+    ) -> Result<(), VmError> {
         let place = format!("{}@@{START}", disk.display());
         let format = self.context.tools.command("mformat").args(["-i", &place, "-F", "-v", "EFI", "-T"]);
         self.run(format.arg((esp / 512).to_string()).arg("::"), "format the EFI system partition").await?;

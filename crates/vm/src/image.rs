@@ -112,7 +112,9 @@ impl Cache {
             Ok(())
         })
         .await?;
-        found.ok_or_else(|| VmError::Host("the files of the image were removed while they were made".to_owned()))
+        found.ok_or_else(|| {
+            VmError::Host("the files of the image were removed while they were made".to_owned())
+        })
     }
 
     fn path(&self, source: &Source) -> PathBuf {
@@ -198,7 +200,8 @@ impl Cache {
         .await
     }
 
-    /// Removes the files that were not used for the longest time, beyond the limits, and what killed processes left.
+    /// Removes the files that were not used for the longest time, beyond the limits, and what killed
+    /// processes left.
     fn prune(&self) {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let mut images: Vec<(SystemTime, PathBuf, u64)> = Vec::new();
@@ -283,7 +286,9 @@ async fn check_processor(source: &Source) -> Result<(), VmError> {
     let architecture = serde_json::from_slice::<Config>(&config).map(|config| config.architecture);
     match architecture.as_deref() {
         Ok("amd64" | "x86_64" | "") | Err(_) => Ok(()),
-        Ok(other) => Err(VmError::Host(format!("virtual machines of this host cannot run an image for {other}"))),
+        Ok(other) => {
+            Err(VmError::Host(format!("virtual machines of this host cannot run an image for {other}")))
+        }
     }
 }
 
@@ -300,7 +305,7 @@ async fn make_erofs(source: &Source, to: &Path, scratch: &Path, context: &Contex
         })
         .await;
     match made {
-        // mkfs reports a broken pipe, too: what broke it says why.
+        // mkfs reports a broken pipe, too: what broke it names why.
         Ok((Err(error), _)) => Err(VmError::Layers(error)),
         Ok((Ok(()), _)) => Ok(()),
         Err(error) => Err(VmError::command("make the root file system")(error)),
@@ -328,12 +333,16 @@ pub(crate) async fn pull_layers(source: &Source, scratch: &Path) -> Result<Layer
 }
 
 /// The directories of the root file system that layers make, from the top down. Blocking.
-pub(crate) fn directories(layers: &[(Descriptor, PathBuf)], cancel: &CancellationToken) -> Result<Index, LayerError> {
+pub(crate) fn directories(
+    layers: &[(Descriptor, PathBuf)],
+    cancel: &CancellationToken,
+) -> Result<Index, LayerError> {
     let mut indexes = Vec::new();
     let mut left = MAX_UNPACKED_BYTES;
     for (descriptor, path) in layers {
         let file = io::BufReader::with_capacity(1 << 18, File::open(path).map_err(LayerError::Read)?);
-        let (index, rest) = LayerIndex::scan_blob(file, &descriptor.media_type, left, || cancel.is_cancelled())?;
+        let (index, rest) =
+            LayerIndex::scan_blob(file, &descriptor.media_type, left, || cancel.is_cancelled())?;
         indexes.push(index);
         left = rest;
     }
@@ -370,4 +379,3 @@ pub(crate) async fn blocking<T: Send + 'static>(
     let lost = |error: tokio::task::JoinError| Err(VmError::Host(format!("a task failed: {error}")));
     tokio::task::spawn_blocking(work).await.unwrap_or_else(lost)
 }
-

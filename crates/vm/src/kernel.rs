@@ -1,5 +1,5 @@
-//! Kernel and initramfs of an image: `/usr/lib/modules/VERSION/{vmlinuz,initramfs.img}`, as in bootc images of every
-//! distribution. They are read from the finished root file system.
+//! Kernel and initramfs of an image: `/usr/lib/modules/VERSION/{vmlinuz,initramfs.img}`, as in bootc images
+//! of every distribution. They are read from the finished root file system.
 
 use std::cmp::Ordering;
 use std::fs::File;
@@ -34,7 +34,8 @@ pub struct Kernel {
     pub arguments: Vec<String>,
 }
 
-/// Finds the newest kernel in a root file system, and writes it, the image's initramfs and our modules to `to`.
+/// Finds the newest kernel in a root file system, and writes it, the image's initramfs and our modules to
+/// `to`.
 pub(crate) async fn extract(root: &Path, to: &Path, context: &Context) -> Result<Kernel, VmError> {
     let reader = Reader { root, context };
     let mut versions = reader.list(FOLDER).await?;
@@ -110,7 +111,9 @@ pub(crate) async fn read_file(root: &Path, path: &str, context: &Context) -> Res
 fn no_kernel(versions: &[String]) -> VmError {
     let hint = "install a kernel, and copy it to /usr/lib/modules/VERSION/vmlinuz when the image is built";
     match versions.last() {
-        Some(version) => VmError::image(format!("the image has no kernel: {FOLDER}/{version}/vmlinuz is missing"), hint),
+        Some(version) => {
+            VmError::image(format!("the image has no kernel: {FOLDER}/{version}/vmlinuz is missing"), hint)
+        }
         None => VmError::image(format!("the image has no kernel: {FOLDER} is missing or empty"), hint),
     }
 }
@@ -138,8 +141,10 @@ async fn modules(reader: &Reader<'_>, folder: &str, version: &str) -> Result<Vec
         let stored = reader.bytes(&full, MAX_STORED_BYTES).await?;
         let shown = full.clone();
         let plain = blocking(move || {
-            modules::unpack(&full, &stored)
-                .map_err(|error| VmError::Image { message: format!("malformed module {shown}: {error}"), hint: None })
+            modules::unpack(&full, &stored).map_err(|error| VmError::Image {
+                message: format!("malformed module {shown}: {error}"),
+                hint: None,
+            })
         });
         let name = format!("edgewright-modules/{number}.ko");
         archive.file(&name, 0o600, &plain.await?);
@@ -164,7 +169,8 @@ impl Reader<'_> {
 
     /// The names in a folder; none if it is missing.
     async fn list(&self, folder: &str) -> Result<Vec<String>, VmError> {
-        let listed = self.dump("--ls", folder).run().await.map_err(VmError::command("read the image's files"))?;
+        let listed =
+            self.dump("--ls", folder).run().await.map_err(VmError::command("read the image's files"))?;
         Ok(names(&listed.text()))
     }
 
@@ -178,11 +184,17 @@ impl Reader<'_> {
     async fn file(&self, path: &str, to: &Path) -> Result<(), VmError> {
         let target = to.to_owned();
         let file = blocking(move || File::create(&target).map_err(VmError::io("create", &target))).await?;
-        self.dump("--cat", path).run_to_file(file).await.map_err(VmError::command("read the image's files"))?;
+        self.dump("--cat", path)
+            .run_to_file(file)
+            .await
+            .map_err(VmError::command("read the image's files"))?;
         let size = tokio::fs::metadata(to).await.map_err(VmError::io("read", to))?.len();
         if size == 0 {
             let message = format!("{path} is empty, or no regular file");
-            return Err(VmError::image(message, "copy it there when the image is built: links are not followed"));
+            return Err(VmError::image(
+                message,
+                "copy it there when the image is built: links are not followed",
+            ));
         }
         Ok(())
     }
@@ -235,7 +247,8 @@ mod tests {
 
     #[test]
     fn the_newest_version_is_the_last() {
-        let mut versions = ["6.9.2-1", "6.12.117+deb13-cloud-amd64", "5.14.0-503.el9", "6.12.9+deb13-cloud-amd64", "6.12"];
+        let mut versions =
+            ["6.9.2-1", "6.12.117+deb13-cloud-amd64", "5.14.0-503.el9", "6.12.9+deb13-cloud-amd64", "6.12"];
         versions.sort_by(|a, b| compare(a, b));
         assert_eq!(
             versions,
@@ -245,7 +258,10 @@ mod tests {
 
     #[test]
     fn kernel_arguments_are_those_of_bootc() {
-        assert_eq!(in_document("kargs = [\"a=b\", \"quiet\"]\nmatch-architectures = [\"x86_64\"]"), ["a=b", "quiet"]);
+        assert_eq!(
+            in_document("kargs = [\"a=b\", \"quiet\"]\nmatch-architectures = [\"x86_64\"]"),
+            ["a=b", "quiet"]
+        );
         assert!(in_document("kargs = [\"a\"]\nmatch-architectures = [\"aarch64\"]").is_empty());
         assert!(in_document("kargs = [\"a\\nb\"]").is_empty());
         assert!(in_document("kargs = 7").is_empty());

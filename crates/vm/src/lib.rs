@@ -6,11 +6,12 @@
 //!                         digest       └─▶ disk with ESP and ext4 ─▶ OVMF ┘
 //! ```
 //!
-//! Two profiles. *Direct*: QEMU starts the kernel, our initramfs mounts the read-only root with a memory overlay. *UEFI*:
-//! firmware, boot loader, the image's own initramfs and a real disk. In both, the guest's end of a channel
-//! (`edgewright-guest`) runs programs for the host.
+//! Two profiles. *Direct*: QEMU starts the kernel, our initramfs mounts the read-only root with a memory
+//! overlay. *UEFI*: firmware, boot loader, the image's own initramfs and a real disk. In both, the guest's
+//! end of a channel (`edgewright-guest`) runs programs for the host.
 //!
-//! QEMU, firmware and disk tools are those of [`Tools`]. A machine ends with its [`Machine`], and with this process.
+//! QEMU, firmware and disk tools are those of [`Tools`]. A machine ends with its [`Machine`], and with this
+//! process.
 //!
 //! | module | holds |
 //! |---|---|
@@ -24,7 +25,7 @@
 //! | [`machine`] | a running machine |
 //! | [`channel`] | runs programs in the guest |
 //! | `console` | the bounded end of what the guest printed |
-//! | `qmp` | how QEMU says why a machine ended |
+//! | `qmp` | how QEMU reports why a machine ended |
 
 pub mod acceleration;
 pub mod channel;

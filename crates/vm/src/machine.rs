@@ -343,7 +343,8 @@ pub(crate) fn programs_archive(programs: Programs, is_added: bool) -> Vec<u8> {
     archive.finish()
 }
 
-/// The context of a machine that outlives its job: without the variables by which processes of jobs are found.
+/// The context of a machine that outlives its job: without the variables by which processes of jobs are
+/// found.
 pub fn unmarked(context: &ProcessContext, marks: &[&str]) -> ProcessContext {
     let fresh = ProcessContext::new(CancellationToken::new());
     let kept = context.env().iter().filter(|(name, _)| !marks.iter().any(|mark| name == mark));

@@ -37,9 +37,8 @@ impl Modules {
 
     /// The paths to load, in order; or the names that are neither built in nor modules.
     pub(crate) fn order(&self) -> Result<Vec<String>, Vec<&'static str>> {
-        let is_missing = |name: &&str| {
-            self.has_lists && !self.builtin.contains(*name) && !self.paths.contains_key(*name)
-        };
+        let is_missing =
+            |name: &&str| self.has_lists && !self.builtin.contains(*name) && !self.paths.contains_key(*name);
         let missing: Vec<&'static str> = NEEDED.into_iter().filter(is_missing).collect();
         if !missing.is_empty() {
             return Err(missing);
@@ -125,7 +124,9 @@ kernel/crypto/crc32c-intel.ko.xz:
         let zstandard = zstd::encode_all(plain.as_slice(), 1).unwrap();
         // `printf '\177ELF module' | xz --check=crc32`
         let xz = XZ;
-        for (path, bytes) in [("a.ko", plain.as_slice()), ("a.ko.gz", &gzip), ("a.ko.zst", &zstandard), ("a.ko.xz", xz)] {
+        for (path, bytes) in
+            [("a.ko", plain.as_slice()), ("a.ko.gz", &gzip), ("a.ko.zst", &zstandard), ("a.ko.xz", xz)]
+        {
             assert_eq!(unpack(path, bytes).unwrap(), plain, "{path}");
         }
         assert!(unpack("a.ko", b"text").is_err());
@@ -140,5 +141,9 @@ kernel/crypto/crc32c-intel.ko.xz:
         }
     }
 
-    const XZ: &[u8] = &[253, 55, 122, 88, 90, 0, 0, 1, 105, 34, 222, 54, 2, 0, 33, 1, 22, 0, 0, 0, 116, 47, 229, 163, 1, 0, 10, 127, 69, 76, 70, 32, 109, 111, 100, 117, 108, 101, 0, 0, 83, 94, 193, 219, 0, 1, 31, 11, 61, 98, 14, 122, 144, 66, 153, 13, 1, 0, 0, 0, 0, 1, 89, 90];
+    const XZ: &[u8] = &[
+        253, 55, 122, 88, 90, 0, 0, 1, 105, 34, 222, 54, 2, 0, 33, 1, 22, 0, 0, 0, 116, 47, 229, 163, 1, 0,
+        10, 127, 69, 76, 70, 32, 109, 111, 100, 117, 108, 101, 0, 0, 83, 94, 193, 219, 0, 1, 31, 11, 61, 98,
+        14, 122, 144, 66, 153, 13, 1, 0, 0, 0, 0, 1, 89, 90,
+    ];
 }

@@ -1,5 +1,5 @@
-//! Where QEMU, its firmware and the disk tools come from: this system, which may be a sandbox made of a tool image, or
-//! a tool image on the host.
+//! Where QEMU, its firmware and the disk tools come from: this system, which may be a sandbox made of a tool
+//! image, or a tool image on the host.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

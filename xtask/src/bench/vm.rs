@@ -1,8 +1,8 @@
 //! `bench vm`: how long from a digest to a virtual machine that is tested.
 //!
-//! A lane with ten checks on a digest that is new, by the lab's own test `a_measured_lane`, whose log has the times; and
-//! `bench/vm/baseline.sh`, the same system by hand, interleaved. The tests are compiled without optimisation, so that
-//! what is ours in the times is an upper bound.
+//! A lane with ten checks on a digest that is new, by the lab's own test `a_measured_lane`, whose log has the
+//! times; and `bench/vm/baseline.sh`, the same system by hand, interleaved. The tests are compiled without
+//! optimisation, so that what is ours in the times is an upper bound.
 
 use std::path::PathBuf;
 
@@ -60,7 +60,10 @@ fn ours(tools: &PathBuf) -> anyhow::Result<(f64, f64, f64)> {
     let test = ["test", "--quiet", "--locked", "-p", "edgewright-lab", "--test", "vm"];
     let choice = ["--", "--exact", "a_measured_lane", "--ignored", "--nocapture"];
     let words = test.iter().chain(&choice).copied().collect::<Vec<_>>().join(" ");
-    let text = Run::new("bash").args(["-c", &format!("cargo {words} 2>&1")]).env("EDGEWRIGHT_TOOLS", tools).output()?;
+    let text = Run::new("bash")
+        .args(["-c", &format!("cargo {words} 2>&1")])
+        .env("EDGEWRIGHT_TOOLS", tools)
+        .output()?;
     let lines = text.lines().skip_while(|line| *line != "MEASURED");
     times(&lines.collect::<Vec<_>>()).with_context(|| format!("unexpected output of the lane:\n{text}"))
 }
@@ -70,7 +73,8 @@ fn times(lines: &[&str]) -> Option<(f64, f64, f64)> {
     let after = |words: &str| {
         let line = lines.iter().find(|line| line.contains(words))?;
         let value = line.split(" after ").nth(1)?.split(' ').next()?;
-        let (number, unit) = value.split_at(value.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(value.len()));
+        let (number, unit) =
+            value.split_at(value.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(value.len()));
         number.parse::<f64>().ok().map(|number| if unit == "ms" { number / 1000.0 } else { number })
     };
     let answer = after("the guest answers")?;

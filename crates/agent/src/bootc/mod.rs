@@ -1,9 +1,10 @@
 //! bootc as an updater: its command line and `bootc status --json`.
 //!
 //! bootc downloads by itself, with the system's container configuration (`/etc/ostree/auth.json`,
-//! `registries.conf.d`); our mirrors and bandwidth limit do not apply. A staged image is kept from being applied
-//! at the next shutdown by `--download-only`, until [`Updater::arm`]. Its boot entries have no counter by default:
-//! this agent leaves an unhealthy image, but one that never starts needs a boot loader that counts.
+//! `registries.conf.d`); our mirrors and bandwidth limit do not apply. A staged image is kept from being
+//! applied at the next shutdown by `--download-only`, until [`Updater::arm`]. Its boot entries have no
+//! counter by default: this agent leaves an unhealthy image, but one that never starts needs a boot loader
+//! that counts.
 
 mod status;
 
@@ -23,7 +24,7 @@ const COMMAND_TIMEOUT: Duration = Duration::from_mins(10);
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_hours(12);
 /// Maximum length of the status, in bytes.
 const MAX_STATUS: usize = 4 * 1024 * 1024;
-/// Where bootc keeps what it installed; there without a boot by bootc, too, so that it only says "perhaps".
+/// Where bootc keeps what it installed; there without a boot by bootc, too, so it proves nothing.
 const NAME: &str = "bootc";
 
 /// The adapter.

@@ -1,5 +1,5 @@
-//! `bootc status --json`: `org.containers.bootc/v1` and `v1alpha1`, without what the agent does not use. Fields of
-//! other versions are ignored, and missing ones have defaults.
+//! `bootc status --json`: `org.containers.bootc/v1` and `v1alpha1`, without what the agent does not use.
+//! Fields of other versions are ignored, and missing ones have defaults.
 
 use serde::Deserialize;
 

@@ -72,7 +72,7 @@ impl Registry {
     }
 }
 
-/// Blobs that are not in the folder, each once. Fails if they do not fit on the disk.
+/// Blobs that are not in the folder, each once. Fails if the disk is too small.
 fn missing(folder: &Blobs, wanted: Vec<Descriptor>) -> Result<Vec<Descriptor>, FetchError> {
     let mut missing: Vec<Descriptor> = Vec::new();
     let mut bytes: u64 = 0;

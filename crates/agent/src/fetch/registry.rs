@@ -72,8 +72,8 @@ impl Registry {
         self.mirrors.iter().chain(std::iter::once(&self.origin))
     }
 
-    /// The digest to run. The registry itself is asked first; mirrors answer if it does not, because they may be
-    /// behind.
+    /// The digest to run. The registry itself is asked first; mirrors answer if it does not, because they may
+    /// be behind.
     pub async fn resolve(&self) -> Result<(Update, ManifestBytes), FetchError> {
         let reference = match (&self.image.digest, &self.image.tag) {
             (Some(digest), _) => Reference::Digest(digest.clone()),

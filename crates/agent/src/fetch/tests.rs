@@ -366,7 +366,7 @@ async fn a_mirror_answers_while_the_registry_is_gone() {
 }
 
 #[tokio::test]
-async fn denied_and_missing_are_told_apart() {
+async fn denied_and_missing_are_different_problems() {
     let world = World::new();
     let fake = Fake::start(&[&world.image]).await;
     let registry = world.registry(&fake, &[]);
@@ -395,7 +395,7 @@ async fn registry_of_nowhere(world: &World) -> Registry {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_is_not_begun() {
+async fn what_exceeds_the_disk_is_not_begun() {
     let world = World::new();
     let fake = Fake::start(&[&world.image]).await;
     let registry = world.registry(&fake, &[]);

@@ -12,8 +12,8 @@ use crate::store::{self, StoreError};
 /// Maximum length of a check set, in bytes.
 const MAX_CHECK_SET: u64 = 4 * 1024 * 1024;
 
-/// The check set of a platform manifest, as its registry published it; none if there is none. Of several, which
-/// come from runs with other checks, the one that the registry lists last.
+/// The check set of a platform manifest, as its registry published it; none if there is none. Of several,
+/// which come from runs with other checks, the one that the registry lists last.
 pub async fn fetch(
     client: &Client,
     repository: &RepoName,

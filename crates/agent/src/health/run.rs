@@ -67,8 +67,8 @@ impl Runner {
         checks
     }
 
-    /// Runs checks to their end. An error of the runner is a result, too: an image is healthy only if all of its
-    /// checks were run and held.
+    /// Runs checks to their end. An error of the runner is a result, too: an image is healthy only if all of
+    /// its checks were run and held.
     pub async fn run(&self, checks: Vec<Check>, cancel: &CancellationToken) -> HealthResult {
         let expected = checks.len();
         let scale = self.settings.scale;
@@ -123,7 +123,8 @@ fn has_scripts(root: &Path) -> bool {
         .any(|folder| std::fs::read_dir(root.join(folder)).is_ok_and(|mut entries| entries.next().is_some()))
 }
 
-/// The child's side: reads an order, prints a line for each result. Returns whether all checks held. Blocking.
+/// The child's side: reads an order, prints a line for each result. Returns whether all checks held.
+/// Blocking.
 pub fn run_order(
     order: &[u8],
     output: &(impl Fn(&str) + Sync),

@@ -1,17 +1,16 @@
 //! The state machine of updates: pure, without clock, files or network.
 //!
 //! ```text
-//!            ┌────────────────────────── nothing new, or a problem ───────────────────────────┐
-//!            ▼                                                                                │
 //!  idle ─▶ checking ─▶ downloading ─▶ staged ─▶ waiting ─▶ rebooting ─▶ checking_health ─▶ confirmed
-//!            │                                                 │              │
-//!            └─ failed here, or on hold ─▶ held_back ◀── rolling_back ◀───────┘ (or the boot loader fell back)
+//!    ▲         │             │                                 │              │
+//!    └─ problem, nothing new ┘                                 ▼              ▼ unhealthy
+//!              └─ failed here, or on hold ─▶ held_back ◀── (fell back)   rolling_back ─▶ held_back
 //! ```
 //!
-//! [`step()`] takes a record, an event and the moment, and returns the next record with the actions to perform.
-//! The caller stores the record durably *before* it performs any action, and reports the end of each action as
-//! an event. Every action can be repeated, so after a power cut at any point [`Event::Started`] continues: it
-//! carries what the updater found, and that, not the record, decides what runs on this device.
+//! [`step()`] takes a record, an event and the moment, and returns the next record with the actions to
+//! perform. The caller stores the record durably *before* it performs any action, and reports the end of each
+//! action as an event. Every action can be repeated, so after a power cut at any point [`Event::Started`]
+//! continues: it carries what the updater found, and that, not the record, decides what runs on this device.
 
 mod context;
 mod started;

@@ -1,5 +1,5 @@
-//! The machine against a simulated device: power cuts at every point between two effects, images that are good,
-//! unhealthy, or do not boot.
+//! The machine against a simulated device: power cuts at every point between two effects, images that are
+//! good, unhealthy, or do not boot.
 
 use std::time::Duration;
 
@@ -463,8 +463,8 @@ fn policies() -> impl Strategy<Value = Policy> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
-    /// Whatever is cut, the device ends on a good image that is its default, a bad digest is not tried again and
-    /// again, and a newer good one is taken.
+    /// Whatever is cut, the device ends on a good image that is its default, a bad digest is not tried again
+    /// and again, and a newer good one is taken.
     #[test]
     fn power_cuts_do_no_harm(
         nature in natures(),
@@ -479,7 +479,7 @@ proptest! {
         device.wait();
         device.settle(Vec::new());
         let expected: &[Digest] = match nature {
-            // Cuts during the trial use up its tries, as a crash does. They cannot be told apart.
+            // Cuts during the trial use up its tries, as a crash does. No one can distinguish them.
             Nature::Good if device.cut_count(count) >= 2 => &[digest("v1"), digest("v2")],
             Nature::Good if policy == Policy::Download && count > 0 => &[digest("v1"), digest("v2")],
             Nature::Good => &[digest("v2")],

@@ -9,8 +9,8 @@ use edgewright_api::device::DeviceReport;
 
 use crate::store::{self, StoreError};
 
-/// Maximum number of reports that wait for the server. The oldest are dropped first; the server sees the gap in
-/// their numbers.
+/// Maximum number of reports that wait for the server. The oldest are dropped first; the server sees the gap
+/// in their numbers.
 pub const MAX_QUEUED: usize = 1000;
 
 /// The queue of reports.

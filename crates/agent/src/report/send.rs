@@ -33,8 +33,8 @@ pub enum SendError {
 }
 
 impl Reporter {
-    /// Sends what waits, oldest first, until the queue is empty or the server does not take one. A report that the
-    /// server calls invalid is dropped: it would block all that follow.
+    /// Sends what waits, oldest first, until the queue is empty or the server does not take one. A report
+    /// that the server calls invalid is dropped: it would block all that follow.
     pub async fn send_all(&self, outbox: &Outbox, next: u64) -> Result<(), SendError> {
         let mut limit = MAX_REPORTS;
         loop {

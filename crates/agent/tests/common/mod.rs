@@ -176,7 +176,8 @@ case "$1 $2" in
 esac
 "#;
 
-/// What the machine does when it goes down: the staged image, or the one that was queued, becomes the booted one.
+/// What the machine does when it goes down: the staged image, or the one that was queued, becomes the booted
+/// one.
 const REBOOT: &str = r#"#!/bin/sh
 cd "$(dirname "$0")" || exit 1
 if [ "$(cat queued 2>/dev/null)" = true ]; then

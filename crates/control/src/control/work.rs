@@ -121,7 +121,8 @@ impl Control {
         self.0.work.posting.post(context, post).await
     }
 
-    /// Records reports of a device, and returns how many are new. They are not audited: they change nothing else.
+    /// Records reports of a device, and returns how many are new. They are not audited: they change nothing
+    /// else.
     ///
     /// # Errors
     /// The principal may not; the database cannot be written.

@@ -1,5 +1,5 @@
-//! Virtual machines that were started with `--keep`: QEMU outlives its job, in a folder of its own, until it is removed or
-//! the host restarts. There is at most one for each repository.
+//! Virtual machines that were started with `--keep`: QEMU outlives its job, in a folder of its own, until it
+//! is removed or the host restarts. There is at most one for each repository.
 //!
 //! ```text
 //! WORK/vm/kept/NAME/repository   the repository of its image
@@ -34,9 +34,8 @@ pub struct KeptVm {
 /// The folder of a machine that is about to be kept; one of the same repository ends.
 pub(super) async fn make(vm: &Path, repository: &RepoName) -> Result<PathBuf, LaneFault> {
     let folder = vm.join("kept").join(repository.to_string().replace('/', "."));
-    let failed = |error: io::Error| {
-        LaneFault::of_host(format!("cannot create {}: {error}", folder.display()))
-    };
+    let failed =
+        |error: io::Error| LaneFault::of_host(format!("cannot create {}: {error}", folder.display()));
     quit(&folder).await;
     let (path, text) = (folder.clone(), repository.to_string());
     let made = tokio::task::spawn_blocking(move || {

@@ -64,7 +64,12 @@ mod tests {
             found.iter().map(|(stream, line)| (*stream, &line[..line.len().min(3)])).collect();
         assert_eq!(
             short,
-            [(Stream::Stderr, "err"), (Stream::Stdout, "one"), (Stream::Stdout, "two"), (Stream::Stdout, "thr")]
+            [
+                (Stream::Stderr, "err"),
+                (Stream::Stdout, "one"),
+                (Stream::Stdout, "two"),
+                (Stream::Stdout, "thr")
+            ]
         );
         assert_eq!(found[3].1.len(), MAX_LINE_BYTES);
     }

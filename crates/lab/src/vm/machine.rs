@@ -9,7 +9,8 @@ use edgewright_model::outcome::{FailureKind, JobEvent};
 use edgewright_process::{Ended, Stream};
 use edgewright_vm::machine::{NoAnswer, Setup, Stopped, unmarked};
 use edgewright_vm::{
-    Acceleration, Accelerator, CachedImage, ChannelError, Context, Hardware, Machine as Vm, Profile, Source, VmError,
+    Acceleration, Accelerator, CachedImage, ChannelError, Context, Hardware, Machine as Vm, Profile, Source,
+    VmError,
 };
 
 use super::boot::unfinished;
@@ -84,12 +85,12 @@ impl<'c> VmMachine<'c> {
     async fn boot(&mut self, start: Start<'_>) -> Result<(), LaneFault> {
         let deadline = Instant::now() + start.within;
         let context = vm_context(self.context);
-        let source =
-            Source { client: self.context.client.clone(), manifest: start.manifest.clone() };
+        let source = Source { client: self.context.client.clone(), manifest: start.manifest.clone() };
         let cache = self.context.vm.cache();
         let begun = Instant::now();
         let opened = tokio::time::timeout(start.within, cache.open(&source, &context)).await;
-        let late = || LaneFault::of_host("making the root file system took longer than the lane may".to_owned());
+        let late =
+            || LaneFault::of_host("making the root file system took longer than the lane may".to_owned());
         let mut image = opened.map_err(|_| late())?.map_err(|error| fault(&error))?;
         self.log(format!("root file system after {:.1} s", begun.elapsed().as_secs_f64()));
         loop {
@@ -107,7 +108,8 @@ impl<'c> VmMachine<'c> {
             };
             let mut own = context.clone();
             if start.keep {
-                own.processes = unmarked(&own.processes, &[edgewright_model::order::JOB_ENVIRONMENT, WORK_ENVIRONMENT]);
+                own.processes =
+                    unmarked(&own.processes, &[edgewright_model::order::JOB_ENVIRONMENT, WORK_ENVIRONMENT]);
             }
             let since = Instant::now();
             let vm = Vm::launch(setup, &own).await.map_err(|error| fault(&error))?;
@@ -153,7 +155,8 @@ impl<'c> VmMachine<'c> {
             Err(NoAnswer::Stopped(stopped)) => Err(self.stopped(&stopped, "before its system started").await),
             Err(NoAnswer::TimedOut) => {
                 let tail = tail(&running.vm).await;
-                let message = format!("the machine did not start its system within {}s{tail}", limit.as_secs());
+                let message =
+                    format!("the machine did not start its system within {}s{tail}", limit.as_secs());
                 Err(LaneFault::of_image(message))
             }
             Err(NoAnswer::Channel(error)) => Err(LaneFault::of_host(Chain(&error).to_string())),

@@ -1,4 +1,5 @@
-//! The lane `vm` with a real QEMU and a real Debian: what passes, what is a fault of the image, and what is left behind.
+//! The lane `vm` with a real QEMU and a real Debian: what passes, what is a fault of the image, and what is
+//! left behind.
 
 #[path = "../podman/registry.rs"]
 mod registry;
@@ -88,7 +89,11 @@ async fn guests_that_fail_are_faults_of_their_image() {
     assert!(message.contains("the kernel panicked: Attempted to kill init"), "{message}");
     assert!(world.evidence(&verdict, "console").contains("bye"));
 
-    let off = world.image(&[("usr/lib/systemd/systemd", 0o755, "#!/bin/sh\nmount -t proc proc /proc\necho o > /proc/sysrq-trigger\nwhile :; do :; done\n")]);
+    let off = world.image(&[(
+        "usr/lib/systemd/systemd",
+        0o755,
+        "#!/bin/sh\nmount -t proc proc /proc\necho o > /proc/sysrq-trigger\nwhile :; do :; done\n",
+    )]);
     let verdict = world.run(&off, &short).await;
     let (kind, message) = failure(&verdict);
     assert_eq!((kind, message.contains("powered itself off")), (FailureKind::Image, true), "{message}");
@@ -102,7 +107,10 @@ async fn guests_that_fail_are_faults_of_their_image() {
     let verdict = world.run(&hangs, &nothing).await;
     let (kind, message) = failure(&verdict);
     assert_eq!(kind, FailureKind::Image, "{message}");
-    assert!(message.contains("did not reach its default target") && message.contains("forever.service"), "{message}");
+    assert!(
+        message.contains("did not reach its default target") && message.contains("forever.service"),
+        "{message}"
+    );
 
     let eats = "#!/bin/sh\nmount -t tmpfs -o size=100% tmpfs /mnt\nmount -t devtmpfs d /dev\ncat /dev/zero > /mnt/a\nsleep 1000\n";
     let eater = world.image(&[("usr/lib/systemd/systemd", 0o755, eats)]);
@@ -168,7 +176,9 @@ async fn a_lane_that_is_killed() {
     let Some(work) = edgewright_testkit::setting("EDGEWRIGHT_KILLED_WORK") else { return };
     let world = World::make_in(work.as_ref()).await;
     let image = world.image(&[("usr/lib/systemd/systemd", 0o755, "#!/bin/sh\nsleep 1000\n")]);
-    world.run(&image, &order(r#"{"id":"up","assert":{"kind":"systemd","allow_failed":[]},"within":"300s"}"#)).await;
+    world
+        .run(&image, &order(r#"{"id":"up","assert":{"kind":"systemd","allow_failed":[]},"within":"300s"}"#))
+        .await;
 }
 
 /// The machines whose folder is below a work folder.

@@ -19,7 +19,8 @@ use crate::registry::{self, Contents};
 
 const SUITE: &str = "trixie";
 /// The packages of the system; the name of the cached tar contains their digest.
-const PACKAGES: &str = "systemd,systemd-sysv,udev,dbus,dbus-daemon,kmod,mount,libcap2-bin,linux-image-cloud-amd64,dracut";
+const PACKAGES: &str =
+    "systemd,systemd-sysv,udev,dbus,dbus-daemon,kmod,mount,libcap2-bin,linux-image-cloud-amd64,dracut";
 /// Kernel and initramfs where bootc images have them.
 const HOOK: &str = r#"v=$(ls "$1/usr/lib/modules"); m="$1/usr/lib/modules/$v"
 cp "$1/boot/vmlinuz-$v" "$m/vmlinuz"; cp "$1/boot/initrd.img-$v" "$m/initramfs.img"; rm -rf "$1"/boot/*
@@ -125,7 +126,9 @@ impl World {
         let begun = std::time::Instant::now();
         let verdict = run_lane(order, manifest, &context, &|event| {
             if let JobEvent::Log { line } = event {
-                log.lock().expect("no case panics while it logs").push(format!("{:6.1} {line}", begun.elapsed().as_secs_f64()));
+                log.lock()
+                    .expect("no case panics while it logs")
+                    .push(format!("{:6.1} {line}", begun.elapsed().as_secs_f64()));
             }
         })
         .await;
@@ -156,7 +159,14 @@ impl World {
 pub(crate) fn order(checks: &str) -> LaneOrder {
     let checks: Vec<Check> = serde_json::from_str(&format!("[{checks}]")).expect("checks as JSON");
     let check_set = check_set_digest(&checks);
-    LaneOrder { lane: Lane::Vm, checks, check_set, within: "5m".parse().expect("a span"), keep: false, vm: None }
+    LaneOrder {
+        lane: Lane::Vm,
+        checks,
+        check_set,
+        within: "5m".parse().expect("a span"),
+        keep: false,
+        vm: None,
+    }
 }
 
 fn target() -> &'static Path {

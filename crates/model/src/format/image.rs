@@ -8,7 +8,9 @@ use super::yaml::{self, Data, Node};
 use super::{AVAILABLE_LANES, Place, checks, load, paths, shape, steps, written};
 use crate::lock::Lock;
 use crate::names::{ImageName, Platform};
-use crate::spec::{Declaration, From, ImageSpec, Inherit, Lane, Per, TestSpec, Value, VarType, VmProfile, VmSpec};
+use crate::spec::{
+    Declaration, From, ImageSpec, Inherit, Lane, Per, TestSpec, Value, VarType, VmProfile, VmSpec,
+};
 use crate::tree::{Tree, TreePath};
 
 /// The version of locks that this build reads.
@@ -296,7 +298,11 @@ fn vm(input: &mut Input<'_>, node: &Node, lanes: &BTreeSet<Lane>) -> VmSpec {
     let Some(fields) = input.record(node, &shape::VM) else { return spec };
     if !lanes.iter().any(|lane| lane.has_kernel()) {
         let hint = "add `vm` to `lanes`, or remove `vm:`";
-        input.error(node.place, "`vm` describes virtual machines, which this image's lanes do not start", hint);
+        input.error(
+            node.place,
+            "`vm` describes virtual machines, which this image's lanes do not start",
+            hint,
+        );
     }
     if let Some(node) = fields.get("profile")
         && input.one_of(node, &["direct", "uefi"]) == Some("uefi")

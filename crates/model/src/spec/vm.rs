@@ -58,7 +58,11 @@ impl VmSpec {
             VmProfile::Direct => "vm-direct",
             VmProfile::Uefi => "vm-uefi",
         };
-        if self.memory == Self::default_memory() { name.to_owned() } else { format!("{name}-{}", self.memory) }
+        if self.memory == Self::default_memory() {
+            name.to_owned()
+        } else {
+            format!("{name}-{}", self.memory)
+        }
     }
 }
 

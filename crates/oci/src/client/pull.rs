@@ -46,8 +46,9 @@ impl Client {
         self.resume_blob(repository, digest, Hasher::new(digest.algorithm()), 0).await
     }
 
-    /// Opens the rest of a blob for reading: `hasher` has seen its first `done` bytes, which are not sent again.
-    /// The digest is that of the whole blob. A registry that has no more than `done` bytes responds with an error.
+    /// Opens the rest of a blob for reading: `hasher` has seen its first `done` bytes, which are not sent
+    /// again. The digest is that of the whole blob. A registry that has no more than `done` bytes responds
+    /// with an error.
     pub async fn resume_blob(
         &self,
         repository: &RepoName,
