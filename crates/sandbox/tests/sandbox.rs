@@ -61,7 +61,8 @@ async fn root_of_a_sandbox_is_no_root_and_sees_no_file_of_the_host() {
 
 #[tokio::test]
 async fn a_mounted_folder_is_all_that_can_be_written() {
-    let folder = tempfile::tempdir().unwrap();
+    // The name has what a table of mounts must escape.
+    let folder = tempfile::Builder::new().prefix("a b\\#\t").tempdir().unwrap();
     std::os::unix::fs::chown(folder.path(), Some(100_000), Some(100_000)).unwrap();
     let mount = Mount { from: folder.path().to_owned(), to: "/work".to_owned(), writable: true };
     let Some(finished) =

@@ -10,7 +10,7 @@ use edgewright_job::{
 };
 use edgewright_lab::EngineSettings;
 use edgewright_model::error::{Chain, ErrorClass};
-use edgewright_process::OwnedTask;
+use edgewright_process::{OwnedTask, Tasks};
 use edgewright_sandbox::{Bounds, Sandbox, SandboxError};
 use edgewright_server::{DataFolder, FolderLock, Settings};
 
@@ -109,8 +109,8 @@ async fn isolation(
 }
 
 /// Builds the executor once it is known how jobs reach the registry.
-pub(crate) fn executor(jobs: LocalSettings) -> impl FnOnce(JobRegistry) -> Arc<dyn Executor> {
-    |registry| Arc::new(LocalExecutor::new(jobs, registry))
+pub(crate) fn executor(jobs: LocalSettings) -> impl FnOnce(JobRegistry, Tasks) -> Arc<dyn Executor> {
+    move |registry, tasks| Arc::new(LocalExecutor::new(LocalSettings { tasks, ..jobs }, registry))
 }
 
 /// The child process: executes one order from standard input.

@@ -88,7 +88,8 @@ impl Served {
         let settings = Options::parse(&file).unwrap().resolve(data.root(), NonZeroUsize::MIN).unwrap();
         let (lock, tokens) = (data.lock().unwrap(), ProcessTokens::generate().unwrap());
         let executor = Arc::new(edgewright_job::SimulatedExecutor::new());
-        let opened = Composition::open(&settings, lock, |_| executor, tokens.clone(), Clock::system()).await;
+        let opened =
+            Composition::open(&settings, lock, |_, _| executor, tokens.clone(), Clock::system()).await;
         let composition = opened.unwrap();
         let url = format!("http://{}", composition.local());
         let operator = std::fs::read_to_string(data.operator_token()).unwrap().trim().to_owned();
