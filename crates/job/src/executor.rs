@@ -54,7 +54,7 @@ pub trait Executor: fmt::Debug + Send + Sync {
 
     /// The programs that decide about the bytes of images, as a job would find them now. An executor that
     /// makes its tools itself makes them first where they are missing, which may take minutes and is reported
-    /// as events. Empty: not known; a job then says what is wrong.
+    /// as events. Empty: not known; jobs then fail with the reason.
     ///
     /// A job whose order was made with other versions fails.
     fn tools<'a>(

@@ -5,8 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Versions by program, such as `buildah` → `1.39.3`, without the revision of a distribution's package: it
-/// says how the program was packaged. Empty: not known.
+/// Versions by program, such as `buildah` → `1.39.3`, without the revision of a distribution's package.
+/// Empty: not known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ToolVersions(pub BTreeMap<String, String>);
