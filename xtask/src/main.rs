@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask setup|check|test|fuzz|generate|dist|demo|bench`.
+//! Developer commands: `cargo xtask setup|check|test|fuzz|generate|dist|demo|e2e|bench`.
 //!
 //! This is the first program that a fresh machine compiles, so it has few dependencies and uses no other
 //! crate of the workspace.
@@ -10,6 +10,7 @@ mod check;
 mod command;
 mod demo;
 mod dist;
+mod e2e;
 mod fuzz;
 mod generate;
 mod setup;
@@ -42,6 +43,8 @@ Commands:
                 write the generated pages of docs/reference, such as settings.md
   dist          make a Debian package and a tarball, in target/dist
   demo          show a source, a server, a run, a change, and a change that fails: about 5 minutes
+  e2e device [--all]
+                provision a device in a virtual machine, update it, break it: about 10 minutes; --all: more ways to break
   bench [NAME]  run a measurement; without a name, list all";
 
 fn main() -> ExitCode {
@@ -67,6 +70,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["generate", pages @ ..] => generate::write(pages),
         ["dist", options @ ..] => dist::run(options),
         ["demo"] => demo::run(),
+        ["e2e", "device", options @ ..] => e2e::device(options),
         ["bench"] => {
             bench::list();
             Ok(())

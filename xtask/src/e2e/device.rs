@@ -1,0 +1,115 @@
+//! The device as the server sees it: releases, the disk, reports.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+
+use super::world::World;
+use crate::command::Run;
+use crate::demo::server::{Server, text};
+use crate::demo::story::{Story, say};
+
+/// The host as a guest of QEMU's user network sees it.
+const HOST: &str = "10.0.2.2";
+const NAME: &str = "press-1";
+/// How long a report may be on its way.
+const REPORT_LIMIT: Duration = Duration::from_mins(3);
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The server, and the one device that it has.
+#[derive(Debug)]
+pub(super) struct Device<'a> {
+    world: &'a World,
+    server: Option<Server<'a>>,
+}
+
+impl<'a> Device<'a> {
+    /// No server runs until there is a commit.
+    pub(super) fn new(world: &'a World) -> anyhow::Result<Self> {
+        Ok(Self { world, server: None })
+    }
+
+    fn server(&mut self) -> anyhow::Result<&mut Server<'a>> {
+        if self.server.is_none() {
+            let world = self.world;
+            self.server = Some(Server::start(world.place.program.clone(), &world.place, &world.tools)?);
+        }
+        self.server.as_mut().context("the server does not run")
+    }
+
+    /// Waits until a commit is released. Gives the digest of the device's image.
+    pub(super) fn release(&mut self, commit: &str, limit: Duration, story: &Story) -> anyhow::Result<String> {
+        let server = self.server()?;
+        let run = server.wait_for_run(commit, limit, story)?;
+        let state = text(&run["state"]);
+        ensure!(state == "passed", "the run of {commit} should pass and is `{state}`");
+        let images = server.json(&["images"])?;
+        let images = images["images"].as_array().context("`edgewright images --json` has no `images`")?;
+        let image = images.iter().find(|image| image["variant"] == "device");
+        let digest = image.context("the release has no variant `device`")?["digest"].as_str();
+        Ok(digest.context("the image has no digest")?.to_owned())
+    }
+
+    /// Makes the disk. Gives the digest that it has.
+    pub(super) fn install(&mut self, story: &Story) -> anyhow::Result<String> {
+        let world = self.world;
+        let (tools, root) = (world.tools.clone(), &world.place.root);
+        let server = self.server()?;
+        let url = server.address.replace("127.0.0.1", HOST);
+        let config = root.join("agent.toml");
+        std::fs::write(
+            &config,
+            format!(
+                "image = \"{url}/e2e/device:stable\"\nregistry = \"http://{url}\"\ninterval = \"10s\"\njitter = \"0\"\n\
+                 [report]\nurl = \"http://{url}\"\ntoken_file = \"report-token\"\ndevice = \"{NAME}\"\n"
+            ),
+        )?;
+        let token = world.place.data.join("report-token");
+        let answer = server
+            .cli(&["disk", "device", "--json", "--size", "4GiB", "--hostname", NAME, "--boot-tries", "2"])
+            .arg("--output")
+            .arg(world.disk())
+            .arg("--tools")
+            .arg(&tools)
+            .args(["--follow", &format!("{url}/e2e/device:stable"), "--agent-config"])
+            .arg(&config)
+            .args(["--file", &format!("/etc/edgewright/report-token={}", token.display())])
+            .arg("--data")
+            .arg(&world.place.data)
+            .output_with_progress(&mut |line| story.progress(&step(line)))?;
+        let document: Value = serde_json::from_str(&answer).context("`edgewright disk --json`")?;
+        Ok(text(&document["digest"]).to_owned())
+    }
+
+    /// Waits for a report about a digest.
+    pub(super) fn reported(&mut self, kind: &str, digest: &str) -> anyhow::Result<()> {
+        let url = format!("{}/api/v1/devices/{NAME}/reports?limit=100", self.server()?.url());
+        let deadline = std::time::Instant::now() + REPORT_LIMIT;
+        loop {
+            let answer = Run::new("curl").args(["--silent", "--show-error", "--fail", &url]).output()?;
+            let document: Value = serde_json::from_str(&answer).context("the reports of the device")?;
+            let reports = document["reports"].as_array().cloned().unwrap_or_default();
+            let mut reports = reports.iter().map(|stored| &stored["report"]);
+            let is_it = |report: &&Value| report["kind"] == kind && report["digest"] == digest;
+            if let Some(found) = reports.clone().find(is_it) {
+                let reason = found["message"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
+                say(&format!("reported: {kind} {digest}{reason}"));
+                return Ok(());
+            }
+            let kinds: Vec<&str> = reports.by_ref().map(|report| text(&report["kind"])).collect();
+            ensure!(
+                std::time::Instant::now() < deadline,
+                "no report `{kind}` about {digest} arrived; there are: {}",
+                kinds.join(", ")
+            );
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// The step in a line of `edgewright disk --json`.
+fn step(line: &str) -> String {
+    let document: Option<Value> = serde_json::from_str(line).ok();
+    document.and_then(|document| Some(document["step"].as_str()?.to_owned())).unwrap_or_else(|| line.to_owned())
+}

@@ -1,0 +1,131 @@
+//! `e2e device`: the life of a device, from a commit to a rollback, with nothing replaced by a stand-in: our
+//! builds, our registry, our installer, UEFI firmware, systemd-boot, and the agent. Only the machine is virtual.
+//!
+//! ```text
+//!  commit 1 ─▶ release ─▶ `edgewright disk` ─▶ disk ─▶ boots, with fs-verity
+//!  commit 2 ─▶ release ─▶ the agent takes it, checks it, blesses it; /var and /etc are kept
+//!  commit 3 ─▶ release ─▶ it fails ─▶ the device is back on 2 by itself, and the server knows
+//! ```
+
+mod device;
+mod machine;
+mod world;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+
+use crate::demo::story::{Story, say};
+use device::Device;
+use machine::Machine;
+use world::World;
+
+/// The first run bootstraps a Debian over the network, and makes an initramfs.
+const FIRST_RUN_LIMIT: Duration = Duration::from_mins(20);
+/// Later runs only add files.
+const RUN_LIMIT: Duration = Duration::from_mins(10);
+/// A boot by firmware, without a processor's help, on a busy machine; or a download and a reboot.
+const BOOT_LIMIT: Duration = Duration::from_mins(12);
+
+/// What a successor of version 2 does wrong.
+const POISONED: [(u32, &str); 3] = [
+    (3, "a service of boot-complete.target fails"),
+    (4, "the kernel panics"),
+    (5, "the root has no program that could be process 1"),
+];
+
+/// Runs the test.
+pub(crate) fn device(options: &[&str]) -> anyhow::Result<()> {
+    let poisoned = match options {
+        [] => &POISONED[..1],
+        ["--all"] => &POISONED[..],
+        _ => bail!("unknown options of `e2e device`: {}", options.join(" ")),
+    };
+    let mut story = Story::new();
+    println!("The life of a device. All files are below target/e2e; Ctrl-C ends it at any time.");
+    story.step("Programs, the edgewright command, the agent");
+    let world = World::prepare()?;
+    let mut test = Test { story, device: Device::new(&world)?, world: &world };
+    let first = test.installs()?;
+    test.story.step("The device boots version 1 by UEFI firmware and systemd-boot");
+    let mut machine = Machine::start(&world)?;
+    let result = test.lives(&mut machine, &first, poisoned);
+    if result.is_err() {
+        println!("\n{}", machine.tails());
+    }
+    result?;
+    test.story.step("Done");
+    Ok(())
+}
+
+/// The test, once programs are there.
+struct Test<'a> {
+    story: Story,
+    device: Device<'a>,
+    world: &'a World,
+}
+
+impl Test<'_> {
+    /// Makes the disk of version 1. Gives its digest.
+    fn installs(&mut self) -> anyhow::Result<String> {
+        self.story.step("A release with version 1: Debian, the image parts, a role");
+        let digest = self.publish(1, FIRST_RUN_LIMIT)?;
+        self.story.step("Its disk, made in a virtual machine of the image itself");
+        let on_disk = self.device.install(&self.story)?;
+        ensure!(on_disk == digest, "the disk has {on_disk}, and the release {digest}");
+        Ok(digest)
+    }
+
+    fn publish(&mut self, version: u32, limit: Duration) -> anyhow::Result<String> {
+        let commit = self.world.version(version)?;
+        self.device.release(&commit, limit, &self.story)
+    }
+
+    fn lives(
+        &mut self,
+        machine: &mut Machine,
+        first: &str,
+        poisoned: &[(u32, &str)],
+    ) -> anyhow::Result<()> {
+        machine.wait("version 1 confirmed", BOOT_LIMIT, &self.story, |seen| seen.rests_on(first, None))?;
+        ensure_verity(machine)?;
+        self.story.step("Version 2 is published: the device takes it by itself");
+        let second = self.publish(2, RUN_LIMIT)?;
+        machine.wait("version 2 blessed", BOOT_LIMIT, &self.story, |seen| {
+            seen.rests_on(&second, Some("edgewright-2.conf"))
+        })?;
+        ensure_verity(machine)?;
+        ensure_kept(machine)?;
+        self.device.reported("confirmed", &second)?;
+        for (version, what) in poisoned {
+            self.story.step(&format!("Version {version} is published, and is bad: {what}"));
+            let bad = self.publish(*version, RUN_LIMIT)?;
+            machine.wait("version 2 again", BOOT_LIMIT, &self.story, |seen| {
+                seen.has_refused(&bad) && seen.rests_on(&second, Some("edgewright-2.conf"))
+            })?;
+            ensure_kept(machine)?;
+            self.device.reported("rolled_back", &bad)?;
+        }
+        Ok(())
+    }
+}
+
+/// The kernel compares every file of the root with its digest.
+fn ensure_verity(machine: &Machine) -> anyhow::Result<()> {
+    let root = machine.seen().said("root").context("the device printed nothing about its root")?;
+    ensure!(root.contains("overlay") && root.contains("verity=require"), "the root is not protected: {root}");
+    say(&format!("root: {root}"));
+    Ok(())
+}
+
+/// What the device had and the operator edited, with what version 2 brought.
+fn ensure_kept(machine: &Machine) -> anyhow::Result<()> {
+    let etc = machine.seen().said("etc").context("the device printed nothing about /etc")?;
+    for part in ["version=2", "same=1", "local=edit", "mine", "press-1"] {
+        ensure!(etc.split(' ').any(|word| word == part), "/etc has no `{part}`: {etc}");
+    }
+    let var = machine.seen().said("var").context("the device printed nothing about /var")?;
+    ensure!(var == "data", "/var has not kept its data: {var}");
+    say(&format!("/etc: {etc}\n/var: {var}"));
+    Ok(())
+}
