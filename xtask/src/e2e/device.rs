@@ -93,7 +93,8 @@ impl<'a> Device<'a> {
             let mut reports = reports.iter().map(|stored| &stored["report"]);
             let is_it = |report: &&Value| report["kind"] == kind && report["digest"] == digest;
             if let Some(found) = reports.clone().find(is_it) {
-                let reason = found["message"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
+                let reason =
+                    found["message"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
                 say(&format!("reported: {kind} {digest}{reason}"));
                 return Ok(());
             }
@@ -111,5 +112,7 @@ impl<'a> Device<'a> {
 /// The step in a line of `edgewright disk --json`.
 fn step(line: &str) -> String {
     let document: Option<Value> = serde_json::from_str(line).ok();
-    document.and_then(|document| Some(document["step"].as_str()?.to_owned())).unwrap_or_else(|| line.to_owned())
+    document
+        .and_then(|document| Some(document["step"].as_str()?.to_owned()))
+        .unwrap_or_else(|| line.to_owned())
 }

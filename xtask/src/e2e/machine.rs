@@ -39,7 +39,8 @@ impl Machine {
         let console = folder.join("console.log");
         let lines = folder.join("lines.log");
         let qemu = folder.join("qemu.log");
-        let libraries = ["usr/lib/x86_64-linux-gnu", "usr/lib"].map(|path| root.join(path).display().to_string());
+        let libraries =
+            ["usr/lib/x86_64-linux-gnu", "usr/lib"].map(|path| root.join(path).display().to_string());
         let drive = |path: &PathBuf, options: &str| format!("format=raw,{options},file={}", path.display());
         let is_fast = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
         let accelerators: &[&str] =

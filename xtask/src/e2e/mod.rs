@@ -81,12 +81,7 @@ impl Test<'_> {
         self.device.release(&commit, limit, &self.story)
     }
 
-    fn lives(
-        &mut self,
-        machine: &mut Machine,
-        first: &str,
-        poisoned: &[(u32, &str)],
-    ) -> anyhow::Result<()> {
+    fn lives(&mut self, machine: &mut Machine, first: &str, poisoned: &[(u32, &str)]) -> anyhow::Result<()> {
         machine.wait("version 1 confirmed", BOOT_LIMIT, &self.story, |seen| seen.rests_on(first, None))?;
         ensure_verity(machine)?;
         self.story.step("Version 2 is published: the device takes it by itself");

@@ -26,6 +26,7 @@ use crate::settings::Environment;
 
 /// Bytes of a file that a device gets.
 const MAX_FILE_BYTES: u64 = 16 << 20;
+const AGENT_CONFIG: &str = "/etc/edgewright/agent.toml";
 const DEFAULT_TAG: &str = "stable";
 
 /// Makes a disk.
@@ -34,13 +35,14 @@ pub(super) async fn disk(args: &DiskArgs, global: &Global) -> Result<End, Failur
     let wanted = reference(args, global).await?;
     let source = find(&wanted).await?;
     let digest = source.manifest.digest.clone();
+    let follow = args.follow.clone().unwrap_or_else(|| followed(&wanted));
     let order = DiskOrder {
-        reference: args.follow.clone().unwrap_or_else(|| followed(&wanted)),
+        reference: follow.clone(),
         source,
         size: args.size.bytes(),
         format: args.disk_format,
         output: args.output.clone(),
-        device: device(args).await?.to_string().into_bytes(),
+        device: device(args, &follow).await?.to_string().into_bytes(),
     };
     let work = Environment::read().data_folder(global.data.clone()).root().join("work/disks");
     let made = std::fs::create_dir_all(&work);
@@ -145,18 +147,21 @@ fn followed(wanted: &ImageReference) -> String {
 }
 
 /// The settings of the device, as the installer reads them.
-async fn device(args: &DiskArgs) -> Result<Value, Failure> {
+async fn device(args: &DiskArgs, follow: &str) -> Result<Value, Failure> {
     let mut keys: Vec<String> = Vec::new();
     for path in &args.ssh_key {
         let text = read(path).await?;
         let lines = text.lines().map(str::trim);
         keys.extend(lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned));
     }
-    let mut files = BTreeMap::new();
-    for (path, file, mode) in [
-        ("/etc/edgewright/agent.toml", &args.agent_config, 0o644),
-        ("/etc/edgewright/auth.json", &args.auth_file, 0o600),
-    ] {
+    // Without a configuration the agent would not start, and the device would never be updated.
+    let mut files = BTreeMap::from([(
+        AGENT_CONFIG.to_owned(),
+        json!({"text": format!("image = {}\n", json!(follow)), "mode": 0o644}),
+    )]);
+    for (path, file, mode) in
+        [(AGENT_CONFIG, &args.agent_config, 0o644), ("/etc/edgewright/auth.json", &args.auth_file, 0o600)]
+    {
         if let Some(file) = file {
             files.insert(path.to_owned(), json!({"text": read(file).await?, "mode": mode}));
         }
