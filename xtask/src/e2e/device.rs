@@ -48,7 +48,20 @@ impl<'a> Device<'a> {
         let images = images["images"].as_array().context("`edgewright images --json` has no `images`")?;
         let image = images.iter().find(|image| image["variant"] == "device");
         let digest = image.context("the release has no variant `device`")?["digest"].as_str();
-        Ok(digest.context("the image has no digest")?.to_owned())
+        self.platform_manifest(digest.context("the image has no digest")?)
+    }
+
+    /// The manifest of an index that a device of this platform runs.
+    fn platform_manifest(&mut self, index: &str) -> anyhow::Result<String> {
+        let url = format!("{}/v2/e2e/device/manifests/{index}", self.server()?.url());
+        let accept =
+            "Accept: application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json";
+        let answer =
+            Run::new("curl").args(["--silent", "--show-error", "--fail", "-H", accept, &url]).output()?;
+        let document: Value = serde_json::from_str(&answer).context("the index of the image")?;
+        let found = document["manifests"].as_array().into_iter().flatten();
+        let mut found = found.filter(|manifest| manifest["platform"]["architecture"] == "amd64");
+        Ok(found.next().and_then(|manifest| manifest["digest"].as_str()).unwrap_or(index).to_owned())
     }
 
     /// Makes the disk. Gives the digest that it has.
@@ -89,7 +102,7 @@ impl<'a> Device<'a> {
         loop {
             let answer = Run::new("curl").args(["--silent", "--show-error", "--fail", &url]).output()?;
             let document: Value = serde_json::from_str(&answer).context("the reports of the device")?;
-            let reports = document["reports"].as_array().cloned().unwrap_or_default();
+            let reports = document.as_array().cloned().unwrap_or_default();
             let mut reports = reports.iter().map(|stored| &stored["report"]);
             let is_it = |report: &&Value| report["kind"] == kind && report["digest"] == digest;
             if let Some(found) = reports.clone().find(is_it) {
