@@ -75,7 +75,7 @@ impl Run {
         String::from_utf8(output.stdout).with_context(|| format!("`{}` printed no UTF-8", self.line()))
     }
 
-    /// Its standard output, with each line of its other stream as it comes; an error with the last one if it fails.
+    /// Its standard output, with each line of its other stream as it comes; an error has the last one.
     pub(crate) fn output_with_progress(mut self, on_line: &mut dyn FnMut(&str)) -> anyhow::Result<String> {
         let mut child = self.0.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let child = child.as_mut().map_err(|_| anyhow::anyhow!(self.cannot_start()))?;

@@ -1,9 +1,9 @@
-//! Disk images of devices, made in a virtual machine of the image itself: its own kernel has the file systems,
-//! its own programs the right versions, and the host needs neither loop devices nor privileges.
+//! Disk images of devices, made in a virtual machine of the image itself: its own kernel has the file
+//! systems, its own programs the right versions, and the host needs neither loop devices nor privileges.
 //!
 //! ```text
 //!  registry ─▶ layers ─▶ medium.erofs (read-only) ─┐
-//!                                                  ├─ virtual machine of the image: `edgewright-agent install`
+//!                                                  ├─ machine of the image: `edgewright-agent install`
 //!  settings of the device ─▶ standard input ───────┤
 //!                            disk.raw ─────────────┘──▶ raw, qcow2 or vmdk, renamed when it is complete
 //! ```

@@ -165,7 +165,7 @@ impl Seen {
     }
 
     /// The last value of a kind.
-    pub(super) fn said(&self, kind: &str) -> Option<&str> {
+    pub(super) fn value(&self, kind: &str) -> Option<&str> {
         self.lines.get(kind).map(String::as_str)
     }
 

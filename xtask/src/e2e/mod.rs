@@ -1,5 +1,6 @@
 //! `e2e device`: the life of a device, from a commit to a rollback, with nothing replaced by a stand-in: our
-//! builds, our registry, our installer, UEFI firmware, systemd-boot, and the agent. Only the machine is virtual.
+//! builds, our registry, our installer, UEFI firmware, systemd-boot, and the agent. Only the machine is
+//! virtual.
 //!
 //! ```text
 //!  commit 1 ─▶ release ─▶ `edgewright disk` ─▶ disk ─▶ boots, with fs-verity
@@ -107,7 +108,7 @@ impl Test<'_> {
 
 /// The kernel compares every file of the root with its digest.
 fn ensure_verity(machine: &Machine) -> anyhow::Result<()> {
-    let root = machine.seen().said("root").context("the device printed nothing about its root")?;
+    let root = machine.seen().value("root").context("the device printed nothing about its root")?;
     ensure!(root.contains("overlay") && root.contains("verity=require"), "the root is not protected: {root}");
     say(&format!("root: {root}"));
     Ok(())
@@ -115,11 +116,11 @@ fn ensure_verity(machine: &Machine) -> anyhow::Result<()> {
 
 /// What the device had and the operator edited, with what version 2 brought.
 fn ensure_kept(machine: &Machine) -> anyhow::Result<()> {
-    let etc = machine.seen().said("etc").context("the device printed nothing about /etc")?;
+    let etc = machine.seen().value("etc").context("the device printed nothing about /etc")?;
     for part in ["version=2", "same=1", "local=edit", "mine", "press-1"] {
         ensure!(etc.split(' ').any(|word| word == part), "/etc has no `{part}`: {etc}");
     }
-    let var = machine.seen().said("var").context("the device printed nothing about /var")?;
+    let var = machine.seen().value("var").context("the device printed nothing about /var")?;
     ensure!(var == "data", "/var has not kept its data: {var}");
     say(&format!("/etc: {etc}\n/var: {var}"));
     Ok(())

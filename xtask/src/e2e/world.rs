@@ -45,7 +45,7 @@ impl World {
         std::fs::create_dir_all(&programs)?;
         for name in PROGRAMS {
             let built = workspace::target().join("debug").join(name);
-            // What the compiler tells debuggers is most of a program.
+            // Most of a program is for debuggers.
             Run::new("strip").arg("-o").arg(programs.join(name)).arg(built).run()?;
         }
         Run::new("git")

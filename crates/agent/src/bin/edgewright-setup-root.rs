@@ -9,8 +9,8 @@
 //! /sysroot/var        shared by all deployments
 //! ```
 //!
-//! It is a program of its own so that the initramfs stays small, and it does no more than that: an error is an
-//! exit code, the initramfs reboots, and the boot loader counts.
+//! It is a program of its own so that the initramfs stays small, and it does no more than that: an error is
+//! an exit code, the initramfs reboots, and the boot loader counts.
 
 use std::fmt;
 use std::fs::{self, File};

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Every line is written in the order of its columns, flushed before the next, and each can be repeated: what
-//! a power cut leaves is either complete or unknown to everything that comes later. Formats and folders are in
-//! [`layout`]; the rules of boot counting in [`entry`]; the merge of `/etc` in [`etc_merge`].
+//! a power cut leaves is either complete or unknown to everything that comes later. Formats and folders are
+//! in [`layout`]; the rules of boot counting in [`entry`]; the merge of `/etc` in [`etc_merge`].
 
 pub mod entry;
 pub mod esp;

@@ -34,7 +34,7 @@ pub(crate) struct DiskArgs {
     /// File with SSH keys that may log in as root, such as ~/.ssh/id_ed25519.pub
     #[arg(long, value_name = "FILE")]
     pub(crate) ssh_key: Vec<PathBuf>,
-    /// Configuration of the device's agent, for /etc/edgewright/agent.toml [default: it follows the reference]
+    /// Configuration of the agent, for /etc/edgewright/agent.toml [default: it follows the reference]
     #[arg(long, value_name = "FILE")]
     pub(crate) agent_config: Option<PathBuf>,
     /// Credentials that the device pulls with, for /etc/edgewright/auth.json
