@@ -80,7 +80,7 @@ impl<'a> Device<'a> {
         )?;
         let token = world.place.data.join("report-token");
         let answer = server
-            .cli(&["disk", "device", "--json", "--size", "4GiB", "--hostname", NAME, "--boot-tries", "2"])
+            .cli(&["disk", "device", "--json", "--size", "4GiB", "--hostname", NAME, "--boot-tries", "1"])
             .arg("--output")
             .arg(world.disk())
             .arg("--tools")
