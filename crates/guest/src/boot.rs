@@ -16,14 +16,13 @@ use crate::{CHECKS, FATAL, FOLDER, GUEST, INITRD_FOLDER, MODULES, ROOT_DISK};
 
 /// How long to wait for the disk with the root: an emulated processor is slow.
 const DISK_TIMEOUT: Duration = Duration::from_secs(60);
+/// The pause between two looks for the disk.
 const PAUSE: Duration = Duration::from_millis(5);
 /// The inits of images, as the kernel itself tries them.
 const INITS: [&str; 5] =
     ["/sbin/init", "/usr/lib/systemd/systemd", "/lib/systemd/systemd", "/etc/init", "/bin/init"];
 /// Where the new root is put together.
 const ROOT: &str = "/newroot";
-/// The word of the kernel's command line that stops here: a trial of the machine.
-const TRIAL: &str = "edgewright.trial";
 
 /// Why the image cannot be started: a step, and the system's reason.
 type Fault = (String, io::Error);
@@ -46,11 +45,6 @@ fn start() -> Result<Fault, Fault> {
         attach(kind, path, kind, MountFlags::empty(), "")?;
     }
     load_modules();
-    let words = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    if words.split_whitespace().any(|word| word == TRIAL) {
-        crate::agent::agent();
-        return Err(("trial".to_owned(), io::Error::other("it has ended")));
-    }
     overlay(&root_disk()?)?;
     bring_programs(Path::new(ROOT))?;
     enter()?;

@@ -7,7 +7,7 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -62,11 +62,17 @@ impl Session {
         Ok(Self { leader, input: Some(queue), terminal, ended })
     }
 
-    /// Passes bytes to standard input. A program that does not read its input does not stop the others.
-    pub(crate) fn input(&mut self, bytes: Vec<u8>) {
-        if self.input.as_ref().is_some_and(|queue| queue.try_send(bytes).is_err()) {
-            self.input = None;
+    /// Passes bytes to standard input; false if too much waits already: a program that does not read its input
+    /// must not stop the others.
+    #[must_use]
+    pub(crate) fn input(&mut self, bytes: Vec<u8>) -> bool {
+        match self.input.as_ref().map(|queue| queue.try_send(bytes)) {
+            Some(Err(TrySendError::Full(_))) => return false,
+            // It has closed its input, which is no fault.
+            Some(Err(TrySendError::Disconnected(_))) => self.input = None,
+            Some(Ok(())) | None => {}
         }
+        true
     }
 
     pub(crate) fn end_input(&mut self) {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use edgewright_lab::{EngineSettings, LabContext, PodmanHost, PodmanSettings, VmHost, run_lane};
 use edgewright_model::order::{JobId, LaneOrder, ManifestRef, RegistryAccess, check_set_digest};
@@ -16,16 +16,6 @@ use edgewright_sandbox::ToolImage;
 use edgewright_vm::{Programs, Tools};
 
 use crate::registry::{self, Contents};
-
-const SUITE: &str = "trixie";
-/// The packages of the system; the name of the cached tar contains their digest.
-const PACKAGES: &str =
-    "systemd,systemd-sysv,udev,dbus,dbus-daemon,kmod,mount,libcap2-bin,linux-image-cloud-amd64,dracut";
-/// Kernel and initramfs where bootc images have them.
-const HOOK: &str = r#"v=$(ls "$1/usr/lib/modules"); m="$1/usr/lib/modules/$v"
-cp "$1/boot/vmlinuz-$v" "$m/vmlinuz"; cp "$1/boot/initrd.img-$v" "$m/initramfs.img"; rm -rf "$1"/boot/*
-cp "$1/bin/true" "$1/usr/bin/capable"; chroot "$1" setcap cap_net_raw=ep /usr/bin/capable
-rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/* "$1"/usr/share/doc "$1"/usr/share/locale"#;
 
 pub(crate) struct World {
     work: PathBuf,
@@ -52,7 +42,8 @@ impl World {
         let programs = build_programs().await;
         fs::create_dir_all(work.join("jobs")).expect("the work folder is writable");
         let contents = Contents::default();
-        let (digest, size) = contents.blob(fs::read(bootstrap().await).expect("the system's tar"));
+        let (digest, size) =
+            contents.blob(fs::read(edgewright_testkit::system::with_kernel()).expect("the system's tar"));
         let url = registry::serve(contents.clone()).await;
         let vm = VmHost::new(work, tools, programs);
         Self { work: work.to_owned(), _folder: None, contents, url, base: (digest.to_string(), size), vm }
@@ -139,6 +130,30 @@ impl World {
         verdict
     }
 
+    /// With another limit on boots, before scaling.
+    pub(crate) fn with_boot_timeout(mut self, limit: Duration) -> Self {
+        self.vm = self.vm.with_boot_timeout(limit);
+        self
+    }
+
+    /// The files of images, with the time when each was written.
+    pub(crate) fn files(&self) -> Vec<(PathBuf, SystemTime)> {
+        let list = |folder: &Path| {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            entries.map(|entry| entry.path()).collect::<Vec<_>>()
+        };
+        let roots = list(&self.work.join("vm/images")).into_iter().filter(|path| path.is_dir());
+        let files = roots.flat_map(|root| list(&root));
+        let mut files: Vec<_> = files
+            .map(|path| {
+                let written = fs::metadata(&path).and_then(|found| found.modified()).expect("a file's time");
+                (path, written)
+            })
+            .collect();
+        files.sort();
+        files
+    }
+
     /// A stored piece of evidence as text.
     pub(crate) fn evidence(&self, verdict: &Verdict, name: &str) -> String {
         let piece = verdict.evidence.iter().find(|piece| piece.name == name);
@@ -171,31 +186,6 @@ pub(crate) fn order(checks: &str) -> LaneOrder {
 
 fn target() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("target/tmp has a parent")
-}
-
-/// The bootstrapped system as a tar, kept between test runs.
-async fn bootstrap() -> PathBuf {
-    let folder = target().join("cache");
-    fs::create_dir_all(&folder).expect("target/cache");
-    let name = edgewright_model::Digest::of(format!("{PACKAGES}{HOOK}"));
-    let tar = folder.join(format!("vm-{SUITE}-{}.tar", name.short()));
-    // Tests run in processes of their own: only the first one makes it.
-    let lock = fs::File::create(tar.with_extension("lock")).expect("target/cache is writable");
-    lock.lock().expect("target/cache is writable");
-    if !tar.is_file() {
-        let made =
-            tempfile::Builder::new().suffix(".tar").tempfile_in(&folder).expect("a file in target/cache");
-        let command = Command::new("mmdebstrap")
-            .args(["--variant=minbase", "--mode=root", &format!("--include={PACKAGES}")])
-            .args(["--essential-hook=mkdir -p \"$1\"/etc/dracut.conf.d"])
-            .args(["--essential-hook=printf 'hostonly=no\\ncompress=zstd\\nadd_drivers+=\" virtio_blk ext4 \"\\n' > \"$1\"/etc/dracut.conf.d/all.conf"])
-            .arg(format!("--customize-hook={HOOK}"))
-            .arg(SUITE)
-            .arg(made.path());
-        command.deadline(Duration::from_mins(15)).run().await.expect("mmdebstrap works");
-        made.persist(&tar).expect("target/cache is writable");
-    }
-    tar
 }
 
 /// The static programs, as `crates/cli/build.rs` builds them, in the same folder.
