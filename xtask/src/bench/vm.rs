@@ -25,8 +25,9 @@ struct Round {
 
 pub(super) fn run() -> anyhow::Result<()> {
     setup::run()?;
-    Run::new("cargo").args(["build", "--release", "--locked", "-p", "edgewright"]).run()?;
-    let tools = setup::tool_image(&workspace::target().join("release/edgewright"))?;
+    // It only makes the tool image.
+    Run::new("cargo").args(["build", "--locked", "-p", "edgewright"]).run()?;
+    let tools = setup::tool_image(&workspace::target().join("debug/edgewright"))?;
     let rounds: Vec<Round> = (1..=ROUNDS).map(|number| round(&tools, number)).collect::<Result<_, _>>()?;
     let column = |pick: fn(&Round) -> f64| median(&rounds.iter().map(pick).collect::<Vec<_>>());
     let (disk, boot) = (column(|round| round.by_hand.0), column(|round| round.by_hand.1));

@@ -234,7 +234,8 @@ impl<'c> VmMachine<'c> {
     /// Waits for the end of the boot before checks look again and again: emulated, they would slow it down.
     async fn settle(&self, running: &Running, channel: &Channel, within: Duration) {
         let scale = self.acceleration.factor;
-        let deadline = Instant::now() + SETTLING_TIMEOUT.mul_f64(scale).min(within);
+        let limit = running.since + self.context.vm.boot_timeout.mul_f64(scale);
+        let deadline = limit.min(Instant::now() + SETTLING_TIMEOUT.mul_f64(scale).min(within));
         let progress = tokio::select! {
             progress = wait(channel, deadline, scale) => progress,
             _ = running.vm.stopped() => return,
