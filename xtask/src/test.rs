@@ -18,6 +18,9 @@ use crate::command::{Run, is_root};
 use crate::{setup, workspace};
 use counts::Counts;
 
+/// The free space for temporary files with which tests build images, after compilation.
+const WANTED_MIB: u64 = 8192;
+
 /// A part of the tests with its own time budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
@@ -72,6 +75,7 @@ pub(crate) fn run(parts: &[Part], filter: Option<&str>) -> anyhow::Result<()> {
         setup::run()?;
         setup::clients()?;
         nextest::install()?;
+        warn_of_little_space()?;
     }
     compile(parts)?;
     let mut total = Counts::default();
@@ -96,6 +100,18 @@ pub(crate) fn run(parts: &[Part], filter: Option<&str>) -> anyhow::Result<()> {
     println!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
     if total.failed > 0 {
         bail!("{} tests failed", total.failed);
+    }
+    Ok(())
+}
+
+/// Warns of what would look like broken builds: a job may take half of the free space.
+fn warn_of_little_space() -> anyhow::Result<()> {
+    let folder = std::env::temp_dir();
+    let asked = Run::new("df").args(["--output=avail", "--block-size=1M"]).arg(&folder).output()?;
+    let free = asked.lines().last().and_then(|line| line.trim().parse::<u64>().ok());
+    if let Some(free) = free.filter(|free| *free < WANTED_MIB) {
+        let folder = folder.display();
+        println!("warning: {free} MiB are free below {folder}: tests that build images need {WANTED_MIB}");
     }
     Ok(())
 }

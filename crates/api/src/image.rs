@@ -1,5 +1,7 @@
 //! Images: what a variant is built from, its verdicts, and how to pull it.
 
+use std::collections::BTreeMap;
+
 use edgewright_model::digest::Digest;
 use edgewright_model::names::{ChannelName, ImageName, Platform, SourceName, VariantName};
 use edgewright_model::order::{JobId, ManifestRef};
@@ -204,6 +206,10 @@ pub struct StepView {
     pub added_bytes: Option<u64>,
     /// Duration of its execution in milliseconds; null if unknown.
     pub duration_ms: Option<u64>,
+    /// Versions of the programs that decided about its bytes, such as `buildah`; empty for files, which
+    /// Edgewright writes itself.
+    #[serde(default)]
+    pub tools: BTreeMap<String, String>,
     /// Whether a rebuild gave the same bytes.
     #[serde(default)]
     pub proof: Proof,

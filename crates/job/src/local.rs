@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use edgewright_lab::{EngineSettings, lane_profile, reap_job};
 use edgewright_model::Digest;
+use edgewright_model::error::Chain;
 use edgewright_model::order::{
     JOB_ENVIRONMENT, JobId, JobOrder, JobRequest, ManifestRef, RegistryAccess, StepAction, Task,
 };
 use edgewright_model::outcome::{JobEvent, JobOutcome};
 use edgewright_model::spec::Lane;
+use edgewright_model::tools::ToolVersions;
 use edgewright_model::verdict::LaneProfile;
 use edgewright_process::{CancellationToken, Command, ProcessContext, Stream, Tasks};
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, mpsc};
 
 use crate::courtesy::with_io_priority;
 use crate::credentials::{JobCredential, JobRegistry};
@@ -27,9 +29,9 @@ use crate::executor::{Admission, BoxFuture, Capacity, Demand, Executor, Permit};
 use crate::gate::{AdmissionSettings, Gate};
 use crate::heard::{Heard, cut};
 use crate::isolation::Isolation;
-use crate::native;
 use crate::sandboxed::{JobPlace, JobSandbox};
 use crate::work::JobWorker;
+use crate::{native, tools};
 
 /// The time that a child has after its order's limit, to notice it and clean up.
 const OVERTIME: Duration = Duration::from_secs(30);
@@ -144,13 +146,14 @@ pub struct LocalExecutor {
     settings: LocalSettings,
     registry: JobRegistry,
     gate: Gate,
+    host_tools: OnceCell<ToolVersions>,
 }
 
 impl LocalExecutor {
     /// An executor whose jobs work with `registry`.
     pub fn new(settings: LocalSettings, registry: JobRegistry) -> Self {
         let gate = Gate::new(settings.admission.clone());
-        Self { settings, registry, gate }
+        Self { settings, registry, gate, host_tools: OnceCell::new() }
     }
 
     async fn run_child(
@@ -215,7 +218,7 @@ impl LocalExecutor {
     ) -> Result<(Command, Option<JobPlace>), ExecutorError> {
         let settings = &self.settings;
         match &settings.isolation {
-            Isolation::HostTools => {}
+            Isolation::HostTools => tools::require(order, self.host_tools().await)?,
             Isolation::Unavailable(error) => return Err(ExecutorError::Sandbox(Arc::clone(error))),
             Isolation::Sandbox(sandbox) => {
                 return self.sandboxed(sandbox, order, events, cancel).await;
@@ -249,11 +252,37 @@ impl LocalExecutor {
             ready = sandbox.tools.sandbox(&settings.program, events, cancel) => ready.map_err(fault)?,
             () = cancel.cancelled() => return Err(ExecutorError::Cancelled),
         };
+        tools::require(order, &tools::of_image(ready.tools()))?;
         let _ = events.try_send(JobEvent::Log { line: format!("[tools: {}]", ready.tools().versions()) });
         let launch = sandbox.launch(&settings.program, order, &settings.environment);
         let prepared = sandbox.prepare(&ready, launch, order, settings.secrets.files(&order.task)).await;
         let (command, place) = prepared.map_err(fault)?;
         Ok((command, Some(place)))
+    }
+
+    /// Those of the tool image as it is now.
+    async fn image_tools(
+        &self,
+        sandbox: &JobSandbox,
+        events: &mpsc::Sender<JobEvent>,
+        cancel: &CancellationToken,
+    ) -> ToolVersions {
+        let opened = tokio::select! {
+            opened = sandbox.tools.image(&self.settings.program, events, cancel) => opened,
+            () = cancel.cancelled() => return ToolVersions::default(),
+        };
+        match opened {
+            Ok(image) => tools::of_image(&image),
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "the versions of tools are not known");
+                ToolVersions::default()
+            }
+        }
+    }
+
+    /// Those of this host when they were first asked for.
+    async fn host_tools(&self) -> &ToolVersions {
+        self.host_tools.get_or_init(tools::of_host).await
     }
 
     /// What a job may write, and where.
@@ -348,6 +377,20 @@ impl Executor for LocalExecutor {
 
     fn lane_profile(&self, lane: Lane) -> Option<LaneProfile> {
         (self.settings.lanes)(lane)
+    }
+
+    fn tools<'a>(
+        &'a self,
+        events: mpsc::Sender<JobEvent>,
+        cancel: &'a CancellationToken,
+    ) -> BoxFuture<'a, ToolVersions> {
+        Box::pin(async move {
+            match &self.settings.isolation {
+                Isolation::Sandbox(sandbox) => self.image_tools(sandbox, &events, cancel).await,
+                Isolation::HostTools => self.host_tools().await.clone(),
+                Isolation::Unavailable(_) => ToolVersions::default(),
+            }
+        })
     }
 
     fn capacity(&self) -> Capacity {

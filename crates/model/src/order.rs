@@ -13,6 +13,7 @@ use crate::names::{ImageName, Platform, VariantName};
 use crate::outcome::KeptPackages;
 use crate::reference::RepoName;
 use crate::spec::{BootstrapStep, Check, Lane, SecretRef, VmSpec};
+use crate::tools::ToolVersions;
 
 /// The version of orders and outcomes that this build writes.
 pub const ORDER_VERSION: u32 = 3;
@@ -223,6 +224,10 @@ pub struct StepOrder {
     /// Display name, also in the image history: `bootstrap trixie`, `containerfile images/hmi/Containerfile`,
     /// `files sites/plant-a/files`.
     pub title: String,
+    /// The programs that decide about its bytes, as they were when its key was made: with other versions it
+    /// is not executed.
+    #[serde(default, skip_serializing_if = "ToolVersions::is_empty")]
+    pub tools: ToolVersions,
     /// The work.
     pub action: StepAction,
 }

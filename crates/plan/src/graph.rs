@@ -22,6 +22,7 @@ use edgewright_model::names::{ImageName, Platform, SiteName, SourceName, Variant
 use edgewright_model::order::Base;
 use edgewright_model::reference::{ImageReference, RepoName};
 use edgewright_model::spec::{Check, Definition, Lane, Vars, VmSpec};
+use edgewright_model::tools::ToolVersions;
 use edgewright_model::tree::Tree;
 use edgewright_model::verdict::LaneInputs;
 use jiff::Timestamp;
@@ -114,6 +115,8 @@ pub struct Graph {
     pub unresolved: BTreeMap<ImageName, LockRequest>,
     /// The locks that are part of the keys.
     pub locks: BTreeMap<ImageName, EffectiveLock>,
+    /// The programs that execute steps.
+    pub tools: ToolVersions,
     /// Errors found while planning, each once: templates, ignore files, contexts.
     pub diagnostics: Vec<Diagnostic>,
     /// Warnings found while planning, each once: secrets that every user could read.

@@ -20,6 +20,9 @@ pub const IDS: u32 = 65_536;
 /// Where the program is in the sandbox.
 const PROGRAM: &str = "/opt/edgewright/edgewright";
 
+/// Where programs are, in the sandbox and on the host.
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// The init process of a sandbox.
 const INIT: &str = "/usr/bin/catatonit";
 
@@ -176,7 +179,9 @@ impl Sandbox {
         words.extend(["--cgroup-manager=disabled", "run", "--bundle"].map(OsString::from));
         words.push(bundle.path().into());
         words.push(name.into());
-        Ok((Command::new("unshare").args(words), Sandboxed { _cgroups: cgroups, _bundle: bundle }))
+        // Without locales, whose files every program would read.
+        let command = Command::new("unshare").args(words).env("LC_ALL", "C").env("PATH", PATH);
+        Ok((command, Sandboxed { _cgroups: cgroups, _bundle: bundle }))
     }
 
     /// Ends what an earlier process left behind: sandboxes that still run, and their configuration in
@@ -202,7 +207,7 @@ impl Sandbox {
             std::fs::set_permissions(&resolv, open).map_err(SandboxError::io("open", &resolv))?;
             mounts.push(Mount { from: resolv, to: "/etc/resolv.conf".to_owned(), writable: false });
         }
-        let mut environment = vec!["PATH=/usr/sbin:/usr/bin:/sbin:/bin".to_owned(), "HOME=/root".to_owned()];
+        let mut environment = vec![format!("PATH={PATH}"), "HOME=/root".to_owned()];
         environment.extend(launch.environment);
         // The init process ends what a job leaves behind in its namespace.
         let command = [INIT, "--", PROGRAM].map(str::to_owned).into_iter().chain(launch.arguments).collect();

@@ -87,7 +87,8 @@ impl Jobs {
         let mut orders = Vec::with_capacity(steps.len());
         for step in steps {
             let action = self.action(scope, node.epoch, step).await?;
-            orders.push(StepOrder { key: step.key.clone(), title: step.title.clone(), action });
+            let (key, title, tools) = (step.key.clone(), step.title.clone(), step.tools.clone());
+            orders.push(StepOrder { key, title, tools, action });
         }
         Ok(orders)
     }

@@ -10,6 +10,7 @@ use edgewright_model::order::check_set_digest;
 use edgewright_model::reference::RepoName;
 use edgewright_model::resolve;
 use edgewright_model::spec::{Check, Definition, From, ImageSpec, Lane, Per, Step, Vars};
+use edgewright_model::tools::ToolVersions;
 use edgewright_model::tree::Tree;
 use jiff::Timestamp;
 
@@ -117,10 +118,11 @@ impl Assembler<'_> {
             let steps = self.ordered(image, platform, &own)?;
             for step in steps.iter().chain(&overlays) {
                 let before = path.steps.last().map_or(&path.root_key, |step| &step.key);
-                let key = step_key(before, path.epoch, &path.labels, step);
+                let tools = step.work.tools(&self.locks.tools);
+                let key = step_key(before, (path.epoch, &path.labels), step, &tools);
                 let step = self.by_key.entry(key.clone()).or_insert_with(|| {
                     let Prepared { title, inputs, work } = step.clone();
-                    Arc::new(GraphStep { key, title, image: image.name.clone(), inputs, work })
+                    Arc::new(GraphStep { key, title, image: image.name.clone(), inputs, tools, work })
                 });
                 path.steps.push(Arc::clone(step));
             }
@@ -284,6 +286,7 @@ impl Assembler<'_> {
             doubtful_sites: doubtful_sites(definition),
             unresolved,
             locks,
+            tools: self.locks.tools.clone(),
             diagnostics: self.steps.diagnostics(),
             warnings: self.exposed.into_warnings(),
         }
@@ -316,12 +319,20 @@ fn root_key(compressor: &str, platform: &Platform, base: &GraphBase) -> Digest {
 }
 
 /// The title is an input, because it is in the history of the image's config.
-fn step_key(before: &Digest, epoch: Timestamp, labels: &BTreeMap<String, String>, step: &Prepared) -> Digest {
+fn step_key(
+    before: &Digest,
+    (epoch, labels): (Timestamp, &BTreeMap<String, String>),
+    step: &Prepared,
+    tools: &ToolVersions,
+) -> Digest {
     let mut fields = Fields::new("step");
     fields.field("before", before.hex()).field("epoch", epoch.to_string());
     fields.field("title", &step.title).field("inputs", step.inputs.hex());
     for (name, value) in labels {
         fields.list("label", &[name, value]);
+    }
+    for (name, version) in &tools.0 {
+        fields.list("tool", &[name, version]);
     }
     fields.finish()
 }

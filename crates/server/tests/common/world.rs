@@ -105,6 +105,7 @@ impl World {
                 run,
                 FixedPlan {
                     locks: &std::collections::BTreeMap::new(),
+                    tools: &edgewright_model::tools::ToolVersions::default(),
                     summary: "builds 1 of 1",
                     nodes,
                     heads: &[],
