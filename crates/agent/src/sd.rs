@@ -56,13 +56,4 @@ mod tests {
         ServiceManager::default().notify("READY=1");
         ServiceManager { socket: Some(folder.path().join("gone").into_os_string()) }.notify("READY=1");
     }
-
-    #[test]
-    fn the_unit_of_the_image_parts_is_that_of_the_agent() {
-        let agent = include_str!("../../../packaging/agent/edgewright-agent.service");
-        let parts = include_str!(
-            "../../../packaging/image-parts/files/usr/lib/systemd/system/edgewright-agent.service"
-        );
-        assert_eq!(parts, agent, "copy packaging/agent/edgewright-agent.service to the image parts");
-    }
 }
