@@ -63,6 +63,7 @@ pub fn image_request(number: u128, node: &str) -> Result<JobRequest, InvalidName
     };
     let steps = vec![step("files a"), step("files b")];
     let lane = LaneOrder {
+        vm: None,
         lane: Lane::Container,
         checks: Vec::new(),
         check_set: check_set_digest(&[]),

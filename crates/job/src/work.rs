@@ -37,6 +37,10 @@ pub struct WorkSettings {
     pub work: PathBuf,
     /// The static check runner.
     pub runner: &'static [u8],
+    /// The static program that is brought into virtual machines.
+    pub guest: &'static [u8],
+    /// The tool image, whose QEMU is used on a host that has none; in a sandbox there is one.
+    pub tools: Option<PathBuf>,
     /// The user's settings of podman.
     pub engine: EngineSettings,
     /// The size limit of the container storage, in bytes; the least recently used images are removed first.
@@ -213,6 +217,8 @@ mod tests {
         JobWorker::new(WorkSettings {
             work,
             runner: b"#!/bin/true",
+            guest: b"#!/bin/true",
+            tools: None,
             engine: EngineSettings::default(),
             storage_bytes: u64::MAX,
             environment: Vec::new(),

@@ -12,7 +12,7 @@ use crate::lock::{LockRequest, LockedArchive, LockedImage, LockedPackage};
 use crate::names::{ImageName, Platform, VariantName};
 use crate::outcome::KeptPackages;
 use crate::reference::RepoName;
-use crate::spec::{BootstrapStep, Check, Lane, SecretRef};
+use crate::spec::{BootstrapStep, Check, Lane, SecretRef, VmSpec};
 use crate::tools::ToolVersions;
 
 /// The version of orders and outcomes that this build writes.
@@ -304,9 +304,12 @@ pub struct LaneOrder {
     pub check_set: Digest,
     /// The lane's time limit, boot included.
     pub within: Span,
-    /// Whether the machine keeps running after its checks, for inspection (lane `container` only).
+    /// Whether the machine keeps running after its checks, for inspection (lanes `container` and `vm`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep: bool,
+    /// The machine of a lane with a kernel; the default one if it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm: Option<VmSpec>,
 }
 
 /// The digest of a check set: of its checks as JSON, in id order.

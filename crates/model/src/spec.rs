@@ -16,8 +16,10 @@ use crate::tree::TreePath;
 
 mod check;
 mod site_names;
+mod vm;
 
 pub use site_names::SiteNames;
+pub use vm::{VmProfile, VmSpec};
 
 pub use check::{Assertion, Check, CheckEntry, ProcessMatch, SCRIPT_LIMIT, StaticRule, static_checks};
 
@@ -356,6 +358,8 @@ pub struct TestSpec {
     pub inherit: Option<Inherit>,
     /// The time limit for a verdict of the lane `external` (`timeout:`); `None`: the server's default.
     pub within: Option<Span>,
+    /// The machine of lanes with a kernel.
+    pub vm: VmSpec,
 }
 
 /// `inherit:`. The first variant by name runs the lanes for all that differ from it in `files` steps only.
@@ -408,6 +412,18 @@ impl Lane {
             Self::Device => "device",
             Self::External => "external",
         }
+    }
+}
+
+impl Lane {
+    /// Whether its machines have a kernel of their own.
+    pub const fn has_kernel(self) -> bool {
+        matches!(self, Self::Vm | Self::Upgrade | Self::Rollback | Self::Downgrade | Self::Switch)
+    }
+
+    /// Whether its machines can be kept for inspection.
+    pub const fn can_keep(self) -> bool {
+        matches!(self, Self::Container | Self::Vm)
     }
 }
 

@@ -21,9 +21,10 @@ use edgewright_model::lock::LockRequest;
 use edgewright_model::names::{ImageName, Platform, SiteName, SourceName, VariantName};
 use edgewright_model::order::Base;
 use edgewright_model::reference::{ImageReference, RepoName};
-use edgewright_model::spec::{Check, Definition, Lane, Vars};
+use edgewright_model::spec::{Check, Definition, Lane, Vars, VmSpec};
 use edgewright_model::tools::ToolVersions;
 use edgewright_model::tree::Tree;
+use edgewright_model::verdict::LaneInputs;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -175,6 +176,22 @@ pub struct LaneChecks {
     pub inherit: Option<NodeId>,
     /// The time limit for an external verdict, if the image sets one; only in the lane `external`.
     pub within: Option<Span>,
+    /// The machine, in lanes with a kernel.
+    pub vm: Option<VmSpec>,
+}
+
+impl LaneChecks {
+    /// The inputs of this lane's verdicts, where `today` are those of its lane: the image chooses the virtual
+    /// machine.
+    pub fn inputs(&self, today: &LaneInputs) -> LaneInputs {
+        match &self.vm {
+            // Executors that run no such machine have their own name for what they do.
+            Some(vm) if today.profile == VmSpec::default().profile_name() => {
+                LaneInputs { profile: vm.profile_name(), ..today.clone() }
+            }
+            _ => today.clone(),
+        }
+    }
 }
 
 /// The base of a path.

@@ -106,6 +106,7 @@ impl Sandbox {
             environment: Vec::new(),
             mounts: Vec::new(),
             network: Network::Others,
+            kvm: false,
             bounds: TRIAL_BOUNDS,
         };
         let began = Instant::now();

@@ -7,9 +7,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use edgewright_process::Command;
+use rustix::fs::{FileType, Mode};
 
 use crate::cgroup::Cgroups;
-use crate::config::Config;
+use crate::config::{Config, KVM};
 use crate::{SandboxError, ToolImage};
 
 /// The first host ID of a sandbox: `/etc/subuid` of Debian begins there, too.
@@ -34,6 +35,9 @@ while [ "$count" -gt 0 ]; do echo 0 > "$1" || exit 70; shift; count=$((count - 1
 mount --all --fstab "$table" || exit 70
 exec "$@"
 "#;
+
+/// The numbers of `/dev/kvm`, the same on all kernels.
+const KVM_DEVICE: (u32, u32) = (10, 232);
 
 /// Where the files and folders of the host get places that unprivileged IDs can reach, whatever the modes of
 /// the folders above them.
@@ -116,6 +120,8 @@ pub struct Launch {
     pub mounts: Vec<Mount>,
     /// What it may reach.
     pub network: Network,
+    /// Whether it may run virtual machines on the processor, if the host has a device for that.
+    pub kvm: bool,
     /// What it may take.
     pub bounds: Bounds,
 }
@@ -213,6 +219,7 @@ impl Sandbox {
             first_id: FIRST_ID,
             ids: IDS,
             network,
+            kvm: (launch.kvm && Path::new(KVM).exists()).then(|| KVM.into()),
         })
     }
 
@@ -267,6 +274,17 @@ fn places(config: &mut Config, bundle: &Path, cgroups: Option<&Path>) -> Result<
         made.map_err(SandboxError::io("create", &inside))?;
         add_mount(&mut table, path, &place, "rbind");
         *path = place;
+    }
+    if let Some(node) = &mut config.kvm {
+        // A node of the sandbox's own, below a folder that only root enters: the host's is for a group that has
+        // no ID in it.
+        let inside = empty.join("kvm");
+        let (kind, device) = (FileType::CharacterDevice, rustix::fs::makedev(KVM_DEVICE.0, KVM_DEVICE.1));
+        rustix::fs::mknodat(rustix::fs::CWD, &inside, kind, Mode::empty(), device)
+            .map_err(|error| SandboxError::io("create", &inside)(error.into()))?;
+        let all = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+        std::fs::set_permissions(&inside, all).map_err(SandboxError::io("open", &inside))?;
+        *node = Path::new(PLACES).join("kvm");
     }
     let path = bundle.join("mounts");
     std::fs::write(&path, table).map_err(SandboxError::io("write", &path))?;

@@ -32,6 +32,7 @@ async fn run(script: &str, network: Network, mounts: Vec<Mount>) -> Option<Finis
         environment: Vec::new(),
         mounts,
         network,
+        kvm: true,
         bounds: BOUNDS,
     };
     let (command, _sandboxed) = sandbox.prepare(launch).unwrap();

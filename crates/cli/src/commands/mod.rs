@@ -23,6 +23,7 @@ mod run_request;
 mod schema;
 mod serve;
 mod shell;
+mod shell_vm;
 mod shipped;
 mod show;
 mod target;

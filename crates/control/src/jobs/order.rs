@@ -13,7 +13,7 @@ use edgewright_model::order::{
     StepAction, StepOrder, Task, TrustDomain,
 };
 use edgewright_model::reference::RepoName;
-use edgewright_model::spec::{Definition, Lane, SecretRef};
+use edgewright_model::spec::{Definition, SecretRef};
 use edgewright_model::tree::{ContentId, EntryKind, Tree, TreePath};
 use edgewright_plan::context::ContextEntry;
 use edgewright_plan::files::{Content, LayerEntry, LayerKind};
@@ -118,8 +118,9 @@ impl Jobs {
     pub(crate) fn lane(&self, lane: &LaneChecks, keep: bool) -> LaneOrder {
         let longest = lane.checks.iter().map(|check| check.within.get().as_secs()).max().unwrap_or(0);
         LaneOrder {
-            keep: keep && lane.lane == Lane::Container,
+            keep: keep && lane.lane.can_keep(),
             lane: lane.lane,
+            vm: lane.vm,
             checks: lane.checks.to_vec(),
             check_set: lane.check_set.clone(),
             within: self.settings.lane_within.max(Span::from_secs(longest + LANE_MARGIN_S)),

@@ -104,6 +104,11 @@ impl World {
         };
         LabContext {
             podman: Arc::new(PodmanHost::new(settings)),
+            vm: edgewright_lab::VmHost::new(
+                &self.work,
+                edgewright_vm::Tools::here(),
+                edgewright_vm::Programs { guest: b"", checks: b"" },
+            ),
             client: Client::new(&access).expect("a loopback address"),
             job: JobId(uuid::Uuid::now_v7()),
             scratch: self.work.join("jobs"),
@@ -175,7 +180,14 @@ impl World {
 pub(crate) fn order(checks: &str) -> LaneOrder {
     let checks: Vec<Check> = serde_json::from_str(&format!("[{checks}]")).expect("checks as JSON");
     let check_set = check_set_digest(&checks);
-    LaneOrder { lane: Lane::Container, checks, check_set, within: "5m".parse().expect("a span"), keep: false }
+    LaneOrder {
+        lane: Lane::Container,
+        checks,
+        check_set,
+        within: "5m".parse().expect("a span"),
+        keep: false,
+        vm: None,
+    }
 }
 
 pub(crate) fn processes(work: &Path) -> ProcessContext {

@@ -225,7 +225,7 @@ impl Assembler<'_> {
         let make = || {
             let mut checks = resolve::checks(self.definition, variant);
             checks.sort_by(|a, b| a.id.cmp(&b.id));
-            let lane = |lane| {
+            let lane = |lane: Lane| {
                 // A check that does not inspect files must not make the lane `static` run again.
                 let is_skipped =
                     |check: &Check| lane == Lane::Static && check.assert.skip_reason(lane).is_some();
@@ -235,7 +235,8 @@ impl Assembler<'_> {
                 let checks: Arc<[Check]> = checks.iter().filter(applies).cloned().collect();
                 let check_set = check_set_digest(&checks);
                 let within = image.test.within.filter(|_| lane == Lane::External);
-                LaneChecks { lane, checks, check_set, inherit: None, within }
+                let vm = lane.has_kernel().then_some(image.test.vm);
+                LaneChecks { lane, checks, check_set, inherit: None, within, vm }
             };
             image.test.lanes.iter().copied().map(lane).collect()
         };
