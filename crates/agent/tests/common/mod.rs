@@ -271,7 +271,7 @@ impl Device {
             std::fs::write(device.path(name), format!("{DISK}{}", text.replace("HOST", host))).unwrap();
             std::fs::set_permissions(device.path(name), std::fs::Permissions::from_mode(0o755)).unwrap();
         }
-        std::fs::write(device.path("disk"), format!("{booted} - - false false 0\n")).unwrap();
+        device.set_booted(&booted.to_string());
         std::fs::write(device.path("token"), "ewdev_0").unwrap();
         std::fs::set_permissions(device.path("token"), std::fs::Permissions::from_mode(0o600)).unwrap();
         let config = format!(
@@ -288,6 +288,11 @@ impl Device {
 
     pub(crate) fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    /// A disk with one image; `-` for one that bootc does not know.
+    pub(crate) fn set_booted(&self, booted: &str) {
+        std::fs::write(self.path("disk"), format!("{booted} - - false false 0\n")).unwrap();
     }
 
     pub(crate) fn disk(&self) -> Disk {
