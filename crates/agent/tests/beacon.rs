@@ -26,7 +26,7 @@ async fn the_registry_sees_what_runs() {
         return;
     }
     let server = Server::start().await;
-    let digest = server.publish("v2", "true");
+    let digest = server.publish("v2");
     let device = Device::new(&digest, &server.host, "");
     std::fs::write(device.path("beacon.conf"), "CURL_OPTIONS='--retry 0'\n").unwrap();
     beacon(&device, "booted").await.unwrap();
