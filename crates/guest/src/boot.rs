@@ -15,7 +15,7 @@ use rustix::mount::{MountFlags, mount, mount_move};
 use crate::{CHECKS, FATAL, FOLDER, GUEST, INITRD_FOLDER, MODULES, ROOT_DISK};
 
 /// How long to wait for the disk with the root: an emulated processor is slow.
-const DISK_TIMEOUT: Duration = Duration::from_secs(60);
+const DISK_TIMEOUT: Duration = Duration::from_mins(1);
 /// The pause between two looks for the disk.
 const PAUSE: Duration = Duration::from_millis(5);
 /// The inits of images, as the kernel itself tries them.
@@ -50,11 +50,13 @@ fn start() -> Result<Fault, Fault> {
     enter()?;
     let agent = Path::new(FOLDER).join(GUEST);
     // A leading `@` protects a process from systemd, as for other programs of an initramfs.
+    #[expect(clippy::disallowed_methods, reason = "the guest has no async runtime; it lives as long as the guest")]
     let started = Command::new(&agent).arg0("@edgewright-guest").arg("agent").spawn();
     started.map_err(|error| ("start the agent".to_owned(), error))?;
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for init in INITS {
         // Returns only if it fails.
+        #[expect(clippy::disallowed_methods, reason = "it replaces this process")]
         let error = Command::new(init).env_clear().envs(environment()).exec();
         if error.kind() != io::ErrorKind::NotFound {
             last = error;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
@@ -58,12 +58,12 @@ impl Session {
         });
         let readers = readers.collect::<io::Result<Vec<_>>>()?;
         let (sender, over) = (sender.clone(), Arc::clone(&ended));
-        spawn(move || wait(id, child, readers, &sender, &over))?;
+        spawn(move || wait(id, child, &readers, &sender, &over))?;
         Ok(Self { leader, input: Some(queue), terminal, ended })
     }
 
-    /// Passes bytes to standard input; false if too much waits already: a program that does not read its input
-    /// must not stop the others.
+    /// Passes bytes to standard input; false if too much waits already: a program that does not read its
+    /// input must not stop the others.
     #[must_use]
     pub(crate) fn input(&mut self, bytes: Vec<u8>) -> bool {
         match self.input.as_ref().map(|queue| queue.try_send(bytes)) {
@@ -181,7 +181,7 @@ fn pump(mut output: impl Read, mut send: impl FnMut(Vec<u8>)) {
 
 /// Reports the end of a program once its output is passed on. A daemon that holds its pipes is not waited
 /// for.
-fn wait(id: u32, mut child: Child, readers: Vec<JoinHandle<()>>, sender: &Sender, over: &AtomicBool) {
+fn wait(id: u32, mut child: Child, readers: &[JoinHandle<()>], sender: &Sender, over: &AtomicBool) {
     /// How long output is awaited after the end.
     const DRAIN: std::time::Duration = std::time::Duration::from_secs(2);
     let status = child.wait();

@@ -40,7 +40,7 @@ fn made(folder: &Path) -> io::Result<PathBuf> {
     if tar.is_file() {
         return Ok(tar);
     }
-    // A killed test leaves it; the next one writes it anew.
+    // A killed test leaves it; the next one replaces it.
     let new = folder.join(format!("{name}.new.tar"));
     #[expect(clippy::disallowed_methods, reason = "testkit has no async runtime")]
     let mut command = Command::new("mmdebstrap");

@@ -32,8 +32,8 @@ const KERNEL: &str = "console=ttyS0 loglevel=4 panic=-1 systemd.show_status=auto
 
 /// The machine: what a test needs no driver for is left out, because the guest looks for all that is there.
 const MACHINE: &str = "q35,usb=off,vmport=off,hpet=off,graphics=off,sata=off,smbus=off,i8042=off";
-/// The emulated processor: all that programs may be compiled for, without what makes emulation slow (five levels
-/// of page tables, protections of the kernel), or kernels load modules (virtualization, ciphers).
+/// The emulated processor: all that programs may be compiled for, without what makes emulation slow (five
+/// levels of page tables, protections of the kernel), or kernels load modules (virtualization, ciphers).
 const EMULATED: &str = "max,la57=off,smap=off,smep=off,umip=off,pku=off,svm=off,aes=off,pclmulqdq=off";
 
 /// How a machine starts.
@@ -131,8 +131,8 @@ pub(crate) struct Description {
     pub(crate) firmware: Vec<PathBuf>,
 }
 
-/// The kernel's command line: the image's own arguments between those of ours that it may change, and those that
-/// it may not.
+/// The kernel's command line: the image's own arguments between those of ours that it may change, and those
+/// that it may not.
 pub(crate) fn kernel_arguments(of_image: &[String], more: &str) -> String {
     let own = of_image.iter().filter(|word| !word.starts_with("root=") && !word.starts_with("console="));
     let mut words: Vec<&str> = SPEED.split_whitespace().collect();
