@@ -50,7 +50,10 @@ fn start() -> Result<Fault, Fault> {
     enter()?;
     let agent = Path::new(FOLDER).join(GUEST);
     // A leading `@` protects a process from systemd, as for other programs of an initramfs.
-    #[expect(clippy::disallowed_methods, reason = "the guest has no async runtime; it lives as long as the guest")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the guest has no async runtime; it lives as long as the guest"
+    )]
     let started = Command::new(&agent).arg0("@edgewright-guest").arg("agent").spawn();
     started.map_err(|error| ("start the agent".to_owned(), error))?;
     let mut last = io::Error::from(io::ErrorKind::NotFound);

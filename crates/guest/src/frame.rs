@@ -184,7 +184,8 @@ impl Decoder {
     pub fn next_frame(&mut self) -> Result<Option<Frame>, InvalidFrame> {
         let Some((header, rest)) = self.buffer.split_first_chunk::<HEADER>() else { return Ok(None) };
         let (kind, numbers) = (header[0], &header[1..]);
-        let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |number, byte| (number << 8) | u32::from(*byte));
+        let number =
+            |bytes: &[u8]| bytes.iter().rev().fold(0, |number, byte| (number << 8) | u32::from(*byte));
         let session = number(&numbers[..4]);
         let length = usize::try_from(number(&numbers[4..])).unwrap_or(usize::MAX);
         if !(1..=LAST_KIND).contains(&kind) && (kind, session) != (PING, PING_SESSION) {
