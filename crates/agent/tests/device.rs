@@ -124,7 +124,7 @@ async fn one_agent_runs_and_takes_commands() {
     assert_eq!(ended.code(), Some(0), "{}", device.read("log"));
 }
 
-/// Lives that end with a kill; the last one goes on to its end.
+/// Lives that end with a kill; the last one continues to its end.
 const KILLS: usize = 20;
 /// Writes of the state in a life that is not killed, about: lives are killed after one of them.
 const WRITES: u64 = 8;
@@ -165,7 +165,7 @@ impl Random {
     }
 }
 
-/// What tells one write of the state from the next.
+/// What differs from one write of the state to the next.
 type Written = Option<(u64, i64)>;
 
 fn written(device: &Device) -> Written {

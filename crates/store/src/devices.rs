@@ -209,7 +209,7 @@ mod tests {
         add("a", reports(8..=8, 2000), now).await.unwrap();
         assert_eq!(kept("a").await, 1);
 
-        // A third device is refused while both report; those that are known go on.
+        // A third device is refused while both report; those that are known continue.
         add("b", reports(1..=1, 10), day(20)).await.unwrap();
         let error = add("c", reports(1..=1, 10), day(29)).await.unwrap_err();
         assert!(matches!(error, StoreError::TooManyDevices { limit: 2 }), "{error:?}");

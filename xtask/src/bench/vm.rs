@@ -4,7 +4,7 @@
 //! times; and `bench/vm/baseline.sh`, the same system by hand, interleaved. The tests are compiled without
 //! optimisation, so that what is ours in the times is an upper bound.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
@@ -46,7 +46,7 @@ pub(super) fn run() -> anyhow::Result<()> {
     )
 }
 
-fn round(tools: &PathBuf, number: usize) -> anyhow::Result<Round> {
+fn round(tools: &Path, number: usize) -> anyhow::Result<Round> {
     let (root_image, multi_user, lane) = ours(tools)?;
     let by_hand = by_hand(tools)?;
     println!(
@@ -57,10 +57,10 @@ fn round(tools: &PathBuf, number: usize) -> anyhow::Result<Round> {
 }
 
 /// Our lane: root file system, multi-user since the machine's start, all.
-fn ours(tools: &PathBuf) -> anyhow::Result<(f64, f64, f64)> {
-    let test = ["test", "--quiet", "--locked", "-p", "edgewright-lab", "--test", "vm"];
+fn ours(tools: &Path) -> anyhow::Result<(f64, f64, f64)> {
+    let selection = ["test", "--quiet", "--locked", "-p", "edgewright-lab", "--test", "vm"];
     let choice = ["--", "--exact", "a_measured_lane", "--ignored", "--nocapture"];
-    let words = test.iter().chain(&choice).copied().collect::<Vec<_>>().join(" ");
+    let words = selection.iter().chain(&choice).copied().collect::<Vec<_>>().join(" ");
     let text = Run::new("bash")
         .args(["-c", &format!("cargo {words} 2>&1")])
         .env("EDGEWRIGHT_TOOLS", tools)
@@ -81,7 +81,7 @@ fn times(lines: &[&str]) -> Option<(f64, f64, f64)> {
     Some((after("root file system")?, after("its boot is at its end")?, lane))
 }
 
-fn by_hand(tools: &PathBuf) -> anyhow::Result<(f64, f64)> {
+fn by_hand(tools: &Path) -> anyhow::Result<(f64, f64)> {
     let script = workspace::root().join("bench/vm/baseline.sh");
     let text = Run::new("bash").arg(script).arg(system()?).arg(tools.join("root")).output()?;
     let numbers: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
@@ -97,8 +97,11 @@ fn system() -> anyhow::Result<PathBuf> {
     let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    found.retain(|path| name(path).starts_with("vm-trixie-") && name(path).ends_with(".tar"));
-    found.retain(|path| !name(path).ends_with(".new.tar"));
+    let is_system = |name: &str| {
+        let version = name.strip_prefix("vm-trixie-").and_then(|rest| rest.strip_suffix(".tar"));
+        version.is_some_and(|version| !version.contains('.'))
+    };
+    found.retain(|path| is_system(&name(path)));
     found.sort();
     found.pop().context("the tests have made no system")
 }

@@ -1,4 +1,4 @@
-//! Bad days of a device: what `status` says, that nothing is harmed, and that it goes on by itself.
+//! Bad days of a device: what `status` shows, that nothing is harmed, and that it continues by itself.
 //!
 //! The updater is a shelf in memory: a real one needs a boot loader. All else is real.
 
@@ -126,7 +126,7 @@ impl Device {
         status
     }
 
-    /// The cause is gone: it goes on by itself when the pause is over, and has the image.
+    /// The cause is gone: it continues by itself when the pause is over, and has the image.
     async fn assert_goes_on(&mut self) {
         self.clock.advance(Duration::from_hours(1));
         let digest = self.image.digest().to_string();
@@ -215,7 +215,7 @@ async fn every_source_sends_wrong_bytes() {
 }
 
 #[tokio::test]
-async fn an_update_that_does_not_fit_is_not_begun() {
+async fn an_update_that_is_too_large_is_not_begun() {
     let mut device = Device::new().await;
     let large = TestImage::claiming(&device.image.layers, Some(1 << 50));
     device.fake.publish(&large);

@@ -316,7 +316,7 @@ impl Device {
         if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap() }
     }
 
-    /// Whether the stored state says that the update is done.
+    /// Whether by the stored state the update is done.
     pub(crate) fn is_confirmed(&self) -> bool {
         let state = self.state();
         state["state"]["state"] == "confirmed" && state["state"]["blessed"] == true

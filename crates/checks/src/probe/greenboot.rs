@@ -1,5 +1,5 @@
-//! The image's own greenboot scripts, as greenboot itself runs them: every one in `check/required.d` must pass,
-//! those in `check/wanted.d` are only reported; `green.d` and `red.d` follow the decision.
+//! The image's own greenboot scripts, as greenboot itself runs them: every one in `check/required.d` must
+//! pass, those in `check/wanted.d` are only reported; `green.d` and `red.d` follow the decision.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;

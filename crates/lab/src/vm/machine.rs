@@ -53,7 +53,7 @@ struct Running {
     /// Whether its boot is known to be at its end.
     is_up: AtomicBool,
     /// Its files stay as long as it runs.
-    _image: CachedImage,
+    image: CachedImage,
 }
 
 impl std::fmt::Debug for VmMachine<'_> {
@@ -101,9 +101,10 @@ impl<'c> VmMachine<'c> {
         let mut image = opened.map_err(|_| late())?.map_err(|error| fault(&error))?;
         self.log(format!("root file system after {:.1} s", begun.elapsed().as_secs_f64()));
         loop {
-            let keep = match start.keep {
-                true => Some(kept::make(self.context.vm.folder(), &start.manifest.repository).await?),
-                false => None,
+            let keep = if start.keep {
+                Some(kept::make(self.context.vm.folder(), &start.manifest.repository).await?)
+            } else {
+                None
             };
             let setup = Setup {
                 image: &image,
@@ -120,7 +121,7 @@ impl<'c> VmMachine<'c> {
             }
             let since = Instant::now();
             let vm = Vm::launch(setup, &own).await.map_err(|error| fault(&error))?;
-            self.vm = Some(Running { vm, since, deadline, is_up: AtomicBool::new(false), _image: image });
+            self.vm = Some(Running { vm, since, deadline, is_up: AtomicBool::new(false), image });
             match self.wait_for_answer(deadline).await {
                 Ok(()) => return Ok(()),
                 Err(found) if self.acceleration.accelerator == Accelerator::Kvm => {
@@ -129,7 +130,7 @@ impl<'c> VmMachine<'c> {
                     self.acceleration.give_up(found.message).await;
                     let Some(mut failed) = self.vm.take() else { return Err(late()) };
                     failed.vm.stop().await;
-                    image = failed._image;
+                    image = failed.image;
                 }
                 Err(found) => return Err(found),
             }

@@ -19,7 +19,7 @@ use crate::registry::{self, Contents};
 
 pub(crate) struct World {
     work: PathBuf,
-    _folder: Option<tempfile::TempDir>,
+    folder: Option<tempfile::TempDir>,
     contents: Contents,
     url: String,
     base: (String, usize),
@@ -32,7 +32,7 @@ impl World {
     pub(crate) async fn make() -> Self {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("target/tmp is writable");
         let mut world = Self::make_in(folder.path()).await;
-        world._folder = Some(folder);
+        world.folder = Some(folder);
         world
     }
 
@@ -46,7 +46,7 @@ impl World {
             contents.blob(fs::read(edgewright_testkit::system::with_kernel()).expect("the system's tar"));
         let url = registry::serve(contents.clone()).await;
         let vm = VmHost::new(work, tools, programs);
-        Self { work: work.to_owned(), _folder: None, contents, url, base: (digest.to_string(), size), vm }
+        Self { work: work.to_owned(), folder: None, contents, url, base: (digest.to_string(), size), vm }
     }
 
     /// An image of the system with files over it, owned by 7:9.

@@ -181,8 +181,8 @@ impl BlobReader {
         next
     }
 
-    /// The last bytes that were received before an error, after those of all chunks. They are not verified: for
-    /// callers that resume there later, and verify the whole.
+    /// The last bytes that were received before an error, after those of all chunks. They are not verified:
+    /// for callers that resume there later, and verify the whole.
     pub fn take_left(&mut self) -> Option<Bytes> {
         self.left.take()
     }
