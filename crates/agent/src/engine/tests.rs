@@ -127,7 +127,7 @@ impl Device {
     }
 
     /// The cause is gone: it continues by itself when the pause is over, and has the image.
-    async fn assert_goes_on(&mut self) {
+    async fn assert_continues(&mut self) {
         self.clock.advance(Duration::from_hours(1));
         let digest = self.image.digest().to_string();
         let status = self.work_until("staged", |it| it["state"]["state"] == "staged").await;
@@ -178,7 +178,7 @@ async fn the_registry_goes_away_in_the_middle_of_a_download() {
     assert_eq!(kept, device.fake.sent() as u64, "what arrived is kept");
 
     device.fake.set(Fault::None);
-    device.assert_goes_on().await;
+    device.assert_continues().await;
     assert_eq!(device.fake.content.lock().unwrap().ranges, [format!("bytes={kept}-")]);
     assert_eq!(device.fake.sent(), 500_000, "no byte is sent twice");
 }
@@ -201,7 +201,7 @@ async fn the_registry_is_gone_or_denies() {
         let again = |it: &Value| it["problem"]["failures"] == 2 && it["doing"].is_null();
         device.work_until("the second failure", again).await;
         device.fake.set(Fault::None);
-        device.assert_goes_on().await;
+        device.assert_continues().await;
     }
 }
 
@@ -211,7 +211,7 @@ async fn every_source_sends_wrong_bytes() {
     device.fake.set(Fault::Wrong);
     device.work_until_problem("corrupt").await;
     device.fake.set(Fault::None);
-    device.assert_goes_on().await;
+    device.assert_continues().await;
 }
 
 #[tokio::test]
@@ -224,7 +224,7 @@ async fn an_update_that_is_too_large_is_not_begun() {
     assert_eq!(device.fake.sent(), 0);
     let image = TestImage::new(&device.image.layers);
     device.fake.publish(&image);
-    device.assert_goes_on().await;
+    device.assert_continues().await;
 }
 
 #[tokio::test]
