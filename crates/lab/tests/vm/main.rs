@@ -1,8 +1,8 @@
 //! The lane `vm` with a real QEMU and a real Debian: what passes, what is a fault of the image, and what is
 //! left behind.
 
-#[path = "../podman/registry.rs"]
-mod registry;
+#[path = "../podman/shared/mod.rs"]
+mod shared;
 mod world;
 
 use std::time::Duration;
