@@ -75,9 +75,11 @@ pub(crate) fn run(parts: &[Part], filter: Option<&str>) -> anyhow::Result<()> {
         setup::run()?;
         setup::clients()?;
         nextest::install()?;
-        warn_of_little_space()?;
     }
     compile(parts)?;
+    if parts.contains(&Part::Tools) {
+        warn_of_little_space()?;
+    }
     let mut total = Counts::default();
     let mut summary = Vec::new();
     for &part in parts {
@@ -111,7 +113,10 @@ fn warn_of_little_space() -> anyhow::Result<()> {
     let free = asked.lines().last().and_then(|line| line.trim().parse::<u64>().ok());
     if let Some(free) = free.filter(|free| *free < WANTED_MIB) {
         let folder = folder.display();
-        println!("warning: {free} MiB are free below {folder}: tests that build images need {WANTED_MIB}");
+        println!(
+            "warning: {free} MiB are free below {folder}, and tests that build images need {WANTED_MIB}: free some, \
+             or set TMPDIR to a folder on another disk"
+        );
     }
     Ok(())
 }

@@ -26,7 +26,7 @@ async fn the_registry_sees_what_runs() {
         return;
     }
     let server = Server::start().await;
-    let digest = server.publish("v2", "true");
+    let digest = server.publish("v2");
     let device = Device::new(&digest, &server.host, "");
     std::fs::write(device.path("beacon.conf"), "CURL_OPTIONS='--retry 0'\n").unwrap();
     beacon(&device, "booted").await.unwrap();
@@ -48,8 +48,8 @@ async fn the_registry_sees_what_runs() {
     beacon(&device, "booted").await.unwrap();
 
     // A device that bootc did not boot, and a registry that forgot the digest.
-    std::fs::write(device.path("booted"), format!("sha256:{}", "0".repeat(64))).unwrap();
+    device.set_booted(&format!("sha256:{}", "0".repeat(64)));
     assert!(beacon(&device, "booted").await.unwrap_err().contains("responded with 404"));
-    std::fs::write(device.path("booted"), "").unwrap();
+    device.set_booted("-");
     assert!(beacon(&device, "booted").await.unwrap_err().contains("not booted by bootc"));
 }

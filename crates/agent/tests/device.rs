@@ -4,7 +4,9 @@
 
 mod common;
 
-use common::{Device, Server, until};
+use std::time::Duration;
+
+use common::{Device, Server, WAIT_LIMIT, until};
 use edgewright_model::Digest;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -12,7 +14,7 @@ async fn an_update_is_taken_by_itself_and_a_bad_one_is_left() {
     let server = Server::start().await;
     let device = Device::new(&Digest::of("v1"), &server.host, "");
     let log = device.path("log");
-    let good = server.publish("v2", "true");
+    let good = server.publish("v2");
 
     // Offline: reports wait.
     server.set_online(false);
@@ -24,26 +26,27 @@ async fn an_update_is_taken_by_itself_and_a_bad_one_is_left() {
     drop(agent);
 
     // After the boot it is checked and confirmed, without the registry.
-    assert_eq!(device.read("booted"), good.to_string());
+    assert_eq!(device.booted(), good.to_string());
     server.set_online(true);
     let agent = device.start();
     let confirmed = async || {
         let (_, status) = device.ask(&["status"]).await;
-        status["state"]["state"] == "confirmed" && status["queued_reports"] == 0
+        let state = &status["state"];
+        state["state"] == "confirmed" && state["blessed"] == true && status["queued_reports"] == 0
     };
     until("confirmed and reported", &log, confirmed).await;
     let want = ["booted", "offered", "staged", "rebooting", "health", "confirmed"];
     assert_eq!(server.kinds(), want);
 
     // A bad one is left, and not taken again.
-    let bad = server.publish("v3", "false");
+    let bad = server.publish_bad("v3");
     until("the reboot into v3", &log, async || device.reboots() == 2).await;
     drop(agent);
-    assert_eq!(device.read("booted"), bad.to_string());
+    assert_eq!(device.booted(), bad.to_string());
     let agent = device.start();
     until("the reboot into v2", &log, async || device.reboots() == 3).await;
     drop(agent);
-    assert_eq!(device.read("booted"), good.to_string());
+    assert_eq!(device.booted(), good.to_string());
     let _agent = device.start();
     let held = async || device.ask(&["status"]).await.1["state"]["state"] == "held_back";
     until("held back", &log, held).await;
@@ -68,7 +71,7 @@ async fn an_update_is_taken_by_itself_and_a_bad_one_is_left() {
 async fn commands_work_without_a_running_agent() {
     let server = Server::start().await;
     let device = Device::new(&Digest::of("v1"), &server.host, "policy = \"download\"");
-    let digest = server.publish("v2", "true");
+    let digest = server.publish("v2");
     let (code, status) = device.ask(&["hold", "--reason", "harvest"]).await;
     assert_eq!((code, status["hold"]["reason"].as_str()), (0, Some("harvest")), "{status}");
     let (code, status) = device.ask(&["check"]).await;
@@ -80,7 +83,7 @@ async fn commands_work_without_a_running_agent() {
     let (code, status) = device.ask(&["check"]).await;
     assert_eq!((code, status["state"]["state"].as_str()), (0, Some("staged")), "{status}");
     assert_eq!(device.reboots(), 0);
-    assert_eq!(device.read("staged.locked"), "true");
+    assert!(device.disk().is_locked);
     let (code, status) = device.ask(&["health"]).await;
     assert_eq!(code, 0, "{status}");
 
@@ -107,7 +110,7 @@ async fn one_agent_runs_and_takes_commands() {
     let runs = async || device.ask(&["status"]).await.1["is_running"] == true;
     until("the socket", &log, runs).await;
     assert_eq!(device.ask(&["run"]).await.0, 4);
-    server.publish("v2", "true");
+    server.publish("v2");
     let (code, status) = device.ask(&["check"]).await;
     assert_eq!((code, status["state"]["state"].as_str()), (0, Some("staged")), "{status}");
     let (code, status) = device.ask(&["update"]).await;
@@ -121,25 +124,65 @@ async fn one_agent_runs_and_takes_commands() {
     assert_eq!(ended.code(), Some(0), "{}", device.read("log"));
 }
 
+/// Lives that end with a kill; the last one continues to its end.
+const KILLS: usize = 20;
+/// Writes of the state in a life that is not killed, about: lives are killed after one of them.
+const WRITES: u64 = 8;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kills_at_any_moment_do_no_harm() {
     let server = Server::start().await;
-    let device = Device::new(&Digest::of("v1"), &server.host, "");
-    let good = server.publish("v2", "true");
-    // Each life is a little longer than the one before.
-    let mut confirmed = false;
-    for life in 0..60_u64 {
-        let agent = device.start();
-        tokio::time::sleep(std::time::Duration::from_millis(20 * life)).await;
-        drop(agent);
-        let state: serde_json::Value =
-            serde_json::from_str(&device.read("state/state.json")).unwrap_or_default();
-        if state["state"]["state"] == "confirmed" && state["state"]["blessed"] == true {
-            confirmed = true;
-            break;
+    let (old, good) = (Digest::of("v1"), server.publish("v2"));
+    let mut random = Random(0x5eed);
+    let mut kills = 0;
+    // A device is killed until it has its update: then comes the next one. What counts are writes that were
+    // seen, not time, so that each life gets somewhere however slow the machine is.
+    while kills < KILLS {
+        let device = Device::new(&old, &server.host, "");
+        while !device.is_confirmed() {
+            let writes = if kills < KILLS { 1 + random.below(WRITES) } else { u64::MAX };
+            let before = (written(&device), device.reboots());
+            let agent = device.start();
+            wait_for_writes(&device, before, writes).await;
+            tokio::time::sleep(Duration::from_micros(random.below(30_000))).await;
+            drop(agent);
+            kills += 1;
+            let booted = device.booted();
+            assert!(booted == old.to_string() || booted == good.to_string(), "{booted}");
+        }
+        assert_eq!(device.booted(), good.to_string());
+        assert!(!device.read("log").contains("damaged"), "{}", device.read("log"));
+    }
+}
+
+/// Reproducible numbers.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+/// What differs from one write of the state to the next.
+type Written = Option<(u64, i64)>;
+
+fn written(device: &Device) -> Written {
+    use std::os::unix::fs::MetadataExt as _;
+    let file = std::fs::metadata(device.path("state/state.json")).ok()?;
+    Some((file.ino(), file.mtime_nsec()))
+}
+
+/// Waits until the state was seen to be written so many times, the device goes down, or the update is done.
+async fn wait_for_writes(device: &Device, (mut last, reboots): (Written, usize), mut writes: u64) {
+    let deadline = tokio::time::Instant::now() + WAIT_LIMIT;
+    while writes > 0 && device.reboots() == reboots && !device.is_confirmed() {
+        assert!(tokio::time::Instant::now() < deadline, "{writes} writes are left\n{}", device.read("log"));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let now = written(device);
+        if now != last {
+            (last, writes) = (now, writes - 1);
         }
     }
-    assert!(confirmed, "{}", device.read("log"));
-    assert_eq!(device.read("booted"), good.to_string());
-    assert!(!device.read("log").contains("damaged"), "{}", device.read("log"));
 }

@@ -235,7 +235,7 @@ const MANIFEST: &str = "/v2/{name}/manifests/{reference}";
 const BLOB: &str = "/v2/{name}/blobs/{digest}";
 const UPLOADS: &str = "/v2/{name}/blobs/uploads/";
 const UPLOAD: &str = "/v2/{name}/blobs/uploads/{id}";
-const OWN_ARTIFACT: &str = "artifact vnd.edgewright.*";
+const OWN_ARTIFACT: &str = "of vnd.edgewright.*";
 
 /// Every route of the registry (distribution-spec 1.1).
 pub const REGISTRY_ROUTES: &[RegistryRoute] = &[

@@ -254,7 +254,7 @@ pub struct VerdictView {
     /// run again.
     #[serde(default = "is_current_by_default")]
     pub is_current: bool,
-    /// Kind of machine that ran the lane: `podman`, `none`, `external`.
+    /// Kind of machine that ran the lane: `podman`, `vm-direct`, `vm-uefi`, `none`, `external`.
     pub profile: String,
     /// Version of the rules by which the checks were evaluated, from 1; 0 if unknown.
     #[serde(default)]
@@ -265,6 +265,10 @@ pub struct VerdictView {
     /// Name of the host; null if unknown.
     #[serde(default)]
     pub host: Option<String>,
+    /// What ran a virtual machine: `kvm`, the processor, or `tcg`, an emulation of it; null if none was
+    /// started.
+    #[serde(default)]
+    pub accelerator: Option<String>,
     /// How the verdict came about: `ran`, `inherited` or `external`.
     pub origin: String,
     /// Number of the run that it belongs to.

@@ -94,8 +94,9 @@ fn handle(frame: Frame, sessions: &mut BTreeMap<u32, Session>, sender: &Sender) 
             }
         }
         Frame::Input(id, bytes) => {
-            if let Some(session) = sessions.get_mut(&id) {
-                session.input(bytes);
+            if sessions.get_mut(&id).is_some_and(|session| !session.input(bytes)) {
+                sessions.remove(&id);
+                sender.send(&Frame::Failed(id, "it does not read its input".to_owned()));
             }
         }
         Frame::InputEnds(id) => {

@@ -15,15 +15,14 @@ use rustix::mount::{MountFlags, mount, mount_move};
 use crate::{CHECKS, FATAL, FOLDER, GUEST, INITRD_FOLDER, MODULES, ROOT_DISK};
 
 /// How long to wait for the disk with the root: an emulated processor is slow.
-const DISK_TIMEOUT: Duration = Duration::from_secs(60);
+const DISK_TIMEOUT: Duration = Duration::from_mins(1);
+/// The pause between two looks for the disk.
 const PAUSE: Duration = Duration::from_millis(5);
 /// The inits of images, as the kernel itself tries them.
 const INITS: [&str; 5] =
     ["/sbin/init", "/usr/lib/systemd/systemd", "/lib/systemd/systemd", "/etc/init", "/bin/init"];
 /// Where the new root is put together.
 const ROOT: &str = "/newroot";
-/// The word of the kernel's command line that stops here: a trial of the machine.
-const TRIAL: &str = "edgewright.trial";
 
 /// Why the image cannot be started: a step, and the system's reason.
 type Fault = (String, io::Error);
@@ -46,21 +45,21 @@ fn start() -> Result<Fault, Fault> {
         attach(kind, path, kind, MountFlags::empty(), "")?;
     }
     load_modules();
-    let words = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    if words.split_whitespace().any(|word| word == TRIAL) {
-        crate::agent::agent();
-        return Err(("trial".to_owned(), io::Error::other("it has ended")));
-    }
     overlay(&root_disk()?)?;
     bring_programs(Path::new(ROOT))?;
     enter()?;
     let agent = Path::new(FOLDER).join(GUEST);
     // A leading `@` protects a process from systemd, as for other programs of an initramfs.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the guest has no async runtime; it lives as long as the guest"
+    )]
     let started = Command::new(&agent).arg0("@edgewright-guest").arg("agent").spawn();
     started.map_err(|error| ("start the agent".to_owned(), error))?;
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for init in INITS {
         // Returns only if it fails.
+        #[expect(clippy::disallowed_methods, reason = "it replaces this process")]
         let error = Command::new(init).env_clear().envs(environment()).exec();
         if error.kind() != io::ErrorKind::NotFound {
             last = error;

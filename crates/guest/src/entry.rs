@@ -23,6 +23,7 @@ pub fn entry() -> ExitCode {
         // The initramfs is tested all the same.
         complain(&format!("edgewright-guest: no channel to the host: {reason}"));
     }
+    #[expect(clippy::disallowed_methods, reason = "it replaces this process")]
     let error = Command::new("/init").env_clear().envs([("HOME", "/"), ("TERM", "linux")]).exec();
     complain(&format!("{FATAL}/init of its initramfs: {error}"));
     ExitCode::FAILURE

@@ -183,9 +183,11 @@ impl Decoder {
     /// What arrived is no frame. The connection cannot be used any more.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, InvalidFrame> {
         let Some((header, rest)) = self.buffer.split_first_chunk::<HEADER>() else { return Ok(None) };
-        let [kind, a, b, c, d, e, f, g, h] = *header;
-        let session = u32::from_le_bytes([a, b, c, d]);
-        let length = usize::try_from(u32::from_le_bytes([e, f, g, h])).unwrap_or(usize::MAX);
+        let (kind, numbers) = (header[0], &header[1..]);
+        let number =
+            |bytes: &[u8]| bytes.iter().rev().fold(0, |number, byte| (number << 8) | u32::from(*byte));
+        let session = number(&numbers[..4]);
+        let length = usize::try_from(number(&numbers[4..])).unwrap_or(usize::MAX);
         if !(1..=LAST_KIND).contains(&kind) && (kind, session) != (PING, PING_SESSION) {
             return Err(InvalidFrame::Kind(kind));
         }

@@ -2,12 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -58,15 +58,21 @@ impl Session {
         });
         let readers = readers.collect::<io::Result<Vec<_>>>()?;
         let (sender, over) = (sender.clone(), Arc::clone(&ended));
-        spawn(move || wait(id, child, readers, &sender, &over))?;
+        spawn(move || wait(id, child, &readers, &sender, &over))?;
         Ok(Self { leader, input: Some(queue), terminal, ended })
     }
 
-    /// Passes bytes to standard input. A program that does not read its input does not stop the others.
-    pub(crate) fn input(&mut self, bytes: Vec<u8>) {
-        if self.input.as_ref().is_some_and(|queue| queue.try_send(bytes).is_err()) {
-            self.input = None;
+    /// Passes bytes to standard input; false if too much waits already: a program that does not read its
+    /// input must not stop the others.
+    #[must_use]
+    pub(crate) fn input(&mut self, bytes: Vec<u8>) -> bool {
+        match self.input.as_ref().map(|queue| queue.try_send(bytes)) {
+            Some(Err(TrySendError::Full(_))) => return false,
+            // It has closed its input, which is no fault.
+            Some(Err(TrySendError::Disconnected(_))) => self.input = None,
+            Some(Ok(())) | None => {}
         }
+        true
     }
 
     pub(crate) fn end_input(&mut self) {
@@ -175,7 +181,7 @@ fn pump(mut output: impl Read, mut send: impl FnMut(Vec<u8>)) {
 
 /// Reports the end of a program once its output is passed on. A daemon that holds its pipes is not waited
 /// for.
-fn wait(id: u32, mut child: Child, readers: Vec<JoinHandle<()>>, sender: &Sender, over: &AtomicBool) {
+fn wait(id: u32, mut child: Child, readers: &[JoinHandle<()>], sender: &Sender, over: &AtomicBool) {
     /// How long output is awaited after the end.
     const DRAIN: std::time::Duration = std::time::Duration::from_secs(2);
     let status = child.wait();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use edgewright_model::order::{JobOrder, Task};
 use edgewright_model::outcome::{JobEvent, Phase};
-use edgewright_model::tools::ToolVersions;
+use edgewright_model::tools::{BOOTSTRAP_TOOLS, CONTAINERFILE_TOOLS, ToolVersions, upstream};
 use edgewright_process::{CancellationToken, Command, ProcessContext};
 use edgewright_sandbox::host::Kernel;
 use edgewright_sandbox::{Sandbox, SandboxError, ToolImage};
@@ -14,8 +14,6 @@ use tokio::sync::{OnceCell, mpsc};
 
 use crate::error::ExecutorError;
 
-/// The programs that decide about the bytes of images.
-const PROGRAMS: [&str; 4] = ["apt", "buildah", "dpkg", "mmdebstrap"];
 /// How long a program of the host may take to print its version.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -99,16 +97,21 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(lost)
 }
 
+/// The programs that decide about the bytes of images.
+fn programs() -> impl Iterator<Item = &'static str> {
+    BOOTSTRAP_TOOLS.into_iter().chain(CONTAINERFILE_TOOLS)
+}
+
 /// The programs of a tool image that decide about the bytes of images. What its description does not name is
 /// not known.
 pub(crate) fn of_image(image: &ToolImage) -> ToolVersions {
-    PROGRAMS.iter().filter_map(|name| Some((*name, image.version(name)?))).collect()
+    programs().filter_map(|name| Some((name, image.version(name)?))).collect()
 }
 
 /// The same programs of this host.
 pub(crate) async fn of_host() -> ToolVersions {
     let mut versions = ToolVersions::default();
-    for name in PROGRAMS {
+    for name in programs() {
         let asked = Command::new(name).arg("--version").deadline(VERSION_TIMEOUT).run().await;
         let version = asked.ok().and_then(|ended| number_in(ended.text().lines().next()?));
         versions.0.extend(version.map(|version| (name.to_owned(), version)));
@@ -120,9 +123,11 @@ pub(crate) async fn of_host() -> ToolVersions {
 fn number_in(line: &str) -> Option<String> {
     let is_version = |word: &&str| word.starts_with(|first: char| first.is_ascii_digit());
     let word = line.split_whitespace().find(is_version)?;
-    Some(word.split(['+', '-', '~']).next().unwrap_or(word).trim_end_matches(['.', ',']).to_owned())
+    Some(upstream(word).trim_end_matches(['.', ',']).to_owned())
 }
 
+/// Requires the tools that an order was planned with.
+///
 /// # Errors
 /// A step of the order was planned with other versions.
 pub(crate) fn require(order: &JobOrder, versions: &ToolVersions) -> Result<(), ExecutorError> {

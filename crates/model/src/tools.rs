@@ -5,6 +5,17 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// The programs that decide about the bytes of `bootstrap` steps.
+pub const BOOTSTRAP_TOOLS: [&str; 3] = ["apt", "dpkg", "mmdebstrap"];
+/// Those of `containerfile` steps. Runtimes and network tools change no bytes.
+pub const CONTAINERFILE_TOOLS: [&str; 1] = ["buildah"];
+
+/// A version without the epoch and the revision of a distribution's package: `1.39.3` of `1.39.3+ds1-1`.
+pub fn upstream(version: &str) -> &str {
+    let version = version.split_once(':').map_or(version, |(_, rest)| rest);
+    version.split(['+', '-']).next().unwrap_or(version)
+}
+
 /// Versions by program, such as `buildah` → `1.39.3`, without the revision of a distribution's package.
 /// Empty: not known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +60,19 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for ToolVersions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_have_no_epoch_and_no_revision() {
+        for (version, expected) in [
+            ("1.39.3+ds1-1+b7", "1.39.3"),
+            ("1:10.0.2-1", "10.0.2"),
+            ("2.0~rc1-1", "2.0~rc1"),
+            ("3.0.4", "3.0.4"),
+            ("", ""),
+        ] {
+            assert_eq!(upstream(version), expected);
+        }
+    }
 
     #[test]
     fn changes_name_programs_and_both_versions() {

@@ -7,7 +7,7 @@ use edgewright_model::Digest;
 use edgewright_model::lock::{LockedArchive, LockedImage, LockedPackage};
 use edgewright_model::names::ImageName;
 use edgewright_model::spec::{BootstrapStep, ContainerfileStep};
-use edgewright_model::tools::ToolVersions;
+use edgewright_model::tools::{BOOTSTRAP_TOOLS, CONTAINERFILE_TOOLS, ToolVersions};
 use edgewright_model::tree::{ContentId, TreePath};
 
 use crate::context::ContextEntry;
@@ -71,12 +71,11 @@ pub enum PlannedStep {
 }
 
 impl PlannedStep {
-    /// Those of some versions that decide about the bytes of this kind of step. Runtimes and network tools do
-    /// not.
+    /// Those of some versions that decide about the bytes of this kind of step.
     pub(crate) fn tools(&self, versions: &ToolVersions) -> ToolVersions {
         match self {
-            Self::Bootstrap { .. } => versions.of(&["apt", "dpkg", "mmdebstrap"]),
-            Self::Containerfile { .. } => versions.of(&["buildah"]),
+            Self::Bootstrap { .. } => versions.of(&BOOTSTRAP_TOOLS),
+            Self::Containerfile { .. } => versions.of(&CONTAINERFILE_TOOLS),
             Self::Files { .. } => ToolVersions::default(),
         }
     }

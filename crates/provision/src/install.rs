@@ -173,7 +173,7 @@ mod tests {
         let mut messages = Messages::default();
         messages.add(b"{\"step\":\"a\",\"done\":1}\n{\"step\":\"a\",\"done\":2}\n{\"st", &progress);
         messages.add(b"ep\":\"b\"}\n{\"error\":{\"message\":\"no\",\"hint\":null}}\n", &progress);
-        messages.add(&[b'x'; 100_000], &progress);
+        messages.add(&vec![b'x'; 100_000], &progress);
         assert_eq!(*steps.lock().unwrap(), ["a", "b"]);
         assert_eq!(messages.error(5), "no (exit code 5)");
         assert!(messages.line.len() <= MAX_MESSAGE_BYTES);

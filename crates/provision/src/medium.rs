@@ -76,7 +76,7 @@ async fn download(order: &DiskOrder, folder: &Path) -> Result<(), ProvisionError
     let digests: BTreeSet<Digest> = layers.into_iter().map(|layer| layer.digest).collect();
     for digest in digests {
         client
-            .pull_blob_file(&wanted.repository, &digest, &layout.blob_path(&digest), &mut |_, _| {})
+            .pull_blob_file(&wanted.repository, &digest, &layout.blob_path(&digest), &|_, _| {})
             .await
             .map_err(pull)?;
     }

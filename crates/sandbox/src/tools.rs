@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use edgewright_model::tools::upstream;
 use edgewright_process::{Command, ProcessContext};
 use serde::{Deserialize, Serialize};
 
@@ -211,9 +212,7 @@ impl ToolImage {
 
     /// The version of a package without Debian's revision, such as `1.39.3`.
     pub fn version(&self, package: &str) -> Option<&str> {
-        let version = self.description.packages.get(package)?;
-        let version = version.split_once(':').map_or(version.as_str(), |(_, rest)| rest);
-        Some(version.split(['+', '-']).next().unwrap_or(version))
+        self.description.packages.get(package).map(|version| upstream(version))
     }
 
     /// The versions that matter most, in a line.

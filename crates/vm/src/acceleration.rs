@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use edgewright_process::CommandError;
 use serde::{Deserialize, Serialize};
 
 use crate::image::blocking;
@@ -171,7 +172,6 @@ async fn trial(accelerator: Accelerator, context: &Context) -> Result<Result<Dur
         .arg(file.path().as_os_str())
         .run_status()
         .await;
-    use edgewright_process::CommandError;
     match ended {
         Ok(finished) if finished.code() == Some(WORKS) => Ok(Ok(start.elapsed())),
         Ok(finished) => {

@@ -71,7 +71,7 @@ const MAX_ARGUMENTS_LENGTH: usize = 1024;
 /// The arguments in [`ARGUMENTS`]. Malformed files are left out: bootc itself judges them.
 async fn arguments(reader: &Reader<'_>) -> Result<Vec<String>, VmError> {
     let mut names = reader.list(ARGUMENTS).await?;
-    names.retain(|name| name.ends_with(".toml"));
+    names.retain(|name| Path::new(name).extension().is_some_and(|kind| kind == "toml"));
     names.sort();
     let mut found = Vec::new();
     for name in names {
@@ -148,7 +148,7 @@ async fn modules(reader: &Reader<'_>, folder: &str, version: &str) -> Result<Vec
         });
         let name = format!("edgewright-modules/{number}.ko");
         archive.file(&name, 0o600, &plain.await?);
-        names.push_str(&format!("/{name}\n"));
+        names.extend(["/", &name, "\n"]);
     }
     archive.folder("edgewright");
     archive.file(edgewright_guest::MODULES, 0o600, names.as_bytes());

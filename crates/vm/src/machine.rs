@@ -20,7 +20,7 @@ use crate::{CachedImage, Context, Hardware, Profile, VmError, disk, qmp};
 /// The longest life of a machine that is not kept.
 const MAX_LIFE: Duration = Duration::from_hours(24);
 /// How long QEMU may take to open its sockets.
-const SOCKET_TIMEOUT: Duration = Duration::from_secs(60);
+const SOCKET_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long the monitor's last words are awaited after QEMU ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// The longest line of a console, in bytes; the rest of it is dropped.

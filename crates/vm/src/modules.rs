@@ -1,7 +1,8 @@
 //! The kernel modules that our initramfs needs: which ones, in which order, and their plain bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read};
+use std::io::{self, Read as _};
+use std::path::Path;
 
 /// What must be there, built in or as modules: the disk, the file systems, the channel.
 pub(crate) const NEEDED: [&str; 5] = ["virtio_pci", "virtio_blk", "virtio_console", "erofs", "overlay"];
@@ -75,14 +76,17 @@ fn name(path: &str) -> String {
 pub(crate) fn unpack(path: &str, bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut plain = Vec::new();
     let limit = MAX_MODULE_BYTES;
-    if path.ends_with(".xz") {
-        lzma_rust2::XzReader::new(bytes, true).take(limit).read_to_end(&mut plain)?;
-    } else if path.ends_with(".zst") {
-        zstd::stream::read::Decoder::new(bytes)?.take(limit).read_to_end(&mut plain)?;
-    } else if path.ends_with(".gz") {
-        flate2::read::MultiGzDecoder::new(bytes).take(limit).read_to_end(&mut plain)?;
-    } else {
-        plain.extend_from_slice(bytes);
+    match Path::new(path).extension().and_then(|kind| kind.to_str()) {
+        Some("xz") => {
+            lzma_rust2::XzReader::new(bytes, true).take(limit).read_to_end(&mut plain)?;
+        }
+        Some("zst") => {
+            zstd::stream::read::Decoder::new(bytes)?.take(limit).read_to_end(&mut plain)?;
+        }
+        Some("gz") => {
+            flate2::read::MultiGzDecoder::new(bytes).take(limit).read_to_end(&mut plain)?;
+        }
+        _ => plain.extend_from_slice(bytes),
     }
     if plain.starts_with(b"\x7fELF") { Ok(plain) } else { Err(io::Error::other("it is no module")) }
 }

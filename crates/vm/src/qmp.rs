@@ -14,7 +14,7 @@ const MAX_MESSAGE_BYTES: u64 = 4 * 1024 * 1024;
 /// How long QEMU may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long QEMU may take to open its monitor.
-const OPENING_TIMEOUT: Duration = Duration::from_secs(60);
+const OPENING_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Waits until the machine ends; gives QEMU's reason, such as `guest-shutdown`.
 pub(crate) async fn end_of(socket: &Path) -> Option<String> {

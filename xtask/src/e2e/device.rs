@@ -17,6 +17,14 @@ const NAME: &str = "press-1";
 const REPORT_LIMIT: Duration = Duration::from_mins(3);
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// What `edgewright disk` prints about the disk.
+pub(super) struct Installed {
+    /// The platform manifest.
+    pub(super) digest: String,
+    /// What runs virtual machines here: it was tried.
+    pub(super) accelerator: String,
+}
+
 /// The server, and the one device that it has.
 #[derive(Debug)]
 pub(super) struct Device<'a> {
@@ -26,8 +34,13 @@ pub(super) struct Device<'a> {
 
 impl<'a> Device<'a> {
     /// No server runs until there is a commit.
-    pub(super) fn new(world: &'a World) -> anyhow::Result<Self> {
-        Ok(Self { world, server: None })
+    pub(super) const fn new(world: &'a World) -> Self {
+        Self { world, server: None }
+    }
+
+    /// Ends the server. The next call that needs one starts it again.
+    pub(super) fn stop_server(&mut self) {
+        self.server = None;
     }
 
     fn server(&mut self) -> anyhow::Result<&mut Server<'a>> {
@@ -38,13 +51,18 @@ impl<'a> Device<'a> {
         self.server.as_mut().context("the server does not run")
     }
 
-    /// Waits until a commit is released. Gives the digest of the device's image.
-    pub(super) fn release(&mut self, commit: &str, limit: Duration, story: &Story) -> anyhow::Result<String> {
-        let server = self.server()?;
-        let run = server.wait_for_run(commit, limit, story)?;
+    /// Waits until the run of a commit has passed.
+    pub(super) fn build(&mut self, commit: &str, limit: Duration, story: &Story) -> anyhow::Result<()> {
+        let run = self.server()?.wait_for_run(commit, limit, story)?;
         let state = text(&run["state"]);
         ensure!(state == "passed", "the run of {commit} should pass and is `{state}`");
-        let images = server.json(&["images"])?;
+        Ok(())
+    }
+
+    /// Waits until a commit is released. Gives the digest of the device's image.
+    pub(super) fn release(&mut self, commit: &str, limit: Duration, story: &Story) -> anyhow::Result<String> {
+        self.build(commit, limit, story)?;
+        let images = self.server()?.json(&["images"])?;
         let images = images["images"].as_array().context("`edgewright images --json` has no `images`")?;
         let image = images.iter().find(|image| image["variant"] == "device");
         let digest = image.context("the release has no variant `device`")?["digest"].as_str();
@@ -64,8 +82,8 @@ impl<'a> Device<'a> {
         Ok(found.next().and_then(|manifest| manifest["digest"].as_str()).unwrap_or(index).to_owned())
     }
 
-    /// Makes the disk. Gives the digest that it has.
-    pub(super) fn install(&mut self, story: &Story) -> anyhow::Result<String> {
+    /// Makes the disk.
+    pub(super) fn install(&mut self, story: &Story) -> anyhow::Result<Installed> {
         let world = self.world;
         let (tools, root) = (world.tools.clone(), &world.place.root);
         let server = self.server()?;
@@ -79,9 +97,11 @@ impl<'a> Device<'a> {
             ),
         )?;
         let token = world.place.data.join("report-token");
-        let answer = server
-            .cli(&["disk", "device", "--json", "--size", "4GiB", "--hostname", NAME, "--boot-tries", "1"])
-            .arg("--output")
+        let address = server.url();
+        // As the server: they share a folder, and its token is readable only for root.
+        let answer = Run::as_root(&world.place.program)?
+            .args(["disk", "device", "--json", "--size", "4GiB", "--hostname", NAME, "--boot-tries", "1"])
+            .args(["--server", &address, "--output"])
             .arg(world.disk())
             .arg("--tools")
             .arg(&tools)
@@ -92,7 +112,8 @@ impl<'a> Device<'a> {
             .arg(&world.place.data)
             .output_with_progress(&mut |line| story.progress(&step(line)))?;
         let document: Value = serde_json::from_str(&answer).context("`edgewright disk --json`")?;
-        Ok(text(&document["digest"]).to_owned())
+        let value = |key: &str| text(&document[key]).to_owned();
+        Ok(Installed { digest: value("digest"), accelerator: value("accelerator") })
     }
 
     /// Waits for a report about a digest.

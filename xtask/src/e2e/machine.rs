@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use super::world::World;
-use crate::command::Run;
+use crate::command::{Run, is_root};
 use crate::demo::server::text;
 use crate::demo::story::Story;
 
@@ -31,7 +31,7 @@ pub(super) struct Machine {
 
 impl Machine {
     /// Switches the device on.
-    pub(super) fn start(world: &World) -> anyhow::Result<Self> {
+    pub(super) fn start(world: &World, accelerator: &str) -> anyhow::Result<Self> {
         let (root, folder) = (world.tools.join("root"), &world.place.root);
         let firmware = root.join("usr/share/OVMF");
         let variables = folder.join("variables.fd");
@@ -42,15 +42,13 @@ impl Machine {
         let libraries =
             ["usr/lib/x86_64-linux-gnu", "usr/lib"].map(|path| root.join(path).display().to_string());
         let drive = |path: &PathBuf, options: &str| format!("format=raw,{options},file={}", path.display());
-        let is_fast = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
-        let accelerators: &[&str] =
-            if is_fast { &["-accel", "kvm", "-accel", "tcg"] } else { &["-accel", "tcg,thread=multi"] };
-        let child = Run::new("setpriv")
+        let accelerator = if accelerator == "kvm" { "kvm" } else { "tcg,thread=multi" };
+        let child = Run::as_root("setpriv")?
             .args(["--pdeathsig", "KILL", "--"])
             .arg(root.join("lib64/ld-linux-x86-64.so.2"))
             .args(["--library-path", &libraries.join(":")])
             .arg(root.join("usr/bin/qemu-system-x86_64"))
-            .args(accelerators)
+            .args(["-accel", accelerator])
             .args(["-machine", "q35", "-cpu", "max", "-smp", "2", "-m", "1536"])
             .args(["-nodefaults", "-display", "none", "-L"])
             .arg(root.join("usr/share/qemu"))
@@ -127,7 +125,11 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        self.child.kill().ok();
+        // As another user, this is sudo's process: it passes on this signal, but not SIGKILL.
+        let signal = if is_root().unwrap_or_default() { "-KILL" } else { "-TERM" };
+        if let Ok(kill) = Run::as_root("kill") {
+            kill.arg(signal).arg(self.child.id().to_string()).succeeds();
+        }
         self.child.wait().ok();
     }
 }

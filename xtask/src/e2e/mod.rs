@@ -8,6 +8,7 @@
 //!  commit 3 ─▶ release ─▶ it fails ─▶ the device is back on 2 by itself, and the server knows
 //! ```
 
+mod base;
 mod device;
 mod machine;
 mod world;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 
 use crate::demo::story::{Story, say};
-use device::Device;
+use device::{Device, Installed};
 use machine::Machine;
 use world::World;
 
@@ -46,15 +47,18 @@ pub(crate) fn device(options: &[&str]) -> anyhow::Result<()> {
     println!("The life of a device. All files are below target/e2e; Ctrl-C ends it at any time.");
     story.step("Programs, the edgewright command, the agent");
     let world = World::prepare()?;
-    let mut test = Test { story, device: Device::new(&world)?, world: &world };
+    let mut test = Test { story, device: Device::new(&world), world: &world };
+    test.bootstraps()?;
     let first = test.installs()?;
     test.story.step("The device boots version 1 by UEFI firmware and systemd-boot");
-    let mut machine = Machine::start(&world)?;
-    let result = test.lives(&mut machine, &first, poisoned);
+    let mut machine = Machine::start(&world, &first.accelerator)?;
+    let result = test.lives(&mut machine, &first.digest, poisoned);
     if result.is_err() {
         println!("\n{}", machine.tails());
     }
     result?;
+    drop(machine);
+    std::fs::remove_file(world.disk())?;
     test.story.step("Done");
     Ok(())
 }
@@ -67,14 +71,27 @@ struct Test<'a> {
 }
 
 impl Test<'_> {
-    /// Makes the disk of version 1. Gives its digest.
-    fn installs(&mut self) -> anyhow::Result<String> {
+    /// Debian: built once, kept for later runs.
+    fn bootstraps(&mut self) -> anyhow::Result<()> {
+        if base::restore(self.world)? {
+            self.story.step("Debian, as an earlier test has built it");
+            return Ok(());
+        }
+        self.story.step("Debian; later tests take it from the cache folder");
+        let commit = self.world.debian()?;
+        self.device.build(&commit, FIRST_RUN_LIMIT, &self.story)?;
+        self.device.stop_server();
+        base::keep(self.world)
+    }
+
+    /// Makes the disk of version 1.
+    fn installs(&mut self) -> anyhow::Result<Installed> {
         self.story.step("A release with version 1: Debian, the image parts, a role");
         let digest = self.publish(1, FIRST_RUN_LIMIT)?;
         self.story.step("Its disk, made in a virtual machine of the image itself");
-        let on_disk = self.device.install(&self.story)?;
-        ensure!(on_disk == digest, "the disk has {on_disk}, and the release {digest}");
-        Ok(digest)
+        let installed = self.device.install(&self.story)?;
+        ensure!(installed.digest == digest, "the disk has {}, and the release {digest}", installed.digest);
+        Ok(installed)
     }
 
     fn publish(&mut self, version: u32, limit: Duration) -> anyhow::Result<String> {

@@ -95,14 +95,14 @@ fn set_up() -> Result<(), Failure> {
     // Cloned before the image covers it.
     let device = open_tree(CWD, SYSROOT, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
         .map_err(|e| Failure::new(format!("clone the mount of {SYSROOT}"))(e.into()))?;
-    attach(root, SYSROOT)?;
-    attach(device, "/sysroot/sysroot")?;
+    attach(&root, SYSROOT)?;
+    attach(&device, "/sysroot/sysroot")?;
     let state = PathBuf::from("/sysroot/sysroot/edgewright");
     mount_etc(&state.join("deploy").join(wanted.deployment.to_string()).join("etc"))?;
     let var = state.join("var");
     let shared = open_tree(CWD, &var, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
         .map_err(|e| Failure::new(format!("clone the mount of {}", var.display()))(e.into()))?;
-    attach(shared, "/sysroot/var")
+    attach(&shared, "/sysroot/var")
 }
 
 /// Opens the file of the root file system, and compares its fs-verity digest: the kernel then guards every
@@ -113,7 +113,7 @@ fn open_image(objects: &Path, wanted: &Wanted) -> Result<File, Failure> {
     if wanted.is_verity {
         let digest: [u8; SHA256_BYTES] = fs_ioc_measure_verity(&file, SHA256_ALGORITHM)
             .map_err(|e| Failure(format!("cannot read the fs-verity digest of {}: {e}", path.display())))?;
-        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = digest.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         if hex != wanted.root {
             return Err(Failure(format!("{} has the fs-verity digest {hex}", path.display())));
         }
@@ -131,7 +131,7 @@ fn mount_image(image: File) -> Result<(), Failure> {
     fsconfig_create(erofs.as_fd()).map_err(fault)?;
     let mounted = fsmount(erofs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY);
     drop(image);
-    attach(mounted.map_err(fault)?, IMAGE)
+    attach(&mounted.map_err(fault)?, IMAGE)
 }
 
 /// The image's tree over the files of the repository.
@@ -156,7 +156,7 @@ fn mount_etc(state: &Path) -> Result<(), Failure> {
         ("upperdir", &upper.to_string_lossy()),
         ("workdir", &work.to_string_lossy()),
     ];
-    attach(overlay(&options, MountAttrFlags::empty())?, "/sysroot/etc")
+    attach(&overlay(&options, MountAttrFlags::empty())?, "/sysroot/etc")
 }
 
 fn overlay(options: &[(&str, &str)], attributes: MountAttrFlags) -> Result<OwnedFd, Failure> {
@@ -173,7 +173,7 @@ fn overlay(options: &[(&str, &str)], attributes: MountAttrFlags) -> Result<Owned
     fsmount(filesystem.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(fault(source))
 }
 
-fn attach(mount: OwnedFd, path: &str) -> Result<(), Failure> {
+fn attach(mount: &OwnedFd, path: &str) -> Result<(), Failure> {
     let moved = move_mount(mount.as_fd(), "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);
     moved.map_err(|e| Failure::new(format!("mount {path}"))(e.into()))
 }

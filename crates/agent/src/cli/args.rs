@@ -80,6 +80,15 @@ pub enum CommandLine {
     /// Run checks of an order on standard input
     #[command(hide = true)]
     RunChecks,
+    /// Run greenboot's scripts in `green.d` or `red.d`
+    #[command(hide = true)]
+    RunHooks {
+        /// `green` or `red`
+        #[arg(value_parser = ["green", "red"])]
+        kind: String,
+        /// Root of the device's files
+        root: PathBuf,
+    },
 }
 
 /// The arguments of `install`.

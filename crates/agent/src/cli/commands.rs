@@ -39,7 +39,9 @@ pub(super) async fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         CommandLine::Health => return health_now(&cli).await,
         CommandLine::Run => return daemon::run(cli).await,
         CommandLine::Install(args) => return install::run(args, cli.json).await,
-        CommandLine::RunChecks => return Ok(run_checks()),
+        child @ (CommandLine::RunChecks | CommandLine::RunHooks { .. }) => {
+            return Ok(self::child(child).unwrap_or(ExitCode::FAILURE));
+        }
         CommandLine::Check => Command::Check,
         CommandLine::Update { retry } => Command::Update { retry: *retry },
         CommandLine::Rollback => Command::RollBack,
@@ -151,8 +153,19 @@ async fn health_now(cli: &Cli) -> Result<ExitCode, Failure> {
     Ok(if result.failure().is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The child of a health check.
-pub(super) fn run_checks() -> ExitCode {
+/// Does the work of a child of a health check, if the command is one: it needs no runtime.
+pub(super) fn child(command: &CommandLine) -> Option<ExitCode> {
+    match command {
+        CommandLine::RunChecks => Some(run_checks()),
+        CommandLine::RunHooks { kind, root } => {
+            health::run_hooks(kind == "green", root, &health::print_line);
+            Some(ExitCode::SUCCESS)
+        }
+        _ => None,
+    }
+}
+
+fn run_checks() -> ExitCode {
     let mut order = Vec::new();
     if let Err(error) = std::io::stdin().take(MAX_ORDER).read_to_end(&mut order) {
         return Failure::unavailable("cannot read standard input", &error).report(false);

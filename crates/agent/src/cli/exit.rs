@@ -80,6 +80,9 @@ impl From<StoreError> for Failure {
             StoreError::Newer { .. } => {
                 (ErrorClass::Conflict, Some("run the later version of edgewright-agent"))
             }
+            StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                (ErrorClass::Unavailable, Some("free space on the file system of the state"))
+            }
             StoreError::Io { .. } => (ErrorClass::Unavailable, None),
         };
         Self::new(class, Chain(&error).to_string(), hint.map(str::to_owned))

@@ -29,8 +29,8 @@ const MAX_THREADS: usize = 4;
 pub fn main() -> ExitCode {
     // Usage errors end here with code 2, `--help` and `--version` with 0.
     let cli = Cli::parse();
-    if let CommandLine::RunChecks = cli.command {
-        return commands::run_checks();
+    if let Some(code) = commands::child(&cli.command) {
+        return code;
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

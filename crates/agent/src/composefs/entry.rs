@@ -57,6 +57,7 @@ impl EntryName {
     }
 
     /// The name of an entry that is chosen only if there is no other one.
+    #[must_use]
     pub fn bad(self) -> Self {
         let done = self.counter.map_or(1, |c| c.done.max(1));
         Self { number: self.number, counter: Some(Counter { left: 0, done }) }

@@ -208,10 +208,10 @@ mod tests {
     #[test]
     fn the_digest_is_that_of_fs_verity() {
         let folder = tempfile::tempdir().unwrap();
-        for content in [&b""[..], b"small", &[1; 4096], &[2; 4097], &[3; 600_000]] {
+        for content in [vec![], b"small".to_vec(), vec![1; 4096], vec![2; 4097], vec![3; 600_000]] {
             let path = folder.path().join("file");
-            fs::write(&path, content).unwrap();
-            let expected: Sha256HashValue = composefs::fsverity::compute_verity(content);
+            fs::write(&path, &content).unwrap();
+            let expected: Sha256HashValue = composefs::fsverity::compute_verity(&content);
             assert_eq!(digest_of(&path).unwrap(), expected.to_hex(), "{} bytes", content.len());
         }
     }

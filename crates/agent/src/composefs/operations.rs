@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use edgewright_model::Digest;
 use edgewright_model::error::Chain;
@@ -307,7 +307,7 @@ fn title(store: &Store, tree: &BootTree, kernel: &Kernel) -> String {
 fn image_arguments(store: &Store, tree: &BootTree) -> Result<Vec<String>, String> {
     let mut all = Vec::new();
     let files = tree.files_in("/usr/lib/bootc/kargs.d");
-    for path in files.iter().filter(|path| path.ends_with(".toml")) {
+    for path in files.iter().filter(|path| Path::new(path).extension().is_some_and(|kind| kind == "toml")) {
         let text = read_text(store, tree, path)?;
         all.extend(
             tree::kernel_arguments(&text, std::env::consts::ARCH).map_err(|e| format!("{path}: {e}"))?,

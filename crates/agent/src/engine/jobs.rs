@@ -154,7 +154,12 @@ impl Parts {
             }
             Err(error) => return HealthResult { fault: Some(error.to_string()), ..HealthResult::default() },
         };
-        self.runner.run(self.runner.checks(checks), cancel).await
+        let mut result = self.runner.run(self.runner.checks(checks), cancel).await;
+        // Checks that were stopped decide nothing.
+        if !cancel.is_cancelled() {
+            self.runner.follow(&mut result, cancel).await;
+        }
+        result
     }
 
     async fn collect(&self, record: &Record) {

@@ -19,6 +19,7 @@ use std::time::Duration;
 use edgewright_process::{CancellationToken, Clock, OwnedTask};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::blocking::{Stopped, blocking};
 use crate::config::Config;
@@ -86,6 +87,7 @@ pub struct Engine {
     sender: Option<OwnedTask<()>>,
     questions: mpsc::Receiver<Question>,
     last_report: Timestamp,
+    last_tick: Instant,
 }
 
 /// What an engine is made of.
@@ -148,6 +150,7 @@ impl Engine {
             sender: None,
             questions,
             last_report: now,
+            last_tick: Instant::now(),
         };
         // No command is part of it, so nothing is rejected.
         let _ = engine.advance(Event::Started { truth: Box::new(truth), boot }).await?;
@@ -192,7 +195,7 @@ impl Engine {
 
     /// Waits for one event, and makes its step.
     async fn turn(&mut self, cancel: &CancellationToken) -> Result<(), EngineError> {
-        let pause = self.pause();
+        let next_tick = self.next_tick();
         let job = async {
             match &mut self.job {
                 Some((task, _)) => task.await.ok(),
@@ -210,15 +213,16 @@ impl Engine {
                     let _ = self.advance(event).await?;
                 }
             }
+            () = tokio::time::sleep_until(next_tick) => {
+                self.last_tick = Instant::now();
+                let _ = self.advance(Event::Tick).await?;
+                self.report_alive().await?;
+                self.send_reports();
+            }
             question = self.questions.recv() => {
                 if let Some(question) = question {
                     self.answer(question).await?;
                 }
-            }
-            () = tokio::time::sleep(pause) => {
-                let _ = self.advance(Event::Tick).await?;
-                self.report_alive().await?;
-                self.send_reports();
             }
         }
         Ok(())
@@ -342,8 +346,9 @@ impl Engine {
         }
     }
 
-    /// The time until something is due.
-    fn pause(&self) -> Duration {
+    /// When something is due. It is counted from the last time, so that questions, however often they come,
+    /// delay nothing.
+    fn next_tick(&self) -> Instant {
         let now = self.parts.clock.now();
         let until = |at: Timestamp| Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO);
         let waiting = match &self.record.state {
@@ -353,9 +358,9 @@ impl Engine {
         // A check is due only at rest, and while a job runs a time that is reached changes nothing.
         let check = self.record.state.is_at_rest().then_some(self.record.next_check);
         let times = [check, self.record.retry_at, waiting];
-        let soonest = times.into_iter().flatten().map(until).min().unwrap_or(MAX_SLEEP);
+        let soonest = times.into_iter().flatten().map(until).min().unwrap_or(MAX_SLEEP).min(MAX_SLEEP);
         let shortest = if self.job.is_some() { MAX_SLEEP } else { MIN_SLEEP };
-        soonest.clamp(shortest, MAX_SLEEP)
+        (Instant::now() + soonest).clamp(self.last_tick + shortest, self.last_tick + MAX_SLEEP)
     }
 
     async fn report_alive(&mut self) -> Result<(), EngineError> {
@@ -421,3 +426,6 @@ fn jitter(most: Duration) -> Duration {
     }
     most.mul_f64(f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX))
 }
+
+#[cfg(test)]
+mod tests;

@@ -107,6 +107,9 @@ impl FetchError {
                 "check this device's clock (`timedatectl`) and `ca_file` in /etc/edgewright/agent.toml"
                     .to_owned(),
             ),
+            ProblemKind::Unreachable => hint.or_else(|| {
+                Some("check the registry and the network; this device tries again by itself".to_owned())
+            }),
             _ => hint,
         };
         Problem { kind, message, hint, failures: 0, since: None }

@@ -156,6 +156,12 @@ impl Job<'_> {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => break,
                 Err(error) => {
+                    // Not one byte is requested again.
+                    let left = reader.take_left().filter(|left| done + left.len() as u64 <= size);
+                    if let Some(left) = left {
+                        self.received += left.len() as u64;
+                        file.write_all(&left).await.map_err(FetchError::local(&path))?;
+                    }
                     file.flush().await.map_err(FetchError::local(&path))?;
                     return Ok(Err(error));
                 }

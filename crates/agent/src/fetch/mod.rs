@@ -21,4 +21,4 @@ pub use limit::Limiter;
 pub use registry::{Registry, host_platform};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

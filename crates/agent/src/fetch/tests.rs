@@ -13,6 +13,7 @@ use edgewright_model::Digest;
 use edgewright_oci::image;
 use edgewright_oci::media::{self, Descriptor};
 use edgewright_process::Tasks;
+use tokio::sync::Notify;
 
 use super::*;
 use crate::config::Config;
@@ -21,10 +22,13 @@ use crate::updater::Progress;
 
 /// How a fake registry behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
+pub(crate) enum Fault {
     None,
-    /// Bodies of blobs end after this many bytes, and requests that follow get 503.
+    /// The body of the next layer drips after this many bytes, until [`Fake::cut`] breaks the connection;
+    /// requests that follow get 503.
     CutAfter(usize),
+    /// Every request for a blob gets this status.
+    Blobs(u16),
     /// Bytes of layers are wrong.
     Wrong,
     /// Ranges are ignored.
@@ -36,19 +40,20 @@ enum Fault {
 }
 
 #[derive(Debug)]
-struct Content {
+pub(crate) struct Content {
     manifests: HashMap<String, (&'static str, Vec<u8>)>,
     blobs: HashMap<String, Vec<u8>>,
     fault: Fault,
     /// Bytes of layers that were sent.
     sent: usize,
-    ranges: Vec<String>,
+    pub(crate) ranges: Vec<String>,
+    cut: Arc<Notify>,
 }
 
 #[derive(Debug, Clone)]
-struct Fake {
-    content: Arc<Mutex<Content>>,
-    url: String,
+pub(crate) struct Fake {
+    pub(crate) content: Arc<Mutex<Content>>,
+    pub(crate) url: String,
     _tasks: Tasks,
 }
 
@@ -63,13 +68,33 @@ async fn manifest(State(content): State<Arc<Mutex<Content>>>, Path(name): Path<S
     }
 }
 
+/// One byte after the other until the connection is cut: all that was sent before surely arrives.
+fn dripping(
+    content: Arc<Mutex<Content>>,
+    rest: Vec<u8>,
+) -> impl futures::Stream<Item = Result<Vec<u8>, std::io::Error>> + Send {
+    let cut = Arc::clone(&content.lock().unwrap().cut);
+    futures::stream::unfold(rest.into_iter(), move |mut rest| {
+        let (content, cut) = (Arc::clone(&content), Arc::clone(&cut));
+        async move {
+            tokio::select! {
+                () = cut.notified() => return Some((Err(std::io::Error::other("cut")), rest)),
+                () = tokio::time::sleep(std::time::Duration::from_millis(10)) => {}
+            }
+            let byte = rest.next()?;
+            content.lock().unwrap().sent += 1;
+            Some((Ok(vec![byte]), rest))
+        }
+    })
+}
+
 async fn blob(
-    State(content): State<Arc<Mutex<Content>>>,
+    State(shared): State<Arc<Mutex<Content>>>,
     Path(digest): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let mut content = content.lock().unwrap();
-    if let Fault::Status(status) = content.fault {
+    let mut content = shared.lock().unwrap();
+    if let Fault::Status(status) | Fault::Blobs(status) = content.fault {
         return StatusCode::from_u16(status).unwrap().into_response();
     }
     let Some(mut bytes) = content.blobs.get(&digest).cloned() else {
@@ -100,13 +125,11 @@ async fn blob(
     if let (true, Fault::CutAfter(count)) = (is_layer, content.fault) {
         content.fault = Fault::Status(503);
         content.sent += count;
-        // What was sent must leave the server before the connection breaks.
-        let broken = async {
-            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-            Err(std::io::Error::other("cut"))
-        };
         let sent: Vec<_> = rest[..count].chunks(10_000).map(|chunk| Ok(chunk.to_vec())).collect();
-        let chunks = futures::StreamExt::chain(futures::stream::iter(sent), futures::stream::once(broken));
+        let last = rest[count..].to_vec();
+        drop(content);
+        let drops = dripping(shared, last);
+        let chunks = futures::StreamExt::chain(futures::stream::iter(sent), drops);
         return (status, [("content-length", length)], Body::from_stream(chunks)).into_response();
     }
     if is_layer {
@@ -116,13 +139,14 @@ async fn blob(
 }
 
 impl Fake {
-    async fn start(images: &[&TestImage]) -> Self {
+    pub(crate) async fn start(images: &[&TestImage]) -> Self {
         let content = Content {
             manifests: HashMap::new(),
             blobs: HashMap::new(),
             fault: Fault::None,
             sent: 0,
             ranges: Vec::new(),
+            cut: Arc::default(),
         };
         let content = Arc::new(Mutex::new(content));
         let app = Router::new()
@@ -142,7 +166,7 @@ impl Fake {
         fake
     }
 
-    fn publish(&self, image: &TestImage) {
+    pub(crate) fn publish(&self, image: &TestImage) {
         let mut content = self.content.lock().unwrap();
         for blob in image.layers.iter().chain([&image.config]) {
             content.blobs.insert(Digest::of(blob).to_string(), blob.clone());
@@ -154,27 +178,38 @@ impl Fake {
         content.manifests.insert(image.digest().to_string(), (media::MANIFEST, image.manifest.clone()));
     }
 
-    fn set(&self, fault: Fault) {
+    pub(crate) fn set(&self, fault: Fault) {
         self.content.lock().unwrap().fault = fault;
     }
 
-    fn sent(&self) -> usize {
+    /// Breaks the connection of [`Fault::CutAfter`].
+    pub(crate) fn cut(&self) {
+        self.content.lock().unwrap().cut.notify_one();
+    }
+
+    pub(crate) fn sent(&self) -> usize {
         self.content.lock().unwrap().sent
     }
 }
 
-struct TestImage {
-    layers: Vec<Vec<u8>>,
+pub(crate) struct TestImage {
+    pub(crate) layers: Vec<Vec<u8>>,
     config: Vec<u8>,
     manifest: Vec<u8>,
     index: Vec<u8>,
 }
 
 impl TestImage {
-    fn new(layers: &[Vec<u8>]) -> Self {
+    pub(crate) fn new(layers: &[Vec<u8>]) -> Self {
+        Self::claiming(layers, None)
+    }
+
+    /// An image whose layers claim another length.
+    pub(crate) fn claiming(layers: &[Vec<u8>], size: Option<u64>) -> Self {
         let mut image = image::Image::scratch(&host_platform());
         for layer in layers {
-            let descriptor = Descriptor::of(media::LAYER_GZIP, layer);
+            let mut descriptor = Descriptor::of(media::LAYER_GZIP, layer);
+            descriptor.size = size.unwrap_or(descriptor.size);
             let diff_id = Digest::of(layer);
             image.add_layer(image::LayerRef { descriptor, diff_id }, "t", jiff::Timestamp::UNIX_EPOCH);
         }
@@ -188,17 +223,17 @@ impl TestImage {
         }
     }
 
-    fn digest(&self) -> Digest {
+    pub(crate) fn digest(&self) -> Digest {
         Digest::of(&self.manifest)
     }
 
-    fn descriptors(&self) -> Vec<Descriptor> {
+    pub(crate) fn descriptors(&self) -> Vec<Descriptor> {
         image::layers(&self.manifest).unwrap()
     }
 }
 
 /// Bytes that do not compress and do not repeat.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(length);
     while bytes.len() < length {
@@ -301,15 +336,26 @@ async fn a_cut_download_resumes_in_another_process() {
     let world = World::new();
     let fake = Fake::start(&[&world.image]).await;
     fake.set(Fault::CutAfter(150_000));
-    let error = world.download(&world.registry(&fake, &[])).await.unwrap_err();
-    assert_eq!(error.kind(), ProblemKind::Unreachable, "{error:?}");
     let digest = &world.image.descriptors()[0].digest;
-    let kept = std::fs::metadata(world.blobs.partial(digest)).unwrap().len();
-    assert!(kept > 0 && kept <= 150_000, "{kept}");
+    let partial = world.blobs.partial(digest);
+    let cut = async {
+        while std::fs::metadata(&partial).map_or(0, |file| file.len()) < 150_000 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        fake.cut();
+    };
+    let registry = world.registry(&fake, &[]);
+    let (ended, ()) = tokio::join!(world.download(&registry), cut);
+    let error = ended.unwrap_err();
+    assert_eq!(error.kind(), ProblemKind::Unreachable, "{error:?}");
+    let kept = std::fs::metadata(&partial).unwrap().len();
+    assert_eq!(kept, fake.sent() as u64, "what arrived is kept");
     fake.set(Fault::None);
     world.download(&world.registry(&fake, &[])).await.unwrap();
     world.assert_complete();
-    assert_eq!(fake.content.lock().unwrap().ranges.last().unwrap(), &format!("bytes={kept}-"));
+    // No byte is sent twice.
+    assert_eq!(fake.content.lock().unwrap().ranges, [format!("bytes={kept}-")]);
+    assert_eq!(fake.sent(), 500_000);
 }
 
 #[tokio::test]

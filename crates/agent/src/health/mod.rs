@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use checks::{CheckSets, fetch};
 pub(crate) use run::print_line;
-pub use run::{HealthSettings, Runner, run_order};
+pub use run::{HealthSettings, Runner, run_hooks, run_order};
 
 /// Maximum length of a message of a health check, in bytes.
 const MAX_MESSAGE: usize = 2000;
@@ -25,7 +25,8 @@ const MAX_LINES: usize = 20;
 pub struct HealthResult {
     /// Every check.
     pub checks: Vec<CheckResult>,
-    /// What is wrong, but decides nothing: greenboot's wanted scripts.
+    /// What is wrong, but decides nothing: greenboot's wanted scripts, and those in `green.d` and
+    /// `red.d`.
     #[serde(default)]
     pub warnings: Vec<String>,
     /// Why the checks could not run to their end.

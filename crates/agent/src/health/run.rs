@@ -17,12 +17,14 @@ use super::HealthResult;
 const MAX_LINE: usize = 256 * 1024;
 /// Time for the runner itself, besides the checks.
 const RUNNER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Folders of greenboot's scripts.
+/// Time for greenboot's scripts that follow the decision, together.
+const HOOKS_TIMEOUT: Duration = Duration::from_mins(2);
+/// Folders of greenboot's checks.
 const GREENBOOT: [&str; 4] = [
-    "etc/greenboot/check/required.d",
-    "etc/greenboot/check/wanted.d",
     "usr/lib/greenboot/check/required.d",
     "usr/lib/greenboot/check/wanted.d",
+    "etc/greenboot/check/required.d",
+    "etc/greenboot/check/wanted.d",
 ];
 
 /// What is checked after a boot.
@@ -99,6 +101,42 @@ impl Runner {
             result.fault = Some("the check runner ended before its checks did".to_owned());
         }
         result.bounded()
+    }
+}
+
+impl Runner {
+    /// Runs greenboot's scripts that follow the decision about a boot. What does not work is a warning of the
+    /// result: it decides nothing.
+    pub async fn follow(&self, result: &mut HealthResult, cancel: &CancellationToken) {
+        if !self.settings.greenboot {
+            return;
+        }
+        let kind = if result.failure().is_none() { "green" } else { "red" };
+        let command = Command::new(&self.program)
+            .arg("run-hooks")
+            .arg(kind)
+            .arg(&self.root)
+            .line_limit(MAX_LINE)
+            .deadline(HOOKS_TIMEOUT.saturating_add(RUNNER_TIMEOUT))
+            .cancel(cancel.clone());
+        let ended = command
+            .run_lines_status(|stream, line| {
+                if stream == Stream::Stdout {
+                    result.warnings.push(line.to_owned());
+                }
+            })
+            .await;
+        if let Err(error) = ended {
+            result.warnings.push(format!("greenboot's {kind}.d did not end: {}", Chain(&error)));
+        }
+        *result = std::mem::take(result).bounded();
+    }
+}
+
+/// The child's side of [`Runner::follow`]: prints a line for each thing that did not work. Blocking.
+pub fn run_hooks(is_healthy: bool, root: &Path, output: &impl Fn(&str)) {
+    for note in edgewright_checks::run_hooks(root, is_healthy, HOOKS_TIMEOUT) {
+        note.lines().for_each(output);
     }
 }
 

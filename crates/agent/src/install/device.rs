@@ -146,7 +146,7 @@ impl DeviceSettings {
             all.insert("hostname".into(), DeviceFile { text: format!("{name}\n"), mode: 0o644 });
         }
         if !self.ssh_keys.is_empty() {
-            let keys = self.ssh_keys.iter().map(|key| format!("{}\n", key.trim())).collect();
+            let keys = self.ssh_keys.iter().flat_map(|key| [key.trim(), "\n"]).collect();
             // A folder of ours, because the home of root may be a part of the read-only image.
             let settings = "AuthorizedKeysFile .ssh/authorized_keys /etc/ssh/authorized_keys.d/%u\n";
             all.insert("ssh/authorized_keys.d/root".into(), DeviceFile { text: keys, mode: 0o600 });

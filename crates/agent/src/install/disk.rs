@@ -17,7 +17,7 @@ const SMALL_ESP_MIB: u64 = 200;
 /// A smaller disk is an error, in MiB.
 const MIN_DISK_MIB: u64 = 1024;
 /// How long a partition may take to appear.
-const PARTITION_TIMEOUT: Duration = Duration::from_secs(60);
+const PARTITION_TIMEOUT: Duration = Duration::from_mins(1);
 const COMMAND_TIMEOUT: Duration = Duration::from_mins(15);
 const PAUSE: Duration = Duration::from_millis(200);
 

@@ -224,25 +224,26 @@ fn tick(record: &Record, context: &Context<'_>) -> Outcome {
 
 fn found(record: &Record, update: Update, context: &Context<'_>) -> Outcome {
     let State::Checking { staged } = &record.state else { return Outcome::of(record) };
-    let mut same = Outcome::of(record).well();
+    let mut same = Outcome::of(record);
     same.record.last_check = Some(context.now);
     same.record.next_check = context.next_check();
     if record.booted().is_some_and(|booted| update.is(booted)) {
-        return same.rest(context);
+        return same.well().rest(context);
     }
     let retry = record.request.is_some_and(|request| request.retry);
     if record.failure(&update).is_some() && !retry {
-        return same.hold_back(Some(update), HeldBack::Failed, context);
+        return same.well().hold_back(Some(update), HeldBack::Failed, context);
     }
     if record.hold.is_some() {
-        return same.hold_back(Some(update), HeldBack::Hold, context);
+        return same.well().hold_back(Some(update), HeldBack::Hold, context);
     }
     if retry {
         same.record.failed.retain(|failed| !update.is(&failed.digest));
     }
     if staged.as_ref().is_some_and(|staged| staged.digest == update.digest) {
-        return same.decide(update, context);
+        return same.well().decide(update, context);
     }
+    // A problem of the download before ends with this one: its pauses grow although the registry answers.
     let report = ReportBody::Offered { digest: update.digest.clone() };
     let state = State::Downloading { update: update.clone() };
     same.go(state).report(report).act(Action::Download(update))

@@ -6,11 +6,13 @@ use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::extract::{Path as Captured, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get, post};
+use axum::serve::Listener;
 use axum::{Json, Router};
 use edgewright_api::{DeviceReport, DeviceReports};
 use edgewright_model::Digest;
@@ -18,6 +20,13 @@ use edgewright_oci::image::{self, Artifact, EMPTY_CONFIG, LayerRef};
 use edgewright_oci::media::{self, Descriptor};
 use edgewright_process::Tasks;
 use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::{
+    self,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
+use tokio_rustls::server::TlsStream;
 
 #[derive(Debug, Default)]
 pub(crate) struct Content {
@@ -42,6 +51,30 @@ pub(crate) struct Server {
 }
 
 type Shared = Arc<Mutex<Content>>;
+
+struct Tls {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl Listener for Tls {
+    type Io = TlsStream<TcpStream>;
+    type Addr = std::net::SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let Ok((stream, address)) = self.listener.accept().await else { continue };
+            // A client that does not trust the certificate ends the connection.
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
 
 async fn registry(State(content): State<Shared>, uri: Uri, headers: HeaderMap) -> Response {
     let mut content = content.lock().unwrap();
@@ -89,6 +122,22 @@ async fn reports(
 
 impl Server {
     pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        Self::serve(listener, host)
+    }
+
+    /// A server with TLS.
+    pub(crate) async fn start_tls(certificate: &Path, key: &Path) -> Self {
+        let chain = CertificateDer::pem_file_iter(certificate).unwrap().map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_file(key).unwrap();
+        let config = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        Self::serve(Tls { listener, acceptor: TlsAcceptor::from(Arc::new(config.unwrap())) }, host)
+    }
+
+    fn serve(listener: impl Listener<Addr: std::fmt::Debug>, host: String) -> Self {
         let content = Shared::default();
         content.lock().unwrap().is_online = true;
         let app = Router::new()
@@ -96,8 +145,6 @@ impl Server {
             .route("/v2/{*rest}", get(registry))
             .fallback(any(|| async { StatusCode::NOT_FOUND }))
             .with_state(Arc::clone(&content));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let host = listener.local_addr().unwrap().to_string();
         let tasks = Tasks::new();
         tasks.spawn("server", async move {
             let _ = axum::serve(listener, app).await;
@@ -105,8 +152,19 @@ impl Server {
         Self { content, host, tasks }
     }
 
+    /// Publishes an image with a check that holds, as `stable`; returns its digest.
+    pub(crate) fn publish(&self, version: &str) -> Digest {
+        // On a machine that is busy even `true` needs its time.
+        self.publish_with(version, "true", "5m")
+    }
+
+    /// Publishes an image with a check that never holds.
+    pub(crate) fn publish_bad(&self, version: &str) -> Digest {
+        self.publish_with(version, "false", "1s")
+    }
+
     /// Publishes an image with a check that runs a program, as `stable`; returns its digest.
-    pub(crate) fn publish(&self, version: &str, check: &str) -> Digest {
+    fn publish_with(&self, version: &str, check: &str, within: &str) -> Digest {
         let layer = vec![0; 1000];
         let mut image = image::Image::scratch(&edgewright_agent::fetch::host_platform());
         let descriptor = Descriptor::of(media::LAYER_GZIP, &layer);
@@ -118,7 +176,7 @@ impl Server {
         let documents = image.documents(jiff::Timestamp::UNIX_EPOCH);
         let digest = documents.manifest_descriptor.digest.clone();
         let checks = json!([{
-            "id": "works", "assert": {"kind": "command", "argv": [check], "exit": 0, "stdout": null}, "within": "1s",
+            "id": "works", "assert": {"kind": "command", "argv": [check], "exit": 0, "stdout": null}, "within": within,
         }]);
         let checks = checks.to_string().into_bytes();
         let artifact = Artifact {
@@ -158,45 +216,62 @@ pub(crate) struct Device {
     pub(crate) folder: tempfile::TempDir,
 }
 
-const BOOTC: &str = r#"#!/bin/sh
+/// What both scripts begin with. The whole disk of the device is the one line of the file `disk`, which is
+/// replaced in one piece: these scripts die with the agent, and what they stand for survives a power cut.
+const DISK: &str = r#"#!/bin/sh
 cd "$(dirname "$0")" || exit 1
+exec 9> lock
+flock 9
+read -r booted rollback staged locked queued reboots < disk
+save() { echo "$booted $rollback $staged $locked $queued $reboots" > disk.new && mv disk.new disk; }
+"#;
+
+const BOOTC: &str = r#"
 echo "$*" >> calls
 entry() {
-  [ -s "$1" ] || { printf null; return; }
-  printf '{"image":{"image":{"image":"HOST/a/b:stable","transport":"registry"},"imageDigest":"%s"},"downloadOnly":%s}' "$(cat $1)" "$(cat $1.locked 2>/dev/null || printf false)"
+  [ "$1" != - ] || { printf null; return; }
+  printf '{"image":{"image":{"image":"HOST/a/b:stable","transport":"registry"},"imageDigest":"%s"},"downloadOnly":%s}' "$1" "$2"
 }
 case "$1 $2" in
   "status --json")
     printf '{"kind":"BootcHost","status":{"staged":%s,"booted":%s,"rollback":%s,"rollbackQueued":%s}}' \
-      "$(entry staged)" "$(entry booted)" "$(entry rollback)" "$(cat queued 2>/dev/null || printf false)" ;;
-  "switch --download-only") printf true > staged.locked; printf '%s' "${4##*@}" > staged ;;
-  "upgrade --from-downloaded") printf false > staged.locked ;;
-  "rollback ") printf true > queued ;;
+      "$(entry "$staged" "$locked")" "$(entry "$booted" false)" "$(entry "$rollback" false)" "$queued" ;;
+  "switch --download-only") staged=${4##*@} locked=true; save ;;
+  "upgrade --from-downloaded") locked=false; save ;;
+  "rollback ") queued=true; save ;;
   *) echo "unknown: $*" >&2; exit 2 ;;
 esac
 "#;
 
 /// What the machine does when it goes down: the staged image, or the one that was queued, becomes the booted
 /// one.
-const REBOOT: &str = r#"#!/bin/sh
-cd "$(dirname "$0")" || exit 1
-if [ "$(cat queued 2>/dev/null)" = true ]; then
-  mv rollback next; mv booted rollback; mv next booted; rm queued
-elif [ -s staged ] && [ "$(cat staged.locked)" = false ]; then
-  mv booted rollback; mv staged booted; rm staged.locked
+const REBOOT: &str = r#"
+if [ "$queued" = true ]; then
+  last=$booted booted=$rollback rollback=$last queued=false
+elif [ "$staged" != - ] && [ "$locked" = false ]; then
+  rollback=$booted booted=$staged staged=-
 fi
-echo >> reboots
+reboots=$((reboots + 1))
+save
 "#;
+
+/// The disk of a device: its words.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Disk {
+    pub(crate) booted: String,
+    pub(crate) is_locked: bool,
+    pub(crate) reboots: usize,
+}
 
 impl Device {
     pub(crate) fn new(booted: &Digest, host: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let device = Self { folder };
-        for (name, text) in [("bootc", BOOTC.replace("HOST", host)), ("reboot", REBOOT.to_owned())] {
-            std::fs::write(device.path(name), text).unwrap();
+        for (name, text) in [("bootc", BOOTC), ("reboot", REBOOT)] {
+            std::fs::write(device.path(name), format!("{DISK}{}", text.replace("HOST", host))).unwrap();
             std::fs::set_permissions(device.path(name), std::fs::Permissions::from_mode(0o755)).unwrap();
         }
-        std::fs::write(device.path("booted"), booted.to_string()).unwrap();
+        device.set_booted(&booted.to_string());
         std::fs::write(device.path("token"), "ewdev_0").unwrap();
         std::fs::set_permissions(device.path("token"), std::fs::Permissions::from_mode(0o600)).unwrap();
         let config = format!(
@@ -215,8 +290,36 @@ impl Device {
         std::fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
+    /// A disk with one image; `-` for one that bootc does not know.
+    pub(crate) fn set_booted(&self, booted: &str) {
+        std::fs::write(self.path("disk"), format!("{booted} - - false false 0\n")).unwrap();
+    }
+
+    pub(crate) fn disk(&self) -> Disk {
+        let text = self.read("disk");
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let [booted, _, _, locked, _, reboots] = words[..] else { panic!("a damaged disk: {text}") };
+        Disk { booted: booted.to_owned(), is_locked: locked == "true", reboots: reboots.parse().unwrap() }
+    }
+
+    pub(crate) fn booted(&self) -> String {
+        self.disk().booted
+    }
+
     pub(crate) fn reboots(&self) -> usize {
-        self.read("reboots").lines().count()
+        self.disk().reboots
+    }
+
+    /// The stored state; null if there is none.
+    pub(crate) fn state(&self) -> Value {
+        let text = self.read("state/state.json");
+        if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap() }
+    }
+
+    /// Whether by the stored state the update is done.
+    pub(crate) fn is_confirmed(&self) -> bool {
+        let state = self.state();
+        state["state"]["state"] == "confirmed" && state["state"]["blessed"] == true
     }
 
     /// The agent's command line.
@@ -260,12 +363,15 @@ impl Drop for Running {
     }
 }
 
+/// How long a test waits for what must happen: only a defect takes so long, however busy the machine is.
+pub(crate) const WAIT_LIMIT: Duration = Duration::from_mins(10);
+
 /// Waits until a condition holds.
 pub(crate) async fn until(what: &str, log: &Path, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(90);
+    let deadline = tokio::time::Instant::now() + WAIT_LIMIT;
     while !holds().await {
         let log = || std::fs::read_to_string(log).unwrap_or_default();
         assert!(tokio::time::Instant::now() < deadline, "never: {what}\n{}", log());
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -495,7 +495,8 @@ pub const ROUTES: &[Route] = &[
             DEVICE_REPORTS,
             Content::Document("DeviceReportsResponse"),
             &[DEVICE],
-            "Send reports of a device, oldest first, at most 100. Those that the server has already change nothing.",
+            "Send reports of a device, oldest first, at most 100. Those that the server has already change nothing. 409: \
+             reports of 10,000 devices are kept, and all of them reported in the last 30 days.",
         )
     },
     get(
@@ -508,7 +509,7 @@ pub const ROUTES: &[Route] = &[
             LIMIT,
             in_query("cursor", "string", "the cursor of the `Link` header of the previous page"),
         ],
-        "The reports of a device, newest first; the last 1000 are kept.",
+        "The reports of a device, newest first; the last 1000 are kept, up to 4 MiB.",
     ),
     Route {
         access: Access::SIGNED,

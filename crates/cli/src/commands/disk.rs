@@ -67,13 +67,18 @@ pub(super) async fn disk(args: &DiskArgs, global: &Global) -> Result<End, Failur
         }
     };
     match made {
-        Ok(()) => finished(args, &order, &digest),
+        Ok(()) => finished(args, &order, &digest, &acceleration),
         Err(ProvisionError::Cancelled) => Err(Failure::stopped("stopped before the disk was complete")),
         Err(error) => Err(error.into()),
     }
 }
 
-fn finished(args: &DiskArgs, order: &DiskOrder, digest: &Digest) -> Result<End, Failure> {
+fn finished(
+    args: &DiskArgs,
+    order: &DiskOrder,
+    digest: &Digest,
+    acceleration: &Acceleration,
+) -> Result<End, Failure> {
     if args.format.json {
         let document = json!({
             "schema": "edgewright.disk/v1",
@@ -82,6 +87,7 @@ fn finished(args: &DiskArgs, order: &DiskOrder, digest: &Digest) -> Result<End, 
             "size": order.size,
             "digest": digest,
             "reference": order.reference,
+            "accelerator": acceleration.accelerator.name(),
         });
         output::print(&format!("{document}\n"))?;
     } else {

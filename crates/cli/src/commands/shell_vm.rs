@@ -18,7 +18,7 @@ use crate::exit::{End, Failure};
 /// Prefers bash, as a login shell.
 const SHELL: &str = "if [ -x /bin/bash ]; then exec /bin/bash -l; else exec /bin/sh -l; fi";
 /// The most input that is read at once, in bytes.
-const INPUT_BYTES: usize = 4096;
+const INPUT_BYTES: usize = 64 * 1024;
 
 /// Runs a command in a virtual machine, by default a shell, with this process's terminal.
 pub(super) async fn enter(machine: &KeptVm, command: &[OsString]) -> Result<End, Failure> {
@@ -39,7 +39,7 @@ pub(super) async fn enter(machine: &KeptVm, command: &[OsString]) -> Result<End,
             event = session.next() => match event.map_err(|error| failure(&error))? {
                 Event::Output(stream, bytes) => write(stream, &bytes),
                 Event::Ended(0) => return Ok(End::Good),
-                Event::Ended(_) => return Ok(End::Fault),
+                Event::Ended(code) => return Ok(End::Command(u8::try_from(code).unwrap_or(u8::MAX))),
             },
             read = stdin.read(&mut chunk), if open => match read {
                 Ok(0) | Err(_) => {

@@ -155,12 +155,12 @@ async fn a_machine_is_started_checked_inspected_and_stopped() {
 }
 
 #[tokio::test]
-async fn a_machine_that_does_not_start_gets_no_further_calls() {
+async fn of_a_machine_that_does_not_start_only_the_evidence_is_asked_for() {
     let fault = LaneFault::of_host("no room".to_owned());
     let mut machine = Simulated { start: Err(fault.clone()), ..Simulated::passing(&["a"]) };
     let findings = run(&mut machine, &order(&["a"])).await;
     assert_eq!(findings.fault, Some(fault));
-    assert_eq!(machine.calls(), "start");
+    assert_eq!(machine.calls(), "start, evidence of an ended machine, stop");
 }
 
 #[tokio::test]

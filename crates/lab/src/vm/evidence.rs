@@ -30,7 +30,7 @@ pub(super) async fn gather(machine: &Machine, answers: bool, scale: f64) -> Vec<
 }
 
 /// Both streams of a program in the guest, even if it fails.
-pub(super) async fn output(channel: &Channel, words: &[&str], within: Duration) -> Vec<u8> {
+async fn output(channel: &Channel, words: &[&str], within: Duration) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut append = |_: Stream, piece: &[u8]| {
         bytes.extend_from_slice(piece);

@@ -1,5 +1,6 @@
 //! A virtual machine as the machine of a lane.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use edgewright_guest::frame::Program;
@@ -9,11 +10,11 @@ use edgewright_model::outcome::{FailureKind, JobEvent};
 use edgewright_process::{Ended, Stream};
 use edgewright_vm::machine::{NoAnswer, Setup, Stopped, unmarked};
 use edgewright_vm::{
-    Acceleration, Accelerator, CachedImage, ChannelError, Context, Hardware, Machine as Vm, Profile, Source,
-    VmError,
+    Acceleration, Accelerator, CachedImage, Channel, ChannelError, Context, Hardware, Machine as Vm, Profile,
+    Source, VmError,
 };
 
-use super::boot::unfinished;
+use super::boot::{Progress, unfinished, wait};
 use super::evidence::gather;
 use super::kept;
 use super::lines::Lines;
@@ -26,6 +27,10 @@ use crate::machine::{BoxFuture, LaneFault, Machine, MachineFacts, MachineState, 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// The same for firmware, boot loader and the image's initramfs, until its system has begun to start.
 const UEFI_ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
+/// How long the check runner waits for the end of the boot, before scaling: the processor is the boot's.
+const SETTLING_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the end of a machine is awaited that seems to end.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many lines of the console a message has.
 const TAIL_LINES: usize = 3;
 
@@ -45,8 +50,10 @@ struct Running {
     since: Instant,
     /// When the lane's time is over.
     deadline: Instant,
+    /// Whether its boot is known to be at its end.
+    is_up: AtomicBool,
     /// Its files stay as long as it runs.
-    _image: CachedImage,
+    image: CachedImage,
 }
 
 impl std::fmt::Debug for VmMachine<'_> {
@@ -94,9 +101,10 @@ impl<'c> VmMachine<'c> {
         let mut image = opened.map_err(|_| late())?.map_err(|error| fault(&error))?;
         self.log(format!("root file system after {:.1} s", begun.elapsed().as_secs_f64()));
         loop {
-            let keep = match start.keep {
-                true => Some(kept::make(self.context.vm.folder(), &start.manifest.repository).await?),
-                false => None,
+            let keep = if start.keep {
+                Some(kept::make(self.context.vm.folder(), &start.manifest.repository).await?)
+            } else {
+                None
             };
             let setup = Setup {
                 image: &image,
@@ -113,7 +121,7 @@ impl<'c> VmMachine<'c> {
             }
             let since = Instant::now();
             let vm = Vm::launch(setup, &own).await.map_err(|error| fault(&error))?;
-            self.vm = Some(Running { vm, since, deadline, _image: image });
+            self.vm = Some(Running { vm, since, deadline, is_up: AtomicBool::new(false), image });
             match self.wait_for_answer(deadline).await {
                 Ok(()) => return Ok(()),
                 Err(found) if self.acceleration.accelerator == Accelerator::Kvm => {
@@ -122,7 +130,7 @@ impl<'c> VmMachine<'c> {
                     self.acceleration.give_up(found.message).await;
                     let Some(mut failed) = self.vm.take() else { return Err(late()) };
                     failed.vm.stop().await;
-                    image = failed._image;
+                    image = failed.image;
                 }
                 Err(found) => return Err(found),
             }
@@ -169,9 +177,8 @@ impl<'c> VmMachine<'c> {
         if !stopped.is_of_image() {
             return LaneFault::of_host(stopped.to_string());
         }
-        let console = running.vm.console().await;
-        let memory = console.out_of_memory.map(|line| format!(" ({line})")).unwrap_or_default();
-        let frozen = console.frozen.filter(|_| matches!(stopped, Stopped::Restarted));
+        let memory = memory(&running.vm).await;
+        let frozen = running.vm.console().await.frozen.filter(|_| matches!(stopped, Stopped::Restarted));
         let frozen = frozen.map(|line| format!(": {line}")).unwrap_or_default();
         LaneFault::of_image(format!("{stopped} {when}{frozen}{memory}"))
     }
@@ -184,6 +191,7 @@ impl<'c> VmMachine<'c> {
         let Some(channel) = running.vm.channel() else {
             return RunnerEnd::Failed(LaneFault::of_host("the guest does not answer".to_owned()));
         };
+        self.settle(running, channel, within / 4).await;
         let mut lines = Lines::default();
         let program = Program::new([format!("{FOLDER}/{CHECKS}")]);
         let mut on_output = |stream: Stream, bytes: &[u8]| lines.push(stream, bytes, on_line);
@@ -202,16 +210,41 @@ impl<'c> VmMachine<'c> {
         };
         lines.finish(on_line);
         match ended {
+            // The guest killed it, as the kernel does where memory runs out.
+            Ok(code) if code > 128 => {
+                let how = format!("the check runner was killed in the guest by signal {}", code - 128);
+                RunnerEnd::Failed(self.lost(running, &how).await)
+            }
             Ok(code) => RunnerEnd::Ended(Ended::Code(code)),
             Err(ChannelError::Lost) => {
-                // The socket of a machine that ends is closed a moment before its end is known.
-                let stopped = tokio::time::timeout(Duration::from_secs(10), running.vm.stopped()).await;
-                RunnerEnd::Failed(match stopped {
-                    Ok(stopped) => self.stopped(&stopped, "before the checks were done").await,
-                    Err(_) => LaneFault::of_image("the guest closed its channel to the host".to_owned()),
-                })
+                RunnerEnd::Failed(self.lost(running, "the guest closed its channel to the host").await)
             }
             Err(error) => RunnerEnd::Failed(LaneFault::of_image(Chain(&error).to_string())),
+        }
+    }
+
+    /// The fault of a machine that does not answer any more: why it ended, if it does so now.
+    async fn lost(&self, running: &Running, how: &str) -> LaneFault {
+        // Its socket is closed, or its processes are killed, a moment before its end is known.
+        if let Ok(stopped) = tokio::time::timeout(END_TIMEOUT, running.vm.stopped()).await {
+            return self.stopped(&stopped, "before the checks were done").await;
+        }
+        LaneFault::of_image(format!("{how}{}", memory(&running.vm).await))
+    }
+
+    /// Waits for the end of the boot before checks look again and again: emulated, they would slow it down.
+    async fn settle(&self, running: &Running, channel: &Channel, within: Duration) {
+        let scale = self.acceleration.factor;
+        let limit = running.since + self.context.vm.boot_timeout.mul_f64(scale);
+        let deadline = limit.min(Instant::now() + SETTLING_TIMEOUT.mul_f64(scale).min(within));
+        let progress = tokio::select! {
+            progress = wait(channel, deadline, scale) => progress,
+            _ = running.vm.stopped() => return,
+            () = self.context.processes.cancel().cancelled() => return,
+        };
+        if progress == Progress::Finished {
+            running.is_up.store(true, Ordering::Relaxed);
+            self.log(format!("its boot is at its end after {:.1} s", running.since.elapsed().as_secs_f64()));
         }
     }
 
@@ -222,18 +255,23 @@ impl<'c> VmMachine<'c> {
             return Ok(MachineState::Gone { fault });
         }
         let Some(channel) = running.vm.channel() else { return Ok(MachineState::Runs) };
-        let left = running.deadline.saturating_duration_since(Instant::now());
-        let waited = tokio::select! {
-            unfinished = unfinished(channel, running.since, self.acceleration.factor, left) => unfinished,
+        if running.is_up.load(Ordering::Relaxed) {
+            return Ok(MachineState::Runs);
+        }
+        let scale = self.acceleration.factor;
+        let deadline = running.since + self.context.vm.boot_timeout.mul_f64(scale);
+        let progress = tokio::select! {
+            progress = wait(channel, deadline.min(running.deadline), scale) => progress,
             stopped = running.vm.stopped() => {
                 let fault = self.stopped(&stopped, "before its boot was done").await;
                 return Ok(MachineState::Gone { fault });
             }
         };
-        let Some(message) = waited else { return Ok(MachineState::Runs) };
-        let console = running.vm.console().await;
-        let memory = console.out_of_memory.map(|line| format!(" ({line})")).unwrap_or_default();
-        Ok(MachineState::Stuck { fault: LaneFault::of_image(format!("{message}{memory}")) })
+        let Some(message) = unfinished(progress, channel, running.since, scale).await else {
+            return Ok(MachineState::Runs);
+        };
+        let message = format!("{message}{}", memory(&running.vm).await);
+        Ok(MachineState::Stuck { fault: LaneFault::of_image(message) })
     }
 }
 
@@ -289,6 +327,11 @@ fn vm_context(context: &LabContext) -> Context {
         scratch: context.scratch.clone(),
         processes: context.processes.clone(),
     }
+}
+
+/// That memory ran out in a machine, for a message.
+async fn memory(vm: &Vm) -> String {
+    vm.console().await.out_of_memory.map(|line| format!(" ({line})")).unwrap_or_default()
 }
 
 /// The last lines of a machine's console, for a message.

@@ -3,46 +3,35 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use edgewright_lab::{EngineSettings, LabContext, PodmanHost, PodmanSettings, VmHost, run_lane};
-use edgewright_model::order::{JobId, LaneOrder, ManifestRef, RegistryAccess, check_set_digest};
+use edgewright_model::order::{JobId, LaneOrder, ManifestRef, RegistryAccess};
 use edgewright_model::outcome::JobEvent;
-use edgewright_model::spec::{Check, Lane};
+use edgewright_model::spec::Lane;
 use edgewright_model::verdict::Verdict;
 use edgewright_oci::Client;
-use edgewright_process::{CancellationToken, Command, ProcessContext};
+use edgewright_process::{CancellationToken, ProcessContext};
 use edgewright_sandbox::ToolImage;
 use edgewright_vm::{Programs, Tools};
 
-use crate::registry::{self, Contents};
-
-const SUITE: &str = "trixie";
-/// The packages of the system; the name of the cached tar contains their digest.
-const PACKAGES: &str =
-    "systemd,systemd-sysv,udev,dbus,dbus-daemon,kmod,mount,libcap2-bin,linux-image-cloud-amd64,dracut";
-/// Kernel and initramfs where bootc images have them.
-const HOOK: &str = r#"v=$(ls "$1/usr/lib/modules"); m="$1/usr/lib/modules/$v"
-cp "$1/boot/vmlinuz-$v" "$m/vmlinuz"; cp "$1/boot/initrd.img-$v" "$m/initramfs.img"; rm -rf "$1"/boot/*
-cp "$1/bin/true" "$1/usr/bin/capable"; chroot "$1" setcap cap_net_raw=ep /usr/bin/capable
-rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/* "$1"/usr/share/doc "$1"/usr/share/locale"#;
+use crate::shared::registry::{self, Contents};
+use crate::shared::{ImageFile, build_static, order_of};
 
 pub(crate) struct World {
     work: PathBuf,
-    _folder: Option<tempfile::TempDir>,
+    folder: Option<tempfile::TempDir>,
     contents: Contents,
     url: String,
     base: (String, usize),
     vm: VmHost,
 }
 
-pub(crate) type ImageFile<'a> = (&'a str, u32, &'a str);
-
 impl World {
     pub(crate) async fn make() -> Self {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("target/tmp is writable");
         let mut world = Self::make_in(folder.path()).await;
-        world._folder = Some(folder);
+        world.folder = Some(folder);
         world
     }
 
@@ -52,60 +41,20 @@ impl World {
         let programs = build_programs().await;
         fs::create_dir_all(work.join("jobs")).expect("the work folder is writable");
         let contents = Contents::default();
-        let (digest, size) = contents.blob(fs::read(bootstrap().await).expect("the system's tar"));
+        let (digest, size) =
+            contents.blob(fs::read(edgewright_testkit::system::with_kernel()).expect("the system's tar"));
         let url = registry::serve(contents.clone()).await;
         let vm = VmHost::new(work, tools, programs);
-        Self { work: work.to_owned(), _folder: None, contents, url, base: (digest.to_string(), size), vm }
+        Self { work: work.to_owned(), folder: None, contents, url, base: (digest.to_string(), size), vm }
     }
 
     /// An image of the system with files over it, owned by 7:9.
     pub(crate) fn image(&self, files: &[ImageFile<'_>]) -> ManifestRef {
-        let mut tar = tar::Builder::new(Vec::new());
-        for (path, mode, text) in files {
-            let mut header = tar::Header::new_gnu();
-            header.set_mode(*mode);
-            header.set_uid(7);
-            header.set_gid(9);
-            if let Some(target) = text.strip_prefix("-> ") {
-                header.set_entry_type(tar::EntryType::Symlink);
-                header.set_size(0);
-                tar.append_link(&mut header, path, target).expect("a tar in memory");
-            } else {
-                header.set_size(text.len() as u64);
-                tar.append_data(&mut header, path, text.as_bytes()).expect("a tar in memory");
-            }
-        }
-        let (digest, size) = self.contents.blob(tar.into_inner().expect("a tar in memory"));
-        self.manifest(&[self.base.clone(), (digest.to_string(), size)])
+        self.contents.image(&[], &[self.base.clone(), self.contents.layer(files, (7, 9))])
     }
 
     pub(crate) fn image_without_kernel(&self) -> ManifestRef {
-        let mut tar = tar::Builder::new(Vec::new());
-        let mut header = tar::Header::new_gnu();
-        header.set_mode(0o644);
-        header.set_size(1);
-        tar.append_data(&mut header, "etc/hostname", b"x".as_slice()).expect("a tar in memory");
-        let (digest, size) = self.contents.blob(tar.into_inner().expect("a tar in memory"));
-        self.manifest(&[(digest.to_string(), size)])
-    }
-
-    fn manifest(&self, layers: &[(String, usize)]) -> ManifestRef {
-        let diff_ids: Vec<_> = layers.iter().map(|(digest, _)| digest).collect();
-        let config = serde_json::json!({
-            "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids},
-        });
-        let (config, config_size) = self.contents.blob(config.to_string());
-        let layer = |(digest, size): &(String, usize)| serde_json::json!({"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest, "size": size});
-        let manifest = serde_json::json!({
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": {
-                "mediaType": "application/vnd.oci.image.config.v1+json", "digest": config.to_string(), "size": config_size,
-            },
-            "layers": layers.iter().map(layer).collect::<Vec<_>>(),
-        });
-        let digest = self.contents.manifest(manifest.to_string());
-        ManifestRef { repository: "plant-os/test".parse().expect("a valid name"), digest }
+        self.contents.image(&[], &[self.contents.layer(&[("etc/hostname", 0o644, "x")], (0, 0))])
     }
 
     /// Runs a lane.
@@ -139,13 +88,33 @@ impl World {
         verdict
     }
 
+    /// With another limit on boots, before scaling.
+    pub(crate) fn with_boot_timeout(mut self, limit: Duration) -> Self {
+        self.vm = self.vm.with_boot_timeout(limit);
+        self
+    }
+
+    /// The files of images, with the time when each was written.
+    pub(crate) fn files(&self) -> Vec<(PathBuf, SystemTime)> {
+        let list = |folder: &Path| {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            entries.map(|entry| entry.path()).collect::<Vec<_>>()
+        };
+        let roots = list(&self.work.join("vm/images")).into_iter().filter(|path| path.is_dir());
+        let files = roots.flat_map(|root| list(&root));
+        let mut files: Vec<_> = files
+            .map(|path| {
+                let written = fs::metadata(&path).and_then(|found| found.modified()).expect("a file's time");
+                (path, written)
+            })
+            .collect();
+        files.sort();
+        files
+    }
+
     /// A stored piece of evidence as text.
     pub(crate) fn evidence(&self, verdict: &Verdict, name: &str) -> String {
-        let piece = verdict.evidence.iter().find(|piece| piece.name == name);
-        let digest =
-            piece.unwrap_or_else(|| panic!("no `{name}` in {:?}", verdict.evidence)).blob.digest.to_string();
-        let (_, bytes) = self.contents.get(&digest).expect("evidence is stored");
-        String::from_utf8_lossy(&bytes).into_owned()
+        self.contents.evidence(verdict, name)
     }
 
     /// Checks that nothing is left behind.
@@ -157,66 +126,12 @@ impl World {
 
 /// A lane order with these checks, given as JSON without the brackets.
 pub(crate) fn order(checks: &str) -> LaneOrder {
-    let checks: Vec<Check> = serde_json::from_str(&format!("[{checks}]")).expect("checks as JSON");
-    let check_set = check_set_digest(&checks);
-    LaneOrder {
-        lane: Lane::Vm,
-        checks,
-        check_set,
-        within: "5m".parse().expect("a span"),
-        keep: false,
-        vm: None,
-    }
+    order_of(Lane::Vm, checks)
 }
 
-fn target() -> &'static Path {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("target/tmp has a parent")
-}
-
-/// The bootstrapped system as a tar, kept between test runs.
-async fn bootstrap() -> PathBuf {
-    let folder = target().join("cache");
-    fs::create_dir_all(&folder).expect("target/cache");
-    let name = edgewright_model::Digest::of(format!("{PACKAGES}{HOOK}"));
-    let tar = folder.join(format!("vm-{SUITE}-{}.tar", name.short()));
-    // Tests run in processes of their own: only the first one makes it.
-    let lock = fs::File::create(tar.with_extension("lock")).expect("target/cache is writable");
-    lock.lock().expect("target/cache is writable");
-    if !tar.is_file() {
-        let made =
-            tempfile::Builder::new().suffix(".tar").tempfile_in(&folder).expect("a file in target/cache");
-        let command = Command::new("mmdebstrap")
-            .args(["--variant=minbase", "--mode=root", &format!("--include={PACKAGES}")])
-            .args(["--essential-hook=mkdir -p \"$1\"/etc/dracut.conf.d"])
-            .args(["--essential-hook=printf 'hostonly=no\\ncompress=zstd\\nadd_drivers+=\" virtio_blk ext4 \"\\n' > \"$1\"/etc/dracut.conf.d/all.conf"])
-            .arg(format!("--customize-hook={HOOK}"))
-            .arg(SUITE)
-            .arg(made.path());
-        command.deadline(Duration::from_mins(15)).run().await.expect("mmdebstrap works");
-        made.persist(&tar).expect("target/cache is writable");
-    }
-    tar
-}
-
-/// The static programs, as `crates/cli/build.rs` builds them, in the same folder.
+/// The static programs that are brought into guests.
 async fn build_programs() -> Programs {
-    let host = Command::new("rustc").arg("-vV").run().await.expect("rustc works").text();
-    let host =
-        host.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc prints its host").to_owned();
-    let folder = target().join("runner");
-    let command = Command::new(env!("CARGO"))
-        .cwd(env!("CARGO_MANIFEST_DIR"))
-        .args(["build", "--quiet", "--locked", "--profile", "runner", "--target", &host])
-        .args(["--package", "edgewright-checks", "--bin", "edgewright-checks"])
-        .args(["--package", "edgewright-guest", "--bin", "edgewright-guest", "--target-dir"])
-        .arg(&folder)
-        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
-    let is_cargos = |name: &str| matches!(name, "CARGO_HOME" | "RUSTUP_HOME" | "RUSTUP_TOOLCHAIN");
-    let kept = std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_cargos));
-    let command = kept.fold(command, |command, (name, value)| command.env(name, value));
-    command.deadline(Duration::from_mins(10)).run().await.expect("the programs build");
-    let read = |name: &str| -> &'static [u8] {
-        fs::read(folder.join(&host).join("runner").join(name)).expect("it was built").leak()
-    };
+    let folder = build_static(&["edgewright-checks", "edgewright-guest"]).await;
+    let read = |name: &str| -> &'static [u8] { fs::read(folder.join(name)).expect("it was built").leak() };
     Programs { guest: read("edgewright-guest"), checks: read("edgewright-checks") }
 }

@@ -38,6 +38,8 @@ pub struct BlobReader {
     failures: u32,
     /// Held back until the next chunk arrived or the digest matched.
     held: Option<Bytes>,
+    /// What was held back when an error ended the pull.
+    left: Option<Bytes>,
 }
 
 impl Client {
@@ -70,6 +72,7 @@ impl Client {
             skip: 0,
             failures: 0,
             held: None,
+            left: None,
         };
         match opened {
             Ok(answer) => reader.accept_answer(answer),
@@ -170,6 +173,21 @@ impl BlobReader {
 
     /// The next chunk; `None` at the end. After an error the chunks received so far are invalid.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
+        let next = self.next().await;
+        if next.is_err() {
+            self.answer = None;
+            self.left = self.held.take();
+        }
+        next
+    }
+
+    /// The last bytes that were received before an error, after those of all chunks. They are not verified:
+    /// for callers that resume there later, and verify the whole.
+    pub fn take_left(&mut self) -> Option<Bytes> {
+        self.left.take()
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
         loop {
             let Some(answer) = &mut self.answer else { return Ok(self.held.take()) };
             match answer.chunk().await {
@@ -235,8 +253,6 @@ impl BlobReader {
         loop {
             self.failures += 1;
             if self.failures > ATTEMPTS {
-                self.answer = None;
-                self.held = None;
                 return Err(match cause {
                     Some(source) => self.client.transport.unreachable(&self.what, source),
                     None => ClientError::BrokenOff {

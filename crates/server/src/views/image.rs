@@ -228,6 +228,7 @@ impl Views {
             semantics: verdict.inputs.semantics,
             runner: verdict.recorded_on.runner,
             host: verdict.recorded_on.host,
+            accelerator: verdict.recorded_on.accelerator,
             origin: row.origin.clone(),
             run: row.run,
             recorded: row.created_at,
