@@ -44,7 +44,15 @@ pub enum ProvisionError {
     /// There is no virtual machine of the image.
     #[error("cannot start a virtual machine of the image")]
     Vm(#[from] VmError),
-    /// The machine ended, or does not answer.
+    /// The machine does not answer, or ended before that.
+    #[error("the virtual machine of the image does not start: {problem}")]
+    NoStart {
+        /// What is known.
+        problem: String,
+        /// The end of its console.
+        console: String,
+    },
+    /// The machine ended while the installer ran.
     #[error("the virtual machine of the image failed: {problem}")]
     Machine {
         /// What is known.
@@ -75,9 +83,11 @@ impl ProvisionError {
     /// The class.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Size(_) | Self::Document(_) | Self::Installer(_) | Self::Machine { .. } => {
-                ErrorClass::UserFault
-            }
+            Self::Size(_)
+            | Self::Document(_)
+            | Self::Installer(_)
+            | Self::NoStart { .. }
+            | Self::Machine { .. } => ErrorClass::UserFault,
             Self::Vm(error) => error.class(),
             Self::Pull(error) => error.class(),
             _ => ErrorClass::Unavailable,
@@ -93,7 +103,7 @@ impl ProvisionError {
             Self::Installer(text) if text.contains("edgewright-agent: not found") => Some(
                 "add the image parts to the image: see `Make disk images` in the documentation".to_owned(),
             ),
-            Self::Machine { console, .. } if !console.is_empty() => {
+            Self::NoStart { console, .. } | Self::Machine { console, .. } if !console.is_empty() => {
                 Some(format!("its console ends with:\n{console}"))
             }
             _ => None,

@@ -7,7 +7,7 @@ use edgewright_guest::frame::Program;
 use edgewright_process::Stream;
 use edgewright_vm::config::{Access, Disk};
 use edgewright_vm::machine::{NoAnswer, Setup};
-use edgewright_vm::{CachedImage, Hardware, Machine, Profile};
+use edgewright_vm::{Acceleration, CachedImage, Hardware, Machine, Profile};
 
 use crate::order::DiskOrder;
 use crate::{ProvisionError, Workshop};
@@ -49,6 +49,7 @@ pub(crate) struct Disks<'a> {
 pub(crate) async fn run(
     order: &DiskOrder,
     workshop: &Workshop<'_>,
+    acceleration: &Acceleration,
     image: &CachedImage,
     disks: &Disks<'_>,
     progress: &(dyn Fn(&str) + Sync),
@@ -67,13 +68,14 @@ pub(crate) async fn run(
         profile: Profile::Direct,
         hardware,
         programs: workshop.programs,
-        accelerator: workshop.acceleration.accelerator,
+        accelerator: acceleration.accelerator,
         keep: None,
     };
     let mut machine = Machine::launch(setup, workshop.context).await?;
     let cancel = workshop.context.processes.cancel().clone();
+    let within = ANSWER_TIMEOUT.mul_f64(acceleration.factor.max(1.0));
     let done = tokio::select! {
-        done = install(&mut machine, order, workshop, progress) => done,
+        done = install(&mut machine, order, within, progress) => done,
         () = cancel.cancelled() => Err(ProvisionError::Cancelled),
     };
     machine.stop().await;
@@ -83,10 +85,9 @@ pub(crate) async fn run(
 async fn install(
     machine: &mut Machine,
     order: &DiskOrder,
-    workshop: &Workshop<'_>,
+    within: Duration,
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<(), ProvisionError> {
-    let within = ANSWER_TIMEOUT.mul_f64(workshop.acceleration.factor.max(1.0));
     if let Err(found) = machine.answer(within).await {
         let problem = match found {
             NoAnswer::Stopped(stopped) => stopped.to_string(),
@@ -94,7 +95,7 @@ async fn install(
             NoAnswer::Channel(error) => return Err(error.into()),
         };
         let console = String::from_utf8_lossy(machine.console().await.text()).into_owned();
-        return Err(ProvisionError::Machine { problem, console });
+        return Err(ProvisionError::NoStart { problem, console });
     }
     let Some(channel) = machine.channel() else { return Err(ProvisionError::Cancelled) };
     let program = Program::new(["sh", "-c", SCRIPT, "install", order.reference.as_str()]);

@@ -27,7 +27,7 @@ mod output;
 use std::time::Duration;
 
 use edgewright_vm::machine::Programs;
-use edgewright_vm::{Acceleration, Cache, Context};
+use edgewright_vm::{Acceleration, Accelerator, Cache, Context};
 
 pub use error::ProvisionError;
 pub use order::{DiskOrder, Format};
@@ -44,17 +44,17 @@ pub struct Workshop<'a> {
     pub cache: &'a Cache,
     /// What is brought into guests.
     pub programs: Programs,
-    /// How fast this host is.
-    pub acceleration: &'a Acceleration,
 }
 
-/// Makes a disk. The output is complete if this succeeds; otherwise there is none, or that of before.
+/// Makes a disk. The output is complete if this succeeds; otherwise there is none, or that of before. What is
+/// found out about this host is noted in `acceleration`.
 ///
 /// # Errors
 /// See [`ProvisionError`].
 pub async fn make_disk(
     order: &DiskOrder,
     workshop: &Workshop<'_>,
+    acceleration: &mut Acceleration,
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<(), ProvisionError> {
     order.check()?;
@@ -63,13 +63,23 @@ pub async fn make_disk(
     let medium = medium::make(order, workshop.context).await?;
     progress("making the root file system of the virtual machine");
     let image = workshop.cache.open(&order.source, workshop.context).await?;
-    progress("starting the virtual machine");
     let disks = install::Disks { medium: medium.path(), target: output.raw() };
-    let work = install::run(order, workshop, &image, &disks, progress);
-    let limit = INSTALL_TIMEOUT.mul_f64(workshop.acceleration.factor.max(1.0));
-    match tokio::time::timeout(limit, work).await {
-        Ok(done) => done?,
-        Err(_) => return Err(ProvisionError::TimedOut(limit)),
+    loop {
+        progress("starting the virtual machine");
+        let work = install::run(order, workshop, acceleration, &image, &disks, progress);
+        let limit = INSTALL_TIMEOUT.mul_f64(acceleration.factor.max(1.0));
+        match tokio::time::timeout(limit, work).await {
+            Ok(Ok(())) => break,
+            // A kernel that does not start on KVM may start without.
+            Ok(Err(ProvisionError::NoStart { problem, .. }))
+                if acceleration.accelerator == Accelerator::Kvm =>
+            {
+                progress(&format!("not with KVM: {problem}"));
+                acceleration.give_up(problem).await;
+            }
+            Ok(Err(error)) => return Err(error),
+            Err(_) => return Err(ProvisionError::TimedOut(limit)),
+        }
     }
     progress("writing the output");
     output.finish(order, workshop.context).await

@@ -1,8 +1,8 @@
-//! Debian, as the server built it: kept in the cache folder, because its bootstrap takes minutes and is not what
-//! is tested.
+//! Debian, as the server built it: kept in the cache folder, because its bootstrap takes minutes and is not
+//! what is tested.
 //!
-//! A copy of the server's database and registry is kept, from before it built anything else. The server decides
-//! by its keys what it reuses: a copy that does not fit costs time, and changes no result.
+//! A copy of the server's database and registry is kept, from before it built anything else. The server
+//! decides by its keys what it reuses: an old copy costs time, and changes no result.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};

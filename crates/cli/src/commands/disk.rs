@@ -45,25 +45,26 @@ pub(super) async fn disk(args: &DiskArgs, global: &Global) -> Result<End, Failur
         device: device(args, &follow).await?.to_string().into_bytes(),
     };
     let work = Environment::read().data_folder(global.data.clone()).root().join("work/disks");
-    let made = std::fs::create_dir_all(&work);
+    let made = tokio::fs::create_dir_all(&work).await;
     made.map_err(|error| Failure::file("cannot create", &work, &error))?;
     let cancel = CancellationToken::new();
     let processes = ProcessContext::new(cancel.clone());
     let scratch = tempfile::Builder::new().prefix("disk-").tempdir_in(&work);
     let scratch = scratch.map_err(|error| Failure::file("cannot create a folder in", &work, &error))?;
     let context = Context { tools: tools(&args.tools)?, scratch: scratch.path().to_owned(), processes };
-    let acceleration = Acceleration::detect(Some(&work), &context).await.map_err(ProvisionError::from)?;
+    let mut acceleration = Acceleration::detect(Some(&work), &context).await.map_err(ProvisionError::from)?;
     let cache = Cache::new(work.join("images"));
-    let workshop =
-        Workshop { context: &context, cache: &cache, programs: vm_programs(), acceleration: &acceleration };
+    let workshop = Workshop { context: &context, cache: &cache, programs: vm_programs() };
     let progress = |step: &str| report(step, args.format.json);
-    let work = make_disk(&order, &workshop, &progress);
-    tokio::pin!(work);
-    let made = tokio::select! {
-        made = &mut work => made,
-        () = stop.next() => {
-            cancel.cancel();
-            work.await
+    let made = {
+        let work = make_disk(&order, &workshop, &mut acceleration, &progress);
+        tokio::pin!(work);
+        tokio::select! {
+            made = &mut work => made,
+            () = stop.next() => {
+                cancel.cancel();
+                work.await
+            }
         }
     };
     match made {
