@@ -103,10 +103,14 @@ impl Run {
         self.0.stdout(file.try_clone()?).stderr(file).spawn().with_context(|| self.cannot_start())
     }
 
+    /// The program and its arguments.
+    pub(crate) fn words(&self) -> impl Iterator<Item = &OsStr> {
+        std::iter::once(self.0.get_program()).chain(self.0.get_args())
+    }
+
     /// The command line for people.
     pub(crate) fn line(&self) -> String {
-        let words = std::iter::once(self.0.get_program()).chain(self.0.get_args());
-        words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+        self.words().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }
 
     fn cannot_start(&self) -> String {

@@ -43,6 +43,7 @@ Commands:
                 write the generated pages of docs/reference, such as settings.md
   dist          make a Debian package and a tarball, in target/dist
   demo          show a source, a server, a run, a change, and a change that fails: about 5 minutes
+  demo --device show a device that takes an update and returns from a bad one: about 10 minutes
   e2e device [--all]
                 provision a device in a virtual machine, update it, break it: about 10 minutes; --all: more ways to break
   bench [NAME]  run a measurement; without a name, list all";
@@ -70,6 +71,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["generate", pages @ ..] => generate::write(pages),
         ["dist", options @ ..] => dist::run(options),
         ["demo"] => demo::run(),
+        ["demo", "--device"] => e2e::demo(),
         ["e2e", "device", options @ ..] => e2e::device(options),
         ["bench"] => {
             bench::list();

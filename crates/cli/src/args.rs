@@ -224,7 +224,7 @@ pub(crate) enum Command {
     },
     /// Make the disk of a device, in a virtual machine of the image
     #[command(
-        after_help = "Examples:\n  edgewright disk hmi/plant-a --output hmi.raw --ssh-key ~/.ssh/id_ed25519.pub\n  edgewright disk quay.io/example/os:1 --format qcow2 --size 16GiB --output os.qcow2 --agent-config agent.toml --auth-file auth.json"
+        after_help = "Examples:\n  edgewright disk hmi/plant-a --output hmi.raw --ssh-key ~/.ssh/id_ed25519.pub\n  edgewright disk --slot plant-a/press-1 --output press-1.raw --agent-config agent.toml\n  edgewright disk quay.io/example/os:1 --format qcow2 --size 16GiB --output os.qcow2 --agent-config agent.toml --auth-file auth.json"
     )]
     Disk(Box<DiskArgs>),
     /// Show or change the client's configuration: the server that commands use, its token and its authorities

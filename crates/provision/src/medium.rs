@@ -16,6 +16,7 @@ use crate::order::DiskOrder;
 
 /// The largest config of an image that is read, in bytes.
 const CONFIG_LIMIT: u64 = 8 << 20;
+/// How long packing an image for the installer may take.
 const MAKING_TIMEOUT: Duration = Duration::from_mins(20);
 
 /// The disk; it is removed when this is dropped.

@@ -8,6 +8,7 @@ use edgewright_vm::Context;
 use crate::ProvisionError;
 use crate::order::{DiskOrder, Format};
 
+/// How long the conversion to another format of disks may take.
 const CONVERSION_TIMEOUT: Duration = Duration::from_mins(30);
 
 /// An output that is made. What is not finished is removed when this is dropped.

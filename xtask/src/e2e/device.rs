@@ -9,12 +9,15 @@ use super::world::World;
 use crate::command::Run;
 use crate::demo::server::{Server, text};
 use crate::demo::story::{Story, say};
+use crate::workspace;
 
 /// The host as a guest of QEMU's user network sees it.
 const HOST: &str = "10.0.2.2";
 const NAME: &str = "press-1";
 /// How long a report may be on its way.
 const REPORT_LIMIT: Duration = Duration::from_mins(3);
+/// How long the installation may take, as `timeout` reads it: 3 minutes on two cores with nothing else to do.
+const INSTALL_LIMIT: &str = "40m";
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What `edgewright disk` prints about the disk.
@@ -49,6 +52,27 @@ impl<'a> Device<'a> {
             self.server = Some(Server::start(world.place.program.clone(), &world.place, &world.tools)?);
         }
         self.server.as_mut().context("the server does not run")
+    }
+
+    /// The command that starts the server again.
+    pub(super) fn server_command(&mut self) -> anyhow::Result<String> {
+        Ok(self.server()?.command_line())
+    }
+
+    /// Waits until the server ends.
+    pub(super) fn wait(&mut self) -> anyhow::Result<()> {
+        self.server()?.wait()
+    }
+
+    /// Commands that show what happened.
+    pub(super) fn suggestions(&mut self) -> anyhow::Result<String> {
+        let edgewright = workspace::shown(&self.world.place.program);
+        let url = self.server()?.url();
+        Ok(format!(
+            "{edgewright} release list --server {url}\n\
+             {edgewright} image show device --server {url}        # why built, from what\n\
+             curl {url}/api/v1/devices/{NAME}/reports             # what the device reported"
+        ))
     }
 
     /// Waits until the run of a commit has passed.
@@ -99,7 +123,9 @@ impl<'a> Device<'a> {
         let token = world.place.data.join("report-token");
         let address = server.url();
         // As the server: they share a folder, and its token is readable only for root.
-        let answer = Run::as_root(&world.place.program)?
+        let answer = Run::as_root("timeout")?
+            .args(["--kill-after=1m", INSTALL_LIMIT])
+            .arg(&world.place.program)
             .args(["disk", "device", "--json", "--size", "4GiB", "--hostname", NAME, "--boot-tries", "1"])
             .args(["--server", &address, "--output"])
             .arg(world.disk())

@@ -15,12 +15,15 @@ use crate::demo::story::Story;
 const PAUSE: Duration = Duration::from_millis(500);
 /// Lines of a console that are shown when something fails.
 const TAIL_LINES: usize = 40;
+/// UEFI firmware in the tool image.
+const FIRMWARE: &str = "usr/share/OVMF";
 /// What lines of ours begin with; firmware prints on the port, too.
 const MARK: &str = "E2E ";
 
 /// A running device. It is killed when the value is dropped.
 #[derive(Debug)]
 pub(super) struct Machine {
+    command: String,
     child: Child,
     console: PathBuf,
     lines: PathBuf,
@@ -30,10 +33,15 @@ pub(super) struct Machine {
 }
 
 impl Machine {
+    /// Whether the tool image has the firmware, which is for x86-64.
+    pub(super) fn is_possible(world: &World) -> bool {
+        world.tools.join("root").join(FIRMWARE).join("OVMF_CODE_4M.fd").is_file()
+    }
+
     /// Switches the device on.
     pub(super) fn start(world: &World, accelerator: &str) -> anyhow::Result<Self> {
         let (root, folder) = (world.tools.join("root"), &world.place.root);
-        let firmware = root.join("usr/share/OVMF");
+        let firmware = root.join(FIRMWARE);
         let variables = folder.join("variables.fd");
         std::fs::copy(firmware.join("OVMF_VARS_4M.fd"), &variables)?;
         let console = folder.join("console.log");
@@ -43,9 +51,7 @@ impl Machine {
             ["usr/lib/x86_64-linux-gnu", "usr/lib"].map(|path| root.join(path).display().to_string());
         let drive = |path: &PathBuf, options: &str| format!("format=raw,{options},file={}", path.display());
         let accelerator = if accelerator == "kvm" { "kvm" } else { "tcg,thread=multi" };
-        let child = Run::as_root("setpriv")?
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(root.join("lib64/ld-linux-x86-64.so.2"))
+        let emulator = Run::new(root.join("lib64/ld-linux-x86-64.so.2"))
             .args(["--library-path", &libraries.join(":")])
             .arg(root.join("usr/bin/qemu-system-x86_64"))
             .args(["-accel", accelerator])
@@ -59,9 +65,18 @@ impl Machine {
             .args(["-drive", &drive(&world.disk(), "if=virtio,cache=unsafe")])
             .args(["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="])
             .args(["-serial", &format!("file:{}", console.display())])
-            .args(["-serial", &format!("file:{}", lines.display())])
+            .args(["-serial", &format!("file:{}", lines.display())]);
+        // It must not outlive us, however we end.
+        let child = Run::as_root("setpriv")?
+            .args(["--pdeathsig", "KILL", "--"])
+            .args(emulator.words())
             .start_logged(&qemu)?;
-        Ok(Self { child, console, lines, qemu, shown: 0, seen: Seen::default() })
+        Ok(Self { command: emulator.line(), child, console, lines, qemu, shown: 0, seen: Seen::default() })
+    }
+
+    /// The command that starts it again.
+    pub(super) fn command(&self) -> &str {
+        &self.command
     }
 
     /// What the device printed last of each kind.

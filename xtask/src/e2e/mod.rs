@@ -13,11 +13,13 @@ mod device;
 mod machine;
 mod world;
 
-use std::time::Duration;
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 
 use crate::demo::story::{Story, say};
+use crate::test::shown;
 use device::{Device, Installed};
 use machine::Machine;
 use world::World;
@@ -26,8 +28,12 @@ use world::World;
 const FIRST_RUN_LIMIT: Duration = Duration::from_mins(20);
 /// Later runs only add files.
 const RUN_LIMIT: Duration = Duration::from_mins(10);
-/// A boot by firmware, without a processor's help, on a busy machine; or a download and a reboot.
-const BOOT_LIMIT: Duration = Duration::from_mins(12);
+/// A download, and two boots by firmware without a processor's help: 3 minutes on two cores with nothing else
+/// to do.
+const BOOT_LIMIT: Duration = Duration::from_mins(30);
+
+/// What versions 1 to 3 may take on two cores that emulate the device, after compilation. More is a warning.
+const BUDGET: Duration = Duration::from_mins(15);
 
 /// What a successor of version 2 does wrong.
 const POISONED: [(u32, &str); 3] = [
@@ -38,15 +44,40 @@ const POISONED: [(u32, &str); 3] = [
 
 /// Runs the test.
 pub(crate) fn device(options: &[&str]) -> anyhow::Result<()> {
-    let poisoned = match options {
-        [] => &POISONED[..1],
-        ["--all"] => &POISONED[..],
+    match options {
+        [] => run(&POISONED[..1], Purpose::Test),
+        ["--all"] => run(&POISONED, Purpose::Test),
         _ => bail!("unknown options of `e2e device`: {}", options.join(" ")),
-    };
+    }
+}
+
+/// `demo --device`: the same, to look around in afterwards.
+pub(crate) fn demo() -> anyhow::Result<()> {
+    run(&POISONED[..1], Purpose::Demo)
+}
+
+/// What the device is for, once everything was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Its disk is removed.
+    Test,
+    /// It stays.
+    Demo,
+}
+
+fn run(poisoned: &[(u32, &str)], purpose: Purpose) -> anyhow::Result<()> {
     let mut story = Story::new();
     println!("The life of a device. All files are below target/e2e; Ctrl-C ends it at any time.");
     story.step("Programs, the edgewright command, the agent");
     let world = World::prepare()?;
+    if !Machine::is_possible(&world) {
+        println!(
+            "SKIPPED: e2e device: needs UEFI firmware for virtual machines in {}",
+            world.tools.display()
+        );
+        return Ok(());
+    }
+    let began = Instant::now();
     let mut test = Test { story, device: Device::new(&world), world: &world };
     test.bootstraps()?;
     let first = test.installs()?;
@@ -57,9 +88,17 @@ pub(crate) fn device(options: &[&str]) -> anyhow::Result<()> {
         println!("\n{}", machine.tails());
     }
     result?;
+    if purpose == Purpose::Demo {
+        return test.next(&machine);
+    }
     drop(machine);
     std::fs::remove_file(world.disk())?;
     test.story.step("Done");
+    let took = began.elapsed();
+    println!("e2e: the device test took {} of {}", shown(took), shown(BUDGET));
+    if took > BUDGET && poisoned.len() == 1 {
+        println!("warning: the device test took longer than its budget");
+    }
     Ok(())
 }
 
@@ -92,6 +131,23 @@ impl Test<'_> {
         let installed = self.device.install(&self.story)?;
         ensure!(installed.digest == digest, "the disk has {}, and the release {digest}", installed.digest);
         Ok(installed)
+    }
+
+    /// Shows what to try next, and keeps server and device running for it if this is a terminal.
+    fn next(&mut self, machine: &Machine) -> anyhow::Result<()> {
+        let is_watched = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+        self.story.step("Done. What to try next");
+        if !is_watched {
+            say(&format!("{}        # start the server again", self.device.server_command()?));
+            say(&format!("{}        # start the device again", machine.command()));
+        }
+        say(&self.device.suggestions()?);
+        say("$EDITOR e2e/device/versions/2/etc/plant/image.conf        # what a version is");
+        if is_watched {
+            println!("\nServer and device run until you press Ctrl-C.");
+            self.device.wait()?;
+        }
+        Ok(())
     }
 
     fn publish(&mut self, version: u32, limit: Duration) -> anyhow::Result<String> {

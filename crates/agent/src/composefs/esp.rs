@@ -28,6 +28,7 @@ use crate::durable;
 pub const MAX_BOOT_ENTRIES: usize = 1000;
 /// Attempts to mount the ESP while another process has it mounted in another way.
 pub const MOUNT_ATTEMPTS_LIMIT: u32 = 100;
+/// How often mounting the EFI system partition is tried again.
 const MOUNT_PAUSE: Duration = Duration::from_millis(100);
 const MOUNT_POINTS: &str = "/run/edgewright/esp";
 static MOUNTS: AtomicU64 = AtomicU64::new(0);

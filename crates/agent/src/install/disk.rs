@@ -18,7 +18,9 @@ const SMALL_ESP_MIB: u64 = 200;
 const MIN_DISK_MIB: u64 = 1024;
 /// How long a partition may take to appear.
 const PARTITION_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long one program of the installer may take.
 const COMMAND_TIMEOUT: Duration = Duration::from_mins(15);
+/// How often a new partition is looked for.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// The partitions of a disk.

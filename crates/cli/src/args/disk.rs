@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
+use edgewright_model::names::{SiteName, SlotId};
 use edgewright_model::size::ByteSize;
 use edgewright_provision::Format as DiskFormat;
 
@@ -14,8 +15,11 @@ use crate::complete;
 #[derive(Debug, Args)]
 pub(crate) struct DiskArgs {
     /// Variant whose newest release is taken, or a reference such as quay.io/example/os:1 or …@sha256:…
-    #[arg(value_name = "VARIANT|REFERENCE", add = ArgValueCompleter::new(complete::variants))]
-    pub(crate) image: String,
+    #[arg(value_name = "VARIANT|REFERENCE", required_unless_present = "slot", add = ArgValueCompleter::new(complete::variants))]
+    pub(crate) image: Option<String>,
+    /// Slot whose device this is, such as plant-a/press-1: it gives image, channel and host name
+    #[arg(long, value_name = "SITE/SLOT", conflicts_with = "image", value_parser = super::values::slot)]
+    pub(crate) slot: Option<(SiteName, SlotId)>,
     /// File to write; it is replaced when the new one is complete
     #[arg(long, value_name = "FILE")]
     pub(crate) output: PathBuf,
@@ -25,10 +29,10 @@ pub(crate) struct DiskArgs {
     /// Size of the disk, such as 8GiB
     #[arg(long, value_name = "SIZE", default_value = "8GiB")]
     pub(crate) size: ByteSize,
-    /// Reference that the device follows for updates [default: that of the image, with the tag `stable`]
+    /// Reference that the device follows [default: the image's, at the slot's channel or `stable`]
     #[arg(long, value_name = "REFERENCE")]
     pub(crate) follow: Option<String>,
-    /// Host name of the device
+    /// Host name of the device [default: id of the slot]
     #[arg(long, value_name = "NAME")]
     pub(crate) hostname: Option<String>,
     /// File with SSH keys that may log in as root, such as ~/.ssh/id_ed25519.pub

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
+use edgewright_model::names::{SiteName, SlotId};
 use edgewright_model::spec::Lane;
 
 /// One of some words.
@@ -47,6 +48,13 @@ pub(super) fn device_file(text: &str) -> Result<(String, PathBuf), String> {
             Err("expected PATH=FILE with a path below /etc, such as /etc/plant.conf=plant-a.conf".to_owned())
         }
     }
+}
+
+/// A site and one of its slots.
+pub(super) fn slot(text: &str) -> Result<(SiteName, SlotId), String> {
+    let (site, slot) = text.split_once('/').ok_or("expected SITE/SLOT such as plant-a/press-1")?;
+    let error = |error: edgewright_model::names::InvalidName| error.to_string();
+    Ok((site.parse().map_err(error)?, slot.parse().map_err(error)?))
 }
 
 /// A lane by its name.

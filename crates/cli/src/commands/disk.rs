@@ -1,19 +1,16 @@
 //! `disk`: makes the disk of a device, in a virtual machine of the image itself.
 
+mod wanted;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use edgewright_model::Digest;
-use edgewright_model::error::{Chain, ErrorClass};
-use edgewright_model::names::VariantName;
-use edgewright_model::order::ManifestRef;
-use edgewright_model::reference::{ImageReference, Reference};
-use edgewright_oci::client::Credentials;
-use edgewright_oci::{Client, image};
+use edgewright_model::error::Chain;
 use edgewright_process::{CancellationToken, ProcessContext};
 use edgewright_provision::{DiskOrder, ProvisionError, Workshop, make_disk};
 use edgewright_sandbox::ToolImage;
-use edgewright_vm::{Acceleration, Cache, Context, Source, Tools};
+use edgewright_vm::{Acceleration, Cache, Context, Tools};
 use serde_json::{Value, json};
 
 use super::job::vm_programs;
@@ -21,28 +18,26 @@ use super::serve::Stop;
 use crate::args::{DiskArgs, Global};
 use crate::exit::{End, Failure};
 use crate::output;
-use crate::reader::Reader;
 use crate::settings::Environment;
+use wanted::Wanted;
 
 /// Bytes of a file that a device gets.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 const AGENT_CONFIG: &str = "/etc/edgewright/agent.toml";
-const DEFAULT_TAG: &str = "stable";
 
 /// Makes a disk.
 pub(super) async fn disk(args: &DiskArgs, global: &Global) -> Result<End, Failure> {
     let mut stop = Stop::listen()?;
-    let wanted = reference(args, global).await?;
-    let source = find(&wanted).await?;
+    let wanted = wanted::read(args, global).await?;
+    let source = wanted::find(&wanted.image).await?;
     let digest = source.manifest.digest.clone();
-    let follow = args.follow.clone().unwrap_or_else(|| followed(&wanted));
     let order = DiskOrder {
-        reference: follow.clone(),
+        reference: wanted.follow.clone(),
         source,
         size: args.size.bytes(),
         format: args.disk_format,
         output: args.output.clone(),
-        device: device(args, &follow).await?.to_string().into_bytes(),
+        device: device(args, &wanted).await?.to_string().into_bytes(),
     };
     let work = Environment::read().data_folder(global.data.clone()).root().join("work/disks");
     let made = tokio::fs::create_dir_all(&work).await;
@@ -105,56 +100,8 @@ fn report(step: &str, json: bool) {
     }
 }
 
-/// The reference that was given, or that of a variant's newest release.
-async fn reference(args: &DiskArgs, global: &Global) -> Result<ImageReference, Failure> {
-    let text = match args.image.parse::<VariantName>() {
-        Ok(variant)
-            if !args.image.contains(['@', ':'])
-                && !args.image.split('/').next().is_some_and(|host| host.contains('.')) =>
-        {
-            let view = Reader::open(global).await?.image(&variant, None).await?;
-            view.pull.map(|pull| pull.reference).ok_or_else(|| {
-                Failure::new(ErrorClass::NotFound, format!("{variant} has no image that can be pulled"))
-                    .hint("start the server with `edgewright serve`, and wait for its first release")
-            })?
-        }
-        _ => args.image.clone(),
-    };
-    text.parse().map_err(|error| Failure::user(format!("invalid image `{text}`: {error}")))
-}
-
-/// The platform manifest of a reference, for this machine.
-async fn find(wanted: &ImageReference) -> Result<Source, Failure> {
-    let pull = |error| Failure::from(ProvisionError::Pull(Box::new(error)));
-    let client = Client::for_host(&wanted.registry, Credentials::Anonymous).map_err(pull)?;
-    let reference = match (&wanted.digest, &wanted.tag) {
-        (Some(digest), _) => Reference::Digest(digest.clone()),
-        (None, Some(tag)) => Reference::Tag(tag.clone()),
-        (None, None) => {
-            let message = format!("{wanted} has neither a tag nor a digest");
-            return Err(Failure::user(message).hint("add a tag, such as `:stable`"));
-        }
-    };
-    let manifest = client.pull_manifest(&wanted.repository, &reference).await.map_err(pull)?;
-    let digest = if image::is_index(&manifest) {
-        let platform = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };
-        let platform = platform.parse().map_err(|_| Failure::user("unknown platform"))?;
-        let found = image::select(&manifest.bytes, &platform);
-        found.map_err(|error| Failure::user(format!("cannot use {wanted}: {error}")))?.digest
-    } else {
-        manifest.digest
-    };
-    Ok(Source { client, manifest: ManifestRef { repository: wanted.repository.clone(), digest } })
-}
-
-/// What a device follows that was installed from a digest: the default channel of its repository.
-fn followed(wanted: &ImageReference) -> String {
-    let tag = wanted.tag.as_ref().map_or(DEFAULT_TAG, |tag| tag.as_str());
-    format!("{}/{}:{tag}", wanted.registry, wanted.repository)
-}
-
 /// The settings of the device, as the installer reads them.
-async fn device(args: &DiskArgs, follow: &str) -> Result<Value, Failure> {
+async fn device(args: &DiskArgs, wanted: &Wanted) -> Result<Value, Failure> {
     let mut keys: Vec<String> = Vec::new();
     for path in &args.ssh_key {
         let text = read(path).await?;
@@ -164,7 +111,7 @@ async fn device(args: &DiskArgs, follow: &str) -> Result<Value, Failure> {
     // Without a configuration the agent would not start, and the device would never be updated.
     let mut files = BTreeMap::from([(
         AGENT_CONFIG.to_owned(),
-        json!({"text": format!("image = {}\n", json!(follow)), "mode": 0o644}),
+        json!({"text": format!("image = {}\n", json!(wanted.follow)), "mode": 0o644}),
     )]);
     for (path, file, mode) in
         [(AGENT_CONFIG, &args.agent_config, 0o644), ("/etc/edgewright/auth.json", &args.auth_file, 0o600)]
@@ -177,7 +124,7 @@ async fn device(args: &DiskArgs, follow: &str) -> Result<Value, Failure> {
         files.insert(path.clone(), json!({"text": read(file).await?, "mode": 0o600}));
     }
     let mut device = json!({
-        "hostname": args.hostname,
+        "hostname": wanted.hostname,
         "ssh_keys": keys,
         "files": files,
         "kernel_arguments": args.karg,
