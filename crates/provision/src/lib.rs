@@ -16,18 +16,24 @@
 //! | [`order`] | what is made |
 //! | `medium` | the image as a read-only disk |
 //! | `install` | the machine in which the installer runs |
+//! | `stick` | an installer for USB sticks, which needs no machine |
+//! | `netboot` | the same for machines that start over the network |
+//! | `unattended` | what both have in common |
 //! | `output` | the finished file |
 
 mod error;
 mod install;
 mod medium;
+mod netboot;
 pub mod order;
 mod output;
+mod stick;
+mod unattended;
 
 use std::time::Duration;
 
 use edgewright_vm::machine::Programs;
-use edgewright_vm::{Acceleration, Accelerator, Cache, Context};
+use edgewright_vm::{Acceleration, Accelerator, Cache, CachedImage, Context};
 
 pub use error::ProvisionError;
 pub use order::{DiskOrder, Format};
@@ -58,11 +64,21 @@ pub async fn make_disk(
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<(), ProvisionError> {
     order.check()?;
+    let context = workshop.context;
+    if order.format == Format::Netboot {
+        let folder = netboot::Folder::create(&order.output).await?;
+        let (medium, image) = fetch(order, workshop, progress).await?;
+        progress("writing the installer");
+        return folder.write(&image, &medium.path()).await;
+    }
     let output = output::Output::create(order).await?;
-    progress("downloading the image");
-    let medium = medium::make(order, workshop.context).await?;
-    progress("making the root file system of the virtual machine");
-    let image = workshop.cache.open(&order.source, workshop.context).await?;
+    let (medium, image) = fetch(order, workshop, progress).await?;
+    if order.format == Format::Iso {
+        progress("writing the installer");
+        stick::make(&image, &medium.path(), output.raw(), context).await?;
+        progress("writing the output");
+        return output.finish(order, context).await;
+    }
     let disks = install::Disks { medium: medium.path(), target: output.raw() };
     loop {
         progress("starting the virtual machine");
@@ -82,5 +98,18 @@ pub async fn make_disk(
         }
     }
     progress("writing the output");
-    output.finish(order, workshop.context).await
+    output.finish(order, context).await
+}
+
+/// The image in both forms: as its registry has it, and as files.
+async fn fetch(
+    order: &DiskOrder,
+    workshop: &Workshop<'_>,
+    progress: &(dyn Fn(&str) + Sync),
+) -> Result<(medium::Medium, CachedImage), ProvisionError> {
+    progress("downloading the image");
+    let medium = medium::make(order, workshop.context).await?;
+    progress("making the root file system");
+    let image = workshop.cache.open(&order.source, workshop.context).await?;
+    Ok((medium, image))
 }

@@ -16,6 +16,8 @@ use crate::order::DiskOrder;
 
 /// The largest config of an image that is read, in bytes.
 const CONFIG_LIMIT: u64 = 8 << 20;
+/// The settings of the device for an installer, beside the layout.
+const SETTINGS: &str = "installer.json";
 /// How long packing an image for the installer may take.
 const MAKING_TIMEOUT: Duration = Duration::from_mins(20);
 
@@ -41,6 +43,10 @@ pub(crate) async fn make(order: &DiskOrder, context: &Context) -> Result<Medium,
     let medium = Medium { folder };
     let layout = medium.folder.path().join("layout");
     download(order, &layout).await?;
+    if order.format.is_installer() {
+        let path = layout.join(SETTINGS);
+        tokio::fs::write(&path, settings(order)?).await.map_err(ProvisionError::io("write", &path))?;
+    }
     let command = context.tools.command("mkfs.erofs").arg("--quiet").args(["-T", "0"]);
     let command = command.arg(medium.path()).arg(&layout).deadline(MAKING_TIMEOUT);
     command
@@ -50,6 +56,14 @@ pub(crate) async fn make(order: &DiskOrder, context: &Context) -> Result<Medium,
         .map_err(|source| ProvisionError::Command { action: "pack the image", source })?;
     tokio::fs::remove_dir_all(&layout).await.map_err(ProvisionError::io("remove", &layout))?;
     Ok(medium)
+}
+
+/// What an installer reads.
+fn settings(order: &DiskOrder) -> Result<Vec<u8>, ProvisionError> {
+    let device: serde_json::Value =
+        serde_json::from_slice(&order.device).map_err(|error| ProvisionError::Document(error.to_string()))?;
+    let (reference, disk) = (&order.reference, &order.target_disk);
+    Ok(serde_json::json!({"reference": reference, "disk": disk, "device": device}).to_string().into_bytes())
 }
 
 async fn download(order: &DiskOrder, folder: &Path) -> Result<(), ProvisionError> {

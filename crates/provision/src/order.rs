@@ -23,6 +23,8 @@ pub struct DiskOrder {
     pub size: u64,
     /// The format of the output.
     pub format: Format,
+    /// The disk that an installer installs onto; none: the machine's only one.
+    pub target_disk: Option<PathBuf>,
     /// The output.
     pub output: PathBuf,
     /// The settings of the device, as `edgewright-agent install --device` reads them.
@@ -47,18 +49,29 @@ pub enum Format {
     Qcow2,
     /// VMware, as one growing file.
     Vmdk,
+    /// An installer for USB sticks: it installs the image onto the machine's disk, unattended.
+    Iso,
+    /// The same for machines that start over the network: a folder with kernel, initramfs and an iPXE script.
+    Netboot,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Raw, Self::Qcow2, Self::Vmdk];
+    pub const ALL: [Self; 5] = [Self::Raw, Self::Qcow2, Self::Vmdk, Self::Iso, Self::Netboot];
 
-    /// Its name, which is QEMU's.
+    /// Whether it installs the image elsewhere, and is no disk of a device.
+    pub const fn is_installer(self) -> bool {
+        matches!(self, Self::Iso | Self::Netboot)
+    }
+
+    /// Its name; those of disks are QEMU's.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw",
             Self::Qcow2 => "qcow2",
             Self::Vmdk => "vmdk",
+            Self::Iso => "iso",
+            Self::Netboot => "netboot",
         }
     }
 }
@@ -88,6 +101,6 @@ mod tests {
         for format in Format::ALL {
             assert_eq!(format.to_string().parse(), Ok(format));
         }
-        assert!("iso9660".parse::<Format>().unwrap_err().contains("raw, qcow2, vmdk"));
+        assert!("iso9660".parse::<Format>().unwrap_err().contains("raw, qcow2, vmdk, iso, netboot"));
     }
 }

@@ -39,7 +39,7 @@ impl Output {
     /// Converts, flushes, renames.
     pub(crate) async fn finish(self, order: &DiskOrder, context: &Context) -> Result<(), ProvisionError> {
         let finished = match order.format {
-            Format::Raw => self.raw,
+            Format::Raw | Format::Iso | Format::Netboot => self.raw,
             format => convert(&self.raw, format, order, context).await?,
         };
         let target = order.output.clone();

@@ -11,7 +11,7 @@ use edgewright_model::Digest;
 use crate::config::kernel_arguments;
 use crate::image::{CachedImage, blocking, directories, flatten, pull_layers};
 use crate::machine::{Programs, programs_archive};
-use crate::{Context, VmError, kernel};
+use crate::{Context, VmError};
 
 const MIB: u64 = 1024 * 1024;
 /// Where the first partition begins.
@@ -21,8 +21,6 @@ const ESP_FREE: u64 = 64 * MIB;
 const ROOT_FREE: u64 = 1024 * MIB;
 /// The identity of the root partition, by which the kernel finds it.
 const ROOT_ID: &str = "6b1f0c2e-6d5a-4c0b-9a55-ed6e37196471";
-/// The boot loader of the image, and of the tools.
-const LOADER: &str = "usr/lib/systemd/boot/efi/systemd-bootx64.efi";
 /// The time limit of one tool.
 const TOOL_TIMEOUT: Duration = Duration::from_mins(15);
 /// Version of how disks are made: part of their names.
@@ -132,24 +130,13 @@ impl Work<'_> {
             tokio::fs::write(&path, content).await.map_err(VmError::io("write", &path))?;
             copies.push((path, to));
         }
-        copies.push((self.loader().await?, "EFI/BOOT/BOOTX64.EFI"));
+        copies.push((self.image.boot_loader(self.folder, self.context).await?, "EFI/BOOT/BOOTX64.EFI"));
         for (from, to) in copies {
             let copy = self.context.tools.command("mcopy").args(["-i", &place, "-o"]);
             let copy = copy.arg(from.as_os_str()).arg(format!("::/{to}"));
             self.run(copy, "write the EFI system partition").await?;
         }
         Ok(())
-    }
-
-    /// systemd-boot: the image's own, else that of the tools.
-    async fn loader(&self) -> Result<PathBuf, VmError> {
-        let own = self.folder.join("loader.efi");
-        let bytes = kernel::read_file(&self.image.root(), &format!("/{LOADER}"), self.context).await?;
-        if bytes.starts_with(b"MZ") {
-            tokio::fs::write(&own, bytes).await.map_err(VmError::io("write", &own))?;
-            return Ok(own);
-        }
-        Ok(self.context.tools.file(LOADER))
     }
 
     /// The root, from the layers: owners, links and attributes as they are there.

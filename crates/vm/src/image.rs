@@ -15,6 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use edgewright_model::Digest;
 use edgewright_model::order::ManifestRef;
 use edgewright_model::reference::Reference;
 use edgewright_oci::client::QUIET;
@@ -31,6 +32,8 @@ use crate::{Context, VmError};
 
 /// Version of `facts.json`, and of how the files are made: others are made again.
 const VERSION: u32 = 1;
+/// The boot loader of images, and of the tools.
+const LOADER: &str = "usr/lib/systemd/boot/efi/systemd-bootx64.efi";
 /// The number of images whose files are kept.
 const MAX_IMAGES: usize = 12;
 /// The size of all files that are kept, in bytes.
@@ -245,6 +248,25 @@ impl CachedImage {
     /// The folder with all files.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The digest of its manifest.
+    pub const fn digest(&self) -> &Digest {
+        &self.source.manifest.digest
+    }
+
+    /// systemd-boot: the image's own, written into a folder; else that of the tools.
+    ///
+    /// # Errors
+    /// The root file system cannot be read.
+    pub async fn boot_loader(&self, folder: &Path, context: &Context) -> Result<PathBuf, VmError> {
+        let bytes = kernel::read_file(&self.root(), &format!("/{LOADER}"), context).await?;
+        if !bytes.starts_with(b"MZ") {
+            return Ok(context.tools.file(LOADER));
+        }
+        let own = folder.join("loader.efi");
+        tokio::fs::write(&own, bytes).await.map_err(VmError::io("write", &own))?;
+        Ok(own)
     }
 
     /// The kernel.

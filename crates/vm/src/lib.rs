@@ -31,7 +31,7 @@ pub mod acceleration;
 pub mod channel;
 pub mod config;
 mod console;
-mod cpio;
+pub mod cpio;
 mod disk;
 mod error;
 pub mod image;

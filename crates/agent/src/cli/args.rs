@@ -94,15 +94,18 @@ pub enum CommandLine {
 /// The arguments of `install`.
 #[derive(Debug, Args)]
 pub struct InstallArgs {
+    /// Take everything from the medium of `edgewright disk --format iso` that this system was started from
+    #[arg(long, conflicts_with_all = ["disk", "layout", "reference", "device"])]
+    pub medium: bool,
     /// Disk
-    #[arg(long, value_name = "DEVICE")]
-    pub disk: PathBuf,
+    #[arg(long, value_name = "DEVICE", required_unless_present = "medium")]
+    pub disk: Option<PathBuf>,
     /// Folder of the OCI layout with the image
-    #[arg(long, value_name = "DIR")]
-    pub layout: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "medium")]
+    pub layout: Option<PathBuf>,
     /// Reference that the device follows, for its status
-    #[arg(long, value_name = "REFERENCE")]
-    pub reference: ImageReference,
+    #[arg(long, value_name = "REFERENCE", required_unless_present = "medium")]
+    pub reference: Option<ImageReference>,
     /// Settings of the device (JSON): host name, SSH keys, files below /etc; `-` is standard input
     #[arg(long, value_name = "FILE")]
     pub device: Option<PathBuf>,

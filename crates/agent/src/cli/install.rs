@@ -19,20 +19,11 @@ use crate::updater::{Progress, Step};
 const MAX_SETTINGS_BYTES: u64 = 32 << 20;
 
 pub(super) async fn run(args: &InstallArgs, json: bool) -> Result<ExitCode, Failure> {
-    let device = match &args.device {
-        None => DeviceSettings::default(),
-        Some(path) => {
-            let fault = |e: &dyn std::fmt::Display| {
-                Failure::new(ErrorClass::UserFault, format!("cannot read {}: {e}", path.display()), None)
-            };
-            serde_json::from_slice(&read(path).await.map_err(|e| fault(&e))?).map_err(|e| fault(&e))?
-        }
-    };
-    let order = Order {
-        disk: args.disk.clone(),
-        layout: args.layout.clone(),
-        reference: args.reference.clone(),
-        device,
+    let (order, _medium) = if args.medium {
+        let (order, medium) = install::unattended().await?;
+        (order, Some(medium))
+    } else {
+        (order(args).await?, None)
     };
     let last = Mutex::new(String::new());
     let progress = Progress::new(move |step| report(step, json, &last), CancellationToken::new());
@@ -44,6 +35,22 @@ pub(super) async fn run(args: &InstallArgs, json: bool) -> Result<ExitCode, Fail
         writeln!(out, "installed {}", order.disk.display())
     };
     Ok(ExitCode::SUCCESS)
+}
+
+/// The order that the arguments are.
+async fn order(args: &InstallArgs) -> Result<Order, Failure> {
+    let fault = |message: String| Failure::new(ErrorClass::UserFault, message, None);
+    let device = match &args.device {
+        None => DeviceSettings::default(),
+        Some(path) => {
+            let fault = |e: &dyn std::fmt::Display| fault(format!("cannot read {}: {e}", path.display()));
+            serde_json::from_slice(&read(path).await.map_err(|e| fault(&e))?).map_err(|e| fault(&e))?
+        }
+    };
+    let (Some(disk), Some(layout), Some(reference)) = (&args.disk, &args.layout, &args.reference) else {
+        return Err(fault("--disk, --layout and --reference are needed".to_owned()));
+    };
+    Ok(Order { disk: disk.clone(), layout: layout.clone(), reference: reference.clone(), device })
 }
 
 /// Reads a file, or standard input for `-`.

@@ -15,6 +15,7 @@ mod bootc;
 mod device;
 mod disk;
 mod seed;
+mod unattended;
 
 use std::path::{Path, PathBuf};
 
@@ -34,6 +35,7 @@ use crate::updater::{Image, Progress, UpdateError, Updater as _};
 
 pub use device::{DeviceFile, DeviceSettings, InvalidDevice};
 pub use disk::Partitions;
+pub use unattended::order as unattended;
 
 const RECORD_VERSION: u32 = 1;
 const ROOT_MOUNT: &str = "/run/edgewright/install";

@@ -20,12 +20,15 @@ pub(crate) struct DiskArgs {
     /// Slot whose device this is, such as plant-a/press-1: it gives image, channel and host name
     #[arg(long, value_name = "SITE/SLOT", conflicts_with = "image", value_parser = super::values::slot)]
     pub(crate) slot: Option<(SiteName, SlotId)>,
-    /// File to write; it is replaced when the new one is complete
+    /// File to write (netboot: folder); a file is replaced when the new one is complete
     #[arg(long, value_name = "FILE")]
     pub(crate) output: PathBuf,
-    /// Format of the file: raw, qcow2 or vmdk
+    /// Format: raw, qcow2, vmdk; unattended installers: iso for USB sticks, netboot (a folder)
     #[arg(long = "format", value_name = "FORMAT", default_value = "raw")]
     pub(crate) disk_format: DiskFormat,
+    /// Disk that an installer erases, such as /dev/nvme0n1 [default: the machine's only one]
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) target_disk: Option<PathBuf>,
     /// Size of the disk, such as 8GiB
     #[arg(long, value_name = "SIZE", default_value = "8GiB")]
     pub(crate) size: ByteSize,

@@ -36,6 +36,7 @@ pub(super) async fn disk(args: &DiskArgs, global: &Global) -> Result<End, Failur
         source,
         size: args.size.bytes(),
         format: args.disk_format,
+        target_disk: args.target_disk.clone(),
         output: args.output.clone(),
         device: device(args, &wanted).await?.to_string().into_bytes(),
     };
@@ -76,11 +77,13 @@ fn finished(
     acceleration: &Acceleration,
 ) -> Result<End, Failure> {
     if args.format.json {
+        // An installer fits every disk.
+        let size = (!order.format.is_installer()).then_some(order.size);
         let document = json!({
             "schema": "edgewright.disk/v1",
             "output": order.output,
             "format": order.format.name(),
-            "size": order.size,
+            "size": size,
             "digest": digest,
             "reference": order.reference,
             "accelerator": acceleration.accelerator.name(),
