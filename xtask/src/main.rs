@@ -37,7 +37,7 @@ Commands:
                 run the tests with real tools; FILTER is a part of a test's name
   test docs [FILTER]
                 run the examples in documentation
-  fuzz [TARGET…] [--seconds N] [--keep]
+  fuzz [TARGET…] [--seconds N] [--seed N] [--keep]
                 run fuzz targets, 60 seconds each; --keep adds inputs that cover more to fuzz/corpus
   generate [PAGE…]
                 write the generated pages of docs/reference, such as settings.md
@@ -63,7 +63,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
     match words.as_slice() {
         ["setup"] => setup::run().and_then(|()| setup::clients()).and_then(|()| test::nextest::install()),
         ["check", steps @ ..] => check::run(steps),
-        ["test"] => test::run(test::Part::ALL, None).and_then(|()| fuzz::run(&[])),
+        ["test"] => test::run(test::Part::ALL, None).and_then(|()| fuzz::run(&["--seed", fuzz::CI_SEED])),
         ["test", part, filter @ ..] if filter.len() < 2 => {
             test::run(&[test_part(part)?], filter.first().copied())
         }
