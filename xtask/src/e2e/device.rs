@@ -1,5 +1,6 @@
 //! The device as the server sees it: releases, the disk, reports.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -106,8 +107,13 @@ impl<'a> Device<'a> {
         Ok(found.next().and_then(|manifest| manifest["digest"].as_str()).unwrap_or(index).to_owned())
     }
 
-    /// Makes the disk.
-    pub(super) fn install(&mut self, story: &Story) -> anyhow::Result<Installed> {
+    /// Makes the disk, or the stick, of a device.
+    pub(super) fn install(
+        &mut self,
+        format: &str,
+        output: &Path,
+        story: &Story,
+    ) -> anyhow::Result<Installed> {
         let world = self.world;
         let (tools, root) = (world.tools.clone(), &world.place.root);
         let server = self.server()?;
@@ -127,8 +133,8 @@ impl<'a> Device<'a> {
             .args(["--kill-after=1m", INSTALL_LIMIT])
             .arg(&world.place.program)
             .args(["disk", "device", "--json", "--size", "4GiB", "--hostname", NAME, "--boot-tries", "1"])
-            .args(["--server", &address, "--output"])
-            .arg(world.disk())
+            .args(["--server", &address, "--format", format, "--output"])
+            .arg(output)
             .arg("--tools")
             .arg(&tools)
             .args(["--follow", &format!("{url}/e2e/device:stable"), "--agent-config"])
