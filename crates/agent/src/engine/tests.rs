@@ -206,7 +206,7 @@ async fn assert_survives(fault: Fault, kind: &str) {
     let again = |it: &Value| it["problem"]["failures"] == 2 && it["doing"].is_null();
     device.work_until("the second failure", again).await;
     device.fake.set(Fault::None);
-    device.assert_goes_on().await;
+    device.assert_continues().await;
 }
 
 #[tokio::test]
