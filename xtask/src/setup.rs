@@ -8,7 +8,7 @@ use crate::command::{Run, is_installed, is_root};
 use crate::workspace;
 
 /// Programs with the Debian package that brings them.
-const PROGRAMS: [(&str, &str); 14] = [
+const PROGRAMS: [(&str, &str); 15] = [
     ("podman", "podman"),
     ("buildah", "buildah"),
     ("skopeo", "skopeo"),
@@ -23,6 +23,8 @@ const PROGRAMS: [(&str, &str); 14] = [
     // libFuzzer, the engine of the fuzz targets.
     ("c++", "g++"),
     ("setpriv", "util-linux"),
+    // A server that is not root.
+    ("newuidmap", "uidmap"),
     ("curl", "curl"),
     ("jq", "jq"),
     ("openssl", "openssl"),
