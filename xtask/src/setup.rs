@@ -37,7 +37,7 @@ const PROGRAMS: [(&str, &str); 15] = [
 const SUITE_OF_ORAS: &str = "trixie";
 
 /// The tool image's folder in the cache. Another number where the list of its packages changes.
-const TOOL_IMAGE: &str = "image-3";
+const TOOL_IMAGE: &str = "image-4";
 
 /// Installs missing programs by apt-get.
 pub(crate) fn run() -> anyhow::Result<()> {

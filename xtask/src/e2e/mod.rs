@@ -7,6 +7,8 @@
 //!  commit 2 ─▶ release ─▶ the agent takes it, checks it, blesses it; /var and /etc are kept
 //!  commit 3 ─▶ release ─▶ it fails ─▶ the device is back on 2 by itself, and the server knows
 //! ```
+//!
+//! `e2e stick`: a stick by `edgewright disk --format iso` installs a machine, which then starts.
 
 mod base;
 mod device;
