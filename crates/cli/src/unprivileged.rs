@@ -8,8 +8,8 @@ use crate::args::{Cli, Command, ServeArgs};
 use crate::exit::Failure;
 use crate::settings::Environment;
 
-/// Starts a command that makes sandboxes again in a namespace, if this user needs one and can make it. What is
-/// missing is named where a sandbox is needed: much works without.
+/// Starts a command that makes sandboxes again in a namespace, if this user needs one and can make it. What
+/// is missing is named where a sandbox is needed: much works without.
 ///
 /// # Errors
 /// The namespace was to be entered, and could not be.

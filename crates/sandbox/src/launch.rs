@@ -286,7 +286,7 @@ fn places(config: &mut Config, bundle: &Path, cgroups: Option<&Path>) -> Result<
                 std::fs::set_permissions(&inside, all).map_err(SandboxError::io("open", &inside))?;
                 *node = Path::new(PLACES).join("kvm");
             }
-            // In a user namespace nobody makes nodes: the host's own, where all may use it.
+            // In a user namespace no one makes nodes: the host's own, where all may use it.
             Err(rustix::io::Errno::PERM) => {}
             Err(error) => return Err(SandboxError::io("create", &inside)(error.into())),
         }

@@ -85,7 +85,7 @@ fn range(user: &User, path: &str) -> Result<Range, SandboxError> {
     user.largest_range(path).filter(|range| range.count >= IDS).ok_or_else(|| SandboxError::NotRoot {
         reason: format!("{path} has no range of {IDS} IDs for {name}"),
         hint: format!(
-            "add one that nobody else has, such as `usermod --add-subuids 200000-265535 --add-subgids \
+            "add one of its own, such as `usermod --add-subuids 200000-265535 --add-subgids \
                  200000-265535 {name}`"
         ),
     })
