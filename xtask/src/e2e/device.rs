@@ -15,8 +15,9 @@ use crate::workspace;
 /// The host as a guest of QEMU's user network sees it.
 const HOST: &str = "10.0.2.2";
 const NAME: &str = "press-1";
-/// How long a report may be on its way.
-const REPORT_LIMIT: Duration = Duration::from_mins(3);
+/// How long a report may be on its way: after a boot without a network, the agent tries again in pauses
+/// that grow.
+const REPORT_LIMIT: Duration = Duration::from_mins(10);
 /// How long the installation may take, as `timeout` reads it: 3 minutes on two cores with nothing else to do.
 const INSTALL_LIMIT: &str = "40m";
 const PAUSE: Duration = Duration::from_secs(1);
