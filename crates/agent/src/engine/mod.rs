@@ -7,9 +7,11 @@
 //! | module | holds |
 //! |---|---|
 //! | `jobs` | the actions that take time, each ends with one event |
+//! | `reports` | the way of reports from the queue to the server |
 //! | `status` | the document of `status` |
 
 mod jobs;
+mod reports;
 mod status;
 
 use std::path::PathBuf;
@@ -17,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgewright_process::{CancellationToken, Clock, OwnedTask};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -27,9 +29,11 @@ use crate::fetch::{FetchError, Registry};
 use crate::health::{CheckSets, Runner};
 use crate::history::History;
 use crate::machine::{Action, Command, Context, Event, Outcome, Record, Rejected, step};
-use crate::report::{Outbox, Place, ReportBody, Reporter};
+use crate::report::{Outbox, Place};
 use crate::store::{StateFolder, StoreError};
 use crate::updater::{UpdateError, Updater};
+
+use reports::Sent;
 
 pub use jobs::{Parts, ProgressNow};
 pub use status::StatusDocument;
@@ -38,10 +42,6 @@ pub use status::StatusDocument;
 const MAX_SLEEP: Duration = Duration::from_mins(1);
 /// The shortest sleep: whatever the state, the agent is never busy.
 const MIN_SLEEP: Duration = Duration::from_secs(1);
-/// How often queued reports are offered to a server that does not take them, at least.
-const REPORT_PAUSE: Duration = Duration::from_mins(1);
-/// How often a device without news reports that it is alive.
-const ALIVE_PAUSE: SignedDuration = SignedDuration::from_hours(6);
 /// Maximum number of commands that wait.
 const MAX_COMMANDS: usize = 16;
 
@@ -84,7 +84,9 @@ pub struct Engine {
     record: Record,
     stream: String,
     job: Option<(OwnedTask<Event>, CancellationToken)>,
-    sender: Option<OwnedTask<()>>,
+    sender: Option<OwnedTask<Sent>>,
+    /// Attempts to send reports that failed, since the last one that did not.
+    send_failures: u32,
     questions: mpsc::Receiver<Question>,
     last_report: Timestamp,
     last_tick: Instant,
@@ -148,6 +150,7 @@ impl Engine {
             stream,
             job: None,
             sender: None,
+            send_failures: 0,
             questions,
             last_report: now,
             last_tick: Instant::now(),
@@ -182,7 +185,7 @@ impl Engine {
             self.turn(cancel).await?;
         }
         self.stop_job().await;
-        if let Some(sender) = self.sender.take() {
+        if let Some(sender) = self.sender.take().filter(|_| self.send_failures == 0) {
             let _ = sender.await;
         }
         Ok(())
@@ -202,9 +205,19 @@ impl Engine {
                 None => std::future::pending().await,
             }
         };
+        let sender = async {
+            match &mut self.sender {
+                Some(task) => task.await.ok(),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             () = cancel.cancelled() => {}
+            sent = sender => {
+                self.sender = None;
+                self.sent(sent.unwrap_or(Sent::Later));
+            }
             ended = job => {
                 self.job = None;
                 self.parts.progress.clear();
@@ -361,48 +374,6 @@ impl Engine {
         let soonest = times.into_iter().flatten().map(until).min().unwrap_or(MAX_SLEEP).min(MAX_SLEEP);
         let shortest = if self.job.is_some() { MAX_SLEEP } else { MIN_SLEEP };
         (Instant::now() + soonest).clamp(self.last_tick + shortest, self.last_tick + MAX_SLEEP)
-    }
-
-    async fn report_alive(&mut self) -> Result<(), EngineError> {
-        let now = self.parts.clock.now();
-        if self.parts.config.report.is_none() || now.duration_since(self.last_report) < ALIVE_PAUSE {
-            return Ok(());
-        }
-        let outcome =
-            Outcome { record: self.record.clone(), actions: Vec::new(), reports: vec![ReportBody::Alive] };
-        self.persist(outcome, now).await.map(drop)
-    }
-
-    /// Sends reports in a task of its own: no update waits for the server.
-    fn send_reports(&mut self) {
-        if self.sender.as_ref().is_some_and(|sender| !sender.is_finished()) {
-            return;
-        }
-        let Some(report) = &self.parts.config.report else { return };
-        let (outbox, next) = (self.outbox.clone(), self.record.next_report);
-        let (report, parts) = (report.clone(), Arc::clone(&self.parts));
-        self.sender = Some(OwnedTask::spawn(async move {
-            let is_empty = outbox.clone();
-            if blocking(move || is_empty.is_empty().unwrap_or(false)).await.unwrap_or(true) {
-                return;
-            }
-            let client = match &parts.config.authority {
-                Some(pem) => edgewright_api::Client::with_authorities(&report.url, pem),
-                None => edgewright_api::Client::new(&report.url),
-            };
-            let client = match client {
-                Ok(client) => client.with_token(report.token.map(|token| token.0)),
-                Err(error) => {
-                    tracing::warn!(error = %edgewright_model::error::Chain(&error), "invalid report settings");
-                    return;
-                }
-            };
-            let reporter = Reporter { client, device: parts.config.device.clone() };
-            if let Err(error) = reporter.send_all(&outbox, next).await {
-                tracing::info!(error = %edgewright_model::error::Chain(&error), "reports stay queued");
-                tokio::time::sleep(REPORT_PAUSE / 2).await;
-            }
-        }));
     }
 }
 

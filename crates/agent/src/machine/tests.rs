@@ -398,7 +398,7 @@ fn problems_back_off_and_end() {
         record = step(&record, Event::Failed(problem(ProblemKind::Denied)), &context).unwrap().record;
         assert_eq!((record.state.name(), record.problem.as_ref().unwrap().failures), ("idle", failures));
         let pause = record.next_check.duration_since(device.now);
-        assert_eq!(pause.as_secs(), (30 << (failures - 1)).min(600));
+        assert_eq!(pause.as_secs(), (10 << (failures - 1)).min(600));
         record.state = State::Checking { staged: None };
     }
     let context = Context { now: device.now, jitter: Duration::ZERO, rules: &rules };
