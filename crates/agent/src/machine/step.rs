@@ -13,8 +13,8 @@ use super::{
 use crate::health::HealthResult;
 use crate::report::ReportBody;
 
-/// The first pause after a failure; it doubles up to the interval between checks. After a boot, the network is
-/// often a few seconds late.
+/// The first pause after a failure; it doubles up to the interval between checks. After a boot, the network
+/// is often a few seconds late.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 
 /// What a step results in. Store the record and the reports first, then perform the actions in order.
