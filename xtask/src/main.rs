@@ -46,6 +46,9 @@ Commands:
   demo --device show a device that takes an update and returns from a bad one: about 10 minutes
   e2e device [--all]
                 provision a device in a virtual machine, update it, break it: about 10 minutes; --all: more ways to break
+  e2e cuts [--count N] [--seed N]
+                update a device in a virtual machine, and cut its power at N points (3): about 6 minutes, and a minute or
+                two for each point
   e2e stick     install a virtual machine from a USB stick, and start it: about 7 minutes
   bench [NAME]  run a measurement; without a name, list all";
 
@@ -74,6 +77,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["demo"] => demo::run(),
         ["demo", "--device"] => e2e::demo(),
         ["e2e", "device", options @ ..] => e2e::device(options),
+        ["e2e", "cuts", options @ ..] => e2e::cuts(options),
         ["e2e", "stick"] => e2e::stick(),
         ["bench"] => {
             bench::list();

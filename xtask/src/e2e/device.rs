@@ -129,11 +129,12 @@ impl<'a> Device<'a> {
         )?;
         let token = world.place.data.join("report-token");
         let address = server.url();
+        // Two tries: a power cut during the first boot of an image is no fault of it.
         // As the server: they share a folder, and its token is readable only for root.
         let answer = Run::as_root("timeout")?
             .args(["--kill-after=1m", INSTALL_LIMIT])
             .arg(&world.place.program)
-            .args(["disk", "device", "--json", "--size", "4GiB", "--hostname", NAME, "--boot-tries", "1"])
+            .args(["disk", "device", "--json", "--size", "4GiB", "--hostname", NAME, "--boot-tries", "2"])
             .args(["--server", &address, "--format", format, "--output"])
             .arg(output)
             .arg("--tools")

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
+use super::disk::Disk;
 use super::world::World;
 use crate::command::{Run, is_root};
 use crate::demo::server::text;
@@ -39,7 +40,7 @@ impl Machine {
     }
 
     /// Switches the device on. It starts from the first disk that has a boot loader.
-    pub(super) fn start(world: &World, accelerator: &str, disks: &[PathBuf]) -> anyhow::Result<Self> {
+    pub(super) fn start(world: &World, accelerator: &str, disks: &[Disk<'_>]) -> anyhow::Result<Self> {
         let (root, folder) = (world.tools.join("root"), &world.place.root);
         let firmware = root.join(FIRMWARE);
         let variables = folder.join("variables.fd");
@@ -47,15 +48,17 @@ impl Machine {
         let console = folder.join("console.log");
         let lines = folder.join("lines.log");
         let qemu = folder.join("qemu.log");
+        for old in [&console, &lines] {
+            // Nothing of an earlier machine is taken for what this one prints.
+            if old.exists() {
+                std::fs::remove_file(old)?;
+            }
+        }
         let libraries =
             ["usr/lib/x86_64-linux-gnu", "usr/lib"].map(|path| root.join(path).display().to_string());
         let drive = |path: &PathBuf, options: &str| format!("format=raw,{options},file={}", path.display());
         let accelerator = if accelerator == "kvm" { "kvm" } else { "tcg,thread=multi" };
-        let disks = disks.iter().enumerate().flat_map(|(number, path)| {
-            let device = format!("virtio-blk-pci,drive=disk{number},bootindex={number}");
-            let drive = drive(path, &format!("if=none,id=disk{number},cache=unsafe"));
-            ["-drive".to_owned(), drive, "-device".to_owned(), device]
-        });
+        let disks = disks.iter().enumerate().flat_map(|(number, disk)| disk.arguments(number));
         let emulator = Run::new(root.join("lib64/ld-linux-x86-64.so.2"))
             .args(["--library-path", &libraries.join(":")])
             .arg(root.join("usr/bin/qemu-system-x86_64"))
@@ -213,6 +216,18 @@ impl Seen {
             && entry.is_none_or(|entry| booted["entry"] == entry)
             && self.status["is_running"] == true
             && matches!(state(&self.status), "idle" | "confirmed" | "held_back")
+    }
+
+    /// The digest that the agent found running. Before it runs, its status is that of an earlier boot.
+    pub(super) fn booted(&self) -> Option<&str> {
+        let booted = &self.status["deployments"]["booted"]["digest"];
+        booted.as_str().filter(|_| self.status["is_running"] == true)
+    }
+
+    /// Whether the device goes down for an update, or was down for one.
+    pub(super) fn is_rebooting(&self, version: u32) -> bool {
+        let boot = self.value("boot").and_then(|boot| boot.split(' ').next());
+        state(&self.status) == "rebooting" || boot == Some(&*version.to_string())
     }
 
     /// Whether this digest failed on the device.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use super::random::Random;
 use crate::command::Run;
 use crate::demo::place::Place;
 use crate::demo::source::Source;
@@ -11,6 +12,11 @@ use crate::{setup, workspace};
 
 /// Programs that the image parts bring into the image.
 const PROGRAMS: [&str; 2] = ["edgewright-agent", "edgewright-setup-root"];
+
+/// The version that devices keep, and what it brings: without data there would be nothing to download.
+const GOOD_UPDATE: u32 = 2;
+const DATA_FILES: u64 = 64;
+const DATA_BYTES: usize = 1 << 17;
 
 /// Folders and programs.
 #[derive(Debug)]
@@ -61,7 +67,11 @@ impl World {
         copy(&workspace::root().join("packaging/image-parts"), &parts)?;
         self.copy_programs(&parts.join("bin"))?;
         let files = folder().join("versions").join(version.to_string());
-        copy(&files, &source.join("images/device/files"))?;
+        let of_role = source.join("images/device/files");
+        copy(&files, &of_role)?;
+        if version == GOOD_UPDATE {
+            write_data(&of_role.join("usr/share/plant"))?;
+        }
         self.commit(&format!("version {version}"))
     }
 
@@ -93,6 +103,17 @@ impl World {
     pub(super) fn stick(&self) -> PathBuf {
         self.place.root.join("stick.iso")
     }
+}
+
+/// Files that no compression makes smaller, the same each time.
+fn write_data(folder: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    for number in 0..DATA_FILES {
+        let mut random = Random::new(number);
+        let bytes: Vec<u8> = (0..DATA_BYTES).map(|_| random.byte()).collect();
+        std::fs::write(folder.join(format!("data-{number}")), bytes)?;
+    }
+    Ok(())
 }
 
 /// The test's own files.
