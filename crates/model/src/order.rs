@@ -299,6 +299,9 @@ pub struct LaneOrder {
     pub check_set: Digest,
     /// The lane's time limit, boot included.
     pub within: Span,
+    /// The released manifest, in lanes that need one ([`Lane::needs_release`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<ManifestRef>,
     /// Whether the machine keeps running after its checks, for inspection (lane `container` only).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep: bool,

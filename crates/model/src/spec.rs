@@ -395,6 +395,11 @@ impl Lane {
         Self::External,
     ];
 
+    /// Whether its machine runs what is released before it gets the candidate, or after it.
+    pub const fn needs_release(self) -> bool {
+        matches!(self, Self::Upgrade | Self::Downgrade)
+    }
+
     /// The name in YAML, tables and URLs.
     pub const fn name(self) -> &'static str {
         match self {

@@ -172,6 +172,14 @@ pub struct LaneChecks {
     pub inherit: Option<NodeId>,
     /// The time limit for an external verdict, if the image sets one; only in the lane `external`.
     pub within: Option<Span>,
+    /// The released digest, in lanes that need one: [`Graph::compare_with`].
+    pub from: Option<Digest>,
+}
+
+impl LaneChecks {
+    const fn needs_release(&self) -> bool {
+        self.lane.needs_release()
+    }
 }
 
 /// The base of a path.
@@ -228,6 +236,24 @@ impl Graph {
     /// The variants that can be built, in name order.
     pub fn variants(&self) -> BTreeSet<&VariantName> {
         self.nodes.values().filter_map(Node::variant).collect()
+    }
+
+    /// Names the digest that lanes need which update a machine: what is released of the same variant. Such a
+    /// lane is left out where nothing is, and where the variant's digest (by `builds`) is the released one.
+    pub fn compare_with(
+        &mut self,
+        builds: &BTreeMap<Digest, ManifestRef>,
+        released: impl Fn(&VariantName, &Platform) -> Option<Digest>,
+    ) {
+        for node in self.nodes.values_mut().filter(|node| node.lanes.iter().any(LaneChecks::needs_release)) {
+            let released = node.id.name.variant().and_then(|variant| released(variant, &node.id.platform));
+            let present = builds.get(&node.key).map(|build| &build.digest);
+            let from = released.filter(|released| present != Some(released));
+            node.lanes.retain(|lane| from.is_some() || !lane.needs_release());
+            for lane in node.lanes.iter_mut().filter(|lane| lane.needs_release()) {
+                lane.from.clone_from(&from);
+            }
+        }
     }
 
     /// A node and all its ancestors, the node first.

@@ -113,14 +113,19 @@ impl Jobs {
         Ok(Some(Task::Lock(LockTask { image: image.clone(), request, keys, now })))
     }
 
-    /// The order of a lane; `keep` leaves its machine running.
-    pub(crate) fn lane(&self, lane: &LaneChecks, keep: bool) -> LaneOrder {
+    /// The order of a node's lane; `keep` leaves its machine running.
+    pub(crate) fn lane(&self, node: &Node, lane: &LaneChecks, keep: bool) -> LaneOrder {
+        let released = |digest: &Digest| ManifestRef {
+            repository: node.repository.clone(),
+            digest: digest.clone(),
+        };
         let longest = lane.checks.iter().map(|check| check.within.get().as_secs()).max().unwrap_or(0);
         LaneOrder {
             keep: keep && lane.lane == Lane::Container,
             lane: lane.lane,
             checks: lane.checks.to_vec(),
             check_set: lane.check_set.clone(),
+            from: lane.from.as_ref().map(released),
             within: self.settings.lane_within.max(Span::from_secs(longest + LANE_MARGIN_S)),
         }
     }

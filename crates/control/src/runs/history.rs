@@ -32,11 +32,12 @@ pub(super) struct Loaded {
 }
 
 impl Planner {
-    /// What is known that matters to a graph. A run on request forgets failures: it tries again.
+    /// What is known that matters to a graph, which learns what it is compared with. A run on request forgets
+    /// failures: it tries again.
     pub(super) async fn load_history(
         &self,
         scope: &Scope,
-        graph: &Graph,
+        graph: &mut Graph,
         exceptions: &[Exception],
     ) -> Result<Loaded, ControlError> {
         let run = &scope.run;
@@ -50,6 +51,9 @@ impl Planner {
         self.add_heads(&mut history, graph, &heads, now);
         // The last good digests are compared with; they may have other keys.
         let released = self.releases.newest(run.source, &run.branch).await?;
+        graph.compare_with(&history.builds, |variant, platform| {
+            released.good.get(&(variant.clone(), platform.clone())).map(|manifest| manifest.digest.clone())
+        });
         let manifests = history.builds.values().chain(released.good.values());
         let digests: BTreeSet<&Digest> = manifests.map(|build| &build.digest).collect();
         let verdicts = self.store.newest_verdicts(&digests, domain).await?;

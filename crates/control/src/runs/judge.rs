@@ -32,15 +32,14 @@ pub(crate) struct Found {
 /// The newest verdicts that are known about some manifests, and with which inputs one counts today.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    inputs: BTreeMap<Lane, Digest>,
+    inputs: BTreeMap<Lane, LaneInputs>,
     found: BTreeMap<VerdictKey, Found>,
 }
 
 impl Known {
     /// Recorded verdicts, oldest first; `inputs` are those of verdicts that count today.
     pub(crate) fn of(inputs: &BTreeMap<Lane, LaneInputs>, rows: Vec<VerdictRow>) -> Self {
-        let inputs = inputs.iter().map(|(lane, inputs)| (*lane, inputs.digest())).collect();
-        let mut known = Self { inputs, found: BTreeMap::new() };
+        let mut known = Self { inputs: inputs.clone(), found: BTreeMap::new() };
         for row in rows {
             known.add(row.run, row.verdict);
         }
@@ -59,7 +58,7 @@ impl Known {
             manifest: digest.clone(),
             lane: lane.lane,
             check_set: lane.check_set.clone(),
-            inputs: self.inputs.get(&lane.lane)?.clone(),
+            inputs: self.inputs.get(&lane.lane)?.clone().with_from(lane.from.clone()).digest(),
         })
     }
 
@@ -192,7 +191,8 @@ enum Before<'a> {
 }
 
 fn before<'a>(case: &Case<'a>, lane: &LaneChecks) -> Before<'a> {
-    let Some(good) = case.last_good else { return Before::Nothing };
+    // An update from the last good digest to itself says nothing.
+    let Some(good) = case.last_good.filter(|_| !lane.lane.needs_release()) else { return Before::Nothing };
     match case.known.get(&good.digest, lane).filter(|found| is_answer(&found.verdict)) {
         Some(found) => Before::Known(found),
         // Only its owner can run this lane.

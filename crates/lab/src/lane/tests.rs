@@ -123,7 +123,7 @@ fn order(ids: &[&str]) -> LaneOrder {
     };
     let checks: Vec<Check> = ids.iter().map(check).collect();
     let check_set = check_set_digest(&checks);
-    LaneOrder { lane: Lane::Container, checks, check_set, within: "1m".parse().unwrap(), keep: false }
+    LaneOrder { lane: Lane::Container, checks, check_set, within: "1m".parse().unwrap(), keep: false, from: None }
 }
 
 async fn run(machine: &mut Simulated, order: &LaneOrder) -> Findings {

@@ -175,7 +175,7 @@ impl World {
 pub(crate) fn order(checks: &str) -> LaneOrder {
     let checks: Vec<Check> = serde_json::from_str(&format!("[{checks}]")).expect("checks as JSON");
     let check_set = check_set_digest(&checks);
-    LaneOrder { lane: Lane::Container, checks, check_set, within: "5m".parse().expect("a span"), keep: false }
+    LaneOrder { lane: Lane::Container, checks, check_set, within: "5m".parse().expect("a span"), keep: false, from: None }
 }
 
 pub(crate) fn processes(work: &Path) -> ProcessContext {

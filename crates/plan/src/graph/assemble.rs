@@ -233,7 +233,7 @@ impl Assembler<'_> {
                 let checks: Arc<[Check]> = checks.iter().filter(applies).cloned().collect();
                 let check_set = check_set_digest(&checks);
                 let within = image.test.within.filter(|_| lane == Lane::External);
-                LaneChecks { lane, checks, check_set, inherit: None, within }
+                LaneChecks { lane, checks, check_set, inherit: None, within, from: None }
             };
             image.test.lanes.iter().copied().map(lane).collect()
         };

@@ -211,9 +211,10 @@ impl Views {
         Ok(rows)
     }
 
-    /// Whether a verdict has the inputs of its lane as it is run today.
+    /// Whether a verdict has the inputs of its lane as it is run today, whatever the machine ran before.
     fn is_current(&self, verdict: &Verdict) -> bool {
-        self.lane_inputs.get(&verdict.lane) == Some(&verdict.inputs)
+        let today = self.lane_inputs.get(&verdict.lane).cloned();
+        today.map(|today| today.with_from(verdict.inputs.from.clone())).as_ref() == Some(&verdict.inputs)
     }
 
     /// The verdicts on some manifests that a domain may use: the newest of each key, newest first.

@@ -12,7 +12,14 @@ const RULES: Rules<'static> = Rules { exceptions: &[], today: jiff::civil::date(
 const RUN: RunNumber = RunNumber(7);
 
 fn lane(lane: Lane) -> LaneChecks {
-    LaneChecks { lane, checks: Arc::from([]), check_set: check_set_digest(&[]), inherit: None, within: None }
+    LaneChecks {
+        lane,
+        checks: Arc::from([]),
+        check_set: check_set_digest(&[]),
+        inherit: None,
+        within: None,
+        from: None,
+    }
 }
 
 fn id(name: &str) -> NodeId {
