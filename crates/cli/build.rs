@@ -1,4 +1,5 @@
-//! Builds the static check runner and puts it where the command embeds it: `OUT_DIR/edgewright-checks`.
+//! Builds the static programs that are brought into machines, and puts them where the command embeds them:
+//! `OUT_DIR/edgewright-checks`, `OUT_DIR/edgewright-guest`.
 //!
 //! It is a cargo in a cargo. The inner one has its own target folder, so that it never waits for the outer
 //! one's lock, and none of the outer one's settings: `cargo clippy` must not lint here, `cargo test` must not
@@ -11,14 +12,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const BINARY: &str = "edgewright-checks";
+/// The programs: the check runner, and what is brought into virtual machines.
+const BINARIES: [&str; 2] = ["edgewright-checks", "edgewright-guest"];
 
 /// What the runner is made of, below the workspace's root.
-const INPUTS: [&str; 6] = [
+const INPUTS: [&str; 8] = [
     "Cargo.toml",
     "Cargo.lock",
     "crates/checks/Cargo.toml",
     "crates/checks/src",
+    "crates/guest/Cargo.toml",
+    "crates/guest/src",
     "crates/model/Cargo.toml",
     "crates/model/src",
 ];
@@ -36,9 +40,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let folder = target_folder(&out, root).join("runner");
     build(root, &folder, &target)?;
-    let built = folder.join(&target).join("runner").join(BINARY);
-    fs::copy(&built, out.join(BINARY))
-        .map_err(|error| format!("cannot copy {}: {error}", built.display()))?;
+    for binary in BINARIES {
+        let built = folder.join(&target).join("runner").join(binary);
+        fs::copy(&built, out.join(binary))
+            .map_err(|error| format!("cannot copy {}: {error}", built.display()))?;
+    }
     Ok(())
 }
 
@@ -59,7 +65,8 @@ fn build(root: &Path, folder: &Path, target: &str) -> Result<(), Box<dyn Error>>
     cargo
         .current_dir(root)
         .args(["build", "--quiet", "--locked", "--profile", "runner"])
-        .args(["--package", BINARY, "--bin", BINARY, "--target", target])
+        .args(BINARIES.iter().flat_map(|binary| ["--package", binary, "--bin", binary]))
+        .args(["--target", target])
         .arg("--target-dir")
         .arg(folder);
     for (name, _) in env::vars_os() {
@@ -72,7 +79,8 @@ fn build(root: &Path, folder: &Path, target: &str) -> Result<(), Box<dyn Error>>
     if status.success() {
         Ok(())
     } else {
-        Err(format!("cargo could not build {BINARY} for {target}: {status}; its messages are above").into())
+        Err(format!("cargo could not build {BINARIES:?} for {target}: {status}; its messages are above")
+            .into())
     }
 }
 

@@ -134,7 +134,7 @@ fn usual() -> LayerIndex {
 fn with_checksums(data: &[u8]) -> Vec<u8> {
     let mut tar = data.to_vec();
     let mut at = 0;
-    while let Some(block) = tar.get_mut(at..at + BLOCK) {
+    while let Some(block) = tar.get_mut(at..).and_then(|rest| rest.get_mut(..BLOCK)) {
         at += BLOCK;
         if block.iter().all(|byte| *byte == 0) {
             continue;

@@ -4,17 +4,21 @@
 mod measure;
 mod pipeline;
 mod report;
+mod vm;
 
 use anyhow::bail;
 
 /// A measurement: its name, what it measures, and how.
 type Bench = (&'static str, &'static str, fn() -> anyhow::Result<()>);
 
-const BENCHES: [Bench; 1] = [(
-    "pipeline",
-    "commit to hosted image, against bench/pipeline/baseline.sh (about 30 minutes)",
-    pipeline::run,
-)];
+const BENCHES: [Bench; 2] = [
+    (
+        "pipeline",
+        "commit to hosted image, against bench/pipeline/baseline.sh (about 30 minutes)",
+        pipeline::run,
+    ),
+    ("vm", "digest to a tested virtual machine, against bench/vm/baseline.sh (about 10 minutes)", vm::run),
+];
 
 /// Lists all measurements.
 pub(crate) fn list() {

@@ -1,6 +1,7 @@
 //! Subprocesses: one small builder, because xtask has no async runtime for `edgewright_process`.
 
 use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -74,6 +75,23 @@ impl Run {
         String::from_utf8(output.stdout).with_context(|| format!("`{}` printed no UTF-8", self.line()))
     }
 
+    /// Its standard output, with each line of its other stream as it comes; an error has the last one.
+    pub(crate) fn output_with_progress(mut self, on_line: &mut dyn FnMut(&str)) -> anyhow::Result<String> {
+        let mut child = self.0.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let child = child.as_mut().map_err(|_| anyhow::anyhow!(self.cannot_start()))?;
+        let errors = child.stderr.take().context("the pipe was asked for")?;
+        let mut last = String::new();
+        for line in BufReader::new(errors).lines() {
+            last = line?;
+            on_line(&last);
+        }
+        // It is one short document: it fits into the pipe while the other stream is read.
+        let mut output = String::new();
+        child.stdout.take().context("the pipe was asked for")?.read_to_string(&mut output)?;
+        let status = child.wait()?;
+        if status.success() { Ok(output) } else { bail!("`{}` failed: {status}: {last}", self.line()) }
+    }
+
     /// Starts it with its standard output piped to us.
     pub(crate) fn start_piped(mut self) -> anyhow::Result<Child> {
         self.0.stdout(Stdio::piped()).spawn().with_context(|| self.cannot_start())
@@ -85,10 +103,14 @@ impl Run {
         self.0.stdout(file.try_clone()?).stderr(file).spawn().with_context(|| self.cannot_start())
     }
 
+    /// The program and its arguments.
+    pub(crate) fn words(&self) -> impl Iterator<Item = &OsStr> {
+        std::iter::once(self.0.get_program()).chain(self.0.get_args())
+    }
+
     /// The command line for people.
     pub(crate) fn line(&self) -> String {
-        let words = std::iter::once(self.0.get_program()).chain(self.0.get_args());
-        words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+        self.words().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }
 
     fn cannot_start(&self) -> String {

@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask setup|check|test|fuzz|generate|dist|demo|bench`.
+//! Developer commands: `cargo xtask setup|check|test|fuzz|generate|dist|demo|e2e|bench`.
 //!
 //! This is the first program that a fresh machine compiles, so it has few dependencies and uses no other
 //! crate of the workspace.
@@ -10,6 +10,7 @@ mod check;
 mod command;
 mod demo;
 mod dist;
+mod e2e;
 mod fuzz;
 mod generate;
 mod setup;
@@ -36,12 +37,15 @@ Commands:
                 run the tests with real tools; FILTER is a part of a test's name
   test docs [FILTER]
                 run the examples in documentation
-  fuzz [TARGET…] [--seconds N] [--keep]
+  fuzz [TARGET…] [--seconds N] [--seed N] [--keep]
                 run fuzz targets, 60 seconds each; --keep adds inputs that cover more to fuzz/corpus
   generate [PAGE…]
                 write the generated pages of docs/reference, such as settings.md
   dist          make a Debian package and a tarball, in target/dist
   demo          show a source, a server, a run, a change, and a change that fails: about 5 minutes
+  demo --device show a device that takes an update and returns from a bad one: about 10 minutes
+  e2e device [--all]
+                provision a device in a virtual machine, update it, break it: about 10 minutes; --all: more ways to break
   bench [NAME]  run a measurement; without a name, list all";
 
 fn main() -> ExitCode {
@@ -59,7 +63,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
     match words.as_slice() {
         ["setup"] => setup::run().and_then(|()| setup::clients()).and_then(|()| test::nextest::install()),
         ["check", steps @ ..] => check::run(steps),
-        ["test"] => test::run(test::Part::ALL, None).and_then(|()| fuzz::run(&[])),
+        ["test"] => test::run(test::Part::ALL, None).and_then(|()| fuzz::run(&["--seed", fuzz::CI_SEED])),
         ["test", part, filter @ ..] if filter.len() < 2 => {
             test::run(&[test_part(part)?], filter.first().copied())
         }
@@ -67,6 +71,8 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["generate", pages @ ..] => generate::write(pages),
         ["dist", options @ ..] => dist::run(options),
         ["demo"] => demo::run(),
+        ["demo", "--device"] => e2e::demo(),
+        ["e2e", "device", options @ ..] => e2e::device(options),
         ["bench"] => {
             bench::list();
             Ok(())

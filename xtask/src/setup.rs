@@ -8,7 +8,7 @@ use crate::command::{Run, is_installed, is_root};
 use crate::workspace;
 
 /// Programs with the Debian package that brings them.
-const PROGRAMS: [(&str, &str); 13] = [
+const PROGRAMS: [(&str, &str); 14] = [
     ("podman", "podman"),
     ("buildah", "buildah"),
     ("skopeo", "skopeo"),
@@ -24,6 +24,7 @@ const PROGRAMS: [(&str, &str); 13] = [
     ("c++", "g++"),
     ("setpriv", "util-linux"),
     ("curl", "curl"),
+    ("jq", "jq"),
     ("openssl", "openssl"),
     // Tests of ssh sources start one of their own, on loopback.
     ("sshd", "openssh-server"),
@@ -34,7 +35,7 @@ const PROGRAMS: [(&str, &str); 13] = [
 const SUITE_OF_ORAS: &str = "trixie";
 
 /// The tool image's folder in the cache. Another number where the list of its packages changes.
-const TOOL_IMAGE: &str = "image-2";
+const TOOL_IMAGE: &str = "image-3";
 
 /// Installs missing programs by apt-get.
 pub(crate) fn run() -> anyhow::Result<()> {

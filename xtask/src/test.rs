@@ -18,6 +18,9 @@ use crate::command::{Run, is_root};
 use crate::{setup, workspace};
 use counts::Counts;
 
+/// The free space for temporary files with which tests build images, after compilation.
+const WANTED_MIB: u64 = 8192;
+
 /// A part of the tests with its own time budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
@@ -74,6 +77,9 @@ pub(crate) fn run(parts: &[Part], filter: Option<&str>) -> anyhow::Result<()> {
         nextest::install()?;
     }
     compile(parts)?;
+    if parts.contains(&Part::Tools) {
+        warn_of_little_space()?;
+    }
     let mut total = Counts::default();
     let mut summary = Vec::new();
     for &part in parts {
@@ -96,6 +102,21 @@ pub(crate) fn run(parts: &[Part], filter: Option<&str>) -> anyhow::Result<()> {
     println!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
     if total.failed > 0 {
         bail!("{} tests failed", total.failed);
+    }
+    Ok(())
+}
+
+/// Warns of what would look like broken builds: a job may take half of the free space.
+fn warn_of_little_space() -> anyhow::Result<()> {
+    let folder = std::env::temp_dir();
+    let asked = Run::new("df").args(["--output=avail", "--block-size=1M"]).arg(&folder).output()?;
+    let free = asked.lines().last().and_then(|line| line.trim().parse::<u64>().ok());
+    if let Some(free) = free.filter(|free| *free < WANTED_MIB) {
+        let folder = folder.display();
+        println!(
+            "warning: {free} MiB are free below {folder}, and tests that build images need {WANTED_MIB}: free some, \
+             or set TMPDIR to a folder on another disk"
+        );
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use edgewright_model::Digest;
 use edgewright_model::error::{Chain, ErrorClass};
-use edgewright_model::names::{ChannelName, ImageName, SiteName, SourceName, VariantName};
+use edgewright_model::names::{ChannelName, DeviceId, ImageName, SiteName, SourceName, VariantName};
 use edgewright_model::run::{RebuildNumber, ReleaseNumber, RunNumber};
 use reqwest::header::LINK;
 use reqwest::{Method, RequestBuilder, Response, Url};
@@ -12,9 +12,10 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{ApiError, class_of};
 use crate::{
-    AuditFilter, AuditPage, ChannelPost, ChannelView, EvidenceQuery, EvidenceView, ImageSummary, ImageView,
-    PollResponse, RebuildPost, RebuildStatus, ReleaseView, RunJobs, RunResponse, RunSummary, RunView,
-    ServerStatus, SiteSummary, SiteView, SourceView, TargetView, VerdictPost, VerdictResponse, routes,
+    AuditFilter, AuditPage, ChannelPost, ChannelView, DeviceReportView, DeviceReports, DeviceReportsResponse,
+    EvidenceQuery, EvidenceView, ImageSummary, ImageView, PollResponse, RebuildPost, RebuildStatus,
+    ReleaseView, RunJobs, RunResponse, RunSummary, RunView, ServerStatus, SiteSummary, SiteView, SourceView,
+    TargetView, VerdictPost, VerdictResponse, routes,
 };
 
 /// Time limit for connecting.
@@ -196,6 +197,25 @@ impl Client {
     pub async fn post_verdict(&self, post: &VerdictPost) -> Result<VerdictResponse, ClientError> {
         let request = self.request(Method::POST, routes::VERDICTS, &[]).json(post);
         decode(self.send(request.timeout(RESPONSE_LIMIT)).await?).await
+    }
+
+    /// Sends reports of a device. Those that the server has already change nothing.
+    pub async fn post_device_reports(
+        &self,
+        device: &DeviceId,
+        reports: &DeviceReports,
+    ) -> Result<DeviceReportsResponse, ClientError> {
+        let request = self.request(Method::POST, &routes::device_reports(device), &[]).json(reports);
+        decode(self.send(request.timeout(RESPONSE_LIMIT)).await?).await
+    }
+
+    /// The reports of a device, newest first, at most `limit`.
+    pub async fn device_reports(
+        &self,
+        device: &DeviceId,
+        limit: u32,
+    ) -> Result<Vec<DeviceReportView>, ClientError> {
+        self.get(&routes::device_reports(device), &[("limit", Some(limit.to_string()))]).await
     }
 
     /// Starts a rebuild of a digest.

@@ -1,5 +1,7 @@
 //! Images: what a variant is built from, its verdicts, and how to pull it.
 
+use std::collections::BTreeMap;
+
 use edgewright_model::digest::Digest;
 use edgewright_model::names::{ChannelName, ImageName, Platform, SourceName, VariantName};
 use edgewright_model::order::{JobId, ManifestRef};
@@ -204,6 +206,10 @@ pub struct StepView {
     pub added_bytes: Option<u64>,
     /// Duration of its execution in milliseconds; null if unknown.
     pub duration_ms: Option<u64>,
+    /// Versions of the programs that decided about its bytes, such as `buildah`; empty for files, which
+    /// Edgewright writes itself.
+    #[serde(default)]
+    pub tools: BTreeMap<String, String>,
     /// Whether a rebuild gave the same bytes.
     #[serde(default)]
     pub proof: Proof,
@@ -248,7 +254,7 @@ pub struct VerdictView {
     /// run again.
     #[serde(default = "is_current_by_default")]
     pub is_current: bool,
-    /// Kind of machine that ran the lane: `podman`, `none`, `external`.
+    /// Kind of machine that ran the lane: `podman`, `vm-direct`, `vm-uefi`, `none`, `external`.
     pub profile: String,
     /// Version of the rules by which the checks were evaluated, from 1; 0 if unknown.
     #[serde(default)]
@@ -259,6 +265,10 @@ pub struct VerdictView {
     /// Name of the host; null if unknown.
     #[serde(default)]
     pub host: Option<String>,
+    /// What ran a virtual machine: `kvm`, the processor, or `tcg`, an emulation of it; null if none was
+    /// started.
+    #[serde(default)]
+    pub accelerator: Option<String>,
     /// How the verdict came about: `ran`, `inherited` or `external`.
     pub origin: String,
     /// Number of the run that it belongs to.

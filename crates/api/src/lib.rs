@@ -9,6 +9,7 @@
 //! | [`routes`] | the paths, for server and client |
 //! | [`access`] | the table of which principal may call which route |
 //! | [`status`], [`source`], [`target`], [`audit`] | types of the API: the server |
+//! | [`device`] | types of the API: reports of devices |
 //! | [`run`], [`image`], [`release`], [`rebuild`], [`verdict`] | types of the API: builds and their results |
 //! | [`documents`] | the documents of the command line, made of the types of the API |
 //! | [`diagnostic`], [`schemas`] | parts of documents |
@@ -21,6 +22,7 @@
 pub mod access;
 pub mod audit;
 pub mod client;
+pub mod device;
 pub mod diagnostic;
 pub mod documents;
 pub mod error;
@@ -40,6 +42,7 @@ pub mod verdict;
 
 pub use audit::{AuditEntry, AuditFilter, AuditPage};
 pub use client::{Client, ClientError, LogStream};
+pub use device::{DeviceReport, DeviceReportView, DeviceReports, DeviceReportsResponse};
 pub use diagnostic::{DiagnosticView, Severity};
 pub use error::ApiError;
 pub use evidence::{EvidenceQuery, EvidenceView};

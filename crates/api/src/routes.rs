@@ -5,6 +5,7 @@
 
 mod table;
 
+use edgewright_model::names::DeviceId;
 use edgewright_model::run::{RebuildNumber, RunNumber};
 
 pub use table::{Content, Operation, Parameter, ROUTES, Route, route};
@@ -48,6 +49,9 @@ pub const REBUILDS: &str = "/api/v1/rebuilds";
 
 /// An [`crate::AuditPage`], newest first. Query: `actor`, `operation`, `object`, `since`, `limit`, `cursor`.
 pub const AUDIT: &str = "/api/v1/audit";
+
+/// The devices.
+const DEVICES: &str = "/api/v1/devices";
 
 /// Default of `limit`: the number of runs or releases in a page of a list.
 pub const DEFAULT_LIMIT: u32 = 20;
@@ -124,4 +128,10 @@ pub fn site(name: &str) -> String {
 /// `source`, needed if several sources have a channel of this name.
 pub fn channel(name: &str) -> String {
     format!("{CHANNELS}/{name}")
+}
+
+/// `POST`: [`crate::DeviceReports`] of a device. Returns [`crate::DeviceReportsResponse`]. `GET`: its
+/// [`crate::DeviceReportView`]s, newest first. Query: `limit`, `cursor`.
+pub fn device_reports(device: &DeviceId) -> String {
+    format!("{DEVICES}/{device}/reports")
 }

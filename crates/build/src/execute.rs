@@ -5,6 +5,7 @@ use std::time::Instant;
 use edgewright_model::Digest;
 use edgewright_model::order::{ImageTask, ManifestRef, StepAction, StepOrder};
 use edgewright_model::outcome::{JobEvent, JobFailure, KeptPackages, Phase, StepBuild};
+use edgewright_model::tools::ToolVersions;
 use edgewright_oci::layer::Layer;
 
 use crate::bootstrap::Leftovers;
@@ -37,7 +38,7 @@ async fn run(
     let started = Instant::now();
     let mut state = base::open(task, ctx, events).await?;
     if let (Some(key), Some(manifest)) = (&task.base_key, &state.current) {
-        builds.push(step_build(key, manifest, &state, started, None));
+        builds.push(step_build((key, &ToolVersions::default()), manifest, &state, started, None));
     }
     for (number, step) in task.steps.iter().enumerate() {
         if ctx.process.cancel().is_cancelled() {
@@ -56,7 +57,7 @@ async fn run(
         };
         let ((), kept) = tokio::try_join!(state.publish(ctx, layers, &step.title, events), keeping)?;
         if let Some(manifest) = state.current.clone() {
-            builds.push(step_build(&step.key, &manifest, &state, started, kept));
+            builds.push(step_build((&step.key, &step.tools), &manifest, &state, started, kept));
         }
     }
     state.current.ok_or_else(|| {
@@ -66,7 +67,7 @@ async fn run(
 }
 
 fn step_build(
-    key: &Digest,
+    (key, tools): (&Digest, &ToolVersions),
     manifest: &ManifestRef,
     state: &ImageState,
     started: Instant,
@@ -78,6 +79,7 @@ fn step_build(
         manifest_size: state.manifest_size,
         image_size: state.image.size(),
         duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        tools: tools.clone(),
         kept,
     }
 }

@@ -8,21 +8,19 @@ use edgewright_model::order::ManifestRef;
 use edgewright_model::outcome::{JobEvent, JobFailure, Phase};
 use edgewright_model::reference::{Reference, RepoName};
 use edgewright_oci::image::{Image, LayerRef};
-use edgewright_oci::index::{Index, LayerIndex};
-use edgewright_oci::layer::{Layer, MAX_UNPACKED_BYTES};
-use edgewright_oci::media;
+use edgewright_oci::index::Index;
+use edgewright_oci::layer::Layer;
+use edgewright_oci::media::{self, Descriptor};
 use futures::FutureExt as _;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
-use tokio_util::io::SyncIoBridge;
 
 use crate::context::{BuildContext, Events};
 use crate::failure;
+use crate::indexes::{index_image, keep_index};
 
 /// The least number of bytes between two progress events.
 const PROGRESS_STEP: u64 = 4 * 1024 * 1024;
-/// Maximum number of files and folders of a base: each has its name in memory.
-const MAX_ENTRIES: usize = 4_000_000;
 /// The number of a base's triggers that the log names, and the length of each, in characters.
 const NAMED_TRIGGERS: usize = 10;
 const TRIGGER_LENGTH: usize = 200;
@@ -135,65 +133,10 @@ impl ImageState {
 
     /// The index of all layers so far.
     pub(crate) async fn index(&self, ctx: &BuildContext) -> Result<Arc<Index>, JobFailure> {
-        let layers: Vec<_> =
-            self.image.layers().iter().map(|layer| layer.descriptor.digest.clone()).collect();
-        let known = blocking({
-            let (cache, layers) = (ctx.indexes.clone(), layers.clone());
-            move || cache.merge(&layers)
-        });
-        if let Some(index) = known.await? {
-            return Ok(index);
-        }
-        let mut index = Index::default();
-        let mut left = MAX_UNPACKED_BYTES;
-        for layer in self.image.layers() {
-            let layer = self.layer_index(ctx, layer, &mut left).await?;
-            index = blocking(move || {
-                index.apply(&layer);
-                index
-            })
-            .await?;
-            if index.len() > MAX_ENTRIES {
-                let message = format!("the base has more than {MAX_ENTRIES} files");
-                return Err(failure::image(Phase::Fetch, message, "use a smaller base image"));
-            }
-        }
-        let index = Arc::new(index);
-        ctx.indexes.put_merged(layers, &index);
-        Ok(index)
-    }
-
-    /// The index of a layer. `left`: how many bytes the image's layers may still unpack to.
-    async fn layer_index(
-        &self,
-        ctx: &BuildContext,
-        layer: &LayerRef,
-        left: &mut u64,
-    ) -> Result<Arc<LayerIndex>, JobFailure> {
-        let digest = layer.descriptor.digest.clone();
-        let cache = &ctx.indexes;
-        if let Some(known) = blocking({
-            let (cache, digest) = (cache.clone(), digest.clone());
-            move || cache.get(&digest)
-        })
-        .await?
-        {
-            return Ok(known);
-        }
+        let layers: Vec<Descriptor> =
+            self.image.layers().iter().map(|layer| layer.descriptor.clone()).collect();
         let repository = self.layers_in.as_ref().unwrap_or(&self.repository);
-        let reader = ctx.client.pull_blob(repository, &digest).await;
-        let reader = reader.map_err(|error| failure::registry(Phase::Fetch, &error))?;
-        let media_type = layer.descriptor.media_type.clone();
-        let bridge = SyncIoBridge::new(reader.into_read());
-        // Whether the job is cancelled or its future dropped: the thread must end, too.
-        let waited_for = ctx.process.cancel().child_token();
-        let (limit, ended, _guard) = (*left, waited_for.clone(), waited_for.drop_guard());
-        let is_over = move || ended.is_cancelled();
-        let scanned = blocking(move || LayerIndex::scan_blob(bridge, &media_type, limit, is_over)).await?;
-        let (index, rest) = scanned.map_err(|error| failure::base_layer(&error))?;
-        *left = rest;
-        keep_index(ctx, digest, index.clone()).await?;
-        Ok(Arc::new(index))
+        index_image((&ctx.client, repository), &layers, &ctx.indexes, ctx.process.cancel()).await
     }
 
     async fn push_layer(
@@ -202,7 +145,7 @@ impl ImageState {
         layer: &Layer,
         events: Events<'_>,
     ) -> Result<(), JobFailure> {
-        keep_index(ctx, layer.digest.clone(), layer.index.clone()).await?;
+        keep_index(&ctx.indexes, layer.digest.clone(), layer.index.clone()).await?;
         let reported = std::sync::atomic::AtomicU64::new(0);
         let progress = |done: u64, total: Option<u64>| {
             let last = reported.load(std::sync::atomic::Ordering::Relaxed);
@@ -249,16 +192,6 @@ async fn copy_blob(
     let size = ctx.client.pull_blob_file(from, digest, &path, quiet).await.map_err(fault)?;
     ctx.client.push_blob_file(to, &path, digest, size, quiet).await.map_err(fault)?;
     let _ = tokio::fs::remove_file(&path).await;
-    Ok(())
-}
-
-async fn keep_index(ctx: &BuildContext, digest: Digest, index: LayerIndex) -> Result<(), JobFailure> {
-    let cache = ctx.indexes.clone();
-    // Without a cache, the next build is only slower.
-    let kept = blocking(move || cache.put(&digest, &index)).await?;
-    if let Err(error) = kept {
-        tracing::warn!(%error, "cannot cache a layer's index");
-    }
     Ok(())
 }
 

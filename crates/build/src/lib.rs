@@ -22,6 +22,7 @@ mod failure;
 mod fetch;
 mod files;
 mod image_state;
+mod indexes;
 mod lock;
 mod log;
 mod privileges;
@@ -29,4 +30,5 @@ mod run_output;
 
 pub use context::{BuildContext, Events};
 pub use execute::{BuildOutcome, execute};
+pub use indexes::index_image;
 pub use lock::resolve_lock;

@@ -15,5 +15,6 @@ mod probe;
 mod protocol;
 mod runner;
 
+pub use probe::greenboot::run_hooks;
 pub use protocol::{InvalidOrder, ORDER_VERSION, RUNNER_SEMANTICS, RunLine, RunOrder, RunSummary};
 pub use runner::run;

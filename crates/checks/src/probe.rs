@@ -7,7 +7,7 @@
 
 mod command;
 mod file;
-mod greenboot;
+pub(crate) mod greenboot;
 mod http;
 mod init;
 mod karg;

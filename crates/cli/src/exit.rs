@@ -42,6 +42,8 @@ pub(crate) enum End {
     Fault,
     /// The user stopped it.
     Stopped,
+    /// A command in a machine ended with this code, which is not 0.
+    Command(u8),
 }
 
 impl End {
@@ -60,6 +62,7 @@ impl End {
             Self::Good => ExitCode::SUCCESS,
             Self::Fault => ExitCode::from(1),
             Self::Stopped => ExitCode::from(STOPPED),
+            Self::Command(code) => ExitCode::from(code),
         }
     }
 }

@@ -37,11 +37,13 @@ pub enum Operation {
     PushManifest,
     /// Delete a manifest or a tag of the registry.
     DeleteManifest,
+    /// Record what a device reports.
+    ReportDevice,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::PollSource,
         Self::QueueRun,
         Self::SelectRun,
@@ -57,6 +59,7 @@ impl Operation {
         Self::UnpinChannel,
         Self::PushManifest,
         Self::DeleteManifest,
+        Self::ReportDevice,
     ];
 
     /// Its name in the audit trail and in logs.
@@ -77,6 +80,7 @@ impl Operation {
             Self::UnpinChannel => "channel.unpin",
             Self::PushManifest => "registry.push",
             Self::DeleteManifest => "registry.delete",
+            Self::ReportDevice => "device.report",
         }
     }
 }
@@ -103,6 +107,7 @@ pub fn may(
     let is_permitted = match principal {
         Principal::Operator { .. } | Principal::System { .. } => true,
         Principal::Hook { source: own } => operation == Operation::PollSource && source == Some(own),
+        Principal::Device { .. } => operation == Operation::ReportDevice,
         Principal::Anonymous | Principal::Job { .. } => false,
     };
     if is_permitted { Ok(()) } else { Err(NotPermitted { kind: principal.kind(), operation }) }

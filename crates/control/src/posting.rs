@@ -160,8 +160,7 @@ impl Posting {
         let entry = context.entry(Operation::PostVerdict, object, None, Some(after));
         self.store.post_verdict(&verdicts, (&entry, self.clock.now())).await?;
         // A run that waits publishes it at its end; runs that are over do not come by again.
-        let over = if awaited_by.is_empty() { recorded } else { Vec::new() };
-        for run in over {
+        for run in recorded.into_iter().filter(|_| awaited_by.is_empty()) {
             if let Err(error) = referrers::publish_verdicts(&self.store, &self.hosting, run).await {
                 tracing::warn!(%run, error = %Chain(&error), "a posted verdict was recorded, but not published");
             }

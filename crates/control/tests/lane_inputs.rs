@@ -1,5 +1,5 @@
 //! A verdict counts while its lane is run in the same way, and an inherited one while the definition declares
-//! that.
+//! that; a build, while the programs that made it have the same versions.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,6 +10,7 @@
 mod common;
 
 use common::World;
+use edgewright_model::order::Task;
 use edgewright_model::run::RunState;
 
 const ALL: [&str; 5] =
@@ -56,5 +57,30 @@ async fn an_inherited_verdict_counts_while_the_definition_declares_the_inheritan
 
     world.write(path, &image);
     assert_eq!(next(&world, "every site for itself").await, ["test hmi/plant-b"]);
+    assert_eq!(next(&world, "once").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_build_counts_while_the_tools_that_made_it_are_the_same() {
+    let world = World::new().await;
+    let image = "from: base\nsteps: [containerfile: Containerfile]\ntest: none\n";
+    world.write("images/tool/image.yaml", image);
+    world.write("images/tool/Containerfile", "ARG BASE\nFROM ${BASE}\nRUN true\n");
+    world.commit("a Containerfile").await;
+    world.run().await;
+    assert_eq!(next(&world, "nothing").await, [""; 0]);
+
+    world.executor.update_tool("podman", "6.0.0");
+    assert_eq!(next(&world, "podman changes no bytes").await, [""; 0]);
+
+    world.executor.update_tool("buildah", "1.40.0");
+    world.commit("another buildah").await;
+    let (run, _) = world.run().await;
+    let order = world.executor.ran().pop().unwrap();
+    let Task::Image(task) = order.task else { panic!("it builds an image") };
+    assert_eq!(task.steps[0].tools.to_string(), "buildah 1.40.0");
+    let nodes = world.store.own_nodes(run).await.unwrap();
+    let node = nodes.iter().find(|node| node.node == "tool").unwrap();
+    assert_eq!(node.reason, "tools changed: buildah 1.39.3 → 1.40.0");
     assert_eq!(next(&world, "once").await, [""; 0]);
 }

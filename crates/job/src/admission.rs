@@ -87,7 +87,11 @@ fn lanes(demand: &Demand) -> u64 {
     }
     // Without a bootstrap step the image starts from a base, which is at least an operating system.
     let size = demand.image_bytes.unwrap_or_else(|| guess(&demand.steps).max(BOOTSTRAP));
-    size.saturating_mul(UNPACKED_HALVES) / 2
+    // The root file system of virtual machines is not that of containers.
+    let copies = 1 + u64::from(demand.lanes.iter().any(|lane| lane.has_kernel()) && demand.lanes.len() > 1);
+    // The disk of a device has two images, and is made from another two.
+    let copies = copies + u64::from(demand.lanes.iter().any(|lane| lane.is_update())) * 4;
+    size.saturating_mul(UNPACKED_HALVES * copies) / 2
 }
 
 fn guess(steps: &[StepKind]) -> u64 {
@@ -261,6 +265,8 @@ mod tests {
             // Only the lanes of an existing digest.
             (&[], &[Lane::Container], Some(100), 250),
             (&[], &[Lane::Static], None, 625),
+            (&[], &[Lane::Vm], Some(100), 250),
+            (&[], &[Lane::Container, Lane::Vm], Some(100), 500),
             // The verdict comes from another system.
             (&[], &[Lane::External], Some(100), 0),
         ];

@@ -16,6 +16,7 @@ use edgewright_model::order::{
 };
 use edgewright_model::outcome::{FailureKind, JobEvent, JobOutcome};
 use edgewright_model::spec::{BootstrapStep, Lane};
+use edgewright_model::tools::ToolVersions;
 use edgewright_model::verdict::LaneResult;
 use edgewright_process::CancellationToken;
 use futures::poll;
@@ -48,6 +49,7 @@ pub fn image_order(number: u128, node: &str) -> Result<JobOrder, InvalidName> {
 pub fn image_request(number: u128, node: &str) -> Result<JobRequest, InvalidName> {
     let repository: edgewright_model::reference::RepoName = "plant-os/hmi".parse()?;
     let step = |title: &str| StepOrder {
+        tools: ToolVersions::default(),
         key: Digest::of(format!("{node} {title}")),
         title: title.to_owned(),
         action: StepAction::Files {
@@ -61,6 +63,7 @@ pub fn image_request(number: u128, node: &str) -> Result<JobRequest, InvalidName
     };
     let steps = vec![step("files a"), step("files b")];
     let lane = LaneOrder {
+        vm: None,
         lane: Lane::Container,
         checks: Vec::new(),
         check_set: check_set_digest(&[]),

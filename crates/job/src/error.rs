@@ -38,6 +38,12 @@ pub enum ExecutorError {
     /// The job's sandbox could not be made.
     #[error("cannot make the job's sandbox")]
     Sandbox(#[source] std::sync::Arc<edgewright_sandbox::SandboxError>),
+    /// The order was made with other versions of the tools.
+    #[error("the tools changed after the run was planned ({})", changes.join(", "))]
+    ToolsChanged {
+        /// Which, such as `buildah 1.38.1 → 1.39.3`.
+        changes: Vec<String>,
+    },
     /// A job in this process panicked: a defect.
     #[error("the job panicked")]
     Broke(#[source] tokio::task::JoinError),
@@ -71,7 +77,7 @@ impl ExecutorError {
     /// The class.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Cancelled => ErrorClass::Conflict,
+            Self::Cancelled | Self::ToolsChanged { .. } => ErrorClass::Conflict,
             Self::Disk { .. } => ErrorClass::UserFault,
             Self::TimeLimit { .. } | Self::Start(_) | Self::NoOutcome { .. } => ErrorClass::Unavailable,
             Self::Sandbox(error) => error.class(),
@@ -104,6 +110,9 @@ impl ExecutorError {
                     ),
                     output: Vec::new(),
                 };
+            }
+            Self::ToolsChanged { .. } => {
+                (None, Some("run the commit again: it is planned with the tools of now"), Vec::new())
             }
             Self::Broke(_) => (None, Some("report this defect with the server's log"), Vec::new()),
             Self::TimeLimit { phase, .. } => (

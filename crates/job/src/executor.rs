@@ -8,6 +8,7 @@ use std::time::Duration;
 use edgewright_model::order::JobRequest;
 use edgewright_model::outcome::{JobEvent, JobFailure, JobOutcome};
 use edgewright_model::spec::Lane;
+use edgewright_model::tools::ToolVersions;
 use edgewright_model::verdict::LaneProfile;
 use edgewright_process::CancellationToken;
 use tokio::sync::mpsc;
@@ -50,6 +51,17 @@ pub trait Executor: fmt::Debug + Send + Sync {
     /// The profile of a lane: verdicts of its jobs have these inputs. None: this executor cannot run the
     /// lane.
     fn lane_profile(&self, lane: Lane) -> Option<LaneProfile>;
+
+    /// The programs that decide about the bytes of images, as a job would find them now. An executor that
+    /// makes its tools itself makes them first where they are missing, which may take minutes and is reported
+    /// as events. Empty: not known; jobs then fail with the reason.
+    ///
+    /// A job whose order was made with other versions fails.
+    fn tools<'a>(
+        &'a self,
+        events: mpsc::Sender<JobEvent>,
+        cancel: &'a CancellationToken,
+    ) -> BoxFuture<'a, ToolVersions>;
 
     /// How many trusted jobs run at the same time, and how many could.
     fn capacity(&self) -> Capacity;

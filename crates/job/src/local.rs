@@ -10,24 +10,28 @@ use std::time::Duration;
 
 use edgewright_lab::{EngineSettings, lane_profile, reap_job};
 use edgewright_model::Digest;
-use edgewright_model::order::{JOB_ENVIRONMENT, JobId, JobOrder, JobRequest, StepAction, Task};
+use edgewright_model::error::Chain;
+use edgewright_model::order::{
+    JOB_ENVIRONMENT, JobId, JobOrder, JobRequest, ManifestRef, RegistryAccess, StepAction, Task,
+};
 use edgewright_model::outcome::{JobEvent, JobOutcome};
 use edgewright_model::spec::Lane;
+use edgewright_model::tools::ToolVersions;
 use edgewright_model::verdict::LaneProfile;
-use edgewright_process::{CancellationToken, Command, ProcessContext, Stream};
-use tokio::sync::mpsc;
+use edgewright_process::{CancellationToken, Command, ProcessContext, Stream, Tasks};
+use tokio::sync::{OnceCell, mpsc};
 
 use crate::courtesy::with_io_priority;
-use crate::credentials::JobRegistry;
+use crate::credentials::{JobCredential, JobRegistry};
 use crate::disk::{DiskBound, Excess};
 use crate::error::ExecutorError;
 use crate::executor::{Admission, BoxFuture, Capacity, Demand, Executor, Permit};
 use crate::gate::{AdmissionSettings, Gate};
 use crate::heard::{Heard, cut};
 use crate::isolation::Isolation;
-use crate::native;
 use crate::sandboxed::{JobPlace, JobSandbox};
 use crate::work::JobWorker;
+use crate::{native, tools};
 
 /// The time that a child has after its order's limit, to notice it and clean up.
 const OVERTIME: Duration = Duration::from_secs(30);
@@ -58,6 +62,8 @@ pub struct LocalSettings {
     pub secrets: BuildSecrets,
     /// Runs jobs that start no program in this process; none: all jobs are child processes.
     pub native: Option<JobWorker>,
+    /// Work that no job waits for.
+    pub tasks: Tasks,
     /// The resources of this machine for jobs.
     pub admission: AdmissionSettings,
     /// Where jobs that start programs run.
@@ -82,6 +88,7 @@ impl LocalSettings {
             log: Arc::new(|_, _| {}),
             secrets: BuildSecrets::default(),
             native: None,
+            tasks: Tasks::new(),
             admission,
             isolation: Isolation::HostTools,
             disk_bytes: u64::MAX,
@@ -139,13 +146,14 @@ pub struct LocalExecutor {
     settings: LocalSettings,
     registry: JobRegistry,
     gate: Gate,
+    host_tools: OnceCell<ToolVersions>,
 }
 
 impl LocalExecutor {
     /// An executor whose jobs work with `registry`.
     pub fn new(settings: LocalSettings, registry: JobRegistry) -> Self {
         let gate = Gate::new(settings.admission.clone());
-        Self { settings, registry, gate }
+        Self { settings, registry, gate, host_tools: OnceCell::new() }
     }
 
     async fn run_child(
@@ -210,7 +218,7 @@ impl LocalExecutor {
     ) -> Result<(Command, Option<JobPlace>), ExecutorError> {
         let settings = &self.settings;
         match &settings.isolation {
-            Isolation::HostTools => {}
+            Isolation::HostTools => tools::require(order, self.host_tools().await)?,
             Isolation::Unavailable(error) => return Err(ExecutorError::Sandbox(Arc::clone(error))),
             Isolation::Sandbox(sandbox) => {
                 return self.sandboxed(sandbox, order, events, cancel).await;
@@ -244,11 +252,37 @@ impl LocalExecutor {
             ready = sandbox.tools.sandbox(&settings.program, events, cancel) => ready.map_err(fault)?,
             () = cancel.cancelled() => return Err(ExecutorError::Cancelled),
         };
+        tools::require(order, &tools::of_image(ready.tools()))?;
         let _ = events.try_send(JobEvent::Log { line: format!("[tools: {}]", ready.tools().versions()) });
         let launch = sandbox.launch(&settings.program, order, &settings.environment);
         let prepared = sandbox.prepare(&ready, launch, order, settings.secrets.files(&order.task)).await;
         let (command, place) = prepared.map_err(fault)?;
         Ok((command, Some(place)))
+    }
+
+    /// Those of the tool image as it is now.
+    async fn image_tools(
+        &self,
+        sandbox: &JobSandbox,
+        events: &mpsc::Sender<JobEvent>,
+        cancel: &CancellationToken,
+    ) -> ToolVersions {
+        let opened = tokio::select! {
+            opened = sandbox.tools.image(&self.settings.program, events, cancel) => opened,
+            () = cancel.cancelled() => return ToolVersions::default(),
+        };
+        match opened {
+            Ok(image) => tools::of_image(&image),
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "the versions of tools are not known");
+                ToolVersions::default()
+            }
+        }
+    }
+
+    /// Those of this host when they were first asked for.
+    async fn host_tools(&self) -> &ToolVersions {
+        self.host_tools.get_or_init(tools::of_host).await
     }
 
     /// What a job may write, and where.
@@ -286,6 +320,20 @@ impl LocalExecutor {
         let reaped = reap_job(work, &job, &engine, &ProcessContext::default()).await;
         tracing::info!(job.id = %job, ?reaped, "cleaned up after a killed job");
     }
+
+    /// Reads the index of an image that a job has built, while other jobs run.
+    fn learn(
+        &self,
+        worker: JobWorker,
+        (access, credential): (RegistryAccess, JobCredential),
+        manifest: ManifestRef,
+    ) {
+        let stop = self.settings.tasks.token().clone();
+        self.settings.tasks.spawn("index of a built image", async move {
+            worker.learn(&access, &manifest, &stop).await;
+            drop(credential);
+        });
+    }
 }
 
 impl Executor for LocalExecutor {
@@ -304,7 +352,7 @@ impl Executor for LocalExecutor {
             let _permit = permit;
             let is_native = native::is_native(&request);
             let job = request.job;
-            let (order, _credential) = self.registry.order(request);
+            let (order, credential) = self.registry.order(request);
             match &self.settings.native {
                 Some(worker) if is_native => {
                     let outcome = native::run(worker.clone(), order, events, cancel).await;
@@ -312,12 +360,13 @@ impl Executor for LocalExecutor {
                     outcome
                 }
                 Some(worker) => {
-                    let (access, below) = (order.registry.clone(), below_files(&order));
+                    let below = below_files(&order).filter(|_| order.domain.trusted);
+                    let access = order.registry.clone();
                     let outcome = self.run_child(order, events, cancel).await?;
-                    if let Some(build) =
-                        outcome.builds.iter().find(|build| Some(&build.key) == below.as_ref())
-                    {
-                        worker.learn(&access, &build.manifest).await;
+                    let mut builds = outcome.builds.iter();
+                    if let Some(build) = builds.find(|build| Some(&build.key) == below.as_ref()) {
+                        let manifest = build.manifest.clone();
+                        self.learn(worker.clone(), (access, credential), manifest);
                     }
                     Ok(outcome)
                 }
@@ -328,6 +377,20 @@ impl Executor for LocalExecutor {
 
     fn lane_profile(&self, lane: Lane) -> Option<LaneProfile> {
         (self.settings.lanes)(lane)
+    }
+
+    fn tools<'a>(
+        &'a self,
+        events: mpsc::Sender<JobEvent>,
+        cancel: &'a CancellationToken,
+    ) -> BoxFuture<'a, ToolVersions> {
+        Box::pin(async move {
+            match &self.settings.isolation {
+                Isolation::Sandbox(sandbox) => self.image_tools(sandbox, &events, cancel).await,
+                Isolation::HostTools => self.host_tools().await.clone(),
+                Isolation::Unavailable(_) => ToolVersions::default(),
+            }
+        })
     }
 
     fn capacity(&self) -> Capacity {

@@ -137,6 +137,7 @@ impl JobSandbox {
             arguments,
             environment: variables,
             mounts: vec![Mount { from: self.domain(order), to: WORK.to_owned(), writable: true }],
+            kvm: needs_kvm(order),
             network: if needs_network(order) { Network::Others } else { Network::None },
             bounds: self.bounds,
         }
@@ -289,6 +290,14 @@ fn needs_network(order: &JobOrder) -> bool {
     match &order.task {
         Task::Lock(_) => true,
         Task::Image(task) => task.steps.iter().any(|step| !matches!(step.action, StepAction::Files { .. })),
+    }
+}
+
+/// Whether a job starts virtual machines.
+fn needs_kvm(order: &JobOrder) -> bool {
+    match &order.task {
+        Task::Lock(_) => false,
+        Task::Image(task) => task.lanes.iter().any(|lane| lane.lane.has_kernel()),
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use edgewright_model::order::{Base, ImageTask, JobOrder, JobRequest, ManifestRef, RegistryAccess, Task};
 use edgewright_model::outcome::{FailureKind, JobEvent, JobFailure, JobOutcome, Phase};
 use edgewright_model::spec::Lane;
+use edgewright_model::tools::ToolVersions;
 use edgewright_model::verdict::LaneProfile;
 use edgewright_process::{CancellationToken, Ended};
 use results::{Machine, Tiny, empty, failure, verdict};
@@ -61,6 +62,7 @@ struct State {
     version: Option<String>,
     salt: String,
     semantics: u32,
+    tools: ToolVersions,
     host: String,
     rejections: VecDeque<Rejection>,
     demands: Vec<Demand>,
@@ -75,6 +77,7 @@ impl Default for State {
             version: None,
             salt: String::new(),
             semantics: 1,
+            tools: [("buildah", "1.39.3"), ("mmdebstrap", "1.5.6")].into_iter().collect(),
             host: "simulated".to_owned(),
             rejections: VecDeque::new(),
             demands: Vec::new(),
@@ -143,6 +146,11 @@ impl SimulatedExecutor {
     /// Runs checks with this semantic version from now on; 1 before.
     pub fn upgrade(&self, semantics: u32) {
         self.lock().semantics = semantics;
+    }
+
+    /// Jobs from now on find another version of a tool.
+    pub fn update_tool(&self, name: &str, version: &str) {
+        self.lock().tools.0.insert(name.to_owned(), version.to_owned());
     }
 
     /// Runs jobs on another host from now on, with other bytes of the check runner.
@@ -296,6 +304,14 @@ impl Executor for SimulatedExecutor {
 
     fn lane_profile(&self, lane: Lane) -> Option<LaneProfile> {
         (lane != Lane::External).then(|| simulated_profile(self.lock().semantics))
+    }
+
+    fn tools<'a>(
+        &'a self,
+        _events: mpsc::Sender<JobEvent>,
+        _cancel: &'a CancellationToken,
+    ) -> BoxFuture<'a, ToolVersions> {
+        Box::pin(std::future::ready(self.lock().tools.clone()))
     }
 
     fn capacity(&self) -> Capacity {

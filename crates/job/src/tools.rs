@@ -2,12 +2,20 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use edgewright_model::order::{JobOrder, Task};
 use edgewright_model::outcome::{JobEvent, Phase};
-use edgewright_process::{CancellationToken, ProcessContext};
+use edgewright_model::tools::{BOOTSTRAP_TOOLS, CONTAINERFILE_TOOLS, ToolVersions, upstream};
+use edgewright_process::{CancellationToken, Command, ProcessContext};
 use edgewright_sandbox::host::Kernel;
 use edgewright_sandbox::{Sandbox, SandboxError, ToolImage};
 use tokio::sync::{OnceCell, mpsc};
+
+use crate::error::ExecutorError;
+
+/// How long a program of the host may take to print its version.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Gives the sandboxes of a folder, with its tool image. Clones share them.
 #[derive(Debug, Clone)]
@@ -29,6 +37,22 @@ impl Tools {
     /// Where sandboxes keep their configuration.
     pub(crate) fn sandboxes(&self) -> &Path {
         &self.sandboxes
+    }
+
+    /// The tool image as it is now; if it is missing, as for [`Tools::sandbox`].
+    pub(crate) async fn image(
+        &self,
+        program: &Path,
+        events: &mpsc::Sender<JobEvent>,
+        cancel: &CancellationToken,
+    ) -> Result<ToolImage, SandboxError> {
+        let folder = self.image.clone();
+        match blocking(move || ToolImage::open(&folder)).await {
+            Err(SandboxError::NoTools { .. } | SandboxError::OldTools { .. }) => {
+                Ok(self.sandbox(program, events, cancel).await?.tools().clone())
+            }
+            other => other,
+        }
     }
 
     /// Sandboxes with the tool image. The first call makes the image if it is missing, which takes a minute
@@ -71,4 +95,86 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, SandboxError> {
     let lost = |error: tokio::task::JoinError| Err(SandboxError::Trial { reason: error.to_string() });
     tokio::task::spawn_blocking(work).await.unwrap_or_else(lost)
+}
+
+/// The programs that decide about the bytes of images.
+fn programs() -> impl Iterator<Item = &'static str> {
+    BOOTSTRAP_TOOLS.into_iter().chain(CONTAINERFILE_TOOLS)
+}
+
+/// The programs of a tool image that decide about the bytes of images. What its description does not name is
+/// not known.
+pub(crate) fn of_image(image: &ToolImage) -> ToolVersions {
+    programs().filter_map(|name| Some((name, image.version(name)?))).collect()
+}
+
+/// The same programs of this host.
+pub(crate) async fn of_host() -> ToolVersions {
+    let mut versions = ToolVersions::default();
+    for name in programs() {
+        let asked = Command::new(name).arg("--version").deadline(VERSION_TIMEOUT).run().await;
+        let version = asked.ok().and_then(|ended| number_in(ended.text().lines().next()?));
+        versions.0.extend(version.map(|version| (name.to_owned(), version)));
+    }
+    versions
+}
+
+/// The version in the line that a program prints, without the revision of a distribution's package.
+fn number_in(line: &str) -> Option<String> {
+    let is_version = |word: &&str| word.starts_with(|first: char| first.is_ascii_digit());
+    let word = line.split_whitespace().find(is_version)?;
+    Some(upstream(word).trim_end_matches(['.', ',']).to_owned())
+}
+
+/// Requires the tools that an order was planned with.
+///
+/// # Errors
+/// A step of the order was planned with other versions.
+pub(crate) fn require(order: &JobOrder, versions: &ToolVersions) -> Result<(), ExecutorError> {
+    let steps = if let Task::Image(task) = &order.task { task.steps.as_slice() } else { &[] };
+    for step in steps {
+        let names: Vec<&str> = step.tools.0.keys().map(String::as_str).collect();
+        let changes = versions.of(&names).changes_since(&step.tools);
+        if !changes.is_empty() {
+            return Err(ExecutorError::ToolsChanged { changes });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_found_in_what_programs_print() {
+        let printed = [
+            ("buildah version 1.28.2 (image-spec 1.1.0-rc2, runtime-spec 1.0.2-dev)", Some("1.28.2")),
+            ("mmdebstrap 1.3.5-7", Some("1.3.5")),
+            ("apt 2.6.1 (amd64)", Some("2.6.1")),
+            ("Debian 'dpkg' package management program version 1.21.22 (amd64).", Some("1.21.22")),
+            ("Debian 'dpkg' package management program version 1.21.22.", Some("1.21.22")),
+            ("no version at all", None),
+        ];
+        for (line, version) in printed {
+            assert_eq!(number_in(line).as_deref(), version, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_step_runs_with_the_tools_of_its_key_only() {
+        let mut order = crate::conformance::image_order(1, "hmi").unwrap();
+        let versions = |buildah| ToolVersions::from_iter([("buildah", buildah), ("apt", "3.0.3")]);
+        let with = |order: &mut JobOrder, tools: ToolVersions| {
+            let Task::Image(task) = &mut order.task else { panic!("it is an image") };
+            task.steps[0].tools = tools;
+        };
+        assert!(require(&order, &versions("1.39.3")).is_ok(), "its tools are not known");
+        with(&mut order, versions("1.39.3").of(&["buildah"]));
+        assert!(require(&order, &versions("1.39.3")).is_ok());
+        let failure = require(&order, &versions("1.40.0")).unwrap_err().failure();
+        let expected = "the tools changed after the run was planned (buildah 1.39.3 → 1.40.0)";
+        assert_eq!(failure.message, expected);
+        assert!(require(&order, &ToolVersions::default()).is_err());
+    }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use edgewright_lab::{EngineSettings, PodmanHost, PodmanSettings, Reaped};
 use edgewright_model::error::Chain;
@@ -26,6 +27,9 @@ use crate::process::with_failure;
 use crate::report::Reporter;
 use crate::worker::Worker;
 
+/// Time limit for reading the index of an image in advance.
+const INDEX_TIMEOUT: Duration = Duration::from_mins(1);
+
 /// Settings of jobs besides their orders.
 #[derive(Clone)]
 pub struct WorkSettings {
@@ -33,6 +37,10 @@ pub struct WorkSettings {
     pub work: PathBuf,
     /// The static check runner.
     pub runner: &'static [u8],
+    /// The static program that is brought into virtual machines.
+    pub guest: &'static [u8],
+    /// The tool image, whose QEMU is used on a host that has none; in a sandbox there is one.
+    pub tools: Option<PathBuf>,
     /// The user's settings of podman.
     pub engine: EngineSettings,
     /// The size limit of the container storage, in bytes; the least recently used images are removed first.
@@ -65,18 +73,26 @@ pub struct JobWorker {
     indexes: Cache,
     /// The client of the last job's registry, with its address.
     client: Arc<Mutex<Option<(String, Client)>>>,
+    /// Held while an index is read in advance.
+    learning: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl JobWorker {
     /// A worker in a work folder.
     pub fn new(settings: WorkSettings) -> Self {
         let indexes = Cache::new(settings.work.join("cache/indexes"));
-        Self { settings, indexes, client: Arc::default() }
+        Self { settings, indexes, client: Arc::default(), learning: Arc::default() }
     }
 
-    /// Loads the directory index of an image in advance, so that the next job that adds files to it need not
-    /// wait.
-    pub(crate) async fn learn(&self, access: &RegistryAccess, manifest: &ManifestRef) {
+    /// Reads the index of an image in advance, so that the next job that adds files to it need not. An index
+    /// that a job made is not believed: it decides what this process writes into layers. One image at a time.
+    pub(crate) async fn learn(
+        &self,
+        access: &RegistryAccess,
+        manifest: &ManifestRef,
+        cancel: &CancellationToken,
+    ) {
+        let _alone = self.learning.lock().await;
         let client = tokio::task::spawn_blocking({
             let (worker, access) = (self.clone(), access.clone());
             move || worker.client(&access)
@@ -85,10 +101,12 @@ impl JobWorker {
         let reference = Reference::Digest(manifest.digest.clone());
         let Ok(pulled) = client.pull_manifest(&manifest.repository, &reference).await else { return };
         let Ok(layers) = image::layers(&pulled.bytes) else { return };
-        let (indexes, layers) =
-            (self.indexes.clone(), layers.into_iter().map(|layer| layer.digest).collect());
+        let of = (&client, &manifest.repository);
+        let read = edgewright_build::index_image(of, &layers, &self.indexes, cancel);
         // A failure here is left to the job that needs the index.
-        drop(tokio::task::spawn_blocking(move || indexes.merge(&layers)).await);
+        if !matches!(tokio::time::timeout(INDEX_TIMEOUT, read).await, Ok(Ok(_))) {
+            tracing::debug!(digest = %manifest.digest, "cannot read an image's index in advance");
+        }
     }
 
     /// A client of a registry. A new one reads the system's certificates and has no connection yet, so it is
@@ -199,6 +217,8 @@ mod tests {
         JobWorker::new(WorkSettings {
             work,
             runner: b"#!/bin/true",
+            guest: b"#!/bin/true",
+            tools: None,
             engine: EngineSettings::default(),
             storage_bytes: u64::MAX,
             environment: Vec::new(),

@@ -13,8 +13,8 @@ use edgewright_checks::{ORDER_VERSION, RUNNER_SEMANTICS, RunLine, RunOrder};
 use edgewright_model::duration::Span;
 use edgewright_model::order::{JobId, LaneOrder, ManifestRef};
 use edgewright_model::outcome::{FailureKind, JobEvent, Phase};
-use edgewright_model::spec::Lane;
-use edgewright_model::verdict::{CheckResult, LaneProfile, RecordedOn, Verdict, VerdictOrigin};
+use edgewright_model::spec::{Lane, VmProfile};
+use edgewright_model::verdict::{CheckOutcome, CheckResult, LaneProfile, RecordedOn, Verdict, VerdictOrigin};
 use edgewright_oci::Client;
 use edgewright_process::{CancellationToken, ProcessContext, Stream};
 
@@ -25,6 +25,8 @@ use crate::machine::{LaneFault, Machine, MachineState, RunnerEnd, Start};
 use crate::profile;
 use crate::static_lane;
 use crate::verdict::{causes_first, complete, cut_limits, describe, judge, milliseconds, output_lines};
+use crate::vm::VmHost;
+use crate::vm::machine::VmMachine;
 
 /// Receives progress.
 pub type Events<'a> = &'a (dyn Fn(JobEvent) + Send + Sync);
@@ -37,6 +39,8 @@ const REPORTING: Duration = Duration::from_secs(5);
 pub struct LabContext {
     /// podman, for lanes that start containers.
     pub podman: Arc<PodmanHost>,
+    /// QEMU, for lanes that start virtual machines.
+    pub vm: VmHost,
     /// The order's registry: images come from it, evidence goes to it.
     pub client: Client,
     pub job: JobId,
@@ -64,6 +68,11 @@ struct Findings {
 }
 
 impl Findings {
+    /// Whether a check failed.
+    fn has_failed(&self) -> bool {
+        self.results.iter().any(|result| matches!(result.outcome, CheckOutcome::Failed { .. }))
+    }
+
     /// The lane ended before its checks.
     fn stopped(fault: LaneFault) -> Self {
         Self { fault: Some(fault), ..Self::default() }
@@ -96,6 +105,7 @@ pub async fn run_lane(
             let profile = LaneProfile { name: facts.profile.to_owned(), semantics: RUNNER_SEMANTICS };
             (findings, profile, profile::recorded_on(Some(facts)))
         }
+        Lane::Vm => Box::pin(run_vm(order, manifest, context, events)).await,
         other => {
             let message = format!("cannot run the lane `{other}`: not supported on this host");
             (
@@ -129,6 +139,30 @@ pub async fn run_lane(
     }
 }
 
+/// Runs a lane on a virtual machine.
+async fn run_vm(
+    order: &LaneOrder,
+    manifest: &ManifestRef,
+    context: &LabContext,
+    events: Events<'_>,
+) -> (Findings, LaneProfile, RecordedOn) {
+    let spec = order.vm.unwrap_or_default();
+    let profile = match spec.profile {
+        VmProfile::Direct => edgewright_vm::Profile::Direct,
+        VmProfile::Uefi => edgewright_vm::Profile::Uefi,
+    };
+    let hardware =
+        edgewright_vm::Hardware { memory_mib: spec.memory_mib(), ..edgewright_vm::Hardware::default() };
+    let lane = LaneProfile { name: spec.profile_name(), semantics: RUNNER_SEMANTICS };
+    let mut machine = match VmMachine::new(context, profile, hardware, events).await {
+        Ok(machine) => machine,
+        Err(fault) => return (Findings::stopped(fault), lane, profile::recorded_on(None)),
+    };
+    let cancel = context.processes.cancel();
+    let findings = Box::pin(run_machine(&mut machine, order, manifest, cancel, events)).await;
+    (findings, lane, profile::recorded_on(Some(machine.facts())))
+}
+
 /// Starts a machine, runs the checks in it, then inspects it and gathers evidence.
 async fn run_machine(
     machine: &mut dyn Machine,
@@ -142,7 +176,10 @@ async fn run_machine(
     let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
     let started = machine.start(Start { manifest, keep: order.keep, within: left() }).await;
     if let Err(fault) = started {
-        return Findings::stopped(fault);
+        let state = MachineState::Gone { fault: fault.clone() };
+        let pieces = if cancel.is_cancelled() { Vec::new() } else { machine.evidence(&state).await };
+        machine.stop().await;
+        return Findings { pieces, ..Findings::stopped(fault) };
     }
     let since = Instant::now();
     let mut findings = run_checks(machine, order, left(), events).await;
@@ -167,9 +204,17 @@ async fn inspect(machine: &dyn Machine, findings: &mut Findings) {
             MachineState::Runs
         }
     };
-    if let MachineState::Ended { init, code, out_of_memory } = &state {
-        let memory = if *out_of_memory { ", out of memory" } else { "" };
-        findings.fault = Some(LaneFault::of_image(init.ended(&format!("{code}{memory}"))));
+    match &state {
+        MachineState::Ended { init, code, out_of_memory } => {
+            let memory = if *out_of_memory { ", out of memory" } else { "" };
+            findings.fault = Some(LaneFault::of_image(init.ended(&format!("{code}{memory}"))));
+        }
+        MachineState::Gone { fault } => drop(findings.fault.get_or_insert_with(|| fault.clone())),
+        // A failed check explains more than a boot that does not end.
+        MachineState::Stuck { fault } if !findings.has_failed() => {
+            findings.fault.get_or_insert_with(|| fault.clone());
+        }
+        MachineState::Stuck { .. } | MachineState::Runs => {}
     }
     findings.pieces.extend(machine.evidence(&state).await);
 }

@@ -13,6 +13,7 @@
 //! | [`lane`] | one lane: from order to verdict |
 //! | `machine` | the trait of machines that lanes run on |
 //! | [`container`] | podman's machines: storage, settings, limits |
+//! | [`vm`] | virtual machines: QEMU, acceleration, limits |
 //! | `static_lane` | the lane that inspects layers without starting a machine |
 //! | `profile` | the facts about lanes that verdicts depend on, or only record |
 //! | `verdict` | from the check runner's results to the result of a lane |
@@ -28,6 +29,7 @@ mod profile;
 pub mod reap;
 mod static_lane;
 mod verdict;
+pub mod vm;
 
 pub use container::{
     Engine, EngineSettings, PodmanHost, PodmanSettings, Runner, StorageBounds, kept, runroot,
@@ -35,6 +37,8 @@ pub use container::{
 pub use error::LabError;
 pub use lane::{Events, LabContext, run_lane};
 pub use profile::lane_profile;
+pub use vm::VmHost;
+
 pub use reap::{Reaped, reap, reap_job};
 
 /// The label of every container that a job makes; its value is the job's id.

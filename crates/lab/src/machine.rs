@@ -5,7 +5,8 @@
 //!    └─ a fault ends the lane; the machine has cleaned up
 //! ```
 //!
-//! A lane ([`crate::lane`]) uses machines by this trait only. podman's is in [`crate::container`].
+//! A lane ([`crate::lane`]) uses machines by this trait only. podman's is in [`crate::container`], QEMU's in
+//! [`crate::vm`].
 
 use std::fmt;
 use std::future::Future;
@@ -31,7 +32,8 @@ pub(crate) trait Machine: fmt::Debug + Send + Sync {
     /// Facts about this kind of machine, known before it starts.
     fn facts(&self) -> MachineFacts;
 
-    /// Pulls a digest and starts it with its own init. After an error nothing is left behind.
+    /// Pulls a digest and starts it with its own init. After an error it is stopped, too, and may have
+    /// evidence.
     fn start<'a>(&'a mut self, start: Start<'a>) -> BoxFuture<'a, Result<(), LaneFault>>;
 
     /// Starts the check runner with `order` and reads its lines until it ends, the machine ends, the time
@@ -108,6 +110,16 @@ pub(crate) enum MachineState {
         code: i64,
         /// Whether the kernel killed it because memory ran out.
         out_of_memory: bool,
+    },
+    /// The whole machine ended.
+    Gone {
+        /// Why.
+        fault: LaneFault,
+    },
+    /// It runs, but its boot does not come to an end.
+    Stuck {
+        /// Why.
+        fault: LaneFault,
     },
 }
 

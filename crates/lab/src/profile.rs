@@ -1,7 +1,7 @@
 //! The profile of lanes in this build: the facts that verdicts depend on, and those that they only record.
 
 use edgewright_checks::RUNNER_SEMANTICS;
-use edgewright_model::spec::Lane;
+use edgewright_model::spec::{Lane, VmSpec};
 use edgewright_model::verdict::{LaneProfile, RecordedOn};
 
 use crate::container::machine::PROFILE as CONTAINER;
@@ -16,13 +16,11 @@ pub fn lane_profile(lane: Lane) -> Option<LaneProfile> {
     match lane {
         Lane::Static => Some(without_machine()),
         Lane::Container => Some(LaneProfile { name: CONTAINER.to_owned(), semantics: RUNNER_SEMANTICS }),
-        Lane::Vm
-        | Lane::Upgrade
-        | Lane::Rollback
-        | Lane::Downgrade
-        | Lane::Switch
-        | Lane::Device
-        | Lane::External => None,
+        Lane::Vm => Some(LaneProfile { name: VmSpec::default().profile_name(), semantics: RUNNER_SEMANTICS }),
+        Lane::Upgrade | Lane::Rollback | Lane::Downgrade | Lane::Switch => {
+            Some(LaneProfile { name: VmSpec::default().device_name(), semantics: RUNNER_SEMANTICS })
+        }
+        Lane::Device | Lane::External => None,
     }
 }
 

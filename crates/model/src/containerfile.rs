@@ -25,7 +25,7 @@ mod words;
 pub use lines::{Containerfile, HereDocument, Instruction, read};
 pub use preprocessed::{PREPROCESSED, is_preprocessed, preprocess_hint};
 pub use reference::ForeignImage;
-pub use resolve::{MAX_FOREIGN_IMAGES, Resolved, resolve, whole_image};
+pub use resolve::{MAX_FOREIGN_IMAGES, Resolved, resolve, stage_image};
 pub use rewrite::rewrite;
 pub use sources::context_sources;
 pub use stage::{Inputs, Origin, Stage, Use, root, stages};

@@ -33,6 +33,7 @@ pub mod run;
 pub mod sensitive;
 pub mod size;
 pub mod spec;
+pub mod tools;
 pub mod tree;
 pub mod verdict;
 

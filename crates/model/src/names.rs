@@ -129,6 +129,8 @@ names! {
     SiteId("site id", is_component, COMPONENT_RULE);
     /// A slot's immutable id, unique within its site.
     SlotId("slot id", is_component, COMPONENT_RULE);
+    /// A device's id, which it sends with its reports.
+    DeviceId("device id", is_component, COMPONENT_RULE);
     /// A group of sites.
     GroupName("group name", is_component, COMPONENT_RULE);
     /// A channel: also the tag that projects it.

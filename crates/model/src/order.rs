@@ -12,7 +12,8 @@ use crate::lock::{LockRequest, LockedArchive, LockedImage, LockedPackage};
 use crate::names::{ImageName, Platform, VariantName};
 use crate::outcome::KeptPackages;
 use crate::reference::RepoName;
-use crate::spec::{BootstrapStep, Check, Lane, SecretRef};
+use crate::spec::{BootstrapStep, Check, Lane, SecretRef, VmSpec};
+use crate::tools::ToolVersions;
 
 /// The version of orders and outcomes that this build writes.
 pub const ORDER_VERSION: u32 = 3;
@@ -223,6 +224,10 @@ pub struct StepOrder {
     /// Display name, also in the image history: `bootstrap trixie`, `containerfile images/hmi/Containerfile`,
     /// `files sites/plant-a/files`.
     pub title: String,
+    /// The programs that decide about its bytes, as they were when its key was made: with other versions it
+    /// is not executed.
+    #[serde(default, skip_serializing_if = "ToolVersions::is_empty")]
+    pub tools: ToolVersions,
     /// The work.
     pub action: StepAction,
 }
@@ -302,9 +307,12 @@ pub struct LaneOrder {
     /// The released manifest, in lanes that need one ([`Lane::needs_release`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<ManifestRef>,
-    /// Whether the machine keeps running after its checks, for inspection (lane `container` only).
+    /// Whether the machine keeps running after its checks, for inspection (lanes `container` and `vm`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep: bool,
+    /// The machine of a lane with a kernel; the default one if it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm: Option<VmSpec>,
 }
 
 /// The digest of a check set: of its checks as JSON, in id order.

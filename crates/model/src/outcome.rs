@@ -6,6 +6,7 @@ use crate::digest::Digest;
 use crate::lock::{Lock, LockedPackage};
 use crate::order::ManifestRef;
 use crate::reference::RepoName;
+use crate::tools::ToolVersions;
 use crate::verdict::Verdict;
 
 /// One line of a job's standard output.
@@ -96,6 +97,9 @@ pub struct StepBuild {
     pub image_size: u64,
     /// How long the step took.
     pub duration_ms: u64,
+    /// The programs that decided about its bytes.
+    #[serde(default, skip_serializing_if = "ToolVersions::is_empty")]
+    pub tools: ToolVersions,
     /// The installed packages, for `bootstrap` steps: kept so that the step can be rebuilt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<KeptPackages>,

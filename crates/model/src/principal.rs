@@ -25,13 +25,16 @@ pub enum PrincipalKind {
     Job,
     /// A forge that proves that it knows a source's webhook secret.
     Hook,
+    /// A device, by the token for reports.
+    Device,
     /// A part of the server: its reconcilers, control's own writes to the registry.
     System,
 }
 
 impl PrincipalKind {
     /// Every kind, in the order of the access tables.
-    pub const ALL: [Self; 5] = [Self::Anonymous, Self::Operator, Self::Job, Self::Hook, Self::System];
+    pub const ALL: [Self; 6] =
+        [Self::Anonymous, Self::Operator, Self::Job, Self::Hook, Self::Device, Self::System];
 
     /// Its name in text forms and tables.
     pub const fn name(self) -> &'static str {
@@ -40,6 +43,7 @@ impl PrincipalKind {
             Self::Operator => "operator",
             Self::Job => "job",
             Self::Hook => "hook",
+            Self::Device => "device",
             Self::System => "system",
         }
     }
@@ -74,6 +78,11 @@ pub enum Principal {
         /// The source whose secret it is.
         source: SourceName,
     },
+    /// A device.
+    Device {
+        /// How it proved it: `token` for the token that all devices share until they are enrolled.
+        name: &'static str,
+    },
     /// A part of the server.
     System {
         /// Which one, such as `control`.
@@ -89,6 +98,7 @@ impl Principal {
             Self::Operator { .. } => PrincipalKind::Operator,
             Self::Job { .. } => PrincipalKind::Job,
             Self::Hook { .. } => PrincipalKind::Hook,
+            Self::Device { .. } => PrincipalKind::Device,
             Self::System { .. } => PrincipalKind::System,
         }
     }
@@ -97,7 +107,7 @@ impl Principal {
     pub fn id(&self) -> PrincipalId {
         let name = match self {
             Self::Anonymous => None,
-            Self::Operator { name } => Some((*name).to_owned()),
+            Self::Operator { name } | Self::Device { name } => Some((*name).to_owned()),
             Self::Job { id, .. } => Some(id.to_string()),
             Self::Hook { source } => Some(source.to_string()),
             Self::System { component } => Some((*component).to_owned()),
@@ -115,7 +125,7 @@ impl fmt::Display for Principal {
 /// The longest name of a principal, in bytes.
 const LONGEST_NAME: usize = 128;
 
-const ID_RULE: &str = "want `anonymous`, or KIND:NAME with operator, job, hook or system and a name of letters, digits, `-`, `_` and `.`";
+const ID_RULE: &str = "want `anonymous`, or KIND:NAME with operator, job, hook, device or system and a name of letters, digits, `-`, `_` and `.`";
 
 /// A principal's identity as it is stored: `KIND:NAME`, or `anonymous`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -183,13 +193,14 @@ impl From<PrincipalId> for String {
 mod tests {
     use super::*;
 
-    fn principals() -> [(Principal, &'static str); 5] {
+    fn principals() -> [(Principal, &'static str); 6] {
         let job = JobId(uuid::Uuid::from_u128(7));
         [
             (Principal::Anonymous, "anonymous"),
             (Principal::Operator { name: "token" }, "operator:token"),
             (Principal::Job { id: job, grants: Arc::default() }, "job:00000000-0000-0000-0000-000000000007"),
             (Principal::Hook { source: "plant-os".parse().unwrap() }, "hook:plant-os"),
+            (Principal::Device { name: "token" }, "device:token"),
             (Principal::System { component: "control" }, "system:control"),
         ]
     }

@@ -16,8 +16,10 @@ use crate::tree::TreePath;
 
 mod check;
 mod site_names;
+mod vm;
 
 pub use site_names::SiteNames;
+pub use vm::{VmProfile, VmSpec};
 
 pub use check::{Assertion, Check, CheckEntry, ProcessMatch, SCRIPT_LIMIT, StaticRule, static_checks};
 
@@ -356,6 +358,10 @@ pub struct TestSpec {
     pub inherit: Option<Inherit>,
     /// The time limit for a verdict of the lane `external` (`timeout:`); `None`: the server's default.
     pub within: Option<Span>,
+    /// The machine of lanes with a kernel.
+    pub vm: VmSpec,
+    /// The image that machines of the lane `switch` run before (`switch: {from: …}`).
+    pub switch_from: Option<ImageName>,
 }
 
 /// `inherit:`. The first variant by name runs the lanes for all that differ from it in `files` steps only.
@@ -395,9 +401,14 @@ impl Lane {
         Self::External,
     ];
 
+    /// Whether its machine is a device that updates itself, from one image to another.
+    pub const fn is_update(self) -> bool {
+        matches!(self, Self::Upgrade | Self::Rollback | Self::Downgrade | Self::Switch)
+    }
+
     /// Whether its machine runs what is released before it gets the candidate, or after it.
     pub const fn needs_release(self) -> bool {
-        matches!(self, Self::Upgrade | Self::Downgrade)
+        matches!(self, Self::Upgrade | Self::Downgrade | Self::Switch)
     }
 
     /// The name in YAML, tables and URLs.
@@ -413,6 +424,18 @@ impl Lane {
             Self::Device => "device",
             Self::External => "external",
         }
+    }
+}
+
+impl Lane {
+    /// Whether its machines have a kernel of their own.
+    pub const fn has_kernel(self) -> bool {
+        matches!(self, Self::Vm) || self.is_update()
+    }
+
+    /// Whether its machines can be kept for inspection.
+    pub const fn can_keep(self) -> bool {
+        matches!(self, Self::Container | Self::Vm)
     }
 }
 

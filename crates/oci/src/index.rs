@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::layer::{Entry, Guard, Kind, LayerError, decompress, read_entries};
 
-const WHITEOUT: &str = ".wh.";
-const OPAQUE: &str = ".wh..wh..opq";
+pub(crate) const WHITEOUT: &str = ".wh.";
+pub(crate) const OPAQUE: &str = ".wh..wh..opq";
 /// Version of the cache's format: part of the file names.
 const CACHE_FORMAT: u32 = 2;
 

@@ -10,7 +10,7 @@
 //! [`crate::COMPRESSOR_VERSION`].
 
 mod guard;
-mod pax;
+pub(crate) mod pax;
 mod pipeline;
 mod tarball;
 

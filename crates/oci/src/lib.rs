@@ -7,6 +7,7 @@
 //! | [`layer`] | one pass from an uncompressed tar to a canonical, compressed layer with its index |
 //! | [`index`] | the entries of a root file system: the *directory index* of layers, merged |
 //! | [`files`] | entries of a `files` step + the base's index → the tar of a layer |
+//! | [`flatten`] | the layers of an image as one tar |
 //! | [`image`] | config, manifest, index and artifact documents, byte-exact |
 //! | [`layout`] | OCI image layouts on disk |
 //!
@@ -15,6 +16,7 @@
 #[cfg(feature = "client")]
 pub mod client;
 pub mod files;
+pub mod flatten;
 pub mod image;
 pub mod index;
 pub mod layer;

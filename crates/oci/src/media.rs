@@ -27,6 +27,9 @@ pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list
 /// Docker's gzip layer.
 pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 
+/// The artifact type of a check set: the checks that apply to a platform manifest, as its referrer.
+pub const CHECK_SET: &str = "application/vnd.edgewright.check-set.v1+json";
+
 /// Whether the media type is that of a list of manifests for several platforms.
 pub fn is_index(media_type: &str) -> bool {
     matches!(media_type, INDEX | DOCKER_LIST)

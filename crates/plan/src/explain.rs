@@ -128,8 +128,15 @@ fn steps(
     for (id, step) in &new {
         match old_by_id.get(id) {
             None => reasons.push(Reason::StepAdded { title: step.title.clone() }),
-            Some(before) if before.inputs != step.inputs => works(before, step, vars, reasons),
-            Some(_) => {}
+            Some(before) => {
+                if before.inputs != step.inputs {
+                    works(before, step, vars, reasons);
+                }
+                let changes = step.tools.changes_since(&before.tools);
+                if !changes.is_empty() {
+                    reasons.push(Reason::ToolsChanged { changes });
+                }
+            }
         }
     }
     for (id, step) in &old {

@@ -19,10 +19,12 @@ use edgewright_model::duration::Span;
 use edgewright_model::format::Diagnostic;
 use edgewright_model::lock::LockRequest;
 use edgewright_model::names::{ImageName, Platform, SiteName, SourceName, VariantName};
-use edgewright_model::order::Base;
+use edgewright_model::order::{Base, ManifestRef};
 use edgewright_model::reference::{ImageReference, RepoName};
-use edgewright_model::spec::{Check, Definition, Lane, Vars};
+use edgewright_model::spec::{Check, Definition, Lane, Vars, VmSpec};
+use edgewright_model::tools::ToolVersions;
 use edgewright_model::tree::Tree;
+use edgewright_model::verdict::LaneInputs;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -113,6 +115,8 @@ pub struct Graph {
     pub unresolved: BTreeMap<ImageName, LockRequest>,
     /// The locks that are part of the keys.
     pub locks: BTreeMap<ImageName, EffectiveLock>,
+    /// The programs that execute steps.
+    pub tools: ToolVersions,
     /// Errors found while planning, each once: templates, ignore files, contexts.
     pub diagnostics: Vec<Diagnostic>,
     /// Warnings found while planning, each once: secrets that every user could read.
@@ -172,13 +176,42 @@ pub struct LaneChecks {
     pub inherit: Option<NodeId>,
     /// The time limit for an external verdict, if the image sets one; only in the lane `external`.
     pub within: Option<Span>,
-    /// The released digest, in lanes that need one: [`Graph::compare_with`].
-    pub from: Option<Digest>,
+    /// The machine, in lanes with a kernel.
+    pub vm: Option<VmSpec>,
+    /// The variant whose release the lane needs, in such lanes.
+    pub of: Option<VariantName>,
+    /// The released manifest, in lanes that need one: [`Graph::compare_with`]. Without it the lane does
+    /// nothing.
+    pub from: Option<ManifestRef>,
+    /// The same of the node in `inherit`.
+    pub inherited_from: Option<Digest>,
 }
 
 impl LaneChecks {
-    const fn needs_release(&self) -> bool {
-        self.lane.needs_release()
+    /// The digest that the machine runs before, or after.
+    pub fn from_digest(&self) -> Option<&Digest> {
+        self.from.as_ref().map(|from| &from.digest)
+    }
+
+    /// The lane as the node in `inherit` runs it.
+    #[must_use]
+    pub fn as_inherited(&self) -> Self {
+        let like = |(from, digest): (ManifestRef, Digest)| ManifestRef { digest, ..from };
+        let from = self.from.clone().zip(self.inherited_from.clone()).map(like);
+        Self { from, ..self.clone() }
+    }
+
+    /// The inputs of this lane's verdicts, where `today` are those of its lane: the image chooses the virtual
+    /// machine, and its history what the machine ran before.
+    pub fn inputs(&self, today: &LaneInputs) -> LaneInputs {
+        let today = today.clone().with_from(self.from_digest().cloned());
+        match &self.vm {
+            // Executors that run no such machine have their own name for what they do.
+            Some(vm) if today.profile == VmSpec::default().name_in(self.lane) => {
+                LaneInputs { profile: vm.name_in(self.lane), ..today }
+            }
+            _ => today,
+        }
     }
 }
 
@@ -238,20 +271,41 @@ impl Graph {
         self.nodes.values().filter_map(Node::variant).collect()
     }
 
-    /// Names the digest that lanes need which update a machine: what is released of the same variant. Such a
-    /// lane is left out where nothing is, and where the variant's digest (by `builds`) is the released one.
+    /// Names the manifest that lanes need which update a device: what is released of the same variant, or of
+    /// another role. A lane is left out where the variant's own digest (by `builds`) is the released one: a
+    /// device has nothing to do then.
     pub fn compare_with(
         &mut self,
         builds: &BTreeMap<Digest, ManifestRef>,
-        released: impl Fn(&VariantName, &Platform) -> Option<Digest>,
+        released: impl Fn(&VariantName, &Platform) -> Option<ManifestRef>,
     ) {
-        for node in self.nodes.values_mut().filter(|node| node.lanes.iter().any(LaneChecks::needs_release)) {
-            let released = node.id.name.variant().and_then(|variant| released(variant, &node.id.platform));
+        for node in self.nodes.values_mut() {
             let present = builds.get(&node.key).map(|build| &build.digest);
-            let from = released.filter(|released| present != Some(released));
-            node.lanes.retain(|lane| from.is_some() || !lane.needs_release());
-            for lane in node.lanes.iter_mut().filter(|lane| lane.needs_release()) {
-                lane.from.clone_from(&from);
+            for lane in &mut node.lanes {
+                lane.from = lane.of.as_ref().and_then(|of| released(of, &node.id.platform));
+            }
+            node.lanes.retain(|lane| lane.from.is_none() || lane.from_digest() != present);
+        }
+        self.inherit_releases();
+    }
+
+    /// Tells inheriting lanes what the machines of their representatives ran before.
+    fn inherit_releases(&mut self) {
+        let of = |node: &Node| {
+            let lanes = node.lanes.iter().filter(|lane| lane.of.is_some());
+            lanes.map(|lane| ((node.id.clone(), lane.lane), lane.from_digest().cloned())).collect::<Vec<_>>()
+        };
+        let known: BTreeMap<(NodeId, Lane), Option<Digest>> = self.nodes.values().flat_map(of).collect();
+        for lane in self.nodes.values_mut().flat_map(|node| &mut node.lanes).filter(|lane| lane.of.is_some())
+        {
+            let Some(representative) = lane.inherit.take() else { continue };
+            match known.get(&(representative.clone(), lane.lane)) {
+                // Both or none have something to start from: they run the same.
+                Some(from) if from.is_some() == lane.from.is_some() => {
+                    (lane.inherit, lane.inherited_from) = (Some(representative), from.clone());
+                }
+                // It runs nothing of which this could inherit the result.
+                _ => {}
             }
         }
     }

@@ -66,7 +66,7 @@ impl History {
             manifest: manifest.clone(),
             lane: lane.lane,
             check_set: lane.check_set.clone(),
-            inputs: inputs.clone().with_from(lane.from.clone()).digest(),
+            inputs: lane.inputs(inputs).digest(),
         })
     }
 

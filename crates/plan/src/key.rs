@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! key_0 = H(format, compressor, platform, scratch | external digest)
-//! key_i = H(key_{i-1}, epoch and labels of the step's image, title and inputs of step i)
+//! key_i = H(key_{i-1}, epoch and labels of the step's image, title, inputs and tools of step i)
 //! ```
 //!
 //! Every field is written with its name and length, so that no two different inputs give the same bytes.

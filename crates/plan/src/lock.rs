@@ -13,6 +13,7 @@ use edgewright_model::duration::Span;
 use edgewright_model::lock::{Lock, LockRequest};
 use edgewright_model::names::ImageName;
 use edgewright_model::spec::{Definition, From, ImageSpec, SourceSpec, Step};
+use edgewright_model::tools::ToolVersions;
 use jiff::Timestamp;
 
 /// The epoch of images without outside inputs, their own or an ancestor's: 2024-01-01T00:00:00Z. It only
@@ -25,6 +26,8 @@ pub struct Locks {
     /// Version of the layer compressor (`edgewright_oci::COMPRESSOR_VERSION`): it determines the bytes of
     /// every layer.
     pub compressor: String,
+    /// Versions of the programs that execute steps.
+    pub tools: ToolVersions,
     /// The effective lock of every image that has one; images that need one and are not in the map are
     /// unresolved.
     pub images: BTreeMap<ImageName, EffectiveLock>,
@@ -68,7 +71,13 @@ impl Locks {
                 effective(&request, image.lock.as_ref(), overlays).map(|lock| (name.clone(), lock))
             })
             .collect();
-        Self { compressor: compressor.into(), images }
+        Self { compressor: compressor.into(), tools: ToolVersions::default(), images }
+    }
+
+    /// The same with the programs that execute steps.
+    #[must_use]
+    pub fn with_tools(self, tools: ToolVersions) -> Self {
+        Self { tools, ..self }
     }
 }
 

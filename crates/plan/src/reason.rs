@@ -116,6 +116,11 @@ pub enum Reason {
     StepsReordered,
     /// This version of Edgewright builds differently.
     ToolChanged,
+    /// Programs that execute a step have other versions.
+    ToolsChanged {
+        /// Which, such as `buildah 1.38.1 → 1.39.3`.
+        changes: Vec<String>,
+    },
     /// Checks changed: the digest is unchanged and is tested again.
     ChecksChanged {
         /// The checks that changed, if known.
@@ -191,6 +196,7 @@ impl fmt::Display for Reason {
             Self::StepRemoved { title } => write!(f, "step removed: {title}"),
             Self::StepsReordered => f.write_str("steps reordered"),
             Self::ToolChanged => f.write_str("this version of Edgewright builds differently"),
+            Self::ToolsChanged { changes } => write!(f, "tools changed: {}", list(changes)),
             Self::ChecksChanged { checks } if checks.is_empty() => f.write_str("checks changed"),
             Self::ChecksChanged { checks } => write!(f, "checks changed: {}", list(checks)),
             Self::NoVerdict { lane } => write!(f, "no verdict of lane {lane} yet"),

@@ -7,6 +7,7 @@ use edgewright_model::Digest;
 use edgewright_model::lock::{LockedArchive, LockedImage, LockedPackage};
 use edgewright_model::names::ImageName;
 use edgewright_model::spec::{BootstrapStep, ContainerfileStep};
+use edgewright_model::tools::{BOOTSTRAP_TOOLS, CONTAINERFILE_TOOLS, ToolVersions};
 use edgewright_model::tree::{ContentId, TreePath};
 
 use crate::context::ContextEntry;
@@ -25,6 +26,9 @@ pub struct GraphStep {
     /// Digest of the step's own inputs, independent of its base. Two steps with equal inputs have equal
     /// context tars (given the same epoch), so this is the name to keep a packed context under.
     pub inputs: Digest,
+    /// The programs that decide about its bytes; part of the key. None for steps that Edgewright executes
+    /// itself, and where versions are not known.
+    pub tools: ToolVersions,
     /// The work.
     pub work: Arc<PlannedStep>,
 }
@@ -64,4 +68,15 @@ pub enum PlannedStep {
         /// Paths in the image to delete, without leading `/`.
         delete: Vec<String>,
     },
+}
+
+impl PlannedStep {
+    /// Those of some versions that decide about the bytes of this kind of step.
+    pub(crate) fn tools(&self, versions: &ToolVersions) -> ToolVersions {
+        match self {
+            Self::Bootstrap { .. } => versions.of(&BOOTSTRAP_TOOLS),
+            Self::Containerfile { .. } => versions.of(&CONTAINERFILE_TOOLS),
+            Self::Files { .. } => ToolVersions::default(),
+        }
+    }
 }

@@ -45,6 +45,9 @@ const MEMORY: [(&str, &str); 8] = [
 /// The device of user-mode networks.
 const TUN: &str = "/dev/net/tun";
 
+/// The device of virtual machines that run on the processor.
+pub(crate) const KVM: &str = "/dev/kvm";
+
 /// What a sandbox is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Config {
@@ -62,6 +65,8 @@ pub(crate) struct Config {
     pub(crate) ids: u32,
     /// Attaches the network once the namespace exists: a program and its arguments; none: only loopback.
     pub(crate) network: Option<Vec<String>>,
+    /// The device node for virtual machines; none: they are emulated.
+    pub(crate) kvm: Option<PathBuf>,
 }
 
 impl Config {
@@ -119,6 +124,9 @@ impl Config {
         if self.network.is_some() {
             mounts.push(bind(Path::new(TUN), TUN, &["bind"]));
         }
+        if let Some(node) = &self.kvm {
+            mounts.push(bind(node, KVM, &["bind"]));
+        }
         for (path, mode) in MEMORY {
             let mode = format!("mode={mode}");
             mounts.push(json!({"destination": path, "type": "tmpfs", "source": "tmpfs", "options": [mode]}));
@@ -152,6 +160,7 @@ mod tests {
             first_id: 100_000,
             ids: 65_536,
             network: None,
+            kvm: None,
         }
     }
 
@@ -177,7 +186,11 @@ mod tests {
         assert_eq!(document["linux"]["uidMappings"][0]["hostID"], 100_000);
         assert_eq!(document["hooks"], json!({}));
         let network = Some(vec!["/bin/sh".to_owned(), "attach".to_owned()]);
-        let document = Config { network, ..config() }.document();
+        let document = Config { network, kvm: Some("/dev/shm/2".into()), ..config() }.document();
+        let mounts = document["mounts"].as_array().unwrap();
+        assert!(
+            mounts.iter().any(|mount| mount["destination"] == "/dev/kvm" && mount["source"] == "/dev/shm/2")
+        );
         assert_eq!(document["hooks"]["createRuntime"][0]["path"], "/bin/sh");
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use edgewright_process::ProcessContext;
+use edgewright_process::{ProcessContext, Stream};
 
 use crate::launch::{Launch, Network};
 use crate::{Bounds, Sandbox, SandboxError};
@@ -89,8 +89,8 @@ impl Kernel {
 }
 
 impl Sandbox {
-    /// Starts `program --version` in a sandbox with a network, and returns how long that took: what cannot
-    /// work fails here, not in the first job.
+    /// Starts `program --version` in a sandbox with a network, and returns how long its first line took. What
+    /// cannot work fails here, not in the first job.
     ///
     /// # Errors
     /// The sandbox cannot be made, or the program does not succeed in it.
@@ -106,6 +106,7 @@ impl Sandbox {
             environment: Vec::new(),
             mounts: Vec::new(),
             network: Network::Others,
+            kvm: false,
             bounds: TRIAL_BOUNDS,
         };
         let began = Instant::now();
@@ -113,12 +114,18 @@ impl Sandbox {
         let lost = |error| SandboxError::Trial { reason: format!("{error}") };
         let (command, sandboxed) =
             tokio::task::spawn_blocking(move || this.prepare(launch)).await.map_err(lost)??;
-        let finished = command.context(processes).deadline(TRIAL_TIMEOUT).run_status().await;
-        let took = began.elapsed();
+        // Until the program's first line: the end of a sandbox delays no job.
+        let mut took = None;
+        let on_line = |stream, _: &str| {
+            if stream == Stream::Stdout {
+                took.get_or_insert_with(|| began.elapsed());
+            }
+        };
+        let finished = command.context(processes).deadline(TRIAL_TIMEOUT).run_lines_status(on_line).await;
         drop(tokio::task::spawn_blocking(move || drop(sandboxed)).await);
         let finished = finished.map_err(|error| SandboxError::Trial { reason: error.to_string() })?;
         if finished.success() {
-            return Ok(took);
+            return Ok(took.unwrap_or_else(|| began.elapsed()));
         }
         let lines = &finished.output.stderr_tail;
         let shown = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("; ");

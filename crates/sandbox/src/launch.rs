@@ -3,12 +3,14 @@
 use std::ffi::OsString;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use edgewright_process::Command;
+use rustix::fs::{FileType, Mode};
 
 use crate::cgroup::Cgroups;
-use crate::config::Config;
+use crate::config::{Config, KVM};
 use crate::{SandboxError, ToolImage};
 
 /// The first host ID of a sandbox: `/etc/subuid` of Debian begins there, too.
@@ -18,43 +20,50 @@ pub const IDS: u32 = 65_536;
 /// Where the program is in the sandbox.
 const PROGRAM: &str = "/opt/edgewright/edgewright";
 
+/// Where programs are, in the sandbox and on the host.
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// The init process of a sandbox.
 const INIT: &str = "/usr/bin/catatonit";
 
-/// Enters the cgroups, shows the runtime a pure cgroup2 tree, and starts it. `$1`: the tree, or nothing;
-/// `$2`: how many files of cgroups follow; then how many files and folders of the host follow, and those;
-/// then the runtime's command line. Files and folders get places that unprivileged IDs can reach, whatever
-/// the modes of the folders above them.
+/// Enters the cgroups, makes the mounts, and starts the runtime. `$1`: the table of mounts; `$2`: how many
+/// files of cgroups follow, and those; then the runtime's command line. Each program that it starts takes
+/// milliseconds, so there is only one for all mounts.
 const ENTER: &str = r#"
-cover=$1; count=$2; shift 2
+table=$1; count=$2; shift 2
 while [ "$count" -gt 0 ]; do echo 0 > "$1" || exit 70; shift; count=$((count - 1)); done
-if [ -n "$cover" ]; then mount --bind "$cover" /sys/fs/cgroup || exit 70; fi
-mount -t tmpfs -o mode=755 tmpfs /dev/shm || exit 70
-count=$1; shift; number=0
-while [ "$number" -lt "$count" ]; do
-  if [ -d "$1" ]; then mkdir "/dev/shm/$number"; else : > "/dev/shm/$number"; fi
-  mount --rbind "$1" "/dev/shm/$number" || exit 70
-  shift; number=$((number + 1))
-done
+mount --all --fstab "$table" || exit 70
 exec "$@"
 "#;
 
+/// The numbers of `/dev/kvm`, the same on all kernels.
+const KVM_DEVICE: (u32, u32) = (10, 232);
+
+/// Where the files and folders of the host get places that unprivileged IDs can reach, whatever the modes of
+/// the folders above them.
+const PLACES: &str = "/dev/shm";
+
 /// Attaches a user-mode network to the sandbox's namespace, for as long as the sandbox's first process lives:
 /// the runtime adopts what its hooks leave behind, and waits for it. Its hooks inherit blocked signals, so
-/// only SIGKILL ends them. Standard input: the runtime's state. `$1`: addresses that must not be reached,
-/// separated by spaces; `$2`: words of the `ip` command line, then those of slirp4netns, which writes a byte
-/// once the network is ready. The kernel ends the `sleep` with the sandbox: the last of its processes.
+/// only SIGKILL ends them. Standard input: the runtime's state, whose last line has no end. `$1`: addresses
+/// that must not be reached, separated by spaces; `$2`: words of the `ip` command line, then those of
+/// slirp4netns, which writes `1` once the network is ready, while the routes are made. The kernel ends the
+/// `sleep` with the sandbox: the last of its processes.
 const ATTACH: &str = r#"
-pid=$(sed -n 's/.*"pid": *\([0-9][0-9]*\).*/\1/p' | head -n 1)
+pid=
+while [ -z "$pid" ] && { IFS= read -r line || [ -n "$line" ]; }; do
+  case $line in *'"pid":'*) line=${line#*'"pid":'}; line=${line#"${line%%[0-9]*}"}; pid=${line%%[!0-9]*};; esac
+done
+[ -n "$pid" ] || exit 1
 blocked=$1; count=$2; shift 2
 ip=; while [ "$count" -gt 0 ]; do ip="$ip $1"; shift; count=$((count - 1)); done
-ready=$( (
+ready=$(
   "$@" --configure --mtu=65520 --disable-host-loopback --ready-fd=3 "$pid" tap0 3>&1 >/dev/null 2>&1 </dev/null &
   { nsenter --pid="/proc/$pid/ns/pid" sleep infinity; kill -9 $!; } >/dev/null 2>&1 </dev/null &
-) | head -c 1 )
-[ -n "$ready" ] || exit 1
-for address in $blocked; do echo "route add unreachable $address"; done |
-  nsenter --net="/proc/$pid/ns/net" $ip -batch - || exit 1
+  for address in $blocked; do echo "route add unreachable $address"; done |
+    nsenter --net="/proc/$pid/ns/net" $ip -batch - >/dev/null || echo failed
+)
+[ "$ready" = 1 ] || exit 1
 "#;
 
 /// A file or folder of the host in the sandbox. Its owner must be an ID of the sandbox where it is written.
@@ -111,6 +120,8 @@ pub struct Launch {
     pub mounts: Vec<Mount>,
     /// What it may reach.
     pub network: Network,
+    /// Whether it may run virtual machines on the processor, if the host has a device for that.
+    pub kvm: bool,
     /// What it may take.
     pub bounds: Bounds,
 }
@@ -150,7 +161,7 @@ impl Sandbox {
         let name = format!("{}{}", prefix(&self.folder), launch.name);
         let cgroups = Cgroups::make(&name, launch.bounds, FIRST_ID)?;
         let mut config = self.config(launch, bundle.path())?;
-        let sources = reachable(&mut config);
+        let table = places(&mut config, bundle.path(), cgroups.covering().as_deref())?;
         let path = bundle.path().join("config.json");
         let text = config.document().to_string();
         std::fs::write(&path, text).map_err(SandboxError::io("write", &path))?;
@@ -158,19 +169,19 @@ impl Sandbox {
             ["--mount", "--propagation", "private", "--", "/bin/sh", "-c", ENTER, "sh"]
                 .map(OsString::from)
                 .into();
-        words.push(cgroups.covering().unwrap_or_default().into());
+        words.push(table.into());
         let entrances = cgroups.entrances();
         words.push(entrances.len().to_string().into());
         words.extend(entrances.into_iter().map(OsString::from));
-        words.push(sources.len().to_string().into());
-        words.extend(sources.into_iter().map(OsString::from));
         words.extend(self.tools.program("crun"));
         words.push("--root".into());
         words.push(bundle.path().join("state").into());
         words.extend(["--cgroup-manager=disabled", "run", "--bundle"].map(OsString::from));
         words.push(bundle.path().into());
         words.push(name.into());
-        Ok((Command::new("unshare").args(words), Sandboxed { _cgroups: cgroups, _bundle: bundle }))
+        // Without locales, whose files every program would read.
+        let command = Command::new("unshare").args(words).env("LC_ALL", "C").env("PATH", PATH);
+        Ok((command, Sandboxed { _cgroups: cgroups, _bundle: bundle }))
     }
 
     /// Ends what an earlier process left behind: sandboxes that still run, and their configuration in
@@ -196,7 +207,7 @@ impl Sandbox {
             std::fs::set_permissions(&resolv, open).map_err(SandboxError::io("open", &resolv))?;
             mounts.push(Mount { from: resolv, to: "/etc/resolv.conf".to_owned(), writable: false });
         }
-        let mut environment = vec!["PATH=/usr/sbin:/usr/bin:/sbin:/bin".to_owned(), "HOME=/root".to_owned()];
+        let mut environment = vec![format!("PATH={PATH}"), "HOME=/root".to_owned()];
         environment.extend(launch.environment);
         // The init process ends what a job leaves behind in its namespace.
         let command = [INIT, "--", PROGRAM].map(str::to_owned).into_iter().chain(launch.arguments).collect();
@@ -208,6 +219,7 @@ impl Sandbox {
             first_id: FIRST_ID,
             ids: IDS,
             network,
+            kvm: (launch.kvm && Path::new(KVM).exists()).then(|| KVM.into()),
         })
     }
 
@@ -236,15 +248,61 @@ pub fn prefix(folder: &Path) -> String {
     format!("edgewright-{:016x}-", hasher.finish())
 }
 
-/// Names the root and the mounts of a configuration by the places to which [`ENTER`] binds them; returns what
-/// to bind.
-fn reachable(config: &mut Config) -> Vec<PathBuf> {
+/// Names the root and the mounts of a configuration by their places below [`PLACES`], and writes the table of
+/// mounts that brings them there. `cgroups`: what the runtime must see at `/sys/fs/cgroup`, if it is another
+/// tree there.
+fn places(config: &mut Config, bundle: &Path, cgroups: Option<&Path>) -> Result<PathBuf, SandboxError> {
+    let empty = bundle.join("places");
+    std::fs::create_dir(&empty).map_err(SandboxError::io("create", &empty))?;
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&empty, open).map_err(SandboxError::io("open", &empty))?;
+    let mut table = Vec::new();
+    if let Some(cgroups) = cgroups {
+        add_mount(&mut table, cgroups, Path::new("/sys/fs/cgroup"), "bind");
+    }
+    add_mount(&mut table, &empty, Path::new(PLACES), "bind");
     let paths =
         std::iter::once(&mut config.root).chain(config.mounts.iter_mut().map(|mount| &mut mount.from));
-    paths
-        .enumerate()
-        .map(|(number, path)| std::mem::replace(path, PathBuf::from(format!("/dev/shm/{number}"))))
-        .collect()
+    for (number, path) in paths.enumerate() {
+        let (name, place) = (number.to_string(), Path::new(PLACES).join(number.to_string()));
+        let inside = empty.join(name);
+        let made = if path.is_dir() {
+            std::fs::create_dir(&inside)
+        } else {
+            std::fs::File::create(&inside).map(drop)
+        };
+        made.map_err(SandboxError::io("create", &inside))?;
+        add_mount(&mut table, path, &place, "rbind");
+        *path = place;
+    }
+    if let Some(node) = &mut config.kvm {
+        // A node of the sandbox's own, below a folder that only root enters: the host's is for a group that has
+        // no ID in it.
+        let inside = empty.join("kvm");
+        let (kind, device) = (FileType::CharacterDevice, rustix::fs::makedev(KVM_DEVICE.0, KVM_DEVICE.1));
+        rustix::fs::mknodat(rustix::fs::CWD, &inside, kind, Mode::empty(), device)
+            .map_err(|error| SandboxError::io("create", &inside)(error.into()))?;
+        let all = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+        std::fs::set_permissions(&inside, all).map_err(SandboxError::io("open", &inside))?;
+        *node = Path::new(PLACES).join("kvm");
+    }
+    let path = bundle.join("mounts");
+    std::fs::write(&path, table).map_err(SandboxError::io("write", &path))?;
+    Ok(path)
+}
+
+/// Adds a line to a table of mounts: `fstab(5)`.
+fn add_mount(table: &mut Vec<u8>, from: &Path, to: &Path, option: &str) {
+    for path in [from, to] {
+        for byte in path.as_os_str().as_bytes() {
+            match byte {
+                b' ' | b'\t' | b'\n' | b'\\' | b'#' => table.extend(format!("\\{byte:03o}").bytes()),
+                byte => table.push(*byte),
+            }
+        }
+        table.push(b' ');
+    }
+    table.extend(format!("none {option} 0 0\n").bytes());
 }
 
 /// The IPv4 addresses of this host but loopback.
@@ -272,6 +330,13 @@ fn addresses_in(trie: &str) -> Vec<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_in_the_table_of_mounts_have_no_separators() {
+        let mut table = Vec::new();
+        add_mount(&mut table, Path::new("/a b\\#\n"), Path::new("/dev/shm/0"), "rbind");
+        assert_eq!(String::from_utf8(table).unwrap(), "/a\\040b\\134\\043\\012 /dev/shm/0 none rbind 0 0\n");
+    }
 
     #[test]
     fn addresses_of_the_host_are_read_from_the_routing_table() {

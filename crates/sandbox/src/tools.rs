@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use edgewright_model::tools::upstream;
 use edgewright_process::{Command, ProcessContext};
 use serde::{Deserialize, Serialize};
 
@@ -22,11 +23,24 @@ use crate::SandboxError;
 const SUITE: &str = "trixie";
 
 /// The packages of the tool image; what they depend on comes along.
-pub const PACKAGES: [&str; 12] = [
+pub const PACKAGES: [&str; 22] = [
     "buildah",
     "ca-certificates",
     "catatonit",
     "crun",
+    // Virtual machines: file systems and disks without loop devices, and their firmware.
+    "dosfstools",
+    "e2fsprogs",
+    "erofs-utils",
+    "fdisk",
+    // What lets mkfs.ext4 read a tar.
+    "libarchive13t64",
+    "mtools",
+    "ovmf",
+    "qemu-system-x86",
+    // Formats of disks.
+    "qemu-utils",
+    "systemd-boot-efi",
     "iproute2",
     "mmdebstrap",
     "netavark",
@@ -43,14 +57,32 @@ const MOUNT_POINTS: [&str; 3] = ["opt/edgewright", "work", "var/lib/containers"]
 /// A file to mount the job program on.
 const PROGRAM: &str = "opt/edgewright/edgewright";
 
+/// What the packages bring and no job uses: other emulators, and firmware of other machines.
+const SUPERFLUOUS: [&str; 12] = [
+    "usr/bin/qemu-system-i386",
+    "usr/bin/qemu-system-x86_64-microvm",
+    "usr/bin/qemu-vmsr-helper",
+    "usr/lib/ipxe",
+    "usr/share/OVMF/OVMF_CODE_4M.ms.fd",
+    "usr/share/OVMF/OVMF_CODE_4M.secboot.fd",
+    "usr/share/OVMF/OVMF_CODE_4M.secboot.strictnx.fd",
+    "usr/share/OVMF/OVMF_CODE_4M.snakeoil.fd",
+    "usr/share/OVMF/OVMF_VARS_4M.ms.fd",
+    "usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd",
+    "usr/share/qemu/skiboot.lid",
+    "usr/share/qemu/hppa-firmware*.img",
+];
+
 /// Programs that a tool image must have, below its root.
-const REQUIRED: [&str; 8] = [
+const REQUIRED: [&str; 10] = [
     "usr/bin/buildah",
     "usr/bin/catatonit",
     "usr/bin/crun",
     "usr/bin/ip",
+    "usr/bin/mkfs.erofs",
     "usr/bin/mmdebstrap",
     "usr/bin/podman",
+    "usr/bin/qemu-system-x86_64",
     "usr/bin/setpriv",
     "usr/bin/slirp4netns",
 ];
@@ -60,7 +92,7 @@ const TURN_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// Version of `tools.json`, and of what this program needs of a tool image. Images of earlier versions are
 /// made again.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// What `tools.json` holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,6 +168,7 @@ impl ToolImage {
                 "--dpkgopt=path-exclude=/usr/share/locale/*",
                 "--customize-hook=rm -rf \"$1\"/var/cache/apt/*",
             ])
+            .arg(format!("--customize-hook=cd \"$1\" && rm -rf {}", SUPERFLUOUS.join(" ")))
             .args([SUITE.into(), root.clone().into_os_string()])
             .context(processes)
             .run_lines(|_, line| progress(line))
@@ -179,14 +212,20 @@ impl ToolImage {
 
     /// The version of a package without Debian's revision, such as `1.39.3`.
     pub fn version(&self, package: &str) -> Option<&str> {
-        let version = self.description.packages.get(package)?;
-        Some(version.split(['+', '-']).next().unwrap_or(version))
+        self.description.packages.get(package).map(|version| upstream(version))
     }
 
     /// The versions that matter most, in a line.
     pub fn versions(&self) -> String {
-        let named = ["buildah", "podman", "crun", "mmdebstrap"];
-        let versions = named.map(|name| format!("{name} {}", self.version(name).unwrap_or("unknown")));
+        let named = [
+            ("buildah", "buildah"),
+            ("podman", "podman"),
+            ("crun", "crun"),
+            ("mmdebstrap", "mmdebstrap"),
+            ("qemu-system-x86", "qemu"),
+        ];
+        let versions =
+            named.map(|(package, name)| format!("{name} {}", self.version(package).unwrap_or("unknown")));
         let Description { suite, .. } = &self.description;
         let suite = if suite.is_empty() { String::new() } else { format!(" ({suite})") };
         format!("{}{suite}", versions.join(", "))
@@ -204,12 +243,14 @@ impl ToolImage {
 
     /// A program of the image as a command line for the host: the image's loader, its libraries, the program.
     pub fn program(&self, name: &str) -> Vec<OsString> {
-        vec![
-            self.loader.clone().into(),
-            "--library-path".into(),
-            self.libraries.clone(),
-            self.root.join("usr/bin").join(name).into(),
-        ]
+        let mut words = self.loader();
+        words.push(self.root.join("usr/bin").join(name).into());
+        words
+    }
+
+    /// What comes before a program of the image, to start it on the host.
+    pub fn loader(&self) -> Vec<OsString> {
+        vec![self.loader.clone().into(), "--library-path".into(), self.libraries.clone()]
     }
 }
 
@@ -341,7 +382,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(matches!(ToolImage::open(folder.path()), Err(SandboxError::NoTools { .. })));
         std::fs::create_dir_all(folder.path().join("root/usr/bin")).unwrap();
-        std::fs::write(folder.path().join("tools.json"), r#"{"version":2,"suite":"","packages":{}}"#)
+        std::fs::write(folder.path().join("tools.json"), r#"{"version":3,"suite":"","packages":{}}"#)
             .unwrap();
         let error = ToolImage::open(folder.path()).unwrap_err().to_string();
         assert!(error.contains("usr/bin/buildah is missing"), "{error}");

@@ -32,6 +32,7 @@ async fn run(script: &str, network: Network, mounts: Vec<Mount>) -> Option<Finis
         environment: Vec::new(),
         mounts,
         network,
+        kvm: true,
         bounds: BOUNDS,
     };
     let (command, _sandboxed) = sandbox.prepare(launch).unwrap();
@@ -61,7 +62,8 @@ async fn root_of_a_sandbox_is_no_root_and_sees_no_file_of_the_host() {
 
 #[tokio::test]
 async fn a_mounted_folder_is_all_that_can_be_written() {
-    let folder = tempfile::tempdir().unwrap();
+    // The name has what a table of mounts must escape.
+    let folder = tempfile::Builder::new().prefix("a b\\#\t").tempdir().unwrap();
     std::os::unix::fs::chown(folder.path(), Some(100_000), Some(100_000)).unwrap();
     let mount = Mount { from: folder.path().to_owned(), to: "/work".to_owned(), writable: true };
     let Some(finished) =
@@ -88,7 +90,7 @@ async fn neither_loopback_nor_addresses_of_the_host_nor_link_local_ones_answer()
     };
     let script = format!(
         "exec bash -c '{}{}{} setpriv --bounding-set -net_admin,-sys_ptrace -- ip route del unreachable {own} \
-         2>/dev/null && echo CHANGED; cat /proc/net/route | wc -l; timeout 3 bash -c \"exec 3<>/dev/tcp/169.254.169.254/80\" 2>&1 | tail -1'",
+         2>/dev/null && echo CHANGED; cat /proc/net/route | wc -l; timeout 30 bash -c \"exec 3<>/dev/tcp/169.254.169.254/80\" 2>&1 | tail -1'",
         probe("127.0.0.1"),
         probe("10.0.2.2"),
         probe(&own)

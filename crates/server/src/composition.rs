@@ -76,12 +76,13 @@ pub struct Composition {
 
 impl Composition {
     /// Opens everything in the locked data folder and serves HTTP. No source is polled and no run starts
-    /// before [`Composition::start`]. `executor` makes the executor, given the registry as its jobs reach it:
-    /// as the settings name it, or else at this server's listening address.
+    /// before [`Composition::start`]. `executor` makes the executor, given the registry as its jobs reach it
+    /// (as the settings name it, or else at this server's listening address) and the tasks that a shutdown
+    /// ends.
     pub async fn open(
         settings: &Settings,
         lock: FolderLock,
-        executor: impl FnOnce(JobRegistry) -> Arc<dyn Executor>,
+        executor: impl FnOnce(JobRegistry, Tasks) -> Arc<dyn Executor>,
         tokens: ProcessTokens,
         clock: Clock,
     ) -> Result<Self, StartError> {
@@ -105,7 +106,7 @@ impl Composition {
                 .await?;
         let access = own_access(local, &tokens);
         let hosting = Hosting::new(&access, Some(registry.clone()))?;
-        let executor = executor(job_registry(settings, &access, &tokens));
+        let executor = executor(job_registry(settings, &access, &tokens), tasks.clone());
         let git = Git::open(&folder.sources().join("home"), ProcessContext::new(tasks.token().clone()))?;
         let serving = Serving { registry: address.clone(), live: live.clone() };
         let lane_inputs = lane_inputs(|lane| executor.lane_profile(lane));

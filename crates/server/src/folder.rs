@@ -7,6 +7,7 @@
 //!      sources/        clones
 //!      work/           jobs: scratch, container storage, caches
 //!      operator-token  the token of the operator's commands (mode 0600)
+//!      report-token    the token of devices for their reports (mode 0600)
 //!      logs/runs/N/    one file per node
 //!      reserve         disk space that is set aside for a start on a full disk
 //! ```
@@ -124,6 +125,11 @@ impl DataFolder {
     /// The jobs' folder.
     pub fn work(&self) -> PathBuf {
         self.root.join("work")
+    }
+
+    /// The token for reports of devices.
+    pub fn report_token(&self) -> PathBuf {
+        self.root.join("report-token")
     }
 
     /// The operator's token, unless the settings name another file.

@@ -20,6 +20,8 @@ use crate::tokens;
 pub struct Live {
     /// The operator's token.
     pub operator: AccessToken,
+    /// The token for reports of devices.
+    pub reports: AccessToken,
     /// Whether clients may read without a token.
     pub anonymous: bool,
     /// The secrets of webhooks, by source.
@@ -43,8 +45,10 @@ impl Live {
         let targets = settings.targets.iter().map(TargetOptions::read).collect::<Result<_, _>>()?;
         // Last: it may be generated, and nothing is if another part is invalid.
         let operator = tokens::operator_token(settings)?;
+        let reports = tokens::report_token(&settings.report_token_file())?;
         Ok(Self {
             operator: AccessToken::new(operator.reveal()),
+            reports: AccessToken::new(reports.reveal()),
             anonymous: settings.anonymous,
             hooks,
             sinks,

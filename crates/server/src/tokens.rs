@@ -3,6 +3,7 @@
 //! | token | holder | valid |
 //! |---|---|---|
 //! | `ewop_…` | the operator: `[access] token_file`, or `DATA/operator-token` | until it changes |
+//! | `ewdev_…` | devices, for their reports: `DATA/report-token` | until it changes |
 //! | `ewjob_…` | one job | as long as the job |
 //! | `ewsys_…` | control's own writes to the registry | as long as the process |
 //!
@@ -35,6 +36,8 @@ pub enum TokenKind {
     Operator,
     /// A job's.
     Job,
+    /// That for reports of devices.
+    Device,
     /// The server's own.
     System,
 }
@@ -44,6 +47,7 @@ impl TokenKind {
         match self {
             Self::Operator => "ewop_",
             Self::Job => "ewjob_",
+            Self::Device => "ewdev_",
             Self::System => "ewsys_",
         }
     }
@@ -67,24 +71,32 @@ pub fn generate(kind: TokenKind) -> Result<Secret, getrandom::Error> {
 pub fn operator_token(settings: &Settings) -> Result<Secret, SettingsError> {
     match &settings.token_file {
         Some(file) => Secret::read(file),
-        None => generated_operator_token(&settings.operator_token_file()),
+        None => generated_token(&settings.operator_token_file(), TokenKind::Operator),
     }
+}
+
+/// Reads the token for reports of devices, and creates it if it is missing.
+///
+/// # Errors
+/// The file cannot be read or written, or contains no token.
+pub fn report_token(path: &Path) -> Result<Secret, SettingsError> {
+    generated_token(path, TokenKind::Device)
 }
 
 /// Reads the token of the data folder, and creates it if it is missing. Restricts the mode of a file that
 /// others may read.
-fn generated_operator_token(path: &Path) -> Result<Secret, SettingsError> {
+fn generated_token(path: &Path, kind: TokenKind) -> Result<Secret, SettingsError> {
     let fail = |source| SettingsError::Secret { path: path.to_owned(), source };
     match std::fs::metadata(path) {
         Ok(metadata) => {
             let mode = metadata.permissions().mode() & 0o777;
             if mode & 0o077 != 0 {
-                tracing::warn!(file.path = %path.display(), file.mode = format!("{mode:o}"), "the operator's token was readable by other users; the mode is now 600");
+                tracing::warn!(file.path = %path.display(), file.mode = format!("{mode:o}"), "a token was readable by other users; the mode is now 600");
                 std::fs::set_permissions(path, Permissions::from_mode(PRIVATE)).map_err(fail)?;
             }
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let token = generate(TokenKind::Operator).map_err(|error| fail(std::io::Error::other(error)))?;
+            let token = generate(kind).map_err(|error| fail(std::io::Error::other(error)))?;
             write_private(path, token.reveal()).map_err(fail)?;
         }
         Err(error) => return Err(fail(error)),
@@ -194,19 +206,19 @@ mod tests {
     fn the_operators_token_is_created_once_with_mode_0600() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("operator-token");
-        let first = generated_operator_token(&path).unwrap();
+        let first = generated_token(&path, TokenKind::Operator).unwrap();
         assert!(first.reveal().starts_with("ewop_") && first.reveal().len() == "ewop_".len() + 64);
         let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(), 0o600);
         std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(generated_operator_token(&path).unwrap(), first, "kept over restarts");
+        assert_eq!(generated_token(&path, TokenKind::Operator).unwrap(), first, "kept over restarts");
         assert_eq!(mode(), 0o600);
         std::fs::remove_file(&path).unwrap();
         // A file that a crash left unfinished does not matter.
         std::fs::write(path.with_extension("new"), "half").unwrap();
-        assert_ne!(generated_operator_token(&path).unwrap(), first);
+        assert_ne!(generated_token(&path, TokenKind::Operator).unwrap(), first);
         std::fs::write(&path, "short").unwrap();
-        assert!(generated_operator_token(&path).is_err());
+        assert!(generated_token(&path, TokenKind::Operator).is_err());
     }
 
     #[test]

@@ -61,6 +61,7 @@ fn example(path: &str) -> String {
         ("{variant}", "hmi/plant-a"),
         ("{site}", "plant-a"),
         ("{channel}", "stable"),
+        ("{device}", "press-1"),
         ("{name}", common::OWN),
         ("{reference}", &digest),
         ("{digest}", &digest),
@@ -198,6 +199,7 @@ fn the_table_permits_only_operations_that_control_permits() {
         Principal::Operator { name: "token" },
         Principal::Job { id: JobId(uuid::Uuid::nil()), grants: std::sync::Arc::default() },
         Principal::Hook { source: "plants".parse().unwrap() },
+        Principal::Device { name: "token" },
     ];
     for (id, operation) in [
         ("poll", Done::PollSource),
@@ -207,6 +209,7 @@ fn the_table_permits_only_operations_that_control_permits() {
         ("retry", Done::RetryRun),
         ("postVerdict", Done::PostVerdict),
         ("startRebuild", Done::Rebuild),
+        ("postDeviceReports", Done::ReportDevice),
     ] {
         let route = ROUTES.iter().find(|route| route.id == id).unwrap();
         for principal in &principals {

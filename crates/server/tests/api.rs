@@ -296,3 +296,44 @@ async fn the_status_shows_the_branch_and_who_is_not_followed() {
     assert_eq!(of("plants").subject.as_deref(), Some("plant-a: earlier shift"));
     assert_eq!((of("plants").followed, of("gone").followed), (Some(true), Some(false)));
 }
+
+#[tokio::test]
+async fn reports_of_devices_are_kept_once_and_in_order() {
+    use edgewright_api::access::Method;
+    use edgewright_api::{DeviceReport, DeviceReports};
+    let served = common::Served::start(false).await;
+    let device = "press-1".parse().unwrap();
+    let report = |sequence: u64| -> DeviceReport {
+        serde_json::from_value(serde_json::json!({
+            "stream": "0a", "sequence": sequence, "at": "2026-11-28T00:00:00Z", "boot": "b",
+            "sender": "test/1", "kind": "a-kind-of-later", "a-key-of-later": 1,
+        }))
+        .unwrap()
+    };
+    let client = served.client();
+    let send = async |from: u64, to: u64| {
+        let reports = DeviceReports { reports: (from..=to).map(report).collect() };
+        client.post_device_reports(&device, &reports).await
+    };
+    assert_eq!(send(1, 3).await.unwrap().added, 3);
+    assert_eq!(send(2, 4).await.unwrap().added, 1);
+    let kept = client.device_reports(&device, 10).await.unwrap();
+    let numbers: Vec<u64> = kept.iter().map(|row| row.report.sequence).collect();
+    assert_eq!(numbers, [4, 3, 2, 1]);
+    assert_eq!(client.device_reports(&device, 2).await.unwrap().len(), 2);
+    assert!(client.device_reports(&"other".parse().unwrap(), 10).await.unwrap().is_empty());
+    assert!(send(1, 101).await.unwrap_err().to_string().contains("at most 100"));
+    // The newest 1000 stay.
+    for first in (5..1100).step_by(100) {
+        send(first, first + 99).await.unwrap();
+    }
+    let kept = client.device_reports(&device, 1000).await.unwrap();
+    assert_eq!((kept.len(), kept[0].report.sequence, kept[999].report.sequence), (1000, 1104, 105));
+    // The token of devices is for reports alone.
+    let ask =
+        async |method, path| served.ask(method, path, common::Credentials::Device).await.status().as_u16();
+    assert_eq!(ask(Method::Post, "/api/v1/devices/press-1/reports").await, 400);
+    assert_eq!(ask(Method::Get, "/api/v1/devices/press-1/reports").await, 403);
+    assert_eq!(ask(Method::Get, "/api/v1/status").await, 403);
+    served.close().await;
+}

@@ -186,7 +186,13 @@ impl Own {
         for (from, to) in copies {
             if let Some(from) = from.as_ref().filter(|from| from.is_file()) {
                 std::fs::create_dir_all(shadow.join("info"))?;
-                std::fs::copy(from, shadow.join(to))?;
+                let copy = shadow.join(to);
+                // git reads a file again that is not older than the index: it may have changed after it was
+                // added, without a difference in size or time. Should the index change now, its time is not later
+                // than what is copied.
+                let modified = std::fs::metadata(from)?.modified()?;
+                std::fs::copy(from, &copy)?;
+                std::fs::File::options().append(true).open(&copy)?.set_modified(modified)?;
             }
         }
         Ok(())

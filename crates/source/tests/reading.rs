@@ -7,6 +7,7 @@ mod common;
 use std::fmt::Write as _;
 use std::io::Read as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::Sandbox;
 use edgewright_model::error::ErrorClass;
@@ -142,6 +143,24 @@ async fn a_folder_is_read_and_not_changed() {
     upstream.git(&["init", "--quiet", "../unborn"]).await;
     let unborn = Worktree::read(&sandbox.git, &sandbox.path("unborn")).await.unwrap();
     assert_eq!((unborn.tree.entries.len(), unborn.head, unborn.dirty), (0, None, true));
+}
+
+/// git notices by the index's own time that such a file may have changed.
+#[tokio::test]
+async fn a_change_in_the_second_of_its_commit_without_another_size_is_read() {
+    let sandbox = Sandbox::new();
+    let upstream = sandbox.repository("upstream").await;
+    let second = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let next_second =
+        || tokio::time::sleep(Duration::from_nanos(1_000_000_000 - u64::from(second().subsec_nanos())));
+    next_second().await;
+    upstream.write("site.yaml", b"shift: 06:00");
+    upstream.commit("first").await;
+    upstream.write("site.yaml", b"shift: 05:30");
+    next_second().await;
+    let read = Worktree::read(&sandbox.git, &upstream.folder).await.unwrap();
+    let path = "site.yaml".parse().unwrap();
+    assert_eq!(read.tree.content(&path).unwrap()[..], *b"shift: 05:30");
 }
 
 /// A folder with a file of 5 MB, and a Git LFS pointer.

@@ -48,6 +48,12 @@ pub enum StoreError {
     /// The row was changed since it was read.
     #[error("{what} was changed at the same time")]
     Conflict { what: String },
+    /// There are as many devices as are kept, and all of them reported lately.
+    #[error("too many devices: reports of {limit} are kept, and each of them reported in the last {days} days", days = crate::devices::SILENT_DAYS_LIMIT)]
+    TooManyDevices {
+        /// The limit.
+        limit: u32,
+    },
 }
 
 impl StoreError {
@@ -56,7 +62,7 @@ impl StoreError {
         match self {
             Self::Open { .. } | Self::Query { .. } | Self::Writer(_) => ErrorClass::Unavailable,
             Self::Schema { .. } => ErrorClass::UserFault,
-            Self::Conflict { .. } => ErrorClass::Conflict,
+            Self::Conflict { .. } | Self::TooManyDevices { .. } => ErrorClass::Conflict,
             Self::Corrupt { .. } | Self::ReadOnly => ErrorClass::Bug,
         }
     }
@@ -69,6 +75,11 @@ impl StoreError {
             }
             Self::Query { source, .. } => is_disk_full(source),
             Self::Writer(WriterError::Begin(source) | WriterError::Commit(source)) => is_disk_full(source),
+            Self::TooManyDevices { .. } => {
+                return Some(
+                    "let devices keep their ids (`[report] device` in agent.toml): silent ones make room",
+                );
+            }
             _ => false,
         };
         is_full.then_some("free space on the disk of the data folder")

@@ -70,6 +70,7 @@ pub mod audit;
 mod backup;
 mod cancel;
 pub mod channels;
+pub mod devices;
 mod error;
 pub mod heads;
 pub mod inventory;

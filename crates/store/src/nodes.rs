@@ -10,6 +10,7 @@ use edgewright_model::order::JobId;
 use edgewright_model::outcome::{JobFailure, Phase};
 use edgewright_model::run::{NodeState, RunNumber, RunState};
 use edgewright_model::spec::Lane;
+use edgewright_model::tools::ToolVersions;
 use edgewright_model::verdict::Note;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -132,6 +133,8 @@ pub struct NodeChange<'a> {
 pub struct FixedPlan<'a> {
     /// The locks that it was made with: overlay numbers, none for committed ones.
     pub locks: &'a BTreeMap<ImageName, Option<u32>>,
+    /// The programs that it was made with.
+    pub tools: &'a ToolVersions,
     /// One line that sums it up.
     pub summary: &'a str,
     pub nodes: Vec<NodeRow>,
@@ -147,13 +150,14 @@ impl Store {
         plan: FixedPlan<'_>,
         now: Timestamp,
     ) -> Result<Vec<NodeRow>, StoreError> {
-        let FixedPlan { locks, summary, nodes, heads } = plan;
+        let FixedPlan { locks, tools, summary, nodes, heads } = plan;
         let fixed = sqlx::query(
-            "UPDATE runs SET state = ?, generation = generation + 1, locks = ?, summary = ?
+            "UPDATE runs SET state = ?, generation = generation + 1, locks = ?, tools = ?, summary = ?
              WHERE number = ? AND state = ? AND cancel_requested_at IS NULL",
         )
         .bind(RunState::Running.name())
         .bind(row::to_json(locks)?)
+        .bind(row::to_json(tools)?)
         .bind(summary)
         .bind(number.0)
         .bind(RunState::Preparing.name());

@@ -8,6 +8,7 @@ use edgewright_model::order::{JobId, ManifestRef, TrustDomain};
 use edgewright_model::outcome::StepBuild;
 use edgewright_model::run::{NodeState, RunNumber};
 use edgewright_model::spec::Check;
+use edgewright_model::tools::ToolVersions;
 use edgewright_model::verdict::{LaneResult, Verdict, VerdictKey};
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
@@ -32,6 +33,8 @@ pub struct BuildRow {
     pub image_size: u64,
     /// How long its last step took.
     pub duration_ms: u64,
+    /// The programs that decided about its bytes; empty for builds of earlier versions.
+    pub tools: ToolVersions,
     /// The run that built it.
     pub run: RunNumber,
     pub created_at: Timestamp,
@@ -83,6 +86,7 @@ fn build(row: &SqliteRow) -> Result<BuildRow, StoreError> {
         manifest_size: row::number(row, "manifest_size")?,
         image_size: row::number(row, "image_size")?,
         duration_ms: row::number(row, "duration_ms")?,
+        tools: row::json(row, "tools")?,
         run: RunNumber(row::number(row, "run")?),
         created_at: row::text(row, "created_at")?,
     })
@@ -288,8 +292,11 @@ impl Store {
     /// Records a job's results and the node's next state: all or nothing. The first digest of a key stays in
     /// the run's domain.
     pub async fn record(&self, result: NodeResult<'_>, now: Timestamp) -> Result<(), StoreError> {
-        let mut found: Vec<Statement> =
-            result.builds.iter().map(|build| insert_build(result.run, result.job, build, now)).collect();
+        let mut found: Vec<Statement> = result
+            .builds
+            .iter()
+            .map(|build| insert_build(result.run, result.job, build, now))
+            .collect::<Result<_, _>>()?;
         found.extend(insert_verdicts(result.run, result.verdicts, result.check_sets, now)?);
         let place = (result.node, result.platform);
         let moved = move_node(result.run, place, (NodeState::Running, result.state), result.change, now)?;
@@ -329,10 +336,15 @@ impl Store {
     }
 }
 
-fn insert_build(run: RunNumber, job: JobId, build: &StepBuild, now: Timestamp) -> Statement {
-    sqlx::query(
+fn insert_build(
+    run: RunNumber,
+    job: JobId,
+    build: &StepBuild,
+    now: Timestamp,
+) -> Result<Statement, StoreError> {
+    let query = sqlx::query(
         "INSERT INTO builds (key, source_id, trusted, repository, digest, manifest_size, image_size, duration_ms, run, job,
-         created_at) SELECT ?, source_id, trusted, ?, ?, ?, ?, ?, number, ?, ? FROM runs WHERE number = ?
+         created_at, tools) SELECT ?, source_id, trusted, ?, ?, ?, ?, ?, number, ?, ?, ? FROM runs WHERE number = ?
          ON CONFLICT DO NOTHING",
     )
     .bind(build.key.to_string())
@@ -343,7 +355,9 @@ fn insert_build(run: RunNumber, job: JobId, build: &StepBuild, now: Timestamp) -
     .bind(row::signed(build.duration_ms))
     .bind(job.to_string())
     .bind(now.to_string())
-    .bind(run.0)
+    .bind(row::to_json(&build.tools)?)
+    .bind(run.0);
+    Ok(query)
 }
 
 fn insert_verdicts(

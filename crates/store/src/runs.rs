@@ -6,6 +6,7 @@ use edgewright_model::format::Diagnostic;
 use edgewright_model::names::{CommitId, ImageName};
 use edgewright_model::order::TrustDomain;
 use edgewright_model::run::{ReleaseNumber, RunNumber, RunState, Trigger};
+use edgewright_model::tools::ToolVersions;
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 
@@ -34,6 +35,8 @@ pub struct RunRow {
     pub generation: u32,
     /// The overlay number of each image with a lock; none for the committed lock. Fixed by the plan.
     pub locks: BTreeMap<ImageName, Option<u32>>,
+    /// The programs that execute its steps. Fixed by the plan; empty for runs of earlier versions.
+    pub tools: ToolVersions,
     /// Errors and warnings of the commit.
     pub diagnostics: Vec<Diagnostic>,
     /// The plan in one line.
@@ -72,6 +75,7 @@ fn run(row: &SqliteRow) -> Result<RunRow, StoreError> {
         state: row::text(row, "state")?,
         generation: row::number(row, "generation")?,
         locks: row::json(row, "locks")?,
+        tools: row::json(row, "tools")?,
         diagnostics: row::json(row, "diagnostics")?,
         summary: row::maybe(row, "summary")?,
         failure: row::maybe(row, "failure")?,
@@ -88,7 +92,7 @@ macro_rules! listed {
     ($rest:literal) => {
         concat!(
             "SELECT number, source_id, branch, commit_id, subject, author, trigger, trusted, state, generation,
-             '{}' AS locks, '[]' AS diagnostics, summary, NULL AS failure, release, created_at, started_at,
+             '{}' AS locks, '{}' AS tools, '[]' AS diagnostics, summary, NULL AS failure, release, created_at, started_at,
              finished_at, cancel_requested_at FROM runs ",
             $rest
         )

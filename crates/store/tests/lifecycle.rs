@@ -11,6 +11,7 @@ use edgewright_model::order::{JobId, ManifestRef};
 use edgewright_model::outcome::StepBuild;
 use edgewright_model::run::{EntryOrigin, NodeState, RunNumber, RunState, Trigger};
 use edgewright_model::spec::{ChannelSpec, Follows, Lane};
+use edgewright_model::tools::ToolVersions;
 use edgewright_store::audit::NewAuditEntry;
 use edgewright_store::inventory::Declaration;
 use edgewright_store::nodes::{FixedPlan, NodeChange, NodeLane, NodeRow};
@@ -118,7 +119,13 @@ impl World {
         self.store.move_run(run, RunState::Queued, RunState::Preparing, NOW).await.unwrap();
         let heads = self.store.heads(self.source.domain(true), "main").await.unwrap();
         let summary = "builds 1 of 1 variant";
-        let plan = FixedPlan { locks: &BTreeMap::new(), summary, nodes: nodes.to_vec(), heads: &heads };
+        let plan = FixedPlan {
+            locks: &BTreeMap::new(),
+            tools: &ToolVersions::default(),
+            summary,
+            nodes: nodes.to_vec(),
+            heads: &heads,
+        };
         let unchanged = self.store.fix_plan(run, plan, NOW).await.unwrap();
         assert_eq!(self.store.unchanged_nodes(run).await.unwrap(), unchanged);
         run
@@ -190,6 +197,7 @@ async fn the_first_digest_of_a_key_stays_and_interrupted_nodes_wait_again() {
     for (name, bytes) in [("hmi/plant-a", "first"), ("hmi/plant-b", "second")] {
         let build = StepBuild {
             kept: None,
+            tools: [("buildah", "1.39.3")].into_iter().collect(),
             key: Digest::of("key"),
             manifest: ManifestRef { repository: "plant-os/hmi".parse().unwrap(), digest: Digest::of(bytes) },
             manifest_size: 100,
@@ -217,6 +225,7 @@ async fn the_first_digest_of_a_key_stays_and_interrupted_nodes_wait_again() {
     }
     let build = world.store.build(&Digest::of("key"), world.source.domain(true)).await.unwrap().unwrap();
     assert_eq!(build.manifest.digest, Digest::of("first"));
+    assert_eq!(build.tools.to_string(), "buildah 1.39.3");
     let nodes = world.store.nodes(run).await.unwrap();
     let states: Vec<_> = nodes.iter().map(|node| (node.state, node.attempts)).collect();
     // A job that a crash of the server interrupted does not count as an attempt.

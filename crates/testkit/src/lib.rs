@@ -4,6 +4,8 @@
 //! With `EDGEWRIGHT_TESTS_REQUIRE` set, as `cargo xtask test` sets it, it fails instead.
 //! `EDGEWRIGHT_TESTS_SKIPPED` names a file that gets a line for each skipped test.
 
+pub mod system;
+
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::Write as _;

@@ -16,7 +16,7 @@ use crate::workspace;
 
 /// The crates that a crate may use besides `model`; and `process`, unless it is pure. [`ANY`] means every
 /// library.
-const ARROWS: [(&str, &[&str]); 23] = [
+const ARROWS: [(&str, &[&str]); 26] = [
     ("model", &[]),
     ("plan", &[]),
     ("rollout", &[]),
@@ -25,9 +25,13 @@ const ARROWS: [(&str, &[&str]); 23] = [
     ("checks", &[]),
     ("source", &[]),
     ("build", &["oci"]),
-    ("lab", &["oci", "checks"]),
+    // The programs that are brought into virtual machines, and the messages between them and the host.
+    ("guest", &[]),
+    ("vm", &["oci", "guest"]),
+    ("lab", &["oci", "checks", "guest", "vm"]),
+    ("provision", &["oci", "guest", "vm"]),
     ("sandbox", &[]),
-    ("job", &["oci", "build", "lab", "sandbox"]),
+    ("job", &["oci", "build", "lab", "sandbox", "vm"]),
     ("cluster", &["oci", "job"]),
     ("blobs", &[]),
     ("sqlite", &[]),

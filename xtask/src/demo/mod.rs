@@ -3,10 +3,10 @@
 //! It has its own folders, port, container storage and git identity, all below `target/demo`. However it
 //! ends, the next demo starts clean.
 
-mod place;
-mod server;
-mod source;
-mod story;
+pub(crate) mod place;
+pub(crate) mod server;
+pub(crate) mod source;
+pub(crate) mod story;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal as _;
@@ -39,7 +39,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
 
     story.step("Programs and the edgewright command");
     setup::run()?;
-    let place = Place::prepare()?;
+    let place = Place::prepare("demo")?;
     // A copy, so that a build beside the demo does not take the program away.
     Run::new("cargo").args(["build", "--locked", "--package", "edgewright"]).cwd(workspace::root()).run()?;
     std::fs::copy(workspace::target().join("debug/edgewright"), &place.program)?;

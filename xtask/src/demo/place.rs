@@ -14,29 +14,29 @@ const STOP_LIMIT: Duration = Duration::from_secs(20);
 
 /// The demo's folders and files.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// `target/demo`.
-    pub(super) root: PathBuf,
+    pub(crate) root: PathBuf,
     /// The `edgewright` command.
-    pub(super) program: PathBuf,
+    pub(crate) program: PathBuf,
     /// An empty home for programs that look for settings of their user.
-    pub(super) home: PathBuf,
+    pub(crate) home: PathBuf,
     /// The git repository with the source.
-    pub(super) source: PathBuf,
+    pub(crate) source: PathBuf,
     /// The server's data folder.
-    pub(super) data: PathBuf,
+    pub(crate) data: PathBuf,
     /// The server's output.
-    pub(super) log: PathBuf,
+    pub(crate) log: PathBuf,
     /// The server's process id.
-    pub(super) pid: PathBuf,
+    pub(crate) pid: PathBuf,
     /// Where an image is pulled to.
-    pub(super) pulled: PathBuf,
+    pub(crate) pulled: PathBuf,
 }
 
 impl Place {
-    /// A clean place: stops and removes what an earlier demo left.
-    pub(super) fn prepare() -> anyhow::Result<Self> {
-        let root = workspace::target().join("demo");
+    /// A clean place below `target`: stops and removes what an earlier demo of this name left.
+    pub(crate) fn prepare(name: &str) -> anyhow::Result<Self> {
+        let root = workspace::target().join(name);
         let place = Self {
             program: root.join("edgewright"),
             home: root.join("home"),
@@ -58,7 +58,7 @@ impl Place {
     }
 
     /// Ends the server that the pid file names, if it is still one of ours.
-    pub(super) fn stop_server(&self) -> anyhow::Result<()> {
+    pub(crate) fn stop_server(&self) -> anyhow::Result<()> {
         let Ok(text) = std::fs::read_to_string(&self.pid) else { return Ok(()) };
         let pid: u32 = text.trim().parse().context("the pid file of the demo is not a number")?;
         if self.is_server(pid) {

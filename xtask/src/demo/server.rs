@@ -21,18 +21,18 @@ const LOOK_AGAIN: Duration = Duration::from_millis(300);
 
 /// A running server; it ends with this value.
 #[derive(Debug)]
-pub(super) struct Server<'a> {
+pub(crate) struct Server<'a> {
     place: &'a Place,
     program: PathBuf,
     tools: PathBuf,
     child: Child,
     /// `127.0.0.1:PORT`: API and registry.
-    pub(super) address: String,
+    pub(crate) address: String,
 }
 
 impl<'a> Server<'a> {
     /// Starts it on the demo's data folder, polling the demo's source every second.
-    pub(super) fn start(program: PathBuf, place: &'a Place, tools: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn start(program: PathBuf, place: &'a Place, tools: &Path) -> anyhow::Result<Self> {
         let address = format!("127.0.0.1:{}", free_port()?);
         // It must not outlive us, however we end.
         let child = Run::as_root("setpriv")?
@@ -53,29 +53,29 @@ impl<'a> Server<'a> {
     }
 
     /// The command line that starts this server again.
-    pub(super) fn command_line(&self) -> String {
+    pub(crate) fn command_line(&self) -> String {
         serve(&self.program, self.place, &self.tools, &self.address).join(" ")
     }
 
     /// A command of `edgewright` that asks this server.
-    pub(super) fn cli(&self, words: &[&str]) -> Run {
+    pub(crate) fn cli(&self, words: &[&str]) -> Run {
         Run::new(&self.program).args(words).args(["--server", &self.url()])
     }
 
     /// Its answer as data.
-    pub(super) fn json(&self, words: &[&str]) -> anyhow::Result<Value> {
+    pub(crate) fn json(&self, words: &[&str]) -> anyhow::Result<Value> {
         let command = self.cli(words).arg("--json");
         let line = command.line();
         serde_json::from_str(&command.answer()?).with_context(|| format!("`{line}` printed no JSON"))
     }
 
     /// The address for people and for `--server`.
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Waits until the run of a commit is over, showing its progress. Returns the document of `run show`.
-    pub(super) fn wait_for_run(
+    pub(crate) fn wait_for_run(
         &mut self,
         commit: &str,
         limit: Duration,
@@ -117,7 +117,7 @@ impl<'a> Server<'a> {
     }
 
     /// Waits until it ends by itself: the user presses Ctrl-C, which reaches it, too.
-    pub(super) fn wait(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn wait(&mut self) -> anyhow::Result<()> {
         self.child.wait()?;
         Ok(())
     }
@@ -162,7 +162,7 @@ fn show_changes(view: &Value, shown: &mut BTreeMap<String, String>, story: &Stor
 }
 
 /// A text in JSON; empty where there is none.
-pub(super) fn text(value: &Value) -> &str {
+pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 

@@ -8,16 +8,16 @@ use crate::command::Run;
 
 /// A repository with a work tree.
 #[derive(Debug)]
-pub(super) struct Source<'a>(&'a Path);
+pub(crate) struct Source<'a>(&'a Path);
 
 impl<'a> Source<'a> {
     /// The repository that `edgewright init` made.
-    pub(super) fn open(folder: &'a Path) -> Self {
+    pub(crate) fn open(folder: &'a Path) -> Self {
         Self(folder)
     }
 
     /// Replaces a text in a file and commits that. Gives the commit.
-    pub(super) fn change(&self, file: &str, from: &str, to: &str, message: &str) -> anyhow::Result<String> {
+    pub(crate) fn change(&self, file: &str, from: &str, to: &str, message: &str) -> anyhow::Result<String> {
         let path = self.0.join(file);
         let text = std::fs::read_to_string(&path)?;
         ensure!(
@@ -29,7 +29,7 @@ impl<'a> Source<'a> {
     }
 
     /// What the last commit changed, as people look at it.
-    pub(super) fn last_change(&self) -> anyhow::Result<String> {
+    pub(crate) fn last_change(&self) -> anyhow::Result<String> {
         let shown = self.git(&["show", "--format=%h %s", "--unified=0", "--no-prefix", "HEAD"])?;
         let is_worth = |line: &&str| {
             !["diff ", "index ", "---", "@@"].iter().any(|start| line.starts_with(start)) && !line.is_empty()
@@ -38,17 +38,18 @@ impl<'a> Source<'a> {
     }
 
     /// The newest commit.
-    pub(super) fn head(&self) -> anyhow::Result<String> {
+    pub(crate) fn head(&self) -> anyhow::Result<String> {
         Ok(self.git(&["rev-parse", "HEAD"])?.trim().to_owned())
     }
 
     /// Takes the last commit back by a new one. Gives the commit.
-    pub(super) fn revert(&self) -> anyhow::Result<String> {
+    pub(crate) fn revert(&self) -> anyhow::Result<String> {
         self.git(&["revert", "--no-edit", "HEAD"])?;
         self.head()
     }
 
-    fn commit(&self, message: &str) -> anyhow::Result<String> {
+    /// Commits what is in the work tree. Gives the commit.
+    pub(crate) fn commit(&self, message: &str) -> anyhow::Result<String> {
         self.git(&["add", "--all"])?;
         self.git(&["commit", "--quiet", "--message", message])?;
         self.head()

@@ -4,37 +4,37 @@ use std::time::Instant;
 
 /// Prints the steps.
 #[derive(Debug)]
-pub(super) struct Story {
+pub(crate) struct Story {
     started: Instant,
     step: u32,
 }
 
 impl Story {
     /// Starts the clock.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { started: Instant::now(), step: 0 }
     }
 
     /// Begins the next step.
-    pub(super) fn step(&mut self, what: &str) {
+    pub(crate) fn step(&mut self, what: &str) {
         self.step += 1;
         println!("\n[{}] {}. {what}", self.elapsed(), self.step);
     }
 
     /// A line with the time, for what takes a while.
-    pub(super) fn progress(&self, what: &str) {
+    pub(crate) fn progress(&self, what: &str) {
         println!("[{}]   {what}", self.elapsed());
     }
 
     /// Minutes and seconds since the start.
-    pub(super) fn elapsed(&self) -> String {
+    pub(crate) fn elapsed(&self) -> String {
         let seconds = self.started.elapsed().as_secs();
         format!("{:2}:{:02}", seconds / 60, seconds % 60)
     }
 }
 
 /// Lines of the current step.
-pub(super) fn say(what: &str) {
+pub(crate) fn say(what: &str) {
     for line in what.trim_end().lines() {
         println!("        {line}");
     }

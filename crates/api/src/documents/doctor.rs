@@ -8,8 +8,8 @@ use utoipa::ToSchema;
 pub struct DoctorReport {
     /// Whether jobs that start programs can run here.
     pub ready: bool,
-    /// How long a sandbox took from its start to the end of its program, in milliseconds; null if none could
-    /// be started.
+    /// How long a sandbox took to start, in milliseconds: until the first line of its program. Null if none
+    /// could be started.
     pub sandbox_ms: Option<u64>,
     /// What was looked at.
     pub checks: Vec<DoctorCheck>,

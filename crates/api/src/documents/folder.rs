@@ -181,7 +181,8 @@ pub enum ChangedKind {
     Base,
     /// The digest that a base image is locked to.
     BaseDigest,
-    /// A property of Edgewright itself: platform, compressor, form of the keys.
+    /// A property of Edgewright itself (platform, compressor, form of the keys), or a program that executes
+    /// the step.
     Tool,
     /// `created` of the image and upper bound of its files' times.
     Epoch,

@@ -73,6 +73,10 @@ pub enum Operation {
     Hook,
     /// [`AUDIT`].
     Audit,
+    /// [`super::device_reports`].
+    PostDeviceReports,
+    /// [`super::device_reports`].
+    DeviceReports,
 }
 
 /// The body of a successful response.
@@ -137,6 +141,8 @@ const fn in_query(name: &'static str, kind: &'static str, about: &'static str) -
 const SOURCE: Parameter = in_query("source", "string", "only this source");
 const ONE_SOURCE: Parameter =
     in_query("source", "string", "the source; needed if several have one of this name");
+const DEVICE_REPORTS: &str = "/api/v1/devices/{device}/reports";
+const DEVICE: Parameter = in_path("device", "string", "the device's id");
 const LIMIT: Parameter = in_query("limit", "integer", "maximum number: 20 by default, at most 1000");
 const PAGE: Parameter = in_query("limit", "integer", "maximum number: 1000 by default and at most");
 const CURSOR: Parameter = in_query(
@@ -479,6 +485,31 @@ pub const ROUTES: &[Route] = &[
             in_query("cursor", "string", "`next` of the previous page"),
         ],
         "The audit trail, newest first.",
+    ),
+    Route {
+        body: Some("DeviceReports"),
+        access: Access::REPORT,
+        ..post(
+            Operation::PostDeviceReports,
+            "postDeviceReports",
+            DEVICE_REPORTS,
+            Content::Document("DeviceReportsResponse"),
+            &[DEVICE],
+            "Send reports of a device, oldest first, at most 100. Those that the server has already change nothing. 409: \
+             reports of 10,000 devices are kept, and all of them reported in the last 30 days.",
+        )
+    },
+    get(
+        Operation::DeviceReports,
+        "deviceReports",
+        DEVICE_REPORTS,
+        Content::List("DeviceReportView"),
+        &[
+            DEVICE,
+            LIMIT,
+            in_query("cursor", "string", "the cursor of the `Link` header of the previous page"),
+        ],
+        "The reports of a device, newest first; the last 1000 are kept, up to 4 MiB.",
     ),
     Route {
         access: Access::SIGNED,

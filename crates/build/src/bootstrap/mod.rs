@@ -126,8 +126,8 @@ pub(crate) async fn build(
     let repository = chosen(order, &ctx.host_etc, events)?;
     let apt = Apt::prepare(ctx, &repository, keys, architecture, Phase::Build)?;
     let local = |error: std::io::Error| failure::local(Phase::Build, &error);
-    let taken = (apt.clone(), packages.to_vec());
-    let packages_folder = blocking(move || taken.0.take_archives(&taken.1)).await?.map_err(local)?;
+    let (cached, locked) = (apt.clone(), packages.to_vec());
+    let packages_folder = blocking(move || cached.take_archives(&locked)).await?.map_err(local)?;
     let installed = ctx.scratch.join("installed");
     let sources = ctx.scratch.join("sources.list");
     let mut lines = repository.lines().to_vec();
@@ -174,8 +174,8 @@ pub(crate) async fn build(
         .map_err(|error| fault::of_command(&error, step, &repository, Phase::Build))?;
     let layer = layer.map_err(|error| failure::local(Phase::Build, &error))?;
     verify(&installed, packages, &task.node)?;
-    let saved = (apt, packages_folder.clone(), packages.to_vec());
-    let wrong = blocking(move || saved.0.save_archives(&saved.1, &saved.2)).await?;
+    let (downloaded, locked) = (packages_folder.clone(), packages.to_vec());
+    let wrong = blocking(move || apt.save_archives(&downloaded, &locked)).await?;
     if !wrong.is_empty() && kept.is_none() {
         return Err(other_archives(&wrong, &task.node));
     }

@@ -140,6 +140,7 @@ pub(crate) fn repo(name: &str) -> RepoName {
 
 pub(crate) fn task(base: Base, repository: &str, actions: Vec<StepAction>) -> ImageTask {
     let step = |(number, action): (usize, StepAction)| StepOrder {
+        tools: edgewright_model::tools::ToolVersions::default(),
         key: Digest::of(format!("{repository}{number}")),
         title: format!("step {number}"),
         action,

@@ -48,7 +48,7 @@ pub(crate) struct RunArgs {
     /// Run only these lanes, even if their verdicts are known; no release is made
     #[arg(long, value_name = "LANE", value_parser = values::lane, conflicts_with_all = ["update"])]
     pub(crate) lane: Vec<Lane>,
-    /// Leave the machines of the container lane running, for `edgewright shell`; no release is made
+    /// Leave the machines of the container and vm lanes running, for `edgewright shell`; no release is made
     #[arg(long, conflicts_with_all = ["update"])]
     pub(crate) keep: bool,
     /// Run again at every change of the folder's files, until stopped; no release is made unless --release is

@@ -53,6 +53,9 @@ pub(crate) struct JobRunArgs {
     /// The job is in a sandbox
     #[arg(long)]
     pub(crate) sandboxed: bool,
+    /// Tool image with QEMU, for a host without
+    #[arg(long, value_name = "DIR")]
+    pub(crate) tools: Option<PathBuf>,
     /// Folder with the host's `os-release` and apt sources
     #[arg(long, value_name = "DIR", default_value = "/etc")]
     pub(crate) host_etc: PathBuf,

@@ -39,6 +39,22 @@ fn run_takes_a_target_or_a_verb() {
 }
 
 #[test]
+fn disk_takes_an_image_or_a_slot() {
+    let Ok(Command::Disk(disk)) = parsed("edgewright disk hmi/plant-a --output x.raw") else {
+        panic!("image")
+    };
+    assert_eq!(disk.image.as_deref(), Some("hmi/plant-a"));
+    let Ok(Command::Disk(disk)) = parsed("edgewright disk --slot plant-a/press-1 --output x.raw") else {
+        panic!("slot")
+    };
+    let (site, slot) = disk.slot.unwrap();
+    assert_eq!((site.as_str(), slot.as_str()), ("plant-a", "press-1"));
+    for bad in ["", "hmi --slot plant-a/press-1", "--slot press-1", "--slot plant-a/", "--slot a/b/c"] {
+        assert!(parsed(format!("edgewright disk --output x.raw {bad}").trim_end()).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn nouns_take_verbs_and_plurals_are_short_forms() {
     for line in [
         "run list",

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
+use edgewright_model::names::{SiteName, SlotId};
 use edgewright_model::spec::Lane;
 
 /// One of some words.
@@ -35,6 +36,25 @@ pub(super) fn secret(text: &str) -> Result<(String, PathBuf), String> {
         }
         _ => Err("expected ID=FILE such as npm=/run/secrets/npm".to_owned()),
     }
+}
+
+/// A path of a device, and the file with its content.
+pub(super) fn device_file(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((path, file)) if path.starts_with("/etc/") && !file.is_empty() => {
+            Ok((path.to_owned(), file.into()))
+        }
+        _ => {
+            Err("expected PATH=FILE with a path below /etc, such as /etc/plant.conf=plant-a.conf".to_owned())
+        }
+    }
+}
+
+/// A site and one of its slots.
+pub(super) fn slot(text: &str) -> Result<(SiteName, SlotId), String> {
+    let (site, slot) = text.split_once('/').ok_or("expected SITE/SLOT such as plant-a/press-1")?;
+    let error = |error: edgewright_model::names::InvalidName| error.to_string();
+    Ok((site.parse().map_err(error)?, slot.parse().map_err(error)?))
 }
 
 /// A lane by its name.

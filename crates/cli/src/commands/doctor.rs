@@ -7,11 +7,13 @@ mod programs;
 use std::path::Path;
 
 use edgewright_api::documents::{DoctorCheck, DoctorReport, DoctorState};
+use edgewright_model::error::Chain;
 use edgewright_process::ProcessContext;
 use edgewright_sandbox::host::Kernel;
 use edgewright_sandbox::launch::{FIRST_ID, IDS};
 use edgewright_sandbox::{Sandbox, SandboxError, ToolImage};
 use edgewright_server::Settings;
+use edgewright_vm::{Acceleration, Accelerator, Context, Tools as VmTools};
 
 use crate::args::{DoctorArgs, Global, ServeArgs};
 use crate::exit::{End, Failure};
@@ -38,7 +40,7 @@ pub(crate) async fn doctor(args: &DoctorArgs, global: &Global) -> Result<End, Fa
 
 async fn examine(settings: &Settings, environment: &Environment) -> Result<DoctorReport, Failure> {
     let kernel = Kernel::read();
-    let mut checks = vec![user(environment), of_kernel(&kernel), cgroups(&kernel), ids(), kvm(&kernel)];
+    let mut checks = vec![user(environment), of_kernel(&kernel), cgroups(&kernel), ids()];
     let program = std::env::current_exe()
         .map_err(|error| Failure::unavailable("cannot find the file of this program", &error))?;
     let mut sandbox_ms = None;
@@ -51,6 +53,7 @@ async fn examine(settings: &Settings, environment: &Environment) -> Result<Docto
         }
         Err(error) => checks.push(no_tools(&error)),
     }
+    checks.push(virtual_machines(settings).await);
     checks.extend(programs::of_host(settings.unsafe_host_tools).await);
     checks.push(disk(&settings.data));
     checks.extend(network::mirrors().await);
@@ -124,15 +127,34 @@ fn ids() -> DoctorCheck {
     gap("ids", DoctorState::Warning, found, "give these users other IDs: sandboxes run with this range")
 }
 
-fn kvm(kernel: &Kernel) -> DoctorCheck {
-    let hint = "virtual machines are emulated, which is slow: enable virtualization in the firmware or in the \
-                hypervisor";
-    if !kernel.kvm {
-        return gap("kvm", DoctorState::Warning, "no /dev/kvm", hint);
-    }
-    match std::fs::File::options().read(true).write(true).open("/dev/kvm") {
-        Ok(_) => good("kvm", "/dev/kvm can be opened"),
-        Err(error) => gap("kvm", DoctorState::Warning, format!("cannot open /dev/kvm: {error}"), hint),
+/// What virtual machines would use: tried with a tiny guest.
+async fn virtual_machines(settings: &Settings) -> DoctorCheck {
+    let here = VmTools::here();
+    let image = ToolImage::open(&settings.tools).ok();
+    let tools = match image {
+        Some(image) => VmTools::of_image(image.root().to_owned(), image.loader()),
+        None if here.has_qemu() => here,
+        None => {
+            let hint = "the tool image has QEMU: make it by `edgewright tools update`";
+            return gap("kvm", DoctorState::Warning, "not tried: no QEMU", hint);
+        }
+    };
+    let scratch = std::env::temp_dir();
+    let context = Context { tools, scratch, processes: ProcessContext::default() };
+    match Acceleration::detect(None, &context).await {
+        Ok(Acceleration { accelerator: Accelerator::Kvm, .. }) => {
+            good("kvm", "virtual machines run on the processor")
+        }
+        Ok(found) => {
+            let why = found.why.map(|why| format!(": {why}")).unwrap_or_default();
+            let hint = "virtual machines are emulated, which is slow: enable virtualization in the firmware or in \
+                        the hypervisor";
+            gap("kvm", DoctorState::Warning, format!("virtual machines are emulated{why}"), hint)
+        }
+        Err(error) => {
+            let hint = error.hint().unwrap_or_else(|| "the lane vm cannot run".to_owned());
+            gap("kvm", DoctorState::Warning, Chain(&error).to_string(), hint)
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use edgewright_job::{
 };
 use edgewright_lab::EngineSettings;
 use edgewright_model::error::{Chain, ErrorClass};
-use edgewright_process::OwnedTask;
+use edgewright_process::{OwnedTask, Tasks};
 use edgewright_sandbox::{Bounds, Sandbox, SandboxError};
 use edgewright_server::{DataFolder, FolderLock, Settings};
 
@@ -29,6 +29,14 @@ const MAX_JOB_CPU_WEIGHT: u32 = 1000;
 
 /// The static check runner, made by `build.rs`.
 const RUNNER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgewright-checks"));
+
+/// The static program that is brought into virtual machines, made by `build.rs`.
+const GUEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgewright-guest"));
+
+/// What is brought into virtual machines.
+pub(super) const fn vm_programs() -> edgewright_vm::machine::Programs {
+    edgewright_vm::machine::Programs { guest: GUEST, checks: RUNNER }
+}
 
 /// The settings of the executor of `serve` and `run`: each job is a child of this process. Leftovers of an
 /// earlier process's jobs are removed first: with the lock held, no other process has jobs here.
@@ -58,6 +66,7 @@ pub(crate) async fn local_jobs(settings: &Settings, _lock: &FolderLock) -> Resul
         settings.storage_mib.to_string(),
     ];
     jobs.arguments.extend(options.map(Into::into));
+    jobs.arguments.extend(["--tools".into(), settings.tools.clone().into_os_string()]);
     jobs.isolation = isolation(settings, &jobs.work, &environment).await?;
     jobs.disk_bytes = settings.job_disk;
     jobs.log = Arc::new(|job, line| tracing::debug!(job.id = %job, "{line}"));
@@ -109,8 +118,8 @@ async fn isolation(
 }
 
 /// Builds the executor once it is known how jobs reach the registry.
-pub(crate) fn executor(jobs: LocalSettings) -> impl FnOnce(JobRegistry) -> Arc<dyn Executor> {
-    |registry| Arc::new(LocalExecutor::new(jobs, registry))
+pub(crate) fn executor(jobs: LocalSettings) -> impl FnOnce(JobRegistry, Tasks) -> Arc<dyn Executor> {
+    move |registry, tasks| Arc::new(LocalExecutor::new(LocalSettings { tasks, ..jobs }, registry))
 }
 
 /// The child process: executes one order from standard input.
@@ -127,6 +136,7 @@ pub(crate) async fn run(args: &JobRunArgs, global: &Global) -> Result<End, Failu
     settings.in_sandbox = args.sandboxed;
     settings.host_etc.clone_from(&args.host_etc);
     settings.killed.clone_from(&args.killed);
+    settings.tools.clone_from(&args.tools);
     let worker = JobWorker::new(settings);
     edgewright_job::serve(std::io::stdin(), std::io::stdout(), &worker)
         .await
@@ -158,6 +168,8 @@ fn work_settings(
     WorkSettings {
         work: work.to_owned(),
         runner: RUNNER,
+        guest: GUEST,
+        tools: None,
         engine: EngineSettings { containers_conf: environment.containers_conf() },
         storage_bytes: storage_mib.saturating_mul(1024 * 1024),
         environment: environment.for_jobs(),

@@ -6,6 +6,7 @@ mod channel;
 mod check;
 mod config;
 mod digest;
+mod disk;
 mod doctor;
 mod evidence;
 mod init;
@@ -23,6 +24,7 @@ mod run_request;
 mod schema;
 mod serve;
 mod shell;
+mod shell_vm;
 mod shipped;
 mod show;
 mod target;
@@ -72,6 +74,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
         Command::Shell { variant, rm, command } => {
             shell::shell(&global, variant.as_ref(), rm, &command).await
         }
+        Command::Disk(args) => Box::pin(disk::disk(&args, &global)).await,
         Command::Config { command } => config::config(&command),
         Command::Completions { shell } => shipped::completions(shell),
         Command::Man { dir } => shipped::man(&dir),

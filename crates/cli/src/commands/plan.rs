@@ -14,6 +14,7 @@ use edgewright_model::order::ManifestRef;
 use edgewright_model::outcome::FailureKind;
 use edgewright_model::run::RunNumber;
 use edgewright_model::spec::{Definition, SiteNames};
+use edgewright_model::tools::ToolVersions;
 use edgewright_model::verdict::{LaneResult, lane_inputs};
 use edgewright_oci::COMPRESSOR_VERSION;
 use edgewright_plan::history::PreviousBuild;
@@ -40,6 +41,8 @@ struct Past {
     history: History,
     overlays: BTreeMap<ImageName, Vec<(u64, Lock)>>,
     previous: Option<Graph>,
+    /// The tools of the newest run. An executor whose tools changed since then builds more.
+    tools: ToolVersions,
     since: Option<String>,
     /// The names that sites have had until now.
     sites: SiteNames,
@@ -68,7 +71,7 @@ pub(crate) async fn plan(args: &PlanArgs, global: &Global) -> Result<End, Failur
         show(&diagnostics, &folder.worktree.tree);
     }
     let Some((definition, _)) = &named else { return Ok(End::Fault) };
-    let locks = Locks::choose(definition, &past.overlays, COMPRESSOR_VERSION);
+    let locks = Locks::choose(definition, &past.overlays, COMPRESSOR_VERSION).with_tools(past.tools.clone());
     let graph = graph(definition, &folder.worktree.tree, &locks);
     let plan = edgewright_plan::plan(&graph, &past.history, past.previous.as_ref());
     if let Some(variant) = explain {
@@ -208,7 +211,9 @@ async fn known(
     }
     past.sites = store.site_names(source.id).await?;
     let (definition, _) = definition.with_site_names(&past.sites);
-    let locks = Locks::choose(&definition, &past.overlays, COMPRESSOR_VERSION);
+    let newest = store.planned_before(RunNumber(u32::MAX), domain).await?;
+    past.tools = newest.as_ref().map(|run| run.tools.clone()).unwrap_or_default();
+    let locks = Locks::choose(&definition, &past.overlays, COMPRESSOR_VERSION).with_tools(past.tools.clone());
     let now = graph(&definition, &folder.worktree.tree, &locks);
     past.history.builds = store.built(&now.keys(), domain).await?;
     let built = past.history.builds.values().map(|build| &build.digest).collect();
@@ -222,7 +227,6 @@ async fn known(
             LaneResult::Failed { .. } => {}
         }
     }
-    let newest = store.planned_before(RunNumber(u32::MAX), domain).await?;
     if let Some(run) = newest {
         for head in store.heads(domain, &run.branch).await? {
             let before = PreviousBuild { key: head.key, manifest: head.digest };
@@ -283,5 +287,5 @@ fn locks_of(
         let used = all.iter().filter(|(overlay, _)| Some(*overlay) == number.map(u64::from));
         then.insert(image.clone(), used.cloned().collect());
     }
-    Locks::choose(definition, &then, COMPRESSOR_VERSION)
+    Locks::choose(definition, &then, COMPRESSOR_VERSION).with_tools(run.tools.clone())
 }

@@ -102,7 +102,8 @@ fn sharing(step: &GraphStep, node: &Node, graph: &Graph) -> Vec<String> {
 
 /// What goes into a step's key, in words.
 fn inputs(step: &GraphStep) -> Vec<String> {
-    let mut words = Vec::new();
+    let mut words: Vec<String> =
+        step.tools.0.iter().map(|(name, version)| format!("{name} {version}")).collect();
     match &*step.work {
         PlannedStep::Bootstrap { step, packages, keys, archive: _ } => {
             words.push(format!("suite {}", step.suite));

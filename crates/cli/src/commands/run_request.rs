@@ -85,12 +85,12 @@ pub(super) fn announce(is_dirty: bool, selection: Option<&Selection>) {
 /// Refuses a run that would test nothing, or keep nothing, of what was asked for.
 fn refuse_untested(definition: &Definition, selection: &Selection) -> Result<(), Failure> {
     let mut asked = selection.lanes.clone();
-    if selection.keep && !asked.is_empty() && !asked.contains(&Lane::Container) {
-        return Err(Failure::user("--keep keeps machines of the lane container, which is not run")
-            .hint("add --lane container, or leave --lane out"));
+    if selection.keep && !asked.is_empty() && !asked.iter().any(|lane| lane.can_keep()) {
+        return Err(Failure::user("--keep keeps machines of the lanes container and vm, which are not run")
+            .hint("add --lane container or --lane vm, or leave --lane out"));
     }
     if selection.keep && asked.is_empty() {
-        asked.insert(Lane::Container);
+        asked.extend(Lane::ALL.into_iter().filter(|lane| lane.can_keep()));
     }
     let variants = if selection.variants.is_empty() {
         resolve::variants(definition)

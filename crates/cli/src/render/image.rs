@@ -150,14 +150,16 @@ fn verdict_text(verdict: &VerdictView, view: &ImageView, now: Timestamp) -> Stri
             format!("{}: {}", paint(RED, format!("failed ({kind})")), plain(message))
         }
     };
+    let accelerator = verdict.accelerator.as_ref().map(|name| format!(" on {}", plain(name)));
     let mut text = format!(
-        "{} {} {result}, {}, {} by run {} ({}, {}{})\n",
+        "{} {} {result}, {}, {} by run {} ({}{}, {}{})\n",
         paint(BOLD, verdict.lane),
         verdict.platform,
         duration(verdict.duration_ms),
         age(verdict.recorded, now),
         verdict.run,
         verdict.profile,
+        accelerator.unwrap_or_default(),
         verdict.origin,
         if verdict.is_current { "" } else { ", outdated: the lane has changed since" },
     );

@@ -44,6 +44,9 @@ async fn an_operator_holds_pins_and_lists_channels_and_sites() {
     assert_eq!(names, ["a", "b"]);
     let site = edgewright(folder.path(), &["site", "show", "a", "--json"]).await.ends(0).json();
     assert!(!site["slots"].as_array().unwrap().is_empty(), "{site}");
+    let slot = ["disk", "--slot", "a/nothing", "--output", "x.raw"];
+    let slot = edgewright(folder.path(), &slot).await;
+    assert!(slot.code == 3 && slot.errors.contains("site a has no slot nothing"), "{slot:?}");
     let nowhere = edgewright(folder.path(), &["site", "show", "nowhere"]).await;
     assert!(nowhere.code == 3 && nowhere.errors.contains("site `nowhere` not found"), "{nowhere:?}");
 

@@ -70,7 +70,8 @@ impl World {
     async fn run_bad(&self, image: &str, containerfile: &str) -> NodeView {
         let server = self.serve().await;
         let good = self.repository.commit("good").await;
-        assert_eq!(server.builds(&good).await.run.state, RunState::Passed);
+        let run = server.builds(&good).await;
+        assert_eq!(run.run.state, RunState::Passed, "{run:#?}");
 
         self.repository.write("images/bad/image.yaml", image);
         self.repository.write("images/bad/Containerfile", format!("{CONTAINERFILE}{containerfile}"));
@@ -86,7 +87,8 @@ impl World {
         self.repository.git(&["rm", "-r", "--quiet", "images/bad"]).await;
         self.repository.write("images/os/files/etc/motd", "hello again\n");
         let last = self.repository.commit("without the bad image").await;
-        assert_eq!(server.builds(&last).await.run.state, RunState::Passed);
+        let last = server.builds(&last).await;
+        assert_eq!(last.run.state, RunState::Passed, "{last:#?}");
         assert_eq!(server.stop().await, Some(0));
         assert_clean(&self.data).await;
         node(&run, "bad").clone()

@@ -28,4 +28,5 @@ mod sources;
 mod statics;
 mod systems;
 mod targets;
+mod virtual_machines;
 mod world;

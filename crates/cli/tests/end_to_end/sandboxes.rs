@@ -62,4 +62,6 @@ async fn a_sandboxed_build_reaches_neither_files_nor_loopback_of_the_host_and_it
     for name in ["sandboxes", "sandbox/1/jobs"] {
         assert_eq!(fs::read_dir(work.join(name)).unwrap().count(), 0, "{name}");
     }
+    // The system's index was read by this process: what the job wrote into its own folder is not believed.
+    assert_ne!(fs::read_dir(work.join("cache/indexes")).unwrap().count(), 0);
 }

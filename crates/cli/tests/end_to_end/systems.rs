@@ -25,12 +25,21 @@ pub(crate) struct Upstream {
 
 impl Upstream {
     pub(crate) async fn start(folder: &Path) -> Self {
+        Self::hosting(folder, &bootstrap().await).await
+    }
+
+    /// One with a kernel.
+    pub(crate) async fn with_kernel(folder: &Path) -> Self {
+        let made = tokio::task::spawn_blocking(edgewright_testkit::system::with_kernel);
+        Self::hosting(folder, &made.await.unwrap()).await
+    }
+
+    async fn hosting(folder: &Path, tar: &Path) -> Self {
         let server = Server::start(&folder.join("upstream"), &[]).await;
         let client = Client::new(&server.registry()).unwrap();
         let repository: RepoName = "upstream/os".parse().unwrap();
-        let tar = bootstrap().await;
-        let (digest, size) = digest_of(&tar);
-        client.push_blob_file(&repository, &tar, &digest, size, QUIET).await.unwrap();
+        let (digest, size) = digest_of(tar);
+        client.push_blob_file(&repository, tar, &digest, size, QUIET).await.unwrap();
         let config = json!({
             "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
             "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": [digest]},

@@ -56,13 +56,18 @@ impl Ended {
 
 /// Calls the command in a folder; nothing of the user's has an influence.
 pub(crate) async fn edgewright(folder: &Path, arguments: &[&str]) -> Ended {
+    edgewright_within(folder, arguments, PATIENCE).await
+}
+
+/// The same with another time limit.
+pub(crate) async fn edgewright_within(folder: &Path, arguments: &[&str], limit: Duration) -> Ended {
     let finished: Finished = Command::new(EDGEWRIGHT)
         .args(arguments.iter().copied())
         .cwd(folder)
         .env("HOME", folder)
         .env("EDGEWRIGHT_DATA", folder.join("data"))
         .env(tools().0, tools().1)
-        .deadline(PATIENCE)
+        .deadline(limit)
         .run_status()
         .await
         .unwrap();

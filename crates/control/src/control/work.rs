@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use edgewright_model::Digest;
 use edgewright_model::lock::Lock;
-use edgewright_model::names::{CommitId, ImageName, SourceName};
+use edgewright_model::names::{CommitId, DeviceId, ImageName, SourceName};
 use edgewright_model::run::{RebuildNumber, RunNumber, RunState, Trigger};
 use edgewright_process::Tasks;
+use edgewright_store::devices::NewDeviceReport;
 use edgewright_store::sources::SourceId;
 
 use crate::access::Operation;
@@ -118,6 +119,22 @@ impl Control {
     ) -> Result<PostedVerdict, PostError> {
         context.permit(Operation::PostVerdict, None).map_err(ControlError::from)?;
         self.0.work.posting.post(context, post).await
+    }
+
+    /// Records reports of a device, and returns how many are new. They are not audited: they change nothing
+    /// else.
+    ///
+    /// # Errors
+    /// The principal may not; the database cannot be written.
+    pub async fn add_device_reports(
+        &self,
+        context: &OperationContext,
+        device: &DeviceId,
+        reports: Vec<NewDeviceReport>,
+    ) -> Result<u64, ControlError> {
+        context.permit(Operation::ReportDevice, None)?;
+        let Posting { store, clock, .. } = &self.0.work.posting;
+        Ok(store.add_device_reports(device, reports, clock.now()).await?)
     }
 
     /// Queues a run that resolves the locks of a source again, of some images only or (none given) of all,

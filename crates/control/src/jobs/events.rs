@@ -6,6 +6,7 @@ use edgewright_job::Permit;
 use edgewright_model::error::Chain;
 use edgewright_model::order::JobRequest;
 use edgewright_model::outcome::{JobEvent, JobOutcome, Phase};
+use edgewright_model::tools::ToolVersions;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -48,6 +49,27 @@ impl Jobs {
                 Ok(made_nothing(Some(failure)))
             }
         }
+    }
+
+    /// The programs that decide about the bytes of images. If the executor makes them first, that is logged
+    /// as the work of `tools`.
+    ///
+    /// # Errors
+    /// [`ControlError::Stopped`] where the run is stopped.
+    pub(crate) async fn tools(&self, scope: &RunScope<'_>) -> Result<ToolVersions, ControlError> {
+        let label = Label { name: "tools", platform: None, is_node: false };
+        let (sender, mut receiver) = mpsc::channel(BACKLOG);
+        let passing = async {
+            let mut log = None;
+            while let Some(event) = receiver.recv().await {
+                if log.is_none() {
+                    log = self.logs.open(scope.run, label.name, label.platform).await.ok();
+                }
+                self.pass_on(scope, label, event, log.as_mut()).await;
+            }
+        };
+        let (tools, ()) = tokio::join!(self.executor.tools(sender, scope.cancel), passing);
+        if scope.cancel.is_cancelled() { Err(ControlError::Stopped) } else { Ok(tools) }
     }
 
     /// Until the job drops its side of the channel.

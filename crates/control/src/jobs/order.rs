@@ -13,7 +13,7 @@ use edgewright_model::order::{
     StepAction, StepOrder, Task, TrustDomain,
 };
 use edgewright_model::reference::RepoName;
-use edgewright_model::spec::{Definition, Lane, SecretRef};
+use edgewright_model::spec::{Definition, SecretRef};
 use edgewright_model::tree::{ContentId, EntryKind, Tree, TreePath};
 use edgewright_plan::context::ContextEntry;
 use edgewright_plan::files::{Content, LayerEntry, LayerKind};
@@ -40,6 +40,9 @@ const KEY_LIMIT: usize = 1024 * 1024;
 const INLINE_LIMIT: u64 = 64 * 1024;
 /// Beyond the last check's own time: boot, evidence, removal.
 const LANE_MARGIN_S: u64 = 120;
+/// The same in lanes that update a device: two images are downloaded, one of them is installed, and the device
+/// starts up to four times.
+const UPDATE_MARGIN_S: u64 = 600;
 
 /// The first part of repositories of untrusted jobs, before the source's number. No source has a name with
 /// two underscores.
@@ -87,7 +90,8 @@ impl Jobs {
         let mut orders = Vec::with_capacity(steps.len());
         for step in steps {
             let action = self.action(scope, node.epoch, step).await?;
-            orders.push(StepOrder { key: step.key.clone(), title: step.title.clone(), action });
+            let (key, title, tools) = (step.key.clone(), step.title.clone(), step.tools.clone());
+            orders.push(StepOrder { key, title, tools, action });
         }
         Ok(orders)
     }
@@ -113,20 +117,19 @@ impl Jobs {
         Ok(Some(Task::Lock(LockTask { image: image.clone(), request, keys, now })))
     }
 
-    /// The order of a node's lane; `keep` leaves its machine running.
-    pub(crate) fn lane(&self, node: &Node, lane: &LaneChecks, keep: bool) -> LaneOrder {
-        let released = |digest: &Digest| ManifestRef {
-            repository: node.repository.clone(),
-            digest: digest.clone(),
-        };
+    /// The order of a lane; `keep` leaves its machine running.
+    pub(crate) fn lane(&self, lane: &LaneChecks, keep: bool) -> LaneOrder {
         let longest = lane.checks.iter().map(|check| check.within.get().as_secs()).max().unwrap_or(0);
+        // Downloads and boots, before the checks begin.
+        let margin = if lane.lane.is_update() { UPDATE_MARGIN_S } else { LANE_MARGIN_S };
         LaneOrder {
-            keep: keep && lane.lane == Lane::Container,
+            keep: keep && lane.lane.can_keep(),
             lane: lane.lane,
+            vm: lane.vm,
             checks: lane.checks.to_vec(),
             check_set: lane.check_set.clone(),
-            from: lane.from.as_ref().map(released),
-            within: self.settings.lane_within.max(Span::from_secs(longest + LANE_MARGIN_S)),
+            from: lane.from.clone(),
+            within: self.settings.lane_within.max(Span::from_secs(longest + margin)),
         }
     }
 

@@ -72,5 +72,5 @@ pub(crate) fn fixed_locks(definition: &Definition, overlays: &Overlays, run: &Ru
             images.insert(image.clone(), EffectiveLock { lock, origin });
         }
     }
-    Chosen { compressor: COMPRESSOR_VERSION.to_owned(), images }
+    Chosen { compressor: COMPRESSOR_VERSION.to_owned(), tools: run.tools.clone(), images }
 }

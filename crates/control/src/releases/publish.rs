@@ -11,6 +11,7 @@ use edgewright_model::names::{ChannelName, Platform, VariantName};
 use edgewright_model::order::ManifestRef;
 use edgewright_model::reference::RepoName;
 use edgewright_model::run::{EntryOrigin, NodeState, RunState};
+use edgewright_model::tools::ToolVersions;
 use edgewright_oci::image;
 use edgewright_oci::media::{self, Descriptor};
 use edgewright_plan::Graph;
@@ -237,6 +238,7 @@ impl Releases {
         let mut repository = None;
         let mut listed = Vec::new();
         let mut keys = BTreeMap::new();
+        let mut tools = BTreeMap::new();
         for (platform, digest) in manifests {
             let Some(node) = results.graph.variant(variant, platform) else { continue };
             let build = self.store.build_of(digest, run.domain()).await?;
@@ -246,6 +248,8 @@ impl Releases {
             let size = self.hosting.manifest_size(&manifest).await?;
             listed.push((platform.clone(), Descriptor::new(media::MANIFEST, digest.clone(), size)));
             keys.insert(platform.clone(), node.key.clone());
+            let used = node.path.iter().flat_map(|step| step.tools.0.clone());
+            tools.insert(platform.clone(), used.collect::<ToolVersions>());
             repository = Some(node.repository.clone());
         }
         let repository =
@@ -262,6 +266,7 @@ impl Releases {
             "variant": variant,
             "keys": keys,
             "reason": reason,
+            "tools": tools,
             "builder": concat!("edgewright ", env!("CARGO_PKG_VERSION")),
         });
         let subject = Descriptor::new(media::INDEX, digest.clone(), size);

@@ -13,10 +13,10 @@ use serde::Serialize;
 use crate::ControlError;
 use crate::hosting::Hosting;
 
+pub use edgewright_oci::media::CHECK_SET;
+
 /// A lane's verdict about a platform manifest.
 pub const VERDICT: &str = "application/vnd.edgewright.verdict.v1+json";
-/// The checks that apply to a platform manifest.
-pub const CHECK_SET: &str = "application/vnd.edgewright.check-set.v1+json";
 /// Where an index comes from: source, commit, run, keys.
 pub const PROVENANCE: &str = "application/vnd.edgewright.provenance.v1+json";
 

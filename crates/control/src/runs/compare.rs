@@ -50,7 +50,7 @@ impl Engine {
             base_key: None,
             epoch: node.epoch,
             labels: (*node.labels).clone(),
-            lanes: vec![self.jobs.lane(node, lane, false)],
+            lanes: vec![self.jobs.lane(lane, false)],
         });
         let label = Label { name: &name, platform: Some(&node.id.platform), is_node: false };
         let jobs = scope.jobs(prepared.name(), stop);

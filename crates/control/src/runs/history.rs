@@ -52,7 +52,7 @@ impl Planner {
         // The last good digests are compared with; they may have other keys.
         let released = self.releases.newest(run.source, &run.branch).await?;
         graph.compare_with(&history.builds, |variant, platform| {
-            released.good.get(&(variant.clone(), platform.clone())).map(|manifest| manifest.digest.clone())
+            released.good.get(&(variant.clone(), platform.clone())).cloned()
         });
         let manifests = history.builds.values().chain(released.good.values());
         let digests: BTreeSet<&Digest> = manifests.map(|build| &build.digest).collect();

@@ -58,7 +58,7 @@ impl Known {
             manifest: digest.clone(),
             lane: lane.lane,
             check_set: lane.check_set.clone(),
-            inputs: self.inputs.get(&lane.lane)?.clone().with_from(lane.from.clone()).digest(),
+            inputs: lane.inputs(self.inputs.get(&lane.lane)?).digest(),
         })
     }
 

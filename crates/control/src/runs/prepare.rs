@@ -10,7 +10,8 @@ use edgewright_model::names::{ImageName, SourceName};
 use edgewright_model::order::ManifestRef;
 use edgewright_model::outcome::{FailureKind, JobFailure, Phase};
 use edgewright_model::run::{RunState, Trigger};
-use edgewright_model::spec::Definition;
+use edgewright_model::spec::{Definition, Step};
+use edgewright_model::tools::ToolVersions;
 use edgewright_model::tree::Tree;
 use edgewright_oci::COMPRESSOR_VERSION;
 use edgewright_plan::graph::Node;
@@ -191,23 +192,24 @@ impl Planner {
             let graph = graph(definition, tree, &locks);
             return Ok(Locked { locks, graph, unlocked: BTreeMap::new(), overlays });
         }
-        let locks = Chosen::choose(definition, &overlays, COMPRESSOR_VERSION);
+        let resolving = scope.jobs(&definition.source.name, &scope.cancel);
+        let tools =
+            if uses_tools(definition) { self.jobs.tools(&resolving).await? } else { ToolVersions::default() };
+        let choose = |overlays: &Overlays| {
+            Chosen::choose(definition, overlays, COMPRESSOR_VERSION).with_tools(tools.clone())
+        };
+        let locks = choose(&overlays);
         let planned = graph(definition, tree, &locks);
         let mut chosen = Locked { locks, graph: planned, unlocked: BTreeMap::new(), overlays };
         let wanted = self.wanted(scope, definition, &chosen).await?;
         if wanted.is_empty() {
             return Ok(chosen);
         }
-        let resolving = Resolving {
-            scope: scope.jobs(&definition.source.name, &scope.cancel),
-            definition,
-            tree,
-            effective: &chosen.locks,
-            proposes: false,
-        };
+        let resolving =
+            Resolving { scope: resolving, definition, tree, effective: &chosen.locks, proposes: false };
         let resolved = self.locks.resolve(resolving, wanted.iter()).await?;
         chosen.overlays = self.locks.overlays(run.domain()).await?;
-        chosen.locks = Chosen::choose(definition, &chosen.overlays, COMPRESSOR_VERSION);
+        chosen.locks = choose(&chosen.overlays);
         chosen.graph = graph(definition, tree, &chosen.locks);
         // A lock that could not be resolved again stays in effect.
         let unresolved = &chosen.graph.unresolved;
@@ -266,12 +268,19 @@ impl Planner {
         let others = prepared.plan.nodes.values().filter(|node| !node.action.is_work());
         let rows: Vec<NodeRow> = jobs.iter().copied().chain(others).map(|node| row(prepared, node)).collect();
         let summary = prepared.plan.summary().to_string();
-        let plan = FixedPlan { locks: &locks, summary: &summary, nodes: rows, heads };
+        let plan =
+            FixedPlan { locks: &locks, tools: &prepared.graph.tools, summary: &summary, nodes: rows, heads };
         let unchanged = self.store.fix_plan(run, plan, self.clock.now()).await?;
         self.events.send(run, RunEventKind::Planned { summary, jobs: jobs.len() });
         self.events.send(run, RunEventKind::State(RunState::Running));
         Ok(unchanged)
     }
+}
+
+/// Whether a step of the definition is executed by programs.
+fn uses_tools(definition: &Definition) -> bool {
+    let mut steps = definition.images.values().flat_map(|image| &image.steps);
+    steps.any(|step| !matches!(step, Step::Files(_)))
 }
 
 fn no_lock(image: &ImageName) -> JobFailure {

@@ -151,7 +151,7 @@ impl Engine {
         // Others run the lane `external`, whatever is asked for again.
         let wanted =
             node.lanes.iter().filter(|lane| !answers.has(lane) || (again && lane.lane != Lane::External));
-        let lanes: Vec<_> = wanted.map(|lane| self.jobs.lane(node, lane, keep)).collect();
+        let lanes: Vec<_> = wanted.map(|lane| self.jobs.lane(lane, keep)).collect();
         let is_done = start.known.is_some() && steps.is_empty() && lanes.is_empty();
         if is_done {
             return Ok(Order { known: start.known, task: None });

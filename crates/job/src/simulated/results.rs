@@ -102,6 +102,7 @@ impl Tiny {
     pub(super) fn build(&self, step: &StepOrder, repository: &RepoName) -> StepBuild {
         StepBuild {
             kept: None,
+            tools: step.tools.clone(),
             key: step.key.clone(),
             manifest: ManifestRef { repository: repository.clone(), digest: Digest::of(&self.manifest) },
             manifest_size: self.manifest.len() as u64,

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgewright_build::BuildContext;
-use edgewright_lab::{Engine, LabContext, PodmanHost, StorageBounds, WORK_ENVIRONMENT, run_lane};
+use edgewright_lab::{Engine, LabContext, PodmanHost, StorageBounds, VmHost, WORK_ENVIRONMENT, run_lane};
 use edgewright_model::error::Chain;
 use edgewright_model::order::{ImageTask, JOB_ENVIRONMENT, JobOrder, ORDER_VERSION, StepAction, Task};
 use edgewright_model::outcome::{JobFailure, JobOutcome, Phase};
 use edgewright_oci::Client;
 use edgewright_oci::index::Cache;
 use edgewright_process::{CancellationToken, ProcessContext};
+use edgewright_sandbox::ToolImage;
+use edgewright_vm::{Programs, Tools as VmTools};
 
 use super::WorkSettings;
 use super::place::Place;
@@ -129,9 +131,23 @@ impl Job<'_> {
         within.mul_f64(0.95).min(within.saturating_sub(STEP_MARGIN)).max(within / 2)
     }
 
+    /// QEMU of this system, which may be a sandbox; else that of the tool image.
+    fn vm_host(&self) -> VmHost {
+        let here = VmTools::here();
+        let image = || ToolImage::open(self.settings.tools.as_deref()?).ok();
+        let tools = if here.has_qemu() || self.settings.in_sandbox {
+            here
+        } else {
+            image().map_or(here, |image| VmTools::of_image(image.root().to_owned(), image.loader()))
+        };
+        let programs = Programs { guest: self.settings.guest, checks: self.settings.runner };
+        VmHost::new(&self.place.work, tools, programs)
+    }
+
     fn lab_context(&self) -> LabContext {
         LabContext {
             podman: Arc::clone(&self.podman),
+            vm: self.vm_host(),
             client: self.client.clone(),
             job: self.order.job,
             scratch: self.place.scratch.clone(),

@@ -123,7 +123,15 @@ fn order(ids: &[&str]) -> LaneOrder {
     };
     let checks: Vec<Check> = ids.iter().map(check).collect();
     let check_set = check_set_digest(&checks);
-    LaneOrder { lane: Lane::Container, checks, check_set, within: "1m".parse().unwrap(), keep: false, from: None }
+    LaneOrder {
+        lane: Lane::Container,
+        checks,
+        check_set,
+        within: "1m".parse().unwrap(),
+        keep: false,
+        vm: None,
+        from: None,
+    }
 }
 
 async fn run(machine: &mut Simulated, order: &LaneOrder) -> Findings {
@@ -148,12 +156,12 @@ async fn a_machine_is_started_checked_inspected_and_stopped() {
 }
 
 #[tokio::test]
-async fn a_machine_that_does_not_start_gets_no_further_calls() {
+async fn of_a_machine_that_does_not_start_only_the_evidence_is_asked_for() {
     let fault = LaneFault::of_host("no room".to_owned());
     let mut machine = Simulated { start: Err(fault.clone()), ..Simulated::passing(&["a"]) };
     let findings = run(&mut machine, &order(&["a"])).await;
     assert_eq!(findings.fault, Some(fault));
-    assert_eq!(machine.calls(), "start");
+    assert_eq!(machine.calls(), "start, evidence of an ended machine, stop");
 }
 
 #[tokio::test]

@@ -120,6 +120,11 @@ mod tests {
         let access = RegistryAccess { url: "http://127.0.0.1:1".to_owned(), token: None };
         let context = LabContext {
             podman: Arc::new(PodmanHost::without_podman()),
+            vm: crate::VmHost::new(
+                std::path::Path::new("/nonexistent"),
+                edgewright_vm::Tools::here(),
+                edgewright_vm::Programs { guest: b"", checks: b"" },
+            ),
             client: Client::new(&access).unwrap(),
             job: JobId(uuid::Uuid::nil()),
             scratch: std::env::temp_dir(),

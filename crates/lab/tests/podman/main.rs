@@ -2,7 +2,7 @@
 
 mod assertions;
 mod cases;
-mod registry;
+mod shared;
 mod statics;
 mod world;
 

@@ -8,14 +8,16 @@ use std::time::Duration;
 use edgewright_lab::{
     Engine, EngineSettings, LabContext, PodmanHost, PodmanSettings, Runner, WORK_ENVIRONMENT, reap, run_lane,
 };
-use edgewright_model::order::{JobId, LaneOrder, ManifestRef, RegistryAccess, check_set_digest};
+use edgewright_model::order::{JobId, LaneOrder, ManifestRef, RegistryAccess};
 use edgewright_model::outcome::JobEvent;
-use edgewright_model::spec::{Check, Lane};
+use edgewright_model::spec::Lane;
 use edgewright_model::verdict::Verdict;
 use edgewright_oci::Client;
 use edgewright_process::{CancellationToken, Command, ProcessContext};
 
-use crate::registry::{self, Contents};
+pub(crate) use crate::shared::ImageFile;
+use crate::shared::registry::{self, Contents};
+use crate::shared::{build_static, order_of, target};
 
 /// The packages of the system under test; the name of the cached tar contains them.
 const SUITE: &str = "trixie";
@@ -31,14 +33,14 @@ pub(crate) struct World {
     base: Vec<(String, usize)>,
 }
 
-/// A file of an image: path, mode, text.
-pub(crate) type ImageFile<'a> = (&'a str, u32, &'a str);
-
 impl World {
     pub(crate) async fn make(work: &Path) -> Self {
         let processes = processes(work);
         // As in the program that embeds it, which keeps it as long as it runs.
-        let binary: &'static [u8] = fs::read(build_runner().await).expect("it was built").leak();
+        let binary: &'static [u8] = {
+            let folder = build_static(&["edgewright-checks"]).await;
+            fs::read(folder.join("edgewright-checks")).expect("it was built").leak()
+        };
         let runner = Runner::install(work, binary).expect("runner");
         let engine = Engine::detect(work, &runner, &EngineSettings::default(), &processes)
             .await
@@ -55,44 +57,8 @@ impl World {
     /// An image of the system with files over it.
     pub(crate) fn image(&self, command: &[&str], files: &[ImageFile<'_>]) -> ManifestRef {
         let mut layers = self.base.clone();
-        let mut tar = tar::Builder::new(Vec::new());
-        for (path, mode, text) in files {
-            let mut header = tar::Header::new_gnu();
-            header.set_mode(*mode);
-            if let Some(target) = text.strip_prefix("-> ") {
-                header.set_entry_type(tar::EntryType::Symlink);
-                header.set_size(0);
-                tar.append_link(&mut header, path, target).expect("a tar in memory");
-            } else {
-                header.set_size(text.len() as u64);
-                tar.append_data(&mut header, path, text.as_bytes()).expect("a tar in memory");
-            }
-        }
-        let (digest, size) = self.contents.blob(tar.into_inner().expect("a tar in memory"));
-        layers.push((digest.to_string(), size));
-        self.manifest(command, &layers)
-    }
-
-    fn manifest(&self, command: &[&str], layers: &[(String, usize)]) -> ManifestRef {
-        let diff_ids: Vec<_> = layers.iter().map(|(digest, _)| digest).collect();
-        let config = serde_json::json!({
-            "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
-            "os": "linux",
-            "config": if command.is_empty() { serde_json::json!({}) } else { serde_json::json!({"Cmd": command}) },
-            "rootfs": {"type": "layers", "diff_ids": diff_ids},
-        });
-        let (config, config_size) = self.contents.blob(config.to_string());
-        let layer = |(digest, size): &(String, usize)| serde_json::json!({"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest, "size": size});
-        let manifest = serde_json::json!({
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": {
-                "mediaType": "application/vnd.oci.image.config.v1+json", "digest": config.to_string(), "size": config_size,
-            },
-            "layers": layers.iter().map(layer).collect::<Vec<_>>(),
-        });
-        let digest = self.contents.manifest(manifest.to_string());
-        ManifestRef { repository: "plant-os/test".parse().expect("a valid name"), digest }
+        layers.push(self.contents.layer(files, (0, 0)));
+        self.contents.image(command, &layers)
     }
 
     pub(crate) fn context(&self, cancel: CancellationToken) -> LabContext {
@@ -104,6 +70,11 @@ impl World {
         };
         LabContext {
             podman: Arc::new(PodmanHost::new(settings)),
+            vm: edgewright_lab::VmHost::new(
+                &self.work,
+                edgewright_vm::Tools::here(),
+                edgewright_vm::Programs { guest: b"", checks: b"" },
+            ),
             client: Client::new(&access).expect("a loopback address"),
             job: JobId(uuid::Uuid::now_v7()),
             scratch: self.work.join("jobs"),
@@ -144,11 +115,7 @@ impl World {
 
     /// A stored piece of evidence as text.
     pub(crate) fn evidence(&self, verdict: &Verdict, name: &str) -> String {
-        let piece = verdict.evidence.iter().find(|piece| piece.name == name);
-        let digest =
-            piece.unwrap_or_else(|| panic!("no `{name}` in {:?}", verdict.evidence)).blob.digest.to_string();
-        let (_, bytes) = self.contents.get(&digest).expect("evidence is stored");
-        String::from_utf8_lossy(&bytes).into_owned()
+        self.contents.evidence(verdict, name)
     }
 
     /// Checks that nothing is left behind.
@@ -173,17 +140,11 @@ impl World {
 
 /// A lane order with these checks, given as JSON without the brackets.
 pub(crate) fn order(checks: &str) -> LaneOrder {
-    let checks: Vec<Check> = serde_json::from_str(&format!("[{checks}]")).expect("checks as JSON");
-    let check_set = check_set_digest(&checks);
-    LaneOrder { lane: Lane::Container, checks, check_set, within: "5m".parse().expect("a span"), keep: false, from: None }
+    order_of(Lane::Container, checks)
 }
 
 pub(crate) fn processes(work: &Path) -> ProcessContext {
     ProcessContext::new(CancellationToken::new()).with_env(WORK_ENVIRONMENT, work)
-}
-
-fn target() -> &'static Path {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("target/tmp has a parent")
 }
 
 /// The bootstrapped system as a tar, kept between test runs.
@@ -204,23 +165,4 @@ async fn bootstrap() -> PathBuf {
         made.persist(&tar).expect("target/cache is writable");
     }
     tar
-}
-
-/// The static check runner, as `crates/cli/build.rs` builds it, in the same folder.
-async fn build_runner() -> PathBuf {
-    let host = Command::new("rustc").arg("-vV").run().await.expect("rustc works").text();
-    let host =
-        host.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc prints its host").to_owned();
-    let folder = target().join("runner");
-    let command = Command::new(env!("CARGO"))
-        .cwd(env!("CARGO_MANIFEST_DIR"))
-        .args(["build", "--quiet", "--locked", "--profile", "runner", "--target", &host])
-        .args(["--package", "edgewright-checks", "--bin", "edgewright-checks", "--target-dir"])
-        .arg(&folder)
-        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
-    let is_cargos = |name: &str| matches!(name, "CARGO_HOME" | "RUSTUP_HOME" | "RUSTUP_TOOLCHAIN");
-    let kept = std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_cargos));
-    let command = kept.fold(command, |command, (name, value)| command.env(name, value));
-    command.deadline(Duration::from_mins(10)).run().await.expect("the runner builds");
-    folder.join(host).join("runner").join("edgewright-checks")
 }

@@ -127,13 +127,12 @@ impl Reader<'_> {
             };
             joined.push_str(begun);
             // Comments and empty lines inside a continued instruction do not end it.
-            let Some(next) = self.lines.by_ref().find(|(_, line)| is_content(line)) else {
-                joined.truncate(joined.trim_end_matches(self.escape).len());
-                break;
-            };
+            let Some(next) = self.lines.by_ref().find(|(_, line)| is_content(line)) else { break };
             (last, line) = next;
         }
-        let joined = joined.trim();
+        // At the end of the file, or before a space that Containerfiles do not know, an escape continues
+        // nothing. It would when the instruction is written with usual spaces.
+        let joined = joined.trim_start().trim_end_matches(|c: char| c == self.escape || c.is_whitespace());
         let (keyword, arguments) = joined.split_once(char::is_whitespace).unwrap_or((joined, ""));
         let (keyword, arguments) = (keyword.to_ascii_uppercase(), arguments.trim().to_owned());
         if !KNOWN.contains(&keyword.as_str()) {

@@ -122,14 +122,14 @@ pub fn resolve(file: &Containerfile, inputs: &Inputs<'_>) -> Result<Resolved, Ve
 ///
 /// # Errors
 /// The name cannot be expanded.
-pub fn whole_image(file: &Containerfile, stage: &Stage, inputs: &Inputs<'_>) -> Result<String, Fault> {
+pub fn stage_image(file: &Containerfile, stage: &Stage, inputs: &Inputs<'_>) -> Result<String, Fault> {
     let left = Scope::budget();
     let mut scope = Scope::of_whole_image(file.escape, inputs, &left);
     for instruction in file.instructions.iter().take_while(|instruction| instruction.keyword != "FROM") {
         scope.apply(instruction);
     }
-    let of_fault = |error| Fault::new(stage.line, format!("the name in FROM: {error}"), "write it in full");
-    scope.expand(&stage.from).map_err(of_fault)
+    let fault = |error| Fault::new(stage.line, format!("the name in FROM: {error}"), "write it in full");
+    scope.expand(&stage.from).map_err(fault)
 }
 
 fn target(stages: &[Stage], target: Option<&str>) -> Result<usize, Fault> {

@@ -55,6 +55,7 @@ fn instructions_are_joined_and_here_documents_skipped() {
         ("# syntax=x\n#Escape = `\nENV A=C:\\\nRUN b", &["3-3 ENV A=C:\\", "4-4 RUN b"]),
         ("# a comment\n# escape=`\nENV A=\\\nb\n", &["3-4 ENV A=b"]),
         ("\n# escape=`\nENV A=\\\nb\n", &["3-4 ENV A=b"]),
+        ("RUN a \\\u{b}\nRUN b \\ \\\\ \\\n\n# c\n", &["1-1 RUN a", "2-2 RUN b"]),
     ] {
         assert_eq!(shown(text), want, "{text}");
         assert!(read(text).faults.is_empty(), "{:?}", read(text).faults);

@@ -8,7 +8,9 @@ use super::yaml::{self, Data, Node};
 use super::{AVAILABLE_LANES, Place, checks, load, paths, shape, steps, written};
 use crate::lock::Lock;
 use crate::names::{ImageName, Platform};
-use crate::spec::{Declaration, From, ImageSpec, Inherit, Lane, Per, TestSpec, Value, VarType};
+use crate::spec::{
+    Declaration, From, ImageSpec, Inherit, Lane, Per, TestSpec, Value, VarType, VmProfile, VmSpec,
+};
 use crate::tree::{Tree, TreePath};
 
 /// The version of locks that this build reads.
@@ -244,7 +246,7 @@ fn order(input: &mut Input<'_>, from: Option<&From>, doc: &Node) {
 
 fn test(input: &mut Input<'_>, node: Option<&Node>, has_content: bool) -> TestSpec {
     let default: BTreeSet<Lane> = if has_content { [Lane::Container].into() } else { BTreeSet::new() };
-    let Some(node) = node else { return TestSpec { lanes: default, inherit: None, within: None } };
+    let Some(node) = node else { return without(default) };
     if let Data::Text(text) = &node.data {
         if text != "none" {
             input.error(
@@ -253,10 +255,10 @@ fn test(input: &mut Input<'_>, node: Option<&Node>, has_content: bool) -> TestSp
                 "write `none`, or a map with `lanes`",
             );
         }
-        return TestSpec { lanes: BTreeSet::new(), inherit: None, within: None };
+        return without(BTreeSet::new());
     }
     let Some(fields) = input.record(node, &shape::TEST) else {
-        return TestSpec { lanes: default, inherit: None, within: None };
+        return without(default);
     };
     let lanes = fields.get("lanes").map_or(default, |node| {
         available(input, node);
@@ -281,7 +283,68 @@ fn test(input: &mut Input<'_>, node: Option<&Node>, has_content: bool) -> TestSp
             hint,
         );
     }
-    TestSpec { lanes, inherit, within }
+    let vm = fields.get("vm").map_or_else(VmSpec::default, |node| vm(input, node, &lanes));
+    let switch_from = switch_from(input, node, fields.get("switch"), &lanes);
+    TestSpec { lanes, inherit, within, vm, switch_from }
+}
+
+/// The image that machines of the lane `switch` run before.
+fn switch_from(
+    input: &mut Input<'_>,
+    test: &Node,
+    node: Option<&Node>,
+    lanes: &BTreeSet<Lane>,
+) -> Option<ImageName> {
+    let is_run = lanes.contains(&Lane::Switch);
+    match (node, is_run) {
+        (None, false) => None,
+        (None, true) => {
+            let hint = "add `switch: {from: IMAGE}`";
+            input.error(test.place, "the lane `switch` does not say from which image", hint);
+            None
+        }
+        (Some(node), _) => {
+            if !is_run {
+                let hint = "add `switch` to `lanes`, or remove `switch:`";
+                input.error(node.place, "`switch` describes a lane that this image does not run", hint);
+            }
+            let fields = input.record(node, &shape::SWITCH)?;
+            input.name(fields.get("from")?)
+        }
+    }
+}
+
+/// Lanes with nothing else declared.
+fn without(lanes: BTreeSet<Lane>) -> TestSpec {
+    TestSpec { lanes, inherit: None, within: None, vm: VmSpec::default(), switch_from: None }
+}
+
+/// The virtual machine of an image's lanes.
+fn vm(input: &mut Input<'_>, node: &Node, lanes: &BTreeSet<Lane>) -> VmSpec {
+    let mut spec = VmSpec::default();
+    let Some(fields) = input.record(node, &shape::VM) else { return spec };
+    if !lanes.iter().any(|lane| lane.has_kernel()) {
+        let hint = "add `vm` to `lanes`, or remove `vm:`";
+        input.error(
+            node.place,
+            "`vm` describes virtual machines, which this image's lanes do not start",
+            hint,
+        );
+    }
+    if let Some(node) = fields.get("profile")
+        && input.one_of(node, &["direct", "uefi"]) == Some("uefi")
+    {
+        spec.profile = VmProfile::Uefi;
+    }
+    if let Some(node) = fields.get("memory")
+        && let Some(memory) = input.size(node)
+    {
+        spec.memory = memory;
+        if !spec.is_possible() {
+            input.error(node.place, format!("invalid memory {memory}"), "write a size from 128MiB to 64GiB");
+        }
+    }
+    spec
 }
 
 /// Rejects lanes that this version cannot run.

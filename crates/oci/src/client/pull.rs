@@ -38,13 +38,28 @@ pub struct BlobReader {
     failures: u32,
     /// Held back until the next chunk arrived or the digest matched.
     held: Option<Bytes>,
+    /// What was held back when an error ended the pull.
+    left: Option<Bytes>,
 }
 
 impl Client {
     /// Opens a blob for reading.
     pub async fn pull_blob(&self, repository: &RepoName, digest: &Digest) -> Result<BlobReader, ClientError> {
+        self.resume_blob(repository, digest, Hasher::new(digest.algorithm()), 0).await
+    }
+
+    /// Opens the rest of a blob for reading: `hasher` has seen its first `done` bytes, which are not sent
+    /// again. The digest is that of the whole blob. A registry that has no more than `done` bytes responds
+    /// with an error.
+    pub async fn resume_blob(
+        &self,
+        repository: &RepoName,
+        digest: &Digest,
+        hasher: Hasher,
+        done: u64,
+    ) -> Result<BlobReader, ClientError> {
         let what = format!("blob {digest} of {repository}");
-        let opened = self.get_blob(repository, digest, &what, 0).await;
+        let opened = self.get_blob(repository, digest, &what, done).await;
         let mut reader = BlobReader {
             client: self.clone(),
             repository: repository.clone(),
@@ -52,14 +67,15 @@ impl Client {
             what,
             total: None,
             answer: None,
-            hasher: Some(Hasher::new(digest.algorithm())),
-            done: 0,
+            hasher: Some(hasher),
+            done,
             skip: 0,
             failures: 0,
             held: None,
+            left: None,
         };
         match opened {
-            Ok(answer) => reader.answer = Some(answer),
+            Ok(answer) => reader.accept_answer(answer),
             // A failed connection is an error at once; a response that broke in its first bytes is requested
             // again.
             Err(ClientError::Unreachable { source, .. }) if !source.is_connect() => {
@@ -67,7 +83,8 @@ impl Client {
             }
             Err(error) => return Err(error),
         }
-        reader.total = reader.answer.as_ref().and_then(Response::content_length);
+        let length = reader.answer.as_ref().and_then(Response::content_length);
+        reader.total = length.map(|length| length.saturating_add(done - reader.skip));
         Ok(reader)
     }
 
@@ -156,6 +173,21 @@ impl BlobReader {
 
     /// The next chunk; `None` at the end. After an error the chunks received so far are invalid.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
+        let next = self.next().await;
+        if next.is_err() {
+            self.answer = None;
+            self.left = self.held.take();
+        }
+        next
+    }
+
+    /// The last bytes that were received before an error, after those of all chunks. They are not verified:
+    /// for callers that resume there later, and verify the whole.
+    pub fn take_left(&mut self) -> Option<Bytes> {
+        self.left.take()
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
         loop {
             let Some(answer) = &mut self.answer else { return Ok(self.held.take()) };
             match answer.chunk().await {
@@ -221,8 +253,6 @@ impl BlobReader {
         loop {
             self.failures += 1;
             if self.failures > ATTEMPTS {
-                self.answer = None;
-                self.held = None;
                 return Err(match cause {
                     Some(source) => self.client.transport.unreachable(&self.what, source),
                     None => ClientError::BrokenOff {
@@ -237,14 +267,19 @@ impl BlobReader {
             tokio::time::sleep(PAUSES.pause(self.failures)).await;
             match self.client.get_blob(&self.repository, &self.digest, &self.what, self.done).await {
                 Ok(answer) => {
-                    self.skip = if answer.status() == StatusCode::PARTIAL_CONTENT { 0 } else { self.done };
-                    self.answer = Some(answer);
+                    self.accept_answer(answer);
                     return Ok(());
                 }
                 Err(ClientError::Unreachable { source, .. }) => cause = Some(source),
                 Err(other) => return Err(other),
             }
         }
+    }
+
+    /// A registry may ignore `Range`: then what is known already is skipped.
+    fn accept_answer(&mut self, answer: Response) {
+        self.skip = if answer.status() == StatusCode::PARTIAL_CONTENT { 0 } else { self.done };
+        self.answer = Some(answer);
     }
 
     fn local(&self, source: std::io::Error) -> ClientError {

@@ -11,7 +11,7 @@ const NAME: usize = 100;
 const XATTR: &str = "SCHILY.xattr.";
 
 /// The header blocks of an entry: a PAX header with its records where needed, and the ustar header.
-pub(super) fn header(entry: &Entry) -> Vec<u8> {
+pub(crate) fn header(entry: &Entry) -> Vec<u8> {
     let path = written_path(entry);
     let records = records(entry, &path);
     let mut blocks = Vec::with_capacity(BLOCK);

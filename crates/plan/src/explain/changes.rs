@@ -26,7 +26,8 @@ pub enum ChangedKind {
     Base,
     /// The locked digest of a base.
     BaseDigest,
-    /// Edgewright itself: the platform's spelling, the compressor, the encoding of keys.
+    /// Edgewright itself (the platform's spelling, the compressor, the encoding of keys), or a program that
+    /// executes the step.
     Tool,
     /// `created` of the image and upper bound of its files' times, from the lock.
     Epoch,
@@ -134,6 +135,7 @@ fn compared<'a>(
     if before.inputs != step.inputs {
         changes = works(Some(&before.work), Some(&step.work), (Some(&old.vars), &new.vars));
     }
+    maps(&mut changes, ChangedKind::Tool, &before.tools.0, &step.tools.0);
     // Epoch and labels belong to the image: they are listed at its first step only.
     let is_first = index.checked_sub(1).is_none_or(|above| new.path[above].image != step.image);
     if is_first {

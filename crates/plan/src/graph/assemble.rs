@@ -10,6 +10,7 @@ use edgewright_model::order::check_set_digest;
 use edgewright_model::reference::RepoName;
 use edgewright_model::resolve;
 use edgewright_model::spec::{Check, Definition, From, ImageSpec, Lane, Per, Step, Vars};
+use edgewright_model::tools::ToolVersions;
 use edgewright_model::tree::Tree;
 use jiff::Timestamp;
 
@@ -117,10 +118,11 @@ impl Assembler<'_> {
             let steps = self.ordered(image, platform, &own)?;
             for step in steps.iter().chain(&overlays) {
                 let before = path.steps.last().map_or(&path.root_key, |step| &step.key);
-                let key = step_key(before, path.epoch, &path.labels, step);
+                let tools = step.work.tools(&self.locks.tools);
+                let key = step_key(before, (path.epoch, &path.labels), step, &tools);
                 let step = self.by_key.entry(key.clone()).or_insert_with(|| {
                     let Prepared { title, inputs, work } = step.clone();
-                    Arc::new(GraphStep { key, title, image: image.name.clone(), inputs, work })
+                    Arc::new(GraphStep { key, title, image: image.name.clone(), inputs, tools, work })
                 });
                 path.steps.push(Arc::clone(step));
             }
@@ -223,7 +225,7 @@ impl Assembler<'_> {
         let make = || {
             let mut checks = resolve::checks(self.definition, variant);
             checks.sort_by(|a, b| a.id.cmp(&b.id));
-            let lane = |lane| {
+            let lane = |lane: Lane| {
                 // A check that does not inspect files must not make the lane `static` run again.
                 let is_skipped =
                     |check: &Check| lane == Lane::Static && check.assert.skip_reason(lane).is_some();
@@ -233,11 +235,39 @@ impl Assembler<'_> {
                 let checks: Arc<[Check]> = checks.iter().filter(applies).cloned().collect();
                 let check_set = check_set_digest(&checks);
                 let within = image.test.within.filter(|_| lane == Lane::External);
-                LaneChecks { lane, checks, check_set, inherit: None, within, from: None }
+                let vm = lane.has_kernel().then_some(image.test.vm);
+                LaneChecks {
+                    lane,
+                    checks,
+                    check_set,
+                    inherit: None,
+                    within,
+                    vm,
+                    of: None,
+                    from: None,
+                    inherited_from: None,
+                }
             };
             image.test.lanes.iter().copied().map(lane).collect()
         };
-        self.lanes.entry((image.name.clone(), site)).or_insert_with(make).clone()
+        let mut lanes = self.lanes.entry((image.name.clone(), site)).or_insert_with(make).clone();
+        for lane in &mut lanes {
+            lane.of = self.released_variant(lane.lane, image, variant);
+        }
+        lanes
+    }
+
+    /// The variant whose release a lane needs: its own, or that of another image at the same place.
+    fn released_variant(&self, lane: Lane, image: &ImageSpec, variant: &VariantName) -> Option<VariantName> {
+        if lane != Lane::Switch {
+            return lane.needs_release().then(|| variant.clone());
+        }
+        let other = self.definition.images.get(image.test.switch_from.as_ref()?)?;
+        Some(VariantName {
+            image: other.name.clone(),
+            site: variant.site.clone().filter(|_| other.per > Per::Image),
+            slot: variant.slot.clone().filter(|_| other.per > Per::Site),
+        })
     }
 
     fn finish(self) -> Graph {
@@ -283,6 +313,7 @@ impl Assembler<'_> {
             doubtful_sites: doubtful_sites(definition),
             unresolved,
             locks,
+            tools: self.locks.tools.clone(),
             diagnostics: self.steps.diagnostics(),
             warnings: self.exposed.into_warnings(),
         }
@@ -315,12 +346,20 @@ fn root_key(compressor: &str, platform: &Platform, base: &GraphBase) -> Digest {
 }
 
 /// The title is an input, because it is in the history of the image's config.
-fn step_key(before: &Digest, epoch: Timestamp, labels: &BTreeMap<String, String>, step: &Prepared) -> Digest {
+fn step_key(
+    before: &Digest,
+    (epoch, labels): (Timestamp, &BTreeMap<String, String>),
+    step: &Prepared,
+    tools: &ToolVersions,
+) -> Digest {
     let mut fields = Fields::new("step");
     fields.field("before", before.hex()).field("epoch", epoch.to_string());
     fields.field("title", &step.title).field("inputs", step.inputs.hex());
     for (name, value) in labels {
         fields.list("label", &[name, value]);
+    }
+    for (name, version) in &tools.0 {
+        fields.list("tool", &[name, version]);
     }
     fields.finish()
 }

@@ -148,3 +148,29 @@ fn nothing_before_makes_every_step_new() {
     assert!(base.is_empty());
     assert!(steps.iter().all(|step| format!("{:?}", step.state) == "New" && !step.changes.is_empty()));
 }
+
+#[test]
+fn tools_count_for_the_steps_that_they_execute() {
+    let old = Source::sample().with_tool("buildah", "1.38.1").with_tool("crun", "1.21");
+    let buildah = old.clone().with_tool("buildah", "1.39.3");
+    assert_snapshot!(show(&old, &buildah, "hmi/plant-b"), @r#"
+    Same bootstrap trixie
+    Same files images/base/files
+    Changed containerfile images/hmi/Containerfile
+      Tool buildah: 1.38.1 → 1.39.3
+    Follows files images/hmi/files
+    Follows files sites/plant-b/files
+    Follows files sites/plant-b/images/hmi/files
+    "#);
+    let newer = old.clone().with_tool("mmdebstrap", "1.5.6");
+    assert_snapshot!(show(&old, &newer, "gateway/plant-b"), @r#"
+    Changed bootstrap trixie
+      Tool mmdebstrap: – → 1.5.6
+    Follows files images/base/files
+    Follows files images/gateway/files
+    Follows files sites/plant-b/files
+    "#);
+    let key = |source: &Source, variant| node(&source.sound(), variant).key.clone();
+    assert_eq!(key(&old, "gateway/plant-b"), key(&buildah, "gateway/plant-b"), "it has no Containerfile");
+    assert_eq!(key(&old, "hmi/plant-b"), key(&old.with_tool("crun", "1.22"), "hmi/plant-b"));
+}

@@ -7,6 +7,7 @@ use edgewright_model::containerfile::ForeignImage;
 use edgewright_model::format::parse;
 use edgewright_model::lock::{Lock, LockRequest, LockedImage, LockedPackage};
 use edgewright_model::spec::Definition;
+use edgewright_model::tools::ToolVersions;
 use edgewright_model::tree::{EntryKind, Tree};
 use edgewright_plan::{Graph, History, Locks, NodeId, Plan, graph, lock_request, plan};
 
@@ -16,6 +17,8 @@ pub(crate) struct Source {
     pub(crate) files: BTreeMap<String, String>,
     /// Version of the package systemd in the lock of `base`; `None` leaves it unresolved.
     pub(crate) systemd: Option<String>,
+    /// Versions of the programs that execute steps.
+    pub(crate) tools: ToolVersions,
 }
 
 pub(crate) const SAMPLE: &[(&str, &str)] = &[
@@ -90,7 +93,7 @@ impl Source {
     /// Two roles on one base at two sites.
     pub(crate) fn sample() -> Self {
         let files = SAMPLE.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
-        Self { files, systemd: Some("257.1".to_owned()) }
+        Self { files, systemd: Some("257.1".to_owned()), tools: ToolVersions::default() }
     }
 
     pub(crate) fn with(mut self, path: &str, text: &str) -> Self {
@@ -107,6 +110,11 @@ impl Source {
         let text = self.files.get_mut(path).unwrap_or_else(|| panic!("{path} does not exist"));
         assert!(text.contains(from), "{path} has no {from:?}");
         *text = text.replace(from, to);
+        self
+    }
+
+    pub(crate) fn with_tool(mut self, name: &str, version: &str) -> Self {
+        self.tools.0.insert(name.to_owned(), version.to_owned());
         self
     }
 
@@ -145,7 +153,7 @@ impl Source {
                 (name.clone(), overlay(&request).into_iter().collect())
             })
             .collect();
-        Locks::choose(definition, &overlays, "zstd-1")
+        Locks::choose(definition, &overlays, "zstd-1").with_tools(self.tools.clone())
     }
 }
 

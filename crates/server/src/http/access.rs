@@ -199,6 +199,9 @@ impl Gate {
         if *token == self.live.now().operator {
             return Some(Principal::Operator { name: "token" });
         }
+        if *token == self.live.now().reports {
+            return Some(Principal::Device { name: "token" });
+        }
         if *token == self.system {
             return Some(Principal::System { component: "control" });
         }

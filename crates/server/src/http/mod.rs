@@ -2,6 +2,7 @@
 
 pub mod access;
 mod audit;
+mod devices;
 mod error;
 mod events;
 mod evidence;
@@ -114,5 +115,7 @@ fn handler(operation: Operation) -> MethodRouter<ApiState> {
         Operation::Rebuild => get(rebuilds::show),
         Operation::Hook => post(sources::hook),
         Operation::Audit => get(audit::list),
+        Operation::PostDeviceReports => post(devices::post),
+        Operation::DeviceReports => get(devices::list),
     }
 }

@@ -50,6 +50,16 @@ impl Selection {
         self.number.map(ReleaseNumber)
     }
 
+    /// The size of the page, if the client gives one.
+    pub(super) const fn limit(&self) -> Option<u32> {
+        self.limit
+    }
+
+    /// The cursor, if the client gives one.
+    pub(super) fn cursor(&self) -> Option<&str> {
+        self.cursor.as_deref()
+    }
+
     /// The page of the list; `default` is its size if the client gives none.
     pub(super) fn page(&self, default: u32) -> PageRequest {
         PageRequest::of_client(self.limit, default, self.cursor.clone())

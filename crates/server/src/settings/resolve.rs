@@ -164,6 +164,11 @@ impl Settings {
         all.filter(move |source| source.secrets == none).map(|source| &source.name)
     }
 
+    /// The file with the token for reports of devices.
+    pub fn report_token_file(&self) -> PathBuf {
+        DataFolder::new(&self.data).report_token()
+    }
+
     /// The file with the operator's token.
     pub fn operator_token_file(&self) -> PathBuf {
         self.token_file.clone().unwrap_or_else(|| DataFolder::new(&self.data).operator_token())

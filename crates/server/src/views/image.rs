@@ -203,6 +203,7 @@ impl Views {
                 title: step.title.clone(),
                 added_bytes: size.zip(below).map(|(size, below)| size.saturating_sub(below)),
                 duration_ms: build.as_ref().map(|build| build.duration_ms),
+                tools: build.as_ref().map(|build| build.tools.0.clone()).unwrap_or_default(),
                 run: build.as_ref().map(|build| build.run),
                 proof: match proofs.get(&step.key).map(|proof| proof.result) {
                     Some(ProofResult::Proved) => Proof::Proved,
@@ -227,6 +228,7 @@ impl Views {
             semantics: verdict.inputs.semantics,
             runner: verdict.recorded_on.runner,
             host: verdict.recorded_on.host,
+            accelerator: verdict.recorded_on.accelerator,
             origin: row.origin.clone(),
             run: row.run,
             recorded: row.created_at,

@@ -3,6 +3,7 @@
 
 mod audit;
 mod comment;
+mod devices;
 mod evidence;
 mod follow;
 mod image;
@@ -213,8 +214,15 @@ impl Views {
 
     /// Whether a verdict has the inputs of its lane as it is run today, whatever the machine ran before.
     fn is_current(&self, verdict: &Verdict) -> bool {
-        let today = self.lane_inputs.get(&verdict.lane).cloned();
-        today.map(|today| today.with_from(verdict.inputs.from.clone())).as_ref() == Some(&verdict.inputs)
+        self.lane_inputs.get(&verdict.lane).is_some_and(|today| {
+            // The image chooses its virtual machine.
+            let kinds = ["vm-", "device-"];
+            let of_vm = verdict.lane.has_kernel()
+                && kinds.iter().any(|kind| verdict.inputs.profile.starts_with(kind));
+            let profile = if of_vm { &verdict.inputs.profile } else { &today.profile };
+            let from = verdict.inputs.from.clone();
+            verdict.inputs == LaneInputs { profile: profile.clone(), from, ..today.clone() }
+        })
     }
 
     /// The verdicts on some manifests that a domain may use: the newest of each key, newest first.
@@ -248,8 +256,9 @@ impl Views {
     }
 }
 
-/// Whether a verdict is about the checks that a commit asks for; `asked` is none where that is not known.
+/// Whether a verdict is about the checks that a commit asks for; `asked` is none where that is not known. A
+/// commit does not ask again for an update to what is released: the result from before it was is still one.
 pub(crate) fn is_asked(verdict: &Verdict, asked: Option<&[NodeLane]>) -> bool {
     let is_own = |lane: &NodeLane| lane.lane == verdict.lane && lane.check_set == verdict.check_set;
-    asked.is_none_or(|lanes| lanes.iter().any(is_own))
+    verdict.lane.needs_release() || asked.is_none_or(|lanes| lanes.iter().any(is_own))
 }

@@ -32,6 +32,7 @@ pub(crate) enum Credentials {
     Operator,
     Job,
     Hook,
+    Device,
     System,
     Wrong,
 }
@@ -43,6 +44,7 @@ impl Credentials {
             PrincipalKind::Operator => Self::Operator,
             PrincipalKind::Job => Self::Job,
             PrincipalKind::Hook => Self::Hook,
+            PrincipalKind::Device => Self::Device,
             PrincipalKind::System => Self::System,
         }
     }
@@ -56,6 +58,7 @@ pub(crate) struct Served {
     client: Client,
     url: String,
     operator: String,
+    report_token: String,
     job: String,
     guard: Option<JobToken>,
 }
@@ -85,12 +88,24 @@ impl Served {
         let settings = Options::parse(&file).unwrap().resolve(data.root(), NonZeroUsize::MIN).unwrap();
         let (lock, tokens) = (data.lock().unwrap(), ProcessTokens::generate().unwrap());
         let executor = Arc::new(edgewright_job::SimulatedExecutor::new());
-        let opened = Composition::open(&settings, lock, |_| executor, tokens.clone(), Clock::system()).await;
+        let opened =
+            Composition::open(&settings, lock, |_, _| executor, tokens.clone(), Clock::system()).await;
         let composition = opened.unwrap();
         let url = format!("http://{}", composition.local());
         let operator = std::fs::read_to_string(data.operator_token()).unwrap().trim().to_owned();
+        let report_token = std::fs::read_to_string(data.report_token()).unwrap().trim().to_owned();
         let (job, guard) = job_token(&tokens, &json!({"kind": "scratch"}));
-        Self { folder, composition, tokens, client: Client::new(), url, operator, job, guard: Some(guard) }
+        Self {
+            folder,
+            composition,
+            tokens,
+            client: Client::new(),
+            url,
+            operator,
+            report_token,
+            job,
+            guard: Some(guard),
+        }
     }
 
     /// The listener's address.
@@ -136,6 +151,7 @@ impl Served {
             Credentials::Operator => request.bearer_auth(&self.operator),
             Credentials::Job => request.bearer_auth(&self.job),
             Credentials::Hook => request.bearer_auth(HOOK_SECRET),
+            Credentials::Device => request.bearer_auth(&self.report_token),
             Credentials::System => request.bearer_auth(self.tokens.system.reveal()),
             Credentials::Wrong => request.bearer_auth("ewop_wrong"),
         }

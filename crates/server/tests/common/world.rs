@@ -40,7 +40,7 @@ pub(crate) async fn world() -> World {
     let executor = Arc::new(edgewright_job::SimulatedExecutor::new());
     let tokens = ProcessTokens::generate().unwrap();
     let composition =
-        Composition::open(&settings, lock, |_| executor, tokens, Clock::system()).await.unwrap();
+        Composition::open(&settings, lock, |_, _| executor, tokens, Clock::system()).await.unwrap();
     let url = format!("http://{}", composition.local());
     let store = Store::open(&data.database()).await.unwrap();
     let token = std::fs::read_to_string(data.operator_token()).unwrap().trim().to_owned();
@@ -105,6 +105,7 @@ impl World {
                 run,
                 FixedPlan {
                     locks: &std::collections::BTreeMap::new(),
+                    tools: &edgewright_model::tools::ToolVersions::default(),
                     summary: "builds 1 of 1",
                     nodes,
                     heads: &[],

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use edgewright_model::containerfile::{
-    BASE, Containerfile, Fault, Inputs, Instruction, Stage, context_sources, read, resolve, root, stages,
-    whole_image,
+    BASE, Containerfile, Fault, Inputs, Instruction, Stage, context_sources, read, resolve, root,
+    stage_image, stages,
 };
 use edgewright_model::names::Platform;
 use edgewright_model::reference::ImageReference;
@@ -133,7 +133,7 @@ fn base(file: &Containerfile, stage: &Stage, is_local: impl Fn(&str) -> bool) ->
     let line = stage.line;
     let platform = any_platform()?;
     let from =
-        whole_image(file, stage, &Inputs { platform: &platform, args: &BTreeMap::new(), target: None })?;
+        stage_image(file, stage, &Inputs { platform: &platform, args: &BTreeMap::new(), target: None })?;
     if from == "scratch" || from.is_empty() {
         let message = format!("the final stage starts from `{}`, which is not an image", stage.from);
         let hint =

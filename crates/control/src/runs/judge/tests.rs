@@ -18,7 +18,10 @@ fn lane(lane: Lane) -> LaneChecks {
         check_set: check_set_digest(&[]),
         inherit: None,
         within: None,
+        vm: None,
+        of: None,
         from: None,
+        inherited_from: None,
     }
 }
 

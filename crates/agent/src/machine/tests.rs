@@ -1,0 +1,534 @@
+//! The machine against a simulated device: power cuts at every point between two effects, images that are
+//! good, unhealthy, or do not boot.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::policy::{Policy, Windows};
+use crate::updater::Deployment;
+
+/// What an image does when it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Nature {
+    Good,
+    Unhealthy,
+    Panics,
+    /// It cannot be deployed.
+    Invalid,
+}
+
+/// The tries of a new boot entry.
+const TRIES: u32 = 3;
+/// Steps after which a run that is not at rest counts as endless.
+const MAX_STEPS: usize = 400;
+
+fn digest(name: &str) -> Digest {
+    Digest::of(name)
+}
+
+fn update(name: &str) -> Update {
+    Update { digest: digest(name), index: None, reference: "r.example/a:stable".to_owned() }
+}
+
+/// The disk and the boot loader; it survives power cuts.
+#[derive(Debug, Clone)]
+struct Device {
+    natures: Vec<(Digest, Nature)>,
+    record: Record,
+    booted: Digest,
+    /// The blessed image.
+    default: Digest,
+    fallback: Option<Digest>,
+    staged: Option<Digest>,
+    /// A boot entry on trial.
+    trial: Option<(Digest, u32)>,
+    boots: usize,
+    /// How often each digest was armed.
+    armed: Vec<Digest>,
+    reports: Vec<ReportBody>,
+    registry: Option<Update>,
+    now: Timestamp,
+    rules: Rules,
+    /// Effects until the next power cut; the last ones never come.
+    cuts: Vec<usize>,
+}
+
+/// The power was cut.
+struct Cut;
+
+impl Device {
+    fn new(policy: Policy, natures: &[(&str, Nature)], cuts: Vec<usize>) -> Self {
+        let now = "2026-11-28T00:00:00Z".parse().unwrap();
+        let rules = Rules {
+            policy,
+            windows: Windows::none(),
+            interval: Duration::from_mins(10),
+            jitter: Duration::ZERO,
+        };
+        let natures = natures.iter().map(|(name, nature)| (digest(name), *nature)).collect();
+        Self {
+            natures,
+            record: Record::new(now),
+            booted: digest("v1"),
+            default: digest("v1"),
+            fallback: None,
+            staged: None,
+            trial: None,
+            boots: 1,
+            armed: Vec::new(),
+            reports: Vec::new(),
+            registry: Some(update("v1")),
+            now,
+            rules,
+            cuts,
+        }
+    }
+
+    fn nature(&self, digest: &Digest) -> Nature {
+        self.natures.iter().find(|(known, _)| known == digest).map_or(Nature::Good, |(_, nature)| *nature)
+    }
+
+    /// A moment in which the power may be cut.
+    fn moment(&mut self) -> Result<(), Cut> {
+        let Some(left) = self.cuts.last_mut() else { return Ok(()) };
+        if *left == 0 {
+            self.cuts.pop();
+            return Err(Cut);
+        }
+        *left -= 1;
+        Ok(())
+    }
+
+    /// The boot loader, with boot counting, and a kernel that reboots when it panics.
+    fn boot(&mut self) {
+        loop {
+            self.boots += 1;
+            let chosen = match &mut self.trial {
+                Some((digest, tries)) if *tries > 0 => {
+                    *tries -= 1;
+                    digest.clone()
+                }
+                _ => self.default.clone(),
+            };
+            if self.nature(&chosen) == Nature::Panics {
+                assert_ne!(chosen, self.default, "the default image does not boot");
+                continue;
+            }
+            if chosen != self.booted && self.trial.as_ref().is_some_and(|(trial, _)| *trial == chosen) {
+                self.fallback = Some(self.default.clone());
+            }
+            self.booted = chosen;
+            return;
+        }
+    }
+
+    fn truth(&self) -> Deployments {
+        let of = |digest: &Digest| Deployment {
+            digest: digest.clone(),
+            reference: None,
+            verity: false,
+            entry: None,
+            tries_left: self.trial.as_ref().filter(|(trial, _)| trial == digest).map(|(_, tries)| *tries),
+            is_next: false,
+        };
+        Deployments {
+            booted: Some(of(&self.booted)),
+            fallback: self.fallback.as_ref().filter(|digest| **digest != self.booted).map(of),
+            staged: self.staged.as_ref().filter(|digest| **digest != self.booted).map(of),
+        }
+    }
+
+    /// Runs the agent from its start until it is at rest, or the power is cut.
+    fn run(&mut self, commands: &mut Vec<Command>) -> Result<(), Cut> {
+        let mut events =
+            vec![Event::Started { truth: Box::new(self.truth()), boot: format!("boot-{}", self.boots) }];
+        for _ in 0..MAX_STEPS {
+            let event = match events.pop() {
+                Some(event) => event,
+                None if !commands.is_empty() => Event::Command(commands.remove(0)),
+                None if self.record.state.is_at_rest() && !self.is_due() => return Ok(()),
+                None => {
+                    self.now = self.now.checked_add(jiff::SignedDuration::from_secs(30)).unwrap();
+                    Event::Tick
+                }
+            };
+            let rules = self.rules.clone();
+            let context = Context { now: self.now, jitter: Duration::ZERO, rules: &rules };
+            let Ok(outcome) = step(&self.record, event, &context) else { continue };
+            self.moment()?;
+            self.record = outcome.record;
+            self.reports.extend(outcome.reports);
+            self.moment()?;
+            for action in outcome.actions {
+                let boots = self.boots;
+                if let Some(event) = self.perform(action)? {
+                    events.insert(0, event);
+                }
+                if self.boots != boots {
+                    // The process is gone with the boot.
+                    events = vec![Event::Started {
+                        truth: Box::new(self.truth()),
+                        boot: format!("boot-{}", self.boots),
+                    }];
+                    break;
+                }
+                self.moment()?;
+            }
+        }
+        panic!("it never comes to rest: {self:#?}");
+    }
+
+    /// Whether a check is due within the next two intervals: the device is not finished.
+    fn is_due(&self) -> bool {
+        self.record.problem.is_some() && self.registry.is_some() || self.record.next_check <= self.now
+    }
+
+    fn perform(&mut self, action: Action) -> Result<Option<Event>, Cut> {
+        Ok(match action {
+            Action::Check => Some(match &self.registry {
+                Some(update) => Event::Found(update.clone()),
+                None => Event::Failed(problem(ProblemKind::Unreachable)),
+            }),
+            Action::Download(update) if self.nature(&update.digest) == Nature::Invalid => {
+                Some(Event::Failed(problem(ProblemKind::Image)))
+            }
+            Action::Download(update) => {
+                assert_ne!(update.digest, self.booted, "the booted image is staged");
+                self.moment()?;
+                if self.staged.as_ref() != Some(&update.digest) {
+                    self.trial = None;
+                }
+                self.staged = Some(update.digest);
+                Some(Event::Downloaded)
+            }
+            Action::Arm(digest) => {
+                assert_eq!(self.staged.as_ref(), Some(&digest), "armed without being staged");
+                self.armed.push(digest.clone());
+                self.trial = Some((digest, TRIES));
+                Some(Event::Armed)
+            }
+            Action::Reboot => {
+                self.boot();
+                None
+            }
+            Action::CheckHealth(update) => {
+                assert_eq!(update.digest, self.booted);
+                let fault = (self.nature(&update.digest) != Nature::Good).then(|| "bad".to_owned());
+                Some(Event::Health(HealthResult { fault, ..HealthResult::default() }))
+            }
+            Action::Bless => {
+                assert_eq!(self.nature(&self.booted), Nature::Good, "a bad image is blessed");
+                if self.trial.take().is_some() {
+                    self.default = self.booted.clone();
+                    self.staged = None;
+                }
+                Some(Event::Blessed)
+            }
+            Action::RollBack => {
+                let back = match &self.fallback {
+                    Some(fallback) if *fallback != self.booted => fallback.clone(),
+                    _ => return Ok(Some(Event::Failed(problem(ProblemKind::NoFallback)))),
+                };
+                self.fallback = Some(self.booted.clone());
+                self.default = back;
+                self.trial = None;
+                Some(Event::RolledBack)
+            }
+            Action::Collect | Action::Stop => None,
+        })
+    }
+
+    /// Runs until it is at rest, through all power cuts.
+    fn settle(&mut self, mut commands: Vec<Command>) {
+        while self.run(&mut commands).is_err() {
+            self.boot();
+        }
+    }
+
+    fn cut_count(&self, before: usize) -> usize {
+        before - self.cuts.len()
+    }
+
+    /// Hours pass, so that a check is due.
+    fn wait(&mut self) {
+        self.now = self.now.checked_add(jiff::SignedDuration::from_hours(1)).unwrap();
+    }
+
+    fn offer(&mut self, name: &str) {
+        self.registry = Some(update(name));
+        self.wait();
+    }
+
+    fn reported(&self, kind: &str) -> usize {
+        self.reports.iter().filter(|report| report.kind() == kind).count()
+    }
+}
+
+fn problem(kind: ProblemKind) -> Problem {
+    Problem { kind, message: "m".to_owned(), hint: None, failures: 0, since: None }
+}
+
+#[test]
+fn an_update_is_taken_checked_and_confirmed() {
+    let mut device = Device::new(Policy::Immediately, &[], Vec::new());
+    device.settle(Vec::new());
+    assert_eq!(device.record.state, State::Idle);
+    device.offer("v2");
+    device.settle(Vec::new());
+    assert_eq!(device.record.state, State::Confirmed { update: update("v2"), blessed: true });
+    assert_eq!((device.booted.clone(), device.default.clone()), (digest("v2"), digest("v2")));
+    let kinds: Vec<&str> = device.reports.iter().map(ReportBody::kind).collect();
+    let want = ["booted", "offered", "staged", "rebooting", "booted", "health", "confirmed"];
+    assert_eq!(kinds, want);
+}
+
+#[test]
+fn bad_images_are_left_and_not_taken_again_but_newer_ones_are() {
+    for nature in [Nature::Unhealthy, Nature::Panics, Nature::Invalid] {
+        let mut device = Device::new(Policy::Immediately, &[("v2", nature)], Vec::new());
+        device.settle(Vec::new());
+        for _ in 0..3 {
+            device.offer("v2");
+            device.settle(Vec::new());
+            assert_eq!(device.booted, digest("v1"), "{nature:?}");
+            let held = State::HeldBack { update: Some(update("v2")), why: HeldBack::Failed };
+            assert_eq!(device.record.state, held);
+        }
+        let tries = usize::from(nature != Nature::Invalid);
+        assert_eq!(device.armed.len(), tries, "{nature:?}");
+        assert_eq!(device.reported("rolled_back"), tries);
+        device.offer("v3");
+        device.settle(Vec::new());
+        assert_eq!((&device.booted, &device.default), (&digest("v3"), &digest("v3")));
+    }
+}
+
+#[test]
+fn an_operator_may_retry_a_failed_digest() {
+    let mut device = Device::new(Policy::Immediately, &[("v2", Nature::Unhealthy)], Vec::new());
+    device.offer("v2");
+    device.settle(Vec::new());
+    device.natures.clear();
+    device.settle(vec![Command::Update { retry: false }]);
+    assert_eq!(device.booted, digest("v1"));
+    device.settle(vec![Command::Update { retry: true }]);
+    assert_eq!(device.booted, digest("v2"));
+    assert!(device.record.failed.is_empty());
+}
+
+#[test]
+fn download_only_waits_for_a_command() {
+    let mut device = Device::new(Policy::Download, &[], Vec::new());
+    device.offer("v2");
+    device.settle(Vec::new());
+    assert_eq!(device.record.state, State::Staged { update: update("v2") });
+    device.wait();
+    device.settle(Vec::new());
+    assert_eq!(device.booted, digest("v1"));
+    device.settle(vec![Command::Update { retry: false }]);
+    assert_eq!(device.booted, digest("v2"));
+}
+
+#[test]
+fn a_window_opens() {
+    use jiff::civil::Weekday;
+    let mut device = Device::new(Policy::Window, &[], Vec::new());
+    let time = |text: &str| text.parse().unwrap();
+    // 2026-11-28 is a Saturday.
+    let window =
+        crate::policy::Window { days: vec![Weekday::Sunday], from: time("02:00"), to: time("04:00") };
+    device.rules.windows.windows.push(window);
+    device.offer("v2");
+    device.settle(Vec::new());
+    let opens = "2026-11-29T02:00:00Z".parse().unwrap();
+    assert_eq!(device.record.state, State::Waiting { update: update("v2"), until: Some(opens) });
+    // Without a registry the window counts all the same.
+    device.registry = None;
+    device.now = opens;
+    device.settle(Vec::new());
+    assert_eq!(device.booted, digest("v2"));
+}
+
+#[test]
+fn a_hold_survives_and_ends() {
+    let mut device = Device::new(Policy::Immediately, &[], Vec::new());
+    device.settle(vec![Command::Hold { reason: Some("harvest".to_owned()) }]);
+    device.offer("v2");
+    device.settle(Vec::new());
+    device.boot();
+    device.wait();
+    device.settle(Vec::new());
+    assert_eq!(device.booted, digest("v1"));
+    assert_eq!(device.record.state, State::HeldBack { update: Some(update("v2")), why: HeldBack::Hold });
+    device.settle(vec![Command::Update { retry: false }]);
+    assert_eq!(device.booted, digest("v1"));
+    device.settle(vec![Command::Resume]);
+    assert_eq!(device.booted, digest("v2"));
+}
+
+#[test]
+fn an_operator_rolls_back_and_the_digest_is_not_taken_again() {
+    let mut device = Device::new(Policy::Immediately, &[], Vec::new());
+    device.settle(vec![Command::RollBack]);
+    let is_named =
+        |report: &ReportBody| matches!(report, ReportBody::Problem { kind: ProblemKind::NoFallback, .. });
+    assert!(device.reports.iter().any(is_named));
+    assert!(device.record.failed.is_empty());
+    device.offer("v2");
+    device.settle(Vec::new());
+    assert_eq!(device.booted, digest("v2"));
+    device.settle(vec![Command::RollBack]);
+    device.wait();
+    device.settle(Vec::new());
+    assert_eq!((&device.booted, &device.default), (&digest("v1"), &digest("v1")));
+    assert_eq!(device.record.failed[0].reason, FailureReason::RolledBack);
+}
+
+#[test]
+fn problems_back_off_and_end() {
+    let mut device = Device::new(Policy::Immediately, &[], Vec::new());
+    device.registry = None;
+    let rules = device.rules.clone();
+    let mut record = device.record.clone();
+    record.state = State::Checking { staged: None };
+    for failures in 1..6 {
+        let context = Context { now: device.now, jitter: Duration::ZERO, rules: &rules };
+        record = step(&record, Event::Failed(problem(ProblemKind::Denied)), &context).unwrap().record;
+        assert_eq!((record.state.name(), record.problem.as_ref().unwrap().failures), ("idle", failures));
+        let pause = record.next_check.duration_since(device.now);
+        assert_eq!(pause.as_secs(), (30 << (failures - 1)).min(600));
+        record.state = State::Checking { staged: None };
+    }
+    let context = Context { now: device.now, jitter: Duration::ZERO, rules: &rules };
+    record.truth = device.truth();
+    let outcome = step(&record, Event::Found(update("v1")), &context).unwrap();
+    assert_eq!(outcome.record.problem, None);
+}
+
+#[test]
+fn a_clock_that_was_wrong_by_a_year_delays_no_check() {
+    let mut device = Device::new(Policy::Immediately, &[], Vec::new());
+    device.settle(Vec::new());
+    let year = jiff::SignedDuration::from_hours(24 * 365);
+    device.record.next_check = device.now.checked_add(year).unwrap();
+    let rules = device.rules.clone();
+    let context = Context { now: device.now, jitter: Duration::ZERO, rules: &rules };
+    let outcome = step(&device.record, Event::Tick, &context).unwrap();
+    assert_eq!(outcome.actions, [Action::Check]);
+}
+
+#[test]
+fn a_lost_record_is_replaced_by_what_is_found() {
+    let mut device = Device::new(Policy::Immediately, &[("v2", Nature::Unhealthy)], Vec::new());
+    device.registry = Some(update("v2"));
+    device.staged = Some(digest("v2"));
+    device.trial = Some((digest("v2"), TRIES));
+    device.boot();
+    assert_eq!(device.booted, digest("v2"));
+    device.settle(Vec::new());
+    assert_eq!(device.booted, digest("v1"));
+    assert_eq!(device.record.failed[0].digest, digest("v2"));
+}
+
+#[test]
+fn commands_that_come_too_late_are_rejected() {
+    let device = Device::new(Policy::Immediately, &[], Vec::new());
+    let rules = device.rules.clone();
+    let context = Context { now: device.now, jitter: Duration::ZERO, rules: &rules };
+    let mut record = device.record.clone();
+    record.state = State::CheckingHealth { update: update("v2"), from: None };
+    for command in [Command::Check, Command::Update { retry: false }, Command::RollBack] {
+        let error = step(&record, Event::Command(command), &context).unwrap_err();
+        assert!(error.to_string().contains("checking its health"), "{error}");
+    }
+    let held = step(&record, Event::Command(Command::Hold { reason: None }), &context).unwrap();
+    assert!(held.record.hold.is_some() && held.record.state == record.state);
+}
+
+fn natures() -> impl Strategy<Value = Nature> {
+    prop_oneof![
+        3 => Just(Nature::Good),
+        2 => Just(Nature::Unhealthy),
+        2 => Just(Nature::Panics),
+        1 => Just(Nature::Invalid),
+    ]
+}
+
+fn policies() -> impl Strategy<Value = Policy> {
+    prop_oneof![Just(Policy::Immediately), Just(Policy::Download)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    /// Whatever is cut, the device ends on a good image that is its default, a bad digest is not tried again
+    /// and again, and a newer good one is taken.
+    #[test]
+    fn power_cuts_do_no_harm(
+        nature in natures(),
+        policy in policies(),
+        cuts in prop::collection::vec(0_usize..24, 0..6),
+    ) {
+        let count = cuts.len();
+        let mut device = Device::new(policy, &[("v2", nature)], cuts);
+        device.settle(Vec::new());
+        device.offer("v2");
+        device.settle(vec![Command::Update { retry: false }]);
+        device.wait();
+        device.settle(Vec::new());
+        let expected: &[Digest] = match nature {
+            // Cuts during the trial use up its tries, as a crash does. No one can distinguish them.
+            Nature::Good if device.cut_count(count) >= 2 => &[digest("v1"), digest("v2")],
+            Nature::Good if policy == Policy::Download && count > 0 => &[digest("v1"), digest("v2")],
+            Nature::Good => &[digest("v2")],
+            _ => &[digest("v1")],
+        };
+        prop_assert!(expected.contains(&device.booted), "{device:#?}");
+        prop_assert_eq!(&device.booted, &device.default);
+        let arms = device.armed.iter().filter(|armed| **armed == digest("v2")).count();
+        prop_assert!(arms <= 1 + device.cut_count(count), "armed {} times: {:#?}", arms, device);
+
+        device.cuts.clear();
+        device.offer("v3");
+        device.settle(vec![Command::Update { retry: false }]);
+        prop_assert_eq!(&device.booted, &digest("v3"), "{:#?}", device);
+        prop_assert_eq!(&device.default, &digest("v3"));
+        prop_assert!(device.record.state.is_at_rest());
+    }
+
+    /// Any order of events leaves a record that can be stored and read, and never panics.
+    #[test]
+    fn any_event_in_any_state_is_safe(events in prop::collection::vec(0_u8..16, 1..40)) {
+        let mut device = Device::new(Policy::Immediately, &[], Vec::new());
+        let rules = device.rules.clone();
+        for event in events {
+            let event = match event {
+                0 => Event::Started { truth: Box::new(device.truth()), boot: "b".to_owned() },
+                1 => Event::Started { truth: Box::default(), boot: "c".to_owned() },
+                2 => Event::Command(Command::Check),
+                3 => Event::Command(Command::Update { retry: true }),
+                4 => Event::Command(Command::RollBack),
+                5 => Event::Command(Command::Hold { reason: None }),
+                6 => Event::Command(Command::Resume),
+                7 => Event::Found(update("v2")),
+                8 => Event::Found(update("v1")),
+                9 => Event::Downloaded,
+                10 => Event::Armed,
+                11 => Event::Health(HealthResult::default()),
+                12 => Event::Blessed,
+                13 => Event::RolledBack,
+                14 => Event::Failed(problem(ProblemKind::Updater)),
+                _ => Event::Tick,
+            };
+            device.wait();
+            let context = Context { now: device.now, jitter: Duration::from_secs(9), rules: &rules };
+            if let Ok(outcome) = step(&device.record, event, &context) {
+                device.record = outcome.record;
+            }
+            let text = serde_json::to_string(&device.record).unwrap();
+            prop_assert_eq!(&serde_json::from_str::<Record>(&text).unwrap(), &device.record);
+        }
+    }
+}

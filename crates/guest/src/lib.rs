@@ -1,0 +1,48 @@
+//! What is brought into a virtual machine under test, and the messages between it and the host.
+//!
+//! The static binary `edgewright-guest` is four programs: the first process of our initramfs (`boot`), what
+//! runs before the first process of an image's own initramfs (`entry`), and the guest's end of a channel to
+//! the host (`agent`), by which the host runs the check runner, gathers evidence and opens shells. On the host
+//! it is the end of connections of a guest (`relay`). It assumes
+//! nothing about the image: no shell, no NSS, no udev, no particular init.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`frame`] | the messages of the channel, also used by the host |
+//! | `boot` | from the initramfs to the image's init |
+//! | `entry` | leaves the agent's unit for the image's own init |
+//! | `agent` | runs programs for the host |
+//! | `relay` | on the host: a connection of a guest, passed on to a socket file |
+//! | `session` | one program: pipes or a terminal |
+
+mod agent;
+mod boot;
+mod entry;
+pub mod frame;
+mod relay;
+mod session;
+
+pub use agent::agent;
+pub use boot::boot;
+pub use entry::entry;
+pub use relay::relay;
+pub use session::in_terminal;
+
+/// The name of the channel's port.
+pub const PORT: &str = "edgewright.0";
+/// Where the programs of the host are in the guest.
+pub const FOLDER: &str = "/run/edgewright";
+/// The check runner in [`FOLDER`].
+pub const CHECKS: &str = "edgewright-checks";
+/// This program in [`FOLDER`].
+pub const GUEST: &str = "edgewright-guest";
+/// The serial number of the disk with these programs, for devices: their own initramfs starts them.
+pub const PROGRAMS_DISK: &str = "edgewright-programs";
+/// The serial number of the disk with the root file system.
+pub const ROOT_DISK: &str = "edgewright-root";
+/// Where programs are in our initramfs, and in the one that is added to an image's own.
+pub const INITRD_FOLDER: &str = "/edgewright";
+/// The modules of our initramfs, in loading order, one path in a line.
+pub const MODULES: &str = "/edgewright/modules";
+/// What the first process writes to the console before its reason, where it cannot start the image.
+pub const FATAL: &str = "edgewright-guest: cannot start the image: ";

@@ -1,0 +1,22 @@
+//! `edgewright-guest`: the first process of a virtual machine under test, or the guest's end of its channel.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut words = std::env::args();
+    let name = words.next().unwrap_or_default();
+    let mode = words.next();
+    match mode.as_deref() {
+        Some("agent") => edgewright_guest::agent(),
+        Some("relay") => edgewright_guest::relay(words.next()),
+        Some("terminal") => edgewright_guest::in_terminal(words),
+        // The kernel passes words of its command line that it does not know to its first process.
+        _ if std::process::id() == 1 && name.ends_with("/entry") => edgewright_guest::entry(),
+        _ if std::process::id() == 1 => edgewright_guest::boot(),
+        _ => {
+            use std::io::Write as _;
+            let _ = writeln!(std::io::stderr(), "usage: edgewright-guest agent");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The device as the server sees it: releases, the disk, reports.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+
+use super::world::World;
+use crate::command::Run;
+use crate::demo::server::{Server, text};
+use crate::demo::story::{Story, say};
+use crate::workspace;
+
+/// The host as a guest of QEMU's user network sees it.
+const HOST: &str = "10.0.2.2";
+const NAME: &str = "press-1";
+/// How long a report may be on its way.
+const REPORT_LIMIT: Duration = Duration::from_mins(3);
+/// How long the installation may take, as `timeout` reads it: 3 minutes on two cores with nothing else to do.
+const INSTALL_LIMIT: &str = "40m";
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What `edgewright disk` prints about the disk.
+pub(super) struct Installed {
+    /// The platform manifest.
+    pub(super) digest: String,
+    /// What runs virtual machines here: it was tried.
+    pub(super) accelerator: String,
+}
+
+/// The server, and the one device that it has.
+#[derive(Debug)]
+pub(super) struct Device<'a> {
+    world: &'a World,
+    server: Option<Server<'a>>,
+}
+
+impl<'a> Device<'a> {
+    /// No server runs until there is a commit.
+    pub(super) const fn new(world: &'a World) -> Self {
+        Self { world, server: None }
+    }
+
+    /// Ends the server. The next call that needs one starts it again.
+    pub(super) fn stop_server(&mut self) {
+        self.server = None;
+    }
+
+    fn server(&mut self) -> anyhow::Result<&mut Server<'a>> {
+        if self.server.is_none() {
+            let world = self.world;
+            self.server = Some(Server::start(world.place.program.clone(), &world.place, &world.tools)?);
+        }
+        self.server.as_mut().context("the server does not run")
+    }
+
+    /// The command that starts the server again.
+    pub(super) fn server_command(&mut self) -> anyhow::Result<String> {
+        Ok(self.server()?.command_line())
+    }
+
+    /// Waits until the server ends.
+    pub(super) fn wait(&mut self) -> anyhow::Result<()> {
+        self.server()?.wait()
+    }
+
+    /// Commands that show what happened.
+    pub(super) fn suggestions(&mut self) -> anyhow::Result<String> {
+        let edgewright = workspace::shown(&self.world.place.program);
+        let url = self.server()?.url();
+        Ok(format!(
+            "{edgewright} release list --server {url}\n\
+             {edgewright} image show device --server {url}        # why built, from what\n\
+             curl {url}/api/v1/devices/{NAME}/reports             # what the device reported"
+        ))
+    }
+
+    /// Waits until the run of a commit has passed.
+    pub(super) fn build(&mut self, commit: &str, limit: Duration, story: &Story) -> anyhow::Result<()> {
+        let run = self.server()?.wait_for_run(commit, limit, story)?;
+        let state = text(&run["state"]);
+        ensure!(state == "passed", "the run of {commit} should pass and is `{state}`");
+        Ok(())
+    }
+
+    /// Waits until a commit is released. Gives the digest of the device's image.
+    pub(super) fn release(&mut self, commit: &str, limit: Duration, story: &Story) -> anyhow::Result<String> {
+        self.build(commit, limit, story)?;
+        let images = self.server()?.json(&["images"])?;
+        let images = images["images"].as_array().context("`edgewright images --json` has no `images`")?;
+        let image = images.iter().find(|image| image["variant"] == "device");
+        let digest = image.context("the release has no variant `device`")?["digest"].as_str();
+        self.platform_manifest(digest.context("the image has no digest")?)
+    }
+
+    /// The manifest of an index that a device of this platform runs.
+    fn platform_manifest(&mut self, index: &str) -> anyhow::Result<String> {
+        let url = format!("{}/v2/e2e/device/manifests/{index}", self.server()?.url());
+        let accept =
+            "Accept: application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json";
+        let answer =
+            Run::new("curl").args(["--silent", "--show-error", "--fail", "-H", accept, &url]).output()?;
+        let document: Value = serde_json::from_str(&answer).context("the index of the image")?;
+        let found = document["manifests"].as_array().into_iter().flatten();
+        let mut found = found.filter(|manifest| manifest["platform"]["architecture"] == "amd64");
+        Ok(found.next().and_then(|manifest| manifest["digest"].as_str()).unwrap_or(index).to_owned())
+    }
+
+    /// Makes the disk.
+    pub(super) fn install(&mut self, story: &Story) -> anyhow::Result<Installed> {
+        let world = self.world;
+        let (tools, root) = (world.tools.clone(), &world.place.root);
+        let server = self.server()?;
+        let url = server.address.replace("127.0.0.1", HOST);
+        let config = root.join("agent.toml");
+        std::fs::write(
+            &config,
+            format!(
+                "image = \"{url}/e2e/device:stable\"\nregistry = \"http://{url}\"\ninterval = \"10s\"\njitter = \"0\"\n\
+                 [report]\nurl = \"http://{url}\"\ntoken_file = \"report-token\"\ndevice = \"{NAME}\"\n"
+            ),
+        )?;
+        let token = world.place.data.join("report-token");
+        let address = server.url();
+        // As the server: they share a folder, and its token is readable only for root.
+        let answer = Run::as_root("timeout")?
+            .args(["--kill-after=1m", INSTALL_LIMIT])
+            .arg(&world.place.program)
+            .args(["disk", "device", "--json", "--size", "4GiB", "--hostname", NAME, "--boot-tries", "1"])
+            .args(["--server", &address, "--output"])
+            .arg(world.disk())
+            .arg("--tools")
+            .arg(&tools)
+            .args(["--follow", &format!("{url}/e2e/device:stable"), "--agent-config"])
+            .arg(&config)
+            .args(["--file", &format!("/etc/edgewright/report-token={}", token.display())])
+            .arg("--data")
+            .arg(&world.place.data)
+            .output_with_progress(&mut |line| story.progress(&step(line)))?;
+        let document: Value = serde_json::from_str(&answer).context("`edgewright disk --json`")?;
+        let value = |key: &str| text(&document[key]).to_owned();
+        Ok(Installed { digest: value("digest"), accelerator: value("accelerator") })
+    }
+
+    /// Waits for a report about a digest.
+    pub(super) fn reported(&mut self, kind: &str, digest: &str) -> anyhow::Result<()> {
+        let url = format!("{}/api/v1/devices/{NAME}/reports?limit=100", self.server()?.url());
+        let deadline = std::time::Instant::now() + REPORT_LIMIT;
+        loop {
+            let answer = Run::new("curl").args(["--silent", "--show-error", "--fail", &url]).output()?;
+            let document: Value = serde_json::from_str(&answer).context("the reports of the device")?;
+            let reports = document.as_array().cloned().unwrap_or_default();
+            let mut reports = reports.iter().map(|stored| &stored["report"]);
+            let is_it = |report: &&Value| report["kind"] == kind && report["digest"] == digest;
+            if let Some(found) = reports.clone().find(is_it) {
+                let reason =
+                    found["message"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
+                say(&format!("reported: {kind} {digest}{reason}"));
+                return Ok(());
+            }
+            let kinds: Vec<&str> = reports.by_ref().map(|report| text(&report["kind"])).collect();
+            ensure!(
+                std::time::Instant::now() < deadline,
+                "no report `{kind}` about {digest} arrived; there are: {}",
+                kinds.join(", ")
+            );
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// The step in a line of `edgewright disk --json`.
+fn step(line: &str) -> String {
+    let document: Option<Value> = serde_json::from_str(line).ok();
+    document
+        .and_then(|document| Some(document["step"].as_str()?.to_owned()))
+        .unwrap_or_else(|| line.to_owned())
+}

@@ -1,0 +1,107 @@
+//! The programs and the source of the test.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use crate::command::Run;
+use crate::demo::place::Place;
+use crate::demo::source::Source;
+use crate::{setup, workspace};
+
+/// Programs that the image parts bring into the image.
+const PROGRAMS: [&str; 2] = ["edgewright-agent", "edgewright-setup-root"];
+
+/// Folders and programs.
+#[derive(Debug)]
+pub(crate) struct World {
+    /// Folders below `target/e2e`.
+    pub(crate) place: Place,
+    /// The tool image.
+    pub(crate) tools: PathBuf,
+}
+
+impl World {
+    /// Compiles, and makes the source's repository.
+    pub(crate) fn prepare() -> anyhow::Result<Self> {
+        setup::run()?;
+        let place = Place::prepare("e2e")?;
+        // What `cargo xtask test` compiles, with the same features: nothing is compiled again after it.
+        let build = ["build", "--workspace", "--locked", "--bins", "--examples"];
+        Run::new("cargo").args(build).cwd(workspace::root()).run()?;
+        // Copies, so that a build beside the test does not take programs away.
+        std::fs::copy(workspace::target().join("debug/edgewright"), &place.program)?;
+        let tools = setup::tool_image(&place.program)?;
+        Run::new("git")
+            .args(["init", "--quiet", "--initial-branch=main"])
+            .arg(&place.source)
+            .env("HOME", &place.home)
+            .run()?;
+        Ok(Self { place, tools })
+    }
+
+    /// Commits the image that all others start from, alone. Gives the commit.
+    pub(super) fn debian(&self) -> anyhow::Result<String> {
+        let (from, to) = (source_folder(), &self.place.source);
+        let image = "images/debian";
+        std::fs::copy(from.join("edgewright.yaml"), to.join("edgewright.yaml"))?;
+        std::fs::create_dir_all(to.join("images"))?;
+        copy(&from.join(image), &to.join(image))?;
+        self.commit("debian")
+    }
+
+    /// Commits a version of the role. Gives the commit.
+    pub(super) fn version(&self, version: u32) -> anyhow::Result<String> {
+        let source = &self.place.source;
+        for name in ["images", "edgewright.yaml"] {
+            Run::new("rm").args(["--recursive", "--force"]).arg(source.join(name)).run()?;
+        }
+        copy(&source_folder(), source)?;
+        let parts = source.join("images/base/image-parts");
+        copy(&workspace::root().join("packaging/image-parts"), &parts)?;
+        self.copy_programs(&parts.join("bin"))?;
+        let files = folder().join("versions").join(version.to_string());
+        copy(&files, &source.join("images/device/files"))?;
+        self.commit(&format!("version {version}"))
+    }
+
+    /// Copies what the image parts need, made once: `strip` gives the same bytes, but takes its time.
+    fn copy_programs(&self, to: &Path) -> anyhow::Result<()> {
+        let stripped = self.place.root.join("programs");
+        if !stripped.exists() {
+            std::fs::create_dir_all(&stripped)?;
+            for name in PROGRAMS {
+                let built = workspace::target().join("debug").join(name);
+                // Most of a program is for debuggers.
+                let strip = Run::new("strip").arg("-o").arg(stripped.join(name)).arg(built);
+                strip.run().with_context(|| format!("cannot copy {name}"))?;
+            }
+        }
+        copy(&stripped, to)
+    }
+
+    fn commit(&self, message: &str) -> anyhow::Result<String> {
+        Source::open(&self.place.source).commit(message)
+    }
+
+    /// Where the disk of the device is.
+    pub(super) fn disk(&self) -> PathBuf {
+        self.place.root.join("disk.raw")
+    }
+}
+
+/// The test's own files.
+fn folder() -> PathBuf {
+    workspace::root().join("e2e/device")
+}
+
+/// The source that the test starts with.
+pub(super) fn source_folder() -> PathBuf {
+    folder().join("source")
+}
+
+/// Copies the contents of a folder, with links as they are.
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(to)?;
+    Run::new("cp").args(["-a", "--no-target-directory"]).arg(from).arg(to).run()
+}
