@@ -46,6 +46,7 @@ Commands:
   demo --device show a device that takes an update and returns from a bad one: about 10 minutes
   e2e device [--all]
                 provision a device in a virtual machine, update it, break it: about 10 minutes; --all: more ways to break
+  e2e lanes     update a device by the lanes of runs: upgrade, rollback, downgrade: about 20 minutes
   bench [NAME]  run a measurement; without a name, list all";
 
 fn main() -> ExitCode {
@@ -73,6 +74,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["demo"] => demo::run(),
         ["demo", "--device"] => e2e::demo(),
         ["e2e", "device", options @ ..] => e2e::device(options),
+        ["e2e", "lanes"] => e2e::lanes(),
         ["bench"] => {
             bench::list();
             Ok(())

@@ -1,9 +1,9 @@
 //! What is brought into a virtual machine under test, and the messages between it and the host.
 //!
-//! The static binary `edgewright-guest` is four programs: the first process of our initramfs (`boot`), what
+//! The static binary `edgewright-guest` is several programs: the first process of our initramfs (`boot`), what
 //! runs before the first process of an image's own initramfs (`entry`), and the guest's end of a channel to
-//! the host (`agent`), by which the host runs the check runner, gathers evidence and opens shells. On the host
-//! it is the end of connections of a guest (`relay`). It assumes
+//! the host (`agent`), by which the host runs the check runner, gathers evidence, opens shells and forwards
+//! connections (`listen`, `take`). It assumes
 //! nothing about the image: no shell, no NSS, no udev, no particular init.
 //!
 //! | module | holds |
@@ -12,20 +12,19 @@
 //! | `boot` | from the initramfs to the image's init |
 //! | `entry` | leaves the agent's unit for the image's own init |
 //! | `agent` | runs programs for the host |
-//! | `relay` | on the host: a connection of a guest, passed on to a socket file |
+//! | [`forward`] | connections of the guest to the host, over the channel |
 //! | `session` | one program: pipes or a terminal |
 
 mod agent;
 mod boot;
 mod entry;
+pub mod forward;
 pub mod frame;
-mod relay;
 mod session;
 
 pub use agent::agent;
 pub use boot::boot;
 pub use entry::entry;
-pub use relay::relay;
 pub use session::in_terminal;
 
 /// The name of the channel's port.

@@ -23,13 +23,6 @@ pub(crate) const MONITOR_SOCKET: &str = "monitor.sock";
 /// The size of the console that is kept in a machine without a reader.
 const RING_BYTES: u32 = 1024 * 1024;
 
-/// The one address that machines with [`Network::Registry`] reach.
-pub const REGISTRY_ADDRESS: &str = "10.0.2.100:5000";
-/// The program that takes a connection to the socket of [`Network::Registry`], and that socket: in the
-/// machine's folder, so that their names need no quotes.
-pub(crate) const RELAY: &str = "relay";
-pub(crate) const REGISTRY_SOCKET: &str = "registry.sock";
-
 /// Arguments that save time where the processor is emulated. Those of the image come later, and win.
 const SPEED: &str = "mitigations=off audit=0 init_on_alloc=0 cryptomgr.notests 8250.nr_uarts=1 \
                      rcupdate.rcu_expedited=1 random.trust_cpu=on systemd.condition_needs_update=no";
@@ -93,8 +86,6 @@ pub enum Network {
     Restricted,
     /// What this process reaches, by a user-mode network. In a sandbox that is what the sandbox permits.
     Open,
-    /// A card whose network reaches [`REGISTRY_ADDRESS`] only: connections to it end at a socket file.
-    Registry(PathBuf),
 }
 
 /// A further disk.
@@ -209,12 +200,6 @@ impl Description {
             Network::None => {}
             Network::Restricted => add("-nic", "user,model=virtio-net-pci,restrict=on".into()),
             Network::Open => add("-nic", "user,model=virtio-net-pci".into()),
-            Network::Registry(_) => {
-                let forward = format!("tcp:{REGISTRY_ADDRESS}-cmd:./{RELAY} relay {REGISTRY_SOCKET}");
-                add("-netdev", format!("user,id=net,restrict=on,guestfwd={forward}").into());
-                // Firmware does not try to start from the network.
-                add("-device", "virtio-net-pci,netdev=net,romfile=".into());
-            }
         }
         if self.kept {
             words.extend(["-daemonize", "-pidfile", "pid"].map(OsString::from));
@@ -317,17 +302,12 @@ mod tests {
     }
 
     #[test]
-    fn a_device_keeps_its_disk_and_reaches_one_address() {
+    fn a_device_keeps_its_disk() {
         let disk =
             Disk { path: "/d".into(), format: DiskFormat::Qcow2, ..Disk::new(ROOT_DISK, Access::Write) };
         let boot = Boot::Firmware { code: "/c".into(), variables: "/v".into(), disk };
-        let hardware = Hardware { network: Network::Registry("/s".into()), ..direct().hardware };
-        let line = line(&Description { boot, hardware, ..direct() });
+        let line = line(&Description { boot, ..direct() });
         assert!(line.contains("format=qcow2") && !line.contains("snapshot=on"), "{line}");
-        assert!(
-            line.contains("restrict=on,guestfwd=tcp:10.0.2.100:5000-cmd:./relay relay registry.sock "),
-            "{line}"
-        );
     }
 
     #[test]

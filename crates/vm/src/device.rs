@@ -1,11 +1,7 @@
-//! Devices: machines that start what is on their disk, as often as they restart, with one address to ask for
-//! updates.
+//! Devices: machines that start what is on their disk, as often as they restart.
 //!
-//! ```text
-//!  guest ─▶ 10.0.2.100:5000 ─▶ QEMU ─▶ `relay`, one process per connection ─▶ socket file: whoever listens
-//! ```
-//!
-//! Nothing of ours is on the disk: programs are on a second one, which is read-only.
+//! Nothing of ours is on the disk but units that start the channel: programs are on a second disk, which is
+//! read-only.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +9,7 @@ use std::time::Duration;
 use edgewright_guest::{CHECKS, GUEST, PROGRAMS_DISK, ROOT_DISK};
 
 use crate::acceleration::Accelerator;
-use crate::config::{Access, Boot, Description, Disk, DiskFormat, Network, REGISTRY_SOCKET, RELAY};
+use crate::config::{Access, Boot, Description, Disk, DiskFormat};
 use crate::machine::{FIRMWARE, Programs, VARIABLES};
 use crate::{Context, Hardware, Machine, VmError};
 
@@ -31,8 +27,6 @@ pub struct Device<'a> {
     pub variables: &'a Path,
     /// What it may take.
     pub hardware: Hardware,
-    /// What is brought to the host's side of its connections.
-    pub programs: Programs,
     /// What runs its instructions.
     pub accelerator: Accelerator,
 }
@@ -49,7 +43,6 @@ impl Machine {
             .tempdir_in(&context.scratch)
             .map_err(VmError::io("create a folder in", &context.scratch))?;
         let folder = files.path().to_owned();
-        forward(&device.hardware.network, device.programs, &folder).await?;
         let disk = Disk {
             path: device.disk.to_owned(),
             format: DiskFormat::Qcow2,
@@ -91,14 +84,6 @@ pub async fn programs_disk(programs: Programs, to: &Path, context: &Context) -> 
     let command = context.tools.command("mkfs.erofs").arg("--quiet").arg(to).arg(folder.path());
     let command = command.context(&context.processes).deadline(PROGRAMS_TIMEOUT);
     command.run().await.map(drop).map_err(VmError::command("make the disk with programs"))
-}
-
-/// What QEMU needs in the machine's folder to pass connections on.
-pub(crate) async fn forward(network: &Network, programs: Programs, folder: &Path) -> Result<(), VmError> {
-    let Network::Registry(socket) = network else { return Ok(()) };
-    let link = folder.join(REGISTRY_SOCKET);
-    tokio::fs::symlink(socket, &link).await.map_err(VmError::io("create", &link))?;
-    program(&folder.join(RELAY), programs.guest).await
 }
 
 async fn program(path: &Path, content: &[u8]) -> Result<(), VmError> {

@@ -25,6 +25,7 @@
 //! | [`machine`] | a running machine |
 //! | [`device`] | one that starts what is on its disk, again and again |
 //! | [`channel`] | runs programs in the guest |
+//! | [`forward`] | the host's end of connections that a guest makes over the channel |
 //! | `console` | the bounded end of what the guest printed |
 //! | `qmp` | how QEMU reports why a machine ended |
 
@@ -36,6 +37,7 @@ pub mod cpio;
 pub mod device;
 mod disk;
 mod error;
+pub mod forward;
 pub mod image;
 mod kernel;
 pub mod machine;

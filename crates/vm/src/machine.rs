@@ -13,7 +13,7 @@ use crate::channel::{Channel, ChannelError};
 use crate::config::{Access, Boot, Description, Disk, GUEST_SOCKET, MONITOR_SOCKET, kernel_arguments};
 use crate::console::Console;
 use crate::cpio::Archive;
-use crate::device::{forward, new_variables};
+use crate::device::new_variables;
 use crate::image::blocking;
 use crate::tools::QEMU;
 use crate::{CachedImage, Context, Hardware, Profile, VmError, disk, qmp};
@@ -157,7 +157,6 @@ impl Machine {
         let own = files.as_ref().map(|files| files.path().to_owned());
         let folder = own.or_else(|| setup.keep.map(Path::to_owned)).unwrap_or_default();
         let boot = boot(&setup, &folder, context).await?;
-        forward(&setup.hardware.network, setup.programs, &folder).await?;
         let description = Description {
             accelerator: setup.accelerator,
             hardware: setup.hardware,

@@ -7,9 +7,12 @@
 //!  commit 2 ─▶ release ─▶ the agent takes it, checks it, blesses it; /var and /etc are kept
 //!  commit 3 ─▶ release ─▶ it fails ─▶ the device is back on 2 by itself, and the server knows
 //! ```
+//!
+//! `e2e lanes`: the same by the lanes `upgrade`, `rollback` and `downgrade`, which do it in a run.
 
 mod base;
 mod device;
+mod lanes;
 mod machine;
 mod world;
 
@@ -21,6 +24,7 @@ use anyhow::{Context as _, bail, ensure};
 use crate::demo::story::{Story, say};
 use crate::test::shown;
 use device::{Device, Installed};
+pub(crate) use lanes::lanes;
 use machine::Machine;
 use world::World;
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use crate::command::Run;
 use crate::demo::place::Place;
@@ -11,6 +11,9 @@ use crate::{setup, workspace};
 
 /// Programs that the image parts bring into the image.
 const PROGRAMS: [&str; 2] = ["edgewright-agent", "edgewright-setup-root"];
+
+/// What the test's role says of its lanes.
+const UNTESTED: &str = "test: none";
 
 /// Folders and programs.
 #[derive(Debug)]
@@ -52,6 +55,11 @@ impl World {
 
     /// Commits a version of the role. Gives the commit.
     pub(super) fn version(&self, version: u32) -> anyhow::Result<String> {
+        self.tested_version(version, UNTESTED)
+    }
+
+    /// Commits a version of the role with this in place of `test: none`. Gives the commit.
+    pub(super) fn tested_version(&self, version: u32, test: &str) -> anyhow::Result<String> {
         let source = &self.place.source;
         for name in ["images", "edgewright.yaml"] {
             Run::new("rm").args(["--recursive", "--force"]).arg(source.join(name)).run()?;
@@ -62,6 +70,10 @@ impl World {
         self.copy_programs(&parts.join("bin"))?;
         let files = folder().join("versions").join(version.to_string());
         copy(&files, &source.join("images/device/files"))?;
+        let path = source.join("images/device/image.yaml");
+        let text = std::fs::read_to_string(&path)?;
+        ensure!(text.contains(UNTESTED), "the test's role does not say `{UNTESTED}`: it must follow it");
+        std::fs::write(&path, text.replace(UNTESTED, test))?;
         self.commit(&format!("version {version}"))
     }
 

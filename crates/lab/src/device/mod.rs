@@ -1,0 +1,108 @@
+//! Lanes that update a device: an installed disk, firmware, the boot loader and the agent of the image, and
+//! the host as the registry that the device follows. Nothing stands in for any part but the hardware.
+//!
+//! ```text
+//!  upgrade, switch   released ── update ──▶ candidate, checks
+//!  downgrade         candidate, checks ── update ──▶ released
+//!  rollback          candidate ── update ──▶ candidate + a unit that fails ── by itself ──▶ candidate, checks
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | `journey` | what a lane does, pure |
+//! | `disk` | installed disks, made once per digest |
+//! | `settings` | what a device is given when it is installed |
+//! | `successor` | an image that cannot become good |
+//! | `registry` | what the device is offered |
+//! | `status` | what the agent says about its device, pure |
+//! | `guest` | what is asked and done in the device |
+//! | `machine` | the device as the machine of a lane |
+
+mod disk;
+mod guest;
+mod journey;
+mod machine;
+mod registry;
+mod settings;
+mod status;
+mod successor;
+
+use edgewright_checks::RUNNER_SEMANTICS;
+use edgewright_model::order::{LaneOrder, ManifestRef};
+use edgewright_model::outcome::JobEvent;
+use edgewright_model::spec::Lane;
+use edgewright_model::verdict::{LaneProfile, RecordedOn};
+use edgewright_vm::{Hardware, Profile, Source};
+
+use crate::lane::{Events, Findings, LabContext, run_machine};
+use crate::machine::{LaneFault, Machine as _};
+use crate::profile;
+use crate::vm::machine::{VmMachine, fault, vm_context};
+use journey::Journey;
+use machine::Device;
+
+/// What makes an image a device that updates itself: the service of the agent.
+const AGENT: &str = "/usr/lib/systemd/system/edgewright-agent.service";
+
+/// Runs a lane that updates a device.
+pub(crate) async fn run(
+    order: &LaneOrder,
+    manifest: &ManifestRef,
+    context: &LabContext,
+    events: Events<'_>,
+) -> (Findings, LaneProfile, RecordedOn) {
+    let spec = order.vm.unwrap_or_default();
+    let lane = LaneProfile { name: spec.device_name(), semantics: RUNNER_SEMANTICS };
+    let nowhere = profile::recorded_on(None);
+    let journey = match Journey::of(order.lane, manifest, order.from.as_ref()) {
+        Ok(journey) => journey,
+        Err(reason) => return (skipped(order.lane, reason, events), lane, nowhere),
+    };
+    let hardware = Hardware { memory_mib: spec.memory_mib(), ..Hardware::default() };
+    let machine = match VmMachine::new(context, Profile::Uefi, hardware, events).await {
+        Ok(machine) => machine,
+        Err(fault) => return (Findings::stopped(fault), lane, nowhere),
+    };
+    match is_device(manifest, context).await {
+        Ok(true) => {}
+        Ok(false) => return (Findings::stopped(no_device(order.lane)), lane, nowhere),
+        Err(fault) => return (Findings::stopped(fault), lane, nowhere),
+    }
+    if let Some(from) = &order.from {
+        match is_device(from, context).await {
+            Ok(true) => {}
+            Ok(false) => {
+                let reason =
+                    format!("what is released ({}) is no device that updates itself", from.digest.short());
+                return (skipped(order.lane, reason, events), lane, nowhere);
+            }
+            Err(fault) => return (Findings::stopped(fault), lane, nowhere),
+        }
+    }
+    let mut device = Device::new(machine, journey, order);
+    let findings =
+        Box::pin(run_machine(&mut device, order, manifest, context.processes.cancel(), events)).await;
+    (findings, lane, profile::recorded_on(Some(device.facts())))
+}
+
+/// A lane that has nothing to do passes, with the reason at every check.
+fn skipped(lane: Lane, reason: String, events: Events<'_>) -> Findings {
+    events(JobEvent::Log { line: format!("lane `{lane}` skipped: {reason}") });
+    Findings::skipped(reason)
+}
+
+/// Whether an image has what a device needs: the agent, and an initramfs of its own.
+async fn is_device(manifest: &ManifestRef, context: &LabContext) -> Result<bool, LaneFault> {
+    let source = Source { client: context.client.clone(), manifest: manifest.clone() };
+    let own = vm_context(context);
+    let image = context.vm.cache().open(&source, &own).await.map_err(|error| fault(&error))?;
+    let has_agent = image.has_file(AGENT, &own).await.map_err(|error| fault(&error))?;
+    Ok(has_agent && image.initramfs().is_some())
+}
+
+fn no_device(lane: Lane) -> LaneFault {
+    LaneFault::of_image(format!(
+        "the lane `{lane}` needs the agent and the boot set-up, which this image does not have (add the image parts: \
+         docs/how-to/update-devices.md; or remove the lane)"
+    ))
+}

@@ -1,0 +1,107 @@
+//! What a device is given when it is installed: its agent follows an address of its own loopback, and it
+//! starts the programs of the host from their own disk. It is the same for all lanes, so that installed disks can be
+//! kept.
+
+use std::collections::BTreeMap;
+
+use edgewright_guest::{CHECKS, FOLDER, GUEST, PROGRAMS_DISK};
+use edgewright_vm::config::device_arguments;
+use serde::Serialize;
+
+/// Where devices ask for updates: on their own loopback, from which the channel goes on. Any other port is more
+/// likely to be one of the image's.
+pub(super) const ADDRESS: &str = "127.0.0.1:47113";
+/// The repository and the tag that devices follow.
+pub(super) const REPOSITORY: &str = "lane/device";
+pub(super) const TAG: &str = "next";
+/// The version of what is given to devices: another one makes disks again.
+pub(super) const VERSION: u32 = 1;
+/// How often a boot is tried. The first failure decides: what is tested is that it comes back, not how late.
+const BOOT_TRIES: u32 = 1;
+/// The factor on the time limits of health checks: the most that a lane's own limits are multiplied by.
+const HEALTH_SCALE: u32 = 40;
+/// The unit that mounts the disk with programs: named after its folder.
+const MOUNT: &str = "run-edgewright.mount";
+const SERVICE: &str = "edgewright-guest.service";
+
+/// The settings of a device, as the installer of the agent reads them.
+#[derive(Debug, Serialize)]
+struct Settings {
+    hostname: &'static str,
+    files: BTreeMap<String, File>,
+    kernel_arguments: Vec<String>,
+    boot_tries: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct File {
+    text: String,
+    mode: u32,
+}
+
+/// The reference that devices follow.
+pub(super) fn reference() -> String {
+    format!("{ADDRESS}/{REPOSITORY}:{TAG}")
+}
+
+/// The settings as JSON.
+pub(super) fn settings() -> Vec<u8> {
+    let readable = |text: String| File { text, mode: 0o644 };
+    let unit = |name: &str| format!("/etc/systemd/system/{name}");
+    let files = BTreeMap::from([
+        ("/etc/edgewright/agent.toml".to_owned(), File { text: agent(), mode: 0o600 }),
+        (unit(MOUNT), readable(mount())),
+        (unit(SERVICE), readable(service())),
+        // Programs must be there even if a boot does not come to its end.
+        (unit("sysinit.target.d/50-edgewright-guest.conf"), readable(format!("[Unit]\nWants={SERVICE}\n"))),
+    ]);
+    let settings = Settings {
+        hostname: "edgewright-lane",
+        files,
+        kernel_arguments: device_arguments(),
+        boot_tries: BOOT_TRIES,
+    };
+    // A plain struct of strings and numbers always serialises.
+    serde_json::to_vec(&settings).unwrap_or_default()
+}
+
+/// The agent takes an update when it is told to, not by itself: the lane says when.
+fn agent() -> String {
+    format!(
+        "image = \"{}\"\nregistry = \"http://{ADDRESS}\"\ninterval = \"24h\"\njitter = \"0\"\n\
+         [health]\nwithin = \"15m\"\nscale = {HEALTH_SCALE}.0\n",
+        reference()
+    )
+}
+
+fn mount() -> String {
+    format!(
+        "[Unit]\nDescription=Programs of Edgewright's lanes\nDefaultDependencies=no\nConflicts=umount.target\n\
+         Before=umount.target\n[Mount]\nWhat=/dev/disk/by-id/virtio-{PROGRAMS_DISK}\nWhere={FOLDER}\nType=erofs\n\
+         Options=ro\n"
+    )
+}
+
+fn service() -> String {
+    format!(
+        "[Unit]\nDescription=Edgewright's channel to the host\nDefaultDependencies=no\nRequires={MOUNT}\n\
+         After={MOUNT}\nConflicts=shutdown.target\nBefore=shutdown.target\n[Service]\nExecStart={FOLDER}/{GUEST} agent\n\
+         Restart=always\nRestartSec=1\nOOMScoreAdjust=-900\nKillMode=process\n# It starts {CHECKS}, too.\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_follows_the_lane_and_starts_its_programs() {
+        let settings: serde_json::Value = serde_json::from_slice(&settings()).unwrap();
+        let text = |path: &str| settings["files"][path]["text"].as_str().unwrap().to_owned();
+        assert!(text("/etc/edgewright/agent.toml").contains("image = \"127.0.0.1:47113/lane/device:next\""));
+        assert!(text("/etc/systemd/system/run-edgewright.mount").contains("Where=/run/edgewright\n"));
+        let words = settings["kernel_arguments"].as_array().unwrap();
+        assert!(words.iter().any(|word| word == "console=ttyS0"), "{words:?}");
+        assert!(words.iter().all(|word| !word.as_str().unwrap().starts_with("panic=")), "{words:?}");
+    }
+}
