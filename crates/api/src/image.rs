@@ -269,6 +269,11 @@ pub struct VerdictView {
     /// started.
     #[serde(default)]
     pub accelerator: Option<String>,
+    /// Digest that the device ran before or after, in lanes that update one; null in others, and if nothing
+    /// was released.
+    #[schema(value_type = Option<String>)]
+    #[serde(default)]
+    pub from: Option<Digest>,
     /// How the verdict came about: `ran`, `inherited` or `external`.
     pub origin: String,
     /// Number of the run that it belongs to.

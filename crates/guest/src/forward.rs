@@ -59,7 +59,10 @@ pub fn take() -> ExitCode {
     let taken = SocketAddr::from_abstract_name(HANDOVER)
         .and_then(|address| UnixStream::connect_addr(&address))
         .and_then(|socket| receive(&socket))
-        .and_then(|connection| pass(connection, io::stdin().lock(), io::stdout(), io::stderr()));
+        .and_then(|connection| {
+            // A client that is gone reads nothing any more: HTTP has no half of a connection.
+            pass(connection, (io::stdin().lock(), io::stdout()), io::stderr(), || std::process::exit(0))
+        });
     if taken.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -85,19 +88,23 @@ fn receive(socket: &UnixStream) -> io::Result<TcpStream> {
     Ok(TcpStream::from(descriptor))
 }
 
-/// Passes bytes between a connection, and input and output; says on `passed_on` how much went to the connection.
+/// Passes bytes between a connection, and input and output; says on `passed_on` how much went to the connection,
+/// and that its client has `gone`.
 fn pass(
     connection: TcpStream,
-    mut input: impl io::Read,
-    mut output: impl io::Write + Send + 'static,
+    (mut input, mut output): (impl io::Read, impl io::Write + Send + 'static),
     mut passed_on: impl io::Write,
+    gone: impl FnOnce() + Send + 'static,
 ) -> io::Result<()> {
     let mut from = connection.try_clone()?;
     let asking = std::thread::Builder::new().spawn(move || -> io::Result<()> {
         let mut chunk = vec![0; CHUNK];
         loop {
             match from.read(&mut chunk)? {
-                0 => return Ok(()),
+                0 => {
+                    gone();
+                    return Ok(());
+                }
                 count => {
                     output.write_all(&chunk[..count])?;
                     output.flush()?;
@@ -152,16 +159,16 @@ mod tests {
         let connection = receive(&theirs).unwrap();
         let answer = vec![b'a'; 3 * ACKNOWLEDGED_BYTES + 1];
         let (asked, acknowledged) = (Shared::default(), Shared::default());
-        let passing = std::thread::spawn({
-            let (answer, asked, acknowledged) = (answer.clone(), asked.clone(), acknowledged.clone());
-            move || pass(connection, &answer[..], asked, acknowledged)
+        std::thread::scope(|scope| {
+            let passing =
+                scope.spawn(|| pass(connection, (&answer[..], asked.clone()), acknowledged.clone(), || {}));
+            client.write_all(b"question").unwrap();
+            let mut heard = vec![0; answer.len()];
+            client.read_exact(&mut heard).unwrap();
+            assert!(heard == answer);
+            client.shutdown(Shutdown::Write).unwrap();
+            passing.join().unwrap().unwrap();
         });
-        client.write_all(b"question").unwrap();
-        let mut heard = vec![0; answer.len()];
-        client.read_exact(&mut heard).unwrap();
-        drop(client);
-        passing.join().unwrap().unwrap();
-        assert!(heard == answer);
         assert_eq!(*asked.0.lock().unwrap(), b"question");
         assert_eq!(*acknowledged.0.lock().unwrap(), b"...");
     }

@@ -139,7 +139,7 @@ pub async fn run_lane(
         lane: order.lane,
         manifest: manifest.clone(),
         check_set: order.check_set.clone(),
-        inputs: profile.inputs(order.from.as_ref().map(|from| from.digest.clone())),
+        inputs: profile.inputs(order.from_digest()),
         recorded_on,
         result: judge(&checks, findings.fault),
         checks,

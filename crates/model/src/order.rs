@@ -315,6 +315,13 @@ pub struct LaneOrder {
     pub vm: Option<VmSpec>,
 }
 
+impl LaneOrder {
+    /// The digest of the released manifest.
+    pub fn from_digest(&self) -> Option<Digest> {
+        self.from.as_ref().map(|from| from.digest.clone())
+    }
+}
+
 /// The digest of a check set: of its checks as JSON, in id order.
 pub fn check_set_digest(checks: &[Check]) -> Digest {
     let mut sorted: Vec<&Check> = checks.iter().collect();

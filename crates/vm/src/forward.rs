@@ -1,6 +1,7 @@
 //! The host's end of connections that a guest makes over the channel: `edgewright_guest::forward`.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use edgewright_guest::forward::{ACKNOWLEDGED_BYTES, LISTENS};
 use edgewright_guest::frame::Program;
@@ -18,6 +19,8 @@ const WAITING: usize = 6;
 const WINDOW_BYTES: usize = 1024 * 1024;
 /// The bytes that are sent at once.
 const CHUNK: usize = 32 * 1024;
+/// The pause after a program that could not take a connection.
+const FAILED_PAUSE: Duration = Duration::from_secs(1);
 /// The longest message of a program that cannot listen, in bytes.
 const MAX_MESSAGE_BYTES: usize = 4096;
 
@@ -85,7 +88,10 @@ where
         match session.next().await? {
             Event::Output(Stream::Stdout, bytes) => break bytes,
             Event::Output(Stream::Stderr, _) => {}
-            Event::Ended(_) => return Ok(()),
+            Event::Ended(_) => {
+                tokio::time::sleep(FAILED_PAUSE).await;
+                return Ok(());
+            }
         }
     };
     let (mut from, mut to) = split(connect());

@@ -38,12 +38,21 @@ const LEAST_BYTES: u64 = 6 << 30;
 /// What a disk has for each byte of an image's compressed layers: two images, what is downloaded, and room.
 const BYTES_PER_LAYER_BYTE: u64 = 10;
 const GIB: u64 = 1 << 30;
+/// How many lines of a hint a message has.
+const HINT_LINES: usize = 3;
 
 /// A disk. It stays as long as this lives.
 #[derive(Debug)]
 pub(super) struct InstalledDisk {
     pub(super) path: PathBuf,
     _used: File,
+}
+
+/// A disk that is asked for.
+struct Wanted<'a> {
+    image: &'a ManifestRef,
+    size: u64,
+    key: String,
 }
 
 /// The installed disks of a work folder.
@@ -66,7 +75,8 @@ impl Disks {
         events: Events<'_>,
     ) -> Result<InstalledDisk, LaneFault> {
         let size = size(image, context).await?;
-        let key = key(&image.digest, size);
+        let wanted = Wanted { image, size, key: key(&image.digest, size) };
+        let key = wanted.key.clone();
         let folder = self.folder.clone();
         blocking(move || fs::create_dir_all(&folder)).await?;
         if let Some(found) = self.find(&key).await? {
@@ -80,7 +90,7 @@ impl Disks {
                 Ok(())
             })
             .await?;
-            self.make(&key, image, size, context, acceleration, events).await?;
+            self.make(&wanted, context, acceleration, events).await?;
         }
         drop(turn);
         let gone = || LaneFault::of_host("the installed disk was removed while it was made".to_owned());
@@ -132,21 +142,20 @@ impl Disks {
 
     async fn make(
         &self,
-        key: &str,
-        image: &ManifestRef,
-        size: u64,
+        wanted: &Wanted<'_>,
         context: &LabContext,
         acceleration: &mut Acceleration,
         events: Events<'_>,
     ) -> Result<(), LaneFault> {
+        let Wanted { image, size, key } = wanted;
         let new = tempfile::Builder::new().prefix(".new-").tempdir_in(&self.folder);
         let new = new.map_err(|error| {
             LaneFault::of_host(format!("cannot create a folder in {}: {error}", self.folder.display()))
         })?;
         let order = DiskOrder {
-            source: Source { client: context.client.clone(), manifest: image.clone() },
+            source: Source { client: context.client.clone(), manifest: (*image).clone() },
             reference: settings::reference(),
-            size,
+            size: *size,
             format: Format::Raw,
             target_disk: None,
             output: new.path().join("disk.raw"),
@@ -232,8 +241,14 @@ fn fault(error: &ProvisionError) -> LaneFault {
         edgewright_model::error::ErrorClass::UserFault => FailureKind::Image,
         _ => FailureKind::Infrastructure,
     };
-    let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+    let hint = error.hint().map(|hint| format!(" ({})", end_of(&hint))).unwrap_or_default();
     LaneFault { kind, message: format!("cannot install the image: {}{hint}", Chain(error)) }
+}
+
+/// The last lines of a hint, which may be a whole console, on one line.
+fn end_of(hint: &str) -> String {
+    let lines: Vec<&str> = hint.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(HINT_LINES)..].join(" / ")
 }
 
 async fn blocking<T: Send + 'static>(

@@ -207,7 +207,7 @@ impl<'c> Device<'c> {
             self.switch_on().await?;
             let limit = UEFI_ANSWER_TIMEOUT.mul_f64(self.machine.acceleration.factor);
             let limit = limit.min(self.deadline.saturating_duration_since(Instant::now()));
-            let Some(vm) = self.machine.vm_mut() else { return Err(self.world().err().unwrap_or_else(off)) };
+            let Some(vm) = self.machine.vm_mut() else { return Err(off()) };
             let answered = tokio::select! {
                 answered = vm.answer(limit) => answered,
                 () = cancel.cancelled() => return Err(LaneFault::of_host("the job was cancelled".to_owned())),

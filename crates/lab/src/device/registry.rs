@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::http::request::Parts;
 use axum::http::{Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
 use edgewright_model::Digest;
@@ -172,11 +173,11 @@ impl Shared {
         }
     }
 
-    async fn respond(&self, request: &Request<Incoming>) -> Response<Body> {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+    async fn respond(&self, request: &Parts) -> Response<Body> {
+        if !matches!(request.method, Method::GET | Method::HEAD) {
             return empty(StatusCode::METHOD_NOT_ALLOWED);
         }
-        let path = request.uri().path();
+        let path = request.uri.path();
         if matches!(path, "/v2" | "/v2/") {
             return whole("application/json", Bytes::from_static(b"{}"));
         }
@@ -211,7 +212,7 @@ impl Shared {
         whole(media::INDEX, image::index_of(&found).into())
     }
 
-    async fn blob(&self, name: &str, request: &Request<Incoming>) -> Response<Body> {
+    async fn blob(&self, name: &str, request: &Parts) -> Response<Body> {
         let place = name.parse().ok().and_then(|digest: Digest| {
             let place = self.content().blobs.get(&digest).cloned()?;
             Some((digest, place))
@@ -249,17 +250,17 @@ impl Shared {
     }
 
     /// A file, or the rest of it.
-    async fn file(&self, path: &Path, request: &Request<Incoming>) -> io::Result<Response<Body>> {
+    async fn file(&self, path: &Path, request: &Parts) -> io::Result<Response<Body>> {
         let mut file = tokio::fs::File::open(path).await?;
         let length = file.metadata().await?.len();
-        let range = request.headers().get(header::RANGE).and_then(|range| range.to_str().ok());
+        let range = request.headers.get(header::RANGE).and_then(|range| range.to_str().ok());
         let start = range.and_then(first_byte);
         let from = start.unwrap_or(0);
         if start.is_some() && from >= length {
             return Ok(empty(StatusCode::RANGE_NOT_SATISFIABLE));
         }
         let left = length - from;
-        let body = if request.method() == Method::HEAD {
+        let body = if request.method == Method::HEAD {
             Body::empty()
         } else {
             file.seek(io::SeekFrom::Start(from)).await?;
@@ -316,6 +317,7 @@ async fn accept(mut waiting: mpsc::Receiver<DuplexStream>, shared: Arc<Shared>) 
 async fn serve(stream: DuplexStream, shared: Arc<Shared>) {
     let service = service_fn(|request: Request<Incoming>| {
         let shared = Arc::clone(&shared);
+        let (request, _) = request.into_parts();
         async move { Ok::<_, std::convert::Infallible>(shared.respond(&request).await) }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();

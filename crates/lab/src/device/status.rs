@@ -95,12 +95,10 @@ impl Status {
 
     /// In short, for messages.
     pub(super) fn describe(&self) -> String {
-        let booted = self.booted().map_or("nothing it installed", Digest::short);
+        let booted = self.booted().map_or("nothing that it installed", Digest::short);
         let problem = self.problem().map(|problem| format!(": {problem}")).unwrap_or_default();
-        format!(
-            "it is {} on {booted}{problem}",
-            if self.state.state.is_empty() { "silent" } else { &self.state.state }
-        )
+        let state = if self.state.state.is_empty() { "silent" } else { self.state.state.as_str() };
+        format!("it is {state} on {booted}{problem}")
     }
 }
 
