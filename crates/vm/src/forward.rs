@@ -123,3 +123,113 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use edgewright_guest::frame::{Decoder, Frame};
+    use tokio::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    /// What a guest of the test is asked.
+    struct Guest {
+        stream: UnixStream,
+        decoder: Decoder,
+    }
+
+    impl Guest {
+        async fn next(&mut self) -> Frame {
+            loop {
+                if let Some(frame) = self.decoder.next_frame().unwrap() {
+                    return frame;
+                }
+                let mut chunk = vec![0; 64 * 1024];
+                let count = self.stream.read(&mut chunk).await.unwrap();
+                assert_ne!(count, 0, "the host is gone");
+                self.decoder.feed(&chunk[..count]);
+            }
+        }
+
+        async fn send(&mut self, frame: Frame) {
+            self.stream.write_all(&frame.encode()).await.unwrap();
+        }
+
+        /// The next program that is started; its session and its words.
+        async fn started(&mut self) -> (u32, Vec<String>) {
+            loop {
+                if let Frame::Start(id, program) = self.next().await {
+                    return (id, program.words);
+                }
+            }
+        }
+    }
+
+    /// A channel to a guest of the test. The folder has its socket.
+    async fn guest() -> (Channel, Guest, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("guest.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let channel = Channel::open(&path, Duration::from_mins(1)).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        (channel, Guest { stream, decoder: Decoder::default() }, folder)
+    }
+
+    #[tokio::test]
+    async fn no_more_is_sent_than_the_guest_has_passed_on() {
+        let (channel, mut guest, _folder) = guest().await;
+        let answer = vec![b'a'; 3 * WINDOW_BYTES];
+        let (ours, mut theirs) = tokio::io::duplex(4 * WINDOW_BYTES);
+        theirs.write_all(&answer).await.unwrap();
+        let mut connections = std::sync::Mutex::new(vec![ours]);
+        let connect = || connections.lock().unwrap().pop().unwrap();
+        let story = async {
+            let (listening, words) = guest.started().await;
+            assert_eq!(words[1..], ["listen", "127.0.0.1:1"]);
+            guest.send(Frame::Output(listening, LISTENS.as_bytes().to_vec())).await;
+            let (take, words) = guest.started().await;
+            assert_eq!(words[1..], ["take"]);
+            guest.send(Frame::Output(take, b"question".to_vec())).await;
+            let mut question = [0; 8];
+            theirs.read_exact(&mut question).await.unwrap();
+            assert_eq!(&question, b"question");
+            drop(theirs);
+            let mut heard = 0;
+            while heard < answer.len() {
+                let mut window = 0;
+                while window < WINDOW_BYTES {
+                    if let Frame::Input(id, bytes) = guest.next().await {
+                        assert_eq!(id, take);
+                        window += bytes.len();
+                    }
+                }
+                assert!(window < WINDOW_BYTES + CHUNK, "{window}");
+                heard += window;
+                guest.send(Frame::Errors(take, vec![b'.'; window / ACKNOWLEDGED_BYTES])).await;
+            }
+            assert_eq!(heard, answer.len());
+            while guest.next().await != Frame::InputEnds(take) {}
+        };
+        tokio::select! {
+            error = forward(&channel, "127.0.0.1:1", connect) => panic!("it ended: {error}"),
+            () = story => {}
+        }
+        assert!(connections.get_mut().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_cannot_listen_says_why() {
+        let (channel, mut guest, _folder) = guest().await;
+        let story = async {
+            let (id, _) = guest.started().await;
+            guest.send(Frame::Output(id, b"Address in use\n".to_vec())).await;
+            guest.send(Frame::Ended(id, 1)).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            error = forward(&channel, "127.0.0.1:1", || tokio::io::duplex(1).0) => {
+                assert!(error.to_string().ends_with("listen on 127.0.0.1:1` in the guest: Address in use"), "{error}");
+            }
+            () = story => {}
+        }
+    }
+}

@@ -17,7 +17,10 @@
 //! | `status` | what the agent says about its device, pure |
 //! | `guest` | what is asked and done in the device |
 //! | `machine` | the device as the machine of a lane |
+//! | `boots` | its boots, and what is waited for in them |
+//! | `travel` | from one image to the other |
 
+mod boots;
 mod disk;
 mod guest;
 mod journey;
@@ -26,6 +29,7 @@ mod registry;
 mod settings;
 mod status;
 mod successor;
+mod travel;
 
 use edgewright_checks::RUNNER_SEMANTICS;
 use edgewright_model::order::{LaneOrder, ManifestRef};

@@ -20,8 +20,8 @@ pub(super) const VERSION: u32 = 1;
 const BOOT_TRIES: u32 = 1;
 /// The factor on the time limits of health checks: the most that a lane's own limits are multiplied by.
 const HEALTH_SCALE: u32 = 40;
-/// The unit that mounts the disk with programs: named after its folder.
-const MOUNT: &str = "run-edgewright.mount";
+/// What the service starts.
+const START: &str = "/etc/edgewright-lane/start";
 const SERVICE: &str = "edgewright-guest.service";
 
 /// The settings of a device, as the installer of the agent reads them.
@@ -50,7 +50,7 @@ pub(super) fn settings() -> Vec<u8> {
     let unit = |name: &str| format!("/etc/systemd/system/{name}");
     let files = BTreeMap::from([
         ("/etc/edgewright/agent.toml".to_owned(), File { text: agent(), mode: 0o600 }),
-        (unit(MOUNT), readable(mount())),
+        (START.to_owned(), readable(start())),
         (unit(SERVICE), readable(service())),
         // Programs must be there even if a boot does not come to its end.
         (unit("sysinit.target.d/50-edgewright-guest.conf"), readable(format!("[Unit]\nWants={SERVICE}\n"))),
@@ -74,19 +74,25 @@ fn agent() -> String {
     )
 }
 
-fn mount() -> String {
+/// Copies the programs from their disk, which is found without udev, and becomes the guest's end of the channel.
+/// The agent has files in the same folder.
+fn start() -> String {
     format!(
-        "[Unit]\nDescription=Programs of Edgewright's lanes\nDefaultDependencies=no\nConflicts=umount.target\n\
-         Before=umount.target\n[Mount]\nWhat=/dev/disk/by-id/virtio-{PROGRAMS_DISK}\nWhere={FOLDER}\nType=erofs\n\
-         Options=ro\n"
+        "from=/run/edgewright-programs\nmkdir -p {FOLDER} $from\nuntil [ -x {FOLDER}/{GUEST} ]; do\n    \
+         for block in /sys/block/*; do\n        \
+         [ \"$(cat \"$block/serial\" 2>/dev/null)\" = {PROGRAMS_DISK} ] || continue\n        \
+         mount -t erofs -o ro \"/dev/${{block##*/}}\" $from || continue\n        \
+         cp $from/{CHECKS} {FOLDER}/{CHECKS} && cp $from/{GUEST} {FOLDER}/{GUEST}.new \
+         && mv {FOLDER}/{GUEST}.new {FOLDER}/{GUEST}\n        umount $from\n    done\n    \
+         [ -x {FOLDER}/{GUEST} ] || sleep 1\ndone\nexec {FOLDER}/{GUEST} agent\n"
     )
 }
 
 fn service() -> String {
     format!(
-        "[Unit]\nDescription=Edgewright's channel to the host\nDefaultDependencies=no\nRequires={MOUNT}\n\
-         After={MOUNT}\nConflicts=shutdown.target\nBefore=shutdown.target\n[Service]\nExecStart={FOLDER}/{GUEST} agent\n\
-         Restart=always\nRestartSec=1\nOOMScoreAdjust=-900\nKillMode=process\n# It starts {CHECKS}, too.\n"
+        "[Unit]\nDescription=Edgewright's channel to the host\nDefaultDependencies=no\nConflicts=shutdown.target\n\
+         Before=shutdown.target\n[Service]\nExecStart=/bin/sh {START}\nRestart=always\nRestartSec=1\n\
+         OOMScoreAdjust=-900\nKillMode=process\n"
     )
 }
 
@@ -99,7 +105,8 @@ mod tests {
         let settings: serde_json::Value = serde_json::from_slice(&settings()).unwrap();
         let text = |path: &str| settings["files"][path]["text"].as_str().unwrap().to_owned();
         assert!(text("/etc/edgewright/agent.toml").contains("image = \"127.0.0.1:47113/lane/device:next\""));
-        assert!(text("/etc/systemd/system/run-edgewright.mount").contains("Where=/run/edgewright\n"));
+        assert!(text(START).ends_with("exec /run/edgewright/edgewright-guest agent\n"));
+        assert!(text("/etc/systemd/system/edgewright-guest.service").contains(START));
         let words = settings["kernel_arguments"].as_array().unwrap();
         assert!(words.iter().any(|word| word == "console=ttyS0"), "{words:?}");
         assert!(words.iter().all(|word| !word.as_str().unwrap().starts_with("panic=")), "{words:?}");
