@@ -4,7 +4,7 @@
 //! ```text
 //! FOLDER/HEX/disk.raw   the disk; HEX is the digest of all that it is made from
 //! FOLDER/HEX.lock       held while it is made (exclusive) or used (shared); its time is that of the last use
-//! FOLDER/.new-*         disks that are being made
+//! FOLDER/.new-*         disks that are being made, with a lock that ends with their process
 //! ```
 
 use std::fs::{self, File, TryLockError};
@@ -28,9 +28,11 @@ use crate::vm::machine::vm_context;
 /// The number of disks that are kept.
 const MAX_DISKS: usize = 6;
 /// The size of all of them, in bytes.
-const MAX_DISK_CACHE_BYTES: u64 = 16 * 1024 * 1024 * 1024;
-/// The age at which a disk that is being made was left by a killed process.
-const ABANDONED_AFTER: Duration = Duration::from_hours(6);
+const MAX_DISK_CACHE_BYTES: u64 = 8 * 1024 * 1024 * 1024;
+/// In the folder of a disk that is being made: locked while its process lives.
+const MAKER: &str = "maker";
+/// The age at which such a folder without that file was left by a killed process.
+const ABANDONED_AFTER: Duration = Duration::from_mins(10);
 /// The pause between two attempts to lock.
 const TURN_PAUSE: Duration = Duration::from_millis(200);
 /// The smallest disk of a device. Files are sparse.
@@ -78,7 +80,12 @@ impl Disks {
         let wanted = Wanted { image, size, key: key(&image.digest, size) };
         let key = wanted.key.clone();
         let folder = self.folder.clone();
-        blocking(move || fs::create_dir_all(&folder)).await?;
+        blocking(move || {
+            fs::create_dir_all(&folder)?;
+            remove_abandoned(&folder);
+            Ok(())
+        })
+        .await?;
         if let Some(found) = self.find(&key).await? {
             return Ok(found);
         }
@@ -152,6 +159,8 @@ impl Disks {
         let new = new.map_err(|error| {
             LaneFault::of_host(format!("cannot create a folder in {}: {error}", self.folder.display()))
         })?;
+        let maker = File::create(new.path().join(MAKER)).and_then(|file| file.lock().map(|()| file));
+        let maker = maker.map_err(|error| LaneFault::of_host(format!("cannot lock a new disk: {error}")))?;
         let order = DiskOrder {
             source: Source { client: context.client.clone(), manifest: (*image).clone() },
             reference: settings::reference(),
@@ -169,7 +178,12 @@ impl Disks {
         make_disk(&order, &workshop, acceleration, &progress).await.map_err(|error| fault(&error))?;
         let target = self.folder.join(key);
         blocking(move || {
-            fs::rename(new.path(), &target)?;
+            fs::remove_file(new.path().join(MAKER))?;
+            if let Err(error) = fs::rename(new.path(), &target) {
+                // Another process made the same, whose lock was removed meanwhile.
+                return if target.join("disk.raw").is_file() { Ok(()) } else { Err(error) };
+            }
+            drop(maker);
             let _ = new.keep();
             Ok(())
         })
@@ -202,20 +216,37 @@ fn rounded(compressed: u64) -> u64 {
     wanted.div_ceil(GIB) * GIB
 }
 
+/// Removes what killed processes left. Blocking.
+fn remove_abandoned(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(".new-") {
+            continue;
+        }
+        let path = entry.path();
+        let is_abandoned = match File::options().append(true).open(path.join(MAKER)) {
+            Ok(maker) => maker.try_lock().is_ok(),
+            Err(_) => {
+                modified(&path).and_then(|time| time.elapsed().ok()).is_some_and(|age| age > ABANDONED_AFTER)
+            }
+        };
+        if is_abandoned {
+            let _ = fs::remove_dir_all(&path);
+        }
+    }
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).and_then(|found| found.modified()).ok()
+}
+
 /// Removes the disks that were not used for the longest time, beyond the limits less the one that is about to
-/// be made, and what killed processes left. Blocking.
+/// be made. Blocking.
 fn prune(folder: &Path) {
     use std::os::unix::fs::MetadataExt as _;
     let mut disks: Vec<(SystemTime, PathBuf, u64)> = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-        let modified = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).ok();
-        if name.starts_with(".new-") {
-            let age = modified(&path).and_then(|time| time.elapsed().ok()).unwrap_or_default();
-            if age > ABANDONED_AFTER {
-                let _ = fs::remove_dir_all(&path);
-            }
-        } else if !name.contains('.') {
+        let path = entry.path();
+        if !entry.file_name().to_string_lossy().contains('.') {
             let bytes = fs::metadata(path.join("disk.raw")).map_or(0, |disk| disk.blocks() * 512);
             let used = modified(&path.with_extension("lock")).unwrap_or(SystemTime::UNIX_EPOCH);
             disks.push((used, path, bytes));
@@ -289,6 +320,21 @@ mod tests {
         assert!(left.contains(&"disk0".to_owned()) && !left.contains(&"disk1".to_owned()), "{left:?}");
         assert!(used.path.is_file());
         assert!(disks.find("disk1").await.unwrap().is_none());
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed_and_what_is_being_made_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in [".new-killed", ".new-made", ".new-fresh"] {
+            fs::create_dir(path(name)).unwrap();
+        }
+        File::create(path(".new-killed").join(MAKER)).unwrap();
+        let made = File::create(path(".new-made").join(MAKER)).unwrap();
+        made.lock().unwrap();
+        remove_abandoned(folder.path());
+        assert_eq!(kept(folder.path()), [".new-fresh", ".new-made"]);
+        drop(made);
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod successor;
 mod travel;
 
 use edgewright_checks::RUNNER_SEMANTICS;
+use edgewright_model::error::Chain;
 use edgewright_model::order::{LaneOrder, ManifestRef};
 use edgewright_model::outcome::JobEvent;
 use edgewright_model::spec::Lane;
@@ -67,20 +68,21 @@ pub(crate) async fn run(
         Ok(machine) => machine,
         Err(fault) => return (Findings::stopped(fault), lane, nowhere),
     };
-    match is_device(manifest, context).await {
-        Ok(true) => {}
-        Ok(false) => return (Findings::stopped(no_device(order.lane)), lane, nowhere),
-        Err(fault) => return (Findings::stopped(fault), lane, nowhere),
+    let stopped = |fault| (Findings::stopped(fault), lane.clone(), nowhere.clone());
+    match missing(manifest, context).await {
+        Ok(None) => {}
+        Ok(Some(why)) => return stopped(no_device(order.lane, &why)),
+        Err(fault) => return stopped(fault),
     }
     if let Some(from) = &order.from {
-        match is_device(from, context).await {
-            Ok(true) => {}
-            Ok(false) => {
+        match missing(from, context).await {
+            Ok(None) => {}
+            Ok(Some(why)) => {
                 let reason =
-                    format!("what is released ({}) is no device that updates itself", from.digest.short());
+                    format!("what is released ({}) cannot update itself: {why}", from.digest.short());
                 return (skipped(order.lane, reason, events), lane, nowhere);
             }
-            Err(fault) => return (Findings::stopped(fault), lane, nowhere),
+            Err(fault) => return stopped(fault),
         }
     }
     let mut device = Device::new(machine, journey, order);
@@ -95,18 +97,25 @@ fn skipped(lane: Lane, reason: String, events: Events<'_>) -> Findings {
     Findings::skipped(reason)
 }
 
-/// Whether an image has what a device needs: the agent, and an initramfs of its own.
-async fn is_device(manifest: &ManifestRef, context: &LabContext) -> Result<bool, LaneFault> {
+/// What an image does not have that a device needs: a kernel, an initramfs of its own, the agent.
+async fn missing(manifest: &ManifestRef, context: &LabContext) -> Result<Option<String>, LaneFault> {
     let source = Source { client: context.client.clone(), manifest: manifest.clone() };
     let own = vm_context(context);
-    let image = context.vm.cache().open(&source, &own).await.map_err(|error| fault(&error))?;
+    let image = match context.vm.cache().open(&source, &own).await {
+        Ok(image) => image,
+        Err(error) if error.is_of_image() => return Ok(Some(Chain(&error).to_string())),
+        Err(error) => return Err(fault(&error)),
+    };
+    if image.initramfs().is_none() {
+        return Ok(Some("the image has no initramfs beside its kernel".to_owned()));
+    }
     let has_agent = image.has_file(AGENT, &own).await.map_err(|error| fault(&error))?;
-    Ok(has_agent && image.initramfs().is_some())
+    Ok((!has_agent).then(|| format!("the image has no {AGENT}")))
 }
 
-fn no_device(lane: Lane) -> LaneFault {
+fn no_device(lane: Lane, why: &str) -> LaneFault {
     LaneFault::of_image(format!(
-        "the lane `{lane}` needs the agent and the boot set-up, which this image does not have (add the image parts: \
-         docs/how-to/update-devices.md; or remove the lane)"
+        "the lane `{lane}` needs the agent and the boot set-up: {why} (add the image parts, \
+         docs/how-to/update-devices.md, or remove the lane)"
     ))
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use edgewright_model::order::LaneOrder;
 use edgewright_model::outcome::FailureKind;
-use edgewright_model::spec::{VmProfile, VmSpec};
-use edgewright_model::verdict::{LaneResult, Verdict};
+use edgewright_model::spec::{Lane, VmProfile, VmSpec};
+use edgewright_model::verdict::{CheckOutcome, LaneResult, Verdict};
 
 use world::{World, order};
 
@@ -158,6 +158,39 @@ async fn an_image_starts_by_uefi_from_a_disk_with_its_own_initramfs() {
     let verdict = world.run(&image, &LaneOrder { vm: Some(vm), ..order(checks) }).await;
     assert_eq!(verdict.result, LaneResult::Passed, "{:?}", verdict.checks);
     assert_eq!(verdict.inputs.profile, "vm-uefi");
+    world.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lanes_that_update_need_a_device_and_a_release() {
+    if !has_tools() {
+        return;
+    }
+    let world = World::make().await;
+    let check = r#"{"id":"up","assert":{"kind":"systemd","allow_failed":[]},"within":"60s"}"#;
+    let of = |lane, from| LaneOrder { lane, from, ..order(check) };
+    let plain = world.image(&[("etc/hello", 0o640, "hello")]);
+    let verdict = world.run(&plain, &of(Lane::Rollback, None)).await;
+    let (kind, message) = failure(&verdict);
+    assert_eq!(kind, FailureKind::Image, "{message}");
+    assert!(message.contains("`rollback` needs the agent and the boot set-up"), "{message}");
+    assert_eq!(verdict.inputs.profile, "device-uefi");
+
+    let verdict = world.run(&world.image_without_kernel(), &of(Lane::Switch, Some(plain.clone()))).await;
+    let (kind, message) = failure(&verdict);
+    assert_eq!(kind, FailureKind::Image, "{message}");
+    assert!(message.contains("/usr/lib/modules is missing (add the image parts"), "{message}");
+    assert_eq!(verdict.inputs.from, Some(plain.digest.clone()));
+
+    // What has an agent, and nothing to update from.
+    let unit = ("usr/lib/systemd/system/edgewright-agent.service", 0o644, "[Service]\nExecStart=/bin/true\n");
+    let device = world.image(&[unit]);
+    for (from, why) in [(None, "nothing is released yet"), (Some(plain), "cannot update itself")] {
+        let verdict = world.run(&device, &of(Lane::Upgrade, from)).await;
+        assert_eq!(verdict.result, LaneResult::Passed);
+        let CheckOutcome::Skipped { reason } = &verdict.checks[0].outcome else { panic!("{verdict:?}") };
+        assert!(reason.contains(why), "{reason}");
+    }
     world.end();
 }
 
