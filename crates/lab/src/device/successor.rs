@@ -3,9 +3,11 @@
 
 use std::path::Path;
 
+use edgewright_model::duration::Span;
 use edgewright_model::error::Chain;
 use edgewright_model::order::ManifestRef;
 use edgewright_model::reference::Reference;
+use edgewright_model::spec::{Assertion, Check};
 use edgewright_oci::image::{self, Image};
 use edgewright_oci::layer::{Entry, Kind, Layer, LayerError, LayerWriter};
 use edgewright_oci::media::Descriptor;
@@ -30,6 +32,17 @@ pub(super) struct Successor {
     pub(super) manifest: ManifestBytes,
     pub(super) config: bytes::Bytes,
     pub(super) layer: Layer,
+}
+
+/// Its check set: where no boot loader counts boots, the agent finds the failure by it.
+pub(super) fn checks() -> Vec<Check> {
+    let check = |id| Check {
+        id,
+        assert: Assertion::Unit { name: UNIT.to_owned() },
+        within: Span::from_secs(1),
+        lanes: None,
+    };
+    "lane-rollback".parse().map(check).into_iter().collect()
 }
 
 /// Makes the successor of a candidate; its layer is written into a folder.
@@ -94,6 +107,7 @@ mod tests {
         let entries: Vec<_> = entries.collect();
         assert_eq!(entries.len(), 3, "{entries:?}");
         assert_eq!(entries[2].1.as_deref(), Some("../edgewright-lane-rollback.service"));
+        assert_eq!(checks().len(), 1);
         assert!(entries[2].0.contains("boot-complete.target.requires"), "{entries:?}");
     }
 }

@@ -31,7 +31,7 @@ impl Device<'_> {
                 let made =
                     successor::make(&self.context().client, &self.journey.installed, world.folder.path());
                 let made = made.await?;
-                world.registry.offer_successor(&made, &[]);
+                world.registry.offer_successor(&made, &successor::checks());
                 self.successor = Some(made.manifest.digest.clone());
                 made.manifest.digest
             }
