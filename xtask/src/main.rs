@@ -47,6 +47,7 @@ Commands:
   e2e device [--all]
                 provision a device in a virtual machine, update it, break it: about 10 minutes; --all: more ways to break
   e2e lanes     update a device by the lanes of runs: upgrade, rollback, downgrade: about 20 minutes
+  e2e stick     install a virtual machine from a USB stick, and start it: about 7 minutes
   bench [NAME]  run a measurement; without a name, list all";
 
 fn main() -> ExitCode {
@@ -75,6 +76,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["demo", "--device"] => e2e::demo(),
         ["e2e", "device", options @ ..] => e2e::device(options),
         ["e2e", "lanes"] => e2e::lanes(),
+        ["e2e", "stick"] => e2e::stick(),
         ["bench"] => {
             bench::list();
             Ok(())

@@ -8,7 +8,7 @@ use crate::command::{Run, is_installed, is_root};
 use crate::workspace;
 
 /// Programs with the Debian package that brings them.
-const PROGRAMS: [(&str, &str); 14] = [
+const PROGRAMS: [(&str, &str); 15] = [
     ("podman", "podman"),
     ("buildah", "buildah"),
     ("skopeo", "skopeo"),
@@ -23,6 +23,8 @@ const PROGRAMS: [(&str, &str); 14] = [
     // libFuzzer, the engine of the fuzz targets.
     ("c++", "g++"),
     ("setpriv", "util-linux"),
+    // A server that is not root.
+    ("newuidmap", "uidmap"),
     ("curl", "curl"),
     ("jq", "jq"),
     ("openssl", "openssl"),
@@ -35,7 +37,7 @@ const PROGRAMS: [(&str, &str); 14] = [
 const SUITE_OF_ORAS: &str = "trixie";
 
 /// The tool image's folder in the cache. Another number where the list of its packages changes.
-const TOOL_IMAGE: &str = "image-3";
+const TOOL_IMAGE: &str = "image-4";
 
 /// Installs missing programs by apt-get.
 pub(crate) fn run() -> anyhow::Result<()> {

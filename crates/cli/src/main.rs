@@ -12,6 +12,7 @@
 //! | [`render`] | documents → text, pure |
 //! | [`output`] | text → terminal |
 //! | [`systemd`] | reports to the service manager |
+//! | [`unprivileged`] | sandboxes of users who are not root |
 //! | [`watch`] | when files of a folder may have changed |
 //! | [`exit`] | errors → messages and exit codes |
 
@@ -28,6 +29,7 @@ mod render;
 mod sample;
 mod settings;
 mod systemd;
+mod unprivileged;
 mod watch;
 
 use std::process::ExitCode;
@@ -43,10 +45,13 @@ fn main() -> ExitCode {
         output::make_errors_json();
     }
     // Usage errors end here with code 2, `--help` and `--version` with 0.
-    let cli = match args::parse(line) {
+    let cli = match args::parse(line.clone()) {
         Ok(cli) => cli,
         Err(error) => return exit::report_usage(&error),
     };
+    if let Err(failure) = unprivileged::enter(&cli, &line) {
+        return exit::report(&failure);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return exit::report(&exit::Failure::unavailable("cannot start threads", &error)),

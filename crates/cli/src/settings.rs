@@ -45,6 +45,7 @@ const FOR_JOBS: [&str; 8] = [
 #[derive(Debug, Default)]
 pub(crate) struct Environment {
     is_root: bool,
+    is_in_namespace: bool,
     xdg_data_home: Option<PathBuf>,
     xdg_config_home: Option<PathBuf>,
     home: Option<PathBuf>,
@@ -56,16 +57,24 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    /// Whether this process is root.
-    pub(crate) const fn is_root(&self) -> bool {
-        self.is_root
+    /// Whether this process can make sandboxes: as root, or as the root of a namespace of its own.
+    pub(crate) const fn makes_sandboxes(&self) -> bool {
+        self.is_root || self.is_in_namespace
+    }
+
+    /// Whether another user than root works in a namespace of its own.
+    pub(crate) const fn is_in_namespace(&self) -> bool {
+        self.is_in_namespace
     }
 
     /// Of this process.
     pub(crate) fn read() -> Self {
         let folder = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let is_in_namespace = edgewright_sandbox::namespace::is_inside();
         Self {
-            is_root: rustix::process::geteuid().is_root(),
+            // In a namespace, the folders are still those of the user.
+            is_root: rustix::process::geteuid().is_root() && !is_in_namespace,
+            is_in_namespace,
             xdg_data_home: folder("XDG_DATA_HOME"),
             xdg_config_home: folder("XDG_CONFIG_HOME"),
             home: folder("HOME"),
@@ -166,6 +175,7 @@ impl Environment {
         let cores = slots(cores, &meminfo, options.jobs.memory_mib);
         let mut settings = options.resolve(&self.data(), cores)?;
         settings.data = absolute(settings.data);
+        settings.tools = absolute(settings.tools);
         let credentials = self.credentials.clone().unwrap_or_default();
         for file in settings.build_secrets.values_mut() {
             // An absolute path stays what it is.

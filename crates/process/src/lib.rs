@@ -12,6 +12,7 @@
 //! | [`kill_inside`] | kills processes in containers whose engine was killed |
 //! | [`backoff`] | how long to pause after failures |
 //! | [`clock`] | the only place that reads the current time |
+//! | [`subordinate`] | the ranges of IDs that a user has besides its own |
 //! | [`tasks`] | spawned tasks: named, cancelled by token and joined at shutdown, or owned by one value |
 
 pub mod backoff;
@@ -26,6 +27,7 @@ mod lines;
 pub mod output;
 pub mod program;
 pub mod quote;
+pub mod subordinate;
 pub mod tasks;
 
 pub use backoff::Backoff;
@@ -35,6 +37,6 @@ pub use context::ProcessContext;
 pub use error::{CommandError, Ended};
 pub use inside::kill_inside;
 pub use output::{Finished, Output, Stream};
-pub use program::which;
+pub use program::{replace, which};
 pub use tasks::{OwnedTask, Tasks};
 pub use tokio_util::sync::CancellationToken;

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -44,6 +45,13 @@ pub(crate) static HOME: LazyLock<OsString> = LazyLock::new(|| {
 
 /// `setpriv`, which makes a subprocess die with its parent, if the host has it.
 pub(crate) static SETPRIV: LazyLock<Option<PathBuf>> = LazyLock::new(|| which("setpriv"));
+
+/// Ends this program and begins another in the same process: its ID, environment and open files stay. Returns
+/// only if that fails.
+pub fn replace(program: &Path, arguments: &[OsString]) -> std::io::Error {
+    #[expect(clippy::disallowed_methods, reason = "no subprocess: this process itself, with all that it has")]
+    std::process::Command::new(program).args(arguments).exec()
+}
 
 /// Finds a program as a shell does: a name in the search path, anything with a `/` as a path. None if it is
 /// missing or not executable.

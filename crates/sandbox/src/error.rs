@@ -30,8 +30,13 @@ pub enum SandboxError {
         source: io::Error,
     },
     /// This process may not make sandboxes.
-    #[error("cannot make sandboxes: this user is not root")]
-    NotRoot,
+    #[error("cannot make sandboxes: this user is not root, and {reason}")]
+    NotRoot {
+        /// Why it cannot be root of a user namespace.
+        reason: String,
+        /// What to do about it.
+        hint: String,
+    },
     /// The kernel has no such feature, or does not permit it.
     #[error("cannot make sandboxes: {what}")]
     Kernel {
@@ -90,7 +95,7 @@ impl SandboxError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::InvalidTools { .. } => ErrorClass::UserFault,
-            Self::NotRoot => ErrorClass::Denied,
+            Self::NotRoot { .. } => ErrorClass::Denied,
             Self::Io { .. }
             | Self::Cgroup { .. }
             | Self::Kernel { .. }
@@ -105,8 +110,10 @@ impl SandboxError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Io { .. } => "check the free space and the permissions of this folder".to_owned(),
-            Self::Cgroup { .. } => "run as root, and give the service `Delegate=yes`".to_owned(),
-            Self::NotRoot => format!("run as root, or {UNSAFE}"),
+            Self::Cgroup { .. } => "run as a service with `Delegate=yes`, as root or in a session: `systemd-run --user --scope -p \
+                 Delegate=yes edgewright …`"
+                .to_owned(),
+            Self::NotRoot { hint, .. } => format!("{hint}, run as root, or {UNSAFE}"),
             Self::Kernel { hint, .. } => format!("{hint}, or {UNSAFE}"),
             Self::Trial { .. } => format!(
                 "run on a machine that may mount proc, sysfs and cgroup2 in a user namespace (containers often may \

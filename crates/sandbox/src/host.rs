@@ -57,7 +57,7 @@ impl Kernel {
             overlay: text("proc/filesystems").lines().any(|line| line.trim_end().ends_with("\toverlay"))
                 || exists("sys/module/overlay"),
             cgroups,
-            tun: exists("dev/net/tun"),
+            tun: std::fs::OpenOptions::new().read(true).write(true).open(root.join("dev/net/tun")).is_ok(),
             kvm: exists("dev/kvm"),
         }
     }
@@ -82,7 +82,10 @@ impl Kernel {
             return missing("there is no cgroup2 hierarchy", "mount one at /sys/fs/cgroup, as systemd does");
         }
         if !self.tun {
-            return missing("/dev/net/tun is missing", "load the module `tun`");
+            return missing(
+                "/dev/net/tun is missing, or not for this user",
+                "load the module `tun`, and give the node the mode 0666, as udev does",
+            );
         }
         Ok(())
     }

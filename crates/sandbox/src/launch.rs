@@ -280,11 +280,16 @@ fn places(config: &mut Config, bundle: &Path, cgroups: Option<&Path>) -> Result<
         // no ID in it.
         let inside = empty.join("kvm");
         let (kind, device) = (FileType::CharacterDevice, rustix::fs::makedev(KVM_DEVICE.0, KVM_DEVICE.1));
-        rustix::fs::mknodat(rustix::fs::CWD, &inside, kind, Mode::empty(), device)
-            .map_err(|error| SandboxError::io("create", &inside)(error.into()))?;
-        let all = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-        std::fs::set_permissions(&inside, all).map_err(SandboxError::io("open", &inside))?;
-        *node = Path::new(PLACES).join("kvm");
+        match rustix::fs::mknodat(rustix::fs::CWD, &inside, kind, Mode::empty(), device) {
+            Ok(()) => {
+                let all = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+                std::fs::set_permissions(&inside, all).map_err(SandboxError::io("open", &inside))?;
+                *node = Path::new(PLACES).join("kvm");
+            }
+            // In a user namespace no one makes nodes: the host's own, where all may use it.
+            Err(rustix::io::Errno::PERM) => {}
+            Err(error) => return Err(SandboxError::io("create", &inside)(error.into())),
+        }
     }
     let path = bundle.join("mounts");
     std::fs::write(&path, table).map_err(SandboxError::io("write", &path))?;

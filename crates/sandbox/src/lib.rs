@@ -19,6 +19,7 @@
 //! | `config` | the OCI runtime configuration of a sandbox, pure |
 //! | `cgroup` | bounds for memory and processes on cgroup v2, v1 and hybrid hosts |
 //! | [`inside`] | what a program in a sandbox does first |
+//! | [`namespace`] | the user namespace in which a user who is not root makes sandboxes |
 //! | [`launch`] | from a program and its needs to the command that starts it in a sandbox |
 
 mod cgroup;
@@ -27,6 +28,7 @@ mod error;
 pub mod host;
 pub mod inside;
 pub mod launch;
+pub mod namespace;
 pub mod tools;
 
 pub use error::SandboxError;

@@ -92,7 +92,7 @@ const TURN_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// Version of `tools.json`, and of what this program needs of a tool image. Images of earlier versions are
 /// made again.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// What `tools.json` holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -382,8 +382,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(matches!(ToolImage::open(folder.path()), Err(SandboxError::NoTools { .. })));
         std::fs::create_dir_all(folder.path().join("root/usr/bin")).unwrap();
-        std::fs::write(folder.path().join("tools.json"), r#"{"version":3,"suite":"","packages":{}}"#)
-            .unwrap();
+        std::fs::write(
+            folder.path().join("tools.json"),
+            format!(r#"{{"version":{VERSION},"suite":"","packages":{{}}}}"#),
+        )
+        .unwrap();
         let error = ToolImage::open(folder.path()).unwrap_err().to_string();
         assert!(error.contains("usr/bin/buildah is missing"), "{error}");
         let earlier = r#"{"version":1,"suite":"trixie","packages":{}}"#;

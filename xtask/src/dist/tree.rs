@@ -16,12 +16,13 @@ pub(super) const SETTINGS: &str = "etc/edgewright/edgewright.toml";
 const DOCS: &str = "usr/share/doc/edgewright";
 
 /// Files of `packaging/`, each with its place and mode.
-const FILES: [(&str, &str, u32); 5] = [
+const FILES: [(&str, &str, u32); 6] = [
     ("edgewright.service", "usr/lib/systemd/system/edgewright.service", 0o644),
     ("edgewright-backup.service", "usr/lib/systemd/system/edgewright-backup.service", 0o644),
     ("edgewright-backup.timer", "usr/lib/systemd/system/edgewright-backup.timer", 0o644),
     ("backup", "usr/lib/edgewright/backup", 0o755),
     ("edgewright.toml", SETTINGS, 0o600),
+    ("unprivileged.conf", "usr/share/doc/edgewright/examples/unprivileged.conf", 0o644),
 ];
 
 /// A shell, and where distributions keep its completions.

@@ -1,5 +1,6 @@
 //! The device as the server sees it: releases, the disk, reports.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -14,8 +15,9 @@ use crate::workspace;
 /// The host as a guest of QEMU's user network sees it.
 const HOST: &str = "10.0.2.2";
 const NAME: &str = "press-1";
-/// How long a report may be on its way.
-const REPORT_LIMIT: Duration = Duration::from_mins(3);
+/// How long a report may be on its way: after a boot without a network, the agent tries again in pauses
+/// that grow.
+const REPORT_LIMIT: Duration = Duration::from_mins(10);
 /// How long the installation may take, as `timeout` reads it: 3 minutes on two cores with nothing else to do.
 const INSTALL_LIMIT: &str = "40m";
 const PAUSE: Duration = Duration::from_secs(1);
@@ -111,8 +113,13 @@ impl<'a> Device<'a> {
         Ok(found.next().and_then(|manifest| manifest["digest"].as_str()).unwrap_or(index).to_owned())
     }
 
-    /// Makes the disk.
-    pub(super) fn install(&mut self, story: &Story) -> anyhow::Result<Installed> {
+    /// Makes the disk, or the stick, of a device.
+    pub(super) fn install(
+        &mut self,
+        format: &str,
+        output: &Path,
+        story: &Story,
+    ) -> anyhow::Result<Installed> {
         let world = self.world;
         let (tools, root) = (world.tools.clone(), &world.place.root);
         let server = self.server()?;
@@ -132,8 +139,8 @@ impl<'a> Device<'a> {
             .args(["--kill-after=1m", INSTALL_LIMIT])
             .arg(&world.place.program)
             .args(["disk", "device", "--json", "--size", "4GiB", "--hostname", NAME, "--boot-tries", "1"])
-            .args(["--server", &address, "--output"])
-            .arg(world.disk())
+            .args(["--server", &address, "--format", format, "--output"])
+            .arg(output)
             .arg("--tools")
             .arg(&tools)
             .args(["--follow", &format!("{url}/e2e/device:stable"), "--agent-config"])

@@ -38,8 +38,8 @@ impl Machine {
         world.tools.join("root").join(FIRMWARE).join("OVMF_CODE_4M.fd").is_file()
     }
 
-    /// Switches the device on.
-    pub(super) fn start(world: &World, accelerator: &str) -> anyhow::Result<Self> {
+    /// Switches the device on. It starts from the first disk that has a boot loader.
+    pub(super) fn start(world: &World, accelerator: &str, disks: &[PathBuf]) -> anyhow::Result<Self> {
         let (root, folder) = (world.tools.join("root"), &world.place.root);
         let firmware = root.join(FIRMWARE);
         let variables = folder.join("variables.fd");
@@ -51,18 +51,23 @@ impl Machine {
             ["usr/lib/x86_64-linux-gnu", "usr/lib"].map(|path| root.join(path).display().to_string());
         let drive = |path: &PathBuf, options: &str| format!("format=raw,{options},file={}", path.display());
         let accelerator = if accelerator == "kvm" { "kvm" } else { "tcg,thread=multi" };
+        let disks = disks.iter().enumerate().flat_map(|(number, path)| {
+            let device = format!("virtio-blk-pci,drive=disk{number},bootindex={number}");
+            let drive = drive(path, &format!("if=none,id=disk{number},cache=unsafe"));
+            ["-drive".to_owned(), drive, "-device".to_owned(), device]
+        });
         let emulator = Run::new(root.join("lib64/ld-linux-x86-64.so.2"))
             .args(["--library-path", &libraries.join(":")])
             .arg(root.join("usr/bin/qemu-system-x86_64"))
             .args(["-accel", accelerator])
-            .args(["-machine", "q35", "-cpu", "max", "-smp", "2", "-m", "1536"])
+            .args(["-machine", "q35", "-cpu", "max", "-smp", "2", "-m", "2048"])
             .args(["-nodefaults", "-display", "none", "-L"])
             .arg(root.join("usr/share/qemu"))
             .arg("-L")
             .arg(root.join("usr/share/seabios"))
             .args(["-drive", &drive(&firmware.join("OVMF_CODE_4M.fd"), "if=pflash,readonly=on")])
             .args(["-drive", &drive(&variables, "if=pflash")])
-            .args(["-drive", &drive(&world.disk(), "if=virtio,cache=unsafe")])
+            .args(disks)
             .args(["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="])
             .args(["-serial", &format!("file:{}", console.display())])
             .args(["-serial", &format!("file:{}", lines.display())]);
@@ -107,6 +112,19 @@ impl Machine {
             }
             std::thread::sleep(PAUSE);
         }
+    }
+
+    /// Waits until the machine switches itself off.
+    pub(super) fn wait_for_end(&mut self, limit: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + limit;
+        while Instant::now() < deadline {
+            match self.child.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => bail!("QEMU ended with {status}"),
+                None => std::thread::sleep(PAUSE),
+            }
+        }
+        bail!("the machine is not off after {} minutes", limit.as_secs() / 60);
     }
 
     fn read(&mut self, story: &Story) -> anyhow::Result<()> {

@@ -9,6 +9,8 @@
 //! ```
 //!
 //! `e2e lanes`: the same by the lanes `upgrade`, `rollback` and `downgrade`, which do it in a run.
+//!
+//! `e2e stick`: a stick by `edgewright disk --format iso` installs a machine, which then starts.
 
 mod base;
 mod device;
@@ -17,10 +19,12 @@ mod machine;
 mod world;
 
 use std::io::IsTerminal as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 
+use crate::command::Run;
 use crate::demo::story::{Story, say};
 use crate::test::shown;
 use device::{Device, Installed};
@@ -36,6 +40,8 @@ const RUN_LIMIT: Duration = Duration::from_mins(10);
 /// to do.
 const BOOT_LIMIT: Duration = Duration::from_mins(30);
 
+/// The size of a machine's empty disk.
+const DISK_BYTES: u64 = 4 << 30;
 /// What versions 1 to 3 may take on two cores that emulate the device, after compilation. More is a warning.
 const BUDGET: Duration = Duration::from_mins(15);
 
@@ -53,6 +59,38 @@ pub(crate) fn device(options: &[&str]) -> anyhow::Result<()> {
         ["--all"] => run(&POISONED, Purpose::Test),
         _ => bail!("unknown options of `e2e device`: {}", options.join(" ")),
     }
+}
+
+/// A machine that is installed from a stick, and starts.
+pub(crate) fn stick() -> anyhow::Result<()> {
+    println!("A stick installs a machine. All files are below target/e2e; Ctrl-C ends it at any time.");
+    let mut story = Story::new();
+    story.step("Programs, the edgewright command, the agent");
+    let world = World::prepare()?;
+    if is_skipped(&world) {
+        return Ok(());
+    }
+    let mut test = Test { story, device: Device::new(&world), world: &world };
+    test.bootstraps()?;
+    let made = test.installs("iso", &world.stick())?;
+    test.story.step("A machine with an empty disk starts from the stick");
+    std::fs::File::create(world.disk())?.set_len(DISK_BYTES)?;
+    // The installer needs no order of disks: the stick is the one that starts.
+    let mut machine = Machine::start(&world, &made.accelerator, &[world.stick(), world.disk()])?;
+    let ended = machine.wait_for_end(BOOT_LIMIT);
+    shown_on_error(&machine, ended)?;
+    test.story.step("It starts from its disk");
+    let mut machine = Machine::start(&world, &made.accelerator, &[world.disk()])?;
+    let started = machine
+        .wait("version 1 confirmed", BOOT_LIMIT, &test.story, |seen| seen.rests_on(&made.digest, None))
+        .and_then(|()| ensure_verity(&machine));
+    shown_on_error(&machine, started)?;
+    drop(machine);
+    for path in [world.disk(), world.stick()] {
+        Run::as_root("rm")?.arg(path).run()?;
+    }
+    test.story.step("Done");
+    Ok(())
 }
 
 /// `demo --device`: the same, to look around in afterwards.
@@ -74,24 +112,17 @@ fn run(poisoned: &[(u32, &str)], purpose: Purpose) -> anyhow::Result<()> {
     println!("The life of a device. All files are below target/e2e; Ctrl-C ends it at any time.");
     story.step("Programs, the edgewright command, the agent");
     let world = World::prepare()?;
-    if !Machine::is_possible(&world) {
-        println!(
-            "SKIPPED: e2e device: needs UEFI firmware for virtual machines in {}",
-            world.tools.display()
-        );
+    if is_skipped(&world) {
         return Ok(());
     }
     let began = Instant::now();
     let mut test = Test { story, device: Device::new(&world), world: &world };
     test.bootstraps()?;
-    let first = test.installs()?;
+    let first = test.installs("raw", &world.disk())?;
     test.story.step("The device boots version 1 by UEFI firmware and systemd-boot");
-    let mut machine = Machine::start(&world, &first.accelerator)?;
+    let mut machine = Machine::start(&world, &first.accelerator, &[world.disk()])?;
     let result = test.lives(&mut machine, &first.digest, poisoned);
-    if result.is_err() {
-        println!("\n{}", machine.tails());
-    }
-    result?;
+    shown_on_error(&machine, result)?;
     if purpose == Purpose::Demo {
         return test.next(&machine);
     }
@@ -104,6 +135,23 @@ fn run(poisoned: &[(u32, &str)], purpose: Purpose) -> anyhow::Result<()> {
         println!("warning: the device test took longer than its budget");
     }
     Ok(())
+}
+
+/// Prints why nothing is tested, if so.
+fn is_skipped(world: &World) -> bool {
+    let is_skipped = !Machine::is_possible(world);
+    if is_skipped {
+        println!("SKIPPED: e2e: needs UEFI firmware for virtual machines in {}", world.tools.display());
+    }
+    is_skipped
+}
+
+/// An error comes with what the machine printed last.
+fn shown_on_error(machine: &Machine, result: anyhow::Result<()>) -> anyhow::Result<()> {
+    if result.is_err() {
+        println!("\n{}", machine.tails());
+    }
+    result
 }
 
 /// The test, once programs are there.
@@ -127,12 +175,12 @@ impl Test<'_> {
         base::keep(self.world)
     }
 
-    /// Makes the disk of version 1.
-    fn installs(&mut self) -> anyhow::Result<Installed> {
+    /// Makes the disk, or the stick, of version 1.
+    fn installs(&mut self, format: &str, output: &Path) -> anyhow::Result<Installed> {
         self.story.step("A release with version 1: Debian, the image parts, a role");
         let digest = self.publish(1, FIRST_RUN_LIMIT)?;
-        self.story.step("Its disk, made in a virtual machine of the image itself");
-        let installed = self.device.install(&self.story)?;
+        self.story.step(&format!("`edgewright disk --format {format}`"));
+        let installed = self.device.install(format, output, &self.story)?;
         ensure!(installed.digest == digest, "the disk has {}, and the release {digest}", installed.digest);
         Ok(installed)
     }

@@ -100,6 +100,11 @@ impl World {
     pub(super) fn disk(&self) -> PathBuf {
         self.place.root.join("disk.raw")
     }
+
+    /// Where the stick with the installer is.
+    pub(super) fn stick(&self) -> PathBuf {
+        self.place.root.join("stick.iso")
+    }
 }
 
 /// The test's own files.

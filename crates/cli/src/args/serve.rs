@@ -19,6 +19,9 @@ pub(crate) enum ToolsCommand {
         /// Folder of the tool image
         #[arg(long = "tools", alias = "dir", value_name = "DIR", env = "EDGEWRIGHT_TOOLS", hide_env_values = true, default_value = edgewright_server::settings::DEFAULT_TOOLS)]
         dir: PathBuf,
+        /// Only if there is none that this version can use
+        #[arg(long)]
+        if_needed: bool,
     },
     /// Show the programs of the tool image with their versions
     Show {

@@ -11,6 +11,7 @@ use edgewright_model::error::Chain;
 use edgewright_process::ProcessContext;
 use edgewright_sandbox::host::Kernel;
 use edgewright_sandbox::launch::{FIRST_ID, IDS};
+use edgewright_sandbox::namespace::Entrance;
 use edgewright_sandbox::{Sandbox, SandboxError, ToolImage};
 use edgewright_server::Settings;
 use edgewright_vm::{Acceleration, Accelerator, Context, Tools as VmTools};
@@ -72,11 +73,14 @@ fn gap(id: &str, state: DoctorState, found: impl Into<String>, hint: impl Into<S
 }
 
 fn user(environment: &Environment) -> DoctorCheck {
-    if environment.is_root() {
+    if environment.is_in_namespace() {
+        return good("user", "root of a user namespace with IDs of its own");
+    }
+    if environment.makes_sandboxes() {
         return good("user", "root");
     }
-    let hint = SandboxError::NotRoot.hint().unwrap_or_default();
-    gap("user", DoctorState::Missing, "not root: only jobs that start no program run", hint)
+    let (found, hint) = no_sandboxes();
+    gap("user", DoctorState::Missing, format!("{found}: only jobs that start no program run"), hint)
 }
 
 fn of_kernel(kernel: &Kernel) -> DoctorCheck {
@@ -127,6 +131,15 @@ fn ids() -> DoctorCheck {
     gap("ids", DoctorState::Warning, found, "give these users other IDs: sandboxes run with this range")
 }
 
+/// Why this user can make no sandboxes, and what to do.
+fn no_sandboxes() -> (String, String) {
+    match Entrance::find() {
+        // The command would have started again in it.
+        Ok(_) => ("this user is not root".to_owned(), "run as root".to_owned()),
+        Err(error) => (error.to_string(), error.hint().unwrap_or_default()),
+    }
+}
+
 /// What virtual machines would use: tried with a tiny guest.
 async fn virtual_machines(settings: &Settings) -> DoctorCheck {
     let here = VmTools::here();
@@ -170,9 +183,9 @@ fn no_tools(error: &SandboxError) -> DoctorCheck {
 }
 
 async fn sandbox(tools: ToolImage, environment: &Environment, program: &Path) -> (DoctorCheck, Option<u64>) {
-    if !environment.is_root() {
-        let hint = SandboxError::NotRoot.hint().unwrap_or_default();
-        return (gap("sandbox", DoctorState::Missing, "not tried: this user is not root", hint), None);
+    if !environment.makes_sandboxes() {
+        let (found, hint) = no_sandboxes();
+        return (gap("sandbox", DoctorState::Missing, format!("not tried: {found}"), hint), None);
     }
     let folder = match tempfile::tempdir() {
         Ok(folder) => folder,

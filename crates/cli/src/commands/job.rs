@@ -11,7 +11,8 @@ use edgewright_job::{
 use edgewright_lab::EngineSettings;
 use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_process::{OwnedTask, Tasks};
-use edgewright_sandbox::{Bounds, Sandbox, SandboxError};
+use edgewright_sandbox::namespace::Entrance;
+use edgewright_sandbox::{Bounds, Sandbox};
 use edgewright_server::{DataFolder, FolderLock, Settings};
 
 use super::serve::start_logging;
@@ -89,8 +90,10 @@ async fn isolation(
         );
         return Ok(Isolation::HostTools);
     }
-    if !environment.is_root() {
-        return Ok(Isolation::Unavailable(Arc::new(SandboxError::NotRoot)));
+    if !environment.makes_sandboxes()
+        && let Err(error) = Entrance::find()
+    {
+        return Ok(Isolation::Unavailable(Arc::new(error)));
     }
     let cores =
         std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));

@@ -15,12 +15,15 @@ use crate::output;
 /// Makes or shows the tool image.
 pub(crate) async fn tools(command: &ToolsCommand) -> Result<End, Failure> {
     match command {
-        ToolsCommand::Update { dir } => update(dir).await,
+        ToolsCommand::Update { dir, if_needed } => update(dir, *if_needed).await,
         ToolsCommand::Show { dir } => show(dir),
     }
 }
 
-async fn update(dir: &Path) -> Result<End, Failure> {
+async fn update(dir: &Path, if_needed: bool) -> Result<End, Failure> {
+    if if_needed && ToolImage::open(dir).is_ok() {
+        return Ok(End::Good);
+    }
     let mut stop = Stop::listen()?;
     output::note(&format!("making the tool image in {}: a minute or two", dir.display()));
     let bar = indicatif::ProgressBar::new_spinner();

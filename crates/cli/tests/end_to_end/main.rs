@@ -28,5 +28,6 @@ mod sources;
 mod statics;
 mod systems;
 mod targets;
+mod unprivileged;
 mod virtual_machines;
 mod world;

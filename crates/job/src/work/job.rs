@@ -131,15 +131,12 @@ impl Job<'_> {
         within.mul_f64(0.95).min(within.saturating_sub(STEP_MARGIN)).max(within / 2)
     }
 
-    /// QEMU of this system, which may be a sandbox; else that of the tool image.
+    /// In a sandbox, its own QEMU; else that of the tool image, whose disk tools are recent; else the host's.
     fn vm_host(&self) -> VmHost {
-        let here = VmTools::here();
-        let image = || ToolImage::open(self.settings.tools.as_deref()?).ok();
-        let tools = if here.has_qemu() || self.settings.in_sandbox {
-            here
-        } else {
-            image().map_or(here, |image| VmTools::of_image(image.root().to_owned(), image.loader()))
-        };
+        let folder = self.settings.tools.as_deref().filter(|_| !self.settings.in_sandbox);
+        let image = folder.and_then(|folder| ToolImage::open(folder).ok());
+        let tools = image
+            .map_or_else(VmTools::here, |image| VmTools::of_image(image.root().to_owned(), image.loader()));
         let programs = Programs { guest: self.settings.guest, checks: self.settings.runner };
         VmHost::new(&self.place.work, tools, programs)
     }
