@@ -5,8 +5,8 @@
 //!  client ─▶ 127.0.0.1:PORT [listen] ─ descriptor ─▶ [take] ─ standard input and output ─▶ channel ─▶ host
 //! ```
 //!
-//! The host runs one `listen`, and a few `take` that wait for a connection each. How much `take` has passed on
-//! it says on standard error, so that the host does not send more than is read.
+//! The host runs one `listen`, and a few `take` that wait for a connection each. `take` reports on standard
+//! error how much it has passed on, so that the host does not send more than is read.
 
 use std::convert::Infallible;
 use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
@@ -88,8 +88,8 @@ fn receive(socket: &UnixStream) -> io::Result<TcpStream> {
     Ok(TcpStream::from(descriptor))
 }
 
-/// Passes bytes between a connection, and input and output; says on `passed_on` how much went to the connection,
-/// and that its client has `gone`.
+/// Passes bytes between a connection, and input and output; reports on `passed_on` how much went to the
+/// connection, and that its client has `gone`.
 fn pass(
     connection: TcpStream,
     (mut input, mut output): (impl io::Read, impl io::Write + Send + 'static),

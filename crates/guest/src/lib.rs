@@ -1,6 +1,6 @@
 //! What is brought into a virtual machine under test, and the messages between it and the host.
 //!
-//! The static binary `edgewright-guest` is several programs: the first process of our initramfs (`boot`), what
+//! The binary `edgewright-guest` is several programs: the first process of our initramfs (`boot`), what
 //! runs before the first process of an image's own initramfs (`entry`), and the guest's end of a channel to
 //! the host (`agent`), by which the host runs the check runner, gathers evidence, opens shells and forwards
 //! connections (`listen`, `take`). It assumes

@@ -289,7 +289,7 @@ impl Graph {
         self.inherit_releases();
     }
 
-    /// Tells inheriting lanes what the machines of their representatives ran before.
+    /// Notes in inheriting lanes what the machines of their representatives ran before.
     fn inherit_releases(&mut self) {
         let of = |node: &Node| {
             let lanes = node.lanes.iter().filter(|lane| lane.of.is_some());

@@ -221,7 +221,7 @@ impl Drop for Session<'_> {
     }
 }
 
-/// Writes whole frames: whoever sends one may be dropped at any time.
+/// Writes whole frames: a future that sends one may be dropped at any time.
 async fn write(mut stream: OwnedWriteHalf, mut frames: mpsc::Receiver<Vec<u8>>) {
     while let Some(frame) = frames.recv().await {
         if stream.write_all(&frame).await.is_err() {

@@ -59,19 +59,19 @@ where
 
 /// Waits until the guest listens.
 async fn listens(session: &mut Session<'_>, address: &str) -> Result<(), ChannelError> {
-    let mut said = VecDeque::new();
+    let mut printed = VecDeque::new();
     loop {
         match session.next().await? {
             Event::Output(Stream::Stdout, bytes) => {
-                let room = MAX_MESSAGE_BYTES.saturating_sub(said.len());
-                said.extend(bytes.into_iter().take(room));
-                if said.make_contiguous() == LISTENS.as_bytes() {
+                let room = MAX_MESSAGE_BYTES.saturating_sub(printed.len());
+                printed.extend(bytes.into_iter().take(room));
+                if printed.make_contiguous() == LISTENS.as_bytes() {
                     return Ok(());
                 }
             }
             Event::Output(Stream::Stderr, _) => {}
             Event::Ended(_) => {
-                let reason = String::from_utf8_lossy(said.make_contiguous()).trim().to_owned();
+                let reason = String::from_utf8_lossy(printed.make_contiguous()).trim().to_owned();
                 return Err(ChannelError::NotStarted { program: format!("listen on {address}"), reason });
             }
         }
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_guest_that_cannot_listen_says_why() {
+    async fn a_guest_that_cannot_listen_gives_its_reason() {
         let (channel, mut guest, _folder) = guest().await;
         let story = async {
             let (id, _) = guest.started().await;

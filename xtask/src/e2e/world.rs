@@ -12,7 +12,7 @@ use crate::{setup, workspace};
 /// Programs that the image parts bring into the image.
 const PROGRAMS: [&str; 2] = ["edgewright-agent", "edgewright-setup-root"];
 
-/// What the test's role says of its lanes.
+/// The lanes of the test's role.
 const UNTESTED: &str = "test: none";
 
 /// Folders and programs.

@@ -40,8 +40,8 @@ const KEY_LIMIT: usize = 1024 * 1024;
 const INLINE_LIMIT: u64 = 64 * 1024;
 /// Beyond the last check's own time: boot, evidence, removal.
 const LANE_MARGIN_S: u64 = 120;
-/// The same in lanes that update a device: two images are downloaded, one of them is installed, and the device
-/// starts up to four times.
+/// The same in lanes that update a device: two images are downloaded, one of them is installed, and the
+/// device starts up to four times.
 const UPDATE_MARGIN_S: u64 = 600;
 
 /// The first part of repositories of untrusted jobs, before the source's number. No source has a name with

@@ -191,7 +191,7 @@ enum Before<'a> {
 }
 
 fn before<'a>(case: &Case<'a>, lane: &LaneChecks) -> Before<'a> {
-    // An update from the last good digest to itself says nothing.
+    // An update from the last good digest to itself is none.
     let Some(good) = case.last_good.filter(|_| !lane.lane.needs_release()) else { return Before::Nothing };
     match case.known.get(&good.digest, lane).filter(|found| is_answer(&found.verdict)) {
         Some(found) => Before::Known(found),

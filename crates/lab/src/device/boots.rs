@@ -1,4 +1,4 @@
-//! The boots of a device: each is a QEMU of its own, with the same disk and the same variables of the firmware.
+//! The boots of a device: each is a QEMU of its own, with the same disk and the same firmware variables.
 
 use std::time::{Duration, Instant};
 
@@ -96,7 +96,7 @@ impl Device<'_> {
         self.machine.stop().await;
     }
 
-    /// Waits until the agent's status says so, through restarts.
+    /// Waits until the agent's status is the wanted one, through restarts.
     pub(super) async fn until(
         &mut self,
         what: &str,

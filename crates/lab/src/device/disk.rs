@@ -108,7 +108,7 @@ impl Disks {
         self.folder.join(key).join("disk.raw")
     }
 
-    /// The disk, if it is there and nobody makes or removes it.
+    /// The disk, if it is there and no process makes or removes it.
     async fn find(&self, key: &str) -> Result<Option<InstalledDisk>, LaneFault> {
         let (path, lock) = (self.path(key), self.folder.join(format!("{key}.lock")));
         blocking(move || {

@@ -11,8 +11,8 @@ use super::status::Status;
 /// The most that is kept of an answer, in bytes.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
 
-/// Leaves a mark in `/var`, a new file in `/etc`, and an edit in a file that the image has there. `$1` is what
-/// they say.
+/// Leaves a mark in `/var`, a new file in `/etc`, and an edit in a file that the image has there. `$1` is
+/// their text.
 const LEAVE: &str = r#"
 set -eu
 mkdir -p /var/lib/edgewright-lane
@@ -72,7 +72,7 @@ pub(super) async fn ask(channel: &Channel, words: &[&str], within: Duration) -> 
     Some(Answer { code, output: text(output), errors: text(errors) })
 }
 
-/// The agent's status; none if it says nothing that is one.
+/// The agent's status; none if it prints nothing that is one.
 pub(super) async fn status(channel: &Channel, within: Duration) -> Option<Status> {
     let answer = ask(channel, &["edgewright-agent", "--json", "status"], within).await?;
     Status::parse(&answer.output)

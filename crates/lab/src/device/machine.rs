@@ -45,11 +45,11 @@ pub(super) struct Device<'c> {
     pub(super) journey: Journey,
     pub(super) order: &'c LaneOrder,
     pub(super) world: Option<World>,
-    /// What the marks say.
+    /// The text of the marks.
     pub(super) mark: String,
     /// The bad successor, once it was made.
     pub(super) successor: Option<Digest>,
-    /// Whether it was told to update: from then on it may restart.
+    /// Whether it was asked to update: from then on it may restart.
     pub(super) travels: bool,
     pub(super) boots: u32,
     /// The consoles of earlier boots.

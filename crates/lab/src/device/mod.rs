@@ -1,10 +1,10 @@
 //! Lanes that update a device: an installed disk, firmware, the boot loader and the agent of the image, and
-//! the host as the registry that the device follows. Nothing stands in for any part but the hardware.
+//! the host as the registry that the device follows. Only the hardware is replaced.
 //!
 //! ```text
 //!  upgrade, switch   released ── update ──▶ candidate, checks
 //!  downgrade         candidate, checks ── update ──▶ released
-//!  rollback          candidate ── update ──▶ candidate + a unit that fails ── by itself ──▶ candidate, checks
+//!  rollback          candidate ── update ──▶ candidate + a failing unit ── by itself ──▶ candidate, checks
 //! ```
 //!
 //! | module | holds |
@@ -14,7 +14,7 @@
 //! | `settings` | what a device is given when it is installed |
 //! | `successor` | an image that cannot become good |
 //! | `registry` | what the device is offered |
-//! | `status` | what the agent says about its device, pure |
+//! | `status` | what the agent reports about its device, pure |
 //! | `guest` | what is asked and done in the device |
 //! | `machine` | the device as the machine of a lane |
 //! | `boots` | its boots, and what is waited for in them |

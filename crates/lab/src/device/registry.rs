@@ -1,6 +1,6 @@
-//! What a device is offered: one tag of one repository, served by this process on connections in memory. Blobs come
-//! from the job's registry with the job's own credentials, which the device never has; what only this lane
-//! knows (a bad successor, the check set) comes from memory.
+//! What a device is offered: one tag of one repository, served by this process on connections in memory.
+//! Blobs come from the job's registry with the job's own credentials, which the device never has; what only
+//! this lane knows (a bad successor, the check set) comes from memory.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,6 +1,6 @@
 //! What a device is given when it is installed: its agent follows an address of its own loopback, and it
-//! starts the programs of the host from their own disk. It is the same for all lanes, so that installed disks can be
-//! kept.
+//! starts the programs of the host from their own disk. It is the same for all lanes, so that installed disks
+//! can be kept.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use edgewright_guest::{CHECKS, FOLDER, GUEST, PROGRAMS_DISK};
 use edgewright_vm::config::device_arguments;
 use serde::Serialize;
 
-/// Where devices ask for updates: on their own loopback, from which the channel goes on. Any other port is more
-/// likely to be one of the image's.
+/// Where devices ask for updates: on their own loopback, which the channel forwards. Other ports are more
+/// likely to be used by the image.
 pub(super) const ADDRESS: &str = "127.0.0.1:47113";
 /// The repository and the tag that devices follow.
 pub(super) const REPOSITORY: &str = "lane/device";
@@ -65,7 +65,7 @@ pub(super) fn settings() -> Vec<u8> {
     serde_json::to_vec(&settings).unwrap_or_default()
 }
 
-/// The agent takes an update when it is told to, not by itself: the lane says when.
+/// The agent takes an update when the lane asks it to, not by itself.
 fn agent() -> String {
     format!(
         "image = \"{}\"\nregistry = \"http://{ADDRESS}\"\ninterval = \"24h\"\njitter = \"0\"\n\
@@ -74,8 +74,8 @@ fn agent() -> String {
     )
 }
 
-/// Copies the programs from their disk, which is found without udev, and becomes the guest's end of the channel.
-/// The agent has files in the same folder.
+/// Copies the programs from their disk, which is found without udev, and becomes the guest's end of the
+/// channel. The agent has files in the same folder.
 fn start() -> String {
     format!(
         "from=/run/edgewright-programs\nmkdir -p {FOLDER} $from\nuntil [ -x {FOLDER}/{GUEST} ]; do\n    \

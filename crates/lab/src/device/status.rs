@@ -1,5 +1,5 @@
-//! What the agent says about its device: `edgewright-agent status --json`. Pure. Guests are hostile: what
-//! they say decides about their own verdict only.
+//! What the agent reports about its device: `edgewright-agent status --json`. Pure. Guests are hostile: what
+//! they report decides about their own verdict only.
 
 use edgewright_model::Digest;
 use serde::Deserialize;

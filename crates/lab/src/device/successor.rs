@@ -20,7 +20,7 @@ use crate::machine::LaneFault;
 const CONFIG_LIMIT: u64 = 8 * 1024 * 1024;
 const UNIT: &str = "edgewright-lane-rollback.service";
 const UNITS: &str = "usr/lib/systemd/system";
-/// Whoever waits for the end of a boot waits for this unit.
+/// The end of a boot waits for this unit.
 const REQUIRES: &str = "usr/lib/systemd/system/boot-complete.target.requires";
 /// It fails on every image, because there is no such program.
 const TEXT: &str = "[Unit]\nDescription=A failure that the lane `rollback` made\nBefore=boot-complete.target\n\

@@ -59,7 +59,7 @@ impl Device<'_> {
         }
     }
 
-    /// Tells the agent to update. It ends when the update is staged, or with the restart.
+    /// Asks the agent to update. It ends when the update is staged, or with the restart.
     pub(super) async fn update(&self) -> Result<(), LaneFault> {
         let within = self.deadline.saturating_duration_since(Instant::now());
         let cancel = self.context().processes.cancel();
@@ -76,7 +76,7 @@ impl Device<'_> {
         let Some(answer) = answer.filter(|answer| answer.code != 0) else { return Ok(()) };
         let status = Status::parse(&answer.output);
         if status.as_ref().is_some_and(|status| !status.rests_on(&self.journey.installed.digest)) {
-            // It goes on, whatever did not work meanwhile.
+            // It continues, whatever did not work meanwhile.
             return Ok(());
         }
         let reason = status.as_ref().and_then(Status::problem).unwrap_or_else(|| answer.last_error());
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_arrives_where_its_lane_says() {
+    fn a_device_arrives_where_its_lane_ends() {
         let (good, next) = (Digest::of("good"), Digest::of("next"));
         let arrived = |status: &Status, ends_on, is_bad| arrived(status, ends_on, &next, is_bad);
         assert!(matches!(arrived(&status(&good, None), &next, false), Seen::NotYet));
