@@ -234,6 +234,9 @@ async fn known(
     }
     if let Some(run) = newest {
         past.released = released(&store, source, &run.branch).await?;
+        if let (true, Some(branch)) = (past.released.is_empty(), &source.default_branch) {
+            past.released = released(&store, source, branch).await?;
+        }
         for head in store.heads(domain, &run.branch).await? {
             let before = PreviousBuild { key: head.key, manifest: head.digest };
             past.history.variants.entry(head.variant).or_default().insert(head.platform, before);
