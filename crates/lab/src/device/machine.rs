@@ -115,7 +115,11 @@ impl<'c> Device<'c> {
             return fault;
         }
         let released = self.journey.installed.digest.short();
-        LaneFault::of_host(format!("the released image {released}: {}", fault.message))
+        LaneFault::of_host(format!(
+            "the released image {released}: {} (if it cannot start at all, switch the lane off until another is \
+             released)",
+            fault.message
+        ))
     }
 
     /// Installs the first image, boots it, and leaves what must be kept.
