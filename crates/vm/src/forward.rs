@@ -1,6 +1,5 @@
 //! The host's end of connections that a guest makes over the channel: `edgewright_guest::forward`.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use edgewright_guest::forward::{ACKNOWLEDGED_BYTES, LISTENS};
@@ -59,19 +58,19 @@ where
 
 /// Waits until the guest listens.
 async fn listens(session: &mut Session<'_>, address: &str) -> Result<(), ChannelError> {
-    let mut printed = VecDeque::new();
+    let mut printed = Vec::new();
     loop {
         match session.next().await? {
             Event::Output(Stream::Stdout, bytes) => {
                 let room = MAX_MESSAGE_BYTES.saturating_sub(printed.len());
                 printed.extend(bytes.into_iter().take(room));
-                if printed.make_contiguous() == LISTENS.as_bytes() {
+                if printed == LISTENS.as_bytes() {
                     return Ok(());
                 }
             }
             Event::Output(Stream::Stderr, _) => {}
             Event::Ended(_) => {
-                let reason = String::from_utf8_lossy(printed.make_contiguous()).trim().to_owned();
+                let reason = String::from_utf8_lossy(&printed).trim().to_owned();
                 return Err(ChannelError::NotStarted { program: format!("listen on {address}"), reason });
             }
         }

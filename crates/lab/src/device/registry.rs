@@ -224,7 +224,7 @@ impl Shared {
             Place::Registry(repository) => match self.fetch(&repository, &digest).await {
                 Ok(path) => path,
                 Err(reason) => {
-                    tracing::warn!(blob.digest = %digest, reason, "a device does not get a blob");
+                    tracing::warn!(blob.digest = %digest, %reason, "a device does not get a blob");
                     return empty(StatusCode::BAD_GATEWAY);
                 }
             },
