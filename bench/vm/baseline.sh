@@ -6,7 +6,9 @@
 set -euo pipefail
 tar=$1 root=$2
 work=$(mktemp -d); qemu=; trap '[ -z "$qemu" ] || kill "$qemu" 2>/dev/null || true; rm -rf "$work"' EXIT
-tool() { "$root/lib64/ld-linux-x86-64.so.2" --library-path "$root/usr/lib/x86_64-linux-gnu:$root/usr/lib" "$@"; }
+# In place of this shell: as a background job it is the process that is killed.
+replace() { exec "$root/lib64/ld-linux-x86-64.so.2" --library-path "$root/usr/lib/x86_64-linux-gnu:$root/usr/lib" "$@"; }
+tool() { (replace "$@"); }
 now() { date +%s.%N; }
 tar -C "$work" -xf "$tar" --wildcards './usr/lib/modules/*/vmlinuz' './usr/lib/modules/*/initramfs.img'
 kernel=$(echo "$work"/usr/lib/modules/*/vmlinuz)
@@ -16,9 +18,9 @@ tool "$root/usr/sbin/mkfs.ext4" -q -F -d "$tar" "$work/disk"
 made=$(now)
 unit=$(printf '[Unit]\nAfter=multi-user.target\n[Service]\nType=exec\nExecStart=/bin/sh -c "echo HAND-MADE-DONE >/dev/ttyS1"\n' | base64 -w0)
 wants=$(printf '[Unit]\nWants=done.service\n' | base64 -w0)
-tool "$root/usr/bin/qemu-system-x86_64" -L "$root/usr/share/qemu" -L "$root/usr/share/seabios" -nodefaults -display none \
+replace "$root/usr/bin/qemu-system-x86_64" -L "$root/usr/share/qemu" -L "$root/usr/share/seabios" -nodefaults -display none \
   -machine q35 -accel tcg,thread=multi -cpu max -smp 2 -m 1024 -no-reboot -kernel "$kernel" -initrd "${kernel%vmlinuz}initramfs.img" \
-  -append 'console=ttyS0 root=/dev/vda rw quiet panic=-1 mitigations=off' \
+  -append 'console=ttyS0 root=/dev/vda rw quiet panic=-1 mitigations=off audit=0 systemd.show_status=no systemd.condition_needs_update=no' \
   -smbios "type=11,value=io.systemd.credential.binary:systemd.extra-unit.done.service=$unit" \
   -smbios "type=11,value=io.systemd.credential.binary:systemd.unit-dropin.multi-user.target~x=$wants" \
   -drive "file=$work/disk,if=virtio,format=raw,cache=unsafe" -serial "file:$work/console" -serial "file:$work/result" &

@@ -8,7 +8,7 @@ use crate::command::{Run, is_installed, is_root};
 use crate::workspace;
 
 /// Programs with the Debian package that brings them.
-const PROGRAMS: [(&str, &str); 15] = [
+const PROGRAMS: [(&str, &str); 16] = [
     ("podman", "podman"),
     ("buildah", "buildah"),
     ("skopeo", "skopeo"),
@@ -22,6 +22,8 @@ const PROGRAMS: [(&str, &str); 15] = [
     ("git", "git"),
     // libFuzzer, the engine of the fuzz targets.
     ("c++", "g++"),
+    // Finds the library that the agent hashes with.
+    ("pkg-config", "pkg-config"),
     ("setpriv", "util-linux"),
     // A server that is not root.
     ("newuidmap", "uidmap"),
@@ -31,6 +33,9 @@ const PROGRAMS: [(&str, &str); 15] = [
     // Tests of ssh sources start one of their own, on loopback.
     ("sshd", "openssh-server"),
 ];
+
+/// Headers that the compiler needs, with the Debian package that brings them.
+const HEADERS: [(&str, &str); 1] = [("/usr/include/openssl/ssl.h", "libssl-dev")];
 
 /// The Debian suite that oras comes from: bookworm has no oras, but its C library is new enough for it. A
 /// stable suite keeps its version of oras, so the suite determines the version.
@@ -64,7 +69,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     apt_get(&[&install[..], &packages].concat()).context("cannot install the packages")?;
     match missing().as_slice() {
         [] => Ok(()),
-        still => bail!("installed, but programs of these packages are still not found: {}", still.join(" ")),
+        still => bail!("installed, but what these packages bring is still not found: {}", still.join(" ")),
     }
 }
 
@@ -116,7 +121,9 @@ fn root_of_oras() -> anyhow::Result<PathBuf> {
 
 fn missing() -> Vec<&'static str> {
     let package_of = |(program, package)| (!is_installed(program)).then_some(package);
-    PROGRAMS.into_iter().filter_map(package_of).collect()
+    let header_of = |(path, package)| (!Path::new(path).exists()).then_some(package);
+    let programs = PROGRAMS.into_iter().filter_map(package_of);
+    programs.chain(HEADERS.into_iter().filter_map(header_of)).collect()
 }
 
 fn apt_get(arguments: &[&str]) -> anyhow::Result<()> {

@@ -65,6 +65,6 @@ pub use process::{ProcessError, serve};
 pub use report::Reporter;
 pub use sandboxed::JobSandbox;
 pub use simulated::{Behaviour, Rejection, SimulatedExecutor, simulated_profile};
-pub use tools::Tools;
+pub use tools::{Tools, vm_tools};
 pub use work::{JobWorker, WorkSettings, reap};
 pub use worker::Worker;

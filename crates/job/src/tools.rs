@@ -10,6 +10,7 @@ use edgewright_model::tools::{BOOTSTRAP_TOOLS, CONTAINERFILE_TOOLS, ToolVersions
 use edgewright_process::{CancellationToken, Command, ProcessContext};
 use edgewright_sandbox::host::Kernel;
 use edgewright_sandbox::{Sandbox, SandboxError, ToolImage};
+use edgewright_vm::Tools as VmTools;
 use tokio::sync::{OnceCell, mpsc};
 
 use crate::error::ExecutorError;
@@ -46,8 +47,7 @@ impl Tools {
         events: &mpsc::Sender<JobEvent>,
         cancel: &CancellationToken,
     ) -> Result<ToolImage, SandboxError> {
-        let folder = self.image.clone();
-        match blocking(move || ToolImage::open(&folder)).await {
+        match ToolImage::load(&self.image).await {
             Err(SandboxError::NoTools { .. } | SandboxError::OldTools { .. }) => {
                 Ok(self.sandbox(program, events, cancel).await?.tools().clone())
             }
@@ -65,7 +65,8 @@ impl Tools {
         cancel: &CancellationToken,
     ) -> Result<Sandbox, SandboxError> {
         let make = async {
-            blocking(|| Kernel::read().require()).await?;
+            let lost = |error: tokio::task::JoinError| Err(SandboxError::Trial { reason: error.to_string() });
+            tokio::task::spawn_blocking(|| Kernel::read().require()).await.unwrap_or_else(lost)?;
             let processes = ProcessContext::new(cancel.clone());
             let mut is_new = true;
             let progress = |line: &str| {
@@ -85,16 +86,13 @@ impl Tools {
         };
         // It is large, and rarely needed.
         self.tried.get_or_try_init(|| Box::pin(make)).await?;
-        let (image, sandboxes) = (self.image.clone(), self.sandboxes.clone());
-        blocking(move || Ok(Sandbox::new(ToolImage::open(&image)?, sandboxes))).await
+        Ok(Sandbox::new(ToolImage::load(&self.image).await?, self.sandboxes.clone()))
     }
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, SandboxError> + Send + 'static,
-) -> Result<T, SandboxError> {
-    let lost = |error: tokio::task::JoinError| Err(SandboxError::Trial { reason: error.to_string() });
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(lost)
+/// QEMU and disk tools: those of a tool image, which are recent; without one, those of this system.
+pub fn vm_tools(image: Option<&ToolImage>) -> VmTools {
+    image.map_or_else(VmTools::here, |image| VmTools::of_image(image.root().to_owned(), image.loader()))
 }
 
 /// The programs that decide about the bytes of images.

@@ -47,10 +47,14 @@ pub(crate) static HOME: LazyLock<OsString> = LazyLock::new(|| {
 pub(crate) static SETPRIV: LazyLock<Option<PathBuf>> = LazyLock::new(|| which("setpriv"));
 
 /// Ends this program and begins another in the same process: its ID, environment and open files stay. Returns
-/// only if that fails.
-pub fn replace(program: &Path, arguments: &[OsString]) -> std::io::Error {
+/// only if that fails. `environment` is added to its own.
+pub fn replace(
+    program: impl AsRef<OsStr>,
+    arguments: &[OsString],
+    environment: &[(&str, &OsStr)],
+) -> std::io::Error {
     #[expect(clippy::disallowed_methods, reason = "no subprocess: this process itself, with all that it has")]
-    std::process::Command::new(program).args(arguments).exec()
+    std::process::Command::new(program).args(arguments).envs(environment.iter().copied()).exec()
 }
 
 /// Finds a program as a shell does: a name in the search path, anything with a `/` as a path. None if it is

@@ -33,6 +33,9 @@ pub enum ProvisionError {
     /// The image's documents are malformed.
     #[error("cannot read the image: {0}")]
     Document(String),
+    /// An installer starts the image by its own initramfs.
+    #[error("cannot make an installer of the image: it has no {0}")]
+    NoInitramfs(String),
     /// A program of the host is missing or fails.
     #[error("cannot {action}")]
     Command {
@@ -85,6 +88,7 @@ impl ProvisionError {
         match self {
             Self::Size(_)
             | Self::Document(_)
+            | Self::NoInitramfs(_)
             | Self::Installer(_)
             | Self::NoStart { .. }
             | Self::Machine { .. } => ErrorClass::UserFault,
@@ -106,7 +110,23 @@ impl ProvisionError {
             Self::NoStart { console, .. } | Self::Machine { console, .. } if !console.is_empty() => {
                 Some(format!("its console ends with:\n{console}"))
             }
-            _ => None,
+            Self::Size(_) => Some("choose another `--size`, such as `--size 8GiB`".to_owned()),
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
+                Some("remove it, or choose another `--output`".to_owned())
+            }
+            Self::Io { .. } => Some("check the free space and the permissions of this place".to_owned()),
+            Self::NoInitramfs(_) => {
+                Some("make it when the image is built: the image parts do (`Make disk images`)".to_owned())
+            }
+            Self::Document(_) => {
+                Some("check the image by `edgewright image show`, build it again, and try again".to_owned())
+            }
+            Self::Installer(_) => Some("correct the image or the options that the message names".to_owned()),
+            Self::NoStart { .. } | Self::Machine { .. } | Self::Channel(_) | Self::TimedOut(_) => Some(
+                "try again when this host has less to do; `edgewright doctor` tries virtual machines"
+                    .to_owned(),
+            ),
+            Self::Cancelled => None,
         }
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use edgewright_vm::CachedImage;
 use edgewright_vm::cpio::Archive;
 
-use crate::{ProvisionError, unattended};
+use crate::{ProvisionError, output, unattended};
 
 /// The first loop device: the service below attaches the root first.
 const ROOT: &str = "/dev/loop0";
@@ -50,9 +50,8 @@ impl Folder {
             if path.exists() {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            let parent = parent.unwrap_or_else(|| Path::new(".")).to_owned();
-            let new = tempfile::Builder::new().prefix(".edgewright-netboot-").tempdir_in(parent)?;
+            let new =
+                tempfile::Builder::new().prefix(".edgewright-netboot-").tempdir_in(output::folder(&path))?;
             Ok(Self { new, target: path })
         });
         let made = made.await.map_err(|_| ProvisionError::Cancelled)?;

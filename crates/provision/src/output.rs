@@ -76,7 +76,8 @@ async fn convert(
     Ok(place)
 }
 
-fn folder(path: &Path) -> &Path {
+/// The folder that an output is in.
+pub(crate) fn folder(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

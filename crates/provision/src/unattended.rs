@@ -26,7 +26,7 @@ pub(crate) fn arguments(of_image: &[String], root: &str) -> String {
 pub(crate) fn initramfs(image: &CachedImage) -> Result<PathBuf, ProvisionError> {
     image.initramfs().ok_or_else(|| {
         let version = &image.facts.kernel.version;
-        ProvisionError::Document(format!("/usr/lib/modules/{version}/initramfs.img is missing"))
+        ProvisionError::NoInitramfs(format!("/usr/lib/modules/{version}/initramfs.img"))
     })
 }
 

@@ -63,7 +63,7 @@ impl Entrance {
 
     /// Starts `program` in the namespace, in place of this process. Returns only if that fails.
     pub fn enter(&self, program: &Path, arguments: impl IntoIterator<Item = OsString>) -> SandboxError {
-        let error = edgewright_process::replace(&self.unshare, &self.words(program, arguments));
+        let error = edgewright_process::replace(&self.unshare, &self.words(program, arguments), &[]);
         SandboxError::io("start", &self.unshare)(error)
     }
 

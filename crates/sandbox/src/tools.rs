@@ -141,6 +141,16 @@ impl ToolImage {
         Ok(Self { libraries: libraries(&root), loader, root, description })
     }
 
+    /// [`ToolImage::open`], on a thread where it may block.
+    ///
+    /// # Errors
+    /// As for [`ToolImage::open`].
+    pub async fn load(folder: &Path) -> Result<Self, SandboxError> {
+        let folder = folder.to_owned();
+        let opened = tokio::task::spawn_blocking(move || Self::open(&folder)).await;
+        opened.unwrap_or_else(|error| Err(SandboxError::Trial { reason: error.to_string() }))
+    }
+
     /// Makes the image in a folder that may exist: the old image is replaced when the new one is complete.
     /// Lines of mmdebstrap go to `progress`.
     ///
@@ -193,16 +203,12 @@ impl ToolImage {
         processes: &ProcessContext,
         progress: impl FnMut(&str) + Send,
     ) -> Result<Self, SandboxError> {
-        let open = |folder: PathBuf| async move {
-            let opened = tokio::task::spawn_blocking(move || Self::open(&folder)).await;
-            opened.unwrap_or_else(|error| Err(SandboxError::Trial { reason: error.to_string() }))
-        };
-        match open(folder.to_owned()).await {
+        match Self::load(folder).await {
             Err(SandboxError::NoTools { .. } | SandboxError::OldTools { .. }) => {}
             other => return other,
         }
         let _turn = turn(folder, processes).await?;
-        match open(folder.to_owned()).await {
+        match Self::load(folder).await {
             Err(SandboxError::NoTools { .. } | SandboxError::OldTools { .. }) => {
                 Self::make(folder, processes, progress).await
             }

@@ -1,5 +1,5 @@
-//! The demo's folders below `target/demo`, and the removal of what an earlier, perhaps killed, demo left
-//! there.
+//! The folders of a demo or an end-to-end test below `target`, and the removal of what an earlier, perhaps
+//! killed, one left there.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ use crate::workspace;
 /// How long a server may take to end its jobs before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
-/// The demo's folders and files.
+/// The folders and files.
 #[derive(Debug)]
 pub(crate) struct Place {
-    /// `target/demo`.
+    /// `target/NAME`.
     pub(crate) root: PathBuf,
     /// The `edgewright` command.
     pub(crate) program: PathBuf,

@@ -11,7 +11,7 @@ use crate::command::Run;
 use crate::workspace;
 
 /// Libraries of the packages that `packaging/deb/control` names.
-const LIBRARIES: [&str; 4] = ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux"];
+const LIBRARIES: [&str; 5] = ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "libz.so.1", "ld-linux"];
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 
 /// Makes the package from the staged files, which get Debian's own beside them.

@@ -84,14 +84,24 @@ impl From<InstallError> for Failure {
     fn from(error: InstallError) -> Self {
         let (class, hint) = match &error {
             InstallError::Update(error) => (error.class(), error.hint()),
-            InstallError::Device(_) | InstallError::Image { .. } | InstallError::Layout { .. } => {
-                (ErrorClass::UserFault, None)
+            InstallError::Device(_) => {
+                (ErrorClass::UserFault, Some("correct the settings of the device".to_owned()))
+            }
+            InstallError::Image { .. } => {
+                (ErrorClass::UserFault, Some("add what is missing, and build the image again".to_owned()))
+            }
+            InstallError::Layout { .. } => {
+                (ErrorClass::UserFault, Some("make the installer or the layout again".to_owned()))
             }
             InstallError::Command { source, .. } => {
                 (ErrorClass::Unavailable, source.hint().map(str::to_owned))
             }
             InstallError::Disk { .. } => (ErrorClass::Conflict, Some("name an unused disk".to_owned())),
-            InstallError::Io { .. } | InstallError::Stopped(_) => (ErrorClass::Unavailable, None),
+            InstallError::Io { .. } => (
+                ErrorClass::Unavailable,
+                Some("check the disk and the kernel's log, then install again".to_owned()),
+            ),
+            InstallError::Stopped(_) => (ErrorClass::Unavailable, Some("install again".to_owned())),
         };
         Self::new(class, Chain(&error).to_string(), hint)
     }

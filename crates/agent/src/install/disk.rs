@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use edgewright_process::Command;
 use rustix::mount::{MountFlags, UnmountFlags};
+use uuid::Uuid;
 
 use super::InstallError;
 use crate::durable;
@@ -52,7 +53,7 @@ pub(super) async fn partition(disk: &Path) -> Result<Partitions, InstallError> {
     if mib < MIN_DISK_MIB {
         return Err(fault(format!("it has {mib} MiB, and {MIN_DISK_MIB} are needed")));
     }
-    let (esp_id, root_id) = (uuid()?, uuid()?);
+    let [esp_id, root_id] = [Uuid::new_v4(), Uuid::new_v4()].map(|id| id.to_string());
     let script = table(if mib < 4096 { SMALL_ESP_MIB } else { ESP_MIB }, &esp_id, &root_id);
     let sfdisk = Command::new("sfdisk").args(["--wipe", "always", "--wipe-partitions", "always"]).arg(disk);
     run("write the partition table", sfdisk.stdin_bytes(script)).await?;
@@ -75,17 +76,6 @@ fn node(disk: &Path, number: u32) -> PathBuf {
     let name = disk.as_os_str().to_string_lossy();
     let separator = if name.ends_with(|c: char| c.is_ascii_digit()) { "p" } else { "" };
     PathBuf::from(format!("{name}{separator}{number}"))
-}
-
-/// A random UUID (RFC 9562, version 4).
-fn uuid() -> Result<String, InstallError> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)
-        .map_err(|e| InstallError::io("read random bytes")(std::io::Error::other(e)))?;
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex = edgewright_model::digest::hex(&bytes);
-    Ok([&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-"))
 }
 
 async fn wait_for(path: &Path) -> Result<(), InstallError> {
@@ -173,13 +163,5 @@ mod tests {
     fn partitions_have_the_kernels_names() {
         assert_eq!(node(Path::new("/dev/vdb"), 1), Path::new("/dev/vdb1"));
         assert_eq!(node(Path::new("/dev/nvme0n1"), 2), Path::new("/dev/nvme0n1p2"));
-    }
-
-    #[test]
-    fn a_uuid_has_the_form_of_one() {
-        let id = uuid().unwrap();
-        assert_eq!(id.len(), 36);
-        assert_eq!(&id[14..15], "4");
-        assert_ne!(id, uuid().unwrap());
     }
 }

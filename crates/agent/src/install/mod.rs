@@ -118,11 +118,16 @@ impl InstallError {
 /// See [`InstallError`].
 pub async fn install(order: &Order, progress: &Progress) -> Result<(), InstallError> {
     order.device.check()?;
-    let image = read_image(order)?;
-    if bootc::is_present() {
-        return bootc::install(order, progress).await;
-    }
-    let loader = boot_loader::find(Path::new("/"))?;
+    let (image, loader) = blocking({
+        let order = order.clone();
+        move || {
+            let image = read_image(&order)?;
+            let loader = (!bootc::is_present()).then(|| boot_loader::find(Path::new("/"))).transpose()?;
+            Ok::<_, InstallError>((image, loader))
+        }
+    })
+    .await??;
+    let Some(loader) = loader else { return bootc::install(order, progress).await };
     progress.step("partitioning the disk", 0, None);
     let partitions = disk::partition(&order.disk).await?;
     progress.step("making file systems", 0, None);

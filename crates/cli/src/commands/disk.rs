@@ -5,6 +5,7 @@ mod wanted;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use edgewright_job::vm_tools;
 use edgewright_model::Digest;
 use edgewright_model::error::Chain;
 use edgewright_process::{CancellationToken, ProcessContext};
@@ -47,7 +48,7 @@ pub(super) async fn disk(args: &DiskArgs, global: &Global) -> Result<End, Failur
     let processes = ProcessContext::new(cancel.clone());
     let scratch = tempfile::Builder::new().prefix("disk-").tempdir_in(&work);
     let scratch = scratch.map_err(|error| Failure::file("cannot create a folder in", &work, &error))?;
-    let context = Context { tools: tools(&args.tools)?, scratch: scratch.path().to_owned(), processes };
+    let context = Context { tools: tools(&args.tools).await?, scratch: scratch.path().to_owned(), processes };
     let mut acceleration = Acceleration::detect(Some(&work), &context).await.map_err(ProvisionError::from)?;
     let cache = Cache::new(work.join("images"));
     let workshop = Workshop { context: &context, cache: &cache, programs: vm_programs() };
@@ -150,12 +151,12 @@ async fn read(path: &Path) -> Result<String, Failure> {
 }
 
 /// QEMU and disk tools: those of the tool image, or of this host.
-fn tools(folder: &Path) -> Result<Tools, Failure> {
-    let here = Tools::here();
-    match ToolImage::open(folder) {
-        Ok(image) => Ok(Tools::of_image(image.root().to_owned(), image.loader())),
-        Err(_) if here.has_qemu() => Ok(here),
-        Err(error) => Err(error.into()),
+async fn tools(folder: &Path) -> Result<Tools, Failure> {
+    let image = ToolImage::load(folder).await;
+    let tools = vm_tools(image.as_ref().ok());
+    match image {
+        Err(error) if !tools.has_qemu() => Err(error.into()),
+        _ => Ok(tools),
     }
 }
 

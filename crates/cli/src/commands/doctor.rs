@@ -7,6 +7,7 @@ mod programs;
 use std::path::Path;
 
 use edgewright_api::documents::{DoctorCheck, DoctorReport, DoctorState};
+use edgewright_job::vm_tools;
 use edgewright_model::error::Chain;
 use edgewright_process::ProcessContext;
 use edgewright_sandbox::host::Kernel;
@@ -14,7 +15,7 @@ use edgewright_sandbox::launch::{FIRST_ID, IDS};
 use edgewright_sandbox::namespace::Entrance;
 use edgewright_sandbox::{Sandbox, SandboxError, ToolImage};
 use edgewright_server::Settings;
-use edgewright_vm::{Acceleration, Accelerator, Context, Tools as VmTools};
+use edgewright_vm::{Acceleration, Accelerator, Context};
 
 use crate::args::{DoctorArgs, Global, ServeArgs};
 use crate::exit::{End, Failure};
@@ -45,7 +46,9 @@ async fn examine(settings: &Settings, environment: &Environment) -> Result<Docto
     let program = std::env::current_exe()
         .map_err(|error| Failure::unavailable("cannot find the file of this program", &error))?;
     let mut sandbox_ms = None;
-    match ToolImage::open(&settings.tools) {
+    let image = ToolImage::load(&settings.tools).await;
+    let machines = virtual_machines(image.as_ref().ok()).await;
+    match image {
         Ok(tools) => {
             checks.push(programs::of_image(&tools));
             let (check, took) = sandbox(tools, environment, &program).await;
@@ -54,7 +57,7 @@ async fn examine(settings: &Settings, environment: &Environment) -> Result<Docto
         }
         Err(error) => checks.push(no_tools(&error)),
     }
-    checks.push(virtual_machines(settings).await);
+    checks.push(machines);
     checks.extend(programs::of_host(settings.unsafe_host_tools).await);
     checks.push(disk(&settings.data));
     checks.extend(network::mirrors().await);
@@ -141,17 +144,12 @@ fn no_sandboxes() -> (String, String) {
 }
 
 /// What virtual machines would use: tried with a tiny guest.
-async fn virtual_machines(settings: &Settings) -> DoctorCheck {
-    let here = VmTools::here();
-    let image = ToolImage::open(&settings.tools).ok();
-    let tools = match image {
-        Some(image) => VmTools::of_image(image.root().to_owned(), image.loader()),
-        None if here.has_qemu() => here,
-        None => {
-            let hint = "the tool image has QEMU: make it by `edgewright tools update`";
-            return gap("kvm", DoctorState::Warning, "not tried: no QEMU", hint);
-        }
-    };
+async fn virtual_machines(image: Option<&ToolImage>) -> DoctorCheck {
+    let tools = vm_tools(image);
+    if !tools.has_qemu() {
+        let hint = "the tool image has QEMU: make it by `edgewright tools update`";
+        return gap("kvm", DoctorState::Warning, "not tried: no QEMU", hint);
+    }
     let scratch = std::env::temp_dir();
     let context = Context { tools, scratch, processes: ProcessContext::default() };
     match Acceleration::detect(None, &context).await {

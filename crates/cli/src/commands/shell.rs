@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
-use std::os::unix::process::CommandExt as _;
 
 use edgewright_api::KeptMachine;
 use edgewright_lab::kept::{self, Kept};
@@ -54,14 +53,10 @@ pub(crate) async fn shell(
             .hint("start a new one with `edgewright run VARIANT --keep`; remove this one with `edgewright shell --rm`"));
     }
     let entry = kept::enter(&work, &settings, machine, command, std::io::stdin().is_terminal());
-    #[expect(clippy::disallowed_methods, reason = "the shell replaces this process and takes its terminal")]
-    let mut podman = std::process::Command::new(entry.program);
-    podman.args(&entry.arguments);
-    if let Some(conf) = &entry.containers_conf {
-        podman.env("CONTAINERS_CONF", conf);
-    }
-    // Returns only if podman cannot be started.
-    Err(Failure::unavailable("cannot start podman", &podman.exec()))
+    let conf = entry.containers_conf.as_ref().map(|conf| ("CONTAINERS_CONF", conf.as_os_str()));
+    // It takes the terminal of this process, and returns only if podman cannot be started.
+    let error = edgewright_process::replace(entry.program, &entry.arguments, conf.as_slice());
+    Err(Failure::unavailable("cannot start podman", &error))
 }
 
 /// Removes kept machines.

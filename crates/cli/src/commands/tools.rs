@@ -21,16 +21,23 @@ pub(crate) async fn tools(command: &ToolsCommand) -> Result<End, Failure> {
 }
 
 async fn update(dir: &Path, if_needed: bool) -> Result<End, Failure> {
-    if if_needed && ToolImage::open(dir).is_ok() {
-        return Ok(End::Good);
-    }
     let mut stop = Stop::listen()?;
-    output::note(&format!("making the tool image in {}: a minute or two", dir.display()));
+    if !if_needed {
+        output::note(&format!("making the tool image in {}: a minute or two", dir.display()));
+    }
     let bar = indicatif::ProgressBar::new_spinner();
     bar.enable_steady_tick(std::time::Duration::from_millis(200));
     let processes = ProcessContext::default();
+    let progress = |line: &str| bar.set_message(line.to_owned());
+    let work = async {
+        if if_needed {
+            ToolImage::open_or_make(dir, &processes, progress).await
+        } else {
+            ToolImage::make(dir, &processes, progress).await
+        }
+    };
     let made = tokio::select! {
-        made = ToolImage::make(dir, &processes, |line| bar.set_message(line.to_owned())) => made,
+        made = work => made,
         () = stop.next() => return Err(Failure::stopped("stopped before the tool image was complete")),
     };
     bar.finish_and_clear();

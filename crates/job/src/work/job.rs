@@ -12,12 +12,13 @@ use edgewright_oci::Client;
 use edgewright_oci::index::Cache;
 use edgewright_process::{CancellationToken, ProcessContext};
 use edgewright_sandbox::ToolImage;
-use edgewright_vm::{Programs, Tools as VmTools};
+use edgewright_vm::Programs;
 
 use super::WorkSettings;
 use super::place::Place;
 use crate::error::ExecutorError;
 use crate::report::Reporter;
+use crate::tools::vm_tools;
 
 /// The part of a job's time that is reserved for other work than its steps.
 const STEP_MARGIN: Duration = Duration::from_secs(12);
@@ -73,7 +74,7 @@ impl Job<'_> {
             Ok(manifest) => manifest,
             Err(failure) => return JobOutcome { failure: Some(failure), ..outcome },
         };
-        let lab = self.lab_context();
+        let lab = self.lab_context().await;
         for lane in &task.lanes {
             if self.cancel.is_cancelled() {
                 let failure = JobFailure { phase: Phase::Test, ..ExecutorError::Cancelled.failure() };
@@ -131,20 +132,20 @@ impl Job<'_> {
         within.mul_f64(0.95).min(within.saturating_sub(STEP_MARGIN)).max(within / 2)
     }
 
-    /// In a sandbox, its own QEMU; else that of the tool image, whose disk tools are recent; else the host's.
-    fn vm_host(&self) -> VmHost {
-        let folder = self.settings.tools.as_deref().filter(|_| !self.settings.in_sandbox);
-        let image = folder.and_then(|folder| ToolImage::open(folder).ok());
-        let tools = image
-            .map_or_else(VmTools::here, |image| VmTools::of_image(image.root().to_owned(), image.loader()));
+    /// In a sandbox, its own QEMU; else that of the tool image; else the host's.
+    async fn vm_host(&self) -> VmHost {
+        let image = match self.settings.tools.as_deref() {
+            Some(folder) if !self.settings.in_sandbox => ToolImage::load(folder).await.ok(),
+            _ => None,
+        };
         let programs = Programs { guest: self.settings.guest, checks: self.settings.runner };
-        VmHost::new(&self.place.work, tools, programs)
+        VmHost::new(&self.place.work, vm_tools(image.as_ref()), programs)
     }
 
-    fn lab_context(&self) -> LabContext {
+    async fn lab_context(&self) -> LabContext {
         LabContext {
             podman: Arc::clone(&self.podman),
-            vm: self.vm_host(),
+            vm: self.vm_host().await,
             client: self.client.clone(),
             job: self.order.job,
             scratch: self.place.scratch.clone(),
