@@ -1,5 +1,7 @@
 //! The way of a device from one image to the other.
 
+use std::time::Instant;
+
 use edgewright_model::Digest;
 use edgewright_model::error::Chain;
 use edgewright_vm::ChannelError;
