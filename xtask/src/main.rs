@@ -46,7 +46,7 @@ Commands:
   demo --device show a device that takes an update and returns from a bad one: about 10 minutes
   e2e device [--all]
                 provision a device in a virtual machine, update it, break it: about 10 minutes; --all: more ways to break
-  e2e lanes     update a device by the lanes of runs: upgrade, rollback, downgrade: about 20 minutes
+  e2e lanes     update a device by the lanes of runs: upgrade, rollback, downgrade, switch: about 25 minutes
   e2e stick     install a virtual machine from a USB stick, and start it: about 7 minutes
   bench [NAME]  run a measurement; without a name, list all";
 

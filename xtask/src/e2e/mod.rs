@@ -8,7 +8,7 @@
 //!  commit 3 ─▶ release ─▶ it fails ─▶ the device is back on 2 by itself, and the server knows
 //! ```
 //!
-//! `e2e lanes`: the same by the lanes `upgrade`, `rollback` and `downgrade`, which do it in a run.
+//! `e2e lanes`: the same by the lanes `upgrade`, `rollback`, `downgrade` and `switch`, which do it in a run.
 //!
 //! `e2e stick`: a stick by `edgewright disk --format iso` installs a machine, which then starts.
 
@@ -28,7 +28,7 @@ use crate::command::Run;
 use crate::demo::story::{Story, say};
 use crate::test::shown;
 use device::{Device, Installed};
-pub(crate) use lanes::lanes;
+pub(crate) use lanes::{lane_times, lanes};
 use machine::Machine;
 use world::World;
 

@@ -14,6 +14,8 @@ const PROGRAMS: [&str; 2] = ["edgewright-agent", "edgewright-setup-root"];
 
 /// The lanes of the test's role.
 const UNTESTED: &str = "test: none";
+/// A role that differs from the test's in all that roles have.
+const OTHER: &str = "from: base\nsteps:\n  - files: files\ntest: none\n";
 
 /// Folders and programs.
 #[derive(Debug)]
@@ -55,11 +57,28 @@ impl World {
 
     /// Commits a version of the role. Gives the commit.
     pub(super) fn version(&self, version: u32) -> anyhow::Result<String> {
-        self.tested_version(version, UNTESTED)
+        self.lay_out(version)?;
+        self.commit(&format!("version {version}"))
     }
 
-    /// Commits a version of the role with this in place of `test: none`. Gives the commit.
+    /// Commits a version of the role with this in place of `test: none`, and beside it the role `other`. Gives
+    /// the commit.
     pub(super) fn tested_version(&self, version: u32, test: &str) -> anyhow::Result<String> {
+        self.lay_out(version)?;
+        let images = self.place.source.join("images");
+        let path = images.join("device/image.yaml");
+        let text = std::fs::read_to_string(&path)?;
+        ensure!(text.contains(UNTESTED), "the test's role has no line `{UNTESTED}`");
+        std::fs::write(&path, text.replace(UNTESTED, test))?;
+        let files = images.join("other/files/usr/lib/e2e");
+        std::fs::create_dir_all(&files)?;
+        std::fs::write(files.join("role"), "other\n")?;
+        std::fs::write(images.join("other/image.yaml"), OTHER)?;
+        self.commit(&format!("version {version}: {}", test.lines().last().unwrap_or_default()))
+    }
+
+    /// Lays a version of the role into the source.
+    fn lay_out(&self, version: u32) -> anyhow::Result<()> {
         let source = &self.place.source;
         for name in ["images", "edgewright.yaml"] {
             Run::new("rm").args(["--recursive", "--force"]).arg(source.join(name)).run()?;
@@ -69,12 +88,7 @@ impl World {
         copy(&workspace::root().join("packaging/image-parts"), &parts)?;
         self.copy_programs(&parts.join("bin"))?;
         let files = folder().join("versions").join(version.to_string());
-        copy(&files, &source.join("images/device/files"))?;
-        let path = source.join("images/device/image.yaml");
-        let text = std::fs::read_to_string(&path)?;
-        ensure!(text.contains(UNTESTED), "the test's role does not say `{UNTESTED}`: it must follow it");
-        std::fs::write(&path, text.replace(UNTESTED, test))?;
-        self.commit(&format!("version {version}"))
+        copy(&files, &source.join("images/device/files"))
     }
 
     /// Copies what the image parts need, made once: `strip` gives the same bytes, but takes its time.

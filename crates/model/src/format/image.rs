@@ -300,7 +300,7 @@ fn switch_from(
         (None, false) => None,
         (None, true) => {
             let hint = "add `switch: {from: IMAGE}`";
-            input.error(test.place, "the lane `switch` does not say from which image", hint);
+            input.error(test.place, "the lane `switch` names no image to start from", hint);
             None
         }
         (Some(node), _) => {
