@@ -114,6 +114,9 @@ fn ensure_lane(lanes: &Value, name: &str, skipped: Option<&str>) -> anyhow::Resu
         ensure!(is_expected, "unexpected check in the lane `{name}`: {check}");
     }
     let seconds = lane["duration_ms"].as_f64().context("the verdict has no duration")? / 1000.0;
-    say(&format!("{name}: passed in {seconds:.0} s{}", skipped.map(|why| format!(" ({why})")).unwrap_or_default()));
+    say(&format!(
+        "{name}: passed in {seconds:.0} s{}",
+        skipped.map(|why| format!(" ({why})")).unwrap_or_default()
+    ));
     Ok(seconds)
 }

@@ -20,6 +20,9 @@ pub(super) const VERSION: u32 = 1;
 const BOOT_TRIES: u32 = 1;
 /// The factor on the time limits of health checks: the most that a lane's own limits are multiplied by.
 const HEALTH_SCALE: u32 = 40;
+/// Where the processor is emulated on a busy host, a unit or a disk that is late is not a bad image.
+const PATIENCE: [&str; 2] =
+    ["systemd.default_timeout_start_sec=10min", "systemd.default_device_timeout_sec=10min"];
 /// What the service starts.
 const START: &str = "/etc/edgewright-lane/start";
 const SERVICE: &str = "edgewright-guest.service";
@@ -55,12 +58,9 @@ pub(super) fn settings() -> Vec<u8> {
         // Programs must be there even if a boot does not come to its end.
         (unit("sysinit.target.d/50-edgewright-guest.conf"), readable(format!("[Unit]\nWants={SERVICE}\n"))),
     ]);
-    let settings = Settings {
-        hostname: "edgewright-lane",
-        files,
-        kernel_arguments: device_arguments(),
-        boot_tries: BOOT_TRIES,
-    };
+    let mut kernel_arguments = device_arguments();
+    kernel_arguments.extend(PATIENCE.map(str::to_owned));
+    let settings = Settings { hostname: "edgewright-lane", files, kernel_arguments, boot_tries: BOOT_TRIES };
     // A plain struct of strings and numbers always serialises.
     serde_json::to_vec(&settings).unwrap_or_default()
 }
