@@ -1,8 +1,9 @@
 //! `e2e lanes`: lanes that update a device, in runs of a server.
 //!
 //! ```text
-//!  commit 1, 1a  nothing is released: `rollback` comes back from a successor that fails; the others are skipped
-//!  commit 2      `upgrade` from 1, `downgrade` to 1, `switch` from another role
+//!  version 1         nothing is released: `rollback` comes back from a successor that fails, others are skipped
+//!  1, another check  `rollback` again, with the disk of the first run
+//!  version 2         `upgrade` from 1, `downgrade` to 1, `switch` from another role
 //! ```
 
 use std::time::{Duration, Instant};

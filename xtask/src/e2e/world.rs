@@ -61,8 +61,8 @@ impl World {
         self.commit(&format!("version {version}"))
     }
 
-    /// Commits a version of the role with this in place of `test: none`, and beside it the role `other`. Gives
-    /// the commit.
+    /// Commits a version of the role with this in place of `test: none`, and beside it the role `other`.
+    /// Gives the commit.
     pub(super) fn tested_version(&self, version: u32, test: &str) -> anyhow::Result<String> {
         self.lay_out(version)?;
         let images = self.place.source.join("images");
