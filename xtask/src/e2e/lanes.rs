@@ -1,7 +1,7 @@
 //! `e2e lanes`: lanes that update a device, in runs of a server.
 //!
 //! ```text
-//!  version 1         nothing is released: `rollback` comes back from a successor that fails, others are skipped
+//!  version 1         nothing is released: `rollback` returns from a bad successor, the others are skipped
 //!  1, another check  `rollback` again, with the disk of the first run
 //!  version 2         `upgrade` from 1, `downgrade` to 1, `switch` from another role
 //! ```
