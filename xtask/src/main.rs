@@ -37,8 +37,9 @@ Commands:
                 run the tests with real tools; FILTER is a part of a test's name
   test docs [FILTER]
                 run the examples in documentation
-  fuzz [TARGET…] [--seconds N] [--seed N] [--keep]
-                run fuzz targets, 60 seconds each; --keep adds inputs that cover more to fuzz/corpus
+  fuzz [TARGET…] [--seconds N | --seed N] [--keep]
+                run fuzz targets, 60 seconds each; --seed repeats a search of as many inputs each time;
+                --keep adds inputs that cover more to fuzz/corpus
   generate [PAGE…]
                 write the generated pages of docs/reference, such as settings.md
   dist          make a Debian package and a tarball, in target/dist

@@ -2,6 +2,7 @@
 
 use edgewright_model::order::ORDER_VERSION;
 use edgewright_model::outcome::{JobEvent, JobOutcome, Phase};
+use edgewright_model::reference::RepoName;
 use edgewright_process::{CancellationToken, CommandError};
 use tokio::sync::mpsc;
 
@@ -16,16 +17,34 @@ pub(crate) struct Heard {
     phase: Option<Phase>,
     outcome: Option<JobOutcome>,
     garbage: Option<String>,
+    kept: Option<RepoName>,
+    stays: CancellationToken,
 }
 
 impl Heard {
+    /// Is cancelled when the outcome arrived of a job that stays with its machine.
+    pub(crate) fn stays(&self) -> CancellationToken {
+        self.stays.clone()
+    }
+
+    /// The repository of the machine that is kept.
+    pub(crate) const fn kept(&self) -> Option<&RepoName> {
+        self.kept.as_ref()
+    }
+
     /// Takes a line of standard output.
     pub(crate) fn line(&mut self, line: &str, events: &mpsc::Sender<JobEvent>) {
         if self.outcome.is_some() {
             return;
         }
         match serde_json::from_str(line) {
-            Ok(JobEvent::Outcome(outcome)) => self.outcome = Some(outcome),
+            Ok(JobEvent::Outcome(outcome)) => {
+                self.outcome = Some(outcome);
+                if self.kept.is_some() {
+                    self.stays.cancel();
+                }
+            }
+            Ok(JobEvent::Kept { repository }) => self.kept = Some(repository),
             Ok(event) => {
                 if let JobEvent::Phase { phase, .. } = &event {
                     self.phase = Some(*phase);
@@ -51,7 +70,7 @@ impl Heard {
         cancel: &CancellationToken,
         within: edgewright_model::duration::Span,
     ) -> Result<JobOutcome, ExecutorError> {
-        let Self { phase, outcome, garbage } = self;
+        let Self { phase, outcome, garbage, .. } = self;
         match (outcome, finished) {
             (Some(outcome), _) if outcome.version != ORDER_VERSION => {
                 Err(ExecutorError::Version { found: outcome.version })

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,7 +19,8 @@ use edgewright_model::outcome::{JobEvent, JobOutcome};
 use edgewright_model::spec::Lane;
 use edgewright_model::tools::ToolVersions;
 use edgewright_model::verdict::LaneProfile;
-use edgewright_process::{CancellationToken, Command, ProcessContext, Stream, Tasks};
+use edgewright_process::{CancellationToken, Command, Ended, ProcessContext, Stream, Tasks};
+use edgewright_sandbox::SandboxError;
 use tokio::sync::{OnceCell, mpsc};
 
 use crate::courtesy::with_io_priority;
@@ -178,14 +180,18 @@ impl LocalExecutor {
             command = command.env(name, value);
         }
         let mut heard = Heard::default();
-        let ended = CancellationToken::new();
+        let (ended, stays) = (CancellationToken::new(), heard.stays());
+        let keeps = place.is_some() && asks_to_keep(&order);
         let running = async {
-            let finished = command
-                .run_lines_status(|stream, line| match stream {
-                    Stream::Stdout => heard.line(line, &events),
-                    Stream::Stderr => (settings.log)(job, cut(line)),
-                })
-                .await;
+            let to_its_end = command.run_lines_status(|stream, line| match stream {
+                Stream::Stdout => heard.line(line, &events),
+                Stream::Stderr => (settings.log)(job, cut(line)),
+            });
+            // Of a sandbox that stays, only the runtime is ended, by dropping its command.
+            let finished = tokio::select! {
+                finished = to_its_end => Some(finished),
+                () = stays.cancelled(), if keeps => None,
+            };
             ended.cancel();
             finished
         };
@@ -201,12 +207,22 @@ impl LocalExecutor {
         };
         let (finished, excess) = tokio::join!(running, watching);
         // Nothing of the job runs any more before what it left is removed. Killing and removing blocks.
-        drop(tokio::task::spawn_blocking(move || drop(place)).await);
+        let kept = heard.kept().filter(|_| finished.is_none()).map(ToString::to_string);
+        let left = tokio::task::spawn_blocking(move || match (place, kept) {
+            (Some(place), Some(repository)) => place.keep(&repository),
+            _ => Ok(()),
+        });
+        let left =
+            left.await.map_err(io::Error::other).map_err(SandboxError::io("keep", &settings.work)).flatten();
+        left.map_err(|error| ExecutorError::Sandbox(Arc::new(error)))?;
         self.clear(&order).await;
         if let Some(Excess { written, bound }) = excess {
             return Err(ExecutorError::Disk { written, bound, phase: heard.phase() });
         }
-        heard.judge(finished.map(|finished| (finished.ended, finished.output.stderr_tail)), &cancel, within)
+        let finished = finished.map_or(Ok((Ended::Code(0), Vec::new())), |finished| {
+            finished.map(|finished| (finished.ended, finished.output.stderr_tail))
+        });
+        heard.judge(finished, &cancel, within)
     }
 
     /// The command that starts a job's process, with what has to exist as long as it runs.
@@ -396,6 +412,11 @@ impl Executor for LocalExecutor {
     fn capacity(&self) -> Capacity {
         self.gate.capacity()
     }
+}
+
+/// Whether a machine of a job may stay after it. What else a job prints about that is not believed.
+fn asks_to_keep(order: &JobOrder) -> bool {
+    matches!(&order.task, Task::Image(task) if task.lanes.iter().any(|lane| lane.keep))
 }
 
 /// The key of the image that later `files` steps are added to: that of the last other step.

@@ -52,11 +52,13 @@ struct Versioned {
 }
 
 /// Reads one order, runs it, writes events and the outcome as JSON lines. The end of `input`, SIGTERM and
-/// SIGINT cancel the job. Returns `Ok` if the outcome was delivered, even if the job failed.
+/// SIGINT cancel the job. Returns `Ok` if the outcome was delivered, even if the job failed. If a machine is
+/// kept and `is_sandboxed`, it does not return: this process's end would be the end of the sandbox.
 pub async fn serve(
     input: impl Read + Send + 'static,
     output: impl Write + Send + 'static,
     worker: &dyn Worker,
+    is_sandboxed: bool,
 ) -> Result<(), ProcessError> {
     let cancel = CancellationToken::new();
     let line = read_order(input, cancel.clone()).await.map_err(ProcessError::Read)?;
@@ -74,7 +76,12 @@ pub async fn serve(
     // If the writer has ended, it returned its own error.
     let _ = events.send(JobEvent::Outcome(outcome)).await;
     drop(events);
-    writer.await.map_err(io::Error::other).and_then(|written| written).map_err(ProcessError::Write)
+    let written = writer.await.map_err(io::Error::other).and_then(|written| written);
+    let is_kept = written.map_err(ProcessError::Write)?;
+    if is_kept && is_sandboxed {
+        std::future::pending::<()>().await;
+    }
+    Ok(())
 }
 
 /// Runs a job within its limit. When `stopped` resolves or the limit ends, `cancel` is cancelled, and the job
@@ -168,8 +175,11 @@ async fn read_order(input: impl Read + Send + 'static, cancel: CancellationToken
     order.await.map_err(io::Error::other)?
 }
 
-fn write_events(mut events: mpsc::Receiver<JobEvent>, mut output: impl Write) -> io::Result<()> {
+/// Writes events to the outcome; whether a machine is kept.
+fn write_events(mut events: mpsc::Receiver<JobEvent>, mut output: impl Write) -> io::Result<bool> {
+    let mut is_kept = false;
     while let Some(event) = events.blocking_recv() {
+        is_kept |= matches!(event, JobEvent::Kept { .. });
         let mut line = serde_json::to_vec(&event)?;
         line.push(b'\n');
         output.write_all(&line)?;
@@ -179,7 +189,7 @@ fn write_events(mut events: mpsc::Receiver<JobEvent>, mut output: impl Write) ->
             break;
         }
     }
-    Ok(())
+    Ok(is_kept)
 }
 
 #[cfg(test)]
@@ -241,7 +251,7 @@ mod tests {
             ("nonsense\n", "malformed job order"),
             ("{\"version\":3}\n", "malformed job order"),
         ] {
-            let error = serve(input.as_bytes(), io::sink(), &executor).await.unwrap_err();
+            let error = serve(input.as_bytes(), io::sink(), &executor, false).await.unwrap_err();
             assert!(error.to_string().contains(want), "{input}: {error}");
         }
     }
@@ -249,7 +259,7 @@ mod tests {
     #[tokio::test]
     async fn an_order_of_another_version_gives_an_outcome_with_that_failure() {
         let (mut reader, writer) = io::pipe().unwrap();
-        serve("{\"version\":99}\n".as_bytes(), writer, &SimulatedExecutor::new()).await.unwrap();
+        serve("{\"version\":99}\n".as_bytes(), writer, &SimulatedExecutor::new(), false).await.unwrap();
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         let JobEvent::Outcome(outcome) = serde_json::from_str(&text).unwrap() else { panic!("no outcome") };

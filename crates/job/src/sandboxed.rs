@@ -21,7 +21,7 @@ use std::time::Duration;
 use edgewright_model::order::{JOB_ENVIRONMENT, JobOrder, StepAction, Task};
 use edgewright_process::{Command, OwnedTask};
 use edgewright_sandbox::launch::{FIRST_ID, Launch};
-use edgewright_sandbox::{Bounds, Mount, Network, Sandbox, SandboxError, Sandboxed};
+use edgewright_sandbox::{Bounds, Mount, Network, Sandbox, SandboxError, Sandboxed, kept};
 use rustix::fs::{Mode, OFlags};
 
 use crate::tools::Tools;
@@ -61,9 +61,21 @@ pub struct JobSandbox {
 /// files; that blocks.
 #[derive(Debug)]
 pub(crate) struct JobPlace {
-    _sandboxed: Sandboxed,
+    sandboxed: Sandboxed,
     _forwards: Vec<OwnedTask<()>>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
+}
+
+impl JobPlace {
+    /// Leaves the sandbox running with the machine in it, without its sockets and secrets. An earlier one of
+    /// the same repository ends. It blocks.
+    pub(crate) fn keep(self, repository: &str) -> Result<(), SandboxError> {
+        let sandboxes = self.folder.path().parent().unwrap_or(Path::new("/"));
+        for earlier in kept::list(sandboxes)?.iter().filter(|earlier| earlier.label() == repository) {
+            earlier.remove()?;
+        }
+        self.sandboxed.keep(repository)
+    }
 }
 
 impl JobSandbox {
@@ -104,7 +116,7 @@ impl JobSandbox {
             forwards.push(forward::out_of(&path, *address).map_err(SandboxError::io("create", &path))?);
             own(&path, 0o600)?;
         }
-        Ok((command, JobPlace { _sandboxed: sandboxed, _forwards: forwards, _folder: folder }))
+        Ok((command, JobPlace { sandboxed, _forwards: forwards, folder }))
     }
 
     /// The work folder of an order's trust domain. It is the only folder of the host that its jobs write to,

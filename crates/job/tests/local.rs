@@ -50,7 +50,7 @@ fn child(behaviour: &Behaviour) -> ExitCode {
     }
     let executor = SimulatedExecutor::new();
     executor.set_default(behaviour.clone());
-    runtime().block_on(serve(std::io::stdin(), std::io::stdout(), &executor)).unwrap();
+    runtime().block_on(serve(std::io::stdin(), std::io::stdout(), &executor, false)).unwrap();
     ExitCode::SUCCESS
 }
 

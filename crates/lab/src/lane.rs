@@ -207,6 +207,7 @@ pub(crate) async fn run_machine(
     }
     if order.keep && !cancel.is_cancelled() {
         events(JobEvent::Log { line: "the machine is kept (`--keep`)".to_owned() });
+        events(JobEvent::Kept { repository: manifest.repository.clone() });
     } else {
         machine.stop().await;
     }

@@ -35,6 +35,11 @@ pub enum JobEvent {
         /// The line, without its end.
         line: String,
     },
+    /// A machine stays after the job, for inspection. In a sandbox, the job's process stays with it.
+    Kept {
+        /// The repository of its image.
+        repository: RepoName,
+    },
     /// The outcome, always the last line.
     Outcome(JobOutcome),
 }

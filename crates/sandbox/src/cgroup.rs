@@ -11,6 +11,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::SandboxError;
 use crate::launch::Bounds;
 
@@ -31,6 +33,25 @@ pub(crate) struct Cgroups {
     unified: Option<PathBuf>,
     /// Folders of v1 hierarchies.
     legacy: Vec<PathBuf>,
+}
+
+/// The folders of the cgroups of a sandbox that outlives its maker.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Folders {
+    unified: Option<PathBuf>,
+    legacy: Vec<PathBuf>,
+}
+
+impl Folders {
+    /// Whether processes are in them.
+    pub(crate) fn are_populated(&self) -> bool {
+        self.unified.iter().chain(&self.legacy).any(|folder| has_processes(folder))
+    }
+
+    /// Kills what is in them, and removes them.
+    pub(crate) fn clear(self) {
+        drop(Cgroups { unified: self.unified, legacy: self.legacy });
+    }
 }
 
 /// The cgroup trees of a host, and where this process is in them.
@@ -102,24 +123,25 @@ impl Cgroups {
     }
 
     /// Kills and removes what an earlier process left: all cgroups of this place whose name begins with
-    /// `prefix`. Returns how many.
-    pub(crate) fn clear(prefix: &str) -> usize {
-        let Ok(text) = fs::read_to_string("/proc/self/cgroup") else { return 0 };
-        let trees = trees(&text, Path::new(ROOT));
+    /// `prefix`, and is one of those. Returns how many.
+    pub(crate) fn clear(prefix: &str, is_one: &dyn Fn(&str) -> bool) -> usize {
+        let (unified, legacy) = found(prefix);
+        let is_one =
+            |folder: &PathBuf| folder.file_name().is_some_and(|name| is_one(&name.to_string_lossy()));
         let mut cleared = 0;
-        if let Some((mount, own)) = trees.unified {
-            let own = below(&mount, own.strip_suffix(SERVER).unwrap_or(&own));
-            for folder in with_prefix(&own, prefix) {
-                drop(Self { unified: Some(folder), legacy: Vec::new() });
-                cleared += 1;
-            }
+        for folder in unified.into_iter().filter(is_one) {
+            drop(Self { unified: Some(folder), legacy: Vec::new() });
+            cleared += 1;
         }
-        for (_, mount, own) in trees.legacy {
-            for folder in with_prefix(&below(&mount, &own), prefix) {
-                drop(Self { unified: None, legacy: vec![folder] });
-            }
+        for folder in legacy.into_iter().filter(is_one) {
+            drop(Self { unified: None, legacy: vec![folder] });
         }
         cleared
+    }
+
+    /// Leaves what is in them running; their folders.
+    pub(crate) fn release(mut self) -> Folders {
+        Folders { unified: self.unified.take(), legacy: std::mem::take(&mut self.legacy) }
     }
 
     /// The files that a process writes `0` to in order to be in the cgroups.
@@ -158,6 +180,29 @@ impl Drop for Cgroups {
             remove(folder);
         }
     }
+}
+
+/// The cgroups of this place whose name begins with `prefix`: those of the cgroup2 tree, and those of v1.
+fn found(prefix: &str) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let Ok(text) = fs::read_to_string("/proc/self/cgroup") else { return Default::default() };
+    let trees = trees(&text, Path::new(ROOT));
+    let unified = trees.unified.map(|(mount, own)| {
+        let own = below(&mount, own.strip_suffix(SERVER).unwrap_or(&own));
+        with_prefix(&own, prefix)
+    });
+    let legacy =
+        trees.legacy.into_iter().flat_map(|(_, mount, own)| with_prefix(&below(&mount, &own), prefix));
+    (unified.unwrap_or_default(), legacy.collect())
+}
+
+/// Whether processes are in a cgroup or one below it.
+fn has_processes(folder: &Path) -> bool {
+    fs::read_to_string(folder.join("cgroup.procs")).is_ok_and(|processes| !processes.is_empty())
+        || fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()) && has_processes(&entry.path()))
 }
 
 fn with_prefix(folder: &Path, prefix: &str) -> Vec<PathBuf> {

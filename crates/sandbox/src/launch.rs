@@ -11,6 +11,7 @@ use rustix::fs::{FileType, Mode};
 
 use crate::cgroup::Cgroups;
 use crate::config::{Config, KVM};
+use crate::kept::{self, Note};
 use crate::{SandboxError, ToolImage};
 
 /// The first host ID of a sandbox: `/etc/subuid` of Debian begins there, too.
@@ -18,7 +19,7 @@ pub const FIRST_ID: u32 = 100_000;
 /// How many IDs a sandbox has: those that images use.
 pub const IDS: u32 = 65_536;
 /// Where the program is in the sandbox.
-const PROGRAM: &str = "/opt/edgewright/edgewright";
+pub(crate) const PROGRAM: &str = "/opt/edgewright/edgewright";
 
 /// Where programs are, in the sandbox and on the host.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
@@ -130,8 +131,22 @@ pub struct Launch {
 #[derive(Debug)]
 pub struct Sandboxed {
     // In this order: processes end before their files go.
-    _cgroups: Cgroups,
-    _bundle: tempfile::TempDir,
+    cgroups: Cgroups,
+    bundle: tempfile::TempDir,
+    note: Note,
+}
+
+impl Sandboxed {
+    /// Leaves the sandbox running, for [`kept::list`], with a label that names what is in it.
+    ///
+    /// # Errors
+    /// That cannot be noted: the sandbox ends.
+    pub fn keep(self, label: &str) -> Result<(), SandboxError> {
+        let Self { cgroups, bundle, note } = self;
+        note.keep(bundle.path(), label, cgroups)?;
+        let _ = bundle.keep();
+        Ok(())
+    }
 }
 
 impl Sandbox {
@@ -173,7 +188,9 @@ impl Sandbox {
         let entrances = cgroups.entrances();
         words.push(entrances.len().to_string().into());
         words.extend(entrances.into_iter().map(OsString::from));
-        words.extend(self.tools.program("crun"));
+        let runtime = self.tools.program("crun");
+        let note = Note::new(name.clone(), &runtime);
+        words.extend(runtime);
         words.push("--root".into());
         words.push(bundle.path().join("state").into());
         words.extend(["--cgroup-manager=disabled", "run", "--bundle"].map(OsString::from));
@@ -181,18 +198,14 @@ impl Sandbox {
         words.push(name.into());
         // Without locales, whose files every program would read.
         let command = Command::new("unshare").args(words).env("LC_ALL", "C").env("PATH", PATH);
-        Ok((command, Sandboxed { _cgroups: cgroups, _bundle: bundle }))
+        Ok((command, Sandboxed { cgroups, bundle, note }))
     }
 
     /// Ends what an earlier process left behind: sandboxes that still run, and their configuration in
-    /// `folder`. Call it while no sandbox of this folder is in use, such as with the data folder's lock held.
-    /// Returns how many sandboxes still ran.
+    /// `folder`; those that are kept stay. Call it while no sandbox of this folder is in use, such as with the
+    /// data folder's lock held. Returns how many sandboxes still ran.
     pub fn clear(folder: &Path) -> usize {
-        let cleared = Cgroups::clear(&prefix(folder));
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            drop(std::fs::remove_dir_all(entry.path()));
-        }
-        cleared
+        kept::clear_others(folder)
     }
 
     fn config(&self, launch: Launch, bundle: &Path) -> Result<Config, SandboxError> {

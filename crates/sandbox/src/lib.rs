@@ -20,6 +20,7 @@
 //! | `cgroup` | bounds for memory and processes on cgroup v2, v1 and hybrid hosts |
 //! | [`inside`] | what a program in a sandbox does first |
 //! | [`namespace`] | the user namespace in which a user who is not root makes sandboxes |
+//! | [`kept`] | sandboxes that outlive their job, for inspection |
 //! | [`launch`] | from a program and its needs to the command that starts it in a sandbox |
 
 mod cgroup;
@@ -27,6 +28,7 @@ mod config;
 mod error;
 pub mod host;
 pub mod inside;
+pub mod kept;
 pub mod launch;
 pub mod namespace;
 pub mod tools;

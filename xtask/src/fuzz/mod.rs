@@ -16,13 +16,20 @@ use anyhow::{Context as _, bail};
 
 use crate::command::Run;
 use crate::workspace;
-use options::Options;
+use options::{Extent, Options};
 use report::Outcome;
 
-/// All targets; their programs are `fuzz-NAME`.
-const TARGETS: [&str; 5] = ["containerfile", "definition", "layer", "registry", "tree"];
+/// All targets, and the inputs of a search that can be repeated: about a minute's. Their programs are
+/// `fuzz-NAME`.
+const TARGETS: [(&str, u64); 5] = [
+    ("containerfile", 200_000),
+    ("definition", 20_000),
+    ("layer", 250_000),
+    ("registry", 1_000_000),
+    ("tree", 200_000),
+];
 
-/// The seed of `test`: a commit that passed here passes in CI. `fuzz` alone takes another one each time.
+/// The seed of `test`: a commit that passed here passes in CI. `fuzz` alone searches elsewhere each time.
 pub(crate) const CI_SEED: &str = "1";
 
 /// Targets that run at the same time.
@@ -31,15 +38,18 @@ const MAX_PARALLEL: usize = 2;
 /// Arguments for libFuzzer: maximum memory of a target, seconds for one input, and its length in bytes.
 const BOUNDS: [&str; 3] = ["-rss_limit_mb=1024", "-timeout=10", "-max_len=16384"];
 
+/// What a search that can be repeated takes at most, in seconds: what is left of it then is not searched.
+const REPEATED_TIMEOUT: u64 = 300;
+
 /// Builds and runs targets and prints what they found; an error if one crashed.
 pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     let options = Options::parse(arguments)?;
     let programs = build::programs()?;
-    println!(
-        "fuzz: {} targets, {} seconds each, {MAX_PARALLEL} at a time",
-        options.targets.len(),
-        options.seconds
-    );
+    let each = match options.extent {
+        Extent::Seconds(seconds) => format!("{seconds} seconds each"),
+        Extent::Seed(seed) => format!("about a minute each from seed {seed}"),
+    };
+    println!("fuzz: {} targets, {each}, {MAX_PARALLEL} at a time", options.targets.len());
     let mut outcomes = Vec::new();
     for wave in options.targets.chunks(MAX_PARALLEL) {
         let running = wave.iter().map(|target| Running::start(&programs, target, &options));
@@ -88,14 +98,15 @@ impl Running {
     fn start(programs: &Path, target: &'static str, options: &Options) -> anyhow::Result<Self> {
         let program = programs.join(format!("fuzz-{target}"));
         let (found, crashes) = (found(target), build::folder().join("crashes"));
+        if matches!(options.extent, Extent::Seed(_)) && found.exists() {
+            // What an earlier search found would lead this one elsewhere.
+            std::fs::remove_dir_all(&found)?;
+        }
         std::fs::create_dir_all(&found)?;
         std::fs::create_dir_all(&crashes)?;
         let log = build::folder().join(format!("{target}.log"));
-        let seed = options.seed.map(|seed| format!("-seed={seed}"));
-        let child = Run::new(&program)
+        let child = extent(&program, target, options.extent)
             .args(BOUNDS)
-            .arg(format!("-max_total_time={}", options.seconds))
-            .args(seed)
             .arg(format!("-artifact_prefix={}/{target}-", crashes.display()))
             .arg(format!(
                 "-dict={}",
@@ -125,6 +136,23 @@ impl Running {
             }
         }
         Ok(outcome)
+    }
+}
+
+/// A program with its seed and its end. A search that can be repeated has the same addresses each time, and
+/// looks at no folder in between.
+fn extent(program: &Path, target: &str, extent: Extent) -> Run {
+    match extent {
+        Extent::Seconds(seconds) => Run::new(program).arg(format!("-max_total_time={seconds}")),
+        Extent::Seed(seed) => {
+            let runs = TARGETS.into_iter().find(|(name, _)| *name == target).map_or(1, |(_, runs)| runs);
+            Run::new("setarch").arg("--addr-no-randomize").arg(program).args([
+                format!("-seed={seed}"),
+                format!("-runs={runs}"),
+                format!("-max_total_time={REPEATED_TIMEOUT}"),
+                "-reload=0".to_owned(),
+            ])
+        }
     }
 }
 

@@ -4,46 +4,59 @@ use anyhow::{Context as _, bail};
 
 use super::TARGETS;
 
-/// How long each target runs in CI and by default, in seconds.
+/// How long each target runs by default, in seconds.
 const SECONDS: u64 = 60;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Options {
     pub(super) targets: Vec<&'static str>,
-    pub(super) seconds: u64,
-    /// Where mutations start: the same seed makes the same inputs, as long as the code is the same.
-    pub(super) seed: Option<u32>,
+    pub(super) extent: Extent,
     /// Whether found inputs that cover more are kept.
     pub(super) keep: bool,
 }
 
+/// How far a target is searched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// For so long, each time elsewhere.
+    Seconds(u64),
+    /// From this seed and the kept inputs: the same number of inputs each time, and the same ones as long as
+    /// the code is the same. Only `layer`, which compresses on a second thread, differs a little.
+    Seed(u32),
+}
+
 impl Options {
     pub(super) fn parse(arguments: &[&str]) -> anyhow::Result<Self> {
-        let mut options = Self { targets: Vec::new(), seconds: SECONDS, seed: None, keep: false };
+        let mut options = Self { targets: Vec::new(), extent: Extent::Seconds(SECONDS), keep: false };
         let mut arguments = arguments.iter();
+        let (mut seconds, mut seed) = (None, None);
         while let Some(argument) = arguments.next() {
             match *argument {
                 "--keep" => options.keep = true,
                 "--seconds" => {
-                    let seconds = arguments.next().and_then(|seconds| seconds.parse().ok());
+                    let number = arguments.next().and_then(|number| number.parse().ok());
                     // libFuzzer reads 0 as without end.
-                    let seconds = seconds.filter(|seconds| *seconds > 0);
-                    options.seconds = seconds.context("`--seconds` needs a number from 1")?;
+                    let number = number.filter(|number| *number > 0);
+                    seconds = Some(Extent::Seconds(number.context("`--seconds` needs a number from 1")?));
                 }
                 "--seed" => {
-                    let seed = arguments.next().and_then(|seed| seed.parse().ok());
+                    let number = arguments.next().and_then(|number| number.parse().ok());
                     // libFuzzer takes 0 as the time of day.
-                    let seed = seed.filter(|seed| *seed > 0);
-                    options.seed = Some(seed.context("`--seed` needs a number from 1")?);
+                    let number = number.filter(|number| *number > 0);
+                    seed = Some(Extent::Seed(number.context("`--seed` needs a number from 1")?));
                 }
-                name => match TARGETS.into_iter().find(|target| *target == name) {
-                    Some(target) => options.targets.push(target),
-                    None => bail!("unknown fuzz target `{name}`: write one of {}", TARGETS.join(", ")),
+                name => match TARGETS.into_iter().find(|(target, _)| *target == name) {
+                    Some((target, _)) => options.targets.push(target),
+                    None => bail!("unknown fuzz target `{name}`: write one of {}", names().join(", ")),
                 },
             }
         }
+        if seconds.is_some() && seed.is_some() {
+            bail!("`--seed` repeats a search and `--seconds` ends one by time: write one of them");
+        }
+        options.extent = seed.or(seconds).unwrap_or(options.extent);
         if options.targets.is_empty() {
-            options.targets = TARGETS.to_vec();
+            options.targets = names();
         }
         options.targets.sort_unstable();
         options.targets.dedup();
@@ -51,20 +64,30 @@ impl Options {
     }
 }
 
+fn names() -> Vec<&'static str> {
+    TARGETS.into_iter().map(|(name, _)| name).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn targets_and_seconds_are_read() {
+    fn targets_and_extents_are_read() {
         let all = Options::parse(&[]).unwrap();
-        assert_eq!((all.targets.len(), all.seconds, all.keep), (TARGETS.len(), SECONDS, false));
-        let some =
-            Options::parse(&["tree", "layer", "tree", "--seconds", "5", "--seed", "7", "--keep"]).unwrap();
-        assert_eq!(some, Options { targets: vec!["layer", "tree"], seconds: 5, seed: Some(7), keep: true });
-        for bad in
-            [&["trees"][..], &["--seconds"], &["--seconds", "0"], &["--seconds", "x"], &["--seed", "0"]]
-        {
+        assert_eq!((all.targets.len(), all.extent), (TARGETS.len(), Extent::Seconds(SECONDS)));
+        let some = Options::parse(&["tree", "layer", "tree", "--seconds", "5", "--keep"]).unwrap();
+        let extent = Extent::Seconds(5);
+        assert_eq!(some, Options { targets: vec!["layer", "tree"], extent, keep: true });
+        assert_eq!(Options::parse(&["--seed", "7"]).unwrap().extent, Extent::Seed(7));
+        for bad in [
+            &["trees"][..],
+            &["--seconds"],
+            &["--seconds", "0"],
+            &["--seconds", "x"],
+            &["--seed", "0"],
+            &["--seed", "1", "--seconds", "1"],
+        ] {
             assert!(Options::parse(bad).is_err(), "{bad:?}");
         }
     }

@@ -141,7 +141,7 @@ pub(crate) async fn run(args: &JobRunArgs, global: &Global) -> Result<End, Failu
     settings.killed.clone_from(&args.killed);
     settings.tools.clone_from(&args.tools);
     let worker = JobWorker::new(settings);
-    edgewright_job::serve(std::io::stdin(), std::io::stdout(), &worker)
+    edgewright_job::serve(std::io::stdin(), std::io::stdout(), &worker, args.sandboxed)
         .await
         .map_err(|error| Failure::new(error.class(), Chain(&error).to_string()))?;
     Ok(End::Good)

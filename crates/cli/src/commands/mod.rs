@@ -24,6 +24,7 @@ mod run_request;
 mod schema;
 mod serve;
 mod shell;
+mod shell_sandbox;
 mod shell_vm;
 mod shipped;
 mod show;

@@ -86,11 +86,13 @@ async fn once(
     // Any free port of this machine: the registry lives as long as the run.
     let mut settings = Environment::read().run(&args.work.serve(args.jobs), global.data.clone())?;
     settings.sources = vec![source.clone()];
-    if args.keep && !settings.unsafe_host_tools {
+    if args.keep && Environment::read().is_in_namespace() && !settings.unsafe_host_tools {
         return Err(Failure::user(
-            "--keep needs --unsafe-host-tools: a sandbox ends with its job, and with it every machine",
+            "--keep needs root: the sandboxes of another user end with the command that made them",
         )
-        .hint("add --unsafe-host-tools if you trust this source's files and base images"));
+        .hint(
+            "run it as root, or add --unsafe-host-tools if you trust this source's files and base images",
+        ));
     }
     let data = settings.data.display().to_string();
     let lock = target::lock(&settings.data)?;

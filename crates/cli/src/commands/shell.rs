@@ -9,8 +9,9 @@ use edgewright_lab::vm::kept::{self as kept_vm, KeptVm};
 use edgewright_lab::{EngineSettings, LabError};
 use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_model::names::VariantName;
+use edgewright_sandbox::kept::KeptSandbox;
 
-use super::shell_vm;
+use super::{shell_sandbox, shell_vm};
 use crate::args::Global;
 use crate::exit::{End, Failure};
 use crate::output;
@@ -27,10 +28,12 @@ pub(crate) async fn shell(
     let work = environment.data_folder(global.data.clone()).work();
     let settings = EngineSettings { containers_conf: environment.containers_conf() };
     let mut virtual_machines = kept_vm::list(&work).await.map_err(|error| failure(&error))?;
+    let sandboxes =
+        shell_sandbox::list(&work, variant).await.map_err(|error| shell_sandbox::failure(&error))?;
     let listed = kept::list(&work, &settings).await;
-    // Virtual machines need no podman.
+    // Virtual machines and sandboxes need no podman.
     let mut machines = match listed {
-        Err(_) if !virtual_machines.is_empty() => Vec::new(),
+        Err(_) if !virtual_machines.is_empty() || !sandboxes.is_empty() => Vec::new(),
         listed => listed.map_err(|error| failure(&error))?,
     };
     if let Some(variant) = variant {
@@ -39,14 +42,15 @@ pub(crate) async fn shell(
         virtual_machines.retain(|kept| kept.repository.ends_with(&name));
     }
     if rm {
-        return remove((&work, &settings), &machines, &virtual_machines).await;
+        shell_sandbox::remove(&sandboxes).await?;
+        return remove((&work, &settings), &machines, &virtual_machines, &sandboxes).await;
     }
-    if let (Some(machine), true) =
-        (virtual_machines.first(), machines.is_empty() && virtual_machines.len() == 1)
-    {
-        return shell_vm::enter(machine, command).await;
-    }
-    let machine = one(&machines, &virtual_machines)?;
+    let machine = match (machines.as_slice(), virtual_machines.as_slice(), sandboxes.as_slice()) {
+        ([], [], [sandbox]) => return Err(shell_sandbox::enter(sandbox, command)),
+        ([], [machine], []) => return shell_vm::enter(machine, command).await,
+        ([machine], [], []) => machine,
+        _ => return Err(not_one(&machines, &virtual_machines, &sandboxes)),
+    };
     if machine.state != "running" {
         let message = format!("the machine of {} is {}", machine.repository, machine.state);
         return Err(Failure::new(ErrorClass::Conflict, message)
@@ -64,8 +68,9 @@ async fn remove(
     (work, settings): (&std::path::Path, &EngineSettings),
     machines: &[Kept],
     virtual_machines: &[KeptVm],
+    sandboxes: &[KeptSandbox],
 ) -> Result<End, Failure> {
-    if machines.is_empty() && virtual_machines.is_empty() {
+    if machines.is_empty() && virtual_machines.is_empty() && sandboxes.is_empty() {
         output::note("no machine is kept");
         return Ok(End::Good);
     }
@@ -74,26 +79,26 @@ async fn remove(
     }
     kept_vm::remove(virtual_machines).await.map_err(|error| failure(&error))?;
     let names = machines.iter().map(|kept| &kept.repository);
-    for name in names.chain(virtual_machines.iter().map(|kept| &kept.repository)) {
+    let names = names.chain(virtual_machines.iter().map(|kept| &kept.repository)).map(String::as_str);
+    for name in names.chain(sandboxes.iter().map(KeptSandbox::label)) {
         output::note(&format!("removed {name}"));
     }
     Ok(End::Good)
 }
 
-fn one<'k>(machines: &'k [Kept], virtual_machines: &[KeptVm]) -> Result<&'k Kept, Failure> {
-    match machines {
-        [one] if virtual_machines.is_empty() => Ok(one),
-        [] if virtual_machines.is_empty() => Err(Failure::new(ErrorClass::NotFound, "no machine is kept")
-            .hint("keep one with `edgewright run VARIANT --keep`")),
-        several => {
-            let mut names: Vec<&str> = several.iter().map(|kept| kept.repository.as_str()).collect();
-            names.extend(virtual_machines.iter().map(|kept| kept.repository.as_str()));
-            Err(Failure::user("several machines are kept").hint(format!(
-                "name one of {}; of a variant with a container and a virtual machine, remove one by --rm",
-                names.join(", ")
-            )))
-        }
+/// Why none of the kept machines is entered.
+fn not_one(machines: &[Kept], virtual_machines: &[KeptVm], sandboxes: &[KeptSandbox]) -> Failure {
+    let mut names: Vec<&str> = machines.iter().map(|kept| kept.repository.as_str()).collect();
+    names.extend(virtual_machines.iter().map(|kept| kept.repository.as_str()));
+    names.extend(sandboxes.iter().map(KeptSandbox::label));
+    if names.is_empty() {
+        return Failure::new(ErrorClass::NotFound, "no machine is kept")
+            .hint("keep one with `edgewright run VARIANT --keep`");
     }
+    Failure::user("several machines are kept").hint(format!(
+        "name one of {}; of a variant with a container and a virtual machine, remove one by --rm",
+        names.join(", ")
+    ))
 }
 
 /// The kept machines of the local data folder; none if podman is not available.
@@ -109,6 +114,16 @@ pub(crate) async fn kept_here(global: &Global) -> Vec<KeptMachine> {
         let state = if runs { "running" } else { "ended" };
         let (container, status) = ("virtual machine".to_owned(), state.to_owned());
         listed.push(KeptMachine { repository, container, state: state.to_owned(), status });
+    }
+    for sandbox in shell_sandbox::list(&work, None).await.unwrap_or_default() {
+        let state = if sandbox.runs() { "running" } else { "ended" };
+        let (container, status) = ("sandbox".to_owned(), state.to_owned());
+        listed.push(KeptMachine {
+            repository: sandbox.label().to_owned(),
+            container,
+            state: state.to_owned(),
+            status,
+        });
     }
     listed
 }

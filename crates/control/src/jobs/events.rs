@@ -120,7 +120,7 @@ impl Jobs {
                 (RunEventKind::Progress { node, done, total, unit }, None)
             }
             JobEvent::Log { line } => (RunEventKind::Log { node, line: line.clone() }, Some(line)),
-            JobEvent::Outcome(_) => return,
+            JobEvent::Kept { .. } | JobEvent::Outcome(_) => return,
         };
         if let (Some(log), Some(line)) = (log, line) {
             log.line(&line).await;

@@ -42,6 +42,7 @@ fn instructions_are_joined_and_here_documents_skipped() {
             &["1-1 RUN cat <<DONE>/file && x [a\nDONE\n]", "4-4 FROM a"],
         ),
         ("RUN echo \"use <<EOF here\"\nFROM a", &["1-1 RUN echo \"use <<EOF here\"", "2-2 FROM a"]),
+        ("RUN a <<E<<F\nRUN <<'E<F' b\nFROM a", &["1-1 RUN a <<E<<F", "2-2 RUN <<'E<F' b", "3-3 FROM a"]),
         ("RUN echo 'a\\' <<'E F'\nE F\nFROM a", &["1-1 RUN echo 'a\\' <<'E F' [E F\n]", "3-3 FROM a"]),
         (
             "RUN echo \\<<EOF $((1<<3)) <<<x a<<b\nFROM a",

@@ -95,9 +95,13 @@ pub(super) struct Mark {
 }
 
 /// The mark of the here-document that a word begins: digits, `<<`, perhaps `-`, and a name that may be
-/// quoted. What a shell ends the name at is no part of it.
+/// quoted. What a shell ends the name at is no part of it. As in buildah, a word with a further `<` begins
+/// none.
 pub(super) fn here_document(start: usize, word: &str) -> Option<Mark> {
     let rest = word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<")?;
+    if rest.contains('<') {
+        return None;
+    }
     let (rest, strips_tabs) = rest.strip_prefix('-').map_or((rest, false), |rest| (rest, true));
     let mut name = String::new();
     let mut quote = None;
@@ -108,7 +112,7 @@ pub(super) fn here_document(start: usize, word: &str) -> Option<Mark> {
             _ if c == '\\' && quote != Some('\'') => name.extend(chars.next().map(|(_, c)| c)),
             Some(open) if open == c => quote = None,
             None if matches!(c, '\'' | '"') => quote = Some(c),
-            None if matches!(c, '<' | '>' | '|' | '&' | ';' | '(' | ')') => {
+            None if matches!(c, '>' | '|' | '&' | ';' | '(' | ')') => {
                 attached = Some(start + word.len() - rest.len() + at);
                 break;
             }
