@@ -90,7 +90,7 @@ impl Disks {
             return Ok(found);
         }
         let turn = self.turn(&key, context).await?;
-        if !self.path(&key).is_file() {
+        if !self.is_made(&key).await {
             let folder = self.folder.clone();
             blocking(move || {
                 prune(&folder);
@@ -106,6 +106,10 @@ impl Disks {
 
     fn path(&self, key: &str) -> PathBuf {
         self.folder.join(key).join("disk.raw")
+    }
+
+    async fn is_made(&self, key: &str) -> bool {
+        tokio::fs::metadata(self.path(key)).await.is_ok_and(|found| found.is_file())
     }
 
     /// The disk, if it is there and no process makes or removes it.
@@ -135,7 +139,7 @@ impl Disks {
                 Ok(()) => return Ok(lock),
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
                 // Made and used by now.
-                Err(TryLockError::WouldBlock) if self.path(key).is_file() => return Ok(lock),
+                Err(TryLockError::WouldBlock) if self.is_made(key).await => return Ok(lock),
                 Err(TryLockError::WouldBlock) => {}
             }
             tokio::select! {
@@ -155,12 +159,14 @@ impl Disks {
         events: Events<'_>,
     ) -> Result<(), LaneFault> {
         let Wanted { image, size, key } = wanted;
-        let new = tempfile::Builder::new().prefix(".new-").tempdir_in(&self.folder);
-        let new = new.map_err(|error| {
-            LaneFault::of_host(format!("cannot create a folder in {}: {error}", self.folder.display()))
-        })?;
-        let maker = File::create(new.path().join(MAKER)).and_then(|file| file.lock().map(|()| file));
-        let maker = maker.map_err(|error| LaneFault::of_host(format!("cannot lock a new disk: {error}")))?;
+        let folder = self.folder.clone();
+        let (new, maker) = blocking(move || {
+            let new = tempfile::Builder::new().prefix(".new-").tempdir_in(&folder)?;
+            let maker = File::create(new.path().join(MAKER))?;
+            maker.lock()?;
+            Ok((new, maker))
+        })
+        .await?;
         let order = DiskOrder {
             source: Source { client: context.client.clone(), manifest: (*image).clone() },
             reference: settings::reference(),
