@@ -109,7 +109,7 @@ impl Disks {
     }
 
     async fn is_made(&self, key: &str) -> bool {
-        tokio::fs::metadata(self.path(key)).await.is_ok_and(|found| found.is_file())
+        tokio::fs::try_exists(self.path(key)).await.unwrap_or(false)
     }
 
     /// The disk, if it is there and no process makes or removes it.
