@@ -32,8 +32,8 @@ const HANDOVER: &[u8] = b"edgewright-forward";
 const CHUNK: usize = 32 * 1024;
 
 /// Accepts connections to an address, and hands each one to a `take`. Ends with its standard input.
-pub fn listen(address: Option<String>) -> ExitCode {
-    let Err(error) = listen_on(address.as_deref().unwrap_or_default());
+pub fn listen(address: Option<&str>) -> ExitCode {
+    let Err(error) = listen_on(address.unwrap_or_default());
     let _ = writeln!(io::stdout(), "{error}");
     ExitCode::FAILURE
 }
@@ -43,7 +43,7 @@ fn listen_on(address: &str) -> Result<Infallible, io::Error> {
     let takers = UnixListener::bind_addr(&SocketAddr::from_abstract_name(HANDOVER)?)?;
     std::thread::Builder::new().spawn(|| {
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
-        std::process::exit(0);
+        end();
     })?;
     io::stdout().write_all(LISTENS.as_bytes())?;
     io::stdout().flush()?;
@@ -61,9 +61,15 @@ pub fn take() -> ExitCode {
         .and_then(|socket| receive(&socket))
         .and_then(|connection| {
             // A client that is gone reads nothing any more: HTTP has no half of a connection.
-            pass(connection, (io::stdin().lock(), io::stdout()), io::stderr(), || std::process::exit(0))
+            pass(connection, (io::stdin().lock(), io::stdout()), io::stderr(), end)
         });
     if taken.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Ends this program from one of its threads, while another one waits.
+#[expect(clippy::exit, reason = "nothing is held that has to be given back")]
+fn end() {
+    std::process::exit(0)
 }
 
 fn hand_over(taker: &UnixStream, connection: &TcpStream) -> io::Result<()> {

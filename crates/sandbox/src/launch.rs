@@ -202,8 +202,8 @@ impl Sandbox {
     }
 
     /// Ends what an earlier process left behind: sandboxes that still run, and their configuration in
-    /// `folder`; those that are kept stay. Call it while no sandbox of this folder is in use, such as with the
-    /// data folder's lock held. Returns how many sandboxes still ran.
+    /// `folder`; those that are kept stay. Call it while no sandbox of this folder is in use, such as with
+    /// the data folder's lock held. Returns how many sandboxes still ran.
     pub fn clear(folder: &Path) -> usize {
         kept::clear_others(folder)
     }

@@ -37,7 +37,7 @@ impl Machine {
     ///
     /// # Errors
     /// The machine's files cannot be made.
-    pub async fn launch_device(device: Device<'_>, context: &Context) -> Result<Self, VmError> {
+    pub fn launch_device(device: Device<'_>, context: &Context) -> Result<Self, VmError> {
         let files = tempfile::Builder::new()
             .prefix("device-")
             .tempdir_in(&context.scratch)
@@ -56,7 +56,7 @@ impl Machine {
             kept: false,
             firmware: context.tools.firmware(),
         };
-        Ok(Self::start(description, folder, Some(files), context))
+        Ok(Self::start(&description, folder, Some(files), context))
     }
 }
 

@@ -164,12 +164,12 @@ impl Machine {
             kept: setup.keep.is_some(),
             firmware: context.tools.firmware(),
         };
-        Ok(Self::start(description, folder, files, context))
+        Ok(Self::start(&description, folder, files, context))
     }
 
     /// Starts QEMU in a folder.
     pub(crate) fn start(
-        description: Description,
+        description: &Description,
         folder: PathBuf,
         files: Option<tempfile::TempDir>,
         context: &Context,

@@ -35,7 +35,7 @@ impl Device<'_> {
             if self.boots > MAX_BOOTS {
                 return Err(LaneFault::of_image(format!("the device restarted {MAX_BOOTS} times")));
             }
-            self.switch_on().await?;
+            self.switch_on()?;
             let limit = UEFI_ANSWER_TIMEOUT.mul_f64(self.machine.acceleration.factor);
             let limit = limit.min(self.deadline.saturating_duration_since(Instant::now()));
             let Some(vm) = self.machine.vm_mut() else { return Err(off()) };
@@ -67,7 +67,7 @@ impl Device<'_> {
         }
     }
 
-    pub(super) async fn switch_on(&mut self) -> Result<(), LaneFault> {
+    pub(super) fn switch_on(&mut self) -> Result<(), LaneFault> {
         let context = self.context();
         let world = self.world()?;
         let mut hardware = self.machine.hardware.clone();
@@ -80,7 +80,7 @@ impl Device<'_> {
             hardware,
             accelerator: self.machine.acceleration.accelerator,
         };
-        let vm = Vm::launch_device(setup, &vm_context(context)).await.map_err(|error| fault(&error))?;
+        let vm = Vm::launch_device(setup, &vm_context(context)).map_err(|error| fault(&error))?;
         self.machine.adopt(vm, self.deadline);
         Ok(())
     }

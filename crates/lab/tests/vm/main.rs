@@ -184,7 +184,7 @@ async fn lanes_that_update_need_a_device_and_a_release() {
     let verdict = world.run(&world.image_without_kernel(), &of(Lane::Switch, Some(plain.clone()))).await;
     let (kind, message) = failure(&verdict);
     assert_eq!(kind, FailureKind::Image, "{message}");
-    assert!(message.contains("/usr/lib/modules is missing (add the image parts"), "{message}");
+    assert!(message.contains("/usr/lib/modules is missing or empty (add the image parts"), "{message}");
     assert_eq!(verdict.inputs.from, Some(plain.digest.clone()));
 
     // What has an agent, and nothing to update from.
