@@ -153,6 +153,16 @@ mod tests {
             self.stream.write_all(&frame.encode()).await.unwrap();
         }
 
+        /// The size of the next input, which must be of this session.
+        async fn input(&mut self, session: u32) -> usize {
+            loop {
+                if let Frame::Input(id, bytes) = self.next().await {
+                    assert_eq!(id, session);
+                    return bytes.len();
+                }
+            }
+        }
+
         /// The next program that is started; its session and its words.
         async fn started(&mut self) -> (u32, Vec<String>) {
             loop {
@@ -196,10 +206,7 @@ mod tests {
             while heard < answer.len() {
                 let mut window = 0;
                 while window < WINDOW_BYTES {
-                    if let Frame::Input(id, bytes) = guest.next().await {
-                        assert_eq!(id, take);
-                        window += bytes.len();
-                    }
+                    window += guest.input(take).await;
                 }
                 assert!(window < WINDOW_BYTES + CHUNK, "{window}");
                 heard += window;

@@ -67,9 +67,9 @@ impl World {
         self.lay_out(version)?;
         let images = self.place.source.join("images");
         let path = images.join("device/image.yaml");
-        let text = std::fs::read_to_string(&path)?;
-        ensure!(text.contains(UNTESTED), "the test's role has no line `{UNTESTED}`");
-        std::fs::write(&path, text.replace(UNTESTED, test))?;
+        let role = std::fs::read_to_string(&path)?;
+        ensure!(role.contains(UNTESTED), "the test's role has no line `{UNTESTED}`");
+        std::fs::write(&path, role.replace(UNTESTED, test))?;
         let files = images.join("other/files/usr/lib/e2e");
         std::fs::create_dir_all(&files)?;
         std::fs::write(files.join("role"), "other\n")?;
