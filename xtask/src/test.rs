@@ -49,7 +49,7 @@ impl Part {
     fn budget(self) -> Duration {
         Duration::from_secs(match self {
             Self::Unit | Self::Docs => 60,
-            Self::Tools => 720,
+            Self::Tools => 18 * 60,
         })
     }
 

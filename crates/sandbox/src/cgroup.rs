@@ -23,6 +23,9 @@ const ROOT: &str = "/sys/fs/cgroup";
 /// inner nodes).
 const SERVER: &str = "/server";
 
+/// Where a sandbox's own processes move to, see [`crate::inside::settle`].
+pub(crate) const SETTLED: &str = "init";
+
 /// The server's share of the processor beside its jobs: the most that there is.
 const SERVER_WEIGHT: &str = "10000";
 
@@ -46,6 +49,16 @@ impl Folders {
     /// Whether processes are in them.
     pub(crate) fn are_populated(&self) -> bool {
         self.unified.iter().chain(&self.legacy).any(|folder| has_processes(folder))
+    }
+
+    /// The files that a process writes `0` to in order to be in them.
+    pub(crate) fn entrances(&self) -> Vec<PathBuf> {
+        // A sandbox that has settled has its processes in leaves.
+        let settled = self.unified.iter().map(|folder| {
+            let leaf = folder.join(SETTLED);
+            if leaf.is_dir() { leaf } else { folder.clone() }
+        });
+        self.legacy.iter().cloned().chain(settled).map(|folder| folder.join("cgroup.procs")).collect()
     }
 
     /// Kills what is in them, and removes them.

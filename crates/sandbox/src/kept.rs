@@ -22,6 +22,13 @@ use crate::launch::{PROGRAM, prefix};
 /// The file in the bundle of a kept sandbox.
 const FILE: &str = "kept.json";
 
+/// Enters cgroups and starts a command. `$1`: how many files of cgroups follow; those; the command line.
+const ENTER: &str = r#"
+count=$1; shift
+while [ "$count" -gt 0 ]; do echo 0 > "$1" || exit 70; shift; count=$((count - 1)); done
+exec "$@"
+"#;
+
 /// What is noted of a kept sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Note {
@@ -104,9 +111,14 @@ impl KeptSandbox {
         self.note.cgroups.are_populated()
     }
 
-    /// The words that run Edgewright with these arguments in it.
+    /// The words that run Edgewright with these arguments in it, and in its cgroups: from elsewhere, no process
+    /// gets into those of a container in it.
     pub fn entry(&self, arguments: &[OsString], is_terminal: bool) -> Vec<OsString> {
-        let mut words: Vec<OsString> = self.note.runtime.iter().map(OsString::from).collect();
+        let entrances = self.note.cgroups.entrances();
+        let mut words: Vec<OsString> = ["/bin/sh", "-c", ENTER, "sh"].map(OsString::from).into();
+        words.push(entrances.len().to_string().into());
+        words.extend(entrances.into_iter().map(OsString::from));
+        words.extend(self.note.runtime.iter().map(OsString::from));
         words.push("--root".into());
         words.push(self.bundle.join("state").into());
         words.extend(["--cgroup-manager=disabled", "exec"].map(OsString::from));

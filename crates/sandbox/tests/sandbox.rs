@@ -9,9 +9,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use edgewright_process::Finished;
+use edgewright_process::{CancellationToken, Command, Finished, Stream};
 use edgewright_sandbox::launch::Launch;
-use edgewright_sandbox::{Bounds, Mount, Network, Sandbox, ToolImage};
+use edgewright_sandbox::{Bounds, Mount, Network, Sandbox, ToolImage, kept};
 
 const BOUNDS: Bounds = Bounds { memory_bytes: 512 * 1024 * 1024, processes: 200, cpu_weight: 50 };
 
@@ -23,20 +23,23 @@ fn tools() -> Option<ToolImage> {
 async fn run(script: &str, network: Network, mounts: Vec<Mount>) -> Option<Finished> {
     let tools = tools()?;
     let folder = tempfile::tempdir().unwrap();
-    let shell = tools.root().join("bin/sh");
+    let launch = launch(&tools, script, network, mounts);
     let sandbox = Sandbox::new(tools, folder.path().to_owned());
-    let launch = Launch {
+    let (command, _sandboxed) = sandbox.prepare(launch).unwrap();
+    Some(command.deadline(Duration::from_mins(2)).run_status().await.unwrap())
+}
+
+fn launch(tools: &ToolImage, script: &str, network: Network, mounts: Vec<Mount>) -> Launch {
+    Launch {
         name: format!("test-{}-{}", std::process::id(), script.len()),
-        program: shell,
+        program: tools.root().join("bin/sh"),
         arguments: vec!["-c".to_owned(), script.to_owned()],
         environment: Vec::new(),
         mounts,
         network,
         kvm: true,
         bounds: BOUNDS,
-    };
-    let (command, _sandboxed) = sandbox.prepare(launch).unwrap();
-    Some(command.deadline(Duration::from_mins(2)).run_status().await.unwrap())
+    }
 }
 
 fn output(finished: &Finished) -> String {
@@ -125,4 +128,38 @@ async fn memory_and_processes_are_bounded_and_nothing_is_left_behind() {
     let hungry = "exec bash -c 'x=$(head -c 900000000 /dev/zero | tr \"\\0\" x); echo SURVIVED'";
     let Some(finished) = run(hungry, Network::None, Vec::new()).await else { return };
     assert!(!output(&finished).contains("SURVIVED"), "{}", output(&finished));
+}
+
+#[tokio::test]
+async fn a_kept_sandbox_outlives_its_runtime_and_is_entered_and_removed() {
+    let Some(tools) = tools() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let sandbox = Sandbox::new(tools.clone(), folder.path().to_owned());
+    let script = "echo of the job > /run/file; echo ready; exec sleep infinity";
+    let (command, sandboxed) = sandbox.prepare(launch(&tools, script, Network::None, Vec::new())).unwrap();
+    let ready = CancellationToken::new();
+    tokio::select! {
+        ended = command.run_lines_status(|stream, line| {
+            if stream == Stream::Stdout && line == "ready" {
+                ready.cancel();
+            }
+        }) => panic!("it ended: {ended:?}"),
+        () = ready.cancelled() => {}
+    }
+    sandboxed.keep("plants/os").unwrap();
+    let other = sandbox.prepare(launch(&tools, "true", Network::None, Vec::new())).unwrap();
+    std::mem::forget(other);
+    // As the next process with this folder does.
+    Sandbox::clear(folder.path());
+
+    let kept = kept::list(folder.path()).unwrap();
+    assert_eq!(kept.len(), 1);
+    assert!(kept[0].label() == "plants/os" && kept[0].runs());
+    let words = kept[0].entry(&["-c".into(), "cat /run/file; exit 7".into()], false);
+    let entered = Command::new(&words[0]).args(&words[1..]).run_status().await.unwrap();
+    assert!(output(&entered).contains("of the job"), "{}", output(&entered));
+    assert_eq!(entered.ended, edgewright_process::Ended::Code(7));
+    kept[0].remove().unwrap();
+    assert!(!kept[0].runs() && kept::list(folder.path()).unwrap().is_empty());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "files are left");
 }
