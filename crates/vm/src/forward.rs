@@ -153,14 +153,16 @@ mod tests {
             self.stream.write_all(&frame.encode()).await.unwrap();
         }
 
-        /// The size of the next input, which must be of this session.
-        async fn input(&mut self, session: u32) -> usize {
-            loop {
+        /// Takes input, which must be of this session, until it is this much. Gives the bytes.
+        async fn input(&mut self, session: u32, least: usize) -> usize {
+            let mut taken = 0;
+            while taken < least {
                 if let Frame::Input(id, bytes) = self.next().await {
                     assert_eq!(id, session);
-                    return bytes.len();
+                    taken += bytes.len();
                 }
             }
+            taken
         }
 
         /// The next program that is started; its session and its words.
@@ -204,10 +206,7 @@ mod tests {
             drop(theirs);
             let mut heard = 0;
             while heard < answer.len() {
-                let mut window = 0;
-                while window < WINDOW_BYTES {
-                    window += guest.input(take).await;
-                }
+                let window = guest.input(take, WINDOW_BYTES).await;
                 assert!(window < WINDOW_BYTES + CHUNK, "{window}");
                 heard += window;
                 guest.send(Frame::Errors(take, vec![b'.'; window / ACKNOWLEDGED_BYTES])).await;

@@ -89,12 +89,11 @@ impl Device<'_> {
 /// Whether a device is where its update must end.
 fn arrived(status: &Status, ends_on: &Digest, target: &Digest, is_bad: bool) -> Seen {
     match (status.failed(target), is_bad) {
-        (Some(_), true) if status.rests_on(ends_on) => Seen::Reached,
+        (Some(_), true) | (None, false) if status.rests_on(ends_on) => Seen::Reached,
         (Some(reason), false) => Seen::Failed(format!("the device went back to the image before: {reason}")),
         (None, true) if status.rests_on(target) => {
             Seen::Failed("the device kept a successor whose boot fails: nothing brought it back".to_owned())
         }
-        (None, false) if status.rests_on(ends_on) => Seen::Reached,
         _ => Seen::NotYet,
     }
 }
