@@ -233,10 +233,7 @@ async fn known(
         }
     }
     if let Some(run) = newest {
-        past.released = released(&store, source, &run.branch).await?;
-        if let (true, Some(branch)) = (past.released.is_empty(), &source.default_branch) {
-            past.released = released(&store, source, branch).await?;
-        }
+        past.released = on_devices(&store, source, &run.branch).await?;
         for head in store.heads(domain, &run.branch).await? {
             let before = PreviousBuild { key: head.key, manifest: head.digest };
             past.history.variants.entry(head.variant).or_default().insert(head.platform, before);
@@ -261,6 +258,19 @@ async fn known(
     }
     store.close().await;
     Ok(past)
+}
+
+/// What devices have before they take what a branch makes: as a server's runs decide it.
+async fn on_devices(
+    store: &Store,
+    source: &SourceRow,
+    branch: &str,
+) -> Result<BTreeMap<(VariantName, Platform), ManifestRef>, Failure> {
+    let own = released(store, source, branch).await?;
+    match &source.default_branch {
+        Some(default) if own.is_empty() => released(store, source, default).await,
+        _ => Ok(own),
+    }
 }
 
 /// What a branch released last.

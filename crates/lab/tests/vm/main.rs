@@ -230,7 +230,7 @@ async fn a_disk_whose_process_was_killed_is_made_again() {
 
 /// Kills the process of a lane with `SIGKILL` once its machine runs. The machine ends with it.
 async fn kill_a_lane(work: &std::path::Path, lane: &str) {
-    let own = std::env::current_exe().unwrap();
+    let own = std::env::current_exe().expect("the path of this program");
     #[expect(clippy::disallowed_methods, reason = "the child is killed as a whole process would be")]
     let mut child = std::process::Command::new(own)
         .args(["--exact", "a_lane_that_is_killed", "--ignored", "--nocapture"])
@@ -239,10 +239,10 @@ async fn kill_a_lane(work: &std::path::Path, lane: &str) {
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
         .spawn()
-        .unwrap();
+        .expect("this program starts");
     until(|| machines(work) > 0).await;
-    child.kill().unwrap();
-    child.wait().unwrap();
+    child.kill().expect("it runs");
+    child.wait().expect("it was killed");
     until(|| machines(work) == 0).await;
 }
 
