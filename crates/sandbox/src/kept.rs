@@ -111,8 +111,8 @@ impl KeptSandbox {
         self.note.cgroups.are_populated()
     }
 
-    /// The words that run Edgewright with these arguments in it, and in its cgroups: from elsewhere, no process
-    /// gets into those of a container in it.
+    /// The words that run Edgewright with these arguments in it, and in its cgroups: from elsewhere, no
+    /// process gets into those of a container in it.
     pub fn entry(&self, arguments: &[OsString], is_terminal: bool) -> Vec<OsString> {
         let entrances = self.note.cgroups.entrances();
         let mut words: Vec<OsString> = ["/bin/sh", "-c", ENTER, "sh"].map(OsString::from).into();
