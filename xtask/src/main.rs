@@ -50,6 +50,7 @@ Commands:
   e2e cuts [--count N] [--seed N]
                 update a device in a virtual machine, and cut its power at N points (3): about 6 minutes, and a minute or
                 two for each point
+  e2e lanes     update a device by the lanes of runs: upgrade, rollback, downgrade, switch: about 25 minutes
   e2e stick     install a virtual machine from a USB stick, and start it: about 7 minutes
   bench [NAME]  run a measurement; without a name, list all";
 
@@ -79,6 +80,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["demo", "--device"] => e2e::demo(),
         ["e2e", "device", options @ ..] => e2e::device(options),
         ["e2e", "cuts", options @ ..] => e2e::cuts(options),
+        ["e2e", "lanes"] => e2e::lanes(),
         ["e2e", "stick"] => e2e::stick(),
         ["bench"] => {
             bench::list();

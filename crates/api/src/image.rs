@@ -92,7 +92,8 @@ pub struct VerdictSummary {
     /// Result of the lane.
     #[schema(value_type = schemas::LaneResult)]
     pub result: LaneResult,
-    /// Time from the start of the machine to the last check, in milliseconds.
+    /// Time from the start of the machine to the last check, in milliseconds. Lanes that update a device also
+    /// count the preparation of its disk.
     pub duration_ms: u64,
 }
 
@@ -269,6 +270,11 @@ pub struct VerdictView {
     /// started.
     #[serde(default)]
     pub accelerator: Option<String>,
+    /// Digest that the device ran before or after, in lanes that update one; null in others, and if nothing
+    /// was released.
+    #[schema(value_type = Option<String>)]
+    #[serde(default)]
+    pub from: Option<Digest>,
     /// How the verdict came about: `ran`, `inherited` or `external`.
     pub origin: String,
     /// Number of the run that it belongs to.
@@ -276,7 +282,8 @@ pub struct VerdictView {
     pub run: RunNumber,
     /// Time at which it was recorded.
     pub recorded: Timestamp,
-    /// Time from the start of the machine to the last check, in milliseconds.
+    /// Time from the start of the machine to the last check, in milliseconds. Lanes that update a device also
+    /// count the preparation of its disk.
     pub duration_ms: u64,
     /// Results of the checks, in the order of the check set.
     #[schema(value_type = Vec<schemas::CheckResult>)]

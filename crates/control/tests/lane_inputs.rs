@@ -84,3 +84,75 @@ async fn a_build_counts_while_the_tools_that_made_it_are_the_same() {
     assert_eq!(node.reason, "tools changed: buildah 1.39.3 → 1.40.0");
     assert_eq!(next(&world, "once").await, [""; 0]);
 }
+
+/// What lanes that need a release start from, in the orders since `from`.
+fn starts(world: &World, from: usize) -> Vec<String> {
+    let mut starts = Vec::new();
+    for order in &world.executor.ran()[from..] {
+        let Task::Image(task) = &order.task else { continue };
+        for lane in task.lanes.iter().filter(|lane| lane.lane.needs_release()) {
+            let start = lane.from.as_ref().map_or("nothing".to_owned(), |from| from.repository.to_string());
+            starts.push(format!("{} {} {start}", task.node, lane.lane));
+        }
+    }
+    starts.sort();
+    starts
+}
+
+#[tokio::test]
+async fn lanes_that_update_start_from_what_is_released_and_run_once_for_each_release() {
+    let world = World::new().await;
+    let path = "images/hmi/image.yaml";
+    let image = std::fs::read_to_string(world.folder.path().join("repository").join(path)).unwrap();
+    let lanes = "test: {lanes: [upgrade, switch], switch: {from: gateway}}\n";
+    world.write(path, &format!("{image}{lanes}"));
+    world.commit("lanes").await;
+    world.run().await;
+    let nothing = [
+        "hmi/plant-a switch nothing",
+        "hmi/plant-a upgrade nothing",
+        "hmi/plant-b switch nothing",
+        "hmi/plant-b upgrade nothing",
+    ];
+    assert_eq!(starts(&world, 0), nothing);
+
+    // By now the other role is released, too. Of itself a variant has no update.
+    let jobs = world.executor.ran().len();
+    assert_eq!(next(&world, "nothing").await, ["test hmi/plant-a", "test hmi/plant-b"]);
+    let switches =
+        ["hmi/plant-a switch plant-os/gateway/plant-a", "hmi/plant-b switch plant-os/gateway/plant-b"];
+    assert_eq!(starts(&world, jobs), switches);
+    assert_eq!(next(&world, "once").await, [""; 0]);
+
+    let released = world.entries().await;
+    let jobs = world.executor.ran().len();
+    world.write("images/hmi/files/etc/role", "another");
+    world.commit("a change").await;
+    assert_eq!(world.run().await.1, RunState::Passed);
+    let upgrades = [
+        "hmi/plant-a switch plant-os/gateway/plant-a",
+        "hmi/plant-a upgrade plant-os/hmi/plant-a",
+        "hmi/plant-b switch plant-os/gateway/plant-b",
+        "hmi/plant-b upgrade plant-os/hmi/plant-b",
+    ];
+    assert_eq!(starts(&world, jobs), upgrades);
+    assert_eq!(next(&world, "nothing").await, [""; 0]);
+    let newer = world.entries().await;
+    assert_ne!(newer.last().unwrap().digest, released.last().unwrap().digest);
+}
+
+#[tokio::test]
+async fn an_inherited_update_counts_with_what_each_machine_ran_before() {
+    let world = World::new().await;
+    let path = "images/hmi/image.yaml";
+    let image = std::fs::read_to_string(world.folder.path().join("repository").join(path)).unwrap();
+    world.write(path, &format!("{image}test: {{lanes: [upgrade], inherit: {{lanes: [upgrade]}}}}\n"));
+    world.commit("inherit").await;
+    world.run().await;
+    let jobs = world.executor.ran().len();
+    world.write("images/hmi/files/etc/role", "another");
+    world.commit("a change").await;
+    assert_eq!(world.run().await.1, RunState::Passed);
+    assert_eq!(starts(&world, jobs), ["hmi/plant-a upgrade plant-os/hmi/plant-a"]);
+    assert_eq!(next(&world, "nothing").await, [""; 0]);
+}

@@ -1,8 +1,9 @@
 //! What is brought into a virtual machine under test, and the messages between it and the host.
 //!
-//! The static binary `edgewright-guest` is three programs: the first process of our initramfs (`boot`), what
+//! The binary `edgewright-guest` is several programs: the first process of our initramfs (`boot`), what
 //! runs before the first process of an image's own initramfs (`entry`), and the guest's end of a channel to
-//! the host (`agent`), by which the host runs the check runner, gathers evidence and opens shells. It assumes
+//! the host (`agent`), by which the host runs the check runner, gathers evidence, opens shells and forwards
+//! connections (`listen`, `take`). It assumes
 //! nothing about the image: no shell, no NSS, no udev, no particular init.
 //!
 //! | module | holds |
@@ -11,11 +12,13 @@
 //! | `boot` | from the initramfs to the image's init |
 //! | `entry` | leaves the agent's unit for the image's own init |
 //! | `agent` | runs programs for the host |
+//! | [`forward`] | connections of the guest to the host, over the channel |
 //! | `session` | one program: pipes or a terminal |
 
 mod agent;
 mod boot;
 mod entry;
+pub mod forward;
 pub mod frame;
 mod session;
 
@@ -32,6 +35,8 @@ pub const FOLDER: &str = "/run/edgewright";
 pub const CHECKS: &str = "edgewright-checks";
 /// This program in [`FOLDER`].
 pub const GUEST: &str = "edgewright-guest";
+/// The serial number of the disk with these programs, for devices: their own initramfs starts them.
+pub const PROGRAMS_DISK: &str = "edgewright-programs";
 /// The serial number of the disk with the root file system.
 pub const ROOT_DISK: &str = "edgewright-root";
 /// Where programs are in our initramfs, and in the one that is added to an image's own.

@@ -8,6 +8,8 @@ fn main() -> ExitCode {
     let mode = words.next();
     match mode.as_deref() {
         Some("agent") => edgewright_guest::agent(),
+        Some("listen") => edgewright_guest::forward::listen(words.next().as_deref()),
+        Some("take") => edgewright_guest::forward::take(),
         Some("terminal") => edgewright_guest::in_terminal(words),
         // The kernel passes words of its command line that it does not know to its first process.
         _ if std::process::id() == 1 && name.ends_with("/entry") => edgewright_guest::entry(),

@@ -89,6 +89,8 @@ fn lanes(demand: &Demand) -> u64 {
     let size = demand.image_bytes.unwrap_or_else(|| guess(&demand.steps).max(BOOTSTRAP));
     // The root file system of virtual machines is not that of containers.
     let copies = 1 + u64::from(demand.lanes.iter().any(|lane| lane.has_kernel()) && demand.lanes.len() > 1);
+    // The disk of a device has two images, and is made from another two.
+    let copies = copies + u64::from(demand.lanes.iter().any(|lane| lane.is_update())) * 4;
     size.saturating_mul(UNPACKED_HALVES * copies) / 2
 }
 

@@ -69,6 +69,7 @@ pub fn image_request(number: u128, node: &str) -> Result<JobRequest, InvalidName
         check_set: check_set_digest(&[]),
         within: Span::from_secs(60),
         keep: false,
+        from: None,
     };
     let task = ImageTask {
         node: node.to_owned(),

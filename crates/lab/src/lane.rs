@@ -20,6 +20,7 @@ use edgewright_process::{CancellationToken, ProcessContext, Stream};
 
 use crate::container::PodmanHost;
 use crate::container::machine::ContainerMachine;
+use crate::device;
 use crate::evidence::{self, Piece};
 use crate::machine::{LaneFault, Machine, MachineState, RunnerEnd, Start};
 use crate::profile;
@@ -60,11 +61,13 @@ impl LabContext {
 
 /// The findings of a lane.
 #[derive(Debug, Default)]
-struct Findings {
+pub(crate) struct Findings {
     results: Vec<CheckResult>,
     fault: Option<LaneFault>,
     pieces: Vec<Piece>,
     machine: Duration,
+    /// Why there was nothing to do: then no check ran, and none failed.
+    skipped: Option<String>,
 }
 
 impl Findings {
@@ -73,8 +76,13 @@ impl Findings {
         self.results.iter().any(|result| matches!(result.outcome, CheckOutcome::Failed { .. }))
     }
 
+    /// The lane has nothing to do.
+    pub(crate) fn skipped(reason: String) -> Self {
+        Self { skipped: Some(reason), ..Self::default() }
+    }
+
     /// The lane ended before its checks.
-    fn stopped(fault: LaneFault) -> Self {
+    pub(crate) fn stopped(fault: LaneFault) -> Self {
         Self { fault: Some(fault), ..Self::default() }
     }
 }
@@ -106,6 +114,7 @@ pub async fn run_lane(
             (findings, profile, profile::recorded_on(Some(facts)))
         }
         Lane::Vm => Box::pin(run_vm(order, manifest, context, events)).await,
+        lane if lane.is_update() => Box::pin(device::run(order, manifest, context, events)).await,
         other => {
             let message = format!("cannot run the lane `{other}`: not supported on this host");
             (
@@ -116,10 +125,11 @@ pub async fn run_lane(
         }
     };
     let evidence = evidence::store(findings.pieces, &context.client, &manifest.repository, events).await;
-    let reason = match (&findings.fault, order.lane) {
-        (Some(fault), _) => fault.message.as_str(),
-        (None, Lane::Static) => "it needs a running system",
-        (None, _) => "the check runner gave no result",
+    let reason = match (&findings.fault, &findings.skipped, order.lane) {
+        (Some(fault), _, _) => fault.message.as_str(),
+        (None, Some(reason), _) => reason.as_str(),
+        (None, None, Lane::Static) => "it needs a running system",
+        (None, None, _) => "the check runner gave no result",
     };
     let checks = causes_first(&order.checks, complete(&order.checks, findings.results, reason));
     for line in checks.iter().flat_map(output_lines) {
@@ -129,7 +139,7 @@ pub async fn run_lane(
         lane: order.lane,
         manifest: manifest.clone(),
         check_set: order.check_set.clone(),
-        inputs: profile.inputs(None),
+        inputs: profile.inputs(order.from_digest()),
         recorded_on,
         result: judge(&checks, findings.fault),
         checks,
@@ -164,7 +174,7 @@ async fn run_vm(
 }
 
 /// Starts a machine, runs the checks in it, then inspects it and gathers evidence.
-async fn run_machine(
+pub(crate) async fn run_machine(
     machine: &mut dyn Machine,
     order: &LaneOrder,
     manifest: &ManifestRef,
@@ -174,6 +184,7 @@ async fn run_machine(
     let limit = order.within.get().mul_f64(machine.facts().scale);
     let deadline = Instant::now() + limit;
     let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+    let begun = Instant::now();
     let started = machine.start(Start { manifest, keep: order.keep, within: left() }).await;
     if let Err(fault) = started {
         let state = MachineState::Gone { fault: fault.clone() };
@@ -181,8 +192,15 @@ async fn run_machine(
         machine.stop().await;
         return Findings { pieces, ..Findings::stopped(fault) };
     }
-    let since = Instant::now();
+    // The boots of a device before its checks are what the lane is for.
+    let since = if order.lane.is_update() { begun } else { Instant::now() };
     let mut findings = run_checks(machine, order, left(), events).await;
+    if findings.fault.is_none()
+        && !findings.has_failed()
+        && let Err(fault) = machine.after_checks(&manifest.digest).await
+    {
+        findings.fault = Some(fault);
+    }
     findings.machine = since.elapsed();
     if !cancel.is_cancelled() {
         inspect(machine, &mut findings).await;

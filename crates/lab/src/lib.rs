@@ -14,6 +14,7 @@
 //! | `machine` | the trait of machines that lanes run on |
 //! | [`container`] | podman's machines: storage, settings, limits |
 //! | [`vm`] | virtual machines: QEMU, acceleration, limits |
+//! | `device` | lanes that update a device |
 //! | `static_lane` | the lane that inspects layers without starting a machine |
 //! | `profile` | the facts about lanes that verdicts depend on, or only record |
 //! | `verdict` | from the check runner's results to the result of a lane |
@@ -21,6 +22,7 @@
 //! | [`mod@reap`] | cleanup after killed jobs |
 
 pub mod container;
+mod device;
 mod error;
 mod evidence;
 pub mod lane;

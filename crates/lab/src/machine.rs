@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A lane ([`crate::lane`]) uses machines by this trait only. podman's is in [`crate::container`], QEMU's in
-//! [`crate::vm`].
+//! [`crate::vm`], devices in `crate::device`.
 
 use std::fmt;
 use std::future::Future;
@@ -44,6 +44,11 @@ pub(crate) trait Machine: fmt::Debug + Send + Sync {
         within: Duration,
         on_line: OnLine<'a>,
     ) -> BoxFuture<'a, RunnerEnd>;
+
+    /// What follows checks of which none failed.
+    fn after_checks<'a>(&'a mut self, _candidate: &'a Digest) -> BoxFuture<'a, Result<(), LaneFault>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// What the started machine runs as process 1, for messages: "`/bin/app` as `daemon`".
     fn starts(&self) -> Option<String> {

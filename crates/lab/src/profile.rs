@@ -17,9 +17,10 @@ pub fn lane_profile(lane: Lane) -> Option<LaneProfile> {
         Lane::Static => Some(without_machine()),
         Lane::Container => Some(LaneProfile { name: CONTAINER.to_owned(), semantics: RUNNER_SEMANTICS }),
         Lane::Vm => Some(LaneProfile { name: VmSpec::default().profile_name(), semantics: RUNNER_SEMANTICS }),
-        Lane::Upgrade | Lane::Rollback | Lane::Downgrade | Lane::Switch | Lane::Device | Lane::External => {
-            None
+        Lane::Upgrade | Lane::Rollback | Lane::Downgrade | Lane::Switch => {
+            Some(LaneProfile { name: VmSpec::default().device_name(), semantics: RUNNER_SEMANTICS })
         }
+        Lane::Device | Lane::External => None,
     }
 }
 

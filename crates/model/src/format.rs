@@ -41,7 +41,16 @@ use crate::tree::{LOADED_LIMIT, Tree, TreePath};
 use report::{Owner, Report};
 
 /// The lanes that `test: {lanes: …}` may name in this version. `external` is run by an external system.
-pub const AVAILABLE_LANES: [Lane; 4] = [Lane::Static, Lane::Container, Lane::Vm, Lane::External];
+pub const AVAILABLE_LANES: [Lane; 8] = [
+    Lane::Static,
+    Lane::Container,
+    Lane::Vm,
+    Lane::Upgrade,
+    Lane::Rollback,
+    Lane::Downgrade,
+    Lane::Switch,
+    Lane::External,
+];
 
 /// One error or warning, with its place.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

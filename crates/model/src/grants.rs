@@ -4,6 +4,7 @@
 //! |---|---|
 //! | its own repository | read it, push blobs and untagged manifests into it |
 //! | a base manifest | pull that manifest and the blobs that it refers to, and mount those blobs |
+//! | a released manifest that a lane starts from | the same |
 //! | a context | pull that blob |
 //! | kept packages | pull those blobs |
 //! | a bootstrap step | push the packages that it installed into the source's package repository |
@@ -58,6 +59,8 @@ impl Grants {
             }
             Base::Scratch | Base::External { .. } => {}
         }
+        let released = task.lanes.iter().filter_map(|lane| lane.from.clone());
+        grants.manifests.extend(released.map(|from| (from.repository, from.digest)));
         for step in &task.steps {
             match &step.action {
                 StepAction::Containerfile { context, .. } | StepAction::Files { entries: context, .. } => {

@@ -304,12 +304,22 @@ pub struct LaneOrder {
     pub check_set: Digest,
     /// The lane's time limit, boot included.
     pub within: Span,
+    /// The released manifest, in lanes that need one ([`Lane::needs_release`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<ManifestRef>,
     /// Whether the machine keeps running after its checks, for inspection (lanes `container` and `vm`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep: bool,
     /// The machine of a lane with a kernel; the default one if it is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vm: Option<VmSpec>,
+}
+
+impl LaneOrder {
+    /// The digest of the released manifest.
+    pub fn from_digest(&self) -> Option<Digest> {
+        self.from.as_ref().map(|from| from.digest.clone())
+    }
 }
 
 /// The digest of a check set: of its checks as JSON, in id order.

@@ -360,6 +360,8 @@ pub struct TestSpec {
     pub within: Option<Span>,
     /// The machine of lanes with a kernel.
     pub vm: VmSpec,
+    /// The image that machines of the lane `switch` run before (`switch: {from: …}`).
+    pub switch_from: Option<ImageName>,
 }
 
 /// `inherit:`. The first variant by name runs the lanes for all that differ from it in `files` steps only.
@@ -399,6 +401,16 @@ impl Lane {
         Self::External,
     ];
 
+    /// Whether its machine is a device that updates itself, from one image to another.
+    pub const fn is_update(self) -> bool {
+        matches!(self, Self::Upgrade | Self::Rollback | Self::Downgrade | Self::Switch)
+    }
+
+    /// Whether its machine runs what is released before it gets the candidate, or after it.
+    pub const fn needs_release(self) -> bool {
+        matches!(self, Self::Upgrade | Self::Downgrade | Self::Switch)
+    }
+
     /// The name in YAML, tables and URLs.
     pub const fn name(self) -> &'static str {
         match self {
@@ -418,7 +430,7 @@ impl Lane {
 impl Lane {
     /// Whether its machines have a kernel of their own.
     pub const fn has_kernel(self) -> bool {
-        matches!(self, Self::Vm | Self::Upgrade | Self::Rollback | Self::Downgrade | Self::Switch)
+        matches!(self, Self::Vm) || self.is_update()
     }
 
     /// Whether its machines can be kept for inspection.

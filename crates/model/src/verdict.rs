@@ -122,6 +122,12 @@ impl LaneInputs {
         LaneProfile { name: "external".to_owned(), semantics: first_semantics() }.inputs(None)
     }
 
+    /// The same with another digest that the machine ran before.
+    #[must_use]
+    pub fn with_from(self, from: Option<Digest>) -> Self {
+        Self { from, ..self }
+    }
+
     /// Their digest, part of the verdict's key: of their JSON without spaces, fields in the order of this
     /// struct. It is stored: a change of this form makes every lane run again.
     pub fn digest(&self) -> Digest {

@@ -19,7 +19,7 @@ use edgewright_model::duration::Span;
 use edgewright_model::format::Diagnostic;
 use edgewright_model::lock::LockRequest;
 use edgewright_model::names::{ImageName, Platform, SiteName, SourceName, VariantName};
-use edgewright_model::order::Base;
+use edgewright_model::order::{Base, ManifestRef};
 use edgewright_model::reference::{ImageReference, RepoName};
 use edgewright_model::spec::{Check, Definition, Lane, Vars, VmSpec};
 use edgewright_model::tools::ToolVersions;
@@ -178,18 +178,39 @@ pub struct LaneChecks {
     pub within: Option<Span>,
     /// The machine, in lanes with a kernel.
     pub vm: Option<VmSpec>,
+    /// The variant whose release the lane needs, in such lanes.
+    pub of: Option<VariantName>,
+    /// The released manifest, in lanes that need one: [`Graph::compare_with`]. Without it the lane does
+    /// nothing.
+    pub from: Option<ManifestRef>,
+    /// The same of the node in `inherit`.
+    pub inherited_from: Option<Digest>,
 }
 
 impl LaneChecks {
+    /// The digest that the machine runs before, or after.
+    pub fn from_digest(&self) -> Option<&Digest> {
+        self.from.as_ref().map(|from| &from.digest)
+    }
+
+    /// The lane as the node in `inherit` runs it.
+    #[must_use]
+    pub fn as_inherited(&self) -> Self {
+        let like = |(from, digest): (ManifestRef, Digest)| ManifestRef { digest, ..from };
+        let from = self.from.clone().zip(self.inherited_from.clone()).map(like);
+        Self { from, ..self.clone() }
+    }
+
     /// The inputs of this lane's verdicts, where `today` are those of its lane: the image chooses the virtual
-    /// machine.
+    /// machine, and its history what the machine ran before.
     pub fn inputs(&self, today: &LaneInputs) -> LaneInputs {
+        let today = today.clone().with_from(self.from_digest().cloned());
         match &self.vm {
             // Executors that run no such machine have their own name for what they do.
-            Some(vm) if today.profile == VmSpec::default().profile_name() => {
-                LaneInputs { profile: vm.profile_name(), ..today.clone() }
+            Some(vm) if today.profile == VmSpec::default().name_in(self.lane) => {
+                LaneInputs { profile: vm.name_in(self.lane), ..today }
             }
-            _ => today.clone(),
+            _ => today,
         }
     }
 }
@@ -248,6 +269,45 @@ impl Graph {
     /// The variants that can be built, in name order.
     pub fn variants(&self) -> BTreeSet<&VariantName> {
         self.nodes.values().filter_map(Node::variant).collect()
+    }
+
+    /// Names the manifest that lanes need which update a device: what is released of the same variant, or of
+    /// another role. A lane is left out where the variant's own digest (by `builds`) is the released one: a
+    /// device has nothing to do then.
+    pub fn compare_with(
+        &mut self,
+        builds: &BTreeMap<Digest, ManifestRef>,
+        released: impl Fn(&VariantName, &Platform) -> Option<ManifestRef>,
+    ) {
+        for node in self.nodes.values_mut() {
+            let present = builds.get(&node.key).map(|build| &build.digest);
+            for lane in &mut node.lanes {
+                lane.from = lane.of.as_ref().and_then(|of| released(of, &node.id.platform));
+            }
+            node.lanes.retain(|lane| lane.from.is_none() || lane.from_digest() != present);
+        }
+        self.inherit_releases();
+    }
+
+    /// Notes in inheriting lanes what the machines of their representatives ran before.
+    fn inherit_releases(&mut self) {
+        let of = |node: &Node| {
+            let lanes = node.lanes.iter().filter(|lane| lane.of.is_some());
+            lanes.map(|lane| ((node.id.clone(), lane.lane), lane.from_digest().cloned())).collect::<Vec<_>>()
+        };
+        let known: BTreeMap<(NodeId, Lane), Option<Digest>> = self.nodes.values().flat_map(of).collect();
+        for lane in self.nodes.values_mut().flat_map(|node| &mut node.lanes).filter(|lane| lane.of.is_some())
+        {
+            let Some(representative) = lane.inherit.take() else { continue };
+            match known.get(&(representative.clone(), lane.lane)) {
+                // Both or none have something to start from: they run the same.
+                Some(from) if from.is_some() == lane.from.is_some() => {
+                    (lane.inherit, lane.inherited_from) = (Some(representative), from.clone());
+                }
+                // It runs nothing of which this could inherit the result.
+                _ => {}
+            }
+        }
     }
 
     /// A node and all its ancestors, the node first.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use edgewright_guest::frame::Program;
 use edgewright_process::Stream;
-use edgewright_vm::config::{Access, Disk};
+use edgewright_vm::config::{Access, Disk, DiskFormat};
 use edgewright_vm::machine::{NoAnswer, Setup};
 use edgewright_vm::{Acceleration, CachedImage, Hardware, Machine, Profile};
 
@@ -54,7 +54,12 @@ pub(crate) async fn run(
     disks: &Disks<'_>,
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<(), ProvisionError> {
-    let disk = |path: PathBuf, serial: &str, access| Disk { path, serial: serial.to_owned(), access };
+    let disk = |path: PathBuf, serial: &str, access| Disk {
+        path,
+        serial: serial.to_owned(),
+        access,
+        format: DiskFormat::Raw,
+    };
     let hardware = Hardware {
         memory_mib: MEMORY_MIB,
         disks: vec![

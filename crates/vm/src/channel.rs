@@ -48,11 +48,12 @@ type Sessions = Arc<Mutex<HashMap<u32, mpsc::Sender<Frame>>>>;
 /// A connection to a guest.
 #[derive(Debug)]
 pub struct Channel {
-    writer: Arc<tokio::sync::Mutex<OwnedWriteHalf>>,
+    writer: mpsc::Sender<Vec<u8>>,
     sessions: Sessions,
     next: AtomicU32,
     greeted: watch::Receiver<bool>,
     _reader: OwnedTask<()>,
+    _writer: OwnedTask<()>,
 }
 
 /// A program in the guest. Dropping it kills the program.
@@ -98,8 +99,10 @@ impl Channel {
         let sessions = Sessions::default();
         let (greet, greeted) = watch::channel(false);
         let reader = OwnedTask::spawn(read(reader, Arc::clone(&sessions), greet));
-        let writer = Arc::new(tokio::sync::Mutex::new(writer));
-        Ok(Self { writer, sessions, next: AtomicU32::new(1), greeted, _reader: reader })
+        let (sender, frames) = mpsc::channel(WAITING);
+        let writer = OwnedTask::spawn(write(writer, frames));
+        let next = AtomicU32::new(1);
+        Ok(Self { writer: sender, sessions, next, greeted, _reader: reader, _writer: writer })
     }
 
     /// Waits until the guest answers.
@@ -157,8 +160,7 @@ impl Channel {
     }
 
     async fn send(&self, frame: &Frame) -> Result<(), ChannelError> {
-        let mut writer = self.writer.lock().await;
-        writer.write_all(&frame.encode()).await.map_err(|_| ChannelError::Lost)
+        self.writer.send(frame.encode()).await.map_err(|_| ChannelError::Lost)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u32, mpsc::Sender<Frame>>> {
@@ -215,8 +217,15 @@ impl Drop for Session<'_> {
     fn drop(&mut self) {
         self.channel.lock().remove(&self.id);
         // What cannot be sent at once is not worth a task: the guest kills programs when it is asked again.
-        if let Ok(writer) = self.channel.writer.try_lock() {
-            let _ = writer.try_write(&Frame::Kill(self.id).encode());
+        let _ = self.channel.writer.try_send(Frame::Kill(self.id).encode());
+    }
+}
+
+/// Writes whole frames: a future that sends one may be dropped at any time.
+async fn write(mut stream: OwnedWriteHalf, mut frames: mpsc::Receiver<Vec<u8>>) {
+    while let Some(frame) = frames.recv().await {
+        if stream.write_all(&frame).await.is_err() {
+            return;
         }
     }
 }

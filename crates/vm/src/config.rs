@@ -24,8 +24,13 @@ pub(crate) const MONITOR_SOCKET: &str = "monitor.sock";
 const RING_BYTES: u32 = 1024 * 1024;
 
 /// Arguments that save time where the processor is emulated. Those of the image come later, and win.
+///
+/// The last two are for busy hosts. They pause a guest for longer than its kernel expects, which then takes
+/// its clock or its first timer for broken. What it falls back to has left processors without timer
+/// interrupts, and the guest hung.
 const SPEED: &str = "mitigations=off audit=0 init_on_alloc=0 cryptomgr.notests 8250.nr_uarts=1 \
-                     rcupdate.rcu_expedited=1 random.trust_cpu=on systemd.condition_needs_update=no";
+                     rcupdate.rcu_expedited=1 random.trust_cpu=on systemd.condition_needs_update=no \
+                     tsc=reliable no_timer_check";
 /// Arguments of every kernel: a console, and an end where there would be a wait.
 const KERNEL: &str = "console=ttyS0 loglevel=4 panic=-1 systemd.show_status=auto systemd.crash_action=reboot \
                       enforcing=0";
@@ -97,6 +102,25 @@ pub struct Disk {
     pub serial: String,
     /// What the guest may do with it.
     pub access: Access,
+    /// Its format.
+    pub format: DiskFormat,
+}
+
+/// The format of a disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DiskFormat {
+    /// Bytes.
+    #[default]
+    Raw,
+    /// QEMU's: what was written since another file.
+    Qcow2,
+}
+
+impl Disk {
+    /// A raw disk without a file.
+    pub(crate) fn new(serial: &str, access: Access) -> Self {
+        Self { path: PathBuf::new(), serial: serial.to_owned(), access, format: DiskFormat::Raw }
+    }
 }
 
 /// What a guest may do with a disk.
@@ -116,7 +140,7 @@ pub(crate) enum Boot {
     /// QEMU starts a kernel.
     Kernel { kernel: PathBuf, initrd: PathBuf, arguments: String, root: Option<PathBuf> },
     /// Firmware starts a disk.
-    Firmware { code: PathBuf, variables: PathBuf, disk: PathBuf },
+    Firmware { code: PathBuf, variables: PathBuf, disk: Disk },
 }
 
 /// A machine.
@@ -129,6 +153,13 @@ pub(crate) struct Description {
     pub(crate) kept: bool,
     /// Where QEMU finds its own firmware.
     pub(crate) firmware: Vec<PathBuf>,
+}
+
+/// Arguments of the kernel of a device that lives in such a machine.
+pub fn device_arguments() -> Vec<String> {
+    // How a device ends a panic is its own affair: it is what brings the old image back.
+    let own = KERNEL.split_whitespace().filter(|word| !word.starts_with("panic="));
+    SPEED.split_whitespace().chain(own).map(str::to_owned).collect()
 }
 
 /// The kernel's command line: the image's own arguments between those of ours that it may change, and those
@@ -197,8 +228,7 @@ impl Description {
                     arguments.into(),
                 ]);
                 if let Some(root) = root {
-                    let disk =
-                        Disk { path: root.clone(), serial: ROOT_DISK.to_owned(), access: Access::Read };
+                    let disk = Disk { path: root.clone(), ..Disk::new(ROOT_DISK, Access::Read) };
                     add_disk(words, "root", &disk);
                 }
             }
@@ -208,8 +238,7 @@ impl Description {
                     value.push(escaped(path));
                     words.extend(["-drive".into(), value]);
                 }
-                let disk = Disk { path: disk.clone(), serial: ROOT_DISK.to_owned(), access: Access::Discard };
-                add_disk(words, "root", &disk);
+                add_disk(words, "root", disk);
             }
         }
     }
@@ -221,9 +250,13 @@ fn add_disk(words: &mut Vec<OsString>, id: &str, disk: &Disk) {
         Access::Discard => ",snapshot=on",
         Access::Write => "",
     };
+    let format = match disk.format {
+        DiskFormat::Raw => "raw",
+        DiskFormat::Qcow2 => "qcow2",
+    };
     // Speed over safety: what a machine writes ends with it, or with its host.
     let mut value =
-        OsString::from(format!("if=none,id={id},format=raw,cache=unsafe,discard=unmap{access},file="));
+        OsString::from(format!("if=none,id={id},format={format},cache=unsafe,discard=unmap{access},file="));
     value.push(escaped(&disk.path));
     let device = format!("virtio-blk-pci,drive={id},serial={}", disk.serial);
     words.extend(["-drive".into(), value, "-device".into(), device.into()]);
@@ -274,8 +307,18 @@ mod tests {
     }
 
     #[test]
+    fn a_device_keeps_its_disk() {
+        let disk =
+            Disk { path: "/d".into(), format: DiskFormat::Qcow2, ..Disk::new(ROOT_DISK, Access::Write) };
+        let boot = Boot::Firmware { code: "/c".into(), variables: "/v".into(), disk };
+        let line = line(&Description { boot, ..direct() });
+        assert!(line.contains("format=qcow2") && !line.contains("snapshot=on"), "{line}");
+    }
+
+    #[test]
     fn what_a_guest_writes_to_its_disk_is_discarded() {
-        let boot = Boot::Firmware { code: "/c".into(), variables: "/v".into(), disk: "/d".into() };
+        let disk = Disk { path: "/d".into(), ..Disk::new(ROOT_DISK, Access::Discard) };
+        let boot = Boot::Firmware { code: "/c".into(), variables: "/v".into(), disk };
         let hardware = Hardware { network: Network::Restricted, ..direct().hardware };
         let line =
             line(&Description { boot, hardware, kept: true, accelerator: Accelerator::Kvm, ..direct() });

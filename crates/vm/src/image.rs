@@ -269,6 +269,14 @@ impl CachedImage {
         Ok(own)
     }
 
+    /// Whether its root file system has a file with content at an absolute path.
+    ///
+    /// # Errors
+    /// The root file system cannot be read.
+    pub async fn has_file(&self, path: &str, context: &Context) -> Result<bool, VmError> {
+        kernel::read_file(&self.root(), path, context).await.map(|bytes| !bytes.is_empty())
+    }
+
     /// The kernel.
     pub fn vmlinuz(&self) -> PathBuf {
         self.folder.join("vmlinuz")

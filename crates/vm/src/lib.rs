@@ -23,7 +23,9 @@
 //! | [`config`] | from a machine's description to QEMU's command line, pure |
 //! | [`acceleration`] | whether KVM works here, tried with a tiny guest |
 //! | [`machine`] | a running machine |
+//! | [`device`] | one that starts what is on its disk, again and again |
 //! | [`channel`] | runs programs in the guest |
+//! | [`forward`] | the host's end of connections that a guest makes over the channel |
 //! | `console` | the bounded end of what the guest printed |
 //! | `qmp` | how QEMU reports why a machine ended |
 
@@ -32,8 +34,10 @@ pub mod channel;
 pub mod config;
 mod console;
 pub mod cpio;
+pub mod device;
 mod disk;
 mod error;
+pub mod forward;
 pub mod image;
 mod kernel;
 pub mod machine;

@@ -4,15 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use edgewright_guest::{CHECKS, GUEST, INITRD_FOLDER};
+use edgewright_guest::{CHECKS, GUEST, INITRD_FOLDER, ROOT_DISK};
 use edgewright_process::{CancellationToken, CommandError, Finished, OwnedTask, ProcessContext, Stream};
 use tokio::sync::watch;
 
 use crate::acceleration::Accelerator;
 use crate::channel::{Channel, ChannelError};
-use crate::config::{Boot, Description, GUEST_SOCKET, MONITOR_SOCKET, kernel_arguments};
+use crate::config::{Access, Boot, Description, Disk, GUEST_SOCKET, MONITOR_SOCKET, kernel_arguments};
 use crate::console::Console;
 use crate::cpio::Archive;
+use crate::device::new_variables;
 use crate::image::blocking;
 use crate::tools::QEMU;
 use crate::{CachedImage, Context, Hardware, Profile, VmError, disk, qmp};
@@ -26,8 +27,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// The longest line of a console, in bytes; the rest of it is dropped.
 const LINE_LIMIT: usize = 4096;
 /// UEFI firmware of the tools, and its variables.
-const FIRMWARE: &str = "usr/share/OVMF/OVMF_CODE_4M.fd";
-const VARIABLES: &str = "usr/share/OVMF/OVMF_VARS_4M.fd";
+pub(crate) const FIRMWARE: &str = "usr/share/OVMF/OVMF_CODE_4M.fd";
+pub(crate) const VARIABLES: &str = "usr/share/OVMF/OVMF_VARS_4M.fd";
 
 /// The static programs that are brought into guests.
 #[derive(Debug, Clone, Copy)]
@@ -156,14 +157,24 @@ impl Machine {
         let own = files.as_ref().map(|files| files.path().to_owned());
         let folder = own.or_else(|| setup.keep.map(Path::to_owned)).unwrap_or_default();
         let boot = boot(&setup, &folder, context).await?;
-        let kept = setup.keep.is_some();
         let description = Description {
             accelerator: setup.accelerator,
             hardware: setup.hardware,
             boot,
-            kept,
+            kept: setup.keep.is_some(),
             firmware: context.tools.firmware(),
         };
+        Ok(Self::start(&description, folder, files, context))
+    }
+
+    /// Starts QEMU in a folder.
+    pub(crate) fn start(
+        description: &Description,
+        folder: PathBuf,
+        files: Option<tempfile::TempDir>,
+        context: &Context,
+    ) -> Self {
+        let kept = description.kept;
         let stop = CancellationToken::new();
         let command = context.tools.command(QEMU).args(description.arguments()).cwd(&folder);
         let temporary = folder.clone().into_os_string();
@@ -175,7 +186,7 @@ impl Machine {
         let supervisor = OwnedTask::spawn(supervise(command, kept, monitor, Arc::clone(&console), sender));
         let started = Instant::now();
         let supervisor = Some(supervisor);
-        Ok(Self { folder, kept, console, channel: None, stopped, stop, supervisor, started, _files: files })
+        Self { folder, kept, console, channel: None, stopped, stop, supervisor, started, _files: files }
     }
 
     /// Waits until the guest answers; gives the time since the start.
@@ -320,8 +331,8 @@ async fn boot(setup: &Setup<'_>, folder: &Path, context: &Context) -> Result<Boo
         Profile::Uefi => {
             let disk = disk::disk(image, setup.programs, context).await?;
             let variables = folder.join("variables");
-            let from = context.tools.file(VARIABLES);
-            tokio::fs::copy(&from, &variables).await.map_err(VmError::io("copy", &from))?;
+            new_variables(&variables, context).await?;
+            let disk = Disk { path: disk, ..Disk::new(ROOT_DISK, Access::Discard) };
             Ok(Boot::Firmware { code: context.tools.file(FIRMWARE), variables, disk })
         }
     }

@@ -28,8 +28,8 @@ const ARROWS: [(&str, &[&str]); 26] = [
     // The programs that are brought into virtual machines, and the messages between them and the host.
     ("guest", &[]),
     ("vm", &["oci", "guest"]),
-    ("lab", &["oci", "checks", "guest", "vm"]),
     ("provision", &["oci", "guest", "vm"]),
+    ("lab", &["oci", "checks", "guest", "vm", "provision"]),
     ("sandbox", &[]),
     ("job", &["oci", "build", "lab", "sandbox", "vm"]),
     ("cluster", &["oci", "job"]),

@@ -95,6 +95,11 @@ impl<'a> Device<'a> {
         self.platform_manifest(digest.context("the image has no digest")?)
     }
 
+    /// The verdicts on the released image.
+    pub(super) fn lanes(&mut self) -> anyhow::Result<Value> {
+        Ok(self.server()?.json(&["image", "show", "device"])?["lanes"].take())
+    }
+
     /// The manifest of an index that a device of this platform runs.
     fn platform_manifest(&mut self, index: &str) -> anyhow::Result<String> {
         let url = format!("{}/v2/e2e/device/manifests/{index}", self.server()?.url());

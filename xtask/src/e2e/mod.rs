@@ -10,6 +10,7 @@
 //! ```
 //!
 //! `e2e cuts`: only the update to 2, and power cuts.
+//! `e2e lanes`: the same by the lanes `upgrade`, `rollback`, `downgrade` and `switch`, which do it in a run.
 //!
 //! `e2e stick`: a stick by `edgewright disk --format iso` installs a machine, which then starts.
 
@@ -17,6 +18,7 @@ mod base;
 mod cuts;
 mod device;
 mod disk;
+mod lanes;
 mod life;
 mod machine;
 mod random;
@@ -30,6 +32,7 @@ use crate::demo::story::Story;
 use crate::test::shown;
 use cuts::Choice;
 use disk::Disk;
+pub(crate) use lanes::{lane_times, lanes};
 use life::{Life, ensure_verity, remove, shown_on_error};
 use machine::Machine;
 use world::World;

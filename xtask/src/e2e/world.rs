@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use super::random::Random;
 use crate::command::Run;
@@ -17,6 +17,10 @@ const PROGRAMS: [&str; 2] = ["edgewright-agent", "edgewright-setup-root"];
 const GOOD_UPDATE: u32 = 2;
 const DATA_FILES: u64 = 64;
 const DATA_BYTES: usize = 1 << 17;
+/// The lanes of the test's role.
+const UNTESTED: &str = "test: none";
+/// A role that differs from the test's in all that roles have.
+const OTHER: &str = "from: base\nsteps:\n  - files: files\ntest: none\n";
 
 /// Folders and programs.
 #[derive(Debug)]
@@ -58,6 +62,28 @@ impl World {
 
     /// Commits a version of the role. Gives the commit.
     pub(super) fn version(&self, version: u32) -> anyhow::Result<String> {
+        self.lay_out(version)?;
+        self.commit(&format!("version {version}"))
+    }
+
+    /// Commits a version of the role with this in place of `test: none`, and beside it the role `other`.
+    /// Gives the commit.
+    pub(super) fn tested_version(&self, version: u32, test: &str) -> anyhow::Result<String> {
+        self.lay_out(version)?;
+        let images = self.place.source.join("images");
+        let path = images.join("device/image.yaml");
+        let role = std::fs::read_to_string(&path)?;
+        ensure!(role.contains(UNTESTED), "the test's role has no line `{UNTESTED}`");
+        std::fs::write(&path, role.replace(UNTESTED, test))?;
+        let files = images.join("other/files/usr/lib/e2e");
+        std::fs::create_dir_all(&files)?;
+        std::fs::write(files.join("role"), "other\n")?;
+        std::fs::write(images.join("other/image.yaml"), OTHER)?;
+        self.commit(&format!("version {version}: {}", test.lines().last().unwrap_or_default()))
+    }
+
+    /// Lays a version of the role into the source.
+    fn lay_out(&self, version: u32) -> anyhow::Result<()> {
         let source = &self.place.source;
         for name in ["images", "edgewright.yaml"] {
             Run::new("rm").args(["--recursive", "--force"]).arg(source.join(name)).run()?;
@@ -72,7 +98,7 @@ impl World {
         if version == GOOD_UPDATE {
             write_data(&of_role.join("usr/share/plant"))?;
         }
-        self.commit(&format!("version {version}"))
+        Ok(())
     }
 
     /// Copies what the image parts need, made once: `strip` gives the same bytes, but takes its time.

@@ -9,7 +9,7 @@ use edgewright_api::{Counts, DiagnosticView, NodeAction};
 use edgewright_model::error::ErrorClass;
 use edgewright_model::format::Diagnostic;
 use edgewright_model::lock::Lock;
-use edgewright_model::names::{CommitId, ImageName, SourceName};
+use edgewright_model::names::{CommitId, ImageName, Platform, SourceName, VariantName};
 use edgewright_model::order::ManifestRef;
 use edgewright_model::outcome::FailureKind;
 use edgewright_model::run::RunNumber;
@@ -46,6 +46,8 @@ struct Past {
     since: Option<String>,
     /// The names that sites have had until now.
     sites: SiteNames,
+    /// The released manifests, from which lanes that update a device start.
+    released: BTreeMap<(VariantName, Platform), ManifestRef>,
 }
 
 /// Prints a plan.
@@ -72,7 +74,10 @@ pub(crate) async fn plan(args: &PlanArgs, global: &Global) -> Result<End, Failur
     }
     let Some((definition, _)) = &named else { return Ok(End::Fault) };
     let locks = Locks::choose(definition, &past.overlays, COMPRESSOR_VERSION).with_tools(past.tools.clone());
-    let graph = graph(definition, &folder.worktree.tree, &locks);
+    let mut graph = graph(definition, &folder.worktree.tree, &locks);
+    graph.compare_with(&past.history.builds, |variant, platform| {
+        past.released.get(&(variant.clone(), platform.clone())).cloned()
+    });
     let plan = edgewright_plan::plan(&graph, &past.history, past.previous.as_ref());
     if let Some(variant) = explain {
         let mut explanation =
@@ -228,6 +233,7 @@ async fn known(
         }
     }
     if let Some(run) = newest {
+        past.released = on_devices(&store, source, &run.branch).await?;
         for head in store.heads(domain, &run.branch).await? {
             let before = PreviousBuild { key: head.key, manifest: head.digest };
             past.history.variants.entry(head.variant).or_default().insert(head.platform, before);
@@ -252,6 +258,37 @@ async fn known(
     }
     store.close().await;
     Ok(past)
+}
+
+/// What devices have before they take what a branch makes: as a server's runs decide it.
+async fn on_devices(
+    store: &Store,
+    source: &SourceRow,
+    branch: &str,
+) -> Result<BTreeMap<(VariantName, Platform), ManifestRef>, Failure> {
+    let own = released(store, source, branch).await?;
+    match &source.default_branch {
+        Some(default) if own.is_empty() => released(store, source, default).await,
+        _ => Ok(own),
+    }
+}
+
+/// What a branch released last.
+async fn released(
+    store: &Store,
+    source: &SourceRow,
+    branch: &str,
+) -> Result<BTreeMap<(VariantName, Platform), ManifestRef>, Failure> {
+    let Some(number) = store.newest_release(source.id, branch).await? else { return Ok(BTreeMap::new()) };
+    let indexes = store.indexes_of(source.id, number).await?;
+    let mut released = BTreeMap::new();
+    for entry in store.entries(source.id, number).await? {
+        for (platform, digest) in indexes.get(&entry.digest).into_iter().flatten() {
+            let manifest = ManifestRef { repository: entry.repository.clone(), digest: digest.clone() };
+            released.insert((entry.variant.clone(), platform.clone()), manifest);
+        }
+    }
+    Ok(released)
 }
 
 /// The row that a run of this folder would continue, as `run` finds it: by its configured name, by its

@@ -151,8 +151,9 @@ fn verdict_text(verdict: &VerdictView, view: &ImageView, now: Timestamp) -> Stri
         }
     };
     let accelerator = verdict.accelerator.as_ref().map(|name| format!(" on {}", plain(name)));
+    let other = verdict.from.as_ref().map(|from| format!(", with {}", from.short()));
     let mut text = format!(
-        "{} {} {result}, {}, {} by run {} ({}{}, {}{})\n",
+        "{} {} {result}, {}, {} by run {} ({}{}{}, {}{})\n",
         paint(BOLD, verdict.lane),
         verdict.platform,
         duration(verdict.duration_ms),
@@ -160,6 +161,7 @@ fn verdict_text(verdict: &VerdictView, view: &ImageView, now: Timestamp) -> Stri
         verdict.run,
         verdict.profile,
         accelerator.unwrap_or_default(),
+        other.unwrap_or_default(),
         verdict.origin,
         if verdict.is_current { "" } else { ", outdated: the lane has changed since" },
     );

@@ -40,6 +40,9 @@ const KEY_LIMIT: usize = 1024 * 1024;
 const INLINE_LIMIT: u64 = 64 * 1024;
 /// Beyond the last check's own time: boot, evidence, removal.
 const LANE_MARGIN_S: u64 = 120;
+/// The same in lanes that update a device: two images are downloaded, one of them is installed, and the
+/// device starts up to four times.
+const UPDATE_MARGIN_S: u64 = 600;
 
 /// The first part of repositories of untrusted jobs, before the source's number. No source has a name with
 /// two underscores.
@@ -117,13 +120,16 @@ impl Jobs {
     /// The order of a lane; `keep` leaves its machine running.
     pub(crate) fn lane(&self, lane: &LaneChecks, keep: bool) -> LaneOrder {
         let longest = lane.checks.iter().map(|check| check.within.get().as_secs()).max().unwrap_or(0);
+        // Downloads and boots, before the checks begin.
+        let margin = if lane.lane.is_update() { UPDATE_MARGIN_S } else { LANE_MARGIN_S };
         LaneOrder {
             keep: keep && lane.lane.can_keep(),
             lane: lane.lane,
             vm: lane.vm,
             checks: lane.checks.to_vec(),
             check_set: lane.check_set.clone(),
-            within: self.settings.lane_within.max(Span::from_secs(longest + LANE_MARGIN_S)),
+            from: lane.from.clone(),
+            within: self.settings.lane_within.max(Span::from_secs(longest + margin)),
         }
     }
 

@@ -32,11 +32,12 @@ pub(super) struct Loaded {
 }
 
 impl Planner {
-    /// What is known that matters to a graph. A run on request forgets failures: it tries again.
+    /// What is known that matters to a graph, which learns what it is compared with. A run on request forgets
+    /// failures: it tries again.
     pub(super) async fn load_history(
         &self,
         scope: &Scope,
-        graph: &Graph,
+        graph: &mut Graph,
         exceptions: &[Exception],
     ) -> Result<Loaded, ControlError> {
         let run = &scope.run;
@@ -50,6 +51,10 @@ impl Planner {
         self.add_heads(&mut history, graph, &heads, now);
         // The last good digests are compared with; they may have other keys.
         let released = self.releases.newest(run.source, &run.branch).await?;
+        let before = self.on_devices(scope, &released).await?;
+        graph.compare_with(&history.builds, |variant, platform| {
+            before.good.get(&(variant.clone(), platform.clone())).cloned()
+        });
         let manifests = history.builds.values().chain(released.good.values());
         let digests: BTreeSet<&Digest> = manifests.map(|build| &build.digest).collect();
         let verdicts = self.store.newest_verdicts(&digests, domain).await?;
@@ -62,6 +67,18 @@ impl Planner {
         let known = Known::of(&lane_inputs, verdicts);
         let findings = judge_known(graph, rules, &known, (&released.good, &checks), &mut history);
         Ok(Loaded { history, findings, heads, released })
+    }
+
+    /// What devices have before they take what this run makes: what its branch released, or the default
+    /// branch where that is nothing, as of pull requests.
+    async fn on_devices(&self, scope: &Scope, own: &Arc<Released>) -> Result<Arc<Released>, ControlError> {
+        if own.number.is_some() {
+            return Ok(Arc::clone(own));
+        }
+        match self.store.source(scope.run.source).await?.default_branch {
+            Some(branch) => self.releases.newest(scope.run.source, &branch).await,
+            None => Ok(Arc::default()),
+        }
     }
 
     /// What variants had before. What was retired is shown for a while, and then forgotten.

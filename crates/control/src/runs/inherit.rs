@@ -55,7 +55,7 @@ fn representative<'a>(
     representatives: &'a Representatives,
 ) -> Option<(&'a VariantName, &'a Verdict)> {
     let (variant, manifest) = representatives.get(lane.inherit.as_ref()?)?;
-    Some((variant, known.passed(&manifest.digest, lane)?))
+    Some((variant, known.passed(&manifest.digest, &lane.as_inherited())?))
 }
 
 /// The verdicts that a node inherits for lanes in which its job just `ran` none, and none of its own passed
@@ -93,7 +93,7 @@ fn take_over(lane: &LaneChecks, manifest: &ManifestRef, variant: VariantName, so
         lane: lane.lane,
         manifest: manifest.clone(),
         check_set: lane.check_set.clone(),
-        inputs: source.inputs,
+        inputs: source.inputs.with_from(lane.from_digest().cloned()),
         recorded_on: source.recorded_on,
         result: LaneResult::Passed,
         checks,

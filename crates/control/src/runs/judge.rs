@@ -191,7 +191,8 @@ enum Before<'a> {
 }
 
 fn before<'a>(case: &Case<'a>, lane: &LaneChecks) -> Before<'a> {
-    let Some(good) = case.last_good else { return Before::Nothing };
+    // An update from the last good digest to itself is none.
+    let Some(good) = case.last_good.filter(|_| !lane.lane.needs_release()) else { return Before::Nothing };
     match case.known.get(&good.digest, lane).filter(|found| is_answer(&found.verdict)) {
         Some(found) => Before::Known(found),
         // Only its owner can run this lane.

@@ -152,7 +152,7 @@ impl Planner {
         self.store.note_diagnostics(run.number, &diagnostics).await?;
 
         let Loaded { mut history, findings, heads, released } =
-            self.load_history(scope, &graph, &definition.exceptions).await?;
+            self.load_history(scope, &mut graph, &definition.exceptions).await?;
         if let Some(selection) = &scope.selection {
             selection.narrow(&mut graph, &mut history);
         }

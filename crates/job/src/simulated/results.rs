@@ -151,7 +151,7 @@ pub(super) fn verdict(
         lane: order.lane,
         manifest: manifest.clone(),
         check_set: order.check_set.clone(),
-        inputs: machine.profile.inputs(None),
+        inputs: machine.profile.inputs(order.from_digest()),
         recorded_on: RecordedOn {
             runner: Some(Digest::of(format!("runner on {}", machine.host))),
             host: Some(machine.host.clone()),

@@ -20,6 +20,8 @@ struct Simulated {
     lines: Vec<(Stream, String)>,
     end: RunnerEnd,
     state: Result<MachineState, LaneFault>,
+    /// What follows the checks; none: nothing does.
+    after: Option<Result<(), LaneFault>>,
     /// Cancelled when the checks have run.
     cancels: Option<CancellationToken>,
     calls: Mutex<Vec<String>>,
@@ -37,6 +39,7 @@ impl Simulated {
             lines,
             end: RunnerEnd::Ended(Ended::Code(0)),
             state: Ok(MachineState::Runs),
+            after: None,
             cancels: None,
             calls: Mutex::default(),
             order: Mutex::default(),
@@ -98,6 +101,13 @@ impl Machine for Simulated {
         Box::pin(async { self.end.clone() })
     }
 
+    fn after_checks<'a>(&'a mut self, _candidate: &'a Digest) -> BoxFuture<'a, Result<(), LaneFault>> {
+        if self.after.is_some() {
+            self.record("after");
+        }
+        Box::pin(async { self.after.clone().unwrap_or(Ok(())) })
+    }
+
     fn state(&self) -> BoxFuture<'_, Result<MachineState, LaneFault>> {
         self.record("state");
         Box::pin(async { self.state.clone() })
@@ -130,6 +140,7 @@ fn order(ids: &[&str]) -> LaneOrder {
         within: "1m".parse().unwrap(),
         keep: false,
         vm: None,
+        from: None,
     }
 }
 
@@ -152,6 +163,31 @@ async fn a_machine_is_started_checked_inspected_and_stopped() {
     assert_eq!(names(&findings), ["runner", "console"]);
     assert_eq!(machine.calls(), "start, checks, state, evidence, stop");
     assert_eq!(judge(&findings.results, findings.fault), LaneResult::Passed);
+}
+
+#[tokio::test]
+async fn what_follows_the_checks_decides_if_none_failed() {
+    let fault = LaneFault::of_image("it did not come back".to_owned());
+    let mut machine = Simulated { after: Some(Err(fault.clone())), ..Simulated::passing(&["a"]) };
+    let findings = run(&mut machine, &order(&["a"])).await;
+    assert_eq!((findings.results.len(), findings.fault), (1, Some(fault.clone())));
+    assert_eq!(machine.calls(), "start, checks, after, state, evidence, stop");
+    // A check runner without a result is a fault of its own.
+    let mut machine =
+        Simulated { after: Some(Err(fault.clone())), lines: Vec::new(), ..Simulated::passing(&[]) };
+    let findings = run(&mut machine, &order(&["a"])).await;
+    assert_ne!(findings.fault, Some(fault));
+    assert_eq!(machine.calls(), "start, checks, state, evidence, stop");
+}
+
+#[test]
+fn a_lane_that_has_nothing_to_do_passes_with_the_reason_at_every_check() {
+    let order = order(&["a"]);
+    let findings = Findings::skipped("nothing is released yet".to_owned());
+    let reason = findings.skipped.clone().unwrap();
+    let checks = complete(&order.checks, findings.results, &reason);
+    assert_eq!(checks[0].outcome, CheckOutcome::Skipped { reason });
+    assert_eq!(judge(&checks, findings.fault), LaneResult::Passed);
 }
 
 #[tokio::test]

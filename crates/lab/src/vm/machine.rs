@@ -26,7 +26,7 @@ use crate::machine::{BoxFuture, LaneFault, Machine, MachineFacts, MachineState, 
 /// How long kernel and initramfs may take until the guest answers, before scaling.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// The same for firmware, boot loader and the image's initramfs, until its system has begun to start.
-const UEFI_ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
+pub(crate) const UEFI_ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 /// How long the check runner waits for the end of the boot, before scaling: the processor is the boot's.
 const SETTLING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the end of a machine is awaited that seems to end.
@@ -36,11 +36,11 @@ const TAIL_LINES: usize = 3;
 
 /// A virtual machine of a job: not started yet, started, or gone.
 pub(crate) struct VmMachine<'c> {
-    context: &'c LabContext,
-    events: Events<'c>,
+    pub(crate) context: &'c LabContext,
+    pub(crate) events: Events<'c>,
     profile: Profile,
-    hardware: Hardware,
-    acceleration: Acceleration,
+    pub(crate) hardware: Hardware,
+    pub(crate) acceleration: Acceleration,
     vm: Option<Running>,
 }
 
@@ -52,8 +52,8 @@ struct Running {
     deadline: Instant,
     /// Whether its boot is known to be at its end.
     is_up: AtomicBool,
-    /// Its files stay as long as it runs.
-    image: CachedImage,
+    /// Its files stay as long as it runs; a device has its own.
+    image: Option<CachedImage>,
 }
 
 impl std::fmt::Debug for VmMachine<'_> {
@@ -121,7 +121,8 @@ impl<'c> VmMachine<'c> {
             }
             let since = Instant::now();
             let vm = Vm::launch(setup, &own).await.map_err(|error| fault(&error))?;
-            self.vm = Some(Running { vm, since, deadline, is_up: AtomicBool::new(false), image });
+            self.vm =
+                Some(Running { vm, since, deadline, is_up: AtomicBool::new(false), image: Some(image) });
             match self.wait_for_answer(deadline).await {
                 Ok(()) => return Ok(()),
                 Err(found) if self.acceleration.accelerator == Accelerator::Kvm => {
@@ -130,7 +131,8 @@ impl<'c> VmMachine<'c> {
                     self.acceleration.give_up(found.message).await;
                     let Some(mut failed) = self.vm.take() else { return Err(late()) };
                     failed.vm.stop().await;
-                    image = failed.image;
+                    let Some(again) = failed.image.take() else { return Err(late()) };
+                    image = again;
                 }
                 Err(found) => return Err(found),
             }
@@ -171,8 +173,37 @@ impl<'c> VmMachine<'c> {
         }
     }
 
+    /// Takes a machine that was launched elsewhere.
+    pub(crate) fn adopt(&mut self, vm: Vm, deadline: Instant) {
+        let since = Instant::now();
+        self.vm = Some(Running { vm, since, deadline, is_up: AtomicBool::new(false), image: None });
+    }
+
+    /// The machine, if it was launched.
+    pub(crate) fn vm(&self) -> Option<&Vm> {
+        Some(&self.vm.as_ref()?.vm)
+    }
+
+    /// The same, to change it.
+    pub(crate) fn vm_mut(&mut self) -> Option<&mut Vm> {
+        Some(&mut self.vm.as_mut()?.vm)
+    }
+
+    /// The channel into the guest, once it answered.
+    pub(crate) fn channel(&self) -> Option<&Channel> {
+        self.vm()?.channel()
+    }
+
+    /// The last lines of its console, for a message.
+    pub(crate) async fn tail(&self) -> String {
+        match self.vm() {
+            Some(vm) => tail(vm).await,
+            None => String::new(),
+        }
+    }
+
     /// The fault of a machine that ended.
-    async fn stopped(&self, stopped: &Stopped, when: &str) -> LaneFault {
+    pub(crate) async fn stopped(&self, stopped: &Stopped, when: &str) -> LaneFault {
         let Some(running) = &self.vm else { return LaneFault::of_host(stopped.to_string()) };
         if !stopped.is_of_image() {
             return LaneFault::of_host(stopped.to_string());
@@ -321,7 +352,7 @@ impl Machine for VmMachine<'_> {
     }
 }
 
-fn vm_context(context: &LabContext) -> Context {
+pub(crate) fn vm_context(context: &LabContext) -> Context {
     Context {
         tools: context.vm.tools.clone(),
         scratch: context.scratch.clone(),
@@ -344,7 +375,7 @@ async fn tail(vm: &Vm) -> String {
     if lines.is_empty() { ": nothing on its console".to_owned() } else { format!(": {}", lines.join(" / ")) }
 }
 
-fn fault(error: &VmError) -> LaneFault {
+pub(crate) fn fault(error: &VmError) -> LaneFault {
     let kind = if error.is_of_image() { FailureKind::Image } else { FailureKind::Infrastructure };
     let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
     LaneFault { kind, message: format!("{}{hint}", Chain(error)) }

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use edgewright_model::order::LaneOrder;
 use edgewright_model::outcome::FailureKind;
-use edgewright_model::spec::{VmProfile, VmSpec};
-use edgewright_model::verdict::{LaneResult, Verdict};
+use edgewright_model::spec::{Lane, VmProfile, VmSpec};
+use edgewright_model::verdict::{CheckOutcome, LaneResult, Verdict};
 
+use shared::ImageFile;
 use world::{World, order};
 
 /// A tool image with QEMU; skips the test if there is none.
@@ -25,6 +26,10 @@ fn failure(verdict: &Verdict) -> (FailureKind, &str) {
         LaneResult::Passed => panic!("it passed: {verdict:?}"),
     }
 }
+
+/// What makes an image a device.
+const AGENT: ImageFile<'_> =
+    ("usr/lib/systemd/system/edgewright-agent.service", 0o644, "[Service]\nExecStart=/bin/true\n");
 
 /// Ten checks of several kinds.
 const TEN: &str = r#"
@@ -162,36 +167,96 @@ async fn an_image_starts_by_uefi_from_a_disk_with_its_own_initramfs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn lanes_that_update_need_a_device_and_a_release() {
+    if !has_tools() {
+        return;
+    }
+    let world = World::make().await;
+    let check = r#"{"id":"up","assert":{"kind":"systemd","allow_failed":[]},"within":"60s"}"#;
+    let of = |lane, from| LaneOrder { lane, from, ..order(check) };
+    let plain = world.image(&[("etc/hello", 0o640, "hello")]);
+    let verdict = world.run(&plain, &of(Lane::Rollback, None)).await;
+    let (kind, message) = failure(&verdict);
+    assert_eq!(kind, FailureKind::Image, "{message}");
+    assert!(message.contains("`rollback` needs the agent and the boot set-up"), "{message}");
+    assert_eq!(verdict.inputs.profile, "device-uefi");
+
+    let verdict = world.run(&world.image_without_kernel(), &of(Lane::Switch, Some(plain.clone()))).await;
+    let (kind, message) = failure(&verdict);
+    assert_eq!(kind, FailureKind::Image, "{message}");
+    assert!(message.contains("/usr/lib/modules is missing or empty (add the image parts"), "{message}");
+    assert_eq!(verdict.inputs.from, Some(plain.digest.clone()));
+
+    // What has an agent, and nothing to update from.
+    let device = world.image(&[AGENT]);
+    for (from, why) in [(None, "nothing is released yet"), (Some(plain), "cannot update itself")] {
+        let verdict = world.run(&device, &of(Lane::Upgrade, from)).await;
+        assert_eq!(verdict.result, LaneResult::Passed);
+        let CheckOutcome::Skipped { reason } = &verdict.checks[0].outcome else { panic!("{verdict:?}") };
+        assert!(reason.contains(why), "{reason}");
+    }
+    world.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_left_after_a_kill() {
     if !has_tools() {
         return;
     }
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let own = std::env::current_exe().unwrap();
+    kill_a_lane(folder.path(), "vm").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_whose_process_was_killed_is_made_again() {
+    if !has_tools() {
+        return;
+    }
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    kill_a_lane(folder.path(), "rollback").await;
+    let unfinished = || {
+        let entries = std::fs::read_dir(folder.path().join("vm/disks")).into_iter().flatten().flatten();
+        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(".new-")).count()
+    };
+    assert_eq!(unfinished(), 1);
+    // The service alone is no agent: it cannot install.
+    let world = World::make_in(folder.path()).await;
+    let verdict = world.run(&world.image(&[AGENT]), &LaneOrder { lane: Lane::Rollback, ..order("") }).await;
+    let (kind, message) = failure(&verdict);
+    assert_eq!(kind, FailureKind::Image, "{message}");
+    assert!(message.contains("cannot install the image"), "{message}");
+    assert_eq!(unfinished(), 0);
+}
+
+/// Kills the process of a lane with `SIGKILL` once its machine runs. The machine ends with it.
+async fn kill_a_lane(work: &std::path::Path, lane: &str) {
+    let own = std::env::current_exe().expect("the path of this program");
     #[expect(clippy::disallowed_methods, reason = "the child is killed as a whole process would be")]
     let mut child = std::process::Command::new(own)
         .args(["--exact", "a_lane_that_is_killed", "--ignored", "--nocapture"])
-        .env("EDGEWRIGHT_KILLED_WORK", folder.path())
+        .env("EDGEWRIGHT_KILLED_WORK", work)
+        .env("EDGEWRIGHT_KILLED_LANE", lane)
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
         .spawn()
-        .unwrap();
-    until(|| machines(folder.path()) > 0).await;
-    child.kill().unwrap();
-    child.wait().unwrap();
-    until(|| machines(folder.path()) == 0).await;
+        .expect("this program starts");
+    until(|| machines(work) > 0).await;
+    child.kill().expect("it runs");
+    child.wait().expect("it was killed");
+    until(|| machines(work) == 0).await;
 }
 
-/// The victim of the test above.
+/// The victim of the tests above.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "it is killed by another test"]
 async fn a_lane_that_is_killed() {
     let Some(work) = edgewright_testkit::setting("EDGEWRIGHT_KILLED_WORK") else { return };
+    let name = edgewright_testkit::setting("EDGEWRIGHT_KILLED_LANE").unwrap();
+    let lane = Lane::ALL.into_iter().find(|lane| lane.name() == name).unwrap();
     let world = World::make_in(work.as_ref()).await;
-    let image = world.image(&[("usr/lib/systemd/systemd", 0o755, "#!/bin/sh\nsleep 1000\n")]);
-    world
-        .run(&image, &order(r#"{"id":"up","assert":{"kind":"systemd","allow_failed":[]},"within":"300s"}"#))
-        .await;
+    let image = world.image(&[AGENT, ("usr/lib/systemd/systemd", 0o755, "#!/bin/sh\nsleep 1000\n")]);
+    let check = r#"{"id":"up","assert":{"kind":"systemd","allow_failed":[]},"within":"300s"}"#;
+    world.run(&image, &LaneOrder { lane, ..order(check) }).await;
 }
 
 /// The machines whose folder is below a work folder.

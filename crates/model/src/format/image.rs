@@ -284,12 +284,39 @@ fn test(input: &mut Input<'_>, node: Option<&Node>, has_content: bool) -> TestSp
         );
     }
     let vm = fields.get("vm").map_or_else(VmSpec::default, |node| vm(input, node, &lanes));
-    TestSpec { lanes, inherit, within, vm }
+    let switch_from = switch_from(input, node, fields.get("switch"), &lanes);
+    TestSpec { lanes, inherit, within, vm, switch_from }
+}
+
+/// The image that machines of the lane `switch` run before.
+fn switch_from(
+    input: &mut Input<'_>,
+    test: &Node,
+    node: Option<&Node>,
+    lanes: &BTreeSet<Lane>,
+) -> Option<ImageName> {
+    let is_run = lanes.contains(&Lane::Switch);
+    match (node, is_run) {
+        (None, false) => None,
+        (None, true) => {
+            let hint = "add `switch: {from: IMAGE}`";
+            input.error(test.place, "the lane `switch` names no image to start from", hint);
+            None
+        }
+        (Some(node), _) => {
+            if !is_run {
+                let hint = "add `switch` to `lanes`, or remove `switch:`";
+                input.error(node.place, "`switch` describes a lane that this image does not run", hint);
+            }
+            let fields = input.record(node, &shape::SWITCH)?;
+            input.name(fields.get("from")?)
+        }
+    }
 }
 
 /// Lanes with nothing else declared.
 fn without(lanes: BTreeSet<Lane>) -> TestSpec {
-    TestSpec { lanes, inherit: None, within: None, vm: VmSpec::default() }
+    TestSpec { lanes, inherit: None, within: None, vm: VmSpec::default(), switch_from: None }
 }
 
 /// The virtual machine of an image's lanes.

@@ -112,6 +112,7 @@ impl Pass<'_> {
                 self.report.add(&owner, &spec.file, Some(place), message, hint);
             }
         }
+        self.switched_from(&owner, doc, spec);
         let Ok(line) = resolve::chain(self.definition, name) else { return };
         let above: Vec<&CheckEntry> = line[..line.len() - 1].iter().flat_map(|image| &image.checks).collect();
         for (place, id, known) in offs(doc.at("checks"), &spec.checks, &above) {
@@ -119,6 +120,32 @@ impl Pass<'_> {
             self.report.add(&owner, &spec.file, Some(place), message, known);
         }
         self.unexamined(&owner, doc, spec);
+    }
+
+    /// Reports a lane `switch` from an image that is not there, or from itself.
+    fn switched_from(&mut self, owner: &Owner, doc: &Node, spec: &ImageSpec) {
+        let Some(other) = &spec.test.switch_from else { return };
+        let (message, hint) = if *other == spec.name {
+            (format!("the lane `switch` of `{other}` starts from `{other}`"), "name another image".to_owned())
+        } else if !self.is_image(other) {
+            (format!("there is no image `{other}`"), self.suggest_image(other))
+        } else if let Some(found) =
+            self.definition.images.get(other).filter(|found| {
+                found.per > spec.per && self.per_is_clear(other) && self.per_is_clear(&spec.name)
+            })
+        {
+            let message = format!(
+                "image `{}` is per {}, but the lane `switch` starts from `{other}`, which is per {}",
+                spec.name,
+                per(spec.per),
+                per(found.per)
+            );
+            (message, "name an image of which there is one for each variant".to_owned())
+        } else {
+            return;
+        };
+        let place = doc.at("test").at("switch").at("from").place;
+        self.report.add(owner, &spec.file, Some(place), message, hint);
     }
 
     /// Reports a check for the lane `static` that no image runs.

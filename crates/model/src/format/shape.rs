@@ -314,9 +314,16 @@ pub(super) const TEST: Shape = record(
         ),
         may("timeout", Kind::Span, "Time limit for a verdict of the lane `external`. Default: 24h.")
             .formerly("within"),
-        may("vm", Kind::Record(&VM), "The virtual machine of the lane `vm`."),
+        may(
+            "vm",
+            Kind::Record(&VM),
+            "The virtual machine of the lane `vm` and of those that update a device.",
+        ),
+        may("switch", Kind::Record(&SWITCH), "The lane `switch`."),
     ],
 );
+pub(super) const SWITCH: Shape =
+    record("switch", &[need("from", Kind::Text, "The image that the device runs before.")]);
 pub(super) const VM: Shape = record(
     "vm",
     &[

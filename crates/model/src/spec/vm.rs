@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::size::ByteSize;
+use crate::spec::Lane;
 
 const MIB: u64 = 1024 * 1024;
 /// The least and the most memory of a machine, in MiB.
@@ -58,6 +59,20 @@ impl VmSpec {
             VmProfile::Direct => "vm-direct",
             VmProfile::Uefi => "vm-uefi",
         };
+        self.with_memory(name)
+    }
+
+    /// The same of a device that updates itself: it always starts by UEFI firmware.
+    pub fn device_name(&self) -> String {
+        self.with_memory("device-uefi")
+    }
+
+    /// The name of the kind that a lane starts.
+    pub fn name_in(&self, lane: Lane) -> String {
+        if lane.is_update() { self.device_name() } else { self.profile_name() }
+    }
+
+    fn with_memory(&self, name: &str) -> String {
         if self.memory == Self::default_memory() {
             name.to_owned()
         } else {
@@ -76,6 +91,11 @@ mod tests {
         assert_eq!((spec.profile_name().as_str(), spec.memory_mib()), ("vm-direct", 1024));
         let spec = VmSpec { profile: VmProfile::Uefi, memory: "2GiB".parse().unwrap() };
         assert_eq!((spec.profile_name().as_str(), spec.memory_mib()), ("vm-uefi-2GiB", 2048));
+        assert_eq!(spec.name_in(Lane::Upgrade), "device-uefi-2GiB");
+        assert_eq!(
+            (spec.name_in(Lane::Vm), VmSpec::default().device_name().as_str()),
+            (spec.profile_name(), "device-uefi")
+        );
         let spec: VmSpec = serde_json::from_str("{}").unwrap();
         assert_eq!(spec, VmSpec::default());
         assert!(!VmSpec { memory: "1MiB".parse().unwrap(), ..spec }.is_possible());

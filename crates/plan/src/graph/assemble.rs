@@ -236,11 +236,38 @@ impl Assembler<'_> {
                 let check_set = check_set_digest(&checks);
                 let within = image.test.within.filter(|_| lane == Lane::External);
                 let vm = lane.has_kernel().then_some(image.test.vm);
-                LaneChecks { lane, checks, check_set, inherit: None, within, vm }
+                LaneChecks {
+                    lane,
+                    checks,
+                    check_set,
+                    inherit: None,
+                    within,
+                    vm,
+                    of: None,
+                    from: None,
+                    inherited_from: None,
+                }
             };
             image.test.lanes.iter().copied().map(lane).collect()
         };
-        self.lanes.entry((image.name.clone(), site)).or_insert_with(make).clone()
+        let mut lanes = self.lanes.entry((image.name.clone(), site)).or_insert_with(make).clone();
+        for lane in &mut lanes {
+            lane.of = self.released_variant(lane.lane, image, variant);
+        }
+        lanes
+    }
+
+    /// The variant whose release a lane needs: its own, or that of another image at the same place.
+    fn released_variant(&self, lane: Lane, image: &ImageSpec, variant: &VariantName) -> Option<VariantName> {
+        if lane != Lane::Switch {
+            return lane.needs_release().then(|| variant.clone());
+        }
+        let other = self.definition.images.get(image.test.switch_from.as_ref()?)?;
+        Some(VariantName {
+            image: other.name.clone(),
+            site: variant.site.clone().filter(|_| other.per > Per::Image),
+            slot: variant.slot.clone().filter(|_| other.per > Per::Site),
+        })
     }
 
     fn finish(self) -> Graph {

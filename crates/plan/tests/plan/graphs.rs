@@ -1,11 +1,15 @@
 //! The shape of graphs: nodes, parents, shared prefixes, what is blocked.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use edgewright_model::Digest;
 use edgewright_model::format::parse;
-use edgewright_model::order::Base;
+use edgewright_model::names::VariantName;
+use edgewright_model::order::{Base, ManifestRef};
+use edgewright_model::verdict::LaneInputs;
 use edgewright_plan::files::{LayerEntry, LayerKind};
-use edgewright_plan::graph::GraphBase;
+use edgewright_plan::graph::{GraphBase, LaneChecks};
 use edgewright_plan::step::PlannedStep;
 use edgewright_plan::{Graph, History, NodeId, lock_request, plan};
 use insta::assert_snapshot;
@@ -438,5 +442,60 @@ fn sites_and_slots_declare_modes_owners_and_directories() {
     assert_ne!(
         graph.variant(&"hmi/plant-a".parse().unwrap(), &"linux/amd64".parse().unwrap()).unwrap().key,
         plain.variant(&"hmi/plant-a".parse().unwrap(), &"linux/amd64".parse().unwrap()).unwrap().key
+    );
+}
+
+#[test]
+fn lanes_that_update_a_device_start_from_what_is_released() {
+    let test =
+        "test: {lanes: [upgrade, rollback, switch], switch: {from: gateway}, inherit: {lanes: [upgrade]}}";
+    let source = Source::sample().replace("images/hmi/image.yaml", "test: {lanes: [container]}", test);
+    let released = |variant: &VariantName| ManifestRef {
+        repository: format!("plant-os/{variant}").parse().unwrap(),
+        digest: Digest::of(format!("released {variant}")),
+    };
+    let lanes = |graph: &Graph, name: &str| -> Vec<String> {
+        let node = graph.nodes.values().find(|node| node.id.name.to_string() == name).unwrap();
+        let show = |lane: &LaneChecks| {
+            let from = lane.from.as_ref().map_or("nothing".to_owned(), |from| from.repository.to_string());
+            let heir = if lane.inherit.is_some() { ", inherited" } else { "" };
+            format!("{} from {from}{heir}", lane.lane)
+        };
+        node.lanes.iter().map(show).collect()
+    };
+    let mut graph = source.sound();
+    graph.compare_with(&BTreeMap::new(), |_, _| None);
+    let nothing = ["upgrade from nothing, inherited", "rollback from nothing", "switch from nothing"];
+    assert_eq!(lanes(&graph, "hmi/plant-b"), nothing);
+
+    let mut graph = source.sound();
+    graph.compare_with(&BTreeMap::new(), |variant, _| Some(released(variant)));
+    let all = [
+        "upgrade from plant-os/hmi/plant-b, inherited",
+        "rollback from nothing",
+        "switch from plant-os/gateway/plant-b",
+    ];
+    assert_eq!(lanes(&graph, "hmi/plant-b"), all);
+    let node = graph.nodes.values().find(|node| node.id.name.to_string() == "hmi/plant-b").unwrap();
+    let of_first = Digest::of("released hmi/plant-a");
+    assert_eq!(node.lanes[0].as_inherited().from_digest(), Some(&of_first));
+    let today = LaneInputs { profile: "device-uefi".to_owned(), ..LaneInputs::external() };
+    let inputs = node.lanes[0].inputs(&today);
+    assert_eq!(inputs.from, Some(Digest::of("released hmi/plant-b")));
+    assert_ne!(inputs.digest(), node.lanes[0].as_inherited().inputs(&today).digest());
+
+    // A variant whose digest is the released one has no device to update: it runs the other lanes.
+    let mut graph = source.sound();
+    let first = graph.nodes.values().find(|node| node.id.name.to_string() == "hmi/plant-a").unwrap();
+    let builds = BTreeMap::from([(first.key.clone(), released(first.variant().unwrap()))]);
+    graph.compare_with(&builds, |variant, _| Some(released(variant)));
+    assert_eq!(
+        lanes(&graph, "hmi/plant-a"),
+        ["rollback from nothing", "switch from plant-os/gateway/plant-a"]
+    );
+    assert_eq!(
+        lanes(&graph, "hmi/plant-b")[0],
+        "upgrade from plant-os/hmi/plant-b",
+        "no one to inherit from"
     );
 }

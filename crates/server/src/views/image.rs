@@ -225,6 +225,7 @@ impl Views {
             result: verdict.result,
             check_set: verdict.check_set,
             profile: verdict.inputs.profile,
+            from: verdict.inputs.from,
             semantics: verdict.inputs.semantics,
             runner: verdict.recorded_on.runner,
             host: verdict.recorded_on.host,

@@ -212,13 +212,16 @@ impl Views {
         Ok(rows)
     }
 
-    /// Whether a verdict has the inputs of its lane as it is run today.
+    /// Whether a verdict has the inputs of its lane as it is run today, whatever the machine ran before.
     fn is_current(&self, verdict: &Verdict) -> bool {
         self.lane_inputs.get(&verdict.lane).is_some_and(|today| {
             // The image chooses its virtual machine.
-            let of_vm = verdict.lane.has_kernel() && verdict.inputs.profile.starts_with("vm-");
+            let kinds = ["vm-", "device-"];
+            let of_vm = verdict.lane.has_kernel()
+                && kinds.iter().any(|kind| verdict.inputs.profile.starts_with(kind));
             let profile = if of_vm { &verdict.inputs.profile } else { &today.profile };
-            verdict.inputs == LaneInputs { profile: profile.clone(), ..today.clone() }
+            let from = verdict.inputs.from.clone();
+            verdict.inputs == LaneInputs { profile: profile.clone(), from, ..today.clone() }
         })
     }
 
@@ -253,8 +256,9 @@ impl Views {
     }
 }
 
-/// Whether a verdict is about the checks that a commit asks for; `asked` is none where that is not known.
+/// Whether a verdict is about the checks that a commit asks for; `asked` is none where that is not known. A
+/// commit does not ask again for an update to what is released: the result from before it was is still one.
 pub(crate) fn is_asked(verdict: &Verdict, asked: Option<&[NodeLane]>) -> bool {
     let is_own = |lane: &NodeLane| lane.lane == verdict.lane && lane.check_set == verdict.check_set;
-    asked.is_none_or(|lanes| lanes.iter().any(is_own))
+    verdict.lane.needs_release() || asked.is_none_or(|lanes| lanes.iter().any(is_own))
 }

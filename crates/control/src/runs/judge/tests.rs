@@ -19,6 +19,9 @@ fn lane(lane: Lane) -> LaneChecks {
         inherit: None,
         within: None,
         vm: None,
+        of: None,
+        from: None,
+        inherited_from: None,
     }
 }
 

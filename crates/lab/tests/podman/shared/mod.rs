@@ -75,7 +75,15 @@ impl Contents {
 pub(crate) fn order_of(lane: Lane, checks: &str) -> LaneOrder {
     let checks: Vec<Check> = serde_json::from_str(&format!("[{checks}]")).expect("checks as JSON");
     let check_set = check_set_digest(&checks);
-    LaneOrder { lane, checks, check_set, within: "5m".parse().expect("a span"), keep: false, vm: None }
+    LaneOrder {
+        lane,
+        checks,
+        check_set,
+        within: "5m".parse().expect("a span"),
+        keep: false,
+        vm: None,
+        from: None,
+    }
 }
 
 /// The target folder of the workspace.

@@ -1,0 +1,122 @@
+//! `e2e lanes`: lanes that update a device, in runs of a server.
+//!
+//! ```text
+//!  version 1         nothing is released: `rollback` returns from a bad successor, the others are skipped
+//!  1, another check  `rollback` again, with the disk of the first run
+//!  version 2         `upgrade` from 1, `downgrade` to 1, `switch` from another role
+//! ```
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+
+use super::is_skipped;
+use super::life::Life;
+use super::world::World;
+use crate::demo::server::text;
+use crate::demo::story::{Story, say};
+use crate::test::shown;
+
+/// The checks of the role.
+const CHECKS: [&str; 2] = [
+    "  - {id: agent, unit: edgewright-agent.service}\n",
+    "  - {id: version, file: {path: /usr/lib/e2e/version}}\n",
+];
+/// A run with two installations and six boots by firmware without a processor's help: 12 minutes on two cores
+/// with nothing else to do.
+const LANES_LIMIT: Duration = Duration::from_mins(90);
+/// The lanes that need a release.
+const RELEASED: [&str; 3] = ["upgrade", "downgrade", "switch"];
+
+/// How long lanes took whose disk was installed before, in seconds.
+#[derive(Debug)]
+pub(crate) struct LaneTimes {
+    pub(crate) upgrade: f64,
+    pub(crate) rollback: f64,
+}
+
+/// Runs the test.
+pub(crate) fn lanes() -> anyhow::Result<()> {
+    let mut story = Story::new();
+    println!("Lanes that update a device. All files are below target/e2e; Ctrl-C ends it at any time.");
+    story.step("Programs, the edgewright command, the agent");
+    let world = World::prepare()?;
+    if is_skipped(&world) {
+        return Ok(());
+    }
+    let began = Instant::now();
+    let mut test = Life::begin(story, &world)?;
+    let times = test.update_lanes(&RELEASED)?;
+    test.story.step("Done");
+    println!(
+        "e2e: the lanes took {}; with an installed disk, `upgrade` {:.0} s and `rollback` {:.0} s",
+        shown(began.elapsed()),
+        times.upgrade,
+        times.rollback
+    );
+    Ok(())
+}
+
+/// How long `upgrade` and `rollback` take; none where there is no firmware.
+pub(crate) fn lane_times() -> anyhow::Result<Option<LaneTimes>> {
+    let mut story = Story::new();
+    story.step("Programs, the edgewright command, the agent");
+    let world = World::prepare()?;
+    if is_skipped(&world) {
+        return Ok(None);
+    }
+    let mut test = Life::begin(story, &world)?;
+    test.update_lanes(&RELEASED[..1]).map(Some)
+}
+
+impl Life<'_> {
+    /// The lanes of three runs; `released` are those that need a release.
+    fn update_lanes(&mut self, released: &[&str]) -> anyhow::Result<LaneTimes> {
+        let all = [&["rollback"], released].concat();
+        self.story.step("Version 1: nothing is released yet, so only `rollback` has something to do");
+        let lanes = self.lanes_of(1, &CHECKS[..1], &all)?;
+        ensure_lane(&lanes, "rollback", None)?;
+        for lane in released {
+            ensure_lane(&lanes, lane, Some("released yet"))?;
+        }
+        self.story.step("Version 1 with one more check: `rollback` again, with the disk of the first run");
+        let lanes = self.lanes_of(1, &CHECKS, &["rollback"])?;
+        let rollback = ensure_lane(&lanes, "rollback", None)?;
+        self.story.step(&format!("Version 2: {}", released.join(", ")));
+        let lanes = self.lanes_of(2, &CHECKS, released)?;
+        let times: Vec<f64> =
+            released.iter().map(|lane| ensure_lane(&lanes, lane, None)).collect::<Result<_, _>>()?;
+        let upgrade = times.first().copied().context("no lane needs a release")?;
+        self.device.stop_server();
+        Ok(LaneTimes { upgrade, rollback })
+    }
+
+    /// Builds a version with these checks and lanes. Gives its verdicts.
+    fn lanes_of(&mut self, version: u32, checks: &[&str], lanes: &[&str]) -> anyhow::Result<Value> {
+        let switch = if lanes.contains(&"switch") { ", switch: {from: other}" } else { "" };
+        let (checks, lanes) = (checks.concat(), lanes.join(", "));
+        let test = format!("checks:\n{checks}test: {{lanes: [{lanes}]{switch}}}");
+        let commit = self.world.tested_version(version, &test)?;
+        self.device.build(&commit, LANES_LIMIT, &self.story)?;
+        self.device.lanes()
+    }
+}
+
+/// A lane passed: with all of its checks, or with all of them skipped for this reason. Gives its seconds.
+fn ensure_lane(lanes: &Value, name: &str, skipped: Option<&str>) -> anyhow::Result<f64> {
+    let mut found = lanes.as_array().into_iter().flatten().filter(|lane| lane["lane"] == name);
+    let lane = found.next().with_context(|| format!("there is no verdict of the lane `{name}`"))?;
+    ensure!(lane["result"]["result"] == "passed", "the lane `{name}` should pass: {}", lane["result"]);
+    for check in lane["checks"].as_array().into_iter().flatten() {
+        let reason = text(&check["outcome"]["reason"]);
+        let is_expected = skipped.map_or(check["outcome"]["outcome"] == "passed", |why| reason.contains(why));
+        ensure!(is_expected, "unexpected check in the lane `{name}`: {check}");
+    }
+    let seconds = lane["duration_ms"].as_f64().context("the verdict has no duration")? / 1000.0;
+    say(&format!(
+        "{name}: passed in {seconds:.0} s{}",
+        skipped.map(|why| format!(" ({why})")).unwrap_or_default()
+    ));
+    Ok(seconds)
+}
