@@ -49,6 +49,9 @@ pub struct Record {
     /// The digests that failed on this device, oldest first.
     #[serde(default)]
     pub failed: Vec<Failed>,
+    /// The digest that was armed once more, because the boot loader had not tried it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub armed_again: Option<Digest>,
     /// A local hold, until `resume`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
@@ -88,6 +91,7 @@ impl Record {
             next_check: now,
             retry_at: None,
             failed: Vec::new(),
+            armed_again: None,
             hold: None,
             request: None,
             problem: None,

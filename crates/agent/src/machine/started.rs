@@ -30,7 +30,14 @@ pub(super) fn started(record: &Record, truth: Deployments, boot: String, context
         State::Rebooting { update, armed, .. } => {
             let exhausted =
                 same.record.truth.staged.as_ref().is_some_and(|staged| is_exhausted(staged, &update));
-            if is_new_boot && (armed || exhausted) {
+            // Where boots are counted, an image that failed has no tries left. One whose entry a power cut took,
+            // while the boot loader renamed it, was not tried: once more, but no endless series of reboots.
+            let is_known = booted.entry.is_some() && !exhausted;
+            let is_first = same.record.armed_again.as_ref() != Some(&update.digest);
+            let is_untried = armed && is_known && is_first;
+            if is_new_boot && is_untried {
+                same.record.armed_again = Some(update.digest.clone());
+            } else if is_new_boot && (armed || exhausted) {
                 return fell_back(same, &update, FailureReason::FellBack, context);
             }
             // The boot loader may be set or not: it is set again.

@@ -420,6 +420,39 @@ fn a_clock_that_was_wrong_by_a_year_delays_no_check() {
 }
 
 #[test]
+fn an_image_whose_boot_entry_was_lost_is_staged_once_more() {
+    let device = Device::new(Policy::Immediately, &[], Vec::new());
+    let rules = device.rules.clone();
+    let context = Context { now: device.now, jitter: Duration::ZERO, rules: &rules };
+    let mut truth = device.truth();
+    let booted = truth.booted.as_mut().unwrap();
+    booted.entry = Some("edgewright-1.conf".to_owned());
+    let rebooting = |record: &Record, boot: &str| Record {
+        state: State::Rebooting { update: update("v2"), from: None, boot: boot.to_owned(), armed: true },
+        boot: boot.to_owned(),
+        ..record.clone()
+    };
+    let start = |record: &Record, truth: &Deployments| {
+        let event = Event::Started { truth: Box::new(truth.clone()), boot: "after".to_owned() };
+        step(&rebooting(record, "before"), event, &context).unwrap().record
+    };
+    let again = start(&device.record, &truth);
+    assert_eq!(again.state, State::Downloading { update: update("v2") });
+    let failed = State::HeldBack { update: Some(update("v2")), why: HeldBack::Failed };
+    assert_eq!(start(&again, &truth).state, failed);
+    // It was tried as often as it may be.
+    truth.staged = Some(Deployment {
+        digest: digest("v2"),
+        tries_left: Some(0),
+        entry: Some("edgewright-2+0-2.conf".to_owned()),
+        ..truth.booted.clone().unwrap()
+    });
+    assert_eq!(start(&device.record, &truth).state, failed);
+    // Where no boots are counted, the old image means that the new one failed.
+    assert_eq!(start(&device.record, &device.truth()).state, failed);
+}
+
+#[test]
 fn a_lost_record_is_replaced_by_what_is_found() {
     let mut device = Device::new(Policy::Immediately, &[("v2", Nature::Unhealthy)], Vec::new());
     device.registry = Some(update("v2"));
