@@ -42,7 +42,8 @@ Commands:
                 --keep adds inputs that cover more to fuzz/corpus
   generate [PAGE…]
                 write the generated pages of docs/reference, such as settings.md
-  dist          make a Debian package and a tarball, in target/dist
+  dist [image-parts]
+                make a Debian package and a tarball, and the parts of device images with their programs, in target/dist
   demo          show a source, a server, a run, a change, and a change that fails: about 5 minutes
   demo --device show a device that takes an update and returns from a bad one: about 10 minutes
   e2e device [--all]

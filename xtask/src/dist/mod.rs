@@ -1,5 +1,5 @@
-//! `dist`: a Debian package and a tarball of the same files in `target/dist`, the same bytes for the same
-//! commit.
+//! `dist`: a Debian package and a tarball of the same files, and what images of devices need, in
+//! `target/dist`; the same bytes for the same commit.
 //!
 //! The package is made by `dpkg-deb`, which is part of every Debian. `cargo-deb` would do as well, but it is
 //! compiled from source for minutes on every fresh machine, and man pages, completions and documents have to
@@ -7,6 +7,7 @@
 //! only the tarball is made.
 
 mod deb;
+mod image_parts;
 mod tarball;
 mod tree;
 
@@ -64,9 +65,19 @@ struct Release {
     out: PathBuf,
 }
 
-/// Makes both archives and prints where they are.
+/// Makes the archives and prints where they are; after the word `image-parts`, only that for images.
 pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
+    let (are_parts, arguments) = match arguments {
+        ["image-parts", arguments @ ..] => (true, arguments),
+        arguments => (false, arguments),
+    };
     let options = Options::parse(arguments)?;
+    if are_parts {
+        let Options { version, is_dev, out, .. } = options;
+        print(&image_parts::write(&Release { version, epoch: epoch()?, is_dev, out })?);
+        return Ok(());
+    }
+    let has_parts = options.binary.is_none();
     let binary = match &options.binary {
         Some(binary) => binary.clone(),
         None => compile(options.is_dev)?,
@@ -83,6 +94,9 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
         print(&deb::write(&stage, &binary, &release)?);
     } else {
         println!("dist: no Debian package: dpkg-deb is not installed");
+    }
+    if has_parts {
+        print(&image_parts::write(&release)?);
     }
     Ok(std::fs::remove_dir_all(stage)?)
 }

@@ -70,7 +70,7 @@ pub(super) fn compress(files: &[impl AsRef<Path>]) -> anyhow::Result<()> {
     Run::new("gzip").arg("-9n").args(files.iter().map(AsRef::as_ref)).run()
 }
 
-fn copy(from: &Path, to: &Path, mode: u32) -> anyhow::Result<()> {
+pub(super) fn copy(from: &Path, to: &Path, mode: u32) -> anyhow::Result<()> {
     let bytes = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
     put(to, &bytes, mode)
 }
