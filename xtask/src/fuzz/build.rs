@@ -33,12 +33,15 @@ pub(super) fn programs() -> anyhow::Result<PathBuf> {
     println!("fuzz: building the targets");
     let started = Instant::now();
     let host = host()?;
+    // The same programs in every folder: where code is in them decides a little what is tried.
+    let remapped = format!("--remap-path-prefix={}=/edgewright", workspace::root().display());
+    let flags = [&FLAGS[..], &[&remapped]].concat();
     // With a target triple, build scripts and macros are not instrumented.
     Run::new("cargo")
         .args(["build", "--quiet", "--locked", "--package", "edgewright-fuzz", "--bins"])
         .args(["--features", "libfuzzer", "--profile", "fuzz", "--target", &host, "--target-dir"])
         .arg(folder())
-        .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}"))
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
         .cwd(workspace::root())
         .run()
         .context("the fuzz targets do not compile")?;
