@@ -20,7 +20,7 @@ unit=$(printf '[Unit]\nAfter=multi-user.target\n[Service]\nType=exec\nExecStart=
 wants=$(printf '[Unit]\nWants=done.service\n' | base64 -w0)
 replace "$root/usr/bin/qemu-system-x86_64" -L "$root/usr/share/qemu" -L "$root/usr/share/seabios" -nodefaults -display none \
   -machine q35 -accel tcg,thread=multi -cpu max -smp 2 -m 1024 -no-reboot -kernel "$kernel" -initrd "${kernel%vmlinuz}initramfs.img" \
-  -append 'console=ttyS0 root=/dev/vda rw quiet panic=-1 mitigations=off audit=0 systemd.show_status=no systemd.condition_needs_update=no' \
+  -append 'console=ttyS0 root=/dev/vda rw quiet panic=-1 mitigations=off audit=0 init_on_alloc=0 cryptomgr.notests rcupdate.rcu_expedited=1 random.trust_cpu=on tsc=reliable no_timer_check systemd.show_status=no systemd.condition_needs_update=no' \
   -smbios "type=11,value=io.systemd.credential.binary:systemd.extra-unit.done.service=$unit" \
   -smbios "type=11,value=io.systemd.credential.binary:systemd.unit-dropin.multi-user.target~x=$wants" \
   -drive "file=$work/disk,if=virtio,format=raw,cache=unsafe" -serial "file:$work/console" -serial "file:$work/result" &

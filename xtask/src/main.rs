@@ -47,7 +47,7 @@ Commands:
   demo          show a source, a server, a run, a change, and a change that fails: about 5 minutes
   demo --device show a device that takes an update and returns from a bad one: about 10 minutes
   e2e device [--all]
-                provision a device in a virtual machine, update it, break it: about 10 minutes; --all: more ways to break
+                provision a device in a virtual machine, update it, break it, cut its power: about 15 minutes; --all: more ways
   e2e cuts [--count N] [--seed N]
                 update a device in a virtual machine, and cut its power at N points (3): about 6 minutes, and a minute or
                 two for each point

@@ -214,8 +214,8 @@ impl LocalExecutor {
         });
         let left =
             left.await.map_err(io::Error::other).map_err(SandboxError::io("keep", &settings.work)).flatten();
-        left.map_err(|error| ExecutorError::Sandbox(Arc::new(error)))?;
         self.clear(&order).await;
+        left.map_err(|error| ExecutorError::Sandbox(Arc::new(error)))?;
         if let Some(Excess { written, bound }) = excess {
             return Err(ExecutorError::Disk { written, bound, phase: heard.phase() });
         }

@@ -31,35 +31,32 @@ exec "$@"
 
 /// What is noted of a kept sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Note {
+struct Note {
     /// Its name, and that of its cgroups.
-    pub(crate) name: String,
+    name: String,
     /// What is in it, for its user.
     label: String,
     /// The words that start its runtime.
-    pub(crate) runtime: Vec<String>,
-    #[serde(default)]
+    runtime: Vec<String>,
     cgroups: Folders,
 }
 
-impl Note {
-    pub(crate) fn new(name: String, runtime: &[OsString]) -> Self {
-        let runtime = runtime.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-        Self { name, label: String::new(), runtime, cgroups: Folders::default() }
-    }
-
-    /// Writes it into a bundle. What runs in the cgroups stays; if this fails, it is killed.
-    pub(crate) fn keep(mut self, bundle: &Path, label: &str, cgroups: Cgroups) -> Result<(), SandboxError> {
-        label.clone_into(&mut self.label);
-        self.cgroups = cgroups.release();
-        let path = bundle.join(FILE);
-        let written = serde_json::to_vec(&self).map_err(io::Error::other);
-        let written = written.and_then(|bytes| fs::write(&path, bytes));
-        written.map_err(|error| {
-            self.cgroups.clear();
-            SandboxError::io("write", &path)(error)
-        })
-    }
+/// Notes a sandbox in its bundle. What runs in its cgroups stays; if this fails, it is killed.
+pub(crate) fn note(
+    bundle: &Path,
+    (name, label): (String, &str),
+    runtime: &[OsString],
+    cgroups: Cgroups,
+) -> Result<(), SandboxError> {
+    let runtime = runtime.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let note = Note { name, label: label.to_owned(), runtime, cgroups: cgroups.release() };
+    let path = bundle.join(FILE);
+    let written = serde_json::to_vec(&note).map_err(io::Error::other);
+    let written = written.and_then(|bytes| fs::write(&path, bytes));
+    written.map_err(|error| {
+        note.cgroups.clear();
+        SandboxError::io("write", &path)(error)
+    })
 }
 
 /// A sandbox that outlived its job.

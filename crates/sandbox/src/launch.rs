@@ -11,7 +11,7 @@ use rustix::fs::{FileType, Mode};
 
 use crate::cgroup::Cgroups;
 use crate::config::{Config, KVM};
-use crate::kept::{self, Note};
+use crate::kept;
 use crate::{SandboxError, ToolImage};
 
 /// The first host ID of a sandbox: `/etc/subuid` of Debian begins there, too.
@@ -133,7 +133,9 @@ pub struct Sandboxed {
     // In this order: processes end before their files go.
     cgroups: Cgroups,
     bundle: tempfile::TempDir,
-    note: Note,
+    name: String,
+    /// The words that start its runtime.
+    runtime: Vec<OsString>,
 }
 
 impl Sandboxed {
@@ -142,8 +144,8 @@ impl Sandboxed {
     /// # Errors
     /// That cannot be noted: the sandbox ends.
     pub fn keep(self, label: &str) -> Result<(), SandboxError> {
-        let Self { cgroups, bundle, note } = self;
-        note.keep(bundle.path(), label, cgroups)?;
+        let Self { cgroups, bundle, name, runtime } = self;
+        kept::note(bundle.path(), (name, label), &runtime, cgroups)?;
         let _ = bundle.keep();
         Ok(())
     }
@@ -189,16 +191,15 @@ impl Sandbox {
         words.push(entrances.len().to_string().into());
         words.extend(entrances.into_iter().map(OsString::from));
         let runtime = self.tools.program("crun");
-        let note = Note::new(name.clone(), &runtime);
-        words.extend(runtime);
+        words.extend_from_slice(&runtime);
         words.push("--root".into());
         words.push(bundle.path().join("state").into());
         words.extend(["--cgroup-manager=disabled", "run", "--bundle"].map(OsString::from));
         words.push(bundle.path().into());
-        words.push(name.into());
+        words.push(name.clone().into());
         // Without locales, whose files every program would read.
         let command = Command::new("unshare").args(words).env("LC_ALL", "C").env("PATH", PATH);
-        Ok((command, Sandboxed { cgroups, bundle, note }))
+        Ok((command, Sandboxed { cgroups, bundle, name, runtime }))
     }
 
     /// Ends what an earlier process left behind: sandboxes that still run, and their configuration in

@@ -1,11 +1,11 @@
 //! `edgewright-image-parts-VERSION-TRIPLE.tar.gz`: what makes a Debian image one for devices, with its
 //! programs; to be unpacked beside its `image.yaml`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 
-use super::{Release, tarball, tree};
+use super::{Release, remove, tarball, tree};
 use crate::command::Run;
 use crate::workspace;
 
@@ -37,13 +37,4 @@ fn compile(is_dev: bool) -> anyhow::Result<PathBuf> {
     let arguments = ["build", "--locked", "--package", PACKAGE, "--bins", "--profile", profile];
     Run::new("cargo").args(arguments).cwd(workspace::root()).run()?;
     Ok(workspace::target().join(folder))
-}
-
-fn remove(folder: &Path) -> anyhow::Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
-        }
-        _ => Ok(()),
-    }
 }

@@ -85,9 +85,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     let release =
         Release { version: options.version, epoch: epoch()?, is_dev: options.is_dev, out: options.out };
     let stage = release.out.join("stage");
-    if stage.exists() {
-        std::fs::remove_dir_all(&stage).with_context(|| format!("cannot remove {}", stage.display()))?;
-    }
+    remove(&stage)?;
     tree::write(&stage, &binary, &release)?;
     print(&tarball::write(&stage, &release)?);
     if is_installed("dpkg-deb") {
@@ -98,7 +96,17 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     if has_parts {
         print(&image_parts::write(&release)?);
     }
-    Ok(std::fs::remove_dir_all(stage)?)
+    remove(&stage)
+}
+
+/// Removes a folder, if it is there.
+fn remove(folder: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn print(path: &Path) {

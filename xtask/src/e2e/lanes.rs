@@ -11,11 +11,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
-use super::is_skipped;
 use super::life::Life;
-use super::world::World;
+use super::prepare;
 use crate::demo::server::text;
-use crate::demo::story::{Story, say};
+use crate::demo::story::say;
 use crate::test::shown;
 
 /// The checks of the role.
@@ -38,13 +37,8 @@ pub(crate) struct LaneTimes {
 
 /// Runs the test.
 pub(crate) fn lanes() -> anyhow::Result<()> {
-    let mut story = Story::new();
     println!("Lanes that update a device. All files are below target/e2e; Ctrl-C ends it at any time.");
-    story.step("Programs, the edgewright command, the agent");
-    let world = World::prepare()?;
-    if is_skipped(&world) {
-        return Ok(());
-    }
+    let Some((story, world)) = prepare()? else { return Ok(()) };
     let began = Instant::now();
     let mut test = Life::begin(story, &world)?;
     let times = test.update_lanes(&RELEASED)?;
@@ -60,12 +54,7 @@ pub(crate) fn lanes() -> anyhow::Result<()> {
 
 /// How long `upgrade` and `rollback` take; none where there is no firmware.
 pub(crate) fn lane_times() -> anyhow::Result<Option<LaneTimes>> {
-    let mut story = Story::new();
-    story.step("Programs, the edgewright command, the agent");
-    let world = World::prepare()?;
-    if is_skipped(&world) {
-        return Ok(None);
-    }
+    let Some((story, world)) = prepare()? else { return Ok(None) };
     let mut test = Life::begin(story, &world)?;
     test.update_lanes(&RELEASED[..1]).map(Some)
 }

@@ -66,13 +66,8 @@ pub(crate) fn device(options: &[&str]) -> anyhow::Result<()> {
 /// Power cuts in the middle of an update.
 pub(crate) fn cuts(options: &[&str]) -> anyhow::Result<()> {
     let choice = Choice::parse(options)?;
-    let mut story = Story::new();
     println!("Power cuts during an update. All files are below target/e2e; Ctrl-C ends it at any time.");
-    story.step("Programs, the edgewright command, the agent");
-    let world = World::prepare()?;
-    if is_skipped(&world) {
-        return Ok(());
-    }
+    let Some((story, world)) = prepare()? else { return Ok(()) };
     let mut life = Life::begin(story, &world)?;
     let updated = life.update(true)?;
     cuts::replay(&mut life, updated, choice)?;
@@ -84,12 +79,7 @@ pub(crate) fn cuts(options: &[&str]) -> anyhow::Result<()> {
 /// A machine that is installed from a stick, and starts.
 pub(crate) fn stick() -> anyhow::Result<()> {
     println!("A stick installs a machine. All files are below target/e2e; Ctrl-C ends it at any time.");
-    let mut story = Story::new();
-    story.step("Programs, the edgewright command, the agent");
-    let world = World::prepare()?;
-    if is_skipped(&world) {
-        return Ok(());
-    }
+    let Some((story, world)) = prepare()? else { return Ok(()) };
     let mut life = Life::begin(story, &world)?;
     let (stick, disk) = (world.stick(), world.disk());
     let made = life.install("iso", &stick)?;
@@ -127,13 +117,8 @@ enum Purpose {
 }
 
 fn run(poisoned: &[(u32, &str)], purpose: Purpose) -> anyhow::Result<()> {
-    let mut story = Story::new();
     println!("The life of a device. All files are below target/e2e; Ctrl-C ends it at any time.");
-    story.step("Programs, the edgewright command, the agent");
-    let world = World::prepare()?;
-    if is_skipped(&world) {
-        return Ok(());
-    }
+    let Some((story, world)) = prepare()? else { return Ok(()) };
     let began = Instant::now();
     let mut life = Life::begin(story, &world)?;
     let mut updated = life.update(purpose == Purpose::Test)?;
@@ -160,11 +145,14 @@ fn run(poisoned: &[(u32, &str)], purpose: Purpose) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints why nothing is tested, if so.
-fn is_skipped(world: &World) -> bool {
-    let is_skipped = !Machine::is_possible(world);
-    if is_skipped {
-        println!("SKIPPED: e2e: needs UEFI firmware for virtual machines in {}", world.tools.display());
+/// What all tests begin with; none, with the reason printed, where nothing can be tested.
+fn prepare() -> anyhow::Result<Option<(Story, World)>> {
+    let mut story = Story::new();
+    story.step("Programs, the edgewright command, the agent");
+    let world = World::prepare()?;
+    if Machine::is_possible(&world) {
+        return Ok(Some((story, world)));
     }
-    is_skipped
+    println!("SKIPPED: e2e: needs UEFI firmware for virtual machines in {}", world.tools.display());
+    Ok(None)
 }

@@ -5,7 +5,7 @@ use anyhow::{Context as _, bail};
 use super::TARGETS;
 
 /// How long each target runs by default, in seconds.
-const SECONDS: u64 = 60;
+const SECONDS: u32 = 60;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Options {
@@ -19,7 +19,7 @@ pub(super) struct Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extent {
     /// For so long, each time elsewhere.
-    Seconds(u64),
+    Seconds(u32),
     /// From this seed and the kept inputs: the same number of inputs each time, and the same ones as long as
     /// the code is the same. Only `layer`, which compresses on a second thread, differs a little.
     Seed(u32),
@@ -33,18 +33,8 @@ impl Options {
         while let Some(argument) = arguments.next() {
             match *argument {
                 "--keep" => options.keep = true,
-                "--seconds" => {
-                    let number = arguments.next().and_then(|number| number.parse().ok());
-                    // libFuzzer reads 0 as without end.
-                    let number = number.filter(|number| *number > 0);
-                    seconds = Some(Extent::Seconds(number.context("`--seconds` needs a number from 1")?));
-                }
-                "--seed" => {
-                    let number = arguments.next().and_then(|number| number.parse().ok());
-                    // libFuzzer takes 0 as the time of day.
-                    let number = number.filter(|number| *number > 0);
-                    seed = Some(Extent::Seed(number.context("`--seed` needs a number from 1")?));
-                }
+                "--seconds" => seconds = Some(Extent::Seconds(number(argument, arguments.next())?)),
+                "--seed" => seed = Some(Extent::Seed(number(argument, arguments.next())?)),
                 name => match TARGETS.into_iter().find(|(target, _)| *target == name) {
                     Some((target, _)) => options.targets.push(target),
                     None => bail!("unknown fuzz target `{name}`: write one of {}", names().join(", ")),
@@ -62,6 +52,12 @@ impl Options {
         options.targets.dedup();
         Ok(options)
     }
+}
+
+/// A number that libFuzzer takes as one: 0 is without end, or the time of day.
+fn number(option: &str, value: Option<&&str>) -> anyhow::Result<u32> {
+    let number = value.and_then(|value| value.parse().ok()).filter(|number| *number > 0);
+    number.with_context(|| format!("`{option}` needs a number from 1"))
 }
 
 fn names() -> Vec<&'static str> {

@@ -84,9 +84,10 @@ async fn once(
     let selection = request.selection(args, *is_dirty);
     announce(*is_dirty, selection.as_ref());
     // Any free port of this machine: the registry lives as long as the run.
-    let mut settings = Environment::read().run(&args.work.serve(args.jobs), global.data.clone())?;
+    let environment = Environment::read();
+    let mut settings = environment.run(&args.work.serve(args.jobs), global.data.clone())?;
     settings.sources = vec![source.clone()];
-    if args.keep && Environment::read().is_in_namespace() && !settings.unsafe_host_tools {
+    if args.keep && environment.is_in_namespace() && !settings.unsafe_host_tools {
         return Err(Failure::user(
             "--keep needs root: the sandboxes of another user end with the command that made them",
         )

@@ -17,6 +17,10 @@ use crate::exit::{End, Failure};
 use crate::output;
 use crate::settings::Environment;
 
+/// What to do about a machine that cannot be entered.
+pub(super) const START_AGAIN: &str =
+    "start a new one with `edgewright run VARIANT --keep`; remove this one with `edgewright shell --rm`";
+
 /// Enters a kept machine, or removes it.
 pub(crate) async fn shell(
     global: &Global,
@@ -28,8 +32,7 @@ pub(crate) async fn shell(
     let work = environment.data_folder(global.data.clone()).work();
     let settings = EngineSettings { containers_conf: environment.containers_conf() };
     let mut virtual_machines = kept_vm::list(&work).await.map_err(|error| failure(&error))?;
-    let sandboxes =
-        shell_sandbox::list(&work, variant).await.map_err(|error| shell_sandbox::failure(&error))?;
+    let sandboxes = shell_sandbox::list(&work, variant).await?;
     let listed = kept::list(&work, &settings).await;
     // Virtual machines and sandboxes need no podman.
     let mut machines = match listed {
@@ -53,8 +56,7 @@ pub(crate) async fn shell(
     };
     if machine.state != "running" {
         let message = format!("the machine of {} is {}", machine.repository, machine.state);
-        return Err(Failure::new(ErrorClass::Conflict, message)
-            .hint("start a new one with `edgewright run VARIANT --keep`; remove this one with `edgewright shell --rm`"));
+        return Err(Failure::new(ErrorClass::Conflict, message).hint(START_AGAIN));
     }
     let entry = kept::enter(&work, &settings, machine, command, std::io::stdin().is_terminal());
     let conf = entry.containers_conf.as_ref().map(|conf| ("CONTAINERS_CONF", conf.as_os_str()));

@@ -11,6 +11,7 @@ use edgewright_process::Command;
 use edgewright_sandbox::SandboxError;
 use edgewright_sandbox::kept::{self, KeptSandbox};
 
+use super::shell::START_AGAIN;
 use crate::exit::Failure;
 
 /// The data folder in a sandbox: its work folder is `/work`.
@@ -39,8 +40,7 @@ pub(super) async fn list(
 pub(super) fn enter(sandbox: &KeptSandbox, command: &[OsString]) -> Failure {
     if !sandbox.runs() {
         let message = format!("the machine of {} has ended", sandbox.label());
-        return Failure::new(ErrorClass::Conflict, message)
-            .hint("start a new one with `edgewright run VARIANT --keep`; remove this one with `edgewright shell --rm`");
+        return Failure::new(ErrorClass::Conflict, message).hint(START_AGAIN);
     }
     let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let mut arguments = arguments(sandbox, "--");
@@ -50,7 +50,7 @@ pub(super) fn enter(sandbox: &KeptSandbox, command: &[OsString]) -> Failure {
         return Failure::new(ErrorClass::Bug, "a kept sandbox has no runtime");
     };
     let error = edgewright_process::replace(program, arguments, &[]);
-    Failure::unavailable("cannot start the runtime of the sandbox", &error)
+    Failure::unavailable("cannot start the runtime of the sandbox", &error).hint(START_AGAIN)
 }
 
 /// This command in a sandbox. Its work folder has machines of other variants, too.
@@ -75,13 +75,7 @@ pub(super) async fn remove(sandboxes: &[KeptSandbox]) -> Result<(), Failure> {
         }
         let sandbox = sandbox.clone();
         let removed = tokio::task::spawn_blocking(move || sandbox.remove()).await;
-        removed
-            .map_err(|error| Failure::unavailable("cannot remove a kept sandbox", &error))?
-            .map_err(|error| failure(&error))?;
+        removed.map_err(|error| Failure::unavailable("cannot remove a kept sandbox", &error))??;
     }
     Ok(())
-}
-
-pub(super) fn failure(error: &SandboxError) -> Failure {
-    Failure::new(ErrorClass::Unavailable, Chain(error).to_string())
 }

@@ -13,6 +13,7 @@ use rustix::termios::{OptionalActions, Termios};
 use tokio::io::AsyncReadExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::shell::START_AGAIN;
 use crate::exit::{End, Failure};
 
 /// Prefers bash, as a login shell.
@@ -93,7 +94,5 @@ impl Drop for Raw {
 }
 
 fn failure(error: &ChannelError) -> Failure {
-    Failure::new(ErrorClass::Unavailable, Chain(error).to_string()).hint(
-        "start a new one with `edgewright run VARIANT --keep`; remove this one with `edgewright shell --rm`",
-    )
+    Failure::new(ErrorClass::Unavailable, Chain(error).to_string()).hint(START_AGAIN)
 }

@@ -31,18 +31,9 @@ pub struct KeptVm {
     pub runs: bool,
 }
 
-/// The folder of a machine that is about to be kept; one of the same repository ends. Files of machines that
-/// ended with the host, or with their sandbox, are removed.
+/// The folder of a machine that is about to be kept; one of the same repository ends.
 pub(super) async fn make(vm: &Path, repository: &RepoName) -> Result<PathBuf, LaneFault> {
-    let all = vm.join("kept");
-    let folder = all.join(repository.to_string().replace('/', "."));
-    let lost = tokio::task::spawn_blocking(move || entries(&all)).await;
-    for (_, other) in lost.map_err(io::Error::other).flatten().unwrap_or_default() {
-        if attach(&other).await.is_err() {
-            // What cannot be removed does no harm.
-            let _ = tokio::fs::remove_dir_all(&other).await;
-        }
-    }
+    let folder = vm.join("kept").join(repository.to_string().replace('/', "."));
     let failed =
         |error: io::Error| LaneFault::of_host(format!("cannot create {}: {error}", folder.display()));
     quit(&folder).await;

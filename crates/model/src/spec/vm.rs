@@ -38,6 +38,10 @@ impl Default for VmSpec {
 }
 
 impl VmSpec {
+    const DIRECT: &str = "vm-direct";
+    const UEFI: &str = "vm-uefi";
+    const DEVICE: &str = "device-uefi";
+
     const fn default_memory() -> ByteSize {
         ByteSize::from_bytes(1024 * MIB)
     }
@@ -56,15 +60,20 @@ impl VmSpec {
     /// The name of the machine's kind in verdicts: what can change a result.
     pub fn profile_name(&self) -> String {
         let name = match self.profile {
-            VmProfile::Direct => "vm-direct",
-            VmProfile::Uefi => "vm-uefi",
+            VmProfile::Direct => Self::DIRECT,
+            VmProfile::Uefi => Self::UEFI,
         };
         self.with_memory(name)
     }
 
     /// The same of a device that updates itself: it always starts by UEFI firmware.
     pub fn device_name(&self) -> String {
-        self.with_memory("device-uefi")
+        self.with_memory(Self::DEVICE)
+    }
+
+    /// Whether this is the name of such a kind, with whatever memory.
+    pub fn is_name(name: &str) -> bool {
+        [Self::DIRECT, Self::UEFI, Self::DEVICE].iter().any(|kind| name.starts_with(kind))
     }
 
     /// The name of the kind that a lane starts.
@@ -92,6 +101,8 @@ mod tests {
         let spec = VmSpec { profile: VmProfile::Uefi, memory: "2GiB".parse().unwrap() };
         assert_eq!((spec.profile_name().as_str(), spec.memory_mib()), ("vm-uefi-2GiB", 2048));
         assert_eq!(spec.name_in(Lane::Upgrade), "device-uefi-2GiB");
+        assert!(VmSpec::is_name("vm-uefi-2GiB") && VmSpec::is_name("device-uefi"));
+        assert!(!VmSpec::is_name("podman") && !VmSpec::is_name("external"));
         assert_eq!(
             (spec.name_in(Lane::Vm), VmSpec::default().device_name().as_str()),
             (spec.profile_name(), "device-uefi")

@@ -25,7 +25,7 @@ use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_model::names::SourceName;
 use edgewright_model::order::TrustDomain;
 use edgewright_model::run::RunNumber;
-use edgewright_model::spec::Lane;
+use edgewright_model::spec::{Lane, VmSpec};
 use edgewright_model::verdict::{LaneInputs, Verdict, lane_inputs};
 use edgewright_process::Clock;
 use edgewright_store::nodes::NodeLane;
@@ -216,9 +216,7 @@ impl Views {
     fn is_current(&self, verdict: &Verdict) -> bool {
         self.lane_inputs.get(&verdict.lane).is_some_and(|today| {
             // The image chooses its virtual machine.
-            let kinds = ["vm-", "device-"];
-            let of_vm = verdict.lane.has_kernel()
-                && kinds.iter().any(|kind| verdict.inputs.profile.starts_with(kind));
+            let of_vm = verdict.lane.has_kernel() && VmSpec::is_name(&verdict.inputs.profile);
             let profile = if of_vm { &verdict.inputs.profile } else { &today.profile };
             let from = verdict.inputs.from.clone();
             verdict.inputs == LaneInputs { profile: profile.clone(), from, ..today.clone() }
