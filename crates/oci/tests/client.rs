@@ -16,6 +16,7 @@ use edgewright_model::reference::{Reference, RepoName};
 use edgewright_oci::client::QUIET;
 use edgewright_oci::image::Artifact;
 use edgewright_oci::{Client, ClientError, Credentials, Descriptor, media};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Number of bytes of a response before its connection breaks.
 const BREAK_AFTER: usize = 70_000;
@@ -202,4 +203,54 @@ async fn a_missing_registry_is_unavailable() {
     let error = client.has_blob(&repository(), &Digest::of("")).await.unwrap_err();
     assert_eq!(error.class(), ErrorClass::Unavailable);
     assert!(error.to_string().contains("127.0.0.1:9"), "{error}");
+}
+
+/// A registry that takes one blob and closes a connection instead of the response to one of its requests.
+async fn closes_at(closed: u32) -> (Client, Arc<AtomicU32>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let stored = Arc::new(AtomicU32::new(0));
+    let (counter, requests) = (Arc::clone(&stored), Arc::new(AtomicU32::new(0)));
+    tokio::spawn(async move {
+        loop {
+            let (connection, _) = listener.accept().await.unwrap();
+            tokio::spawn(answer_until(closed, connection, Arc::clone(&requests), Arc::clone(&counter)));
+        }
+    });
+    (Client::with_url(&url, Credentials::Anonymous).unwrap(), stored)
+}
+
+async fn answer_until(
+    closed: u32,
+    mut connection: tokio::net::TcpStream,
+    requests: Arc<AtomicU32>,
+    stored: Arc<AtomicU32>,
+) {
+    let mut request = vec![0; 64 * 1024];
+    while let Ok(length @ 1..) = connection.read(&mut request).await {
+        let response = match String::from_utf8_lossy(&request[..length]).split(' ').next().unwrap() {
+            "POST" => "202 Accepted\r\nLocation: /v2/a/b/blobs/uploads/1",
+            "PUT" => {
+                stored.fetch_add(1, Ordering::Relaxed);
+                "201 Created"
+            }
+            _ if stored.load(Ordering::Relaxed) > 0 => "200 OK",
+            _ => "404 Not Found",
+        };
+        if requests.fetch_add(1, Ordering::Relaxed) + 1 == closed {
+            return;
+        }
+        let response = format!("HTTP/1.1 {response}\r\nContent-Length: 0\r\n\r\n");
+        connection.write_all(response.as_bytes()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn closed_connections_do_not_end_a_push() {
+    // Whether the blob exists, the upload, its bytes.
+    for closed in 1..=3 {
+        let (client, stored) = closes_at(closed).await;
+        client.push_blob_bytes(&repository(), "").await.unwrap_or_else(|error| panic!("{closed}: {error}"));
+        assert_eq!(stored.load(Ordering::Relaxed), 1, "{closed}");
+    }
 }

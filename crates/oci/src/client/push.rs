@@ -21,7 +21,7 @@ use super::error::ClientError;
 use super::transport::{Request, Rights, resolve};
 use super::{Client, Progress};
 
-/// Number of attempts to push a file.
+/// Number of attempts to push a blob.
 const ATTEMPTS: u32 = 4;
 /// The delays before further attempts.
 const PAUSES: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
@@ -77,25 +77,42 @@ impl Client {
         let bytes: Bytes = bytes.into();
         let (digest, size) = (Digest::of(&bytes), bytes.len() as u64);
         let blob = BlobRef { repository: repository.clone(), digest, size };
+        let what = format!("a push of blob {} to {repository}", blob.digest);
         if self.has_blob(repository, &blob.digest).await? {
             return Ok(blob);
         }
-        let what = format!("a push of blob {} to {repository}", blob.digest);
+        let mut attempts = Attempts(1);
+        while let Err(error) = self.post_blob(&blob, &bytes, &what).await {
+            attempts.pause(&what, error).await?;
+            // The interrupted attempt may have stored it.
+            if self.has_blob(repository, &blob.digest).await? {
+                break;
+            }
+        }
+        Ok(blob)
+    }
+
+    /// One attempt: a single POST, or an upload where the registry requires one.
+    async fn post_blob(&self, blob: &BlobRef, bytes: &Bytes, what: &str) -> Result<(), ClientError> {
+        let repository = &blob.repository;
         let body = |builder: RequestBuilder| builder.header(CONTENT_TYPE, OCTETS).body(bytes.clone());
         let request = Request {
             method: Method::POST,
             url: with_digest(self.transport.url(repository, "blobs/uploads/")?, &blob.digest),
             repository,
             rights: Rights::Push,
-            what: &what,
+            what,
         };
         let answer = self.transport.send(&request, body).await?;
         // A registry may ignore the body and open an upload (distribution-spec, "Single POST").
         if answer.status() == StatusCode::ACCEPTED {
-            let url = with_digest(self.location(&request.url, &answer, &what)?, &blob.digest);
-            self.transport.send(&Request { method: Method::PUT, url, ..request }, body).await?;
+            let url = with_digest(self.location(&request.url, &answer, what)?, &blob.digest);
+            // Not sent twice: an upload ends with the first.
+            let put =
+                self.transport.send_once(&Request { method: Method::PUT, url, ..request }, body).await?;
+            return self.transport.success(what, put).await;
         }
-        Ok(blob)
+        Ok(())
     }
 
     /// Pushes a file as a blob, streaming; does nothing if the repository has it. The caller passes digest
@@ -115,21 +132,11 @@ impl Client {
         }
         let what = format!("a push of blob {digest} to {repository}");
         let mut upload: Option<Url> = None;
-        let mut attempt = 1;
-        loop {
-            let result = self.push_attempt(&blob, path, &what, &mut upload, progress).await;
-            match result {
-                Ok(()) => return Ok(blob),
-                Err(
-                    error @ (ClientError::Unreachable { .. } | ClientError::Status { status: 500.., .. }),
-                ) if attempt < ATTEMPTS => {
-                    tracing::debug!(what, %error, attempt, "push interrupted, will retry");
-                    tokio::time::sleep(PAUSES.pause(attempt)).await;
-                    attempt += 1;
-                }
-                Err(error) => return Err(error),
-            }
+        let mut attempts = Attempts(1);
+        while let Err(error) = self.push_attempt(&blob, path, &what, &mut upload, progress).await {
+            attempts.pause(&what, error).await?;
         }
+        Ok(blob)
     }
 
     async fn push_attempt(
@@ -177,7 +184,7 @@ impl Client {
             }
         };
         progress(sent.load(Ordering::Relaxed), Some(blob.size));
-        if answer.status().is_success() { Ok(()) } else { Err(self.transport.fault(what, answer).await) }
+        self.transport.success(what, answer).await
     }
 
     pub(super) async fn open_upload(&self, repository: &RepoName, what: &str) -> Result<Url, ClientError> {
@@ -208,6 +215,24 @@ impl Client {
         let header = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
         let location = header.ok_or_else(|| self.transport.protocol(what, "no Location"))?;
         resolve(from, location)
+    }
+}
+
+/// The attempts of a push.
+struct Attempts(u32);
+
+impl Attempts {
+    /// Waits before the next attempt; the error itself if the registry refused the push, or after the last.
+    async fn pause(&mut self, what: &str, error: ClientError) -> Result<(), ClientError> {
+        let interrupted =
+            matches!(error, ClientError::Unreachable { .. } | ClientError::Status { status: 500.., .. });
+        if !interrupted || self.0 == ATTEMPTS {
+            return Err(error);
+        }
+        tracing::debug!(what, %error, attempt = self.0, "push interrupted, will retry");
+        tokio::time::sleep(PAUSES.pause(self.0)).await;
+        self.0 += 1;
+        Ok(())
     }
 }
 

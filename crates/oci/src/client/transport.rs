@@ -136,14 +136,24 @@ impl Transport {
     }
 
     /// Sends a request, with a token if the registry asks for one, and returns the response with any status.
-    /// `shape` adds headers and body; it is called again for the second attempt.
+    /// `shape` adds headers and body; it is called again for a further attempt.
+    ///
+    /// Idempotent requests are sent once more if the connection ended without a response: a registry may
+    /// close a kept connection at the moment at which it is used again (RFC 9112, section 9.3.1).
     pub(super) async fn send_any(
         &self,
         request: &Request<'_>,
         shape: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response, ClientError> {
         let known = self.authorization(request);
-        let answer = self.once(request, known.clone(), &shape).await?;
+        let answer = match self.once(request, known.clone(), &shape).await {
+            Err(ClientError::Unreachable { source, .. })
+                if request.method.is_idempotent() && is_closed(&source) =>
+            {
+                self.once(request, known.clone(), &shape).await?
+            }
+            result => result?,
+        };
         if answer.status() != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
@@ -161,6 +171,11 @@ impl Transport {
     ) -> Result<Response, ClientError> {
         let answer = self.send_any(request, shape).await?;
         if answer.status().is_success() { Ok(answer) } else { Err(self.fault(request.what, answer).await) }
+    }
+
+    /// Statuses other than success become errors; the body is not read.
+    pub(super) async fn success(&self, what: &str, answer: Response) -> Result<(), ClientError> {
+        if answer.status().is_success() { Ok(()) } else { Err(self.fault(what, answer).await) }
     }
 
     /// Sends a request whose body can be sent only once, with the token of earlier requests.
@@ -279,6 +294,11 @@ impl Transport {
             _ => ClientError::Status { registry, what, status: status.as_u16(), detail },
         }
     }
+}
+
+/// Whether the connection ended without a response.
+fn is_closed(error: &reqwest::Error) -> bool {
+    error.is_request() && !error.is_connect() && !error.is_timeout()
 }
 
 fn secret(text: &str) -> Option<HeaderValue> {
