@@ -37,6 +37,11 @@ async fn an_update_is_taken_by_itself_and_a_bad_one_is_left() {
     until("confirmed and reported", &log, confirmed).await;
     let want = ["booted", "offered", "staged", "rebooting", "health", "confirmed"];
     assert_eq!(server.kinds(), want);
+    {
+        let content = server.content.lock().unwrap();
+        let staged = content.reports.iter().find(|report| report.kind == "staged").unwrap();
+        assert!(staged.downloaded_bytes.is_some_and(|bytes| bytes > 0), "{staged:?}");
+    }
 
     // A bad one is left, and not taken again.
     let bad = server.publish_bad("v3");

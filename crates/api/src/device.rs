@@ -54,6 +54,10 @@ pub struct DeviceReport {
     /// Free space for updates, in bytes.
     #[serde(default)]
     pub free_bytes: Option<u64>,
+    /// Bytes of layers that the device received for the digest, of a report of kind `staged`. What an
+    /// interrupted download had kept does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub downloaded_bytes: Option<u64>,
     /// Results of the checks, of a report of kind `health`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<schemas::CheckResult>)]

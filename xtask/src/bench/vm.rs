@@ -2,8 +2,9 @@
 //!
 //! A lane with ten checks on a digest that is new, by the lab's own test `a_measured_lane`, whose log has the
 //! times; and `bench/vm/baseline.sh`, the same system by hand, interleaved. Then the lanes `upgrade` and
-//! `rollback` of a device whose disk is installed, once, by `e2e lanes`. All of it is compiled without
-//! optimisation, so that what is ours in the times is an upper bound.
+//! `rollback` of a device whose disk is installed, once, by `e2e lanes`. All of this is compiled without
+//! optimisation, so that what is ours in the times is an upper bound. Last, a device with the agent as it is
+//! shipped: what it needs while it is idle, and what it receives for one changed layer.
 
 use std::path::{Path, PathBuf};
 
@@ -46,6 +47,13 @@ pub(super) fn run() -> anyhow::Result<()> {
         goals.extend([
             Goal { name: "vm.lane_upgrade_s", value: lanes.upgrade, bound: 180.0 },
             Goal { name: "vm.lane_rollback_s", value: lanes.rollback, bound: 240.0 },
+        ]);
+    }
+    if let Some(device) = e2e::device_figures()? {
+        goals.extend([
+            Goal { name: "vm.changed_layer_ratio", value: device.changed_layer_ratio, bound: 1.05 },
+            Goal { name: "vm.agent_idle_mib", value: device.idle_mib, bound: 12.0 },
+            Goal { name: "vm.agent_idle_cpu_percent", value: device.idle_cpu_percent, bound: 1.0 },
         ]);
     }
     report::write("vm", &goals)

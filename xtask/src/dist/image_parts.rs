@@ -32,7 +32,8 @@ pub(super) fn write(release: &Release) -> anyhow::Result<PathBuf> {
     Ok(packed)
 }
 
-fn compile(is_dev: bool) -> anyhow::Result<PathBuf> {
+/// Compiles the programs. Gives their folder.
+pub(crate) fn compile(is_dev: bool) -> anyhow::Result<PathBuf> {
     let (profile, folder) = if is_dev { ("dev", "debug") } else { ("agent", "agent") };
     let arguments = ["build", "--locked", "--package", PACKAGE, "--bins", "--profile", profile];
     Run::new("cargo").args(arguments).cwd(workspace::root()).run()?;

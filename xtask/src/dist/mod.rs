@@ -7,7 +7,7 @@
 //! only the tarball is made.
 
 mod deb;
-mod image_parts;
+pub(crate) mod image_parts;
 mod tarball;
 mod tree;
 

@@ -100,17 +100,37 @@ impl<'a> Device<'a> {
         Ok(self.server()?.json(&["image", "show", "device"])?["lanes"].take())
     }
 
-    /// The manifest of an index that a device of this platform runs.
+    /// The digest of the manifest of an index that a device of this platform runs.
     fn platform_manifest(&mut self, index: &str) -> anyhow::Result<String> {
-        let url = format!("{}/v2/e2e/device/manifests/{index}", self.server()?.url());
+        let document = self.manifest(index)?;
+        let found = document["manifests"].as_array().into_iter().flatten();
+        let mut found = found.filter(|manifest| manifest["platform"]["architecture"] == "amd64");
+        Ok(found.next().and_then(|manifest| manifest["digest"].as_str()).unwrap_or(index).to_owned())
+    }
+
+    /// A manifest or index of the device's image.
+    fn manifest(&mut self, digest: &str) -> anyhow::Result<Value> {
+        let url = format!("{}/v2/e2e/device/manifests/{digest}", self.server()?.url());
         let accept =
             "Accept: application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json";
         let answer =
             Run::new("curl").args(["--silent", "--show-error", "--fail", "-H", accept, &url]).output()?;
-        let document: Value = serde_json::from_str(&answer).context("the index of the image")?;
-        let found = document["manifests"].as_array().into_iter().flatten();
-        let mut found = found.filter(|manifest| manifest["platform"]["architecture"] == "amd64");
-        Ok(found.next().and_then(|manifest| manifest["digest"].as_str()).unwrap_or(index).to_owned())
+        serde_json::from_str(&answer).with_context(|| format!("the manifest {digest}"))
+    }
+
+    /// Compressed bytes of the layers that the second image has and the first has not.
+    pub(super) fn changed_bytes(&mut self, first: &str, second: &str) -> anyhow::Result<u64> {
+        let [first, second] = [self.manifest(first)?, self.manifest(second)?];
+        let layers = |manifest: &Value| manifest["layers"].as_array().cloned().unwrap_or_default();
+        let had: Vec<Value> = layers(&first).into_iter().map(|layer| layer["digest"].clone()).collect();
+        let changed = layers(&second).into_iter().filter(|layer| !had.contains(&layer["digest"]));
+        changed.map(|layer| layer["size"].as_u64().context("a layer has no size")).sum()
+    }
+
+    /// Bytes of layers that the device has received for an image.
+    pub(super) fn downloaded_bytes(&mut self, digest: &str) -> anyhow::Result<u64> {
+        let report = self.reported("staged", digest)?;
+        report["downloaded_bytes"].as_u64().context("the report has no bytes")
     }
 
     /// Makes the disk, or the stick, of a device.
@@ -155,8 +175,8 @@ impl<'a> Device<'a> {
         Ok(Installed { digest: value("digest"), accelerator: value("accelerator") })
     }
 
-    /// Waits for a report about a digest.
-    pub(super) fn reported(&mut self, kind: &str, digest: &str) -> anyhow::Result<()> {
+    /// Waits for a report about a digest. Gives it.
+    pub(super) fn reported(&mut self, kind: &str, digest: &str) -> anyhow::Result<Value> {
         let url = format!("{}/api/v1/devices/{NAME}/reports?limit=100", self.server()?.url());
         let deadline = std::time::Instant::now() + REPORT_LIMIT;
         loop {
@@ -169,7 +189,7 @@ impl<'a> Device<'a> {
                 let reason =
                     found["message"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
                 say(&format!("reported: {kind} {digest}{reason}"));
-                return Ok(());
+                return Ok(found.clone());
             }
             let kinds: Vec<&str> = reports.by_ref().map(|report| text(&report["kind"])).collect();
             ensure!(

@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use super::cuts::{Marks, Recording};
 use super::device::{Device, Installed};
 use super::disk::Disk;
-use super::machine::Machine;
+use super::machine::{Machine, Seen};
 use super::world::World;
 use super::{BOOT_LIMIT, base};
 use crate::command::Run;
@@ -90,8 +90,8 @@ impl<'a> Life<'a> {
         first: &str,
         recording: Option<&mut Recording>,
     ) -> anyhow::Result<String> {
-        let story = &self.story;
-        machine.wait("version 1 confirmed", BOOT_LIMIT, story, |seen| seen.rests_on(first, None))?;
+        let is_first = |seen: &Seen| seen.rests_on(first, None);
+        machine.wait("version 1 confirmed", BOOT_LIMIT, &self.story, is_first)?;
         ensure_verity(machine)?;
         let entries = |recording: &Option<&mut Recording>| match recording {
             Some(recording) => recording.entries(),
@@ -100,12 +100,9 @@ impl<'a> Life<'a> {
         let published = entries(&recording)?;
         self.story.step("Version 2 is published: the device takes it by itself");
         let second = self.publish(2, RUN_LIMIT)?;
-        let story = &self.story;
-        machine.wait("version 2 staged", BOOT_LIMIT, story, |seen| seen.is_rebooting(2))?;
+        machine.wait("version 2 staged", BOOT_LIMIT, &self.story, |seen| seen.is_rebooting(2))?;
         let rebooting = entries(&recording)?;
-        machine.wait("version 2 blessed", BOOT_LIMIT, story, |seen| {
-            seen.rests_on(&second, Some("edgewright-2.conf"))
-        })?;
+        self.wait_for_second(machine, &second)?;
         let blessed = entries(&recording)?;
         ensure_verity(machine)?;
         ensure_kept(machine, 2)?;
@@ -114,6 +111,19 @@ impl<'a> Life<'a> {
             recording.marks = Marks { published, rebooting, blessed };
         }
         Ok(second)
+    }
+
+    /// Publishes version 2, and waits until the device has taken it. Gives its digest.
+    pub(super) fn take_second(&mut self, machine: &mut Machine) -> anyhow::Result<String> {
+        let second = self.publish(2, RUN_LIMIT)?;
+        self.wait_for_second(machine, &second)?;
+        Ok(second)
+    }
+
+    fn wait_for_second(&self, machine: &mut Machine, digest: &str) -> anyhow::Result<()> {
+        machine.wait("version 2 blessed", BOOT_LIMIT, &self.story, |seen| {
+            seen.rests_on(digest, Some("edgewright-2.conf"))
+        })
     }
 
     /// Publishes versions that are bad: the device is back on version 2 each time.
@@ -132,7 +142,7 @@ impl<'a> Life<'a> {
             seen.has_refused(&bad) && seen.rests_on(good, Some("edgewright-2.conf"))
         })?;
         ensure_kept(machine, 2)?;
-        self.device.reported("rolled_back", &bad)
+        self.device.reported("rolled_back", &bad).map(drop)
     }
 
     /// Installs what is published on a disk in a format of hypervisors, and starts from it.

@@ -21,6 +21,7 @@ mod disk;
 mod lanes;
 mod life;
 mod machine;
+mod measure;
 mod random;
 mod world;
 
@@ -35,7 +36,8 @@ use disk::Disk;
 pub(crate) use lanes::{lane_times, lanes};
 use life::{Life, ensure_verity, remove, shown_on_error};
 use machine::Machine;
-use world::World;
+pub(crate) use measure::device_figures;
+use world::{Programs, World};
 
 /// A download, and two boots by firmware without a processor's help: 3 minutes on two cores with nothing else
 /// to do.
@@ -147,9 +149,13 @@ fn run(poisoned: &[(u32, &str)], purpose: Purpose) -> anyhow::Result<()> {
 
 /// What all tests begin with; none, with the reason printed, where nothing can be tested.
 fn prepare() -> anyhow::Result<Option<(Story, World)>> {
+    prepare_with(Programs::Tested)
+}
+
+fn prepare_with(programs: Programs) -> anyhow::Result<Option<(Story, World)>> {
     let mut story = Story::new();
     story.step("Programs, the edgewright command, the agent");
-    let world = World::prepare()?;
+    let world = World::prepare(programs)?;
     if Machine::is_possible(&world) {
         return Ok(Some((story, world)));
     }

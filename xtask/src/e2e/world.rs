@@ -8,6 +8,7 @@ use super::random::Random;
 use crate::command::Run;
 use crate::demo::place::Place;
 use crate::demo::source::Source;
+use crate::dist::image_parts;
 use crate::{setup, workspace};
 
 /// Programs that the image parts bring into the image.
@@ -22,6 +23,15 @@ const UNTESTED: &str = "test: none";
 /// A role that differs from the test's in all that roles have.
 const OTHER: &str = "from: base\nsteps:\n  - files: files\ntest: none\n";
 
+/// How the programs of the image parts are compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Programs {
+    /// As `cargo xtask test` compiles them.
+    Tested,
+    /// As they are shipped.
+    Released,
+}
+
 /// Folders and programs.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -29,16 +39,22 @@ pub(crate) struct World {
     pub(crate) place: Place,
     /// The tool image.
     pub(crate) tools: PathBuf,
+    /// Where the programs of the image parts were compiled to.
+    programs: PathBuf,
 }
 
 impl World {
     /// Compiles, and makes the source's repository.
-    pub(crate) fn prepare() -> anyhow::Result<Self> {
+    pub(crate) fn prepare(programs: Programs) -> anyhow::Result<Self> {
         setup::run()?;
         let place = Place::prepare("e2e")?;
         // What `cargo xtask test` compiles, with the same features: nothing is compiled again after it.
         let build = ["build", "--workspace", "--locked", "--bins", "--examples"];
         Run::new("cargo").args(build).cwd(workspace::root()).run()?;
+        let programs = match programs {
+            Programs::Tested => workspace::target().join("debug"),
+            Programs::Released => image_parts::compile(false)?,
+        };
         // Copies, so that a build beside the test does not take programs away.
         std::fs::copy(workspace::target().join("debug/edgewright"), &place.program)?;
         let tools = setup::tool_image(&place.program)?;
@@ -47,7 +63,7 @@ impl World {
             .arg(&place.source)
             .env("HOME", &place.home)
             .run()?;
-        Ok(Self { place, tools })
+        Ok(Self { place, tools, programs })
     }
 
     /// Commits the image that all others start from, alone. Gives the commit.
@@ -107,7 +123,7 @@ impl World {
         if !stripped.exists() {
             std::fs::create_dir_all(&stripped)?;
             for name in PROGRAMS {
-                let built = workspace::target().join("debug").join(name);
+                let built = self.programs.join(name);
                 // Most of a program is for debuggers.
                 let strip = Run::new("strip").arg("-o").arg(stripped.join(name)).arg(built);
                 strip.run().with_context(|| format!("cannot copy {name}"))?;

@@ -75,7 +75,7 @@ impl Parts {
                 }
             }
             Action::Download(update) => match self.download(&update, record, cancel).await {
-                Ok(()) => Event::Downloaded,
+                Ok(bytes) => Event::Downloaded { bytes },
                 Err(_) if cancel.is_cancelled() => Event::Tick,
                 Err(problem) => Event::Failed(problem),
             },
@@ -92,12 +92,13 @@ impl Parts {
         }
     }
 
+    /// Gives the number of bytes of layers that were received.
     async fn download(
         &self,
         update: &Update,
         record: &Record,
         cancel: &CancellationToken,
-    ) -> Result<(), Problem> {
+    ) -> Result<u64, Problem> {
         let progress = self.progress.clone();
         let progress = Progress::new(move |step| progress.set(step), cancel.clone());
         let image = self.registry.documents(update, &self.blobs).await.map_err(|error| error.problem())?;
@@ -119,7 +120,7 @@ impl Parts {
         }
         // The updater has its own copy.
         self.collect_blobs(record).await;
-        Ok(())
+        Ok(fetched.bytes)
     }
 
     /// Stores the checks of the image: after the reboot there may be no network.

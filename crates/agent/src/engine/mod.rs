@@ -243,7 +243,7 @@ impl Engine {
 
     /// What the updater did shows in `status` and reports.
     async fn refresh(&mut self, event: &Event) {
-        if matches!(event, Event::Downloaded | Event::Armed | Event::Blessed | Event::RolledBack)
+        if matches!(event, Event::Downloaded { .. } | Event::Armed | Event::Blessed | Event::RolledBack)
             && let Ok(truth) = self.parts.updater.status().await
         {
             self.record.truth = truth;

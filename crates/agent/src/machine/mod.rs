@@ -395,7 +395,10 @@ pub enum Event {
     /// The registry's answer to [`Action::Check`].
     Found(Update),
     /// [`Action::Download`] is done: everything is deployed.
-    Downloaded,
+    Downloaded {
+        /// Bytes of layers that were received. What an interrupted download has kept does not count.
+        bytes: u64,
+    },
     /// [`Action::Arm`] is done.
     Armed,
     /// [`Action::CheckHealth`] is decided.

@@ -140,9 +140,9 @@ pub fn step(record: &Record, event: Event, context: &Context<'_>) -> Result<Outc
         Event::Tick => tick(record, context),
         Event::Found(update) => found(record, update, context),
         Event::Failed(problem) => failed(record, problem, context),
-        Event::Downloaded => match &record.state {
+        Event::Downloaded { bytes } => match &record.state {
             State::Downloading { update } => {
-                let staged = ReportBody::Staged { digest: update.digest.clone() };
+                let staged = ReportBody::Staged { digest: update.digest.clone(), bytes };
                 same.well().report(staged).decide(update.clone(), context)
             }
             _ => same,

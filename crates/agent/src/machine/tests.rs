@@ -201,7 +201,7 @@ impl Device {
                     self.trial = None;
                 }
                 self.staged = Some(update.digest);
-                Some(Event::Downloaded)
+                Some(Event::Downloaded { bytes: 1 })
             }
             Action::Arm(digest) => {
                 assert_eq!(self.staged.as_ref(), Some(&digest), "armed without being staged");
@@ -547,7 +547,7 @@ proptest! {
                 6 => Event::Command(Command::Resume),
                 7 => Event::Found(update("v2")),
                 8 => Event::Found(update("v1")),
-                9 => Event::Downloaded,
+                9 => Event::Downloaded { bytes: 1 },
                 10 => Event::Armed,
                 11 => Event::Health(HealthResult::default()),
                 12 => Event::Blessed,

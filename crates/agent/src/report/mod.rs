@@ -39,6 +39,8 @@ pub enum ReportBody {
     Staged {
         /// Which.
         digest: Digest,
+        /// Bytes of layers that were received for it.
+        bytes: u64,
     },
     /// The device reboots into it.
     Rebooting {
@@ -94,10 +96,14 @@ impl ReportBody {
     /// The report on the wire.
     pub fn into_report(self, record: &Record, place: Place<'_>) -> DeviceReport {
         let kind = self.kind().to_owned();
+        let downloaded_bytes = match &self {
+            Self::Staged { bytes, .. } => Some(*bytes),
+            _ => None,
+        };
         let (digest, message, checks) = match self {
             Self::Booted { .. } | Self::Alive => (None, None, Vec::new()),
             Self::Offered { digest }
-            | Self::Staged { digest }
+            | Self::Staged { digest, .. }
             | Self::Rebooting { digest }
             | Self::Confirmed { digest } => (Some(digest), None, Vec::new()),
             Self::Health { digest, result } => {
@@ -124,6 +130,7 @@ impl ReportBody {
             tries_left: booted.and_then(|booted| booted.tries_left),
             verity: booted.map(|booted| booted.verity),
             free_bytes: place.free_bytes,
+            downloaded_bytes,
             checks,
         }
     }
