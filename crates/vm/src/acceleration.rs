@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use edgewright_process::CommandError;
 use serde::{Deserialize, Serialize};
 
-use crate::image::blocking;
+use crate::folders::blocking;
 use crate::tools::QEMU;
 use crate::{Context, VmError};
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 use edgewright_model::Digest;
 
 use crate::config::kernel_arguments;
-use crate::image::{CachedImage, blocking, directories, flatten, pull_layers};
+use crate::folders::blocking;
+use crate::image::{CachedImage, directories, flatten, pull_layers};
 use crate::machine::{Programs, programs_archive};
 use crate::{Context, VmError};
 

@@ -1,4 +1,5 @@
-//! An image's files on disk: made once per digest, shared by all machines of a work folder, bounded.
+//! An image's files on disk: made once per digest, shared by all machines of a work folder, bounded
+//! ([`Folders`]).
 //!
 //! ```text
 //! FOLDER/HEX/root.erofs        the root file system, read-only
@@ -7,13 +8,12 @@
 //! FOLDER/HEX/modules.cpio      the modules that our initramfs loads
 //! FOLDER/HEX/facts.json        what is known; written last
 //! FOLDER/HEX/uefi-HEX.raw      the disk of the UEFI profile, once it was needed
-//! FOLDER/HEX.lock              held while the files are made (exclusive) or used (shared)
 //! ```
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use edgewright_model::Digest;
 use edgewright_model::order::ManifestRef;
@@ -27,6 +27,7 @@ use edgewright_oci::{Client, image};
 use edgewright_process::CancellationToken;
 use serde::{Deserialize, Serialize};
 
+use crate::folders::{Claim, Folders, Held, Limits, blocking};
 use crate::kernel::{self, Kernel};
 use crate::{Context, VmError};
 
@@ -34,14 +35,12 @@ use crate::{Context, VmError};
 const VERSION: u32 = 1;
 /// The boot loader of images, and of the tools.
 const LOADER: &str = "usr/lib/systemd/boot/efi/systemd-bootx64.efi";
-/// The number of images whose files are kept.
-const MAX_IMAGES: usize = 12;
-/// The size of all files that are kept, in bytes.
-const MAX_CACHE_BYTES: u64 = 16 * 1024 * 1024 * 1024;
+/// The files that are kept: of so many images, of so many bytes.
+const CACHE_LIMITS: Limits = Limits { count: 12, bytes: 16 * 1024 * 1024 * 1024 };
+/// What is known about the image; written last.
+const FACTS: &str = "facts.json";
 /// The time limit to make a root file system.
 const MAKING_TIMEOUT: Duration = Duration::from_mins(20);
-/// The pause between two attempts to lock.
-const TURN_PAUSE: Duration = Duration::from_millis(100);
 /// Maximum size of an image's config, in bytes.
 const CONFIG_LIMIT: u64 = 4 * 1024 * 1024;
 
@@ -63,12 +62,11 @@ pub struct Cache {
 /// The files of one image. They stay as long as this lives.
 #[derive(Debug)]
 pub struct CachedImage {
-    folder: PathBuf,
+    held: Held,
     /// What is known about it.
     pub facts: Facts,
     /// Where it came from, for files that are made later.
     pub(crate) source: Source,
-    _used: File,
 }
 
 /// What is known about an image.
@@ -95,159 +93,50 @@ impl Cache {
     /// # Errors
     /// The image cannot be pulled, cannot be a virtual machine, or the tools fail.
     pub async fn open(&self, source: &Source, context: &Context) -> Result<CachedImage, VmError> {
-        let folder = self.folder.clone();
-        blocking(move || fs::create_dir_all(&folder).map_err(VmError::io("create", &folder))).await?;
-        if let Some(found) = self.find(source).await? {
-            return Ok(found);
-        }
-        let turn = self.turn(source, &context.processes.cancel().clone()).await?;
-        if let Some(found) = self.known(source)? {
-            turn.unlock().map_err(VmError::io("unlock", self.lock_path(source)))?;
-            drop(found);
-        } else {
-            self.make(source, context).await?;
-            drop(turn);
-        }
-        let found = self.find(source).await?;
-        let this = self.clone();
-        blocking(move || {
-            this.prune();
-            Ok(())
-        })
-        .await?;
-        found.ok_or_else(|| {
-            VmError::Host("the files of the image were removed while they were made".to_owned())
-        })
+        let folders = Folders::new(self.folder.clone(), CACHE_LIMITS, |path| Facts::read(path).is_some());
+        let held = match folders.claim(source.manifest.digest.hex(), context.processes.cancel()).await? {
+            Claim::Found(held) => held,
+            Claim::Make(new) => {
+                make(source, new.path(), context).await?;
+                new.finish().await?
+            }
+        };
+        let path = held.path().to_owned();
+        let facts = blocking(move || Ok(Facts::read(&path))).await?;
+        let facts =
+            facts.ok_or_else(|| VmError::Host(format!("{} has no {FACTS}", held.path().display())))?;
+        Ok(CachedImage { held, facts, source: source.clone() })
     }
+}
 
-    fn path(&self, source: &Source) -> PathBuf {
-        self.folder.join(source.manifest.digest.hex())
+impl Facts {
+    /// Those of a folder that is complete, and made by this version.
+    fn read(folder: &Path) -> Option<Self> {
+        let text = fs::read(folder.join(FACTS)).ok()?;
+        serde_json::from_slice::<Self>(&text).ok().filter(|facts| facts.version == VERSION)
     }
+}
 
-    fn lock_path(&self, source: &Source) -> PathBuf {
-        self.folder.join(format!("{}.lock", source.manifest.digest.hex()))
-    }
-
-    fn known(&self, source: &Source) -> Result<Option<Facts>, VmError> {
-        let path = self.path(source).join("facts.json");
-        match fs::read(&path) {
-            Ok(text) => {
-                Ok(serde_json::from_slice::<Facts>(&text).ok().filter(|facts| facts.version == VERSION))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(VmError::io("read", path)(error)),
-        }
-    }
-
-    /// The files, if they are there and no other process makes or removes them.
-    async fn find(&self, source: &Source) -> Result<Option<CachedImage>, VmError> {
-        let (this, source) = (self.clone(), source.clone());
-        blocking(move || {
-            let path = this.lock_path(&source);
-            let lock = File::options().create(true).append(true).open(&path);
-            let lock = lock.map_err(VmError::io("create", &path))?;
-            if lock.try_lock_shared().is_err() {
-                return Ok(None);
-            }
-            // When it was last used, for pruning.
-            let _ = lock.set_modified(SystemTime::now());
-            let facts = this.known(&source)?;
-            Ok(facts.map(|facts| CachedImage { folder: this.path(&source), facts, source, _used: lock }))
-        })
-        .await
-    }
-
-    /// Waits until no other process uses or makes the files.
-    async fn turn(&self, source: &Source, cancel: &CancellationToken) -> Result<File, VmError> {
-        let path = self.lock_path(source);
-        let lock = tokio::fs::OpenOptions::new().create(true).append(true).open(&path).await;
-        let lock = lock.map_err(VmError::io("create", &path))?.into_std().await;
-        loop {
-            match lock.try_lock() {
-                Ok(()) => return Ok(lock),
-                Err(TryLockError::Error(error)) => return Err(VmError::io("lock", path)(error)),
-                Err(TryLockError::WouldBlock) => {}
-            }
-            // Another process may have made them, and uses them by now.
-            if self.known(source)?.is_some() {
-                return Ok(lock);
-            }
-            tokio::select! {
-                () = tokio::time::sleep(TURN_PAUSE) => {}
-                () = cancel.cancelled() => return Err(VmError::Cancelled),
-            }
-        }
-    }
-
-    async fn make(&self, source: &Source, context: &Context) -> Result<(), VmError> {
-        let new = tempfile::Builder::new()
-            .prefix(".new-")
-            .tempdir_in(&self.folder)
-            .map_err(VmError::io("create a folder in", &self.folder))?;
-        check_processor(source).await?;
-        let root = new.path().join("root.erofs");
-        make_erofs(source, &root, new.path(), context).await?;
-        let kernel = kernel::extract(&root, new.path(), context).await?;
-        let facts = Facts { version: VERSION, kernel };
-        let target = self.path(source);
-        blocking(move || {
-            let path = new.path().join("facts.json");
-            let text = serde_json::to_vec_pretty(&facts).unwrap_or_default();
-            fs::write(&path, text).map_err(VmError::io("write", &path))?;
-            // Files of an earlier version.
-            let _ = fs::remove_dir_all(&target);
-            fs::rename(new.path(), &target).map_err(VmError::io("write", &target))?;
-            let _ = new.keep();
-            Ok(())
-        })
-        .await
-    }
-
-    /// Removes the files that were not used for the longest time, beyond the limits, and what killed
-    /// processes left.
-    fn prune(&self) {
-        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        let mut images: Vec<(SystemTime, PathBuf, u64)> = Vec::new();
-        for entry in entries {
-            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-            let old = entry.metadata().and_then(|found| found.modified()).ok();
-            let age = old.and_then(|time| time.elapsed().ok()).unwrap_or_default();
-            if name.starts_with(".new-") {
-                if age > MAKING_TIMEOUT {
-                    let _ = fs::remove_dir_all(&path);
-                }
-            } else if !name.contains('.') && path.is_dir() {
-                let used = fs::metadata(path.with_extension("lock")).and_then(|lock| lock.modified());
-                images.push((used.unwrap_or(SystemTime::UNIX_EPOCH), path.clone(), size_of(&path)));
-            }
-        }
-        images.sort();
-        let mut bytes: u64 = images.iter().map(|(_, _, size)| size).sum();
-        let mut count = images.len();
-        for (_, path, size) in images {
-            if count <= MAX_IMAGES && bytes <= MAX_CACHE_BYTES {
-                break;
-            }
-            let lock = File::options().create(true).append(true).open(path.with_extension("lock"));
-            // One in use stays.
-            if lock.is_ok_and(|lock| lock.try_lock().is_ok() && fs::remove_dir_all(&path).is_ok()) {
-                let _ = fs::remove_file(path.with_extension("lock"));
-                bytes = bytes.saturating_sub(size);
-                count -= 1;
-            }
-        }
-    }
+/// Makes the files of an image.
+async fn make(source: &Source, folder: &Path, context: &Context) -> Result<(), VmError> {
+    check_processor(source).await?;
+    let root = folder.join("root.erofs");
+    make_erofs(source, &root, folder, context).await?;
+    let kernel = kernel::extract(&root, folder, context).await?;
+    let path = folder.join(FACTS);
+    let text = serde_json::to_vec_pretty(&Facts { version: VERSION, kernel }).unwrap_or_default();
+    tokio::fs::write(&path, text).await.map_err(VmError::io("write", &path))
 }
 
 impl CachedImage {
     /// The read-only root file system.
     pub fn root(&self) -> PathBuf {
-        self.folder.join("root.erofs")
+        self.held.path().join("root.erofs")
     }
 
     /// The folder with all files.
     pub fn folder(&self) -> &Path {
-        &self.folder
+        self.held.path()
     }
 
     /// The digest of its manifest.
@@ -279,24 +168,17 @@ impl CachedImage {
 
     /// The kernel.
     pub fn vmlinuz(&self) -> PathBuf {
-        self.folder.join("vmlinuz")
+        self.held.path().join("vmlinuz")
     }
 
     /// The image's own initramfs; none if it has none.
     pub fn initramfs(&self) -> Option<PathBuf> {
-        self.facts.kernel.has_initramfs.then(|| self.folder.join("initramfs.img"))
+        self.facts.kernel.has_initramfs.then(|| self.held.path().join("initramfs.img"))
     }
 
     pub(crate) fn modules(&self) -> PathBuf {
-        self.folder.join("modules.cpio")
+        self.held.path().join("modules.cpio")
     }
-}
-
-/// The bytes that the files of an image take on disk.
-fn size_of(folder: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt as _;
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter_map(|entry| Some(entry.metadata().ok()?.blocks() * 512)).sum()
 }
 
 /// Only images of this processor run at a useful speed.
@@ -401,11 +283,4 @@ pub(crate) fn flatten(
         let _ = fs::remove_file(path);
     }
     flattener.finish().map(drop)
-}
-
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, VmError> + Send + 'static,
-) -> Result<T, VmError> {
-    let lost = |error: tokio::task::JoinError| Err(VmError::Host(format!("a task failed: {error}")));
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(lost)
 }

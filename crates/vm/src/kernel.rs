@@ -10,7 +10,7 @@ use edgewright_process::Command;
 use serde::{Deserialize, Serialize};
 
 use crate::cpio::Archive;
-use crate::image::blocking;
+use crate::folders::blocking;
 use crate::modules::{self, Modules};
 use crate::{Context, VmError};
 

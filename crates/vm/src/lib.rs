@@ -16,6 +16,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`image`] | an image's files on disk, made once per digest |
+//! | [`folders`] | folders that are made once per key, shared and bounded |
 //! | `kernel` | kernel and initramfs of an image |
 //! | `modules` | the modules that our initramfs needs |
 //! | `cpio` | archives for the kernel |
@@ -37,6 +38,7 @@ pub mod cpio;
 pub mod device;
 mod disk;
 mod error;
+pub mod folders;
 pub mod forward;
 pub mod image;
 mod kernel;

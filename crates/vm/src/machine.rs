@@ -14,7 +14,7 @@ use crate::config::{Access, Boot, Description, Disk, GUEST_SOCKET, MONITOR_SOCKE
 use crate::console::Console;
 use crate::cpio::Archive;
 use crate::device::new_variables;
-use crate::image::blocking;
+use crate::folders::blocking;
 use crate::tools::QEMU;
 use crate::{CachedImage, Context, Hardware, Profile, VmError, disk, qmp};
 

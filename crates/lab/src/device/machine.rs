@@ -175,7 +175,7 @@ impl<'c> Device<'c> {
         let [disk, variables, programs] =
             ["disk.qcow2", "variables.fd", "programs.erofs"].map(|name| folder.path().join(name));
         let made = async {
-            device::overlay(&installed.path, &disk, &own).await?;
+            device::overlay(&installed.path(), &disk, &own).await?;
             device::new_variables(&variables, &own).await?;
             device::programs_disk(context.vm.programs, &programs, &own).await
         };
