@@ -57,6 +57,11 @@ impl<'a> Server<'a> {
         serve(&self.program, self.place, &self.tools, &self.address).join(" ")
     }
 
+    /// The number of its process; with sudo, that of sudo's.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// A command of `edgewright` that asks this server.
     pub(crate) fn cli(&self, words: &[&str]) -> Run {
         Run::new(&self.program).args(words).args(["--server", &self.url()])

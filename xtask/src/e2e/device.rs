@@ -56,6 +56,11 @@ impl<'a> Device<'a> {
         self.server.as_mut().context("the server does not run")
     }
 
+    /// The number of the server's process, or of sudo's.
+    pub(super) fn server_process(&mut self) -> anyhow::Result<u32> {
+        Ok(self.server()?.process())
+    }
+
     /// The command that starts the server again.
     pub(super) fn server_command(&mut self) -> anyhow::Result<String> {
         Ok(self.server()?.command_line())

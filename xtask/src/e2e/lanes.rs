@@ -4,6 +4,7 @@
 //!  version 1         nothing is released: `rollback` returns from a bad successor, the others are skipped
 //!  1, another check  `rollback` again, with the disk of the first run
 //!  version 2         `upgrade` from 1, `downgrade` to 1, `switch` from another role
+//!  2, another check  the server is killed during `rollback`; the next one runs it again
 //! ```
 
 use std::time::{Duration, Instant};
@@ -18,9 +19,10 @@ use crate::demo::story::say;
 use crate::test::shown;
 
 /// The checks of the role.
-const CHECKS: [&str; 2] = [
+const CHECKS: [&str; 3] = [
     "  - {id: agent, unit: edgewright-agent.service}\n",
     "  - {id: version, file: {path: /usr/lib/e2e/version}}\n",
+    "  - {id: console, file: {path: /usr/lib/e2e/console}}\n",
 ];
 /// A run with two installations and six boots by firmware without a processor's help: 12 minutes on two cores
 /// with nothing else to do.
@@ -42,6 +44,7 @@ pub(crate) fn lanes() -> anyhow::Result<()> {
     let began = Instant::now();
     let mut test = Life::begin(story, &world)?;
     let times = test.update_lanes(&RELEASED)?;
+    test.survive_a_kill()?;
     test.story.step("Done");
     println!(
         "e2e: the lanes took {}; with an installed disk, `upgrade` {:.0} s and `rollback` {:.0} s",
@@ -70,10 +73,10 @@ impl Life<'_> {
             ensure_lane(&lanes, lane, Some("released yet"))?;
         }
         self.story.step("Version 1 with one more check: `rollback` again, with the disk of the first run");
-        let lanes = self.lanes_of(1, &CHECKS, &["rollback"])?;
+        let lanes = self.lanes_of(1, &CHECKS[..2], &["rollback"])?;
         let rollback = ensure_lane(&lanes, "rollback", None)?;
         self.story.step(&format!("Version 2: {}", released.join(", ")));
-        let lanes = self.lanes_of(2, &CHECKS, released)?;
+        let lanes = self.lanes_of(2, &CHECKS[..2], released)?;
         let times: Vec<f64> =
             released.iter().map(|lane| ensure_lane(&lanes, lane, None)).collect::<Result<_, _>>()?;
         let upgrade = times.first().copied().context("no lane needs a release")?;
@@ -81,14 +84,29 @@ impl Life<'_> {
         Ok(LaneTimes { upgrade, rollback })
     }
 
+    /// The server ends in the middle of a lane. Nothing stays, and the next server runs the lane to its end.
+    fn survive_a_kill(&mut self) -> anyhow::Result<()> {
+        self.story.step("Version 2 with one more check: the server is killed while `rollback` runs");
+        let commit = self.commit(2, &CHECKS, &["rollback"])?;
+        self.kill_server_during(&commit)?;
+        self.device.build(&commit, LANES_LIMIT, &self.story)?;
+        ensure_lane(&self.device.lanes()?, "rollback", None)?;
+        self.device.stop_server();
+        Ok(())
+    }
+
     /// Builds a version with these checks and lanes. Gives its verdicts.
     fn lanes_of(&mut self, version: u32, checks: &[&str], lanes: &[&str]) -> anyhow::Result<Value> {
+        let commit = self.commit(version, checks, lanes)?;
+        self.device.build(&commit, LANES_LIMIT, &self.story)?;
+        self.device.lanes()
+    }
+
+    fn commit(&self, version: u32, checks: &[&str], lanes: &[&str]) -> anyhow::Result<String> {
         let switch = if lanes.contains(&"switch") { ", switch: {from: other}" } else { "" };
         let (checks, lanes) = (checks.concat(), lanes.join(", "));
         let test = format!("checks:\n{checks}test: {{lanes: [{lanes}]{switch}}}");
-        let commit = self.world.tested_version(version, &test)?;
-        self.device.build(&commit, LANES_LIMIT, &self.story)?;
-        self.device.lanes()
+        self.world.tested_version(version, &test)
     }
 }
 

@@ -18,6 +18,7 @@ mod base;
 mod cuts;
 mod device;
 mod disk;
+mod killed;
 mod lanes;
 mod life;
 mod machine;
