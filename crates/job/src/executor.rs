@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use edgewright_model::order::JobRequest;
+use edgewright_model::order::{JobRequest, StepAction};
 use edgewright_model::outcome::{JobEvent, JobFailure, JobOutcome};
 use edgewright_model::spec::Lane;
 use edgewright_model::tools::ToolVersions;
@@ -90,6 +90,16 @@ pub enum StepKind {
     Containerfile,
     /// Writes a layer of files; nothing is unpacked.
     Files,
+}
+
+impl From<&StepAction> for StepKind {
+    fn from(action: &StepAction) -> Self {
+        match action {
+            StepAction::Bootstrap { .. } => Self::Bootstrap,
+            StepAction::Containerfile { .. } => Self::Containerfile,
+            StepAction::Files { .. } => Self::Files,
+        }
+    }
 }
 
 /// The answer to a [`Demand`].

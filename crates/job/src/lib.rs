@@ -15,6 +15,7 @@
 //! | [`gate`] | the queue for a machine's slots, and the check of its disk |
 //! | [`credentials`] | how jobs reach the registry |
 //! | [`local`] | starts the child process and evaluates its output |
+//! | [`mixed`] | several executors as one, by lane |
 //! | `disk` | watches what a running job writes |
 //! | [`isolation`] | where jobs that start programs run |
 //! | [`tools`] | the tool image of sandboxes, made when it is needed first |
@@ -40,6 +41,7 @@ pub mod gate;
 mod heard;
 pub mod isolation;
 pub mod local;
+pub mod mixed;
 mod native;
 pub mod process;
 mod reach;
@@ -61,6 +63,7 @@ pub use forward::into as forward_into;
 pub use gate::AdmissionSettings;
 pub use isolation::Isolation;
 pub use local::{BuildSecrets, LocalExecutor, LocalSettings};
+pub use mixed::MixedExecutor;
 pub use process::{ProcessError, serve};
 pub use report::Reporter;
 pub use sandboxed::JobSandbox;
