@@ -7,6 +7,7 @@
 //! Each table of the file is declared once, with the meaning, default and range of every key
 //! (`settings/described.rs`). Decoder, merge and `docs/reference/settings.md` follow from that declaration.
 
+pub mod cluster;
 pub(crate) mod described;
 mod error;
 pub mod keep;
@@ -28,6 +29,7 @@ use std::path::{Path, PathBuf};
 use edgewright_model::duration::Span;
 use serde::Deserialize;
 
+use cluster::ClusterOptions;
 use described::{Kind, Setting, described};
 use keep::{DiskOptions, KeepOptions};
 use locks::LockOptions;
@@ -62,6 +64,7 @@ macro_rules! tables {
 tables! {
     ServerOptions => "table";
     JobOptions => "table";
+    ClusterOptions => "table";
     AccessOptions => "table";
     KeepOptions => "table";
     DiskOptions => "table";
@@ -82,6 +85,8 @@ described! {
         pub access: AccessOptions { Reload }
         /// What jobs may use, and how long they may take.
         pub jobs: JobOptions { Restart }
+        /// A Kubernetes cluster with Tekton that runs jobs, and Pods with images under test.
+        pub cluster: ClusterOptions { Restart }
         /// When newer base images and packages are looked for. Each update check is a run: what changed is
         /// tested before it is released.
         pub updates: UpdateOptions, was "watch" { Restart }
@@ -154,6 +159,7 @@ pub fn described_settings() -> Vec<Setting> {
         ServerOptions::rows(),
         AccessOptions::rows(),
         JobOptions::rows(),
+        ClusterOptions::rows(),
         UpdateOptions::rows(),
         KeepOptions::rows(),
         DiskOptions::rows(),

@@ -58,6 +58,12 @@ pub enum SettingsError {
         /// The cause.
         reason: String,
     },
+    /// `[cluster]` is incomplete, or a name in it is invalid.
+    #[error("invalid `[cluster]`: {reason}")]
+    Cluster {
+        /// The cause.
+        reason: String,
+    },
     /// `locks` contradicts itself.
     #[error("invalid `locks`: {reason}")]
     Locks {
@@ -179,6 +185,7 @@ impl SettingsError {
             Self::Sink { .. } => {
                 "write `name = \"ops\"`, `kind = \"cloud-events\"` and `url = \"https://events.example.org/\"`"
             }
+            Self::Cluster { .. } => "see [cluster] in docs/reference/settings.md",
             Self::Locks { .. } => {
                 "write `locks = {mode = \"commit\", branch = \"main\", token_file = \"/etc/edgewright/push.token\"}`"
             }

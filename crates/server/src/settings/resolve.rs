@@ -12,6 +12,7 @@ use edgewright_job::Floor;
 use edgewright_model::duration::Span;
 use edgewright_model::names::SourceName;
 
+use super::cluster::ClusterTable;
 use super::server::{DEFAULT_NICE, JobOptions, MAX_NICE};
 use super::sink::SinkOptions;
 use super::source::Sources;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub job_memory: u64,
     /// Addresses of this host that sandboxed jobs reach, `HOST:PORT`.
     pub reach: Vec<String>,
+    /// The cluster that runs jobs; none: all run on this host.
+    pub cluster: Option<ClusterTable>,
     /// Base URL of the registry as jobs reach it; the listening address if none.
     pub job_registry: Option<String>,
     /// Container storage that stays after a job, in MiB.
@@ -101,6 +104,9 @@ impl Options {
         let is_https = address.is_some_and(|address| address.starts_with("https://"));
         let address = address.map(|address| address.split_once("://").map_or(address, |(_, host)| host));
         let address = address.map(|address| address.trim_end_matches('/').to_owned());
+        let for_jobs =
+            self.jobs.registry.as_deref().map(|url| url.split_once("://").map_or(url, |(_, host)| host));
+        let cluster = self.cluster.resolve(for_jobs.or(address.as_deref()))?;
         let default_listen = || SocketAddr::from(([127, 0, 0, 1], 5080));
         Ok(Settings {
             listen: self.server.listen.unwrap_or_else(default_listen),
@@ -118,6 +124,7 @@ impl Options {
             job_memory: u64::from(self.jobs.max_memory_mib.unwrap_or(super::server::DEFAULT_MAX_MEMORY_MIB))
                 << 20,
             reach: self.jobs.reach.unwrap_or_default(),
+            cluster,
             job_registry: self.jobs.registry,
             storage_mib: self.keep.storage_mib(),
             lane_timeout: self.jobs.lane_timeout,
@@ -195,6 +202,7 @@ impl Settings {
             ("jobs.max_memory_mib", self.job_memory == other.job_memory),
             ("jobs.reach", self.reach == other.reach),
             ("jobs.registry", self.job_registry == other.job_registry),
+            ("cluster", self.cluster == other.cluster),
             ("updates", self.updates.default == other.updates.default),
             ("source.updates", self.updates.sources == other.updates.sources),
             ("keep", (&self.keep, self.storage_mib) == (&other.keep, other.storage_mib)),

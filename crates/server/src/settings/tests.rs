@@ -176,6 +176,12 @@ fn a_reload_reports_every_setting_that_needs_a_restart() {
         };
         let text = match row.table {
             "source" => format!("[[source]]\nurl = \"/a\"\n{text}"),
+            "cluster" if row.key != "image" => {
+                let image = format!("image = \"r/x@sha256:{}\"", "0".repeat(64));
+                let from = if row.key == "pull_from" { "" } else { "pull_from = \"r\"" };
+                format!("[[source]]\nurl = \"/a\"\n[cluster]\n{image}\n{from}\n{text}")
+            }
+            "cluster" => format!("[server]\naddress = \"r\"\n[[source]]\nurl = \"/a\"\n[cluster]\n{text}"),
             table => format!("[[source]]\nurl = \"/a\"\n[{table}]\n{text}"),
         };
         let name = format!("{}.{}", row.table, row.key);

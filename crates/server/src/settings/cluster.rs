@@ -1,0 +1,213 @@
+//! `[cluster]`: a Kubernetes cluster that runs jobs and lanes.
+
+use std::path::PathBuf;
+
+use edgewright_model::spec::Lane;
+use serde::Deserialize;
+
+use super::SettingsError;
+use super::described::{Kind, described};
+
+/// What a server's name is by default.
+const DEFAULT_NAME: &str = "edgewright";
+/// The namespace of jobs by default.
+const DEFAULT_NAMESPACE: &str = "edgewright-jobs";
+/// The longest name of a server, a namespace, or an account, in bytes (RFC 1123 label).
+const LABEL_LIMIT: usize = 63;
+/// What a job reserves by default.
+const JOB: [&str; 2] = ["1", "2Gi"];
+/// What an image under test reserves by default.
+const TEST: [&str; 2] = ["250m", "512Mi"];
+
+/// Work that can run in a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClusterWork {
+    /// Builds, locks, and lanes that start no machine.
+    Jobs,
+    /// The lane `container`.
+    Container,
+    /// The lane `vm`.
+    Vm,
+    /// The lane `upgrade`.
+    Upgrade,
+    /// The lane `rollback`.
+    Rollback,
+}
+
+impl ClusterWork {
+    /// The lane; none for jobs.
+    pub const fn lane(self) -> Option<Lane> {
+        match self {
+            Self::Jobs => None,
+            Self::Container => Some(Lane::Container),
+            Self::Vm => Some(Lane::Vm),
+            Self::Upgrade => Some(Lane::Upgrade),
+            Self::Rollback => Some(Lane::Rollback),
+        }
+    }
+}
+
+impl Kind for Vec<ClusterWork> {
+    const NAME: &'static str = "list of `\"jobs\"`, `\"container\"`, `\"vm\"`, `\"upgrade\"`, `\"rollback\"`";
+    const EXAMPLE: &'static str = "[\"jobs\", \"container\"]";
+}
+
+described! {
+    /// `[cluster]`.
+    #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+    #[serde(default)]
+    pub struct ClusterOptions: "cluster", layered {
+        /// Our own image, in which jobs run, by digest: server and jobs must be the same build. Without it,
+        /// no cluster is used.
+        pub image: Option<String> { Restart, default: "none", range: "HOST/NAME@DIGEST", example: "\"registry.example.org/edgewright@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"" }
+        /// What runs in the cluster. Everything else runs on this host.
+        pub runs: Option<Vec<ClusterWork>> { Restart, default: "`[\"jobs\", \"container\"]`" }
+        /// Namespace of jobs and of images under test.
+        pub namespace: Option<String> { Restart, default: DEFAULT_NAMESPACE, example: "\"plant-jobs\"" }
+        /// This server's name. Objects of servers with other names are left alone.
+        pub name: Option<String> { Restart, default: DEFAULT_NAME, range: "label value of Kubernetes", example: "\"hub\"" }
+        /// File with the address and credentials of the cluster.
+        pub kubeconfig: Option<PathBuf> { Restart, default: "the service account of this server's Pod", example: "\"/etc/edgewright/kubeconfig\"" }
+        /// The registry of this server as nodes reach it, `HOST[:PORT]`: they pull images under test from it.
+        pub pull_from: Option<String> { Restart, default: "the host of `jobs.registry`, else of `server.address`", example: "\"images.example.org\"" }
+        /// The service account of jobs and tests. It needs no rights: its token is not mounted.
+        pub service_account: Option<String> { Restart, default: "`default` of the namespace", example: "\"edgewright-job\"" }
+        /// Secrets of the namespace with which nodes pull our image, and images under test.
+        pub pull_secrets: Option<Vec<String>> { Restart, default: "none", example: "[\"edgewright-pull\"]" }
+        /// Processors that a job reserves, as a Kubernetes quantity.
+        pub job_cpu: Option<String> { Restart, default: JOB[0], example: "\"500m\"" }
+        /// Memory that a job reserves, as a Kubernetes quantity. `jobs.max_memory_mib` is its limit.
+        pub job_memory: Option<String> { Restart, default: JOB[1], example: "\"4Gi\"" }
+        /// Processors that an image under test reserves, as a Kubernetes quantity.
+        pub test_cpu: Option<String> { Restart, default: TEST[0], example: "\"500m\"" }
+        /// Memory that an image under test reserves, as a Kubernetes quantity.
+        pub test_memory: Option<String> { Restart, default: TEST[1], example: "\"1Gi\"" }
+        /// The most memory that an image under test may take, as a Kubernetes quantity.
+        pub test_memory_limit: Option<String> { Restart, default: "that of its node", example: "\"2Gi\"" }
+    }
+}
+
+/// What runs in a cluster, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterTable {
+    /// Our own image.
+    pub image: String,
+    /// What runs there.
+    pub runs: Vec<ClusterWork>,
+    /// The namespace of jobs.
+    pub namespace: String,
+    /// This server's name.
+    pub name: String,
+    /// The file that describes the cluster; the Pod's service account if none.
+    pub kubeconfig: Option<PathBuf>,
+    /// The registry as nodes reach it.
+    pub pull_from: String,
+    /// The service account of jobs.
+    pub service_account: Option<String>,
+    /// Secrets to pull with.
+    pub pull_secrets: Vec<String>,
+    /// Processors and memory of a job.
+    pub job: [String; 2],
+    /// Processors and memory of an image under test.
+    pub test: [String; 2],
+    /// The memory limit of an image under test.
+    pub test_memory_limit: Option<String>,
+}
+
+impl ClusterOptions {
+    /// The table; none without an image. `registry` is where nodes pull from by default.
+    pub(super) fn resolve(self, registry: Option<&str>) -> Result<Option<ClusterTable>, SettingsError> {
+        let fault = |reason: String| Err(SettingsError::Cluster { reason });
+        let Some(image) = self.image.clone() else {
+            return if self == Self::default() {
+                Ok(None)
+            } else {
+                fault("all other keys need `image`".to_owned())
+            };
+        };
+        if image
+            .rsplit_once('@')
+            .is_none_or(|(_, digest)| digest.parse::<edgewright_model::Digest>().is_err())
+        {
+            return fault(format!("`image` needs a digest, and is `{image}`"));
+        }
+        let Some(pull_from) = self.pull_from.or_else(|| registry.map(str::to_owned)) else {
+            return fault(
+                "set `pull_from`, or `address` of `[server]`: nodes cannot pull from this server's loopback"
+                    .to_owned(),
+            );
+        };
+        let or = |given: Option<String>, default: &str| given.unwrap_or_else(|| default.to_owned());
+        let namespace = or(self.namespace, DEFAULT_NAMESPACE);
+        let name = or(self.name, DEFAULT_NAME);
+        for (key, label) in [("namespace", &namespace), ("name", &name)] {
+            if !is_label(label) {
+                return fault(format!(
+                    "`{key}` is `{label}`: use a-z, 0-9 and `-`, at most {LABEL_LIMIT} of them"
+                ));
+            }
+        }
+        let mut runs = self.runs.unwrap_or_else(|| vec![ClusterWork::Jobs, ClusterWork::Container]);
+        runs.sort_unstable();
+        runs.dedup();
+        Ok(Some(ClusterTable {
+            image,
+            runs,
+            namespace,
+            name,
+            kubeconfig: self.kubeconfig,
+            pull_from,
+            service_account: self.service_account,
+            pull_secrets: self.pull_secrets.unwrap_or_default(),
+            job: [or(self.job_cpu, JOB[0]), or(self.job_memory, JOB[1])],
+            test: [or(self.test_cpu, TEST[0]), or(self.test_memory, TEST[1])],
+            test_memory_limit: self.test_memory_limit,
+        }))
+    }
+}
+
+/// Whether a text is a label of RFC 1123, as names of namespaces are.
+fn is_label(text: &str) -> bool {
+    let is_inner = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
+    (1..=LABEL_LIMIT).contains(&text.len())
+        && text.as_bytes().iter().all(is_inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(text: &str, registry: Option<&str>) -> Result<Option<ClusterTable>, String> {
+        let options: ClusterOptions = toml::from_str(text).map_err(|error| error.to_string())?;
+        options.resolve(registry).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_cluster_needs_an_image_by_digest_and_an_address_to_pull_from() {
+        assert_eq!(table("", None), Ok(None));
+        let image = format!("image = \"r.example.org/edgewright@sha256:{}\"\n", "0".repeat(64));
+        let with = |rest: &str| format!("{image}{rest}");
+        let found = table(&image, Some("hub.example.org")).unwrap().unwrap();
+        assert_eq!(
+            (found.pull_from.as_str(), found.namespace.as_str()),
+            ("hub.example.org", DEFAULT_NAMESPACE)
+        );
+        assert_eq!(found.runs, [ClusterWork::Jobs, ClusterWork::Container]);
+        let found = table(&with("pull_from = \"r:5000\"\nruns = [\"vm\", \"vm\"]"), None).unwrap().unwrap();
+        assert_eq!((found.pull_from.as_str(), found.runs), ("r:5000", vec![ClusterWork::Vm]));
+        for (text, part) in [
+            ("namespace = \"x\"".to_owned(), "need `image`"),
+            ("image = \"r/edgewright:1\"".to_owned(), "needs a digest"),
+            (image.clone(), "set `pull_from`"),
+            (with("pull_from = \"r\"\nnamespace = \"Jobs\""), "`namespace` is `Jobs`"),
+            (with("pull_from = \"r\"\nname = \"-\""), "`name` is `-`"),
+            (with("runs = [\"external\"]"), "unknown variant"),
+        ] {
+            let error = table(&text, None).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+}
