@@ -38,7 +38,7 @@ impl Fault {
             (404, _) if !creates => Self::Missing,
             (404, _) => Self::Refused {
                 message: sentence(message),
-                hint: "install Tekton Pipelines and create the namespace: see docs/how-to/install-on-kubernetes.md",
+                hint: "install Tekton Pipelines (tekton.dev/v1) and create the namespace",
             },
             (403, _) if message.contains("exceeded quota") => Self::Quota(sentence(message)),
             (401 | 403, _) => Self::Refused {

@@ -78,7 +78,7 @@ pub(crate) fn of_task_run(run: &TaskRun, pod: Option<&Pod>) -> Stage {
         Some("True") => return Stage::Ended { pod: pod_name, end: End::Process(Ended::Code(0)) },
         Some("False") => {
             // The Pod of a TaskRun that timed out or was cancelled is deleted, its log with it.
-            let end = failed(run, status);
+            let end = pod.and_then(disrupted).map_or_else(|| failed(run, status), End::Infrastructure);
             let pod = pod_name.filter(|_| pod.is_some());
             return Stage::Ended { pod, end };
         }

@@ -294,12 +294,16 @@ async fn answer(Extract(fake): Extract<Fake>, request: Request) -> Response {
             Some(rest) => format!("{} {kind}/{rest}", parts.method),
             None => format!("{} {kind}", parts.method),
         };
-        let mut state = fake.state();
-        if state.refusals.front().is_some_and(|refusal| refusal.0 == noted) {
-            let (_, code, reason, message) = state.refusals.pop_front().unwrap();
+        let refused = fake.change(|state| {
+            if state.refusals.front().is_some_and(|refusal| refusal.0 == noted) {
+                return state.refusals.pop_front();
+            }
+            state.requests.push(noted);
+            None
+        });
+        if let Some((_, code, reason, message)) = refused {
             return status(code, &reason, &message);
         }
-        state.requests.push(noted);
     }
     let labels = query(&parts.uri, "labelSelector");
     match (&parts.method, name, rest) {

@@ -1,10 +1,10 @@
 //! What Tekton and the kubelet would do with TaskRuns: each runs a real job process in a task of this one.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read as _};
+use std::io;
 
 use base64::Engine as _;
-use edgewright_job::{Behaviour, SimulatedExecutor};
+use edgewright_job::{Behaviour, JobRegistry, SimulatedExecutor};
 use edgewright_process::OwnedTask;
 use serde_json::{Value, json};
 
@@ -16,11 +16,19 @@ pub(crate) struct Tekton(#[expect(dead_code, reason = "it is held for its destru
 impl Tekton {
     /// Runs every job of `fake` with a behaviour.
     pub(crate) fn start(fake: &Fake, behaviour: Behaviour) -> Self {
-        Self(OwnedTask::spawn(run(fake.clone(), behaviour)))
+        let worker = SimulatedExecutor::new();
+        worker.set_default(behaviour.clone());
+        Self(OwnedTask::spawn(run(fake.clone(), behaviour, worker)))
+    }
+
+    /// Runs every job of `fake` well, and pushes what it builds.
+    pub(crate) fn pushing(fake: &Fake, registry: JobRegistry) -> Self {
+        let worker = SimulatedExecutor::new().pushing(registry);
+        Self(OwnedTask::spawn(run(fake.clone(), Behaviour::Succeed, worker)))
     }
 }
 
-async fn run(fake: Fake, behaviour: Behaviour) {
+async fn run(fake: Fake, behaviour: Behaviour, worker: SimulatedExecutor) {
     let mut running: BTreeMap<String, OwnedTask<()>> = BTreeMap::new();
     loop {
         let known: Vec<String> = running.keys().cloned().collect();
@@ -33,14 +41,14 @@ async fn run(fake: Fake, behaviour: Behaviour) {
             .await;
         running.retain(|name, _| there.contains(name));
         for name in there {
-            let job = || OwnedTask::spawn(job(fake.clone(), name.clone(), behaviour.clone()));
+            let job = || OwnedTask::spawn(job(fake.clone(), name.clone(), behaviour.clone(), worker.clone()));
             running.entry(name.clone()).or_insert_with(job);
         }
     }
 }
 
 /// One TaskRun, from its Pod to its end.
-async fn job(fake: Fake, name: String, behaviour: Behaviour) {
+async fn job(fake: Fake, name: String, behaviour: Behaviour, worker: SimulatedExecutor) {
     let pod = start(&fake, &name);
     if behaviour == Behaviour::Crash {
         fake.write(&pod, &["segmentation fault".to_owned()]);
@@ -51,8 +59,6 @@ async fn job(fake: Fake, name: String, behaviour: Behaviour) {
     let secret = fake.get("secrets", &name).unwrap();
     let packed = secret["data"]["order.json.zst"].as_str().unwrap();
     std::fs::write(&order, base64::engine::general_purpose::STANDARD.decode(packed).unwrap()).unwrap();
-    let worker = SimulatedExecutor::new();
-    worker.set_default(behaviour);
     let (reader, writer) = io::pipe().unwrap();
     let log = {
         let (fake, pod) = (fake.clone(), pod.clone());
