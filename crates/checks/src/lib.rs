@@ -8,13 +8,17 @@
 //! | `protocol` | the formats of standard input and standard output |
 //! | `runner` | runs all checks concurrently, each until it holds or its time limit is over |
 //! | `probe` | one attempt at one assertion |
-//! | `exec` | the one place that starts programs |
+//! | `exec` | starts programs, with limits |
+//! | [`pod`] | the runner as the first process of a container, on Kubernetes |
 
 mod exec;
+pub mod pod;
 mod probe;
 mod protocol;
 mod runner;
 
 pub use probe::greenboot::run_hooks;
-pub use protocol::{InvalidOrder, ORDER_VERSION, RUNNER_SEMANTICS, RunLine, RunOrder, RunSummary};
+pub use protocol::{
+    InvalidOrder, MachineLine, ORDER_VERSION, RUNNER_SEMANTICS, RunLine, RunOrder, RunSummary,
+};
 pub use runner::run;

@@ -1,8 +1,12 @@
 //! `edgewright-checks`: an order on standard input, results as JSON lines on standard output.
 //!
 //! Exit code: 0 when every check held, 1 when one did not, 2 when the order cannot be run.
+//!
+//! As `edgewright-checks pod`, it is the first process of a container on Kubernetes.
 
+use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -12,7 +16,32 @@ use edgewright_model::error::Chain;
 /// Maximum length of an order, in bytes: enough for thousands of checks.
 const LONGEST_ORDER: u64 = 16 * 1024 * 1024;
 
+/// The exit code of shells where a program cannot be started.
+const NOT_STARTED: u8 = 127;
+
 fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match words.as_slice() {
+        [mode, order, user, command @ ..] if mode == "pod" => {
+            let user = user.to_string_lossy();
+            let error = edgewright_checks::pod::become_init(Path::new(order), &user, command);
+            complain(&format!("cannot start the image's init: {error}"));
+            return ExitCode::from(NOT_STARTED);
+        }
+        [mode, order] if mode == "pod-checks" => {
+            return match edgewright_checks::pod::run_in_pod(Path::new(order), io::stdout()) {
+                Ok(()) => {
+                    edgewright_checks::pod::leave();
+                    ExitCode::SUCCESS
+                }
+                Err(message) => {
+                    complain(&message);
+                    rejected()
+                }
+            };
+        }
+        _ => {}
+    }
     match std::env::args().nth(1).as_deref() {
         None => {}
         Some("--version") => {

@@ -62,6 +62,21 @@ pub enum RunLine {
     Summary(RunSummary),
 }
 
+/// One record of the runner in a Pod, after its summary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "line", rename_all = "snake_case")]
+pub enum MachineLine {
+    /// What explains the results.
+    Evidence {
+        /// `journal`, `failed-units`.
+        name: String,
+        /// The text.
+        text: String,
+    },
+    /// Nothing follows.
+    End,
+}
+
 /// The last line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunSummary {

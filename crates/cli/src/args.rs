@@ -35,7 +35,7 @@ pub(crate) use self::read::{
 pub(crate) use self::run::{
     EvidenceArgs, LogsArgs, RebuildArgs, RunArgs, RunCommand, UpdateArgs, VerdictArgs, VerdictCommand,
 };
-pub(crate) use self::serve::{DoctorArgs, JobCommand, JobRunArgs, ServeArgs, ToolsCommand};
+pub(crate) use self::serve::{DoctorArgs, JobCommand, JobPodArgs, JobRunArgs, ServeArgs, ToolsCommand};
 pub(crate) use self::source::{PlanArgs, VarsArgs};
 
 /// Build, test and host operating-system images from a git repository, hands-free.

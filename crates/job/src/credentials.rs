@@ -9,6 +9,13 @@ use edgewright_model::order::{JobOrder, JobRequest, RegistryAccess};
 pub trait JobCredentials: fmt::Debug + Send + Sync {
     /// Credentials for a job that is about to start.
     fn issue(&self, request: &JobRequest) -> JobCredential;
+
+    /// Credentials for a job that an earlier process of the server started with `token`, and that still runs:
+    /// the same token. Without an implementation, the job keeps a token that may be valid no more.
+    fn adopt(&self, request: &JobRequest, token: &str) -> JobCredential {
+        let _ = (request, token);
+        JobCredential::default()
+    }
 }
 
 /// The credential of one job. `Debug` hides the token.

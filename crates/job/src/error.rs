@@ -38,6 +38,16 @@ pub enum ExecutorError {
     /// The job's sandbox could not be made.
     #[error("cannot make the job's sandbox")]
     Sandbox(#[source] std::sync::Arc<edgewright_sandbox::SandboxError>),
+    /// The platform that runs the executor's jobs did not run this one.
+    #[error("{message}")]
+    Platform {
+        /// What failed and why, on one line.
+        message: String,
+        /// The next action, in the imperative.
+        hint: Option<String>,
+        /// The last lines of the platform's own output.
+        output: Vec<String>,
+    },
     /// The order was made with other versions of the tools.
     #[error("the tools changed after the run was planned ({})", changes.join(", "))]
     ToolsChanged {
@@ -79,7 +89,9 @@ impl ExecutorError {
         match self {
             Self::Cancelled | Self::ToolsChanged { .. } => ErrorClass::Conflict,
             Self::Disk { .. } => ErrorClass::UserFault,
-            Self::TimeLimit { .. } | Self::Start(_) | Self::NoOutcome { .. } => ErrorClass::Unavailable,
+            Self::TimeLimit { .. } | Self::Start(_) | Self::NoOutcome { .. } | Self::Platform { .. } => {
+                ErrorClass::Unavailable
+            }
             Self::Sandbox(error) => error.class(),
             Self::Broke(_) | Self::Version { .. } | Self::Order(_) => ErrorClass::Bug,
         }
@@ -111,6 +123,7 @@ impl ExecutorError {
                     output: Vec::new(),
                 };
             }
+            Self::Platform { hint, output, .. } => (None, hint.as_deref(), output.clone()),
             Self::ToolsChanged { .. } => {
                 (None, Some("run the commit again: it is planned with the tools of now"), Vec::new())
             }

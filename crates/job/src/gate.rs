@@ -31,27 +31,52 @@ pub struct AdmissionSettings {
 #[derive(Debug, Clone)]
 pub(crate) struct Gate(Arc<Inner>);
 
+/// Slots of an executor: trusted jobs take them first come, first served; untrusted ones have slots of their
+/// own, which their sources take in turn. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Slots {
+    all: NonZeroUsize,
+    trusted: Arc<Semaphore>,
+    untrusted: Arc<Turns>,
+}
+
+impl Slots {
+    /// Slots for this many trusted jobs, and for this many untrusted ones beside them.
+    pub fn new(trusted: NonZeroUsize, untrusted: NonZeroUsize) -> Self {
+        let semaphore = Arc::new(Semaphore::new(trusted.get()));
+        Self { all: trusted, trusted: semaphore, untrusted: Arc::new(Turns::new(untrusted)) }
+    }
+
+    /// Waits for a free slot; it is free again when the result is dropped.
+    pub async fn take(&self, demand: &Demand) -> OwnedSemaphorePermit {
+        match demand.untrusted {
+            None => slot(&self.trusted).await,
+            Some(source) => self.untrusted.slot(source).await,
+        }
+    }
+
+    /// How many trusted jobs hold a slot, and how many could.
+    pub fn capacity(&self) -> Capacity {
+        capacity(self.all, &self.trusted)
+    }
+}
+
 #[derive(Debug)]
 struct Inner {
     settings: AdmissionSettings,
-    slots: Arc<Semaphore>,
-    untrusted: Turns,
+    slots: Slots,
     ledger: Mutex<Ledger>,
 }
 
 impl Gate {
     pub(crate) fn new(settings: AdmissionSettings) -> Self {
-        let slots = Arc::new(Semaphore::new(settings.slots.get()));
-        let untrusted = Turns::new(settings.untrusted_slots);
-        Self(Arc::new(Inner { settings, slots, untrusted, ledger: Mutex::default() }))
+        let slots = Slots::new(settings.slots, settings.untrusted_slots);
+        Self(Arc::new(Inner { settings, slots, ledger: Mutex::default() }))
     }
 
     /// Waits for a slot, then checks the disk.
     pub(crate) async fn admit(&self, demand: &Demand) -> Admission {
-        let slot = match demand.untrusted {
-            None => slot(&self.0.slots).await,
-            Some(source) => self.0.untrusted.slot(source).await,
-        };
+        let slot = self.0.slots.take(demand).await;
         let needed = Need { bytes: forecast(demand), trusted: demand.untrusted.is_none() };
         let mut ledger = self.0.ledger();
         // If the free space cannot be read, the job starts.
@@ -67,7 +92,7 @@ impl Gate {
     }
 
     pub(crate) fn capacity(&self) -> Capacity {
-        capacity(self.0.settings.slots, &self.0.slots)
+        self.0.slots.capacity()
     }
 }
 

@@ -11,9 +11,9 @@ use crate::error::ExecutorError;
 /// The length at which log lines and unexpected output are cut, in bytes.
 const SHOWN: usize = 4096;
 
-/// The output of a child so far.
-#[derive(Default)]
-pub(crate) struct Heard {
+/// The output of a job's process so far.
+#[derive(Debug, Default)]
+pub struct Heard {
     phase: Option<Phase>,
     outcome: Option<JobOutcome>,
     garbage: Option<String>,
@@ -33,7 +33,7 @@ impl Heard {
     }
 
     /// Takes a line of standard output.
-    pub(crate) fn line(&mut self, line: &str, events: &mpsc::Sender<JobEvent>) {
+    pub fn line(&mut self, line: &str, events: &mpsc::Sender<JobEvent>) {
         if self.outcome.is_some() {
             return;
         }
@@ -58,13 +58,21 @@ impl Heard {
         }
     }
 
+    /// Whether the outcome arrived, after which nothing follows.
+    pub const fn is_done(&self) -> bool {
+        self.outcome.is_some()
+    }
+
     /// The last phase that was reported.
-    pub(crate) const fn phase(&self) -> Option<Phase> {
+    pub const fn phase(&self) -> Option<Phase> {
         self.phase
     }
 
     /// The job's outcome, once its process has ended.
-    pub(crate) fn judge(
+    ///
+    /// # Errors
+    /// There is none, or it cannot be used.
+    pub fn judge(
         self,
         finished: Result<(edgewright_process::Ended, Vec<String>), CommandError>,
         cancel: &CancellationToken,

@@ -120,7 +120,7 @@ impl BuildSecrets {
     }
 
     /// The files that the steps of a task name, as they are now: no job can read another secret.
-    fn files(&self, task: &Task) -> BTreeMap<String, PathBuf> {
+    pub fn files(&self, task: &Task) -> BTreeMap<String, PathBuf> {
         let steps = if let Task::Image(task) = task { task.steps.as_slice() } else { &[] };
         let named = steps.iter().flat_map(|step| match &step.action {
             StepAction::Containerfile { secrets, .. } => secrets.as_slice(),

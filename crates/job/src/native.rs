@@ -14,7 +14,7 @@ use crate::process::bounded;
 use crate::work::JobWorker;
 
 /// Whether a job starts no program.
-pub(crate) fn is_native(request: &JobRequest) -> bool {
+pub fn is_native(request: &JobRequest) -> bool {
     match &request.task {
         Task::Lock(_) => false,
         Task::Image(task) => {
@@ -26,7 +26,10 @@ pub(crate) fn is_native(request: &JobRequest) -> bool {
 
 /// Runs a job in a task of its own, like a child process: within its limit, and ended when its caller stops
 /// waiting.
-pub(crate) async fn run(
+///
+/// # Errors
+/// It was cancelled, or is a defect.
+pub async fn run(
     worker: JobWorker,
     order: JobOrder,
     events: mpsc::Sender<JobEvent>,

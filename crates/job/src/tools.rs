@@ -128,7 +128,7 @@ fn number_in(line: &str) -> Option<String> {
 ///
 /// # Errors
 /// A step of the order was planned with other versions.
-pub(crate) fn require(order: &JobOrder, versions: &ToolVersions) -> Result<(), ExecutorError> {
+pub fn require(order: &JobOrder, versions: &ToolVersions) -> Result<(), ExecutorError> {
     let steps = if let Task::Image(task) = &order.task { task.steps.as_slice() } else { &[] };
     for step in steps {
         let names: Vec<&str> = step.tools.0.keys().map(String::as_str).collect();

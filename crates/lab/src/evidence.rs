@@ -18,27 +18,31 @@ const STORING: Duration = Duration::from_mins(1);
 
 /// A piece before it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Piece {
-    pub(crate) name: &'static str,
-    pub(crate) media_type: &'static str,
-    pub(crate) bytes: Vec<u8>,
+pub struct Piece {
+    /// Its name in verdicts, such as `journal`.
+    pub name: &'static str,
+    /// Its media type.
+    pub media_type: &'static str,
+    /// Its content; of a long one, the end.
+    pub bytes: Vec<u8>,
 }
 
 impl Piece {
-    pub(crate) fn text(name: &'static str, bytes: Vec<u8>) -> Self {
+    /// A piece of text.
+    pub fn text(name: &'static str, bytes: Vec<u8>) -> Self {
         Self { name, media_type: "text/plain; charset=utf-8", bytes }
     }
 }
 
 /// Bounds memory while lines arrive; cuts rarely, so that it costs little.
-pub(crate) fn keep_end(bytes: &mut Vec<u8>) {
+pub fn keep_end(bytes: &mut Vec<u8>) {
     if bytes.len() > 2 * LIMIT {
         bound(bytes);
     }
 }
 
 /// Cuts the beginning, to whole lines.
-pub(crate) fn bound(bytes: &mut Vec<u8>) {
+pub fn bound(bytes: &mut Vec<u8>) {
     let excess = bytes.len().saturating_sub(LIMIT);
     if excess > 0 {
         let rest = bytes[excess..].iter().position(|&byte| byte == b'\n').map_or(0, |at| at + 1);

@@ -124,7 +124,34 @@ pub async fn run_lane(
             )
         }
     };
-    let evidence = evidence::store(findings.pieces, &context.client, &manifest.repository, events).await;
+    verdict(order, manifest, (findings, profile, recorded_on), &context.client, events).await
+}
+
+/// Runs one lane on a machine of the caller, which needs neither podman nor QEMU here. Do not drop the
+/// future: cancel the token, so that the machine is removed.
+pub async fn run_lane_on(
+    machine: &mut dyn Machine,
+    order: &LaneOrder,
+    manifest: &ManifestRef,
+    (client, cancel): (&Client, &CancellationToken),
+    events: Events<'_>,
+) -> Verdict {
+    events(JobEvent::Phase { phase: Phase::Test, title: order.lane.to_string() });
+    let findings = Box::pin(run_machine(machine, order, manifest, cancel, events)).await;
+    let facts = machine.facts();
+    let profile = LaneProfile { name: facts.profile.to_owned(), semantics: RUNNER_SEMANTICS };
+    verdict(order, manifest, (findings, profile, profile::recorded_on(Some(facts))), client, events).await
+}
+
+/// Stores the evidence, and gives the verdict.
+async fn verdict(
+    order: &LaneOrder,
+    manifest: &ManifestRef,
+    (findings, profile, recorded_on): (Findings, LaneProfile, RecordedOn),
+    client: &Client,
+    events: Events<'_>,
+) -> Verdict {
+    let evidence = evidence::store(findings.pieces, client, &manifest.repository, events).await;
     let reason = match (&findings.fault, &findings.skipped, order.lane) {
         (Some(fault), _, _) => fault.message.as_str(),
         (None, Some(reason), _) => reason.as_str(),

@@ -11,7 +11,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`lane`] | one lane: from order to verdict |
-//! | `machine` | the trait of machines that lanes run on |
+//! | [`machine`] | the trait of machines that lanes run on |
 //! | [`container`] | podman's machines: storage, settings, limits |
 //! | [`vm`] | virtual machines: QEMU, acceleration, limits |
 //! | `device` | lanes that update a device |
@@ -26,7 +26,7 @@ mod device;
 mod error;
 mod evidence;
 pub mod lane;
-mod machine;
+pub mod machine;
 mod profile;
 pub mod reap;
 mod static_lane;
@@ -37,7 +37,8 @@ pub use container::{
     Engine, EngineSettings, PodmanHost, PodmanSettings, Runner, StorageBounds, kept, runroot,
 };
 pub use error::LabError;
-pub use lane::{Events, LabContext, run_lane};
+pub use evidence::{Piece, bound, keep_end};
+pub use lane::{Events, LabContext, run_lane, run_lane_on};
 pub use profile::lane_profile;
 pub use vm::VmHost;
 

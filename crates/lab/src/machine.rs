@@ -22,13 +22,13 @@ use edgewright_process::{CommandError, Ended, Stream};
 use crate::evidence::Piece;
 
 /// A boxed future, so that machines can be chosen at run time.
-pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Receives the check runner's output, line by line.
-pub(crate) type OnLine<'a> = &'a mut (dyn FnMut(Stream, &str) + Send);
+pub type OnLine<'a> = &'a mut (dyn FnMut(Stream, &str) + Send);
 
 /// One machine of one lane. It is made for a job, started once and stopped once.
-pub(crate) trait Machine: fmt::Debug + Send + Sync {
+pub trait Machine: fmt::Debug + Send + Sync {
     /// Facts about this kind of machine, known before it starts.
     fn facts(&self) -> MachineFacts;
 
@@ -67,31 +67,31 @@ pub(crate) trait Machine: fmt::Debug + Send + Sync {
 
 /// Facts about a machine that verdicts record.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct MachineFacts {
+pub struct MachineFacts {
     /// Its kind: part of a verdict's identity.
-    pub(crate) profile: &'static str,
+    pub profile: &'static str,
     /// Factor on every time limit: 1 at the speed of real hardware, more under an emulated processor.
-    pub(crate) scale: f64,
+    pub scale: f64,
     /// Its hardware acceleration, such as `kvm`; none if it is not virtual.
-    pub(crate) accelerator: Option<&'static str>,
+    pub accelerator: Option<&'static str>,
     /// The digest of the check runner.
-    pub(crate) runner: Digest,
+    pub runner: Digest,
 }
 
 /// Parameters of a start.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Start<'a> {
+pub struct Start<'a> {
     /// The platform manifest.
-    pub(crate) manifest: &'a ManifestRef,
+    pub manifest: &'a ManifestRef,
     /// Whether it is kept after its checks, for inspection.
-    pub(crate) keep: bool,
+    pub keep: bool,
     /// The time limit of the start.
-    pub(crate) within: Duration,
+    pub within: Duration,
 }
 
 /// How the check runner ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum RunnerEnd {
+pub enum RunnerEnd {
     /// It exited, or was killed inside of the machine.
     Ended(Ended),
     /// The job was cancelled.
@@ -104,7 +104,7 @@ pub(crate) enum RunnerEnd {
 
 /// The state of a machine's init.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum MachineState {
+pub enum MachineState {
     /// It runs.
     Runs,
     /// It ended.
@@ -130,16 +130,16 @@ pub(crate) enum MachineState {
 
 /// What an image starts as process 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct StartCommand {
+pub struct StartCommand {
     /// The words, separated by spaces.
-    pub(crate) command: String,
+    pub command: String,
     /// The image's user; none for root.
-    pub(crate) user: Option<String>,
+    pub user: Option<String>,
 }
 
 impl StartCommand {
     /// Whether this is the command of an init. A script may execute one.
-    pub(crate) fn is_init(&self) -> bool {
+    pub fn is_init(&self) -> bool {
         const INITS: [&str; 9] = [
             "init",
             "systemd",
@@ -158,7 +158,7 @@ impl StartCommand {
     }
 
     /// The failure of a process 1 that ended with `how` before the checks were done.
-    pub(crate) fn ended(&self, how: &str) -> String {
+    pub fn ended(&self, how: &str) -> String {
         match (&self.user, self.is_init()) {
             (None, true) => {
                 format!("the image's init `{}` ended with {how} before the checks were done", self.command)
@@ -183,27 +183,27 @@ impl fmt::Display for StartCommand {
 
 /// Why a lane cannot continue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LaneFault {
+pub struct LaneFault {
     /// The kind of the failure.
-    pub(crate) kind: FailureKind,
+    pub kind: FailureKind,
     /// What happened, on one line.
-    pub(crate) message: String,
+    pub message: String,
 }
 
 impl LaneFault {
     /// A fault of the host.
-    pub(crate) const fn of_host(message: String) -> Self {
+    pub const fn of_host(message: String) -> Self {
         Self { kind: FailureKind::Infrastructure, message }
     }
 
     /// A subprocess of the host failed.
-    pub(crate) fn infrastructure(what: &str, error: &CommandError) -> Self {
+    pub fn infrastructure(what: &str, error: &CommandError) -> Self {
         let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
         Self::of_host(format!("{what}: {}{hint}", Chain(error)))
     }
 
     /// A fault of the image.
-    pub(crate) const fn of_image(message: String) -> Self {
+    pub const fn of_image(message: String) -> Self {
         Self { kind: FailureKind::Image, message }
     }
 }

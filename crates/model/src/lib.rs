@@ -10,6 +10,7 @@
 //! | [`resolve`] | derived from a definition: variants, parents, effective variables and checks |
 //! | [`lock`], [`moves`] | pinned outside inputs: package versions, base digests, the epoch; their moves |
 //! | [`order`], [`outcome`], [`verdict`] | a job's input, a job's output, a lane's result |
+//! | [`frame`] | records in a log that others write to, too |
 //! | [`principal`], [`grants`] | who acts; what a job may do in the registry |
 //! | [`run`] | numbers and states of runs, nodes and releases |
 //! | [`error`] | error classes and the chain printer |
@@ -19,6 +20,7 @@ pub mod digest;
 pub mod duration;
 pub mod error;
 pub mod format;
+pub mod frame;
 pub mod glob;
 pub mod grants;
 pub mod lock;

@@ -183,6 +183,13 @@ impl JobCredentials for JobTokens {
             }
         }
     }
+
+    fn adopt(&self, request: &JobRequest, token: &str) -> JobCredential {
+        let adopted = AccessToken::new(token);
+        self.lock().insert(adopted.clone(), (request.job, Arc::new(Grants::of(&request.task))));
+        let guard = JobToken { tokens: self.clone(), token: adopted };
+        JobCredential::revocable(token.to_owned(), move || drop(guard))
+    }
 }
 
 /// A job's token is valid until this is dropped.
@@ -229,12 +236,19 @@ mod tests {
             "kind": "lock", "image": "base", "request": {"base": null, "bootstrap": [], "platforms": []}, "keys": {},
             "now": "2026-01-01T00:00:00Z",
         }));
-        let (secret, guard) = tokens.issue(job, &task.unwrap()).unwrap();
+        let domain = edgewright_model::order::TrustDomain { source: 1, trusted: true };
+        let request = JobRequest { job, domain, task: task.unwrap(), within: "1m".parse().unwrap() };
+        let (secret, guard) = tokens.issue(job, &request.task).unwrap();
         let token = AccessToken::new(secret.reveal());
         assert!(matches!(tokens.principal(&token), Some(Principal::Job { id, .. }) if id == job));
         assert_eq!(tokens.principal(&AccessToken::new("ewjob_other")), None);
         assert!(!format!("{tokens:?} {secret:?}").contains(secret.reveal()));
         drop(guard);
+        assert_eq!(tokens.principal(&token), None);
+        // As after a restart of the server, for a job that runs elsewhere.
+        let adopted = tokens.adopt(&request, secret.reveal());
+        assert!(matches!(tokens.principal(&token), Some(Principal::Job { id, .. }) if id == job));
+        drop(adopted);
         assert_eq!(tokens.principal(&token), None);
     }
 }

@@ -32,7 +32,7 @@ const ARROWS: [(&str, &[&str]); 26] = [
     ("lab", &["oci", "checks", "guest", "vm", "provision"]),
     ("sandbox", &[]),
     ("job", &["oci", "build", "lab", "sandbox", "vm"]),
-    ("cluster", &["oci", "job"]),
+    ("cluster", &["oci", "checks", "lab", "job"]),
     ("blobs", &[]),
     ("sqlite", &[]),
     ("registry", &["blobs", "oci", "sqlite"]),

@@ -36,6 +36,30 @@ pub(crate) enum ToolsCommand {
 pub(crate) enum JobCommand {
     /// Read one order, execute it, write events and the outcome
     Run(JobRunArgs),
+    /// In a Pod: read one order from a file, execute it, write events as frames to the log
+    Pod(JobPodArgs),
+    /// In a Pod: write the check runner to a file
+    InstallRunner {
+        /// The file
+        path: PathBuf,
+    },
+}
+
+/// `job pod`.
+#[derive(Debug, Args)]
+pub(crate) struct JobPodArgs {
+    /// File with the order
+    #[arg(long, value_name = "FILE")]
+    pub(crate) order: PathBuf,
+    /// File that gets the digest of the outcome
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: PathBuf,
+    /// Folder for scratch files, container storage and caches
+    #[arg(long, value_name = "DIR")]
+    pub(crate) work: PathBuf,
+    /// Build secret and the file with its bytes; may be repeated
+    #[arg(long, value_name = "ID=FILE")]
+    pub(crate) secret: Vec<String>,
 }
 
 /// `job run`.

@@ -1,6 +1,7 @@
 //! Jobs: the executor that starts them as children of this command, and the child's own side.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use edgewright_sandbox::{Bounds, Sandbox};
 use edgewright_server::{DataFolder, FolderLock, Settings};
 
 use super::serve::start_logging;
-use crate::args::{Global, JobRunArgs};
+use crate::args::{Global, JobPodArgs, JobRunArgs};
 use crate::exit::{End, Failure};
 use crate::settings::Environment;
 
@@ -144,6 +145,35 @@ pub(crate) async fn run(args: &JobRunArgs, global: &Global) -> Result<End, Failu
     edgewright_job::serve(std::io::stdin(), std::io::stdout(), &worker, args.sandboxed)
         .await
         .map_err(|error| Failure::new(error.class(), Chain(&error).to_string()))?;
+    Ok(End::Good)
+}
+
+/// The process of a job in a Pod, which is its sandbox.
+pub(crate) async fn in_pod(args: &JobPodArgs, global: &Global) -> Result<End, Failure> {
+    start_logging(global, "info")?;
+    let secrets = read_secrets(&args.secret)?;
+    let environment = Environment::read();
+    // The folder ends with the Pod: nothing is kept for a later job.
+    let mut settings =
+        work_settings(&args.work, secrets, edgewright_server::DEFAULT_STORAGE_MIB, &environment);
+    settings.in_sandbox = true;
+    let worker = JobWorker::new(settings);
+    edgewright_cluster::in_pod::serve(&args.order, &args.report, &worker)
+        .await
+        .map_err(|error| Failure::new(error.class(), Chain(&error).to_string()))?;
+    Ok(End::Good)
+}
+
+/// Writes the check runner to a file that may be executed.
+pub(crate) fn install_runner(path: &Path) -> Result<End, Failure> {
+    let write = || {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        std::fs::write(path, RUNNER)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
+    };
+    write().map_err(|error| Failure::file("cannot write", path, &error))?;
     Ok(End::Good)
 }
 

@@ -68,6 +68,8 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
         Command::Doctor(args) => doctor::doctor(&args, &global).await,
         Command::Tools { command } => tools::tools(&command).await,
         Command::Job { command: JobCommand::Run(args) } => job::run(&args, &global).await,
+        Command::Job { command: JobCommand::Pod(args) } => job::in_pod(&args, &global).await,
+        Command::Job { command: JobCommand::InstallRunner { path } } => job::install_runner(&path),
         Command::Logs(args) => logs::logs(&global, args).await,
         Command::Evidence(args) => evidence::evidence(&global, args).await,
         Command::Rebuild(args) => rebuild::rebuild(&args, &global).await,

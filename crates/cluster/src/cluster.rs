@@ -1,0 +1,230 @@
+//! The API server: requests with time limits, and one watch for all jobs' objects of a kind.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use edgewright_process::Tasks;
+use futures::{Stream, StreamExt as _};
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::{DeleteParams, LogParams, PostParams};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt as _, reflector::Lookup};
+use kube::{Api, Client, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
+use crate::fault::Fault;
+use crate::names::SERVER;
+use crate::task_run::TaskRun;
+
+/// The time limit of one request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the first list of objects may take.
+const FIRST_LIST: Duration = Duration::from_secs(20);
+
+/// A namespace of a cluster. Clones share its watches.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    pub(crate) task_runs: Kind<TaskRun>,
+    pub(crate) pods: Kind<Pod>,
+    pub(crate) secrets: Api<Secret>,
+    client: Client,
+    changes: watch::Receiver<u64>,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("namespace", &self.namespace()).finish_non_exhaustive()
+    }
+}
+
+/// One kind of objects: requests, and the objects of this server as last seen.
+#[derive(Clone)]
+pub(crate) struct Kind<K: Lookup<DynamicType = ()> + Clone + 'static> {
+    pub(crate) api: Api<K>,
+    seen: Store<K>,
+    /// Why the watch does not work at present.
+    away: Arc<Mutex<Option<Fault>>>,
+}
+
+impl Cluster {
+    /// Watches the objects of `server` in a namespace, until the tasks are cancelled.
+    pub(crate) fn start(client: Client, namespace: &str, server: &str, tasks: &Tasks) -> Self {
+        let (changed, changes) = watch::channel(0);
+        let changed = Arc::new(changed);
+        let task_runs = Kind::watch("TaskRuns", (&client, namespace, server), &changed, tasks);
+        let pods = Kind::watch("Pods", (&client, namespace, server), &changed, tasks);
+        let secrets = Api::namespaced(client.clone(), namespace);
+        Self { task_runs, pods, secrets, client, changes }
+    }
+
+    pub(crate) fn namespace(&self) -> &str {
+        self.secrets.namespace().unwrap_or_default()
+    }
+
+    /// Is notified when an object of this server changed.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+
+    /// Why the cluster does not answer at present.
+    pub(crate) fn away(&self) -> Option<Fault> {
+        self.task_runs.away().or_else(|| self.pods.away())
+    }
+
+    /// Whether the cluster has this group and version of objects.
+    pub(crate) async fn has(&self, group_version: &str) -> Result<bool, Fault> {
+        let found = within(self.client.list_api_group_resources(group_version), false).await;
+        match found {
+            Ok(_) => Ok(true),
+            Err(Fault::Missing) => Ok(false),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Creates a Secret; one of the same name is left as it is.
+    pub(crate) async fn create_secret(&self, secret: &Secret) -> Result<Found, Fault> {
+        match within(self.secrets.create(&PostParams::default(), secret), true).await {
+            Ok(_) => Ok(Found::New),
+            Err(Fault::Exists) => Ok(Found::There),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// A Secret, if there is one.
+    pub(crate) async fn secret(&self, name: &str) -> Result<Option<Secret>, Fault> {
+        within(self.secrets.get_opt(name), false).await
+    }
+
+    /// The lines of a container's log, from its beginning to its end; or to the end of the connection.
+    pub(crate) async fn log(
+        &self,
+        pod: &str,
+        container: &str,
+    ) -> Result<impl Stream<Item = std::io::Result<Vec<u8>>> + Send + use<>, Fault> {
+        let parameters =
+            LogParams { follow: true, container: Some(container.to_owned()), ..LogParams::default() };
+        let reader = within(self.pods.api.log_stream(pod, &parameters), false).await?;
+        Ok(crate::lines::lines(reader))
+    }
+}
+
+impl<K> Kind<K>
+where
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned
+        + Serialize
+        + Send
+        + Sync
+        + 'static,
+{
+    fn watch(
+        what: &str,
+        (client, namespace, server): (&Client, &str, &str),
+        changed: &Arc<watch::Sender<u64>>,
+        tasks: &Tasks,
+    ) -> Self {
+        let api: Api<K> = Api::namespaced(client.clone(), namespace);
+        let (seen, writer) = reflector::store();
+        let config = watcher::Config::default().labels(&format!("{SERVER}={server}"));
+        let events = watcher::watcher(api.clone(), config).default_backoff().reflect(writer);
+        let away = Arc::new(Mutex::new(None));
+        let (changed, noted, stop) = (Arc::clone(changed), Arc::clone(&away), tasks.token().clone());
+        let name = what.to_owned();
+        tasks.spawn(format!("watch {what}"), async move {
+            let mut events = std::pin::pin!(events.take_until(stop.cancelled_owned()));
+            while let Some(event) = events.next().await {
+                note(&noted, &name, &event);
+                changed.send_modify(|count| *count = count.wrapping_add(1));
+            }
+        });
+        Self { api, seen, away }
+    }
+
+    /// Waits for the first list of objects.
+    pub(crate) async fn ready(&self) -> Result<(), Fault> {
+        match tokio::time::timeout(FIRST_LIST, self.seen.wait_until_ready()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Fault::Away("the server is stopping".to_owned())),
+            Err(_) => Err(self.away().unwrap_or_else(|| Fault::late(FIRST_LIST))),
+        }
+    }
+
+    fn away(&self) -> Option<Fault> {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// An object as last seen.
+    pub(crate) fn get(&self, name: &str) -> Option<Arc<K>> {
+        self.seen.get(&ObjectRef::new(name).within(self.api.namespace().unwrap_or_default()))
+    }
+
+    /// All objects of this server as last seen.
+    pub(crate) fn all(&self) -> Vec<Arc<K>> {
+        self.seen.state()
+    }
+
+    /// Creates an object; if there is one of the same name, gives that one.
+    pub(crate) async fn create(&self, object: &K) -> Result<(K, Found), Fault> {
+        match within(self.api.create(&PostParams::default(), object), true).await {
+            Ok(created) => Ok((created, Found::New)),
+            Err(Fault::Exists) => {
+                let name = object.meta().name.as_deref().unwrap_or_default();
+                Ok((within(self.api.get(name), false).await?, Found::There))
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Deletes an object and what it owns, with this much time to end; one that is not there is done.
+    pub(crate) async fn delete(&self, name: &str, grace: Option<Duration>) -> Result<(), Fault> {
+        let mut parameters = DeleteParams::background();
+        parameters.grace_period_seconds =
+            grace.map(|grace| u32::try_from(grace.as_secs()).unwrap_or(u32::MAX));
+        match within(self.api.delete(name, &parameters), false).await {
+            Ok(_) | Err(Fault::Missing) => Ok(()),
+            Err(fault) => Err(fault),
+        }
+    }
+}
+
+/// Whether an object was there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// It was made.
+    New,
+    /// It was there.
+    There,
+}
+
+fn note<K>(away: &Mutex<Option<Fault>>, what: &str, event: &watcher::Result<Event<K>>) {
+    let now = match event {
+        Ok(_) => None,
+        Err(
+            watcher::Error::InitialListFailed(error)
+            | watcher::Error::WatchStartFailed(error)
+            | watcher::Error::WatchFailed(error),
+        ) => Some(Fault::of(error, false)),
+        Err(error) => Some(Fault::Away(error.to_string())),
+    };
+    let mut away = away.lock().unwrap_or_else(PoisonError::into_inner);
+    match (&*away, &now) {
+        (None, Some(fault)) => tracing::warn!(kind = what, ?fault, "cannot watch the cluster"),
+        (Some(_), None) => tracing::info!(kind = what, "watching the cluster again"),
+        _ => {}
+    }
+    *away = now;
+}
+
+/// A request within its limit.
+async fn within<T>(request: impl Future<Output = Result<T, kube::Error>>, creates: bool) -> Result<T, Fault> {
+    match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
+        Ok(done) => done.map_err(|error| Fault::of(&error, creates)),
+        Err(_) => Err(Fault::late(REQUEST_TIMEOUT)),
+    }
+}

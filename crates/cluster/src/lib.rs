@@ -1,0 +1,47 @@
+//! The executor on Kubernetes: jobs are Tekton TaskRuns, machines of the lane `container` are Pods.
+//!
+//! ```text
+//! control ─Executor::run─▶ ClusterExecutor ─ split ─▶ TaskRun + Secret ══ Pod: `edgewright job pod` ══▶ serve
+//!                            │                          log: frames, report by digest ◀┘
+//!                            └ for each lane ─▶ Pod + Secret ══ the image under test, with the check runner
+//!                                                 log: frames, console ◀┘
+//! ```
+//!
+//! The API server is the queue, and a log is the stream of events. Names are a function of what a job does:
+//! a restarted server finds its TaskRuns and Pods again, and reads their logs from the beginning.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`names`] | names and labels of objects, from what a job does |
+//! | [`settings`] | settings of the executor |
+//! | `split` | a job as steps and machines |
+//! | [`task_run`] | Tekton's TaskRun, and that of a job |
+//! | `order` | the Secret with a job's order |
+//! | `lane` | the lane `container`: its Pod as a machine |
+//! | `stage` | how far an attempt is, from the status of its objects: pure |
+//! | `claims` | which attempts this process works on, and which objects to remove: pure |
+//! | `cluster`, `fault`, `lines` | requests, watches, logs; what the API server refuses |
+//! | `follow`, `log` | one attempt to its end, through breaks of the connection |
+//! | `job` | the attempts of a job |
+//! | [`executor`] | the port: admission, jobs, clean-up |
+//! | [`in_pod`] | the process in a job's Pod |
+
+mod claims;
+mod cluster;
+pub mod executor;
+mod fault;
+mod follow;
+pub mod in_pod;
+mod job;
+mod lane;
+mod lines;
+mod log;
+pub mod names;
+mod order;
+pub mod settings;
+mod split;
+mod stage;
+pub mod task_run;
+
+pub use executor::ClusterExecutor;
+pub use settings::{ClusterSettings, Lanes, Place, Resources, kubernetes_lanes};

@@ -1,0 +1,98 @@
+//! Settings of the executor.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use edgewright_job::local::LogSink;
+use edgewright_job::{BuildSecrets, JobWorker};
+use edgewright_model::Digest;
+use edgewright_model::spec::Lane;
+use edgewright_model::tools::ToolVersions;
+use edgewright_model::verdict::LaneProfile;
+use edgewright_process::Tasks;
+
+/// The executor's view of the cluster. Clones share the secrets.
+#[derive(Clone)]
+pub struct ClusterSettings {
+    /// The server's name, a label value: objects of another server in the same namespace are left alone.
+    pub server: String,
+    /// The namespace of the jobs.
+    pub namespace: String,
+    /// How many trusted jobs have objects in the cluster at the same time.
+    pub slots: NonZeroUsize,
+    /// How many untrusted jobs beside them.
+    pub untrusted_slots: NonZeroUsize,
+    /// Our own image, which jobs run in; by digest, so that job and server are the same build.
+    pub image: String,
+    /// The command of a job in it; the path of the order, and of the report, are added.
+    pub command: Vec<String>,
+    /// The command that installs the check runner in a Pod under test; the path is added.
+    pub install_runner: Vec<String>,
+    /// The digest of that check runner, which verdicts record.
+    pub runner: Digest,
+    /// The service account of jobs and tests. It needs no right: its token is not mounted.
+    pub service_account: Option<String>,
+    /// Names of secrets with which nodes pull our image, and images under test.
+    pub pull_secrets: Vec<String>,
+    /// The registry of images under test as nodes reach it, `HOST[:PORT]`.
+    pub pull_from: String,
+    /// What a job asks for and may take.
+    pub job: Resources,
+    /// What an image under test asks for and may take.
+    pub test: Resources,
+    /// The programs in our image that decide about the bytes of images.
+    pub tools: ToolVersions,
+    /// Files with build secrets.
+    pub secrets: BuildSecrets,
+    /// Runs jobs that start no program in the server's process; none: all jobs are TaskRuns.
+    pub native: Option<JobWorker>,
+    /// Where lanes run.
+    pub lanes: Lanes,
+    /// Receives the jobs' logs.
+    pub log: LogSink,
+    /// Watches and clean-up.
+    pub tasks: Tasks,
+}
+
+impl fmt::Debug for ClusterSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterSettings")
+            .field("server", &self.server)
+            .field("namespace", &self.namespace)
+            .field("image", &self.image)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Requests and limits of a container, as Kubernetes quantities.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resources {
+    /// Processors that are reserved, such as `500m`.
+    pub cpu: String,
+    /// Memory that is reserved, such as `512Mi`.
+    pub memory: String,
+    /// The memory limit; none: the node's memory is the limit.
+    pub memory_limit: Option<String>,
+}
+
+/// Where a lane runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In the job's own TaskRun: it starts no machine.
+    Job,
+    /// In a Pod of its own, whose container is the image under test.
+    Pod,
+}
+
+/// The profile of a lane in a place; none: the lane is not run.
+pub type Lanes = Arc<dyn Fn(Lane) -> Option<(Place, LaneProfile)> + Send + Sync>;
+
+/// The lanes that run on Kubernetes alone: `static` in the job, `container` in a Pod.
+pub fn kubernetes_lanes() -> Lanes {
+    Arc::new(|lane| match lane {
+        Lane::Static => Some((Place::Job, edgewright_lab::lane_profile(lane)?)),
+        Lane::Container => Some((Place::Pod, crate::lane::profile())),
+        _ => None,
+    })
+}
