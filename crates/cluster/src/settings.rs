@@ -96,3 +96,48 @@ pub fn kubernetes_lanes() -> Lanes {
         _ => None,
     })
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Settings as an installation has them.
+    pub(crate) fn sample() -> ClusterSettings {
+        let resources = |memory: &str, limit: &str| Resources {
+            cpu: "500m".to_owned(),
+            memory: memory.to_owned(),
+            memory_limit: Some(limit.to_owned()),
+        };
+        ClusterSettings {
+            server: "plant".to_owned(),
+            namespace: "edgewright-jobs".to_owned(),
+            slots: NonZeroUsize::MIN,
+            untrusted_slots: NonZeroUsize::MIN,
+            image: "registry.example/edgewright@sha256:1".to_owned(),
+            command: ["/usr/bin/edgewright", "job", "pod"].map(str::to_owned).into(),
+            install_runner: ["/usr/bin/edgewright", "job", "install-runner"].map(str::to_owned).into(),
+            runner: Digest::of("runner"),
+            service_account: Some("edgewright-job".to_owned()),
+            pull_secrets: vec!["pull".to_owned()],
+            pull_from: "registry.example".to_owned(),
+            job: resources("1Gi", "4Gi"),
+            test: resources("256Mi", "1Gi"),
+            tools: ToolVersions(BTreeMap::new()),
+            secrets: BuildSecrets::default(),
+            native: None,
+            lanes: kubernetes_lanes(),
+            log: Arc::new(|_, _| {}),
+            tasks: Tasks::new(),
+        }
+    }
+
+    #[test]
+    fn lanes_with_a_kernel_are_not_run_here() {
+        let place = |lane| (kubernetes_lanes())(lane).map(|(place, profile)| (place, profile.name));
+        assert_eq!(place(Lane::Static), Some((Place::Job, "none".to_owned())));
+        assert_eq!(place(Lane::Container), Some((Place::Pod, "pod".to_owned())));
+        assert!(Lane::ALL.iter().filter(|lane| lane.has_kernel()).all(|lane| place(*lane).is_none()));
+    }
+}

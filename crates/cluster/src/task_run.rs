@@ -30,9 +30,21 @@ pub(crate) const WAITING: Duration = Duration::from_hours(1);
 /// The time that a job has after its order's limit, to report it and clean up.
 pub(crate) const OVERTIME: Duration = Duration::from_mins(1);
 
+/// The group and version of TaskRuns.
+pub const API_VERSION: &str = "tekton.dev/v1";
+/// The kind of TaskRuns.
+pub const KIND: &str = "TaskRun";
+
 /// A TaskRun of `tekton.dev/v1`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct TaskRun {
+    /// [`API_VERSION`].
+    #[serde(default)]
+    pub api_version: String,
+    /// [`KIND`].
+    #[serde(default)]
+    pub kind: String,
     /// Name and labels.
     pub metadata: ObjectMeta,
     /// What it runs; only written.
@@ -106,7 +118,7 @@ impl Resource for TaskRun {
     type Scope = NamespaceResourceScope;
 
     fn kind((): &()) -> Cow<'_, str> {
-        "TaskRun".into()
+        KIND.into()
     }
 
     fn group((): &()) -> Cow<'_, str> {
@@ -191,7 +203,7 @@ pub(crate) fn task_run(
     if let Some(account) = &settings.service_account {
         spec["serviceAccountName"] = json!(account);
     }
-    TaskRun { metadata, spec, status: None }
+    TaskRun { api_version: API_VERSION.to_owned(), kind: KIND.to_owned(), metadata, spec, status: None }
 }
 
 /// The key of a build secret in the order's Secret: ids may have characters that keys have not.
@@ -210,4 +222,21 @@ fn resources(resources: &Resources) -> Value {
         value["limits"] = json!({ "memory": limit });
     }
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use edgewright_job::conformance::image_request;
+
+    use super::*;
+    use crate::names::{OrderId, Part};
+    use crate::settings::tests::sample;
+
+    #[test]
+    fn the_task_run_of_a_job() {
+        let request = image_request(1, "hmi/plant-a").unwrap();
+        let order = OrderId::of(&request, "plant", "image");
+        let attempt = Attempt { order, part: Part::Job, number: 2 };
+        insta::assert_json_snapshot!(task_run(&attempt, &request, &["npm token".to_owned()], &sample()));
+    }
 }

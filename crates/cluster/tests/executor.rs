@@ -287,6 +287,18 @@ async fn a_cancelled_job_leaves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_stops_leaves_its_jobs_to_the_next_process() {
+    let fake = Fake::new();
+    let (server, cancel) = (Server::start(&fake), CancellationToken::new());
+    let job = server.run(request(1), &cancel).await;
+    let name = task_run(&fake, 1).await;
+    server.kill();
+    cancel.cancel();
+    assert!(matches!(job.end().await.0, Err(ExecutorError::Cancelled)));
+    assert_eq!(fake.names("taskruns"), [name]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_evicted_job_is_tried_again_and_not_for_ever() {
     let fake = Fake::new();
     let server = Server::start(&fake);

@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 use edgewright_cluster::{ClusterExecutor, ClusterSettings, Place, Resources, kubernetes_lanes};
 use edgewright_job::conformance::{self, image_request};
 use edgewright_job::{
-    Behaviour, BuildSecrets, ExecutorError, JobRegistry, SimulatedExecutor, simulated_profile,
+    Behaviour, BuildSecrets, EVENTS, Executor as _, ExecutorError, JobRegistry, SimulatedExecutor,
+    simulated_profile,
 };
 use edgewright_model::Digest;
 use edgewright_model::order::{Base, JobRequest, ManifestRef, RegistryAccess, Task, check_set_digest};
@@ -41,7 +42,10 @@ use kube::{Api, ResourceExt as _};
 use libtest_mimic::{Arguments, Trial};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
+/// How long a Pod may take to run.
+const PATIENCE: Duration = Duration::from_mins(2);
 /// The folder with this program in the image of jobs.
 const FOLDER: &str = "/test";
 
@@ -120,8 +124,10 @@ struct World {
 impl Drop for World {
     fn drop(&mut self) {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        let deleted = namespaces.delete(&self.namespace, &DeleteParams::default());
-        drop(self.runtime.block_on(deleted));
+        drop(
+            self.runtime
+                .block_on(async { namespaces.delete(&self.namespace, &DeleteParams::default()).await }),
+        );
     }
 }
 
@@ -187,7 +193,9 @@ impl World {
 
     /// Waits until the job's Pod runs.
     async fn running(&self) -> String {
+        let begun = Instant::now();
         loop {
+            assert!(begun.elapsed() < PATIENCE, "no Pod runs");
             let pods = self.pods().list(&ListParams::default()).await.unwrap();
             let runs = |pod: &&Pod| {
                 pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running")
@@ -232,12 +240,19 @@ impl Server {
         request: JobRequest,
         cancel: CancellationToken,
     ) -> (Result<JobOutcome, ExecutorError>, Vec<String>) {
-        let (result, events) = conformance::run(&self.executor, request, cancel).await;
-        let line = |event| match event {
-            JobEvent::Log { line } => Some(line),
-            _ => None,
+        let permit = conformance::admitted(&self.executor).await;
+        let (sender, mut events) = mpsc::channel(EVENTS);
+        let printing = async {
+            let mut lines = Vec::new();
+            while let Some(event) = events.recv().await {
+                if let JobEvent::Log { line } = event {
+                    eprintln!("{line}");
+                    lines.push(line);
+                }
+            }
+            lines
         };
-        (result, events.into_iter().filter_map(line).collect())
+        tokio::join!(self.executor.run(request, permit, sender, cancel), printing)
     }
 }
 

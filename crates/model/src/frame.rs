@@ -151,7 +151,7 @@ mod tests {
         let mut framer = Framer::default();
         assert_eq!(framer.lines("{}"), ["ew1 0 w 0d36099d {}"]);
         assert_eq!(framer.lines("").len(), 1);
-        let long = framer.lines(&"é".repeat(PART));
+        let long = framer.lines(&"é".repeat(PART + 1));
         assert!(long.len() == 3 && long.iter().all(|line| line.len() < 4000));
         let kinds: Vec<_> = long.iter().map(|line| line.split(' ').nth(2).unwrap()).collect();
         assert_eq!(kinds, ["f", "m", "l"]);

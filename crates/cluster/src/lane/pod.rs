@@ -150,3 +150,25 @@ pub(crate) fn secret(meta: &ObjectMeta, owner: OwnerReference, order: Vec<u8>) -
     let data = BTreeMap::from([(ORDER_KEY.to_owned(), ByteString(order))]);
     Secret { metadata, immutable: Some(true), data: Some(data), ..Secret::default() }
 }
+
+#[cfg(test)]
+mod tests {
+    use edgewright_job::conformance::image_request;
+    use edgewright_model::Digest;
+    use edgewright_model::spec::Lane;
+
+    use super::*;
+    use crate::names::{OrderId, Part};
+    use crate::settings::tests::sample;
+
+    #[test]
+    fn the_pod_of_a_lane() {
+        let request = image_request(1, "hmi/plant-a").unwrap();
+        let order = OrderId::of(&request, "plant", "image");
+        let attempt = Attempt { order, part: Part::Lane(Lane::Container), number: 1 };
+        let manifest = ManifestRef { repository: "plant-os/hmi".parse().unwrap(), digest: Digest::of("m") };
+        let start = r#"{"Entrypoint": ["/lib/systemd/systemd"], "Cmd": ["--unit=$(cat /unit)"], "User": "app:plant"}"#;
+        let start: Start = serde_json::from_str(start).unwrap();
+        insta::assert_json_snapshot!(pod(&attempt, &request, (&manifest, &start), &sample()));
+    }
+}

@@ -323,6 +323,9 @@ async fn answer(Extract(fake): Extract<Fake>, request: Request) -> Response {
         (&Method::POST, ..) => {
             let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
             let object: Value = serde_json::from_slice(&bytes).unwrap();
+            if !object["apiVersion"].is_string() || !object["kind"].is_string() {
+                return status(400, "BadRequest", "Object 'Kind' is missing");
+            }
             let name = object["metadata"]["name"].as_str().unwrap();
             if fake.get(kind, name).is_some() {
                 return status(409, "AlreadyExists", &format!("{kind} \"{name}\" already exists"));
