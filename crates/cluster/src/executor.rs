@@ -8,6 +8,7 @@ use edgewright_job::{
     Admission, BoxFuture, Capacity, Demand, Executor, ExecutorError, JobRegistry, Permit, Slots, is_native,
     run_native,
 };
+use edgewright_model::error::Chain;
 use edgewright_model::order::JobRequest;
 use edgewright_model::outcome::{JobEvent, JobOutcome};
 use edgewright_model::spec::Lane;
@@ -15,7 +16,7 @@ use edgewright_model::tools::ToolVersions;
 use edgewright_model::verdict::LaneProfile;
 use edgewright_process::{Backoff, CancellationToken};
 use kube::{Client, ResourceExt as _};
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, mpsc};
 use tokio::time::{Instant, timeout};
 
 use crate::claims::{Claim, Claims};
@@ -23,7 +24,8 @@ use crate::cluster::Cluster;
 use crate::fault::Fault;
 use crate::job::Job;
 use crate::names::{OrderId, Part, number_of};
-use crate::settings::ClusterSettings;
+use crate::probe;
+use crate::settings::{ClusterSettings, JobTools};
 use crate::split::Split;
 use crate::stage::Wait;
 use crate::task_run::WAITING;
@@ -53,6 +55,8 @@ pub(crate) struct Inner {
     pub(crate) waits: Waits,
     claims: Claims,
     slots: Slots,
+    /// The versions that a Pod printed.
+    printed: OnceCell<ToolVersions>,
 }
 
 /// Why attempts wait, by the name of their object.
@@ -84,7 +88,8 @@ impl ClusterExecutor {
         let slots = Slots::new(settings.slots, settings.untrusted_slots);
         let (tasks, stop) = (settings.tasks.clone(), settings.tasks.token().clone());
         let (waits, claims) = (Waits::default(), Claims::default());
-        let inner = Arc::new(Inner { settings, registry, cluster, waits, claims, slots });
+        let printed = OnceCell::new();
+        let inner = Arc::new(Inner { settings, registry, cluster, waits, claims, slots, printed });
         let tidying = Arc::downgrade(&inner);
         tasks.spawn("remove objects of ended jobs", async move {
             loop {
@@ -218,6 +223,16 @@ impl Inner {
         result
     }
 
+    /// The versions of the programs in our image. After a failure, the next call tries again.
+    pub(crate) async fn tools(&self, cancel: &CancellationToken) -> Result<ToolVersions, ExecutorError> {
+        match &self.settings.tools {
+            JobTools::Known(versions) => Ok(versions.clone()),
+            JobTools::Printed(command) => {
+                self.printed.get_or_try_init(|| probe::versions(self, command, cancel)).await.cloned()
+            }
+        }
+    }
+
     /// Why a job may not start now; none: it may.
     async fn later(&self, demand: &Demand) -> Option<String> {
         if let Err(fault) = self.cluster.task_runs.ready().await {
@@ -303,10 +318,18 @@ impl Executor for ClusterExecutor {
 
     fn tools<'a>(
         &'a self,
-        _events: mpsc::Sender<JobEvent>,
-        _cancel: &'a CancellationToken,
+        events: mpsc::Sender<JobEvent>,
+        cancel: &'a CancellationToken,
     ) -> BoxFuture<'a, ToolVersions> {
-        Box::pin(std::future::ready(self.0.settings.tools.clone()))
+        Box::pin(async move {
+            let versions = self.0.tools(cancel).await;
+            versions.unwrap_or_else(|error| {
+                tracing::warn!(error = %Chain(&error), "the versions of the tools are not known");
+                // A slow reader misses lines.
+                let _ = events.try_send(JobEvent::Log { line: format!("[{}]", Chain(&error)) });
+                ToolVersions::default()
+            })
+        })
     }
 
     fn capacity(&self) -> Capacity {

@@ -8,7 +8,7 @@
 
 mod image;
 mod machine;
-mod pod;
+pub(crate) mod pod;
 
 use edgewright_job::ExecutorError;
 use edgewright_lab::run_lane_on;

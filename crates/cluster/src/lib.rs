@@ -22,12 +22,15 @@
 //! | `claims` | which attempts this process works on, and which objects to remove: pure |
 //! | `cluster`, `fault`, `lines` | requests, watches, logs; what the API server refuses |
 //! | `follow`, `log` | one attempt to its end, through breaks of the connection |
+//! | `connect` | the client of a cluster: by a file, or by the service account of a Pod |
+//! | `probe` | the versions of the programs in our image |
 //! | `job` | the attempts of a job |
 //! | [`executor`] | the port: admission, jobs, clean-up |
 //! | [`in_pod`] | the process in a job's Pod |
 
 mod claims;
 mod cluster;
+mod connect;
 pub mod executor;
 mod fault;
 mod follow;
@@ -38,10 +41,13 @@ mod lines;
 mod log;
 pub mod names;
 mod order;
+mod probe;
 pub mod settings;
 mod split;
 mod stage;
 pub mod task_run;
 
+pub use connect::{ConnectError, connect};
 pub use executor::ClusterExecutor;
-pub use settings::{ClusterSettings, Lanes, Place, Resources, kubernetes_lanes};
+pub use kube::Client;
+pub use settings::{ClusterSettings, JobTools, Lanes, Place, Resources, kubernetes_lanes};

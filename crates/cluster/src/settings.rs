@@ -42,7 +42,7 @@ pub struct ClusterSettings {
     /// What an image under test asks for and may take.
     pub test: Resources,
     /// The programs in our image that decide about the bytes of images.
-    pub tools: ToolVersions,
+    pub tools: JobTools,
     /// Files with build secrets.
     pub secrets: BuildSecrets,
     /// Runs jobs that start no program in the server's process; none: all jobs are TaskRuns.
@@ -63,6 +63,15 @@ impl fmt::Debug for ClusterSettings {
             .field("image", &self.image)
             .finish_non_exhaustive()
     }
+}
+
+/// How the versions of the programs in our image are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobTools {
+    /// These.
+    Known(ToolVersions),
+    /// A Pod with our image prints them as JSON with this command, once for each process of the server.
+    Printed(Vec<String>),
 }
 
 /// Requests and limits of a container, as Kubernetes quantities.
@@ -124,7 +133,7 @@ pub(crate) mod tests {
             pull_from: "registry.example".to_owned(),
             job: resources("1Gi", "4Gi"),
             test: resources("256Mi", "1Gi"),
-            tools: ToolVersions(BTreeMap::new()),
+            tools: JobTools::Known(ToolVersions::default()),
             secrets: BuildSecrets::default(),
             native: None,
             lanes: kubernetes_lanes(),

@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use edgewright_cluster::{ClusterExecutor, ClusterSettings, Place, Resources};
+use edgewright_cluster::{ClusterExecutor, ClusterSettings, JobTools, Place, Resources};
 use edgewright_job::conformance::{self, admitted, image_request};
 use edgewright_job::{
     Admission, BuildSecrets, Demand, EVENTS, Executor, ExecutorError, JobCredential, JobCredentials,
@@ -57,7 +57,7 @@ impl Server {
             pull_from: "registry".into(),
             job: small.clone(),
             test: small,
-            tools: ToolVersions::default(),
+            tools: JobTools::Known(ToolVersions::default()),
             secrets: BuildSecrets::default(),
             native: None,
             // The job is simulated, and so are its machines.

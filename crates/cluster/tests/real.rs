@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use edgewright_cluster::{ClusterExecutor, ClusterSettings, Place, Resources, kubernetes_lanes};
+use edgewright_cluster::{ClusterExecutor, ClusterSettings, JobTools, Place, Resources, kubernetes_lanes};
 use edgewright_job::conformance::{self, image_request};
 use edgewright_job::{
     Behaviour, BuildSecrets, EVENTS, Executor as _, ExecutorError, JobRegistry, SimulatedExecutor,
@@ -174,7 +174,7 @@ impl World {
             pull_from: self.described.pull.clone(),
             job: small.clone(),
             test: small,
-            tools: ToolVersions::default(),
+            tools: JobTools::Known(ToolVersions::default()),
             secrets: BuildSecrets::default(),
             native: None,
             lanes: Arc::new(|_| Some((Place::Job, simulated_profile(1)))),

@@ -70,6 +70,6 @@ pub use process::{ProcessError, serve};
 pub use report::Reporter;
 pub use sandboxed::JobSandbox;
 pub use simulated::{Behaviour, Rejection, SimulatedExecutor, simulated_profile};
-pub use tools::{Tools, require as require_tools, vm_tools};
+pub use tools::{Tools, of_host as host_tools, require as require_tools, vm_tools};
 pub use work::{JobWorker, WorkSettings, reap};
 pub use worker::Worker;

@@ -107,7 +107,7 @@ pub(crate) fn of_image(image: &ToolImage) -> ToolVersions {
 }
 
 /// The same programs of this host.
-pub(crate) async fn of_host() -> ToolVersions {
+pub async fn of_host() -> ToolVersions {
     let mut versions = ToolVersions::default();
     for name in programs() {
         let asked = Command::new(name).arg("--version").deadline(VERSION_TIMEOUT).run().await;

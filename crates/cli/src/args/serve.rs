@@ -38,6 +38,8 @@ pub(crate) enum JobCommand {
     Run(JobRunArgs),
     /// In a Pod: read one order from a file, execute it, write events as frames to the log
     Pod(JobPodArgs),
+    /// In a Pod: print the versions of the programs that decide about the bytes of images, as JSON
+    Tools,
     /// In a Pod: write the check runner to a file
     InstallRunner {
         /// The file

@@ -30,7 +30,7 @@ const JOB_CPU_WEIGHT: u32 = 100;
 const MAX_JOB_CPU_WEIGHT: u32 = 1000;
 
 /// The static check runner, made by `build.rs`.
-const RUNNER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgewright-checks"));
+pub(super) const RUNNER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgewright-checks"));
 
 /// The static program that is brought into virtual machines, made by `build.rs`.
 const GUEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgewright-guest"));
@@ -161,6 +161,12 @@ pub(crate) async fn in_pod(args: &JobPodArgs, global: &Global) -> Result<End, Fa
     edgewright_cluster::in_pod::serve(&args.order, &args.report, &worker)
         .await
         .map_err(|error| Failure::new(error.class(), Chain(&error).to_string()))?;
+    Ok(End::Good)
+}
+
+/// Prints the versions of the programs that a job finds here.
+pub(crate) async fn print_tools() -> Result<End, Failure> {
+    crate::output::value(&edgewright_job::host_tools().await)?;
     Ok(End::Good)
 }
 

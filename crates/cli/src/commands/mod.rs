@@ -9,6 +9,7 @@ mod digest;
 mod disk;
 mod doctor;
 mod evidence;
+mod executors;
 mod init;
 mod init_from;
 mod job;
@@ -69,6 +70,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
         Command::Tools { command } => tools::tools(&command).await,
         Command::Job { command: JobCommand::Run(args) } => job::run(&args, &global).await,
         Command::Job { command: JobCommand::Pod(args) } => job::in_pod(&args, &global).await,
+        Command::Job { command: JobCommand::Tools } => job::print_tools().await,
         Command::Job { command: JobCommand::InstallRunner { path } } => job::install_runner(&path),
         Command::Logs(args) => logs::logs(&global, args).await,
         Command::Evidence(args) => evidence::evidence(&global, args).await,

@@ -6,7 +6,7 @@ use edgewright_server::telemetry::{self, Format};
 use edgewright_server::{Composition, DataFolder, ProcessTokens, Settings, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::job::{executor, local_jobs};
+use super::executors::Executors;
 use crate::args::{Global, LogFormat, ServeArgs};
 use crate::exit::{End, Failure};
 use crate::output;
@@ -24,10 +24,11 @@ pub(crate) async fn serve(args: &ServeArgs, global: &Global) -> Result<End, Fail
     let mut reload = signal(SignalKind::hangup())
         .map_err(|error| Failure::unavailable("cannot handle signals", &error))?;
     let lock = DataFolder::new(&settings.data).lock()?;
-    let jobs = local_jobs(&settings, &lock).await?;
-    let secrets = jobs.secrets.clone();
+    let executors = Executors::prepare(&settings, &lock).await?;
+    let secrets = executors.secrets();
     let tokens = ProcessTokens::generate().map_err(StartError::Random)?;
-    let composition = Composition::open(&settings, lock, executor(jobs), tokens, Clock::system()).await?;
+    let make = |registry, tasks| executors.executor(registry, tasks);
+    let composition = Composition::open(&settings, lock, make, tokens, Clock::system()).await?;
     composition.start()?;
     tracing::info!(
         server.url = composition.url(),

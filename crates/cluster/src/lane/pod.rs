@@ -43,7 +43,6 @@ pub(crate) fn pod(
         Volume { empty_dir: Some(memory), ..volume("run") },
         Volume { secret: Some(secret), ..volume("order") },
     ];
-    let pull = settings.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() });
     let limit = request.within.get() + WAITING;
     let spec = PodSpec {
         restart_policy: Some("Never".to_owned()),
@@ -52,7 +51,7 @@ pub(crate) fn pod(
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(1),
         service_account_name: settings.service_account.clone(),
-        image_pull_secrets: Some(pull.collect()),
+        image_pull_secrets: Some(pull_secrets(settings)),
         volumes: Some(volumes),
         init_containers: Some(vec![runner(settings)]),
         containers: vec![image(manifest, start, settings)],
@@ -65,19 +64,13 @@ pub(crate) fn pod(
 fn runner(settings: &ClusterSettings) -> Container {
     let mut command = settings.install_runner.clone();
     command.push(INIT.to_owned());
-    let small = Resources { cpu: "10m".to_owned(), memory: "32Mi".to_owned(), memory_limit: None };
     Container {
         name: "runner".to_owned(),
         image: Some(settings.image.clone()),
         command: Some(command),
         volume_mounts: Some(vec![mount("programs", FOLDER, false)]),
-        resources: Some(requirements(&small)),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            capabilities: Some(Capabilities { add: None, drop: Some(vec!["ALL".to_owned()]) }),
-            seccomp_profile: Some(runtime_default()),
-            ..SecurityContext::default()
-        }),
+        resources: Some(small()),
+        security_context: Some(unprivileged()),
         ..Container::default()
     }
 }
@@ -117,6 +110,26 @@ fn image(manifest: &ManifestRef, start: &Start, settings: &ClusterSettings) -> C
         }),
         ..Container::default()
     }
+}
+
+/// What a container of ours needs that only prints or copies.
+pub(crate) fn small() -> ResourceRequirements {
+    requirements(&Resources { cpu: "10m".to_owned(), memory: "32Mi".to_owned(), memory_limit: None })
+}
+
+/// A container of ours that needs no rights.
+pub(crate) fn unprivileged() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(Capabilities { add: None, drop: Some(vec!["ALL".to_owned()]) }),
+        seccomp_profile: Some(runtime_default()),
+        ..SecurityContext::default()
+    }
+}
+
+/// With what nodes pull images.
+pub(crate) fn pull_secrets(settings: &ClusterSettings) -> Vec<LocalObjectReference> {
+    settings.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() }).collect()
 }
 
 fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {

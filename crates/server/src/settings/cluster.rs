@@ -1,5 +1,6 @@
 //! `[cluster]`: a Kubernetes cluster that runs jobs and lanes.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use edgewright_model::spec::Lane;
@@ -10,6 +11,8 @@ use super::described::{Kind, described};
 
 /// What a server's name is by default.
 const DEFAULT_NAME: &str = "edgewright";
+/// How many jobs are in the cluster by default.
+const DEFAULT_PARALLEL: u16 = 32;
 /// The namespace of jobs by default.
 const DEFAULT_NAMESPACE: &str = "edgewright-jobs";
 /// The longest name of a server, a namespace, or an account, in bytes (RFC 1123 label).
@@ -27,12 +30,6 @@ pub enum ClusterWork {
     Jobs,
     /// The lane `container`.
     Container,
-    /// The lane `vm`.
-    Vm,
-    /// The lane `upgrade`.
-    Upgrade,
-    /// The lane `rollback`.
-    Rollback,
 }
 
 impl ClusterWork {
@@ -41,15 +38,12 @@ impl ClusterWork {
         match self {
             Self::Jobs => None,
             Self::Container => Some(Lane::Container),
-            Self::Vm => Some(Lane::Vm),
-            Self::Upgrade => Some(Lane::Upgrade),
-            Self::Rollback => Some(Lane::Rollback),
         }
     }
 }
 
 impl Kind for Vec<ClusterWork> {
-    const NAME: &'static str = "list of `\"jobs\"`, `\"container\"`, `\"vm\"`, `\"upgrade\"`, `\"rollback\"`";
+    const NAME: &'static str = "list of `\"jobs\"` and `\"container\"`";
     const EXAMPLE: &'static str = "[\"jobs\", \"container\"]";
 }
 
@@ -63,6 +57,9 @@ described! {
         pub image: Option<String> { Restart, default: "none", range: "HOST/NAME@DIGEST", example: "\"registry.example.org/edgewright@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"" }
         /// What runs in the cluster. Everything else runs on this host.
         pub runs: Option<Vec<ClusterWork>> { Restart, default: "`[\"jobs\", \"container\"]`" }
+        /// How many jobs have objects in the cluster at the same time. Its scheduler and its quota decide how
+        /// many of them run.
+        pub parallel: Option<u16> { Restart, default: DEFAULT_PARALLEL.to_string(), range: "1 to 65535", example: "100" }
         /// Namespace of jobs and of images under test.
         pub namespace: Option<String> { Restart, default: DEFAULT_NAMESPACE, example: "\"plant-jobs\"" }
         /// This server's name. Objects of servers with other names are left alone.
@@ -95,6 +92,8 @@ pub struct ClusterTable {
     pub image: String,
     /// What runs there.
     pub runs: Vec<ClusterWork>,
+    /// How many jobs are there at the same time.
+    pub parallel: NonZeroUsize,
     /// The namespace of jobs.
     pub namespace: String,
     /// This server's name.
@@ -138,6 +137,9 @@ impl ClusterOptions {
                     .to_owned(),
             );
         };
+        let Some(parallel) = NonZeroUsize::new(self.parallel.unwrap_or(DEFAULT_PARALLEL).into()) else {
+            return fault("`parallel` is 0: use 1 or more".to_owned());
+        };
         let or = |given: Option<String>, default: &str| given.unwrap_or_else(|| default.to_owned());
         let namespace = or(self.namespace, DEFAULT_NAMESPACE);
         let name = or(self.name, DEFAULT_NAME);
@@ -154,6 +156,7 @@ impl ClusterOptions {
         Ok(Some(ClusterTable {
             image,
             runs,
+            parallel,
             namespace,
             name,
             kubeconfig: self.kubeconfig,
@@ -196,8 +199,10 @@ mod tests {
             ("hub.example.org", DEFAULT_NAMESPACE)
         );
         assert_eq!(found.runs, [ClusterWork::Jobs, ClusterWork::Container]);
-        let found = table(&with("pull_from = \"r:5000\"\nruns = [\"vm\", \"vm\"]"), None).unwrap().unwrap();
-        assert_eq!((found.pull_from.as_str(), found.runs), ("r:5000", vec![ClusterWork::Vm]));
+        let found = table(&with("pull_from = \"r:5000\"\nruns = [\"container\", \"container\"]"), None)
+            .unwrap()
+            .unwrap();
+        assert_eq!((found.pull_from.as_str(), found.runs), ("r:5000", vec![ClusterWork::Container]));
         for (text, part) in [
             ("namespace = \"x\"".to_owned(), "need `image`"),
             ("image = \"r/edgewright:1\"".to_owned(), "needs a digest"),
