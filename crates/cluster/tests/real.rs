@@ -280,6 +280,8 @@ async fn of_this_program(folder: &Path, checks: &Path) -> PathBuf {
         listed.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
     let path = folder.join("layer.tar");
     let mut layer = tar::Builder::new(std::fs::File::create(&path).unwrap());
+    // containerd reads no sparse files.
+    layer.sparse(false);
     for library in libraries {
         layer.append_path_with_name(std::fs::canonicalize(library).unwrap(), &library[1..]).unwrap();
     }
