@@ -27,13 +27,13 @@ const TRIALS: [Trial; 5] = [
     },
     Trial {
         what: "overlay mounts",
-        script: "cd /sys/fs/cgroup/.. && mount -t tmpfs t . && mkdir l u w m && \
+        script: "mount -t tmpfs t /run && cd /run && mkdir l u w m && \
                  mount -t overlay o -o lowerdir=l,upperdir=u,workdir=w m",
         advice: "load the kernel module `overlay`",
     },
     Trial {
         what: "network interfaces of the kinds veth and bridge",
-        script: "ip link add a type veth peer name b && ip link add c type bridge",
+        script: "ip link add ew0 type veth peer name ew1 && ip link add ew2 type bridge",
         advice: "load the kernel modules `veth` and `bridge`",
     },
     Trial {
@@ -43,7 +43,7 @@ const TRIALS: [Trial; 5] = [
     },
     Trial {
         what: "/dev/net/tun",
-        script: "test -c /dev/net/tun && ip tuntap add dev a mode tap",
+        script: "test -c /dev/net/tun && ip tuntap add dev ew3 mode tap",
         advice: "load the kernel module `tun`",
     },
 ];

@@ -38,6 +38,12 @@ pub(super) fn make(place: &Place, addresses: &Addresses) -> anyhow::Result<()> {
         .arg(folder.join("service-accounts.key"))
         .run()
         .context("cannot make a key")?;
+    Run::new("openssl")
+        .args(["pkey", "-pubout", "-in"])
+        .arg(folder.join("service-accounts.key"))
+        .arg("-out")
+        .arg(folder.join("service-accounts.pub"))
+        .run()?;
     let names = format!(
         "subjectAltName=IP:{},IP:{SERVICE},IP:127.0.0.1,DNS:kubernetes,DNS:kubernetes.default,\
          DNS:kubernetes.default.svc,DNS:kubernetes.default.svc.cluster.local,DNS:node",
