@@ -113,7 +113,8 @@ fn fetch(package: &str, suite: &str, folder: &Path) -> anyhow::Result<()> {
     Ok(std::fs::rename(unfinished, folder)?)
 }
 
-/// A Go tool that fetches the version it is asked for: the machine's own, else one of Debian in the cache folder.
+/// A Go tool that fetches the version it is asked for: the machine's own, else one of Debian in the cache
+/// folder.
 pub(crate) fn go() -> anyhow::Result<PathBuf> {
     if let Ok(version) = Run::new("go").arg("version").env("GOTOOLCHAIN", "local").output()
         && go_fetches_others(&version)

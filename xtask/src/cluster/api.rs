@@ -17,7 +17,7 @@ use crate::test::shown;
 
 /// How long a component may take, on a machine with much else to do.
 pub(super) const READY_LIMIT: Duration = Duration::from_mins(5);
-pub(super) const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_millis(200);
 /// What a start may take on two cores with nothing else to do. More is a warning.
 const BUDGET: Duration = Duration::from_secs(45);
 const BUDGET_WITH_KUBEVIRT: Duration = Duration::from_mins(3);
@@ -42,7 +42,8 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a cluster, after removing what an earlier one left at the place. Makes the parts that are missing.
+    /// Starts a cluster, after removing what an earlier one left at the place. Makes the parts that are
+    /// missing.
     pub(crate) fn start(options: &Options) -> anyhow::Result<Self> {
         let began = Instant::now();
         let mut story = Story::new();
@@ -112,7 +113,7 @@ impl Cluster {
         let [.., kubelet, _, coredns] = OTHERS;
         node.wait_for(kubelet, READY_LIMIT, || {
             let condition = r#"{.status.conditions[?(@.type=="Ready")].status}"#;
-            let query = self.command()?.args(["get", "node", "node", "--ignore-not-found", "-o"]);
+            let query = self.command().args(["get", "node", "node", "--ignore-not-found", "-o"]);
             Ok(query.arg(format!("jsonpath={condition}")).output()? == "True")
         })?;
         node.wait_for(coredns, READY_LIMIT, || {
@@ -160,16 +161,16 @@ impl Cluster {
     }
 
     /// `kubectl` for this cluster. It keeps nothing in the user's home.
-    pub(crate) fn command(&self) -> anyhow::Result<Run> {
+    pub(crate) fn command(&self) -> Run {
         let place = &self.node.place;
-        Ok(Run::new(place.program("kubectl"))
+        Run::new(place.program("kubectl"))
             .env("KUBECONFIG", place.kubeconfig())
-            .env("KUBECACHEDIR", place.file("kubectl-cache")))
+            .env("KUBECACHEDIR", place.file("kubectl-cache"))
     }
 
     /// What `kubectl` prints.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        self.command()?.args(arguments).output()
+        self.command().args(arguments).output()
     }
 
     /// Creates or changes the objects of a YAML text.
@@ -180,7 +181,7 @@ impl Cluster {
     }
 
     pub(super) fn apply_file(&self, file: &Path) -> anyhow::Result<()> {
-        let apply = self.command()?.args(["apply", "--server-side", "--force-conflicts", "--filename"]);
+        let apply = self.command().args(["apply", "--server-side", "--force-conflicts", "--filename"]);
         apply.arg(file).output().map(drop)
     }
 
@@ -191,20 +192,8 @@ impl Cluster {
 
     /// A value of an object by its JSON path; empty if there is none.
     pub(crate) fn value(&self, object: &[&str], path: &str) -> anyhow::Result<String> {
-        let query = self.command()?.args(["get", "--ignore-not-found", "-o", &format!("jsonpath={path}")]);
+        let query = self.command().args(["get", "--ignore-not-found", "-o", &format!("jsonpath={path}")]);
         query.args(object).output()
-    }
-
-    /// Waits for a condition of the cluster.
-    pub(crate) fn wait(&self, what: &str, is_true: impl Fn() -> anyhow::Result<bool>) -> anyhow::Result<()> {
-        let deadline = Instant::now() + READY_LIMIT;
-        while !is_true()? {
-            if Instant::now() > deadline {
-                bail!("not seen after {} minutes: {what}", READY_LIMIT.as_secs() / 60);
-            }
-            std::thread::sleep(PAUSE);
-        }
-        Ok(())
     }
 
     /// Loads all images of an archive, of OCI's or docker's format, into the node.
@@ -218,8 +207,8 @@ impl Cluster {
             .with_context(|| format!("cannot load the images of {}", archive.display()))
     }
 
-    /// Images with this registry's name, such as `registry.edgewright.internal`, are pulled from this address,
-    /// such as `http://host.edgewright.internal:5000`, from now on.
+    /// Images with this registry's name, such as `registry.edgewright.internal`, are pulled from this
+    /// address, such as `http://host.edgewright.internal:5000`, from now on.
     pub(crate) fn pull_from(&self, name: &str, address: &str) -> anyhow::Result<()> {
         let folder = self.node.place.exchange("registries").join(name);
         std::fs::create_dir_all(&folder)?;
@@ -253,6 +242,18 @@ impl Drop for Cluster {
             println!("warning: the cluster is not removed: {error:#}; run `cargo xtask cluster down`");
         }
     }
+}
+
+/// Waits for a condition of a cluster.
+pub(crate) fn wait(what: &str, is_true: impl Fn() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    let deadline = Instant::now() + READY_LIMIT;
+    while !is_true()? {
+        if Instant::now() > deadline {
+            bail!("not seen after {} minutes: {what}", READY_LIMIT.as_secs() / 60);
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
 }
 
 /// Ends the cluster of a place, and removes everything of it. Whether there was one.

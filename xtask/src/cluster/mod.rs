@@ -1,5 +1,5 @@
-//! `cluster`: a real Kubernetes with Tekton, and KubeVirt if asked for, on this machine: one node in namespaces
-//! and a cgroup of its own.
+//! `cluster`: a real Kubernetes with Tekton, and KubeVirt if asked for, on this machine: one node in
+//! namespaces and a cgroup of its own.
 //!
 //! No container image is pulled. Programs are built from the public Go module proxy, root file systems from
 //! Debian packages, once for each version: they are kept in `~/.cache/edgewright/cluster`.
@@ -80,7 +80,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
         }
         ["down"] => api::down(&place),
         ["status"] => status(&place),
-        ["kubectl", arguments @ ..] => Cluster::attach(&place)?.command()?.args(arguments).inherit().run(),
+        ["kubectl", arguments @ ..] => Cluster::attach(&place)?.command().args(arguments).inherit().run(),
         ["load", archive] => Cluster::attach(&place)?.load_image(archive.as_ref()),
         ["registry", name, url] => Cluster::attach(&place)?.pull_from(name, url),
         ["shell"] => inside(&place, &["bash"]),

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::api::{Cluster, Options};
+use super::api::{Cluster, Options, wait};
 use super::build::Parts;
 use super::node::{HOST_NAME, Lifetime};
 use super::place::Place;
@@ -22,7 +22,7 @@ const PORT: u16 = 15099;
 const BUSYBOX: &str = "localhost/busybox:1";
 
 /// Needs the network of services, the name server, and a service of the host by its name.
-const TASK: &str = r#"
+const TASK: &str = r"
 apiVersion: tekton.dev/v1
 kind: TaskRun
 metadata: {name: NAME, namespace: default}
@@ -39,7 +39,7 @@ spec:
         wget -q -O /dev/null http://ADDRESS/v2/
         sleep SECONDS
         printf passed >$(results.verdict.path)
-"#;
+";
 
 const MACHINE: &str = r#"
 apiVersion: kubevirt.io/v1
@@ -79,8 +79,9 @@ pub(super) fn run(has_kubevirt: bool) -> anyhow::Result<()> {
     finish_task(&cluster, "pulled", &story)?;
     story.step("The API server is killed while a TaskRun is under way");
     start_task(&cluster, "killed", BUSYBOX, 10)?;
-    cluster.wait("the step is running", || {
-        cluster.shows(&["pod", "killed-pod"], "{.status.phase}", "Running")
+    wait("the step is running, or has failed", || {
+        let phase = cluster.value(&["pod", "killed-pod"], "{.status.phase}")?;
+        Ok(!matches!(phase.as_str(), "" | "Pending"))
     })?;
     cluster.kill_apiserver()?;
     ensure!(cluster.kubectl(&["get", "nodes"]).is_err(), "the API server answers after it was killed");
@@ -106,9 +107,7 @@ fn start_task(cluster: &Cluster, name: &str, image: &str, seconds: u32) -> anyho
 
 fn finish_task(cluster: &Cluster, name: &str, story: &Story) -> anyhow::Result<()> {
     let object = ["taskrun", name];
-    cluster.wait("the TaskRun is complete", || {
-        Ok(!cluster.value(&object, "{.status.completionTime}")?.is_empty())
-    })?;
+    wait("the TaskRun is complete", || Ok(!cluster.value(&object, "{.status.completionTime}")?.is_empty()))?;
     let verdict = cluster.value(&object, r#"{.status.results[?(@.name=="verdict")].value}"#)?;
     if verdict != "passed" {
         let why = cluster.value(&object, "{.status.conditions[0].message}")?;
@@ -122,7 +121,7 @@ fn finish_task(cluster: &Cluster, name: &str, story: &Story) -> anyhow::Result<(
 fn run_machine(cluster: &Cluster, story: &Story) -> anyhow::Result<()> {
     cluster.apply(MACHINE)?;
     let object = ["vmi", "trial"];
-    cluster.wait("the machine has ended", || {
+    wait("the machine has ended", || {
         let phase = cluster.value(&object, "{.status.phase}")?;
         Ok(matches!(phase.as_str(), "Succeeded" | "Failed"))
     })?;
@@ -155,7 +154,7 @@ impl Registry {
         let child = run.start_logged(&place.file("registry.log"))?;
         let archive = Parts::new()?.node.file("images.tar");
         let registry = Self { child, archive, address };
-        cluster.wait("the registry answers", || {
+        wait("the registry answers", || {
             Ok(Run::new("curl").args(["--silent", "--fail", "--noproxy", "*"]).arg(registry.url()).succeeds())
         })?;
         Ok(registry)

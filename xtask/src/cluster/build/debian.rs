@@ -54,7 +54,7 @@ echo 'root:x:0:' >etc/group
 "#;
     std::fs::create_dir_all(folder)?;
     Run::new("tar")
-        .args(["--extract", "--zstd", "--file"])
+        .args(["--extract", "--file"])
         .arg(root)
         .arg(format!("--directory={}", folder.display()))
         .arg("./usr/bin/busybox")

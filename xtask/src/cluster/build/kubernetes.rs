@@ -18,8 +18,8 @@ const NAMES: [&str; 6] =
 const TEKTON_SERVERS: [&str; 2] = ["controller", "webhook"];
 /// Tekton's programs that run in pods.
 const TEKTON_IMAGES: [&str; 4] = ["entrypoint", "nop", "sidecarlogresults", "workingdirinit"];
-/// Tekton's manifests, in the order in which they are applied. Its servers are not among them: they run on the
-/// node.
+/// Tekton's manifests, in the order in which they are applied. Its servers are not among them: they run on
+/// the node.
 const TEKTON_MANIFESTS: [&str; 5] = ["200-", "201-", "clusterrole-", "config-", "500-webhooks"];
 
 /// Fills the folder: `programs.tar.zst`, `images.tar`, `tekton-namespace.yaml`, `tekton.yaml`.

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::cluster::api::Cluster;
+use crate::cluster::api::{Cluster, wait};
 use crate::cluster::build::Parts;
 use crate::cluster::version::KUBEVIRT;
 use crate::demo::story::Story;
@@ -77,7 +77,7 @@ pub(in crate::cluster) fn install(cluster: &Cluster, parts: &Parts, story: &Stor
     cluster.kubectl(&["label", "node", "node", "node-role.kubernetes.io/control-plane=", "--overwrite"])?;
     cluster.apply_file(&parts.kubevirt.file("kubevirt.yaml"))?;
     cluster.apply(&OPERATOR.replace("VERSION", &format!("v{KUBEVIRT}")))?;
-    cluster.wait("KubeVirt's own kind of object", || {
+    wait("KubeVirt's own kind of object", || {
         cluster.shows(
             &["crd", "kubevirts.kubevirt.io"],
             r#"{.status.conditions[?(@.type=="Established")].status}"#,
@@ -87,7 +87,7 @@ pub(in crate::cluster) fn install(cluster: &Cluster, parts: &Parts, story: &Stor
     cluster.apply(&settings().to_string())?;
     story.progress("its operator is applied");
     let object = ["kubevirt", "kubevirt", "--namespace", "kubevirt"];
-    cluster.wait("KubeVirt deployed", || cluster.shows(&object, "{.status.phase}", "Deployed"))?;
+    wait("KubeVirt deployed", || cluster.shows(&object, "{.status.phase}", "Deployed"))?;
     story.progress("its operator has deployed it");
     Ok(())
 }

@@ -245,6 +245,9 @@ fn kubelet_settings(addresses: &Addresses) -> serde_json::Value {
         "failSwapOn": false,
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
+        // Any pod may use what the node has. Otherwise a loaded image is pulled, in vain, once a registry has had
+        // the same one.
+        "imagePullCredentialsVerificationPolicy": "NeverVerify",
         "makeIPTablesUtilChains": false,
         "maxOpenFiles": 20000,
         "oomScoreAdj": 0,

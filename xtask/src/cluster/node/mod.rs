@@ -25,7 +25,7 @@ use crate::command::Run;
 pub(super) use network::{Addresses, HOST_NAME};
 
 /// How long the node may take until it takes orders.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_millis(100);
 /// Lines of a component's output that an error shows.
 const TAIL_LINES: usize = 12;

@@ -31,8 +31,18 @@ naming_options() {
 	echo "${named#,}"
 }
 
+# Closes the files of the programs above us: a node outlives them, and would hold their locks. Bash reads this file by 255.
+close_files() {
+	local file
+	for file in /proc/$$/fd/*; do
+		file=${file##*/}
+		if [ "$file" -gt 2 ] && [ "$file" != 255 ]; then eval "exec $file>&-"; fi
+	done
+}
+
 start() {
 	local folder=$1 cgroup=$2 point kind
+	close_files
 	while read -r point kind _; do
 		mkdir -p "$point/$cgroup"
 		case $kind:$point in
@@ -93,6 +103,7 @@ pretend() {
 
 attach() {
 	local folder=$1 cgroup=$2 process=$3 point kind
+	close_files
 	while read -r point kind _; do
 		if [ "$kind:$point" = cgroup2:/sys/fs/cgroup ]; then cgroup=$cgroup/init; fi
 		echo $$ >"$point/$cgroup/cgroup.procs"
@@ -133,7 +144,7 @@ init() {
 	fi
 	hostname node
 	ip link set lo up
-	# Both ends, so that neither we nor those who write wait for the other. slirp4netns ends when the second one closes.
+	# Both ends, so that neither process 1 nor a writer waits for the other. slirp4netns ends when the second one closes.
 	exec 3<>control 4<>alive
 	touch ready
 	while read -r verb name <&3; do
