@@ -63,8 +63,15 @@ impl Part {
         }
         println!("cluster: making {} once; budget: {}", self.title, shown(self.budget));
         let (began, used) = (Instant::now(), usage::of_children()?);
-        let unfinished = parent.join(format!("{}.new", self.name));
-        remove(&unfinished)?;
+        let prefix = format!("{}.new-", self.name);
+        for entry in std::fs::read_dir(parent)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                remove(&entry.path())?;
+            }
+        }
+        // A name of its own: programs of a killed maker may still write to theirs.
+        let unfinished = parent.join(format!("{prefix}{}", std::process::id()));
         std::fs::create_dir(&unfinished)?;
         make(&unfinished).with_context(|| format!("cannot make {}", self.title))?;
         std::fs::rename(&unfinished, &self.folder)?;
