@@ -69,6 +69,9 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
             requirements::check_space()?;
             let parts = Parts::new()?;
             parts.ensure(has_kubevirt, keeps_caches)?;
+            if !keeps_caches {
+                build::go::remove_caches()?;
+            }
             println!("cluster: all parts are made");
             Ok(())
         }

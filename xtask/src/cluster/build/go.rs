@@ -102,9 +102,11 @@ impl Go {
             .env("GOCACHE", self.caches.join("build"))
             .env("CGO_ENABLED", if build.has_c { "1" } else { "0" })
     }
+}
 
-    /// Removes the caches.
-    pub(super) fn remove_caches(&self) -> anyhow::Result<()> {
-        part::remove(&self.caches)
-    }
+/// Removes the caches, once no other process builds with them.
+pub(in crate::cluster) fn remove_caches() -> anyhow::Result<()> {
+    let folder = part::folder()?;
+    let _lock = part::lock(&folder.join("lock"))?;
+    part::remove(&folder.join("go"))
 }

@@ -53,7 +53,7 @@ impl Parts {
         if has_kubevirt {
             self.kubevirt.ensure(|folder| kubevirt::make(&go, folder))?;
         }
-        if keeps_caches { Ok(()) } else { go.remove_caches() }
+        if keeps_caches { Ok(()) } else { go::remove_caches() }
     }
 }
 
