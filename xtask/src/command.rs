@@ -40,6 +40,19 @@ impl Run {
         self
     }
 
+    /// Reads a file as its standard input.
+    pub(crate) fn stdin(mut self, file: &Path) -> anyhow::Result<Self> {
+        let input = std::fs::File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+        self.0.stdin(input);
+        Ok(self)
+    }
+
+    /// Reads what the user types.
+    pub(crate) fn inherit(mut self) -> Self {
+        self.0.stdin(Stdio::inherit());
+        self
+    }
+
     pub(crate) fn cwd(mut self, folder: &Path) -> Self {
         self.0.current_dir(folder);
         self

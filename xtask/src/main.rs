@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask setup|check|test|fuzz|generate|dist|demo|e2e|bench`.
+//! Developer commands: `cargo xtask setup|check|test|fuzz|generate|dist|demo|e2e|cluster|bench`.
 //!
 //! This is the first program that a fresh machine compiles, so it has few dependencies and uses no other
 //! crate of the workspace.
@@ -7,6 +7,7 @@
 
 mod bench;
 mod check;
+mod cluster;
 mod command;
 mod demo;
 mod dist;
@@ -53,6 +54,8 @@ Commands:
                 two for each point
   e2e lanes     update a device by the lanes of runs: upgrade, rollback, downgrade, switch: about 25 minutes
   e2e stick     install a virtual machine from a USB stick, and start it: about 7 minutes
+  cluster COMMAND
+                a Kubernetes of this machine's own, with Tekton and KubeVirt: `cargo xtask cluster` lists the commands
   bench [NAME]  run a measurement; without a name, list all";
 
 fn main() -> ExitCode {
@@ -83,6 +86,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["e2e", "cuts", options @ ..] => e2e::cuts(options),
         ["e2e", "lanes"] => e2e::lanes(),
         ["e2e", "stick"] => e2e::stick(),
+        ["cluster", arguments @ ..] => cluster::run(arguments),
         ["bench"] => {
             bench::list();
             Ok(())

@@ -8,7 +8,7 @@ use crate::command::{Run, is_installed, is_root};
 use crate::workspace;
 
 /// Programs with the Debian package that brings them.
-const PROGRAMS: [(&str, &str); 16] = [
+const PROGRAMS: [(&str, &str); 20] = [
     ("podman", "podman"),
     ("buildah", "buildah"),
     ("skopeo", "skopeo"),
@@ -30,6 +30,12 @@ const PROGRAMS: [(&str, &str); 16] = [
     ("curl", "curl"),
     ("jq", "jq"),
     ("openssl", "openssl"),
+    // The network of a cluster's node.
+    ("ip", "iproute2"),
+    ("slirp4netns", "slirp4netns"),
+    // Parts of clusters in the cache; a file capability in one of them.
+    ("zstd", "zstd"),
+    ("setcap", "libcap2-bin"),
     // Tests of ssh sources start one of their own, on loopback.
     ("sshd", "openssh-server"),
 ];
@@ -40,6 +46,11 @@ const HEADERS: [(&str, &str); 1] = [("/usr/include/openssl/ssl.h", "libssl-dev")
 /// The Debian suite that oras comes from: bookworm has no oras, but its C library is new enough for it. A
 /// stable suite keeps its version of oras, so the suite determines the version.
 const SUITE_OF_ORAS: &str = "trixie";
+
+/// The Debian suite and the package that Go comes from where it is not installed: any that can fetch another
+/// version of itself.
+const SUITE_OF_GO: &str = "trixie";
+const PACKAGE_OF_GO: &str = "golang-go";
 
 /// The tool image's folder in the cache. Another number where the list of its packages changes.
 const TOOL_IMAGE: &str = "image-4";
@@ -79,7 +90,15 @@ pub(crate) fn clients() -> anyhow::Result<()> {
     if is_installed("oras") || folder.exists() {
         return Ok(());
     }
-    println!("setup: fetching oras from Debian {SUITE_OF_ORAS}");
+    fetch("oras", SUITE_OF_ORAS, &folder)
+}
+
+/// The files of a package of Debian and of what it needs, in a folder, once.
+fn fetch(package: &str, suite: &str, folder: &Path) -> anyhow::Result<()> {
+    if folder.exists() {
+        return Ok(());
+    }
+    println!("setup: fetching {package} from Debian {suite}");
     let parent = folder.parent().context("the cache folder has no parent")?;
     std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
     let unfinished = folder.with_extension("new");
@@ -87,11 +106,30 @@ pub(crate) fn clients() -> anyhow::Result<()> {
         std::fs::remove_dir_all(&unfinished)?;
     }
     Run::new("mmdebstrap")
-        .args(["--quiet", "--variant=extract", "--include=oras", SUITE_OF_ORAS])
+        .args(["--quiet", "--variant=extract", &format!("--include={package}"), suite])
         .arg(&unfinished)
         .run()
-        .context("cannot fetch oras")?;
+        .with_context(|| format!("cannot fetch {package}"))?;
     Ok(std::fs::rename(unfinished, folder)?)
+}
+
+/// A Go tool that fetches the version it is asked for: the machine's own, else one of Debian in the cache
+/// folder.
+pub(crate) fn go() -> anyhow::Result<PathBuf> {
+    if let Ok(version) = Run::new("go").arg("version").env("GOTOOLCHAIN", "local").output()
+        && go_fetches_others(&version)
+    {
+        return Ok("go".into());
+    }
+    let folder = workspace::cache()?.join("go").join(SUITE_OF_GO);
+    fetch(PACKAGE_OF_GO, SUITE_OF_GO, &folder)?;
+    Ok(folder.join("usr/bin/go"))
+}
+
+/// Whether this version of Go, from the output of `go version`, is 1.21 or later.
+fn go_fetches_others(output: &str) -> bool {
+    let minor = output.split_once("go1.").map(|(_, rest)| rest.chars().take_while(char::is_ascii_digit));
+    minor.is_some_and(|digits| digits.collect::<String>().parse::<u32>().is_ok_and(|minor| minor >= 21))
 }
 
 /// The tool image of sandboxes, made once by `program`, the command that was just built.
@@ -132,4 +170,18 @@ fn apt_get(arguments: &[&str]) -> anyhow::Result<()> {
         .args(["DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get"])
         .args(arguments)
         .run()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_go_that_fetch_others_are_recognised() {
+        assert!(go_fetches_others("go version go1.26.8 linux/amd64\n"));
+        assert!(go_fetches_others("go version go1.21 linux/amd64\n"));
+        for old in ["go version go1.19.8 linux/amd64\n", "go version devel linux/amd64\n", ""] {
+            assert!(!go_fetches_others(old), "{old}");
+        }
+    }
 }
