@@ -9,7 +9,7 @@ use crate::command::Run;
 use crate::demo::source::Source;
 use crate::{setup, workspace};
 
-/// Where the program is in the source: what `.gitignore` of `deploy/image` keeps out of git.
+/// Where the program is in the source.
 const PROGRAM: &str = "images/edgewright/files/usr/bin/edgewright";
 /// The lock of the image in the source.
 const LOCK: &str = "images/edgewright/edgewright.lock";
@@ -87,9 +87,13 @@ impl Place {
         copied.map(drop).with_context(|| format!("cannot write {}", to.display()))
     }
 
+    /// Commits the source as it is now: only committed files are released.
+    pub(super) fn commit(&self) -> anyhow::Result<()> {
+        Source::open(&self.source).commit("image").map(drop)
+    }
+
     /// Builds and tests it with a data folder of this name.
     pub(super) fn build(&self, name: &str) -> anyhow::Result<Built> {
-        Source::open(&self.source).commit("image")?;
         self.edgewright(&["run"])?.arg(&self.source).args(self.work(name)).run()?;
         let data = self.root.join(name);
         let shown = self.edgewright(&["image", "show", VARIANT, "--json", "--data"])?.arg(&data).output()?;

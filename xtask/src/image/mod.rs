@@ -1,5 +1,5 @@
-//! `image`: Edgewright's own OCI image, built and tested by Edgewright from the source in `deploy/image`, as an
-//! OCI archive in `target/dist` or in a registry.
+//! `image`: Edgewright's own OCI image, built and tested by Edgewright from the source in `deploy/image`, as
+//! an OCI archive in `target/dist` or in a registry.
 //!
 //! ```text
 //! deploy/image ──┐ copy, with the program          edgewright run           edgewright serve, skopeo
@@ -7,8 +7,8 @@
 //!                                  edgewright.lock ◀───────────── versions of the packages
 //! ```
 //!
-//! Commit, lock and compiler decide about every byte. The lock of an image is beside it in `target/dist`: with
-//! it, the same commit gives the same digest later, as long as Debian's mirrors have the packages.
+//! Commit, lock and compiler decide about every byte. The lock of an image is beside it in `target/dist`:
+//! with it, the same commit gives the same digest later, as long as Debian's mirrors have the packages.
 
 mod build;
 mod export;
@@ -111,6 +111,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     } else {
         place.lock(options.is_update)?;
     }
+    place.commit()?;
     let built = place.build("data")?;
     println!("image: {}", built.digest);
     if options.is_checked {
