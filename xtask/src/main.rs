@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask setup|check|test|fuzz|generate|dist|demo|e2e|cluster|bench`.
+//! Developer commands: `cargo xtask setup|check|test|fuzz|generate|dist|image|demo|e2e|cluster|bench`.
 //!
 //! This is the first program that a fresh machine compiles, so it has few dependencies and uses no other
 //! crate of the workspace.
@@ -14,6 +14,7 @@ mod dist;
 mod e2e;
 mod fuzz;
 mod generate;
+mod image;
 mod setup;
 mod test;
 mod workspace;
@@ -45,6 +46,9 @@ Commands:
                 write the generated pages of docs/reference, such as settings.md
   dist [image-parts]
                 make a Debian package and a tarball, and the parts of device images with their programs, in target/dist
+  image [--check] [--push REF]
+                build Edgewright's own OCI image with Edgewright, into target/dist or a registry: about 3 minutes;
+                --check: build it again from nothing, and compare; more options: docs/how-to/container-image.md
   demo          show a source, a server, a run, a change, and a change that fails: about 5 minutes
   demo --device show a device that takes an update and returns from a bad one: about 10 minutes
   e2e device [--all]
@@ -80,6 +84,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["fuzz", arguments @ ..] => fuzz::run(arguments),
         ["generate", pages @ ..] => generate::write(pages),
         ["dist", options @ ..] => dist::run(options),
+        ["image", options @ ..] => image::run(options),
         ["demo"] => demo::run(),
         ["demo", "--device"] => e2e::demo(),
         ["e2e", "device", options @ ..] => e2e::device(options),

@@ -113,7 +113,7 @@ fn print(path: &Path) {
     println!("dist: {}", workspace::shown(path));
 }
 
-fn compile(is_dev: bool) -> anyhow::Result<PathBuf> {
+pub(crate) fn compile(is_dev: bool) -> anyhow::Result<PathBuf> {
     let (profile, folder) = if is_dev { ("dev", "debug") } else { ("release", "release") };
     let arguments = ["build", "--locked", "--package", "edgewright", "--profile", profile];
     Run::new("cargo").args(arguments).cwd(workspace::root()).run()?;
