@@ -12,7 +12,7 @@ use crate::cluster::part;
 use crate::cluster::version::{KUBEVIRT, programs};
 use crate::command::Run;
 
-/// Programs in images of their own, which need no more than a shell.
+/// Programs in images of their own.
 const SERVERS: [&str; 3] = ["virt-operator", "virt-api", "virt-controller"];
 const HANDLER: [&str; 2] = ["virt-handler", "virt-chroot"];
 const LAUNCHER: [&str; 5] =
@@ -73,8 +73,8 @@ pub(super) fn make(go: &Go, folder: &Path) -> anyhow::Result<()> {
     lay_busybox(&root, &busybox)?;
     let mut archive = Archive::begin(&folder.join("image"))?;
     add_machine(&mut archive, folder, &busybox)?;
-    add_servers(&mut archive, folder, &busybox, &built)?;
     let root = archive.layer_of_tar(&root)?;
+    add_servers(&mut archive, folder, &built, &root)?;
     let source = go.module(&format!("kubevirt.io/kubevirt@v{KUBEVIRT}/cmd"));
     add_handler(&mut archive, folder, &built, &source, &root)?;
     add_launcher(&mut archive, folder, &built, &source, &root)?;
@@ -104,14 +104,14 @@ fn name(program: &str) -> String {
     format!("localhost/kubevirt/{program}:v{KUBEVIRT}")
 }
 
-fn add_servers(archive: &mut Archive, folder: &Path, busybox: &Path, built: &Path) -> anyhow::Result<()> {
-    write(busybox, "etc/passwd", PASSWD)?;
-    write(busybox, "etc/group", GROUP)?;
-    let base = archive.layer(busybox)?;
+/// On the launcher's root, which is there anyway: all programs are linked to the C library.
+fn add_servers(archive: &mut Archive, folder: &Path, built: &Path, root: &Layer) -> anyhow::Result<()> {
     for server in SERVERS {
         let layout = folder.join("layout");
         lay_programs(built, &layout, &[server])?;
-        let layers = [base.clone(), archive.layer(&layout)?];
+        write(&layout, "etc/passwd", PASSWD)?;
+        write(&layout, "etc/group", GROUP)?;
+        let layers = [root.clone(), archive.layer(&layout)?];
         let entrypoint = format!("/usr/bin/{server}");
         archive.add(&Image { name: name(server), entrypoint: Some(&entrypoint), user: "1001" }, &layers)?;
         part::remove(&layout)?;
