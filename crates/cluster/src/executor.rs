@@ -131,8 +131,8 @@ impl Inner {
         Ok(self.claims.claim(order, part, &there))
     }
 
-    /// Removes the objects of an attempt, and waits for the end of its Pod. If the server stops, they are left
-    /// to the next process, which finds them again.
+    /// Removes the objects of an attempt, and waits for the end of its Pod. If the server stops, they are
+    /// left to the next process, which finds them again.
     pub(crate) async fn remove(&self, claim: Claim) {
         if self.settings.tasks.token().is_cancelled() {
             return;

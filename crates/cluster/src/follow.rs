@@ -144,7 +144,7 @@ async fn running(
         }
         match over {
             Some(Over::Ended(pod, end)) => return rest(cluster, target, (pod.as_deref(), end), sink).await,
-            Some(Over::Gone) if !sink.is_done() => return Followed::Gone,
+            Some(Over::Gone) => return Followed::Gone,
             _ if sink.is_done() => return Followed::Done,
             _ if Instant::now() >= until => return Followed::TooLong,
             _ => {}

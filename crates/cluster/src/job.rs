@@ -26,6 +26,9 @@ const ATTEMPTS: u32 = 3;
 /// Between two attempts.
 const AGAIN: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(30));
 
+/// Why an attempt ended whose objects are not there any more.
+const REMOVED: &str = "its objects were removed by another client";
+
 /// What an attempt gave.
 pub(crate) enum Attempted<T> {
     /// A result.
@@ -174,6 +177,14 @@ impl Job<'_> {
         let within = self.request.within;
         let phase = log.heard.phase();
         let mut tail: Vec<String> = log.tail.iter().cloned().collect();
+        // A process that the cluster ends reports that it was cancelled.
+        if log.heard.has_failed() {
+            match followed {
+                Followed::Ended(End::Infrastructure(why)) => return Ok(Attempted::Again(why)),
+                Followed::Gone => return Ok(Attempted::Again(REMOVED.to_owned())),
+                _ => {}
+            }
+        }
         if log.heard.is_done() {
             let run = self.inner.cluster.task_runs.get(name);
             let written = run.as_ref().and_then(|run| run.report());
@@ -189,9 +200,7 @@ impl Job<'_> {
         let end = match followed {
             Followed::Ended(end) => end,
             // Nothing is expected of a log that is done only.
-            Followed::Gone | Followed::Done => {
-                End::Infrastructure("its objects were removed by another client".to_owned())
-            }
+            Followed::Gone | Followed::Done => End::Infrastructure(REMOVED.to_owned()),
             Followed::NeverStarted(Some(wait @ Wait::Image(_))) => End::Infrastructure(wait.to_string()),
             Followed::NeverStarted(wait) => return Err(later("the job", wait.as_ref(), tail)),
             Followed::TooLong => End::TimeLimit,

@@ -102,20 +102,17 @@ impl Running {
     }
 }
 
+fn good() -> JobOutcome {
+    JobOutcome { version: ORDER_VERSION, builds: Vec::new(), verdicts: Vec::new(), lock: None, failure: None }
+}
+
 /// The frames of a job that printed lines and reported a good outcome, and the digest of its report.
 fn frames(lines: &[&str]) -> (Vec<String>, String) {
-    let outcome = JobOutcome {
-        version: ORDER_VERSION,
-        builds: Vec::new(),
-        verdicts: Vec::new(),
-        lock: None,
-        failure: None,
-    };
     let mut records: Vec<String> = lines
         .iter()
         .map(|line| serde_json::to_string(&JobEvent::Log { line: (*line).to_owned() }).unwrap())
         .collect();
-    records.push(serde_json::to_string(&JobEvent::Outcome(outcome)).unwrap());
+    records.push(serde_json::to_string(&JobEvent::Outcome(good())).unwrap());
     let report = Digest::of(records.last().unwrap()).to_string();
     let mut framer = Framer::default();
     (records.iter().flat_map(|record| framer.lines(record)).collect(), report)
@@ -304,7 +301,11 @@ async fn an_evicted_job_is_tried_again_and_not_for_ever() {
     let server = Server::start(&fake);
     let job = server.run(request(1), &CancellationToken::new()).await;
     let first = task_run(&fake, 1).await;
-    tekton::start(&fake, &first);
+    let pod = tekton::start(&fake, &first);
+    // Its process has the time to report that it was ended.
+    let failure = ExecutorError::Cancelled.failure();
+    let ended = JobOutcome { failure: Some(failure), ..good() };
+    fake.write(&pod, &Framer::default().lines(&serde_json::to_string(&JobEvent::Outcome(ended)).unwrap()));
     tekton::evict(&fake, &first);
     succeed(&fake, &task_run(&fake, 2).await, &["second"]);
     let (outcome, lines) = job.end().await;

@@ -63,6 +63,11 @@ impl Heard {
         self.outcome.is_some()
     }
 
+    /// Whether the outcome arrived, and is a failure.
+    pub const fn has_failed(&self) -> bool {
+        matches!(&self.outcome, Some(outcome) if outcome.failure.is_some())
+    }
+
     /// The last phase that was reported.
     pub const fn phase(&self) -> Option<Phase> {
         self.phase
