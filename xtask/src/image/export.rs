@@ -59,7 +59,7 @@ impl<'a> Registry<'a> {
     pub(super) fn archive(&self, to: &Path) -> anyhow::Result<PathBuf> {
         let layout = self.place.layout();
         Run::new("rm").args(["--recursive", "--force"]).arg(&layout).run()?;
-        self.copy(&format!("oci:{}", layout.display()))?;
+        self.copy(&[], &format!("oci:{}", layout.display()))?;
         name(&layout.join("index.json"), &self.built.digest)?;
         if let Some(folder) = to.parent() {
             std::fs::create_dir_all(folder)?;
@@ -70,15 +70,17 @@ impl<'a> Registry<'a> {
     }
 
     /// Copies it to another registry, with the user's credentials.
-    pub(super) fn push(&self, reference: &str) -> anyhow::Result<()> {
-        self.copy(&format!("docker://{reference}"))
+    pub(super) fn push(&self, reference: &str, is_plain_http: bool) -> anyhow::Result<()> {
+        let options: &[&str] = if is_plain_http { &["--dest-tls-verify=false"] } else { &[] };
+        self.copy(options, &format!("docker://{reference}"))
     }
 
     /// All of it, byte by byte: digests stay what they are.
-    fn copy(&self, to: &str) -> anyhow::Result<()> {
+    fn copy(&self, options: &[&str], to: &str) -> anyhow::Result<()> {
         let Built { repository, digest, .. } = self.built;
         Run::new("skopeo")
             .args(["copy", "--quiet", "--all", "--preserve-digests", "--src-tls-verify=false"])
+            .args(options)
             .arg(format!("docker://{}/{repository}@{digest}", self.address))
             .arg(to)
             .run()

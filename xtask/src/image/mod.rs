@@ -36,6 +36,8 @@ struct Options {
     is_checked: bool,
     /// The reference to push it to, in place of an archive.
     push: Option<String>,
+    /// That registry has no TLS.
+    is_plain_http: bool,
     out: PathBuf,
 }
 
@@ -48,6 +50,7 @@ impl Options {
             is_update: false,
             is_checked: false,
             push: None,
+            is_plain_http: false,
             out: workspace::target().join("dist"),
         };
         let mut rest = arguments;
@@ -60,6 +63,10 @@ impl Options {
                 }
                 ["--update", ref rest @ ..] => {
                     options.is_update = true;
+                    rest
+                }
+                ["--plain-http", ref rest @ ..] => {
+                    options.is_plain_http = true;
                     rest
                 }
                 ["--profile", profile @ ("dev" | "release"), ref rest @ ..] => {
@@ -84,7 +91,7 @@ impl Options {
                 }
                 _ => bail!(
                     "invalid arguments of image: `{}`; want --check, --update, --lock FILE, --push REF, \
-                     --profile release|dev, --binary FILE, --out DIR",
+                     --plain-http, --profile release|dev, --binary FILE, --out DIR",
                     rest.join(" ")
                 ),
             };
@@ -119,7 +126,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     }
     let registry = Registry::start(&place, &built)?;
     if let Some(reference) = &options.push {
-        registry.push(reference)?;
+        registry.push(reference, options.is_plain_http)?;
         println!("image: {reference}@{}", built.digest);
         return Ok(());
     }
