@@ -53,8 +53,8 @@ pub(crate) struct Kind<K: Lookup<DynamicType = ()> + Clone + 'static> {
 impl Cluster {
     /// Watches the objects of `server` in a namespace, until the tasks are cancelled.
     pub(crate) fn start(client: Client, namespace: &str, server: &str, tasks: &Tasks) -> Self {
-        let (changed, changes) = watch::channel(0);
-        let changed = Arc::new(changed);
+        let (sender, changes) = watch::channel(0);
+        let changed = Arc::new(sender);
         let task_runs = Kind::watch("TaskRuns", (&client, namespace, server), &changed, tasks);
         let pods = Kind::watch("Pods", (&client, namespace, server), &changed, tasks);
         let secrets = Api::namespaced(client.clone(), namespace);

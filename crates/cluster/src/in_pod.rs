@@ -2,7 +2,7 @@
 //! digest of its report where Tekton reads it.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read as _, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 

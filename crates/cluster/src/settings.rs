@@ -108,8 +108,6 @@ pub fn kubernetes_lanes() -> Lanes {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     /// Settings as an installation has them.
