@@ -175,7 +175,7 @@ mod tests {
         let (claims, hmi) = (Claims::default(), order("hmi"));
         let name = Attempt { order: hmi.clone(), part: Part::Job, number: 4 }.name();
         assert!(claims.to_remove(std::slice::from_ref(&name)).is_empty());
-        tokio::time::advance(UNCLAIMED - Duration::from_secs(1)).await;
+        tokio::time::advance(UNCLAIMED.checked_sub(Duration::from_secs(1)).unwrap()).await;
         let claim = claims.claim(&hmi, Part::Job, &[4]);
         tokio::time::advance(UNCLAIMED).await;
         assert!(claims.to_remove(&[name]).is_empty());

@@ -54,9 +54,9 @@ impl Cluster {
     /// Watches the objects of `server` in a namespace, until the tasks are cancelled.
     pub(crate) fn start(client: Client, namespace: &str, server: &str, tasks: &Tasks) -> Self {
         let (sender, changes) = watch::channel(0);
-        let changed = Arc::new(sender);
-        let task_runs = Kind::watch("TaskRuns", (&client, namespace, server), &changed, tasks);
-        let pods = Kind::watch("Pods", (&client, namespace, server), &changed, tasks);
+        let sender = Arc::new(sender);
+        let task_runs = Kind::watch("TaskRuns", (&client, namespace, server), &sender, tasks);
+        let pods = Kind::watch("Pods", (&client, namespace, server), &sender, tasks);
         let secrets = Api::namespaced(client.clone(), namespace);
         Self { task_runs, pods, secrets, client, changes }
     }

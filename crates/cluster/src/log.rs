@@ -125,7 +125,9 @@ mod tests {
         written.push("a warning".to_owned());
         for reading in [&written[..3], &written[..]] {
             log.begin();
-            reading.iter().for_each(|line| log.line(line));
+            for line in reading {
+                log.line(line);
+            }
         }
         assert_eq!(*lines.lock().unwrap(), ["a warning", "a warning"]);
         assert_eq!(log.tail, ["a warning", "a warning"]);

@@ -54,7 +54,7 @@ impl Split {
     }
 
     /// The outcome of a job that has no work besides the machines.
-    pub(crate) const fn nothing(&self) -> JobOutcome {
+    pub(crate) const fn nothing() -> JobOutcome {
         JobOutcome {
             version: ORDER_VERSION,
             builds: Vec::new(),
@@ -125,6 +125,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "as the settings give it")]
     fn pods(lane: Lane) -> Option<Place> {
         Some(if lane == Lane::Container { Place::Pod } else { Place::Job })
     }

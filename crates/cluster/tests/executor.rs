@@ -12,7 +12,7 @@ use std::time::Duration;
 use edgewright_cluster::{ClusterExecutor, ClusterSettings, JobTools, Place, Resources};
 use edgewright_job::conformance::{self, admitted, image_request};
 use edgewright_job::{
-    Admission, BuildSecrets, Demand, EVENTS, Executor, ExecutorError, JobCredential, JobCredentials,
+    Admission, BuildSecrets, Demand, EVENTS, Executor as _, ExecutorError, JobCredential, JobCredentials,
     JobRegistry, simulated_profile,
 };
 use edgewright_model::Digest;

@@ -8,7 +8,11 @@
 //! pull from it; `checks`: the static check runner; `rootfs`: a tar with systemd. The image of jobs is made of this
 //! program and its libraries.
 
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "tests fail by panicking, and show what they see"
+)]
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -403,7 +407,7 @@ fn quota(world: &World) {
             quotas.delete("none", &DeleteParams::default()).await.unwrap();
         };
         let request = image_request(1, "a").unwrap();
-        let ((outcome, lines), _) = tokio::join!(server.run(request, CancellationToken::new()), lifting);
+        let ((outcome, lines), ()) = tokio::join!(server.run(request, CancellationToken::new()), lifting);
         assert!(outcome.is_ok(), "{outcome:?}");
         assert!(lines.iter().any(|line| line.starts_with("[waits for quota: ")), "{lines:?}");
     });

@@ -206,6 +206,7 @@ async fn a_missing_registry_is_unavailable() {
 }
 
 /// A registry that takes one blob and closes a connection instead of the response to one of its requests.
+#[expect(clippy::disallowed_methods, reason = "tasks that end with the test's runtime")]
 async fn closes_at(closed: u32) -> (Client, Arc<AtomicU32>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

@@ -1,5 +1,7 @@
 //! Statuses as Kubernetes 1.35, Tekton 1.12 and containerd give them.
 
+#![expect(clippy::needless_pass_by_value, reason = "helpers that take what `json!` gives")]
+
 use serde_json::{Value, json};
 
 use super::*;

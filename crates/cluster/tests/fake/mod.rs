@@ -31,11 +31,17 @@ struct Inner {
     changed: watch::Sender<u64>,
 }
 
+/// The server does not answer.
+struct Away;
+
+/// A version, a kind, what happened, and the object.
+type Change = (u64, String, &'static str, Value);
+
 #[derive(Default)]
 struct State {
     version: u64,
     objects: BTreeMap<Key, Value>,
-    history: Vec<(u64, String, &'static str, Value)>,
+    history: Vec<Change>,
     logs: BTreeMap<String, Log>,
     requests: Vec<String>,
     refusals: VecDeque<(String, u16, String, String)>,
@@ -176,7 +182,10 @@ impl Fake {
     pub(crate) fn write(&self, pod: &str, lines: &[String]) {
         self.change(|state| {
             let log = state.logs.entry(pod.to_owned()).or_default();
-            lines.iter().for_each(|line| log.text.push_str(&format!("{line}\n")));
+            for line in lines {
+                log.text.push_str(line);
+                log.text.push('\n');
+            }
         });
     }
 
@@ -218,16 +227,7 @@ impl Fake {
         let watching = (self.clone(), (kind, labels), from, changes);
         Body::from_stream(stream::unfold(watching, async |(fake, (kind, labels), seen, mut changes)| {
             loop {
-                let next = {
-                    let state = fake.state();
-                    if state.is_away {
-                        return None;
-                    }
-                    let is_next = |(version, of, _, object): &&(u64, String, &str, Value)| {
-                        *version > seen && *of == kind && matches(object, labels.as_deref())
-                    };
-                    state.history.iter().find(is_next).cloned()
-                };
+                let next = fake.next(&kind, labels.as_deref(), seen).ok()?;
                 if let Some((version, _, event, object)) = next {
                     let line = format!("{}\n", json!({ "type": event, "object": object }));
                     return Some((
@@ -238,6 +238,14 @@ impl Fake {
                 changes.changed().await.ok()?;
             }
         }))
+    }
+
+    /// The change that follows one, if the server is not away.
+    fn next(&self, kind: &str, labels: Option<&str>, seen: u64) -> Result<Option<Change>, Away> {
+        let state = self.state();
+        let is_next =
+            |(version, of, _, object): &&Change| *version > seen && of == kind && matches(object, labels);
+        if state.is_away { Err(Away) } else { Ok(state.history.iter().find(is_next).cloned()) }
     }
 
     fn list(&self, kind: &str, labels: Option<&str>) -> Value {
@@ -273,15 +281,29 @@ fn query(uri: &Uri, name: &str) -> Option<String> {
         .next()
 }
 
+async fn create(fake: &Fake, kind: &str, body: Body) -> Response {
+    let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    let object: Value = serde_json::from_slice(&bytes).unwrap();
+    if !object["apiVersion"].is_string() || !object["kind"].is_string() {
+        return status(400, "BadRequest", "Object 'Kind' is missing");
+    }
+    let name = object["metadata"]["name"].as_str().unwrap();
+    if fake.get(kind, name).is_some() {
+        return status(409, "AlreadyExists", &format!("{kind} \"{name}\" already exists"));
+    }
+    (StatusCode::CREATED, Json(fake.apply(kind, object))).into_response()
+}
+
 async fn answer(Extract(fake): Extract<Fake>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let words: Vec<&str> = parts.uri.path().trim_matches('/').split('/').collect();
     let Some(at) = words.iter().position(|word| *word == "namespaces") else {
         let group = words[1..].join("/");
         let found = fake.state().groups.contains(&group);
-        return match found {
-            true => Json(json!({ "groupVersion": group, "resources": [] })).into_response(),
-            false => status(404, "NotFound", "the server could not find the requested resource"),
+        return if found {
+            Json(json!({ "groupVersion": group, "resources": [] })).into_response()
+        } else {
+            status(404, "NotFound", "the server could not find the requested resource")
         };
     };
     let (kind, name, rest) = (words[at + 2], words.get(at + 3).copied(), words.get(at + 4));
@@ -320,18 +342,7 @@ async fn answer(Extract(fake): Extract<Fake>, request: Request) -> Response {
             Some(object) => Json(object).into_response(),
             None => status(404, "NotFound", &format!("{kind} \"{name}\" not found")),
         },
-        (&Method::POST, ..) => {
-            let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-            let object: Value = serde_json::from_slice(&bytes).unwrap();
-            if !object["apiVersion"].is_string() || !object["kind"].is_string() {
-                return status(400, "BadRequest", "Object 'Kind' is missing");
-            }
-            let name = object["metadata"]["name"].as_str().unwrap();
-            if fake.get(kind, name).is_some() {
-                return status(409, "AlreadyExists", &format!("{kind} \"{name}\" already exists"));
-            }
-            (StatusCode::CREATED, Json(fake.apply(kind, object))).into_response()
-        }
+        (&Method::POST, ..) => create(&fake, kind, body).await,
         (&Method::DELETE, Some(name), _) if fake.delete(kind, name) => {
             Json(json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success" }))
                 .into_response()

@@ -71,7 +71,7 @@ async fn job(fake: Fake, name: String, behaviour: Behaviour, worker: SimulatedEx
 
 fn copy(mut reader: impl io::Read, fake: &Fake, pod: &str) {
     let mut text = Vec::new();
-    let mut buffer = [0; 65536];
+    let mut buffer = vec![0; 65536];
     while let Ok(count @ 1..) = reader.by_ref().read(&mut buffer) {
         text.extend_from_slice(&buffer[..count]);
         let Some(whole) = text.iter().rposition(|&byte| byte == b'\n') else { continue };
