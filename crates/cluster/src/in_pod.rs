@@ -1,7 +1,6 @@
 //! The process of a job in its Pod: reads the order from a file, writes events as frames to the log, and the
 //! digest of its report where Tekton reads it.
 
-use std::fs;
 use std::io::{self, Read as _, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +30,7 @@ pub async fn serve_to(
     worker: &dyn Worker,
     log: impl Write + Send + 'static,
 ) -> Result<(), ProcessError> {
-    let packed = fs::read(order).map_err(ProcessError::Read)?;
+    let packed = tokio::fs::read(order).await.map_err(ProcessError::Read)?;
     let mut line = unpack(&packed).map_err(ProcessError::Read)?;
     line.push(b'\n');
     // The input must not end: its end would cancel the job.
@@ -43,7 +42,7 @@ pub async fn serve_to(
     served?;
     let digest = last.lock().unwrap_or_else(PoisonError::into_inner).take();
     let digest: Digest = digest.ok_or_else(|| ProcessError::Write(io::ErrorKind::WriteZero.into()))?;
-    fs::write(report, digest.to_string()).map_err(ProcessError::Write)
+    tokio::fs::write(report, digest.to_string()).await.map_err(ProcessError::Write)
 }
 
 /// Writes lines as frames.
@@ -79,6 +78,8 @@ impl<W: Write> Write for Frames<W> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use edgewright_job::SimulatedExecutor;
     use edgewright_job::conformance::image_order;
     use edgewright_model::frame::{Deframer, LogLine};

@@ -1,7 +1,7 @@
 //! The executor on Kubernetes: jobs are Tekton TaskRuns, machines of the lane `container` are Pods.
 //!
 //! ```text
-//! control ─Executor::run─▶ ClusterExecutor ─ split ─▶ TaskRun + Secret ══ Pod: `edgewright job pod` ══▶ serve
+//! control ─Executor::run─▶ ClusterExecutor ─ split ─▶ TaskRun + Secret ══ `edgewright job pod` ══▶ serve
 //!                            │                          log: frames, report by digest ◀┘
 //!                            └ for each lane ─▶ Pod + Secret ══ the image under test, with the check runner
 //!                                                 log: frames, console ◀┘

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! `registry`: where this test listens, and Pods and this host reach it; `pull`: the name by which nodes
-//! pull from it; `checks`: the static check runner; `rootfs`: a tar with systemd. The image of jobs is made of this
-//! program and its libraries.
+//! pull from it; `checks`: the static check runner; `rootfs`: a tar with systemd. The image of jobs is made
+//! of this program and its libraries.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Several executors as one: each lane, and everything else, runs where a rule says.
+//! Several executors as one: each lane, and everything else, runs where a rule sends it.
 //!
 //! ```text
 //! JobRequest ─▶ steps, lanes without a rule ─▶ jobs' executor ─▶ builds, verdicts ─┐

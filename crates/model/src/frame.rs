@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn text_of_others_is_text() {
+    fn other_text_is_text() {
         let mut deframer = Deframer::default();
         let frame = Framer::default().lines("{\"a\":1}").remove(0);
         assert_eq!(deframer.line("ew1 0 w 00000000 {}"), LogLine::Text("ew1 0 w 00000000 {}"));

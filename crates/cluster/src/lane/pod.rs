@@ -82,7 +82,7 @@ fn image(manifest: &ManifestRef, start: &Start, settings: &ClusterSettings) -> C
         format!("{ORDER_FOLDER}/{ORDER_KEY}"),
         start.user().unwrap_or(edgewright_checks::pod::ROOT).to_owned(),
     ];
-    // Kubernetes expands `$(NAME)` in arguments; `$$` stands for `$`.
+    // Kubernetes expands `$(NAME)` in arguments; `$$` is `$`.
     arguments.extend(start.command().iter().map(|word| word.replace("$(", "$$(")));
     let ManifestRef { repository, digest } = manifest;
     Container {

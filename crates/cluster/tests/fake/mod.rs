@@ -44,7 +44,7 @@ struct State {
     history: Vec<Change>,
     logs: BTreeMap<String, Log>,
     requests: Vec<String>,
-    refusals: VecDeque<(String, u16, String, String)>,
+    errors: VecDeque<(String, u16, String, String)>,
     is_away: bool,
     groups: Vec<String>,
 }
@@ -108,8 +108,8 @@ impl Fake {
 
     /// Refuses the next request `METHOD KIND`.
     pub(crate) fn refuse(&self, request: &str, code: u16, reason: &str, message: &str) {
-        let refusal = (request.to_owned(), code, reason.to_owned(), message.to_owned());
-        self.change(|state| state.refusals.push_back(refusal));
+        let error = (request.to_owned(), code, reason.to_owned(), message.to_owned());
+        self.change(|state| state.errors.push_back(error));
     }
 
     /// Answers every request with 503 from now on, or no more.
@@ -317,8 +317,8 @@ async fn answer(Extract(fake): Extract<Fake>, request: Request) -> Response {
             None => format!("{} {kind}", parts.method),
         };
         let refused = fake.change(|state| {
-            if state.refusals.front().is_some_and(|refusal| refusal.0 == noted) {
-                return state.refusals.pop_front();
+            if state.errors.front().is_some_and(|error| error.0 == noted) {
+                return state.errors.pop_front();
             }
             state.requests.push(noted);
             None
