@@ -198,7 +198,10 @@ impl Sandbox {
         words.push(bundle.path().into());
         words.push(name.clone().into());
         // Without locales, whose files every program would read.
-        let command = Command::new("unshare").args(words).env("LC_ALL", "C").env("PATH", PATH);
+        // The runtime gives the files of its standard streams to root of the sandbox: none of them may be
+        // `/dev/null`, which is the host's.
+        let command = Command::new("unshare").args(words).stdin_bytes([]);
+        let command = command.env("LC_ALL", "C").env("PATH", PATH);
         Ok((command, Sandboxed { cgroups, bundle, name, runtime }))
     }
 

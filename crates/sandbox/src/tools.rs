@@ -113,6 +113,15 @@ pub struct ToolImage {
     description: Description,
 }
 
+/// A program whose mounts end with its last process: a killed mmdebstrap leaves the host's `/proc` and `/sys`
+/// in its folder.
+fn in_namespace(program: &str) -> Command {
+    match edgewright_process::which(program) {
+        None => Command::new(program),
+        Some(_) => Command::new("unshare").args(["--mount", "--propagation", "private", "--", program]),
+    }
+}
+
 impl ToolImage {
     /// Opens the image in a folder.
     ///
@@ -169,7 +178,7 @@ impl ToolImage {
             .tempdir_in(parent)
             .map_err(SandboxError::io("create a folder in", parent))?;
         let root = new.path().join("root");
-        let made = Command::new("mmdebstrap")
+        let made = in_namespace("mmdebstrap")
             .args(["--variant=minbase", "--mode=root"])
             .arg(format!("--include={}", PACKAGES.join(",")))
             // What no job reads.

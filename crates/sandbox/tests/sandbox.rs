@@ -55,7 +55,14 @@ async fn root_of_a_sandbox_is_no_root_and_sees_no_file_of_the_host() {
         "id -u; cut -c1-40 /proc/self/uid_map; cat {} 2>&1; touch /usr/x 2>&1; ls /proc | grep -c '^[0-9]'",
         path.display()
     );
+    let device = || {
+        use std::os::unix::fs::MetadataExt as _;
+        let found = Path::new("/dev/null").metadata().unwrap();
+        (found.uid(), found.mode(), found.ctime(), found.ctime_nsec())
+    };
+    let before = device();
     let Some(finished) = run(&script, Network::None, Vec::new()).await else { return };
+    assert_eq!(device(), before, "the host's devices stay as they are");
     let text = output(&finished);
     assert!(text.starts_with("0\n"), "{text}");
     assert!(text.contains("100000"), "{text}");
