@@ -12,12 +12,12 @@ pub enum ConnectError {
     #[error("this server does not run in a Pod with a service account")]
     Account(#[source] InClusterError),
     /// The file cannot be used.
-    #[error("cannot use the kubeconfig {}", path.display())]
+    #[error("cannot use the kubeconfig {}: {reason}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
-        source: Box<KubeconfigError>,
+        /// Why; it has the text of its own cause, so that is no source.
+        reason: String,
     },
     /// Certificates or credentials cannot be used.
     #[error("cannot use the credentials of the cluster")]
@@ -44,7 +44,10 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> 
     let config = match kubeconfig {
         None => Config::incluster().map_err(ConnectError::Account)?,
         Some(path) => {
-            let fault = |source| ConnectError::File { path: path.to_owned(), source: Box::new(source) };
+            let fault = |error: KubeconfigError| ConnectError::File {
+                path: path.to_owned(),
+                reason: error.to_string(),
+            };
             let file = Kubeconfig::read_from(path).map_err(fault)?;
             Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(fault)?
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
 use super::world::World;
@@ -84,10 +84,15 @@ impl<'a> Device<'a> {
 
     /// Waits until the run of a commit has passed.
     pub(super) fn build(&mut self, commit: &str, limit: Duration, story: &Story) -> anyhow::Result<()> {
-        let run = self.server()?.wait_for_run(commit, limit, story)?;
+        let server = self.server()?;
+        let run = server.wait_for_run(commit, limit, story)?;
         let state = text(&run["state"]);
-        ensure!(state == "passed", "the run of {commit} should pass and is `{state}`");
-        Ok(())
+        if state == "passed" {
+            return Ok(());
+        }
+        // The data folder does not outlive the next test.
+        let shown = server.cli(&["run", "show", &run["number"].to_string()]).output().unwrap_or_default();
+        bail!("the run of {commit} should pass and is `{state}`:\n{shown}")
     }
 
     /// Waits until a commit is released. Gives the digest of the device's image.
