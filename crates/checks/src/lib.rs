@@ -22,3 +22,7 @@ pub use protocol::{
     InvalidOrder, MachineLine, ORDER_VERSION, RUNNER_SEMANTICS, RunLine, RunOrder, RunSummary,
 };
 pub use runner::run;
+
+/// The command that shows the failed units of a machine, as evidence.
+pub const FAILED_UNITS: &[&str] =
+    &["systemctl", "status", "--no-pager", "--full", "--lines=100", "--state=failed", "*"];

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use edgewright_model::frame::Framer;
 use serde::Serialize;
 
+use crate::FAILED_UNITS;
 use crate::exec;
 use crate::protocol::{MachineLine, RunLine, RunOrder, RunSummary};
 use crate::runner::{milliseconds, run};
@@ -32,7 +33,7 @@ pub const ROOT: &str = "root";
 /// What is gathered of a machine, by name.
 const EVIDENCE: [(&str, &[&str]); 2] = [
     ("journal", &["journalctl", "--boot", "--no-pager", "--output=short-precise", "--lines=3000"]),
-    ("failed-units", &["systemctl", "status", "--no-pager", "--full", "--lines=100", "--state=failed", "*"]),
+    ("failed-units", FAILED_UNITS),
 ];
 /// Ends a container whose init is systemd. A machine that is not needed any more takes no memory.
 const LEAVE: [&str; 3] = ["systemctl", "--no-block", "exit"];

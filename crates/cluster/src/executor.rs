@@ -267,7 +267,7 @@ impl Inner {
         let outcome = if split.has_job() {
             self.job(split.job.clone(), &events, &cancel).await?
         } else {
-            Split::nothing()
+            JobOutcome::empty()
         };
         split.lanes(self, outcome, (begun, &events, &cancel)).await
     }

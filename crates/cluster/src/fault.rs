@@ -43,7 +43,7 @@ impl Fault {
             (403, _) if message.contains("exceeded quota") => Self::Quota(sentence(message)),
             (401 | 403, _) => Self::Refused {
                 message: sentence(message),
-                hint: "grant the executor's service account the Role of deploy/: it names every right",
+                hint: "grant the server's service account the Role of docs/how-to/run-jobs-on-kubernetes.md",
             },
             (408 | 409 | 410 | 429 | 500..=599, _) => Self::Away(sentence(message)),
             _ => Self::Refused {

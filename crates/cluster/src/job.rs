@@ -27,7 +27,7 @@ const ATTEMPTS: u32 = 3;
 const AGAIN: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(30));
 
 /// Why an attempt ended whose objects are not there any more.
-const REMOVED: &str = "its objects were removed by another client";
+pub(crate) const REMOVED: &str = "its objects were removed by another client";
 
 /// What an attempt gave.
 pub(crate) enum Attempted<T> {

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::executor::Inner;
 use crate::follow::{Followed, Sink, Target, follow};
-use crate::job::{later, pod_stage};
+use crate::job::{REMOVED, later, pod_stage};
 use crate::lane::pod::{pull_secrets, small, unprivileged};
 use crate::names::SERVER;
 use crate::settings::ClusterSettings;
@@ -55,7 +55,21 @@ pub(crate) async fn versions(
         Some(Followed::NeverStarted(wait)) => {
             Err(later("the Pod that prints the versions of tools", wait.as_ref(), output.lines()))
         }
-        Some(other) => Err(unknown(&format!("{other:?}"), &output)),
+        Some(other) => Err(unknown(&ending(other), &output)),
+    }
+}
+
+/// How a Pod ended that did not print them.
+fn ending(followed: Followed) -> String {
+    match followed {
+        Followed::Ended(End::Process(ended)) => format!("its Pod ended with {ended}"),
+        Followed::Ended(End::Infrastructure(why) | End::Refused(why)) => why,
+        Followed::Ended(End::OutOfMemory) => "its Pod reached its memory limit".to_owned(),
+        Followed::Ended(End::TimeLimit) | Followed::TooLong => {
+            format!("its Pod did not end within {} s", PROBE_TIMEOUT.as_secs())
+        }
+        Followed::Gone => REMOVED.to_owned(),
+        Followed::NeverStarted(_) | Followed::Done => "its Pod printed nothing".to_owned(),
     }
 }
 

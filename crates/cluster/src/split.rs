@@ -6,7 +6,7 @@
 //! ```
 
 use edgewright_job::ExecutorError;
-use edgewright_model::order::{Base, ImageTask, JobRequest, LaneOrder, ManifestRef, ORDER_VERSION, Task};
+use edgewright_model::order::{Base, JobRequest, LaneOrder, ManifestRef, Task};
 use edgewright_model::outcome::{JobEvent, JobFailure, JobOutcome, Phase};
 use edgewright_model::spec::Lane;
 use edgewright_process::CancellationToken;
@@ -49,19 +49,8 @@ impl Split {
 
     /// Whether there is work besides the machines.
     pub(crate) fn has_job(&self) -> bool {
-        let Task::Image(ImageTask { steps, lanes, base_key, .. }) = &self.job.task else { return true };
-        !steps.is_empty() || !lanes.is_empty() || base_key.is_some() || self.base.is_none()
-    }
-
-    /// The outcome of a job that has no work besides the machines.
-    pub(crate) const fn nothing() -> JobOutcome {
-        JobOutcome {
-            version: ORDER_VERSION,
-            builds: Vec::new(),
-            verdicts: Vec::new(),
-            lock: None,
-            failure: None,
-        }
+        let Task::Image(task) = &self.job.task else { return true };
+        !task.only_tests() || !task.lanes.is_empty()
     }
 
     /// Runs the machines on what was built, and adds their verdicts.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgewright_model::duration::Span;
-use edgewright_model::order::{Base, ImageTask, JobRequest, ORDER_VERSION, Task};
+use edgewright_model::order::{Base, ImageTask, JobRequest, Task};
 use edgewright_model::outcome::{JobEvent, JobFailure, JobOutcome, Phase};
 use edgewright_model::spec::Lane;
 use edgewright_model::tools::ToolVersions;
@@ -98,9 +98,7 @@ impl MixedExecutor {
         };
         let mut parts = Vec::new();
         let job = of(JOBS);
-        let is_there =
-            matches!(job.base, Base::Manifest(_)) && job.steps.is_empty() && job.base_key.is_none();
-        if !is_there || !job.lanes.is_empty() || task.lanes.is_empty() {
+        if !job.only_tests() || !job.lanes.is_empty() || task.lanes.is_empty() {
             parts.push(part(JOBS, job));
         }
         for place in JOBS + 1..self.executors.len() {
@@ -124,7 +122,7 @@ impl MixedExecutor {
             Some((_, permit)) => permit,
             None => match admitted(executor, &part.request, running).await? {
                 Ok(permit) => permit,
-                Err(failure) => return Ok(JobOutcome { failure: Some(failure), ..nothing() }),
+                Err(failure) => return Ok(JobOutcome { failure: Some(failure), ..JobOutcome::empty() }),
             },
         };
         let begun = Instant::now();
@@ -139,7 +137,7 @@ impl MixedExecutor {
         mut running: Running<'_>,
     ) -> Result<JobOutcome, ExecutorError> {
         let within = request.within.get();
-        let (mut outcome, mut busy) = (nothing(), Duration::ZERO);
+        let (mut outcome, mut busy) = (JobOutcome::empty(), Duration::ZERO);
         for mut part in self.parts(request) {
             on_what_was_built(&mut part.request, &outcome);
             let left = within.saturating_sub(busy);
@@ -257,10 +255,6 @@ fn add(outcome: &mut JobOutcome, done: JobOutcome) {
     outcome.verdicts.extend(done.verdicts);
     outcome.lock = outcome.lock.take().or(done.lock);
     outcome.failure = done.failure;
-}
-
-const fn nothing() -> JobOutcome {
-    JobOutcome { version: ORDER_VERSION, builds: Vec::new(), verdicts: Vec::new(), lock: None, failure: None }
 }
 
 #[cfg(test)]

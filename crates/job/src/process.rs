@@ -146,14 +146,8 @@ fn refused(message: String) -> JobOutcome {
     })
 }
 
-pub(crate) const fn with_failure(failure: JobFailure) -> JobOutcome {
-    JobOutcome {
-        version: ORDER_VERSION,
-        builds: Vec::new(),
-        verdicts: Vec::new(),
-        lock: None,
-        failure: Some(failure),
-    }
+pub(crate) fn with_failure(failure: JobFailure) -> JobOutcome {
+    JobOutcome { failure: Some(failure), ..JobOutcome::empty() }
 }
 
 /// Reads a line, then waits for the end of the input on a thread that ends with the process, because a read

@@ -14,7 +14,7 @@ use edgewright_model::spec::Lane;
 use edgewright_model::tools::ToolVersions;
 use edgewright_model::verdict::LaneProfile;
 use edgewright_process::{CancellationToken, Ended};
-use results::{Machine, Tiny, empty, failure, verdict};
+use results::{Machine, Tiny, failure, verdict};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::credentials::JobRegistry;
@@ -230,7 +230,7 @@ impl SimulatedExecutor {
         behaviour: &Behaviour,
         events: &mpsc::Sender<JobEvent>,
     ) -> JobOutcome {
-        let mut outcome = empty();
+        let mut outcome = JobOutcome::empty();
         for (index, step) in task.steps.iter().enumerate() {
             let _ = events.try_send(JobEvent::Phase { phase: Phase::Build, title: step.title.clone() });
             let last = index + 1 == task.steps.len();

@@ -157,6 +157,13 @@ pub struct ImageTask {
     pub lanes: Vec<LaneOrder>,
 }
 
+impl ImageTask {
+    /// Whether there is nothing to build, mirror or record: only lanes on a manifest that is there.
+    pub const fn only_tests(&self) -> bool {
+        matches!(self.base, Base::Manifest(_)) && self.steps.is_empty() && self.base_key.is_none()
+    }
+}
+
 /// What the first step starts from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]

@@ -89,6 +89,19 @@ pub struct JobOutcome {
     pub failure: Option<JobFailure>,
 }
 
+impl JobOutcome {
+    /// The outcome of a job that made nothing.
+    pub const fn empty() -> Self {
+        Self {
+            version: crate::order::ORDER_VERSION,
+            builds: Vec::new(),
+            verdicts: Vec::new(),
+            lock: None,
+            failure: None,
+        }
+    }
+}
+
 /// A prefix that was built and pushed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepBuild {

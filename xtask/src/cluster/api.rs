@@ -66,6 +66,10 @@ impl Cluster {
             story.step("KubeVirt");
             install::kubevirt::install(&cluster, &parts, &story)?;
         }
+        // Made some time after its namespace: before that, no Pod can be created there.
+        wait("the default namespace has its service account", || {
+            cluster.shows(&["serviceaccount", "default"], "{.metadata.name}", "default")
+        })?;
         std::fs::write(options.place.file(COMPLETE), "")?;
         let (took, budget) = (began.elapsed().saturating_sub(made), budget(options.has_kubevirt));
         println!("cluster: ready after {} of {}", shown(took), shown(budget));

@@ -53,7 +53,8 @@ Commands:
                 start a cluster, use all of it, and end it: about 1 minute, with KubeVirt 3
 
 Options:
-  --state FOLDER  where the cluster's files are; each folder has its own cluster [default: target/cluster]";
+  --state FOLDER  where the cluster's files are; each folder has its own cluster [default: target/cluster]
+  --kubevirt      with KubeVirt: in preparation, its operator was not seen to start yet";
 
 /// Runs a command.
 pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {

@@ -52,8 +52,8 @@ impl Executors {
     /// Makes the executor once it is known how jobs reach the registry.
     pub(crate) fn executor(self, registry: JobRegistry, tasks: Tasks) -> Arc<dyn Executor> {
         let cluster = self.cluster.map(|(client, table)| {
-            let settings = cluster_settings(&table, &self.local, (self.untrusted_slots, self.memory_bytes));
-            let settings = ClusterSettings { tasks: tasks.clone(), ..settings };
+            let bounds = (self.untrusted_slots, self.memory_bytes);
+            let settings = cluster_settings(&table, &self.local, bounds, tasks.clone());
             let executor: Arc<dyn Executor> =
                 Arc::new(ClusterExecutor::new(client, settings, registry.clone()));
             (executor, table.runs)
@@ -83,6 +83,7 @@ fn cluster_settings(
     table: &ClusterTable,
     local: &LocalSettings,
     (untrusted_slots, memory_bytes): (NonZeroUsize, u64),
+    tasks: Tasks,
 ) -> ClusterSettings {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     let resources = |[cpu, memory]: &[String; 2], memory_limit| Resources {
@@ -109,7 +110,7 @@ fn cluster_settings(
         native: local.native.clone(),
         lanes: kubernetes_lanes(),
         log: Arc::clone(&local.log),
-        tasks: Tasks::new(),
+        tasks,
     }
 }
 

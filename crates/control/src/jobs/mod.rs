@@ -19,7 +19,7 @@ use std::sync::Arc;
 use edgewright_job::{Admission, Demand, Executor, Permit};
 use edgewright_model::duration::Span;
 use edgewright_model::names::{Platform, SourceName};
-use edgewright_model::order::{JobId, JobRequest, ORDER_VERSION, Task, TrustDomain};
+use edgewright_model::order::{JobId, JobRequest, Task, TrustDomain};
 use edgewright_model::outcome::{JobFailure, JobOutcome};
 use edgewright_model::run::RunNumber;
 use edgewright_model::spec::Lane;
@@ -94,8 +94,8 @@ pub(crate) fn new_job() -> JobId {
 }
 
 /// The outcome of a job that made nothing.
-pub(crate) const fn made_nothing(failure: Option<JobFailure>) -> JobOutcome {
-    JobOutcome { version: ORDER_VERSION, builds: Vec::new(), verdicts: Vec::new(), lock: None, failure }
+pub(crate) fn made_nothing(failure: Option<JobFailure>) -> JobOutcome {
+    JobOutcome { failure, ..JobOutcome::empty() }
 }
 
 impl Jobs {

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use edgewright_model::Digest;
 use edgewright_model::containerfile::ForeignImage;
 use edgewright_model::lock::{Lock, LockedImage, LockedPackage};
-use edgewright_model::order::{
-    ImageTask, LaneOrder, LockTask, ManifestRef, ORDER_VERSION, RegistryAccess, StepOrder,
-};
+use edgewright_model::order::{ImageTask, LaneOrder, LockTask, ManifestRef, RegistryAccess, StepOrder};
 use edgewright_model::outcome::{FailureKind, JobFailure, JobOutcome, Phase, StepBuild};
 use edgewright_model::reference::{Reference, RepoName};
 use edgewright_model::spec::Check;
@@ -21,10 +19,6 @@ use super::Behaviour;
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 
-pub(super) const fn empty() -> JobOutcome {
-    JobOutcome { version: ORDER_VERSION, builds: Vec::new(), verdicts: Vec::new(), lock: None, failure: None }
-}
-
 pub(super) fn failure(kind: FailureKind, phase: Phase) -> JobFailure {
     let message = format!("simulated failure of the {kind}");
     JobFailure { kind, phase, message, hint: None, output: vec!["simulated output".to_owned()] }
@@ -32,7 +26,7 @@ pub(super) fn failure(kind: FailureKind, phase: Phase) -> JobFailure {
 
 pub(super) fn lock(task: &LockTask, behaviour: &Behaviour, version: &str) -> JobOutcome {
     if let Behaviour::FailBuild { kind } = behaviour {
-        return JobOutcome { failure: Some(failure(*kind, Phase::Lock)), ..empty() };
+        return JobOutcome { failure: Some(failure(*kind, Phase::Lock)), ..JobOutcome::empty() };
     }
     let package = |name: &String| LockedPackage::new(name, version, "all");
     let steps: Vec<Vec<LockedPackage>> =
@@ -57,7 +51,7 @@ pub(super) fn lock(task: &LockTask, behaviour: &Behaviour, version: &str) -> Job
             task.request.platforms.iter().map(|platform| (platform.clone(), steps.clone())).collect()
         },
     };
-    JobOutcome { lock: Some(lock), ..empty() }
+    JobOutcome { lock: Some(lock), ..JobOutcome::empty() }
 }
 
 /// An image without layers whose bytes are a function of the step's key.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use edgewright_build::BuildContext;
 use edgewright_lab::{Engine, LabContext, PodmanHost, StorageBounds, VmHost, WORK_ENVIRONMENT, run_lane};
 use edgewright_model::error::Chain;
-use edgewright_model::order::{ImageTask, JOB_ENVIRONMENT, JobOrder, ORDER_VERSION, StepAction, Task};
+use edgewright_model::order::{ImageTask, JOB_ENVIRONMENT, JobOrder, StepAction, Task};
 use edgewright_model::outcome::{JobFailure, JobOutcome, Phase};
 use edgewright_oci::Client;
 use edgewright_oci::index::Cache;
@@ -40,13 +40,7 @@ pub(super) struct Job<'a> {
 
 impl Job<'_> {
     pub(super) async fn run(&self) -> JobOutcome {
-        let empty = JobOutcome {
-            version: ORDER_VERSION,
-            builds: Vec::new(),
-            verdicts: Vec::new(),
-            lock: None,
-            failure: None,
-        };
+        let empty = JobOutcome::empty();
         match &self.order.task {
             Task::Lock(task) => {
                 let report = |event| self.reporter.report(event);

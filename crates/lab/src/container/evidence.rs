@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use edgewright_checks::FAILED_UNITS;
 use edgewright_model::error::Chain;
 use edgewright_process::{Command, ProcessContext, Stream};
 
@@ -13,8 +14,6 @@ use crate::machine::MachineState;
 const GATHERING: Duration = Duration::from_secs(20);
 
 const JOURNAL: &[&str] = &["journalctl", "--boot", "--no-pager", "--output=short-precise", "--lines=8000"];
-const FAILED: &[&str] =
-    &["systemctl", "status", "--no-pager", "--full", "--lines=100", "--state=failed", "*"];
 
 /// Gathers journal, failed units and console concurrently.
 pub(super) async fn gather(
@@ -28,7 +27,7 @@ pub(super) async fn gather(
             Piece::text(name, output(container.exec(argv, processes, GATHERING)).await)
         };
         let (journal, failed, console) =
-            tokio::join!(exec("journal", JOURNAL), exec("failed-units", FAILED), console);
+            tokio::join!(exec("journal", JOURNAL), exec("failed-units", FAILED_UNITS), console);
         vec![journal, failed, console]
     } else {
         vec![console.await]

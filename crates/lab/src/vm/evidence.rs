@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use edgewright_checks::FAILED_UNITS;
 use edgewright_guest::frame::Program;
 use edgewright_process::Stream;
 use edgewright_vm::{Channel, Machine};
@@ -12,15 +13,13 @@ use crate::evidence::{Piece, bound, keep_end};
 const GATHERING: Duration = Duration::from_secs(10);
 
 const JOURNAL: &[&str] = &["journalctl", "--boot", "--no-pager", "--output=short-precise", "--lines=4000"];
-const FAILED: &[&str] =
-    &["systemctl", "status", "--no-pager", "--full", "--lines=100", "--state=failed", "*"];
 
 /// Gathers the console, and from a guest that answers its journal and failed units.
 pub(super) async fn gather(machine: &Machine, answers: bool, scale: f64) -> Vec<Piece> {
     let mut pieces = Vec::new();
     if answers && let Some(channel) = machine.channel() {
         let within = GATHERING.mul_f64(scale);
-        for (name, words) in [("journal", JOURNAL), ("failed-units", FAILED)] {
+        for (name, words) in [("journal", JOURNAL), ("failed-units", FAILED_UNITS)] {
             pieces.push(Piece::text(name, output(channel, words, within).await));
         }
     }

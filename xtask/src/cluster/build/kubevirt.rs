@@ -109,8 +109,6 @@ fn add_servers(archive: &mut Archive, folder: &Path, built: &Path, root: &Layer)
     for server in SERVERS {
         let layout = folder.join("layout");
         lay_programs(built, &layout, &[server])?;
-        write(&layout, "etc/passwd", PASSWD)?;
-        write(&layout, "etc/group", GROUP)?;
         let layers = [root.clone(), archive.layer(&layout)?];
         let entrypoint = format!("/usr/bin/{server}");
         archive.add(&Image { name: name(server), entrypoint: Some(&entrypoint), user: "1001" }, &layers)?;
@@ -128,8 +126,6 @@ fn add_handler(
 ) -> anyhow::Result<()> {
     let layout = folder.join("layout");
     lay_programs(built, &layout, &HANDLER)?;
-    write(&layout, "etc/passwd", PASSWD)?;
-    write(&layout, "etc/group", GROUP)?;
     std::fs::copy(source.join("virt-handler/nsswitch.conf"), layout.join("etc/nsswitch.conf"))?;
     let layers = [root.clone(), archive.layer(&layout)?];
     let image = Image { name: name("virt-handler"), entrypoint: Some("/usr/bin/virt-handler"), user: "" };
@@ -146,8 +142,6 @@ fn add_launcher(
 ) -> anyhow::Result<()> {
     let layout = folder.join("layout");
     lay_programs(built, &layout, &LAUNCHER)?;
-    write(&layout, "etc/passwd", PASSWD)?;
-    write(&layout, "etc/group", GROUP)?;
     write(&layout, "usr/sbin/virtqemud", VIRTQEMUD)?;
     for empty in ["etc/libvirt/hooks", "home/qemu", "usr/share/OVMF", "var"] {
         std::fs::create_dir_all(layout.join(empty))?;
@@ -184,12 +178,14 @@ fn add_launcher(
     part::remove(&layout)
 }
 
+/// Programs, and the users that they may be started as.
 fn lay_programs(built: &Path, layout: &Path, names: &[&str]) -> anyhow::Result<()> {
     std::fs::create_dir_all(layout.join("usr/bin"))?;
     for name in names {
         std::fs::rename(built.join(name), layout.join("usr/bin").join(name))?;
     }
-    Ok(())
+    write(layout, "etc/passwd", PASSWD)?;
+    write(layout, "etc/group", GROUP)
 }
 
 fn lay_firmware(folder: &Path, layout: &Path) -> anyhow::Result<()> {

@@ -291,6 +291,10 @@ async fn create(fake: &Fake, kind: &str, body: Body) -> Response {
     if fake.get(kind, name).is_some() {
         return status(409, "AlreadyExists", &format!("{kind} \"{name}\" already exists"));
     }
+    if kind == "pods" {
+        // The log of an earlier one of this name is gone.
+        fake.change(|state| state.logs.remove(name));
+    }
     (StatusCode::CREATED, Json(fake.apply(kind, object))).into_response()
 }
 

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod fake;
+mod lanes;
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
@@ -17,7 +18,7 @@ use edgewright_job::{
 };
 use edgewright_model::Digest;
 use edgewright_model::frame::Framer;
-use edgewright_model::order::{JobId, JobRequest, ORDER_VERSION, Task, check_set_digest};
+use edgewright_model::order::{JobId, JobRequest, Task, check_set_digest};
 use edgewright_model::outcome::{FailureKind, JobEvent, JobOutcome};
 use edgewright_model::spec::Lane;
 use edgewright_model::tools::ToolVersions;
@@ -38,6 +39,11 @@ struct Server {
 impl Server {
     fn start(fake: &Fake) -> Self {
         Self::with(fake, JobRegistry::anonymous("http://127.0.0.1:1"), |_| {})
+    }
+
+    /// Its lanes are Pods.
+    fn testing_in_pods(fake: &Fake, registry: JobRegistry) -> Self {
+        Self::with(fake, registry, |settings| settings.lanes = edgewright_cluster::kubernetes_lanes())
     }
 
     fn with(fake: &Fake, registry: JobRegistry, change: impl FnOnce(&mut ClusterSettings)) -> Self {
@@ -102,17 +108,13 @@ impl Running {
     }
 }
 
-fn good() -> JobOutcome {
-    JobOutcome { version: ORDER_VERSION, builds: Vec::new(), verdicts: Vec::new(), lock: None, failure: None }
-}
-
 /// The frames of a job that printed lines and reported a good outcome, and the digest of its report.
 fn frames(lines: &[&str]) -> (Vec<String>, String) {
     let mut records: Vec<String> = lines
         .iter()
         .map(|line| serde_json::to_string(&JobEvent::Log { line: (*line).to_owned() }).unwrap())
         .collect();
-    records.push(serde_json::to_string(&JobEvent::Outcome(good())).unwrap());
+    records.push(serde_json::to_string(&JobEvent::Outcome(JobOutcome::empty())).unwrap());
     let report = Digest::of(records.last().unwrap()).to_string();
     let mut framer = Framer::default();
     (records.iter().flat_map(|record| framer.lines(record)).collect(), report)
@@ -304,7 +306,7 @@ async fn an_evicted_job_is_tried_again_and_not_for_ever() {
     let pod = tekton::start(&fake, &first);
     // Its process has the time to report that it was ended.
     let failure = ExecutorError::Cancelled.failure();
-    let ended = JobOutcome { failure: Some(failure), ..good() };
+    let ended = JobOutcome { failure: Some(failure), ..JobOutcome::empty() };
     fake.write(&pod, &Framer::default().lines(&serde_json::to_string(&JobEvent::Outcome(ended)).unwrap()));
     tekton::evict(&fake, &first);
     succeed(&fake, &task_run(&fake, 2).await, &["second"]);
@@ -476,105 +478,4 @@ async fn missing_rights_and_a_missing_tekton_end_the_job_with_what_to_do() {
         assert_eq!(failure.message, format!("cannot create the TaskRun: {message}"));
         assert!(failure.hint.unwrap().contains(hint));
     }
-}
-
-/// A registry of this process, and a job's worker that pushes to it.
-async fn registry(folder: &std::path::Path) -> (JobRegistry, edgewright_registry::Registry) {
-    use edgewright_registry::{NoReservedTags, Open, Registry, RegistrySettings};
-    let settings = RegistrySettings::new(folder.join("registry"));
-    let registry =
-        Registry::open(settings, Arc::new(NoReservedTags), Arc::new(Open::new(None))).await.unwrap();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let router = registry.router();
-    #[expect(
-        clippy::let_underscore_future,
-        clippy::disallowed_methods,
-        reason = "ends with the test's runtime"
-    )]
-    let _ = tokio::task::spawn(async move { axum::serve(listener, router).await });
-    (JobRegistry::anonymous(url), registry)
-}
-
-/// A request whose lane has a check that holds.
-fn checked(number: u128) -> JobRequest {
-    let mut request = request(number);
-    let Task::Image(task) = &mut request.task else { panic!("it is an image") };
-    let checks = json!([{ "id": "works", "assert": { "kind": "command", "argv": ["true"], "exit": 0 }, "within": "10s" }]);
-    task.lanes[0].checks = serde_json::from_value(checks).unwrap();
-    task.lanes[0].check_set = check_set_digest(&task.lanes[0].checks);
-    request
-}
-
-/// The Pod of an attempt at the lane.
-async fn lane_pod(fake: &Fake, attempt: u32) -> String {
-    let suffix = format!("-container-{attempt}");
-    fake.until(|fake| fake.names("pods").into_iter().find(|name| name.ends_with(&suffix))).await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lane_runs_in_a_pod_on_what_the_job_built() {
-    let folder = tempfile::tempdir().unwrap();
-    let (registry, _running) = registry(folder.path()).await;
-    let fake = Fake::new();
-    let server = Server::with(&fake, registry.clone(), |settings| {
-        settings.lanes = edgewright_cluster::kubernetes_lanes();
-    });
-    let _tekton = Tekton::pushing(&fake, registry);
-    let job = server.run(checked(1), &CancellationToken::new()).await;
-    // The cluster ends the first attempt.
-    let first = lane_pod(&fake, 1).await;
-    fake.set_status(
-        "pods",
-        &first,
-        json!({ "phase": "Failed", "reason": "Evicted", "message": "disk pressure" }),
-    );
-    let second = lane_pod(&fake, 2).await;
-    let pod = fake.get("pods", &second).unwrap();
-    fake::lanes::run(&fake, &second, true).await;
-    let (outcome, lines) = job.end().await;
-    let outcome = outcome.unwrap();
-    let built = outcome.builds.last().unwrap().manifest.clone();
-    let image = pod["spec"]["containers"][0]["image"].as_str().unwrap();
-    assert_eq!(image, format!("registry/{}@{}", built.repository, built.digest));
-    let arguments = json!(["pod", "/ew-order/order.json", "root", "/sbin/init"]);
-    assert_eq!(pod["spec"]["containers"][0]["args"], arguments);
-    let [verdict] = outcome.verdicts.as_slice() else { panic!("{outcome:?}") };
-    assert_eq!((&verdict.manifest, &verdict.result), (&built, &LaneResult::Passed), "{lines:?}");
-    assert_eq!(verdict.inputs.profile, "pod");
-    let evidence: Vec<_> = verdict.evidence.iter().map(|piece| piece.name.as_str()).collect();
-    assert!(evidence.contains(&"console") && evidence.contains(&"runner"), "{evidence:?}");
-    assert!(lines.iter().any(|line| line.contains("disk pressure")), "{lines:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_init_that_ends_is_the_images_fault_and_a_cancelled_lane_leaves_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let (registry, _running) = registry(folder.path()).await;
-    let fake = Fake::new();
-    let server = Server::with(&fake, registry.clone(), |settings| {
-        settings.lanes = edgewright_cluster::kubernetes_lanes();
-    });
-    let _tekton = Tekton::pushing(&fake, registry);
-    let job = server.run(checked(1), &CancellationToken::new()).await;
-    fake::lanes::run(&fake, &lane_pod(&fake, 1).await, false).await;
-    let verdict = job.end().await.0.unwrap().verdicts.remove(0);
-    let LaneResult::Failed { kind, message, .. } = &verdict.result else { panic!("{verdict:?}") };
-    assert_eq!(*kind, FailureKind::Image);
-    assert_eq!(message, "the image's init `/sbin/init` ended with 3 before the checks were done");
-
-    let cancel = CancellationToken::new();
-    let mut request = checked(2);
-    let Task::Image(task) = &mut request.task else { panic!("it is an image") };
-    task.node = "edge".to_owned();
-    let before = fake.names("pods");
-    let job = server.run(request, &cancel).await;
-    let is_new = |name: &String| name.contains("-container-") && !before.contains(name);
-    let name = fake.until(|fake| fake.names("pods").into_iter().find(is_new)).await;
-    fake::lanes::schedule(&fake, &name);
-    fake.object("secrets", &name).await;
-    cancel.cancel();
-    let failure = job.end().await.0.unwrap().failure.unwrap();
-    assert!(failure.message.contains("cancelled"), "{failure:?}");
-    assert!(fake.get("pods", &name).is_none() && fake.get("secrets", &name).is_none());
 }

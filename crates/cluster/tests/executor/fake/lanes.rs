@@ -12,7 +12,7 @@ pub(crate) async fn run(fake: &Fake, name: &str, is_alive: bool) {
     fake.object("pods", name).await;
     schedule(fake, name);
     let secret = fake.object("secrets", name).await;
-    set_state(fake, name, &json!({ "running": { "startedAt": "2026-11-28T12:00:00Z" } }), "Running");
+    set_state(fake, name, "image", &json!({ "running": { "startedAt": "2026-11-28T12:00:00Z" } }), "Running");
     fake.write(name, &["[  OK  ] Reached target multi-user.target".to_owned()]);
     let order = secret["data"]["order.json"].as_str().unwrap();
     let order = base64::engine::general_purpose::STANDARD.decode(order).unwrap();
@@ -22,12 +22,16 @@ pub(crate) async fn run(fake: &Fake, name: &str, is_alive: bool) {
         fake.write(name, &lines.lines().map(str::to_owned).collect::<Vec<_>>());
     }
     fake.close(name);
-    let code = if is_alive { 0 } else { 3 };
+    end(fake, name, "image", if is_alive { 0 } else { 3 });
+}
+
+/// Ends the container of a Pod.
+pub(crate) fn end(fake: &Fake, name: &str, container: &str, code: i32) {
     let ended = json!({ "terminated": {
         "exitCode": code, "reason": "Error", "startedAt": "2026-11-28T12:00:00Z",
         "finishedAt": "2026-11-28T12:00:01Z",
     } });
-    set_state(fake, name, &ended, "Failed");
+    set_state(fake, name, container, &ended, "Failed");
 }
 
 fn checks(order: &[u8]) -> Vec<u8> {
@@ -46,9 +50,9 @@ pub(crate) fn schedule(fake: &Fake, name: &str) {
     fake.apply("pods", pod);
 }
 
-fn set_state(fake: &Fake, name: &str, state: &Value, phase: &str) {
+fn set_state(fake: &Fake, name: &str, container: &str, state: &Value, phase: &str) {
     let container = json!({
-        "name": "image", "state": state, "image": "", "imageID": "", "ready": true, "restartCount": 0,
+        "name": container, "state": state, "image": "", "imageID": "", "ready": true, "restartCount": 0,
     });
     fake.set_status("pods", name, json!({ "phase": phase, "containerStatuses": [container] }));
 }
