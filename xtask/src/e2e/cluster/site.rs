@@ -101,8 +101,8 @@ impl<'s> Site<'s> {
         self.stage.world.cluster.command().args(apply).arg(&file).output().map(drop)
     }
 
-    /// Writes a token of the server's account.
-    fn write_token(&self) -> anyhow::Result<()> {
+    /// Writes a new token of the server's account.
+    pub(crate) fn write_token(&self) -> anyhow::Result<()> {
         let token = self.kubectl(&["create", "token", ACCOUNT, "--duration=2h"])?;
         Ok(std::fs::write(self.folder.join("token"), token.trim())?)
     }
@@ -140,6 +140,28 @@ impl<'s> Site<'s> {
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let namespace = ["--namespace", &self.namespace];
         self.stage.world.cluster.command().args(namespace).args(arguments).output()
+    }
+
+    /// `kubectl` as administrator, in no namespace.
+    pub(crate) fn cluster_command(&self) -> Run {
+        self.stage.world.cluster.command()
+    }
+
+    /// `kubectl` with the server's account and rights.
+    pub(crate) fn as_server(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let command = self.cluster_command().arg("--kubeconfig").arg(self.folder.join("kubeconfig"));
+        command.args(["--namespace", &self.namespace]).args(arguments).output()
+    }
+
+    /// Whether the API server accepts the server's credentials.
+    pub(crate) fn has_access(&self) -> bool {
+        self.as_server(&["get", "pods"]).is_ok()
+    }
+
+    /// What the servers of this site have printed.
+    pub(crate) fn output(&self) -> anyhow::Result<String> {
+        let logs = (1..).map(|number| self.log_file(number)).take_while(|file| file.exists());
+        Ok(logs.map(std::fs::read_to_string).collect::<Result<Vec<_>, _>>()?.concat())
     }
 
     /// Starts the server, with the settings as they are.

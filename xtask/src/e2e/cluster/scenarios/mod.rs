@@ -1,6 +1,12 @@
 //! The table of scenarios.
 
+mod conformance;
+mod ended;
+mod killed;
+mod limits;
 mod release;
+mod rights;
+mod view;
 
 use anyhow::bail;
 
@@ -36,14 +42,34 @@ impl Scenario {
     const fn new(name: &'static str, about: &'static str, run: fn(&Stage<'_>) -> anyhow::Result<()>) -> Self {
         Self { name, about, needs: Needs::Tekton, is_alone: false, run }
     }
+
+    const fn alone(self) -> Self {
+        Self { is_alone: true, ..self }
+    }
 }
 
 /// All scenarios: the longest first.
-static SCENARIOS: &[Scenario] = &[Scenario::new(
-    "release",
-    "commits become releases by a TaskRun and a Pod, and nothing twice",
-    release::release,
-)];
+static SCENARIOS: &[Scenario] = &[
+    Scenario::new("no-image", "our own image cannot be pulled: the operator sees why", limits::no_image),
+    Scenario::new("token", "the server's token ends while a job runs", limits::token),
+    Scenario::new("killed", "the server is killed during a build, and during a test", killed::killed),
+    Scenario::new("stopped", "the server is stopped and started again, as for an upgrade", killed::stopped),
+    Scenario::new("conformance", "the conformance suite of executors", conformance::conformance),
+    Scenario::new("late-image", "an image that nodes cannot pull at first", limits::late_image),
+    Scenario::new("release", "commits become releases, and nothing runs twice", release::release),
+    Scenario::new("evicted", "a job whose Pod is evicted is tried again", ended::evicted),
+    Scenario::new(
+        "rights",
+        "the rights of the how-to are enough, and no more; levels of Pod Security",
+        rights::rights,
+    ),
+    Scenario::new("cancelled", "a run is cancelled while a step runs", ended::cancelled),
+    Scenario::new("memory", "a step takes more memory than a job may", ended::memory),
+    Scenario::new("quota", "a full namespace: the job waits until there is room", limits::quota),
+    Scenario::new("failing-check", "a check that fails: no release", release::failing_check),
+    Scenario::new("crashing-init", "an image whose init ends at once", release::crashing_init),
+    Scenario::new("api-server", "the API server is killed while a step runs", killed::api_server).alone(),
+];
 
 /// Prints all.
 pub(super) fn list() {
