@@ -15,6 +15,8 @@ use crate::e2e::cluster::world::until;
 
 /// A digest that no registry has.
 const UNKNOWN: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
+/// What a run begins with: a Pod of our image that prints the versions of its programs.
+const TOOLS: &str = "tools";
 const QUOTA: &str = "apiVersion: v1\nkind: ResourceQuota\nmetadata: {name: full, namespace: NAMESPACE}\nspec: {hard: {pods: \"0\"}}\n";
 
 /// Nodes cannot pull the image under test at first: the job waits, and then continues.
@@ -45,11 +47,9 @@ pub(super) fn no_image(stage: &Stage<'_>) -> anyhow::Result<()> {
         settings.text("cluster", "image", &format!("tools.edgewright.internal/edgewright@{UNKNOWN}"));
     })?;
     let commit = site.commit("a server with a wrong image")?;
-    // It only waits.
-    stage.rest();
-    site.wait_for_log(&commit, ("app", "cannot be pulled"), RUN_LIMIT)?;
+    site.wait_for_log(&commit, (TOOLS, "[waits for its image: "), RUN_LIMIT)?;
     let run = site.run_of(&commit)?.ok_or_else(|| anyhow::anyhow!("the run is gone"))?;
-    ensure_contains("the log", &site.log(&run, "app")?, UNKNOWN)?;
+    ensure_contains("the log", &site.log(&run, TOOLS)?, UNKNOWN)?;
     site.server()?.ask("POST", &format!("/api/v1/runs/{}/cancel", run["number"]))?;
     let run = site.ended(&commit, RUN_LIMIT)?;
     ensure!(text(&run["state"]) == "cancelled", "the run is cancelled: {run}");
@@ -66,11 +66,11 @@ pub(super) fn quota(stage: &Stage<'_>) -> anyhow::Result<()> {
         Ok(hard == "0")
     })?;
     let commit = site.commit("a commit for a full namespace")?;
-    site.wait_for_log(&commit, ("app", "[waits for quota: "), RUN_LIMIT)?;
+    site.wait_for_log(&commit, (TOOLS, "[waits for quota: "), RUN_LIMIT)?;
     stage.progress("there is room");
     site.kubectl(&["delete", "resourcequota", "full"])?;
     let run = site.passed(&commit, RUN_LIMIT)?;
-    ensure_contains("the log", &site.log(&run, "app")?, "exceeded quota: full")?;
+    ensure_contains("the log", &site.log(&run, TOOLS)?, "exceeded quota: full")?;
     site.end()
 }
 
