@@ -13,11 +13,11 @@ pub(crate) struct Stage<'w> {
     pub(crate) world: &'w World,
     /// The scenario's name; its sites are named after it.
     pub(crate) name: &'static str,
-    turn: RefCell<Option<Turn<'w>>>,
+    turn: RefCell<Option<Turn>>,
 }
 
 impl<'w> Stage<'w> {
-    pub(super) const fn new(world: &'w World, name: &'static str, turn: Turn<'w>) -> Self {
+    pub(super) const fn new(world: &'w World, name: &'static str, turn: Turn) -> Self {
         Self { world, name, turn: RefCell::new(Some(turn)) }
     }
 

@@ -1,6 +1,6 @@
 //! Who may work: some scenarios at once, and those that run alone one by one, after all others.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// The turns of a test.
 #[derive(Debug)]
@@ -19,25 +19,26 @@ struct State {
 
 /// A turn; it ends with this value.
 #[derive(Debug)]
-pub(super) struct Turn<'a> {
-    turns: &'a Turns,
+pub(super) struct Turn {
+    turns: Arc<Turns>,
     is_alone: bool,
 }
 
 impl Turns {
     /// `shared`: how many do not run alone.
-    pub(super) const fn new(at_once: usize, shared: usize) -> Self {
-        Self { state: Mutex::new(State { left: shared, working: 0 }), changed: Condvar::new(), at_once }
+    pub(super) fn new(at_once: usize, shared: usize) -> Arc<Self> {
+        let state = Mutex::new(State { left: shared, working: 0 });
+        Arc::new(Self { state, changed: Condvar::new(), at_once })
     }
 
     /// Waits for a turn.
-    pub(super) fn wait(&self, is_alone: bool) -> Turn<'_> {
+    pub(super) fn wait(self: &Arc<Self>, is_alone: bool) -> Turn {
         let waits = |state: &mut State| {
             if is_alone { state.left > 0 || state.working > 0 } else { state.working >= self.at_once }
         };
         let state = self.changed.wait_while(self.lock(), waits);
         state.unwrap_or_else(PoisonError::into_inner).working += 1;
-        Turn { turns: self, is_alone }
+        Turn { turns: Arc::clone(self), is_alone }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -45,7 +46,7 @@ impl Turns {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
         let mut state = self.turns.lock();
         state.working -= 1;

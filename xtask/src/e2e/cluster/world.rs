@@ -67,11 +67,6 @@ impl World {
         story.step("Scenarios");
         Ok(Self { story, place, cluster, image, tools, authority, _registry: registry })
     }
-
-    /// `kubectl` as administrator.
-    pub(crate) fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        self.cluster.kubectl(arguments)
-    }
 }
 
 /// The test's own cluster, or the one of `cluster up`.

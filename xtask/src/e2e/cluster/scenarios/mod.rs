@@ -19,7 +19,6 @@ pub(super) enum Needs {
     /// Kubernetes with Tekton.
     Tekton,
     /// KubeVirt as well: with `--kubevirt`.
-    #[expect(dead_code, reason = "the first scenario with machines is on its way")]
     KubeVirt,
     /// Programs that are built on request only: with `--all`, or by name.
     #[expect(dead_code, reason = "the first scenario with such programs is on its way")]
