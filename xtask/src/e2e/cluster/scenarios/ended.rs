@@ -39,7 +39,7 @@ pub(super) fn memory(stage: &Stage<'_>) -> anyhow::Result<()> {
     let run = site.ended(&commit, RUN_LIMIT)?;
     ensure!(text(&run["state"]) == "failed", "the run failed: {run}");
     let failure = failure(node(&run, "app")?);
-    ensure_contains("the failure", &failure, "memory")?;
+    ensure_contains("the failure", &failure, "reaches its memory limit")?;
     let attempts = site.names("taskruns")?;
     ensure!(
         attempts.iter().all(|name| name.ends_with("-1")),

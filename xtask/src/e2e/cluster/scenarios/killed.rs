@@ -24,7 +24,7 @@ pub(super) fn stopped(stage: &Stage<'_>) -> anyhow::Result<()> {
 fn ends(stage: &Stage<'_>, signal: Signal) -> anyhow::Result<()> {
     let mut site = stage.site(|_| {})?;
     slow_step(&site, 8)?;
-    let slow = "- {id: slow, command: [sleep, \"8\"], timeout: 60s}";
+    let slow = "- {id: slow, command: [sleep, \"15\"], timeout: 60s}";
     site.replace("images/app/image.yaml", "checks:", &format!("checks:\n  {slow}"))?;
     let commit = begin_slow_step(&site)?;
     stage.progress("the server ends while a step runs");
