@@ -97,7 +97,8 @@ fn job(behaviour: &Behaviour, order: &Path, report: &Path) -> ExitCode {
     }
     let worker = SimulatedExecutor::new();
     worker.set_default(behaviour.clone());
-    runtime().block_on(edgewright_cluster::in_pod::serve(order, report, &worker)).unwrap();
+    let results = edgewright_cluster::in_pod::Results { report, digest: None };
+    runtime().block_on(edgewright_cluster::in_pod::serve(order, results, &worker)).unwrap();
     ExitCode::SUCCESS
 }
 
