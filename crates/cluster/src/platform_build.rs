@@ -57,7 +57,7 @@ pub(crate) async fn run(
 ) -> Result<JobOutcome, ExecutorError> {
     // The credential lives as long as the job.
     let (order, _credential) = inner.registry.order(request.clone());
-    edgewright_job::require_tools(&order, &inner.tools(cancel).await?)?;
+    edgewright_job::require_tools(&order, &inner.tools(events, cancel).await?)?;
     let client = lane::client(order.registry.clone()).await?;
     let Some(step) = Step::of(&request.task) else { return Ok(JobOutcome::empty()) };
     let _ = events.try_send(JobEvent::Phase { phase: Phase::Build, title: step.order.title.clone() });
