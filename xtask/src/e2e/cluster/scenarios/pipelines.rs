@@ -9,6 +9,7 @@ use super::release::RUN_LIMIT;
 use super::view::{ensure_contains, node};
 use crate::command::Run;
 use crate::demo::server::text;
+use crate::e2e::cluster::listener::Triggers;
 use crate::e2e::cluster::site::Site;
 use crate::e2e::cluster::stage::Stage;
 use crate::e2e::cluster::world::until;
@@ -16,6 +17,8 @@ use crate::workspace;
 
 /// How long a Pipeline without a build may take on a machine with much else to do.
 const LIMIT: Duration = Duration::from_mins(4);
+/// The page whose YAML blocks are used.
+const HOW_TO: &str = "docs/how-to/use-in-tekton-pipelines.md";
 /// The image of the Tasks as the repository names it, and its name alone.
 const IMAGES: [&str; 2] = ["localhost/edgewright:0.1.0", "image: edgewright\n"];
 /// A namespace of another project, with the strictest level of Pod Security, and a clone in a volume.
@@ -235,15 +238,19 @@ fn product_spec(commit: &str) -> Value {
     })
 }
 
+/// A commit whose image another system tests, too.
+fn tested_elsewhere(site: &Site<'_>) -> anyhow::Result<String> {
+    let image = std::fs::read_to_string(site.source().join("images/app/image.yaml"))?;
+    let image = image.replace("  - containerfile: service/Containerfile\n", "");
+    let (kept, _) = image.split_once("  - {id: boots").context("the image has checks")?;
+    site.write("images/app/image.yaml", &format!("{kept}test: {{lanes: [static, external]}}\n"))?;
+    site.commit("tested elsewhere")
+}
+
 /// A run that waits for the verdict of another project's Pipeline.
 pub(super) fn external(stage: &Stage<'_>) -> anyhow::Result<()> {
     let mut site = stage.site(|_| {})?;
-    site.replace("images/app/image.yaml", "lanes: [static, container]", "lanes: [static, external]")?;
-    site.replace("images/app/image.yaml", "  - containerfile: service/Containerfile\n", "")?;
-    let image = std::fs::read_to_string(site.source().join("images/app/image.yaml"))?;
-    let (kept, _) = image.split_once("  - {id: boots").context("the image has checks")?;
-    site.write("images/app/image.yaml", &format!("{kept}test: {{lanes: [static, external]}}\n"))?;
-    let commit = site.commit("tested elsewhere")?;
+    let commit = tested_elsewhere(&site)?;
     let mut digest = String::new();
     until("the node waits for a verdict", RUN_LIMIT, || {
         let Some(run) = site.run_of(&commit)? else { return Ok(false) };
@@ -268,6 +275,44 @@ pub(super) fn external(stage: &Stage<'_>) -> anyhow::Result<()> {
     let verdicts = node(&run, "app")?["verdicts"].to_string();
     ensure_contains("the verdicts", &verdicts, "external")?;
     site.end()
+}
+
+/// The same, with a Pipeline that our event starts through an EventListener.
+pub(super) fn trigger(stage: &Stage<'_>) -> anyhow::Result<()> {
+    let cluster = &stage.world.cluster;
+    let triggers = Triggers::ensure()?;
+    triggers.install(cluster)?;
+    let namespace = format!("ew-{}-team", stage.name);
+    let page = std::fs::read_to_string(workspace::root().join(HOW_TO))?;
+    let listener = yaml_block(&page, "kind: EventListener")?.replace("press-line", &namespace);
+    cluster.apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}"))?;
+    cluster.apply(&listener)?;
+    let log = stage.world.place.root.join("event-listener.log");
+    let listener = triggers.start(cluster, (&namespace, "edgewright"), &log)?;
+    let sink = format!(
+        "[[sink]]\nname = \"tests\"\nkind = \"cloud-events\"\nurl = \"{}\"\ntypes = \
+         [\"dev.edgewright.verdict.awaited\"]\n",
+        listener.url
+    );
+    let mut site = stage.site(|settings| settings.append(&sink))?;
+    Team::new(stage, &site)?;
+    let commit = tested_elsewhere(&site)?;
+    let run =
+        site.passed(&commit, RUN_LIMIT).with_context(|| std::fs::read_to_string(&log).unwrap_or_default())?;
+    let verdicts = node(&run, "app")?["verdicts"].to_string();
+    ensure_contains("the verdicts", &verdicts, "external")?;
+    let started =
+        site.cluster_command().args(["--namespace", &namespace, "get", "pipelineruns", "--output", "name"]);
+    let started = started.output()?;
+    ensure!(started.lines().count() == 1, "one event starts one Pipeline: {started}");
+    site.end()
+}
+
+/// The YAML block of a page that has a text.
+fn yaml_block(page: &str, wanted: &str) -> anyhow::Result<String> {
+    let mut blocks = page.split("```yaml\n").skip(1).filter_map(|block| block.split("```").next());
+    let block = blocks.find(|block| block.contains(wanted));
+    block.map(str::to_owned).with_context(|| format!("{HOW_TO} has no block with `{wanted}`"))
 }
 
 /// The objects of a variant, created by hand, build the same digest and test it.
@@ -317,9 +362,8 @@ pub(super) fn platform_build(stage: &Stage<'_>) -> anyhow::Result<()> {
     let path = site.folder.join("platform-build.yaml");
     std::fs::write(&path, with_image(&pipeline, &stage.world.image))?;
     site.kubectl(&["apply", "--server-side", "--filename", &path.display().to_string()])?;
-    let page = std::fs::read_to_string(workspace::root().join("docs/how-to/use-in-tekton-pipelines.md"))?;
-    let mut blocks = page.split("```yaml\n").filter_map(|block| block.split("```").next());
-    let role = blocks.find(|block| block.contains("kind: Role\n")).context("the how-to has the Role")?;
+    let page = std::fs::read_to_string(workspace::root().join(HOW_TO))?;
+    let role = yaml_block(&page, "kind: Role\n")?;
     site.apply("role.yaml", &role.replace("edgewright-jobs", &site.namespace))?;
     let commit = site.commit("version 1")?;
     let run = site.passed(&commit, RUN_LIMIT)?;
