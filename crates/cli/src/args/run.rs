@@ -123,7 +123,7 @@ pub(crate) enum RunCommand {
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
     /// Number of the run
-    #[arg(value_parser = values::number::<RunNumber>, required_unless_present = "source", conflicts_with = "source", add = ArgValueCompleter::new(complete::runs))]
+    #[arg(value_parser = values::number::<RunNumber>, required_unless_present = "source", conflicts_with_all = ["source", "branch", "commit", "appears_within", "retry"], add = ArgValueCompleter::new(complete::runs))]
     pub(crate) number: Option<RunNumber>,
     /// Poll this source on the server, and follow the run of a commit
     #[arg(long, value_name = "NAME", add = ArgValueCompleter::new(complete::sources))]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
+use super::ended::{BEGUN, slow_step};
 use super::release::RUN_LIMIT;
 use super::view::{ensure_contains, node};
 use crate::command::Run;
@@ -93,9 +94,13 @@ impl<'a> Team<'a> {
             team.apply(&format!("{example}.yaml"), &std::fs::read_to_string(file)?)?;
         }
         let token = site.data().join("operator-token");
-        let secret = ["create", "secret", "generic", "edgewright", "--from-literal"];
-        let url = format!("url={}", site.url());
-        team.kubectl(&[&secret[..], &[&url, "--from-file", &format!("token={}", token.display())]].concat())?;
+        // A cluster that is kept has those of the last test.
+        let old = ["secrets/edgewright", "taskruns/cancelled"];
+        team.kubectl(&[&["delete", "--ignore-not-found"], &old[..]].concat())?;
+        team.kubectl(&["delete", "pipelineruns", "--all"])?;
+        let url = format!("--from-literal=url={}", site.url());
+        let token = format!("--from-file=token={}", token.display());
+        team.kubectl(&["create", "secret", "generic", "edgewright", &url, &token])?;
         Ok(team)
     }
 
@@ -228,6 +233,32 @@ pub(super) fn product(stage: &Stage<'_>) -> anyhow::Result<()> {
         ensure_contains("the skipped tasks", &skipped, "promote")?;
     }
     site.ended(&commit, RUN_LIMIT)?;
+    stage.progress("a TaskRun that is cancelled");
+    slow_step(&site, 600)?;
+    let commit = site.commit("a step that takes long")?;
+    {
+        let team = Team { site: &site, name: format!("{}-team", site.namespace), image: &stage.world.image };
+        let run = serde_json::json!({
+            "apiVersion": "tekton.dev/v1", "kind": "TaskRun", "metadata": { "name": "cancelled" },
+            "spec": {
+                "taskRef": { "name": "edgewright-run" },
+                "params": [
+                    { "name": "source", "value": "plant" }, { "name": "commit", "value": commit },
+                    { "name": "cancel", "value": "true" },
+                ],
+                "workspaces": [{ "name": "server", "secret": { "secretName": "edgewright" } }],
+            },
+        });
+        team.apply("cancelled.json", &run.to_string())?;
+        until("the Task follows the run", RUN_LIMIT, || {
+            let log = team.kubectl(&["logs", "cancelled-pod", "--container", "step-run"]).unwrap_or_default();
+            Ok(log.contains(BEGUN))
+        })?;
+        let patch = r#"{"spec": {"status": "TaskRunCancelled"}}"#;
+        team.kubectl(&["patch", "taskrun", "cancelled", "--type", "merge", "--patch", patch])?;
+    }
+    let run = site.ended(&commit, LIMIT)?;
+    ensure!(text(&run["state"]) == "cancelled", "the run is cancelled with its TaskRun: {run}");
     site.end()
 }
 
