@@ -8,26 +8,18 @@
 //! What the Pipeline does is its owner's. Checked is what later steps and lanes build on; that the new layers
 //! are those of the Containerfile is not known (decision 0029).
 
-use std::collections::BTreeMap;
+mod check;
+mod order;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use edgewright_job::{ExecutorError, JobCredential};
 use edgewright_model::Digest;
-use edgewright_model::error::Chain;
-use edgewright_model::order::{
-    Base, Context, ImageTask, JobOrder, JobRequest, ManifestRef, StepAction, StepOrder, Task,
-};
+use edgewright_model::order::{Base, ImageTask, JobOrder, JobRequest, ManifestRef, StepOrder, Task};
 use edgewright_model::outcome::{FailureKind, JobEvent, JobFailure, JobOutcome, Phase, StepBuild};
-use edgewright_model::reference::Reference;
 use edgewright_oci::Client;
-use edgewright_oci::image::{self, Image};
 use edgewright_process::CancellationToken;
-use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
-use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
@@ -40,13 +32,6 @@ use crate::names::{OrderId, Part, owner};
 use crate::pipeline_run::{DIGEST, PipelineRun, pipeline_run};
 use crate::settings::BuildPipeline;
 use crate::task_run::WAITING;
-
-/// The version of the order that a Pipeline gets.
-const ORDER_VERSION: u32 = 1;
-/// The longest config of an image, in bytes.
-const CONFIG_LIMIT: u64 = 4 * 1024 * 1024;
-/// The most that Kubernetes stores in one Secret, in bytes, less what its names take.
-const SECRET_LIMIT: usize = 1024 * 1024 - 4096;
 
 /// Has the Pipeline build the only step of a request.
 pub(crate) async fn run(
@@ -62,9 +47,9 @@ pub(crate) async fn run(
     let Some(step) = Step::of(&request.task) else { return Ok(JobOutcome::empty()) };
     let _ = events.try_send(JobEvent::Phase { phase: Phase::Build, title: step.order.title.clone() });
     let id = OrderId::of(&request, &inner.settings.server, &inner.settings.image);
-    let built =
+    let building =
         Building { inner, build, request: &request, order: &order, step, client: &client, events, cancel };
-    repeat(events, cancel, || Box::pin(built.once(&id))).await
+    repeat(events, cancel, || Box::pin(building.once(&id))).await
 }
 
 /// The step, and what it starts from.
@@ -245,135 +230,6 @@ impl Building<'_> {
             }
         }
     }
-
-    /// References as tools for containers write them.
-    fn parameters(&self) -> Vec<(&'static str, String)> {
-        let host = self.client.host();
-        let base = self.step.base.map(|base| format!("{host}/{}@{}", base.repository, base.digest));
-        vec![
-            ("base", base.unwrap_or_else(|| "scratch".to_owned())),
-            ("image", format!("{host}/{}", self.step.task.repository)),
-            ("platform", self.step.task.platform.to_string()),
-            ("node", self.step.task.node.clone()),
-            ("trusted", self.request.domain.trusted.to_string()),
-            ("plain-http", self.client.is_plain_http().to_string()),
-        ]
-    }
-
-    /// The order, and what its tasks need, by file name.
-    fn secret(&self) -> Result<BTreeMap<String, ByteString>, ExecutorError> {
-        let StepAction::Containerfile { context, containerfile, args, target, secrets, images } =
-            &self.step.order.action
-        else {
-            return Err(platform("the step is no Containerfile".to_owned(), None));
-        };
-        if let Some(secret) = secrets.first() {
-            return Err(platform(
-                format!("the step needs the build secret `{}`, which a Pipeline does not get", secret.id),
-                Some("give the Pipeline a secret of its own, and remove it from the step"),
-            ));
-        }
-        let mut data = BTreeMap::new();
-        let context = match context {
-            Context::Inline { tar } => {
-                let tar = STANDARD.decode(tar).map_err(|error| platform(error.to_string(), None))?;
-                data.insert("context.tar".to_owned(), ByteString(tar));
-                None
-            }
-            Context::Blob(blob) => Some(json!({
-                "url": format!("{}/v2/{}/blobs/{}", self.order.registry.url, blob.repository, blob.digest),
-                "digest": blob.digest,
-                "size": blob.size,
-            })),
-        };
-        let parameters: serde_json::Map<_, _> =
-            self.parameters().into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
-        let order = json!({
-            "version": ORDER_VERSION,
-            "parameters": parameters,
-            "title": self.step.order.title,
-            "key": self.step.order.key,
-            "epoch": self.step.task.epoch,
-            "args": args,
-            "target": target,
-            "labels": self.step.task.labels,
-            "images": images,
-            "context": context,
-        });
-        let text = |text: String| ByteString(text.into_bytes());
-        data.insert("order.json".to_owned(), text(order.to_string()));
-        data.insert("Containerfile".to_owned(), text(containerfile.clone()));
-        data.insert("config.json".to_owned(), text(self.client.auth_json()));
-        data.insert("args".to_owned(), text(lines(args)));
-        data.insert("labels".to_owned(), text(lines(&self.step.task.labels)));
-        data.insert("token".to_owned(), text(self.order.registry.token.clone().unwrap_or_default()));
-        let size: usize = data.values().map(|value| value.0.len()).sum();
-        if size > SECRET_LIMIT {
-            let why = format!("the order has {size} bytes, a Secret holds {SECRET_LIMIT}");
-            return Err(platform(why, Some("shorten the Containerfile or its arguments")));
-        }
-        Ok(data)
-    }
-
-    /// Checks what was built against the registry. The inner error: why it cannot be used.
-    async fn check(&self, digest: Digest) -> Result<Result<(ManifestRef, u64, u64), String>, ExecutorError> {
-        let manifest = ManifestRef { repository: self.step.task.repository.clone(), digest };
-        let (built, size) = match self.read(&manifest).await {
-            Ok(read) => read,
-            Err(why) => return Ok(Err(why)),
-        };
-        let base = match self.step.base {
-            None => None,
-            Some(base) => Some(self.read(base).await.map_err(|why| platform(why, None))?.0),
-        };
-        let task = self.step.task;
-        Ok(extends(&built, base.as_ref(), (&task.platform, &task.labels))
-            .map(|()| (manifest, size, built.size())))
-    }
-
-    async fn read(&self, manifest: &ManifestRef) -> Result<(Image, u64), String> {
-        let ManifestRef { repository, digest } = manifest;
-        let failed = |error: &(dyn std::error::Error + 'static)| {
-            format!("cannot read {repository}@{digest}: {}", Chain(error))
-        };
-        let pulled = self.client.pull_manifest(repository, &Reference::Digest(digest.clone())).await;
-        let pulled = pulled.map_err(|error| failed(&error))?;
-        if image::is_index(&pulled) {
-            return Err(format!(
-                "{repository}@{digest} is an index: give the digest of the platform's manifest"
-            ));
-        }
-        let config = image::config(&pulled.bytes).map_err(|error| failed(&error))?;
-        let config = self.client.pull_blob_bytes(repository, &config.digest, CONFIG_LIMIT).await;
-        let config = config.map_err(|error| failed(&error))?;
-        let image = Image::parse(&pulled.bytes, &config).map_err(|error| failed(&error))?;
-        Ok((image, pulled.bytes.len() as u64))
-    }
-}
-
-/// Whether an image is what an order asks for, as far as that can be seen: or why not.
-fn extends(
-    built: &Image,
-    base: Option<&Image>,
-    (platform, labels): (&edgewright_model::names::Platform, &BTreeMap<String, String>),
-) -> Result<(), String> {
-    if let Some(other) = built.other_platform(platform) {
-        return Err(format!("its image is for {other}, not for {platform}"));
-    }
-    let below = base.map(Image::layers).unwrap_or_default();
-    let is_above = built.layers().len() >= below.len()
-        && below.iter().zip(built.layers()).all(|(below, built)| below.diff_id == built.diff_id);
-    if !is_above {
-        return Err("its image does not begin with the layers of the base".to_owned());
-    }
-    let runtime = built.runtime();
-    let missing = labels.iter().find(|(name, value)| {
-        runtime.get("Labels").and_then(|labels| labels.get(name)?.as_str()) != Some(value.as_str())
-    });
-    match missing {
-        Some((name, value)) => Err(format!("its image has no label `{name}={value}`")),
-        None => Ok(()),
-    }
 }
 
 /// What a PipelineRun that did not succeed means.
@@ -407,57 +263,9 @@ fn platform(message: String, hint: Option<&str>) -> ExecutorError {
     ExecutorError::Platform { message, hint: hint.map(str::to_owned), output: Vec::new() }
 }
 
-/// `NAME=VALUE` lines, for tools that read them; values with line feeds are in the JSON only.
-fn lines(map: &BTreeMap<String, String>) -> String {
-    let simple = map.iter().filter(|(_, value)| !value.contains('\n'));
-    simple.map(|(name, value)| format!("{name}={value}\n")).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use edgewright_model::names::Platform;
-    use edgewright_oci::image::LayerRef;
-    use edgewright_oci::media::{self, Descriptor};
-    use jiff::Timestamp;
-
     use super::*;
-
-    fn image(layers: &[&str], platform: &Platform) -> Image {
-        let mut image = Image::scratch(platform);
-        for layer in layers {
-            let descriptor = Descriptor::new(media::LAYER_ZSTD, Digest::of(layer), 1);
-            image.add_layer(
-                LayerRef { descriptor, diff_id: Digest::of(layer) },
-                layer,
-                Timestamp::UNIX_EPOCH,
-            );
-        }
-        image
-    }
-
-    #[test]
-    fn an_image_must_have_platform_base_and_labels() {
-        let (amd64, arm64): (Platform, Platform) =
-            ("linux/amd64".parse().unwrap(), "linux/arm64".parse().unwrap());
-        let labels = BTreeMap::from([("a".to_owned(), "1".to_owned())]);
-        let none = BTreeMap::new();
-        let base = image(&["os"], &amd64);
-        let mut built = image(&["os", "more"], &amd64);
-        let why = |built: &Image, labels| extends(built, Some(&base), (&amd64, labels)).unwrap_err();
-        assert_eq!(extends(&built, Some(&base), (&amd64, &none)), Ok(()));
-        assert_eq!(
-            extends(&base, Some(&base), (&amd64, &none)),
-            Ok(()),
-            "a step that changes the config only"
-        );
-        assert!(why(&built, &labels).contains("no label `a=1`"));
-        built.add_labels(&labels);
-        assert_eq!(extends(&built, Some(&base), (&amd64, &labels)), Ok(()));
-        for other in [&["more"][..], &["more", "os"], &[]] {
-            assert!(why(&image(other, &amd64), &none).contains("layers of the base"), "{other:?}");
-        }
-        assert!(why(&image(&["os"], &arm64), &none).contains("linux/arm64"));
-    }
 
     #[test]
     fn only_a_task_that_failed_is_the_images_fault() {

@@ -155,6 +155,7 @@ impl World {
             pull_from: self.described.pull.clone(),
             job: small.clone(),
             test: small,
+            build: None,
             tools: JobTools::Known(ToolVersions::default()),
             secrets: BuildSecrets::default(),
             native: None,

@@ -14,16 +14,12 @@ pub(super) async fn tekton(args: &ExportArgs, global: &Global) -> Result<End, Fa
     let reader = Reader::open(global).await?;
     let digest = digest::named(&reader, &args.what, args.selection.source.as_ref()).await?;
     let view = client.export(&ExportPost { digest: digest.clone(), token: args.token }).await?;
-    let mut text = format!("# {} ({digest})\n", args.what);
-    for note in &view.notes {
-        text.push_str(&format!("# {}\n", render::plain(note)));
-    }
     let what = if args.token { "token and files" } else { "files" };
-    text.push_str(&format!("# The server keeps its {what} until {}.\n", view.expires));
-    for object in &view.objects {
-        text.push_str("---\n");
-        text.push_str(&render::yaml(object));
-    }
+    let mut parts = vec![format!("# {} ({digest})\n", args.what)];
+    parts.extend(view.notes.iter().map(|note| format!("# {}\n", render::plain(note))));
+    parts.push(format!("# The server keeps its {what} until {}.\n", view.expires));
+    parts.extend(view.objects.iter().map(|object| format!("---\n{}", render::yaml(object))));
+    let text = parts.concat();
     output::print(&text)?;
     Ok(End::Good)
 }

@@ -1,5 +1,7 @@
 //! CloudEvents 1.0 over HTTP, in structured or binary mode: <https://github.com/cloudevents/spec>.
 
+use std::fmt::Write as _;
+
 use edgewright_store::outbox::EventRow;
 use reqwest::{Client, RequestBuilder, header};
 use serde_json::{Value, json};
@@ -63,7 +65,8 @@ fn encoded(value: &str) -> String {
     let mut text = String::new();
     for byte in value.bytes() {
         match byte {
-            b'"' | b'%' | ..=b' ' | 0x7f.. => text.push_str(&format!("%{byte:02X}")),
+            // A string takes everything.
+            b'"' | b'%' | ..=b' ' | 0x7f.. => drop(write!(text, "%{byte:02X}")),
             printable => text.push(char::from(printable)),
         }
     }

@@ -1,10 +1,13 @@
 //! Edgewright in Pipelines of other projects, and their Pipelines in runs of Edgewright.
 
+mod team;
+
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
+use self::team::{LIMIT, Team, result, with_image};
 use super::ended::{BEGUN, slow_step};
 use super::release::RUN_LIMIT;
 use super::view::{ensure_contains, node};
@@ -16,250 +19,86 @@ use crate::e2e::cluster::stage::Stage;
 use crate::e2e::cluster::world::until;
 use crate::workspace;
 
-/// How long a Pipeline without a build may take on a machine with much else to do.
-const LIMIT: Duration = Duration::from_mins(4);
 /// The page whose YAML blocks are used.
 const HOW_TO: &str = "docs/how-to/use-in-tekton-pipelines.md";
-/// The image of the Tasks as the repository names it, and its name alone.
-const IMAGES: [&str; 2] = ["localhost/edgewright:0.1.0", "image: edgewright\n"];
-/// A namespace of another project, with the strictest level of Pod Security, and a clone in a volume.
-const TEAM: &str = "\
-apiVersion: v1
-kind: Namespace
-metadata: {name: TEAM, labels: {pod-security.kubernetes.io/enforce: restricted}}
----
-apiVersion: v1
-kind: PersistentVolume
-metadata: {name: TEAM}
-spec:
-  accessModes: [ReadWriteOnce]
-  capacity: {storage: 1Gi}
-  claimRef: {namespace: TEAM, name: clone}
-  hostPath: {path: /var/tmp/TEAM, type: DirectoryOrCreate}
----
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata: {name: clone, namespace: TEAM}
-spec:
-  accessModes: [ReadWriteOnce]
-  storageClassName: \"\"
-  volumeName: TEAM
-  resources: {requests: {storage: 1Gi}}
-";
-/// Fills the volume, as a task that clones does: the owner is the user of our Tasks.
-const CLONE: &str = "\
-apiVersion: v1
-kind: Pod
-metadata: {name: clone}
-spec:
-  restartPolicy: Never
-  automountServiceAccountToken: false
-  containers:
-    - name: clone
-      image: IMAGE
-      command: [sh, -ec, \"rm -rf /clone/*; tar -C /clone -xf /source/source.tar; chown -R 65532:65532 /clone\"]
-      securityContext: {runAsUser: 0}
-      volumeMounts: [{name: clone, mountPath: /clone}, {name: source, mountPath: /source}]
-  volumes:
-    - {name: clone, hostPath: {path: /var/tmp/TEAM, type: DirectoryOrCreate}}
-    - {name: source, configMap: {name: source}}
-";
 
-/// The namespace of another project beside a site.
-struct Team<'a> {
-    site: &'a Site<'a>,
-    name: String,
-    image: &'a str,
-}
-
-impl<'a> Team<'a> {
-    /// Makes the namespace with our Tasks, the examples, and the Secret that names the server.
-    fn new(stage: &'a Stage<'_>, site: &'a Site<'a>) -> anyhow::Result<Self> {
-        let team = Self { site, name: format!("{}-team", site.namespace), image: &stage.world.image };
-        // As OpenShift Pipelines has it: otherwise Tekton's own containers are refused in such a namespace.
-        let patch = r#"{"data": {"set-security-context": "true"}}"#;
-        let flags =
-            ["configmap", "feature-flags", "--namespace", "tekton-pipelines", "--type", "merge", "--patch"];
-        site.cluster_command().arg("patch").args(flags).arg(patch).output()?;
-        site.apply("team.yaml", &TEAM.replace("TEAM", &team.name))?;
-        let account = ["serviceaccount", "default", "--namespace", &team.name];
-        until("the namespace has its default service account", LIMIT, || {
-            stage.world.cluster.shows(&account, "{.metadata.name}", "default")
-        })?;
-        let folder = workspace::root().join("deploy/tekton");
-        let tasks = site.cluster_command().arg("kustomize").arg(&folder).output()?;
-        team.apply("tasks.yaml", &tasks)?;
-        for example in ["product", "external-test"] {
-            let file = folder.join(format!("examples/{example}.yaml"));
-            team.apply(&format!("{example}.yaml"), &std::fs::read_to_string(file)?)?;
-        }
-        let token = site.data().join("operator-token");
-        // A cluster that is kept has those of the last test.
-        let old = ["secrets/edgewright", "taskruns/cancelled"];
-        team.kubectl(&[&["delete", "--ignore-not-found"], &old[..]].concat())?;
-        team.kubectl(&["delete", "pipelineruns", "--all"])?;
-        let url = format!("--from-literal=url={}", site.url());
-        let token = format!("--from-file=token={}", token.display());
-        team.kubectl(&["create", "secret", "generic", "edgewright", &url, &token])?;
-        Ok(team)
-    }
-
-    /// Creates objects in the namespace, with our image.
-    fn apply(&self, file: &str, yaml: &str) -> anyhow::Result<()> {
-        ensure!(
-            IMAGES.iter().any(|image| yaml.contains(image)) || !yaml.contains("image:"),
-            "{file} has our image"
-        );
-        let path = self.site.folder.join(file);
-        std::fs::write(&path, with_image(yaml, self.image))?;
-        self.kubectl(&["apply", "--server-side", "--filename", &path.display().to_string()]).map(drop)
-    }
-
-    fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        self.site.cluster_command().args(["--namespace", &self.name]).args(arguments).output()
-    }
-
-    /// Puts a clone of the source into the volume.
-    fn clone_source(&self) -> anyhow::Result<()> {
-        let tar = self.site.folder.join("source.tar");
-        Run::new("tar").args(["-C"]).arg(self.site.source()).arg("-cf").arg(&tar).arg(".").run()?;
-        let file = format!("--from-file=source.tar={}", tar.display());
-        for kind in ["pod/clone", "configmap/source"] {
-            self.site.kubectl(&["delete", kind, "--ignore-not-found"])?;
-        }
-        self.site.kubectl(&["create", "configmap", "source", &file])?;
-        let pod = CLONE.replace("TEAM", &self.name).replace("IMAGE", self.image);
-        let path = self.site.folder.join("clone.yaml");
-        std::fs::write(&path, pod)?;
-        self.site.kubectl(&["apply", "--filename", &path.display().to_string()])?;
-        until("the clone is in the volume", LIMIT, || {
-            let phase =
-                self.site.kubectl(&["get", "pod", "clone", "--output", "jsonpath={.status.phase}"])?;
-            if phase == "Failed" {
-                bail!("cannot fill the volume: {}", self.site.kubectl(&["logs", "clone"])?);
-            }
-            Ok(phase == "Succeeded")
-        })
-    }
-
-    /// Starts a PipelineRun, and waits for its end. Gives its document.
-    fn run(&self, name: &str, spec: &Value) -> anyhow::Result<Value> {
-        let run = serde_json::json!({
-            "apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "metadata": { "name": name }, "spec": spec,
-        });
-        self.apply(&format!("{name}.json"), &run.to_string())?;
-        self.ended("pipelinerun", name, RUN_LIMIT)
-    }
-
-    fn ended(&self, kind: &str, name: &str, limit: Duration) -> anyhow::Result<Value> {
-        let mut run = Value::Null;
-        let waited = until(&format!("{kind} {name} has ended"), limit, || {
-            run = serde_json::from_str(&self.kubectl(&["get", kind, name, "--output", "json"])?)?;
-            Ok(run["status"]["completionTime"].is_string())
-        });
-        waited.with_context(|| format!("{run:#}\n{}", self.logs()))?;
-        Ok(run)
-    }
-
-    /// What all steps of all Pipelines have printed.
-    fn logs(&self) -> String {
-        let selector = ["--selector", "tekton.dev/memberOf", "--all-containers", "--prefix", "--tail", "60"];
-        let pods = self.kubectl(&["get", "pods,taskruns,pipelineruns"]).unwrap_or_default();
-        let logs = self.kubectl(&[&["logs"][..], &selector].concat());
-        format!("{pods}\n{}", logs.unwrap_or_else(|error| format!("{error:#}")))
-    }
-
-    /// An error with all logs, if the run did not succeed.
-    fn succeeded(&self, run: &Value) -> anyhow::Result<()> {
-        let condition = &run["status"]["conditions"][0];
-        ensure!(condition["status"] == "True", "{condition:#}\n{}", self.logs());
-        Ok(())
-    }
-}
-
-fn with_image(yaml: &str, image: &str) -> String {
-    let [tagged, bare] = IMAGES;
-    yaml.replace(tagged, image).replace(bare, &format!("image: {image}\n"))
-}
-
-/// A result of a TaskRun or PipelineRun.
-fn result<'v>(run: &'v Value, name: &str) -> &'v str {
-    let results = run["status"]["results"].as_array();
-    results.into_iter().flatten().find(|result| result["name"] == name).map_or("", |it| text(&it["value"]))
-}
-
-/// A Pipeline of another project that checks, runs and promotes; one whose run fails; and its results.
+/// A Pipeline of another project that checks, runs and promotes; one whose run fails; one that is cancelled.
 pub(super) fn product(stage: &Stage<'_>) -> anyhow::Result<()> {
     let mut site = stage.site(|_| {})?;
     let commit = site.commit("version 1")?;
-    {
-        let team = Team::new(stage, &site)?;
-        team.clone_source()?;
-        let run = team.run("product-1", &product_spec(&commit))?;
-        team.succeeded(&run)?;
-        let (release, digests) = (result(&run, "release"), result(&run, "digests"));
-        let entries = &site.server()?.get(&format!("/api/v1/releases?number={release}"))?;
-        let entries = entries.as_array().unwrap_or(&Vec::new()).clone();
-        let expected: &Value = &entries.first().context("the release is there")?["entries"];
-        let digests: Value = serde_json::from_str(digests).context("`digests` is JSON")?;
-        for entry in expected.as_array().into_iter().flatten() {
-            ensure!(digests[text(&entry["variant"])] == entry["digest"], "{digests} has all of {expected}");
-        }
-        ensure!(digests["app"].is_string(), "the release has the image: {digests}");
-        let channels = site.server()?.get("/api/v1/channels")?;
-        ensure!(channels[0]["pin"].to_string() == release, "the channel is pinned to {release}: {channels}");
-        ensure!(channels[0]["pin_reason"] == "product-1", "the reason names the PipelineRun: {channels}");
-    }
+    promoted(&Team::new(stage, &site)?, &commit)?;
+
     stage.progress("a commit whose check fails");
     site.write("images/app/files/etc/plant/version", "version=2\n")?;
     let commit = site.commit("a version that no one expects")?;
-    {
-        let team = Team { site: &site, name: format!("{}-team", site.namespace), image: &stage.world.image };
-        let run = team.run("product-2", &product_spec(&commit))?;
-        ensure!(
-            run["status"]["conditions"][0]["status"] == "False",
-            "the Pipeline fails as the run does: {run:#}"
-        );
-        let task: Value =
-            serde_json::from_str(&team.kubectl(&["get", "taskrun", "product-2-run", "--output", "json"])?)?;
-        let step = &task["status"]["steps"][0]["terminated"];
-        ensure!(step["exitCode"] == 1, "the step has the exit code of the run: {step}");
-        ensure!(
-            result(&task, "state") == "failed",
-            "a failed run has results: {}",
-            task["status"]["results"]
-        );
-        let skipped = run["status"]["skippedTasks"].to_string();
-        ensure_contains("the skipped tasks", &skipped, "promote")?;
-    }
+    not_promoted(&Team::of(stage, &site), &commit)?;
     site.ended(&commit, RUN_LIMIT)?;
+
     stage.progress("a TaskRun that is cancelled");
     slow_step(&site, 600)?;
     let commit = site.commit("a step that takes long")?;
-    {
-        let team = Team { site: &site, name: format!("{}-team", site.namespace), image: &stage.world.image };
-        let run = serde_json::json!({
-            "apiVersion": "tekton.dev/v1", "kind": "TaskRun", "metadata": { "name": "cancelled" },
-            "spec": {
-                "taskRef": { "name": "edgewright-run" },
-                "params": [
-                    { "name": "source", "value": "plant" }, { "name": "commit", "value": commit },
-                    { "name": "cancel", "value": "true" },
-                ],
-                "workspaces": [{ "name": "server", "secret": { "secretName": "edgewright" } }],
-            },
-        });
-        team.apply("cancelled.json", &run.to_string())?;
-        until("the Task follows the run", RUN_LIMIT, || {
-            let log = team.kubectl(&["logs", "cancelled-pod", "--container", "step-run"]).unwrap_or_default();
-            Ok(log.contains(BEGUN))
-        })?;
-        let patch = r#"{"spec": {"status": "TaskRunCancelled"}}"#;
-        team.kubectl(&["patch", "taskrun", "cancelled", "--type", "merge", "--patch", patch])?;
-    }
+    cancelled(&Team::of(stage, &site), &commit)?;
     let run = site.ended(&commit, LIMIT)?;
     ensure!(text(&run["state"]) == "cancelled", "the run is cancelled with its TaskRun: {run}");
     site.end()
+}
+
+/// The Pipeline passes, and its results are those of the release.
+fn promoted(team: &Team<'_>, commit: &str) -> anyhow::Result<()> {
+    team.clone_source()?;
+    let run = team.run("product-1", &product_spec(commit))?;
+    team.succeeded(&run)?;
+    let server = team.site.server()?;
+    let release = result(&run, "release");
+    let releases = server.get(&format!("/api/v1/releases?number={release}"))?;
+    let entries = releases[0]["entries"].as_array().context("the release is there")?;
+    let digests: Value = serde_json::from_str(result(&run, "digests")).context("`digests` is JSON")?;
+    for entry in entries {
+        ensure!(digests[text(&entry["variant"])] == entry["digest"], "{digests} has all of {entries:?}");
+    }
+    ensure!(digests["app"].is_string(), "the release has the image: {digests}");
+    let channels = server.get("/api/v1/channels")?;
+    let pin = channels[0]["pin"].as_u64();
+    ensure!(pin == release.parse().ok(), "the channel is pinned to {release}: {channels}");
+    ensure!(channels[0]["pin_reason"] == "product-1", "the reason names the PipelineRun: {channels}");
+    Ok(())
+}
+
+/// The Pipeline fails with its run, and promotes nothing.
+fn not_promoted(team: &Team<'_>, commit: &str) -> anyhow::Result<()> {
+    let run = team.run("product-2", &product_spec(commit))?;
+    ensure!(
+        run["status"]["conditions"][0]["status"] == "False",
+        "the Pipeline fails as the run does: {run:#}"
+    );
+    let task: Value =
+        serde_json::from_str(&team.kubectl(&["get", "taskrun", "product-2-run", "--output", "json"])?)?;
+    let step = &task["status"]["steps"][0]["terminated"];
+    ensure!(step["exitCode"] == 1, "the step has the exit code of the run: {step}");
+    ensure!(result(&task, "state") == "failed", "a failed run has results: {}", task["status"]["results"]);
+    ensure_contains("the skipped tasks", &run["status"]["skippedTasks"].to_string(), "promote")
+}
+
+/// A TaskRun that is cancelled while a step runs.
+fn cancelled(team: &Team<'_>, commit: &str) -> anyhow::Result<()> {
+    let run = serde_json::json!({
+        "apiVersion": "tekton.dev/v1", "kind": "TaskRun", "metadata": { "name": "cancelled" },
+        "spec": {
+            "taskRef": { "name": "edgewright-run" },
+            "params": [
+                { "name": "source", "value": "plant" }, { "name": "commit", "value": commit },
+                { "name": "cancel", "value": "true" },
+            ],
+            "workspaces": [{ "name": "server", "secret": { "secretName": "edgewright" } }],
+        },
+    });
+    team.apply("cancelled.json", &run.to_string())?;
+    until("the Task follows the run", RUN_LIMIT, || {
+        let log = team.kubectl(&["logs", "cancelled-pod", "--container", "step-run"]).unwrap_or_default();
+        Ok(log.contains(BEGUN))
+    })?;
+    let patch = r#"{"spec": {"status": "TaskRunCancelled"}}"#;
+    team.kubectl(&["patch", "taskrun", "cancelled", "--type", "merge", "--patch", patch]).map(drop)
 }
 
 fn product_spec(commit: &str) -> Value {
